@@ -1,0 +1,39 @@
+"""The exceptions of inphase: one class per kind of failure, each with its own exit code."""
+
+from typing import ClassVar
+
+
+class InphaseError(Exception):
+    """What inphase raises when the outside world is at fault. The text is meant for a person."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ScheduleError(InphaseError):
+    """A schedule, or a file that it names, is wrong: nothing was started and nothing moved."""
+
+    exit_code = 2
+
+
+class DeviceError(InphaseError):
+    """A device is absent, refuses its set-up, or is held by another runtime."""
+
+    exit_code = 3
+
+
+class RealtimeError(InphaseError):
+    """The machine does not grant a real-time right that the schedule requires."""
+
+    exit_code = 4
+
+
+class StoreError(InphaseError):
+    """A shared-memory segment cannot be made, mapped or read."""
+
+    exit_code = 5
+
+
+class RuntimeFault(InphaseError):  # noqa: N818 - a fault, as in FAULTS.md
+    """The runtime stopped by itself: too many overruns, a dead worker, a failed ramp."""
+
+    exit_code = 6
