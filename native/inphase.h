@@ -1,0 +1,571 @@
+/* inphase: the C core's only header. It is the manual, and cffi reads it unchanged, so it includes
+   nothing: include <stdint.h> first.
+
+   Words: a *cycle* is one period on the grid start + n * period. Every cycle the core fires the
+   triggers, reads the sensors, latches one *frame*, and at the act offset sends each actuator the
+   command that the *limiter* lets through. See middleware/README.md for one cycle followed through
+   the files.
+
+   Units: times are int64_t nanoseconds of CLOCK_MONOTONIC (of virtual time in lock step), values
+   are SI, channels are counted from 0. A stamp or age that is not known is INPHASE_ABSENT.
+
+   Errors: functions that return int return 0 or more for success and a negative errno otherwise.
+
+   Threads: "any" means any thread of the process, never the cycle thread unless it says so. */
+#pragma once
+
+#define INPHASE_ABSENT -0x7fffffffffffffff
+#define INPHASE_MAX_DEVICES 64
+#define INPHASE_MAX_SENSORS 64
+#define INPHASE_MAX_ACTUATORS 16
+#define INPHASE_MAX_CHANNELS 64     /* of one sensor or actuator */
+#define INPHASE_MAX_PACKET 1024     /* bytes of one request, reply or command on the wire */
+#define INPHASE_WORST 10            /* worst cycles kept */
+
+/* ---- statuses, reasons, flags ---------------------------------------------------------- */
+
+/* status of a sample in a frame; only FRESH is fresh */
+#define INPHASE_FRESH 0
+#define INPHASE_HELD 1
+#define INPHASE_LATE 2
+#define INPHASE_MISSING 3
+#define INPHASE_FROZEN 4
+#define INPHASE_INVALID 5
+#define INPHASE_OFFLINE 6
+#define INPHASE_RECOVERING 7
+#define INPHASE_STATUSES 8
+
+/* reason beside a status or a command */
+#define INPHASE_REASON_NONE 0
+#define INPHASE_REASON_CHECKSUM 1   /* detail: offset of the checksum that failed */
+#define INPHASE_REASON_SIZE 2       /* detail: bytes received */
+#define INPHASE_REASON_MISMATCH 3   /* another device's or another kind of reply; detail: value */
+#define INPHASE_REASON_DEVICE 4     /* the device reports an error; detail: its error word */
+#define INPHASE_REASON_NAN 5        /* detail: channel */
+#define INPHASE_REASON_RANGE 6      /* detail: channel */
+#define INPHASE_REASON_RATE 7       /* detail: channel */
+#define INPHASE_REASON_SHAPE 8      /* a command of the wrong shape or dtype */
+#define INPHASE_REASON_RAISED 9     /* the policy raised */
+#define INPHASE_REASON_DIED 10      /* the policy's process is gone */
+#define INPHASE_REASON_SILENT 11    /* no command for this cycle, no reply */
+#define INPHASE_REASON_START 12     /* first command too far from the measured pose */
+#define INPHASE_REASON_FEEDBACK 13  /* feedback older than max_age */
+#define INPHASE_REASON_OFFLINE 14   /* a device that motion depends on is gone */
+#define INPHASE_REASON_RESUMED 15   /* the machine or the process was suspended */
+#define INPHASE_REASON_OVERRUN 16   /* the overrun counter reached its limit */
+#define INPHASE_REASON_SIGNAL 17    /* detail: signal number */
+#define INPHASE_REASON_DONE 18      /* the cycles asked for are done */
+#define INPHASE_REASON_REQUEST 19   /* the caller asked to stop */
+#define INPHASE_REASON_BUSY 20      /* the bus was not quiet: nothing was sent */
+#define INPHASE_REASON_EXPIRED 21   /* the command's valid-until had passed */
+#define INPHASE_REASON_PARENT 22    /* the process that started the runtime is gone */
+#define INPHASE_REASON_GATEWAY 23   /* reserved for the supervisor */
+#define INPHASE_REASONS 24
+
+/* flags of a frame: what happened since the frame before */
+#define INPHASE_FLAG_OVERRUN 1
+#define INPHASE_FLAG_SKIPPED 2
+#define INPHASE_FLAG_RESUMED 4
+#define INPHASE_FLAG_NOT_REALTIME 8
+#define INPHASE_FLAG_PAGE_FAULTS 16
+#define INPHASE_FLAG_OBSERVING 32
+#define INPHASE_FLAG_LATCHED 64     /* motion needs inphase_core_arm */
+#define INPHASE_FLAG_STOPPING 128
+
+/* flags of an actuator's act */
+#define INPHASE_ACT_WRITTEN 1       /* bytes were handed to the device */
+#define INPHASE_ACT_LIMITED 2       /* applied differs from requested */
+#define INPHASE_ACT_REPEATED 4
+#define INPHASE_ACT_RAMPING 8
+#define INPHASE_ACT_HOLDING 16      /* no command was ever accepted since arming */
+#define INPHASE_ACT_INVALID 32      /* a command came and was refused: see reason */
+#define INPHASE_ACT_MISSED 64       /* no command for this cycle */
+
+/* phases, for the list of worst cycles */
+#define INPHASE_PHASE_WAKE 0
+#define INPHASE_PHASE_TRIGGER 1
+#define INPHASE_PHASE_READ 2
+#define INPHASE_PHASE_ACT 3
+
+/* states of the core */
+#define INPHASE_STATE_OPEN 0
+#define INPHASE_STATE_RUNNING 1
+#define INPHASE_STATE_STOPPING 2
+#define INPHASE_STATE_STOPPED 3
+
+/* ---- the frame record ------------------------------------------------------------------ */
+
+/* A frame is one fixed-size record: this header, then a row per sensor, then an act per actuator
+   (with its values behind it). It is written once, at the latch, and never changed. What was
+   commanded is known only after the latch, so a frame carries the act before it, with its cycle. */
+struct inphase_frame {
+    int64_t cycle;
+    int64_t due_ns;             /* where the grid says the cycle starts */
+    int64_t woke_ns;            /* when the cycle thread ran */
+    int64_t triggered_ns;       /* first trigger fired, or ABSENT */
+    int64_t latched_ns;
+    int64_t skew_ns;            /* ABSENT with fewer than two fresh samples of known acquisition */
+    int64_t acted_cycle;        /* the cycle that the acts below belong to, -1 before the first */
+    int64_t acted_ns;           /* when the writes of that act were done, or ABSENT */
+    int64_t inferred_ns;        /* when the policy posted that command, or ABSENT */
+    uint32_t flags;             /* INPHASE_FLAG_* */
+    uint32_t skipped;           /* grid points skipped just before this cycle */
+    uint32_t reason;            /* why motion is latched or the core is stopping */
+    uint32_t detail;
+};
+
+/* one sensor in a frame: status of this cycle, and which sample of its ring is named */
+struct inphase_row {
+    int64_t sequence;           /* number of the sample in its ring, -1: none yet */
+    int64_t triggered_ns;       /* of that sample */
+    int64_t acquired_ns;        /* of that sample, or ABSENT */
+    int64_t received_ns;        /* of that sample: when the core had read its last byte */
+    int64_t age_ns;             /* latched_ns - acquired_ns, or ABSENT */
+    uint16_t status;
+    uint16_t reason;
+    uint32_t detail;
+};
+
+/* one actuator in a frame, followed by channels requested and channels applied doubles.
+   Requested values are NaN where no command came. */
+struct inphase_act {
+    uint32_t flags;             /* INPHASE_ACT_* */
+    uint32_t reason;
+    uint32_t channels;
+    uint32_t detail;
+};
+
+/* ---- the store ------------------------------------------------------------------------- */
+
+/* where things lie in the core's segment; constant once the segment is published */
+struct inphase_ring {
+    uint64_t offset;            /* of slot 0 in the segment */
+    uint64_t stride;            /* bytes from slot to slot; a slot is a sequence word and a payload */
+    uint64_t payload;           /* bytes of a payload, which starts 64 bytes into its slot */
+    uint64_t depth;             /* slots, a power of two */
+};
+
+struct inphase_layout {
+    uint64_t magic;
+    uint32_t version;
+    uint32_t sensors;
+    uint64_t size;              /* of the segment in bytes */
+    uint64_t epoch;             /* differs for every runtime */
+    uint64_t description_offset;
+    uint64_t description_size;
+    uint64_t state_offset;
+    uint64_t statistics_offset;
+    uint64_t statistics_size;
+    struct inphase_ring frames;
+    struct inphase_ring samples[64];
+};
+
+/* what the core says of itself, for the supervisor's live line */
+struct inphase_status {
+    int64_t start_ns;           /* of cycle 0 */
+    int64_t cycle;              /* last latched */
+    int64_t cycles;             /* run, without those of the final ramp */
+    int64_t stopping_cycles;    /* of the final ramp */
+    int64_t skipped;
+    int64_t overruns;
+    int64_t page_faults;        /* of the cycle thread since its start, as last noted */
+    uint32_t state;             /* INPHASE_STATE_* */
+    uint32_t reason;
+    uint32_t detail;
+    uint32_t latched;           /* INPHASE_REASON_* that holds motion, 0: none */
+    uint32_t lost_devices;      /* times a device went away */
+    int32_t thread_id;          /* kernel id of the cycle thread */
+};
+
+/* what real-time right was asked for and what the kernel gave; errno of each refusal, 0: granted */
+struct inphase_realtime {
+    int32_t priority;           /* asked, SCHED_FIFO */
+    int32_t priority_errno;
+    int32_t cpu;                /* asked, -1: none */
+    int32_t cpu_errno;
+    int32_t memory_errno;       /* locking of segments, stack and the core's pages */
+    int32_t granted;            /* 1 when everything that was asked for was given */
+};
+
+struct inphase_worst {
+    int64_t cycle;
+    int64_t late_ns;
+    int32_t phase;              /* INPHASE_PHASE_* */
+    int32_t device;             /* -1: none */
+};
+
+/* distributions, in this order; then one trigger-to-sample distribution per sensor */
+#define INPHASE_HIST_WAKE 0
+#define INPHASE_HIST_TRIGGER 1
+#define INPHASE_HIST_ACT 2
+#define INPHASE_HIST_SKEW 3
+#define INPHASE_HIST_LATCH_TO_COMMAND 4
+#define INPHASE_HIST_SENSORS 5
+
+struct inphase_quantiles {
+    int64_t count, min, p50, p90, p99, p999, max;
+};
+
+/* counts that belong to the policy and the commands */
+struct inphase_counts {
+    int64_t commands;           /* valid for their cycle */
+    int64_t missed;             /* cycles in which a policy owed a command and had posted none */
+    int64_t invalid;            /* commands refused */
+    int64_t repeated;
+    int64_t ramped;
+    int64_t limited;
+    int64_t written;            /* commands written to devices */
+    int64_t busy;               /* writes left out because the bus was not quiet */
+    int64_t late_samples;       /* replies that came after their cycle's latch */
+    int64_t dropped_bytes;      /* bytes dropped while looking for a packet */
+};
+
+typedef struct inphase_segment inphase_segment;
+typedef struct inphase_reader inphase_reader;
+typedef struct inphase_core inphase_core;
+
+/* Create a segment file, allocate it in full, map it and take the writer's lock.
+   path: under /dev/shm; must not exist. mode 0600 or 0640; gid -1 leaves the group.
+   -ENOSPC: /dev/shm is too small. Thread: any. Ends with inphase_segment_close, which unlinks. */
+int inphase_segment_create(inphase_segment **out, const char *path, uint64_t size, uint32_t mode,
+                           int32_t gid);
+/* Map a segment read-only. -ENOENT, -EACCES, -EPROTO (not a segment). Thread: any. */
+int inphase_segment_attach(inphase_segment **out, const char *path);
+void inphase_segment_close(inphase_segment *segment);
+void *inphase_segment_memory(inphase_segment *segment);
+uint64_t inphase_segment_size(inphase_segment *segment);
+/* 1 while a writer holds the segment at path, 0 when it is left over, or a negative errno.
+   Only asks for the lock, never takes it. Thread: any. */
+int inphase_segment_alive(const char *path);
+/* Publish: from now on readers may attach. Thread: the creator. */
+void inphase_segment_publish(inphase_segment *segment);
+
+/* Follow the frames of a core's segment. Ends with inphase_reader_close. The reader starts behind
+   the newest frame: the first frame it returns is the next one. Thread: one at a time. */
+int inphase_reader_open(inphase_reader **out, const char *path);
+void inphase_reader_close(inphase_reader *reader);
+const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);
+const void *inphase_reader_memory(inphase_reader *reader);
+/* Wait for the next frame (newest: the newest one, leaving out those between) and copy its record
+   to where inphase_reader_record points. Returns the number of frames lost before it (overwritten, or left out), or
+   -ETIMEDOUT, -EINTR, -EPIPE (the writer is gone and there is no further frame). */
+int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_ns);
+const void *inphase_reader_record(inphase_reader *reader);
+/* 1 if sample number sequence of a sensor is still whole in its ring, else 0. What was read from
+   the slot before this call was then never torn or recycled. */
+int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t sequence);
+/* Copy a sample's payload and check it after the copy. 0, or -ESTALE. */
+int inphase_reader_copy(inphase_reader *reader, uint32_t sensor, int64_t sequence, void *to);
+/* Statistics as they stand; sensor rows for INPHASE_HIST_SENSORS + i. -EINVAL: no such one. */
+int inphase_reader_quantiles(inphase_reader *reader, uint32_t histogram,
+                             struct inphase_quantiles *out);
+int inphase_reader_status(inphase_reader *reader, struct inphase_status *out);
+int inphase_reader_realtime(inphase_reader *reader, struct inphase_realtime *out);
+int inphase_reader_counts(inphase_reader *reader, struct inphase_counts *out);
+/* counts[sensor * INPHASE_STATUSES + status]; returns the number of sensors */
+int inphase_reader_statuses(inphase_reader *reader, int64_t *counts);
+/* reasons beside commands that were missed or refused: counts[INPHASE_REASONS] */
+int inphase_reader_reasons(inphase_reader *reader, int64_t *counts);
+/* the worst cycles, worst first; returns how many */
+int inphase_reader_worst(inphase_reader *reader, struct inphase_worst *out);
+
+/* The command mailbox of one policy: its own segment, which the core maps read-only.
+   post is made by the policy's process. reason 0 posts a command; any other INPHASE_REASON_* says
+   why there is none. values: channels doubles in SI. Never waits, wakes nobody. */
+uint64_t inphase_mailbox_size(uint32_t channels);
+int inphase_mailbox_init(inphase_segment *segment, uint32_t channels, uint64_t epoch);
+int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_until_ns,
+                         uint32_t reason, const double *values, uint32_t channels);
+
+/* ---- packets --------------------------------------------------------------------------- */
+
+/* raw types in a packet */
+#define INPHASE_U8 1
+#define INPHASE_I8 2
+#define INPHASE_U16 3
+#define INPHASE_I16 4
+#define INPHASE_U32 5
+#define INPHASE_I32 6
+#define INPHASE_F32 7
+#define INPHASE_F64 8
+
+/* one raw value in a packet and the channel it becomes: value = raw * scale + zero, in SI */
+struct inphase_field {
+    uint32_t offset;
+    uint16_t type;
+    uint16_t big_endian;
+    uint32_t channel;
+    double scale;
+    double zero;
+};
+
+/* what must hold of a packet */
+#define INPHASE_CHECK_MATCH 1       /* (value & mask) == expect, else REASON_MISMATCH */
+#define INPHASE_CHECK_ZERO 2        /* (value & mask) == 0, else REASON_DEVICE with the value */
+#define INPHASE_CHECK_CRC16 3       /* CRC-16 of the bytes before offset stands at offset, low first,
+                                       in the packet as received, before unstuffing */
+#define INPHASE_CHECK_CRC16_END 4   /* the same for the last two bytes of the packet */
+struct inphase_check {
+    uint16_t kind;
+    uint16_t type;
+    uint32_t big_endian;
+    uint32_t offset;
+    uint32_t mask;
+    uint32_t expect;
+};
+
+/* how packets are told apart in a stream, and the escape rule of those that have one */
+struct inphase_framing {
+    uint32_t datagram;          /* 1: one read gives one packet; start and length are not used */
+    uint32_t start_size;        /* start bytes, 1..4 in a stream */
+    uint8_t start[4];
+    uint32_t length_offset;     /* of the length field; packet size = field + length_add */
+    uint32_t length_size;       /* 1 or 2 bytes; 0: every packet has min_size bytes */
+    uint32_t big_endian;
+    int32_t length_add;
+    uint32_t min_size;          /* smallest and largest packet as received */
+    uint32_t max_size;
+    uint32_t escape_size;       /* 0: no escape rule; 1..4: after this pattern ... */
+    uint8_t escape[4];
+    uint32_t escape_insert;     /* ... this byte was inserted by the sender */
+    uint32_t escape_from;       /* the rule holds from this offset on ... */
+    uint32_t escape_tail;       /* ... up to this many bytes before the end */
+};
+
+/* one reply: what must hold and which fields it carries, at offsets of the unstuffed packet */
+struct inphase_reply {
+    uint32_t size;              /* of the unstuffed packet, 0: any */
+    uint32_t first_check, checks;
+    uint32_t first_field, fields;
+};
+
+#define INPHASE_ACQUIRE_ABSENT 0    /* nothing is known of the acquisition */
+#define INPHASE_ACQUIRE_TRIGGER 1   /* triggered_ns + acquire_ns */
+#define INPHASE_ACQUIRE_MIDDLE 2    /* middle of trigger and reply, + acquire_ns */
+
+/* a request and its replies, run by the core alone */
+struct inphase_exchange {
+    const uint8_t *request;
+    uint32_t request_size;
+    uint32_t replies;
+    struct inphase_framing framing;
+    const struct inphase_reply *reply;
+    const struct inphase_check *check;
+    const struct inphase_field *field;
+    uint32_t checks, fields;    /* in those arrays */
+    uint32_t sequence_offset;   /* in the last reply */
+    uint16_t sequence_type;     /* 0: the device has none */
+    uint16_t sequence_big_endian;
+    uint32_t acquire;           /* INPHASE_ACQUIRE_* */
+    int64_t acquire_ns;
+    int64_t reply_max_ns;       /* worst case from trigger to the last byte: how long the bus must
+                                   stay quiet when a reply is missed */
+};
+
+/* how a command becomes bytes: the template, its fields, then escape rule, length and CRC-16 */
+struct inphase_encoding {
+    const uint8_t *packet;      /* template, without checksum */
+    uint32_t packet_size;
+    uint32_t fields;
+    const struct inphase_field *field;      /* raw = (value - zero) / scale, rounded, saturated */
+    struct inphase_framing framing;         /* escape rule and length field */
+    uint32_t crc16;             /* 1: append it */
+};
+
+/* CRC-16 with polynomial 0x8005, initial 0, not reflected (ROBOTIS: CRC-16/IBM). Any thread. */
+uint16_t inphase_crc16(uint16_t start, const uint8_t *bytes, uint32_t size);
+/* Apply or undo an escape rule. Return the new size, or -EMSGSIZE. Any thread. */
+int32_t inphase_escape(const struct inphase_framing *framing, const uint8_t *from, uint32_t size,
+                       uint8_t *to, uint32_t room);
+int32_t inphase_unescape(const struct inphase_framing *framing, const uint8_t *from, uint32_t size,
+                         uint8_t *to, uint32_t room);
+/* Encode a command. Returns bytes written to `to`, or -EMSGSIZE, -EDOM for a value not finite. */
+int32_t inphase_encode(const struct inphase_encoding *encoding, const double *values, uint8_t *to,
+                       uint32_t room);
+
+/* An incremental parser, the one that the cycle thread uses, for drivers' own transactions and for
+   tests. feed returns 1 when the last reply is complete (values are filled), 0 when bytes are
+   missing, -EBADMSG when a reply was refused: reason and detail say why. */
+typedef struct inphase_parser inphase_parser;
+int inphase_parser_open(inphase_parser **out, const struct inphase_exchange *exchange);
+void inphase_parser_close(inphase_parser *parser);
+void inphase_parser_reset(inphase_parser *parser);
+int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t size, double *values,
+                        uint32_t *reason, uint32_t *detail);
+
+/* ---- the limiter ----------------------------------------------------------------------- */
+
+/* limits of one channel of a position-mode actuator, SI */
+struct inphase_limits {
+    double low, high;           /* position */
+    double velocity;            /* largest |change| per second */
+    double acceleration;        /* used by the ramp */
+    double step;                /* largest distance from the measured position */
+};
+
+/* One channel: what may be applied when `requested` is asked for, `applied` was applied period_s
+   ago and `measured` is where the joint is (NaN: not known). Total over all doubles: the result is
+   finite if applied is, never further than velocity * period_s from applied, and within low..high
+   if applied is. Any thread, the cycle thread included. */
+double inphase_limit(const struct inphase_limits *limits, double requested, double applied,
+                     double measured, double period_s);
+/* The next position of a ramp to zero velocity from `applied`, moving at velocity (updated). */
+double inphase_ramp(const struct inphase_limits *limits, double applied, double *velocity,
+                    double period_s);
+
+/* ---- simulated devices ----------------------------------------------------------------- */
+
+/* one joint that follows its goal: critically damped, with capped acceleration and velocity */
+struct inphase_servo {
+    double goal, position, velocity, acceleration;
+    double natural_rad_s;       /* natural frequency */
+    double velocity_max, acceleration_max;
+};
+/* Advance by dt_ns in steps of at most 250 us. Only + - * /: the same on every machine. */
+void inphase_servo_advance(struct inphase_servo *servos, uint32_t count, int64_t dt_ns);
+/* Counter-based draw in [0, 1): depends on its arguments alone, not on the order of draws. */
+double inphase_draw(uint64_t seed, uint64_t cycle, uint64_t device, uint64_t kind);
+
+/* a sensor's twin answers at the level of samples: channel c is
+   base[c] + gain[c] * (position, velocity or acceleration of servo joint[c]) + noise[c] * draw */
+#define INPHASE_TWIN_CONSTANT 0
+#define INPHASE_TWIN_POSITION 1
+#define INPHASE_TWIN_VELOCITY 2
+#define INPHASE_TWIN_ACCELERATION 3
+struct inphase_twin_channel {
+    uint32_t kind;
+    uint32_t actuator;          /* whose servo */
+    uint32_t joint;
+    double base, gain, noise;
+};
+struct inphase_twin {
+    const struct inphase_twin_channel *channel;
+    int64_t latency_ns;         /* trigger to reply */
+    int64_t jitter_ns;          /* uniform, added */
+};
+
+/* a planned fault of a simulated device or of the virtual clock */
+#define INPHASE_FAULT_SILENT 1      /* no reply */
+#define INPHASE_FAULT_DELAYED 2     /* reply argument ns later */
+#define INPHASE_FAULT_INVALID 3     /* reply refused, argument: INPHASE_REASON_* */
+#define INPHASE_FAULT_NAN 4         /* channel argument is NaN */
+#define INPHASE_FAULT_WRONG 5       /* every channel + argument */
+#define INPHASE_FAULT_FROZEN 6      /* sequence does not advance */
+#define INPHASE_FAULT_GONE 7        /* device away for count cycles */
+#define INPHASE_FAULT_WAKE 8        /* the cycle thread wakes argument ns late */
+struct inphase_fault {
+    uint32_t kind;
+    uint32_t device;            /* index of the sensor; not used by FAULT_WAKE */
+    int64_t from_cycle;
+    int64_t count;
+    int64_t argument;
+};
+
+/* ---- the core -------------------------------------------------------------------------- */
+
+struct inphase_sensor_config {
+    uint32_t device;
+    uint32_t channels;
+    int64_t trigger_ns;         /* offset in the cycle */
+    int64_t max_age_ns;
+    uint32_t recover;           /* good replies before a device that came back is trusted */
+    uint32_t depth;             /* of its ring, power of two */
+    struct inphase_exchange exchange;
+    struct inphase_twin twin;   /* used in lock step */
+    const double *low, *high;   /* per channel; NaN: not checked */
+    const double *rate;         /* largest change per second; NaN: not checked */
+};
+
+struct inphase_actuator_config {
+    uint32_t device;
+    uint32_t channels;
+    int32_t feedback_sensor;    /* -1: moves blind */
+    uint32_t feedback_channel;  /* first of the feedback's channels */
+    int64_t max_hold_ns;
+    const struct inphase_limits *limits;    /* per channel */
+    const double *start;        /* per channel: declared start of one that moves blind, or NULL */
+    struct inphase_encoding encoding;
+    const struct inphase_servo *servo;      /* per channel: its twin */
+};
+
+struct inphase_config {
+    int64_t period_ns;
+    int64_t read_deadline_ns;   /* offset */
+    int64_t act_ns;             /* offset */
+    int64_t resumed_after_ns;   /* later wakes than this count as a suspension */
+    int64_t cycles;             /* stop after this many, 0: run on */
+    uint64_t epoch;
+    uint64_t seed;              /* of the twins */
+    uint32_t devices, sensors, actuators;
+    uint32_t frame_depth;       /* power of two */
+    uint32_t overrun_limit;
+    int32_t priority;           /* SCHED_FIFO, 0: ordinary */
+    int32_t cpu;                /* -1: any */
+    uint32_t observe;           /* 1: never write to an actuator */
+    uint32_t has_policy;        /* 0: holding is no miss */
+    uint32_t virtual_time;      /* 1: lock step: virtual clock and twins */
+    const struct inphase_sensor_config *sensor;
+    const struct inphase_actuator_config *actuator;
+    const char *description;    /* put into the segment as it is */
+    uint64_t description_size;
+};
+
+/* bytes of the segment that a core with this configuration needs */
+uint64_t inphase_core_size(const struct inphase_config *config);
+/* Make a core on a segment of at least that size; everything in config is copied. The segment is
+   published and stays the caller's. -EINVAL: a bound above is broken. Thread: any. */
+int inphase_core_open(inphase_core **out, const struct inphase_config *config,
+                      inphase_segment *segment);
+/* Stops and joins the cycle thread if it runs. */
+void inphase_core_close(inphase_core *core);
+
+/* Hand a descriptor to the core, taken over at the next cycle: only the cycle thread reads and
+   writes it until it is given back. The caller still owns it. -EBUSY: the last request is not yet
+   taken. Threads: any one. */
+int inphase_core_attach(inphase_core *core, uint32_t device, int fd);
+/* Ask for the descriptor back. */
+int inphase_core_detach(inphase_core *core, uint32_t device);
+/* 1: the core is using the device, 0: it is not (never attached, given back, or lost). */
+int inphase_core_attached(inphase_core *core, uint32_t device);
+/* errno with which the device was lost, 0: it was not. */
+int inphase_core_lost(inphase_core *core, uint32_t device);
+/* The policy's mailbox; attach before the start. */
+int inphase_core_mailbox(inphase_core *core, inphase_segment *mailbox);
+/* An actuator's enable sequence is done: commands may be written to it. */
+int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled);
+/* Clear a latched reason: motion may start again from where the robot is. */
+int inphase_core_arm(inphase_core *core);
+/* The policy is gone for good: says why commands are missing from now on. */
+void inphase_core_policy_gone(inphase_core *core, uint32_t reason);
+/* Page faults of the cycle thread, counted by the supervisor from /proc. */
+void inphase_core_page_faults(inphase_core *core, int64_t faults);
+/* Ask for a stop: ramp, then end. Async-signal-safe. The first reason stays. */
+void inphase_core_stop(inphase_core *core, uint32_t reason, uint32_t detail);
+
+/* Start the cycle thread. Real-time rights that were refused are in inphase_reader_realtime; a
+   caller that requires them asks inphase_realtime_try first. */
+int inphase_core_start(inphase_core *core);
+/* Wait until the cycle thread has ended; -ETIMEDOUT. */
+int inphase_core_join(inphase_core *core, int64_t timeout_ns);
+/* Ask the kernel, in a thread that ends at once, for what the cycle thread would ask for. */
+int inphase_realtime_try(int32_t priority, int32_t cpu, struct inphase_realtime *out);
+
+/* Lock step: run one cycle up to and with the latch, in the caller's thread. 0, or -ESHUTDOWN when
+   the core has stopped. */
+int inphase_core_latch(inphase_core *core);
+/* Lock step: run the rest of that cycle: act and finish. */
+int inphase_core_act(inphase_core *core);
+/* Lock step: as many whole cycles without leaving C. Returns the cycles run. */
+int64_t inphase_core_run(inphase_core *core, int64_t cycles);
+/* Lock step: plan a fault. -ENOSPC: too many; -EPERM: not on virtual time. */
+int inphase_core_fault(inphase_core *core, const struct inphase_fault *fault);
+/* Lock step: post a command for the present cycle. */
+int inphase_core_post(inphase_core *core, uint32_t reason, const double *values, uint32_t channels);
+
+/* ---- for whoever needs a clock and a process rule -------------------------------------- */
+
+int64_t inphase_now(void);
+/* End this process (SIGTERM) when the thread that started it ends. 0 or a negative errno. */
+int inphase_die_with_parent(void);
+/* Wait until the word at address differs from value. For yardsticks: a bare futex. */
+int inphase_futex_wait(const uint32_t *address, uint32_t value, int64_t timeout_ns);

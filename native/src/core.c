@@ -1,0 +1,500 @@
+/* Making and ending a core: memory, configuration, thread. Nothing here runs on the cycle thread. */
+#define _GNU_SOURCE
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "internal.h"
+
+#define ALIGN 4096UL
+
+static uint64_t align(uint64_t size)
+{
+    return (size + ALIGN - 1) & ~(ALIGN - 1);
+}
+
+static uint64_t record_bytes(const struct inphase_config *config)
+{
+    uint64_t size = sizeof(struct inphase_frame) + config->sensors * sizeof(struct inphase_row);
+
+    for (uint32_t i = 0; i < config->actuators; i++)
+        size += sizeof(struct inphase_act) + 2 * sizeof(double) * config->actuator[i].channels;
+    return size;
+}
+
+static uint64_t statistics_bytes(const struct inphase_config *config)
+{
+    return sizeof(struct statistics) +
+           (INPHASE_HIST_SENSORS + config->sensors) * sizeof(struct histogram);
+}
+
+/* the one place that says where things lie */
+static void lay_out(const struct inphase_config *config, struct inphase_layout *layout)
+{
+    uint64_t at = align(sizeof *layout);
+
+    memset(layout, 0, sizeof *layout);
+    layout->magic = MAGIC;
+    layout->version = STORE_VERSION;
+    layout->sensors = config->sensors;
+    layout->epoch = config->epoch;
+    layout->description_offset = at;
+    layout->description_size = config->description_size;
+    at += align(config->description_size);
+    layout->state_offset = at;
+    at += align(sizeof(struct state));
+    layout->statistics_offset = at;
+    layout->statistics_size = statistics_bytes(config);
+    at += align(layout->statistics_size);
+    layout->frames = (struct inphase_ring){
+        .offset = at,
+        .payload = record_bytes(config),
+        .stride = ring_stride(record_bytes(config)),
+        .depth = config->frame_depth,
+    };
+    at += align(layout->frames.stride * layout->frames.depth);
+    for (uint32_t i = 0; i < config->sensors; i++) {
+        uint64_t payload = sizeof(double) * config->sensor[i].channels;
+
+        layout->samples[i] = (struct inphase_ring){
+            .offset = at,
+            .payload = payload,
+            .stride = ring_stride(payload),
+            .depth = config->sensor[i].depth,
+        };
+        at += align(layout->samples[i].stride * layout->samples[i].depth);
+    }
+    layout->size = at;
+}
+
+uint64_t inphase_core_size(const struct inphase_config *config)
+{
+    struct inphase_layout layout;
+
+    lay_out(config, &layout);
+    return layout.size;
+}
+
+static bool is_power_of_two(uint64_t value)
+{
+    return value && !(value & (value - 1));
+}
+
+static bool config_holds(const struct inphase_config *config)
+{
+    if (config->period_ns < 50000 || config->read_deadline_ns <= 0 ||
+        config->act_ns < config->read_deadline_ns || config->act_ns >= config->period_ns ||
+        config->devices > INPHASE_MAX_DEVICES || config->sensors < 1 ||
+        config->sensors > INPHASE_MAX_SENSORS || config->actuators > INPHASE_MAX_ACTUATORS ||
+        config->frame_depth < 8 || !is_power_of_two(config->frame_depth))
+        return false;
+    for (uint32_t i = 0; i < config->sensors; i++)
+        if (config->sensor[i].device >= config->devices || config->sensor[i].channels < 1 ||
+            config->sensor[i].channels > INPHASE_MAX_CHANNELS || config->sensor[i].depth < 8 ||
+            !is_power_of_two(config->sensor[i].depth))
+            return false;
+    for (uint32_t i = 0; i < config->actuators; i++) {
+        const struct inphase_actuator_config *a = &config->actuator[i];
+
+        if (a->device >= config->devices || a->channels < 1 ||
+            a->channels > INPHASE_MAX_CHANNELS || !a->limits ||
+            a->feedback_sensor >= (int32_t)config->sensors ||
+            (a->feedback_sensor < 0 && !a->start) ||
+            (a->feedback_sensor >= 0 &&
+             a->feedback_channel + a->channels > config->sensor[a->feedback_sensor].channels) ||
+            a->encoding.packet_size > INPHASE_MAX_PACKET ||
+            a->encoding.fields > INPHASE_MAX_CHANNELS)
+            return false;
+        for (uint32_t c = 0; c < a->channels; c++) {
+            const struct inphase_limits *l = &a->limits[c];
+
+            if (!isfinite(l->low) || !isfinite(l->high) || !(l->low < l->high) ||
+                !isfinite(l->velocity) || !(l->velocity > 0) || !isfinite(l->acceleration) ||
+                !(l->acceleration > 0) || !isfinite(l->step) || !(l->step > 0))
+                return false;
+        }
+    }
+    return true;
+}
+
+static void copy_doubles(double *to, const double *from, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        to[i] = from ? from[i] : NAN;
+}
+
+static int make_sensor(struct inphase_core *core, uint32_t index,
+                       const struct inphase_sensor_config *config, bool virtual_time)
+{
+    struct sensor *sensor = &core->sensor[index];
+    int rc = exchange_copy(&sensor->parser.exchange, &config->exchange);
+
+    if (rc < 0)
+        return rc;
+    if (core->device[config->device].sensor >= 0)
+        return -EINVAL;
+    core->device[config->device].sensor = (int)index;
+    sensor->device = &core->device[config->device];
+    sensor->index = index;
+    sensor->channels = config->channels;
+    sensor->trigger_ns = config->trigger_ns;
+    sensor->max_age_ns = config->max_age_ns;
+    sensor->recover = config->recover;
+    sensor->depth = config->depth;
+    sensor->sequence = -1;
+    sensor->twin_ready_ns = INPHASE_ABSENT;
+    sensor->twin_latency_ns = config->twin.latency_ns;
+    sensor->twin_jitter_ns = config->twin.jitter_ns;
+    copy_doubles(sensor->low, config->low, config->channels);
+    copy_doubles(sensor->high, config->high, config->channels);
+    copy_doubles(sensor->rate, config->rate, config->channels);
+    if (virtual_time && !config->twin.channel)
+        return -EINVAL;
+    if (config->twin.channel)
+        memcpy(sensor->twin_channel, config->twin.channel,
+               config->channels * sizeof *sensor->twin_channel);
+    return 0;
+}
+
+static int make_actuator(struct inphase_core *core, uint32_t index,
+                         const struct inphase_actuator_config *config)
+{
+    struct actuator *actuator = &core->actuator[index];
+
+    if (core->device[config->device].actuator >= 0)
+        return -EINVAL;
+    core->device[config->device].actuator = (int)index;
+    actuator->device = &core->device[config->device];
+    actuator->index = index;
+    actuator->channels = config->channels;
+    actuator->first_value = core->values;
+    core->values += config->channels;
+    if (config->feedback_sensor >= 0)
+        actuator->feedback = &core->sensor[config->feedback_sensor];
+    actuator->feedback_channel = config->feedback_channel;
+    actuator->max_hold_ns = config->max_hold_ns;
+    memcpy(actuator->limits, config->limits, config->channels * sizeof *actuator->limits);
+    if (config->start)
+        memcpy(actuator->applied, config->start, config->channels * sizeof(double));
+    actuator->encoding = config->encoding;
+    if (config->encoding.packet_size)
+        memcpy(actuator->packet, config->encoding.packet, config->encoding.packet_size);
+    if (config->encoding.fields)
+        memcpy(actuator->field, config->encoding.field,
+               config->encoding.fields * sizeof *actuator->field);
+    actuator->encoding.packet = actuator->packet;
+    actuator->encoding.field = actuator->field;
+    if (config->servo)
+        memcpy(actuator->servo, config->servo, config->channels * sizeof *actuator->servo);
+    return 0;
+}
+
+/* sensors in the order of their trigger offsets; insertion sort, stable */
+static void sort_triggers(struct inphase_core *core)
+{
+    for (uint32_t i = 0; i < core->sensors; i++) {
+        uint32_t at = i;
+
+        for (; at > 0 && core->sensor[core->order[at - 1]].trigger_ns > core->sensor[i].trigger_ns;
+             at--)
+            core->order[at] = core->order[at - 1];
+        core->order[at] = i;
+    }
+}
+
+static void make_record(struct inphase_core *core)
+{
+    uint8_t *at = core->record + sizeof(struct inphase_frame) +
+                  core->sensors * sizeof(struct inphase_row);
+
+    for (uint32_t i = 0; i < core->actuators; i++) {
+        uint32_t values = 2 * core->actuator[i].channels;
+
+        core->act[i] = (struct inphase_act *)at;
+        core->act[i]->channels = core->actuator[i].channels;
+        at += sizeof(struct inphase_act);
+        for (uint32_t c = 0; c < values; c++, at += sizeof(double))
+            *(double *)at = NAN;
+    }
+}
+
+static int fill(struct inphase_core *core, const struct inphase_config *config)
+{
+    int rc = 0;
+
+    core->clock = config->virtual_time ? &virtual_clock : &monotonic_clock;
+    core->period_ns = config->period_ns;
+    core->read_deadline_ns = config->read_deadline_ns;
+    core->act_ns = config->act_ns;
+    core->resumed_after_ns = config->resumed_after_ns;
+    core->cycle_limit = config->virtual_time ? 0 : config->cycles;
+    core->seed = config->seed;
+    core->epoch = config->epoch;
+    core->devices = config->devices;
+    core->sensors = config->sensors;
+    core->actuators = config->actuators;
+    core->overrun_limit = config->overrun_limit;
+    core->priority = config->priority;
+    core->cpu = config->cpu;
+    core->observe = config->observe;
+    core->has_policy = config->has_policy;
+    core->acted_cycle = -1;
+    core->acted_ns = core->inferred_ns = INPHASE_ABSENT;
+    for (uint32_t i = 0; i < core->devices; i++) {
+        core->device[i].ops = config->virtual_time ? &twin_ops : &fd_ops;
+        core->device[i].fd = -1;
+        core->device[i].sensor = core->device[i].actuator = -1;
+    }
+    for (uint32_t i = 0; i < core->sensors && rc == 0; i++)
+        rc = make_sensor(core, i, &config->sensor[i], config->virtual_time);
+    for (uint32_t i = 0; i < core->actuators && rc == 0; i++)
+        rc = make_actuator(core, i, &config->actuator[i]);
+    for (uint32_t i = 0; i < core->sensors && rc == 0; i++)
+        for (uint32_t c = 0; c < core->sensor[i].channels; c++) {
+            const struct inphase_twin_channel *twin = &core->sensor[i].twin_channel[c];
+
+            if (twin->kind > INPHASE_TWIN_ACCELERATION ||
+                (twin->kind && (twin->actuator >= core->actuators ||
+                                twin->joint >= core->actuator[twin->actuator].channels)))
+                rc = -EINVAL;
+        }
+    if (rc == 0)
+        sort_triggers(core);
+    return rc;
+}
+
+int inphase_core_open(inphase_core **out, const struct inphase_config *config,
+                      inphase_segment *segment)
+{
+    inphase_core *core;
+    int rc = -EINVAL;
+
+    if (!config_holds(config) || segment->size < inphase_core_size(config))
+        return -EINVAL;
+
+    /* page aligned and its own pages, so that it can be locked */
+    core = mmap(NULL, align(sizeof *core), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                -1, 0);
+    if (core == MAP_FAILED)
+        return -ENOMEM;
+    rc = fill(core, config);
+    if (rc < 0)
+        goto free_core;
+    core->record_size = record_bytes(config);
+    core->record = aligned_alloc(ALIGN, align(core->record_size));
+    rc = -ENOMEM;
+    if (!core->record)
+        goto free_core;
+    memset(core->record, 0, align(core->record_size));
+    make_record(core);
+    if (config->virtual_time) {
+        core->own_mailbox = calloc(1, sizeof *core->own_mailbox);
+        if (!core->own_mailbox)
+            goto free_record;
+        core->own_mailbox->channels = core->values;
+        for (int i = 0; i < MAILBOX_SLOTS; i++)
+            put_i64(&core->own_mailbox->mail[i].cycle, -1);
+        core->mailbox = core->own_mailbox;
+    }
+
+    /* the segment: layout, description, zeroed state; published last */
+    core->segment = segment;
+    core->layout = (struct inphase_layout *)segment->memory;
+    lay_out(config, core->layout);
+    core->layout->size = segment->size;
+    memcpy(segment->memory + core->layout->description_offset, config->description,
+           config->description_size);
+    core->state = (struct state *)(segment->memory + core->layout->state_offset);
+    core->statistics = (struct statistics *)(segment->memory + core->layout->statistics_offset);
+    put_i64(&core->state->cycle, -1);
+    inphase_segment_publish(segment);
+    if (config->virtual_time)
+        cycle_begin(core);
+    *out = core;
+    return 0;
+
+free_record:
+    free(core->record);
+free_core:
+    munmap(core, align(sizeof *core));
+    return rc;
+}
+
+void inphase_core_close(inphase_core *core)
+{
+    if (!core)
+        return;
+    if (core->started) {
+        inphase_core_stop(core, INPHASE_REASON_REQUEST, 0);
+        pthread_join(core->thread, NULL);
+        munmap(core->stack, STACK_BYTES);
+    }
+    free(core->own_mailbox);
+    free(core->record);
+    munmap(core, align(sizeof *core));
+}
+
+static int request(inphase_core *core, uint32_t index, int what, int fd)
+{
+    struct device *device = &core->device[index];
+
+    if (index >= core->devices)
+        return -EINVAL;
+    if (atomic_load_explicit(&device->request, memory_order_acquire) != REQUEST_NONE)
+        return -EBUSY;
+    atomic_store_explicit(&device->request_fd, fd, memory_order_relaxed);
+    atomic_store_explicit(&device->request, what, memory_order_release);
+    return 0;
+}
+
+int inphase_core_attach(inphase_core *core, uint32_t device, int fd)
+{
+    return request(core, device, REQUEST_ATTACH, fd);
+}
+
+int inphase_core_detach(inphase_core *core, uint32_t device)
+{
+    return request(core, device, REQUEST_DETACH, -1);
+}
+
+int inphase_core_attached(inphase_core *core, uint32_t device)
+{
+    if (device >= core->devices)
+        return -EINVAL;
+    return atomic_load_explicit(&core->device[device].in_use, memory_order_acquire);
+}
+
+int inphase_core_lost(inphase_core *core, uint32_t device)
+{
+    if (device >= core->devices)
+        return -EINVAL;
+    return atomic_load_explicit(&core->device[device].lost_errno, memory_order_relaxed);
+}
+
+int inphase_core_mailbox(inphase_core *core, inphase_segment *mailbox)
+{
+    const struct mailbox *memory = (const void *)mailbox->memory;
+
+    if (core->started || core->own_mailbox)
+        return -EBUSY;
+    if (mailbox->size < sizeof *memory || memory->magic != MAGIC ||
+        memory->version != STORE_VERSION || memory->epoch != core->epoch ||
+        memory->channels != core->values)
+        return -EPROTO;
+    core->mailbox = memory;
+    return 0;
+}
+
+int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled)
+{
+    if (actuator >= core->actuators)
+        return -EINVAL;
+    atomic_store_explicit(&core->actuator[actuator].enabled, enabled, memory_order_release);
+    return 0;
+}
+
+int inphase_core_arm(inphase_core *core)
+{
+    atomic_fetch_add_explicit(&core->arm_requests, 1, memory_order_release);
+    return 0;
+}
+
+void inphase_core_policy_gone(inphase_core *core, uint32_t reason)
+{
+    put_u32(&core->policy_gone, reason);
+}
+
+void inphase_core_page_faults(inphase_core *core, int64_t faults)
+{
+    put_i64(&core->state->page_faults, faults);
+}
+
+/* ---- the cycle thread -------------------------------------------------------------------- */
+
+static void touch(volatile uint8_t *memory, uint64_t size)
+{
+    for (uint64_t i = 0; i < size; i += ALIGN)
+        memory[i] = memory[i];
+}
+
+int inphase_core_start(inphase_core *core)
+{
+    pthread_attr_t attributes;
+    int rc;
+
+    if (core->started || core->clock == &virtual_clock)
+        return -EBUSY;
+    core->stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_POPULATE, -1, 0);
+    if (core->stack == MAP_FAILED)
+        return -ENOMEM;
+
+    /* every page once, while nobody else uses them */
+    touch((uint8_t *)core, sizeof *core);
+    touch(core->segment->memory, core->segment->size);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstack(&attributes, core->stack, STACK_BYTES);
+    rc = pthread_create(&core->thread, &attributes, cycle_main, core);
+    pthread_attr_destroy(&attributes);
+    if (rc) {
+        munmap(core->stack, STACK_BYTES);
+        return -rc;
+    }
+    core->started = true;
+    return 0;
+}
+
+int inphase_core_join(inphase_core *core, int64_t timeout_ns)
+{
+    int64_t until = inphase_now() + timeout_ns;
+    struct timespec pause = {.tv_nsec = 1000000};
+
+    while (!atomic_load_explicit(&core->ended, memory_order_acquire)) {
+        if (!core->started)
+            return -EINVAL;
+        if (inphase_now() >= until)
+            return -ETIMEDOUT;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
+/* ---- lock step --------------------------------------------------------------------------- */
+
+int inphase_core_latch(inphase_core *core)
+{
+    if (core->clock != &virtual_clock)
+        return -EPERM;
+    return cycle_latch(core) ? 0 : -ESHUTDOWN;
+}
+
+int inphase_core_act(inphase_core *core)
+{
+    if (core->clock != &virtual_clock)
+        return -EPERM;
+    cycle_act(core);
+    return 0;
+}
+
+int64_t inphase_core_run(inphase_core *core, int64_t cycles)
+{
+    int64_t done = 0;
+
+    if (core->clock != &virtual_clock)
+        return -EPERM;
+    for (; done < cycles && cycle_latch(core); done++)
+        cycle_act(core);
+    return done;
+}
+
+int inphase_core_fault(inphase_core *core, const struct inphase_fault *fault)
+{
+    if (core->clock != &virtual_clock)
+        return -EPERM;
+    if (core->faults == MAX_FAULTS)
+        return -ENOSPC;
+    core->fault[core->faults++] = *fault;
+    return 0;
+}

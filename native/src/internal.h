@@ -1,0 +1,324 @@
+/* What the core's files share. Every field says who writes it. */
+#pragma once
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../inphase.h"
+
+#define MAGIC 0x65736168706e69ULL /* "inphase" */
+#define STORE_VERSION 1
+#define SLOT_HEADER 64
+#define MAX_FAULTS 256
+#define HIST_SUB_BITS 7
+#define HIST_BUCKETS ((40 - HIST_SUB_BITS + 1) << HIST_SUB_BITS)
+
+/* ---- store ------------------------------------------------------------------------------ */
+
+struct inphase_segment {
+    uint8_t *memory;
+    uint64_t size;
+    int fd;
+    bool writer;
+    char path[256];
+};
+
+/* a slot of a ring; sequence is 2n + 1 while sample n is written and 2n + 2 when it is whole */
+struct slot {
+    _Atomic uint64_t sequence;
+    uint8_t unused[SLOT_HEADER - sizeof(uint64_t)];
+    _Atomic uint64_t payload[];
+};
+
+/* the cycle thread writes all of it unless a field says otherwise; anyone reads */
+struct state {
+    _Atomic uint64_t head;       /* frames latched */
+    _Atomic uint32_t wake;       /* futex word, low bits of head */
+    _Atomic uint32_t published;  /* written once by the creator */
+    _Atomic int64_t start_ns, cycle, cycles, stopping_cycles, skipped, overruns;
+    _Atomic int64_t page_faults; /* supervisor */
+    _Atomic uint32_t state, reason, detail, latched, lost_devices;
+    _Atomic int32_t thread_id;
+    _Atomic int32_t rt_priority, rt_priority_errno, rt_cpu, rt_cpu_errno, rt_memory_errno;
+    _Atomic int32_t rt_granted;
+};
+
+struct histogram {
+    _Atomic uint64_t count;
+    _Atomic int64_t min, max;
+    _Atomic uint64_t bucket[HIST_BUCKETS];
+};
+
+/* the cycle thread writes, anyone reads; single counters are exact, together they may be one
+   cycle apart */
+struct statistics {
+    _Atomic int64_t counts[10]; /* in the order of struct inphase_counts */
+    _Atomic int64_t reasons[INPHASE_REASONS];
+    _Atomic int64_t statuses[INPHASE_MAX_SENSORS][INPHASE_STATUSES];
+    _Atomic uint32_t worst_count;
+    _Atomic int64_t worst_cycle[INPHASE_WORST], worst_late_ns[INPHASE_WORST];
+    _Atomic int32_t worst_phase[INPHASE_WORST], worst_device[INPHASE_WORST];
+    struct histogram histogram[]; /* INPHASE_HIST_SENSORS + sensors */
+};
+enum count {
+    COUNT_COMMANDS, COUNT_MISSED, COUNT_INVALID, COUNT_REPEATED, COUNT_RAMPED, COUNT_LIMITED,
+    COUNT_WRITTEN, COUNT_BUSY, COUNT_LATE_SAMPLES, COUNT_DROPPED_BYTES
+};
+
+/* the policy's mailbox: the policy writes, the core reads */
+#define MAILBOX_SLOTS 8
+struct mail {
+    _Atomic uint64_t sequence; /* odd while written */
+    _Atomic int64_t cycle, posted_ns, valid_until_ns;
+    _Atomic uint32_t reason, channels;
+    _Atomic uint64_t value[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS]; /* bits of doubles */
+};
+struct mailbox {
+    uint64_t magic, epoch;
+    uint32_t version, channels;
+    struct mail mail[MAILBOX_SLOTS];
+};
+
+struct command { /* read from the mailbox, in the core's own memory */
+    int64_t posted_ns, valid_until_ns;
+    uint32_t reason;
+    double value[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
+};
+
+uint64_t ring_stride(uint64_t payload);
+struct slot *ring_slot(uint8_t *memory, const struct inphase_ring *ring, uint64_t number);
+void slot_write(struct slot *slot, uint64_t number, const void *payload, uint64_t size);
+bool slot_read(const struct slot *slot, uint64_t number, void *payload, uint64_t size);
+void store_wake(struct state *state);
+/* 0: a whole record for this cycle is in *out, -ENOENT: none, -EPROTO: wrong number of channels */
+int mailbox_look(const struct mailbox *mailbox, int64_t cycle, struct command *out);
+
+/* ---- statistics ------------------------------------------------------------------------- */
+
+void histogram_add(struct histogram *histogram, int64_t value);
+void histogram_quantiles(const struct histogram *histogram, struct inphase_quantiles *out);
+void count_add(struct statistics *statistics, enum count which, int64_t amount);
+void worst_add(struct statistics *statistics, int64_t cycle, int64_t late_ns, int phase, int device);
+
+/* ---- packets ---------------------------------------------------------------------------- */
+
+#define MAX_REPLIES 32
+#define MAX_CHECKS 256
+#define MAX_FIELDS 256
+
+/* an exchange with its arrays held in place: nothing points outside */
+struct exchange {
+    uint8_t request[INPHASE_MAX_PACKET];
+    struct inphase_reply reply[MAX_REPLIES];
+    struct inphase_check check[MAX_CHECKS];
+    struct inphase_field field[MAX_FIELDS];
+    struct inphase_exchange spec; /* its pointers point at the arrays above */
+};
+
+struct inphase_parser {
+    struct exchange exchange;
+    uint8_t bytes[INPHASE_MAX_PACKET];
+    uint32_t size;        /* bytes held */
+    uint32_t replies;     /* complete so far */
+    uint32_t dropped;     /* bytes thrown away while looking for a packet */
+    uint64_t sequence;    /* of the last complete set, when the exchange has one */
+    uint32_t reason, detail;
+    double value[INPHASE_MAX_CHANNELS];
+};
+
+int exchange_copy(struct exchange *to, const struct inphase_exchange *from);
+void parser_reset(struct inphase_parser *parser);
+/* 1 complete, 0 more is needed, -EBADMSG refused (reason, detail) */
+int parser_feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size);
+double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian);
+
+/* ---- devices ---------------------------------------------------------------------------- */
+
+struct inphase_core;
+struct sensor;
+struct actuator;
+struct device;
+
+/* what a receive gave */
+enum received { RECEIVED_NOTHING, RECEIVED_SAMPLE, RECEIVED_REFUSED };
+
+/* who answers: a descriptor or a twin. All return 0 or a negative errno, which means that the
+   device is gone. */
+struct device_ops {
+    int (*trigger)(struct inphase_core *core, struct sensor *sensor, int64_t now_ns);
+    /* read what is there, at most a bounded number of bytes; *got says what came of it */
+    int (*receive)(struct inphase_core *core, struct sensor *sensor, enum received *got);
+    int (*write)(struct inphase_core *core, struct actuator *actuator);
+};
+extern const struct device_ops fd_ops, twin_ops;
+
+struct device {
+    const struct device_ops *ops;
+    int fd;                      /* cycle thread; -1: none */
+    bool attached;               /* cycle thread */
+    bool refused;                /* cycle thread: the peer's port is closed, sends go on */
+    bool was_lost;               /* cycle thread: it must prove itself before it is trusted */
+    int actuator;                /* constant; -1: none */
+    int sensor;                  /* constant; -1: none */
+    int64_t quiet_until_ns;      /* cycle thread: before it, a missed reply may still be coming */
+    int64_t gone_until_cycle;    /* twins: planned absence */
+    _Atomic int request;         /* supervisor: REQUEST_*, taken back to NONE by the cycle thread */
+    _Atomic int request_fd;      /* supervisor */
+    _Atomic int in_use;          /* cycle thread: 1 attached */
+    _Atomic int lost_errno;      /* cycle thread */
+};
+enum { REQUEST_NONE, REQUEST_ATTACH, REQUEST_DETACH };
+
+/* everything but the configuration is the cycle thread's */
+struct sensor {
+    struct device *device;
+    uint32_t index, channels, recover, depth;
+    int64_t trigger_ns, max_age_ns;
+    double low[INPHASE_MAX_CHANNELS], high[INPHASE_MAX_CHANNELS], rate[INPHASE_MAX_CHANNELS];
+    struct inphase_parser parser;
+
+    /* this cycle */
+    bool outstanding;            /* triggered, reply not complete */
+    bool dirty;                  /* the last exchange did not end cleanly: drain before a trigger */
+    bool triggered;              /* in this cycle */
+    bool fresh, frozen, refusal; /* what this cycle's exchange gave */
+    uint32_t receives;           /* in this cycle, bounded */
+    uint32_t reason, detail;     /* of a refusal */
+    int64_t triggered_ns;
+
+    /* newest sample in the ring */
+    int64_t sequence;            /* its number, -1: none */
+    int64_t sample_triggered_ns, sample_acquired_ns, sample_received_ns;
+    double value[INPHASE_MAX_CHANNELS];
+    bool trusted;                /* it was FRESH, or late but in order, and not RECOVERING */
+    uint64_t device_sequence;
+    bool device_sequence_known;
+    uint32_t recovering;         /* good replies still needed */
+    uint32_t refused_in_a_row;
+
+    /* twin */
+    struct inphase_twin_channel twin_channel[INPHASE_MAX_CHANNELS];
+    int64_t twin_latency_ns, twin_jitter_ns;
+    int64_t twin_ready_ns;       /* INPHASE_ABSENT: nothing coming */
+    uint64_t twin_sequence;
+    uint32_t twin_reason;        /* planned refusal */
+};
+
+struct actuator {
+    struct device *device;
+    uint32_t index, channels, first_value; /* first_value: offset in a policy's command */
+    struct sensor *feedback;               /* NULL: moves blind */
+    uint32_t feedback_channel;
+    int64_t max_hold_ns;
+    struct inphase_limits limits[INPHASE_MAX_CHANNELS];
+    struct inphase_encoding encoding;
+    uint8_t packet[INPHASE_MAX_PACKET];
+    struct inphase_field field[INPHASE_MAX_CHANNELS];
+    _Atomic int enabled;         /* supervisor */
+
+    /* cycle thread */
+    bool placed;                 /* applied is where the robot is, or was commanded */
+    bool engaged;                /* a command was accepted since placed */
+    int64_t valid_ns;            /* act time of the last command valid for its own cycle */
+    uint32_t invalid_in_a_row;
+    double requested[INPHASE_MAX_CHANNELS], applied[INPHASE_MAX_CHANNELS];
+    double velocity[INPHASE_MAX_CHANNELS];
+    uint32_t flags, reason, detail;
+
+    struct inphase_servo servo[INPHASE_MAX_CHANNELS]; /* twin */
+    int64_t servo_ns;
+};
+
+/* ---- clock ------------------------------------------------------------------------------ */
+
+struct clock_ops {
+    int64_t (*now)(struct inphase_core *core);
+    void (*sleep_until)(struct inphase_core *core, int64_t time_ns);
+    /* until a device has something to read, or time_ns; fills each sensor's `readable` mark */
+    void (*wait)(struct inphase_core *core, int64_t time_ns);
+};
+extern const struct clock_ops monotonic_clock, virtual_clock;
+
+/* ---- the core --------------------------------------------------------------------------- */
+
+struct inphase_core {
+    const struct clock_ops *clock;
+    int64_t virtual_ns;
+    int64_t period_ns, read_deadline_ns, act_ns, resumed_after_ns, cycle_limit;
+    uint64_t seed, epoch;
+    uint32_t devices, sensors, actuators, values, overrun_limit;
+    int32_t priority, cpu;
+    bool observe, has_policy;
+    struct device device[INPHASE_MAX_DEVICES];
+    struct sensor sensor[INPHASE_MAX_SENSORS];
+    struct actuator actuator[INPHASE_MAX_ACTUATORS];
+    struct inphase_fault fault[MAX_FAULTS];
+    uint32_t faults;
+
+    /* store */
+    inphase_segment *segment;
+    struct inphase_layout *layout;
+    struct state *state;
+    struct statistics *statistics;
+    const struct mailbox *mailbox;
+    struct mailbox *own_mailbox; /* lock step */
+    uint64_t record_size;
+    uint8_t *record;             /* the frame being made, record_size bytes */
+    struct inphase_act *act[INPHASE_MAX_ACTUATORS]; /* in the record */
+
+    /* this cycle; cycle thread */
+    int64_t cycle, due_ns, woke_ns, first_trigger_ns, latched_ns;
+    uint32_t flags, skipped;
+    uint32_t order[INPHASE_MAX_SENSORS]; /* sensors by trigger offset; constant */
+    struct pollfd poll[INPHASE_MAX_DEVICES];
+    bool readable[INPHASE_MAX_SENSORS];
+    struct command command;
+    int64_t acted_cycle, acted_ns, inferred_ns;
+    int64_t noted_page_faults;
+    int32_t overrun_level;
+    int64_t stop_cycle;          /* first cycle of the final ramp */
+
+    /* any thread writes, the cycle thread reads */
+    _Atomic uint32_t stop_reason, stop_detail, arm_requests, policy_gone;
+    uint32_t arm_seen;
+
+    pthread_t thread;
+    bool started;
+    void *stack;
+    _Atomic int ended;
+};
+
+#define STACK_BYTES (256 * 1024)
+
+void cycle_begin(struct inphase_core *core);
+bool cycle_latch(struct inphase_core *core);
+void cycle_act(struct inphase_core *core);
+void *cycle_main(void *core);
+void device_lost(struct inphase_core *core, struct device *device, int error);
+void realtime_setup(struct inphase_core *core);
+int realtime_rights(int32_t priority, int32_t cpu, int32_t *priority_errno, int32_t *cpu_errno);
+const struct inphase_fault *fault_at(const struct inphase_core *core, uint32_t kind,
+                                     uint32_t device, int64_t cycle);
+void twin_sample(struct inphase_core *core, struct sensor *sensor, int64_t at_ns);
+
+static inline int64_t load_i64(const _Atomic int64_t *from)
+{
+    return atomic_load_explicit(from, memory_order_relaxed);
+}
+static inline void put_i64(_Atomic int64_t *to, int64_t value)
+{
+    atomic_store_explicit(to, value, memory_order_relaxed);
+}
+static inline void put_u32(_Atomic uint32_t *to, uint32_t value)
+{
+    atomic_store_explicit(to, value, memory_order_relaxed);
+}
+static inline uint32_t load_u32(const _Atomic uint32_t *from)
+{
+    return atomic_load_explicit(from, memory_order_relaxed);
+}

@@ -1,0 +1,491 @@
+/* Packets: checksum, escape rule, framing, and raw values to SI and back. The parser is incremental
+   and bounded: it holds at most one packet, and each byte is looked at a bounded number of times. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+/* ---- checksum --------------------------------------------------------------------------- */
+
+/* polynomial 0x8005, not reflected: crc_table[i] is i << 8 divided by the polynomial, four bits at
+   a time, so that the table has 16 entries and needs no generation at start */
+static const uint16_t crc_nibble[16] = {
+    0x0000, 0x8005, 0x800f, 0x000a, 0x801b, 0x001e, 0x0014, 0x8011,
+    0x8033, 0x0036, 0x003c, 0x8039, 0x0028, 0x802d, 0x8027, 0x0022,
+};
+
+uint16_t inphase_crc16(uint16_t start, const uint8_t *bytes, uint32_t size)
+{
+    uint16_t crc = start;
+
+    for (uint32_t i = 0; i < size; i++) {
+        crc = (uint16_t)((crc << 4) ^ crc_nibble[(crc >> 12) ^ (bytes[i] >> 4)]);
+        crc = (uint16_t)((crc << 4) ^ crc_nibble[(crc >> 12) ^ (bytes[i] & 15)]);
+    }
+    return crc;
+}
+
+/* ---- escape rule ------------------------------------------------------------------------ */
+
+/* does the pattern end at position `at` of bytes, within the rule's range? */
+static bool pattern_ends(const struct inphase_framing *framing, const uint8_t *bytes, uint32_t at)
+{
+    uint32_t size = framing->escape_size;
+
+    return at + 1 >= framing->escape_from + size &&
+           memcmp(bytes + at + 1 - size, framing->escape, size) == 0;
+}
+
+int32_t inphase_escape(const struct inphase_framing *framing, const uint8_t *from, uint32_t size,
+                       uint8_t *to, uint32_t room)
+{
+    uint32_t made = 0;
+
+    for (uint32_t i = 0; i < size; i++) {
+        if (made >= room)
+            return -EMSGSIZE;
+        to[made++] = from[i];
+        if (framing->escape_size && i + framing->escape_tail < size &&
+            pattern_ends(framing, from, i)) {
+            if (made >= room)
+                return -EMSGSIZE;
+            to[made++] = (uint8_t)framing->escape_insert;
+        }
+    }
+    return (int32_t)made;
+}
+
+int32_t inphase_unescape(const struct inphase_framing *framing, const uint8_t *from, uint32_t size,
+                         uint8_t *to, uint32_t room)
+{
+    uint32_t made = 0;
+
+    for (uint32_t i = 0; i < size; i++) {
+        if (made >= room)
+            return -EMSGSIZE;
+        to[made++] = from[i];
+        if (framing->escape_size && i + 1 + framing->escape_tail < size &&
+            from[i + 1] == framing->escape_insert && pattern_ends(framing, to, made - 1))
+            i++;
+    }
+    return (int32_t)made;
+}
+
+/* ---- raw values ------------------------------------------------------------------------- */
+
+static uint32_t type_size(uint32_t type)
+{
+    static const uint8_t size[] = {0, 1, 1, 2, 2, 4, 4, 4, 8};
+
+    return type < sizeof size ? size[type] : 0;
+}
+
+static uint64_t raw_bits(const uint8_t *bytes, uint32_t size, bool big_endian)
+{
+    uint64_t bits = 0;
+
+    for (uint32_t i = 0; i < size; i++)
+        bits |= (uint64_t)bytes[big_endian ? size - 1 - i : i] << (8 * i);
+    return bits;
+}
+
+double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian)
+{
+    uint64_t bits = raw_bits(bytes, type_size(type), big_endian);
+    uint32_t low = (uint32_t)bits;
+    float f32;
+    double f64;
+
+    switch (type) {
+    case INPHASE_I8:
+        return (int8_t)bits;
+    case INPHASE_I16:
+        return (int16_t)bits;
+    case INPHASE_I32:
+        return (int32_t)low;
+    case INPHASE_F32:
+        memcpy(&f32, &low, sizeof f32);
+        return f32;
+    case INPHASE_F64:
+        memcpy(&f64, &bits, sizeof f64);
+        return f64;
+    default:
+        return (double)bits;
+    }
+}
+
+/* round to nearest, halves away from zero, and saturate; raw is finite */
+static int64_t saturate(double raw, double low, double high)
+{
+    double rounded = raw < 0 ? raw - 0.5 : raw + 0.5;
+
+    if (rounded <= low)
+        return (int64_t)low;
+    return rounded >= high ? (int64_t)high : (int64_t)rounded;
+}
+
+static void put_raw(uint8_t *bytes, uint32_t type, bool big_endian, double raw)
+{
+    uint32_t size = type_size(type);
+    float f32 = (float)raw;
+    uint32_t low;
+    uint64_t bits;
+
+    switch (type) {
+    case INPHASE_U8:
+        bits = (uint64_t)saturate(raw, 0, UINT8_MAX);
+        break;
+    case INPHASE_I8:
+        bits = (uint64_t)saturate(raw, INT8_MIN, INT8_MAX);
+        break;
+    case INPHASE_U16:
+        bits = (uint64_t)saturate(raw, 0, UINT16_MAX);
+        break;
+    case INPHASE_I16:
+        bits = (uint64_t)saturate(raw, INT16_MIN, INT16_MAX);
+        break;
+    case INPHASE_U32:
+        bits = (uint64_t)saturate(raw, 0, UINT32_MAX);
+        break;
+    case INPHASE_I32:
+        bits = (uint64_t)saturate(raw, INT32_MIN, INT32_MAX);
+        break;
+    case INPHASE_F32:
+        memcpy(&low, &f32, sizeof low);
+        bits = low;
+        break;
+    default:
+        memcpy(&bits, &raw, sizeof bits);
+    }
+    for (uint32_t i = 0; i < size; i++)
+        bytes[big_endian ? size - 1 - i : i] = (uint8_t)(bits >> (8 * i));
+}
+
+int32_t inphase_encode(const struct inphase_encoding *encoding, const double *values, uint8_t *to,
+                       uint32_t room)
+{
+    const struct inphase_framing *framing = &encoding->framing;
+    uint32_t crc_size = encoding->crc16 ? 2 : 0;
+    uint8_t plain[INPHASE_MAX_PACKET];
+    int32_t size;
+
+    if (encoding->packet_size > sizeof plain || room < crc_size)
+        return -EMSGSIZE;
+    memcpy(plain, encoding->packet, encoding->packet_size);
+    for (uint32_t i = 0; i < encoding->fields; i++) {
+        const struct inphase_field *field = &encoding->field[i];
+        double raw = (values[field->channel] - field->zero) / field->scale;
+
+        if (!isfinite(raw))
+            return -EDOM;
+        if (field->offset + type_size(field->type) > encoding->packet_size)
+            return -EMSGSIZE;
+        put_raw(plain + field->offset, field->type, field->big_endian, raw);
+    }
+
+    /* escape, then the length of what was escaped, then the checksum over all of it */
+    size = inphase_escape(framing, plain, encoding->packet_size, to, room - crc_size);
+    if (size < 0)
+        return size;
+    if (framing->length_size) {
+        int64_t length = size + (int64_t)crc_size - framing->length_add;
+
+        put_raw(to + framing->length_offset,
+                framing->length_size == 1 ? INPHASE_U8 : INPHASE_U16, framing->big_endian,
+                (double)length);
+    }
+    if (encoding->crc16) {
+        uint16_t crc = inphase_crc16(0, to, (uint32_t)size);
+
+        to[size++] = (uint8_t)crc;
+        to[size++] = (uint8_t)(crc >> 8);
+    }
+    return size;
+}
+
+/* ---- the parser ------------------------------------------------------------------------- */
+
+static int exchange_fits(const struct inphase_exchange *e)
+{
+    const struct inphase_framing *f = &e->framing;
+
+    if (e->request_size > INPHASE_MAX_PACKET || e->replies < 1 || e->replies > MAX_REPLIES ||
+        e->checks > MAX_CHECKS || e->fields > MAX_FIELDS || f->min_size < 1 ||
+        f->min_size > f->max_size || f->max_size > INPHASE_MAX_PACKET || f->escape_size > 4)
+        return -EINVAL;
+    if (!f->datagram && (f->start_size < 1 || f->start_size > 4 || f->length_size > 2 ||
+                         f->length_offset + f->length_size > f->min_size ||
+                         f->start_size > f->min_size))
+        return -EINVAL;
+    for (uint32_t i = 0; i < e->replies; i++)
+        if (e->reply[i].first_check + e->reply[i].checks > e->checks ||
+            e->reply[i].first_field + e->reply[i].fields > e->fields)
+            return -EINVAL;
+    for (uint32_t i = 0; i < e->fields; i++)
+        if (!type_size(e->field[i].type) || e->field[i].channel >= INPHASE_MAX_CHANNELS)
+            return -EINVAL;
+    return 0;
+}
+
+int exchange_copy(struct exchange *to, const struct inphase_exchange *from)
+{
+    int rc = exchange_fits(from);
+
+    if (rc < 0)
+        return rc;
+    to->spec = *from;
+    if (from->request_size)
+        memcpy(to->request, from->request, from->request_size);
+    memcpy(to->reply, from->reply, from->replies * sizeof *from->reply);
+    if (from->checks)
+        memcpy(to->check, from->check, from->checks * sizeof *from->check);
+    if (from->fields)
+        memcpy(to->field, from->field, from->fields * sizeof *from->field);
+    to->spec.request = to->request;
+    to->spec.reply = to->reply;
+    to->spec.check = to->check;
+    to->spec.field = to->field;
+    return 0;
+}
+
+void parser_reset(struct inphase_parser *parser)
+{
+    parser->size = 0;
+    parser->replies = 0;
+}
+
+static int refuse(struct inphase_parser *parser, uint32_t reason, uint32_t detail)
+{
+    parser->reason = reason;
+    parser->detail = detail;
+    return -EBADMSG;
+}
+
+static void drop(struct inphase_parser *parser, uint32_t bytes)
+{
+    memmove(parser->bytes, parser->bytes + bytes, parser->size - bytes);
+    parser->size -= bytes;
+    parser->dropped += bytes;
+}
+
+/* bring the start bytes to the front */
+static void find_start(struct inphase_parser *parser)
+{
+    const struct inphase_framing *framing = &parser->exchange.spec.framing;
+    uint32_t at = 0;
+
+    for (; at < parser->size; at++) {
+        uint32_t seen = parser->size - at;
+
+        if (seen > framing->start_size)
+            seen = framing->start_size;
+        if (memcmp(parser->bytes + at, framing->start, seen) == 0)
+            break;
+    }
+    if (at)
+        drop(parser, at);
+}
+
+/* size of the packet at the front: 0 when its length field is not here yet, -EBADMSG when no packet
+   of this exchange can have it */
+static int32_t packet_size(const struct inphase_parser *parser)
+{
+    const struct inphase_framing *framing = &parser->exchange.spec.framing;
+    int64_t size;
+
+    if (framing->length_size == 0)
+        return (int32_t)framing->min_size;
+    if (parser->size < framing->length_offset + framing->length_size)
+        return 0;
+    size = (int64_t)raw_bits(parser->bytes + framing->length_offset, framing->length_size,
+                             framing->big_endian) + framing->length_add;
+    if (size < framing->min_size || size > framing->max_size)
+        return -EBADMSG;
+    return (int32_t)size;
+}
+
+static int check_checksums(struct inphase_parser *parser, const struct inphase_reply *reply,
+                           uint32_t size)
+{
+    const struct exchange *exchange = &parser->exchange;
+    uint16_t crc = 0;
+    uint32_t done = 0;
+
+    for (uint32_t i = 0; i < reply->checks; i++) {
+        const struct inphase_check *check = &exchange->check[reply->first_check + i];
+        uint32_t at = check->kind == INPHASE_CHECK_CRC16_END ? size - 2 : check->offset;
+
+        if (check->kind != INPHASE_CHECK_CRC16 && check->kind != INPHASE_CHECK_CRC16_END)
+            continue;
+        if (size < 2 || at > size - 2)
+            return refuse(parser, INPHASE_REASON_SIZE, size);
+
+        /* cumulative: each block's checksum covers all bytes before it, earlier checksums too */
+        if (at < done) {
+            crc = 0;
+            done = 0;
+        }
+        crc = inphase_crc16(crc, parser->bytes + done, at - done);
+        done = at;
+        if (crc != raw_bits(parser->bytes + at, 2, false))
+            return refuse(parser, INPHASE_REASON_CHECKSUM, at);
+    }
+    return 0;
+}
+
+static int check_values(struct inphase_parser *parser, const struct inphase_reply *reply,
+                        const uint8_t *packet, uint32_t size)
+{
+    for (uint32_t i = 0; i < reply->checks; i++) {
+        const struct inphase_check *check = &parser->exchange.check[reply->first_check + i];
+        uint32_t width = type_size(check->type);
+        uint32_t value;
+
+        if (check->kind != INPHASE_CHECK_MATCH && check->kind != INPHASE_CHECK_ZERO)
+            continue;
+        if (check->offset + width > size)
+            return refuse(parser, INPHASE_REASON_SIZE, size);
+        value = (uint32_t)raw_bits(packet + check->offset, width, check->big_endian) & check->mask;
+        if (check->kind == INPHASE_CHECK_MATCH && value != check->expect)
+            return refuse(parser, INPHASE_REASON_MISMATCH, value);
+        if (check->kind == INPHASE_CHECK_ZERO && value)
+            return refuse(parser, INPHASE_REASON_DEVICE, value);
+    }
+    return 0;
+}
+
+/* one whole packet of `size` bytes at the front: check it and take its fields */
+static int take_reply(struct inphase_parser *parser, uint32_t size)
+{
+    const struct exchange *exchange = &parser->exchange;
+    const struct inphase_exchange *spec = &exchange->spec;
+    const struct inphase_reply *reply = &exchange->reply[parser->replies];
+    uint8_t plain[INPHASE_MAX_PACKET];
+    int32_t plain_size;
+    int rc = check_checksums(parser, reply, size);
+
+    if (rc < 0)
+        return rc;
+    plain_size = inphase_unescape(&spec->framing, parser->bytes, size, plain, sizeof plain);
+    if (plain_size < 0 || (reply->size && (uint32_t)plain_size != reply->size))
+        return refuse(parser, INPHASE_REASON_SIZE, size);
+    rc = check_values(parser, reply, plain, (uint32_t)plain_size);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < reply->fields; i++) {
+        const struct inphase_field *field = &exchange->field[reply->first_field + i];
+
+        if (field->offset + type_size(field->type) > (uint32_t)plain_size)
+            return refuse(parser, INPHASE_REASON_SIZE, size);
+        parser->value[field->channel] =
+            raw_to_double(plain + field->offset, field->type, field->big_endian) * field->scale +
+            field->zero;
+    }
+    if (spec->sequence_type && parser->replies + 1 == spec->replies) {
+        uint32_t width = type_size(spec->sequence_type);
+
+        if (spec->sequence_offset + width > (uint32_t)plain_size)
+            return refuse(parser, INPHASE_REASON_SIZE, size);
+        parser->sequence = raw_bits(plain + spec->sequence_offset, width, spec->sequence_big_endian);
+    }
+    return 0;
+}
+
+static int feed_datagram(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size)
+{
+    const struct inphase_framing *framing = &parser->exchange.spec.framing;
+    int rc;
+
+    if (size < framing->min_size || size > framing->max_size)
+        return refuse(parser, INPHASE_REASON_SIZE, size);
+    memcpy(parser->bytes, bytes, size);
+    rc = take_reply(parser, size);
+    if (rc < 0)
+        return rc;
+    return ++parser->replies == parser->exchange.spec.replies;
+}
+
+int parser_feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size)
+{
+    uint32_t fed = 0;
+
+    if (parser->exchange.spec.framing.datagram)
+        return feed_datagram(parser, bytes, size);
+
+    /* every round takes bytes in, or takes a packet out, or drops at least one byte: at most
+       2 * size + INPHASE_MAX_PACKET rounds */
+    for (;;) {
+        uint32_t room = INPHASE_MAX_PACKET - parser->size;
+        uint32_t part = size - fed < room ? size - fed : room;
+        int32_t wanted;
+        int rc;
+
+        memcpy(parser->bytes + parser->size, bytes + fed, part);
+        parser->size += part;
+        fed += part;
+        find_start(parser);
+        wanted = packet_size(parser);
+        if (wanted < 0) {
+            drop(parser, 1);
+            continue;
+        }
+        if (wanted == 0 || parser->size < (uint32_t)wanted) {
+            if (fed == size)
+                return 0;
+            continue;
+        }
+        rc = take_reply(parser, (uint32_t)wanted);
+        if (rc < 0) {
+            /* not a packet after all, or not ours: look for the next start inside it */
+            drop(parser, 1);
+            return rc;
+        }
+        memmove(parser->bytes, parser->bytes + wanted, parser->size - (uint32_t)wanted);
+        parser->size -= (uint32_t)wanted;
+        if (++parser->replies == parser->exchange.spec.replies)
+            return 1;
+    }
+}
+
+/* ---- the parser on its own, for drivers and tests ---------------------------------------- */
+
+int inphase_parser_open(inphase_parser **out, const struct inphase_exchange *exchange)
+{
+    inphase_parser *parser = calloc(1, sizeof *parser);
+    int rc;
+
+    if (!parser)
+        return -ENOMEM;
+    rc = exchange_copy(&parser->exchange, exchange);
+    if (rc < 0) {
+        free(parser);
+        return rc;
+    }
+    *out = parser;
+    return 0;
+}
+
+void inphase_parser_close(inphase_parser *parser)
+{
+    free(parser);
+}
+
+void inphase_parser_reset(inphase_parser *parser)
+{
+    parser_reset(parser);
+}
+
+int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t size, double *values,
+                        uint32_t *reason, uint32_t *detail)
+{
+    int rc = parser_feed(parser, bytes, size);
+
+    if (rc == 1)
+        memcpy(values, parser->value, sizeof parser->value);
+    if (rc < 0) {
+        *reason = parser->reason;
+        *detail = parser->detail;
+    }
+    return rc;
+}

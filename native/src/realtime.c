@@ -1,0 +1,131 @@
+/* Real-time rights: what is asked for, and what the kernel says. */
+#define _GNU_SOURCE
+#include <link.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#define PAGE 4096UL
+
+static int set_cpu(int32_t cpu)
+{
+    cpu_set_t set;
+
+    if (cpu < 0)
+        return 0;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)cpu, &set);
+    return sched_setaffinity(0, sizeof set, &set) < 0 ? errno : 0;
+}
+
+static int set_priority(int32_t priority)
+{
+    struct sched_param param = {.sched_priority = priority};
+
+    /* reset on fork: nothing that this thread might start inherits its priority */
+    if (priority <= 0)
+        return 0;
+    return sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param) < 0 ? errno : 0;
+}
+
+int realtime_rights(int32_t priority, int32_t cpu, int32_t *priority_errno, int32_t *cpu_errno)
+{
+    *priority_errno = set_priority(priority);
+    *cpu_errno = set_cpu(cpu);
+    return *priority_errno == 0 && *cpu_errno == 0;
+}
+
+/* lock the pages of the shared object that this function is part of: code, constants, tables */
+static int lock_own_object(struct dl_phdr_info *info, size_t size, void *result)
+{
+    uintptr_t here = (uintptr_t)&lock_own_object;
+    bool ours = false;
+
+    (void)size;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        uintptr_t from = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+
+        if (info->dlpi_phdr[i].p_type == PT_LOAD && here >= from &&
+            here < from + info->dlpi_phdr[i].p_memsz)
+            ours = true;
+    }
+    if (!ours)
+        return 0;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        uintptr_t from = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+        uintptr_t page = from & ~(PAGE - 1);
+
+        if (info->dlpi_phdr[i].p_type == PT_LOAD &&
+            mlock((void *)page, from + info->dlpi_phdr[i].p_memsz - page) < 0)
+            *(int *)result = errno;
+    }
+    return 1;
+}
+
+void realtime_setup(struct inphase_core *core)
+{
+    struct state *state = core->state;
+    int32_t priority_errno, cpu_errno;
+    int memory_errno = 0;
+    int granted;
+
+    /* segments, stack, core and its code; all of it was touched before the thread started */
+    if (mlock(core->segment->memory, core->segment->size) < 0 ||
+        mlock(core->stack, STACK_BYTES) < 0 || mlock(core, sizeof *core) < 0 ||
+        mlock(core->record, core->record_size) < 0)
+        memory_errno = errno;
+    if (core->mailbox && mlock(core->mailbox, sizeof *core->mailbox) < 0)
+        memory_errno = errno;
+    dl_iterate_phdr(lock_own_object, &memory_errno);
+
+    granted = realtime_rights(core->priority, core->cpu, &priority_errno, &cpu_errno);
+    atomic_store_explicit(&state->rt_priority, core->priority, memory_order_relaxed);
+    atomic_store_explicit(&state->rt_cpu, core->cpu, memory_order_relaxed);
+    atomic_store_explicit(&state->rt_priority_errno, priority_errno, memory_order_relaxed);
+    atomic_store_explicit(&state->rt_cpu_errno, cpu_errno, memory_order_relaxed);
+    atomic_store_explicit(&state->rt_memory_errno, memory_errno, memory_order_relaxed);
+    atomic_store_explicit(&state->rt_granted, granted && !memory_errno && core->priority > 0,
+                          memory_order_relaxed);
+    atomic_store_explicit(&state->thread_id, (int32_t)syscall(SYS_gettid), memory_order_relaxed);
+}
+
+struct trial {
+    int32_t priority, cpu;
+    struct inphase_realtime *out;
+};
+
+static void *try_rights(void *argument)
+{
+    struct trial *trial = argument;
+
+    trial->out->granted = realtime_rights(trial->priority, trial->cpu, &trial->out->priority_errno,
+                                          &trial->out->cpu_errno);
+    return NULL;
+}
+
+int inphase_realtime_try(int32_t priority, int32_t cpu, struct inphase_realtime *out)
+{
+    struct trial trial = {priority, cpu, out};
+    pthread_t thread;
+    int rc;
+
+    memset(out, 0, sizeof *out);
+    out->priority = priority;
+    out->cpu = cpu;
+    rc = pthread_create(&thread, NULL, try_rights, &trial);
+    if (rc)
+        return -rc;
+    pthread_join(thread, NULL);
+    return 0;
+}
+
+int inphase_die_with_parent(void)
+{
+    return prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0 ? -errno : 0;
+}
