@@ -1,0 +1,439 @@
+"""DYNAMIXEL X-series servos on one serial bus, Protocol 2.0 (ROBOTIS e-manual, Protocol 2.0).
+
+The sensor reads position, velocity and current of all servos with one fast sync read (0x8A, one
+packet, cumulative CRC per servo, not stuffed) or sync read (0x82, one stuffed packet per servo).
+The actuator writes goal positions with one sync write (0x83), which no servo answers.
+"""
+
+import math
+import os
+import termios
+import time
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+import serial
+from inphase.driver import (
+    Acquire,
+    ActuatorSpec,
+    Check,
+    CheckKind,
+    DeviceError,
+    Driver,
+    Encoding,
+    Exchange,
+    Field,
+    Framing,
+    Raw,
+    Reply,
+    SensorSpec,
+    Servo,
+    TwinChannel,
+    TwinKind,
+    Value,
+)
+from inphase.packets import Parser, RefusedReply, crc16, escape
+from msgspec import Meta
+
+_START = b"\xff\xff\xfd\x00"
+_BROADCAST = 0xFE
+_READ, _WRITE, _STATUS = 0x02, 0x03, 0x55
+_SYNC_READ, _SYNC_WRITE, _FAST_SYNC_READ = 0x82, 0x83, 0x8A
+
+# control table of the X series (e-manual, XM430-W350, Control Table)
+_BAUD_RATE, _RETURN_DELAY, _OPERATING_MODE = 8, 9, 11
+_TORQUE_ENABLE, _STATUS_RETURN_LEVEL, _HARDWARE_ERROR = 64, 68, 70
+_GOAL_POSITION, _PRESENT_CURRENT, _PRESENT_POSITION = 116, 126, 132
+_POSITION_MODE = 3
+_BAUD_INDEX = {
+    9_600: 0,
+    57_600: 1,
+    115_200: 2,
+    1_000_000: 3,
+    2_000_000: 4,
+    3_000_000: 5,
+    4_000_000: 6,
+    4_500_000: 7,
+}
+
+_BLOCK = 10  # current (2), velocity (4), position (4), in this order from address 126
+_RAD_PER_COUNT = 2 * math.pi / 4096
+_RAD_S_PER_COUNT = 0.229 * 2 * math.pi / 60
+_A_PER_COUNT = 2.69e-3
+_CENTRE = 2048
+_REPLY_S = 0.2
+_TRIES = 3
+
+_ESCAPING = Framing(
+    min_size=10,
+    max_size=1024,
+    start=_START,
+    length_offset=5,
+    length_size=2,
+    length_add=7,
+    escape=b"\xff\xff\xfd",
+    escape_insert=0xFD,
+    escape_from=7,
+    escape_tail=2,
+)
+
+
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Keys of a `[device.NAME]` table with this driver."""
+
+    port: str
+    ids: Annotated[list[Annotated[int, Meta(ge=0, le=252)]], Meta(min_length=1, max_length=20)]
+    baud: Literal[57_600, 115_200, 1_000_000, 2_000_000, 3_000_000, 4_000_000, 4_500_000] = (
+        4_000_000
+    )
+    read: Literal["fast", "sync"] = "fast"
+    adapter_latency_us: Annotated[int, Meta(ge=0, le=20_000)] = 500
+    """what the serial adapter may add to a reply, for the worst case"""
+    start_position: float | list[float] = 0.0
+    """where the simulated twin starts, rad"""
+
+
+def _word(value: int, size: int = 2) -> bytes:
+    return value.to_bytes(size, "little")
+
+
+def _template(ident: int, instruction: int, parameters: bytes) -> bytes:
+    """An instruction packet before stuffing, without checksum."""
+    return _START + bytes([ident]) + _word(len(parameters) + 3) + bytes([instruction]) + parameters
+
+
+def packet(ident: int, instruction: int, parameters: bytes = b"") -> bytes:
+    """An instruction packet as it goes on the wire: stuffed, with length and CRC.
+
+    Source: e-manual, Protocol 2.0, "Processing Order of Transmission".
+    """
+    body = escape(
+        Framing(
+            min_size=10,
+            max_size=1024,
+            escape=_ESCAPING.escape,
+            escape_insert=_ESCAPING.escape_insert,
+            escape_from=_ESCAPING.escape_from,
+        ),
+        _template(ident, instruction, parameters),
+    )
+    body = body[:5] + _word(len(body) - 5) + body[7:]
+    return body + _word(crc16(body))
+
+
+class Servos(Driver):
+    """Servos on one bus: sensor with position, velocity, current; actuator in position mode."""
+
+    Options: ClassVar[type[msgspec.Struct]] = Options
+
+    def __init__(self, name: str, options: Options) -> None:
+        super().__init__(name, options)
+        self.options: Options = options
+        self._serial: serial.Serial | None = None
+
+    @property
+    def address(self) -> str:
+        """The port's path, links resolved."""
+        return os.path.realpath(self.options.port)
+
+    # ---- what the core runs --------------------------------------------------------------
+
+    def _wire_ns(self, size: int) -> int:
+        """Time of bytes on the wire: start bit, 8 data bits, stop bit."""
+        return size * 10 * 1_000_000_000 // self.options.baud
+
+    def sensor(self) -> SensorSpec:
+        """Position in rad, velocity in rad/s, current in A, one per servo in `ids` order."""
+        n = len(self.options.ids)
+        fields = (Field("position", "rad", n), Field("velocity", "rad/s", n), Field("current", "A", n))
+        twin = (
+            *(TwinChannel(TwinKind.POSITION, i, noise=_RAD_PER_COUNT / 2) for i in range(n)),
+            *(TwinChannel(TwinKind.VELOCITY, i, noise=_RAD_S_PER_COUNT / 2) for i in range(n)),
+            *(TwinChannel(TwinKind.ACCELERATION, i, gain=0.01, noise=_A_PER_COUNT) for i in range(n)),
+        )
+        exchange = self._exchange()
+        return SensorSpec(
+            fields=fields,
+            exchange=exchange,
+            twin=twin,
+            twin_latency_ns=exchange.request_ns + exchange.reply_ns + 100_000,
+            twin_jitter_ns=50_000,
+            per_joint=("position", "velocity", "current"),
+        )
+
+    def _exchange(self) -> Exchange:
+        ids = self.options.ids
+        fast = self.options.read == "fast"
+        instruction = _FAST_SYNC_READ if fast else _SYNC_READ
+        request = packet(
+            _BROADCAST, instruction, _word(_PRESENT_CURRENT) + _word(_BLOCK) + bytes(ids)
+        )
+        reply_bytes = 8 + len(ids) * (_BLOCK + 4) if fast else len(ids) * (_BLOCK + 11)
+        request_ns = self._wire_ns(len(request))
+        worst_bytes = reply_bytes if fast else len(ids) * (_BLOCK + 11 + _BLOCK // 3)
+        reply_ns = self._wire_ns(reply_bytes)
+        return Exchange(
+            request=request,
+            framing=self._fast_framing() if fast else self._sync_framing(),
+            replies=(self._fast_reply(),) if fast else self._sync_replies(),
+            request_ns=request_ns,
+            reply_ns=reply_ns,
+            reply_max_ns=request_ns
+            + self._wire_ns(worst_bytes)
+            + self.options.adapter_latency_us * 1000,
+            # return delay is 0: the servos take their values when the request has arrived
+            acquire=Acquire.AFTER_TRIGGER,
+            acquire_ns=request_ns,
+        )
+
+    def _values(self, servo: int, at: int) -> tuple[Value, ...]:
+        n = len(self.options.ids)
+        centre = -_CENTRE * _RAD_PER_COUNT
+        return (
+            Value(at + 6, Raw.I32, servo, _RAD_PER_COUNT, centre),
+            Value(at + 2, Raw.I32, n + servo, _RAD_S_PER_COUNT),
+            Value(at, Raw.I16, 2 * n + servo, _A_PER_COUNT),
+        )
+
+    def _fast_framing(self) -> Framing:
+        size = 8 + len(self.options.ids) * (_BLOCK + 4)
+        return Framing(
+            min_size=size,
+            max_size=size,
+            start=_START,
+            length_offset=5,
+            length_size=2,
+            length_add=7,
+        )
+
+    def _fast_reply(self) -> Reply:
+        """One packet; per servo: error, id, data, CRC over everything before it."""
+        checks = [
+            Check(CheckKind.MATCH, 4, expect=_BROADCAST),
+            Check(CheckKind.MATCH, 7, expect=_STATUS),
+        ]
+        values: list[Value] = []
+        for servo, ident in enumerate(self.options.ids):
+            at = 8 + servo * (_BLOCK + 4)
+            checks += [
+                Check(CheckKind.CRC16, at + 2 + _BLOCK),
+                Check(CheckKind.MATCH, at + 1, expect=ident),
+                Check(CheckKind.ZERO, at),
+            ]
+            values += self._values(servo, at + 2)
+        return Reply(values=tuple(values), checks=tuple(checks))
+
+    def _sync_framing(self) -> Framing:
+        return Framing(
+            min_size=11,
+            max_size=_BLOCK + 11 + _BLOCK // 3,
+            start=_START,
+            length_offset=5,
+            length_size=2,
+            length_add=7,
+            escape=_ESCAPING.escape,
+            escape_insert=_ESCAPING.escape_insert,
+            escape_from=_ESCAPING.escape_from,
+            escape_tail=_ESCAPING.escape_tail,
+        )
+
+    def _sync_replies(self) -> tuple[Reply, ...]:
+        return tuple(
+            Reply(
+                values=self._values(servo, 9),
+                checks=(
+                    Check(CheckKind.CRC16_END),
+                    Check(CheckKind.MATCH, 4, expect=ident),
+                    Check(CheckKind.MATCH, 7, expect=_STATUS),
+                    Check(CheckKind.ZERO, 8),
+                ),
+                size=_BLOCK + 11,
+            )
+            for servo, ident in enumerate(self.options.ids)
+        )
+
+    def actuator(self) -> ActuatorSpec:
+        """Goal positions in rad, one per servo in `ids` order."""
+        parameters = _word(_GOAL_POSITION) + _word(4)
+        values = []
+        for servo, ident in enumerate(self.options.ids):
+            parameters += bytes([ident])
+            values.append(
+                Value(
+                    8 + len(parameters),
+                    Raw.I32,
+                    servo,
+                    _RAD_PER_COUNT,
+                    -_CENTRE * _RAD_PER_COUNT,
+                )
+            )
+            parameters += bytes(4)
+        template = _template(_BROADCAST, _SYNC_WRITE, parameters)
+        start = self.options.start_position
+        starts = start if isinstance(start, list) else [start] * len(self.options.ids)
+        return ActuatorSpec(
+            channels=len(self.options.ids),
+            unit="rad",
+            encoding=Encoding(
+                packet=template,
+                values=tuple(values),
+                framing=Framing(
+                    min_size=10,
+                    max_size=1024,
+                    length_offset=5,
+                    length_size=2,
+                    length_add=7,
+                    escape=_ESCAPING.escape,
+                    escape_insert=_ESCAPING.escape_insert,
+                    escape_from=_ESCAPING.escape_from,
+                ),
+                crc16=True,
+                write_ns=self._wire_ns(len(template) + 2),
+            ),
+            servos=tuple(Servo(start=position) for position in starts),
+        )
+
+    # ---- off the cycle thread ------------------------------------------------------------
+
+    def open(self) -> int:
+        """Open the port and check every servo: answers, baud, return delay, status level, errors."""
+        port = self.options.port
+        try:
+            self._serial = serial.Serial(
+                port, self.options.baud, timeout=0.01, write_timeout=1, exclusive=True
+            )
+        except (serial.SerialException, OSError, termios.error) as error:
+            raise DeviceError(
+                f"device {self.name}: cannot open {port}: {error}; is it plugged in, and is no "
+                f"other program using it?"
+            ) from error
+        try:
+            self._set_low_latency()
+            for ident in self.options.ids:
+                self._check_servo(ident)
+        except BaseException:
+            self.close()
+            raise
+        fd = self._serial.fileno()
+        os.set_blocking(fd, False)
+        return int(fd)
+
+    def _set_low_latency(self) -> None:
+        """Ask the kernel's driver to hand bytes on at once; a pseudo-terminal has no such flag."""
+        assert self._serial is not None
+        if not os.ttyname(self._serial.fileno()).startswith("/dev/pts/"):
+            try:
+                self._serial.set_low_latency_mode(True)
+            except (ValueError, OSError) as error:
+                raise DeviceError(
+                    f"device {self.name}: {self.options.port} refuses low-latency mode: {error}; "
+                    f"an FTDI adapter would hold replies back for up to 16 ms"
+                ) from error
+
+    def _check_servo(self, ident: int) -> None:
+        self._expect(ident, "baud rate", _BAUD_RATE, _BAUD_INDEX[self.options.baud])
+        self._expect(ident, "status return level", _STATUS_RETURN_LEVEL, 2)
+        self._expect(ident, "hardware error status", _HARDWARE_ERROR, 0)
+        if self._read(ident, _RETURN_DELAY, 1) != 0:
+            if self._read(ident, _TORQUE_ENABLE, 1):
+                raise self._refusal(ident, "return delay time", _RETURN_DELAY, "not 0", 0)
+            self._write(ident, _RETURN_DELAY, 0, 1)
+            self._expect(ident, "return delay time", _RETURN_DELAY, 0)
+
+    def _refusal(
+        self, ident: int, what: str, register: int, value: int | str, wanted: int
+    ) -> DeviceError:
+        return DeviceError(
+            f"device {self.name}: servo {ident} on {self.options.port}: register {register} "
+            f"({what}) is {value}, needed is {wanted}; set it with DYNAMIXEL Wizard or a torque-off "
+            f"write"
+        )
+
+    def _expect(self, ident: int, what: str, register: int, wanted: int) -> None:
+        value = self._read(ident, register, 1)
+        if value != wanted:
+            raise self._refusal(ident, what, register, value, wanted)
+
+    def enable(self) -> None:
+        """Position mode, goal at the measured position, then torque on; each read back."""
+        for ident in self.options.ids:
+            if self._read(ident, _OPERATING_MODE, 1) != _POSITION_MODE:
+                self._write(ident, _TORQUE_ENABLE, 0, 1)
+                self._write(ident, _OPERATING_MODE, _POSITION_MODE, 1)
+                self._expect(ident, "operating mode", _OPERATING_MODE, _POSITION_MODE)
+        for ident in self.options.ids:
+            here = self._read(ident, _PRESENT_POSITION, 4)
+            self._write(ident, _GOAL_POSITION, here, 4)
+            goal = self._read(ident, _GOAL_POSITION, 4)
+            if goal != here:
+                raise self._refusal(ident, "goal position", _GOAL_POSITION, goal, here)
+        for ident in self.options.ids:
+            self._write(ident, _TORQUE_ENABLE, 1, 1)
+            self._expect(ident, "torque enable", _TORQUE_ENABLE, 1)
+
+    def disable(self) -> None:
+        """Torque off, read back."""
+        for ident in self.options.ids:
+            self._write(ident, _TORQUE_ENABLE, 0, 1)
+            self._expect(ident, "torque enable", _TORQUE_ENABLE, 0)
+
+    def close(self) -> None:
+        """Close the port."""
+        if self._serial is not None:
+            self._serial.close()
+            self._serial = None
+
+    # ---- registers -----------------------------------------------------------------------
+
+    def _read(self, ident: int, register: int, size: int) -> int:
+        """An unsigned register (4 bytes: signed)."""
+        kind = {1: Raw.U8, 2: Raw.U16, 4: Raw.I32}[size]
+        reply = self._transact(
+            ident, packet(ident, _READ, _word(register) + _word(size)), Value(9, kind, 0), size
+        )
+        return int(reply)
+
+    def _write(self, ident: int, register: int, value: int, size: int) -> None:
+        data = value.to_bytes(size, "little", signed=value < 0)
+        self._transact(ident, packet(ident, _WRITE, _word(register) + data), None, 0)
+
+    def _transact(self, ident: int, request: bytes, value: Value | None, size: int) -> float:
+        """Send an instruction to one servo and wait for its status packet."""
+        trouble = "no answer"
+        for _ in range(_TRIES):
+            try:
+                return self._try(ident, request, value, size)
+            except RefusedReply as refused:
+                trouble = f"{refused.reason} {refused.detail:#x} in its reply"
+            except TimeoutError:
+                trouble = "no answer"
+            except (OSError, serial.SerialException, termios.error) as error:
+                raise DeviceError(
+                    f"device {self.name}: {self.options.port} failed: {error}; check the cable"
+                ) from error
+        raise DeviceError(
+            f"device {self.name}: servo {ident} on {self.options.port} at {self.options.baud} baud: "
+            f"{trouble} to {_TRIES} requests; check power, wiring, id and baud rate"
+        )
+
+    def _try(self, ident: int, request: bytes, value: Value | None, size: int) -> float:
+        assert self._serial is not None
+        reply = Reply(
+            values=(value,) if value else (),
+            checks=(
+                Check(CheckKind.CRC16_END),
+                Check(CheckKind.MATCH, 4, expect=ident),
+                Check(CheckKind.MATCH, 7, expect=_STATUS),
+                Check(CheckKind.ZERO, 8, mask=0x7F),
+            ),
+            size=size + 11,
+        )
+        parser = Parser(Exchange(b"", _ESCAPING, (reply,), 0, 0, 0), 1)
+        self._serial.reset_input_buffer()
+        self._serial.write(request)
+        until = time.monotonic() + _REPLY_S
+        while time.monotonic() < until:
+            values = parser.feed(self._serial.read(max(1, self._serial.in_waiting)))
+            if values is not None:
+                return values[0]
+        raise TimeoutError
