@@ -65,7 +65,7 @@ class Document:
                 f"remove it, or use one of {', '.join(sorted(_known_keys(kind, key)))}",
             )
         value = show(value_at(self.raw, key))
-        return self.error(key, f"{what[:1].lower()}{what[1:]}, got {value}; give {meaning(key)}")
+        return self.error(key, f"{_plain(what)}, got {value}; give {meaning(key)}")
 
 
 def read(path: Path) -> Document:
@@ -126,6 +126,14 @@ def _read_text(path: Path) -> str:
 def _line_column(before: str) -> tuple[int, int]:
     """Line and column (from 1) of the place after a text."""
     return before.count("\n") + 1, len(before) - before.rfind("\n")
+
+
+def _plain(what: str) -> str:
+    """msgspec's words for a value of the wrong kind, in TOML's words and without the value."""
+    if what.startswith("Invalid enum value"):
+        return "not one of the values that this key takes"
+    what = re.sub(r", got `[^`]*`$", "", what).replace("object", "table").replace("array", "list")
+    return what[:1].lower() + what[1:]
 
 
 def _find_key(data: dict[str, Any], kind: Any, what: str, where: str) -> locator.Path:

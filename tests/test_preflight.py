@@ -1,0 +1,191 @@
+"""What is said about a machine, judged from facts; the facts of this machine are only gathered."""
+
+import os
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from inphase.preflight import Check, Machine, Port, examine, judge, look
+from inphase.schedule import Schedule, load
+
+TEXT = """\
+name = "demo"
+[cycle]
+rate_hz = 500
+read_deadline_us = 1200
+act_us = 1600
+cpu = 1
+[store]
+group = "robots"
+[device.arm]
+driver = "a:B"
+port = "/dev/null"
+[sensor.joints]
+device = "arm"
+trigger_us = 0
+max_age_ms = 10
+"""
+MIB = 2**20
+GOOD = Machine(
+    user="ada",
+    container=None,
+    fifo_error=None,
+    rtprio=98,
+    memlock_bytes=resource.RLIM_INFINITY,
+    shm_bytes=64 * MIB,
+    shm_free_bytes=60 * MIB,
+    rt_runtime_us=950_000,
+    rt_period_us=1_000_000,
+    cgroup_rt_runtime_us=950_000,
+    cgroup_cpu_max="max 100000",
+    governors=frozenset({"performance"}),
+    cpus_online=frozenset(range(4)),
+    cpus_allowed=frozenset({0, 1, 2, 3}),
+    cpus_isolated=frozenset({1}),
+    group_members=("ada",),
+    in_group=True,
+    ports=(Port("/dev/ttyUSB0", "dialout", True),),
+    kernel="6.12.0",
+    preempt_rt=True,
+    timer_slack_ns=50_000,
+)
+
+
+@pytest.fixture
+def schedule(tmp_path: Path) -> Schedule:
+    path = tmp_path / "robot.toml"
+    path.write_text(TEXT)
+    return load(path)
+
+
+def named(checks: list[Check], name: str) -> Check:
+    (check,) = [check for check in checks if check.name == name]
+    return check
+
+
+def test_a_machine_that_grants_all_has_no_remedies(schedule: Schedule) -> None:
+    checks = judge(GOOD, schedule, 50 * MIB)
+    assert [check.name for check in checks if not check.ok or check.remedy] == []
+    assert len({check.name for check in checks}) == len(checks) == 12
+
+
+LACKING = {
+    "SCHED_FIFO": (
+        {"fifo_error": "Operation not permitted", "rtprio": 0},
+        "'ada - rtprio 98'",
+        "--cap-add=SYS_NICE --ulimit rtprio=98",
+    ),
+    "locked memory": ({"memlock_bytes": 8 * MIB}, "ada - memlock unlimited", "--ulimit memlock=-1"),
+    "/dev/shm": ({"shm_free_bytes": 10 * MIB}, "remount,size=104m", "--shm-size=104m"),
+    "real-time throttling": (
+        {"rt_runtime_us": 0},
+        "sysctl -w kernel.sched_rt_runtime_us=950000",
+        "host",
+    ),
+    "cpu governor": ({"governors": frozenset({"powersave"})}, "cpupower frequency-set", "host"),
+    "cgroup real-time share": (
+        {"cgroup_rt_runtime_us": 0},
+        "cpu.rt_runtime_us",
+        "--cpu-rt-runtime=950000",
+    ),
+    "cgroup cpu quota": ({"cgroup_cpu_max": "50000 100000"}, "CPUQuota", "--cpus="),
+    "cpu": ({"cpus_allowed": frozenset({0, 2, 3})}, "taskset -c 0,2-3,1", "--cpuset-cpus=1"),
+    "store group": (
+        {"in_group": False, "group_members": ()},
+        "sudo usermod -aG robots ada",
+        "robots",
+    ),
+    "port /dev/ttyUSB0": (
+        {"ports": (Port("/dev/ttyUSB0", "dialout", False),)},
+        "sudo usermod -aG dialout ada",
+        "--device=/dev/ttyUSB0 --group-add=dialout",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_what_lacks_is_named_with_the_one_thing_that_grants_it(
+    schedule: Schedule, name: str
+) -> None:
+    facts, command, flag = LACKING[name]
+    machine = replace(GOOD, **facts)  # type: ignore[arg-type]
+    checks = judge(machine, schedule, 50 * MIB)
+    assert [check.name for check in checks if not check.ok] == [name]
+    assert command in named(checks, name).remedy
+    inside = judge(replace(machine, container="docker"), schedule, 50 * MIB)
+    assert flag in named(inside, name).remedy
+
+
+def test_a_core_that_does_not_exist_is_the_schedules_fault(schedule: Schedule) -> None:
+    machine = replace(GOOD, cpus_online=frozenset({0}), cpus_allowed=frozenset({0}))
+    assert "set cycle.cpu to one of 0" in named(judge(machine, schedule, 0), "cpu").remedy
+
+
+def test_a_group_that_does_not_exist_is_made_first(schedule: Schedule) -> None:
+    machine = replace(GOOD, in_group=False, group_members=None)
+    remedy = named(judge(machine, schedule, 0), "store group").remedy
+    assert remedy == "sudo groupadd -f robots && sudo usermod -aG robots ada"
+
+
+def test_a_member_who_has_not_logged_in_again_is_told_so(schedule: Schedule) -> None:
+    machine = replace(GOOD, in_group=False)
+    assert named(judge(machine, schedule, 0), "store group").remedy == "newgrp robots"
+
+
+def test_what_is_not_shown_is_not_held_against_the_machine(schedule: Schedule) -> None:
+    machine = replace(GOOD, rt_runtime_us=None, governors=frozenset(), cgroup_cpu_max=None)
+    assert all(check.ok for check in judge(machine, schedule, 0))
+
+
+def test_facts_are_read_from_proc_and_sys(schedule: Schedule, tmp_path: Path) -> None:
+    files = {
+        "proc/self/cgroup": "3:cpu,cpuacct:/docker/abc\n0::/unit\n",
+        "proc/self/status": "Name:\tx\nCapEff:\t0000000000004000\n",
+        "proc/self/timerslack_ns": "50000\n",
+        "proc/sys/kernel/sched_rt_runtime_us": "-1\n",
+        "proc/sys/kernel/sched_rt_period_us": "1000000\n",
+        "sys/fs/cgroup/cpu/docker/abc/cpu.rt_runtime_us": "0\n",
+        "sys/fs/cgroup/unit/cpu.max": "50000 100000\n",
+        "sys/kernel/realtime": "1\n",
+        "sys/devices/system/cpu/online": "0-2,5\n",
+        "sys/devices/system/cpu/isolated": "\n",
+        "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor": "powersave\n",
+        "sys/devices/system/cpu/cpu2/cpufreq/scaling_governor": "performance\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    machine = look(schedule, tmp_path)
+    assert machine.container == "docker"
+    assert machine.memlock_bytes == resource.RLIM_INFINITY  # CAP_IPC_LOCK
+    assert (machine.rt_runtime_us, machine.cgroup_rt_runtime_us) == (-1, 0)
+    assert machine.cgroup_cpu_max == "50000 100000"
+    assert machine.cpus_online == frozenset({0, 1, 2, 5})
+    assert machine.cpus_isolated == frozenset()
+    assert machine.governors == frozenset({"powersave"})  # of the schedule's core alone
+    assert machine.preempt_rt
+    assert (machine.shm_bytes, machine.shm_free_bytes) == (0, 0)
+
+
+def test_a_machine_that_shows_nothing_is_still_judged(schedule: Schedule, tmp_path: Path) -> None:
+    judge(look(schedule, tmp_path / "empty"), schedule, 0)
+
+
+def test_a_refused_priority_is_a_fact_with_its_reason(
+    schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    assert look(schedule).fifo_error == "Operation not permitted"
+
+
+@pytest.mark.real
+def test_this_process_keeps_its_scheduling(schedule: Schedule) -> None:
+    before = os.sched_getscheduler(0), os.sched_getaffinity(0)
+    checks = examine(schedule, 50 * MIB)
+    assert named(checks, "port /dev/null").ok
+    assert (os.sched_getscheduler(0), os.sched_getaffinity(0)) == before
