@@ -1,0 +1,284 @@
+"""The C core as an object: configured from a plan, on a segment of the store."""
+
+from types import TracebackType
+from typing import Any, Self
+
+from inphase._core import ffi, lib
+from inphase.errors import StoreError
+from inphase.packets import encoding_fields, exchange_fields
+from inphase.plan import ActuatorPlan, Plan, SensorPlan
+from inphase.store import Segment
+
+FAULTS = {
+    "silent": lib.INPHASE_FAULT_SILENT,
+    "delayed": lib.INPHASE_FAULT_DELAYED,
+    "invalid": lib.INPHASE_FAULT_INVALID,
+    "nan": lib.INPHASE_FAULT_NAN,
+    "wrong": lib.INPHASE_FAULT_WRONG,
+    "frozen": lib.INPHASE_FAULT_FROZEN,
+    "gone": lib.INPHASE_FAULT_GONE,
+    "wake": lib.INPHASE_FAULT_WAKE,
+}
+"""Planned faults of simulated devices and of the virtual clock, by name."""
+
+
+class Core:
+    """One core. Whoever opens it closes it; `close` stops the cycle thread.
+
+    Threads: any, but one at a time.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        segment_path: str,
+        *,
+        epoch: int,
+        description: bytes,
+        virtual_time: bool = False,
+        observe: bool = False,
+        cycles: int = 0,
+        seed: int = 0,
+        mode: int = 0o600,
+        gid: int = -1,
+    ) -> None:
+        self.plan = plan
+        self._keep: list[Any] = []
+        config = self._config(plan, epoch, description, virtual_time, observe, cycles, seed)
+        size = int(lib.inphase_core_size(config))
+        self.segment = Segment.create(segment_path, size, mode, gid)
+        core = ffi.new("inphase_core **")
+        rc = lib.inphase_core_open(core, config, self.segment.handle)
+        if rc < 0:
+            self.segment.close()
+            raise StoreError(f"the core refuses its configuration: errno {-rc}")
+        self._core = core[0]
+        self._values = ffi.new("double[]", max(plan.values, 1))
+
+    def _config(
+        self,
+        plan: Plan,
+        epoch: int,
+        description: bytes,
+        virtual_time: bool,
+        observe: bool,
+        cycles: int,
+        seed: int,
+    ) -> Any:
+        cycle = plan.schedule.cycle
+        sensors = ffi.new(
+            "struct inphase_sensor_config[]",
+            [self._sensor(sensor) for sensor in plan.sensors],
+        )
+        actuators = ffi.new(
+            "struct inphase_actuator_config[]",
+            [self._actuator(actuator, cycle.period_ns) for actuator in plan.actuators] or 1,
+        )
+        text = ffi.new("char[]", description)
+        self._keep += [sensors, actuators, text]
+        return ffi.new(
+            "struct inphase_config *",
+            {
+                "period_ns": cycle.period_ns,
+                "read_deadline_ns": cycle.read_deadline_ns,
+                "act_ns": cycle.act_ns,
+                "resumed_after_ns": cycle.resumed_after_ns,
+                "cycles": cycles,
+                "epoch": epoch,
+                "seed": seed & 0xFFFFFFFFFFFFFFFF,
+                "devices": len(plan.schedule.device),
+                "sensors": len(plan.sensors),
+                "actuators": len(plan.actuators),
+                "frame_depth": plan.depth,
+                "overrun_limit": cycle.overrun_limit,
+                "priority": cycle.priority,
+                "cpu": -1 if cycle.cpu is None else cycle.cpu,
+                "observe": observe,
+                "has_policy": plan.schedule.policy is not None and not observe,
+                "virtual_time": virtual_time,
+                "sensor": sensors,
+                "actuator": actuators,
+                "description": text,
+                "description_size": len(description),
+            },
+        )
+
+    def _doubles(self, values: list[float]) -> Any:
+        array = ffi.new("double[]", values)
+        self._keep.append(array)
+        return array
+
+    def _sensor(self, sensor: SensorPlan) -> dict[str, Any]:
+        channels = ffi.new(
+            "struct inphase_twin_channel[]",
+            [
+                {
+                    "kind": int(twin.kind),
+                    "actuator": self._actuator_of(sensor),
+                    "joint": twin.joint,
+                    "base": twin.base,
+                    "gain": twin.gain,
+                    "noise": twin.noise,
+                }
+                for twin in sensor.spec.twin
+            ],
+        )
+        self._keep.append(channels)
+        return {
+            "device": sensor.device,
+            "channels": sensor.channels,
+            "trigger_ns": sensor.schedule.trigger_ns,
+            "max_age_ns": sensor.schedule.max_age_ns,
+            "recover": 3,
+            "depth": sensor.depth,
+            "exchange": exchange_fields(sensor.exchange, self._keep),
+            "twin": {
+                "channel": channels,
+                "latency_ns": sensor.spec.twin_latency_ns,
+                "jitter_ns": sensor.spec.twin_jitter_ns,
+            },
+            "low": self._doubles(sensor.low),
+            "high": self._doubles(sensor.high),
+            "rate": self._doubles(sensor.rate),
+        }
+
+    def _actuator_of(self, sensor: SensorPlan) -> int:
+        """Which actuator's joints a sensor's twin follows: that of its own device, else the first."""
+        for index, actuator in enumerate(self.plan.actuators):
+            if actuator.device == sensor.device:
+                return index
+        return 0
+
+    def _actuator(self, actuator: ActuatorPlan, period_ns: int) -> dict[str, Any]:
+        limits = ffi.new("struct inphase_limits[]", actuator.limits)
+        servos = ffi.new(
+            "struct inphase_servo[]",
+            [
+                {
+                    "goal": servo.start,
+                    "position": servo.start,
+                    "natural_rad_s": servo.natural_rad_s,
+                    "velocity_max": servo.velocity_max,
+                    "acceleration_max": servo.acceleration_max,
+                }
+                for servo in actuator.spec.servos
+            ],
+        )
+        self._keep += [limits, servos]
+        return {
+            "device": actuator.device,
+            "channels": actuator.spec.channels,
+            "feedback_sensor": actuator.feedback_sensor,
+            "feedback_channel": actuator.feedback_channel,
+            "max_hold_ns": actuator.schedule.max_hold_ns(period_ns),
+            "limits": limits,
+            "start": self._doubles([servo.start for servo in actuator.spec.servos]),
+            "encoding": encoding_fields(actuator.encoding, self._keep),
+            "servo": servos,
+        }
+
+    # ---- wall clock ----------------------------------------------------------------------
+
+    def attach(self, device: int, fd: int) -> None:
+        """Hand a descriptor to the cycle thread, which takes it at its next cycle."""
+        if lib.inphase_core_attach(self._core, device, fd) < 0:
+            raise StoreError(f"device {device}: the last request is not taken yet")
+
+    def detach(self, device: int) -> None:
+        """Ask for a descriptor back; `attached` says when."""
+        if lib.inphase_core_detach(self._core, device) < 0:
+            raise StoreError(f"device {device}: the last request is not taken yet")
+
+    def attached(self, device: int) -> bool:
+        """Whether the cycle thread uses the device."""
+        return bool(lib.inphase_core_attached(self._core, device) == 1)
+
+    def lost(self, device: int) -> int:
+        """The errno with which the device was lost, 0: it was not."""
+        return int(lib.inphase_core_lost(self._core, device))
+
+    def mailbox(self, segment: Segment) -> None:
+        """The policy's mailbox; before `start`."""
+        if lib.inphase_core_mailbox(self._core, segment.handle) < 0:
+            raise StoreError(f"{segment.path} is not the mailbox of this runtime's policy")
+
+    def enable(self, actuator: int, enabled: bool) -> None:
+        """An actuator may be written to, or not."""
+        lib.inphase_core_enable(self._core, actuator, enabled)
+
+    def arm(self) -> None:
+        """Clear what holds motion: it may start again from where the robot is."""
+        lib.inphase_core_arm(self._core)
+
+    def policy_gone(self, died: bool) -> None:
+        """No command will come any more."""
+        lib.inphase_core_policy_gone(
+            self._core, lib.INPHASE_REASON_DIED if died else lib.INPHASE_REASON_SILENT
+        )
+
+    def page_faults(self, faults: int) -> None:
+        """Page faults of the cycle thread since its start."""
+        lib.inphase_core_page_faults(self._core, faults)
+
+    def stop(self, reason: int, detail: int = 0) -> None:
+        """Ramp, then end. The first reason stays."""
+        lib.inphase_core_stop(self._core, reason, detail)
+
+    def start(self) -> None:
+        """Start the cycle thread."""
+        rc = lib.inphase_core_start(self._core)
+        if rc < 0:
+            raise StoreError(f"the cycle thread does not start: errno {-rc}")
+
+    def ended(self, timeout_ns: int = 0) -> bool:
+        """Whether the cycle thread has ended, waiting up to timeout_ns."""
+        return bool(lib.inphase_core_join(self._core, timeout_ns) == 0)
+
+    # ---- lock step -----------------------------------------------------------------------
+
+    def latch(self) -> bool:
+        """One cycle up to its latch; False when the core has stopped."""
+        return bool(lib.inphase_core_latch(self._core) == 0)
+
+    def act(self) -> None:
+        """The rest of that cycle."""
+        lib.inphase_core_act(self._core)
+
+    def run(self, cycles: int) -> int:
+        """Whole cycles without leaving C; the number run."""
+        return int(lib.inphase_core_run(self._core, cycles))
+
+    def post(self, reason: int, values: Any, channels: int) -> None:
+        """A command for the present cycle; `values` is a C double array or NULL."""
+        lib.inphase_core_post(self._core, reason, values, channels)
+
+    def fault(
+        self, kind: str, sensor: int, from_cycle: int, count: int, argument: int = 0
+    ) -> None:
+        """Plan a fault of a simulated device (see FAULTS), for `count` cycles."""
+        rc = lib.inphase_core_fault(
+            self._core,
+            ffi.new(
+                "struct inphase_fault *", [FAULTS[kind], sensor, from_cycle, count, argument]
+            ),
+        )
+        if rc < 0:
+            raise ValueError(f"fault {kind} cannot be planned: errno {-rc}")
+
+    def close(self) -> None:
+        """Stop the cycle thread and remove the segment."""
+        if self._core is not None:
+            lib.inphase_core_close(self._core)
+            self.segment.close()
+            self._core = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

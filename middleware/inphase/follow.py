@@ -1,0 +1,84 @@
+"""Following a robot's frames in the store of this host."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from inphase import store
+from inphase.errors import StoreError
+from inphase.frame import Frame, Layout
+
+_SLOT_HEADER = 64
+_SLICE_NS = 200_000_000  # how long one wait in C lasts before Python may handle a signal
+
+
+class StoreFollower:
+    """Iterates over the frames of a store; also the frames' payloads. Thread: one at a time."""
+
+    def __init__(self, path: str) -> None:
+        self.reader = store.Reader(path)
+        self.layout = Layout.from_description(msgpack.unpackb(self.reader.description))
+        self._views: list[list[NDArray[Any] | None]] = [
+            [None] * depth for _, _, _, depth in self.reader.rings
+        ]
+
+    @classmethod
+    def of_robot(cls, robot: str) -> "StoreFollower":
+        """Of a running robot, by its name. Raises StoreError."""
+        path = store.find(robot)
+        if path is None:
+            raise StoreError(
+                f"no robot {robot!r} runs on this host; start it with: inphase run SCHEDULE"
+            )
+        return cls(path)
+
+    def next(self, timeout_s: float | None = None, newest: bool = False) -> Frame:
+        """The next frame. Raises TimeoutError, or store.Lost when the runtime is gone."""
+        left_ns = _SLICE_NS if timeout_s is None else int(timeout_s * 1e9)
+        reader = self.reader
+        while True:
+            try:
+                lost = reader.next(min(left_ns, _SLICE_NS), newest)
+            except InterruptedError:
+                continue
+            except TimeoutError:
+                if timeout_s is None:
+                    continue
+                left_ns -= _SLICE_NS
+                if left_ns <= 0:
+                    raise
+                continue
+            return Frame(self.layout, reader.record[:], self, lost)
+
+    def __iter__(self) -> Iterator[Frame]:
+        try:
+            while True:
+                yield self.next()
+        except store.Lost:
+            return
+
+    def view(self, sensor: int, sequence: int) -> NDArray[Any]:
+        """A sample in its ring slot."""
+        offset, stride, _, depth = self.reader.rings[sensor]
+        slot = sequence & (depth - 1)
+        view = self._views[sensor][slot]
+        if view is None:
+            view = np.ndarray(
+                (),
+                self.layout.dtypes[sensor],
+                self.reader.memory,
+                offset + slot * stride + _SLOT_HEADER,
+            )
+            self._views[sensor][slot] = view
+        return view
+
+    def intact(self, sensor: int, sequence: int) -> bool:
+        """Whether the slot still holds that sample."""
+        return self.reader.intact(sensor, sequence)
+
+    def close(self) -> None:
+        """Stop following."""
+        self.reader.close()

@@ -1,0 +1,337 @@
+"""Frames: all that belongs to one cycle, the same object from the store and from ZeroMQ.
+
+A frame's header is owned by the frame. A sample's `value` is a view: into the ring in shared memory
+(as long as its slot lasts; `intact` tells afterwards), or into the message that brought it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inphase import wire
+from inphase.errors import StoreError
+from inphase.packets import REASONS
+
+
+class FrameLost(StoreError):
+    """A sample's slot was recycled before it could be copied."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a description says of frames; made once per connection."""
+
+    robot: str
+    hash: str
+    epoch: int
+    period_ns: int
+    sensors: tuple[str, ...]
+    dtypes: tuple[np.dtype[Any], ...]
+    units: tuple[dict[str, str], ...]
+    depths: tuple[int, ...]
+    actuators: tuple[tuple[str, int, str], ...]
+    """(name, channels, unit)"""
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> "Layout":
+        """From a decoded description. Raises ValueError for another wire version."""
+        if description.get("wire") != wire.VERSION:
+            raise ValueError(
+                f"wire version {description.get('wire')} is not {wire.VERSION}; "
+                f"use the inphase version of the robot"
+            )
+        sensors = description["sensors"]
+        return cls(
+            robot=description["robot"],
+            hash=description["hash"],
+            epoch=description["epoch"],
+            period_ns=description["period_ns"],
+            sensors=tuple(s["name"] for s in sensors),
+            dtypes=tuple(
+                wire.sample_dtype([(name, count) for name, count, _ in s["fields"]])
+                for s in sensors
+            ),
+            units=tuple({name: unit for name, _, unit in s["fields"]} for s in sensors),
+            depths=tuple(s["depth"] for s in sensors),
+            actuators=tuple(
+                (a["name"], a["channels"], a["unit"]) for a in description["actuators"]
+            ),
+        )
+
+    @property
+    def acts_offset(self) -> int:
+        """Where the acts start in a frame record."""
+        return wire.HEADER.size + len(self.sensors) * wire.ROW.size
+
+
+class Payloads(Protocol):
+    """Where a frame's samples lie."""
+
+    def view(self, sensor: int, sequence: int) -> NDArray[Any]:
+        """A read-only structured view of a sample."""
+
+    def intact(self, sensor: int, sequence: int) -> bool:
+        """Whether what was read from the view so far was whole."""
+
+
+def _known(stamp: int) -> int | None:
+    return None if stamp == wire.ABSENT else stamp
+
+
+class Sample:
+    """One sensor in one frame. Stamps are nanoseconds of the robot's monotonic clock, or None."""
+
+    __slots__ = ("_frame", "_index", "_row", "_value")
+
+    def __init__(self, frame: "Frame", index: int, row: tuple[int, ...]) -> None:
+        self._frame = frame
+        self._index = index
+        self._row = row
+        self._value: NDArray[Any] | None = None
+
+    @property
+    def value(self) -> NDArray[Any]:
+        """Read-only structured array, shape (), fields in SI as the description says.
+
+        Raises LookupError when the sensor has given no sample yet.
+        """
+        if self._value is None:
+            if self._row[0] < 0:
+                raise LookupError(f"{self.name} has given no sample yet ({self.status})")
+            self._value = self._frame.payloads.view(self._index, self._row[0])
+        return self._value
+
+    @property
+    def name(self) -> str:
+        """The sensor's name."""
+        return self._frame.layout.sensors[self._index]
+
+    @property
+    def sequence(self) -> int:
+        """Number of the sample in its ring, -1 before the first."""
+        return self._row[0]
+
+    @property
+    def status(self) -> str:
+        """One of wire.STATUSES; only FRESH is fresh."""
+        return wire.STATUSES[self._row[5]]
+
+    @property
+    def reason(self) -> str:
+        """Why the status is not FRESH, one of packets.REASONS."""
+        return REASONS[self._row[6]]
+
+    @property
+    def detail(self) -> int:
+        """Number that belongs to the reason: a device's error word, a channel, a size."""
+        return self._row[7]
+
+    @property
+    def triggered_ns(self) -> int | None:
+        """When this sample's trigger was handed to the kernel."""
+        return _known(self._row[1])
+
+    @property
+    def acquired_ns(self) -> int | None:
+        """Middle of the device's acquisition by its clock or its driver's model."""
+        return _known(self._row[2])
+
+    @property
+    def received_ns(self) -> int | None:
+        """When the core had read the last byte."""
+        return _known(self._row[3])
+
+    @property
+    def age_ns(self) -> int | None:
+        """Latch time minus acquisition time."""
+        return _known(self._row[4])
+
+    @property
+    def intact(self) -> bool:
+        """Whether what was read of `value` so far was whole."""
+        return self._row[0] < 0 or self._frame.payloads.intact(self._index, self._row[0])
+
+
+class Act:
+    """What one actuator was asked and given. Arrays of float64 in SI, one per channel."""
+
+    __slots__ = ("_head", "applied", "name", "requested")
+
+    def __init__(
+        self,
+        name: str,
+        head: tuple[int, ...],
+        requested: NDArray[np.float64],
+        applied: NDArray[np.float64],
+    ) -> None:
+        self.name = name
+        self._head = head
+        self.requested = requested
+        """NaN where no command came"""
+        self.applied = applied
+        """NaN where nothing was applied"""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Names from wire.ACT_FLAGS."""
+        return wire.names_of(self._head[0], wire.ACT_FLAGS)
+
+    @property
+    def reason(self) -> str:
+        """Why the command was not taken as it came."""
+        return REASONS[self._head[1]]
+
+
+class Command:
+    """The act before a frame's latch: `cycle` says which cycle it belongs to."""
+
+    __slots__ = ("_acts", "acted_ns", "cycle", "inferred_ns")
+
+    def __init__(self, frame: "Frame") -> None:
+        self.cycle = frame.header[6]
+        self.acted_ns = _known(frame.header[7])
+        self.inferred_ns = _known(frame.header[8])
+        self._acts: dict[str, Act] = {}
+        at = frame.layout.acts_offset
+        for name, channels, _ in frame.layout.actuators:
+            head = wire.ACT.unpack_from(frame.record, at)
+            values = np.frombuffer(frame.record, "<f8", 2 * channels, at + wire.ACT.size)
+            self._acts[name] = Act(name, head, values[:channels], values[channels:])
+            at += wire.ACT.size + 16 * channels
+
+    def __getitem__(self, name: str) -> Act:
+        return self._acts[name]
+
+    def __iter__(self) -> Iterator[Act]:
+        return iter(self._acts.values())
+
+
+class Frame:
+    """One cycle's frame. Stamps are nanoseconds of the robot's monotonic clock.
+
+    `command` is the act *before* this frame's latch, with its own cycle: what this cycle commands is
+    known only after it.
+    """
+
+    __slots__ = ("_command", "_samples", "header", "layout", "lost", "payloads", "record")
+
+    def __init__(self, layout: Layout, record: bytes, payloads: Payloads, lost: int = 0) -> None:
+        self.layout = layout
+        self.record = record
+        self.payloads = payloads
+        self.header: tuple[int, ...] = wire.HEADER.unpack_from(record)
+        self.lost = lost
+        """frames between the one before and this one that the reader was too slow for"""
+        self._samples: dict[str, Sample] | None = None
+        self._command: Command | None = None
+
+    @property
+    def cycle(self) -> int:
+        """Number of the cycle on the grid."""
+        return self.header[0]
+
+    @property
+    def due_ns(self) -> int:
+        """When the grid says that the cycle starts."""
+        return self.header[1]
+
+    @property
+    def woke_ns(self) -> int:
+        """When the cycle thread ran."""
+        return self.header[2]
+
+    @property
+    def triggered_ns(self) -> int | None:
+        """When the first trigger was fired."""
+        return _known(self.header[3])
+
+    @property
+    def latched_ns(self) -> int:
+        """When the frame was closed."""
+        return self.header[4]
+
+    @property
+    def skew_ns(self) -> int | None:
+        """Largest difference of acquisition times between the frame's fresh samples."""
+        return _known(self.header[5])
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Names from wire.FRAME_FLAGS."""
+        return wire.names_of(self.header[9], wire.FRAME_FLAGS)
+
+    @property
+    def skipped(self) -> int:
+        """Grid points skipped just before this cycle."""
+        return self.header[10]
+
+    @property
+    def reason(self) -> str:
+        """Why motion is latched or the core is stopping."""
+        return REASONS[self.header[11]]
+
+    @property
+    def detail(self) -> int:
+        """Number that belongs to the reason."""
+        return self.header[12]
+
+    @property
+    def samples(self) -> dict[str, Sample]:
+        """Sensor name to sample."""
+        if self._samples is None:
+            rows = memoryview(self.record)[wire.HEADER.size : self.layout.acts_offset]
+            self._samples = {
+                name: Sample(self, index, row)
+                for index, (name, row) in enumerate(
+                    zip(self.layout.sensors, wire.ROW.iter_unpack(rows), strict=True)
+                )
+            }
+        return self._samples
+
+    def __getitem__(self, sensor: str) -> Sample:
+        return self.samples[sensor]
+
+    @property
+    def command(self) -> Command:
+        """The act before this latch."""
+        if self._command is None:
+            self._command = Command(self)
+        return self._command
+
+    @property
+    def intact(self) -> bool:
+        """Whether all samples are still whole: ask after use, not before."""
+        return all(sample.intact for sample in self.samples.values())
+
+    def copy(self) -> "Frame":
+        """An owned copy, checked after the copy. Raises FrameLost when a slot was recycled."""
+        copies = Copies()
+        for index, sample in enumerate(self.samples.values()):
+            if sample.sequence < 0:
+                continue
+            value = sample.value.copy()
+            value.flags.writeable = False
+            if not sample.intact:
+                raise FrameLost(
+                    f"{sample.name} of cycle {self.cycle} was recycled; raise [store] depth"
+                )
+            copies.values[index] = value
+        return Frame(self.layout, self.record, copies, self.lost)
+
+
+class Copies:
+    """Payloads that a frame owns."""
+
+    def __init__(self) -> None:
+        self.values: dict[int, NDArray[Any]] = {}
+
+    def view(self, sensor: int, sequence: int) -> NDArray[Any]:
+        """The copy."""
+        return self.values[sensor]
+
+    def intact(self, sensor: int, sequence: int) -> bool:
+        """Always: nobody else writes it."""
+        return True

@@ -1,0 +1,80 @@
+"""Processes of a runtime: started by exec, watched by pidfd, ended in bounded time."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from inphase._core import lib
+from inphase.errors import RuntimeFault
+
+_START_S = 20.0
+_ASK_S = 0.5
+
+
+def end_with_parent() -> None:
+    """Called first in a child: end when the process that started this one ends."""
+    parent = os.getppid()
+    lib.inphase_die_with_parent()
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+class Process:
+    """A child that prints `ready` when it is. It inherits stdin's end, stderr and nothing else."""
+
+    def __init__(self, name: str, module: str, arguments: Sequence[str]) -> None:
+        self.name = name
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            close_fds=True,
+        )
+        self.pidfd = os.pidfd_open(self._child.pid)
+
+    @property
+    def pid(self) -> int:
+        """Its process number, for a person to read."""
+        return self._child.pid
+
+    def wait_ready(self, timeout_s: float = _START_S) -> None:
+        """Wait for its `ready`. Raises RuntimeFault with its exit code."""
+        assert self._child.stdout is not None
+        ready, _, _ = select.select([self._child.stdout], [], [], timeout_s)
+        line = self._child.stdout.readline() if ready else b""
+        if line.strip() == b"ready":
+            return
+        code = self._child.poll() if ready else None
+        if ready and code is None:
+            code = self._child.wait(timeout=_START_S)
+        if code is None:
+            self.stop()
+            raise RuntimeFault(f"{self.name} was not ready within {timeout_s:.0f} s")
+        fault = RuntimeFault(f"{self.name} ended at its start, exit code {code}; see above for why")
+        fault.exit_code = code if code > 0 else RuntimeFault.exit_code  # type: ignore[misc]
+        raise fault
+
+    def ended(self) -> str | None:
+        """How it ended (`signal 9`, `exit code 1`), None while it runs."""
+        code = self._child.poll()
+        if code is None:
+            return None
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def stop(self) -> None:
+        """Ask it to end, then make it; at most half a second."""
+        if self._child.poll() is None:
+            self._child.terminate()
+            try:
+                self._child.wait(_ASK_S)
+            except subprocess.TimeoutExpired:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                self._child.wait()
+        if self._child.stdout is not None:
+            self._child.stdout.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1

@@ -1,0 +1,220 @@
+"""The store from Python: segments, followers of frames, the policy's mailbox, left-overs."""
+
+import errno
+import mmap
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from inphase._core import ffi, lib
+from inphase.errors import StoreError
+from inphase.packets import REASONS
+from inphase.wire import STATUSES
+
+FOLDER = Path("/dev/shm")
+_PREFIX = "inphase."
+
+
+class Lost(StoreError):
+    """The writer of a segment is gone: no further frame will come."""
+
+
+def new_epoch() -> int:
+    """A number that no other runtime has."""
+    return secrets.randbits(63)
+
+
+def segment_path(robot: str, epoch: int, what: str) -> str:
+    """Where a segment of a robot lies."""
+    return str(FOLDER / f"{_PREFIX}{robot}.{epoch:016x}.{what}")
+
+
+def segments_of(robot: str, what: str = "core") -> list[str]:
+    """Paths of a robot's segments, newest first."""
+    found = FOLDER.glob(f"{_PREFIX}{robot}.*.{what}")
+    return [str(p) for p in sorted(found, key=lambda p: p.stat().st_mtime_ns, reverse=True)]
+
+
+def is_alive(path: str) -> bool:
+    """Whether the segment's writer lives; asked of its lock, never of a process number."""
+    return bool(lib.inphase_segment_alive(path.encode()) == 1)
+
+
+def clean_leftovers(robot: str) -> list[str]:
+    """Remove the segments of this robot whose writer is gone; returns their paths."""
+    removed = []
+    for path in (p for what in ("core", "policy") for p in segments_of(robot, what)):
+        if lib.inphase_segment_alive(path.encode()) == 0:
+            Path(path).unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def find(robot: str) -> str | None:
+    """The segment of a running robot by its name, or None."""
+    return next((path for path in segments_of(robot) if is_alive(path)), None)
+
+
+class Segment:
+    """A mapped segment; `close` unmaps it, and unlinks it if it was created here."""
+
+    def __init__(self, handle: Any, path: str) -> None:
+        self.handle = handle
+        self.path = path
+
+    @classmethod
+    def create(cls, path: str, size: int, mode: int = 0o600, gid: int = -1) -> "Segment":
+        """Create and lock a segment. Raises StoreError, with what to do when there is no room."""
+        handle = ffi.new("inphase_segment **")
+        rc = lib.inphase_segment_create(handle, path.encode(), size, mode, gid)
+        if rc == -errno.ENOSPC:
+            raise StoreError(
+                f"{path}: no room for {size} bytes in /dev/shm; make it larger "
+                f"(mount -o remount,size=512m /dev/shm; docker run --shm-size=512m)"
+            )
+        if rc < 0:
+            raise StoreError(f"{path}: cannot be created: {os.strerror(-rc)}")
+        return cls(handle[0], path)
+
+    @classmethod
+    def attach(cls, path: str) -> "Segment":
+        """Map somebody's segment read-only."""
+        handle = ffi.new("inphase_segment **")
+        rc = lib.inphase_segment_attach(handle, path.encode())
+        if rc < 0:
+            raise StoreError(f"{path}: cannot be read: {os.strerror(-rc)}")
+        return cls(handle[0], path)
+
+    def close(self) -> None:
+        """Unmap."""
+        if self.handle is not None:
+            lib.inphase_segment_close(self.handle)
+            self.handle = None
+
+
+class Mailbox:
+    """The policy's side of its mailbox. Thread: the policy's."""
+
+    def __init__(self, path: str, channels: int, epoch: int) -> None:
+        self.segment = Segment.create(path, int(lib.inphase_mailbox_size(channels)))
+        if lib.inphase_mailbox_init(self.segment.handle, channels, epoch) < 0:
+            raise StoreError(f"a command of {channels} channels is too large")
+
+    def post(self, cycle: int, valid_until_ns: int, values: Any, channels: int) -> None:
+        """A command for exactly this cycle; `values` is a C double array."""
+        lib.inphase_mailbox_post(self.segment.handle, cycle, valid_until_ns, 0, values, channels)
+
+    def refuse(self, cycle: int, reason: str) -> None:
+        """Say why there is none."""
+        lib.inphase_mailbox_post(
+            self.segment.handle, cycle, 0, REASONS.index(reason), ffi.NULL, 0
+        )
+
+    def close(self) -> None:
+        """Remove the mailbox."""
+        self.segment.close()
+
+
+class Reader:
+    """Follows the frames of one store, without copying payloads. Thread: one at a time."""
+
+    def __init__(self, path: str) -> None:
+        reader = ffi.new("inphase_reader **")
+        rc = lib.inphase_reader_open(reader, path.encode())
+        if rc < 0:
+            raise StoreError(f"{path}: is not a store that can be read: {os.strerror(-rc)}")
+        self.path = path
+        self.handle = reader[0]
+        layout = lib.inphase_reader_layout(self.handle)
+        # views of payloads hold this mapping: it stays for as long as one of them lives
+        with Path(path).open("rb") as file:
+            self.memory = mmap.mmap(file.fileno(), int(layout.size), prot=mmap.PROT_READ)
+        self.sensors = int(layout.sensors)
+        self.epoch = int(layout.epoch)
+        self.rings = [
+            (int(ring.offset), int(ring.stride), int(ring.payload), int(ring.depth))
+            for ring in layout.samples[0 : self.sensors]
+        ]
+        ring = layout.frames
+        self.frame_ring = (int(ring.offset), int(ring.stride), int(ring.payload), int(ring.depth))
+        at = int(layout.description_offset)
+        self.description = bytes(self.memory[at : at + int(layout.description_size)])
+        self.record = ffi.buffer(lib.inphase_reader_record(self.handle), self.frame_ring[2])
+
+    def next(self, timeout_ns: int, newest: bool = False) -> int:
+        """Wait for a frame; its record is then in `record`. The number of frames lost before it.
+
+        Raises TimeoutError, InterruptedError, Lost.
+        """
+        rc = int(lib.inphase_reader_next(self.handle, newest, timeout_ns))
+        if rc >= 0:
+            return rc
+        if rc == -errno.ETIMEDOUT:
+            raise TimeoutError
+        if rc == -errno.EINTR:
+            raise InterruptedError
+        raise Lost(f"{self.path}: its runtime is gone")
+
+    def intact(self, sensor: int, sequence: int) -> bool:
+        """Whether a sample is still whole in its ring."""
+        return bool(lib.inphase_reader_intact(self.handle, sensor, sequence))
+
+    def status(self) -> dict[str, int]:
+        """struct inphase_status of inphase.h by field name."""
+        return _fields("struct inphase_status", lib.inphase_reader_status, self.handle)
+
+    def realtime(self) -> dict[str, int]:
+        """struct inphase_realtime by field name."""
+        return _fields("struct inphase_realtime", lib.inphase_reader_realtime, self.handle)
+
+    def counts(self) -> dict[str, int]:
+        """struct inphase_counts by field name."""
+        return _fields("struct inphase_counts", lib.inphase_reader_counts, self.handle)
+
+    def quantiles(self, histogram: int) -> dict[str, int]:
+        """struct inphase_quantiles by field name, nanoseconds."""
+        out = ffi.new("struct inphase_quantiles *")
+        lib.inphase_reader_quantiles(self.handle, histogram, out)
+        return _as_dict(out)
+
+    def statuses(self) -> list[dict[str, int]]:
+        """Per sensor, how many frames had which status."""
+        counts = ffi.new("int64_t[]", self.sensors * len(STATUSES))
+        lib.inphase_reader_statuses(self.handle, counts)
+        n = len(STATUSES)
+        return [
+            dict(zip(STATUSES, counts[i * n : (i + 1) * n], strict=True))
+            for i in range(self.sensors)
+        ]
+
+    def reasons(self) -> dict[str, int]:
+        """Why commands were missed or refused, counts that are not 0."""
+        counts = ffi.new("int64_t[]", len(REASONS))
+        lib.inphase_reader_reasons(self.handle, counts)
+        return {name: int(n) for name, n in zip(REASONS, counts, strict=True) if n}
+
+    def worst(self) -> list[dict[str, int]]:
+        """The worst cycles, worst first."""
+        out = ffi.new("struct inphase_worst[]", lib.INPHASE_WORST)
+        count = lib.inphase_reader_worst(self.handle, out)
+        return [_as_dict(out[i]) for i in range(count)]
+
+    def close(self) -> None:
+        """Stop following. Views into the store stay readable for as long as they are held."""
+        if self.handle is not None:
+            lib.inphase_reader_close(self.handle)
+            self.handle = None
+
+
+def _as_dict(struct: Any) -> dict[str, int]:
+    kind = ffi.typeof(struct)
+    if kind.kind == "pointer":
+        kind = kind.item
+    return {name: int(getattr(struct, name)) for name, _ in kind.fields}
+
+
+def _fields(kind: str, call: Any, handle: Any) -> dict[str, int]:
+    out = ffi.new(f"{kind} *")
+    call(handle, out)
+    return _as_dict(out)

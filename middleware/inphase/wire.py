@@ -1,0 +1,46 @@
+"""Layouts that all sides share: the frame record of the store, and the ZeroMQ messages.
+
+WIRE.md beside this file is the format's page, with test vectors. Nothing here knows ZeroMQ.
+"""
+
+import struct
+from typing import Any
+
+import numpy as np
+
+VERSION = 1
+
+TOPIC_DESCRIPTION = b"inphase.description\0"
+TOPIC_FRAME = b"inphase.frame\0"
+
+ABSENT = -0x7FFFFFFFFFFFFFFF
+
+HEADER = struct.Struct("<9q4I")
+"""struct inphase_frame of inphase.h."""
+ROW = struct.Struct("<5q2HI")
+"""struct inphase_row."""
+ACT = struct.Struct("<4I")
+"""struct inphase_act, followed by channels requested and channels applied float64."""
+
+STATUSES = ("FRESH", "HELD", "LATE", "MISSING", "FROZEN", "INVALID", "OFFLINE", "RECOVERING")
+FRAME_FLAGS = (
+    "OVERRUN",
+    "SKIPPED",
+    "RESUMED",
+    "NOT_REALTIME",
+    "PAGE_FAULTS",
+    "OBSERVING",
+    "LATCHED",
+    "STOPPING",
+)
+ACT_FLAGS = ("WRITTEN", "LIMITED", "REPEATED", "RAMPING", "HOLDING", "INVALID", "MISSED")
+
+
+def names_of(flags: int, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the bits that are set, lowest first."""
+    return tuple(name for bit, name in enumerate(names) if flags >> bit & 1)
+
+
+def sample_dtype(fields: list[tuple[str, int]]) -> np.dtype[Any]:
+    """Layout of a sample: per (name, count) a float64 field of that shape, count 0 a scalar."""
+    return np.dtype([(name, "<f8", (count,)) if count else (name, "<f8") for name, count in fields])
