@@ -65,6 +65,12 @@ class EmulatorProcess:
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait until it has ended by itself, or kill it; returns the exit code."""
+        process = self._process
+        assert process is not None
         try:
             return process.wait(BOUND_S)
         except subprocess.TimeoutExpired:

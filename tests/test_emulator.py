@@ -1,8 +1,11 @@
 """The emulator: the vendor's SDK as the servos' client, plain sockets as the sensor's."""
 
+import os
+import signal
 import socket
 import struct
 import termios
+import time
 import tomllib
 import urllib.error
 import urllib.request
@@ -23,7 +26,7 @@ from dynamixel_sdk import (
     PortHandler,
     Protocol2PacketHandler,
 )
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inphase_drivers.emulator.arm import START_RAD, Drive, Joints
@@ -38,11 +41,18 @@ from inphase_drivers.emulator.packets import (
     unstuff,
 )
 from inphase_drivers.emulator.registers import ErrorNumber, Registers
+from inphase_drivers.emulator.schedule import ScheduleError, devices, load
+from inphase_drivers.emulator.servos import BusOptions, ServoBus
 from inphase_drivers.emulator.wire import Wire
 from peers import BOUND_S, EmulatorProcess, robot_schedule, until
 
 IDS = (1, 2, 3, 4, 5, 6)
 GOAL_POSITION, TORQUE, PRESENT_CURRENT, PRESENT_POSITION = 116, 64, 126, 132
+
+# one bus for all examples: what came before must not matter
+SHARED_BUS = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], print_blob=True, deadline=None
+)
 
 # packets of the manual's examples (Protocol 2.0, Instruction Details), CRC at the end
 MANUAL = (
@@ -245,6 +255,14 @@ def test_joints_do_not_depend_on_how_time_is_cut() -> None:
 # servos, with the vendor's SDK --------------------------------------------------------------
 
 
+class PatientPort(PortHandler):  # type: ignore[misc]
+    """The SDK's port with a bound that a busy machine keeps; it decides how long silence takes."""
+
+    def setPacketTimeout(self, packet_length: int) -> None:  # noqa: N802
+        super().setPacketTimeout(packet_length)
+        self.packet_timeout += 500.0
+
+
 class Robot:
     """The emulated robot with clients for both of its devices."""
 
@@ -255,7 +273,7 @@ class Robot:
         self.emulator = EmulatorProcess(*options).start(schedule)
         self.link = Path(self.devices["arm"]["port"])
         self.sdk = PacketHandler(2.0)
-        self.port = PortHandler(str(self.link))
+        self.port = PatientPort(str(self.link))
         self.port.setBaudRate(4_000_000)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.settimeout(BOUND_S)
@@ -301,6 +319,14 @@ def robot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Robot]:
     robot = Robot(tmp_path, *options)
     yield robot
     robot.close()
+
+
+@pytest.fixture
+def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServoBus]:
+    link = tmp_path_factory.mktemp("bus") / "arm"
+    bus = ServoBus(BusOptions(link, 4_000_000, IDS), time.monotonic_ns())
+    yield bus
+    bus.close()
 
 
 @pytest.fixture
@@ -520,6 +546,7 @@ def test_a_request_into_a_reply_garbles_both(timed_robot: Robot) -> None:
 @pytest.mark.real
 def test_a_closed_port_hangs_up_and_comes_back_under_its_name(robot: Robot) -> None:
     robot.arm(fault="close")
+    assert not robot.link.is_symlink()
     with pytest.raises(termios.error):
         robot.port.clearPort()
     robot.port.closePort()
@@ -610,6 +637,22 @@ def test_the_configuration_page_has_scale_and_units(robot: Robot) -> None:
         urllib.request.urlopen(f"{url}/other.xml", timeout=BOUND_S)
 
 
+@pytest.mark.real
+@SHARED_BUS
+@given(instruction=st.integers(0, 255), dxl_id=st.integers(0, 254), params=st.binary(max_size=24))
+def test_no_packet_brings_the_servos_down(
+    bus: ServoBus, instruction: int, dxl_id: int, params: bytes
+) -> None:
+    bus.hear(packet(dxl_id, bytes((instruction,)) + params), 4_000_000, time.monotonic_ns())
+
+
+@pytest.mark.real
+@SHARED_BUS
+@given(data=st.binary(max_size=64))
+def test_no_garbage_brings_the_servos_down(bus: ServoBus, data: bytes) -> None:
+    bus.hear(bytearray(data), 4_000_000, time.monotonic_ns())
+
+
 # the process --------------------------------------------------------------------------------
 
 
@@ -620,6 +663,43 @@ def test_the_link_is_removed_at_the_end(tmp_path: Path) -> None:
         assert link.is_symlink()
         assert emulator.stop() == 0
     assert not link.is_symlink()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(tmp_path: Path, number: int) -> None:
+    with EmulatorProcess().start(robot_schedule(tmp_path)) as emulator:
+        os.kill(emulator.pid, number)
+        assert emulator.wait() == 0
+    assert not (tmp_path / "ports" / "arm").is_symlink()
+
+
+@pytest.mark.real
+def test_wire_time_can_be_switched_off_in_the_schedule(tmp_path: Path) -> None:
+    robot = Robot(tmp_path, emulator="wire_time = false")
+    two = bytes(packet(1, b"\x01") + packet(2, b"\x01"))
+    replies = robot.exchange(two, 28)
+    assert (replies[4], replies[18]) == (1, 2)
+    assert robot.arm()["counters"]["collisions"] == 0
+    robot.close()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("baud = 4_000_000", "baud = 4_000_001"), "baud must be one of"),
+        (("ids = [1, 2, 3, 4, 5, 6]", "ids = [1, 1]"), "ids must be a list of different"),
+        (('host = "127.0.0.1"', "host = 1"), "host must be a string, got 1"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_key_and_value(
+    tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    path = robot_schedule(tmp_path)
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(ScheduleError, match=message):
+        devices(load(path), wire_time=None, now_ns=0)
 
 
 @pytest.mark.real

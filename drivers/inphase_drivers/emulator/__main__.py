@@ -83,11 +83,11 @@ def main() -> int:
         tables = schedule.load(options.schedule)
         devices = schedule.devices(tables, wire_time, time.monotonic_ns())
         if not devices:
-            raise ScheduleError(f"{options.schedule}: no device here that the emulator knows")
+            raise ScheduleError("no device here that the emulator knows")
         print("ready", flush=True)
         run(devices, Control(devices) if options.control else None)
     except (ScheduleError, PortError, OSError) as error:
-        print(f"emulator: {error}", file=sys.stderr)
+        print(f"emulator: {options.schedule}: {error}", file=sys.stderr)
         return 2
     finally:
         for device in devices.values():

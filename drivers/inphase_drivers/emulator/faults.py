@@ -73,7 +73,8 @@ def _error(blocks: list[Block], fault: Fault) -> list[Block]:
 
 
 def _garble(data: bytearray, fault: Fault) -> bytearray:
-    data[(fault.arg or len(data) // 2) % len(data)] ^= 0x5A
+    if data:
+        data[(fault.arg or len(data) // 2) % len(data)] ^= 0x5A
     return data
 
 

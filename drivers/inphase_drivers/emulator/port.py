@@ -54,15 +54,14 @@ class Port:
         fresh.replace(self.link)
 
     def close(self) -> None:
-        """Hang up: the host's side gets an end of file. The link stays."""
+        """Hang up: the host gets an end of file, and the link goes where it is still ours.
+
+        It goes because the number of the pseudo-terminal may soon be somebody else's.
+        """
         if self.fd >= 0:
             os.close(self.fd)
         self.fd = -1
         self.attended = False
-
-    def remove(self) -> None:
-        """Close, and remove the link where it is still ours."""
-        self.close()
         with contextlib.suppress(OSError):
             if str(self.link.readlink()) == self._slave_name:
                 self.link.unlink()

@@ -24,7 +24,7 @@ def load(path: Path) -> Table:
         with path.open("rb") as file:
             return tomllib.load(file)
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ScheduleError(f"{path}: {error}") from error
+        raise ScheduleError(str(error)) from error
 
 
 def devices(schedule: Table, wire_time: bool | None, now_ns: int) -> dict[str, Device]:

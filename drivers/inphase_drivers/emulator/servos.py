@@ -257,21 +257,23 @@ class ServoBus:
 
     def close(self) -> None:
         """Close the port and remove its link."""
-        self._port.remove()
+        self._port.close()
 
     def on_readable(self) -> None:
         """Take what the host wrote and plan the replies."""
         data = self._port.read()
-        if not data:
-            return
-        now_ns = time.monotonic_ns()
+        if data:
+            self.hear(data, self._port.baud(), time.monotonic_ns())
+
+    def hear(self, data: bytearray, line_baud: int, now_ns: int) -> None:
+        """Take bytes that came at `now_ns` at `line_baud`, and plan the replies to them."""
         self.counters.bytes += len(data)
-        self._line_baud = self._port.baud()
-        if all(servo.baud != self._line_baud for servo in self.servos):
+        self._line_baud = line_baud
+        if all(servo.baud != line_baud for servo in self.servos):
             self.counters.baud_mismatches += 1
             return
         if self._wire_time:
-            self._wire.byte_ns = 10_000_000_000 // self._line_baud
+            self._wire.byte_ns = 10_000_000_000 // line_baud
         if now_ns - self._heard_ns > _GAP_NS:
             self._inbox.clear()
         self._heard_ns = now_ns
@@ -391,6 +393,8 @@ class ServoBus:
         if len(params) < 5:
             return None
         address, length = _word(params, 0), _word(params, 2)
+        if chain and length > SIZE:
+            return None  # the manual is silent; what is longer than the table has no block
         blocks: list[Block] = []
         for dxl_id in params[4:]:
             servo = self._listening(dxl_id, now_ns)
@@ -503,13 +507,23 @@ class ServoBus:
                 if len(value) != len(self.servos):
                     raise ValueError(f"{name} must have {len(self.servos)} values")
                 for servo, one in zip(self.servos, value, strict=True):
-                    servo.jump(one) if name == "position" else setattr(servo, name, one)
+                    if name == "position":
+                        servo.jump(float(one))
+                    else:
+                        setattr(servo, name, None if one is None else _signed(one, name))
             else:
                 raise ValueError(f"set knows position, velocity_raw, current_raw, register: {name}")
 
 
 def _word(params: bytes, at: int) -> int:
     return params[at] | params[at + 1] << 8
+
+
+def _signed(value: object, name: str) -> int:
+    limit = 2**15 if name == "current_raw" else 2**31
+    if not isinstance(value, int) or not -limit <= value < limit:
+        raise ValueError(f"{name} must be {-limit}..{limit - 1} or null, got {value!r}")
+    return value
 
 
 def _spoil(packet: bytearray, faults: list[Fault] | tuple[()]) -> bytearray:
