@@ -1,0 +1,1 @@
+"""Drivers that come with inphase: one module per kind of device."""

@@ -1,0 +1,110 @@
+"""What the emulator takes from a schedule: the tables of the devices that it can stand in for."""
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .arm import Joints
+from .netft import ForceSensor, SensorOptions
+from .registers import BAUD_OF_REGISTER
+from .servos import BusOptions, ServoBus
+
+Table = dict[str, Any]
+Device = ServoBus | ForceSensor
+
+
+class ScheduleError(Exception):
+    """The schedule cannot be read, or a table that the emulator needs is wrong."""
+
+
+def load(path: Path) -> Table:
+    """Read the schedule. Raises ScheduleError."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ScheduleError(str(error)) from error
+
+
+def devices(schedule: Table, wire_time: bool | None, now_ns: int) -> dict[str, Device]:
+    """Open every device of the schedule that is known here, by name; others are left out.
+
+    `wire_time` None leaves it to the schedule. The first bus of servos is the arm that the force
+    sensors hang on. Raises ScheduleError, PortError, OSError.
+    """
+    emulator = schedule.get("emulator", {})
+    if wire_time is None:
+        wire_time = bool(emulator.get("wire_time", True))
+    opened: dict[str, Device] = {}
+    joints: Joints | None = None
+    tables: Table = schedule.get("device", {})
+    try:
+        for name, table in tables.items():
+            if table.get("driver") == "inphase_drivers.dynamixel:Servos":
+                bus = ServoBus(_bus_options(name, table, emulator, wire_time), now_ns)
+                opened[name] = bus
+                joints = joints or bus.joints
+        for name, table in tables.items():
+            if table.get("driver") == "inphase_drivers.ati:NetFT":
+                opened[name] = ForceSensor(_sensor_options(name, table, emulator), joints, now_ns)
+    except BaseException:
+        for device in opened.values():
+            device.close()
+        raise
+    return opened
+
+
+def _bus_options(name: str, table: Table, emulator: Table, wire_time: bool) -> BusOptions:
+    where = f"device.{name}"
+    baud = _take(table, where, "baud", _integer)
+    if baud not in BAUD_OF_REGISTER:
+        raise ScheduleError(f"{where}.baud must be one of {BAUD_OF_REGISTER}, got {baud}")
+    return BusOptions(
+        port=Path(_take(table, where, "port", _text)),
+        baud=baud,
+        ids=tuple(_take(table, where, "ids", _ids)),
+        return_delay_us=_take(emulator, "emulator", "return_delay_us", _integer, 0),
+        baud_register=emulator.get("baud_register"),
+        wire_time=wire_time,
+    )
+
+
+def _sensor_options(name: str, table: Table, emulator: Table) -> SensorOptions:
+    where = f"device.{name}"
+    return SensorOptions(
+        host=_take(table, where, "host", _text),
+        port=_take(table, where, "port", _integer, 49152),
+        config_port=_take(table, where, "config_port", _integer, 80),
+        counts_per_force=_take(emulator, "emulator", "counts_per_force", _integer, 1_000_000),
+        counts_per_torque=_take(emulator, "emulator", "counts_per_torque", _integer, 1_000_000),
+        rdt_hz=_take(emulator, "emulator", "rdt_hz", _integer, 1000),
+    )
+
+
+def _take(
+    table: Table, where: str, key: str, kind: Callable[[Any], bool], default: Any = None
+) -> Any:
+    value = table.get(key, default)
+    if not kind(value):
+        raise ScheduleError(f"{where}.{key} must be {kind.__doc__}, got {value!r}")
+    return value
+
+
+def _integer(value: Any) -> bool:
+    """an integer, not negative"""
+    return isinstance(value, int) and value >= 0
+
+
+def _text(value: Any) -> bool:
+    """a string"""
+    return isinstance(value, str)
+
+
+def _ids(value: Any) -> bool:
+    """a list of different servo ids 0..252"""
+    return (
+        isinstance(value, list)
+        and 0 < len(value) == len(set(value))
+        and all(isinstance(one, int) and 0 <= one <= 252 for one in value)
+    )
