@@ -11,7 +11,7 @@ from inphase import store
 from inphase.errors import StoreError
 from inphase.frame import Frame, Layout
 
-_SLOT_HEADER = 64
+SLOT_HEADER = 64
 _SLICE_NS = 200_000_000  # how long one wait in C lasts before Python may handle a signal
 
 
@@ -70,7 +70,7 @@ class StoreFollower:
                 (),
                 self.layout.dtypes[sensor],
                 self.reader.memory,
-                offset + slot * stride + _SLOT_HEADER,
+                offset + slot * stride + SLOT_HEADER,
             )
             self._views[sensor][slot] = view
         return view

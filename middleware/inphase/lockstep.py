@@ -10,10 +10,10 @@ from typing import Any
 
 from inphase import plan as planning
 from inphase import policy as policies
-from inphase import store
+from inphase import store, wire
 from inphase._core import ffi
 from inphase.core import Core
-from inphase.follow import StoreFollower
+from inphase.follow import SLOT_HEADER, StoreFollower
 from inphase.frame import Frame
 from inphase.packets import REASONS
 from inphase.schedule import Schedule
@@ -114,45 +114,44 @@ class Digest:
     def __init__(self, follower: StoreFollower) -> None:
         self._reader = follower.reader
         self._hash = hashlib.sha256()
-        self._done = 0
+        self._frames = 0
+        self._samples = [0] * self._reader.sensors
 
     def follow(self, frames: int) -> None:
-        """Take in what is a quarter of the ring or more."""
-        if frames - self._done >= self._reader.frame_ring[3] // 4:
+        """Take in what is new, once it is a quarter of a ring."""
+        if frames - self._frames >= self._reader.frame_ring[3] // 4:
             self._take(frames)
 
-    def _take(self, frames: int) -> None:
-        offset, stride, _, depth = self._reader.frame_ring
-        memory = memoryview(self._reader.memory)
-        samples = self._samples()
-        for first, last in _spans(self._done, frames, depth):
-            self._hash.update(memory[offset + first * stride : offset + last * stride])
-        for (start, stride_s, _, depth_s), (before, now) in zip(
-            self._reader.rings, samples, strict=True
-        ):
-            for first, last in _spans(before, now, depth_s):
-                self._hash.update(memory[start + first * stride_s : start + last * stride_s])
-        self._done = frames
-
-    def _samples(self) -> list[tuple[int, int]]:
-        """Per sensor the samples since the last batch, from the newest record."""
-        sequences = self._newest()
-        spans = [(b, s + 1) for b, s in zip(self._before, sequences, strict=True)]
-        self._before = [s + 1 for s in sequences]
-        return spans
-
-    @property
-    def _before(self) -> list[int]:
-        return self.__dict__.setdefault("before", [0] * self._reader.sensors)
-
-    @_before.setter
-    def _before(self, value: list[int]) -> None:
-        self.__dict__["before"] = value
-
-    def _newest(self) -> list[int]:
-        raise NotImplementedError
-
     def value(self, frames: int) -> str:
-        """The digest up to now."""
+        """The digest of everything up to frame number `frames`."""
         self._take(frames)
         return self._hash.hexdigest()
+
+    def _take(self, frames: int) -> None:
+        if frames == self._frames:
+            return
+        self._update(self._reader.frame_ring, self._frames, frames)
+        self._frames = frames
+        for sensor, newest in enumerate(self._newest_samples(frames - 1)):
+            self._update(self._reader.rings[sensor], self._samples[sensor], newest + 1)
+            self._samples[sensor] = newest + 1
+
+    def _newest_samples(self, frame: int) -> list[int]:
+        """The sequence numbers in a frame's rows."""
+        offset, stride, _, depth = self._reader.frame_ring
+        at = offset + frame % depth * stride + SLOT_HEADER + wire.HEADER.size
+        return [
+            int(wire.ROW.unpack_from(self._reader.memory, at + i * wire.ROW.size)[0])
+            for i in range(self._reader.sensors)
+        ]
+
+    def _update(self, ring: tuple[int, int, int, int], first: int, last: int) -> None:
+        """Take in slots first..last of a ring, in at most two pieces."""
+        offset, stride, _, depth = ring
+        memory = memoryview(self._reader.memory)
+        while first < last:
+            slot = first % depth
+            count = min(last - first, depth - slot)
+            start = offset + slot * stride
+            self._hash.update(memory[start : start + count * stride])
+            first += count
