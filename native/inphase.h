@@ -241,8 +241,9 @@ int inphase_segment_alive(const char *path);
 void inphase_segment_publish(inphase_segment *segment);
 
 /* Follow the frames of a core's segment. Ends with inphase_reader_close. The reader starts behind
-   the newest frame: the first frame it returns is the next one. Thread: one at a time. */
-int inphase_reader_open(inphase_reader **out, const char *path);
+   the newest frame: the first frame it returns is the next one; with from_first it starts at the
+   oldest that the ring holds. Thread: one at a time. */
+int inphase_reader_open(inphase_reader **out, const char *path, int from_first);
 void inphase_reader_close(inphase_reader *reader);
 const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);
 const void *inphase_reader_memory(inphase_reader *reader);

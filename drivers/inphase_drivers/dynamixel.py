@@ -145,11 +145,18 @@ class Servos(Driver):
     def sensor(self) -> SensorSpec:
         """Position in rad, velocity in rad/s, current in A, one per servo in `ids` order."""
         n = len(self.options.ids)
-        fields = (Field("position", "rad", n), Field("velocity", "rad/s", n), Field("current", "A", n))
+        fields = (
+            Field("position", "rad", n),
+            Field("velocity", "rad/s", n),
+            Field("current", "A", n),
+        )
         twin = (
             *(TwinChannel(TwinKind.POSITION, i, noise=_RAD_PER_COUNT / 2) for i in range(n)),
             *(TwinChannel(TwinKind.VELOCITY, i, noise=_RAD_S_PER_COUNT / 2) for i in range(n)),
-            *(TwinChannel(TwinKind.ACCELERATION, i, gain=0.01, noise=_A_PER_COUNT) for i in range(n)),
+            *(
+                TwinChannel(TwinKind.ACCELERATION, i, gain=0.01, noise=_A_PER_COUNT)
+                for i in range(n)
+            ),
         )
         exchange = self._exchange()
         return SensorSpec(

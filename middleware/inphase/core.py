@@ -21,6 +21,9 @@ FAULTS = {
 }
 """Planned faults of simulated devices and of the virtual clock, by name."""
 
+RECOVER = 3
+"""Good replies before a device that came back is trusted."""
+
 
 class Core:
     """One core. Whoever opens it closes it; `close` stops the cycle thread.
@@ -44,7 +47,7 @@ class Core:
     ) -> None:
         self.plan = plan
         self._keep: list[Any] = []
-        config = self._config(plan, epoch, description, virtual_time, observe, cycles, seed)
+        config = self._config(epoch, description, virtual_time, observe, cycles, seed)
         size = int(lib.inphase_core_size(config))
         self.segment = Segment.create(segment_path, size, mode, gid)
         core = ffi.new("inphase_core **")
@@ -53,11 +56,9 @@ class Core:
             self.segment.close()
             raise StoreError(f"the core refuses its configuration: errno {-rc}")
         self._core = core[0]
-        self._values = ffi.new("double[]", max(plan.values, 1))
 
     def _config(
         self,
-        plan: Plan,
         epoch: int,
         description: bytes,
         virtual_time: bool,
@@ -65,117 +66,19 @@ class Core:
         cycles: int,
         seed: int,
     ) -> Any:
-        cycle = plan.schedule.cycle
-        sensors = ffi.new(
-            "struct inphase_sensor_config[]",
-            [self._sensor(sensor) for sensor in plan.sensors],
-        )
-        actuators = ffi.new(
-            "struct inphase_actuator_config[]",
-            [self._actuator(actuator, cycle.period_ns) for actuator in plan.actuators] or 1,
-        )
+        config = base_config(self.plan, len(description), self._keep)
         text = ffi.new("char[]", description)
-        self._keep += [sensors, actuators, text]
-        return ffi.new(
-            "struct inphase_config *",
-            {
-                "period_ns": cycle.period_ns,
-                "read_deadline_ns": cycle.read_deadline_ns,
-                "act_ns": cycle.act_ns,
-                "resumed_after_ns": cycle.resumed_after_ns,
-                "cycles": cycles,
-                "epoch": epoch,
-                "seed": seed & 0xFFFFFFFFFFFFFFFF,
-                "devices": len(plan.schedule.device),
-                "sensors": len(plan.sensors),
-                "actuators": len(plan.actuators),
-                "frame_depth": plan.depth,
-                "overrun_limit": cycle.overrun_limit,
-                "priority": cycle.priority,
-                "cpu": -1 if cycle.cpu is None else cycle.cpu,
-                "observe": observe,
-                "has_policy": plan.schedule.policy is not None and not observe,
-                "virtual_time": virtual_time,
-                "sensor": sensors,
-                "actuator": actuators,
-                "description": text,
-                "description_size": len(description),
-            },
+        self._keep.append(text)
+        config.cycles = cycles
+        config.epoch = epoch
+        config.seed = seed & 0xFFFFFFFFFFFFFFFF
+        config.observe = observe
+        config.has_policy = not observe and (
+            self.plan.schedule.policy is not None or self.plan.client_policy
         )
-
-    def _doubles(self, values: list[float]) -> Any:
-        array = ffi.new("double[]", values)
-        self._keep.append(array)
-        return array
-
-    def _sensor(self, sensor: SensorPlan) -> dict[str, Any]:
-        channels = ffi.new(
-            "struct inphase_twin_channel[]",
-            [
-                {
-                    "kind": int(twin.kind),
-                    "actuator": self._actuator_of(sensor),
-                    "joint": twin.joint,
-                    "base": twin.base,
-                    "gain": twin.gain,
-                    "noise": twin.noise,
-                }
-                for twin in sensor.spec.twin
-            ],
-        )
-        self._keep.append(channels)
-        return {
-            "device": sensor.device,
-            "channels": sensor.channels,
-            "trigger_ns": sensor.schedule.trigger_ns,
-            "max_age_ns": sensor.schedule.max_age_ns,
-            "recover": 3,
-            "depth": sensor.depth,
-            "exchange": exchange_fields(sensor.exchange, self._keep),
-            "twin": {
-                "channel": channels,
-                "latency_ns": sensor.spec.twin_latency_ns,
-                "jitter_ns": sensor.spec.twin_jitter_ns,
-            },
-            "low": self._doubles(sensor.low),
-            "high": self._doubles(sensor.high),
-            "rate": self._doubles(sensor.rate),
-        }
-
-    def _actuator_of(self, sensor: SensorPlan) -> int:
-        """Which actuator's joints a sensor's twin follows: that of its own device, else the first."""
-        for index, actuator in enumerate(self.plan.actuators):
-            if actuator.device == sensor.device:
-                return index
-        return 0
-
-    def _actuator(self, actuator: ActuatorPlan, period_ns: int) -> dict[str, Any]:
-        limits = ffi.new("struct inphase_limits[]", actuator.limits)
-        servos = ffi.new(
-            "struct inphase_servo[]",
-            [
-                {
-                    "goal": servo.start,
-                    "position": servo.start,
-                    "natural_rad_s": servo.natural_rad_s,
-                    "velocity_max": servo.velocity_max,
-                    "acceleration_max": servo.acceleration_max,
-                }
-                for servo in actuator.spec.servos
-            ],
-        )
-        self._keep += [limits, servos]
-        return {
-            "device": actuator.device,
-            "channels": actuator.spec.channels,
-            "feedback_sensor": actuator.feedback_sensor,
-            "feedback_channel": actuator.feedback_channel,
-            "max_hold_ns": actuator.schedule.max_hold_ns(period_ns),
-            "limits": limits,
-            "start": self._doubles([servo.start for servo in actuator.spec.servos]),
-            "encoding": encoding_fields(actuator.encoding, self._keep),
-            "servo": servos,
-        }
+        config.virtual_time = virtual_time
+        config.description = text
+        return config
 
     # ---- wall clock ----------------------------------------------------------------------
 
@@ -252,15 +155,11 @@ class Core:
         """A command for the present cycle; `values` is a C double array or NULL."""
         lib.inphase_core_post(self._core, reason, values, channels)
 
-    def fault(
-        self, kind: str, sensor: int, from_cycle: int, count: int, argument: int = 0
-    ) -> None:
+    def fault(self, kind: str, sensor: int, from_cycle: int, count: int, argument: int = 0) -> None:
         """Plan a fault of a simulated device (see FAULTS), for `count` cycles."""
         rc = lib.inphase_core_fault(
             self._core,
-            ffi.new(
-                "struct inphase_fault *", [FAULTS[kind], sensor, from_cycle, count, argument]
-            ),
+            ffi.new("struct inphase_fault *", [FAULTS[kind], sensor, from_cycle, count, argument]),
         )
         if rc < 0:
             raise ValueError(f"fault {kind} cannot be planned: errno {-rc}")
@@ -282,3 +181,122 @@ class Core:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+# ---- the plan as C structures; what they point at is appended to `keep` -----------------------
+
+
+def core_size(plan: Plan) -> int:
+    """Bytes of shared memory that a core of this plan needs, without its description."""
+    keep: list[Any] = []
+    return int(lib.inphase_core_size(base_config(plan, 0, keep)))
+
+
+def base_config(plan: Plan, description_size: int, keep: list[Any]) -> Any:
+    """struct inphase_config with what follows from the plan alone."""
+    cycle = plan.schedule.cycle
+    sensors = ffi.new(
+        "struct inphase_sensor_config[]", [_sensor(plan, sensor, keep) for sensor in plan.sensors]
+    )
+    actuators = ffi.new(
+        "struct inphase_actuator_config[]",
+        [_actuator(actuator, cycle.period_ns, keep) for actuator in plan.actuators] or 1,
+    )
+    keep += [sensors, actuators]
+    return ffi.new(
+        "struct inphase_config *",
+        {
+            "period_ns": cycle.period_ns,
+            "read_deadline_ns": cycle.read_deadline_ns,
+            "act_ns": cycle.act_ns,
+            "resumed_after_ns": cycle.resumed_after_ns,
+            "devices": len(plan.schedule.device),
+            "sensors": len(plan.sensors),
+            "actuators": len(plan.actuators),
+            "frame_depth": plan.depth,
+            "overrun_limit": cycle.overrun_limit,
+            "priority": cycle.priority,
+            "cpu": -1 if cycle.cpu is None else cycle.cpu,
+            "sensor": sensors,
+            "actuator": actuators,
+            "description_size": description_size,
+        },
+    )
+
+
+def _doubles(values: list[float], keep: list[Any]) -> Any:
+    array = ffi.new("double[]", values)
+    keep.append(array)
+    return array
+
+
+def _sensor(plan: Plan, sensor: SensorPlan, keep: list[Any]) -> dict[str, Any]:
+    channels = ffi.new(
+        "struct inphase_twin_channel[]",
+        [
+            {
+                "kind": int(twin.kind),
+                "actuator": _actuator_of(plan, sensor),
+                "joint": twin.joint,
+                "base": twin.base,
+                "gain": twin.gain,
+                "noise": twin.noise,
+            }
+            for twin in sensor.spec.twin
+        ],
+    )
+    keep.append(channels)
+    return {
+        "device": sensor.device,
+        "channels": sensor.channels,
+        "trigger_ns": sensor.schedule.trigger_ns,
+        "max_age_ns": sensor.schedule.max_age_ns,
+        "recover": RECOVER,
+        "depth": sensor.depth,
+        "exchange": exchange_fields(sensor.exchange, keep),
+        "twin": {
+            "channel": channels,
+            "latency_ns": sensor.spec.twin_latency_ns,
+            "jitter_ns": sensor.spec.twin_jitter_ns,
+        },
+        "low": _doubles(sensor.low, keep),
+        "high": _doubles(sensor.high, keep),
+        "rate": _doubles(sensor.rate, keep),
+    }
+
+
+def _actuator_of(plan: Plan, sensor: SensorPlan) -> int:
+    """Which actuator's joints a sensor's twin follows: that of its own device, else the first."""
+    for index, actuator in enumerate(plan.actuators):
+        if actuator.device == sensor.device:
+            return index
+    return 0
+
+
+def _actuator(actuator: ActuatorPlan, period_ns: int, keep: list[Any]) -> dict[str, Any]:
+    limits = ffi.new("struct inphase_limits[]", actuator.limits)
+    servos = ffi.new(
+        "struct inphase_servo[]",
+        [
+            {
+                "goal": servo.start,
+                "position": servo.start,
+                "natural_rad_s": servo.natural_rad_s,
+                "velocity_max": servo.velocity_max,
+                "acceleration_max": servo.acceleration_max,
+            }
+            for servo in actuator.spec.servos
+        ],
+    )
+    keep += [limits, servos]
+    return {
+        "device": actuator.device,
+        "channels": actuator.spec.channels,
+        "feedback_sensor": actuator.feedback_sensor,
+        "feedback_channel": actuator.feedback_channel,
+        "max_hold_ns": actuator.schedule.max_hold_ns(period_ns),
+        "limits": limits,
+        "start": _doubles([servo.start for servo in actuator.spec.servos], keep),
+        "encoding": encoding_fields(actuator.encoding, keep),
+        "servo": servos,
+    }

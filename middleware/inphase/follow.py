@@ -18,8 +18,8 @@ _SLICE_NS = 200_000_000  # how long one wait in C lasts before Python may handle
 class StoreFollower:
     """Iterates over the frames of a store; also the frames' payloads. Thread: one at a time."""
 
-    def __init__(self, path: str) -> None:
-        self.reader = store.Reader(path)
+    def __init__(self, path: str, *, from_first: bool = False) -> None:
+        self.reader = store.Reader(path, from_first=from_first)
         self.layout = Layout.from_description(msgpack.unpackb(self.reader.description))
         self._views: list[list[NDArray[Any] | None]] = [
             [None] * depth for _, _, _, depth in self.reader.rings

@@ -5,12 +5,14 @@ tick. Same schedule, seed, policy and versions give the same bytes.
 """
 
 import hashlib
+import time
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 from inphase import plan as planning
 from inphase import policy as policies
-from inphase import store, wire
+from inphase import store, summary, wire
 from inphase._core import ffi
 from inphase.core import Core
 from inphase.follow import SLOT_HEADER, StoreFollower
@@ -24,7 +26,8 @@ PolicyCall = Callable[[Frame], Any]
 class LockStep:
     """A simulated robot on virtual time. `close` ends it. Thread: the caller's alone.
 
-    `call` overrides the schedule's policy; `digest=False` leaves out the digest.
+    `call` overrides the schedule's policy; `isolate` runs the policy in a process of its own, with
+    the same digest; `digest=False` leaves out the digest.
     """
 
     def __init__(
@@ -33,6 +36,8 @@ class LockStep:
         *,
         seed: int = 0,
         call: PolicyCall | None = None,
+        isolate: bool = False,
+        observe: bool = False,
         digest: bool = True,
     ) -> None:
         self.plan = planning.make(schedule)
@@ -44,24 +49,34 @@ class LockStep:
             epoch=epoch,
             description=self.plan.description(epoch),
             virtual_time=True,
+            observe=observe,
             seed=seed,
         )
         for index in range(len(self.plan.actuators)):
             self.core.enable(index, True)
         self.follower = StoreFollower(self.core.segment.path)
         self._buffer = policies.CommandBuffer(self.follower.layout.actuators)
-        if call is None and schedule.policy is not None:
-            call = policies.load(schedule)
-        self._call = call
+        self._turn = self._make_turn(call, isolate)
         self._digest = Digest(self.follower) if digest else None
         self.cycles = 0
+
+    def _make_turn(
+        self, call: PolicyCall | None, isolate: bool
+    ) -> policies.Turn | policies.IsolatedPolicy | None:
+        if call is not None:
+            return policies.Turn(call, self._buffer)
+        if self.schedule.policy is None:
+            return None
+        if isolate:
+            return policies.IsolatedPolicy(self.schedule, self.core.segment.path, self._buffer)
+        return policies.Turn(policies.load(self.schedule), self._buffer)
 
     def step(self) -> Frame:
         """One cycle; its frame."""
         self.core.latch()
         frame = self.follower.next(timeout_s=1.0)
-        if self._call is not None:
-            trouble = self._buffer.fill(self._call(frame))
+        if self._turn is not None:
+            trouble = self._turn.take(frame)
             if trouble is None:
                 self.core.post(0, self._buffer.pointer, self._buffer.channels)
             else:
@@ -74,7 +89,7 @@ class LockStep:
 
     def run(self, cycles: int) -> int:
         """Run cycles as fast as can be; how many were run."""
-        if self._call is not None:
+        if self._turn is not None:
             for _ in range(cycles):
                 self.step()
             return cycles
@@ -94,6 +109,8 @@ class LockStep:
 
     def close(self) -> None:
         """End it, and remove its store."""
+        if isinstance(self._turn, policies.IsolatedPolicy):
+            self._turn.close()
         self.follower.close()
         self.core.close()
 
@@ -155,3 +172,28 @@ class Digest:
             start = offset + slot * stride
             self._hash.update(memory[start : start + count * stride])
             first += count
+
+
+def run(
+    described: Schedule,
+    cycles: int,
+    *,
+    seed: int = 0,
+    isolate: bool = False,
+    observe: bool = False,
+) -> dict[str, Any]:
+    """Run a schedule in lock step; its summary, with `digest` and `cycles_per_s`.
+
+    Raises ScheduleError.
+    """
+    with LockStep(described, seed=seed, isolate=isolate, observe=observe) as robot:
+        start = time.perf_counter()
+        robot.run(cycles)
+        elapsed_s = time.perf_counter() - start
+        result = summary.make(robot.plan, robot.follower.reader, [])
+        result["stopped"] = {"reason": "done", "detail": 0}
+        result["seed"] = seed
+        result["digest"] = robot.digest()
+        result["versions"] = {name: metadata.version(name) for name in ("inphase", "numpy")}
+        result["cycles_per_s"] = cycles / elapsed_s
+        return result

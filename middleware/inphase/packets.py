@@ -52,7 +52,9 @@ def escape(framing: Framing, data: bytes) -> bytes:
     """Apply an escape rule to a packet that has no checksum yet."""
     room = 2 * len(data) + 8
     to = ffi.new("uint8_t[]", room)
-    size = lib.inphase_escape(ffi.new("struct inphase_framing *", framing_fields(framing)), data, len(data), to, room)
+    size = lib.inphase_escape(
+        ffi.new("struct inphase_framing *", framing_fields(framing)), data, len(data), to, room
+    )
     if size < 0:
         raise ValueError(f"a packet of {len(data)} bytes is too long")
     return bytes(ffi.buffer(to, size))

@@ -20,7 +20,6 @@ from inphase.timeline import Mark, Span
 
 _RING_S = 0.25  # a view into the store lasts at least this long, and
 _RING_MIN = 16  # at least this many samples
-_RECOVER = 3  # good replies before a device that came back is trusted
 
 
 @dataclass(frozen=True)
@@ -81,6 +80,8 @@ class Plan:
     actuators: list[ActuatorPlan]
     depth: int
     notes: list[str] = field(default_factory=list)
+    client_policy: bool = False
+    """whoever started the runtime posts the commands itself"""
 
     @property
     def values(self) -> int:
@@ -113,7 +114,9 @@ class Plan:
         cycle = self.schedule.cycle
         names = list(self.schedule.device)
         spans = [
-            Span("cycle", "trigger", 0, max(s.schedule.trigger_ns for s in self.sensors), "trigger"),
+            Span(
+                "cycle", "trigger", 0, max(s.schedule.trigger_ns for s in self.sensors), "trigger"
+            ),
             Span("cycle", "read", 0, cycle.read_deadline_ns, "read"),
             Span("cycle", "infer", cycle.read_deadline_ns, cycle.act_ns, "infer"),
             Span("cycle", "publish", cycle.act_ns, cycle.period_ns, "publish"),
@@ -158,9 +161,7 @@ def make_driver(schedule: Schedule, name: str) -> Driver:
     except ScheduleError as error:
         raise schedule.error(f"{key}.driver", str(error)) from error
     if not (isinstance(kind, type) and issubclass(kind, Driver)):
-        raise schedule.error(
-            f"{key}.driver", f"{device.driver!r} is not a Driver class; name one"
-        )
+        raise schedule.error(f"{key}.driver", f"{device.driver!r} is not a Driver class; name one")
     try:
         options = msgspec.convert(device.options, kind.Options)
     except msgspec.ValidationError as error:
@@ -184,7 +185,8 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
     actuators = [_plan_actuator(schedule, drivers, name, sensors) for name in schedule.actuator]
     _check_fit(schedule, sensors, actuators)
     notes = [
-        f"actuator {a.name} moves blind: it has no feedback" for a in actuators
+        f"actuator {a.name} moves blind: it has no feedback"
+        for a in actuators
         if a.feedback_sensor < 0
     ]
     return Plan(schedule, drivers, sensors, actuators, depth, notes)

@@ -1,6 +1,7 @@
 """The policy: a callable named in the schedule, and the loop of its own process.
 
     python -m inphase.policy SCHEDULE STORE MAILBOX
+    python -m inphase.policy SCHEDULE STORE --lockstep FD
 
 A policy is a function or an object called with a frame; it returns a command: an array of all
 actuators' channels in schedule order, or a dict of actuator name to array, in SI. It may have
@@ -10,6 +11,8 @@ actuators' channels in schedule order, or a dict of actuator name to array, in S
 import gc
 import os
 import signal
+import socket
+import struct
 import sys
 import traceback
 from collections.abc import Callable
@@ -22,9 +25,10 @@ from numpy.typing import NDArray
 from inphase import process, schedule, store
 from inphase._core import ffi
 from inphase.calls import resolve_call
-from inphase.errors import ScheduleError
+from inphase.errors import RuntimeFault, ScheduleError
 from inphase.follow import StoreFollower
 from inphase.frame import Frame
+from inphase.packets import REASONS
 from inphase.schedule import Schedule
 
 PolicyCall = Callable[[Frame], Any]
@@ -66,6 +70,14 @@ class CommandBuffer:
             self._parts[name] = slice(at, at + channels)
             at += channels
 
+    def tobytes(self) -> bytes:
+        """The values as little-endian float64."""
+        return self._values.tobytes()
+
+    def frombytes(self, values: bytes) -> None:
+        """Take values in as `tobytes` gives them."""
+        self._values[:] = np.frombuffer(values)
+
     def fill(self, command: Any) -> str | None:
         """Take a command in; the reason when it is none."""
         if isinstance(command, dict):
@@ -90,36 +102,33 @@ class CommandBuffer:
         return None
 
 
-def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
-    """The policy process: newest frame in, command for its cycle out, until the store ends."""
-    follower = StoreFollower(store_path)
-    buffer = CommandBuffer(follower.layout.actuators)
-    call = load(described)
-    mailbox = store.Mailbox(mailbox_path, buffer.channels, follower.layout.epoch)
-    assert described.policy is not None
-    _set_priority(described.policy.priority)
-    max_hold_ns = max(
-        (a.max_hold_ns(described.cycle.period_ns) for a in described.actuator.values()),
-        default=0,
-    )
-    print("ready", flush=True)
+class Turn:
+    """One policy's turn at a frame: calls it and says what came of it."""
 
-    # what exists now stays: no collection in the loop, none of what was imported ever looked at
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    shown = 0
+    def __init__(self, call: PolicyCall, buffer: CommandBuffer) -> None:
+        self._call = call
+        self.buffer = buffer
+        self._shown = 0
+
+    def take(self, frame: Frame) -> str | None:
+        """Call the policy; its command is in `buffer`, or the reason why there is none."""
+        try:
+            return self.buffer.fill(self._call(frame))
+        except Exception:  # the policy is the outside world: it must not end the loop
+            self._shown += 1
+            if self._shown <= _TRACEBACKS:
+                print(f"policy raised in cycle {frame.cycle}:", file=sys.stderr)
+                traceback.print_exc()
+            return "raised"
+
+
+def follow(follower: StoreFollower, mailbox: store.Mailbox, turn: Turn, max_hold_ns: int) -> None:
+    """The policy's loop: newest frame in, command for its cycle out, until the store ends."""
+    buffer = turn.buffer
     try:
         while True:
             frame = follower.next(newest=True)
-            try:
-                trouble = buffer.fill(call(frame))
-            except Exception:  # the policy is the outside world: it must not end this loop
-                trouble = "raised"
-                shown += 1
-                if shown <= _TRACEBACKS:
-                    print(f"policy raised in cycle {frame.cycle}:", file=sys.stderr)
-                    traceback.print_exc()
+            trouble = turn.take(frame)
             if trouble is None:
                 mailbox.post(
                     frame.cycle, frame.due_ns + max_hold_ns, buffer.pointer, buffer.channels
@@ -128,8 +137,82 @@ def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
                 mailbox.refuse(frame.cycle, trouble)
     except store.Lost:
         return
+
+
+def longest_hold_ns(described: Schedule) -> int:
+    """How long a command may at most be valid."""
+    period_ns = described.cycle.period_ns
+    return max((a.max_hold_ns(period_ns) for a in described.actuator.values()), default=0)
+
+
+def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
+    """The policy process on the wall clock."""
+    follower = StoreFollower(store_path)
+    buffer = CommandBuffer(follower.layout.actuators)
+    turn = Turn(load(described), buffer)
+    mailbox = store.Mailbox(mailbox_path, buffer.channels, follower.layout.epoch)
+    assert described.policy is not None
+    _set_priority(described.policy.priority)
+    print("ready", flush=True)
+
+    # what exists now stays: no collection in the loop, none of what was imported ever looked at
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        follow(follower, mailbox, turn, longest_hold_ns(described))
     finally:
         mailbox.close()
+
+
+_ANSWER = struct.Struct("<I")
+
+
+def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
+    """The policy process in lock step: a byte in for each frame, reason and values out."""
+    follower = StoreFollower(store_path, from_first=True)
+    turn = Turn(load(described), CommandBuffer(follower.layout.actuators))
+    print("ready", flush=True)
+    with socket.socket(fileno=fd) as line:
+        while line.recv(1):
+            trouble = turn.take(follower.next(timeout_s=1.0))
+            reason = REASONS.index(trouble) if trouble else 0
+            line.sendall(_ANSWER.pack(reason) + turn.buffer.tobytes())
+
+
+class IsolatedPolicy:
+    """The parent's side of `serve_lockstep`. Whoever makes it closes it."""
+
+    def __init__(self, described: Schedule, store_path: str, buffer: CommandBuffer) -> None:
+        self.buffer = buffer
+        self._line, theirs = socket.socketpair()
+        with theirs:
+            self._process = process.Process(
+                "policy",
+                "inphase.policy",
+                [str(described.path), store_path, "--lockstep", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+            )
+        self._process.wait_ready()
+
+    def take(self, frame: Frame) -> str | None:
+        """Let the process take its turn. Raises RuntimeFault when it is gone."""
+        size = _ANSWER.size + 8 * self.buffer.channels
+        try:
+            self._line.sendall(b"f")
+            answer = self._line.recv(size, socket.MSG_WAITALL)
+        except OSError:
+            answer = b""
+        if len(answer) != size:
+            raise RuntimeFault(f"policy ended in cycle {frame.cycle}: {self._process.ended()}")
+        (reason,) = _ANSWER.unpack_from(answer)
+        self.buffer.frombytes(answer[_ANSWER.size :])
+        return REASONS[reason] if reason else None
+
+    def close(self) -> None:
+        """End the process."""
+        self._line.close()
+        self._process.stop()
 
 
 def _set_priority(priority: int) -> None:
@@ -145,9 +228,13 @@ def main() -> None:
     process.end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    path, store_path, mailbox_path = sys.argv[1:4]
+    path, store_path, *where = sys.argv[1:]
     try:
-        serve(schedule.load(Path(path)), store_path, mailbox_path)
+        described = schedule.load(Path(path))
+        if where[0] == "--lockstep":
+            serve_lockstep(described, store_path, int(where[1]))
+        else:
+            serve(described, store_path, where[0])
     except ScheduleError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -25,13 +25,16 @@ def end_with_parent() -> None:
 class Process:
     """A child that prints `ready` when it is. It inherits stdin's end, stderr and nothing else."""
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, module: str, arguments: Sequence[str], pass_fds: Sequence[int] = ()
+    ) -> None:
         self.name = name
         self._child = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             close_fds=True,
+            pass_fds=pass_fds,
         )
         self.pidfd = os.pidfd_open(self._child.pid)
 
@@ -64,10 +67,15 @@ class Process:
             return None
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
+    def ask_to_end(self) -> None:
+        """Send it SIGTERM; `stop` then waits."""
+        if self._child.poll() is None:
+            self._child.terminate()
+
     def stop(self) -> None:
         """Ask it to end, then make it; at most half a second."""
         if self._child.poll() is None:
-            self._child.terminate()
+            self.ask_to_end()
             try:
                 self._child.wait(_ASK_S)
             except subprocess.TimeoutExpired:

@@ -30,7 +30,7 @@ Pairs = list[float | list[float]]
 _PERIOD_NS_MIN = 100_000
 _PERIOD_NS_MAX = 1_000_000_000
 _HOLD_NS = 20_000_000  # a missing command leads to the ramp within max(20 ms, 2 cycles)
-_RAMP_S_MAX = 1.5  # a ramp must fit into the 2 s in which the runtime stops
+_RAMP_S_MAX = 1.2  # a ramp must fit into the 2 s in which the runtime stops
 
 
 class Cycle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

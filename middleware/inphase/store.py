@@ -107,9 +107,7 @@ class Mailbox:
 
     def refuse(self, cycle: int, reason: str) -> None:
         """Say why there is none."""
-        lib.inphase_mailbox_post(
-            self.segment.handle, cycle, 0, REASONS.index(reason), ffi.NULL, 0
-        )
+        lib.inphase_mailbox_post(self.segment.handle, cycle, 0, REASONS.index(reason), ffi.NULL, 0)
 
     def close(self) -> None:
         """Remove the mailbox."""
@@ -119,9 +117,9 @@ class Mailbox:
 class Reader:
     """Follows the frames of one store, without copying payloads. Thread: one at a time."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, from_first: bool = False) -> None:
         reader = ffi.new("inphase_reader **")
-        rc = lib.inphase_reader_open(reader, path.encode())
+        rc = lib.inphase_reader_open(reader, path.encode(), from_first)
         if rc < 0:
             raise StoreError(f"{path}: is not a store that can be read: {os.strerror(-rc)}")
         self.path = path

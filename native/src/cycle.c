@@ -14,13 +14,24 @@
 #define RECEIVES_PER_CYCLE 64  /* of one sensor: a line that babbles is left alone for the rest */
 #define DRAIN_READS 8
 #define WAKE_TRIES 4
-#define STOP_NS 1700000000LL   /* a ramp that has not ended by then is cut: a stop takes under 2 s */
+#define STOP_NS 1300000000LL   /* a ramp that has not ended by then is cut: a stop takes under 2 s */
 #define REFUSED_IN_A_ROW 3
 
 static void latch_motion(struct inphase_core *core, uint32_t reason)
 {
     if (load_u32(&core->state->latched) == INPHASE_REASON_NONE)
         put_u32(&core->state->latched, reason);
+}
+
+/* what was latest in this cycle, and where: one entry per cycle in the list of the worst */
+static void note_late(struct inphase_core *core, int64_t late_ns, int phase,
+                      const struct device *device)
+{
+    if (late_ns <= core->worst_late_ns)
+        return;
+    core->worst_late_ns = late_ns;
+    core->worst_phase = phase;
+    core->worst_device = device ? (int)(device - core->device) : -1;
 }
 
 static bool is_stopping(const struct inphase_core *core)
@@ -112,7 +123,7 @@ static void stage_wake(struct inphase_core *core)
         late_ns = core->woke_ns - core->due_ns;
         if (!is_stopping(core))
             histogram_add(&core->statistics->histogram[INPHASE_HIST_WAKE], late_ns);
-        worst_add(core->statistics, core->cycle, late_ns, INPHASE_PHASE_WAKE, -1);
+        note_late(core, late_ns, INPHASE_PHASE_WAKE, NULL);
         if (late_ns > core->resumed_after_ns) {
             core->flags |= INPHASE_FLAG_RESUMED;
             latch_motion(core, INPHASE_REASON_RESUMED);
@@ -327,8 +338,7 @@ static void fire(struct inphase_core *core, struct sensor *sensor)
     late_ns = now_ns - core->due_ns - sensor->trigger_ns;
     if (!is_stopping(core))
         histogram_add(&core->statistics->histogram[INPHASE_HIST_TRIGGER], late_ns);
-    worst_add(core->statistics, core->cycle, late_ns, INPHASE_PHASE_TRIGGER,
-              (int)(device - core->device));
+    note_late(core, late_ns, INPHASE_PHASE_TRIGGER, device);
 }
 
 static bool replies_missing(const struct inphase_core *core)
@@ -453,9 +463,8 @@ static void latch_sensor(struct inphase_core *core, struct sensor *sensor, struc
         put_i64(count, load_i64(count) + 1);
     watch_feedback(core, sensor, status);
     if (status != INPHASE_FRESH)
-        worst_add(core->statistics, core->cycle,
-                  core->latched_ns - core->due_ns - sensor->trigger_ns, INPHASE_PHASE_READ,
-                  (int)(sensor->device - core->device));
+        note_late(core, core->latched_ns - core->due_ns - sensor->trigger_ns, INPHASE_PHASE_READ,
+                  sensor->device);
 }
 
 static int64_t skew_of(const struct inphase_row *row, uint32_t count)
@@ -790,7 +799,7 @@ static void stage_act(struct inphase_core *core)
     core->acted_cycle = core->cycle;
     core->acted_ns = core->clock->now(core);
     late_ns = now_ns - act_ns;
-    worst_add(core->statistics, core->cycle, late_ns, INPHASE_PHASE_ACT, -1);
+    note_late(core, late_ns, INPHASE_PHASE_ACT, NULL);
     if (is_stopping(core))
         return;
     histogram_add(&core->statistics->histogram[INPHASE_HIST_ACT], late_ns);
@@ -812,6 +821,10 @@ static void stage_finish(struct inphase_core *core)
         put_i64(&state->stopping_cycles, load_i64(&state->stopping_cycles) + 1);
     else
         put_i64(&state->cycles, load_i64(&state->cycles) + 1);
+    if (core->worst_late_ns > 0)
+        worst_add(core->statistics, core->cycle, core->worst_late_ns, core->worst_phase,
+                  core->worst_device);
+    core->worst_late_ns = 0;
     core->flags = 0;
     core->skipped = (uint32_t)skip;
     core->cycle += 1 + skip;

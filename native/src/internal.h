@@ -274,6 +274,8 @@ struct inphase_core {
     /* this cycle; cycle thread */
     int64_t cycle, due_ns, woke_ns, first_trigger_ns, latched_ns;
     uint32_t flags, skipped;
+    int64_t worst_late_ns;       /* in this cycle, where and by which device */
+    int worst_phase, worst_device;
     uint32_t order[INPHASE_MAX_SENSORS]; /* sensors by trigger offset; constant */
     struct pollfd poll[INPHASE_MAX_DEVICES];
     bool readable[INPHASE_MAX_SENSORS];

@@ -251,7 +251,7 @@ struct inphase_reader {
     uint8_t record[];
 };
 
-int inphase_reader_open(inphase_reader **out, const char *path)
+int inphase_reader_open(inphase_reader **out, const char *path, int from_first)
 {
     inphase_segment *segment;
     const struct inphase_layout *layout;
@@ -282,6 +282,9 @@ int inphase_reader_open(inphase_reader **out, const char *path)
     reader->state = state;
     reader->statistics = (const void *)(segment->memory + layout->statistics_offset);
     reader->next = atomic_load_explicit(&state->head, memory_order_acquire);
+    if (from_first)
+        reader->next -= reader->next < layout->frames.depth ? reader->next
+                                                            : layout->frames.depth - 1;
     *out = reader;
     return 0;
 

@@ -1,0 +1,142 @@
+"""The command `inphase`. Nothing imports this module."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from inphase.errors import InphaseError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="inphase")
+def cli() -> None:
+    """Real-time robot middleware: one schedule, one cycle, frames in phase."""
+
+
+@cli.command()
+@click.argument("schedule", type=click.Path(path_type=Path))
+@click.option("--cycles", type=click.IntRange(min=1), help="stop after so many cycles")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="stop after so long")
+@click.option("--observe", is_flag=True, help="read and publish, never write to an actuator")
+@click.option("--lockstep", is_flag=True, help="virtual time, simulated devices, one thread")
+@click.option("--seed", type=int, default=0, show_default=True, help="of the simulated devices")
+@click.option("--isolate", is_flag=True, help="lock step: the policy in a process of its own")
+@click.option("--json", "as_json", is_flag=True, help="the summary alone, as JSON, on stdout")
+def run(
+    schedule: Path,
+    cycles: int | None,
+    seconds: float | None,
+    observe: bool,
+    lockstep: bool,
+    seed: int,
+    isolate: bool,
+    as_json: bool,
+) -> None:
+    """Run the robot that SCHEDULE describes, until it is done or ^C ramps it down."""
+    from inphase.schedule import load
+
+    if cycles is not None and seconds is not None:
+        raise click.UsageError("give --cycles or --seconds, not both")
+    if isolate and not lockstep:
+        raise click.UsageError("--isolate belongs to --lockstep: on the wall clock it always is so")
+    described = load(schedule)
+    if seconds is not None:
+        cycles = max(1, round(seconds * 1e9 / described.cycle.period_ns))
+    if lockstep:
+        result = _run_lockstep(described, cycles, seed, isolate, observe)
+    else:
+        result = _run_wall_clock(described, cycles or 0, observe, as_json)
+    _show_result(result, as_json)
+
+
+def _show_result(result: dict[str, Any], as_json: bool) -> None:
+    from inphase import summary
+
+    if as_json:
+        print(json.dumps(result))
+    else:
+        from rich.console import Console
+
+        Console().print(summary.render(result))
+    sys.exit(summary.exit_code(result))
+
+
+def _run_lockstep(
+    described: Any, cycles: int | None, seed: int, isolate: bool, observe: bool
+) -> dict[str, Any]:
+    from inphase import lockstep
+
+    if cycles is None:
+        raise click.UsageError("--lockstep needs --cycles or --seconds: it has no end of its own")
+    return lockstep.run(described, cycles, seed=seed, isolate=isolate, observe=observe)
+
+
+def _run_wall_clock(described: Any, cycles: int, observe: bool, as_json: bool) -> dict[str, Any]:
+    from inphase import runtime
+    from inphase.live import LiveLine
+
+    with LiveLine(shown=not as_json and sys.stderr.isatty()) as line:
+        return runtime.run(described, runtime.Wishes(cycles, observe), line.say, line.show)
+
+
+@cli.command()
+@click.argument("schedule", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="facts as JSON on stdout")
+def check(schedule: Path, as_json: bool) -> None:
+    """Validate SCHEDULE without touching a device, draw its cycle, and look at the machine."""
+    from inphase import checkup
+    from inphase.schedule import load
+
+    report = checkup.make(load(schedule))
+    if as_json:
+        print(json.dumps(report.facts()))
+    else:
+        from rich.console import Console
+
+        console = Console()
+        console.print(report.render(console.width))
+
+
+@cli.command()
+@click.argument("endpoint", required=False)
+@click.option("--json", "json_lines", is_flag=True, help="one JSON object per frame")
+@click.option("-n", "count", type=click.IntRange(min=1), help="end after so many frames")
+@click.option("--sensor", help="this sensor only")
+@click.option(
+    "--transport",
+    type=click.Choice(["auto", "store", "zmq"]),
+    default="auto",
+    show_default=True,
+    help="shared memory of this host, or ZeroMQ",
+)
+def echo(
+    endpoint: str | None, json_lines: bool, count: int | None, sensor: str | None, transport: str
+) -> None:
+    """Print frames as they arrive, from a robot's name or an endpoint (ipc://, tcp://)."""
+    from inphase import echo as echoing
+
+    echoing.echo(endpoint, json_lines, count, sensor, transport)
+
+
+def main() -> None:
+    """Entry: every error that is ours becomes one line and its exit code."""
+    try:
+        cli(standalone_mode=False)
+    except InphaseError as error:
+        click.echo(f"inphase: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""The devices of a running robot: locked, opened, enabled, lost and brought back.
+
+Everything here runs off the cycle thread. A device is handed to the core by `Core.attach`; from
+then on only the cycle thread reads and writes it, until it is lost or given back.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+from inphase.core import Core
+from inphase.driver import Driver
+from inphase.errors import DeviceError, RuntimeFault
+from inphase.locks import DeviceLock
+from inphase.plan import Plan
+
+_RETRY_S = 0.25
+_HAND_OVER_S = 2.0
+
+
+class Link:
+    """One device's connection."""
+
+    def __init__(self, index: int, driver: Driver, lock: DeviceLock) -> None:
+        self.index = index
+        self.driver = driver
+        self.lock = lock
+        self.fd = -1
+        self.actuator = -1
+        self._reopening: threading.Thread | None = None
+        self._stopped = threading.Event()
+
+    def open(self) -> None:
+        """Open and check the device. Raises DeviceError."""
+        self.fd = self.driver.open()
+
+    def start_reopening(self) -> None:
+        """Close, and try to open again in the background until it works."""
+        self.fd = -1
+        self.driver.close()
+        self._reopening = threading.Thread(target=self._reopen, daemon=True)
+        self._reopening.start()
+
+    def _reopen(self) -> None:
+        while not self._stopped.wait(_RETRY_S):
+            try:
+                self.fd = self.driver.open()
+            except DeviceError:
+                continue
+            return
+
+    def is_back(self) -> bool:
+        """Whether the device was opened again; true once."""
+        if self._reopening is None or self._reopening.is_alive():
+            return False
+        self._reopening = None
+        return self.fd >= 0
+
+    @property
+    def reopening(self) -> bool:
+        """Whether the device is being waited for."""
+        return self._reopening is not None
+
+    def close(self) -> None:
+        """End the waiting, close and unlock."""
+        self._stopped.set()
+        if self._reopening is not None:
+            self._reopening.join(_HAND_OVER_S)
+        self.driver.close()
+        self.lock.close()
+
+
+class Devices:
+    """All devices of one runtime. Thread: the supervisor's."""
+
+    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.links: list[Link] = []
+        try:
+            for index, (name, driver) in enumerate(plan.drivers.items()):
+                lock = DeviceLock(name, driver.address, plan.schedule.name)
+                self.links.append(Link(index, driver, lock))
+            for link in self.links:
+                link.open()
+        except BaseException:
+            self.close()
+            raise
+        for index, actuator in enumerate(plan.actuators):
+            self.links[actuator.device].actuator = index
+
+    def start(self, core: Core, observe: bool) -> None:
+        """Enable the actuators and hand every device to the core, before its thread starts."""
+        for link in self.links:
+            if link.actuator >= 0 and not observe:
+                link.driver.enable()
+                core.enable(link.actuator, True)
+            core.attach(link.index, link.fd)
+
+    def tend(self, core: Core) -> None:
+        """Called now and then: notice losses, hand over what came back."""
+        for link in self.links:
+            if link.reopening:
+                if link.is_back():
+                    core.attach(link.index, link.fd)
+                    self._say(f"device {link.driver.name} is back; motion needs to be armed again")
+            elif core.lost(link.index) and not core.attached(link.index):
+                if link.actuator >= 0:
+                    core.enable(link.actuator, False)
+                self._say(f"device {link.driver.name} ({link.driver.address}) is gone")
+                link.start_reopening()
+
+    def arm(self, core: Core, observe: bool) -> None:
+        """Enable what came back, then let motion start again. Raises DeviceError, RuntimeFault."""
+        for link in self.links:
+            if link.reopening:
+                raise DeviceError(f"device {link.driver.name} is still gone: nothing is armed")
+        for link in self.links:
+            if link.actuator < 0 or observe:
+                continue
+            core.detach(link.index)
+            self._wait(core, link.index, False)
+            try:
+                link.driver.enable()
+            finally:
+                core.attach(link.index, link.fd)
+            self._wait(core, link.index, True)
+            core.enable(link.actuator, True)
+        core.arm()
+
+    def _wait(self, core: Core, device: int, attached: bool) -> None:
+        until = time.monotonic() + _HAND_OVER_S
+        while core.attached(device) != attached:
+            if time.monotonic() > until:
+                raise RuntimeFault("the cycle thread does not hand the device over")
+            time.sleep(0.001)
+
+    def disable(self, plan: Plan) -> None:
+        """After the cycle thread has ended: what `on_stop` says."""
+        for actuator in plan.actuators:
+            link = self.links[actuator.device]
+            if actuator.schedule.on_stop == "off" and link.fd >= 0 and not link.reopening:
+                link.driver.disable()
+
+    def close(self) -> None:
+        """Close all."""
+        for link in self.links:
+            link.close()

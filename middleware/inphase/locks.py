@@ -1,0 +1,58 @@
+"""One runtime per device: a lock on a file named after the device, with its holder's name in it.
+
+The kernel drops the lock with its process, however that ended.
+"""
+
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+
+from inphase.errors import DeviceError
+
+_FOLDER = Path("/dev/shm")
+
+
+class DeviceLock:
+    """Held until `close`. Raises DeviceError that names the holder."""
+
+    def __init__(self, device: str, address: str, robot: str) -> None:
+        name = hashlib.sha256(address.encode()).hexdigest()[:16]
+        self._path = _FOLDER / f"inphase-lock.{name}"
+        self._fd = self._open()
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = (
+                os.pread(self._fd, 200, 0).decode(errors="replace").strip() or "another runtime"
+            )
+            os.close(self._fd)
+            raise DeviceError(
+                f"device {device}: {address} is used by {holder}; stop that runtime first"
+            ) from error
+        text = f"robot {robot}, process {os.getpid()}, user {os.getuid()}\n".encode()
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, text, 0)
+        except OSError:
+            pass  # a file that another user left: the lock holds, only the name in it is old
+
+    def _open(self) -> int:
+        """Open the file, also one that another user made (which may then be read-only)."""
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW
+        for how in (os.O_RDWR, os.O_RDONLY):
+            try:
+                return os.open(self._path, how | flags)
+            except FileNotFoundError:
+                break
+            except PermissionError:
+                continue
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | flags, 0o644)
+        os.fchmod(fd, 0o644)
+        return fd
+
+    def close(self) -> None:
+        """Give the device free. The file stays: removing it would race with the next holder."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

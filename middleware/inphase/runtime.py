@@ -1,0 +1,397 @@
+"""The runtime: supervisor of one robot on the wall clock.
+
+It opens the devices, makes the store and the core, starts gateway and policy by exec, and then only
+watches: the cycle is C, in a thread that this code never holds up. Run as a process of its own for
+`inphase.Runner`:
+
+    python -m inphase.runtime SCHEDULE CONTROL_FD [--cycles N] [--observe] [--wait-policy]
+"""
+
+import contextlib
+import errno
+import grp
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from inphase import plan as planning
+from inphase import preflight, schedule, store, summary
+from inphase.core import Core
+from inphase.devices import Devices
+from inphase.errors import InphaseError, RealtimeError, RuntimeFault
+from inphase.packets import REASONS
+from inphase.process import Process
+from inphase.schedule import Schedule
+
+_TICK_S = 0.05
+_JOIN_NS = 3_000_000_000
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user asks of one run."""
+
+    cycles: int = 0
+    """0: until it is stopped"""
+    observe: bool = False
+    """read and publish, never write to an actuator"""
+
+
+class Runtime:
+    """One run. `start`, then `tend` until it says that it is over, then `close`.
+
+    Thread: the main one (signals). Messages for a person go to `say`.
+    """
+
+    def __init__(self, described: Schedule, wishes: Wishes, say: Callable[[str], None]) -> None:
+        self.schedule = described
+        self.wishes = wishes
+        self.say = say
+        self.events: list[str] = []
+        self.core: Core | None = None
+        self.reader: store.Reader | None = None
+        self._undo = contextlib.ExitStack()
+        self._processes: list[Process] = []
+        self._policy: Process | None = None
+        self._devices: Devices | None = None
+        self._mailbox: store.Segment | None = None
+        self._policy_end: str | None = None
+        self._page_faults: int | None = None
+
+    # ---- start ---------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Everything up to a core that could start: nothing has moved yet.
+
+        Raises ScheduleError, DeviceError, RealtimeError, StoreError, RuntimeFault.
+        """
+        described = self.schedule
+        self.plan = planning.make(described)
+        self._check_rights()
+        removed = store.clean_leftovers(described.name)
+        if removed:
+            self._tell(f"the previous run of {described.name} died; its store was removed")
+        if described.emulator is not None:
+            self._start_process("emulator", described.emulator.module, [str(described.path)])
+        self._devices = Devices(self.plan, self._tell)
+        self._undo.callback(self._devices.close)
+        self.plan = planning.make(described, self.plan.drivers)
+        self._make_core()
+
+    def _make_core(self) -> None:
+        described = self.schedule
+        epoch = store.new_epoch()
+        path = store.segment_path(described.name, epoch, "core")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        group = described.store.group
+        self.core = Core(
+            self.plan,
+            path,
+            epoch=epoch,
+            description=self.plan.description(
+                epoch, host=boot, store=path, wall_offset_ns=time.time_ns() - time.monotonic_ns()
+            ),
+            observe=self.wishes.observe,
+            cycles=self.wishes.cycles,
+            mode=0o640 if group else 0o600,
+            gid=grp.getgrnam(group).gr_gid if group else -1,
+        )
+        self._undo.callback(self.core.close)
+        self.reader = store.Reader(path)
+        self._undo.callback(self.reader.close)
+
+    def start(self, mailbox: str | None = None) -> None:
+        """Start the processes, enable the devices, start the cycle.
+
+        mailbox: that of a policy which the caller runs itself; else the schedule's policy is
+        started.
+        """
+        assert self.core is not None and self._devices is not None
+        described = self.schedule
+        path = self.core.segment.path
+        if described.gateway is not None:
+            self._start_process("gateway", "inphase.gateway", [str(described.path), path])
+        if mailbox is None and described.policy is not None and not self.wishes.observe:
+            mailbox = path.removesuffix("core") + "policy"
+            self._policy = self._start_process(
+                "policy", "inphase.policy", [str(described.path), path, mailbox]
+            )
+        if mailbox is not None:
+            self._mailbox = store.Segment.attach(mailbox)
+            self.core.mailbox(self._mailbox)
+        self._devices.start(self.core, self.wishes.observe)
+        self.core.start()
+
+    def _check_rights(self) -> None:
+        """Refuse to run without a right that the schedule requires. Raises RealtimeError."""
+        if self.schedule.cycle.realtime != "require":
+            return
+        needed = ("SCHED_FIFO", "locked memory", "core")
+        lacking = [
+            check
+            for check in preflight.examine(self.schedule)
+            if not check.ok and check.name in needed
+        ]
+        if lacking:
+            text = "; ".join(f"{c.name}: {c.found}, needed {c.wanted}: {c.remedy}" for c in lacking)
+            raise RealtimeError(
+                f'{self.schedule.path}: realtime = "require", and the machine lacks {text}. Or set '
+                f'realtime = "prefer": every frame then says NOT_REALTIME'
+            )
+
+    def _start_process(self, name: str, module: str, arguments: list[str]) -> Process:
+        child = Process(name, module, arguments)
+        self._processes.append(child)
+        child.wait_ready()
+        return child
+
+    # ---- while it runs -------------------------------------------------------------------
+
+    def tend(self, also: list[int] | None = None) -> list[int]:
+        """Wait a moment or for something to happen, and see to it. Which of `also` are readable."""
+        assert self.core is not None and self._devices is not None
+        fds = [p.pidfd for p in self._processes if p.pidfd >= 0 and p.ended() is None]
+        ready, _, _ = select.select([*fds, *(also or [])], [], [], _TICK_S)
+        self._devices.tend(self.core)
+        self._note_page_faults()
+        for child in self._processes:
+            self._note_end(child)
+        return [fd for fd in ready if fd in (also or [])]
+
+    def _note_end(self, child: Process) -> None:
+        how = child.ended()
+        if how is None or any(event.startswith(f"{child.name} ended") for event in self.events):
+            return
+        self._tell(f"{child.name} ended: {how}")
+        if child is self._policy:
+            self._policy_end = how
+            assert self.core is not None
+            self.core.policy_gone(died=True)
+
+    def _note_page_faults(self) -> None:
+        """Read the cycle thread's page faults off the cycle thread, for its frames."""
+        assert self.core is not None and self.reader is not None
+        thread = self.reader.status()["thread_id"]
+        if not thread:
+            return
+        try:
+            text = Path(f"/proc/self/task/{thread}/stat").read_text()
+        except OSError:
+            return
+        fields = text.rpartition(")")[2].split()
+        faults = int(fields[7]) + int(fields[9])  # minflt and majflt, proc(5)
+        if self._page_faults is None:
+            self._page_faults = faults
+        self.core.page_faults(faults - self._page_faults)
+
+    @property
+    def over(self) -> bool:
+        """Whether the cycle has ended."""
+        return self.core is not None and self.core.ended()
+
+    def stop(self, reason: str, detail: int = 0) -> None:
+        """Ask for the ramp and the end. Callable from a signal handler."""
+        if self.core is not None:
+            self.core.stop(REASONS.index(reason), detail)
+
+    def arm(self) -> None:
+        """Enable devices that came back and let motion start again. Raises DeviceError."""
+        assert self.core is not None and self._devices is not None
+        self._devices.arm(self.core, self.wishes.observe)
+        self._tell("armed: motion starts from where the robot is")
+
+    def policy_gone(self) -> None:
+        """A policy that the caller ran itself is gone."""
+        assert self.core is not None
+        self._policy_end = "client gone"
+        self.core.policy_gone(died=True)
+
+    def _tell(self, event: str) -> None:
+        self.events.append(event)
+        self.say(event)
+
+    # ---- end -----------------------------------------------------------------------------
+
+    def finish(self) -> dict[str, Any]:
+        """After the cycle has ended: switch off what is to be off, and sum up."""
+        assert self.core is not None and self._devices is not None and self.reader is not None
+        self._note_page_faults()
+        try:
+            self._devices.disable(self.plan)
+        except InphaseError as error:
+            self._tell(str(error))
+        return summary.make(self.plan, self.reader, self.events, self._policy_end)
+
+    def close(self) -> None:
+        """End everything that was started, in bounded time; always callable."""
+        if self.core is not None and not self.over:
+            self.stop("request")
+            self.core.ended(_JOIN_NS)
+        for child in self._processes:
+            child.ask_to_end()
+        for child in reversed(self._processes):
+            child.stop()
+        if self._mailbox is not None:
+            path = self._mailbox.path
+            self._mailbox.close()
+            Path(path).unlink(missing_ok=True)
+        self._undo.close()
+
+
+@contextlib.contextmanager
+def signals_stop(runtime: Runtime) -> Iterator[None]:
+    """SIGINT and SIGTERM ramp the robot and end the run; SIGUSR1 arms it again."""
+
+    def on_stop(number: int, _: FrameType | None) -> None:
+        runtime.stop("signal", number)
+
+    wanted = {signal.SIGINT: on_stop, signal.SIGTERM: on_stop}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(
+    described: Schedule,
+    wishes: Wishes,
+    say: Callable[[str], None],
+    show: Callable[[Runtime], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Run a robot to its end; its summary. `show` is called some times a second.
+
+    Raises what `Runtime.prepare` raises.
+    """
+    runtime = Runtime(described, wishes, say)
+    arms: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: arms.append(number))
+    try:
+        with signals_stop(runtime):
+            runtime.prepare()
+            runtime.start()
+            while not runtime.over:
+                runtime.tend()
+                show(runtime)
+                if arms:
+                    arms.clear()
+                    _try_to_arm(runtime)
+            return runtime.finish()
+    finally:
+        runtime.close()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def _try_to_arm(runtime: Runtime) -> None:
+    try:
+        runtime.arm()
+    except InphaseError as error:
+        runtime.say(str(error))
+
+
+# ---- the process that inphase.Runner starts ------------------------------------------------
+
+
+class _Line:
+    """JSON lines to and from the Runner; its end is the Runner's end."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._rest = b""
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, **event: object) -> None:
+        try:
+            self._socket.sendall(json.dumps(event).encode() + b"\n")
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET):
+                raise
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """What came; None when the Runner is gone."""
+        try:
+            data = self._socket.recv(65536)
+        except ConnectionResetError:
+            return None
+        if not data:
+            return None
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+
+def _serve(line: _Line, described: Schedule, wishes: Wishes, wait_policy: bool) -> int:
+    runtime = Runtime(described, wishes, lambda text: line.send(event="message", text=text))
+    try:
+        with signals_stop(runtime):
+            runtime.prepare()
+            assert runtime.core is not None
+            line.send(event="store", path=runtime.core.segment.path)
+            mailbox = None
+            if wait_policy:
+                requests = line.receive()
+                if requests is None:
+                    return RuntimeFault.exit_code
+                mailbox = requests[0]["mailbox"]
+            runtime.start(mailbox)
+            line.send(event="running")
+            while not runtime.over:
+                if line.fileno() in runtime.tend([line.fileno()]):
+                    _obey(runtime, line)
+            result = runtime.finish()
+    finally:
+        runtime.close()
+    line.send(event="summary", summary=result)
+    return summary.exit_code(result)
+
+
+def _obey(runtime: Runtime, line: _Line) -> None:
+    requests = line.receive()
+    if requests is None:
+        runtime.stop("parent")
+        return
+    for request in requests:
+        if request["do"] == "stop":
+            runtime.stop("request")
+        elif request["do"] == "policy_gone":
+            runtime.policy_gone()
+        elif request["do"] == "arm":
+            try:
+                runtime.arm()
+                line.send(event="armed", error=None)
+            except InphaseError as error:
+                line.send(event="armed", error=str(error))
+
+
+def main() -> None:
+    """Entry of the process."""
+    path, fd, *options = sys.argv[1:]
+    os.set_inheritable(int(fd), False)
+    line = _Line(int(fd))
+    cycles = int(options[options.index("--cycles") + 1]) if "--cycles" in options else 0
+    try:
+        code = _serve(
+            line,
+            schedule.load(Path(path)),
+            Wishes(cycles, "--observe" in options),
+            "--wait-policy" in options,
+        )
+    except InphaseError as error:
+        line.send(event="error", text=str(error), exit_code=error.exit_code)
+        code = error.exit_code
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""The summary of a run: a dict with documented, stable keys, and a picture of it for a terminal.
+
+Keys (times in nanoseconds; each distribution has count, min, p50, p90, p99, p999, max):
+
+    robot, schedule_hash, period_ns, cycles, skipped, overruns, stopping_cycles
+    stopped.reason, stopped.detail, latched
+    realtime.granted, realtime.priority, realtime.cpu, realtime.refused (what: why)
+    sensors.NAME.status.STATUS (counts), sensors.NAME.trigger_to_sample_ns
+    policy.commands, policy.missed, policy.invalid, policy.reasons.REASON, policy.ended
+    commands.written, .limited, .repeated, .ramped, .busy
+    wake_late_ns, trigger_late_ns, act_late_ns, skew_ns, latch_to_command_ns
+    worst: list of cycle, late_ns, phase, device (worst first)
+    late_samples, dropped_bytes, lost_devices, page_faults, events
+    digest, cycles_per_s (lock step)
+"""
+
+import os
+import signal
+from typing import Any
+
+from inphase.plan import Plan
+from inphase.packets import REASONS
+from inphase.store import Reader
+
+_PHASES = ("wake", "trigger", "read", "act")
+_HISTOGRAMS = ("wake_late_ns", "trigger_late_ns", "act_late_ns", "skew_ns", "latch_to_command_ns")
+EXIT_POLICY = 7
+EXIT_LATCHED = 8
+
+
+def make(
+    plan: Plan, reader: Reader, events: list[str], policy_end: str | None = None
+) -> dict[str, Any]:
+    """Sum up what the store says."""
+    status, counts = reader.status(), reader.counts()
+    devices = list(plan.schedule.device)
+    reason = REASONS[status["reason"]]
+    result: dict[str, Any] = {
+        "robot": plan.schedule.name,
+        "schedule_hash": plan.schedule.hash,
+        "period_ns": plan.schedule.cycle.period_ns,
+        "cycles": status["cycles"],
+        "skipped": status["skipped"],
+        "overruns": status["overruns"],
+        "stopping_cycles": status["stopping_cycles"],
+        "stopped": {
+            "reason": reason,
+            "detail": signal.Signals(status["detail"]).name
+            if reason == "signal"
+            else status["detail"],
+        },
+        "latched": REASONS[status["latched"]] if status["latched"] else None,
+        "realtime": _realtime(reader.realtime()),
+        "sensors": {
+            sensor.name: {
+                "status": statuses,
+                "trigger_to_sample_ns": reader.quantiles(len(_HISTOGRAMS) + index),
+            }
+            for index, (sensor, statuses) in enumerate(
+                zip(plan.sensors, reader.statuses(), strict=True)
+            )
+        },
+        "policy": {
+            "commands": counts["commands"],
+            "missed": counts["missed"],
+            "invalid": counts["invalid"],
+            "reasons": reader.reasons(),
+            "ended": policy_end,
+        },
+        "commands": {
+            key: counts[key] for key in ("written", "limited", "repeated", "ramped", "busy")
+        },
+    }
+    result |= {name: reader.quantiles(index) for index, name in enumerate(_HISTOGRAMS)}
+    result |= {
+        "worst": [
+            {
+                "cycle": worst["cycle"],
+                "late_ns": worst["late_ns"],
+                "phase": _PHASES[worst["phase"]],
+                "device": devices[worst["device"]] if worst["device"] >= 0 else None,
+            }
+            for worst in reader.worst()
+        ],
+        "late_samples": counts["late_samples"],
+        "dropped_bytes": counts["dropped_bytes"],
+        "lost_devices": status["lost_devices"],
+        "page_faults": status["page_faults"],
+        "events": events,
+    }
+    return result
+
+
+def _realtime(facts: dict[str, int]) -> dict[str, Any]:
+    refused = {
+        "SCHED_FIFO": facts["priority_errno"],
+        "core": facts["cpu_errno"],
+        "locked memory": facts["memory_errno"],
+    }
+    return {
+        "granted": bool(facts["granted"]),
+        "priority": facts["priority"],
+        "cpu": facts["cpu"] if facts["cpu"] >= 0 else None,
+        "refused": {what: os.strerror(error) for what, error in refused.items() if error},
+    }
+
+
+def exit_code(result: dict[str, Any]) -> int:
+    """0 done or asked to stop; 128 + signal; 6 overruns; 7 the policy ended; 8 motion latched."""
+    reason = result["stopped"]["reason"]
+    if reason == "signal":
+        return 128 + int(signal.Signals[result["stopped"]["detail"]])
+    if reason == "overrun":
+        return 6
+    if result["policy"]["ended"]:
+        return EXIT_POLICY
+    return EXIT_LATCHED if result["latched"] else 0
+
+
+def _us(value: int) -> str:
+    return f"{value / 1000:.1f}"
+
+
+def render(result: dict[str, Any]) -> Any:
+    """A rich renderable of a summary: what happened, distributions in us, the worst cycles."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    head = Text()
+    stopped = result["stopped"]
+    head.append(f"{result['robot']}: {result['cycles']} cycles, {result['skipped']} skipped, ")
+    head.append(f"stopped: {stopped['reason']}")
+    head.append(f" ({stopped['detail']})\n" if stopped["detail"] else "\n")
+    if "digest" in result:
+        head.append(f"{result['cycles_per_s']:,.0f} cycles/s, digest {result['digest']}\n")
+    else:
+        head.append(_realtime_line(result["realtime"]))
+    if result["latched"]:
+        head.append(f"motion is latched: {result['latched']}\n", "bold red")
+    policy = result["policy"]
+    head.append(
+        f"policy: {policy['commands']} commands, {policy['missed']} missed, "
+        f"{policy['invalid']} refused {policy['reasons'] or ''}\n"
+    )
+    commands = ", ".join(f"{count} {what}" for what, count in result["commands"].items())
+    head.append(f"commands: {commands}\n")
+    for event in result["events"]:
+        head.append(f"- {event}\n", "yellow")
+
+    times = Table(title="distributions [us]", title_justify="left")
+    for column in ("", "count", "min", "p50", "p90", "p99", "p99.9", "max"):
+        times.add_column(column, justify="right" if column else "left")
+    rows = {name.removesuffix("_ns"): result[name] for name in _HISTOGRAMS}
+    rows |= {
+        f"{name} trigger to sample": sensor["trigger_to_sample_ns"]
+        for name, sensor in result["sensors"].items()
+    }
+    for name, values in rows.items():
+        shown = [_us(values[key]) for key in ("min", "p50", "p90", "p99", "p999", "max")]
+        times.add_row(name, str(values["count"]), *(shown if values["count"] else ["-"] * 6))
+
+    statuses = Table(title="statuses", title_justify="left")
+    present = [
+        status
+        for status in next(iter(result["sensors"].values()))["status"]
+        if any(s["status"][status] for s in result["sensors"].values())
+    ]
+    for column in ("sensor", *present):
+        statuses.add_column(column, justify="left" if column == "sensor" else "right")
+    for name, sensor in result["sensors"].items():
+        statuses.add_row(name, *(str(sensor["status"][status]) for status in present))
+
+    worst = Table(title="worst cycles", title_justify="left")
+    for column in ("cycle", "late [us]", "phase", "device"):
+        worst.add_column(column, justify="right" if column in ("cycle", "late [us]") else "left")
+    for item in result["worst"]:
+        worst.add_row(
+            str(item["cycle"]), _us(item["late_ns"]), item["phase"], item["device"] or "-"
+        )
+    return Group(head, times, statuses, worst)
+
+
+def _realtime_line(realtime: dict[str, Any]) -> str:
+    asked = f"SCHED_FIFO {realtime['priority']}"
+    if realtime["cpu"] is not None:
+        asked += f" on core {realtime['cpu']}"
+    if realtime["granted"]:
+        return f"real time: {asked} and locked memory, granted\n"
+    why = ", ".join(f"{what}: {error}" for what, error in realtime["refused"].items())
+    return f"real time: asked for {asked} and locked memory, refused {why}\n"
