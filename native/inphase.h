@@ -217,6 +217,7 @@ struct inphase_counts {
     int64_t written;            /* commands written to devices */
     int64_t busy;               /* writes left out because the bus was not quiet */
     int64_t late_samples;       /* replies that came after their cycle's latch */
+    int64_t slips;              /* left-over replies: the sample before was an older one */
     int64_t dropped_bytes;      /* bytes dropped while looking for a packet */
 };
 

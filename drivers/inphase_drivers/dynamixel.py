@@ -87,7 +87,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         4_000_000
     )
     read: Literal["fast", "sync"] = "fast"
-    adapter_latency_us: Annotated[int, Meta(ge=0, le=20_000)] = 500
+    adapter_latency_us: Annotated[int, Meta(ge=0, le=20_000)] = 2_000
     """what the serial adapter may add to a reply, for the worst case"""
     start_position: float | list[float] = 0.0
     """where the simulated twin starts, rad"""
@@ -321,9 +321,20 @@ class Servos(Driver):
         except BaseException:
             self.close()
             raise
-        fd = self._serial.fileno()
+        fd = int(self._serial.fileno())
+        self._let_empty_reads_say_so(fd)
         os.set_blocking(fd, False)
-        return int(fd)
+        return fd
+
+    @staticmethod
+    def _let_empty_reads_say_so(fd: int) -> None:
+        """VMIN 1: a read of an empty line fails with EAGAIN, so that 0 bytes mean a hang-up.
+
+        pyserial sets VMIN 0, with which both read as 0 bytes (termios(3), polling read).
+        """
+        settings = termios.tcgetattr(fd)
+        settings[6][termios.VMIN] = 1
+        termios.tcsetattr(fd, termios.TCSANOW, settings)
 
     def _set_low_latency(self) -> None:
         """Ask the kernel's driver to hand bytes on at once; a pseudo-terminal has no such flag."""

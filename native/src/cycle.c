@@ -150,6 +150,7 @@ static void start_over(struct inphase_core *core, struct device *device)
         parser_reset(&sensor->parser);
         sensor->outstanding = false;
         sensor->dirty = true;
+        sensor->suspect = false;
         sensor->device_sequence_known = false;
         sensor->recovering = device->was_lost ? sensor->recover : 0;
     }
@@ -260,7 +261,7 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor, int6
     sensor->sample_triggered_ns = sensor->triggered_ns;
     sensor->sample_received_ns = received_ns;
     sensor->sample_acquired_ns = acquisition(sensor, received_ns);
-    sensor->trusted = sensor->recovering == 0;
+    sensor->trusted = sensor->recovering == 0 && !sensor->suspect;
     slot_write(ring_slot(core->segment->memory, &core->layout->samples[sensor->index],
                          (uint64_t)sensor->sequence),
                (uint64_t)sensor->sequence, sensor->value, sizeof(double) * sensor->channels);
@@ -297,16 +298,26 @@ static void receive(struct inphase_core *core, struct sensor *sensor)
 
 /* Make the line ready for a trigger after an exchange that did not end cleanly. What is in the
    input belongs to the trigger before: a whole reply is a late sample, a part is dropped. False
-   while the worst case of that reply is not over: a trigger now could collide with it. */
+   while the worst case of that reply is not over: a trigger now could collide with it.
+
+   A reply that was never seen may still come, later than its stated worst case, and be taken for
+   the reply to this trigger. So the next sample is only RECOVERING, until a look at the input
+   before the trigger after it finds nothing left over. Something left over is a slip. */
 static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
 {
-    if (!sensor->outstanding && !sensor->dirty)
+    bool clean = !sensor->outstanding && !sensor->dirty;
+    uint64_t bytes = sensor->bytes_in;
+
+    if (clean && !sensor->suspect)
         return true;
     for (int i = 0; i < DRAIN_READS && sensor->device->attached; i++)
         receive(core, sensor);
     if (!sensor->device->attached ||
         ((sensor->outstanding || sensor->dirty) && now_ns < sensor->device->quiet_until_ns))
         return false;
+    if (clean && sensor->bytes_in != bytes)
+        count_add(core->statistics, COUNT_SLIPS, 1);
+    sensor->suspect = sensor->outstanding || (clean && sensor->bytes_in != bytes);
     parser_reset(&sensor->parser);
     sensor->outstanding = false;
     sensor->dirty = false;
@@ -405,7 +416,7 @@ static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
 {
     if (sensor->fresh) {
         if (sensor->recovering == 0)
-            return INPHASE_FRESH;
+            return sensor->suspect ? INPHASE_RECOVERING : INPHASE_FRESH;
         sensor->recovering--;
         return INPHASE_RECOVERING;
     }

@@ -44,6 +44,7 @@ static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum rec
     if (size == 0 && !sensor->parser.exchange.spec.framing.datagram)
         return -EIO;
     sensor->device->refused = false;
+    sensor->bytes_in += (uint64_t)size;
     rc = parser_feed(&sensor->parser, bytes, (uint32_t)size);
     if (sensor->parser.dropped != dropped)
         count_add(core->statistics, COUNT_DROPPED_BYTES, sensor->parser.dropped - dropped);

@@ -57,7 +57,7 @@ struct histogram {
 /* the cycle thread writes, anyone reads; single counters are exact, together they may be one
    cycle apart */
 struct statistics {
-    _Atomic int64_t counts[10]; /* in the order of struct inphase_counts */
+    _Atomic int64_t counts[11]; /* in the order of struct inphase_counts */
     _Atomic int64_t reasons[INPHASE_REASONS];
     _Atomic int64_t statuses[INPHASE_MAX_SENSORS][INPHASE_STATUSES];
     _Atomic uint32_t worst_count;
@@ -67,7 +67,7 @@ struct statistics {
 };
 enum count {
     COUNT_COMMANDS, COUNT_MISSED, COUNT_INVALID, COUNT_REPEATED, COUNT_RAMPED, COUNT_LIMITED,
-    COUNT_WRITTEN, COUNT_BUSY, COUNT_LATE_SAMPLES, COUNT_DROPPED_BYTES
+    COUNT_WRITTEN, COUNT_BUSY, COUNT_LATE_SAMPLES, COUNT_SLIPS, COUNT_DROPPED_BYTES
 };
 
 /* the policy's mailbox: the policy writes, the core reads */
@@ -185,6 +185,8 @@ struct sensor {
     /* this cycle */
     bool outstanding;            /* triggered, reply not complete */
     bool dirty;                  /* the last exchange did not end cleanly: drain before a trigger */
+    bool suspect;                /* a reply was never seen: the next one may be it */
+    uint64_t bytes_in;           /* read from the device so far */
     bool triggered;              /* in this cycle */
     bool fresh, frozen, refusal; /* what this cycle's exchange gave */
     uint32_t receives;           /* in this cycle, bounded */
