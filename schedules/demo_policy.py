@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
-from inphase.frame import Frame
 from numpy.typing import NDArray
+
+from inphase.frame import Frame
 
 
 class Wave:
@@ -20,12 +21,12 @@ class Wave:
         self.start: NDArray[np.float64] | None = None
         self.start_ns = 0
 
-    def __call__(self, frame: Frame) -> NDArray[np.float64]:
+    def __call__(self, frame: Frame) -> NDArray[np.float64] | None:
         """Positions of all joints in rad; the measured ones until a command was taken."""
         joints = frame["joints"]
         if self.start is None:
             if joints.status != "FRESH":
-                return np.full(6, np.nan)
+                return None
             here = joints.value["position"].copy()
             if not joints.intact or "WRITTEN" not in frame.command["arm"].flags:
                 return here

@@ -10,10 +10,12 @@ import socket
 import struct
 import urllib.error
 import urllib.request
-import xml.etree.ElementTree as ElementTree
 from typing import Annotated, ClassVar
+from xml.etree import ElementTree
 
 import msgspec
+from msgspec import Meta
+
 from inphase.driver import (
     Acquire,
     Check,
@@ -29,7 +31,6 @@ from inphase.driver import (
     TwinChannel,
     Value,
 )
-from msgspec import Meta
 
 _REQUEST = struct.pack(">HHI", 0x1234, 2, 1)
 _RECORD = 36
@@ -67,7 +68,7 @@ STATUS_BITS = {
 """Bits of the status word (manual, section "System Status Code")."""
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class NetFTOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of a `[device.NAME]` table with this driver."""
 
     host: str
@@ -84,11 +85,11 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 class NetFT(Driver):
     """Force in N and torque in N m in the sensor's frame."""
 
-    Options: ClassVar[type[msgspec.Struct]] = Options
+    Options: ClassVar[type[msgspec.Struct]] = NetFTOptions
 
-    def __init__(self, name: str, options: Options) -> None:
+    def __init__(self, name: str, options: NetFTOptions) -> None:
         super().__init__(name, options)
-        self.options: Options = options
+        self.options: NetFTOptions = options
         self._socket: socket.socket | None = None
         self._newton = 1 / (options.counts_per_force or 1e6)
         self._newton_metre = 1 / (options.counts_per_torque or 1e6)

@@ -13,6 +13,8 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import serial
+from msgspec import Meta
+
 from inphase.driver import (
     Acquire,
     ActuatorSpec,
@@ -33,7 +35,6 @@ from inphase.driver import (
     Value,
 )
 from inphase.packets import Parser, RefusedReply, crc16, escape
-from msgspec import Meta
 
 _START = b"\xff\xff\xfd\x00"
 _BROADCAST = 0xFE
@@ -78,7 +79,7 @@ _ESCAPING = Framing(
 )
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ServoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of a `[device.NAME]` table with this driver."""
 
     port: str
@@ -124,11 +125,11 @@ def packet(ident: int, instruction: int, parameters: bytes = b"") -> bytes:
 class Servos(Driver):
     """Servos on one bus: sensor with position, velocity, current; actuator in position mode."""
 
-    Options: ClassVar[type[msgspec.Struct]] = Options
+    Options: ClassVar[type[msgspec.Struct]] = ServoOptions
 
-    def __init__(self, name: str, options: Options) -> None:
+    def __init__(self, name: str, options: ServoOptions) -> None:
         super().__init__(name, options)
-        self.options: Options = options
+        self.options: ServoOptions = options
         self._serial: serial.Serial | None = None
 
     @property

@@ -16,7 +16,7 @@ from inphase.errors import StoreError
 from inphase.packets import REASONS
 
 
-class FrameLost(StoreError):
+class FrameLost(StoreError):  # noqa: N818 - named for what happened
     """A sample's slot was recycled before it could be copied."""
 
 

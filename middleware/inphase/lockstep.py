@@ -58,7 +58,9 @@ class LockStep:
         self._buffer = policies.CommandBuffer(self.follower.layout.actuators)
         self._turn = self._make_turn(call, isolate)
         self._digest = Digest(self.follower) if digest else None
+        self.seed = seed
         self.cycles = 0
+        self.started_s = time.perf_counter()
 
     def _make_turn(
         self, call: PolicyCall | None, isolate: bool
@@ -187,13 +189,16 @@ def run(
     Raises ScheduleError.
     """
     with LockStep(described, seed=seed, isolate=isolate, observe=observe) as robot:
-        start = time.perf_counter()
         robot.run(cycles)
-        elapsed_s = time.perf_counter() - start
-        result = summary.make(robot.plan, robot.follower.reader, [])
-        result["stopped"] = {"reason": "done", "detail": 0}
-        result["seed"] = seed
-        result["digest"] = robot.digest()
-        result["versions"] = {name: metadata.version(name) for name in ("inphase", "numpy")}
-        result["cycles_per_s"] = cycles / elapsed_s
-        return result
+        return sum_up(robot)
+
+
+def sum_up(robot: LockStep) -> dict[str, Any]:
+    """The summary of a run in lock step up to now."""
+    result = summary.make(robot.plan, robot.follower.reader, [])
+    result["stopped"] = {"reason": "done", "detail": 0}
+    result["seed"] = robot.seed
+    result["digest"] = robot.digest()
+    result["versions"] = {name: metadata.version(name) for name in ("inphase", "numpy")}
+    result["cycles_per_s"] = robot.cycles / (time.perf_counter() - robot.started_s)
+    return result

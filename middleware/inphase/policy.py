@@ -4,8 +4,8 @@
     python -m inphase.policy SCHEDULE STORE --lockstep FD
 
 A policy is a function or an object called with a frame; it returns a command: an array of all
-actuators' channels in schedule order, or a dict of actuator name to array, in SI. It may have
-`reset()`. A class is made once, with the schedule's `args`.
+actuators' channels in schedule order, or a dict of actuator name to array, in SI; None for no
+command in this cycle. It may have `reset()`. A class is made once, with the schedule's `args`.
 """
 
 import gc
@@ -80,6 +80,8 @@ class CommandBuffer:
 
     def fill(self, command: Any) -> str | None:
         """Take a command in; the reason when it is none."""
+        if command is None:
+            return "silent"
         if isinstance(command, dict):
             if command.keys() != self._parts.keys():
                 return "shape"

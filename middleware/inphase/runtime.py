@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,6 +44,8 @@ class Wishes:
     """0: until it is stopped"""
     observe: bool = False
     """read and publish, never write to an actuator"""
+    client_policy: bool = False
+    """whoever asks runs the policy itself, and gives its mailbox"""
 
 
 class Runtime:
@@ -84,7 +86,9 @@ class Runtime:
             self._start_process("emulator", described.emulator.module, [str(described.path)])
         self._devices = Devices(self.plan, self._tell)
         self._undo.callback(self._devices.close)
-        self.plan = planning.make(described, self.plan.drivers)
+        self.plan = replace(
+            planning.make(described, self.plan.drivers), client_policy=self.wishes.client_policy
+        )
         self._make_core()
 
     def _make_core(self) -> None:
@@ -331,7 +335,7 @@ class _Line:
         return [json.loads(line) for line in lines]
 
 
-def _serve(line: _Line, described: Schedule, wishes: Wishes, wait_policy: bool) -> int:
+def _serve(line: _Line, described: Schedule, wishes: Wishes) -> int:
     runtime = Runtime(described, wishes, lambda text: line.send(event="message", text=text))
     try:
         with signals_stop(runtime):
@@ -339,7 +343,7 @@ def _serve(line: _Line, described: Schedule, wishes: Wishes, wait_policy: bool) 
             assert runtime.core is not None
             line.send(event="store", path=runtime.core.segment.path)
             mailbox = None
-            if wait_policy:
+            if wishes.client_policy:
                 requests = line.receive()
                 if requests is None:
                     return RuntimeFault.exit_code
@@ -384,8 +388,7 @@ def main() -> None:
         code = _serve(
             line,
             schedule.load(Path(path)),
-            Wishes(cycles, "--observe" in options),
-            "--wait-policy" in options,
+            Wishes(cycles, "--observe" in options, "--wait-policy" in options),
         )
     except InphaseError as error:
         line.send(event="error", text=str(error), exit_code=error.exit_code)

@@ -16,7 +16,7 @@ FOLDER = Path("/dev/shm")
 _PREFIX = "inphase."
 
 
-class Lost(StoreError):
+class Lost(StoreError):  # noqa: N818 - an end, not an error of anybody's
     """The writer of a segment is gone: no further frame will come."""
 
 

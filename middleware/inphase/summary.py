@@ -18,8 +18,8 @@ import os
 import signal
 from typing import Any
 
-from inphase.plan import Plan
 from inphase.packets import REASONS
+from inphase.plan import Plan
 from inphase.store import Reader
 
 _PHASES = ("wake", "trigger", "read", "act")
