@@ -165,11 +165,13 @@ static void put_raw(uint8_t *bytes, uint32_t type, bool big_endian, double raw)
 int32_t inphase_encode(const struct inphase_encoding *encoding, const double *values, uint8_t *to,
                        uint32_t room)
 {
-    const struct inphase_framing *framing = &encoding->framing;
+    struct inphase_framing framing = encoding->framing;
     uint32_t crc_size = encoding->crc16 ? 2 : 0;
     uint8_t plain[INPHASE_MAX_PACKET];
     int32_t size;
 
+    /* the tail that the escape rule leaves alone begins with the checksum, which comes later */
+    framing.escape_tail -= framing.escape_tail < crc_size ? framing.escape_tail : crc_size;
     if (encoding->packet_size > sizeof plain || room < crc_size)
         return -EMSGSIZE;
     memcpy(plain, encoding->packet, encoding->packet_size);
@@ -185,14 +187,14 @@ int32_t inphase_encode(const struct inphase_encoding *encoding, const double *va
     }
 
     /* escape, then the length of what was escaped, then the checksum over all of it */
-    size = inphase_escape(framing, plain, encoding->packet_size, to, room - crc_size);
+    size = inphase_escape(&framing, plain, encoding->packet_size, to, room - crc_size);
     if (size < 0)
         return size;
-    if (framing->length_size) {
-        int64_t length = size + (int64_t)crc_size - framing->length_add;
+    if (framing.length_size) {
+        int64_t length = size + (int64_t)crc_size - framing.length_add;
 
-        put_raw(to + framing->length_offset,
-                framing->length_size == 1 ? INPHASE_U8 : INPHASE_U16, framing->big_endian,
+        put_raw(to + framing.length_offset,
+                framing.length_size == 1 ? INPHASE_U8 : INPHASE_U16, framing.big_endian,
                 (double)length);
     }
     if (encoding->crc16) {

@@ -416,6 +416,47 @@ static void a_datagram_of_the_wrong_size_is_refused(void)
     inphase_parser_close(parser);
 }
 
+/* a sync write of goal positions to two servos */
+static const uint8_t sync_write[] = {0xff, 0xff, 0xfd, 0, 0xfe, 0, 0, 0x83, 116, 0, 4, 0,
+                                     1,    0,    0,    0, 0,    2, 0, 0,    0,   0};
+
+static void an_encoded_command_is_stuffed_and_counts_it_in_its_length(void)
+{
+    struct inphase_field field[] = {{13, INPHASE_I32, 0, 0, 1, 0}, {18, INPHASE_I32, 0, 1, 1, 0}};
+    struct inphase_encoding encoding = {.packet = sync_write, .packet_size = sizeof sync_write,
+                                        .fields = 2, .field = field, .framing = protocol2,
+                                        .crc16 = 1};
+    uint8_t bytes[64], plain[64];
+
+    /* the pattern in front, at the very end of the parameters, one before that, in both */
+    static const struct {
+        int32_t goal[2];
+        int32_t stuffed;
+    } cases[] = {
+        {{1, 2}, 0},
+        {{0x00fdffff, 2}, 1},
+        {{1, (int32_t)0xfdffff00}, 1},
+        {{1, 0x00fdffff}, 1},
+        {{0x00fdffff, (int32_t)0xfdffff00}, 2},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double values[2] = {cases[i].goal[0], cases[i].goal[1]};
+        int32_t size = inphase_encode(&encoding, values, bytes, sizeof bytes);
+        int32_t back;
+
+        CHECK_EQUAL(size, (int32_t)sizeof sync_write + 2 + cases[i].stuffed);
+        CHECK_EQUAL(bytes[5] | bytes[6] << 8, size - 7);
+        CHECK_EQUAL(inphase_crc16(0, bytes, (uint32_t)size - 2),
+                    bytes[size - 2] | bytes[size - 1] << 8);
+        back = inphase_unescape(&protocol2, bytes, (uint32_t)size, plain, sizeof plain);
+        CHECK_EQUAL(back, sizeof sync_write + 2);
+        CHECK(raw_to_double(plain + 13, INPHASE_I32, false) == cases[i].goal[0]);
+        CHECK(raw_to_double(plain + 18, INPHASE_I32, false) == cases[i].goal[1]);
+        CHECK_EQUAL(inphase_encode(&encoding, values, bytes, (uint32_t)size - 1), -EMSGSIZE);
+    }
+}
+
 int main(void)
 {
     check_seed();
@@ -429,5 +470,6 @@ int main(void)
     RUN(a_length_out_of_bounds_is_no_packet);
     RUN(random_bytes_never_crash_or_hang);
     RUN(a_datagram_of_the_wrong_size_is_refused);
+    RUN(an_encoded_command_is_stuffed_and_counts_it_in_its_length);
     return 0;
 }
