@@ -1,5 +1,6 @@
 /* Packets: checksum, escape rule, framing, and raw values to SI and back. The parser is incremental
    and bounded: it holds at most one packet, and each byte is looked at a bounded number of times. */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,7 +129,7 @@ static int64_t saturate(double raw, double low, double high)
 static void put_raw(uint8_t *bytes, uint32_t type, bool big_endian, double raw)
 {
     uint32_t size = type_size(type);
-    float f32 = (float)raw;
+    float f32;
     uint32_t low;
     uint64_t bits;
 
@@ -152,6 +153,7 @@ static void put_raw(uint8_t *bytes, uint32_t type, bool big_endian, double raw)
         bits = (uint64_t)saturate(raw, INT32_MIN, INT32_MAX);
         break;
     case INPHASE_F32:
+        f32 = raw > FLT_MAX ? FLT_MAX : raw < -FLT_MAX ? -FLT_MAX : (float)raw;
         memcpy(&low, &f32, sizeof low);
         bits = low;
         break;

@@ -1,5 +1,6 @@
 /* Packets: checksum, escape rule, framing, refusals, encoding. The packets are those of DYNAMIXEL
    Protocol 2.0: FF FF FD 00, id, length of the rest (low first), instruction, parameters, CRC. */
+#include <math.h>
 #include <string.h>
 
 #include "../src/internal.h"
@@ -457,6 +458,40 @@ static void an_encoded_command_is_stuffed_and_counts_it_in_its_length(void)
     }
 }
 
+static void encoding_rounds_saturates_and_refuses_what_is_not_finite(void)
+{
+    static const struct {
+        uint32_t type;
+        double low, high;
+    } types[] = {
+        {INPHASE_U8, 0, UINT8_MAX},           {INPHASE_I8, INT8_MIN, INT8_MAX},
+        {INPHASE_U16, 0, UINT16_MAX},         {INPHASE_I16, INT16_MIN, INT16_MAX},
+        {INPHASE_U32, 0, UINT32_MAX},         {INPHASE_I32, INT32_MIN, INT32_MAX},
+        {INPHASE_F32, -0x1.fffffep127, 0x1.fffffep127},
+    };
+    uint8_t template[16] = {0}, bytes[16];
+
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        for (int big_endian = 0; big_endian < 2; big_endian++) {
+            struct inphase_field field = {4, (uint16_t)types[i].type, (uint16_t)big_endian, 0, 1, 0};
+            struct inphase_encoding encoding = {.packet = template, .packet_size = 16,
+                                                .fields = 1, .field = &field};
+            double to_low = -1.7e308, to_high = 1.7e308, near = 41.75;
+
+            CHECK_EQUAL(inphase_encode(&encoding, &to_low, bytes, 16), 16);
+            CHECK(raw_to_double(bytes + 4, types[i].type, big_endian) == types[i].low);
+            CHECK_EQUAL(inphase_encode(&encoding, &to_high, bytes, 16), 16);
+            CHECK(raw_to_double(bytes + 4, types[i].type, big_endian) == types[i].high);
+            CHECK_EQUAL(inphase_encode(&encoding, &near, bytes, 16), 16);
+            CHECK(raw_to_double(bytes + 4, types[i].type, big_endian) ==
+                  (types[i].type == INPHASE_F32 ? 41.75 : 42));
+            CHECK_EQUAL(inphase_encode(&encoding, &(double){NAN}, bytes, 16), -EDOM);
+            CHECK_EQUAL(inphase_encode(&encoding, &(double){-INFINITY}, bytes, 16), -EDOM);
+            field.scale = 0;
+            CHECK_EQUAL(inphase_encode(&encoding, &near, bytes, 16), -EDOM);
+        }
+}
+
 int main(void)
 {
     check_seed();
@@ -471,5 +506,6 @@ int main(void)
     RUN(random_bytes_never_crash_or_hang);
     RUN(a_datagram_of_the_wrong_size_is_refused);
     RUN(an_encoded_command_is_stuffed_and_counts_it_in_its_length);
+    RUN(encoding_rounds_saturates_and_refuses_what_is_not_finite);
     return 0;
 }
