@@ -492,6 +492,50 @@ static void encoding_rounds_saturates_and_refuses_what_is_not_finite(void)
         }
 }
 
+static void an_exchange_that_points_outside_its_bounds_is_refused(void)
+{
+    struct bus bus;
+    inphase_parser *parser;
+
+    sync_read(&bus, 2);
+    bus.reply[1].first_field = UINT32_MAX;
+    CHECK_EQUAL(inphase_parser_open(&parser, &bus.exchange), -EINVAL);
+    sync_read(&bus, 2);
+    bus.reply[1].first_check = UINT32_MAX - 1;
+    CHECK_EQUAL(inphase_parser_open(&parser, &bus.exchange), -EINVAL);
+    sync_read(&bus, 2);
+    bus.field[0].offset = UINT32_MAX - 1;
+    CHECK_EQUAL(inphase_parser_open(&parser, &bus.exchange), -EINVAL);
+    sync_read(&bus, 2);
+    bus.check[1].offset = UINT32_MAX;
+    CHECK_EQUAL(inphase_parser_open(&parser, &bus.exchange), -EINVAL);
+    sync_read(&bus, 2);
+    bus.exchange.framing.length_offset = UINT32_MAX - 1;
+    CHECK_EQUAL(inphase_parser_open(&parser, &bus.exchange), -EINVAL);
+    sync_read(&bus, 2);
+    bus.exchange.sequence_type = INPHASE_U32;
+    bus.exchange.sequence_offset = UINT32_MAX - 1;
+    CHECK_EQUAL(inphase_parser_open(&parser, &bus.exchange), -EINVAL);
+}
+
+static void an_encoding_that_points_outside_its_packet_is_refused(void)
+{
+    struct inphase_field field = {UINT32_MAX - 1, INPHASE_I32, 0, 0, 1, 0};
+    struct inphase_encoding encoding = {.packet = sync_write, .packet_size = sizeof sync_write,
+                                        .fields = 1, .field = &field, .framing = protocol2};
+    uint8_t bytes[64];
+    double value = 1;
+
+    CHECK_EQUAL(inphase_encode(&encoding, &value, bytes, sizeof bytes), -EMSGSIZE);
+    field.offset = 13;
+    encoding.framing.length_offset = UINT32_MAX - 1;
+    CHECK_EQUAL(inphase_encode(&encoding, &value, bytes, sizeof bytes), -EMSGSIZE);
+    encoding.framing.length_offset = sizeof sync_write - 1;
+    CHECK_EQUAL(inphase_encode(&encoding, &value, bytes, sizeof bytes), -EMSGSIZE);
+    encoding.framing.length_offset = 5;
+    CHECK_EQUAL(inphase_encode(&encoding, &value, bytes, sizeof bytes), sizeof sync_write);
+}
+
 int main(void)
 {
     check_seed();
@@ -507,5 +551,7 @@ int main(void)
     RUN(a_datagram_of_the_wrong_size_is_refused);
     RUN(an_encoded_command_is_stuffed_and_counts_it_in_its_length);
     RUN(encoding_rounds_saturates_and_refuses_what_is_not_finite);
+    RUN(an_exchange_that_points_outside_its_bounds_is_refused);
+    RUN(an_encoding_that_points_outside_its_packet_is_refused);
     return 0;
 }
