@@ -39,7 +39,6 @@ struct slot {
 struct state {
     _Atomic uint64_t head;       /* frames latched */
     _Atomic uint32_t wake;       /* futex word, low bits of head */
-    _Atomic uint32_t published;  /* written once by the creator */
     _Atomic int64_t start_ns, cycle, cycles, stopping_cycles, skipped, overruns;
     _Atomic int64_t page_faults; /* supervisor */
     _Atomic uint32_t state, reason, detail, latched, lost_devices;
@@ -95,6 +94,8 @@ struct slot *ring_slot(uint8_t *memory, const struct inphase_ring *ring, uint64_
 void slot_write(struct slot *slot, uint64_t number, const void *payload, uint64_t size);
 bool slot_read(const struct slot *slot, uint64_t number, void *payload, uint64_t size);
 void store_wake(struct state *state);
+/* now + timeout, or the end of time: callers wait for ever with INT64_MAX */
+int64_t deadline_after(int64_t timeout_ns);
 /* 0: a whole record for this cycle is in *out, -ENOENT: none, -EPROTO: wrong number of channels */
 int mailbox_look(const struct mailbox *mailbox, int64_t cycle, struct command *out);
 
