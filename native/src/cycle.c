@@ -714,7 +714,7 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     double *requested = (double *)(act + 1);
     double *applied = requested + actuator->channels;
     double before[INPHASE_MAX_CHANNELS], velocity[INPHASE_MAX_CHANNELS];
-    bool decided = false;
+    bool placed = actuator->placed, engaged = actuator->engaged;
 
     actuator->flags = actuator->reason = actuator->detail = 0;
     for (uint32_t c = 0; c < actuator->channels; c++)
@@ -727,14 +727,15 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     } else {
         memcpy(before, actuator->applied, sizeof before);
         memcpy(velocity, actuator->velocity, sizeof velocity);
-        decided = decide(core, actuator, missing, now_ns);
-        if (decided)
+        if (decide(core, actuator, missing, now_ns))
             write_command(core, actuator);
 
-        /* what was not written was not applied */
-        if (decided && !(actuator->flags & INPHASE_ACT_WRITTEN)) {
+        /* what was not written was not applied, and a place that was only looked up is none */
+        if (!(actuator->flags & INPHASE_ACT_WRITTEN)) {
             memcpy(actuator->applied, before, sizeof before);
             memcpy(actuator->velocity, velocity, sizeof velocity);
+            actuator->placed = actuator->placed && placed;
+            actuator->engaged = actuator->engaged && engaged;
         }
     }
     for (uint32_t c = 0; c < actuator->channels; c++)

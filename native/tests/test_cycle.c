@@ -410,6 +410,27 @@ static void a_first_command_that_is_too_far_away_is_refused(void)
     close_robot(&robot);
 }
 
+static void a_place_that_was_not_written_is_not_remembered(void)
+{
+    struct robot robot;
+    struct choice choice = usual;
+    const struct inphase_frame *frame;
+
+    /* the bus is busy at the first act: its sensor is silent, the feedback is the other one */
+    choice.feedback = 1;
+    choice.reply_max_ns = 900000;
+    open_robot(&robot, &choice);
+    plan(&robot, INPHASE_FAULT_SILENT, 0, 0, 1, 0);
+    ask(&robot, 0.25);
+    frame = ask(&robot, 0.25);
+    CHECK_EQUAL(act_of(frame)->reason, INPHASE_REASON_BUSY);
+    CHECK(!(act_of(frame)->flags & INPHASE_ACT_WRITTEN) && isnan(applied_of(frame)));
+    frame = ask(&robot, 0.25);
+    CHECK(act_of(frame)->flags & INPHASE_ACT_WRITTEN);
+    CHECK(applied_of(frame) == 0.25);
+    close_robot(&robot);
+}
+
 static void old_feedback_ramps(void)
 {
     struct robot robot;
@@ -477,6 +498,7 @@ int main(void)
     RUN(a_suspension_latches_motion_until_it_is_armed_again);
     RUN(a_command_of_its_cycle_is_applied_within_the_limits);
     RUN(a_first_command_that_is_too_far_away_is_refused);
+    RUN(a_place_that_was_not_written_is_not_remembered);
     RUN(old_feedback_ramps);
     RUN(the_same_seed_gives_the_same_bytes);
     return 0;
