@@ -404,7 +404,7 @@ int inphase_core_arm(inphase_core *core)
 
 void inphase_core_policy_gone(inphase_core *core, uint32_t reason)
 {
-    put_u32(&core->policy_gone, reason);
+    put_u32(&core->policy_gone, reason < INPHASE_REASONS ? reason : INPHASE_REASON_DIED);
 }
 
 void inphase_core_page_faults(inphase_core *core, int64_t faults)

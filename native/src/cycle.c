@@ -553,8 +553,10 @@ bool cycle_latch(struct inphase_core *core)
 static uint32_t look_for_command(struct inphase_core *core, int64_t now_ns)
 {
     uint32_t gone = atomic_load_explicit(&core->policy_gone, memory_order_relaxed);
-    int rc = core->mailbox ? mailbox_look(core->mailbox, core->cycle, &core->command) : -ENOENT;
+    int rc = -ENOENT;
 
+    if (core->mailbox)
+        rc = mailbox_look(core->mailbox, core->values, core->cycle, &core->command);
     core->inferred_ns = INPHASE_ABSENT;
     if (rc == -ENOENT)
         return gone ? gone : INPHASE_REASON_SILENT;

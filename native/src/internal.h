@@ -96,8 +96,10 @@ bool slot_read(const struct slot *slot, uint64_t number, void *payload, uint64_t
 void store_wake(struct state *state);
 /* now + timeout, or the end of time: callers wait for ever with INT64_MAX */
 int64_t deadline_after(int64_t timeout_ns);
-/* 0: a whole record for this cycle is in *out, -ENOENT: none, -EPROTO: wrong number of channels */
-int mailbox_look(const struct mailbox *mailbox, int64_t cycle, struct command *out);
+/* 0: a whole record for this cycle is in *out, -ENOENT: none, -EPROTO: not the expected number of
+   channels, or no such reason */
+int mailbox_look(const struct mailbox *mailbox, uint32_t expected, int64_t cycle,
+                 struct command *out);
 
 /* ---- statistics ------------------------------------------------------------------------- */
 

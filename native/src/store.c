@@ -566,13 +566,15 @@ int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_
 {
     struct mailbox *mailbox = (void *)segment->memory;
 
-    if (cycle < 0 || channels > mailbox->channels || (channels && !values))
+    if (cycle < 0 || reason >= INPHASE_REASONS || channels > mailbox->channels ||
+        (channels && !values))
         return -EINVAL;
     mailbox_put(mailbox, cycle, inphase_now(), valid_until_ns, reason, values, channels);
     return 0;
 }
 
-int mailbox_look(const struct mailbox *mailbox, int64_t cycle, struct command *out)
+int mailbox_look(const struct mailbox *mailbox, uint32_t expected, int64_t cycle,
+                 struct command *out)
 {
     const struct mail *mail = &mailbox->mail[(uint64_t)cycle & (MAILBOX_SLOTS - 1)];
     uint64_t sequence = atomic_load_explicit(&mail->sequence, memory_order_acquire);
@@ -594,14 +596,19 @@ int mailbox_look(const struct mailbox *mailbox, int64_t cycle, struct command *o
     }
     if (atomic_load_explicit(&mail->sequence, memory_order_relaxed) != sequence)
         return -ENOENT;
-    return out->reason == INPHASE_REASON_NONE && channels != mailbox->channels ? -EPROTO : 0;
+
+    /* another process wrote this: what the core indexes with is checked here */
+    if (out->reason >= INPHASE_REASONS ||
+        (out->reason == INPHASE_REASON_NONE && channels != expected))
+        return -EPROTO;
+    return 0;
 }
 
 int inphase_core_post(inphase_core *core, uint32_t reason, const double *values, uint32_t channels)
 {
     if (!core->own_mailbox)
         return -EPERM;
-    if (channels > core->values)
+    if (reason >= INPHASE_REASONS || channels > core->values || (channels && !values))
         return -EINVAL;
     mailbox_put(core->own_mailbox, core->cycle, core->virtual_ns, INT64_MAX, reason, values, channels);
     return 0;

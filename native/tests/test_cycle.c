@@ -410,6 +410,36 @@ static void a_first_command_that_is_too_far_away_is_refused(void)
     close_robot(&robot);
 }
 
+static void a_reason_that_does_not_exist_is_refused(void)
+{
+    struct robot robot;
+    int64_t reasons[INPHASE_REASONS];
+    struct mail *mail;
+    double value = 0.25;
+
+    open_robot(&robot, &usual);
+    ask(&robot, 0.25);
+    latch(&robot);
+    CHECK_EQUAL(inphase_core_post(robot.core, INPHASE_REASONS, &value, 1), -EINVAL);
+
+    /* written past the functions, as a policy gone mad might: counted as a wrong shape */
+    CHECK_EQUAL(inphase_core_post(robot.core, INPHASE_REASON_RAISED, NULL, 0), 0);
+    mail = &robot.core->own_mailbox->mail[1];
+    atomic_store(&mail->reason, 0x40000000);
+    CHECK_EQUAL(inphase_core_act(robot.core), 0);
+    CHECK_EQUAL(inphase_reader_reasons(robot.reader, reasons), INPHASE_REASONS);
+    CHECK_EQUAL(reasons[INPHASE_REASON_SHAPE], 1);
+
+    /* the number of channels is the core's to say */
+    latch(&robot);
+    CHECK_EQUAL(inphase_core_post(robot.core, INPHASE_REASON_NONE, NULL, 0), 0);
+    robot.core->own_mailbox->channels = 0;
+    CHECK_EQUAL(inphase_core_act(robot.core), 0);
+    CHECK_EQUAL(inphase_reader_reasons(robot.reader, reasons), INPHASE_REASONS);
+    CHECK_EQUAL(reasons[INPHASE_REASON_SHAPE], 2);
+    close_robot(&robot);
+}
+
 static void a_place_that_was_not_written_is_not_remembered(void)
 {
     struct robot robot;
@@ -498,6 +528,7 @@ int main(void)
     RUN(a_suspension_latches_motion_until_it_is_armed_again);
     RUN(a_command_of_its_cycle_is_applied_within_the_limits);
     RUN(a_first_command_that_is_too_far_away_is_refused);
+    RUN(a_reason_that_does_not_exist_is_refused);
     RUN(a_place_that_was_not_written_is_not_remembered);
     RUN(old_feedback_ramps);
     RUN(the_same_seed_gives_the_same_bytes);

@@ -392,27 +392,28 @@ static void a_mailbox_gives_the_command_of_its_cycle_alone(void)
     struct command command;
 
     CHECK_EQUAL(inphase_mailbox_init(segment, 2, 77), 0);
-    CHECK_EQUAL(mailbox_look(mailbox, 0, &command), -ENOENT);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 0, &command), -ENOENT);
     CHECK_EQUAL(inphase_mailbox_post(segment, 5, 1234, 0, values, 2), 0);
-    CHECK_EQUAL(mailbox_look(mailbox, 5, &command), 0);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 5, &command), 0);
     CHECK(command.value[0] == 1 && command.value[1] == 2 && command.valid_until_ns == 1234);
     CHECK(command.posted_ns > 0 && command.posted_ns <= inphase_now());
 
     /* neither the cycles beside it nor those that share its slot */
-    CHECK_EQUAL(mailbox_look(mailbox, 4, &command), -ENOENT);
-    CHECK_EQUAL(mailbox_look(mailbox, 6, &command), -ENOENT);
-    CHECK_EQUAL(mailbox_look(mailbox, 5 + MAILBOX_SLOTS, &command), -ENOENT);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 4, &command), -ENOENT);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 6, &command), -ENOENT);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 5 + MAILBOX_SLOTS, &command), -ENOENT);
     CHECK_EQUAL(inphase_mailbox_post(segment, 5 + MAILBOX_SLOTS, 0, 0, values, 2), 0);
-    CHECK_EQUAL(mailbox_look(mailbox, 5, &command), -ENOENT);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 5, &command), -ENOENT);
 
     /* fewer values than channels; a reason comes without values */
     CHECK_EQUAL(inphase_mailbox_post(segment, 6, 0, 0, values, 1), 0);
-    CHECK_EQUAL(mailbox_look(mailbox, 6, &command), -EPROTO);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 6, &command), -EPROTO);
     CHECK_EQUAL(inphase_mailbox_post(segment, 7, 0, INPHASE_REASON_RAISED, NULL, 0), 0);
-    CHECK_EQUAL(mailbox_look(mailbox, 7, &command), 0);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 7, &command), 0);
     CHECK_EQUAL(command.reason, INPHASE_REASON_RAISED);
 
     /* what cannot be posted */
+    CHECK_EQUAL(inphase_mailbox_post(segment, 8, 0, INPHASE_REASONS, values, 2), -EINVAL);
     CHECK_EQUAL(inphase_mailbox_post(segment, -1, 0, 0, values, 2), -EINVAL);
     CHECK_EQUAL(inphase_mailbox_post(segment, 8, 0, 0, values, 3), -EINVAL);
     CHECK_EQUAL(inphase_mailbox_post(segment, 8, 0, 0, NULL, 2), -EINVAL);
@@ -429,11 +430,11 @@ static void a_command_that_is_being_written_is_none(void)
     CHECK_EQUAL(inphase_mailbox_init(segment, 1, 1), 0);
     CHECK_EQUAL(inphase_mailbox_post(segment, 3, 0, 0, &value, 1), 0);
     atomic_fetch_or(&mailbox->mail[3].sequence, 1);
-    CHECK_EQUAL(mailbox_look(mailbox, 3, &command), -ENOENT);
+    CHECK_EQUAL(mailbox_look(mailbox, 1, 3, &command), -ENOENT);
 
     /* a policy that died there is followed by one that can post again */
     CHECK_EQUAL(inphase_mailbox_post(segment, 3, 0, 0, &value, 1), 0);
-    CHECK_EQUAL(mailbox_look(mailbox, 3, &command), 0);
+    CHECK_EQUAL(mailbox_look(mailbox, 1, 3, &command), 0);
     inphase_segment_close(segment);
 }
 
@@ -465,7 +466,7 @@ static void a_command_read_while_others_are_posted_is_never_torn(void)
         int64_t near = atomic_load(&mailbox->mail[looks++ % MAILBOX_SLOTS].cycle);
 
         cycle = near > cycle ? near : cycle;
-        if (mailbox_look(mailbox, cycle, &command) < 0)
+        if (mailbox_look(mailbox, 8, cycle, &command) < 0)
             continue;
         found++;
         CHECK_EQUAL(command.valid_until_ns, cycle);
