@@ -90,7 +90,9 @@ static bool config_holds(const struct inphase_config *config)
         config->frame_depth < 8 || !is_power_of_two(config->frame_depth))
         return false;
     for (uint32_t i = 0; i < config->sensors; i++)
-        if (config->sensor[i].device >= config->devices || config->sensor[i].channels < 1 ||
+        if (config->sensor[i].trigger_ns < 0 ||
+            config->sensor[i].trigger_ns >= config->read_deadline_ns ||
+            config->sensor[i].device >= config->devices || config->sensor[i].channels < 1 ||
             config->sensor[i].channels > INPHASE_MAX_CHANNELS || config->sensor[i].depth < 8 ||
             !is_power_of_two(config->sensor[i].depth))
             return false;

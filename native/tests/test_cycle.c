@@ -365,6 +365,19 @@ static void a_suspension_latches_motion_until_it_is_armed_again(void)
     close_robot(&robot);
 }
 
+static void a_trigger_outside_of_the_read_window_is_refused(void)
+{
+    static const int64_t triggers[] = {-1, DEADLINE_NS, DEADLINE_NS + 1, PERIOD_NS};
+    struct robot robot;
+    struct choice choice = usual;
+
+    for (size_t i = 0; i < sizeof triggers / sizeof *triggers; i++) {
+        choice.trigger_ns = triggers[i];
+        CHECK_EQUAL(try_open(&robot, &choice), -EINVAL);
+        inphase_segment_close(robot.segment);
+    }
+}
+
 /* ---- commands ---------------------------------------------------------------------------- */
 
 static void a_command_of_its_cycle_is_applied_within_the_limits(void)
@@ -526,6 +539,7 @@ int main(void)
     RUN(one_sensor_that_fails_leaves_the_other_fresh);
     RUN(a_late_wake_skips_grid_points_and_keeps_the_phase);
     RUN(a_suspension_latches_motion_until_it_is_armed_again);
+    RUN(a_trigger_outside_of_the_read_window_is_refused);
     RUN(a_command_of_its_cycle_is_applied_within_the_limits);
     RUN(a_first_command_that_is_too_far_away_is_refused);
     RUN(a_reason_that_does_not_exist_is_refused);
