@@ -102,7 +102,7 @@ static void stage_wake(struct inphase_core *core)
     const struct inphase_fault *fault;
     int64_t late_ns;
 
-    for (int tries = 0; tries < WAKE_TRIES; tries++) {
+    for (int tries = 1;; tries++) {
         core->due_ns = start_ns + core->cycle * core->period_ns;
         core->clock->sleep_until(core, core->due_ns);
         fault = fault_at(core, INPHASE_FAULT_WAKE, 0, core->cycle);
@@ -117,7 +117,9 @@ static void stage_wake(struct inphase_core *core)
             core->flags |= INPHASE_FLAG_RESUMED;
             latch_motion(core, INPHASE_REASON_RESUMED);
         }
-        if (late_ns < core->period_ns)
+
+        /* after so many tries the cycle runs late, and counts as an overrun */
+        if (late_ns < core->period_ns || tries == WAKE_TRIES)
             return;
         core->skipped += (uint32_t)(late_ns / core->period_ns + 1);
         core->cycle += late_ns / core->period_ns + 1;

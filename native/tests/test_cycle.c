@@ -337,6 +337,29 @@ static void a_late_wake_skips_grid_points_and_keeps_the_phase(void)
     close_robot(&robot);
 }
 
+static void every_frame_is_on_the_grid_however_late_the_wakes(void)
+{
+    struct robot robot;
+
+    for (int64_t late = PERIOD_NS / 2; late < 5 * PERIOD_NS; late += PERIOD_NS / 4) {
+        int64_t skipped = 0, cycle = -1;
+
+        open_robot(&robot, &usual);
+        plan(&robot, INPHASE_FAULT_WAKE, 0, 5, 20, late);
+        while (cycle < 100) {
+            const struct inphase_frame *frame = idle(&robot);
+
+            skipped += frame->skipped;
+            CHECK_EQUAL(frame->cycle, cycle + 1 + frame->skipped);
+            CHECK_EQUAL(frame->due_ns, frame->cycle * PERIOD_NS);
+            CHECK(frame->woke_ns >= frame->due_ns && frame->latched_ns >= frame->woke_ns);
+            cycle = frame->cycle;
+        }
+        CHECK(late < PERIOD_NS || skipped > 0);
+        close_robot(&robot);
+    }
+}
+
 static void a_suspension_latches_motion_until_it_is_armed_again(void)
 {
     struct robot robot;
@@ -538,6 +561,7 @@ int main(void)
     RUN(a_device_that_comes_back_is_offline_then_recovering_then_fresh);
     RUN(one_sensor_that_fails_leaves_the_other_fresh);
     RUN(a_late_wake_skips_grid_points_and_keeps_the_phase);
+    RUN(every_frame_is_on_the_grid_however_late_the_wakes);
     RUN(a_suspension_latches_motion_until_it_is_armed_again);
     RUN(a_trigger_outside_of_the_read_window_is_refused);
     RUN(a_command_of_its_cycle_is_applied_within_the_limits);
