@@ -314,6 +314,10 @@ static void fire(struct inphase_core *core, struct sensor *sensor)
     if (!device->attached || now_ns >= core->due_ns + core->read_deadline_ns ||
         !line_is_quiet(core, sensor, now_ns))
         return;
+
+    /* what was drained belongs to the cycle before */
+    sensor->refusal = sensor->frozen = false;
+    sensor->reason = sensor->detail = 0;
     now_ns = core->clock->now(core);
     sensor->triggered_ns = now_ns;
     sensor->triggered = true;

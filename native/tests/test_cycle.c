@@ -280,6 +280,21 @@ static void an_invalid_reply_says_why_and_is_not_in_the_ring(void)
     close_robot(&robot);
 }
 
+static void a_late_reply_that_is_refused_says_nothing_of_the_next(void)
+{
+    struct robot robot;
+    const struct inphase_row *row;
+
+    open_robot(&robot, &usual);
+    plan(&robot, INPHASE_FAULT_DELAYED, 0, 2, 1, 600000);
+    plan(&robot, INPHASE_FAULT_NAN, 0, 2, 1, 0);
+    expect_statuses(&robot, 0, "002");
+    row = row_of(idle(&robot), 0);
+    CHECK_EQUAL(row->status, INPHASE_FRESH);
+    CHECK_EQUAL(row->reason, INPHASE_REASON_NONE);
+    close_robot(&robot);
+}
+
 static void a_device_that_comes_back_is_offline_then_recovering_then_fresh(void)
 {
     struct robot robot;
@@ -558,6 +573,7 @@ int main(void)
     RUN(a_reply_that_never_pairs_is_dropped);
     RUN(a_sequence_that_stands_still_is_frozen);
     RUN(an_invalid_reply_says_why_and_is_not_in_the_ring);
+    RUN(a_late_reply_that_is_refused_says_nothing_of_the_next);
     RUN(a_device_that_comes_back_is_offline_then_recovering_then_fresh);
     RUN(one_sensor_that_fails_leaves_the_other_fresh);
     RUN(a_late_wake_skips_grid_points_and_keeps_the_phase);
