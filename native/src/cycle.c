@@ -225,6 +225,23 @@ static int64_t acquisition(const struct sensor *sensor, int64_t received_ns)
     return INPHASE_ABSENT;
 }
 
+/* did the device's number go on? It wraps at its own width */
+static bool sequence_advanced(const struct sensor *sensor)
+{
+    uint64_t step = sensor->parser.sequence - sensor->device_sequence;
+
+    switch (sensor->parser.exchange.spec.sequence_type) {
+    case INPHASE_U8:
+    case INPHASE_I8:
+        return (int8_t)(uint8_t)step > 0;
+    case INPHASE_U16:
+    case INPHASE_I16:
+        return (int16_t)(uint16_t)step > 0;
+    default:
+        return (int32_t)(uint32_t)step > 0;
+    }
+}
+
 /* a complete reply to the trigger at triggered_ns */
 static void accept_sample(struct inphase_core *core, struct sensor *sensor, int64_t received_ns)
 {
@@ -232,8 +249,7 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor, int6
 
     /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
        waiting; if no other reply comes, the sensor is FROZEN */
-    if (spec->sequence_type && sensor->device_sequence_known &&
-        (int32_t)(uint32_t)(sensor->parser.sequence - sensor->device_sequence) <= 0) {
+    if (spec->sequence_type && sensor->device_sequence_known && !sequence_advanced(sensor)) {
         sensor->frozen = true;
         parser_reset(&sensor->parser);
         return;

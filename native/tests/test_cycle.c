@@ -320,6 +320,19 @@ static void one_sensor_that_fails_leaves_the_other_fresh(void)
     close_robot(&robot);
 }
 
+static void a_short_sequence_number_may_wrap(void)
+{
+    struct robot robot;
+
+    open_robot(&robot, &usual);
+    robot.core->sensor[0].parser.exchange.spec.sequence_type = INPHASE_U8;
+    for (int i = 0; i < 1000; i++) {
+        robot.core->sensor[0].twin_sequence &= 0xff;
+        CHECK_EQUAL(row_of(idle(&robot), 0)->status, INPHASE_FRESH);
+    }
+    close_robot(&robot);
+}
+
 /* ---- the grid ---------------------------------------------------------------------------- */
 
 static void a_late_wake_skips_grid_points_and_keeps_the_phase(void)
@@ -576,6 +589,7 @@ int main(void)
     RUN(a_late_reply_that_is_refused_says_nothing_of_the_next);
     RUN(a_device_that_comes_back_is_offline_then_recovering_then_fresh);
     RUN(one_sensor_that_fails_leaves_the_other_fresh);
+    RUN(a_short_sequence_number_may_wrap);
     RUN(a_late_wake_skips_grid_points_and_keeps_the_phase);
     RUN(every_frame_is_on_the_grid_however_late_the_wakes);
     RUN(a_suspension_latches_motion_until_it_is_armed_again);
