@@ -30,10 +30,11 @@ static bool is_stopping(const struct inphase_core *core)
 
 void inphase_core_stop(inphase_core *core, uint32_t reason, uint32_t detail)
 {
-    uint32_t none = INPHASE_REASON_NONE;
+    uint64_t none = INPHASE_REASON_NONE;
 
-    atomic_store_explicit(&core->stop_detail, detail, memory_order_relaxed);
-    atomic_compare_exchange_strong(&core->stop_reason, &none, reason);
+    /* one word, so that the detail is that of the reason which came first; it orders nothing else */
+    atomic_compare_exchange_strong_explicit(&core->stop, &none, (uint64_t)reason << 32 | detail,
+                                            memory_order_relaxed, memory_order_relaxed);
 }
 
 void device_lost(struct inphase_core *core, struct device *device, int error)
@@ -74,18 +75,19 @@ static bool at_rest(const struct inphase_core *core)
 static bool stop_is_complete(struct inphase_core *core)
 {
     struct state *state = core->state;
-    uint32_t reason = atomic_load_explicit(&core->stop_reason, memory_order_acquire);
+    uint64_t stop;
     int64_t ramped;
 
+    if (load_u32(&state->state) == INPHASE_STATE_STOPPED)
+        return true;
     if (core->cycle_limit && load_i64(&state->cycles) >= core->cycle_limit)
         inphase_core_stop(core, INPHASE_REASON_DONE, 0);
-    if (reason == INPHASE_REASON_NONE)
-        reason = atomic_load_explicit(&core->stop_reason, memory_order_acquire);
-    if (reason == INPHASE_REASON_NONE)
+    stop = atomic_load_explicit(&core->stop, memory_order_relaxed);
+    if (stop == INPHASE_REASON_NONE)
         return false;
     if (!is_stopping(core)) {
-        put_u32(&state->reason, reason);
-        put_u32(&state->detail, load_u32(&core->stop_detail));
+        put_u32(&state->reason, (uint32_t)(stop >> 32));
+        put_u32(&state->detail, (uint32_t)stop);
         put_u32(&state->state, INPHASE_STATE_STOPPING);
         core->stop_cycle = core->cycle;
         return false;
@@ -560,8 +562,10 @@ static void stage_latch(struct inphase_core *core)
 
 bool cycle_latch(struct inphase_core *core)
 {
-    if (stop_is_complete(core))
+    if (stop_is_complete(core)) {
+        put_u32(&core->state->state, INPHASE_STATE_STOPPED);
         return false;
+    }
     stage_wake(core);
     stage_devices(core);
     stage_collect(core);
@@ -864,7 +868,6 @@ void *cycle_main(void *argument)
     cycle_begin(core);
     while (cycle_latch(core))
         cycle_act(core);
-    put_u32(&core->state->state, INPHASE_STATE_STOPPED);
     atomic_store_explicit(&core->ended, 1, memory_order_release);
     return NULL;
 }

@@ -287,7 +287,8 @@ struct inphase_core {
     int64_t stop_cycle;          /* first cycle of the final ramp */
 
     /* any thread writes, the cycle thread reads */
-    _Atomic uint32_t stop_reason, stop_detail, arm_requests, policy_gone;
+    _Atomic uint64_t stop;       /* reason in the upper half, detail in the lower; 0: none */
+    _Atomic uint32_t arm_requests, policy_gone;
     uint32_t arm_seen;
 
     pthread_t thread;

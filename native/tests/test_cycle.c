@@ -539,6 +539,40 @@ static void old_feedback_ramps(void)
     close_robot(&robot);
 }
 
+static void a_stop_ramps_then_ends_and_keeps_its_first_reason(void)
+{
+    struct robot robot;
+    struct inphase_status status;
+    double goal = 0.25, before;
+    int cycles = 0;
+
+    open_robot(&robot, &usual);
+    for (int i = 0; i < 50; i++)
+        ask(&robot, goal += 0.0015);
+    inphase_core_stop(robot.core, INPHASE_REASON_SIGNAL, 15);
+    inphase_core_stop(robot.core, INPHASE_REASON_REQUEST, 7);
+    before = applied_of(latch(&robot));
+    CHECK_EQUAL(inphase_core_act(robot.core), 0);
+    while (inphase_core_latch(robot.core) == 0) {
+        const struct inphase_frame *frame;
+
+        CHECK_EQUAL(inphase_reader_next(robot.reader, 0, 0), 0);
+        frame = inphase_reader_record(robot.reader);
+        CHECK_EQUAL(inphase_core_act(robot.core), 0);
+        CHECK(frame->flags & INPHASE_FLAG_STOPPING);
+        CHECK(frame->reason == INPHASE_REASON_SIGNAL && frame->detail == 15);
+        CHECK(applied_of(frame) >= before && applied_of(frame) - before <= 0.0015 + 1e-12);
+        before = applied_of(frame);
+        CHECK(++cycles < 200);
+    }
+    CHECK(cycles > 10);
+    CHECK_EQUAL(inphase_core_latch(robot.core), -ESHUTDOWN);
+    CHECK_EQUAL(inphase_reader_status(robot.reader, &status), 0);
+    CHECK(status.reason == INPHASE_REASON_SIGNAL && status.detail == 15);
+    CHECK(status.cycles == 50 && status.state == INPHASE_STATE_STOPPED);
+    close_robot(&robot);
+}
+
 /* ---- the same again ---------------------------------------------------------------------- */
 
 static uint64_t bytes_of_a_run(uint64_t seed)
@@ -599,6 +633,7 @@ int main(void)
     RUN(a_reason_that_does_not_exist_is_refused);
     RUN(a_place_that_was_not_written_is_not_remembered);
     RUN(old_feedback_ramps);
+    RUN(a_stop_ramps_then_ends_and_keeps_its_first_reason);
     RUN(the_same_seed_gives_the_same_bytes);
     return 0;
 }
