@@ -735,6 +735,12 @@ static void write_command(struct inphase_core *core, struct actuator *actuator)
     }
 }
 
+/* said in the act, and counted: was a command there at all? */
+static bool is_missed(uint32_t missing)
+{
+    return missing == INPHASE_REASON_SILENT || missing == INPHASE_REASON_DIED;
+}
+
 static void act_one(struct inphase_core *core, struct actuator *actuator, uint32_t missing,
                     int64_t now_ns)
 {
@@ -745,6 +751,8 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     bool placed = actuator->placed, engaged = actuator->engaged;
 
     actuator->flags = actuator->reason = actuator->detail = 0;
+    if (missing && core->has_policy)
+        actuator->flags = is_missed(missing) ? INPHASE_ACT_MISSED : INPHASE_ACT_INVALID;
     for (uint32_t c = 0; c < actuator->channels; c++)
         requested[c] = actuator->requested[c] =
             missing ? NAN : core->command.value[actuator->first_value + c];
@@ -794,10 +802,7 @@ static void count_command(struct inphase_core *core, uint32_t missing, int64_t n
         return;
     }
     put_i64(reason, load_i64(reason) + 1);
-    count_add(statistics,
-              missing == INPHASE_REASON_SILENT || missing == INPHASE_REASON_DIED ? COUNT_MISSED
-                                                                                 : COUNT_INVALID,
-              1);
+    count_add(statistics, is_missed(missing) ? COUNT_MISSED : COUNT_INVALID, 1);
 }
 
 static void stage_act(struct inphase_core *core)

@@ -454,6 +454,62 @@ static void a_command_of_its_cycle_is_applied_within_the_limits(void)
     close_robot(&robot);
 }
 
+static void a_missing_command_is_repeated_then_ramped(void)
+{
+    struct robot robot;
+    const struct inphase_frame *frame;
+    struct inphase_counts counts;
+
+    open_robot(&robot, &usual);
+    ask(&robot, 0.25);
+    ask(&robot, 0.251);
+    idle(&robot);
+
+    /* max_hold is three periods from the act of the last valid command */
+    for (int i = 0; i < 3; i++) {
+        frame = idle(&robot);
+        CHECK_EQUAL(act_of(frame)->flags,
+                    INPHASE_ACT_WRITTEN | INPHASE_ACT_REPEATED | INPHASE_ACT_MISSED);
+        CHECK_EQUAL(act_of(frame)->reason, INPHASE_REASON_SILENT);
+        CHECK(isnan(requested_of(frame)) && applied_of(frame) == 0.251);
+    }
+    frame = idle(&robot);
+    CHECK_EQUAL(act_of(frame)->flags,
+                INPHASE_ACT_WRITTEN | INPHASE_ACT_RAMPING | INPHASE_ACT_MISSED);
+    CHECK_EQUAL(inphase_reader_counts(robot.reader, &counts), 0);
+    CHECK(counts.commands == 2 && counts.missed == 5 && counts.repeated == 3 && counts.ramped == 2);
+
+    /* the next one is obeyed again */
+    ask(&robot, 0.252);
+    CHECK(applied_of(idle(&robot)) == 0.252);
+    close_robot(&robot);
+}
+
+static void a_command_that_is_not_finite_is_never_applied(void)
+{
+    static const double bad[] = {NAN, INFINITY, -INFINITY};
+    struct robot robot;
+    const struct inphase_frame *frame;
+    struct inphase_counts counts;
+    int64_t reasons[INPHASE_REASONS];
+
+    open_robot(&robot, &usual);
+    ask(&robot, 0.25);
+    for (int i = 0; i < 3; i++)
+        ask(&robot, bad[i]);
+    for (int i = 0; i < 3; i++) {
+        frame = ask(&robot, bad[i]);
+        CHECK(act_of(frame)->flags & INPHASE_ACT_INVALID);
+        CHECK_EQUAL(act_of(frame)->reason, INPHASE_REASON_NAN);
+        CHECK(applied_of(frame) == 0.25 && isnan(requested_of(frame)));
+    }
+    CHECK_EQUAL(inphase_reader_counts(robot.reader, &counts), 0);
+    CHECK(counts.invalid == 6 && counts.commands == 1);
+    CHECK_EQUAL(inphase_reader_reasons(robot.reader, reasons), INPHASE_REASONS);
+    CHECK_EQUAL(reasons[INPHASE_REASON_NAN], 6);
+    close_robot(&robot);
+}
+
 static void a_first_command_that_is_too_far_away_is_refused(void)
 {
     struct robot robot;
@@ -629,6 +685,8 @@ int main(void)
     RUN(a_suspension_latches_motion_until_it_is_armed_again);
     RUN(a_trigger_outside_of_the_read_window_is_refused);
     RUN(a_command_of_its_cycle_is_applied_within_the_limits);
+    RUN(a_missing_command_is_repeated_then_ramped);
+    RUN(a_command_that_is_not_finite_is_never_applied);
     RUN(a_first_command_that_is_too_far_away_is_refused);
     RUN(a_reason_that_does_not_exist_is_refused);
     RUN(a_place_that_was_not_written_is_not_remembered);
