@@ -1,10 +1,14 @@
 # make demo: set up .venv and run the demo robot for 20 seconds, nothing plugged in
 # make test: set up .venv and run the tests and static checks
+# make native-test: build and run the C tests
+# make sanitize: the C tests under ASAN+UBSAN and under TSAN
 PYTHON ?= python3
 BIN := .venv/bin
+CMAKE := $(abspath $(BIN))/cmake
+CTEST := $(abspath $(BIN))/ctest
 NATIVE := $(wildcard native/*.h native/*.py native/CMakeLists.txt native/src/*)
 
-.PHONY: demo test lint sanitize bench clean
+.PHONY: demo test lint native-test sanitize bench clean
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
@@ -16,6 +20,20 @@ test: .venv/installed lint native-test
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
 	touch $@
+
+# configure, build and run the C tests of one preset of native/CMakePresets.json
+define run_preset
+cd native && $(CMAKE) --preset $(1) -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja >/dev/null
+cd native && $(CMAKE) --build --preset $(1)
+cd native && $(CTEST) --preset $(1)
+endef
+
+native-test: .venv/installed
+	$(call run_preset,test)
+
+sanitize: .venv/installed
+	$(call run_preset,asan)
+	$(call run_preset,tsan)
 
 clean:
 	rm -rf .venv build dist

@@ -468,7 +468,7 @@ struct inphase_fault {
 struct inphase_sensor_config {
     uint32_t device;
     uint32_t channels;
-    int64_t trigger_ns;         /* offset in the cycle */
+    int64_t trigger_ns;         /* offset in the cycle, before the read deadline */
     int64_t max_age_ns;
     uint32_t recover;           /* good replies before a device that came back is trusted */
     uint32_t depth;             /* of its ring, power of two */

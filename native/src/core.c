@@ -30,13 +30,12 @@ static uint64_t statistics_bytes(const struct inphase_config *config)
            (INPHASE_HIST_SENSORS + config->sensors) * sizeof(struct histogram);
 }
 
-/* the one place that says where things lie */
+/* the one place that says where things lie; without the mark that publishes it */
 static void lay_out(const struct inphase_config *config, struct inphase_layout *layout)
 {
     uint64_t at = align(sizeof *layout);
 
     memset(layout, 0, sizeof *layout);
-    layout->magic = MAGIC;
     layout->version = STORE_VERSION;
     layout->sensors = config->sensors;
     layout->epoch = config->epoch;
@@ -91,7 +90,9 @@ static bool config_holds(const struct inphase_config *config)
         config->frame_depth < 8 || !is_power_of_two(config->frame_depth))
         return false;
     for (uint32_t i = 0; i < config->sensors; i++)
-        if (config->sensor[i].device >= config->devices || config->sensor[i].channels < 1 ||
+        if (config->sensor[i].trigger_ns < 0 ||
+            config->sensor[i].trigger_ns >= config->read_deadline_ns ||
+            config->sensor[i].device >= config->devices || config->sensor[i].channels < 1 ||
             config->sensor[i].channels > INPHASE_MAX_CHANNELS || config->sensor[i].depth < 8 ||
             !is_power_of_two(config->sensor[i].depth))
             return false;
@@ -304,8 +305,9 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
     core->layout = (struct inphase_layout *)segment->memory;
     lay_out(config, core->layout);
     core->layout->size = segment->size;
-    memcpy(segment->memory + core->layout->description_offset, config->description,
-           config->description_size);
+    if (config->description_size)
+        memcpy(segment->memory + core->layout->description_offset, config->description,
+               config->description_size);
     core->state = (struct state *)(segment->memory + core->layout->state_offset);
     core->statistics = (struct statistics *)(segment->memory + core->layout->statistics_offset);
     put_i64(&core->state->cycle, -1);
@@ -338,10 +340,11 @@ void inphase_core_close(inphase_core *core)
 
 static int request(inphase_core *core, uint32_t index, int what, int fd)
 {
-    struct device *device = &core->device[index];
+    struct device *device;
 
     if (index >= core->devices)
         return -EINVAL;
+    device = &core->device[index];
     if (atomic_load_explicit(&device->request, memory_order_acquire) != REQUEST_NONE)
         return -EBUSY;
     atomic_store_explicit(&device->request_fd, fd, memory_order_relaxed);
@@ -403,7 +406,7 @@ int inphase_core_arm(inphase_core *core)
 
 void inphase_core_policy_gone(inphase_core *core, uint32_t reason)
 {
-    put_u32(&core->policy_gone, reason);
+    put_u32(&core->policy_gone, reason < INPHASE_REASONS ? reason : INPHASE_REASON_DIED);
 }
 
 void inphase_core_page_faults(inphase_core *core, int64_t faults)
@@ -448,7 +451,7 @@ int inphase_core_start(inphase_core *core)
 
 int inphase_core_join(inphase_core *core, int64_t timeout_ns)
 {
-    int64_t until = inphase_now() + timeout_ns;
+    int64_t until = deadline_after(timeout_ns);
     struct timespec pause = {.tv_nsec = 1000000};
 
     while (!atomic_load_explicit(&core->ended, memory_order_acquire)) {

@@ -41,10 +41,11 @@ static bool is_stopping(const struct inphase_core *core)
 
 void inphase_core_stop(inphase_core *core, uint32_t reason, uint32_t detail)
 {
-    uint32_t none = INPHASE_REASON_NONE;
+    uint64_t none = INPHASE_REASON_NONE;
 
-    atomic_store_explicit(&core->stop_detail, detail, memory_order_relaxed);
-    atomic_compare_exchange_strong(&core->stop_reason, &none, reason);
+    /* one word, so that the detail is that of the reason which came first; it orders nothing else */
+    atomic_compare_exchange_strong_explicit(&core->stop, &none, (uint64_t)reason << 32 | detail,
+                                            memory_order_relaxed, memory_order_relaxed);
 }
 
 void device_lost(struct inphase_core *core, struct device *device, int error)
@@ -85,18 +86,19 @@ static bool at_rest(const struct inphase_core *core)
 static bool stop_is_complete(struct inphase_core *core)
 {
     struct state *state = core->state;
-    uint32_t reason = atomic_load_explicit(&core->stop_reason, memory_order_acquire);
+    uint64_t stop;
     int64_t ramped;
 
+    if (load_u32(&state->state) == INPHASE_STATE_STOPPED)
+        return true;
     if (core->cycle_limit && load_i64(&state->cycles) >= core->cycle_limit)
         inphase_core_stop(core, INPHASE_REASON_DONE, 0);
-    if (reason == INPHASE_REASON_NONE)
-        reason = atomic_load_explicit(&core->stop_reason, memory_order_acquire);
-    if (reason == INPHASE_REASON_NONE)
+    stop = atomic_load_explicit(&core->stop, memory_order_relaxed);
+    if (stop == INPHASE_REASON_NONE)
         return false;
     if (!is_stopping(core)) {
-        put_u32(&state->reason, reason);
-        put_u32(&state->detail, load_u32(&core->stop_detail));
+        put_u32(&state->reason, (uint32_t)(stop >> 32));
+        put_u32(&state->detail, (uint32_t)stop);
         put_u32(&state->state, INPHASE_STATE_STOPPING);
         core->stop_cycle = core->cycle;
         return false;
@@ -113,7 +115,7 @@ static void stage_wake(struct inphase_core *core)
     const struct inphase_fault *fault;
     int64_t late_ns;
 
-    for (int tries = 0; tries < WAKE_TRIES; tries++) {
+    for (int tries = 1;; tries++) {
         core->due_ns = start_ns + core->cycle * core->period_ns;
         core->clock->sleep_until(core, core->due_ns);
         fault = fault_at(core, INPHASE_FAULT_WAKE, 0, core->cycle);
@@ -128,7 +130,9 @@ static void stage_wake(struct inphase_core *core)
             core->flags |= INPHASE_FLAG_RESUMED;
             latch_motion(core, INPHASE_REASON_RESUMED);
         }
-        if (late_ns < core->period_ns)
+
+        /* after so many tries the cycle runs late, and counts as an overrun */
+        if (late_ns < core->period_ns || tries == WAKE_TRIES)
             return;
         core->skipped += (uint32_t)(late_ns / core->period_ns + 1);
         core->cycle += late_ns / core->period_ns + 1;
@@ -235,6 +239,23 @@ static int64_t acquisition(const struct sensor *sensor, int64_t received_ns)
     return INPHASE_ABSENT;
 }
 
+/* did the device's number go on? It wraps at its own width */
+static bool sequence_advanced(const struct sensor *sensor)
+{
+    uint64_t step = sensor->parser.sequence - sensor->device_sequence;
+
+    switch (sensor->parser.exchange.spec.sequence_type) {
+    case INPHASE_U8:
+    case INPHASE_I8:
+        return (int8_t)(uint8_t)step > 0;
+    case INPHASE_U16:
+    case INPHASE_I16:
+        return (int16_t)(uint16_t)step > 0;
+    default:
+        return (int32_t)(uint32_t)step > 0;
+    }
+}
+
 /* a complete reply to the trigger at triggered_ns */
 static void accept_sample(struct inphase_core *core, struct sensor *sensor, int64_t received_ns)
 {
@@ -242,8 +263,7 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor, int6
 
     /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
        waiting; if no other reply comes, the sensor is FROZEN */
-    if (spec->sequence_type && sensor->device_sequence_known &&
-        (int32_t)(uint32_t)(sensor->parser.sequence - sensor->device_sequence) <= 0) {
+    if (spec->sequence_type && sensor->device_sequence_known && !sequence_advanced(sensor)) {
         sensor->frozen = true;
         parser_reset(&sensor->parser);
         return;
@@ -334,6 +354,10 @@ static void fire(struct inphase_core *core, struct sensor *sensor)
     if (!device->attached || now_ns >= core->due_ns + core->read_deadline_ns ||
         !line_is_quiet(core, sensor, now_ns))
         return;
+
+    /* what was drained belongs to the cycle before */
+    sensor->refusal = sensor->frozen = false;
+    sensor->reason = sensor->detail = 0;
     now_ns = core->clock->now(core);
     sensor->triggered_ns = now_ns;
     sensor->triggered = true;
@@ -558,8 +582,10 @@ static void stage_latch(struct inphase_core *core)
 
 bool cycle_latch(struct inphase_core *core)
 {
-    if (stop_is_complete(core))
+    if (stop_is_complete(core)) {
+        put_u32(&core->state->state, INPHASE_STATE_STOPPED);
         return false;
+    }
     stage_wake(core);
     stage_devices(core);
     stage_collect(core);
@@ -573,8 +599,10 @@ bool cycle_latch(struct inphase_core *core)
 static uint32_t look_for_command(struct inphase_core *core, int64_t now_ns)
 {
     uint32_t gone = atomic_load_explicit(&core->policy_gone, memory_order_relaxed);
-    int rc = core->mailbox ? mailbox_look(core->mailbox, core->cycle, &core->command) : -ENOENT;
+    int rc = -ENOENT;
 
+    if (core->mailbox)
+        rc = mailbox_look(core->mailbox, core->values, core->cycle, &core->command);
     core->inferred_ns = INPHASE_ABSENT;
     if (rc == -ENOENT)
         return gone ? gone : INPHASE_REASON_SILENT;
@@ -727,6 +755,12 @@ static void write_command(struct inphase_core *core, struct actuator *actuator)
     }
 }
 
+/* said in the act, and counted: was a command there at all? */
+static bool is_missed(uint32_t missing)
+{
+    return missing == INPHASE_REASON_SILENT || missing == INPHASE_REASON_DIED;
+}
+
 static void act_one(struct inphase_core *core, struct actuator *actuator, uint32_t missing,
                     int64_t now_ns)
 {
@@ -734,9 +768,11 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     double *requested = (double *)(act + 1);
     double *applied = requested + actuator->channels;
     double before[INPHASE_MAX_CHANNELS], velocity[INPHASE_MAX_CHANNELS];
-    bool decided = false;
+    bool placed = actuator->placed, engaged = actuator->engaged;
 
     actuator->flags = actuator->reason = actuator->detail = 0;
+    if (missing && core->has_policy)
+        actuator->flags = is_missed(missing) ? INPHASE_ACT_MISSED : INPHASE_ACT_INVALID;
     for (uint32_t c = 0; c < actuator->channels; c++)
         requested[c] = actuator->requested[c] =
             missing ? NAN : core->command.value[actuator->first_value + c];
@@ -747,14 +783,15 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     } else {
         memcpy(before, actuator->applied, sizeof before);
         memcpy(velocity, actuator->velocity, sizeof velocity);
-        decided = decide(core, actuator, missing, now_ns);
-        if (decided)
+        if (decide(core, actuator, missing, now_ns))
             write_command(core, actuator);
 
-        /* what was not written was not applied */
-        if (decided && !(actuator->flags & INPHASE_ACT_WRITTEN)) {
+        /* what was not written was not applied, and a place that was only looked up is none */
+        if (!(actuator->flags & INPHASE_ACT_WRITTEN)) {
             memcpy(actuator->applied, before, sizeof before);
             memcpy(actuator->velocity, velocity, sizeof velocity);
+            actuator->placed = actuator->placed && placed;
+            actuator->engaged = actuator->engaged && engaged;
         }
     }
     for (uint32_t c = 0; c < actuator->channels; c++)
@@ -785,10 +822,7 @@ static void count_command(struct inphase_core *core, uint32_t missing, int64_t n
         return;
     }
     put_i64(reason, load_i64(reason) + 1);
-    count_add(statistics,
-              missing == INPHASE_REASON_SILENT || missing == INPHASE_REASON_DIED ? COUNT_MISSED
-                                                                                 : COUNT_INVALID,
-              1);
+    count_add(statistics, is_missed(missing) ? COUNT_MISSED : COUNT_INVALID, 1);
 }
 
 static void stage_act(struct inphase_core *core)
@@ -863,7 +897,6 @@ void *cycle_main(void *argument)
     cycle_begin(core);
     while (cycle_latch(core))
         cycle_act(core);
-    put_u32(&core->state->state, INPHASE_STATE_STOPPED);
     atomic_store_explicit(&core->ended, 1, memory_order_release);
     return NULL;
 }

@@ -39,7 +39,6 @@ struct slot {
 struct state {
     _Atomic uint64_t head;       /* frames latched */
     _Atomic uint32_t wake;       /* futex word, low bits of head */
-    _Atomic uint32_t published;  /* written once by the creator */
     _Atomic int64_t start_ns, cycle, cycles, stopping_cycles, skipped, overruns;
     _Atomic int64_t page_faults; /* supervisor */
     _Atomic uint32_t state, reason, detail, latched, lost_devices;
@@ -95,8 +94,12 @@ struct slot *ring_slot(uint8_t *memory, const struct inphase_ring *ring, uint64_
 void slot_write(struct slot *slot, uint64_t number, const void *payload, uint64_t size);
 bool slot_read(const struct slot *slot, uint64_t number, void *payload, uint64_t size);
 void store_wake(struct state *state);
-/* 0: a whole record for this cycle is in *out, -ENOENT: none, -EPROTO: wrong number of channels */
-int mailbox_look(const struct mailbox *mailbox, int64_t cycle, struct command *out);
+/* now + timeout, or the end of time: callers wait for ever with INT64_MAX */
+int64_t deadline_after(int64_t timeout_ns);
+/* 0: a whole record for this cycle is in *out, -ENOENT: none, -EPROTO: not the expected number of
+   channels, or no such reason */
+int mailbox_look(const struct mailbox *mailbox, uint32_t expected, int64_t cycle,
+                 struct command *out);
 
 /* ---- statistics ------------------------------------------------------------------------- */
 
@@ -288,7 +291,8 @@ struct inphase_core {
     int64_t stop_cycle;          /* first cycle of the final ramp */
 
     /* any thread writes, the cycle thread reads */
-    _Atomic uint32_t stop_reason, stop_detail, arm_requests, policy_gone;
+    _Atomic uint64_t stop;       /* reason in the upper half, detail in the lower; 0: none */
+    _Atomic uint32_t arm_requests, policy_gone;
     uint32_t arm_seen;
 
     pthread_t thread;

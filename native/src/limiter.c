@@ -17,6 +17,10 @@ double inphase_limit(const struct inphase_limits *limits, double requested, doub
     double reach = limits->velocity * period_s;
     double target = isfinite(requested) ? requested : applied;
 
+    /* a reach that is no distance is none */
+    if (!(reach > 0))
+        reach = 0;
+
     /* near the joint first, inside the range last: the range always wins */
     if (isfinite(measured))
         target = clamp(target, measured - limits->step, measured + limits->step);
@@ -27,17 +31,20 @@ double inphase_limit(const struct inphase_limits *limits, double requested, doub
         return applied + reach;
     if (target < applied - reach)
         return applied - reach;
-    return target;
+    return isfinite(target) ? target : applied;
 }
 
 double inphase_ramp(const struct inphase_limits *limits, double applied, double *velocity,
                     double period_s)
 {
     double slower = limits->acceleration * period_s;
-    double start = isfinite(*velocity) ? *velocity : 0;
+    double most = limits->velocity > 0 ? limits->velocity : 0;
+    double start = isfinite(*velocity) ? clamp(*velocity, -most, most) : 0;
     double position;
 
-    start = clamp(start, -limits->velocity, limits->velocity);
+    /* a deceleration that is none would never end: end at once */
+    if (!(slower > 0))
+        slower = INFINITY;
     if (start > slower)
         *velocity = start - slower;
     else if (start < -slower)
@@ -52,6 +59,10 @@ double inphase_ramp(const struct inphase_limits *limits, double applied, double 
                        ? applied
                        : clamp(position, limits->low, limits->high);
         *velocity = 0;
+    }
+    if (!isfinite(position)) {
+        *velocity = 0;
+        return applied;
     }
     return position;
 }

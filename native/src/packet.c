@@ -1,5 +1,6 @@
 /* Packets: checksum, escape rule, framing, and raw values to SI and back. The parser is incremental
    and bounded: it holds at most one packet, and each byte is looked at a bounded number of times. */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,6 +82,12 @@ static uint32_t type_size(uint32_t type)
     return type < sizeof size ? size[type] : 0;
 }
 
+/* in 64 bits: an offset near the end of its type must not wrap round to the front */
+static bool lies_within(uint32_t offset, uint32_t count, uint32_t size)
+{
+    return (uint64_t)offset + count <= size;
+}
+
 static uint64_t raw_bits(const uint8_t *bytes, uint32_t size, bool big_endian)
 {
     uint64_t bits = 0;
@@ -128,7 +135,7 @@ static int64_t saturate(double raw, double low, double high)
 static void put_raw(uint8_t *bytes, uint32_t type, bool big_endian, double raw)
 {
     uint32_t size = type_size(type);
-    float f32 = (float)raw;
+    float f32;
     uint32_t low;
     uint64_t bits;
 
@@ -152,6 +159,7 @@ static void put_raw(uint8_t *bytes, uint32_t type, bool big_endian, double raw)
         bits = (uint64_t)saturate(raw, INT32_MIN, INT32_MAX);
         break;
     case INPHASE_F32:
+        f32 = raw > FLT_MAX ? FLT_MAX : raw < -FLT_MAX ? -FLT_MAX : (float)raw;
         memcpy(&low, &f32, sizeof low);
         bits = low;
         break;
@@ -165,12 +173,15 @@ static void put_raw(uint8_t *bytes, uint32_t type, bool big_endian, double raw)
 int32_t inphase_encode(const struct inphase_encoding *encoding, const double *values, uint8_t *to,
                        uint32_t room)
 {
-    const struct inphase_framing *framing = &encoding->framing;
+    struct inphase_framing framing = encoding->framing;
     uint32_t crc_size = encoding->crc16 ? 2 : 0;
     uint8_t plain[INPHASE_MAX_PACKET];
     int32_t size;
 
-    if (encoding->packet_size > sizeof plain || room < crc_size)
+    /* the tail that the escape rule leaves alone begins with the checksum, which comes later */
+    framing.escape_tail -= framing.escape_tail < crc_size ? framing.escape_tail : crc_size;
+    if (encoding->packet_size > sizeof plain || room < crc_size || framing.escape_size > 4 ||
+        !lies_within(framing.length_offset, framing.length_size, encoding->packet_size))
         return -EMSGSIZE;
     memcpy(plain, encoding->packet, encoding->packet_size);
     for (uint32_t i = 0; i < encoding->fields; i++) {
@@ -179,20 +190,20 @@ int32_t inphase_encode(const struct inphase_encoding *encoding, const double *va
 
         if (!isfinite(raw))
             return -EDOM;
-        if (field->offset + type_size(field->type) > encoding->packet_size)
+        if (!lies_within(field->offset, type_size(field->type), encoding->packet_size))
             return -EMSGSIZE;
         put_raw(plain + field->offset, field->type, field->big_endian, raw);
     }
 
     /* escape, then the length of what was escaped, then the checksum over all of it */
-    size = inphase_escape(framing, plain, encoding->packet_size, to, room - crc_size);
+    size = inphase_escape(&framing, plain, encoding->packet_size, to, room - crc_size);
     if (size < 0)
         return size;
-    if (framing->length_size) {
-        int64_t length = size + (int64_t)crc_size - framing->length_add;
+    if (framing.length_size) {
+        int64_t length = size + (int64_t)crc_size - framing.length_add;
 
-        put_raw(to + framing->length_offset,
-                framing->length_size == 1 ? INPHASE_U8 : INPHASE_U16, framing->big_endian,
+        put_raw(to + framing.length_offset,
+                framing.length_size == 1 ? INPHASE_U8 : INPHASE_U16, framing.big_endian,
                 (double)length);
     }
     if (encoding->crc16) {
@@ -215,16 +226,24 @@ static int exchange_fits(const struct inphase_exchange *e)
         f->min_size > f->max_size || f->max_size > INPHASE_MAX_PACKET || f->escape_size > 4)
         return -EINVAL;
     if (!f->datagram && (f->start_size < 1 || f->start_size > 4 || f->length_size > 2 ||
-                         f->length_offset + f->length_size > f->min_size ||
+                         !lies_within(f->length_offset, f->length_size, f->min_size) ||
                          f->start_size > f->min_size))
         return -EINVAL;
     for (uint32_t i = 0; i < e->replies; i++)
-        if (e->reply[i].first_check + e->reply[i].checks > e->checks ||
-            e->reply[i].first_field + e->reply[i].fields > e->fields)
+        if (!lies_within(e->reply[i].first_check, e->reply[i].checks, e->checks) ||
+            !lies_within(e->reply[i].first_field, e->reply[i].fields, e->fields))
+            return -EINVAL;
+    for (uint32_t i = 0; i < e->checks; i++)
+        if (!lies_within(e->check[i].offset, type_size(e->check[i].type), INPHASE_MAX_PACKET))
             return -EINVAL;
     for (uint32_t i = 0; i < e->fields; i++)
-        if (!type_size(e->field[i].type) || e->field[i].channel >= INPHASE_MAX_CHANNELS)
+        if (!type_size(e->field[i].type) || e->field[i].channel >= INPHASE_MAX_CHANNELS ||
+            !lies_within(e->field[i].offset, type_size(e->field[i].type), INPHASE_MAX_PACKET))
             return -EINVAL;
+    if (e->sequence_type && (!type_size(e->sequence_type) ||
+                             !lies_within(e->sequence_offset, type_size(e->sequence_type),
+                                          INPHASE_MAX_PACKET)))
+        return -EINVAL;
     return 0;
 }
 

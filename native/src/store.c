@@ -166,11 +166,10 @@ int inphase_segment_alive(const char *path)
 
 void inphase_segment_publish(inphase_segment *segment)
 {
-    const struct inphase_layout *layout = (const void *)segment->memory;
-    struct state *state = (void *)(segment->memory + layout->state_offset);
+    struct inphase_layout *layout = (void *)segment->memory;
 
     /* release: whoever sees the mark sees the whole layout */
-    atomic_store_explicit(&state->published, 1, memory_order_release);
+    __atomic_store_n(&layout->magic, MAGIC, __ATOMIC_RELEASE);
 }
 
 /* ---- rings ------------------------------------------------------------------------------ */
@@ -240,6 +239,13 @@ int64_t inphase_now(void)
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
+int64_t deadline_after(int64_t timeout_ns)
+{
+    int64_t now_ns = inphase_now();
+
+    return timeout_ns > INT64_MAX - now_ns ? INT64_MAX : now_ns + timeout_ns;
+}
+
 /* ---- readers ---------------------------------------------------------------------------- */
 
 struct inphase_reader {
@@ -251,6 +257,39 @@ struct inphase_reader {
     uint8_t record[];
 };
 
+static bool part_fits(uint64_t offset, uint64_t bytes, uint64_t size)
+{
+    return offset % 8 == 0 && offset <= size && bytes <= size - offset;
+}
+
+static bool ring_fits(const struct inphase_ring *ring, uint64_t size)
+{
+    return ring->payload <= size && ring->payload % 8 == 0 &&
+           ring->stride == ring_stride(ring->payload) && ring->depth > 0 &&
+           (ring->depth & (ring->depth - 1)) == 0 && ring->depth <= size / ring->stride &&
+           part_fits(ring->offset, ring->stride * ring->depth, size);
+}
+
+/* a published layout of ours, none of whose parts leads out of the segment */
+static bool layout_holds(const struct inphase_layout *layout, uint64_t size)
+{
+    /* acquire: nothing else in the layout is used before the mark was seen */
+    if (__atomic_load_n(&layout->magic, __ATOMIC_ACQUIRE) != MAGIC ||
+        layout->version != STORE_VERSION || layout->size != size ||
+        layout->sensors > INPHASE_MAX_SENSORS)
+        return false;
+    for (uint32_t i = 0; i < layout->sensors; i++)
+        if (!ring_fits(&layout->samples[i], size))
+            return false;
+    return ring_fits(&layout->frames, size) &&
+           part_fits(layout->description_offset, layout->description_size, size) &&
+           part_fits(layout->state_offset, sizeof(struct state), size) &&
+           part_fits(layout->statistics_offset, layout->statistics_size, size) &&
+           layout->statistics_size >=
+               sizeof(struct statistics) +
+                   (INPHASE_HIST_SENSORS + layout->sensors) * sizeof(struct histogram);
+}
+
 int inphase_reader_open(inphase_reader **out, const char *path, int from_first)
 {
     inphase_segment *segment;
@@ -261,18 +300,11 @@ int inphase_reader_open(inphase_reader **out, const char *path, int from_first)
 
     if (rc < 0)
         return rc;
-
-    /* nothing in the layout is used before the mark was seen */
     layout = (const void *)segment->memory;
     rc = -EPROTO;
-    if (layout->magic != MAGIC || layout->version != STORE_VERSION ||
-        layout->size != segment->size || layout->sensors > INPHASE_MAX_SENSORS ||
-        layout->state_offset + sizeof *state > segment->size)
+    if (!layout_holds(layout, segment->size))
         goto close_segment;
     state = (const void *)(segment->memory + layout->state_offset);
-    if (!atomic_load_explicit(&state->published, memory_order_acquire))
-        goto close_segment;
-
     reader = calloc(1, sizeof *reader + layout->frames.payload);
     rc = -ENOMEM;
     if (!reader)
@@ -321,7 +353,7 @@ static int wait_for_frame(inphase_reader *reader, int64_t timeout_ns)
 {
     const struct state *state = reader->state;
     const uint32_t *word = (const uint32_t *)&state->wake;
-    int64_t until = inphase_now() + timeout_ns;
+    int64_t until = deadline_after(timeout_ns);
 
     while (atomic_load_explicit(&state->head, memory_order_acquire) <= reader->next) {
         uint32_t seen = atomic_load_explicit(&state->wake, memory_order_acquire);
@@ -373,11 +405,12 @@ int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_
 
 int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t sequence)
 {
-    const struct inphase_ring *ring = &reader->layout->samples[sensor];
+    const struct inphase_ring *ring;
     const struct slot *slot;
 
     if (sensor >= reader->layout->sensors || sequence < 0)
         return 0;
+    ring = &reader->layout->samples[sensor];
     slot = ring_slot(reader->segment->memory, ring, (uint64_t)sequence);
 
     /* what was read from the slot so far stays before this look at its sequence */
@@ -536,13 +569,15 @@ int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_
 {
     struct mailbox *mailbox = (void *)segment->memory;
 
-    if (cycle < 0 || channels > mailbox->channels || (channels && !values))
+    if (cycle < 0 || reason >= INPHASE_REASONS || channels > mailbox->channels ||
+        (channels && !values))
         return -EINVAL;
     mailbox_put(mailbox, cycle, inphase_now(), valid_until_ns, reason, values, channels);
     return 0;
 }
 
-int mailbox_look(const struct mailbox *mailbox, int64_t cycle, struct command *out)
+int mailbox_look(const struct mailbox *mailbox, uint32_t expected, int64_t cycle,
+                 struct command *out)
 {
     const struct mail *mail = &mailbox->mail[(uint64_t)cycle & (MAILBOX_SLOTS - 1)];
     uint64_t sequence = atomic_load_explicit(&mail->sequence, memory_order_acquire);
@@ -564,14 +599,19 @@ int mailbox_look(const struct mailbox *mailbox, int64_t cycle, struct command *o
     }
     if (atomic_load_explicit(&mail->sequence, memory_order_relaxed) != sequence)
         return -ENOENT;
-    return out->reason == INPHASE_REASON_NONE && channels != mailbox->channels ? -EPROTO : 0;
+
+    /* another process wrote this: what the core indexes with is checked here */
+    if (out->reason >= INPHASE_REASONS ||
+        (out->reason == INPHASE_REASON_NONE && channels != expected))
+        return -EPROTO;
+    return 0;
 }
 
 int inphase_core_post(inphase_core *core, uint32_t reason, const double *values, uint32_t channels)
 {
     if (!core->own_mailbox)
         return -EPERM;
-    if (channels > core->values)
+    if (reason >= INPHASE_REASONS || channels > core->values || (channels && !values))
         return -EINVAL;
     mailbox_put(core->own_mailbox, core->cycle, core->virtual_ns, INT64_MAX, reason, values, channels);
     return 0;

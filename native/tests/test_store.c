@@ -1,0 +1,498 @@
+/* The store: segments, rings, readers, mailboxes, with writers that are slow, gone or killed. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../src/internal.h"
+#include "check.h"
+
+#define PERIOD_NS 1000000
+#define SECOND_NS 1000000000LL
+#define DEPTH 16
+
+static char path[128];
+
+/* one constant sensor on virtual time: the smallest thing that makes frames */
+static inphase_core *small_core(inphase_segment *segment)
+{
+    static const struct inphase_reply reply = {.size = 4};
+    static const struct inphase_twin_channel channel = {.base = 1.5};
+    struct inphase_sensor_config sensor = {
+        .channels = 1,
+        .max_age_ns = 10 * PERIOD_NS,
+        .depth = DEPTH,
+        .exchange = {.replies = 1, .reply = &reply,
+                     .framing = {.datagram = 1, .min_size = 4, .max_size = 4}},
+        .twin = {.channel = &channel},
+    };
+    struct inphase_config config = {
+        .period_ns = PERIOD_NS, .read_deadline_ns = PERIOD_NS / 2, .act_ns = PERIOD_NS / 2,
+        .resumed_after_ns = SECOND_NS, .devices = 1, .sensors = 1, .frame_depth = DEPTH,
+        .overrun_limit = 10, .virtual_time = 1, .sensor = &sensor,
+    };
+    inphase_core *core;
+
+    CHECK(inphase_core_size(&config) <= inphase_segment_size(segment));
+    CHECK_EQUAL(inphase_core_open(&core, &config, segment), 0);
+    return core;
+}
+
+static inphase_segment *new_segment(uint64_t size)
+{
+    inphase_segment *segment;
+
+    unlink(path);
+    CHECK_EQUAL(inphase_segment_create(&segment, path, size, 0600, -1), 0);
+    return segment;
+}
+
+static void wait_for_child(pid_t child)
+{
+    int status;
+
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void a_segment_is_made_once_with_its_mode_and_goes_when_closed(void)
+{
+    inphase_segment *segment, *other;
+    struct stat facts;
+    mode_t mask = umask(077);
+
+    unlink(path);
+    CHECK_EQUAL(inphase_segment_alive(path), -ENOENT);
+    CHECK_EQUAL(inphase_segment_attach(&other, path), -ENOENT);
+    CHECK_EQUAL(inphase_segment_create(&segment, path, 100000, 0640, -1), 0);
+    umask(mask);
+    CHECK_EQUAL(stat(path, &facts), 0);
+    CHECK_EQUAL(facts.st_mode & 07777, 0640);
+    CHECK_EQUAL(facts.st_size, 100000);
+    CHECK(facts.st_blocks * 512 >= 100000);
+    CHECK_EQUAL(inphase_segment_create(&other, path, 100000, 0600, -1), -EEXIST);
+    CHECK_EQUAL(inphase_segment_alive(path), 1);
+    CHECK_EQUAL(inphase_segment_attach(&other, path), 0);
+    CHECK_EQUAL(inphase_segment_size(other), 100000);
+    memcpy((uint8_t *)inphase_segment_memory(segment) + 5000, "word", 4);
+    CHECK(memcmp((uint8_t *)inphase_segment_memory(other) + 5000, "word", 4) == 0);
+
+    /* a reader that closes leaves the file, the writer takes it away */
+    inphase_segment_close(other);
+    CHECK_EQUAL(inphase_segment_alive(path), 1);
+    inphase_segment_close(segment);
+    CHECK_EQUAL(inphase_segment_alive(path), -ENOENT);
+    CHECK_EQUAL(inphase_segment_create(&segment, path, 1ULL << 50, 0600, -1) < 0, 1);
+    CHECK_EQUAL(inphase_segment_alive(path), -ENOENT);
+}
+
+static void a_segment_whose_writer_died_is_left_over(void)
+{
+    inphase_segment *segment;
+    pid_t child = fork();
+
+    if (child == 0) {
+        new_segment(100000);
+        _exit(inphase_segment_alive(path) == 1 ? 0 : 1);
+    }
+    wait_for_child(child);
+    CHECK_EQUAL(inphase_segment_alive(path), 0);
+    CHECK_EQUAL(inphase_segment_create(&segment, path, 100000, 0600, -1), -EEXIST);
+    unlink(path);
+}
+
+static void a_file_that_is_no_segment_is_refused(void)
+{
+    static const char text[] = "not a segment at all";
+    uint64_t words[8192] = {0};
+    inphase_segment *segment;
+    inphase_reader *reader;
+    struct inphase_layout *layout;
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    CHECK(fd >= 0);
+    CHECK_EQUAL(inphase_segment_attach(&segment, path), -EPROTO);
+    CHECK_EQUAL(write(fd, text, sizeof text), sizeof text);
+    CHECK_EQUAL(inphase_segment_attach(&segment, path), -EPROTO);
+    CHECK_EQUAL(inphase_reader_open(&reader, path, 0), -EPROTO);
+
+    /* large enough, full of anything */
+    for (int round = 0; round < 100; round++) {
+        for (size_t i = 0; round && i < sizeof words / 8; i++)
+            words[i] = check_random();
+        CHECK_EQUAL(pwrite(fd, words, sizeof words, 0), sizeof words);
+        CHECK_EQUAL(inphase_reader_open(&reader, path, 0), -EPROTO);
+    }
+    close(fd);
+
+    /* not yet published */
+    segment = new_segment(1 << 20);
+    CHECK_EQUAL(inphase_reader_open(&reader, path, 0), -EPROTO);
+
+    /* a layout that points outside of the segment */
+    inphase_core_close(small_core(segment));
+    CHECK_EQUAL(inphase_reader_open(&reader, path, 0), 0);
+    inphase_reader_close(reader);
+    layout = inphase_segment_memory(segment);
+    for (size_t at = offsetof(struct inphase_layout, size);
+         at < offsetof(struct inphase_layout, samples[1]); at += 8) {
+        uint64_t *word = (uint64_t *)((uint8_t *)layout + at), was = *word;
+
+        if (at == offsetof(struct inphase_layout, epoch))
+            continue;
+        *word = UINT64_MAX - 7;
+        CHECK_EQUAL(inphase_reader_open(&reader, path, 0), -EPROTO);
+        *word = was;
+    }
+    inphase_segment_close(segment);
+}
+
+static void a_slot_gives_its_own_number_whole_and_no_other(void)
+{
+    uint64_t payload[3], read[3];
+    struct slot *slot = aligned_alloc(64, ring_stride(sizeof payload));
+
+    CHECK(slot);
+    memset(slot, 0, ring_stride(sizeof payload));
+    CHECK(!slot_read(slot, 0, read, sizeof read));
+    for (uint64_t number = 0; number < 100; number++) {
+        for (int i = 0; i < 3; i++)
+            payload[i] = number * 3 + (uint64_t)i;
+        slot_write(slot, number, payload, sizeof payload);
+        CHECK(slot_read(slot, number, read, sizeof read));
+        CHECK(memcmp(read, payload, sizeof read) == 0);
+        CHECK(!slot_read(slot, number + 1, read, sizeof read));
+        CHECK(number == 0 || !slot_read(slot, number - 1, read, sizeof read));
+    }
+
+    /* while it is written it gives nothing */
+    atomic_store(&slot->sequence, 2 * 100 + 1);
+    CHECK(!slot_read(slot, 99, read, sizeof read));
+    CHECK(!slot_read(slot, 100, read, sizeof read));
+    free(slot);
+    CHECK_EQUAL(ring_stride(1), SLOT_HEADER + 64);
+    CHECK_EQUAL(ring_stride(64), SLOT_HEADER + 64);
+    CHECK_EQUAL(ring_stride(65), SLOT_HEADER + 128);
+}
+
+static void a_slow_reader_is_told_how_many_frames_it_lost(void)
+{
+    inphase_segment *segment = new_segment(1 << 20);
+    inphase_core *core = small_core(segment);
+    const struct inphase_frame *frame;
+    inphase_reader *reader;
+    int64_t lost, cycle = -1;
+
+    CHECK_EQUAL(inphase_reader_open(&reader, path, 0), 0);
+    frame = inphase_reader_record(reader);
+    CHECK_EQUAL(inphase_reader_next(reader, 0, 0), -ETIMEDOUT);
+
+    /* as fast as the writer: none lost, in order */
+    for (int i = 0; i < 40; i++) {
+        CHECK_EQUAL(inphase_core_run(core, 1), 1);
+        CHECK_EQUAL(inphase_reader_next(reader, 0, 0), 0);
+        CHECK_EQUAL(frame->cycle, i);
+    }
+
+    /* slower by any number: what it is given and what it lost adds up */
+    cycle = frame->cycle;
+    for (int round = 0; round < 200; round++) {
+        int64_t made = (int64_t)(check_random() % (3 * DEPTH));
+
+        CHECK_EQUAL(inphase_core_run(core, made), made);
+        for (;;) {
+            lost = inphase_reader_next(reader, (int)(check_random() % 8 == 0), 0);
+            if (lost < 0)
+                break;
+            CHECK_EQUAL(frame->cycle, cycle + 1 + lost);
+            CHECK(made < DEPTH || lost == 0 || frame->cycle > cycle);
+            cycle = frame->cycle;
+        }
+        CHECK_EQUAL(lost, -ETIMEDOUT);
+    }
+
+    /* the newest leaves out those between and says how many */
+    CHECK_EQUAL(inphase_core_run(core, 5), 5);
+    CHECK_EQUAL(inphase_reader_next(reader, 1, 0), 4);
+    CHECK_EQUAL(frame->cycle, cycle + 5);
+    inphase_reader_close(reader);
+    inphase_core_close(core);
+    inphase_segment_close(segment);
+}
+
+static void a_sample_is_whole_until_its_slot_is_used_again(void)
+{
+    inphase_segment *segment = new_segment(1 << 20);
+    inphase_core *core = small_core(segment);
+    inphase_reader *reader;
+    double value = 0;
+
+    CHECK_EQUAL(inphase_reader_open(&reader, path, 0), 0);
+    CHECK_EQUAL(inphase_reader_copy(reader, 0, 0, &value), -ESTALE);
+    CHECK_EQUAL(inphase_core_run(core, 1), 1);
+    CHECK_EQUAL(inphase_reader_copy(reader, 0, 0, &value), 0);
+    CHECK(value == 1.5);
+    CHECK_EQUAL(inphase_core_run(core, DEPTH - 1), DEPTH - 1);
+    CHECK_EQUAL(inphase_reader_intact(reader, 0, 0), 1);
+    CHECK_EQUAL(inphase_core_run(core, 1), 1);
+    CHECK_EQUAL(inphase_reader_intact(reader, 0, 0), 0);
+    CHECK_EQUAL(inphase_reader_copy(reader, 0, 0, &value), -ESTALE);
+    CHECK_EQUAL(inphase_reader_intact(reader, 0, DEPTH), 1);
+
+    /* no such sensor, no such sample */
+    CHECK_EQUAL(inphase_reader_intact(reader, 1, 0), 0);
+    CHECK_EQUAL(inphase_reader_intact(reader, UINT32_MAX, 0), 0);
+    CHECK_EQUAL(inphase_reader_intact(reader, 0, -1), 0);
+    CHECK_EQUAL(inphase_reader_copy(reader, UINT32_MAX, 0, &value), -EINVAL);
+    inphase_reader_close(reader);
+    inphase_core_close(core);
+    inphase_segment_close(segment);
+}
+
+/* a child that makes frames, then goes without a word; `torn`: in the middle of the next one */
+static void run_and_die(int torn, int64_t cycles, int ready, int go)
+{
+    inphase_segment *segment = new_segment(1 << 20);
+    inphase_core *core = small_core(segment);
+    char byte = 0;
+
+    if (write(ready, &byte, 1) != 1 || read(go, &byte, 1) != 1)
+        _exit(1);
+    inphase_core_run(core, cycles);
+    if (torn) {
+        uint64_t head = atomic_load(&core->state->head);
+        struct slot *slot = ring_slot(segment->memory, &core->layout->frames, head);
+
+        atomic_store(&slot->sequence, 2 * head + 1);
+        atomic_store(&slot->payload[0], 0x5555);
+    }
+    _exit(0);
+}
+
+static void follow_a_writer_that_dies(int torn)
+{
+    int64_t cycles = 3 * DEPTH / 2, lost, next = 0;
+    int ready[2], go[2];
+    inphase_reader *reader;
+    char byte;
+    pid_t child;
+
+    CHECK_EQUAL(pipe(ready), 0);
+    CHECK_EQUAL(pipe(go), 0);
+    child = fork();
+    if (child == 0)
+        run_and_die(torn, cycles, ready[1], go[0]);
+    CHECK_EQUAL(read(ready[0], &byte, 1), 1);
+    CHECK_EQUAL(inphase_reader_open(&reader, path, 0), 0);
+    CHECK_EQUAL(write(go[1], &byte, 1), 1);
+    wait_for_child(child);
+
+    /* what was published is still read; then the end is said, however long one would wait */
+    while ((lost = inphase_reader_next(reader, 0, 60 * SECOND_NS)) >= 0) {
+        const struct inphase_frame *frame = inphase_reader_record(reader);
+
+        next += lost;
+        CHECK_EQUAL(frame->cycle, next++);
+    }
+    CHECK_EQUAL(lost, -EPIPE);
+    CHECK_EQUAL(next, cycles);
+    CHECK_EQUAL(inphase_reader_next(reader, 1, INT64_MAX), -EPIPE);
+    inphase_reader_close(reader);
+    for (int i = 0; i < 2; i++) {
+        close(ready[i]);
+        close(go[i]);
+    }
+    unlink(path);
+}
+
+static void a_dead_writer_is_noticed_and_not_waited_for(void)
+{
+    follow_a_writer_that_dies(0);
+}
+
+static void a_writer_killed_in_mid_write_holds_nobody_up(void)
+{
+    follow_a_writer_that_dies(1);
+}
+
+/* ---- two threads on one ring ------------------------------------------------------------- */
+
+#define HAMMER_DEPTH 2 /* so short that the writer often comes round in the middle of a read */
+#define HAMMER_WORDS 32
+#define HAMMER_WRITES 300000
+
+struct hammer {
+    struct inphase_ring ring;
+    uint8_t *memory;
+    _Atomic uint64_t newest;
+    _Atomic int done;
+};
+
+/* each word is a different function of the number: a mix of two writes is seen */
+static uint64_t hammer_word(uint64_t number, uint64_t i)
+{
+    return number * 0x9e3779b97f4a7c15ULL + i * 0xbf58476d1ce4e5b9ULL;
+}
+
+static void *hammer_writer(void *argument)
+{
+    struct hammer *hammer = argument;
+    uint64_t payload[HAMMER_WORDS];
+
+    for (uint64_t number = 0; number < HAMMER_WRITES; number++) {
+        for (uint64_t i = 0; i < HAMMER_WORDS; i++)
+            payload[i] = hammer_word(number, i);
+        slot_write(ring_slot(hammer->memory, &hammer->ring, number), number, payload, sizeof payload);
+        atomic_store_explicit(&hammer->newest, number, memory_order_relaxed);
+    }
+    atomic_store_explicit(&hammer->done, 1, memory_order_release);
+    return NULL;
+}
+
+static void a_slot_read_while_its_ring_is_written_is_never_torn(void)
+{
+    struct hammer hammer = {.ring = {0, ring_stride(8 * HAMMER_WORDS), 8 * HAMMER_WORDS,
+                                     HAMMER_DEPTH}};
+    uint64_t payload[HAMMER_WORDS], whole = 0, refused = 0, number;
+    pthread_t thread;
+
+    hammer.memory = aligned_alloc(64, hammer.ring.stride * HAMMER_DEPTH);
+    CHECK(hammer.memory);
+    memset(hammer.memory, 0, hammer.ring.stride * HAMMER_DEPTH);
+    CHECK_EQUAL(pthread_create(&thread, NULL, hammer_writer, &hammer), 0);
+    while (!atomic_load_explicit(&hammer.done, memory_order_acquire)) {
+        number = atomic_load_explicit(&hammer.newest, memory_order_relaxed);
+        if (!slot_read(ring_slot(hammer.memory, &hammer.ring, number), number, payload,
+                       sizeof payload)) {
+            refused++;
+            continue;
+        }
+        whole++;
+        for (uint64_t i = 0; i < HAMMER_WORDS; i++)
+            CHECK_EQUAL(payload[i], hammer_word(number, i));
+    }
+    CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    number = HAMMER_WRITES - 1;
+    CHECK(slot_read(ring_slot(hammer.memory, &hammer.ring, number), number, payload,
+                    sizeof payload));
+    printf("  %" PRIu64 " whole, %" PRIu64 " refused\n", whole, refused);
+    free(hammer.memory);
+}
+
+/* ---- the mailbox ------------------------------------------------------------------------- */
+
+static void a_mailbox_gives_the_command_of_its_cycle_alone(void)
+{
+    inphase_segment *segment = new_segment(inphase_mailbox_size(2));
+    const struct mailbox *mailbox = inphase_segment_memory(segment);
+    double values[2] = {1, 2};
+    struct command command;
+
+    CHECK_EQUAL(inphase_mailbox_init(segment, 2, 77), 0);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 0, &command), -ENOENT);
+    CHECK_EQUAL(inphase_mailbox_post(segment, 5, 1234, 0, values, 2), 0);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 5, &command), 0);
+    CHECK(command.value[0] == 1 && command.value[1] == 2 && command.valid_until_ns == 1234);
+    CHECK(command.posted_ns > 0 && command.posted_ns <= inphase_now());
+
+    /* neither the cycles beside it nor those that share its slot */
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 4, &command), -ENOENT);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 6, &command), -ENOENT);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 5 + MAILBOX_SLOTS, &command), -ENOENT);
+    CHECK_EQUAL(inphase_mailbox_post(segment, 5 + MAILBOX_SLOTS, 0, 0, values, 2), 0);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 5, &command), -ENOENT);
+
+    /* fewer values than channels; a reason comes without values */
+    CHECK_EQUAL(inphase_mailbox_post(segment, 6, 0, 0, values, 1), 0);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 6, &command), -EPROTO);
+    CHECK_EQUAL(inphase_mailbox_post(segment, 7, 0, INPHASE_REASON_RAISED, NULL, 0), 0);
+    CHECK_EQUAL(mailbox_look(mailbox, 2, 7, &command), 0);
+    CHECK_EQUAL(command.reason, INPHASE_REASON_RAISED);
+
+    /* what cannot be posted */
+    CHECK_EQUAL(inphase_mailbox_post(segment, 8, 0, INPHASE_REASONS, values, 2), -EINVAL);
+    CHECK_EQUAL(inphase_mailbox_post(segment, -1, 0, 0, values, 2), -EINVAL);
+    CHECK_EQUAL(inphase_mailbox_post(segment, 8, 0, 0, values, 3), -EINVAL);
+    CHECK_EQUAL(inphase_mailbox_post(segment, 8, 0, 0, NULL, 2), -EINVAL);
+    inphase_segment_close(segment);
+}
+
+static void a_command_that_is_being_written_is_none(void)
+{
+    inphase_segment *segment = new_segment(inphase_mailbox_size(1));
+    struct mailbox *mailbox = inphase_segment_memory(segment);
+    struct command command;
+    double value = 1;
+
+    CHECK_EQUAL(inphase_mailbox_init(segment, 1, 1), 0);
+    CHECK_EQUAL(inphase_mailbox_post(segment, 3, 0, 0, &value, 1), 0);
+    atomic_fetch_or(&mailbox->mail[3].sequence, 1);
+    CHECK_EQUAL(mailbox_look(mailbox, 1, 3, &command), -ENOENT);
+
+    /* a policy that died there is followed by one that can post again */
+    CHECK_EQUAL(inphase_mailbox_post(segment, 3, 0, 0, &value, 1), 0);
+    CHECK_EQUAL(mailbox_look(mailbox, 1, 3, &command), 0);
+    inphase_segment_close(segment);
+}
+
+#define POSTS 200000
+
+static void *poster(void *argument)
+{
+    double values[8];
+
+    for (int64_t cycle = 0; cycle < POSTS; cycle++) {
+        for (int i = 0; i < 8; i++)
+            values[i] = (double)(cycle * 8 + i);
+        CHECK_EQUAL(inphase_mailbox_post(argument, cycle, cycle, 0, values, 8), 0);
+    }
+    return NULL;
+}
+
+static void a_command_read_while_others_are_posted_is_never_torn(void)
+{
+    inphase_segment *segment = new_segment(inphase_mailbox_size(8));
+    const struct mailbox *mailbox = inphase_segment_memory(segment);
+    struct command command;
+    pthread_t thread;
+    int64_t cycle = 0, found = 0, looks = 0;
+
+    CHECK_EQUAL(inphase_mailbox_init(segment, 8, 1), 0);
+    CHECK_EQUAL(pthread_create(&thread, NULL, poster, segment), 0);
+    while (cycle < POSTS - 1) {
+        int64_t near = atomic_load(&mailbox->mail[looks++ % MAILBOX_SLOTS].cycle);
+
+        cycle = near > cycle ? near : cycle;
+        if (mailbox_look(mailbox, 8, cycle, &command) < 0)
+            continue;
+        found++;
+        CHECK_EQUAL(command.valid_until_ns, cycle);
+        for (int i = 0; i < 8; i++)
+            CHECK(command.value[i] == (double)(cycle * 8 + i));
+    }
+    CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    printf("  %" PRId64 " of %" PRId64 " looks found a command\n", found, looks);
+    inphase_segment_close(segment);
+}
+
+int main(void)
+{
+    check_seed();
+    snprintf(path, sizeof path, "/dev/shm/inphase-test-store-%d", (int)getpid());
+    RUN(a_segment_is_made_once_with_its_mode_and_goes_when_closed);
+    RUN(a_segment_whose_writer_died_is_left_over);
+    RUN(a_file_that_is_no_segment_is_refused);
+    RUN(a_slot_gives_its_own_number_whole_and_no_other);
+    RUN(a_slow_reader_is_told_how_many_frames_it_lost);
+    RUN(a_sample_is_whole_until_its_slot_is_used_again);
+    RUN(a_dead_writer_is_noticed_and_not_waited_for);
+    RUN(a_writer_killed_in_mid_write_holds_nobody_up);
+    RUN(a_slot_read_while_its_ring_is_written_is_never_torn);
+    RUN(a_mailbox_gives_the_command_of_its_cycle_alone);
+    RUN(a_command_that_is_being_written_is_none);
+    RUN(a_command_read_while_others_are_posted_is_never_torn);
+    return 0;
+}
