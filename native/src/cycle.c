@@ -283,25 +283,27 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor, int6
                       received_ns - sensor->triggered_ns);
 }
 
-static void receive(struct inphase_core *core, struct sensor *sensor)
+/* false when there was nothing to read */
+static bool receive(struct inphase_core *core, struct sensor *sensor)
 {
     enum received got;
     int rc = sensor->device->ops->receive(core, sensor, &got);
 
     if (rc < 0) {
         device_lost(core, sensor->device, rc);
-        return;
+        return false;
     }
     sensor->receives++;
     if (got == RECEIVED_SAMPLE && sensor->outstanding)
         accept_sample(core, sensor, core->clock->now(core));
     if (got == RECEIVED_REFUSED && sensor->outstanding) {
-        /* a datagram is over; on a line the rest of the packet may still be coming */
+        /* the rest of the packet may still be coming, or the reply after a stray datagram */
         sensor->outstanding = false;
-        sensor->dirty = !sensor->parser.exchange.spec.framing.datagram;
+        sensor->dirty = true;
         if (sensor->triggered)
             refuse_sample(sensor, sensor->parser.reason, sensor->parser.detail);
     }
+    return got != RECEIVED_EMPTY;
 }
 
 /* Make the line ready for a trigger after an exchange that did not end cleanly. What is in the
@@ -311,8 +313,8 @@ static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int6
 {
     if (!sensor->outstanding && !sensor->dirty)
         return true;
-    for (int i = 0; i < DRAIN_READS && sensor->device->attached; i++)
-        receive(core, sensor);
+    for (int i = 0; i < DRAIN_READS && receive(core, sensor); i++)
+        ;
     if (!sensor->device->attached ||
         ((sensor->outstanding || sensor->dirty) && now_ns < sensor->device->quiet_until_ns))
         return false;
@@ -431,10 +433,10 @@ static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
         sensor->refused_in_a_row++;
         return INPHASE_INVALID;
     }
-    if (sensor->frozen) {
-        sensor->outstanding = false;
+
+    /* the reply may still come: it stays outstanding, and is drained before the next trigger */
+    if (sensor->frozen)
         return INPHASE_FROZEN;
-    }
     if (sensor->sequence < 0 || sample_age(sensor, core->latched_ns) > sensor->max_age_ns)
         return INPHASE_MISSING;
     return INPHASE_LATE;

@@ -147,8 +147,8 @@ struct sensor;
 struct actuator;
 struct device;
 
-/* what a receive gave */
-enum received { RECEIVED_NOTHING, RECEIVED_SAMPLE, RECEIVED_REFUSED };
+/* what a receive gave; EMPTY: there was nothing to read */
+enum received { RECEIVED_EMPTY, RECEIVED_PART, RECEIVED_SAMPLE, RECEIVED_REFUSED };
 
 /* who answers: a descriptor or a twin. All return 0 or a negative errno, which means that the
    device is gone. */

@@ -279,6 +279,19 @@ static void garbled_answers_are_invalid(void)
     close_rig(&rig);
 }
 
+static void what_follows_a_stray_datagram_is_not_taken_for_the_next_answer(void)
+{
+    struct rig rig;
+
+    open_rig(&rig, SOCK_DGRAM);
+    wait_for(&rig, INPHASE_FRESH, 3);
+    atomic_store(&rig.device.answer, STRAY_FIRST);
+    wait_for(&rig, INPHASE_INVALID, 10);
+    atomic_store(&rig.device.answer, ANSWER);
+    wait_for(&rig, INPHASE_FRESH, 10);
+    close_rig(&rig);
+}
+
 static void a_line_that_babbles_is_read_a_bounded_number_of_times(void)
 {
     struct rig rig;
@@ -359,6 +372,7 @@ int main(void)
     RUN(late_answers_on_a_line_belong_to_their_trigger);
     RUN(late_answers_in_datagrams_belong_to_their_trigger);
     RUN(garbled_answers_are_invalid);
+    RUN(what_follows_a_stray_datagram_is_not_taken_for_the_next_answer);
     RUN(a_line_that_babbles_is_read_a_bounded_number_of_times);
     RUN(a_line_that_closes_is_offline_and_recovers_when_it_is_back);
     RUN(a_device_that_was_given_back_is_not_touched);
