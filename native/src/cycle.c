@@ -11,7 +11,6 @@
 
 #include "internal.h"
 
-#define RECEIVES_PER_CYCLE 64  /* of one sensor: a line that babbles is left alone for the rest */
 #define DRAIN_READS 8
 #define WAKE_TRIES 4
 #define STOP_NS 1700000000LL   /* a ramp that has not ended by then is cut: a stop takes under 2 s */

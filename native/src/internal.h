@@ -15,6 +15,7 @@
 #define STORE_VERSION 1
 #define SLOT_HEADER 64
 #define MAX_FAULTS 256
+#define RECEIVES_PER_CYCLE 64 /* of one sensor: a line that babbles is left alone for the rest */
 #define HIST_SUB_BITS 7
 #define HIST_BUCKETS ((40 - HIST_SUB_BITS + 1) << HIST_SUB_BITS)
 

@@ -308,6 +308,29 @@ static void a_line_that_babbles_is_read_a_bounded_number_of_times(void)
     close_rig(&rig);
 }
 
+static void a_line_that_babbles_is_not_waited_for_any_more(void)
+{
+    struct inphase_core *core = calloc(1, sizeof *core);
+    struct device device = {0};
+    int fd[2];
+
+    CHECK(core);
+    CHECK_EQUAL(pipe(fd), 0);
+    CHECK_EQUAL(write(fd[1], "x", 1), 1);
+    device.fd = fd[0];
+    core->sensors = 1;
+    core->sensor[0].device = &device;
+    core->sensor[0].outstanding = true;
+    monotonic_clock.wait(core, inphase_now() + BOUND_NS);
+    CHECK(core->readable[0]);
+    core->sensor[0].receives = RECEIVES_PER_CYCLE;
+    monotonic_clock.wait(core, inphase_now());
+    CHECK(!core->readable[0]);
+    close(fd[0]);
+    close(fd[1]);
+    free(core);
+}
+
 static void a_line_that_closes_is_offline_and_recovers_when_it_is_back(void)
 {
     struct rig rig;
@@ -374,6 +397,7 @@ int main(void)
     RUN(garbled_answers_are_invalid);
     RUN(what_follows_a_stray_datagram_is_not_taken_for_the_next_answer);
     RUN(a_line_that_babbles_is_read_a_bounded_number_of_times);
+    RUN(a_line_that_babbles_is_not_waited_for_any_more);
     RUN(a_line_that_closes_is_offline_and_recovers_when_it_is_back);
     RUN(a_device_that_was_given_back_is_not_touched);
     return 0;
