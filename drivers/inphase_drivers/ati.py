@@ -78,7 +78,7 @@ class NetFTOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """counts per newton; without it the device's configuration page is asked"""
     counts_per_torque: Annotated[float, Meta(gt=0)] | None = None
     """counts per newton metre"""
-    reply_max_us: Annotated[int, Meta(ge=100, le=100_000)] = 2_000
+    reply_max_us: Annotated[int, Meta(ge=100, le=100_000)] = 1_500
     """how long a record may be under way before the next one is asked for"""
 
 

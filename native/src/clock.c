@@ -34,7 +34,8 @@ static void monotonic_wait(struct inphase_core *core, int64_t time_ns)
         struct sensor *sensor = &core->sensor[i];
 
         core->readable[i] = false;
-        if (!sensor->outstanding || sensor->device->fd < 0)
+        if (!sensor->outstanding || sensor->device->fd < 0 ||
+            sensor->receives >= RECEIVES_PER_CYCLE)
             continue;
         asked[count] = sensor;
         core->poll[count++] = (struct pollfd){.fd = sensor->device->fd, .events = POLLIN};

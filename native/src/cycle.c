@@ -11,7 +11,6 @@
 
 #include "internal.h"
 
-#define RECEIVES_PER_CYCLE 64  /* of one sensor: a line that babbles is left alone for the rest */
 #define DRAIN_READS 8
 #define WAKE_TRIES 4
 #define STOP_NS 1300000000LL   /* a ramp that has not ended by then is cut: a stop takes under 2 s */
@@ -265,6 +264,7 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor, int6
        waiting; if no other reply comes, the sensor is FROZEN */
     if (spec->sequence_type && sensor->device_sequence_known && !sequence_advanced(sensor)) {
         sensor->frozen = true;
+        sensor->repeated = true;
         parser_reset(&sensor->parser);
         return;
     }
@@ -295,25 +295,27 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor, int6
                       received_ns - sensor->triggered_ns);
 }
 
-static void receive(struct inphase_core *core, struct sensor *sensor)
+/* false when there was nothing to read */
+static bool receive(struct inphase_core *core, struct sensor *sensor)
 {
     enum received got;
     int rc = sensor->device->ops->receive(core, sensor, &got);
 
     if (rc < 0) {
         device_lost(core, sensor->device, rc);
-        return;
+        return false;
     }
     sensor->receives++;
     if (got == RECEIVED_SAMPLE && sensor->outstanding)
         accept_sample(core, sensor, core->clock->now(core));
     if (got == RECEIVED_REFUSED && sensor->outstanding) {
-        /* a datagram is over; on a line the rest of the packet may still be coming */
+        /* the rest of the packet may still be coming, or the reply after a stray datagram */
         sensor->outstanding = false;
-        sensor->dirty = !sensor->parser.exchange.spec.framing.datagram;
+        sensor->dirty = true;
         if (sensor->triggered)
             refuse_sample(sensor, sensor->parser.reason, sensor->parser.detail);
     }
+    return got != RECEIVED_EMPTY;
 }
 
 /* Make the line ready for a trigger after an exchange that did not end cleanly. What is in the
@@ -330,14 +332,14 @@ static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int6
 
     if (clean && !sensor->suspect)
         return true;
-    for (int i = 0; i < DRAIN_READS && sensor->device->attached; i++)
-        receive(core, sensor);
+    for (int i = 0; i < DRAIN_READS && receive(core, sensor); i++)
+        ;
     if (!sensor->device->attached ||
         ((sensor->outstanding || sensor->dirty) && now_ns < sensor->device->quiet_until_ns))
         return false;
     if (clean && sensor->bytes_in != bytes)
         count_add(core->statistics, COUNT_SLIPS, 1);
-    sensor->suspect = sensor->outstanding || (clean && sensor->bytes_in != bytes);
+    sensor->suspect = (sensor->outstanding && !sensor->repeated) || (clean && sensor->bytes_in != bytes);
     parser_reset(&sensor->parser);
     sensor->outstanding = false;
     sensor->dirty = false;
@@ -356,7 +358,7 @@ static void fire(struct inphase_core *core, struct sensor *sensor)
         return;
 
     /* what was drained belongs to the cycle before */
-    sensor->refusal = sensor->frozen = false;
+    sensor->refusal = sensor->frozen = sensor->repeated = false;
     sensor->reason = sensor->detail = 0;
     now_ns = core->clock->now(core);
     sensor->triggered_ns = now_ns;
@@ -452,10 +454,10 @@ static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
         sensor->refused_in_a_row++;
         return INPHASE_INVALID;
     }
-    if (sensor->frozen) {
-        sensor->outstanding = false;
+
+    /* the reply may still come: it stays outstanding, and is drained before the next trigger */
+    if (sensor->frozen)
         return INPHASE_FROZEN;
-    }
     if (sensor->sequence < 0 || sample_age(sensor, core->latched_ns) > sensor->max_age_ns)
         return INPHASE_MISSING;
     return INPHASE_LATE;

@@ -36,7 +36,7 @@ static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum rec
     ssize_t size = read(sensor->device->fd, bytes, sizeof bytes);
     int rc;
 
-    *got = RECEIVED_NOTHING;
+    *got = RECEIVED_EMPTY;
     if (size < 0)
         return errno == EAGAIN || peer_refused(sensor->device, errno) ? 0 : -errno;
 
@@ -45,6 +45,7 @@ static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum rec
         return -EIO;
     sensor->device->refused = false;
     sensor->bytes_in += (uint64_t)size;
+    *got = RECEIVED_PART;
     rc = parser_feed(&sensor->parser, bytes, (uint32_t)size);
     if (sensor->parser.dropped != dropped)
         count_add(core->statistics, COUNT_DROPPED_BYTES, sensor->parser.dropped - dropped);

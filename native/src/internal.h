@@ -15,6 +15,7 @@
 #define STORE_VERSION 1
 #define SLOT_HEADER 64
 #define MAX_FAULTS 256
+#define RECEIVES_PER_CYCLE 64 /* of one sensor: a line that babbles is left alone for the rest */
 #define HIST_SUB_BITS 7
 #define HIST_BUCKETS ((40 - HIST_SUB_BITS + 1) << HIST_SUB_BITS)
 
@@ -147,8 +148,8 @@ struct sensor;
 struct actuator;
 struct device;
 
-/* what a receive gave */
-enum received { RECEIVED_NOTHING, RECEIVED_SAMPLE, RECEIVED_REFUSED };
+/* what a receive gave; EMPTY: there was nothing to read */
+enum received { RECEIVED_EMPTY, RECEIVED_PART, RECEIVED_SAMPLE, RECEIVED_REFUSED };
 
 /* who answers: a descriptor or a twin. All return 0 or a negative errno, which means that the
    device is gone. */
@@ -189,6 +190,7 @@ struct sensor {
     bool outstanding;            /* triggered, reply not complete */
     bool dirty;                  /* the last exchange did not end cleanly: drain before a trigger */
     bool suspect;                /* a reply was never seen: the next one may be it */
+    bool repeated;               /* the last trigger got a reply that had come before */
     uint64_t bytes_in;           /* read from the device so far */
     bool triggered;              /* in this cycle */
     bool fresh, frozen, refusal; /* what this cycle's exchange gave */

@@ -137,7 +137,7 @@ static int twin_trigger(struct inphase_core *core, struct sensor *sensor, int64_
 
 static int twin_receive(struct inphase_core *core, struct sensor *sensor, enum received *got)
 {
-    *got = RECEIVED_NOTHING;
+    *got = RECEIVED_EMPTY;
     if (sensor->twin_ready_ns == INPHASE_ABSENT || sensor->twin_ready_ns > core->virtual_ns)
         return 0;
     sensor->twin_ready_ns = INPHASE_ABSENT;

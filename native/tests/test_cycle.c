@@ -667,6 +667,69 @@ static void the_same_seed_gives_the_same_bytes(void)
     CHECK(bytes_of_a_run(8) != first);
 }
 
+/* nothing planned here is better than the truth: random faults, and what must hold of any frame */
+static void random_faults_never_break_a_frame(void)
+{
+    struct robot robot;
+    struct choice choice = usual;
+
+    choice.noise = 0.001;
+    for (int round = 0; round < 200; round++) {
+        int64_t cycle = -1;
+        double applied = NAN;
+
+        choice.seed = check_random();
+        choice.reply_max_ns = 200000 + (int64_t)(check_random() % 1500000);
+        open_robot(&robot, &choice);
+        for (int i = 0; i < 20; i++) {
+            uint32_t kind = 1 + (uint32_t)(check_random() % 8);
+            int64_t argument = (int64_t)(check_random() % 3000000);
+
+            if (kind == INPHASE_FAULT_INVALID)
+                argument = 1 + argument % 5;
+            if (kind == INPHASE_FAULT_NAN)
+                argument = 0;
+            if (kind == INPHASE_FAULT_WRONG)
+                argument = 100; /* out of range: a wrong place that is possible is believed */
+
+            plan(&robot, kind, (uint32_t)(check_random() % 2), (int64_t)(check_random() % 200),
+                 1 + (int64_t)(check_random() % 8), argument);
+        }
+        while (cycle < 200 && inphase_core_latch(robot.core) == 0) {
+            double value = check_random() % 20 ? 0.25 + 0.0005 * (double)(cycle % 100) : NAN;
+            const struct inphase_frame *frame;
+
+            CHECK_EQUAL(inphase_reader_next(robot.reader, 0, 0), 0);
+            frame = inphase_reader_record(robot.reader);
+            CHECK_EQUAL(frame->cycle, cycle + 1 + frame->skipped);
+            CHECK_EQUAL(frame->due_ns, frame->cycle * PERIOD_NS);
+            for (uint32_t i = 0; i < 2; i++) {
+                const struct inphase_row *row = row_of(frame, i);
+
+                CHECK(row->status < INPHASE_STATUSES && row->reason < INPHASE_REASONS);
+                if (row->status == INPHASE_FRESH)
+                    CHECK(row->triggered_ns >= frame->due_ns && row->reason == 0);
+                if (row->sequence >= 0)
+                    CHECK(row->age_ns >= 0 && row->triggered_ns <= frame->latched_ns);
+            }
+
+            /* neither a jump nor a number that is none */
+            if (!isnan(applied) && !isnan(applied_of(frame)) && frame->acted_cycle == cycle)
+                CHECK(fabs(applied_of(frame) - applied) <= 0.5);
+            if (act_of(frame)->flags & INPHASE_ACT_WRITTEN)
+                CHECK(isfinite(applied_of(frame)) && fabs(applied_of(frame)) <= 1);
+            applied = applied_of(frame);
+            cycle = frame->cycle;
+            if (check_random() % 4)
+                CHECK_EQUAL(inphase_core_post(robot.core, 0, &value, 1), 0);
+            CHECK_EQUAL(inphase_core_act(robot.core), 0);
+            if (check_random() % 16 == 0)
+                CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+        }
+        close_robot(&robot);
+    }
+}
+
 int main(void)
 {
     check_seed();
@@ -693,5 +756,6 @@ int main(void)
     RUN(old_feedback_ramps);
     RUN(a_stop_ramps_then_ends_and_keeps_its_first_reason);
     RUN(the_same_seed_gives_the_same_bytes);
+    RUN(random_faults_never_break_a_frame);
     return 0;
 }
