@@ -35,5 +35,10 @@ sanitize: .venv/installed
 	$(call run_preset,asan)
 	$(call run_preset,tsan)
 
+lint: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
 clean:
 	rm -rf .venv build dist

@@ -152,8 +152,8 @@ class NetFT(Driver):
         except OSError as error:
             self.close()
             raise DeviceError(
-                f"device {self.name}: no record from {o.host}:{o.port} (UDP): {error}; check power, "
-                f"network and that RDT is enabled"
+                f"device {self.name}: no record from {o.host}:{o.port} (UDP): {error}; check "
+                f"power, network and that RDT is enabled"
             ) from error
         os.set_blocking(self._socket.fileno(), False)
         return self._socket.fileno()
@@ -193,8 +193,8 @@ class NetFT(Driver):
 
     def _no_scales(self, url: str, trouble: object) -> DeviceError:
         return DeviceError(
-            f"device {self.name}: no scale from {url}: {trouble}; check host and config_port, or give "
-            f"counts_per_force and counts_per_torque in the schedule"
+            f"device {self.name}: no scale from {url}: {trouble}; check host and config_port, "
+            f"or give counts_per_force and counts_per_torque in the schedule"
         )
 
     def close(self) -> None:

@@ -304,7 +304,7 @@ class Servos(Driver):
     # ---- off the cycle thread ------------------------------------------------------------
 
     def open(self) -> int:
-        """Open the port and check every servo: answers, baud, return delay, status level, errors."""
+        """Open the port and check every servo: that it answers, and the registers that matter."""
         port = self.options.port
         try:
             self._serial = serial.Serial(
@@ -364,8 +364,8 @@ class Servos(Driver):
     ) -> DeviceError:
         return DeviceError(
             f"device {self.name}: servo {ident} on {self.options.port}: register {register} "
-            f"({what}) is {value}, needed is {wanted}; set it with DYNAMIXEL Wizard or a torque-off "
-            f"write"
+            f"({what}) is {value}, needed is {wanted}; set it with DYNAMIXEL Wizard or a "
+            f"torque-off write"
         )
 
     def _expect(self, ident: int, what: str, register: int, wanted: int) -> None:
@@ -431,8 +431,8 @@ class Servos(Driver):
                     f"device {self.name}: {self.options.port} failed: {error}; check the cable"
                 ) from error
         raise DeviceError(
-            f"device {self.name}: servo {ident} on {self.options.port} at {self.options.baud} baud: "
-            f"{trouble} to {_TRIES} requests; check power, wiring, id and baud rate"
+            f"device {self.name}: servo {ident} on {self.options.port} at {self.options.baud} "
+            f"baud: {trouble} to {_TRIES} requests; check power, wiring, id and baud rate"
         )
 
     def _try(self, ident: int, request: bytes, value: Value | None, size: int) -> float:

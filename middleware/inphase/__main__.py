@@ -26,6 +26,7 @@ def cli() -> None:
 @click.option("--isolate", is_flag=True, help="lock step: the policy in a process of its own")
 @click.option("--json", "as_json", is_flag=True, help="the summary alone, as JSON, on stdout")
 def run(
+    *,
     schedule: Path,
     cycles: int | None,
     seconds: float | None,
@@ -113,7 +114,7 @@ def check(schedule: Path, as_json: bool) -> None:
     help="shared memory of this host, or ZeroMQ",
 )
 def echo(
-    endpoint: str | None, json_lines: bool, count: int | None, sensor: str | None, transport: str
+    *, endpoint: str | None, json_lines: bool, count: int | None, sensor: str | None, transport: str
 ) -> None:
     """Print frames as they arrive, from a robot's name or an endpoint (ipc://, tcp://)."""
     from inphase import echo as echoing

@@ -47,7 +47,14 @@ class Core:
     ) -> None:
         self.plan = plan
         self._keep: list[Any] = []
-        config = self._config(epoch, description, virtual_time, observe, cycles, seed)
+        config = self._config(
+            epoch=epoch,
+            description=description,
+            virtual_time=virtual_time,
+            observe=observe,
+            cycles=cycles,
+            seed=seed,
+        )
         size = int(lib.inphase_core_size(config))
         self.segment = Segment.create(segment_path, size, mode, gid)
         core = ffi.new("inphase_core **")
@@ -59,6 +66,7 @@ class Core:
 
     def _config(
         self,
+        *,
         epoch: int,
         description: bytes,
         virtual_time: bool,

@@ -212,8 +212,8 @@ class Command:
 class Frame:
     """One cycle's frame. Stamps are nanoseconds of the robot's monotonic clock.
 
-    `command` is the act *before* this frame's latch, with its own cycle: what this cycle commands is
-    known only after it.
+    `command` is the act *before* this frame's latch, with its own cycle: what this cycle commands
+    is known only after it.
     """
 
     __slots__ = ("_command", "_samples", "header", "layout", "lost", "payloads", "record")

@@ -53,7 +53,8 @@ class LiveLine:
             )
         statuses = " ".join(f"{name} {sample.status}" for name, sample in frame.samples.items())
         self._write(
-            f"cycle {frame.cycle}  {rate} Hz  wake +{(frame.woke_ns - frame.due_ns) / 1000:.0f} us  "
+            f"cycle {frame.cycle}  {rate} Hz  "
+            f"wake +{(frame.woke_ns - frame.due_ns) / 1000:.0f} us  "
             f"skew {skew}  {statuses}  policy {policy} us  {' '.join(frame.flags)}"
         )
 

@@ -34,7 +34,7 @@ REASONS = (
 """Names of INPHASE_REASON_*, by number."""
 
 
-class RefusedReply(ValueError):
+class RefusedReply(ValueError):  # noqa: N818 - named for what happened
     """A reply that the parser refused: `reason` is one of REASONS, `detail` its number."""
 
     def __init__(self, reason: str, detail: int) -> None:

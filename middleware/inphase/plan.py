@@ -334,9 +334,9 @@ def _check_fit(
         if end > cycle.read_deadline_ns:
             raise schedule.error(
                 f"sensor.{sensor.name}.trigger_us",
-                f"the reply is complete {end / 1000:.0f} us after the cycle's start, after the read "
-                f"deadline of {cycle.read_deadline_us} us; trigger earlier, raise the baud rate, or "
-                f"move read_deadline_us",
+                f"the reply is complete {end / 1000:.0f} us after the cycle's start, after the "
+                f"read deadline of {cycle.read_deadline_us} us; trigger earlier, raise the baud "
+                f"rate, or move read_deadline_us",
             )
     for actuator in actuators:
         end = cycle.act_ns + actuator.encoding.write_ns
@@ -346,6 +346,6 @@ def _check_fit(
         if end > cycle.period_ns + first:
             raise schedule.error(
                 "cycle.act_us",
-                f"the command of {actuator.name} is on the wire until {end / 1000:.0f} us, into the "
-                f"next trigger; act earlier, raise the baud rate, or lower the cycle's rate",
+                f"the command of {actuator.name} is on the wire until {end / 1000:.0f} us, into "
+                f"the next trigger; act earlier, raise the baud rate, or lower the cycle's rate",
             )

@@ -112,11 +112,16 @@ class _LockStepRobot:
         observe: bool,
         seed: int,
     ) -> None:
-        self._make = lambda: lockstep.LockStep(schedule, call=policy, observe=observe, seed=seed)
+        self._schedule = schedule
+        self._policy = policy
+        self._observe = observe
+        self._seed = seed
         self._cycles = cycles
 
     def start(self) -> None:
-        self._lockstep = self._make()
+        self._lockstep = lockstep.LockStep(
+            self._schedule, call=self._policy, observe=self._observe, seed=self._seed
+        )
         self.store_path = self._lockstep.core.segment.path
 
     def next(self, timeout_s: float | None = None) -> Frame:
