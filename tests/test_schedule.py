@@ -322,7 +322,7 @@ BAD = {
         "acceleration = 20.0",
         "acceleration = 1.0",
         "actuator.arm.limits.acceleration",
-        ("2 s", "1.5 s"),
+        ("2 s", "1.2 s"),
     ),
     "hold too long": Bad(
         'feedback = "joints.position"',

@@ -1,0 +1,30 @@
+"""Real-time robot middleware: one schedule, one C cycle, frames in phase.
+
+Names are imported when they are first used, so that `import inphase` costs next to nothing.
+"""
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inphase.frame import Frame
+    from inphase.runner import Runner
+    from inphase.schedule import load
+    from inphase.subscriber import subscribe
+
+__all__ = ["Frame", "Runner", "load", "subscribe"]
+
+_HOMES = {
+    "Frame": "inphase.frame",
+    "Runner": "inphase.runner",
+    "load": "inphase.schedule",
+    "subscribe": "inphase.subscriber",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("inphase")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'inphase' has no attribute {name!r}")

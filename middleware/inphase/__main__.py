@@ -114,7 +114,7 @@ def check(schedule: Path, as_json: bool) -> None:
     help="shared memory of this host, or ZeroMQ",
 )
 def echo(
-    *, endpoint: str | None, json_lines: bool, count: int | None, sensor: str | None, transport: str
+    *, endpoint: str | None, json_lines: bool, count: int | None, sensor: str | None, transport: Any
 ) -> None:
     """Print frames as they arrive, from a robot's name or an endpoint (ipc://, tcp://)."""
     from inphase import echo as echoing

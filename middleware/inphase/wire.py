@@ -12,6 +12,10 @@ VERSION = 1
 
 TOPIC_DESCRIPTION = b"inphase.description\0"
 TOPIC_FRAME = b"inphase.frame\0"
+TOPIC_END = b"inphase.end\0"
+
+PACKED_MAX = 4096
+"""bytes up to which a sample travels in the one packed part; a larger one has a part of its own"""
 
 ABSENT = -0x7FFFFFFFFFFFFFFF
 
@@ -44,3 +48,12 @@ def names_of(flags: int, names: tuple[str, ...]) -> tuple[str, ...]:
 def sample_dtype(fields: list[tuple[str, int]]) -> np.dtype[Any]:
     """Layout of a sample: per (name, count) a float64 field of that shape, count 0 a scalar."""
     return np.dtype([(name, "<f8", (count,)) if count else (name, "<f8") for name, count in fields])
+
+
+def part_offsets(sizes: list[int]) -> list[int]:
+    """Where each sample lies in the packed part; -1 for one that has a part of its own."""
+    offsets, at = [], 0
+    for size in sizes:
+        offsets.append(at if size <= PACKED_MAX else -1)
+        at += size if size <= PACKED_MAX else 0
+    return offsets

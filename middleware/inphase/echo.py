@@ -1,0 +1,123 @@
+"""Printing frames as they arrive, for `inphase echo`.
+
+With `--json`, one object per line: cycle, due_ns, latched_ns, skew_ns, flags, lost, sensors.NAME
+(status, reason, age_ns, acquired_ns, sequence, and value by field) and command (cycle, and by
+actuator requested, applied, flags, reason). What is not known is null.
+"""
+
+import json
+import math
+from typing import Any
+
+import click
+
+from inphase import store
+from inphase.errors import ScheduleError, StoreError
+from inphase.frame import Frame, Sample
+from inphase.subscriber import Transport, subscribe
+
+
+def echo(
+    endpoint: str | None,
+    json_lines: bool,
+    count: int | None,
+    sensor: str | None,
+    transport: Transport,
+) -> None:
+    """Print frames, of one sensor if it is named, until count or the robot's end.
+
+    Raises StoreError, ScheduleError for a sensor that the robot does not have.
+    """
+    try:
+        subscription = subscribe(endpoint or _only_robot(), transport=transport)
+    except TimeoutError as error:
+        raise StoreError(str(error)) from error
+    with subscription as frames:
+        if sensor is not None and sensor not in frames.layout.sensors:
+            raise ScheduleError(
+                f"no sensor {sensor!r}; {frames.layout.robot} has {list(frames.layout.sensors)}"
+            )
+        for number, frame in enumerate(frames, 1):
+            click.echo(json.dumps(as_dict(frame, sensor)) if json_lines else as_text(frame, sensor))
+            if number == count:
+                return
+
+
+def _only_robot() -> str:
+    """The robot that runs on this host, if there is just one."""
+    robots = sorted({path.name.split(".")[1] for path in store.FOLDER.glob("inphase.*.core")})
+    running = [robot for robot in robots if store.find(robot)]
+    if len(running) == 1:
+        return running[0]
+    found = ", ".join(running) if running else "none"
+    raise StoreError(f"robots on this host: {found}; name one, or give an endpoint")
+
+
+def _plain(value: Any) -> Any:
+    """NumPy to JSON; NaN, which JSON lacks, to null."""
+    value = value.tolist()
+    if isinstance(value, list):
+        return [None if math.isnan(item) else item for item in value]
+    return None if math.isnan(value) else value
+
+
+def _sample(sample: Sample) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "status": sample.status,
+        "reason": sample.reason,
+        "age_ns": sample.age_ns,
+        "acquired_ns": sample.acquired_ns,
+        "sequence": sample.sequence,
+        "value": None,
+    }
+    if sample.sequence >= 0:
+        value = sample.value
+        facts["value"] = {name: _plain(value[name]) for name in value.dtype.names or ()}
+        if not sample.intact:
+            facts["value"] = None
+    return facts
+
+
+def as_dict(frame: Frame, sensor: str | None = None) -> dict[str, Any]:
+    """A frame as plain values."""
+    names = [sensor] if sensor is not None else list(frame.layout.sensors)
+    return {
+        "cycle": frame.cycle,
+        "due_ns": frame.due_ns,
+        "latched_ns": frame.latched_ns,
+        "skew_ns": frame.skew_ns,
+        "flags": list(frame.flags),
+        "lost": frame.lost,
+        "sensors": {name: _sample(frame[name]) for name in names},
+        "command": {
+            "cycle": frame.command.cycle,
+            **{
+                act.name: {
+                    "requested": _plain(act.requested),
+                    "applied": _plain(act.applied),
+                    "flags": list(act.flags),
+                    "reason": act.reason,
+                }
+                for act in frame.command
+            },
+        },
+    }
+
+
+def as_text(frame: Frame, sensor: str | None = None) -> str:
+    """A frame as a block of lines for a person."""
+    skew = "-" if frame.skew_ns is None else f"{frame.skew_ns / 1000:.1f} us"
+    lines = [f"cycle {frame.cycle}  skew {skew}  {' '.join(frame.flags)}".rstrip()]
+    for name, sample in frame.samples.items():
+        if sensor not in (None, name):
+            continue
+        age = "-" if sample.age_ns is None else f"{sample.age_ns / 1000:.1f} us"
+        reason = "" if sample.reason == "none" else f" ({sample.reason} {sample.detail})"
+        lines.append(f"  {name}  {sample.status}{reason}  age {age}")
+        if sample.sequence < 0:
+            continue
+        units = frame.layout.units[frame.layout.sensors.index(name)]
+        for field in sample.value.dtype.names or ():
+            values = " ".join(f"{v:9.4f}" for v in sample.value[field].reshape(-1))
+            lines.append(f"    {field:<10} {values}  {units[field]}")
+    return "\n".join(lines)
