@@ -108,9 +108,14 @@ static bool config_holds(const struct inphase_config *config)
             a->encoding.packet_size > INPHASE_MAX_PACKET ||
             a->encoding.fields > INPHASE_MAX_CHANNELS)
             return false;
+        for (uint32_t f = 0; f < a->encoding.fields; f++)
+            if (a->encoding.field[f].channel >= a->channels)
+                return false;
         for (uint32_t c = 0; c < a->channels; c++) {
             const struct inphase_limits *l = &a->limits[c];
 
+            if (a->feedback_sensor < 0 && !isfinite(a->start[c]))
+                return false;
             if (!isfinite(l->low) || !isfinite(l->high) || !(l->low < l->high) ||
                 !isfinite(l->velocity) || !(l->velocity > 0) || !isfinite(l->acceleration) ||
                 !(l->acceleration > 0) || !isfinite(l->step) || !(l->step > 0))

@@ -303,7 +303,11 @@ struct inphase_core {
     _Atomic int ended;
 };
 
+#ifdef __SANITIZE_THREAD__
+#define STACK_BYTES (4096 * 1024) /* the sanitizer's own thread-local data take 900 kB of it */
+#else
 #define STACK_BYTES (256 * 1024)
+#endif
 
 void cycle_begin(struct inphase_core *core);
 bool cycle_latch(struct inphase_core *core);

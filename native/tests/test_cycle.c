@@ -29,6 +29,8 @@ struct choice {
     int64_t reply_max_ns;   /* of the joint's bus */
     int64_t trigger_ns;     /* of the joint */
     uint32_t feedback;      /* which sensor the actuator depends on */
+    double start;           /* of an actuator that moves blind */
+    uint32_t channel;       /* which value the command's field takes */
     double noise;
     uint64_t seed;
 };
@@ -42,6 +44,8 @@ static int try_open(struct robot *robot, const struct choice *choice)
                                                .acceleration_max = 1000};
     struct inphase_twin_channel joint = {INPHASE_TWIN_POSITION, 0, 0, 0, 1, choice->noise};
     struct inphase_twin_channel second = {.base = 0.25, .noise = choice->noise};
+    const uint8_t packet[4] = {0};
+    const struct inphase_field field = {0, INPHASE_I32, 0, choice->channel, 1, 0};
     double low = -2, high = 2, rate = 500;
     struct inphase_sensor_config sensor[2] = {
         {.device = 0, .channels = 1, .trigger_ns = choice->trigger_ns, .max_age_ns = MAX_AGE_NS,
@@ -61,6 +65,8 @@ static int try_open(struct robot *robot, const struct choice *choice)
     struct inphase_actuator_config actuator = {
         .device = 0, .channels = 1, .feedback_sensor = (int32_t)choice->feedback,
         .max_hold_ns = MAX_HOLD_NS, .limits = &limits, .servo = &servo,
+        .start = &choice->start, .encoding = {.packet = packet, .packet_size = 4, .fields = 1,
+                                              .field = &field},
     };
     struct inphase_config config = {
         .period_ns = PERIOD_NS, .read_deadline_ns = DEADLINE_NS, .act_ns = ACT_NS,
@@ -429,6 +435,28 @@ static void a_trigger_outside_of_the_read_window_is_refused(void)
     }
 }
 
+static void a_start_or_an_encoding_that_leads_nowhere_is_refused(void)
+{
+    struct robot robot;
+    struct choice choice = usual;
+
+    choice.channel = 1;
+    CHECK_EQUAL(try_open(&robot, &choice), -EINVAL);
+    inphase_segment_close(robot.segment);
+    choice.channel = 0;
+    choice.feedback = UINT32_MAX;
+    choice.start = NAN;
+    CHECK_EQUAL(try_open(&robot, &choice), -EINVAL);
+    inphase_segment_close(robot.segment);
+
+    /* a blind actuator starts from where it was declared to be */
+    choice.start = 0.5;
+    open_robot(&robot, &choice);
+    ask(&robot, 0.501);
+    CHECK(applied_of(ask(&robot, 0.502)) == 0.501);
+    close_robot(&robot);
+}
+
 /* ---- commands ---------------------------------------------------------------------------- */
 
 static void a_command_of_its_cycle_is_applied_within_the_limits(void)
@@ -747,6 +775,7 @@ int main(void)
     RUN(every_frame_is_on_the_grid_however_late_the_wakes);
     RUN(a_suspension_latches_motion_until_it_is_armed_again);
     RUN(a_trigger_outside_of_the_read_window_is_refused);
+    RUN(a_start_or_an_encoding_that_leads_nowhere_is_refused);
     RUN(a_command_of_its_cycle_is_applied_within_the_limits);
     RUN(a_missing_command_is_repeated_then_ramped);
     RUN(a_command_that_is_not_finite_is_never_applied);

@@ -155,7 +155,8 @@ static void an_escaped_packet_comes_back_as_it_was(void)
         CHECK(memcmp(back, plain, size) == 0);
 
         /* a room one byte short is said, not overrun */
-        CHECK_EQUAL(inphase_escape(&protocol2, plain, size, stuffed, (uint32_t)made - 1), -EMSGSIZE);
+        made--;
+        CHECK_EQUAL(inphase_escape(&protocol2, plain, size, stuffed, (uint32_t)made), -EMSGSIZE);
     }
 }
 
@@ -202,7 +203,7 @@ static void a_fast_sync_read_is_not_unstuffed_and_checked_block_by_block(void)
     uint32_t size = 8, reason, detail;
     inphase_parser *parser;
 
-    /* a block is error, id, current, velocity, position, and the checksum of all that came before */
+    /* a block is error, id, current, velocity, position, and the checksum of all before it */
     exchange.framing.escape_size = 0;
     bytes[5] = SERVOS * 14 + 1;
     check[0] = (struct inphase_check){INPHASE_CHECK_MATCH, INPHASE_U8, 0, 4, 0xff, 0xfe};
@@ -473,7 +474,8 @@ static void encoding_rounds_saturates_and_refuses_what_is_not_finite(void)
 
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         for (int big_endian = 0; big_endian < 2; big_endian++) {
-            struct inphase_field field = {4, (uint16_t)types[i].type, (uint16_t)big_endian, 0, 1, 0};
+            uint16_t type = (uint16_t)types[i].type;
+            struct inphase_field field = {4, type, (uint16_t)big_endian, 0, 1, 0};
             struct inphase_encoding encoding = {.packet = template, .packet_size = 16,
                                                 .fields = 1, .field = &field};
             double to_low = -1.7e308, to_high = 1.7e308, near = 41.75;

@@ -345,7 +345,8 @@ static void *hammer_writer(void *argument)
     for (uint64_t number = 0; number < HAMMER_WRITES; number++) {
         for (uint64_t i = 0; i < HAMMER_WORDS; i++)
             payload[i] = hammer_word(number, i);
-        slot_write(ring_slot(hammer->memory, &hammer->ring, number), number, payload, sizeof payload);
+        slot_write(ring_slot(hammer->memory, &hammer->ring, number), number, payload,
+                   sizeof payload);
         atomic_store_explicit(&hammer->newest, number, memory_order_relaxed);
     }
     atomic_store_explicit(&hammer->done, 1, memory_order_release);

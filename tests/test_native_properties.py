@@ -1,0 +1,237 @@
+"""Properties of the C core's pure functions, against plain references in Python."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from inphase._core import ffi, lib
+
+any_double = st.floats(allow_nan=True, allow_infinity=True)
+PERIOD_S = 0.002
+
+# name, width in bytes, smallest, largest
+INTEGERS = (
+    ("INPHASE_U8", 1, 0, 2**8 - 1),
+    ("INPHASE_I8", 1, -(2**7), 2**7 - 1),
+    ("INPHASE_U16", 2, 0, 2**16 - 1),
+    ("INPHASE_I16", 2, -(2**15), 2**15 - 1),
+    ("INPHASE_U32", 4, 0, 2**32 - 1),
+    ("INPHASE_I32", 4, -(2**31), 2**31 - 1),
+)
+
+
+def crc_bit_by_bit(data: bytes) -> int:
+    """CRC-16 with polynomial 0x8005, initial 0, not reflected."""
+    crc = 0
+    for byte in data:
+        crc ^= byte << 8
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x8005) & 0xFFFF if crc & 0x8000 else crc << 1
+    return crc
+
+
+def escaping(pattern: bytes, insert: int, start: int, tail: int) -> Any:
+    """A framing with nothing but an escape rule."""
+    return ffi.new(
+        "struct inphase_framing *",
+        {
+            "escape_size": len(pattern),
+            "escape": list(pattern.ljust(4, b"\0")),
+            "escape_insert": insert,
+            "escape_from": start,
+            "escape_tail": tail,
+        },
+    )
+
+
+def escape_by_hand(data: bytes, start: int, tail: int) -> bytes:
+    """Protocol 2.0: after each FF FF FD from `start` to `tail` bytes before the end, an FD."""
+    made = bytearray()
+    for at, byte in enumerate(data):
+        made.append(byte)
+        inside = at >= start + 2 and at < len(data) - tail
+        if inside and data[at - 2 : at + 1] == b"\xff\xff\xfd":
+            made.append(0xFD)
+    return bytes(made)
+
+
+@given(st.binary(max_size=300), st.integers(0, 300))
+def test_crc_is_that_of_the_bits(data: bytes, cut: int) -> None:
+    cut = min(cut, len(data))
+    assert lib.inphase_crc16(0, data, len(data)) == crc_bit_by_bit(data)
+    first = lib.inphase_crc16(0, data, cut)
+    assert lib.inphase_crc16(first, data[cut:], len(data) - cut) == crc_bit_by_bit(data)
+
+
+@given(
+    st.lists(st.sampled_from([0xFF, 0xFD, 0x00, 0x55]), max_size=60).map(bytes),
+    st.integers(0, 10),
+    st.integers(0, 4),
+)
+@example(bytes.fromhex("ff ff fd 00 01 00 00 55 00 ff ff fd 00 00 00 12 34"), 7, 2)
+def test_escaping_is_the_rule_and_comes_back(data: bytes, start: int, tail: int) -> None:
+    framing = escaping(b"\xff\xff\xfd", 0xFD, start, tail)
+    stuffed, back = ffi.new("uint8_t[200]"), ffi.new("uint8_t[200]")
+    size = lib.inphase_escape(framing, data, len(data), stuffed, 200)
+    assert bytes(stuffed[0:size]) == escape_by_hand(data, start, tail)
+    assert lib.inphase_unescape(framing, stuffed, size, back, 200) == len(data)
+    assert bytes(back[0 : len(data)]) == data
+
+
+@given(
+    st.binary(max_size=60),
+    st.binary(min_size=1, max_size=4),
+    st.integers(0, 255),
+    st.integers(0, 9),
+)
+def test_any_escape_rule_comes_back(data: bytes, pattern: bytes, insert: int, start: int) -> None:
+    framing = escaping(pattern, insert, start, 0)
+    stuffed, back = ffi.new("uint8_t[200]"), ffi.new("uint8_t[200]")
+    size = lib.inphase_escape(framing, data, len(data), stuffed, 200)
+    assert lib.inphase_unescape(framing, stuffed, size, back, 200) == len(data)
+    assert bytes(back[0 : len(data)]) == data
+
+
+def limits(low: float, high: float, velocity: float, acceleration: float, step: float) -> Any:
+    """One channel's limits."""
+    return ffi.new("struct inphase_limits *", [low, high, velocity, acceleration, step])
+
+
+@given(any_double, st.floats(-2, 2), any_double, st.floats(0.01, 20), st.floats(1e-5, 0.1))
+def test_the_limiter_stays_in_reach_and_range(
+    requested: float, applied: float, measured: float, velocity: float, period_s: float
+) -> None:
+    channel = limits(-2, 2, velocity, 10, 0.25)
+    result = lib.inphase_limit(channel, requested, applied, measured, period_s)
+    assert -2 <= result <= 2
+    assert applied - velocity * period_s <= result <= applied + velocity * period_s
+
+
+@given(st.builds(limits, *[any_double] * 5), any_double, any_double, any_double, any_double)
+def test_the_limiter_is_total(
+    channel: Any, requested: float, applied: float, measured: float, period_s: float
+) -> None:
+    result = lib.inphase_limit(channel, requested, applied, measured, period_s)
+    speed = ffi.new("double *", requested)
+    ramped = lib.inphase_ramp(channel, applied, speed, period_s)
+    if math.isfinite(applied):
+        assert math.isfinite(result)
+        assert math.isfinite(ramped)
+        assert math.isfinite(speed[0])
+
+
+@given(st.floats(-2, 2), st.floats(-30, 30), st.floats(0.1, 10), st.floats(1, 100))
+def test_a_ramp_ends_at_rest_in_range(
+    position: float, velocity: float, most: float, acceleration: float
+) -> None:
+    channel = limits(-2, 2, most, acceleration, 1)
+    speed = ffi.new("double *", velocity)
+    for _ in range(math.ceil(most / (acceleration * PERIOD_S)) + 2):
+        before = position
+        position = lib.inphase_ramp(channel, position, speed, PERIOD_S)
+        assert -2 <= position <= 2
+        assert abs(position - before) <= most * PERIOD_S + 1e-12
+    assert speed[0] == 0
+
+
+class Wire:
+    """One field on the wire in both directions: a command encoded, then parsed as a reply."""
+
+    def __init__(self, kind: str, width: int, big_endian: bool, scale: float, zero: float) -> None:
+        field = {
+            "offset": 1,
+            "type": getattr(lib, kind),
+            "big_endian": big_endian,
+            "channel": 0,
+            "scale": scale,
+            "zero": zero,
+        }
+        self.size = width + 1
+        self._template = ffi.new("uint8_t[]", self.size)
+        self._field = ffi.new("struct inphase_field[1]", [field])
+        self._reply = ffi.new("struct inphase_reply[1]", [{"size": self.size, "fields": 1}])
+        self._encoding = ffi.new(
+            "struct inphase_encoding *",
+            {
+                "packet": self._template,
+                "packet_size": self.size,
+                "fields": 1,
+                "field": self._field,
+            },
+        )
+        self._exchange = ffi.new(
+            "struct inphase_exchange *",
+            {
+                "replies": 1,
+                "framing": {"datagram": 1, "min_size": self.size, "max_size": self.size},
+                "reply": self._reply,
+                "field": self._field,
+                "fields": 1,
+            },
+        )
+
+    def encode(self, value: float) -> bytes:
+        """The packet for a value."""
+        to = ffi.new("uint8_t[16]")
+        assert lib.inphase_encode(self._encoding, [value], to, 16) == self.size
+        return bytes(to[0 : self.size])
+
+    def parse(self, packet: bytes) -> float:
+        """The value in a packet."""
+        parser = ffi.new("inphase_parser **")
+        assert lib.inphase_parser_open(parser, self._exchange) == 0
+        try:
+            values = ffi.new("double[]", lib.INPHASE_MAX_CHANNELS)
+            reason, detail = ffi.new("uint32_t *"), ffi.new("uint32_t *")
+            size = len(packet)
+            assert lib.inphase_parser_feed(parser[0], packet, size, values, reason, detail) == 1
+            return float(values[0])
+        finally:
+            lib.inphase_parser_close(parser[0])
+
+
+@pytest.mark.parametrize(("kind", "width", "low", "high"), INTEGERS)
+@given(
+    share=st.floats(0, 1),
+    big_endian=st.booleans(),
+    scale=st.floats(1e-6, 1e3),
+    sign=st.sampled_from([-1, 1]),
+    zero=st.floats(-1000, 1000),
+)
+def test_a_value_comes_back_within_half_a_count(
+    *,
+    kind: str,
+    width: int,
+    low: int,
+    high: int,
+    share: float,
+    big_endian: bool,
+    scale: float,
+    sign: int,
+    zero: float,
+) -> None:
+    wire = Wire(kind, width, big_endian, sign * scale, zero)
+    value = (low + share * (high - low)) * sign * scale + zero
+    packet = wire.encode(value)
+    rounding = 1e-12 * (abs(value) + abs(zero))
+    assert abs(wire.parse(packet) - value) <= scale / 2 + rounding
+    raw = int.from_bytes(packet[1:], "big" if big_endian else "little", signed=low < 0)
+    assert low <= raw <= high
+
+
+@pytest.mark.parametrize(("kind", "width", "low", "high"), INTEGERS)
+@given(value=st.floats(allow_nan=False, allow_infinity=False))
+def test_a_value_beyond_the_raw_type_saturates(
+    kind: str, width: int, low: int, high: int, value: float
+) -> None:
+    wire = Wire(kind, width, False, 1, 0)
+    raw = int.from_bytes(wire.encode(value)[1:], "little", signed=low < 0)
+    if value >= high:
+        assert raw == high
+    elif value <= low:
+        assert raw == low
+    else:
+        assert abs(raw - value) <= 0.5
