@@ -1,0 +1,33 @@
+"""The demo robot with ports, paths and name of its own, so that tests do not meet each other."""
+
+import re
+import socket
+from pathlib import Path
+
+from peers import ROOT, free_port
+
+
+def demo_schedule(
+    folder: Path, *, emulator: bool = False, gateway: bool = False, policy: str | None = None
+) -> Path:
+    """Write the demo's schedule into `folder`, with free ports; its path.
+
+    emulator, gateway: keep those tables. policy: another `call`, its file in `folder`.
+    """
+    text = (ROOT / "schedules" / "demo.toml").read_text()
+    text = text.replace('name = "demo"', f'name = "t{free_port(socket.SOCK_DGRAM)}"')
+    text = text.replace("/tmp/inphase-demo/", f"{folder}/")
+    ports = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
+    text = text.replace("config_port = 8088", f"port = {ports[0]}\nconfig_port = {ports[1]}")
+    if not emulator:
+        text = re.sub(r"(?ms)^\[emulator\]$.*?(?=^\[)", "", text)
+    if not gateway:
+        text = re.sub(r"(?ms)^\[gateway\]$.*?(?=^\[)", "", text)
+    if policy is not None:
+        text = re.sub(r"(?ms)^call = .*", f'call = "{policy}"\n', text)
+    else:
+        call = ROOT / "schedules" / "demo_policy.py"
+        text = text.replace('"demo_policy.py:', f'"{call}:')
+    path = folder / "robot.toml"
+    path.write_text(text)
+    return path

@@ -1,0 +1,186 @@
+"""The commands as a user types them, on the demo robot with the real emulator."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inphase import Runner, subscribe
+from inphase.frame import Frame
+from peers import BOUND_S, ROOT
+from robots import demo_schedule
+
+DISTRIBUTIONS = ("wake_late_ns", "act_late_ns", "skew_ns", "latch_to_command_ns")
+QUANTILES = ("p50", "p90", "p99", "p999", "max")
+STATUSES = ("FRESH", "HELD", "LATE", "MISSING", "FROZEN", "INVALID", "OFFLINE", "RECOVERING")
+
+
+def inphase(*arguments: str, timeout_s: float = 3 * BOUND_S) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "inphase", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def summary_of(*arguments: str) -> dict[str, Any]:
+    done = inphase("run", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def assert_documented_keys(result: dict[str, Any]) -> None:
+    assert isinstance(result["skipped"], int)
+    assert isinstance(result["realtime"]["granted"], bool)
+    assert isinstance(result["policy"]["missed"], int)
+    for name in DISTRIBUTIONS:
+        assert set(QUANTILES) <= result[name].keys()
+    for sensor in ("joints", "wrench"):
+        assert set(result["sensors"][sensor]["status"]) == set(STATUSES)
+        assert set(QUANTILES) <= result["sensors"][sensor]["trigger_to_sample_ns"].keys()
+
+
+def test_lock_step_runs_the_demo_and_its_digest_is_the_same_run_after_run() -> None:
+    arguments = ("--lockstep", "schedules/demo.toml", "--cycles", "600")
+    results = [
+        summary_of(*arguments, "--seed", "7"),
+        summary_of(*arguments, "--seed", "7", "--isolate"),
+        summary_of(*arguments, "--seed", "8"),
+    ]
+    assert_documented_keys(results[0])
+    assert results[0]["cycles"] == 600
+    assert sum(results[0]["sensors"]["joints"]["status"].values()) == 600
+    assert results[0]["digest"] == results[1]["digest"] != results[2]["digest"]
+
+
+@pytest.mark.real
+def test_run_counts_every_cycle_and_prints_its_summary_alone_on_stdout(tmp_path: Path) -> None:
+    path = demo_schedule(tmp_path, emulator=True, gateway=True)
+    result = summary_of(str(path), "--cycles", "300")
+    assert_documented_keys(result)
+    assert result["cycles"] == 300
+    assert result["stopped"]["reason"] == "done"
+    for sensor in ("joints", "wrench"):
+        assert sum(result["sensors"][sensor]["status"].values()) == 300
+    policy = result["policy"]
+    assert policy["commands"] + policy["missed"] + policy["invalid"] == 300
+    assert result["wake_late_ns"]["count"] >= 300
+
+
+@pytest.mark.real
+def test_observe_writes_no_command(tmp_path: Path) -> None:
+    path = demo_schedule(tmp_path, emulator=True)
+    result = summary_of(str(path), "--cycles", "200", "--observe")
+    assert result["commands"]["written"] == 0
+    assert result["policy"]["commands"] == 0
+    assert result["sensors"]["joints"]["status"]["FRESH"] > 0
+
+
+@pytest.mark.parametrize(
+    ("found", "put", "said"),
+    [
+        ("rate_hz = 500", "rate_hz = 500\nrate = 5", "rate"),
+        ("trigger_us = 0", "trigger_us = 1250", "read deadline"),
+        ("act_us = 1700", "act_us = 1950", "next trigger"),
+        ("velocity = 2.0", "", "velocity"),
+        ('call = "demo_policy.py:Wave"', 'call = "demo_policy.py:Wav"', "Wav"),
+        ('feedback = "joints.position"', 'feedback = "joints.place"', "joints.place"),
+        ("ids = [1, 2, 3, 4, 5, 6]", "ids = [1, 2, 300]", "ids"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_check_with_file_and_line(
+    tmp_path: Path, found: str, put: str, said: str
+) -> None:
+    text = (ROOT / "schedules" / "demo.toml").read_text()
+    assert found in text
+    path = tmp_path / "demo.toml"
+    path.write_text(text.replace(found, put, 1))
+    (tmp_path / "demo_policy.py").write_text((ROOT / "schedules" / "demo_policy.py").read_text())
+    done = inphase("check", str(path))
+    assert done.returncode == 2
+    assert re.search(rf"{re.escape(str(path))}:\d+: ", done.stderr), done.stderr
+    assert said in done.stderr
+
+
+def test_check_draws_the_cycle_and_says_what_the_machine_grants() -> None:
+    done = inphase("check", "schedules/demo.toml")
+    assert done.returncode == 0, done.stderr
+    for word in ("read deadline", "arm", "wrist", "frames", "SCHED_FIFO", "shared memory"):
+        assert word in done.stdout
+    facts = json.loads(inphase("check", "schedules/demo.toml", "--json").stdout)
+    assert facts["depth"]["frames"] >= 8
+    assert facts["store_bytes"] > 0
+
+
+@pytest.mark.real
+def test_runner_follows_the_robot_with_a_policy_of_the_callers(tmp_path: Path) -> None:
+    path = demo_schedule(tmp_path, emulator=True)
+    seen: list[int] = []
+
+    def hold(frame: Frame) -> Any:
+        seen.append(frame.cycle)
+        joints = frame["joints"]
+        return joints.value["position"] if joints.sequence >= 0 else None
+
+    with Runner(path, policy=hold, cycles=200) as robot:
+        cycles = [frame.cycle for frame in robot]
+    assert robot.summary is not None
+    assert robot.summary["cycles"] == 200
+    assert robot.summary["policy"]["commands"] > 0
+    assert cycles == sorted(set(cycles))
+    assert seen == sorted(set(seen))
+
+
+@pytest.mark.real
+def test_runner_in_lock_step_runs_in_the_callers_thread(tmp_path: Path) -> None:
+    with Runner(demo_schedule(tmp_path), lockstep=True, cycles=50, seed=3) as robot:
+        cycles = [frame.cycle for frame in robot]
+    assert cycles == list(range(50))
+    assert robot.summary is not None
+    assert robot.summary["cycles"] == 50
+
+
+@pytest.mark.real
+def test_the_readmes_example_and_echo_follow_a_running_robot(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    example = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert example is not None
+    path = demo_schedule(tmp_path, emulator=True, gateway=True)
+    endpoint = f"ipc://{tmp_path}/frames"
+    code = example[1].replace("ipc:///tmp/inphase-demo/frames", endpoint)
+    with Runner(path) as robot:
+        shown = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=3 * BOUND_S,
+            check=False,
+        )
+        assert shown.returncode == 0, shown.stderr
+        assert "FRESH" in shown.stdout
+        name = Path(robot.store_path).name.split(".")[1]
+        for where in (name, endpoint):
+            done = inphase("echo", where, "--json", "-n", "2", "--sensor", "wrench")
+            lines = [json.loads(line) for line in done.stdout.splitlines()]
+            assert len(lines) == 2, done.stderr
+            assert list(lines[0]["sensors"]) == ["wrench"]
+        with subscribe(endpoint, transport="zmq") as frames:
+            assert frames.next(BOUND_S)["joints"].value["position"].shape == (6,)
+    assert robot.summary is not None
+    assert robot.summary["stopped"]["reason"] == "request"
+
+
+def test_importing_inphase_imports_nothing_heavy() -> None:
+    code = (
+        "import inphase, sys; print([m for m in ('numpy', 'zmq', 'rich', 'click', 'cffi', "
+        "'msgspec', 'serial', 'asyncio') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
