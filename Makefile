@@ -1,11 +1,12 @@
 # make demo: set up .venv and run the demo robot for 20 seconds, nothing plugged in
 # make test: set up .venv and run the tests and static checks
 # make native-test: build and run the C tests
-# make sanitize: the C tests under ASAN+UBSAN and under TSAN
+# make sanitize: the C tests under ASAN+UBSAN and under TSAN, the Python tests on an ASAN build
 PYTHON ?= python3
 BIN := .venv/bin
 CMAKE := $(abspath $(BIN))/cmake
 CTEST := $(abspath $(BIN))/ctest
+PACKAGE := $(shell find middleware drivers -name '*.py')
 NATIVE := $(wildcard native/*.h native/*.py native/CMakeLists.txt native/src/*)
 
 .PHONY: demo test lint native-test sanitize bench clean
@@ -31,9 +32,23 @@ endef
 native-test: .venv/installed
 	$(call run_preset,test)
 
-sanitize: .venv/installed
+sanitize: .venv/installed build/asan/installed
 	$(call run_preset,asan)
 	$(call run_preset,tsan)
+	rm -f build/asan/report.*
+	LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) \
+	ASAN_OPTIONS=detect_leaks=0:log_path=$(abspath build/asan/report) \
+	UBSAN_OPTIONS=print_stacktrace=1:log_path=$(abspath build/asan/report) \
+	PYTHONMALLOC=malloc build/asan/bin/python -m pytest
+	! ls build/asan/report.*
+
+# a second environment: the same package, with its core built for ASAN+UBSAN
+build/asan/installed: pyproject.toml $(NATIVE) $(PACKAGE)
+	test -x build/asan/bin/python || $(PYTHON) -m venv build/asan
+	build/asan/bin/python -m pip install --quiet \
+	    --config-settings=cmake.define.INPHASE_SANITIZE=address,undefined \
+	    --config-settings=build-dir=build/asan-core '.[all,dev]'
+	touch $@
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
