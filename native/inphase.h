@@ -495,7 +495,7 @@ struct inphase_config {
     int64_t read_deadline_ns;   /* offset */
     int64_t act_ns;             /* offset */
     int64_t resumed_after_ns;   /* later wakes than this count as a suspension */
-    int64_t cycles;             /* stop after this many, 0: run on */
+    int64_t cycles;             /* stop after this many, 0: run on; not used on virtual time */
     uint64_t epoch;
     uint64_t seed;              /* of the twins */
     uint32_t devices, sensors, actuators;

@@ -233,7 +233,8 @@ static int64_t acquisition(const struct sensor *sensor, int64_t received_ns)
 
     if (spec->acquire == INPHASE_ACQUIRE_TRIGGER)
         return sensor->triggered_ns + spec->acquire_ns;
-    if (spec->acquire == INPHASE_ACQUIRE_MIDDLE)
+    /* when a late reply came is not known: it was found, before a later trigger */
+    if (spec->acquire == INPHASE_ACQUIRE_MIDDLE && sensor->triggered)
         return sensor->triggered_ns + (received_ns - sensor->triggered_ns) / 2 + spec->acquire_ns;
     return INPHASE_ABSENT;
 }
@@ -339,7 +340,8 @@ static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int6
         return false;
     if (clean && sensor->bytes_in != bytes)
         count_add(core->statistics, COUNT_SLIPS, 1);
-    sensor->suspect = (sensor->outstanding && !sensor->repeated) || (clean && sensor->bytes_in != bytes);
+    sensor->suspect = (sensor->outstanding && !sensor->repeated) ||
+                      (clean && sensor->bytes_in != bytes);
     parser_reset(&sensor->parser);
     sensor->outstanding = false;
     sensor->dirty = false;
@@ -481,6 +483,10 @@ static void latch_sensor(struct inphase_core *core, struct sensor *sensor, struc
 {
     uint16_t status = sensor_status(core, sensor);
     _Atomic int64_t *count = &core->statistics->statuses[sensor->index][status];
+
+    /* a device that was away may have started its numbers again */
+    if (status == INPHASE_OFFLINE || status == INPHASE_MISSING)
+        sensor->device_sequence_known = false;
 
     *row = (struct inphase_row){
         .sequence = sensor->sequence,
