@@ -169,6 +169,30 @@ def test_a_ramp_decelerates_to_rest_and_stays_there(make: Make) -> None:
     assert np.all(steps[25:] == 0), "1 rad/s at 20 rad/s^2 takes 50 ms"
 
 
+def test_a_ramp_on_a_bus_that_is_often_busy_still_ends_in_its_time(make: Make) -> None:
+    robot = make(Sweep(1.0))
+    robot.core.fault("silent", JOINTS, 200, 100)
+    robot.run(300)
+    assert "busy" in {robot.act(cycle).reason for cycle in range(204, 230)}
+    rest = robot.act(298).applied
+    assert [c for c in range(204, 298) if not np.array_equal(robot.act(c).applied, rest)][-1] < 230
+    assert np.all(
+        rest - robot.act(203).applied <= 1.0**2 / (2 * ACCELERATION) + VELOCITY * PERIOD_S
+    )
+
+
+def test_a_robot_that_stood_while_its_bus_was_busy_does_not_move_on_in_the_ramp(
+    make: Make,
+) -> None:
+    sweep = Sweep(1.0)
+    sweep.answers = dict.fromkeys(range(200, 300), lambda _: None)
+    robot = make(sweep)
+    robot.core.fault("silent", JOINTS, 200, 100)
+    robot.run(300)
+    applied = {robot.act(cycle).applied.tobytes() for cycle in range(199, 299)}
+    assert len(applied) == 1
+
+
 def test_a_silent_wrist_does_not_hold_the_arm_up(make: Make) -> None:
     robot = make()
     robot.core.fault("silent", WRENCH, 20, 50)
