@@ -52,8 +52,16 @@ def clean_leftovers(robot: str) -> list[str]:
 
 
 def find(robot: str) -> str | None:
-    """The segment of a running robot by its name, or None."""
-    return next((path for path in segments_of(robot) if is_alive(path)), None)
+    """The segment of a running robot by its name, or None; one that is still being made is none."""
+    return next((p for p in segments_of(robot) if is_alive(p) and _is_published(p)), None)
+
+
+def _is_published(path: str) -> bool:
+    reader = ffi.new("inphase_reader **")
+    if lib.inphase_reader_open(reader, path.encode(), False) < 0:
+        return False
+    lib.inphase_reader_close(reader[0])
+    return True
 
 
 class Segment:

@@ -669,13 +669,15 @@ static void obey(struct inphase_core *core, struct actuator *actuator, const dou
                  const double *measured)
 {
     double period_s = (double)core->period_ns * 1e-9;
+    double elapsed_s = period_s * (double)(core->cycle - actuator->written_cycle);
 
+    /* one period's reach, also after cycles that were not written: there is no catching up */
     for (uint32_t c = 0; c < actuator->channels; c++) {
         double before = actuator->applied[c];
 
         actuator->applied[c] = inphase_limit(&actuator->limits[c], requested[c], before,
                                              measured ? measured[c] : NAN, period_s);
-        actuator->velocity[c] = (actuator->applied[c] - before) / period_s;
+        actuator->velocity[c] = (actuator->applied[c] - before) / elapsed_s;
         if (actuator->applied[c] != requested[c])
             actuator->flags |= INPHASE_ACT_LIMITED;
     }
@@ -706,6 +708,7 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
         }
         actuator->placed = true;
         actuator->engaged = false;
+        actuator->written_cycle = core->cycle - 1;
     }
     if (missing == INPHASE_REASON_NONE && !actuator->engaged &&
         !starts_here(core, actuator, actuator->requested, measured)) {
@@ -794,10 +797,14 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
         if (decide(core, actuator, missing, now_ns))
             write_command(core, actuator);
 
-        /* what was not written was not applied, and a place that was only looked up is none */
-        if (!(actuator->flags & INPHASE_ACT_WRITTEN)) {
+        /* what was not written was not applied, and a place that was only looked up is none; time
+           goes on all the same: a ramp or a hold has slowed down whether the bus was busy or not */
+        if (actuator->flags & INPHASE_ACT_WRITTEN) {
+            actuator->written_cycle = core->cycle;
+        } else {
             memcpy(actuator->applied, before, sizeof before);
-            memcpy(actuator->velocity, velocity, sizeof velocity);
+            if (!(actuator->flags & (INPHASE_ACT_RAMPING | INPHASE_ACT_REPEATED)))
+                memcpy(actuator->velocity, velocity, sizeof velocity);
             actuator->placed = actuator->placed && placed;
             actuator->engaged = actuator->engaged && engaged;
         }

@@ -231,6 +231,7 @@ struct actuator {
     /* cycle thread */
     bool placed;                 /* applied is where the robot is, or was commanded */
     bool engaged;                /* a command was accepted since placed */
+    int64_t written_cycle;       /* last cycle in which applied went out */
     int64_t valid_ns;            /* act time of the last command valid for its own cycle */
     uint32_t invalid_in_a_row;
     double requested[INPHASE_MAX_CHANNELS], applied[INPHASE_MAX_CHANNELS];

@@ -38,6 +38,7 @@ _REBOOT_NS = 200_000_000  # a servo that reboots is deaf for so long; the manual
 _GAP_NS = 5_000_000  # a request that pauses for longer is given up
 _IDLE_NS = 20_000_000  # how often the joints move on without requests
 _UNATTENDED_NS = 5_000_000  # how often to look whether the host has opened the port
+_JOURNAL_MAX = 100
 _REPLY_FAULTS = frozenset(("silent", "late", "split", *BLOCK_FAULTS, *BYTE_FAULTS))
 
 
@@ -99,6 +100,7 @@ class ServoBus:
         self._tick_ns = now_ns  # when to move the joints on, or look at the port, without requests
         self._line_baud = 0
         self._faults = Faults(_REPLY_FAULTS)
+        self._journal: list[tuple[int, int, str]] = []  # the first writes: id, address, hex
         self._port.open()
 
     def fileno(self) -> int:
@@ -166,7 +168,7 @@ class ServoBus:
         return self.status()
 
     def status(self) -> dict[str, object]:
-        """Joint state in SI and the counters."""
+        """Joint state in SI, the counters, and the first writes to registers in their order."""
         self._advance(time.monotonic_ns())
         joints = self.joints
         return {
@@ -176,6 +178,7 @@ class ServoBus:
             "goal": joints.goal,
             "torque": [servo.registers.memory[Address.TORQUE_ENABLE] for servo in self.servos],
             "counters": {**vars(self.counters), "collisions": self._wire.collisions},
+            "journal": self._journal,
         }
 
     # requests -------------------------------------------------------------------------------
@@ -227,6 +230,7 @@ class ServoBus:
             return servo.read(_word(params, 0), _word(params, 2), now_ns)
         if instruction in {WRITE, REG_WRITE} and len(params) >= 2:
             self.counters.writes += 1
+            self._note_write(servo.id, _word(params, 0), params[2:])
             change = servo.write if instruction == WRITE else servo.register
             return servo.block(change(_word(params, 0), params[2:]))
         if instruction == ACTION:
@@ -269,7 +273,13 @@ class ServoBus:
         for at in range(4, len(params) - length, length + 1):
             servo = self._listening(params[at], now_ns)
             if servo is not None:
-                servo.write(address, params[at + 1 : at + 1 + length])
+                data = params[at + 1 : at + 1 + length]
+                self._note_write(servo.id, address, data)
+                servo.write(address, data)
+
+    def _note_write(self, dxl_id: int, address: int, data: bytes) -> None:
+        if len(self._journal) < _JOURNAL_MAX:
+            self._journal.append((dxl_id, address, data.hex()))
 
     def _listening(self, dxl_id: int, now_ns: int) -> Servo | None:
         for servo in self.servos:

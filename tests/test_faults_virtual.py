@@ -1,0 +1,707 @@
+"""Faults on virtual time: planned by kind, sensor and cycle, or made by the policy itself.
+
+The rows named in the headings are those of the catalogue of faults. Cycles are 2 ms, the read
+deadline is at 1.3 ms, the act at 1.7 ms, and a sample is acquired in the first 0.1 ms: a sensor
+that is silent from cycle n on is older than `max_age_ms` = 10 at the latch of cycle n + 4.
+"""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inphase import schedule
+from inphase.core import FAULTS
+from inphase.errors import ScheduleError
+from inphase.frame import Act, Frame
+from inphase.lockstep import LockStep
+from inphase.packets import REASONS
+
+ROOT = Path(__file__).resolve().parent.parent
+JOINTS, WRENCH = 0, 1
+PERIOD_NS = 2_000_000
+PERIOD_S = 0.002
+VELOCITY, LOW, HIGH, STEP = 2.0, -2.6, 2.6, 0.2
+ACCELERATION = 20.0
+HOLD_CYCLES = 10  # max_hold is max(2 cycles, 20 ms)
+ACTED = "WRITTEN"
+
+Answer = Callable[[Frame], Any]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's schedule and policy under another name, so that a running demo is left alone."""
+    path = tmp_path_factory.mktemp("virtual")
+    shutil.copy(ROOT / "schedules/demo_policy.py", path)
+    text = (ROOT / "schedules/demo.toml").read_text()
+    path.joinpath("robot.toml").write_text(text.replace('name = "demo"', 'name = "virtual"'))
+    return path
+
+
+class Sweep:
+    """Moves all joints at `speed` rad/s from where the robot is; `answers` are other replies."""
+
+    def __init__(self, speed: float = 0.5) -> None:
+        self.speed = speed
+        self.answers: dict[int, Answer] = {}
+        self.last: Any = None
+
+    def __call__(self, frame: Frame) -> Any:
+        if frame.cycle in self.answers:
+            return self.answers[frame.cycle](frame)
+        if self.last is None:
+            if frame["joints"].sequence < 0:
+                return None
+            self.last = frame["joints"].value["position"].copy()
+        self.last = self.last + self.speed * PERIOD_S
+        return self.last
+
+
+class Robot:
+    """A robot in lock step, with what its frames said."""
+
+    def __init__(self, path: Path, policy: Answer, seed: int = 7) -> None:
+        self.lockstep = LockStep(schedule.load(path), call=policy, seed=seed, digest=False)
+        self.core = self.lockstep.core
+        self.frames: list[Frame] = []
+
+    def run(self, cycles: int) -> list[Frame]:
+        """Run; the frames of these cycles, owned."""
+        new = [self.lockstep.step().copy() for _ in range(cycles)]
+        self.frames += new
+        return new
+
+    def frame(self, cycle: int) -> Frame:
+        """The frame of a cycle that was run."""
+        return next(frame for frame in self.frames if frame.cycle == cycle)
+
+    def act(self, cycle: int) -> Act:
+        """What was done in a cycle; the frame after it says so."""
+        frame = next(frame for frame in self.frames if frame.command.cycle == cycle)
+        return frame.command["arm"]
+
+    def statuses(self, sensor: str, first: int, last: int) -> list[str]:
+        """A sensor's statuses in the cycles first..last."""
+        return [self.frame(cycle)[sensor].status for cycle in range(first, last + 1)]
+
+    def did(self, flag: str) -> list[int]:
+        """The cycles whose act carries a flag."""
+        return [f.command.cycle for f in self.frames if flag in f.command["arm"].flags]
+
+    def counts(self) -> dict[str, int]:
+        """Counts of commands in the store."""
+        return self.lockstep.follower.reader.counts()
+
+    def reasons(self) -> dict[str, int]:
+        """Why commands were missed or refused."""
+        return self.lockstep.follower.reader.reasons()
+
+
+Make = Callable[..., Robot]
+
+
+@pytest.fixture
+def make(folder: Path) -> Iterator[Make]:
+    """Makes robots that are closed after the test."""
+    made: list[Robot] = []
+
+    def build(policy: Answer | None = None, seed: int = 7) -> Robot:
+        made.append(Robot(folder / "robot.toml", policy or Sweep(), seed))
+        return made[-1]
+
+    yield build
+    for robot in made:
+        robot.lockstep.close()
+
+
+# ---- row 1: silence ------------------------------------------------------------------------
+
+
+def test_a_silent_sensor_is_late_at_first_and_missing_past_its_max_age(make: Make) -> None:
+    robot = make()
+    robot.core.fault("silent", JOINTS, 20, 8)
+    robot.run(30)
+    assert robot.statuses("joints", 19, 27) == ["FRESH", *["LATE"] * 4, *["MISSING"] * 4]
+    # the first reply after silence may belong to the trigger before it: it is not trusted yet
+    assert robot.statuses("joints", 28, 29) == ["RECOVERING", "FRESH"]
+    assert {robot.frame(cycle)["joints"].reason for cycle in range(20, 28)} == {"silent"}
+
+
+def test_a_silent_sensor_keeps_its_last_sample_with_a_growing_age(make: Make) -> None:
+    robot = make()
+    robot.core.fault("silent", JOINTS, 20, 8)
+    robot.run(30)
+    rows = [robot.frame(cycle)["joints"] for cycle in range(20, 28)]
+    assert {row.sequence for row in rows} == {robot.frame(19)["joints"].sequence}
+    latched = [robot.frame(cycle).latched_ns for cycle in range(20, 28)]
+    acquired = robot.frame(19)["joints"].acquired_ns or 0
+    assert [row.age_ns for row in rows] == [at - acquired for at in latched]
+
+
+def test_feedback_older_than_its_max_age_ramps_the_arm(make: Make) -> None:
+    robot = make()
+    robot.core.fault("silent", JOINTS, 20, 8)
+    robot.run(40)
+    assert robot.did("RAMPING") == [24, 25, 26, 27, 28]
+    written = [robot.act(cycle) for cycle in range(24, 29) if ACTED in robot.act(cycle).flags]
+    assert {act.reason for act in written} == {"feedback"}
+    assert ACTED in robot.act(29).flags, "silence does not latch: the arm goes on"
+    assert robot.frame(30).reason == "none"
+
+
+def test_a_ramp_decelerates_to_rest_and_stays_there(make: Make) -> None:
+    robot = make(Sweep(1.0))
+    robot.core.fault("wrong", JOINTS, 200, 1, 1000)
+    robot.run(300)
+    assert robot.did("RAMPING") == list(range(200, 299))
+    steps = np.array([robot.act(c + 1).applied - robot.act(c).applied for c in range(199, 298)])
+    slower = -np.diff(steps, axis=0)
+    assert np.all(slower >= -1e-12) and np.all(slower <= ACCELERATION * PERIOD_S**2 + 1e-12)
+    assert np.all(steps[25:] == 0), "1 rad/s at 20 rad/s^2 takes 50 ms"
+
+
+def test_a_ramp_on_a_bus_that_is_often_busy_still_ends_in_its_time(make: Make) -> None:
+    robot = make(Sweep(1.0))
+    robot.core.fault("silent", JOINTS, 200, 100)
+    robot.run(300)
+    assert "busy" in {robot.act(cycle).reason for cycle in range(204, 230)}
+    rest = robot.act(298).applied
+    assert [c for c in range(204, 298) if not np.array_equal(robot.act(c).applied, rest)][-1] < 230
+    assert np.all(
+        rest - robot.act(203).applied <= 1.0**2 / (2 * ACCELERATION) + VELOCITY * PERIOD_S
+    )
+
+
+def test_a_robot_that_stood_while_its_bus_was_busy_does_not_move_on_in_the_ramp(
+    make: Make,
+) -> None:
+    sweep = Sweep(1.0)
+    sweep.answers = dict.fromkeys(range(200, 300), lambda _: None)
+    robot = make(sweep)
+    robot.core.fault("silent", JOINTS, 200, 100)
+    robot.run(300)
+    applied = {robot.act(cycle).applied.tobytes() for cycle in range(199, 299)}
+    assert len(applied) == 1
+
+
+def test_a_silent_wrist_does_not_hold_the_arm_up(make: Make) -> None:
+    robot = make()
+    robot.core.fault("silent", WRENCH, 20, 50)
+    robot.run(80)
+    assert robot.did("RAMPING") == []
+    assert set(robot.statuses("joints", 0, 79)) == {"FRESH"}
+
+
+def test_a_sensor_that_never_answered_is_missing_and_nothing_moves(make: Make) -> None:
+    robot = make()
+    robot.core.fault("silent", JOINTS, 0, 50)
+    robot.run(50)
+    assert set(robot.statuses("joints", 0, 49)) == {"MISSING"}
+    assert robot.did(ACTED) == []
+    with pytest.raises(LookupError, match="no sample yet"):
+        _ = robot.frame(10)["joints"].value
+
+
+# ---- row 2: late ---------------------------------------------------------------------------
+
+
+def test_a_delayed_reply_is_not_in_its_own_frame_and_serves_the_next_with_its_age(
+    make: Make,
+) -> None:
+    robot = make()
+    robot.core.fault("delayed", JOINTS, 20, 1, 1_200_000)
+    robot.run(25)
+    own, following = robot.frame(20)["joints"], robot.frame(21)["joints"]
+    assert (own.status, own.sequence) == ("LATE", robot.frame(19)["joints"].sequence)
+    assert following.sequence > own.sequence
+    assert robot.counts()["late_samples"] == 1
+
+
+def test_a_late_sample_keeps_the_stamps_of_its_own_trigger(make: Make) -> None:
+    robot = make()
+    robot.core.fault("delayed", WRENCH, 20, 1, 1_500_000)  # comes in cycle 20, after the latch
+    robot.core.fault("silent", WRENCH, 21, 2)
+    robot.run(25)
+    late = robot.frame(21)["wrench"]
+    assert late.status == "LATE"
+    assert late.triggered_ns == robot.frame(20).due_ns
+    assert late.age_ns == robot.frame(21).latched_ns - (late.acquired_ns or 0)
+    assert (late.age_ns or 0) > PERIOD_NS
+
+
+def test_no_fresh_sample_belongs_to_the_trigger_of_another_cycle(make: Make) -> None:
+    seed = 20261123
+    draw = random.Random(seed)
+    robot = make()
+    for cycle in range(5, 400, 3):
+        robot.core.fault("delayed", draw.randrange(2), cycle, 1, draw.randrange(3_000_000))
+    fresh = 0
+    for frame in robot.run(420):
+        for sample in frame.samples.values():
+            if sample.status == "FRESH":
+                fresh += 1
+                assert frame.due_ns <= (sample.triggered_ns or 0) <= frame.latched_ns, seed
+    assert fresh > 400, seed
+
+
+def test_a_latched_frame_is_not_changed_by_a_late_reply(make: Make) -> None:
+    robot = make()
+    robot.core.fault("delayed", JOINTS, 20, 1, 1_200_000)
+    robot.run(20)
+    frame = robot.lockstep.step()
+    before = (bytes(frame.record), frame["joints"].value.tobytes())
+    robot.run(3)
+    assert (bytes(frame.record), frame["joints"].value.tobytes()) == before
+    assert frame.intact
+
+
+# ---- rows 3 and 4: frozen ------------------------------------------------------------------
+
+
+def test_a_device_whose_sequence_stands_still_is_frozen(make: Make) -> None:
+    robot = make()
+    robot.core.fault("frozen", WRENCH, 20, 3)
+    robot.run(30)
+    assert robot.statuses("wrench", 19, 23) == ["FRESH", "FROZEN", "FROZEN", "FROZEN", "FRESH"]
+    assert robot.frame(22)["wrench"].sequence == robot.frame(19)["wrench"].sequence
+
+
+# ---- rows 5, 6, 7: what a sample says ------------------------------------------------------
+
+
+def test_a_sample_with_nan_is_invalid_and_the_last_good_one_is_named(make: Make) -> None:
+    robot = make()
+    robot.core.fault("nan", JOINTS, 20, 1, 3)
+    robot.run(25)
+    bad = robot.frame(20)["joints"]
+    assert (bad.status, bad.reason, bad.detail) == ("INVALID", "nan", 3)
+    assert bad.sequence == robot.frame(19)["joints"].sequence
+    assert np.all(np.isfinite(bad.value["position"]))
+
+
+def test_one_sample_with_nan_does_not_stop_motion_and_the_third_in_a_row_ramps(
+    make: Make,
+) -> None:
+    robot = make()
+    robot.core.fault("nan", JOINTS, 20, 1, 0)
+    robot.core.fault("nan", JOINTS, 40, 3, 0)
+    robot.run(60)
+    assert robot.did("RAMPING") == [42]
+    assert robot.act(42).reason == "feedback"
+
+
+@pytest.mark.parametrize(
+    ("argument", "reason"), [(1000, "range"), (1, "rate")], ids=["range", "rate"]
+)
+def test_feedback_out_of_its_bounds_is_invalid_and_latches_motion(
+    make: Make, argument: int, reason: str
+) -> None:
+    robot = make()
+    robot.core.fault("wrong", JOINTS, 20, 1, argument)
+    robot.run(60)
+    bad = robot.frame(20)["joints"]
+    assert (bad.status, bad.reason, bad.detail) == ("INVALID", reason, 0)
+    assert bad.sequence == robot.frame(19)["joints"].sequence
+    assert robot.frame(21).reason == reason and "LATCHED" in robot.frame(21).flags
+    assert robot.did("RAMPING") == list(range(20, 59)), "good samples alone do not release it"
+
+
+def test_arming_releases_what_a_range_fault_latched(make: Make) -> None:
+    sweep = Sweep()
+    robot = make(sweep)
+    robot.core.fault("wrong", JOINTS, 20, 1, 1000)
+    robot.run(60)
+    robot.core.arm()
+    sweep.last = None  # start from where the robot is
+    robot.run(20)
+    assert robot.did("RAMPING") == list(range(20, 60))
+    assert "LATCHED" not in robot.frame(60).flags
+    assert {ACTED} == set(robot.act(78).flags)
+
+
+def test_arming_does_not_take_a_command_far_from_the_robot(make: Make) -> None:
+    robot = make()
+    robot.core.fault("wrong", JOINTS, 20, 1, 1000)
+    robot.run(200)
+    robot.core.arm()
+    robot.run(20)  # the policy went on in its own mind
+    assert {robot.act(cycle).reason for cycle in range(200, 219)} == {"start"}
+    assert all("HOLDING" in robot.act(cycle).flags for cycle in range(200, 219))
+
+
+def test_a_force_out_of_its_range_is_invalid_and_does_not_latch_motion(make: Make) -> None:
+    robot = make()
+    robot.core.fault("wrong", WRENCH, 20, 1, 1000)
+    robot.run(30)
+    bad = robot.frame(20)["wrench"]
+    assert (bad.status, bad.reason) == ("INVALID", "range")
+    assert robot.did("RAMPING") == []
+
+
+@pytest.mark.parametrize("reason", ["checksum", "size", "mismatch", "device"])
+def test_a_reply_that_is_refused_is_invalid_with_its_reason(make: Make, reason: str) -> None:
+    robot = make()
+    robot.core.fault("invalid", JOINTS, 20, 1, REASONS.index(reason))
+    robot.run(30)
+    bad = robot.frame(20)["joints"]
+    assert (bad.status, bad.reason) == ("INVALID", reason)
+    assert bad.sequence == robot.frame(19)["joints"].sequence
+    assert robot.did("RAMPING") == []
+
+
+# ---- row 8: gone and back ------------------------------------------------------------------
+
+
+def test_a_device_that_goes_is_offline_and_three_times_recovering_before_it_is_fresh(
+    make: Make,
+) -> None:
+    robot = make()
+    robot.core.fault("gone", JOINTS, 20, 5)
+    robot.run(40)
+    assert robot.statuses("joints", 19, 28) == [
+        "FRESH",
+        *["OFFLINE"] * 5,
+        *["RECOVERING"] * 3,
+        "FRESH",
+    ]
+    assert robot.lockstep.follower.reader.status()["lost_devices"] == 1
+
+
+def test_a_device_that_came_back_moves_only_after_arming(make: Make) -> None:
+    sweep = Sweep()
+    robot = make(sweep)
+    robot.core.fault("gone", JOINTS, 20, 5)
+    robot.run(100)
+    assert (robot.frame(99).reason, "LATCHED" in robot.frame(99).flags) == ("offline", True)
+    robot.core.enable(0, True)
+    robot.core.arm()
+    sweep.last = None
+    before = robot.frame(99)["joints"].value["position"].copy()
+    robot.run(100)
+    assert "LATCHED" not in robot.frame(100).flags
+    assert np.all(robot.frame(199)["joints"].value["position"] > before + 0.05)
+
+
+def test_while_a_device_is_gone_nothing_is_written_to_it(make: Make) -> None:
+    robot = make()
+    robot.core.fault("gone", JOINTS, 20, 5)
+    robot.run(40)
+    assert not set(robot.did(ACTED)) & set(range(20, 25))
+
+
+# ---- rows 12 and 13: late wakes ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("late_cycles", [1, 2, 7])
+def test_a_wake_that_is_cycles_late_skips_them_and_keeps_the_phase(
+    make: Make, late_cycles: int
+) -> None:
+    robot = make()
+    robot.core.fault("wake", 0, 20, 1, late_cycles * PERIOD_NS + 300_000)
+    frames = robot.run(30)
+    after = frames[20]
+    assert after.cycle == 20 + late_cycles + 1
+    assert after.skipped == late_cycles + 1
+    assert "SKIPPED" in after.flags
+    assert [f.cycle for f in frames] == [*range(20), *range(after.cycle, after.cycle + 10)]
+    assert {f.due_ns - f.cycle * PERIOD_NS for f in frames} == {0}
+    assert robot.lockstep.follower.reader.status()["skipped"] == late_cycles + 1
+
+
+def test_a_wake_that_is_late_within_the_cycle_skips_nothing(make: Make) -> None:
+    robot = make()
+    robot.core.fault("wake", 0, 20, 1, 400_000)
+    frames = robot.run(30)
+    assert [f.cycle for f in frames] == list(range(30))
+    assert frames[20].woke_ns - frames[20].due_ns == 400_000
+    assert set(robot.statuses("joints", 0, 29)) == {"FRESH"}
+
+
+def test_a_wake_after_the_read_deadline_triggers_nothing_and_says_so(make: Make) -> None:
+    robot = make()
+    robot.core.fault("wake", 0, 20, 1, 1_500_000)
+    robot.run(30)
+    late = robot.frame(20)
+    assert late.triggered_ns is None
+    assert (late["joints"].status, late["wrench"].status) == ("LATE", "LATE")
+    assert robot.statuses("joints", 21, 29) == ["FRESH"] * 9
+
+
+def test_a_suspension_is_marked_and_latches_motion_until_arming(make: Make) -> None:
+    sweep = Sweep()
+    robot = make(sweep)
+    robot.core.fault("wake", 0, 20, 1, 5_200_000_000)
+    frames = robot.run(60)
+    after = frames[20]
+    assert after.cycle == 2621
+    assert {"RESUMED", "SKIPPED", "LATCHED"} <= set(after.flags)
+    assert (after.reason, after.skipped) == ("resumed", 2601)
+    assert "RESUMED" not in frames[21].flags
+    assert {f.command["arm"].reason for f in frames[21:]} == {"resumed"}
+    assert all("RAMPING" in f.command["arm"].flags for f in frames[21:])
+    robot.core.arm()
+    sweep.last = None
+    robot.run(5)
+    assert robot.frames[-1].reason == "none"
+    assert ACTED in robot.frames[-1].command["arm"].flags
+
+
+# ---- row 16: page faults -------------------------------------------------------------------
+
+
+def test_page_faults_of_the_cycle_thread_mark_the_next_frame_once(make: Make) -> None:
+    robot = make()
+    robot.run(5)
+    robot.core.page_faults(3)
+    marked = ["PAGE_FAULTS" in frame.flags for frame in robot.run(3)]
+    assert marked == [True, False, False]
+
+
+# ---- rows 17, 18, 19: the policy -----------------------------------------------------------
+
+
+def _raise(_: Frame) -> Any:
+    raise ValueError("the policy has a bug")
+
+
+BAD_ANSWERS: dict[str, tuple[Answer, str]] = {
+    "raises": (_raise, "raised"),
+    "returns nothing": (lambda _: None, "silent"),
+    "returns nan": (lambda _: np.full(6, np.nan), "nan"),
+    "returns one infinity": (lambda _: [0.0, 0.0, 0.0, 0.0, 0.0, -np.inf], "nan"),
+    "returns too few": (lambda _: np.zeros(5), "shape"),
+    "returns too many": (lambda _: np.zeros(7), "shape"),
+    "returns a matrix": (lambda _: np.zeros((6, 1)), "shape"),
+    "returns a number": (lambda _: 0.0, "shape"),
+    "returns text": (lambda _: "forward", "shape"),
+    "returns complex numbers": (lambda _: np.zeros(6, complex), "shape"),
+    "returns a dict of another arm": (lambda _: {"leg": np.zeros(6)}, "shape"),
+    "returns a ragged list": (lambda _: [[0.0], [0.0, 1.0]], "shape"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ANSWERS)
+def test_a_bad_answer_is_named_and_the_last_command_is_repeated(make: Make, name: str) -> None:
+    answer, reason = BAD_ANSWERS[name]
+    sweep = Sweep()
+    sweep.answers[20] = answer
+    robot = make(sweep)
+    robot.run(30)
+    act = robot.act(20)
+    assert (act.reason, "REPEATED" in act.flags) == (reason, True)
+    np.testing.assert_array_equal(act.applied, robot.act(19).applied)
+    assert robot.reasons() == {reason: 1}
+    expected = ("missed", "invalid") if reason == "silent" else ("invalid", "missed")
+    assert [robot.counts()[key] for key in expected] == [1, 0]
+    assert ("MISSED" in act.flags, "INVALID" in act.flags) == (
+        reason == "silent",
+        reason != "silent",
+    )
+
+
+def test_a_policy_may_answer_with_a_dict_by_actuator(make: Make) -> None:
+    sweep = Sweep()
+    robot = make(lambda frame: {"arm": sweep(frame)})
+    robot.run(30)
+    assert robot.counts()["commands"] == 30
+    assert robot.did("REPEATED") == []
+
+
+def test_every_cycle_may_be_the_one_in_which_the_policy_raises(make: Make) -> None:
+    for cycle in range(12):
+        sweep = Sweep()
+        sweep.answers[cycle] = _raise
+        robot = make(sweep)
+        robot.run(16)
+        assert robot.act(cycle).reason == "raised"
+        assert "REPEATED" in robot.act(cycle).flags or "HOLDING" in robot.act(cycle).flags
+        assert robot.counts()["commands"] == 15
+
+
+@pytest.mark.parametrize("name", ["raises", "returns nothing", "returns too few"])
+def test_the_last_command_is_repeated_for_max_hold_and_then_ramped(make: Make, name: str) -> None:
+    answer, reason = BAD_ANSWERS[name]
+    sweep = Sweep()
+    sweep.answers = dict.fromkeys(range(50, 100), answer)
+    robot = make(sweep)
+    robot.run(101)
+    # max_hold counts from the act of the last valid command, in cycle 49
+    assert robot.did("REPEATED") == list(range(50, 50 + HOLD_CYCLES))
+    assert robot.did("RAMPING") == list(range(50 + HOLD_CYCLES, 100))
+    assert {robot.act(cycle).reason for cycle in range(50, 100)} == {reason}
+    assert robot.counts()["repeated"] == HOLD_CYCLES
+    assert robot.counts()["ramped"] == 50 - HOLD_CYCLES
+    assert robot.reasons() == {reason: 50}
+
+
+def test_the_third_nan_in_a_row_is_ramped(make: Make) -> None:
+    sweep = Sweep()
+    sweep.answers = dict.fromkeys(range(50, 60), BAD_ANSWERS["returns nan"][0])
+    robot = make(sweep)
+    robot.run(70)
+    assert robot.did("REPEATED") == [50, 51]
+    assert robot.did("RAMPING") == list(range(52, 60))
+
+
+def test_no_command_of_a_policy_that_answers_anything_breaks_a_limit(make: Make) -> None:
+    seed = 4711
+    draw = random.Random(seed)
+    special = [np.nan, np.inf, -np.inf, 1e308, -1e308, 5e-324, 0.0, -0.0, 3.0, -3.0]
+
+    def hostile(frame: Frame) -> Any:
+        if frame.cycle < 3:
+            return frame["joints"].value["position"]
+        kind = draw.randrange(4)
+        if kind == 0:
+            return [draw.choice(special) for _ in range(6)]
+        if kind == 1:
+            return [draw.uniform(-4, 4)] * 6
+        return [frame["joints"].value["position"][i] + draw.uniform(-1, 1) for i in range(6)]
+
+    robot = make(hostile)
+    robot.run(3000)
+    reach = VELOCITY * PERIOD_S + 1e-12
+    limited = 0
+    for before, after in zip(robot.frames[3:], robot.frames[4:], strict=False):
+        act = after.command["arm"]
+        assert np.all(np.isfinite(act.applied)), seed
+        assert np.all((act.applied >= LOW) & (act.applied <= HIGH)), seed
+        assert np.all(np.abs(act.applied - before.command["arm"].applied) <= reach), seed
+        measured = before["joints"].value["position"]
+        assert np.all(np.abs(act.applied - measured) <= STEP + reach), seed
+        limited += "LIMITED" in act.flags
+        if "LIMITED" in act.flags:
+            assert not np.array_equal(act.applied, act.requested), seed
+    assert limited > 100, seed
+    assert robot.counts()["limited"] == len(robot.did("LIMITED")) + (
+        "LIMITED" in _last_act(robot).flags
+    )
+
+
+def _last_act(robot: Robot) -> Act:
+    """The act of the newest frame's own cycle, which only the next frame carries."""
+    return robot.run(1)[0].command["arm"]
+
+
+# ---- row 39: the first command -------------------------------------------------------------
+
+
+def test_a_first_command_too_far_from_the_robot_is_refused_with_the_joint(make: Make) -> None:
+    def jump(frame: Frame) -> Any:
+        far = frame["joints"].value["position"].copy()
+        far[2] += 0.8
+        return far
+
+    robot = make(jump)
+    robot.run(30)
+    act = robot.act(20)
+    assert (act.reason, "HOLDING" in act.flags, "INVALID" in act.flags) == ("start", True, True)
+    assert robot.reasons() == {"start": 30}
+    assert robot.counts()["commands"] == 0
+    start = robot.frame(0)["joints"].value["position"]
+    assert np.all(np.abs(robot.frame(29)["joints"].value["position"] - start) < 0.004)
+
+
+def test_a_first_command_within_one_velocity_step_is_taken(make: Make) -> None:
+    robot = make(lambda frame: frame["joints"].value["position"] + 0.9 * VELOCITY * PERIOD_S)
+    robot.run(3)
+    assert robot.act(0).flags == (ACTED,)
+
+
+def test_until_a_policy_commands_the_arm_is_held_where_it_was_found(make: Make) -> None:
+    robot = make(lambda _: None)
+    robot.run(200)
+    assert robot.did("HOLDING") == list(range(199))
+    applied = {robot.act(cycle).applied.tobytes() for cycle in range(199)}
+    assert len(applied) == 1
+
+
+# ---- row 45: limits ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["position", "velocity", "acceleration", "step"])
+def test_a_schedule_without_one_of_the_limits_is_refused(folder: Path, key: str) -> None:
+    lines = (folder / "robot.toml").read_text().splitlines()
+    at = lines.index("[actuator.arm.limits]")
+    kept = [line for i, line in enumerate(lines) if i < at or not line.startswith(f"{key} =")]
+    path = folder / f"without_{key}.toml"
+    path.write_text("\n".join(kept))
+    with pytest.raises(ScheduleError, match=rf"without_{key}\.toml:\d+: .*limits.*{key}"):
+        schedule.load(path)
+
+
+def test_the_schedule_hash_changes_with_its_limits(folder: Path) -> None:
+    text = (folder / "robot.toml").read_text()
+    path = folder / "faster.toml"
+    path.write_text(text.replace("velocity = 2.0", "velocity = 2.5"))
+    assert schedule.load(path).hash != schedule.load(folder / "robot.toml").hash
+
+
+# ---- a fault replays -----------------------------------------------------------------------
+
+
+def _faulty_digest(path: Path, seed: int, fault_seed: int) -> str:
+    draw = random.Random(fault_seed)
+    with LockStep(schedule.load(path), seed=seed) as robot:
+        for kind in sorted(FAULTS):
+            for _ in range(3):
+                argument = {
+                    "delayed": 1_200_000,
+                    "invalid": REASONS.index("checksum"),
+                    "nan": 2,
+                    "wrong": 1000,
+                    "wake": 4_700_000,
+                }.get(kind, 0)
+                robot.core.fault(
+                    kind, draw.randrange(2), draw.randrange(10, 900), draw.randrange(1, 9), argument
+                )
+        robot.run(1000)
+        return robot.digest()
+
+
+@pytest.mark.parametrize("fault_seed", [1, 2, 3])
+def test_the_same_faults_and_seed_give_the_same_bytes(folder: Path, fault_seed: int) -> None:
+    path = folder / "robot.toml"
+    digest = _faulty_digest(path, 7, fault_seed)
+    assert _faulty_digest(path, 7, fault_seed) == digest
+    assert _faulty_digest(path, 8, fault_seed) != digest
+    assert _faulty_digest(path, 7, fault_seed + 100) != digest
+
+
+def test_an_isolated_policy_gives_the_same_digest(folder: Path) -> None:
+    digests = set()
+    for isolate in (False, True):
+        with LockStep(schedule.load(folder / "robot.toml"), seed=7, isolate=isolate) as robot:
+            robot.core.fault("silent", JOINTS, 100, 20)
+            robot.run(500)
+            digests.add(robot.digest())
+    assert len(digests) == 1
+
+
+def test_a_digest_is_the_same_on_every_core(folder: Path) -> None:
+    arguments = ["run", "--lockstep", str(folder / "robot.toml")]
+    arguments += ["--cycles", "2000", "--seed", "7", "--json"]
+    digests = set()
+    for cpu in sorted(os.sched_getaffinity(0))[:4]:
+        done = subprocess.run(
+            ["taskset", "-c", str(cpu), sys.executable, "-m", "inphase", *arguments],
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        digests.add(json.loads(done.stdout)["digest"])
+    assert len(digests) == 1
+
+
+def test_a_fault_that_is_not_on_virtual_time_cannot_be_planned(make: Make) -> None:
+    robot = make()
+    with pytest.raises(KeyError):
+        robot.core.fault("unplugged", JOINTS, 0, 1)
