@@ -21,10 +21,11 @@ _HAND_OVER_S = 2.0
 class Link:
     """One device's connection."""
 
-    def __init__(self, index: int, driver: Driver, lock: DeviceLock) -> None:
+    def __init__(self, index: int, driver: Driver, robot: str) -> None:
         self.index = index
         self.driver = driver
-        self.lock = lock
+        self._robot = robot
+        self._lock = DeviceLock(driver.name, driver.address, robot)
         self.fd = -1
         self.actuator = -1
         self._reopening: threading.Thread | None = None
@@ -35,17 +36,27 @@ class Link:
         self.fd = self.driver.open()
 
     def start_reopening(self) -> None:
-        """Close, and try to open again in the background until it works."""
+        """Close, and try to open again in the background until it works.
+
+        The lock is given up and taken anew: a device that comes back may have another address,
+        and its old one may be somebody else's by then.
+        """
         self.fd = -1
         self.driver.close()
+        self._lock.close()
         self._reopening = threading.Thread(target=self._reopen, daemon=True)
         self._reopening.start()
 
     def _reopen(self) -> None:
         while not self._stopped.wait(_RETRY_S):
             try:
+                self._lock = DeviceLock(self.driver.name, self.driver.address, self._robot)
+            except DeviceError:
+                continue
+            try:
                 self.fd = self.driver.open()
             except DeviceError:
+                self._lock.close()
                 continue
             return
 
@@ -67,7 +78,7 @@ class Link:
         if self._reopening is not None:
             self._reopening.join(_HAND_OVER_S)
         self.driver.close()
-        self.lock.close()
+        self._lock.close()
 
 
 class Devices:
@@ -77,9 +88,8 @@ class Devices:
         self._say = say
         self.links: list[Link] = []
         try:
-            for index, (name, driver) in enumerate(plan.drivers.items()):
-                lock = DeviceLock(name, driver.address, plan.schedule.name)
-                self.links.append(Link(index, driver, lock))
+            for index, driver in enumerate(plan.drivers.values()):
+                self.links.append(Link(index, driver, plan.schedule.name))
             for link in self.links:
                 link.open()
         except BaseException:
