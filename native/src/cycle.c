@@ -227,14 +227,14 @@ static bool values_hold(struct sensor *sensor)
     return true;
 }
 
-static int64_t acquisition(const struct sensor *sensor, int64_t received_ns)
+static int64_t acquisition(const struct sensor *sensor, int64_t received_ns, bool on_time)
 {
     const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
 
     if (spec->acquire == INPHASE_ACQUIRE_TRIGGER)
         return sensor->triggered_ns + spec->acquire_ns;
     /* when a late reply came is not known: it was found, before a later trigger */
-    if (spec->acquire == INPHASE_ACQUIRE_MIDDLE && sensor->triggered)
+    if (spec->acquire == INPHASE_ACQUIRE_MIDDLE && on_time)
         return sensor->triggered_ns + (received_ns - sensor->triggered_ns) / 2 + spec->acquire_ns;
     return INPHASE_ABSENT;
 }
@@ -261,6 +261,10 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor, int6
 {
     const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
 
+    /* a core that was held up may find a reply behind the deadline that was there before it, or
+       not: only what was read in time is known to have been */
+    bool on_time = sensor->triggered && received_ns <= core->due_ns + core->read_deadline_ns;
+
     /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
        waiting; if no other reply comes, the sensor is FROZEN */
     if (spec->sequence_type && sensor->device_sequence_known && !sequence_advanced(sensor)) {
@@ -281,12 +285,12 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor, int6
     memcpy(sensor->value, sensor->parser.value, sizeof(double) * sensor->channels);
     sensor->sample_triggered_ns = sensor->triggered_ns;
     sensor->sample_received_ns = received_ns;
-    sensor->sample_acquired_ns = acquisition(sensor, received_ns);
+    sensor->sample_acquired_ns = acquisition(sensor, received_ns, on_time);
     sensor->trusted = sensor->recovering == 0 && !sensor->suspect;
     slot_write(ring_slot(core->segment->memory, &core->layout->samples[sensor->index],
                          (uint64_t)sensor->sequence),
                (uint64_t)sensor->sequence, sensor->value, sizeof(double) * sensor->channels);
-    if (!sensor->triggered) {
+    if (!on_time) {
         count_add(core->statistics, COUNT_LATE_SAMPLES, 1);
         return;
     }
