@@ -184,3 +184,18 @@ def test_importing_inphase_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.real
+def test_a_policy_that_prints_a_lot_holds_nothing_up_and_leaves_stdout_alone(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "talk.py").write_text(
+        "def talk(frame):\n"
+        "    print('x' * 4096)\n"
+        "    joints = frame['joints']\n"
+        "    return joints.value['position'].copy() if joints.sequence >= 0 else None\n"
+    )
+    path = demo_schedule(tmp_path, emulator=True, policy="talk.py:talk")
+    result = summary_of(str(path), "--cycles", "200")
+    assert result["policy"]["commands"] > 40  # a pipe that nobody reads holds 16 of these

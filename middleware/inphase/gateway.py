@@ -208,7 +208,7 @@ async def _serve(gateway: Gateway, store_path: str, readable_by_group: bool) -> 
     await asyncio.sleep(0)
     if control is not None and control.done():
         control.result()
-    print("ready", flush=True)
+    process.say_ready()
     await ended.wait()
     sender.stop.set()
     sender.join(1.0)

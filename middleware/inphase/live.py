@@ -7,6 +7,7 @@ from typing import Self
 
 from inphase.follow import StoreFollower
 from inphase.runtime import Runtime
+from inphase.summary import HISTOGRAMS
 
 _EVERY_S = 0.2
 
@@ -45,17 +46,15 @@ class LiveLine:
             rate = f"{(cycles - self._before[1]) / (now - self._before[0]):5.0f}"
         self._before = (now, cycles)
         skew = "-" if frame.skew_ns is None else f"{frame.skew_ns / 1000:.0f} us"
-        command = frame.command
         policy = "-"
-        if command.inferred_ns is not None:
-            policy = (
-                f"{(command.inferred_ns - frame.latched_ns) % frame.layout.period_ns / 1e3:.0f}"
-            )
+        if runtime.reader is not None:
+            times = runtime.reader.quantiles(HISTOGRAMS.index("latch_to_command_ns"))
+            policy = f"{times['p50'] / 1000:.0f}" if times["count"] else "-"
         statuses = " ".join(f"{name} {sample.status}" for name, sample in frame.samples.items())
         self._write(
             f"cycle {frame.cycle}  {rate} Hz  "
             f"wake +{(frame.woke_ns - frame.due_ns) / 1000:.0f} us  "
-            f"skew {skew}  {statuses}  policy {policy} us  {' '.join(frame.flags)}"
+            f"skew {skew}  {statuses}  policy p50 {policy} us  {' '.join(frame.flags)}"
         )
 
     def _write(self, text: str) -> None:

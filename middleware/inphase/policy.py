@@ -155,7 +155,7 @@ def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
     mailbox = store.Mailbox(mailbox_path, buffer.channels, follower.layout.epoch)
     assert described.policy is not None
     _set_priority(described.policy.priority)
-    print("ready", flush=True)
+    process.say_ready()
 
     # what exists now stays: no collection in the loop, none of what was imported ever looked at
     gc.collect()
@@ -174,7 +174,7 @@ def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
     """The policy process in lock step: a byte in for each frame, reason and values out."""
     follower = StoreFollower(store_path, from_first=True)
     turn = Turn(load(described), CommandBuffer(follower.layout.actuators))
-    print("ready", flush=True)
+    process.say_ready()
     with socket.socket(fileno=fd) as line:
         while line.recv(1):
             trouble = turn.take(follower.next(timeout_s=1.0))

@@ -22,6 +22,12 @@ def end_with_parent() -> None:
         sys.exit(0)
 
 
+def say_ready() -> None:
+    """Called by a child when it is: from then on what it prints goes to stderr, for a person."""
+    print("ready", flush=True)
+    os.dup2(2, 1)
+
+
 class Process:
     """A child that prints `ready` when it is. It inherits stdin's end, stderr and nothing else."""
 

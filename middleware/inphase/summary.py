@@ -23,7 +23,7 @@ from inphase.plan import Plan
 from inphase.store import Reader
 
 _PHASES = ("wake", "trigger", "read", "act")
-_HISTOGRAMS = ("wake_late_ns", "trigger_late_ns", "act_late_ns", "skew_ns", "latch_to_command_ns")
+HISTOGRAMS = ("wake_late_ns", "trigger_late_ns", "act_late_ns", "skew_ns", "latch_to_command_ns")
 EXIT_POLICY = 7
 EXIT_LATCHED = 8
 
@@ -54,7 +54,7 @@ def make(
         "sensors": {
             sensor.name: {
                 "status": statuses,
-                "trigger_to_sample_ns": reader.quantiles(len(_HISTOGRAMS) + index),
+                "trigger_to_sample_ns": reader.quantiles(len(HISTOGRAMS) + index),
             }
             for index, (sensor, statuses) in enumerate(
                 zip(plan.sensors, reader.statuses(), strict=True)
@@ -71,7 +71,7 @@ def make(
             key: counts[key] for key in ("written", "limited", "repeated", "ramped", "busy")
         },
     }
-    result |= {name: reader.quantiles(index) for index, name in enumerate(_HISTOGRAMS)}
+    result |= {name: reader.quantiles(index) for index, name in enumerate(HISTOGRAMS)}
     result |= {
         "worst": [
             {
@@ -152,7 +152,7 @@ def render(result: dict[str, Any]) -> Any:
     times = Table(title="distributions [us]", title_justify="left")
     for column in ("", "count", "min", "p50", "p90", "p99", "p99.9", "max"):
         times.add_column(column, justify="right" if column else "left")
-    rows = {name.removesuffix("_ns"): result[name] for name in _HISTOGRAMS}
+    rows = {name.removesuffix("_ns"): result[name] for name in HISTOGRAMS}
     rows |= {
         f"{name} trigger to sample": sensor["trigger_to_sample_ns"]
         for name, sensor in result["sensors"].items()
