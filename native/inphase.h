@@ -230,7 +230,8 @@ typedef struct inphase_core inphase_core;
    -ENOSPC: /dev/shm is too small. Thread: any. Ends with inphase_segment_close, which unlinks. */
 int inphase_segment_create(inphase_segment **out, const char *path, uint64_t size, uint32_t mode,
                            int32_t gid);
-/* Map a segment read-only. -ENOENT, -EACCES, -EPROTO (not a segment). Thread: any. */
+/* Map a segment read-only. -ENOENT, -EACCES, -EPROTO (too small to be one; what is in it is checked
+   by whoever reads it). Thread: any. */
 int inphase_segment_attach(inphase_segment **out, const char *path);
 void inphase_segment_close(inphase_segment *segment);
 void *inphase_segment_memory(inphase_segment *segment);
@@ -522,7 +523,7 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
 void inphase_core_close(inphase_core *core);
 
 /* Hand a descriptor to the core, taken over at the next cycle: only the cycle thread reads and
-   writes it until it is given back. The caller still owns it. -EBUSY: the last request is not yet
+   writes it until it is given back. The caller still owns it, and ignores SIGPIPE. -EBUSY: the last request is not yet
    taken. Threads: any one. */
 int inphase_core_attach(inphase_core *core, uint32_t device, int fd);
 /* Ask for the descriptor back. */

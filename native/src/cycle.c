@@ -820,13 +820,12 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     act->detail = actuator->detail;
 }
 
-static void count_command(struct inphase_core *core, uint32_t missing, int64_t now_ns)
+static void count_command(struct inphase_core *core, uint32_t missing)
 {
     struct statistics *statistics = core->statistics;
     _Atomic int64_t *reason = &statistics->reasons[missing];
     uint32_t all = 0;
 
-    (void)now_ns;
     for (uint32_t i = 0; i < core->actuators; i++)
         all |= core->actuator[i].flags;
     count_add(statistics, COUNT_LIMITED, (all & INPHASE_ACT_LIMITED) != 0);
@@ -867,7 +866,7 @@ static void stage_act(struct inphase_core *core)
     if (is_stopping(core))
         return;
     histogram_add(&core->statistics->histogram[INPHASE_HIST_ACT], late_ns);
-    count_command(core, missing, now_ns);
+    count_command(core, missing);
 }
 
 /* ---- finish ------------------------------------------------------------------------------ */
