@@ -3,14 +3,18 @@
 The rows named in the headings are those of the catalogue of faults.
 """
 
+import math
 import signal
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
+from peers import until
 from runtimes import Robot
 
 pytestmark = pytest.mark.real
+REST = 0.05  # rad/s: two counts of the servos' velocity
 
 
 @pytest.fixture
@@ -79,3 +83,211 @@ def test_a_bad_reply_gives_its_status_and_the_cycle_goes_on(robot: Robot, name: 
         assert code == 130
         assert summary["sensors"][sensor]["status"][status] > 0
         assert summary["latched"] is None
+
+
+def test_a_reply_in_two_parts_is_one_sample(robot: Robot) -> None:
+    robot.arm(fault="split", count=-1, arg=300)
+    with robot.run("--cycles", "40") as run:
+        code, summary = run.end()
+    assert code == 0
+    assert summary["sensors"]["joints"]["status"]["FRESH"] > 0
+    assert summary["sensors"]["joints"]["status"]["INVALID"] == 0
+
+
+def test_noise_before_a_reply_is_dropped_and_counted(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        robot.arm(fault="noise", count=5, arg=9)
+        robot.wrist(fault="duplicate", count=5)
+        first = run.frame(lambda _: True).cycle
+        run.frame(lambda frame: frame.cycle > first + 20 and frame["joints"].status == "FRESH")
+        run.signal(signal.SIGINT)
+        _, summary = run.end()
+    assert summary["dropped_bytes"] >= 5 * 9
+
+
+def test_silent_feedback_ramps_and_the_arm_goes_on_by_itself(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        robot.arm(fault="silent", count=-1)
+        ramp = run.frame(lambda frame: "RAMPING" in frame.command["arm"].flags)
+        assert ramp.command["arm"].reason in {"feedback", "busy"}
+        until(lambda: robot.speed < REST)
+        robot.arm(fault="clear")
+        run.frame(lambda frame: frame.command["arm"].flags == ("WRITTEN",))
+
+
+# ---- row 8: a device goes and comes back ---------------------------------------------------
+
+
+def test_a_port_that_closes_and_comes_back_moves_only_after_arming(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        for _ in range(3):
+            robot.arm(fault="close")
+            gone = run.status("joints", "OFFLINE")
+            run.frame(lambda frame: "LATCHED" in frame.flags and frame.reason == "offline")
+            assert gone["joints"].sequence >= 0
+            robot.arm(fault="reopen")
+            run.status("joints", "RECOVERING")
+            back = run.status("joints", "FRESH")
+            assert "LATCHED" in back.flags
+            later = [run.frame(lambda _: True).command["arm"] for _ in range(5)]
+            assert not any("WRITTEN" in act.flags for act in later)
+            until(lambda: run.stderr.count("is back") > run.stderr.count("armed:"))
+            run.signal(signal.SIGUSR1)
+            run.frame(lambda frame: "LATCHED" not in frame.flags)
+            run.moving()
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert code == 130
+    assert summary["lost_devices"] == 3
+    told = summary["events"]
+    assert [event.split()[0] for event in told] == ["device", "device", "armed:"] * 3
+    assert all(event.endswith("is gone") for event in told[::3])
+    assert all("is back; motion needs to be armed" in event for event in told[1::3])
+
+
+def test_no_descriptor_is_left_by_a_port_that_comes_and_goes(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        descriptors = psutil.Process(run.pid).num_fds()
+        for _ in range(5):
+            robot.arm(fault="close")
+            run.status("joints", "OFFLINE")
+            robot.arm(fault="reopen")
+            run.status("joints", "FRESH")
+        assert psutil.Process(run.pid).num_fds() == descriptors
+
+
+def test_arming_while_a_device_is_gone_is_refused(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        robot.arm(fault="close")
+        run.status("joints", "OFFLINE")
+        until(lambda: "is gone" in run.stderr)
+        run.signal(signal.SIGUSR1)
+        until(lambda: "still gone: nothing is armed" in run.stderr)
+        run.frame(lambda frame: "LATCHED" in frame.flags)
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert (code, summary["latched"]) == (130, "offline")
+
+
+def test_a_wrist_whose_port_is_closed_is_offline_and_comes_back(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        robot.wrist(fault="close")
+        run.status("wrench", "OFFLINE")
+        robot.wrist(fault="reopen")
+        run.status("wrench", "FRESH")
+        assert "LATCHED" not in run.frame(lambda _: True).flags, "no motion depends on it"
+
+
+# ---- at start: devices ---------------------------------------------------------------------
+
+
+def test_an_absent_arm_is_named(robot: Robot) -> None:
+    robot.arm(fault="close")
+    with robot.run() as run:
+        code, summary = run.end()
+    assert (code, summary) == (3, {})
+    assert "device arm: cannot open" in run.stderr and str(robot.folder) in run.stderr
+    assert robot.segments() == []
+
+
+def test_an_absent_wrist_is_named_and_the_arm_stays_off(robot: Robot) -> None:
+    robot.wrist(fault="close")
+    with robot.run() as run:
+        code, _ = run.end()
+    assert code == 3
+    assert "device wrist: no record from 127.0.0.1" in run.stderr
+    assert robot.arm()["torque"] == [0] * 6
+
+
+def test_a_servo_that_does_not_answer_is_named(robot: Robot) -> None:
+    robot.arm(fault="off", servo=3)
+    with robot.run() as run:
+        code, _ = run.end()
+    assert code == 3
+    assert "servo 4" in run.stderr and "no answer" in run.stderr
+
+
+def test_a_servo_of_another_baud_register_is_refused_with_register_and_value(
+    robot: Robot,
+) -> None:
+    robot.arm(set={"register": {"servo": 2, "address": 8, "value": 3}})
+    with robot.run() as run:
+        code, _ = run.end()
+    assert code == 3
+    assert "servo 3" in run.stderr
+    assert "register 8 (baud rate) is 3, needed is 6" in run.stderr
+    assert robot.arm()["counters"]["writes"] == 0
+
+
+def test_a_return_delay_is_set_while_the_torque_is_off(robot: Robot) -> None:
+    robot.arm(set={"register": {"servo": 1, "address": 9, "value": 125}})
+    with robot.run("--cycles", "5") as run:
+        code, _ = run.end()
+    assert code == 0
+    assert [2, 9, "00"] in robot.arm()["journal"]
+
+
+def test_a_return_delay_under_torque_is_refused_with_register_and_value(robot: Robot) -> None:
+    robot.arm(set={"register": {"servo": 1, "address": 9, "value": 125}})
+    robot.arm(set={"register": {"servo": 1, "address": 64, "value": 1}})
+    with robot.run() as run:
+        code, _ = run.end()
+    assert code == 3
+    assert "servo 2" in run.stderr and "register 9 (return delay time)" in run.stderr
+    assert "125" in run.stderr
+    assert robot.arm()["counters"]["writes"] == 0
+
+
+def test_a_second_runtime_on_the_same_devices_is_refused_with_the_holders_name(
+    robot: Robot,
+) -> None:
+    with robot.run() as first:
+        first.moving()
+        robot.write((robot.name, "second"))
+        with robot.run() as second:
+            code, _ = second.end()
+        assert code == 3
+        assert f"is used by robot {robot.name}, process {first.pid}" in second.stderr
+        first.frame(lambda frame: "WRITTEN" in frame.command["arm"].flags)
+
+
+# ---- enabling ------------------------------------------------------------------------------
+
+
+def test_every_goal_is_the_measured_pose_before_any_torque_is_on(robot: Robot) -> None:
+    pose = [0.4, -0.3, 0.2, -0.1, 0.6, -0.7]
+    robot.arm(set={"position": pose})
+    robot.write(('[policy]\ncall = "sweep.py:Sweep"\n', ""))
+    with robot.run("--cycles", "30") as run:
+        code, _ = run.end()
+    assert code == 0
+    status = robot.arm()
+    goal, torque = 116, 64
+    first_torque = {ident: 0 for ident in range(1, 7)}
+    for at, (ident, address, value) in enumerate(status["journal"]):
+        if address == torque and value == "01":
+            first_torque[ident] = first_torque[ident] or at
+    for ident, at in first_torque.items():
+        goals = [
+            value for i, address, value in status["journal"][:at] if (i, address) == (ident, goal)
+        ]
+        count = int.from_bytes(bytes.fromhex(goals[-1]), "little", signed=True)
+        assert (count - 2048) * 2 * math.pi / 4096 == pytest.approx(pose[ident - 1], abs=0.001)
+    assert status["position"] == pytest.approx(pose, abs=0.002), "the arm did not jump"
+
+
+def test_observing_reads_and_writes_nothing(robot: Robot) -> None:
+    with robot.run("--observe", "--cycles", "40") as run:
+        frame = run.status("joints", "FRESH")
+        assert "OBSERVING" in frame.flags
+        code, summary = run.end()
+    status = robot.arm()
+    assert (code, summary["commands"]["written"]) == (0, 0)
+    assert summary["sensors"]["joints"]["status"]["FRESH"] > 0
+    assert (status["counters"]["writes"], status["torque"]) == (0, [0] * 6)
