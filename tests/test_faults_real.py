@@ -3,14 +3,21 @@
 The rows named in the headings are those of the catalogue of faults.
 """
 
+import ctypes
 import math
+import random
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import psutil
 import pytest
 
-from peers import until
+from inphase import schedule, store
+from inphase.runtime import Runtime, Wishes
+from peers import BOUND_S, until
 from runtimes import Robot
 
 pytestmark = pytest.mark.real
@@ -291,3 +298,205 @@ def test_observing_reads_and_writes_nothing(robot: Robot) -> None:
     assert (code, summary["commands"]["written"]) == (0, 0)
     assert summary["sensors"]["joints"]["status"]["FRESH"] > 0
     assert (status["counters"]["writes"], status["torque"]) == (0, [0] * 6)
+
+
+# ---- rows 14, 15, 17 to 20: the policy's process -------------------------------------------
+
+
+def test_a_policy_that_is_killed_is_named_and_the_robot_comes_to_rest(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        run.child("inphase.policy").kill()
+        run.frame(lambda frame: frame.command["arm"].reason == "died")
+        run.frame(lambda frame: "RAMPING" in frame.command["arm"].flags)
+        until(lambda: robot.speed < REST)
+        until(lambda: "policy ended: signal 9" in run.stderr)
+        run.signal(signal.SIGINT)
+        _, summary = run.end()
+    assert summary["policy"]["ended"] == "signal 9"
+    assert summary["policy"]["reasons"]["died"] > 0
+    assert "policy ended: signal 9" in summary["events"]
+    assert robot.arm()["torque"] == [1] * 6, "the arm is held, not dropped"
+
+
+def test_a_run_whose_policy_was_killed_ends_with_its_own_exit_code(robot: Robot) -> None:
+    with robot.run("--cycles", "250") as run:
+        run.moving()
+        run.child("inphase.policy").kill()
+        code, summary = run.end()
+    assert (code, summary["stopped"]["reason"], summary["cycles"]) == (7, "done", 250)
+
+
+def test_a_policy_that_hangs_is_repeated_then_ramped_and_goes_on_later(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        policy = run.child("inphase.policy")
+        policy.suspend()
+        missed = run.frame(lambda frame: "REPEATED" in frame.command["arm"].flags)
+        assert missed.command["arm"].reason == "silent"
+        run.frame(lambda frame: "RAMPING" in frame.command["arm"].flags)
+        until(lambda: robot.speed < REST)
+        policy.resume()
+        run.frame(lambda frame: frame.command["arm"].reason == "none")
+        run.moving()
+        run.signal(signal.SIGINT)
+        _, summary = run.end()
+    assert summary["policy"]["missed"] > 0
+    assert summary["policy"]["ended"] is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("raise ValueError('a bug')", "raised"),
+        ("return [float('nan')] * 6", "nan"),
+        ("return [0.0] * 5", "shape"),
+        ("return None", "silent"),
+    ],
+)
+def test_a_bad_answer_of_the_policy_is_named(robot: Robot, answer: str, reason: str) -> None:
+    robot.folder.joinpath("bad.py").write_text(f"def bad(frame):\n    {answer}\n")
+    robot.write(("sweep.py:Sweep", "bad.py:bad"))
+    with robot.run() as run:
+        bad = run.frame(lambda frame: frame.command["arm"].reason == reason)
+        assert "HOLDING" in bad.command["arm"].flags, "it never gave a good one"
+        run.signal(signal.SIGINT)
+        _, summary = run.end()
+    assert summary["policy"]["reasons"][reason] > 0
+    assert summary["policy"]["commands"] == 0
+    assert ("ValueError: a bug" in run.stderr) == (reason == "raised")
+
+
+def test_the_policy_runs_without_garbage_collection(robot: Robot) -> None:
+    robot.folder.joinpath("collect.py").write_text(
+        "import gc, pathlib\n"
+        "def policy(frame):\n"
+        "    facts = f'{gc.isenabled()} {gc.get_freeze_count() > 0}'\n"
+        "    pathlib.Path(__file__).with_name('facts').write_text(facts)\n"
+    )
+    robot.write(("sweep.py:Sweep", "collect.py:policy"))
+    with robot.run("--cycles", "20") as run:
+        run.end()
+    assert robot.folder.joinpath("facts").read_text() == "False True"
+
+
+def test_the_cycle_goes_on_while_the_runtimes_interpreter_is_held(robot: Robot) -> None:
+    robot.write(('[policy]\ncall = "sweep.py:Sweep"\n', ""))
+    runtime = Runtime(schedule.load(robot.schedule), Wishes(), lambda _: None)
+    try:
+        runtime.prepare()
+        runtime.start()
+        assert runtime.reader is not None
+        until(lambda: runtime.reader.status()["cycles"] > 10)
+        before = runtime.reader.status()["cycle"]
+        ctypes.PyDLL(None).usleep(500_000)  # PyDLL keeps the GIL
+        assert runtime.reader.status()["cycle"] >= before + 20
+        runtime.stop("request")
+        until(lambda: runtime.over)
+        assert runtime.finish()["sensors"]["joints"]["status"]["FRESH"] > 0
+    finally:
+        runtime.close()
+
+
+# ---- rows 12, 28, 29: signals to the runtime -----------------------------------------------
+
+
+@pytest.mark.parametrize("phase", range(4))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_while_moving_brings_the_robot_to_rest_before_the_end(
+    robot: Robot, number: signal.Signals, phase: int
+) -> None:
+    with robot.run() as run:
+        run.moving()
+        children = run.children()
+        assert children and robot.segments()
+        time.sleep(random.random() * 0.1)  # any phase of the cycle, and of the motion
+        run.signal(number)
+        code, summary = run.end()
+    assert robot.speed < REST
+    assert code == 128 + number
+    assert summary["stopped"] == {"reason": "signal", "detail": number.name}
+    assert summary["stopping_cycles"] > 0
+    assert robot.segments() == []
+    assert not any(child.is_running() for child in children)
+
+
+@pytest.mark.parametrize("delay_ms", [150, 300, 400, 500, 600, 700])
+def test_a_signal_during_the_start_ends_the_run(robot: Robot, delay_ms: int) -> None:
+    with robot.run() as run:
+        time.sleep(delay_ms / 1000)
+        run.signal(signal.SIGTERM)
+        code, _ = run.end()
+    # before the runtime handles signals, the signal ends it as it ends any process
+    assert code in {128 + signal.SIGTERM, -signal.SIGTERM}, run.stderr
+    assert robot.segments() == []
+    assert robot.speed < REST
+
+
+def test_a_killed_runtime_leaves_no_process_and_the_next_start_cleans_up(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        follower, children = run.follower, run.children()
+        assert children
+        run.signal(signal.SIGKILL)
+        run.process.wait(BOUND_S)
+        with pytest.raises(store.Lost):
+            while True:
+                follower.next(BOUND_S)
+        psutil.wait_procs(children, BOUND_S)
+        assert not any(child.is_running() for child in children)
+        left = robot.segments()
+        assert left
+    with robot.run("--cycles", "10") as run:
+        code, summary = run.end()
+    assert code == 0
+    assert "died; its store was removed" in run.stderr
+    assert any("died; its store was removed" in event for event in summary["events"])
+    assert robot.segments() == []
+
+
+# ---- rows 21, 22: subscribers --------------------------------------------------------------
+
+SUBSCRIBER = """
+import sys
+from inphase.follow import StoreFollower
+follower = StoreFollower.of_robot(sys.argv[1])
+lost, held = 0, []
+print("following", flush=True)
+for frame in follower:
+    lost += frame.lost
+    held.append(frame["joints"].value)
+    held = held[-8:]
+    print(frame.cycle, lost, flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_subscriber_that_stands_still_or_dies_costs_the_runtime_nothing(
+    robot: Robot, how: signal.Signals
+) -> None:
+    with robot.run() as run:
+        run.moving()
+        command = [sys.executable, "-c", SUBSCRIBER, robot.name]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as subscriber:
+            try:
+                assert subscriber.stdout is not None
+                assert subscriber.stdout.readline() == b"following\n"
+                cycle = int(subscriber.stdout.readline().split()[0])
+                subscriber.send_signal(how)
+                # a quarter of a second of frames is kept; let it all be written over
+                run.frame(lambda frame: frame.cycle > cycle + 100)
+                if how is signal.SIGSTOP:
+                    subscriber.send_signal(signal.SIGCONT)
+                    lost = 0
+                    while lost == 0:
+                        lost = int(subscriber.stdout.readline().split()[1])
+                    assert lost > 20
+            finally:
+                subscriber.kill()
+        cycle = run.frame(lambda _: True).cycle
+        run.frame(lambda frame: frame.cycle > cycle + 20)
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert code == 130
+    assert summary["stopped"]["reason"] == "signal"
