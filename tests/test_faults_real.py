@@ -433,6 +433,22 @@ def test_a_signal_during_the_start_ends_the_run(robot: Robot, delay_ms: int) -> 
     assert robot.speed < REST
 
 
+def test_a_suspended_runtime_says_so_and_moves_only_after_arming(robot: Robot) -> None:
+    robot.write(("resumed_after_ms = 20000", "resumed_after_ms = 400"))
+    with robot.run() as run:
+        for _ in range(4):  # whatever the cycle thread was waiting for
+            run.moving()
+            run.signal(signal.SIGSTOP)
+            time.sleep(0.8 + 0.008 * random.random())
+            run.signal(signal.SIGCONT)
+            resumed = run.frame(lambda frame: "RESUMED" in frame.flags)
+            assert resumed.reason == "resumed" and resumed.skipped > 40
+            assert "LATCHED" in resumed.flags
+            run.frame(lambda frame: "RAMPING" in frame.command["arm"].flags)
+            until(lambda: robot.speed < REST)
+            run.signal(signal.SIGUSR1)
+
+
 def test_a_killed_runtime_leaves_no_process_and_the_next_start_cleans_up(robot: Robot) -> None:
     with robot.run() as run:
         run.moving()
