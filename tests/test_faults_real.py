@@ -6,6 +6,8 @@ The rows named in the headings are those of the catalogue of faults.
 import ctypes
 import math
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -18,9 +20,10 @@ import pytest
 from inphase import schedule, store
 from inphase.runtime import Runtime, Wishes
 from peers import BOUND_S, until
-from runtimes import Robot
+from runtimes import Robot, Run
 
 pytestmark = pytest.mark.real
+LIBC = ctypes.CDLL(None)
 REST = 0.05  # rad/s: two counts of the servos' velocity
 
 
@@ -516,3 +519,125 @@ def test_a_subscriber_that_stands_still_or_dies_costs_the_runtime_nothing(
         code, summary = run.end()
     assert code == 130
     assert summary["stopped"]["reason"] == "signal"
+
+
+def test_a_script_that_dies_takes_its_runtime_with_it(robot: Robot) -> None:
+    script = robot.folder / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from inphase.runner import Runner\n"
+        "with Runner(sys.argv[1]) as robot:\n"
+        "    for frame in robot:\n"
+        "        pass\n"
+    )
+    with Run(robot, [str(script), str(robot.schedule)], {}) as run:
+        run.moving()
+        family = run.children()
+        assert len(family) >= 2, "the runtime and its policy"
+        run.signal(signal.SIGKILL)
+        run.process.wait(BOUND_S)
+        psutil.wait_procs(family, BOUND_S)
+    assert not any(child.is_running() for child in family)
+    assert robot.speed < REST
+    assert robot.segments() == []
+
+
+def test_a_gateway_that_is_killed_is_named_and_the_robot_goes_on(robot: Robot) -> None:
+    table = f'[gateway]\nendpoint = "ipc://{robot.folder}/frames"\n[sensor.joints]\n'
+    robot.write(("[sensor.joints]\n", table))
+    with robot.run() as run:
+        run.moving()
+        run.child("inphase.gateway").kill()
+        until(lambda: "gateway ended: signal 9" in run.stderr)
+        cycle = run.frame(lambda _: True).cycle
+        later = run.frame(lambda frame: frame.cycle > cycle + 20)
+        assert later.reason == "none"
+        run.signal(signal.SIGTERM)
+        code, summary = run.end()
+    assert code == 128 + signal.SIGTERM
+    assert "gateway ended: signal 9" in summary["events"]
+    assert robot.segments() == []
+
+
+# ---- row 43: rights ------------------------------------------------------------------------
+
+
+CAPBSET_DROP, IPC_LOCK, SYS_NICE = 24, 14, 23  # prctl(2), capabilities(7)
+
+
+def _give_rights_up() -> None:
+    """In the child: no real-time priority and no locked memory, as for an ordinary user."""
+    resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+    for capability in (IPC_LOCK, SYS_NICE):  # refused to those who have none anyway
+        LIBC.prctl(CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def test_required_rights_that_are_refused_end_the_run_with_the_remedy(robot: Robot) -> None:
+    robot.write(('realtime = "prefer"', 'realtime = "require"'))
+    with robot.run(preexec_fn=_give_rights_up) as run:
+        code, summary = run.end()
+    assert (code, summary) == (4, {})
+    assert "SCHED_FIFO" in run.stderr and "locked memory" in run.stderr
+    assert "rtprio" in run.stderr and 'realtime = "prefer"' in run.stderr
+    assert robot.arm()["counters"]["requests"] == 0, "no device was touched"
+
+
+def test_preferred_rights_that_are_refused_are_told_by_every_frame(robot: Robot) -> None:
+    with robot.run(preexec_fn=_give_rights_up) as run:
+        frames = [run.frame(lambda _: True) for _ in range(10)]
+        run.moving()
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert code == 130
+    assert all("NOT_REALTIME" in frame.flags for frame in frames)
+    assert summary["realtime"]["granted"] is False
+    assert {"SCHED_FIFO", "locked memory"} <= summary["realtime"]["refused"].keys()
+
+
+# ---- row 45 and bad schedules --------------------------------------------------------------
+
+LIMITS = "velocity = 2.0\nacceleration = 4.0\nstep = 0.5\n"
+SCHEDULES = {
+    "unknown key": ("rate_hz = 125", "rate_hz = 125\nspeed = 3", "cycle.speed"),
+    "unknown device key": ("baud = 4_000_000", "boud = 4_000_000", "device.arm.boud"),
+    "wrong type": ("rate_hz = 125", 'rate_hz = "fast"', "cycle.rate_hz"),
+    "no limits": (LIMITS, "acceleration = 4.0\nstep = 0.5\n", "actuator.arm.limits"),
+    "limits of too few joints": ("step = 0.5", "step = [0.5, 0.5]", "actuator.arm.limits.step"),
+    "act after the period": ("act_us = 6000", "act_us = 9000", "cycle.act_us"),
+    "a reply after its deadline": (
+        "read_deadline_us = 5000",
+        "read_deadline_us = 200",
+        "trigger_us",
+    ),
+    "two devices on one port": (
+        "[sensor.joints]",
+        '[device.other]\ndriver = "inphase_drivers.dynamixel:Servos"\n'
+        'port = "PORT"\nids = [9]\n[sensor.joints]',
+        "device.other",
+    ),
+    "no such policy file": ("sweep.py:Sweep", "gone.py:Sweep", "policy.call"),
+    "no such policy": ("sweep.py:Sweep", "sweep.py:Gone", "policy.call"),
+    "no such driver": ("dynamixel:Servos", "dynamixel:Gone", "device.arm.driver"),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_bad_schedule_is_refused_by_check_and_run_and_nothing_moves(
+    robot: Robot, name: str
+) -> None:
+    old, new, key = SCHEDULES[name]
+    robot.write((old, new.replace("PORT", f"{robot.folder}/ports/arm")))
+    for command in ("check", "run"):
+        done = subprocess.run(
+            [sys.executable, "-m", "inphase", command, str(robot.schedule)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=BOUND_S,
+        )
+        assert done.returncode == 2, (command, done)
+        assert re.search(rf"run\.toml:\d+: .*{re.escape(key)}", done.stderr), (command, done)
+    status = robot.arm()
+    assert (status["counters"]["writes"], status["torque"]) == (0, [0] * 6)
+    assert robot.segments() == []
