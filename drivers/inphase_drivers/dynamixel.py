@@ -353,14 +353,15 @@ class Servos(Driver):
         self._expect(ident, "baud rate", _BAUD_RATE, _BAUD_INDEX[self.options.baud])
         self._expect(ident, "status return level", _STATUS_RETURN_LEVEL, 2)
         self._expect(ident, "hardware error status", _HARDWARE_ERROR, 0)
-        if self._read(ident, _RETURN_DELAY, 1) != 0:
+        delay = self._read(ident, _RETURN_DELAY, 1)
+        if delay != 0:
             if self._read(ident, _TORQUE_ENABLE, 1):
-                raise self._refusal(ident, "return delay time", _RETURN_DELAY, "not 0", 0)
+                raise self._refusal(ident, "return delay time", _RETURN_DELAY, delay, 0)
             self._write(ident, _RETURN_DELAY, 0, 1)
             self._expect(ident, "return delay time", _RETURN_DELAY, 0)
 
     def _refusal(
-        self, ident: int, what: str, register: int, value: int | str, wanted: int
+        self, ident: int, what: str, register: int, value: int, wanted: int
     ) -> DeviceError:
         return DeviceError(
             f"device {self.name}: servo {ident} on {self.options.port}: register {register} "

@@ -106,6 +106,15 @@ static bool stop_is_complete(struct inphase_core *core)
     return (ramped > 0 && at_rest(core)) || ramped * core->period_ns > STOP_NS;
 }
 
+/* the machine or this process stood still, wherever in the cycle it was: the next frame says so */
+static void note_suspension(struct inphase_core *core, int64_t late_ns)
+{
+    if (late_ns <= core->resumed_after_ns)
+        return;
+    core->flags |= INPHASE_FLAG_RESUMED;
+    latch_motion(core, INPHASE_REASON_RESUMED);
+}
+
 /* sleep to the grid point of this cycle; a wake that is a period or more late goes on to the next
    grid point, so that no cycle runs out of phase */
 static void stage_wake(struct inphase_core *core)
@@ -125,10 +134,7 @@ static void stage_wake(struct inphase_core *core)
         if (!is_stopping(core))
             histogram_add(&core->statistics->histogram[INPHASE_HIST_WAKE], late_ns);
         note_late(core, late_ns, INPHASE_PHASE_WAKE, NULL);
-        if (late_ns > core->resumed_after_ns) {
-            core->flags |= INPHASE_FLAG_RESUMED;
-            latch_motion(core, INPHASE_REASON_RESUMED);
-        }
+        note_suspension(core, late_ns);
 
         /* after so many tries the cycle runs late, and counts as an overrun */
         if (late_ns < core->period_ns || tries == WAKE_TRIES)
@@ -549,6 +555,7 @@ static uint32_t frame_flags(struct inphase_core *core)
     if (page_faults != core->noted_page_faults)
         flags |= INPHASE_FLAG_PAGE_FAULTS;
     core->noted_page_faults = page_faults;
+    core->flags = 0;
     return flags;
 }
 
@@ -851,6 +858,7 @@ static void stage_act(struct inphase_core *core)
 
     core->clock->sleep_until(core, act_ns);
     now_ns = core->clock->now(core);
+    note_suspension(core, now_ns - act_ns);
     missing = look_for_command(core, now_ns);
     for (uint32_t i = 0; i < core->actuators; i++) {
         act_one(core, &core->actuator[i], missing, now_ns);
@@ -888,7 +896,7 @@ static void stage_finish(struct inphase_core *core)
         worst_add(core->statistics, core->cycle, core->worst_late_ns, core->worst_phase,
                   core->worst_device);
     core->worst_late_ns = 0;
-    core->flags = 0;
+    note_suspension(core, over_ns);
     core->skipped = (uint32_t)skip;
     core->cycle += 1 + skip;
     if (skip) {

@@ -1,0 +1,215 @@
+"""A runtime as a process of its own, on the emulated robot, for tests that send it signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+
+from inphase import store
+from inphase.follow import StoreFollower
+from inphase.frame import Frame
+from peers import BOUND_S, EmulatorProcess, robot_schedule, until
+
+# slow and patient: what is tested is what happens, not when, also on a loaded machine
+_HEAD = """
+name = "{name}"
+[cycle]
+rate_hz = 125
+read_deadline_us = 5000
+act_us = 6000
+realtime = "prefer"
+resumed_after_ms = 20000
+overrun_limit = 1000000
+"""
+_TAIL = """
+[sensor.joints]
+device = "arm"
+trigger_us = 0
+max_age_ms = 60
+[sensor.wrench]
+device = "wrist"
+trigger_us = 0
+max_age_ms = 60
+[actuator.arm]
+device = "arm"
+feedback = "joints.position"
+[actuator.arm.limits]
+position = [-3.0, 3.0]
+velocity = 2.0
+acceleration = 4.0
+step = 0.5
+[policy]
+call = "sweep.py:Sweep"
+"""
+_POLICY = '''
+"""Swings all joints by 0.4 rad around where they were found, so that they move all the time."""
+import math
+
+
+class Sweep:
+    def __init__(self):
+        self.start = None
+
+    def __call__(self, frame):
+        joints = frame["joints"]
+        if "arm" in frame.command._acts and frame.reason != "none":
+            self.start = None  # latched: begin again from where the robot is
+        if self.start is None:
+            if joints.status != "FRESH" or frame.reason != "none":
+                return None
+            self.start, self.start_ns = joints.value["position"].copy(), frame.due_ns
+        swing = 0.4 * math.sin((frame.due_ns - self.start_ns) * 1.5e-9)
+        return self.start + swing
+'''
+
+
+class Robot:
+    """The emulated robot and its schedule. `folder` is short: it becomes part of socket names."""
+
+    def __init__(self, emulator: str = "wire_time = false\n") -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="inphase-test-")
+        self.folder = Path(self._folder.name)
+        self.folder.chmod(0o755)
+        self.name = self.folder.name.lower()
+        self._devices = robot_schedule(self.folder, emulator)
+        self.schedule = self.folder / "run.toml"
+        self.folder.joinpath("sweep.py").write_text(_POLICY)
+        self.write()
+        self.emulator = EmulatorProcess().start(self._devices)
+
+    def write(self, *changes: tuple[str, str]) -> Path:
+        """Write the runtime's schedule, with each `(old, new)` of `changes` replaced."""
+        text = self._devices.read_text()
+        text = _HEAD.format(name=self.name) + text[text.index("[device.arm]") :] + _TAIL
+        for old, new in changes:
+            assert old in text, f"{old!r} is not in the schedule"
+            text = text.replace(old, new)
+        self.schedule.write_text(text)
+        return self.schedule
+
+    def arm(self, **request: Any) -> dict[str, Any]:
+        """Ask the arm's emulator."""
+        return self.emulator.control({"device": "arm", **request})
+
+    def wrist(self, **request: Any) -> dict[str, Any]:
+        """Ask the force sensor's emulator."""
+        return self.emulator.control({"device": "wrist", **request})
+
+    @property
+    def speed(self) -> float:
+        """The fastest joint's velocity, rad/s."""
+        return max(abs(velocity) for velocity in self.arm()["velocity"])
+
+    def segments(self) -> list[str]:
+        """What lies in /dev/shm under the robot's name."""
+        return sorted(path.name for path in Path("/dev/shm").glob(f"inphase.{self.name}.*"))
+
+    def run(self, *options: str, **popen: Any) -> "Run":
+        """Start `inphase run` on the schedule."""
+        return Run(self, ["-m", "inphase", "run", str(self.schedule), "--json", *options], popen)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.emulator.stop()
+        for name in self.segments():
+            Path("/dev/shm", name).unlink()
+        self._folder.cleanup()
+
+
+class Run:
+    """A Python process that runs a robot; killed at the end if it still lives."""
+
+    def __init__(self, robot: Robot, arguments: list[str], popen: dict[str, Any]) -> None:
+        self.robot = robot
+        self._errors = robot.folder / f"stderr.{os.urandom(4).hex()}"
+        with self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                **popen,
+            )
+        self.pid = self.process.pid
+        self._follower: StoreFollower | None = None
+
+    @property
+    def stderr(self) -> str:
+        """What it said so far."""
+        return self._errors.read_text()
+
+    @property
+    def follower(self) -> StoreFollower:
+        """A follower of its store, made when there is one."""
+        if self._follower is None:
+            until(lambda: self._ended() or store.find(self.robot.name) is not None)
+            assert not self._ended(), self.stderr
+            self._follower = StoreFollower.of_robot(self.robot.name)
+        return self._follower
+
+    def _ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def frame(self, wanted: Callable[[Frame], bool]) -> Frame:
+        """The next frame that is as wanted. TimeoutError where none comes within BOUND_S."""
+        found: list[Frame] = []
+
+        def look() -> bool:
+            frame = self.follower.next(BOUND_S, newest=False)
+            if wanted(frame):
+                found.append(frame)
+            return bool(found)
+
+        until(look)
+        return found[0]
+
+    def status(self, sensor: str, status: str) -> Frame:
+        """The next frame in which a sensor has that status."""
+        return self.frame(lambda frame: frame[sensor].status == status)
+
+    def moving(self) -> Self:
+        """Wait until the robot moves."""
+        self.frame(lambda frame: "WRITTEN" in frame.command["arm"].flags)
+        until(lambda: self.robot.speed > 0.1)
+        return self
+
+    def child(self, module: str) -> psutil.Process:
+        """The child that runs a module."""
+        for child in psutil.Process(self.pid).children():
+            if module in child.cmdline():
+                return child
+        raise LookupError(f"no child runs {module}")
+
+    def children(self) -> list[psutil.Process]:
+        """Its children now."""
+        return psutil.Process(self.pid).children(recursive=True)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def end(self) -> tuple[int, dict[str, Any]]:
+        """Wait for its end; exit code and summary (empty where it printed none)."""
+        out, _ = self.process.communicate(timeout=2 * BOUND_S)
+        return self.process.returncode, json.loads(out) if out.strip() else {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._follower is not None:
+            self._follower.close()
+        if not self._ended():
+            self.process.kill()
+        self.process.wait(BOUND_S)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
