@@ -6,7 +6,7 @@ import json
 
 from benches import machine
 
-FIGURES = ("wake",)
+FIGURES = ("wake", "latch", "policy", "syscalls", "instructions", "lockstep")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,9 @@ from benches.native import ffi, lib
 from inphase import plan as planning
 from inphase import schedule as schedules
 from inphase import store
+from inphase._core import ffi as core_ffi
 from inphase.core import Core
+from inphase.follow import StoreFollower
 from inphase.packets import crc16
 from inphase.plan import Plan
 from inphase.schedule import Schedule
@@ -25,13 +28,15 @@ from inphase.schedule import Schedule
 SCHEDULES = Path(__file__).parent.parent / "schedules"
 _SERVOS = 6
 _READY_S = 20.0
+_FOREVER = 2**63 - 1
 
 
 def demo(
     priority: int, cpu: int, *, depth: int = 1024, period_us: int = 2000, policy: bool = False
 ) -> Schedule:
-    """The demo's schedule; another period moves its offsets along."""
+    """The demo's schedule; another period moves its offsets and ages along."""
     read = schedules.load(SCHEDULES / "demo.toml")
+    max_age_ms = max(10.0, 5e-3 * period_us)
     cycle = replace(
         read.cycle,
         rate_hz=None,
@@ -45,6 +50,7 @@ def demo(
     return replace(
         read,
         cycle=cycle if period_us != 2000 else replace(read.cycle, cpu=cpu, overrun_limit=1_000_000),
+        sensor={name: replace(s, max_age_ms=max_age_ms) for name, s in read.sensor.items()},
         store=replace(read.store, depth=depth),
         policy=read.policy if policy else None,
     )
@@ -68,6 +74,37 @@ def open_core(plan: Plan, *, cycles: int = 0) -> Core:
     )
     core.enable(0, True)
     return core
+
+
+@contextmanager
+def commanded(core: Core) -> Iterator[None]:
+    """A thread that answers every frame with the position in which the servos are; before start."""
+    follower = StoreFollower(core.segment.path)
+    mailbox = store.Mailbox(
+        core.segment.path.removesuffix("core") + "policy", _SERVOS, follower.layout.epoch
+    )
+    core.mailbox(mailbox.segment)
+    values = core_ffi.new("double[]", _SERVOS)
+
+    def follow() -> None:
+        try:
+            while not stop.is_set():
+                frame = follower.next(timeout_s=10.0, newest=True)
+                mailbox.post(frame.cycle, _FOREVER, values, _SERVOS)
+        except (store.Lost, TimeoutError):
+            return
+
+    stop = threading.Event()
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        core.close()  # it reads the mailbox as long as it lives
+        thread.join()
+        follower.close()
+        mailbox.close()
 
 
 def fast_sync_reply() -> bytes:

@@ -15,7 +15,6 @@
 #include <linux/futex.h>
 
 #include "shared.h"
-#include "yardstick.h"
 
 _Static_assert(sizeof(struct bench_bare) == 2056, "Python maps it too");
 

@@ -1,6 +1,5 @@
 /* What the benches compile beside the product. cffi reads this header; times are nanoseconds of
    CLOCK_MONOTONIC, errors negative errnos. Nothing here is part of the product. */
-#pragma once
 
 /* a run of cycles: when they fall, and with which rights their thread runs */
 struct bench_grid {
@@ -59,7 +58,7 @@ int bench_buckets(const char *path, uint32_t histogram, uint64_t *count, int64_t
    calls: `steps` of them, each with the call before and after. The thread is stopped meanwhile, so
    its cycles are late. Returns the number of pieces. */
 struct bench_piece {
-    int64_t from, to;         /* system call numbers */
+    int64_t call_from, call_to;     /* system call numbers */
     int64_t instructions;
 };
 int bench_steps(int32_t tid, struct bench_piece *piece, int32_t pieces);
