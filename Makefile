@@ -2,6 +2,7 @@
 # make test: set up .venv and run the tests and static checks
 # make native-test: build and run the C tests
 # make sanitize: the C tests under ASAN+UBSAN and under TSAN, the Python tests on an ASAN build
+# make bench: the figures of benches/README.md, beside their yardsticks; wants a quiet machine
 PYTHON ?= python3
 BIN := .venv/bin
 CMAKE := $(abspath $(BIN))/cmake
@@ -54,6 +55,9 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: .venv/installed
+	$(BIN)/python -m benches
 
 clean:
 	rm -rf .venv build dist

@@ -1,0 +1,38 @@
+"""python -m benches [FIGURE ...]: the figures that the README states, each beside its yardstick."""
+
+import argparse
+import importlib
+import json
+
+from benches import machine
+
+FIGURES = ("wake", "latch", "policy", "syscalls", "instructions", "lockstep")
+
+
+def main() -> None:
+    """Run the figures that are named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benches", description=__doc__)
+    parser.add_argument("figures", nargs="*", metavar="FIGURE", help=", ".join(FIGURES))
+    parser.add_argument(
+        "--pairs", type=int, default=60, help="rounds of yardstick, ours, yardstick"
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer rows, 10 rounds")
+    parser.add_argument("--record", action="store_true", help="append to benches/history.jsonl")
+    parser.add_argument("--no-realtime", action="store_true", help="ordinary priority")
+    asked = parser.parse_args()
+    unknown = set(asked.figures) - set(FIGURES)
+    if unknown:
+        parser.error(f"no figure {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
+    rounds = 10 if asked.quick else asked.pairs
+    options = machine.Options(rounds, not asked.no_realtime, asked.record, asked.quick)
+    machine.refuse_without_realtime(options)
+    print(json.dumps(machine.facts(options)))
+    for figure in asked.figures or FIGURES:
+        print(f"\n==== {figure}")
+        results = importlib.import_module(f"benches.{figure}").run(options)
+        if options.record:
+            machine.record(options, figure, results)
+
+
+if __name__ == "__main__":
+    main()

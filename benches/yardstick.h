@@ -1,0 +1,64 @@
+/* What the benches compile beside the product. cffi reads this header; times are nanoseconds of
+   CLOCK_MONOTONIC, errors negative errnos. Nothing here is part of the product. */
+
+/* a run of cycles: when they fall, and with which rights their thread runs */
+struct bench_grid {
+    int64_t period_ns;
+    int64_t act_ns;      /* offset; 0: no second sleep */
+    int32_t cycles;
+    int32_t priority;    /* SCHED_FIFO, 0: ordinary */
+    int32_t cpu;         /* -1: any */
+};
+
+/* The bare algorithm of cyclictest: sleep to an absolute time, look at the clock. Twice a cycle, at
+   its start and at the act offset. Returns the cycles in the two arrays. */
+int bench_cyclic(const struct bench_grid *grid, int64_t *wake_late_ns, int64_t *act_late_ns);
+
+/* two devices behind socket pairs: a thread that answers prebuilt bytes */
+typedef struct bench_responder bench_responder;
+int bench_responder_start(bench_responder **out, int arm_fd, const uint8_t *packet, uint32_t size,
+                          int wrist_fd, const uint8_t *record, int32_t priority, int32_t cpu);
+void bench_responder_stop(bench_responder *responder);
+
+/* Keep the processor busy; called through ctypes.PyDLL it holds the GIL meanwhile. */
+int bench_busy(int64_t time_ns);
+
+/* A bare mapping: a futex word, stamps and a ring of payloads, all in one. */
+struct bench_bare {
+    uint32_t word;            /* numbers from 1 on */
+    uint32_t unused;
+    int64_t stamp_ns[64];     /* of number n at n % 64 */
+    int64_t echo_ns[64];      /* when the reader answered number n */
+    uint8_t space[1024];
+};
+/* Write `cycles` payloads of `sensors * payload` bytes and wake after each; echo_ns gets what the
+   reader took to answer, or -1. Returns the number of cycles. */
+int bench_bare_block(struct bench_bare *bare, const struct bench_grid *grid, uint32_t sensors,
+                     uint64_t payload, uint32_t depth, int64_t *echo_ns);
+/* Wait until the word is not `seen`; returns it, or `seen` after a second. */
+uint32_t bench_bare_wait(const struct bench_bare *bare, uint32_t seen);
+void bench_bare_echo(struct bench_bare *bare, uint32_t number);
+
+/* The product's store, written from here as the core's latch writes it, with payloads of any size. */
+typedef struct bench_store bench_store;
+int bench_store_open(bench_store **out, const char *path, uint64_t epoch, const char *description,
+                     uint64_t description_size, uint32_t sensors, const uint64_t *payload,
+                     uint32_t depth, uint64_t record_size);
+void bench_store_close(bench_store *store);
+/* Latch `cycles` frames. With the path of a mailbox: echo_ns gets what the policy took from the
+   latch to its post, or -1. Returns the number of cycles. */
+int bench_store_block(bench_store *store, const struct bench_grid *grid, const char *mailbox,
+                      int64_t *echo_ns);
+
+/* How often each bucket of a store's histogram was hit, and the largest value of each bucket. */
+int bench_buckets(const char *path, uint32_t histogram, uint64_t *count, int64_t *top);
+#define BENCH_BUCKETS 4352
+
+/* Count the instructions that thread `tid` of another process runs in user space between system
+   calls: `steps` of them, each with the call before and after. The thread is stopped meanwhile, so
+   its cycles are late. Returns the number of pieces. */
+struct bench_piece {
+    int64_t call_from, call_to;     /* system call numbers */
+    int64_t instructions;
+};
+int bench_steps(int32_t tid, struct bench_piece *piece, int32_t pieces);
