@@ -280,6 +280,36 @@ int inphase_mailbox_init(inphase_segment *segment, uint32_t channels, uint64_t e
 int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_until_ns,
                          uint32_t reason, const double *values, uint32_t channels);
 
+/* ---- frames on the wire ---------------------------------------------------------------- */
+
+/* What both ends of a connection know of frames from their description. The caller fills it. */
+struct inphase_wire {
+    uint64_t epoch;
+    uint8_t hash[16];           /* of the schedule: hexadecimal digits */
+    uint32_t sensors;
+    uint32_t actuators;
+    uint32_t channels[16];      /* per actuator */
+};
+
+/* Bytes of a header that inphase_wire_pack writes, and of a frame record; -EINVAL: a bound above is
+   broken. Any thread. */
+int32_t inphase_wire_size(const struct inphase_wire *wire);
+int32_t inphase_wire_record_size(const struct inphase_wire *wire);
+/* Write the MessagePack header of a frame record (middleware/inphase/WIRE.md). whole: per sensor,
+   1 when its sample is in the message. Returns the header's bytes, or -EMSGSIZE. Any thread. */
+int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, int64_t number,
+                          int64_t sent_ns, const uint8_t *whole, uint8_t *header, uint32_t room);
+/* The reader's present frame as a message: copy each sample to samples[sensor], checked after the
+   copy; what is not there (any more) is zeros, and the header says so. Returns as inphase_wire_pack.
+   Thread: the reader's. */
+int32_t inphase_wire_frame(const struct inphase_wire *wire, inphase_reader *reader, int64_t number,
+                           uint8_t *const *samples, uint8_t *header, uint32_t room);
+/* Read a header into a frame record, the frame's number, and whole per sensor. 0, -ESTALE (of
+   another run), -EPROTO (not a header of such frames; what was written is then of no use).
+   Any thread. */
+int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, uint32_t size,
+                        void *record, int64_t *number, uint8_t *whole);
+
 /* ---- packets --------------------------------------------------------------------------- */
 
 /* raw types in a packet */

@@ -443,6 +443,7 @@ def test_each_kind_of_error_has_its_exit_code() -> None:
         "RealtimeError": 4,
         "StoreError": 5,
         "RuntimeFault": 6,
+        "WireError": 9,
     }
     assert issubclass(RuntimeFault, InphaseError)
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from inphase.schedule import load
     from inphase.subscriber import subscribe
 
-__all__ = ["Frame", "Runner", "load", "subscribe"]
+    __version__: str
+
+__all__ = ["Frame", "Runner", "__version__", "load", "subscribe"]
 
 _HOMES = {
     "Frame": "inphase.frame",

@@ -37,3 +37,9 @@ class RuntimeFault(InphaseError):  # noqa: N818 - a fault, as in FAULTS.md
     """The runtime stopped by itself: too many overruns, a dead worker, a failed ramp."""
 
     exit_code = 6
+
+
+class WireError(InphaseError):
+    """What came over ZeroMQ is not what the format's page says, or of another version of it."""
+
+    exit_code = 9

@@ -20,7 +20,8 @@ class StoreFollower:
 
     def __init__(self, path: str, *, from_first: bool = False) -> None:
         self.reader = store.Reader(path, from_first=from_first)
-        self.layout = Layout.from_description(msgpack.unpackb(self.reader.description))
+        self.description: dict[str, Any] = msgpack.unpackb(self.reader.description)
+        self.layout = Layout.from_description(self.description)
         self._views: list[list[NDArray[Any] | None]] = [
             [None] * depth for _, _, _, depth in self.reader.rings
         ]

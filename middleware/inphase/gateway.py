@@ -2,15 +2,18 @@
 
     python -m inphase.gateway SCHEDULE STORE
 
-One thread follows the store and sends; asyncio on uvloop serves the control socket and nothing on
-the way of a frame.
+One plain thread follows the store and sends; asyncio on uvloop serves the control socket and is
+nowhere on the way of a frame. The process ends when the store's writer is gone, or on SIGTERM.
 """
 
 import asyncio
+import contextlib
+import grp
+import os
 import signal
+import socket as sockets
 import stat
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,219 +23,293 @@ import zmq
 import zmq.asyncio
 
 from inphase import process, schedule, store, wire
-from inphase.follow import SLOT_HEADER, StoreFollower
-from inphase.frame import Frame
-from inphase.packets import clock_ns
-from inphase.schedule import Gateway, Schedule
+from inphase.errors import InphaseError
+from inphase.message import Form, Writer
+from inphase.schedule import Schedule
 
-_QUEUE = 64  # frames that wait for a slow subscriber before they are dropped, and seen as lost
+_SLICE_NS = 20_000_000  # how long a look for frames lasts before newcomers and `stop` are seen to
+_QUEUE_S = 0.1  # frames wait this long for a slow subscriber before they are dropped, and counted
+_QUEUE_BYTES = 64 << 20  # and never more than this for each of them
+_NEWCOMERS = 64  # subscriptions taken in between two frames
+_SUBSCRIPTION_BYTES = 256
+_GOODBYE_MS = 100
 _REQUEST_BYTES = 65_536
-_HEARTBEAT_MS = 1_000
-_WAIT_S = 0.1
-_DRAIN_EVERY = 32  # frames between two looks at who subscribed
+_MESSAGE_BYTES = 1 << 20  # a request above _REQUEST_BYTES is refused, above this hung up on
+_REPLIES = 64
+_ANSWER_S = 1.0
+_SWITCH_S = 1e-4  # the longest that Python code of the control socket holds up the frame thread
+
+Socket = zmq.Socket[Any]
 
 
-def set_defaults(socket: "zmq.Socket[Any]", queue: int) -> None:
-    """What libzmq leaves without bound by default: queues, message size, linger, heartbeat."""
-    socket.setsockopt(zmq.LINGER, 100)
+def set_bounds(socket: Socket, *, queue: int, message_bytes: int) -> None:
+    """What libzmq leaves without bound: queues, sizes, linger, heartbeat, handshake."""
+    socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, queue)
     socket.setsockopt(zmq.RCVHWM, queue)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3 * _HEARTBEAT_MS)
+    socket.setsockopt(zmq.MAXMSGSIZE, message_bytes)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 1_000)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3_000)
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 2_000)
 
 
-def _bind(socket: "zmq.Socket[Any]", endpoint: str, readable_by_group: bool) -> None:
-    """Bind; an ipc socket is its owner's (and its group's) alone."""
-    path = endpoint.removeprefix("ipc://") if endpoint.startswith("ipc:///") else None
-    if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    socket.bind(endpoint)
-    if path is not None:
-        mode = stat.S_IRUSR | stat.S_IWUSR
-        Path(path).chmod(mode | (stat.S_IRGRP | stat.S_IWGRP if readable_by_group else 0))
+def bind(socket: Socket, key: str, endpoint: str, described: Schedule) -> None:
+    """Bind; the file of an ipc socket is its owner's, and the store's group's.
+
+    Call it before there are threads: it sets the umask. Raises ScheduleError for a place that is
+    taken or cannot be made.
+    """
+    path = Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc:///") else None
+    before = os.umask(0o022)
+    try:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_stale(path)
+        os.umask(0o177)
+        socket.bind(endpoint)
+        if path is not None and described.store.group is not None:
+            os.chown(path, -1, grp.getgrnam(described.store.group).gr_gid)
+            path.chmod(0o660)
+    except (OSError, zmq.ZMQError) as error:
+        raise described.error(
+            key, f"{endpoint!r}: {error.strerror}; stop who has it, or give another"
+        ) from error
+    finally:
+        os.umask(before)
 
 
-class Encoder:
-    """Makes a frame's message parts. Thread: the sender's."""
+def unlink(endpoint: str) -> None:
+    """Remove the file of an ipc endpoint that is served here: libzmq leaves it."""
+    if endpoint.startswith("ipc:///"):
+        Path(endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
 
-    def __init__(self, follower: StoreFollower) -> None:
-        self._follower = follower
-        self._hash = follower.layout.hash
-        self._packer = msgpack.Packer()
-        sizes = [ring[2] for ring in follower.reader.rings]
-        self._offsets = wire.part_offsets(sizes)
-        self._packed = bytearray(sum(s for s in sizes if s <= wire.PACKED_MAX))
-        self._number = -1
 
-    def parts(self, frame: Frame) -> list[Any]:
-        """Topic, header, packed samples, then one part per large sample."""
-        self._number += 1 + frame.lost
-        layout = self._follower.layout
-        rows = list(wire.ROW.iter_unpack(frame.record[wire.HEADER.size : layout.acts_offset]))
-        large: list[bytes] = []
-        recycled = []
-        for sensor, row in enumerate(rows):
-            if row[0] >= 0 and not self._copy(sensor, row[0], large):
-                recycled.append(sensor)
-        header = self._packer.pack(
-            [
-                wire.VERSION,
-                self._hash,
-                self._number,
-                clock_ns(),
-                frame.header,
-                rows,
-                frame.record[layout.acts_offset :],
-                recycled,
-            ]
+def remove_stale(path: Path) -> None:
+    """Remove the socket that a dead process left. Raises OSError when it is anything else.
+
+    libzmq would remove whatever is there, also from under a living gateway.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(0, "there is a file that is no socket")
+    with sockets.socket(sockets.AF_UNIX) as probe:
+        probe.settimeout(0.5)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except TimeoutError:
+            pass
+    raise FileExistsError(0, "another process serves it")
+
+
+def describe(reader: store.Reader, packed_max: int = wire.PACKED_MAX) -> dict[str, Any]:
+    """The store's description, with where the store is and where a message has its samples."""
+    description: dict[str, Any] = msgpack.unpackb(reader.description)
+    description["host"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    description["store"] = reader.path
+    places = wire.places([payload for _, _, payload, _ in reader.rings], packed_max)
+    for sensor, place in zip(description["sensors"], places, strict=True):
+        sensor.update(place._asdict())
+    return description
+
+
+class Sender:
+    """Follows a store and sends its frames. `run` is its thread's; `stop` may come from any."""
+
+    def __init__(self, store_path: str, packed_max: int = wire.PACKED_MAX) -> None:
+        self._reader = store.Reader(store_path)
+        description = describe(self._reader, packed_max)
+        form = Form.from_description(description)
+        self._writer = Writer(self._reader, form)
+        self._stopping = False
+        frames = _QUEUE_S * 1e9 / form.layout.period_ns
+        fitting = _QUEUE_BYTES // (form.header_size + sum(form.sizes))
+        self.queue = max(4, int(min(frames, fitting)))
+        self.socket: Socket = zmq.Context.instance().socket(zmq.XPUB)
+        set_bounds(self.socket, queue=self.queue, message_bytes=_SUBSCRIPTION_BYTES)
+        self.socket.setsockopt(
+            zmq.XPUB_WELCOME_MSG, wire.TOPIC_DESCRIPTION + msgpack.packb(description)
         )
-        return [wire.TOPIC_FRAME, header, bytes(self._packed), *large]
-
-    def _copy(self, sensor: int, sequence: int, large: list[bytes]) -> bool:
-        """Copy a payload once out of the ring, then check its slot."""
-        reader = self._follower.reader
-        start, stride, size, depth = reader.rings[sensor]
-        at = start + (sequence & (depth - 1)) * stride + SLOT_HEADER
-        offset = self._offsets[sensor]
-        if offset < 0:
-            large.append(reader.memory[at : at + size])
-        else:
-            self._packed[offset : offset + size] = reader.memory[at : at + size]
-        return reader.intact(sensor, sequence)
-
-
-class Sender(threading.Thread):
-    """Follows the store and sends each frame, until the store ends or `stop` is set."""
-
-    def __init__(self, follower: StoreFollower, endpoint: str, readable_by_group: bool) -> None:
-        super().__init__(name="inphase gateway", daemon=True)
-        self._follower = follower
-        self.stop = threading.Event()
-        self.done = threading.Event()
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.XPUB)
-        set_defaults(self._socket, _QUEUE)
-        description = wire.TOPIC_DESCRIPTION + follower.reader.description
-        self._socket.setsockopt(zmq.XPUB_WELCOME_MSG, description)
-        _bind(self._socket, endpoint, readable_by_group)
 
     def run(self) -> None:
-        """The frame path."""
-        encoder = Encoder(self._follower)
-        socket, follower = self._socket, self._follower
-        sent = 0
-        while not self.stop.is_set():
-            try:
-                frame = follower.next(timeout_s=_WAIT_S)
-            except TimeoutError:
-                self._drain()
-                continue
-            except store.Lost:
-                break
-            socket.send_multipart(encoder.parts(frame), copy=True)
-            sent += 1
-            if sent % _DRAIN_EVERY == 0:
-                self._drain()
-        socket.send(wire.TOPIC_END)
-        socket.close()
-        self.done.set()
+        """The frame path: until the store's writer is gone, or after `stop` what the ring holds."""
+        number = -1
+        left = self._reader.frame_ring[3]
+        try:
+            while left > 0:
+                try:
+                    number += 1 + self._reader.next(0 if self._stopping else _SLICE_NS)
+                except InterruptedError:
+                    continue
+                except TimeoutError:
+                    if self._stopping:
+                        break
+                except store.Lost:
+                    break
+                else:
+                    self._send(number)
+                left -= self._stopping
+                self._take_in_newcomers()
+            self.socket.send(wire.TOPIC_END)
+        finally:
+            self.socket.close(linger=_GOODBYE_MS)
+            self._reader.close()
 
-    def _drain(self) -> None:
-        """Take in who subscribed; libzmq acts on it by itself, but only when it is read."""
-        for _ in range(_QUEUE):
-            if not self._socket.poll(0):
+    def _send(self, number: int) -> None:
+        """The frame that the reader is at."""
+        writer, socket = self._writer, self.socket
+        large = writer.write(number)
+        socket.send(wire.TOPIC_FRAME, zmq.SNDMORE)
+        socket.send(writer.header, zmq.SNDMORE)
+        if not large:
+            socket.send(writer.packed)
+            return
+
+        # large samples are not copied again: ZeroMQ says when it is done with the buffer
+        socket.send(writer.packed, zmq.SNDMORE)
+        last = len(large) - 1
+        for index, (buffer, pool) in enumerate(zip(large, writer.pools, strict=True)):
+            more = zmq.SNDMORE if index < last else 0
+            pool.sent(buffer, socket.send(buffer, more, copy=False, track=True))
+
+    def _take_in_newcomers(self) -> None:
+        """An XPUB socket's subscriptions are messages to it, and must not pile up."""
+        for _ in range(_NEWCOMERS):
+            if not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 return
-            self._socket.recv()
+            self.socket.recv()
+
+    def stop(self) -> None:
+        """Send what the ring holds, say goodbye, and end."""
+        self._stopping = True
 
 
 class Control:
-    """The ROUTER socket: MessagePack requests, each answered or refused."""
+    """The requests of the control socket, each answered or refused. Thread: the event loop's."""
 
-    def __init__(self, follower: StoreFollower) -> None:
-        self._follower = follower
+    def __init__(self, store_path: str) -> None:
+        self._reader = store.Reader(store_path)
 
     def answer(self, request: bytes) -> bytes:
-        """The reply to one request, whatever it holds."""
-        ident: Any = None
+        """The reply to a request, whatever that holds."""
+        number: int | str | None = None
         try:
-            asked = msgpack.unpackb(
-                request,
-                max_str_len=4096,
-                max_bin_len=4096,
-                max_array_len=64,
-                max_map_len=64,
-                max_ext_len=0,
-            )
-            if not isinstance(asked, dict) or not isinstance(asked.get("do"), str):
-                raise ValueError('a request is a map with a string "do"')
-            ident = asked.get("id")
-            return bytes(msgpack.packb({"id": ident, "ok": True, **self._do(asked["do"])}))
-        except (ValueError, TypeError, msgpack.UnpackException) as error:
-            return bytes(msgpack.packb({"id": ident, "ok": False, "error": str(error)}))
+            asked = _decode(request)
+            if isinstance(asked.get("id"), int | str):
+                number = asked["id"]
+            reply = {"id": number, "ok": True, **self._do(asked)}
+            return bytes(msgpack.packb(reply))
+        except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+            text = str(error) or "not MessagePack"
+            return bytes(msgpack.packb({"id": number, "ok": False, "error": text}))
 
-    def _do(self, what: str) -> dict[str, Any]:
-        reader = self._follower.reader
-        if what == "ping":
-            return {}
-        if what == "describe":
-            return {"description": reader.description}
-        if what == "status":
-            return {"status": reader.status(), "counts": reader.counts()}
-        raise ValueError(f"no request {what!r}; there are describe, ping, status")
+    def _do(self, asked: dict[str, Any]) -> dict[str, Any]:
+        unknown = sorted(asked.keys() - {"do", "id"})
+        if unknown:
+            raise ValueError(f"unknown keys {unknown}; a request has do and id")
+        match asked.get("do"):
+            case "ping":
+                return {}
+            case "describe":
+                return {"description": describe(self._reader)}
+            case "status":
+                return {"status": self._reader.status(), "counts": self._reader.counts()}
+            case other:
+                raise ValueError(f"no request {other!r}; there are describe, ping, status")
 
-    async def serve(self, endpoint: str, readable_by_group: bool) -> None:
-        """Answer until cancelled; a client that does not take its reply is dropped."""
-        socket = zmq.asyncio.Context.instance().socket(zmq.ROUTER)
-        set_defaults(socket, _QUEUE)
-        socket.setsockopt(zmq.MAXMSGSIZE, _REQUEST_BYTES)
-        _bind(socket, endpoint, readable_by_group)
-        try:
-            while True:
-                client, *parts = await socket.recv_multipart()
-                if parts:
-                    await socket.send_multipart([client, *parts[:-1], self.answer(parts[-1])])
-        finally:
-            socket.close()
+    async def serve(self, socket: zmq.asyncio.Socket) -> None:
+        """Answer until cancelled; replies to a client that is gone are dropped."""
+        while True:
+            client, *parts = await socket.recv_multipart()
+            if not parts:
+                continue
+            try:
+                async with asyncio.timeout(_ANSWER_S):
+                    await socket.send_multipart([client, *parts[:-1][:1], self.answer(parts[-1])])
+            except TimeoutError:
+                print("gateway: a reply was not taken in time", file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave the store."""
+        self._reader.close()
 
 
-async def _serve(gateway: Gateway, store_path: str, readable_by_group: bool) -> None:
-    sender = Sender(StoreFollower(store_path), gateway.endpoint, readable_by_group)
-    sender.start()
-    control = None
-    if gateway.control is not None:
-        server = Control(StoreFollower(store_path))
-        control = asyncio.create_task(server.serve(gateway.control, readable_by_group))
-    ended = asyncio.Event()
+def _decode(request: bytes) -> dict[str, Any]:
+    """A request, sizes bound before anything is decoded. Raises ValueError and msgpack's errors."""
+    if len(request) > _REQUEST_BYTES:
+        raise ValueError(f"a request has at most {_REQUEST_BYTES} bytes, got {len(request)}")
+    asked = msgpack.unpackb(
+        request,
+        strict_map_key=True,
+        max_str_len=256,
+        max_bin_len=256,
+        max_array_len=16,
+        max_map_len=16,
+        max_ext_len=0,
+    )
+    if not isinstance(asked, dict) or not all(isinstance(key, str) for key in asked):
+        raise ValueError('a request is a map such as {"do": "ping", "id": 1}')
+    return asked
+
+
+async def _serve(described: Schedule, store_path: str) -> None:
+    assert described.gateway is not None
+    endpoint, control_endpoint = described.gateway.endpoint, described.gateway.control
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, ended.set)
-    loop.run_in_executor(None, lambda: (sender.done.wait(), loop.call_soon_threadsafe(ended.set)))
-    await asyncio.sleep(0)
-    if control is not None and control.done():
-        control.result()
+    sender = Sender(store_path)
+    bind(sender.socket, "gateway.endpoint", endpoint, described)
+    control = Control(store_path)
+    server = None
+    if control_endpoint is not None:
+        socket = zmq.asyncio.Context.instance().socket(zmq.ROUTER)
+        set_bounds(socket, queue=_REPLIES, message_bytes=_MESSAGE_BYTES)
+        bind(socket, "gateway.control", control_endpoint, described)
+        server = asyncio.create_task(control.serve(socket))
+
+    # from here on there are two threads; the sender's errors come out of `frames`
+    frames = loop.run_in_executor(None, sender.run)
+    loop.add_signal_handler(signal.SIGTERM, sender.stop)
     process.say_ready()
-    await ended.wait()
-    sender.stop.set()
-    sender.join(1.0)
-    if control is not None:
-        control.cancel()
+    ends = [frames] if server is None else [frames, server]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    sender.stop()
+    await frames
+    unlink(endpoint)
+    if server is not None and control_endpoint is not None:
+        unlink(control_endpoint)
+        server.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await server
+        socket.close()
+    control.close()
 
 
 def serve(described: Schedule, store_path: str) -> None:
-    """Run the gateway until the store ends or SIGTERM comes."""
-    assert described.gateway is not None
-    uvloop.run(_serve(described.gateway, store_path, described.store.group is not None))
+    """Run the gateway until the store's writer is gone or SIGTERM comes.
+
+    Raises ScheduleError, StoreError.
+    """
+    sys.setswitchinterval(_SWITCH_S)
+    uvloop.run(_serve(described, store_path))
+    zmq.Context.instance().term()
 
 
 def main() -> None:
     """Entry of the process."""
     process.end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     path, store_path = sys.argv[1:3]
-    described = schedule.load(Path(path))
     try:
-        serve(described, store_path)
-    except zmq.ZMQError as error:
-        print(f"gateway: {described.gateway}: {error}; is another robot using it?", file=sys.stderr)
-        sys.exit(1)
+        serve(schedule.load(Path(path)), store_path)
+    except InphaseError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

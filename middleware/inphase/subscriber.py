@@ -1,70 +1,94 @@
 """Subscribing to a robot's frames: from the store on the same host, else over ZeroMQ."""
 
-import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import msgpack
-import numpy as np
 import zmq
-from numpy.typing import NDArray
 
 from inphase import store, wire
-from inphase.errors import StoreError
+from inphase.errors import StoreError, WireError
 from inphase.follow import StoreFollower
 from inphase.frame import Frame, Layout
+from inphase.message import Form
 
 Transport = Literal["auto", "store", "zmq"]
 
-_QUEUE = 64
-_LARGEST = 64 << 20
-_POLL_MS = 200
+_QUEUE = 64  # messages that wait here for a slow reader; further ones are dropped and counted
+_DESCRIPTION_BYTES = 4 << 20
+_MESSAGE_BYTES = 64 << 20
+_ITEMS_MAX = 65_536
 
 
 def subscribe(
-    endpoint: str, *, transport: Transport = "auto", timeout_s: float = 5.0
+    endpoint: str, *, transport: Transport = "auto", timeout_s: float | None = 5.0
 ) -> "Subscription":
-    """Follow a robot's frames.
+    """Follow a robot's frames; a context manager and an iterator.
 
     endpoint: a robot's name (on this host), or its gateway's `ipc://` or `tcp://` address.
     transport: "auto" reads the store without copying when the robot is on this host; "store" and
-    "zmq" insist. timeout_s: how long to wait for the robot.
+    "zmq" insist. timeout_s: how long to wait for the robot, now and for each frame; None: for ever.
 
-    Raises StoreError when there is no such robot or store, TimeoutError when the gateway is silent.
+    Raises StoreError when there is no such robot or store, TimeoutError when nobody answers,
+    WireError for an answer in another format.
     """
+    if transport not in ("auto", "store", "zmq"):
+        raise ValueError(f"transport must be auto, store or zmq, got {transport!r}")
     if "://" not in endpoint:
-        if transport == "zmq":
-            raise StoreError(f"{endpoint!r} is a name; give the gateway's address for ZeroMQ")
-        return Subscription(StoreFollower.of_robot(endpoint))
+        follower = StoreFollower.of_robot(endpoint)
+        if transport != "zmq":
+            return Subscription(follower, timeout_s)
+        endpoint = _gateway_of(follower)
+        follower.close()
     source = ZmqFollower(endpoint, timeout_s)
     if transport == "zmq":
-        return Subscription(source)
-    path = _local_store(source.description)
-    if path is None:
-        if transport == "store":
-            source.close()
-            raise StoreError(f"the store of {endpoint} cannot be read here; use transport='zmq'")
-        return Subscription(source)
+        source.start()
+        return Subscription(source, timeout_s)
+    local = _local_store(source.description)
+    if local is None and transport == "auto":
+        source.start()
+        return Subscription(source, timeout_s)
     source.close()
-    return Subscription(StoreFollower(path))
+    if local is None:
+        raise StoreError(f"the store of {endpoint} cannot be read here; use transport='zmq'")
+    return Subscription(local, timeout_s)
 
 
-def _local_store(description: dict[str, Any]) -> str | None:
-    """The robot's segment, if this is its host and we may read it."""
+def _gateway_of(follower: StoreFollower) -> str:
+    """The endpoint in the schedule of a robot on this host. Raises StoreError."""
+    described = tomllib.loads(follower.description["schedule"])
+    if "gateway" not in described:
+        raise StoreError(f"{follower.layout.robot} has no [gateway]; use transport='store'")
+    return str(described["gateway"]["endpoint"])
+
+
+def _local_store(description: dict[str, Any]) -> StoreFollower | None:
+    """The robot's store, if this is its host, it is that very run's, and we may read it."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     path = description.get("store")
     if description.get("host") != boot or not isinstance(path, str):
         return None
-    return path if store.is_alive(path) else None
+    if Path(path).parent != store.FOLDER or not store.is_alive(path):
+        return None
+    try:
+        follower = StoreFollower(path)
+    except StoreError:
+        return None
+    if follower.layout.epoch != description["epoch"]:
+        follower.close()
+        return None
+    return follower
 
 
 class Subscription:
     """An iterator over frames; `close` ends it. Thread: one at a time."""
 
-    def __init__(self, source: "StoreFollower | ZmqFollower") -> None:
+    def __init__(self, source: "StoreFollower | ZmqFollower", timeout_s: float | None) -> None:
         self._source = source
+        self._timeout_s = timeout_s
 
     @property
     def transport(self) -> str:
@@ -76,12 +100,25 @@ class Subscription:
         """Names, dtypes, units."""
         return self._source.layout
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """All that the robot says of itself, its schedule included; WIRE.md names the keys."""
+        return self._source.description
+
     def next(self, timeout_s: float | None = None) -> Frame:
-        """The next frame. Raises TimeoutError, and store.Lost when the robot has stopped."""
-        return self._source.next(timeout_s)
+        """The next frame; timeout_s: None waits as long as was said to `subscribe`.
+
+        Raises TimeoutError, and store.Lost when the robot has stopped.
+        """
+        return self._source.next(self._timeout_s if timeout_s is None else timeout_s)
 
     def __iter__(self) -> Iterator[Frame]:
-        return iter(self._source)
+        following, timeout_s = self._source.next, self._timeout_s
+        try:
+            while True:
+                yield following(timeout_s)
+        except store.Lost:
+            return
 
     def close(self) -> None:
         """End it. Views that are held stay readable."""
@@ -99,79 +136,96 @@ class Subscription:
         self.close()
 
 
-class Message:
-    """A frame's payloads in the message that brought them."""
-
-    def __init__(self, layout: Layout, parts: list[bytes], recycled: list[int]) -> None:
-        self._layout = layout
-        self._parts = parts
-        self._recycled = recycled
-
-    def view(self, sensor: int, sequence: int) -> NDArray[Any]:
-        """A read-only view into the message."""
-        dtypes = self._layout.dtypes
-        offsets = wire.part_offsets([dtype.itemsize for dtype in dtypes])
-        part, at = self._parts[0], offsets[sensor]
-        if at < 0:
-            part, at = self._parts[1 + offsets[:sensor].count(-1)], 0
-        return np.ndarray((), dtypes[sensor], part, at)
-
-    def intact(self, sensor: int, sequence: int) -> bool:
-        """False for a sample whose slot was recycled before the gateway had copied it."""
-        return sensor not in self._recycled
-
-
 class ZmqFollower:
-    """Follows a gateway. Thread: one at a time."""
+    """Follows a gateway. Frames come after `start`. Thread: one at a time."""
 
-    def __init__(self, endpoint: str, timeout_s: float) -> None:
+    def __init__(self, endpoint: str, timeout_s: float | None, queue: int = _QUEUE) -> None:
         self._endpoint = endpoint
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.RCVHWM, _QUEUE)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, _LARGEST)
-        self._socket.setsockopt(zmq.HEARTBEAT_IVL, 1_000)
-        self._socket.setsockopt(zmq.SUBSCRIBE, wire.TOPIC_DESCRIPTION)
-        self._socket.setsockopt(zmq.SUBSCRIBE, wire.TOPIC_END)
+        self._waits_ms = -1
         self._ended = False
-        self._next = -1
+        self._number = -1
         try:
-            self._socket.connect(endpoint)
-            self._describe(timeout_s)
+            self._connect(queue)
+            message = self._receive(timeout_s)[0]
+            while not message.startswith(wire.TOPIC_DESCRIPTION):
+                message = self._receive(timeout_s)[0]
+            self._take_description(message)
         except BaseException:
             self.close()
             raise
+
+    def _connect(self, queue: int) -> None:
+        socket = self._socket
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.RCVHWM, queue)
+        socket.setsockopt(zmq.MAXMSGSIZE, _MESSAGE_BYTES)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 1_000)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3_000)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, 2_000)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
+        socket.setsockopt(zmq.SUBSCRIBE, wire.TOPIC_DESCRIPTION)
+        socket.setsockopt(zmq.SUBSCRIBE, wire.TOPIC_END)
+        try:
+            socket.connect(self._endpoint)
+        except zmq.ZMQError as error:
+            raise StoreError(
+                f"{self._endpoint!r} cannot be connected to: {error.strerror}; "
+                f"give ipc:///path or tcp://host:port"
+            ) from error
+
+    def start(self) -> None:
+        """Ask for frames."""
         self._socket.setsockopt(zmq.SUBSCRIBE, wire.TOPIC_FRAME)
 
-    def _describe(self, timeout_s: float) -> None:
-        """The description comes first, before any frame is asked for."""
-        if not self._socket.poll(int(timeout_s * 1000)):
-            raise TimeoutError(
-                f"no robot answers at {self._endpoint} within {timeout_s:.1f} s; does it run, and "
-                f"has its schedule a [gateway] with that endpoint?"
+    def _take_description(self, message: bytes) -> None:
+        """Raises WireError."""
+        packed = message[len(wire.TOPIC_DESCRIPTION) :]
+        try:
+            if len(packed) > _DESCRIPTION_BYTES:
+                raise ValueError(f"{len(packed)} bytes are more than {_DESCRIPTION_BYTES}")
+            self.description: dict[str, Any] = msgpack.unpackb(
+                packed, max_array_len=_ITEMS_MAX, max_map_len=_ITEMS_MAX, max_ext_len=0
             )
-        message = self._socket.recv()
-        self.description: dict[str, Any] = msgpack.unpackb(
-            message.removeprefix(wire.TOPIC_DESCRIPTION)
-        )
-        self.layout = Layout.from_description(self.description)
+            self._form = Form.from_description(self.description)
+        except (ValueError, TypeError, KeyError, OverflowError, msgpack.UnpackException) as error:
+            raise WireError(f"{self._endpoint}: not a description of ours: {error!r}") from error
+        self.layout = self._form.layout
+        self._number = -1
+        # a message of small samples is cheaper to copy than to keep
+        self._copy = len(self._form.sizes) == wire.PART_PACKED + 1
+
+    def _receive(self, timeout_s: float | None, copy: bool = True) -> list[Any]:
+        """A message's parts. Raises TimeoutError."""
+        waits_ms = -1 if timeout_s is None else max(0, round(timeout_s * 1000))
+        if waits_ms != self._waits_ms:
+            self._socket.setsockopt(zmq.RCVTIMEO, waits_ms)
+            self._waits_ms = waits_ms
+        try:
+            if copy:
+                return self._socket.recv_multipart()
+            return [part.buffer for part in self._socket.recv_multipart(copy=False)]
+        except zmq.Again:
+            raise TimeoutError(
+                f"nothing from {self._endpoint} within {timeout_s} s; does the robot run, and has "
+                f"its schedule a [gateway] with that endpoint?"
+            ) from None
 
     def next(self, timeout_s: float | None = None) -> Frame:
-        """The next frame. Raises TimeoutError, and store.Lost when the robot has said its end."""
-        until = None if timeout_s is None else time.monotonic() + timeout_s
+        """The next frame; None waits for ever.
+
+        Raises TimeoutError, WireError, and store.Lost when the robot has said its end.
+        """
         while not self._ended:
-            left_ms = _POLL_MS
-            if until is not None:
-                left_ms = min(_POLL_MS, int((until - time.monotonic()) * 1000))
-            if not self._socket.poll(max(0, left_ms)):
-                if until is not None and time.monotonic() >= until:
-                    raise TimeoutError
-                continue
-            parts = self._socket.recv_multipart()
+            parts = self._receive(timeout_s, self._copy)
             if parts[0] == wire.TOPIC_FRAME:
-                return self._frame(parts)
-            self._note(parts[0])
+                frame, number = self._form.read(parts)
+                if self._number >= 0:
+                    frame.lost = max(0, number - self._number - 1)
+                self._number = number
+                return frame
+            self._note(bytes(parts[0]))
         raise store.Lost(f"the robot at {self._endpoint} has stopped")
 
     def _note(self, message: bytes) -> None:
@@ -179,23 +233,7 @@ class ZmqFollower:
         if message == wire.TOPIC_END:
             self._ended = True
         elif message.startswith(wire.TOPIC_DESCRIPTION):
-            self.description = msgpack.unpackb(message.removeprefix(wire.TOPIC_DESCRIPTION))
-            self.layout = Layout.from_description(self.description)
-            self._next = -1
-
-    def _frame(self, parts: list[bytes]) -> Frame:
-        _, _, number, _, header, rows, acts, recycled = msgpack.unpackb(parts[1], use_list=False)
-        record = b"".join((wire.HEADER.pack(*header), *(wire.ROW.pack(*row) for row in rows), acts))
-        lost = number - self._next if self._next >= 0 else 0
-        self._next = number + 1
-        return Frame(self.layout, record, Message(self.layout, parts[2:], recycled), lost)
-
-    def __iter__(self) -> Iterator[Frame]:
-        try:
-            while True:
-                yield self.next()
-        except store.Lost:
-            return
+            self._take_description(message)
 
     def close(self) -> None:
         """Disconnect."""

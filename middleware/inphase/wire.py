@@ -4,7 +4,7 @@ WIRE.md beside this file is the format's page, with test vectors. Nothing here k
 """
 
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,10 +50,27 @@ def sample_dtype(fields: list[tuple[str, int]]) -> np.dtype[Any]:
     return np.dtype([(name, "<f8", (count,)) if count else (name, "<f8") for name, count in fields])
 
 
-def part_offsets(sizes: list[int]) -> list[int]:
-    """Where each sample lies in the packed part; -1 for one that has a part of its own."""
-    offsets, at = [], 0
+class Place(NamedTuple):
+    """Where a message carries a sensor's sample."""
+
+    part: int
+    """counted from 0, the topic"""
+    offset: int
+    size: int
+
+
+PART_PACKED = 2
+"""the part with all samples that are not large; large ones follow it"""
+
+
+def places(sizes: list[int], packed_max: int = PACKED_MAX) -> list[Place]:
+    """Where the samples of these sizes, in the schedule's order, lie in a message."""
+    found, at, part = [], 0, PART_PACKED
     for size in sizes:
-        offsets.append(at if size <= PACKED_MAX else -1)
-        at += size if size <= PACKED_MAX else 0
-    return offsets
+        if size <= packed_max:
+            found.append(Place(PART_PACKED, at, size))
+            at += size
+        else:
+            part += 1
+            found.append(Place(part, 0, size))
+    return found

@@ -1,0 +1,321 @@
+/* Frames on the wire: the MessagePack header of middleware/inphase/WIRE.md, written and read.
+
+   Written integers have fixed widths, so that a header always has the same size and is written in
+   one pass without looking at values. Read integers may have any width: others write headers too. */
+#include <string.h>
+
+#include "internal.h"
+
+#define WIRE_VERSION 1
+#define HASH_SIZE 16
+
+#define NUMBER_64 9                         /* bytes of an integer with its type byte */
+#define NUMBER_32 5
+#define NUMBER_16 3
+#define ARRAY 3                             /* an array's head with 16 bits of length */
+#define BINARY 3
+#define START_SIZE (1 + 1 + 1 + HASH_SIZE + 3 * NUMBER_64)
+#define FRAME_SIZE (1 + 9 * NUMBER_64 + 4 * NUMBER_32)
+#define ROW_SIZE (1 + 5 * NUMBER_64 + 2 * NUMBER_16 + NUMBER_32 + 1)
+#define ACT_SIZE (1 + 4 * NUMBER_32 + 2 * BINARY)
+
+/* the fields of the record are gone through in order: no holes between them */
+_Static_assert(sizeof(struct inphase_frame) == 9 * 8 + 4 * 4, "frame has no padding");
+_Static_assert(sizeof(struct inphase_row) == 5 * 8 + 2 * 2 + 4, "row has no padding");
+_Static_assert(sizeof(struct inphase_act) == 4 * 4, "act has no padding");
+
+static bool wire_holds(const struct inphase_wire *wire)
+{
+    if (wire->sensors > INPHASE_MAX_SENSORS || wire->actuators > INPHASE_MAX_ACTUATORS)
+        return false;
+    for (uint32_t i = 0; i < wire->actuators; i++)
+        if (wire->channels[i] > INPHASE_MAX_CHANNELS)
+            return false;
+    return true;
+}
+
+int32_t inphase_wire_size(const struct inphase_wire *wire)
+{
+    uint32_t size = START_SIZE + FRAME_SIZE + 2 * ARRAY + wire->sensors * ROW_SIZE;
+
+    if (!wire_holds(wire))
+        return -EINVAL;
+    for (uint32_t i = 0; i < wire->actuators; i++)
+        size += ACT_SIZE + 16 * wire->channels[i];
+    return (int32_t)size;
+}
+
+int32_t inphase_wire_record_size(const struct inphase_wire *wire)
+{
+    size_t size = sizeof(struct inphase_frame) + wire->sensors * sizeof(struct inphase_row);
+
+    if (!wire_holds(wire))
+        return -EINVAL;
+    for (uint32_t i = 0; i < wire->actuators; i++)
+        size += sizeof(struct inphase_act) + 16 * wire->channels[i];
+    return (int32_t)size;
+}
+
+/* ---- writing ---------------------------------------------------------------------------- */
+
+static uint8_t *put_byte(uint8_t *to, uint8_t byte)
+{
+    *to = byte;
+    return to + 1;
+}
+
+/* an unsigned number of some bytes, most significant first, behind its type byte */
+static uint8_t *put_number(uint8_t *to, uint8_t type, uint64_t number, int bytes)
+{
+    to = put_byte(to, type);
+    for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8)
+        to = put_byte(to, (uint8_t)(number >> shift));
+    return to;
+}
+
+static uint8_t *put_numbers_64(uint8_t *to, const uint8_t *from, int count)
+{
+    for (int i = 0; i < count; i++) {
+        uint64_t number;
+
+        memcpy(&number, from + 8 * i, 8);
+        to = put_number(to, 0xd3, number, 8);
+    }
+    return to;
+}
+
+static uint8_t *put_numbers_32(uint8_t *to, const uint8_t *from, int count)
+{
+    for (int i = 0; i < count; i++) {
+        uint32_t number;
+
+        memcpy(&number, from + 4 * i, 4);
+        to = put_number(to, 0xce, number, 4);
+    }
+    return to;
+}
+
+static uint8_t *put_bytes(uint8_t *to, const void *from, uint32_t size)
+{
+    memcpy(to, from, size);
+    return to + size;
+}
+
+int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, int64_t number,
+                          int64_t sent_ns, const uint8_t *whole, uint8_t *header, uint32_t room)
+{
+    const uint8_t *from = record;
+    uint8_t *to = header;
+    int32_t size = inphase_wire_size(wire);
+
+    if (size < 0)
+        return size;
+    if ((uint32_t)size > room)
+        return -EMSGSIZE;
+
+    /* what does not change, the frame's number, and when it was sent */
+    to = put_byte(to, 0x98);
+    to = put_byte(to, WIRE_VERSION);
+    to = put_byte(to, 0xa0 | HASH_SIZE);
+    to = put_bytes(to, wire->hash, HASH_SIZE);
+    to = put_number(to, 0xcf, wire->epoch, 8);
+    to = put_number(to, 0xd3, (uint64_t)number, 8);
+    to = put_number(to, 0xd3, (uint64_t)sent_ns, 8);
+
+    to = put_byte(to, 0x9d);
+    to = put_numbers_64(to, from, 9);
+    to = put_numbers_32(to, from + 72, 4);
+    from += sizeof(struct inphase_frame);
+
+    to = put_number(to, 0xdc, wire->sensors, 2);
+    for (uint32_t i = 0; i < wire->sensors; i++, from += sizeof(struct inphase_row)) {
+        struct inphase_row row;
+
+        memcpy(&row, from, sizeof row);
+        to = put_byte(to, 0x99);
+        to = put_numbers_64(to, from, 5);
+        to = put_number(to, 0xcd, row.status, 2);
+        to = put_number(to, 0xcd, row.reason, 2);
+        to = put_number(to, 0xce, row.detail, 4);
+        to = put_byte(to, whole[i] ? 0xc3 : 0xc2);
+    }
+
+    to = put_number(to, 0xdc, wire->actuators, 2);
+    for (uint32_t i = 0; i < wire->actuators; i++) {
+        uint32_t bytes = 8 * wire->channels[i];
+
+        to = put_byte(to, 0x96);
+        to = put_numbers_32(to, from, 4);
+        from += sizeof(struct inphase_act);
+        for (int k = 0; k < 2; k++, from += bytes) {
+            to = put_number(to, 0xc5, bytes, 2);
+            to = put_bytes(to, from, bytes);
+        }
+    }
+    return (int32_t)(to - header);
+}
+
+int32_t inphase_wire_frame(const struct inphase_wire *wire, inphase_reader *reader, int64_t number,
+                           uint8_t *const *samples, uint8_t *header, uint32_t room)
+{
+    const struct inphase_layout *layout = inphase_reader_layout(reader);
+    const uint8_t *record = inphase_reader_record(reader);
+    uint8_t whole[INPHASE_MAX_SENSORS];
+
+    if (wire->sensors != layout->sensors)
+        return -EINVAL;
+    for (uint32_t i = 0; i < wire->sensors; i++) {
+        struct inphase_row row;
+
+        memcpy(&row, record + sizeof(struct inphase_frame) + i * sizeof row, sizeof row);
+        whole[i] = inphase_reader_copy(reader, i, row.sequence, samples[i]) == 0;
+        if (!whole[i])
+            memset(samples[i], 0, layout->samples[i].payload);
+    }
+    return inphase_wire_pack(wire, record, number, inphase_now(), whole, header, room);
+}
+
+/* ---- reading ---------------------------------------------------------------------------- */
+
+/* what is left of a header; broken once something did not fit, and then nothing is read */
+struct cursor {
+    const uint8_t *at, *end;
+    bool broken;
+};
+
+/* the next bytes as an unsigned number, most significant first */
+static uint64_t take_bytes(struct cursor *cursor, int bytes)
+{
+    uint64_t number = 0;
+
+    if (cursor->broken || cursor->end - cursor->at < bytes) {
+        cursor->broken = true;
+        return 0;
+    }
+    for (int i = 0; i < bytes; i++)
+        number = number << 8 | *cursor->at++;
+    return number;
+}
+
+/* an integer of any width; as its 64 bits */
+static uint64_t take_number(struct cursor *cursor)
+{
+    uint8_t type = (uint8_t)take_bytes(cursor, 1);
+
+    if (type <= 0x7f)
+        return type;
+    if (type >= 0xe0)
+        return (uint64_t)(int8_t)type;
+    switch (type) {
+    case 0xcc: return take_bytes(cursor, 1);
+    case 0xcd: return take_bytes(cursor, 2);
+    case 0xce: return take_bytes(cursor, 4);
+    case 0xcf: return take_bytes(cursor, 8);
+    case 0xd0: return (uint64_t)(int8_t)take_bytes(cursor, 1);
+    case 0xd1: return (uint64_t)(int16_t)take_bytes(cursor, 2);
+    case 0xd2: return (uint64_t)(int32_t)take_bytes(cursor, 4);
+    case 0xd3: return take_bytes(cursor, 8);
+    default: cursor->broken = true; return 0;
+    }
+}
+
+static uint64_t take_at_most(struct cursor *cursor, uint64_t max)
+{
+    uint64_t number = take_number(cursor);
+
+    cursor->broken |= number > max;
+    return number;
+}
+
+static void take_array(struct cursor *cursor, uint32_t length)
+{
+    uint8_t type = (uint8_t)take_bytes(cursor, 1);
+    uint64_t found = type & 0x0f;
+
+    if (type == 0xdc)
+        found = take_bytes(cursor, 2);
+    else if (type == 0xdd)
+        found = take_bytes(cursor, 4);
+    else
+        cursor->broken |= (type & 0xf0) != 0x90;
+    cursor->broken |= found != length;
+}
+
+static const uint8_t *skip(struct cursor *cursor, uint64_t size)
+{
+    const uint8_t *here = cursor->at;
+
+    if (cursor->broken || size > (uint64_t)(cursor->end - cursor->at)) {
+        cursor->broken = true;
+        return NULL;
+    }
+    cursor->at += size;
+    return here;
+}
+
+static uint8_t *take_binary(struct cursor *cursor, uint8_t *to, uint32_t size)
+{
+    uint8_t type = (uint8_t)take_bytes(cursor, 1);
+    const uint8_t *bytes;
+
+    cursor->broken |= type < 0xc4 || type > 0xc6;
+    if (!cursor->broken)
+        cursor->broken |= take_bytes(cursor, 1 << (type - 0xc4)) != size;
+    bytes = skip(cursor, size);
+    if (bytes)
+        memcpy(to, bytes, size);
+    return to + size;
+}
+
+static uint8_t *take_numbers(struct cursor *cursor, uint8_t *to, int count, int bytes)
+{
+    uint64_t max = bytes == 8 ? UINT64_MAX : (1ULL << (8 * bytes)) - 1;
+
+    for (int i = 0; i < count; i++, to += bytes) {
+        uint64_t number = take_at_most(cursor, max);
+
+        memcpy(to, &number, (size_t)bytes); /* little endian, as the store is */
+    }
+    return to;
+}
+
+int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, uint32_t size,
+                        void *record, int64_t *number, uint8_t *whole)
+{
+    struct cursor cursor = {.at = header, .end = header + size};
+    uint8_t *to = record;
+
+    if (!wire_holds(wire))
+        return -EINVAL;
+    take_array(&cursor, 8);
+    cursor.broken |= take_number(&cursor) != WIRE_VERSION;
+    cursor.broken |= take_bytes(&cursor, 1) != (0xa0 | HASH_SIZE);
+    skip(&cursor, HASH_SIZE);
+    if (take_number(&cursor) != wire->epoch && !cursor.broken)
+        return -ESTALE;
+    *number = (int64_t)take_number(&cursor);
+    take_number(&cursor); /* when it was sent */
+
+    take_array(&cursor, 13);
+    to = take_numbers(&cursor, to, 9, 8);
+    to = take_numbers(&cursor, to, 4, 4);
+
+    take_array(&cursor, wire->sensors);
+    for (uint32_t i = 0; i < wire->sensors; i++) {
+        take_array(&cursor, 9);
+        to = take_numbers(&cursor, to, 5, 8);
+        to = take_numbers(&cursor, to, 2, 2);
+        to = take_numbers(&cursor, to, 1, 4);
+        whole[i] = (uint8_t)take_bytes(&cursor, 1) - 0xc2;
+        cursor.broken |= whole[i] > 1;
+    }
+
+    take_array(&cursor, wire->actuators);
+    for (uint32_t i = 0; i < wire->actuators; i++) {
+        take_array(&cursor, 6);
+        to = take_numbers(&cursor, to, 4, 4);
+        for (int k = 0; k < 2; k++)
+            to = take_binary(&cursor, to, 8 * wire->channels[i]);
+    }
+    return cursor.broken || cursor.at != cursor.end ? -EPROTO : 0;
+}
