@@ -5,8 +5,7 @@ from typing import Any
 
 from inphase import plan as planning
 from inphase import policy, preflight
-from inphase._core import lib
-from inphase.core import core_size
+from inphase.core import store_size
 from inphase.plan import Plan
 from inphase.preflight import Check
 from inphase.schedule import Schedule
@@ -90,5 +89,5 @@ def make(schedule: Schedule) -> Report:
     plan = planning.make(schedule)
     if schedule.policy is not None:
         policy.load(schedule)
-    size = core_size(plan) + int(lib.inphase_mailbox_size(plan.values))
+    size = store_size(plan)
     return Report(plan, size, preflight.examine(schedule, size))

@@ -194,10 +194,11 @@ class Core:
 # ---- the plan as C structures; what they point at is appended to `keep` -----------------------
 
 
-def core_size(plan: Plan) -> int:
-    """Bytes of shared memory that a core of this plan needs, without its description."""
+def store_size(plan: Plan) -> int:
+    """Bytes of shared memory that this plan needs, without its description."""
     keep: list[Any] = []
-    return int(lib.inphase_core_size(base_config(plan, 0, keep)))
+    core = int(lib.inphase_core_size(base_config(plan, 0, keep)))
+    return core + int(lib.inphase_mailbox_size(plan.values))
 
 
 def base_config(plan: Plan, description_size: int, keep: list[Any]) -> Any:

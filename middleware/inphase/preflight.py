@@ -18,6 +18,7 @@ from pathlib import Path
 from inphase.schedule import Schedule
 
 _CAP_IPC_LOCK = 14
+_CYCLE_BYTES = 4 << 20  # the cycle thread's stack, the core and its code: 2 MiB, and some room
 _UNLIMITED = resource.RLIM_INFINITY
 _CONTAINER_SIGNS = ("docker", "kubepods", "containerd", "libpod", "lxc")
 
@@ -159,13 +160,15 @@ def _fifo(machine: Machine, schedule: Schedule) -> Check:
 
 def _memlock(machine: Machine, store_bytes: int) -> Check:
     limit = machine.memlock_bytes
-    enough = limit == _UNLIMITED or limit >= store_bytes
+    needed = store_bytes + _CYCLE_BYTES
+    enough = limit == _UNLIMITED or limit >= needed
     if machine.container:
         remedy = "docker run --ulimit memlock=-1"
     else:
         remedy = _limits_line(machine.user, "memlock", "unlimited")
     found = "no limit" if limit == _UNLIMITED else _size(limit)
-    return _check("locked memory", f"{_size(store_bytes)} for the store", found, enough, remedy)
+    wanted = f"{_size(needed)} for the store and the cycle thread"
+    return _check("locked memory", wanted, found, enough, remedy)
 
 
 def _shm(machine: Machine, store_bytes: int) -> Check:

@@ -25,7 +25,7 @@ from typing import Any
 
 from inphase import plan as planning
 from inphase import preflight, schedule, store, summary
-from inphase.core import Core
+from inphase.core import Core, store_size
 from inphase.devices import Devices
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault
 from inphase.packets import REASONS
@@ -142,7 +142,7 @@ class Runtime:
         needed = ("SCHED_FIFO", "locked memory", "core")
         lacking = [
             check
-            for check in preflight.examine(self.schedule)
+            for check in preflight.examine(self.schedule, store_size(self.plan))
             if not check.ok and check.name in needed
         ]
         if lacking:
