@@ -140,7 +140,7 @@ struct inphase_act {
 /* where things lie in the core's segment; constant once the segment is published */
 struct inphase_ring {
     uint64_t offset;            /* of slot 0 in the segment */
-    uint64_t stride;            /* bytes from slot to slot; a slot is a sequence word and a payload */
+    uint64_t stride;            /* bytes from slot to slot; a slot: sequence word, payload */
     uint64_t payload;           /* bytes of a payload, which starts 64 bytes into its slot */
     uint64_t depth;             /* slots, a power of two */
 };
@@ -250,8 +250,8 @@ void inphase_reader_close(inphase_reader *reader);
 const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);
 const void *inphase_reader_memory(inphase_reader *reader);
 /* Wait for the next frame (newest: the newest one, leaving out those between) and copy its record
-   to where inphase_reader_record points. Returns the number of frames lost before it (overwritten, or left out), or
-   -ETIMEDOUT, -EINTR, -EPIPE (the writer is gone and there is no further frame). */
+   to where inphase_reader_record points. Returns the number of frames lost before it (overwritten,
+   or left out), or -ETIMEDOUT, -EINTR, -EPIPE (the writer is gone and there is no further frame). */
 int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_ns);
 const void *inphase_reader_record(inphase_reader *reader);
 /* 1 if sample number sequence of a sensor is still whole in its ring, else 0. What was read from
@@ -300,7 +300,7 @@ int32_t inphase_wire_record_size(const struct inphase_wire *wire);
 int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, int64_t number,
                           int64_t sent_ns, const uint8_t *whole, uint8_t *header, uint32_t room);
 /* The reader's present frame as a message: copy each sample to samples[sensor], checked after the
-   copy; what is not there (any more) is zeros, and the header says so. Returns as inphase_wire_pack.
+   copy; what is not there (any more) is zeros, as the header says. Returns as inphase_wire_pack.
    Thread: the reader's. */
 int32_t inphase_wire_frame(const struct inphase_wire *wire, inphase_reader *reader, int64_t number,
                            uint8_t *const *samples, uint8_t *header, uint32_t room);
@@ -335,7 +335,7 @@ struct inphase_field {
 /* what must hold of a packet */
 #define INPHASE_CHECK_MATCH 1       /* (value & mask) == expect, else REASON_MISMATCH */
 #define INPHASE_CHECK_ZERO 2        /* (value & mask) == 0, else REASON_DEVICE with the value */
-#define INPHASE_CHECK_CRC16 3       /* CRC-16 of the bytes before offset stands at offset, low first,
+#define INPHASE_CHECK_CRC16 3       /* CRC-16 of the bytes before offset is at offset, low first,
                                        in the packet as received, before unstuffing */
 #define INPHASE_CHECK_CRC16_END 4   /* the same for the last two bytes of the packet */
 struct inphase_check {
@@ -553,8 +553,8 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
 void inphase_core_close(inphase_core *core);
 
 /* Hand a descriptor to the core, taken over at the next cycle: only the cycle thread reads and
-   writes it until it is given back. The caller still owns it, and ignores SIGPIPE. -EBUSY: the last request is not yet
-   taken. Threads: any one. */
+   writes it until it is given back. The caller still owns it, and ignores SIGPIPE. -EBUSY: the last
+   request is not yet taken. Threads: any one. */
 int inphase_core_attach(inphase_core *core, uint32_t device, int fd);
 /* Ask for the descriptor back. */
 int inphase_core_detach(inphase_core *core, uint32_t device);

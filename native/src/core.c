@@ -1,4 +1,4 @@
-/* Making and ending a core: memory, configuration, thread. Nothing here runs on the cycle thread. */
+/* Making and ending a core: memory, configuration, thread. Nothing here is on the cycle thread. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdlib.h>

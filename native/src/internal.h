@@ -15,6 +15,7 @@
 #define STORE_VERSION 1
 #define SLOT_HEADER 64
 #define MAX_FAULTS 256
+#define REFUSED_IN_A_ROW 3 /* replies or commands: then they count as gone */
 #define RECEIVES_PER_CYCLE 64 /* of one sensor: a line that babbles is left alone for the rest */
 #define HIST_SUB_BITS 7
 #define HIST_BUCKETS ((40 - HIST_SUB_BITS + 1) << HIST_SUB_BITS)
@@ -107,7 +108,8 @@ int mailbox_look(const struct mailbox *mailbox, uint32_t expected, int64_t cycle
 void histogram_add(struct histogram *histogram, int64_t value);
 void histogram_quantiles(const struct histogram *histogram, struct inphase_quantiles *out);
 void count_add(struct statistics *statistics, enum count which, int64_t amount);
-void worst_add(struct statistics *statistics, int64_t cycle, int64_t late_ns, int phase, int device);
+void worst_add(struct statistics *statistics, int64_t cycle, int64_t late_ns, int phase,
+               int device);
 
 /* ---- packets ---------------------------------------------------------------------------- */
 
@@ -314,6 +316,11 @@ void cycle_begin(struct inphase_core *core);
 bool cycle_latch(struct inphase_core *core);
 void cycle_act(struct inphase_core *core);
 void *cycle_main(void *core);
+void stage_collect(struct inphase_core *core);
+void stage_act(struct inphase_core *core);
+void note_late(struct inphase_core *core, int64_t late_ns, int phase, const struct device *device);
+/* the machine or this process stood still for that long beyond what was due */
+void note_suspension(struct inphase_core *core, int64_t late_ns);
 void device_lost(struct inphase_core *core, struct device *device, int error);
 void realtime_setup(struct inphase_core *core);
 int realtime_rights(int32_t priority, int32_t cpu, int32_t *priority_errno, int32_t *cpu_errno);
@@ -336,4 +343,16 @@ static inline void put_u32(_Atomic uint32_t *to, uint32_t value)
 static inline uint32_t load_u32(const _Atomic uint32_t *from)
 {
     return atomic_load_explicit(from, memory_order_relaxed);
+}
+
+static inline bool is_stopping(const struct inphase_core *core)
+{
+    return load_u32(&core->state->state) == INPHASE_STATE_STOPPING;
+}
+
+/* since when the newest sample is old: from its acquisition, or from its trigger, which is older */
+static inline int64_t sample_age(const struct sensor *sensor, int64_t now_ns)
+{
+    return now_ns - (sensor->sample_acquired_ns != INPHASE_ABSENT ? sensor->sample_acquired_ns
+                                                                  : sensor->sample_triggered_ns);
 }

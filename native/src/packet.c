@@ -1,5 +1,5 @@
 /* Packets: checksum, escape rule, framing, and raw values to SI and back. The parser is incremental
-   and bounded: it holds at most one packet, and each byte is looked at a bounded number of times. */
+   and bounded: it holds at most one packet, and looks at each byte a bounded number of times. */
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -406,7 +406,8 @@ static int take_reply(struct inphase_parser *parser, uint32_t size)
 
         if (spec->sequence_offset + width > (uint32_t)plain_size)
             return refuse(parser, INPHASE_REASON_SIZE, size);
-        parser->sequence = raw_bits(plain + spec->sequence_offset, width, spec->sequence_big_endian);
+        parser->sequence =
+            raw_bits(plain + spec->sequence_offset, width, spec->sequence_big_endian);
     }
     return 0;
 }

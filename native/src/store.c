@@ -224,7 +224,10 @@ void store_wake(struct state *state)
 
 int inphase_futex_wait(const uint32_t *address, uint32_t value, int64_t timeout_ns)
 {
-    struct timespec timeout = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+    struct timespec timeout = {
+        .tv_sec = timeout_ns / 1000000000,
+        .tv_nsec = timeout_ns % 1000000000,
+    };
 
     if (syscall(SYS_futex, address, FUTEX_WAIT, value, &timeout, NULL, 0) < 0 && errno != EAGAIN)
         return -errno;
@@ -415,7 +418,8 @@ int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t seque
 
     /* what was read from the slot so far stays before this look at its sequence */
     atomic_thread_fence(memory_order_acquire);
-    return atomic_load_explicit(&slot->sequence, memory_order_relaxed) == 2 * (uint64_t)sequence + 2;
+    return atomic_load_explicit(&slot->sequence, memory_order_relaxed) ==
+           2 * (uint64_t)sequence + 2;
 }
 
 int inphase_reader_copy(inphase_reader *reader, uint32_t sensor, int64_t sequence, void *to)
@@ -613,6 +617,7 @@ int inphase_core_post(inphase_core *core, uint32_t reason, const double *values,
         return -EPERM;
     if (reason >= INPHASE_REASONS || channels > core->values || (channels && !values))
         return -EINVAL;
-    mailbox_put(core->own_mailbox, core->cycle, core->virtual_ns, INT64_MAX, reason, values, channels);
+    mailbox_put(core->own_mailbox, core->cycle, core->virtual_ns, INT64_MAX, reason, values,
+                channels);
     return 0;
 }

@@ -738,7 +738,8 @@ static void random_faults_never_break_a_frame(void)
                 if (row->status == INPHASE_FRESH)
                     CHECK(row->triggered_ns >= frame->due_ns && row->reason == 0);
                 if (row->sequence >= 0)
-                    CHECK((row->age_ns >= 0 || row->age_ns == INPHASE_ABSENT) && row->triggered_ns <= frame->latched_ns);
+                    CHECK((row->age_ns >= 0 || row->age_ns == INPHASE_ABSENT) &&
+                          row->triggered_ns <= frame->latched_ns);
             }
 
             /* neither a jump nor a number that is none */

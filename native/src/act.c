@@ -1,0 +1,269 @@
+/* Act: what the policy posted, or what stands in for it, through the limiter to the devices. All
+   commands leave from write_command. Cycle thread only. */
+#include <math.h>
+#include <string.h>
+
+#include "internal.h"
+
+/* what the policy says of this cycle: NONE when core->command holds a valid one */
+static uint32_t look_for_command(struct inphase_core *core, int64_t now_ns)
+{
+    uint32_t gone = atomic_load_explicit(&core->policy_gone, memory_order_relaxed);
+    int rc = -ENOENT;
+
+    if (core->mailbox)
+        rc = mailbox_look(core->mailbox, core->values, core->cycle, &core->command);
+    core->inferred_ns = INPHASE_ABSENT;
+    if (rc == -ENOENT)
+        return gone ? gone : INPHASE_REASON_SILENT;
+    if (rc < 0)
+        return INPHASE_REASON_SHAPE;
+    core->inferred_ns = core->command.posted_ns;
+    if (core->command.reason)
+        return core->command.reason;
+    if (core->command.valid_until_ns < now_ns)
+        return INPHASE_REASON_EXPIRED;
+    for (uint32_t i = 0; i < core->values; i++)
+        if (!isfinite(core->command.value[i]))
+            return INPHASE_REASON_NAN;
+    return INPHASE_REASON_NONE;
+}
+
+static bool feedback_holds(const struct actuator *actuator, int64_t now_ns)
+{
+    const struct sensor *sensor = actuator->feedback;
+
+    return sensor->sequence >= 0 && sensor->trusted && sensor->device->attached &&
+           sensor->refused_in_a_row < REFUSED_IN_A_ROW &&
+           sample_age(sensor, now_ns) <= sensor->max_age_ns;
+}
+
+/* the first command must lie within one velocity step of where the robot is */
+static bool starts_here(struct inphase_core *core, struct actuator *actuator,
+                        const double *requested, const double *measured)
+{
+    double period_s = (double)core->period_ns * 1e-9;
+
+    for (uint32_t c = 0; c < actuator->channels; c++) {
+        double here = measured ? measured[c] : actuator->applied[c];
+
+        if (!(fabs(requested[c] - here) <= actuator->limits[c].velocity * period_s)) {
+            actuator->detail = c;
+            return false;
+        }
+    }
+    return true;
+}
+
+static void ramp(struct inphase_core *core, struct actuator *actuator, uint32_t reason)
+{
+    double period_s = (double)core->period_ns * 1e-9;
+
+    actuator->flags |= INPHASE_ACT_RAMPING;
+    if (!actuator->reason)
+        actuator->reason = reason;
+    for (uint32_t c = 0; c < actuator->channels; c++)
+        actuator->applied[c] = inphase_ramp(&actuator->limits[c], actuator->applied[c],
+                                            &actuator->velocity[c], period_s);
+}
+
+static void obey(struct inphase_core *core, struct actuator *actuator, const double *requested,
+                 const double *measured)
+{
+    double period_s = (double)core->period_ns * 1e-9;
+    double elapsed_s = period_s * (double)(core->cycle - actuator->written_cycle);
+
+    /* one period's reach, also after cycles that were not written: there is no catching up */
+    for (uint32_t c = 0; c < actuator->channels; c++) {
+        double before = actuator->applied[c];
+
+        actuator->applied[c] = inphase_limit(&actuator->limits[c], requested[c], before,
+                                             measured ? measured[c] : NAN, period_s);
+        actuator->velocity[c] = (actuator->applied[c] - before) / elapsed_s;
+        if (actuator->applied[c] != requested[c])
+            actuator->flags |= INPHASE_ACT_LIMITED;
+    }
+    actuator->engaged = true;
+    actuator->valid_ns = core->due_ns + core->act_ns;
+}
+
+/* decide what to apply; false: nothing can be, the robot's place is not known */
+static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_t missing,
+                   int64_t now_ns)
+{
+    const double *measured = NULL;
+    uint32_t latched = load_u32(&core->state->latched);
+    int64_t act_ns = core->due_ns + core->act_ns;
+    bool blind = !actuator->feedback;
+
+    if (!blind && feedback_holds(actuator, now_ns))
+        measured = actuator->feedback->value + actuator->feedback_channel;
+    if (!actuator->placed) {
+        if (!blind && !measured) {
+            actuator->reason = INPHASE_REASON_FEEDBACK;
+            return false;
+        }
+        for (uint32_t c = 0; c < actuator->channels; c++) {
+            if (measured)
+                actuator->applied[c] = measured[c];
+            actuator->velocity[c] = 0;
+        }
+        actuator->placed = true;
+        actuator->engaged = false;
+        actuator->written_cycle = core->cycle - 1;
+    }
+    if (missing == INPHASE_REASON_NONE && !actuator->engaged &&
+        !starts_here(core, actuator, actuator->requested, measured)) {
+        missing = INPHASE_REASON_START;
+        actuator->flags |= INPHASE_ACT_INVALID;
+    }
+    actuator->reason = missing;
+    actuator->invalid_in_a_row = missing == INPHASE_REASON_NAN ? actuator->invalid_in_a_row + 1 : 0;
+    if (is_stopping(core) || latched) {
+        actuator->reason = is_stopping(core) ? load_u32(&core->state->reason) : latched;
+        ramp(core, actuator, actuator->reason);
+    } else if (!blind && !measured) {
+        actuator->reason = INPHASE_REASON_FEEDBACK;
+        ramp(core, actuator, INPHASE_REASON_FEEDBACK);
+    } else if (missing == INPHASE_REASON_NONE) {
+        obey(core, actuator, actuator->requested, measured);
+    } else if (!actuator->engaged) {
+        actuator->flags |= INPHASE_ACT_HOLDING;
+    } else if (act_ns - actuator->valid_ns <= actuator->max_hold_ns &&
+               actuator->invalid_in_a_row < REFUSED_IN_A_ROW) {
+        actuator->flags |= INPHASE_ACT_REPEATED;
+        memset(actuator->velocity, 0, sizeof actuator->velocity);
+    } else {
+        ramp(core, actuator, missing);
+    }
+    return true;
+}
+
+/* a reply may still be on the line, and a write would collide with it */
+static bool bus_is_busy(const struct inphase_core *core, const struct device *device,
+                        int64_t now_ns)
+{
+    const struct sensor *sensor = device->sensor < 0 ? NULL : &core->sensor[device->sensor];
+
+    return sensor && (sensor->outstanding || sensor->dirty) && now_ns < device->quiet_until_ns;
+}
+
+/* the only place in which a command leaves for a device; what it writes came from the limiter */
+static void write_command(struct inphase_core *core, struct actuator *actuator)
+{
+    int rc;
+
+    if (bus_is_busy(core, actuator->device, core->clock->now(core)))
+        rc = -EAGAIN;
+    else
+        rc = actuator->device->ops->write(core, actuator);
+    if (rc == -EAGAIN) {
+        actuator->reason = INPHASE_REASON_BUSY;
+        count_add(core->statistics, COUNT_BUSY, 1);
+    } else if (rc < 0) {
+        device_lost(core, actuator->device, rc);
+    } else {
+        actuator->flags |= INPHASE_ACT_WRITTEN;
+        count_add(core->statistics, COUNT_WRITTEN, 1);
+    }
+}
+
+/* said in the act, and counted: was a command there at all? */
+static bool is_missed(uint32_t missing)
+{
+    return missing == INPHASE_REASON_SILENT || missing == INPHASE_REASON_DIED;
+}
+
+static void act_one(struct inphase_core *core, struct actuator *actuator, uint32_t missing,
+                    int64_t now_ns)
+{
+    struct inphase_act *act = core->act[actuator->index];
+    double *requested = (double *)(act + 1);
+    double *applied = requested + actuator->channels;
+    double before[INPHASE_MAX_CHANNELS], velocity[INPHASE_MAX_CHANNELS];
+    bool placed = actuator->placed, engaged = actuator->engaged;
+
+    actuator->flags = actuator->reason = actuator->detail = 0;
+    if (missing && core->has_policy)
+        actuator->flags = is_missed(missing) ? INPHASE_ACT_MISSED : INPHASE_ACT_INVALID;
+    for (uint32_t c = 0; c < actuator->channels; c++)
+        requested[c] = actuator->requested[c] =
+            missing ? NAN : core->command.value[actuator->first_value + c];
+    if (core->observe || !actuator->device->attached ||
+        !atomic_load_explicit(&actuator->enabled, memory_order_acquire)) {
+        actuator->placed = false;
+        actuator->reason = missing;
+    } else {
+        memcpy(before, actuator->applied, sizeof before);
+        memcpy(velocity, actuator->velocity, sizeof velocity);
+        if (decide(core, actuator, missing, now_ns))
+            write_command(core, actuator);
+
+        /* what was not written was not applied, and a place that was only looked up is none; time
+           goes on all the same: a ramp or a hold has slowed down whether the bus was busy or not */
+        if (actuator->flags & INPHASE_ACT_WRITTEN) {
+            actuator->written_cycle = core->cycle;
+        } else {
+            memcpy(actuator->applied, before, sizeof before);
+            if (!(actuator->flags & (INPHASE_ACT_RAMPING | INPHASE_ACT_REPEATED)))
+                memcpy(actuator->velocity, velocity, sizeof velocity);
+            actuator->placed = actuator->placed && placed;
+            actuator->engaged = actuator->engaged && engaged;
+        }
+    }
+    for (uint32_t c = 0; c < actuator->channels; c++)
+        applied[c] = actuator->placed ? actuator->applied[c] : NAN;
+    act->flags = actuator->flags;
+    act->reason = actuator->reason;
+    act->detail = actuator->detail;
+}
+
+static void count_command(struct inphase_core *core, uint32_t missing)
+{
+    struct statistics *statistics = core->statistics;
+    _Atomic int64_t *reason = &statistics->reasons[missing];
+    uint32_t all = 0;
+
+    for (uint32_t i = 0; i < core->actuators; i++)
+        all |= core->actuator[i].flags;
+    count_add(statistics, COUNT_LIMITED, (all & INPHASE_ACT_LIMITED) != 0);
+    count_add(statistics, COUNT_REPEATED, (all & INPHASE_ACT_REPEATED) != 0);
+    count_add(statistics, COUNT_RAMPED, (all & INPHASE_ACT_RAMPING) != 0);
+    if (!core->has_policy)
+        return;
+    if (missing == INPHASE_REASON_NONE) {
+        count_add(statistics, COUNT_COMMANDS, 1);
+        histogram_add(&statistics->histogram[INPHASE_HIST_LATCH_TO_COMMAND],
+                      core->command.posted_ns - core->latched_ns);
+        return;
+    }
+    put_i64(reason, load_i64(reason) + 1);
+    count_add(statistics, is_missed(missing) ? COUNT_MISSED : COUNT_INVALID, 1);
+}
+
+void stage_act(struct inphase_core *core)
+{
+    int64_t act_ns = core->due_ns + core->act_ns;
+    uint32_t missing;
+    int64_t now_ns, late_ns;
+
+    core->clock->sleep_until(core, act_ns);
+    now_ns = core->clock->now(core);
+    note_suspension(core, now_ns - act_ns);
+    missing = look_for_command(core, now_ns);
+    for (uint32_t i = 0; i < core->actuators; i++) {
+        act_one(core, &core->actuator[i], missing, now_ns);
+
+        /* a command that was whole but refused by one actuator counts as refused */
+        if (missing == INPHASE_REASON_NONE && core->actuator[i].reason == INPHASE_REASON_START)
+            missing = INPHASE_REASON_START;
+    }
+    core->acted_cycle = core->cycle;
+    core->acted_ns = core->clock->now(core);
+    late_ns = now_ns - act_ns;
+    note_late(core, late_ns, INPHASE_PHASE_ACT, NULL);
+    if (is_stopping(core))
+        return;
+    histogram_add(&core->statistics->histogram[INPHASE_HIST_ACT], late_ns);
+    count_command(core, missing);
+}
