@@ -63,18 +63,17 @@ class StoreFollower:
 
     def view(self, sensor: int, sequence: int) -> NDArray[Any]:
         """A sample in its ring slot."""
-        offset, stride, _, depth = self.reader.rings[sensor]
-        slot = sequence & (depth - 1)
-        view = self._views[sensor][slot]
+        views = self._views[sensor]
+        slot = sequence % len(views)
+        view = views[slot]
         if view is None:
-            view = np.ndarray(
-                (),
-                self.layout.dtypes[sensor],
-                self.reader.memory,
-                offset + slot * stride + SLOT_HEADER,
-            )
-            self._views[sensor][slot] = view
+            view = views[slot] = self._make_view(sensor, slot)
         return view
+
+    def _make_view(self, sensor: int, slot: int) -> NDArray[Any]:
+        offset, stride, _, _ = self.reader.rings[sensor]
+        at = offset + slot * stride + SLOT_HEADER
+        return np.ndarray((), self.layout.dtypes[sensor], self.reader.memory, at)
 
     def intact(self, sensor: int, sequence: int) -> bool:
         """Whether the slot still holds that sample."""

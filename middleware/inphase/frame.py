@@ -6,7 +6,10 @@ A frame's header is owned by the frame. A sample's `value` is a view: into the r
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from itertools import count, repeat
+from struct import Struct
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +64,11 @@ class Layout:
             ),
         )
 
+    @cached_property
+    def sequences(self) -> Struct:
+        """Picks the samples' sequence numbers out of a frame record's rows."""
+        return Struct("<" + f"q{wire.ROW.size - 8}x" * len(self.sensors))
+
     @property
     def acts_offset(self) -> int:
         """Where the acts start in a frame record."""
@@ -77,6 +85,14 @@ class Payloads(Protocol):
         """Whether what was read from the view so far was whole."""
 
 
+class _Source(NamedTuple):
+    """Where a sample comes from; not its frame: a circle would wait for the garbage collector."""
+
+    layout: Layout
+    record: bytes
+    payloads: Payloads
+
+
 def _known(stamp: int) -> int | None:
     return None if stamp == wire.ABSENT else stamp
 
@@ -84,13 +100,18 @@ def _known(stamp: int) -> int | None:
 class Sample:
     """One sensor in one frame. Stamps are nanoseconds of the robot's monotonic clock, or None."""
 
-    __slots__ = ("_frame", "_index", "_row", "_value")
+    __slots__ = ("_index", "_source", "sequence")
 
-    def __init__(self, frame: "Frame", index: int, row: tuple[int, ...]) -> None:
-        self._frame = frame
+    def __init__(self, source: _Source, index: int, sequence: int) -> None:
+        self.sequence = sequence
+        """Number of the sample in its ring, -1 before the first."""
+        self._source = source
         self._index = index
-        self._row = row
-        self._value: NDArray[Any] | None = None
+
+    @property
+    def _row(self) -> tuple[int, ...]:
+        at = wire.HEADER.size + self._index * wire.ROW.size
+        return wire.ROW.unpack_from(self._source.record, at)
 
     @property
     def value(self) -> NDArray[Any]:
@@ -98,21 +119,14 @@ class Sample:
 
         Raises LookupError when the sensor has given no sample yet.
         """
-        if self._value is None:
-            if self._row[0] < 0:
-                raise LookupError(f"{self.name} has given no sample yet ({self.status})")
-            self._value = self._frame.payloads.view(self._index, self._row[0])
-        return self._value
+        if self.sequence < 0:
+            raise LookupError(f"{self.name} has given no sample yet ({self.status})")
+        return self._source.payloads.view(self._index, self.sequence)
 
     @property
     def name(self) -> str:
         """The sensor's name."""
-        return self._frame.layout.sensors[self._index]
-
-    @property
-    def sequence(self) -> int:
-        """Number of the sample in its ring, -1 before the first."""
-        return self._row[0]
+        return self._source.layout.sensors[self._index]
 
     @property
     def status(self) -> str:
@@ -152,7 +166,7 @@ class Sample:
     @property
     def intact(self) -> bool:
         """Whether what was read of `value` so far was whole."""
-        return self._row[0] < 0 or self._frame.payloads.intact(self._index, self._row[0])
+        return self.sequence < 0 or self._source.payloads.intact(self._index, self.sequence)
 
 
 class Act:
@@ -282,13 +296,11 @@ class Frame:
     def samples(self) -> dict[str, Sample]:
         """Sensor name to sample."""
         if self._samples is None:
-            rows = memoryview(self.record)[wire.HEADER.size : self.layout.acts_offset]
-            self._samples = {
-                name: Sample(self, index, row)
-                for index, (name, row) in enumerate(
-                    zip(self.layout.sensors, wire.ROW.iter_unpack(rows), strict=True)
-                )
-            }
+            # the rest of a row is looked at when it is asked for
+            sequences = self.layout.sequences.unpack_from(self.record, wire.HEADER.size)
+            source = _Source(self.layout, self.record, self.payloads)
+            samples = map(Sample, repeat(source), count(), sequences)
+            self._samples = dict(zip(self.layout.sensors, samples, strict=True))
         return self._samples
 
     def __getitem__(self, sensor: str) -> Sample:
