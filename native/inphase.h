@@ -251,7 +251,7 @@ const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);
 const void *inphase_reader_memory(inphase_reader *reader);
 /* Wait for the next frame (newest: the newest one, leaving out those between) and copy its record
    to where inphase_reader_record points. Returns the number of frames lost before it (overwritten,
-   or left out), or -ETIMEDOUT, -EINTR, -EPIPE (the writer is gone and there is no further frame). */
+   or left out), or -ETIMEDOUT, -EINTR, -EPIPE (the writer is gone, there is no further frame). */
 int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_ns);
 const void *inphase_reader_record(inphase_reader *reader);
 /* 1 if sample number sequence of a sensor is still whole in its ring, else 0. What was read from

@@ -1,7 +1,8 @@
 /* Frames on the wire: the MessagePack header of middleware/inphase/WIRE.md, written and read.
 
    Written integers have fixed widths, so that a header always has the same size and is written in
-   one pass without looking at values. Read integers may have any width: others write headers too. */
+   one pass without looking at values. Read integers may have any width: others write headers
+   too. */
 #include <string.h>
 
 #include "internal.h"
