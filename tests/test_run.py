@@ -134,6 +134,7 @@ def test_runner_follows_the_robot_with_a_policy_of_the_callers(tmp_path: Path) -
     assert robot.summary is not None
     assert robot.summary["cycles"] == 200
     assert robot.summary["policy"]["commands"] > 0
+    assert robot.summary["policy"]["home"] == "thread"
     assert cycles == sorted(set(cycles))
     assert seen == sorted(set(seen))
 

@@ -6,7 +6,8 @@ Keys (times in nanoseconds; each distribution has count, min, p50, p90, p99, p99
     stopped.reason, stopped.detail, latched
     realtime.granted, realtime.priority, realtime.cpu, realtime.refused (what: why)
     sensors.NAME.status.STATUS (counts), sensors.NAME.trigger_to_sample_ns
-    policy.commands, policy.missed, policy.invalid, policy.reasons.REASON, policy.ended
+    policy.commands, policy.missed, policy.invalid, policy.reasons.REASON, policy.ended,
+    policy.home (process, or thread: shares the GIL of whoever started the runtime)
     commands.written, .limited, .repeated, .ramped, .busy
     wake_late_ns, trigger_late_ns, act_late_ns, skew_ns, latch_to_command_ns
     worst: list of cycle, late_ns, phase, device (worst first)
@@ -66,6 +67,7 @@ def make(
             "invalid": counts["invalid"],
             "reasons": reader.reasons(),
             "ended": policy_end,
+            "home": _policy_home(plan),
         },
         "commands": {
             key: counts[key] for key in ("written", "limited", "repeated", "ramped", "busy")
@@ -90,6 +92,13 @@ def make(
         "events": events,
     }
     return result
+
+
+def _policy_home(plan: Plan) -> str | None:
+    """Where the policy ran; `thread` shares the GIL of whoever started the runtime."""
+    if plan.client_policy:
+        return "thread"
+    return "process" if plan.schedule.policy is not None else None
 
 
 def _realtime(facts: dict[str, int]) -> dict[str, Any]:
