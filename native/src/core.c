@@ -316,6 +316,7 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
     core->state = (struct state *)(segment->memory + core->layout->state_offset);
     core->statistics = (struct statistics *)(segment->memory + core->layout->statistics_offset);
     put_i64(&core->state->cycle, -1);
+    atomic_store_explicit(&core->state->rt_cpu, -1, memory_order_relaxed);
     inphase_segment_publish(segment);
     if (config->virtual_time)
         cycle_begin(core);
