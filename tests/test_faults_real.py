@@ -592,7 +592,10 @@ def test_preferred_rights_that_are_refused_are_told_by_every_frame(robot: Robot)
     assert code == 130
     assert all("NOT_REALTIME" in frame.flags for frame in frames)
     assert summary["realtime"]["granted"] is False
-    assert {"SCHED_FIFO", "locked memory"} <= summary["realtime"]["refused"].keys()
+    refused = {"SCHED_FIFO", "locked memory"}
+    if "libasan" in os.environ.get("LD_PRELOAD", ""):
+        refused.remove("locked memory")  # the sanitizer makes mlock a call that does nothing
+    assert refused <= summary["realtime"]["refused"].keys()
 
 
 # ---- row 45 and bad schedules --------------------------------------------------------------
