@@ -13,7 +13,7 @@ import click
 
 from inphase import store
 from inphase.errors import ScheduleError, StoreError
-from inphase.frame import Frame, Sample
+from inphase.frame import Frame, FrameLost, Sample
 from inphase.subscriber import Transport, subscribe
 
 
@@ -29,18 +29,19 @@ def echo(
     Raises StoreError, ScheduleError for a sensor that the robot does not have.
     """
     try:
-        subscription = subscribe(endpoint or _only_robot(), transport=transport)
+        with subscribe(endpoint or _only_robot(), transport=transport) as frames:
+            if sensor is not None and sensor not in frames.layout.sensors:
+                raise ScheduleError(
+                    f"no sensor {sensor!r}; {frames.layout.robot} has {list(frames.layout.sensors)}"
+                )
+            for number, frame in enumerate(frames, 1):
+                click.echo(
+                    json.dumps(as_dict(frame, sensor)) if json_lines else as_text(frame, sensor)
+                )
+                if number == count:
+                    return
     except TimeoutError as error:
-        raise StoreError(str(error)) from error
-    with subscription as frames:
-        if sensor is not None and sensor not in frames.layout.sensors:
-            raise ScheduleError(
-                f"no sensor {sensor!r}; {frames.layout.robot} has {list(frames.layout.sensors)}"
-            )
-        for number, frame in enumerate(frames, 1):
-            click.echo(json.dumps(as_dict(frame, sensor)) if json_lines else as_text(frame, sensor))
-            if number == count:
-                return
+        raise StoreError(str(error) or "no frame came in time") from error
 
 
 def _only_robot() -> str:
@@ -54,28 +55,35 @@ def _only_robot() -> str:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy to JSON; NaN, which JSON lacks, to null."""
+    """NumPy to JSON; NaN and infinities, which JSON lacks, to null."""
     value = value.tolist()
     if isinstance(value, list):
-        return [None if math.isnan(item) else item for item in value]
-    return None if math.isnan(value) else value
+        return [item if math.isfinite(item) else None for item in value]
+    return value if math.isfinite(value) else None
+
+
+def _values(sample: Sample) -> dict[str, Any] | None:
+    """The sample's fields, None when there is none or it was recycled meanwhile."""
+    if sample.sequence < 0:
+        return None
+    try:
+        value = sample.value
+    except FrameLost:
+        return None
+    fields = {name: value[name].copy() for name in value.dtype.names or ()}
+    return fields if sample.intact else None
 
 
 def _sample(sample: Sample) -> dict[str, Any]:
-    facts: dict[str, Any] = {
+    values = _values(sample)
+    return {
         "status": sample.status,
         "reason": sample.reason,
         "age_ns": sample.age_ns,
         "acquired_ns": sample.acquired_ns,
         "sequence": sample.sequence,
-        "value": None,
+        "value": values and {name: _plain(value) for name, value in values.items()},
     }
-    if sample.sequence >= 0:
-        value = sample.value
-        facts["value"] = {name: _plain(value[name]) for name in value.dtype.names or ()}
-        if not sample.intact:
-            facts["value"] = None
-    return facts
 
 
 def as_dict(frame: Frame, sensor: str | None = None) -> dict[str, Any]:
@@ -114,10 +122,8 @@ def as_text(frame: Frame, sensor: str | None = None) -> str:
         age = "-" if sample.age_ns is None else f"{sample.age_ns / 1000:.1f} us"
         reason = "" if sample.reason == "none" else f" ({sample.reason} {sample.detail})"
         lines.append(f"  {name}  {sample.status}{reason}  age {age}")
-        if sample.sequence < 0:
-            continue
         units = frame.layout.units[frame.layout.sensors.index(name)]
-        for field in sample.value.dtype.names or ():
-            values = " ".join(f"{v:9.4f}" for v in sample.value[field].reshape(-1))
+        for field, value in (_values(sample) or {}).items():
+            values = " ".join(f"{v:9.4f}" for v in value.reshape(-1))
             lines.append(f"    {field:<10} {values}  {units[field]}")
     return "\n".join(lines)

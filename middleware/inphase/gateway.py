@@ -43,13 +43,17 @@ Socket = zmq.Socket[Any]
 
 
 def set_bounds(socket: Socket, *, queue: int, message_bytes: int) -> None:
-    """What libzmq leaves without bound: queues, sizes, linger, heartbeat, handshake."""
+    """What libzmq leaves without bound: queues, sizes, linger, handshake; WIRE.md says why so.
+
+    No heartbeats: libzmq aborts the process when one is due at a full queue whose peer is gone
+    (issue 4364 of libzmq, 4.3.5). On this host the kernel says when a peer is gone.
+    """
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, queue)
     socket.setsockopt(zmq.RCVHWM, queue)
     socket.setsockopt(zmq.MAXMSGSIZE, message_bytes)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 1_000)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3_000)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     socket.setsockopt(zmq.HANDSHAKE_IVL, 2_000)
 
 

@@ -146,6 +146,7 @@ class ZmqFollower:
         self._waits_ms = -1
         self._ended = False
         self._number = -1
+        self._epoch = -1
         try:
             self._connect(queue)
             message = self._receive(timeout_s)[0]
@@ -161,8 +162,8 @@ class ZmqFollower:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RCVHWM, queue)
         socket.setsockopt(zmq.MAXMSGSIZE, _MESSAGE_BYTES)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 1_000)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 3_000)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 0)  # see gateway.set_bounds
+        socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
         socket.setsockopt(zmq.HANDSHAKE_IVL, 2_000)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
         socket.setsockopt(zmq.SUBSCRIBE, wire.TOPIC_DESCRIPTION)
@@ -192,7 +193,9 @@ class ZmqFollower:
         except (ValueError, TypeError, KeyError, OverflowError, msgpack.UnpackException) as error:
             raise WireError(f"{self._endpoint}: not a description of ours: {error!r}") from error
         self.layout = self._form.layout
-        self._number = -1
+        if self._epoch != self.layout.epoch:
+            self._number = -1  # another run counts anew; a connection made again goes on
+        self._epoch = self.layout.epoch
         # a message of small samples is cheaper to copy than to keep
         self._copy = len(self._form.sizes) == wire.PART_PACKED + 1
 

@@ -220,6 +220,16 @@ static uint64_t take_number(struct cursor *cursor)
     }
 }
 
+/* an integer that fits 64 bits with a sign */
+static uint64_t take_signed(struct cursor *cursor)
+{
+    bool is_u64 = cursor->at < cursor->end && *cursor->at == 0xcf;
+    uint64_t number = take_number(cursor);
+
+    cursor->broken |= is_u64 && number > INT64_MAX;
+    return number;
+}
+
 static uint64_t take_at_most(struct cursor *cursor, uint64_t max)
 {
     uint64_t number = take_number(cursor);
@@ -270,10 +280,9 @@ static uint8_t *take_binary(struct cursor *cursor, uint8_t *to, uint32_t size)
 
 static uint8_t *take_numbers(struct cursor *cursor, uint8_t *to, int count, int bytes)
 {
-    uint64_t max = bytes == 8 ? UINT64_MAX : (1ULL << (8 * bytes)) - 1;
-
     for (int i = 0; i < count; i++, to += bytes) {
-        uint64_t number = take_at_most(cursor, max);
+        uint64_t number = bytes == 8 ? take_signed(cursor)
+                                     : take_at_most(cursor, (1ULL << (8 * bytes)) - 1);
 
         memcpy(to, &number, (size_t)bytes); /* little endian, as the store is */
     }
@@ -294,8 +303,8 @@ int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, 
     skip(&cursor, HASH_SIZE);
     if (take_number(&cursor) != wire->epoch && !cursor.broken)
         return -ESTALE;
-    *number = (int64_t)take_number(&cursor);
-    take_number(&cursor); /* when it was sent */
+    *number = (int64_t)take_signed(&cursor);
+    take_signed(&cursor); /* when it was sent */
 
     take_array(&cursor, 13);
     to = take_numbers(&cursor, to, 9, 8);
