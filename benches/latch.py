@@ -163,10 +163,9 @@ class Writer:
 class Reader:
     """The receiving process."""
 
-    def __init__(self, cpu: int, store_path: str, mapping: str, *shape: int) -> None:
-        arguments = [str(cpu), store_path, mapping, *map(str, shape)]
+    def __init__(self, *arguments: object, module: str = "benches.reader") -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benches.reader", *arguments],
+            [sys.executable, "-m", module, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

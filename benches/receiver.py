@@ -1,0 +1,54 @@
+"""A process that receives over ZeroMQ: through the product's subscriber, or bare pyzmq.
+
+python -m benches.receiver GATEWAY_ENDPOINT BARE_ENDPOINT
+"""
+
+import gc
+import json
+import sys
+from time import monotonic_ns
+
+import zmq
+
+from benches.sender import STAMP
+from inphase import subscribe
+
+
+def _bare(socket: "zmq.Socket[bytes]", last: int) -> list[int]:
+    late = []
+    while True:
+        parts = socket.recv_multipart()
+        now = monotonic_ns()
+        number, stamp = STAMP.unpack_from(parts[1])
+        late.append(now - stamp)
+        if number >= last:
+            return late
+
+
+def main() -> None:
+    """Serve blocks until stdin ends; see benches.reader."""
+    endpoint, bare_endpoint = sys.argv[1:]
+    subscription = subscribe(endpoint, transport="zmq")
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
+    socket.setsockopt(zmq.RCVHWM, 64)
+    socket.setsockopt(zmq.SUBSCRIBE, b"inphase.frame\0")
+    socket.connect(bare_endpoint)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        late: list[int] = []
+        print("ready", flush=True)
+        if asked["kind"] == "bare":
+            late = _bare(socket, asked["last"])
+        while asked["kind"] == "ours":
+            frame = subscription.next(timeout_s=10.0)
+            late.append(monotonic_ns() - frame.latched_ns)
+            if frame.cycle >= asked["last"]:
+                break
+        print(json.dumps(late), flush=True)
+
+
+if __name__ == "__main__":
+    main()
