@@ -169,7 +169,10 @@ class Run:
                 found.append(frame)
             return bool(found)
 
-        until(look)
+        try:
+            until(look)
+        except (store.Lost, TimeoutError) as error:
+            raise AssertionError(f"no such frame: {error}; it said: {self.stderr}") from error
         return found[0]
 
     def status(self, sensor: str, status: str) -> Frame:

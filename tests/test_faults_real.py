@@ -4,6 +4,7 @@ The rows named in the headings are those of the catalogue of faults.
 """
 
 import ctypes
+import http.server
 import math
 import random
 import re
@@ -11,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -18,6 +20,9 @@ import psutil
 import pytest
 
 from inphase import schedule, store
+from inphase.errors import DeviceError, InphaseError
+from inphase.frame import Frame
+from inphase.runner import Runner
 from inphase.runtime import Runtime, Wishes
 from peers import BOUND_S, until
 from runtimes import Robot, Run
@@ -436,6 +441,74 @@ def test_a_signal_during_the_start_ends_the_run(robot: Robot, delay_ms: int) -> 
     assert robot.speed < REST
 
 
+def test_a_signal_while_devices_are_opened_ends_the_run_before_any_torque(robot: Robot) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.set()
+            answer.wait(BOUND_S)
+            self.send_response(200)
+            self.end_headers()
+            page = "<cfgcpf>1e6</cfgcpf><cfgcpt>1e6</cfgcpt><scfgfu>N</scfgfu><scfgtu>Nm</scfgtu>"
+            self.wfile.write(f"<netft>{page}</netft>".encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        robot.write(("config_port = ", f"config_port = {server.server_port} # "))
+        with robot.run() as run:
+            assert asked.wait(BOUND_S)
+            run.signal(signal.SIGTERM)
+            answer.set()
+            code, summary = run.end()
+        server.shutdown()
+    assert (code, summary["stopped"]["reason"]) == (143, "signal")
+    assert robot.arm()["counters"]["writes"] == 0
+    assert robot.segments() == []
+
+
+def test_a_signal_while_the_policy_is_imported_ends_the_run_before_any_torque(
+    robot: Robot,
+) -> None:
+    robot.folder.joinpath("slow.py").write_text(
+        "import pathlib, time\n"
+        "here = pathlib.Path(__file__).parent\n"
+        "here.joinpath('importing').touch()\n"
+        "time.sleep(1000)\n"
+        "def policy(frame):\n"
+        "    return None\n"
+    )
+    robot.write(("sweep.py:Sweep", "slow.py:policy"))
+    with robot.run() as run:
+        until(robot.folder.joinpath("importing").exists)
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert (code, summary["stopped"]["reason"]) == (130, "signal")
+    assert robot.arm()["counters"]["writes"] == 0
+
+
+def test_a_trend_of_overruns_brings_the_robot_to_rest_and_ends_the_run(robot: Robot) -> None:
+    robot.write(("overrun_limit = 1000000", "overrun_limit = 1"))
+    with robot.run() as run:
+        run.moving()
+
+        def is_stopped() -> bool:
+            run.signal(signal.SIGSTOP)
+            time.sleep(0.05)
+            run.signal(signal.SIGCONT)
+            time.sleep(0.05)
+            return run.process.poll() is not None
+
+        until(is_stopped)
+        code, summary = run.end()
+    assert (code, summary["stopped"]["reason"]) == (6, "overrun")
+    assert summary["overruns"] > 0
+    assert robot.speed < REST
+
+
 def test_a_suspended_runtime_says_so_and_moves_only_after_arming(robot: Robot) -> None:
     robot.write(("resumed_after_ms = 20000", "resumed_after_ms = 400"))
     with robot.run() as run:
@@ -542,6 +615,32 @@ def test_a_script_that_dies_takes_its_runtime_with_it(robot: Robot) -> None:
     assert robot.segments() == []
 
 
+def test_a_script_is_told_what_is_wrong_by_the_exception_that_the_runtime_raised(
+    robot: Robot,
+) -> None:
+    robot.wrist(fault="close")
+    with pytest.raises(DeviceError, match="device wrist: no record"), Runner(robot.schedule):
+        pass
+    robot.wrist(fault="reopen")
+    robot.write(("sweep.py:Sweep", "gone.py:Sweep"))
+    with pytest.raises(InphaseError) as refused, Runner(robot.schedule):
+        pass
+    assert refused.value.exit_code == 2
+    assert robot.segments() == []
+
+
+def test_a_policy_in_the_callers_process_that_raises_is_named(robot: Robot) -> None:
+    def policy(frame: Frame) -> None:
+        raise ValueError("a bug")
+
+    with Runner(robot.schedule, policy=policy, cycles=50) as runner:
+        for frame in runner:
+            assert "WRITTEN" in frame.command["arm"].flags or frame.command.cycle < 0
+    assert runner.summary is not None
+    assert runner.summary["policy"]["reasons"]["raised"] > 0
+    assert robot.segments() == []
+
+
 def test_a_gateway_that_is_killed_is_named_and_the_robot_goes_on(robot: Robot) -> None:
     table = f'[gateway]\nendpoint = "ipc://{robot.folder}/frames"\n[sensor.joints]\n'
     robot.write(("[sensor.joints]\n", table))
@@ -621,6 +720,12 @@ SCHEDULES = {
     ),
     "no such policy file": ("sweep.py:Sweep", "gone.py:Sweep", "policy.call"),
     "no such policy": ("sweep.py:Sweep", "sweep.py:Gone", "policy.call"),
+    "a policy that raises when it is imported": ("sweep.py:Sweep", "broken.py:x", "policy.call"),
+    "a policy that cannot be made": (
+        'call = "sweep.py:Sweep"',
+        'call = "sweep.py:Sweep"\nargs = { speed = 1 }',
+        "policy.args",
+    ),
     "no such driver": ("dynamixel:Servos", "dynamixel:Gone", "device.arm.driver"),
 }
 
@@ -631,6 +736,7 @@ def test_a_bad_schedule_is_refused_by_check_and_run_and_nothing_moves(
 ) -> None:
     old, new, key = SCHEDULES[name]
     robot.write((old, new.replace("PORT", f"{robot.folder}/ports/arm")))
+    robot.folder.joinpath("broken.py").write_text("raise RuntimeError('broken')\n")
     for command in ("check", "run"):
         done = subprocess.run(
             [sys.executable, "-m", "inphase", command, str(robot.schedule)],

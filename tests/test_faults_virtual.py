@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inphase import schedule
+from inphase import lockstep, schedule, store, summary
 from inphase.core import FAULTS
 from inphase.errors import ScheduleError
-from inphase.frame import Act, Frame
+from inphase.follow import StoreFollower
+from inphase.frame import Act, Frame, FrameLost
 from inphase.lockstep import LockStep
 from inphase.packets import REASONS
 
@@ -70,7 +71,7 @@ class Robot:
     """A robot in lock step, with what its frames said."""
 
     def __init__(self, path: Path, policy: Answer, seed: int = 7) -> None:
-        self.lockstep = LockStep(schedule.load(path), call=policy, seed=seed, digest=False)
+        self.lockstep = LockStep(schedule.load(path), call=policy, seed=seed)
         self.core = self.lockstep.core
         self.frames: list[Frame] = []
 
@@ -461,6 +462,66 @@ def test_a_suspension_is_marked_and_latches_motion_until_arming(make: Make) -> N
     robot.run(5)
     assert robot.frames[-1].reason == "none"
     assert ACTED in robot.frames[-1].command["arm"].flags
+
+
+def test_a_trend_of_overruns_ramps_and_stops_the_robot(make: Make) -> None:
+    robot = make(Sweep(1.0))
+    robot.core.fault("wake", 0, 20, 100_000, 5 * PERIOD_NS)
+    with pytest.raises(store.Lost, match="overrun"):
+        for _ in range(1000):
+            robot.run(1)
+    assert [frame.reason for frame in robot.frames[-2:]] == ["none", "overrun"]
+    assert "OVERRUN" in robot.frames[-1].flags and "STOPPING" in robot.frames[-1].flags
+    assert robot.lockstep.run(10) == 0
+    result = lockstep.sum_up(robot.lockstep)
+    assert result["stopped"]["reason"] == "overrun"
+    assert summary.exit_code(result) == 6
+
+
+def test_a_run_without_a_policy_ends_when_the_core_stops(folder: Path) -> None:
+    path = folder / "no_policy.toml"
+    text = (folder / "robot.toml").read_text()
+    path.write_text(text[: text.index("[policy]")])
+    with LockStep(schedule.load(path)) as robot:
+        robot.core.fault("wake", 0, 20, 100_000, 5 * PERIOD_NS)
+        assert 50 < robot.run(1000) < 1000
+        assert lockstep.sum_up(robot)["stopped"]["reason"] == "overrun"
+
+
+def test_a_hiccup_of_overruns_is_forgiven(make: Make) -> None:
+    robot = make()
+    for start in range(20, 2000, 500):
+        robot.core.fault("wake", 0, start, 40, 5 * PERIOD_NS)
+    robot.run(1000)
+    status = robot.lockstep.follower.reader.status()
+    assert status["overruns"] >= 3
+    assert robot.frames[-1].reason == "none"
+
+
+# ---- rows 21 and 22: readers ---------------------------------------------------------------
+
+
+def test_a_view_that_was_held_too_long_says_that_it_is_not_intact(make: Make) -> None:
+    robot = make()
+    robot.run(5)
+    frame = robot.lockstep.step()
+    assert frame["joints"].value["position"].shape == (6,)
+    assert frame.intact
+    robot.run(200)
+    assert not frame.intact
+    with pytest.raises(FrameLost, match="of cycle 5 was recycled"):
+        frame.copy()
+
+
+def test_a_reader_that_was_too_slow_is_told_how_many_frames_it_lost(make: Make) -> None:
+    robot = make()
+    robot.run(1)
+    follower = StoreFollower(robot.core.segment.path)
+    robot.run(1000)
+    first = follower.next(timeout_s=1.0)
+    assert first.lost == first.cycle - 1 > 800
+    assert follower.next(timeout_s=1.0).lost == 0
+    follower.close()
 
 
 # ---- row 16: page faults -------------------------------------------------------------------

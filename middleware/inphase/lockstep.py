@@ -4,6 +4,7 @@ The core advances virtual time, the drivers' twins answer, and Python is entered
 tick. Same schedule, seed, policy and versions give the same bytes.
 """
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable
@@ -74,8 +75,9 @@ class LockStep:
         return policies.Turn(policies.load(self.schedule), self._buffer)
 
     def step(self) -> Frame:
-        """One cycle; its frame."""
-        self.core.latch()
+        """One cycle; its frame. Raises store.Lost when the core has stopped by itself."""
+        if not self.core.latch():
+            raise store.Lost(f"the core has stopped: {self.stopped}")
         frame = self.follower.next(timeout_s=1.0)
         if self._turn is not None:
             trouble = self._turn.take(frame)
@@ -90,19 +92,30 @@ class LockStep:
         return frame
 
     def run(self, cycles: int) -> int:
-        """Run cycles as fast as can be; how many were run."""
-        if self._turn is not None:
-            for _ in range(cycles):
-                self.step()
-            return cycles
+        """Run cycles as fast as can be; how many were run: fewer when the core stops by itself."""
         done = 0
+        if self._turn is not None:
+            with contextlib.suppress(store.Lost):
+                while done < cycles:
+                    self.step()
+                    done += 1
+            return done
         batch = self.plan.depth // 2
-        while done < cycles:
-            done += self.core.run(min(batch, cycles - done))
+        wanted = ran = 0
+        while done < cycles and ran == wanted:
+            wanted = min(batch, cycles - done)
+            ran = self.core.run(wanted)
+            done += ran
             if self._digest is not None:
                 self._digest.follow(self.cycles + done)
         self.cycles += done
         return done
+
+    @property
+    def stopped(self) -> str | None:
+        """Why the core has stopped by itself, one of packets.REASONS; None while it runs on."""
+        status = self.follower.reader.status()
+        return REASONS[status["reason"]] if status["reason"] else None
 
     def digest(self) -> str:
         """SHA-256 over all frames so far: every field of every record and every sample."""
@@ -196,7 +209,8 @@ def run(
 def sum_up(robot: LockStep) -> dict[str, Any]:
     """The summary of a run in lock step up to now."""
     result = summary.make(robot.plan, robot.follower.reader, [])
-    result["stopped"] = {"reason": "done", "detail": 0}
+    if robot.stopped is None:
+        result["stopped"] = {"reason": "done", "detail": 0}
     result["seed"] = robot.seed
     result["digest"] = robot.digest()
     result["versions"] = {name: metadata.version(name) for name in ("inphase", "numpy")}

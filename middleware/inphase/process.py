@@ -5,13 +5,15 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from inphase._core import lib
 from inphase.errors import RuntimeFault
 
 _START_S = 20.0
 _ASK_S = 0.5
+_LOOK_S = 0.1
 
 
 def end_with_parent() -> None:
@@ -49,10 +51,17 @@ class Process:
         """Its process number, for a person to read."""
         return self._child.pid
 
-    def wait_ready(self, timeout_s: float = _START_S) -> None:
-        """Wait for its `ready`. Raises RuntimeFault with its exit code."""
+    def wait_ready(
+        self, timeout_s: float = _START_S, given_up: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Wait for its `ready`, or until given up. Raises RuntimeFault with its exit code."""
         assert self._child.stdout is not None
-        ready, _, _ = select.select([self._child.stdout], [], [], timeout_s)
+        until = time.monotonic() + timeout_s
+        ready: Sequence[object] = ()
+        while not ready and time.monotonic() < until:
+            if given_up():
+                return
+            ready, _, _ = select.select([self._child.stdout], [], [], _LOOK_S)
         line = self._child.stdout.readline() if ready else b""
         if line.strip() == b"ready":
             return

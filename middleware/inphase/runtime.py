@@ -67,6 +67,7 @@ class Runtime:
         self._devices: Devices | None = None
         self._mailbox: store.Segment | None = None
         self._policy_end: str | None = None
+        self._stop: tuple[str, int] | None = None
         self._page_faults: int | None = None
 
     # ---- start ---------------------------------------------------------------------------
@@ -110,6 +111,8 @@ class Runtime:
             gid=grp.getgrnam(group).gr_gid if group else -1,
         )
         self._undo.callback(self.core.close)
+        if self._stop is not None:  # asked for before there was a core
+            self.stop(*self._stop)
         self.reader = store.Reader(path)
         self._undo.callback(self.reader.close)
 
@@ -129,10 +132,11 @@ class Runtime:
             self._policy = self._start_process(
                 "policy", "inphase.policy", [str(described.path), path, mailbox]
             )
-        if mailbox is not None:
+        if mailbox is not None and self._stop is None:
             self._mailbox = store.Segment.attach(mailbox)
             self.core.mailbox(self._mailbox)
-        self._devices.start(self.core, self.wishes.observe)
+        # a run that is to end already switches nothing on
+        self._devices.start(self.core, self.wishes.observe or self._stop is not None)
         self.core.start()
 
     def _check_rights(self) -> None:
@@ -155,7 +159,8 @@ class Runtime:
     def _start_process(self, name: str, module: str, arguments: list[str]) -> Process:
         child = Process(name, module, arguments)
         self._processes.append(child)
-        child.wait_ready()
+        # the emulator is waited for, so that its devices are there to be opened
+        child.wait_ready(given_up=lambda: self._stop is not None and self.core is not None)
         return child
 
     # ---- while it runs -------------------------------------------------------------------
@@ -203,7 +208,9 @@ class Runtime:
         return self.core is not None and self.core.ended()
 
     def stop(self, reason: str, detail: int = 0) -> None:
-        """Ask for the ramp and the end. Callable from a signal handler."""
+        """Ask for the ramp and the end, at any time. Callable from a signal handler."""
+        if self._stop is None:
+            self._stop = (reason, detail)
         if self.core is not None:
             self.core.stop(REASONS.index(reason), detail)
 
