@@ -6,6 +6,7 @@ The rows named in the headings are those of the catalogue of faults.
 import ctypes
 import http.server
 import math
+import os
 import random
 import re
 import resource
