@@ -8,6 +8,7 @@ nowhere on the way of a frame. The process ends when the store's writer is gone,
 
 import asyncio
 import contextlib
+import gc
 import grp
 import os
 import signal
@@ -30,6 +31,7 @@ from inphase.schedule import Schedule
 _SLICE_NS = 20_000_000  # how long a look for frames lasts before newcomers and `stop` are seen to
 _QUEUE_S = 0.1  # frames wait this long for a slow subscriber before they are dropped, and counted
 _QUEUE_BYTES = 64 << 20  # and never more than this for each of them
+_KEPT_BYTES = 256 << 10  # a sample that is sent without a further copy has at least so many
 _NEWCOMERS = 64  # subscriptions taken in between two frames
 _SUBSCRIPTION_BYTES = 256
 _GOODBYE_MS = 100
@@ -174,12 +176,14 @@ class Sender:
             socket.send(writer.packed)
             return
 
-        # large samples are not copied again: ZeroMQ says when it is done with the buffer
+        # the largest are not copied again: ZeroMQ says when it is done with the buffer, by a thread
+        # of its own that costs more than copying what is smaller
         socket.send(writer.packed, zmq.SNDMORE)
         last = len(large) - 1
         for index, (buffer, pool) in enumerate(zip(large, writer.pools, strict=True)):
             more = zmq.SNDMORE if index < last else 0
-            pool.sent(buffer, socket.send(buffer, more, copy=False, track=True))
+            by_copy = len(buffer) < _KEPT_BYTES
+            pool.sent(buffer, socket.send(buffer, more, copy=by_copy, track=not by_copy))
 
     def _take_in_newcomers(self) -> None:
         """An XPUB socket's subscriptions are messages to it, and must not pile up."""
@@ -299,6 +303,8 @@ def serve(described: Schedule, store_path: str) -> None:
     Raises ScheduleError, StoreError.
     """
     sys.setswitchinterval(_SWITCH_S)
+    gc.collect()
+    gc.freeze()
     uvloop.run(_serve(described, store_path))
     zmq.Context.instance().term()
 

@@ -1,6 +1,6 @@
 """Messages on the wire: made from a store's frame, and read back into one. WIRE.md is the page.
 
-The header is written and read by the core in C: in Python its integers cost more than ZeroMQ does.
+The header is written and read by the core in C, in one call each.
 Nothing here knows ZeroMQ.
 """
 
@@ -18,6 +18,7 @@ from inphase.frame import Frame, FrameLost, Layout
 from inphase.store import Reader
 from inphase.wire import Place
 
+_unpack, _write, _from_buffer = lib.inphase_wire_unpack, lib.inphase_wire_frame, ffi.from_buffer
 _OFFSET_MAX = 1 << 20  # in the packed part
 
 
@@ -36,6 +37,7 @@ class Form:
         self.layout = layout
         self.places = places
         self.sizes = _part_sizes(places)
+        self._payload_sizes = self.sizes[wire.PART_PACKED :]
         self.c = ffi.new(
             "struct inphase_wire *",
             {
@@ -78,16 +80,15 @@ class Form:
         Thread: one at a time.
         """
         header = parts[1] if len(parts) > 1 else b""
-        rc = lib.inphase_wire_unpack(
-            self.c, ffi.from_buffer(header), len(header), self._record, self._number, self._whole
+        rc = _unpack(
+            self.c, _from_buffer(header), len(header), self._record, self._number, self._whole
         )
         if rc == -errno.ESTALE:
             raise WireError("a frame of another run than the description's; subscribe again")
         if rc < 0 or len(parts) != len(self.sizes):
             raise WireError(f"not a frame of {self.layout.robot}: see WIRE.md for the format")
-        for part, size in zip(parts[wire.PART_PACKED :], self.sizes[2:], strict=True):
-            if len(part) != size:
-                raise WireError(f"a part of {len(part)} bytes, {size} expected")
+        if [len(part) for part in parts[2:]] != self._payload_sizes:
+            raise WireError(f"parts of other sizes than {self._payload_sizes}")
         payloads = Received(self, parts, self._whole_bytes[:])
         return Frame(self.layout, self._record_bytes[:], payloads), int(self._number[0])
 
@@ -149,17 +150,23 @@ class Buffers:
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._busy: deque[tuple[Tracker, bytearray]] = deque()
+        self._busy: deque[tuple[Tracker | None, bytearray]] = deque()
 
     def take(self) -> bytearray:
         """One that nobody uses. As many as ZeroMQ's queue holds exist at most."""
-        if self._busy and self._busy[0][0].done:
-            return self._busy.popleft()[1]
+        if self._busy:
+            tracker, buffer = self._busy[0]
+            if tracker is None or tracker.done:
+                self._busy.popleft()
+                return buffer
         return bytearray(self._size)
 
-    def sent(self, buffer: bytearray, tracker: Tracker) -> None:
-        """Take back what was sent."""
+    def sent(self, buffer: bytearray, tracker: Tracker | None) -> None:
+        """Take back what was sent; tracker: None when a copy of it was sent."""
         self._busy.append((tracker, buffer))
+
+
+_NOTHING: list[bytearray] = []
 
 
 class Writer:
@@ -169,8 +176,7 @@ class Writer:
     """
 
     def __init__(self, reader: Reader, form: Form) -> None:
-        self._reader = reader
-        self._form = form
+        self._reader = reader  # its handle is used
         self._header = ffi.new("uint8_t[]", form.header_size)
         self.header = memoryview(ffi.buffer(self._header, form.header_size))
         size = form.sizes[wire.PART_PACKED]
@@ -181,21 +187,21 @@ class Writer:
         for sensor, place in enumerate(form.places):
             if sensor not in self._large:
                 self._samples[sensor] = self._packed + place.offset
+        self._c, self._handle, self._size = form.c, reader.handle, form.header_size
+        self._held: list[Any] = []
         self.pools = [Buffers(form.places[sensor].size) for sensor in self._large]
 
     def write(self, number: int) -> list[bytearray]:
         """Copy the frame's samples and write its header; the large samples, one per pool."""
-        large = [pool.take() for pool in self.pools]
-        held = [ffi.from_buffer("uint8_t[]", buffer, require_writable=True) for buffer in large]
-        for sensor, pointer in zip(self._large, held, strict=True):
-            self._samples[sensor] = pointer
-        rc = lib.inphase_wire_frame(
-            self._form.c,
-            self._reader.handle,
-            number,
-            self._samples,
-            self._header,
-            self._form.header_size,
-        )
-        assert rc == self._form.header_size
+        large = [pool.take() for pool in self.pools] if self.pools else _NOTHING
+        if large:
+            self._point_to(large)
+        rc = _write(self._c, self._handle, number, self._samples, self._header, self._size)
+        assert rc == self._size
         return large
+
+    def _point_to(self, large: list[bytearray]) -> None:
+        """Let C write the large samples there; `_held` keeps the buffers where they are."""
+        self._held = [ffi.from_buffer("uint8_t[]", buffer) for buffer in large]
+        for sensor, pointer in zip(self._large, self._held, strict=True):
+            self._samples[sensor] = pointer

@@ -91,6 +91,8 @@ struct command { /* read from the mailbox, in the core's own memory */
     double value[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
 };
 
+/* 1 while the writer of the segment behind fd lives, 0, or a negative errno */
+int writer_alive(int fd);
 uint64_t ring_stride(uint64_t payload);
 struct slot *ring_slot(uint8_t *memory, const struct inphase_ring *ring, uint64_t number);
 void slot_write(struct slot *slot, uint64_t number, const void *payload, uint64_t size);

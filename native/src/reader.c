@@ -1,0 +1,280 @@
+/* Readers of a store: they follow frames, look at samples in place or copy them, and sum up. A
+   reader maps the segment read-only and believes nothing in it before it was checked. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+#define WRITER_CHECK_NS 100000000LL /* how often a waiting reader asks whether the writer lives */
+
+struct inphase_reader {
+    inphase_segment *segment;
+    const struct inphase_layout *layout;
+    const struct state *state;
+    const struct statistics *statistics;
+    uint64_t next;       /* number of the frame to return next */
+    uint8_t record[];
+};
+
+static bool part_fits(uint64_t offset, uint64_t bytes, uint64_t size)
+{
+    return offset % 8 == 0 && offset <= size && bytes <= size - offset;
+}
+
+static bool ring_fits(const struct inphase_ring *ring, uint64_t size)
+{
+    return ring->payload <= size && ring->payload % 8 == 0 &&
+           ring->stride == ring_stride(ring->payload) && ring->depth > 0 &&
+           (ring->depth & (ring->depth - 1)) == 0 && ring->depth <= size / ring->stride &&
+           part_fits(ring->offset, ring->stride * ring->depth, size);
+}
+
+/* a published layout of ours, none of whose parts leads out of the segment */
+static bool layout_holds(const struct inphase_layout *layout, uint64_t size)
+{
+    /* acquire: nothing else in the layout is used before the mark was seen */
+    if (__atomic_load_n(&layout->magic, __ATOMIC_ACQUIRE) != MAGIC ||
+        layout->version != STORE_VERSION || layout->size != size ||
+        layout->sensors > INPHASE_MAX_SENSORS)
+        return false;
+    for (uint32_t i = 0; i < layout->sensors; i++)
+        if (!ring_fits(&layout->samples[i], size))
+            return false;
+    return ring_fits(&layout->frames, size) &&
+           part_fits(layout->description_offset, layout->description_size, size) &&
+           part_fits(layout->state_offset, sizeof(struct state), size) &&
+           part_fits(layout->statistics_offset, layout->statistics_size, size) &&
+           layout->statistics_size >=
+               sizeof(struct statistics) +
+                   (INPHASE_HIST_SENSORS + layout->sensors) * sizeof(struct histogram);
+}
+
+int inphase_reader_open(inphase_reader **out, const char *path, int from_first)
+{
+    inphase_segment *segment;
+    const struct inphase_layout *layout;
+    const struct state *state;
+    inphase_reader *reader;
+    int rc = inphase_segment_attach(&segment, path);
+
+    if (rc < 0)
+        return rc;
+    layout = (const void *)segment->memory;
+    rc = -EPROTO;
+    if (!layout_holds(layout, segment->size))
+        goto close_segment;
+    state = (const void *)(segment->memory + layout->state_offset);
+    reader = calloc(1, sizeof *reader + layout->frames.payload);
+    rc = -ENOMEM;
+    if (!reader)
+        goto close_segment;
+    reader->segment = segment;
+    reader->layout = layout;
+    reader->state = state;
+    reader->statistics = (const void *)(segment->memory + layout->statistics_offset);
+    reader->next = atomic_load_explicit(&state->head, memory_order_acquire);
+    if (from_first)
+        reader->next -= reader->next < layout->frames.depth ? reader->next
+                                                            : layout->frames.depth - 1;
+    *out = reader;
+    return 0;
+
+close_segment:
+    inphase_segment_close(segment);
+    return rc;
+}
+
+void inphase_reader_close(inphase_reader *reader)
+{
+    if (!reader)
+        return;
+    inphase_segment_close(reader->segment);
+    free(reader);
+}
+
+const struct inphase_layout *inphase_reader_layout(inphase_reader *reader)
+{
+    return reader->layout;
+}
+
+const void *inphase_reader_memory(inphase_reader *reader)
+{
+    return reader->segment->memory;
+}
+
+const void *inphase_reader_record(inphase_reader *reader)
+{
+    return reader->record;
+}
+
+/* wait until frame number reader->next exists */
+static int wait_for_frame(inphase_reader *reader, int64_t timeout_ns)
+{
+    const struct state *state = reader->state;
+    const uint32_t *word = (const uint32_t *)&state->wake;
+    int64_t until = deadline_after(timeout_ns);
+
+    while (atomic_load_explicit(&state->head, memory_order_acquire) <= reader->next) {
+        uint32_t seen = atomic_load_explicit(&state->wake, memory_order_acquire);
+        int64_t left = until - inphase_now();
+        int rc;
+
+        if (atomic_load_explicit(&state->head, memory_order_acquire) > reader->next)
+            break;
+        if (left <= 0)
+            return -ETIMEDOUT;
+        rc = inphase_futex_wait(word, seen, left < WRITER_CHECK_NS ? left : WRITER_CHECK_NS);
+        if (rc == -EINTR)
+            return rc;
+        if (rc == -ETIMEDOUT && writer_alive(reader->segment->fd) == 0 &&
+            atomic_load_explicit(&state->head, memory_order_acquire) <= reader->next)
+            return -EPIPE;
+    }
+    return 0;
+}
+
+int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_ns)
+{
+    const struct inphase_ring *ring = &reader->layout->frames;
+    uint64_t wanted = reader->next;
+    int rc = wait_for_frame(reader, timeout_ns);
+
+    if (rc < 0)
+        return rc;
+
+    /* at most depth tries: each failure means that the writer came round, so go on with what is
+       newest; a writer that died in mid-write leaves its slot out of reach of this loop */
+    for (uint64_t tries = 0; tries < ring->depth; tries++) {
+        uint64_t head = atomic_load_explicit(&reader->state->head, memory_order_acquire);
+        uint64_t number = reader->next;
+
+        if (newest)
+            number = head - 1;
+        else if (head - number >= ring->depth)
+            number = head - ring->depth / 2;
+        reader->next = number;
+        if (slot_read(ring_slot(reader->segment->memory, ring, number), number, reader->record,
+                      ring->payload)) {
+            reader->next = number + 1;
+            return (int64_t)(number - wanted);
+        }
+    }
+    return -EPIPE;
+}
+
+int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t sequence)
+{
+    const struct inphase_ring *ring;
+    const struct slot *slot;
+
+    if (sensor >= reader->layout->sensors || sequence < 0)
+        return 0;
+    ring = &reader->layout->samples[sensor];
+    slot = ring_slot(reader->segment->memory, ring, (uint64_t)sequence);
+
+    /* what was read from the slot so far stays before this look at its sequence */
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&slot->sequence, memory_order_relaxed) ==
+           2 * (uint64_t)sequence + 2;
+}
+
+int inphase_reader_copy(inphase_reader *reader, uint32_t sensor, int64_t sequence, void *to)
+{
+    const struct inphase_ring *ring;
+
+    if (sensor >= reader->layout->sensors || sequence < 0)
+        return -EINVAL;
+    ring = &reader->layout->samples[sensor];
+    return slot_read(ring_slot(reader->segment->memory, ring, (uint64_t)sequence),
+                     (uint64_t)sequence, to, ring->payload)
+               ? 0
+               : -ESTALE;
+}
+
+int inphase_reader_quantiles(inphase_reader *reader, uint32_t histogram,
+                             struct inphase_quantiles *out)
+{
+    if (histogram >= INPHASE_HIST_SENSORS + reader->layout->sensors)
+        return -EINVAL;
+    histogram_quantiles(&reader->statistics->histogram[histogram], out);
+    return 0;
+}
+
+int inphase_reader_status(inphase_reader *reader, struct inphase_status *out)
+{
+    const struct state *state = reader->state;
+
+    *out = (struct inphase_status){
+        .start_ns = load_i64(&state->start_ns),
+        .cycle = load_i64(&state->cycle),
+        .cycles = load_i64(&state->cycles),
+        .stopping_cycles = load_i64(&state->stopping_cycles),
+        .skipped = load_i64(&state->skipped),
+        .overruns = load_i64(&state->overruns),
+        .page_faults = load_i64(&state->page_faults),
+        .state = load_u32(&state->state),
+        .reason = load_u32(&state->reason),
+        .detail = load_u32(&state->detail),
+        .latched = load_u32(&state->latched),
+        .lost_devices = load_u32(&state->lost_devices),
+        .thread_id = atomic_load_explicit(&state->thread_id, memory_order_relaxed),
+    };
+    return 0;
+}
+
+int inphase_reader_realtime(inphase_reader *reader, struct inphase_realtime *out)
+{
+    const struct state *state = reader->state;
+
+    *out = (struct inphase_realtime){
+        .priority = atomic_load_explicit(&state->rt_priority, memory_order_relaxed),
+        .priority_errno = atomic_load_explicit(&state->rt_priority_errno, memory_order_relaxed),
+        .cpu = atomic_load_explicit(&state->rt_cpu, memory_order_relaxed),
+        .cpu_errno = atomic_load_explicit(&state->rt_cpu_errno, memory_order_relaxed),
+        .memory_errno = atomic_load_explicit(&state->rt_memory_errno, memory_order_relaxed),
+        .granted = atomic_load_explicit(&state->rt_granted, memory_order_relaxed),
+    };
+    return 0;
+}
+
+int inphase_reader_counts(inphase_reader *reader, struct inphase_counts *out)
+{
+    const _Atomic int64_t *from = reader->statistics->counts;
+    int64_t to[sizeof *out / sizeof(int64_t)];
+
+    _Static_assert(sizeof to == sizeof reader->statistics->counts, "one count per enum count");
+    for (size_t i = 0; i < sizeof to / sizeof *to; i++)
+        to[i] = load_i64(&from[i]);
+    memcpy(out, to, sizeof to);
+    return 0;
+}
+
+int inphase_reader_statuses(inphase_reader *reader, int64_t *counts)
+{
+    for (uint32_t i = 0; i < reader->layout->sensors; i++)
+        for (uint32_t s = 0; s < INPHASE_STATUSES; s++)
+            counts[i * INPHASE_STATUSES + s] = load_i64(&reader->statistics->statuses[i][s]);
+    return (int)reader->layout->sensors;
+}
+
+int inphase_reader_reasons(inphase_reader *reader, int64_t *counts)
+{
+    for (uint32_t i = 0; i < INPHASE_REASONS; i++)
+        counts[i] = load_i64(&reader->statistics->reasons[i]);
+    return INPHASE_REASONS;
+}
+
+int inphase_reader_worst(inphase_reader *reader, struct inphase_worst *out)
+{
+    const struct statistics *from = reader->statistics;
+    uint32_t count = load_u32(&from->worst_count);
+
+    for (uint32_t i = 0; i < count && i < INPHASE_WORST; i++)
+        out[i] = (struct inphase_worst){
+            .cycle = load_i64(&from->worst_cycle[i]),
+            .late_ns = load_i64(&from->worst_late_ns[i]),
+            .phase = atomic_load_explicit(&from->worst_phase[i], memory_order_relaxed),
+            .device = atomic_load_explicit(&from->worst_device[i], memory_order_relaxed),
+        };
+    return (int)count;
+}
