@@ -432,6 +432,17 @@ def test_a_signal_while_moving_brings_the_robot_to_rest_before_the_end(
     assert not any(child.is_running() for child in children)
 
 
+def test_a_signal_while_a_device_is_gone_ends_the_run(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        robot.arm(fault="close")
+        run.status("joints", "OFFLINE")
+        run.signal(signal.SIGTERM)
+        code, summary = run.end()
+    assert (code, summary["latched"]) == (143, "offline")
+    assert robot.segments() == []
+
+
 @pytest.mark.parametrize("delay_ms", [150, 300, 400, 500, 600, 700])
 def test_a_signal_during_the_start_ends_the_run(robot: Robot, delay_ms: int) -> None:
     with robot.run() as run:
@@ -532,6 +543,7 @@ def test_a_killed_runtime_leaves_no_process_and_the_next_start_cleans_up(robot: 
     with robot.run() as run:
         run.moving()
         follower, children = run.follower, run.children()
+        epoch = follower.layout.epoch
         assert children
         run.signal(signal.SIGKILL)
         run.process.wait(BOUND_S)
@@ -542,7 +554,8 @@ def test_a_killed_runtime_leaves_no_process_and_the_next_start_cleans_up(robot: 
         assert not any(child.is_running() for child in children)
         left = robot.segments()
         assert left
-    with robot.run("--cycles", "10") as run:
+    with robot.run("--cycles", "30") as run:
+        assert run.follower.layout.epoch != epoch
         code, summary = run.end()
     assert code == 0
     assert "died; its store was removed" in run.stderr
