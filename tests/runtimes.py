@@ -1,5 +1,6 @@
 """A runtime as a process of its own, on the emulated robot, for tests that send it signals."""
 
+import contextlib
 import json
 import os
 import signal
@@ -78,11 +79,19 @@ class Robot:
         self.folder = Path(self._folder.name)
         self.folder.chmod(0o755)
         self.name = self.folder.name.lower()
-        self._devices = robot_schedule(self.folder, emulator)
+        self.emulator = self._start_emulator(emulator)
         self.schedule = self.folder / "run.toml"
         self.folder.joinpath("sweep.py").write_text(_POLICY)
         self.write()
-        self.emulator = EmulatorProcess().start(self._devices)
+
+    def _start_emulator(self, options: str) -> EmulatorProcess:
+        """Start it; another time where somebody took a port that was free a moment ago."""
+        for _ in range(2):
+            self._devices = robot_schedule(self.folder, options)
+            with contextlib.suppress(RuntimeError):
+                return EmulatorProcess().start(self._devices)
+        self._devices = robot_schedule(self.folder, options)
+        return EmulatorProcess().start(self._devices)
 
     def write(self, *changes: tuple[str, str]) -> Path:
         """Write the runtime's schedule, with each `(old, new)` of `changes` replaced."""

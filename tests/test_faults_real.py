@@ -381,12 +381,14 @@ def test_the_policy_runs_without_garbage_collection(robot: Robot) -> None:
         "import gc, pathlib\n"
         "def policy(frame):\n"
         "    facts = f'{gc.isenabled()} {gc.get_freeze_count() > 0}'\n"
-        "    pathlib.Path(__file__).with_name('facts').write_text(facts)\n"
+        "    part = pathlib.Path(__file__).with_name('part')\n"
+        "    part.write_text(facts)\n"
+        "    part.replace(part.with_name('facts'))\n"
     )
     robot.write(("sweep.py:Sweep", "collect.py:policy"))
-    with robot.run("--cycles", "20") as run:
-        run.end()
-    assert robot.folder.joinpath("facts").read_text() == "False True"
+    with robot.run():
+        until(robot.folder.joinpath("facts").exists)
+        assert robot.folder.joinpath("facts").read_text() == "False True"
 
 
 def test_the_cycle_goes_on_while_the_runtimes_interpreter_is_held(robot: Robot) -> None:
@@ -428,6 +430,17 @@ def test_a_signal_while_moving_brings_the_robot_to_rest_before_the_end(
     assert summary["stopping_cycles"] > 0
     assert robot.segments() == []
     assert not any(child.is_running() for child in children)
+
+
+def test_a_signal_while_a_device_is_gone_ends_the_run(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        robot.arm(fault="close")
+        run.status("joints", "OFFLINE")
+        run.signal(signal.SIGTERM)
+        code, summary = run.end()
+    assert (code, summary["latched"]) == (143, "offline")
+    assert robot.segments() == []
 
 
 @pytest.mark.parametrize("delay_ms", [150, 300, 400, 500, 600, 700])
@@ -530,6 +543,7 @@ def test_a_killed_runtime_leaves_no_process_and_the_next_start_cleans_up(robot: 
     with robot.run() as run:
         run.moving()
         follower, children = run.follower, run.children()
+        epoch = follower.layout.epoch
         assert children
         run.signal(signal.SIGKILL)
         run.process.wait(BOUND_S)
@@ -540,7 +554,8 @@ def test_a_killed_runtime_leaves_no_process_and_the_next_start_cleans_up(robot: 
         assert not any(child.is_running() for child in children)
         left = robot.segments()
         assert left
-    with robot.run("--cycles", "10") as run:
+    with robot.run("--cycles", "30") as run:
+        assert run.follower.layout.epoch != epoch
         code, summary = run.end()
     assert code == 0
     assert "died; its store was removed" in run.stderr
