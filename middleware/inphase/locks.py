@@ -3,6 +3,7 @@
 The kernel drops the lock with its process, however that ended.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -19,23 +20,37 @@ class DeviceLock:
     def __init__(self, device: str, address: str, robot: str) -> None:
         name = hashlib.sha256(address.encode()).hexdigest()[:16]
         self._path = _FOLDER / f"inphase-lock.{name}"
-        self._fd = self._open()
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = (
-                os.pread(self._fd, 200, 0).decode(errors="replace").strip() or "another runtime"
-            )
-            os.close(self._fd)
-            raise DeviceError(
-                f"device {device}: {address} is used by {holder}; stop that runtime first"
-            ) from error
+        self._fd = -1
+        while self._fd < 0:
+            self._fd = self._try(device, address)
         text = f"robot {robot}, process {os.getpid()}, user {os.getuid()}\n".encode()
         try:
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, text, 0)
         except OSError:
             pass  # a file that another user left: the lock holds, only the name in it is old
+
+    def _try(self, device: str, address: str) -> int:
+        """Lock the file; -1 when its last holder removed it meanwhile. Raises DeviceError."""
+        fd = self._open()
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._is_in_place(fd):
+                return fd
+        except BlockingIOError as error:
+            holder = os.pread(fd, 200, 0).decode(errors="replace").strip() or "another runtime"
+            os.close(fd)
+            raise DeviceError(
+                f"device {device}: {address} is used by {holder}; stop that runtime first"
+            ) from error
+        os.close(fd)
+        return -1
+
+    def _is_in_place(self, fd: int) -> bool:
+        try:
+            return self._path.stat().st_ino == os.fstat(fd).st_ino
+        except FileNotFoundError:
+            return False
 
     def _open(self) -> int:
         """Open the file, also one that another user made (which may then be read-only)."""
@@ -52,7 +67,9 @@ class DeviceLock:
         return fd
 
     def close(self) -> None:
-        """Give the device free. The file stays: removing it would race with the next holder."""
+        """Give the device free. Whoever locked a file that is removed here looks again."""
         if self._fd >= 0:
+            with contextlib.suppress(OSError):  # another user's file stays, unlocked
+                self._path.unlink()
             os.close(self._fd)
             self._fd = -1
