@@ -244,19 +244,20 @@ static void count_command(struct inphase_core *core, uint32_t missing)
 void stage_act(struct inphase_core *core)
 {
     int64_t act_ns = core->due_ns + core->act_ns;
-    uint32_t missing;
+    uint32_t missing, counted;
     int64_t now_ns, late_ns;
 
     core->clock->sleep_until(core, act_ns);
     now_ns = core->clock->now(core);
     note_suspension(core, now_ns - act_ns);
     missing = look_for_command(core, now_ns);
+    counted = missing;
     for (uint32_t i = 0; i < core->actuators; i++) {
         act_one(core, &core->actuator[i], missing, now_ns);
 
-        /* a command that was whole but refused by one actuator counts as refused */
+        /* whole, but refused by an actuator: that one alone does not follow it */
         if (missing == INPHASE_REASON_NONE && core->actuator[i].reason == INPHASE_REASON_START)
-            missing = INPHASE_REASON_START;
+            counted = INPHASE_REASON_START;
     }
     core->acted_cycle = core->cycle;
     core->acted_ns = core->clock->now(core);
@@ -265,5 +266,5 @@ void stage_act(struct inphase_core *core)
     if (is_stopping(core))
         return;
     histogram_add(&core->statistics->histogram[INPHASE_HIST_ACT], late_ns);
-    count_command(core, missing);
+    count_command(core, counted);
 }
