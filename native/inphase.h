@@ -248,7 +248,6 @@ void inphase_segment_publish(inphase_segment *segment);
 int inphase_reader_open(inphase_reader **out, const char *path, int from_first);
 void inphase_reader_close(inphase_reader *reader);
 const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);
-const void *inphase_reader_memory(inphase_reader *reader);
 /* Wait for the next frame (newest: the newest one, leaving out those between) and copy its record
    to where inphase_reader_record points. Returns the number of frames lost before it (overwritten,
    or left out), or -ETIMEDOUT, -EINTR, -EPIPE (the writer is gone, there is no further frame). */

@@ -43,11 +43,6 @@ class RefusedReply(ValueError):  # noqa: N818 - named for what happened
         self.detail = detail
 
 
-def clock_ns() -> int:
-    """Now on the clock that all stamps are of (CLOCK_MONOTONIC)."""
-    return int(lib.inphase_now())
-
-
 def crc16(data: bytes) -> int:
     """CRC-16 with polynomial 0x8005, initial 0, not reflected (DYNAMIXEL Protocol 2.0)."""
     return int(lib.inphase_crc16(0, data, len(data)))

@@ -97,11 +97,6 @@ const struct inphase_layout *inphase_reader_layout(inphase_reader *reader)
     return reader->layout;
 }
 
-const void *inphase_reader_memory(inphase_reader *reader)
-{
-    return reader->segment->memory;
-}
-
 const void *inphase_reader_record(inphase_reader *reader)
 {
     return reader->record;
