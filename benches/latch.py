@@ -58,7 +58,7 @@ ROWS = (
 
 def describe(row: Row, epoch: int) -> bytes:
     """A description as the core's segment holds it."""
-    fields = [["x", row.payload // 8, ""]]
+    fields = [["x", [row.payload // 8], "<f8", ""]]
     sensors = [
         {"name": f"s{i}", "fields": fields, "trigger_ns": 0, "max_age_ns": 0, "depth": DEPTH}
         for i in range(row.sensors)

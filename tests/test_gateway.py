@@ -130,7 +130,7 @@ def test_a_client_of_pyzmq_msgpack_and_numpy_reads_frames(robot: LockStep) -> No
     socket = raw_socket(endpoint_of(robot), zmq.SUB)
     description = msgpack.unpackb(socket.recv().removeprefix(b"inphase.description\0"))
     joints = description["sensors"][0]
-    dtype = np.dtype([(name, "<f8", (n,)) for name, n, _ in joints["fields"]])
+    dtype = np.dtype([(name, kind, shape) for name, shape, kind, _ in joints["fields"]])
     for _ in range(TRIES):
         expected = robot.step()
         if socket.poll(200):

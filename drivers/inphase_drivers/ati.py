@@ -112,7 +112,7 @@ class NetFT(Driver):
             for axis in range(6)
         )
         return SensorSpec(
-            fields=(Field("force", "N", 3), Field("torque", "N m", 3)),
+            fields=(Field("force", "N", (3,)), Field("torque", "N m", (3,))),
             exchange=Exchange(
                 request=_REQUEST,
                 framing=Framing(min_size=_RECORD, max_size=_RECORD, datagram=True),

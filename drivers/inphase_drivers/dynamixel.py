@@ -147,9 +147,9 @@ class Servos(Driver):
         """Position in rad, velocity in rad/s, current in A, one per servo in `ids` order."""
         n = len(self.options.ids)
         fields = (
-            Field("position", "rad", n),
-            Field("velocity", "rad/s", n),
-            Field("current", "A", n),
+            Field("position", "rad", (n,)),
+            Field("velocity", "rad/s", (n,)),
+            Field("current", "A", (n,)),
         )
         twin = (
             *(TwinChannel(TwinKind.POSITION, i, noise=_RAD_PER_COUNT / 2) for i in range(n)),

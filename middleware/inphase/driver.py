@@ -1,24 +1,33 @@
 """The driver contract: what a driver declares, and what the middleware calls.
 
 A driver is a class named in a schedule (`driver = "module:Class"`). It declares the layout of its
-sample and an *exchange*, which the C core runs by itself on the cycle thread; the methods here run
-off the cycle thread, before a device is handed to the core or after it is taken back.
+sample and how a sample is had:
+
+- an *exchange*, a declared request and reply, which the C core runs by itself on the cycle thread
+  (home `cycle`); then the methods here run off the cycle thread, before a device is handed to the
+  core or after it is taken back;
+- or its own `trigger` and `read`, which a worker calls (homes `process` and `thread`). Every method
+  is then called in the worker, in one thread.
 
 A driver imports this module and nothing else of the middleware.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from inphase.errors import DeviceError
 
 __all__ = [
     "Acquire",
     "ActuatorSpec",
+    "Calls",
     "Check",
     "CheckKind",
     "DeviceError",
@@ -28,6 +37,7 @@ __all__ = [
     "Field",
     "Framing",
     "Raw",
+    "Reading",
     "Reply",
     "SensorSpec",
     "Servo",
@@ -78,16 +88,22 @@ class TwinKind(IntEnum):
 
 @dataclass(frozen=True)
 class Field:
-    """One named field of a sample: `count` doubles in SI (0: a scalar)."""
+    """One named field of a sample: an array of that shape, () for a scalar.
+
+    float64 fields are in SI, and a schedule may turn, shift and bound them channel by channel. A
+    field of another dtype (an image) is handed on as it is.
+    """
 
     name: str
     unit: str
-    count: int = 0
+    shape: tuple[int, ...] = ()
+    dtype: str = "<f8"
+    """as NumPy writes it, with its byte order"""
 
     @property
     def channels(self) -> int:
-        """Doubles that the field takes in a sample."""
-        return max(self.count, 1)
+        """Numbers that the field takes in a sample."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -165,6 +181,42 @@ class Exchange:
 
 
 @dataclass(frozen=True)
+class Calls:
+    """A sensor that is read by its driver's own `trigger` and `read`, in a worker."""
+
+    latency_ns: int
+    """from trigger to sample in hand, as the device states it"""
+    latency_max_ns: int
+    """worst case: what has not come by then is lost"""
+    triggered: bool = True
+    """False: the device runs by itself and is latched; `trigger` is never called"""
+    acquire: Acquire = Acquire.ABSENT
+    """the model of the acquisition, for readings that say nothing of it"""
+    acquire_ns: int = 0
+
+
+class Reading(NamedTuple):
+    """What one `read` knows of the sample that it has filled in. Nanoseconds; None: not known."""
+
+    sequence: int | None = None
+    """the device's own count of samples, one more for each that it takes. It pairs pulses with
+    samples: without it pairing is by silence"""
+    device_ns: int | None = None
+    """middle of the acquisition by the device's clock, in its own nanoseconds from any origin; the
+    worker maps it to the host's clock"""
+    acquired_ns: int | None = None
+    """middle of the acquisition by the host's CLOCK_MONOTONIC, where the driver knows it itself"""
+    uncertainty_ns: int | None = None
+    """of `acquired_ns`"""
+    received_ns: int | None = None
+    """when the last byte was in, where that is known better than by the return of `read`"""
+    reason: str = ""
+    """why the sample is invalid: one of `inphase.packets.REASONS`, such as checksum or device"""
+    detail: int = 0
+    """number that belongs to the reason"""
+
+
+@dataclass(frozen=True)
 class TwinChannel:
     """A channel of a simulated sensor: `base + gain * quantity + noise * draw` (draw in -1..1)."""
 
@@ -187,13 +239,19 @@ class Servo:
 
 @dataclass(frozen=True)
 class SensorSpec:
-    """What a driver's sensor gives: fields, exchange, and what its simulated twin answers."""
+    """What a driver's sensor gives: fields, how a sample is had, what its simulated twin answers.
+
+    At least one of `exchange` and `calls` is given. A sensor with an exchange runs in every home;
+    one with calls alone never runs on the cycle thread.
+    """
 
     fields: tuple[Field, ...]
-    exchange: Exchange
     twin: tuple[TwinChannel, ...]
+    """one per float64 channel; an image's twin is a test pattern that moves with each sample"""
     twin_latency_ns: int
     twin_jitter_ns: int = 0
+    exchange: Exchange | None = None
+    calls: Calls | None = None
     per_joint: tuple[str, ...] = ()
     """fields that a schedule's per-channel `sign` applies to"""
 
@@ -216,15 +274,19 @@ class ActuatorSpec:
 
     channels: int
     unit: str
-    encoding: Encoding
     servos: tuple[Servo, ...]
+    """its simulated joints"""
+    encoding: Encoding | None = None
+    """None: the driver's own `write`, in a worker"""
 
 
 class Driver(ABC):
-    """One device. Methods run off the cycle thread; `name` is the schedule's.
+    """One device; `name` is the schedule's.
 
-    Life: `open` -> (handed to the core) -> `close`; `enable` and `disable` run while the core does
-    not use the device. Every method raises DeviceError, which names device, port and what to do.
+    Life: `open` -> `start` -> (handed to the core, or `trigger` and `read` in turn) -> `close`;
+    `enable` and `disable` run while nobody else uses the device. Methods raise DeviceError when the
+    device is gone or refuses; it names device, port and what to do. After `close`, `open` may be
+    called again: that is how a device which was unplugged comes back.
     """
 
     Options: ClassVar[type[msgspec.Struct]]
@@ -249,7 +311,11 @@ class Driver(ABC):
 
     @abstractmethod
     def open(self) -> int:
-        """Open the port, check the device, and return a non-blocking descriptor for the core."""
+        """Open the port and check the device.
+
+        Returns the non-blocking descriptor on which an exchange is run; -1 from a driver that has
+        no exchange.
+        """
 
     def enable(self) -> None:
         """Make the actuator follow commands, starting from where it is; verified by reading."""
@@ -262,3 +328,30 @@ class Driver(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the port; always callable."""
+
+    # ---- home process and thread -----------------------------------------------------------
+
+    def start(self) -> None:
+        """Make the device ready: from now on a trigger gives a sample."""
+        return
+
+    def flush(self) -> int:
+        """Throw away what the device or its library has buffered; how many samples that was."""
+        return 0
+
+    def trigger(self) -> None:
+        """Make the device sample now; returns at once."""
+        raise DeviceError(f"device {self.name}: this driver has no trigger of its own")
+
+    def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
+        """Wait for the next sample and fill it in.
+
+        sample: structured array, shape (), of the declared fields, in shared memory: write into it
+        in place, it goes to subscribers without a further copy. timeout_ns: how long to wait at
+        most. Raises TimeoutError when nothing came.
+        """
+        raise DeviceError(f"device {self.name}: this driver has no read of its own")
+
+    def write(self, command: NDArray[np.float64]) -> None:
+        """Send a command, as it came from the limiter: one value per channel, in SI."""
+        raise DeviceError(f"device {self.name}: this driver has no write of its own")

@@ -54,10 +54,12 @@ class Layout:
             period_ns=description["period_ns"],
             sensors=tuple(s["name"] for s in sensors),
             dtypes=tuple(
-                wire.sample_dtype([(name, count) for name, count, _ in s["fields"]])
+                wire.sample_dtype(
+                    [(name, tuple(shape), kind) for name, shape, kind, _ in s["fields"]]
+                )
                 for s in sensors
             ),
-            units=tuple({name: unit for name, _, unit in s["fields"]} for s in sensors),
+            units=tuple({name: unit for name, _, _, unit in s["fields"]} for s in sensors),
             depths=tuple(s["depth"] for s in sensors),
             actuators=tuple(
                 (a["name"], a["channels"], a["unit"]) for a in description["actuators"]

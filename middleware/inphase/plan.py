@@ -44,7 +44,7 @@ class SensorPlan:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Layout of a sample: one field of float64 per declared field, in SI."""
-        return wire.sample_dtype([(f.name, f.count) for f in self.spec.fields])
+        return wire.sample_dtype([(f.name, f.shape, f.dtype) for f in self.spec.fields])
 
     def first_channel(self, name: str) -> int:
         """Channel at which a field starts. Raises KeyError."""
@@ -145,7 +145,7 @@ class Plan:
 def _describe_sensor(sensor: SensorPlan) -> dict[str, object]:
     return {
         "name": sensor.name,
-        "fields": [[f.name, f.count, f.unit] for f in sensor.spec.fields],
+        "fields": [[f.name, list(f.shape), f.dtype, f.unit] for f in sensor.spec.fields],
         "trigger_ns": sensor.schedule.trigger_ns,
         "max_age_ns": sensor.schedule.max_age_ns,
         "depth": sensor.depth,
@@ -247,6 +247,10 @@ def _plan_sensor(
         raise schedule.error(
             f"sensor.{name}.device", f"device {sensor.device!r} has no sensor; name one that has"
         )
+    if spec.exchange is None:
+        raise schedule.error(
+            f"sensor.{name}.device", f"device {sensor.device!r} has no exchange for the cycle"
+        )
     turns = _turn(schedule, name, spec)
     replies = tuple(
         replace(r, values=tuple(v.turned(*turns[v.channel]) for v in r.values))
@@ -286,6 +290,10 @@ def _plan_actuator(
     ]
     sensor, channel = _feedback(schedule, name, sensors, n)
     encoding = spec.encoding
+    if encoding is None:
+        raise schedule.error(
+            f"{key}.device", f"device {actuator.device!r} has no encoding for the cycle"
+        )
     if sensor >= 0 and sensors[sensor].schedule.device == actuator.device:
         # the same joints: commands are turned as their feedback is
         turns = _turn(schedule, sensors[sensor].name, sensors[sensor].spec)

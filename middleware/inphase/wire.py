@@ -3,6 +3,7 @@
 WIRE.md beside this file is the format's page, with test vectors. Nothing here knows ZeroMQ.
 """
 
+import re
 import struct
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ TOPIC_END = b"inphase.end\0"
 
 PACKED_MAX = 4096
 """bytes up to which a sample travels in the one packed part; a larger one has a part of its own"""
+
+_NUMBERS = re.compile(r"[<>|][fiu][1248]|\|b1")
+_SIDE_MAX = 1 << 28
 
 ABSENT = -0x7FFFFFFFFFFFFFFF
 
@@ -45,9 +49,17 @@ def names_of(flags: int, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for bit, name in enumerate(names) if flags >> bit & 1)
 
 
-def sample_dtype(fields: list[tuple[str, int]]) -> np.dtype[Any]:
-    """Layout of a sample: per (name, count) a float64 field of that shape, count 0 a scalar."""
-    return np.dtype([(name, "<f8", (count,)) if count else (name, "<f8") for name, count in fields])
+def sample_dtype(fields: list[tuple[str, tuple[int, ...], str]]) -> np.dtype[Any]:
+    """Layout of a sample from (name, shape, dtype) of its fields, without gaps.
+
+    Raises ValueError for a dtype that is not plain numbers: descriptions come over the network.
+    """
+    for name, shape, kind in fields:
+        if not _NUMBERS.fullmatch(kind):
+            raise ValueError(f"field {name}: {kind!r} is no number's dtype, such as <f8 or |u1")
+        if not all(0 < n <= _SIDE_MAX for n in shape):
+            raise ValueError(f"field {name}: {shape} is no shape")
+    return np.dtype([(name, kind, tuple(shape)) for name, shape, kind in fields])
 
 
 class Place(NamedTuple):
