@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 
 TOPIC_DESCRIPTION = b"inphase.description\0"
 TOPIC_FRAME = b"inphase.frame\0"
@@ -25,7 +25,7 @@ ABSENT = -0x7FFFFFFFFFFFFFFF
 
 HEADER = struct.Struct("<9q4I")
 """struct inphase_frame of inphase.h."""
-ROW = struct.Struct("<5q2HI")
+ROW = struct.Struct("<7q2HI")
 """struct inphase_row."""
 ACT = struct.Struct("<4I")
 """struct inphase_act, followed by channels requested and channels applied float64."""
@@ -41,7 +41,16 @@ FRAME_FLAGS = (
     "LATCHED",
     "STOPPING",
 )
-ACT_FLAGS = ("WRITTEN", "LIMITED", "REPEATED", "RAMPING", "HOLDING", "INVALID", "MISSED")
+ACT_FLAGS = (
+    "WRITTEN",
+    "LIMITED",
+    "REPEATED",
+    "RAMPING",
+    "HOLDING",
+    "INVALID",
+    "MISSED",
+    "STARVED",
+)
 
 
 def names_of(flags: int, names: tuple[str, ...]) -> tuple[str, ...]:

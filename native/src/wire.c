@@ -7,7 +7,7 @@
 
 #include "internal.h"
 
-#define WIRE_VERSION 1
+#define WIRE_VERSION 2
 #define HASH_SIZE 16
 
 #define NUMBER_64 9                         /* bytes of an integer with its type byte */
@@ -17,12 +17,12 @@
 #define BINARY 3
 #define START_SIZE (1 + 1 + 1 + HASH_SIZE + 3 * NUMBER_64)
 #define FRAME_SIZE (1 + 9 * NUMBER_64 + 4 * NUMBER_32)
-#define ROW_SIZE (1 + 5 * NUMBER_64 + 2 * NUMBER_16 + NUMBER_32 + 1)
+#define ROW_SIZE (1 + 7 * NUMBER_64 + 2 * NUMBER_16 + NUMBER_32 + 1)
 #define ACT_SIZE (1 + 4 * NUMBER_32 + 2 * BINARY)
 
 /* the fields of the record are gone through in order: no holes between them */
 _Static_assert(sizeof(struct inphase_frame) == 9 * 8 + 4 * 4, "frame has no padding");
-_Static_assert(sizeof(struct inphase_row) == 5 * 8 + 2 * 2 + 4, "row has no padding");
+_Static_assert(sizeof(struct inphase_row) == 7 * 8 + 2 * 2 + 4, "row has no padding");
 _Static_assert(sizeof(struct inphase_act) == 4 * 4, "act has no padding");
 
 static bool wire_holds(const struct inphase_wire *wire)
@@ -133,8 +133,8 @@ int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, i
         struct inphase_row row;
 
         memcpy(&row, from, sizeof row);
-        to = put_byte(to, 0x99);
-        to = put_numbers_64(to, from, 5);
+        to = put_byte(to, 0x9b);
+        to = put_numbers_64(to, from, 7);
         to = put_number(to, 0xcd, row.status, 2);
         to = put_number(to, 0xcd, row.reason, 2);
         to = put_number(to, 0xce, row.detail, 4);
@@ -312,8 +312,8 @@ int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, 
 
     take_array(&cursor, wire->sensors);
     for (uint32_t i = 0; i < wire->sensors; i++) {
-        take_array(&cursor, 9);
-        to = take_numbers(&cursor, to, 5, 8);
+        take_array(&cursor, 11);
+        to = take_numbers(&cursor, to, 7, 8);
         to = take_numbers(&cursor, to, 2, 2);
         to = take_numbers(&cursor, to, 1, 4);
         whole[i] = (uint8_t)take_bytes(&cursor, 1) - 0xc2;
