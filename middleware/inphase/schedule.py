@@ -26,6 +26,8 @@ Numbers = float | list[float]
 """A number for all channels, or one per channel; read it with `Schedule.numbers`."""
 Pairs = list[float | list[float]]
 """A pair for all channels, or one pair per channel; read it with `Schedule.pairs`."""
+Status = Literal["FRESH", "HELD", "LATE", "MISSING", "FROZEN", "INVALID", "OFFLINE", "RECOVERING"]
+"""What a sample may be; see the design's table of statuses."""
 
 _PERIOD_NS_MIN = 100_000
 _PERIOD_NS_MAX = 1_000_000_000
@@ -89,27 +91,58 @@ class Emulator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Device(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One device: its driver (`module:Class`), and the driver's own keys, raw."""
+    """One device: its driver (`module:Class`), where that runs, and the driver's own keys, raw.
+
+    `home` None: the plan decides. `priority` (SCHED_FIFO) and `cpu` are a worker process's.
+    """
 
     driver: str
+    home: Literal["cycle", "process", "thread"] | None = None
+    priority: Annotated[int, Meta(ge=0, le=98)] = 0
+    cpu: Annotated[int, Meta(ge=0, le=4095)] | None = None
     options: dict[str, Any] = {}
 
 
+class TriggerLine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The GPIO line that triggers a sensor: its chip's device file and its offset there."""
+
+    chip: Annotated[str, Meta(min_length=1)]
+    line: Annotated[int, Meta(ge=0, le=65_535)]
+
+
 class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """When a device is triggered and how its values are turned, shifted and judged (SI)."""
+    """When a device is triggered and how its values are turned, shifted and judged (SI).
+
+    Triggered in cycle n, when `every` divides n, a sample is due in frame n + `latency_cycles`.
+    Without `trigger_us` the sensor is latched. `frozen_after`: so many bit-identical samples of a
+    noisy channel count as FROZEN.
+    """
 
     device: str
-    trigger_us: Annotated[int, Meta(ge=0)]
     max_age_ms: Annotated[float, Meta(gt=0, le=3_600_000)]
+    trigger_us: Annotated[int, Meta(ge=0)] | None = None
+    trigger_line: TriggerLine | None = None
+    every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    latency_cycles: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    frozen_after: Annotated[int, Meta(ge=2, le=1_000_000)] | None = None
     sign: list[Literal[1, -1]] | None = None
     zero: dict[str, Numbers] = {}
     range: dict[str, Pairs] = {}
     rate: dict[str, Numbers] = {}
 
     @property
+    def latched(self) -> bool:
+        """Not triggered: its newest sample before the read deadline is taken."""
+        return self.trigger_us is None
+
+    @property
     def trigger_ns(self) -> int:
-        """Offset of the trigger from the cycle's start, in nanoseconds."""
-        return self.trigger_us * 1000
+        """Offset of the trigger from its cycle's start, in nanoseconds; 0 for a latched sensor."""
+        return (self.trigger_us or 0) * 1000
+
+    def deadline_ns(self, cycle: Cycle) -> int:
+        """When a sample is due, in nanoseconds from the start of the cycle of its trigger."""
+        return self.latency_cycles * cycle.period_ns + cycle.read_deadline_ns
 
     @property
     def max_age_ns(self) -> int:
@@ -127,11 +160,15 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A device that takes commands; without `feedback` (`sensor.field`) it moves blind."""
+    """A device that takes commands; without `feedback` (`sensor.field`) it moves blind.
+
+    `accepts`: the statuses of its feedback on which it goes on moving.
+    """
 
     device: str
     limits: Limits
     feedback: str | None = None
+    accepts: tuple[Status, ...] = ("FRESH", "HELD", "LATE")
     mode: Literal["position"] = "position"
     max_hold_ms: Annotated[float, Meta(gt=0)] | None = None
     on_stop: Literal["hold", "off"] = "hold"
@@ -144,10 +181,14 @@ class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The callable that turns a frame into a command; `calls.resolve_call` imports it."""
+    """The callable that turns a frame into a command; `calls.resolve_call` imports it.
+
+    `accepts`: per sensor, the statuses on which it is called; a sensor not named may have any.
+    """
 
     call: str
     args: dict[str, Any] = {}
+    accepts: dict[str, tuple[Status, ...]] = {}
     priority: Annotated[int, Meta(ge=0, le=98)] = 0
 
 
@@ -232,18 +273,19 @@ def load(path: Path | str) -> Schedule:
 def _with_options(raw: dict[str, Any]) -> dict[str, Any]:
     """The file's values with the keys of drivers and of the emulator set apart under `options`."""
 
-    def split(table: Any, own: str) -> Any:
+    def split(table: Any, kind: type[Struct]) -> Any:
         if not isinstance(table, dict):
             return table
-        options = {key: value for key, value in table.items() if key != own}
-        kept = {own: table[own]} if own in table else {}
+        own = set(kind.__struct_fields__) - {"options"}
+        options = {key: value for key, value in table.items() if key not in own}
+        kept = {key: value for key, value in table.items() if key in own}
         return {**kept, "options": options}
 
     regrouped = dict(raw)
     if "emulator" in raw:
-        regrouped["emulator"] = split(raw["emulator"], "module")
+        regrouped["emulator"] = split(raw["emulator"], Emulator)
     if isinstance(raw.get("device"), dict):
-        regrouped["device"] = {name: split(it, "driver") for name, it in raw["device"].items()}
+        regrouped["device"] = {name: split(it, Device) for name, it in raw["device"].items()}
     return regrouped
 
 
@@ -264,6 +306,14 @@ _MEANING = {
     "read_deadline_us": "microseconds from the cycle's start, such as 1200",
     "act_us": "microseconds from the cycle's start, such as 1600",
     "trigger_us": "microseconds from the cycle's start, such as 0",
+    "chip": 'the device file of a GPIO chip, such as "/dev/gpiochip0"',
+    "line": "the offset of a line of its chip, 0 to 65535",
+    "trigger_line": 'a table such as { chip = "/dev/gpiochip0", line = 17 }',
+    "every": "a count of cycles from one trigger to the next, 1 or more",
+    "latency_cycles": "a count of cycles from the trigger to the frame, 0 or more, below every",
+    "frozen_after": "a count of bit-identical samples, 2 or more",
+    "accepts": 'a list of statuses such as ["FRESH", "HELD"]',
+    "home": '"cycle", "process" or "thread"',
     "max_age_ms": "milliseconds from which a sample counts as MISSING, such as 10",
     "max_hold_ms": "milliseconds for which the last valid command is repeated, such as 20",
     "resumed_after_ms": "milliseconds, above 0 and up to 60000",
@@ -278,7 +328,7 @@ _MEANING = {
     "zero": "a table of field = number or list, in SI",
     "range": "a table of field = [lo, hi] or a list of such pairs, in SI",
     "rate": "a table of field = number or list: largest change per second, in SI",
-    "priority": "a SCHED_FIFO priority, 1 to 98 (0 to 98 for a policy)",
+    "priority": "a SCHED_FIFO priority, 1 to 98 (0 to 98 for a policy or a device)",
     "module": "the name of a Python module",
     "cycle": "a table with rate_hz, read_deadline_us and act_us",
     "driver": '"module:Class"',
@@ -299,7 +349,11 @@ _MEANING = {
 def _meaning(key: locator.Path) -> str:
     """What belongs at a key; inside a sensor's tables the names are the driver's."""
     names = [step for step in key if isinstance(step, str)]
-    own = names[2:3] if names[:1] == ["sensor"] and len(names) > 2 else names[-1:]
+    own = names[-1:]
+    if names[:1] == ["sensor"] and len(names) > 2 and names[2] != "trigger_line":
+        own = names[2:3]
+    elif names[:2] == ["policy", "accepts"]:
+        own = names[1:2]
     return _MEANING.get(own[0], "a value of that kind") if own else "tables"
 
 
@@ -310,6 +364,7 @@ _PART = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _MODULE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _DRIVER = re.compile(rf"{_MODULE}:{_MODULE}", re.ASCII)
 _CALL = re.compile(rf"(?:[^:]+\.py|{_MODULE}):{_MODULE}", re.ASCII)
+_MOVES_ON: tuple[Status, ...] = ("FRESH", "HELD", "LATE", "RECOVERING")
 _IPC_BYTES_MAX = 107  # sun_path of a Unix socket, without its final zero
 
 
@@ -323,13 +378,16 @@ def _check(schedule: Schedule) -> None:
     _check_store(schedule)
     _check_gateway(schedule)
     _check_calls(schedule)
+    _check_devices(schedule)
     _check_ports(schedule)
+    _check_lines(schedule)
     if not schedule.sensor:
         raise schedule.error("sensor", "no sensor, got 0; add at least one [sensor.NAME] table")
     for name in schedule.sensor:
         _check_sensor(schedule, name)
     for name in schedule.actuator:
         _check_actuator(schedule, name)
+    _check_policy(schedule)
 
 
 def _check_finite(schedule: Schedule) -> None:
@@ -460,12 +518,6 @@ def _check_calls(schedule: Schedule) -> None:
         raise schedule.error(
             "policy.call", f"not a callable, got {policy.call!r}; give {_MEANING['call']}"
         )
-    if policy.priority >= schedule.cycle.priority:
-        raise schedule.error(
-            "policy.priority",
-            f"{policy.priority} is not below the cycle's {schedule.cycle.priority}: it could hold "
-            f"up the cycle; give a lower one",
-        )
 
 
 def _check_names(schedule: Schedule) -> None:
@@ -514,18 +566,149 @@ def _check_ports(schedule: Schedule) -> None:
         users[place] = name
 
 
+def _check_devices(schedule: Schedule) -> None:
+    for name, device in schedule.device.items():
+        here, own = f"device.{name}", "the cycle thread"
+        if device.home == "thread":
+            own = "the user's own process, which gets nothing real-time"
+        if device.home in ("cycle", "thread"):
+            for key, given in (("priority", device.priority or None), ("cpu", device.cpu)):
+                if given is not None:
+                    raise schedule.error(
+                        f"{here}.{key}",
+                        f"{given} is for a worker process, and home = {device.home!r} is {own}; "
+                        f'remove it, or give home = "process"',
+                    )
+        _check_priority(schedule, here, device.priority)
+
+
+def _check_priority(schedule: Schedule, here: str, priority: int) -> None:
+    if priority >= schedule.cycle.priority:
+        raise schedule.error(
+            f"{here}.priority",
+            f"{priority} is not below the cycle's {schedule.cycle.priority}: it could hold "
+            f"up the cycle; give a lower one",
+        )
+
+
+def _check_lines(schedule: Schedule) -> None:
+    users: dict[tuple[str, int], str] = {}
+    for name, sensor in schedule.sensor.items():
+        wanted, key = sensor.trigger_line, f"sensor.{name}.trigger_line"
+        if wanted is None:
+            continue
+        if not wanted.chip.startswith("/"):
+            raise schedule.error(
+                f"{key}.chip",
+                f"not a path, got {wanted.chip!r}; give {_MEANING['chip']}",
+            )
+        place = (os.path.realpath(wanted.chip), wanted.line)
+        if place in users:
+            raise schedule.error(
+                key,
+                f"line {wanted.line} of {wanted.chip!r} triggers the sensor {users[place]!r} "
+                f"already: one pulse would be counted for two; give each sensor its own line",
+            )
+        users[place] = name
+
+
 def _check_sensor(schedule: Schedule, name: str) -> None:
     sensor, here = schedule.sensor[name], f"sensor.{name}"
-    if sensor.trigger_us >= schedule.cycle.read_deadline_us:
-        raise schedule.error(
-            f"{here}.trigger_us",
-            f"{sensor.trigger_us} us is not before read_deadline_us = "
-            f"{schedule.cycle.read_deadline_us} us; trigger earlier or read later",
-        )
+    if sensor.latched:
+        _check_latched(schedule, here, sensor)
+    else:
+        _check_trigger(schedule, here, sensor)
     for field, pairs in sensor.range.items():
         _check_pairs(schedule, locator.format_path(("sensor", name, "range", field)), pairs)
     for field, numbers in sensor.rate.items():
         _check_positive(schedule, locator.format_path(("sensor", name, "rate", field)), numbers)
+
+
+def _check_latched(schedule: Schedule, here: str, sensor: Sensor) -> None:
+    """A sensor without a trigger takes no key that says when it is triggered."""
+    given = {
+        "every": sensor.every if sensor.every != 1 else None,
+        "latency_cycles": sensor.latency_cycles or None,
+        "trigger_line": sensor.trigger_line and sensor.trigger_line.line,
+    }
+    for key, value in given.items():
+        if value is not None:
+            raise schedule.error(
+                f"{here}.{key}",
+                f"{value} belongs to a trigger, and without trigger_us the sensor is latched: it "
+                f"runs by itself; add trigger_us, or remove {key}",
+            )
+
+
+def _check_trigger(schedule: Schedule, here: str, sensor: Sensor) -> None:
+    """The trigger is inside its cycle, and its sample is due before the next one fires."""
+    cycle, every, latency = schedule.cycle, sensor.every, sensor.latency_cycles
+    if latency >= every:
+        raise schedule.error(
+            f"{here}.latency_cycles",
+            f"{latency} is not below every = {every}: the next trigger would fire before the "
+            f"sample of the last one is due; give at most {every - 1}, or every = {latency + 1}",
+        )
+    if latency == 0 and sensor.trigger_ns >= cycle.read_deadline_ns:
+        raise schedule.error(
+            f"{here}.trigger_us",
+            f"{sensor.trigger_us} us is not before read_deadline_us = "
+            f"{cycle.read_deadline_us} us; trigger earlier, read later, or give latency_cycles",
+        )
+    if sensor.trigger_ns >= cycle.period_ns:
+        raise schedule.error(
+            f"{here}.trigger_us",
+            f"{sensor.trigger_us} us is not inside the period of {cycle.period_ns / 1000:g} us; "
+            f"trigger earlier",
+        )
+    oldest_ns = (latency + every - 1) * cycle.period_ns
+    if sensor.max_age_ns < oldest_ns:
+        raise schedule.error(
+            f"{here}.max_age_ms",
+            f"{sensor.max_age_ms:g} ms is less than the age of {oldest_ns / 1e6:g} ms that a "
+            f"sample reaches before the next one is due (every = {every}, latency_cycles = "
+            f"{latency}): it would be MISSING in between; give more",
+        )
+
+
+def _check_policy(schedule: Schedule) -> None:
+    policy = schedule.policy
+    if policy is None:
+        return
+    _check_priority(schedule, "policy", policy.priority)
+    for name, accepted in policy.accepts.items():
+        key = locator.format_path(("policy", "accepts", name))
+        if name not in schedule.sensor:
+            known = ", ".join(schedule.sensor)
+            raise schedule.error(key, f"no such sensor, got {name!r}; the schedule has: {known}")
+        _check_accepts(schedule, key, accepted)
+
+
+def _check_accepts(schedule: Schedule, key: str, accepted: tuple[Status, ...]) -> None:
+    if "FRESH" not in accepted:
+        raise schedule.error(
+            key, f"FRESH is not among them, got {show(list(accepted))}; add it: nothing is better"
+        )
+    if len(set(accepted)) < len(accepted):
+        raise schedule.error(key, f"named twice, got {show(list(accepted))}; name each once")
+
+
+def _check_actuator_accepts(schedule: Schedule, key: str, actuator: Actuator) -> None:
+    """An actuator moves on nothing that is not a position of it, and known to be one."""
+    for index, status in enumerate(actuator.accepts):
+        if status not in _MOVES_ON:
+            raise schedule.error(
+                f"{key}[{index}]",
+                f"{status} says nothing that a robot may move on; give some of "
+                f"{', '.join(_MOVES_ON)}",
+            )
+    _check_accepts(schedule, key, actuator.accepts)
+    if actuator.feedback is None and actuator.accepts != _MOVES_ON[:3]:
+        raise schedule.error(
+            key,
+            f"{show(list(actuator.accepts))} is of a feedback, and the actuator has none; give "
+            f'feedback = "sensor.field", or remove accepts',
+        )
 
 
 def _check_actuator(schedule: Schedule, name: str) -> None:
@@ -538,6 +721,7 @@ def _check_actuator(schedule: Schedule, name: str) -> None:
     _check_ramp(schedule, f"{here}.limits", limits)
     if actuator.feedback is not None:
         _check_feedback(schedule, f"{here}.feedback", actuator.feedback)
+    _check_actuator_accepts(schedule, f"{here}.accepts", actuator)
     hold_max_ns = max(2 * schedule.cycle.period_ns, _HOLD_NS)
     if actuator.max_hold_ns(schedule.cycle.period_ns) > hold_max_ns:
         raise schedule.error(
