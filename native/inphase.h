@@ -61,7 +61,7 @@
 #define INPHASE_REASON_PARENT 22    /* the process that started the runtime is gone */
 #define INPHASE_REASON_GATEWAY 23   /* reserved for the supervisor */
 #define INPHASE_REASON_INPUT 24     /* the policy does not accept a sample; detail: sensor */
-#define INPHASE_REASON_SLIP 25      /* a sample that belongs to another trigger; detail: by how many */
+#define INPHASE_REASON_SLIP 25      /* a sample of another trigger; detail: by how many */
 #define INPHASE_REASON_WATCHDOG 26  /* the device's watchdog is no longer fed: see arm */
 #define INPHASE_REASONS 27
 
@@ -295,8 +295,8 @@ struct inphase_posted {
 int inphase_worker_make(const char *path, uint64_t payload, uint64_t depth, uint64_t epoch,
                         uint32_t mode, int32_t gid);
 /* Take the segment of a sensor's worker over for writing. core_path: that of the core. wake_fd: an
-   eventfd that the core waits on, -1: none. -EBUSY: another writer lives. Ends with inphase_worker_close,
-   which leaves the file. All functions of a worker: one thread. */
+   eventfd that the core waits on, -1: none. -EBUSY: another writer lives. Ends with
+   inphase_worker_close, which leaves the file. All functions of a worker: one thread. */
 int inphase_worker_open(inphase_worker **out, const char *path, const char *core_path, int wake_fd,
                         uint32_t sensor);
 void inphase_worker_close(inphase_worker *worker);

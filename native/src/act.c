@@ -167,7 +167,8 @@ static bool bus_is_busy(const struct inphase_core *core, const struct device *de
 {
     const struct sensor *sensor = device->sensor < 0 ? NULL : &core->sensor[device->sensor];
 
-    return sensor && !device->ops->pairs && (sensor->outstanding || sensor->dirty) && now_ns < device->quiet_until_ns;
+    return sensor && !device->ops->pairs && (sensor->outstanding || sensor->dirty) &&
+           now_ns < device->quiet_until_ns;
 }
 
 /* the only place in which a command leaves for a device; what it writes came from the limiter */

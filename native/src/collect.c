@@ -49,7 +49,7 @@ static bool values_hold(struct sensor *sensor, const struct sample *sample)
     return true;
 }
 
-/* a device that answers with the same bits again and again stands still, on a channel that has noise */
+/* a device that gives the same bits again and again, on channels that have noise, stands still */
 static bool stands_still(struct sensor *sensor, const struct sample *sample)
 {
     if (sensor->newest.sequence < 0 ||
@@ -382,8 +382,8 @@ void stage_collect(struct inphase_core *core)
     for (uint32_t i = 0; i < core->sensors; i++)
         begin(core, &core->sensor[i]);
 
-    /* until every trigger is out and every reply in that this frame wants, or the read deadline; the
-       next trigger bounds each wait */
+    /* until every trigger is out and every reply in that this frame wants, or the read deadline;
+       the next trigger bounds each wait */
     for (;;) {
         int64_t now_ns = core->clock->now(core);
         int64_t until_ns = deadline_ns;

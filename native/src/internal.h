@@ -37,8 +37,8 @@ struct slot {
     _Atomic uint64_t payload[];
 };
 
-/* head of a worker's segment; its ring is at POST_RING, as the core's layout says. The runtime writes
-   magic, version, epoch and the payload's size, the worker all else */
+/* head of a worker's segment; its ring is at POST_RING, as the core's layout says. The runtime
+   writes what is constant, the worker all else */
 #define POST_RING 4096
 struct post {
     uint64_t magic, epoch, payload, depth;
@@ -122,8 +122,8 @@ struct command { /* read from the mailbox, in the core's own memory */
 
 /* 1 while the writer of the segment behind fd lives, 0, or a negative errno */
 int writer_alive(int fd);
-/* map an existing segment for writing, with its lock; -EBUSY: another writer lives. Closing it leaves
-   the file */
+/* map an existing segment for writing, with its lock; -EBUSY: another writer lives. Closing it
+   leaves the file */
 int segment_take(inphase_segment **out, const char *path);
 uint64_t ring_stride(uint64_t payload);
 /* whether a ring's parts lie in a segment of that size, and a whole published layout */
@@ -132,7 +132,7 @@ bool layout_holds(const struct inphase_layout *layout, uint64_t size);
 struct slot *ring_slot(uint8_t *memory, const struct inphase_ring *ring, uint64_t number);
 void slot_write(struct slot *slot, uint64_t number, const void *payload, uint64_t size);
 bool slot_read(const struct slot *slot, uint64_t number, void *payload, uint64_t size);
-/* the head of the worker's segment of a sensor, NULL when it is none, or not as the core's layout says */
+/* the head of the segment of a sensor's worker; NULL: it is not as the core's layout says */
 const struct post *post_of(const inphase_segment *segment, const struct inphase_layout *layout,
                            uint32_t sensor);
 void store_wake(struct state *state);
@@ -350,7 +350,7 @@ struct inphase_core {
     uint32_t flags, skipped;
     int64_t worst_late_ns;       /* in this cycle, where and by which device */
     int worst_phase, worst_device;
-    uint32_t order[INPHASE_MAX_SENSORS]; /* by trigger offset those that the core triggers; constant */
+    uint32_t order[INPHASE_MAX_SENSORS]; /* that the core triggers, by offset; constant */
     uint32_t triggered;          /* how many those are; constant */
     struct pollfd poll[INPHASE_MAX_DEVICES];
     bool readable[INPHASE_MAX_SENSORS];

@@ -13,7 +13,7 @@ struct inphase_reader {
     const struct inphase_layout *layout;
     const struct state *state;
     const struct statistics *statistics;
-    inphase_segment *outside[INPHASE_MAX_SENSORS]; /* workers' segments, NULL: the ring is in ours */
+    inphase_segment *outside[INPHASE_MAX_SENSORS]; /* a worker's segment, NULL: it has none */
     uint64_t next;       /* number of the frame to return next */
     uint8_t record[];
 };

@@ -164,7 +164,8 @@ static int receive_latched(struct inphase_core *core, struct sensor *sensor, enu
     int64_t since_ns = core->virtual_ns - sensor->twin_latency_ns;
     uint64_t number = since_ns < 0 ? 0 : (uint64_t)(since_ns / sensor->twin_period_ns) + 1;
     int64_t at_ns = ((int64_t)number - 1) * sensor->twin_period_ns;
-    const struct inphase_fault *gone = fault_at(core, INPHASE_FAULT_GONE, sensor->index, core->cycle);
+    const struct inphase_fault *gone =
+        fault_at(core, INPHASE_FAULT_GONE, sensor->index, core->cycle);
 
     if (gone) {
         sensor->device->gone_until_cycle = gone->from_cycle + gone->count;
