@@ -15,6 +15,8 @@ CORE_SIDE = {
     "tables",
     "rules",
     "parts",
+    "timing",
+    "fit",
     "schedule",
     "driver",
     "wire",

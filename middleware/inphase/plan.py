@@ -11,12 +11,13 @@ import msgpack
 import msgspec
 import numpy as np
 
-from inphase import wire
+from inphase import fit, timing, wire
 from inphase.calls import resolve_call
 from inphase.driver import ActuatorSpec, Driver, Encoding, Exchange, SensorSpec
 from inphase.errors import ScheduleError
 from inphase.schedule import Actuator, Schedule, Sensor
 from inphase.timeline import Mark, Span
+from inphase.timing import Command, Timing
 
 _RING_S = 0.25  # a view into the store lasts at least this long, and
 _RING_MIN = 16  # at least this many samples
@@ -87,6 +88,23 @@ class Plan:
     def values(self) -> int:
         """Doubles in a command: the actuators' channels one after the other."""
         return sum(actuator.spec.channels for actuator in self.actuators)
+
+    @property
+    def timings(self) -> list[Timing]:
+        """When each sensor's sample is asked for, acquired and in hand."""
+        return [
+            timing.of_sensor(self.schedule, self.drivers[s.schedule.device], s.name, s.spec)
+            for s in self.sensors
+        ]
+
+    @property
+    def commands(self) -> list[Command]:
+        """Each actuator's time on the wire."""
+        names = [a.schedule.device for a in self.actuators]
+        return [
+            Command(a.name, device, self.drivers[device].bus, a.encoding.write_ns)
+            for a, device in zip(self.actuators, names, strict=True)
+        ]
 
     def description(self, epoch: int, **facts: object) -> bytes:
         """What a reader is given first, as MessagePack: layouts, units, schedule, hash."""
@@ -183,13 +201,15 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
     depth = _depth(schedule)
     sensors = [_plan_sensor(schedule, drivers, name, depth) for name in schedule.sensor]
     actuators = [_plan_actuator(schedule, drivers, name, sensors) for name in schedule.actuator]
-    _check_fit(schedule, sensors, actuators)
+    plan = Plan(schedule, drivers, sensors, actuators, depth)
+    addresses = {name: driver.address for name, driver in drivers.items()}
+    fit.check(schedule, addresses, plan.timings, plan.commands)
     notes = [
         f"actuator {a.name} moves blind: it has no feedback"
         for a in actuators
         if a.feedback_sensor < 0
     ]
-    return Plan(schedule, drivers, sensors, actuators, depth, notes)
+    return replace(plan, notes=notes + fit.notes(schedule, plan.timings, plan.commands))
 
 
 def _depth(schedule: Schedule) -> int:
@@ -250,12 +270,6 @@ def _plan_sensor(
     if spec.exchange is None:
         raise schedule.error(
             f"sensor.{name}.device", f"device {sensor.device!r} has no exchange for the cycle"
-        )
-    if sensor.latched:
-        raise schedule.error(
-            f"sensor.{name}.trigger_us",
-            f"the key is missing, and device {sensor.device!r} samples when it is asked; add "
-            f"trigger_us = 0, or another offset in the cycle",
         )
     turns = _turn(schedule, name, spec)
     replies = tuple(
@@ -335,31 +349,3 @@ def _feedback(
             f"{[(f.name, f.channels) for f in fields.values()]}",
         )
     return index, sensors[index].first_channel(field_name)
-
-
-def _check_fit(
-    schedule: Schedule, sensors: list[SensorPlan], actuators: list[ActuatorPlan]
-) -> None:
-    """Refuse what cannot fit: a reply after the read deadline, a command into the next trigger."""
-    cycle = schedule.cycle
-    for sensor in sensors:
-        trigger = sensor.schedule.trigger_ns
-        end = trigger + sensor.exchange.request_ns + sensor.exchange.reply_ns
-        if end > cycle.read_deadline_ns:
-            raise schedule.error(
-                f"sensor.{sensor.name}.trigger_us",
-                f"the reply is complete {end / 1000:.0f} us after the cycle's start, after the "
-                f"read deadline of {cycle.read_deadline_us} us; trigger earlier, raise the baud "
-                f"rate, or move read_deadline_us",
-            )
-    for actuator in actuators:
-        end = cycle.act_ns + actuator.encoding.write_ns
-        first = min(
-            (s.schedule.trigger_ns for s in sensors if s.device == actuator.device), default=0
-        )
-        if end > cycle.period_ns + first:
-            raise schedule.error(
-                "cycle.act_us",
-                f"the command of {actuator.name} is on the wire until {end / 1000:.0f} us, into "
-                f"the next trigger; act earlier, raise the baud rate, or lower the cycle's rate",
-            )
