@@ -1,4 +1,4 @@
-"""What cannot fit is refused, and what may hurt is noted."""
+"""What cannot fit is refused, what may hurt is noted, and all of it is drawn."""
 
 import re
 from collections.abc import Callable
@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from inphase import fit, timing
+from inphase import fit, picture, timing
 from inphase import plan as planning
 from inphase.errors import ScheduleError
 from inphase.schedule import Schedule, load
+from inphase.timeline import Timeline, render
 from inphase.timing import Command, Timing
 
 ROBOT = """\
@@ -92,6 +94,16 @@ class Robot:
     @property
     def notes(self) -> list[str]:
         return fit.notes(self.schedule, self.timings, self.commands)
+
+    @property
+    def timeline(self) -> Timeline:
+        return picture.timeline(self.schedule, self.timings, self.commands)
+
+    def draw(self, width: int) -> list[str]:
+        console = Console(width=width, force_terminal=False, color_system=None)
+        with console.capture() as capture:
+            console.print(render(self.timeline, width))
+        return [line.rstrip() for line in capture.get().splitlines()]
 
 
 Plan = Callable[..., Robot]
@@ -293,3 +305,51 @@ def test_a_beat_is_never_longer_than_the_clocks_allow(period_ns: int, interval_n
     assert 2 * short_s * (1 - 1e-9) <= beat_s <= short_s / 50e-6 * (1 + 1e-9)
     if not by_design:
         assert beat_s >= short_s / 50e-6 * (1 - 1e-9)
+
+
+# ---------------------------------------------------------------- drawn
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_picture_fits_the_terminal(plan: Plan, width: int) -> None:
+    assert max(len(line) for line in plan().draw(width)) <= width
+
+
+def test_a_slow_sensor_has_its_own_deadline_and_its_workers_home(plan: Plan) -> None:
+    lines = plan().draw(120)
+    (sample,) = [line for line in lines if line.startswith("camera") and "sample  " in line]
+    assert "read deadline of cycle 5 11200.0" in sample
+    assert sample.endswith(" 700.0")
+    lane = next(line for line in lines if line.startswith("camera"))
+    assert lane.startswith("camera process")
+    assert lane.endswith("»")
+
+
+def test_acquisitions_are_points_in_their_lanes(plan: Plan) -> None:
+    points = {(p.lane, p.at_ns, p.every) for p in plan().timeline.points}
+    assert points == {("arm", 40_000, 1), ("camera", 4_040_000, 16)}
+    lines = plan().draw(80)
+    assert [line.split()[-1] for line in lines if "◆ acquired " in line] == ["40.0", "4040.0"]
+
+
+def test_several_cycles_are_drawn_up_to_a_bound_that_is_said(plan: Plan) -> None:
+    lines = plan().draw(120)
+    at = lines.index("8 of the 16 cycles after which all repeats: ◆ acquired, ▼ due")
+    ruler, lanes = lines[at + 1], lines[at + 2 :]
+    assert re.findall(r"╵(\d)", ruler) == list("01234567")
+    assert sum(line.count("◆") for line in lanes if line.startswith("arm")) == 8
+    assert sum(line.count("◆") for line in lanes if line.startswith("camera")) == 1
+    assert len([line for line in lanes if line.startswith("lidar")]) == 1
+    (camera,) = [line for line in lanes if line.startswith("camera")]
+    assert ruler.index("5") < camera.index("▼") < ruler.index("6")
+    four = plan(("every = 16", "every = 8"), ("worst_us = 12000", "worst_us = 9000"))
+    assert "8 cycles, after which all repeats: ◆ acquired, ▼ due" in four.draw(80)
+
+
+def test_one_cycle_alone_is_not_drawn_twice(plan: Plan) -> None:
+    robot = plan(
+        ("trigger_us = 1500\nevery = 16\nlatency_cycles = 5", "trigger_us = 0"),
+        ("takes_us = 9000\nworst_us = 12000", "takes_us = 900\nworst_us = 1200"),
+    )
+    assert robot.timeline.cycles == 1
+    assert not any("repeats" in line for line in robot.draw(80))

@@ -16,7 +16,6 @@ from inphase.calls import resolve_call
 from inphase.driver import ActuatorSpec, Driver, Encoding, Exchange, SensorSpec
 from inphase.errors import ScheduleError
 from inphase.schedule import Actuator, Schedule, Sensor
-from inphase.timeline import Mark, Span
 from inphase.timing import Command, Timing
 
 _RING_S = 0.25  # a view into the store lasts at least this long, and
@@ -126,38 +125,6 @@ class Plan:
                 }
             )
         )
-
-    def spans(self) -> list[Span]:
-        """What happens when in one cycle, as far as the devices state it, for the timeline."""
-        cycle = self.schedule.cycle
-        names = list(self.schedule.device)
-        spans = [
-            Span(
-                "cycle", "trigger", 0, max(s.schedule.trigger_ns for s in self.sensors), "trigger"
-            ),
-            Span("cycle", "read", 0, cycle.read_deadline_ns, "read"),
-            Span("cycle", "infer", cycle.read_deadline_ns, cycle.act_ns, "infer"),
-            Span("cycle", "publish", cycle.act_ns, cycle.period_ns, "publish"),
-        ]
-        for sensor in self.sensors:
-            start = sensor.schedule.trigger_ns
-            sent = start + sensor.exchange.request_ns
-            lane = names[sensor.device]
-            spans.append(Span(lane, "request", start, sent, "trigger"))
-            spans.append(Span(lane, "reply", sent, sent + sensor.exchange.reply_ns, "read"))
-        for actuator in self.actuators:
-            end = cycle.act_ns + actuator.encoding.write_ns
-            spans.append(Span(names[actuator.device], "command", cycle.act_ns, end, "act"))
-        return spans
-
-    def marks(self) -> list[Mark]:
-        """The cycle's deadlines."""
-        cycle = self.schedule.cycle
-        return [
-            Mark("read deadline", cycle.read_deadline_ns),
-            Mark("act", cycle.act_ns),
-            Mark("next due", cycle.period_ns),
-        ]
 
 
 def _describe_sensor(sensor: SensorPlan) -> dict[str, object]:
