@@ -65,7 +65,8 @@ def notes(schedule: Schedule, timings: Sequence[Timing], commands: Sequence[Comm
 
 
 def _exchanges(timings: Sequence[Timing], bus: str) -> list[Timing]:
-    return [t for t in timings if t.bus == bus and t.home == "cycle"]
+    """What the cycle thread asks for on a bus; a device that speaks unasked takes no turn."""
+    return [t for t in timings if t.bus == bus and t.home == "cycle" and not t.latched]
 
 
 def _check_addresses(schedule: Schedule, addresses: dict[str, str]) -> None:

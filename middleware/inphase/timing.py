@@ -85,12 +85,12 @@ def of_sensor(schedule: Schedule, driver: Driver, name: str, spec: SensorSpec) -
         exchange = None  # a worker calls the driver where it can
     request_ns = exchange.request_ns if exchange else 0
     if exchange is not None:
-        triggered, interval_ns = True, 0
+        triggered, interval_ns = bool(exchange.request), 0
         typical_ns, worst_ns = request_ns + exchange.reply_ns, exchange.reply_max_ns
         acquire, acquire_ns = exchange.acquire, exchange.acquire_ns
     else:
         assert calls is not None, "a driver declares an exchange or calls"
-        triggered, interval_ns = calls.triggered, calls.interval_ns
+        triggered, interval_ns = calls.triggered, calls.period_ns
         typical_ns, worst_ns = calls.latency_ns, calls.latency_max_ns
         acquire, acquire_ns = calls.acquire, calls.acquire_ns
     _check_triggered(schedule, name, triggered=triggered)
