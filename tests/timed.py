@@ -77,7 +77,7 @@ class Timed(Driver):
                 latency_ns=given.takes_us * 1000,
                 latency_max_ns=given.worst_us * 1000,
                 triggered=given.triggered,
-                period_ns=given.interval_us * 1000,
+                interval_ns=given.interval_us * 1000,
                 acquire=acquire,
                 acquire_ns=acquire_ns,
             )

@@ -117,11 +117,15 @@ class Plan:
     @property
     def commands(self) -> list[Command]:
         """Each actuator's time on the wire."""
+        names = [a.schedule.device for a in self.actuators]
         return [
-            Command(a.name, device, self.drivers[device].bus, a.encoding.write_ns)
-            for a in self.actuators
-            for device in [a.schedule.device]
-            if a.encoding is not None
+            Command(
+                a.name,
+                device,
+                self.drivers[device].bus,
+                a.encoding.write_ns if a.encoding else 0,
+            )
+            for a, device in zip(self.actuators, names, strict=True)
         ]
 
     def description(self, epoch: int, **facts: object) -> bytes:
@@ -329,9 +333,13 @@ def _plan_actuator(
         encoding = replace(
             encoding, values=tuple(v.turned(*turns[v.channel]) for v in encoding.values)
         )
-    home = timing.home_of(schedule, actuator.device, in_cycle=encoding is not None)
     sensing = next((s for s in sensors if s.schedule.device == actuator.device), None)
-    if (sensing is None and home != "cycle") or (sensing is not None and sensing.home != home):
+    home = (
+        sensing.home
+        if sensing is not None
+        else timing.home_of(schedule, actuator.device, in_cycle=encoding is not None)
+    )
+    if home != "cycle" and sensing is None:
         raise schedule.error(
             f"{key}.device",
             f"a device in a worker needs a sensor in the same home: the worker of "

@@ -3,6 +3,7 @@
 All of it is known from the schedule and from what the driver declares, without a device.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,6 +54,12 @@ class Command:
     write_ns: int
 
 
+def spread_ns(timings: Sequence[Timing]) -> int | None:
+    """How far apart the acquisitions of one cycle's triggers are; None: too few are known."""
+    known = [timing.acquired_ns for timing in timings if timing.acquired_ns is not None]
+    return max(known) - min(known) if len(known) > 1 else None
+
+
 def home_of(schedule: Schedule, device: str, *, in_cycle: bool) -> Home:
     """Where a device's driver runs; by default in the cycle if it can (`in_cycle`), else apart.
 
@@ -90,7 +97,7 @@ def of_sensor(schedule: Schedule, driver: Driver, name: str, spec: SensorSpec) -
         acquire, acquire_ns = exchange.acquire, exchange.acquire_ns
     else:
         assert calls is not None, "a driver declares an exchange or calls"
-        triggered, interval_ns = calls.triggered, calls.period_ns
+        triggered, interval_ns = calls.triggered, calls.interval_ns
         typical_ns, worst_ns = calls.latency_ns, calls.latency_max_ns
         acquire, acquire_ns = calls.acquire, calls.acquire_ns
     _check_triggered(schedule, name, triggered=triggered)
