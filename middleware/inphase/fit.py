@@ -15,7 +15,9 @@ Refused, by what the devices state:
 Noted: a worst case after the deadline (such a sample is LATE), or into the act offset or the next
 trigger of an exchange (the command, the trigger are left out); values of `every` of which none
 divides the other (the phase between the two returns only after their least common multiple); a
-device that runs by itself, whose phase drifts through the cycle, with the time in which it beats.
+device that runs by itself, whose phase drifts through the cycle, with the time in which it beats; a
+worker on the cycle thread's own core. The policy and the gateway have no rate of their own that
+could fail to divide: they see every frame.
 """
 
 import math
@@ -58,6 +60,12 @@ def notes(schedule: Schedule, timings: Sequence[Timing], commands: Sequence[Comm
             found += _drifts(schedule, timing)
         else:
             found += _late_at_worst(schedule, timing, commands)
+        device = schedule.device[timing.device]
+        if device.cpu is not None and device.cpu == schedule.cycle.cpu:
+            found.append(
+                f"device {timing.device}: its worker has core {device.cpu}, which is the cycle's: "
+                f"it waits for the cycle thread there"
+            )
     slow = [t for t in timings if not t.latched]
     for index, first in enumerate(slow):
         found += [note for second in slow[index + 1 :] for note in _wander(schedule, first, second)]
