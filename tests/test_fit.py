@@ -197,6 +197,14 @@ REFUSED = {
         "cycle.act_us",
         ("command of arm", "until 2001 us", "next trigger at 2000 us"),
     ),
+    "exchange that has the bus at the act offset": (
+        (
+            'device = "arm"\ntrigger_us = 0\nmax_age_ms = 10',
+            'device = "arm"\ntrigger_us = 1650\nevery = 3\nlatency_cycles = 1\nmax_age_ms = 20',
+        ),
+        "sensor.joints.trigger_us",
+        ("/dev/arm from 1650 us to 1950 us", "at 1600 us the command of arm"),
+    ),
     "worst case until it is missing": (
         ("worst_us = 500", "worst_us = 8100"),
         "sensor.joints.max_age_ms",
@@ -241,6 +249,10 @@ def test_the_same_robot_with_a_little_less_fits(plan: Make) -> None:
     plan(('device = "arm"\ntrigger_us = 0', 'device = "arm"\ntrigger_us = 900'))
     plan(("worst_us = 12000", "worst_us = 32000"))
     plan(("write_us = 100", "write_us = 400"))
+    old = 'device = "arm"\ntrigger_us = 0\nmax_age_ms = 10'
+    plan(
+        (old, old.replace("us = 0", "us = 1700\nevery = 3\nlatency_cycles = 1").replace("10", "20"))
+    )
     plan(("worst_us = 500", "worst_us = 6000"))
 
 
@@ -359,6 +371,7 @@ def test_the_report_says_the_home_and_the_times_of_a_device_without_an_exchange(
     assert (sensors["camera"]["every"], sensors["camera"]["latency_cycles"]) == (16, 5)
     assert sensors["camera"]["acquired_ns"] == 4_040_000
     assert facts["acquired_spread_ns"] == 4_000_000
+    assert facts["repeats_after_cycles"] == 16
     assert (sensors["lidar"]["latched"], sensors["lidar"]["trigger_ns"]) == (True, None)
     console = Console(width=80, force_terminal=False, color_system=None)
     with console.capture() as capture:

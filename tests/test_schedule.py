@@ -16,6 +16,7 @@ from inphase import locator
 from inphase.calls import resolve_call
 from inphase.errors import InphaseError, RuntimeFault, ScheduleError
 from inphase.schedule import Schedule, load
+from peers import ROOT
 
 GOOD = """\
 name = "demo"
@@ -161,6 +162,17 @@ def test_what_is_left_out_is_decided_by_the_plan_or_once_per_cycle(write: Write)
     arm = schedule.device["arm"]
     assert (arm.home, arm.priority, arm.cpu) == (None, 0, None)
     assert schedule.actuator["arm"].accepts == ("FRESH", "HELD", "LATE")
+
+
+def test_the_keys_of_the_middlewares_page_are_taken(write: Write) -> None:
+    page = (ROOT / "middleware" / "README.md").read_text()
+    example = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    head, arm, policy = re.split(r"\[actuator\.arm\]\n|\[policy\]\n", example[1])
+    text = GOOD.replace("[actuator.arm]\n", f"{head}[actuator.arm]\n{arm}", 1)
+    schedule = load(write(text.replace("[policy]\n", f"[policy]\n{policy}", 1)))
+    assert (schedule.sensor["camera"].every, schedule.device["camera"].home) == (16, "process")
+    assert schedule.actuator["arm"].accepts == ("FRESH", "HELD")
 
 
 @given(st.integers(1, 40), st.integers(0, 40))

@@ -1,5 +1,6 @@
 """What `inphase check` finds: the schedule's cycle and rings, and what the machine lacks."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,7 @@ class Report:
             "depth": {"frames": self.plan.depth} | {s.name: s.depth for s in self.plan.sensors},
             "devices": _device_facts(self.plan),
             "sensors": [_sensor_facts(self.plan, timing) for timing in self.plan.timings],
+            "repeats_after_cycles": math.lcm(*(s.schedule.every for s in self.plan.sensors)),
             "acquired_spread_ns": spread_ns(self.plan.timings),
             "notes": self.plan.notes,
             "machine": [

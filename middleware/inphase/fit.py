@@ -4,7 +4,8 @@ Refused, by what the devices state:
 
 - a sample that is typically in hand after its deadline, and stated exchanges of one bus that
   together end after the read deadline;
-- commands of one bus that run into the next trigger;
+- commands of one bus that run into the next trigger, and an exchange that still has the bus when
+  they leave;
 - a worst case that is longer than the time to the next trigger, for a device that a worker reads:
   the worker would still wait when it has to trigger again, and its phase would beat;
 - worst cases of one bus that together keep it quiet until one of its sensors is MISSING: one reply
@@ -149,17 +150,29 @@ def _check_bus(schedule: Schedule, bus: str, exchanges: Sequence[Timing]) -> Non
 def _check_commands(
     schedule: Schedule, bus: str, exchanges: Sequence[Timing], commands: Sequence[Command]
 ) -> None:
+    """Commands leave one after the other at the act offset; the bus is free from then on."""
+    if not commands:
+        return
     cycle = schedule.cycle
+    names = ", ".join(command.actuator for command in commands)
     end_ns = cycle.act_ns + sum(command.write_ns for command in commands)
     first_ns = min((timing.trigger_ns for timing in exchanges), default=0)
-    if commands and end_ns > cycle.period_ns + first_ns:
-        names = ", ".join(command.actuator for command in commands)
+    if end_ns > cycle.period_ns + first_ns:
         raise schedule.error(
             "cycle.act_us",
             f"the command of {names} is on the wire of {bus} until {_us(end_ns)}, into the next "
             f"trigger at {_us(cycle.period_ns + first_ns)}; act earlier, raise the baud rate, or "
             f"lower the cycle's rate",
         )
+    for timing in exchanges:
+        in_hand_ns = timing.trigger_ns + timing.typical_ns
+        act_ns = cycle.act_ns if timing.trigger_ns < end_ns else cycle.act_ns + cycle.period_ns
+        if in_hand_ns > act_ns:
+            raise schedule.error(
+                f"sensor.{timing.sensor}.trigger_us",
+                f"its exchange has {bus} from {_us(timing.trigger_ns)} to {_us(in_hand_ns)}, and "
+                f"at {_us(act_ns)} the command of {names} leaves there; trigger it at another time",
+            )
 
 
 def _check_silence(schedule: Schedule, timing: Timing, exchanges: Sequence[Timing]) -> None:
