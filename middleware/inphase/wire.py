@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 
 TOPIC_DESCRIPTION = b"inphase.description\0"
 TOPIC_FRAME = b"inphase.frame\0"
