@@ -17,12 +17,12 @@
 #define BINARY 3
 #define START_SIZE (1 + 1 + 1 + HASH_SIZE + 3 * NUMBER_64)
 #define FRAME_SIZE (1 + 9 * NUMBER_64 + 4 * NUMBER_32)
-#define ROW_SIZE (1 + 5 * NUMBER_64 + 2 * NUMBER_16 + NUMBER_32 + 1)
+#define ROW_SIZE (1 + 7 * NUMBER_64 + 2 * NUMBER_16 + NUMBER_32 + 1)
 #define ACT_SIZE (1 + 4 * NUMBER_32 + 2 * BINARY)
 
 /* the fields of the record are gone through in order: no holes between them */
 _Static_assert(sizeof(struct inphase_frame) == 9 * 8 + 4 * 4, "frame has no padding");
-_Static_assert(sizeof(struct inphase_row) == 5 * 8 + 2 * 2 + 4, "row has no padding");
+_Static_assert(sizeof(struct inphase_row) == 7 * 8 + 2 * 2 + 4, "row has no padding");
 _Static_assert(sizeof(struct inphase_act) == 4 * 4, "act has no padding");
 
 static bool wire_holds(const struct inphase_wire *wire)
@@ -151,8 +151,8 @@ int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, i
         struct inphase_row row;
 
         memcpy(&row, from, sizeof row);
-        to = put_byte(to, 0x99);
-        to = put_numbers_64(to, from, 5);
+        to = put_byte(to, 0x9b);
+        to = put_numbers_64(to, from, 7);
         to = put_16(to, 0xcd, row.status);
         to = put_16(to, 0xcd, row.reason);
         to = put_32(to, row.detail);
@@ -371,8 +371,8 @@ int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, 
 
     take_array(&cursor, wire->sensors);
     for (uint32_t i = 0; i < wire->sensors; i++) {
-        take_array(&cursor, 9);
-        to = take_numbers(&cursor, to, 5, 8);
+        take_array(&cursor, 11);
+        to = take_numbers(&cursor, to, 7, 8);
         to = take_numbers(&cursor, to, 2, 2);
         to = take_numbers(&cursor, to, 1, 4);
         where[i] = (uint8_t)take_at_most(&cursor, wire->large[i] ? INPHASE_WIRE_BEFORE
