@@ -140,7 +140,7 @@ def test_a_client_of_pyzmq_msgpack_and_numpy_reads_frames(robot: LockStep) -> No
     version, hash_, epoch, _, _, frame, rows, acts = msgpack.unpackb(header)
     assert (topic, version, hash_) == (b"inphase.frame\0", 2, description["hash"])
     assert (epoch, frame[0]) == (description["epoch"], expected.cycle)
-    assert (joints["name"], rows[0][5], rows[0][8]) == ("joints", 0, 1)
+    assert (joints["name"], rows[0][7], rows[0][10]) == ("joints", 0, 1)
     value = np.frombuffer(samples, dtype, 1, joints["offset"])[0]
     assert value["position"].tolist() == expected["joints"].value["position"].tolist()
     applied = np.frombuffer(acts[0][5])
