@@ -373,26 +373,34 @@ struct inphase_wire {
     uint32_t sensors;
     uint32_t actuators;
     uint32_t channels[16];      /* per actuator */
+    uint8_t large[64];          /* per sensor, 1: its sample has a part of its own, sent once */
 };
+
+/* where a message has a sample */
+#define INPHASE_WIRE_NOWHERE 0
+#define INPHASE_WIRE_HERE 1
+#define INPHASE_WIRE_BEFORE 2   /* large: an earlier message brought the one of this sequence */
 
 /* Bytes of a header that inphase_wire_pack writes, and of a frame record; -EINVAL: a bound above is
    broken. Any thread. */
 int32_t inphase_wire_size(const struct inphase_wire *wire);
 int32_t inphase_wire_record_size(const struct inphase_wire *wire);
-/* Write the MessagePack header of a frame record (middleware/inphase/WIRE.md). whole: per sensor,
-   1 when its sample is in the message. Returns the header's bytes, or -EMSGSIZE. Any thread. */
+/* Write the MessagePack header of a frame record (middleware/inphase/WIRE.md). where: per sensor,
+   INPHASE_WIRE_*. Returns the header's bytes, or -EMSGSIZE. Any thread. */
 int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, int64_t number,
-                          int64_t sent_ns, const uint8_t *whole, uint8_t *header, uint32_t room);
+                          int64_t sent_ns, const uint8_t *where, uint8_t *header, uint32_t room);
 /* The reader's present frame as a message: copy each sample to samples[sensor], checked after the
-   copy; what is not there (any more) is zeros, as the header says. Returns as inphase_wire_pack.
+   copy, and say in where[sensor] whether it is there. Small ones that are not are zeros. A large one
+   whose sequence is sent[sensor] (-1: none) is not copied. Returns as inphase_wire_pack.
    Thread: the reader's. */
 int32_t inphase_wire_frame(const struct inphase_wire *wire, inphase_reader *reader, int64_t number,
-                           uint8_t *const *samples, uint8_t *header, uint32_t room);
-/* Read a header into a frame record, the frame's number, and whole per sensor. 0, -ESTALE (of
+                           uint8_t *const *samples, const int64_t *sent, uint8_t *where,
+                           uint8_t *header, uint32_t room);
+/* Read a header into a frame record, the frame's number, and where per sensor. 0, -ESTALE (of
    another run), -EPROTO (not a header of such frames; what was written is then of no use).
    Any thread. */
 int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, uint32_t size,
-                        void *record, int64_t *number, uint8_t *whole);
+                        void *record, int64_t *number, uint8_t *where);
 
 /* ---- packets --------------------------------------------------------------------------- */
 

@@ -20,7 +20,7 @@ from inphase.packets import REASONS
 
 
 class FrameLost(StoreError):  # noqa: N818 - named for what happened
-    """A sample's slot was recycled before it could be copied."""
+    """A sample is not to be had: its slot was recycled, or the message that brought it was lost."""
 
 
 @dataclass(frozen=True)
