@@ -76,7 +76,7 @@ class Device:
 
 @given(st.integers(0, 2**32), st.booleans())
 def test_no_sample_is_ever_given_to_another_pulse_than_its_own(seed: int, counted: bool) -> None:
-    """The worker's turns, with a device that has every fault; silence lasts as long as is stated."""
+    """The worker's turns, with a device that has every fault; silence lasts as stated."""
     device = Device(random.Random(seed), counted)
     pairing = paired(0 if counted else None)
     given_out = 0

@@ -1,13 +1,13 @@
 """Which trigger gave which sample: both sides are counted, from one known pulse on.
 
-A device that counts its samples gives their numbers: number `base + n` belongs to pulse n, any other
-does not. Without numbers pairing is by silence: a sample belongs to the pulse before it as long as
-none was ever left over, and none was ever missing.
+A device that counts its samples gives their numbers: number `base + n` belongs to pulse n, any
+other does not. Without numbers pairing is by silence: a sample belongs to the pulse before it as
+long as none was ever left over, and none was ever missing.
 
 Whenever that is in doubt, a device that is a pulse behind looks the same as one that left a pulse
 out, and no count tells them apart. So the count begins anew: a turn without a pulse, in which what
-is still under way comes and is thrown away; then one pulse, whose sample is not trusted yet; and when
-nothing is left over before the pulse after that, all is known again.
+is still under way comes and is thrown away; then one pulse, whose sample is not trusted yet; and
+when nothing is left over before the pulse after that, all is known again.
 """
 
 from enum import Enum
