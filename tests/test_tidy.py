@@ -21,6 +21,8 @@ SEES_C = {
     "worker",
 }
 CORE_SIDE = {
+    "alignment",
+    "device_clock",
     "core",
     "device_clock",
     "driver",

@@ -6,6 +6,7 @@ Nothing here knows ZeroMQ.
 
 import errno
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,9 @@ from inphase.wire import Place
 
 _unpack, _write, _from_buffer = lib.inphase_wire_unpack, lib.inphase_wire_frame, ffi.from_buffer
 _OFFSET_MAX = 1 << 20  # in the packed part
+_PAST_NS = 250_000_000  # of frames are kept for Frame.at,
+_PAST_MIN = 16  # but so many at least,
+_PAST_BYTES = 32 << 20  # and never more bytes than that
 
 
 class Form:
@@ -57,6 +61,13 @@ class Form:
         self._whole = ffi.new("uint8_t[]", max(1, len(layout.sensors)))
         self._whole_bytes = ffi.buffer(self._whole, len(layout.sensors))
         self._number = ffi.new("int64_t *")
+        self.past: deque[tuple[bytes, list[Any], bytes]] = deque(maxlen=self._past_length(size))
+        """what was read last, for `Frame.at`: record, parts without large samples, `whole`"""
+
+    def _past_length(self, record_size: int) -> int:
+        """Messages that cover _PAST_NS, within _PAST_BYTES."""
+        wanted = max(_PAST_MIN, _PAST_NS // max(1, self.layout.period_ns) + 1)
+        return int(min(wanted, _PAST_BYTES // (record_size + self.sizes[wire.PART_PACKED] + 1)))
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Form":
@@ -89,8 +100,9 @@ class Form:
             raise WireError(f"not a frame of {self.layout.robot}: see WIRE.md for the format")
         if [len(part) for part in parts[2:]] != self._payload_sizes:
             raise WireError(f"parts of other sizes than {self._payload_sizes}")
-        payloads = Received(self, parts, self._whole_bytes[:])
-        return Frame(self.layout, self._record_bytes[:], payloads), int(self._number[0])
+        record, whole = self._record_bytes[:], self._whole_bytes[:]
+        self.past.append((record, parts[: wire.PART_PACKED + 1], whole))
+        return Frame(self.layout, record, Received(self, parts, whole)), int(self._number[0])
 
 
 def _check_place(place: Place, size: int) -> None:
@@ -126,6 +138,11 @@ class Received:
                 f"it; raise [store] depth"
             )
         place = self._form.places[sensor]
+        if place.part >= len(self._parts):
+            raise FrameLost(
+                f"{self._form.layout.sensors[sensor]} of an earlier message is too large to be "
+                f"kept; follow the store, on the robot's host"
+            )
         view: NDArray[Any] = np.ndarray(
             (), self._form.layout.dtypes[sensor], self._parts[place.part], place.offset
         )
@@ -135,6 +152,12 @@ class Received:
     def intact(self, sensor: int, sequence: int) -> bool:
         """Whether the sample is in the message: then it stays whole."""
         return self._whole[sensor] == 1
+
+    def past(self, cycle: int) -> "Iterator[tuple[bytes, Received]]":
+        """The frames before a cycle, newest first, as many as are kept."""
+        for record, parts, whole in reversed(self._form.past):
+            if wire.HEADER.unpack_from(record)[0] < cycle:
+                yield record, Received(self._form, parts, whole)
 
 
 class Tracker(Protocol):
