@@ -19,14 +19,15 @@ SEES_C = {
     "process",
     "store",
     "worker",
+    "workers",
 }
 CORE_SIDE = {
     "alignment",
     "device_clock",
     "core",
-    "device_clock",
     "driver",
     "errors",
+    "fit",
     "frame",
     "packets",
     "parts",
@@ -35,6 +36,7 @@ CORE_SIDE = {
     "schedule",
     "store",
     "tables",
+    "timing",
     "wire",
 }
 OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "foxglove"}
