@@ -100,6 +100,7 @@ def make_form() -> Form:
         units=({"x": ""},) * SENSORS,
         depths=(16,) * SENSORS,
         actuators=tuple((f"a{i}", count, "rad") for i, count in enumerate(ACTUATORS)),
+        rates=({},) * SENSORS,
     )
     return Form(layout, wire.places([8] * SENSORS))
 

@@ -333,6 +333,12 @@ const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);
    or left out), or -ETIMEDOUT, -EINTR, -EPIPE (the writer is gone, there is no further frame). */
 int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_ns);
 const void *inphase_reader_record(inphase_reader *reader);
+/* Number of the frame that inphase_reader_next returned last (before its first: of the one before
+   what it will return; -1: none). Frames are numbered from 0 without gaps. */
+int64_t inphase_reader_number(inphase_reader *reader);
+/* Copy the record of an earlier frame by its number and check it after the copy; the one that was
+   returned last stays. 0, -ESTALE: overwritten or not there yet, -EINVAL. */
+int inphase_reader_past(inphase_reader *reader, int64_t number, void *to);
 /* 1 if sample number sequence of a sensor is still whole in its ring, else 0. What was read from
    the slot before this call was then never torn or recycled. */
 int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t sequence);

@@ -22,8 +22,9 @@ SEES_C = {
     "workers",
 }
 CORE_SIDE = {
-    "core",
+    "alignment",
     "device_clock",
+    "core",
     "driver",
     "errors",
     "fit",

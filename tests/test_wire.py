@@ -37,6 +37,7 @@ def make_form(actuators: int = 1) -> Form:
         units=({"force": "N"},),
         depths=(16,),
         actuators=(("finger", 1, "rad"),) * actuators,
+        rates=({},),
     )
     return Form(layout, wire.places([16]))
 

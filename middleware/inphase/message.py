@@ -7,6 +7,7 @@ Nothing here knows ZeroMQ.
 import errno
 import struct
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,9 @@ _unpack, _write, _from_buffer = lib.inphase_wire_unpack, lib.inphase_wire_frame,
 _OFFSET_MAX = 1 << 20  # in the packed part
 _HERE, _BEFORE = int(lib.INPHASE_WIRE_HERE), int(lib.INPHASE_WIRE_BEFORE)
 _SEQUENCE = struct.Struct("<q")  # the first number of a row
+_PAST_NS = 250_000_000  # of frames are kept for Frame.at,
+_PAST_MIN = 16  # but so many at least,
+_PAST_BYTES = 32 << 20  # and never more bytes than that
 
 
 class Form:
@@ -63,6 +67,13 @@ class Form:
         self._where_bytes = ffi.buffer(self._where, len(layout.sensors))
         self._number = ffi.new("int64_t *")
         self._newest: dict[int, tuple[int, Any]] = {}
+        self.past: deque[tuple[bytes, list[Any], bytes]] = deque(maxlen=self._past_length(size))
+        """what was read last, for `Frame.at`: record, parts without large samples, `where`"""
+
+    def _past_length(self, record_size: int) -> int:
+        """Messages that cover _PAST_NS, within _PAST_BYTES."""
+        wanted = max(_PAST_MIN, _PAST_NS // max(1, self.layout.period_ns) + 1)
+        return int(min(wanted, _PAST_BYTES // (record_size + self.sizes[wire.PART_PACKED] + 1)))
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Form":
@@ -105,9 +116,9 @@ class Form:
             raise WireError(f"parts of other sizes than {sizes[2:]}")
         if self.large:
             parts, where = self._resolve(parts, where)
-        return Frame(self.layout, self._record_bytes[:], Received(self, parts, where)), int(
-            self._number[0]
-        )
+        record = self._record_bytes[:]
+        self.past.append((record, parts[: wire.PART_PACKED + 1], where))
+        return Frame(self.layout, record, Received(self, parts, where)), int(self._number[0])
 
     def _sizes_of(self, where: bytes) -> list[int]:
         """Bytes of each part of a message: a large sample that it does not bring has none."""
@@ -163,6 +174,11 @@ class Received:
         if self._where[sensor] != _HERE:
             raise FrameLost(self._why(sensor, sequence))
         place = self._form.places[sensor]
+        if place.part >= len(self._parts):
+            raise FrameLost(
+                f"{self._form.layout.sensors[sensor]} of an earlier message is too large to be "
+                f"kept; follow the store, on the robot's host"
+            )
         view: NDArray[Any] = np.ndarray(
             (), self._form.layout.dtypes[sensor], self._parts[place.part], place.offset
         )
@@ -181,6 +197,12 @@ class Received:
     def intact(self, sensor: int, sequence: int) -> bool:
         """Whether the sample has come: then it stays whole."""
         return self._where[sensor] == _HERE
+
+    def past(self, cycle: int) -> "Iterator[tuple[bytes, Received]]":
+        """The frames before a cycle, newest first, as many as are kept."""
+        for record, parts, where in reversed(self._form.past):
+            if wire.HEADER.unpack_from(record)[0] < cycle:
+                yield record, Received(self._form, parts, where)
 
 
 class Tracker(Protocol):
