@@ -56,11 +56,13 @@
 #define INPHASE_REASON_SIGNAL 17    /* detail: signal number */
 #define INPHASE_REASON_DONE 18      /* the cycles asked for are done */
 #define INPHASE_REASON_REQUEST 19   /* the caller asked to stop */
-#define INPHASE_REASON_BUSY 20      /* the bus was not quiet: nothing was sent */
+#define INPHASE_REASON_BUSY 20      /* the bus was not quiet: nothing was sent; or, of a command of
+                                       several chunks, detail of them were taken, no more */
 #define INPHASE_REASON_EXPIRED 21   /* the command's valid-until had passed */
 #define INPHASE_REASON_PARENT 22    /* the process that started the runtime is gone */
 #define INPHASE_REASON_GATEWAY 23   /* reserved for the supervisor */
-#define INPHASE_REASONS 24
+#define INPHASE_REASON_BUS_OFF 24   /* the CAN controller is off; detail: its transmit errors */
+#define INPHASE_REASONS 25
 
 /* flags of a frame: what happened since the frame before */
 #define INPHASE_FLAG_OVERRUN 1
@@ -219,6 +221,8 @@ struct inphase_counts {
     int64_t late_samples;       /* replies that came after their cycle's latch */
     int64_t slips;              /* left-over replies: the sample before was an older one */
     int64_t dropped_bytes;      /* bytes dropped while looking for a packet */
+    int64_t foreign_frames;     /* CAN frames that no exchange wants */
+    int64_t error_passive;      /* CAN error frames: a controller turned error-passive */
 };
 
 typedef struct inphase_segment inphase_segment;
@@ -349,6 +353,7 @@ struct inphase_check {
 /* how packets are told apart in a stream, and the escape rule of those that have one */
 struct inphase_framing {
     uint32_t datagram;          /* 1: one read gives one packet; start and length are not used */
+    uint32_t can;               /* 1: a datagram is a struct can_frame or canfd_frame: see below */
     uint32_t start_size;        /* start bytes, 1..4 in a stream */
     uint8_t start[4];
     uint32_t length_offset;     /* of the length field; packet size = field + length_add */
@@ -374,6 +379,17 @@ struct inphase_reply {
 #define INPHASE_ACQUIRE_ABSENT 0    /* nothing is known of the acquisition */
 #define INPHASE_ACQUIRE_TRIGGER 1   /* triggered_ns + acquire_ns */
 #define INPHASE_ACQUIRE_MIDDLE 2    /* middle of trigger and reply, + acquire_ns */
+
+/* CAN. A packet is one frame as linux/can.h has it: id with its EFF and RTR flags in bytes 0..3 (of
+   the machine's own byte order), length in byte 4, data from byte 8 on. Request and replies are such
+   frames, min_size is 16, max_size 16 or, with CAN FD, 72. The replies may come in any order: a
+   frame belongs to the first reply not yet complete whose MATCH checks on the id (offset 0, U32; at
+   least one per reply) hold with all flags; the other checks are made after that. A frame that no
+   reply wants is other traffic: counted, and nothing else. A second frame of a complete reply means
+   that one of the two belongs to another trigger: the sample is RECOVERING and a slip is counted.
+   Data shorter than a field needs is REASON_SIZE, with 8 + the data's length.
+   A bus-off or transmit-timeout error frame loses the device; it is restarted by whoever opens it
+   again, never by the core. */
 
 /* a request and its replies, run by the core alone */
 struct inphase_exchange {
@@ -402,6 +418,8 @@ struct inphase_encoding {
     const struct inphase_field *field;      /* raw = (value - zero) / scale, rounded, saturated */
     struct inphase_framing framing;         /* escape rule and length field */
     uint32_t crc16;             /* 1: append it */
+    uint32_t chunk;             /* bytes of one datagram, when a command is several (CAN frames);
+                                   packet_size is a multiple. 0: a command is one write */
 };
 
 /* CRC-16 with polynomial 0x8005, initial 0, not reflected (ROBOTIS: CRC-16/IBM). Any thread. */

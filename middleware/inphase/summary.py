@@ -11,7 +11,8 @@ Keys (times in nanoseconds; each distribution has count, min, p50, p90, p99, p99
     commands.written, .limited, .repeated, .ramped, .busy
     wake_late_ns, trigger_late_ns, act_late_ns, skew_ns, latch_to_command_ns
     worst: list of cycle, late_ns, phase, device (worst first)
-    late_samples, slips, dropped_bytes, lost_devices, page_faults, events
+    late_samples, slips, dropped_bytes, foreign_frames, error_passive, lost_devices, page_faults,
+    events
     digest, cycles_per_s (lock step)
 """
 
@@ -87,6 +88,8 @@ def make(
         "late_samples": counts["late_samples"],
         "slips": counts["slips"],
         "dropped_bytes": counts["dropped_bytes"],
+        "foreign_frames": counts["foreign_frames"],
+        "error_passive": counts["error_passive"],
         "lost_devices": status["lost_devices"],
         "page_faults": status["page_faults"],
         "events": events,

@@ -81,6 +81,15 @@ static bool is_power_of_two(uint64_t value)
     return value && !(value & (value - 1));
 }
 
+/* chunks are datagrams of one size: nothing may change the length of what is cut into them */
+static bool chunks_hold(const struct inphase_encoding *encoding)
+{
+    return !encoding->chunk ||
+           (encoding->packet_size % encoding->chunk == 0 && !encoding->crc16 &&
+            !encoding->framing.escape_size &&
+            encoding->packet_size / encoding->chunk <= MAX_CHUNKS);
+}
+
 static bool config_holds(const struct inphase_config *config)
 {
     if (config->period_ns < 50000 || config->read_deadline_ns <= 0 ||
@@ -106,6 +115,7 @@ static bool config_holds(const struct inphase_config *config)
             (a->feedback_sensor >= 0 &&
              a->feedback_channel + a->channels > config->sensor[a->feedback_sensor].channels) ||
             a->encoding.packet_size > INPHASE_MAX_PACKET ||
+            !chunks_hold(&a->encoding) ||
             a->encoding.fields > INPHASE_MAX_CHANNELS)
             return false;
         for (uint32_t f = 0; f < a->encoding.fields; f++)

@@ -145,6 +145,7 @@ static void start_over(struct inphase_core *core, struct device *device)
     device->attached = true;
     device->refused = false;
     device->quiet_until_ns = 0;
+    device->lost_reason = device->lost_detail = 0;
     atomic_store_explicit(&device->lost_errno, 0, memory_order_relaxed);
     atomic_store_explicit(&device->in_use, 1, memory_order_release);
     if (device->sensor >= 0) {
@@ -258,6 +259,10 @@ static void latch_sensor(struct inphase_core *core, struct sensor *sensor, struc
         row->age_ns = core->latched_ns - row->acquired_ns;
     if (status == INPHASE_LATE || status == INPHASE_MISSING)
         row->reason = INPHASE_REASON_SILENT;
+    if (status == INPHASE_OFFLINE && sensor->device->lost_reason) {
+        row->reason = (uint16_t)sensor->device->lost_reason;
+        row->detail = sensor->device->lost_detail;
+    }
     if (!is_stopping(core))
         put_i64(count, load_i64(count) + 1);
     watch_feedback(core, sensor, status);

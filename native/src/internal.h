@@ -58,7 +58,7 @@ struct histogram {
 /* the cycle thread writes, anyone reads; single counters are exact, together they may be one
    cycle apart */
 struct statistics {
-    _Atomic int64_t counts[11]; /* in the order of struct inphase_counts */
+    _Atomic int64_t counts[13]; /* in the order of struct inphase_counts */
     _Atomic int64_t reasons[INPHASE_REASONS];
     _Atomic int64_t statuses[INPHASE_MAX_SENSORS][INPHASE_STATUSES];
     _Atomic uint32_t worst_count;
@@ -68,7 +68,8 @@ struct statistics {
 };
 enum count {
     COUNT_COMMANDS, COUNT_MISSED, COUNT_INVALID, COUNT_REPEATED, COUNT_RAMPED, COUNT_LIMITED,
-    COUNT_WRITTEN, COUNT_BUSY, COUNT_LATE_SAMPLES, COUNT_SLIPS, COUNT_DROPPED_BYTES
+    COUNT_WRITTEN, COUNT_BUSY, COUNT_LATE_SAMPLES, COUNT_SLIPS, COUNT_DROPPED_BYTES,
+    COUNT_FOREIGN_FRAMES, COUNT_ERROR_PASSIVE
 };
 
 /* the policy's mailbox: the policy writes, the core reads */
@@ -118,6 +119,7 @@ void worst_add(struct statistics *statistics, int64_t cycle, int64_t late_ns, in
 #define MAX_REPLIES 32
 #define MAX_CHECKS 256
 #define MAX_FIELDS 256
+#define MAX_CHUNKS 64 /* of one command */
 
 /* an exchange with its arrays held in place: nothing points outside */
 struct exchange {
@@ -133,6 +135,9 @@ struct inphase_parser {
     uint8_t bytes[INPHASE_MAX_PACKET];
     uint32_t size;        /* bytes held */
     uint32_t replies;     /* complete so far */
+    uint32_t complete;    /* which ones: a bit each; of CAN frames, which come in any order */
+    uint32_t foreign;     /* CAN frames that no reply wanted */
+    uint32_t left_over;   /* CAN frames of replies that were complete */
     uint32_t dropped;     /* bytes thrown away while looking for a packet */
     uint64_t sequence;    /* of the last complete set, when the exchange has one */
     uint32_t reason, detail;
@@ -179,6 +184,7 @@ struct device {
     _Atomic int request_fd;      /* supervisor */
     _Atomic int in_use;          /* cycle thread: 1 attached */
     _Atomic int lost_errno;      /* cycle thread */
+    uint32_t lost_reason, lost_detail; /* cycle thread: beside OFFLINE; 0: lost_errno says it all */
 };
 enum { REQUEST_NONE, REQUEST_ATTACH, REQUEST_DETACH };
 
