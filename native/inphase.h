@@ -73,6 +73,7 @@
 #define INPHASE_FLAG_OBSERVING 32
 #define INPHASE_FLAG_LATCHED 64     /* motion needs inphase_core_arm */
 #define INPHASE_FLAG_STOPPING 128
+#define INPHASE_FLAG_CLOCK_STEP 256 /* the wall clock was set; nothing here runs by it */
 
 /* flags of an actuator's act */
 #define INPHASE_ACT_WRITTEN 1       /* bytes were handed to the device */
@@ -503,9 +504,10 @@ struct inphase_twin {
 #define INPHASE_FAULT_FROZEN 6      /* sequence does not advance */
 #define INPHASE_FAULT_GONE 7        /* device away for count cycles */
 #define INPHASE_FAULT_WAKE 8        /* the cycle thread wakes argument ns late */
+#define INPHASE_FAULT_CLOCK_STEP 9  /* the wall clock is argument ns off */
 struct inphase_fault {
     uint32_t kind;
-    uint32_t device;            /* index of the sensor; not used by FAULT_WAKE */
+    uint32_t device;            /* index of the sensor; not used by WAKE and CLOCK_STEP */
     int64_t from_cycle;
     int64_t count;
     int64_t argument;
@@ -570,8 +572,9 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
 void inphase_core_close(inphase_core *core);
 
 /* Hand a descriptor to the core, taken over at the next cycle: only the cycle thread reads and
-   writes it until it is given back. The caller still owns it, and ignores SIGPIPE. -EBUSY: the last
-   request is not yet taken. Threads: any one. */
+   writes it until it is given back. The caller still owns it, and ignores SIGPIPE. Of a socket, the
+   kernel's receive stamps are switched on here, and of a CAN socket its error frames; one that has
+   none does without. -EBUSY: the last request is not yet taken. Threads: any one. */
 int inphase_core_attach(inphase_core *core, uint32_t device, int fd);
 /* Ask for the descriptor back. */
 int inphase_core_detach(inphase_core *core, uint32_t device);

@@ -18,6 +18,7 @@ FAULTS = {
     "frozen": lib.INPHASE_FAULT_FROZEN,
     "gone": lib.INPHASE_FAULT_GONE,
     "wake": lib.INPHASE_FAULT_WAKE,
+    "clock_step": lib.INPHASE_FAULT_CLOCK_STEP,
 }
 """Planned faults of simulated devices and of the virtual clock, by name."""
 

@@ -160,6 +160,7 @@ static int make_sensor(struct inphase_core *core, uint32_t index,
     sensor->recover = config->recover;
     sensor->depth = config->depth;
     sensor->sequence = -1;
+    sensor->arrived_ns = INPHASE_ABSENT;
     sensor->twin_ready_ns = INPHASE_ABSENT;
     sensor->twin_latency_ns = config->twin.latency_ns;
     sensor->twin_jitter_ns = config->twin.jitter_ns;
@@ -370,6 +371,9 @@ static int request(inphase_core *core, uint32_t index, int what, int fd)
 
 int inphase_core_attach(inphase_core *core, uint32_t device, int fd)
 {
+    int sensor = device < core->devices ? core->device[device].sensor : -1;
+
+    fd_prepare(fd, sensor >= 0 && core->sensor[sensor].parser.exchange.spec.framing.can);
     return request(core, device, REQUEST_ATTACH, fd);
 }
 

@@ -357,6 +357,7 @@ bool cycle_latch(struct inphase_core *core)
         return false;
     }
     stage_wake(core);
+    note_wall_clock(core);
     stage_devices(core);
     stage_collect(core);
     stage_latch(core);

@@ -1,15 +1,97 @@
 /* Devices behind a file descriptor: serial lines, connected datagram sockets and raw CAN sockets,
    non-blocking. A trigger is one system call, a command is one, and so is a receive; a receive on
-   CAN takes as many frames as are there, up to CAN_BATCH. */
+   CAN takes as many frames as are there, up to CAN_BATCH.
+
+   Datagrams come with the kernel's receive stamp, of the wall clock, which is mapped to ours by
+   what note_wall_clock found in this cycle. A datagram that was there before the trigger is no
+   reply to it. */
 #define _GNU_SOURCE
 #include <linux/can.h>
 #include <linux/can/error.h>
+#include <linux/can/raw.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
 
 #define CAN_BATCH 16
+#define STAMP_FAR_NS 10000000000LL /* further off than this a stamp is not of this machine's clock */
+
+/* room for what the kernel says beside a datagram */
+union control {
+    struct cmsghdr header;
+    uint8_t bytes[CMSG_SPACE(sizeof(struct timespec)) + 64];
+};
+
+void fd_prepare(int fd, bool can)
+{
+    int on = 1;
+    can_err_mask_t all = CAN_ERR_MASK;
+
+    /* what has no such thing refuses, and does without */
+    setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
+    if (can)
+        setsockopt(fd, SOL_CAN_RAW, CAN_RAW_ERR_FILTER, &all, sizeof all);
+}
+
+static int64_t stamp_of(struct msghdr *message)
+{
+    struct timespec stamp;
+
+    for (struct cmsghdr *at = CMSG_FIRSTHDR(message); at; at = CMSG_NXTHDR(message, at))
+        if (at->cmsg_level == SOL_SOCKET && at->cmsg_type == SCM_TIMESTAMPNS &&
+            at->cmsg_len >= CMSG_LEN(sizeof stamp)) {
+            memcpy(&stamp, CMSG_DATA(at), sizeof stamp);
+            return stamp.tv_sec * 1000000000LL + stamp.tv_nsec;
+        }
+    return INPHASE_ABSENT;
+}
+
+/* was the wall clock set since this cycle's look at it? */
+static bool wall_clock_moved(struct inphase_core *core, int64_t slack_ns)
+{
+    int64_t error_ns, offset_ns = core->clock->wall_offset(core, &error_ns);
+    int64_t moved_ns = offset_ns - core->wall_offset_ns;
+
+    return moved_ns > slack_ns + error_ns || moved_ns < -slack_ns - error_ns;
+}
+
+/* Note when a datagram arrived, between its trigger and now; ABSENT: not known. False: it was there
+   before the trigger, by more than the mapping may be wrong. */
+static bool take_stamp(struct inphase_core *core, struct sensor *sensor, struct msghdr *message)
+{
+    int64_t stamp_ns = stamp_of(message);
+    int64_t slack_ns = core->wall_error_ns + core->period_ns / 1000; /* NTP slews by 500 ppm */
+    int64_t arrived_ns, now_ns;
+
+    sensor->arrived_ns = INPHASE_ABSENT;
+    if (stamp_ns == INPHASE_ABSENT || sensor->triggered_ns < core->wall_since_ns)
+        return true;
+    arrived_ns = stamp_ns - core->wall_offset_ns;
+    now_ns = core->clock->now(core);
+    if (arrived_ns < sensor->triggered_ns || arrived_ns > now_ns) {
+        if (arrived_ns < sensor->triggered_ns - STAMP_FAR_NS ||
+            arrived_ns > now_ns + slack_ns || wall_clock_moved(core, slack_ns))
+            return true;
+        if (arrived_ns + slack_ns < sensor->triggered_ns)
+            return false;
+        arrived_ns = arrived_ns > now_ns ? now_ns : sensor->triggered_ns;
+    }
+    sensor->arrived_ns = arrived_ns;
+    return true;
+}
+
+/* something that belongs to another trigger came in, and with it a doubt about all the rest until
+   the input was seen empty */
+static void slip(struct inphase_core *core, struct sensor *sensor)
+{
+    if (!sensor->outstanding)
+        return;
+    sensor->suspect = true;
+    count_add(core->statistics, COUNT_SLIPS, 1);
+}
 
 /* the output queue is full: the line does not move, or not as fast as it is written to. A CAN
    device whose frames nobody acknowledges says ENOBUFS */
@@ -69,11 +151,13 @@ static int take_error(struct inphase_core *core, struct device *device,
 }
 
 /* one CAN frame, as part of a set in any order */
-static int take_frame(struct inphase_core *core, struct sensor *sensor,
-                      const struct canfd_frame *frame, uint32_t size, enum received *got)
+static int take_frame(struct inphase_core *core, struct sensor *sensor, struct mmsghdr *message,
+                      enum received *got)
 {
+    const struct canfd_frame *frame = message->msg_hdr.msg_iov->iov_base;
     struct inphase_parser *parser = &sensor->parser;
-    uint32_t foreign = parser->foreign, left_over = parser->left_over;
+    uint32_t size = message->msg_len, left_over = parser->left_over;
+    int64_t arrived_ns = sensor->arrived_ns;
     int rc;
 
     if (size == 0)
@@ -82,23 +166,28 @@ static int take_frame(struct inphase_core *core, struct sensor *sensor,
         return take_error(core, sensor->device, frame);
     if (*got == RECEIVED_REFUSED)
         return 0;
-    rc = parser_feed(parser, (const uint8_t *)frame, size);
-    if (parser->foreign != foreign) {
+    if (size >= CAN_MTU && !parser_wants(parser, frame->can_id)) {
         count_add(core->statistics, COUNT_FOREIGN_FRAMES, 1);
         return 0;
     }
     sensor->bytes_in += size;
-    if (parser->left_over != left_over && sensor->outstanding) {
+    if (*got == RECEIVED_EMPTY)
+        *got = RECEIVED_PART;
+    if (!take_stamp(core, sensor, &message->msg_hdr)) {
+        sensor->arrived_ns = arrived_ns;
+        slip(core, sensor);
+        return 0;
+    }
+    rc = parser_feed(parser, (const uint8_t *)frame, size);
+    if (parser->left_over != left_over) {
         /* of it and the one before, which is of this trigger is not known */
-        sensor->suspect = true;
-        count_add(core->statistics, COUNT_SLIPS, 1);
+        sensor->arrived_ns = arrived_ns;
+        slip(core, sensor);
     }
     if (rc < 0)
         *got = RECEIVED_REFUSED;
     else if (rc == 1)
         *got = RECEIVED_SAMPLE;
-    else if (*got == RECEIVED_EMPTY)
-        *got = RECEIVED_PART;
     return 0;
 }
 
@@ -107,18 +196,21 @@ static int can_receive(struct inphase_core *core, struct sensor *sensor, enum re
     struct canfd_frame frame[CAN_BATCH];
     struct iovec part[CAN_BATCH];
     struct mmsghdr message[CAN_BATCH];
+    union control control[CAN_BATCH];
     int count, rc = 0;
 
     for (int i = 0; i < CAN_BATCH; i++) {
         part[i] = (struct iovec){.iov_base = &frame[i], .iov_len = sizeof frame[i]};
-        message[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &part[i], .msg_iovlen = 1}};
+        message[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &part[i], .msg_iovlen = 1,
+                                                  .msg_control = &control[i],
+                                                  .msg_controllen = sizeof control[i]}};
     }
     *got = RECEIVED_EMPTY;
     count = recvmmsg(sensor->device->fd, message, CAN_BATCH, MSG_DONTWAIT, NULL);
     if (count < 0)
         return errno == EAGAIN ? 0 : -errno;
     for (int i = 0; i < count && rc == 0; i++)
-        rc = take_frame(core, sensor, &frame[i], message[i].msg_len, got);
+        rc = take_frame(core, sensor, &message[i], got);
 
     /* a full batch of other traffic: there may be more behind it */
     if (*got == RECEIVED_EMPTY && count == CAN_BATCH)
@@ -126,26 +218,53 @@ static int can_receive(struct inphase_core *core, struct sensor *sensor, enum re
     return rc;
 }
 
+/* a datagram with its stamp; what is no socket gives it without one */
+static ssize_t read_datagram(int fd, uint8_t *bytes, uint32_t room, struct msghdr *message,
+                             union control *control)
+{
+    struct iovec part = {.iov_base = bytes, .iov_len = room};
+    ssize_t size;
+
+    *message = (struct msghdr){.msg_iov = &part, .msg_iovlen = 1, .msg_control = control,
+                               .msg_controllen = sizeof *control};
+    size = recvmsg(fd, message, MSG_DONTWAIT);
+    if (size < 0 && errno == ENOTSOCK) {
+        message->msg_controllen = 0;
+        size = read(fd, bytes, room);
+    }
+    message->msg_iov = NULL;
+    return size;
+}
+
 static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum received *got)
 {
     uint8_t bytes[INPHASE_MAX_PACKET];
     uint32_t dropped = sensor->parser.dropped;
+    bool datagram = sensor->parser.exchange.spec.framing.datagram;
+    union control control;
+    struct msghdr message;
     ssize_t size;
     int rc;
 
+    sensor->arrived_ns = INPHASE_ABSENT;
     if (sensor->parser.exchange.spec.framing.can)
         return can_receive(core, sensor, got);
-    size = read(sensor->device->fd, bytes, sizeof bytes);
+    size = datagram ? read_datagram(sensor->device->fd, bytes, sizeof bytes, &message, &control)
+                    : read(sensor->device->fd, bytes, sizeof bytes);
     *got = RECEIVED_EMPTY;
     if (size < 0)
         return errno == EAGAIN || peer_refused(sensor->device, errno) ? 0 : -errno;
 
     /* end of file: the other side of the line is gone */
-    if (size == 0 && !sensor->parser.exchange.spec.framing.datagram)
+    if (size == 0 && !datagram)
         return -EIO;
     sensor->device->refused = false;
     sensor->bytes_in += (uint64_t)size;
     *got = RECEIVED_PART;
+    if (datagram && !take_stamp(core, sensor, &message)) {
+        slip(core, sensor);
+        return 0;
+    }
     rc = parser_feed(&sensor->parser, bytes, (uint32_t)size);
     if (sensor->parser.dropped != dropped)
         count_add(core->statistics, COUNT_DROPPED_BYTES, sensor->parser.dropped - dropped);

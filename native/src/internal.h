@@ -144,6 +144,8 @@ struct inphase_parser {
     double value[INPHASE_MAX_CHANNELS];
 };
 
+/* does any reply of an exchange in CAN frames have this id? */
+bool parser_wants(const struct inphase_parser *parser, uint32_t can_id);
 int exchange_copy(struct exchange *to, const struct inphase_exchange *from);
 void parser_reset(struct inphase_parser *parser);
 /* 1 complete, 0 more is needed, -EBADMSG refused (reason, detail) */
@@ -169,6 +171,8 @@ struct device_ops {
     int (*write)(struct inphase_core *core, struct actuator *actuator);
 };
 extern const struct device_ops fd_ops, twin_ops;
+/* a descriptor's receive stamps and error frames, where it has them; any thread */
+void fd_prepare(int fd, bool can);
 
 struct device {
     const struct device_ops *ops;
@@ -207,6 +211,7 @@ struct sensor {
     uint32_t receives;           /* in this cycle, bounded */
     uint32_t reason, detail;     /* of a refusal */
     int64_t triggered_ns;
+    int64_t arrived_ns;          /* of what was received last: the kernel had it, or ABSENT */
 
     /* newest sample in the ring */
     int64_t sequence;            /* its number, -1: none */
@@ -259,6 +264,8 @@ struct clock_ops {
     void (*sleep_until)(struct inphase_core *core, int64_t time_ns);
     /* until a device has something to read, or time_ns; fills each sensor's `readable` mark */
     void (*wait)(struct inphase_core *core, int64_t time_ns);
+    /* the wall clock less this one, and by how much that may be wrong */
+    int64_t (*wall_offset)(struct inphase_core *core, int64_t *error_ns);
 };
 extern const struct clock_ops monotonic_clock, virtual_clock;
 
@@ -292,6 +299,9 @@ struct inphase_core {
     /* this cycle; cycle thread */
     int64_t cycle, due_ns, woke_ns, first_trigger_ns, latched_ns;
     uint32_t flags, skipped;
+    int64_t wall_offset_ns, wall_error_ns; /* the wall clock less ours, once per cycle */
+    int64_t wall_since_ns;       /* it has not been set since: triggers from then on can be stamped */
+    bool wall_known;
     int64_t worst_late_ns;       /* in this cycle, where and by which device */
     int worst_phase, worst_device;
     uint32_t order[INPHASE_MAX_SENSORS]; /* sensors by trigger offset; constant */
@@ -327,6 +337,8 @@ void *cycle_main(void *core);
 void stage_collect(struct inphase_core *core);
 void stage_act(struct inphase_core *core);
 void note_late(struct inphase_core *core, int64_t late_ns, int phase, const struct device *device);
+/* look at the wall clock, and say in the frame when it was set; after the wake */
+void note_wall_clock(struct inphase_core *core);
 /* the machine or this process stood still for that long beyond what was due */
 void note_suspension(struct inphase_core *core, int64_t late_ns);
 void device_lost(struct inphase_core *core, struct device *device, int error);

@@ -468,6 +468,16 @@ static bool id_matches(const struct exchange *exchange, const struct inphase_rep
     return true;
 }
 
+bool parser_wants(const struct inphase_parser *parser, uint32_t can_id)
+{
+    const struct exchange *exchange = &parser->exchange;
+
+    for (uint32_t i = 0; i < exchange->spec.replies; i++)
+        if (id_matches(exchange, &exchange->reply[i], can_id))
+            return true;
+    return false;
+}
+
 /* the first reply that wants this id and is not complete; `replies` when there is none */
 static uint32_t reply_for(struct inphase_parser *parser, uint32_t id)
 {

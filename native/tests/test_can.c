@@ -270,7 +270,7 @@ static void random_traffic_gives_the_first_good_frame_of_each(void)
 /* ---- the core on a bus ------------------------------------------------------------------- */
 
 /* how the bus behaves on SYNC: written by the test, read by the bus's thread */
-enum manner { ANSWER, SHUFFLE, CHATTER, TWICE, HALF, SHORT, PASSIVE, BUS_OFF, TX_TIMEOUT };
+enum manner { ANSWER, SHUFFLE, CHATTER, TWICE, AFTERWARDS, HALF, SHORT, PASSIVE, BUS_OFF, TX_TIMEOUT };
 
 struct bus {
     pthread_t thread;
@@ -309,6 +309,7 @@ static void put_error(struct bus *bus, uint32_t kind, uint8_t control, uint8_t t
 static void behave(struct bus *bus, uint32_t number, int manner)
 {
     uint32_t first = manner == SHUFFLE ? (uint32_t)(number % MOTORS) : 0;
+    struct timespec pause = {.tv_nsec = 1000000};
 
     if (manner == BUS_OFF)
         put_error(bus, CAN_ERR_BUSOFF | CAN_ERR_CNT, 0, 248);
@@ -326,6 +327,10 @@ static void behave(struct bus *bus, uint32_t number, int manner)
         put(bus, STATE + motor, number, manner == SHORT && i == 1 ? 2 : 4);
         if (manner == TWICE && i == 0)
             put(bus, STATE + motor, number - 1, 4);
+    }
+    if (manner == AFTERWARDS) {
+        nanosleep(&pause, NULL);
+        put(bus, STATE, number, 4);
     }
 }
 
@@ -510,6 +515,23 @@ static void a_second_frame_in_a_set_is_a_slip_and_the_set_not_fresh(void)
     close_rig(&rig);
 }
 
+/* a frame that comes when the set is complete waits for the next trigger, and is older than that */
+static void a_frame_between_two_triggers_is_in_no_set(void)
+{
+    struct rig rig;
+    int64_t slips;
+
+    open_rig(&rig);
+    wait_for(&rig, INPHASE_FRESH, 3);
+    slips = counts_of(&rig).slips;
+    atomic_store(&rig.bus.manner, AFTERWARDS);
+    wait_for(&rig, INPHASE_RECOVERING, 10);
+    CHECK(counts_of(&rig).slips - slips >= 10);
+    atomic_store(&rig.bus.manner, ANSWER);
+    wait_for(&rig, INPHASE_FRESH, 5);
+    close_rig(&rig);
+}
+
 /* the rest of a set that came in part never completes a later one */
 static void half_a_set_is_late_and_not_mixed_with_the_next(void)
 {
@@ -655,6 +677,7 @@ int main(void)
     RUN(sets_are_fresh_in_any_order);
     RUN(a_busy_bus_is_read_past);
     RUN(a_second_frame_in_a_set_is_a_slip_and_the_set_not_fresh);
+    RUN(a_frame_between_two_triggers_is_in_no_set);
     RUN(half_a_set_is_late_and_not_mixed_with_the_next);
     RUN(short_data_are_invalid);
     RUN(an_error_passive_controller_is_counted_and_goes_on);
