@@ -31,6 +31,9 @@ REASONS = (
     "expired",
     "parent",
     "gateway",
+    "input",
+    "slip",
+    "watchdog",
     "bus_off",
 )
 """Names of INPHASE_REASON_*, by number."""

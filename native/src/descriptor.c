@@ -30,7 +30,8 @@ void fd_prepare(int fd, bool can)
     int on = 1;
     can_err_mask_t all = CAN_ERR_MASK;
 
-    /* what has no such thing refuses, and does without */
+    /* what has no such thing refuses, and does without. The kernel switches its stamps of packets
+       on a moment later: what comes until then is stamped when it is read */
     setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
     if (can)
         setsockopt(fd, SOL_CAN_RAW, CAN_RAW_ERR_FILTER, &all, sizeof all);
@@ -58,28 +59,30 @@ static bool wall_clock_moved(struct inphase_core *core, int64_t slack_ns)
     return moved_ns > slack_ns + error_ns || moved_ns < -slack_ns - error_ns;
 }
 
-/* Note when a datagram arrived, between its trigger and now; ABSENT: not known. False: it was there
-   before the trigger, by more than the mapping may be wrong. */
+/* Note in the sensor's stamps when a datagram arrived: between its trigger, where it has one, and
+   now; INT64_MAX: not known. False: it was there before the trigger, by more than the mapping may be
+   wrong. */
 static bool take_stamp(struct inphase_core *core, struct sensor *sensor, struct msghdr *message)
 {
     int64_t stamp_ns = stamp_of(message);
     int64_t slack_ns = core->wall_error_ns + core->period_ns / 1000; /* NTP slews by 500 ppm */
+    int64_t first_ns = sensor->latched ? core->wall_since_ns : sensor->triggered_ns;
     int64_t arrived_ns, now_ns;
 
-    sensor->arrived_ns = INPHASE_ABSENT;
-    if (stamp_ns == INPHASE_ABSENT || sensor->triggered_ns < core->wall_since_ns)
+    sensor->stamps.received_ns = INT64_MAX;
+    if (stamp_ns == INPHASE_ABSENT || first_ns < core->wall_since_ns || first_ns == INT64_MAX)
         return true;
     arrived_ns = stamp_ns - core->wall_offset_ns;
     now_ns = core->clock->now(core);
-    if (arrived_ns < sensor->triggered_ns || arrived_ns > now_ns) {
-        if (arrived_ns < sensor->triggered_ns - STAMP_FAR_NS ||
+    if (arrived_ns < first_ns || arrived_ns > now_ns) {
+        if (sensor->latched || arrived_ns < first_ns - STAMP_FAR_NS ||
             arrived_ns > now_ns + slack_ns || wall_clock_moved(core, slack_ns))
             return true;
-        if (arrived_ns + slack_ns < sensor->triggered_ns)
+        if (arrived_ns + slack_ns < first_ns)
             return false;
-        arrived_ns = arrived_ns > now_ns ? now_ns : sensor->triggered_ns;
+        arrived_ns = arrived_ns > now_ns ? now_ns : first_ns;
     }
-    sensor->arrived_ns = arrived_ns;
+    sensor->stamps.received_ns = arrived_ns;
     return true;
 }
 
@@ -157,7 +160,7 @@ static int take_frame(struct inphase_core *core, struct sensor *sensor, struct m
     const struct canfd_frame *frame = message->msg_hdr.msg_iov->iov_base;
     struct inphase_parser *parser = &sensor->parser;
     uint32_t size = message->msg_len, left_over = parser->left_over;
-    int64_t arrived_ns = sensor->arrived_ns;
+    int64_t received_ns = sensor->stamps.received_ns;
     int rc;
 
     if (size == 0)
@@ -174,14 +177,14 @@ static int take_frame(struct inphase_core *core, struct sensor *sensor, struct m
     if (*got == RECEIVED_EMPTY)
         *got = RECEIVED_PART;
     if (!take_stamp(core, sensor, &message->msg_hdr)) {
-        sensor->arrived_ns = arrived_ns;
+        sensor->stamps.received_ns = received_ns;
         slip(core, sensor);
         return 0;
     }
     rc = parser_feed(parser, (const uint8_t *)frame, size);
     if (parser->left_over != left_over) {
         /* of it and the one before, which is of this trigger is not known */
-        sensor->arrived_ns = arrived_ns;
+        sensor->stamps.received_ns = received_ns;
         slip(core, sensor);
     }
     if (rc < 0)
@@ -197,23 +200,26 @@ static int can_receive(struct inphase_core *core, struct sensor *sensor, enum re
     struct iovec part[CAN_BATCH];
     struct mmsghdr message[CAN_BATCH];
     union control control[CAN_BATCH];
+
+    /* what runs by itself is a sample per frame */
+    int room = sensor->latched ? 1 : CAN_BATCH;
     int count, rc = 0;
 
-    for (int i = 0; i < CAN_BATCH; i++) {
+    for (int i = 0; i < room; i++) {
         part[i] = (struct iovec){.iov_base = &frame[i], .iov_len = sizeof frame[i]};
         message[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &part[i], .msg_iovlen = 1,
                                                   .msg_control = &control[i],
                                                   .msg_controllen = sizeof control[i]}};
     }
     *got = RECEIVED_EMPTY;
-    count = recvmmsg(sensor->device->fd, message, CAN_BATCH, MSG_DONTWAIT, NULL);
+    count = recvmmsg(sensor->device->fd, message, (unsigned)room, MSG_DONTWAIT, NULL);
     if (count < 0)
         return errno == EAGAIN ? 0 : -errno;
     for (int i = 0; i < count && rc == 0; i++)
         rc = take_frame(core, sensor, &message[i], got);
 
     /* a full batch of other traffic: there may be more behind it */
-    if (*got == RECEIVED_EMPTY && count == CAN_BATCH)
+    if (*got == RECEIVED_EMPTY && count == room)
         *got = RECEIVED_PART;
     return rc;
 }
@@ -246,7 +252,6 @@ static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum rec
     ssize_t size;
     int rc;
 
-    sensor->arrived_ns = INPHASE_ABSENT;
     if (sensor->parser.exchange.spec.framing.can)
         return can_receive(core, sensor, got);
     size = datagram ? read_datagram(sensor->device->fd, bytes, sizeof bytes, &message, &control)
@@ -313,5 +318,7 @@ static int fd_write(struct inphase_core *core, struct actuator *actuator)
 }
 
 const struct device_ops fd_ops = {
-    .trigger = fd_trigger, .receive = fd_receive, .write = fd_write,
+    .trigger = fd_trigger,
+    .receive = fd_receive,
+    .write = fd_write,
 };

@@ -388,7 +388,8 @@ static void open_rig(struct rig *rig)
     static const double start[MOTORS] = {5, 6, 7};
     struct motors motors;
     struct inphase_sensor_config sensor = {
-        .channels = MOTORS, .max_age_ns = 100 * PERIOD_NS, .recover = RECOVER, .depth = 64};
+        .channels = MOTORS, .payload = MOTORS * sizeof(double), .every = 1,
+        .max_age_ns = 100 * PERIOD_NS, .recover = RECOVER, .depth = 64};
     struct inphase_actuator_config actuator = {
         .channels = MOTORS, .feedback_sensor = -1, .max_hold_ns = BOUND_NS, .limits = limits,
         .start = start,

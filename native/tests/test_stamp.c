@@ -14,6 +14,7 @@
 
 #define REPLY 4
 #define HOUR_NS 3600000000000LL
+#define BOUND_NS 20000000000LL /* of any wait: only reached when something is wrong */
 
 /* the machine's clock with a wall clock that tests set */
 static int64_t wall_extra_ns;
@@ -93,16 +94,6 @@ static int bound_socket(struct sockaddr_in *address)
     return fd;
 }
 
-static void open_udp(struct rig *rig)
-{
-    struct sockaddr_in our_address, their_address;
-    int ours = bound_socket(&our_address), theirs = bound_socket(&their_address);
-
-    CHECK_EQUAL(connect(ours, (struct sockaddr *)&their_address, sizeof their_address), 0);
-    CHECK_EQUAL(connect(theirs, (struct sockaddr *)&our_address, sizeof our_address), 0);
-    open_rig(rig, ours, theirs, false);
-}
-
 static void open_can(struct rig *rig)
 {
     int fd[2];
@@ -126,6 +117,7 @@ static void trigger(struct rig *rig)
 {
     parser_reset(&rig->sensor->parser);
     rig->sensor->suspect = false;
+    rig->sensor->stamps.received_ns = INT64_MAX;
     rig->sensor->triggered_ns = inphase_now();
 }
 
@@ -150,6 +142,29 @@ static void let_time_pass(void)
     nanosleep(&pause, NULL);
 }
 
+static void open_udp(struct rig *rig)
+{
+    int64_t until_ns = inphase_now() + BOUND_NS, sent_ns;
+    struct sockaddr_in our_address, their_address;
+    int ours = bound_socket(&our_address), theirs = bound_socket(&their_address);
+
+    CHECK_EQUAL(connect(ours, (struct sockaddr *)&their_address, sizeof their_address), 0);
+    CHECK_EQUAL(connect(theirs, (struct sockaddr *)&our_address, sizeof our_address), 0);
+    open_rig(rig, ours, theirs, false);
+
+    /* until the kernel has switched its stamps on, which it does by itself a moment later */
+    do {
+        CHECK(inphase_now() < until_ns);
+        trigger(rig);
+        answer(rig, 0);
+        sent_ns = inphase_now();
+        let_time_pass();
+        begin_cycle(rig);
+        CHECK_EQUAL(receive(rig), RECEIVED_SAMPLE);
+    } while (rig->sensor->stamps.received_ns > sent_ns + 1000000);
+}
+
+
 static void the_stamp_is_of_the_arrival(struct rig *rig)
 {
     int64_t sent_ns;
@@ -159,8 +174,8 @@ static void the_stamp_is_of_the_arrival(struct rig *rig)
     sent_ns = inphase_now();
     let_time_pass();
     CHECK_EQUAL(receive(rig), RECEIVED_SAMPLE);
-    CHECK(rig->sensor->arrived_ns >= rig->sensor->triggered_ns);
-    CHECK(rig->sensor->arrived_ns <= sent_ns + 2 * rig->core->wall_error_ns);
+    CHECK(rig->sensor->stamps.received_ns >= rig->sensor->triggered_ns);
+    CHECK(rig->sensor->stamps.received_ns <= sent_ns + 2 * rig->core->wall_error_ns);
     CHECK_EQUAL(slips(rig), 0);
 }
 
@@ -171,7 +186,6 @@ static void a_datagram_is_stamped_when_it_arrives_and_not_when_it_is_read(void)
     open_udp(&rig);
     the_stamp_is_of_the_arrival(&rig);
     CHECK_EQUAL(receive(&rig), RECEIVED_EMPTY);
-    CHECK_EQUAL(rig.sensor->arrived_ns, INPHASE_ABSENT);
     close_rig(&rig);
 }
 
@@ -195,7 +209,7 @@ static void what_was_there_before_the_trigger_is_no_reply(struct rig *rig)
     CHECK_EQUAL(rig->sensor->parser.value[0], 2);
     CHECK_EQUAL(slips(rig), 1);
     CHECK(rig->sensor->suspect);
-    CHECK(rig->sensor->arrived_ns >= rig->sensor->triggered_ns);
+    CHECK(rig->sensor->stamps.received_ns >= rig->sensor->triggered_ns);
 }
 
 static void a_datagram_from_before_the_trigger_is_a_slip(void)
@@ -216,6 +230,30 @@ static void a_can_frame_from_before_the_trigger_is_a_slip(void)
     close_rig(&rig);
 }
 
+/* what runs by itself has no trigger: a sample per frame, each with its own stamp */
+static void frames_of_what_runs_by_itself_are_stamped_one_by_one(void)
+{
+    struct rig rig;
+    int64_t before_ns = 0;
+
+    open_can(&rig);
+    rig.sensor->latched = true;
+    rig.sensor->outstanding = false;
+    for (uint8_t i = 1; i <= 3; i++)
+        answer(&rig, i);
+    for (int i = 1; i <= 3; i++) {
+        parser_reset(&rig.sensor->parser);
+        CHECK_EQUAL(receive(&rig), RECEIVED_SAMPLE);
+        CHECK_EQUAL(rig.sensor->parser.value[0], i);
+        CHECK(rig.sensor->stamps.received_ns >= before_ns);
+        before_ns = rig.sensor->stamps.received_ns;
+        CHECK(before_ns >= rig.core->woke_ns && before_ns <= inphase_now());
+    }
+    CHECK_EQUAL(receive(&rig), RECEIVED_EMPTY);
+    CHECK_EQUAL(slips(&rig), 0);
+    close_rig(&rig);
+}
+
 /* in the cycle in which it is set, and for replies to triggers of that cycle, nothing is stamped;
    no reply is dropped */
 static void a_wall_clock_that_is_set_costs_stamps_and_no_replies(int64_t by_ns)
@@ -230,7 +268,7 @@ static void a_wall_clock_that_is_set_costs_stamps_and_no_replies(int64_t by_ns)
     rig.core->wall_offset_ns -= by_ns;
     answer(&rig, 1);
     CHECK_EQUAL(receive(&rig), RECEIVED_SAMPLE);
-    CHECK_EQUAL(rig.sensor->arrived_ns, INPHASE_ABSENT);
+    CHECK_EQUAL(rig.sensor->stamps.received_ns, INT64_MAX);
 
     /* the next cycle sees it, and the one after it is as before */
     begin_cycle(&rig);
@@ -238,13 +276,13 @@ static void a_wall_clock_that_is_set_costs_stamps_and_no_replies(int64_t by_ns)
     trigger(&rig);
     answer(&rig, 2);
     CHECK_EQUAL(receive(&rig), RECEIVED_SAMPLE);
-    CHECK_EQUAL(rig.sensor->arrived_ns, INPHASE_ABSENT);
+    CHECK_EQUAL(rig.sensor->stamps.received_ns, INT64_MAX);
     begin_cycle(&rig);
     CHECK_EQUAL(rig.core->flags, 0);
     parser_reset(&rig.sensor->parser);
     answer(&rig, 3);
     CHECK_EQUAL(receive(&rig), RECEIVED_SAMPLE);
-    CHECK_EQUAL(rig.sensor->arrived_ns, INPHASE_ABSENT);
+    CHECK_EQUAL(rig.sensor->stamps.received_ns, INT64_MAX);
     the_stamp_is_of_the_arrival(&rig);
     close_rig(&rig);
 }
@@ -270,7 +308,7 @@ static void a_stamp_of_another_clock_is_not_used(void)
         trigger(&rig);
         answer(&rig, 1);
         CHECK_EQUAL(receive(&rig), RECEIVED_SAMPLE);
-        CHECK_EQUAL(rig.sensor->arrived_ns, INPHASE_ABSENT);
+        CHECK_EQUAL(rig.sensor->stamps.received_ns, INT64_MAX);
     }
     CHECK_EQUAL(slips(&rig), 0);
     close_rig(&rig);
@@ -301,7 +339,7 @@ static void what_is_no_socket_has_no_stamp(void)
     answer(&rig, 9);
     CHECK_EQUAL(receive(&rig), RECEIVED_SAMPLE);
     CHECK_EQUAL(rig.sensor->parser.value[0], 9);
-    CHECK_EQUAL(rig.sensor->arrived_ns, INPHASE_ABSENT);
+    CHECK_EQUAL(rig.sensor->stamps.received_ns, INT64_MAX);
     close_rig(&rig);
 }
 
@@ -312,6 +350,7 @@ int main(void)
     RUN(a_can_frame_is_stamped_when_it_arrives_and_not_when_it_is_read);
     RUN(a_datagram_from_before_the_trigger_is_a_slip);
     RUN(a_can_frame_from_before_the_trigger_is_a_slip);
+    RUN(frames_of_what_runs_by_itself_are_stamped_one_by_one);
     RUN(a_wall_clock_that_is_set_forward_or_back_is_noticed);
     RUN(a_stamp_of_another_clock_is_not_used);
     RUN(a_clock_that_is_slewed_is_not_set);
