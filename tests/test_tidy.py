@@ -25,6 +25,7 @@ CORE_SIDE = {
     "device_clock",
     "driver",
     "errors",
+    "fit",
     "frame",
     "packets",
     "parts",
@@ -33,6 +34,7 @@ CORE_SIDE = {
     "schedule",
     "store",
     "tables",
+    "timing",
     "wire",
 }
 OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "foxglove"}
