@@ -766,6 +766,14 @@ int inphase_core_mailbox(inphase_core *core, inphase_segment *mailbox);
    and by what the worker says of its device. */
 int inphase_core_worker(inphase_core *core, uint32_t device, inphase_segment *ring, int wake_fd,
                         int order_fd);
+/* Raise a GPIO line at a sensor's trigger offset, before its request if it has one; triggered_ns is
+   read right before. A sensor of a worker is then triggered by the core, the worker only reads. The
+   line is lowered at the latch when pulse_ns have passed by then, else after the act: the pulse's
+   length is not exact, and short of pulse_ns by as much as the trigger was late. fd: a line request
+   of one line, see inphase_gpio_set; it stays the caller's. A line that cannot be set loses the
+   sensor's device. Before the start. -EINVAL: pulse_ns reaches beyond the act, or the sensor is
+   latched. Thread: any. */
+int inphase_core_line(inphase_core *core, uint32_t sensor, int fd, int64_t pulse_ns);
 /* An actuator's enable sequence is done: commands may be written to it. */
 int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled);
 /* Clear a latched reason: motion may start again from where the robot is. */
@@ -800,6 +808,9 @@ int inphase_core_post(inphase_core *core, uint32_t reason, const double *values,
 /* ---- for whoever needs a clock and a process rule -------------------------------------- */
 
 int64_t inphase_now(void);
+/* Set lines of a GPIO line request (linux/gpio.h, GPIO_V2_LINE_SET_VALUES_IOCTL): bit n of mask and
+   value is the n-th line of the request. One system call. 0 or a negative errno. Any thread. */
+int inphase_gpio_set(int fd, uint64_t mask, uint64_t value);
 /* End this process (SIGTERM) when the thread that started it ends. 0 or a negative errno. */
 int inphase_die_with_parent(void);
 /* Wait until the word at address differs from value. For yardsticks: a bare futex. */

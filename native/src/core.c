@@ -259,20 +259,15 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     return 0;
 }
 
-/* the sensors that the core triggers, in the order of their offsets; insertion sort, stable */
-static void sort_triggers(struct inphase_core *core)
+/* among the sensors that the core triggers, in the order of their offsets; insertion sort, stable */
+void order_trigger(struct inphase_core *core, uint32_t sensor)
 {
-    for (uint32_t i = 0; i < core->sensors; i++) {
-        uint32_t at = core->triggered;
+    int64_t trigger_ns = core->sensor[sensor].trigger_ns;
+    uint32_t at = core->triggered++;
 
-        if (core->sensor[i].latched || core->sensor[i].device->ops->pairs)
-            continue;
-        for (; at > 0 && core->sensor[core->order[at - 1]].trigger_ns > core->sensor[i].trigger_ns;
-             at--)
-            core->order[at] = core->order[at - 1];
-        core->order[at] = i;
-        core->triggered++;
-    }
+    for (; at > 0 && core->sensor[core->order[at - 1]].trigger_ns > trigger_ns; at--)
+        core->order[at] = core->order[at - 1];
+    core->order[at] = sensor;
 }
 
 static void make_record(struct inphase_core *core)
@@ -331,8 +326,9 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
                                 twin->joint >= core->actuator[twin->actuator].channels)))
                 rc = -EINVAL;
         }
-    if (rc == 0)
-        sort_triggers(core);
+    for (uint32_t i = 0; i < core->sensors && rc == 0; i++)
+        if (!core->sensor[i].latched && !core->sensor[i].device->ops->pairs)
+            order_trigger(core, i);
     return rc;
 }
 

@@ -6,8 +6,9 @@
    is the whole.
 
    System calls per cycle, in order: clock_nanosleep to the due time; per exchange one write and,
-   when its reply is there, one read; one ppoll, and a further one while replies are missing; one
-   futex wake; clock_nanosleep to the act offset; one write per actuator. Everything else is memory.
+   when its reply is there, one read; per trigger line two ioctls; one ppoll, and a further one
+   while replies are missing; one futex wake; clock_nanosleep to the act offset; one write per
+   actuator. Everything else is memory.
    Each loop is bounded by the number of sensors, channels or grid points, or by the deadline. */
 #include <string.h>
 
@@ -401,6 +402,7 @@ bool cycle_latch(struct inphase_core *core)
     note_wall_clock(core);
     stage_devices(core);
     stage_collect(core);
+    lines_lower(core, false);
     stage_latch(core);
     return true;
 }
@@ -440,6 +442,7 @@ static void stage_finish(struct inphase_core *core)
 void cycle_act(struct inphase_core *core)
 {
     stage_act(core);
+    lines_lower(core, true);
     stage_finish(core);
 }
 

@@ -251,6 +251,9 @@ struct sensor {
     uint32_t offset[INPHASE_MAX_CHANNELS];
     uint64_t payload;
     bool latched;                /* never triggered */
+    bool has_line;               /* a trigger raises this line, for at least so long */
+    int line_fd;
+    int64_t pulse_ns;
     int64_t trigger_ns, every, latency_cycles, max_age_ns;
     double low[INPHASE_MAX_CHANNELS], high[INPHASE_MAX_CHANNELS], rate[INPHASE_MAX_CHANNELS];
     struct inphase_parser parser;
@@ -258,6 +261,7 @@ struct sensor {
     /* the last trigger */
     int64_t cycle;               /* in which it fired, -1: none did */
     int64_t triggered_ns;
+    bool line_is_up;             /* the trigger line was raised, and not yet lowered */
     bool outstanding;            /* triggered, reply not complete */
     bool dirty;                  /* the last exchange did not end cleanly: drain before a trigger */
     bool suspect;                /* a reply was never seen: the next one may be it */
@@ -401,6 +405,11 @@ void stage_act(struct inphase_core *core);
 /* hold motion, with the first reason that there was, until inphase_core_arm */
 void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail);
 void note_late(struct inphase_core *core, int64_t late_ns, int phase, const struct device *device);
+/* put a sensor among those that the core triggers; before the start */
+void order_trigger(struct inphase_core *core, uint32_t sensor);
+int line_raise(struct sensor *sensor);
+/* lower the trigger lines whose pulses have been long enough, or all */
+void lines_lower(struct inphase_core *core, bool all);
 /* look at the wall clock, and say in the frame when it was set; after the wake */
 void note_wall_clock(struct inphase_core *core);
 /* the machine or this process stood still for that long beyond what was due */
