@@ -527,6 +527,8 @@ typedef struct inphase_parser inphase_parser;
 int inphase_parser_open(inphase_parser **out, const struct inphase_exchange *exchange);
 void inphase_parser_close(inphase_parser *parser);
 void inphase_parser_reset(inphase_parser *parser);
+/* In CAN frames: 1 when a reply of the exchange has this id, with its flags; 0: it is other traffic. */
+int inphase_parser_wants(const inphase_parser *parser, uint32_t can_id);
 int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t size, double *values,
                         uint32_t *reason, uint32_t *detail);
 

@@ -11,13 +11,27 @@ import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inphase.driver import Check, CheckKind, Exchange, Framing, Raw, Reply, Value
+from inphase.callers import OwnExchange
+from inphase.driver import (
+    Check,
+    CheckKind,
+    Driver,
+    Encoding,
+    Exchange,
+    Framing,
+    Raw,
+    Reading,
+    Reply,
+    Value,
+)
+from inphase.errors import DeviceError
 from inphase.packets import Parser, RefusedReply, can_frame, can_id
 from peers import until
 from runtimes import Run
@@ -375,3 +389,79 @@ def test_a_bus_that_goes_off_is_offline_and_needs_arming_after_it_is_opened_agai
     assert summary["error_passive"] == 1
     assert summary["foreign_frames"] > 0
     assert summary["slips"] == 0
+
+
+# ---- the same exchange in a worker's home ------------------------------------------------------
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[OwnExchange, socket.socket]]:
+    """A caller on one end of a bus, and the bus's end."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+
+    class Motors:
+        name, address = "motors", "can0"
+
+    encoding = Encoding(
+        packet=b"".join(can_frame(GOAL + motor, bytes(4)) for motor in range(MOTORS)),
+        values=tuple(Value(16 * motor + 8, Raw.I32, motor) for motor in range(MOTORS)),
+        framing=Framing(16, 16, can=True),
+        crc16=False,
+        write_ns=400_000,
+        chunk=16,
+    )
+    with ours, theirs:
+        caller = OwnExchange(cast(Driver, Motors()), motors(), MOTORS, encoding)
+        caller.opened(ours.fileno())
+        yield caller, theirs
+
+
+def state(motor: int, value: int) -> bytes:
+    """What a motor sends on SYNC."""
+    return can_frame(STATE + motor, struct.pack("<i", value))
+
+
+def test_a_worker_reads_past_other_traffic(ends: tuple[OwnExchange, socket.socket]) -> None:
+    caller, bus = ends
+    for other in range(5):
+        bus.send(can_frame(0x700 + other, b"other"))
+    assert caller.flush() == 0, "other traffic is no left-over sample"
+    caller.trigger()
+    assert bus.recv(72) == can_frame(SYNC)
+    for motor in (2, 0, 1):
+        bus.send(can_frame(0x700))
+        bus.send(state(motor, 10 + motor))
+    sample = np.zeros((), dtype=[("position", "<f8", (MOTORS,))])
+    assert caller.read(sample, 1_000_000_000) == Reading()
+    assert sample["position"].tolist() == [10, 11, 12]
+    bus.send(state(0, 1))
+    assert caller.flush() == 1
+
+
+def test_a_worker_writes_one_frame_per_motor(ends: tuple[OwnExchange, socket.socket]) -> None:
+    caller, bus = ends
+    caller.write(np.array([7.0, 8.0, 9.0]))
+    got = [bus.recv(72) for _ in range(MOTORS)]
+    assert got == [can_frame(GOAL + m, struct.pack("<i", 7 + m)) for m in range(MOTORS)]
+
+
+def test_a_worker_loses_a_bus_that_goes_off(ends: tuple[OwnExchange, socket.socket]) -> None:
+    caller, bus = ends
+    bus.send(struct.pack("=IB3x8s", ERR | CONTROL, 8, b"\0\x20\0\0\0\0\x80\0"))
+    assert caller.flush() == 0
+    bus.send(struct.pack("=IB3x8s", ERR | BUS_OFF | COUNTERS, 8, b"\0\0\0\0\0\0\xf8\0"))
+    with pytest.raises(DeviceError, match=r"motors \(can0\): bus-off, 248 transmit errors"):
+        caller.flush()
+
+
+def test_a_worker_whose_frames_nobody_takes_waits(
+    ends: tuple[OwnExchange, socket.socket],
+) -> None:
+    caller, bus = ends
+    for _ in range(5000):
+        caller.trigger()
+    bus.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        for _ in range(5000):
+            assert bus.recv(72) == can_frame(SYNC)

@@ -1,6 +1,8 @@
 """Packets through the C core: what a driver declared, turned into the core's structures."""
 
+import errno
 import struct
+import sys
 from typing import Any
 
 from inphase._core import ffi, lib
@@ -66,9 +68,11 @@ def escape(framing: Framing, data: bytes) -> bytes:
 
 
 _CAN_CLASSIC, _CAN_FD = 8, 64
+_CAN_FRAME = 16
 _CAN_FD_SIZES = (*range(9), 12, 16, 20, 24, 32, 48, 64)
 _CAN_STANDARD_MAX, _CAN_EXTENDED_MAX = 0x7FF, 0x1FFFFFFF
 _CAN_EFF, _CAN_RTR = 0x80000000, 0x40000000
+_CAN_ERR, _CAN_ERR_BUS_OFF, _CAN_ERR_TX_TIMEOUT = 0x20000000, 0x40, 0x01
 _CAN_FD_MARK, _CAN_FD_SWITCH = 0x04, 0x01
 
 
@@ -228,6 +232,14 @@ def encode(encoding: Encoding, values: list[float]) -> bytes:
     return bytes(ffi.buffer(to, size))
 
 
+class BusOff(OSError):  # noqa: N818 - named for what happened
+    """The CAN controller is off; `transmit_errors` as it reports them."""
+
+    def __init__(self, transmit_errors: int) -> None:
+        super().__init__(errno.ECOMM, f"bus-off, {transmit_errors} transmit errors")
+        self.transmit_errors = transmit_errors
+
+
 class Parser:
     """The core's incremental parser, for a driver's own transactions and for tests.
 
@@ -260,3 +272,17 @@ class Parser:
         if rc < 0:
             raise RefusedReply(REASONS[self._reason[0]], int(self._reason[1]))
         return list(self._values[0 : self._channels]) if rc == 1 else None
+
+    def wants(self, frame: bytes) -> bool:
+        """Whether a CAN frame, as a raw CAN socket gives it, belongs to this exchange.
+
+        Raises BusOff, or OSError for a transmit timeout: error frames that mean the end.
+        """
+        if len(frame) < _CAN_FRAME:
+            return True  # none at all: `feed` says so
+        named = int.from_bytes(frame[:4], sys.byteorder)
+        if named & _CAN_ERR and named & _CAN_ERR_BUS_OFF:
+            raise BusOff(frame[14])
+        if named & _CAN_ERR and named & _CAN_ERR_TX_TIMEOUT:
+            raise OSError(errno.ETIMEDOUT, "the CAN controller cannot send")
+        return bool(lib.inphase_parser_wants(self._parser, named))

@@ -169,7 +169,7 @@ static int take_frame(struct inphase_core *core, struct sensor *sensor, struct m
         return take_error(core, sensor->device, frame);
     if (*got == RECEIVED_REFUSED)
         return 0;
-    if (size >= CAN_MTU && !parser_wants(parser, frame->can_id)) {
+    if (size >= CAN_MTU && !inphase_parser_wants(parser, frame->can_id)) {
         count_add(core->statistics, COUNT_FOREIGN_FRAMES, 1);
         return 0;
     }

@@ -182,8 +182,6 @@ struct inphase_parser {
     double value[INPHASE_MAX_CHANNELS];
 };
 
-/* does any reply of an exchange in CAN frames have this id? */
-bool parser_wants(const struct inphase_parser *parser, uint32_t can_id);
 int exchange_copy(struct exchange *to, const struct inphase_exchange *from);
 void parser_reset(struct inphase_parser *parser);
 /* 1 complete, 0 more is needed, -EBADMSG refused (reason, detail) */

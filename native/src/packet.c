@@ -468,16 +468,6 @@ static bool id_matches(const struct exchange *exchange, const struct inphase_rep
     return true;
 }
 
-bool parser_wants(const struct inphase_parser *parser, uint32_t can_id)
-{
-    const struct exchange *exchange = &parser->exchange;
-
-    for (uint32_t i = 0; i < exchange->spec.replies; i++)
-        if (id_matches(exchange, &exchange->reply[i], can_id))
-            return true;
-    return false;
-}
-
 /* the first reply that wants this id and is not complete; `replies` when there is none */
 static uint32_t reply_for(struct inphase_parser *parser, uint32_t id)
 {
@@ -591,6 +581,16 @@ void inphase_parser_close(inphase_parser *parser)
 void inphase_parser_reset(inphase_parser *parser)
 {
     parser_reset(parser);
+}
+
+int inphase_parser_wants(const inphase_parser *parser, uint32_t can_id)
+{
+    const struct exchange *exchange = &parser->exchange;
+
+    for (uint32_t i = 0; i < exchange->spec.replies; i++)
+        if (id_matches(exchange, &exchange->reply[i], can_id))
+            return 1;
+    return 0;
 }
 
 int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t size, double *values,
