@@ -40,7 +40,12 @@ CORE_SIDE = {
     "wire",
 }
 OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "foxglove"}
-DRIVER_MAY_IMPORT = {"inphase.driver", "inphase.packets", "inphase.errors"}
+DRIVER_MAY_IMPORT = {
+    "inphase.driver",
+    "inphase.packets",
+    "inphase.errors",
+    "inphase.serial_port",
+}
 
 
 def imports(path: Path) -> set[str]:
