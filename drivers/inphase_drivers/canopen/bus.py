@@ -2,7 +2,7 @@
 
 No thread of python-can or of another library runs here: what is received is received by whoever
 calls `receive`, and the heartbeat goes out only while somebody calls. A driver whose loop has
-stopped therefore falls silent, and the drives notice.
+stopped therefore falls silent, and the drives notice. The one exception, `hand_over`, is bounded.
 """
 
 import select
@@ -25,7 +25,7 @@ _STAMPED_BY_ARRIVAL = ("socketcan", "udp_multicast", "virtual")
 _STAMP_AGE_MAX_NS = 1_000_000_000
 _STAMP_GRAIN_NS = 500  # python-can hands the stamp on as a float of seconds
 
-_SEND_S = 0.1
+_SEND_S = 1.0  # generous: pyserial also counts the time that its own process was not running
 _SDO_NS = 300_000_000
 _SDO_TRIES = 3
 _GARBAGE_MAX = 1000  # unreadable frames in one wait, after which the bus counts as broken
@@ -82,11 +82,13 @@ class Bus:
         self._device = device
         self._interface = arguments["interface"]
         self._heard = heard
-        self._beat_id = 0
-        self._beat_ns = 0
-        self._beat_due_ns = 0
+        self.silence_ns = 0
+        """the longest time without our heartbeat since it was started"""
+        self._beat_id = self._beat_ns = self._beat_due_ns = self._beaten_ns = 0
+        self._handed_over_ns = 0
+        self._handing_over: can.CyclicSendTaskABC | None = None
         try:
-            self._bus = can.Bus(**arguments)  # type: ignore[arg-type]
+            self._bus = can.Bus(ignore_config=True, **arguments)  # type: ignore[arg-type]
         except (can.CanError, *_GONE, ValueError, TypeError, ImportError) as error:
             raise DeviceError(
                 f"device {device}: cannot open CAN bus {self.where}: {error}; is it plugged in "
@@ -129,8 +131,7 @@ class Bus:
         garbage = 0
         while True:
             now_ns = time.monotonic_ns()
-            if self._beat_ns:
-                self._beat(now_ns)
+            self.beat(now_ns)
             wake_ns = min(until_ns, self._beat_due_ns) if self._beat_ns else until_ns
             try:
                 message = self._next(max(0, wake_ns - now_ns))
@@ -196,16 +197,34 @@ class Bus:
     # ---- heartbeat -----------------------------------------------------------------------
 
     def start_beating(self, own_id: int, period_ns: int) -> None:
-        """From now on send our heartbeat (CiA 301, 7.2.8.3.2) while `receive` is called."""
-        if not self._beat_ns:
-            self._beat_id, self._beat_ns = HEARTBEAT + own_id, period_ns
-            self._beat_due_ns = time.monotonic_ns()
-            self._beat(self._beat_due_ns)
+        """From now on send our heartbeat (CiA 301, 7.2.8.3.2) whenever it is due in a call."""
+        self._beat_id, self._beat_ns = HEARTBEAT + own_id, period_ns
+        self._beat_due_ns = self._beaten_ns = now_ns = time.monotonic_ns()
+        self.beat(now_ns)
+        self.silence_ns = 0
 
-    def _beat(self, now_ns: int) -> None:
-        if now_ns >= self._beat_due_ns:
+    def beat(self, now_ns: int) -> None:
+        """Send our heartbeat if it is due. Raises DeviceError."""
+        if self._handing_over is not None:
+            self._handing_over.stop()
+            self._handing_over = None
+            self._beaten_ns = min(now_ns, self._handed_over_ns)
+        if self._beat_ns and now_ns >= self._beat_due_ns:
             self.send(self._beat_id, bytes([OPERATIONAL]))
-            self._beat_due_ns = now_ns + self._beat_ns
+            self.silence_ns = max(self.silence_ns, now_ns - self._beaten_ns)
+            self._beat_due_ns, self._beaten_ns = now_ns + self._beat_ns, now_ns
+
+    def hand_over(self, seconds: float) -> None:
+        """Let the heartbeat go on by itself until the next call, for so long at most.
+
+        For the time between the end of `enable` and the loop's first call. A timer of python-can
+        or of the kernel sends it; it ends with the process.
+        """
+        message = can.Message(
+            arbitration_id=self._beat_id, is_extended_id=False, data=[OPERATIONAL]
+        )
+        self._handed_over_ns = time.monotonic_ns() + round(seconds * 1e9) - self._beat_ns
+        self._handing_over = self._bus.send_periodic(message, self._beat_ns * 1e-9, seconds)
 
     # ---- SDO -----------------------------------------------------------------------------
 

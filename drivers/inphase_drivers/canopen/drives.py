@@ -6,6 +6,7 @@ is read back. Sections of CiA 301 and CiA 402-2 are named where they apply; obje
 numbers.
 """
 
+import contextlib
 import math
 import os
 import struct
@@ -41,6 +42,7 @@ _SYNC_BITS, _FRAME_BITS, _STUFFED = 47, 47, 1.2
 _STATE_NS = 1_000_000_000  # how long a drive may take to change its state
 _POLL_NS = 2_000_000
 _STANDSTILL_RAD_S = 0.02
+_POWERED = (od.READY, od.SWITCHED_ON, od.ENABLED, od.QUICK_STOP_ACTIVE, od.REACTING)
 _COUNT_MIN, _COUNT_MAX = -(2**31), 2**31 - 1
 _FIRST, _SECOND, _COMMAND = struct.Struct("<Hi"), struct.Struct("<ih"), struct.Struct("<Hi")
 
@@ -71,10 +73,53 @@ class DriveOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """time between commands, written to object 60C2h where it is given"""
     reply_max_us: Annotated[int, Meta(ge=100, le=1_000_000)] = 5_000
     """how long after a SYNC the last TPDO may come, adapter included"""
+    hand_over_ms: Annotated[int, Meta(ge=0, le=60_000)] = 2_000
+    """how long after `enable` the first cycle may take to come, before the drives stop again"""
     stop_ms: Annotated[int, Meta(ge=1, le=60_000)] = 2_000
     """how long a quick stop may take"""
     start_position: float | list[float] = 0.0
     """where the simulated twin starts, rad"""
+
+    def __post_init__(self) -> None:
+        """Check what one key alone does not say. Raises ValueError, as msgspec wants it."""
+        if len(set(self.nodes)) != len(self.nodes) or self.own_id in self.nodes:
+            raise ValueError(
+                f"nodes must be different from each other and from own_id {self.own_id}, got "
+                f"{self.nodes}"
+            )
+        if self.watchdog_ms < 2 * self.heartbeat_ms:
+            raise ValueError(
+                f"watchdog_ms must be at least twice heartbeat_ms ({self.heartbeat_ms}), got "
+                f"{self.watchdog_ms}"
+            )
+        for scale in (self.counts_per_rad, self.velocity_counts_per_rad_s):
+            for one in self.per_node(1.0 if scale is None else scale):
+                if not math.isfinite(one) or one == 0:
+                    raise ValueError(f"counts per radian must be finite and not 0, got {one}")
+        self.per_node(self.start_position)
+        if self.interpolation_us is not None:
+            self.interpolation()
+
+    def per_node(self, value: float | list[float]) -> list[float]:
+        """A value for each node. Raises ValueError."""
+        values = value if isinstance(value, list) else [value] * len(self.nodes)
+        if len(values) != len(self.nodes):
+            raise ValueError(
+                f"one number, or one per node ({len(self.nodes)}), expected, got {value}"
+            )
+        return values
+
+    def interpolation(self) -> tuple[int, int]:
+        """`interpolation_us` as object 60C2h has it: value and power of ten. ValueError."""
+        value, index = self.interpolation_us or 0, -6
+        while value > 255 and value % 10 == 0:
+            value, index = value // 10, index + 1
+        if value > 255:
+            raise ValueError(
+                f"interpolation_us must be up to 255 times a power of ten, got "
+                f"{self.interpolation_us}"
+            )
+        return value, index
 
 
 class Drives(Driver):
@@ -85,24 +130,9 @@ class Drives(Driver):
     def __init__(self, name: str, options: DriveOptions) -> None:
         super().__init__(name, options)
         self.options: DriveOptions = options
-        n = len(options.nodes)
         per_rad_s = options.velocity_counts_per_rad_s
-        self._position_scale = self._spread("counts_per_rad", options.counts_per_rad)
-        self._velocity_scale = (
-            self._spread("velocity_counts_per_rad_s", per_rad_s)
-            if per_rad_s is not None
-            else self._position_scale
-        )
-        if len(set(options.nodes)) != n or options.own_id in options.nodes:
-            raise DeviceError(
-                f"device {name}: nodes must be different from each other and from own_id "
-                f"{options.own_id}, got {options.nodes}"
-            )
-        if options.watchdog_ms < 2 * options.heartbeat_ms:
-            raise DeviceError(
-                f"device {name}: watchdog_ms must be at least twice heartbeat_ms "
-                f"({options.heartbeat_ms}), got {options.watchdog_ms}"
-            )
+        self._position_scale = options.per_node(options.counts_per_rad)
+        self._velocity_scale = options.per_node(per_rad_s or options.counts_per_rad)
         effort = od.TORQUE if options.effort == "torque" else od.CURRENT
         self._pdos = (
             Pdo("TPDO1", 0x1800, 0x1A00, od.TPDO1, (od.STATUSWORD, od.POSITION)),
@@ -115,17 +145,6 @@ class Drives(Driver):
         self._index = {node: index for index, node in enumerate(options.nodes)}
         self._bus: Bus | None = None
         self._forget()
-
-    def _spread(self, key: str, value: float | list[float]) -> list[float]:
-        """A value per node. Raises DeviceError for one that is no scale."""
-        n = len(self.options.nodes)
-        values = value if isinstance(value, list) else [value] * n
-        if len(values) != n or not all(math.isfinite(one) and one != 0 for one in values):
-            raise DeviceError(
-                f"device {self.name}: {key} must be one number other than 0, or {n} of them (one "
-                f"per node), got {value}"
-            )
-        return values
 
     def _forget(self) -> None:
         """Forget all that was known of the nodes."""
@@ -140,7 +159,10 @@ class Drives(Driver):
         self._stray = 0
         self._sync_overflow = self._sync_count = 0
         self._triggered_ns = self._quiet_until_ns = 0
-        self._running = self._enabled = False
+        self._running = False  # the nodes are operational, and stay so
+        self._armed = False  # a drive may be enabled: its watchdog stays on
+        self._enabled = False  # all drives were seen to follow
+        self.withheld = 0
         self._trouble = ""
 
     @property
@@ -195,8 +217,7 @@ class Drives(Driver):
 
     def actuator(self) -> ActuatorSpec:
         """Target positions in rad, in `nodes` order; a target takes effect at the next SYNC."""
-        start = self.options.start_position
-        starts = start if isinstance(start, list) else [start] * len(self.options.nodes)
+        starts = self.options.per_node(self.options.start_position)
         return ActuatorSpec(
             channels=len(self.options.nodes),
             unit="rad",
@@ -243,7 +264,9 @@ class Drives(Driver):
         self._set(node, od.HEARTBEAT_PRODUCER, o.heartbeat_ms)
         self._set(node, od.HEARTBEAT_CONSUMER, o.own_id << 16 | o.watchdog_ms)
         if o.interpolation_us is not None:
-            self._set_interpolation(node, o.interpolation_us)
+            value, index = o.interpolation()
+            self._set(node, od.INTERPOLATION_VALUE, value)
+            self._set(node, od.INTERPOLATION_INDEX, index)
         rated = od.RATED_TORQUE if o.effort == "torque" else od.RATED_CURRENT
         # thousandths of a rating in mN m or mA (CiA 402-2, objects 6075h to 6078h)
         i = self._index[node]
@@ -294,26 +317,13 @@ class Drives(Driver):
         self._expect(node, kind, od.EVERY_SYNC)
         self._expect(node, cob, value, od.COB_ID_MASK | od.PDO_INVALID)
 
-    def _set_interpolation(self, node: int, period_us: int) -> None:
-        """Object 60C2h: value times 10 to the power of index, in seconds."""
-        value, index = period_us, -6
-        while value > 255 or (value % 10 == 0 and index < 0):
-            if value % 10:
-                raise DeviceError(
-                    f"device {self.name}: interpolation_us must be up to 255 times a power of "
-                    f"ten, got {period_us}"
-                )
-            value, index = value // 10, index + 1
-        self._set(node, od.INTERPOLATION_VALUE, value)
-        self._set(node, od.INTERPOLATION_INDEX, index)
-
     def close(self) -> None:
         """Close the bus. Drives that still follow stop by their watchdog: it stays armed."""
         bus, self._bus = self._bus, None
         if bus is None:
             return
         try:
-            if not self._enabled:
+            if not self._armed:
                 for node in self.options.nodes:
                     # not waited for: the node may be gone
                     bus.send(od.SDO_REQUEST + node, download(od.HEARTBEAT_CONSUMER, 0))
@@ -328,7 +338,6 @@ class Drives(Driver):
     def start(self) -> None:
         """NMT operational; waits until each node's own heartbeat says so."""
         bus = self._open_bus()
-        bus.start_beating(self.options.own_id, self.options.heartbeat_ms * 1_000_000)
         self._nmt_state.clear()
         for node in self.options.nodes:
             bus.send(od.NMT, bytes([od.NMT_START, node]))
@@ -499,11 +508,28 @@ class Drives(Driver):
     # ---- actuator ------------------------------------------------------------------------
 
     def write(self, command: NDArray[np.float64]) -> None:
-        """Send each node its target position; all take effect at the next SYNC."""
+        """Send each node its target position; all take effect at the next SYNC.
+
+        A node whose last statusword did not say that it follows gets none (counted in
+        `withheld`): its command would bring one that has stopped by itself to move again.
+        """
         bus = self._open_bus()
         if not self._enabled:
             raise DeviceError(f"device {self.name}: a command while the drives are not enabled")
+        bus.beat(time.monotonic_ns())
+        # a heartbeat sooner: the drives count from when they received the last one
+        patience_ms = self.options.watchdog_ms - self.options.heartbeat_ms
+        if bus.silence_ns > patience_ms * 1_000_000:
+            self._enabled = False
+            raise DeviceError(
+                f"device {self.name}: no heartbeat went out on {bus.where} for "
+                f"{bus.silence_ns // 1_000_000} ms, so the drives have stopped by themselves; "
+                f"enable them again, and raise watchdog_ms if cycles are further apart than that"
+            )
         for node, i in self._index.items():
+            if state_of(self._status[i]) != od.ENABLED:
+                self.withheld += 1
+                continue
             target = float(command[i]) * self._position_scale[i]
             if not _COUNT_MIN <= target <= _COUNT_MAX:
                 raise DeviceError(
@@ -522,6 +548,18 @@ class Drives(Driver):
         """
         bus = self._open_bus()
         bus.start_beating(self.options.own_id, self.options.heartbeat_ms * 1_000_000)
+        self._armed = True
+        try:
+            self._enable()
+        except BaseException:
+            self._send_all(od.DISABLE_VOLTAGE)
+            raise
+        self._enabled = True
+        if self.options.hand_over_ms:
+            bus.hand_over(self.options.hand_over_ms * 1e-3)
+
+    def _enable(self) -> None:
+        self._drop_old_command()
         for node in self.options.nodes:
             self._set(node, od.ABORT_CONNECTION, od.QUICK_STOP_ON_ABORT)
             self._reset_fault(node)
@@ -532,8 +570,33 @@ class Drives(Driver):
         for node in self.options.nodes:
             self._set(node, od.TARGET, self._get(node, od.POSITION))
             self._command(node, od.ENABLE_OPERATION, od.ENABLED)
-            self._error_code[self._index[node]] = 0
-        self._enabled = True
+            i = self._index[node]
+            self._error_code[i], self._status[i] = 0, self._get(node, od.STATUSWORD)
+
+    def _drop_old_command(self) -> None:
+        """Replace a command that still waits for its SYNC in a node, and let it have that SYNC.
+
+        It would take effect at the first SYNC after `enable`, from wherever it was sent.
+        """
+        bus = self._open_bus()
+        if self._running:
+            for node in self.options.nodes:
+                here = self._get(node, od.POSITION)
+                bus.send(od.RPDO1 + node, _COMMAND.pack(od.DISABLE_VOLTAGE, here))
+            self.trigger()
+            while self._missing - {frame.id for frame in self._tpdos}:
+                frame = bus.receive(self._triggered_ns + self.options.reply_max_us * 1000)
+                if frame is None:
+                    raise DeviceError(str(self._late()))
+                self._hear(frame)
+            self._missing.clear()
+            self.flush()
+
+    def _send_all(self, controlword: int) -> None:
+        """The controlword to every node, with nothing waited for: none may hold up the others."""
+        with contextlib.suppress(DeviceError):
+            for node in self.options.nodes:
+                self._open_bus().send(od.SDO_REQUEST + node, download(od.CONTROLWORD, controlword))
 
     def _reset_fault(self, node: int) -> None:
         """A rising edge of bit 7 of the controlword leaves `fault`."""
@@ -553,19 +616,31 @@ class Drives(Driver):
         self._wait(node, od.MODE_DISPLAY, lambda mode: mode == od.CYCLIC_POSITION, _STATE_NS)
 
     def disable(self) -> None:
-        """Quick stop, wait until the measured velocity is zero, then voltage off; verified."""
-        for node in self.options.nodes:
-            self._put(node, od.CONTROLWORD, od.QUICK_STOP)
+        """Quick stop, wait until the measured velocity is zero, then voltage off; verified.
+
+        Every node is told before any is waited for, and one that does not answer keeps no other
+        from being stopped; the first trouble is raised at the end.
+        """
+        self._send_all(od.QUICK_STOP)
         self._enabled = False
+        trouble: DeviceError | None = None
         for node in self.options.nodes:
+            try:
+                self._disable(node)
+            except DeviceError as error:
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
+        self._armed = False
+
+    def _disable(self, node: int) -> None:
+        if state_of(self._get(node, od.STATUSWORD)) in (od.ENABLED, od.QUICK_STOP_ACTIVE):
+            self._put(node, od.CONTROLWORD, od.QUICK_STOP)
             slow = abs(_STANDSTILL_RAD_S * self._velocity_scale[self._index[node]])
-            self._wait(
-                node,
-                od.VELOCITY,
-                self._slower_than(slow),
-                self.options.stop_ms * 1_000_000,
-            )
-            self._command(node, od.DISABLE_VOLTAGE, od.SWITCH_ON_DISABLED)
+            stop_ns = self.options.stop_ms * 1_000_000
+            self._wait(node, od.VELOCITY, self._slower_than(slow), stop_ns)
+        self._put(node, od.CONTROLWORD, od.DISABLE_VOLTAGE)
+        self._wait(node, od.STATUSWORD, lambda status: state_of(status) not in _POWERED, _STATE_NS)
 
     @staticmethod
     def _slower_than(slow: float) -> Callable[[int], bool]:

@@ -175,13 +175,16 @@ class Drive:
     # ---- time ----------------------------------------------------------------------------
 
     def work(self, now_ns: int) -> None:
-        """Move the joint on to `now_ns`, and look for the master's heartbeat."""
+        """Move the joint on to `now_ns`."""
         while self._now_ns < now_ns:
             step_ns = min(_STEP_NS, now_ns - self._now_ns)
             self.joint.step(self._target(), step_ns * 1e-9)
             self._now_ns += step_ns
         if self.state is State.QUICK_STOP and self.joint.velocity == 0 and self._value(0x605A) == 2:
             self.state = State.SWITCH_ON_DISABLED
+
+    def watch(self, now_ns: int) -> None:
+        """Look for the master's heartbeat, after all that has come was taken in."""
         heard_ns = self._master_heard_ns
         if self.present and heard_ns is not None and now_ns - heard_ns > self._master_ns > 0:
             self._lose_master()
@@ -219,6 +222,7 @@ class Drive:
         self._pending.clear()
         fault = self.faults.pop(0) if self.faults else ""
         for pdo in self._maps(self.node.tpdo, 1):
+            pdo.data = bytearray(-(-pdo.length // 8))
             for variable in pdo.map:
                 variable.set_data(self.node.get_data(variable.index, variable.subindex))
             if fault == "short":

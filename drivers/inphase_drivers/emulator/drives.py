@@ -71,14 +71,15 @@ class Drives:
             now_ns = time.monotonic_ns()
             for drive in self.drives.values():
                 drive.work(now_ns)
-            self._listener.on_message_received(message)
+            if not (message.is_extended_id or message.is_fd):
+                self._listener.on_message_received(message)
 
     def work(self, now_ns: int) -> None:
-        """Move everything on."""
-        if isinstance(self.bus, Adapter):
-            self.on_readable()
+        """Move everything on. What has come meanwhile counts first: a heartbeat may be in it."""
+        self.on_readable()
         for drive in self.drives.values():
             drive.work(now_ns)
+            drive.watch(now_ns)
         self._due_ns = now_ns + _TICK_NS
 
     def _on_sync(self, can_id: int, data: bytearray, stamp: float) -> None:

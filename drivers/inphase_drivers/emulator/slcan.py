@@ -46,6 +46,8 @@ class Adapter(can.BusABC):
         return (self._frames.pop(0) if self._frames else None), False
 
     def _take(self) -> None:
+        if self.port.fd < 0:
+            return
         attended = self.port.attended
         self._inbox += self.port.read()
         if attended and not self.port.attended:
