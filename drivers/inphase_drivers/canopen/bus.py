@@ -5,6 +5,7 @@ calls `receive`, and the heartbeat goes out only while somebody calls. A driver 
 stopped therefore falls silent, and the drives notice. The one exception, `hand_over`, is bounded.
 """
 
+import contextlib
 import select
 import struct
 import termios
@@ -94,7 +95,10 @@ class Bus:
                 f"device {device}: cannot open CAN bus {self.where}: {error}; is it plugged in "
                 f"and up, and are interface, channel and bitrate right?"
             ) from error
-        self._fd = -1 if self._interface == "virtual" else self._bus.fileno()
+        try:
+            self._fd = self._bus.fileno()
+        except NotImplementedError:
+            self._fd = -1  # this interface waits by itself
 
     def listen_only_to(self, identifiers: list[int]) -> None:
         """Let the kernel leave out other frames, where it can; elsewhere the caller does."""
@@ -108,7 +112,11 @@ class Bus:
         try:
             self._bus.shutdown()
         except (can.CanError, *_GONE):
-            return
+            # python-can's slcan says goodbye first, and leaves the port open where nobody hears it
+            port = getattr(self._bus, "serialPortOrig", None)
+            if port is not None:
+                with contextlib.suppress(*_GONE):
+                    port.close()
 
     # ---- frames --------------------------------------------------------------------------
 

@@ -173,6 +173,11 @@ class Drives(Driver):
             return os.path.realpath(o.channel)
         return f"can:{o.interface}:{o.channel}" + (f":{o.bus['port']}" if "port" in o.bus else "")
 
+    @property
+    def bus(self) -> str:
+        """The CAN bus, by the name that others on it have for it."""
+        return self.options.channel if self.options.interface == "socketcan" else self.address
+
     # ---- what the middleware knows -------------------------------------------------------
 
     def _wire_ns(self, bits: float) -> int:
@@ -227,7 +232,10 @@ class Drives(Driver):
     # ---- open and close ------------------------------------------------------------------
 
     def open(self) -> int:
-        """Open the bus, then check and configure every node in the pre-operational state."""
+        """Open the bus, then check and configure every node in the pre-operational state.
+
+        A drive that somebody left enabled is stopped first: it would follow nobody.
+        """
         o = self.options
         self._forget()
         arguments: dict[str, object] = dict(o.bus)
@@ -240,8 +248,10 @@ class Drives(Driver):
             self._bus.listen_only_to([base + node for base in bases for node in o.nodes])
             for node in o.nodes:
                 self._bus.send(od.NMT, bytes([od.NMT_PRE_OPERATIONAL, node]))
+            self._armed = True
             for node in o.nodes:
                 self._configure(node)
+            self._armed = False
         except BaseException:
             self.close()
             raise
@@ -257,6 +267,8 @@ class Drives(Driver):
                 f"is 0x{kind:08X} (profile {kind & 0xFFFF}), needed is a drive of profile "
                 f"{od.DRIVE_PROFILE}; is this the right node id?",
             )
+        if self._state(node) in _POWERED:
+            self._disable(node)
         self._check_sync(node)
         for pdo in self._pdos:
             self._map(node, pdo)
@@ -562,14 +574,11 @@ class Drives(Driver):
         self._drop_old_command()
         for node in self.options.nodes:
             self._set(node, od.ABORT_CONNECTION, od.QUICK_STOP_ON_ABORT)
-            self._reset_fault(node)
-            self._choose_mode(node)
-            self._command(node, od.DISABLE_VOLTAGE, od.SWITCH_ON_DISABLED)
-            self._command(node, od.SHUTDOWN, od.READY)
-            self._command(node, od.SWITCH_ON, od.SWITCHED_ON)
+            self._switch_on(node)
         for node in self.options.nodes:
             self._set(node, od.TARGET, self._get(node, od.POSITION))
-            self._command(node, od.ENABLE_OPERATION, od.ENABLED)
+            if self._state(node) != od.ENABLED:
+                self._command(node, od.ENABLE_OPERATION, od.ENABLED)
             i = self._index[node]
             self._error_code[i], self._status[i] = 0, self._get(node, od.STATUSWORD)
 
@@ -581,8 +590,10 @@ class Drives(Driver):
         bus = self._open_bus()
         if self._running:
             for node in self.options.nodes:
+                on = self._state(node) == od.ENABLED
+                word = od.ENABLE_OPERATION if on else od.DISABLE_VOLTAGE
                 here = self._get(node, od.POSITION)
-                bus.send(od.RPDO1 + node, _COMMAND.pack(od.DISABLE_VOLTAGE, here))
+                bus.send(od.RPDO1 + node, _COMMAND.pack(word, here))
             self.trigger()
             while self._missing - {frame.id for frame in self._tpdos}:
                 frame = bus.receive(self._triggered_ns + self.options.reply_max_us * 1000)
@@ -598,11 +609,20 @@ class Drives(Driver):
             for node in self.options.nodes:
                 self._open_bus().send(od.SDO_REQUEST + node, download(od.CONTROLWORD, controlword))
 
-    def _reset_fault(self, node: int) -> None:
-        """A rising edge of bit 7 of the controlword leaves `fault`."""
-        if self._get(node, od.STATUSWORD) & od.FAULT_BIT:
+    def _switch_on(self, node: int) -> None:
+        """Up to `switched on`; a drive that follows already is not let go meanwhile."""
+        state = self._state(node)
+        if state == od.ENABLED and self._get(node, od.MODE_DISPLAY) == od.CYCLIC_POSITION:
+            return
+        if state in (od.FAULT, od.REACTING):
+            # a rising edge of bit 7
             self._put(node, od.CONTROLWORD, od.DISABLE_VOLTAGE)
             self._command(node, od.FAULT_RESET, od.SWITCH_ON_DISABLED)
+        elif state in _POWERED:
+            self._disable(node)
+        self._choose_mode(node)
+        self._command(node, od.SHUTDOWN, od.READY)
+        self._command(node, od.SWITCH_ON, od.SWITCHED_ON)
 
     def _choose_mode(self, node: int) -> None:
         supported = self._get(node, od.MODES_SUPPORTED)
@@ -634,7 +654,7 @@ class Drives(Driver):
         self._armed = False
 
     def _disable(self, node: int) -> None:
-        if state_of(self._get(node, od.STATUSWORD)) in (od.ENABLED, od.QUICK_STOP_ACTIVE):
+        if self._state(node) in (od.ENABLED, od.QUICK_STOP_ACTIVE):
             self._put(node, od.CONTROLWORD, od.QUICK_STOP)
             slow = abs(_STANDSTILL_RAD_S * self._velocity_scale[self._index[node]])
             stop_ns = self.options.stop_ms * 1_000_000
@@ -645,6 +665,9 @@ class Drives(Driver):
     @staticmethod
     def _slower_than(slow: float) -> Callable[[int], bool]:
         return lambda velocity: abs(velocity) <= slow
+
+    def _state(self, node: int) -> str:
+        return state_of(self._get(node, od.STATUSWORD))
 
     # ---- objects -------------------------------------------------------------------------
 

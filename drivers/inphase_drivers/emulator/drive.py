@@ -321,6 +321,7 @@ class Drive:
         if state is State.FAULT:
             if rising & 0x80:  # 15
                 self.state, self._error_code = State.SWITCH_ON_DISABLED, 0
+                self.node.emcy.reset()
             return
         wanted = word & 0x0F
         if not wanted & 0x02:  # disable voltage: 7, 9, 10, 12
