@@ -290,9 +290,10 @@ def _plan_sensor(schedule: Schedule, drivers: dict[str, Driver], name: str) -> S
         raise schedule.error(
             f"sensor.{name}.device", f"device {sensor.device!r} has no sensor; name one that has"
         )
-    if spec.exchange is None:
+    if spec.exchange is None and spec.calls is None:
         raise schedule.error(
-            f"sensor.{name}.device", f"device {sensor.device!r} has no exchange for the cycle"
+            f"sensor.{name}.device",
+            f"device {sensor.device!r} declares neither an exchange nor calls: nothing reads it",
         )
     turns = _turn(schedule, name, spec)
     exchange = spec.exchange
