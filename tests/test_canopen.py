@@ -24,10 +24,12 @@ import pytest
 from msgspec import json
 
 from inphase.driver import DeviceError, Driver, Reading
+from inphase.runner import Runner
 from inphase_drivers.canopen import DriveOptions, Drives
 from inphase_drivers.emulator import drives as emulated
 from inphase_drivers.emulator.drive import dictionary
 from peers import BOUND_S, EmulatorProcess, free_port, until
+from runtimes import SWEEP, Run
 
 GROUP = "239.74.163.2"
 NODES = [1, 2]
@@ -748,3 +750,110 @@ def test_an_absent_bus_is_named_with_what_to_do() -> None:
     )
     with pytest.raises(DeviceError, match=r"device drives: cannot open CAN bus slcan:/nonexistent"):
         Drives("drives", options).open()
+
+
+# ---- in a running robot --------------------------------------------------------------------
+
+_ROBOT = """
+name = "{name}"
+[cycle]
+rate_hz = 50
+read_deadline_us = 12000
+act_us = 14000
+realtime = "prefer"
+resumed_after_ms = 20000
+overrun_limit = 1000000
+{device}
+[sensor.joints]
+device = "drives"
+trigger_us = 0
+max_age_ms = 500
+[actuator.arm]
+device = "drives"
+feedback = "joints.position"
+on_stop = "off"
+[actuator.arm.limits]
+position = [-3.0, 3.0]
+velocity = 2.0
+acceleration = 4.0
+step = 0.5
+[policy]
+call = "sweep.py:Sweep"
+"""
+
+
+class DriveRobot:
+    """The emulated drives under a runtime's schedule; what `runtimes.Run` wants of a robot."""
+
+    def __init__(self, peer: Peer, folder: Path) -> None:
+        self.peer, self.folder = peer, folder
+        self.name = f"can{peer.port}"
+        self.schedule = folder / "run.toml"
+        head, device = peer.schedule.read_text().split("[device.drives]")
+        assert not head.strip()
+        device = f"[device.drives]{device}watchdog_ms = 2000\nreply_max_us = 10000\n"
+        self.schedule.write_text(_ROBOT.format(name=self.name, device=device))
+        folder.joinpath("sweep.py").write_text(SWEEP)
+
+    @property
+    def speed(self) -> float:
+        """The fastest joint's velocity, rad/s."""
+        return max(abs(node["velocity"]) for node in self.peer.control().values())
+
+    def run(self, *options: str) -> Run:
+        """Start `inphase run` on the schedule."""
+        return Run(self, ["-m", "inphase", "run", str(self.schedule), "--json", *options], {})
+
+
+@pytest.mark.real
+def test_a_robot_runs_with_its_drives_in_a_worker_and_leaves_them_off(
+    peer: Peer, tmp_path: Path
+) -> None:
+    robot = DriveRobot(peer, tmp_path)
+    with robot.run() as run:
+        frame = run.status("joints", "FRESH")
+        assert frame["joints"].cycle == frame.cycle
+        run.moving()
+        frame = run.status("joints", "FRESH")
+        assert frame["joints"].triggered_ns < frame["joints"].acquired_ns
+        assert frame["joints"].acquired_ns < frame["joints"].received_ns
+        run.signal(signal.SIGINT)
+        _, summary = run.end()
+    assert summary["stopped"]["reason"] == "signal"
+    assert summary["commands"]["written"] > 0
+    assert stopped(peer)
+
+
+@pytest.mark.real
+def test_a_node_that_vanishes_in_a_running_robot_is_offline_and_comes_back(
+    udp: Peer, tmp_path: Path
+) -> None:
+    robot = DriveRobot(udp, tmp_path)
+    with robot.run() as run:
+        run.moving()
+        udp.node(2, power=False)
+        run.status("joints", "OFFLINE")
+        until(lambda: udp.node(1)["state"] == "SWITCH_ON_DISABLED")  # the other one stops as well
+        udp.node(2, power=True)
+        run.status("joints", "FRESH")
+        assert robot.speed == 0
+        run.signal(signal.SIGINT)
+        run.end()
+        assert "node 2 on udp_multicast" in run.stderr
+
+
+def test_in_lock_step_the_drives_twin_follows(tmp_path: Path) -> None:
+    device = (
+        '[device.drives]\ndriver = "inphase_drivers.canopen:Drives"\ninterface = "socketcan"\n'
+        'channel = "can0"\nnodes = [1, 2]\ncounts_per_rad = 10_000\nstart_position = [0.1, -0.1]\n'
+    )
+    path = tmp_path / "robot.toml"
+    path.write_text(_ROBOT.format(name=f"twin{os.getpid()}", device=device))
+    tmp_path.joinpath("sweep.py").write_text(SWEEP)
+    with Runner(path, lockstep=True, cycles=100, seed=1) as robot:
+        positions = []
+        for frame in robot:
+            assert frame["joints"].status == "FRESH"
+            positions.append(frame["joints"].value["position"].copy())
+    assert np.allclose(positions[0], [0.1, -0.1], atol=1e-3)
+    assert (np.max(positions, axis=0) > positions[0] + 0.35).all()

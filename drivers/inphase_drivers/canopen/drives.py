@@ -73,7 +73,7 @@ class DriveOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """time between commands, written to object 60C2h where it is given"""
     reply_max_us: Annotated[int, Meta(ge=100, le=1_000_000)] = 5_000
     """how long after a SYNC the last TPDO may come, adapter included"""
-    hand_over_ms: Annotated[int, Meta(ge=0, le=60_000)] = 2_000
+    hand_over_ms: Annotated[int, Meta(ge=0, le=60_000)] = 10_000
     """how long after `enable` the first cycle may take to come, before the drives stop again"""
     stop_ms: Annotated[int, Meta(ge=1, le=60_000)] = 2_000
     """how long a quick stop may take"""
@@ -371,16 +371,21 @@ class Drives(Driver):
         self._trouble = ""
         self._running = True
         self.flush()
+        self._stray = 0
 
     def flush(self) -> int:
-        """Take in all that has come; how many samples that was, begun ones included."""
+        """Take in all that has come; how many samples that was, begun ones included.
+
+        A TPDO that is no late reply came unasked: the next sample says so.
+        """
         bus = self._open_bus()
         now_ns = time.monotonic_ns()
         while (frame := bus.receive(now_ns)) is not None:
             self._hear(frame)
         stale = len(self._tpdos)
         if stale:
-            self._stray = self._tpdos[-1].id
+            if not self._missing:
+                self._stray = self._tpdos[-1].id
             self._tpdos.clear()
         return -(-stale // len(self._wanted))
 
@@ -391,11 +396,7 @@ class Drives(Driver):
         one's, since a TPDO does not say which SYNC it answers. `read` then raises TimeoutError.
         """
         bus = self._open_bus()
-        late = bool(self._missing)
-        self._stray = 0
         self.flush()
-        if late:
-            self._stray = 0
         self._missing.clear()
         self._raise_trouble()
         now_ns = time.monotonic_ns()
@@ -439,7 +440,8 @@ class Drives(Driver):
             self._raise_trouble()
         if last is None or not asked:
             raise TimeoutError(f"{bus.where} is kept quiet until late replies are past")
-        return self._reading(last, twice or self._stray, wrong)
+        stray, self._stray = twice or self._stray, 0
+        return self._reading(last, stray, wrong)
 
     def _decode(self, frame: Frame, sample: NDArray[Any]) -> bool:
         """Put one TPDO's values into the sample, in SI; False where its size is wrong."""
@@ -601,7 +603,7 @@ class Drives(Driver):
                     raise DeviceError(str(self._late()))
                 self._hear(frame)
             self._missing.clear()
-            self.flush()
+            self._tpdos.clear()
 
     def _send_all(self, controlword: int) -> None:
         """The controlword to every node, with nothing waited for: none may hold up the others."""
