@@ -21,6 +21,8 @@ import canopen
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from msgspec import json
 
 from inphase.driver import DeviceError, Driver, Reading
@@ -253,11 +255,14 @@ def test_position_velocity_and_effort_come_in_si_with_each_joints_direction(udp:
         assert np.allclose(sample["velocity"], 0)
 
 
-@pytest.mark.real
-def test_a_virtual_bus_in_one_process_works_alike() -> None:
+@contextmanager
+def virtual_drive() -> Iterator[Drives]:
+    """A started driver, and its one emulated drive in a thread beside it."""
     options = {"interface": "virtual", "channel": "test_canopen"}
     peer = emulated.Drives(
-        emulated.DrivesOptions(nodes=(1,), counts_per_rad=(1000.0,), **options),
+        emulated.DrivesOptions(
+            nodes=(1,), counts_per_rad=(1000.0,), start_position=(0.0,), **options
+        ),
         time.monotonic_ns(),
     )
     stop = threading.Event()
@@ -276,15 +281,21 @@ def test_a_virtual_bus_in_one_process_works_alike() -> None:
     )
     try:
         with started(driver):
-            for _ in range(20):
-                assert once(driver)[0].reason == ""
-            driver.enable()
-            follow(driver, [0.1], near([0.1]))
-            driver.disable()
+            yield driver
     finally:
         stop.set()
         thread.join()
         peer.close()
+
+
+@pytest.mark.real
+def test_a_virtual_bus_in_one_process_works_alike() -> None:
+    with virtual_drive() as driver:
+        for _ in range(20):
+            assert once(driver)[0].reason == ""
+        driver.enable()
+        follow(driver, [0.1], near([0.1]))
+        driver.disable()
 
 
 # ---- pairing -------------------------------------------------------------------------------
@@ -376,6 +387,31 @@ def test_garbage_and_other_nodes_frames_change_nothing(udp: Peer) -> None:
         assert driver._bus is not None
         assert driver._bus.garbage == 3
         assert driver._bus.errors == 1
+
+
+_IDS = [base + node for base in (0x80, 0x180, 0x280, 0x380, 0x580) for node in (1, 9)]
+_FRAMES = st.lists(st.tuples(st.sampled_from(_IDS), st.binary(max_size=8)), max_size=20)
+
+
+@pytest.mark.real
+def test_whatever_frames_come_between_two_triggers_the_next_but_one_sample_is_good() -> None:
+    with virtual_drive() as driver, can.Bus("test_canopen", interface="virtual") as other:
+
+        @settings(max_examples=100, deadline=None, print_blob=True, phases=[Phase.generate])
+        @given(_FRAMES)
+        def check(frames: list[tuple[int, bytes]]) -> None:
+            for identifier, data in frames:
+                message = can.Message(arbitration_id=identifier, is_extended_id=False, data=data)
+                other.send(message)
+            unasked = [one for one, _ in frames if one in (0x181, 0x281)]
+            reading, _ = once(driver)
+            expected = ("mismatch", unasked[-1]) if unasked else ("", 0)
+            assert (reading.reason, reading.detail) == expected
+            reading, sample = once(driver)
+            assert reading.reason == ""
+            assert np.allclose(sample["position"], 0)
+
+        check()
 
 
 @pytest.mark.real
@@ -840,6 +876,21 @@ def test_a_node_that_vanishes_in_a_running_robot_is_offline_and_comes_back(
         run.signal(signal.SIGINT)
         run.end()
         assert "node 2 on udp_multicast" in run.stderr
+
+
+@pytest.mark.real
+def test_the_drives_stop_when_their_worker_is_killed_and_it_comes_back(
+    udp: Peer, tmp_path: Path
+) -> None:
+    robot = DriveRobot(udp, tmp_path)
+    with robot.run() as run:
+        run.moving().child("inphase.worker").kill()
+        until(lambda: stopped(udp))
+        run.frame(lambda frame: frame["joints"].status not in ("FRESH", "HELD", "LATE"))
+        run.status("joints", "FRESH")
+        assert robot.speed == 0
+        run.signal(signal.SIGINT)
+        run.end()
 
 
 def test_in_lock_step_the_drives_twin_follows(tmp_path: Path) -> None:

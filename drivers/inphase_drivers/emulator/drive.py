@@ -17,6 +17,7 @@ _I8, _I16, _I32 = od.INTEGER8, od.INTEGER16, od.INTEGER32
 _STEP_NS = 1_000_000
 _ABORT_STATE = 0x08000022  # "cannot be stored because of the present device state"
 _HEARTBEAT_LOST = 0x8130  # CiA 301, 7.2.7: life guard error or heartbeat error
+_PDO_LENGTH = 0x8210  # PDO not processed due to length error
 _PDO_INVALID = 1 << 31
 
 # index: name, type, default; single variables that keep what is written
@@ -248,6 +249,9 @@ class Drive:
 
     def _on_rpdo(self, pdo: PdoMap) -> None:
         if not self.present or self.node.nmt.state != "OPERATIONAL":
+            return
+        if len(pdo.data) * 8 < pdo.length:
+            self.node.emcy.send(_PDO_LENGTH, 0x11)
             return
         self.commands += 1
         if int(pdo.trans_type or 0) <= 240:

@@ -22,6 +22,7 @@ class DrivesOptions:
     channel: str
     nodes: tuple[int, ...]
     counts_per_rad: tuple[float, ...]
+    start_position: tuple[float, ...]  # rad
     bus: dict[str, Any] = field(default_factory=dict)
 
 
@@ -42,6 +43,8 @@ class Drives:
             node: Drive(self._network, node, scale, now_ns)
             for node, scale in zip(options.nodes, options.counts_per_rad, strict=True)
         }
+        for drive, start in zip(self.drives.values(), options.start_position, strict=True):
+            drive.joint.position = start
 
     def fileno(self) -> int:
         """What to wait on; -1 while nobody has opened the adapter."""

@@ -96,12 +96,17 @@ def _drives(name: str, table: Table, now_ns: int) -> "Drives":
         raise ScheduleError(f"device.{name}: {error}; pip install 'inphase[can]'") from error
     where = f"device.{name}"
     nodes = _take(table, where, "nodes", _ids)
-    scale = table.get("counts_per_rad", 1.0)
+
+    def per_node(key: str, default: float) -> tuple[float, ...]:
+        value = table.get(key, default)
+        return tuple(value if isinstance(value, list) else [value] * len(nodes))
+
     options = DrivesOptions(
         interface=_take(table, where, "interface", _text),
         channel=_take(table, where, "channel", _text),
         nodes=tuple(nodes),
-        counts_per_rad=tuple(scale if isinstance(scale, list) else [scale] * len(nodes)),
+        counts_per_rad=per_node("counts_per_rad", 1.0),
+        start_position=per_node("start_position", 0.0),
         bus=table.get("bus", {}),
     )
     return Drives(options, now_ns)
