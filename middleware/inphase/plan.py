@@ -171,7 +171,19 @@ def _describe_sensor(sensor: SensorPlan) -> dict[str, object]:
         "every": sensor.schedule.every,
         "latency_cycles": sensor.schedule.latency_cycles,
         "depth": sensor.depth,
+        "rate": _describe_rates(sensor),
     }
+
+
+def _describe_rates(sensor: SensorPlan) -> dict[str, list[float | None]]:
+    """The largest change per second of each field that has one, by channel; None: not stated."""
+    described = {}
+    for item in sensor.spec.fields:
+        if item.name in sensor.schedule.rate:
+            at = sensor.first_channel(item.name)
+            rates = sensor.rate[at : at + item.channels]
+            described[item.name] = [None if np.isnan(r) else r for r in rates]
+    return described
 
 
 def make_driver(schedule: Schedule, name: str) -> Driver:
@@ -289,11 +301,6 @@ def _plan_sensor(schedule: Schedule, drivers: dict[str, Driver], name: str) -> S
     if spec is None:
         raise schedule.error(
             f"sensor.{name}.device", f"device {sensor.device!r} has no sensor; name one that has"
-        )
-    if spec.exchange is None and spec.calls is None:
-        raise schedule.error(
-            f"sensor.{name}.device",
-            f"device {sensor.device!r} declares neither an exchange nor calls: nothing reads it",
         )
     turns = _turn(schedule, name, spec)
     exchange = spec.exchange

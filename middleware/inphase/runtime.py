@@ -28,6 +28,7 @@ from inphase import preflight, schedule, store, summary
 from inphase.core import Core, store_size
 from inphase.devices import Devices
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault
+from inphase.lines import Lines
 from inphase.packets import REASONS
 from inphase.process import Process
 from inphase.schedule import Schedule
@@ -47,6 +48,8 @@ class Wishes:
     """read and publish, never write to an actuator"""
     client_policy: bool = False
     """whoever asks runs the policy itself, and gives its mailbox"""
+    client_threads: bool = False
+    """whoever asks runs the drivers of home `thread` itself"""
 
 
 class Runtime:
@@ -66,6 +69,7 @@ class Runtime:
         self._processes: list[Process] = []
         self._policy: Process | None = None
         self._devices: Devices | None = None
+        self._lines: Lines | None = None
         self._workers: Workers | None = None
         self._mailbox: store.Segment | None = None
         self._policy_end: str | None = None
@@ -89,6 +93,8 @@ class Runtime:
             self._start_process("emulator", described.emulator.module, [str(described.path)])
         self._devices = Devices(self.plan, self._tell)
         self._undo.callback(self._devices.close)
+        self._lines = Lines(self.plan)
+        self._undo.callback(self._lines.close)
         self.plan = replace(
             planning.make(described, self.plan.drivers), client_policy=self.wishes.client_policy
         )
@@ -115,11 +121,24 @@ class Runtime:
         )
         self._undo.callback(self._close_workers)  # after the core, which reads their segments
         self._undo.callback(self.core.close)
-        self._workers = Workers(self.plan, self.core, mode, gid, self._tell)
+        outside = self.wishes.client_threads
+        self._workers = Workers(
+            self.plan, self.core, self._tell, mode=mode, gid=gid, outside=outside
+        )
         if self._stop is not None:  # asked for before there was a core
             self.stop(*self._stop)
         self.reader = store.Reader(path)
         self._undo.callback(self.reader.close)
+
+    @property
+    def guest_fds(self) -> dict[str, list[int]]:
+        """Per device that the caller's own process drives: the descriptors of its worker."""
+        assert self._workers is not None
+        return {
+            link.name: [link.wake_fd, link.order_fd]
+            for link in self._workers.links
+            if link.is_guest
+        }
 
     def _close_workers(self) -> None:
         if self._workers is not None:
@@ -133,6 +152,7 @@ class Runtime:
         """
         assert self.core is not None
         assert self._devices is not None and self._workers is not None
+        assert self._lines is not None
         described = self.schedule
         path = self.core.segment.path
         if described.gateway is not None:
@@ -149,6 +169,7 @@ class Runtime:
         passive = self.wishes.observe or self._stop is not None
         self._devices.start(self.core, passive)
         self._workers.start(self.core, passive)
+        self._lines.hand_over(self.core)
         self.core.start()
 
     def _check_rights(self) -> None:
@@ -345,9 +366,9 @@ class _Line:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def send(self, **event: object) -> None:
+    def send(self, fds: list[int] | None = None, **event: object) -> None:
         try:
-            self._socket.sendall(json.dumps(event).encode() + b"\n")
+            socket.send_fds(self._socket, [json.dumps(event).encode() + b"\n"], fds or [])
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.ECONNRESET):
                 raise
@@ -370,9 +391,11 @@ def _serve(line: _Line, described: Schedule, wishes: Wishes) -> int:
         with signals_stop(runtime):
             runtime.prepare()
             assert runtime.core is not None
-            line.send(event="store", path=runtime.core.segment.path)
+            guests = runtime.guest_fds
+            fds = [fd for pair in guests.values() for fd in pair]
+            line.send(fds, event="store", path=runtime.core.segment.path, guests=list(guests))
             mailbox = None
-            if wishes.client_policy:
+            if wishes.client_policy or guests:
                 requests = line.receive()
                 if requests is None:
                     return RuntimeFault.exit_code
@@ -417,7 +440,7 @@ def main() -> None:
         code = _serve(
             line,
             schedule.load(Path(path)),
-            Wishes(cycles, "--observe" in options, "--wait-policy" in options),
+            Wishes(cycles, "--observe" in options, "--wait-policy" in options, client_threads=True),
         )
     except InphaseError as error:
         line.send(event="error", text=str(error), exit_code=error.exit_code)
