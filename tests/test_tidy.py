@@ -107,7 +107,7 @@ def test_imports_make_no_circle() -> None:
         visit(name, ())
 
 
-@pytest.mark.parametrize("path", sorted(DRIVERS.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(DRIVERS.rglob("*.py")), ids=lambda path: path.stem)
 def test_a_driver_knows_the_contract_and_nothing_else(path: Path) -> None:
     ours = {
         name for name in imports(path) if name.startswith("inphase.") and len(name.split(".")) == 2
