@@ -271,16 +271,15 @@ class Camera(Driver):
 
     def _take(self, result: Any, sample: NDArray[Any]) -> Reading:
         sequence = None if result.BlockID == _NO_BLOCK else self._count.of(result.BlockID)
-        stamp_ns = result.TimeStamp * 1_000_000_000 // self._ticks_hz
-        device_ns = middle_ns(self.options, stamp_ns, self._exposure_ns)
         came = min(result.PayloadSize, result.ImageSize)
         if came != self._layout.size:
-            return Reading(sequence, device_ns, reason="size", detail=came)
+            return Reading(sequence, reason="size", detail=came)
         if not result.GrabSucceeded():
-            return Reading(sequence, device_ns, reason="device", detail=result.ErrorCode)
+            return Reading(sequence, reason="device", detail=result.ErrorCode)
         pixels = np.frombuffer(result.GetImageMemoryView(), self._layout.dtype)
         sample["image"][...] = pixels.reshape(self._layout.shape)
-        return Reading(sequence, device_ns)
+        stamp_ns = result.TimeStamp * 1_000_000_000 // self._ticks_hz
+        return Reading(sequence, middle_ns(self.options, stamp_ns, self._exposure_ns))
 
 
 def _pylon(name: str) -> Any:
