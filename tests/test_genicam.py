@@ -40,11 +40,21 @@ def test_a_fired_camera_states_the_middle_of_its_exposure_and_how_long_an_image_
     assert (calls.latency_ns, calls.latency_max_ns) == (14 * MS, 34 * MS)
 
 
-@pytest.mark.parametrize("trigger", ["Line1", "off"])
-def test_a_camera_that_others_fire_is_latched_and_its_trigger_says_nothing(trigger: str) -> None:
-    calls = sensor_spec(options(trigger=trigger), 4 * MS).calls
+def test_a_line_that_the_schedule_drives_is_a_trigger_like_another() -> None:
+    camera = options(trigger="Line1")
+    calls = sensor_spec(camera, 4 * MS).calls
+    assert calls is not None
+    assert (camera.fired, calls.triggered, calls.acquire_ns) == (False, True, 2 * MS)
+
+
+@pytest.mark.parametrize("changes", [{"trigger": "Line1", "external": True}, {"trigger": "off"}])
+def test_a_camera_that_others_fire_is_latched_and_states_its_rate(
+    changes: dict[str, object],
+) -> None:
+    calls = sensor_spec(options(rate_hz=25, **changes), 4 * MS).calls
     assert calls is not None
     assert (calls.triggered, calls.acquire) == (False, Acquire.ABSENT)
+    assert calls.interval_ns == 40 * MS
 
 
 def test_a_stamp_is_moved_to_the_middle_of_the_exposure() -> None:
@@ -77,7 +87,14 @@ def test_block_numbers_of_64_bits_go_on() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"serial": "1", "ip": "10.0.0.1"}, {"pixel_format": "YUV"}, {"exposure_us": 0}, {"what": 1}],
+    [
+        {"serial": "1", "ip": "10.0.0.1"},
+        {"pixel_format": "YUV"},
+        {"exposure_us": 0},
+        {"what": 1},
+        {"external": True},
+        {"rate_hz": 10},
+    ],
 )
 def test_options_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(msgspec.ValidationError):

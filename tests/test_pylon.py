@@ -149,7 +149,8 @@ def test_a_camera_on_a_line_gives_no_image_until_somebody_drives_the_line() -> N
 
 
 def test_a_camera_without_trigger_runs_by_itself() -> None:
-    with started(camera(trigger="off")) as driver:
+    with started(camera(trigger="off", rate_hz=100.0)) as driver:
+        assert driver.camera.AcquisitionFrameRate.Value == 100.0
         sample = sample_of(driver)
         first = driver.read(sample, 10_000_000_000)
         assert driver.read(sample, 10_000_000_000).sequence == first.sequence + 1

@@ -6,6 +6,7 @@ by the camera's own tick frequency. Where a GigE camera states none, Aravis puts
 time in place of the stamp: that is no stamp of the camera, and is left out here.
 """
 
+from functools import cache
 from typing import Any, ClassVar
 
 import cffi
@@ -75,6 +76,7 @@ double arv_camera_get_exposure_time(ArvCamera *camera, GError **error);
 void arv_camera_set_gain_auto(ArvCamera *camera, int automatic, GError **error);
 void arv_camera_set_gain(ArvCamera *camera, double gain, GError **error);
 void arv_camera_set_acquisition_mode(ArvCamera *camera, int mode, GError **error);
+void arv_camera_set_frame_rate(ArvCamera *camera, double hz, GError **error);
 void arv_camera_clear_triggers(ArvCamera *camera, GError **error);
 void arv_camera_set_trigger(ArvCamera *camera, const char *source, GError **error);
 unsigned int arv_camera_get_payload(ArvCamera *camera, GError **error);
@@ -139,7 +141,12 @@ class Camera(Driver):
 
     def open(self) -> int:
         """Find the camera and set its features; the camera or Aravis refuses what cannot be."""
-        self._load()
+        try:
+            self._ffi, self._arv = _aravis()
+        except OSError as error:
+            raise DeviceError(
+                f"device {self.name}: Aravis is not there: {error}; apt install libaravis-0.8-0"
+            ) from error
         self._gone = False
         try:
             self._camera = self._ask(
@@ -156,18 +163,6 @@ class Camera(Driver):
             self.close()
             raise
         return -1
-
-    def _load(self) -> None:
-        if self._arv is not None:
-            return
-        self._ffi = cffi.FFI()
-        self._ffi.cdef(_DECLARATIONS)
-        try:
-            self._arv = self._ffi.dlopen(_LIBRARY)
-        except OSError as error:
-            raise DeviceError(
-                f"device {self.name}: Aravis is not there: {error}; apt install libaravis-0.8-0"
-            ) from error
 
     def _find(self) -> bytes:
         """What Aravis opens: an address, or the identity of a camera that it found."""
@@ -217,8 +212,10 @@ class Camera(Driver):
         self._do("does not run freely", arv.arv_camera_set_acquisition_mode, _CONTINUOUS)
         if o.trigger == "off":
             self._do("does not run without trigger", arv.arv_camera_clear_triggers)
+            if o.rate_hz is not None:
+                self._do(f"refuses rate_hz {o.rate_hz}", arv.arv_camera_set_frame_rate, o.rate_hz)
             return
-        source = "Software" if o.triggered else o.trigger
+        source = "Software" if o.fired else o.trigger
         self._do(f"refuses trigger {o.trigger!r}", arv.arv_camera_set_trigger, source.encode())
 
     def _set_link(self) -> None:
@@ -336,7 +333,7 @@ class Camera(Driver):
 
         A camera that is gone has 2.5 s to answer: Aravis asks five times.
         """
-        if not self.options.triggered:
+        if not self.options.fired:
             return
         try:
             self._do("did not take the trigger", self._arv.arv_camera_software_trigger)
@@ -388,3 +385,11 @@ class Camera(Driver):
         sample["image"][...] = pixels.reshape(self._layout.shape)
         stamp_ns = arv.arv_buffer_get_timestamp(buffer) if self._stamps else 0
         return Reading(sequence, middle_ns(self.options, stamp_ns, self._exposure_ns))
+
+
+@cache
+def _aravis() -> tuple[Any, Any]:
+    """The library; loaded once and kept, since GLib goes on using the types that it registers."""
+    ffi = cffi.FFI()
+    ffi.cdef(_DECLARATIONS)
+    return ffi, ffi.dlopen(_LIBRARY)

@@ -51,7 +51,12 @@ class CameraOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     gain: float | None = None
     """in the camera's own unit, mostly dB; left out: as it stands in the camera"""
     trigger: str = "software"
-    """`software`, the name of an input line (`Line1`), or `off`: the camera runs by itself"""
+    """`software`, an input line (`Line1`) that the sensor's `trigger_line` drives, or `off`: the
+    camera runs by itself"""
+    external: bool = False
+    """the line is driven by somebody else; images are latched"""
+    rate_hz: Annotated[float, Meta(gt=0, le=100_000)] | None = None
+    """of images that are latched: set with `trigger = "off"`, else only stated"""
     packet_bytes: Annotated[int, Meta(ge=220, le=16_000)] | None = None
     """GigE Vision packets; left out: as it stands in the camera"""
     stamp: Literal["start", "end", "none"] = "start"
@@ -66,6 +71,10 @@ class CameraOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def __post_init__(self) -> None:
         if self.serial and self.ip:
             raise ValueError("serial and ip both say which camera; give one of them")
+        if self.external and self.trigger in ("software", "off"):
+            raise ValueError(f"external is for a line, and trigger is {self.trigger!r}; remove it")
+        if self.rate_hz is not None and self.triggered:
+            raise ValueError(f"rate_hz is for latched images, and trigger is {self.trigger!r}")
 
     @property
     def which(self) -> str:
@@ -76,8 +85,12 @@ class CameraOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @property
     def triggered(self) -> bool:
-        """Whether the driver fires the trigger itself. What comes over a line or by the camera's
-        own clock is latched, with the camera's own time."""
+        """Whether the schedule says when an image is taken: by the driver or over a line."""
+        return self.trigger != "off" and not self.external
+
+    @property
+    def fired(self) -> bool:
+        """Whether the driver itself fires the trigger."""
         return self.trigger == "software"
 
 
@@ -119,6 +132,7 @@ def calls(options: CameraOptions, exposure_ns: int) -> Calls:
         latency_ns=exposure_ns + readout_ns,
         latency_max_ns=max(latency_max_ns, exposure_ns + readout_ns),
         triggered=options.triggered,
+        interval_ns=round(1e9 / options.rate_hz) if options.rate_hz else 0,
         acquire=Acquire.AFTER_TRIGGER if options.triggered else Acquire.ABSENT,
         acquire_ns=exposure_ns // 2 if options.triggered else 0,
     )

@@ -130,8 +130,11 @@ class Camera(Driver):
             self._set_if_there("TriggerMode", "Off")
         self._set("FrameStart", "TriggerSelector")
         if o.trigger == "off":
+            if o.rate_hz is not None:
+                self._set_if_there("AcquisitionFrameRateEnable", True)
+                self._set(o.rate_hz, "AcquisitionFrameRate", "AcquisitionFrameRateAbs")
             return
-        self._choose("TriggerSource", "Software" if o.triggered else o.trigger)
+        self._choose("TriggerSource", "Software" if o.fired else o.trigger)
         self._set("On", "TriggerMode")
         self._set_if_there("AcquisitionFrameRateEnable", False)  # else it holds triggers back
 
@@ -206,12 +209,12 @@ class Camera(Driver):
             self.camera.StopGrabbing()
             self.camera.StartGrabbing(pylon.GrabStrategy_OneByOne)
             self._count = ImageCount()
-            if self.options.triggered and self.camera.CanWaitForFrameTriggerReady():
+            if self.options.fired and self.camera.CanWaitForFrameTriggerReady():
                 self._wait_until_ready(pylon)
         if self.options.trigger not in ("software", "off"):
             return  # nothing comes before somebody drives the line
         for _ in range(self.options.warm_up):
-            if self.options.triggered:
+            if self.options.fired:
                 self.trigger()
             latency_max_ns = calls(self.options, self._exposure_ns).latency_max_ns
             result = self._retrieve(latency_max_ns + _READY_MS * 1_000_000)
@@ -221,7 +224,7 @@ class Camera(Driver):
                     f"image; check the link's speed and packet_bytes"
                 )
             result.Release()
-            if self.options.triggered:
+            if self.options.fired:
                 self._wait_until_ready(pylon)
 
     def _wait_until_ready(self, pylon: Any) -> None:
@@ -238,7 +241,7 @@ class Camera(Driver):
 
     def trigger(self) -> None:
         """Fire the software trigger; what comes over a line is fired by others."""
-        if self.options.triggered:
+        if self.options.fired:
             with self._refusals("did not take the trigger"):
                 self.camera.TriggerSoftware.Execute()
 
