@@ -107,6 +107,16 @@ class Plan:
         return sum(actuator.spec.channels for actuator in self.actuators)
 
     @property
+    def homes(self) -> list[Home]:
+        """Where each device's driver runs."""
+        homes: list[Home] = ["cycle"] * len(self.schedule.device)
+        for sensor in self.sensors:
+            homes[sensor.device] = sensor.home
+        for actuator in self.actuators:
+            homes[actuator.device] = actuator.home
+        return homes
+
+    @property
     def timings(self) -> list[Timing]:
         """When each sensor's sample is asked for, acquired and in hand."""
         return [
@@ -279,10 +289,6 @@ def _plan_sensor(schedule: Schedule, drivers: dict[str, Driver], name: str) -> S
     if spec is None:
         raise schedule.error(
             f"sensor.{name}.device", f"device {sensor.device!r} has no sensor; name one that has"
-        )
-    if spec.exchange is None:
-        raise schedule.error(
-            f"sensor.{name}.device", f"device {sensor.device!r} has no exchange for the cycle"
         )
     turns = _turn(schedule, name, spec)
     exchange = spec.exchange

@@ -9,7 +9,6 @@ command in this cycle. It may have `reset()`. A class is made once, with the sch
 """
 
 import gc
-import os
 import signal
 import socket
 import struct
@@ -105,15 +104,23 @@ class CommandBuffer:
 
 
 class Turn:
-    """One policy's turn at a frame: calls it and says what came of it."""
+    """One policy's turn at a frame: calls it and says what came of it.
 
-    def __init__(self, call: PolicyCall, buffer: CommandBuffer) -> None:
+    It is called only when every sensor that the schedule's `accepts` names has one of the statuses
+    named there; else the reason is `input`.
+    """
+
+    def __init__(self, call: PolicyCall, buffer: CommandBuffer, described: Schedule) -> None:
         self._call = call
         self.buffer = buffer
         self._shown = 0
+        self._accepts = dict(described.policy.accepts) if described.policy is not None else {}
 
     def take(self, frame: Frame) -> str | None:
         """Call the policy; its command is in `buffer`, or the reason why there is none."""
+        for sensor, accepted in self._accepts.items():
+            if frame[sensor].status not in accepted:
+                return "input"
         try:
             return self.buffer.fill(self._call(frame))
         except Exception:  # the policy is the outside world: it must not end the loop
@@ -151,10 +158,10 @@ def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
     """The policy process on the wall clock."""
     follower = StoreFollower(store_path)
     buffer = CommandBuffer(follower.layout.actuators)
-    turn = Turn(load(described), buffer)
+    turn = Turn(load(described), buffer, described)
     mailbox = store.Mailbox(mailbox_path, buffer.channels, follower.layout.epoch)
     assert described.policy is not None
-    _set_priority(described.policy.priority)
+    process.set_rights("policy", described.policy.priority)
     process.say_ready()
 
     # what exists now stays: no collection in the loop, none of what was imported ever looked at
@@ -173,7 +180,7 @@ _ANSWER = struct.Struct("<I")
 def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
     """The policy process in lock step: a byte in for each frame, reason and values out."""
     follower = StoreFollower(store_path, from_first=True)
-    turn = Turn(load(described), CommandBuffer(follower.layout.actuators))
+    turn = Turn(load(described), CommandBuffer(follower.layout.actuators), described)
     process.say_ready()
     with socket.socket(fileno=fd) as line:
         while line.recv(1):
@@ -215,14 +222,6 @@ class IsolatedPolicy:
         """End the process."""
         self._line.close()
         self._process.stop()
-
-
-def _set_priority(priority: int) -> None:
-    if priority:
-        try:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
-        except PermissionError:
-            print(f"policy: SCHED_FIFO {priority} is refused; runs on", file=sys.stderr)
 
 
 def main() -> None:
