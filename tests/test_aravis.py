@@ -11,13 +11,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pytest
 
-from cameras import sample_of, shoot, started
+from cameras import camera_schedule, fresh_frames, sample_of, shoot, started
+from inphase import Runner
 from inphase.driver import DeviceError, Reading
 from inphase_drivers import aravis
 from inphase_drivers.aravis import Camera
@@ -32,6 +35,16 @@ SERIAL = "INPHASE1"
 SOON_NS = 50_000_000  # how long an image that must not come is waited for
 WAIT_NS = 20_000_000_000
 EXPOSURE_US = 10_000.0  # of the fake camera's test image: it takes no time, and makes it as bright
+
+# the shortest exposure: the fake camera takes none of it, and its stamp is moved by the half
+ROBOTS = """
+ip = "127.0.0.1"
+packet_bytes = 8000
+width = 160
+height = 120
+exposure_us = 10
+gain = 3
+"""
 
 
 class FakeCamera:
@@ -56,6 +69,11 @@ class FakeCamera:
         self._process.stdin.write(f"lose {ratio}\n")
         self._process.stdin.flush()
         assert self._answer() == f"losing {ratio}"
+
+    def pull_out(self) -> None:
+        """End it without a word to anybody."""
+        self._process.kill()
+        self._process.wait(BOUND_S)
 
     def __enter__(self) -> Self:
         return self
@@ -290,6 +308,49 @@ def test_a_camera_that_runs_by_itself_and_stops_is_lost_when_it_does_not_answer(
 
     until(lost)
     driver.close()
+
+
+def test_a_subscriber_finds_images_in_the_store_with_the_cameras_time_on_the_hosts_clock(
+    fake: FakeCamera, tmp_path: Path
+) -> None:
+    path = camera_schedule(tmp_path, "inphase_drivers.aravis:Camera", {"eye": ROBOTS})
+    rows, columns = np.indices((120, 160))
+    with Runner(path) as robot:
+        frames = fresh_frames(robot.schedule.name, 20)
+    known = [frame for frame in frames if frame["eye"].uncertainty_ns]
+    assert known
+    for frame in known:
+        eye = frame["eye"]
+        assert eye.cycle == frame.cycle
+        off_ns = eye.uncertainty_ns
+        assert eye.triggered_ns - off_ns <= eye.acquired_ns <= eye.received_ns + off_ns
+    blocks = [int(frame["eye"].value["image"][0, 0]) for frame in frames]
+    for (one, before), (other, after) in pairwise(zip(frames, blocks, strict=True)):
+        assert 1 <= (after - before) % 255 <= other.cycle - one.cycle
+    for frame, block in zip(frames, blocks, strict=True):
+        assert (frame["eye"].value["image"] == (columns + rows + block) % 255).all()
+
+
+def test_a_camera_that_is_pulled_out_of_a_running_robot_is_offline_and_comes_back(
+    python: str, tmp_path: Path
+) -> None:
+    path = camera_schedule(tmp_path, "inphase_drivers.aravis:Camera", {"eye": ROBOTS})
+    with ExitStack() as stack:
+        first = stack.enter_context(FakeCamera(python))
+        robot = stack.enter_context(Runner(path))
+        seen: list[str] = []
+
+        def sees(status: str) -> bool:
+            seen.append(robot.next(BOUND_S)["eye"].status)
+            return seen[-1] == status
+
+        until(lambda: sees("FRESH"))
+        first.pull_out()
+        until(lambda: sees("OFFLINE"))
+        gone = len(seen)
+        stack.enter_context(FakeCamera(python))
+        until(lambda: sees("FRESH"))
+    assert "RECOVERING" in seen[gone:]
 
 
 def test_without_the_library_the_error_says_how_to_install_it(

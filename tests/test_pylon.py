@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cameras import sample_of, shoot, started
+from cameras import camera_schedule, fresh_frames, sample_of, shoot, started
+from inphase import Runner
 from inphase.driver import DeviceError
 from inphase_drivers.genicam import CameraOptions
 from inphase_drivers.pylon import Camera
@@ -198,3 +201,25 @@ def test_a_refused_set_up_says_what_and_what_to_do(wrong: dict[str, object], sai
     with pytest.raises(DeviceError, match=f"device eye: .*{said}"):
         driver.open()
     assert driver.camera is None
+
+
+def test_a_subscriber_finds_both_cameras_images_of_one_cycle_in_the_store(tmp_path: Path) -> None:
+    options = 'serial = "0815-000{}"\nwidth = {}\nheight = 120\nexposure_us = 500'
+    cameras = {"left": options.format(0, 160), "right": options.format(1, 320)}
+    path = camera_schedule(tmp_path, "inphase_drivers.pylon:Camera", cameras)
+    with Runner(path) as robot:
+        frames = fresh_frames(robot.schedule.name, 10)
+    for frame in frames:
+        for name, shape in (("left", (120, 160)), ("right", (120, 320))):
+            sample = frame[name]
+            image = sample.value["image"]
+            assert (image.shape, image.dtype) == (shape, np.uint8)
+            assert sample.cycle == frame.cycle
+            assert sample.acquired_ns == sample.triggered_ns + 250_000
+        left, right = frame["left"].acquired_ns, frame["right"].acquired_ns
+        assert frame.skew_ns == abs(left - right)
+    # the emulator's test image moves with each image that it takes
+    for name in cameras:
+        corners = [int(frame[name].value["image"][0, 0]) for frame in frames]
+        for (one, before), (other, after) in pairwise(zip(frames, corners, strict=True)):
+            assert 1 <= (after - before) % 256 <= other.cycle - one.cycle
