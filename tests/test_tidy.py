@@ -22,8 +22,9 @@ SEES_C = {
     "workers",
 }
 CORE_SIDE = {
-    "core",
+    "alignment",
     "device_clock",
+    "core",
     "driver",
     "errors",
     "fit",
@@ -39,7 +40,12 @@ CORE_SIDE = {
     "wire",
 }
 OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "foxglove"}
-DRIVER_MAY_IMPORT = {"inphase.driver", "inphase.packets", "inphase.errors"}
+DRIVER_MAY_IMPORT = {
+    "inphase.driver",
+    "inphase.packets",
+    "inphase.errors",
+    "inphase.serial_port",
+}
 STANDARDS = {"genicam"}  # what drivers of one standard share; no device, no library of a vendor
 
 
