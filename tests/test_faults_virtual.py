@@ -538,7 +538,7 @@ def test_a_view_that_was_held_too_long_says_that_it_is_not_intact(make: Make) ->
     assert frame.intact
     robot.run(200)
     assert not frame.intact
-    with pytest.raises(FrameLost, match="of cycle 5 was recycled"):
+    with pytest.raises(FrameLost, match="sample 5 of joints was recycled"):
         frame.copy()
 
 

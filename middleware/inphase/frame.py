@@ -5,7 +5,7 @@ A frame's header is owned by the frame. A sample's `value` is a view: into the r
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain, count, repeat
 from struct import Struct
@@ -38,7 +38,7 @@ class Layout:
     depths: tuple[int, ...]
     actuators: tuple[tuple[str, int, str], ...]
     """(name, channels, unit)"""
-    rates: tuple[dict[str, NDArray[np.float64]], ...]
+    rates: tuple[dict[str, NDArray[np.float64]], ...] = field(compare=False)
     """per sensor and field the largest change per second that the schedule states; NaN: none"""
 
     @classmethod
