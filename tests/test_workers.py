@@ -273,6 +273,49 @@ def test_a_device_clock_gives_the_acquisition_and_says_how_sure_it_is(bench: Ben
     assert runner.summary["sensors"]["count"]["worker"]["clock_exchanges"] > 0
 
 
+_SLOW = """
+[device.slow]
+driver = "counter:Counter"
+home = "process"
+port = {port}
+clock = true
+[sensor.slow]
+device = "slow"
+trigger_us = 6000
+every = 3
+latency_cycles = 1
+max_age_ms = 400
+"""
+
+
+def test_devices_with_clocks_of_their_own_are_aligned_with_both_uncertainties(
+    bench: Bench,
+) -> None:
+    other = Device(free_port(socket.SOCK_DGRAM))
+    try:
+        path = bench.schedule(options="clock = true", rest=_SLOW.format(port=other.port))
+        seen: dict[int, int] = {}
+        checked = 0
+        with Runner(path, cycles=200) as runner:
+            for frame in runner:
+                count, slow = frame["count"], frame["slow"]
+                if count.acquired_ns is not None:
+                    seen[count.acquired_ns] = count.uncertainty_ns
+                if slow.acquired_ns is None or not seen or slow.status != "FRESH":
+                    continue
+                aligned = frame.at("slow")["count"]
+                nearest = min(seen, key=lambda stamp: abs(stamp - slow.acquired_ns))
+                assert aligned.acquired_ns == nearest
+                distance = abs(nearest - slow.acquired_ns)
+                assert aligned.error_ns == distance + seen[nearest] + slow.uncertainty_ns
+                assert aligned.value["value"] == 1.0
+                assert frame.at("slow", "linear")["count"].value["value"] == 1.0
+                checked += 1
+        assert checked > 0
+    finally:
+        other.close()
+
+
 _MOVES = """
 [actuator.joint]
 device = "counter"
