@@ -1,4 +1,4 @@
-"""The rig's policy: the arm waves, and the gimbal looks at where it was when the image was taken."""
+"""The rig's policy: the arm waves, the gimbal looks at where it was when an image was taken."""
 
 import math
 
