@@ -336,6 +336,21 @@ def test_a_missing_tpdo_is_named_and_what_comes_late_is_never_taken_for_the_next
 
 
 @pytest.mark.real
+def test_a_read_that_was_given_up_too_soon_goes_on_where_it_was(udp: Peer) -> None:
+    with started(udp.driver()) as driver, udp.listener() as bus:
+        udp.node(2, faults=["silent"])
+        driver.trigger()
+        with pytest.raises(TimeoutError, match="TPDO1 of node 2"):
+            driver.read(empty(driver), 50_000_000)
+        for identifier, data in ((0x182, "4002e0b1ffff"), (0x282, "000000000000")):
+            late = bytes.fromhex(data)
+            bus.send(can.Message(arbitration_id=identifier, is_extended_id=False, data=late))
+        sample = empty(driver)
+        assert driver.read(sample, WAIT_NS).reason == ""
+        assert sample["position"] == pytest.approx([0, 1])  # -20 000 counts, of -20 000 per rad
+
+
+@pytest.mark.real
 def test_a_tpdo_that_comes_twice_or_unasked_makes_the_sample_a_mismatch(udp: Peer) -> None:
     with started(udp.driver()) as driver, udp.listener() as bus:
         udp.node(1, faults=["twice"])
