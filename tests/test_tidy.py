@@ -9,10 +9,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "middleware" / "inphase"
 DRIVERS = ROOT / "drivers" / "inphase_drivers"
 
-SEES_C = {"message", "packets", "core", "store", "policy", "lockstep", "process"}
+SEES_C = {"message", "packets", "core", "store", "policy", "lockstep", "process", "video"}
 CORE_SIDE = {"errors", "schedule", "driver", "wire", "plan", "packets", "core", "store", "frame"}
 OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "foxglove"}
-DRIVER_MAY_IMPORT = {"inphase.driver", "inphase.packets", "inphase.errors"}
+DRIVER_MAY_IMPORT = {"inphase.driver", "inphase.packets", "inphase.errors", "inphase.video"}
 
 
 def imports(path: Path) -> set[str]:
