@@ -9,8 +9,33 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "middleware" / "inphase"
 DRIVERS = ROOT / "drivers" / "inphase_drivers"
 
-SEES_C = {"message", "packets", "core", "store", "policy", "lockstep", "process", "video"}
-CORE_SIDE = {"errors", "schedule", "driver", "wire", "plan", "packets", "core", "store", "frame"}
+SEES_C = {
+    "core",
+    "device_clock",
+    "lockstep",
+    "message",
+    "packets",
+    "policy",
+    "process",
+    "store",
+    "video",
+    "worker",
+}
+CORE_SIDE = {
+    "core",
+    "device_clock",
+    "driver",
+    "errors",
+    "frame",
+    "packets",
+    "parts",
+    "plan",
+    "rules",
+    "schedule",
+    "store",
+    "tables",
+    "wire",
+}
 OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "foxglove"}
 DRIVER_MAY_IMPORT = {"inphase.driver", "inphase.packets", "inphase.errors", "inphase.video"}
 

@@ -54,7 +54,7 @@ class Report:
         bus = Table(title="on the wire [us]", title_justify="left")
         for column in ("device", "request", "reply", "worst case", "command", "address"):
             bus.add_column(column, justify="left" if column in ("device", "address") else "right")
-        commands = {a.device: a.encoding.write_ns for a in plan.actuators}
+        commands = {a.device: a.encoding.write_ns for a in plan.actuators if a.encoding}
         exchanges = {s.device: s.exchange for s in plan.sensors}
         for index, (name, driver) in enumerate(plan.drivers.items()):
             exchange, command = exchanges.get(index), commands.get(index)

@@ -193,6 +193,8 @@ class Calls:
     acquire: Acquire = Acquire.ABSENT
     """the model of the acquisition, for readings that say nothing of it"""
     acquire_ns: int = 0
+    period_ns: int = 0
+    """of a device that runs by itself; 0: not known"""
 
 
 class Reading(NamedTuple):

@@ -5,7 +5,7 @@ makes the description that every reader is given first. It touches no device.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import msgpack
 import msgspec
@@ -13,13 +13,18 @@ import numpy as np
 
 from inphase import wire
 from inphase.calls import resolve_call
-from inphase.driver import ActuatorSpec, Driver, Encoding, Exchange, SensorSpec
+from inphase.driver import Acquire, ActuatorSpec, Driver, Encoding, Exchange, Field, SensorSpec
 from inphase.errors import ScheduleError
 from inphase.schedule import Actuator, Schedule, Sensor
 from inphase.timeline import Mark, Span
 
 _RING_S = 0.25  # a view into the store lasts at least this long, and
-_RING_MIN = 16  # at least this many samples
+_RING_MIN = 16  # at least this many samples, or
+_RING_MIN_LARGE = 8  # this many
+_LARGE_BYTES = 65_536
+_CHECKED_MAX = 64  # float64 values of a sample that the core looks at
+
+Home = Literal["cycle", "process", "thread"]
 
 
 @dataclass(frozen=True)
@@ -29,27 +34,39 @@ class SensorPlan:
     name: str
     schedule: Sensor
     device: int
+    home: Home
     spec: SensorSpec
-    exchange: Exchange
+    exchange: Exchange | None
+    """with the schedule's signs and zeros in its values"""
+    turns: list[tuple[int, float]]
+    """sign and zero per channel, for a driver that reads by itself"""
     depth: int
     low: list[float]
     high: list[float]
     rate: list[float]
 
     @property
-    def channels(self) -> int:
-        """Doubles in a sample."""
-        return sum(field.channels for field in self.spec.fields)
-
-    @property
     def dtype(self) -> np.dtype[Any]:
-        """Layout of a sample: one field of float64 per declared field, in SI."""
+        """Layout of a sample: its fields one after the other, padded to 8 bytes."""
         return wire.sample_dtype([(f.name, f.shape, f.dtype) for f in self.spec.fields])
 
+    @property
+    def offsets(self) -> list[int]:
+        """Where the float64 values of a sample lie, in bytes: its channels."""
+        return channel_offsets(self.spec)
+
+    @property
+    def acquire(self) -> tuple[Acquire, int]:
+        """The stated model of the acquisition."""
+        if self.spec.calls is not None and (self.exchange is None or self.home != "cycle"):
+            return self.spec.calls.acquire, self.spec.calls.acquire_ns
+        assert self.exchange is not None
+        return self.exchange.acquire, self.exchange.acquire_ns
+
     def first_channel(self, name: str) -> int:
-        """Channel at which a field starts. Raises KeyError."""
+        """Channel at which a float64 field starts. Raises KeyError."""
         at = 0
-        for item in self.spec.fields:
+        for item in _value_fields(self.spec):
             if item.name == name:
                 return at
             at += item.channels
@@ -63,8 +80,11 @@ class ActuatorPlan:
     name: str
     schedule: Actuator
     device: int
+    home: Home
     spec: ActuatorSpec
-    encoding: Encoding
+    encoding: Encoding | None
+    turns: list[tuple[int, float]]
+    """sign and zero per channel, for a driver that writes by itself"""
     feedback_sensor: int
     feedback_channel: int
     limits: list[tuple[float, float, float, float, float]]
@@ -122,12 +142,16 @@ class Plan:
             Span("cycle", "publish", cycle.act_ns, cycle.period_ns, "publish"),
         ]
         for sensor in self.sensors:
+            if sensor.exchange is None:
+                continue
             start = sensor.schedule.trigger_ns
             sent = start + sensor.exchange.request_ns
             lane = names[sensor.device]
             spans.append(Span(lane, "request", start, sent, "trigger"))
             spans.append(Span(lane, "reply", sent, sent + sensor.exchange.reply_ns, "read"))
         for actuator in self.actuators:
+            if actuator.encoding is None:
+                continue
             end = cycle.act_ns + actuator.encoding.write_ns
             spans.append(Span(names[actuator.device], "command", cycle.act_ns, end, "act"))
         return spans
@@ -148,6 +172,10 @@ def _describe_sensor(sensor: SensorPlan) -> dict[str, object]:
         "fields": [[f.name, list(f.shape), f.dtype, f.unit] for f in sensor.spec.fields],
         "trigger_ns": sensor.schedule.trigger_ns,
         "max_age_ns": sensor.schedule.max_age_ns,
+        "home": sensor.home,
+        "latched": sensor.schedule.latched,
+        "every": sensor.schedule.every,
+        "latency_cycles": sensor.schedule.latency_cycles,
         "depth": sensor.depth,
     }
 
@@ -181,7 +209,7 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
     if drivers is None:
         drivers = {name: make_driver(schedule, name) for name in schedule.device}
     depth = _depth(schedule)
-    sensors = [_plan_sensor(schedule, drivers, name, depth) for name in schedule.sensor]
+    sensors = [_plan_sensor(schedule, drivers, name) for name in schedule.sensor]
     actuators = [_plan_actuator(schedule, drivers, name, sensors) for name in schedule.actuator]
     _check_fit(schedule, sensors, actuators)
     notes = [
@@ -192,10 +220,41 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
     return Plan(schedule, drivers, sensors, actuators, depth, notes)
 
 
-def _depth(schedule: Schedule) -> int:
-    wanted = max(_RING_MIN, int(_RING_S * 1e9 / schedule.cycle.period_ns))
+def _depth(schedule: Schedule, every: int = 1, size: int = 0) -> int:
+    """Slots of a ring whose samples come every so many cycles."""
+    least = _RING_MIN if size < _LARGE_BYTES else _RING_MIN_LARGE
+    wanted = max(least, int(_RING_S * 1e9 / (every * schedule.cycle.period_ns)))
     depth = 1 << (wanted - 1).bit_length()
-    return max(depth, schedule.store.depth or 0)
+    return max(depth, (schedule.store.depth or 0) if size < _LARGE_BYTES else 0)
+
+
+def _value_fields(spec: SensorSpec) -> list[Field]:
+    """The fields whose values the core may look at: float64 of this machine's byte order."""
+    return [item for item in spec.fields if item.dtype == "<f8"]
+
+
+def channel_offsets(spec: SensorSpec) -> list[int]:
+    """Where the float64 values of a sample lie in it, in bytes; none when they are too many."""
+    layout = wire.sample_dtype([(f.name, f.shape, f.dtype) for f in spec.fields])
+    assert layout.fields is not None
+    found = [
+        layout.fields[item.name][1] + 8 * i
+        for item in _value_fields(spec)
+        for i in range(item.channels)
+    ]
+    return found if len(found) <= _CHECKED_MAX else []
+
+
+def _home(schedule: Schedule, device: str, has_exchange: bool) -> Home:
+    """Where a device's driver runs. Raises ScheduleError."""
+    home: Home | None = schedule.device[device].home
+    if home == "cycle" and not has_exchange:
+        raise schedule.error(
+            f"device.{device}.home",
+            f"the driver of {device} declares no exchange that the cycle could run; give "
+            f'"process" or "thread"',
+        )
+    return home or ("cycle" if has_exchange else "process")
 
 
 def _device_index(schedule: Schedule, name: str) -> int:
@@ -207,12 +266,14 @@ def _per_channel(
 ) -> list[Any]:
     """A schedule's per-field table as one entry per channel; NaN where it says nothing."""
     nothing: Any = (float("nan"), float("nan")) if pairs else float("nan")
-    known = [f.name for f in spec.fields]
+    known = [f.name for f in _value_fields(spec)]
     for name in table:
         if name not in known:
-            raise schedule.error(f"{key}.{name}", f"no field {name!r}; fields are {known}")
+            raise schedule.error(
+                f"{key}.{name}", f"no field {name!r} of float64; those are {known}"
+            )
     result: list[Any] = []
-    for item in spec.fields:
+    for item in _value_fields(spec):
         if item.name not in table:
             result += [nothing] * item.channels
         elif pairs:
@@ -227,7 +288,7 @@ def _turn(schedule: Schedule, name: str, spec: SensorSpec) -> list[tuple[int, fl
     sensor = schedule.sensor[name]
     zeros = _per_channel(schedule, f"sensor.{name}.zero", sensor.zero, spec, pairs=False)
     signs: list[int] = []
-    for item in spec.fields:
+    for item in _value_fields(spec):
         turned = item.name in spec.per_joint and sensor.sign is not None
         if turned and len(sensor.sign or []) != item.channels:
             raise schedule.error(
@@ -238,37 +299,60 @@ def _turn(schedule: Schedule, name: str, spec: SensorSpec) -> list[tuple[int, fl
     return [(s, 0.0 if np.isnan(z) else z) for s, z in zip(signs, zeros, strict=True)]
 
 
-def _plan_sensor(
-    schedule: Schedule, drivers: dict[str, Driver], name: str, depth: int
-) -> SensorPlan:
+def _plan_sensor(schedule: Schedule, drivers: dict[str, Driver], name: str) -> SensorPlan:
     sensor = schedule.sensor[name]
     spec = drivers[sensor.device].sensor()
     if spec is None:
         raise schedule.error(
             f"sensor.{name}.device", f"device {sensor.device!r} has no sensor; name one that has"
         )
-    if spec.exchange is None:
-        raise schedule.error(
-            f"sensor.{name}.device", f"device {sensor.device!r} has no exchange for the cycle"
-        )
+    _check_triggered(schedule, name, spec)
     turns = _turn(schedule, name, spec)
-    replies = tuple(
-        replace(r, values=tuple(v.turned(*turns[v.channel]) for v in r.values))
-        for r in spec.exchange.replies
-    )
+    exchange = spec.exchange
+    if exchange is not None:
+        replies = tuple(
+            replace(r, values=tuple(v.turned(*turns[v.channel]) for v in r.values))
+            for r in exchange.replies
+        )
+        exchange = replace(exchange, replies=replies)
+    size = wire.sample_dtype([(f.name, f.shape, f.dtype) for f in spec.fields]).itemsize
     key = f"sensor.{name}"
     ranges = _per_channel(schedule, f"{key}.range", sensor.range, spec, pairs=True)
     return SensorPlan(
         name=name,
         schedule=sensor,
         device=_device_index(schedule, sensor.device),
+        home=_home(schedule, sensor.device, exchange is not None),
         spec=spec,
-        exchange=replace(spec.exchange, replies=replies),
-        depth=depth,
+        exchange=exchange,
+        turns=turns,
+        depth=_depth(schedule, sensor.every, size),
         low=[low for low, _ in ranges],
         high=[high for _, high in ranges],
         rate=_per_channel(schedule, f"{key}.rate", sensor.rate, spec, pairs=False),
     )
+
+
+def _check_triggered(schedule: Schedule, name: str, spec: SensorSpec) -> None:
+    """A trigger time is for devices that can be triggered, and only for those."""
+    if spec.calls is not None:
+        triggered = spec.calls.triggered
+    else:
+        assert spec.exchange is not None, f"the driver of {name} says neither exchange nor calls"
+        triggered = bool(spec.exchange.request)
+    latched = schedule.sensor[name].latched
+    if triggered and latched:
+        raise schedule.error(
+            f"sensor.{name}.trigger_us",
+            f"the key is missing, and device {schedule.sensor[name].device!r} samples when it is "
+            f"asked; add trigger_us = 0, or another offset in the cycle",
+        )
+    if not triggered and not latched:
+        raise schedule.error(
+            f"sensor.{name}.trigger_us",
+            f"the device of {name} runs by itself and cannot be triggered; leave trigger_us out: "
+            f"it is latched",
+        )
 
 
 def _plan_actuator(
@@ -290,23 +374,30 @@ def _plan_actuator(
     ]
     sensor, channel = _feedback(schedule, name, sensors, n)
     encoding = spec.encoding
-    if encoding is None:
-        raise schedule.error(
-            f"{key}.device", f"device {actuator.device!r} has no encoding for the cycle"
-        )
+    turns = [(1, 0.0)] * n
     if sensor >= 0 and sensors[sensor].schedule.device == actuator.device:
         # the same joints: commands are turned as their feedback is
-        turns = _turn(schedule, sensors[sensor].name, sensors[sensor].spec)
+        turns = sensors[sensor].turns[channel : channel + n]
+    if encoding is not None:
         encoding = replace(
-            encoding,
-            values=tuple(v.turned(*turns[channel + v.channel]) for v in encoding.values),
+            encoding, values=tuple(v.turned(*turns[v.channel]) for v in encoding.values)
+        )
+    home = _home(schedule, actuator.device, encoding is not None)
+    sensing = next((s for s in sensors if s.schedule.device == actuator.device), None)
+    if (sensing is None and home != "cycle") or (sensing is not None and sensing.home != home):
+        raise schedule.error(
+            f"{key}.device",
+            f"a device in a worker needs a sensor in the same home: the worker of "
+            f"{actuator.device!r} follows its triggers; add a [sensor.NAME] of that device",
         )
     return ActuatorPlan(
         name=name,
         schedule=actuator,
         device=_device_index(schedule, actuator.device),
+        home=home,
         spec=spec,
         encoding=encoding,
+        turns=turns,
         feedback_sensor=sensor,
         feedback_channel=channel,
         limits=[(lo, hi, *rest) for (lo, hi), *rest in zip(pairs, *columns, strict=True)],
@@ -321,7 +412,7 @@ def _feedback(
         return -1, 0
     sensor_name, _, field_name = wanted.partition(".")
     index = [sensor.name for sensor in sensors].index(sensor_name)
-    fields = {item.name: item for item in sensors[index].spec.fields}
+    fields = {item.name: item for item in _value_fields(sensors[index].spec)}
     if field_name not in fields or fields[field_name].channels != channels:
         raise schedule.error(
             f"actuator.{name}.feedback",
@@ -338,6 +429,8 @@ def _check_fit(
     cycle = schedule.cycle
     for sensor in sensors:
         trigger = sensor.schedule.trigger_ns
+        if sensor.exchange is None:
+            continue
         end = trigger + sensor.exchange.request_ns + sensor.exchange.reply_ns
         if end > cycle.read_deadline_ns:
             raise schedule.error(
@@ -347,6 +440,8 @@ def _check_fit(
                 f"rate, or move read_deadline_us",
             )
     for actuator in actuators:
+        if actuator.encoding is None:
+            continue
         end = cycle.act_ns + actuator.encoding.write_ns
         first = min(
             (s.schedule.trigger_ns for s in sensors if s.device == actuator.device), default=0
