@@ -31,7 +31,7 @@ DEVICES = (
     ("vcan", ""),
     ("can-raw", ""),
     ("kvaser_pci", ""),
-    ("vivid", "n_devs=1 node_types=0x1"),
+    ("vivid", "n_devs=2 node_types=0x1,0x1"),
     ("dummy_hcd", ""),
     ("usb_f_acm", ""),
     ("g_serial", ""),
@@ -200,7 +200,7 @@ def boot(unpacked: Path, command: str, accelerator: str, timeout_s: float) -> in
         arguments = [
             *(qemu, "-accel", accelerator, *QEMU),
             *("-kernel", str(next(unpacked.glob("boot/vmlinuz-*"))), "-initrd", str(initrd)),
-            *("-append", "console=ttyS0 loglevel=4 panic=-1 mitigations=off"),
+            *("-append", "console=ttyS0 loglevel=4 panic=-1 mitigations=off iomem=relaxed"),
             *("-serial", f"file:{log}", "-serial", "stdio", "-monitor", "none"),
             *("-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"),
             *("-device", "virtio-9p-pci,fsdev=host,mount_tag=host"),
