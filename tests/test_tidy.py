@@ -20,12 +20,14 @@ SEES_C = {
     "store",
     "video",
     "worker",
+    "workers",
 }
 CORE_SIDE = {
     "core",
     "device_clock",
     "driver",
     "errors",
+    "fit",
     "frame",
     "packets",
     "parts",
@@ -34,6 +36,7 @@ CORE_SIDE = {
     "schedule",
     "store",
     "tables",
+    "timing",
     "wire",
 }
 OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "foxglove"}

@@ -44,7 +44,7 @@ def test_the_field_has_the_shape_of_the_format(
     assert (spec.fields[0].shape, spec.fields[0].dtype) == (shape, dtype)
     assert spec.calls is not None
     assert not spec.calls.triggered
-    assert (spec.calls.latency_ns, spec.calls.period_ns) == (20_000_000, 20_000_000)
+    assert (spec.calls.latency_ns, spec.calls.interval_ns) == (20_000_000, 20_000_000)
 
 
 def test_a_camera_that_is_not_there_is_said_so() -> None:

@@ -98,7 +98,7 @@ class Camera(Driver):
                 latency_ns=interval_ns,
                 latency_max_ns=_WORST_INTERVALS * interval_ns,
                 triggered=False,
-                period_ns=interval_ns,
+                interval_ns=interval_ns,
             ),
             twin=(),
             twin_latency_ns=interval_ns,

@@ -47,6 +47,7 @@ class Core:
         gid: int = -1,
     ) -> None:
         self.plan = plan
+        self.epoch = epoch
         self._keep: list[Any] = []
         config = self._config(
             epoch=epoch,
@@ -288,7 +289,7 @@ def _sensor(plan: Plan, sensor: SensorPlan, keep: list[Any]) -> dict[str, Any]:
             "channel": channels,
             "latency_ns": sensor.spec.twin_latency_ns,
             "jitter_ns": sensor.spec.twin_jitter_ns,
-            "period_ns": (calls.period_ns if calls else 0) or plan.schedule.cycle.period_ns,
+            "period_ns": (calls.interval_ns if calls else 0) or plan.schedule.cycle.period_ns,
         },
         "low": _doubles(sensor.low, keep),
         "high": _doubles(sensor.high, keep),

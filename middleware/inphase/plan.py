@@ -5,26 +5,24 @@ makes the description that every reader is given first. It touches no device.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import msgpack
 import msgspec
 import numpy as np
 
-from inphase import wire
+from inphase import fit, timing, wire
 from inphase.calls import resolve_call
 from inphase.driver import Acquire, ActuatorSpec, Driver, Encoding, Exchange, Field, SensorSpec
 from inphase.errors import ScheduleError
 from inphase.schedule import Actuator, Schedule, Sensor
-from inphase.timeline import Mark, Span
+from inphase.timing import Command, Home, Timing
 
 _RING_S = 0.25  # a view into the store lasts at least this long, and
 _RING_MIN = 16  # at least this many samples, or
 _RING_MIN_LARGE = 8  # this many
 _LARGE_BYTES = 65_536
 _CHECKED_MAX = 64  # float64 values of a sample that the core looks at
-
-Home = Literal["cycle", "process", "thread"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +106,38 @@ class Plan:
         """Doubles in a command: the actuators' channels one after the other."""
         return sum(actuator.spec.channels for actuator in self.actuators)
 
+    @property
+    def homes(self) -> list[Home]:
+        """Where each device's driver runs."""
+        homes: list[Home] = ["cycle"] * len(self.schedule.device)
+        for sensor in self.sensors:
+            homes[sensor.device] = sensor.home
+        for actuator in self.actuators:
+            homes[actuator.device] = actuator.home
+        return homes
+
+    @property
+    def timings(self) -> list[Timing]:
+        """When each sensor's sample is asked for, acquired and in hand."""
+        return [
+            timing.of_sensor(self.schedule, self.drivers[s.schedule.device], s.name, s.spec)
+            for s in self.sensors
+        ]
+
+    @property
+    def commands(self) -> list[Command]:
+        """Each actuator's time on the wire."""
+        names = [a.schedule.device for a in self.actuators]
+        return [
+            Command(
+                a.name,
+                device,
+                self.drivers[device].bus,
+                a.encoding.write_ns if a.encoding else 0,
+            )
+            for a, device in zip(self.actuators, names, strict=True)
+        ]
+
     def description(self, epoch: int, **facts: object) -> bytes:
         """What a reader is given first, as MessagePack: layouts, units, schedule, hash."""
         return bytes(
@@ -128,42 +158,6 @@ class Plan:
                 }
             )
         )
-
-    def spans(self) -> list[Span]:
-        """What happens when in one cycle, as far as the devices state it, for the timeline."""
-        cycle = self.schedule.cycle
-        names = list(self.schedule.device)
-        spans = [
-            Span(
-                "cycle", "trigger", 0, max(s.schedule.trigger_ns for s in self.sensors), "trigger"
-            ),
-            Span("cycle", "read", 0, cycle.read_deadline_ns, "read"),
-            Span("cycle", "infer", cycle.read_deadline_ns, cycle.act_ns, "infer"),
-            Span("cycle", "publish", cycle.act_ns, cycle.period_ns, "publish"),
-        ]
-        for sensor in self.sensors:
-            if sensor.exchange is None:
-                continue
-            start = sensor.schedule.trigger_ns
-            sent = start + sensor.exchange.request_ns
-            lane = names[sensor.device]
-            spans.append(Span(lane, "request", start, sent, "trigger"))
-            spans.append(Span(lane, "reply", sent, sent + sensor.exchange.reply_ns, "read"))
-        for actuator in self.actuators:
-            if actuator.encoding is None:
-                continue
-            end = cycle.act_ns + actuator.encoding.write_ns
-            spans.append(Span(names[actuator.device], "command", cycle.act_ns, end, "act"))
-        return spans
-
-    def marks(self) -> list[Mark]:
-        """The cycle's deadlines."""
-        cycle = self.schedule.cycle
-        return [
-            Mark("read deadline", cycle.read_deadline_ns),
-            Mark("act", cycle.act_ns),
-            Mark("next due", cycle.period_ns),
-        ]
 
 
 def _describe_sensor(sensor: SensorPlan) -> dict[str, object]:
@@ -211,13 +205,15 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
     depth = _depth(schedule)
     sensors = [_plan_sensor(schedule, drivers, name) for name in schedule.sensor]
     actuators = [_plan_actuator(schedule, drivers, name, sensors) for name in schedule.actuator]
-    _check_fit(schedule, sensors, actuators)
+    plan = Plan(schedule, drivers, sensors, actuators, depth)
+    addresses = {name: driver.address for name, driver in drivers.items()}
+    fit.check(schedule, addresses, plan.timings, plan.commands)
     notes = [
         f"actuator {a.name} moves blind: it has no feedback"
         for a in actuators
         if a.feedback_sensor < 0
     ]
-    return Plan(schedule, drivers, sensors, actuators, depth, notes)
+    return replace(plan, notes=notes + fit.notes(schedule, plan.timings, plan.commands))
 
 
 def _depth(schedule: Schedule, every: int = 1, size: int = 0) -> int:
@@ -243,18 +239,6 @@ def channel_offsets(spec: SensorSpec) -> list[int]:
         for i in range(item.channels)
     ]
     return found if len(found) <= _CHECKED_MAX else []
-
-
-def _home(schedule: Schedule, device: str, has_exchange: bool) -> Home:
-    """Where a device's driver runs. Raises ScheduleError."""
-    home: Home | None = schedule.device[device].home
-    if home == "cycle" and not has_exchange:
-        raise schedule.error(
-            f"device.{device}.home",
-            f"the driver of {device} declares no exchange that the cycle could run; give "
-            f'"process" or "thread"',
-        )
-    return home or ("cycle" if has_exchange else "process")
 
 
 def _device_index(schedule: Schedule, name: str) -> int:
@@ -306,7 +290,10 @@ def _plan_sensor(schedule: Schedule, drivers: dict[str, Driver], name: str) -> S
         raise schedule.error(
             f"sensor.{name}.device", f"device {sensor.device!r} has no sensor; name one that has"
         )
-    _check_triggered(schedule, name, spec)
+    if spec.exchange is None:
+        raise schedule.error(
+            f"sensor.{name}.device", f"device {sensor.device!r} has no exchange for the cycle"
+        )
     turns = _turn(schedule, name, spec)
     exchange = spec.exchange
     if exchange is not None:
@@ -322,7 +309,7 @@ def _plan_sensor(schedule: Schedule, drivers: dict[str, Driver], name: str) -> S
         name=name,
         schedule=sensor,
         device=_device_index(schedule, sensor.device),
-        home=_home(schedule, sensor.device, exchange is not None),
+        home=timing.home_of(schedule, sensor.device, in_cycle=exchange is not None),
         spec=spec,
         exchange=exchange,
         turns=turns,
@@ -331,28 +318,6 @@ def _plan_sensor(schedule: Schedule, drivers: dict[str, Driver], name: str) -> S
         high=[high for _, high in ranges],
         rate=_per_channel(schedule, f"{key}.rate", sensor.rate, spec, pairs=False),
     )
-
-
-def _check_triggered(schedule: Schedule, name: str, spec: SensorSpec) -> None:
-    """A trigger time is for devices that can be triggered, and only for those."""
-    if spec.calls is not None:
-        triggered = spec.calls.triggered
-    else:
-        assert spec.exchange is not None, f"the driver of {name} says neither exchange nor calls"
-        triggered = bool(spec.exchange.request)
-    latched = schedule.sensor[name].latched
-    if triggered and latched:
-        raise schedule.error(
-            f"sensor.{name}.trigger_us",
-            f"the key is missing, and device {schedule.sensor[name].device!r} samples when it is "
-            f"asked; add trigger_us = 0, or another offset in the cycle",
-        )
-    if not triggered and not latched:
-        raise schedule.error(
-            f"sensor.{name}.trigger_us",
-            f"the device of {name} runs by itself and cannot be triggered; leave trigger_us out: "
-            f"it is latched",
-        )
 
 
 def _plan_actuator(
@@ -382,9 +347,13 @@ def _plan_actuator(
         encoding = replace(
             encoding, values=tuple(v.turned(*turns[v.channel]) for v in encoding.values)
         )
-    home = _home(schedule, actuator.device, encoding is not None)
     sensing = next((s for s in sensors if s.schedule.device == actuator.device), None)
-    if (sensing is None and home != "cycle") or (sensing is not None and sensing.home != home):
+    home = (
+        sensing.home
+        if sensing is not None
+        else timing.home_of(schedule, actuator.device, in_cycle=encoding is not None)
+    )
+    if home != "cycle" and sensing is None:
         raise schedule.error(
             f"{key}.device",
             f"a device in a worker needs a sensor in the same home: the worker of "
@@ -420,35 +389,3 @@ def _feedback(
             f"{[(f.name, f.channels) for f in fields.values()]}",
         )
     return index, sensors[index].first_channel(field_name)
-
-
-def _check_fit(
-    schedule: Schedule, sensors: list[SensorPlan], actuators: list[ActuatorPlan]
-) -> None:
-    """Refuse what cannot fit: a reply after the read deadline, a command into the next trigger."""
-    cycle = schedule.cycle
-    for sensor in sensors:
-        trigger = sensor.schedule.trigger_ns
-        if sensor.exchange is None:
-            continue
-        end = trigger + sensor.exchange.request_ns + sensor.exchange.reply_ns
-        if end > cycle.read_deadline_ns:
-            raise schedule.error(
-                f"sensor.{sensor.name}.trigger_us",
-                f"the reply is complete {end / 1000:.0f} us after the cycle's start, after the "
-                f"read deadline of {cycle.read_deadline_us} us; trigger earlier, raise the baud "
-                f"rate, or move read_deadline_us",
-            )
-    for actuator in actuators:
-        if actuator.encoding is None:
-            continue
-        end = cycle.act_ns + actuator.encoding.write_ns
-        first = min(
-            (s.schedule.trigger_ns for s in sensors if s.device == actuator.device), default=0
-        )
-        if end > cycle.period_ns + first:
-            raise schedule.error(
-                "cycle.act_us",
-                f"the command of {actuator.name} is on the wire until {end / 1000:.0f} us, into "
-                f"the next trigger; act earlier, raise the baud rate, or lower the cycle's rate",
-            )
