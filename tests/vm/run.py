@@ -231,6 +231,7 @@ def main() -> int:
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": os.environ.get("HOME", "/root"),
         "INPHASE_GUEST": "1",
+        "INPHASE_TEST_BOUND_S": "90",
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }
     pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(rest or [str(HERE)])]

@@ -1,26 +1,17 @@
 """SocketCAN: buses of the kernel, its own tools at the other end, and two controllers on a wire."""
 
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
-from guest import need
+from guest import CAN_PAIR, need, tool, wire_up
 
 can = pytest.importorskip("can", reason="python-can is not installed")
 
 BOUND_S = 20.0
 """of any wait: only reached when something is wrong"""
-
-
-def tool(name: str, package: str) -> str:
-    """The path of a program; skips when it is not installed."""
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed (Debian package {package})")
-    return found
 
 
 @pytest.fixture
@@ -30,19 +21,11 @@ def vcan() -> str:
     return "vcan0"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def wire() -> Iterator[tuple[str, str]]:
-    """Two emulated SJA1000 controllers on one wire, at 500 kbit/s."""
-    need("/sys/class/net/can1", "pair of CAN controllers")
-    ip = tool("ip", "iproute2")
-    pair = ("can0", "can1")
-    for name in pair:
-        setting = ("type", "can", "bitrate", "500000", "restart-ms", "100")
-        subprocess.run([ip, "link", "set", name, *setting], check=True)
-        subprocess.run([ip, "link", "set", name, "up"], check=True)
-    yield pair
-    for name in pair:
-        subprocess.run([ip, "link", "set", name, "down"], check=True)
+    """Two emulated SJA1000 controllers on one wire."""
+    with wire_up():
+        yield CAN_PAIR
 
 
 def message(ident: int, data: bytes, **more: bool) -> can.Message:
