@@ -1,7 +1,9 @@
 """What the guest tests share: a test names the device it needs, and skips without it."""
 
+import fcntl
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,10 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from runtimes import Run
+
 GUEST = os.environ.get("INPHASE_GUEST") == "1"
 
 CAN_PAIR = ("can0", "can1")
 """Two controllers on one wire."""
+
+# of linux/videodev2.h
+_QUERYCTRL, _S_CTRL, _NEXT_CONTROL = 0xC0445624, 0xC008561C, 0x80000000
+_QUERY = struct.Struct("=II32siiiiI8x")
 
 
 def need(path: str, what: str) -> None:
@@ -32,6 +40,22 @@ def tool(name: str, package: str) -> str:
     return found
 
 
+class Robot:
+    """A schedule in a folder, and beside it the modules that it names; as runtimes.Run takes it."""
+
+    def __init__(self, folder: Path, name: str, schedule: str, **modules: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.schedule = folder / "run.toml"
+        self.schedule.write_text(f'name = "{name}"\n{schedule}')
+        for module, text in modules.items():
+            folder.joinpath(f"{module}.py").write_text(text)
+
+    def run(self, *options: str) -> Run:
+        """Start `inphase run`."""
+        return Run(self, ["-m", "inphase", "run", str(self.schedule), "--json", *options], {})
+
+
 @contextmanager
 def wire_up() -> Iterator[None]:
     """Both controllers up, at 500 kbit/s."""
@@ -47,3 +71,22 @@ def wire_up() -> Iterator[None]:
     finally:
         for name in CAN_PAIR:
             subprocess.run([ip, "link", "set", name, "down"], check=True)
+
+
+def vivid(port: str, name: str, value: int) -> None:
+    """Set a control of the virtual camera, found by its name."""
+    fd = os.open(port, os.O_RDWR)
+    try:
+        ident = 0
+        while True:
+            query = bytearray(_QUERY.pack(ident | _NEXT_CONTROL, 0, b"", 0, 0, 0, 0, 0))
+            try:
+                fcntl.ioctl(fd, _QUERYCTRL, query)
+            except OSError:
+                pytest.skip(f"this kernel's vivid has no control {name!r}")
+            ident, _, label, *_ = _QUERY.unpack(query)
+            if label.rstrip(b"\0").decode() == name:
+                break
+        fcntl.ioctl(fd, _S_CTRL, struct.pack("=Ii", ident, value))
+    finally:
+        os.close(fd)

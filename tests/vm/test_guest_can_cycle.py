@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from guest import CAN_PAIR, need, wire_up
+from guest import CAN_PAIR, Robot, need, wire_up
 
 from peers import BOUND_S, until
-from runtimes import Run
 
 can = pytest.importorskip("can", reason="python-can is not installed")
 
@@ -122,7 +121,6 @@ class Creep:
 """
 # slow: what is tested is what happens, in an emulated machine
 _SCHEDULE = """
-name = "{name}"
 [cycle]
 rate_hz = 10
 read_deadline_us = 70000
@@ -191,20 +189,10 @@ class Motors:
         self._bus.shutdown()
 
 
-class Robot:
-    """A robot on a bus, as runtimes.Run takes it."""
-
-    def __init__(self, folder: Path, channel: str) -> None:
-        self.folder = folder
-        self.name = f"can-{channel}"
-        folder.joinpath("motors.py").write_text(_DRIVER)
-        folder.joinpath("creep.py").write_text(_POLICY)
-        self.schedule = folder / "run.toml"
-        self.schedule.write_text(_SCHEDULE.format(name=self.name, channel=channel))
-
-    def run(self, *options: str) -> Run:
-        """Start `inphase run`."""
-        return Run(self, ["-m", "inphase", "run", str(self.schedule), "--json", *options], {})
+def robot(folder: Path, channel: str) -> Robot:
+    """A robot on a bus."""
+    schedule = _SCHEDULE.format(channel=channel)
+    return Robot(folder, f"can-{channel}", schedule, motors=_DRIVER, creep=_POLICY)
 
 
 @pytest.fixture
@@ -216,7 +204,7 @@ def wire() -> Iterator[None]:
 
 def test_the_core_runs_exchanges_on_a_virtual_bus(tmp_path: Path) -> None:
     need("/sys/class/net/vcan0", "virtual CAN bus")
-    with Motors("vcan0") as motors, Robot(tmp_path, "vcan0").run("--seconds", "4") as run:
+    with Motors("vcan0") as motors, robot(tmp_path, "vcan0").run("--seconds", "4") as run:
         frame = run.status("motors", "FRESH")
         row = frame["motors"]
         assert row.triggered_ns is not None
@@ -240,7 +228,7 @@ def test_a_controller_that_is_taken_down_is_offline_and_comes_back(
 ) -> None:
     ip = shutil.which("ip") or "ip"
     ours, theirs = CAN_PAIR
-    with Motors(theirs) as motors, Robot(tmp_path, ours).run() as run:
+    with Motors(theirs) as motors, robot(tmp_path, ours).run() as run:
         run.status("motors", "FRESH")
         subprocess.run([ip, "link", "set", ours, "down"], check=True)
         run.status("motors", "OFFLINE")

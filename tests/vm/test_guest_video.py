@@ -1,8 +1,5 @@
 """The camera driver against vivid, the kernel's own virtual camera."""
 
-import fcntl
-import os
-import struct
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -10,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from guest import need
+from guest import need, vivid
 from numpy.typing import NDArray
 
 from inphase.driver import DeviceError, Reading
@@ -19,10 +16,6 @@ from inphase_drivers.v4l2 import Camera, CameraOptions
 PORT, OTHER_PORT = "/dev/video0", "/dev/video1"
 BOUND_NS = 20_000_000_000
 """of any wait: only reached when something is wrong"""
-
-QUERYCTRL, S_CTRL = 0xC0445624, 0xC008561C
-NEXT_CONTROL = 0x80000000
-_QUERY = struct.Struct("=II32siiiiI8x")
 
 Make = Callable[..., Camera]
 
@@ -64,25 +57,6 @@ def read(camera: Camera, count: int) -> tuple[list[Reading], list[NDArray[Any]]]
         readings.append(camera.read(sample, BOUND_NS))
         images.append(sample["image"])
     return readings, images
-
-
-def vivid(name: str, value: int) -> None:
-    """Set a control of the virtual camera, found by its name."""
-    fd = os.open(PORT, os.O_RDWR)
-    try:
-        ident = 0
-        while True:
-            query = bytearray(_QUERY.pack(ident | NEXT_CONTROL, 0, b"", 0, 0, 0, 0, 0))
-            try:
-                fcntl.ioctl(fd, QUERYCTRL, query)
-            except OSError:
-                pytest.skip(f"this kernel's vivid has no control {name!r}")
-            ident, _, label, *_ = _QUERY.unpack(query)
-            if label.rstrip(b"\0").decode() == name:
-                break
-        fcntl.ioctl(fd, S_CTRL, struct.pack("=Ii", ident, value))
-    finally:
-        os.close(fd)
 
 
 @pytest.mark.parametrize(
@@ -132,13 +106,13 @@ def test_the_end_of_a_frame_is_used_only_when_it_is_past(make: Make) -> None:
 
 def test_a_start_of_exposure_gives_an_acquisition_and_its_bound(make: Make) -> None:
     camera = make()
-    vivid("Timestamp Source", 1)
+    vivid(PORT, "Timestamp Source", 1)
     try:
         before_ns = time.monotonic_ns()
         camera.flush()
         readings, _ = read(camera, 20)
     finally:
-        vivid("Timestamp Source", 0)
+        vivid(PORT, "Timestamp Source", 0)
     known = [reading for reading in readings[2:] if reading.acquired_ns is not None]
     assert len(known) == len(readings) - 2
     for reading in known:
@@ -186,7 +160,7 @@ def test_flush_leaves_nothing_that_waited(make: Make) -> None:
 def test_a_buffer_that_the_driver_calls_damaged_is_invalid(make: Make) -> None:
     camera = make()
     camera.read(sample_of(camera), BOUND_NS)
-    vivid("Inject V4L2_BUF_FLAG_ERROR", 1)
+    vivid(PORT, "Inject V4L2_BUF_FLAG_ERROR", 1)
     reasons = []
     for _ in range(100):
         sample = sample_of(camera)
@@ -202,7 +176,7 @@ def test_a_buffer_that_the_driver_calls_damaged_is_invalid(make: Make) -> None:
 def test_a_camera_that_is_gone_is_a_device_error_and_comes_back(make: Make) -> None:
     camera = make()
     camera.read(sample_of(camera), BOUND_NS)
-    vivid("Disconnect", 1)
+    vivid(PORT, "Disconnect", 1)
     with pytest.raises(DeviceError, match="gone"):
         for _ in range(100):
             camera.read(sample_of(camera), BOUND_NS)
