@@ -23,8 +23,9 @@ SEES_C = {
     "workers",
 }
 CORE_SIDE = {
-    "core",
+    "alignment",
     "device_clock",
+    "core",
     "driver",
     "errors",
     "fit",
@@ -40,7 +41,13 @@ CORE_SIDE = {
     "wire",
 }
 OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "foxglove"}
-DRIVER_MAY_IMPORT = {"inphase.driver", "inphase.packets", "inphase.errors", "inphase.video"}
+DRIVER_MAY_IMPORT = {
+    "inphase.driver",
+    "inphase.packets",
+    "inphase.errors",
+    "inphase.serial_port",
+    "inphase.video",
+}
 
 
 def imports(path: Path) -> set[str]:

@@ -141,6 +141,10 @@ class Framing:
     min_size: int
     max_size: int
     datagram: bool = False
+    can: bool = False
+    """packets are CAN frames, made by `inphase.packets.can_frame`: 16 bytes each, or up to 72 with
+    CAN FD. Replies may come in any order; each has a MATCH of `inphase.packets.can_id` at offset 0,
+    a U32, by which a frame is known to be its; data start at offset 8"""
     start: bytes = b""
     length_offset: int = 0
     length_size: int = 0
@@ -268,6 +272,8 @@ class Encoding:
     crc16: bool
     write_ns: int
     """the command's time on the wire"""
+    chunk: int = 0
+    """bytes of one datagram, where a command is several: 16 for CAN frames; 0: it is one write"""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ Keys (times in nanoseconds; each distribution has count, min, p50, p90, p99, p99
     commands.written, .limited, .repeated, .ramped, .busy
     wake_late_ns, trigger_late_ns, act_late_ns, skew_ns, latch_to_command_ns
     worst: list of cycle, late_ns, phase, device (worst first)
-    late_samples, slips, duplicates, dropped_bytes, lost_devices, page_faults, events
+    late_samples, slips, duplicates, dropped_bytes, foreign_frames, error_passive, lost_devices,
+    page_faults, events
     digest, cycles_per_s (lock step)
 """
 
@@ -92,6 +93,8 @@ def make(
         "slips": counts["slips"],
         "duplicates": counts["duplicates"],
         "dropped_bytes": counts["dropped_bytes"],
+        "foreign_frames": counts["foreign_frames"],
+        "error_passive": counts["error_passive"],
         "lost_devices": status["lost_devices"],
         "page_faults": status["page_faults"],
         "events": events,

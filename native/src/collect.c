@@ -112,9 +112,12 @@ static struct sample arrived(struct inphase_core *core, const struct sensor *sen
 {
     const struct inphase_posted *stamps = &sensor->stamps;
     int64_t now_ns = core->clock->now(core);
+
+    /* a line is raised here, whoever reads the device */
+    bool ours = sensor->has_line && stamps->cycle == sensor->cycle && !sensor->latched;
     struct sample sample = {
         .cycle = stamps->cycle,
-        .triggered_ns = stamps->triggered_ns,
+        .triggered_ns = ours ? sensor->triggered_ns : stamps->triggered_ns,
         .acquired_ns = stamps->acquired_ns,
         .uncertainty_ns = stamps->uncertainty_ns,
 
@@ -171,7 +174,7 @@ static void note_sample(struct inphase_core *core, const struct sensor *sensor,
                   sample->received_ns - sample->triggered_ns);
 
     /* a worker's trigger is known only now */
-    if (sensor->device->ops->pairs)
+    if (sensor->device->ops->pairs && !sensor->has_line)
         histogram_add(&statistics->histogram[INPHASE_HIST_TRIGGER],
                       sample->triggered_ns - planned_ns);
 }
@@ -305,14 +308,17 @@ static void fire(struct inphase_core *core, struct sensor *sensor)
     int rc;
 
     if (!device->attached || device->starved ||
-        now_ns >= core->due_ns + core->read_deadline_ns || !line_is_quiet(core, sensor, now_ns))
+        now_ns >= core->due_ns + core->read_deadline_ns ||
+        (!device->ops->pairs && !line_is_quiet(core, sensor, now_ns)))
         return;
 
     /* what was drained belongs to the trigger before */
     now_ns = core->clock->now(core);
     expect_sample(core, sensor, now_ns);
     device->quiet_until_ns = now_ns + sensor->parser.exchange.spec.reply_max_ns;
-    rc = device->ops->trigger(core, sensor, now_ns);
+    rc = sensor->has_line ? line_raise(sensor) : 0;
+    if (rc == 0)
+        rc = device->ops->trigger(core, sensor, now_ns);
     if (rc < 0) {
         device_lost(core, device, rc);
         return;

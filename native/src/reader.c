@@ -205,6 +205,23 @@ int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_
     return -EPIPE;
 }
 
+int64_t inphase_reader_number(inphase_reader *reader)
+{
+    return (int64_t)reader->next - 1;
+}
+
+int inphase_reader_past(inphase_reader *reader, int64_t number, void *to)
+{
+    const struct inphase_ring *ring = &reader->layout->frames;
+
+    if (number < 0)
+        return -EINVAL;
+    return slot_read(ring_slot(reader->segment->memory, ring, (uint64_t)number), (uint64_t)number,
+                     to, ring->payload)
+               ? 0
+               : -ESTALE;
+}
+
 int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t sequence)
 {
     const struct slot *slot;
