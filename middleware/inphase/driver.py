@@ -30,6 +30,7 @@ __all__ = [
     "Calls",
     "Check",
     "CheckKind",
+    "Clock",
     "DeviceError",
     "Driver",
     "Encoding",
@@ -58,6 +59,7 @@ class Raw(IntEnum):
     I32 = 6
     F32 = 7
     F64 = 8
+    U64 = 9
 
 
 class CheckKind(IntEnum):
@@ -182,6 +184,22 @@ class Exchange:
     """the device's own sample counter, in the last reply"""
     acquire: Acquire = Acquire.ABSENT
     acquire_ns: int = 0
+    clock: "Clock | None" = None
+    """the device's own time in the last reply; then `acquire` only stands in for it"""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A device's time in a packet: an unsigned number of ticks from any origin."""
+
+    offset: int
+    type: Raw
+    tick_ns: float
+    bits: int = 0
+    """at which it wraps; 0: never"""
+    shift_ns: int = 0
+    """from the stamp to the middle of the acquisition"""
+    big_endian: bool = False
 
 
 @dataclass(frozen=True)

@@ -236,6 +236,13 @@ class Reader:
             return None
         return _as_dict(out)
 
+    def clock(self, sensor: int) -> dict[str, int] | None:
+        """struct inphase_clock_facts of a device that gives its time; None: nothing is known."""
+        out = ffi.new("struct inphase_clock_facts *")
+        if lib.inphase_reader_clock(self.handle, sensor, out) < 0:
+            return None
+        return _as_dict(out)
+
     def worst(self) -> list[dict[str, int]]:
         """The worst cycles, worst first."""
         out = ffi.new("struct inphase_worst[]", lib.INPHASE_WORST)

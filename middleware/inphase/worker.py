@@ -417,6 +417,14 @@ class Control:
             request = self._socket.recv(64, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
+        self._do(worker, request)
+
+    def obey_to_the_end(self, worker: Worker) -> None:
+        """After the run: do what is asked, which may be `disable`, until nobody asks any more."""
+        while request := self._socket.recv(64):
+            self._do(worker, request)
+
+    def _do(self, worker: Worker, request: bytes) -> None:
         try:
             if request == b"enable":
                 worker.enable()
@@ -456,7 +464,9 @@ def main() -> None:
             gc.collect()
             gc.freeze()
             gc.disable()
-            worker.run(Control(int(control)))
+            line = Control(int(control))
+            worker.run(line)
+            line.obey_to_the_end(worker)
         finally:
             worker.close()
     except InphaseError as error:

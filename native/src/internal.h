@@ -89,6 +89,7 @@ struct statistics {
     _Atomic int64_t counts[14]; /* in the order of struct inphase_counts */
     _Atomic int64_t reasons[INPHASE_REASONS];
     _Atomic int64_t statuses[INPHASE_MAX_SENSORS][INPHASE_STATUSES];
+    _Atomic int64_t clock[INPHASE_MAX_SENSORS][6]; /* in the order of struct inphase_clock_facts */
     _Atomic uint32_t worst_count;
     _Atomic int64_t worst_cycle[INPHASE_WORST], worst_late_ns[INPHASE_WORST];
     _Atomic int32_t worst_phase[INPHASE_WORST], worst_device[INPHASE_WORST];
@@ -178,6 +179,7 @@ struct inphase_parser {
     uint32_t left_over;   /* CAN frames of replies that were complete */
     uint32_t dropped;     /* bytes thrown away while looking for a packet */
     uint64_t sequence;    /* of the last complete set, when the exchange has one */
+    uint64_t clock;       /* the device's time in it, likewise */
     uint32_t reason, detail;
     double value[INPHASE_MAX_CHANNELS];
 };
@@ -279,6 +281,11 @@ struct sensor {
     uint32_t identical;          /* samples in a row with the same bits */
     uint32_t recovering;         /* good replies still needed */
     uint32_t refused_in_a_row;
+
+    /* the device's clock */
+    struct inphase_device_clock clock;
+    int64_t clock_ticks, clock_first; /* last and first, unwrapped */
+    bool clock_known;
 
     struct inphase_posted stamps; /* of what was received last */
     uint64_t posted;             /* a worker's: number of the sample to look at next */
@@ -415,6 +422,8 @@ void note_suspension(struct inphase_core *core, int64_t late_ns);
 void device_lost(struct inphase_core *core, struct device *device, int error);
 void realtime_setup(struct inphase_core *core);
 int realtime_rights(int32_t priority, int32_t cpu, int32_t *priority_errno, int32_t *cpu_errno);
+/* stamp a sample with its acquisition; in_time: its reply was read when it came */
+void acquire(struct inphase_core *core, struct sensor *sensor, struct sample *sample, bool in_time);
 const struct inphase_fault *fault_at(const struct inphase_core *core, uint32_t kind,
                                      uint32_t device, int64_t cycle);
 void twin_sample(struct inphase_core *core, struct sensor *sensor, int64_t at_ns);

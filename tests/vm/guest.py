@@ -1,6 +1,7 @@
 """What the guest tests share: a test names the device it needs, and skips without it."""
 
 import fcntl
+import mmap
 import os
 import shutil
 import struct
@@ -8,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -54,6 +56,39 @@ class Robot:
     def run(self, *options: str) -> Run:
         """Start `inphase run`."""
         return Run(self, ["-m", "inphase", "run", str(self.schedule), "--json", *options], {})
+
+
+class Card(NamedTuple):
+    """A GPIO card: its chip's device file, and its registers (see test_guest_gpio)."""
+
+    chip: str
+    registers: mmap.mmap
+
+
+def _card_function() -> Path | None:
+    """The PCI function with the memory that the card's registers are."""
+    for path in Path("/sys/bus/pci/devices").glob("*"):
+        ids = tuple(path.joinpath(name).read_text().strip() for name in ("vendor", "device"))
+        if ids == ("0x1b36", "0x0010"):
+            return path
+    return None
+
+
+@contextmanager
+def gpio_card() -> Iterator[Card]:
+    """The card, taken by its driver."""
+    driver = Path("/sys/bus/pci/drivers/pci-idio-16")
+    need(str(driver), "driver for a GPIO card")
+    found = _card_function()
+    if found is None:
+        pytest.skip("no PCI function 1b36:0010 here: run `make vm-test`")
+    if not found.joinpath("driver").exists():
+        driver.joinpath("new_id").write_text("1b36 0010")
+    with (
+        found.joinpath("resource2").open("r+b", buffering=0) as bar,
+        mmap.mmap(bar.fileno(), mmap.PAGESIZE) as registers,
+    ):
+        yield Card(f"/dev/{next(found.glob('gpiochip*')).name}", registers)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ MOUNTS = ("virtio_pci", "9pnet_virtio", "9p", "overlay")
 DEVICES = (
     ("vcan", ""),
     ("can-raw", ""),
+    ("can-bcm", ""),
     ("kvaser_pci", ""),
     ("vivid", "n_devs=2 node_types=0x1,0x1"),
     ("dummy_hcd", ""),

@@ -7,12 +7,12 @@ import shutil
 import struct
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
 import pytest
-from guest import CAN_PAIR, Robot, need, wire_up
+from guest import CAN_PAIR, Robot, gpio_card, need, wire_up
 
 from peers import BOUND_S, until
 
@@ -87,8 +87,8 @@ class Motors(Driver):
         )
 
     def open(self):
-        carrier = Path("/sys/class/net", self.options.channel, "operstate")
-        if carrier.read_text().strip() == "down":
+        flags = Path("/sys/class/net", self.options.channel, "flags")
+        if not int(flags.read_text(), 16) & 1:
             raise DeviceError(f"device {self.name}: {self.options.channel} is down")
         filters = [
             {"can_id": STATE + motor, "can_mask": 0x7FF, "extended": False}
@@ -123,8 +123,8 @@ class Creep:
 _SCHEDULE = """
 [cycle]
 rate_hz = 10
-read_deadline_us = 70000
-act_us = 80000
+read_deadline_us = 50000
+act_us = 60000
 realtime = "prefer"
 resumed_after_ms = 60000
 overrun_limit = 1000000
@@ -135,6 +135,7 @@ channel = "{channel}"
 device = "arm"
 trigger_us = 0
 max_age_ms = 1000
+{more}
 [actuator.arm]
 device = "arm"
 feedback = "motors.position"
@@ -151,23 +152,33 @@ call = "creep.py:Creep"
 class Motors:
     """Three motors on a bus that are where their goals are."""
 
-    def __init__(self, channel: str) -> None:
+    def __init__(self, channel: str, line: Callable[[], bool] = lambda: False) -> None:
         self.goal = [1000, -2000, 3000]
         self.synced = self.goals = 0
+        self.up_at_sync = self.fell = 0
+        self._line = line
+        self._was_up = False
         self._bus = can.Bus(channel, interface="socketcan")
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve)
 
     def _serve(self) -> None:
         while not self._ended.is_set():
-            message = self._bus.recv(0.2)
+            message = self._bus.recv(0.005)
+            self._look()
             if message is not None and not message.is_error_frame:
                 self._take(message)
+
+    def _look(self) -> None:
+        up = self._line()
+        self.fell += self._was_up and not up
+        self._was_up = up
 
     def _take(self, message: can.Message) -> None:
         ident = message.arbitration_id
         if ident == SYNC:
             self.synced += 1
+            self.up_at_sync += self._line()
             for motor in reversed(range(MOTORS)):
                 self._send(0x700 + motor, b"other")
                 self._send(STATE + motor, struct.pack("<i", self.goal[motor]))
@@ -189,9 +200,9 @@ class Motors:
         self._bus.shutdown()
 
 
-def robot(folder: Path, channel: str) -> Robot:
-    """A robot on a bus."""
-    schedule = _SCHEDULE.format(channel=channel)
+def robot(folder: Path, channel: str, more: str = "") -> Robot:
+    """A robot on a bus; `more` goes into its sensor's table."""
+    schedule = _SCHEDULE.format(channel=channel, more=more)
     return Robot(folder, f"can-{channel}", schedule, motors=_DRIVER, creep=_POLICY)
 
 
@@ -223,6 +234,25 @@ def test_the_core_runs_exchanges_on_a_virtual_bus(tmp_path: Path) -> None:
     assert summary["foreign_frames"] == 0  # the kernel's filter keeps them away
 
 
+def test_the_core_raises_a_line_before_each_request_and_lowers_it(tmp_path: Path) -> None:
+    need("/sys/class/net/vcan0", "virtual CAN bus")
+    pytest.importorskip("gpiod", reason="libgpiod's Python binding (gpiod) is not installed")
+    with gpio_card() as card:
+        line = f'trigger_line = {{ chip = "{card.chip}", line = 3 }}'
+        with (
+            Motors("vcan0", lambda: card.registers[0] == 1 << 3) as motors,
+            robot(tmp_path, "vcan0", line).run("--seconds", "4", "--observe") as run,
+        ):
+            run.frame(lambda frame: frame["motors"].status == "FRESH")
+            until(lambda: motors.fell >= 5)
+            code, summary = run.end()
+        assert code == 0, run.stderr
+        fresh = summary["sensors"]["motors"]["status"]["FRESH"]
+        # a sample that came in time was asked for while the line was up
+        assert fresh <= motors.up_at_sync <= motors.synced
+        assert card.registers[0] == 0
+
+
 def test_a_controller_that_is_taken_down_is_offline_and_comes_back(
     wire: None, tmp_path: Path
 ) -> None:
@@ -239,5 +269,6 @@ def test_a_controller_that_is_taken_down_is_offline_and_comes_back(
         until(lambda: motors.synced > synced)
         run.process.terminate()
         _, summary = run.end()
-    assert summary["lost_devices"] == 1
+        said = run.stderr
+    assert summary["lost_devices"] == 1, (said, summary["events"])
     assert summary["slips"] == 0

@@ -6,64 +6,69 @@ told to take it. So the lines are those of a real driver, and the test reads and
 registers that the card would have: byte 0 and 4 are outputs 0 to 15, byte 1 and 5 inputs 16 to 31.
 """
 
-import mmap
+import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from guest import need
+from guest import Card, gpio_card
+
+from inphase._core import lib
+from inphase.errors import DeviceError
+from inphase.lines import Line
 
 gpiod = pytest.importorskip("gpiod", reason="libgpiod's Python binding (gpiod) is not installed")
 
-DRIVER = Path("/sys/bus/pci/drivers/pci-idio-16")
-VENDOR, DEVICE = "1b36", "0010"
-OUTPUT, INPUT = 0, 1
+OUTPUT, INPUT, OUTPUT_HIGH = 0, 1, 4
+"""registers"""
 
 
-def function() -> Path | None:
-    """The PCI function with the memory."""
-    for path in Path("/sys/bus/pci/devices").glob("*"):
-        ids = [path.joinpath(name).read_text().strip() for name in ("vendor", "device")]
-        if ids == [f"0x{VENDOR}", f"0x{DEVICE}"]:
-            return path
-    return None
+@pytest.fixture
+def card() -> Iterator[Card]:
+    """The card's chip and its registers."""
+    with gpio_card() as found:
+        yield found
 
 
-@pytest.fixture(scope="module")
-def card() -> Iterator[tuple[str, mmap.mmap]]:
-    """The chip's device file, and its registers."""
-    need(str(DRIVER), "driver for a GPIO card")
-    found = function()
-    if found is None:
-        pytest.skip(f"no PCI function {VENDOR}:{DEVICE} here: run `make vm-test`")
-    if not found.joinpath("driver").exists():
-        DRIVER.joinpath("new_id").write_text(f"{VENDOR} {DEVICE}")
-    chip = next(found.glob("gpiochip*")).name
-    with (
-        found.joinpath("resource2").open("r+b", buffering=0) as bar,
-        mmap.mmap(bar.fileno(), mmap.PAGESIZE) as registers,
-    ):
-        yield f"/dev/{chip}", registers
-
-
-def test_a_line_set_through_the_kernel_is_set_in_the_register(
-    card: tuple[str, mmap.mmap],
-) -> None:
-    chip, registers = card
-    on, off = gpiod.line.Value.ACTIVE, gpiod.line.Value.INACTIVE
-    settings = gpiod.LineSettings(direction=gpiod.line.Direction.OUTPUT, output_value=off)
-    with gpiod.request_lines(chip, consumer="inphase test", config={3: settings}) as lines:
+def test_a_trigger_line_is_set_in_the_register_and_no_other(card: Card) -> None:
+    with Line("cam", card.chip, 3) as line:
+        assert card.registers[OUTPUT] == 0
         for _ in range(20):
-            lines.set_value(3, on)
-            assert registers[OUTPUT] == 1 << 3
-            lines.set_value(3, off)
-            assert registers[OUTPUT] == 0
+            line.set(True)
+            assert card.registers[OUTPUT] == 1 << 3
+            line.set(False)
+            assert card.registers[OUTPUT] == 0
 
 
-def test_an_input_follows_its_register(card: tuple[str, mmap.mmap]) -> None:
-    chip, registers = card
+def test_the_cores_own_call_sets_the_lines_of_a_request(card: Card) -> None:
+    settings = gpiod.LineSettings(direction=gpiod.line.Direction.OUTPUT)
+    config = {(2, 5, 8): settings}
+    with gpiod.request_lines(card.chip, consumer="inphase test", config=config) as lines:
+        assert lib.inphase_gpio_set(lines.fd, 0b111, 0b101) == 0
+        assert (card.registers[OUTPUT], card.registers[OUTPUT_HIGH]) == (1 << 2, 1)
+        assert lib.inphase_gpio_set(lines.fd, 0b010, 0b010) == 0
+        assert (card.registers[OUTPUT], card.registers[OUTPUT_HIGH]) == (1 << 2 | 1 << 5, 1)
+        assert lib.inphase_gpio_set(lines.fd, 0b111, 0) == 0
+        assert (card.registers[OUTPUT], card.registers[OUTPUT_HIGH]) == (0, 0)
+
+
+def test_a_line_belongs_to_one_at_a_time(card: Card) -> None:
+    with (
+        Line("cam", card.chip, 3),
+        pytest.raises(DeviceError, match="in use by somebody else"),
+    ):
+        Line("other", card.chip, 3)
+    Line("other", card.chip, 3).close()
+
+
+def test_a_line_that_the_chip_does_not_have_is_refused(card: Card) -> None:
+    where = re.escape(f"sensor.cam.trigger_line: line 32 of {card.chip}: no such line")
+    with pytest.raises(DeviceError, match=where):
+        Line("cam", card.chip, 32)
+
+
+def test_an_input_follows_its_register(card: Card) -> None:
     settings = gpiod.LineSettings(direction=gpiod.line.Direction.INPUT)
-    with gpiod.request_lines(chip, consumer="inphase test", config={21: settings}) as lines:
+    with gpiod.request_lines(card.chip, consumer="inphase test", config={21: settings}) as lines:
         for level in (1, 0, 1):
-            registers[INPUT] = level << 5
+            card.registers[INPUT] = level << 5
             assert lines.get_value(21).value == level

@@ -6,6 +6,9 @@ import pytest
 import serial
 from guest import need
 
+from inphase.errors import DeviceError
+from inphase.serial_port import check_latency_timer, open_port
+
 
 @pytest.fixture(autouse=True)
 def _devices() -> None:
@@ -24,10 +27,25 @@ def test_bytes_cross_a_usb_cdc_line_both_ways() -> None:
         assert host.read(len(sent)) == sent
 
 
-def test_the_latency_timer_of_an_ftdi_adapter_is_had_and_set() -> None:
-    need("/sys/bus/usb-serial/devices/ttyUSB0", "FTDI adapter")
+def test_a_usb_cdc_line_opens_for_a_driver() -> None:
+    with open_port("arm", "/dev/ttyACM0", 1_000_000) as port:
+        assert port.baudrate == 1_000_000
+
+
+def test_an_ftdi_adapter_that_holds_replies_back_is_refused() -> None:
     timer = Path("/sys/bus/usb-serial/devices/ttyUSB0/latency_timer")
+    need(str(timer), "FTDI adapter")
     timer.write_text("16")
-    assert timer.read_text().strip() == "16"
+    with pytest.raises(DeviceError, match=r"latency_timer is 16 \(ms\), needed is 1"):
+        check_latency_timer("arm", "/dev/ttyUSB0")
     timer.write_text("1")
-    assert timer.read_text().strip() == "1"
+    check_latency_timer("arm", "/dev/ttyUSB0")
+
+
+def test_opening_an_ftdi_adapter_sets_its_timer() -> None:
+    timer = Path("/sys/bus/usb-serial/devices/ttyUSB0/latency_timer")
+    need(str(timer), "FTDI adapter")
+    timer.write_text("16")
+    with open_port("arm", "/dev/ttyUSB0", 57_600) as port:
+        assert port.is_open
+        assert timer.read_text().strip() == "1"
