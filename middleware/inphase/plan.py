@@ -189,6 +189,7 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
         for a in actuators
         if a.feedback_sensor < 0
     ]
+    notes += _check_watchdogs(schedule, actuators)
     return Plan(schedule, drivers, sensors, actuators, depth, notes)
 
 
@@ -329,6 +330,31 @@ def _feedback(
             f"{[(f.name, f.channels) for f in fields.values()]}",
         )
     return index, sensors[index].first_channel(field_name)
+
+
+def _check_watchdogs(schedule: Schedule, actuators: list[ActuatorPlan]) -> list[str]:
+    """Refuse a device's watchdog that trips in good order; what a person should know of others."""
+    cycle, notes = schedule.cycle, []
+    for actuator in actuators:
+        watchdog = actuator.spec.watchdog
+        if watchdog is None:
+            notes.append(
+                f"actuator {actuator.name} has no watchdog: should the runtime die, it goes on to "
+                f"its goal"
+            )
+        elif watchdog.timeout_ns < 2 * cycle.period_ns:
+            raise schedule.error(
+                f"actuator.{actuator.name}.device",
+                f"its watchdog of {watchdog.timeout_ns / 1e6:g} ms trips when one cycle of "
+                f"{cycle.period_ns / 1e6:g} ms is missed; make it longer than two cycles",
+            )
+        elif watchdog.timeout_ns < cycle.resumed_after_ns:
+            notes.append(
+                f"actuator {actuator.name} stops by itself after {watchdog.timeout_ns / 1e6:g} ms "
+                f"without a cycle, and motion is latched only after resumed_after_ms = "
+                f"{cycle.resumed_after_ms:g}: between the two it does not follow, unsaid"
+            )
+    return notes
 
 
 def _check_fit(
