@@ -9,7 +9,7 @@ import pytest
 
 from inphase import packets
 from inphase import plan as planning
-from inphase.driver import DeviceError, Watchdog
+from inphase.driver import Watchdog
 from inphase.errors import ScheduleError
 from inphase.schedule import load
 from inphase_drivers import dynamixel
@@ -163,12 +163,6 @@ def test_the_wrists_scale_comes_from_its_page_unless_the_schedule_gives_it(
     given = NetFT("w", NetFTOptions(host="h", counts_per_force=10, counts_per_torque=20))
     scales = [value.scale for value in given.sensor().exchange.replies[0].values]
     assert scales == pytest.approx([0.1] * 3 + [0.05] * 3)
-
-
-def test_an_absent_device_is_named_with_its_port_and_what_to_do() -> None:
-    missing = Servos("arm", ServoOptions(port="/nonexistent/tty", ids=IDS))
-    with pytest.raises(DeviceError, match=r"device arm: cannot open /nonexistent/tty.*plugged in"):
-        missing.open()
 
 
 def test_sign_and_zero_turn_the_reading_and_the_command_alike(tmp_path: Path) -> None:
