@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +105,68 @@ def test_a_good_schedule_is_read(write: Write) -> None:
     assert schedule.policy.args == {"gain": 0.5}
 
 
+CAMERA = """\
+[device.camera]
+driver = "inphase_drivers.camera:Camera"
+home = "process"
+priority = 10
+cpu = 3
+exposure_us = 4000
+
+[sensor.camera]
+device = "camera"
+trigger_us = 1500
+trigger_line = { chip = "/dev/gpiochip0", line = 17 }
+every = 16
+latency_cycles = 7
+max_age_ms = 70
+frozen_after = 5
+
+[device.lidar]
+driver = "inphase_drivers.lidar:Lidar"
+
+[sensor.lidar]
+device = "lidar"
+max_age_ms = 250
+
+"""
+"""A sensor slower than the cycle, and a latched one."""
+MORE = GOOD.replace("[actuator.arm]\n", CAMERA + "[actuator.arm]\n").replace(
+    "[policy]\n", '[policy]\naccepts = { camera = ["FRESH", "HELD"] }\n'
+)
+
+
+def test_a_slow_sensor_says_its_home_its_rate_and_its_latency(write: Write) -> None:
+    schedule = load(write(MORE))
+    device, sensor = schedule.device["camera"], schedule.sensor["camera"]
+    assert (device.home, device.priority, device.cpu) == ("process", 10, 3)
+    assert device.options == {"exposure_us": 4000}
+    assert (sensor.latched, sensor.trigger_ns, sensor.every) == (False, 1_500_000, 16)
+    assert sensor.latency_cycles == 7
+    assert sensor.deadline_ns(schedule.cycle) == 7 * 2_000_000 + 1_200_000
+    assert sensor.frozen_after == 5
+    assert sensor.trigger_line is not None
+    assert (sensor.trigger_line.chip, sensor.trigger_line.line) == ("/dev/gpiochip0", 17)
+    assert schedule.policy is not None
+    assert schedule.policy.accepts == {"camera": ("FRESH", "HELD")}
+
+
+def test_what_is_left_out_is_decided_by_the_plan_or_once_per_cycle(write: Write) -> None:
+    schedule = load(write(MORE))
+    lidar, joints = schedule.sensor["lidar"], schedule.sensor["joints"]
+    assert (lidar.latched, lidar.trigger_us, lidar.trigger_ns) == (True, None, 0)
+    assert (joints.latched, joints.every, joints.latency_cycles) == (False, 1, 0)
+    assert (joints.frozen_after, joints.trigger_line) == (None, None)
+    arm = schedule.device["arm"]
+    assert (arm.home, arm.priority, arm.cpu) == (None, 0, None)
+    assert schedule.actuator["arm"].accepts == ("FRESH", "HELD", "LATE")
+
+
+def test_an_actuator_may_name_recovering(write: Write) -> None:
+    text = GOOD.replace("[actuator.arm]\n", '[actuator.arm]\naccepts = ["FRESH", "RECOVERING"]\n')
+    assert load(write(text)).actuator["arm"].accepts == ("FRESH", "RECOVERING")
+
+
 def test_optional_tables_may_be_left_out(write: Write) -> None:
     text = re.sub(r"\[(store|gateway|emulator|policy)\]\n(.+\n)+", "", GOOD)
     schedule = load(write(text))
@@ -135,6 +197,7 @@ class Bad:
     key: str
     words: tuple[str, ...]
     at: str = ""  # text that the named line holds; by default the first line of `new`
+    good: str = GOOD
 
 
 BAD = {
@@ -336,10 +399,187 @@ BAD = {
 }
 
 
+CAMERA_RUNS = """\
+every = 16
+latency_cycles = 7
+"""
+BAD_MORE = {
+    "home that is none": Bad(
+        'home = "process"',
+        'home = "cloud"',
+        "device.camera.home",
+        ("'cloud'", '"thread"'),
+    ),
+    "device above the cycle": Bad(
+        "priority = 10",
+        "priority = 80",
+        "device.camera.priority",
+        ("80", "below the cycle's 80"),
+    ),
+    "device of priority 99": Bad(
+        "priority = 10",
+        "priority = 99",
+        "device.camera.priority",
+        ("99", "0 to 98"),
+    ),
+    "cpu below zero": Bad("cpu = 3", "cpu = -3", "device.camera.cpu", ("-3",)),
+    "priority of the cycle's own": Bad(
+        'home = "process"\npriority = 10',
+        'priority = 10\nhome = "cycle"',
+        "device.camera.priority",
+        ("10", "worker", "'cycle'"),
+    ),
+    "cpu of a user's thread": Bad(
+        '"process"\npriority = 10\ncpu = 3',
+        '"thread"\ncpu = 3',
+        "device.camera.cpu",
+        ("3 is", "worker", "user's own process"),
+        "cpu = 3",
+    ),
+    "sensor that is due after its next trigger": Bad(
+        "latency_cycles = 7",
+        "latency_cycles = 16",
+        "sensor.camera.latency_cycles",
+        ("16 is not below every = 16", "next trigger", "most 15"),
+    ),
+    "latency of a sensor in every cycle": Bad(
+        CAMERA_RUNS,
+        "latency_cycles = 1\n",
+        "sensor.camera.latency_cycles",
+        ("1 is not below every = 1", "every = 2"),
+    ),
+    "latency below zero": Bad(
+        "latency_cycles = 7",
+        "latency_cycles = -1",
+        "sensor.camera.latency_cycles",
+        ("-1", "0 or more"),
+    ),
+    "every that is none": Bad("every = 16", "every = 0", "sensor.camera.every", ("got 0", "1 or")),
+    "trigger outside of the period": Bad(
+        "trigger_us = 1500",
+        "trigger_us = 2000",
+        "sensor.camera.trigger_us",
+        ("2000 us", "period of 2000 us"),
+    ),
+    "trigger after the deadline of its cycle": Bad(
+        CAMERA_RUNS,
+        "every = 16\n",
+        "sensor.camera.trigger_us",
+        ("1500 us", "read_deadline_us = 1200"),
+        "trigger_us = 1500",
+    ),
+    "age that its own rate exceeds": Bad(
+        "max_age_ms = 70",
+        "max_age_ms = 40",
+        "sensor.camera.max_age_ms",
+        ("40 ms", "44 ms", "MISSING"),
+    ),
+    "frozen at the first sample": Bad(
+        "frozen_after = 5",
+        "frozen_after = 1",
+        "sensor.camera.frozen_after",
+        ("got 1", "2 or more"),
+    ),
+    "line without a chip": Bad(
+        'chip = "/dev/gpiochip0", ',
+        "",
+        "sensor.camera.trigger_line.chip",
+        ("chip is missing",),
+        "trigger_line",
+    ),
+    "line of another kind": Bad(
+        "line = 17",
+        "pin = 17",
+        "sensor.camera.trigger_line.pin",
+        ("unknown key pin", "chip, line"),
+    ),
+    "chip that is no file": Bad(
+        "/dev/gpiochip0",
+        "gpiochip0",
+        "sensor.camera.trigger_line.chip",
+        ("'gpiochip0'", "/dev/gpiochip0"),
+    ),
+    "one line for two": Bad(
+        "trigger_us = 100",
+        'trigger_us = 100\ntrigger_line = { chip = "/dev/../dev/gpiochip0", line = 17 }',
+        "sensor.camera.trigger_line",
+        ("17", "'wrench'", "its own line"),
+        "trigger_line",
+    ),
+    "latched sensor with every": Bad(
+        "max_age_ms = 250",
+        "every = 3\nmax_age_ms = 250",
+        "sensor.lidar.every",
+        ("3 belongs to a trigger", "latched", "add trigger_us"),
+    ),
+    "latched sensor with a latency": Bad(
+        "max_age_ms = 250",
+        "latency_cycles = 3\nmax_age_ms = 250",
+        "sensor.lidar.latency_cycles",
+        ("3 belongs to a trigger",),
+    ),
+    "latched sensor with a line": Bad(
+        "max_age_ms = 250",
+        'trigger_line = { chip = "/dev/gpiochip0", line = 0 }\nmax_age_ms = 250',
+        "sensor.lidar.trigger_line",
+        ("0 belongs to a trigger",),
+    ),
+    "actuator that accepts what is gone": Bad(
+        'feedback = "joints.position"',
+        'accepts = ["FRESH", "OFFLINE"]\nfeedback = "joints.position"',
+        "actuator.arm.accepts[1]",
+        ("OFFLINE", "may move on", "RECOVERING"),
+    ),
+    "actuator that accepts another word": Bad(
+        'feedback = "joints.position"',
+        'accepts = ["FRESH", "GOOD"]\nfeedback = "joints.position"',
+        "actuator.arm.accepts[1]",
+        ("'GOOD'", "list of statuses"),
+    ),
+    "actuator that accepts nothing": Bad(
+        'feedback = "joints.position"',
+        'accepts = []\nfeedback = "joints.position"',
+        "actuator.arm.accepts",
+        ("FRESH", "[]"),
+    ),
+    "status named twice": Bad(
+        'feedback = "joints.position"',
+        'accepts = ["FRESH", "HELD", "HELD"]\nfeedback = "joints.position"',
+        "actuator.arm.accepts",
+        ("twice", "'HELD', 'HELD'"),
+    ),
+    "blind actuator that accepts": Bad(
+        'feedback = "joints.position"',
+        'accepts = ["FRESH"]',
+        "actuator.arm.accepts",
+        ("['FRESH']", "feedback"),
+    ),
+    "policy that accepts of no sensor": Bad(
+        "{ camera = [",
+        "{ eyes = [",
+        "policy.accepts.eyes",
+        ("'eyes'", "joints, wrench, camera, lidar"),
+    ),
+    "policy that accepts another word": Bad(
+        '"FRESH", "HELD"',
+        '"FRESH", "OLD"',
+        "policy.accepts.camera[1]",
+        ("'OLD'", "list of statuses"),
+    ),
+    "policy that does not accept fresh": Bad(
+        '"FRESH", "HELD"',
+        '"HELD"',
+        "policy.accepts.camera",
+        ("['HELD']", "FRESH"),
+    ),
+}
+BAD |= {name: replace(case, good=MORE) for name, case in BAD_MORE.items()}
+
+
 @pytest.mark.parametrize("case", BAD.values(), ids=BAD.keys())
 def test_a_wrong_schedule_is_refused_with_file_line_key_and_value(write: Write, case: Bad) -> None:
-    assert case.old in GOOD
-    text = GOOD.replace(case.old, case.new, 1)
+    assert case.old in case.good
+    text = case.good.replace(case.old, case.new, 1)
     path = write(text)
     with pytest.raises(ScheduleError) as caught:
         load(path)

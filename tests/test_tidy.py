@@ -10,7 +10,20 @@ PACKAGE = ROOT / "middleware" / "inphase"
 DRIVERS = ROOT / "drivers" / "inphase_drivers"
 
 SEES_C = {"message", "packets", "core", "store", "policy", "lockstep", "process"}
-CORE_SIDE = {"errors", "schedule", "driver", "wire", "plan", "packets", "core", "store", "frame"}
+CORE_SIDE = {
+    "errors",
+    "tables",
+    "rules",
+    "parts",
+    "schedule",
+    "driver",
+    "wire",
+    "plan",
+    "packets",
+    "core",
+    "store",
+    "frame",
+}
 OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "foxglove"}
 DRIVER_MAY_IMPORT = {"inphase.driver", "inphase.packets", "inphase.errors"}
 

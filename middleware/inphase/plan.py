@@ -252,6 +252,12 @@ def _plan_sensor(
         raise schedule.error(
             f"sensor.{name}.device", f"device {sensor.device!r} has no exchange for the cycle"
         )
+    if sensor.latched:
+        raise schedule.error(
+            f"sensor.{name}.trigger_us",
+            f"the key is missing, and device {sensor.device!r} samples when it is asked; add "
+            f"trigger_us = 0, or another offset in the cycle",
+        )
     turns = _turn(schedule, name, spec)
     replies = tuple(
         replace(r, values=tuple(v.turned(*turns[v.channel]) for v in r.values))

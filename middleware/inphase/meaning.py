@@ -1,0 +1,59 @@
+"""What belongs at each key of a schedule, in words, for the errors that ask for it."""
+
+from inphase import locator
+
+MEANING = {
+    "rate_hz": "cycles per second, such as 500",
+    "period_us": "the period in microseconds, such as 2000",
+    "read_deadline_us": "microseconds from the cycle's start, such as 1200",
+    "act_us": "microseconds from the cycle's start, such as 1600",
+    "trigger_us": "microseconds from the cycle's start, such as 0",
+    "chip": 'the device file of a GPIO chip, such as "/dev/gpiochip0"',
+    "line": "the offset of a line of its chip, 0 to 65535",
+    "trigger_line": 'a table such as { chip = "/dev/gpiochip0", line = 17 }',
+    "every": "a count of cycles from one trigger to the next, 1 or more",
+    "latency_cycles": "a count of cycles from the trigger to the frame, 0 or more, below every",
+    "frozen_after": "a count of bit-identical samples, 2 or more",
+    "accepts": 'a list of statuses such as ["FRESH", "HELD"]',
+    "home": '"cycle", "process" or "thread"',
+    "max_age_ms": "milliseconds from which a sample counts as MISSING, such as 10",
+    "max_hold_ms": "milliseconds for which the last valid command is repeated, such as 20",
+    "resumed_after_ms": "milliseconds, above 0 and up to 60000",
+    "overrun_limit": "a count of overruns, 1 to 1000000",
+    "realtime": '"require" or "prefer"',
+    "cpu": "the number of a core",
+    "depth": "slots of a ring, a power of two from 8 to 65536",
+    "group": "the name of a group whose members may read the store",
+    "mode": '"position"; this version has no other',
+    "on_stop": '"hold" or "off"',
+    "sign": "1 or -1 for each channel",
+    "zero": "a table of field = number or list, in SI",
+    "range": "a table of field = [lo, hi] or a list of such pairs, in SI",
+    "rate": "a table of field = number or list: largest change per second, in SI",
+    "priority": "a SCHED_FIFO priority, 1 to 98 (0 to 98 for a policy or a device)",
+    "module": "the name of a Python module",
+    "cycle": "a table with rate_hz, read_deadline_us and act_us",
+    "driver": '"module:Class"',
+    "call": '"file.py:name" or "module:name"',
+    "device": "the name of a [device.NAME] table",
+    "feedback": '"sensor.field"',
+    "endpoint": "an ipc:// or loopback tcp:// address",
+    "control": "an ipc:// or loopback tcp:// address",
+    "name": "lower-case letters, digits, - and _, at most 32",
+    "limits": "a table with position, velocity, acceleration and step",
+    "position": "[lo, hi] in rad, or a list of such pairs",
+    "velocity": "rad/s, one number or one per channel",
+    "acceleration": "rad/s^2, one number or one per channel",
+    "step": "rad, one number or one per channel",
+}
+
+
+def meaning(key: locator.Path) -> str:
+    """What belongs at a key; inside a sensor's tables the names are the driver's."""
+    names = [step for step in key if isinstance(step, str)]
+    own = names[-1:]
+    if names[:1] == ["sensor"] and len(names) > 2 and names[2] != "trigger_line":
+        own = names[2:3]
+    elif names[:2] == ["policy", "accepts"]:
+        own = names[1:2]
+    return MEANING.get(own[0], "a value of that kind") if own else "tables"

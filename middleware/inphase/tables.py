@@ -1,0 +1,260 @@
+"""What a schedule's file holds, as frozen objects; `schedule.load` reads and checks them."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from inphase import document, locator
+from inphase.document import show
+from inphase.errors import ScheduleError
+
+Positive = Annotated[float, Meta(gt=0)]
+Numbers = float | list[float]
+"""A number for all channels, or one per channel; read it with `Schedule.numbers`."""
+Pairs = list[float | list[float]]
+"""A pair for all channels, or one pair per channel; read it with `Schedule.pairs`."""
+Status = Literal["FRESH", "HELD", "LATE", "MISSING", "FROZEN", "INVALID", "OFFLINE", "RECOVERING"]
+"""What a sample may be; see the design's table of statuses."""
+
+HOLD_NS = 20_000_000  # a missing command leads to the ramp within max(20 ms, 2 cycles)
+
+
+class Cycle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The grid and the offsets of its phases. Exactly one of `rate_hz` and `period_us` is set."""
+
+    read_deadline_us: Annotated[int, Meta(gt=0)]
+    act_us: Annotated[int, Meta(gt=0)]
+    rate_hz: Positive | None = None
+    period_us: Positive | None = None
+    realtime: Literal["require", "prefer"] = "require"
+    priority: Annotated[int, Meta(ge=1, le=98)] = 80
+    cpu: Annotated[int, Meta(ge=0, le=4095)] | None = None
+    overrun_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 50
+    resumed_after_ms: Annotated[float, Meta(gt=0, le=60_000)] = 100.0
+
+    @property
+    def period_ns(self) -> int:
+        """Length of one cycle in nanoseconds; a loaded schedule's is whole."""
+        return int(exact_period(self))
+
+    @property
+    def read_deadline_ns(self) -> int:
+        """Offset of the read deadline from the cycle's start, in nanoseconds."""
+        return self.read_deadline_us * 1000
+
+    @property
+    def act_ns(self) -> int:
+        """Offset of the act phase from the cycle's start, in nanoseconds."""
+        return self.act_us * 1000
+
+    @property
+    def resumed_after_ns(self) -> int:
+        """How late a wake counts as a machine that was suspended, in nanoseconds."""
+        return _ns(self.resumed_after_ms)
+
+
+class Store(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who may read the store, and how deep its rings are at least (slots, a power of two)."""
+
+    group: Annotated[str, Meta(min_length=1)] | None = None
+    depth: Annotated[int, Meta(ge=8, le=65_536)] | None = None
+
+
+class Gateway(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where frames are published (PUB) and, optionally, where requests are taken (ROUTER)."""
+
+    endpoint: str
+    control: str | None = None
+
+
+class Emulator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The companion process that answers for the devices; `options` are its own keys, raw."""
+
+    module: str
+    options: dict[str, Any] = {}
+
+
+class Device(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One device: its driver (`module:Class`), where that runs, and the driver's own keys, raw.
+
+    `home` None: the plan decides. `priority` (SCHED_FIFO) and `cpu` are a worker process's.
+    """
+
+    driver: str
+    home: Literal["cycle", "process", "thread"] | None = None
+    priority: Annotated[int, Meta(ge=0, le=98)] = 0
+    cpu: Annotated[int, Meta(ge=0, le=4095)] | None = None
+    options: dict[str, Any] = {}
+
+
+class TriggerLine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The GPIO line that triggers a sensor: its chip's device file and its offset there."""
+
+    chip: Annotated[str, Meta(min_length=1)]
+    line: Annotated[int, Meta(ge=0, le=65_535)]
+
+
+class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When a device is triggered and how its values are turned, shifted and judged (SI).
+
+    Triggered in cycle n, when `every` divides n, a sample is due in frame n + `latency_cycles`.
+    Without `trigger_us` the sensor is latched. `frozen_after`: so many bit-identical samples of a
+    noisy channel count as FROZEN.
+    """
+
+    device: str
+    max_age_ms: Annotated[float, Meta(gt=0, le=3_600_000)]
+    trigger_us: Annotated[int, Meta(ge=0)] | None = None
+    trigger_line: TriggerLine | None = None
+    every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    latency_cycles: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    frozen_after: Annotated[int, Meta(ge=2, le=1_000_000)] | None = None
+    sign: list[Literal[1, -1]] | None = None
+    zero: dict[str, Numbers] = {}
+    range: dict[str, Pairs] = {}
+    rate: dict[str, Numbers] = {}
+
+    @property
+    def latched(self) -> bool:
+        """Not triggered: its newest sample before the read deadline is taken."""
+        return self.trigger_us is None
+
+    @property
+    def trigger_ns(self) -> int:
+        """Offset of the trigger from its cycle's start, in nanoseconds; 0 for a latched sensor."""
+        return (self.trigger_us or 0) * 1000
+
+    def deadline_ns(self, cycle: Cycle) -> int:
+        """When a sample is due, in nanoseconds from the start of the cycle of its trigger."""
+        return self.latency_cycles * cycle.period_ns + cycle.read_deadline_ns
+
+    @property
+    def max_age_ns(self) -> int:
+        """Age in nanoseconds from which a sample is MISSING."""
+        return _ns(self.max_age_ms)
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the limiter and the ramp keep: rad, rad/s, rad/s^2, and rad from the measured pose."""
+
+    position: Pairs
+    velocity: Numbers
+    acceleration: Numbers
+    step: Numbers
+
+
+class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A device that takes commands; without `feedback` (`sensor.field`) it moves blind.
+
+    `accepts`: the statuses of its feedback on which it goes on moving.
+    """
+
+    device: str
+    limits: Limits
+    feedback: str | None = None
+    accepts: tuple[Status, ...] = ("FRESH", "HELD", "LATE")
+    mode: Literal["position"] = "position"
+    max_hold_ms: Annotated[float, Meta(gt=0)] | None = None
+    on_stop: Literal["hold", "off"] = "hold"
+
+    def max_hold_ns(self, period_ns: int) -> int:
+        """How long the last valid command is repeated before the ramp, in nanoseconds."""
+        if self.max_hold_ms is None:
+            return max(2 * period_ns, HOLD_NS)
+        return _ns(self.max_hold_ms)
+
+
+class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The callable that turns a frame into a command; `calls.resolve_call` imports it.
+
+    `accepts`: per sensor, the statuses on which it is called; a sensor not named may have any.
+    """
+
+    call: str
+    args: dict[str, Any] = {}
+    accepts: dict[str, tuple[Status, ...]] = {}
+    priority: Annotated[int, Meta(ge=0, le=98)] = 0
+
+
+class Tables(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the TOML file may hold."""
+
+    name: str
+    cycle: Cycle
+    device: dict[str, Device] = {}
+    sensor: dict[str, Sensor] = {}
+    actuator: dict[str, Actuator] = {}
+    store: Store = Store()
+    gateway: Gateway | None = None
+    emulator: Emulator | None = None
+    policy: Policy | None = None
+
+
+class Schedule(Tables, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A checked schedule, with the file it came from; `hash` is 16 hex digits of its text's sha256.
+
+    It is immutable and may be used from any thread.
+    """
+
+    path: Path
+    text: str
+    hash: str
+
+    def error(self, key_path: str, message: str) -> ScheduleError:
+        """Build (do not raise) an error that names file, line and key.
+
+        `key_path` is like `sensor.joints.range.position[1]`; a key that the file lacks is placed at
+        its table. `message` says what is wrong, with the value, and what to do.
+        """
+        return document.error_at(self.path, self.text, locator.parse_path(key_path), message)
+
+    def numbers(self, key_path: str, value: Numbers, channels: int) -> list[float]:
+        """One number per channel. Raises ScheduleError if a list has another length."""
+        if not isinstance(value, list):
+            return [float(value)] * channels
+        if len(value) != channels:
+            raise self.error(
+                key_path,
+                f"{channels} values expected, got {len(value)}: {show(value)}; "
+                f"give one number for all channels or one per channel",
+            )
+        return [float(number) for number in value]
+
+    def pairs(self, key_path: str, value: Pairs, channels: int) -> list[tuple[float, float]]:
+        """One (low, high) per channel. Raises ScheduleError if a list has another length."""
+        pairs = _as_pairs(value)
+        if pairs is None:
+            raise self.error(key_path, f"a pair is two numbers, got {show(value)}; give [lo, hi]")
+        if not isinstance(value[0], list):
+            return pairs * channels
+        if len(pairs) != channels:
+            raise self.error(
+                key_path,
+                f"{channels} pairs expected, got {len(pairs)}: {show(value)}; "
+                f"give one pair for all channels or one per channel",
+            )
+        return pairs
+
+
+def _ns(value_ms: float) -> int:
+    return round(value_ms * 1_000_000)
+
+
+def exact_period(cycle: Cycle) -> Fraction:
+    """The period in nanoseconds, exactly as it was written."""
+    if cycle.rate_hz is not None:
+        return Fraction(10**9) / Fraction(repr(cycle.rate_hz))
+    return Fraction(repr(cycle.period_us)) * 1000
+
+
+def _as_pairs(value: Pairs) -> list[tuple[float, float]] | None:
+    """The pairs of `[lo, hi]` or `[[lo, hi], ...]`; None for any other shape."""
+    numbers = [item for item in value if not isinstance(item, list)]
+    lists = [item for item in value if isinstance(item, list)]
+    if len(numbers) == 2 and not lists:
+        return [(float(numbers[0]), float(numbers[1]))]
+    if lists and not numbers and all(len(item) == 2 for item in lists):
+        return [(float(low), float(high)) for low, high in lists]
+    return None
