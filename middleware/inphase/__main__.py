@@ -122,6 +122,35 @@ def echo(
     echoing.echo(endpoint, json_lines, count, sensor, transport)
 
 
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")
+def drivers(as_json: bool) -> None:
+    """List the drivers that installed packages offer by name."""
+    from inphase.installed import installed_drivers
+
+    offers = installed_drivers()
+    if as_json:
+        print(json.dumps([offer._asdict() | {"about": _about(offer)} for offer in offers]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title='drivers: in a schedule, driver = "NAME"', title_justify="left")
+    for column in ("name", "what it is", "class", "package"):
+        table.add_column(column)
+    for offer in offers:
+        table.add_row(offer.name, _about(offer), offer.call, offer.package)
+    Console().print(table)
+
+
+def _about(offer: Any) -> str:
+    """What it says of itself, or why it cannot be imported."""
+    try:
+        return str(offer.about())
+    except InphaseError as error:
+        return str(error)
+
+
 def main() -> None:
     """Entry: every error that is ours becomes one line and its exit code."""
     try:

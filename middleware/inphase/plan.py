@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from inphase import wire
-from inphase.calls import resolve_call
 from inphase.driver import ActuatorSpec, Driver, Encoding, Exchange, SensorSpec
 from inphase.errors import ScheduleError
+from inphase.installed import resolve_driver
 from inphase.schedule import Actuator, Schedule, Sensor
 from inphase.timeline import Mark, Span
 
@@ -157,7 +157,7 @@ def make_driver(schedule: Schedule, name: str) -> Driver:
     device = schedule.device[name]
     key = f"device.{name}"
     try:
-        kind = resolve_call(device.driver, schedule.path.parent)
+        kind = resolve_driver(device.driver, schedule.path.parent)
     except ScheduleError as error:
         raise schedule.error(f"{key}.driver", str(error)) from error
     if not (isinstance(kind, type) and issubclass(kind, Driver)):
