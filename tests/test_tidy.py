@@ -25,7 +25,7 @@ CORE_SIDE = {
     "frame",
 }
 OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "foxglove"}
-DRIVER_MAY_IMPORT = {"inphase.driver", "inphase.packets", "inphase.errors"}
+DRIVER_MAY_IMPORT = {"inphase.driver", "inphase.packets", "inphase.errors", "inphase.serialport"}
 
 
 def imports(path: Path) -> set[str]:

@@ -151,6 +151,21 @@ def _about(offer: Any) -> str:
         return str(error)
 
 
+@cli.group()
+def new() -> None:
+    """Make something to start from."""
+
+
+@new.command("driver")
+@click.argument("name")
+def new_driver(name: str) -> None:
+    """A package with a driver, its twin, an emulator, a schedule and a test, in the folder NAME."""
+    from inphase import scaffold
+
+    made = scaffold.new_driver(name, Path())
+    click.echo(f"{made}: a driver that works. Its README.md says how to run, test and install it.")
+
+
 def main() -> None:
     """Entry: every error that is ours becomes one line and its exit code."""
     try:
