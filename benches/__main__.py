@@ -6,7 +6,7 @@ import json
 
 from benches import machine
 
-FIGURES = ("wake", "latch", "gateway", "policy", "syscalls", "instructions", "lockstep")
+FIGURES = ("wake", "latch", "gateway", "policy", "syscalls", "instructions", "codec", "lockstep")
 
 
 def main() -> None:

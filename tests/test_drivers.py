@@ -145,6 +145,7 @@ def test_a_tripped_bus_watchdog_refuses_goals_until_enable_clears_it(
 def test_a_watchdog_that_cannot_be_is_refused(tmp_path: Path, options: str, problem: str) -> None:
     path = demo_schedule(tmp_path)
     text = path.read_text().replace("rate_hz = 500", "rate_hz = 50")
+    text = text.replace("max_age_ms = 10", "max_age_ms = 60")
     path.write_text(text.replace("[device.arm]", f"[device.arm]\n{options}"))
     with pytest.raises(ScheduleError, match=problem):
         planning.make(load(path))

@@ -356,7 +356,7 @@ def test_a_force_out_of_its_range_is_invalid_and_does_not_latch_motion(make: Mak
     assert robot.did("RAMPING") == []
 
 
-@pytest.mark.parametrize("reason", ["checksum", "size", "mismatch", "device"])
+@pytest.mark.parametrize("reason", ["checksum", "size", "mismatch"])
 def test_a_reply_that_is_refused_is_invalid_with_its_reason(make: Make, reason: str) -> None:
     robot = make()
     robot.core.fault("invalid", JOINTS, 20, 1, REASONS.index(reason))

@@ -117,6 +117,13 @@ def test_check_draws_the_cycle_and_says_what_the_machine_grants() -> None:
     facts = json.loads(inphase("check", "schedules/demo.toml", "--json").stdout)
     assert facts["depth"]["frames"] >= 8
     assert facts["store_bytes"] > 0
+    arm, wrist = facts["devices"]
+    assert (arm["home"], arm["sample_ns"], arm["command_ns"]) == ("cycle", 280_000, 110_000)
+    assert (wrist["address"], wrist["command_ns"]) == ("udp:127.0.0.1:49152", None)
+    joints = facts["sensors"][0]
+    assert (joints["acquired_ns"], joints["deadline_ns"]) == (50_000, 1_300_000)
+    assert joints["slack_ns"] == 1_300_000 - 280_000
+    assert "worst case of 2280 us" in facts["notes"][0]
 
 
 @pytest.mark.real

@@ -9,20 +9,33 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "middleware" / "inphase"
 DRIVERS = ROOT / "drivers" / "inphase_drivers"
 
-SEES_C = {"message", "packets", "core", "store", "policy", "lockstep", "process"}
-CORE_SIDE = {
-    "errors",
-    "tables",
-    "rules",
-    "parts",
-    "schedule",
-    "driver",
-    "wire",
-    "plan",
-    "packets",
+SEES_C = {
     "core",
+    "device_clock",
+    "lockstep",
+    "message",
+    "packets",
+    "policy",
+    "process",
     "store",
+    "worker",
+}
+CORE_SIDE = {
+    "core",
+    "device_clock",
+    "driver",
+    "errors",
+    "fit",
     "frame",
+    "packets",
+    "parts",
+    "plan",
+    "rules",
+    "schedule",
+    "store",
+    "tables",
+    "timing",
+    "wire",
 }
 OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "foxglove"}
 DRIVER_MAY_IMPORT = {"inphase.driver", "inphase.packets", "inphase.errors", "inphase.serialport"}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from inphase.timeline import Mark, Span, render
+from inphase.timeline import Mark, Span, Timeline, render
 
 PERIOD_NS = 2_000_000
 SPANS = [
@@ -23,9 +23,13 @@ MARKS = [
 
 
 def draw(spans: list[Span], marks: list[Mark], width: int) -> list[str]:
+    return draw_timeline(Timeline(PERIOD_NS, spans, marks), width)
+
+
+def draw_timeline(timeline: Timeline, width: int) -> list[str]:
     console = Console(width=width, force_terminal=False, color_system=None)
     with console.capture() as capture:
-        console.print(render(spans, marks, PERIOD_NS, width))
+        console.print(render(timeline, width))
     return [line.rstrip() for line in capture.get().splitlines()]
 
 

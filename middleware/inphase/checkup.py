@@ -9,6 +9,7 @@ from inphase.core import store_size
 from inphase.plan import Plan
 from inphase.preflight import Check
 from inphase.schedule import Schedule
+from inphase.timing import Timing, home_of
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,12 @@ class Report:
             "robot": self.plan.schedule.name,
             "schedule_hash": self.plan.schedule.hash,
             "period_ns": self.plan.schedule.cycle.period_ns,
+            "read_deadline_ns": self.plan.schedule.cycle.read_deadline_ns,
+            "act_ns": self.plan.schedule.cycle.act_ns,
             "store_bytes": self.store_bytes,
             "depth": {"frames": self.plan.depth} | {s.name: s.depth for s in self.plan.sensors},
+            "devices": _device_facts(self.plan),
+            "sensors": [_sensor_facts(self.plan, timing) for timing in self.plan.timings],
             "notes": self.plan.notes,
             "machine": [
                 {
@@ -46,26 +51,11 @@ class Report:
         from rich.table import Table
         from rich.text import Text
 
-        from inphase import timeline
+        from inphase import picture, timeline
 
         plan = self.plan
         cycle = plan.schedule.cycle
         head = Text(f"{plan.schedule.path}: {plan.schedule.name}, valid, hash {plan.schedule.hash}")
-        bus = Table(title="on the wire [us]", title_justify="left")
-        for column in ("device", "request", "reply", "worst case", "command", "address"):
-            bus.add_column(column, justify="left" if column in ("device", "address") else "right")
-        commands = {a.device: a.encoding.write_ns for a in plan.actuators}
-        exchanges = {s.device: s.exchange for s in plan.sensors}
-        for index, (name, driver) in enumerate(plan.drivers.items()):
-            exchange, command = exchanges.get(index), commands.get(index)
-            bus.add_row(
-                name,
-                f"{exchange.request_ns / 1000:.0f}" if exchange else "-",
-                f"{exchange.reply_ns / 1000:.0f}" if exchange else "-",
-                f"{exchange.reply_max_ns / 1000:.0f}" if exchange else "-",
-                f"{command / 1000:.0f}" if command is not None else "-",
-                driver.address,
-            )
         rings = Table(title="store", title_justify="left")
         for column in ("ring", "slots", "a view lasts [ms]"):
             rings.add_column(column, justify="left" if column == "ring" else "right")
@@ -79,9 +69,66 @@ class Report:
             mark = "[green]ok[/]" if check.ok else "[red]lacks[/]"
             machine.add_row(mark, check.name, check.wanted, check.found, check.remedy)
         notes = [Text(note, "yellow") for note in plan.notes]
-        drawn = timeline.render(plan.spans(), plan.marks(), cycle.period_ns, width)
+        drawn = timeline.render(picture.timeline(plan.schedule, plan.timings, plan.commands), width)
         size = Text(f"shared memory: {self.store_bytes:,} bytes")
-        return Group(head, drawn, bus, rings, size, machine, *notes)
+        return Group(head, drawn, Text(), _devices(plan), rings, size, machine, *notes)
+
+
+def _devices(plan: Plan) -> Any:
+    """A table of where each device's driver runs and how long its exchanges take."""
+    from rich.table import Table
+
+    table = Table(title="devices [us]", title_justify="left")
+    for column in ("device", "home", "request", "sample", "worst", "command", "address"):
+        words = column in ("device", "home", "address")
+        table.add_column(column, justify="left" if words else "right", overflow="fold")
+    for facts in _device_facts(plan):
+        times = ("request_ns", "sample_ns", "worst_ns", "command_ns")
+        shown = ["-" if facts[key] is None else f"{facts[key] / 1000:.0f}" for key in times]
+        table.add_row(facts["name"], facts["home"], *shown, facts["address"])
+    return table
+
+
+def _device_facts(plan: Plan) -> list[dict[str, Any]]:
+    """Where each device's driver runs, and what it states; None: it has no such thing."""
+    timings = {timing.device: timing for timing in plan.timings}
+    commands = {command.device: command for command in plan.commands}
+    found: list[dict[str, Any]] = []
+    for name, driver in plan.drivers.items():
+        timing, command = timings.get(name), commands.get(name)
+        home = home_of(plan.schedule, name, in_cycle=name in commands)
+        found.append(
+            {
+                "name": name,
+                "home": timing.home if timing else home,
+                "address": driver.address,
+                "bus": driver.bus,
+                "request_ns": timing.request_ns or None if timing else None,
+                "sample_ns": timing.typical_ns if timing else None,
+                "worst_ns": timing.worst_ns if timing else None,
+                "command_ns": command.write_ns if command else None,
+            }
+        )
+    return found
+
+
+def _sensor_facts(plan: Plan, timing: Timing) -> dict[str, Any]:
+    """When a sensor is triggered, acquired and due; from the start of its trigger's cycle."""
+    sensor = plan.schedule.sensor[timing.sensor]
+    line = sensor.trigger_line
+    return {
+        "name": timing.sensor,
+        "device": timing.device,
+        "latched": timing.latched,
+        "trigger_ns": None if timing.latched else timing.trigger_ns,
+        "trigger_line": None if line is None else {"chip": line.chip, "line": line.line},
+        "every": sensor.every,
+        "latency_cycles": sensor.latency_cycles,
+        "acquired_ns": timing.acquired_ns,
+        "deadline_ns": timing.deadline_ns,
+        "slack_ns": None if timing.latched else timing.slack_ns,
+        "interval_ns": timing.interval_ns or None,
+    }
 
 
 def make(schedule: Schedule) -> Report:

@@ -9,6 +9,7 @@ from inphase.errors import StoreError
 from inphase.packets import encoding_fields, exchange_fields
 from inphase.plan import ActuatorPlan, Plan, SensorPlan
 from inphase.store import Segment
+from inphase.wire import STATUSES
 
 FAULTS = {
     "silent": lib.INPHASE_FAULT_SILENT,
@@ -90,6 +91,12 @@ class Core:
         return config
 
     # ---- wall clock ----------------------------------------------------------------------
+
+    def worker(self, device: int, segment: Segment, wake_fd: int, order_fd: int) -> None:
+        """A device whose worker posts into `segment`; before `start`."""
+        rc = lib.inphase_core_worker(self._core, device, segment.handle, wake_fd, order_fd)
+        if rc < 0:
+            raise StoreError(f"{segment.path} is not the segment of this runtime's worker")
 
     def attach(self, device: int, fd: int) -> None:
         """Hand a descriptor to the cycle thread, which takes it at its next cycle."""
@@ -199,6 +206,7 @@ def store_size(plan: Plan) -> int:
     """Bytes of shared memory that this plan needs, without its description."""
     keep: list[Any] = []
     core = int(lib.inphase_core_size(base_config(plan, 0, keep)))
+    core += sum(s.depth * (s.dtype.itemsize + 128) for s in plan.sensors if s.home != "cycle")
     return core + int(lib.inphase_mailbox_size(plan.values))
 
 
@@ -243,21 +251,34 @@ def _doubles(values: list[float], keep: list[Any]) -> Any:
 def _sensor(plan: Plan, sensor: SensorPlan, keep: list[Any]) -> dict[str, Any]:
     channels = ffi.new(
         "struct inphase_twin_channel[]",
-        [_twin_channel(plan, sensor, twin) for twin in sensor.spec.twin],
+        [_twin_channel(plan, sensor, twin) for twin in sensor.spec.twin] or 1,
     )
-    keep.append(channels)
+    offsets = sensor.offsets
+    places = ffi.new("uint32_t[]", offsets or 1)
+    keep += [channels, places]
+    acquire, acquire_ns = sensor.acquire
+    exchange = {} if sensor.exchange is None else exchange_fields(sensor.exchange, keep)
+    calls = sensor.spec.calls
     return {
         "device": sensor.device,
-        "channels": sensor.channels,
+        "worker": sensor.home != "cycle",
+        "latched": sensor.schedule.latched,
+        "channels": len(offsets),
+        "offset": places,
+        "payload": sensor.dtype.itemsize,
         "trigger_ns": sensor.schedule.trigger_ns,
+        "every": sensor.schedule.every,
+        "latency_cycles": sensor.schedule.latency_cycles,
+        "frozen_after": sensor.schedule.frozen_after or 0,
         "max_age_ns": sensor.schedule.max_age_ns,
         "recover": RECOVER,
         "depth": sensor.depth,
-        "exchange": exchange_fields(sensor.exchange, keep),
+        "exchange": {**exchange, "acquire": int(acquire), "acquire_ns": acquire_ns},
         "twin": {
             "channel": channels,
             "latency_ns": sensor.spec.twin_latency_ns,
             "jitter_ns": sensor.spec.twin_jitter_ns,
+            "period_ns": (calls.interval_ns if calls else 0) or plan.schedule.cycle.period_ns,
         },
         "low": _doubles(sensor.low, keep),
         "high": _doubles(sensor.high, keep),
@@ -313,9 +334,11 @@ def _actuator(actuator: ActuatorPlan, period_ns: int, keep: list[Any]) -> dict[s
         "channels": actuator.spec.channels,
         "feedback_sensor": actuator.feedback_sensor,
         "feedback_channel": actuator.feedback_channel,
+        "accepts": sum(1 << STATUSES.index(name) for name in actuator.schedule.accepts),
+        "worker": actuator.home != "cycle",
         "max_hold_ns": actuator.schedule.max_hold_ns(period_ns),
         "limits": limits,
         "start": _doubles([servo.start for servo in actuator.spec.servos], keep),
-        "encoding": encoding_fields(actuator.encoding, keep),
+        "encoding": encoding_fields(actuator.encoding, keep) if actuator.encoding else {},
         "servo": servos,
     }

@@ -191,6 +191,8 @@ class Calls:
     """worst case: what has not come by then is lost"""
     triggered: bool = True
     """False: the device runs by itself and is latched; `trigger` is never called"""
+    interval_ns: int = 0
+    """of a device that runs by itself: from one sample to the next, as stated; 0: not known"""
     acquire: Acquire = Acquire.ABSENT
     """the model of the acquisition, for readings that say nothing of it"""
     acquire_ns: int = 0
@@ -314,6 +316,11 @@ class Driver(ABC):
     @abstractmethod
     def address(self) -> str:
         """What no two runtimes may use at once: a device path or `udp:host:port`."""
+
+    @property
+    def bus(self) -> str:
+        """The wire it is on, as `can0`. Devices of one bus take turns; by default it is alone."""
+        return self.address
 
     @abstractmethod
     def sensor(self) -> SensorSpec | None:

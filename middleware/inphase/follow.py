@@ -73,7 +73,7 @@ class StoreFollower:
     def _make_view(self, sensor: int, slot: int) -> NDArray[Any]:
         offset, stride, _, _ = self.reader.rings[sensor]
         at = offset + slot * stride + SLOT_HEADER
-        return np.ndarray((), self.layout.dtypes[sensor], self.reader.memory, at)
+        return np.ndarray((), self.layout.dtypes[sensor], self.reader.memories[sensor], at)
 
     def intact(self, sensor: int, sequence: int) -> bool:
         """Whether the slot still holds that sample."""

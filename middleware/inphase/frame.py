@@ -133,37 +133,48 @@ class Sample:
     @property
     def status(self) -> str:
         """One of wire.STATUSES; only FRESH is fresh."""
-        return wire.STATUSES[self._row[5]]
+        return wire.STATUSES[self._row[7]]
 
     @property
     def reason(self) -> str:
         """Why the status is not FRESH, one of packets.REASONS."""
-        return REASONS[self._row[6]]
+        return REASONS[self._row[8]]
 
     @property
     def detail(self) -> int:
         """Number that belongs to the reason: a device's error word, a channel, a size."""
-        return self._row[7]
+        return self._row[9]
+
+    @property
+    def cycle(self) -> int | None:
+        """The cycle whose trigger gave this sample; None: no trigger did, or there is none yet."""
+        cycle = self._row[1]
+        return None if cycle < 0 else cycle
 
     @property
     def triggered_ns(self) -> int | None:
         """When this sample's trigger was handed to the kernel."""
-        return _known(self._row[1])
+        return _known(self._row[2])
 
     @property
     def acquired_ns(self) -> int | None:
         """Middle of the device's acquisition by its clock or its driver's model."""
-        return _known(self._row[2])
+        return _known(self._row[3])
+
+    @property
+    def uncertainty_ns(self) -> int:
+        """Bound on the error of `acquired_ns` by a device's clock; 0 for a stated model."""
+        return self._row[6]
 
     @property
     def received_ns(self) -> int | None:
-        """When the core had read the last byte."""
-        return _known(self._row[3])
+        """When the last byte was in, as far as is known."""
+        return _known(self._row[4])
 
     @property
     def age_ns(self) -> int | None:
         """Latch time minus acquisition time."""
-        return _known(self._row[4])
+        return _known(self._row[5])
 
     @property
     def intact(self) -> bool:

@@ -30,6 +30,9 @@ REASONS = (
     "expired",
     "parent",
     "gateway",
+    "input",
+    "slip",
+    "watchdog",
 )
 """Names of INPHASE_REASON_*, by number."""
 

@@ -11,15 +11,18 @@ import msgpack
 import msgspec
 import numpy as np
 
-from inphase import wire
-from inphase.driver import ActuatorSpec, Driver, Encoding, Exchange, SensorSpec
+from inphase import fit, timing, wire
+from inphase.driver import Acquire, ActuatorSpec, Driver, Encoding, Exchange, Field, SensorSpec
 from inphase.errors import ScheduleError
 from inphase.installed import resolve_driver
 from inphase.schedule import Actuator, Schedule, Sensor
-from inphase.timeline import Mark, Span
+from inphase.timing import Command, Home, Timing
 
 _RING_S = 0.25  # a view into the store lasts at least this long, and
-_RING_MIN = 16  # at least this many samples
+_RING_MIN = 16  # at least this many samples, or
+_RING_MIN_LARGE = 8  # this many
+_LARGE_BYTES = 65_536
+_CHECKED_MAX = 64  # float64 values of a sample that the core looks at
 
 
 @dataclass(frozen=True)
@@ -29,27 +32,39 @@ class SensorPlan:
     name: str
     schedule: Sensor
     device: int
+    home: Home
     spec: SensorSpec
-    exchange: Exchange
+    exchange: Exchange | None
+    """with the schedule's signs and zeros in its values"""
+    turns: list[tuple[int, float]]
+    """sign and zero per channel, for a driver that reads by itself"""
     depth: int
     low: list[float]
     high: list[float]
     rate: list[float]
 
     @property
-    def channels(self) -> int:
-        """Doubles in a sample."""
-        return sum(field.channels for field in self.spec.fields)
-
-    @property
     def dtype(self) -> np.dtype[Any]:
-        """Layout of a sample: one field of float64 per declared field, in SI."""
+        """Layout of a sample: its fields one after the other, padded to 8 bytes."""
         return wire.sample_dtype([(f.name, f.shape, f.dtype) for f in self.spec.fields])
 
+    @property
+    def offsets(self) -> list[int]:
+        """Where the float64 values of a sample lie, in bytes: its channels."""
+        return channel_offsets(self.spec)
+
+    @property
+    def acquire(self) -> tuple[Acquire, int]:
+        """The stated model of the acquisition."""
+        if self.spec.calls is not None and (self.exchange is None or self.home != "cycle"):
+            return self.spec.calls.acquire, self.spec.calls.acquire_ns
+        assert self.exchange is not None
+        return self.exchange.acquire, self.exchange.acquire_ns
+
     def first_channel(self, name: str) -> int:
-        """Channel at which a field starts. Raises KeyError."""
+        """Channel at which a float64 field starts. Raises KeyError."""
         at = 0
-        for item in self.spec.fields:
+        for item in _value_fields(self.spec):
             if item.name == name:
                 return at
             at += item.channels
@@ -63,8 +78,11 @@ class ActuatorPlan:
     name: str
     schedule: Actuator
     device: int
+    home: Home
     spec: ActuatorSpec
-    encoding: Encoding
+    encoding: Encoding | None
+    turns: list[tuple[int, float]]
+    """sign and zero per channel, for a driver that writes by itself"""
     feedback_sensor: int
     feedback_channel: int
     limits: list[tuple[float, float, float, float, float]]
@@ -88,6 +106,28 @@ class Plan:
         """Doubles in a command: the actuators' channels one after the other."""
         return sum(actuator.spec.channels for actuator in self.actuators)
 
+    @property
+    def timings(self) -> list[Timing]:
+        """When each sensor's sample is asked for, acquired and in hand."""
+        return [
+            timing.of_sensor(self.schedule, self.drivers[s.schedule.device], s.name, s.spec)
+            for s in self.sensors
+        ]
+
+    @property
+    def commands(self) -> list[Command]:
+        """Each actuator's time on the wire."""
+        names = [a.schedule.device for a in self.actuators]
+        return [
+            Command(
+                a.name,
+                device,
+                self.drivers[device].bus,
+                a.encoding.write_ns if a.encoding else 0,
+            )
+            for a, device in zip(self.actuators, names, strict=True)
+        ]
+
     def description(self, epoch: int, **facts: object) -> bytes:
         """What a reader is given first, as MessagePack: layouts, units, schedule, hash."""
         return bytes(
@@ -109,38 +149,6 @@ class Plan:
             )
         )
 
-    def spans(self) -> list[Span]:
-        """What happens when in one cycle, as far as the devices state it, for the timeline."""
-        cycle = self.schedule.cycle
-        names = list(self.schedule.device)
-        spans = [
-            Span(
-                "cycle", "trigger", 0, max(s.schedule.trigger_ns for s in self.sensors), "trigger"
-            ),
-            Span("cycle", "read", 0, cycle.read_deadline_ns, "read"),
-            Span("cycle", "infer", cycle.read_deadline_ns, cycle.act_ns, "infer"),
-            Span("cycle", "publish", cycle.act_ns, cycle.period_ns, "publish"),
-        ]
-        for sensor in self.sensors:
-            start = sensor.schedule.trigger_ns
-            sent = start + sensor.exchange.request_ns
-            lane = names[sensor.device]
-            spans.append(Span(lane, "request", start, sent, "trigger"))
-            spans.append(Span(lane, "reply", sent, sent + sensor.exchange.reply_ns, "read"))
-        for actuator in self.actuators:
-            end = cycle.act_ns + actuator.encoding.write_ns
-            spans.append(Span(names[actuator.device], "command", cycle.act_ns, end, "act"))
-        return spans
-
-    def marks(self) -> list[Mark]:
-        """The cycle's deadlines."""
-        cycle = self.schedule.cycle
-        return [
-            Mark("read deadline", cycle.read_deadline_ns),
-            Mark("act", cycle.act_ns),
-            Mark("next due", cycle.period_ns),
-        ]
-
 
 def _describe_sensor(sensor: SensorPlan) -> dict[str, object]:
     return {
@@ -148,6 +156,10 @@ def _describe_sensor(sensor: SensorPlan) -> dict[str, object]:
         "fields": [[f.name, list(f.shape), f.dtype, f.unit] for f in sensor.spec.fields],
         "trigger_ns": sensor.schedule.trigger_ns,
         "max_age_ns": sensor.schedule.max_age_ns,
+        "home": sensor.home,
+        "latched": sensor.schedule.latched,
+        "every": sensor.schedule.every,
+        "latency_cycles": sensor.schedule.latency_cycles,
         "depth": sensor.depth,
     }
 
@@ -181,22 +193,43 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
     if drivers is None:
         drivers = {name: make_driver(schedule, name) for name in schedule.device}
     depth = _depth(schedule)
-    sensors = [_plan_sensor(schedule, drivers, name, depth) for name in schedule.sensor]
+    sensors = [_plan_sensor(schedule, drivers, name) for name in schedule.sensor]
     actuators = [_plan_actuator(schedule, drivers, name, sensors) for name in schedule.actuator]
-    _check_fit(schedule, sensors, actuators)
+    plan = Plan(schedule, drivers, sensors, actuators, depth)
+    addresses = {name: driver.address for name, driver in drivers.items()}
+    fit.check(schedule, addresses, plan.timings, plan.commands)
     notes = [
         f"actuator {a.name} moves blind: it has no feedback"
         for a in actuators
         if a.feedback_sensor < 0
     ]
     notes += _check_watchdogs(schedule, actuators)
-    return Plan(schedule, drivers, sensors, actuators, depth, notes)
+    return replace(plan, notes=notes + fit.notes(schedule, plan.timings, plan.commands))
 
 
-def _depth(schedule: Schedule) -> int:
-    wanted = max(_RING_MIN, int(_RING_S * 1e9 / schedule.cycle.period_ns))
+def _depth(schedule: Schedule, every: int = 1, size: int = 0) -> int:
+    """Slots of a ring whose samples come every so many cycles."""
+    least = _RING_MIN if size < _LARGE_BYTES else _RING_MIN_LARGE
+    wanted = max(least, int(_RING_S * 1e9 / (every * schedule.cycle.period_ns)))
     depth = 1 << (wanted - 1).bit_length()
-    return max(depth, schedule.store.depth or 0)
+    return max(depth, (schedule.store.depth or 0) if size < _LARGE_BYTES else 0)
+
+
+def _value_fields(spec: SensorSpec) -> list[Field]:
+    """The fields whose values the core may look at: float64 of this machine's byte order."""
+    return [item for item in spec.fields if item.dtype == "<f8"]
+
+
+def channel_offsets(spec: SensorSpec) -> list[int]:
+    """Where the float64 values of a sample lie in it, in bytes; none when they are too many."""
+    layout = wire.sample_dtype([(f.name, f.shape, f.dtype) for f in spec.fields])
+    assert layout.fields is not None
+    found = [
+        layout.fields[item.name][1] + 8 * i
+        for item in _value_fields(spec)
+        for i in range(item.channels)
+    ]
+    return found if len(found) <= _CHECKED_MAX else []
 
 
 def _device_index(schedule: Schedule, name: str) -> int:
@@ -208,12 +241,14 @@ def _per_channel(
 ) -> list[Any]:
     """A schedule's per-field table as one entry per channel; NaN where it says nothing."""
     nothing: Any = (float("nan"), float("nan")) if pairs else float("nan")
-    known = [f.name for f in spec.fields]
+    known = [f.name for f in _value_fields(spec)]
     for name in table:
         if name not in known:
-            raise schedule.error(f"{key}.{name}", f"no field {name!r}; fields are {known}")
+            raise schedule.error(
+                f"{key}.{name}", f"no field {name!r} of float64; those are {known}"
+            )
     result: list[Any] = []
-    for item in spec.fields:
+    for item in _value_fields(spec):
         if item.name not in table:
             result += [nothing] * item.channels
         elif pairs:
@@ -228,7 +263,7 @@ def _turn(schedule: Schedule, name: str, spec: SensorSpec) -> list[tuple[int, fl
     sensor = schedule.sensor[name]
     zeros = _per_channel(schedule, f"sensor.{name}.zero", sensor.zero, spec, pairs=False)
     signs: list[int] = []
-    for item in spec.fields:
+    for item in _value_fields(spec):
         turned = item.name in spec.per_joint and sensor.sign is not None
         if turned and len(sensor.sign or []) != item.channels:
             raise schedule.error(
@@ -239,9 +274,7 @@ def _turn(schedule: Schedule, name: str, spec: SensorSpec) -> list[tuple[int, fl
     return [(s, 0.0 if np.isnan(z) else z) for s, z in zip(signs, zeros, strict=True)]
 
 
-def _plan_sensor(
-    schedule: Schedule, drivers: dict[str, Driver], name: str, depth: int
-) -> SensorPlan:
+def _plan_sensor(schedule: Schedule, drivers: dict[str, Driver], name: str) -> SensorPlan:
     sensor = schedule.sensor[name]
     spec = drivers[sensor.device].sensor()
     if spec is None:
@@ -252,26 +285,26 @@ def _plan_sensor(
         raise schedule.error(
             f"sensor.{name}.device", f"device {sensor.device!r} has no exchange for the cycle"
         )
-    if sensor.latched:
-        raise schedule.error(
-            f"sensor.{name}.trigger_us",
-            f"the key is missing, and device {sensor.device!r} samples when it is asked; add "
-            f"trigger_us = 0, or another offset in the cycle",
-        )
     turns = _turn(schedule, name, spec)
-    replies = tuple(
-        replace(r, values=tuple(v.turned(*turns[v.channel]) for v in r.values))
-        for r in spec.exchange.replies
-    )
+    exchange = spec.exchange
+    if exchange is not None:
+        replies = tuple(
+            replace(r, values=tuple(v.turned(*turns[v.channel]) for v in r.values))
+            for r in exchange.replies
+        )
+        exchange = replace(exchange, replies=replies)
+    size = wire.sample_dtype([(f.name, f.shape, f.dtype) for f in spec.fields]).itemsize
     key = f"sensor.{name}"
     ranges = _per_channel(schedule, f"{key}.range", sensor.range, spec, pairs=True)
     return SensorPlan(
         name=name,
         schedule=sensor,
         device=_device_index(schedule, sensor.device),
+        home=timing.home_of(schedule, sensor.device, in_cycle=exchange is not None),
         spec=spec,
-        exchange=replace(spec.exchange, replies=replies),
-        depth=depth,
+        exchange=exchange,
+        turns=turns,
+        depth=_depth(schedule, sensor.every, size),
         low=[low for low, _ in ranges],
         high=[high for _, high in ranges],
         rate=_per_channel(schedule, f"{key}.rate", sensor.rate, spec, pairs=False),
@@ -297,23 +330,34 @@ def _plan_actuator(
     ]
     sensor, channel = _feedback(schedule, name, sensors, n)
     encoding = spec.encoding
-    if encoding is None:
-        raise schedule.error(
-            f"{key}.device", f"device {actuator.device!r} has no encoding for the cycle"
-        )
+    turns = [(1, 0.0)] * n
     if sensor >= 0 and sensors[sensor].schedule.device == actuator.device:
         # the same joints: commands are turned as their feedback is
-        turns = _turn(schedule, sensors[sensor].name, sensors[sensor].spec)
+        turns = sensors[sensor].turns[channel : channel + n]
+    if encoding is not None:
         encoding = replace(
-            encoding,
-            values=tuple(v.turned(*turns[channel + v.channel]) for v in encoding.values),
+            encoding, values=tuple(v.turned(*turns[v.channel]) for v in encoding.values)
+        )
+    sensing = next((s for s in sensors if s.schedule.device == actuator.device), None)
+    home = (
+        sensing.home
+        if sensing is not None
+        else timing.home_of(schedule, actuator.device, in_cycle=encoding is not None)
+    )
+    if home != "cycle" and sensing is None:
+        raise schedule.error(
+            f"{key}.device",
+            f"a device in a worker needs a sensor in the same home: the worker of "
+            f"{actuator.device!r} follows its triggers; add a [sensor.NAME] of that device",
         )
     return ActuatorPlan(
         name=name,
         schedule=actuator,
         device=_device_index(schedule, actuator.device),
+        home=home,
         spec=spec,
         encoding=encoding,
+        turns=turns,
         feedback_sensor=sensor,
         feedback_channel=channel,
         limits=[(lo, hi, *rest) for (lo, hi), *rest in zip(pairs, *columns, strict=True)],
@@ -328,7 +372,7 @@ def _feedback(
         return -1, 0
     sensor_name, _, field_name = wanted.partition(".")
     index = [sensor.name for sensor in sensors].index(sensor_name)
-    fields = {item.name: item for item in sensors[index].spec.fields}
+    fields = {item.name: item for item in _value_fields(sensors[index].spec)}
     if field_name not in fields or fields[field_name].channels != channels:
         raise schedule.error(
             f"actuator.{name}.feedback",
@@ -361,31 +405,3 @@ def _check_watchdogs(schedule: Schedule, actuators: list[ActuatorPlan]) -> list[
                 f"{cycle.resumed_after_ms:g}: between the two it does not follow, unsaid"
             )
     return notes
-
-
-def _check_fit(
-    schedule: Schedule, sensors: list[SensorPlan], actuators: list[ActuatorPlan]
-) -> None:
-    """Refuse what cannot fit: a reply after the read deadline, a command into the next trigger."""
-    cycle = schedule.cycle
-    for sensor in sensors:
-        trigger = sensor.schedule.trigger_ns
-        end = trigger + sensor.exchange.request_ns + sensor.exchange.reply_ns
-        if end > cycle.read_deadline_ns:
-            raise schedule.error(
-                f"sensor.{sensor.name}.trigger_us",
-                f"the reply is complete {end / 1000:.0f} us after the cycle's start, after the "
-                f"read deadline of {cycle.read_deadline_us} us; trigger earlier, raise the baud "
-                f"rate, or move read_deadline_us",
-            )
-    for actuator in actuators:
-        end = cycle.act_ns + actuator.encoding.write_ns
-        first = min(
-            (s.schedule.trigger_ns for s in sensors if s.device == actuator.device), default=0
-        )
-        if end > cycle.period_ns + first:
-            raise schedule.error(
-                "cycle.act_us",
-                f"the command of {actuator.name} is on the wire until {end / 1000:.0f} us, into "
-                f"the next trigger; act earlier, raise the baud rate, or lower the cycle's rate",
-            )

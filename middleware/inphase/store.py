@@ -30,6 +30,11 @@ def segment_path(robot: str, epoch: int, what: str) -> str:
     return str(FOLDER / f"{_PREFIX}{robot}.{epoch:016x}.{what}")
 
 
+def sensor_path(core_path: str, sensor: int) -> str:
+    """Where the segment of a sensor's worker lies, beside the core's."""
+    return f"{core_path.removesuffix('core')}sensor{sensor}"
+
+
 def segments_of(robot: str, what: str = "core") -> list[str]:
     """Paths of a robot's segments, newest first."""
     found = FOLDER.glob(f"{_PREFIX}{robot}.*.{what}")
@@ -42,10 +47,14 @@ def is_alive(path: str) -> bool:
 
 
 def clean_leftovers(robot: str) -> list[str]:
-    """Remove the segments of this robot whose writer is gone; returns their paths."""
+    """Remove the segments of this robot whose runtime is gone; returns their paths.
+
+    A worker's segment without a writer stays while its runtime lives: a new worker takes it over.
+    """
     removed = []
-    for path in (p for what in ("core", "policy") for p in segments_of(robot, what)):
-        if lib.inphase_segment_alive(path.encode()) == 0:
+    for path in segments_of(robot, "*"):
+        core = path.rpartition(".")[0] + ".core"
+        if not (is_alive(path) or is_alive(core)):
             Path(path).unlink(missing_ok=True)
             removed.append(path)
     return removed
@@ -133,10 +142,14 @@ class Reader:
         self.path = path
         self.handle = reader[0]
         layout = lib.inphase_reader_layout(self.handle)
-        # views of payloads hold this mapping: it stays for as long as one of them lives
-        with Path(path).open("rb") as file:
-            self.memory = mmap.mmap(file.fileno(), int(layout.size), prot=mmap.PROT_READ)
+        # views of payloads hold these mappings: they stay for as long as one of them lives
+        self.memory = _map(path)
         self.sensors = int(layout.sensors)
+        self.memories = [
+            _map(sensor_path(path, i)) if layout.outside >> i & 1 else self.memory
+            for i in range(self.sensors)
+        ]
+        """where each sensor's ring lies"""
         self.epoch = int(layout.epoch)
         self.rings = [
             (int(ring.offset), int(ring.stride), int(ring.payload), int(ring.depth))
@@ -200,6 +213,13 @@ class Reader:
         lib.inphase_reader_reasons(self.handle, counts)
         return {name: int(n) for name, n in zip(REASONS, counts, strict=True) if n}
 
+    def worker(self, sensor: int) -> dict[str, int] | None:
+        """struct inphase_worker_facts of a sensor that has a worker."""
+        out = ffi.new("struct inphase_worker_facts *")
+        if lib.inphase_reader_worker(self.handle, sensor, out) < 0:
+            return None
+        return _as_dict(out)
+
     def worst(self) -> list[dict[str, int]]:
         """The worst cycles, worst first."""
         out = ffi.new("struct inphase_worst[]", lib.INPHASE_WORST)
@@ -211,6 +231,11 @@ class Reader:
         if self.handle is not None:
             lib.inphase_reader_close(self.handle)
             self.handle = None
+
+
+def _map(path: str) -> mmap.mmap:
+    with Path(path).open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 
 
 def _as_dict(struct: Any) -> dict[str, int]:

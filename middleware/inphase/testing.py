@@ -491,6 +491,7 @@ def _assert_stamps(frame: Frame, spec: SensorSpec, lead_ns: int) -> None:
     if spec.exchange is not None or (spec.calls is not None and spec.calls.triggered):
         assert sample.triggered_ns is not None
         assert frame.due_ns <= sample.triggered_ns <= sample.received_ns
+        assert sample.cycle == frame.cycle, "fresh is of this cycle's trigger"
         if sample.acquired_ns is not None:
             assert sample.acquired_ns >= sample.triggered_ns + lead_ns
     if sample.acquired_ns is not None:

@@ -1,16 +1,20 @@
-"""Draw one cycle in the terminal: a lane per bus and one for the cycle thread, and the slack."""
+"""Draw cycles in the terminal: a lane per device and one for the cycle thread, and the slack."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+CYCLES_MAX = 8
+"""More cycles than these are not drawn side by side."""
+
 _STYLES = {
     "trigger": "magenta",
     "read": "cyan",
     "bus": "cyan",
+    "latched": "bright_blue",
     "latch": "blue",
     "infer": "green",
     "act": "yellow",
@@ -18,21 +22,8 @@ _STYLES = {
 }
 _LATE_STYLE = "bold red"
 _MARK_STYLE = "red"
+_POINT_STYLE = "bold magenta"
 _WIDTH_MIN = 60
-
-
-@dataclass(frozen=True)
-class Span:
-    """What one lane does for a time; offsets in nanoseconds from the cycle's start.
-
-    `kind` picks the colour: trigger, read, bus, latch, infer, act, publish.
-    """
-
-    lane: str
-    name: str
-    start_ns: int
-    end_ns: int
-    kind: str
 
 
 @dataclass(frozen=True)
@@ -43,36 +34,167 @@ class Mark:
     at_ns: int
 
 
-def render(
-    spans: Sequence[Span], marks: Sequence[Mark], period_ns: int, width: int
-) -> RenderableType:
-    """The timeline and, below it, a table of offsets, deadlines and slack.
+@dataclass(frozen=True)
+class Span:
+    """What one lane does for a time; offsets in nanoseconds from the cycle's start.
 
-    Lanes stand in the order in which `spans` names them; what overlaps in a lane gets a row of its
-    own. A span's deadline is the first mark after its start. `width` is in columns, 60 at least;
-    `period_ns` is above 0.
+    `kind` picks the colour: trigger, read, bus, latched, latch, infer, act, publish. `every` is in
+    cycles. `deadline` None: the first mark after the start.
     """
-    assert period_ns > 0
-    lanes = list(dict.fromkeys(span.lane for span in spans))
-    label = min(max([len(lane) for lane in lanes] + [5]), 20)
-    scale = _Scale(period_ns, max(width, _WIDTH_MIN) - label - 2)
-    lines = [*_mark_labels(marks, scale, label), _axis(scale, label)]
-    for lane in lanes:
-        for index, row in enumerate(_rows([span for span in spans if span.lane == lane])):
-            name = lane[:label] if index == 0 else ""
-            lines.append(_lane(name.ljust(label), row, marks, scale))
-    return Group(*lines, Text(), _table(spans, marks))
+
+    lane: str
+    name: str
+    start_ns: int
+    end_ns: int
+    kind: str
+    every: int = 1
+    deadline: Mark | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """An instant in a lane: an acquisition, drawn as a diamond. Like a span in all else."""
+
+    lane: str
+    name: str
+    at_ns: int
+    every: int = 1
+    sign: str = "◆"
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Everything that is drawn. `homes` says of a lane where its driver runs, in a word."""
+
+    period_ns: int
+    spans: Sequence[Span]
+    marks: Sequence[Mark]
+    points: Sequence[Point] = ()
+    homes: Mapping[str, str] = field(default_factory=dict)
+    cycles: int = 1
+    """after which all repeats; up to CYCLES_MAX of them are drawn side by side"""
+
+    @property
+    def lanes(self) -> list[str]:
+        """In the order in which spans and points name them."""
+        return list(dict.fromkeys([s.lane for s in self.spans] + [p.lane for p in self.points]))
+
+    @property
+    def cycles_drawn(self) -> int:
+        """How many cycles are drawn side by side."""
+        return min(self.cycles, CYCLES_MAX)
+
+
+def render(timeline: Timeline, width: int) -> RenderableType:
+    """One cycle; the table of offsets, deadlines and slack; then the cycles until all repeats.
+
+    What overlaps in a lane gets a row of its own. `width` is in columns, 60 at least.
+    """
+    assert timeline.period_ns > 0
+    parts: list[RenderableType] = [*_draw(timeline, timeline.period_ns, width), Text()]
+    parts.append(_table(timeline))
+    if timeline.cycles > 1:
+        parts += [Text(), *_draw_cycles(timeline, width)]
+    return Group(*parts)
+
+
+def _draw_cycles(timeline: Timeline, width: int) -> list[Text]:
+    """The lanes over several cycles, with a mark where each starts and a point where one is due."""
+    drawn, period_ns = timeline.cycles_drawn, timeline.period_ns
+    said = f"{drawn} cycles, after which all repeats"
+    if timeline.cycles > drawn:
+        said = f"{drawn} of the {timeline.cycles} cycles after which all repeats"
+    points = [*timeline.points, *_due(timeline)]
+    shown = replace(
+        timeline,
+        spans=[
+            _in_cycle(span, cycle, timeline)
+            for cycle in range(drawn)
+            for span in timeline.spans
+            if _is_shown(span, cycle)
+        ],
+        points=[
+            replace(point, at_ns=point.at_ns + cycle * period_ns)
+            for cycle in range(drawn)
+            for point in points
+            if cycle % point.every == 0
+        ],
+        marks=[Mark(str(cycle), cycle * period_ns) for cycle in range(1, drawn)],
+    )
+    head = Text(f"{said}: ◆ acquired, ▼ due", "bold", no_wrap=True, overflow="crop")
+    return [head, *_draw(shown, drawn * period_ns, width, period_ns=period_ns)]
+
+
+def _due(timeline: Timeline) -> list[Point]:
+    """The deadlines that are in a later cycle than the trigger."""
+    return [
+        Point(span.lane, span.deadline.name, span.deadline.at_ns, span.every, "▼")
+        for span in timeline.spans
+        if span.deadline is not None and span.deadline.at_ns > timeline.period_ns
+    ]
+
+
+def _is_shown(span: Span, cycle: int) -> bool:
+    """What is latched has no phase to be drawn at; what the devices do not wait for is left out."""
+    if span.kind == "latched":
+        return cycle == 0
+    return cycle % span.every == 0 and span.kind not in ("publish", "infer")
+
+
+def _in_cycle(span: Span, cycle: int, timeline: Timeline) -> Span:
+    """The span as it is so many cycles later; a latched one's fills them all."""
+    if span.kind == "latched":
+        return replace(span, start_ns=0, end_ns=timeline.cycles_drawn * timeline.period_ns)
+    later_ns = cycle * timeline.period_ns
+    return replace(
+        span,
+        start_ns=span.start_ns + later_ns,
+        end_ns=span.end_ns + later_ns,
+        deadline=_later(_deadline(span, timeline.marks), later_ns),
+    )
+
+
+def _later(mark: Mark | None, by_ns: int) -> Mark | None:
+    return None if mark is None else Mark(mark.name, mark.at_ns + by_ns)
+
+
+def _draw(
+    timeline: Timeline, until_ns: int, width: int, *, period_ns: int | None = None
+) -> list[Text]:
+    """Labels of the marks, a ruler (of cycles if `period_ns` says so), and the lanes."""
+    label = min(max([len(lane) for lane in timeline.lanes] + [5]), 20)
+    home = max((len(home) for home in timeline.homes.values()), default=-1) + 1
+    margin = label + home + 2
+    scale = _Scale(until_ns, max(width, _WIDTH_MIN) - margin)
+    if period_ns is None:
+        lines = [*_mark_labels(timeline.marks, scale, margin), _axis(scale, margin)]
+    else:
+        lines = [_cycle_axis(scale, margin, period_ns)]
+    for lane in timeline.lanes:
+        points = [point for point in timeline.points if point.lane == lane]
+        rows = _rows([span for span in timeline.spans if span.lane == lane])
+        for index, row in enumerate(rows or [[]]):
+            name = lane[:label].ljust(label)
+            if home:
+                name += f" {timeline.homes.get(lane, '')}".ljust(home)
+            head = name if index == 0 else " " * len(name)
+            lines.append(_lane(head, row, points if index == 0 else [], timeline.marks, scale))
+    return lines
 
 
 @dataclass(frozen=True)
 class _Scale:
-    period_ns: int
-    columns: int  # the last one is the end of the period
+    until_ns: int
+    columns: int  # the last one is the end
 
     def column(self, at_ns: int) -> int:
-        """The column of an offset, kept inside the period."""
-        column = at_ns * (self.columns - 1) // self.period_ns
+        """The column of an offset, kept inside what is drawn."""
+        column = at_ns * (self.columns - 1) // self.until_ns
         return min(max(column, 0), self.columns - 1)
+
+    def holds(self, at_ns: int) -> bool:
+        """Whether an offset is inside what is drawn."""
+        return 0 <= at_ns <= self.until_ns
 
 
 def _rows(spans: list[Span]) -> list[list[Span]]:
@@ -87,24 +209,38 @@ def _rows(spans: list[Span]) -> list[list[Span]]:
     return rows
 
 
-def _lane(label: str, spans: list[Span], marks: Sequence[Mark], scale: _Scale) -> Text:
+def _lane(
+    label: str,
+    spans: list[Span],
+    points: Sequence[Point],
+    marks: Sequence[Mark],
+    scale: _Scale,
+) -> Text:
     signs, styles = [" "] * scale.columns, [""] * scale.columns
     for mark in marks:
         column = scale.column(mark.at_ns)
         signs[column], styles[column] = "┊", _MARK_STYLE
     free = 0  # neighbours that touch do not share a column
     for index, span in enumerate(spans):
+        if span.start_ns > scale.until_ns:
+            break
         first = min(max(scale.column(span.start_ns), free), scale.columns - 1)
         last = scale.column(span.end_ns)
         if index + 1 < len(spans):
             last = min(last, scale.column(spans[index + 1].start_ns) - 1)
         bar = _bar(span, max(last - first + 1, 1))
         free = first + len(bar)
-        if span.end_ns > scale.period_ns:
+        if span.end_ns > scale.until_ns:
             bar = bar[:-1] + "»"
+        if span.start_ns < 0:
+            bar = "«" + bar[1:]
         style = _LATE_STYLE if _slack_ns(span, marks) < 0 else _STYLES.get(span.kind, "white")
         for column, sign in enumerate(bar, first):
             signs[column], styles[column] = sign, style
+    for point in points:
+        if scale.holds(point.at_ns):
+            column = scale.column(point.at_ns)
+            signs[column], styles[column] = point.sign, _POINT_STYLE
     row = Text(f"{label}  ", no_wrap=True, overflow="crop")
     for sign, style in zip(signs, styles, strict=True):
         row.append(sign, style)
@@ -116,10 +252,11 @@ def _bar(span: Span, columns: int) -> str:
         return "┃"
     inside = columns - 2
     name = span.name if len(span.name) <= inside else ""
-    return f"┣{name.center(inside, '━')}┫"
+    line = "┄" if span.kind == "latched" else "━"
+    return f"┣{name.center(inside, line)}┫"
 
 
-def _mark_labels(marks: Sequence[Mark], scale: _Scale, label: int) -> list[Text]:
+def _mark_labels(marks: Sequence[Mark], scale: _Scale, margin: int) -> list[Text]:
     """The names of the marks above their columns, on as many lines as they need."""
     rows: list[str] = []
     for mark in sorted(marks, key=lambda mark: mark.at_ns):
@@ -132,20 +269,34 @@ def _mark_labels(marks: Sequence[Mark], scale: _Scale, label: int) -> list[Text]
         if place == len(rows):
             rows.append("")
         rows[place] = rows[place].ljust(first) + text
-    margin = " " * (label + 2)
-    return [Text(margin + row, _MARK_STYLE, no_wrap=True, overflow="crop") for row in rows]
+    head = " " * margin
+    return [Text(head + row, _MARK_STYLE, no_wrap=True, overflow="crop") for row in rows]
 
 
-def _axis(scale: _Scale, label: int) -> Text:
+def _axis(scale: _Scale, margin: int) -> Text:
     """A ruler in microseconds, with about one number in twelve columns."""
-    step_ns = _nice_step_ns(scale.period_ns * 12 // scale.columns)
+    step_ns = _nice_step_ns(scale.until_ns * 12 // scale.columns)
+    return _ruler(
+        "us",
+        [(at, f"{at / 1000:g}") for at in range(0, scale.until_ns + 1, step_ns)],
+        scale,
+        margin,
+    )
+
+
+def _cycle_axis(scale: _Scale, margin: int, period_ns: int) -> Text:
+    """A ruler of cycles."""
+    starts = range(0, scale.until_ns, period_ns)
+    return _ruler("cycle", [(at, str(at // period_ns)) for at in starts], scale, margin)
+
+
+def _ruler(unit: str, places: list[tuple[int, str]], scale: _Scale, margin: int) -> Text:
     ruler = ""
-    for at_ns in range(0, scale.period_ns + 1, step_ns):
-        text = f"╵{at_ns / 1000:g}"
+    for at_ns, text in places:
         column = scale.column(at_ns)
-        if column + len(text) <= scale.columns:
-            ruler = ruler.ljust(column) + text
-    return Text(f"{'us'.ljust(label)}  {ruler}", "dim", no_wrap=True, overflow="crop")
+        if column + len(text) + 1 <= scale.columns:
+            ruler = f"{ruler.ljust(column)}╵{text}"
+    return Text(f"{unit.ljust(margin)}{ruler}", "dim", no_wrap=True, overflow="crop")
 
 
 def _nice_step_ns(least_ns: int) -> int:
@@ -157,6 +308,8 @@ def _nice_step_ns(least_ns: int) -> int:
 
 
 def _deadline(span: Span, marks: Sequence[Mark]) -> Mark | None:
+    if span.deadline is not None:
+        return span.deadline
     later = [mark for mark in marks if mark.at_ns > span.start_ns]
     return min(later, key=lambda mark: mark.at_ns, default=None)
 
@@ -166,7 +319,7 @@ def _slack_ns(span: Span, marks: Sequence[Mark]) -> int:
     return deadline.at_ns - span.end_ns if deadline else 0
 
 
-def _table(spans: Sequence[Span], marks: Sequence[Mark]) -> Table:
+def _table(timeline: Timeline) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("lane", "span"):
         table.add_column(name, overflow="fold")
@@ -174,18 +327,27 @@ def _table(spans: Sequence[Span], marks: Sequence[Mark]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("deadline", overflow="fold")
     table.add_column("slack us", justify="right", no_wrap=True)
-    for span in spans:
-        deadline, slack_ns = _deadline(span, marks), _slack_ns(span, marks)
-        table.add_row(
-            Text(span.lane),
-            Text(span.name, _STYLES.get(span.kind, "")),
-            _us(span.start_ns),
-            _us(span.end_ns),
-            _us(span.end_ns - span.start_ns),
-            Text(f"{deadline.name} {_us(deadline.at_ns)}" if deadline else "none"),
-            Text(_us(slack_ns) if deadline else "", _LATE_STYLE if slack_ns < 0 else ""),
-        )
+    for lane in timeline.lanes:
+        for span in (span for span in timeline.spans if span.lane == lane):
+            _add_span(table, span, timeline.marks)
+        for point in (point for point in timeline.points if point.lane == lane):
+            table.add_row(
+                Text(lane), Text(f"{point.sign} {point.name}", _POINT_STYLE), _us(point.at_ns)
+            )
     return table
+
+
+def _add_span(table: Table, span: Span, marks: Sequence[Mark]) -> None:
+    deadline, slack_ns = _deadline(span, marks), _slack_ns(span, marks)
+    table.add_row(
+        Text(span.lane),
+        Text(span.name, _STYLES.get(span.kind, "")),
+        _us(span.start_ns),
+        _us(span.end_ns),
+        _us(span.end_ns - span.start_ns),
+        Text(f"{deadline.name} {_us(deadline.at_ns)}" if deadline else "none"),
+        Text(_us(slack_ns) if deadline else "", _LATE_STYLE if slack_ns < 0 else ""),
+    )
 
 
 def _us(at_ns: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 
 TOPIC_DESCRIPTION = b"inphase.description\0"
 TOPIC_FRAME = b"inphase.frame\0"
@@ -25,7 +25,7 @@ ABSENT = -0x7FFFFFFFFFFFFFFF
 
 HEADER = struct.Struct("<9q4I")
 """struct inphase_frame of inphase.h."""
-ROW = struct.Struct("<5q2HI")
+ROW = struct.Struct("<7q2HI")
 """struct inphase_row."""
 ACT = struct.Struct("<4I")
 """struct inphase_act, followed by channels requested and channels applied float64."""
@@ -41,7 +41,16 @@ FRAME_FLAGS = (
     "LATCHED",
     "STOPPING",
 )
-ACT_FLAGS = ("WRITTEN", "LIMITED", "REPEATED", "RAMPING", "HOLDING", "INVALID", "MISSED")
+ACT_FLAGS = (
+    "WRITTEN",
+    "LIMITED",
+    "REPEATED",
+    "RAMPING",
+    "HOLDING",
+    "INVALID",
+    "MISSED",
+    "STARVED",
+)
 
 
 def names_of(flags: int, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -50,7 +59,7 @@ def names_of(flags: int, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def sample_dtype(fields: list[tuple[str, tuple[int, ...], str]]) -> np.dtype[Any]:
-    """Layout of a sample from (name, shape, dtype) of its fields, without gaps.
+    """Layout of a sample from (name, shape, dtype) of its fields: no gaps, padded to 8 bytes.
 
     Raises ValueError for a dtype that is not plain numbers: descriptions come over the network.
     """
@@ -59,7 +68,17 @@ def sample_dtype(fields: list[tuple[str, tuple[int, ...], str]]) -> np.dtype[Any
             raise ValueError(f"field {name}: {kind!r} is no number's dtype, such as <f8 or |u1")
         if not all(0 < n <= _SIDE_MAX for n in shape):
             raise ValueError(f"field {name}: {shape} is no shape")
-    return np.dtype([(name, kind, tuple(shape)) for name, shape, kind in fields])
+    packed = np.dtype([(name, kind, tuple(shape)) for name, shape, kind in fields])
+    names = list(packed.names or ())
+    places = [packed.fields[name] for name in names] if packed.fields else []
+    return np.dtype(
+        {
+            "names": names,
+            "formats": [place[0] for place in places],
+            "offsets": [place[1] for place in places],
+            "itemsize": -(-packed.itemsize // 8) * 8,
+        }
+    )
 
 
 class Place(NamedTuple):

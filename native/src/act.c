@@ -33,8 +33,12 @@ static bool feedback_holds(const struct actuator *actuator, int64_t now_ns)
 {
     const struct sensor *sensor = actuator->feedback;
 
-    return sensor->sequence >= 0 && sensor->trusted && sensor->device->attached &&
-           sensor->refused_in_a_row < REFUSED_IN_A_ROW &&
+    /* a reply that was refused is as good as one that is late: the sample before it stands in */
+    uint32_t status = sensor->status == INPHASE_INVALID ? INPHASE_LATE : sensor->status;
+
+    return sensor->newest.sequence >= 0 && (actuator->accepts >> status & 1) &&
+           (sensor->newest.trusted || (actuator->accepts >> INPHASE_RECOVERING & 1)) &&
+           sensor->device->attached && sensor->refused_in_a_row < REFUSED_IN_A_ROW &&
            sample_age(sensor, now_ns) <= sensor->max_age_ns;
 }
 
@@ -97,7 +101,7 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
     bool blind = !actuator->feedback;
 
     if (!blind && feedback_holds(actuator, now_ns))
-        measured = actuator->feedback->value + actuator->feedback_channel;
+        measured = actuator->feedback->newest.value + actuator->feedback_channel;
     if (!actuator->placed) {
         if (!blind && !measured) {
             actuator->reason = INPHASE_REASON_FEEDBACK;
@@ -139,13 +143,32 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
     return true;
 }
 
+/* A device with a watchdog is fed only while there is fresh feedback and a valid command. Once the
+   ramp that follows on the lack of either has come to rest, it gets nothing more, no read either
+   where reads feed it, until motion is armed again: then its own watchdog holds it. */
+static bool starve(struct inphase_core *core, struct actuator *actuator)
+{
+    struct device *device = actuator->device;
+
+    if (!actuator->watchdog || is_stopping(core))
+        return false;
+    if (!actuator->starved && !((actuator->flags & INPHASE_ACT_RAMPING) && is_at_rest(actuator)))
+        return false;
+    latch_motion(core, INPHASE_REASON_WATCHDOG, actuator->reason);
+    actuator->starved = true;
+    device->starved = actuator->watchdog == 2;
+    actuator->flags |= INPHASE_ACT_STARVED;
+    return true;
+}
+
 /* a reply may still be on the line, and a write would collide with it */
 static bool bus_is_busy(const struct inphase_core *core, const struct device *device,
                         int64_t now_ns)
 {
     const struct sensor *sensor = device->sensor < 0 ? NULL : &core->sensor[device->sensor];
 
-    return sensor && (sensor->outstanding || sensor->dirty) && now_ns < device->quiet_until_ns;
+    return sensor && !device->ops->pairs && (sensor->outstanding || sensor->dirty) &&
+           now_ns < device->quiet_until_ns;
 }
 
 /* the only place in which a command leaves for a device; what it writes came from the limiter */
@@ -196,7 +219,7 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     } else {
         memcpy(before, actuator->applied, sizeof before);
         memcpy(velocity, actuator->velocity, sizeof velocity);
-        if (decide(core, actuator, missing, now_ns))
+        if (decide(core, actuator, missing, now_ns) && !starve(core, actuator))
             write_command(core, actuator);
 
         /* what was not written was not applied, and a place that was only looked up is none; time

@@ -14,12 +14,24 @@ static void refuse_sample(struct sensor *sensor, uint32_t reason, uint32_t detai
     sensor->detail = detail;
 }
 
-static bool values_hold(struct sensor *sensor)
+/* the values before, when they may be compared with: trusted, and of a known time */
+static bool moved_too_fast(const struct sensor *sensor, const struct sample *sample, uint32_t c)
 {
-    double elapsed_s = (double)(sensor->triggered_ns - sensor->sample_triggered_ns) * 1e-9;
+    const struct sample *before = &sensor->newest;
+    int64_t since_ns = sample->triggered_ns - before->triggered_ns;
 
+    if (!before->trusted)
+        return false;
+    if (sample->triggered_ns == INPHASE_ABSENT || before->triggered_ns == INPHASE_ABSENT)
+        since_ns = sample->received_ns - before->received_ns;
+    return fabs(sample->value[c] - before->value[c]) >
+           sensor->rate[c] * ((double)since_ns * 1e-9);
+}
+
+static bool values_hold(struct sensor *sensor, const struct sample *sample)
+{
     for (uint32_t c = 0; c < sensor->channels; c++) {
-        double value = sensor->parser.value[c];
+        double value = sample->value[c];
         uint32_t reason = INPHASE_REASON_NONE;
 
         /* a bound that is NaN is none: the comparison is then false */
@@ -27,8 +39,7 @@ static bool values_hold(struct sensor *sensor)
             reason = INPHASE_REASON_NAN;
         else if (value < sensor->low[c] || value > sensor->high[c])
             reason = INPHASE_REASON_RANGE;
-        else if (sensor->trusted &&
-                 fabs(value - sensor->value[c]) > sensor->rate[c] * elapsed_s)
+        else if (moved_too_fast(sensor, sample, c))
             reason = INPHASE_REASON_RATE;
         if (reason) {
             refuse_sample(sensor, reason, c);
@@ -38,15 +49,35 @@ static bool values_hold(struct sensor *sensor)
     return true;
 }
 
-static int64_t acquisition(const struct sensor *sensor, int64_t received_ns, bool on_time)
+/* a device that gives the same bits again and again, on channels that have noise, stands still */
+static bool stands_still(struct sensor *sensor, const struct sample *sample)
+{
+    if (sensor->newest.sequence < 0 ||
+        memcmp(sample->value, sensor->newest.value, sizeof(double) * sensor->channels) != 0)
+        sensor->identical = 0;
+    else if (sensor->identical < UINT32_MAX)
+        sensor->identical++;
+    return sensor->frozen_after && sensor->identical >= sensor->frozen_after;
+}
+
+static int64_t deadline_of(const struct inphase_core *core, int64_t cycle)
+{
+    return load_i64(&core->state->start_ns) + cycle * core->period_ns + core->read_deadline_ns;
+}
+
+/* the stated model of the acquisition; in_time: the reply was read when it came */
+static int64_t acquisition(const struct sensor *sensor, const struct sample *sample, bool in_time)
 {
     const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
 
+    if (sample->triggered_ns == INPHASE_ABSENT)
+        return INPHASE_ABSENT;
     if (spec->acquire == INPHASE_ACQUIRE_TRIGGER)
-        return sensor->triggered_ns + spec->acquire_ns;
+        return sample->triggered_ns + spec->acquire_ns;
     /* when a late reply came is not known: it was found, before a later trigger */
-    if (spec->acquire == INPHASE_ACQUIRE_MIDDLE && on_time)
-        return sensor->triggered_ns + (received_ns - sensor->triggered_ns) / 2 + spec->acquire_ns;
+    if (spec->acquire == INPHASE_ACQUIRE_MIDDLE && in_time)
+        return sample->triggered_ns + (sample->received_ns - sample->triggered_ns) / 2 +
+               spec->acquire_ns;
     return INPHASE_ABSENT;
 }
 
@@ -55,6 +86,8 @@ static bool sequence_advanced(const struct sensor *sensor)
 {
     uint64_t step = sensor->parser.sequence - sensor->device_sequence;
 
+    if (sensor->device->ops->pairs)
+        return (int64_t)step > 0;
     switch (sensor->parser.exchange.spec.sequence_type) {
     case INPHASE_U8:
     case INPHASE_I8:
@@ -67,68 +100,159 @@ static bool sequence_advanced(const struct sensor *sensor)
     }
 }
 
-/* a complete reply to the trigger at triggered_ns */
-static void accept_sample(struct inphase_core *core, struct sensor *sensor, int64_t received_ns)
+static bool has_sequence(const struct sensor *sensor)
 {
-    const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
+    if (sensor->device->ops->pairs)
+        return sensor->stamps.device_sequence != INPHASE_ABSENT;
+    return sensor->parser.exchange.spec.sequence_type != 0;
+}
 
-    /* a core that was held up may find a reply behind the deadline that was there before it, or
-       not: only what was read in time is known to have been */
-    bool on_time = sensor->triggered && received_ns <= core->due_ns + core->read_deadline_ns;
+/* what has arrived, with the stamps that came with it; its number in the ring is not known yet */
+static struct sample arrived(struct inphase_core *core, const struct sensor *sensor)
+{
+    const struct inphase_posted *stamps = &sensor->stamps;
+    int64_t now_ns = core->clock->now(core);
+    struct sample sample = {
+        .cycle = stamps->cycle,
+        .triggered_ns = stamps->triggered_ns,
+        .acquired_ns = stamps->acquired_ns,
+        .uncertainty_ns = stamps->uncertainty_ns,
+
+        /* nothing is received later than it was seen here */
+        .received_ns = stamps->received_ns < now_ns ? stamps->received_ns : now_ns,
+        .trusted = sensor->recovering == 0 && !sensor->suspect,
+    };
+
+    memcpy(sample.value, sensor->parser.value, sizeof(double) * sensor->channels);
+    return sample;
+}
+
+/* the ring's slot of a sample; a worker has filled its own */
+static void store_sample(struct inphase_core *core, struct sensor *sensor, struct sample *sample)
+{
+    const void *payload = sensor->twin_payload ? (const void *)sensor->twin_payload : sample->value;
+
+    if (sensor->device->ops == &worker_ops) {
+        sample->sequence = (int64_t)sensor->posted - 1;
+        return;
+    }
+    sample->sequence = sensor->next_sequence++;
+    slot_write(ring_slot(core->segment->memory, &core->layout->samples[sensor->index],
+                         (uint64_t)sample->sequence),
+               (uint64_t)sample->sequence, payload, sensor->payload);
+}
+
+/* the frame that wants a sample of this trigger */
+static int64_t due_cycle(const struct sensor *sensor, int64_t cycle)
+{
+    return cycle + sensor->latency_cycles;
+}
+
+/* Is what has just come in time for its frame? A core that was held up may find a reply behind the
+   deadline that was there before it, or not: only what was read in time is known to have been. */
+static bool is_in_time(struct inphase_core *core, const struct sensor *sensor, int64_t cycle)
+{
+    int64_t due = due_cycle(sensor, cycle);
+
+    return sensor->latched ||
+           (due >= core->cycle && core->clock->now(core) <= deadline_of(core, due));
+}
+
+static void note_sample(struct inphase_core *core, const struct sensor *sensor,
+                        const struct sample *sample)
+{
+    struct statistics *statistics = core->statistics;
+    int64_t planned_ns = load_i64(&core->state->start_ns) + sample->cycle * core->period_ns +
+                         sensor->trigger_ns;
+
+    if (is_stopping(core) || sample->triggered_ns == INPHASE_ABSENT)
+        return;
+    histogram_add(&statistics->histogram[INPHASE_HIST_SENSORS + sensor->index],
+                  sample->received_ns - sample->triggered_ns);
+
+    /* a worker's trigger is known only now */
+    if (sensor->device->ops->pairs)
+        histogram_add(&statistics->histogram[INPHASE_HIST_TRIGGER],
+                      sample->triggered_ns - planned_ns);
+}
+
+/* a complete reply to the last trigger, or a sample that names its own */
+static void accept_sample(struct inphase_core *core, struct sensor *sensor)
+{
+    struct sample sample = arrived(core, sensor);
+    bool in_time = is_in_time(core, sensor, sample.cycle);
 
     /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
        waiting; if no other reply comes, the sensor is FROZEN */
-    if (spec->sequence_type && sensor->device_sequence_known && !sequence_advanced(sensor)) {
+    if (has_sequence(sensor) && sensor->device_sequence_known && !sequence_advanced(sensor)) {
+        count_add(core->statistics, COUNT_DUPLICATES, 1);
         sensor->frozen = true;
         sensor->repeated = true;
         parser_reset(&sensor->parser);
         return;
     }
-    sensor->outstanding = false;
-    sensor->dirty = false;
+    if (sample.cycle == sensor->cycle) {
+        sensor->outstanding = false;
+        sensor->dirty = false;
+    }
     parser_reset(&sensor->parser);
-    if (!values_hold(sensor))
+    if (!values_hold(sensor, &sample))
         return;
     sensor->device_sequence = sensor->parser.sequence;
     sensor->device_sequence_known = true;
     sensor->refused_in_a_row = 0;
-    sensor->sequence++;
-    memcpy(sensor->value, sensor->parser.value, sizeof(double) * sensor->channels);
-    sensor->sample_triggered_ns = sensor->triggered_ns;
-    sensor->sample_received_ns = received_ns;
-    sensor->sample_acquired_ns = acquisition(sensor, received_ns, on_time);
-    sensor->trusted = sensor->recovering == 0 && !sensor->suspect;
-    slot_write(ring_slot(core->segment->memory, &core->layout->samples[sensor->index],
-                         (uint64_t)sensor->sequence),
-               (uint64_t)sensor->sequence, sensor->value, sizeof(double) * sensor->channels);
-    if (!on_time) {
+    sensor->frozen = stands_still(sensor, &sample);
+    if (sample.acquired_ns == INPHASE_ABSENT && !sensor->device->ops->pairs)
+        sample.acquired_ns = acquisition(sensor, &sample, in_time && sample.cycle == core->cycle);
+    store_sample(core, sensor, &sample);
+    if (in_time)
+        note_sample(core, sensor, &sample);
+    else
         count_add(core->statistics, COUNT_LATE_SAMPLES, 1);
-        return;
+
+    /* a sample that came early waits for the frame it is due in: its latency is constant */
+    if (in_time && !sensor->latched && due_cycle(sensor, sample.cycle) > core->cycle) {
+        sensor->early = sample;
+    } else {
+        sensor->newest = sample;
+        sensor->fresh = in_time && !sensor->frozen;
     }
-    sensor->fresh = true;
-    if (!is_stopping(core))
-        histogram_add(&core->statistics->histogram[INPHASE_HIST_SENSORS + sensor->index],
-                      received_ns - sensor->triggered_ns);
+}
+
+/* is there a sample that belongs to what was asked for? A device that names its cycles, or runs by
+   itself, gives samples that are judged by their stamps */
+static bool expects(const struct sensor *sensor)
+{
+    return sensor->outstanding || sensor->latched || sensor->device->ops->pairs;
 }
 
 /* false when there was nothing to read */
 static bool receive(struct inphase_core *core, struct sensor *sensor)
 {
     enum received got;
-    int rc = sensor->device->ops->receive(core, sensor, &got);
+    int rc;
 
+    /* who answers may know more of a sample than this */
+    sensor->stamps = (struct inphase_posted){
+        .cycle = sensor->latched ? -1 : sensor->cycle,
+        .triggered_ns = sensor->latched ? INPHASE_ABSENT : sensor->triggered_ns,
+        .acquired_ns = INPHASE_ABSENT,
+        .received_ns = INT64_MAX,
+        .device_sequence = INPHASE_ABSENT,
+    };
+    rc = sensor->device->ops->receive(core, sensor, &got);
     if (rc < 0) {
         device_lost(core, sensor->device, rc);
         return false;
     }
     sensor->receives++;
-    if (got == RECEIVED_SAMPLE && sensor->outstanding)
-        accept_sample(core, sensor, core->clock->now(core));
-    if (got == RECEIVED_REFUSED && sensor->outstanding) {
+    if (got == RECEIVED_SAMPLE && expects(sensor))
+        accept_sample(core, sensor);
+    if (got == RECEIVED_REFUSED && expects(sensor)) {
         /* the rest of the packet may still be coming, or the reply after a stray datagram */
-        sensor->outstanding = false;
-        sensor->dirty = true;
-        if (sensor->triggered)
+        sensor->outstanding = sensor->outstanding && sensor->stamps.cycle != sensor->cycle;
+        sensor->dirty = !sensor->device->ops->pairs;
+        if (sensor->latched || due_cycle(sensor, sensor->stamps.cycle) >= core->cycle)
             refuse_sample(sensor, sensor->parser.reason, sensor->parser.detail);
     }
     return got != RECEIVED_EMPTY;
@@ -163,6 +287,16 @@ static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int6
     return true;
 }
 
+/* from now on a sample of this cycle's trigger is expected */
+static void expect_sample(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
+{
+    sensor->refusal = sensor->frozen = sensor->repeated = false;
+    sensor->reason = sensor->detail = 0;
+    sensor->cycle = core->cycle;
+    sensor->triggered_ns = now_ns;
+    sensor->outstanding = true;
+}
+
 static void fire(struct inphase_core *core, struct sensor *sensor)
 {
     struct device *device = sensor->device;
@@ -170,17 +304,13 @@ static void fire(struct inphase_core *core, struct sensor *sensor)
     int64_t late_ns;
     int rc;
 
-    if (!device->attached || now_ns >= core->due_ns + core->read_deadline_ns ||
-        !line_is_quiet(core, sensor, now_ns))
+    if (!device->attached || device->starved ||
+        now_ns >= core->due_ns + core->read_deadline_ns || !line_is_quiet(core, sensor, now_ns))
         return;
 
-    /* what was drained belongs to the cycle before */
-    sensor->refusal = sensor->frozen = sensor->repeated = false;
-    sensor->reason = sensor->detail = 0;
+    /* what was drained belongs to the trigger before */
     now_ns = core->clock->now(core);
-    sensor->triggered_ns = now_ns;
-    sensor->triggered = true;
-    sensor->outstanding = true;
+    expect_sample(core, sensor, now_ns);
     device->quiet_until_ns = now_ns + sensor->parser.exchange.spec.reply_max_ns;
     rc = device->ops->trigger(core, sensor, now_ns);
     if (rc < 0) {
@@ -195,15 +325,52 @@ static void fire(struct inphase_core *core, struct sensor *sensor)
     note_late(core, late_ns, INPHASE_PHASE_TRIGGER, device);
 }
 
+/* is there a reply that this frame waits for? */
 static bool replies_missing(const struct inphase_core *core)
 {
     for (uint32_t i = 0; i < core->sensors; i++) {
         const struct sensor *sensor = &core->sensor[i];
 
-        if (sensor->triggered && sensor->outstanding && sensor->receives < RECEIVES_PER_CYCLE)
+        if (sensor->outstanding && due_cycle(sensor, sensor->cycle) == core->cycle &&
+            sensor->receives < RECEIVES_PER_CYCLE)
             return true;
     }
     return false;
+}
+
+/* what this cycle's frame may say of a sensor, before anything has come */
+static void begin(struct inphase_core *core, struct sensor *sensor)
+{
+    bool triggers = !sensor->latched && core->cycle % sensor->every == 0;
+    int64_t due = due_cycle(sensor, sensor->early.cycle);
+
+    sensor->fresh = false;
+    sensor->receives = 0;
+
+    /* a sample that came early is due now; when its frame was skipped it is just an earlier one */
+    if (sensor->early.sequence >= 0 && due <= core->cycle) {
+        sensor->fresh = due == core->cycle && !sensor->frozen;
+        sensor->newest = sensor->early;
+        sensor->early.sequence = -1;
+    }
+
+    /* what came of a trigger is said in the frame that it is due in, and until the next trigger */
+    if (sensor->latched || triggers) {
+        sensor->refusal = sensor->frozen = false;
+        sensor->reason = sensor->detail = 0;
+    }
+
+    /* a worker fires by itself, at the same time of the grid */
+    if (triggers && sensor->device->ops->pairs && sensor->device->attached)
+        expect_sample(core, sensor, core->due_ns + sensor->trigger_ns);
+}
+
+/* samples that lie in memory, or on a line that nobody waits for: no system call but a read */
+static void look(struct inphase_core *core, struct sensor *sensor)
+{
+    while (sensor->device->attached && sensor->receives < RECEIVES_PER_CYCLE &&
+           receive(core, sensor))
+        ;
 }
 
 void stage_collect(struct inphase_core *core)
@@ -212,36 +379,44 @@ void stage_collect(struct inphase_core *core)
     uint32_t next = 0;
 
     core->first_trigger_ns = INPHASE_ABSENT;
-    for (uint32_t i = 0; i < core->sensors; i++) {
-        struct sensor *sensor = &core->sensor[i];
+    for (uint32_t i = 0; i < core->sensors; i++)
+        begin(core, &core->sensor[i]);
 
-        sensor->triggered = sensor->fresh = sensor->frozen = sensor->refusal = false;
-        sensor->reason = sensor->detail = sensor->receives = 0;
-    }
-
-    /* until every trigger is out and every reply in, or the read deadline; the next trigger bounds
-       each wait */
+    /* until every trigger is out and every reply in that this frame wants, or the read deadline;
+       the next trigger bounds each wait */
     for (;;) {
         int64_t now_ns = core->clock->now(core);
         int64_t until_ns = deadline_ns;
 
-        while (next < core->sensors &&
-               core->due_ns + core->sensor[core->order[next]].trigger_ns <= now_ns)
-            fire(core, &core->sensor[core->order[next++]]);
-        if (next < core->sensors &&
+        while (next < core->triggered &&
+               core->due_ns + core->sensor[core->order[next]].trigger_ns <= now_ns) {
+            struct sensor *sensor = &core->sensor[core->order[next++]];
+
+            if (core->cycle % sensor->every == 0)
+                fire(core, sensor);
+        }
+        if (next < core->triggered &&
             core->due_ns + core->sensor[core->order[next]].trigger_ns < until_ns)
             until_ns = core->due_ns + core->sensor[core->order[next]].trigger_ns;
+        for (uint32_t i = 0; i < core->sensors; i++)
+            if (core->sensor[i].device->ops->pairs && !core->sensor[i].latched)
+                look(core, &core->sensor[i]);
         if (!replies_missing(core)) {
-            if (next == core->sensors)
-                return;
+            if (next == core->triggered)
+                break;
             core->clock->sleep_until(core, until_ns);
             continue;
         }
         if (now_ns >= deadline_ns)
-            return;
+            break;
         core->clock->wait(core, until_ns);
         for (uint32_t i = 0; i < core->sensors; i++)
             if (core->readable[i] && core->sensor[i].device->attached)
                 receive(core, &core->sensor[i]);
     }
+
+    /* what runs by itself: the newest that is there */
+    for (uint32_t i = 0; i < core->sensors; i++)
+        if (core->sensor[i].latched)
+            look(core, &core->sensor[i]);
 }

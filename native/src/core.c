@@ -30,6 +30,12 @@ static uint64_t statistics_bytes(const struct inphase_config *config)
            (INPHASE_HIST_SENSORS + config->sensors) * sizeof(struct histogram);
 }
 
+static struct inphase_ring ring_at(uint64_t offset, uint64_t payload, uint64_t depth)
+{
+    return (struct inphase_ring){
+        .offset = offset, .payload = payload, .stride = ring_stride(payload), .depth = depth};
+}
+
 /* the one place that says where things lie; without the mark that publishes it */
 static void lay_out(const struct inphase_config *config, struct inphase_layout *layout)
 {
@@ -47,23 +53,24 @@ static void lay_out(const struct inphase_config *config, struct inphase_layout *
     layout->statistics_offset = at;
     layout->statistics_size = statistics_bytes(config);
     at += align(layout->statistics_size);
-    layout->frames = (struct inphase_ring){
-        .offset = at,
-        .payload = record_bytes(config),
-        .stride = ring_stride(record_bytes(config)),
-        .depth = config->frame_depth,
-    };
+    layout->frames = ring_at(at, record_bytes(config), config->frame_depth);
     at += align(layout->frames.stride * layout->frames.depth);
     for (uint32_t i = 0; i < config->sensors; i++) {
-        uint64_t payload = sizeof(double) * config->sensor[i].channels;
+        bool outside = config->sensor[i].worker && !config->virtual_time;
 
-        layout->samples[i] = (struct inphase_ring){
-            .offset = at,
-            .payload = payload,
-            .stride = ring_stride(payload),
-            .depth = config->sensor[i].depth,
-        };
-        at += align(layout->samples[i].stride * layout->samples[i].depth);
+        layout->samples[i] = ring_at(outside ? POST_RING : at, config->sensor[i].payload,
+                                     config->sensor[i].depth);
+        if (outside)
+            layout->outside |= 1ULL << i;
+        else
+            at += align(layout->samples[i].stride * layout->samples[i].depth);
+    }
+    for (uint32_t i = 0; i < config->actuators; i++) {
+        if (!config->actuator[i].worker || config->virtual_time)
+            continue;
+        layout->orders[i] = ring_at(
+            at, sizeof(struct order) + sizeof(double) * config->actuator[i].channels, ORDER_SLOTS);
+        at += align(layout->orders[i].stride * ORDER_SLOTS);
     }
     layout->size = at;
 }
@@ -81,6 +88,21 @@ static bool is_power_of_two(uint64_t value)
     return value && !(value & (value - 1));
 }
 
+static bool sensor_holds(const struct inphase_config *config,
+                         const struct inphase_sensor_config *sensor)
+{
+    if (sensor->device >= config->devices || sensor->channels > INPHASE_MAX_CHANNELS ||
+        sensor->payload < 8 || sensor->payload % 8 || sensor->depth < 8 ||
+        !is_power_of_two(sensor->depth) || sensor->every < 1 || sensor->latency_cycles < 0 ||
+        sensor->latency_cycles >= sensor->every)
+        return false;
+    for (uint32_t c = 0; c < sensor->channels; c++)
+        if ((sensor->offset ? sensor->offset[c] : 8ULL * c) + sizeof(double) > sensor->payload)
+            return false;
+    return sensor->latched ||
+           (sensor->trigger_ns >= 0 && sensor->trigger_ns < config->read_deadline_ns);
+}
+
 static bool config_holds(const struct inphase_config *config)
 {
     if (config->period_ns < 50000 || config->read_deadline_ns <= 0 ||
@@ -90,11 +112,7 @@ static bool config_holds(const struct inphase_config *config)
         config->frame_depth < 8 || !is_power_of_two(config->frame_depth))
         return false;
     for (uint32_t i = 0; i < config->sensors; i++)
-        if (config->sensor[i].trigger_ns < 0 ||
-            config->sensor[i].trigger_ns >= config->read_deadline_ns ||
-            config->sensor[i].device >= config->devices || config->sensor[i].channels < 1 ||
-            config->sensor[i].channels > INPHASE_MAX_CHANNELS || config->sensor[i].depth < 8 ||
-            !is_power_of_two(config->sensor[i].depth))
+        if (!sensor_holds(config, &config->sensor[i]))
             return false;
     for (uint32_t i = 0; i < config->actuators; i++) {
         const struct inphase_actuator_config *a = &config->actuator[i];
@@ -105,7 +123,7 @@ static bool config_holds(const struct inphase_config *config)
             (a->feedback_sensor < 0 && !a->start) ||
             (a->feedback_sensor >= 0 &&
              a->feedback_channel + a->channels > config->sensor[a->feedback_sensor].channels) ||
-            a->encoding.packet_size > INPHASE_MAX_PACKET ||
+            a->watchdog > 2 || a->encoding.packet_size > INPHASE_MAX_PACKET ||
             a->encoding.fields > INPHASE_MAX_CHANNELS)
             return false;
         for (uint32_t f = 0; f < a->encoding.fields; f++)
@@ -135,30 +153,61 @@ static int make_sensor(struct inphase_core *core, uint32_t index,
                        const struct inphase_sensor_config *config, bool virtual_time)
 {
     struct sensor *sensor = &core->sensor[index];
-    int rc = exchange_copy(&sensor->parser.exchange, &config->exchange);
+    int rc = 0;
 
+    /* of a worker's sensor only the model of the acquisition is used */
+    if (config->worker)
+        sensor->parser.exchange.spec = (struct inphase_exchange){
+            .acquire = config->exchange.acquire,
+            .acquire_ns = config->exchange.acquire_ns,
+            .sequence_type = virtual_time ? INPHASE_U32 : 0,
+        };
+    else
+        rc = exchange_copy(&sensor->parser.exchange, &config->exchange);
     if (rc < 0)
         return rc;
     if (core->device[config->device].sensor >= 0)
         return -EINVAL;
     core->device[config->device].sensor = (int)index;
     sensor->device = &core->device[config->device];
+    if (config->worker && !virtual_time)
+        sensor->device->ops = &worker_ops;
     sensor->index = index;
     sensor->channels = config->channels;
+    for (uint32_t c = 0; c < config->channels; c++)
+        sensor->offset[c] = config->offset ? config->offset[c] : 8 * c;
+    sensor->payload = config->payload;
+    sensor->latched = config->latched;
     sensor->trigger_ns = config->trigger_ns;
+    sensor->every = config->every;
+    sensor->latency_cycles = config->latency_cycles;
+    sensor->frozen_after = config->frozen_after;
     sensor->max_age_ns = config->max_age_ns;
     sensor->recover = config->recover;
-    sensor->depth = config->depth;
-    sensor->sequence = -1;
+    sensor->newest = sensor->early = (struct sample){
+        .sequence = -1,
+        .cycle = -1,
+        .triggered_ns = INPHASE_ABSENT,
+        .acquired_ns = INPHASE_ABSENT,
+        .received_ns = INPHASE_ABSENT,
+    };
+    sensor->cycle = -1;
     sensor->twin_ready_ns = INPHASE_ABSENT;
     sensor->twin_latency_ns = config->twin.latency_ns;
     sensor->twin_jitter_ns = config->twin.jitter_ns;
+    sensor->twin_period_ns = config->twin.period_ns;
     copy_doubles(sensor->low, config->low, config->channels);
     copy_doubles(sensor->high, config->high, config->channels);
     copy_doubles(sensor->rate, config->rate, config->channels);
-    if (virtual_time && !config->twin.channel)
+    if (virtual_time && ((config->channels && !config->twin.channel) ||
+                         (config->latched && config->twin.period_ns <= 0)))
         return -EINVAL;
-    if (config->twin.channel)
+    if (virtual_time && config->payload != sizeof(double) * config->channels) {
+        sensor->twin_payload = calloc(1, config->payload);
+        if (!sensor->twin_payload)
+            return -ENOMEM;
+    }
+    if (config->channels && config->twin.channel)
         memcpy(sensor->twin_channel, config->twin.channel,
                config->channels * sizeof *sensor->twin_channel);
     return 0;
@@ -180,6 +229,8 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     if (config->feedback_sensor >= 0)
         actuator->feedback = &core->sensor[config->feedback_sensor];
     actuator->feedback_channel = config->feedback_channel;
+    actuator->accepts = config->accepts;
+    actuator->watchdog = config->watchdog;
     actuator->max_hold_ns = config->max_hold_ns;
     memcpy(actuator->limits, config->limits, config->channels * sizeof *actuator->limits);
     if (config->start)
@@ -197,16 +248,19 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     return 0;
 }
 
-/* sensors in the order of their trigger offsets; insertion sort, stable */
+/* the sensors that the core triggers, in the order of their offsets; insertion sort, stable */
 static void sort_triggers(struct inphase_core *core)
 {
     for (uint32_t i = 0; i < core->sensors; i++) {
-        uint32_t at = i;
+        uint32_t at = core->triggered;
 
+        if (core->sensor[i].latched || core->sensor[i].device->ops->pairs)
+            continue;
         for (; at > 0 && core->sensor[core->order[at - 1]].trigger_ns > core->sensor[i].trigger_ns;
              at--)
             core->order[at] = core->order[at - 1];
         core->order[at] = i;
+        core->triggered++;
     }
 }
 
@@ -250,7 +304,7 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
     core->acted_ns = core->inferred_ns = INPHASE_ABSENT;
     for (uint32_t i = 0; i < core->devices; i++) {
         core->device[i].ops = config->virtual_time ? &twin_ops : &fd_ops;
-        core->device[i].fd = -1;
+        core->device[i].fd = core->device[i].order_fd = -1;
         core->device[i].sensor = core->device[i].actuator = -1;
     }
     for (uint32_t i = 0; i < core->sensors && rc == 0; i++)
@@ -269,6 +323,12 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
     if (rc == 0)
         sort_triggers(core);
     return rc;
+}
+
+static void free_twins(struct inphase_core *core)
+{
+    for (uint32_t i = 0; i < core->sensors; i++)
+        free(core->sensor[i].twin_payload);
 }
 
 int inphase_core_open(inphase_core **out, const struct inphase_config *config,
@@ -326,6 +386,7 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
 free_record:
     free(core->record);
 free_core:
+    free_twins(core);
     munmap(core, align(sizeof *core));
     return rc;
 }
@@ -341,6 +402,7 @@ void inphase_core_close(inphase_core *core)
     }
     free(core->own_mailbox);
     free(core->record);
+    free_twins(core);
     munmap(core, align(sizeof *core));
 }
 
@@ -393,6 +455,24 @@ int inphase_core_mailbox(inphase_core *core, inphase_segment *mailbox)
         memory->channels != core->values)
         return -EPROTO;
     core->mailbox = memory;
+    return 0;
+}
+
+int inphase_core_worker(inphase_core *core, uint32_t index, inphase_segment *ring, int wake_fd,
+                        int order_fd)
+{
+    struct device *device;
+
+    if (core->started || core->clock == &virtual_clock)
+        return -EBUSY;
+    if (index >= core->devices || core->device[index].ops != &worker_ops)
+        return -EINVAL;
+    device = &core->device[index];
+    device->post = post_of(ring, core->layout, (uint32_t)device->sensor);
+    if (!device->post)
+        return -EPROTO;
+    device->fd = wake_fd;
+    device->order_fd = order_fd;
     return 0;
 }
 

@@ -16,10 +16,12 @@
 #define WAKE_TRIES 4
 #define STOP_NS 1300000000LL /* a ramp that has not ended by then is cut: a stop is under 2 s */
 
-static void latch_motion(struct inphase_core *core, uint32_t reason)
+void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail)
 {
-    if (load_u32(&core->state->latched) == INPHASE_REASON_NONE)
-        put_u32(&core->state->latched, reason);
+    if (load_u32(&core->state->latched) != INPHASE_REASON_NONE)
+        return;
+    put_u32(&core->state->latched_detail, detail);
+    put_u32(&core->state->latched, reason);
 }
 
 /* what was latest in this cycle, and where: one entry per cycle in the list of the worst */
@@ -45,7 +47,8 @@ void device_lost(struct inphase_core *core, struct device *device, int error)
 {
     device->attached = false;
     device->was_lost = true;
-    device->fd = -1;
+    if (device->ops != &worker_ops)
+        device->fd = -1;
     if (device->sensor >= 0)
         core->sensor[device->sensor].outstanding = false;
     if (device->actuator >= 0)
@@ -69,9 +72,8 @@ void cycle_begin(struct inphase_core *core)
 static bool at_rest(const struct inphase_core *core)
 {
     for (uint32_t i = 0; i < core->actuators; i++)
-        for (uint32_t c = 0; core->actuator[i].placed && c < core->actuator[i].channels; c++)
-            if (core->actuator[i].velocity[c] != 0)
-                return false;
+        if (core->actuator[i].placed && !is_at_rest(&core->actuator[i]))
+            return false;
     return true;
 }
 
@@ -106,7 +108,7 @@ void note_suspension(struct inphase_core *core, int64_t late_ns)
     if (late_ns <= core->resumed_after_ns)
         return;
     core->flags |= INPHASE_FLAG_RESUMED;
-    latch_motion(core, INPHASE_REASON_RESUMED);
+    latch_motion(core, INPHASE_REASON_RESUMED, 0);
 }
 
 /* sleep to the grid point of this cycle; a wake that is a period or more late goes on to the next
@@ -152,10 +154,39 @@ static void start_over(struct inphase_core *core, struct device *device)
 
         parser_reset(&sensor->parser);
         sensor->outstanding = false;
-        sensor->dirty = true;
+        sensor->dirty = !device->ops->pairs;
         sensor->suspect = false;
         sensor->device_sequence_known = false;
         sensor->recovering = device->was_lost ? sensor->recover : 0;
+    }
+}
+
+/* a worker's device is there while its worker lives and says so */
+static void follow_worker(struct inphase_core *core, struct device *device)
+{
+    bool there = device->worker_lives && device->post &&
+                 atomic_load_explicit(&device->post->state, memory_order_acquire) ==
+                     INPHASE_WORKER_RUNNING;
+
+    if (there && !device->attached)
+        start_over(core, device);
+    else if (!there && device->attached)
+        device_lost(core, device, -ENODEV);
+}
+
+static void take_request(struct inphase_core *core, struct device *device, int request)
+{
+    if (device->ops == &worker_ops) {
+        device->worker_lives = request == REQUEST_ATTACH;
+    } else if (request == REQUEST_ATTACH) {
+        device->fd = atomic_load_explicit(&device->request_fd, memory_order_relaxed);
+        start_over(core, device);
+    } else {
+        device->attached = false;
+        device->fd = -1;
+        if (device->sensor >= 0)
+            core->sensor[device->sensor].outstanding = false;
+        atomic_store_explicit(&device->in_use, 0, memory_order_release);
     }
 }
 
@@ -170,27 +201,23 @@ static void stage_devices(struct inphase_core *core)
         if (device->ops == &twin_ops && !device->attached &&
             core->cycle >= device->gone_until_cycle)
             start_over(core, device);
-        if (request == REQUEST_NONE)
-            continue;
-        if (request == REQUEST_ATTACH) {
-            device->fd = atomic_load_explicit(&device->request_fd, memory_order_relaxed);
-            start_over(core, device);
-        } else {
-            device->attached = false;
-            device->fd = -1;
-            if (device->sensor >= 0)
-                core->sensor[device->sensor].outstanding = false;
-            atomic_store_explicit(&device->in_use, 0, memory_order_release);
+        if (request != REQUEST_NONE) {
+            take_request(core, device, request);
+            atomic_store_explicit(&device->request, REQUEST_NONE, memory_order_release);
         }
-        atomic_store_explicit(&device->request, REQUEST_NONE, memory_order_release);
+        if (device->ops == &worker_ops)
+            follow_worker(core, device);
     }
 
     /* armed again: every actuator starts from where it is measured */
     if (arms != core->arm_seen) {
         core->arm_seen = arms;
         put_u32(&core->state->latched, INPHASE_REASON_NONE);
+        put_u32(&core->state->latched_detail, 0);
         for (uint32_t i = 0; i < core->actuators; i++)
-            core->actuator[i].placed = false;
+            core->actuator[i].placed = core->actuator[i].starved = false;
+        for (uint32_t i = 0; i < core->devices; i++)
+            core->device[i].starved = false;
     }
 }
 
@@ -198,6 +225,8 @@ static void stage_devices(struct inphase_core *core)
 
 static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
 {
+    bool due = sensor->latched || is_due(core, sensor);
+
     if (sensor->fresh) {
         if (sensor->recovering == 0)
             return sensor->suspect ? INPHASE_RECOVERING : INPHASE_FRESH;
@@ -208,17 +237,21 @@ static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
         sensor->recovering = sensor->recover;
         return INPHASE_OFFLINE;
     }
-    if (sensor->refusal) {
+    if (due && sensor->refusal) {
         sensor->refused_in_a_row++;
         return INPHASE_INVALID;
     }
 
     /* the reply may still come: it stays outstanding, and is drained before the next trigger */
-    if (sensor->frozen)
+    if (due && sensor->frozen)
         return INPHASE_FROZEN;
-    if (sensor->sequence < 0 || sample_age(sensor, core->latched_ns) > sensor->max_age_ns)
+    if (sensor->newest.sequence < 0 || sample_age(sensor, core->latched_ns) > sensor->max_age_ns)
         return INPHASE_MISSING;
-    return INPHASE_LATE;
+    if (due && !sensor->latched)
+        return INPHASE_LATE;
+
+    /* not due: the newest earlier sample, which is no better than it was */
+    return sensor->newest.trusted ? INPHASE_HELD : INPHASE_RECOVERING;
 }
 
 /* what a status means for motion, when an actuator depends on the sensor */
@@ -228,40 +261,49 @@ static void watch_feedback(struct inphase_core *core, const struct sensor *senso
         if (core->actuator[i].feedback != sensor)
             continue;
         if (status == INPHASE_OFFLINE)
-            latch_motion(core, INPHASE_REASON_OFFLINE);
-        if (status == INPHASE_INVALID &&
-            (sensor->reason == INPHASE_REASON_RANGE || sensor->reason == INPHASE_REASON_RATE))
-            latch_motion(core, sensor->reason);
+            latch_motion(core, INPHASE_REASON_OFFLINE, sensor->index);
+
+        /* the drive itself says that something is wrong, or what it says cannot be */
+        if (status == INPHASE_INVALID && (sensor->reason == INPHASE_REASON_RANGE ||
+                                          sensor->reason == INPHASE_REASON_RATE ||
+                                          sensor->reason == INPHASE_REASON_DEVICE))
+            latch_motion(core, sensor->reason, sensor->detail);
     }
 }
 
 static void latch_sensor(struct inphase_core *core, struct sensor *sensor, struct inphase_row *row)
 {
     uint16_t status = sensor_status(core, sensor);
+    const struct sample *newest = &sensor->newest;
     _Atomic int64_t *count = &core->statistics->statuses[sensor->index][status];
 
     /* a device that was away may have started its numbers again */
     if (status == INPHASE_OFFLINE || status == INPHASE_MISSING)
         sensor->device_sequence_known = false;
 
+    sensor->status = status;
     *row = (struct inphase_row){
-        .sequence = sensor->sequence,
-        .triggered_ns = sensor->sequence < 0 ? INPHASE_ABSENT : sensor->sample_triggered_ns,
-        .acquired_ns = sensor->sequence < 0 ? INPHASE_ABSENT : sensor->sample_acquired_ns,
-        .received_ns = sensor->sequence < 0 ? INPHASE_ABSENT : sensor->sample_received_ns,
+        .sequence = newest->sequence,
+        .cycle = newest->cycle,
+        .triggered_ns = newest->triggered_ns,
+        .acquired_ns = newest->acquired_ns,
+        .received_ns = newest->received_ns,
         .age_ns = INPHASE_ABSENT,
+        .uncertainty_ns = newest->uncertainty_ns,
         .status = status,
-        .reason = (uint16_t)sensor->reason,
-        .detail = sensor->detail,
     };
     if (row->acquired_ns != INPHASE_ABSENT)
         row->age_ns = core->latched_ns - row->acquired_ns;
-    if (status == INPHASE_LATE || status == INPHASE_MISSING)
+    if (status == INPHASE_LATE || status == INPHASE_MISSING) {
         row->reason = INPHASE_REASON_SILENT;
+    } else if (status != INPHASE_HELD) {
+        row->reason = (uint16_t)sensor->reason;
+        row->detail = sensor->detail;
+    }
     if (!is_stopping(core))
         put_i64(count, load_i64(count) + 1);
     watch_feedback(core, sensor, status);
-    if (status != INPHASE_FRESH)
+    if (status != INPHASE_FRESH && status != INPHASE_HELD)
         note_late(core, core->latched_ns - core->due_ns - sensor->trigger_ns, INPHASE_PHASE_READ,
                   sensor->device);
 }
@@ -329,7 +371,7 @@ static void stage_latch(struct inphase_core *core)
         .flags = frame_flags(core),
         .skipped = core->skipped,
         .reason = is_stopping(core) ? load_u32(&state->reason) : load_u32(&state->latched),
-        .detail = is_stopping(core) ? load_u32(&state->detail) : 0,
+        .detail = load_u32(is_stopping(core) ? &state->detail : &state->latched_detail),
     };
     if (frame->skew_ns != INPHASE_ABSENT && !is_stopping(core))
         histogram_add(&core->statistics->histogram[INPHASE_HIST_SKEW], frame->skew_ns);

@@ -71,4 +71,8 @@ static int fd_write(struct inphase_core *core, struct actuator *actuator)
     return sent == size ? 0 : -EAGAIN;
 }
 
-const struct device_ops fd_ops = {fd_trigger, fd_receive, fd_write};
+const struct device_ops fd_ops = {
+    .trigger = fd_trigger,
+    .receive = fd_receive,
+    .write = fd_write,
+};

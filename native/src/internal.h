@@ -37,16 +37,44 @@ struct slot {
     _Atomic uint64_t payload[];
 };
 
+/* head of a worker's segment; its ring is at POST_RING, as the core's layout says. The runtime
+   writes what is constant, the worker all else */
+#define POST_RING 4096
+struct post {
+    uint64_t magic, epoch, payload, depth;
+    uint32_t version;
+    _Atomic uint64_t head;       /* samples posted */
+    _Atomic uint32_t state;      /* INPHASE_WORKER_* */
+    _Atomic int64_t fact[sizeof(struct inphase_worker_facts) / 8];
+};
+
+/* a slot of a worker's ring: struct slot, with the stamps in the header's unused bytes */
+struct posted_slot {
+    _Atomic uint64_t sequence;
+    _Atomic uint64_t word[sizeof(struct inphase_posted) / 8];
+    uint8_t payload[];           /* written in place: plain memory under the sequence */
+};
+_Static_assert(sizeof(struct post) <= POST_RING, "the head lies before the ring");
+_Static_assert(sizeof(struct posted_slot) == SLOT_HEADER, "the stamps fill the slot's header");
+
+/* a command for a worker, in the core's segment; `values` doubles follow */
+struct order {
+    int64_t cycle, valid_until_ns;
+    double value[];
+};
+#define ORDER_SLOTS 8
+
 /* the cycle thread writes all of it unless a field says otherwise; anyone reads */
 struct state {
     _Atomic uint64_t head;       /* frames latched */
     _Atomic uint32_t wake;       /* futex word, low bits of head */
     _Atomic int64_t start_ns, cycle, cycles, stopping_cycles, skipped, overruns;
     _Atomic int64_t page_faults; /* supervisor */
-    _Atomic uint32_t state, reason, detail, latched, lost_devices;
+    _Atomic uint32_t state, reason, detail, latched, latched_detail, lost_devices;
     _Atomic int32_t thread_id;
     _Atomic int32_t rt_priority, rt_priority_errno, rt_cpu, rt_cpu_errno, rt_memory_errno;
     _Atomic int32_t rt_granted;
+    _Atomic uint64_t orders[INPHASE_MAX_ACTUATORS]; /* commands handed to workers so far */
 };
 
 struct histogram {
@@ -58,7 +86,7 @@ struct histogram {
 /* the cycle thread writes, anyone reads; single counters are exact, together they may be one
    cycle apart */
 struct statistics {
-    _Atomic int64_t counts[11]; /* in the order of struct inphase_counts */
+    _Atomic int64_t counts[12]; /* in the order of struct inphase_counts */
     _Atomic int64_t reasons[INPHASE_REASONS];
     _Atomic int64_t statuses[INPHASE_MAX_SENSORS][INPHASE_STATUSES];
     _Atomic uint32_t worst_count;
@@ -68,7 +96,8 @@ struct statistics {
 };
 enum count {
     COUNT_COMMANDS, COUNT_MISSED, COUNT_INVALID, COUNT_REPEATED, COUNT_RAMPED, COUNT_LIMITED,
-    COUNT_WRITTEN, COUNT_BUSY, COUNT_LATE_SAMPLES, COUNT_SLIPS, COUNT_DROPPED_BYTES
+    COUNT_WRITTEN, COUNT_BUSY, COUNT_LATE_SAMPLES, COUNT_SLIPS, COUNT_DROPPED_BYTES,
+    COUNT_DUPLICATES
 };
 
 /* the policy's mailbox: the policy writes, the core reads */
@@ -93,10 +122,19 @@ struct command { /* read from the mailbox, in the core's own memory */
 
 /* 1 while the writer of the segment behind fd lives, 0, or a negative errno */
 int writer_alive(int fd);
+/* map an existing segment for writing, with its lock; -EBUSY: another writer lives. Closing it
+   leaves the file */
+int segment_take(inphase_segment **out, const char *path);
 uint64_t ring_stride(uint64_t payload);
+/* whether a ring's parts lie in a segment of that size, and a whole published layout */
+bool ring_fits(const struct inphase_ring *ring, uint64_t size);
+bool layout_holds(const struct inphase_layout *layout, uint64_t size);
 struct slot *ring_slot(uint8_t *memory, const struct inphase_ring *ring, uint64_t number);
 void slot_write(struct slot *slot, uint64_t number, const void *payload, uint64_t size);
 bool slot_read(const struct slot *slot, uint64_t number, void *payload, uint64_t size);
+/* the head of the segment of a sensor's worker; NULL: it is not as the core's layout says */
+const struct post *post_of(const inphase_segment *segment, const struct inphase_layout *layout,
+                           uint32_t sensor);
 void store_wake(struct state *state);
 /* now + timeout, or the end of time: callers wait for ever with INT64_MAX */
 int64_t deadline_after(int64_t timeout_ns);
@@ -158,12 +196,13 @@ enum received { RECEIVED_EMPTY, RECEIVED_PART, RECEIVED_SAMPLE, RECEIVED_REFUSED
 /* who answers: a descriptor or a twin. All return 0 or a negative errno, which means that the
    device is gone. */
 struct device_ops {
+    bool pairs;                  /* fires by itself, and its samples name their trigger's cycle */
     int (*trigger)(struct inphase_core *core, struct sensor *sensor, int64_t now_ns);
     /* read what is there, at most a bounded number of bytes; *got says what came of it */
     int (*receive)(struct inphase_core *core, struct sensor *sensor, enum received *got);
     int (*write)(struct inphase_core *core, struct actuator *actuator);
 };
-extern const struct device_ops fd_ops, twin_ops;
+extern const struct device_ops fd_ops, twin_ops, worker_ops;
 
 struct device {
     const struct device_ops *ops;
@@ -171,6 +210,10 @@ struct device {
     bool attached;               /* cycle thread */
     bool refused;                /* cycle thread: the peer's port is closed, sends go on */
     bool was_lost;               /* cycle thread: it must prove itself before it is trusted */
+    bool starved;                /* cycle thread: no read either, which would feed its watchdog */
+    bool worker_lives;           /* cycle thread: a worker's device: as the supervisor says */
+    int order_fd;                /* constant; a worker's eventfd, -1: none */
+    const struct post *post;     /* constant; a worker's segment */
     int actuator;                /* constant; -1: none */
     int sensor;                  /* constant; -1: none */
     int64_t quiet_until_ns;      /* cycle thread: before it, a missed reply may still be coming */
@@ -182,49 +225,67 @@ struct device {
 };
 enum { REQUEST_NONE, REQUEST_ATTACH, REQUEST_DETACH };
 
+/* a sample as a frame names it */
+struct sample {
+    int64_t sequence;            /* its number in the ring, -1: none */
+    int64_t cycle;               /* whose trigger gave it, -1: none did */
+    int64_t triggered_ns, acquired_ns, received_ns, uncertainty_ns;
+    bool trusted;                /* it was FRESH, or late but in order, and not RECOVERING */
+    double value[INPHASE_MAX_CHANNELS];
+};
+
 /* everything but the configuration is the cycle thread's */
 struct sensor {
     struct device *device;
-    uint32_t index, channels, recover, depth;
-    int64_t trigger_ns, max_age_ns;
+    uint32_t index, channels, recover, frozen_after;
+    uint32_t offset[INPHASE_MAX_CHANNELS];
+    uint64_t payload;
+    bool latched;                /* never triggered */
+    int64_t trigger_ns, every, latency_cycles, max_age_ns;
     double low[INPHASE_MAX_CHANNELS], high[INPHASE_MAX_CHANNELS], rate[INPHASE_MAX_CHANNELS];
     struct inphase_parser parser;
 
-    /* this cycle */
+    /* the last trigger */
+    int64_t cycle;               /* in which it fired, -1: none did */
+    int64_t triggered_ns;
     bool outstanding;            /* triggered, reply not complete */
     bool dirty;                  /* the last exchange did not end cleanly: drain before a trigger */
     bool suspect;                /* a reply was never seen: the next one may be it */
-    bool repeated;               /* the last trigger got a reply that had come before */
-    uint64_t bytes_in;           /* read from the device so far */
-    bool triggered;              /* in this cycle */
-    bool fresh, frozen, refusal; /* what this cycle's exchange gave */
-    uint32_t receives;           /* in this cycle, bounded */
+    bool repeated;               /* it got a reply that had come before */
+    bool fresh, frozen, refusal; /* what came of it */
     uint32_t reason, detail;     /* of a refusal */
-    int64_t triggered_ns;
 
-    /* newest sample in the ring */
-    int64_t sequence;            /* its number, -1: none */
-    int64_t sample_triggered_ns, sample_acquired_ns, sample_received_ns;
-    double value[INPHASE_MAX_CHANNELS];
-    bool trusted;                /* it was FRESH, or late but in order, and not RECOVERING */
+    uint64_t bytes_in;           /* read from the device so far */
+    uint32_t receives;           /* in this cycle, bounded */
+    uint32_t status;             /* at the last latch */
+
+    struct sample newest;        /* what frames name */
+    struct sample early;         /* arrived before the frame that it is due in; sequence -1: none */
+    int64_t next_sequence;       /* number of the next sample in the ring */
     uint64_t device_sequence;
     bool device_sequence_known;
+    uint32_t identical;          /* samples in a row with the same bits */
     uint32_t recovering;         /* good replies still needed */
     uint32_t refused_in_a_row;
 
+    struct inphase_posted stamps; /* of what was received last */
+    uint64_t posted;             /* a worker's: number of the sample to look at next */
+
     /* twin */
     struct inphase_twin_channel twin_channel[INPHASE_MAX_CHANNELS];
-    int64_t twin_latency_ns, twin_jitter_ns;
+    int64_t twin_latency_ns, twin_jitter_ns, twin_period_ns;
     int64_t twin_ready_ns;       /* INPHASE_ABSENT: nothing coming */
     uint64_t twin_sequence;
+    uint64_t twin_number;        /* of the last sample of a device that runs by itself */
     uint32_t twin_reason;        /* planned refusal */
+    uint8_t *twin_payload;       /* of a sample that is not float64 alone; NULL: it is */
 };
 
 struct actuator {
     struct device *device;
     uint32_t index, channels, first_value; /* first_value: offset in a policy's command */
     struct sensor *feedback;               /* NULL: moves blind */
-    uint32_t feedback_channel;
+    uint32_t feedback_channel, accepts, watchdog;
     int64_t max_hold_ns;
     struct inphase_limits limits[INPHASE_MAX_CHANNELS];
     struct inphase_encoding encoding;
@@ -235,6 +296,7 @@ struct actuator {
     /* cycle thread */
     bool placed;                 /* applied is where the robot is, or was commanded */
     bool engaged;                /* a command was accepted since placed */
+    bool starved;                /* nothing is written, so that the device's watchdog trips */
     int64_t written_cycle;       /* last cycle in which applied went out */
     int64_t valid_ns;            /* act time of the last command valid for its own cycle */
     uint32_t invalid_in_a_row;
@@ -288,7 +350,8 @@ struct inphase_core {
     uint32_t flags, skipped;
     int64_t worst_late_ns;       /* in this cycle, where and by which device */
     int worst_phase, worst_device;
-    uint32_t order[INPHASE_MAX_SENSORS]; /* sensors by trigger offset; constant */
+    uint32_t order[INPHASE_MAX_SENSORS]; /* that the core triggers, by offset; constant */
+    uint32_t triggered;          /* how many those are; constant */
     struct pollfd poll[INPHASE_MAX_DEVICES];
     bool readable[INPHASE_MAX_SENSORS];
     struct command command;
@@ -320,6 +383,8 @@ void cycle_act(struct inphase_core *core);
 void *cycle_main(void *core);
 void stage_collect(struct inphase_core *core);
 void stage_act(struct inphase_core *core);
+/* hold motion, with the first reason that there was, until inphase_core_arm */
+void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail);
 void note_late(struct inphase_core *core, int64_t late_ns, int phase, const struct device *device);
 /* the machine or this process stood still for that long beyond what was due */
 void note_suspension(struct inphase_core *core, int64_t late_ns);
@@ -352,9 +417,30 @@ static inline bool is_stopping(const struct inphase_core *core)
     return load_u32(&core->state->state) == INPHASE_STATE_STOPPING;
 }
 
-/* since when the newest sample is old: from its acquisition, or from its trigger, which is older */
+static inline bool is_at_rest(const struct actuator *actuator)
+{
+    for (uint32_t c = 0; c < actuator->channels; c++)
+        if (actuator->velocity[c] != 0)
+            return false;
+    return true;
+}
+
+/* since when the newest sample is old: from its acquisition, else from its trigger, which is older,
+   else from its arrival */
 static inline int64_t sample_age(const struct sensor *sensor, int64_t now_ns)
 {
-    return now_ns - (sensor->sample_acquired_ns != INPHASE_ABSENT ? sensor->sample_acquired_ns
-                                                                  : sensor->sample_triggered_ns);
+    const struct sample *newest = &sensor->newest;
+
+    if (newest->acquired_ns != INPHASE_ABSENT)
+        return now_ns - newest->acquired_ns;
+    return now_ns - (newest->triggered_ns != INPHASE_ABSENT ? newest->triggered_ns
+                                                            : newest->received_ns);
+}
+
+/* is a sample of this sensor due in the present frame? */
+static inline bool is_due(const struct inphase_core *core, const struct sensor *sensor)
+{
+    int64_t since = core->cycle - sensor->latency_cycles;
+
+    return !sensor->latched && since >= 0 && since % sensor->every == 0;
 }

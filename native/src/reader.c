@@ -1,5 +1,6 @@
 /* Readers of a store: they follow frames, look at samples in place or copy them, and sum up. A
    reader maps the segment read-only and believes nothing in it before it was checked. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@ struct inphase_reader {
     const struct inphase_layout *layout;
     const struct state *state;
     const struct statistics *statistics;
+    inphase_segment *outside[INPHASE_MAX_SENSORS]; /* a worker's segment, NULL: it has none */
     uint64_t next;       /* number of the frame to return next */
     uint8_t record[];
 };
@@ -21,7 +23,7 @@ static bool part_fits(uint64_t offset, uint64_t bytes, uint64_t size)
     return offset % 8 == 0 && offset <= size && bytes <= size - offset;
 }
 
-static bool ring_fits(const struct inphase_ring *ring, uint64_t size)
+bool ring_fits(const struct inphase_ring *ring, uint64_t size)
 {
     return ring->payload <= size && ring->payload % 8 == 0 &&
            ring->stride == ring_stride(ring->payload) && ring->depth > 0 &&
@@ -30,7 +32,7 @@ static bool ring_fits(const struct inphase_ring *ring, uint64_t size)
 }
 
 /* a published layout of ours, none of whose parts leads out of the segment */
-static bool layout_holds(const struct inphase_layout *layout, uint64_t size)
+bool layout_holds(const struct inphase_layout *layout, uint64_t size)
 {
     /* acquire: nothing else in the layout is used before the mark was seen */
     if (__atomic_load_n(&layout->magic, __ATOMIC_ACQUIRE) != MAGIC ||
@@ -38,7 +40,10 @@ static bool layout_holds(const struct inphase_layout *layout, uint64_t size)
         layout->sensors > INPHASE_MAX_SENSORS)
         return false;
     for (uint32_t i = 0; i < layout->sensors; i++)
-        if (!ring_fits(&layout->samples[i], size))
+        if (!(layout->outside >> i & 1) && !ring_fits(&layout->samples[i], size))
+            return false;
+    for (uint32_t i = 0; i < INPHASE_MAX_ACTUATORS; i++)
+        if (layout->orders[i].depth && !ring_fits(&layout->orders[i], size))
             return false;
     return ring_fits(&layout->frames, size) &&
            part_fits(layout->description_offset, layout->description_size, size) &&
@@ -47,6 +52,42 @@ static bool layout_holds(const struct inphase_layout *layout, uint64_t size)
            layout->statistics_size >=
                sizeof(struct statistics) +
                    (INPHASE_HIST_SENSORS + layout->sensors) * sizeof(struct histogram);
+}
+
+static void close_outside(inphase_reader *reader)
+{
+    for (uint32_t i = 0; i < reader->layout->sensors; i++)
+        if (reader->outside[i])
+            inphase_segment_close(reader->outside[i]);
+}
+
+/* the segments of the sensors that have a worker, beside the core's */
+static int open_outside(inphase_reader *reader, const char *path)
+{
+    size_t stem = strlen(path);
+    char name[300];
+    int rc = 0;
+
+    if (stem < 4 || stem > 256 || strcmp(path + stem - 4, "core") != 0)
+        return reader->layout->outside ? -EPROTO : 0;
+    for (uint32_t i = 0; i < reader->layout->sensors && rc == 0; i++) {
+        if (!(reader->layout->outside >> i & 1))
+            continue;
+        snprintf(name, sizeof name, "%.*ssensor%u", (int)stem - 4, path, i);
+        rc = inphase_segment_attach(&reader->outside[i], name);
+        if (rc == 0 && !post_of(reader->outside[i], reader->layout, i))
+            rc = -EPROTO;
+    }
+    return rc;
+}
+
+static const struct slot *sample_slot(const inphase_reader *reader, uint32_t sensor,
+                                      int64_t sequence)
+{
+    uint8_t *memory = reader->outside[sensor] ? reader->outside[sensor]->memory
+                                              : reader->segment->memory;
+
+    return ring_slot(memory, &reader->layout->samples[sensor], (uint64_t)sequence);
 }
 
 int inphase_reader_open(inphase_reader **out, const char *path, int from_first)
@@ -72,6 +113,9 @@ int inphase_reader_open(inphase_reader **out, const char *path, int from_first)
     reader->layout = layout;
     reader->state = state;
     reader->statistics = (const void *)(segment->memory + layout->statistics_offset);
+    rc = open_outside(reader, path);
+    if (rc < 0)
+        goto free_reader;
     reader->next = atomic_load_explicit(&state->head, memory_order_acquire);
     if (from_first)
         reader->next -= reader->next < layout->frames.depth ? reader->next
@@ -79,6 +123,9 @@ int inphase_reader_open(inphase_reader **out, const char *path, int from_first)
     *out = reader;
     return 0;
 
+free_reader:
+    close_outside(reader);
+    free(reader);
 close_segment:
     inphase_segment_close(segment);
     return rc;
@@ -88,6 +135,7 @@ void inphase_reader_close(inphase_reader *reader)
 {
     if (!reader)
         return;
+    close_outside(reader);
     inphase_segment_close(reader->segment);
     free(reader);
 }
@@ -159,13 +207,11 @@ int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_
 
 int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t sequence)
 {
-    const struct inphase_ring *ring;
     const struct slot *slot;
 
     if (sensor >= reader->layout->sensors || sequence < 0)
         return 0;
-    ring = &reader->layout->samples[sensor];
-    slot = ring_slot(reader->segment->memory, ring, (uint64_t)sequence);
+    slot = sample_slot(reader, sensor, sequence);
 
     /* what was read from the slot so far stays before this look at its sequence */
     atomic_thread_fence(memory_order_acquire);
@@ -175,13 +221,10 @@ int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t seque
 
 int inphase_reader_copy(inphase_reader *reader, uint32_t sensor, int64_t sequence, void *to)
 {
-    const struct inphase_ring *ring;
-
     if (sensor >= reader->layout->sensors || sequence < 0)
         return -EINVAL;
-    ring = &reader->layout->samples[sensor];
-    return slot_read(ring_slot(reader->segment->memory, ring, (uint64_t)sequence),
-                     (uint64_t)sequence, to, ring->payload)
+    return slot_read(sample_slot(reader, sensor, sequence), (uint64_t)sequence, to,
+                     reader->layout->samples[sensor].payload)
                ? 0
                : -ESTALE;
 }
@@ -250,6 +293,22 @@ int inphase_reader_statuses(inphase_reader *reader, int64_t *counts)
         for (uint32_t s = 0; s < INPHASE_STATUSES; s++)
             counts[i * INPHASE_STATUSES + s] = load_i64(&reader->statistics->statuses[i][s]);
     return (int)reader->layout->sensors;
+}
+
+int inphase_reader_worker(inphase_reader *reader, uint32_t sensor,
+                          struct inphase_worker_facts *out)
+{
+    const struct post *post;
+
+    if (sensor >= reader->layout->sensors || !reader->outside[sensor])
+        return -ENOENT;
+    post = (const void *)reader->outside[sensor]->memory;
+    for (size_t i = 0; i < sizeof *out / 8; i++) {
+        int64_t fact = load_i64(&post->fact[i]);
+
+        memcpy((uint8_t *)out + 8 * i, &fact, 8);
+    }
+    return 0;
 }
 
 int inphase_reader_reasons(inphase_reader *reader, int64_t *counts)

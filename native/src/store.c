@@ -121,6 +121,43 @@ free_segment:
     return rc;
 }
 
+int segment_take(inphase_segment **out, const char *path)
+{
+    inphase_segment *segment = calloc(1, sizeof *segment);
+    struct stat facts;
+    int rc;
+
+    if (!segment)
+        return -ENOMEM;
+    segment->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (segment->fd < 0) {
+        rc = -errno;
+        goto free_segment;
+    }
+    rc = lock_byte(segment->fd, F_OFD_SETLK, F_WRLCK, NULL);
+    if (rc == -EAGAIN || rc == -EACCES)
+        rc = -EBUSY;
+    if (rc == 0 && fstat(segment->fd, &facts) < 0)
+        rc = -errno;
+    if (rc < 0)
+        goto close_file;
+    segment->size = (uint64_t)facts.st_size;
+    segment->memory = mmap(NULL, segment->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+                           segment->fd, 0);
+    if (segment->memory == MAP_FAILED) {
+        rc = -errno;
+        goto close_file;
+    }
+    *out = segment;
+    return 0;
+
+close_file:
+    close(segment->fd);
+free_segment:
+    free(segment);
+    return rc;
+}
+
 void inphase_segment_close(inphase_segment *segment)
 {
     if (!segment)

@@ -73,6 +73,18 @@ static const struct inphase_servo *servo_at(struct actuator *actuator, uint32_t 
     return &actuator->servo[joint];
 }
 
+/* a sample that is not float64 alone: a test pattern that moves by one with each sample, and the
+   float64 values at their places */
+static void draw_payload(struct sensor *sensor)
+{
+    uint8_t *payload = sensor->twin_payload;
+
+    for (uint64_t i = 0; i < sensor->payload; i++)
+        payload[i] = (uint8_t)(i + sensor->twin_sequence);
+    for (uint32_t c = 0; c < sensor->channels; c++)
+        memcpy(payload + sensor->offset[c], &sensor->parser.value[c], sizeof(double));
+}
+
 void twin_sample(struct inphase_core *core, struct sensor *sensor, int64_t at_ns)
 {
     for (uint32_t c = 0; c < sensor->channels; c++) {
@@ -91,6 +103,24 @@ void twin_sample(struct inphase_core *core, struct sensor *sensor, int64_t at_ns
                                                      sensor->index, 16 + c) - 1);
         sensor->parser.value[c] = value;
     }
+    if (sensor->twin_payload)
+        draw_payload(sensor);
+}
+
+/* planned faults of what a device measures */
+static void plan_refusal(struct inphase_core *core, struct sensor *sensor)
+{
+    const struct inphase_fault *fault;
+
+    fault = fault_at(core, INPHASE_FAULT_NAN, sensor->index, core->cycle);
+    if (fault && fault->argument >= 0 && fault->argument < sensor->channels)
+        sensor->parser.value[fault->argument] = NAN;
+    fault = fault_at(core, INPHASE_FAULT_WRONG, sensor->index, core->cycle);
+    if (fault)
+        for (uint32_t c = 0; c < sensor->channels; c++)
+            sensor->parser.value[c] += (double)fault->argument;
+    fault = fault_at(core, INPHASE_FAULT_INVALID, sensor->index, core->cycle);
+    sensor->twin_reason = fault ? (uint32_t)fault->argument : INPHASE_REASON_NONE;
 }
 
 static int twin_trigger(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
@@ -118,26 +148,51 @@ static int twin_trigger(struct inphase_core *core, struct sensor *sensor, int64_
         sensor->twin_ready_ns = INPHASE_ABSENT;
 
     /* what the device measures is fixed when it measures, whenever its reply comes */
+    if (!fault_at(core, INPHASE_FAULT_FROZEN, sensor->index, core->cycle))
+        sensor->twin_sequence++;
     twin_sample(core, sensor, spec->acquire == INPHASE_ACQUIRE_TRIGGER
                                   ? now_ns + spec->acquire_ns
                                   : now_ns + latency_ns / 2 + spec->acquire_ns);
+    plan_refusal(core, sensor);
+    return 0;
+}
+
+/* a device that runs by itself has sampled at every multiple of its period: the newest that has had
+   the time to come */
+static int receive_latched(struct inphase_core *core, struct sensor *sensor, enum received *got)
+{
+    int64_t since_ns = core->virtual_ns - sensor->twin_latency_ns;
+    uint64_t number = since_ns < 0 ? 0 : (uint64_t)(since_ns / sensor->twin_period_ns) + 1;
+    int64_t at_ns = ((int64_t)number - 1) * sensor->twin_period_ns;
+    const struct inphase_fault *gone =
+        fault_at(core, INPHASE_FAULT_GONE, sensor->index, core->cycle);
+
+    if (gone) {
+        sensor->device->gone_until_cycle = gone->from_cycle + gone->count;
+        return -EIO;
+    }
+    if (number <= sensor->twin_number ||
+        fault_at(core, INPHASE_FAULT_SILENT, sensor->index, core->cycle))
+        return 0;
+    sensor->twin_number = number;
     if (!fault_at(core, INPHASE_FAULT_FROZEN, sensor->index, core->cycle))
         sensor->twin_sequence++;
-    fault = fault_at(core, INPHASE_FAULT_NAN, sensor->index, core->cycle);
-    if (fault && fault->argument >= 0 && fault->argument < sensor->channels)
-        sensor->parser.value[fault->argument] = NAN;
-    fault = fault_at(core, INPHASE_FAULT_WRONG, sensor->index, core->cycle);
-    if (fault)
-        for (uint32_t c = 0; c < sensor->channels; c++)
-            sensor->parser.value[c] += (double)fault->argument;
-    fault = fault_at(core, INPHASE_FAULT_INVALID, sensor->index, core->cycle);
-    sensor->twin_reason = fault ? (uint32_t)fault->argument : INPHASE_REASON_NONE;
+    twin_sample(core, sensor, at_ns);
+    plan_refusal(core, sensor);
+    sensor->stamps.acquired_ns = at_ns;
+    sensor->stamps.received_ns = at_ns + sensor->twin_latency_ns;
+    sensor->parser.sequence = sensor->twin_sequence;
+    sensor->parser.reason = sensor->twin_reason;
+    sensor->parser.detail = 0;
+    *got = sensor->twin_reason ? RECEIVED_REFUSED : RECEIVED_SAMPLE;
     return 0;
 }
 
 static int twin_receive(struct inphase_core *core, struct sensor *sensor, enum received *got)
 {
     *got = RECEIVED_EMPTY;
+    if (sensor->latched)
+        return receive_latched(core, sensor, got);
     if (sensor->twin_ready_ns == INPHASE_ABSENT || sensor->twin_ready_ns > core->virtual_ns)
         return 0;
     sensor->twin_ready_ns = INPHASE_ABSENT;
@@ -157,4 +212,8 @@ static int twin_write(struct inphase_core *core, struct actuator *actuator)
     return 0;
 }
 
-const struct device_ops twin_ops = {twin_trigger, twin_receive, twin_write};
+const struct device_ops twin_ops = {
+    .trigger = twin_trigger,
+    .receive = twin_receive,
+    .write = twin_write,
+};

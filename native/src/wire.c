@@ -7,7 +7,7 @@
 
 #include "internal.h"
 
-#define WIRE_VERSION 1
+#define WIRE_VERSION 2
 #define HASH_SIZE 16
 
 #define NUMBER_64 9                         /* bytes of an integer with its type byte */
@@ -17,12 +17,12 @@
 #define BINARY 3
 #define START_SIZE (1 + 1 + 1 + HASH_SIZE + 3 * NUMBER_64)
 #define FRAME_SIZE (1 + 9 * NUMBER_64 + 4 * NUMBER_32)
-#define ROW_SIZE (1 + 5 * NUMBER_64 + 2 * NUMBER_16 + NUMBER_32 + 1)
+#define ROW_SIZE (1 + 7 * NUMBER_64 + 2 * NUMBER_16 + NUMBER_32 + 1)
 #define ACT_SIZE (1 + 4 * NUMBER_32 + 2 * BINARY)
 
 /* the fields of the record are gone through in order: no holes between them */
 _Static_assert(sizeof(struct inphase_frame) == 9 * 8 + 4 * 4, "frame has no padding");
-_Static_assert(sizeof(struct inphase_row) == 5 * 8 + 2 * 2 + 4, "row has no padding");
+_Static_assert(sizeof(struct inphase_row) == 7 * 8 + 2 * 2 + 4, "row has no padding");
 _Static_assert(sizeof(struct inphase_act) == 4 * 4, "act has no padding");
 
 static bool wire_holds(const struct inphase_wire *wire)
@@ -65,33 +65,51 @@ static uint8_t *put_byte(uint8_t *to, uint8_t byte)
     return to + 1;
 }
 
-/* an unsigned number of some bytes, most significant first, behind its type byte */
-static uint8_t *put_number(uint8_t *to, uint8_t type, uint64_t number, int bytes)
+/* numbers, most significant byte first, behind their type byte: a swapped word each */
+static uint8_t *put_64(uint8_t *to, uint8_t type, uint64_t number)
 {
-    to = put_byte(to, type);
-    for (int shift = 8 * (bytes - 1); shift >= 0; shift -= 8)
-        to = put_byte(to, (uint8_t)(number >> shift));
-    return to;
+    number = __builtin_bswap64(number);
+    *to = type;
+    memcpy(to + 1, &number, 8);
+    return to + NUMBER_64;
 }
 
-static uint8_t *put_numbers_64(uint8_t *to, const uint8_t *from, int count)
+static uint8_t *put_32(uint8_t *to, uint32_t number)
 {
+    number = __builtin_bswap32(number);
+    *to = 0xce;
+    memcpy(to + 1, &number, 4);
+    return to + NUMBER_32;
+}
+
+static uint8_t *put_16(uint8_t *to, uint8_t type, uint16_t number)
+{
+    number = __builtin_bswap16(number);
+    *to = type;
+    memcpy(to + 1, &number, 2);
+    return to + NUMBER_16;
+}
+
+static inline uint8_t *put_numbers_64(uint8_t *to, const uint8_t *from, int count)
+{
+#pragma GCC unroll 16
     for (int i = 0; i < count; i++) {
         uint64_t number;
 
         memcpy(&number, from + 8 * i, 8);
-        to = put_number(to, 0xd3, number, 8);
+        to = put_64(to, 0xd3, number);
     }
     return to;
 }
 
-static uint8_t *put_numbers_32(uint8_t *to, const uint8_t *from, int count)
+static inline uint8_t *put_numbers_32(uint8_t *to, const uint8_t *from, int count)
 {
+#pragma GCC unroll 16
     for (int i = 0; i < count; i++) {
         uint32_t number;
 
         memcpy(&number, from + 4 * i, 4);
-        to = put_number(to, 0xce, number, 4);
+        to = put_32(to, number);
     }
     return to;
 }
@@ -119,29 +137,29 @@ int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, i
     to = put_byte(to, WIRE_VERSION);
     to = put_byte(to, 0xa0 | HASH_SIZE);
     to = put_bytes(to, wire->hash, HASH_SIZE);
-    to = put_number(to, 0xcf, wire->epoch, 8);
-    to = put_number(to, 0xd3, (uint64_t)number, 8);
-    to = put_number(to, 0xd3, (uint64_t)sent_ns, 8);
+    to = put_64(to, 0xcf, wire->epoch);
+    to = put_64(to, 0xd3, (uint64_t)number);
+    to = put_64(to, 0xd3, (uint64_t)sent_ns);
 
     to = put_byte(to, 0x9d);
     to = put_numbers_64(to, from, 9);
     to = put_numbers_32(to, from + 72, 4);
     from += sizeof(struct inphase_frame);
 
-    to = put_number(to, 0xdc, wire->sensors, 2);
+    to = put_16(to, 0xdc, (uint16_t)wire->sensors);
     for (uint32_t i = 0; i < wire->sensors; i++, from += sizeof(struct inphase_row)) {
         struct inphase_row row;
 
         memcpy(&row, from, sizeof row);
-        to = put_byte(to, 0x99);
-        to = put_numbers_64(to, from, 5);
-        to = put_number(to, 0xcd, row.status, 2);
-        to = put_number(to, 0xcd, row.reason, 2);
-        to = put_number(to, 0xce, row.detail, 4);
+        to = put_byte(to, 0x9b);
+        to = put_numbers_64(to, from, 7);
+        to = put_16(to, 0xcd, row.status);
+        to = put_16(to, 0xcd, row.reason);
+        to = put_32(to, row.detail);
         to = put_byte(to, whole[i] ? 0xc3 : 0xc2);
     }
 
-    to = put_number(to, 0xdc, wire->actuators, 2);
+    to = put_16(to, 0xdc, (uint16_t)wire->actuators);
     for (uint32_t i = 0; i < wire->actuators; i++) {
         uint32_t bytes = 8 * wire->channels[i];
 
@@ -149,7 +167,7 @@ int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, i
         to = put_numbers_32(to, from, 4);
         from += sizeof(struct inphase_act);
         for (int k = 0; k < 2; k++, from += bytes) {
-            to = put_number(to, 0xc5, bytes, 2);
+            to = put_16(to, 0xc5, (uint16_t)bytes);
             to = put_bytes(to, from, bytes);
         }
     }
@@ -278,11 +296,47 @@ static uint8_t *take_binary(struct cursor *cursor, uint8_t *to, uint32_t size)
     return to + size;
 }
 
-static uint8_t *take_numbers(struct cursor *cursor, uint8_t *to, int count, int bytes)
+/* a number as wide as the writer makes them, or as any other */
+static inline uint64_t take_64(struct cursor *cursor)
+{
+    uint64_t number;
+
+    if (cursor->end - cursor->at < NUMBER_64 || *cursor->at != 0xd3)
+        return take_signed(cursor);
+    memcpy(&number, cursor->at + 1, 8);
+    cursor->at += NUMBER_64;
+    return __builtin_bswap64(number);
+}
+
+static inline uint64_t take_32(struct cursor *cursor)
+{
+    uint32_t number;
+
+    if (cursor->end - cursor->at < NUMBER_32 || *cursor->at != 0xce)
+        return take_at_most(cursor, UINT32_MAX);
+    memcpy(&number, cursor->at + 1, 4);
+    cursor->at += NUMBER_32;
+    return __builtin_bswap32(number);
+}
+
+static inline uint64_t take_16(struct cursor *cursor)
+{
+    uint16_t number;
+
+    if (cursor->end - cursor->at < NUMBER_16 || *cursor->at != 0xcd)
+        return take_at_most(cursor, UINT16_MAX);
+    memcpy(&number, cursor->at + 1, 2);
+    cursor->at += NUMBER_16;
+    return __builtin_bswap16(number);
+}
+
+/* bytes is constant: one of the three is left where this is inlined */
+static inline uint8_t *take_numbers(struct cursor *cursor, uint8_t *to, int count, int bytes)
 {
     for (int i = 0; i < count; i++, to += bytes) {
-        uint64_t number = bytes == 8 ? take_signed(cursor)
-                                     : take_at_most(cursor, (1ULL << (8 * bytes)) - 1);
+        uint64_t number = bytes == 8   ? take_64(cursor)
+                          : bytes == 4 ? take_32(cursor)
+                                       : take_16(cursor);
 
         memcpy(to, &number, (size_t)bytes); /* little endian, as the store is */
     }
@@ -312,8 +366,8 @@ int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, 
 
     take_array(&cursor, wire->sensors);
     for (uint32_t i = 0; i < wire->sensors; i++) {
-        take_array(&cursor, 9);
-        to = take_numbers(&cursor, to, 5, 8);
+        take_array(&cursor, 11);
+        to = take_numbers(&cursor, to, 7, 8);
         to = take_numbers(&cursor, to, 2, 2);
         to = take_numbers(&cursor, to, 1, 4);
         whole[i] = (uint8_t)take_bytes(&cursor, 1) - 0xc2;

@@ -49,14 +49,14 @@ static int try_open(struct robot *robot, const struct choice *choice)
     double low = -2, high = 2, rate = 500;
     struct inphase_sensor_config sensor[2] = {
         {.device = 0, .channels = 1, .trigger_ns = choice->trigger_ns, .max_age_ns = MAX_AGE_NS,
-         .recover = RECOVER, .depth = 64,
+         .recover = RECOVER, .depth = 64, .every = 1, .payload = 8,
          .exchange = {.replies = 1, .reply = &reply, .sequence_type = INPHASE_U32,
                       .framing = {.datagram = 1, .min_size = 4, .max_size = 4},
                       .acquire = INPHASE_ACQUIRE_TRIGGER, .acquire_ns = 50000,
                       .reply_max_ns = choice->reply_max_ns},
          .twin = {&joint, LATENCY_NS, 0}, .low = &low, .high = &high, .rate = &rate},
         {.device = 1, .channels = 1, .trigger_ns = 100000, .max_age_ns = MAX_AGE_NS,
-         .recover = RECOVER, .depth = 64,
+         .recover = RECOVER, .depth = 64, .every = 1, .payload = 8,
          .exchange = {.replies = 1, .reply = &reply,
                       .framing = {.datagram = 1, .min_size = 4, .max_size = 4},
                       .acquire = INPHASE_ACQUIRE_MIDDLE, .reply_max_ns = 400000},
@@ -64,6 +64,7 @@ static int try_open(struct robot *robot, const struct choice *choice)
     };
     struct inphase_actuator_config actuator = {
         .device = 0, .channels = 1, .feedback_sensor = (int32_t)choice->feedback,
+        .accepts = 1 << INPHASE_FRESH | 1 << INPHASE_HELD | 1 << INPHASE_LATE,
         .max_hold_ns = MAX_HOLD_NS, .limits = &limits, .servo = &servo,
         .start = &choice->start, .encoding = {.packet = packet, .packet_size = 4, .fields = 1,
                                               .field = &field},

@@ -122,6 +122,7 @@ static void open_rig(struct rig *rig, int kind)
     static const struct inphase_field field = {2, INPHASE_U32, 0, 0, 1, 0};
     struct inphase_sensor_config sensor = {
         .channels = 1, .max_age_ns = 100 * PERIOD_NS, .recover = RECOVER, .depth = 64,
+        .every = 1, .payload = 8,
         .exchange = {.request = request, .request_size = REQUEST, .replies = 1, .reply = &reply,
                      .check = &check, .field = &field, .checks = 1, .fields = 1,
                      .sequence_offset = 6, .sequence_type = INPHASE_U32,

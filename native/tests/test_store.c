@@ -23,6 +23,8 @@ static inphase_core *small_core(inphase_segment *segment)
     static const struct inphase_twin_channel channel = {.base = 1.5};
     struct inphase_sensor_config sensor = {
         .channels = 1,
+        .every = 1,
+        .payload = 8,
         .max_age_ns = 10 * PERIOD_NS,
         .depth = DEPTH,
         .exchange = {.replies = 1, .reply = &reply,

@@ -1,0 +1,79 @@
+"""A device's own clock, mapped to the host's by the core (`native/src/device_clock.c`)."""
+
+import errno
+from dataclasses import dataclass
+
+from inphase._core import ffi, lib
+
+REJECTED: int = lib.INPHASE_CLOCK_REJECTED
+TAKEN: int = lib.INPHASE_CLOCK_TAKEN
+RESTARTED: int = lib.INPHASE_CLOCK_RESTARTED
+
+
+@dataclass(frozen=True)
+class ClockFacts:
+    """What is known of a device's clock; None while there is no mapping."""
+
+    drift_ppb: int | None
+    """how much faster than the host's it runs, parts per billion"""
+    drift_error_ppb: int | None
+    error_ns: int | None
+    """how far from the truth a stamp taken now is mapped at most"""
+    taken: int
+    rejected: int
+    resets: int
+    """mappings that ended because the device's clock was reset or jumped"""
+
+
+class DeviceClock:
+    """Maps device stamps to the host's monotonic clock. Thread: one at a time."""
+
+    def __init__(self) -> None:
+        self._clock = ffi.new("struct inphase_device_clock *")
+        lib.inphase_device_clock_init(self._clock)
+
+    def add(self, device_ns: int, earliest_ns: int, latest_ns: int) -> int:
+        """Learn that the device took this stamp between two host times.
+
+        A device that is only heard: arrival minus its largest latency, arrival minus its smallest.
+        Returns REJECTED, TAKEN, or RESTARTED: the device's clock was reset or jumped. Raises
+        ValueError when latest_ns is before earliest_ns.
+        """
+        answer: int = lib.inphase_device_clock_add(self._clock, device_ns, earliest_ns, latest_ns)
+        if answer < 0:
+            raise ValueError(f"latest_ns {latest_ns} is before earliest_ns {earliest_ns}")
+        return answer
+
+    def map(self, device_ns: int) -> tuple[int, int] | None:
+        """Host time of a stamp and its largest error, both in ns; None while it is not known.
+
+        Add a stamp's own reading first: a stamp that contradicts the mapping is not mapped. Raises
+        OverflowError for a stamp more than a century away.
+        """
+        host, error = ffi.new("int64_t *"), ffi.new("int64_t *")
+        rc = lib.inphase_device_clock_map(self._clock, device_ns, host, error)
+        if rc == -errno.ERANGE:
+            raise OverflowError(f"device time {device_ns} is too far from the last one known")
+        return None if rc < 0 else (host[0], error[0])
+
+    def facts(self) -> ClockFacts:
+        """What is known of the clock."""
+        facts = ffi.new("struct inphase_clock_facts *")
+        lib.inphase_device_clock_facts(self._clock, facts)
+        known = facts.error_ns != lib.INPHASE_ABSENT
+        return ClockFacts(
+            drift_ppb=facts.drift_ppb if known else None,
+            drift_error_ppb=facts.drift_error_ppb if known else None,
+            error_ns=facts.error_ns if known else None,
+            taken=facts.taken,
+            rejected=facts.rejected,
+            resets=facts.resets,
+        )
+
+
+def unwrap(previous: int, raw: int, bits: int) -> int:
+    """The first value at or after `previous` that ends in `raw`, for a counter of so many bits.
+
+    Good for reads that are less than one wrap apart.
+    """
+    return int(lib.inphase_unwrap(previous, raw, bits))

@@ -1,0 +1,64 @@
+"""What `inphase check` draws: a schedule as spans, acquisitions and deadlines in time."""
+
+import math
+from collections.abc import Sequence
+
+from inphase.tables import Cycle, Schedule
+from inphase.timeline import Mark, Point, Span, Timeline
+from inphase.timing import Command, Timing
+
+CYCLE = "cycle"
+"""The lane of the cycle thread."""
+
+
+def timeline(
+    schedule: Schedule, timings: Sequence[Timing], commands: Sequence[Command]
+) -> Timeline:
+    """What happens when, as far as the devices state it."""
+    cycle = schedule.cycle
+    every = {t.sensor: t.every_ns // cycle.period_ns for t in timings}
+    spans = _cycle_spans(schedule.cycle, timings)
+    for timing in timings:
+        spans += _sensor_spans(timing, every[timing.sensor], cycle.period_ns)
+    for command in commands:
+        end_ns = cycle.act_ns + command.write_ns
+        spans.append(Span(command.device, "command", cycle.act_ns, end_ns, "act"))
+    points = [
+        Point(t.device, "acquired", t.acquired_ns, every[t.sensor])
+        for t in timings
+        if t.acquired_ns is not None
+    ]
+    homes = {t.device: t.home for t in timings if t.home != "cycle"}
+    marks = [
+        Mark("read deadline", cycle.read_deadline_ns),
+        Mark("act", cycle.act_ns),
+        Mark("next due", cycle.period_ns),
+    ]
+    return Timeline(cycle.period_ns, spans, marks, points, homes, math.lcm(*every.values()))
+
+
+def _cycle_spans(cycle: Cycle, timings: Sequence[Timing]) -> list[Span]:
+    last_ns = max((t.trigger_ns for t in timings if t.home == "cycle"), default=0)
+    return [
+        Span(CYCLE, "trigger", 0, min(last_ns, cycle.read_deadline_ns), "trigger"),
+        Span(CYCLE, "read", 0, cycle.read_deadline_ns, "read"),
+        Span(CYCLE, "infer", cycle.read_deadline_ns, cycle.act_ns, "infer"),
+        Span(CYCLE, "publish", cycle.act_ns, cycle.period_ns, "publish"),
+    ]
+
+
+def _sensor_spans(timing: Timing, every: int, period_ns: int) -> list[Span]:
+    due = Mark("read deadline", timing.deadline_ns)
+    if timing.latched:
+        start_ns = timing.deadline_ns - timing.typical_ns
+        return [Span(timing.device, "latched", start_ns, timing.deadline_ns, "latched", 1, due)]
+    if timing.deadline_ns >= period_ns:
+        due = Mark(f"read deadline of cycle {timing.deadline_ns // period_ns}", timing.deadline_ns)
+    start_ns, end_ns = timing.trigger_ns, timing.trigger_ns + timing.typical_ns
+    if not timing.request_ns:
+        return [Span(timing.device, "sample", start_ns, end_ns, "read", every, due)]
+    sent_ns = start_ns + timing.request_ns
+    return [
+        Span(timing.device, "request", start_ns, sent_ns, "trigger", every, due),
+        Span(timing.device, "reply", sent_ns, end_ns, "read", every, due),
+    ]

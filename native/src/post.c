@@ -1,0 +1,125 @@
+/* What the core reads of a worker's segment, and a worker's device on the cycle thread: memory, and
+   one eventfd each way. */
+#include <string.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+const struct post *post_of(const inphase_segment *segment, const struct inphase_layout *layout,
+                           uint32_t sensor)
+{
+    const struct post *post = (const void *)segment->memory;
+
+    if (segment->size < sizeof *post ||
+        __atomic_load_n(&post->magic, __ATOMIC_ACQUIRE) != MAGIC ||
+        post->version != STORE_VERSION || post->epoch != layout->epoch ||
+        sensor >= layout->sensors || !(layout->outside >> sensor & 1) ||
+        post->payload != layout->samples[sensor].payload ||
+        post->depth != layout->samples[sensor].depth ||
+        !ring_fits(&layout->samples[sensor], segment->size))
+        return NULL;
+    return post;
+}
+
+/* copy the stamps of sample `number`, and the values that the core looks at */
+static bool read_posted(const struct inphase_core *core, struct sensor *sensor, uint64_t number)
+{
+    uint8_t *memory = (uint8_t *)(uintptr_t)sensor->device->post;
+    const struct posted_slot *slot =
+        (const void *)ring_slot(memory, &core->layout->samples[sensor->index], number);
+    uint64_t word;
+
+    if (atomic_load_explicit(&slot->sequence, memory_order_acquire) != 2 * number + 2)
+        return false;
+    for (size_t i = 0; i < sizeof sensor->stamps / 8; i++) {
+        word = atomic_load_explicit(&slot->word[i], memory_order_acquire);
+        memcpy((uint8_t *)&sensor->stamps + 8 * i, &word, 8);
+    }
+    for (uint32_t c = 0; c < sensor->channels; c++)
+        memcpy(&sensor->parser.value[c], slot->payload + sensor->offset[c], sizeof(double));
+
+    /* the payload was read with plain loads: they stay before the second look */
+    atomic_thread_fence(memory_order_acquire);
+    return atomic_load_explicit(&slot->sequence, memory_order_relaxed) == 2 * number + 2;
+}
+
+/* a worker fires by itself */
+static int worker_trigger(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
+{
+    (void)core;
+    (void)sensor;
+    (void)now_ns;
+    return 0;
+}
+
+static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum received *got)
+{
+    const struct post *post = sensor->device->post;
+    uint64_t head = atomic_load_explicit(&post->head, memory_order_acquire);
+    uint64_t count;
+
+    *got = RECEIVED_EMPTY;
+    if (core->readable[sensor->index]) {
+        core->readable[sensor->index] = false;
+        if (read(sensor->device->fd, &count, sizeof count) < 0 && errno != EAGAIN)
+            return -errno;
+    }
+    if (head == sensor->posted)
+        return 0;
+
+    /* another process wrote this: a head that went back, or too far, leads to the newest sample */
+    if (head - sensor->posted >= core->layout->samples[sensor->index].depth)
+        sensor->posted = head - 1;
+    *got = RECEIVED_PART;
+    if (!read_posted(core, sensor, sensor->posted)) {
+        sensor->posted++;
+        return 0;
+    }
+
+    /* of a cycle that the core, held up, has not begun: it stays where it is */
+    if (sensor->stamps.cycle > core->cycle) {
+        *got = RECEIVED_EMPTY;
+        return 0;
+    }
+    sensor->posted++;
+    *got = RECEIVED_SAMPLE;
+    sensor->parser.sequence = (uint64_t)sensor->stamps.device_sequence;
+    if (sensor->stamps.reason) {
+        *got = RECEIVED_REFUSED;
+        sensor->parser.reason = sensor->stamps.reason < INPHASE_REASONS ? sensor->stamps.reason
+                                                                        : INPHASE_REASON_DEVICE;
+        sensor->parser.detail = sensor->stamps.detail;
+    }
+    return 0;
+}
+
+static int worker_write(struct inphase_core *core, struct actuator *actuator)
+{
+    const struct inphase_ring *ring = &core->layout->orders[actuator->index];
+    uint64_t number = atomic_load_explicit(&core->state->orders[actuator->index],
+                                           memory_order_relaxed);
+    uint64_t bytes[(sizeof(struct order) + 8 * INPHASE_MAX_CHANNELS) / 8];
+    struct order order = {
+        .cycle = core->cycle,
+
+        /* until the next command is due, the worker may be late with this one */
+        .valid_until_ns = core->due_ns + core->act_ns + core->period_ns,
+    };
+    uint64_t one = 1;
+
+    memcpy(bytes, &order, sizeof order);
+    memcpy((uint8_t *)bytes + sizeof order, actuator->applied, 8 * actuator->channels);
+    slot_write(ring_slot(core->segment->memory, ring, number), number, bytes, ring->payload);
+    atomic_store_explicit(&core->state->orders[actuator->index], number + 1, memory_order_release);
+    if (actuator->device->order_fd >= 0 &&
+        write(actuator->device->order_fd, &one, sizeof one) < 0 && errno != EAGAIN)
+        return -errno;
+    return 0;
+}
+
+const struct device_ops worker_ops = {
+    .pairs = true,
+    .trigger = worker_trigger,
+    .receive = worker_receive,
+    .write = worker_write,
+};

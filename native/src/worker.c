@@ -1,0 +1,235 @@
+/* A worker's own side: it fills samples into its segment, stamps them and wakes the core, and takes
+   the commands for its actuator. In a worker's process or thread, never on the cycle thread. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+struct inphase_worker {
+    inphase_segment *segment;           /* ours */
+    inphase_segment *core;
+    const struct inphase_layout *layout;
+    const struct state *state;
+    struct post *post;
+    struct inphase_ring ring;
+    int wake_fd;
+    uint64_t orders_seen[INPHASE_MAX_ACTUATORS];
+    struct inphase_worker_facts facts;
+};
+
+int inphase_worker_make(const char *path, uint64_t payload, uint64_t depth, uint64_t epoch,
+                        uint32_t mode, int32_t gid)
+{
+    inphase_segment *segment;
+    struct post *post;
+    int rc;
+
+    if (payload % 8 || depth < 8 || (depth & (depth - 1)))
+        return -EINVAL;
+    rc = inphase_segment_create(&segment, path, POST_RING + ring_stride(payload) * depth, mode,
+                                gid);
+    if (rc < 0)
+        return rc;
+    post = (void *)segment->memory;
+    post->epoch = epoch;
+    post->version = STORE_VERSION;
+    post->payload = payload;
+    post->depth = depth;
+    __atomic_store_n(&post->magic, MAGIC, __ATOMIC_RELEASE);
+
+    /* the file stays, without a writer until its worker comes */
+    segment->writer = false;
+    inphase_segment_close(segment);
+    return 0;
+}
+
+int inphase_worker_open(inphase_worker **out, const char *path, const char *core_path, int wake_fd,
+                        uint32_t sensor)
+{
+    inphase_worker *worker = calloc(1, sizeof *worker);
+    int rc;
+
+    if (!worker)
+        return -ENOMEM;
+    rc = segment_take(&worker->segment, path);
+    if (rc < 0)
+        goto free_worker;
+    rc = inphase_segment_attach(&worker->core, core_path);
+    if (rc < 0)
+        goto close_segment;
+    worker->layout = (const void *)worker->core->memory;
+    worker->post = (void *)worker->segment->memory;
+    rc = -EPROTO;
+    if (!layout_holds(worker->layout, worker->core->size) ||
+        post_of(worker->segment, worker->layout, sensor) == NULL)
+        goto close_core;
+    worker->ring = worker->layout->samples[sensor];
+    worker->state = (const void *)(worker->core->memory + worker->layout->state_offset);
+    worker->wake_fd = wake_fd;
+
+    /* commands that were there before this worker are none of its business */
+    for (int i = 0; i < INPHASE_MAX_ACTUATORS; i++)
+        worker->orders_seen[i] = atomic_load_explicit(&worker->state->orders[i],
+                                                      memory_order_acquire);
+    for (size_t i = 0; i < sizeof worker->facts / 8; i++) {
+        int64_t fact = load_i64(&worker->post->fact[i]);
+
+        memcpy((uint8_t *)&worker->facts + 8 * i, &fact, 8);
+    }
+    inphase_worker_state(worker, INPHASE_WORKER_STARTING);
+    *out = worker;
+    return 0;
+
+close_core:
+    inphase_segment_close(worker->core);
+close_segment:
+    inphase_segment_close(worker->segment);
+free_worker:
+    free(worker);
+    return rc;
+}
+
+void inphase_worker_close(inphase_worker *worker)
+{
+    if (!worker)
+        return;
+    inphase_worker_state(worker, INPHASE_WORKER_OFFLINE);
+    inphase_segment_close(worker->core);
+    inphase_segment_close(worker->segment);
+    free(worker);
+}
+
+static void wake_core(const inphase_worker *worker)
+{
+    uint64_t one = 1;
+
+    /* a counter that is full wakes as well */
+    if (worker->wake_fd >= 0 && write(worker->wake_fd, &one, sizeof one) < 0)
+        return;
+}
+
+void inphase_worker_state(inphase_worker *worker, uint32_t state)
+{
+    worker->facts.state = state;
+    inphase_worker_tell(worker);
+    atomic_store_explicit(&worker->post->state, state, memory_order_release);
+    wake_core(worker);
+}
+
+struct inphase_worker_facts *inphase_worker_facts(inphase_worker *worker)
+{
+    return &worker->facts;
+}
+
+void inphase_worker_tell(inphase_worker *worker)
+{
+    for (size_t i = 0; i < sizeof worker->facts / 8; i++) {
+        int64_t fact;
+
+        memcpy(&fact, (const uint8_t *)&worker->facts + 8 * i, 8);
+        put_i64(&worker->post->fact[i], fact);
+    }
+}
+
+int64_t inphase_worker_start_ns(inphase_worker *worker)
+{
+    uint32_t state = atomic_load_explicit(&worker->state->state, memory_order_acquire);
+
+    return state == INPHASE_STATE_OPEN ? 0 : load_i64(&worker->state->start_ns);
+}
+
+int inphase_worker_over(inphase_worker *worker)
+{
+    return atomic_load_explicit(&worker->state->state, memory_order_acquire) ==
+               INPHASE_STATE_STOPPED ||
+           writer_alive(worker->core->fd) != 1;
+}
+
+static struct posted_slot *slot_of(const inphase_worker *worker, uint64_t number)
+{
+    return (struct posted_slot *)ring_slot(worker->segment->memory, &worker->ring, number);
+}
+
+void *inphase_worker_claim(inphase_worker *worker)
+{
+    uint64_t number = atomic_load_explicit(&worker->post->head, memory_order_relaxed);
+    struct posted_slot *slot = slot_of(worker, number);
+
+    atomic_store_explicit(&slot->sequence, 2 * number + 1, memory_order_relaxed);
+
+    /* the payload is written in place, by anything: none of it is seen before the odd sequence */
+    atomic_thread_fence(memory_order_release);
+    return slot->payload;
+}
+
+int64_t inphase_worker_post(inphase_worker *worker, const struct inphase_posted *posted)
+{
+    uint64_t number = atomic_load_explicit(&worker->post->head, memory_order_relaxed);
+    struct posted_slot *slot = slot_of(worker, number);
+    uint64_t word;
+
+    for (size_t i = 0; i < sizeof *posted / 8; i++) {
+        memcpy(&word, (const uint8_t *)posted + 8 * i, 8);
+        atomic_store_explicit(&slot->word[i], word, memory_order_release);
+    }
+    atomic_store_explicit(&slot->sequence, 2 * number + 2, memory_order_release);
+    atomic_store_explicit(&worker->post->head, number + 1, memory_order_release);
+    wake_core(worker);
+    return (int64_t)number;
+}
+
+/* the newest command of an actuator that was not taken yet: 1, 0: none, -EAGAIN: too old */
+static int take_order(inphase_worker *worker, uint32_t actuator, double *values, int64_t *cycle)
+{
+    const struct inphase_ring *ring = &worker->layout->orders[actuator];
+    uint64_t bytes[(sizeof(struct order) + 8 * INPHASE_MAX_CHANNELS) / 8];
+    uint64_t number = atomic_load_explicit(&worker->state->orders[actuator], memory_order_acquire);
+    struct order order;
+
+    if (number == worker->orders_seen[actuator] || ring->payload > sizeof bytes)
+        return 0;
+    worker->orders_seen[actuator] = number;
+    if (!slot_read(ring_slot(worker->core->memory, ring, number - 1), number - 1, bytes,
+                   ring->payload))
+        return -EAGAIN;
+    memcpy(&order, bytes, sizeof order);
+    memcpy(values, (uint8_t *)bytes + sizeof order, ring->payload - sizeof order);
+    *cycle = order.cycle;
+    return order.valid_until_ns < inphase_now() ? -EAGAIN : 1;
+}
+
+int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, int order_fd, uint32_t actuator,
+                        double *values, int64_t *cycle)
+{
+    struct timespec until = {.tv_sec = time_ns / 1000000000, .tv_nsec = time_ns % 1000000000};
+    struct pollfd poll_order = {.fd = order_fd, .events = POLLIN};
+    int64_t left = time_ns - inphase_now();
+    uint64_t count;
+    int rc;
+
+    if (actuator >= INPHASE_MAX_ACTUATORS)
+        return -EINVAL;
+    if (order_fd < 0)
+        return clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR ? -EINTR : 0;
+    rc = take_order(worker, actuator, values, cycle);
+    if (rc)
+        return rc;
+    if (left < 0)
+        left = 0;
+    until = (struct timespec){.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+    rc = ppoll(&poll_order, 1, &until, NULL);
+    if (rc < 0)
+        return -errno;
+    if (rc == 0)
+        return 0;
+    if (read(order_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+        return -errno;
+    rc = take_order(worker, actuator, values, cycle);
+    return rc ? rc : -EINTR;
+}

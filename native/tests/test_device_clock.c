@@ -1,0 +1,319 @@
+/* Device clocks: the truth lies within the error, whatever the delays are. */
+#include <string.h>
+
+#include "../src/internal.h"
+#include "check.h"
+
+#define SECOND 1000000000LL
+
+/* a device's clock, and the delays of its readings */
+struct device_model {
+    double rate, wander_per_s; /* device per host time, and its change */
+    int64_t origin_ns, start_ns;
+    int64_t way_ns, back_ns;   /* at least this long; up to twice as long */
+};
+
+struct taken {
+    struct inphase_clock_reading reading;
+    int64_t truth_ns;
+};
+
+static int64_t up_to(int64_t most)
+{
+    return most > 0 ? (int64_t)(check_random() % (uint64_t)most) : 0;
+}
+
+static int64_t stamp_of(const struct device_model *device, int64_t host_ns)
+{
+    double apart = (double)(host_ns - device->start_ns);
+
+    return device->origin_ns +
+           (int64_t)(apart * (device->rate + 0.5e-9 * device->wander_per_s * apart));
+}
+
+static struct taken read_device(const struct device_model *device, int64_t trigger_ns)
+{
+    struct taken taken = {.truth_ns = trigger_ns + device->way_ns + up_to(device->way_ns)};
+
+    taken.reading.device_ns = stamp_of(device, taken.truth_ns);
+    taken.reading.earliest_ns = trigger_ns;
+    taken.reading.latest_ns = taken.truth_ns + device->back_ns + up_to(device->back_ns);
+    return taken;
+}
+
+static int add(struct inphase_device_clock *clock, const struct taken *taken)
+{
+    return inphase_device_clock_add(clock, taken->reading.device_ns, taken->reading.earliest_ns,
+                                    taken->reading.latest_ns);
+}
+
+/* the stamp is mapped and the truth is within the error, which is returned */
+static int64_t check_within(const struct inphase_device_clock *clock, const struct taken *taken)
+{
+    int64_t host, error;
+
+    CHECK_EQUAL(inphase_device_clock_map(clock, taken->reading.device_ns, &host, &error), 0);
+    CHECK(host - error <= taken->truth_ns && taken->truth_ns <= host + error);
+    return error;
+}
+
+static struct device_model any_device(void)
+{
+    return (struct device_model){
+        .rate = 1 + 1e-6 * (double)(up_to(401) - 200),
+        .wander_per_s = 1e-9 * (double)(up_to(101) - 50),
+        .origin_ns = up_to(1LL << 60) - (1LL << 59),
+        .start_ns = up_to(1LL << 50),
+        .way_ns = 1000 + up_to(300000),
+        .back_ns = 1000 + up_to(300000),
+    };
+}
+
+/* readings from time `at` on, all of which have to be taken */
+static int64_t learn(struct inphase_device_clock *clock, const struct device_model *device,
+                     int64_t at, int64_t period_ns, int readings)
+{
+    for (int i = 0; i < readings; i++, at += period_ns) {
+        struct taken taken = read_device(device, at);
+
+        CHECK_EQUAL(add(clock, &taken), INPHASE_CLOCK_TAKEN);
+        if (clock->known)
+            check_within(clock, &taken);
+    }
+    return at;
+}
+
+static void the_truth_is_within_the_error_at_every_rate(void)
+{
+    static const int64_t periods[] = {1000000, 10000000, 33333333, SECOND, 7 * SECOND};
+
+    for (int round = 0; round < 200; round++) {
+        struct device_model device = any_device();
+        struct inphase_device_clock clock;
+        struct inphase_clock_facts facts;
+
+        inphase_device_clock_init(&clock);
+        learn(&clock, &device, device.start_ns, periods[round % 5], 300);
+        inphase_device_clock_facts(&clock, &facts);
+        CHECK(facts.taken == 300 && facts.rejected == 0 && facts.resets == 0);
+        CHECK(facts.error_ns >= (device.way_ns + device.back_ns) / 2);
+    }
+}
+
+static void a_counter_of_any_tick_is_mapped_and_its_rate_found(void)
+{
+    struct device_model device = {.rate = 0.125, .way_ns = 20000, .back_ns = 40000};
+    struct inphase_device_clock clock;
+    struct inphase_clock_facts facts;
+
+    inphase_device_clock_init(&clock);
+    learn(&clock, &device, 0, 10000000, 2000);
+    inphase_device_clock_facts(&clock, &facts);
+    CHECK(facts.drift_ppb - facts.drift_error_ppb <= -875000000);
+    CHECK(facts.drift_ppb + facts.drift_error_ppb >= -875000000);
+    CHECK(facts.drift_error_ppb < 20000);
+}
+
+static void wrong_stamps_are_rejected_and_never_mapped(void)
+{
+    struct device_model device = any_device();
+    struct inphase_device_clock clock;
+    int64_t host, error, wrong = 0;
+    int64_t at;
+
+    inphase_device_clock_init(&clock);
+    at = learn(&clock, &device, device.start_ns, 10000000, 200);
+    for (int i = 0; i < 2000; i++, at += 10000000) {
+        struct taken taken = read_device(&device, at);
+
+        if (check_random() % 10 == 0) {
+            taken.reading.device_ns += (check_random() % 2 ? 1 : -1) * (20000000 + up_to(SECOND));
+            CHECK_EQUAL(add(&clock, &taken), INPHASE_CLOCK_REJECTED);
+            CHECK_EQUAL(inphase_device_clock_map(&clock, taken.reading.device_ns, &host, &error),
+                        -EAGAIN);
+            wrong++;
+            continue;
+        }
+        CHECK_EQUAL(add(&clock, &taken), INPHASE_CLOCK_TAKEN);
+        check_within(&clock, &taken);
+    }
+    CHECK(wrong > 0 && clock.rejected == wrong && clock.resets == 0);
+}
+
+static void a_late_reply_is_taken_and_changes_little(void)
+{
+    struct device_model device = any_device();
+    struct inphase_device_clock clock;
+    int64_t at, before;
+
+    inphase_device_clock_init(&clock);
+    at = learn(&clock, &device, device.start_ns, 10000000, 2000);
+    before = (int64_t)clock.error_ns;
+    for (int i = 0; i < 500; i++, at += 10000000) {
+        struct taken taken = read_device(&device, at);
+
+        if (i % 3 == 0)
+            taken.reading.latest_ns += 10 * (device.way_ns + device.back_ns);
+        CHECK_EQUAL(add(&clock, &taken), INPHASE_CLOCK_TAKEN);
+        check_within(&clock, &taken);
+    }
+    CHECK((int64_t)clock.error_ns < 2 * before);
+}
+
+static void a_reset_ends_the_mapping_and_a_new_one_is_found(void)
+{
+    for (int round = 0; round < 50; round++) {
+        struct device_model device = any_device();
+        struct inphase_device_clock clock;
+        int64_t host, error, at;
+        int answer = INPHASE_CLOCK_REJECTED;
+
+        inphase_device_clock_init(&clock);
+        at = learn(&clock, &device, device.start_ns, 10000000, 300);
+        device.origin_ns += (check_random() % 2 ? 1 : -1) * (5000000 + up_to(1LL << 40));
+        for (int i = 1; answer == INPHASE_CLOCK_REJECTED; i++, at += 10000000) {
+            struct taken taken = read_device(&device, at);
+
+            CHECK(i <= 4);
+            answer = add(&clock, &taken);
+            CHECK_EQUAL(inphase_device_clock_map(&clock, taken.reading.device_ns, &host, &error),
+                        -EAGAIN);
+        }
+        CHECK_EQUAL(answer, INPHASE_CLOCK_RESTARTED);
+        learn(&clock, &device, at, 10000000, 300);
+        CHECK(clock.known && clock.resets == 1);
+    }
+}
+
+static void the_error_grows_over_a_gap_and_still_holds(void)
+{
+    for (int round = 0; round < 50; round++) {
+        struct device_model device = any_device();
+        struct inphase_device_clock clock;
+        int64_t at, gap_ns = SECOND + up_to(120 * SECOND), error = 0;
+
+        inphase_device_clock_init(&clock);
+        at = learn(&clock, &device, device.start_ns, 10000000, 2000);
+        for (int part = 0; part <= 10; part++) {
+            struct taken taken = read_device(&device, at + part * gap_ns / 10);
+            int64_t now = check_within(&clock, &taken);
+
+            CHECK(now > error);
+            error = now;
+        }
+        learn(&clock, &device, at + gap_ns, 10000000, 300);
+    }
+}
+
+static void a_clock_that_stands_still_is_never_mapped(void)
+{
+    struct inphase_device_clock clock;
+    struct inphase_clock_facts facts;
+    int64_t host, error;
+
+    inphase_device_clock_init(&clock);
+    for (int i = 0; i < 1000; i++) {
+        int64_t at = i * 33333333LL;
+
+        CHECK_EQUAL(inphase_device_clock_add(&clock, 0, at, at + 100000), i == 0);
+        CHECK_EQUAL(inphase_device_clock_map(&clock, 0, &host, &error), -EAGAIN);
+    }
+    inphase_device_clock_facts(&clock, &facts);
+    CHECK(facts.drift_ppb == INPHASE_ABSENT && facts.error_ns == INPHASE_ABSENT);
+    CHECK(facts.taken == 1 && facts.rejected == 999 && facts.resets == 0);
+}
+
+static void a_clock_that_stops_is_no_longer_mapped(void)
+{
+    struct device_model device = any_device();
+    struct inphase_device_clock clock;
+    struct taken last;
+    int64_t host, error, at;
+
+    inphase_device_clock_init(&clock);
+    at = learn(&clock, &device, device.start_ns, 10000000, 300);
+    last = read_device(&device, at);
+    for (int i = 0; i < 100; i++, at += 10000000) {
+        inphase_device_clock_add(&clock, last.reading.device_ns, at, at + 900000);
+        if (i > 0)
+            CHECK_EQUAL(inphase_device_clock_map(&clock, last.reading.device_ns, &host, &error),
+                        -EAGAIN);
+    }
+    CHECK_EQUAL(clock.resets, 1);
+}
+
+static void a_clock_that_is_only_heard_is_mapped_with_its_stated_latencies(void)
+{
+    struct device_model device = any_device();
+    struct inphase_device_clock clock;
+
+    inphase_device_clock_init(&clock);
+    for (int i = 0; i < 1000; i++) {
+        int64_t truth = device.start_ns + i * 33333333LL;
+        int64_t arrival = truth + 2000000 + up_to(6000000);
+        struct taken taken = {
+            {stamp_of(&device, truth), arrival - 8000000, arrival - 2000000}, truth};
+
+        CHECK_EQUAL(add(&clock, &taken), INPHASE_CLOCK_TAKEN);
+        if (clock.known)
+            check_within(&clock, &taken);
+    }
+    CHECK(clock.known);
+}
+
+static void no_input_is_too_strange(void)
+{
+    for (int round = 0; round < 2000; round++) {
+        struct inphase_device_clock clock;
+        struct inphase_clock_facts facts;
+        uint32_t bits = 1 + (uint32_t)up_to(64);
+
+        inphase_device_clock_init(&clock);
+        for (int i = 0; i < 100; i++) {
+            int64_t device = (int64_t)(check_random() >> (64 - bits)) - (i % 2);
+            int64_t earliest = (int64_t)(check_random() << (uint32_t)up_to(64));
+            int64_t latest = (int64_t)(check_random() >> (uint32_t)up_to(64));
+            int64_t host, error;
+            int rc = inphase_device_clock_add(&clock, device, earliest, latest);
+
+            CHECK((rc == -EINVAL) == (latest < earliest));
+            rc = inphase_device_clock_map(&clock, (int64_t)check_random(), &host, &error);
+            CHECK(rc == -EAGAIN || rc == -ERANGE || (rc == 0 && error > 0));
+        }
+        inphase_device_clock_facts(&clock, &facts);
+    }
+}
+
+static void counters_are_unwrapped(void)
+{
+    CHECK_EQUAL(inphase_unwrap(0, 5, 16), 5);
+    CHECK_EQUAL(inphase_unwrap(0xfffe, 1, 16), 0x10001);
+    CHECK_EQUAL(inphase_unwrap(-1, 0, 16), 0);
+    CHECK_EQUAL(inphase_unwrap(0x10001, 0x10001, 16), 0x10001);
+    CHECK_EQUAL(inphase_unwrap(0x7ffffffffe, 3, 32), 0x8000000003);
+    for (int i = 0; i < 1000; i++) {
+        uint32_t bits = i % 3 == 0 ? 16 : i % 3 == 1 ? 24 : 32;
+        int64_t previous = (int64_t)(check_random() >> 2);
+        int64_t value = previous + up_to(1LL << bits);
+        uint64_t raw = (uint64_t)value & ((1ULL << bits) - 1);
+
+        CHECK_EQUAL(inphase_unwrap(previous, raw, bits), value);
+    }
+}
+
+int main(void)
+{
+    check_seed();
+    RUN(the_truth_is_within_the_error_at_every_rate);
+    RUN(a_counter_of_any_tick_is_mapped_and_its_rate_found);
+    RUN(wrong_stamps_are_rejected_and_never_mapped);
+    RUN(a_late_reply_is_taken_and_changes_little);
+    RUN(a_reset_ends_the_mapping_and_a_new_one_is_found);
+    RUN(the_error_grows_over_a_gap_and_still_holds);
+    RUN(a_clock_that_stands_still_is_never_mapped);
+    RUN(a_clock_that_stops_is_no_longer_mapped);
+    RUN(a_clock_that_is_only_heard_is_mapped_with_its_stated_latencies);
+    RUN(no_input_is_too_strange);
+    RUN(counters_are_unwrapped);
+    return 0;
+}
