@@ -19,6 +19,7 @@ SEES_C = {
     "process",
     "store",
     "worker",
+    "workers",
 }
 CORE_SIDE = {
     "core",

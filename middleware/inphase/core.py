@@ -48,6 +48,7 @@ class Core:
         gid: int = -1,
     ) -> None:
         self.plan = plan
+        self.epoch = epoch
         self._keep: list[Any] = []
         config = self._config(
             epoch=epoch,

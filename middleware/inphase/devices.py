@@ -89,6 +89,8 @@ class Devices:
         self.links: list[Link] = []
         try:
             for index, driver in enumerate(plan.drivers.values()):
+                if plan.homes[index] != "cycle":
+                    continue
                 self.links.append(Link(index, driver, plan.schedule.name))
             for link in self.links:
                 link.open()
@@ -96,7 +98,11 @@ class Devices:
             self.close()
             raise
         for index, actuator in enumerate(plan.actuators):
-            self.links[actuator.device].actuator = index
+            if actuator.home == "cycle":
+                self._link(actuator.device).actuator = index
+
+    def _link(self, device: int) -> Link:
+        return next(link for link in self.links if link.index == device)
 
     def start(self, core: Core, observe: bool) -> None:
         """Enable the actuators and hand every device to the core, before its thread starts."""
@@ -147,7 +153,9 @@ class Devices:
     def disable(self, plan: Plan) -> None:
         """After the cycle thread has ended: what `on_stop` says."""
         for actuator in plan.actuators:
-            link = self.links[actuator.device]
+            if actuator.home != "cycle":
+                continue
+            link = self._link(actuator.device)
             if actuator.schedule.on_stop == "off" and link.fd >= 0 and not link.reopening:
                 link.driver.disable()
 

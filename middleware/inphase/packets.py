@@ -199,6 +199,10 @@ class Parser:
         self._reason = ffi.new("uint32_t[2]")
         self._channels = channels
 
+    def reset(self) -> None:
+        """Forget what has come in so far."""
+        lib.inphase_parser_reset(self._parser)
+
     def feed(self, data: bytes) -> list[float] | None:
         """Take bytes in; the values in SI when the last reply is complete, else None.
 

@@ -107,6 +107,16 @@ class Plan:
         return sum(actuator.spec.channels for actuator in self.actuators)
 
     @property
+    def homes(self) -> list[Home]:
+        """Where each device's driver runs."""
+        homes: list[Home] = ["cycle"] * len(self.schedule.device)
+        for sensor in self.sensors:
+            homes[sensor.device] = sensor.home
+        for actuator in self.actuators:
+            homes[actuator.device] = actuator.home
+        return homes
+
+    @property
     def timings(self) -> list[Timing]:
         """When each sensor's sample is asked for, acquired and in hand."""
         return [

@@ -9,7 +9,6 @@ command in this cycle. It may have `reset()`. A class is made once, with the sch
 """
 
 import gc
-import os
 import signal
 import socket
 import struct
@@ -154,7 +153,7 @@ def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
     turn = Turn(load(described), buffer)
     mailbox = store.Mailbox(mailbox_path, buffer.channels, follower.layout.epoch)
     assert described.policy is not None
-    _set_priority(described.policy.priority)
+    process.set_rights("policy", described.policy.priority)
     process.say_ready()
 
     # what exists now stays: no collection in the loop, none of what was imported ever looked at
@@ -215,14 +214,6 @@ class IsolatedPolicy:
         """End the process."""
         self._line.close()
         self._process.stop()
-
-
-def _set_priority(priority: int) -> None:
-    if priority:
-        try:
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
-        except PermissionError:
-            print(f"policy: SCHED_FIFO {priority} is refused; runs on", file=sys.stderr)
 
 
 def main() -> None:

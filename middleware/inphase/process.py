@@ -31,6 +31,20 @@ def say_ready() -> None:
     os.dup2(2, 1)
 
 
+def set_rights(name: str, priority: int, cpu: int | None = None) -> None:
+    """Give this process a SCHED_FIFO priority (0: none) and a core; what is refused is said."""
+    try:
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+    except OSError as error:
+        print(f"{name}: core {cpu} is refused: {error.strerror}; runs on", file=sys.stderr)
+    try:
+        if priority:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except PermissionError:
+        print(f"{name}: SCHED_FIFO {priority} is refused; runs on", file=sys.stderr)
+
+
 class Process:
     """A child that prints `ready` when it is. It inherits stdin's end, stderr and nothing else.
 
@@ -86,6 +100,13 @@ class Process:
         fault = RuntimeFault(f"{self.name} ended at its start, exit code {code}; see above for why")
         fault.exit_code = code if code > 0 else RuntimeFault.exit_code  # type: ignore[misc]
         raise fault
+
+    def is_ready(self) -> bool:
+        """Whether it has printed `ready`; does not wait."""
+        assert self._child.stdout is not None
+        if not select.select([self._child.stdout], [], [], 0)[0]:
+            return False
+        return self._child.stdout.readline().strip() == b"ready"
 
     def ended(self) -> str | None:
         """How it ended (`signal 9`, `exit code 1`), None while it runs."""

@@ -31,6 +31,7 @@ from inphase.errors import InphaseError, RealtimeError, RuntimeFault
 from inphase.packets import REASONS
 from inphase.process import Process
 from inphase.schedule import Schedule
+from inphase.workers import Workers
 
 _TICK_S = 0.05
 _JOIN_NS = 3_000_000_000
@@ -65,6 +66,7 @@ class Runtime:
         self._processes: list[Process] = []
         self._policy: Process | None = None
         self._devices: Devices | None = None
+        self._workers: Workers | None = None
         self._mailbox: store.Segment | None = None
         self._policy_end: str | None = None
         self._stop: tuple[str, int] | None = None
@@ -103,6 +105,7 @@ class Runtime:
         path = store.segment_path(described.name, epoch, "core")
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         group = described.store.group
+        mode, gid = (0o640, grp.getgrnam(group).gr_gid) if group else (0o600, -1)
         self.core = Core(
             self.plan,
             path,
@@ -112,14 +115,20 @@ class Runtime:
             ),
             observe=self.wishes.observe,
             cycles=self.wishes.cycles,
-            mode=0o640 if group else 0o600,
-            gid=grp.getgrnam(group).gr_gid if group else -1,
+            mode=mode,
+            gid=gid,
         )
+        self._undo.callback(self._close_workers)  # after the core, which reads their segments
         self._undo.callback(self.core.close)
+        self._workers = Workers(self.plan, self.core, mode, gid, self._tell)
         if self._stop is not None:  # asked for before there was a core
             self.stop(*self._stop)
         self.reader = store.Reader(path)
         self._undo.callback(self.reader.close)
+
+    def _close_workers(self) -> None:
+        if self._workers is not None:
+            self._workers.close()
 
     def start(self, mailbox: str | None = None) -> None:
         """Start the processes, enable the devices, start the cycle.
@@ -127,7 +136,8 @@ class Runtime:
         mailbox: that of a policy which the caller runs itself; else the schedule's policy is
         started.
         """
-        assert self.core is not None and self._devices is not None
+        assert self.core is not None
+        assert self._devices is not None and self._workers is not None
         described = self.schedule
         path = self.core.segment.path
         if described.gateway is not None:
@@ -141,7 +151,9 @@ class Runtime:
             self._mailbox = store.Segment.attach(mailbox)
             self.core.mailbox(self._mailbox)
         # a run that is to end already switches nothing on
-        self._devices.start(self.core, self.wishes.observe or self._stop is not None)
+        passive = self.wishes.observe or self._stop is not None
+        self._devices.start(self.core, passive)
+        self._workers.start(self.core, passive)
         self.core.start()
 
     def _check_rights(self) -> None:
@@ -174,10 +186,14 @@ class Runtime:
 
     def tend(self, also: list[int] | None = None) -> list[int]:
         """Wait a moment or for something to happen, and see to it. Which of `also` are readable."""
-        assert self.core is not None and self._devices is not None
+        assert self.core is not None and self.reader is not None
+        assert self._devices is not None and self._workers is not None
         fds = [p.pidfd for p in self._processes if p.pidfd >= 0 and p.ended() is None]
+        fds += self._workers.pidfds
         ready, _, _ = select.select([*fds, *(also or [])], [], [], _TICK_S)
         self._devices.tend(self.core)
+        if not self.over:
+            self._workers.tend(self.core, self.reader)
         self._note_page_faults()
         for child in self._processes:
             self._note_end(child)
@@ -223,7 +239,9 @@ class Runtime:
 
     def arm(self) -> None:
         """Enable devices that came back and let motion start again. Raises DeviceError."""
-        assert self.core is not None and self._devices is not None
+        assert self.core is not None
+        assert self._devices is not None and self._workers is not None
+        self._workers.arm(self.core, self.wishes.observe)
         self._devices.arm(self.core, self.wishes.observe)
         self._tell("armed: motion starts from where the robot is")
 
@@ -241,10 +259,12 @@ class Runtime:
 
     def finish(self) -> dict[str, Any]:
         """After the cycle has ended: switch off what is to be off, and sum up."""
-        assert self.core is not None and self._devices is not None and self.reader is not None
+        assert self.core is not None and self.reader is not None
+        assert self._devices is not None and self._workers is not None
         self._note_page_faults()
         try:
             self._devices.disable(self.plan)
+            self._workers.disable(self.plan)
         except InphaseError as error:
             self._tell(str(error))
         return summary.make(self.plan, self.reader, self.events, self._policy_end)
@@ -256,6 +276,8 @@ class Runtime:
             self.core.ended(_JOIN_NS)
         for child in self._processes:
             child.ask_to_end()
+        if self._workers is not None:
+            self._workers.ask_to_end()
         for child in reversed(self._processes):
             child.stop()
         if self._mailbox is not None:

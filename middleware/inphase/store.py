@@ -73,6 +73,16 @@ def _is_published(path: str) -> bool:
     return True
 
 
+def no_segment(path: str, size: int, rc: int) -> StoreError:
+    """Why a segment could not be created, and what to do."""
+    if rc == -errno.ENOSPC:
+        return StoreError(
+            f"{path}: no room for {size} bytes in /dev/shm; make it larger "
+            f"(mount -o remount,size=512m /dev/shm; docker run --shm-size=512m)"
+        )
+    return StoreError(f"{path}: cannot be created: {os.strerror(-rc)}")
+
+
 class Segment:
     """A mapped segment; `close` unmaps it, and unlinks it if it was created here."""
 
@@ -85,13 +95,8 @@ class Segment:
         """Create and lock a segment. Raises StoreError, with what to do when there is no room."""
         handle = ffi.new("inphase_segment **")
         rc = lib.inphase_segment_create(handle, path.encode(), size, mode, gid)
-        if rc == -errno.ENOSPC:
-            raise StoreError(
-                f"{path}: no room for {size} bytes in /dev/shm; make it larger "
-                f"(mount -o remount,size=512m /dev/shm; docker run --shm-size=512m)"
-            )
         if rc < 0:
-            raise StoreError(f"{path}: cannot be created: {os.strerror(-rc)}")
+            raise no_segment(path, size, rc)
         return cls(handle[0], path)
 
     @classmethod

@@ -1,0 +1,177 @@
+"""The two ways in which a worker has a sample: the driver's own calls, or its declared exchange.
+
+Both give a worker the same four calls, so that a driver with an exchange runs in every home.
+"""
+
+import os
+import select
+import time
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inphase import packets
+from inphase.driver import Driver, Encoding, Exchange, Reading
+from inphase.errors import DeviceError
+from inphase.plan import ActuatorPlan, SensorPlan
+
+_READ_BYTES = 4096
+_FLUSH_READS = 64  # a line that babbles is not read for ever
+
+
+class Caller(Protocol):
+    """What a worker calls. All raise DeviceError when the device is gone."""
+
+    latency_max_ns: int
+    """what has not come so long after its trigger is lost"""
+
+    def opened(self, descriptor: int) -> None:
+        """The driver was opened, and gave this descriptor."""
+
+    def flush(self) -> int:
+        """Throw away what is left over; how many samples that was."""
+
+    def trigger(self) -> None:
+        """Make the device sample now."""
+
+    def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
+        """Wait for the next sample and fill it in. Raises TimeoutError."""
+
+    def write(self, command: NDArray[np.float64]) -> None:
+        """Send a command."""
+
+
+class OwnCalls:
+    """The driver's own trigger, read and write, with the schedule's signs and zeros."""
+
+    def __init__(self, driver: Driver, sensor: SensorPlan, actuator: ActuatorPlan | None) -> None:
+        assert sensor.spec.calls is not None
+        self.latency_max_ns = sensor.spec.calls.latency_max_ns
+        self.flush = driver.flush
+        self.trigger = driver.trigger
+        self._read = driver.read
+        self._write = driver.write
+        self._turns = _turns_by_field(sensor)
+        self._command = np.array(actuator.turns if actuator else [(1, 0.0)])
+
+    def opened(self, descriptor: int) -> None:
+        """Nothing: the driver has its own connection."""
+
+    def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
+        """Read, then turn the float64 fields: sign * SI - zero."""
+        reading = self._read(sample, timeout_ns)
+        for name, sign, zero in self._turns:
+            sample[name] = sign * sample[name] - zero
+        return reading
+
+    def write(self, command: NDArray[np.float64]) -> None:
+        """Undo the turn, then write."""
+        self._write((command + self._command[:, 1]) * self._command[:, 0])
+
+
+def _turns_by_field(
+    sensor: SensorPlan,
+) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64]]]:
+    """Sign and zero of each float64 field that has any, in the field's shape."""
+    found = []
+    at = 0
+    for item in sensor.spec.fields:
+        if item.dtype != "<f8":
+            continue
+        turns = np.array(sensor.turns[at : at + item.channels])
+        at += item.channels
+        if (turns != (1, 0)).any():
+            sign, zero = (turns[:, i].reshape(item.shape) for i in (0, 1))
+            found.append((item.name, sign, zero))
+    return found
+
+
+class OwnExchange:
+    """A declared exchange, run over the driver's descriptor as the core would run it."""
+
+    def __init__(
+        self, driver: Driver, exchange: Exchange, channels: int, encoding: Encoding | None
+    ) -> None:
+        self.latency_max_ns = exchange.reply_max_ns
+        self._name = f"device {driver.name} ({driver.address})"
+        self._request = exchange.request
+        self._datagram = exchange.framing.datagram
+        self._encoding = encoding
+        self._parser = packets.Parser(exchange, channels)
+        self._channels = channels
+        self._fd = -1
+        self._poll = select.poll()
+
+    def opened(self, descriptor: int) -> None:
+        """Use this descriptor from now on."""
+        self._fd = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+        self._parser.reset()
+
+    def flush(self) -> int:
+        """Drain the line; 1 when anything was there."""
+        found = 0
+        for _ in range(_FLUSH_READS):
+            if not self._receive():
+                break
+            found = 1
+        self._parser.reset()
+        return found
+
+    def trigger(self) -> None:
+        """Write the request."""
+        try:
+            os.write(self._fd, self._request)
+        except BlockingIOError:
+            pass  # the line does not move: no reply will come
+        except OSError as error:
+            raise DeviceError(f"{self._name}: {error.strerror}") from error
+
+    def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
+        """Wait for the whole reply."""
+        until_ns = time.monotonic_ns() + timeout_ns
+        while True:
+            left_ns = max(0, until_ns - time.monotonic_ns())
+            if not self._poll.poll(left_ns / 1e6):
+                raise TimeoutError
+            data = self._receive()
+            try:
+                values = self._parser.feed(data) if data else None
+            except packets.RefusedReply as refused:
+                return Reading(reason=refused.reason, detail=refused.detail)
+            if values is not None:
+                sample.reshape(1).view(np.float64)[: self._channels] = values
+                return Reading()
+
+    def _receive(self) -> bytes:
+        """What is there. Raises DeviceError at the end of the line."""
+        try:
+            data = os.read(self._fd, _READ_BYTES)
+        except (BlockingIOError, ConnectionRefusedError):
+            return b""
+        except OSError as error:
+            raise DeviceError(f"{self._name}: {error.strerror}") from error
+        if not data and not self._datagram:
+            raise DeviceError(f"{self._name}: the other end of the line is gone")
+        return data
+
+    def write(self, command: NDArray[np.float64]) -> None:
+        """Encode and write."""
+        assert self._encoding is not None
+        try:
+            os.write(self._fd, packets.encode(self._encoding, command.tolist()))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise DeviceError(f"{self._name}: {error.strerror}") from error
+
+
+def caller_of(driver: Driver, sensor: SensorPlan, actuator: ActuatorPlan | None) -> Caller:
+    """How this device is called in a worker: by its own calls where it has them."""
+    if sensor.spec.calls is not None:
+        return OwnCalls(driver, sensor, actuator)
+    assert sensor.exchange is not None
+    encoding = actuator.encoding if actuator is not None else None
+    return OwnExchange(driver, sensor.exchange, len(sensor.offsets), encoding)

@@ -1,0 +1,418 @@
+"""A driver's worker: it triggers and reads one device, and posts samples into its own segment.
+
+In home `process` it is a process of its own, started by the runtime:
+
+    python -m inphase.worker SCHEDULE DEVICE CORE_PATH WAKE_FD ORDER_FD CONTROL_FD [--enable]
+
+In home `thread` the same `Worker` runs in a thread of the user's own process.
+
+A worker follows the schedule's grid by itself: it sleeps to each absolute trigger time, fires,
+reads, and posts what it read under the cycle of the trigger that gave it (see `pairing`).
+"""
+
+import errno
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inphase import plan as planning
+from inphase import process, schedule, store
+from inphase._core import ffi, lib
+from inphase.callers import caller_of
+from inphase.device_clock import DeviceClock
+from inphase.driver import Acquire, Driver, Reading
+from inphase.errors import DeviceError, InphaseError
+from inphase.packets import REASONS
+from inphase.pairing import Pairing, Pulse
+from inphase.plan import Plan, SensorPlan
+
+ABSENT = int(lib.INPHASE_ABSENT)
+_RETRY_S = 0.25  # between attempts to get a lost device back
+_LOOK_NS = 50_000_000  # how long a worker sleeps before it asks whether the run is over
+_CONFIRM_TRIES = 3
+_DETAIL_MAX = 0xFFFFFFFF
+
+
+class Worker:
+    """One device in a worker. Thread: one, the same for all of it, but for `stop`.
+
+    Raises DeviceError when another worker has the device's segment.
+    """
+
+    def __init__(
+        self, plan: Plan, device: str, core_path: str, wake_fd: int = -1, order_fd: int = -1
+    ) -> None:
+        index = list(plan.schedule.device).index(device)
+        sensor = next(i for i, s in enumerate(plan.sensors) if s.device == index)
+        actuator = next((a for a in plan.actuators if a.device == index), None)
+        self.sensor: SensorPlan = plan.sensors[sensor]
+        self._cycle = plan.schedule.cycle
+        self._driver: Driver = plan.drivers[device]
+        self._caller = caller_of(self._driver, self.sensor, actuator)
+        self._pairing = Pairing()
+        self._clock = DeviceClock()
+        self._sequence = ABSENT
+        self._device_ns: int | None = None
+        self._actuator = plan.actuators.index(actuator) if actuator is not None else -1
+        self._order_fd = order_fd if actuator is not None else -1
+        self._command = np.zeros(actuator.spec.channels if actuator is not None else 1)
+        self._values = ffi.cast("double *", ffi.from_buffer(self._command))
+        self._order_cycle = ffi.new("int64_t *")
+        self._posted = ffi.new("struct inphase_posted *")
+        self._views: dict[int, NDArray[Any]] = {}
+        self._stopped = False
+        self._handle = _open(store.sensor_path(core_path, sensor), core_path, wake_fd, sensor)
+        self._facts = lib.inphase_worker_facts(self._handle)
+
+    # ---- life ------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the device, make it ready and confirm one pulse. Raises DeviceError."""
+        try:
+            self._caller.opened(self._driver.open())
+            self._driver.start()
+            if self.sensor.schedule.latched:
+                self._caller.flush()
+            else:
+                self._confirm()
+        except BaseException:
+            self._driver.close()
+            raise
+        self._clock = DeviceClock()
+        self._facts.opens += 1
+        lib.inphase_worker_state(self._handle, lib.INPHASE_WORKER_RUNNING)
+
+    def _confirm(self) -> None:
+        """How pairing begins: throw away what is stale, fire one known pulse, and see that one
+        sample comes, and no other."""
+        for _ in range(_CONFIRM_TRIES):
+            self._facts.flushed += self._caller.flush()
+            self._pairing = Pairing()
+            self._fire(-1)
+            try:
+                reading = self._caller.read(self._claim(), self._caller.latency_max_ns)
+            except TimeoutError:
+                continue
+            self._facts.readings += 1
+            if not reading.reason and self._caller.flush() == 0:
+                self._pairing.confirm(reading.sequence)
+                return
+        raise DeviceError(
+            f"device {self._driver.name} ({self._driver.address}) does not answer one trigger "
+            f"with one good sample within {self._caller.latency_max_ns / 1e6:g} ms; check its "
+            f"trigger mode and its stated latency"
+        )
+
+    def enable(self) -> None:
+        """Make the actuator follow commands. Raises DeviceError."""
+        self._driver.enable()
+
+    def disable(self) -> None:
+        """Make the actuator stop following commands. Raises DeviceError."""
+        self._driver.disable()
+
+    def run(self, control: "Control | None" = None) -> None:
+        """Follow the grid until the core's run is over, or `stop`."""
+        start_ns = self._wait_for_start(control)
+        turn = self._turn_latched if self.sensor.schedule.latched else self._turn
+        cycle = 0
+        while not self._is_over():
+            try:
+                cycle = turn(start_ns, cycle)
+            except DeviceError as error:
+                print(error, file=sys.stderr)
+                self._get_back()
+            if control is not None:
+                control.obey(self)
+            lib.inphase_worker_tell(self._handle)
+
+    def stop(self) -> None:
+        """Ask `run` to end. Any thread."""
+        self._stopped = True
+
+    def close(self) -> None:
+        """Close the device; always callable."""
+        self._driver.close()
+        if self._handle is not None:
+            self._views.clear()
+            lib.inphase_worker_close(self._handle)
+            self._handle = None
+
+    def _is_over(self) -> bool:
+        return self._stopped or bool(lib.inphase_worker_over(self._handle))
+
+    def _wait_for_start(self, control: "Control | None") -> int:
+        """When cycle 0 starts: some periods from now, as soon as the core has said it."""
+        pause_ns = min(self._cycle.period_ns // 2, 1_000_000)
+        start_ns = 0
+        while not start_ns and not self._is_over():
+            self._sleep_until(lib.inphase_now() + pause_ns)
+            start_ns = int(lib.inphase_worker_start_ns(self._handle))
+            if control is not None:
+                control.obey(self)
+        return start_ns
+
+    def _get_back(self) -> None:
+        """The device is gone: say so, and open it again until that works."""
+        lib.inphase_worker_state(self._handle, lib.INPHASE_WORKER_OFFLINE)
+        self._driver.close()
+        while not self._is_over():
+            time.sleep(_RETRY_S)
+            try:
+                self.open()
+            except DeviceError:
+                continue
+            return
+
+    # ---- one turn --------------------------------------------------------------------------
+
+    def _turn(self, start_ns: int, cycle: int) -> int:
+        """Wait for the trigger of `cycle`, fire, read, post; the cycle of the next trigger."""
+        every = self.sensor.schedule.every
+        period_ns = self._cycle.period_ns
+        first_ns = start_ns + self.sensor.schedule.trigger_ns
+        behind_ns = lib.inphase_now() - first_ns - cycle * period_ns
+        if behind_ns > 0:  # held up: whole grid points are left out, the phase stays
+            cycle += (behind_ns // (every * period_ns) + 1) * every
+        due_ns = first_ns + cycle * period_ns
+        while due_ns - lib.inphase_now() > _LOOK_NS:
+            self._sleep_until(lib.inphase_now() + _LOOK_NS)
+            if self._is_over():
+                return cycle
+        self._sleep_until(due_ns)
+        left_over = self._caller.flush()
+        self._facts.flushed += left_over
+        pulse = self._fire(cycle, left_over)
+        self._read(pulse, self._give_up_ns(start_ns, cycle))
+        return cycle + every
+
+    def _give_up_ns(self, start_ns: int, cycle: int) -> int:
+        """When the sample of a trigger is waited for no longer: what comes later is found by the
+        next turn. A worker that also writes commands must be free when they come."""
+        plan, period_ns = self.sensor.schedule, self._cycle.period_ns
+        grid_ns = start_ns + cycle * period_ns
+        if self._actuator >= 0:
+            return grid_ns + plan.deadline_ns(self._cycle)
+        return grid_ns + plan.trigger_ns + plan.every * period_ns - period_ns // 8
+
+    def _turn_latched(self, start_ns: int, cycle: int) -> int:
+        """Post the next sample of a device that runs by itself."""
+        view = self._claim()
+        try:
+            reading = self._caller.read(view, _LOOK_NS)
+        except TimeoutError:
+            self._facts.timeouts += 1
+            return 0
+        self._facts.readings += 1
+        self._post(reading, Pulse(0, -1, ABSENT))
+        return 0
+
+    def _fire(self, cycle: int, left_over: int = 0) -> Pulse:
+        now_ns = int(lib.inphase_now())
+        self._caller.trigger()
+        self._facts.pulses += 1
+        return self._pairing.fire(cycle, now_ns, left_over)
+
+    def _read(self, fired: Pulse, until_ns: int) -> None:
+        """Read and post until the sample of this pulse is there, or until a time."""
+        behind: int | None = None
+        while True:
+            view = self._claim()
+            try:
+                reading = self._caller.read(view, max(0, until_ns - int(lib.inphase_now())))
+            except TimeoutError:
+                self._facts.timeouts += 1
+                if behind is not None:  # the device left a pulse out: its count stays behind
+                    self._pairing.count_anew(behind)
+                self._pairing.miss()
+                return
+            self._facts.readings += 1
+            pulse, off = self._pairing.judge(reading.sequence)
+            if pulse is not None:
+                self._post(reading, pulse)
+                if pulse is fired:
+                    return
+                continue
+            self._facts.slips += 1
+            if off < 0:  # it was left over: the one that was asked for may still come
+                behind = reading.sequence
+                continue
+            if reading.sequence is not None:
+                self._pairing.count_anew(reading.sequence)
+            slip = reading._replace(reason="slip", detail=min(abs(off), _DETAIL_MAX))
+            self._post(slip, fired)
+            return
+
+    # ---- posting ---------------------------------------------------------------------------
+
+    def _post(self, reading: Reading, pulse: Pulse) -> None:
+        received_ns = reading.received_ns or int(lib.inphase_now())
+        acquired_ns, uncertainty_ns = self._acquisition(reading, pulse, received_ns)
+        posted = self._posted
+        posted.cycle = pulse.cycle
+        posted.triggered_ns = pulse.triggered_ns
+        posted.acquired_ns = acquired_ns
+        posted.received_ns = received_ns
+        posted.uncertainty_ns = uncertainty_ns
+        posted.device_sequence = self._number(reading)
+        posted.reason = REASONS.index(reading.reason) if reading.reason else 0
+        posted.detail = reading.detail
+        lib.inphase_worker_post(self._handle, posted)
+
+    def _acquisition(self, reading: Reading, pulse: Pulse, received_ns: int) -> tuple[int, int]:
+        """When the sample was acquired and how sure that is: by what the driver knows, by the
+        device's clock, by the stated model; else absent."""
+        if reading.acquired_ns is not None:
+            return reading.acquired_ns, reading.uncertainty_ns or 0
+        triggered_ns = pulse.triggered_ns
+        if reading.device_ns is not None and not reading.reason:
+            earliest_ns = triggered_ns
+            if triggered_ns == ABSENT:
+                earliest_ns = received_ns - self._caller.latency_max_ns
+            mapped = self._map(reading.device_ns, earliest_ns, received_ns)
+            if mapped is not None:
+                return mapped
+        acquire, acquire_ns = self.sensor.acquire
+        if triggered_ns == ABSENT or acquire == Acquire.ABSENT:
+            return ABSENT, 0
+        if acquire == Acquire.AFTER_TRIGGER:
+            return triggered_ns + acquire_ns, 0
+        return triggered_ns + (received_ns - triggered_ns) // 2 + acquire_ns, 0
+
+    def _map(self, device_ns: int, earliest_ns: int, latest_ns: int) -> tuple[int, int] | None:
+        """A device's stamp by the host's clock, learned from this exchange too."""
+        if latest_ns < earliest_ns:
+            return None
+        self._clock.add(device_ns, earliest_ns, latest_ns)
+        known = self._clock.facts()
+        facts = self._facts
+        facts.clock_exchanges, facts.clock_rejected = known.taken, known.rejected
+        facts.clock_resets = known.resets
+        facts.clock_drift_ppb = known.drift_ppb or 0
+        facts.clock_uncertainty_ns = ABSENT if known.error_ns is None else known.error_ns
+        try:
+            return self._clock.map(device_ns)
+        except OverflowError:
+            return None
+
+    def _number(self, reading: Reading) -> int:
+        """The device's own number of a sample; the last one again when its clock stands still."""
+        stands = reading.device_ns is not None and reading.device_ns == self._device_ns
+        self._device_ns = reading.device_ns
+        if not stands:
+            number = reading.sequence if reading.sequence is not None else reading.device_ns
+            self._sequence = ABSENT if number is None else number
+        return self._sequence
+
+    # ---- memory and time -------------------------------------------------------------------
+
+    def _claim(self) -> NDArray[Any]:
+        """The memory of the next sample as a structured array, to be filled in place."""
+        memory = lib.inphase_worker_claim(self._handle)
+        at = int(ffi.cast("uintptr_t", memory))
+        view = self._views.get(at)
+        if view is None:
+            dtype = self.sensor.dtype
+            view = np.ndarray((), dtype, ffi.buffer(memory, dtype.itemsize))
+            self._views[at] = view
+        return view
+
+    def _sleep_until(self, time_ns: int) -> None:
+        """Sleep, and write the commands that come meanwhile."""
+        while True:
+            rc = lib.inphase_worker_wait(
+                self._handle,
+                time_ns,
+                self._order_fd,
+                max(self._actuator, 0),
+                self._values,
+                self._order_cycle,
+            )
+            if rc == 1:
+                self._caller.write(self._command)
+                self._facts.orders += 1
+            elif rc == -errno.EAGAIN:
+                self._facts.expired += 1
+            elif rc != -errno.EINTR:
+                return
+
+
+def _open(path: str, core_path: str, wake_fd: int, sensor: int) -> Any:
+    handle = ffi.new("inphase_worker **")
+    rc = lib.inphase_worker_open(handle, path.encode(), core_path.encode(), wake_fd, sensor)
+    if rc == -errno.EBUSY:
+        raise DeviceError(f"{path} has a worker already; end that one first")
+    if rc < 0:
+        raise DeviceError(f"{path} cannot be taken over: {os.strerror(-rc)}")
+    return handle[0]
+
+
+class Control:
+    """The supervisor's line to a worker: it asks for `enable` and `disable`, between two turns."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+
+    def obey(self, worker: Worker) -> None:
+        """Do what was asked, if anything was, and answer `ok` or what is wrong."""
+        try:
+            request = self._socket.recv(64, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        try:
+            if request == b"enable":
+                worker.enable()
+            elif request == b"disable":
+                worker.disable()
+        except DeviceError as error:
+            self._answer(str(error))
+            return
+        self._answer("ok")
+
+    def _answer(self, text: str) -> None:
+        try:
+            self._socket.send(text.encode()[:4096])
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET):
+                raise
+
+
+def main() -> None:
+    """Entry of the process."""
+    process.end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    path, device, core_path, wake, order, control, *options = sys.argv[1:]
+    try:
+        described = schedule.load(Path(path))
+        worker = Worker(planning.make(described), device, core_path, int(wake), int(order))
+        try:
+            worker.open()
+            if "--enable" in options:
+                worker.enable()
+            table = described.device[device]
+            process.set_rights(f"worker of {device}", table.priority, table.cpu)
+            process.say_ready()
+
+            # what exists now stays: no collection in the loop
+            gc.collect()
+            gc.freeze()
+            gc.disable()
+            worker.run(Control(int(control)))
+        finally:
+            worker.close()
+    except InphaseError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""The supervisor's side of drivers' workers: their segments, their processes, their return.
+
+A worker's process that ends is started again; the segment stays, and the new worker goes on with
+its numbers. A worker in the user's own process (home `thread`) ends with that process.
+"""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from inphase import store
+from inphase._core import lib
+from inphase.core import Core
+from inphase.errors import DeviceError
+from inphase.locks import DeviceLock
+from inphase.plan import Plan
+from inphase.process import Process
+from inphase.worker import Worker
+
+_AGAIN_S = 0.5  # between the end of a worker's process and the start of the next
+_ANSWER_S = 5.0
+_JOIN_S = 2.0
+
+
+class WorkerLink:
+    """One worker, seen from the supervisor."""
+
+    def __init__(self, plan: Plan, core: Core, device: int, mode: int, gid: int) -> None:
+        self.plan = plan
+        self.index = device
+        self.name = list(plan.schedule.device)[device]
+        self.sensor = next(i for i, s in enumerate(plan.sensors) if s.device == device)
+        self.actuator = next((i for i, a in enumerate(plan.actuators) if a.device == device), -1)
+        self.home = plan.sensors[self.sensor].home
+        self.core_path = core.segment.path
+        self.path = store.sensor_path(self.core_path, self.sensor)
+        self.process: Process | None = None
+        self.is_attached = False
+        self.again_at_s = 0.0
+        self._thread: threading.Thread | None = None
+        self._worker: Worker | None = None
+        self._lock = DeviceLock(self.name, plan.drivers[self.name].address, plan.schedule.name)
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.order_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._control: socket.socket | None = None
+        spec = plan.sensors[self.sensor]
+        rc = lib.inphase_worker_make(
+            self.path.encode(), spec.dtype.itemsize, spec.depth, core.epoch, mode, gid
+        )
+        if rc < 0:
+            raise store.no_segment(self.path, spec.depth * spec.dtype.itemsize, rc)
+        self._segment = store.Segment.attach(self.path)
+        core.worker(
+            device, self._segment, self.wake_fd, self.order_fd if self.actuator >= 0 else -1
+        )
+
+    def start(self, enable: bool) -> None:
+        """Start the worker; `wait_ready` says when its device is there."""
+        if self.home == "thread":
+            self._start_thread(enable)
+            return
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            fds = [self.wake_fd, self.order_fd, theirs.fileno()]
+            path = str(self.plan.schedule.path)
+            self.process = Process(
+                f"worker of {self.name}",
+                "inphase.worker",
+                [path, self.name, self.core_path, *map(str, fds), *["--enable"] * enable],
+                pass_fds=fds,
+            )
+
+    def _start_thread(self, enable: bool) -> None:
+        worker = Worker(self.plan, self.name, self.core_path, self.wake_fd, self.order_fd)
+        self._worker = worker
+        worker.open()
+        if enable:
+            worker.enable()
+        self._thread = threading.Thread(target=worker.run, daemon=True, name=f"inphase-{self.name}")
+        self._thread.start()
+
+    def ask(self, what: str) -> None:
+        """Ask the worker to `enable` or `disable`, and wait. Raises DeviceError."""
+        if self._worker is not None:
+            (self._worker.enable if what == "enable" else self._worker.disable)()
+            return
+        assert self._control is not None
+        self._control.settimeout(_ANSWER_S)
+        try:
+            self._control.send(what.encode())
+            answer = self._control.recv(4096).decode()
+        except OSError as error:
+            raise DeviceError(f"device {self.name}: its worker does not answer: {error}") from error
+        if answer != "ok":
+            raise DeviceError(answer or f"device {self.name}: its worker is gone")
+
+    def end_process(self) -> None:
+        """After the process has ended, or to end it."""
+        if self.process is not None:
+            self.process.stop()
+            self.process = None
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+    def close(self) -> None:
+        """End the worker and remove its segment."""
+        if self._worker is not None:
+            self._worker.stop()
+            if self._thread is not None:
+                self._thread.join(_JOIN_S)
+            self._worker.close()
+        self.end_process()
+        self._segment.close()
+        Path(self.path).unlink(missing_ok=True)
+        os.close(self.wake_fd)
+        os.close(self.order_fd)
+        self._lock.close()
+
+
+class Workers:
+    """All workers of one runtime. Thread: the supervisor's.
+
+    Raises DeviceError (a device that is in use) and StoreError (no room).
+    """
+
+    def __init__(
+        self, plan: Plan, core: Core, mode: int, gid: int, say: Callable[[str], None]
+    ) -> None:
+        self._say = say
+        self._enable = False
+        self.links: list[WorkerLink] = []
+        self._states: dict[int, int] = {}
+        try:
+            for device, home in enumerate(plan.homes):
+                if home != "cycle":
+                    self.links.append(WorkerLink(plan, core, device, mode, gid))
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, core: Core, observe: bool) -> None:
+        """Start all, and wait until their devices are there. Raises RuntimeFault, DeviceError."""
+        self._enable = not observe
+        for link in self.links:
+            link.start(self._enable and link.actuator >= 0)
+        for link in self.links:
+            if link.process is not None:
+                link.process.wait_ready()
+            self._attach(link, core)
+
+    def _attach(self, link: WorkerLink, core: Core) -> None:
+        if link.actuator >= 0 and self._enable:
+            core.enable(link.actuator, True)
+        core.attach(link.index, -1)
+        link.is_attached = True
+
+    @property
+    def pidfds(self) -> list[int]:
+        """Of the processes that run: readable when one has ended."""
+        return [
+            link.process.pidfd
+            for link in self.links
+            if link.process is not None and link.process.ended() is None
+        ]
+
+    def tend(self, core: Core, reader: store.Reader) -> None:
+        """Called now and then: notice ends, start again, say what is lost and what is back."""
+        for link in self.links:
+            if link.process is None:
+                if link.home == "process" and time.monotonic() >= link.again_at_s:
+                    link.start(enable=False)
+                continue
+            how = link.process.ended()
+            if how is not None:
+                self._lose(link, core, how)
+            elif not link.is_attached and link.process.is_ready():
+                core.attach(link.index, -1)
+                link.is_attached = True
+        for link in self.links:
+            self._tell_state(link, core, reader)
+
+    def _lose(self, link: WorkerLink, core: Core, how: str) -> None:
+        if link.is_attached:
+            self._say(f"the worker of {link.name} ended ({how}); it is started again")
+            core.detach(link.index)
+            link.is_attached = False
+            if link.actuator >= 0:
+                core.enable(link.actuator, False)
+        link.end_process()
+        link.again_at_s = time.monotonic() + _AGAIN_S
+
+    def _tell_state(self, link: WorkerLink, core: Core, reader: store.Reader) -> None:
+        facts = reader.worker(link.sensor)
+        assert facts is not None
+        before = self._states.get(link.index, lib.INPHASE_WORKER_RUNNING)
+        self._states[link.index] = facts["state"]
+        if facts["state"] == before:
+            return
+        if facts["state"] == lib.INPHASE_WORKER_OFFLINE:
+            if link.actuator >= 0:
+                core.enable(link.actuator, False)
+            self._say(f"device {link.name} is gone")
+        elif facts["state"] == lib.INPHASE_WORKER_RUNNING:
+            self._say(f"device {link.name} is back; motion needs to be armed again")
+
+    def arm(self, core: Core, observe: bool) -> None:
+        """Enable what came back. Raises DeviceError."""
+        for link in self.links:
+            if not link.is_attached:
+                raise DeviceError(f"device {link.name} is still gone: nothing is armed")
+            if link.actuator >= 0 and not observe:
+                link.ask("enable")
+                core.enable(link.actuator, True)
+
+    def disable(self, plan: Plan) -> None:
+        """After the cycle thread has ended: what `on_stop` says."""
+        for link in self.links:
+            if link.actuator < 0 or plan.actuators[link.actuator].schedule.on_stop != "off":
+                continue
+            if link.is_attached:
+                link.ask("disable")
+
+    def ask_to_end(self) -> None:
+        """Send all processes SIGTERM; `close` then waits."""
+        for link in self.links:
+            if link.process is not None:
+                link.process.ask_to_end()
+
+    def close(self) -> None:
+        """End all. The core is closed before: it reads their segments."""
+        self.ask_to_end()
+        for link in self.links:
+            link.close()
