@@ -1,6 +1,5 @@
 """A runtime around one device, as tests of its driver use it: its schedule, and waiting on it."""
 
-import json
 import os
 import secrets
 import signal
@@ -12,6 +11,7 @@ from typing import Any
 
 from inphase import plan as planning
 from inphase import schedule as schedules
+from inphase.document import toml_table
 from inphase.driver import Driver, SensorSpec
 from inphase.frame import Frame, Sample
 from inphase.policy import PolicyCall
@@ -44,21 +44,6 @@ def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < end_s, f"waited {BOUND_S:.0f} s for this: {what}"
         time.sleep(0.005)
-
-
-def toml(value: Any) -> str:
-    """A value as TOML writes it. Numbers, texts, truth values, lists and tables of such."""
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(toml(item) for item in value) + "]"
-    return json.dumps(value)
-
-
-def table(name: str, values: dict[str, Any]) -> str:
-    """A TOML table."""
-    lines = [f"{key} = {toml(value)}" for key, value in values.items() if value is not None]
-    return "\n".join([f"\n[{name}]", *lines, ""])
 
 
 class Rig:
@@ -94,12 +79,14 @@ class Rig:
             "trigger_us": None if latched else 0,
             "max_age_ms": _AGE_PERIODS * period_us / 1000,
         }
-        return self._load(robot, head, self.options, table(f"sensor.{NAME}", sensor), *tables)
+        return self._load(robot, head, self.options, toml_table(("sensor", NAME), sensor), *tables)
 
     def _load(self, robot: str, head: str, options: dict[str, Any], *tables: str) -> Schedule:
-        device = table(f"device.{NAME}", {"driver": self.call, **options})
+        device = toml_table(("device", NAME), {"driver": self.call, **options})
         if not tables:
-            tables = (table(f"sensor.{NAME}", {"device": NAME, "trigger_us": 0, "max_age_ms": 9}),)
+            tables = (
+                toml_table(("sensor", NAME), {"device": NAME, "trigger_us": 0, "max_age_ms": 9}),
+            )
         path = self.folder / f"{robot}.toml"
         path.write_text("".join((head, device, *tables)))
         return schedules.load(path)

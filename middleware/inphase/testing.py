@@ -23,12 +23,13 @@ import numpy as np
 import pytest
 
 from inphase import lockstep, wire
+from inphase.document import toml_table
 from inphase.driver import Acquire, ActuatorSpec, DeviceError, Driver, Exchange, SensorSpec
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
 from inphase.packets import Parser, encode
 from inphase.recorded import Recorded, channels_of, feed
-from inphase.rig import NAME, Rig, path_for_children, table, until
+from inphase.rig import NAME, Rig, path_for_children, until
 
 __all__ = ["DriverContract", "Peer"]
 
@@ -538,7 +539,10 @@ def _motion_tables(feedback: str, reach: float) -> tuple[str, str]:
         "step": 2 * reach,
     }
     actuator = {"device": NAME, "feedback": f"{NAME}.{feedback}"}
-    return table(f"actuator.{NAME}", actuator), table(f"actuator.{NAME}.limits", limits)
+    return (
+        toml_table(("actuator", NAME), actuator),
+        toml_table(("actuator", NAME, "limits"), limits),
+    )
 
 
 def _measure(driver: Driver, fd: int, feedback: str) -> Any:
