@@ -60,7 +60,7 @@
 #define INPHASE_REASON_EXPIRED 21   /* the command's valid-until had passed */
 #define INPHASE_REASON_PARENT 22    /* the process that started the runtime is gone */
 #define INPHASE_REASON_GATEWAY 23   /* reserved for the supervisor */
-#define INPHASE_REASON_INPUT 24     /* the policy does not accept a sample; detail: sensor */
+#define INPHASE_REASON_INPUT 24     /* the policy does not accept a sample of the frame */
 #define INPHASE_REASON_SLIP 25      /* a sample of another trigger; detail: by how many */
 #define INPHASE_REASON_WATCHDOG 26  /* the device's watchdog is no longer fed: see arm */
 #define INPHASE_REASONS 27

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from inphase import fit, picture, timing
+from inphase import checkup, fit, picture
 from inphase import plan as planning
 from inphase.errors import ScheduleError
-from inphase.schedule import Schedule, load
+from inphase.plan import Plan
+from inphase.schedule import load
 from inphase.timeline import Timeline, render
-from inphase.timing import Command, Timing
+from inphase.timing import spread_ns
 
 ROBOT = """\
 name = "fit"
@@ -83,63 +83,35 @@ limits = { position = [-1, 1], velocity = 1, acceleration = 10, step = 0.1 }
 """
 
 
-@dataclass(frozen=True)
-class Robot:
-    """A schedule held against what its drivers state."""
-
-    schedule: Schedule
-    timings: list[Timing]
-    commands: list[Command]
-
-    @property
-    def notes(self) -> list[str]:
-        return fit.notes(self.schedule, self.timings, self.commands)
-
-    @property
-    def timeline(self) -> Timeline:
-        return picture.timeline(self.schedule, self.timings, self.commands)
-
-    def draw(self, width: int) -> list[str]:
-        console = Console(width=width, force_terminal=False, color_system=None)
-        with console.capture() as capture:
-            console.print(render(self.timeline, width))
-        return [line.rstrip() for line in capture.get().splitlines()]
-
-
-Plan = Callable[..., Robot]
+Make = Callable[..., Plan]
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    def plan(*changes: tuple[str, str]) -> Robot:
+def plan(tmp_path: Path) -> Make:
+    def plan(*changes: tuple[str, str]) -> Plan:
         text = ROBOT
         for old, new in changes:
             assert text.count(old) >= 1, old
             text = text.replace(old, new, 1)
         path = tmp_path / "robot.toml"
         path.write_text(text)
-        schedule = load(path)
-        drivers = {name: planning.make_driver(schedule, name) for name in schedule.device}
-        timings, commands = [], []
-        for name, sensor in schedule.sensor.items():
-            driver = drivers[sensor.device]
-            spec = driver.sensor()
-            assert spec is not None
-            timings.append(timing.of_sensor(schedule, driver, name, spec))
-        for name, actuator in schedule.actuator.items():
-            driver = drivers[actuator.device]
-            acts = driver.actuator()
-            assert acts is not None
-            assert acts.encoding is not None
-            commands.append(Command(name, driver.name, driver.bus, acts.encoding.write_ns))
-        addresses = {name: driver.address for name, driver in drivers.items()}
-        fit.check(schedule, addresses, timings, commands)
-        return Robot(schedule, timings, commands)
+        return planning.make(load(path))
 
     return plan
 
 
-def test_homes_and_times_follow_from_what_the_drivers_state(plan: Plan) -> None:
+def timeline(plan: Plan) -> Timeline:
+    return picture.timeline(plan.schedule, plan.timings, plan.commands)
+
+
+def draw(plan: Plan, width: int) -> list[str]:
+    console = Console(width=width, force_terminal=False, color_system=None)
+    with console.capture() as capture:
+        console.print(render(timeline(plan), width))
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_homes_and_times_follow_from_what_the_drivers_state(plan: Make) -> None:
     joints, wrench, camera, lidar = plan().timings
     assert [t.home for t in (joints, wrench, camera, lidar)] == ["cycle", "cycle"] + ["process"] * 2
     assert (joints.request_ns, joints.typical_ns, joints.worst_ns) == (50_000, 300_000, 500_000)
@@ -150,9 +122,20 @@ def test_homes_and_times_follow_from_what_the_drivers_state(plan: Plan) -> None:
     assert (lidar.latched, lidar.deadline_ns, lidar.interval_ns) == (True, 1_200_000, 33_333_000)
 
 
-def test_an_exchange_may_be_read_by_a_worker(plan: Plan) -> None:
+def test_an_exchange_may_be_read_by_a_worker(plan: Make) -> None:
     robot = plan(('place = "udp:wrist"', 'place = "udp:wrist"\nhome = "process"\npriority = 5'))
     assert [t.home for t in robot.timings][:2] == ["cycle", "process"]
+
+
+def test_a_camera_is_triggered_early_so_that_its_exposure_is_centred_on_the_encoders(
+    plan: Make,
+) -> None:
+    robot = plan(
+        ('device = "arm"\ntrigger_us = 0', 'device = "arm"\ntrigger_us = 500'),
+        ("acquire_us = 2540", "acquire_us = 540"),
+        ("trigger_us = 1500\nevery = 16", "trigger_us = 0\nevery = 16"),
+    )
+    assert spread_ns(robot.timings) == 0
 
 
 REFUSED = {
@@ -214,6 +197,14 @@ REFUSED = {
         "cycle.act_us",
         ("command of arm", "until 2001 us", "next trigger at 2000 us"),
     ),
+    "exchange that has the bus at the act offset": (
+        (
+            'device = "arm"\ntrigger_us = 0\nmax_age_ms = 10',
+            'device = "arm"\ntrigger_us = 1650\nevery = 3\nlatency_cycles = 1\nmax_age_ms = 20',
+        ),
+        "sensor.joints.trigger_us",
+        ("/dev/arm from 1650 us to 1950 us", "at 1600 us the command of arm"),
+    ),
     "worst case until it is missing": (
         ("worst_us = 500", "worst_us = 8100"),
         "sensor.joints.max_age_ms",
@@ -242,7 +233,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
 def test_what_cannot_fit_is_refused_with_its_key_and_numbers(
-    plan: Plan, case: tuple[tuple[str, str], str, tuple[str, ...]]
+    plan: Make, case: tuple[tuple[str, str], str, tuple[str, ...]]
 ) -> None:
     change, key, words = case
     with pytest.raises(ScheduleError) as caught:
@@ -254,14 +245,18 @@ def test_what_cannot_fit_is_refused_with_its_key_and_numbers(
         assert word in found[2], found[2]
 
 
-def test_the_same_robot_with_a_little_less_fits(plan: Plan) -> None:
+def test_the_same_robot_with_a_little_less_fits(plan: Make) -> None:
     plan(('device = "arm"\ntrigger_us = 0', 'device = "arm"\ntrigger_us = 900'))
     plan(("worst_us = 12000", "worst_us = 32000"))
     plan(("write_us = 100", "write_us = 400"))
+    old = 'device = "arm"\ntrigger_us = 0\nmax_age_ms = 10'
+    plan(
+        (old, old.replace("us = 0", "us = 1700\nevery = 3\nlatency_cycles = 1").replace("10", "20"))
+    )
     plan(("worst_us = 500", "worst_us = 6000"))
 
 
-def test_a_worst_case_after_the_deadline_is_noted_with_what_it_costs(plan: Plan) -> None:
+def test_a_worst_case_after_the_deadline_is_noted_with_what_it_costs(plan: Make) -> None:
     first, *_ = plan(("worst_us = 500", "worst_us = 2100")).notes
     assert first == (
         "sensor joints: at its device's worst case of 2100 us it is LATE by up to 900 us; that "
@@ -272,7 +267,7 @@ def test_a_worst_case_after_the_deadline_is_noted_with_what_it_costs(plan: Plan)
     assert not any("joints" in note for note in plan().notes)
 
 
-def test_rates_of_which_none_divides_the_other_are_noted(plan: Plan) -> None:
+def test_rates_of_which_none_divides_the_other_are_noted(plan: Make) -> None:
     age = ("max_age_ms = 10\n\n[sensor.camera]", "max_age_ms = 20\n\n[sensor.camera]")
     notes = {
         every: [
@@ -288,7 +283,7 @@ def test_rates_of_which_none_divides_the_other_are_noted(plan: Plan) -> None:
     assert not notes[4]
 
 
-def test_what_runs_by_itself_is_noted_with_the_time_in_which_it_beats(plan: Plan) -> None:
+def test_what_runs_by_itself_is_noted_with_the_time_in_which_it_beats(plan: Make) -> None:
     (note,) = [note for note in plan().notes if "lidar" in note]
     assert "30 Hz" in note
     assert "once in 0.0999 s" in note  # 17 cycles are 34 ms: 2/3 ms off at each sample
@@ -307,16 +302,25 @@ def test_a_beat_is_never_longer_than_the_clocks_allow(period_ns: int, interval_n
         assert beat_s >= short_s / 50e-6 * (1 - 1e-9)
 
 
+def test_a_worker_on_the_cycles_own_core_is_noted(plan: Make) -> None:
+    own = ('place = "usb:camera"', 'place = "usb:camera"\ncpu = 3')
+    assert not any("core" in note for note in plan(own).notes)
+    (note,) = [
+        n for n in plan(own, ("act_us = 1600", "act_us = 1600\ncpu = 3")).notes if "core" in n
+    ]
+    assert note.startswith("device camera: its worker has core 3")
+
+
 # ---------------------------------------------------------------- drawn
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_picture_fits_the_terminal(plan: Plan, width: int) -> None:
-    assert max(len(line) for line in plan().draw(width)) <= width
+def test_the_picture_fits_the_terminal(plan: Make, width: int) -> None:
+    assert max(len(line) for line in draw(plan(), width)) <= width
 
 
-def test_a_slow_sensor_has_its_own_deadline_and_its_workers_home(plan: Plan) -> None:
-    lines = plan().draw(120)
+def test_a_slow_sensor_has_its_own_deadline_and_its_workers_home(plan: Make) -> None:
+    lines = draw(plan(), 120)
     (sample,) = [line for line in lines if line.startswith("camera") and "sample  " in line]
     assert "read deadline of cycle 5 11200.0" in sample
     assert sample.endswith(" 700.0")
@@ -325,15 +329,15 @@ def test_a_slow_sensor_has_its_own_deadline_and_its_workers_home(plan: Plan) -> 
     assert lane.endswith("»")
 
 
-def test_acquisitions_are_points_in_their_lanes(plan: Plan) -> None:
-    points = {(p.lane, p.at_ns, p.every) for p in plan().timeline.points}
+def test_acquisitions_are_points_in_their_lanes(plan: Make) -> None:
+    points = {(p.lane, p.at_ns, p.every) for p in timeline(plan()).points}
     assert points == {("arm", 40_000, 1), ("camera", 4_040_000, 16)}
-    lines = plan().draw(80)
+    lines = draw(plan(), 80)
     assert [line.split()[-1] for line in lines if "◆ acquired " in line] == ["40.0", "4040.0"]
 
 
-def test_several_cycles_are_drawn_up_to_a_bound_that_is_said(plan: Plan) -> None:
-    lines = plan().draw(120)
+def test_several_cycles_are_drawn_up_to_a_bound_that_is_said(plan: Make) -> None:
+    lines = draw(plan(), 120)
     at = lines.index("8 of the 16 cycles after which all repeats: ◆ acquired, ▼ due")
     ruler, lanes = lines[at + 1], lines[at + 2 :]
     assert re.findall(r"╵(\d)", ruler) == list("01234567")
@@ -343,13 +347,44 @@ def test_several_cycles_are_drawn_up_to_a_bound_that_is_said(plan: Plan) -> None
     (camera,) = [line for line in lanes if line.startswith("camera")]
     assert ruler.index("5") < camera.index("▼") < ruler.index("6")
     four = plan(("every = 16", "every = 8"), ("worst_us = 12000", "worst_us = 9000"))
-    assert "8 cycles, after which all repeats: ◆ acquired, ▼ due" in four.draw(80)
+    assert "8 cycles, after which all repeats: ◆ acquired, ▼ due" in draw(four, 80)
 
 
-def test_one_cycle_alone_is_not_drawn_twice(plan: Plan) -> None:
+def test_one_cycle_alone_is_not_drawn_twice(plan: Make) -> None:
     robot = plan(
         ("trigger_us = 1500\nevery = 16\nlatency_cycles = 5", "trigger_us = 0"),
         ("takes_us = 9000\nworst_us = 12000", "takes_us = 900\nworst_us = 1200"),
     )
-    assert robot.timeline.cycles == 1
-    assert not any("repeats" in line for line in robot.draw(80))
+    assert timeline(robot).cycles == 1
+    assert not any("repeats" in line for line in draw(robot, 80))
+
+
+def test_the_report_says_the_home_and_the_times_of_a_device_without_an_exchange(
+    plan: Make,
+) -> None:
+    report = checkup.make(plan().schedule)
+    facts = report.facts()
+    camera = facts["devices"][2]
+    assert (camera["home"], camera["request_ns"], camera["sample_ns"]) == ("process", None, 9000000)
+    assert (camera["worst_ns"], camera["address"]) == (12_000_000, "usb:camera")
+    sensors = {sensor["name"]: sensor for sensor in facts["sensors"]}
+    assert (sensors["camera"]["every"], sensors["camera"]["latency_cycles"]) == (16, 5)
+    assert sensors["camera"]["acquired_ns"] == 4_040_000
+    assert facts["acquired_spread_ns"] == 4_000_000
+    assert facts["repeats_after_cycles"] == 16
+    assert (sensors["lidar"]["latched"], sensors["lidar"]["trigger_ns"]) == (True, None)
+    console = Console(width=80, force_terminal=False, color_system=None)
+    with console.capture() as capture:
+        console.print(report.render(80))
+    text = capture.get()
+    assert "4000.0 us apart: joints 40.0, camera 4040.0" in " ".join(text.split())
+    (row,) = [line for line in text.splitlines() if "usb:camera" in line]
+    assert re.findall(r"[\w:-]+", row) == [
+        "camera",
+        "process",
+        "-",
+        "9000",
+        "12000",
+        "-",
+        "usb:camera",
+    ]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from inphase import locator
 from inphase.calls import resolve_call
 from inphase.errors import InphaseError, RuntimeFault, ScheduleError
 from inphase.schedule import Schedule, load
+from peers import ROOT
 
 GOOD = """\
 name = "demo"
@@ -160,6 +162,39 @@ def test_what_is_left_out_is_decided_by_the_plan_or_once_per_cycle(write: Write)
     arm = schedule.device["arm"]
     assert (arm.home, arm.priority, arm.cpu) == (None, 0, None)
     assert schedule.actuator["arm"].accepts == ("FRESH", "HELD", "LATE")
+
+
+def test_the_keys_of_the_middlewares_page_are_taken(write: Write) -> None:
+    page = (ROOT / "middleware" / "README.md").read_text()
+    example = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    head, arm, policy = re.split(r"\[actuator\.arm\]\n|\[policy\]\n", example[1])
+    text = GOOD.replace("[actuator.arm]\n", f"{head}[actuator.arm]\n{arm}", 1)
+    schedule = load(write(text.replace("[policy]\n", f"[policy]\n{policy}", 1)))
+    assert (schedule.sensor["camera"].every, schedule.device["camera"].home) == (16, "process")
+    assert schedule.actuator["arm"].accepts == ("FRESH", "HELD")
+
+
+@given(st.integers(1, 40), st.integers(0, 40))
+def test_a_sample_is_due_before_the_next_trigger_or_the_schedule_is_refused(
+    every: int, latency: int
+) -> None:
+    text = MORE.replace("every = 16", f"every = {every}").replace(
+        "max_age_ms = 70", "max_age_ms = 999"
+    )
+    text = text.replace("latency_cycles = 7", f"latency_cycles = {latency}")
+    text = text.replace("trigger_us = 1500", "trigger_us = 0")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "robot.toml"
+        path.write_text(text)
+        if latency >= every:
+            with pytest.raises(ScheduleError, match=r"latency_cycles: .* is not below every"):
+                load(path)
+            return
+        schedule = load(path)
+    sensor, period_ns = schedule.sensor["camera"], schedule.cycle.period_ns
+    assert sensor.trigger_ns < sensor.deadline_ns(schedule.cycle)
+    assert sensor.deadline_ns(schedule.cycle) < every * period_ns + sensor.trigger_ns
 
 
 def test_an_actuator_may_name_recovering(write: Write) -> None:

@@ -1,5 +1,7 @@
 """What `inphase check` finds: the schedule's cycle and rings, and what the machine lacks."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +11,7 @@ from inphase.core import store_size
 from inphase.plan import Plan
 from inphase.preflight import Check
 from inphase.schedule import Schedule
-from inphase.timing import Timing, home_of
+from inphase.timing import Timing, spread_ns
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Report:
             "depth": {"frames": self.plan.depth} | {s.name: s.depth for s in self.plan.sensors},
             "devices": _device_facts(self.plan),
             "sensors": [_sensor_facts(self.plan, timing) for timing in self.plan.timings],
+            "repeats_after_cycles": math.lcm(*(s.schedule.every for s in self.plan.sensors)),
+            "acquired_spread_ns": spread_ns(self.plan.timings),
             "notes": self.plan.notes,
             "machine": [
                 {
@@ -54,14 +58,7 @@ class Report:
         from inphase import picture, timeline
 
         plan = self.plan
-        cycle = plan.schedule.cycle
         head = Text(f"{plan.schedule.path}: {plan.schedule.name}, valid, hash {plan.schedule.hash}")
-        rings = Table(title="store", title_justify="left")
-        for column in ("ring", "slots", "a view lasts [ms]"):
-            rings.add_column(column, justify="left" if column == "ring" else "right")
-        for name, depth in [("frames", plan.depth), *((s.name, s.depth) for s in plan.sensors)]:
-            lasts_ms = (depth - 1) * cycle.period_ns / 1e6
-            rings.add_row(name, str(depth), f"{lasts_ms:.0f}")
         machine = Table(title="machine", title_justify="left")
         for column in ("", "what", "wanted", "found", "what grants it"):
             machine.add_column(column)
@@ -71,7 +68,10 @@ class Report:
         notes = [Text(note, "yellow") for note in plan.notes]
         drawn = timeline.render(picture.timeline(plan.schedule, plan.timings, plan.commands), width)
         size = Text(f"shared memory: {self.store_bytes:,} bytes")
-        return Group(head, drawn, Text(), _devices(plan), rings, size, machine, *notes)
+        spread = Text(_spread(plan.timings))
+        return Group(
+            head, drawn, Text(), spread, _devices(plan), _rings(plan), size, machine, *notes
+        )
 
 
 def _devices(plan: Plan) -> Any:
@@ -89,24 +89,52 @@ def _devices(plan: Plan) -> Any:
     return table
 
 
+def _rings(plan: Plan) -> Any:
+    """A table of the store's rings; a view lasts until its slot is written again."""
+    from rich.table import Table
+
+    period_ns = plan.schedule.cycle.period_ns
+    intervals = {t.sensor: t.interval_ns or t.every_ns for t in plan.timings}
+    table = Table(title="store", title_justify="left")
+    for column in ("ring", "slots", "a view lasts [ms]"):
+        table.add_column(column, justify="left" if column == "ring" else "right")
+    for name, depth in [("frames", plan.depth), *((s.name, s.depth) for s in plan.sensors)]:
+        lasts_ms = (depth - 1) * intervals.get(name, period_ns) / 1e6
+        table.add_row(name, str(depth), f"{lasts_ms:.0f}")
+    return table
+
+
+def _spread(timings: Sequence[Timing]) -> str:
+    """How near the schedule's trigger offsets bring the acquisitions to one instant."""
+    apart_ns = spread_ns(timings)
+    if apart_ns is None:
+        return "of fewer than two sensors it is stated when they acquire"
+    known = ", ".join(
+        f"{timing.sensor} {timing.acquired_ns / 1000:.1f}"
+        for timing in timings
+        if timing.acquired_ns is not None
+    )
+    return f"acquisitions of one cycle's triggers are {apart_ns / 1000:.1f} us apart: {known}"
+
+
 def _device_facts(plan: Plan) -> list[dict[str, Any]]:
     """Where each device's driver runs, and what it states; None: it has no such thing."""
     timings = {timing.device: timing for timing in plan.timings}
     commands = {command.device: command for command in plan.commands}
+    homes = {actuator.schedule.device: actuator.home for actuator in plan.actuators}
     found: list[dict[str, Any]] = []
     for name, driver in plan.drivers.items():
         timing, command = timings.get(name), commands.get(name)
-        home = home_of(plan.schedule, name, in_cycle=name in commands)
         found.append(
             {
                 "name": name,
-                "home": timing.home if timing else home,
+                "home": timing.home if timing else homes.get(name, "cycle"),
                 "address": driver.address,
                 "bus": driver.bus,
                 "request_ns": timing.request_ns or None if timing else None,
                 "sample_ns": timing.typical_ns if timing else None,
                 "worst_ns": timing.worst_ns if timing else None,
-                "command_ns": command.write_ns if command else None,
+                "command_ns": command.write_ns or None if command else None,
             }
         )
     return found

@@ -4,7 +4,8 @@ Refused, by what the devices state:
 
 - a sample that is typically in hand after its deadline, and stated exchanges of one bus that
   together end after the read deadline;
-- commands of one bus that run into the next trigger;
+- commands of one bus that run into the next trigger, and an exchange that still has the bus when
+  they leave;
 - a worst case that is longer than the time to the next trigger, for a device that a worker reads:
   the worker would still wait when it has to trigger again, and its phase would beat;
 - worst cases of one bus that together keep it quiet until one of its sensors is MISSING: one reply
@@ -15,7 +16,9 @@ Refused, by what the devices state:
 Noted: a worst case after the deadline (such a sample is LATE), or into the act offset or the next
 trigger of an exchange (the command, the trigger are left out); values of `every` of which none
 divides the other (the phase between the two returns only after their least common multiple); a
-device that runs by itself, whose phase drifts through the cycle, with the time in which it beats.
+device that runs by itself, whose phase drifts through the cycle, with the time in which it beats; a
+worker on the cycle thread's own core. The policy and the gateway have no rate of their own that
+could fail to divide: they see every frame.
 """
 
 import math
@@ -58,6 +61,12 @@ def notes(schedule: Schedule, timings: Sequence[Timing], commands: Sequence[Comm
             found += _drifts(schedule, timing)
         else:
             found += _late_at_worst(schedule, timing, commands)
+        device = schedule.device[timing.device]
+        if device.cpu is not None and device.cpu == schedule.cycle.cpu:
+            found.append(
+                f"device {timing.device}: its worker has core {device.cpu}, which is the cycle's: "
+                f"it waits for the cycle thread there"
+            )
     slow = [t for t in timings if not t.latched]
     for index, first in enumerate(slow):
         found += [note for second in slow[index + 1 :] for note in _wander(schedule, first, second)]
@@ -65,7 +74,8 @@ def notes(schedule: Schedule, timings: Sequence[Timing], commands: Sequence[Comm
 
 
 def _exchanges(timings: Sequence[Timing], bus: str) -> list[Timing]:
-    return [t for t in timings if t.bus == bus and t.home == "cycle"]
+    """What the cycle thread asks for on a bus; a device that speaks unasked takes no turn."""
+    return [t for t in timings if t.bus == bus and t.home == "cycle" and not t.latched]
 
 
 def _check_addresses(schedule: Schedule, addresses: dict[str, str]) -> None:
@@ -140,17 +150,29 @@ def _check_bus(schedule: Schedule, bus: str, exchanges: Sequence[Timing]) -> Non
 def _check_commands(
     schedule: Schedule, bus: str, exchanges: Sequence[Timing], commands: Sequence[Command]
 ) -> None:
+    """Commands leave one after the other at the act offset; the bus is free from then on."""
+    if not commands:
+        return
     cycle = schedule.cycle
+    names = ", ".join(command.actuator for command in commands)
     end_ns = cycle.act_ns + sum(command.write_ns for command in commands)
     first_ns = min((timing.trigger_ns for timing in exchanges), default=0)
-    if commands and end_ns > cycle.period_ns + first_ns:
-        names = ", ".join(command.actuator for command in commands)
+    if end_ns > cycle.period_ns + first_ns:
         raise schedule.error(
             "cycle.act_us",
             f"the command of {names} is on the wire of {bus} until {_us(end_ns)}, into the next "
             f"trigger at {_us(cycle.period_ns + first_ns)}; act earlier, raise the baud rate, or "
             f"lower the cycle's rate",
         )
+    for timing in exchanges:
+        in_hand_ns = timing.trigger_ns + timing.typical_ns
+        act_ns = cycle.act_ns if timing.trigger_ns < end_ns else cycle.act_ns + cycle.period_ns
+        if in_hand_ns > act_ns:
+            raise schedule.error(
+                f"sensor.{timing.sensor}.trigger_us",
+                f"its exchange has {bus} from {_us(timing.trigger_ns)} to {_us(in_hand_ns)}, and "
+                f"at {_us(act_ns)} the command of {names} leaves there; trigger it at another time",
+            )
 
 
 def _check_silence(schedule: Schedule, timing: Timing, exchanges: Sequence[Timing]) -> None:

@@ -67,12 +67,12 @@ class LockStep:
         self, call: PolicyCall | None, isolate: bool
     ) -> policies.Turn | policies.IsolatedPolicy | None:
         if call is not None:
-            return policies.Turn(call, self._buffer)
+            return policies.Turn(call, self._buffer, self.schedule)
         if self.schedule.policy is None:
             return None
         if isolate:
             return policies.IsolatedPolicy(self.schedule, self.core.segment.path, self._buffer)
-        return policies.Turn(policies.load(self.schedule), self._buffer)
+        return policies.Turn(policies.load(self.schedule), self._buffer, self.schedule)
 
     def step(self) -> Frame:
         """One cycle; its frame. Raises store.Lost when the core has stopped by itself."""

@@ -291,10 +291,6 @@ def _plan_sensor(schedule: Schedule, drivers: dict[str, Driver], name: str) -> S
         raise schedule.error(
             f"sensor.{name}.device", f"device {sensor.device!r} has no sensor; name one that has"
         )
-    if spec.exchange is None:
-        raise schedule.error(
-            f"sensor.{name}.device", f"device {sensor.device!r} has no exchange for the cycle"
-        )
     turns = _turn(schedule, name, spec)
     exchange = spec.exchange
     if exchange is not None:

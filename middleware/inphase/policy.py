@@ -104,15 +104,23 @@ class CommandBuffer:
 
 
 class Turn:
-    """One policy's turn at a frame: calls it and says what came of it."""
+    """One policy's turn at a frame: calls it and says what came of it.
 
-    def __init__(self, call: PolicyCall, buffer: CommandBuffer) -> None:
+    It is called only when every sensor that the schedule's `accepts` names has one of the statuses
+    named there; else the reason is `input`.
+    """
+
+    def __init__(self, call: PolicyCall, buffer: CommandBuffer, described: Schedule) -> None:
         self._call = call
         self.buffer = buffer
         self._shown = 0
+        self._accepts = dict(described.policy.accepts) if described.policy is not None else {}
 
     def take(self, frame: Frame) -> str | None:
         """Call the policy; its command is in `buffer`, or the reason why there is none."""
+        for sensor, accepted in self._accepts.items():
+            if frame[sensor].status not in accepted:
+                return "input"
         try:
             return self.buffer.fill(self._call(frame))
         except Exception:  # the policy is the outside world: it must not end the loop
@@ -150,7 +158,7 @@ def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
     """The policy process on the wall clock."""
     follower = StoreFollower(store_path)
     buffer = CommandBuffer(follower.layout.actuators)
-    turn = Turn(load(described), buffer)
+    turn = Turn(load(described), buffer, described)
     mailbox = store.Mailbox(mailbox_path, buffer.channels, follower.layout.epoch)
     assert described.policy is not None
     process.set_rights("policy", described.policy.priority)
@@ -172,7 +180,7 @@ _ANSWER = struct.Struct("<I")
 def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
     """The policy process in lock step: a byte in for each frame, reason and values out."""
     follower = StoreFollower(store_path, from_first=True)
-    turn = Turn(load(described), CommandBuffer(follower.layout.actuators))
+    turn = Turn(load(described), CommandBuffer(follower.layout.actuators), described)
     process.say_ready()
     with socket.socket(fileno=fd) as line:
         while line.recv(1):

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from inphase import errors, lockstep, store
+from inphase import plan as planning
 from inphase import policy as policies
 from inphase import schedule as schedules
 from inphase.errors import InphaseError, RuntimeFault
@@ -30,9 +31,11 @@ from inphase.follow import StoreFollower
 from inphase.frame import Frame
 from inphase.policy import PolicyCall
 from inphase.schedule import Schedule
+from inphase.worker import WorkerThread
 
 _ANSWER_S = 30.0
 _STOP_S = 5.0
+_FDS_MAX = 128  # two per device
 
 
 class Runner:
@@ -160,6 +163,7 @@ class _RuntimeRobot:
     ) -> None:
         self._schedule = schedule
         self._policy = policy
+        self._observe = observe
         self._options = ["--cycles", str(cycles)]
         self._options += ["--observe"] if observe else []
         self._options += ["--wait-policy"] if policy is not None else []
@@ -167,6 +171,8 @@ class _RuntimeRobot:
         self._rest = b""
         self._summary: dict[str, Any] | None = None
         self._client: threading.Thread | None = None
+        self._fds: list[int] = []
+        self._guests: list[WorkerThread] = []
 
     def start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -182,22 +188,47 @@ class _RuntimeRobot:
         self._line = ours
         self._line.settimeout(_ANSWER_S)
         try:
-            self.store_path = str(self._wait("store")["path"])
-            if self._policy is not None:
-                self._start_client(self._policy)
+            event = self._wait("store")
+            self.store_path = str(event["path"])
+            self._start_guests(event["guests"])
+            mailbox = self._start_client(self._policy) if self._policy is not None else None
+            if mailbox is not None or self._guests:
+                self._send(do="ready", mailbox=mailbox)
             self._wait("running")
             self._follower = StoreFollower(self.store_path)
         except BaseException:
             self._line.close()
             self._reap()
+            self._end_guests()
             raise
 
-    def _start_client(self, call: PolicyCall) -> None:
+    def _start_guests(self, devices: list[str]) -> None:
+        """The drivers of home `thread`, in threads of this process. Raises DeviceError."""
+        plan = planning.make(self._schedule) if devices else None
+        for index, name in enumerate(devices):
+            assert plan is not None
+            wake_fd, order_fd = self._fds[2 * index : 2 * index + 2]
+            guest = WorkerThread(plan, name, self.store_path, wake_fd, order_fd)
+            self._guests.append(guest)
+            guest.start(enable=not self._observe and self._moves(name))
+
+    def _moves(self, device: str) -> bool:
+        return any(a.device == device for a in self._schedule.actuator.values())
+
+    def _end_guests(self) -> None:
+        for guest in self._guests:
+            guest.close()
+        for fd in self._fds:
+            os.close(fd)
+        self._guests, self._fds = [], []
+
+    def _start_client(self, call: PolicyCall) -> str:
+        """The policy, in a thread of this process; the path of its mailbox."""
         follower = StoreFollower(self.store_path)
         buffer = policies.CommandBuffer(follower.layout.actuators)
         path = self.store_path.removesuffix("core") + "policy"
         mailbox = store.Mailbox(path, buffer.channels, follower.layout.epoch)
-        turn = policies.Turn(call, buffer)
+        turn = policies.Turn(call, buffer, self._schedule)
         arguments = (follower, mailbox, turn, policies.longest_hold_ns(self._schedule))
         self._client = threading.Thread(
             target=policies.follow, args=arguments, name="inphase policy", daemon=True
@@ -205,7 +236,7 @@ class _RuntimeRobot:
         self._mailbox = mailbox
         gc.collect()
         self._client.start()
-        self._send(do="mailbox", mailbox=path)
+        return path
 
     def _send(self, **request: object) -> None:
         self._line.sendall(json.dumps(request).encode() + b"\n")
@@ -214,7 +245,8 @@ class _RuntimeRobot:
         """Read events until one of that kind. Raises what the runtime reports."""
         while True:
             while b"\n" not in self._rest:
-                data = self._line.recv(65536)
+                data, fds, _, _ = socket.recv_fds(self._line, 65536, _FDS_MAX)
+                self._fds += fds
                 if not data:
                     code = self._child.wait()
                     raise RuntimeFault(f"the runtime ended, exit code {code}; see above for why")
@@ -238,6 +270,9 @@ class _RuntimeRobot:
         return iter(self._follower)
 
     def arm(self) -> None:
+        for guest in self._guests:
+            if self._moves(guest.device) and not self._observe:
+                guest.worker.enable()
         self._send(do="arm")
         trouble = self._wait("armed")["error"]
         if trouble:
@@ -260,6 +295,7 @@ class _RuntimeRobot:
         finally:
             self._line.close()
             self._reap()
+            self._end_guests()
             self._follower.close()
             if self._client is not None:
                 self._client.join(_STOP_S)

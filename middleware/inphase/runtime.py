@@ -47,6 +47,8 @@ class Wishes:
     """read and publish, never write to an actuator"""
     client_policy: bool = False
     """whoever asks runs the policy itself, and gives its mailbox"""
+    client_threads: bool = False
+    """whoever asks runs the drivers of home `thread` itself"""
 
 
 class Runtime:
@@ -120,11 +122,24 @@ class Runtime:
         )
         self._undo.callback(self._close_workers)  # after the core, which reads their segments
         self._undo.callback(self.core.close)
-        self._workers = Workers(self.plan, self.core, mode, gid, self._tell)
+        outside = self.wishes.client_threads
+        self._workers = Workers(
+            self.plan, self.core, self._tell, mode=mode, gid=gid, outside=outside
+        )
         if self._stop is not None:  # asked for before there was a core
             self.stop(*self._stop)
         self.reader = store.Reader(path)
         self._undo.callback(self.reader.close)
+
+    @property
+    def guest_fds(self) -> dict[str, list[int]]:
+        """Per device that the caller's own process drives: the descriptors of its worker."""
+        assert self._workers is not None
+        return {
+            link.name: [link.wake_fd, link.order_fd]
+            for link in self._workers.links
+            if link.is_guest
+        }
 
     def _close_workers(self) -> None:
         if self._workers is not None:
@@ -352,9 +367,9 @@ class _Line:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def send(self, **event: object) -> None:
+    def send(self, fds: list[int] | None = None, **event: object) -> None:
         try:
-            self._socket.sendall(json.dumps(event).encode() + b"\n")
+            socket.send_fds(self._socket, [json.dumps(event).encode() + b"\n"], fds or [])
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.ECONNRESET):
                 raise
@@ -377,9 +392,11 @@ def _serve(line: _Line, described: Schedule, wishes: Wishes) -> int:
         with signals_stop(runtime):
             runtime.prepare()
             assert runtime.core is not None
-            line.send(event="store", path=runtime.core.segment.path)
+            guests = runtime.guest_fds
+            fds = [fd for pair in guests.values() for fd in pair]
+            line.send(fds, event="store", path=runtime.core.segment.path, guests=list(guests))
             mailbox = None
-            if wishes.client_policy:
+            if wishes.client_policy or guests:
                 requests = line.receive()
                 if requests is None:
                     return RuntimeFault.exit_code
@@ -424,7 +441,7 @@ def main() -> None:
         code = _serve(
             line,
             schedule.load(Path(path)),
-            Wishes(cycles, "--observe" in options, "--wait-policy" in options),
+            Wishes(cycles, "--observe" in options, "--wait-policy" in options, client_threads=True),
         )
     except InphaseError as error:
         line.send(event="error", text=str(error), exit_code=error.exit_code)

@@ -6,12 +6,14 @@ Keys (times in nanoseconds; each distribution has count, min, p50, p90, p99, p99
     stopped.reason, stopped.detail, latched
     realtime.granted, realtime.priority, realtime.cpu, realtime.refused (what: why)
     sensors.NAME.status.STATUS (counts), sensors.NAME.trigger_to_sample_ns
+    sensors.NAME.worker (of a sensor that has one): struct inphase_worker_facts of inphase.h; what
+    is not known is None
     policy.commands, policy.missed, policy.invalid, policy.reasons.REASON, policy.ended,
     policy.home (process, or thread: shares the GIL of whoever started the runtime)
     commands.written, .limited, .repeated, .ramped, .busy
     wake_late_ns, trigger_late_ns, act_late_ns, skew_ns, latch_to_command_ns
     worst: list of cycle, late_ns, phase, device (worst first)
-    late_samples, slips, dropped_bytes, lost_devices, page_faults, events
+    late_samples, slips, duplicates, dropped_bytes, lost_devices, page_faults, events
     digest, cycles_per_s (lock step)
 """
 
@@ -19,6 +21,7 @@ import os
 import signal
 from typing import Any
 
+from inphase import wire
 from inphase.packets import REASONS
 from inphase.plan import Plan
 from inphase.store import Reader
@@ -56,6 +59,7 @@ def make(
             sensor.name: {
                 "status": statuses,
                 "trigger_to_sample_ns": reader.quantiles(len(HISTOGRAMS) + index),
+                **_worker(reader, index),
             }
             for index, (sensor, statuses) in enumerate(
                 zip(plan.sensors, reader.statuses(), strict=True)
@@ -86,6 +90,7 @@ def make(
         ],
         "late_samples": counts["late_samples"],
         "slips": counts["slips"],
+        "duplicates": counts["duplicates"],
         "dropped_bytes": counts["dropped_bytes"],
         "lost_devices": status["lost_devices"],
         "page_faults": status["page_faults"],
@@ -99,6 +104,13 @@ def _policy_home(plan: Plan) -> str | None:
     if plan.client_policy:
         return "thread"
     return "process" if plan.schedule.policy is not None else None
+
+
+def _worker(reader: Reader, sensor: int) -> dict[str, Any]:
+    facts = reader.worker(sensor)
+    if facts is None:
+        return {}
+    return {"worker": {k: None if v == wire.ABSENT else v for k, v in facts.items()}}
 
 
 def _realtime(facts: dict[str, int]) -> dict[str, Any]:

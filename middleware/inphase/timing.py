@@ -3,6 +3,7 @@
 All of it is known from the schedule and from what the driver declares, without a device.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,6 +54,12 @@ class Command:
     write_ns: int
 
 
+def spread_ns(timings: Sequence[Timing]) -> int | None:
+    """How far apart the acquisitions of one cycle's triggers are; None: too few are known."""
+    known = [timing.acquired_ns for timing in timings if timing.acquired_ns is not None]
+    return max(known) - min(known) if len(known) > 1 else None
+
+
 def home_of(schedule: Schedule, device: str, *, in_cycle: bool) -> Home:
     """Where a device's driver runs; by default in the cycle if it can (`in_cycle`), else apart.
 
@@ -85,7 +92,7 @@ def of_sensor(schedule: Schedule, driver: Driver, name: str, spec: SensorSpec) -
         exchange = None  # a worker calls the driver where it can
     request_ns = exchange.request_ns if exchange else 0
     if exchange is not None:
-        triggered, interval_ns = True, 0
+        triggered, interval_ns = bool(exchange.request), 0
         typical_ns, worst_ns = request_ns + exchange.reply_ns, exchange.reply_max_ns
         acquire, acquire_ns = exchange.acquire, exchange.acquire_ns
     else:

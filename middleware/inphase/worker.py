@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ ABSENT = int(lib.INPHASE_ABSENT)
 _RETRY_S = 0.25  # between attempts to get a lost device back
 _LOOK_NS = 50_000_000  # how long a worker sleeps before it asks whether the run is over
 _CONFIRM_TRIES = 3
+_JOIN_S = 2.0
 _DETAIL_MAX = 0xFFFFFFFF
 
 
@@ -353,6 +355,33 @@ def _open(path: str, core_path: str, wake_fd: int, sensor: int) -> Any:
     if rc < 0:
         raise DeviceError(f"{path} cannot be taken over: {os.strerror(-rc)}")
     return handle[0]
+
+
+class WorkerThread:
+    """A worker in a thread of this process; `start`, then `close`. Thread: the starter's."""
+
+    def __init__(
+        self, plan: Plan, device: str, core_path: str, wake_fd: int, order_fd: int
+    ) -> None:
+        self.device = device
+        self.worker = Worker(plan, device, core_path, wake_fd, order_fd)
+        self._thread = threading.Thread(
+            target=self.worker.run, daemon=True, name=f"inphase worker of {device}"
+        )
+
+    def start(self, enable: bool) -> None:
+        """Open the device, and follow the grid from now on. Raises DeviceError."""
+        self.worker.open()
+        if enable:
+            self.worker.enable()
+        self._thread.start()
+
+    def close(self) -> None:
+        """End it, and close the device."""
+        self.worker.stop()
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_S)
+        self.worker.close()
 
 
 class Control:

@@ -6,7 +6,6 @@ its numbers. A worker in the user's own process (home `thread`) ends with that p
 
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,30 +17,32 @@ from inphase.errors import DeviceError
 from inphase.locks import DeviceLock
 from inphase.plan import Plan
 from inphase.process import Process
-from inphase.worker import Worker
+from inphase.worker import WorkerThread
 
 _AGAIN_S = 0.5  # between the end of a worker's process and the start of the next
 _ANSWER_S = 5.0
-_JOIN_S = 2.0
 
 
 class WorkerLink:
     """One worker, seen from the supervisor."""
 
-    def __init__(self, plan: Plan, core: Core, device: int, mode: int, gid: int) -> None:
+    def __init__(
+        self, plan: Plan, core: Core, device: int, mode: int, gid: int, *, outside: bool
+    ) -> None:
         self.plan = plan
         self.index = device
         self.name = list(plan.schedule.device)[device]
         self.sensor = next(i for i, s in enumerate(plan.sensors) if s.device == device)
         self.actuator = next((i for i, a in enumerate(plan.actuators) if a.device == device), -1)
         self.home = plan.sensors[self.sensor].home
+        self.is_guest = self.home == "thread" and outside
+        """it runs in a thread of the process that started this one"""
         self.core_path = core.segment.path
         self.path = store.sensor_path(self.core_path, self.sensor)
         self.process: Process | None = None
         self.is_attached = False
         self.again_at_s = 0.0
-        self._thread: threading.Thread | None = None
-        self._worker: Worker | None = None
+        self._thread: WorkerThread | None = None
         self._lock = DeviceLock(self.name, plan.drivers[self.name].address, plan.schedule.name)
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.order_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -59,8 +60,12 @@ class WorkerLink:
 
     def start(self, enable: bool) -> None:
         """Start the worker; `wait_ready` says when its device is there."""
+        if self.is_guest:
+            return
         if self.home == "thread":
-            self._start_thread(enable)
+            eventfds = self.wake_fd, self.order_fd
+            self._thread = WorkerThread(self.plan, self.name, self.core_path, *eventfds)
+            self._thread.start(enable)
             return
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -73,19 +78,11 @@ class WorkerLink:
                 pass_fds=fds,
             )
 
-    def _start_thread(self, enable: bool) -> None:
-        worker = Worker(self.plan, self.name, self.core_path, self.wake_fd, self.order_fd)
-        self._worker = worker
-        worker.open()
-        if enable:
-            worker.enable()
-        self._thread = threading.Thread(target=worker.run, daemon=True, name=f"inphase-{self.name}")
-        self._thread.start()
-
     def ask(self, what: str) -> None:
         """Ask the worker to `enable` or `disable`, and wait. Raises DeviceError."""
-        if self._worker is not None:
-            (self._worker.enable if what == "enable" else self._worker.disable)()
+        if self._thread is not None:
+            worker = self._thread.worker
+            (worker.enable if what == "enable" else worker.disable)()
             return
         assert self._control is not None
         self._control.settimeout(_ANSWER_S)
@@ -108,11 +105,8 @@ class WorkerLink:
 
     def close(self) -> None:
         """End the worker and remove its segment."""
-        if self._worker is not None:
-            self._worker.stop()
-            if self._thread is not None:
-                self._thread.join(_JOIN_S)
-            self._worker.close()
+        if self._thread is not None:
+            self._thread.close()
         self.end_process()
         self._segment.close()
         Path(self.path).unlink(missing_ok=True)
@@ -124,11 +118,19 @@ class WorkerLink:
 class Workers:
     """All workers of one runtime. Thread: the supervisor's.
 
-    Raises DeviceError (a device that is in use) and StoreError (no room).
+    outside: drivers of home `thread` run in the process that started this one. Raises DeviceError
+    (a device that is in use) and StoreError (no room).
     """
 
     def __init__(
-        self, plan: Plan, core: Core, mode: int, gid: int, say: Callable[[str], None]
+        self,
+        plan: Plan,
+        core: Core,
+        say: Callable[[str], None],
+        *,
+        mode: int,
+        gid: int,
+        outside: bool,
     ) -> None:
         self._say = say
         self._enable = False
@@ -137,7 +139,8 @@ class Workers:
         try:
             for device, home in enumerate(plan.homes):
                 if home != "cycle":
-                    self.links.append(WorkerLink(plan, core, device, mode, gid))
+                    link = WorkerLink(plan, core, device, mode, gid, outside=outside)
+                    self.links.append(link)
         except BaseException:
             self.close()
             raise
@@ -213,7 +216,8 @@ class Workers:
             if not link.is_attached:
                 raise DeviceError(f"device {link.name} is still gone: nothing is armed")
             if link.actuator >= 0 and not observe:
-                link.ask("enable")
+                if not link.is_guest:  # whoever has it has enabled it
+                    link.ask("enable")
                 core.enable(link.actuator, True)
 
     def disable(self, plan: Plan) -> None:
@@ -221,7 +225,7 @@ class Workers:
         for link in self.links:
             if link.actuator < 0 or plan.actuators[link.actuator].schedule.on_stop != "off":
                 continue
-            if link.is_attached:
+            if link.is_attached and not link.is_guest:
                 link.ask("disable")
 
     def ask_to_end(self) -> None:

@@ -1,0 +1,311 @@
+"""Drivers in workers: real processes and threads, a device that does what it is told to do."""
+
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from counter import CLOCK_AHEAD_NS
+from inphase import Runner
+from inphase.frame import Frame, Sample
+from peers import BOUND_S, ROOT, free_port, until
+
+pytestmark = pytest.mark.real
+
+_SCHEDULE = """
+name = "{name}"
+[cycle]
+rate_hz = 50
+read_deadline_us = 12000
+act_us = 14000
+realtime = "prefer"
+resumed_after_ms = 20000
+overrun_limit = 1000000
+[device.counter]
+driver = "counter:Counter"
+home = "{home}"
+port = {port}
+{options}
+[sensor.count]
+device = "counter"
+trigger_us = 1000
+max_age_ms = 200
+{sensor}
+{rest}
+"""
+
+
+class Device:
+    """The counting device's process; `close` ends it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "counter.py"), str(port)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.connect(("127.0.0.1", port))
+        self._socket.settimeout(BOUND_S)
+
+    def tell(self, what: bytes) -> None:
+        """Make it do something; see counter.py."""
+        self._socket.send(what)
+
+    @property
+    def triggers(self) -> int:
+        """How many triggers it has seen."""
+        self._socket.send(b"Q")
+        return int(struct.unpack("<Q", self._socket.recv(64))[0])
+
+    def close(self) -> None:
+        """End it, like a device that is unplugged."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._socket.close()
+
+
+class Bench:
+    """A device and schedules for it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.device = Device(free_port(socket.SOCK_DGRAM))
+
+    def schedule(
+        self, home: str = "process", options: str = "", sensor: str = "", rest: str = ""
+    ) -> Path:
+        """Write the schedule; its path."""
+        path = self.folder / "worker.toml"
+        text = _SCHEDULE.format(
+            name=f"w{self.device.port}",
+            home=home,
+            port=self.device.port,
+            options=options,
+            sensor=sensor,
+            rest=rest,
+        )
+        path.write_text(text)
+        return path
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    made = Bench(tmp_path)
+    yield made
+    made.device.close()
+
+
+def follow(runner: Runner, wanted: Any) -> Frame:
+    """The first frame of which `wanted` holds; a bound on frames, not on time."""
+    for _ in range(2000):
+        frame = runner.next(BOUND_S)
+        if wanted(frame):
+            return frame
+    raise AssertionError("not in 2000 frames")
+
+
+def is_fresh(frame: Frame) -> bool:
+    return frame["count"].status == "FRESH"
+
+
+def worker_pid(runner: Runner) -> int:
+    runtime = psutil.Process(runner._robot._child.pid)  # type: ignore[union-attr]
+    return next(p.pid for p in runtime.children() if "inphase.worker" in p.cmdline())
+
+
+def assert_true(sample: Sample, frame: Frame) -> None:
+    """What a fresh sample of a triggered sensor must be."""
+    assert sample.cycle == frame.cycle
+    assert sample.triggered_ns is not None and sample.received_ns is not None
+    assert frame.due_ns <= sample.triggered_ns <= sample.received_ns <= frame.latched_ns
+
+
+@pytest.mark.parametrize("home", ["process", "thread"])
+def test_a_driver_gives_the_same_frames_in_a_process_and_in_a_thread(
+    bench: Bench, home: str
+) -> None:
+    with Runner(bench.schedule(home), cycles=40) as runner:
+        fresh = [frame.copy() for frame in runner if is_fresh(frame)]
+        names = {t.name for t in threading.enumerate()}
+    assert fresh and ("inphase worker of counter" in names) == (home == "thread")
+    for frame in fresh:
+        sample = frame["count"]
+        assert_true(sample, frame)
+        assert sample.value["value"] == 1.0
+        assert (sample.value["picture"] == sample.value["picture"][0, 0]).all()
+    assert runner.summary is not None
+    facts = runner.summary["sensors"]["count"]["worker"]
+    statuses = runner.summary["sensors"]["count"]["status"]
+    assert facts["slips"] == 0 and facts["pulses"] == bench.device.triggers
+    assert sum(statuses.values()) == 40
+
+
+def test_every_trigger_that_the_device_saw_is_counted(bench: Bench) -> None:
+    with Runner(bench.schedule(sensor="every = 2\nlatency_cycles = 1"), cycles=60) as runner:
+        frames = [frame.copy() for frame in runner]
+    for frame in frames:
+        sample = frame["count"]
+        if sample.status == "FRESH":
+            assert frame.cycle % 2 == 1 and sample.cycle == frame.cycle - 1
+        if frame.cycle % 2 == 0:
+            assert sample.status in ("HELD", "MISSING", "RECOVERING")
+        if sample.status == "HELD":
+            assert sample.cycle is not None and sample.cycle < frame.cycle - 1
+    assert {"FRESH", "HELD"} <= {frame["count"].status for frame in frames}
+    assert runner.summary is not None
+    assert runner.summary["sensors"]["count"]["worker"]["pulses"] == bench.device.triggers
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_late_sample_is_never_passed_on_as_fresh(bench: Bench, counted: bool) -> None:
+    options = "" if counted else "counted = false"
+    with Runner(bench.schedule(options=options)) as runner:
+        follow(runner, is_fresh)
+        bench.device.tell(b"L 1")
+        late = follow(runner, lambda f: f["count"].status != "FRESH")
+        assert late["count"].status == "LATE"
+        follow(runner, is_fresh)
+        for _ in range(20):
+            frame = runner.next(BOUND_S)
+            if is_fresh(frame):
+                assert_true(frame["count"], frame)
+
+
+def test_a_sample_too_many_is_a_slip_said_once_and_counted(bench: Bench) -> None:
+    with Runner(bench.schedule()) as runner:
+        follow(runner, is_fresh)
+        bench.device.tell(b"X")
+        bad = follow(runner, lambda f: f["count"].status == "INVALID")
+        assert (bad["count"].reason, bad["count"].detail) == ("slip", 1)
+        after = follow(runner, is_fresh)
+        assert_true(after["count"], after)
+    assert runner.summary is not None
+    assert runner.summary["sensors"]["count"]["worker"]["slips"] == 1
+
+
+def test_a_pulse_that_the_device_leaves_out_shifts_no_sample(bench: Bench) -> None:
+    with Runner(bench.schedule()) as runner:
+        follow(runner, is_fresh)
+        bench.device.tell(b"D")
+        follow(runner, lambda f: f["count"].status == "LATE")
+        for _ in range(30):
+            frame = runner.next(BOUND_S)
+            if is_fresh(frame):
+                assert_true(frame["count"], frame)
+        follow(runner, is_fresh)
+
+
+def test_a_device_whose_count_stands_still_is_frozen(bench: Bench) -> None:
+    with Runner(bench.schedule(options="counted = false\nclock = true")) as runner:
+        follow(runner, is_fresh)
+        bench.device.tell(b"F")
+        follow(runner, lambda f: f["count"].status == "FROZEN")
+        bench.device.tell(b"R")
+        follow(runner, is_fresh)
+
+
+def test_silence_is_late_then_missing_and_ends(bench: Bench) -> None:
+    with Runner(bench.schedule()) as runner:
+        follow(runner, is_fresh)
+        bench.device.tell(b"S")
+        follow(runner, lambda f: f["count"].status == "LATE")
+        follow(runner, lambda f: f["count"].status == "MISSING")
+        bench.device.tell(b"R")
+        follow(runner, is_fresh)
+
+
+def test_a_device_that_goes_and_comes_back_is_offline_then_recovering_then_fresh(
+    bench: Bench,
+) -> None:
+    with Runner(bench.schedule()) as runner:
+        follow(runner, is_fresh)
+        bench.device.close()
+        follow(runner, lambda f: f["count"].status == "OFFLINE")
+        bench.device = Device(bench.device.port)
+        follow(runner, lambda f: f["count"].status == "RECOVERING")
+        after = follow(runner, is_fresh)
+        assert_true(after["count"], after)
+
+
+def test_a_worker_that_is_killed_is_started_again_and_goes_on_with_its_ring(bench: Bench) -> None:
+    with Runner(bench.schedule()) as runner:
+        before = follow(runner, is_fresh)["count"].sequence
+        os.kill(worker_pid(runner), signal.SIGKILL)
+        follow(runner, lambda f: f["count"].status == "OFFLINE")
+        after = follow(runner, is_fresh)
+        assert after["count"].sequence > before
+        assert after["count"].value["value"] == 1.0
+        assert any("started again" in text for text in runner.messages)
+
+
+def test_a_device_clock_gives_the_acquisition_and_says_how_sure_it_is(bench: Bench) -> None:
+    with Runner(bench.schedule(options="clock = true"), cycles=150) as runner:
+        known = [
+            (sample.triggered_ns, sample.acquired_ns, sample.received_ns, sample.uncertainty_ns)
+            for frame in runner
+            if is_fresh(frame) and (sample := frame["count"]).acquired_ns is not None
+        ]
+    assert known
+    for triggered, acquired, received, uncertainty in known:
+        assert acquired is not None and triggered is not None and received is not None
+        assert triggered - uncertainty <= acquired <= received + uncertainty
+        assert 0 < uncertainty < CLOCK_AHEAD_NS
+    assert runner.summary is not None
+    assert runner.summary["sensors"]["count"]["worker"]["clock_exchanges"] > 0
+
+
+_MOVES = """
+[actuator.joint]
+device = "counter"
+feedback = "count.value"
+limits = { position = [-9, 9], velocity = 10.0, acceleration = 20.0, step = 1.0 }
+"""
+
+
+@pytest.mark.parametrize("home", ["process", "thread"])
+def test_commands_reach_a_worker_through_the_limiter_alone(bench: Bench, home: str) -> None:
+    path = bench.schedule(home, "moves = true", rest=_MOVES)
+
+    def policy(frame: Frame) -> list[float] | None:
+        count = frame["count"]
+        return [float(count.value["value"]) + 0.05] if count.status == "FRESH" else None
+
+    with Runner(path, policy=policy) as runner:
+        moved = follow(runner, lambda f: is_fresh(f) and f["count"].value["value"] > 1.5)
+        act = moved.command["joint"]
+        assert "WRITTEN" in act.flags
+    assert runner.summary is not None
+    written = runner.summary["commands"]["written"]
+    facts = runner.summary["sensors"]["count"]["worker"]
+    assert 0 < facts["orders"] <= written
+
+
+def test_a_device_that_is_not_there_is_refused_at_the_start(bench: Bench) -> None:
+    path = bench.schedule()
+    bench.device.close()
+    with pytest.raises(Exception, match="ended at its start, exit code 3"), Runner(path):
+        pass
+    bench.device = Device(bench.device.port)
+
+
+def test_no_segment_is_left_behind(bench: Bench) -> None:
+    with Runner(bench.schedule(), cycles=10) as runner:
+        stem = runner.store_path.removesuffix("core")
+        assert Path(f"{stem}sensor0").exists()
+    until(lambda: not list(Path("/dev/shm").glob(Path(stem).name + "*")))
