@@ -69,6 +69,9 @@ class TestServos(DriverContract):
 
 
 class TestServosWithSyncRead(TestServos):
+    homes = ("cycle",)
+    replugs = 2
+
     @pytest.fixture
     def device(self, tmp_path: Path) -> Iterator[ServosPeer]:
         peer = ServosPeer(tmp_path)

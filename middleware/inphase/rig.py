@@ -17,7 +17,7 @@ from inphase.frame import Frame, Sample
 from inphase.policy import PolicyCall
 from inphase.runner import Runner
 from inphase.schedule import Schedule
-from inphase.store import Lost
+from inphase.store import Lost, Reader
 
 NAME = "device"
 """of the device, its sensor and its actuator"""
@@ -51,6 +51,8 @@ class Rig:
 
     def __init__(self, folder: Path, driver: type[Driver], options: dict[str, Any]) -> None:
         self.folder = folder
+        self.home: str | None = None
+        """None: the device's own choice"""
         self.call = f"{driver.__module__}:{driver.__qualname__}"
         self.options = options
         self.driver = self.make()
@@ -82,7 +84,7 @@ class Rig:
         return self._load(robot, head, self.options, toml_table(("sensor", NAME), sensor), *tables)
 
     def _load(self, robot: str, head: str, options: dict[str, Any], *tables: str) -> Schedule:
-        device = toml_table(("device", NAME), {"driver": self.call, **options})
+        device = toml_table(("device", NAME), {"driver": self.call, "home": self.home, **options})
         if not tables:
             tables = (
                 toml_table(("sensor", NAME), {"device": NAME, "trigger_us": 0, "max_age_ms": 9}),
@@ -105,17 +107,23 @@ class Watched:
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
         self.killed = False
+        self.worker: dict[str, int] | None = None
+        """afterwards: what the device's worker counted; None: the core ran the device"""
 
     def __enter__(self) -> "Watched":
         self.runner.__enter__()
+        self._reader = Reader(self.runner.store_path)
         return self
 
     def __exit__(self, *error: Any) -> None:
         try:
             self.runner.__exit__(*error)
+            self.worker = self._reader.worker(0)
         except Exception:
             if not self.killed:
                 raise
+        finally:
+            self._reader.close()
 
     def kill(self) -> None:
         """SIGKILL to the runtime."""
