@@ -37,7 +37,8 @@ sanitize: .venv/installed build/asan/installed
 	$(call run_preset,asan)
 	$(call run_preset,tsan)
 	rm -f build/asan/report.*
-	LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) \
+	LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so) \
+	    $$($${CC:-cc} -print-file-name=libstdc++.so.6)" \
 	ASAN_OPTIONS=detect_leaks=0:log_path=$(abspath build/asan/report) \
 	UBSAN_OPTIONS=print_stacktrace=1:log_path=$(abspath build/asan/report) \
 	PYTHONMALLOC=malloc build/asan/bin/python -m pytest

@@ -58,7 +58,7 @@ class Frame(msgspec.Struct, array_like=True, gc=False):
 
 Row = msgspec.defstruct(
     "Row",
-    [(f"n{i}", int) for i in range(len(wire.ROW.unpack(bytes(wire.ROW.size))))] + [("there", bool)],
+    [(f"n{i}", int) for i in range(len(wire.ROW.unpack(bytes(wire.ROW.size))))] + [("where", int)],
     array_like=True,
     gc=False,
 )
@@ -100,6 +100,7 @@ def make_form() -> Form:
         units=({"x": ""},) * SENSORS,
         depths=(16,) * SENSORS,
         actuators=tuple((f"a{i}", count, "rad") for i, count in enumerate(ACTUATORS)),
+        rates=({},) * SENSORS,
     )
     return Form(layout, wire.places([8] * SENSORS))
 
@@ -119,7 +120,7 @@ def make_record() -> bytes:
 
 def make_calls() -> dict[str, Callable[[], Any]]:
     """What is measured, by name. Both sides' headers hold the same values."""
-    form, record, there = make_form(), make_record(), bytes([1] * SENSORS)
+    form, record, there = make_form(), make_record(), bytes([lib.INPHASE_WIRE_HERE] * SENSORS)
     size, c = form.header_size, form.c
     header, back = ffi.new("uint8_t[]", size), ffi.new("uint8_t[]", len(record))
     back_bytes = ffi.buffer(back, len(record))

@@ -56,14 +56,16 @@
 #define INPHASE_REASON_SIGNAL 17    /* detail: signal number */
 #define INPHASE_REASON_DONE 18      /* the cycles asked for are done */
 #define INPHASE_REASON_REQUEST 19   /* the caller asked to stop */
-#define INPHASE_REASON_BUSY 20      /* the bus was not quiet: nothing was sent */
+#define INPHASE_REASON_BUSY 20      /* the bus was not quiet: nothing was sent; or, of a command of
+                                       several chunks, detail of them were taken, no more */
 #define INPHASE_REASON_EXPIRED 21   /* the command's valid-until had passed */
 #define INPHASE_REASON_PARENT 22    /* the process that started the runtime is gone */
 #define INPHASE_REASON_GATEWAY 23   /* reserved for the supervisor */
 #define INPHASE_REASON_INPUT 24     /* the policy does not accept a sample of the frame */
 #define INPHASE_REASON_SLIP 25      /* a sample of another trigger; detail: by how many */
 #define INPHASE_REASON_WATCHDOG 26  /* the device's watchdog is no longer fed: see arm */
-#define INPHASE_REASONS 27
+#define INPHASE_REASON_BUS_OFF 27   /* the CAN controller is off; detail: its transmit errors */
+#define INPHASE_REASONS 28
 
 /* flags of a frame: what happened since the frame before */
 #define INPHASE_FLAG_OVERRUN 1
@@ -74,6 +76,7 @@
 #define INPHASE_FLAG_OBSERVING 32
 #define INPHASE_FLAG_LATCHED 64     /* motion needs inphase_core_arm */
 #define INPHASE_FLAG_STOPPING 128
+#define INPHASE_FLAG_CLOCK_STEP 256 /* the wall clock was set; nothing here runs by it */
 
 /* flags of an actuator's act */
 #define INPHASE_ACT_WRITTEN 1       /* handed to the device, or to its worker */
@@ -228,6 +231,8 @@ struct inphase_counts {
     int64_t slips;              /* samples of another trigger than the one they came for */
     int64_t dropped_bytes;      /* bytes dropped while looking for a packet */
     int64_t duplicates;         /* replies whose number had come before */
+    int64_t foreign_frames;     /* CAN frames that no exchange wants */
+    int64_t error_passive;      /* CAN error frames: a controller turned error-passive */
 };
 
 typedef struct inphase_segment inphase_segment;
@@ -320,217 +325,6 @@ int64_t inphase_worker_post(inphase_worker *worker, const struct inphase_posted 
 int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, int order_fd, uint32_t actuator,
                         double *values, int64_t *cycle);
 
-/* ---- readers ---------------------------------------------------------------------------- */
-
-/* Follow the frames of a core's segment. Ends with inphase_reader_close. The reader starts behind
-   the newest frame: the first frame it returns is the next one; with from_first it starts at the
-   oldest that the ring holds. Thread: one at a time. */
-int inphase_reader_open(inphase_reader **out, const char *path, int from_first);
-void inphase_reader_close(inphase_reader *reader);
-const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);
-/* Wait for the next frame (newest: the newest one, leaving out those between) and copy its record
-   to where inphase_reader_record points. Returns the number of frames lost before it (overwritten,
-   or left out), or -ETIMEDOUT, -EINTR, -EPIPE (the writer is gone, there is no further frame). */
-int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_ns);
-const void *inphase_reader_record(inphase_reader *reader);
-/* 1 if sample number sequence of a sensor is still whole in its ring, else 0. What was read from
-   the slot before this call was then never torn or recycled. */
-int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t sequence);
-/* Copy a sample's payload and check it after the copy. 0, or -ESTALE. */
-int inphase_reader_copy(inphase_reader *reader, uint32_t sensor, int64_t sequence, void *to);
-/* Statistics as they stand; sensor rows for INPHASE_HIST_SENSORS + i. -EINVAL: no such one. */
-int inphase_reader_quantiles(inphase_reader *reader, uint32_t histogram,
-                             struct inphase_quantiles *out);
-int inphase_reader_status(inphase_reader *reader, struct inphase_status *out);
-int inphase_reader_realtime(inphase_reader *reader, struct inphase_realtime *out);
-int inphase_reader_counts(inphase_reader *reader, struct inphase_counts *out);
-/* counts[sensor * INPHASE_STATUSES + status]; returns the number of sensors */
-int inphase_reader_statuses(inphase_reader *reader, int64_t *counts);
-/* What the worker of a sensor says of its device; -ENOENT: the sensor has no worker. */
-int inphase_reader_worker(inphase_reader *reader, uint32_t sensor,
-                          struct inphase_worker_facts *out);
-/* reasons beside commands that were missed or refused: counts[INPHASE_REASONS] */
-int inphase_reader_reasons(inphase_reader *reader, int64_t *counts);
-/* the worst cycles, worst first; returns how many */
-int inphase_reader_worst(inphase_reader *reader, struct inphase_worst *out);
-
-/* ---- the policy's mailbox ---------------------------------------------------------------- */
-
-/* The command mailbox of one policy: its own segment, which the core maps read-only.
-   post is made by the policy's process. reason 0 posts a command; any other INPHASE_REASON_* says
-   why there is none. values: channels doubles in SI. Never waits, wakes nobody. */
-uint64_t inphase_mailbox_size(uint32_t channels);
-int inphase_mailbox_init(inphase_segment *segment, uint32_t channels, uint64_t epoch);
-int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_until_ns,
-                         uint32_t reason, const double *values, uint32_t channels);
-
-/* ---- frames on the wire ---------------------------------------------------------------- */
-
-/* What both ends of a connection know of frames from their description. The caller fills it. */
-struct inphase_wire {
-    uint64_t epoch;
-    uint8_t hash[16];           /* of the schedule: hexadecimal digits */
-    uint32_t sensors;
-    uint32_t actuators;
-    uint32_t channels[16];      /* per actuator */
-};
-
-/* Bytes of a header that inphase_wire_pack writes, and of a frame record; -EINVAL: a bound above is
-   broken. Any thread. */
-int32_t inphase_wire_size(const struct inphase_wire *wire);
-int32_t inphase_wire_record_size(const struct inphase_wire *wire);
-/* Write the MessagePack header of a frame record (middleware/inphase/WIRE.md). whole: per sensor,
-   1 when its sample is in the message. Returns the header's bytes, or -EMSGSIZE. Any thread. */
-int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, int64_t number,
-                          int64_t sent_ns, const uint8_t *whole, uint8_t *header, uint32_t room);
-/* The reader's present frame as a message: copy each sample to samples[sensor], checked after the
-   copy; what is not there (any more) is zeros, as the header says. Returns as inphase_wire_pack.
-   Thread: the reader's. */
-int32_t inphase_wire_frame(const struct inphase_wire *wire, inphase_reader *reader, int64_t number,
-                           uint8_t *const *samples, uint8_t *header, uint32_t room);
-/* Read a header into a frame record, the frame's number, and whole per sensor. 0, -ESTALE (of
-   another run), -EPROTO (not a header of such frames; what was written is then of no use).
-   Any thread. */
-int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, uint32_t size,
-                        void *record, int64_t *number, uint8_t *whole);
-
-/* ---- packets --------------------------------------------------------------------------- */
-
-/* raw types in a packet */
-#define INPHASE_U8 1
-#define INPHASE_I8 2
-#define INPHASE_U16 3
-#define INPHASE_I16 4
-#define INPHASE_U32 5
-#define INPHASE_I32 6
-#define INPHASE_F32 7
-#define INPHASE_F64 8
-
-/* one raw value in a packet and the channel it becomes: value = raw * scale + zero, in SI */
-struct inphase_field {
-    uint32_t offset;
-    uint16_t type;
-    uint16_t big_endian;
-    uint32_t channel;
-    double scale;
-    double zero;
-};
-
-/* what must hold of a packet */
-#define INPHASE_CHECK_MATCH 1       /* (value & mask) == expect, else REASON_MISMATCH */
-#define INPHASE_CHECK_ZERO 2        /* (value & mask) == 0, else REASON_DEVICE with the value */
-#define INPHASE_CHECK_CRC16 3       /* CRC-16 of the bytes before offset is at offset, low first,
-                                       in the packet as received, before unstuffing */
-#define INPHASE_CHECK_CRC16_END 4   /* the same for the last two bytes of the packet */
-struct inphase_check {
-    uint16_t kind;
-    uint16_t type;
-    uint32_t big_endian;
-    uint32_t offset;
-    uint32_t mask;
-    uint32_t expect;
-};
-
-/* how packets are told apart in a stream, and the escape rule of those that have one */
-struct inphase_framing {
-    uint32_t datagram;          /* 1: one read gives one packet; start and length are not used */
-    uint32_t start_size;        /* start bytes, 1..4 in a stream */
-    uint8_t start[4];
-    uint32_t length_offset;     /* of the length field; packet size = field + length_add */
-    uint32_t length_size;       /* 1 or 2 bytes; 0: every packet has min_size bytes */
-    uint32_t big_endian;
-    int32_t length_add;
-    uint32_t min_size;          /* smallest and largest packet as received */
-    uint32_t max_size;
-    uint32_t escape_size;       /* 0: no escape rule; 1..4: after this pattern ... */
-    uint8_t escape[4];
-    uint32_t escape_insert;     /* ... this byte was inserted by the sender */
-    uint32_t escape_from;       /* the rule holds from this offset on ... */
-    uint32_t escape_tail;       /* ... up to this many bytes before the end */
-};
-
-/* one reply: what must hold and which fields it carries, at offsets of the unstuffed packet */
-struct inphase_reply {
-    uint32_t size;              /* of the unstuffed packet, 0: any */
-    uint32_t first_check, checks;
-    uint32_t first_field, fields;
-};
-
-#define INPHASE_ACQUIRE_ABSENT 0    /* nothing is known of the acquisition */
-#define INPHASE_ACQUIRE_TRIGGER 1   /* triggered_ns + acquire_ns */
-#define INPHASE_ACQUIRE_MIDDLE 2    /* middle of trigger and reply, + acquire_ns */
-
-/* a request and its replies, run by the core alone */
-struct inphase_exchange {
-    const uint8_t *request;
-    uint32_t request_size;
-    uint32_t replies;
-    struct inphase_framing framing;
-    const struct inphase_reply *reply;
-    const struct inphase_check *check;
-    const struct inphase_field *field;
-    uint32_t checks, fields;    /* in those arrays */
-    uint32_t sequence_offset;   /* in the last reply */
-    uint16_t sequence_type;     /* 0: the device has none */
-    uint16_t sequence_big_endian;
-    uint32_t acquire;           /* INPHASE_ACQUIRE_* */
-    int64_t acquire_ns;
-    int64_t reply_max_ns;       /* worst case from trigger to the last byte: how long the bus must
-                                   stay quiet when a reply is missed */
-};
-
-/* how a command becomes bytes: the template, its fields, then escape rule, length and CRC-16 */
-struct inphase_encoding {
-    const uint8_t *packet;      /* template, without checksum */
-    uint32_t packet_size;
-    uint32_t fields;
-    const struct inphase_field *field;      /* raw = (value - zero) / scale, rounded, saturated */
-    struct inphase_framing framing;         /* escape rule and length field */
-    uint32_t crc16;             /* 1: append it */
-};
-
-/* CRC-16 with polynomial 0x8005, initial 0, not reflected (ROBOTIS: CRC-16/IBM). Any thread. */
-uint16_t inphase_crc16(uint16_t start, const uint8_t *bytes, uint32_t size);
-/* Apply or undo an escape rule. Return the new size, or -EMSGSIZE. Any thread. */
-int32_t inphase_escape(const struct inphase_framing *framing, const uint8_t *from, uint32_t size,
-                       uint8_t *to, uint32_t room);
-int32_t inphase_unescape(const struct inphase_framing *framing, const uint8_t *from, uint32_t size,
-                         uint8_t *to, uint32_t room);
-/* Encode a command. Returns bytes written to `to`, or -EMSGSIZE, -EDOM for a value not finite. */
-int32_t inphase_encode(const struct inphase_encoding *encoding, const double *values, uint8_t *to,
-                       uint32_t room);
-
-/* An incremental parser, the one that the cycle thread uses, for drivers' own transactions and for
-   tests. feed returns 1 when the last reply is complete (values are filled; the first reply is then
-   waited for again), 0 when bytes are missing, -EBADMSG when a reply was refused: reason and detail
-   say why. */
-typedef struct inphase_parser inphase_parser;
-int inphase_parser_open(inphase_parser **out, const struct inphase_exchange *exchange);
-void inphase_parser_close(inphase_parser *parser);
-void inphase_parser_reset(inphase_parser *parser);
-int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t size, double *values,
-                        uint32_t *reason, uint32_t *detail);
-
-/* ---- the limiter ----------------------------------------------------------------------- */
-
-/* limits of one channel of a position-mode actuator, SI */
-struct inphase_limits {
-    double low, high;           /* position */
-    double velocity;            /* largest |change| per second */
-    double acceleration;        /* used by the ramp */
-    double step;                /* largest distance from the measured position */
-};
-
-/* One channel: what may be applied when `requested` is asked for, `applied` was applied period_s
-   ago and `measured` is where the joint is (NaN: not known). Total over all doubles: the result is
-   finite if applied is, never further than velocity * period_s from applied, and within low..high
-   if applied is. Any thread, the cycle thread included. */
-double inphase_limit(const struct inphase_limits *limits, double requested, double applied,
-                     double measured, double period_s);
-/* The next position of a ramp to zero velocity from `applied`, moving at velocity (updated). */
-double inphase_ramp(const struct inphase_limits *limits, double applied, double *velocity,
-                    double period_s);
-
 /* ---- device clocks --------------------------------------------------------------------- */
 
 /* Maps the stamps of a device's own clock, of any origin and rate, to the host's clock. What it
@@ -610,6 +404,257 @@ void inphase_device_clock_facts(const struct inphase_device_clock *clock,
    wrap apart. */
 int64_t inphase_unwrap(int64_t previous, uint64_t raw, uint32_t bits);
 
+/* ---- readers ---------------------------------------------------------------------------- */
+
+/* Follow the frames of a core's segment. Ends with inphase_reader_close. The reader starts behind
+   the newest frame: the first frame it returns is the next one; with from_first it starts at the
+   oldest that the ring holds. Thread: one at a time. */
+int inphase_reader_open(inphase_reader **out, const char *path, int from_first);
+void inphase_reader_close(inphase_reader *reader);
+const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);
+/* Wait for the next frame (newest: the newest one, leaving out those between) and copy its record
+   to where inphase_reader_record points. Returns the number of frames lost before it (overwritten,
+   or left out), or -ETIMEDOUT, -EINTR, -EPIPE (the writer is gone, there is no further frame). */
+int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_ns);
+const void *inphase_reader_record(inphase_reader *reader);
+/* Number of the frame that inphase_reader_next returned last (before its first: of the one before
+   what it will return; -1: none). Frames are numbered from 0 without gaps. */
+int64_t inphase_reader_number(inphase_reader *reader);
+/* Copy the record of an earlier frame by its number and check it after the copy; the one that was
+   returned last stays. 0, -ESTALE: overwritten or not there yet, -EINVAL. */
+int inphase_reader_past(inphase_reader *reader, int64_t number, void *to);
+/* 1 if sample number sequence of a sensor is still whole in its ring, else 0. What was read from
+   the slot before this call was then never torn or recycled. */
+int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t sequence);
+/* Copy a sample's payload and check it after the copy. 0, or -ESTALE. */
+int inphase_reader_copy(inphase_reader *reader, uint32_t sensor, int64_t sequence, void *to);
+/* Statistics as they stand; sensor rows for INPHASE_HIST_SENSORS + i. -EINVAL: no such one. */
+int inphase_reader_quantiles(inphase_reader *reader, uint32_t histogram,
+                             struct inphase_quantiles *out);
+int inphase_reader_status(inphase_reader *reader, struct inphase_status *out);
+int inphase_reader_realtime(inphase_reader *reader, struct inphase_realtime *out);
+int inphase_reader_counts(inphase_reader *reader, struct inphase_counts *out);
+/* counts[sensor * INPHASE_STATUSES + status]; returns the number of sensors */
+int inphase_reader_statuses(inphase_reader *reader, int64_t *counts);
+/* What the worker of a sensor says of its device; -ENOENT: the sensor has no worker. */
+int inphase_reader_worker(inphase_reader *reader, uint32_t sensor,
+                          struct inphase_worker_facts *out);
+/* What is known of the clock of a device whose exchange the core runs; -ENOENT: nothing. */
+int inphase_reader_clock(inphase_reader *reader, uint32_t sensor, struct inphase_clock_facts *out);
+/* reasons beside commands that were missed or refused: counts[INPHASE_REASONS] */
+int inphase_reader_reasons(inphase_reader *reader, int64_t *counts);
+/* the worst cycles, worst first; returns how many */
+int inphase_reader_worst(inphase_reader *reader, struct inphase_worst *out);
+
+/* ---- the policy's mailbox ---------------------------------------------------------------- */
+
+/* The command mailbox of one policy: its own segment, which the core maps read-only.
+   post is made by the policy's process. reason 0 posts a command; any other INPHASE_REASON_* says
+   why there is none. values: channels doubles in SI. Never waits, wakes nobody. */
+uint64_t inphase_mailbox_size(uint32_t channels);
+int inphase_mailbox_init(inphase_segment *segment, uint32_t channels, uint64_t epoch);
+int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_until_ns,
+                         uint32_t reason, const double *values, uint32_t channels);
+
+/* ---- frames on the wire ---------------------------------------------------------------- */
+
+/* What both ends of a connection know of frames from their description. The caller fills it. */
+struct inphase_wire {
+    uint64_t epoch;
+    uint8_t hash[16];           /* of the schedule: hexadecimal digits */
+    uint32_t sensors;
+    uint32_t actuators;
+    uint32_t channels[16];      /* per actuator */
+    uint8_t large[64];          /* per sensor, 1: its sample has a part of its own, sent once */
+};
+
+/* where a message has a sample */
+#define INPHASE_WIRE_NOWHERE 0
+#define INPHASE_WIRE_HERE 1
+#define INPHASE_WIRE_BEFORE 2   /* large: an earlier message brought the one of this sequence */
+
+/* Bytes of a header that inphase_wire_pack writes, and of a frame record; -EINVAL: a bound above is
+   broken. Any thread. */
+int32_t inphase_wire_size(const struct inphase_wire *wire);
+int32_t inphase_wire_record_size(const struct inphase_wire *wire);
+/* Write the MessagePack header of a frame record (middleware/inphase/WIRE.md). where: per sensor,
+   INPHASE_WIRE_*. Returns the header's bytes, or -EMSGSIZE. Any thread. */
+int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, int64_t number,
+                          int64_t sent_ns, const uint8_t *where, uint8_t *header, uint32_t room);
+/* The reader's present frame as a message: copy each sample to samples[sensor], checked after the
+   copy, and say in where[sensor] whether it is there. Small ones that are not are zeros. A large one
+   whose sequence is sent[sensor] (-1: none) is not copied. Returns as inphase_wire_pack.
+   Thread: the reader's. */
+int32_t inphase_wire_frame(const struct inphase_wire *wire, inphase_reader *reader, int64_t number,
+                           uint8_t *const *samples, const int64_t *sent, uint8_t *where,
+                           uint8_t *header, uint32_t room);
+/* Read a header into a frame record, the frame's number, and where per sensor. 0, -ESTALE (of
+   another run), -EPROTO (not a header of such frames; what was written is then of no use).
+   Any thread. */
+int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, uint32_t size,
+                        void *record, int64_t *number, uint8_t *where);
+
+/* ---- packets --------------------------------------------------------------------------- */
+
+/* raw types in a packet */
+#define INPHASE_U8 1
+#define INPHASE_I8 2
+#define INPHASE_U16 3
+#define INPHASE_I16 4
+#define INPHASE_U32 5
+#define INPHASE_I32 6
+#define INPHASE_F32 7
+#define INPHASE_F64 8
+#define INPHASE_U64 9
+
+/* one raw value in a packet and the channel it becomes: value = raw * scale + zero, in SI */
+struct inphase_field {
+    uint32_t offset;
+    uint16_t type;
+    uint16_t big_endian;
+    uint32_t channel;
+    double scale;
+    double zero;
+};
+
+/* what must hold of a packet */
+#define INPHASE_CHECK_MATCH 1       /* (value & mask) == expect, else REASON_MISMATCH */
+#define INPHASE_CHECK_ZERO 2        /* (value & mask) == 0, else REASON_DEVICE with the value */
+#define INPHASE_CHECK_CRC16 3       /* CRC-16 of the bytes before offset is at offset, low first,
+                                       in the packet as received, before unstuffing */
+#define INPHASE_CHECK_CRC16_END 4   /* the same for the last two bytes of the packet */
+struct inphase_check {
+    uint16_t kind;
+    uint16_t type;
+    uint32_t big_endian;
+    uint32_t offset;
+    uint32_t mask;
+    uint32_t expect;
+};
+
+/* how packets are told apart in a stream, and the escape rule of those that have one */
+struct inphase_framing {
+    uint32_t datagram;          /* 1: one read gives one packet; start and length are not used */
+    uint32_t can;               /* 1: a datagram is a struct can_frame or canfd_frame: see below */
+    uint32_t start_size;        /* start bytes, 1..4 in a stream */
+    uint8_t start[4];
+    uint32_t length_offset;     /* of the length field; packet size = field + length_add */
+    uint32_t length_size;       /* 1 or 2 bytes; 0: every packet has min_size bytes */
+    uint32_t big_endian;
+    int32_t length_add;
+    uint32_t min_size;          /* smallest and largest packet as received */
+    uint32_t max_size;
+    uint32_t escape_size;       /* 0: no escape rule; 1..4: after this pattern ... */
+    uint8_t escape[4];
+    uint32_t escape_insert;     /* ... this byte was inserted by the sender */
+    uint32_t escape_from;       /* the rule holds from this offset on ... */
+    uint32_t escape_tail;       /* ... up to this many bytes before the end */
+};
+
+/* one reply: what must hold and which fields it carries, at offsets of the unstuffed packet */
+struct inphase_reply {
+    uint32_t size;              /* of the unstuffed packet, 0: any */
+    uint32_t first_check, checks;
+    uint32_t first_field, fields;
+};
+
+#define INPHASE_ACQUIRE_ABSENT 0    /* nothing is known of the acquisition */
+#define INPHASE_ACQUIRE_TRIGGER 1   /* triggered_ns + acquire_ns */
+#define INPHASE_ACQUIRE_MIDDLE 2    /* middle of trigger and reply, + acquire_ns */
+
+/* CAN. A packet is one frame as linux/can.h has it: id with its EFF and RTR flags in bytes 0..3 (of
+   the machine's own byte order), length in byte 4, data from byte 8 on. Request and replies are such
+   frames, min_size is 16, max_size 16 or, with CAN FD, 72. The replies may come in any order: a
+   frame belongs to the first reply not yet complete whose MATCH checks on the id (offset 0, U32; at
+   least one per reply) hold with all flags; the other checks are made after that. A frame that no
+   reply wants is other traffic: counted, and nothing else. A second frame of a complete reply means
+   that one of the two belongs to another trigger: the sample is RECOVERING and a slip is counted.
+   A latched sensor in CAN frames has one reply: frames that come by themselves make no set.
+   Data shorter than a field needs is REASON_SIZE, with 8 + the data's length.
+   A bus-off or transmit-timeout error frame loses the device; it is restarted by whoever opens it
+   again, never by the core. */
+
+/* a request and its replies, run by the core alone */
+struct inphase_exchange {
+    const uint8_t *request;
+    uint32_t request_size;
+    uint32_t replies;
+    struct inphase_framing framing;
+    const struct inphase_reply *reply;
+    const struct inphase_check *check;
+    const struct inphase_field *field;
+    uint32_t checks, fields;    /* in those arrays */
+    uint32_t sequence_offset;   /* in the last reply */
+    uint16_t sequence_type;     /* 0: the device has none */
+    uint16_t sequence_big_endian;
+    uint32_t clock_offset;      /* of the device's time in the last reply */
+    uint16_t clock_type;        /* unsigned; 0: it gives none, and the model below is all */
+    uint16_t clock_big_endian;
+    uint32_t clock_bits;        /* at which it wraps, 0: never */
+    double clock_tick_ns;       /* nanoseconds of one of its ticks */
+    int64_t clock_shift_ns;     /* from its stamp to the middle of the acquisition */
+    uint32_t acquire;           /* INPHASE_ACQUIRE_* */
+    int64_t acquire_ns;
+    int64_t reply_max_ns;       /* worst case from trigger to the last byte: how long the bus must
+                                   stay quiet when a reply is missed */
+};
+
+/* how a command becomes bytes: the template, its fields, then escape rule, length and CRC-16 */
+struct inphase_encoding {
+    const uint8_t *packet;      /* template, without checksum */
+    uint32_t packet_size;
+    uint32_t fields;
+    const struct inphase_field *field;      /* raw = (value - zero) / scale, rounded, saturated */
+    struct inphase_framing framing;         /* escape rule and length field */
+    uint32_t crc16;             /* 1: append it */
+    uint32_t chunk;             /* bytes of one datagram, when a command is several (CAN frames);
+                                   packet_size is a multiple. 0: a command is one write */
+};
+
+/* CRC-16 with polynomial 0x8005, initial 0, not reflected (ROBOTIS: CRC-16/IBM). Any thread. */
+uint16_t inphase_crc16(uint16_t start, const uint8_t *bytes, uint32_t size);
+/* Apply or undo an escape rule. Return the new size, or -EMSGSIZE. Any thread. */
+int32_t inphase_escape(const struct inphase_framing *framing, const uint8_t *from, uint32_t size,
+                       uint8_t *to, uint32_t room);
+int32_t inphase_unescape(const struct inphase_framing *framing, const uint8_t *from, uint32_t size,
+                         uint8_t *to, uint32_t room);
+/* Encode a command. Returns bytes written to `to`, or -EMSGSIZE, -EDOM for a value not finite. */
+int32_t inphase_encode(const struct inphase_encoding *encoding, const double *values, uint8_t *to,
+                       uint32_t room);
+
+/* An incremental parser, the one that the cycle thread uses, for drivers' own transactions and for
+   tests. feed returns 1 when the last reply is complete (values are filled; the first reply is then
+   waited for again), 0 when bytes are missing, -EBADMSG when a reply was refused: reason and detail
+   say why. */
+typedef struct inphase_parser inphase_parser;
+int inphase_parser_open(inphase_parser **out, const struct inphase_exchange *exchange);
+void inphase_parser_close(inphase_parser *parser);
+void inphase_parser_reset(inphase_parser *parser);
+/* In CAN frames: 1 when a reply of the exchange has this id, with its flags; 0: it is other traffic. */
+int inphase_parser_wants(const inphase_parser *parser, uint32_t can_id);
+int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t size, double *values,
+                        uint32_t *reason, uint32_t *detail);
+
+/* ---- the limiter ----------------------------------------------------------------------- */
+
+/* limits of one channel of a position-mode actuator, SI */
+struct inphase_limits {
+    double low, high;           /* position */
+    double velocity;            /* largest |change| per second */
+    double acceleration;        /* used by the ramp */
+    double step;                /* largest distance from the measured position */
+};
+
+/* One channel: what may be applied when `requested` is asked for, `applied` was applied period_s
+   ago and `measured` is where the joint is (NaN: not known). Total over all doubles: the result is
+   finite if applied is, never further than velocity * period_s from applied, and within low..high
+   if applied is. Any thread, the cycle thread included. */
+double inphase_limit(const struct inphase_limits *limits, double requested, double applied,
+                     double measured, double period_s);
+/* The next position of a ramp to zero velocity from `applied`, moving at velocity (updated). */
+double inphase_ramp(const struct inphase_limits *limits, double applied, double *velocity,
+                    double period_s);
+
 /* ---- simulated devices ----------------------------------------------------------------- */
 
 /* one joint that follows its goal: critically damped, with capped acceleration and velocity */
@@ -651,9 +696,10 @@ struct inphase_twin {
 #define INPHASE_FAULT_FROZEN 6      /* sequence does not advance */
 #define INPHASE_FAULT_GONE 7        /* device away for count cycles */
 #define INPHASE_FAULT_WAKE 8        /* the cycle thread wakes argument ns late */
+#define INPHASE_FAULT_CLOCK_STEP 9  /* the wall clock is argument ns off */
 struct inphase_fault {
     uint32_t kind;
-    uint32_t device;            /* index of the sensor; not used by FAULT_WAKE */
+    uint32_t device;            /* index of the sensor; not used by WAKE and CLOCK_STEP */
     int64_t from_cycle;
     int64_t count;
     int64_t argument;
@@ -728,8 +774,9 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
 void inphase_core_close(inphase_core *core);
 
 /* Hand a descriptor to the core, taken over at the next cycle: only the cycle thread reads and
-   writes it until it is given back. The caller still owns it, and ignores SIGPIPE. -EBUSY: the last
-   request is not yet taken. Threads: any one. */
+   writes it until it is given back. The caller still owns it, and ignores SIGPIPE. Of a socket, the
+   kernel's receive stamps are switched on here, and of a CAN socket its error frames; one that has
+   none does without. -EBUSY: the last request is not yet taken. Threads: any one. */
 int inphase_core_attach(inphase_core *core, uint32_t device, int fd);
 /* Ask for the descriptor back. */
 int inphase_core_detach(inphase_core *core, uint32_t device);
@@ -745,6 +792,14 @@ int inphase_core_mailbox(inphase_core *core, inphase_segment *mailbox);
    and by what the worker says of its device. */
 int inphase_core_worker(inphase_core *core, uint32_t device, inphase_segment *ring, int wake_fd,
                         int order_fd);
+/* Raise a GPIO line at a sensor's trigger offset, before its request if it has one; triggered_ns is
+   read right before. A sensor of a worker is then triggered by the core, the worker only reads. The
+   line is lowered at the latch when pulse_ns have passed by then, else after the act: the pulse's
+   length is not exact, and short of pulse_ns by as much as the trigger was late. fd: a line request
+   of one line, see inphase_gpio_set; it stays the caller's. A line that cannot be set loses the
+   sensor's device. Before the start. -EINVAL: pulse_ns reaches beyond the act, or the sensor is
+   latched. Thread: any. */
+int inphase_core_line(inphase_core *core, uint32_t sensor, int fd, int64_t pulse_ns);
 /* An actuator's enable sequence is done: commands may be written to it. */
 int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled);
 /* Clear a latched reason: motion may start again from where the robot is. */
@@ -779,6 +834,9 @@ int inphase_core_post(inphase_core *core, uint32_t reason, const double *values,
 /* ---- for whoever needs a clock and a process rule -------------------------------------- */
 
 int64_t inphase_now(void);
+/* Set lines of a GPIO line request (linux/gpio.h, GPIO_V2_LINE_SET_VALUES_IOCTL): bit n of mask and
+   value is the n-th line of the request. One system call. 0 or a negative errno. Any thread. */
+int inphase_gpio_set(int fd, uint64_t mask, uint64_t value);
 /* End this process (SIGTERM) when the thread that started it ends. 0 or a negative errno. */
 int inphase_die_with_parent(void);
 /* Wait until the word at address differs from value. For yardsticks: a bare futex. */

@@ -49,7 +49,7 @@ step = 0.5
 [policy]
 call = "sweep.py:Sweep"
 """
-_POLICY = '''
+SWEEP = '''
 """Swings all joints by 0.4 rad around where they were found, so that they move all the time."""
 import math
 
@@ -81,7 +81,7 @@ class Robot:
         self.name = self.folder.name.lower()
         self.emulator = self._start_emulator(emulator)
         self.schedule = self.folder / "run.toml"
-        self.folder.joinpath("sweep.py").write_text(_POLICY)
+        self.folder.joinpath("sweep.py").write_text(SWEEP)
         self.write()
 
     def _start_emulator(self, options: str) -> EmulatorProcess:

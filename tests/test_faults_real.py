@@ -10,12 +10,15 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -186,6 +189,35 @@ def test_a_wrist_whose_port_is_closed_is_offline_and_comes_back(robot: Robot) ->
         robot.wrist(fault="reopen")
         run.status("wrench", "FRESH")
         assert "LATCHED" not in run.frame(lambda _: True).flags, "no motion depends on it"
+
+
+# ---- row 11: the wall clock is set -----------------------------------------------------------
+
+COMPILER = shutil.which(os.environ.get("CC", "cc"))
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler for the preloaded wall clock")
+def test_a_wall_clock_that_is_set_is_told_and_the_cycle_goes_on(robot: Robot) -> None:
+    library, offset = robot.folder / "wall_clock.so", robot.folder / "offset"
+    source = Path(__file__).with_name("wall_clock.c")
+    assert COMPILER is not None
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-o", library, source], check=True)
+    offset.write_bytes(bytes(8))
+    environment = {**os.environ, "LD_PRELOAD": str(library), "INPHASE_TEST_WALL": str(offset)}
+    with robot.run(env=environment) as run:
+        run.moving()
+        for seconds in (3600, -1800, 0):
+            with offset.open("r+b") as file:
+                file.write(struct.pack("<q", seconds * 1_000_000_000))
+            step = run.frame(lambda frame: "CLOCK_STEP" in frame.flags)
+            after = run.frame(lambda frame: "CLOCK_STEP" not in frame.flags)
+            assert after.cycle - step.cycle == 1 + after.skipped
+            run.status("joints", "FRESH")
+            assert run.status("wrench", "FRESH").reason == "none"
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert code == 130
+    assert (summary["latched"], summary["lost_devices"], summary["slips"]) == (None, 0, 0)
 
 
 # ---- at start: devices ---------------------------------------------------------------------

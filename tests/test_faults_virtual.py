@@ -407,6 +407,35 @@ def test_while_a_device_is_gone_nothing_is_written_to_it(make: Make) -> None:
     assert not set(robot.did(ACTED)) & set(range(20, 25))
 
 
+# ---- row 11: the wall clock is set ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("step_ns", [3_600_000_000_000, -3_600_000_000_000, 1_000_001, -1_000_001])
+def test_a_wall_clock_that_is_set_is_told_and_changes_nothing_else(
+    make: Make, step_ns: int
+) -> None:
+    robot, plain = make(), make()
+    robot.core.fault("clock_step", 0, 20, 5, step_ns)
+    robot.run(40)
+    plain.run(40)
+    stepped = [frame.cycle for frame in robot.frames if "CLOCK_STEP" in frame.flags]
+    assert stepped == [20, 25], "when it is set, and when it is set back"
+    for frame, other in zip(robot.frames, plain.frames, strict=True):
+        assert (frame.cycle, frame.due_ns, frame.skipped) == (other.cycle, other.due_ns, 0)
+        assert set(frame.flags) - {"CLOCK_STEP"} == set(other.flags)
+        assert frame["joints"].status == other["joints"].status == "FRESH"
+        assert frame["joints"].received_ns == other["joints"].received_ns
+        assert frame.command["arm"].flags == other.command["arm"].flags
+
+
+def test_a_wall_clock_that_is_slewed_is_not_told(make: Make) -> None:
+    robot = make()
+    robot.core.fault("clock_step", 0, 0, 40, 7_000_000)
+    robot.core.fault("clock_step", 0, 40, 20, 8_000_000)
+    robot.run(60)
+    assert not any("CLOCK_STEP" in frame.flags for frame in robot.frames)
+
+
 # ---- rows 12 and 13: late wakes ------------------------------------------------------------
 
 
@@ -509,7 +538,7 @@ def test_a_view_that_was_held_too_long_says_that_it_is_not_intact(make: Make) ->
     assert frame.intact
     robot.run(200)
     assert not frame.intact
-    with pytest.raises(FrameLost, match="of cycle 5 was recycled"):
+    with pytest.raises(FrameLost, match="sample 5 of joints was recycled"):
         frame.copy()
 
 
@@ -729,6 +758,7 @@ def _faulty_digest(path: Path, seed: int, fault_seed: int) -> str:
                     "nan": 2,
                     "wrong": 1000,
                     "wake": 4_700_000,
+                    "clock_step": 5_000_000,
                 }.get(kind, 0)
                 robot.core.fault(
                     kind, draw.randrange(2), draw.randrange(10, 900), draw.randrange(1, 9), argument

@@ -138,9 +138,9 @@ def test_a_client_of_pyzmq_msgpack_and_numpy_reads_frames(robot: LockStep) -> No
     topic, header, samples = socket.recv_multipart()
     socket.close()
     version, hash_, epoch, _, _, frame, rows, acts = msgpack.unpackb(header)
-    assert (topic, version, hash_) == (b"inphase.frame\0", 1, description["hash"])
+    assert (topic, version, hash_) == (b"inphase.frame\0", 2, description["hash"])
     assert (epoch, frame[0]) == (description["epoch"], expected.cycle)
-    assert (joints["name"], rows[0][5], rows[0][8]) == ("joints", 0, True)
+    assert (joints["name"], rows[0][7], rows[0][10]) == ("joints", 0, 1)
     value = np.frombuffer(samples, dtype, 1, joints["offset"])[0]
     assert value["position"].tolist() == expected["joints"].value["position"].tolist()
     applied = np.frombuffer(acts[0][5])
@@ -253,7 +253,7 @@ def test_large_samples_travel_in_parts_of_their_own(robot: LockStep, folder: Pat
                 for name in ("joints", "wrench"):
                     assert one[name].value.tobytes() == two[name].value.tobytes()
                     assert not one[name].value.flags.writeable
-            assert len(sender._writer.pools) == 1
+            assert len(sender._writer.large) == 1
     finally:
         sender.stop()
         thread.join(WAIT_S)

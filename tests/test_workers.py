@@ -141,8 +141,8 @@ def test_a_driver_gives_the_same_frames_in_a_process_and_in_a_thread(
     bench: Bench, home: str
 ) -> None:
     with Runner(bench.schedule(home), cycles=40) as runner:
+        names = {thread.name for thread in threading.enumerate()}
         fresh = [frame.copy() for frame in runner if is_fresh(frame)]
-        names = {t.name for t in threading.enumerate()}
     assert fresh and ("inphase worker of counter" in names) == (home == "thread")
     for frame in fresh:
         sample = frame["count"]

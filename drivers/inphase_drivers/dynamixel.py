@@ -36,6 +36,7 @@ from inphase.driver import (
     Watchdog,
 )
 from inphase.packets import Parser, RefusedReply, crc16, escape
+from inphase.serial_port import hand_over, open_port
 
 _START = b"\xff\xff\xfd\x00"
 _BROADCAST = 0xFE
@@ -315,49 +316,14 @@ class Servos(Driver):
 
     def open(self) -> int:
         """Open the port and check every servo: that it answers, and the registers that matter."""
-        port = self.options.port
+        self._serial = open_port(self.name, self.options.port, self.options.baud)
         try:
-            self._serial = serial.Serial(
-                port, self.options.baud, timeout=0.01, write_timeout=1, exclusive=True
-            )
-        except (serial.SerialException, OSError, termios.error) as error:
-            raise DeviceError(
-                f"device {self.name}: cannot open {port}: {error}; is it plugged in, and is no "
-                f"other program using it?"
-            ) from error
-        try:
-            self._set_low_latency()
             for ident in self.options.ids:
                 self._check_servo(ident)
         except BaseException:
             self.close()
             raise
-        fd = int(self._serial.fileno())
-        self._let_empty_reads_say_so(fd)
-        os.set_blocking(fd, False)
-        return fd
-
-    @staticmethod
-    def _let_empty_reads_say_so(fd: int) -> None:
-        """VMIN 1: a read of an empty line fails with EAGAIN, so that 0 bytes mean a hang-up.
-
-        pyserial sets VMIN 0, with which both read as 0 bytes (termios(3), polling read).
-        """
-        settings = termios.tcgetattr(fd)
-        settings[6][termios.VMIN] = 1
-        termios.tcsetattr(fd, termios.TCSANOW, settings)
-
-    def _set_low_latency(self) -> None:
-        """Ask the kernel's driver to hand bytes on at once; a pseudo-terminal has no such flag."""
-        assert self._serial is not None
-        if not os.ttyname(self._serial.fileno()).startswith("/dev/pts/"):
-            try:
-                self._serial.set_low_latency_mode(True)
-            except (ValueError, OSError) as error:
-                raise DeviceError(
-                    f"device {self.name}: {self.options.port} refuses low-latency mode: {error}; "
-                    f"an FTDI adapter would hold replies back for up to 16 ms"
-                ) from error
+        return hand_over(self._serial)
 
     def _check_servo(self, ident: int) -> None:
         self._expect(ident, "baud rate", _BAUD_RATE, _BAUD_INDEX[self.options.baud])

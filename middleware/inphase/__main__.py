@@ -77,10 +77,10 @@ def _run_lockstep(
 
 def _run_wall_clock(described: Any, cycles: int, observe: bool, as_json: bool) -> dict[str, Any]:
     from inphase import runtime
-    from inphase.live import LiveLine
+    from inphase.live import LiveView
 
-    with LiveLine(shown=not as_json and sys.stderr.isatty()) as line:
-        return runtime.run(described, runtime.Wishes(cycles, observe), line.say, line.show)
+    with LiveView(shown=not as_json) as view:
+        return runtime.run(described, runtime.Wishes(cycles, observe), view.say, view.show)
 
 
 @cli.command()

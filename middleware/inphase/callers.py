@@ -3,6 +3,7 @@
 Both give a worker the same four calls, so that a driver with an exchange runs in every home.
 """
 
+import errno
 import os
 import select
 import time
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from inphase import packets
 from inphase.driver import Driver, Encoding, Exchange, Reading
 from inphase.errors import DeviceError
+from inphase.lines import Line
 from inphase.plan import ActuatorPlan, SensorPlan
 
 _READ_BYTES = 4096
@@ -97,6 +99,7 @@ class OwnExchange:
         self._name = f"device {driver.name} ({driver.address})"
         self._request = exchange.request
         self._datagram = exchange.framing.datagram
+        self._can = exchange.framing.can
         self._encoding = encoding
         self._parser = packets.Parser(exchange, channels)
         self._channels = channels
@@ -121,13 +124,17 @@ class OwnExchange:
         return found
 
     def trigger(self) -> None:
-        """Write the request."""
+        """Write the request, where there is one."""
+        if self._request:
+            self._send(self._request)
+
+    def _send(self, data: bytes) -> None:
         try:
-            os.write(self._fd, self._request)
-        except BlockingIOError:
-            pass  # the line does not move: no reply will come
+            os.write(self._fd, data)
         except OSError as error:
-            raise DeviceError(f"{self._name}: {error.strerror}") from error
+            # a full queue: the line does not move, and no reply will come
+            if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
+                raise DeviceError(f"{self._name}: {error.strerror}") from error
 
     def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
         """Wait for the whole reply."""
@@ -146,30 +153,71 @@ class OwnExchange:
                 return Reading()
 
     def _receive(self) -> bytes:
-        """What is there. Raises DeviceError at the end of the line."""
-        try:
-            data = os.read(self._fd, _READ_BYTES)
-        except (BlockingIOError, ConnectionRefusedError):
-            return b""
-        except OSError as error:
-            raise DeviceError(f"{self._name}: {error.strerror}") from error
-        if not data and not self._datagram:
-            raise DeviceError(f"{self._name}: the other end of the line is gone")
-        return data
+        """What is there, past other traffic on a CAN bus. Raises DeviceError at its end."""
+        for _ in range(_FLUSH_READS):
+            try:
+                data = os.read(self._fd, _READ_BYTES)
+                if not data and not self._datagram:
+                    raise DeviceError(f"{self._name}: the other end of the line is gone")
+                if not self._can or self._parser.wants(data):
+                    return data
+            except (BlockingIOError, ConnectionRefusedError):
+                return b""
+            except OSError as error:
+                raise DeviceError(f"{self._name}: {error.strerror}") from error
+        return b""
 
     def write(self, command: NDArray[np.float64]) -> None:
         """Encode and write."""
         assert self._encoding is not None
+        data = packets.encode(self._encoding, command.tolist())
+        size = self._encoding.chunk or len(data)
+        for at in range(0, len(data), size):
+            self._send(data[at : at + size])
+
+
+class OnALine:
+    """A caller whose trigger is a GPIO line, up until its sample is read, before a request.
+
+    The driver's own `trigger` is not called: the device is set up for its hardware trigger.
+    """
+
+    def __init__(self, caller: OwnCalls | OwnExchange, line: Line) -> None:
+        self.latency_max_ns = caller.latency_max_ns
+        self.opened = caller.opened
+        self.flush = caller.flush
+        self.write = caller.write
+        self._request = caller.trigger if isinstance(caller, OwnExchange) else None
+        self._read = caller.read
+        self._line = line
+
+    def trigger(self) -> None:
+        """Raise the line."""
+        self._line.set(True)
+        if self._request is not None:
+            self._request()
+
+    def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
+        """Wait for the next sample, then lower the line."""
         try:
-            os.write(self._fd, packets.encode(self._encoding, command.tolist()))
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            raise DeviceError(f"{self._name}: {error.strerror}") from error
+            return self._read(sample, timeout_ns)
+        finally:
+            self._line.set(False)
 
 
 def caller_of(driver: Driver, sensor: SensorPlan, actuator: ActuatorPlan | None) -> Caller:
-    """How this device is called in a worker: by its own calls where it has them."""
+    """How this device is called in a worker: by its own calls where it has them.
+
+    Raises DeviceError where a trigger line cannot be had.
+    """
+    caller = _caller_of(driver, sensor, actuator)
+    line = sensor.schedule.trigger_line
+    return caller if line is None else OnALine(caller, Line(sensor.name, line.chip, line.line))
+
+
+def _caller_of(
+    driver: Driver, sensor: SensorPlan, actuator: ActuatorPlan | None
+) -> OwnCalls | OwnExchange:
     if sensor.spec.calls is not None:
         return OwnCalls(driver, sensor, actuator)
     assert sensor.exchange is not None

@@ -20,6 +20,7 @@ FAULTS = {
     "frozen": lib.INPHASE_FAULT_FROZEN,
     "gone": lib.INPHASE_FAULT_GONE,
     "wake": lib.INPHASE_FAULT_WAKE,
+    "clock_step": lib.INPHASE_FAULT_CLOCK_STEP,
 }
 """Planned faults of simulated devices and of the virtual clock, by name."""
 
@@ -121,6 +122,12 @@ class Core:
         """The policy's mailbox; before `start`."""
         if lib.inphase_core_mailbox(self._core, segment.handle) < 0:
             raise StoreError(f"{segment.path} is not the mailbox of this runtime's policy")
+
+    def line(self, sensor: int, fd: int, pulse_ns: int = 0) -> None:
+        """Raise a GPIO line at a sensor's trigger offset; before `start`. See inphase_core_line."""
+        rc = lib.inphase_core_line(self._core, sensor, fd, pulse_ns)
+        if rc < 0:
+            raise StoreError(f"sensor {sensor}: the core does not take its line: errno {-rc}")
 
     def enable(self, actuator: int, enabled: bool) -> None:
         """An actuator may be written to, or not."""

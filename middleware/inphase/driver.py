@@ -30,6 +30,7 @@ __all__ = [
     "Calls",
     "Check",
     "CheckKind",
+    "Clock",
     "DeviceError",
     "Driver",
     "Encoding",
@@ -59,6 +60,7 @@ class Raw(IntEnum):
     I32 = 6
     F32 = 7
     F64 = 8
+    U64 = 9
 
 
 class CheckKind(IntEnum):
@@ -142,6 +144,10 @@ class Framing:
     min_size: int
     max_size: int
     datagram: bool = False
+    can: bool = False
+    """packets are CAN frames, made by `inphase.packets.can_frame`: 16 bytes each, or up to 72 with
+    CAN FD. Replies may come in any order; each has a MATCH of `inphase.packets.can_id` at offset 0,
+    a U32, by which a frame is known to be its; data start at offset 8"""
     start: bytes = b""
     length_offset: int = 0
     length_size: int = 0
@@ -179,6 +185,22 @@ class Exchange:
     """the device's own sample counter, in the last reply"""
     acquire: Acquire = Acquire.ABSENT
     acquire_ns: int = 0
+    clock: "Clock | None" = None
+    """the device's own time in the last reply; then `acquire` only stands in for it"""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A device's time in a packet: an unsigned number of ticks from any origin."""
+
+    offset: int
+    type: Raw
+    tick_ns: float
+    bits: int = 0
+    """at which it wraps; 0: never"""
+    shift_ns: int = 0
+    """from the stamp to the middle of the acquisition"""
+    big_endian: bool = False
 
 
 @dataclass(frozen=True)
@@ -269,6 +291,8 @@ class Encoding:
     crc16: bool
     write_ns: int
     """the command's time on the wire"""
+    chunk: int = 0
+    """bytes of one datagram, where a command is several: 16 for CAN frames; 0: it is one write"""
 
 
 @dataclass(frozen=True)

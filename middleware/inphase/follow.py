@@ -7,7 +7,7 @@ import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import store
+from inphase import store, wire
 from inphase.errors import StoreError
 from inphase.frame import Frame, Layout
 
@@ -78,6 +78,14 @@ class StoreFollower:
     def intact(self, sensor: int, sequence: int) -> bool:
         """Whether the slot still holds that sample."""
         return self.reader.intact(sensor, sequence)
+
+    def past(self, cycle: int) -> Iterator[tuple[bytes, "StoreFollower"]]:
+        """The frames before a cycle, newest first, as long as they are whole in the store."""
+        number = self.reader.number
+        while number >= 0 and (record := self.reader.past(number)) is not None:
+            if wire.HEADER.unpack_from(record)[0] < cycle:
+                yield record, self
+            number -= 1
 
     def close(self) -> None:
         """Stop following."""

@@ -5,9 +5,9 @@ A frame's header is owned by the frame. A sample's `value` is a view: into the r
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import count, repeat
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import chain, count, repeat
 from struct import Struct
 from typing import Any, NamedTuple, Protocol
 
@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase import wire
+from inphase.alignment import Alignment, Method
 from inphase.errors import StoreError
 from inphase.packets import REASONS
 
 
 class FrameLost(StoreError):  # noqa: N818 - named for what happened
-    """A sample's slot was recycled before it could be copied."""
+    """A sample is not to be had: its slot was recycled, or the message that brought it was lost."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Layout:
     depths: tuple[int, ...]
     actuators: tuple[tuple[str, int, str], ...]
     """(name, channels, unit)"""
+    rates: tuple[dict[str, NDArray[np.float64]], ...] = field(compare=False)
+    """per sensor and field the largest change per second that the schedule states; NaN: none"""
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Layout":
@@ -64,6 +67,7 @@ class Layout:
             actuators=tuple(
                 (a["name"], a["channels"], a["unit"]) for a in description["actuators"]
             ),
+            rates=tuple(_rates(s) for s in sensors),
         )
 
     @cached_property
@@ -77,6 +81,15 @@ class Layout:
         return wire.HEADER.size + len(self.sensors) * wire.ROW.size
 
 
+def _rates(sensor: dict[str, Any]) -> dict[str, NDArray[np.float64]]:
+    """Raises ValueError for rates that do not fit their fields."""
+    shapes = {name: tuple(shape) for name, shape, _, _ in sensor["fields"]}
+    return {
+        name: np.array([np.nan if r is None else r for r in rates], "<f8").reshape(shapes[name])
+        for name, rates in sensor.get("rate", {}).items()
+    }
+
+
 class Payloads(Protocol):
     """Where a frame's samples lie."""
 
@@ -85,6 +98,9 @@ class Payloads(Protocol):
 
     def intact(self, sensor: int, sequence: int) -> bool:
         """Whether what was read from the view so far was whole."""
+
+    def past(self, cycle: int) -> "Iterator[tuple[bytes, Payloads]]":
+        """Records of the frames before a cycle, newest first, as far as they can still be read."""
 
 
 class _Source(NamedTuple):
@@ -333,30 +349,51 @@ class Frame:
 
     def copy(self) -> "Frame":
         """An owned copy, checked after the copy. Raises FrameLost when a slot was recycled."""
-        copies = Copies()
-        for index, sample in enumerate(self.samples.values()):
-            if sample.sequence < 0:
-                continue
-            value = sample.value.copy()
-            value.flags.writeable = False
-            if not sample.intact:
-                raise FrameLost(
-                    f"{sample.name} of cycle {self.cycle} was recycled; raise [store] depth"
-                )
-            copies.values[index] = value
-        return Frame(self.layout, self.record, copies, self.lost)
+        values = {
+            index: _copy(self.layout, self.payloads, index, sample.sequence)
+            for index, sample in enumerate(self.samples.values())
+            if sample.sequence >= 0
+        }
+        return Frame(self.layout, self.record, Copies(values, self.payloads), self.lost)
+
+    def at(self, sensor: str, method: Method = "nearest") -> Alignment:
+        """All sensors as they were when `sensor` acquired its sample of this frame.
+
+        Looks back through the frames up to this one, as far as they can still be read. "nearest"
+        gives the sample acquired nearest to that time, "linear" what lies between the two around
+        it: see `Aligned`. Raises KeyError for an unknown sensor, and LookupError when its
+        acquisition time is not known.
+        """
+        past = chain([(self.record, self.payloads)], self.payloads.past(self.cycle))
+        return Alignment(self.layout, past, partial(_copy, self.layout), sensor, method)
+
+
+def _copy(layout: Layout, payloads: Payloads, sensor: int, sequence: int) -> NDArray[Any]:
+    """An owned copy of a sample, checked after the copy. Raises FrameLost."""
+    value = payloads.view(sensor, sequence).copy()
+    if not payloads.intact(sensor, sequence):
+        raise FrameLost(
+            f"sample {sequence} of {layout.sensors[sensor]} was recycled; raise [store] depth"
+        )
+    value.flags.writeable = False
+    return value
 
 
 class Copies:
-    """Payloads that a frame owns."""
+    """Payloads that a frame owns; what was before it is where it came from."""
 
-    def __init__(self) -> None:
-        self.values: dict[int, NDArray[Any]] = {}
+    def __init__(self, values: dict[int, NDArray[Any]], source: Payloads) -> None:
+        self._values = values
+        self._source = source
 
     def view(self, sensor: int, sequence: int) -> NDArray[Any]:
         """The copy."""
-        return self.values[sensor]
+        return self._values[sensor]
 
     def intact(self, sensor: int, sequence: int) -> bool:
         """Always: nobody else writes it."""
         return True
+
+    def past(self, cycle: int) -> Iterator[tuple[bytes, Payloads]]:
+        """The frames before it, as far as they can still be read."""
+        return self._source.past(cycle)

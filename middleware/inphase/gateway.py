@@ -124,18 +124,41 @@ def describe(reader: store.Reader, packed_max: int = wire.PACKED_MAX) -> dict[st
     return description
 
 
+def queue_length(form: Form, every: list[int]) -> int:
+    """Messages that may wait for one subscriber: 0.1 s of them, at most _QUEUE_BYTES, at least 4.
+
+    every: per sensor, in how many frames there is at most one new sample; a large sample is only in
+    the message that names it first.
+    """
+
+    def most_bytes(messages: int) -> int:
+        size = messages * (form.header_size + form.sizes[wire.PART_PACKED])
+        for sensor in form.large:
+            # one more when a late one comes beside the next; and one more, because a full queue
+            # goes on with a gap, at whose end there may be a new sample
+            samples = -(-messages // every[sensor]) + 2
+            size += min(messages, samples) * form.places[sensor].size
+        return size
+
+    messages = int(_QUEUE_S * 1e9 / form.layout.period_ns)
+    while messages > 4 and most_bytes(messages) > _QUEUE_BYTES:
+        messages -= 1
+    return max(4, messages)
+
+
 class Sender:
     """Follows a store and sends its frames. `run` is its thread's; `stop` may come from any."""
 
-    def __init__(self, store_path: str, packed_max: int = wire.PACKED_MAX) -> None:
+    def __init__(
+        self, store_path: str, packed_max: int = wire.PACKED_MAX, kept_bytes: int = _KEPT_BYTES
+    ) -> None:
         self._reader = store.Reader(store_path)
         description = describe(self._reader, packed_max)
         form = Form.from_description(description)
         self._writer = Writer(self._reader, form)
         self._stopping = False
-        frames = _QUEUE_S * 1e9 / form.layout.period_ns
-        fitting = _QUEUE_BYTES // (form.header_size + sum(form.sizes))
-        self.queue = max(4, int(min(frames, fitting)))
+        self._kept_bytes = kept_bytes
+        self.queue = queue_length(form, [s.get("every", 1) for s in description["sensors"]])
         self.socket: Socket = zmq.Context.instance().socket(zmq.XPUB)
         set_bounds(self.socket, queue=self.queue, message_bytes=_SUBSCRIPTION_BYTES)
         self.socket.setsockopt(
@@ -169,21 +192,25 @@ class Sender:
     def _send(self, number: int) -> None:
         """The frame that the reader is at."""
         writer, socket = self._writer, self.socket
-        large = writer.write(number)
+        writer.write(number)
         socket.send(wire.TOPIC_FRAME, zmq.SNDMORE)
         socket.send(writer.header, zmq.SNDMORE)
-        if not large:
+        if not writer.large:
             socket.send(writer.packed)
             return
 
         # the largest are not copied again: ZeroMQ says when it is done with the buffer, by a thread
         # of its own that costs more than copying what is smaller
         socket.send(writer.packed, zmq.SNDMORE)
-        last = len(large) - 1
-        for index, (buffer, pool) in enumerate(zip(large, writer.pools, strict=True)):
-            more = zmq.SNDMORE if index < last else 0
-            by_copy = len(buffer) < _KEPT_BYTES
-            pool.sent(buffer, socket.send(buffer, more, copy=by_copy, track=not by_copy))
+        last = writer.large[-1]
+        for sample in writer.large:
+            more = zmq.SNDMORE if sample is not last else 0
+            if not sample.here:
+                socket.send(b"", more)
+                continue
+            by_copy = sample.size < self._kept_bytes
+            sample.tracker = socket.send(sample.buffer, more, copy=by_copy, track=not by_copy)
+        writer.sent()
 
     def _take_in_newcomers(self) -> None:
         """An XPUB socket's subscriptions are messages to it, and must not pile up."""

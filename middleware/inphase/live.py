@@ -1,71 +1,307 @@
-"""The live line of `inphase run`, on stderr."""
+"""The live view of `inphase run`, on stderr: a table on a terminal, else a line now and then.
 
+It follows the store like any other reader, on the supervisor's thread, and never waits there.
+"""
+
+import math
 import sys
 import time
+from collections import deque
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from inphase import store
 from inphase.follow import StoreFollower
+from inphase.frame import Act, Frame
+from inphase.packets import REASONS
 from inphase.runtime import Runtime
 from inphase.summary import HISTOGRAMS
 
-_EVERY_S = 0.2
+_EVERY_S = 0.25
+_LINE_EVERY_S = 5.0
+_RATE_NS = 2_000_000_000  # rates are of this long
+_NUMBER = 9  # columns of a channel's value
+_STYLES = {"FRESH": "green", "HELD": "cyan", "LATE": "yellow", "RECOVERING": "yellow"}
 
 
-class LiveLine:
-    """One line that is written over: cycle, rate held, lateness, skew, statuses, policy time."""
+@dataclass
+class View:
+    """What is shown."""
+
+    frame: Frame
+    """the newest"""
+    status: dict[str, int]
+    counts: dict[str, int]
+    statuses: list[dict[str, int]]
+    """per sensor, frames with each status so far"""
+    rate_hz: float | None
+    rates_hz: dict[str, float | None]
+    """samples by sequence number"""
+    worst_ns: dict[str, int]
+    """largest age so far, by sensor; in the frames that were seen"""
+    unseen: int
+    """frames that went by unseen"""
+    policy: dict[str, int]
+    """quantiles of latch to command"""
+
+
+@dataclass
+class Watch:
+    """Looks at every frame of a store that it can. Thread: one at a time."""
+
+    follower: StoreFollower
+    unseen: int = 0
+    worst_ns: dict[str, int] = field(default_factory=dict)
+    _count: int = 0
+    _newest: Frame | None = None
+    _marks: deque[tuple[int, Frame]] = field(default_factory=deque)
+    """of the last two seconds, a frame per view and how many there were before it"""
+
+    def look(self) -> None:
+        """Take in the frames that came; never waits."""
+        try:
+            while True:
+                self._take(self.follower.next(timeout_s=0.0))
+        except (TimeoutError, store.Lost):
+            return
+
+    def _take(self, frame: Frame) -> None:
+        self.unseen += frame.lost
+        self._count += 1 + frame.lost
+        self._newest = frame
+        for name, sample in frame.samples.items():
+            age_ns = sample.age_ns
+            if age_ns is not None and age_ns > self.worst_ns.get(name, -1):
+                self.worst_ns[name] = age_ns
+
+    def view(self) -> View | None:
+        """What there is to show; None before the first frame."""
+        frame = self._newest
+        if frame is None:
+            return None
+        marks = self._marks
+        while len(marks) > 1 and frame.due_ns - marks[0][1].due_ns > _RATE_NS:
+            marks.popleft()
+        if not marks or marks[-1][1] is not frame:
+            marks.append((self._count, frame))
+        count, before = marks[0]
+        seconds = (frame.due_ns - before.due_ns) / 1e9
+        reader = self.follower.reader
+        return View(
+            frame,
+            reader.status(),
+            reader.counts(),
+            reader.statuses(),
+            _rate(self._count - count, seconds),
+            {
+                name: _rate(sample.sequence - before[name].sequence, seconds)
+                for name, sample in frame.samples.items()
+            },
+            self.worst_ns,
+            self.unseen,
+            reader.quantiles(HISTOGRAMS.index("latch_to_command_ns")),
+        )
+
+
+def _rate(count: int, seconds: float) -> float | None:
+    return count / seconds if seconds > 0 else None
+
+
+# ---- for a terminal ------------------------------------------------------------------------
+
+
+def render(view: View, width: int) -> Any:
+    """A rich renderable: the cycle, a row per sensor, the values of each actuator."""
+    from rich.console import Group
+
+    return Group(
+        _head(view), _sensors(view), *(_act(act, view, width) for act in view.frame.command)
+    )
+
+
+def _head(view: View) -> Any:
+    from rich.text import Text
+
+    frame, status, counts = view.frame, view.status, view.counts
+    head = Text()
+    head.append(frame.layout.robot, "bold")
+    head.append(f"  cycle {frame.cycle}  {_hz(view.rate_hz)}  ")
+    head.append(f"skipped {status['skipped']}", "yellow" if status["skipped"] else "")
+    head.append(f"  overruns {status['overruns']}  wake +{_span(frame.woke_ns - frame.due_ns)}")
+    head.append(f"  skew {_span(frame.skew_ns)}")
+    flags = [flag for flag in frame.flags if flag != "LATCHED"]
+    if flags:
+        head.append(f"  {' '.join(flags)}", "yellow")
+    head.append(f"\ncommands {counts['commands']}  ")
+    head.append(f"missed {counts['missed']}", "yellow" if counts["missed"] else "")
+    head.append(f"  refused {counts['invalid']}", "yellow" if counts["invalid"] else "")
+    head.append(f"  limited {counts['limited']}  ")
+    p50 = view.policy["p50"] if view.policy["count"] else None
+    head.append(f"policy p50 {_span(p50)}")
+    if view.unseen:
+        head.append(f"\nages are without {view.unseen} frames that this view missed", "dim")
+    if status["latched"]:
+        head.append(f"\nmotion is latched: {REASONS[status['latched']]}", "bold red")
+    return head
+
+
+def _sensors(view: View) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("sensor", "status", "age", "worst", "rate", "frames so far"):
+        right = column in ("age", "worst", "rate")
+        table.add_column(column, justify="right" if right else "left", no_wrap=right)
+    for counts, (name, sample) in zip(view.statuses, view.frame.samples.items(), strict=True):
+        status = Text(sample.status, _style(sample.status))
+        if sample.reason != "none":
+            status.append(f" {sample.reason}")
+        table.add_row(
+            name,
+            status,
+            _span(sample.age_ns),
+            _span(view.worst_ns.get(name)),
+            _hz(view.rates_hz[name]),
+            _counted(counts),
+        )
+    return table
+
+
+def _counted(counts: dict[str, int]) -> Any:
+    """How many frames had which status, those that occurred."""
+    from rich.text import Text
+
+    # no space in it: a name stays with its number where the cell is wrapped
+    return Text("  ").join(
+        Text(f"{status}:{count}", _style(status)) for status, count in counts.items() if count
+    )
+
+
+def _act(act: Act, view: View, width: int) -> Any:
+    """An actuator: requested above applied, as many channels in a row as fit."""
+    from rich.text import Text
+
+    (unit,) = (u for name, _, u in view.frame.layout.actuators if name == act.name)
+    text = Text()
+    text.append(act.name, "bold")
+    text.append(f" [{unit}]  {' '.join(act.flags)}")
+    if act.reason != "none":
+        text.append(f"  {act.reason}", "yellow")
+    text.append(f"  of cycle {view.frame.command.cycle}", "dim")
+    fitting = max(1, (width - _NUMBER - 1) // _NUMBER)
+    for first in range(0, len(act.applied), fitting):
+        channels = range(first, min(first + fitting, len(act.applied)))
+        text.append("\nchannel  " + "".join(f"{k:{_NUMBER}}" for k in channels), "dim")
+        text.append("\nrequested" + "".join(_value(act.requested[k]) for k in channels))
+        text.append("\napplied  ")
+        for k in channels:
+            same = act.applied[k] == act.requested[k] or math.isnan(act.requested[k])
+            text.append(_value(act.applied[k]), "" if same else "yellow")
+    return text
+
+
+def _style(status: str) -> str:
+    return _STYLES.get(status, "bold red")
+
+
+def _span(nanoseconds: int | None) -> str:
+    """A time that a person reads."""
+    if nanoseconds is None:
+        return "-"
+    if nanoseconds < 10_000_000:
+        return f"{nanoseconds / 1e3:.0f} us"
+    return (
+        f"{nanoseconds / 1e6:.0f} ms"
+        if nanoseconds < 10_000_000_000
+        else f"{nanoseconds // 10**9} s"
+    )
+
+
+def _hz(rate: float | None) -> str:
+    if rate is None:
+        return "- Hz"
+    return f"{rate:.0f} Hz" if rate >= 100 else f"{rate:.1f} Hz"
+
+
+def _value(value: float) -> str:
+    """A channel's value with its sign, in _NUMBER columns; NaN is none."""
+    if math.isnan(value):
+        return "-".rjust(_NUMBER)
+    return (f"{value:.3f}" if abs(value) < 10_000 else f"{value:.2e}").rjust(_NUMBER)
+
+
+# ---- for a file or a pipe ------------------------------------------------------------------
+
+
+def line(view: View) -> str:
+    """The same in a line."""
+    frame = view.frame
+    sensors = "  ".join(
+        f"{name} {sample.status} {_span(sample.age_ns)} ({_share(counts)} FRESH)"
+        for counts, (name, sample) in zip(view.statuses, frame.samples.items(), strict=True)
+    )
+    parts = (
+        f"cycle {frame.cycle}  {_hz(view.rate_hz)}  skipped {view.status['skipped']}",
+        sensors,
+        f"missed {view.counts['missed']}",
+        " ".join(frame.flags),
+    )
+    return "  ".join(part for part in parts if part)
+
+
+def _share(counts: dict[str, int]) -> str:
+    return f"{100 * counts['FRESH'] / max(1, sum(counts.values())):.1f} %"
+
+
+class LiveView:
+    """Shows a run while it lasts; `shown` False leaves only its messages. A context manager."""
 
     def __init__(self, shown: bool) -> None:
         self._shown = shown
         self._next = 0.0
-        self._width = 0
-        self._before: tuple[float, int] | None = None
-        self._follower: StoreFollower | None = None
+        self._watch: Watch | None = None
+        self._live: Any = None
+        if shown and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(
+                console=Console(stderr=True),
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
 
     def say(self, text: str) -> None:
         """A message of its own line."""
-        self._clear()
-        print(f"inphase: {text}", file=sys.stderr, flush=True)
+        if self._live is None:
+            print(f"inphase: {text}", file=sys.stderr, flush=True)
+        else:
+            self._live.console.print(f"inphase: {text}", markup=False, highlight=False)
 
     def show(self, runtime: Runtime) -> None:
-        """Called often; writes some times a second."""
-        now = time.monotonic()
-        if not self._shown or now < self._next:
+        """Called often; writes some times a second, or every few seconds where nobody watches."""
+        if not self._shown:
             return
-        self._next = now + _EVERY_S
-        if self._follower is None:
+        if self._watch is None:
             assert runtime.core is not None
-            self._follower = StoreFollower(runtime.core.segment.path)
-        try:
-            frame = self._follower.next(timeout_s=0.01, newest=True)
-        except (TimeoutError, OSError):
+            self._watch = Watch(StoreFollower(runtime.core.segment.path, from_first=True))
+        self._watch.look()
+        now = time.monotonic()
+        if now < self._next:
             return
-        cycles = runtime.reader.status()["cycles"] if runtime.reader else 0
-        rate = "    -"
-        if self._before is not None and now > self._before[0]:
-            rate = f"{(cycles - self._before[1]) / (now - self._before[0]):5.0f}"
-        self._before = (now, cycles)
-        skew = "-" if frame.skew_ns is None else f"{frame.skew_ns / 1000:.0f} us"
-        policy = "-"
-        if runtime.reader is not None:
-            times = runtime.reader.quantiles(HISTOGRAMS.index("latch_to_command_ns"))
-            policy = f"{times['p50'] / 1000:.0f}" if times["count"] else "-"
-        statuses = " ".join(f"{name} {sample.status}" for name, sample in frame.samples.items())
-        self._write(
-            f"cycle {frame.cycle}  {rate} Hz  "
-            f"wake +{(frame.woke_ns - frame.due_ns) / 1000:.0f} us  "
-            f"skew {skew}  {statuses}  policy p50 {policy} us  {' '.join(frame.flags)}"
-        )
-
-    def _write(self, text: str) -> None:
-        sys.stderr.write("\r" + text.ljust(self._width))
-        sys.stderr.flush()
-        self._width = len(text)
-
-    def _clear(self) -> None:
-        if self._width:
-            sys.stderr.write("\r" + " " * self._width + "\r")
-            self._width = 0
+        self._next = now + (_LINE_EVERY_S if self._live is None else _EVERY_S)
+        view = self._watch.view()
+        if view is None:
+            return
+        if self._live is None:
+            self.say(line(view))
+            return
+        self._live.start()
+        self._live.update(render(view, self._live.console.width), refresh=True)
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +312,7 @@ class LiveLine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._clear()
-        if self._follower is not None:
-            self._follower.close()
+        if self._live is not None:
+            self._live.stop()
+        if self._watch is not None:
+            self._watch.follower.close()

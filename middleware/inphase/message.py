@@ -5,7 +5,9 @@ Nothing here knows ZeroMQ.
 """
 
 import errno
+import struct
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +22,11 @@ from inphase.wire import Place
 
 _unpack, _write, _from_buffer = lib.inphase_wire_unpack, lib.inphase_wire_frame, ffi.from_buffer
 _OFFSET_MAX = 1 << 20  # in the packed part
+_HERE, _BEFORE = int(lib.INPHASE_WIRE_HERE), int(lib.INPHASE_WIRE_BEFORE)
+_SEQUENCE = struct.Struct("<q")  # the first number of a row
+_PAST_NS = 250_000_000  # of frames are kept for Frame.at,
+_PAST_MIN = 16  # but so many at least,
+_PAST_BYTES = 32 << 20  # and never more bytes than that
 
 
 class Form:
@@ -37,7 +44,8 @@ class Form:
         self.layout = layout
         self.places = places
         self.sizes = _part_sizes(places)
-        self._payload_sizes = self.sizes[wire.PART_PACKED :]
+        self.large = [i for i, place in enumerate(places) if place.part != wire.PART_PACKED]
+        """the sensors whose samples have parts of their own, each sent once"""
         self.c = ffi.new(
             "struct inphase_wire *",
             {
@@ -46,6 +54,7 @@ class Form:
                 "sensors": len(layout.sensors),
                 "actuators": len(channels),
                 "channels": channels,
+                "large": [i in self.large for i in range(len(places))],
             },
         )
         self.header_size = int(lib.inphase_wire_size(self.c))
@@ -54,9 +63,17 @@ class Form:
         size = int(lib.inphase_wire_record_size(self.c))
         self._record = ffi.new("uint8_t[]", size)
         self._record_bytes = ffi.buffer(self._record, size)
-        self._whole = ffi.new("uint8_t[]", max(1, len(layout.sensors)))
-        self._whole_bytes = ffi.buffer(self._whole, len(layout.sensors))
+        self._where = ffi.new("uint8_t[]", max(1, len(layout.sensors)))
+        self._where_bytes = ffi.buffer(self._where, len(layout.sensors))
         self._number = ffi.new("int64_t *")
+        self._newest: dict[int, tuple[int, Any]] = {}
+        self.past: deque[tuple[bytes, list[Any], bytes]] = deque(maxlen=self._past_length(size))
+        """what was read last, for `Frame.at`: record, parts without large samples, `where`"""
+
+    def _past_length(self, record_size: int) -> int:
+        """Messages that cover _PAST_NS, within _PAST_BYTES."""
+        wanted = max(_PAST_MIN, _PAST_NS // max(1, self.layout.period_ns) + 1)
+        return int(min(wanted, _PAST_BYTES // (record_size + self.sizes[wire.PART_PACKED] + 1)))
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Form":
@@ -64,33 +81,67 @@ class Form:
         places = [Place(s["part"], s["offset"], s["size"]) for s in description["sensors"]]
         return cls(Layout.from_description(description), places)
 
-    def write_header(self, record: bytes, number: int, sent_ns: int, whole: bytes) -> bytes:
-        """The header of a frame record; `whole` has a 1 per sensor whose sample is there."""
+    def write_header(self, record: bytes, number: int, sent_ns: int, where: bytes) -> bytes:
+        """The header of a frame record; `where` has an INPHASE_WIRE_* per sensor."""
         header = ffi.new("uint8_t[]", self.header_size)
-        assert len(record) == len(self._record_bytes) and len(whole) == len(self._whole_bytes)
+        assert len(record) == len(self._record_bytes) and len(where) == len(self._where_bytes)
         size = lib.inphase_wire_pack(
-            self.c, record, number, sent_ns, whole, header, self.header_size
+            self.c, record, number, sent_ns, where, header, self.header_size
         )
         assert size == self.header_size
         return bytes(ffi.buffer(header, size))
 
+    def sequence(self, record: Any, sensor: int) -> int:
+        """Number of a sensor's sample in a frame record."""
+        at = wire.HEADER.size + sensor * wire.ROW.size
+        return int(_SEQUENCE.unpack_from(record, at)[0])
+
     def read(self, parts: list[Any]) -> tuple[Frame, int]:
         """The frame in a message's parts (buffers), and its number. Raises WireError.
 
-        Thread: one at a time.
+        The newest sample of each large sensor is kept, for the messages that only name it: give
+        every message that comes, in order. Thread: one at a time.
         """
         header = parts[1] if len(parts) > 1 else b""
         rc = _unpack(
-            self.c, _from_buffer(header), len(header), self._record, self._number, self._whole
+            self.c, _from_buffer(header), len(header), self._record, self._number, self._where
         )
         if rc == -errno.ESTALE:
             raise WireError("a frame of another run than the description's; subscribe again")
         if rc < 0 or len(parts) != len(self.sizes):
             raise WireError(f"not a frame of {self.layout.robot}: see WIRE.md for the format")
-        if [len(part) for part in parts[2:]] != self._payload_sizes:
-            raise WireError(f"parts of other sizes than {self._payload_sizes}")
-        payloads = Received(self, parts, self._whole_bytes[:])
-        return Frame(self.layout, self._record_bytes[:], payloads), int(self._number[0])
+        where = self._where_bytes[:]
+        sizes = self._sizes_of(where) if self.large else self.sizes
+        if [len(part) for part in parts[2:]] != sizes[2:]:
+            raise WireError(f"parts of other sizes than {sizes[2:]}")
+        if self.large:
+            parts, where = self._resolve(parts, where)
+        record = self._record_bytes[:]
+        self.past.append((record, parts[: wire.PART_PACKED + 1], where))
+        return Frame(self.layout, record, Received(self, parts, where)), int(self._number[0])
+
+    def _sizes_of(self, where: bytes) -> list[int]:
+        """Bytes of each part of a message: a large sample that it does not bring has none."""
+        sizes = self.sizes.copy()
+        for sensor in self.large:
+            if where[sensor] != _HERE:
+                sizes[self.places[sensor].part] = 0
+        return sizes
+
+    def _resolve(self, parts: list[Any], where: bytes) -> tuple[list[Any], bytes]:
+        """The message with the large samples that earlier ones brought, where they did."""
+        parts, found = [*parts], bytearray(where)
+        for sensor in self.large:
+            part = self.places[sensor].part
+            sequence = self.sequence(self._record_bytes, sensor)
+            if where[sensor] == _HERE:
+                self._newest[sensor] = (sequence, parts[part])
+            elif where[sensor] == _BEFORE:
+                kept, sample = self._newest.get(sensor, (-1, None))
+                if kept == sequence:
+                    parts[part] = sample
+                    found[sensor] = _HERE
+        return parts, bytes(found)
 
 
 def _check_place(place: Place, size: int) -> None:
@@ -111,30 +162,47 @@ def _part_sizes(places: list[Place]) -> list[int]:
 
 
 class Received:
-    """A frame's payloads in the message that brought them: `Payloads` of inphase.frame."""
+    """A frame's payloads in the messages that brought them: `Payloads` of inphase.frame."""
 
-    def __init__(self, form: Form, parts: list[Any], whole: bytes) -> None:
+    def __init__(self, form: Form, parts: list[Any], where: bytes) -> None:
         self._form = form
         self._parts = parts
-        self._whole = whole
+        self._where = where
 
     def view(self, sensor: int, sequence: int) -> NDArray[Any]:
-        """A read-only view. Raises FrameLost for a sample that the gateway could not copy."""
-        if not self._whole[sensor]:
-            raise FrameLost(
-                f"{self._form.layout.sensors[sensor]} was recycled before the gateway had copied "
-                f"it; raise [store] depth"
-            )
+        """A read-only view. Raises FrameLost for a sample that did not come, and says why."""
+        if self._where[sensor] != _HERE:
+            raise FrameLost(self._why(sensor, sequence))
         place = self._form.places[sensor]
+        if place.part >= len(self._parts):
+            raise FrameLost(
+                f"{self._form.layout.sensors[sensor]} of an earlier message is too large to be "
+                f"kept; follow the store, on the robot's host"
+            )
         view: NDArray[Any] = np.ndarray(
             (), self._form.layout.dtypes[sensor], self._parts[place.part], place.offset
         )
         view.flags.writeable = False
         return view
 
+    def _why(self, sensor: int, sequence: int) -> str:
+        name = self._form.layout.sensors[sensor]
+        if self._where[sensor] == _BEFORE:
+            return (
+                f"sample {sequence} of {name} came in an earlier message only, which was lost or "
+                f"sent before this subscription; the next sample will be there"
+            )
+        return f"{name} was recycled before the gateway had copied it; raise [store] depth"
+
     def intact(self, sensor: int, sequence: int) -> bool:
-        """Whether the sample is in the message: then it stays whole."""
-        return self._whole[sensor] == 1
+        """Whether the sample has come: then it stays whole."""
+        return self._where[sensor] == _HERE
+
+    def past(self, cycle: int) -> "Iterator[tuple[bytes, Received]]":
+        """The frames before a cycle, newest first, as many as are kept."""
+        for record, parts, where in reversed(self._form.past):
+            if wire.HEADER.unpack_from(record)[0] < cycle:
+                yield record, Received(self._form, parts, where)
 
 
 class Tracker(Protocol):
@@ -166,42 +234,78 @@ class Buffers:
         self._busy.append((tracker, buffer))
 
 
-_NOTHING: list[bytearray] = []
+class LargeSample:
+    """The large sample of one sensor in the message that a Writer makes."""
+
+    def __init__(self, sensor: int, size: int) -> None:
+        self.sensor = sensor
+        self.size = size
+        self.here = False
+        """whether it is in this message; if not, its part is empty"""
+        self.tracker: Tracker | None = None
+        """set by who sends without a copy"""
+        self._buffers = Buffers(size)
+        self.renew()
+
+    def renew(self) -> None:
+        """Have a buffer that nobody uses."""
+        self.buffer = self._buffers.take()
+        # keeps the buffer where it is
+        self.pointer = ffi.from_buffer("uint8_t[]", self.buffer)
+
+    def sent(self) -> None:
+        """The buffer was sent: have another."""
+        self._buffers.sent(self.buffer, self.tracker)
+        self.tracker = None
+        self.renew()
 
 
 class Writer:
     """Makes the message of a reader's present frame. Thread: the reader's.
 
-    `header` and `packed` are written anew by each `write`: send copies of them.
+    `header` and `packed` are written anew by each `write`: send copies of them. A large sample is
+    in the first message that names it; that it was sent is noted by `sent`.
     """
 
     def __init__(self, reader: Reader, form: Form) -> None:
         self._reader = reader  # its handle is used
+        self._form = form
         self._header = ffi.new("uint8_t[]", form.header_size)
         self.header = memoryview(ffi.buffer(self._header, form.header_size))
         size = form.sizes[wire.PART_PACKED]
         self._packed = ffi.new("uint8_t[]", max(1, size))
         self.packed = memoryview(ffi.buffer(self._packed, max(1, size)))[:size]
-        self._samples = ffi.new("uint8_t *[]", max(1, len(form.places)))
-        self._large = [i for i, p in enumerate(form.places) if p.part != wire.PART_PACKED]
+        sensors = max(1, len(form.places))
+        self._samples = ffi.new("uint8_t *[]", sensors)
+        self._sent = ffi.new("int64_t[]", [-1] * sensors)
+        self._where = ffi.new("uint8_t[]", sensors)
+        self.large = [LargeSample(sensor, form.places[sensor].size) for sensor in form.large]
         for sensor, place in enumerate(form.places):
-            if sensor not in self._large:
-                self._samples[sensor] = self._packed + place.offset
+            self._samples[sensor] = self._packed + place.offset
+        for sample in self.large:
+            self._samples[sample.sensor] = sample.pointer
         self._c, self._handle, self._size = form.c, reader.handle, form.header_size
-        self._held: list[Any] = []
-        self.pools = [Buffers(form.places[sensor].size) for sensor in self._large]
 
-    def write(self, number: int) -> list[bytearray]:
-        """Copy the frame's samples and write its header; the large samples, one per pool."""
-        large = [pool.take() for pool in self.pools] if self.pools else _NOTHING
-        if large:
-            self._point_to(large)
-        rc = _write(self._c, self._handle, number, self._samples, self._header, self._size)
+    def write(self, number: int) -> None:
+        """Copy the frame's samples, and write its header; which large ones are in `large`."""
+        rc = _write(
+            self._c,
+            self._handle,
+            number,
+            self._samples,
+            self._sent,
+            self._where,
+            self._header,
+            self._size,
+        )
         assert rc == self._size
-        return large
+        for sample in self.large:
+            sample.here = self._where[sample.sensor] == _HERE
 
-    def _point_to(self, large: list[bytearray]) -> None:
-        """Let C write the large samples there; `_held` keeps the buffers where they are."""
-        self._held = [ffi.from_buffer("uint8_t[]", buffer) for buffer in large]
-        for sensor, pointer in zip(self._large, self._held, strict=True):
-            self._samples[sensor] = pointer
+    def sent(self) -> None:
+        """The whole message was sent: its large samples are not sent again."""
+        for sample in self.large:
+            if sample.here:
+                self._sent[sample.sensor] = self._form.sequence(self._reader.record, sample.sensor)
+                sample.sent()
+                self._samples[sample.sensor] = sample.pointer

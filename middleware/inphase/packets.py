@@ -1,9 +1,12 @@
 """Packets through the C core: what a driver declared, turned into the core's structures."""
 
+import errno
+import struct
+import sys
 from typing import Any
 
 from inphase._core import ffi, lib
-from inphase.driver import Check, Encoding, Exchange, Framing, Reply, Value
+from inphase.driver import Check, Clock, Encoding, Exchange, Framing, Reply, Value
 
 REASONS = (
     "none",
@@ -33,6 +36,7 @@ REASONS = (
     "input",
     "slip",
     "watchdog",
+    "bus_off",
 )
 """Names of INPHASE_REASON_*, by number."""
 
@@ -63,10 +67,55 @@ def escape(framing: Framing, data: bytes) -> bytes:
     return bytes(ffi.buffer(to, size))
 
 
+_CAN_CLASSIC, _CAN_FD = 8, 64
+_CAN_FRAME = 16
+_CAN_FD_SIZES = (*range(9), 12, 16, 20, 24, 32, 48, 64)
+_CAN_STANDARD_MAX, _CAN_EXTENDED_MAX = 0x7FF, 0x1FFFFFFF
+_CAN_EFF, _CAN_RTR = 0x80000000, 0x40000000
+_CAN_ERR, _CAN_ERR_BUS_OFF, _CAN_ERR_TX_TIMEOUT = 0x20000000, 0x40, 0x01
+_CAN_FD_MARK, _CAN_FD_SWITCH = 0x04, 0x01
+
+
+def can_id(ident: int, *, extended: bool = False, remote: bool = False) -> int:
+    """A CAN id with its flags, as linux/can.h has it: what a reply's MATCH at offset 0 expects.
+
+    An id above 0x7FF is extended, whatever is said. Raises ValueError.
+    """
+    if not 0 <= ident <= _CAN_EXTENDED_MAX:
+        raise ValueError(f"{ident:#x} is no CAN id; ids have at most 29 bits")
+    extended = extended or ident > _CAN_STANDARD_MAX
+    return ident | (_CAN_EFF if extended else 0) | (_CAN_RTR if remote else 0)
+
+
+def can_frame(
+    ident: int,
+    data: bytes = b"",
+    *,
+    extended: bool = False,
+    remote: bool = False,
+    fd: bool = False,
+    bitrate_switch: bool = False,
+) -> bytes:
+    """A CAN frame as a raw CAN socket takes it: 16 bytes, or 72 with `fd`. Raises ValueError.
+
+    For requests (SYNC is `can_frame(0x80)`) and, joined, for the template of a command.
+    """
+    sizes = _CAN_FD_SIZES if fd else tuple(range(_CAN_CLASSIC + 1))
+    if len(data) not in sizes:
+        raise ValueError(f"{len(data)} bytes are no CAN frame's; sizes are {sizes}")
+    if remote and (fd or data):
+        raise ValueError("a remote request has no data, and CAN FD has none")
+    flags = (_CAN_FD_MARK if fd else 0) | (_CAN_FD_SWITCH if fd and bitrate_switch else 0)
+    named = can_id(ident, extended=extended, remote=remote)
+    head = struct.pack("=IBB2x", named, len(data), flags)
+    return head + data.ljust(_CAN_FD if fd else _CAN_CLASSIC, b"\0")
+
+
 def framing_fields(framing: Framing) -> dict[str, Any]:
     """The fields of struct inphase_framing."""
     return {
-        "datagram": framing.datagram,
+        "datagram": framing.datagram or framing.can,
+        "can": framing.can,
         "start_size": len(framing.start),
         "start": list(framing.start),
         "length_offset": framing.length_offset,
@@ -128,9 +177,23 @@ def exchange_fields(exchange: Exchange, keep: list[Any]) -> dict[str, Any]:
         "sequence_offset": sequence.offset if sequence else 0,
         "sequence_type": int(sequence.type) if sequence else 0,
         "sequence_big_endian": sequence.big_endian if sequence else 0,
+        **_clock_fields(exchange.clock),
         "acquire": int(exchange.acquire),
         "acquire_ns": exchange.acquire_ns,
         "reply_max_ns": exchange.reply_max_ns,
+    }
+
+
+def _clock_fields(clock: Clock | None) -> dict[str, Any]:
+    if clock is None:
+        return {}
+    return {
+        "clock_offset": clock.offset,
+        "clock_type": int(clock.type),
+        "clock_big_endian": clock.big_endian,
+        "clock_bits": clock.bits,
+        "clock_tick_ns": clock.tick_ns,
+        "clock_shift_ns": clock.shift_ns,
     }
 
 
@@ -164,6 +227,7 @@ def encoding_fields(encoding: Encoding, keep: list[Any]) -> dict[str, Any]:
         "fields": len(encoding.values),
         "framing": framing_fields(encoding.framing),
         "crc16": encoding.crc16,
+        "chunk": encoding.chunk,
     }
 
 
@@ -180,6 +244,14 @@ def encode(encoding: Encoding, values: list[float]) -> bytes:
     if size < 0:
         raise ValueError(f"cannot encode {values}")
     return bytes(ffi.buffer(to, size))
+
+
+class BusOff(OSError):  # noqa: N818 - named for what happened
+    """The CAN controller is off; `transmit_errors` as it reports them."""
+
+    def __init__(self, transmit_errors: int) -> None:
+        super().__init__(errno.ECOMM, f"bus-off, {transmit_errors} transmit errors")
+        self.transmit_errors = transmit_errors
 
 
 class Parser:
@@ -214,3 +286,17 @@ class Parser:
         if rc < 0:
             raise RefusedReply(REASONS[self._reason[0]], int(self._reason[1]))
         return list(self._values[0 : self._channels]) if rc == 1 else None
+
+    def wants(self, frame: bytes) -> bool:
+        """Whether a CAN frame, as a raw CAN socket gives it, belongs to this exchange.
+
+        Raises BusOff, or OSError for a transmit timeout: error frames that mean the end.
+        """
+        if len(frame) < _CAN_FRAME:
+            return True  # none at all: `feed` says so
+        named = int.from_bytes(frame[:4], sys.byteorder)
+        if named & _CAN_ERR and named & _CAN_ERR_BUS_OFF:
+            raise BusOff(frame[14])
+        if named & _CAN_ERR and named & _CAN_ERR_TX_TIMEOUT:
+            raise OSError(errno.ETIMEDOUT, "the CAN controller cannot send")
+        return bool(lib.inphase_parser_wants(self._parser, named))

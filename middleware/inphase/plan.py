@@ -171,7 +171,19 @@ def _describe_sensor(sensor: SensorPlan) -> dict[str, object]:
         "every": sensor.schedule.every,
         "latency_cycles": sensor.schedule.latency_cycles,
         "depth": sensor.depth,
+        "rate": _describe_rates(sensor),
     }
+
+
+def _describe_rates(sensor: SensorPlan) -> dict[str, list[float | None]]:
+    """The largest change per second of each field that has one, by channel; None: not stated."""
+    described = {}
+    for item in sensor.spec.fields:
+        if item.name in sensor.schedule.rate:
+            at = sensor.first_channel(item.name)
+            rates = sensor.rate[at : at + item.channels]
+            described[item.name] = [None if np.isnan(r) else r for r in rates]
+    return described
 
 
 def make_driver(schedule: Schedule, name: str) -> Driver:

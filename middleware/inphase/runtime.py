@@ -28,6 +28,7 @@ from inphase import preflight, schedule, store, summary
 from inphase.core import Core, store_size
 from inphase.devices import Devices
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault
+from inphase.lines import Lines
 from inphase.packets import REASONS
 from inphase.process import Process
 from inphase.schedule import Schedule
@@ -68,6 +69,7 @@ class Runtime:
         self._processes: list[Process] = []
         self._policy: Process | None = None
         self._devices: Devices | None = None
+        self._lines: Lines | None = None
         self._workers: Workers | None = None
         self._mailbox: store.Segment | None = None
         self._policy_end: str | None = None
@@ -96,6 +98,8 @@ class Runtime:
             )
         self._devices = Devices(self.plan, self._tell)
         self._undo.callback(self._devices.close)
+        self._lines = Lines(self.plan)
+        self._undo.callback(self._lines.close)
         self.plan = replace(
             planning.make(described, self.plan.drivers), client_policy=self.wishes.client_policy
         )
@@ -153,6 +157,7 @@ class Runtime:
         """
         assert self.core is not None
         assert self._devices is not None and self._workers is not None
+        assert self._lines is not None
         described = self.schedule
         path = self.core.segment.path
         if described.gateway is not None:
@@ -169,6 +174,7 @@ class Runtime:
         passive = self.wishes.observe or self._stop is not None
         self._devices.start(self.core, passive)
         self._workers.start(self.core, passive)
+        self._lines.hand_over(self.core)
         self.core.start()
 
     def _check_rights(self) -> None:

@@ -165,6 +165,7 @@ class Reader:
         at = int(layout.description_offset)
         self.description = bytes(self.memory[at : at + int(layout.description_size)])
         self.record = ffi.buffer(lib.inphase_reader_record(self.handle), self.frame_ring[2])
+        self._past = ffi.new("uint8_t[]", self.frame_ring[2])
 
     def next(self, timeout_ns: int, newest: bool = False) -> int:
         """Wait for a frame; its record is then in `record`. The number of frames lost before it.
@@ -179,6 +180,16 @@ class Reader:
         if rc == -errno.EINTR:
             raise InterruptedError
         raise Lost(f"{self.path}: its runtime is gone")
+
+    @property
+    def number(self) -> int:
+        """Number of the frame that `next` gave last; -1 before the first."""
+        return int(lib.inphase_reader_number(self.handle))
+
+    def past(self, number: int) -> bytes | None:
+        """The record of an earlier frame by its number; None when it is overwritten."""
+        rc = lib.inphase_reader_past(self.handle, number, self._past)
+        return None if rc < 0 else bytes(ffi.buffer(self._past))
 
     def intact(self, sensor: int, sequence: int) -> bool:
         """Whether a sample is still whole in its ring."""
@@ -222,6 +233,13 @@ class Reader:
         """struct inphase_worker_facts of a sensor that has a worker."""
         out = ffi.new("struct inphase_worker_facts *")
         if lib.inphase_reader_worker(self.handle, sensor, out) < 0:
+            return None
+        return _as_dict(out)
+
+    def clock(self, sensor: int) -> dict[str, int] | None:
+        """struct inphase_clock_facts of a device that gives its time; None: nothing is known."""
+        out = ffi.new("struct inphase_clock_facts *")
+        if lib.inphase_reader_clock(self.handle, sensor, out) < 0:
             return None
         return _as_dict(out)
 

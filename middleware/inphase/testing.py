@@ -518,9 +518,11 @@ def _assert_stamps(frame: Frame, spec: SensorSpec, lead_ns: int) -> None:
         assert frame.due_ns <= sample.triggered_ns <= sample.received_ns
         assert sample.cycle == frame.cycle, "fresh is of this cycle's trigger"
         if sample.acquired_ns is not None:
-            assert sample.acquired_ns >= sample.triggered_ns + lead_ns
+            early_ns = sample.triggered_ns + lead_ns - sample.acquired_ns
+            assert early_ns <= sample.uncertainty_ns, "acquired before it was asked for"
     if sample.acquired_ns is not None:
-        assert sample.acquired_ns <= sample.received_ns
+        late_ns = sample.acquired_ns - sample.received_ns
+        assert late_ns <= sample.uncertainty_ns, "acquired after it arrived"
         assert sample.age_ns == frame.latched_ns - sample.acquired_ns
 
 

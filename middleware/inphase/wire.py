@@ -40,6 +40,7 @@ FRAME_FLAGS = (
     "OBSERVING",
     "LATCHED",
     "STOPPING",
+    "CLOCK_STEP",
 )
 ACT_FLAGS = (
     "WRITTEN",

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from inphase.device_clock import DeviceClock
 from inphase.driver import Acquire, Driver, Reading
 from inphase.errors import DeviceError, InphaseError
 from inphase.packets import REASONS
-from inphase.pairing import Pairing, Pulse
+from inphase.pairing import Pairing, State
 from inphase.plan import Plan, SensorPlan
 
 ABSENT = int(lib.INPHASE_ABSENT)
@@ -41,6 +41,13 @@ _LOOK_NS = 50_000_000  # how long a worker sleeps before it asks whether the run
 _CONFIRM_TRIES = 3
 _JOIN_S = 2.0
 _DETAIL_MAX = 0xFFFFFFFF
+
+
+class Pulse(NamedTuple):
+    """One trigger: the cycle it was for, and when it was fired; -1 and ABSENT: there was none."""
+
+    cycle: int
+    triggered_ns: int
 
 
 class Worker:
@@ -97,7 +104,6 @@ class Worker:
         sample comes, and no other."""
         for _ in range(_CONFIRM_TRIES):
             self._facts.flushed += self._caller.flush()
-            self._pairing = Pairing()
             self._fire(-1)
             try:
                 reading = self._caller.read(self._claim(), self._caller.latency_max_ns)
@@ -190,11 +196,26 @@ class Worker:
             if self._is_over():
                 return cycle
         self._sleep_until(due_ns)
-        left_over = self._caller.flush()
-        self._facts.flushed += left_over
-        pulse = self._fire(cycle, left_over)
-        self._read(pulse, self._give_up_ns(start_ns, cycle))
+        if self._is_doubtful(self._caller.flush()):
+            self._drain(self._give_up_ns(start_ns, cycle))
+        else:
+            self._read(self._fire(cycle), self._give_up_ns(start_ns, cycle))
         return cycle + every
+
+    def _is_doubtful(self, left_over: int) -> bool:
+        """Whether it is not known what the next sample would belong to. left_over: samples that
+        were found in the device's buffer, right before a pulse."""
+        self._facts.flushed += left_over
+        if left_over and not self._pairing.counts:
+            self._facts.slips += 1
+            self._pairing.doubt()
+        return self._pairing.state is State.DOUBTFUL
+
+    def _drain(self, until_ns: int) -> None:
+        """A turn without a pulse: what is still under way comes, and is thrown away."""
+        self._sleep_until(until_ns)
+        self._facts.flushed += self._caller.flush()
+        self._pairing.begin()
 
     def _give_up_ns(self, start_ns: int, cycle: int) -> int:
         """When the sample of a trigger is waited for no longer: what comes later is found by the
@@ -214,44 +235,44 @@ class Worker:
             self._facts.timeouts += 1
             return 0
         self._facts.readings += 1
-        self._post(reading, Pulse(0, -1, ABSENT))
+        self._post(reading, Pulse(-1, ABSENT))
         return 0
 
-    def _fire(self, cycle: int, left_over: int = 0) -> Pulse:
-        now_ns = int(lib.inphase_now())
+    def _fire(self, cycle: int) -> Pulse:
+        pulse = Pulse(cycle, int(lib.inphase_now()))
         self._caller.trigger()
         self._facts.pulses += 1
-        return self._pairing.fire(cycle, now_ns, left_over)
+        self._pairing.fire()
+        return pulse
 
-    def _read(self, fired: Pulse, until_ns: int) -> None:
-        """Read and post until the sample of this pulse is there, or until a time."""
-        behind: int | None = None
+    def _read(self, pulse: Pulse, until_ns: int) -> None:
+        """Read until the sample of this pulse is there, or until a time; post it."""
+        pairing = self._pairing
+        left_over = False
         while True:
             view = self._claim()
             try:
                 reading = self._caller.read(view, max(0, until_ns - int(lib.inphase_now())))
             except TimeoutError:
                 self._facts.timeouts += 1
-                if behind is not None:  # the device left a pulse out: its count stays behind
-                    self._pairing.count_anew(behind)
-                self._pairing.miss()
+                if left_over or not pairing.counts:
+                    pairing.doubt()
                 return
             self._facts.readings += 1
-            pulse, off = self._pairing.judge(reading.sequence)
-            if pulse is not None:
+            if pairing.state is State.CONFIRMING:
+                pairing.confirm(reading.sequence)
+                self._post(reading._replace(reason="slip"), pulse)
+                return
+            off = pairing.judge(reading.sequence)
+            if off == 0:
                 self._post(reading, pulse)
-                if pulse is fired:
-                    return
-                continue
+                return
             self._facts.slips += 1
-            if off < 0:  # it was left over: the one that was asked for may still come
-                behind = reading.sequence
-                continue
-            if reading.sequence is not None:
-                self._pairing.count_anew(reading.sequence)
-            slip = reading._replace(reason="slip", detail=min(abs(off), _DETAIL_MAX))
-            self._post(slip, fired)
-            return
+            if off > 0:
+                pairing.doubt()
+                self._post(reading._replace(reason="slip", detail=min(off, _DETAIL_MAX)), pulse)
+                return
+            left_over = True  # of an earlier pulse: the one that was asked for may still come
 
     # ---- posting ---------------------------------------------------------------------------
 
@@ -396,6 +417,14 @@ class Control:
             request = self._socket.recv(64, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
+        self._do(worker, request)
+
+    def obey_to_the_end(self, worker: Worker) -> None:
+        """After the run: do what is asked, which may be `disable`, until nobody asks any more."""
+        while request := self._socket.recv(64):
+            self._do(worker, request)
+
+    def _do(self, worker: Worker, request: bytes) -> None:
         try:
             if request == b"enable":
                 worker.enable()
@@ -435,7 +464,9 @@ def main() -> None:
             gc.collect()
             gc.freeze()
             gc.disable()
-            worker.run(Control(int(control)))
+            line = Control(int(control))
+            worker.run(line)
+            line.obey_to_the_end(worker)
         finally:
             worker.close()
     except InphaseError as error:

@@ -5,6 +5,10 @@
 
 #include "internal.h"
 
+#define WALL_TRIES 3
+#define WALL_NARROW_NS 2000
+#define WALL_STEP_NS 1000000 /* NTP slews by at most 500 ppm: less than this in any cycle */
+
 static int64_t monotonic_now(struct inphase_core *core)
 {
     (void)core;
@@ -49,7 +53,54 @@ static void monotonic_wait(struct inphase_core *core, int64_t time_ns)
         core->readable[asked[i]->index] = core->poll[i].revents != 0;
 }
 
-const struct clock_ops monotonic_clock = {monotonic_now, monotonic_sleep, monotonic_wait};
+/* the wall clock read between two readings of ours, the narrowest of a few; the vDSO, no system
+   call */
+static int64_t monotonic_wall(struct inphase_core *core, int64_t *error_ns)
+{
+    int64_t narrowest = INT64_MAX, offset = 0;
+
+    (void)core;
+    for (int i = 0; i < WALL_TRIES && narrowest > WALL_NARROW_NS; i++) {
+        int64_t before = inphase_now(), between;
+        struct timespec wall;
+
+        clock_gettime(CLOCK_REALTIME, &wall);
+        between = inphase_now() - before;
+        if (between >= narrowest)
+            continue;
+        narrowest = between;
+        offset = wall.tv_sec * 1000000000LL + wall.tv_nsec - before - between / 2;
+    }
+    *error_ns = narrowest / 2 + 1;
+    return offset;
+}
+
+const struct clock_ops monotonic_clock = {
+    monotonic_now, monotonic_sleep, monotonic_wait, monotonic_wall,
+};
+
+void note_wall_clock(struct inphase_core *core)
+{
+    int64_t error_ns, offset_ns = core->clock->wall_offset(core, &error_ns);
+    int64_t moved_ns = offset_ns - core->wall_offset_ns;
+    bool set = core->wall_known && (moved_ns > WALL_STEP_NS || moved_ns < -WALL_STEP_NS);
+
+    /* held up at every reading: nothing is known in this cycle, the next one compares with the
+       last that was */
+    if (error_ns > WALL_STEP_NS / 2) {
+        core->wall_since_ns = INT64_MAX;
+        return;
+    }
+    core->wall_offset_ns = offset_ns;
+    core->wall_error_ns = error_ns;
+    if (set) {
+        core->flags |= INPHASE_FLAG_CLOCK_STEP;
+        core->wall_since_ns = INT64_MAX;
+    } else if (!core->wall_known || core->wall_since_ns == INT64_MAX) {
+        core->wall_since_ns = core->woke_ns;
+    }
+    core->wall_known = true;
+}
 
 static int64_t virtual_now(struct inphase_core *core)
 {
@@ -81,4 +132,12 @@ static void virtual_wait(struct inphase_core *core, int64_t time_ns)
                             core->sensor[i].twin_ready_ns <= core->virtual_ns;
 }
 
-const struct clock_ops virtual_clock = {virtual_now, virtual_sleep, virtual_wait};
+static int64_t virtual_wall(struct inphase_core *core, int64_t *error_ns)
+{
+    const struct inphase_fault *fault = fault_at(core, INPHASE_FAULT_CLOCK_STEP, 0, core->cycle);
+
+    *error_ns = 0;
+    return fault ? fault->argument : 0;
+}
+
+const struct clock_ops virtual_clock = {virtual_now, virtual_sleep, virtual_wait, virtual_wall};

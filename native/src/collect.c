@@ -65,22 +65,6 @@ static int64_t deadline_of(const struct inphase_core *core, int64_t cycle)
     return load_i64(&core->state->start_ns) + cycle * core->period_ns + core->read_deadline_ns;
 }
 
-/* the stated model of the acquisition; in_time: the reply was read when it came */
-static int64_t acquisition(const struct sensor *sensor, const struct sample *sample, bool in_time)
-{
-    const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
-
-    if (sample->triggered_ns == INPHASE_ABSENT)
-        return INPHASE_ABSENT;
-    if (spec->acquire == INPHASE_ACQUIRE_TRIGGER)
-        return sample->triggered_ns + spec->acquire_ns;
-    /* when a late reply came is not known: it was found, before a later trigger */
-    if (spec->acquire == INPHASE_ACQUIRE_MIDDLE && in_time)
-        return sample->triggered_ns + (sample->received_ns - sample->triggered_ns) / 2 +
-               spec->acquire_ns;
-    return INPHASE_ABSENT;
-}
-
 /* did the device's number go on? It wraps at its own width */
 static bool sequence_advanced(const struct sensor *sensor)
 {
@@ -112,9 +96,12 @@ static struct sample arrived(struct inphase_core *core, const struct sensor *sen
 {
     const struct inphase_posted *stamps = &sensor->stamps;
     int64_t now_ns = core->clock->now(core);
+
+    /* a line is raised here, whoever reads the device */
+    bool ours = sensor->has_line && stamps->cycle == sensor->cycle && !sensor->latched;
     struct sample sample = {
         .cycle = stamps->cycle,
-        .triggered_ns = stamps->triggered_ns,
+        .triggered_ns = ours ? sensor->triggered_ns : stamps->triggered_ns,
         .acquired_ns = stamps->acquired_ns,
         .uncertainty_ns = stamps->uncertainty_ns,
 
@@ -148,14 +135,16 @@ static int64_t due_cycle(const struct sensor *sensor, int64_t cycle)
     return cycle + sensor->latency_cycles;
 }
 
-/* Is what has just come in time for its frame? A core that was held up may find a reply behind the
-   deadline that was there before it, or not: only what was read in time is known to have been. */
-static bool is_in_time(struct inphase_core *core, const struct sensor *sensor, int64_t cycle)
+/* Is a sample in time for its frame? A core that was held up may find a reply behind the deadline
+   that was there before it, or not: what was not stamped by the kernel or a worker counts as
+   received when it was read. */
+static bool is_in_time(struct inphase_core *core, const struct sensor *sensor,
+                       const struct sample *sample)
 {
-    int64_t due = due_cycle(sensor, cycle);
+    int64_t due = due_cycle(sensor, sample->cycle);
 
     return sensor->latched ||
-           (due >= core->cycle && core->clock->now(core) <= deadline_of(core, due));
+           (due >= core->cycle && sample->received_ns <= deadline_of(core, due));
 }
 
 static void note_sample(struct inphase_core *core, const struct sensor *sensor,
@@ -171,7 +160,7 @@ static void note_sample(struct inphase_core *core, const struct sensor *sensor,
                   sample->received_ns - sample->triggered_ns);
 
     /* a worker's trigger is known only now */
-    if (sensor->device->ops->pairs)
+    if (sensor->device->ops->pairs && !sensor->has_line)
         histogram_add(&statistics->histogram[INPHASE_HIST_TRIGGER],
                       sample->triggered_ns - planned_ns);
 }
@@ -180,7 +169,7 @@ static void note_sample(struct inphase_core *core, const struct sensor *sensor,
 static void accept_sample(struct inphase_core *core, struct sensor *sensor)
 {
     struct sample sample = arrived(core, sensor);
-    bool in_time = is_in_time(core, sensor, sample.cycle);
+    bool in_time = is_in_time(core, sensor, &sample);
 
     /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
        waiting; if no other reply comes, the sensor is FROZEN */
@@ -203,7 +192,7 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
     sensor->refused_in_a_row = 0;
     sensor->frozen = stands_still(sensor, &sample);
     if (sample.acquired_ns == INPHASE_ABSENT && !sensor->device->ops->pairs)
-        sample.acquired_ns = acquisition(sensor, &sample, in_time && sample.cycle == core->cycle);
+        acquire(core, sensor, &sample, in_time && sample.cycle == core->cycle);
     store_sample(core, sensor, &sample);
     if (in_time)
         note_sample(core, sensor, &sample);
@@ -305,14 +294,17 @@ static void fire(struct inphase_core *core, struct sensor *sensor)
     int rc;
 
     if (!device->attached || device->starved ||
-        now_ns >= core->due_ns + core->read_deadline_ns || !line_is_quiet(core, sensor, now_ns))
+        now_ns >= core->due_ns + core->read_deadline_ns ||
+        (!device->ops->pairs && !line_is_quiet(core, sensor, now_ns)))
         return;
 
     /* what was drained belongs to the trigger before */
     now_ns = core->clock->now(core);
     expect_sample(core, sensor, now_ns);
     device->quiet_until_ns = now_ns + sensor->parser.exchange.spec.reply_max_ns;
-    rc = device->ops->trigger(core, sensor, now_ns);
+    rc = sensor->has_line ? line_raise(sensor) : 0;
+    if (rc == 0)
+        rc = device->ops->trigger(core, sensor, now_ns);
     if (rc < 0) {
         device_lost(core, device, rc);
         return;

@@ -88,13 +88,23 @@ static bool is_power_of_two(uint64_t value)
     return value && !(value & (value - 1));
 }
 
+/* chunks are datagrams of one size: nothing may change the length of what is cut into them */
+static bool chunks_hold(const struct inphase_encoding *encoding)
+{
+    return !encoding->chunk ||
+           (encoding->packet_size % encoding->chunk == 0 && !encoding->crc16 &&
+            !encoding->framing.escape_size &&
+            encoding->packet_size / encoding->chunk <= MAX_CHUNKS);
+}
+
 static bool sensor_holds(const struct inphase_config *config,
                          const struct inphase_sensor_config *sensor)
 {
     if (sensor->device >= config->devices || sensor->channels > INPHASE_MAX_CHANNELS ||
         sensor->payload < 8 || sensor->payload % 8 || sensor->depth < 8 ||
         !is_power_of_two(sensor->depth) || sensor->every < 1 || sensor->latency_cycles < 0 ||
-        sensor->latency_cycles >= sensor->every)
+        sensor->latency_cycles >= sensor->every ||
+        (sensor->latched && sensor->exchange.framing.can && sensor->exchange.replies > 1))
         return false;
     for (uint32_t c = 0; c < sensor->channels; c++)
         if ((sensor->offset ? sensor->offset[c] : 8ULL * c) + sizeof(double) > sensor->payload)
@@ -124,6 +134,7 @@ static bool config_holds(const struct inphase_config *config)
             (a->feedback_sensor >= 0 &&
              a->feedback_channel + a->channels > config->sensor[a->feedback_sensor].channels) ||
             a->watchdog > 2 || a->encoding.packet_size > INPHASE_MAX_PACKET ||
+            !chunks_hold(&a->encoding) ||
             a->encoding.fields > INPHASE_MAX_CHANNELS)
             return false;
         for (uint32_t f = 0; f < a->encoding.fields; f++)
@@ -248,20 +259,15 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     return 0;
 }
 
-/* the sensors that the core triggers, in the order of their offsets; insertion sort, stable */
-static void sort_triggers(struct inphase_core *core)
+/* among the sensors that the core triggers, in the order of their offsets; insertion sort, stable */
+void order_trigger(struct inphase_core *core, uint32_t sensor)
 {
-    for (uint32_t i = 0; i < core->sensors; i++) {
-        uint32_t at = core->triggered;
+    int64_t trigger_ns = core->sensor[sensor].trigger_ns;
+    uint32_t at = core->triggered++;
 
-        if (core->sensor[i].latched || core->sensor[i].device->ops->pairs)
-            continue;
-        for (; at > 0 && core->sensor[core->order[at - 1]].trigger_ns > core->sensor[i].trigger_ns;
-             at--)
-            core->order[at] = core->order[at - 1];
-        core->order[at] = i;
-        core->triggered++;
-    }
+    for (; at > 0 && core->sensor[core->order[at - 1]].trigger_ns > trigger_ns; at--)
+        core->order[at] = core->order[at - 1];
+    core->order[at] = sensor;
 }
 
 static void make_record(struct inphase_core *core)
@@ -320,8 +326,9 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
                                 twin->joint >= core->actuator[twin->actuator].channels)))
                 rc = -EINVAL;
         }
-    if (rc == 0)
-        sort_triggers(core);
+    for (uint32_t i = 0; i < core->sensors && rc == 0; i++)
+        if (!core->sensor[i].latched && !core->sensor[i].device->ops->pairs)
+            order_trigger(core, i);
     return rc;
 }
 
@@ -422,6 +429,9 @@ static int request(inphase_core *core, uint32_t index, int what, int fd)
 
 int inphase_core_attach(inphase_core *core, uint32_t device, int fd)
 {
+    int sensor = device < core->devices ? core->device[device].sensor : -1;
+
+    fd_prepare(fd, sensor >= 0 && core->sensor[sensor].parser.exchange.spec.framing.can);
     return request(core, device, REQUEST_ATTACH, fd);
 }
 

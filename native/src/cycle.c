@@ -6,8 +6,9 @@
    is the whole.
 
    System calls per cycle, in order: clock_nanosleep to the due time; per exchange one write and,
-   when its reply is there, one read; one ppoll, and a further one while replies are missing; one
-   futex wake; clock_nanosleep to the act offset; one write per actuator. Everything else is memory.
+   when its reply is there, one read; per trigger line two ioctls; one ppoll, and a further one
+   while replies are missing; one futex wake; clock_nanosleep to the act offset; one write per
+   actuator. Everything else is memory.
    Each loop is bounded by the number of sensors, channels or grid points, or by the deadline. */
 #include <string.h>
 
@@ -147,6 +148,7 @@ static void start_over(struct inphase_core *core, struct device *device)
     device->attached = true;
     device->refused = false;
     device->quiet_until_ns = 0;
+    device->lost_reason = device->lost_detail = 0;
     atomic_store_explicit(&device->lost_errno, 0, memory_order_relaxed);
     atomic_store_explicit(&device->in_use, 1, memory_order_release);
     if (device->sensor >= 0) {
@@ -157,6 +159,7 @@ static void start_over(struct inphase_core *core, struct device *device)
         sensor->dirty = !device->ops->pairs;
         sensor->suspect = false;
         sensor->device_sequence_known = false;
+        sensor->clock_known = false;
         sensor->recovering = device->was_lost ? sensor->recover : 0;
     }
 }
@@ -296,6 +299,9 @@ static void latch_sensor(struct inphase_core *core, struct sensor *sensor, struc
         row->age_ns = core->latched_ns - row->acquired_ns;
     if (status == INPHASE_LATE || status == INPHASE_MISSING) {
         row->reason = INPHASE_REASON_SILENT;
+    } else if (status == INPHASE_OFFLINE && sensor->device->lost_reason) {
+        row->reason = (uint16_t)sensor->device->lost_reason;
+        row->detail = sensor->device->lost_detail;
     } else if (status != INPHASE_HELD) {
         row->reason = (uint16_t)sensor->reason;
         row->detail = sensor->detail;
@@ -394,8 +400,10 @@ bool cycle_latch(struct inphase_core *core)
         return false;
     }
     stage_wake(core);
+    note_wall_clock(core);
     stage_devices(core);
     stage_collect(core);
+    lines_lower(core, false);
     stage_latch(core);
     return true;
 }
@@ -435,6 +443,7 @@ static void stage_finish(struct inphase_core *core)
 void cycle_act(struct inphase_core *core)
 {
     stage_act(core);
+    lines_lower(core, true);
     stage_finish(core);
 }
 

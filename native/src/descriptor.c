@@ -1,7 +1,107 @@
-/* Devices behind a file descriptor: serial lines and connected datagram sockets, non-blocking. */
+/* Devices behind a file descriptor: serial lines, connected datagram sockets and raw CAN sockets,
+   non-blocking. A trigger is one system call, a command is one, and so is a receive; a receive on
+   CAN takes as many frames as are there, up to CAN_BATCH.
+
+   Datagrams come with the kernel's receive stamp, of the wall clock, which is mapped to ours by
+   what note_wall_clock found in this cycle. A datagram that was there before the trigger is no
+   reply to it. */
+#define _GNU_SOURCE
+#include <linux/can.h>
+#include <linux/can/error.h>
+#include <linux/can/raw.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
+
+#define CAN_BATCH 16
+#define STAMP_FAR_NS 10000000000LL /* further off than this a stamp is not of this machine's clock */
+
+/* room for what the kernel says beside a datagram */
+union control {
+    struct cmsghdr header;
+    uint8_t bytes[CMSG_SPACE(sizeof(struct timespec)) + 64];
+};
+
+void fd_prepare(int fd, bool can)
+{
+    int on = 1;
+    can_err_mask_t all = CAN_ERR_MASK;
+
+    /* what has no such thing refuses, and does without. The kernel switches its stamps of packets
+       on a moment later: what comes until then is stamped when it is read */
+    setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
+    if (can)
+        setsockopt(fd, SOL_CAN_RAW, CAN_RAW_ERR_FILTER, &all, sizeof all);
+}
+
+static int64_t stamp_of(struct msghdr *message)
+{
+    struct timespec stamp;
+
+    for (struct cmsghdr *at = CMSG_FIRSTHDR(message); at; at = CMSG_NXTHDR(message, at))
+        if (at->cmsg_level == SOL_SOCKET && at->cmsg_type == SCM_TIMESTAMPNS &&
+            at->cmsg_len >= CMSG_LEN(sizeof stamp)) {
+            memcpy(&stamp, CMSG_DATA(at), sizeof stamp);
+            return stamp.tv_sec * 1000000000LL + stamp.tv_nsec;
+        }
+    return INPHASE_ABSENT;
+}
+
+/* was the wall clock set since this cycle's look at it? */
+static bool wall_clock_moved(struct inphase_core *core, int64_t slack_ns)
+{
+    int64_t error_ns, offset_ns = core->clock->wall_offset(core, &error_ns);
+    int64_t moved_ns = offset_ns - core->wall_offset_ns;
+
+    return moved_ns > slack_ns + error_ns || moved_ns < -slack_ns - error_ns;
+}
+
+/* Note in the sensor's stamps when a datagram arrived: between its trigger, where it has one, and
+   now; INT64_MAX: not known. False: it was there before the trigger, by more than the mapping may be
+   wrong. */
+static bool take_stamp(struct inphase_core *core, struct sensor *sensor, struct msghdr *message)
+{
+    int64_t stamp_ns = stamp_of(message);
+    int64_t slack_ns = core->wall_error_ns + core->period_ns / 1000; /* NTP slews by 500 ppm */
+    int64_t first_ns = sensor->latched ? core->wall_since_ns : sensor->triggered_ns;
+    int64_t arrived_ns, now_ns;
+
+    sensor->stamps.received_ns = INT64_MAX;
+    if (stamp_ns == INPHASE_ABSENT || first_ns < core->wall_since_ns || first_ns == INT64_MAX)
+        return true;
+    arrived_ns = stamp_ns - core->wall_offset_ns;
+    now_ns = core->clock->now(core);
+    if (arrived_ns < first_ns || arrived_ns > now_ns) {
+        if (sensor->latched || arrived_ns < first_ns - STAMP_FAR_NS ||
+            arrived_ns > now_ns + slack_ns || wall_clock_moved(core, slack_ns))
+            return true;
+        if (arrived_ns + slack_ns < first_ns)
+            return false;
+        arrived_ns = arrived_ns > now_ns ? now_ns : first_ns;
+    }
+    sensor->stamps.received_ns = arrived_ns;
+    return true;
+}
+
+/* something that belongs to another trigger came in, and with it a doubt about all the rest until
+   the input was seen empty */
+static void slip(struct inphase_core *core, struct sensor *sensor)
+{
+    if (!sensor->outstanding)
+        return;
+    sensor->suspect = true;
+    count_add(core->statistics, COUNT_SLIPS, 1);
+}
+
+/* the output queue is full: the line does not move, or not as fast as it is written to. A CAN
+   device whose frames nobody acknowledges says ENOBUFS */
+static bool queue_is_full(int error)
+{
+    return error == EAGAIN || error == ENOBUFS;
+}
 
 /* a closed UDP port says so at the next call on the socket: the peer is away, the socket is not */
 static bool peer_refused(struct device *device, int error)
@@ -15,10 +115,13 @@ static bool peer_refused(struct device *device, int error)
 static int fd_trigger(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
 {
     const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
-    ssize_t sent = write(sensor->device->fd, spec->request, spec->request_size);
+    ssize_t sent;
 
     (void)core;
     (void)now_ns;
+    if (spec->request_size == 0)
+        return 0;
+    sent = write(sensor->device->fd, spec->request, spec->request_size);
     if (sent < 0 && peer_refused(sensor->device, errno))
         sent = write(sensor->device->fd, spec->request, spec->request_size);
     if (sent == (ssize_t)spec->request_size)
@@ -26,26 +129,147 @@ static int fd_trigger(struct inphase_core *core, struct sensor *sensor, int64_t 
 
     /* a full or half-taken output queue means that the line does not move: no reply will come, and
        the silence rules see to the rest */
-    return sent >= 0 || errno == EAGAIN || peer_refused(sensor->device, errno) ? 0 : -errno;
+    return sent >= 0 || queue_is_full(errno) || peer_refused(sensor->device, errno) ? 0 : -errno;
+}
+
+/* what a CAN controller says of itself. Bus-off and a transmit timeout lose the device; all else is
+   told and changes nothing */
+static int take_error(struct inphase_core *core, struct device *device,
+                      const struct canfd_frame *frame)
+{
+    if (frame->can_id & CAN_ERR_BUSOFF) {
+        device->lost_reason = INPHASE_REASON_BUS_OFF;
+        device->lost_detail = frame->data[6];
+        return -ECOMM;
+    }
+    if (frame->can_id & CAN_ERR_TX_TIMEOUT) {
+        device->lost_reason = INPHASE_REASON_DEVICE;
+        device->lost_detail = frame->can_id & CAN_ERR_MASK;
+        return -ETIMEDOUT;
+    }
+    if (frame->can_id & CAN_ERR_CRTL &&
+        frame->data[1] & (CAN_ERR_CRTL_RX_PASSIVE | CAN_ERR_CRTL_TX_PASSIVE))
+        count_add(core->statistics, COUNT_ERROR_PASSIVE, 1);
+    return 0;
+}
+
+/* one CAN frame, as part of a set in any order */
+static int take_frame(struct inphase_core *core, struct sensor *sensor, struct mmsghdr *message,
+                      enum received *got)
+{
+    const struct canfd_frame *frame = message->msg_hdr.msg_iov->iov_base;
+    struct inphase_parser *parser = &sensor->parser;
+    uint32_t size = message->msg_len, left_over = parser->left_over;
+    int64_t received_ns = sensor->stamps.received_ns;
+    int rc;
+
+    if (size == 0)
+        return -EIO;
+    if (size >= CAN_MTU && frame->can_id & CAN_ERR_FLAG)
+        return take_error(core, sensor->device, frame);
+    if (*got == RECEIVED_REFUSED)
+        return 0;
+    if (size >= CAN_MTU && !inphase_parser_wants(parser, frame->can_id)) {
+        count_add(core->statistics, COUNT_FOREIGN_FRAMES, 1);
+        return 0;
+    }
+    sensor->bytes_in += size;
+    if (*got == RECEIVED_EMPTY)
+        *got = RECEIVED_PART;
+    if (!take_stamp(core, sensor, &message->msg_hdr)) {
+        sensor->stamps.received_ns = received_ns;
+        slip(core, sensor);
+        return 0;
+    }
+    rc = parser_feed(parser, (const uint8_t *)frame, size);
+    if (parser->left_over != left_over) {
+        /* of it and the one before, which is of this trigger is not known */
+        sensor->stamps.received_ns = received_ns;
+        slip(core, sensor);
+    }
+    if (rc < 0)
+        *got = RECEIVED_REFUSED;
+    else if (rc == 1)
+        *got = RECEIVED_SAMPLE;
+    return 0;
+}
+
+static int can_receive(struct inphase_core *core, struct sensor *sensor, enum received *got)
+{
+    struct canfd_frame frame[CAN_BATCH];
+    struct iovec part[CAN_BATCH];
+    struct mmsghdr message[CAN_BATCH];
+    union control control[CAN_BATCH];
+
+    /* what runs by itself is a sample per frame */
+    int room = sensor->latched ? 1 : CAN_BATCH;
+    int count, rc = 0;
+
+    for (int i = 0; i < room; i++) {
+        part[i] = (struct iovec){.iov_base = &frame[i], .iov_len = sizeof frame[i]};
+        message[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &part[i], .msg_iovlen = 1,
+                                                  .msg_control = &control[i],
+                                                  .msg_controllen = sizeof control[i]}};
+    }
+    *got = RECEIVED_EMPTY;
+    count = recvmmsg(sensor->device->fd, message, (unsigned)room, MSG_DONTWAIT, NULL);
+    if (count < 0)
+        return errno == EAGAIN ? 0 : -errno;
+    for (int i = 0; i < count && rc == 0; i++)
+        rc = take_frame(core, sensor, &message[i], got);
+
+    /* a full batch of other traffic: there may be more behind it */
+    if (*got == RECEIVED_EMPTY && count == room)
+        *got = RECEIVED_PART;
+    return rc;
+}
+
+/* a datagram with its stamp; what is no socket gives it without one */
+static ssize_t read_datagram(int fd, uint8_t *bytes, uint32_t room, struct msghdr *message,
+                             union control *control)
+{
+    struct iovec part = {.iov_base = bytes, .iov_len = room};
+    ssize_t size;
+
+    *message = (struct msghdr){.msg_iov = &part, .msg_iovlen = 1, .msg_control = control,
+                               .msg_controllen = sizeof *control};
+    size = recvmsg(fd, message, MSG_DONTWAIT);
+    if (size < 0 && errno == ENOTSOCK) {
+        message->msg_controllen = 0;
+        size = read(fd, bytes, room);
+    }
+    message->msg_iov = NULL;
+    return size;
 }
 
 static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum received *got)
 {
     uint8_t bytes[INPHASE_MAX_PACKET];
     uint32_t dropped = sensor->parser.dropped;
-    ssize_t size = read(sensor->device->fd, bytes, sizeof bytes);
+    bool datagram = sensor->parser.exchange.spec.framing.datagram;
+    union control control;
+    struct msghdr message;
+    ssize_t size;
     int rc;
 
+    if (sensor->parser.exchange.spec.framing.can)
+        return can_receive(core, sensor, got);
+    size = datagram ? read_datagram(sensor->device->fd, bytes, sizeof bytes, &message, &control)
+                    : read(sensor->device->fd, bytes, sizeof bytes);
     *got = RECEIVED_EMPTY;
     if (size < 0)
         return errno == EAGAIN || peer_refused(sensor->device, errno) ? 0 : -errno;
 
     /* end of file: the other side of the line is gone */
-    if (size == 0 && !sensor->parser.exchange.spec.framing.datagram)
+    if (size == 0 && !datagram)
         return -EIO;
     sensor->device->refused = false;
     sensor->bytes_in += (uint64_t)size;
     *got = RECEIVED_PART;
+    if (datagram && !take_stamp(core, sensor, &message)) {
+        slip(core, sensor);
+        return 0;
+    }
     rc = parser_feed(&sensor->parser, bytes, (uint32_t)size);
     if (sensor->parser.dropped != dropped)
         count_add(core->statistics, COUNT_DROPPED_BYTES, sensor->parser.dropped - dropped);
@@ -54,6 +278,26 @@ static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum rec
     else if (rc == 1)
         *got = RECEIVED_SAMPLE;
     return 0;
+}
+
+/* a command of several datagrams: all of them, or -EAGAIN and how many */
+static int write_chunks(struct actuator *actuator, uint8_t *bytes, uint32_t size)
+{
+    struct iovec part[MAX_CHUNKS];
+    struct mmsghdr message[MAX_CHUNKS];
+    uint32_t chunk = actuator->encoding.chunk, chunks = size / chunk;
+    int sent;
+
+    for (uint32_t i = 0; i < chunks; i++) {
+        part[i] = (struct iovec){.iov_base = bytes + i * chunk, .iov_len = chunk};
+        message[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &part[i], .msg_iovlen = 1}};
+    }
+    sent = sendmmsg(actuator->device->fd, message, chunks, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent == (int)chunks)
+        return 0;
+    actuator->detail = sent < 0 ? 0 : (uint32_t)sent;
+    return sent >= 0 || queue_is_full(errno) || peer_refused(actuator->device, errno) ? -EAGAIN
+                                                                                      : -errno;
 }
 
 static int fd_write(struct inphase_core *core, struct actuator *actuator)
@@ -65,8 +309,10 @@ static int fd_write(struct inphase_core *core, struct actuator *actuator)
     (void)core;
     if (size < 0)
         return -EAGAIN;
+    if (actuator->encoding.chunk)
+        return write_chunks(actuator, bytes, (uint32_t)size);
     sent = write(actuator->device->fd, bytes, (size_t)size);
-    if (sent < 0 && errno != EAGAIN)
+    if (sent < 0 && !queue_is_full(errno))
         return peer_refused(actuator->device, errno) ? -EAGAIN : -errno;
     return sent == size ? 0 : -EAGAIN;
 }

@@ -86,9 +86,10 @@ struct histogram {
 /* the cycle thread writes, anyone reads; single counters are exact, together they may be one
    cycle apart */
 struct statistics {
-    _Atomic int64_t counts[12]; /* in the order of struct inphase_counts */
+    _Atomic int64_t counts[14]; /* in the order of struct inphase_counts */
     _Atomic int64_t reasons[INPHASE_REASONS];
     _Atomic int64_t statuses[INPHASE_MAX_SENSORS][INPHASE_STATUSES];
+    _Atomic int64_t clock[INPHASE_MAX_SENSORS][6]; /* in the order of struct inphase_clock_facts */
     _Atomic uint32_t worst_count;
     _Atomic int64_t worst_cycle[INPHASE_WORST], worst_late_ns[INPHASE_WORST];
     _Atomic int32_t worst_phase[INPHASE_WORST], worst_device[INPHASE_WORST];
@@ -97,7 +98,8 @@ struct statistics {
 enum count {
     COUNT_COMMANDS, COUNT_MISSED, COUNT_INVALID, COUNT_REPEATED, COUNT_RAMPED, COUNT_LIMITED,
     COUNT_WRITTEN, COUNT_BUSY, COUNT_LATE_SAMPLES, COUNT_SLIPS, COUNT_DROPPED_BYTES,
-    COUNT_DUPLICATES
+    COUNT_DUPLICATES,
+    COUNT_FOREIGN_FRAMES, COUNT_ERROR_PASSIVE
 };
 
 /* the policy's mailbox: the policy writes, the core reads */
@@ -156,6 +158,7 @@ void worst_add(struct statistics *statistics, int64_t cycle, int64_t late_ns, in
 #define MAX_REPLIES 32
 #define MAX_CHECKS 256
 #define MAX_FIELDS 256
+#define MAX_CHUNKS 64 /* of one command */
 
 /* an exchange with its arrays held in place: nothing points outside */
 struct exchange {
@@ -171,8 +174,12 @@ struct inphase_parser {
     uint8_t bytes[INPHASE_MAX_PACKET];
     uint32_t size;        /* bytes held */
     uint32_t replies;     /* complete so far */
+    uint32_t complete;    /* which ones: a bit each; of CAN frames, which come in any order */
+    uint32_t foreign;     /* CAN frames that no reply wanted */
+    uint32_t left_over;   /* CAN frames of replies that were complete */
     uint32_t dropped;     /* bytes thrown away while looking for a packet */
     uint64_t sequence;    /* of the last complete set, when the exchange has one */
+    uint64_t clock;       /* the device's time in it, likewise */
     uint32_t reason, detail;
     double value[INPHASE_MAX_CHANNELS];
 };
@@ -203,6 +210,8 @@ struct device_ops {
     int (*write)(struct inphase_core *core, struct actuator *actuator);
 };
 extern const struct device_ops fd_ops, twin_ops, worker_ops;
+/* a descriptor's receive stamps and error frames, where it has them; any thread */
+void fd_prepare(int fd, bool can);
 
 struct device {
     const struct device_ops *ops;
@@ -222,6 +231,7 @@ struct device {
     _Atomic int request_fd;      /* supervisor */
     _Atomic int in_use;          /* cycle thread: 1 attached */
     _Atomic int lost_errno;      /* cycle thread */
+    uint32_t lost_reason, lost_detail; /* cycle thread: beside OFFLINE; 0: lost_errno says it all */
 };
 enum { REQUEST_NONE, REQUEST_ATTACH, REQUEST_DETACH };
 
@@ -241,6 +251,9 @@ struct sensor {
     uint32_t offset[INPHASE_MAX_CHANNELS];
     uint64_t payload;
     bool latched;                /* never triggered */
+    bool has_line;               /* a trigger raises this line, for at least so long */
+    int line_fd;
+    int64_t pulse_ns;
     int64_t trigger_ns, every, latency_cycles, max_age_ns;
     double low[INPHASE_MAX_CHANNELS], high[INPHASE_MAX_CHANNELS], rate[INPHASE_MAX_CHANNELS];
     struct inphase_parser parser;
@@ -248,6 +261,7 @@ struct sensor {
     /* the last trigger */
     int64_t cycle;               /* in which it fired, -1: none did */
     int64_t triggered_ns;
+    bool line_is_up;             /* the trigger line was raised, and not yet lowered */
     bool outstanding;            /* triggered, reply not complete */
     bool dirty;                  /* the last exchange did not end cleanly: drain before a trigger */
     bool suspect;                /* a reply was never seen: the next one may be it */
@@ -267,6 +281,11 @@ struct sensor {
     uint32_t identical;          /* samples in a row with the same bits */
     uint32_t recovering;         /* good replies still needed */
     uint32_t refused_in_a_row;
+
+    /* the device's clock */
+    struct inphase_device_clock clock;
+    int64_t clock_ticks, clock_first; /* last and first, unwrapped */
+    bool clock_known;
 
     struct inphase_posted stamps; /* of what was received last */
     uint64_t posted;             /* a worker's: number of the sample to look at next */
@@ -315,6 +334,8 @@ struct clock_ops {
     void (*sleep_until)(struct inphase_core *core, int64_t time_ns);
     /* until a device has something to read, or time_ns; fills each sensor's `readable` mark */
     void (*wait)(struct inphase_core *core, int64_t time_ns);
+    /* the wall clock less this one, and by how much that may be wrong */
+    int64_t (*wall_offset)(struct inphase_core *core, int64_t *error_ns);
 };
 extern const struct clock_ops monotonic_clock, virtual_clock;
 
@@ -348,6 +369,9 @@ struct inphase_core {
     /* this cycle; cycle thread */
     int64_t cycle, due_ns, woke_ns, first_trigger_ns, latched_ns;
     uint32_t flags, skipped;
+    int64_t wall_offset_ns, wall_error_ns; /* the wall clock less ours, once per cycle */
+    int64_t wall_since_ns;       /* it has not been set since: triggers from then on can be stamped */
+    bool wall_known;
     int64_t worst_late_ns;       /* in this cycle, where and by which device */
     int worst_phase, worst_device;
     uint32_t order[INPHASE_MAX_SENSORS]; /* that the core triggers, by offset; constant */
@@ -386,11 +410,20 @@ void stage_act(struct inphase_core *core);
 /* hold motion, with the first reason that there was, until inphase_core_arm */
 void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail);
 void note_late(struct inphase_core *core, int64_t late_ns, int phase, const struct device *device);
+/* put a sensor among those that the core triggers; before the start */
+void order_trigger(struct inphase_core *core, uint32_t sensor);
+int line_raise(struct sensor *sensor);
+/* lower the trigger lines whose pulses have been long enough, or all */
+void lines_lower(struct inphase_core *core, bool all);
+/* look at the wall clock, and say in the frame when it was set; after the wake */
+void note_wall_clock(struct inphase_core *core);
 /* the machine or this process stood still for that long beyond what was due */
 void note_suspension(struct inphase_core *core, int64_t late_ns);
 void device_lost(struct inphase_core *core, struct device *device, int error);
 void realtime_setup(struct inphase_core *core);
 int realtime_rights(int32_t priority, int32_t cpu, int32_t *priority_errno, int32_t *cpu_errno);
+/* stamp a sample with its acquisition; in_time: its reply was read when it came */
+void acquire(struct inphase_core *core, struct sensor *sensor, struct sample *sample, bool in_time);
 const struct inphase_fault *fault_at(const struct inphase_core *core, uint32_t kind,
                                      uint32_t device, int64_t cycle);
 void twin_sample(struct inphase_core *core, struct sensor *sensor, int64_t at_ns);

@@ -1,6 +1,7 @@
 /* Packets: checksum, escape rule, framing, and raw values to SI and back. The parser is incremental
    and bounded: it holds at most one packet, and looks at each byte a bounded number of times. */
 #include <float.h>
+#include <linux/can.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,7 +78,7 @@ int32_t inphase_unescape(const struct inphase_framing *framing, const uint8_t *f
 
 static uint32_t type_size(uint32_t type)
 {
-    static const uint8_t size[] = {0, 1, 1, 2, 2, 4, 4, 4, 8};
+    static const uint8_t size[] = {0, 1, 1, 2, 2, 4, 4, 4, 8, 8};
 
     return type < sizeof size ? size[type] : 0;
 }
@@ -217,6 +218,32 @@ int32_t inphase_encode(const struct inphase_encoding *encoding, const double *va
 
 /* ---- the parser ------------------------------------------------------------------------- */
 
+static bool is_id_check(const struct inphase_check *check)
+{
+    return check->kind == INPHASE_CHECK_MATCH && check->offset == 0 &&
+           check->type == INPHASE_U32;
+}
+
+/* every reply in CAN frames says by which id it is known */
+static bool can_fits(const struct inphase_exchange *e)
+{
+    const struct inphase_framing *f = &e->framing;
+
+    if (!f->datagram || f->min_size != CAN_MTU || f->escape_size ||
+        (f->max_size != CAN_MTU && f->max_size != CANFD_MTU) ||
+        (e->request_size && e->request_size != CAN_MTU && e->request_size != CANFD_MTU))
+        return false;
+    for (uint32_t i = 0; i < e->replies; i++) {
+        bool known = false;
+
+        for (uint32_t c = 0; c < e->reply[i].checks; c++)
+            known = known || is_id_check(&e->check[e->reply[i].first_check + c]);
+        if (!known)
+            return false;
+    }
+    return true;
+}
+
 static int exchange_fits(const struct inphase_exchange *e)
 {
     const struct inphase_framing *f = &e->framing;
@@ -240,11 +267,16 @@ static int exchange_fits(const struct inphase_exchange *e)
         if (!type_size(e->field[i].type) || e->field[i].channel >= INPHASE_MAX_CHANNELS ||
             !lies_within(e->field[i].offset, type_size(e->field[i].type), INPHASE_MAX_PACKET))
             return -EINVAL;
+    if (e->clock_type && (!type_size(e->clock_type) || !(e->clock_tick_ns > 0) ||
+                          e->clock_bits > 64 ||
+                          !lies_within(e->clock_offset, type_size(e->clock_type),
+                                       INPHASE_MAX_PACKET)))
+        return -EINVAL;
     if (e->sequence_type && (!type_size(e->sequence_type) ||
                              !lies_within(e->sequence_offset, type_size(e->sequence_type),
                                           INPHASE_MAX_PACKET)))
         return -EINVAL;
-    return 0;
+    return f->can && !can_fits(e) ? -EINVAL : 0;
 }
 
 int exchange_copy(struct exchange *to, const struct inphase_exchange *from)
@@ -272,6 +304,7 @@ void parser_reset(struct inphase_parser *parser)
 {
     parser->size = 0;
     parser->replies = 0;
+    parser->complete = 0;
 }
 
 static int refuse(struct inphase_parser *parser, uint32_t reason, uint32_t detail)
@@ -374,12 +407,12 @@ static int check_values(struct inphase_parser *parser, const struct inphase_repl
     return 0;
 }
 
-/* one whole packet of `size` bytes at the front: check it and take its fields */
-static int take_reply(struct inphase_parser *parser, uint32_t size)
+/* one whole packet of `size` bytes at the front: check it and take its fields, as reply `index` */
+static int take_reply(struct inphase_parser *parser, uint32_t index, uint32_t size)
 {
     const struct exchange *exchange = &parser->exchange;
     const struct inphase_exchange *spec = &exchange->spec;
-    const struct inphase_reply *reply = &exchange->reply[parser->replies];
+    const struct inphase_reply *reply = &exchange->reply[index];
     uint8_t plain[INPHASE_MAX_PACKET];
     int32_t plain_size;
     int rc = check_checksums(parser, reply, size);
@@ -401,13 +434,20 @@ static int take_reply(struct inphase_parser *parser, uint32_t size)
             raw_to_double(plain + field->offset, field->type, field->big_endian) * field->scale +
             field->zero;
     }
-    if (spec->sequence_type && parser->replies + 1 == spec->replies) {
+    if (spec->sequence_type && index + 1 == spec->replies) {
         uint32_t width = type_size(spec->sequence_type);
 
         if (spec->sequence_offset + width > (uint32_t)plain_size)
             return refuse(parser, INPHASE_REASON_SIZE, size);
         parser->sequence =
             raw_bits(plain + spec->sequence_offset, width, spec->sequence_big_endian);
+    }
+    if (spec->clock_type && index + 1 == spec->replies) {
+        uint32_t width = type_size(spec->clock_type);
+
+        if (spec->clock_offset + width > (uint32_t)plain_size)
+            return refuse(parser, INPHASE_REASON_SIZE, size);
+        parser->clock = raw_bits(plain + spec->clock_offset, width, spec->clock_big_endian);
     }
     return 0;
 }
@@ -420,9 +460,66 @@ static int feed_datagram(struct inphase_parser *parser, const uint8_t *bytes, ui
     if (size < framing->min_size || size > framing->max_size)
         return refuse(parser, INPHASE_REASON_SIZE, size);
     memcpy(parser->bytes, bytes, size);
-    rc = take_reply(parser, size);
+    rc = take_reply(parser, parser->replies, size);
     if (rc < 0)
         return rc;
+    return ++parser->replies == parser->exchange.spec.replies;
+}
+
+static bool id_matches(const struct exchange *exchange, const struct inphase_reply *reply,
+                       uint32_t id)
+{
+    const uint32_t flags = CAN_EFF_FLAG | CAN_RTR_FLAG | CAN_ERR_FLAG;
+
+    for (uint32_t i = 0; i < reply->checks; i++) {
+        const struct inphase_check *check = &exchange->check[reply->first_check + i];
+
+        if (is_id_check(check) && ((id ^ check->expect) & (check->mask | flags)))
+            return false;
+    }
+    return true;
+}
+
+/* the first reply that wants this id and is not complete; `replies` when there is none */
+static uint32_t reply_for(struct inphase_parser *parser, uint32_t id)
+{
+    const struct exchange *exchange = &parser->exchange;
+    bool wanted = false;
+
+    for (uint32_t i = 0; i < exchange->spec.replies; i++) {
+        if (!id_matches(exchange, &exchange->reply[i], id))
+            continue;
+        if (!(parser->complete & 1U << i))
+            return i;
+        wanted = true;
+    }
+    if (wanted)
+        parser->left_over++;
+    else
+        parser->foreign++;
+    return exchange->spec.replies;
+}
+
+static int feed_can(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size)
+{
+    struct canfd_frame frame; /* a can_frame is its beginning */
+    uint32_t index;
+    int rc;
+
+    if (size != CAN_MTU && size != CANFD_MTU)
+        return refuse(parser, INPHASE_REASON_SIZE, size);
+    memcpy(&frame, bytes, size);
+    index = reply_for(parser, frame.can_id);
+    if (index == parser->exchange.spec.replies)
+        return 0;
+    if (size > parser->exchange.spec.framing.max_size ||
+        frame.len > size - offsetof(struct canfd_frame, data))
+        return refuse(parser, INPHASE_REASON_SIZE, size);
+    memcpy(parser->bytes, bytes, size);
+    rc = take_reply(parser, index, (uint32_t)offsetof(struct canfd_frame, data) + frame.len);
+    if (rc < 0)
+        return rc;
+    parser->complete |= 1U << index;
     return ++parser->replies == parser->exchange.spec.replies;
 }
 
@@ -430,6 +527,8 @@ int parser_feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t si
 {
     uint32_t fed = 0;
 
+    if (parser->exchange.spec.framing.can)
+        return feed_can(parser, bytes, size);
     if (parser->exchange.spec.framing.datagram)
         return feed_datagram(parser, bytes, size);
 
@@ -455,7 +554,7 @@ int parser_feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t si
                 return 0;
             continue;
         }
-        rc = take_reply(parser, (uint32_t)wanted);
+        rc = take_reply(parser, parser->replies, (uint32_t)wanted);
         if (rc < 0) {
             /* not a packet after all, or not ours: look for the next start inside it */
             drop(parser, 1);
@@ -494,6 +593,16 @@ void inphase_parser_close(inphase_parser *parser)
 void inphase_parser_reset(inphase_parser *parser)
 {
     parser_reset(parser);
+}
+
+int inphase_parser_wants(const inphase_parser *parser, uint32_t can_id)
+{
+    const struct exchange *exchange = &parser->exchange;
+
+    for (uint32_t i = 0; i < exchange->spec.replies; i++)
+        if (id_matches(exchange, &exchange->reply[i], can_id))
+            return 1;
+    return 0;
 }
 
 int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t size, double *values,

@@ -205,6 +205,23 @@ int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_
     return -EPIPE;
 }
 
+int64_t inphase_reader_number(inphase_reader *reader)
+{
+    return (int64_t)reader->next - 1;
+}
+
+int inphase_reader_past(inphase_reader *reader, int64_t number, void *to)
+{
+    const struct inphase_ring *ring = &reader->layout->frames;
+
+    if (number < 0)
+        return -EINVAL;
+    return slot_read(ring_slot(reader->segment->memory, ring, (uint64_t)number), (uint64_t)number,
+                     to, ring->payload)
+               ? 0
+               : -ESTALE;
+}
+
 int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t sequence)
 {
     const struct slot *slot;
@@ -309,6 +326,24 @@ int inphase_reader_worker(inphase_reader *reader, uint32_t sensor,
         memcpy((uint8_t *)out + 8 * i, &fact, 8);
     }
     return 0;
+}
+
+int inphase_reader_clock(inphase_reader *reader, uint32_t sensor, struct inphase_clock_facts *out)
+{
+    const _Atomic int64_t *told;
+
+    if (sensor >= reader->layout->sensors)
+        return -ENOENT;
+    told = reader->statistics->clock[sensor];
+    *out = (struct inphase_clock_facts){
+        .drift_ppb = load_i64(&told[0]),
+        .drift_error_ppb = load_i64(&told[1]),
+        .error_ns = load_i64(&told[2]),
+        .taken = load_i64(&told[3]),
+        .rejected = load_i64(&told[4]),
+        .resets = load_i64(&told[5]),
+    };
+    return out->taken + out->rejected ? 0 : -ENOENT;
 }
 
 int inphase_reader_reasons(inphase_reader *reader, int64_t *counts)

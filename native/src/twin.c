@@ -55,7 +55,9 @@ const struct inphase_fault *fault_at(const struct inphase_core *core, uint32_t k
     for (uint32_t i = 0; i < core->faults; i++) {
         const struct inphase_fault *fault = &core->fault[i];
 
-        if (fault->kind == kind && (kind == INPHASE_FAULT_WAKE || fault->device == device) &&
+        if (fault->kind == kind &&
+            (kind == INPHASE_FAULT_WAKE || kind == INPHASE_FAULT_CLOCK_STEP ||
+             fault->device == device) &&
             cycle >= fault->from_cycle && cycle - fault->from_cycle < fault->count)
             return fault;
     }

@@ -121,7 +121,7 @@ static uint8_t *put_bytes(uint8_t *to, const void *from, uint32_t size)
 }
 
 int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, int64_t number,
-                          int64_t sent_ns, const uint8_t *whole, uint8_t *header, uint32_t room)
+                          int64_t sent_ns, const uint8_t *where, uint8_t *header, uint32_t room)
 {
     const uint8_t *from = record;
     uint8_t *to = header;
@@ -156,7 +156,7 @@ int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, i
         to = put_16(to, 0xcd, row.status);
         to = put_16(to, 0xcd, row.reason);
         to = put_32(to, row.detail);
-        to = put_byte(to, whole[i] ? 0xc3 : 0xc2);
+        to = put_byte(to, where[i]);
     }
 
     to = put_16(to, 0xdc, (uint16_t)wire->actuators);
@@ -175,11 +175,11 @@ int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, i
 }
 
 int32_t inphase_wire_frame(const struct inphase_wire *wire, inphase_reader *reader, int64_t number,
-                           uint8_t *const *samples, uint8_t *header, uint32_t room)
+                           uint8_t *const *samples, const int64_t *sent, uint8_t *where,
+                           uint8_t *header, uint32_t room)
 {
     const struct inphase_layout *layout = inphase_reader_layout(reader);
     const uint8_t *record = inphase_reader_record(reader);
-    uint8_t whole[INPHASE_MAX_SENSORS];
 
     if (wire->sensors != layout->sensors)
         return -EINVAL;
@@ -187,11 +187,16 @@ int32_t inphase_wire_frame(const struct inphase_wire *wire, inphase_reader *read
         struct inphase_row row;
 
         memcpy(&row, record + sizeof(struct inphase_frame) + i * sizeof row, sizeof row);
-        whole[i] = inphase_reader_copy(reader, i, row.sequence, samples[i]) == 0;
-        if (!whole[i])
+        if (wire->large[i] && row.sequence >= 0 && row.sequence == sent[i])
+            where[i] = INPHASE_WIRE_BEFORE;
+        else if (inphase_reader_copy(reader, i, row.sequence, samples[i]) == 0)
+            where[i] = INPHASE_WIRE_HERE;
+        else
+            where[i] = INPHASE_WIRE_NOWHERE;
+        if (where[i] == INPHASE_WIRE_NOWHERE && !wire->large[i])
             memset(samples[i], 0, layout->samples[i].payload);
     }
-    return inphase_wire_pack(wire, record, number, inphase_now(), whole, header, room);
+    return inphase_wire_pack(wire, record, number, inphase_now(), where, header, room);
 }
 
 /* ---- reading ---------------------------------------------------------------------------- */
@@ -344,7 +349,7 @@ static inline uint8_t *take_numbers(struct cursor *cursor, uint8_t *to, int coun
 }
 
 int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, uint32_t size,
-                        void *record, int64_t *number, uint8_t *whole)
+                        void *record, int64_t *number, uint8_t *where)
 {
     struct cursor cursor = {.at = header, .end = header + size};
     uint8_t *to = record;
@@ -370,8 +375,8 @@ int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, 
         to = take_numbers(&cursor, to, 7, 8);
         to = take_numbers(&cursor, to, 2, 2);
         to = take_numbers(&cursor, to, 1, 4);
-        whole[i] = (uint8_t)take_bytes(&cursor, 1) - 0xc2;
-        cursor.broken |= whole[i] > 1;
+        where[i] = (uint8_t)take_at_most(&cursor, wire->large[i] ? INPHASE_WIRE_BEFORE
+                                                                 : INPHASE_WIRE_HERE);
     }
 
     take_array(&cursor, wire->actuators);

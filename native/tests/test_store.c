@@ -225,6 +225,39 @@ static void a_slow_reader_is_told_how_many_frames_it_lost(void)
     inphase_segment_close(segment);
 }
 
+static void earlier_frames_are_read_by_number_until_they_are_overwritten(void)
+{
+    inphase_segment *segment = new_segment(1 << 20);
+    inphase_core *core = small_core(segment);
+    struct inphase_frame *past = calloc(1, 1 << 16);
+    const struct inphase_frame *frame;
+    inphase_reader *reader;
+
+    CHECK(past);
+    CHECK_EQUAL(inphase_reader_open(&reader, path, 0), 0);
+    CHECK(inphase_reader_layout(reader)->frames.payload <= 1 << 16);
+    frame = inphase_reader_record(reader);
+    CHECK_EQUAL(inphase_reader_number(reader), -1);
+    CHECK_EQUAL(inphase_reader_past(reader, 0, past), -ESTALE);
+    CHECK_EQUAL(inphase_reader_past(reader, -1, past), -EINVAL);
+    for (int64_t i = 0; i < 3 * DEPTH; i++) {
+        CHECK_EQUAL(inphase_core_run(core, 1), 1);
+        CHECK_EQUAL(inphase_reader_next(reader, 0, 0), 0);
+        CHECK_EQUAL(inphase_reader_number(reader), i);
+        for (int64_t number = 0; number <= i + 1; number++) {
+            int rc = inphase_reader_past(reader, number, past);
+
+            CHECK_EQUAL(rc, number <= i && number > i - DEPTH ? 0 : -ESTALE);
+            CHECK(rc < 0 || past->cycle == number);
+            CHECK_EQUAL(frame->cycle, i);
+        }
+    }
+    free(past);
+    inphase_reader_close(reader);
+    inphase_core_close(core);
+    inphase_segment_close(segment);
+}
+
 static void a_sample_is_whole_until_its_slot_is_used_again(void)
 {
     inphase_segment *segment = new_segment(1 << 20);
@@ -490,6 +523,7 @@ int main(void)
     RUN(a_file_that_is_no_segment_is_refused);
     RUN(a_slot_gives_its_own_number_whole_and_no_other);
     RUN(a_slow_reader_is_told_how_many_frames_it_lost);
+    RUN(earlier_frames_are_read_by_number_until_they_are_overwritten);
     RUN(a_sample_is_whole_until_its_slot_is_used_again);
     RUN(a_dead_writer_is_noticed_and_not_waited_for);
     RUN(a_writer_killed_in_mid_write_holds_nobody_up);

@@ -2,7 +2,7 @@
 
 from inphase import driver
 from inphase.driver import Raw
-from inphase.serialport import SerialSensor
+from inphase.serial_sensor import SerialSensor
 
 
 class Example(SerialSensor):

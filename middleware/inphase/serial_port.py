@@ -1,0 +1,95 @@
+"""Serial ports for drivers: opened for one process, without the latencies that Linux adds.
+
+pyserial opens and configures; once `hand_over` was called the descriptor is the core's.
+"""
+
+import os
+import termios
+from pathlib import Path
+
+import serial
+
+from inphase.errors import DeviceError
+
+_RULE = 'ACTION=="add", SUBSYSTEM=="usb-serial", DRIVER=="ftdi_sio", ATTR{latency_timer}="1"'
+
+
+def open_port(device: str, path: str, baud: int, timeout_s: float = 0.01) -> serial.Serial:
+    """A port of 8 data bits, no parity, 1 stop bit, held exclusively, in low-latency mode.
+
+    device: its name, for messages. A pseudo-terminal has no latency to switch off. The caller
+    closes the port. Raises DeviceError.
+    """
+    try:
+        port = serial.Serial(path, baud, timeout=timeout_s, write_timeout=1, exclusive=True)
+    except (serial.SerialException, OSError, termios.error, ValueError) as error:
+        raise DeviceError(
+            f"device {device}: cannot open {path}: {error}; is it plugged in, and is no "
+            f"other program using it?"
+        ) from error
+    try:
+        name = os.ttyname(port.fileno())
+        if not name.startswith("/dev/pts/"):
+            _set_low_latency(device, path, port)
+            check_latency_timer(device, name)
+    except BaseException:
+        port.close()
+        raise
+    return port
+
+
+def _set_low_latency(device: str, path: str, port: serial.Serial) -> None:
+    """Ask the kernel's driver to hand bytes on at once."""
+    try:
+        port.set_low_latency_mode(True)
+    except (ValueError, OSError) as error:
+        raise DeviceError(
+            f"device {device}: {path} refuses low-latency mode: {error}; "
+            f"an FTDI adapter would hold replies back for up to 16 ms"
+        ) from error
+
+
+def check_latency_timer(device: str, tty: str, sysfs: Path = Path("/sys")) -> None:
+    """An FTDI adapter holds bytes back until its latency timer runs out: it must be 1 ms.
+
+    The default of 16 ms makes reads of 15 ms (DynamixelSDK issue 330). Low-latency mode sets it to
+    1; somebody saw the file say so without effect, until a udev rule wrote it (pull request 116
+    there), which this cannot see. An adapter without such a timer passes. tty: the port's path or
+    name. Raises DeviceError.
+    """
+    name = Path(tty).name
+    places = (
+        sysfs / "class/tty" / name / "device/latency_timer",
+        sysfs / "bus/usb-serial/devices" / name / "latency_timer",
+    )
+    for place in places:
+        try:
+            text = place.read_text().strip()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise _refusal(device, name, place, f"cannot be read: {error.strerror}") from error
+        if text != "1":
+            raise _refusal(device, name, place, f"is {text} (ms), needed is 1")
+        return
+
+
+def _refusal(device: str, name: str, place: Path, trouble: str) -> DeviceError:
+    return DeviceError(
+        f"device {device}: {place} {trouble}: the adapter of {name} holds replies back for that "
+        f"long; write it there as root (echo 1 > {place}), or for good with a udev rule: {_RULE}"
+    )
+
+
+def hand_over(port: serial.Serial) -> int:
+    """The port's descriptor as an exchange needs it: non-blocking, and 0 bytes mean a hang-up.
+
+    pyserial sets VMIN 0, with which an empty line reads as 0 bytes too (termios(3), polling read);
+    with VMIN 1 such a read fails with EAGAIN.
+    """
+    fd = int(port.fileno())
+    settings = termios.tcgetattr(fd)
+    settings[6][termios.VMIN] = 1
+    termios.tcsetattr(fd, termios.TCSANOW, settings)
+    os.set_blocking(fd, False)
+    return fd

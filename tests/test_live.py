@@ -1,0 +1,205 @@
+"""The live view of `inphase run`: what it shows of a robot on virtual time, and on a terminal."""
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import inphase
+from inphase import live
+from inphase.follow import StoreFollower
+from inphase.frame import Frame
+from inphase.lockstep import LockStep
+from inphase.packets import REASONS
+from peers import BOUND_S
+from robots import demo_schedule
+
+JOINTS, WRENCH = 0, 1
+BATCH = 50
+
+
+class Watched:
+    """A robot in lock step and the view of it."""
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        self.robot = LockStep(inphase.load(path), **options)
+        self.watch = live.Watch(StoreFollower(self.robot.core.segment.path))
+        self.frames: list[Frame] = []
+
+    def run(self, cycles: int) -> live.View:
+        """Run; the view after it, looked at as often as the supervisor does."""
+        for cycle in range(cycles):
+            self.frames.append(self.robot.step())
+            if cycle % BATCH == 0:
+                self.watch.look()
+        self.watch.look()
+        view = self.watch.view()
+        assert view is not None
+        return view
+
+    def fault(self, kind: str, sensor: int, count: int, argument: int = 0) -> None:
+        self.robot.core.fault(kind, sensor, self.robot.cycles, count, argument)
+
+    def close(self) -> None:
+        self.watch.follower.close()
+        self.robot.close()
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    """The demo robot."""
+    watched = Watched(demo_schedule(tmp_path))
+    yield watched
+    watched.close()
+
+
+def text_of(view: live.View, width: int) -> list[str]:
+    """The lines that a terminal of that width shows."""
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(live.render(view, width))
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def row_of(lines: list[str], start: str) -> list[str]:
+    (line,) = (line for line in lines if line.startswith(start))
+    return line.split()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_every_sensor_and_channel_is_there_and_no_line_is_wider(
+    watched: Watched, width: int
+) -> None:
+    watched.run(200)
+    watched.fault("invalid", WRENCH, 3, REASONS.index("checksum"))
+    view = watched.run(3)
+    lines = text_of(view, width)
+    assert all(len(line) <= width for line in lines)
+    assert row_of(lines, watched.robot.schedule.name)[1:5] == ["cycle", "202", "500", "Hz"]
+    assert row_of(lines, "joints")[1] == "FRESH"
+    assert "INVALID checksum" in " ".join(row_of(lines, "wrench"))
+    assert "skipped 0" in lines[0] and "missed 0" in lines[1]
+
+    # the act's numbers, rounded
+    command = view.frame.command["arm"]
+    assert row_of(lines, "arm")[:2] == ["arm", "[rad]"]
+    assert "WRITTEN" in row_of(lines, "arm")
+    assert row_of(lines, "requested")[1:] == [f"{value:.3f}" for value in command.requested]
+    assert row_of(lines, "applied")[1:] == [f"{value:.3f}" for value in command.applied]
+
+
+def test_statuses_are_counted_and_the_worst_age_is_that_of_all_frames(watched: Watched) -> None:
+    watched.run(100)
+    watched.fault("silent", WRENCH, 12)
+    view = watched.run(100)
+    ages = [frame["wrench"].age_ns for frame in watched.frames]
+    assert view.worst_ns["wrench"] == max(age for age in ages if age is not None)
+    assert view.worst_ns["wrench"] > 10 * view.worst_ns["joints"]
+    row = row_of(text_of(view, 120), "wrench")
+    for status in ("FRESH", "LATE", "MISSING", "RECOVERING"):
+        count = sum(frame["wrench"].status == status for frame in watched.frames)
+        assert f"{status}:{count}" in row
+    assert "HELD" not in " ".join(row)
+
+
+def test_rates_are_those_of_frames_and_of_samples(watched: Watched) -> None:
+    assert "  - Hz  " in text_of(watched.run(1), 80)[0]
+    for _ in range(10):
+        watched.fault("silent", WRENCH, 1)
+        view = watched.run(5)
+    assert (view.rate_hz, view.rates_hz) == (500, {"joints": 500, "wrench": 400})
+
+
+def test_frames_that_went_by_unseen_are_told(watched: Watched) -> None:
+    watched.run(1)
+    watched.robot.run(2 * watched.robot.plan.depth)
+    view = watched.run(1)
+    assert view.unseen > 0
+    assert f"ages are without {view.unseen} frames" in "\n".join(text_of(view, 80))
+
+
+def test_what_was_not_asked_is_a_dash_and_channels_go_on_in_further_rows(tmp_path: Path) -> None:
+    watched = Watched(demo_schedule(tmp_path), observe=True)
+    view = watched.run(3)
+    lines = text_of(view, 40)
+    assert all(len(line) <= 40 for line in lines)
+    channels = [line.split()[1:] for line in lines if line.startswith("channel")]
+    assert channels == [["0", "1", "2"], ["3", "4", "5"]]
+    values = [word for line in lines if line.startswith("applied") for word in line.split()[1:]]
+    assert len(values) == 6
+    assert "OBSERVING" in " ".join(lines)
+    watched.close()
+
+
+def test_latched_motion_is_said_with_its_reason(watched: Watched) -> None:
+    watched.run(20)
+    watched.fault("gone", JOINTS, 40)
+    view = watched.run(30)
+    text = "\n".join(text_of(view, 80))
+    assert "motion is latched: offline" in text
+    assert re.search(r"joints +OFFLINE", text)
+
+
+# ---- as a user sees it ---------------------------------------------------------------------
+
+
+def emulated(folder: Path) -> Path:
+    """The demo's schedule, patient enough for a loaded machine."""
+    path = demo_schedule(folder, emulator=True)
+    path.write_text(path.read_text().replace("wire_time = true", "wire_time = false"))
+    return path
+
+
+@pytest.mark.real
+def test_without_a_terminal_there_are_plain_lines(tmp_path: Path) -> None:
+    path = emulated(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "inphase", "run", str(path), "--cycles", "200"],
+        capture_output=True,
+        text=True,
+        timeout=3 * BOUND_S,
+        check=False,
+    )
+    assert "\x1b" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("inphase: cycle ")]
+    assert lines, done.stderr
+    assert re.search(r"skipped \d+  joints [A-Z]+ .*wrench .* missed \d+", lines[0])
+    assert "statuses" in done.stdout
+
+
+@pytest.mark.real
+def test_on_a_terminal_the_table_is_written_over_and_leaves_with_the_run(tmp_path: Path) -> None:
+    path = emulated(tmp_path)
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "inphase", "run", str(path), "--cycles", "600"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            data = os.read(ours, 65_536)
+        except OSError:  # the last writer has closed it
+            break
+        if not data:
+            break
+        shown += data
+    os.close(ours)
+    child.wait(BOUND_S)
+    text = shown.decode()
+    assert text.count("frames so far") >= 2
+    assert "joints" in text and "requested" in text
+    assert "\x1b[1A" in text  # up, over the last one
+    assert text.rindex("\x1b[2K") > text.rindex("applied")  # and away at the end

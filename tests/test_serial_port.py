@@ -1,0 +1,82 @@
+"""Serial ports: what is set on a pseudo-terminal, and an FTDI adapter's latency timer in a tree of
+files as sysfs has them."""
+
+import os
+import pty
+import termios
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from inphase.errors import DeviceError
+from inphase.serial_port import check_latency_timer, hand_over, open_port
+
+PLACES = ("class/tty/ttyUSB0/device/latency_timer", "bus/usb-serial/devices/ttyUSB0/latency_timer")
+
+
+@pytest.fixture
+def line() -> Iterator[tuple[int, str]]:
+    """A pseudo-terminal: the device's end, and the port's path."""
+    device, port = pty.openpty()
+    yield device, os.ttyname(port)
+    os.close(port)
+    os.close(device)
+
+
+def timer(sysfs: Path, place: str, text: str) -> Path:
+    """Write a latency timer as the kernel's driver shows it."""
+    path = sysfs / place
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_latency_timer_that_is_not_1_is_refused_with_file_and_rule(
+    tmp_path: Path, place: str
+) -> None:
+    path = timer(tmp_path, place, "16\n")
+    with pytest.raises(DeviceError) as refused:
+        check_latency_timer("arm", "/dev/ttyUSB0", tmp_path)
+    text = str(refused.value)
+    assert f"device arm: {path} is 16 (ms), needed is 1" in text
+    assert f"echo 1 > {path}" in text
+    assert 'DRIVER=="ftdi_sio", ATTR{latency_timer}="1"' in text
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_latency_timer_of_1_and_an_adapter_without_one_pass(tmp_path: Path, place: str) -> None:
+    check_latency_timer("arm", "/dev/ttyUSB0", tmp_path)
+    timer(tmp_path, place, "1\n")
+    check_latency_timer("arm", "/dev/ttyUSB0", tmp_path)
+    check_latency_timer("arm", "/dev/ttyACM0", tmp_path)
+
+
+def test_a_latency_timer_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / PLACES[0]).mkdir(parents=True)
+    with pytest.raises(DeviceError, match="cannot be read: Is a directory"):
+        check_latency_timer("arm", "ttyUSB0", tmp_path)
+
+
+def test_a_port_is_held_by_one(line: tuple[int, str]) -> None:
+    _, path = line
+    with open_port("arm", path, 1_000_000), pytest.raises(DeviceError, match=f"cannot open {path}"):
+        open_port("arm", path, 1_000_000)
+    open_port("arm", path, 1_000_000).close()
+
+
+def test_a_port_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match=r"device arm: cannot open .*is it plugged in"):
+        open_port("arm", str(tmp_path / "ttyUSB9"), 1_000_000)
+
+
+def test_an_empty_line_says_so_instead_of_reading_as_none(line: tuple[int, str]) -> None:
+    device, path = line
+    with open_port("arm", path, 1_000_000) as port:
+        fd = hand_over(port)
+        with pytest.raises(BlockingIOError):
+            os.read(fd, 16)
+        os.write(device, b"\x00\xff\n")
+        assert os.read(fd, 16) == b"\x00\xff\n"
+        assert termios.tcgetattr(fd)[6][termios.VMIN] == 1
