@@ -47,6 +47,7 @@ DRIVER_MAY_IMPORT = {
     "inphase.errors",
     "inphase.serial_port",
     "inphase.video",
+    "inphase.serial_sensor",
 }
 STANDARDS = {"genicam"}  # what drivers of one standard share; no device, no library of a vendor
 
