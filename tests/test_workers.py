@@ -70,6 +70,12 @@ class Device:
         self._socket.send(b"Q")
         return int(struct.unpack("<Q", self._socket.recv(64))[0])
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether it follows commands."""
+        self._socket.send(b"P")
+        return bool(struct.unpack("<Q", self._socket.recv(64))[0])
+
     def close(self) -> None:
         """End it, like a device that is unplugged."""
         self._process.kill()
@@ -321,6 +327,7 @@ _MOVES = """
 device = "counter"
 feedback = "count.value"
 limits = { position = [-9, 9], velocity = 10.0, acceleration = 20.0, step = 1.0 }
+on_stop = "off"
 """
 
 
@@ -336,10 +343,12 @@ def test_commands_reach_a_worker_through_the_limiter_alone(bench: Bench, home: s
         moved = follow(runner, lambda f: is_fresh(f) and f["count"].value["value"] > 1.5)
         act = moved.command["joint"]
         assert "WRITTEN" in act.flags
+        assert bench.device.is_enabled
     assert runner.summary is not None
     written = runner.summary["commands"]["written"]
     facts = runner.summary["sensors"]["count"]["worker"]
     assert 0 < facts["orders"] <= written
+    assert not bench.device.is_enabled
 
 
 def test_a_device_that_is_not_there_is_refused_at_the_start(bench: Bench) -> None:
