@@ -623,8 +623,9 @@ int32_t inphase_encode(const struct inphase_encoding *encoding, const double *va
                        uint32_t room);
 
 /* An incremental parser, the one that the cycle thread uses, for drivers' own transactions and for
-   tests. feed returns 1 when the last reply is complete (values are filled), 0 when bytes are
-   missing, -EBADMSG when a reply was refused: reason and detail say why. */
+   tests. feed returns 1 when the last reply is complete (values are filled; the first reply is then
+   waited for again), 0 when bytes are missing, -EBADMSG when a reply was refused: reason and detail
+   say why. */
 typedef struct inphase_parser inphase_parser;
 int inphase_parser_open(inphase_parser **out, const struct inphase_exchange *exchange);
 void inphase_parser_close(inphase_parser *parser);

@@ -134,6 +134,7 @@ module = "inphase_drivers.emulator"
 driver = "inphase_drivers.dynamixel:Servos"
 port = "{folder}/ports/arm"
 baud = 4_000_000
+watchdog_ms = 2_540
 ids = [1, 2, 3, 4, 5, 6]
 [device.wrist]
 driver = "inphase_drivers.ati:NetFT"

@@ -178,18 +178,6 @@ def test_a_port_that_closes_and_comes_back_moves_only_after_arming(robot: Robot)
     assert all("is back; motion needs to be armed" in event for event in told[1::3])
 
 
-def test_no_descriptor_is_left_by_a_port_that_comes_and_goes(robot: Robot) -> None:
-    with robot.run() as run:
-        run.moving()
-        descriptors = psutil.Process(run.pid).num_fds()
-        for _ in range(5):
-            robot.arm(fault="close")
-            run.status("joints", "OFFLINE")
-            robot.arm(fault="reopen")
-            run.status("joints", "FRESH")
-        assert psutil.Process(run.pid).num_fds() == descriptors
-
-
 def test_arming_while_a_device_is_gone_is_refused(robot: Robot) -> None:
     with robot.run() as run:
         run.moving()

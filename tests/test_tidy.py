@@ -46,6 +46,7 @@ DRIVER_MAY_IMPORT = {
     "inphase.packets",
     "inphase.errors",
     "inphase.serial_port",
+    "inphase.serial_sensor",
     "inphase.video",
 }
 STANDARDS = {"genicam"}  # what drivers of one standard share; no device, no library of a vendor

@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from inphase._core import ffi, lib
+from inphase.driver import TwinChannel, TwinKind
 from inphase.errors import StoreError
 from inphase.packets import encoding_fields, exchange_fields
 from inphase.plan import ActuatorPlan, Plan, SensorPlan
@@ -258,18 +259,7 @@ def _doubles(values: list[float], keep: list[Any]) -> Any:
 def _sensor(plan: Plan, sensor: SensorPlan, keep: list[Any]) -> dict[str, Any]:
     channels = ffi.new(
         "struct inphase_twin_channel[]",
-        [
-            {
-                "kind": int(twin.kind),
-                "actuator": _actuator_of(plan, sensor),
-                "joint": twin.joint,
-                "base": twin.base,
-                "gain": twin.gain,
-                "noise": twin.noise,
-            }
-            for twin in sensor.spec.twin
-        ]
-        or 1,
+        [_twin_channel(plan, sensor, twin) for twin in sensor.spec.twin] or 1,
     )
     offsets = sensor.offsets
     places = ffi.new("uint32_t[]", offsets or 1)
@@ -301,6 +291,25 @@ def _sensor(plan: Plan, sensor: SensorPlan, keep: list[Any]) -> dict[str, Any]:
         "low": _doubles(sensor.low, keep),
         "high": _doubles(sensor.high, keep),
         "rate": _doubles(sensor.rate, keep),
+    }
+
+
+def _twin_channel(plan: Plan, sensor: SensorPlan, twin: TwinChannel) -> dict[str, Any]:
+    """A channel of a simulated sensor; a joint that no actuator moves stands where it starts."""
+    actuator = _actuator_of(plan, sensor)
+    moved = actuator < len(plan.actuators) and (twin.joint < plan.actuators[actuator].spec.channels)
+    base = twin.base
+    if twin.kind == TwinKind.POSITION and not moved:
+        spec = list(plan.drivers.values())[sensor.device].actuator()
+        servos = spec.servos if spec is not None else ()
+        base += twin.gain * servos[twin.joint].start if twin.joint < len(servos) else 0.0
+    return {
+        "kind": int(twin.kind if moved else TwinKind.CONSTANT),
+        "actuator": actuator if moved else 0,
+        "joint": twin.joint if moved else 0,
+        "base": base,
+        "gain": twin.gain,
+        "noise": twin.noise,
     }
 
 

@@ -45,6 +45,7 @@ __all__ = [
     "TwinChannel",
     "TwinKind",
     "Value",
+    "Watchdog",
 ]
 
 
@@ -295,6 +296,17 @@ class Encoding:
 
 
 @dataclass(frozen=True)
+class Watchdog:
+    """What the device itself does when its host is gone: it stops the motion, and refuses commands
+    until `enable`."""
+
+    timeout_ns: int
+    """how long it may not be fed; the motion has not ended then, it begins to end"""
+    fed_by_reads: bool = False
+    """whatever the device is asked feeds it, not commands alone"""
+
+
+@dataclass(frozen=True)
 class ActuatorSpec:
     """What a driver's actuator takes: channels of one unit, and how they are written."""
 
@@ -304,6 +316,8 @@ class ActuatorSpec:
     """its simulated joints"""
     encoding: Encoding | None = None
     """None: the driver's own `write`, in a worker"""
+    watchdog: Watchdog | None = None
+    """None: the device has none that the driver uses; only the guard stops it"""
 
 
 class Driver(ABC):

@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from inphase import fit, timing, wire
-from inphase.calls import resolve_call
 from inphase.driver import Acquire, ActuatorSpec, Driver, Encoding, Exchange, Field, SensorSpec
 from inphase.errors import ScheduleError
+from inphase.installed import resolve_driver
 from inphase.schedule import Actuator, Schedule, Sensor
 from inphase.timing import Command, Home, Timing
 
@@ -191,7 +191,7 @@ def make_driver(schedule: Schedule, name: str) -> Driver:
     device = schedule.device[name]
     key = f"device.{name}"
     try:
-        kind = resolve_call(device.driver, schedule.path.parent)
+        kind = resolve_driver(device.driver, schedule.path.parent)
     except ScheduleError as error:
         raise schedule.error(f"{key}.driver", str(error)) from error
     if not (isinstance(kind, type) and issubclass(kind, Driver)):
@@ -225,6 +225,7 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
         for a in actuators
         if a.feedback_sensor < 0
     ]
+    notes += _check_watchdogs(schedule, actuators)
     return replace(plan, notes=notes + fit.notes(schedule, plan.timings, plan.commands))
 
 
@@ -397,3 +398,28 @@ def _feedback(
             f"{[(f.name, f.channels) for f in fields.values()]}",
         )
     return index, sensors[index].first_channel(field_name)
+
+
+def _check_watchdogs(schedule: Schedule, actuators: list[ActuatorPlan]) -> list[str]:
+    """Refuse a device's watchdog that trips in good order; what a person should know of others."""
+    cycle, notes = schedule.cycle, []
+    for actuator in actuators:
+        watchdog = actuator.spec.watchdog
+        if watchdog is None:
+            notes.append(
+                f"actuator {actuator.name} has no watchdog: should the runtime die, it goes on to "
+                f"its goal"
+            )
+        elif watchdog.timeout_ns < 2 * cycle.period_ns:
+            raise schedule.error(
+                f"actuator.{actuator.name}.device",
+                f"its watchdog of {watchdog.timeout_ns / 1e6:g} ms trips when one cycle of "
+                f"{cycle.period_ns / 1e6:g} ms is missed; make it longer than two cycles",
+            )
+        elif watchdog.timeout_ns < cycle.resumed_after_ns:
+            notes.append(
+                f"actuator {actuator.name} stops by itself after {watchdog.timeout_ns / 1e6:g} ms "
+                f"without a cycle, and motion is latched only after resumed_after_ms = "
+                f"{cycle.resumed_after_ms:g}: between the two it does not follow, unsaid"
+            )
+    return notes

@@ -103,9 +103,16 @@ class Runner:
         """The store's segment, for other followers on this host."""
         return self._robot.store_path
 
+    @property
+    def pid(self) -> int | None:
+        """The runtime's process; None in lock step, which has none."""
+        return self._robot.pid
+
 
 class _LockStepRobot:
     """The run on virtual time."""
+
+    pid = None
 
     def __init__(
         self,
@@ -177,6 +184,7 @@ class _RuntimeRobot:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # ^C in a terminal or notebook is the caller's
             )
+        self.pid = self._child.pid
         self._line = ours
         self._line.settimeout(_ANSWER_S)
         try:

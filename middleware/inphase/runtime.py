@@ -90,7 +90,12 @@ class Runtime:
         if removed:
             self._tell(f"the previous run of {described.name} died; its store was removed")
         if described.emulator is not None:
-            self._start_process("emulator", described.emulator.module, [str(described.path)])
+            self._start_process(
+                "emulator",
+                described.emulator.module,
+                [str(described.path)],
+                described.path.resolve().parent,
+            )
         self._devices = Devices(self.plan, self._tell)
         self._undo.callback(self._devices.close)
         self._lines = Lines(self.plan)
@@ -189,8 +194,10 @@ class Runtime:
                 f'realtime = "prefer": every frame then says NOT_REALTIME'
             )
 
-    def _start_process(self, name: str, module: str, arguments: list[str]) -> Process:
-        child = Process(name, module, arguments)
+    def _start_process(
+        self, name: str, module: str, arguments: list[str], folder: Path | None = None
+    ) -> Process:
+        child = Process(name, module, arguments, folder=folder)
         self._processes.append(child)
         # the emulator is waited for, so that its devices are there to be opened
         child.wait_ready(given_up=lambda: self._stop is not None and self.core is not None)

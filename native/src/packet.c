@@ -610,8 +610,10 @@ int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t s
 {
     int rc = parser_feed(parser, bytes, size);
 
-    if (rc == 1)
+    if (rc == 1) {
         memcpy(values, parser->value, sizeof parser->value);
+        parser->replies = 0;
+    }
     if (rc < 0) {
         *reason = parser->reason;
         *detail = parser->detail;

@@ -16,6 +16,11 @@ if TYPE_CHECKING:  # it imports canopen, which only the extra `can` brings
 Table = dict[str, Any]
 Device: TypeAlias = "ServoBus | ForceSensor | Drives"
 
+# what a schedule may call their drivers
+_SERVOS = ("dynamixel", "inphase_drivers.dynamixel:Servos")
+_DRIVES = ("canopen", "inphase_drivers.canopen:Drives")
+_FORCE_SENSORS = ("netft", "inphase_drivers.ati:NetFT")
+
 
 class ScheduleError(Exception):
     """The schedule cannot be read, or a table that the emulator needs is wrong."""
@@ -44,15 +49,15 @@ def devices(schedule: Table, wire_time: bool | None, now_ns: int) -> dict[str, D
     tables: Table = schedule.get("device", {})
     try:
         for name, table in tables.items():
-            if table.get("driver") == "inphase_drivers.dynamixel:Servos":
+            if table.get("driver") in _SERVOS:
                 bus = ServoBus(_bus_options(name, table, emulator, wire_time), now_ns)
                 opened[name] = bus
                 joints = joints or bus.joints
         for name, table in tables.items():
-            if table.get("driver") == "inphase_drivers.canopen:Drives":
+            if table.get("driver") in _DRIVES:
                 opened[name] = _drives(name, table, now_ns)
         for name, table in tables.items():
-            if table.get("driver") == "inphase_drivers.ati:NetFT":
+            if table.get("driver") in _FORCE_SENSORS:
                 opened[name] = ForceSensor(_sensor_options(name, table, emulator), joints, now_ns)
     except BaseException:
         for device in opened.values():
