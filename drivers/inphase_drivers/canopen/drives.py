@@ -31,6 +31,7 @@ from inphase.driver import (
     Servo,
     TwinChannel,
     TwinKind,
+    Watchdog,
 )
 
 from . import objects as od
@@ -229,6 +230,7 @@ class Drives(Driver):
             channels=len(self.options.nodes),
             unit="rad",
             servos=tuple(Servo(start=position) for position in starts),
+            watchdog=Watchdog(self.options.watchdog_ms * 1_000_000),
         )
 
     # ---- open and close ------------------------------------------------------------------
@@ -539,7 +541,7 @@ class Drives(Driver):
         bus = self._open_bus()
         if not self._enabled:
             raise DeviceError(f"device {self.name}: a command while the drives are not enabled")
-        bus.beat(time.monotonic_ns())
+        bus.feed()
         # a heartbeat sooner: the drives count from when they received the last one
         patience_ms = self.options.watchdog_ms - self.options.heartbeat_ms
         if bus.silence_ns > patience_ms * 1_000_000:
