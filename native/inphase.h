@@ -782,7 +782,7 @@ int inphase_core_attach(inphase_core *core, uint32_t device, int fd);
 int inphase_core_detach(inphase_core *core, uint32_t device);
 /* 1: the core is using the device, 0: it is not (never attached, given back, or lost). */
 int inphase_core_attached(inphase_core *core, uint32_t device);
-/* errno with which the device was lost, 0: it was not. */
+/* errno with which the device was lost; 0: it was not, or was attached again since. */
 int inphase_core_lost(inphase_core *core, uint32_t device);
 /* The policy's mailbox; attach before the start. */
 int inphase_core_mailbox(inphase_core *core, inphase_segment *mailbox);
