@@ -831,6 +831,68 @@ int inphase_core_fault(inphase_core *core, const struct inphase_fault *fault);
 /* Lock step: post a command for the present cycle. */
 int inphase_core_post(inphase_core *core, uint32_t reason, const double *values, uint32_t channels);
 
+/* ---- video capture --------------------------------------------------------------------- */
+
+/* A camera behind Video4Linux: one plane, memory-mapped buffers. Not for the cycle thread: these
+   calls go into the kernel's drivers and may wait. Threads: any, one at a time.
+   Beside what is said at each function: -ENODEV or -EIO, the camera is gone. */
+#define INPHASE_VIDEO_BUFFERS 32    /* most that a driver may make of those asked for */
+
+/* in: what is wanted; out: what the driver granted, which the caller has to compare */
+struct inphase_video_format {
+    uint32_t width, height;
+    uint32_t fourcc;            /* V4L2's code, first letter in the low byte */
+    uint32_t line_bytes;        /* out: from one line to the next, padding included */
+    uint32_t image_bytes;       /* out: room for one image */
+    uint32_t interlaced;        /* out: 1 when an image is not of one instant */
+    uint32_t interval, per;     /* from image to image: interval / per seconds, as a fraction since
+                                   drivers compare it exactly; in: 0 leaves it; out: 0: not known */
+};
+
+/* the clock of an image's stamp */
+#define INPHASE_VIDEO_CLOCK_UNKNOWN 0   /* old drivers: the wall clock, or worse */
+#define INPHASE_VIDEO_CLOCK_MONOTONIC 1
+#define INPHASE_VIDEO_CLOCK_COPY 2      /* of another buffer: no clock of a camera */
+
+/* the instant that it marks */
+#define INPHASE_VIDEO_END_OF_FRAME 0    /* the host had received the last byte, about */
+#define INPHASE_VIDEO_START_OF_EXPOSURE 1
+
+struct inphase_video_image {
+    const uint8_t *bytes;       /* the driver's buffer: valid until the next call */
+    uint32_t size;              /* bytes in it */
+    uint32_t sequence;          /* the driver's count of frames, those that it lost included */
+    uint32_t broken;            /* 1: the driver says that the image is damaged */
+    uint32_t drained;           /* older images that were given back unread */
+    uint32_t clock;             /* INPHASE_VIDEO_CLOCK_* */
+    uint32_t marks;             /* what the stamp marks */
+    int64_t stamp_ns;           /* to the microsecond */
+    int64_t received_ns;        /* when it was taken from the driver, CLOCK_MONOTONIC */
+};
+
+typedef struct inphase_video inphase_video;
+/* Open a camera, set format and interval, map buffers. -ENOTTY: not a V4L2 device; -ENOTSUP: one
+   that does not capture, or not into mapped buffers, or in several planes; -EBUSY: another process
+   captures; -ENOMEM; -E2BIG: more buffers than the bound above. Ends with inphase_video_close. */
+int inphase_video_open(inphase_video **out, const char *path, struct inphase_video_format *format,
+                       uint32_t buffers);
+void inphase_video_close(inphase_video *video);
+/* Pixel formats that a camera offers, at most room of them; returns how many. */
+int inphase_video_offered(const char *path, uint32_t *fourcc, uint32_t room);
+/* Set a control and read it back. -EINVAL: the camera has no such control; -ERANGE. */
+int inphase_video_control(inphase_video *video, uint32_t id, int32_t *value);
+/* The stream on and off. */
+int inphase_video_start(inphase_video *video);
+void inphase_video_stop(inphase_video *video);
+/* Give back all images that wait in the driver, unread; returns how many. */
+int inphase_video_flush(inphase_video *video);
+/* Wait for the newest image and hold its buffer; the one held before goes back to the driver. When
+   all buffers were full, those are older than the driver's halt: they are given back and the next
+   one is waited for. -ETIMEDOUT, -EINTR, -EINVAL (not started). */
+int inphase_video_next(inphase_video *video, int64_t timeout_ns, struct inphase_video_image *image);
+/* Give the held buffer back, once its image is copied. */
+int inphase_video_release(inphase_video *video);
+
 /* ---- for whoever needs a clock and a process rule -------------------------------------- */
 
 int64_t inphase_now(void);

@@ -39,11 +39,22 @@ SCALES = [10_000.0, -20_000.0]  # the second joint turns the other way
 WAIT_NS = int(BOUND_S * 1e9)
 
 
+def need_multicast(port: int) -> None:
+    """Skip where the machine has no route for it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.sendto(b"", (GROUP, port))
+        except OSError as error:
+            pytest.skip(f"UDP multicast to {GROUP}: {error}; a route for it is missing")
+
+
 class Peer:
     """The emulated drives of one test, and the driver's options for them."""
 
     def __init__(self, folder: Path, interface: str) -> None:
         self.port = free_port(socket.SOCK_DGRAM)
+        if interface == "udp_multicast":
+            need_multicast(self.port)
         self.link = folder / "adapter"
         self.options: dict[str, Any] = {
             "interface": interface,
@@ -333,6 +344,21 @@ def test_a_missing_tpdo_is_named_and_what_comes_late_is_never_taken_for_the_next
         until(quiet_is_over)
         assert taken[0].reason == ""
         assert udp.node(2)["syncs"] == 2
+
+
+@pytest.mark.real
+def test_a_read_that_was_given_up_too_soon_goes_on_where_it_was(udp: Peer) -> None:
+    with started(udp.driver()) as driver, udp.listener() as bus:
+        udp.node(2, faults=["silent"])
+        driver.trigger()
+        with pytest.raises(TimeoutError, match="TPDO1 of node 2"):
+            driver.read(empty(driver), 50_000_000)
+        for identifier, data in ((0x182, "4002e0b1ffff"), (0x282, "000000000000")):
+            late = bytes.fromhex(data)
+            bus.send(can.Message(arbitration_id=identifier, is_extended_id=False, data=late))
+        sample = empty(driver)
+        assert driver.read(sample, WAIT_NS).reason == ""
+        assert sample["position"] == pytest.approx([0, 1])  # -20 000 counts, of -20 000 per rad
 
 
 @pytest.mark.real
@@ -821,13 +847,14 @@ call = "sweep.py:Sweep"
 class DriveRobot:
     """The emulated drives under a runtime's schedule; what `runtimes.Run` wants of a robot."""
 
-    def __init__(self, peer: Peer, folder: Path) -> None:
+    def __init__(self, peer: Peer, folder: Path, home: str = "process") -> None:
         self.peer, self.folder = peer, folder
         self.name = f"can{peer.port}"
         self.schedule = folder / "run.toml"
         head, device = peer.schedule.read_text().split("[device.drives]")
         assert not head.strip()
-        device = f"[device.drives]{device}watchdog_ms = 2000\nreply_max_us = 10000\n"
+        device = f'[device.drives]\nhome = "{home}"{device}'
+        device += "watchdog_ms = 2000\nreply_max_us = 10000\n"
         self.schedule.write_text(_ROBOT.format(name=self.name, device=device))
         folder.joinpath("sweep.py").write_text(SWEEP)
 
@@ -842,10 +869,11 @@ class DriveRobot:
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("home", ["process", "thread"])
 def test_a_robot_runs_with_its_drives_in_a_worker_and_leaves_them_off(
-    peer: Peer, tmp_path: Path
+    peer: Peer, tmp_path: Path, home: str
 ) -> None:
-    robot = DriveRobot(peer, tmp_path)
+    robot = DriveRobot(peer, tmp_path, home)
     with robot.run() as run:
         frame = run.status("joints", "FRESH")
         assert frame["joints"].cycle == frame.cycle

@@ -58,14 +58,6 @@ REPLIES = {
         "mismatch",
         100,
     ),
-    "arm error bit": (
-        "arm",
-        "joints",
-        {"fault": "error", "servo": 1, "arg": 0x80},
-        "INVALID",
-        "device",
-        0x80,
-    ),
     "wrist late": ("wrist", "wrench", {"fault": "late", "arg": 6000}, "LATE", "silent", None),
     "wrist silent": ("wrist", "wrench", {"fault": "silent"}, "MISSING", "silent", None),
     "wrist short": ("wrist", "wrench", {"fault": "short", "arg": 20}, "INVALID", "size", 20),
@@ -102,6 +94,25 @@ def test_a_bad_reply_gives_its_status_and_the_cycle_goes_on(robot: Robot, name: 
         assert code == 130
         assert summary["sensors"][sensor]["status"][status] > 0
         assert summary["latched"] is None
+
+
+def test_a_servo_that_reports_a_fault_ramps_the_arm_until_it_is_armed_again(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        robot.arm(fault="error", servo=1, arg=0x80, count=-1)
+        bad = run.status("joints", "INVALID")["joints"]
+        assert (bad.reason, bad.detail) == ("device", 0x80)
+        held = run.frame(lambda frame: "LATCHED" in frame.flags)
+        assert (held.reason, held.detail) == ("device", 0x80)
+        robot.arm(fault="clear")
+        run.status("joints", "FRESH")
+        run.frame(lambda frame: "RAMPING" in frame.command["arm"].flags)
+        run.signal(signal.SIGUSR1)
+        run.frame(lambda frame: "LATCHED" not in frame.flags)
+        run.moving()
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert (code, summary["latched"]) == (130, None)
 
 
 def test_a_reply_in_two_parts_is_one_sample(robot: Robot) -> None:

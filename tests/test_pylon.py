@@ -11,8 +11,7 @@ import pytest
 from cameras import camera_schedule, fresh_frames, sample_of, shoot, started
 from inphase import Runner
 from inphase.driver import DeviceError
-from inphase_drivers.genicam import CameraOptions
-from inphase_drivers.pylon import Camera
+from inphase_drivers.pylon import BaslerOptions, Camera
 from peers import until
 
 pytestmark = [
@@ -30,7 +29,7 @@ def emulated_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def camera(**changes: object) -> Camera:
     keys = {"serial": "0815-0000", "width": 64, "height": 48, "exposure_us": 500.0} | changes
-    return Camera("eye", CameraOptions(**keys))
+    return Camera("eye", BaslerOptions(**keys))
 
 
 @pytest.fixture

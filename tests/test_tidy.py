@@ -18,6 +18,7 @@ SEES_C = {
     "policy",
     "process",
     "store",
+    "video",
     "worker",
     "workers",
 }
@@ -45,6 +46,7 @@ DRIVER_MAY_IMPORT = {
     "inphase.packets",
     "inphase.errors",
     "inphase.serial_port",
+    "inphase.video",
     "inphase.serial_sensor",
 }
 STANDARDS = {"genicam"}  # what drivers of one standard share; no device, no library of a vendor

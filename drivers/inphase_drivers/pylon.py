@@ -6,6 +6,7 @@ TriggerSoftware. The block number pairs pulses with images, also after images th
 0815-0001; their time stamp is always 0, which is no stamp.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
@@ -25,9 +26,17 @@ from inphase_drivers.genicam import (
     sensor_spec,
 )
 
+_EMULATED = "PYLON_CAMEMU"  # how many cameras
 _READY_MS = 1000
 _USB_TICKS_HZ = 1_000_000_000
 _NO_BLOCK = 2**64 - 1
+
+
+class BaslerOptions(CameraOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Keys of a `[device.NAME]` table with this driver."""
+
+    emulated: bool = False
+    """Basler's own emulated camera instead of a real one; as PYLON_CAMEMU in the environment"""
 
 
 class Camera(Driver):
@@ -38,11 +47,11 @@ class Camera(Driver):
     and the block numbers have no gap.
     """
 
-    Options: ClassVar[type[msgspec.Struct]] = CameraOptions
+    Options: ClassVar[type[msgspec.Struct]] = BaslerOptions
 
-    def __init__(self, name: str, options: CameraOptions) -> None:
+    def __init__(self, name: str, options: BaslerOptions) -> None:
         super().__init__(name, options)
-        self.options: CameraOptions = options
+        self.options: BaslerOptions = options
         self.camera: Any = None
         """pypylon's InstantCamera while open, for features that the options do not name"""
         self._layout = Layout.of(options)
@@ -63,6 +72,8 @@ class Camera(Driver):
 
     def open(self) -> int:
         """Find the camera and set its features, each read back or refused by the camera."""
+        if self.options.emulated:  # read by the library when it is loaded, in this process
+            os.environ.setdefault(_EMULATED, "1")
         pylon = _pylon(self.name)
         try:
             with self._refusals("cannot be opened; check power, cable and who else uses it"):

@@ -43,6 +43,9 @@ static bool by_clock(struct inphase_core *core, struct sensor *sensor, struct sa
 
     if (earliest_ns == INPHASE_ABSENT)
         earliest_ns = sample->received_ns - spec->reply_max_ns;
+
+    /* a stamp is the last whole tick: up to one tick before what it stamps */
+    earliest_ns -= (int64_t)spec->clock_tick_ns;
     inphase_device_clock_add(&sensor->clock, device_ns, earliest_ns, sample->received_ns);
     tell_clock(core, sensor);
     if (inphase_device_clock_map(&sensor->clock, device_ns, &sample->acquired_ns,

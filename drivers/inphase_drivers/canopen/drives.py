@@ -156,8 +156,10 @@ class Drives(Driver):
         self._nmt_state: dict[int, int] = {}
         self._beat_heard_ns = dict.fromkeys(self.options.nodes, 0)
         self._tpdos: list[Frame] = []
-        self._missing: set[int] = set()
-        self._stray = 0
+        self._missing: set[int] = set()  # what the last SYNC is owed
+        self._asked = False  # that SYNC is the last trigger's
+        self._values = {name: np.zeros(n) for name in ("position", "velocity", self.options.effort)}
+        self._stray = self._wrong = 0  # COB-IDs: came unasked or twice; came in a wrong size
         self._sync_overflow = self._sync_count = 0
         self._triggered_ns = self._quiet_until_ns = 0
         self._running = False  # the nodes are operational, and stay so
@@ -386,10 +388,11 @@ class Drives(Driver):
         while (frame := bus.receive(now_ns)) is not None:
             self._hear(frame)
         stale = len(self._tpdos)
-        if stale:
-            if not self._missing:
-                self._stray = self._tpdos[-1].id
-            self._tpdos.clear()
+        for frame in self._tpdos:
+            if frame.id not in self._missing:
+                self._stray = frame.id
+            self._missing.discard(frame.id)
+        self._tpdos.clear()
         return -(-stale // len(self._wanted))
 
     def trigger(self) -> None:
@@ -400,10 +403,10 @@ class Drives(Driver):
         """
         bus = self._open_bus()
         self.flush()
-        self._missing.clear()
         self._raise_trouble()
         now_ns = time.monotonic_ns()
-        if now_ns < self._quiet_until_ns:
+        self._asked = now_ns >= self._quiet_until_ns
+        if not self._asked:
             return
         data = b""
         if self._sync_overflow:
@@ -412,6 +415,7 @@ class Drives(Driver):
         self._triggered_ns = now_ns
         bus.send(od.SYNC, data)
         self._missing = set(self._wanted)
+        self._wrong = 0
 
     def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
         """Collect both TPDOs of every node.
@@ -423,16 +427,19 @@ class Drives(Driver):
         """
         bus = self._open_bus()
         until_ns = time.monotonic_ns() + timeout_ns
-        asked = bool(self._missing)
-        twice = wrong = 0
+        if not self._asked:
+            raise TimeoutError(
+                f"no SYNC went out on {bus.where}: it is kept quiet until late replies are past, "
+                f"or nothing was triggered"
+            )
         last: Frame | None = None
         while self._missing or self._tpdos:
             while self._tpdos:
                 last = self._tpdos.pop(0)
                 if last.id not in self._missing:
-                    twice = last.id
-                elif not self._decode(last, sample):
-                    wrong = last.id
+                    self._stray = last.id
+                elif not self._decode(last):
+                    self._wrong = last.id
                 self._missing.discard(last.id)
             if not self._missing:
                 break
@@ -441,23 +448,25 @@ class Drives(Driver):
                 raise self._late()
             self._hear(frame)
             self._raise_trouble()
-        if last is None or not asked:
-            raise TimeoutError(f"{bus.where} is kept quiet until late replies are past")
-        stray, self._stray = twice or self._stray, 0
-        return self._reading(last, stray, wrong)
+        if last is None:
+            raise TimeoutError(f"{bus.where}: this trigger's sample was read already")
+        for name, values in self._values.items():
+            sample[name] = values
+        stray, self._stray = self._stray, 0
+        return self._reading(last, stray, self._wrong)
 
-    def _decode(self, frame: Frame, sample: NDArray[Any]) -> bool:
-        """Put one TPDO's values into the sample, in SI; False where its size is wrong."""
+    def _decode(self, frame: Frame) -> bool:
+        """Take one TPDO's values, in SI; False where its size is wrong."""
         if len(frame.data) != _FIRST.size:
             return False
         i = self._index[frame.id & 0x7F]
         if frame.id & 0x780 == od.TPDO1:
             self._status[i], position = _FIRST.unpack(frame.data)
-            sample["position"][i] = position / self._position_scale[i]
+            self._values["position"][i] = position / self._position_scale[i]
         else:
             velocity, effort = _SECOND.unpack(frame.data)
-            sample["velocity"][i] = velocity / self._velocity_scale[i]
-            sample[self.options.effort][i] = effort * self._effort_scale[i]
+            self._values["velocity"][i] = velocity / self._velocity_scale[i]
+            self._values[self.options.effort][i] = effort * self._effort_scale[i]
         return True
 
     def _reading(self, last: Frame, stray: int, wrong: int) -> Reading:
@@ -599,6 +608,8 @@ class Drives(Driver):
                 word = od.ENABLE_OPERATION if on else od.DISABLE_VOLTAGE
                 here = self._get(node, od.POSITION)
                 bus.send(od.RPDO1 + node, _COMMAND.pack(word, here))
+            while (frame := bus.receive(self._quiet_until_ns)) is not None:
+                self._hear(frame)
             self.trigger()
             while self._missing - {frame.id for frame in self._tpdos}:
                 frame = bus.receive(self._triggered_ns + self.options.reply_max_us * 1000)
