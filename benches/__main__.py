@@ -6,7 +6,17 @@ import json
 
 from benches import machine
 
-FIGURES = ("wake", "latch", "gateway", "policy", "syscalls", "instructions", "codec", "lockstep")
+FIGURES = (
+    "wake",
+    "latch",
+    "gateway",
+    "policy",
+    "syscalls",
+    "instructions",
+    "codec",
+    "lockstep",
+    "cost",
+)
 
 
 def main() -> None:

@@ -1,0 +1,194 @@
+"""Drivers of the benches' own devices: one that samples when asked, a camera, and a busy loop."""
+
+import contextlib
+import socket
+import struct
+import time
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from inphase.driver import (
+    Acquire,
+    Calls,
+    DeviceError,
+    Driver,
+    Exchange,
+    Field,
+    Framing,
+    Raw,
+    Reading,
+    Reply,
+    SensorSpec,
+    TwinChannel,
+    Value,
+)
+
+CHANNELS = 8
+_SAMPLE = struct.Struct(f"={CHANNELS}d")
+IMAGE = (1080, 1920, 3)
+_HOLD_NS = 20_000_000
+
+
+class SamplerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Keys of the device's table."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    """where it listens on 127.0.0.1"""
+
+
+class Sampler(Driver):
+    """A device of samplers.c: in the cycle as an exchange, elsewhere by these calls."""
+
+    Options: ClassVar[type[msgspec.Struct]] = SamplerOptions
+    options: SamplerOptions
+    _socket: socket.socket | None = None
+
+    @property
+    def address(self) -> str:
+        return f"udp:127.0.0.1:{self.options.port}"
+
+    def sensor(self) -> SensorSpec:
+        return SensorSpec(
+            fields=(Field("x", "", (CHANNELS,)),),
+            twin=(TwinChannel(),) * CHANNELS,
+            twin_latency_ns=50_000,
+            exchange=Exchange(
+                request=b"T",
+                framing=Framing(_SAMPLE.size, _SAMPLE.size, datagram=True),
+                replies=(Reply(tuple(Value(8 * i, Raw.F64, i) for i in range(CHANNELS))),),
+                request_ns=1000,
+                reply_ns=10_000,
+                reply_max_ns=200_000,
+                acquire=Acquire.MIDDLE,
+            ),
+            calls=Calls(latency_ns=10_000, latency_max_ns=200_000, acquire=Acquire.MIDDLE),
+        )
+
+    def open(self) -> int:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.connect(("127.0.0.1", self.options.port))
+        self._socket.setblocking(False)
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def flush(self) -> int:
+        assert self._socket is not None
+        self._socket.setblocking(False)
+        found = 0
+        with contextlib.suppress(BlockingIOError):
+            while self._socket.recv(_SAMPLE.size):
+                found += 1
+        return found
+
+    def trigger(self) -> None:
+        assert self._socket is not None
+        self._socket.send(b"T")
+
+    def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
+        assert self._socket is not None
+        self._socket.settimeout(max(timeout_ns, 1000) * 1e-9)
+        values = _SAMPLE.unpack(self._socket.recv(_SAMPLE.size))
+        sample["x"] = values
+        return Reading(sequence=int(values[0]))
+
+
+class CameraOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Keys of the device's table."""
+
+    path: str
+    """the camera's socket"""
+
+
+class Camera(Driver):
+    """A camera that sends 6.2 MB over a local socket for every trigger, into shared memory."""
+
+    Options: ClassVar[type[msgspec.Struct]] = CameraOptions
+    options: CameraOptions
+    _socket: socket.socket | None = None
+
+    @property
+    def address(self) -> str:
+        return f"unix:{self.options.path}"
+
+    def sensor(self) -> SensorSpec:
+        return SensorSpec(
+            fields=(Field("image", "", IMAGE, "|u1"),),
+            twin=(),
+            twin_latency_ns=5_000_000,
+            calls=Calls(latency_ns=5_000_000, latency_max_ns=25_000_000),
+        )
+
+    def open(self) -> int:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.connect(self.options.path)
+        except OSError as error:
+            raise DeviceError(f"device {self.name}: {self.address}: {error}") from error
+        return -1
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def trigger(self) -> None:
+        assert self._socket is not None
+        self._socket.send(b"T")
+
+    def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
+        assert self._socket is not None
+        self._socket.settimeout(max(timeout_ns, 1000) * 1e-9)
+        room = memoryview(sample["image"].reshape(-1))
+        at = 0
+        while at < len(room):
+            got = self._socket.recv_into(room[at:])
+            if not got:
+                raise DeviceError(f"device {self.name}: {self.address}: the camera is gone")
+            at += got
+        return Reading(sequence=int(np.uint8(room[0])))
+
+
+class BusyOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """No keys."""
+
+
+class Busy(Driver):
+    """Holds its own interpreter all the time, and gives a sample every 20 ms."""
+
+    Options: ClassVar[type[msgspec.Struct]] = BusyOptions
+
+    @property
+    def address(self) -> str:
+        return f"busy:{self.name}"
+
+    def sensor(self) -> SensorSpec:
+        return SensorSpec(
+            fields=(Field("turns", ""),),
+            twin=(TwinChannel(),),
+            twin_latency_ns=1000,
+            calls=Calls(
+                latency_ns=1000, latency_max_ns=100_000, triggered=False, interval_ns=_HOLD_NS
+            ),
+        )
+
+    def open(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        return
+
+    def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
+        turns = 0
+        until_ns = time.monotonic_ns() + _HOLD_NS
+        while time.monotonic_ns() < until_ns:
+            turns += 1
+        sample["turns"] = turns
+        return Reading()
