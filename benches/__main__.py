@@ -15,7 +15,10 @@ FIGURES = (
     "instructions",
     "codec",
     "lockstep",
+    "skew",
     "cost",
+    "camera",
+    "worker",
 )
 
 

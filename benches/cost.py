@@ -46,11 +46,11 @@ def plan_of(count: int, grid: Grid, options: Options) -> Plan:
     return samplers.plan_of(samplers.head("bench", grid, options) + "".join(tables))
 
 
-def open_core(plan: Plan) -> Core:
+def open_core(plan: Plan, cycles: int = 0) -> Core:
     """A core on that plan; nothing attached."""
     epoch = store.new_epoch()
     path = store.segment_path("bench", epoch, "core")
-    return Core(plan, path, epoch=epoch, description=plan.description(epoch))
+    return Core(plan, path, epoch=epoch, description=plan.description(epoch), cycles=cycles)
 
 
 def _started(core: Core, fds: list[int]) -> StoreFollower:
@@ -94,7 +94,7 @@ def measure_cpu(count: int, options: Options, rounds: int) -> dict[str, Any]:
         def bare() -> np.ndarray[Any, np.dtype[np.int64]]:
             asked = samplers.ask_bare(
                 devices.fds,
-                options,
+                (options.priority, options.cycle_cpu),
                 period_us=_GRID.period_us,
                 deadline_us=_GRID.read_deadline_us,
                 cycles=_CYCLES,
@@ -162,12 +162,14 @@ def count_calls(count: int, options: Options) -> dict[str, Any]:
 def child_ours(count: int, options: Options) -> None:
     """A core on slow cycles; prints its thread."""
     plan = plan_of(count, _STEPPED, options)
-    with Samplers(options, count, delay_ns=_DELAY_NS, pairs=True) as devices:
-        with open_core(plan) as core:
-            follower = _started(core, devices.fds)
-            print(follower.reader.status()["thread_id"], flush=True)
-            sys.stdin.readline()
-            follower.close()
+    with (
+        Samplers(options, count, delay_ns=_DELAY_NS, pairs=True) as devices,
+        open_core(plan) as core,
+    ):
+        follower = _started(core, devices.fds)
+        print(follower.reader.status()["thread_id"], flush=True)
+        sys.stdin.readline()
+        follower.close()
 
 
 def child_bare(count: int, options: Options) -> None:
@@ -175,8 +177,9 @@ def child_bare(count: int, options: Options) -> None:
     here = {entry.name for entry in Path("/proc/self/task").iterdir()}
     with Samplers(options, count, delay_ns=_DELAY_NS, pairs=True) as devices:
         asked = {"period_us": _STEPPED.period_us, "deadline_us": _STEPPED.read_deadline_us}
+        rights = (options.priority, options.cycle_cpu)
         thread = threading.Thread(
-            target=samplers.ask_bare, args=(devices.fds, options), kwargs={**asked, "cycles": 100}
+            target=samplers.ask_bare, args=(devices.fds, rights), kwargs={**asked, "cycles": 100}
         )
         thread.start()
         while True:

@@ -1,13 +1,13 @@
 """Drivers of the benches' own devices: one that samples when asked, a camera, and a busy loop."""
 
 import contextlib
+import math
 import socket
 import struct
 import time
 from typing import Annotated, Any, ClassVar
 
 import msgspec
-import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
@@ -30,6 +30,7 @@ from inphase.driver import (
 CHANNELS = 8
 _SAMPLE = struct.Struct(f"={CHANNELS}d")
 IMAGE = (1080, 1920, 3)
+IMAGE_BYTES = math.prod(IMAGE)
 _HOLD_NS = 20_000_000
 
 
@@ -38,6 +39,8 @@ class SamplerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     port: Annotated[int, Meta(ge=1, le=65535)]
     """where it listens on 127.0.0.1"""
+    acquire_ns: int | None = None
+    """how long after its trigger it samples; None: in the middle of the exchange"""
 
 
 class Sampler(Driver):
@@ -52,6 +55,8 @@ class Sampler(Driver):
         return f"udp:127.0.0.1:{self.options.port}"
 
     def sensor(self) -> SensorSpec:
+        acquire_ns = self.options.acquire_ns
+        acquire = Acquire.MIDDLE if acquire_ns is None else Acquire.AFTER_TRIGGER
         return SensorSpec(
             fields=(Field("x", "", (CHANNELS,)),),
             twin=(TwinChannel(),) * CHANNELS,
@@ -63,9 +68,15 @@ class Sampler(Driver):
                 request_ns=1000,
                 reply_ns=10_000,
                 reply_max_ns=200_000,
-                acquire=Acquire.MIDDLE,
+                acquire=acquire,
+                acquire_ns=acquire_ns or 0,
             ),
-            calls=Calls(latency_ns=10_000, latency_max_ns=200_000, acquire=Acquire.MIDDLE),
+            calls=Calls(
+                latency_ns=10_000,
+                latency_max_ns=200_000,
+                acquire=acquire,
+                acquire_ns=acquire_ns or 0,
+            ),
         )
 
     def open(self) -> int:
@@ -113,6 +124,7 @@ class Camera(Driver):
     Options: ClassVar[type[msgspec.Struct]] = CameraOptions
     options: CameraOptions
     _socket: socket.socket | None = None
+    _coming = 0
 
     @property
     def address(self) -> str:
@@ -123,13 +135,14 @@ class Camera(Driver):
             fields=(Field("image", "", IMAGE, "|u1"),),
             twin=(),
             twin_latency_ns=5_000_000,
-            calls=Calls(latency_ns=5_000_000, latency_max_ns=25_000_000),
+            calls=Calls(latency_ns=5_000_000, latency_max_ns=30_000_000),
         )
 
     def open(self) -> int:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.connect(self.options.path)
+            self._coming = 0
         except OSError as error:
             raise DeviceError(f"device {self.name}: {self.address}: {error}") from error
         return -1
@@ -139,21 +152,25 @@ class Camera(Driver):
             self._socket.close()
             self._socket = None
 
+    def flush(self) -> int:
+        return 0  # what is still coming is thrown away by the next read
+
     def trigger(self) -> None:
         assert self._socket is not None
         self._socket.send(b"T")
+        self._coming += IMAGE_BYTES
 
     def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
         assert self._socket is not None
         self._socket.settimeout(max(timeout_ns, 1000) * 1e-9)
-        room = memoryview(sample["image"].reshape(-1))
-        at = 0
-        while at < len(room):
-            got = self._socket.recv_into(room[at:])
+        image = sample["image"].reshape(-1)
+        while self._coming:
+            at = -self._coming % IMAGE_BYTES  # of an earlier image, when more than one is coming
+            got = self._socket.recv_into(memoryview(image)[at:])
             if not got:
                 raise DeviceError(f"device {self.name}: {self.address}: the camera is gone")
-            at += got
-        return Reading(sequence=int(np.uint8(room[0])))
+            self._coming -= got
+        return Reading(sequence=int(image[:8].view("<i8")[0]))
 
 
 class BusyOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

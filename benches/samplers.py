@@ -1,4 +1,4 @@
-"""The benches' devices as processes of their own: python -m benches.samplers DELAY_NS PRIORITY CPU FD...
+"""The benches' devices; python -m benches.samplers DELAY_NS PRIORITY CPU FD... is one process.
 
 They sample when they are asked and answer with the time of it, by this host's monotonic clock. The
 module also writes schedules for them.
@@ -115,16 +115,20 @@ class Asked:
 
 
 def ask_bare(
-    fds: Sequence[int], options: Options, *, period_us: int, deadline_us: int, cycles: int
+    fds: Sequence[int],
+    rights: tuple[int, int],
+    *,
+    period_us: int,
+    deadline_us: int,
+    cycles: int,
 ) -> Asked:
-    """A block of the bare loop, on a thread without Python."""
+    """A block of the bare loop, on a thread without Python. rights: its priority and its core."""
     skew = np.zeros(cycles, np.int64)
     descriptors = ffi.new("int32_t[]", list(fds))
     exchanges = ffi.new("struct bench_exchanges *")
     exchanges.fd, exchanges.count = descriptors, len(fds)
     exchanges.deadline_ns = deadline_us * 1000
     exchanges.skew_ns = ffi.cast("int64_t *", ffi.from_buffer(skew))
-    rights = (options.priority, options.cycle_cpu)
     grid = ffi.new("struct bench_grid *", [period_us * 1000, 0, cycles, *rights])
     done = lib.bench_exchanges(grid, exchanges)
     assert done == cycles, done
@@ -138,6 +142,8 @@ class Grid:
     period_us: int
     read_deadline_us: int
     act_us: int
+    depth: int = 16
+    """of the store"""
 
 
 def head(name: str, grid: Grid, options: Options) -> str:
@@ -153,6 +159,8 @@ priority = {max(options.priority, 1)}
 cpu = {options.cycle_cpu}
 overrun_limit = 1000000
 resumed_after_ms = 20000
+[store]
+depth = {grid.depth}
 """
 
 
@@ -165,7 +173,7 @@ port = {port}
 {device}
 [sensor.{name}]
 device = "{name}"
-max_age_ms = 1000
+max_age_ms = 10000
 {timing}
 """
 
