@@ -693,7 +693,7 @@ struct inphase_twin {
 #define INPHASE_FAULT_INVALID 3     /* reply refused, argument: INPHASE_REASON_* */
 #define INPHASE_FAULT_NAN 4         /* channel argument is NaN */
 #define INPHASE_FAULT_WRONG 5       /* every channel + argument */
-#define INPHASE_FAULT_FROZEN 6      /* sequence does not advance */
+#define INPHASE_FAULT_FROZEN 6      /* the last sample again, with its sequence */
 #define INPHASE_FAULT_GONE 7        /* device away for count cycles */
 #define INPHASE_FAULT_WAKE 8        /* the cycle thread wakes argument ns late */
 #define INPHASE_FAULT_CLOCK_STEP 9  /* the wall clock is argument ns off */

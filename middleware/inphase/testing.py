@@ -293,31 +293,35 @@ class DriverContract:
     # ---- framing -------------------------------------------------------------------------
 
     def test_a_reply_is_the_same_at_every_split_point(self, reply: Recorded) -> None:
-        """And byte by byte. A datagram is whole or refused."""
-        for at in range(1, len(reply.data)):
-            parts = (reply.data[:at], reply.data[at:])
-            if reply.datagram:
-                assert all(reply.parse(part) is None for part in parts), f"half, cut at {at}"
-            else:
-                assert reply.parse(*parts) == reply.values, f"cut at byte {at}"
-        if not reply.datagram:
+        """And byte by byte. What comes in datagrams or frames is whole or refused."""
+        if reply.is_stream:
+            for at in range(1, len(reply.data)):
+                assert reply.parse(reply.data[:at], reply.data[at:]) == reply.values, f"cut at {at}"
             single = (reply.data[at : at + 1] for at in range(len(reply.data)))
             assert reply.parse(*single) == reply.values
+            return
+        assert reply.parse(*reply.parts) == reply.values
+        for part in reply.parts:
+            for at in range(1, len(part)):
+                assert reply.parse(part[:at]) is None, f"the first {at} bytes"
+                assert reply.parse(part[at:]) is None, f"all but the first {at} bytes"
 
     def test_a_truncated_reply_is_no_sample_and_the_next_one_is(self, reply: Recorded) -> None:
         """Wherever it ends."""
-        for size in range(len(reply.data)):
+        *before, last = [reply.data] if reply.is_stream else reply.parts
+        for size in range(len(last)):
             parser = reply.parser()
-            assert feed(parser, reply.data[:size]) is None, f"{size} bytes of {len(reply.data)}"
+            found = [feed(parser, part) for part in (*before, last[:size])]
+            assert set(map(repr, found)) == {"None"}, f"{size} bytes of {len(last)}"
             # the packet that was cut may swallow the next one's first bytes
-            later = [feed(parser, reply.data) for _ in range(3)]
+            later = [feed(parser, part) for _ in range(3) for part in (*before, last)]
             assert reply.values in later, f"after {size} bytes: {later}"
             assert all(values in (None, reply.values) for values in later)
 
     def test_garbage_around_a_reply_is_dropped(self, reply: Recorded) -> None:
-        """Before it and after it; a datagram has nothing around it."""
-        if reply.datagram:
-            pytest.skip("a datagram has nothing around it")
+        """Before it and after it."""
+        if not reply.is_stream:
+            pytest.skip("its replies are datagrams or frames, which have nothing around them")
         assert reply.parse(_NOISE, reply.data) == reply.values
         assert reply.parse(_NOISE + reply.data) == reply.values
         assert reply.parse(reply.start + reply.data) == reply.values, "a start without its rest"
@@ -332,8 +336,8 @@ class DriverContract:
         for at in range(8 * len(reply.data)):
             damaged = bytearray(reply.data)
             damaged[at // 8] ^= 1 << at % 8
-            assert reply.parse(bytes(damaged)) is None, f"bit {at % 8} of byte {at // 8}"
-        if not reply.datagram and reply.packets == 1:
+            assert reply.parse_like(bytes(damaged)) is None, f"bit {at % 8} of byte {at // 8}"
+        if reply.is_stream and reply.packets == 1:
             for at in range(1, len(reply.data)):
                 inside = reply.data[:at] + _NOISE + reply.data[at:]
                 assert reply.parse(inside) is None, f"garbage at byte {at}"

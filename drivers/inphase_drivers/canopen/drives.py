@@ -93,22 +93,22 @@ class DriveOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
                 f"watchdog_ms must be at least twice heartbeat_ms ({self.heartbeat_ms}), got "
                 f"{self.watchdog_ms}"
             )
+        for key in ("counts_per_rad", "velocity_counts_per_rad_s", "start_position"):
+            value = getattr(self, key)
+            if isinstance(value, list) and len(value) != len(self.nodes):
+                raise ValueError(
+                    f"{key}: one number, or one per node ({len(self.nodes)}), expected, got {value}"
+                )
         for scale in (self.counts_per_rad, self.velocity_counts_per_rad_s):
             for one in self.per_node(1.0 if scale is None else scale):
                 if not math.isfinite(one) or one == 0:
                     raise ValueError(f"counts per radian must be finite and not 0, got {one}")
-        self.per_node(self.start_position)
         if self.interpolation_us is not None:
             self.interpolation()
 
     def per_node(self, value: float | list[float]) -> list[float]:
-        """A value for each node. Raises ValueError."""
-        values = value if isinstance(value, list) else [value] * len(self.nodes)
-        if len(values) != len(self.nodes):
-            raise ValueError(
-                f"one number, or one per node ({len(self.nodes)}), expected, got {value}"
-            )
-        return values
+        """A value for each node."""
+        return value if isinstance(value, list) else [value] * len(self.nodes)
 
     def interpolation(self) -> tuple[int, int]:
         """`interpolation_us` as object 60C2h has it: value and power of ten. ValueError."""
