@@ -234,7 +234,9 @@ def main() -> int:
         "INPHASE_TEST_BOUND_S": "90",
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }
-    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(rest or [str(HERE)])]
+    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *rest]
+    if not any(Path(word.partition("::")[0]).exists() for word in rest):
+        pytest.append(str(HERE))
     words = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
     command = f"cd {shlex.quote(str(ROOT))} && export {words} && "
     command += options.command or shlex.join(pytest)
