@@ -184,7 +184,7 @@ class Runtime:
         needed = ("SCHED_FIFO", "locked memory", "core")
         lacking = [
             check
-            for check in preflight.examine(self.schedule, store_size(self.plan))
+            for check in preflight.examine(self.schedule, *store_size(self.plan))
             if not check.ok and check.name in needed
         ]
         if lacking:
