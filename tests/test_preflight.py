@@ -114,7 +114,7 @@ def test_what_lacks_is_named_with_the_one_thing_that_grants_it(
     checks = judge(machine, schedule, 50 * MIB, 50 * MIB)
     assert [check.name for check in checks if not check.ok] == [name]
     assert command in named(checks, name).remedy
-    inside = judge(replace(machine, container="docker"), schedule, 50 * MIB)
+    inside = judge(replace(machine, container="docker"), schedule, 50 * MIB, 50 * MIB)
     assert flag in named(inside, name).remedy
 
 
