@@ -693,7 +693,7 @@ struct inphase_twin {
 #define INPHASE_FAULT_INVALID 3     /* reply refused, argument: INPHASE_REASON_* */
 #define INPHASE_FAULT_NAN 4         /* channel argument is NaN */
 #define INPHASE_FAULT_WRONG 5       /* every channel + argument */
-#define INPHASE_FAULT_FROZEN 6      /* sequence does not advance */
+#define INPHASE_FAULT_FROZEN 6      /* the last sample again, with its sequence */
 #define INPHASE_FAULT_GONE 7        /* device away for count cycles */
 #define INPHASE_FAULT_WAKE 8        /* the cycle thread wakes argument ns late */
 #define INPHASE_FAULT_CLOCK_STEP 9  /* the wall clock is argument ns off */
@@ -782,7 +782,7 @@ int inphase_core_attach(inphase_core *core, uint32_t device, int fd);
 int inphase_core_detach(inphase_core *core, uint32_t device);
 /* 1: the core is using the device, 0: it is not (never attached, given back, or lost). */
 int inphase_core_attached(inphase_core *core, uint32_t device);
-/* errno with which the device was lost, 0: it was not. */
+/* errno with which the device was lost; 0: it was not, or was attached again since. */
 int inphase_core_lost(inphase_core *core, uint32_t device);
 /* The policy's mailbox; attach before the start. */
 int inphase_core_mailbox(inphase_core *core, inphase_segment *mailbox);

@@ -147,6 +147,36 @@ def test_silent_feedback_ramps_and_the_arm_goes_on_by_itself(robot: Robot) -> No
         run.frame(lambda frame: frame.command["arm"].flags == ("WRITTEN",))
 
 
+# ---- row 41: the watchdog's feed -------------------------------------------------------------
+
+
+def test_what_a_policy_that_hangs_has_left_moving_is_stopped_and_held_by_the_servos_watchdog(
+    robot: Robot,
+) -> None:
+    robot.write(("watchdog_ms = 0", "watchdog_ms = 400"))
+    with robot.run() as run:
+        run.moving()
+        policy = run.child("inphase.policy")
+        policy.suspend()
+        run.frame(lambda frame: "STARVED" in frame.command["arm"].flags)
+        until(lambda: robot.arm()["watchdog"] == [0xFF] * 6)
+        asked = robot.arm()["counters"]["requests"]
+        held = run.frame(lambda frame: frame["joints"].status == "MISSING")
+        assert held.reason == "watchdog" and "LATCHED" in held.flags
+        policy.resume()
+        cycle = held.cycle
+        run.frame(lambda frame: frame.cycle > cycle + 20)
+        assert robot.arm()["counters"]["requests"] == asked, "neither read nor written"
+        assert robot.speed < REST
+        run.signal(signal.SIGUSR1)
+        run.frame(lambda frame: frame.reason == "none")
+        run.moving()
+        assert 0xFF not in robot.arm()["watchdog"]
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert (code, summary["latched"]) == (130, None)
+
+
 # ---- row 8: a device goes and comes back ---------------------------------------------------
 
 

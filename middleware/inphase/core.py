@@ -4,7 +4,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from inphase._core import ffi, lib
-from inphase.driver import TwinChannel, TwinKind
+from inphase.driver import TwinChannel, TwinKind, Watchdog
 from inphase.errors import StoreError
 from inphase.packets import encoding_fields, exchange_fields
 from inphase.plan import ActuatorPlan, Plan, SensorPlan
@@ -321,6 +321,13 @@ def _actuator_of(plan: Plan, sensor: SensorPlan) -> int:
     return 0
 
 
+def _watchdog(watchdog: Watchdog | None) -> int:
+    """What feeds a device's watchdog: 0 it has none, 1 writes, 2 reads too."""
+    if watchdog is None:
+        return 0
+    return 2 if watchdog.fed_by_reads else 1
+
+
 def _actuator(actuator: ActuatorPlan, period_ns: int, keep: list[Any]) -> dict[str, Any]:
     limits = ffi.new("struct inphase_limits[]", actuator.limits)
     servos = ffi.new(
@@ -344,6 +351,7 @@ def _actuator(actuator: ActuatorPlan, period_ns: int, keep: list[Any]) -> dict[s
         "feedback_channel": actuator.feedback_channel,
         "accepts": sum(1 << STATUSES.index(name) for name in actuator.schedule.accepts),
         "worker": actuator.home != "cycle",
+        "watchdog": _watchdog(actuator.spec.watchdog),
         "max_hold_ns": actuator.schedule.max_hold_ns(period_ns),
         "limits": limits,
         "start": _doubles([servo.start for servo in actuator.spec.servos], keep),

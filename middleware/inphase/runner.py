@@ -230,7 +230,7 @@ class _RuntimeRobot:
         """The policy, in a thread of this process; the path of its mailbox."""
         follower = StoreFollower(self.store_path)
         buffer = policies.CommandBuffer(follower.layout.actuators)
-        path = self.store_path.removesuffix("core") + "policy"
+        path = store.policy_path(self.store_path)
         mailbox = store.Mailbox(path, buffer.channels, follower.layout.epoch)
         turn = policies.Turn(call, buffer, self._schedule)
         arguments = (follower, mailbox, turn, policies.longest_hold_ns(self._schedule))

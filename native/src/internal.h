@@ -296,6 +296,7 @@ struct sensor {
     int64_t twin_ready_ns;       /* INPHASE_ABSENT: nothing coming */
     uint64_t twin_sequence;
     uint64_t twin_number;        /* of the last sample of a device that runs by itself */
+    double twin_value[INPHASE_MAX_CHANNELS]; /* of the last sample, before a planned fault */
     uint32_t twin_reason;        /* planned refusal */
     uint8_t *twin_payload;       /* of a sample that is not float64 alone; NULL: it is */
 };

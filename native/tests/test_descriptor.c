@@ -377,6 +377,7 @@ static void a_line_that_closes_is_offline_and_recovers_when_it_is_back(void)
     /* back: good answers are RECOVERING first, exactly so many, then FRESH */
     start_device(&rig, SOCK_STREAM);
     CHECK_EQUAL(inphase_core_attach(rig.core, 0, rig.ours), 0);
+    CHECK_EQUAL(inphase_core_lost(rig.core, 0), 0);
     for (int recovering = 0;;) {
         uint16_t now = next(&rig)->status;
 

@@ -230,8 +230,7 @@ class Drives(Driver):
             channels=len(self.options.nodes),
             unit="rad",
             servos=tuple(Servo(start=position) for position in starts),
-            # our heartbeat goes out with whatever is sent or read
-            watchdog=Watchdog(self.options.watchdog_ms * 1_000_000, fed_by_reads=True),
+            watchdog=Watchdog(self.options.watchdog_ms * 1_000_000),
         )
 
     # ---- open and close ------------------------------------------------------------------
@@ -542,7 +541,7 @@ class Drives(Driver):
         bus = self._open_bus()
         if not self._enabled:
             raise DeviceError(f"device {self.name}: a command while the drives are not enabled")
-        bus.beat(time.monotonic_ns())
+        bus.feed()
         # a heartbeat sooner: the drives count from when they received the last one
         patience_ms = self.options.watchdog_ms - self.options.heartbeat_ms
         if bus.silence_ns > patience_ms * 1_000_000:
