@@ -1,6 +1,7 @@
 /* Collect: triggers out, replies in, until every reply is there or the read deadline. A reply
    belongs to the trigger that asked for it, or is dropped. Cycle thread only. */
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "internal.h"
@@ -107,27 +108,32 @@ static bool has_sequence(const struct sensor *sensor)
     return sensor->parser.exchange.spec.sequence_type != 0;
 }
 
+/* as much of a sample as a sensor's has: most have few channels */
+static void copy_sample(struct sample *to, const struct sample *from, uint32_t channels)
+{
+    memcpy(to, from, offsetof(struct sample, value) + channels * sizeof from->value[0]);
+}
+
 /* what has arrived, with the stamps that came with it; its number in the ring is not known yet */
-static struct sample arrived(struct inphase_core *core, const struct sensor *sensor)
+static void take_arrived(struct inphase_core *core, const struct sensor *sensor,
+                         struct sample *sample)
 {
     const struct inphase_posted *stamps = &sensor->stamps;
     int64_t now_ns = core->clock->now(core);
 
     /* a line is raised here, whoever reads the device */
     bool ours = sensor->has_line && stamps->cycle == sensor->cycle && !sensor->latched;
-    struct sample sample = {
-        .cycle = stamps->cycle,
-        .triggered_ns = ours ? sensor->triggered_ns : stamps->triggered_ns,
-        .acquired_ns = stamps->acquired_ns,
-        .uncertainty_ns = stamps->uncertainty_ns,
 
-        /* nothing is received later than it was seen here */
-        .received_ns = stamps->received_ns < now_ns ? stamps->received_ns : now_ns,
-        .trusted = sensor->recovering == 0 && !sensor->suspect,
-    };
+    sample->sequence = -1;
+    sample->cycle = stamps->cycle;
+    sample->triggered_ns = ours ? sensor->triggered_ns : stamps->triggered_ns;
+    sample->acquired_ns = stamps->acquired_ns;
+    sample->uncertainty_ns = stamps->uncertainty_ns;
 
-    memcpy(sample.value, sensor->parser.value, sizeof(double) * sensor->channels);
-    return sample;
+    /* nothing is received later than it was seen here */
+    sample->received_ns = stamps->received_ns < now_ns ? stamps->received_ns : now_ns;
+    sample->trusted = sensor->recovering == 0 && !sensor->suspect;
+    memcpy(sample->value, sensor->parser.value, sizeof(double) * sensor->channels);
 }
 
 /* the ring's slot of a sample; a worker has filled its own */
@@ -182,8 +188,11 @@ static void note_sample(struct inphase_core *core, const struct sensor *sensor,
 /* a complete reply to the last trigger, or a sample that names its own */
 static void accept_sample(struct inphase_core *core, struct sensor *sensor)
 {
-    struct sample sample = arrived(core, sensor);
-    bool in_time = is_in_time(core, sensor, sample.cycle);
+    struct sample sample;
+    bool in_time;
+
+    take_arrived(core, sensor, &sample);
+    in_time = is_in_time(core, sensor, sample.cycle);
 
     /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
        waiting; if no other reply comes, the sensor is FROZEN */
@@ -215,9 +224,9 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
 
     /* a sample that came early waits for the frame it is due in: its latency is constant */
     if (in_time && !sensor->latched && due_cycle(sensor, sample.cycle) > core->cycle) {
-        sensor->early = sample;
+        copy_sample(&sensor->early, &sample, sensor->channels);
     } else {
-        sensor->newest = sample;
+        copy_sample(&sensor->newest, &sample, sensor->channels);
         sensor->fresh = in_time && !sensor->frozen;
     }
 }
@@ -356,7 +365,7 @@ static void begin(struct inphase_core *core, struct sensor *sensor)
     /* a sample that came early is due now; when its frame was skipped it is just an earlier one */
     if (sensor->early.sequence >= 0 && due <= core->cycle) {
         sensor->fresh = due == core->cycle && !sensor->frozen;
-        sensor->newest = sensor->early;
+        copy_sample(&sensor->newest, &sensor->early, sensor->channels);
         sensor->early.sequence = -1;
     }
 

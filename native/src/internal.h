@@ -239,7 +239,7 @@ struct sample {
     int64_t cycle;               /* whose trigger gave it, -1: none did */
     int64_t triggered_ns, acquired_ns, received_ns, uncertainty_ns;
     bool trusted;                /* it was FRESH, or late but in order, and not RECOVERING */
-    double value[INPHASE_MAX_CHANNELS];
+    double value[INPHASE_MAX_CHANNELS]; /* last: see copy_sample */
 };
 
 /* everything but the configuration is the cycle thread's */
