@@ -29,7 +29,8 @@ class Samplers:
     """`count` devices in `processes` processes; use it with `with`.
 
     delay_ns: the devices of a process answer all together, so long after the last of them was
-    asked; without it each answers at once. pairs: behind socket pairs, else on UDP ports.
+    asked; without it each answers at once. pairs: behind socket pairs, else on UDP ports. cpu:
+    where they run; without it on the first core.
     """
 
     def __init__(
@@ -40,8 +41,10 @@ class Samplers:
         processes: int = 1,
         delay_ns: int = _AT_ONCE,
         pairs: bool = False,
+        cpu: int | None = None,
     ) -> None:
         self.options = options
+        self._cpu = options.other_cpu if cpu is None else cpu
         self._ours: list[socket.socket] = []
         self._theirs: list[socket.socket] = []
         self.ports = [0] * count
@@ -60,7 +63,7 @@ class Samplers:
     def _start(self, sockets: list[socket.socket], delay_ns: int) -> subprocess.Popen[bytes]:
         fds = [each.fileno() for each in sockets]
         priority = max(self.options.priority - 10, 0)
-        given = [delay_ns, priority, self.options.other_cpu, *fds]
+        given = [delay_ns, priority, self._cpu, *fds]
         process = subprocess.Popen(
             [sys.executable, "-m", "benches.samplers", *map(str, given)],
             stdout=subprocess.PIPE,

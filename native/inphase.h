@@ -112,7 +112,7 @@ struct inphase_frame {
     int64_t triggered_ns;       /* first trigger fired, or ABSENT */
     int64_t latched_ns;
     int64_t skew_ns;            /* ABSENT with fewer than two fresh samples of known acquisition */
-    int64_t acted_cycle;        /* the cycle that the acts below belong to, -1 before the first */
+    int64_t acted_cycle;        /* the cycle that the acts below belong to, -1: nothing acted yet */
     int64_t acted_ns;           /* when the writes of that act were done, or ABSENT */
     int64_t inferred_ns;        /* when the policy posted that command, or ABSENT */
     uint32_t flags;             /* INPHASE_FLAG_* */

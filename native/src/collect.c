@@ -1,6 +1,7 @@
 /* Collect: triggers out, replies in, until every reply is there or the read deadline. A reply
    belongs to the trigger that asked for it, or is dropped. Cycle thread only. */
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "internal.h"
@@ -91,27 +92,32 @@ static bool has_sequence(const struct sensor *sensor)
     return sensor->parser.exchange.spec.sequence_type != 0;
 }
 
+/* as much of a sample as a sensor's has: most have few channels */
+static void copy_sample(struct sample *to, const struct sample *from, uint32_t channels)
+{
+    memcpy(to, from, offsetof(struct sample, value) + channels * sizeof from->value[0]);
+}
+
 /* what has arrived, with the stamps that came with it; its number in the ring is not known yet */
-static struct sample arrived(struct inphase_core *core, const struct sensor *sensor)
+static void take_arrived(struct inphase_core *core, const struct sensor *sensor,
+                         struct sample *sample)
 {
     const struct inphase_posted *stamps = &sensor->stamps;
     int64_t now_ns = core->clock->now(core);
 
     /* a line is raised here, whoever reads the device */
     bool ours = sensor->has_line && stamps->cycle == sensor->cycle && !sensor->latched;
-    struct sample sample = {
-        .cycle = stamps->cycle,
-        .triggered_ns = ours ? sensor->triggered_ns : stamps->triggered_ns,
-        .acquired_ns = stamps->acquired_ns,
-        .uncertainty_ns = stamps->uncertainty_ns,
 
-        /* nothing is received later than it was seen here */
-        .received_ns = stamps->received_ns < now_ns ? stamps->received_ns : now_ns,
-        .trusted = sensor->recovering == 0 && !sensor->suspect,
-    };
+    sample->sequence = -1;
+    sample->cycle = stamps->cycle;
+    sample->triggered_ns = ours ? sensor->triggered_ns : stamps->triggered_ns;
+    sample->acquired_ns = stamps->acquired_ns;
+    sample->uncertainty_ns = stamps->uncertainty_ns;
 
-    memcpy(sample.value, sensor->parser.value, sizeof(double) * sensor->channels);
-    return sample;
+    /* nothing is received later than it was seen here */
+    sample->received_ns = stamps->received_ns < now_ns ? stamps->received_ns : now_ns;
+    sample->trusted = sensor->recovering == 0 && !sensor->suspect;
+    memcpy(sample->value, sensor->parser.value, sizeof(double) * sensor->channels);
 }
 
 /* the ring's slot of a sample; a worker has filled its own */
@@ -165,11 +171,24 @@ static void note_sample(struct inphase_core *core, const struct sensor *sensor,
                       sample->triggered_ns - planned_ns);
 }
 
+/* it may be the reply to an earlier trigger, of which nothing was seen: which one is not known, nor
+   when that was */
+static void forget_trigger(struct sample *sample)
+{
+    sample->cycle = -1;
+    sample->triggered_ns = sample->acquired_ns = INPHASE_ABSENT;
+    sample->uncertainty_ns = 0;
+}
+
 /* a complete reply to the last trigger, or a sample that names its own */
 static void accept_sample(struct inphase_core *core, struct sensor *sensor)
 {
-    struct sample sample = arrived(core, sensor);
-    bool in_time = is_in_time(core, sensor, &sample);
+    struct sample sample;
+    bool in_time, is_early;
+    int64_t due;
+
+    take_arrived(core, sensor, &sample);
+    in_time = is_in_time(core, sensor, &sample);
 
     /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
        waiting; if no other reply comes, the sensor is FROZEN */
@@ -191,7 +210,11 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
     sensor->device_sequence_known = true;
     sensor->refused_in_a_row = 0;
     sensor->frozen = stands_still(sensor, &sample);
-    if (sample.acquired_ns == INPHASE_ABSENT && !sensor->device->ops->pairs)
+    due = due_cycle(sensor, sample.cycle);
+    is_early = in_time && !sensor->latched && due > core->cycle;
+    if (sensor->suspect)
+        forget_trigger(&sample);
+    else if (sample.acquired_ns == INPHASE_ABSENT && !sensor->device->ops->pairs)
         acquire(core, sensor, &sample, in_time && sample.cycle == core->cycle);
     store_sample(core, sensor, &sample);
     if (in_time)
@@ -200,10 +223,11 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
         count_add(core->statistics, COUNT_LATE_SAMPLES, 1);
 
     /* a sample that came early waits for the frame it is due in: its latency is constant */
-    if (in_time && !sensor->latched && due_cycle(sensor, sample.cycle) > core->cycle) {
-        sensor->early = sample;
+    if (is_early) {
+        sensor->early_due = due;
+        copy_sample(&sensor->early, &sample, sensor->channels);
     } else {
-        sensor->newest = sample;
+        copy_sample(&sensor->newest, &sample, sensor->channels);
         sensor->fresh = in_time && !sensor->frozen;
     }
 }
@@ -334,7 +358,7 @@ static bool replies_missing(const struct inphase_core *core)
 static void begin(struct inphase_core *core, struct sensor *sensor)
 {
     bool triggers = !sensor->latched && core->cycle % sensor->every == 0;
-    int64_t due = due_cycle(sensor, sensor->early.cycle);
+    int64_t due = sensor->early_due;
 
     sensor->fresh = false;
     sensor->receives = 0;
@@ -342,7 +366,7 @@ static void begin(struct inphase_core *core, struct sensor *sensor)
     /* a sample that came early is due now; when its frame was skipped it is just an earlier one */
     if (sensor->early.sequence >= 0 && due <= core->cycle) {
         sensor->fresh = due == core->cycle && !sensor->frozen;
-        sensor->newest = sensor->early;
+        copy_sample(&sensor->newest, &sensor->early, sensor->channels);
         sensor->early.sequence = -1;
     }
 
