@@ -85,6 +85,15 @@ static bool sequence_advanced(const struct sensor *sensor)
     }
 }
 
+/* A number that came before, or an earlier one. After a silence or an absence a device may count
+   from anywhere, and only the very number that it gave last is a repetition */
+static bool is_repetition(const struct sensor *sensor)
+{
+    if (sensor->device_sequence_known)
+        return !sequence_advanced(sensor);
+    return sensor->device_sequence_seen && sensor->parser.sequence == sensor->device_sequence;
+}
+
 static bool has_sequence(const struct sensor *sensor)
 {
     if (sensor->device->ops->pairs)
@@ -192,7 +201,7 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
 
     /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
        waiting; if no other reply comes, the sensor is FROZEN */
-    if (has_sequence(sensor) && sensor->device_sequence_known && !sequence_advanced(sensor)) {
+    if (has_sequence(sensor) && is_repetition(sensor)) {
         count_add(core->statistics, COUNT_DUPLICATES, 1);
         sensor->frozen = true;
         sensor->repeated = true;
@@ -204,10 +213,12 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
         sensor->dirty = false;
     }
     parser_reset(&sensor->parser);
+
+    /* a number has come, whatever becomes of its sample */
+    sensor->device_sequence = sensor->parser.sequence;
+    sensor->device_sequence_known = sensor->device_sequence_seen = true;
     if (!values_hold(sensor, &sample))
         return;
-    sensor->device_sequence = sensor->parser.sequence;
-    sensor->device_sequence_known = true;
     sensor->refused_in_a_row = 0;
     sensor->frozen = stands_still(sensor, &sample);
     due = due_cycle(sensor, sample.cycle);
@@ -370,8 +381,10 @@ static void begin(struct inphase_core *core, struct sensor *sensor)
         sensor->early.sequence = -1;
     }
 
-    /* what came of a trigger is said in the frame that it is due in, and until the next trigger */
-    if (sensor->latched || triggers) {
+    /* what came of a trigger is said in the frame that it is due in, and until the next trigger;
+       where the trigger of this frame was skipped, it says nothing of an earlier one */
+    if (sensor->latched || triggers ||
+        (is_due(core, sensor) && due_cycle(sensor, sensor->cycle) != core->cycle)) {
         sensor->refusal = sensor->frozen = false;
         sensor->reason = sensor->detail = 0;
     }

@@ -278,7 +278,8 @@ struct sensor {
     int64_t early_due;           /* that frame's cycle */
     int64_t next_sequence;       /* number of the next sample in the ring */
     uint64_t device_sequence;
-    bool device_sequence_known;
+    bool device_sequence_known;  /* and the next one must be later */
+    bool device_sequence_seen;   /* at all: the next one must be another */
     uint32_t identical;          /* samples in a row with the same bits */
     uint32_t recovering;         /* good replies still needed */
     uint32_t refused_in_a_row;

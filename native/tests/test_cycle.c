@@ -263,6 +263,31 @@ static void a_sequence_that_stands_still_is_frozen(void)
     close_robot(&robot);
 }
 
+/* a device that was silent may count from anywhere, but its last number again is no new sample */
+static void a_sequence_that_stands_still_after_a_silence_is_frozen(void)
+{
+    struct robot robot;
+
+    open_robot(&robot, &usual);
+    expect_statuses(&robot, 0, "00");
+    plan(&robot, INPHASE_FAULT_SILENT, 0, 2, 6, 0);
+    plan(&robot, INPHASE_FAULT_FROZEN, 0, 2, 9, 0);
+    expect_statuses(&robot, 0, "222333444000");
+    close_robot(&robot);
+}
+
+static void the_number_of_a_sample_out_of_range_is_not_taken_twice(void)
+{
+    struct robot robot;
+
+    open_robot(&robot, &usual);
+    expect_statuses(&robot, 0, "00");
+    plan(&robot, INPHASE_FAULT_WRONG, 0, 2, 1, 100);
+    plan(&robot, INPHASE_FAULT_FROZEN, 0, 3, 2, 0);
+    expect_statuses(&robot, 0, "54400");
+    close_robot(&robot);
+}
+
 static void an_invalid_reply_says_why_and_is_not_in_the_ring(void)
 {
     struct robot robot;
@@ -897,6 +922,8 @@ int main(void)
     RUN(a_late_reply_serves_later_frames_with_its_true_age);
     RUN(a_reply_that_never_pairs_is_dropped);
     RUN(a_sequence_that_stands_still_is_frozen);
+    RUN(a_sequence_that_stands_still_after_a_silence_is_frozen);
+    RUN(the_number_of_a_sample_out_of_range_is_not_taken_twice);
     RUN(an_invalid_reply_says_why_and_is_not_in_the_ring);
     RUN(a_late_reply_that_is_refused_says_nothing_of_the_next);
     RUN(a_device_that_comes_back_is_offline_then_recovering_then_fresh);
