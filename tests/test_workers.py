@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from counter import CLOCK_AHEAD_NS
-from inphase import Runner
+from inphase import Runner, schedule
 from inphase.frame import Frame, Sample
+from inphase.lockstep import LockStep
 from peers import BOUND_S, ROOT, free_port, until
 
 pytestmark = pytest.mark.real
@@ -349,6 +350,16 @@ def test_commands_reach_a_worker_through_the_limiter_alone(bench: Bench, home: s
     facts = runner.summary["sensors"]["count"]["worker"]
     assert 0 < facts["orders"] <= written
     assert not bench.device.is_enabled
+
+
+def test_lock_step_gives_the_same_bytes_wherever_the_driver_is_at_home(bench: Bench) -> None:
+    digests = set()
+    for home in ("process", "thread"):
+        path = bench.schedule(home, sensor="every = 2\nlatency_cycles = 1")
+        with LockStep(schedule.load(path), seed=5) as robot:
+            robot.run(300)
+            digests.add(robot.digest())
+    assert len(digests) == 1
 
 
 def test_a_device_that_is_not_there_is_refused_at_the_start(bench: Bench) -> None:
