@@ -2,6 +2,7 @@
 # make test: set up .venv and run the tests and static checks
 # make native-test: build and run the C tests
 # make sanitize: the C tests under ASAN+UBSAN and under TSAN, the Python tests on an ASAN build
+# make vm-test: the tests that need a kernel's own devices, in a virtual machine (tests/vm/README.md)
 # make bench: the figures of benches/README.md, beside their yardsticks; wants a quiet machine
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +11,7 @@ CTEST := $(abspath $(BIN))/ctest
 PACKAGE := $(shell find middleware drivers -name '*.py')
 NATIVE := $(wildcard native/*.h native/*.py native/CMakeLists.txt native/src/*)
 
-.PHONY: demo test lint native-test sanitize bench clean
+.PHONY: demo test lint native-test sanitize vm-test bench clean
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
@@ -37,7 +38,8 @@ sanitize: .venv/installed build/asan/installed
 	$(call run_preset,asan)
 	$(call run_preset,tsan)
 	rm -f build/asan/report.*
-	LD_PRELOAD=$$($${CC:-cc} -print-file-name=libasan.so) \
+	LD_PRELOAD="$$($${CC:-cc} -print-file-name=libasan.so) \
+	    $$($${CC:-cc} -print-file-name=libstdc++.so.6)" \
 	ASAN_OPTIONS=detect_leaks=0:log_path=$(abspath build/asan/report) \
 	UBSAN_OPTIONS=print_stacktrace=1:log_path=$(abspath build/asan/report) \
 	PYTHONMALLOC=malloc build/asan/bin/python -m pytest
@@ -50,6 +52,9 @@ build/asan/installed: pyproject.toml $(NATIVE) $(PACKAGE)
 	    --config-settings=cmake.define.INPHASE_SANITIZE=address,undefined \
 	    --config-settings=build-dir=build/asan-core '.[all,dev]'
 	touch $@
+
+vm-test: .venv/installed
+	$(BIN)/python tests/vm/run.py
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

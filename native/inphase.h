@@ -325,6 +325,85 @@ int64_t inphase_worker_post(inphase_worker *worker, const struct inphase_posted 
 int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, int order_fd, uint32_t actuator,
                         double *values, int64_t *cycle);
 
+/* ---- device clocks --------------------------------------------------------------------- */
+
+/* Maps the stamps of a device's own clock, of any origin and rate, to the host's clock. What it
+   learns from is *readings*: a stamp, and the two host times between which the device took it.
+   Triggered: the trigger's time and the reply's last byte. Only the arrival known: arrival minus
+   the largest latency, and arrival minus the smallest. A stamp of coarse resolution: the caller
+   widens the bounds by it. A mapped time is within its error of the truth as long as at most two
+   of 8 or three of 16 kept readings have wrong stamps or bounds, and the clocks' ratio wanders no
+   more than is assumed below. A jump that is shorter than the narrowest bounds are wide cannot be
+   told from an uneven delay.
+
+   Threads: any, also the cycle thread, one at a time. No allocation, no call that can wait, no
+   mathematics but + - * / on doubles: the same readings give the same bytes on every machine. */
+#define INPHASE_CLOCK_READINGS 16    /* kept: each the narrowest of its span of time */
+#define INPHASE_CLOCK_ENOUGH 8       /* readings kept before anything is mapped */
+#define INPHASE_CLOCK_HORIZON_NS 16000000000 /* over which the kept ones are spread */
+#define INPHASE_CLOCK_WANDER_PPB 100 /* assumed change of the rate per second, at most... */
+#define INPHASE_CLOCK_RANGE_PPB 500000 /* ...and in all, from what was last measured */
+
+#define INPHASE_CLOCK_REJECTED 0     /* contradicts the mapping, or does not advance */
+#define INPHASE_CLOCK_TAKEN 1
+#define INPHASE_CLOCK_RESTARTED 2    /* the mapping ended: the device's clock was reset or jumped */
+
+/* host time of device_ns lies in earliest_ns..latest_ns */
+struct inphase_clock_reading {
+    int64_t device_ns;
+    int64_t earliest_ns;
+    int64_t latest_ns;
+};
+
+/* owned by its caller, who may copy it and reads it only through the functions below */
+struct inphase_device_clock {
+    struct inphase_clock_reading reading[16]; /* INPHASE_CLOCK_READINGS, oldest first */
+    struct inphase_clock_reading contrary; /* the last one that the mapping excludes */
+    uint32_t count;             /* of readings */
+    uint32_t known;             /* there is a mapping */
+    uint32_t contrary_in_a_row;
+    uint32_t contrary_agreeing; /* of those, the last ones that agree with each other */
+    int64_t span_ns;            /* of time that one kept reading stands for */
+    int64_t span_from_ns;       /* start of the newest span, host time */
+    int64_t device_ns;          /* the mapping: this device time... */
+    int64_t host_ns;            /* ...was at this host time... */
+    double error_ns;            /* ...give or take */
+    double rate;                /* host per device time */
+    double rate_error;
+    int64_t taken;
+    int64_t rejected;
+    int64_t resets;
+};
+
+struct inphase_clock_facts {
+    int64_t drift_ppb;          /* how much faster the device's clock runs; ABSENT: no mapping */
+    int64_t drift_error_ppb;    /* ABSENT likewise */
+    int64_t error_ns;           /* of a stamp taken at the last fit; ABSENT likewise */
+    int64_t taken;              /* readings */
+    int64_t rejected;
+    int64_t resets;             /* mappings that ended */
+};
+
+/* Start with nothing known. */
+void inphase_device_clock_init(struct inphase_device_clock *clock);
+/* Learn from one reading. INPHASE_CLOCK_*, or -EINVAL: latest_ns is before earliest_ns. Bounded: a
+   few comparisons, and once per span of time (a second, and less at the start) a fit over the kept
+   readings: at most two fits of 17 * 16 * 32 comparisons. Measured on one idle core of a virtual
+   x86-64 machine: 30 ns with a map, 7 us with a fit. */
+int inphase_device_clock_add(struct inphase_device_clock *clock, int64_t device_ns,
+                             int64_t earliest_ns, int64_t latest_ns);
+/* Host time of a device stamp, and how far from the truth it can be. -EAGAIN: not known, because
+   there are too few readings or the last one contradicts the mapping (so add a stamp's own reading
+   first, then map it): then the acquisition is absent. -ERANGE: too far away. */
+int inphase_device_clock_map(const struct inphase_device_clock *clock, int64_t device_ns,
+                             int64_t *host_ns, int64_t *error_ns);
+void inphase_device_clock_facts(const struct inphase_device_clock *clock,
+                                struct inphase_clock_facts *out);
+/* The value of a counter that wraps at 2^bits (1 to 64) and never goes back: the first value at or
+   after `previous`, the value of the read before, that ends in raw. Good for reads less than one
+   wrap apart. */
+int64_t inphase_unwrap(int64_t previous, uint64_t raw, uint32_t bits);
+
 /* ---- readers ---------------------------------------------------------------------------- */
 
 /* Follow the frames of a core's segment. Ends with inphase_reader_close. The reader starts behind
@@ -360,6 +439,8 @@ int inphase_reader_statuses(inphase_reader *reader, int64_t *counts);
 /* What the worker of a sensor says of its device; -ENOENT: the sensor has no worker. */
 int inphase_reader_worker(inphase_reader *reader, uint32_t sensor,
                           struct inphase_worker_facts *out);
+/* What is known of the clock of a device whose exchange the core runs; -ENOENT: nothing. */
+int inphase_reader_clock(inphase_reader *reader, uint32_t sensor, struct inphase_clock_facts *out);
 /* reasons beside commands that were missed or refused: counts[INPHASE_REASONS] */
 int inphase_reader_reasons(inphase_reader *reader, int64_t *counts);
 /* the worst cycles, worst first; returns how many */
@@ -424,6 +505,7 @@ int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, 
 #define INPHASE_I32 6
 #define INPHASE_F32 7
 #define INPHASE_F64 8
+#define INPHASE_U64 9
 
 /* one raw value in a packet and the channel it becomes: value = raw * scale + zero, in SI */
 struct inphase_field {
@@ -505,6 +587,12 @@ struct inphase_exchange {
     uint32_t sequence_offset;   /* in the last reply */
     uint16_t sequence_type;     /* 0: the device has none */
     uint16_t sequence_big_endian;
+    uint32_t clock_offset;      /* of the device's time in the last reply */
+    uint16_t clock_type;        /* unsigned; 0: it gives none, and the model below is all */
+    uint16_t clock_big_endian;
+    uint32_t clock_bits;        /* at which it wraps, 0: never */
+    double clock_tick_ns;       /* nanoseconds of one of its ticks */
+    int64_t clock_shift_ns;     /* from its stamp to the middle of the acquisition */
     uint32_t acquire;           /* INPHASE_ACQUIRE_* */
     int64_t acquire_ns;
     int64_t reply_max_ns;       /* worst case from trigger to the last byte: how long the bus must
@@ -535,8 +623,9 @@ int32_t inphase_encode(const struct inphase_encoding *encoding, const double *va
                        uint32_t room);
 
 /* An incremental parser, the one that the cycle thread uses, for drivers' own transactions and for
-   tests. feed returns 1 when the last reply is complete (values are filled), 0 when bytes are
-   missing, -EBADMSG when a reply was refused: reason and detail say why. */
+   tests. feed returns 1 when the last reply is complete (values are filled; the first reply is then
+   waited for again), 0 when bytes are missing, -EBADMSG when a reply was refused: reason and detail
+   say why. */
 typedef struct inphase_parser inphase_parser;
 int inphase_parser_open(inphase_parser **out, const struct inphase_exchange *exchange);
 void inphase_parser_close(inphase_parser *parser);
@@ -565,85 +654,6 @@ double inphase_limit(const struct inphase_limits *limits, double requested, doub
 /* The next position of a ramp to zero velocity from `applied`, moving at velocity (updated). */
 double inphase_ramp(const struct inphase_limits *limits, double applied, double *velocity,
                     double period_s);
-
-/* ---- device clocks --------------------------------------------------------------------- */
-
-/* Maps the stamps of a device's own clock, of any origin and rate, to the host's clock. What it
-   learns from is *readings*: a stamp, and the two host times between which the device took it.
-   Triggered: the trigger's time and the reply's last byte. Only the arrival known: arrival minus
-   the largest latency, and arrival minus the smallest. A stamp of coarse resolution: the caller
-   widens the bounds by it. A mapped time is within its error of the truth as long as at most two
-   of 8 or three of 16 kept readings have wrong stamps or bounds, and the clocks' ratio wanders no
-   more than is assumed below. A jump that is shorter than the narrowest bounds are wide cannot be
-   told from an uneven delay.
-
-   Threads: any, also the cycle thread, one at a time. No allocation, no call that can wait, no
-   mathematics but + - * / on doubles: the same readings give the same bytes on every machine. */
-#define INPHASE_CLOCK_READINGS 16    /* kept: each the narrowest of its span of time */
-#define INPHASE_CLOCK_ENOUGH 8       /* readings kept before anything is mapped */
-#define INPHASE_CLOCK_HORIZON_NS 16000000000 /* over which the kept ones are spread */
-#define INPHASE_CLOCK_WANDER_PPB 100 /* assumed change of the rate per second, at most... */
-#define INPHASE_CLOCK_RANGE_PPB 500000 /* ...and in all, from what was last measured */
-
-#define INPHASE_CLOCK_REJECTED 0     /* contradicts the mapping, or does not advance */
-#define INPHASE_CLOCK_TAKEN 1
-#define INPHASE_CLOCK_RESTARTED 2    /* the mapping ended: the device's clock was reset or jumped */
-
-/* host time of device_ns lies in earliest_ns..latest_ns */
-struct inphase_clock_reading {
-    int64_t device_ns;
-    int64_t earliest_ns;
-    int64_t latest_ns;
-};
-
-/* owned by its caller, who may copy it and reads it only through the functions below */
-struct inphase_device_clock {
-    struct inphase_clock_reading reading[16]; /* INPHASE_CLOCK_READINGS, oldest first */
-    struct inphase_clock_reading contrary; /* the last one that the mapping excludes */
-    uint32_t count;             /* of readings */
-    uint32_t known;             /* there is a mapping */
-    uint32_t contrary_in_a_row;
-    uint32_t contrary_agreeing; /* of those, the last ones that agree with each other */
-    int64_t span_ns;            /* of time that one kept reading stands for */
-    int64_t span_from_ns;       /* start of the newest span, host time */
-    int64_t device_ns;          /* the mapping: this device time... */
-    int64_t host_ns;            /* ...was at this host time... */
-    double error_ns;            /* ...give or take */
-    double rate;                /* host per device time */
-    double rate_error;
-    int64_t taken;
-    int64_t rejected;
-    int64_t resets;
-};
-
-struct inphase_clock_facts {
-    int64_t drift_ppb;          /* how much faster the device's clock runs; ABSENT: no mapping */
-    int64_t drift_error_ppb;    /* ABSENT likewise */
-    int64_t error_ns;           /* of a stamp taken at the last fit; ABSENT likewise */
-    int64_t taken;              /* readings */
-    int64_t rejected;
-    int64_t resets;             /* mappings that ended */
-};
-
-/* Start with nothing known. */
-void inphase_device_clock_init(struct inphase_device_clock *clock);
-/* Learn from one reading. INPHASE_CLOCK_*, or -EINVAL: latest_ns is before earliest_ns. Bounded: a
-   few comparisons, and once per span of time (a second, and less at the start) a fit over the kept
-   readings: at most two fits of 17 * 16 * 32 comparisons. Measured on one idle core of a virtual
-   x86-64 machine: 30 ns with a map, 7 us with a fit. */
-int inphase_device_clock_add(struct inphase_device_clock *clock, int64_t device_ns,
-                             int64_t earliest_ns, int64_t latest_ns);
-/* Host time of a device stamp, and how far from the truth it can be. -EAGAIN: not known, because
-   there are too few readings or the last one contradicts the mapping (so add a stamp's own reading
-   first, then map it): then the acquisition is absent. -ERANGE: too far away. */
-int inphase_device_clock_map(const struct inphase_device_clock *clock, int64_t device_ns,
-                             int64_t *host_ns, int64_t *error_ns);
-void inphase_device_clock_facts(const struct inphase_device_clock *clock,
-                                struct inphase_clock_facts *out);
-/* The value of a counter that wraps at 2^bits (1 to 64) and never goes back: the first value at or
-   after `previous`, the value of the read before, that ends in raw. Good for reads less than one
-   wrap apart. */
-int64_t inphase_unwrap(int64_t previous, uint64_t raw, uint32_t bits);
 
 /* ---- simulated devices ----------------------------------------------------------------- */
 
@@ -683,7 +693,7 @@ struct inphase_twin {
 #define INPHASE_FAULT_INVALID 3     /* reply refused, argument: INPHASE_REASON_* */
 #define INPHASE_FAULT_NAN 4         /* channel argument is NaN */
 #define INPHASE_FAULT_WRONG 5       /* every channel + argument */
-#define INPHASE_FAULT_FROZEN 6      /* sequence does not advance */
+#define INPHASE_FAULT_FROZEN 6      /* the last sample again, with its sequence */
 #define INPHASE_FAULT_GONE 7        /* device away for count cycles */
 #define INPHASE_FAULT_WAKE 8        /* the cycle thread wakes argument ns late */
 #define INPHASE_FAULT_CLOCK_STEP 9  /* the wall clock is argument ns off */
@@ -772,7 +782,7 @@ int inphase_core_attach(inphase_core *core, uint32_t device, int fd);
 int inphase_core_detach(inphase_core *core, uint32_t device);
 /* 1: the core is using the device, 0: it is not (never attached, given back, or lost). */
 int inphase_core_attached(inphase_core *core, uint32_t device);
-/* errno with which the device was lost, 0: it was not. */
+/* errno with which the device was lost; 0: it was not, or was attached again since. */
 int inphase_core_lost(inphase_core *core, uint32_t device);
 /* The policy's mailbox; attach before the start. */
 int inphase_core_mailbox(inphase_core *core, inphase_segment *mailbox);
@@ -820,6 +830,68 @@ int64_t inphase_core_run(inphase_core *core, int64_t cycles);
 int inphase_core_fault(inphase_core *core, const struct inphase_fault *fault);
 /* Lock step: post a command for the present cycle. */
 int inphase_core_post(inphase_core *core, uint32_t reason, const double *values, uint32_t channels);
+
+/* ---- video capture --------------------------------------------------------------------- */
+
+/* A camera behind Video4Linux: one plane, memory-mapped buffers. Not for the cycle thread: these
+   calls go into the kernel's drivers and may wait. Threads: any, one at a time.
+   Beside what is said at each function: -ENODEV or -EIO, the camera is gone. */
+#define INPHASE_VIDEO_BUFFERS 32    /* most that a driver may make of those asked for */
+
+/* in: what is wanted; out: what the driver granted, which the caller has to compare */
+struct inphase_video_format {
+    uint32_t width, height;
+    uint32_t fourcc;            /* V4L2's code, first letter in the low byte */
+    uint32_t line_bytes;        /* out: from one line to the next, padding included */
+    uint32_t image_bytes;       /* out: room for one image */
+    uint32_t interlaced;        /* out: 1 when an image is not of one instant */
+    uint32_t interval, per;     /* from image to image: interval / per seconds, as a fraction since
+                                   drivers compare it exactly; in: 0 leaves it; out: 0: not known */
+};
+
+/* the clock of an image's stamp */
+#define INPHASE_VIDEO_CLOCK_UNKNOWN 0   /* old drivers: the wall clock, or worse */
+#define INPHASE_VIDEO_CLOCK_MONOTONIC 1
+#define INPHASE_VIDEO_CLOCK_COPY 2      /* of another buffer: no clock of a camera */
+
+/* the instant that it marks */
+#define INPHASE_VIDEO_END_OF_FRAME 0    /* the host had received the last byte, about */
+#define INPHASE_VIDEO_START_OF_EXPOSURE 1
+
+struct inphase_video_image {
+    const uint8_t *bytes;       /* the driver's buffer: valid until the next call */
+    uint32_t size;              /* bytes in it */
+    uint32_t sequence;          /* the driver's count of frames, those that it lost included */
+    uint32_t broken;            /* 1: the driver says that the image is damaged */
+    uint32_t drained;           /* older images that were given back unread */
+    uint32_t clock;             /* INPHASE_VIDEO_CLOCK_* */
+    uint32_t marks;             /* what the stamp marks */
+    int64_t stamp_ns;           /* to the microsecond */
+    int64_t received_ns;        /* when it was taken from the driver, CLOCK_MONOTONIC */
+};
+
+typedef struct inphase_video inphase_video;
+/* Open a camera, set format and interval, map buffers. -ENOTTY: not a V4L2 device; -ENOTSUP: one
+   that does not capture, or not into mapped buffers, or in several planes; -EBUSY: another process
+   captures; -ENOMEM; -E2BIG: more buffers than the bound above. Ends with inphase_video_close. */
+int inphase_video_open(inphase_video **out, const char *path, struct inphase_video_format *format,
+                       uint32_t buffers);
+void inphase_video_close(inphase_video *video);
+/* Pixel formats that a camera offers, at most room of them; returns how many. */
+int inphase_video_offered(const char *path, uint32_t *fourcc, uint32_t room);
+/* Set a control and read it back. -EINVAL: the camera has no such control; -ERANGE. */
+int inphase_video_control(inphase_video *video, uint32_t id, int32_t *value);
+/* The stream on and off. */
+int inphase_video_start(inphase_video *video);
+void inphase_video_stop(inphase_video *video);
+/* Give back all images that wait in the driver, unread; returns how many. */
+int inphase_video_flush(inphase_video *video);
+/* Wait for the newest image and hold its buffer; the one held before goes back to the driver. When
+   all buffers were full, those are older than the driver's halt: they are given back and the next
+   one is waited for. -ETIMEDOUT, -EINTR, -EINVAL (not started). */
+int inphase_video_next(inphase_video *video, int64_t timeout_ns, struct inphase_video_image *image);
+/* Give the held buffer back, once its image is copied. */
+int inphase_video_release(inphase_video *video);
 
 /* ---- for whoever needs a clock and a process rule -------------------------------------- */
 

@@ -19,7 +19,9 @@ def demo_schedule(
     text = text.replace("/tmp/inphase-demo/", f"{folder}/")
     ports = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
     text = text.replace("config_port = 8088", f"port = {ports[0]}\nconfig_port = {ports[1]}")
-    if not emulator:
+    if emulator:  # a loaded machine is no reason for the servos' watchdog to hold the arm
+        text = text.replace("[device.arm]", "[device.arm]\nwatchdog_ms = 0")
+    else:
         text = re.sub(r"(?ms)^\[emulator\]$.*?(?=^\[)", "", text)
     if not gateway:
         text = re.sub(r"(?ms)^\[gateway\]$.*?(?=^\[)", "", text)

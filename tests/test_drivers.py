@@ -1,5 +1,6 @@
 """The drivers: their packets against the manual, and against the emulator in a process."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ import pytest
 
 from inphase import packets
 from inphase import plan as planning
-from inphase.driver import DeviceError
+from inphase.driver import Watchdog
+from inphase.errors import ScheduleError
 from inphase.schedule import load
 from inphase_drivers import dynamixel
 from inphase_drivers.ati import NetFT, NetFTOptions
 from inphase_drivers.dynamixel import ServoOptions, Servos
-from peers import EmulatorProcess
+from peers import EmulatorProcess, until
 from robots import demo_schedule
 
 IDS = [1, 2, 3, 4, 5, 6]
@@ -106,6 +108,50 @@ def test_enable_sets_the_goal_to_the_measured_pose_before_torque(
 
 
 @pytest.mark.real
+def test_a_tripped_bus_watchdog_refuses_goals_until_enable_clears_it(
+    emulator: tuple[EmulatorProcess, Path],
+) -> None:
+    process, path = emulator
+    options = load(path).device["arm"].options | {"watchdog_ms": 60}
+    driver = Servos("arm", ServoOptions(**options))
+    assert driver.actuator().watchdog == Watchdog(60_000_000, fed_by_reads=True)
+
+    def status() -> dict[str, Any]:
+        return process.control({"device": "arm", "status": True})
+
+    fd = driver.open()
+    driver.enable()
+    here = status()["position"]
+    far = packets.encode(driver.actuator().encoding, [position + 0.5 for position in here])
+    # what nothing feeds stops by itself; a goal that comes then is refused, and moves nothing
+    until(lambda: status()["watchdog"] == [0xFF] * 6)
+    before = status()["counters"]["writes"]
+    os.write(fd, far)
+    until(lambda: status()["counters"]["writes"] > before)
+    assert status()["position"] == pytest.approx(here, abs=0.01)
+    driver.enable()
+    assert 0xFF not in status()["watchdog"]
+    os.write(fd, far)
+    until(lambda: status()["position"][0] > here[0] + 0.05)
+    driver.disable()
+    assert status()["watchdog"] == [0] * 6
+    driver.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [("watchdog_ms = 20", "trips when one cycle"), ("watchdog_ms = 30", "multiple of 20")],
+)
+def test_a_watchdog_that_cannot_be_is_refused(tmp_path: Path, options: str, problem: str) -> None:
+    path = demo_schedule(tmp_path)
+    text = path.read_text().replace("rate_hz = 500", "rate_hz = 50")
+    text = text.replace("max_age_ms = 10", "max_age_ms = 60")
+    path.write_text(text.replace("[device.arm]", f"[device.arm]\n{options}"))
+    with pytest.raises(ScheduleError, match=problem):
+        planning.make(load(path))
+
+
+@pytest.mark.real
 def test_the_wrists_scale_comes_from_its_page_unless_the_schedule_gives_it(
     emulator: tuple[EmulatorProcess, Path],
 ) -> None:
@@ -118,12 +164,6 @@ def test_the_wrists_scale_comes_from_its_page_unless_the_schedule_gives_it(
     given = NetFT("w", NetFTOptions(host="h", counts_per_force=10, counts_per_torque=20))
     scales = [value.scale for value in given.sensor().exchange.replies[0].values]
     assert scales == pytest.approx([0.1] * 3 + [0.05] * 3)
-
-
-def test_an_absent_device_is_named_with_its_port_and_what_to_do() -> None:
-    missing = Servos("arm", ServoOptions(port="/nonexistent/tty", ids=IDS))
-    with pytest.raises(DeviceError, match=r"device arm: cannot open /nonexistent/tty.*plugged in"):
-        missing.open()
 
 
 def test_sign_and_zero_turn_the_reading_and_the_command_alike(tmp_path: Path) -> None:

@@ -58,14 +58,6 @@ REPLIES = {
         "mismatch",
         100,
     ),
-    "arm error bit": (
-        "arm",
-        "joints",
-        {"fault": "error", "servo": 1, "arg": 0x80},
-        "INVALID",
-        "device",
-        0x80,
-    ),
     "wrist late": ("wrist", "wrench", {"fault": "late", "arg": 6000}, "LATE", "silent", None),
     "wrist silent": ("wrist", "wrench", {"fault": "silent"}, "MISSING", "silent", None),
     "wrist short": ("wrist", "wrench", {"fault": "short", "arg": 20}, "INVALID", "size", 20),
@@ -104,6 +96,25 @@ def test_a_bad_reply_gives_its_status_and_the_cycle_goes_on(robot: Robot, name: 
         assert summary["latched"] is None
 
 
+def test_a_servo_that_reports_a_fault_ramps_the_arm_until_it_is_armed_again(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        robot.arm(fault="error", servo=1, arg=0x80, count=-1)
+        bad = run.status("joints", "INVALID")["joints"]
+        assert (bad.reason, bad.detail) == ("device", 0x80)
+        held = run.frame(lambda frame: "LATCHED" in frame.flags)
+        assert (held.reason, held.detail) == ("device", 0x80)
+        robot.arm(fault="clear")
+        run.status("joints", "FRESH")
+        run.frame(lambda frame: "RAMPING" in frame.command["arm"].flags)
+        run.signal(signal.SIGUSR1)
+        run.frame(lambda frame: "LATCHED" not in frame.flags)
+        run.moving()
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert (code, summary["latched"]) == (130, None)
+
+
 def test_a_reply_in_two_parts_is_one_sample(robot: Robot) -> None:
     robot.arm(fault="split", count=-1, arg=300)
     with robot.run("--cycles", "40") as run:
@@ -136,6 +147,36 @@ def test_silent_feedback_ramps_and_the_arm_goes_on_by_itself(robot: Robot) -> No
         run.frame(lambda frame: frame.command["arm"].flags == ("WRITTEN",))
 
 
+# ---- row 41: the watchdog's feed -------------------------------------------------------------
+
+
+def test_what_a_policy_that_hangs_has_left_moving_is_stopped_and_held_by_the_servos_watchdog(
+    robot: Robot,
+) -> None:
+    robot.write(("watchdog_ms = 0", "watchdog_ms = 400"))
+    with robot.run() as run:
+        run.moving()
+        policy = run.child("inphase.policy")
+        policy.suspend()
+        run.frame(lambda frame: "STARVED" in frame.command["arm"].flags)
+        until(lambda: robot.arm()["watchdog"] == [0xFF] * 6)
+        asked = robot.arm()["counters"]["requests"]
+        held = run.frame(lambda frame: frame["joints"].status == "MISSING")
+        assert held.reason == "watchdog" and "LATCHED" in held.flags
+        policy.resume()
+        cycle = held.cycle
+        run.frame(lambda frame: frame.cycle > cycle + 20)
+        assert robot.arm()["counters"]["requests"] == asked, "neither read nor written"
+        assert robot.speed < REST
+        run.signal(signal.SIGUSR1)
+        run.frame(lambda frame: frame.reason == "none")
+        run.moving()
+        assert 0xFF not in robot.arm()["watchdog"]
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert (code, summary["latched"]) == (130, None)
+
+
 # ---- row 8: a device goes and comes back ---------------------------------------------------
 
 
@@ -165,18 +206,6 @@ def test_a_port_that_closes_and_comes_back_moves_only_after_arming(robot: Robot)
     assert [event.split()[0] for event in told] == ["device", "device", "armed:"] * 3
     assert all(event.endswith("is gone") for event in told[::3])
     assert all("is back; motion needs to be armed" in event for event in told[1::3])
-
-
-def test_no_descriptor_is_left_by_a_port_that_comes_and_goes(robot: Robot) -> None:
-    with robot.run() as run:
-        run.moving()
-        descriptors = psutil.Process(run.pid).num_fds()
-        for _ in range(5):
-            robot.arm(fault="close")
-            run.status("joints", "OFFLINE")
-            robot.arm(fault="reopen")
-            run.status("joints", "FRESH")
-        assert psutil.Process(run.pid).num_fds() == descriptors
 
 
 def test_arming_while_a_device_is_gone_is_refused(robot: Robot) -> None:

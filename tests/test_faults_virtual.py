@@ -40,11 +40,18 @@ Answer = Callable[[Frame], Any]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's schedule and policy under another name, so that a running demo is left alone."""
+    """The demo's schedule and policy under another name, so that a running demo is left alone: as
+    robot.toml without the servos' watchdog, so that a ramp may end by itself, as watched.toml with.
+    """
     path = tmp_path_factory.mktemp("virtual")
     shutil.copy(ROOT / "schedules/demo_policy.py", path)
     text = (ROOT / "schedules/demo.toml").read_text()
-    path.joinpath("robot.toml").write_text(text.replace('name = "demo"', 'name = "virtual"'))
+    text = text.replace('name = "demo"', 'name = "virtual"')
+    path.joinpath("watched.toml").write_text(
+        text.replace("[sensor.joints]", "[sensor.joints]\nfrozen_after = 5")
+    )
+    without = text.replace("[device.arm]", "[device.arm]\nwatchdog_ms = 0")
+    path.joinpath("robot.toml").write_text(without)
     return path
 
 
@@ -115,8 +122,8 @@ def make(folder: Path) -> Iterator[Make]:
     """Makes robots that are closed after the test."""
     made: list[Robot] = []
 
-    def build(policy: Answer | None = None, seed: int = 7) -> Robot:
-        made.append(Robot(folder / "robot.toml", policy or Sweep(), seed))
+    def build(policy: Answer | None = None, seed: int = 7, schedule: str = "robot.toml") -> Robot:
+        made.append(Robot(folder / schedule, policy or Sweep(), seed))
         return made[-1]
 
     yield build
@@ -282,6 +289,15 @@ def test_a_device_whose_sequence_stands_still_is_frozen(make: Make) -> None:
     robot.run(30)
     assert robot.statuses("wrench", 19, 23) == ["FRESH", "FROZEN", "FROZEN", "FROZEN", "FRESH"]
     assert robot.frame(22)["wrench"].sequence == robot.frame(19)["wrench"].sequence
+
+
+def test_the_same_bits_again_and_again_are_frozen_and_ramp_the_arm(make: Make) -> None:
+    robot = make(schedule="watched.toml")  # frozen_after = 5, and the servos count nothing
+    robot.core.fault("frozen", JOINTS, 50, 20)
+    robot.run(60)
+    assert robot.statuses("joints", 49, 55) == [*["FRESH"] * 5, "FROZEN", "FROZEN"]
+    assert robot.did("RAMPING")[0] == 54
+    assert robot.act(54).reason == "feedback"
 
 
 # ---- rows 5, 6, 7: what a sample says ------------------------------------------------------
@@ -721,6 +737,66 @@ def test_until_a_policy_commands_the_arm_is_held_where_it_was_found(make: Make) 
     assert robot.did("HOLDING") == list(range(199))
     applied = {robot.act(cycle).applied.tobytes() for cycle in range(199)}
     assert len(applied) == 1
+
+
+# ---- row 41: the watchdog's feed -------------------------------------------------------------
+
+FEEDS: dict[str, tuple[str, int] | Answer] = {
+    "feedback silent": ("silent", 0),
+    "feedback late": ("delayed", 5_000_000),
+    "feedback frozen": ("frozen", 0),
+    "feedback refused": ("invalid", REASONS.index("checksum")),
+    "feedback of a drive in fault": ("invalid", REASONS.index("device")),
+    "feedback nan": ("nan", 0),
+    "feedback out of range": ("wrong", 1000),
+    "policy silent": lambda _: None,
+    "policy raising": _raise,
+    "policy nan": lambda _: np.full(6, np.nan),
+    "policy of another shape": lambda _: np.zeros(5),
+}
+
+
+@pytest.mark.parametrize("name", FEEDS)
+def test_whatever_input_stands_still_the_feed_stops_after_the_ramp_until_arming(
+    make: Make, name: str
+) -> None:
+    feed = FEEDS[name]
+    sweep = Sweep(0.5)
+    robot = make(sweep, schedule="watched.toml")
+    if isinstance(feed, tuple):
+        robot.core.fault(feed[0], JOINTS, 50, 60, feed[1])
+    else:
+        sweep.answers = dict.fromkeys(range(50, 110), feed)
+    robot.run(200)
+    starved = robot.did("STARVED")
+    assert starved == list(range(starved[0], 199)), "although the input came back in cycle 110"
+    assert 50 < starved[0] < 110
+    assert robot.did("RAMPING")[0] <= starved[0]
+    assert max(robot.did(ACTED)) < starved[0]
+    assert (robot.frame(199).reason, "LATCHED" in robot.frame(199).flags) in {
+        (reason, True) for reason in ("watchdog", "range", "device")
+    }
+
+    # the servos' watchdog is fed by reads too: none was asked for after that
+    last = max(f["joints"].triggered_ns or 0 for f in robot.frames)
+    assert last <= robot.frame(starved[0]).due_ns
+    assert robot.frame(199)["joints"].status == "MISSING"
+    assert robot.frame(199)["wrench"].status == "FRESH", "another bus is read on"
+    robot.core.arm()
+    sweep.last = None
+    robot.run(30)
+    assert robot.frame(229).reason == "none"
+    assert robot.frame(229)["joints"].status == "FRESH"
+    assert robot.act(228).flags == (ACTED,)
+
+
+def test_a_hiccup_that_is_repeated_does_not_stop_the_feed(make: Make) -> None:
+    sweep = Sweep()
+    sweep.answers = dict.fromkeys(range(50, 50 + HOLD_CYCLES), lambda _: None)
+    robot = make(sweep, schedule="watched.toml")
+    robot.core.fault("silent", JOINTS, 100, 3)
+    robot.run(150)
+    assert (robot.did("STARVED"), robot.frame(149).reason) == ([], "none")
 
 
 # ---- row 45: limits ------------------------------------------------------------------------

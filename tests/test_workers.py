@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from counter import CLOCK_AHEAD_NS
-from inphase import Runner
+from inphase import Runner, schedule
 from inphase.frame import Frame, Sample
+from inphase.lockstep import LockStep
 from peers import BOUND_S, ROOT, free_port, until
 
 pytestmark = pytest.mark.real
@@ -69,6 +70,12 @@ class Device:
         """How many triggers it has seen."""
         self._socket.send(b"Q")
         return int(struct.unpack("<Q", self._socket.recv(64))[0])
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether it follows commands."""
+        self._socket.send(b"P")
+        return bool(struct.unpack("<Q", self._socket.recv(64))[0])
 
     def close(self) -> None:
         """End it, like a device that is unplugged."""
@@ -152,7 +159,9 @@ def test_a_driver_gives_the_same_frames_in_a_process_and_in_a_thread(
     assert runner.summary is not None
     facts = runner.summary["sensors"]["count"]["worker"]
     statuses = runner.summary["sensors"]["count"]["status"]
-    assert facts["slips"] == 0 and facts["pulses"] == bench.device.triggers
+    assert facts["slips"] == 0
+    # the last turn may still be under way when the run is summed up
+    assert bench.device.triggers - facts["pulses"] in (0, 1)
     assert sum(statuses.values()) == 40
 
 
@@ -169,7 +178,8 @@ def test_every_trigger_that_the_device_saw_is_counted(bench: Bench) -> None:
             assert sample.cycle is not None and sample.cycle < frame.cycle - 1
     assert {"FRESH", "HELD"} <= {frame["count"].status for frame in frames}
     assert runner.summary is not None
-    assert runner.summary["sensors"]["count"]["worker"]["pulses"] == bench.device.triggers
+    pulses = runner.summary["sensors"]["count"]["worker"]["pulses"]
+    assert bench.device.triggers - pulses in (0, 1)
 
 
 @pytest.mark.parametrize("counted", [True, False])
@@ -270,11 +280,55 @@ def test_a_device_clock_gives_the_acquisition_and_says_how_sure_it_is(bench: Ben
     assert runner.summary["sensors"]["count"]["worker"]["clock_exchanges"] > 0
 
 
+_SLOW = """
+[device.slow]
+driver = "counter:Counter"
+home = "process"
+port = {port}
+clock = true
+[sensor.slow]
+device = "slow"
+trigger_us = 6000
+every = 3
+latency_cycles = 1
+max_age_ms = 400
+"""
+
+
+def test_devices_with_clocks_of_their_own_are_aligned_with_both_uncertainties(
+    bench: Bench,
+) -> None:
+    other = Device(free_port(socket.SOCK_DGRAM))
+    try:
+        path = bench.schedule(options="clock = true", rest=_SLOW.format(port=other.port))
+        seen: dict[int, int] = {}
+        checked = 0
+        with Runner(path, cycles=200) as runner:
+            for frame in runner:
+                count, slow = frame["count"], frame["slow"]
+                if count.acquired_ns is not None:
+                    seen[count.acquired_ns] = count.uncertainty_ns
+                if slow.acquired_ns is None or not seen or slow.status != "FRESH":
+                    continue
+                aligned = frame.at("slow")["count"]
+                nearest = min(seen, key=lambda stamp: abs(stamp - slow.acquired_ns))
+                assert aligned.acquired_ns == nearest
+                distance = abs(nearest - slow.acquired_ns)
+                assert aligned.error_ns == distance + seen[nearest] + slow.uncertainty_ns
+                assert aligned.value["value"] == 1.0
+                assert frame.at("slow", "linear")["count"].value["value"] == 1.0
+                checked += 1
+        assert checked > 0
+    finally:
+        other.close()
+
+
 _MOVES = """
 [actuator.joint]
 device = "counter"
 feedback = "count.value"
 limits = { position = [-9, 9], velocity = 10.0, acceleration = 20.0, step = 1.0 }
+on_stop = "off"
 """
 
 
@@ -290,10 +344,22 @@ def test_commands_reach_a_worker_through_the_limiter_alone(bench: Bench, home: s
         moved = follow(runner, lambda f: is_fresh(f) and f["count"].value["value"] > 1.5)
         act = moved.command["joint"]
         assert "WRITTEN" in act.flags
+        assert bench.device.is_enabled
     assert runner.summary is not None
     written = runner.summary["commands"]["written"]
     facts = runner.summary["sensors"]["count"]["worker"]
     assert 0 < facts["orders"] <= written
+    assert not bench.device.is_enabled
+
+
+def test_lock_step_gives_the_same_bytes_wherever_the_driver_is_at_home(bench: Bench) -> None:
+    digests = set()
+    for home in ("process", "thread"):
+        path = bench.schedule(home, sensor="every = 2\nlatency_cycles = 1")
+        with LockStep(schedule.load(path), seed=5) as robot:
+            robot.run(300)
+            digests.add(robot.digest())
+    assert len(digests) == 1
 
 
 def test_a_device_that_is_not_there_is_refused_at_the_start(bench: Bench) -> None:

@@ -33,6 +33,7 @@ from inphase.driver import (
     TwinChannel,
     TwinKind,
     Value,
+    Watchdog,
 )
 from inphase.packets import Parser, RefusedReply, crc16, escape
 from inphase.serial_port import hand_over, open_port
@@ -45,6 +46,8 @@ _SYNC_READ, _SYNC_WRITE, _FAST_SYNC_READ = 0x82, 0x83, 0x8A
 # control table of the X series (e-manual, XM430-W350, Control Table)
 _BAUD_RATE, _RETURN_DELAY, _OPERATING_MODE = 8, 9, 11
 _TORQUE_ENABLE, _STATUS_RETURN_LEVEL, _HARDWARE_ERROR = 64, 68, 70
+_BUS_WATCHDOG = 98
+_WATCHDOG_UNIT_MS = 20
 _GOAL_POSITION, _PRESENT_CURRENT, _PRESENT_POSITION = 116, 126, 132
 _POSITION_MODE = 3
 _BAUD_INDEX = {
@@ -91,6 +94,9 @@ class ServoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     read: Literal["fast", "sync"] = "fast"
     adapter_latency_us: Annotated[int, Meta(ge=0, le=20_000)] = 2_000
     """what the serial adapter may add to a reply, for the worst case"""
+    watchdog_ms: Annotated[int, Meta(ge=0, le=2_540, multiple_of=20)] = 200
+    """how long the bus may be silent before the servos stop by themselves; 0: they never do.
+    Longer than two cycles, and than `resumed_after_ms` of the cycle"""
     start_position: float | list[float] = 0.0
     """where the simulated twin starts, rad"""
 
@@ -300,6 +306,10 @@ class Servos(Driver):
                 write_ns=self._wire_ns(len(template) + 2),
             ),
             servos=tuple(Servo(start=position) for position in starts),
+            # fed by every instruction on the bus, whichever servo it is for
+            watchdog=Watchdog(self.options.watchdog_ms * 1_000_000, fed_by_reads=True)
+            if self.options.watchdog_ms
+            else None,
         )
 
     # ---- off the cycle thread ------------------------------------------------------------
@@ -341,8 +351,13 @@ class Servos(Driver):
             raise self._refusal(ident, what, register, value, wanted)
 
     def enable(self) -> None:
-        """Position mode, goal at the measured position, then torque on; each read back."""
+        """Position mode, goal at the measured position, torque on, watchdog; each read back.
+
+        A watchdog that has expired refuses goals and every value but 0 (e-manual, Bus Watchdog).
+        """
         for ident in self.options.ids:
+            self._write(ident, _BUS_WATCHDOG, 0, 1)
+            self._expect(ident, "bus watchdog", _BUS_WATCHDOG, 0)
             if self._read(ident, _OPERATING_MODE, 1) != _POSITION_MODE:
                 self._write(ident, _TORQUE_ENABLE, 0, 1)
                 self._write(ident, _OPERATING_MODE, _POSITION_MODE, 1)
@@ -356,10 +371,15 @@ class Servos(Driver):
         for ident in self.options.ids:
             self._write(ident, _TORQUE_ENABLE, 1, 1)
             self._expect(ident, "torque enable", _TORQUE_ENABLE, 1)
+        units = self.options.watchdog_ms // _WATCHDOG_UNIT_MS
+        for ident in self.options.ids if units else ():
+            self._write(ident, _BUS_WATCHDOG, units, 1)
+            self._expect(ident, "bus watchdog", _BUS_WATCHDOG, units)
 
     def disable(self) -> None:
-        """Torque off, read back."""
+        """Torque off, and the watchdog with it; read back."""
         for ident in self.options.ids:
+            self._write(ident, _BUS_WATCHDOG, 0, 1)
             self._write(ident, _TORQUE_ENABLE, 0, 1)
             self._expect(ident, "torque enable", _TORQUE_ENABLE, 0)
 

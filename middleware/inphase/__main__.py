@@ -1,6 +1,7 @@
 """The command `inphase`. Nothing imports this module."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,93 @@ def echo(
     echoing.echo(endpoint, json_lines, count, sensor, transport)
 
 
+@cli.command()
+@click.argument("schedule", type=click.Path(path_type=Path))
+@click.argument("sensor")
+@click.option("--cycles", type=click.IntRange(min=1), help="measure for so many cycles")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help="measure for so long  [default: 10]",
+)
+@click.option("--json", "as_json", is_flag=True, help="the result alone, as JSON, on stdout")
+def probe(
+    *, schedule: Path, sensor: str, cycles: int | None, seconds: float | None, as_json: bool
+) -> None:
+    """Measure the device behind SENSOR of SCHEDULE: run it alone, and never command it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from inphase import probe as probing
+    from inphase.schedule import load
+
+    if cycles is not None and seconds is not None:
+        raise click.UsageError("give --cycles or --seconds, not both")
+    described = load(schedule)
+    if cycles is None:
+        cycles = max(1, round((seconds or 10.0) * 1e9 / described.cycle.period_ns))
+    screen = Console(stderr=True)
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        task = progress.add_task(f"{sensor}: ^C ends it and sums up", total=cycles)
+        result = probing.probe(
+            described, sensor, cycles, lambda done: progress.update(task, completed=done)
+        )
+    if as_json:
+        print(json.dumps(result))
+    else:
+        from inphase import probe_report
+
+        Console().print(probe_report.render(result))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")
+def drivers(as_json: bool) -> None:
+    """List the drivers that installed packages offer by name."""
+    from inphase.installed import installed_drivers
+
+    offers = installed_drivers()
+    if as_json:
+        print(json.dumps([offer._asdict() | {"about": _about(offer)} for offer in offers]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title='drivers: in a schedule, driver = "NAME"', title_justify="left")
+    for column in ("name", "what it is", "class", "package"):
+        table.add_column(column)
+    for offer in offers:
+        table.add_row(offer.name, _about(offer), offer.call, offer.package)
+    Console().print(table)
+
+
+def _about(offer: Any) -> str:
+    """What it says of itself, or why it cannot be imported."""
+    try:
+        return str(offer.about())
+    except InphaseError as error:
+        return str(error)
+
+
+@cli.group()
+def new() -> None:
+    """Make something to start from."""
+
+
+@new.command("driver")
+@click.argument("name")
+def new_driver(name: str) -> None:
+    """A package with a driver, its twin, an emulator, a schedule and a test, in the folder NAME."""
+    from inphase import scaffold
+
+    made = scaffold.new_driver(name, Path())
+    click.echo(f"{made}: a driver that works. Its README.md says how to run, test and install it.")
+
+
 def main() -> None:
     """Entry: every error that is ours becomes one line and its exit code."""
+    # a shell that starts a command in the background has it ignore ^C: here it always counts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         cli(standalone_mode=False)
     except InphaseError as error:

@@ -161,7 +161,7 @@ class OwnExchange:
                     raise DeviceError(f"{self._name}: the other end of the line is gone")
                 if not self._can or self._parser.wants(data):
                     return data
-            except (BlockingIOError, ConnectionRefusedError):
+            except BlockingIOError:
                 return b""
             except OSError as error:
                 raise DeviceError(f"{self._name}: {error.strerror}") from error

@@ -1,9 +1,10 @@
 """The C core as an object: configured from a plan, on a segment of the store."""
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from inphase._core import ffi, lib
+from inphase.driver import TwinChannel, TwinKind, Watchdog
 from inphase.errors import StoreError
 from inphase.packets import encoding_fields, exchange_fields
 from inphase.plan import ActuatorPlan, Plan, SensorPlan
@@ -23,6 +24,7 @@ FAULTS = {
 }
 """Planned faults of simulated devices and of the virtual clock, by name."""
 
+_PAGE = 4096
 RECOVER = 3
 """Good replies before a device that came back is trusted."""
 
@@ -209,12 +211,23 @@ class Core:
 # ---- the plan as C structures; what they point at is appended to `keep` -----------------------
 
 
-def store_size(plan: Plan) -> int:
-    """Bytes of shared memory that this plan needs, without its description."""
+class StoreSize(NamedTuple):
+    """Bytes of shared memory that a plan needs, without its description."""
+
+    total: int
+    locked: int
+    """of those, what the cycle thread locks: of a worker's image only the stamps"""
+
+
+def store_size(plan: Plan) -> StoreSize:
+    """The size of a plan's store."""
     keep: list[Any] = []
     core = int(lib.inphase_core_size(base_config(plan, 0, keep)))
-    core += sum(s.depth * (s.dtype.itemsize + 128) for s in plan.sensors if s.home != "cycle")
-    return core + int(lib.inphase_mailbox_size(plan.values))
+    core += int(lib.inphase_mailbox_size(plan.values))
+    posted = [s for s in plan.sensors if s.home != "cycle"]
+    rings = sum(_PAGE + s.depth * (s.dtype.itemsize + 128) for s in posted)
+    looked_at = sum(_PAGE + s.depth * 2 * _PAGE for s in posted)
+    return StoreSize(core + rings, core + looked_at)
 
 
 def base_config(plan: Plan, description_size: int, keep: list[Any]) -> Any:
@@ -258,18 +271,7 @@ def _doubles(values: list[float], keep: list[Any]) -> Any:
 def _sensor(plan: Plan, sensor: SensorPlan, keep: list[Any]) -> dict[str, Any]:
     channels = ffi.new(
         "struct inphase_twin_channel[]",
-        [
-            {
-                "kind": int(twin.kind),
-                "actuator": _actuator_of(plan, sensor),
-                "joint": twin.joint,
-                "base": twin.base,
-                "gain": twin.gain,
-                "noise": twin.noise,
-            }
-            for twin in sensor.spec.twin
-        ]
-        or 1,
+        [_twin_channel(plan, sensor, twin) for twin in sensor.spec.twin] or 1,
     )
     offsets = sensor.offsets
     places = ffi.new("uint32_t[]", offsets or 1)
@@ -304,12 +306,38 @@ def _sensor(plan: Plan, sensor: SensorPlan, keep: list[Any]) -> dict[str, Any]:
     }
 
 
+def _twin_channel(plan: Plan, sensor: SensorPlan, twin: TwinChannel) -> dict[str, Any]:
+    """A channel of a simulated sensor; a joint that no actuator moves stands where it starts."""
+    actuator = _actuator_of(plan, sensor)
+    moved = actuator < len(plan.actuators) and (twin.joint < plan.actuators[actuator].spec.channels)
+    base = twin.base
+    if twin.kind == TwinKind.POSITION and not moved:
+        spec = list(plan.drivers.values())[sensor.device].actuator()
+        servos = spec.servos if spec is not None else ()
+        base += twin.gain * servos[twin.joint].start if twin.joint < len(servos) else 0.0
+    return {
+        "kind": int(twin.kind if moved else TwinKind.CONSTANT),
+        "actuator": actuator if moved else 0,
+        "joint": twin.joint if moved else 0,
+        "base": base,
+        "gain": twin.gain,
+        "noise": twin.noise,
+    }
+
+
 def _actuator_of(plan: Plan, sensor: SensorPlan) -> int:
     """Which actuator's joints a sensor's twin follows: that of its own device, else the first."""
     for index, actuator in enumerate(plan.actuators):
         if actuator.device == sensor.device:
             return index
     return 0
+
+
+def _watchdog(watchdog: Watchdog | None) -> int:
+    """What feeds a device's watchdog: 0 it has none, 1 writes, 2 reads too."""
+    if watchdog is None:
+        return 0
+    return 2 if watchdog.fed_by_reads else 1
 
 
 def _actuator(actuator: ActuatorPlan, period_ns: int, keep: list[Any]) -> dict[str, Any]:
@@ -335,6 +363,7 @@ def _actuator(actuator: ActuatorPlan, period_ns: int, keep: list[Any]) -> dict[s
         "feedback_channel": actuator.feedback_channel,
         "accepts": sum(1 << STATUSES.index(name) for name in actuator.schedule.accepts),
         "worker": actuator.home != "cycle",
+        "watchdog": _watchdog(actuator.spec.watchdog),
         "max_hold_ns": actuator.schedule.max_hold_ns(period_ns),
         "limits": limits,
         "start": _doubles([servo.start for servo in actuator.spec.servos], keep),

@@ -1,5 +1,6 @@
 """A TOML file as text, as raw values and as typed objects, with errors that point into it."""
 
+import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -186,3 +187,23 @@ def _table_schema(node: dict[str, Any], definitions: Mapping[str, Any]) -> dict[
             found: dict[str, Any] = definitions[choice["$ref"].rpartition("/")[2]]
             return found
     return node
+
+
+def toml_value(value: Any) -> str:
+    """A value as TOML writes it: numbers, texts, truth values, lists and tables of such."""
+    if isinstance(value, dict):
+        items = (f"{json.dumps(key)} = {toml_value(item)}" for key, item in value.items())
+        return "{ " + ", ".join(items) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
+    return json.dumps(value)
+
+
+def toml_table(name: tuple[str, ...], values: dict[str, Any]) -> str:
+    """A table as TOML writes it; keys that are None are left out."""
+    lines = [
+        f"{json.dumps(key)} = {toml_value(value)}"
+        for key, value in values.items()
+        if value is not None
+    ]
+    return "\n".join(["", f"[{'.'.join(map(json.dumps, name))}]", *lines, ""])

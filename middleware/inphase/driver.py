@@ -30,6 +30,7 @@ __all__ = [
     "Calls",
     "Check",
     "CheckKind",
+    "Clock",
     "DeviceError",
     "Driver",
     "Encoding",
@@ -44,6 +45,7 @@ __all__ = [
     "TwinChannel",
     "TwinKind",
     "Value",
+    "Watchdog",
 ]
 
 
@@ -58,6 +60,7 @@ class Raw(IntEnum):
     I32 = 6
     F32 = 7
     F64 = 8
+    U64 = 9
 
 
 class CheckKind(IntEnum):
@@ -182,6 +185,22 @@ class Exchange:
     """the device's own sample counter, in the last reply"""
     acquire: Acquire = Acquire.ABSENT
     acquire_ns: int = 0
+    clock: "Clock | None" = None
+    """the device's own time in the last reply; then `acquire` only stands in for it"""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A device's time in a packet: an unsigned number of ticks from any origin."""
+
+    offset: int
+    type: Raw
+    tick_ns: float
+    bits: int = 0
+    """at which it wraps; 0: never"""
+    shift_ns: int = 0
+    """from the stamp to the middle of the acquisition"""
+    big_endian: bool = False
 
 
 @dataclass(frozen=True)
@@ -277,6 +296,17 @@ class Encoding:
 
 
 @dataclass(frozen=True)
+class Watchdog:
+    """What the device itself does when its host is gone: it stops the motion, and refuses commands
+    until `enable`."""
+
+    timeout_ns: int
+    """how long it may not be fed; the motion has not ended then, it begins to end"""
+    fed_by_reads: bool = False
+    """whatever the device is asked feeds it, not commands alone"""
+
+
+@dataclass(frozen=True)
 class ActuatorSpec:
     """What a driver's actuator takes: channels of one unit, and how they are written."""
 
@@ -286,6 +316,8 @@ class ActuatorSpec:
     """its simulated joints"""
     encoding: Encoding | None = None
     """None: the driver's own `write`, in a worker"""
+    watchdog: Watchdog | None = None
+    """None: the device has none that the driver uses; only the guard stops it"""
 
 
 class Driver(ABC):

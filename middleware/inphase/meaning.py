@@ -33,7 +33,7 @@ MEANING = {
     "priority": "a SCHED_FIFO priority, 1 to 98 (0 to 98 for a policy or a device)",
     "module": "the name of a Python module",
     "cycle": "a table with rate_hz, read_deadline_us and act_us",
-    "driver": '"module:Class"',
+    "driver": '"module:Class", "file.py:Class", or a name that `inphase drivers` shows',
     "call": '"file.py:name" or "module:name"',
     "device": "the name of a [device.NAME] table",
     "feedback": '"sensor.field"',

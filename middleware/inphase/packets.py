@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from inphase._core import ffi, lib
-from inphase.driver import Check, Encoding, Exchange, Framing, Reply, Value
+from inphase.driver import Check, Clock, Encoding, Exchange, Framing, Reply, Value
 
 REASONS = (
     "none",
@@ -177,9 +177,23 @@ def exchange_fields(exchange: Exchange, keep: list[Any]) -> dict[str, Any]:
         "sequence_offset": sequence.offset if sequence else 0,
         "sequence_type": int(sequence.type) if sequence else 0,
         "sequence_big_endian": sequence.big_endian if sequence else 0,
+        **_clock_fields(exchange.clock),
         "acquire": int(exchange.acquire),
         "acquire_ns": exchange.acquire_ns,
         "reply_max_ns": exchange.reply_max_ns,
+    }
+
+
+def _clock_fields(clock: Clock | None) -> dict[str, Any]:
+    if clock is None:
+        return {}
+    return {
+        "clock_offset": clock.offset,
+        "clock_type": int(clock.type),
+        "clock_big_endian": clock.big_endian,
+        "clock_bits": clock.bits,
+        "clock_tick_ns": clock.tick_ns,
+        "clock_shift_ns": clock.shift_ns,
     }
 
 

@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from inphase import fit, timing, wire
-from inphase.calls import resolve_call
 from inphase.driver import Acquire, ActuatorSpec, Driver, Encoding, Exchange, Field, SensorSpec
 from inphase.errors import ScheduleError
+from inphase.installed import resolve_driver
 from inphase.schedule import Actuator, Schedule, Sensor
 from inphase.timing import Command, Home, Timing
 
@@ -39,6 +39,8 @@ class SensorPlan:
     turns: list[tuple[int, float]]
     """sign and zero per channel, for a driver that reads by itself"""
     depth: int
+    between: int
+    """cycles from one new sample to the next, at least"""
     low: list[float]
     high: list[float]
     rate: list[float]
@@ -168,7 +170,7 @@ def _describe_sensor(sensor: SensorPlan) -> dict[str, object]:
         "max_age_ns": sensor.schedule.max_age_ns,
         "home": sensor.home,
         "latched": sensor.schedule.latched,
-        "every": sensor.schedule.every,
+        "every": sensor.between,
         "latency_cycles": sensor.schedule.latency_cycles,
         "depth": sensor.depth,
         "rate": _describe_rates(sensor),
@@ -191,7 +193,7 @@ def make_driver(schedule: Schedule, name: str) -> Driver:
     device = schedule.device[name]
     key = f"device.{name}"
     try:
-        kind = resolve_call(device.driver, schedule.path.parent)
+        kind = resolve_driver(device.driver, schedule.path.parent)
     except ScheduleError as error:
         raise schedule.error(f"{key}.driver", str(error)) from error
     if not (isinstance(kind, type) and issubclass(kind, Driver)):
@@ -225,6 +227,7 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
         for a in actuators
         if a.feedback_sensor < 0
     ]
+    notes += _check_watchdogs(schedule, actuators)
     return replace(plan, notes=notes + fit.notes(schedule, plan.timings, plan.commands))
 
 
@@ -234,6 +237,15 @@ def _depth(schedule: Schedule, every: int = 1, size: int = 0) -> int:
     wanted = max(least, int(_RING_S * 1e9 / (every * schedule.cycle.period_ns)))
     depth = 1 << (wanted - 1).bit_length()
     return max(depth, (schedule.store.depth or 0) if size < _LARGE_BYTES else 0)
+
+
+def _cycles_between(schedule: Schedule, sensor: Sensor, spec: SensorSpec) -> int:
+    """Cycles from one new sample to the next, at least: of a device that runs by itself, as far as
+    it states its rate."""
+    if not sensor.latched:
+        return sensor.every
+    interval_ns = spec.calls.interval_ns if spec.calls is not None else 0
+    return max(1, interval_ns // schedule.cycle.period_ns)
 
 
 def _value_fields(spec: SensorSpec) -> list[Field]:
@@ -321,7 +333,8 @@ def _plan_sensor(schedule: Schedule, drivers: dict[str, Driver], name: str) -> S
         spec=spec,
         exchange=exchange,
         turns=turns,
-        depth=_depth(schedule, sensor.every, size),
+        depth=_depth(schedule, _cycles_between(schedule, sensor, spec), size),
+        between=_cycles_between(schedule, sensor, spec),
         low=[low for low, _ in ranges],
         high=[high for _, high in ranges],
         rate=_per_channel(schedule, f"{key}.rate", sensor.rate, spec, pairs=False),
@@ -397,3 +410,28 @@ def _feedback(
             f"{[(f.name, f.channels) for f in fields.values()]}",
         )
     return index, sensors[index].first_channel(field_name)
+
+
+def _check_watchdogs(schedule: Schedule, actuators: list[ActuatorPlan]) -> list[str]:
+    """Refuse a device's watchdog that trips in good order; what a person should know of others."""
+    cycle, notes = schedule.cycle, []
+    for actuator in actuators:
+        watchdog = actuator.spec.watchdog
+        if watchdog is None:
+            notes.append(
+                f"actuator {actuator.name} has no watchdog: should the runtime die, it goes on to "
+                f"its goal"
+            )
+        elif watchdog.timeout_ns < 2 * cycle.period_ns:
+            raise schedule.error(
+                f"actuator.{actuator.name}.device",
+                f"its watchdog of {watchdog.timeout_ns / 1e6:g} ms trips when one cycle of "
+                f"{cycle.period_ns / 1e6:g} ms is missed; make it longer than two cycles",
+            )
+        elif watchdog.timeout_ns < cycle.resumed_after_ns:
+            notes.append(
+                f"actuator {actuator.name} stops by itself after {watchdog.timeout_ns / 1e6:g} ms "
+                f"without a cycle, and motion is latched only after resumed_after_ms = "
+                f"{cycle.resumed_after_ms:g}: between the two it does not follow, unsaid"
+            )
+    return notes

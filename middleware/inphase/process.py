@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from inphase._core import lib
 from inphase.errors import RuntimeFault
@@ -45,18 +46,29 @@ def set_rights(name: str, priority: int, cpu: int | None = None) -> None:
 
 
 class Process:
-    """A child that prints `ready` when it is. It inherits stdin's end, stderr and nothing else."""
+    """A child that prints `ready` when it is. It inherits stdin's end, stderr and nothing else.
+
+    folder: where its module may be besides what is installed, such as the schedule's own folder.
+    """
 
     def __init__(
-        self, name: str, module: str, arguments: Sequence[str], pass_fds: Sequence[int] = ()
+        self,
+        name: str,
+        module: str,
+        arguments: Sequence[str],
+        pass_fds: Sequence[int] = (),
+        folder: Path | None = None,
     ) -> None:
         self.name = name
+        path = [str(folder)] if folder is not None else []
+        path += [item for item in os.environ.get("PYTHONPATH", "").split(os.pathsep) if item]
         self._child = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             close_fds=True,
             pass_fds=pass_fds,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
         )
         self.pidfd = os.pidfd_open(self._child.pid)
 

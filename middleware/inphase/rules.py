@@ -20,8 +20,8 @@ _PERIOD_NS_MAX = 1_000_000_000
 _NAME = re.compile(r"[a-z0-9_-]{1,32}")
 _PART = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _MODULE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
-_DRIVER = re.compile(rf"{_MODULE}:{_MODULE}", re.ASCII)
 _CALL = re.compile(rf"(?:[^:]+\.py|{_MODULE}):{_MODULE}", re.ASCII)
+_DRIVER = re.compile(rf"{_CALL.pattern}|[A-Za-z0-9][\w.-]*", re.ASCII)
 _IPC_BYTES_MAX = 107  # sun_path of a Unix socket, without its final zero
 
 

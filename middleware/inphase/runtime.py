@@ -90,7 +90,12 @@ class Runtime:
         if removed:
             self._tell(f"the previous run of {described.name} died; its store was removed")
         if described.emulator is not None:
-            self._start_process("emulator", described.emulator.module, [str(described.path)])
+            self._start_process(
+                "emulator",
+                described.emulator.module,
+                [str(described.path)],
+                described.path.resolve().parent,
+            )
         self._devices = Devices(self.plan, self._tell)
         self._undo.callback(self._devices.close)
         self._lines = Lines(self.plan)
@@ -158,7 +163,7 @@ class Runtime:
         if described.gateway is not None:
             self._start_process("gateway", "inphase.gateway", [str(described.path), path])
         if mailbox is None and described.policy is not None and not self.wishes.observe:
-            mailbox = path.removesuffix("core") + "policy"
+            mailbox = store.policy_path(path)
             self._policy = self._start_process(
                 "policy", "inphase.policy", [str(described.path), path, mailbox]
             )
@@ -179,7 +184,7 @@ class Runtime:
         needed = ("SCHED_FIFO", "locked memory", "core")
         lacking = [
             check
-            for check in preflight.examine(self.schedule, store_size(self.plan))
+            for check in preflight.examine(self.schedule, *store_size(self.plan))
             if not check.ok and check.name in needed
         ]
         if lacking:
@@ -189,8 +194,10 @@ class Runtime:
                 f'realtime = "prefer": every frame then says NOT_REALTIME'
             )
 
-    def _start_process(self, name: str, module: str, arguments: list[str]) -> Process:
-        child = Process(name, module, arguments)
+    def _start_process(
+        self, name: str, module: str, arguments: list[str], folder: Path | None = None
+    ) -> Process:
+        child = Process(name, module, arguments, folder=folder)
         self._processes.append(child)
         # the emulator is waited for, so that its devices are there to be opened
         child.wait_ready(given_up=lambda: self._stop is not None and self.core is not None)
@@ -295,9 +302,9 @@ class Runtime:
         for child in reversed(self._processes):
             child.stop()
         if self._mailbox is not None:
-            path = self._mailbox.path
             self._mailbox.close()
-            Path(path).unlink(missing_ok=True)
+        if self.core is not None:  # also of a policy that was ended before it could remove it
+            Path(store.policy_path(self.core.segment.path)).unlink(missing_ok=True)
         self._undo.close()
 
 

@@ -35,6 +35,11 @@ def sensor_path(core_path: str, sensor: int) -> str:
     return f"{core_path.removesuffix('core')}sensor{sensor}"
 
 
+def policy_path(core_path: str) -> str:
+    """Where the policy's mailbox lies, beside the core's segment."""
+    return f"{core_path.removesuffix('core')}policy"
+
+
 def segments_of(robot: str, what: str = "core") -> list[str]:
     """Paths of a robot's segments, newest first."""
     found = FOLDER.glob(f"{_PREFIX}{robot}.*.{what}")
@@ -233,6 +238,13 @@ class Reader:
         """struct inphase_worker_facts of a sensor that has a worker."""
         out = ffi.new("struct inphase_worker_facts *")
         if lib.inphase_reader_worker(self.handle, sensor, out) < 0:
+            return None
+        return _as_dict(out)
+
+    def clock(self, sensor: int) -> dict[str, int] | None:
+        """struct inphase_clock_facts of a device that gives its time; None: nothing is known."""
+        out = ffi.new("struct inphase_clock_facts *")
+        if lib.inphase_reader_clock(self.handle, sensor, out) < 0:
             return None
         return _as_dict(out)
 

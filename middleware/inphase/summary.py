@@ -8,6 +8,7 @@ Keys (times in nanoseconds; each distribution has count, min, p50, p90, p99, p99
     sensors.NAME.status.STATUS (counts), sensors.NAME.trigger_to_sample_ns
     sensors.NAME.worker (of a sensor that has one): struct inphase_worker_facts of inphase.h; what
     is not known is None
+    sensors.NAME.clock (of an exchange with the device's time): struct inphase_clock_facts, likewise
     policy.commands, policy.missed, policy.invalid, policy.reasons.REASON, policy.ended,
     policy.home (process, or thread: shares the GIL of whoever started the runtime)
     commands.written, .limited, .repeated, .ramped, .busy
@@ -61,6 +62,7 @@ def make(
                 "status": statuses,
                 "trigger_to_sample_ns": reader.quantiles(len(HISTOGRAMS) + index),
                 **_worker(reader, index),
+                **_clock(reader, index),
             }
             for index, (sensor, statuses) in enumerate(
                 zip(plan.sensors, reader.statuses(), strict=True)
@@ -114,6 +116,13 @@ def _worker(reader: Reader, sensor: int) -> dict[str, Any]:
     if facts is None:
         return {}
     return {"worker": {k: None if v == wire.ABSENT else v for k, v in facts.items()}}
+
+
+def _clock(reader: Reader, sensor: int) -> dict[str, Any]:
+    facts = reader.clock(sensor)
+    if facts is None:
+        return {}
+    return {"clock": {k: None if v == wire.ABSENT else v for k, v in facts.items()}}
 
 
 def _realtime(facts: dict[str, int]) -> dict[str, Any]:

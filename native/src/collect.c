@@ -68,22 +68,6 @@ static int64_t deadline_of(const struct inphase_core *core, int64_t cycle)
     return load_i64(&core->state->start_ns) + cycle * core->period_ns + core->read_deadline_ns;
 }
 
-/* the stated model of the acquisition; in_time: the reply was read when it came */
-static int64_t acquisition(const struct sensor *sensor, const struct sample *sample, bool in_time)
-{
-    const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
-
-    if (sample->triggered_ns == INPHASE_ABSENT)
-        return INPHASE_ABSENT;
-    if (spec->acquire == INPHASE_ACQUIRE_TRIGGER)
-        return sample->triggered_ns + spec->acquire_ns;
-    /* when a late reply came is not known: it was found, before a later trigger */
-    if (spec->acquire == INPHASE_ACQUIRE_MIDDLE && in_time)
-        return sample->triggered_ns + (sample->received_ns - sample->triggered_ns) / 2 +
-               spec->acquire_ns;
-    return INPHASE_ABSENT;
-}
-
 /* did the device's number go on? It wraps at its own width */
 static bool sequence_advanced(const struct sensor *sensor)
 {
@@ -101,6 +85,15 @@ static bool sequence_advanced(const struct sensor *sensor)
     default:
         return (int32_t)(uint32_t)step > 0;
     }
+}
+
+/* A number that came before, or an earlier one. After a silence or an absence a device may count
+   from anywhere, and only the very number that it gave last is a repetition */
+static bool is_repetition(const struct sensor *sensor)
+{
+    if (sensor->device_sequence_known)
+        return !sequence_advanced(sensor);
+    return sensor->device_sequence_seen && sensor->parser.sequence == sensor->device_sequence;
 }
 
 static bool has_sequence(const struct sensor *sensor)
@@ -157,15 +150,16 @@ static int64_t due_cycle(const struct sensor *sensor, int64_t cycle)
     return cycle + sensor->latency_cycles;
 }
 
-/* Is what has just come in time for its frame? A core that was held up may find a reply behind the
-   deadline that was there before it, or not: only what was read in time is known to have been. */
-static bool is_in_time(const struct inphase_core *core, const struct sensor *sensor, int64_t cycle,
-                       int64_t now_ns)
+/* Is a sample in time for its frame? A core that was held up may find a reply behind the deadline
+   that was there before it, or not: what was not stamped by the kernel or a worker counts as
+   received when it was read. */
+static bool is_in_time(const struct inphase_core *core, const struct sensor *sensor,
+                       const struct sample *sample)
 {
-    int64_t due = due_cycle(sensor, cycle);
+    int64_t due = due_cycle(sensor, sample->cycle);
 
     return sensor->latched ||
-           (due >= core->cycle && now_ns <= deadline_of(core, due));
+           (due >= core->cycle && sample->received_ns <= deadline_of(core, due));
 }
 
 static void note_sample(struct inphase_core *core, const struct sensor *sensor,
@@ -186,19 +180,28 @@ static void note_sample(struct inphase_core *core, const struct sensor *sensor,
                       sample->triggered_ns - planned_ns);
 }
 
+/* it may be the reply to an earlier trigger, of which nothing was seen: which one is not known, nor
+   when that was */
+static void forget_trigger(struct sample *sample)
+{
+    sample->cycle = -1;
+    sample->triggered_ns = sample->acquired_ns = INPHASE_ABSENT;
+    sample->uncertainty_ns = 0;
+}
+
 /* a complete reply to the last trigger, or a sample that names its own */
 static void accept_sample(struct inphase_core *core, struct sensor *sensor)
 {
-    int64_t now_ns = core->clock->now(core);
     struct sample sample;
-    bool in_time;
+    bool in_time, is_early;
+    int64_t due;
 
-    take_arrived(sensor, now_ns, &sample);
-    in_time = is_in_time(core, sensor, sample.cycle, now_ns);
+    take_arrived(sensor, core->clock->now(core), &sample);
+    in_time = is_in_time(core, sensor, &sample);
 
     /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
        waiting; if no other reply comes, the sensor is FROZEN */
-    if (has_sequence(sensor) && sensor->device_sequence_known && !sequence_advanced(sensor)) {
+    if (has_sequence(sensor) && is_repetition(sensor)) {
         count_add(core->statistics, COUNT_DUPLICATES, 1);
         sensor->frozen = true;
         sensor->repeated = true;
@@ -210,14 +213,20 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
         sensor->dirty = false;
     }
     parser_reset(&sensor->parser);
+
+    /* a number has come, whatever becomes of its sample */
+    sensor->device_sequence = sensor->parser.sequence;
+    sensor->device_sequence_known = sensor->device_sequence_seen = true;
     if (!values_hold(sensor, &sample))
         return;
-    sensor->device_sequence = sensor->parser.sequence;
-    sensor->device_sequence_known = true;
     sensor->refused_in_a_row = 0;
     sensor->frozen = stands_still(sensor, &sample);
-    if (sample.acquired_ns == INPHASE_ABSENT && !sensor->device->ops->pairs)
-        sample.acquired_ns = acquisition(sensor, &sample, in_time && sample.cycle == core->cycle);
+    due = due_cycle(sensor, sample.cycle);
+    is_early = in_time && !sensor->latched && due > core->cycle;
+    if (sensor->suspect)
+        forget_trigger(&sample);
+    else if (sample.acquired_ns == INPHASE_ABSENT && !sensor->device->ops->pairs)
+        acquire(core, sensor, &sample, in_time && sample.cycle == core->cycle);
     store_sample(core, sensor, &sample);
     if (in_time)
         note_sample(core, sensor, &sample);
@@ -225,7 +234,8 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
         count_add(core->statistics, COUNT_LATE_SAMPLES, 1);
 
     /* a sample that came early waits for the frame it is due in: its latency is constant */
-    if (in_time && !sensor->latched && due_cycle(sensor, sample.cycle) > core->cycle) {
+    if (is_early) {
+        sensor->early_due = due;
         copy_sample(&sensor->early, &sample, sensor->channels);
     } else {
         copy_sample(&sensor->newest, &sample, sensor->channels);
@@ -359,7 +369,7 @@ static bool replies_missing(const struct inphase_core *core)
 static void begin(struct inphase_core *core, struct sensor *sensor)
 {
     bool triggers = !sensor->latched && core->cycle % sensor->every == 0;
-    int64_t due = due_cycle(sensor, sensor->early.cycle);
+    int64_t due = sensor->early_due;
 
     sensor->fresh = false;
     sensor->receives = 0;
@@ -371,8 +381,10 @@ static void begin(struct inphase_core *core, struct sensor *sensor)
         sensor->early.sequence = -1;
     }
 
-    /* what came of a trigger is said in the frame that it is due in, and until the next trigger */
-    if (sensor->latched || triggers) {
+    /* what came of a trigger is said in the frame that it is due in, and until the next trigger;
+       where the trigger of this frame was skipped, it says nothing of an earlier one */
+    if (sensor->latched || triggers ||
+        (is_due(core, sensor) && due_cycle(sensor, sensor->cycle) != core->cycle)) {
         sensor->refusal = sensor->frozen = false;
         sensor->reason = sensor->detail = 0;
     }

@@ -159,6 +159,7 @@ static void start_over(struct inphase_core *core, struct device *device)
         sensor->dirty = !device->ops->pairs;
         sensor->suspect = false;
         sensor->device_sequence_known = false;
+        sensor->clock_known = false;
         sensor->recovering = device->was_lost ? sensor->recover : 0;
     }
 }

@@ -89,6 +89,7 @@ struct statistics {
     _Atomic int64_t counts[14]; /* in the order of struct inphase_counts */
     _Atomic int64_t reasons[INPHASE_REASONS];
     _Atomic int64_t statuses[INPHASE_MAX_SENSORS][INPHASE_STATUSES];
+    _Atomic int64_t clock[INPHASE_MAX_SENSORS][6]; /* in the order of struct inphase_clock_facts */
     _Atomic uint32_t worst_count;
     _Atomic int64_t worst_cycle[INPHASE_WORST], worst_late_ns[INPHASE_WORST];
     _Atomic int32_t worst_phase[INPHASE_WORST], worst_device[INPHASE_WORST];
@@ -178,6 +179,7 @@ struct inphase_parser {
     uint32_t left_over;   /* CAN frames of replies that were complete */
     uint32_t dropped;     /* bytes thrown away while looking for a packet */
     uint64_t sequence;    /* of the last complete set, when the exchange has one */
+    uint64_t clock;       /* the device's time in it, likewise */
     uint32_t reason, detail;
     double value[INPHASE_MAX_CHANNELS];
 };
@@ -273,12 +275,19 @@ struct sensor {
 
     struct sample newest;        /* what frames name */
     struct sample early;         /* arrived before the frame that it is due in; sequence -1: none */
+    int64_t early_due;           /* that frame's cycle */
     int64_t next_sequence;       /* number of the next sample in the ring */
     uint64_t device_sequence;
-    bool device_sequence_known;
+    bool device_sequence_known;  /* and the next one must be later */
+    bool device_sequence_seen;   /* at all: the next one must be another */
     uint32_t identical;          /* samples in a row with the same bits */
     uint32_t recovering;         /* good replies still needed */
     uint32_t refused_in_a_row;
+
+    /* the device's clock */
+    struct inphase_device_clock clock;
+    int64_t clock_ticks, clock_first; /* last and first, unwrapped */
+    bool clock_known;
 
     struct inphase_posted stamps; /* of what was received last */
     uint64_t posted;             /* a worker's: number of the sample to look at next */
@@ -289,6 +298,7 @@ struct sensor {
     int64_t twin_ready_ns;       /* INPHASE_ABSENT: nothing coming */
     uint64_t twin_sequence;
     uint64_t twin_number;        /* of the last sample of a device that runs by itself */
+    double twin_value[INPHASE_MAX_CHANNELS]; /* of the last sample, before a planned fault */
     uint32_t twin_reason;        /* planned refusal */
     uint8_t *twin_payload;       /* of a sample that is not float64 alone; NULL: it is */
 };
@@ -415,6 +425,8 @@ void note_suspension(struct inphase_core *core, int64_t late_ns);
 void device_lost(struct inphase_core *core, struct device *device, int error);
 void realtime_setup(struct inphase_core *core);
 int realtime_rights(int32_t priority, int32_t cpu, int32_t *priority_errno, int32_t *cpu_errno);
+/* stamp a sample with its acquisition; in_time: its reply was read when it came */
+void acquire(struct inphase_core *core, struct sensor *sensor, struct sample *sample, bool in_time);
 const struct inphase_fault *fault_at(const struct inphase_core *core, uint32_t kind,
                                      uint32_t device, int64_t cycle);
 void twin_sample(struct inphase_core *core, struct sensor *sensor, int64_t at_ns);

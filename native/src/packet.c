@@ -87,7 +87,7 @@ int32_t inphase_unescape(const struct inphase_framing *framing, const uint8_t *f
 
 static uint32_t type_size(uint32_t type)
 {
-    static const uint8_t size[] = {0, 1, 1, 2, 2, 4, 4, 4, 8};
+    static const uint8_t size[] = {0, 1, 1, 2, 2, 4, 4, 4, 8, 8};
 
     return type < sizeof size ? size[type] : 0;
 }
@@ -281,6 +281,11 @@ static int exchange_fits(const struct inphase_exchange *e)
         if (!type_size(e->field[i].type) || e->field[i].channel >= INPHASE_MAX_CHANNELS ||
             !lies_within(e->field[i].offset, type_size(e->field[i].type), INPHASE_MAX_PACKET))
             return -EINVAL;
+    if (e->clock_type && (!type_size(e->clock_type) || !(e->clock_tick_ns > 0) ||
+                          e->clock_bits > 64 ||
+                          !lies_within(e->clock_offset, type_size(e->clock_type),
+                                       INPHASE_MAX_PACKET)))
+        return -EINVAL;
     if (e->sequence_type && (!type_size(e->sequence_type) ||
                              !lies_within(e->sequence_offset, type_size(e->sequence_type),
                                           INPHASE_MAX_PACKET)))
@@ -451,6 +456,13 @@ static int take_reply(struct inphase_parser *parser, uint32_t index, uint32_t si
         parser->sequence =
             raw_bits(plain + spec->sequence_offset, width, spec->sequence_big_endian);
     }
+    if (spec->clock_type && index + 1 == spec->replies) {
+        uint32_t width = type_size(spec->clock_type);
+
+        if (spec->clock_offset + width > (uint32_t)plain_size)
+            return refuse(parser, INPHASE_REASON_SIZE, size);
+        parser->clock = raw_bits(plain + spec->clock_offset, width, spec->clock_big_endian);
+    }
     return 0;
 }
 
@@ -612,8 +624,10 @@ int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t s
 {
     int rc = parser_feed(parser, bytes, size);
 
-    if (rc == 1)
+    if (rc == 1) {
         memcpy(values, parser->value, sizeof parser->value);
+        parser->replies = 0;
+    }
     if (rc < 0) {
         *reason = parser->reason;
         *detail = parser->detail;

@@ -328,6 +328,24 @@ int inphase_reader_worker(inphase_reader *reader, uint32_t sensor,
     return 0;
 }
 
+int inphase_reader_clock(inphase_reader *reader, uint32_t sensor, struct inphase_clock_facts *out)
+{
+    const _Atomic int64_t *told;
+
+    if (sensor >= reader->layout->sensors)
+        return -ENOENT;
+    told = reader->statistics->clock[sensor];
+    *out = (struct inphase_clock_facts){
+        .drift_ppb = load_i64(&told[0]),
+        .drift_error_ppb = load_i64(&told[1]),
+        .error_ns = load_i64(&told[2]),
+        .taken = load_i64(&told[3]),
+        .rejected = load_i64(&told[4]),
+        .resets = load_i64(&told[5]),
+    };
+    return out->taken + out->rejected ? 0 : -ENOENT;
+}
+
 int inphase_reader_reasons(inphase_reader *reader, int64_t *counts)
 {
     for (uint32_t i = 0; i < INPHASE_REASONS; i++)

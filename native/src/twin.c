@@ -125,6 +125,22 @@ static void plan_refusal(struct inphase_core *core, struct sensor *sensor)
     sensor->twin_reason = fault ? (uint32_t)fault->argument : INPHASE_REASON_NONE;
 }
 
+/* the next sample; a device that stands still gives the last one again */
+static void measure(struct inphase_core *core, struct sensor *sensor, int64_t at_ns)
+{
+    bool stands = sensor->twin_sequence &&
+                  fault_at(core, INPHASE_FAULT_FROZEN, sensor->index, core->cycle);
+
+    if (stands) {
+        memcpy(sensor->parser.value, sensor->twin_value, sizeof sensor->twin_value);
+    } else {
+        sensor->twin_sequence++;
+        twin_sample(core, sensor, at_ns);
+        memcpy(sensor->twin_value, sensor->parser.value, sizeof sensor->twin_value);
+    }
+    plan_refusal(core, sensor);
+}
+
 static int twin_trigger(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
 {
     const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
@@ -150,12 +166,9 @@ static int twin_trigger(struct inphase_core *core, struct sensor *sensor, int64_
         sensor->twin_ready_ns = INPHASE_ABSENT;
 
     /* what the device measures is fixed when it measures, whenever its reply comes */
-    if (!fault_at(core, INPHASE_FAULT_FROZEN, sensor->index, core->cycle))
-        sensor->twin_sequence++;
-    twin_sample(core, sensor, spec->acquire == INPHASE_ACQUIRE_TRIGGER
-                                  ? now_ns + spec->acquire_ns
-                                  : now_ns + latency_ns / 2 + spec->acquire_ns);
-    plan_refusal(core, sensor);
+    measure(core, sensor, spec->acquire == INPHASE_ACQUIRE_TRIGGER
+                              ? now_ns + spec->acquire_ns
+                              : now_ns + latency_ns / 2 + spec->acquire_ns);
     return 0;
 }
 
@@ -177,10 +190,7 @@ static int receive_latched(struct inphase_core *core, struct sensor *sensor, enu
         fault_at(core, INPHASE_FAULT_SILENT, sensor->index, core->cycle))
         return 0;
     sensor->twin_number = number;
-    if (!fault_at(core, INPHASE_FAULT_FROZEN, sensor->index, core->cycle))
-        sensor->twin_sequence++;
-    twin_sample(core, sensor, at_ns);
-    plan_refusal(core, sensor);
+    measure(core, sensor, at_ns);
     sensor->stamps.acquired_ns = at_ns;
     sensor->stamps.received_ns = at_ns + sensor->twin_latency_ns;
     sensor->parser.sequence = sensor->twin_sequence;

@@ -33,6 +33,7 @@ struct choice {
     uint32_t channel;       /* which value the command's field takes */
     double noise;
     uint64_t seed;
+    uint32_t watchdog;      /* of the actuator */
 };
 static const struct choice usual = {.reply_max_ns = 400000, .seed = 1};
 
@@ -65,7 +66,7 @@ static int try_open(struct robot *robot, const struct choice *choice)
     struct inphase_actuator_config actuator = {
         .device = 0, .channels = 1, .feedback_sensor = (int32_t)choice->feedback,
         .accepts = 1 << INPHASE_FRESH | 1 << INPHASE_HELD | 1 << INPHASE_LATE,
-        .max_hold_ns = MAX_HOLD_NS, .limits = &limits, .servo = &servo,
+        .watchdog = choice->watchdog, .max_hold_ns = MAX_HOLD_NS, .limits = &limits, .servo = &servo,
         .start = &choice->start, .encoding = {.packet = packet, .packet_size = 4, .fields = 1,
                                               .field = &field},
     };
@@ -259,6 +260,31 @@ static void a_sequence_that_stands_still_is_frozen(void)
     open_robot(&robot, &usual);
     plan(&robot, INPHASE_FAULT_FROZEN, 0, 2, 3, 0);
     expect_statuses(&robot, 0, "0044400");
+    close_robot(&robot);
+}
+
+/* a device that was silent may count from anywhere, but its last number again is no new sample */
+static void a_sequence_that_stands_still_after_a_silence_is_frozen(void)
+{
+    struct robot robot;
+
+    open_robot(&robot, &usual);
+    expect_statuses(&robot, 0, "00");
+    plan(&robot, INPHASE_FAULT_SILENT, 0, 2, 6, 0);
+    plan(&robot, INPHASE_FAULT_FROZEN, 0, 2, 9, 0);
+    expect_statuses(&robot, 0, "222333444000");
+    close_robot(&robot);
+}
+
+static void the_number_of_a_sample_out_of_range_is_not_taken_twice(void)
+{
+    struct robot robot;
+
+    open_robot(&robot, &usual);
+    expect_statuses(&robot, 0, "00");
+    plan(&robot, INPHASE_FAULT_WRONG, 0, 2, 1, 100);
+    plan(&robot, INPHASE_FAULT_FROZEN, 0, 3, 2, 0);
+    expect_statuses(&robot, 0, "54400");
     close_robot(&robot);
 }
 
@@ -624,6 +650,131 @@ static void old_feedback_ramps(void)
     close_robot(&robot);
 }
 
+/* each input of the feed, frozen from cycle 50 on for 100 cycles; PLANNED is a fault of the bus */
+enum input { PLANNED, POLICY };
+static const struct frozen {
+    enum input input;
+    uint32_t what;          /* INPHASE_FAULT_*, or the policy's INPHASE_REASON_* */
+    int64_t argument;
+} frozen_inputs[] = {
+    {PLANNED, INPHASE_FAULT_SILENT, 0},
+    {PLANNED, INPHASE_FAULT_DELAYED, 5000000},
+    {PLANNED, INPHASE_FAULT_INVALID, INPHASE_REASON_CHECKSUM},
+    {PLANNED, INPHASE_FAULT_INVALID, INPHASE_REASON_DEVICE},
+    {PLANNED, INPHASE_FAULT_NAN, 0},
+    {PLANNED, INPHASE_FAULT_WRONG, 100},
+    {PLANNED, INPHASE_FAULT_FROZEN, 0},
+    {POLICY, INPHASE_REASON_SILENT, 0},
+    {POLICY, INPHASE_REASON_RAISED, 0},
+    {POLICY, INPHASE_REASON_NAN, 0},
+    {POLICY, INPHASE_REASON_SHAPE, 0},
+};
+#define FROZEN_FROM 50
+#define FROZEN_FOR 100
+
+/* one cycle of a robot whose policy goes on, but for what is frozen */
+static const struct inphase_frame *go_on(struct robot *robot, const struct frozen *frozen,
+                                         double goal)
+{
+    const struct inphase_frame *frame = latch(robot);
+    bool is_frozen = frozen->input == POLICY && frame->cycle >= FROZEN_FROM &&
+                     frame->cycle < FROZEN_FROM + FROZEN_FOR;
+
+    if (is_frozen && frozen->what == INPHASE_REASON_NAN)
+        goal = NAN;
+    if (is_frozen && (frozen->what == INPHASE_REASON_RAISED ||
+                      frozen->what == INPHASE_REASON_SHAPE))
+        CHECK_EQUAL(inphase_core_post(robot->core, frozen->what, NULL, 0), 0);
+    else if (!is_frozen || frozen->what == INPHASE_REASON_NAN)
+        CHECK_EQUAL(inphase_core_post(robot->core, INPHASE_REASON_NONE, &goal, 1), 0);
+    CHECK_EQUAL(inphase_core_act(robot->core), 0);
+    return frame;
+}
+
+static void watchdog_starves(uint32_t watchdog, const struct frozen *frozen)
+{
+    struct choice choice = usual;
+    struct robot robot;
+    const struct inphase_frame *frame = NULL;
+    double goal = 0.25, rest = NAN;
+    int64_t starved_ns, sequence;
+    int written = 0;
+
+    choice.watchdog = watchdog;
+    open_robot(&robot, &choice);
+    if (frozen->input == PLANNED)
+        plan(&robot, frozen->what, 0, FROZEN_FROM, FROZEN_FOR, frozen->argument);
+    for (int i = 0; i <= FROZEN_FROM; i++)
+        frame = go_on(&robot, frozen, goal += 0.0015);
+    CHECK_EQUAL(act_of(frame)->flags & (INPHASE_ACT_WRITTEN | INPHASE_ACT_STARVED),
+                INPHASE_ACT_WRITTEN);
+
+    /* 1.5 rad/s at 20 rad/s^2: the ramp takes 75 ms, and is fed; a policy that is silent is repeated
+       and stands still at once. Then nothing is fed, although the input comes back in between */
+    for (int i = 0; i < FROZEN_FOR + 50; i++) {
+        frame = go_on(&robot, frozen, goal += 0.0015);
+        if (act_of(frame)->flags & INPHASE_ACT_STARVED)
+            break;
+        written += (act_of(frame)->flags & INPHASE_ACT_WRITTEN) != 0;
+        rest = applied_of(frame);
+    }
+    CHECK(written > (frozen->input == PLANNED ? 70 : 1) && written < FROZEN_FOR);
+    CHECK(act_of(frame)->flags & INPHASE_ACT_RAMPING);
+    starved_ns = frame->due_ns;
+    sequence = row_of(frame, 0)->sequence;
+    for (int i = 0; i < FROZEN_FOR + 50; i++) {
+        frame = go_on(&robot, frozen, goal);
+        CHECK_EQUAL(act_of(frame)->flags & (INPHASE_ACT_STARVED | INPHASE_ACT_WRITTEN),
+                    INPHASE_ACT_STARVED);
+        CHECK(frame->flags & INPHASE_FLAG_LATCHED && applied_of(frame) == rest);
+        CHECK_EQUAL(row_of(frame, 1)->status, INPHASE_FRESH);
+    }
+
+    /* where reads feed too, the bus was not asked again; else it is, and the input is back */
+    if (watchdog == 2) {
+        CHECK(row_of(frame, 0)->triggered_ns < starved_ns);
+        CHECK(row_of(frame, 0)->sequence <= sequence + 1);
+        CHECK_EQUAL(row_of(frame, 0)->status, INPHASE_MISSING);
+    } else {
+        CHECK_EQUAL(row_of(frame, 0)->status, INPHASE_FRESH);
+    }
+
+    /* armed, it is read and fed again, from where it stands */
+    CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+    for (int i = 0; i < 5; i++)
+        frame = ask(&robot, row_of(frame, 0)->sequence < 0 ? 0.25 : rest);
+    CHECK_EQUAL(row_of(frame, 0)->status, INPHASE_FRESH);
+    CHECK_EQUAL(act_of(frame)->flags, INPHASE_ACT_WRITTEN);
+    CHECK_EQUAL(frame->flags & INPHASE_FLAG_LATCHED, 0);
+    close_robot(&robot);
+}
+
+static void a_watchdog_is_fed_until_the_ramp_is_done_and_not_before_it_is_armed(void)
+{
+    for (uint32_t watchdog = 1; watchdog <= 2; watchdog++)
+        for (size_t i = 0; i < sizeof frozen_inputs / sizeof *frozen_inputs; i++) {
+            watchdog_starves(watchdog, &frozen_inputs[i]);
+        }
+}
+
+static void a_robot_that_holds_or_repeats_feeds_its_watchdog(void)
+{
+    struct choice choice = usual;
+    struct robot robot;
+
+    choice.watchdog = 2;
+    open_robot(&robot, &choice);
+    for (int i = 0; i < 50; i++)
+        idle(&robot);
+    for (int i = 0; i < 20; i++)
+        ask(&robot, 0.25);
+    idle(&robot); /* for less than max_hold */
+    idle(&robot);
+    for (int i = 0; i < 20; i++)
+        CHECK_EQUAL(act_of(ask(&robot, 0.25))->flags & INPHASE_ACT_STARVED, 0);
+    close_robot(&robot);
+}
+
 static void a_stop_ramps_then_ends_and_keeps_its_first_reason(void)
 {
     struct robot robot;
@@ -709,6 +860,7 @@ static void random_faults_never_break_a_frame(void)
 
         choice.seed = check_random();
         choice.reply_max_ns = 200000 + (int64_t)(check_random() % 1500000);
+        choice.watchdog = (uint32_t)(check_random() % 3);
         open_robot(&robot, &choice);
         for (int i = 0; i < 20; i++) {
             uint32_t kind = 1 + (uint32_t)(check_random() % 8);
@@ -746,6 +898,8 @@ static void random_faults_never_break_a_frame(void)
             /* neither a jump nor a number that is none */
             if (!isnan(applied) && !isnan(applied_of(frame)) && frame->acted_cycle == cycle)
                 CHECK(fabs(applied_of(frame) - applied) <= 0.5);
+            if (act_of(frame)->flags & INPHASE_ACT_STARVED)
+                CHECK(choice.watchdog && !(act_of(frame)->flags & INPHASE_ACT_WRITTEN));
             if (act_of(frame)->flags & INPHASE_ACT_WRITTEN)
                 CHECK(isfinite(applied_of(frame)) && fabs(applied_of(frame)) <= 1);
             applied = applied_of(frame);
@@ -768,6 +922,8 @@ int main(void)
     RUN(a_late_reply_serves_later_frames_with_its_true_age);
     RUN(a_reply_that_never_pairs_is_dropped);
     RUN(a_sequence_that_stands_still_is_frozen);
+    RUN(a_sequence_that_stands_still_after_a_silence_is_frozen);
+    RUN(the_number_of_a_sample_out_of_range_is_not_taken_twice);
     RUN(an_invalid_reply_says_why_and_is_not_in_the_ring);
     RUN(a_late_reply_that_is_refused_says_nothing_of_the_next);
     RUN(a_device_that_comes_back_is_offline_then_recovering_then_fresh);
@@ -785,6 +941,8 @@ int main(void)
     RUN(a_reason_that_does_not_exist_is_refused);
     RUN(a_place_that_was_not_written_is_not_remembered);
     RUN(old_feedback_ramps);
+    RUN(a_watchdog_is_fed_until_the_ramp_is_done_and_not_before_it_is_armed);
+    RUN(a_robot_that_holds_or_repeats_feeds_its_watchdog);
     RUN(a_stop_ramps_then_ends_and_keeps_its_first_reason);
     RUN(the_same_seed_gives_the_same_bytes);
     RUN(random_faults_never_break_a_frame);

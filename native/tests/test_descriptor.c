@@ -129,6 +129,8 @@ static void open_rig(struct rig *rig, int kind)
                      .framing = {.datagram = kind == SOCK_DGRAM, .start_size = 1, .start = {0xaa},
                                  .length_offset = 1, .length_size = 1, .min_size = 4,
                                  .max_size = 64},
+                     .clock_offset = 2, .clock_type = INPHASE_U32, .clock_bits = 32,
+                     .clock_tick_ns = 1000,
                      .acquire = INPHASE_ACQUIRE_MIDDLE, .reply_max_ns = DEADLINE_NS}};
     struct inphase_config config = {
         .period_ns = PERIOD_NS, .read_deadline_ns = DEADLINE_NS, .act_ns = DEADLINE_NS,
@@ -177,9 +179,14 @@ static const struct inphase_row *next(struct rig *rig)
 
     CHECK(inphase_reader_next(rig->reader, 0, BOUND_NS) >= 0);
     CHECK(row->status < INPHASE_STATUSES);
-    if (row->sequence >= 0 && inphase_reader_copy(rig->reader, 0, row->sequence, &came_us) == 0) {
+    if (row->sequence >= 0 && row->triggered_ns != INPHASE_ABSENT &&
+        inphase_reader_copy(rig->reader, 0, row->sequence, &came_us) == 0) {
         CHECK(came_us >= (double)((row->triggered_ns - rig->base_ns) / 1000));
         CHECK(row->received_ns >= row->triggered_ns);
+    }
+    if (row->uncertainty_ns) {
+        CHECK(row->acquired_ns >= row->triggered_ns - row->uncertainty_ns);
+        CHECK(row->acquired_ns <= row->received_ns + row->uncertainty_ns);
     }
     if (row->status == INPHASE_FRESH)
         CHECK(row->triggered_ns >= frame->due_ns && row->reason == 0);
@@ -195,6 +202,27 @@ static void wait_for(struct rig *rig, uint16_t status, int count)
         CHECK(inphase_now() < until);
         count -= next(rig)->status == status;
     }
+}
+
+/* a device that gives its time: after some exchanges the acquisition is by its clock, which here
+   runs as the host's does */
+static void the_devices_clock_says_when_it_sampled(void)
+{
+    struct inphase_clock_facts facts;
+    struct rig rig;
+    int64_t until = inphase_now() + BOUND_NS;
+    int by_clock = 0;
+
+    open_rig(&rig, SOCK_STREAM);
+    while (by_clock < 50) {
+        CHECK(inphase_now() < until);
+        by_clock += next(&rig)->uncertainty_ns > 0;
+    }
+    CHECK_EQUAL(inphase_reader_clock(rig.reader, 0, &facts), 0);
+    CHECK(facts.taken >= 50 && facts.error_ns > 0);
+    CHECK(facts.drift_ppb > -50000000 && facts.drift_ppb < 50000000);
+    CHECK_EQUAL(inphase_reader_clock(rig.reader, 1, &facts), -ENOENT);
+    close_rig(&rig);
 }
 
 static void answers_are_fresh(int kind)
@@ -350,6 +378,7 @@ static void a_line_that_closes_is_offline_and_recovers_when_it_is_back(void)
     /* back: good answers are RECOVERING first, exactly so many, then FRESH */
     start_device(&rig, SOCK_STREAM);
     CHECK_EQUAL(inphase_core_attach(rig.core, 0, rig.ours), 0);
+    CHECK_EQUAL(inphase_core_lost(rig.core, 0), 0);
     for (int recovering = 0;;) {
         uint16_t now = next(&rig)->status;
 
@@ -392,6 +421,7 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
     RUN(answers_on_a_line_are_fresh);
     RUN(answers_in_datagrams_are_fresh);
+    RUN(the_devices_clock_says_when_it_sampled);
     RUN(silence_is_late_and_its_end_is_fresh);
     RUN(late_answers_on_a_line_belong_to_their_trigger);
     RUN(late_answers_in_datagrams_belong_to_their_trigger);

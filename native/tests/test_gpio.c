@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "../src/internal.h"
@@ -58,8 +59,11 @@ static void *line_main(void *argument)
             continue;
         if (count < MAX_EDGES) {
             struct gpio_v2_line_values values;
+            struct iovec to = {&values, sizeof values};
+            struct iovec from = {(void *)(uintptr_t)call.data.args[2], sizeof values};
 
-            memcpy(&values, (const void *)(uintptr_t)call.data.args[2], sizeof values);
+            /* as the kernel would: what it copies needs no synchronisation with who waits for it */
+            CHECK_EQUAL(process_vm_readv(getpid(), &to, 1, &from, 1, 0), sizeof values);
             edges[count] = (struct edge){values.mask, values.bits, inphase_now()};
             atomic_store(&edge_count, count + 1);
         }
@@ -188,6 +192,7 @@ static void a_pulse_must_fit_into_its_cycle(void)
 /* no request goes out when the line could not be raised */
 static void a_line_that_cannot_be_set_loses_the_device(void)
 {
+    int64_t until = inphase_now() + BOUND_NS;
     struct rig rig;
     int fd[2];
 
@@ -195,8 +200,10 @@ static void a_line_that_cannot_be_set_loses_the_device(void)
     open_rig(&rig);
     CHECK_EQUAL(inphase_core_line(rig.core, 0, fd[0], 0), 0);
     CHECK_EQUAL(inphase_core_start(rig.core), 0);
-    for (int i = 0; i < 3; i++)
-        CHECK_EQUAL(next(&rig)->status, INPHASE_OFFLINE);
+
+    /* at the first trigger that is fired; a cycle that is very late fires none */
+    while (next(&rig)->status != INPHASE_OFFLINE)
+        CHECK(inphase_now() < until);
     CHECK_EQUAL(inphase_core_attached(rig.core, 0), 0);
     CHECK_EQUAL(inphase_core_lost(rig.core, 0), ENOTTY);
     CHECK_EQUAL(atomic_load(&rig.requests), 0);

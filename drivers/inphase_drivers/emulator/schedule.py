@@ -3,15 +3,23 @@
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .arm import Joints
 from .netft import ForceSensor, SensorOptions
 from .registers import BAUD_OF_REGISTER
 from .servos import BusOptions, ServoBus
 
+if TYPE_CHECKING:  # it imports canopen, which only the extra `can` brings
+    from .drives import Drives
+
 Table = dict[str, Any]
-Device = ServoBus | ForceSensor
+Device: TypeAlias = "ServoBus | ForceSensor | Drives"
+
+# what a schedule may call their drivers
+_SERVOS = ("dynamixel", "inphase_drivers.dynamixel:Servos")
+_DRIVES = ("canopen", "inphase_drivers.canopen:Drives")
+_FORCE_SENSORS = ("netft", "inphase_drivers.ati:NetFT")
 
 
 class ScheduleError(Exception):
@@ -41,12 +49,15 @@ def devices(schedule: Table, wire_time: bool | None, now_ns: int) -> dict[str, D
     tables: Table = schedule.get("device", {})
     try:
         for name, table in tables.items():
-            if table.get("driver") == "inphase_drivers.dynamixel:Servos":
+            if table.get("driver") in _SERVOS:
                 bus = ServoBus(_bus_options(name, table, emulator, wire_time), now_ns)
                 opened[name] = bus
                 joints = joints or bus.joints
         for name, table in tables.items():
-            if table.get("driver") == "inphase_drivers.ati:NetFT":
+            if table.get("driver") in _DRIVES:
+                opened[name] = _drives(name, table, now_ns)
+        for name, table in tables.items():
+            if table.get("driver") in _FORCE_SENSORS:
                 opened[name] = ForceSensor(_sensor_options(name, table, emulator), joints, now_ns)
     except BaseException:
         for device in opened.values():
@@ -80,6 +91,30 @@ def _sensor_options(name: str, table: Table, emulator: Table) -> SensorOptions:
         counts_per_torque=_take(emulator, "emulator", "counts_per_torque", _integer, 1_000_000),
         rdt_hz=_take(emulator, "emulator", "rdt_hz", _integer, 1000),
     )
+
+
+def _drives(name: str, table: Table, now_ns: int) -> "Drives":
+    """CAN drives. Raises ScheduleError, also where the extra `can` is not installed."""
+    try:
+        from .drives import Drives, DrivesOptions
+    except ImportError as error:
+        raise ScheduleError(f"device.{name}: {error}; pip install 'inphase[can]'") from error
+    where = f"device.{name}"
+    nodes = _take(table, where, "nodes", _ids)
+
+    def per_node(key: str, default: float) -> tuple[float, ...]:
+        value = table.get(key, default)
+        return tuple(value if isinstance(value, list) else [value] * len(nodes))
+
+    options = DrivesOptions(
+        interface=_take(table, where, "interface", _text),
+        channel=_take(table, where, "channel", _text),
+        nodes=tuple(nodes),
+        counts_per_rad=per_node("counts_per_rad", 1.0),
+        start_position=per_node("start_position", 0.0),
+        bus=table.get("bus", {}),
+    )
+    return Drives(options, now_ns)
 
 
 def _take(

@@ -177,6 +177,7 @@ class ServoBus:
             "current": joints.current,
             "goal": joints.goal,
             "torque": [servo.registers.memory[Address.TORQUE_ENABLE] for servo in self.servos],
+            "watchdog": [servo.registers.memory[Address.BUS_WATCHDOG] for servo in self.servos],
             "counters": {**vars(self.counters), "collisions": self._wire.collisions},
             "journal": self._journal,
         }

@@ -1,0 +1,5 @@
+"""CiA 402 drives on one CAN bus, triggered by SYNC (CiA 301 and CiA 402, IEC 61800-7-201)."""
+
+from .drives import DriveOptions, Drives
+
+__all__ = ["DriveOptions", "Drives"]

@@ -1,0 +1,744 @@
+"""CiA 402 drives as one device: SYNC triggers all of them, PDOs carry samples and commands.
+
+One SYNC (COB-ID 080h) makes every node sample and send its two TPDOs (transmission type 1), and
+put into effect the target positions that came since the SYNC before. Configuration goes by SDO and
+is read back. Sections of CiA 301 and CiA 402-2 are named where they apply; objects.py has the
+numbers.
+"""
+
+import contextlib
+import math
+import os
+import struct
+import time
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from inphase.driver import (
+    Acquire,
+    ActuatorSpec,
+    Calls,
+    DeviceError,
+    Driver,
+    Field,
+    Reading,
+    SensorSpec,
+    Servo,
+    TwinChannel,
+    TwinKind,
+    Watchdog,
+)
+
+from . import objects as od
+from .bus import Bus, Frame, SdoRefusedError, download
+from .objects import Entry, Pdo, state_of
+
+_SYNC_BITS, _FRAME_BITS, _STUFFED = 47, 47, 1.2
+"""bits of a data frame without its data; what bit stuffing adds at most, about (CiA 301, 6)"""
+_STATE_NS = 1_000_000_000  # how long a drive may take to change its state
+_POLL_NS = 2_000_000
+_STANDSTILL_RAD_S = 0.02
+_POWERED = (od.READY, od.SWITCHED_ON, od.ENABLED, od.QUICK_STOP_ACTIVE, od.REACTING)
+_COUNT_MIN, _COUNT_MAX = -(2**31), 2**31 - 1
+_FIRST, _SECOND, _COMMAND = struct.Struct("<Hi"), struct.Struct("<ih"), struct.Struct("<Hi")
+
+
+class DriveOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Keys of a `[device.NAME]` table with this driver."""
+
+    interface: str
+    """python-can's name: socketcan, slcan, udp_multicast, pcan, ..."""
+    channel: str
+    """what that interface calls a bus: can0, /dev/ttyACM0, 239.74.163.2, ..."""
+    nodes: Annotated[list[Annotated[int, Meta(ge=1, le=126)]], Meta(min_length=1, max_length=32)]
+    counts_per_rad: float | list[float]
+    """position counts per radian of the joint; negative where the joint turns the other way"""
+    bitrate: Annotated[int, Meta(ge=10_000, le=1_000_000)] = 1_000_000
+    bus: dict[str, str | int | float | bool] = {}
+    """further arguments of python-can's interface, such as `port` or `tty_baudrate`"""
+    velocity_counts_per_rad_s: float | list[float] | None = None
+    """velocity units per rad/s; left out: counts per second"""
+    effort: Literal["torque", "current"] = "torque"
+    """object 6077h in thousandths of rated torque (6076h), or 6078h of rated current (6075h)"""
+    own_id: Annotated[int, Meta(ge=1, le=127)] = 127
+    """node id under which our heartbeat goes out"""
+    heartbeat_ms: Annotated[int, Meta(ge=1, le=10_000)] = 20
+    watchdog_ms: Annotated[int, Meta(ge=2, le=60_000)] = 100
+    """without a heartbeat for so long a drive stops (ours) or counts as gone (the drive's)"""
+    interpolation_us: Annotated[int, Meta(ge=100, le=255_000)] | None = None
+    """time between commands, written to object 60C2h where it is given"""
+    reply_max_us: Annotated[int, Meta(ge=100, le=1_000_000)] = 5_000
+    """how long after a SYNC the last TPDO may come, adapter included"""
+    hand_over_ms: Annotated[int, Meta(ge=0, le=60_000)] = 10_000
+    """how long after `enable` the first cycle may take to come, before the drives stop again"""
+    stop_ms: Annotated[int, Meta(ge=1, le=60_000)] = 2_000
+    """how long a quick stop may take"""
+    start_position: float | list[float] = 0.0
+    """where the simulated twin starts, rad"""
+
+    def __post_init__(self) -> None:
+        """Check what one key alone does not say. Raises ValueError, as msgspec wants it."""
+        if len(set(self.nodes)) != len(self.nodes) or self.own_id in self.nodes:
+            raise ValueError(
+                f"nodes must be different from each other and from own_id {self.own_id}, got "
+                f"{self.nodes}"
+            )
+        if self.watchdog_ms < 2 * self.heartbeat_ms:
+            raise ValueError(
+                f"watchdog_ms must be at least twice heartbeat_ms ({self.heartbeat_ms}), got "
+                f"{self.watchdog_ms}"
+            )
+        for key in ("counts_per_rad", "velocity_counts_per_rad_s", "start_position"):
+            value = getattr(self, key)
+            if isinstance(value, list) and len(value) != len(self.nodes):
+                raise ValueError(
+                    f"{key}: one number, or one per node ({len(self.nodes)}), expected, got {value}"
+                )
+        for scale in (self.counts_per_rad, self.velocity_counts_per_rad_s):
+            for one in self.per_node(1.0 if scale is None else scale):
+                if not math.isfinite(one) or one == 0:
+                    raise ValueError(f"counts per radian must be finite and not 0, got {one}")
+        if self.interpolation_us is not None:
+            self.interpolation()
+
+    def per_node(self, value: float | list[float]) -> list[float]:
+        """A value for each node."""
+        return value if isinstance(value, list) else [value] * len(self.nodes)
+
+    def interpolation(self) -> tuple[int, int]:
+        """`interpolation_us` as object 60C2h has it: value and power of ten. ValueError."""
+        value, index = self.interpolation_us or 0, -6
+        while value > 255 and value % 10 == 0:
+            value, index = value // 10, index + 1
+        if value > 255:
+            raise ValueError(
+                f"interpolation_us must be up to 255 times a power of ten, got "
+                f"{self.interpolation_us}"
+            )
+        return value, index
+
+
+class Drives(Driver):
+    """Drives on one bus: position, velocity and effort; actuator in cyclic synchronous position."""
+
+    Options: ClassVar[type[msgspec.Struct]] = DriveOptions
+
+    def __init__(self, name: str, options: DriveOptions) -> None:
+        super().__init__(name, options)
+        self.options: DriveOptions = options
+        per_rad_s = options.velocity_counts_per_rad_s
+        self._position_scale = options.per_node(options.counts_per_rad)
+        self._velocity_scale = options.per_node(per_rad_s or options.counts_per_rad)
+        effort = od.TORQUE if options.effort == "torque" else od.CURRENT
+        self._pdos = (
+            Pdo("TPDO1", 0x1800, 0x1A00, od.TPDO1, (od.STATUSWORD, od.POSITION)),
+            Pdo("TPDO2", 0x1801, 0x1A01, od.TPDO2, (od.VELOCITY, effort)),
+            Pdo("RPDO1", 0x1400, 0x1600, od.RPDO1, (od.CONTROLWORD, od.TARGET)),
+        )
+        self._wanted = frozenset(
+            base + node for node in options.nodes for base in (od.TPDO1, od.TPDO2)
+        )
+        self._index = {node: index for index, node in enumerate(options.nodes)}
+        self._bus: Bus | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget all that was known of the nodes."""
+        n = len(self.options.nodes)
+        self._effort_scale = [0.0] * n
+        self._status = [0] * n
+        self._error_code = [0] * n
+        self._nmt_state: dict[int, int] = {}
+        self._beat_heard_ns = dict.fromkeys(self.options.nodes, 0)
+        self._tpdos: list[Frame] = []
+        self._missing: set[int] = set()  # what the last SYNC is owed
+        self._asked = False  # that SYNC is the last trigger's
+        self._values = {name: np.zeros(n) for name in ("position", "velocity", self.options.effort)}
+        self._stray = self._wrong = 0  # COB-IDs: came unasked or twice; came in a wrong size
+        self._sync_overflow = self._sync_count = 0
+        self._triggered_ns = self._quiet_until_ns = 0
+        self._running = False  # the nodes are operational, and stay so
+        self._armed = False  # a drive may be enabled: its watchdog stays on
+        self._enabled = False  # all drives were seen to follow
+        self.withheld = 0
+        self._trouble = ""
+
+    @property
+    def address(self) -> str:
+        """The adapter's path, links resolved, or interface and channel."""
+        o = self.options
+        if o.channel.startswith("/"):
+            return os.path.realpath(o.channel)
+        return f"can:{o.interface}:{o.channel}" + (f":{o.bus['port']}" if "port" in o.bus else "")
+
+    @property
+    def bus(self) -> str:
+        """The CAN bus, by the name that others on it have for it."""
+        return self.options.channel if self.options.interface == "socketcan" else self.address
+
+    # ---- what the middleware knows -------------------------------------------------------
+
+    def _wire_ns(self, bits: float) -> int:
+        return math.ceil(bits * _STUFFED * 1e9 / self.options.bitrate)
+
+    def sensor(self) -> SensorSpec:
+        """Position in rad, velocity in rad/s, torque in N m or current in A, in `nodes` order."""
+        n = len(self.options.nodes)
+        effort = self.options.effort
+        sync_ns = self._wire_ns(_SYNC_BITS)
+        wire_ns = sync_ns + 2 * n * self._wire_ns(_FRAME_BITS + 8 * _FIRST.size)
+        fields = (
+            Field("position", "rad", (n,)),
+            Field("velocity", "rad/s", (n,)),
+            Field(effort, "N m" if effort == "torque" else "A", (n,)),
+        )
+        twin = (
+            *(
+                TwinChannel(TwinKind.POSITION, i, noise=abs(0.5 / scale))
+                for i, scale in enumerate(self._position_scale)
+            ),
+            *(
+                TwinChannel(TwinKind.VELOCITY, i, noise=abs(0.5 / scale))
+                for i, scale in enumerate(self._velocity_scale)
+            ),
+            *(TwinChannel(TwinKind.ACCELERATION, i, gain=0.01, noise=1e-3) for i in range(n)),
+        )
+        return SensorSpec(
+            fields=fields,
+            calls=Calls(
+                latency_ns=wire_ns,
+                latency_max_ns=self.options.reply_max_us * 1000,
+                # the nodes take their values when the SYNC has arrived (CiA 301, 7.2.2.3)
+                acquire=Acquire.AFTER_TRIGGER,
+                acquire_ns=sync_ns,
+            ),
+            twin=twin,
+            twin_latency_ns=wire_ns + 100_000,
+            twin_jitter_ns=50_000,
+            per_joint=("position", "velocity", effort),
+        )
+
+    def actuator(self) -> ActuatorSpec:
+        """Target positions in rad, in `nodes` order; a target takes effect at the next SYNC."""
+        starts = self.options.per_node(self.options.start_position)
+        return ActuatorSpec(
+            channels=len(self.options.nodes),
+            unit="rad",
+            servos=tuple(Servo(start=position) for position in starts),
+            watchdog=Watchdog(self.options.watchdog_ms * 1_000_000),
+        )
+
+    # ---- open and close ------------------------------------------------------------------
+
+    def open(self) -> int:
+        """Open the bus, then check and configure every node in the pre-operational state.
+
+        A drive that somebody left enabled is stopped first: it would follow nobody.
+        """
+        o = self.options
+        self._forget()
+        arguments: dict[str, object] = dict(o.bus)
+        arguments |= {"interface": o.interface, "channel": o.channel}
+        if o.interface not in ("virtual", "udp_multicast"):
+            arguments["bitrate"] = o.bitrate
+        self._bus = Bus(self.name, arguments, self._hear)
+        try:
+            bases = (od.EMCY, od.TPDO1, od.TPDO2, od.SDO_REPLY, od.HEARTBEAT)
+            self._bus.listen_only_to([base + node for base in bases for node in o.nodes])
+            for node in o.nodes:
+                self._bus.send(od.NMT, bytes([od.NMT_PRE_OPERATIONAL, node]))
+            self._armed = True
+            for node in o.nodes:
+                self._configure(node)
+            self._armed = False
+        except BaseException:
+            self.close()
+            raise
+        return -1
+
+    def _configure(self, node: int) -> None:
+        """Device type, SYNC, PDOs, heartbeats and scale of one node."""
+        kind = self._get(node, od.DEVICE_TYPE)
+        if kind & 0xFFFF != od.DRIVE_PROFILE:
+            raise self._refusal(
+                node,
+                od.DEVICE_TYPE,
+                f"is 0x{kind:08X} (profile {kind & 0xFFFF}), needed is a drive of profile "
+                f"{od.DRIVE_PROFILE}; is this the right node id?",
+            )
+        if self._state(node) in _POWERED:
+            self._disable(node)
+        self._check_sync(node)
+        for pdo in self._pdos:
+            self._map(node, pdo)
+        o = self.options
+        self._set(node, od.HEARTBEAT_PRODUCER, o.heartbeat_ms)
+        self._set(node, od.HEARTBEAT_CONSUMER, o.own_id << 16 | o.watchdog_ms)
+        if o.interpolation_us is not None:
+            value, index = o.interpolation()
+            self._set(node, od.INTERPOLATION_VALUE, value)
+            self._set(node, od.INTERPOLATION_INDEX, index)
+        rated = od.RATED_TORQUE if o.effort == "torque" else od.RATED_CURRENT
+        # thousandths of a rating in mN m or mA (CiA 402-2, objects 6075h to 6078h)
+        i = self._index[node]
+        self._effort_scale[i] = math.copysign(1e-6, self._position_scale[i]) * self._get(
+            node, rated
+        )
+        status = self._get(node, od.STATUSWORD)
+        if status & od.FAULT_BIT:
+            self._error_code[i] = self._get(node, od.ERROR_CODE)
+
+    def _check_sync(self, node: int) -> None:
+        """That the node listens to our SYNC and sends none, and whether it counts it."""
+        cob_id = self._get(node, od.SYNC_COB_ID)
+        if cob_id & od.SYNC_PRODUCER or cob_id & 0x7FF != od.SYNC:
+            raise self._refusal(
+                node,
+                od.SYNC_COB_ID,
+                f"is 0x{cob_id:08X}, needed is 0x{od.SYNC:08X}: SYNC comes from here alone",
+            )
+        overflow = self._get(node, od.SYNC_OVERFLOW, absent=0)
+        if node != self.options.nodes[0] and overflow != self._sync_overflow:
+            raise self._refusal(
+                node,
+                od.SYNC_OVERFLOW,
+                f"is {overflow}, but {self._sync_overflow} in node {self.options.nodes[0]}; set "
+                f"the same in all nodes",
+            )
+        self._sync_overflow = overflow
+
+    def _map(self, node: int, pdo: Pdo) -> None:
+        """Map one PDO, in the order of CiA 301, 7.5.2.38, and read it back."""
+        parameter = f"{pdo.name} communication parameter"
+        cob = Entry(pdo.parameters, 1, 4, parameter)
+        kind = Entry(pdo.parameters, 2, 1, f"{pdo.name} transmission type")
+        count = Entry(pdo.mapped, 0, 1, f"{pdo.name} mapped objects")
+        value = pdo.cob_id + node | (od.PDO_NO_RTR if pdo.name.startswith("T") else 0)
+        self._put(node, cob, value | od.PDO_INVALID)
+        self._put(node, kind, od.EVERY_SYNC)
+        self._put(node, count, 0)
+        slots = [
+            Entry(pdo.mapped, sub, 4, f"{pdo.name} mapping {sub}")
+            for sub in range(1, len(pdo.entries) + 1)
+        ]
+        for slot, entry in zip(slots, pdo.entries, strict=True):
+            self._set(node, slot, od.mapping(entry))
+        self._set(node, count, len(slots))
+        self._put(node, cob, value)
+        self._expect(node, kind, od.EVERY_SYNC)
+        self._expect(node, cob, value, od.COB_ID_MASK | od.PDO_INVALID)
+
+    def close(self) -> None:
+        """Close the bus. Drives that still follow stop by their watchdog: it stays armed."""
+        bus, self._bus = self._bus, None
+        if bus is None:
+            return
+        try:
+            if not self._armed:
+                for node in self.options.nodes:
+                    # not waited for: the node may be gone
+                    bus.send(od.SDO_REQUEST + node, download(od.HEARTBEAT_CONSUMER, 0))
+                    bus.send(od.NMT, bytes([od.NMT_PRE_OPERATIONAL, node]))
+        except DeviceError:
+            pass
+        finally:
+            bus.close()
+
+    # ---- sensor --------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """NMT operational; waits until each node's own heartbeat says so."""
+        bus = self._open_bus()
+        self._nmt_state.clear()
+        for node in self.options.nodes:
+            bus.send(od.NMT, bytes([od.NMT_START, node]))
+        until_ns = time.monotonic_ns() + _STATE_NS + 2_000_000 * self.options.watchdog_ms
+        while set(self._nmt_state.values()) != {od.OPERATIONAL} or len(self._nmt_state) < len(
+            self.options.nodes
+        ):
+            frame = bus.receive(until_ns)
+            if frame is None:
+                states = {
+                    node: od.NMT_STATES.get(self._nmt_state.get(node, -1), "silent")
+                    for node in self.options.nodes
+                }
+                raise DeviceError(
+                    f"device {self.name}: not all nodes on {bus.where} became operational: "
+                    f"{states}; look at what their error registers say"
+                )
+            self._hear(frame)
+        self._trouble = ""
+        self._running = True
+        self.flush()
+        self._stray = 0
+
+    def flush(self) -> int:
+        """Take in all that has come; how many samples that was, begun ones included.
+
+        A TPDO that is no late reply came unasked: the next sample says so.
+        """
+        bus = self._open_bus()
+        now_ns = time.monotonic_ns()
+        while (frame := bus.receive(now_ns)) is not None:
+            self._hear(frame)
+        stale = len(self._tpdos)
+        for frame in self._tpdos:
+            if frame.id not in self._missing:
+                self._stray = frame.id
+            self._missing.discard(frame.id)
+        self._tpdos.clear()
+        return -(-stale // len(self._wanted))
+
+    def trigger(self) -> None:
+        """Send SYNC (CiA 301, 7.2.5), after what was still there has been thrown away.
+
+        None is sent while a TPDO of the SYNC before may still come: it would be taken for this
+        one's, since a TPDO does not say which SYNC it answers. `read` then raises TimeoutError.
+        """
+        bus = self._open_bus()
+        self.flush()
+        self._raise_trouble()
+        now_ns = time.monotonic_ns()
+        self._asked = now_ns >= self._quiet_until_ns
+        if not self._asked:
+            return
+        data = b""
+        if self._sync_overflow:
+            self._sync_count = self._sync_count % self._sync_overflow + 1
+            data = bytes([self._sync_count])
+        self._triggered_ns = now_ns
+        bus.send(od.SYNC, data)
+        self._missing = set(self._wanted)
+        self._wrong = 0
+
+    def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
+        """Collect both TPDOs of every node.
+
+        A TPDO that comes twice for one SYNC, or that no SYNC asked for, makes the sample invalid
+        (`mismatch`, detail: its COB-ID): then it cannot be said which is whose. A wrong size is
+        `size`. A fault bit, or a drive that no longer follows though it was enabled, is `device`;
+        detail: node in the upper, error code of its last EMCY in the lower 16 bits.
+        """
+        bus = self._open_bus()
+        until_ns = time.monotonic_ns() + timeout_ns
+        if not self._asked:
+            raise TimeoutError(
+                f"no SYNC went out on {bus.where}: it is kept quiet until late replies are past, "
+                f"or nothing was triggered"
+            )
+        last: Frame | None = None
+        while self._missing or self._tpdos:
+            while self._tpdos:
+                last = self._tpdos.pop(0)
+                if last.id not in self._missing:
+                    self._stray = last.id
+                elif not self._decode(last):
+                    self._wrong = last.id
+                self._missing.discard(last.id)
+            if not self._missing:
+                break
+            frame = bus.receive(until_ns)
+            if frame is None:
+                raise self._late()
+            self._hear(frame)
+            self._raise_trouble()
+        if last is None:
+            raise TimeoutError(f"{bus.where}: this trigger's sample was read already")
+        for name, values in self._values.items():
+            sample[name] = values
+        stray, self._stray = self._stray, 0
+        return self._reading(last, stray, self._wrong)
+
+    def _decode(self, frame: Frame) -> bool:
+        """Take one TPDO's values, in SI; False where its size is wrong."""
+        if len(frame.data) != _FIRST.size:
+            return False
+        i = self._index[frame.id & 0x7F]
+        if frame.id & 0x780 == od.TPDO1:
+            self._status[i], position = _FIRST.unpack(frame.data)
+            self._values["position"][i] = position / self._position_scale[i]
+        else:
+            velocity, effort = _SECOND.unpack(frame.data)
+            self._values["velocity"][i] = velocity / self._velocity_scale[i]
+            self._values[self.options.effort][i] = effort * self._effort_scale[i]
+        return True
+
+    def _reading(self, last: Frame, stray: int, wrong: int) -> Reading:
+        assert self._bus is not None
+        received_ns = self._bus.received_ns(last)
+        if received_ns is not None and received_ns < self._triggered_ns:
+            received_ns = None  # the wall clock was set in between
+        if stray or wrong:
+            reason = "mismatch" if stray else "size"
+            return Reading(received_ns=received_ns, reason=reason, detail=stray or wrong)
+        for node, i in self._index.items():
+            fault = self._status[i] & od.FAULT_BIT
+            if fault or (self._enabled and state_of(self._status[i]) != od.ENABLED):
+                detail = node << 16 | self._error_code[i]
+                return Reading(received_ns=received_ns, reason="device", detail=detail)
+        return Reading(received_ns=received_ns)
+
+    def _late(self) -> TimeoutError:
+        """Say which TPDOs are missing. Raises DeviceError where a node's heartbeat is, too."""
+        assert self._bus is not None
+        now_ns = time.monotonic_ns()
+        for node in self.options.nodes:
+            silent_ns = now_ns - self._beat_heard_ns[node]
+            if silent_ns > self.options.watchdog_ms * 1_000_000:
+                raise DeviceError(
+                    f"device {self.name}: node {node} on {self._bus.where} is gone: no heartbeat "
+                    f"for {silent_ns // 1_000_000} ms; check its power and the cable"
+                )
+        self._quiet_until_ns = self._triggered_ns + self.options.reply_max_us * 1000
+        names = ", ".join(
+            f"TPDO{1 if one & 0x780 == od.TPDO1 else 2} of node {one & 0x7F}"
+            for one in sorted(self._missing)
+        )
+        return TimeoutError(f"no {names} on {self._bus.where}")
+
+    def _hear(self, frame: Frame) -> None:
+        """Take note of a frame: TPDO, heartbeat or EMCY of a node of ours; others are not ours."""
+        if frame.id in self._wanted:
+            self._tpdos.append(frame)
+            return
+        node, service = frame.id & 0x7F, frame.id & 0x780
+        if node not in self._index:
+            return
+        if service == od.HEARTBEAT and len(frame.data) == 1:
+            self._hear_beat(node, frame.data[0] & 0x7F)
+        elif service == od.EMCY and len(frame.data) == 8:
+            # error code, error register, manufacturer's field (CiA 301, 7.2.7)
+            self._error_code[self._index[node]] = int.from_bytes(frame.data[:2], "little")
+
+    def _hear_beat(self, node: int, state: int) -> None:
+        self._beat_heard_ns[node] = time.monotonic_ns()
+        self._nmt_state[node] = state
+        if self._running and state != od.OPERATIONAL:
+            assert self._bus is not None
+            code = self._error_code[self._index[node]]
+            self._trouble = (
+                f"device {self.name}: node {node} on {self._bus.where} is no longer operational: "
+                f"{od.NMT_STATES.get(state, state)}, last error code 0x{code:04X}"
+            )
+
+    def _raise_trouble(self) -> None:
+        if self._trouble:
+            raise DeviceError(self._trouble)
+
+    # ---- actuator ------------------------------------------------------------------------
+
+    def write(self, command: NDArray[np.float64]) -> None:
+        """Send each node its target position; all take effect at the next SYNC.
+
+        A node whose last statusword did not say that it follows gets none (counted in
+        `withheld`): its command would bring one that has stopped by itself to move again.
+        """
+        bus = self._open_bus()
+        if not self._enabled:
+            raise DeviceError(f"device {self.name}: a command while the drives are not enabled")
+        bus.feed()
+        # a heartbeat sooner: the drives count from when they received the last one
+        patience_ms = self.options.watchdog_ms - self.options.heartbeat_ms
+        if bus.silence_ns > patience_ms * 1_000_000:
+            self._enabled = False
+            raise DeviceError(
+                f"device {self.name}: no heartbeat went out on {bus.where} for "
+                f"{bus.silence_ns // 1_000_000} ms, so the drives have stopped by themselves; "
+                f"enable them again, and raise watchdog_ms if cycles are further apart than that"
+            )
+        for node, i in self._index.items():
+            if state_of(self._status[i]) != od.ENABLED:
+                self.withheld += 1
+                continue
+            target = float(command[i]) * self._position_scale[i]
+            if not _COUNT_MIN <= target <= _COUNT_MAX:
+                raise DeviceError(
+                    f"device {self.name}: node {node}: a target of {command[i]} rad is {target} "
+                    f"counts, which 32 bits do not hold"
+                )
+            data = _COMMAND.pack(od.ENABLE_OPERATION, round(target))
+            bus.send(od.RPDO1 + node, data)
+
+    def enable(self) -> None:
+        """Take every drive to `operation enabled` in cyclic synchronous position mode.
+
+        The target is set to the measured position before operation is enabled, and each step is
+        verified by reading (CiA 402-2, "State machine of the power drive system"). The drive is
+        told to stop quickly when our heartbeat is lost (object 6007h).
+        """
+        bus = self._open_bus()
+        bus.start_beating(self.options.own_id, self.options.heartbeat_ms * 1_000_000)
+        self._armed = True
+        try:
+            self._enable()
+        except BaseException:
+            self._send_all(od.DISABLE_VOLTAGE)
+            raise
+        self._enabled = True
+        if self.options.hand_over_ms:
+            bus.hand_over(self.options.hand_over_ms * 1e-3)
+
+    def _enable(self) -> None:
+        self._drop_old_command()
+        for node in self.options.nodes:
+            self._set(node, od.ABORT_CONNECTION, od.QUICK_STOP_ON_ABORT)
+            self._switch_on(node)
+        for node in self.options.nodes:
+            self._set(node, od.TARGET, self._get(node, od.POSITION))
+            if self._state(node) != od.ENABLED:
+                self._command(node, od.ENABLE_OPERATION, od.ENABLED)
+            i = self._index[node]
+            self._error_code[i], self._status[i] = 0, self._get(node, od.STATUSWORD)
+
+    def _drop_old_command(self) -> None:
+        """Replace a command that still waits for its SYNC in a node, and let it have that SYNC.
+
+        It would take effect at the first SYNC after `enable`, from wherever it was sent.
+        """
+        bus = self._open_bus()
+        if self._running:
+            for node in self.options.nodes:
+                on = self._state(node) == od.ENABLED
+                word = od.ENABLE_OPERATION if on else od.DISABLE_VOLTAGE
+                here = self._get(node, od.POSITION)
+                bus.send(od.RPDO1 + node, _COMMAND.pack(word, here))
+            while (frame := bus.receive(self._quiet_until_ns)) is not None:
+                self._hear(frame)
+            self.trigger()
+            while self._missing - {frame.id for frame in self._tpdos}:
+                frame = bus.receive(self._triggered_ns + self.options.reply_max_us * 1000)
+                if frame is None:
+                    raise DeviceError(str(self._late()))
+                self._hear(frame)
+            self._missing.clear()
+            self._tpdos.clear()
+
+    def _send_all(self, controlword: int) -> None:
+        """The controlword to every node, with nothing waited for: none may hold up the others."""
+        with contextlib.suppress(DeviceError):
+            for node in self.options.nodes:
+                self._open_bus().send(od.SDO_REQUEST + node, download(od.CONTROLWORD, controlword))
+
+    def _switch_on(self, node: int) -> None:
+        """Up to `switched on`; a drive that follows already is not let go meanwhile."""
+        state = self._state(node)
+        if state == od.ENABLED and self._get(node, od.MODE_DISPLAY) == od.CYCLIC_POSITION:
+            return
+        if state in (od.FAULT, od.REACTING):
+            # a rising edge of bit 7
+            self._put(node, od.CONTROLWORD, od.DISABLE_VOLTAGE)
+            self._command(node, od.FAULT_RESET, od.SWITCH_ON_DISABLED)
+        elif state in _POWERED:
+            self._disable(node)
+        self._choose_mode(node)
+        self._command(node, od.SHUTDOWN, od.READY)
+        self._command(node, od.SWITCH_ON, od.SWITCHED_ON)
+
+    def _choose_mode(self, node: int) -> None:
+        supported = self._get(node, od.MODES_SUPPORTED)
+        if not supported & od.CYCLIC_POSITION_BIT:
+            raise self._refusal(
+                node,
+                od.MODES_SUPPORTED,
+                f"is 0x{supported:08X}: this drive has no cyclic synchronous position mode",
+            )
+        self._put(node, od.MODE, od.CYCLIC_POSITION)
+        self._wait(node, od.MODE_DISPLAY, lambda mode: mode == od.CYCLIC_POSITION, _STATE_NS)
+
+    def disable(self) -> None:
+        """Quick stop, wait until the measured velocity is zero, then voltage off; verified.
+
+        Every node is told before any is waited for, and one that does not answer keeps no other
+        from being stopped; the first trouble is raised at the end.
+        """
+        self._send_all(od.QUICK_STOP)
+        self._enabled = False
+        trouble: DeviceError | None = None
+        for node in self.options.nodes:
+            try:
+                self._disable(node)
+            except DeviceError as error:
+                trouble = trouble or error
+        if trouble is not None:
+            raise trouble
+        self._armed = False
+
+    def _disable(self, node: int) -> None:
+        if self._state(node) in (od.ENABLED, od.QUICK_STOP_ACTIVE):
+            self._put(node, od.CONTROLWORD, od.QUICK_STOP)
+            slow = abs(_STANDSTILL_RAD_S * self._velocity_scale[self._index[node]])
+            stop_ns = self.options.stop_ms * 1_000_000
+            self._wait(node, od.VELOCITY, self._slower_than(slow), stop_ns)
+        self._put(node, od.CONTROLWORD, od.DISABLE_VOLTAGE)
+        self._wait(node, od.STATUSWORD, lambda status: state_of(status) not in _POWERED, _STATE_NS)
+
+    @staticmethod
+    def _slower_than(slow: float) -> Callable[[int], bool]:
+        return lambda velocity: abs(velocity) <= slow
+
+    def _state(self, node: int) -> str:
+        return state_of(self._get(node, od.STATUSWORD))
+
+    # ---- objects -------------------------------------------------------------------------
+
+    def _open_bus(self) -> Bus:
+        if self._bus is None:
+            raise DeviceError(f"device {self.name}: the CAN bus is not open")
+        return self._bus
+
+    def _refusal(self, node: int, entry: Entry, trouble: str) -> DeviceError:
+        where = self._open_bus().where
+        return DeviceError(f"device {self.name}: node {node} on {where}: {entry} {trouble}")
+
+    def _get(self, node: int, entry: Entry, absent: int | None = None) -> int:
+        """Read an object; `absent` for one that the node does not have."""
+        try:
+            return self._open_bus().get(node, entry)
+        except SdoRefusedError as refused:
+            if refused.absent and absent is not None:
+                return absent
+            raise self._refusal(node, entry, f"cannot be read: {refused}") from refused
+
+    def _put(self, node: int, entry: Entry, value: int) -> None:
+        try:
+            self._open_bus().put(node, entry, value)
+        except SdoRefusedError as refused:
+            raise self._refusal(node, entry, f"does not take {value}: {refused}") from refused
+
+    def _expect(self, node: int, entry: Entry, wanted: int, mask: int = -1) -> None:
+        value = self._get(node, entry)
+        if value & mask != wanted & mask:
+            raise self._refusal(node, entry, f"is {value}, needed is {wanted}")
+
+    def _set(self, node: int, entry: Entry, value: int) -> None:
+        """Write an object and read it back."""
+        self._put(node, entry, value)
+        self._expect(node, entry, value)
+
+    def _command(self, node: int, controlword: int, wanted: str) -> None:
+        """Write the controlword and wait until the statusword says the state that follows."""
+        self._put(node, od.CONTROLWORD, controlword)
+        self._wait(node, od.STATUSWORD, lambda status: state_of(status) == wanted, _STATE_NS)
+
+    def _wait(self, node: int, entry: Entry, wanted: Callable[[int], bool], bound_ns: int) -> None:
+        """Read an object until it is as wanted. Raises DeviceError with the value it has."""
+        bus = self._open_bus()
+        end_ns = time.monotonic_ns() + bound_ns
+        while not wanted(value := self._get(node, entry)):
+            if time.monotonic_ns() > end_ns:
+                state = f" ({state_of(value)})" if entry == od.STATUSWORD else ""
+                code = self._error_code[self._index[node]]
+                raise self._refusal(
+                    node,
+                    entry,
+                    f"is still {value}{state} after {bound_ns // 1_000_000} ms, last error code "
+                    f"0x{code:04X}; look up the drive's fault, and its enable and stop inputs",
+                )
+            frame = bus.receive(time.monotonic_ns() + _POLL_NS)
+            if frame is not None:
+                self._hear(frame)

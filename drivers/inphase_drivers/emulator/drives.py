@@ -1,0 +1,127 @@
+"""CiA 402 drives on one CAN bus: over UDP multicast, or behind an slcan adapter on a port."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import can
+import canopen
+
+from .drive import Drive
+from .slcan import Adapter
+
+_TICK_NS = 2_000_000
+
+
+@dataclass(frozen=True)
+class DrivesOptions:
+    """What the schedule says about one bus of drives."""
+
+    interface: str
+    channel: str
+    nodes: tuple[int, ...]
+    counts_per_rad: tuple[float, ...]
+    start_position: tuple[float, ...]  # rad
+    bus: dict[str, Any] = field(default_factory=dict)
+
+
+class Drives:
+    """The drives of one schedule device. Opened by whoever makes it."""
+
+    def __init__(self, options: DrivesOptions, now_ns: int) -> None:
+        self.bus: can.BusABC
+        if options.interface == "slcan":
+            self.bus = Adapter(Path(options.channel.partition("@")[0]))
+        else:
+            self.bus = can.Bus(interface=options.interface, channel=options.channel, **options.bus)
+        self._network = canopen.Network(self.bus)
+        self._listener = self._network.listeners[0]
+        self._network.subscribe(0x080, self._on_sync)
+        self._due_ns = now_ns
+        self.drives = {
+            node: Drive(self._network, node, scale, now_ns)
+            for node, scale in zip(options.nodes, options.counts_per_rad, strict=True)
+        }
+        for drive, start in zip(self.drives.values(), options.start_position, strict=True):
+            drive.joint.position = start
+
+    def fileno(self) -> int:
+        """What to wait on; -1 while nobody has opened the adapter."""
+        return self.bus.fileno()
+
+    @property
+    def due_ns(self) -> int:
+        """When `work` is to be called next."""
+        return self._due_ns
+
+    def close(self) -> None:
+        """Switch the drives off and close the bus."""
+        for drive in self.drives.values():
+            if drive.present:
+                drive.power_off()
+        self.bus.shutdown()
+
+    def on_readable(self) -> None:
+        """Take what has come."""
+        while True:
+            try:
+                message = self.bus.recv(0)
+            except can.CanError:
+                continue  # no CAN frame
+            if message is None:
+                return
+            now_ns = time.monotonic_ns()
+            for drive in self.drives.values():
+                drive.work(now_ns)
+            if not (message.is_extended_id or message.is_fd):
+                self._listener.on_message_received(message)
+
+    def work(self, now_ns: int) -> None:
+        """Move everything on. What has come meanwhile counts first: a heartbeat may be in it."""
+        self.on_readable()
+        for drive in self.drives.values():
+            drive.work(now_ns)
+            drive.watch(now_ns)
+        self._due_ns = now_ns + _TICK_NS
+
+    def _on_sync(self, can_id: int, data: bytearray, stamp: float) -> None:
+        now_ns = time.monotonic_ns()
+        for drive in self.drives.values():
+            drive.on_sync(now_ns)
+
+    def control(self, request: dict[str, Any]) -> dict[str, object]:
+        """Do what the control channel asks. Raises KeyError, ValueError for what makes no sense.
+
+        `node` with `power` (true, false), `fail` (an error code), `faults` (a list of what goes
+        wrong at the coming SYNCs) or `object` ([index, sub-index, value]); `raw`: a line that the
+        adapter says; `port` (true, false): plug the adapter in or out.
+        """
+        now_ns = time.monotonic_ns()
+        if "node" in request:
+            self._control_node(self.drives[request["node"]], request, now_ns)
+        if "raw" in request and isinstance(self.bus, Adapter):
+            self.bus.port.write(bytes.fromhex(request["raw"]))
+        if "port" in request and isinstance(self.bus, Adapter):
+            if request["port"]:
+                self.bus.port.open()
+            else:
+                self.bus.port.close()
+                self.bus.running = False
+        for drive in self.drives.values():
+            drive.work(now_ns)
+        return {"nodes": {node: drive.status() for node, drive in self.drives.items()}}
+
+    @staticmethod
+    def _control_node(drive: Drive, request: dict[str, Any], now_ns: int) -> None:
+        if request.get("power") is True and not drive.present:
+            drive.power_on(now_ns)
+        if request.get("power") is False and drive.present:
+            drive.power_off()
+        if "fail" in request:
+            drive.fail(int(request["fail"]))
+        if "faults" in request:
+            drive.faults = list(request["faults"])
+        if "object" in request:
+            index, sub, value = request["object"]
+            drive.put(index, sub, value)

@@ -1,0 +1,93 @@
+"""One reply of a device, byte by byte as it came, for tests of how it is framed."""
+
+import os
+import select
+
+from inphase.driver import Exchange, SensorSpec
+from inphase.packets import Parser, RefusedReply
+
+_BOUND_S = 20.0
+_READ_MAX = 4096
+
+
+class Recorded:
+    """A reply, what it says in SI, and parsers to feed it to."""
+
+    def __init__(self, spec: SensorSpec, fd: int) -> None:
+        """Ask once on an open descriptor, as the core would. Raises TimeoutError."""
+        assert spec.exchange is not None
+        self.exchange: Exchange = spec.exchange
+        self._channels = channels_of(spec)
+        self.parts: list[bytes] = []
+        """as they were read: of datagrams and CAN frames, one each"""
+        parser = self.parser()
+        os.write(fd, self.exchange.request)
+        values = None
+        while values is None:
+            if not select.select([fd], [], [], _BOUND_S)[0]:
+                raise TimeoutError(f"no whole reply in {_BOUND_S:.0f} s, only {self.data.hex()}")
+            self.parts.append(os.read(fd, _READ_MAX))
+            values = parser.feed(self.parts[-1])
+        self.values: list[float] = values
+
+    @property
+    def data(self) -> bytes:
+        """All of it."""
+        return b"".join(self.parts)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether its bytes may come in any parts; else one read is one packet."""
+        return not (self.exchange.framing.datagram or self.exchange.framing.can)
+
+    @property
+    def start(self) -> bytes:
+        """The start bytes of its packets."""
+        return self.exchange.framing.start
+
+    @property
+    def packets(self) -> int:
+        """Packets that it consists of."""
+        return len(self.exchange.replies)
+
+    @property
+    def has_checksum(self) -> bool:
+        """Whether each of its packets has a checksum."""
+        return all(
+            any(check.kind.name.startswith(("CRC", "SUM", "XOR")) for check in reply.checks)
+            for reply in self.exchange.replies
+        )
+
+    def parser(self) -> Parser:
+        """A new one. Raises ValueError when the exchange breaks a bound of the core."""
+        return Parser(self.exchange, self._channels)
+
+    def parse(self, *parts: bytes) -> list[float] | None:
+        """What a new parser makes of these parts, one after the other."""
+        parser, values = self.parser(), None
+        for part in parts:
+            values = feed(parser, part) or values
+        return values
+
+    def parse_like(self, data: bytes) -> list[float] | None:
+        """What a new parser makes of other bytes, cut where these were."""
+        parts, at = [], 0
+        for part in self.parts:
+            parts.append(data[at : at + len(part)])
+            at += len(part)
+        return self.parse(*parts)
+
+
+def channels_of(spec: SensorSpec) -> int:
+    """Numbers in SI that a sample has: those of its float64 fields."""
+    return sum(field.channels for field in spec.fields if field.dtype == "<f8")
+
+
+def feed(parser: Parser, data: bytes) -> list[float] | None:
+    """Feed a parser; a refusal is no sample, and what it still holds is looked at again."""
+    for _ in range(2 * len(data) + 2):
+        try:
+            return parser.feed(data)
+        except RefusedReply:
+            data = b""
+    return None

@@ -1,0 +1,100 @@
+"""Sensors that are one exchange on a serial port: a driver says its sample, and that is all."""
+
+import os
+import select
+import termios
+import time
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+import serial
+from msgspec import Meta
+
+from inphase.driver import DeviceError, Driver, SensorSpec
+from inphase.packets import Parser, RefusedReply
+from inphase.serial_port import hand_over, open_port
+
+_ANSWER_S = 0.3
+_TRIES = 3
+_READ_MAX = 4096
+
+
+class SerialOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Keys of a `[device.NAME]` table with such a driver."""
+
+    port: str
+    baud: Annotated[int, Meta(ge=300, le=12_000_000)] = 115_200
+
+
+class SerialSensor(Driver):
+    """A sensor that is one exchange on a serial port: a subclass says `sensor`.
+
+    With more keys than port and baud, its `Options` inherit from SerialOptions.
+    """
+
+    Options: ClassVar[type[msgspec.Struct]] = SerialOptions
+
+    def __init__(self, name: str, options: Any) -> None:
+        super().__init__(name, options)
+        self._serial: serial.Serial | None = None
+
+    @property
+    def address(self) -> str:
+        """The port's path, links resolved."""
+        return os.path.realpath(str(self.options.port))
+
+    @abstractmethod
+    def sensor(self) -> SensorSpec:
+        """The sensor, with its exchange."""
+
+    def open(self) -> int:
+        """Open the port, and see that the device answers there."""
+        self._serial = open_port(self.name, self.options.port, self.options.baud)
+        try:
+            fd = hand_over(self._serial)
+            self._find(fd, self.sensor())
+        except BaseException:
+            self.close()
+            raise
+        return fd
+
+    def _find(self, fd: int, spec: SensorSpec) -> None:
+        """Exchange once. Raises DeviceError."""
+        trouble = "no answer"
+        for _ in range(_TRIES):
+            try:
+                if _exchange(fd, spec):
+                    return
+            except RefusedReply as refused:
+                trouble = f"{refused.reason} ({refused.detail}) in its reply"
+            except (OSError, termios.error) as error:
+                trouble = str(error)
+        raise DeviceError(
+            f"device {self.name}: {self.options.port} at {self.options.baud} baud: {trouble}; is "
+            f"it the right device, is it powered, and is this its baud rate?"
+        )
+
+    def close(self) -> None:
+        """Close the port."""
+        if self._serial is not None:
+            self._serial.close()
+            self._serial = None
+
+
+def _exchange(fd: int, spec: SensorSpec) -> bool:
+    """Whether a whole reply came in time. Raises RefusedReply, OSError."""
+    assert spec.exchange is not None
+    parser = Parser(spec.exchange, len(spec.twin))
+    termios.tcflush(fd, termios.TCIFLUSH)
+    os.write(fd, spec.exchange.request)
+    until = time.monotonic() + _ANSWER_S
+    while (left := until - time.monotonic()) > 0:
+        if not select.select([fd], [], [], left)[0]:
+            break
+        data = os.read(fd, _READ_MAX)
+        if not data:
+            raise OSError("it hung up")
+        if parser.feed(data) is not None:
+            return True
+    return False

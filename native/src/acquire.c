@@ -1,0 +1,75 @@
+/* When a sample was acquired, of an exchange that the core runs: by the device's own clock, mapped
+   to the host's, where it gives one; else by the model that its driver states; else it is absent.
+   A worker says it by itself. Cycle thread only. */
+#include "internal.h"
+
+/* the device's time in nanoseconds, since it was first seen */
+static int64_t device_time(struct sensor *sensor)
+{
+    const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
+    int64_t ticks = (int64_t)sensor->parser.clock;
+
+    if (!sensor->clock_known) {
+        sensor->clock_first = ticks;
+        inphase_device_clock_init(&sensor->clock);
+    } else if (spec->clock_bits) {
+        ticks = inphase_unwrap(sensor->clock_ticks, sensor->parser.clock, spec->clock_bits);
+    }
+    sensor->clock_known = true;
+    sensor->clock_ticks = ticks;
+    return (int64_t)((double)(ticks - sensor->clock_first) * spec->clock_tick_ns);
+}
+
+static void tell_clock(struct inphase_core *core, const struct sensor *sensor)
+{
+    struct inphase_clock_facts facts;
+    _Atomic int64_t *told = core->statistics->clock[sensor->index];
+
+    inphase_device_clock_facts(&sensor->clock, &facts);
+    put_i64(&told[0], facts.drift_ppb);
+    put_i64(&told[1], facts.drift_error_ppb);
+    put_i64(&told[2], facts.error_ns);
+    put_i64(&told[3], facts.taken);
+    put_i64(&told[4], facts.rejected);
+    put_i64(&told[5], facts.resets);
+}
+
+/* by the device's clock: it took its stamp between the trigger and the reply */
+static bool by_clock(struct inphase_core *core, struct sensor *sensor, struct sample *sample)
+{
+    const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
+    int64_t earliest_ns = sample->triggered_ns;
+    int64_t device_ns = device_time(sensor);
+
+    if (earliest_ns == INPHASE_ABSENT)
+        earliest_ns = sample->received_ns - spec->reply_max_ns;
+
+    /* a stamp is the last whole tick: up to one tick before what it stamps */
+    earliest_ns -= (int64_t)spec->clock_tick_ns;
+    inphase_device_clock_add(&sensor->clock, device_ns, earliest_ns, sample->received_ns);
+    tell_clock(core, sensor);
+    if (inphase_device_clock_map(&sensor->clock, device_ns, &sample->acquired_ns,
+                                 &sample->uncertainty_ns) < 0)
+        return false;
+    sample->acquired_ns += spec->clock_shift_ns;
+    return true;
+}
+
+void acquire(struct inphase_core *core, struct sensor *sensor, struct sample *sample, bool in_time)
+{
+    const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
+
+    if (spec->clock_type && core->clock == &monotonic_clock && by_clock(core, sensor, sample))
+        return;
+    sample->acquired_ns = INPHASE_ABSENT;
+    sample->uncertainty_ns = 0;
+    if (sample->triggered_ns == INPHASE_ABSENT)
+        return;
+    if (spec->acquire == INPHASE_ACQUIRE_TRIGGER)
+        sample->acquired_ns = sample->triggered_ns + spec->acquire_ns;
+
+    /* when a late reply came is not known: it was found, before a later trigger */
+    if (spec->acquire == INPHASE_ACQUIRE_MIDDLE && in_time)
+        sample->acquired_ns = sample->triggered_ns +
+                              (sample->received_ns - sample->triggered_ns) / 2 + spec->acquire_ns;
+}

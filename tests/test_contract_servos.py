@@ -1,0 +1,80 @@
+"""The servos' driver against the contract, with the emulator as the bus."""
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inphase.testing import DriverContract, Peer
+from inphase_drivers.dynamixel import Servos
+from peers import EmulatorProcess, robot_schedule
+
+pytestmark = pytest.mark.real
+
+
+class ServosPeer(Peer):
+    """Six emulated servos on a pseudo-terminal."""
+
+    def __init__(self, folder: Path) -> None:
+        schedule = robot_schedule(folder, "wire_time = false")
+        self.emulator = EmulatorProcess().start(schedule)
+        self.options = tomllib.loads(schedule.read_text())["device"]["arm"]
+        del self.options["driver"]
+        self.options["watchdog_ms"] = 400
+        for servo in range(6):  # slow: 4 s for the way on which the watchdog stops it
+            self._set(112, 20, servo)
+
+    def arm(self, **request: Any) -> dict[str, Any]:
+        return self.emulator.control({"device": "arm", **request})
+
+    def _set(self, address: int, value: int, servo: int = 2) -> None:
+        self.arm(set={"register": {"servo": servo, "address": address, "value": value}})
+
+    def silence(self) -> None:
+        self.arm(fault="silent", count=-1)
+
+    def spoil(self) -> None:
+        self.arm(fault="garble", count=-1)
+
+    def disguise(self) -> None:
+        self._set(8, 3)  # its register says another baud rate
+
+    def heal(self) -> None:
+        self._set(8, 6)
+        self.arm(fault="clear")
+
+    def unplug(self) -> None:
+        self.arm(fault="close")
+
+    def replug(self) -> None:
+        self.arm(fault="reopen")
+
+    def asked(self) -> int:
+        return int(self.arm()["counters"]["requests"])
+
+    def speed(self) -> float:
+        return max(abs(velocity) for velocity in self.arm()["velocity"])
+
+
+class TestServos(DriverContract):
+    driver = Servos
+
+    @pytest.fixture
+    def device(self, tmp_path: Path) -> Iterator[ServosPeer]:
+        peer = ServosPeer(tmp_path)
+        yield peer
+        peer.emulator.stop()
+
+
+class TestServosWithSyncRead(TestServos):
+    homes = ("cycle",)
+    replugs = 2
+
+    @pytest.fixture
+    def device(self, tmp_path: Path) -> Iterator[ServosPeer]:
+        peer = ServosPeer(tmp_path)
+        peer.options["read"] = "sync"
+        yield peer
+        peer.emulator.stop()
