@@ -15,22 +15,24 @@ static void refuse_sample(struct sensor *sensor, uint32_t reason, uint32_t detai
     sensor->detail = detail;
 }
 
-/* the values before, when they may be compared with: trusted, and of a known time */
-static bool moved_too_fast(const struct sensor *sensor, const struct sample *sample, uint32_t c)
+/* Seconds since the values before, when they may be compared with: trusted, and of a known time.
+   Else NaN, with which no comparison holds */
+static double compared_over_s(const struct sensor *sensor, const struct sample *sample)
 {
     const struct sample *before = &sensor->newest;
     int64_t since_ns = sample->triggered_ns - before->triggered_ns;
 
     if (!before->trusted)
-        return false;
+        return NAN;
     if (sample->triggered_ns == INPHASE_ABSENT || before->triggered_ns == INPHASE_ABSENT)
         since_ns = sample->received_ns - before->received_ns;
-    return fabs(sample->value[c] - before->value[c]) >
-           sensor->rate[c] * ((double)since_ns * 1e-9);
+    return (double)since_ns * 1e-9;
 }
 
 static bool values_hold(struct sensor *sensor, const struct sample *sample)
 {
+    double since_s = compared_over_s(sensor, sample);
+
     for (uint32_t c = 0; c < sensor->channels; c++) {
         double value = sample->value[c];
         uint32_t reason = INPHASE_REASON_NONE;
@@ -40,7 +42,7 @@ static bool values_hold(struct sensor *sensor, const struct sample *sample)
             reason = INPHASE_REASON_NAN;
         else if (value < sensor->low[c] || value > sensor->high[c])
             reason = INPHASE_REASON_RANGE;
-        else if (moved_too_fast(sensor, sample, c))
+        else if (fabs(value - sensor->newest.value[c]) > sensor->rate[c] * since_s)
             reason = INPHASE_REASON_RATE;
         if (reason) {
             refuse_sample(sensor, reason, c);
@@ -108,11 +110,9 @@ static void copy_sample(struct sample *to, const struct sample *from, uint32_t c
 }
 
 /* what has arrived, with the stamps that came with it; its number in the ring is not known yet */
-static void take_arrived(struct inphase_core *core, const struct sensor *sensor,
-                         struct sample *sample)
+static void take_arrived(const struct sensor *sensor, int64_t now_ns, struct sample *sample)
 {
     const struct inphase_posted *stamps = &sensor->stamps;
-    int64_t now_ns = core->clock->now(core);
 
     /* a line is raised here, whoever reads the device */
     bool ours = sensor->has_line && stamps->cycle == sensor->cycle && !sensor->latched;
@@ -153,7 +153,7 @@ static int64_t due_cycle(const struct sensor *sensor, int64_t cycle)
 /* Is a sample in time for its frame? A core that was held up may find a reply behind the deadline
    that was there before it, or not: what was not stamped by the kernel or a worker counts as
    received when it was read. */
-static bool is_in_time(struct inphase_core *core, const struct sensor *sensor,
+static bool is_in_time(const struct inphase_core *core, const struct sensor *sensor,
                        const struct sample *sample)
 {
     int64_t due = due_cycle(sensor, sample->cycle);
@@ -196,7 +196,7 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
     bool in_time, is_early;
     int64_t due;
 
-    take_arrived(core, sensor, &sample);
+    take_arrived(sensor, core->clock->now(core), &sample);
     in_time = is_in_time(core, sensor, &sample);
 
     /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
