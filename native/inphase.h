@@ -632,6 +632,8 @@ void inphase_parser_close(inphase_parser *parser);
 void inphase_parser_reset(inphase_parser *parser);
 /* In CAN frames: 1 when a reply of the exchange has this id, with its flags; 0: it is other traffic. */
 int inphase_parser_wants(const inphase_parser *parser, uint32_t can_id);
+/* The device's number in the last complete set, as it came; 0 where the exchange has none. */
+uint64_t inphase_parser_sequence(const inphase_parser *parser);
 int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t size, double *values,
                         uint32_t *reason, uint32_t *detail);
 

@@ -331,7 +331,8 @@ class Worker:
         stands = reading.device_ns is not None and reading.device_ns == self._device_ns
         self._device_ns = reading.device_ns
         if not stands:
-            number = reading.sequence if reading.sequence is not None else reading.device_ns
+            known = (reading.sequence, self._caller.number, reading.device_ns)
+            number = next((n for n in known if n is not None), None)
             self._sequence = ABSENT if number is None else number
         return self._sequence
 
