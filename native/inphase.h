@@ -314,6 +314,9 @@ void inphase_worker_tell(inphase_worker *worker);
 int64_t inphase_worker_start_ns(inphase_worker *worker);
 /* Whether the core's run is over, or its process gone: 1. */
 int inphase_worker_over(inphase_worker *worker);
+/* 1 while the device of an actuator is asked for nothing, where reads feed its watchdog too: its
+   worker then neither triggers nor reads it. */
+int inphase_worker_starved(inphase_worker *worker, uint32_t actuator);
 /* Memory of the next sample, to be filled in; readers take it for no sample until it is posted. */
 void *inphase_worker_claim(inphase_worker *worker);
 /* Post what was filled in, and wake the core. Returns the sample's number. */

@@ -196,6 +196,8 @@ class Worker:
             if self._is_over():
                 return cycle
         self._sleep_until(due_ns)
+        if self._actuator >= 0 and lib.inphase_worker_starved(self._handle, self._actuator):
+            return cycle + every  # reads would feed its watchdog
         if self._is_doubtful(self._caller.flush()):
             self._drain(self._give_up_ns(start_ns, cycle))
         else:

@@ -219,6 +219,7 @@ static void stage_devices(struct inphase_core *core)
         put_u32(&core->state->latched_detail, 0);
         for (uint32_t i = 0; i < core->actuators; i++)
             core->actuator[i].placed = core->actuator[i].starved = false;
+        put_u32(&core->state->starved, 0);
         for (uint32_t i = 0; i < core->devices; i++)
             core->device[i].starved = false;
     }
