@@ -6,7 +6,20 @@ import json
 
 from benches import machine
 
-FIGURES = ("wake", "latch", "gateway", "policy", "syscalls", "instructions", "codec", "lockstep")
+FIGURES = (
+    "wake",
+    "latch",
+    "gateway",
+    "policy",
+    "syscalls",
+    "instructions",
+    "codec",
+    "lockstep",
+    "skew",
+    "cost",
+    "camera",
+    "worker",
+)
 
 
 def main() -> None:

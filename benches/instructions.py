@@ -29,7 +29,8 @@ _NAMES["aarch64"] = {63: "read", 64: "write", 98: "futex", 115: "clock_nanosleep
 _GETPPID = {"x86_64": 110, "aarch64": 173}
 
 
-def _steps(tid: int, pieces: int) -> list[tuple[str, str, int]]:
+def steps(tid: int, pieces: int) -> list[tuple[str, str, int]]:
+    """Pieces of what a thread runs: system call before, system call after, instructions."""
     known = _NAMES[os.uname().machine]
     out = ffi.new("struct bench_piece[]", pieces)
     done = lib.bench_steps(tid, out, pieces)
@@ -91,7 +92,7 @@ def count_cycle(options: Options) -> dict[str, Any]:
     """Per piece of a cycle."""
     process = _child("cycles", options)
     assert process.stdout is not None
-    pieces = _steps(int(process.stdout.readline()), _PIECES)
+    pieces = steps(int(process.stdout.readline()), _PIECES)
     process.kill()
     process.wait()
 
@@ -129,7 +130,7 @@ def count_lockstep(options: Options) -> dict[str, Any]:
     tid = int(process.stdout.readline())
     process.stdin.write("\n")
     process.stdin.flush()
-    pieces = _steps(tid, 8)
+    pieces = steps(tid, 8)
     process.kill()
     process.wait()
     counts = sorted(count for before, call, count in pieces if before == call == marker)

@@ -83,17 +83,23 @@ def ours(plan: Plan, fds: list[int], options: Options) -> dict[str, NDArray[np.i
                 frames.append(follower.next(timeout_s=0.0))
         except (TimeoutError, store.Lost):
             pass
-        act = _buckets(core.segment.path, _HIST_ACT)
+        count, top = buckets(core.segment.path, _HIST_ACT)
         fresh = [sum(s.status == "FRESH" for s in frame.samples.values()) for frame in frames]
         follower.close()
     wake = np.array([frame.woke_ns - frame.due_ns for frame in frames])
     trigger = np.array(
         [f.triggered_ns - f.due_ns for f in frames if f.triggered_ns is not None], np.int64
     )
-    return {"wake": wake, "trigger": trigger, "act": act, "fresh": np.array(fresh)}
+    return {
+        "wake": wake,
+        "trigger": trigger,
+        "act": np.repeat(top, count),
+        "fresh": np.array(fresh),
+    }
 
 
-def _buckets(path: str, histogram: int) -> NDArray[np.int64]:
+def buckets(path: str, histogram: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How often each bucket of a store's histogram was hit, and the largest value of each."""
     count = np.zeros(lib.BENCH_BUCKETS, np.uint64)
     top = np.zeros(lib.BENCH_BUCKETS, np.int64)
     rc = lib.bench_buckets(
@@ -103,7 +109,7 @@ def _buckets(path: str, histogram: int) -> NDArray[np.int64]:
         ffi.cast("int64_t *", ffi.from_buffer(top)),
     )
     assert rc == 0, rc
-    return np.repeat(top, count.astype(np.int64))
+    return count.astype(np.int64), top
 
 
 def _measure(

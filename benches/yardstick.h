@@ -62,3 +62,28 @@ struct bench_piece {
     int64_t instructions;
 };
 int bench_steps(int32_t tid, struct bench_piece *piece, int32_t pieces);
+
+/* Devices: each waits for a datagram, samples when it comes, and answers with eight doubles: how
+   many samples it has taken, when it took this one (nanoseconds), and six that stand still. */
+#define BENCH_SAMPLE_BYTES 64
+struct bench_samplers {
+    const int32_t *fd;       /* sockets, at most 64 */
+    int32_t count;
+    int64_t delay_ns;        /* after all of them were asked, then all answer; -1: each at once */
+    int32_t priority, cpu;   /* as in a grid */
+};
+/* Runs until the other end of a socket pair is closed: 0, or a negative errno. */
+int bench_samplers_serve(const struct bench_samplers *samplers);
+
+/* The least that could ask such devices: each cycle one sleep, one write per device, one wait for the
+   last of them, one read per device. */
+struct bench_exchanges {
+    const int32_t *fd;       /* non-blocking, at most 64 */
+    int32_t count;
+    int64_t deadline_ns;     /* offset */
+    int64_t *skew_ns;        /* out, per cycle: the spread of the devices' own times, -1: missed */
+    int64_t cpu_ns;          /* out: that the thread took for all of it */
+    int64_t waits;           /* out */
+};
+/* Returns the number of cycles. */
+int bench_exchanges(const struct bench_grid *grid, struct bench_exchanges *exchanges);

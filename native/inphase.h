@@ -112,7 +112,7 @@ struct inphase_frame {
     int64_t triggered_ns;       /* first trigger fired, or ABSENT */
     int64_t latched_ns;
     int64_t skew_ns;            /* ABSENT with fewer than two fresh samples of known acquisition */
-    int64_t acted_cycle;        /* the cycle that the acts below belong to, -1 before the first */
+    int64_t acted_cycle;        /* the cycle that the acts below belong to, -1: nothing acted yet */
     int64_t acted_ns;           /* when the writes of that act were done, or ABSENT */
     int64_t inferred_ns;        /* when the policy posted that command, or ABSENT */
     uint32_t flags;             /* INPHASE_FLAG_* */
@@ -787,7 +787,7 @@ int inphase_core_attach(inphase_core *core, uint32_t device, int fd);
 int inphase_core_detach(inphase_core *core, uint32_t device);
 /* 1: the core is using the device, 0: it is not (never attached, given back, or lost). */
 int inphase_core_attached(inphase_core *core, uint32_t device);
-/* errno with which the device was lost, 0: it was not. */
+/* errno with which the device was lost; 0: it was not, or was attached again since. */
 int inphase_core_lost(inphase_core *core, uint32_t device);
 /* The policy's mailbox; attach before the start. */
 int inphase_core_mailbox(inphase_core *core, inphase_segment *mailbox);

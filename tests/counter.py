@@ -8,13 +8,16 @@ The device is a process (`python counter.py PORT`). A datagram `T` makes it samp
     X     count one sample too many before the next
     F     the clock and the count stand still from now on; R: they go on
     S     say nothing any more; R: answer again
+    E, O  commands are followed from now on, or not any more
     Q     answer at once with the number of triggers seen (uint64)
+    P     answer at once with whether commands are followed (uint64)
 """
 
 import contextlib
 import socket
 import struct
 import sys
+import threading
 import time
 from typing import Annotated, Any, ClassVar
 
@@ -60,6 +63,7 @@ class Counter(Driver):
         super().__init__(name, options)
         self.options: Options = options
         self._socket: socket.socket | None = None
+        self._thread = 0
 
     @property
     def address(self) -> str:
@@ -89,6 +93,7 @@ class Counter(Driver):
 
     def open(self) -> int:
         """Connect and ask whether somebody is there."""
+        self._thread = threading.get_ident()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.connect(("127.0.0.1", self.options.port))
         self._socket.settimeout(0.5)
@@ -145,8 +150,18 @@ class Counter(Driver):
         """Set the value that the device answers with."""
         self._send(b"V" + struct.pack("<d", command[0]))
 
+    def enable(self) -> None:
+        """Follow commands."""
+        self._send(b"E")
+
+    def disable(self) -> None:
+        """Follow none."""
+        self._send(b"O")
+
     def _send(self, data: bytes) -> None:
         assert self._socket is not None
+        if threading.get_ident() != self._thread:
+            raise DeviceError(f"device {self.name}: called in another thread than open was")
         try:
             self._socket.send(data)
         except OSError as error:
@@ -164,7 +179,7 @@ class Device:
         self._value = 1.0
         self._hold = 0
         self._held: list[bytes] = []
-        self._leave_out = self._silent = self._frozen = False
+        self._leave_out = self._silent = self._frozen = self._enabled = False
         self._clock_ns = 0
 
     def serve(self) -> None:
@@ -180,7 +195,11 @@ class Device:
             self._trigger(peer)
         elif kind == b"Q":
             self._socket.sendto(COUNT.pack(self._triggers), peer)
-        elif kind == b"V":
+        elif kind == b"P":
+            self._socket.sendto(COUNT.pack(self._enabled), peer)
+        elif kind in b"EO":
+            self._enabled = kind == b"E"
+        elif kind == b"V" and self._enabled:
             (self._value,) = struct.unpack("<d", data[1:])
         elif kind == b"L":
             self._hold = int(data[1:])

@@ -7,18 +7,28 @@ import pytest
 
 from inphase import plan as planning
 from inphase.errors import ScheduleError
-from inphase.installed import installed_drivers, resolve_driver
+from inphase.installed import Installed, installed_drivers, resolve_driver
 from inphase.schedule import load
 from inphase_drivers.ati import NetFT
 from inphase_drivers.dynamixel import Servos
+from peers import ROOT
 from robots import demo_schedule
 from test_run import inphase
+
+OURS = [offer for offer in installed_drivers() if offer.package == "inphase"]
 
 
 def test_our_drivers_have_names() -> None:
     assert {"dynamixel", "netft"} <= {offer.name for offer in installed_drivers()}
     assert resolve_driver("dynamixel", Path()) is Servos
     assert resolve_driver("netft", Path()) is NetFT
+
+
+@pytest.mark.parametrize("offer", OURS, ids=lambda offer: offer.name)
+def test_each_of_our_drivers_says_what_it_is_and_the_readme_names_it(offer: Installed) -> None:
+    assert offer.about()
+    readme = (ROOT / "drivers" / "README.md").read_text()
+    assert f"| `{offer.name}`, `{offer.call}` |" in readme
 
 
 def test_a_schedule_may_use_a_name(tmp_path: Path) -> None:

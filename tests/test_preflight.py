@@ -111,10 +111,10 @@ def test_what_lacks_is_named_with_the_one_thing_that_grants_it(
 ) -> None:
     facts, command, flag = LACKING[name]
     machine = replace(GOOD, **facts)  # type: ignore[arg-type]
-    checks = judge(machine, schedule, 50 * MIB)
+    checks = judge(machine, schedule, 50 * MIB, 50 * MIB)
     assert [check.name for check in checks if not check.ok] == [name]
     assert command in named(checks, name).remedy
-    inside = judge(replace(machine, container="docker"), schedule, 50 * MIB)
+    inside = judge(replace(machine, container="docker"), schedule, 50 * MIB, 50 * MIB)
     assert flag in named(inside, name).remedy
 
 
@@ -186,6 +186,6 @@ def test_a_refused_priority_is_a_fact_with_its_reason(
 @pytest.mark.real
 def test_this_process_keeps_its_scheduling(schedule: Schedule) -> None:
     before = os.sched_getscheduler(0), os.sched_getaffinity(0)
-    checks = examine(schedule, 50 * MIB)
+    checks = examine(schedule, 50 * MIB, 50 * MIB)
     assert named(checks, "port /dev/null").ok
     assert (os.sched_getscheduler(0), os.sched_getaffinity(0)) == before

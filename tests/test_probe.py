@@ -255,3 +255,41 @@ max_age_ms = 200
     assert clock["exchanges"] > 50
     # its clock is the host's, 5 s ahead: what is measured of its rate is within its own bound
     assert abs(clock["drift_ppb"]) < 10**9 * clock["uncertainty_ns"] / 10**8
+
+
+@pytest.mark.real
+def test_a_camera_that_runs_by_itself_is_looked_at_every_millisecond(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pypylon", reason="pypylon is not installed")
+    monkeypatch.setenv("PYLON_CAMEMU", "1")
+    path = tmp_path / "eye.toml"
+    path.write_text(
+        f"""
+name = "eye{os.getpid()}"
+[cycle]
+rate_hz = 20
+read_deadline_us = 30000
+act_us = 35000
+realtime = "prefer"
+[device.eye]
+driver = "pylon"
+serial = "0815-0000"
+width = 64
+height = 48
+exposure_us = 500.0
+trigger = "off"
+rate_hz = 30
+[sensor.eye]
+device = "eye"
+max_age_ms = 500
+"""
+    )
+    result = probing.probe(load(path), "eye", 40)
+    assert (result["latched"], result["period_ns"], result["cycles"]) == (True, 1_000_000, 2000)
+    assert (result["due"], result["lost"], result["trigger_to_sample_ns"]["count"]) == (0, 0, 0)
+    assert result["samples"] > 10
+    count = result["interval_ns"]["count"]
+    assert sum(item["count"] for item in result["histogram"]) == count > 0
+    assert result["suggested"]["read_deadline_us"] is None
+    assert result["suggested"]["max_age_ms"] * 1e6 >= 3 * result["interval_ns"]["p50"]

@@ -46,8 +46,8 @@ DRIVER_MAY_IMPORT = {
     "inphase.packets",
     "inphase.errors",
     "inphase.serial_port",
-    "inphase.serial_sensor",
     "inphase.video",
+    "inphase.serial_sensor",
 }
 STANDARDS = {"genicam"}  # what drivers of one standard share; no device, no library of a vendor
 

@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from counter import CLOCK_AHEAD_NS
-from inphase import Runner
+from inphase import Runner, schedule
 from inphase.frame import Frame, Sample
+from inphase.lockstep import LockStep
 from peers import BOUND_S, ROOT, free_port, until
 
 pytestmark = pytest.mark.real
@@ -69,6 +70,12 @@ class Device:
         """How many triggers it has seen."""
         self._socket.send(b"Q")
         return int(struct.unpack("<Q", self._socket.recv(64))[0])
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether it follows commands."""
+        self._socket.send(b"P")
+        return bool(struct.unpack("<Q", self._socket.recv(64))[0])
 
     def close(self) -> None:
         """End it, like a device that is unplugged."""
@@ -321,6 +328,7 @@ _MOVES = """
 device = "counter"
 feedback = "count.value"
 limits = { position = [-9, 9], velocity = 10.0, acceleration = 20.0, step = 1.0 }
+on_stop = "off"
 """
 
 
@@ -336,10 +344,22 @@ def test_commands_reach_a_worker_through_the_limiter_alone(bench: Bench, home: s
         moved = follow(runner, lambda f: is_fresh(f) and f["count"].value["value"] > 1.5)
         act = moved.command["joint"]
         assert "WRITTEN" in act.flags
+        assert bench.device.is_enabled
     assert runner.summary is not None
     written = runner.summary["commands"]["written"]
     facts = runner.summary["sensors"]["count"]["worker"]
     assert 0 < facts["orders"] <= written
+    assert not bench.device.is_enabled
+
+
+def test_lock_step_gives_the_same_bytes_wherever_the_driver_is_at_home(bench: Bench) -> None:
+    digests = set()
+    for home in ("process", "thread"):
+        path = bench.schedule(home, sensor="every = 2\nlatency_cycles = 1")
+        with LockStep(schedule.load(path), seed=5) as robot:
+            robot.run(300)
+            digests.add(robot.digest())
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("home", ["process", "thread"])

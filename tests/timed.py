@@ -23,7 +23,7 @@ from inphase.driver import (
 
 
 class TimedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Microseconds; with `request_us` an exchange, else calls."""
+    """Microseconds, or as named; with `request_us` an exchange, else calls."""
 
     place: str
     takes_us: int = 300
@@ -31,6 +31,7 @@ class TimedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     request_us: int = 0
     write_us: int = 0
     acquire_us: int | None = None
+    acquire_ns: int = 0
     interval_us: int = 0
     triggered: bool = True
     wire: str | None = None
@@ -59,7 +60,7 @@ class Timed(Driver):
     def sensor(self) -> SensorSpec:
         given = self.options
         acquire = Acquire.ABSENT if given.acquire_us is None else Acquire.AFTER_TRIGGER
-        acquire_ns = (given.acquire_us or 0) * 1000
+        acquire_ns = (given.acquire_us or 0) * 1000 + given.acquire_ns
         exchange = calls = None
         if given.request_us:
             exchange = Exchange(

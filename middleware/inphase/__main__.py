@@ -1,6 +1,7 @@
 """The command `inphase`. Nothing imports this module."""
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,8 @@ def new_driver(name: str) -> None:
 
 def main() -> None:
     """Entry: every error that is ours becomes one line and its exit code."""
+    # a shell that starts a command in the background has it ignore ^C: here it always counts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         cli(standalone_mode=False)
     except InphaseError as error:

@@ -165,4 +165,4 @@ def make(schedule: Schedule) -> Report:
     if schedule.policy is not None:
         policy.load(schedule)
     size = store_size(plan)
-    return Report(plan, size, preflight.examine(schedule, size))
+    return Report(plan, size.total, preflight.examine(schedule, *size))

@@ -1,7 +1,7 @@
 """The C core as an object: configured from a plan, on a segment of the store."""
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from inphase._core import ffi, lib
 from inphase.driver import TwinChannel, TwinKind, Watchdog
@@ -24,6 +24,7 @@ FAULTS = {
 }
 """Planned faults of simulated devices and of the virtual clock, by name."""
 
+_PAGE = 4096
 RECOVER = 3
 """Good replies before a device that came back is trusted."""
 
@@ -210,12 +211,23 @@ class Core:
 # ---- the plan as C structures; what they point at is appended to `keep` -----------------------
 
 
-def store_size(plan: Plan) -> int:
-    """Bytes of shared memory that this plan needs, without its description."""
+class StoreSize(NamedTuple):
+    """Bytes of shared memory that a plan needs, without its description."""
+
+    total: int
+    locked: int
+    """of those, what the cycle thread locks: of a worker's image only the stamps"""
+
+
+def store_size(plan: Plan) -> StoreSize:
+    """The size of a plan's store."""
     keep: list[Any] = []
     core = int(lib.inphase_core_size(base_config(plan, 0, keep)))
-    core += sum(s.depth * (s.dtype.itemsize + 128) for s in plan.sensors if s.home != "cycle")
-    return core + int(lib.inphase_mailbox_size(plan.values))
+    core += int(lib.inphase_mailbox_size(plan.values))
+    posted = [s for s in plan.sensors if s.home != "cycle"]
+    rings = sum(_PAGE + s.depth * (s.dtype.itemsize + 128) for s in posted)
+    looked_at = sum(_PAGE + s.depth * 2 * _PAGE for s in posted)
+    return StoreSize(core + rings, core + looked_at)
 
 
 def base_config(plan: Plan, description_size: int, keep: list[Any]) -> Any:

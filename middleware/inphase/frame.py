@@ -38,7 +38,7 @@ class Layout:
     depths: tuple[int, ...]
     actuators: tuple[tuple[str, int, str], ...]
     """(name, channels, unit)"""
-    rates: tuple[dict[str, NDArray[np.float64]], ...] = field(compare=False)
+    rates: tuple[dict[str, NDArray[np.float64]], ...] = field(default=(), compare=False)
     """per sensor and field the largest change per second that the schedule states; NaN: none"""
 
     @classmethod

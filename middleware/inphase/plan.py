@@ -39,6 +39,8 @@ class SensorPlan:
     turns: list[tuple[int, float]]
     """sign and zero per channel, for a driver that reads by itself"""
     depth: int
+    between: int
+    """cycles from one new sample to the next, at least"""
     low: list[float]
     high: list[float]
     rate: list[float]
@@ -168,7 +170,7 @@ def _describe_sensor(sensor: SensorPlan) -> dict[str, object]:
         "max_age_ns": sensor.schedule.max_age_ns,
         "home": sensor.home,
         "latched": sensor.schedule.latched,
-        "every": sensor.schedule.every,
+        "every": sensor.between,
         "latency_cycles": sensor.schedule.latency_cycles,
         "depth": sensor.depth,
         "rate": _describe_rates(sensor),
@@ -235,6 +237,15 @@ def _depth(schedule: Schedule, every: int = 1, size: int = 0) -> int:
     wanted = max(least, int(_RING_S * 1e9 / (every * schedule.cycle.period_ns)))
     depth = 1 << (wanted - 1).bit_length()
     return max(depth, (schedule.store.depth or 0) if size < _LARGE_BYTES else 0)
+
+
+def _cycles_between(schedule: Schedule, sensor: Sensor, spec: SensorSpec) -> int:
+    """Cycles from one new sample to the next, at least: of a device that runs by itself, as far as
+    it states its rate."""
+    if not sensor.latched:
+        return sensor.every
+    interval_ns = spec.calls.interval_ns if spec.calls is not None else 0
+    return max(1, interval_ns // schedule.cycle.period_ns)
 
 
 def _value_fields(spec: SensorSpec) -> list[Field]:
@@ -322,7 +333,8 @@ def _plan_sensor(schedule: Schedule, drivers: dict[str, Driver], name: str) -> S
         spec=spec,
         exchange=exchange,
         turns=turns,
-        depth=_depth(schedule, sensor.every, size),
+        depth=_depth(schedule, _cycles_between(schedule, sensor, spec), size),
+        between=_cycles_between(schedule, sensor, spec),
         low=[low for low, _ in ranges],
         high=[high for _, high in ranges],
         rate=_per_channel(schedule, f"{key}.rate", sensor.rate, spec, pairs=False),

@@ -159,16 +159,16 @@ def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
     follower = StoreFollower(store_path)
     buffer = CommandBuffer(follower.layout.actuators)
     turn = Turn(load(described), buffer, described)
-    mailbox = store.Mailbox(mailbox_path, buffer.channels, follower.layout.epoch)
     assert described.policy is not None
     process.set_rights("policy", described.policy.priority)
-    process.say_ready()
-
-    # what exists now stays: no collection in the loop, none of what was imported ever looked at
-    gc.collect()
-    gc.freeze()
-    gc.disable()
+    mailbox = store.Mailbox(mailbox_path, buffer.channels, follower.layout.epoch)
     try:
+        process.say_ready()
+
+        # what exists now stays: no collection in the loop, none of what was imported looked at
+        gc.collect()
+        gc.freeze()
+        gc.disable()
         follow(follower, mailbox, turn, longest_hold_ns(described))
     finally:
         mailbox.close()

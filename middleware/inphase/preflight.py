@@ -70,12 +70,13 @@ class Machine:
     timer_slack_ns: int | None
 
 
-def examine(schedule: Schedule, store_bytes: int = 0) -> list[Check]:
+def examine(schedule: Schedule, store_bytes: int = 0, locked_bytes: int = 0) -> list[Check]:
     """Compare this machine with a schedule whose store needs `store_bytes`.
 
-    Raises nothing: what cannot be read is told as such.
+    locked_bytes: of those, what the cycle thread locks into memory. Raises nothing: what cannot be
+    read is told as such.
     """
-    return judge(look(schedule), schedule, store_bytes)
+    return judge(look(schedule), schedule, store_bytes, locked_bytes)
 
 
 def look(schedule: Schedule, root: Path = Path("/")) -> Machine:
@@ -115,11 +116,13 @@ def look(schedule: Schedule, root: Path = Path("/")) -> Machine:
     )
 
 
-def judge(machine: Machine, schedule: Schedule, store_bytes: int) -> list[Check]:
+def judge(
+    machine: Machine, schedule: Schedule, store_bytes: int, locked_bytes: int = 0
+) -> list[Check]:
     """Compare facts with a schedule; pure."""
     checks = [
         _fifo(machine, schedule),
-        _memlock(machine, store_bytes),
+        _memlock(machine, locked_bytes),
         _shm(machine, store_bytes),
         _throttling(machine),
         _governor(machine),
@@ -158,9 +161,9 @@ def _fifo(machine: Machine, schedule: Schedule) -> Check:
     return _check("SCHED_FIFO", wanted, found, machine.fifo_error is None, remedy)
 
 
-def _memlock(machine: Machine, store_bytes: int) -> Check:
+def _memlock(machine: Machine, locked_bytes: int) -> Check:
     limit = machine.memlock_bytes
-    needed = store_bytes + _CYCLE_BYTES
+    needed = locked_bytes + _CYCLE_BYTES
     enough = limit == _UNLIMITED or limit >= needed
     if machine.container:
         remedy = "docker run --ulimit memlock=-1"

@@ -2,7 +2,7 @@
 
 The sensor runs in the real runtime, observing, on a schedule of its own that is made from the
 user's: the same device, grid, trigger and home, and a read deadline as late as it can be, so that
-what would have been LATE is measured too.
+what would have been LATE is measured too. A latched sensor is looked at every millisecond.
 
 Keys of the result (times in nanoseconds; each distribution has count, min, p50, p90, p99, p999,
 max):
@@ -31,6 +31,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from inphase import schedule as schedules
 from inphase import store
 from inphase.document import toml_table
 from inphase.errors import ScheduleError
@@ -43,6 +44,7 @@ _QUANTILES = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "m
 _BINS = 24
 _ENOUGH = 1_000  # samples from which p99.9 says more than the largest
 _ROOM_PART, _ROOM_NS = 4, 100_000  # a deadline leaves a quarter more, and at least 100 us
+_LATCHED_US = 1_000  # a frame shows the newest sample alone: frames come faster than samples
 _BRIDGED = 2  # lost samples in a row that max_age_ms bridges
 _NAME_MAX = 32
 
@@ -60,19 +62,21 @@ def probe(
     with tempfile.TemporaryDirectory(prefix="inphase-probe-") as folder, _beside(schedule):
         path = Path(folder) / "probe.toml"
         path.write_text(alone(schedule, sensor))
-        runner = Runner(path, observe=True, cycles=cycles)
+        probed = schedules.load(path)
+        finer = schedule.cycle.period_ns / probed.cycle.period_ns
+        runner = Runner(probed, observe=True, cycles=round(cycles * finer))
         timed = Timed(sensor)
         with contextlib.suppress(KeyboardInterrupt), runner as robot:
             reader = store.Reader(robot.store_path)
             try:
                 for frame in robot:
                     timed.take(frame)
-                    show(frame.cycle + 1)
+                    show(int((frame.cycle + 1) / finer))
                 timed.facts = reader.worker(0)
             finally:
                 reader.close()
     assert runner.summary is not None
-    return sum_up(schedule, timed, runner.summary)
+    return sum_up(schedule, probed, timed, runner.summary)
 
 
 @contextlib.contextmanager
@@ -95,8 +99,12 @@ def alone(schedule: Schedule, name: str) -> str:
     sensor = schedule.sensor[name]
     device = schedule.device[sensor.device]
     period_us = schedule.cycle.period_ns / 1000
+    if sensor.latched:
+        period_us = min(period_us, _LATCHED_US)
     room_us = max(5, int(period_us / 20))
     cycle = msgspec.to_builtins(schedule.cycle) | {
+        "rate_hz": None,
+        "period_us": period_us,
         "read_deadline_us": int(period_us) - 2 * room_us,
         "act_us": int(period_us) - room_us,
     }
@@ -196,8 +204,10 @@ def histogram(values: Any) -> list[dict[str, int]]:
     return [*bins, *([{"from_ns": last, "to_ns": facts["max"] + 1, "count": above}] * (above > 0))]
 
 
-def sum_up(schedule: Schedule, timed: Timed, summary: dict[str, Any]) -> dict[str, Any]:
-    """The result of a probe."""
+def sum_up(
+    schedule: Schedule, probed: Schedule, timed: Timed, summary: dict[str, Any]
+) -> dict[str, Any]:
+    """The result of a probe of a schedule's sensor, which ran as in `probed`."""
     name = next(iter(summary["sensors"]))
     sensor = schedule.sensor[name]
     status = summary["sensors"][name]["status"]
@@ -215,7 +225,7 @@ def sum_up(schedule: Schedule, timed: Timed, summary: dict[str, Any]) -> dict[st
         "driver": schedule.device[sensor.device].driver,
         "home": schedule.device[sensor.device].home or ("cycle" if facts is None else "process"),
         "latched": sensor.latched,
-        "period_ns": schedule.cycle.period_ns,
+        "period_ns": probed.cycle.period_ns,
         "every": sensor.every,
         "cycles": summary["cycles"],
         "skipped": summary["skipped"],

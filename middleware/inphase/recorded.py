@@ -18,22 +18,27 @@ class Recorded:
         assert spec.exchange is not None
         self.exchange: Exchange = spec.exchange
         self._channels = channels_of(spec)
-        self.data = b""
+        self.parts: list[bytes] = []
+        """as they were read: of datagrams and CAN frames, one each"""
         parser = self.parser()
         os.write(fd, self.exchange.request)
         values = None
         while values is None:
             if not select.select([fd], [], [], _BOUND_S)[0]:
                 raise TimeoutError(f"no whole reply in {_BOUND_S:.0f} s, only {self.data.hex()}")
-            part = os.read(fd, _READ_MAX)
-            self.data += part
-            values = parser.feed(part)
+            self.parts.append(os.read(fd, _READ_MAX))
+            values = parser.feed(self.parts[-1])
         self.values: list[float] = values
 
     @property
-    def datagram(self) -> bool:
-        """Whether it came as one datagram."""
-        return self.exchange.framing.datagram
+    def data(self) -> bytes:
+        """All of it."""
+        return b"".join(self.parts)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether its bytes may come in any parts; else one read is one packet."""
+        return not (self.exchange.framing.datagram or self.exchange.framing.can)
 
     @property
     def start(self) -> bytes:
@@ -63,6 +68,14 @@ class Recorded:
         for part in parts:
             values = feed(parser, part) or values
         return values
+
+    def parse_like(self, data: bytes) -> list[float] | None:
+        """What a new parser makes of other bytes, cut where these were."""
+        parts, at = [], 0
+        for part in self.parts:
+            parts.append(data[at : at + len(part)])
+            at += len(part)
+        return self.parse(*parts)
 
 
 def channels_of(spec: SensorSpec) -> int:

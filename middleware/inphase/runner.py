@@ -216,7 +216,11 @@ class _RuntimeRobot:
         return any(a.device == device for a in self._schedule.actuator.values())
 
     def _end_guests(self) -> None:
+        off = {a.device for a in self._schedule.actuator.values() if a.on_stop == "off"}
         for guest in self._guests:
+            if guest.device in off and not self._observe:
+                with contextlib.suppress(errors.DeviceError):  # gone: nothing to switch off
+                    guest.ask("disable")
             guest.close()
         for fd in self._fds:
             os.close(fd)
@@ -226,7 +230,7 @@ class _RuntimeRobot:
         """The policy, in a thread of this process; the path of its mailbox."""
         follower = StoreFollower(self.store_path)
         buffer = policies.CommandBuffer(follower.layout.actuators)
-        path = self.store_path.removesuffix("core") + "policy"
+        path = store.policy_path(self.store_path)
         mailbox = store.Mailbox(path, buffer.channels, follower.layout.epoch)
         turn = policies.Turn(call, buffer, self._schedule)
         arguments = (follower, mailbox, turn, policies.longest_hold_ns(self._schedule))
@@ -272,7 +276,7 @@ class _RuntimeRobot:
     def arm(self) -> None:
         for guest in self._guests:
             if self._moves(guest.device) and not self._observe:
-                guest.worker.enable()
+                guest.ask("enable")
         self._send(do="arm")
         trouble = self._wait("armed")["error"]
         if trouble:

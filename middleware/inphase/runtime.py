@@ -163,7 +163,7 @@ class Runtime:
         if described.gateway is not None:
             self._start_process("gateway", "inphase.gateway", [str(described.path), path])
         if mailbox is None and described.policy is not None and not self.wishes.observe:
-            mailbox = path.removesuffix("core") + "policy"
+            mailbox = store.policy_path(path)
             self._policy = self._start_process(
                 "policy", "inphase.policy", [str(described.path), path, mailbox]
             )
@@ -184,7 +184,7 @@ class Runtime:
         needed = ("SCHED_FIFO", "locked memory", "core")
         lacking = [
             check
-            for check in preflight.examine(self.schedule, store_size(self.plan))
+            for check in preflight.examine(self.schedule, *store_size(self.plan))
             if not check.ok and check.name in needed
         ]
         if lacking:
@@ -302,9 +302,9 @@ class Runtime:
         for child in reversed(self._processes):
             child.stop()
         if self._mailbox is not None:
-            path = self._mailbox.path
             self._mailbox.close()
-            Path(path).unlink(missing_ok=True)
+        if self.core is not None:  # also of a policy that was ended before it could remove it
+            Path(store.policy_path(self.core.segment.path)).unlink(missing_ok=True)
         self._undo.close()
 
 

@@ -35,6 +35,11 @@ def sensor_path(core_path: str, sensor: int) -> str:
     return f"{core_path.removesuffix('core')}sensor{sensor}"
 
 
+def policy_path(core_path: str) -> str:
+    """Where the policy's mailbox lies, beside the core's segment."""
+    return f"{core_path.removesuffix('core')}policy"
+
+
 def segments_of(robot: str, what: str = "core") -> list[str]:
     """Paths of a robot's segments, newest first."""
     found = FOLDER.glob(f"{_PREFIX}{robot}.*.{what}")

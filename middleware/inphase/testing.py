@@ -28,6 +28,7 @@ from inphase.driver import Acquire, ActuatorSpec, DeviceError, Driver, Exchange,
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
 from inphase.packets import Parser, encode
+from inphase.peer import Peer, able
 from inphase.recorded import Recorded, channels_of, feed
 from inphase.rig import NAME, Rig, path_for_children, until
 
@@ -37,55 +38,6 @@ _BOUNDS = {"INPHASE_MAX_PACKET": 1024, "INPHASE_MAX_CHANNELS": 64}
 _PATIENCE = 10  # how many worst cases a test waits for a sample
 _NOISE = bytes((37 * index + 11) & 0xFF for index in range(23))
 _OTHERS: tuple[Any, ...] = ({"no": "such"}, "", -1, [])  # no option takes all of these
-
-
-class Peer:
-    """What answers for the device, and what a test can do to it.
-
-    A subclass sets `options`, and defines as much of the rest as it can. Each call has its effect
-    before it returns. `heal` ends what `silence`, `spoil` and `disguise` began.
-    """
-
-    options: dict[str, Any]
-    """the keys of a `[device.NAME]` table that reach it, without `driver`"""
-
-    @property
-    def place(self) -> str:
-        """How a person knows where it is plugged in: an error that concerns it holds this."""
-        return str(self.options.get("host") or self.options.get("port"))
-
-    def silence(self) -> None:
-        """Answer nothing any more."""
-
-    def spoil(self) -> None:
-        """Damage every answer on its way, so that none may count."""
-
-    def disguise(self) -> None:
-        """Answer as another device would, or as this one in another set-up: `open` refuses it."""
-
-    def heal(self) -> None:
-        """Answer as before."""
-
-    def unplug(self) -> None:
-        """Go, as when a cable is drawn."""
-
-    def replug(self) -> None:
-        """Come back, in the same place."""
-
-    def asked(self) -> int:
-        """How often anything was asked of it since it was started."""
-        return 0
-
-    def speed(self) -> float:
-        """Of its fastest joint, measured, in the actuator's unit per second."""
-        return 0.0
-
-
-def _able(device: Peer, *methods: str) -> None:
-    """Skip where a peer does not define a method."""
-    for method in methods:
-        if getattr(type(device), method) is getattr(Peer, method):
-            pytest.skip(f"{type(device).__name__} lacks {method}()")
 
 
 class DriverContract:
@@ -247,7 +199,7 @@ class DriverContract:
 
     def test_an_absent_device_is_named_with_its_place(self, device: Peer, rig: Rig) -> None:
         """And is found again when it is back."""
-        _able(device, "unplug", "replug")
+        able(device, "unplug", "replug")
         driver = rig.make()
         device.unplug()
         with pytest.raises(DeviceError) as refusal:
@@ -262,7 +214,7 @@ class DriverContract:
         self, device: Peer, rig: Rig
     ) -> None:
         """`open` looks whether somebody is there; without an exchange it may be the first read."""
-        _able(device, "silence", "heal")
+        able(device, "silence", "heal")
         driver = rig.make()
         device.silence()
         with pytest.raises((DeviceError, TimeoutError)) as refusal:
@@ -279,7 +231,7 @@ class DriverContract:
         self, device: Peer, rig: Rig
     ) -> None:
         """Before anything is commanded."""
-        _able(device, "disguise", "heal")
+        able(device, "disguise", "heal")
         driver = rig.make()
         device.disguise()
         with pytest.raises(DeviceError) as refusal:
@@ -293,31 +245,35 @@ class DriverContract:
     # ---- framing -------------------------------------------------------------------------
 
     def test_a_reply_is_the_same_at_every_split_point(self, reply: Recorded) -> None:
-        """And byte by byte. A datagram is whole or refused."""
-        for at in range(1, len(reply.data)):
-            parts = (reply.data[:at], reply.data[at:])
-            if reply.datagram:
-                assert all(reply.parse(part) is None for part in parts), f"half, cut at {at}"
-            else:
-                assert reply.parse(*parts) == reply.values, f"cut at byte {at}"
-        if not reply.datagram:
+        """And byte by byte. What comes in datagrams or frames is whole or refused."""
+        if reply.is_stream:
+            for at in range(1, len(reply.data)):
+                assert reply.parse(reply.data[:at], reply.data[at:]) == reply.values, f"cut at {at}"
             single = (reply.data[at : at + 1] for at in range(len(reply.data)))
             assert reply.parse(*single) == reply.values
+            return
+        assert reply.parse(*reply.parts) == reply.values
+        for part in reply.parts:
+            for at in range(1, len(part)):
+                assert reply.parse(part[:at]) is None, f"the first {at} bytes"
+                assert reply.parse(part[at:]) is None, f"all but the first {at} bytes"
 
     def test_a_truncated_reply_is_no_sample_and_the_next_one_is(self, reply: Recorded) -> None:
         """Wherever it ends."""
-        for size in range(len(reply.data)):
+        *before, last = [reply.data] if reply.is_stream else reply.parts
+        for size in range(len(last)):
             parser = reply.parser()
-            assert feed(parser, reply.data[:size]) is None, f"{size} bytes of {len(reply.data)}"
+            found = [feed(parser, part) for part in (*before, last[:size])]
+            assert set(map(repr, found)) == {"None"}, f"{size} bytes of {len(last)}"
             # the packet that was cut may swallow the next one's first bytes
-            later = [feed(parser, reply.data) for _ in range(3)]
+            later = [feed(parser, part) for _ in range(3) for part in (*before, last)]
             assert reply.values in later, f"after {size} bytes: {later}"
             assert all(values in (None, reply.values) for values in later)
 
     def test_garbage_around_a_reply_is_dropped(self, reply: Recorded) -> None:
-        """Before it and after it; a datagram has nothing around it."""
-        if reply.datagram:
-            pytest.skip("a datagram has nothing around it")
+        """Before it and after it."""
+        if not reply.is_stream:
+            pytest.skip("its replies are datagrams or frames, which have nothing around them")
         assert reply.parse(_NOISE, reply.data) == reply.values
         assert reply.parse(_NOISE + reply.data) == reply.values
         assert reply.parse(reply.start + reply.data) == reply.values, "a start without its rest"
@@ -332,8 +288,8 @@ class DriverContract:
         for at in range(8 * len(reply.data)):
             damaged = bytearray(reply.data)
             damaged[at // 8] ^= 1 << at % 8
-            assert reply.parse(bytes(damaged)) is None, f"bit {at % 8} of byte {at // 8}"
-        if not reply.datagram and reply.packets == 1:
+            assert reply.parse_like(bytes(damaged)) is None, f"bit {at % 8} of byte {at // 8}"
+        if reply.is_stream and reply.packets == 1:
             for at in range(1, len(reply.data)):
                 inside = reply.data[:at] + _NOISE + reply.data[at:]
                 assert reply.parse(inside) is None, f"garbage at byte {at}"
@@ -365,7 +321,7 @@ class DriverContract:
         self, device: Peer, running: Rig
     ) -> None:
         """Its own count against ours."""
-        _able(device, "asked")
+        able(device, "asked")
         start = device.asked()
         driver = running.make()
         driver.open()
@@ -390,7 +346,7 @@ class DriverContract:
 
     def test_silence_gives_no_sample_and_says_so(self, device: Peer, running: Rig) -> None:
         """LATE, then MISSING, with the last sample named; then it goes on."""
-        _able(device, "silence", "heal")
+        able(device, "silence", "heal")
         with running.run() as robot:
             robot.status("FRESH")
             device.silence()
@@ -404,7 +360,7 @@ class DriverContract:
 
     def test_damaged_replies_give_no_sample(self, device: Peer, running: Rig) -> None:
         """Whatever is left of them."""
-        _able(device, "spoil", "heal")
+        able(device, "spoil", "heal")
         with running.run() as robot:
             robot.status("FRESH")
             device.spoil()
@@ -417,7 +373,7 @@ class DriverContract:
 
     def test_unplugged_is_offline_and_it_comes_back(self, device: Peer, running: Rig) -> None:
         """OFFLINE, RECOVERING, FRESH, again and again; no descriptor is left behind."""
-        _able(device, "unplug", "replug")
+        able(device, "unplug", "replug")
         counts = []
         with running.run() as robot:
             before = robot.status("FRESH")
@@ -459,7 +415,7 @@ class DriverContract:
         self, device: Peer, rig: Rig, actuator: ActuatorSpec
     ) -> None:
         """It starts from where it is."""
-        _able(device, "speed")
+        able(device, "speed")
         driver = rig.make()
         driver.open()
         try:
@@ -478,7 +434,7 @@ class DriverContract:
         """
         if actuator.watchdog is None:
             pytest.skip(f"{self.driver.__name__} declares no watchdog: only the guard covers it")
-        _able(device, "speed")
+        able(device, "speed")
         feedback = _feedback(running, actuator)
         go = _Go(feedback, self.reach)
         tables = _motion_tables(feedback, self.reach)

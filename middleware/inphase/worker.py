@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +41,7 @@ _RETRY_S = 0.25  # between attempts to get a lost device back
 _LOOK_NS = 50_000_000  # how long a worker sleeps before it asks whether the run is over
 _CONFIRM_TRIES = 3
 _JOIN_S = 2.0
+_ANSWER_S = 5.0
 _DETAIL_MAX = 0xFFFFFFFF
 
 
@@ -381,33 +383,6 @@ def _open(path: str, core_path: str, wake_fd: int, sensor: int) -> Any:
     return handle[0]
 
 
-class WorkerThread:
-    """A worker in a thread of this process; `start`, then `close`. Thread: the starter's."""
-
-    def __init__(
-        self, plan: Plan, device: str, core_path: str, wake_fd: int, order_fd: int
-    ) -> None:
-        self.device = device
-        self.worker = Worker(plan, device, core_path, wake_fd, order_fd)
-        self._thread = threading.Thread(
-            target=self.worker.run, daemon=True, name=f"inphase worker of {device}"
-        )
-
-    def start(self, enable: bool) -> None:
-        """Open the device, and follow the grid from now on. Raises DeviceError."""
-        self.worker.open()
-        if enable:
-            self.worker.enable()
-        self._thread.start()
-
-    def close(self) -> None:
-        """End it, and close the device."""
-        self.worker.stop()
-        if self._thread.is_alive():
-            self._thread.join(_JOIN_S)
-        self.worker.close()
-
-
 class Control:
     """The supervisor's line to a worker: it asks for `enable` and `disable`, between two turns."""
 
@@ -444,6 +419,79 @@ class Control:
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.ECONNRESET):
                 raise
+
+
+def control_line() -> tuple[socket.socket, socket.socket]:
+    """The two ends of a `Control`: the supervisor's and the worker's."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def ask(line: socket.socket, device: str, what: str) -> None:
+    """Ask a worker for something over its control line, and wait. Raises DeviceError."""
+    line.settimeout(_ANSWER_S)
+    try:
+        line.send(what.encode())
+        answer = line.recv(4096).decode()
+    except OSError as error:
+        raise DeviceError(f"device {device}: its worker does not answer: {error}") from error
+    if answer != "ok":
+        raise DeviceError(answer or f"device {device}: its worker is gone")
+
+
+class WorkerThread:
+    """A worker in a thread of this process; `start`, then `close`. Thread: the starter's.
+
+    The driver is called in that thread alone.
+    """
+
+    def __init__(
+        self, plan: Plan, device: str, core_path: str, wake_fd: int, order_fd: int
+    ) -> None:
+        self.device = device
+        self._worker = Worker(plan, device, core_path, wake_fd, order_fd)
+        self._line, theirs = control_line()
+        self._control = Control(theirs.detach())
+        self._started: SimpleQueue[Exception | None] = SimpleQueue()
+        self._thread = threading.Thread(
+            target=self._main, daemon=True, name=f"inphase worker of {device}"
+        )
+        self._enable = False
+
+    def start(self, enable: bool) -> None:
+        """Open the device, and follow the grid from now on. Raises DeviceError."""
+        self._enable = enable
+        self._thread.start()
+        trouble = self._started.get()
+        if trouble is not None:
+            raise trouble
+
+    def _main(self) -> None:
+        try:
+            try:
+                self._worker.open()
+                if self._enable:
+                    self._worker.enable()
+            except Exception as error:
+                self._started.put(error)
+                return
+            self._started.put(None)
+            self._worker.run(self._control)
+            self._control.obey_to_the_end(self._worker)
+        finally:
+            self._worker.close()
+
+    def ask(self, what: str) -> None:
+        """Have the driver `enable` or `disable`, between two turns. Raises DeviceError."""
+        ask(self._line, self.device, what)
+
+    def close(self) -> None:
+        """End it, and close the device."""
+        self._worker.stop()
+        self._line.close()
+        if self._thread.is_alive():
+            self._thread.join(_JOIN_S)
+        elif self._thread.ident is None:  # it never ran
+            self._worker.close()
 
 
 def main() -> None:

@@ -17,10 +17,9 @@ from inphase.errors import DeviceError
 from inphase.locks import DeviceLock
 from inphase.plan import Plan
 from inphase.process import Process
-from inphase.worker import WorkerThread
+from inphase.worker import WorkerThread, ask, control_line
 
 _AGAIN_S = 0.5  # between the end of a worker's process and the start of the next
-_ANSWER_S = 5.0
 
 
 class WorkerLink:
@@ -67,7 +66,7 @@ class WorkerLink:
             self._thread = WorkerThread(self.plan, self.name, self.core_path, *eventfds)
             self._thread.start(enable)
             return
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, theirs = control_line()
         with theirs:
             fds = [self.wake_fd, self.order_fd, theirs.fileno()]
             path = str(self.plan.schedule.path)
@@ -81,18 +80,10 @@ class WorkerLink:
     def ask(self, what: str) -> None:
         """Ask the worker to `enable` or `disable`, and wait. Raises DeviceError."""
         if self._thread is not None:
-            worker = self._thread.worker
-            (worker.enable if what == "enable" else worker.disable)()
+            self._thread.ask(what)
             return
         assert self._control is not None
-        self._control.settimeout(_ANSWER_S)
-        try:
-            self._control.send(what.encode())
-            answer = self._control.recv(4096).decode()
-        except OSError as error:
-            raise DeviceError(f"device {self.name}: its worker does not answer: {error}") from error
-        if answer != "ok":
-            raise DeviceError(answer or f"device {self.name}: its worker is gone")
+        ask(self._control, self.name, what)
 
     def end_process(self) -> None:
         """After the process has ended, or to end it."""

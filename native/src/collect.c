@@ -1,6 +1,7 @@
 /* Collect: triggers out, replies in, until every reply is there or the read deadline. A reply
    belongs to the trigger that asked for it, or is dropped. Cycle thread only. */
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "internal.h"
@@ -14,22 +15,24 @@ static void refuse_sample(struct sensor *sensor, uint32_t reason, uint32_t detai
     sensor->detail = detail;
 }
 
-/* the values before, when they may be compared with: trusted, and of a known time */
-static bool moved_too_fast(const struct sensor *sensor, const struct sample *sample, uint32_t c)
+/* Seconds since the values before, when they may be compared with: trusted, and of a known time.
+   Else NaN, with which no comparison holds */
+static double compared_over_s(const struct sensor *sensor, const struct sample *sample)
 {
     const struct sample *before = &sensor->newest;
     int64_t since_ns = sample->triggered_ns - before->triggered_ns;
 
     if (!before->trusted)
-        return false;
+        return NAN;
     if (sample->triggered_ns == INPHASE_ABSENT || before->triggered_ns == INPHASE_ABSENT)
         since_ns = sample->received_ns - before->received_ns;
-    return fabs(sample->value[c] - before->value[c]) >
-           sensor->rate[c] * ((double)since_ns * 1e-9);
+    return (double)since_ns * 1e-9;
 }
 
 static bool values_hold(struct sensor *sensor, const struct sample *sample)
 {
+    double since_s = compared_over_s(sensor, sample);
+
     for (uint32_t c = 0; c < sensor->channels; c++) {
         double value = sample->value[c];
         uint32_t reason = INPHASE_REASON_NONE;
@@ -39,7 +42,7 @@ static bool values_hold(struct sensor *sensor, const struct sample *sample)
             reason = INPHASE_REASON_NAN;
         else if (value < sensor->low[c] || value > sensor->high[c])
             reason = INPHASE_REASON_RANGE;
-        else if (moved_too_fast(sensor, sample, c))
+        else if (fabs(value - sensor->newest.value[c]) > sensor->rate[c] * since_s)
             reason = INPHASE_REASON_RATE;
         if (reason) {
             refuse_sample(sensor, reason, c);
@@ -100,27 +103,30 @@ static bool has_sequence(const struct sensor *sensor)
     return sensor->parser.exchange.spec.sequence_type != 0;
 }
 
+/* as much of a sample as a sensor's has: most have few channels */
+static void copy_sample(struct sample *to, const struct sample *from, uint32_t channels)
+{
+    memcpy(to, from, offsetof(struct sample, value) + channels * sizeof from->value[0]);
+}
+
 /* what has arrived, with the stamps that came with it; its number in the ring is not known yet */
-static struct sample arrived(struct inphase_core *core, const struct sensor *sensor)
+static void take_arrived(const struct sensor *sensor, int64_t now_ns, struct sample *sample)
 {
     const struct inphase_posted *stamps = &sensor->stamps;
-    int64_t now_ns = core->clock->now(core);
 
     /* a line is raised here, whoever reads the device */
     bool ours = sensor->has_line && stamps->cycle == sensor->cycle && !sensor->latched;
-    struct sample sample = {
-        .cycle = stamps->cycle,
-        .triggered_ns = ours ? sensor->triggered_ns : stamps->triggered_ns,
-        .acquired_ns = stamps->acquired_ns,
-        .uncertainty_ns = stamps->uncertainty_ns,
 
-        /* nothing is received later than it was seen here */
-        .received_ns = stamps->received_ns < now_ns ? stamps->received_ns : now_ns,
-        .trusted = sensor->recovering == 0 && !sensor->suspect,
-    };
+    sample->sequence = -1;
+    sample->cycle = stamps->cycle;
+    sample->triggered_ns = ours ? sensor->triggered_ns : stamps->triggered_ns;
+    sample->acquired_ns = stamps->acquired_ns;
+    sample->uncertainty_ns = stamps->uncertainty_ns;
 
-    memcpy(sample.value, sensor->parser.value, sizeof(double) * sensor->channels);
-    return sample;
+    /* nothing is received later than it was seen here */
+    sample->received_ns = stamps->received_ns < now_ns ? stamps->received_ns : now_ns;
+    sample->trusted = sensor->recovering == 0 && !sensor->suspect;
+    memcpy(sample->value, sensor->parser.value, sizeof(double) * sensor->channels);
 }
 
 /* the ring's slot of a sample; a worker has filled its own */
@@ -147,7 +153,7 @@ static int64_t due_cycle(const struct sensor *sensor, int64_t cycle)
 /* Is a sample in time for its frame? A core that was held up may find a reply behind the deadline
    that was there before it, or not: what was not stamped by the kernel or a worker counts as
    received when it was read. */
-static bool is_in_time(struct inphase_core *core, const struct sensor *sensor,
+static bool is_in_time(const struct inphase_core *core, const struct sensor *sensor,
                        const struct sample *sample)
 {
     int64_t due = due_cycle(sensor, sample->cycle);
@@ -174,11 +180,24 @@ static void note_sample(struct inphase_core *core, const struct sensor *sensor,
                       sample->triggered_ns - planned_ns);
 }
 
+/* it may be the reply to an earlier trigger, of which nothing was seen: which one is not known, nor
+   when that was */
+static void forget_trigger(struct sample *sample)
+{
+    sample->cycle = -1;
+    sample->triggered_ns = sample->acquired_ns = INPHASE_ABSENT;
+    sample->uncertainty_ns = 0;
+}
+
 /* a complete reply to the last trigger, or a sample that names its own */
 static void accept_sample(struct inphase_core *core, struct sensor *sensor)
 {
-    struct sample sample = arrived(core, sensor);
-    bool in_time = is_in_time(core, sensor, &sample);
+    struct sample sample;
+    bool in_time, is_early;
+    int64_t due;
+
+    take_arrived(sensor, core->clock->now(core), &sample);
+    in_time = is_in_time(core, sensor, &sample);
 
     /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
        waiting; if no other reply comes, the sensor is FROZEN */
@@ -202,7 +221,11 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
         return;
     sensor->refused_in_a_row = 0;
     sensor->frozen = stands_still(sensor, &sample);
-    if (sample.acquired_ns == INPHASE_ABSENT && !sensor->device->ops->pairs)
+    due = due_cycle(sensor, sample.cycle);
+    is_early = in_time && !sensor->latched && due > core->cycle;
+    if (sensor->suspect)
+        forget_trigger(&sample);
+    else if (sample.acquired_ns == INPHASE_ABSENT && !sensor->device->ops->pairs)
         acquire(core, sensor, &sample, in_time && sample.cycle == core->cycle);
     store_sample(core, sensor, &sample);
     if (in_time)
@@ -211,10 +234,11 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
         count_add(core->statistics, COUNT_LATE_SAMPLES, 1);
 
     /* a sample that came early waits for the frame it is due in: its latency is constant */
-    if (in_time && !sensor->latched && due_cycle(sensor, sample.cycle) > core->cycle) {
-        sensor->early = sample;
+    if (is_early) {
+        sensor->early_due = due;
+        copy_sample(&sensor->early, &sample, sensor->channels);
     } else {
-        sensor->newest = sample;
+        copy_sample(&sensor->newest, &sample, sensor->channels);
         sensor->fresh = in_time && !sensor->frozen;
     }
 }
@@ -345,7 +369,7 @@ static bool replies_missing(const struct inphase_core *core)
 static void begin(struct inphase_core *core, struct sensor *sensor)
 {
     bool triggers = !sensor->latched && core->cycle % sensor->every == 0;
-    int64_t due = due_cycle(sensor, sensor->early.cycle);
+    int64_t due = sensor->early_due;
 
     sensor->fresh = false;
     sensor->receives = 0;
@@ -353,7 +377,7 @@ static void begin(struct inphase_core *core, struct sensor *sensor)
     /* a sample that came early is due now; when its frame was skipped it is just an earlier one */
     if (sensor->early.sequence >= 0 && due <= core->cycle) {
         sensor->fresh = due == core->cycle && !sensor->frozen;
-        sensor->newest = sensor->early;
+        copy_sample(&sensor->newest, &sensor->early, sensor->channels);
         sensor->early.sequence = -1;
     }
 

@@ -451,6 +451,10 @@ int inphase_core_lost(inphase_core *core, uint32_t device)
 {
     if (device >= core->devices)
         return -EINVAL;
+
+    /* handed over again, and not taken yet: the loss is over all the same */
+    if (atomic_load_explicit(&core->device[device].request, memory_order_acquire) == REQUEST_ATTACH)
+        return 0;
     return atomic_load_explicit(&core->device[device].lost_errno, memory_order_relaxed);
 }
 

@@ -7,8 +7,8 @@
 
    System calls per cycle, in order: clock_nanosleep to the due time; per exchange one write and,
    when its reply is there, one read; per trigger line two ioctls; one ppoll, and a further one
-   while replies are missing; one futex wake; clock_nanosleep to the act offset; one write per
-   actuator. Everything else is memory.
+   while replies are missing; one futex wake; where anything acts, clock_nanosleep to the act
+   offset; one write per actuator. Everything else is memory.
    Each loop is bounded by the number of sensors, channels or grid points, or by the deadline. */
 #include <string.h>
 
@@ -441,10 +441,23 @@ static void stage_finish(struct inphase_core *core)
     }
 }
 
+/* Without an actuator, a policy or a line that is up the cycle ends with its latch: nothing wakes for
+   the act offset */
+static bool has_act(const struct inphase_core *core)
+{
+    bool has = core->actuators > 0 || core->has_policy;
+
+    for (uint32_t i = 0; i < core->sensors && !has; i++)
+        has = core->sensor[i].line_is_up;
+    return has;
+}
+
 void cycle_act(struct inphase_core *core)
 {
-    stage_act(core);
-    lines_lower(core, true);
+    if (has_act(core)) {
+        stage_act(core);
+        lines_lower(core, true);
+    }
     stage_finish(core);
 }
 

@@ -242,7 +242,7 @@ struct sample {
     int64_t cycle;               /* whose trigger gave it, -1: none did */
     int64_t triggered_ns, acquired_ns, received_ns, uncertainty_ns;
     bool trusted;                /* it was FRESH, or late but in order, and not RECOVERING */
-    double value[INPHASE_MAX_CHANNELS];
+    double value[INPHASE_MAX_CHANNELS]; /* last: see copy_sample */
 };
 
 /* everything but the configuration is the cycle thread's */
@@ -276,6 +276,7 @@ struct sensor {
 
     struct sample newest;        /* what frames name */
     struct sample early;         /* arrived before the frame that it is due in; sequence -1: none */
+    int64_t early_due;           /* that frame's cycle */
     int64_t next_sequence;       /* number of the next sample in the ring */
     uint64_t device_sequence;
     bool device_sequence_known;  /* and the next one must be later */

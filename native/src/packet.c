@@ -63,11 +63,18 @@ int32_t inphase_unescape(const struct inphase_framing *framing, const uint8_t *f
 {
     uint32_t made = 0;
 
+    if (framing->escape_size == 0) {
+        if (size > room)
+            return -EMSGSIZE;
+        if (size)
+            memcpy(to, from, size);
+        return (int32_t)size;
+    }
     for (uint32_t i = 0; i < size; i++) {
         if (made >= room)
             return -EMSGSIZE;
         to[made++] = from[i];
-        if (framing->escape_size && i + 1 + framing->escape_tail < size &&
+        if (i + 1 + framing->escape_tail < size &&
             from[i + 1] == framing->escape_insert && pattern_ends(framing, to, made - 1))
             i++;
     }
@@ -75,6 +82,8 @@ int32_t inphase_unescape(const struct inphase_framing *framing, const uint8_t *f
 }
 
 /* ---- raw values ------------------------------------------------------------------------- */
+
+#define HOST_IS_LITTLE_ENDIAN (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
 
 static uint32_t type_size(uint32_t type)
 {
@@ -93,6 +102,11 @@ static uint64_t raw_bits(const uint8_t *bytes, uint32_t size, bool big_endian)
 {
     uint64_t bits = 0;
 
+    /* a double as this machine has it */
+    if (size == sizeof bits && !big_endian && HOST_IS_LITTLE_ENDIAN) {
+        memcpy(&bits, bytes, sizeof bits);
+        return bits;
+    }
     for (uint32_t i = 0; i < size; i++)
         bits |= (uint64_t)bytes[big_endian ? size - 1 - i : i] << (8 * i);
     return bits;

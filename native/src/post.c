@@ -57,6 +57,7 @@ static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum
     const struct post *post = sensor->device->post;
     uint64_t head = atomic_load_explicit(&post->head, memory_order_acquire);
     uint64_t count;
+    int64_t ahead;
 
     *got = RECEIVED_EMPTY;
     if (core->readable[sensor->index]) {
@@ -64,7 +65,7 @@ static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum
         if (read(sensor->device->fd, &count, sizeof count) < 0 && errno != EAGAIN)
             return -errno;
     }
-    if (head == sensor->posted)
+    if (head == sensor->posted || head == 0)
         return 0;
 
     /* another process wrote this: a head that went back, or too far, leads to the newest sample */
@@ -76,20 +77,20 @@ static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum
         return 0;
     }
 
-    /* of a cycle that the core, held up, has not begun: it stays where it is */
-    if (sensor->stamps.cycle > core->cycle) {
+    /* of the trigger that the core, held up, has not come to: it stays where it is */
+    ahead = sensor->stamps.cycle - core->cycle;
+    if (ahead > 0 && ahead <= sensor->every) {
         *got = RECEIVED_EMPTY;
         return 0;
     }
     sensor->posted++;
-    *got = RECEIVED_SAMPLE;
+    *got = sensor->stamps.reason || ahead > 0 ? RECEIVED_REFUSED : RECEIVED_SAMPLE;
     sensor->parser.sequence = (uint64_t)sensor->stamps.device_sequence;
-    if (sensor->stamps.reason) {
-        *got = RECEIVED_REFUSED;
-        sensor->parser.reason = sensor->stamps.reason < INPHASE_REASONS ? sensor->stamps.reason
-                                                                        : INPHASE_REASON_DEVICE;
-        sensor->parser.detail = sensor->stamps.detail;
-    }
+    sensor->parser.reason = sensor->stamps.reason < INPHASE_REASONS ? sensor->stamps.reason
+                                                                    : INPHASE_REASON_DEVICE;
+    sensor->parser.detail = sensor->stamps.detail;
+    if (ahead > 0)
+        sensor->parser.reason = INPHASE_REASON_MISMATCH;
     return 0;
 }
 

@@ -68,6 +68,29 @@ static int lock_own_object(struct dl_phdr_info *info, size_t size, void *result)
     return 1;
 }
 
+/* what the core looks at in a worker's segment: its head, and in each slot the stamps and the values
+   that are checked; an image behind them need not stay in memory */
+static int lock_post(const struct inphase_core *core, const struct sensor *sensor)
+{
+    const struct inphase_ring *ring = &core->layout->samples[sensor->index];
+    uintptr_t memory = (uintptr_t)sensor->device->post;
+    uint64_t used = 0;
+
+    for (uint32_t c = 0; c < sensor->channels; c++)
+        if (sensor->offset[c] + sizeof(double) > used)
+            used = sensor->offset[c] + sizeof(double);
+    if (mlock((const void *)memory, POST_RING) < 0)
+        return -1;
+    for (uint64_t i = 0; i < ring->depth; i++) {
+        uintptr_t from = memory + ring->offset + i * ring->stride;
+        uintptr_t page = from & ~(PAGE - 1);
+
+        if (mlock((const void *)page, from + SLOT_HEADER + used - page) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 void realtime_setup(struct inphase_core *core)
 {
     struct state *state = core->state;
@@ -80,6 +103,9 @@ void realtime_setup(struct inphase_core *core)
         mlock(core->stack, STACK_BYTES) < 0 || mlock(core, sizeof *core) < 0 ||
         mlock(core->record, core->record_size) < 0)
         memory_errno = errno;
+    for (uint32_t i = 0; i < core->sensors; i++)
+        if (core->sensor[i].device->post && lock_post(core, &core->sensor[i]) < 0)
+            memory_errno = errno;
     if (core->mailbox && mlock(core->mailbox, sizeof *core->mailbox) < 0)
         memory_errno = errno;
     dl_iterate_phdr(lock_own_object, &memory_errno);

@@ -191,7 +191,7 @@ def initramfs(modules: Modules, command: str) -> bytes:
 # ---- one boot -----------------------------------------------------------------------------
 
 
-def boot(unpacked: Path, command: str, accelerator: str, timeout_s: float) -> int:
+def boot(unpacked: Path, command: str, timeout_s: float) -> int:
     """Run a shell command in the guest; its output is printed as it comes. Its exit code."""
     qemu = tool("qemu-system-x86_64", "qemu-system-x86")
     with tempfile.TemporaryDirectory(prefix="inphase-vm-") as folder:
@@ -199,7 +199,7 @@ def boot(unpacked: Path, command: str, accelerator: str, timeout_s: float) -> in
         out.mkdir()
         initrd.write_bytes(initramfs(Modules(unpacked), command))
         arguments = [
-            *(qemu, "-accel", accelerator, *QEMU),
+            *(qemu, "-accel", "tcg", *QEMU),
             *("-kernel", str(next(unpacked.glob("boot/vmlinuz-*"))), "-initrd", str(initrd)),
             *("-append", "console=ttyS0 loglevel=4 panic=-1 mitigations=off iomem=relaxed"),
             *("-serial", f"file:{log}", "-serial", "stdio", "-monitor", "none"),
@@ -224,7 +224,6 @@ def main() -> int:
     """The command line; the exit code is pytest's, 77 when this machine lacks something."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kernel", default=KERNEL, help="Debian package (default: %(default)s)")
-    parser.add_argument("--accel", default="tcg", help="tcg (default) or kvm")
     parser.add_argument("--timeout", type=float, default=TIMEOUT_S, help="seconds for all of it")
     parser.add_argument("--command", help="a shell command to run instead of the tests")
     options, rest = parser.parse_known_args()
@@ -235,13 +234,15 @@ def main() -> int:
         "INPHASE_TEST_BOUND_S": "90",
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }
-    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *(rest or [str(HERE)])]
+    pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *rest]
+    if not any(Path(word.partition("::")[0]).exists() for word in rest):
+        pytest.append(str(HERE))
     words = " ".join(f"{name}={shlex.quote(value)}" for name, value in environment.items())
     command = f"cd {shlex.quote(str(ROOT))} && export {words} && "
     command += options.command or shlex.join(pytest)
     start = time.monotonic()
     try:
-        code = boot(kernel(options.kernel), command, options.accel, options.timeout)
+        code = boot(kernel(options.kernel), command, options.timeout)
     except Missing as missing:
         print(f"vm: {missing}", file=sys.stderr)
         return 77

@@ -87,6 +87,7 @@ class Bus:
         """the longest time without our heartbeat since it was started"""
         self._beat_id = self._beat_ns = self._beat_due_ns = self._beaten_ns = 0
         self._handed_over_ns = 0
+        self._commanded = False
         self._handing_over: can.CyclicSendTaskABC | None = None
         try:
             self._bus = can.Bus(ignore_config=True, **arguments)  # type: ignore[arg-type]
@@ -134,13 +135,16 @@ class Bus:
     def receive(self, until_ns: int) -> Frame | None:
         """The next frame, or None when `until_ns` has passed and nothing is there any more.
 
-        Sends the heartbeat meanwhile. What is no CAN frame is counted. Raises DeviceError.
+        Sends the heartbeat meanwhile, until the first command. What is no CAN frame is counted.
+        Raises DeviceError.
         """
         garbage = 0
         while True:
             now_ns = time.monotonic_ns()
-            self.beat(now_ns)
-            wake_ns = min(until_ns, self._beat_due_ns) if self._beat_ns else until_ns
+            if not self._commanded:
+                self.beat(now_ns)
+            beats = self._beat_ns and not self._commanded
+            wake_ns = min(until_ns, self._beat_due_ns) if beats else until_ns
             try:
                 message = self._next(max(0, wake_ns - now_ns))
             except (can.CanError, *_GONE, ValueError, IndexError) as error:
@@ -208,8 +212,15 @@ class Bus:
         """From now on send our heartbeat (CiA 301, 7.2.8.3.2) whenever it is due in a call."""
         self._beat_id, self._beat_ns = HEARTBEAT + own_id, period_ns
         self._beat_due_ns = self._beaten_ns = now_ns = time.monotonic_ns()
+        self._commanded = False
         self.beat(now_ns)
         self.silence_ns = 0
+
+    def feed(self) -> None:
+        """A command goes out: from the first one on these alone send our heartbeat, so that the
+        drives stop when no valid command comes any more, however busy this end is."""
+        self._commanded = True
+        self.beat(time.monotonic_ns())
 
     def beat(self, now_ns: int) -> None:
         """Send our heartbeat if it is due. Raises DeviceError."""

@@ -31,6 +31,7 @@ from inphase.driver import (
     Servo,
     TwinChannel,
     TwinKind,
+    Watchdog,
 )
 
 from . import objects as od
@@ -92,22 +93,22 @@ class DriveOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
                 f"watchdog_ms must be at least twice heartbeat_ms ({self.heartbeat_ms}), got "
                 f"{self.watchdog_ms}"
             )
+        for key in ("counts_per_rad", "velocity_counts_per_rad_s", "start_position"):
+            value = getattr(self, key)
+            if isinstance(value, list) and len(value) != len(self.nodes):
+                raise ValueError(
+                    f"{key}: one number, or one per node ({len(self.nodes)}), expected, got {value}"
+                )
         for scale in (self.counts_per_rad, self.velocity_counts_per_rad_s):
             for one in self.per_node(1.0 if scale is None else scale):
                 if not math.isfinite(one) or one == 0:
                     raise ValueError(f"counts per radian must be finite and not 0, got {one}")
-        self.per_node(self.start_position)
         if self.interpolation_us is not None:
             self.interpolation()
 
     def per_node(self, value: float | list[float]) -> list[float]:
-        """A value for each node. Raises ValueError."""
-        values = value if isinstance(value, list) else [value] * len(self.nodes)
-        if len(values) != len(self.nodes):
-            raise ValueError(
-                f"one number, or one per node ({len(self.nodes)}), expected, got {value}"
-            )
-        return values
+        """A value for each node."""
+        return value if isinstance(value, list) else [value] * len(self.nodes)
 
     def interpolation(self) -> tuple[int, int]:
         """`interpolation_us` as object 60C2h has it: value and power of ten. ValueError."""
@@ -229,6 +230,7 @@ class Drives(Driver):
             channels=len(self.options.nodes),
             unit="rad",
             servos=tuple(Servo(start=position) for position in starts),
+            watchdog=Watchdog(self.options.watchdog_ms * 1_000_000),
         )
 
     # ---- open and close ------------------------------------------------------------------
@@ -539,7 +541,7 @@ class Drives(Driver):
         bus = self._open_bus()
         if not self._enabled:
             raise DeviceError(f"device {self.name}: a command while the drives are not enabled")
-        bus.beat(time.monotonic_ns())
+        bus.feed()
         # a heartbeat sooner: the drives count from when they received the last one
         patience_ms = self.options.watchdog_ms - self.options.heartbeat_ms
         if bus.silence_ns > patience_ms * 1_000_000:

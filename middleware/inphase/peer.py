@@ -1,0 +1,54 @@
+"""What answers for a device in a test of its driver, and what the test can do to it."""
+
+from typing import Any
+
+import pytest
+
+
+class Peer:
+    """What answers for the device, and what a test can do to it.
+
+    A subclass sets `options`, and defines as much of the rest as it can. Each call has its effect
+    before it returns. `heal` ends what `silence`, `spoil` and `disguise` began.
+    """
+
+    options: dict[str, Any]
+    """the keys of a `[device.NAME]` table that reach it, without `driver`"""
+
+    @property
+    def place(self) -> str:
+        """How a person knows where it is plugged in: an error that concerns it holds this."""
+        return str(self.options.get("host") or self.options.get("port"))
+
+    def silence(self) -> None:
+        """Answer nothing any more."""
+
+    def spoil(self) -> None:
+        """Damage every answer on its way, so that none may count."""
+
+    def disguise(self) -> None:
+        """Answer as another device would, or as this one in another set-up: `open` refuses it."""
+
+    def heal(self) -> None:
+        """Answer as before."""
+
+    def unplug(self) -> None:
+        """Go, as when a cable is drawn."""
+
+    def replug(self) -> None:
+        """Come back, in the same place."""
+
+    def asked(self) -> int:
+        """How often anything was asked of it since it was started."""
+        return 0
+
+    def speed(self) -> float:
+        """Of its fastest joint, measured, in the actuator's unit per second."""
+        return 0.0
+
+
+def able(device: Peer, *methods: str) -> None:
+    """Skip where a peer does not define a method."""
+    for method in methods:
+        if getattr(type(device), method) is getattr(Peer, method):
+            pytest.skip(f"{type(device).__name__} lacks {method}()")

@@ -1,0 +1,170 @@
+"""What the contract is for: drivers that break it in one way each, and the test that says so."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inphase import scaffold
+from peers import BOUND_S
+
+pytestmark = pytest.mark.real
+
+BROKEN = {
+    "takes_anything": (
+        "a_wrong_option_is_refused_with_its_key",
+        """
+    class Options(msgspec.Struct, frozen=True, kw_only=True):
+        port: str
+        baud: int = 115200
+""",
+    ),
+    "has_no_unit": (
+        "the_sensors_fields_have_names_units_and_plain_types",
+        """
+    def sensor(self):
+        return replace(super().sensor(), fields=(driver.Field("distance", ""),))
+""",
+    ),
+    "forgets_a_twin": (
+        "the_sensors_fields_have_names_units_and_plain_types",
+        """
+    def sensor(self):
+        return replace(super().sensor(), twin=())
+""",
+    ),
+    "fills_a_channel_that_is_not_there": (
+        "the_exchange_fits_the_core",
+        """
+    def sensor(self):
+        spec = super().sensor()
+        (reply,) = spec.exchange.replies
+        reply = replace(reply, values=(replace(reply.values[0], channel=1),))
+        return replace(spec, exchange=replace(spec.exchange, replies=(reply,)))
+""",
+    ),
+    "looks_at_nobody": (
+        "a_device_that_does_not_answer_is_named_with_its_place",
+        """
+    def _find(self, fd, spec):
+        pass
+""",
+    ),
+    "takes_any_device": (
+        "a_wrong_device_is_refused_and_named_with_its_place",
+        """
+    def _find(self, fd, spec):
+        pass
+""",
+    ),
+    "says_no_place": (
+        "an_absent_device_is_named_with_its_place",
+        """
+    def open(self):
+        try:
+            return super().open()
+        except driver.DeviceError:
+            raise driver.DeviceError("it does not work") from None
+""",
+    ),
+    "closes_once": (
+        "close_may_always_be_called_and_open_again_after_it",
+        """
+    def close(self):
+        self._serial.close()
+""",
+    ),
+    "leaks": (
+        "no_descriptor_is_left_by_open_and_close",
+        """
+    def open(self):
+        self.leaks = [*getattr(self, "leaks", []), open("/dev/null")]
+        return super().open()
+""",
+    ),
+    "claims_a_later_acquisition": (
+        "stamps_are_in_order_and_fresh_is_of_this_cycle[cycle]",
+        """
+    def sensor(self):
+        spec = super().sensor()
+        return replace(spec, exchange=replace(spec.exchange, acquire_ns=500_000_000))
+""",
+    ),
+    "asks_twice": (
+        "the_device_was_asked_once_for_each_sample_and_each_miss[cycle]",
+        """
+    def sensor(self):
+        spec = super().sensor()
+        request = 2 * spec.exchange.request
+        return replace(spec, exchange=replace(spec.exchange, request=request))
+""",
+    ),
+    "does_not_notice_a_hang_up": (
+        "unplugged_is_offline_and_it_comes_back[cycle]",
+        """
+    def open(self):
+        fd = super().open()
+        settings = termios.tcgetattr(fd)
+        settings[6][termios.VMIN] = 0
+        termios.tcsetattr(fd, termios.TCSANOW, settings)
+        self._serial.close()
+        self._serial = None
+        return os.open(self.options.port, os.O_RDWR | os.O_NOCTTY)
+""",
+    ),
+}
+_HEAD = """
+import os
+import termios
+from dataclasses import replace
+
+import msgspec
+
+from inphase import driver
+from ranger import Ranger
+
+"""
+_TESTS = """
+import pytest
+
+import broken
+from inphase.testing import DriverContract
+from test_ranger import RangerPeer
+
+
+class Contract(DriverContract):
+    replugs = 1
+
+    @pytest.fixture
+    def device(self, tmp_path):
+        peer = RangerPeer(tmp_path)
+        yield peer
+        peer.close()
+
+"""
+
+
+def test_each_way_to_break_the_contract_fails_the_test_that_is_for_it(tmp_path: Path) -> None:
+    folder = scaffold.new_driver("ranger", tmp_path)
+    drivers, tests, wanted = _HEAD, _TESTS, []
+    for name, (test, body) in BROKEN.items():
+        kind = scaffold.class_name(name)
+        drivers += f"\nclass {kind}(Ranger):{body}\n"
+        tests += f"\nclass Test{kind}(Contract):\n    driver = broken.{kind}\n"
+        wanted.append(f"test_broken.py::Test{kind}::test_{test}")
+    (folder / "broken.py").write_text(drivers)
+    (folder / "test_broken.py").write_text(tests)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", *wanted],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=10 * BOUND_S,
+        check=False,
+    )
+    failed = set(re.findall(r"^FAILED (\S+)", done.stdout, re.MULTILINE))
+    assert failed == set(wanted), done.stdout[-4000:]
