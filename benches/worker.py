@@ -78,7 +78,7 @@ def _bare(schedule: schedules.Schedule, fds: list[int], cycles: int, options: Op
 
 def run(options: Options) -> list[dict[str, Any]]:
     """Ten pairs of runs."""
-    runs, cycles = (5, 2000) if options.quick else (_RUNS, 10_000)
+    runs, cycles = (5, 2000) if options.quick else (_RUNS, 5000)
     ours: list[float] = []
     bare: list[float] = []
     with (
