@@ -314,6 +314,9 @@ void inphase_worker_tell(inphase_worker *worker);
 int64_t inphase_worker_start_ns(inphase_worker *worker);
 /* Whether the core's run is over, or its process gone: 1. */
 int inphase_worker_over(inphase_worker *worker);
+/* 1 while the device of an actuator is asked for nothing, where reads feed its watchdog too: its
+   worker then neither triggers nor reads it. */
+int inphase_worker_starved(inphase_worker *worker, uint32_t actuator);
 /* Memory of the next sample, to be filled in; readers take it for no sample until it is posted. */
 void *inphase_worker_claim(inphase_worker *worker);
 /* Post what was filled in, and wake the core. Returns the sample's number. */
@@ -632,6 +635,8 @@ void inphase_parser_close(inphase_parser *parser);
 void inphase_parser_reset(inphase_parser *parser);
 /* In CAN frames: 1 when a reply of the exchange has this id, with its flags; 0: it is other traffic. */
 int inphase_parser_wants(const inphase_parser *parser, uint32_t can_id);
+/* The device's number in the last complete set, as it came; 0 where the exchange has none. */
+uint64_t inphase_parser_sequence(const inphase_parser *parser);
 int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t size, double *values,
                         uint32_t *reason, uint32_t *detail);
 

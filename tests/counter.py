@@ -36,6 +36,7 @@ from inphase.driver import (
     SensorSpec,
     Servo,
     TwinChannel,
+    Watchdog,
 )
 
 SAMPLE = struct.Struct("<qqd")
@@ -50,6 +51,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     counted: bool = True
     clock: bool = False
     moves: bool = False
+    watchdog_ms: int = 0
 
 
 class Counter(Driver):
@@ -81,7 +83,13 @@ class Counter(Driver):
         """One joint, if the schedule says that it moves."""
         if not self.options.moves:
             return None
-        return ActuatorSpec(channels=1, unit="m", servos=(Servo(start=1.0),))
+        watchdog_ns = self.options.watchdog_ms * 1_000_000
+        return ActuatorSpec(
+            channels=1,
+            unit="m",
+            servos=(Servo(start=1.0),),
+            watchdog=Watchdog(watchdog_ns, fed_by_reads=True) if watchdog_ns else None,
+        )
 
     def open(self) -> int:
         """Connect and ask whether somebody is there."""

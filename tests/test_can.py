@@ -378,6 +378,7 @@ def test_a_bus_that_goes_off_is_offline_and_needs_arming_after_it_is_opened_agai
         assert "LATCHED" in back.flags
 
         until(lambda: "is back" in run.stderr)
+        assert f"device arm ({on.folder}/bus) is gone: bus-off" in run.stderr
         goals = bus.goals
         run.signal(signal.SIGUSR1)
         run.frame(lambda frame: "WRITTEN" in frame.command["arm"].flags and frame.reason == "none")

@@ -4,6 +4,32 @@ A plan is drawn from its seed alone: kind, sensor, first cycle, count, argument.
 knows the plan and the schedule, and nothing of the core: it says what each frame may claim, and
 where nothing is wrong, what it must. A plan that fails is run again with INPHASE_SEED=<its seed>
 on the same commit; the same seed gives the same bytes.
+
+Which row of the catalogue is proven where; `plans` is this file, `virtual`, `real` and `wire` are
+test_faults_virtual, test_faults_real and test_faults_wire, `cycle.c` and others are native/tests.
+
+row  what                  on virtual time                  on real parts
+ 1   silence               plans (the cycle never waits),   real `arm silent`; workers `silence`
+                           virtual, cycle.c
+ 2   late                  plans (one trigger per frame),   real `arm late`; workers `late_sample`
+                           virtual, cycle.c
+ 3   stands still          plans, virtual (frozen_after,    real `wrist frozen`; workers
+                           and a count), cycle.c            `count_stands_still`; wire
+ 4   repeated, reordered   plans, cycle.c                   wire `number_that_does_not_go_on`,
+                                                            `comes_twice`; workers `slip`
+ 5   NaN, infinity         plans, virtual, cycle.c          wire `value_that_cannot_be`
+ 6   range, rate           plans, virtual                   wire `value_that_cannot_be`
+ 7   wrong size            plans (the reason), virtual      wire, every datagram length; packet.c
+ 8   unplugged, again      plans, virtual, cycle.c          wire, 10 times in both homes;
+                                                            real `comes_back`; workers; contract
+ 9   garbage, parts        packet.c                         wire, every split, every byte spoiled;
+                                                            packet.c; real `noise`
+10   bus-off               --                               test_can `goes_off`; can.c
+11   wall clock set        plans, virtual                   real, with a preloaded wall clock
+39   first command         virtual, cycle.c                 real `every_goal_is_the_measured_pose`
+40   drive in fault        virtual, two actuators           real `arm error bit`; test_canopen
+41   watchdog's feed       virtual and cycle.c, each        real `watchdog`, by the servos' own;
+                           input frozen in turn             workers `starved`; contract
 """
 
 import os

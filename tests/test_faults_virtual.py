@@ -739,6 +739,70 @@ def test_until_a_policy_commands_the_arm_is_held_where_it_was_found(make: Make) 
     assert len(applied) == 1
 
 
+# ---- row 40: a drive reports a fault ---------------------------------------------------------
+
+ARM, LEG = 0, 1  # sensors of planned.toml: each has an actuator, and another device
+
+
+@pytest.fixture
+def limbs() -> Iterator[LockStep]:
+    """A robot of two actuators on two devices, both of which move at 1 rad/s."""
+
+    def policy(frame: Frame) -> Any:
+        if "start" not in goals and frame.cycle >= 5:
+            goals["start"] = {name: frame[name].value["x"].copy() for name in ("arm", "leg")}
+            goals["cycle"] = frame.cycle
+        if "start" not in goals:
+            return None
+        moved = (frame.cycle - goals["cycle"]) * PERIOD_S
+        return {name: start + moved for name, start in goals["start"].items()}
+
+    goals: dict[str, Any] = {}
+    described = schedule.load(Path(__file__).with_name("planned.toml"))
+    with LockStep(described, call=policy, seed=7) as robot:
+        yield robot
+
+
+def _acts(robot: LockStep, cycles: int) -> dict[int, Frame]:
+    """Run; by cycle the frame that says what was done in it."""
+    frames = [robot.step().copy() for _ in range(cycles)]
+    return {frame.command.cycle: frame for frame in frames}
+
+
+@pytest.mark.parametrize(("faulty", "other"), [("arm", "leg"), ("leg", "arm")])
+def test_a_drive_in_fault_ramps_every_axis_until_arming(
+    limbs: LockStep, faulty: str, other: str
+) -> None:
+    device = REASONS.index("device")
+    limbs.core.fault("invalid", ARM if faulty == "arm" else LEG, 150, 2, device)
+    acts = _acts(limbs, 400)
+    first = next(frame.cycle for frame in acts.values() if frame.reason == "device")
+    assert 150 <= first <= 152
+    for name in (faulty, other):
+        ramp = [acts[cycle].command[name] for cycle in range(first, 398)]
+        assert all("RAMPING" in act.flags for act in ramp), "good samples do not release it"
+        assert {act.reason for act in ramp} == {"device"}
+        steps = np.diff([act.applied for act in ramp], axis=0)
+        assert np.all(np.abs(np.diff(steps, axis=0)) <= ACCELERATION * PERIOD_S**2 + 1e-9)
+        assert np.all(steps[30:] == 0) and np.any(steps[:5] > 0)
+    assert {frame.reason for frame in acts.values() if frame.cycle >= first} == {"device"}
+    assert "LATCHED" in acts[398].flags
+
+
+def test_a_limb_that_is_gone_ramps_the_others_and_nothing_is_written_to_it(
+    limbs: LockStep,
+) -> None:
+    limbs.core.fault("gone", LEG, 150, 20)
+    acts = _acts(limbs, 300)
+    gone = next(frame.cycle for frame in acts.values() if frame["leg"].status == "OFFLINE")
+    assert gone in {150, 151}
+    for cycle in range(gone, 298):
+        arm, leg = acts[cycle].command["arm"], acts[cycle].command["leg"]
+        assert "RAMPING" in arm.flags and arm.reason == "offline"
+        assert cycle >= 170 or ACTED not in leg.flags
+    assert acts[250].command["arm"].flags == (ACTED, "RAMPING")
+
+
 # ---- row 41: the watchdog's feed -------------------------------------------------------------
 
 FEEDS: dict[str, tuple[str, int] | Answer] = {

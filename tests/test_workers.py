@@ -362,6 +362,34 @@ def test_lock_step_gives_the_same_bytes_wherever_the_driver_is_at_home(bench: Be
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize("home", ["process", "thread"])
+def test_a_watchdog_that_reads_feed_is_starved_in_a_worker_until_arming(
+    bench: Bench, home: str
+) -> None:
+    path = bench.schedule(home, "moves = true\nwatchdog_ms = 500", rest=_MOVES)
+    silent = threading.Event()
+
+    def policy(frame: Frame) -> list[float] | None:
+        count = frame["count"]
+        if silent.is_set() or count.status != "FRESH":
+            return None
+        return [float(count.value["value"]) + 0.05]
+
+    with Runner(path, policy=policy) as runner:
+        follow(runner, lambda f: is_fresh(f) and f["count"].value["value"] > 1.5)
+        silent.set()
+        held = follow(runner, lambda f: "STARVED" in f.command["joint"].flags)
+        follow(runner, lambda f: f.cycle > held.cycle + 2)
+        triggers = bench.device.triggers
+        held = follow(runner, lambda f: f["count"].status == "MISSING")
+        assert held.reason == "watchdog"
+        assert bench.device.triggers == triggers, "neither written nor read"
+        silent.clear()
+        runner.arm()
+        follow(runner, lambda f: is_fresh(f) and f.reason == "none")
+        follow(runner, lambda f: "WRITTEN" in f.command["joint"].flags)
+
+
 def test_a_device_that_is_not_there_is_refused_at_the_start(bench: Bench) -> None:
     path = bench.schedule()
     bench.device.close()

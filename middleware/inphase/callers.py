@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase import packets
-from inphase.driver import Driver, Encoding, Exchange, Reading
+from inphase.driver import Driver, Encoding, Exchange, Raw, Reading
 from inphase.errors import DeviceError
 from inphase.lines import Line
 from inphase.plan import ActuatorPlan, SensorPlan
 
 _READ_BYTES = 4096
+_WIDTH = {Raw.U8: 8, Raw.I8: 8, Raw.U16: 16, Raw.I16: 16}  # bits of a number; else 32
 _FLUSH_READS = 64  # a line that babbles is not read for ever
 
 
@@ -27,6 +28,10 @@ class Caller(Protocol):
 
     latency_max_ns: int
     """what has not come so long after its trigger is lost"""
+
+    @property
+    def number(self) -> int | None:
+        """The device's number of the last sample, which rises but pairs nothing; None: none."""
 
     def opened(self, descriptor: int) -> None:
         """The driver was opened, and gave this descriptor."""
@@ -46,6 +51,8 @@ class Caller(Protocol):
 
 class OwnCalls:
     """The driver's own trigger, read and write, with the schedule's signs and zeros."""
+
+    number: int | None = None
 
     def __init__(self, driver: Driver, sensor: SensorPlan, actuator: ActuatorPlan | None) -> None:
         assert sensor.spec.calls is not None
@@ -102,6 +109,8 @@ class OwnExchange:
         self._can = exchange.framing.can
         self._encoding = encoding
         self._parser = packets.Parser(exchange, channels)
+        self._bits = _WIDTH.get(exchange.sequence.type, 32) if exchange.sequence else 0
+        self.number: int | None = None
         self._channels = channels
         self._fd = -1
         self._poll = select.poll()
@@ -112,6 +121,7 @@ class OwnExchange:
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
         self._parser.reset()
+        self.number = None
 
     def flush(self) -> int:
         """Drain the line; 1 when anything was there."""
@@ -150,7 +160,15 @@ class OwnExchange:
                 return Reading(reason=refused.reason, detail=refused.detail)
             if values is not None:
                 sample.reshape(1).view(np.float64)[: self._channels] = values
+                self._count(self._parser.sequence)
                 return Reading()
+
+    def _count(self, sequence: int) -> None:
+        """Go on to a number that wraps at its width; one that came before is no step up."""
+        if self._bits:
+            half = 1 << (self._bits - 1)
+            before = sequence if self.number is None else self.number
+            self.number = before + (sequence - before + half) % (2 * half) - half
 
     def _receive(self) -> bytes:
         """What is there, past other traffic on a CAN bus. Raises DeviceError at its end."""
@@ -188,8 +206,14 @@ class OnALine:
         self.flush = caller.flush
         self.write = caller.write
         self._request = caller.trigger if isinstance(caller, OwnExchange) else None
+        self._caller = caller
         self._read = caller.read
         self._line = line
+
+    @property
+    def number(self) -> int | None:
+        """As the caller says."""
+        return self._caller.number
 
     def trigger(self) -> None:
         """Raise the line."""

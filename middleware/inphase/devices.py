@@ -4,6 +4,7 @@ Everything here runs off the cycle thread. A device is handed to the core by `Co
 then on only the cycle thread reads and writes it, until it is lost or given back.
 """
 
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from inphase.plan import Plan
 
 _RETRY_S = 0.25
 _HAND_OVER_S = 2.0
+_WHY = {errno.ECOMM: ": bus-off", errno.ETIMEDOUT: ": its bus takes no frame"}
 
 
 class Link:
@@ -122,7 +124,8 @@ class Devices:
             elif core.lost(link.index) and not core.attached(link.index):
                 if link.actuator >= 0:
                     core.enable(link.actuator, False)
-                self._say(f"device {link.driver.name} ({link.driver.address}) is gone")
+                why = _WHY.get(core.lost(link.index), "")
+                self._say(f"device {link.driver.name} ({link.driver.address}) is gone{why}")
                 link.start_reopening()
 
     def arm(self, core: Core, observe: bool) -> None:

@@ -287,6 +287,11 @@ class Parser:
             raise RefusedReply(REASONS[self._reason[0]], int(self._reason[1]))
         return list(self._values[0 : self._channels]) if rc == 1 else None
 
+    @property
+    def sequence(self) -> int:
+        """The device's number in the last complete reply, as it came; it wraps at its width."""
+        return int(lib.inphase_parser_sequence(self._parser))
+
     def wants(self, frame: bytes) -> bool:
         """Whether a CAN frame, as a raw CAN socket gives it, belongs to this exchange.
 

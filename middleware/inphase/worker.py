@@ -198,6 +198,8 @@ class Worker:
             if self._is_over():
                 return cycle
         self._sleep_until(due_ns)
+        if self._actuator >= 0 and lib.inphase_worker_starved(self._handle, self._actuator):
+            return cycle + every  # reads would feed its watchdog
         if self._is_doubtful(self._caller.flush()):
             self._drain(self._give_up_ns(start_ns, cycle))
         else:
@@ -336,7 +338,8 @@ class Worker:
         stands = reading.device_ns is not None and reading.device_ns == self._device_ns
         self._device_ns = reading.device_ns
         if not stands:
-            number = reading.sequence if reading.sequence is not None else reading.device_ns
+            known = (reading.sequence, self._caller.number, reading.device_ns)
+            number = next((n for n in known if n is not None), None)
             self._sequence = ABSENT if number is None else number
         return self._sequence
 

@@ -167,6 +167,9 @@ static bool starve(struct inphase_core *core, struct actuator *actuator)
     latch_motion(core, INPHASE_REASON_WATCHDOG, actuator->reason);
     actuator->starved = true;
     device->starved = actuator->watchdog == 2;
+    if (device->starved)
+        put_u32(&core->state->starved,
+                load_u32(&core->state->starved) | 1u << actuator->index);
     actuator->flags |= INPHASE_ACT_STARVED;
     return true;
 }

@@ -221,6 +221,7 @@ static void stage_devices(struct inphase_core *core)
             core->actuator[i].placed = core->actuator[i].starved = false;
             core->actuator[i].rests_since_ns = INPHASE_ABSENT;
         }
+        put_u32(&core->state->starved, 0);
         for (uint32_t i = 0; i < core->devices; i++)
             core->device[i].starved = false;
     }

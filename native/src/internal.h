@@ -75,6 +75,7 @@ struct state {
     _Atomic int32_t rt_priority, rt_priority_errno, rt_cpu, rt_cpu_errno, rt_memory_errno;
     _Atomic int32_t rt_granted;
     _Atomic uint64_t orders[INPHASE_MAX_ACTUATORS]; /* commands handed to workers so far */
+    _Atomic uint32_t starved;    /* bit per actuator: its worker asks its device for nothing */
 };
 
 struct histogram {

@@ -609,6 +609,11 @@ void inphase_parser_reset(inphase_parser *parser)
     parser_reset(parser);
 }
 
+uint64_t inphase_parser_sequence(const inphase_parser *parser)
+{
+    return parser->sequence;
+}
+
 int inphase_parser_wants(const inphase_parser *parser, uint32_t can_id)
 {
     const struct exchange *exchange = &parser->exchange;

@@ -151,6 +151,12 @@ int inphase_worker_over(inphase_worker *worker)
            writer_alive(worker->core->fd) != 1;
 }
 
+int inphase_worker_starved(inphase_worker *worker, uint32_t actuator)
+{
+    return actuator < INPHASE_MAX_ACTUATORS &&
+           (load_u32(&worker->state->starved) >> actuator & 1);
+}
+
 static struct posted_slot *slot_of(const inphase_worker *worker, uint64_t number)
 {
     return (struct posted_slot *)ring_slot(worker->segment->memory, &worker->ring, number);
