@@ -764,30 +764,30 @@ def test_whatever_input_stands_still_the_feed_stops_after_the_ramp_until_arming(
     sweep = Sweep(0.5)
     robot = make(sweep, schedule="watched.toml")
     if isinstance(feed, tuple):
-        robot.core.fault(feed[0], JOINTS, 50, 60, feed[1])
+        robot.core.fault(feed[0], JOINTS, 50, 660, feed[1])
     else:
-        sweep.answers = dict.fromkeys(range(50, 110), feed)
-    robot.run(200)
+        sweep.answers = dict.fromkeys(range(50, 710), feed)
+    robot.run(900)
     starved = robot.did("STARVED")
-    assert starved == list(range(starved[0], 199)), "although the input came back in cycle 110"
-    assert 50 < starved[0] < 110
+    assert starved == list(range(starved[0], 899)), "although the input came back in cycle 710"
+    assert 550 < starved[0] < 710
     assert robot.did("RAMPING")[0] <= starved[0]
     assert max(robot.did(ACTED)) < starved[0]
-    assert (robot.frame(199).reason, "LATCHED" in robot.frame(199).flags) in {
+    assert (robot.frame(899).reason, "LATCHED" in robot.frame(899).flags) in {
         (reason, True) for reason in ("watchdog", "range", "device")
     }
 
     # the servos' watchdog is fed by reads too: none was asked for after that
     last = max(f["joints"].triggered_ns or 0 for f in robot.frames)
     assert last <= robot.frame(starved[0]).due_ns
-    assert robot.frame(199)["joints"].status == "MISSING"
-    assert robot.frame(199)["wrench"].status == "FRESH", "another bus is read on"
+    assert robot.frame(899)["joints"].status == "MISSING"
+    assert robot.frame(899)["wrench"].status == "FRESH", "another bus is read on"
     robot.core.arm()
     sweep.last = None
     robot.run(30)
-    assert robot.frame(229).reason == "none"
-    assert robot.frame(229)["joints"].status == "FRESH"
-    assert robot.act(228).flags == (ACTED,)
+    assert robot.frame(929).reason == "none"
+    assert robot.frame(929)["joints"].status == "FRESH"
+    assert robot.act(928).flags == (ACTED,)
 
 
 def test_a_hiccup_that_is_repeated_does_not_stop_the_feed(make: Make) -> None:

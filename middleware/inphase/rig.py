@@ -185,12 +185,14 @@ def path_for_children(driver: type[Driver]) -> str:
 def _family(pid: int) -> list[int]:
     """A process and all below it, as /proc says."""
     parents: dict[int, int] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:  # processes end while they are looked at
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        parents[int(entry.parent.name)] = int(fields[1])
+        parents[int(entry.name)] = int(fields[1])
     family = [pid]
     for member in family:
         family += [child for child, parent in parents.items() if parent == member]

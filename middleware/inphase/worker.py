@@ -308,9 +308,12 @@ class Worker:
         acquire, acquire_ns = self.sensor.acquire
         if triggered_ns == ABSENT or acquire == Acquire.ABSENT:
             return ABSENT, 0
-        if acquire == Acquire.AFTER_TRIGGER:
-            return triggered_ns + acquire_ns, 0
-        return triggered_ns + (received_ns - triggered_ns) // 2 + acquire_ns, 0
+        acquired_ns = triggered_ns + acquire_ns
+        if acquire == Acquire.MIDDLE:
+            acquired_ns += (received_ns - triggered_ns) // 2
+
+        # nothing is acquired after it has come: then the model does not hold
+        return (ABSENT if acquired_ns > received_ns else acquired_ns), 0
 
     def _map(self, device_ns: int, earliest_ns: int, latest_ns: int) -> tuple[int, int] | None:
         """A device's stamp by the host's clock, learned from this exchange too."""

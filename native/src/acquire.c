@@ -72,4 +72,8 @@ void acquire(struct inphase_core *core, struct sensor *sensor, struct sample *sa
     if (spec->acquire == INPHASE_ACQUIRE_MIDDLE && in_time)
         sample->acquired_ns = sample->triggered_ns +
                               (sample->received_ns - sample->triggered_ns) / 2 + spec->acquire_ns;
+
+    /* nothing is acquired after it has come: then the model does not hold */
+    if (sample->acquired_ns > sample->received_ns)
+        sample->acquired_ns = INPHASE_ABSENT;
 }

@@ -5,6 +5,8 @@
 
 #include "internal.h"
 
+#define STARVE_NS 1000000000LL /* of rest without fresh feedback or a valid command */
+
 /* what the policy says of this cycle: NONE when core->command holds a valid one */
 static uint32_t look_for_command(struct inphase_core *core, int64_t now_ns)
 {
@@ -144,15 +146,23 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
 }
 
 /* A device with a watchdog is fed only while there is fresh feedback and a valid command. Once the
-   ramp that follows on the lack of either has come to rest, it gets nothing more, no read either
-   where reads feed it, until motion is armed again: then its own watchdog holds it. */
+   ramp that follows on the lack of either has come to rest, and the lack has lasted, it gets nothing
+   more, no read either where reads feed it, until motion is armed again: then its own watchdog holds
+   it. What comes back sooner was a hiccup, and the motion goes on. */
 static bool starve(struct inphase_core *core, struct actuator *actuator)
 {
     struct device *device = actuator->device;
+    bool rests = (actuator->flags & INPHASE_ACT_RAMPING) && is_at_rest(actuator);
 
     if (!actuator->watchdog || is_stopping(core))
         return false;
-    if (!actuator->starved && !((actuator->flags & INPHASE_ACT_RAMPING) && is_at_rest(actuator)))
+    if (!rests && !actuator->starved) {
+        actuator->rests_since_ns = INPHASE_ABSENT;
+        return false;
+    }
+    if (actuator->rests_since_ns == INPHASE_ABSENT)
+        actuator->rests_since_ns = core->due_ns;
+    if (!actuator->starved && core->due_ns - actuator->rests_since_ns < STARVE_NS)
         return false;
     latch_motion(core, INPHASE_REASON_WATCHDOG, actuator->reason);
     actuator->starved = true;

@@ -241,6 +241,7 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
         actuator->feedback = &core->sensor[config->feedback_sensor];
     actuator->feedback_channel = config->feedback_channel;
     actuator->accepts = config->accepts;
+    actuator->rests_since_ns = INPHASE_ABSENT;
     actuator->watchdog = config->watchdog;
     actuator->max_hold_ns = config->max_hold_ns;
     memcpy(actuator->limits, config->limits, config->channels * sizeof *actuator->limits);

@@ -217,8 +217,10 @@ static void stage_devices(struct inphase_core *core)
         core->arm_seen = arms;
         put_u32(&core->state->latched, INPHASE_REASON_NONE);
         put_u32(&core->state->latched_detail, 0);
-        for (uint32_t i = 0; i < core->actuators; i++)
+        for (uint32_t i = 0; i < core->actuators; i++) {
             core->actuator[i].placed = core->actuator[i].starved = false;
+            core->actuator[i].rests_since_ns = INPHASE_ABSENT;
+        }
         for (uint32_t i = 0; i < core->devices; i++)
             core->device[i].starved = false;
     }

@@ -319,6 +319,7 @@ struct actuator {
     bool placed;                 /* applied is where the robot is, or was commanded */
     bool engaged;                /* a command was accepted since placed */
     bool starved;                /* nothing is written, so that the device's watchdog trips */
+    int64_t rests_since_ns;      /* the ramp has come to rest, ABSENT: it has not */
     int64_t written_cycle;       /* last cycle in which applied went out */
     int64_t valid_ns;            /* act time of the last command valid for its own cycle */
     uint32_t invalid_in_a_row;
