@@ -60,7 +60,7 @@ class Sampler(Driver):
         return SensorSpec(
             fields=(Field("x", "", (CHANNELS,)),),
             twin=(TwinChannel(),) * CHANNELS,
-            twin_latency_ns=50_000,
+            twin_latency_ns=200_000,
             exchange=Exchange(
                 request=b"T",
                 framing=Framing(_SAMPLE.size, _SAMPLE.size, datagram=True),
