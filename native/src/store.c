@@ -82,30 +82,34 @@ free_segment:
     return rc;
 }
 
-int inphase_segment_attach(inphase_segment **out, const char *path)
+/* map a segment that exists, as its writer or as one of its readers */
+static int open_segment(inphase_segment **out, const char *path, bool writes)
 {
     inphase_segment *segment = calloc(1, sizeof *segment);
     struct stat facts;
-    int rc;
+    int rc = 0;
 
     if (!segment)
         return -ENOMEM;
-    segment->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    segment->fd = open(path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
     if (segment->fd < 0) {
         rc = -errno;
         goto free_segment;
     }
-    if (fstat(segment->fd, &facts) < 0) {
+    if (writes)
+        rc = lock_byte(segment->fd, F_OFD_SETLK, F_WRLCK, NULL);
+    if (rc == -EAGAIN || rc == -EACCES)
+        rc = -EBUSY;
+    if (rc == 0 && fstat(segment->fd, &facts) < 0)
         rc = -errno;
+    if (rc < 0)
         goto close_file;
-    }
     segment->size = (uint64_t)facts.st_size;
-    if (segment->size < sizeof(struct inphase_layout)) {
-        rc = -EPROTO;
+    rc = -EPROTO;
+    if (segment->size < sizeof(struct inphase_layout))
         goto close_file;
-    }
-    segment->memory = mmap(NULL, segment->size, PROT_READ, MAP_SHARED | MAP_POPULATE,
-                           segment->fd, 0);
+    segment->memory = mmap(NULL, segment->size, PROT_READ | (writes ? PROT_WRITE : 0),
+                           MAP_SHARED | MAP_POPULATE, segment->fd, 0);
     if (segment->memory == MAP_FAILED) {
         rc = -errno;
         goto close_file;
@@ -121,41 +125,14 @@ free_segment:
     return rc;
 }
 
+int inphase_segment_attach(inphase_segment **out, const char *path)
+{
+    return open_segment(out, path, false);
+}
+
 int segment_take(inphase_segment **out, const char *path)
 {
-    inphase_segment *segment = calloc(1, sizeof *segment);
-    struct stat facts;
-    int rc;
-
-    if (!segment)
-        return -ENOMEM;
-    segment->fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (segment->fd < 0) {
-        rc = -errno;
-        goto free_segment;
-    }
-    rc = lock_byte(segment->fd, F_OFD_SETLK, F_WRLCK, NULL);
-    if (rc == -EAGAIN || rc == -EACCES)
-        rc = -EBUSY;
-    if (rc == 0 && fstat(segment->fd, &facts) < 0)
-        rc = -errno;
-    if (rc < 0)
-        goto close_file;
-    segment->size = (uint64_t)facts.st_size;
-    segment->memory = mmap(NULL, segment->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
-                           segment->fd, 0);
-    if (segment->memory == MAP_FAILED) {
-        rc = -errno;
-        goto close_file;
-    }
-    *out = segment;
-    return 0;
-
-close_file:
-    close(segment->fd);
-free_segment:
-    free(segment);
-    return rc;
+    return open_segment(out, path, true);
 }
 
 void inphase_segment_close(inphase_segment *segment)
