@@ -522,6 +522,7 @@ def main() -> None:
             worker.run(line)
             line.obey_to_the_end(worker)
         finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already
             worker.close()
     except InphaseError as error:
         print(error, file=sys.stderr)
