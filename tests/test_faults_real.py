@@ -244,7 +244,8 @@ def test_a_wall_clock_that_is_set_is_told_and_the_cycle_goes_on(robot: Robot) ->
     assert COMPILER is not None
     subprocess.run([COMPILER, "-shared", "-fPIC", "-o", library, source], check=True)
     offset.write_bytes(bytes(8))
-    environment = {**os.environ, "LD_PRELOAD": str(library), "INPHASE_TEST_WALL": str(offset)}
+    preload = ":".join(filter(None, (os.environ.get("LD_PRELOAD"), str(library))))
+    environment = {**os.environ, "LD_PRELOAD": preload, "INPHASE_TEST_WALL": str(offset)}
     with robot.run(env=environment) as run:
         run.moving()
         for seconds in (3600, -1800, 0):
