@@ -75,9 +75,9 @@ def _block(schedule: schedules.Schedule) -> tuple[dict[str, NDArray[np.int64]], 
         rows = follower.reader.statuses()
         follower.close()
     fresh = {}
-    for (name, sensor), old, new in zip(schedule.sensor.items(), counted, rows, strict=True):
-        due = sum(new.values()) - sum(old.values())
-        fresh[name] = (new["FRESH"] - old["FRESH"]) * sensor.every / due
+    for name, old, new in zip(schedule.sensor, counted, rows, strict=True):
+        due = sum(new[status] - old[status] for status in new if status != "HELD")
+        fresh[name] = (new["FRESH"] - old["FRESH"]) / due
     found = {}
     for name, (count, top) in after.items():
         found[name] = np.repeat(top, count - before[name][0])

@@ -31,7 +31,7 @@ def contents_of(plan: Plan, epoch: int) -> Contents:
     """The demo's store."""
     record = wire.HEADER.size + len(plan.sensors) * wire.ROW.size
     record += sum(wire.ACT.size + 16 * a.spec.channels for a in plan.actuators)
-    payloads = [8 * sensor.channels for sensor in plan.sensors]
+    payloads = [sensor.dtype.itemsize for sensor in plan.sensors]
     return Contents(epoch, plan.description(epoch), payloads, record)
 
 
