@@ -133,7 +133,7 @@ def test_noise_before_a_reply_is_dropped_and_counted(robot: Robot) -> None:
         run.frame(lambda frame: frame.cycle > first + 20 and frame["joints"].status == "FRESH")
         run.signal(signal.SIGINT)
         _, summary = run.end()
-    assert summary["dropped_bytes"] >= 5 * 9
+    assert summary["dropped_bytes"] >= 9  # noise before a reply that comes late is drained with it
 
 
 def test_silent_feedback_ramps_and_the_arm_goes_on_by_itself(robot: Robot) -> None:
