@@ -65,7 +65,8 @@
 #define INPHASE_REASON_SLIP 25      /* a sample of another trigger; detail: by how many */
 #define INPHASE_REASON_WATCHDOG 26  /* the device's watchdog is no longer fed: see arm */
 #define INPHASE_REASON_BUS_OFF 27   /* the CAN controller is off; detail: its transmit errors */
-#define INPHASE_REASONS 28
+#define INPHASE_REASON_WORLD 28     /* the simulated world failed: see inphase_core_world_failure */
+#define INPHASE_REASONS 29
 
 /* flags of a frame: what happened since the frame before */
 #define INPHASE_FLAG_OVERRUN 1
@@ -673,23 +674,91 @@ void inphase_servo_advance(struct inphase_servo *servos, uint32_t count, int64_t
 /* Counter-based draw in [0, 1): depends on its arguments alone, not on the order of draws. */
 double inphase_draw(uint64_t seed, uint64_t cycle, uint64_t device, uint64_t kind);
 
+/* A distribution, by its quantile function: value[i] at probability[i], in between on the line.
+   Probabilities do not descend, the first is 0 and the last 1; two equal ones are a jump. One knot
+   is a constant. Only + - * /: equal on every machine. */
+#define INPHASE_MAX_KNOTS 4096
+struct inphase_distribution {
+    uint32_t knots;             /* 0: not given */
+    const double *probability;
+    const double *value;
+};
+double inphase_quantile(const struct inphase_distribution *distribution, double probability);
+
+/* Draws are keyed by (seed, cycle, device, kind). Devices: sensors by their index, then these */
+#define INPHASE_DRAW_HOST 64
+#define INPHASE_DRAW_POLICY 65
+#define INPHASE_DRAW_ACTUATOR 66    /* the first actuator's; + its index */
+#define INPHASE_DRAW_EPISODE 90     /* not the core's: knobs that are drawn once per episode */
+/* kinds of a sensor's draws; of the others 0, and of the host's the number of the sleep */
+#define INPHASE_DRAW_JITTER 0
+#define INPHASE_DRAW_LATENCY 1
+#define INPHASE_DRAW_DROPOUT 2
+#define INPHASE_DRAW_FREEZE 3
+#define INPHASE_DRAW_FREEZE_SAMPLES 4
+#define INPHASE_DRAW_NOISE 16       /* + channel */
+
 /* a sensor's twin answers at the level of samples: channel c is
-   base[c] + gain[c] * (position, velocity or acceleration of servo joint[c]) + noise[c] * draw */
+   base[c] + gain[c] * quantity + noise[c] * draw, where quantity is the position, velocity or
+   acceleration of servo joint[c], or a number of the world */
 #define INPHASE_TWIN_CONSTANT 0
 #define INPHASE_TWIN_POSITION 1
 #define INPHASE_TWIN_VELOCITY 2
 #define INPHASE_TWIN_ACCELERATION 3
+#define INPHASE_TWIN_WORLD 4
 struct inphase_twin_channel {
     uint32_t kind;
     uint32_t actuator;          /* whose servo */
     uint32_t joint;
     double base, gain, noise;
+    const double *source;       /* of the world: read at the acquisition; stays the world's */
 };
 struct inphase_twin {
     const struct inphase_twin_channel *channel;
-    int64_t latency_ns;         /* trigger to reply */
-    int64_t jitter_ns;          /* uniform, added */
+    int64_t latency_ns;         /* trigger to reply; not used where `latency` is given */
+    int64_t jitter_ns;          /* uniform, added; likewise */
     int64_t period_ns;          /* of a device that runs by itself, and is latched */
+    int64_t phase_ns;           /* of such a device: when it takes its first sample */
+    struct inphase_distribution latency; /* ns, trigger to reply; of a latched one sample to reply */
+    struct inphase_distribution jitter;  /* ns, added to it */
+    struct inphase_distribution freeze_samples; /* how long it stands still once it does */
+    double dropout;             /* probability that a sample never comes */
+    double freeze;              /* probability that it stands still from a sample on */
+    double drift;               /* its clock's rate less one: of its stamps and of its period */
+    uint32_t clock;             /* 1: it gives stamps of that clock, where its exchange has them */
+    uint32_t derived;           /* 1: reads what the world computes only in a forward pass */
+    uint32_t rendered;          /* 1: the world renders its payload */
+};
+
+/* A world that simulated devices belong to, stepped by the core through the world's own functions;
+   the core links to no simulator. Lock step alone. Everything stays the caller's, who keeps it alive
+   and touches it only between calls of the core.
+
+   The world stands at grid points start + n * step_ns. An event in between (a late trigger, a drawn
+   latency) is reached by a shorter step, and another one leads back to the grid, so that what is
+   sampled is the state of the instant that it is stamped with. */
+struct inphase_world {
+    void (*step)(const void *model, void *data);
+    void (*forward)(const void *model, void *data); /* derived quantities, for the present state */
+    void *(*catch_errors)(void *handler);  /* sets this thread's handler of messages; NULL: none */
+    const void *model;
+    void *data;
+    double *timestep;           /* in the model, seconds: the core sets it for a shorter step */
+    double step_s;              /* its value for a whole step */
+    int64_t step_ns;
+    const int32_t *warning;     /* counts of the world's warnings */
+    uint32_t warnings;
+    uint32_t warning_stride;    /* bytes from one to the next */
+    uint32_t fatal;             /* bit per warning: the world has failed when its count changes */
+    int (*render)(void *user, uint32_t sensor, void *payload); /* 0, or it has failed */
+    void *user;                 /* of render, which may be Python: the caller's thread runs it */
+};
+
+/* A policy without Python: called in the caller's thread with the frame's record and each sensor's
+   newest sample (NULL: none yet). 0: command is filled, else INPHASE_REASON_* why there is none. */
+struct inphase_native_policy {
+    uint32_t (*call)(void *user, const void *record, const void *const *samples, double *command);
+    void *user;
 };
 
 /* a planned fault of a simulated device or of the virtual clock */
@@ -745,6 +814,10 @@ struct inphase_actuator_config {
     const double *start;        /* per channel: declared start of one that moves blind, or NULL */
     struct inphase_encoding encoding;
     const struct inphase_servo *servo;      /* per channel: its twin */
+    double *const *control;     /* per channel: where the world takes the command; NULL: the servo
+                                   follows it */
+    const double *control_gain; /* per channel: the world's number per unit of the command */
+    struct inphase_distribution delay;      /* ns, from the act until a command takes effect */
 };
 
 struct inphase_config {
@@ -767,6 +840,12 @@ struct inphase_config {
     const struct inphase_actuator_config *actuator;
     const char *description;    /* put into the segment as it is */
     uint64_t description_size;
+
+    /* lock step */
+    const struct inphase_world *world;      /* NULL: the drivers' twins alone */
+    struct inphase_native_policy policy;    /* call NULL: none */
+    struct inphase_distribution wake_late;  /* ns, of each sleep of the cycle thread */
+    struct inphase_distribution inference;  /* ns, from a frame to the policy's command */
 };
 
 /* bytes of the segment that a core with this configuration needs */
@@ -824,17 +903,34 @@ int inphase_core_join(inphase_core *core, int64_t timeout_ns);
 /* Ask the kernel, in a thread that ends at once, for what the cycle thread would ask for. */
 int inphase_realtime_try(int32_t priority, int32_t cpu, struct inphase_realtime *out);
 
-/* Lock step: run one cycle up to and with the latch, in the caller's thread. 0, or -ESHUTDOWN when
-   the core has stopped. */
-int inphase_core_latch(inphase_core *core);
-/* Lock step: run the rest of that cycle: act and finish. */
-int inphase_core_act(inphase_core *core);
-/* Lock step: as many whole cycles without leaving C. Returns the cycles run. */
+/* Lock step, all in the caller's thread. The policy is one server, as on the robot: it takes the
+   newest frame that it has not had as soon as it is free, and answers when its inference has passed.
+   Meanwhile the robot's cycles go on. */
+
+/* Run on to the frame that the policy takes next: 0 and its number (see inphase_reader_number), or
+   -EAGAIN: so many cycles in all were run before (0: no bound), or -ESHUTDOWN: the core has stopped. */
+int inphase_core_turn(inphase_core *core, int64_t cycles, int64_t *number);
+/* What the policy answers to that frame: reason 0 and a value per channel, or why there is none. The
+   rest of the frame's cycle is run where the answer is there before the act. */
+int inphase_core_answer(inphase_core *core, uint32_t reason, const double *values,
+                        uint32_t channels);
+/* Run so many cycles without leaving C, with the native policy where there is one. Returns the
+   cycles run: fewer when the core stops by itself. */
 int64_t inphase_core_run(inphase_core *core, int64_t cycles);
-/* Lock step: plan a fault. -ENOSPC: too many; -EPERM: not on virtual time. */
+/* Plan a fault. -ENOSPC: too many; -EPERM: not on virtual time. */
 int inphase_core_fault(inphase_core *core, const struct inphase_fault *fault);
-/* Lock step: post a command for the present cycle. */
-int inphase_core_post(inphase_core *core, uint32_t reason, const double *values, uint32_t channels);
+/* Cycles run so far, those of a final ramp included. frames: latched so far. */
+int64_t inphase_core_progress(inphase_core *core, int64_t *frames);
+
+/* how the world failed, and when */
+struct inphase_world_failure {
+    int32_t what;               /* 0: it did not; 1 + number of the warning; -EIO: an error that it
+                                   raised, -EPIPE: its renderer failed */
+    int64_t cycle;
+    int64_t world_ns;           /* where the world stood */
+    char message[256];          /* what it said, may be empty */
+};
+void inphase_core_world_failure(inphase_core *core, struct inphase_world_failure *out);
 
 /* ---- video capture --------------------------------------------------------------------- */
 

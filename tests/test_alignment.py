@@ -16,6 +16,7 @@ from inphase.alignment import Method, slerp
 from inphase.frame import Frame, FrameLost, Layout
 from inphase.lockstep import LockStep
 from inphase.message import Form, Writer
+from inphase.store import Reader
 from robots import demo_schedule
 
 MS = 1_000_000
@@ -387,13 +388,14 @@ def test_a_frame_that_is_asked_too_late_says_what_was_recycled(tmp_path: Path) -
 
 def test_messages_are_aligned_as_the_store_is(tmp_path: Path) -> None:
     with LockStep(slow_wrist(tmp_path), digest=False) as robot:
-        reader, layout = robot.follower.reader, robot.follower.layout
+        reader, layout = Reader(robot.core.segment.path), robot.follower.layout
         here, there = (
             Form(layout, wire.places([dtype.itemsize for dtype in layout.dtypes])) for _ in range(2)
         )
         writer = Writer(reader, here)
         for number in range(400):
             frame = robot.step()
+            reader.next(0)
             writer.write(number)
             parts = [wire.TOPIC_FRAME, bytes(writer.header), bytes(writer.packed)]
             received, _ = there.read(parts)
@@ -406,6 +408,7 @@ def test_messages_are_aligned_as_the_store_is(tmp_path: Path) -> None:
                 assert theirs.error_ns == ours.error_ns
                 assert theirs.value.tobytes() == ours.value.tobytes()
         kept = len(there.past)
+        reader.close()
     assert kept == 250 * MS // layout.period_ns + 1, "a quarter of a second, and no more"
 
 

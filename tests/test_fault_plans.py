@@ -53,6 +53,7 @@ FIXED = [
     *range(20261100, 20261112),
     *(27, 225, 291),  # found: what came of a trigger was said of a later one that was skipped
     223,  # found: the number of a sample out of range was forgotten, and its repetition FRESH
+    2836271530,  # found: a value refused late was said of a later trigger that was skipped
     *(29, 41, 48),  # found: a slow sensor that stands still was FRESH once it had been MISSING
 ]
 NEW = 4  # seeds of this run alone

@@ -83,7 +83,7 @@ class Way:
         follower = self.robot.follower
         index = follower.layout.sensors.index(sensor)
         offset, stride, payload, depth = follower.reader.rings[index]
-        sequence = self.receiver().sequence(follower.reader.record, index)
+        sequence = self.receiver().sequence(self.reader.record, index)
         at = offset + sequence % depth * stride + 64
         return follower.reader.memory[at : at + payload]
 

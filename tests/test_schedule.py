@@ -719,6 +719,7 @@ def test_each_kind_of_error_has_its_exit_code() -> None:
         "StoreError": 5,
         "RuntimeFault": 6,
         "WireError": 9,
+        "WorldError": 10,
     }
     assert issubclass(RuntimeFault, InphaseError)
 

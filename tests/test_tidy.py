@@ -26,6 +26,7 @@ CORE_SIDE = {
     "alignment",
     "device_clock",
     "core",
+    "distribution",
     "driver",
     "errors",
     "fit",
@@ -35,12 +36,15 @@ CORE_SIDE = {
     "plan",
     "rules",
     "schedule",
+    "simulation",
     "store",
     "tables",
     "timing",
+    "timing_model",
     "wire",
+    "world",
 }
-OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "foxglove"}
+OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "gymnasium", "foxglove"}
 DRIVER_MAY_IMPORT = {
     "inphase.driver",
     "inphase.packets",

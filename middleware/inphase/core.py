@@ -1,15 +1,19 @@
 """The C core as an object: configured from a plan, on a segment of the store."""
 
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from inphase._core import ffi, lib
+from inphase.distribution import Distribution, constant
 from inphase.driver import TwinChannel, TwinKind, Watchdog
 from inphase.errors import StoreError
 from inphase.packets import encoding_fields, exchange_fields
 from inphase.plan import ActuatorPlan, Plan, SensorPlan
 from inphase.store import Segment
+from inphase.timing_model import TimingModel
 from inphase.wire import STATUSES
+from inphase.world import Failure, Reading, World
 
 FAULTS = {
     "silent": lib.INPHASE_FAULT_SILENT,
@@ -25,6 +29,7 @@ FAULTS = {
 """Planned faults of simulated devices and of the virtual clock, by name."""
 
 _PAGE = 4096
+FREEZE_SAMPLES = 10.0
 RECOVER = 3
 """Good replies before a device that came back is trusted."""
 
@@ -42,12 +47,11 @@ class Core:
         *,
         epoch: int,
         description: bytes,
-        virtual_time: bool = False,
         observe: bool = False,
         cycles: int = 0,
-        seed: int = 0,
         mode: int = 0o600,
         gid: int = -1,
+        lockstep: "LockStepConfig | None" = None,
     ) -> None:
         self.plan = plan
         self.epoch = epoch
@@ -55,10 +59,9 @@ class Core:
         config = self._config(
             epoch=epoch,
             description=description,
-            virtual_time=virtual_time,
             observe=observe,
             cycles=cycles,
-            seed=seed,
+            lockstep=lockstep,
         )
         size = int(lib.inphase_core_size(config))
         self.segment = Segment.create(segment_path, size, mode, gid)
@@ -68,28 +71,26 @@ class Core:
             self.segment.close()
             raise StoreError(f"the core refuses its configuration: errno {-rc}")
         self._core = core[0]
+        self._number = ffi.new("int64_t *")
 
     def _config(
         self,
         *,
         epoch: int,
         description: bytes,
-        virtual_time: bool,
         observe: bool,
         cycles: int,
-        seed: int,
+        lockstep: "LockStepConfig | None",
     ) -> Any:
-        config = base_config(self.plan, len(description), self._keep)
+        config = base_config(self.plan, len(description), self._keep, lockstep)
         text = ffi.new("char[]", description)
         self._keep.append(text)
         config.cycles = cycles
         config.epoch = epoch
-        config.seed = seed & 0xFFFFFFFFFFFFFFFF
         config.observe = observe
         config.has_policy = not observe and (
             self.plan.schedule.policy is not None or self.plan.client_policy
         )
-        config.virtual_time = virtual_time
         config.description = text
         return config
 
@@ -164,21 +165,39 @@ class Core:
 
     # ---- lock step -----------------------------------------------------------------------
 
-    def latch(self) -> bool:
-        """One cycle up to its latch; False when the core has stopped."""
-        return bool(lib.inphase_core_latch(self._core) == 0)
+    def turn(self, cycles: int) -> int | None:
+        """Run on to the frame that the policy takes next; its number. None: `cycles` in all were
+        run (0: no bound), or the core has stopped."""
+        rc = lib.inphase_core_turn(self._core, cycles, self._number)
+        return None if rc < 0 else int(self._number[0])
 
-    def act(self) -> None:
-        """The rest of that cycle."""
-        lib.inphase_core_act(self._core)
+    def answer(self, reason: int, values: Any, channels: int) -> None:
+        """What the policy says to that frame; `values` is a C double array or NULL."""
+        lib.inphase_core_answer(self._core, reason, values, channels)
 
     def run(self, cycles: int) -> int:
         """Whole cycles without leaving C; the number run."""
         return int(lib.inphase_core_run(self._core, cycles))
 
-    def post(self, reason: int, values: Any, channels: int) -> None:
-        """A command for the present cycle; `values` is a C double array or NULL."""
-        lib.inphase_core_post(self._core, reason, values, channels)
+    @property
+    def cycles(self) -> int:
+        """Cycles run so far."""
+        return int(lib.inphase_core_progress(self._core, self._number))
+
+    @property
+    def frames(self) -> int:
+        """Frames latched so far."""
+        lib.inphase_core_progress(self._core, self._number)
+        return int(self._number[0])
+
+    def world_failure(self) -> Failure | None:
+        """How the world failed; None: it did not."""
+        out = ffi.new("struct inphase_world_failure *")
+        lib.inphase_core_world_failure(self._core, out)
+        if not out.what:
+            return None
+        text = ffi.string(out.message).decode(errors="replace")
+        return Failure(int(out.what), int(out.cycle), int(out.world_ns), text)
 
     def fault(self, kind: str, sensor: int, from_cycle: int, count: int, argument: int = 0) -> None:
         """Plan a fault of a simulated device (see FAULTS), for `count` cycles."""
@@ -208,6 +227,87 @@ class Core:
         self.close()
 
 
+# ---- lock step's part of the configuration ----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LockStepConfig:
+    """What a core needs to run on virtual time."""
+
+    seed: int
+    timing: TimingModel
+    world: World | None = None
+    native: "NativePolicy | None" = None
+
+
+@dataclass(frozen=True)
+class NativePolicy:
+    """A policy without Python: the address of a function of struct inphase_native_policy, and what
+    it is given as `user`. Whoever makes it keeps both alive."""
+
+    call: int
+    user: int = 0
+
+
+@ffi.def_extern(error=-1)  # type: ignore[untyped-decorator]
+def inphase_render(user: Any, sensor: int, payload: Any) -> int:
+    """What C calls to have a sensor's sample rendered; in the caller's thread."""
+    world: World = ffi.from_handle(user)
+    size = world.plan.sensors[sensor].dtype.itemsize
+    return world.render(sensor, ffi.buffer(payload, size))
+
+
+def _world(world: World, keep: list[Any]) -> Any:
+    """struct inphase_world."""
+    engine = world.engine
+    handle = ffi.new_handle(world)
+    made = ffi.new("struct inphase_world *")
+    keep += [handle, made]
+    made.step = ffi.cast("void(*)(const void *, void *)", engine.step)
+    made.forward = ffi.cast("void(*)(const void *, void *)", engine.forward)
+    made.catch_errors = ffi.cast("void *(*)(void *)", engine.catch_errors)
+    made.model = ffi.cast("void *", engine.model)
+    made.data = ffi.cast("void *", engine.data)
+    made.timestep = ffi.cast("double *", engine.timestep)
+    made.step_s = engine.step_s
+    made.step_ns = engine.step_ns
+    made.warning = ffi.cast("int32_t *", engine.warning)
+    made.warnings = engine.warnings
+    made.warning_stride = engine.warning_stride
+    made.fatal = engine.fatal
+    made.render = lib.inphase_render
+    made.user = handle
+    return made
+
+
+def _distribution(given: Distribution | None, keep: list[Any]) -> dict[str, Any]:
+    """The fields of struct inphase_distribution."""
+    if given is None:
+        return {}
+    return {
+        "knots": len(given.values),
+        "probability": _doubles(list(given.probabilities), keep),
+        "value": _doubles(list(given.values), keep),
+    }
+
+
+def _lockstep(config: Any, lockstep: LockStepConfig, keep: list[Any]) -> None:
+    """What of struct inphase_config is lock step's alone."""
+    timing = lockstep.timing
+    config.virtual_time = 1
+    config.seed = lockstep.seed & 0xFFFFFFFFFFFFFFFF
+    config.wake_late = _distribution(timing.ns("host.wake_late_ms"), keep)
+    config.inference = _distribution(timing.ns("policy.inference_ms"), keep)
+    if lockstep.world is not None:
+        config.world = _world(lockstep.world, keep)
+    if lockstep.native is not None:
+        config.policy.call = ffi.cast(
+            "uint32_t(*)(void *, const void *, const void *const *, double *)",
+            lockstep.native.call,
+        )
+        config.policy.user = ffi.cast("void *", lockstep.native.user)
+
+
 # ---- the plan as C structures; what they point at is appended to `keep` -----------------------
 
 
@@ -230,18 +330,21 @@ def store_size(plan: Plan) -> StoreSize:
     return StoreSize(core + rings, core + looked_at)
 
 
-def base_config(plan: Plan, description_size: int, keep: list[Any]) -> Any:
-    """struct inphase_config with what follows from the plan alone."""
+def base_config(
+    plan: Plan, description_size: int, keep: list[Any], lockstep: LockStepConfig | None = None
+) -> Any:
+    """struct inphase_config with what follows from the plan, and from how it is simulated."""
     cycle = plan.schedule.cycle
     sensors = ffi.new(
-        "struct inphase_sensor_config[]", [_sensor(plan, sensor, keep) for sensor in plan.sensors]
+        "struct inphase_sensor_config[]",
+        [_sensor(plan, index, keep, lockstep) for index in range(len(plan.sensors))],
     )
     actuators = ffi.new(
         "struct inphase_actuator_config[]",
-        [_actuator(actuator, cycle.period_ns, keep) for actuator in plan.actuators] or 1,
+        [_actuator(plan, index, keep, lockstep) for index in range(len(plan.actuators))] or 1,
     )
     keep += [sensors, actuators]
-    return ffi.new(
+    config = ffi.new(
         "struct inphase_config *",
         {
             "period_ns": cycle.period_ns,
@@ -260,6 +363,9 @@ def base_config(plan: Plan, description_size: int, keep: list[Any]) -> Any:
             "description_size": description_size,
         },
     )
+    if lockstep is not None:
+        _lockstep(config, lockstep, keep)
+    return config
 
 
 def _doubles(values: list[float], keep: list[Any]) -> Any:
@@ -268,17 +374,15 @@ def _doubles(values: list[float], keep: list[Any]) -> Any:
     return array
 
 
-def _sensor(plan: Plan, sensor: SensorPlan, keep: list[Any]) -> dict[str, Any]:
-    channels = ffi.new(
-        "struct inphase_twin_channel[]",
-        [_twin_channel(plan, sensor, twin) for twin in sensor.spec.twin] or 1,
-    )
+def _sensor(
+    plan: Plan, index: int, keep: list[Any], lockstep: LockStepConfig | None
+) -> dict[str, Any]:
+    sensor = plan.sensors[index]
     offsets = sensor.offsets
     places = ffi.new("uint32_t[]", offsets or 1)
-    keep += [channels, places]
+    keep.append(places)
     acquire, acquire_ns = sensor.acquire
     exchange = {} if sensor.exchange is None else exchange_fields(sensor.exchange, keep)
-    calls = sensor.spec.calls
     return {
         "device": sensor.device,
         "worker": sensor.home != "cycle",
@@ -294,15 +398,59 @@ def _sensor(plan: Plan, sensor: SensorPlan, keep: list[Any]) -> dict[str, Any]:
         "recover": RECOVER,
         "depth": sensor.depth,
         "exchange": {**exchange, "acquire": int(acquire), "acquire_ns": acquire_ns},
-        "twin": {
-            "channel": channels,
-            "latency_ns": sensor.spec.twin_latency_ns,
-            "jitter_ns": sensor.spec.twin_jitter_ns,
-            "period_ns": (calls.interval_ns if calls else 0) or plan.schedule.cycle.period_ns,
-        },
+        "twin": {} if lockstep is None else _twin(plan, index, keep, lockstep),
         "low": _doubles(sensor.low, keep),
         "high": _doubles(sensor.high, keep),
         "rate": _doubles(sensor.rate, keep),
+    }
+
+
+def _twin(plan: Plan, index: int, keep: list[Any], lockstep: LockStepConfig) -> dict[str, Any]:
+    """The fields of struct inphase_twin."""
+    sensor, world, timing = plan.sensors[index], lockstep.world, lockstep.timing
+    readings = (world.readings[index] if world is not None else None) or [None] * len(
+        sensor.spec.twin
+    )
+    channels = ffi.new(
+        "struct inphase_twin_channel[]",
+        [
+            _twin_channel(plan, sensor, twin) if reading is None else _reading(reading)
+            for twin, reading in zip(sensor.spec.twin, readings, strict=True)
+        ]
+        or 1,
+    )
+    keep.append(channels)
+    calls, path = sensor.spec.calls, f"sensors.{sensor.name}"
+    rendered = world is not None and world.rendered(index)
+    has_clock = sensor.exchange is not None and sensor.exchange.clock is not None
+    return {
+        "channel": channels,
+        "latency_ns": sensor.spec.twin_latency_ns,
+        "jitter_ns": sensor.spec.twin_jitter_ns,
+        "period_ns": (calls.interval_ns if calls else 0) or plan.schedule.cycle.period_ns,
+        "phase_ns": round(timing.number(f"{path}.phase_ms") * 1e6),
+        "latency": _distribution(timing.ns(f"{path}.latency_ms"), keep),
+        "jitter": _distribution(timing.ns(f"{path}.jitter_ms"), keep),
+        "freeze_samples": _distribution(
+            timing.get(f"{path}.freeze_samples") or constant(FREEZE_SAMPLES), keep
+        ),
+        "dropout": timing.number(f"{path}.dropout"),
+        "freeze": timing.number(f"{path}.freeze"),
+        "drift": timing.number(f"{path}.drift_ppm") * 1e-6,
+        "clock": has_clock and timing.get(f"{path}.drift_ppm") is not None,
+        "derived": rendered or any(r is not None and r.derived for r in readings),
+        "rendered": rendered,
+    }
+
+
+def _reading(reading: Reading) -> dict[str, Any]:
+    """A channel that is a number of the world."""
+    return {
+        "kind": lib.INPHASE_TWIN_WORLD,
+        "base": reading.zero,
+        "gain": reading.gain,
+        "noise": reading.noise,
+        "source": ffi.cast("double *", reading.address),
     }
 
 
@@ -340,7 +488,10 @@ def _watchdog(watchdog: Watchdog | None) -> int:
     return 2 if watchdog.fed_by_reads else 1
 
 
-def _actuator(actuator: ActuatorPlan, period_ns: int, keep: list[Any]) -> dict[str, Any]:
+def _actuator(
+    plan: Plan, index: int, keep: list[Any], lockstep: LockStepConfig | None
+) -> dict[str, Any]:
+    actuator, period_ns = plan.actuators[index], plan.schedule.cycle.period_ns
     limits = ffi.new("struct inphase_limits[]", actuator.limits)
     servos = ffi.new(
         "struct inphase_servo[]",
@@ -369,4 +520,20 @@ def _actuator(actuator: ActuatorPlan, period_ns: int, keep: list[Any]) -> dict[s
         "start": _doubles([servo.start for servo in actuator.spec.servos], keep),
         "encoding": encoding_fields(actuator.encoding, keep) if actuator.encoding else {},
         "servo": servos,
+        **({} if lockstep is None else _plant(actuator, index, keep, lockstep)),
     }
+
+
+def _plant(
+    actuator: ActuatorPlan, index: int, keep: list[Any], lockstep: LockStepConfig
+) -> dict[str, Any]:
+    """Where an actuator's commands go, and after what delay."""
+    delay = lockstep.timing.ns(f"actuators.{actuator.name}.delay_ms")
+    fields: dict[str, Any] = {"delay": _distribution(delay, keep)}
+    controls = lockstep.world.controls[index] if lockstep.world is not None else None
+    if controls is not None:
+        places = [ffi.cast("double *", address) for address in controls.addresses]
+        fields["control"] = ffi.new("double *[]", places)
+        fields["control_gain"] = _doubles(controls.gains, keep)
+        keep.append(fields["control"])
+    return fields

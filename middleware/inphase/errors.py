@@ -43,3 +43,9 @@ class WireError(InphaseError):
     """What came over ZeroMQ is not what the format's page says, or of another version of it."""
 
     exit_code = 9
+
+
+class WorldError(InphaseError):
+    """A simulated world cannot be made here, or it failed while it was stepped."""
+
+    exit_code = 10

@@ -79,9 +79,14 @@ class StoreFollower:
         """Whether the slot still holds that sample."""
         return self.reader.intact(sensor, sequence)
 
+    @property
+    def number(self) -> int:
+        """Number of the newest frame that was given; -1 before the first."""
+        return self.reader.number
+
     def past(self, cycle: int) -> Iterator[tuple[bytes, "StoreFollower"]]:
         """The frames before a cycle, newest first, as long as they are whole in the store."""
-        number = self.reader.number
+        number = self.number
         while number >= 0 and (record := self.reader.past(number)) is not None:
             if wire.HEADER.unpack_from(record)[0] < cycle:
                 yield record, self

@@ -4,31 +4,55 @@ The core advances virtual time, the drivers' twins answer, and Python is entered
 tick. Same schedule, seed, policy and versions give the same bytes.
 """
 
-import contextlib
 import hashlib
 import time
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
+from inphase import mujoco_world, store, summary, wire
 from inphase import plan as planning
 from inphase import policy as policies
-from inphase import store, summary, wire
 from inphase._core import ffi
-from inphase.core import Core
+from inphase.core import Core, LockStepConfig, NativePolicy
 from inphase.follow import SLOT_HEADER, StoreFollower
 from inphase.frame import Frame
 from inphase.packets import REASONS
 from inphase.schedule import Schedule
+from inphase.world import World
 
 PolicyCall = Callable[[Frame], Any]
+_SILENT = REASONS.index("silent")
+
+
+class _OwnFrames(StoreFollower):
+    """The frames of a store that this very thread writes: nothing is waited for or checked."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self._newest = -1
+
+    @property
+    def number(self) -> int:
+        """Number of the newest frame that was given."""
+        return self._newest
+
+    def frame(self, number: int) -> Frame:
+        """A frame that was just latched."""
+        self._newest = number
+        offset, stride, size, depth = self.reader.frame_ring
+        at = offset + number % depth * stride + SLOT_HEADER
+        return Frame(self.layout, self.reader.memory[at : at + size], self)
 
 
 class LockStep:
     """A simulated robot on virtual time. `close` ends it. Thread: the caller's alone.
 
-    `call` overrides the schedule's policy; `isolate` runs the policy in a process of its own, with
-    the same digest; `digest=False` leaves out the digest.
+    `call` overrides the schedule's policy; `native` is one without Python; `isolate` runs the
+    policy in a process of its own, with the same digest; `digest=False` leaves out the digest.
+    `world`: the world to run in, which stays the caller's; else the schedule's is made.
+
+    Raises ScheduleError, also for a world that does not fit the schedule.
     """
 
     def __init__(
@@ -37,30 +61,35 @@ class LockStep:
         *,
         seed: int = 0,
         call: PolicyCall | None = None,
+        native: NativePolicy | None = None,
         isolate: bool = False,
         observe: bool = False,
         digest: bool = True,
+        world: World | None = None,
     ) -> None:
-        self.plan = planning.make(schedule)
+        self.plan = planning.make(schedule) if world is None else world.plan
         self.schedule = schedule
+        self._own_world = None
+        if world is None and schedule.world is not None:
+            world = self._own_world = mujoco_world.MujocoWorld(self.plan)
+        self.world = world
+        self.seed = seed
+        self._native = native
         epoch = store.new_epoch()
         self.core = Core(
             self.plan,
             store.segment_path(schedule.name, epoch, "core"),
             epoch=epoch,
             description=self.plan.description(epoch),
-            virtual_time=True,
             observe=observe,
-            seed=seed,
+            lockstep=LockStepConfig(seed, self.plan.timing, world, native),
         )
         for index in range(len(self.plan.actuators)):
             self.core.enable(index, True)
-        self.follower = StoreFollower(self.core.segment.path)
+        self.follower = _OwnFrames(self.core.segment.path)
         self._buffer = policies.CommandBuffer(self.follower.layout.actuators)
         self._turn = self._make_turn(call, isolate)
         self._digest = Digest(self.follower) if digest else None
-        self.seed = seed
-        self.cycles = 0
         self.started_s = time.perf_counter()
 
     def _make_turn(
@@ -68,48 +97,85 @@ class LockStep:
     ) -> policies.Turn | policies.IsolatedPolicy | None:
         if call is not None:
             return policies.Turn(call, self._buffer, self.schedule)
-        if self.schedule.policy is None:
+        if self.schedule.policy is None or self._native is not None:
             return None
         if isolate:
             return policies.IsolatedPolicy(self.schedule, self.core.segment.path, self._buffer)
         return policies.Turn(policies.load(self.schedule), self._buffer, self.schedule)
 
     def step(self) -> Frame:
-        """One cycle; its frame. Raises store.Lost when the core has stopped by itself."""
-        if not self.core.latch():
-            raise store.Lost(f"the core has stopped: {self.stopped}")
-        frame = self.follower.next(timeout_s=1.0)
-        if self._turn is not None:
-            trouble = self._turn.take(frame)
-            if trouble is None:
-                self.core.post(0, self._buffer.pointer, self._buffer.channels)
-            else:
-                self.core.post(REASONS.index(trouble), ffi.NULL, 0)
-        self.core.act()
-        self.cycles += 1
-        if self._digest is not None:
-            self._digest.follow(self.cycles)
+        """On to the frame that the policy takes next, with its turn; that frame.
+
+        A policy whose inference outlasts cycles takes a frame every few cycles. Raises store.Lost
+        when the core has stopped by itself, WorldError when the world failed.
+        """
+        frame = self.next()
+        self._take_turn(frame)
         return frame
 
+    def _take_turn(self, frame: Frame) -> None:
+        if self._turn is None:
+            self._answer(_SILENT)
+            return
+        trouble = self._turn.take(frame)
+        self._answer(0 if trouble is None else REASONS.index(trouble))
+
+    def next(self) -> Frame:
+        """On to the frame that the policy takes next. Raises as `step`."""
+        number = self.core.turn(0)
+        if number is None:
+            self._refuse_failure()
+            raise store.Lost(f"the core has stopped: {self.stopped}")
+        return self.follower.frame(number)
+
+    def answer(self, command: Any) -> str | None:
+        """What the policy answers to the frame of `next`; why that is none, one of REASONS.
+
+        command: as a policy returns it.
+        """
+        trouble = self._buffer.fill(command)
+        self._answer(0 if trouble is None else REASONS.index(trouble))
+        return trouble
+
+    def _answer(self, reason: int) -> None:
+        if reason:
+            self.core.answer(reason, ffi.NULL, 0)
+        else:
+            self.core.answer(0, self._buffer.pointer, self._buffer.channels)
+        if self._digest is not None:
+            self._digest.follow(self.follower.number + 1)
+
     def run(self, cycles: int) -> int:
-        """Run cycles as fast as can be; how many were run: fewer when the core stops by itself."""
-        done = 0
+        """Run cycles as fast as can be; how many were run: fewer when the core stops by itself.
+
+        Raises WorldError when the world failed.
+        """
+        before = self.cycles
         if self._turn is not None:
-            with contextlib.suppress(store.Lost):
-                while done < cycles:
-                    self.step()
-                    done += 1
-            return done
-        batch = self.plan.depth // 2
-        wanted = ran = 0
-        while done < cycles and ran == wanted:
-            wanted = min(batch, cycles - done)
-            ran = self.core.run(wanted)
-            done += ran
-            if self._digest is not None:
-                self._digest.follow(self.cycles + done)
-        self.cycles += done
-        return done
+            while (number := self.core.turn(before + cycles)) is not None:
+                self._take_turn(self.follower.frame(number))
+        else:
+            # the digest reads the rings before they come round
+            batch = self.plan.depth // 2
+            while (left := before + cycles - self.cycles) > 0:
+                if self.core.run(min(batch, left)) == 0:
+                    break
+                if self._digest is not None:
+                    self._digest.follow(self.core.frames)
+        self._refuse_failure()
+        return self.cycles - before
+
+    @property
+    def cycles(self) -> int:
+        """Run so far."""
+        return self.core.cycles
+
+    def _refuse_failure(self) -> None:
+        """Raise WorldError when the world has failed."""
+        failure = self.core.world_failure()
+        if failure is not None:
+            assert self.world is not None
+            raise self.world.explain(failure)
 
     @property
     def stopped(self) -> str | None:
@@ -120,7 +186,7 @@ class LockStep:
     def digest(self) -> str:
         """SHA-256 over all frames so far: every field of every record and every sample."""
         assert self._digest is not None
-        return self._digest.value(self.cycles)
+        return self._digest.value(self.core.frames)
 
     def close(self) -> None:
         """End it, and remove its store."""
@@ -128,6 +194,8 @@ class LockStep:
             self._turn.close()
         self.follower.close()
         self.core.close()
+        if self._own_world is not None:
+            self._own_world.close()
 
     def __enter__(self) -> "LockStep":
         return self

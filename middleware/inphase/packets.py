@@ -37,6 +37,7 @@ REASONS = (
     "slip",
     "watchdog",
     "bus_off",
+    "world",
 )
 """Names of INPHASE_REASON_*, by number."""
 

@@ -11,12 +11,13 @@ import msgpack
 import msgspec
 import numpy as np
 
-from inphase import fit, timing, wire
+from inphase import fit, timing, timing_model, wire
 from inphase.driver import Acquire, ActuatorSpec, Driver, Encoding, Exchange, Field, SensorSpec
 from inphase.errors import ScheduleError
 from inphase.installed import resolve_driver
 from inphase.schedule import Actuator, Schedule, Sensor
 from inphase.timing import Command, Home, Timing
+from inphase.timing_model import TimingModel
 
 _RING_S = 0.25  # a view into the store lasts at least this long, and
 _RING_MIN = 16  # at least this many samples, or
@@ -99,6 +100,8 @@ class Plan:
     sensors: list[SensorPlan]
     actuators: list[ActuatorPlan]
     depth: int
+    timing: TimingModel
+    """of the simulated robot"""
     notes: list[str] = field(default_factory=list)
     client_policy: bool = False
     """whoever started the runtime posts the commands itself"""
@@ -219,7 +222,8 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
     depth = _depth(schedule)
     sensors = [_plan_sensor(schedule, drivers, name) for name in schedule.sensor]
     actuators = [_plan_actuator(schedule, drivers, name, sensors) for name in schedule.actuator]
-    plan = Plan(schedule, drivers, sensors, actuators, depth)
+    model = timing_model.of_schedule(schedule)
+    plan = Plan(schedule, drivers, sensors, actuators, depth, model)
     addresses = {name: driver.address for name, driver in drivers.items()}
     fit.check(schedule, addresses, plan.timings, plan.commands)
     notes = [

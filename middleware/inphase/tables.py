@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from inphase import document, locator
 from inphase.document import show
 from inphase.errors import ScheduleError
+from inphase.simulation import Knob, Task, Timing, World
 
 Positive = Annotated[float, Meta(gt=0)]
 Numbers = float | list[float]
@@ -190,6 +191,10 @@ class Tables(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     gateway: Gateway | None = None
     emulator: Emulator | None = None
     policy: Policy | None = None
+    world: World | None = None
+    timing: Timing = Timing()
+    randomise: dict[str, float | list[float] | Knob] = {}
+    task: Task = Task()
 
 
 class Schedule(Tables, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -59,7 +59,9 @@ void acquire(struct inphase_core *core, struct sensor *sensor, struct sample *sa
 {
     const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
 
-    if (spec->clock_type && core->clock == &monotonic_clock && by_clock(core, sensor, sample))
+    bool has_clock = spec->clock_type && (!sensor->twin || sensor->twin->spec.clock);
+
+    if (has_clock && by_clock(core, sensor, sample))
         return;
     sample->acquired_ns = INPHASE_ABSENT;
     sample->uncertainty_ns = 0;

@@ -20,6 +20,10 @@ static uint32_t look_for_command(struct inphase_core *core, int64_t now_ns)
         return gone ? gone : INPHASE_REASON_SILENT;
     if (rc < 0)
         return INPHASE_REASON_SHAPE;
+
+    /* on virtual time an answer is known before it is there */
+    if (core->clock == &virtual_clock && core->command.posted_ns > now_ns)
+        return INPHASE_REASON_SILENT;
     core->inferred_ns = core->command.posted_ns;
     if (core->command.reason)
         return core->command.reason;

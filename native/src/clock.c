@@ -107,10 +107,15 @@ static int64_t virtual_now(struct inphase_core *core)
     return core->virtual_ns;
 }
 
+/* on to time_ns, with all that happens on the way; a thread that slept wakes late */
 static void virtual_sleep(struct inphase_core *core, int64_t time_ns)
 {
+    if (time_ns > core->virtual_ns && core->wake_late.knots)
+        time_ns += draw_ns(core, &core->wake_late, (uint64_t)core->cycle, INPHASE_DRAW_HOST,
+                           core->sleeps++);
     if (time_ns > core->virtual_ns)
         core->virtual_ns = time_ns;
+    twins_advance(core, core->virtual_ns);
 }
 
 /* go to the first reply that comes before time_ns, or to time_ns */
@@ -121,15 +126,13 @@ static void virtual_wait(struct inphase_core *core, int64_t time_ns)
     for (uint32_t i = 0; i < core->sensors; i++) {
         const struct sensor *sensor = &core->sensor[i];
 
-        if (sensor->outstanding && sensor->twin_ready_ns != INPHASE_ABSENT &&
-            sensor->twin_ready_ns < until)
-            until = sensor->twin_ready_ns;
+        if (sensor->outstanding && twin_ready_ns(sensor) < until)
+            until = twin_ready_ns(sensor);
     }
     virtual_sleep(core, until);
     for (uint32_t i = 0; i < core->sensors; i++)
         core->readable[i] = core->sensor[i].outstanding &&
-                            core->sensor[i].twin_ready_ns != INPHASE_ABSENT &&
-                            core->sensor[i].twin_ready_ns <= core->virtual_ns;
+                            twin_ready_ns(&core->sensor[i]) <= core->virtual_ns;
 }
 
 static int64_t virtual_wall(struct inphase_core *core, int64_t *error_ns)

@@ -8,8 +8,18 @@
 
 #define DRAIN_READS 8
 
-static void refuse_sample(struct sensor *sensor, uint32_t reason, uint32_t detail)
+/* the frame that wants a sample of this trigger */
+static int64_t due_cycle(const struct sensor *sensor, int64_t cycle)
 {
+    return cycle + sensor->latency_cycles;
+}
+
+/* a refusal is said in the frame that the sample was due in, and of no later trigger */
+static void refuse_sample(const struct inphase_core *core, struct sensor *sensor, int64_t cycle,
+                          uint32_t reason, uint32_t detail)
+{
+    if (!sensor->latched && due_cycle(sensor, cycle) < core->cycle)
+        return;
     sensor->refusal = true;
     sensor->reason = reason;
     sensor->detail = detail;
@@ -29,7 +39,8 @@ static double compared_over_s(const struct sensor *sensor, const struct sample *
     return (double)since_ns * 1e-9;
 }
 
-static bool values_hold(struct sensor *sensor, const struct sample *sample)
+static bool values_hold(const struct inphase_core *core, struct sensor *sensor,
+                        const struct sample *sample)
 {
     double since_s = compared_over_s(sensor, sample);
 
@@ -45,7 +56,7 @@ static bool values_hold(struct sensor *sensor, const struct sample *sample)
         else if (fabs(value - sensor->newest.value[c]) > sensor->rate[c] * since_s)
             reason = INPHASE_REASON_RATE;
         if (reason) {
-            refuse_sample(sensor, reason, c);
+            refuse_sample(core, sensor, sample->cycle, reason, c);
             return false;
         }
     }
@@ -132,7 +143,8 @@ static void take_arrived(const struct sensor *sensor, int64_t now_ns, struct sam
 /* the ring's slot of a sample; a worker has filled its own */
 static void store_sample(struct inphase_core *core, struct sensor *sensor, struct sample *sample)
 {
-    const void *payload = sensor->twin_payload ? (const void *)sensor->twin_payload : sample->value;
+    const struct twin *twin = sensor->twin;
+    const void *payload = twin && twin->given ? (const void *)twin->given : sample->value;
 
     if (sensor->device->ops == &worker_ops) {
         sample->sequence = (int64_t)sensor->posted - 1;
@@ -142,12 +154,6 @@ static void store_sample(struct inphase_core *core, struct sensor *sensor, struc
     slot_write(ring_slot(core->segment->memory, &core->layout->samples[sensor->index],
                          (uint64_t)sample->sequence),
                (uint64_t)sample->sequence, payload, sensor->payload);
-}
-
-/* the frame that wants a sample of this trigger */
-static int64_t due_cycle(const struct sensor *sensor, int64_t cycle)
-{
-    return cycle + sensor->latency_cycles;
 }
 
 /* Is a sample in time for its frame? A core that was held up may find a reply behind the deadline
@@ -217,7 +223,7 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
     /* a number has come, whatever becomes of its sample */
     sensor->device_sequence = sensor->parser.sequence;
     sensor->device_sequence_known = sensor->device_sequence_seen = true;
-    if (!values_hold(sensor, &sample))
+    if (!values_hold(core, sensor, &sample))
         return;
     sensor->refused_in_a_row = 0;
     sensor->frozen = stands_still(sensor, &sample);
@@ -276,8 +282,8 @@ static bool receive(struct inphase_core *core, struct sensor *sensor)
         /* the rest of the packet may still be coming, or the reply after a stray datagram */
         sensor->outstanding = sensor->outstanding && sensor->stamps.cycle != sensor->cycle;
         sensor->dirty = !sensor->device->ops->pairs;
-        if (sensor->latched || due_cycle(sensor, sensor->stamps.cycle) >= core->cycle)
-            refuse_sample(sensor, sensor->parser.reason, sensor->parser.detail);
+        refuse_sample(core, sensor, sensor->stamps.cycle, sensor->parser.reason,
+                      sensor->parser.detail);
     }
     return got != RECEIVED_EMPTY;
 }

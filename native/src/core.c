@@ -203,29 +203,14 @@ static int make_sensor(struct inphase_core *core, uint32_t index,
         .received_ns = INPHASE_ABSENT,
     };
     sensor->cycle = -1;
-    sensor->twin_ready_ns = INPHASE_ABSENT;
-    sensor->twin_latency_ns = config->twin.latency_ns;
-    sensor->twin_jitter_ns = config->twin.jitter_ns;
-    sensor->twin_period_ns = config->twin.period_ns;
     copy_doubles(sensor->low, config->low, config->channels);
     copy_doubles(sensor->high, config->high, config->channels);
     copy_doubles(sensor->rate, config->rate, config->channels);
-    if (virtual_time && ((config->channels && !config->twin.channel) ||
-                         (config->latched && config->twin.period_ns <= 0)))
-        return -EINVAL;
-    if (virtual_time && config->payload != sizeof(double) * config->channels) {
-        sensor->twin_payload = calloc(1, config->payload);
-        if (!sensor->twin_payload)
-            return -ENOMEM;
-    }
-    if (config->channels && config->twin.channel)
-        memcpy(sensor->twin_channel, config->twin.channel,
-               config->channels * sizeof *sensor->twin_channel);
-    return 0;
+    return virtual_time ? twin_make(sensor, config) : 0;
 }
 
 static int make_actuator(struct inphase_core *core, uint32_t index,
-                         const struct inphase_actuator_config *config)
+                         const struct inphase_actuator_config *config, bool virtual_time)
 {
     struct actuator *actuator = &core->actuator[index];
 
@@ -255,9 +240,7 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
                config->encoding.fields * sizeof *actuator->field);
     actuator->encoding.packet = actuator->packet;
     actuator->encoding.field = actuator->field;
-    if (config->servo)
-        memcpy(actuator->servo, config->servo, config->channels * sizeof *actuator->servo);
-    return 0;
+    return virtual_time ? plant_make(actuator, config) : 0;
 }
 
 /* among the sensors that the core triggers, in the order of their offsets; insertion sort, stable */
@@ -287,6 +270,53 @@ static void make_record(struct inphase_core *core)
     }
 }
 
+/* what a simulated sensor follows is there */
+static bool twin_holds(const struct inphase_core *core, const struct sensor *sensor)
+{
+    const struct inphase_twin *spec = &sensor->twin->spec;
+
+    if ((spec->derived && !core->world.spec.step) || (spec->rendered && !core->world.spec.render))
+        return false;
+    for (uint32_t c = 0; c < sensor->channels; c++) {
+        const struct inphase_twin_channel *channel = &sensor->twin->channel[c];
+
+        if (channel->kind == INPHASE_TWIN_CONSTANT)
+            continue;
+        if (channel->kind == INPHASE_TWIN_WORLD ? !core->world.spec.step
+                                                : (channel->kind > INPHASE_TWIN_WORLD ||
+                                                   channel->actuator >= core->actuators ||
+                                                   channel->joint >=
+                                                       core->actuator[channel->actuator].channels))
+            return false;
+    }
+    return true;
+}
+
+static int fill_world(struct world *world, const struct inphase_world *config)
+{
+    if (!config->step || !config->forward || !config->timestep || config->step_ns <= 0 ||
+        config->warnings > sizeof world->warned / sizeof *world->warned ||
+        (config->warnings && !config->warning))
+        return -EINVAL;
+    world->spec = *config;
+    for (uint32_t i = 0; i < config->warnings; i++)
+        world->warned[i] =
+            *(const int32_t *)((const char *)config->warning + i * config->warning_stride);
+    return 0;
+}
+
+static int fill_lockstep(struct inphase_core *core, const struct inphase_config *config)
+{
+    int rc;
+
+    core->policy = config->policy;
+    core->server.number = core->server.latest = -1;
+    rc = distribution_copy(&core->wake_late, &config->wake_late);
+    if (rc == 0)
+        rc = distribution_copy(&core->inference, &config->inference);
+    return rc;
+}
+
 static int fill(struct inphase_core *core, const struct inphase_config *config)
 {
     int rc = 0;
@@ -314,19 +344,17 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
         core->device[i].fd = core->device[i].order_fd = -1;
         core->device[i].sensor = core->device[i].actuator = -1;
     }
+    if (config->world && config->virtual_time)
+        rc = fill_world(&core->world, config->world);
     for (uint32_t i = 0; i < core->sensors && rc == 0; i++)
         rc = make_sensor(core, i, &config->sensor[i], config->virtual_time);
     for (uint32_t i = 0; i < core->actuators && rc == 0; i++)
-        rc = make_actuator(core, i, &config->actuator[i]);
-    for (uint32_t i = 0; i < core->sensors && rc == 0; i++)
-        for (uint32_t c = 0; c < core->sensor[i].channels; c++) {
-            const struct inphase_twin_channel *twin = &core->sensor[i].twin_channel[c];
-
-            if (twin->kind > INPHASE_TWIN_ACCELERATION ||
-                (twin->kind && (twin->actuator >= core->actuators ||
-                                twin->joint >= core->actuator[twin->actuator].channels)))
-                rc = -EINVAL;
-        }
+        rc = make_actuator(core, i, &config->actuator[i], config->virtual_time);
+    for (uint32_t i = 0; i < core->sensors && rc == 0 && config->virtual_time; i++)
+        if (!twin_holds(core, &core->sensor[i]))
+            rc = -EINVAL;
+    if (rc == 0 && config->virtual_time)
+        rc = fill_lockstep(core, config);
     for (uint32_t i = 0; i < core->sensors && rc == 0; i++)
         if (!core->sensor[i].latched && !core->sensor[i].device->ops->pairs)
             order_trigger(core, i);
@@ -336,7 +364,11 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
 static void free_twins(struct inphase_core *core)
 {
     for (uint32_t i = 0; i < core->sensors; i++)
-        free(core->sensor[i].twin_payload);
+        twin_free(&core->sensor[i]);
+    for (uint32_t i = 0; i < core->actuators; i++)
+        plant_free(&core->actuator[i]);
+    distribution_free(&core->wake_late);
+    distribution_free(&core->inference);
 }
 
 int inphase_core_open(inphase_core **out, const struct inphase_config *config,
@@ -562,43 +594,5 @@ int inphase_core_join(inphase_core *core, int64_t timeout_ns)
             return -ETIMEDOUT;
         nanosleep(&pause, NULL);
     }
-    return 0;
-}
-
-/* ---- lock step --------------------------------------------------------------------------- */
-
-int inphase_core_latch(inphase_core *core)
-{
-    if (core->clock != &virtual_clock)
-        return -EPERM;
-    return cycle_latch(core) ? 0 : -ESHUTDOWN;
-}
-
-int inphase_core_act(inphase_core *core)
-{
-    if (core->clock != &virtual_clock)
-        return -EPERM;
-    cycle_act(core);
-    return 0;
-}
-
-int64_t inphase_core_run(inphase_core *core, int64_t cycles)
-{
-    int64_t done = 0;
-
-    if (core->clock != &virtual_clock)
-        return -EPERM;
-    for (; done < cycles && cycle_latch(core); done++)
-        cycle_act(core);
-    return done;
-}
-
-int inphase_core_fault(inphase_core *core, const struct inphase_fault *fault)
-{
-    if (core->clock != &virtual_clock)
-        return -EPERM;
-    if (core->faults == MAX_FAULTS)
-        return -ENOSPC;
-    core->fault[core->faults++] = *fault;
     return 0;
 }

@@ -120,6 +120,7 @@ static void stage_wake(struct inphase_core *core)
     const struct inphase_fault *fault;
     int64_t late_ns;
 
+    core->sleeps = 0;
     for (int tries = 1;; tries++) {
         core->due_ns = start_ns + core->cycle * core->period_ns;
         core->clock->sleep_until(core, core->due_ns);
@@ -398,7 +399,7 @@ static void stage_latch(struct inphase_core *core)
 
 bool cycle_latch(struct inphase_core *core)
 {
-    if (stop_is_complete(core)) {
+    if (stop_is_complete(core) || core->world.failure) {
         put_u32(&core->state->state, INPHASE_STATE_STOPPED);
         return false;
     }
@@ -406,6 +407,8 @@ bool cycle_latch(struct inphase_core *core)
     note_wall_clock(core);
     stage_devices(core);
     stage_collect(core);
+    if (core->world.failure)
+        return false;
     lines_lower(core, false);
     stage_latch(core);
     return true;

@@ -245,6 +245,55 @@ struct sample {
     double value[INPHASE_MAX_CHANNELS]; /* last: see copy_sample */
 };
 
+/* a sample that a simulated device takes, or has taken, and that is still under way */
+struct coming {
+    int64_t at_ns;               /* when it is acquired */
+    int64_t ready_ns;            /* when its last byte is in, INPHASE_ABSENT: never */
+    int64_t cycle;               /* that faults and draws go by */
+    uint64_t key;                /* of draws: the cycle, or the number of a free-running sample */
+    uint64_t sequence;           /* the device's */
+    uint32_t reason;             /* planned refusal */
+    bool taken;                  /* values and payload are there */
+    double value[INPHASE_MAX_CHANNELS];
+    uint8_t *payload;            /* of a sample that is not float64 alone; NULL: it is */
+};
+
+/* Who answers as a sensor in lock step. The caller's thread writes it. A triggered device has one
+   sample under way; one that runs by itself has a queue of them, oldest first */
+struct twin {
+    struct inphase_twin spec;    /* its pointers point at what follows */
+    struct inphase_twin_channel channel[INPHASE_MAX_CHANNELS];
+    struct coming *coming;       /* `room` of them */
+    uint32_t room, first, count;
+    uint64_t number;             /* of a free-running device: samples begun */
+    uint64_t sequence;           /* of the last sample that was new */
+    uint64_t stands_until;       /* `drawn` up to which a drawn freeze lasts */
+    uint64_t drawn;              /* samples taken, frozen ones included */
+    double value[INPHASE_MAX_CHANNELS]; /* of the last sample, before a planned fault */
+    uint8_t *payload;            /* of the last sample */
+    uint8_t *given;              /* payload of the sample that was given last; NULL: no such */
+    uint64_t shown;              /* of a free-running device: the sample that was given last */
+    double shown_value[INPHASE_MAX_CHANNELS];
+};
+
+#define EFFECTS 64               /* commands of one actuator under way to their effect */
+struct effect {
+    int64_t at_ns;
+    double value[INPHASE_MAX_CHANNELS];
+};
+
+/* what an actuator moves in lock step: servos of its own, or the world. The caller's thread writes */
+struct plant {
+    struct inphase_servo servo[INPHASE_MAX_CHANNELS];
+    int64_t servo_ns;            /* up to which they have moved */
+    bool in_world;
+    double *control[INPHASE_MAX_CHANNELS];
+    double gain[INPHASE_MAX_CHANNELS];
+    struct inphase_distribution delay;
+    struct effect effect[EFFECTS];
+    uint32_t first, count;
+};
+
 /* everything but the configuration is the cycle thread's */
 struct sensor {
     struct device *device;
@@ -293,15 +342,7 @@ struct sensor {
     struct inphase_posted stamps; /* of what was received last */
     uint64_t posted;             /* a worker's: number of the sample to look at next */
 
-    /* twin */
-    struct inphase_twin_channel twin_channel[INPHASE_MAX_CHANNELS];
-    int64_t twin_latency_ns, twin_jitter_ns, twin_period_ns;
-    int64_t twin_ready_ns;       /* INPHASE_ABSENT: nothing coming */
-    uint64_t twin_sequence;
-    uint64_t twin_number;        /* of the last sample of a device that runs by itself */
-    double twin_value[INPHASE_MAX_CHANNELS]; /* of the last sample, before a planned fault */
-    uint32_t twin_reason;        /* planned refusal */
-    uint8_t *twin_payload;       /* of a sample that is not float64 alone; NULL: it is */
+    struct twin *twin;           /* who answers in lock step; NULL: a device does */
 };
 
 struct actuator {
@@ -328,8 +369,7 @@ struct actuator {
     double velocity[INPHASE_MAX_CHANNELS];
     uint32_t flags, reason, detail;
 
-    struct inphase_servo servo[INPHASE_MAX_CHANNELS]; /* twin */
-    int64_t servo_ns;
+    struct plant *plant;         /* what it moves in lock step; NULL: a device */
 };
 
 /* ---- clock ------------------------------------------------------------------------------ */
@@ -343,6 +383,35 @@ struct clock_ops {
     int64_t (*wall_offset)(struct inphase_core *core, int64_t *error_ns);
 };
 extern const struct clock_ops monotonic_clock, virtual_clock;
+
+/* ---- the world -------------------------------------------------------------------------- */
+
+struct world {
+    struct inphase_world spec;   /* step NULL: there is none */
+    int64_t now_ns;              /* where it stands */
+    int64_t whole_steps;         /* grid points passed */
+    bool is_derived;             /* a forward pass was made since it last moved or was commanded */
+    int failure;                 /* as struct inphase_world_failure says */
+    int32_t warned[32];          /* counts at the start */
+    char message[256];
+};
+
+/* move on to to_ns; false: it has failed, and nothing more is to be read from it */
+bool world_advance(struct world *world, int64_t to_ns);
+/* a forward pass, where one is needed; likewise */
+bool world_derive(struct world *world);
+bool world_render(struct world *world, uint32_t sensor, void *payload);
+void world_fail(struct world *world, int failure, const char *message);
+
+/* the policy as a server on virtual time */
+struct server {
+    int64_t free_ns;             /* when it is done with the frame that it took last */
+    int64_t started_ns;          /* when it took that frame */
+    int64_t number, cycle;       /* of that frame; number -1: none yet */
+    bool owes;                   /* it has not answered yet */
+    int64_t latest, latest_cycle; /* the newest frame; -1: none yet */
+    bool pending;                /* the newest frame's cycle has not acted yet */
+};
 
 /* ---- the core --------------------------------------------------------------------------- */
 
@@ -359,6 +428,14 @@ struct inphase_core {
     struct actuator actuator[INPHASE_MAX_ACTUATORS];
     struct inphase_fault fault[MAX_FAULTS];
     uint32_t faults;
+
+    /* lock step; the caller's thread */
+    struct world world;
+    struct server server;
+    struct inphase_native_policy policy;
+    struct inphase_distribution wake_late, inference;
+    uint32_t sleeps;             /* of this cycle so far: each has a lateness of its own */
+    int64_t event_ns;            /* nothing happens in the simulated devices before */
 
     /* store */
     inphase_segment *segment;
@@ -431,7 +508,24 @@ int realtime_rights(int32_t priority, int32_t cpu, int32_t *priority_errno, int3
 void acquire(struct inphase_core *core, struct sensor *sensor, struct sample *sample, bool in_time);
 const struct inphase_fault *fault_at(const struct inphase_core *core, uint32_t kind,
                                      uint32_t device, int64_t cycle);
-void twin_sample(struct inphase_core *core, struct sensor *sensor, int64_t at_ns);
+/* what an actuator's or a sensor's part is in lock step; 0 or a negative errno. free ends it */
+int twin_make(struct sensor *sensor, const struct inphase_sensor_config *config);
+void twin_free(struct sensor *sensor);
+int plant_make(struct actuator *actuator, const struct inphase_actuator_config *config);
+void plant_free(struct actuator *actuator);
+/* let everything happen in the simulated devices that happens up to to_ns, in its order */
+void twins_advance(struct inphase_core *core, int64_t to_ns);
+/* when the next sample that a sensor waits for is in; INT64_MAX: none is coming */
+int64_t twin_ready_ns(const struct sensor *sensor);
+bool distribution_holds(const struct inphase_distribution *distribution);
+int distribution_copy(struct inphase_distribution *to, const struct inphase_distribution *from);
+void distribution_free(struct inphase_distribution *distribution);
+/* a draw from it in whole nanoseconds, not below 0 */
+int64_t draw_ns(const struct inphase_core *core, const struct inphase_distribution *distribution,
+                uint64_t key, uint64_t device, uint64_t kind);
+/* post a command as of a time of its own */
+int mailbox_answer(struct inphase_core *core, int64_t cycle, int64_t posted_ns, uint32_t reason,
+                   const double *values, uint32_t channels);
 
 static inline int64_t load_i64(const _Atomic int64_t *from)
 {

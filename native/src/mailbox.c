@@ -90,13 +90,13 @@ int mailbox_look(const struct mailbox *mailbox, uint32_t expected, int64_t cycle
     return 0;
 }
 
-int inphase_core_post(inphase_core *core, uint32_t reason, const double *values, uint32_t channels)
+int mailbox_answer(struct inphase_core *core, int64_t cycle, int64_t posted_ns, uint32_t reason,
+                   const double *values, uint32_t channels)
 {
     if (!core->own_mailbox)
         return -EPERM;
     if (reason >= INPHASE_REASONS || channels > core->values || (channels && !values))
         return -EINVAL;
-    mailbox_put(core->own_mailbox, core->cycle, core->virtual_ns, INT64_MAX, reason, values,
-                channels);
+    mailbox_put(core->own_mailbox, cycle, posted_ns, INT64_MAX, reason, values, channels);
     return 0;
 }

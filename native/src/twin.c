@@ -1,11 +1,15 @@
-/* Simulated devices for lock step: servos that follow their commands, and sensors that answer at
-   the level of samples. Only + - * / on doubles, so that every machine draws the same bytes. */
+/* Simulated devices for lock step: they answer at the level of samples, each sample taken at the
+   instant of its acquisition, each command in effect after its delay. What they measure and move is
+   a world, or servos that follow their commands. Everything happens in the order of virtual time.
+   Only + - * / on doubles of our own, so that every machine draws the same bytes. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "internal.h"
 
 #define SERVO_STEP_NS 250000
+#define QUEUE_MAX 1024 /* samples of a free-running device under way */
 
 static double cap(double value, double most)
 {
@@ -34,21 +38,6 @@ void inphase_servo_advance(struct inphase_servo *servos, uint32_t count, int64_t
     }
 }
 
-/* splitmix64's finisher over the four keys in turn */
-double inphase_draw(uint64_t seed, uint64_t cycle, uint64_t device, uint64_t kind)
-{
-    const uint64_t key[] = {seed, cycle, device, kind};
-    uint64_t x = 0;
-
-    for (int i = 0; i < 4; i++) {
-        x += key[i] + 0x9e3779b97f4a7c15ULL;
-        x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-        x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-        x ^= x >> 31;
-    }
-    return (double)(x >> 11) * 0x1p-53;
-}
-
 const struct inphase_fault *fault_at(const struct inphase_core *core, uint32_t kind,
                                      uint32_t device, int64_t cycle)
 {
@@ -64,88 +53,285 @@ const struct inphase_fault *fault_at(const struct inphase_core *core, uint32_t k
     return NULL;
 }
 
+/* ---- what a sensor measures -------------------------------------------------------------- */
+
 /* the servo of an actuator as it is at at_ns */
 static const struct inphase_servo *servo_at(struct actuator *actuator, uint32_t joint,
                                             int64_t at_ns)
 {
-    if (at_ns > actuator->servo_ns) {
-        inphase_servo_advance(actuator->servo, actuator->channels, at_ns - actuator->servo_ns);
-        actuator->servo_ns = at_ns;
+    struct plant *plant = actuator->plant;
+
+    if (at_ns > plant->servo_ns) {
+        inphase_servo_advance(plant->servo, actuator->channels, at_ns - plant->servo_ns);
+        plant->servo_ns = at_ns;
     }
-    return &actuator->servo[joint];
+    return &plant->servo[joint];
 }
 
-/* a sample that is not float64 alone: a test pattern that moves by one with each sample, and the
-   float64 values at their places */
-static void draw_payload(struct sensor *sensor)
+static double quantity(struct inphase_core *core, const struct inphase_twin_channel *channel,
+                       int64_t at_ns)
 {
-    uint8_t *payload = sensor->twin_payload;
+    const struct inphase_servo *servo;
 
+    if (channel->kind == INPHASE_TWIN_CONSTANT)
+        return 0;
+    if (channel->kind == INPHASE_TWIN_WORLD)
+        return *channel->source;
+    servo = servo_at(&core->actuator[channel->actuator], channel->joint, at_ns);
+    if (channel->kind == INPHASE_TWIN_POSITION)
+        return servo->position;
+    return channel->kind == INPHASE_TWIN_VELOCITY ? servo->velocity : servo->acceleration;
+}
+
+/* a sample that is not float64 alone and that nobody renders: a test pattern that moves by one with
+   each sample */
+static void draw_payload(struct sensor *sensor, const struct coming *coming)
+{
     for (uint64_t i = 0; i < sensor->payload; i++)
-        payload[i] = (uint8_t)(i + sensor->twin_sequence);
-    for (uint32_t c = 0; c < sensor->channels; c++)
-        memcpy(payload + sensor->offset[c], &sensor->parser.value[c], sizeof(double));
+        coming->payload[i] = (uint8_t)(i + coming->sequence);
 }
 
-void twin_sample(struct inphase_core *core, struct sensor *sensor, int64_t at_ns)
+static void measure_new(struct inphase_core *core, struct sensor *sensor, struct coming *coming)
 {
+    struct twin *twin = sensor->twin;
+
+    coming->sequence = ++twin->sequence;
+    if (coming->payload && twin->spec.rendered)
+        world_render(&core->world, sensor->index, coming->payload);
+    else if (coming->payload)
+        draw_payload(sensor, coming);
     for (uint32_t c = 0; c < sensor->channels; c++) {
-        const struct inphase_twin_channel *twin = &sensor->twin_channel[c];
-        double value = twin->base;
+        const struct inphase_twin_channel *channel = &twin->channel[c];
+        double value = channel->base + channel->gain * quantity(core, channel, coming->at_ns);
 
-        if (twin->kind != INPHASE_TWIN_CONSTANT) {
-            const struct inphase_servo *servo =
-                servo_at(&core->actuator[twin->actuator], twin->joint, at_ns);
-            const double of[] = {0, servo->position, servo->velocity, servo->acceleration};
-
-            value += twin->gain * of[twin->kind];
-        }
-        if (twin->noise != 0)
-            value += twin->noise * (2 * inphase_draw(core->seed, (uint64_t)core->cycle,
-                                                     sensor->index, 16 + c) - 1);
-        sensor->parser.value[c] = value;
+        if (channel->noise != 0)
+            value += channel->noise * (2 * inphase_draw(core->seed, coming->key, sensor->index,
+                                                        INPHASE_DRAW_NOISE + c) - 1);
+        twin->value[c] = value;
     }
-    if (sensor->twin_payload)
-        draw_payload(sensor);
+    if (coming->payload)
+        memcpy(twin->payload, coming->payload, sensor->payload);
 }
 
-/* planned faults of what a device measures */
-static void plan_refusal(struct inphase_core *core, struct sensor *sensor)
+/* does the device stand still? By a planned fault, or by a drawn one, which lasts for some samples */
+static bool stands(struct inphase_core *core, struct sensor *sensor, const struct coming *coming)
+{
+    struct twin *twin = sensor->twin;
+    uint64_t sample = twin->drawn++;
+
+    if (!twin->sequence)
+        return false;
+    if (twin->spec.freeze > 0 && sample >= twin->stands_until &&
+        inphase_draw(core->seed, coming->key, sensor->index, INPHASE_DRAW_FREEZE) <
+            twin->spec.freeze)
+        twin->stands_until =
+            sample + (uint64_t)draw_ns(core, &twin->spec.freeze_samples, coming->key,
+                                       sensor->index, INPHASE_DRAW_FREEZE_SAMPLES);
+    return sample < twin->stands_until ||
+           (!sensor->latched &&
+            fault_at(core, INPHASE_FAULT_FROZEN, sensor->index, coming->cycle));
+}
+
+/* planned faults of what a device measures; of one that runs by itself, of what is looked at */
+static void plan_refusal(struct inphase_core *core, struct sensor *sensor, struct coming *coming)
 {
     const struct inphase_fault *fault;
 
-    fault = fault_at(core, INPHASE_FAULT_NAN, sensor->index, core->cycle);
+    fault = fault_at(core, INPHASE_FAULT_NAN, sensor->index, coming->cycle);
     if (fault && fault->argument >= 0 && fault->argument < sensor->channels)
-        sensor->parser.value[fault->argument] = NAN;
-    fault = fault_at(core, INPHASE_FAULT_WRONG, sensor->index, core->cycle);
+        coming->value[fault->argument] = NAN;
+    fault = fault_at(core, INPHASE_FAULT_WRONG, sensor->index, coming->cycle);
     if (fault)
         for (uint32_t c = 0; c < sensor->channels; c++)
-            sensor->parser.value[c] += (double)fault->argument;
-    fault = fault_at(core, INPHASE_FAULT_INVALID, sensor->index, core->cycle);
-    sensor->twin_reason = fault ? (uint32_t)fault->argument : INPHASE_REASON_NONE;
+            coming->value[c] += (double)fault->argument;
+    fault = fault_at(core, INPHASE_FAULT_INVALID, sensor->index, coming->cycle);
+    coming->reason = fault ? (uint32_t)fault->argument : INPHASE_REASON_NONE;
 }
 
-/* the next sample; a device that stands still gives the last one again */
-static void measure(struct inphase_core *core, struct sensor *sensor, int64_t at_ns)
+/* the acquisition; a device that stands still gives its last sample again */
+static void measure(struct inphase_core *core, struct sensor *sensor, struct coming *coming)
 {
-    bool stands = sensor->twin_sequence &&
-                  fault_at(core, INPHASE_FAULT_FROZEN, sensor->index, core->cycle);
+    struct twin *twin = sensor->twin;
 
-    if (stands) {
-        memcpy(sensor->parser.value, sensor->twin_value, sizeof sensor->twin_value);
+    coming->taken = true;
+    if (stands(core, sensor, coming)) {
+        coming->sequence = twin->sequence;
+        if (coming->payload)
+            memcpy(coming->payload, twin->payload, sensor->payload);
     } else {
-        sensor->twin_sequence++;
-        twin_sample(core, sensor, at_ns);
-        memcpy(sensor->twin_value, sensor->parser.value, sizeof sensor->twin_value);
+        measure_new(core, sensor, coming);
     }
-    plan_refusal(core, sensor);
+    memcpy(coming->value, twin->value, sensor->channels * sizeof *coming->value);
+    if (!sensor->latched)
+        plan_refusal(core, sensor, coming);
 }
+
+/* ---- what happens on the way of time ----------------------------------------------------- */
+
+static struct coming *coming_at(struct twin *twin, uint32_t index)
+{
+    return &twin->coming[(twin->first + index) % twin->room];
+}
+
+/* when a free-running device takes its next sample, by its own clock */
+static int64_t next_free_ns(const struct twin *twin)
+{
+    return twin->spec.phase_ns + (int64_t)((double)twin->number * (double)twin->spec.period_ns /
+                                           (1 + twin->spec.drift));
+}
+
+/* when a sensor is next to be acquired; INT64_MAX: nobody asks */
+static int64_t acquisition_ns(struct sensor *sensor)
+{
+    struct twin *twin = sensor->twin;
+
+    if (sensor->latched)
+        return next_free_ns(twin);
+    return twin->count && !twin->coming->taken ? twin->coming->at_ns : INT64_MAX;
+}
+
+/* how long a sample takes from its trigger, or a free-running one from its acquisition */
+static int64_t draw_latency(struct inphase_core *core, const struct sensor *sensor, uint64_t key)
+{
+    const struct inphase_twin *spec = &sensor->twin->spec;
+    int64_t latency_ns;
+
+    if (!spec->latency.knots) {
+        /* jitter is drawn only where there is some, so that a zero costs nothing */
+        latency_ns = spec->latency_ns;
+        if (spec->jitter_ns && !sensor->latched)
+            latency_ns += (int64_t)((double)spec->jitter_ns *
+                                    inphase_draw(core->seed, key, sensor->index,
+                                                 INPHASE_DRAW_JITTER));
+    } else {
+        latency_ns =
+            draw_ns(core, &spec->latency, key, sensor->index, INPHASE_DRAW_LATENCY);
+    }
+    if (spec->jitter.knots)
+        latency_ns += draw_ns(core, &spec->jitter, key, sensor->index, INPHASE_DRAW_JITTER);
+    return latency_ns;
+}
+
+static bool is_dropped(const struct inphase_core *core, const struct sensor *sensor, uint64_t key)
+{
+    double dropout = sensor->twin->spec.dropout;
+
+    return dropout > 0 &&
+           inphase_draw(core->seed, key, sensor->index, INPHASE_DRAW_DROPOUT) < dropout;
+}
+
+/* the next sample of a free-running device; the oldest that nobody took makes room */
+static void begin_free(struct inphase_core *core, struct sensor *sensor)
+{
+    struct twin *twin = sensor->twin;
+    struct coming *coming;
+
+    if (twin->count == twin->room) {
+        twin->first = (twin->first + 1) % twin->room;
+        twin->count--;
+    }
+    coming = coming_at(twin, twin->count++);
+    coming->at_ns = next_free_ns(twin);
+    coming->taken = false;
+    coming->key = twin->number++;
+    coming->ready_ns = is_dropped(core, sensor, coming->key)
+                           ? INPHASE_ABSENT
+                           : coming->at_ns + draw_latency(core, sensor, coming->key);
+}
+
+static void acquire_next(struct inphase_core *core, struct sensor *sensor)
+{
+    struct twin *twin = sensor->twin;
+
+    if (sensor->latched)
+        begin_free(core, sensor);
+    if (twin->spec.derived && !world_derive(&core->world))
+        return;
+    measure(core, sensor, sensor->latched ? coming_at(twin, twin->count - 1) : twin->coming);
+}
+
+/* a command takes effect */
+static void take_effect(struct inphase_core *core, struct actuator *actuator)
+{
+    struct plant *plant = actuator->plant;
+    const struct effect *effect = &plant->effect[plant->first];
+
+    if (!plant->in_world) {
+        /* up to now the servo followed its old goal */
+        servo_at(actuator, 0, effect->at_ns);
+        for (uint32_t c = 0; c < actuator->channels; c++)
+            plant->servo[c].goal = effect->value[c];
+    }
+    for (uint32_t c = 0; c < actuator->channels && plant->in_world; c++)
+        *plant->control[c] = plant->gain[c] * effect->value[c];
+    core->world.is_derived = core->world.is_derived && !plant->in_world;
+    plant->first = (plant->first + 1) % EFFECTS;
+    plant->count--;
+}
+
+/* At one instant samples are taken before commands take effect. A free-running device goes on for
+   ever, so what bounds the loop is to_ns. */
+void twins_advance(struct inphase_core *core, int64_t to_ns)
+{
+    while (core->event_ns <= to_ns && !core->world.failure) {
+        int64_t first_ns = INT64_MAX;
+        struct sensor *sensor = NULL;
+        struct actuator *actuator = NULL;
+
+        for (uint32_t i = 0; i < core->sensors; i++) {
+            int64_t at_ns = acquisition_ns(&core->sensor[i]);
+
+            if (at_ns < first_ns) {
+                first_ns = at_ns;
+                sensor = &core->sensor[i];
+            }
+        }
+        for (uint32_t i = 0; i < core->actuators; i++) {
+            const struct plant *plant = core->actuator[i].plant;
+
+            if (plant->count && plant->effect[plant->first].at_ns < first_ns) {
+                first_ns = plant->effect[plant->first].at_ns;
+                sensor = NULL;
+                actuator = &core->actuator[i];
+            }
+        }
+        core->event_ns = first_ns;
+        if (first_ns > to_ns)
+            return;
+        if (core->world.spec.step && !world_advance(&core->world, first_ns))
+            return;
+        if (sensor)
+            acquire_next(core, sensor);
+        else
+            take_effect(core, actuator);
+    }
+}
+
+/* something will happen at that time */
+static void expect_event(struct inphase_core *core, int64_t at_ns)
+{
+    if (at_ns < core->event_ns)
+        core->event_ns = at_ns;
+}
+
+int64_t twin_ready_ns(const struct sensor *sensor)
+{
+    const struct twin *twin = sensor->twin;
+
+    if (sensor->latched || !twin->count || twin->coming->ready_ns == INPHASE_ABSENT)
+        return INT64_MAX;
+    return twin->coming->ready_ns;
+}
+
+/* ---- the device's side of an exchange ---------------------------------------------------- */
 
 static int twin_trigger(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
 {
     const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
+    struct coming *coming = sensor->twin->coming;
+    uint64_t key = (uint64_t)core->cycle;
     const struct inphase_fault *fault;
-    int64_t latency_ns = sensor->twin_latency_ns;
+    int64_t latency_ns;
 
     /* a device that is away loses its line, and comes back after the planned cycles */
     fault = fault_at(core, INPHASE_FAULT_GONE, sensor->index, core->cycle);
@@ -153,74 +339,134 @@ static int twin_trigger(struct inphase_core *core, struct sensor *sensor, int64_
         sensor->device->gone_until_cycle = fault->from_cycle + fault->count;
         return -EIO;
     }
+    latency_ns = draw_latency(core, sensor, key);
 
-    /* jitter is drawn only where there is some, so that a zero costs nothing */
-    if (sensor->twin_jitter_ns)
-        latency_ns += (int64_t)((double)sensor->twin_jitter_ns *
-                                inphase_draw(core->seed, (uint64_t)core->cycle, sensor->index, 0));
-    sensor->twin_ready_ns = now_ns + latency_ns;
+    /* what the device measures is fixed when it measures, whenever its reply comes; and it has
+       measured before it replies */
+    coming->at_ns = now_ns + spec->acquire_ns;
+    if (spec->acquire != INPHASE_ACQUIRE_TRIGGER)
+        coming->at_ns += latency_ns / 2;
+    if (coming->at_ns > now_ns + latency_ns)
+        coming->at_ns = now_ns + latency_ns;
+    if (coming->at_ns < core->world.now_ns)
+        coming->at_ns = core->world.now_ns;
+    coming->ready_ns = now_ns + latency_ns;
+    coming->cycle = core->cycle;
+    coming->key = key;
+    coming->taken = false;
     fault = fault_at(core, INPHASE_FAULT_DELAYED, sensor->index, core->cycle);
     if (fault)
-        sensor->twin_ready_ns += fault->argument;
-    if (fault_at(core, INPHASE_FAULT_SILENT, sensor->index, core->cycle))
-        sensor->twin_ready_ns = INPHASE_ABSENT;
-
-    /* what the device measures is fixed when it measures, whenever its reply comes */
-    measure(core, sensor, spec->acquire == INPHASE_ACQUIRE_TRIGGER
-                              ? now_ns + spec->acquire_ns
-                              : now_ns + latency_ns / 2 + spec->acquire_ns);
+        coming->ready_ns += fault->argument;
+    if (is_dropped(core, sensor, key) ||
+        fault_at(core, INPHASE_FAULT_SILENT, sensor->index, core->cycle))
+        coming->ready_ns = INPHASE_ABSENT;
+    sensor->twin->count = 1;
+    expect_event(core, coming->at_ns);
     return 0;
 }
 
-/* a device that runs by itself has sampled at every multiple of its period: the newest that has had
-   the time to come */
+/* the device's clock, where it stamps: ticks of a clock that drifts */
+static uint64_t device_ticks(const struct sensor *sensor, int64_t at_ns)
+{
+    const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
+    double ticks = (double)(at_ns - spec->clock_shift_ns) * (1 + sensor->twin->spec.drift) /
+                   spec->clock_tick_ns;
+    uint64_t whole = ticks > 0 ? (uint64_t)ticks : 0;
+
+    return spec->clock_bits && spec->clock_bits < 64 ? whole & ((1ULL << spec->clock_bits) - 1)
+                                                     : whole;
+}
+
+/* what is in goes to whoever asked */
+static void deliver(struct sensor *sensor, struct coming *coming, enum received *got)
+{
+    struct twin *twin = sensor->twin;
+
+    memcpy(sensor->parser.value, coming->value, sensor->channels * sizeof *coming->value);
+    sensor->parser.sequence = coming->sequence;
+    sensor->parser.reason = coming->reason;
+    sensor->parser.detail = 0;
+    if (twin->spec.clock)
+        sensor->parser.clock = device_ticks(sensor, coming->at_ns);
+    twin->given = coming->payload;
+    for (uint32_t c = 0; c < sensor->channels && twin->given; c++)
+        memcpy(twin->given + sensor->offset[c], &coming->value[c], sizeof(double));
+    *got = coming->reason ? RECEIVED_REFUSED : RECEIVED_SAMPLE;
+}
+
+/* a device that runs by itself: the newest of its samples that has had the time to come */
 static int receive_latched(struct inphase_core *core, struct sensor *sensor, enum received *got)
 {
-    int64_t since_ns = core->virtual_ns - sensor->twin_latency_ns;
-    uint64_t number = since_ns < 0 ? 0 : (uint64_t)(since_ns / sensor->twin_period_ns) + 1;
-    int64_t at_ns = ((int64_t)number - 1) * sensor->twin_period_ns;
+    struct twin *twin = sensor->twin;
     const struct inphase_fault *gone =
         fault_at(core, INPHASE_FAULT_GONE, sensor->index, core->cycle);
+    struct coming *newest = NULL;
+    uint32_t past = 0;
 
     if (gone) {
         sensor->device->gone_until_cycle = gone->from_cycle + gone->count;
         return -EIO;
     }
-    if (number <= sensor->twin_number ||
-        fault_at(core, INPHASE_FAULT_SILENT, sensor->index, core->cycle))
+    for (uint32_t i = 0; i < twin->count; i++) {
+        struct coming *coming = coming_at(twin, i);
+
+        if (coming->taken && coming->ready_ns != INPHASE_ABSENT && coming->ready_ns <= core->virtual_ns) {
+            newest = coming;
+            past = i + 1;
+        }
+    }
+    twin->first = (twin->first + past) % twin->room;
+    twin->count -= past;
+    if (!newest || fault_at(core, INPHASE_FAULT_SILENT, sensor->index, core->cycle))
         return 0;
-    sensor->twin_number = number;
-    measure(core, sensor, at_ns);
-    sensor->stamps.acquired_ns = at_ns;
-    sensor->stamps.received_ns = at_ns + sensor->twin_latency_ns;
-    sensor->parser.sequence = sensor->twin_sequence;
-    sensor->parser.reason = sensor->twin_reason;
-    sensor->parser.detail = 0;
-    *got = sensor->twin_reason ? RECEIVED_REFUSED : RECEIVED_SAMPLE;
+    newest->cycle = core->cycle;
+    if (twin->shown && fault_at(core, INPHASE_FAULT_FROZEN, sensor->index, core->cycle)) {
+        newest->sequence = twin->shown;
+        memcpy(newest->value, twin->shown_value, sizeof newest->value);
+    }
+    twin->shown = newest->sequence;
+    memcpy(twin->shown_value, newest->value, sizeof newest->value);
+    plan_refusal(core, sensor, newest);
+    sensor->stamps.acquired_ns = newest->at_ns;
+    sensor->stamps.received_ns = newest->ready_ns;
+    deliver(sensor, newest, got);
     return 0;
 }
 
 static int twin_receive(struct inphase_core *core, struct sensor *sensor, enum received *got)
 {
+    struct coming *coming = sensor->twin->coming;
+
     *got = RECEIVED_EMPTY;
     if (sensor->latched)
         return receive_latched(core, sensor, got);
-    if (sensor->twin_ready_ns == INPHASE_ABSENT || sensor->twin_ready_ns > core->virtual_ns)
+    if (twin_ready_ns(sensor) > core->virtual_ns || !coming->taken)
         return 0;
-    sensor->twin_ready_ns = INPHASE_ABSENT;
-    sensor->parser.sequence = sensor->twin_sequence;
-    sensor->parser.reason = sensor->twin_reason;
-    sensor->parser.detail = 0;
-    *got = sensor->twin_reason ? RECEIVED_REFUSED : RECEIVED_SAMPLE;
+    sensor->twin->count = 0;
+    deliver(sensor, coming, got);
     return 0;
 }
 
+/* a command is on its way to its effect; it overtakes none */
 static int twin_write(struct inphase_core *core, struct actuator *actuator)
 {
-    /* up to now the servo followed its old goal */
-    servo_at(actuator, 0, core->virtual_ns);
-    for (uint32_t c = 0; c < actuator->channels; c++)
-        actuator->servo[c].goal = actuator->applied[c];
+    struct plant *plant = actuator->plant;
+    struct effect *effect;
+    int64_t at_ns = core->virtual_ns +
+                    draw_ns(core, &plant->delay, (uint64_t)core->cycle,
+                            INPHASE_DRAW_ACTUATOR + actuator->index, 0);
+
+    if (plant->count == EFFECTS)
+        return -EAGAIN;
+    if (plant->count) {
+        int64_t last_ns = plant->effect[(plant->first + plant->count - 1) % EFFECTS].at_ns;
+
+        at_ns = at_ns > last_ns ? at_ns : last_ns;
+    }
+    effect = &plant->effect[(plant->first + plant->count++) % EFFECTS];
+    effect->at_ns = at_ns;
+    memcpy(effect->value, actuator->applied, actuator->channels * sizeof *effect->value);
+    expect_event(core, at_ns);
     return 0;
 }
 
@@ -229,3 +475,121 @@ const struct device_ops twin_ops = {
     .receive = twin_receive,
     .write = twin_write,
 };
+
+/* ---- making them ------------------------------------------------------------------------- */
+
+/* samples of a free-running device that can be under way at once; -EINVAL: too many */
+static int room_for(const struct inphase_twin *spec, bool latched)
+{
+    double latest = spec->latency.knots ? spec->latency.value[spec->latency.knots - 1]
+                                        : (double)spec->latency_ns;
+    double room;
+
+    if (!latched)
+        return 1;
+    if (spec->period_ns <= 0 || spec->phase_ns < 0)
+        return -EINVAL;
+    if (spec->jitter.knots)
+        latest += spec->jitter.value[spec->jitter.knots - 1];
+    room = latest / (double)spec->period_ns + 4;
+    return room > QUEUE_MAX ? -EINVAL : (int)room;
+}
+
+/* distributions are copied one by one, so that what fails on the way can be undone */
+static int copy_distributions(struct inphase_twin *to, const struct inphase_twin *from)
+{
+    int rc;
+
+    to->latency = to->jitter = to->freeze_samples = (struct inphase_distribution){0};
+    rc = distribution_copy(&to->latency, &from->latency);
+    if (rc == 0)
+        rc = distribution_copy(&to->jitter, &from->jitter);
+    if (rc == 0)
+        rc = distribution_copy(&to->freeze_samples, &from->freeze_samples);
+    return rc;
+}
+
+int twin_make(struct sensor *sensor, const struct inphase_sensor_config *config)
+{
+    bool is_plain = config->payload == sizeof(double) * config->channels;
+    struct twin *twin;
+    int room, rc;
+
+    if ((config->channels && !config->twin.channel) || !(config->twin.drift > -1) ||
+        (config->twin.rendered && is_plain))
+        return -EINVAL;
+    for (uint32_t c = 0; c < config->channels; c++)
+        if (config->twin.channel[c].kind == INPHASE_TWIN_WORLD && !config->twin.channel[c].source)
+            return -EINVAL;
+    twin = calloc(1, sizeof *twin);
+    if (!twin)
+        return -ENOMEM;
+    sensor->twin = twin;
+    twin->spec = config->twin;
+    rc = copy_distributions(&twin->spec, &config->twin);
+    if (rc < 0)
+        return rc;
+    room = room_for(&twin->spec, config->latched);
+    if (room < 0)
+        return room;
+    if (config->channels)
+        memcpy(twin->channel, config->twin.channel, config->channels * sizeof *twin->channel);
+    twin->spec.channel = twin->channel;
+    twin->coming = calloc((size_t)room, sizeof *twin->coming);
+    if (!twin->coming)
+        return -ENOMEM;
+    twin->room = (uint32_t)room;
+    if (is_plain)
+        return 0;
+
+    /* payloads: one per sample under way, and the last one */
+    twin->payload = calloc((size_t)room + 1, config->payload);
+    if (!twin->payload)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < twin->room; i++)
+        twin->coming[i].payload = twin->payload + (i + 1) * config->payload;
+    return 0;
+}
+
+void twin_free(struct sensor *sensor)
+{
+    struct twin *twin = sensor->twin;
+
+    if (!twin)
+        return;
+    distribution_free(&twin->spec.latency);
+    distribution_free(&twin->spec.jitter);
+    distribution_free(&twin->spec.freeze_samples);
+    free(twin->coming);
+    free(twin->payload);
+    free(twin);
+    sensor->twin = NULL;
+}
+
+int plant_make(struct actuator *actuator, const struct inphase_actuator_config *config)
+{
+    struct plant *plant = calloc(1, sizeof *plant);
+
+    if (!plant)
+        return -ENOMEM;
+    actuator->plant = plant;
+    if (config->servo)
+        memcpy(plant->servo, config->servo, config->channels * sizeof *plant->servo);
+    plant->in_world = config->control != NULL;
+    for (uint32_t c = 0; c < config->channels && plant->in_world; c++) {
+        plant->control[c] = config->control[c];
+        plant->gain[c] = config->control_gain ? config->control_gain[c] : 1;
+        if (!plant->control[c])
+            return -EINVAL;
+    }
+    return distribution_copy(&plant->delay, &config->delay);
+}
+
+void plant_free(struct actuator *actuator)
+{
+    if (!actuator->plant)
+        return;
+    distribution_free(&actuator->plant->delay);
+    free(actuator->plant);
+    actuator->plant = NULL;
+}

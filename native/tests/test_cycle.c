@@ -43,7 +43,7 @@ static int try_open(struct robot *robot, const struct choice *choice)
     static const struct inphase_servo servo = {.position = 0.25, .goal = 0.25,
                                                .natural_rad_s = 200, .velocity_max = 10,
                                                .acceleration_max = 1000};
-    struct inphase_twin_channel joint = {INPHASE_TWIN_POSITION, 0, 0, 0, 1, choice->noise};
+    struct inphase_twin_channel joint = {INPHASE_TWIN_POSITION, 0, 0, 0, 1, choice->noise, NULL};
     struct inphase_twin_channel second = {.base = 0.25, .noise = choice->noise};
     const uint8_t packet[4] = {0};
     const struct inphase_field field = {0, INPHASE_I32, 0, choice->channel, 1, 0};
@@ -55,13 +55,14 @@ static int try_open(struct robot *robot, const struct choice *choice)
                       .framing = {.datagram = 1, .min_size = 4, .max_size = 4},
                       .acquire = INPHASE_ACQUIRE_TRIGGER, .acquire_ns = 50000,
                       .reply_max_ns = choice->reply_max_ns},
-         .twin = {&joint, LATENCY_NS, 0}, .low = &low, .high = &high, .rate = &rate},
+         .twin = {.channel = &joint, .latency_ns = LATENCY_NS}, .low = &low, .high = &high, .rate = &rate},
         {.device = 1, .channels = 1, .trigger_ns = 100000, .max_age_ns = MAX_AGE_NS,
          .recover = RECOVER, .depth = 64, .every = 1, .payload = 8,
          .exchange = {.replies = 1, .reply = &reply,
                       .framing = {.datagram = 1, .min_size = 4, .max_size = 4},
                       .acquire = INPHASE_ACQUIRE_MIDDLE, .reply_max_ns = 400000},
-         .twin = {&second, LATENCY_NS, choice->noise != 0 ? LATENCY_NS : 0}},
+         .twin = {.channel = &second, .latency_ns = LATENCY_NS,
+                  .jitter_ns = choice->noise != 0 ? LATENCY_NS : 0}},
     };
     struct inphase_actuator_config actuator = {
         .device = 0, .channels = 1, .feedback_sensor = (int32_t)choice->feedback,
@@ -107,10 +108,16 @@ static void plan(struct robot *robot, uint32_t kind, uint32_t device, int64_t fr
     CHECK_EQUAL(inphase_core_fault(robot->core, &fault), 0);
 }
 
+/* what the policy says of the present cycle, at once */
+static int post(struct inphase_core *core, uint32_t reason, const double *values, uint32_t channels)
+{
+    return mailbox_answer(core, core->cycle, core->virtual_ns, reason, values, channels);
+}
+
 /* up to and with the latch of the next cycle */
 static const struct inphase_frame *latch(struct robot *robot)
 {
-    CHECK_EQUAL(inphase_core_latch(robot->core), 0);
+    CHECK(cycle_latch(robot->core));
     CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
     return inphase_reader_record(robot->reader);
 }
@@ -140,7 +147,7 @@ static const struct inphase_frame *idle(struct robot *robot)
 {
     const struct inphase_frame *frame = latch(robot);
 
-    CHECK_EQUAL(inphase_core_act(robot->core), 0);
+    cycle_act(robot->core);
     return frame;
 }
 
@@ -148,8 +155,8 @@ static const struct inphase_frame *ask(struct robot *robot, double value)
 {
     const struct inphase_frame *frame = latch(robot);
 
-    CHECK_EQUAL(inphase_core_post(robot->core, INPHASE_REASON_NONE, &value, 1), 0);
-    CHECK_EQUAL(inphase_core_act(robot->core), 0);
+    CHECK_EQUAL(post(robot->core, INPHASE_REASON_NONE, &value, 1), 0);
+    cycle_act(robot->core);
     return frame;
 }
 
@@ -360,7 +367,7 @@ static void a_short_sequence_number_may_wrap(void)
     open_robot(&robot, &usual);
     robot.core->sensor[0].parser.exchange.spec.sequence_type = INPHASE_U8;
     for (int i = 0; i < 1000; i++) {
-        robot.core->sensor[0].twin_sequence &= 0xff;
+        robot.core->sensor[0].twin->sequence &= 0xff;
         CHECK_EQUAL(row_of(idle(&robot), 0)->status, INPHASE_FRESH);
     }
     close_robot(&robot);
@@ -595,21 +602,21 @@ static void a_reason_that_does_not_exist_is_refused(void)
     open_robot(&robot, &usual);
     ask(&robot, 0.25);
     latch(&robot);
-    CHECK_EQUAL(inphase_core_post(robot.core, INPHASE_REASONS, &value, 1), -EINVAL);
+    CHECK_EQUAL(post(robot.core, INPHASE_REASONS, &value, 1), -EINVAL);
 
     /* written past the functions, as a policy gone mad might: counted as a wrong shape */
-    CHECK_EQUAL(inphase_core_post(robot.core, INPHASE_REASON_RAISED, NULL, 0), 0);
+    CHECK_EQUAL(post(robot.core, INPHASE_REASON_RAISED, NULL, 0), 0);
     mail = &robot.core->own_mailbox->mail[1];
     atomic_store(&mail->reason, 0x40000000);
-    CHECK_EQUAL(inphase_core_act(robot.core), 0);
+    cycle_act(robot.core);
     CHECK_EQUAL(inphase_reader_reasons(robot.reader, reasons), INPHASE_REASONS);
     CHECK_EQUAL(reasons[INPHASE_REASON_SHAPE], 1);
 
     /* the number of channels is the core's to say */
     latch(&robot);
-    CHECK_EQUAL(inphase_core_post(robot.core, INPHASE_REASON_NONE, NULL, 0), 0);
+    CHECK_EQUAL(post(robot.core, INPHASE_REASON_NONE, NULL, 0), 0);
     robot.core->own_mailbox->channels = 0;
-    CHECK_EQUAL(inphase_core_act(robot.core), 0);
+    cycle_act(robot.core);
     CHECK_EQUAL(inphase_reader_reasons(robot.reader, reasons), INPHASE_REASONS);
     CHECK_EQUAL(reasons[INPHASE_REASON_SHAPE], 2);
     close_robot(&robot);
@@ -684,10 +691,10 @@ static const struct inphase_frame *go_on(struct robot *robot, const struct froze
         goal = NAN;
     if (is_frozen && (frozen->what == INPHASE_REASON_RAISED ||
                       frozen->what == INPHASE_REASON_SHAPE))
-        CHECK_EQUAL(inphase_core_post(robot->core, frozen->what, NULL, 0), 0);
+        CHECK_EQUAL(post(robot->core, frozen->what, NULL, 0), 0);
     else if (!is_frozen || frozen->what == INPHASE_REASON_NAN)
-        CHECK_EQUAL(inphase_core_post(robot->core, INPHASE_REASON_NONE, &goal, 1), 0);
-    CHECK_EQUAL(inphase_core_act(robot->core), 0);
+        CHECK_EQUAL(post(robot->core, INPHASE_REASON_NONE, &goal, 1), 0);
+    cycle_act(robot->core);
     return frame;
 }
 
@@ -808,13 +815,13 @@ static void a_stop_ramps_then_ends_and_keeps_its_first_reason(void)
     inphase_core_stop(robot.core, INPHASE_REASON_SIGNAL, 15);
     inphase_core_stop(robot.core, INPHASE_REASON_REQUEST, 7);
     before = applied_of(latch(&robot));
-    CHECK_EQUAL(inphase_core_act(robot.core), 0);
-    while (inphase_core_latch(robot.core) == 0) {
+    cycle_act(robot.core);
+    while (cycle_latch(robot.core)) {
         const struct inphase_frame *frame;
 
         CHECK_EQUAL(inphase_reader_next(robot.reader, 0, 0), 0);
         frame = inphase_reader_record(robot.reader);
-        CHECK_EQUAL(inphase_core_act(robot.core), 0);
+        cycle_act(robot.core);
         CHECK(frame->flags & INPHASE_FLAG_STOPPING);
         CHECK(frame->reason == INPHASE_REASON_SIGNAL && frame->detail == 15);
         CHECK(applied_of(frame) >= before && applied_of(frame) - before <= 0.0015 + 1e-12);
@@ -822,7 +829,7 @@ static void a_stop_ramps_then_ends_and_keeps_its_first_reason(void)
         CHECK(++cycles < 200);
     }
     CHECK(cycles > 10);
-    CHECK_EQUAL(inphase_core_latch(robot.core), -ESHUTDOWN);
+    CHECK(!cycle_latch(robot.core));
     CHECK_EQUAL(inphase_reader_status(robot.reader, &status), 0);
     CHECK(status.reason == INPHASE_REASON_SIGNAL && status.detail == 15);
     CHECK(status.cycles == 50 && status.state == INPHASE_STATE_STOPPED);
@@ -896,7 +903,7 @@ static void random_faults_never_break_a_frame(void)
             plan(&robot, kind, (uint32_t)(check_random() % 2), (int64_t)(check_random() % 200),
                  1 + (int64_t)(check_random() % 8), argument);
         }
-        while (cycle < 200 && inphase_core_latch(robot.core) == 0) {
+        while (cycle < 200 && cycle_latch(robot.core)) {
             double value = check_random() % 20 ? 0.25 + 0.0005 * (double)(cycle % 100) : NAN;
             const struct inphase_frame *frame;
 
@@ -925,8 +932,8 @@ static void random_faults_never_break_a_frame(void)
             applied = applied_of(frame);
             cycle = frame->cycle;
             if (check_random() % 4)
-                CHECK_EQUAL(inphase_core_post(robot.core, 0, &value, 1), 0);
-            CHECK_EQUAL(inphase_core_act(robot.core), 0);
+                CHECK_EQUAL(post(robot.core, 0, &value, 1), 0);
+            cycle_act(robot.core);
             if (check_random() % 16 == 0)
                 CHECK_EQUAL(inphase_core_arm(robot.core), 0);
         }

@@ -1,0 +1,561 @@
+"""A world of MuJoCo: a model, and what of it the sensors read and the actuators move.
+
+The core steps it by function pointers and reads its numbers where they lie (native/src/world.c),
+so that nothing links to MuJoCo and one build serves all its versions. `MujocoWorld` finds those
+places by name. It needs the package `mujoco` (extra `sim`).
+"""
+
+import ctypes
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inphase.driver import TwinKind
+from inphase.errors import WorldError
+from inphase.plan import ActuatorPlan, Plan, SensorPlan
+from inphase.simulation import QUANTITIES, Source
+from inphase.world import Controls, Engine, Failure, Reading
+
+_OLDEST = (3, 17)
+_SUGGESTED = 8
+_FATAL = ("mjWARN_BADQPOS", "mjWARN_BADQVEL", "mjWARN_BADQACC", "mjWARN_BADCTRL")
+_CALLBACKS = (
+    "control",
+    "passive",
+    "sensor",
+    "act_bias",
+    "act_dyn",
+    "act_gain",
+    "contactfilter",
+    "time",
+)
+_PER_JOINT = {
+    TwinKind.POSITION: "joint_position",
+    TwinKind.VELOCITY: "joint_velocity",
+    TwinKind.ACCELERATION: "joint_acceleration",
+}
+_DERIVED = frozenset(QUANTITIES) - {"joint_position", "joint_velocity"}
+"""quantities that MuJoCo computes in a forward pass alone"""
+
+
+@dataclass
+class _Image:
+    """A sensor whose payload is rendered."""
+
+    field: str
+    camera: str
+    depth: bool
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    gain: float
+    sample: np.dtype[Any]
+    """layout of the whole sample"""
+
+
+def package() -> Any:
+    """The package `mujoco`, set to render off screen. Raises WorldError."""
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    try:
+        import mujoco
+    except ImportError as error:
+        raise WorldError(
+            f"a world needs MuJoCo: {error}; install it with: pip install 'inphase[sim]'"
+        ) from error
+    version = tuple(int(part) for part in mujoco.__version__.split(".")[:2])
+    if version < _OLDEST:
+        raise WorldError(
+            f"MuJoCo {mujoco.__version__} is older than {'.'.join(map(str, _OLDEST))}; "
+            f"pip install -U 'inphase[sim]'"
+        )
+    return mujoco
+
+
+class MujocoWorld:
+    """The world of a plan; `reset` puts it at the start of an episode.
+
+    Thread: one at a time, and not while the core steps it. Raises ScheduleError where the schedule
+    and the model do not fit.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        assert plan.schedule.world is not None
+        self.plan = plan
+        self.schedule = plan.schedule
+        self.table = plan.schedule.world
+        self._mujoco = package()
+        self.path = plan.schedule.path.parent / self.table.model
+        self.model = self._load()
+        self.data = self._mujoco.MjData(self.model)
+        self._refuse_callbacks()
+        self.step_ns = self._choose_step()
+        self._keyframe = self._find_keyframe()
+        self._images: dict[int, _Image] = {}
+        self._renderers: dict[tuple[int, int], Any] = {}
+        self.trouble: BaseException | None = None
+        """what the renderer raised"""
+        self.reset()
+        self.readings = [self._read_sensor(index) for index in range(len(plan.sensors))]
+        """per sensor and channel; None: the driver's own twin answers"""
+        self.controls = [self._find_controls(a) for a in plan.actuators]
+        """per actuator (addresses, gains); None: its own servos move"""
+        self.reset()
+        self.engine = self._find_engine()
+
+    # ---- the model -----------------------------------------------------------------------
+
+    def _load(self) -> Any:
+        if not self.path.exists():
+            raise self.schedule.error(
+                "world.model",
+                f"no such file, got {self.table.model!r}; give the path of an MJCF file, from the "
+                f"schedule's folder",
+            )
+        try:
+            return self._mujoco.MjModel.from_xml_path(str(self.path))
+        except (ValueError, self._mujoco.FatalError) as error:
+            raise self.schedule.error(
+                "world.model", f"{self.path} does not load: {str(error).strip()}; correct the model"
+            ) from error
+
+    def _refuse_callbacks(self) -> None:
+        """The core steps without Python: a model that wants Python would be another one there."""
+        found = [name for name in _CALLBACKS if getattr(self._mujoco, f"get_mjcb_{name}")()]
+        if found:
+            raise self.schedule.error(
+                "world.model",
+                f"mjcb_{found[0]} is set in this process, and worlds are stepped without Python; "
+                f"remove it with mujoco.set_mjcb_{found[0]}(None)",
+            )
+        self.model.opt.disableflags |= int(self._mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+
+    def _choose_step(self) -> int:
+        """The physics step in ns, which divides the schedule's events."""
+        step_ns = self.model.opt.timestep * 1e9
+        key = "world.model"
+        if self.table.step_us is not None:
+            step_ns, key = self.table.step_us * 1e3, "world.step_us"
+        whole = round(step_ns)
+        events = self._events()
+        divisor = math.gcd(*events.values())
+        if whole > 0 and abs(step_ns - whole) < 1e-3 and divisor % whole == 0:
+            if self.table.step_us is not None:
+                self.model.opt.timestep = whole * 1e-9
+            return int(whole)
+        worst = next((name for name, at in events.items() if whole < 1 or at % whole), "")
+        nearest = min(_divisors(divisor), key=lambda ns: (abs(ns - step_ns), ns))
+        raise self.schedule.error(
+            key,
+            f"a physics step of {step_ns / 1e3:g} us does not divide {worst}, "
+            f"{events.get(worst, 0) / 1e3:g} us; the nearest that divides all events is "
+            f"step_us = {nearest / 1e3:g}",
+        )
+
+    def _events(self) -> dict[str, int]:
+        """What of the schedule happens at a fixed time, in ns from the start of a cycle."""
+        cycle = self.schedule.cycle
+        events = {"the period": cycle.period_ns}
+        for sensor in self.plan.sensors:
+            if not sensor.schedule.latched:
+                events[f"the trigger of {sensor.name}"] = sensor.schedule.trigger_ns
+        for actuator in self.plan.actuators:
+            delay_ns = self.plan.timing.delay(actuator.name)
+            at_ns = cycle.act_ns + round(delay_ns.low if delay_ns.is_constant else 0)
+            events[f"the effect of {actuator.name}"] = at_ns
+        return events
+
+    def _find_keyframe(self) -> int | None:
+        if self.table.keyframe is None:
+            return None
+        return self._find("key", self.table.keyframe, "world.keyframe")
+
+    def _find(self, kind: str, name: str, key: str) -> int:
+        """The number of a named part of the model. Raises ScheduleError with those that it has."""
+        kinds = getattr(self._mujoco.mjtObj, f"mjOBJ_{kind.upper()}")
+        number = int(self._mujoco.mj_name2id(self.model, kinds, name))
+        if number >= 0:
+            return number
+        raise self.schedule.error(
+            key, f"{self.path.name} has no {kind} {name!r}; it has {self._known(kind)}"
+        )
+
+    def _known(self, kind: str) -> str:
+        kinds = getattr(self._mujoco.mjtObj, f"mjOBJ_{kind.upper()}")
+        count = getattr(self.model, f"n{_COUNTS.get(kind, kind)}")
+        named = (self._mujoco.mj_id2name(self.model, kinds, i) for i in range(count))
+        names = [name for name in named if name]
+        shown = ", ".join(names[:_SUGGESTED]) + (", ..." if len(names) > _SUGGESTED else "")
+        return shown or "none with a name"
+
+    # ---- episodes ------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """To the start: the keyframe, or the model's own; every actuator holds where it stands."""
+        if self._keyframe is None:
+            self._mujoco.mj_resetData(self.model, self.data)
+        else:
+            self._mujoco.mj_resetDataKeyframe(self.model, self.data, self._keyframe)
+        self._mujoco.mj_forward(self.model, self.data)
+        self.hold()
+
+    def hold(self) -> None:
+        """The actuators that take commands stay where they are until the first one."""
+        for control in getattr(self, "controls", []):
+            if control is not None:
+                for actuator in control.numbers:
+                    self.data.ctrl[actuator] = self.data.actuator_length[actuator]
+        self._mujoco.mj_forward(self.model, self.data)
+
+    # ---- sensors -------------------------------------------------------------------------
+
+    def _read_sensor(self, index: int) -> list[Reading | None] | None:
+        sensor = self.plan.sensors[index]
+        table = self.table.sensor.get(sensor.name)
+        if table is None:
+            return None
+        key = f"world.sensor.{sensor.name}"
+        by_channel: list[Reading | None] = [None] * len(sensor.spec.twin)
+        if table.joints is not None:
+            self._read_joints(sensor, table.joints, f"{key}.joints", by_channel)
+        images = {table.camera: f"{key}.camera"} if table.camera is not None else {}
+        for camera, where in images.items():
+            self._read_camera(index, self._image_field(sensor, where), Source(camera=camera), where)
+        for name, source in table.fields.items():
+            where = f"{key}.fields.{name}"
+            if source.camera is not None or source.depth is not None:
+                self._read_camera(index, name, source, where)
+            else:
+                self._read_field(sensor, name, source, where, by_channel)
+        return by_channel
+
+    def _read_joints(
+        self, sensor: SensorPlan, joints: list[str], key: str, to: list[Reading | None]
+    ) -> None:
+        """A driver's channels that follow a joint, by what its twin says of them."""
+        wanted = 1 + max(
+            (twin.joint for twin in sensor.spec.twin if twin.kind in _PER_JOINT), default=-1
+        )
+        if len(joints) != wanted:
+            raise self.schedule.error(
+                key, f"{wanted} joints expected by the driver of {sensor.name}, got {len(joints)}"
+            )
+        for channel, twin in enumerate(sensor.spec.twin):
+            if twin.kind in _PER_JOINT:
+                quantity = _PER_JOINT[twin.kind]
+                (address,) = self._addresses(quantity, joints[twin.joint], key)
+                to[channel] = Reading(
+                    address, twin.gain, twin.base, twin.noise, quantity in _DERIVED
+                )
+
+    def _read_field(
+        self,
+        sensor: SensorPlan,
+        name: str,
+        source: Source,
+        key: str,
+        to: list[Reading | None],
+    ) -> None:
+        """A field of float64 from numbers of the model."""
+        found = next((item for item in sensor.spec.fields if item.name == name), None)
+        if found is None or found.dtype != "<f8":
+            known = [item.name for item in sensor.spec.fields if item.dtype == "<f8"]
+            raise self.schedule.error(key, f"no field {name!r} of float64; those are {known}")
+        quantity, names = self._quantity(source, key)
+        addresses = [at for one in names for at in self._addresses(quantity, one, key)]
+        if len(addresses) != found.channels:
+            raise self.schedule.error(
+                key,
+                f"{quantity} {names} has {len(addresses)} numbers, and {sensor.name}.{name} takes "
+                f"{found.channels}; give as many",
+            )
+        first = sensor.first_channel(name)
+        for channel, address in enumerate(addresses, first):
+            to[channel] = Reading(
+                address, source.gain, source.zero, source.noise, quantity in _DERIVED
+            )
+
+    def _quantity(self, source: Source, key: str) -> tuple[str, list[str]]:
+        given = [name for name in QUANTITIES if getattr(source, name) is not None]
+        if len(given) != 1:
+            raise self.schedule.error(
+                key,
+                f"exactly one quantity is needed, got {', '.join(given) or 'none'}; give one of "
+                f"{', '.join(QUANTITIES)}",
+            )
+        value = getattr(source, given[0])
+        return given[0], value if isinstance(value, list) else [value]
+
+    def _addresses(self, quantity: str, name: str, key: str) -> list[int]:
+        """Where the numbers of a quantity lie in the data."""
+        kind, _, what = quantity.partition("_")
+        number = self._find(kind, name, key)
+        if kind == "joint":
+            return [self._joint_address(what, number, name, key)]
+        if kind == "sensor":
+            first, count = int(self.model.sensor_adr[number]), int(self.model.sensor_dim[number])
+            return _places(self.data.sensordata, first, count)
+        array, count = {
+            ("site", "position"): (self.data.site_xpos, 3),
+            ("site", "rotation"): (self.data.site_xmat, 9),
+            ("body", "position"): (self.data.xpos, 3),
+            ("body", "orientation"): (self.data.xquat, 4),
+        }[kind, what]
+        return _places(array, count * number, count)
+
+    def _joint_address(self, what: str, number: int, name: str, key: str) -> int:
+        kinds = self._mujoco.mjtJoint
+        if int(self.model.jnt_type[number]) not in (
+            int(kinds.mjJNT_HINGE),
+            int(kinds.mjJNT_SLIDE),
+        ):
+            raise self.schedule.error(
+                key, f"joint {name!r} is neither a hinge nor a slide; read its body or a sensor"
+            )
+        position, velocity = int(self.model.jnt_qposadr[number]), int(self.model.jnt_dofadr[number])
+        array, at = {
+            "position": (self.data.qpos, position),
+            "velocity": (self.data.qvel, velocity),
+            "acceleration": (self.data.qacc, velocity),
+            "effort": (self.data.qfrc_actuator, velocity),
+        }[what]
+        return _places(array, at, 1)[0]
+
+    # ---- actuators -----------------------------------------------------------------------
+
+    def _find_controls(self, actuator: ActuatorPlan) -> Controls | None:
+        table = self.table.actuator.get(actuator.name)
+        if table is None:
+            return None
+        key = f"world.actuator.{actuator.name}.actuators"
+        if len(table.actuators) != actuator.spec.channels:
+            raise self.schedule.error(
+                key,
+                f"{actuator.spec.channels} channels, and {len(table.actuators)} actuators of the "
+                f"model: {table.actuators}; give one each",
+            )
+        numbers = [self._find("actuator", name, key) for name in table.actuators]
+        for name, number in zip(table.actuators, numbers, strict=True):
+            self._check_position(name, number, key)
+        gears = [float(self.model.actuator_gear[number][0]) for number in numbers]
+        addresses = [_places(self.data.ctrl, number, 1)[0] for number in numbers]
+        return Controls(numbers, addresses, gears)
+
+    def _check_position(self, name: str, number: int, key: str) -> None:
+        """It takes positions: force = kp * (ctrl - length) - kv * velocity."""
+        gain, bias = self.model.actuator_gainprm[number], self.model.actuator_biasprm[number]
+        affine = int(self._mujoco.mjtBias.mjBIAS_AFFINE)
+        if (
+            int(self.model.actuator_biastype[number]) == affine
+            and bias[1] == -gain[0]
+            and gain[0] > 0
+        ):
+            return
+        raise self.schedule.error(
+            key,
+            f"actuator {name!r} of the model takes no positions; make it <position kp=... "
+            f"joint=...> in {self.path.name}",
+        )
+
+    # ---- cameras -------------------------------------------------------------------------
+
+    def _image_field(self, sensor: SensorPlan, key: str) -> str:
+        images = [f.name for f in sensor.spec.fields if f.dtype != "<f8" and len(f.shape) >= 2]
+        if len(images) != 1:
+            raise self.schedule.error(
+                key, f"{sensor.name} has the images {images}; name one under `fields`"
+            )
+        return images[0]
+
+    def _read_camera(self, index: int, name: str, source: Source, key: str) -> None:
+        sensor = self.plan.sensors[index]
+        quantity, (camera,) = self._quantity(source, key)
+        self._find("camera", camera, key)
+        found = next((item for item in sensor.spec.fields if item.name == name), None)
+        known = ("|u1", "<u2") if quantity == "camera" else ("<f4", "<f8", "<u2")
+        if (
+            found is None
+            or found.dtype not in known
+            or not (len(found.shape) == 2 or (quantity == "camera" and found.shape[2:] == (3,)))
+        ):
+            raise self.schedule.error(
+                key,
+                f"{sensor.name} has no field {name!r} that takes an image of (height, width) or "
+                f"(height, width, 3) of {' or '.join(known)}",
+            )
+        if index in self._images:
+            raise self.schedule.error(key, f"{sensor.name} has an image already; give one")
+        self._images[index] = _Image(
+            name, camera, quantity == "depth", found.shape, np.dtype(found.dtype), source.gain,
+            sensor.dtype,
+        )  # fmt: skip
+
+    def rendered(self, index: int) -> bool:
+        """Whether a sensor's payload is rendered."""
+        return index in self._images
+
+    def render(self, index: int, payload: Any) -> int:
+        """Render a sensor's image of the present state into its sample; 0, or -1: see `trouble`.
+
+        payload: a writable buffer of the sample's layout.
+        """
+        try:
+            image = self._images[index]
+            sample = np.frombuffer(payload, image.sample)
+            sample[image.field][0][...] = self._draw(image)
+        except Exception as error:  # it is called from C, which cannot raise
+            self.trouble = error
+            return -1
+        return 0
+
+    def _draw(self, image: _Image) -> NDArray[Any]:
+        height, width = image.shape[:2]
+        renderer = self._renderer(height, width)
+        if image.depth:
+            renderer.enable_depth_rendering()
+        else:
+            renderer.disable_depth_rendering()
+        renderer.update_scene(self.data, camera=image.camera)
+        flags = self._mujoco.mjtRndFlag
+        for name, wanted in (
+            (flags.mjRND_SHADOW, self.table.shadows),
+            (flags.mjRND_REFLECTION, self.table.reflections),
+            (flags.mjRND_SKYBOX, self.table.skybox),
+        ):
+            renderer.scene.flags[name] = wanted
+        drawn = renderer.render()
+        if image.depth:
+            scaled: NDArray[Any] = drawn * image.gain
+            return np.rint(scaled) if image.dtype.kind == "u" else scaled
+        if len(image.shape) == 2:  # luma of ITU-R BT.601, in whole numbers
+            weights = np.array([77, 150, 29], np.uint32)
+            drawn = ((drawn.astype(np.uint32) @ weights) >> 8).astype(np.uint8)
+        wide: NDArray[Any] = drawn if image.dtype.itemsize == 1 else drawn.astype("<u2") * 257
+        return wide
+
+    def _renderer(self, height: int, width: int) -> Any:
+        """One per size, made when it is first needed: it takes memory and a context."""
+        if (height, width) not in self._renderers:
+            visual = self.model.vis.global_
+            visual.offwidth = max(visual.offwidth, width)
+            visual.offheight = max(visual.offheight, height)
+            self._renderers[height, width] = self._mujoco.Renderer(self.model, height, width)
+        return self._renderers[height, width]
+
+    # ---- the core's side -----------------------------------------------------------------
+
+    def _find_engine(self) -> Engine:
+        library = _library(self._mujoco)
+        warning = self.data.warning.number
+        fatal = sum(1 << int(getattr(self._mujoco.mjtWarning, name)) for name in _FATAL)
+        return Engine(
+            step=_function(library, "mj_step"),
+            forward=_function(library, "mj_forward"),
+            catch_errors=_function(library, "_mjPRIVATE_setTlsLogHandler"),
+            model=int(self.model._address),
+            data=int(self.data._address),
+            timestep=self._timestep_address(),
+            step_s=float(self.model.opt.timestep),
+            step_ns=self.step_ns,
+            warning=int(warning.ctypes.data),
+            warnings=len(warning),
+            warning_stride=int(warning.strides[0]),
+            fatal=fatal,
+        )
+
+    def _timestep_address(self) -> int:
+        """Where the model keeps its time step: a double before `gravity`, found by changing it.
+
+        The bindings give no address for it, and the options before `gravity` differ by version.
+        """
+        before = float(self.model.opt.timestep)
+        gravity = int(self.model.opt.gravity.ctypes.data)
+        candidates = [gravity - 8 * back for back in range(1, 16)]
+        try:
+            for probe in (0.012345, 0.0543210987):
+                self.model.opt.timestep = probe
+                candidates = [
+                    at for at in candidates if ctypes.c_double.from_address(at).value == probe
+                ]
+        finally:
+            self.model.opt.timestep = before
+        if len(candidates) != 1:
+            raise WorldError(
+                f"MuJoCo {self._mujoco.__version__}: the place of its time step is not known to "
+                f"this version of inphase; use a version of MuJoCo that it was tested with"
+            )
+        return candidates[0]
+
+    def explain(self, failure: Failure) -> WorldError:
+        """The error for a failure that the core reports."""
+        where = (
+            f"{self.path}: the world failed in cycle {failure.cycle}, at "
+            f"{failure.world_ns / 1e9:.6f} s: "
+        )
+        if self.trouble is not None:
+            return WorldError(f"{where}a camera could not be rendered: {self.trouble}")
+        if failure.what < 0:
+            return WorldError(f"{where}MuJoCo: {failure.message or 'an error without a word'}")
+        number = failure.what - 1
+        kind = str(self._mujoco.mjtWarning(number).name).removeprefix("mjWARN_")
+        part = self._part(kind, int(self.data.warning.lastinfo[number]))
+        return WorldError(
+            f"{where}it diverged ({kind} at {part}); make step_us smaller, or the model's contacts "
+            f"and actuators softer"
+        )
+
+    def _part(self, kind: str, number: int) -> str:
+        """Which joint or actuator a warning's number belongs to."""
+        if kind == "BADCTRL":
+            return f"actuator {self._name('actuator', number)}"
+        addresses = self.model.jnt_qposadr if kind == "BADQPOS" else self.model.jnt_dofadr
+        joint = int(np.searchsorted(addresses, number, "right")) - 1
+        return f"joint {self._name('joint', joint)}"
+
+    def _name(self, kind: str, number: int) -> str:
+        kinds = getattr(self._mujoco.mjtObj, f"mjOBJ_{kind.upper()}")
+        return repr(self._mujoco.mj_id2name(self.model, kinds, number) or number)
+
+    @property
+    def version(self) -> str:
+        """Trajectories differ between MuJoCo's versions."""
+        return f"mujoco {self._mujoco.__version__}"
+
+    def close(self) -> None:
+        """End the renderers."""
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers.clear()
+
+
+_COUNTS = {"joint": "jnt", "camera": "cam", "actuator": "u", "texture": "tex", "material": "mat"}
+
+
+def _places(array: NDArray[np.float64], first: int, count: int) -> list[int]:
+    base = int(array.ctypes.data)
+    return [base + 8 * (first + i) for i in range(count)]
+
+
+def _divisors(number: int) -> Sequence[int]:
+    small = [i for i in range(1, math.isqrt(number) + 1) if number % i == 0]
+    return small + [number // i for i in small]
+
+
+def _library(mujoco: Any) -> ctypes.CDLL:
+    """The library that the package has loaded already."""
+    folder = Path(mujoco.__file__).parent
+    (path,) = sorted(folder.glob("libmujoco.so.*")) or sorted(folder.glob("libmujoco*"))
+    return ctypes.CDLL(str(path))
+
+
+def _function(library: ctypes.CDLL, name: str) -> int:
+    """A function's address; 0: this version has none of that name."""
+    try:
+        found = getattr(library, name)
+    except AttributeError:
+        return 0
+    return ctypes.cast(found, ctypes.c_void_p).value or 0

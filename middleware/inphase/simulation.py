@@ -1,0 +1,149 @@
+"""What a schedule says of its simulation: the world, the timing model, randomisation, the task.
+
+None of it touches a robot: hardware runs from the same file and looks at none of these tables.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from inphase.distribution import Shape, Spec
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Names = str | list[str]
+
+
+class Source(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What of the world a field of a sample is: exactly one quantity, named as the model names it.
+
+    Numbers are `zero + gain * quantity`, and `noise` times a draw in -1..1 is added.
+    """
+
+    joint_position: Names | None = None
+    joint_velocity: Names | None = None
+    joint_acceleration: Names | None = None
+    joint_effort: Names | None = None
+    """what the actuators put on the joint, N m or N"""
+    sensor: Names | None = None
+    """a sensor of the model: all its numbers"""
+    site_position: Names | None = None
+    site_rotation: Names | None = None
+    """nine numbers, row by row"""
+    body_position: Names | None = None
+    body_orientation: Names | None = None
+    """four numbers: w, x, y, z"""
+    camera: str | None = None
+    depth: str | None = None
+    """a camera's distance image, in m"""
+    gain: float = 1.0
+    zero: float = 0.0
+    noise: Annotated[float, Meta(ge=0)] = 0.0
+
+
+QUANTITIES = tuple(f for f in Source.__struct_fields__ if f not in ("gain", "zero", "noise"))
+
+
+class WorldSensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where in the world a sensor of the schedule is.
+
+    `joints`: the joints of a driver with values per joint, in its order. `camera`: of one with an
+    image. `fields`: its fields one by one; a field that nothing is said of keeps the driver's twin.
+    """
+
+    joints: list[str] | None = None
+    camera: str | None = None
+    fields: dict[str, Source] = {}
+
+
+class WorldActuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which actuators of the model take an actuator's commands, one per channel."""
+
+    actuators: list[str]
+
+
+class World(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A world of MuJoCo: an MJCF file beside the schedule, and what its parts are to the robot.
+
+    `step_us`: the physics step; left out, the model's. `keyframe`: where an episode starts.
+    """
+
+    model: Annotated[str, Meta(min_length=1)]
+    step_us: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
+    keyframe: str | None = None
+    shadows: bool = False
+    reflections: bool = False
+    skybox: bool = False
+    sensor: dict[str, WorldSensor] = {}
+    actuator: dict[str, WorldActuator] = {}
+
+
+class SensorTiming(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A sensor's timing: what is left out is as its driver states it.
+
+    `latency_ms`: from the trigger to the sample in hand (latched: from its acquisition), and
+    `jitter_ms` is added to it. `dropout`: the share of samples that never come. `freeze`: the
+    probability that it stands still from a sample on, for `freeze_samples`. `drift_ppm`: how much
+    faster its own clock runs. `phase_ms`: when one that runs by itself takes its first sample.
+    """
+
+    latency_ms: Spec | None = None
+    jitter_ms: Spec | None = None
+    dropout: Share = 0.0
+    freeze: Share = 0.0
+    freeze_samples: Spec = 10.0
+    drift_ppm: Annotated[float, Meta(ge=-100_000, le=100_000)] = 0.0
+    phase_ms: Annotated[float, Meta(ge=0, le=3_600_000)] = 0.0
+
+
+class PolicyTiming(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How long the policy takes from a frame to its command."""
+
+    inference_ms: Spec = 0.0
+
+
+class ActuatorTiming(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How long after the act a command takes effect."""
+
+    delay_ms: Spec = 0.0
+
+
+class HostTiming(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How late the cycle thread wakes, at each of its sleeps."""
+
+    wake_late_ms: Spec = 0.0
+
+
+class TimingTables(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A timing model, as a schedule or a file of its own has it."""
+
+    sensors: dict[str, SensorTiming] = {}
+    actuators: dict[str, ActuatorTiming] = {}
+    policy: PolicyTiming = PolicyTiming()
+    host: HostTiming = HostTiming()
+
+
+class Timing(TimingTables, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The timing model; with `file`, that of a TOML file beside the schedule, and nothing else."""
+
+    file: str | None = None
+
+
+class Knob(Shape, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a knob is drawn: set to a draw (a distribution's own keys, or `set`), or its own value
+    times a draw (`scale`), or plus one (`add`). A list has a distribution per component."""
+
+    set: Spec | list[Spec] | None = None
+    scale: Spec | list[Spec] | None = None
+    add: Spec | list[Spec] | None = None
+    per: Literal["episode", "cycle"] = "episode"
+
+
+class Task(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an environment asks of a policy: functions of a frame, named as a policy is.
+
+    `reward` gives a number, `terminated` whether the episode is over; `cycles` bounds it.
+    """
+
+    reward: str | None = None
+    terminated: str | None = None
+    cycles: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None

@@ -1,0 +1,91 @@
+"""The seam to a simulator: what a world tells the core, so that the core can step and read it.
+
+A world belongs to one plan. The core calls its functions by their addresses and reads its numbers
+where they lie (native/inphase.h, struct inphase_world); nothing of a simulator is linked. MuJoCo's
+is in `mujoco_world`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from inphase.errors import WorldError
+from inphase.plan import Plan
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A channel of a sample: `zero + gain * number at address`, and noise times a draw in -1..1."""
+
+    address: int
+    gain: float
+    zero: float
+    noise: float
+    derived: bool
+    """it is computed in a forward pass alone"""
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Where an actuator's commands go, per channel: number in the model, address, gain."""
+
+    numbers: list[int]
+    addresses: list[int]
+    gains: list[float]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """How a world failed, as struct inphase_world_failure has it."""
+
+    what: int
+    cycle: int
+    world_ns: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Addresses of functions and of data, as struct inphase_world has them."""
+
+    step: int
+    forward: int
+    catch_errors: int
+    model: int
+    data: int
+    timestep: int
+    step_s: float
+    step_ns: int
+    warning: int
+    warnings: int
+    warning_stride: int
+    fatal: int
+
+
+class World(Protocol):
+    """A simulated world. Thread: one at a time, and not while the core steps it."""
+
+    plan: Plan
+    engine: Engine
+    readings: list[list[Reading | None] | None]
+    """per sensor and channel; None: the driver's own twin answers"""
+    controls: list[Controls | None]
+    """per actuator; None: its own simulated servos move"""
+
+    def reset(self) -> None:
+        """To the start of an episode; every actuator holds where it stands."""
+
+    def rendered(self, index: int) -> bool:
+        """Whether a sensor's payload is rendered."""
+
+    def render(self, index: int, payload: Any) -> int:
+        """Render a sensor's sample of the present state into a writable buffer; 0, or -1."""
+
+    def explain(self, failure: Failure) -> WorldError:
+        """The error for a failure that the core reports."""
+
+    @property
+    def version(self) -> str:
+        """The simulator's name and version: trajectories differ between versions."""
+
+    def close(self) -> None:
+        """End what it holds."""

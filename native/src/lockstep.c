@@ -1,0 +1,179 @@
+/* Lock step: the cycle's stages on virtual time, in the caller's thread, with the policy as a server
+   whose inference takes time. */
+#include <string.h>
+
+#include "internal.h"
+
+/* the frame's values are the ring's: written by this very thread */
+static const void *newest_sample(const struct inphase_core *core, const struct sensor *sensor)
+{
+    int64_t sequence = sensor->newest.sequence;
+
+    if (sequence < 0)
+        return NULL;
+    return ring_slot(core->segment->memory, &core->layout->samples[sensor->index],
+                     (uint64_t)sequence)->payload;
+}
+
+static int64_t act_time(const struct inphase_core *core)
+{
+    return core->due_ns + core->act_ns;
+}
+
+static int64_t cycles_run(const struct inphase_core *core)
+{
+    return load_i64(&core->state->cycles) + load_i64(&core->state->stopping_cycles);
+}
+
+static void finish_cycle(struct inphase_core *core)
+{
+    cycle_act(core);
+    core->server.pending = false;
+}
+
+/* a failed world stops the run, and says so once */
+static int latch_next(struct inphase_core *core)
+{
+    struct server *server = &core->server;
+
+    if (!cycle_latch(core)) {
+        if (core->world.failure) {
+            put_u32(&core->state->reason, INPHASE_REASON_WORLD);
+            put_u32(&core->state->detail, (uint32_t)core->world.failure);
+            put_u32(&core->state->state, INPHASE_STATE_STOPPED);
+        }
+        return -ESHUTDOWN;
+    }
+    server->latest++;
+    server->latest_cycle = core->cycle;
+    server->pending = true;
+    return 0;
+}
+
+static void take(struct inphase_core *core, int64_t number, int64_t cycle)
+{
+    struct server *server = &core->server;
+
+    server->number = number;
+    server->cycle = cycle;
+    server->started_ns = server->free_ns > core->latched_ns ? server->free_ns : core->latched_ns;
+    server->owes = true;
+}
+
+int inphase_core_turn(inphase_core *core, int64_t cycles, int64_t *number)
+{
+    struct server *server = &core->server;
+
+    if (core->clock != &virtual_clock)
+        return -EPERM;
+
+    /* one that does not answer takes no time */
+    server->owes = false;
+    for (;;) {
+        int64_t before = server->latest, before_cycle = server->latest_cycle;
+        int rc;
+
+        if (server->pending) {
+            /* free before the act: the newest frame is taken as soon as it can be */
+            if (server->number < server->latest && server->free_ns < act_time(core)) {
+                take(core, server->latest, server->latest_cycle);
+                *number = server->number;
+                return 0;
+            }
+            finish_cycle(core);
+        }
+        if (cycles && cycles_run(core) >= cycles)
+            return -EAGAIN;
+        rc = latch_next(core);
+        if (rc < 0)
+            return rc;
+
+        /* free after that act and before this latch: the frame before was the newest one then, and
+           the answer to it is of no use any more */
+        if (server->number < before && server->free_ns <= core->latched_ns) {
+            int64_t free_ns = server->free_ns;
+
+            take(core, before, before_cycle);
+            server->started_ns = free_ns;
+            *number = server->number;
+            return 0;
+        }
+    }
+}
+
+int inphase_core_answer(inphase_core *core, uint32_t reason, const double *values,
+                        uint32_t channels)
+{
+    struct server *server = &core->server;
+    int64_t inference_ns = 0;
+    int rc;
+
+    if (core->clock != &virtual_clock || !server->owes)
+        return -EPERM;
+
+    /* a frame that the policy does not accept is answered at once */
+    if (core->inference.knots && reason != INPHASE_REASON_INPUT)
+        inference_ns = draw_ns(core, &core->inference, (uint64_t)server->cycle,
+                               INPHASE_DRAW_POLICY, 0);
+    server->owes = false;
+    server->free_ns = server->started_ns + inference_ns;
+    rc = mailbox_answer(core, server->cycle, server->free_ns, reason, values, channels);
+    if (rc == 0 && server->pending && server->number == server->latest &&
+        server->free_ns < act_time(core))
+        finish_cycle(core);
+    return rc;
+}
+
+/* one turn of a policy that is C */
+static int native_turn(struct inphase_core *core, int64_t cycles)
+{
+    const void *samples[INPHASE_MAX_SENSORS];
+    double command[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
+    int64_t number;
+    uint32_t reason;
+    int rc = inphase_core_turn(core, cycles, &number);
+
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < core->sensors; i++)
+        samples[i] = newest_sample(core, &core->sensor[i]);
+    reason = core->policy.call(core->policy.user, core->record, samples, command);
+    return inphase_core_answer(core, reason, command, reason ? 0 : core->values);
+}
+
+int64_t inphase_core_run(inphase_core *core, int64_t cycles)
+{
+    int64_t before, until;
+
+    if (core->clock != &virtual_clock)
+        return -EPERM;
+    before = cycles_run(core);
+    until = before + cycles;
+    while (cycles_run(core) < until) {
+        if (core->policy.call) {
+            if (native_turn(core, until) < 0)
+                break;
+        } else if (core->server.pending) {
+            finish_cycle(core);
+        } else if (latch_next(core) < 0) {
+            break;
+        }
+    }
+    return cycles_run(core) - before;
+}
+
+int64_t inphase_core_progress(inphase_core *core, int64_t *frames)
+{
+    *frames = core->server.latest + 1;
+    return cycles_run(core);
+}
+
+int inphase_core_fault(inphase_core *core, const struct inphase_fault *fault)
+{
+    if (core->clock != &virtual_clock)
+        return -EPERM;
+    if (core->faults == MAX_FAULTS)
+        return -ENOSPC;
+    core->fault[core->faults++] = *fault;
+    return 0;
+}

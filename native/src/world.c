@@ -1,0 +1,124 @@
+/* A simulator's world, moved by the simulator's own functions. Lock step alone: these calls may
+   allocate, print and take any time. */
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "internal.h"
+
+/* what a handler of the world is given; the head of MuJoCo's struct mjLogMessage */
+struct world_message {
+    int level, topic;
+    char subject[1024];
+};
+#define MESSAGE_ERROR 3
+
+/* where an error of the world leads: out of the call that it happened in */
+struct way_out {
+    jmp_buf here;
+    struct world *world;
+};
+static _Thread_local struct way_out *way_out;
+
+void world_fail(struct world *world, int failure, const char *message)
+{
+    if (world->failure)
+        return;
+    world->failure = failure;
+    snprintf(world->message, sizeof world->message, "%.200s", message);
+}
+
+/* the world's error function must not return; its other messages are told by its warnings */
+static void on_message(const struct world_message *message)
+{
+    struct way_out *out = way_out;
+
+    if (message->level != MESSAGE_ERROR || !out)
+        return;
+    world_fail(out->world, -EIO, message->subject);
+    longjmp(out->here, 1);
+}
+
+/* call one of the world's functions; false: it raised an error, and its data are not to be used */
+static bool call(struct world *world, void (*function)(const void *, void *))
+{
+    const struct inphase_world *spec = &world->spec;
+    struct way_out out = {.world = world};
+    void *before = NULL;
+
+    if (!spec->catch_errors) {
+        function(spec->model, spec->data);
+        return true;
+    }
+    before = spec->catch_errors((void *)on_message);
+    way_out = &out;
+    if (_setjmp(out.here) == 0)
+        function(spec->model, spec->data);
+    way_out = NULL;
+    spec->catch_errors(before);
+    return world->failure == 0;
+}
+
+/* a warning that means that its numbers are no longer the world's */
+static bool is_sound(struct world *world)
+{
+    const struct inphase_world *spec = &world->spec;
+
+    for (uint32_t i = 0; i < spec->warnings; i++) {
+        const int32_t *count = (const void *)((const char *)spec->warning + i * spec->warning_stride);
+
+        if ((spec->fatal >> i & 1) && *count != world->warned[i]) {
+            world_fail(world, 1 + (int)i, "");
+            return false;
+        }
+    }
+    return true;
+}
+
+bool world_advance(struct world *world, int64_t to_ns)
+{
+    const struct inphase_world *spec = &world->spec;
+
+    while (world->now_ns < to_ns && !world->failure) {
+        int64_t grid_ns = (world->whole_steps + 1) * spec->step_ns;
+        int64_t until_ns = grid_ns < to_ns ? grid_ns : to_ns;
+        int64_t step_ns = until_ns - world->now_ns;
+
+        /* an instant between grid points: a shorter step to it, and another one on from it */
+        if (step_ns != spec->step_ns)
+            *spec->timestep = (double)step_ns * 1e-9;
+        if (!call(world, spec->step) || !is_sound(world))
+            break;
+        if (step_ns != spec->step_ns)
+            *spec->timestep = spec->step_s;
+        world->now_ns = until_ns;
+        world->whole_steps += until_ns == grid_ns;
+        world->is_derived = false;
+    }
+    return !world->failure;
+}
+
+bool world_derive(struct world *world)
+{
+    if (world->failure)
+        return false;
+    if (!world->is_derived)
+        world->is_derived = call(world, world->spec.forward) && is_sound(world);
+    return world->is_derived;
+}
+
+bool world_render(struct world *world, uint32_t sensor, void *payload)
+{
+    if (!world_derive(world))
+        return false;
+    if (world->spec.render(world->spec.user, sensor, payload) != 0)
+        world_fail(world, -EPIPE, "");
+    return !world->failure;
+}
+
+void inphase_core_world_failure(inphase_core *core, struct inphase_world_failure *out)
+{
+    *out = (struct inphase_world_failure){
+        .what = core->world.failure, .cycle = core->cycle, .world_ns = core->world.now_ns};
+    memcpy(out->message, core->world.message, sizeof out->message);
+}
