@@ -72,6 +72,8 @@ class LockStep:
         self._own_world = None
         if world is None and schedule.world is not None:
             world = self._own_world = mujoco_world.MujocoWorld(self.plan)
+        elif world is not None:
+            world.reset()
         self.world = world
         self.seed = seed
         self._native = native
