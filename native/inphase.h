@@ -700,7 +700,7 @@ double inphase_quantile(const struct inphase_distribution *distribution, double 
 
 /* a sensor's twin answers at the level of samples: channel c is
    base[c] + gain[c] * quantity + noise[c] * draw, where quantity is the position, velocity or
-   acceleration of servo joint[c], or a number of the world */
+   acceleration of servo joint[c], or a number somewhere: of the world, or of the episode */
 #define INPHASE_TWIN_CONSTANT 0
 #define INPHASE_TWIN_POSITION 1
 #define INPHASE_TWIN_VELOCITY 2

@@ -236,6 +236,8 @@ class LockStepConfig:
 
     seed: int
     timing: TimingModel
+    readings: list[list[Reading | None] | None]
+    """per sensor and channel: where its numbers lie; None: the driver's twin answers"""
     world: World | None = None
     native: "NativePolicy | None" = None
 
@@ -247,6 +249,12 @@ class NativePolicy:
 
     call: int
     user: int = 0
+
+
+def draw_episode(seed: int, turn: int, kind: int) -> float:
+    """A draw in 0..1 for a knob, keyed by the seed, an episode or cycle, and the knob's own key."""
+    mask = 0xFFFFFFFFFFFFFFFF
+    return float(lib.inphase_draw(seed & mask, turn & mask, lib.INPHASE_DRAW_EPISODE, kind & mask))
 
 
 @ffi.def_extern(error=-1)  # type: ignore[untyped-decorator]
@@ -408,9 +416,7 @@ def _sensor(
 def _twin(plan: Plan, index: int, keep: list[Any], lockstep: LockStepConfig) -> dict[str, Any]:
     """The fields of struct inphase_twin."""
     sensor, world, timing = plan.sensors[index], lockstep.world, lockstep.timing
-    readings = (world.readings[index] if world is not None else None) or [None] * len(
-        sensor.spec.twin
-    )
+    readings = lockstep.readings[index] or [None] * len(sensor.spec.twin)
     channels = ffi.new(
         "struct inphase_twin_channel[]",
         [
@@ -421,7 +427,7 @@ def _twin(plan: Plan, index: int, keep: list[Any], lockstep: LockStepConfig) -> 
     )
     keep.append(channels)
     calls, path = sensor.spec.calls, f"sensors.{sensor.name}"
-    rendered = world is not None and world.rendered(index)
+    rendered = world is not None and index < len(world.readings) and world.rendered(index)
     has_clock = sensor.exchange is not None and sensor.exchange.clock is not None
     return {
         "channel": channels,

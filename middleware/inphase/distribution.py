@@ -111,6 +111,10 @@ class Distribution:
         """The same in another unit; factor above 0."""
         return Distribution(self.probabilities, tuple(value * factor for value in self.values))
 
+    def shifted(self, amount: float) -> "Distribution":
+        """The same, further on by an amount."""
+        return Distribution(self.probabilities, tuple(value + amount for value in self.values))
+
 
 def constant(value: float) -> Distribution:
     """Always this."""

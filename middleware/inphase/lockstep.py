@@ -6,11 +6,11 @@ tick. Same schedule, seed, policy and versions give the same bytes.
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
-from inphase import mujoco_world, store, summary, wire
+from inphase import mujoco_world, randomisation, store, summary, wire
 from inphase import plan as planning
 from inphase import policy as policies
 from inphase._core import ffi
@@ -18,8 +18,9 @@ from inphase.core import Core, LockStepConfig, NativePolicy
 from inphase.follow import SLOT_HEADER, StoreFollower
 from inphase.frame import Frame
 from inphase.packets import REASONS
+from inphase.randomisation import KnobLike, Randomisation
 from inphase.schedule import Schedule
-from inphase.world import World
+from inphase.world import Reading, World
 
 PolicyCall = Callable[[Frame], Any]
 _SILENT = REASONS.index("silent")
@@ -50,7 +51,9 @@ class LockStep:
 
     `call` overrides the schedule's policy; `native` is one without Python; `isolate` runs the
     policy in a process of its own, with the same digest; `digest=False` leaves out the digest.
-    `world`: the world to run in, which stays the caller's; else the schedule's is made.
+    `world`: the world to run in, which stays the caller's; else the schedule's is made. `episode`:
+    the number of the episode, which with `seed` says what is drawn; `randomise`: knobs beside the
+    schedule's, by path, as a curriculum moves them.
 
     Raises ScheduleError, also for a world that does not fit the schedule.
     """
@@ -66,17 +69,31 @@ class LockStep:
         observe: bool = False,
         digest: bool = True,
         world: World | None = None,
+        episode: int = 0,
+        randomise: Mapping[str, KnobLike] | None = None,
     ) -> None:
-        self.plan = planning.make(schedule) if world is None else world.plan
+        plan = planning.make(schedule) if world is None else world.plan
         self.schedule = schedule
         self._own_world = None
         if world is None and schedule.world is not None:
-            world = self._own_world = mujoco_world.MujocoWorld(self.plan)
-        elif world is not None:
-            world.reset()
+            world = self._own_world = mujoco_world.MujocoWorld(plan)
         self.world = world
-        self.seed = seed
+        self.seed = randomisation.episode_seed(seed, episode)
+        """of this episode"""
         self._native = native
+        readings: list[list[Reading | None] | None] = [None] * len(plan.sensors)
+        if world is not None:
+            readings = [*world.readings]
+        timing = plan.timing
+        self._randomisation: Randomisation | None = None
+        if schedule.randomise or randomise:
+            self._randomisation = Randomisation(plan, world, randomise)
+            timing = self._randomisation.begin(seed, episode)
+            plan = self._randomisation.told(plan)
+            readings.append(self._randomisation.readings())
+        elif world is not None:
+            world.begin({})
+        self.plan = plan
         epoch = store.new_epoch()
         self.core = Core(
             self.plan,
@@ -84,7 +101,7 @@ class LockStep:
             epoch=epoch,
             description=self.plan.description(epoch),
             observe=observe,
-            lockstep=LockStepConfig(seed, self.plan.timing, world, native),
+            lockstep=LockStepConfig(self.seed, timing, readings, world, native),
         )
         for index in range(len(self.plan.actuators)):
             self.core.enable(index, True)
@@ -92,6 +109,7 @@ class LockStep:
         self._buffer = policies.CommandBuffer(self.follower.layout.actuators)
         self._turn = self._make_turn(call, isolate)
         self._digest = Digest(self.follower) if digest else None
+        self._draws_cycles = self._randomisation is not None and self._randomisation.has_cycles
         self.started_s = time.perf_counter()
 
     def _make_turn(
@@ -124,11 +142,28 @@ class LockStep:
 
     def next(self) -> Frame:
         """On to the frame that the policy takes next. Raises as `step`."""
-        number = self.core.turn(0)
+        number = self._turn_to(0)
         if number is None:
             self._refuse_failure()
             raise store.Lost(f"the core has stopped: {self.stopped}")
         return self.follower.frame(number)
+
+    def _turn_to(self, cycles: int) -> int | None:
+        if not self._draws_cycles:
+            return self.core.turn(cycles)
+        while not cycles or self.cycles < cycles:
+            before = self.cycles
+            self._draw_cycle()
+            number = self.core.turn(before + 1)
+            if number is not None or self.cycles == before:
+                return number
+        return None
+
+    def _draw_cycle(self) -> None:
+        """Draw what changes in every cycle, for the next one."""
+        if self._draws_cycles:
+            assert self._randomisation is not None
+            self._randomisation.cycle(self.seed, self.core.frames)
 
     def answer(self, command: Any) -> str | None:
         """What the policy answers to the frame of `next`; why that is none, one of REASONS.
@@ -154,18 +189,24 @@ class LockStep:
         """
         before = self.cycles
         if self._turn is not None:
-            while (number := self.core.turn(before + cycles)) is not None:
+            while (number := self._turn_to(before + cycles)) is not None:
                 self._take_turn(self.follower.frame(number))
         else:
             # the digest reads the rings before they come round
-            batch = self.plan.depth // 2
+            batch = 1 if self._draws_cycles else self.plan.depth // 2
             while (left := before + cycles - self.cycles) > 0:
+                self._draw_cycle()
                 if self.core.run(min(batch, left)) == 0:
                     break
                 if self._digest is not None:
                     self._digest.follow(self.core.frames)
         self._refuse_failure()
         return self.cycles - before
+
+    @property
+    def draws(self) -> dict[str, float | list[float]]:
+        """What was drawn for this episode, by path."""
+        return {} if self._randomisation is None else self._randomisation.draws
 
     @property
     def cycles(self) -> int:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from inphase.driver import TwinKind
 from inphase.errors import WorldError
+from inphase.mujoco_knobs import Knobs
 from inphase.plan import ActuatorPlan, Plan, SensorPlan
 from inphase.simulation import QUANTITIES, Source
 from inphase.world import Controls, Engine, Failure, Reading
@@ -104,6 +105,7 @@ class MujocoWorld:
         """per sensor and channel; None: the driver's own twin answers"""
         self.controls = [self._find_controls(a) for a in plan.actuators]
         """per actuator (addresses, gains); None: its own servos move"""
+        self.knobs = Knobs(self._mujoco, self.model, self.data)
         self.reset()
         self.engine = self._find_engine()
 
@@ -200,8 +202,16 @@ class MujocoWorld:
             self._mujoco.mj_resetData(self.model, self.data)
         else:
             self._mujoco.mj_resetDataKeyframe(self.model, self.data, self._keyframe)
+        if hasattr(self, "knobs"):
+            self.knobs.start()
         self._mujoco.mj_forward(self.model, self.data)
         self.hold()
+
+    def begin(self, values: dict[str, list[float]]) -> None:
+        """The same, with these knobs set, and all others as the model has them."""
+        self.knobs.restore()
+        self.knobs.set(values)
+        self.reset()
 
     def hold(self) -> None:
         """The actuators that take commands stay where they are until the first one."""
@@ -439,12 +449,22 @@ class MujocoWorld:
 
     def _renderer(self, height: int, width: int) -> Any:
         """One per size, made when it is first needed: it takes memory and a context."""
+        if self.knobs.textures:
+            self._hand_over_textures()
         if (height, width) not in self._renderers:
             visual = self.model.vis.global_
             visual.offwidth = max(visual.offwidth, width)
             visual.offheight = max(visual.offheight, height)
             self._renderers[height, width] = self._mujoco.Renderer(self.model, height, width)
         return self._renderers[height, width]
+
+    def _hand_over_textures(self) -> None:
+        """Renderers keep copies of the textures of their own."""
+        for renderer in self._renderers.values():
+            renderer._gl_context.make_current()
+            for texture in self.knobs.textures:
+                self._mujoco.mjr_uploadTexture(self.model, renderer._mjr_context, texture)
+        self.knobs.textures.clear()
 
     # ---- the core's side -----------------------------------------------------------------
 

@@ -36,7 +36,7 @@ _BOUNDS = {
     "drift_ppm": (-100_000.0, 100_000.0),
 }
 """what each may be; in ms, shares, samples and parts per million"""
-_CONSTANT = ("phase_ms", "dropout", "freeze", "drift_ppm")
+CONSTANT = ("phase_ms", "dropout", "freeze", "drift_ppm")
 """what does not change within an episode"""
 _EFFECTS_MAX = 60  # commands of one actuator that can be under way (native/src/internal.h: EFFECTS)
 
@@ -158,7 +158,7 @@ def _check(path: str, entry: Distribution, error: Callable[[str, str], ScheduleE
     if entry.low < low or entry.high > high:
         wrong = entry.low if entry.low < low else entry.high
         raise error(path, f"can be {wrong:g}; give {low:g} to {high:g} (`low` and `high` bound it)")
-    if kind in _CONSTANT and not entry.is_constant:
+    if kind in CONSTANT and not entry.is_constant:
         raise error(
             path,
             "does not change within an episode; give a number, and draw it per episode under "

@@ -61,6 +61,25 @@ class Engine:
     fatal: int
 
 
+class Knobs(Protocol):
+    """What of a world can be moved, by path: `world.KIND.NAME.PROPERTY`."""
+
+    def paths(self) -> list[str]:
+        """Every path."""
+
+    def expand(self, pattern: str) -> list[str]:
+        """The paths that a pattern with `*` stands for."""
+
+    def at_start_alone(self, path: str) -> bool:
+        """Whether a knob is for the start of an episode, and not for while the world runs."""
+
+    def get(self, path: str) -> list[float]:
+        """A knob's value now."""
+
+    def set(self, values: dict[str, list[float]]) -> None:
+        """Give knobs their values."""
+
+
 class World(Protocol):
     """A simulated world. Thread: one at a time, and not while the core steps it."""
 
@@ -71,8 +90,15 @@ class World(Protocol):
     controls: list[Controls | None]
     """per actuator; None: its own simulated servos move"""
 
+    @property
+    def knobs(self) -> "Knobs":
+        """What of it can be moved, by path."""
+
     def reset(self) -> None:
         """To the start of an episode; every actuator holds where it stands."""
+
+    def begin(self, values: dict[str, list[float]]) -> None:
+        """The same, with these knobs set, and all others as the model has them."""
 
     def rendered(self, index: int) -> bool:
         """Whether a sensor's payload is rendered."""

@@ -280,13 +280,10 @@ static bool twin_holds(const struct inphase_core *core, const struct sensor *sen
     for (uint32_t c = 0; c < sensor->channels; c++) {
         const struct inphase_twin_channel *channel = &sensor->twin->channel[c];
 
-        if (channel->kind == INPHASE_TWIN_CONSTANT)
+        if (channel->kind == INPHASE_TWIN_CONSTANT || channel->kind == INPHASE_TWIN_WORLD)
             continue;
-        if (channel->kind == INPHASE_TWIN_WORLD ? !core->world.spec.step
-                                                : (channel->kind > INPHASE_TWIN_WORLD ||
-                                                   channel->actuator >= core->actuators ||
-                                                   channel->joint >=
-                                                       core->actuator[channel->actuator].channels))
+        if (channel->kind > INPHASE_TWIN_WORLD || channel->actuator >= core->actuators ||
+            channel->joint >= core->actuator[channel->actuator].channels)
             return false;
     }
     return true;
