@@ -7,6 +7,7 @@ tick. Same schedule, seed, policy and versions give the same bytes.
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
@@ -93,6 +94,8 @@ class LockStep:
             readings.append(self._randomisation.readings())
         elif world is not None:
             world.begin({})
+        if call is not None or native is not None:
+            plan = replace(plan, client_policy=True)
         self.plan = plan
         epoch = store.new_epoch()
         self.core = Core(

@@ -8,6 +8,7 @@ places by name. It needs the package `mujoco` (extra `sim`).
 import ctypes
 import math
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,12 @@ from inphase.world import Controls, Engine, Failure, Reading
 
 _OLDEST = (3, 17)
 _SUGGESTED = 8
-_FATAL = ("mjWARN_BADQPOS", "mjWARN_BADQVEL", "mjWARN_BADQACC", "mjWARN_BADCTRL")
+_REMEDIES = {
+    "CONTACTFULL": 'more memory for it in the model, <size memory="..."/>',
+    "CNSTRFULL": 'more memory for it in the model, <size memory="..."/>',
+    "INERTIA": "masses and inertias that are not so small",
+}
+_REMEDY = "a smaller step_us, or softer contacts and actuators in the model"
 _CALLBACKS = (
     "control",
     "passive",
@@ -61,7 +67,9 @@ class _Image:
 
 def package() -> Any:
     """The package `mujoco`, set to render off screen. Raises WorldError."""
-    os.environ.setdefault("MUJOCO_GL", "egl")
+    chosen = "MUJOCO_GL" in os.environ or "DISPLAY" in os.environ
+    if not chosen:
+        os.environ["MUJOCO_GL"] = "egl"
     try:
         import mujoco
     except ImportError as error:
@@ -74,6 +82,11 @@ def package() -> Any:
             f"MuJoCo {mujoco.__version__} is older than {'.'.join(map(str, _OLDEST))}; "
             f"pip install -U 'inphase[sim]'"
         )
+    if not chosen:
+        # the package looks at the environment once, and somebody may have imported it before
+        from mujoco import egl
+
+        sys.modules[mujoco.Renderer.__module__].gl_context.GLContext = egl.GLContext
     return mujoco
 
 
@@ -91,9 +104,9 @@ class MujocoWorld:
         self.table = plan.schedule.world
         self._mujoco = package()
         self.path = plan.schedule.path.parent / self.table.model
+        self._refuse_callbacks()
         self.model = self._load()
         self.data = self._mujoco.MjData(self.model)
-        self._refuse_callbacks()
         self.step_ns = self._choose_step()
         self._keyframe = self._find_keyframe()
         self._images: dict[int, _Image] = {}
@@ -119,7 +132,10 @@ class MujocoWorld:
                 f"schedule's folder",
             )
         try:
-            return self._mujoco.MjModel.from_xml_path(str(self.path))
+            model = self._mujoco.MjModel.from_xml_path(str(self.path))
+            # a world that diverges says so, and is not put back to its start in silence
+            model.opt.disableflags |= int(self._mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+            return model
         except (ValueError, self._mujoco.FatalError) as error:
             raise self.schedule.error(
                 "world.model", f"{self.path} does not load: {str(error).strip()}; correct the model"
@@ -134,7 +150,6 @@ class MujocoWorld:
                 f"mjcb_{found[0]} is set in this process, and worlds are stepped without Python; "
                 f"remove it with mujoco.set_mjcb_{found[0]}(None)",
             )
-        self.model.opt.disableflags |= int(self._mujoco.mjtDisableBit.mjDSBL_AUTORESET)
 
     def _choose_step(self) -> int:
         """The physics step in ns, which divides the schedule's events."""
@@ -147,7 +162,7 @@ class MujocoWorld:
         divisor = math.gcd(*events.values())
         if whole > 0 and abs(step_ns - whole) < 1e-3 and divisor % whole == 0:
             if self.table.step_us is not None:
-                self.model.opt.timestep = whole * 1e-9
+                self.model.opt.timestep = whole / 1e9
             return int(whole)
         worst = next((name for name, at in events.items() if whole < 1 or at % whole), "")
         nearest = min(_divisors(divisor), key=lambda ns: (abs(ns - step_ns), ns))
@@ -204,8 +219,13 @@ class MujocoWorld:
             self._mujoco.mj_resetDataKeyframe(self.model, self.data, self._keyframe)
         if hasattr(self, "knobs"):
             self.knobs.start()
-        self._mujoco.mj_forward(self.model, self.data)
-        self.hold()
+        try:
+            self._mujoco.mj_forward(self.model, self.data)
+            self.hold()
+        except self._mujoco.FatalError as error:
+            raise self.schedule.error(
+                "world.model", f"{self.path} cannot be computed at its start: {error}"
+            ) from error
 
     def begin(self, values: dict[str, list[float]]) -> None:
         """The same, with these knobs set, and all others as the model has them."""
@@ -471,7 +491,6 @@ class MujocoWorld:
     def _find_engine(self) -> Engine:
         library = _library(self._mujoco)
         warning = self.data.warning.number
-        fatal = sum(1 << int(getattr(self._mujoco.mjtWarning, name)) for name in _FATAL)
         return Engine(
             step=_function(library, "mj_step"),
             forward=_function(library, "mj_forward"),
@@ -484,7 +503,7 @@ class MujocoWorld:
             warning=int(warning.ctypes.data),
             warnings=len(warning),
             warning_stride=int(warning.strides[0]),
-            fatal=fatal,
+            fatal=(1 << len(warning)) - 1,
         )
 
     def _timestep_address(self) -> int:
@@ -522,19 +541,19 @@ class MujocoWorld:
             return WorldError(f"{where}MuJoCo: {failure.message or 'an error without a word'}")
         number = failure.what - 1
         kind = str(self._mujoco.mjtWarning(number).name).removeprefix("mjWARN_")
+        what = "it is no longer computed in full" if kind.endswith("FULL") else "it diverged"
         part = self._part(kind, int(self.data.warning.lastinfo[number]))
-        return WorldError(
-            f"{where}it diverged ({kind} at {part}); make step_us smaller, or the model's contacts "
-            f"and actuators softer"
-        )
+        return WorldError(f"{where}{what} ({kind}{part}); give {_REMEDIES.get(kind, _REMEDY)}")
 
     def _part(self, kind: str, number: int) -> str:
-        """Which joint or actuator a warning's number belongs to."""
+        """Which joint or actuator a warning's number belongs to, where it belongs to one."""
+        if kind.endswith("FULL"):
+            return ""
         if kind == "BADCTRL":
-            return f"actuator {self._name('actuator', number)}"
+            return f" at actuator {self._name('actuator', number)}"
         addresses = self.model.jnt_qposadr if kind == "BADQPOS" else self.model.jnt_dofadr
         joint = int(np.searchsorted(addresses, number, "right")) - 1
-        return f"joint {self._name('joint', joint)}"
+        return f" at joint {self._name('joint', joint)}"
 
     def _name(self, kind: str, number: int) -> str:
         kinds = getattr(self._mujoco.mjtObj, f"mjOBJ_{kind.upper()}")

@@ -36,6 +36,7 @@ def check(schedule: Schedule) -> None:
     _check_gateway(schedule)
     _check_calls(schedule)
     _check_ports(schedule)
+    _check_simulation(schedule)
     parts.check(schedule)
 
 
@@ -167,6 +168,24 @@ def _check_calls(schedule: Schedule) -> None:
         raise schedule.error(
             "policy.call", f"not a callable, got {policy.call!r}; give {MEANING['call']}"
         )
+
+
+def _check_simulation(schedule: Schedule) -> None:
+    """What a simulation is said of exists; what its model has is checked where it is loaded."""
+    for kind in ("sensor", "actuator"):
+        known = getattr(schedule, kind)
+        for name in getattr(schedule.world, kind, {}):
+            if name not in known:
+                raise schedule.error(
+                    f"world.{kind}.{name}",
+                    f"no such {kind}, got {name!r}; the schedule has: {', '.join(known) or 'none'}",
+                )
+    for key in ("reward", "terminated"):
+        call = getattr(schedule.task, key)
+        if call is not None and not _CALL.fullmatch(call):
+            raise schedule.error(
+                f"task.{key}", f"not a callable, got {call!r}; give {MEANING['call']}"
+            )
 
 
 def _check_names(schedule: Schedule) -> None:

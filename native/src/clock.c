@@ -123,10 +123,12 @@ static void virtual_wait(struct inphase_core *core, int64_t time_ns)
 {
     int64_t until = time_ns;
 
-    for (uint32_t i = 0; i < core->sensors; i++) {
+    /* a world that has failed takes no samples any more: nothing comes */
+    for (uint32_t i = 0; i < core->sensors && !core->world.failure; i++) {
         const struct sensor *sensor = &core->sensor[i];
 
-        if (sensor->outstanding && twin_ready_ns(sensor) < until)
+        if (sensor->outstanding && sensor->receives < RECEIVES_PER_CYCLE &&
+            twin_ready_ns(sensor) < until)
             until = twin_ready_ns(sensor);
     }
     virtual_sleep(core, until);

@@ -86,7 +86,7 @@ bool world_advance(struct world *world, int64_t to_ns)
 
         /* an instant between grid points: a shorter step to it, and another one on from it */
         if (step_ns != spec->step_ns)
-            *spec->timestep = (double)step_ns * 1e-9;
+            *spec->timestep = (double)step_ns / 1e9;
         if (!call(world, spec->step) || !is_sound(world))
             break;
         if (step_ns != spec->step_ns)
