@@ -90,7 +90,7 @@ int inphase_core_turn(inphase_core *core, int64_t cycles, int64_t *number)
 
         /* free after that act and before this latch: the frame before was the newest one then, and
            the answer to it is of no use any more */
-        if (server->number < before && server->free_ns <= core->latched_ns) {
+        if (server->number < before && server->free_ns < core->latched_ns) {
             int64_t free_ns = server->free_ns;
 
             take(core, before, before_cycle);
