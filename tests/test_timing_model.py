@@ -1,4 +1,4 @@
-"""The timing model: what is drawn, and that lock step keeps the rules of the real machine with it."""
+"""The timing model: what is drawn, and that lock step keeps the real machine's rules with it."""
 
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def test_what_is_no_distribution_is_refused_with_what_to_do(shape: Shape, what: 
         distribution.make(shape)
 
 
-# ---- in a schedule --------------------------------------------------------------------------------
+# ---- in a schedule -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_what_is_no_distribution_is_refused_with_what_to_do(shape: Shape, what: 
          r"timing\.sensors\.joints\.latency_ms", "no bound"),
         ("sensors.joints.latency_ms = inf", r"timing\.sensors\.joints\.latency_ms", "not finite"),
         ("sensors.joints.latency_ms = 1e9", r"timing\.sensors\.joints\.latency_ms", "can be 1e"),
-        ("sensors.joint.latency_ms = 1", r"timing\.sensors\.joint", "the schedule has: joints, tip"),
+        ("sensors.joint.latency_ms = 1", r"timing\.sensors\.joint", "has: joints, tip"),
         ("sensors.joints.dropout = 1.5", r"timing\.sensors\.joints\.dropout", "1"),
         ("sensors.joints.latency_us = 1", r"timing\.sensors\.joints\.latency_us", "unknown key"),
         ("policy.inference_ms = -1", r"timing\.policy\.inference_ms", "can be -1"),
