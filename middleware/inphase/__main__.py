@@ -24,6 +24,7 @@ def cli() -> None:
 @click.option("--observe", is_flag=True, help="read and publish, never write to an actuator")
 @click.option("--lockstep", is_flag=True, help="virtual time, simulated devices, one thread")
 @click.option("--seed", type=int, default=0, show_default=True, help="of the simulated devices")
+@click.option("--episode", type=click.IntRange(min=0), default=0, help="which draw of [randomise]")
 @click.option("--isolate", is_flag=True, help="lock step: the policy in a process of its own")
 @click.option("--json", "as_json", is_flag=True, help="the summary alone, as JSON, on stdout")
 def run(
@@ -34,6 +35,7 @@ def run(
     observe: bool,
     lockstep: bool,
     seed: int,
+    episode: int,
     isolate: bool,
     as_json: bool,
 ) -> None:
@@ -48,7 +50,12 @@ def run(
     if seconds is not None:
         cycles = max(1, round(seconds * 1e9 / described.cycle.period_ns))
     if lockstep:
-        result = _run_lockstep(described, cycles, seed, isolate, observe)
+        if cycles is None:
+            raise click.UsageError("--lockstep has no end of its own: give --cycles or --seconds")
+        from inphase.lockstep import run as run_lockstep
+
+        options: dict[str, Any] = {"isolate": isolate, "observe": observe}
+        result = run_lockstep(described, cycles, seed=seed, episode=episode, **options)
     else:
         result = _run_wall_clock(described, cycles or 0, observe, as_json)
     _show_result(result, as_json)
@@ -64,16 +71,6 @@ def _show_result(result: dict[str, Any], as_json: bool) -> None:
 
         Console().print(summary.render(result))
     sys.exit(summary.exit_code(result))
-
-
-def _run_lockstep(
-    described: Any, cycles: int | None, seed: int, isolate: bool, observe: bool
-) -> dict[str, Any]:
-    from inphase import lockstep
-
-    if cycles is None:
-        raise click.UsageError("--lockstep needs --cycles or --seconds: it has no end of its own")
-    return lockstep.run(described, cycles, seed=seed, isolate=isolate, observe=observe)
 
 
 def _run_wall_clock(described: Any, cycles: int, observe: bool, as_json: bool) -> dict[str, Any]:
@@ -160,6 +157,30 @@ def probe(
         from inphase import probe_report
 
         Console().print(probe_report.render(result))
+
+
+@cli.command()
+@click.argument("schedule", type=click.Path(path_type=Path))
+@click.argument("pattern", default="*")
+@click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")
+def knobs(schedule: Path, pattern: str, as_json: bool) -> None:
+    """List what [randomise] can move in the simulation of SCHEDULE, by path; `*` stands for all."""
+    from inphase import randomisation
+    from inphase.schedule import load
+
+    found = randomisation.knobs_of(load(schedule), pattern)
+    if as_json:
+        print(json.dumps([knob._asdict() for knob in found]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"knobs: {len(found)}", title_justify="left")
+    for column in ("path", "now", "per", "drawn"):
+        table.add_column(column, no_wrap=column == "path")
+    for knob in found:
+        table.add_row(knob.path, knob.now, knob.per, "yes" if knob.drawn else "")
+    Console().print(table)
 
 
 @cli.command()

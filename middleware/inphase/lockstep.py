@@ -308,6 +308,7 @@ def run(
     cycles: int,
     *,
     seed: int = 0,
+    episode: int = 0,
     isolate: bool = False,
     observe: bool = False,
 ) -> dict[str, Any]:
@@ -315,7 +316,8 @@ def run(
 
     Raises ScheduleError.
     """
-    with LockStep(described, seed=seed, isolate=isolate, observe=observe) as robot:
+    options: dict[str, Any] = {"isolate": isolate, "observe": observe}
+    with LockStep(described, seed=seed, episode=episode, **options) as robot:
         robot.run(cycles)
         return sum_up(robot)
 
@@ -328,5 +330,8 @@ def sum_up(robot: LockStep) -> dict[str, Any]:
     result["seed"] = robot.seed
     result["digest"] = robot.digest()
     result["versions"] = {name: metadata.version(name) for name in ("inphase", "numpy")}
+    if robot.world is not None:
+        result["versions"] |= dict([robot.world.version.split()])
+    result["draws"] = robot.draws
     result["cycles_per_s"] = robot.cycles / (time.perf_counter() - robot.started_s)
     return result

@@ -8,14 +8,15 @@ sensor named `episode`, in every frame.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 import numpy as np
 
-from inphase import distribution, timing_model
+from inphase import distribution, mujoco_world, timing_model
 from inphase import plan as planning
-from inphase.core import draw_episode
+from inphase.core import FREEZE_SAMPLES, draw_episode
 from inphase.distribution import KINDS, Distribution, Shape, Spec
 from inphase.driver import Acquire, Calls, DeviceError, Driver, Field, SensorSpec, TwinChannel
 from inphase.errors import ScheduleError
@@ -333,7 +334,7 @@ def _timing_before(plan: Plan, path: str) -> tuple[float, ...]:
     if group == "sensors" and kind == "latency_ms":
         spec = next(s.spec for s in plan.sensors if s.name == name[0])
         return ((spec.twin_latency_ns + spec.twin_jitter_ns / 2) / 1e6,)
-    return (0.0,)
+    return (FREEZE_SAMPLES if kind == "freeze_samples" else 0.0,)
 
 
 def _hash(path: str) -> int:
@@ -347,3 +348,37 @@ def _hash(path: str) -> int:
 def episode_seed(seed: int, episode: int) -> int:
     """The seed of an episode's draws; episode 0 has the run's own."""
     return (seed ^ episode * 0x9E3779B97F4A7C15) & _MASK
+
+
+class KnobFacts(NamedTuple):
+    """One knob that a schedule could draw."""
+
+    path: str
+    now: str
+    """its value without a draw"""
+    per: str
+    """whether it may be drawn in every cycle, or per episode alone"""
+    drawn: bool
+
+
+def knobs_of(schedule: Schedule, pattern: str = "*") -> list[KnobFacts]:
+    """The knobs of a schedule's simulation that a pattern stands for. Raises as a run does."""
+    plan = planning.make(schedule)
+    world = mujoco_world.MujocoWorld(plan) if schedule.world is not None else None
+    randomisation = Randomisation(plan, world)
+    drawn = {one.path for one in randomisation.drawn}
+    facts = []
+    for path, kind in timing_model.paths(schedule).items():
+        entry = plan.timing.get(path)
+        (before,) = _timing_before(plan, path)
+        now = f"{before:g}"
+        if entry is not None and not entry.is_constant:
+            now = f"{entry.low:g} .. {entry.high:g}"
+        per = "episode" if kind in timing_model.CONSTANT else "episode, cycle"
+        facts.append(KnobFacts(path, now, per, path in drawn))
+    for path in world.knobs.paths() if world is not None else []:
+        assert world is not None
+        now = ", ".join(f"{value:g}" for value in world.knobs.get(path))
+        per = "episode" if world.knobs.at_start_alone(path) else "episode, cycle"
+        facts.append(KnobFacts(path, now, per, path in drawn))
+    return [one for one in facts if fnmatchcase(one.path, pattern)]
