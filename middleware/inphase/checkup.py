@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from inphase import plan as planning
-from inphase import policy, preflight
+from inphase import policy, preflight, timing_model
 from inphase.core import store_size
+from inphase.errors import WorldError
+from inphase.mujoco_world import MujocoWorld
 from inphase.plan import Plan
 from inphase.preflight import Check
+from inphase.randomisation import Randomisation
 from inphase.schedule import Schedule
 from inphase.timing import Timing, spread_ns
 
@@ -21,6 +24,8 @@ class Report:
     plan: Plan
     store_bytes: int
     checks: list[Check]
+    world: dict[str, Any] | None = None
+    """of the schedule's simulated world, as it is stepped; None: there is none"""
 
     def facts(self) -> dict[str, Any]:
         """The report as plain values."""
@@ -36,6 +41,7 @@ class Report:
             "sensors": [_sensor_facts(self.plan, timing) for timing in self.plan.timings],
             "repeats_after_cycles": math.lcm(*(s.schedule.every for s in self.plan.sensors)),
             "acquired_spread_ns": spread_ns(self.plan.timings),
+            "world": self.world,
             "notes": self.plan.notes,
             "machine": [
                 {
@@ -69,9 +75,28 @@ class Report:
         drawn = timeline.render(picture.timeline(plan.schedule, plan.timings, plan.commands), width)
         size = Text(f"shared memory: {self.store_bytes:,} bytes")
         spread = Text(_spread(plan.timings))
+        world = [] if self.world is None else [Text(_describe_world(self.world))]
         return Group(
-            head, drawn, Text(), spread, _devices(plan), _rings(plan), size, machine, *notes
+            head,
+            drawn,
+            Text(),
+            spread,
+            _devices(plan),
+            _rings(plan),
+            size,
+            *world,
+            machine,
+            *notes,
         )
+
+
+def _describe_world(facts: dict[str, Any]) -> str:
+    if facts["trouble"] is not None:
+        return f"world: {facts['model']}, not looked at: {facts['trouble']}"
+    return (
+        f"world: {facts['model']}, {facts['version']}, a step of {facts['step_ns'] / 1000:g} us, "
+        f"{facts['steps']} per cycle; {facts['drawn']} of {facts['knobs']} knobs are drawn"
+    )
 
 
 def _devices(plan: Plan) -> Any:
@@ -165,4 +190,24 @@ def make(schedule: Schedule) -> Report:
     if schedule.policy is not None:
         policy.load(schedule)
     size = store_size(plan)
-    return Report(plan, size.total, preflight.examine(schedule, *size))
+    checks = preflight.examine(schedule, *size)
+    return Report(plan, size.total, checks, None if schedule.world is None else _world(plan))
+
+
+def _world(plan: Plan) -> dict[str, Any]:
+    """The world of a plan, loaded where MuJoCo is installed. Raises ScheduleError."""
+    described = plan.schedule
+    assert described.world is not None
+    facts: dict[str, Any] = {"model": described.world.model, "trouble": None}
+    try:
+        world = MujocoWorld(plan)
+    except WorldError as error:
+        return facts | {"trouble": str(error)}
+    drawn = Randomisation(plan, world).drawn
+    return facts | {
+        "version": world.version,
+        "step_ns": world.step_ns,
+        "steps": described.cycle.period_ns // world.step_ns,
+        "knobs": len(world.knobs.paths()) + len(timing_model.paths(described)),
+        "drawn": len(drawn),
+    }
