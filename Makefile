@@ -1,5 +1,6 @@
 # make demo: set up .venv and run the demo robot for 20 seconds, nothing plugged in
 # make test: set up .venv and run the tests and static checks
+# make world-test: the tests of simulated worlds with the oldest MuJoCo that is supported
 # make native-test: build and run the C tests
 # make sanitize: the C tests under ASAN+UBSAN and under TSAN, the Python tests on an ASAN build
 # make vm-test: the tests that need a kernel's own devices, in a virtual machine (tests/vm/README.md)
@@ -11,13 +12,24 @@ CTEST := $(abspath $(BIN))/ctest
 PACKAGE := $(shell find middleware drivers -name '*.py')
 NATIVE := $(wildcard native/*.h native/*.py native/CMakeLists.txt native/src/*)
 
-.PHONY: demo test lint native-test sanitize vm-test bench clean
+WORLD_TESTS := tests/test_world.py tests/test_timing_model.py tests/test_randomisation.py
+
+.PHONY: demo test lint native-test world-test sanitize vm-test bench clean
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
 
-test: .venv/installed lint native-test
+test: .venv/installed lint native-test world-test
 	$(BIN)/python -m pytest
+
+world-test: build/oldest/installed
+	build/oldest/bin/python -m pytest $(WORLD_TESTS)
+
+# a second environment: the same package with the oldest simulator
+build/oldest/installed: pyproject.toml $(NATIVE) $(PACKAGE)
+	test -x build/oldest/bin/python || $(PYTHON) -m venv build/oldest
+	build/oldest/bin/python -m pip install --quiet '.[sim,testing]' hypothesis 'mujoco==3.17.0'
+	touch $@
 
 .venv/installed: pyproject.toml $(NATIVE)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
