@@ -11,7 +11,7 @@ from inphase import mujoco_world, plan, randomisation
 from inphase.errors import ScheduleError
 from inphase.lockstep import LockStep
 from inphase.tables import Schedule
-from worlds import CAMERA, MODEL, Swing, world_schedule
+from worlds import CAMERA, MODEL, Swing, needs_images, world_schedule
 
 KNOBS: dict[str, Any] = {
     "sensors.joints.latency_ms": {"uniform": [0.2, 0.6]},
@@ -132,6 +132,7 @@ def test_scale_and_add_move_a_distribution_as_a_whole(tmp_path: Path) -> None:
     np.testing.assert_allclose(latencies({knob: {"add": 0.1}}), np.array(plain) + 1e5, atol=2)
 
 
+@needs_images
 def test_what_is_drawn_in_every_cycle_changes_in_every_cycle(tmp_path: Path) -> None:
     described = world_schedule(tmp_path, CAMERA)
     knob = {"world.camera.side.pos": {"add": {"uniform": [-0.05, 0.05]}, "per": "cycle"}}
@@ -152,6 +153,7 @@ def test_what_is_drawn_in_every_cycle_changes_in_every_cycle(tmp_path: Path) -> 
     assert digests[0] == digests[1]
 
 
+@needs_images
 def test_textures_lights_and_distractors_are_seen(tmp_path: Path) -> None:
     model = MODEL.replace(
         "<worldbody>",
@@ -222,7 +224,10 @@ def test_a_schedule_says_what_is_drawn_and_errors_name_the_line(tmp_path: Path) 
         assert list(robot.draws) == ["world.body.fore.mass"]
     with pytest.raises(ScheduleError, match=r"two\.toml:\d\d: randomise.*four"):
         LockStep(world_schedule(tmp_path, good.replace("fore", "four")), digest=False)
-    taken = good + CAMERA.replace("eye", "episode")
+    taken = good + (
+        '[device.episode]\ndriver = "simulated"\nfields = { x = {} }\n'
+        '[sensor.episode]\ndevice = "episode"\ntrigger_us = 0\nmax_age_ms = 10\n'
+    )
     with pytest.raises(ScheduleError, match="the name 'episode' is taken"):
         LockStep(world_schedule(tmp_path, taken), digest=False)
 

@@ -21,7 +21,7 @@ from inphase.errors import ScheduleError, WorldError
 from inphase.frame import Frame
 from inphase.lockstep import LockStep
 from inphase.tables import Schedule
-from worlds import CAMERA, MODEL, Swing, world_schedule
+from worlds import CAMERA, MODEL, Swing, needs_images, world_schedule
 
 STEP_NS = 500_000
 UNEVEN = """
@@ -170,6 +170,7 @@ def test_a_derived_number_is_never_from_before_a_step(tmp_path: Path) -> None:
     assert taken == 50 and stale > 40
 
 
+@needs_images
 def test_an_image_is_of_the_instant_it_is_stamped_with(tmp_path: Path) -> None:
     described = world_schedule(tmp_path, CAMERA)
     frames = record(described, 40)
@@ -190,6 +191,7 @@ def test_an_image_is_of_the_instant_it_is_stamped_with(tmp_path: Path) -> None:
     assert seen == 8
 
 
+@needs_images
 def test_grey_deep_and_distance_images_fill_their_fields(tmp_path: Path) -> None:
     more = """
 [device.{name}]

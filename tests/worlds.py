@@ -2,8 +2,13 @@
 
 from pathlib import Path
 
-from inphase import schedule
+import pytest
+
+from inphase import mujoco_world, schedule
 from inphase.tables import Schedule
+
+WHY_NO_IMAGES = mujoco_world.why_no_images()
+needs_images = pytest.mark.skipif(WHY_NO_IMAGES is not None, reason=str(WHY_NO_IMAGES))
 
 MODEL = """<mujoco model="two">
   <compiler angle="radian" autolimits="true"/>

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def package() -> Any:
     """The package `mujoco`, set to render off screen. Raises WorldError."""
     chosen = "MUJOCO_GL" in os.environ or "DISPLAY" in os.environ
     if not chosen:
-        os.environ["MUJOCO_GL"] = "egl"
+        os.environ["MUJOCO_GL"] = "egl" if _has_egl() else "disable"
     try:
         import mujoco
     except ImportError as error:
@@ -82,12 +83,29 @@ def package() -> Any:
             f"MuJoCo {mujoco.__version__} is older than {'.'.join(map(str, _OLDEST))}; "
             f"pip install -U 'inphase[sim]'"
         )
-    if not chosen:
+    if not chosen and _has_egl():
         # the package looks at the environment once, and somebody may have imported it before
         from mujoco import egl
 
         sys.modules[mujoco.Renderer.__module__].gl_context.GLContext = egl.GLContext
     return mujoco
+
+
+@cache
+def _has_egl() -> bool:
+    try:
+        ctypes.CDLL("libEGL.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def why_no_images() -> str | None:
+    """What keeps cameras from being rendered here, and what to do; None: nothing known."""
+    package()
+    if os.environ.get("MUJOCO_GL") == "disable" or not ("DISPLAY" in os.environ or _has_egl()):
+        return "there is no EGL to render with; apt install libegl1 libgl1-mesa-dri"
+    return None
 
 
 class MujocoWorld:
@@ -405,6 +423,9 @@ class MujocoWorld:
         sensor = self.plan.sensors[index]
         quantity, (camera,) = self._quantity(source, key)
         self._find("camera", camera, key)
+        trouble = why_no_images()
+        if trouble is not None:
+            raise self.schedule.error(key, trouble)
         found = next((item for item in sensor.spec.fields if item.name == name), None)
         known = ("|u1", "<u2") if quantity == "camera" else ("<f4", "<f8", "<u2")
         if (
