@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inphase import distribution, timing_model
+from inphase import distribution, measured_timing, timing_model
 from inphase._core import ffi, lib
 from inphase.distribution import Distribution, Histogram, Shape
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
+from inphase.lockstep import LockStep, sum_up
 from worlds import Swing, world_schedule
 
 PERIOD_NS, ACT_NS = 2_000_000, 1_500_000
@@ -24,6 +24,7 @@ SHAPES = [
     Shape(exponential=2.0, low=0.1, high=20.0),
     Shape(values=[3.0, 1.0, 2.0, 2.0]),
     Shape(histogram=Histogram(edges=[0.0, 1.0, 2.0, 5.0], counts=[10.0, 0.0, 3.0])),
+    Shape(quantiles=[(0, 0.1), (0.5, 0.2), (0.5, 0.4), (0.99, 1.0), (1, 3.0)]),
 ]
 
 
@@ -86,6 +87,8 @@ def test_draws_are_of_the_distribution() -> None:
         (Shape(histogram=Histogram(edges=[0, 1], counts=[1, 1])), "one edge more"),
         (Shape(histogram=Histogram(edges=[0, 0], counts=[1])), "do not ascend"),
         (Shape(histogram=Histogram(edges=[0, 1], counts=[0])), "counts sum up to 0"),
+        (Shape(quantiles=[(0.1, 1), (1, 2)]), "values at 0 and at 1"),
+        (Shape(quantiles=[(0, 1), (0.5, 3), (1, 2)]), "quantiles descend"),
     ],
 )
 def test_what_is_no_distribution_is_refused_with_what_to_do(shape: Shape, what: str) -> None:
@@ -209,6 +212,67 @@ sensors.imu = { drift_ppm = 20000, phase_ms = 0.3 }
         assert stamp is not None
         number = round((stamp - 300_000) / (1e6 / 1.02))
         assert stamp == 300_000 + int(number * 1e6 / 1.02)
+
+
+def test_a_clock_that_drifts_is_mapped_and_its_drift_is_told(tmp_path: Path) -> None:
+    clocked = """
+[device.far]
+driver = "timed:Timed"
+place = "far"
+request_us = 10
+takes_us = 200
+acquire_us = 100
+ticks = true
+[sensor.far]
+device = "far"
+trigger_us = 0
+max_age_ms = 20
+[timing]
+sensors.far = { drift_ppm = 200, latency_ms = { uniform = [0.15, 0.3] } }
+"""
+    with LockStep(world_schedule(tmp_path, clocked), digest=False) as robot:
+        worst_ns = 0
+        for cycle in range(4000):
+            sample = robot.step()["far"]
+            if cycle > 2000:
+                truth_ns = (sample.triggered_ns or 0) + 100_000
+                assert sample.acquired_ns is not None and sample.uncertainty_ns > 0
+                worst_ns = max(worst_ns, abs(sample.acquired_ns - truth_ns))
+                assert abs(sample.acquired_ns - truth_ns) <= sample.uncertainty_ns
+        clock = robot.follower.reader.clock(2)
+    assert clock is not None and worst_ns > 0, "the device's clock says when"
+    assert abs(clock["drift_ppb"] - 200_000) <= clock["drift_error_ppb"]
+
+
+def test_what_a_run_measured_becomes_a_timing_model(tmp_path: Path) -> None:
+    timing = """
+[timing]
+sensors.joints = { latency_ms = { normal = [0.5, 0.1], low = 0.2, high = 0.9 } }
+sensors.tip = { latency_ms = { uniform = [0.2, 0.5] }, dropout = 0.1 }
+policy.inference_ms = { lognormal = [0.1, 0.3], high = 0.4 }
+"""
+    with LockStep(world_schedule(tmp_path, timing), call=hold, seed=4) as robot:
+        robot.run(3000)
+        summary = sum_up(robot)
+    text = measured_timing.of_summary(summary)
+    (tmp_path / "robot.toml").write_text(text)
+    described = world_schedule(tmp_path, '[timing]\nfile = "robot.toml"\n')
+    model = timing_model.of_schedule(described)
+    joints, tip = (model.get(f"sensors.{name}.latency_ms") for name in ("joints", "tip"))
+    assert joints is not None and tip is not None
+    assert joints.quantile(0.5) == pytest.approx(0.5, abs=0.02)
+    assert joints.quantile(0.9) == pytest.approx(0.628, abs=0.03)
+    assert tip.low == pytest.approx(0.2, abs=0.01) and tip.high == pytest.approx(0.5, abs=0.01)
+    assert model.number("sensors.tip.dropout") == pytest.approx(0.1, abs=0.03)
+    inference = model.get("policy.inference_ms")
+    assert inference is not None and inference.middle == pytest.approx(0.1, abs=0.01)
+    with LockStep(described, call=hold, seed=4) as robot:
+        robot.run(3000)
+        again = sum_up(robot)
+    for name in ("p50", "p90", "p99"):
+        for sensor in ("joints", "tip"):
+            one, two = (s["sensors"][sensor]["trigger_to_sample_ns"] for s in (summary, again))
+            assert two[name] == pytest.approx(one[name], rel=0.08)
 
 
 # ---- the policy as a server ----------------------------------------------------------------------

@@ -8,6 +8,7 @@ from inphase.driver import (
     Acquire,
     ActuatorSpec,
     Calls,
+    Clock,
     Driver,
     Encoding,
     Exchange,
@@ -35,6 +36,8 @@ class TimedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     interval_us: int = 0
     triggered: bool = True
     wire: str | None = None
+    ticks: bool = False
+    """its replies carry its own time, in microseconds"""
 
 
 class Timed(Driver):
@@ -72,6 +75,7 @@ class Timed(Driver):
                 reply_max_ns=given.worst_us * 1000,
                 acquire=acquire,
                 acquire_ns=acquire_ns,
+                clock=Clock(0, Raw.U32, 1000.0, bits=32) if given.ticks else None,
             )
         else:
             calls = Calls(

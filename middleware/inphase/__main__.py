@@ -160,6 +160,25 @@ def probe(
 
 
 @cli.command()
+@click.argument("summary", type=click.File("r"), default="-")
+def timing(summary: Any) -> None:
+    """Turn what a run measured into a timing model: SUMMARY is what `inphase run --json` printed.
+
+    Put what this prints into a file, and name it in the schedule: [timing] file = "robot.toml".
+    """
+    from inphase import measured_timing
+    from inphase.errors import ScheduleError
+
+    try:
+        click.echo(measured_timing.of_summary(json.load(summary)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ScheduleError(
+            f"{summary.name}: not the summary of a run: {error!r}; give what `inphase run --json "
+            f"SCHEDULE` printed"
+        ) from error
+
+
+@cli.command()
 @click.argument("schedule", type=click.Path(path_type=Path))
 @click.argument("pattern", default="*")
 @click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")

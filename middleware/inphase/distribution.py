@@ -9,9 +9,10 @@ A distribution is written in a schedule as a number, or as a table with one kind
     { exponential = 2, high = 20 }               mean
     { values = [29.8, 30.4, 31.0] }              what was measured, each as likely
     { histogram = { edges = [0, 1, 2, 5], counts = [10, 80, 3] } }
+    { quantiles = [[0, 0.2], [0.5, 0.3], [1, 0.9]] }     pairs of probability and value
 
-What falls below `low` or above `high` is set to it. The last three of the kinds with tails need
-`high`, the normal one `low` as well: a latency without a bound is no latency.
+What falls below `low` or above `high` is set to it. The three kinds with tails need `high`, the
+normal one `low` as well: a latency without a bound is no latency.
 
 Quantiles use + - * / and square roots alone, which are the same on every machine, so that a draw
 is too. C does the drawing (native/src/draw.c): between knots a quantile lies on the line.
@@ -54,11 +55,14 @@ class Shape(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     exponential: float | None = None
     values: Annotated[list[float], Meta(min_length=1, max_length=_KNOTS_MAX // 2)] | None = None
     histogram: Histogram | None = None
+    quantiles: (
+        Annotated[list[tuple[float, float]], Meta(min_length=1, max_length=_KNOTS_MAX)] | None
+    ) = None
     low: float | None = None
     high: float | None = None
 
 
-KINDS = ("uniform", "normal", "lognormal", "exponential", "values", "histogram")
+KINDS = ("uniform", "normal", "lognormal", "exponential", "values", "histogram", "quantiles")
 Spec = float | Shape
 """What a schedule may write for a number that is drawn."""
 
@@ -250,6 +254,22 @@ def _histogram(spec: Shape) -> Distribution:
     return Distribution(tuple(probabilities), tuple(values))
 
 
+def _quantiles(spec: Shape) -> Distribution:
+    assert spec.quantiles is not None
+    pairs = spec.quantiles
+    if pairs[0][0] != 0 or pairs[-1][0] != 1:
+        raise ValueError(
+            f"quantiles run from {pairs[0][0]:g} to {pairs[-1][0]:g}; give the values at 0 and at 1"
+        )
+    for (p, value), (next_p, next_value) in pairwise(pairs):
+        if not (p <= next_p and _finite(value) <= _finite(next_value)):
+            raise ValueError(
+                f"quantiles descend from [{p:g}, {value:g}] to [{next_p:g}, {next_value:g}]; sort "
+                f"them"
+            )
+    return Distribution(tuple(p for p, _ in pairs), tuple(value for _, value in pairs))
+
+
 _MAKERS = {
     "uniform": _uniform,
     "normal": _normal,
@@ -257,6 +277,7 @@ _MAKERS = {
     "exponential": _exponential,
     "values": _values,
     "histogram": _histogram,
+    "quantiles": _quantiles,
 }
 
 

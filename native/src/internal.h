@@ -263,6 +263,7 @@ struct coming {
 struct twin {
     struct inphase_twin spec;    /* its pointers point at what follows */
     struct inphase_twin_channel channel[INPHASE_MAX_CHANNELS];
+    bool is_stamped;             /* its worker, or the kernel, says when a sample came */
     struct coming *coming;       /* `room` of them */
     uint32_t room, first, count;
     uint64_t number;             /* of a free-running device: samples begun */

@@ -443,6 +443,8 @@ static int twin_receive(struct inphase_core *core, struct sensor *sensor, enum r
     if (twin_ready_ns(sensor) > core->virtual_ns || !coming->taken)
         return 0;
     sensor->twin->count = 0;
+    if (sensor->twin->is_stamped)
+        sensor->stamps.received_ns = coming->ready_ns;
     deliver(sensor, coming, got);
     return 0;
 }
@@ -526,6 +528,7 @@ int twin_make(struct sensor *sensor, const struct inphase_sensor_config *config)
         return -ENOMEM;
     sensor->twin = twin;
     twin->spec = config->twin;
+    twin->is_stamped = config->worker || config->exchange.framing.datagram;
     rc = copy_distributions(&twin->spec, &config->twin);
     if (rc < 0)
         return rc;
