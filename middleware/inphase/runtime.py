@@ -172,8 +172,8 @@ class Runtime:
             self.core.mailbox(self._mailbox)
         # a run that is to end already switches nothing on
         passive = self.wishes.observe or self._stop is not None
-        self._devices.start(self.core, passive)
         self._workers.start(self.core, passive)
+        self._devices.start(self.core, passive)  # last: a watchdog does not wait for workers
         self._lines.hand_over(self.core)
         self.core.start()
 
