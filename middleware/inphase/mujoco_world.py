@@ -449,6 +449,10 @@ class MujocoWorld:
         """Whether a sensor's payload is rendered."""
         return index in self._images
 
+    def image_field(self, index: int) -> str | None:
+        """The field of a sensor that is rendered."""
+        return self._images[index].field if index in self._images else None
+
     def render(self, index: int, payload: Any) -> int:
         """Render a sensor's image of the present state into its sample; 0, or -1: see `trouble`.
 
@@ -552,10 +556,8 @@ class MujocoWorld:
 
     def explain(self, failure: Failure) -> WorldError:
         """The error for a failure that the core reports."""
-        where = (
-            f"{self.path}: the world failed in cycle {failure.cycle}, at "
-            f"{failure.world_ns / 1e9:.6f} s: "
-        )
+        cycle = f" in cycle {failure.cycle}," if failure.cycle >= 0 else ""
+        where = f"{self.path}: the world failed{cycle} at {failure.world_ns / 1e9:.6f} s: "
         if self.trouble is not None:
             return WorldError(f"{where}a camera could not be rendered: {self.trouble}")
         if failure.what < 0:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from inphase.errors import WorldError
 from inphase.plan import Plan
+from inphase.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -115,3 +116,13 @@ class World(Protocol):
 
     def close(self) -> None:
         """End what it holds."""
+
+
+def require(schedule: Schedule) -> None:
+    """Raise ScheduleError for a schedule that says nothing of a world."""
+    if schedule.world is None:
+        raise schedule.error(
+            "world",
+            "the table is missing, and --simulate runs the robot in a world; add [world] with a "
+            "model, or run it with --lockstep, where the drivers' own twins answer",
+        )

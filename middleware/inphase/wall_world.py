@@ -1,0 +1,500 @@
+"""A simulated world in real time: `inphase run --simulate` has one, in a process of its own.
+
+The process is the emulator's, where the schedule has one that can, else this module's:
+
+    python -m inphase.wall_world SCHEDULE LINE_FD
+
+It steps the world to the present in whole physics steps, whenever somebody looks and otherwise
+every few milliseconds. A device that is emulated by its protocol has its `Part`: the numbers of the
+world as that device would give them. Every other device has a stand-in in a worker, which asks over
+a line (`world_line`). Time is never stretched: physics that are too slow are said, and end it.
+"""
+
+import contextlib
+import ctypes
+import json
+import random
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+from heapq import heappop, heappush
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from inphase import mujoco_world, process, schedule, world_line
+from inphase import plan as planning
+from inphase.draws import Draws
+from inphase.errors import InphaseError, WorldError
+from inphase.mujoco_world import MujocoWorld
+from inphase.plan import Plan
+from inphase.world import Failure, require
+from inphase.world_line import Ask, Command, State
+
+_TICK_NS = 5_000_000  # how often the world moves on when nobody looks
+_CHUNK = 64  # physics steps between two looks at the clock
+_BEHIND_NS = 50_000_000  # from which on it is said how far the world is behind
+_TOO_SLOW_NS = 5_000_000_000  # one catching up that takes longer has no end
+_ASKED_MAX = 256  # of one device
+_NEVER_NS = 2**63 - 1
+
+
+class _Effect(NamedTuple):
+    """A command on its way to the world; ordered by time, then as they came."""
+
+    at_ns: int
+    number: int
+    actuator: int
+    values: list[float]
+
+
+class WallWorld:
+    """The world of a schedule from now on, in real time. Whoever makes it closes it. Thread: one.
+
+    line: a socket to the runtime, which hands over the lines of stand-ins; its end is the end.
+    Raises ScheduleError, WorldError.
+    """
+
+    def __init__(self, path: Path, line: int = -1) -> None:
+        self.plan = _plan(path)
+        self.world = MujocoWorld(self.plan)
+        self.step_ns = self.world.step_ns
+        self.steps = 0
+        self.behind = 0
+        """how often the world was behind"""
+        self.behind_max_ns = 0
+        self._mujoco = mujoco_world.package()
+        self._state = int(self._mujoco.mjtState.mjSTATE_INTEGRATION)
+        self._numbers = np.zeros(self._mujoco.mj_stateSize(self.world.model, self._state))
+        self._grip = Grip(self.world)
+        self._draw = random.Random(self.plan.schedule.name).random
+        self._effects: list[_Effect] = []
+        self._number = count()
+        self._last_effect_ns: dict[int, int] = {}
+        self._is_derived = True
+        self._told_ns = _BEHIND_NS
+        self._warned = self._warnings()
+        self._cells = [_cells(self.world, index) for index in range(len(self.plan.sensors))]
+        self._poll = select.epoll()
+        self._control = socket.socket(fileno=line) if line >= 0 else None
+        self._guests: dict[int, _Guest] = {}
+        if self._control is not None:
+            world_line.check_size(self.world.model.nu, len(self._numbers))
+            self._poll.register(self._control, select.EPOLLIN)
+        self.start_ns = time.monotonic_ns()
+        self.due_ns = self.start_ns
+
+    # ---- time --------------------------------------------------------------------------------
+
+    @property
+    def time_ns(self) -> int:
+        """The instant of CLOCK_MONOTONIC that the world is at."""
+        return self.start_ns + self.steps * self.step_ns
+
+    def advance(self, to_ns: int) -> None:
+        """Step the world up to an instant, in whole steps; an earlier one changes nothing.
+
+        Raises WorldError when it diverges, or cannot keep up with real time.
+        """
+        target = (to_ns - self.start_ns) // self.step_ns
+        if target <= self.steps:
+            return
+        began_ns = time.monotonic_ns()
+        while self.steps < target:
+            self._take_effect()
+            steps = min(target - self.steps, _CHUNK, self._steps_to_effect())
+            try:
+                self._mujoco.mj_step(self.world.model, self.world.data, steps)
+            except self._mujoco.FatalError as error:
+                raise self._failure(-1, str(error)) from error
+            self.steps += steps
+            if time.monotonic_ns() - began_ns > _TOO_SLOW_NS:
+                raise self._too_slow(time.monotonic_ns() - began_ns)
+        self._is_derived = False
+        self._refuse_divergence()
+        self._note_behind(time.monotonic_ns() - max(began_ns, to_ns))
+
+    def derive(self) -> None:
+        """Compute what follows from the present state: accelerations, forces, places."""
+        if not self._is_derived:
+            self._mujoco.mj_forward(self.world.model, self.world.data)
+            self._is_derived = True
+
+    def _note_behind(self, behind_ns: int) -> None:
+        """Count, and say it each time that it has doubled."""
+        if behind_ns < _BEHIND_NS:
+            return
+        self.behind += 1
+        self.behind_max_ns = max(self.behind_max_ns, behind_ns)
+        if behind_ns >= self._told_ns:
+            self._told_ns = 2 * behind_ns
+            print(
+                f"the simulated world was {behind_ns / 1e6:.0f} ms behind real time: its physics "
+                f"or this machine are too slow; samples come late",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _too_slow(self, taken_ns: int) -> WorldError:
+        return WorldError(
+            f"{self.world.path}: the physics cannot keep up with real time: it was "
+            f"{taken_ns / 1e9:.1f} s behind; make step_us larger or the model simpler, or use "
+            f"--lockstep, which takes the time that it needs"
+        )
+
+    def _warnings(self) -> list[int]:
+        """How often each of the warnings that mean divergence was given."""
+        numbers, fatal = self.world.data.warning.number, self.world.engine.fatal
+        return [int(numbers[i]) if fatal >> i & 1 else 0 for i in range(len(numbers))]
+
+    def _refuse_divergence(self) -> None:
+        now = self._warnings()
+        if now != self._warned:
+            what = next(i for i, (a, b) in enumerate(zip(now, self._warned, strict=True)) if a != b)
+            raise self._failure(1 + what, "")
+
+    def _failure(self, what: int, message: str) -> WorldError:
+        return self.world.explain(Failure(what, -1, self.steps * self.step_ns, message))
+
+    # ---- commands ----------------------------------------------------------------------------
+
+    def command(self, actuator: int, values: list[float], now_ns: int) -> None:
+        """Put commands into effect after the schedule's delay; none overtakes another."""
+        delay = self.plan.timing.delay(self.plan.actuators[actuator].name)
+        at_ns = now_ns + round(delay.quantile(self._draw()))
+        at_ns = max(at_ns, self._last_effect_ns.get(actuator, 0))
+        self._last_effect_ns[actuator] = at_ns
+        heappush(self._effects, _Effect(at_ns, next(self._number), actuator, values))
+
+    def switch(self, actuator: int, channels: Iterable[int], *, on: bool) -> None:
+        """Joints follow commands from where they are, or nothing is exerted on them."""
+        controls = self.world.controls[actuator]
+        assert controls is not None
+        self.derive()
+        self._effects = [e for e in self._effects if e.actuator != actuator]
+        for channel in channels:
+            number = controls.numbers[channel]
+            self._grip.set(number, loose=not on)
+            self.world.data.ctrl[number] = self.world.data.actuator_length[number]
+        self._is_derived = False
+
+    def _take_effect(self) -> None:
+        while self._effects and self._effects[0].at_ns <= self.time_ns:
+            effect = heappop(self._effects)
+            controls = self.world.controls[effect.actuator]
+            assert controls is not None
+            for number, gain, value in zip(
+                controls.numbers, controls.gains, effect.values, strict=True
+            ):
+                self.world.data.ctrl[number] = gain * value
+
+    def _steps_to_effect(self) -> int:
+        if not self._effects:
+            return _CHUNK
+        return max(1, -((self.time_ns - self._effects[0].at_ns) // self.step_ns))
+
+    # ---- readings ----------------------------------------------------------------------------
+
+    def read(self, sensor: int) -> list[float | None]:
+        """A sensor's channels at the present state, in the robot's frame, without noise; None: of
+        what the schedule does not map."""
+        readings = self.world.readings[sensor]
+        if readings is None:
+            return [None] * len(self.plan.sensors[sensor].spec.twin)
+        if any(r is not None and r.derived for r in readings):
+            self.derive()
+        return [
+            None if cell is None or reading is None else reading.zero + reading.gain * cell.value
+            for cell, reading in zip(self._cells[sensor], readings, strict=True)
+        ]
+
+    # ---- stand-ins ---------------------------------------------------------------------------
+
+    def begin(self, answered: Iterable[str]) -> None:
+        """Time starts. Tell the runtime which devices are answered for by their protocols."""
+        self.start_ns = self.due_ns = time.monotonic_ns()
+        if self._control is not None:
+            self._control.send(json.dumps({"answers": list(answered)}).encode())
+
+    def fileno(self) -> int:
+        """What to wait on."""
+        return self._poll.fileno()
+
+    def on_readable(self) -> None:
+        """Take what has come. SystemExit when the runtime is gone."""
+        for fd, _ in self._poll.poll(0):
+            if self._control is not None and fd == self._control.fileno():
+                self._take_guest(self._control)
+            elif not self._guests[fd].hear():
+                self._poll.unregister(fd)
+                self._guests.pop(fd).close()
+        self._plan_next(time.monotonic_ns())
+
+    def _take_guest(self, control: socket.socket) -> None:
+        data, fds, _, _ = socket.recv_fds(control, world_line.REQUEST_MAX, 1)
+        if not data:
+            raise SystemExit(0)
+        guest = _Guest(self, json.loads(data)["device"], socket.socket(fileno=fds[0]))
+        self._guests[fds[0]] = guest
+        self._poll.register(fds[0], select.EPOLLIN)
+
+    def work(self, now_ns: int) -> None:
+        """Move the world on, and answer whoever asked for an instant that has come."""
+        for guest in self._guests.values():
+            guest.answer(now_ns)
+        if now_ns >= self.due_ns:
+            self.advance(now_ns)
+        self._plan_next(now_ns)
+
+    def _plan_next(self, now_ns: int) -> None:
+        self.due_ns = now_ns + _TICK_NS
+        for guest in self._guests.values():
+            self.due_ns = min(self.due_ns, guest.due_ns)
+
+    def state(self, at_ns: int) -> State:
+        """The state at an instant: the last whole step before it, or the present where that is
+        later."""
+        self.advance(at_ns)
+        self._mujoco.mj_getState(self.world.model, self.world.data, self._numbers, self._state)
+        return State(at_ns, self.time_ns, bytes(self._grip.loose), self._numbers)
+
+    def control(self, request: dict[str, object]) -> dict[str, object]:
+        """What the emulator's control channel is told of the world."""
+        self.advance(time.monotonic_ns())
+        return {
+            "time_ns": self.time_ns,
+            "qpos": self.world.data.qpos.tolist(),
+            "qvel": self.world.data.qvel.tolist(),
+            "behind": self.behind,
+            "behind_max_ns": self.behind_max_ns,
+        }
+
+    def close(self) -> None:
+        """Close the lines."""
+        for guest in self._guests.values():
+            guest.close()
+        self._guests.clear()
+        if self._control is not None:
+            self._control.close()
+        self._poll.close()
+        self.world.close()
+
+    def part(self, device: str) -> "Part | None":
+        """What of the world a device senses and moves; None: the schedule maps nothing of it."""
+        at = list(self.plan.schedule.device).index(device)
+        sensor = next((i for i, s in enumerate(self.plan.sensors) if s.device == at), None)
+        actuator = next((i for i, a in enumerate(self.plan.actuators) if a.device == at), None)
+        if sensor is not None and self.world.readings[sensor] is None:
+            sensor = None
+        if actuator is not None and self.world.controls[actuator] is None:
+            actuator = None
+        return None if sensor is actuator is None else Part(self, sensor, actuator)
+
+
+class Part:
+    """What of the world one device senses and moves, in that device's own numbers: the schedule's
+    signs and zeros are undone, as the core will put them on. Thread: the world's.
+    """
+
+    def __init__(self, world: WallWorld, sensor: int | None, actuator: int | None) -> None:
+        self._world = world
+        self._sensor = sensor
+        self.actuator = actuator
+        """its number in the plan, where its commands move something"""
+        plan = world.plan
+        self.draws = Draws(plan, sensor) if sensor is not None else None
+        """the schedule's timing of its samples"""
+        self._turns: list[tuple[int, float]] = []
+        self._noise: list[float] = []
+        self._places: dict[str, slice] = {}
+        if sensor is not None:
+            found = plan.sensors[sensor]
+            self._turns = found.turns
+            self._noise = _stated_noise(world.world, sensor)
+            self._places = {
+                item.name: slice(at, at + item.channels)
+                for item in found.spec.fields
+                if item.dtype == "<f8"
+                for at in [found.first_channel(item.name)]
+            }
+
+    @property
+    def time_ns(self) -> int:
+        """The instant that its numbers are of."""
+        return self._world.time_ns
+
+    def advance(self, to_ns: int) -> None:
+        """Step the world up to an instant. Raises WorldError."""
+        self._world.advance(to_ns)
+
+    def fields(self) -> dict[str, list[float]]:
+        """What it measures now, by field; 0 where the schedule maps nothing. What the schedule
+        says of a field's noise is in it."""
+        if self._sensor is None:
+            return {}
+        values = [
+            0.0 if value is None else sign * (value + self._with_noise(noise) + zero)
+            for value, noise, (sign, zero) in zip(
+                self._world.read(self._sensor), self._noise, self._turns, strict=True
+            )
+        ]
+        return {name: values[place] for name, place in self._places.items()}
+
+    def _with_noise(self, noise: float) -> float:
+        assert self.draws is not None
+        return noise * self.draws.noise() if noise else 0.0
+
+    def command(self, values: list[float], now_ns: int) -> None:
+        """Its joints are to go there; in effect after the schedule's delay."""
+        if self.actuator is not None:
+            self._world.command(self.actuator, self._turned(values), now_ns)
+
+    def switch(self, channels: Iterable[int], *, on: bool) -> None:
+        """Its joints follow commands from where they are, or nothing is exerted on them."""
+        if self.actuator is not None:
+            self._world.switch(self.actuator, channels, on=on)
+
+    def _turned(self, values: list[float]) -> list[float]:
+        assert self.actuator is not None
+        turns = self._world.plan.actuators[self.actuator].turns
+        return [sign * value - zero for value, (sign, zero) in zip(values, turns, strict=True)]
+
+
+class Grip:
+    """Which actuators of a model exert force; the others are loose, as a motor without current."""
+
+    def __init__(self, world: MujocoWorld) -> None:
+        self._model = world.model
+        self._gains = world.model.actuator_gainprm.copy()
+        self._biases = world.model.actuator_biasprm.copy()
+        self.loose = bytearray(world.model.nu)
+
+    def set(self, number: int, *, loose: bool) -> None:
+        """One actuator."""
+        self.loose[number] = loose
+        self._model.actuator_gainprm[number] = 0 if loose else self._gains[number]
+        self._model.actuator_biasprm[number] = 0 if loose else self._biases[number]
+
+    def set_all(self, loose: bytes) -> None:
+        """All of them, as a state has it."""
+        if loose != self.loose:
+            for number, is_loose in enumerate(loose):
+                self.set(number, loose=bool(is_loose))
+
+
+class _Guest:
+    """The world's end of a line to a stand-in."""
+
+    def __init__(self, world: WallWorld, device: str, line: socket.socket) -> None:
+        self._world = world
+        part = world.part(device)
+        self._actuator = None if part is None else part.actuator
+        self._line = line
+        self._asked: deque[int] = deque(maxlen=_ASKED_MAX)
+
+    @property
+    def due_ns(self) -> int:
+        """When the next answer is due."""
+        return self._asked[0] if self._asked else _NEVER_NS
+
+    def hear(self) -> bool:
+        """Take what has come; whether the stand-in is still there."""
+        while True:
+            try:
+                data = self._line.recv(world_line.REQUEST_MAX, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            except OSError:
+                return False
+            if not data:
+                return False
+            self._obey(data, time.monotonic_ns())
+        self.answer(time.monotonic_ns())
+        return True
+
+    def _obey(self, data: bytes, now_ns: int) -> None:
+        request = world_line.parse(data)
+        if isinstance(request, Ask):
+            self._asked.append(request.at_ns)
+        elif self._actuator is None:
+            return
+        elif isinstance(request, Command):
+            self._world.command(self._actuator, request.values, now_ns)
+        else:
+            self._world.advance(now_ns)
+            channels = range(self._world.plan.actuators[self._actuator].spec.channels)
+            self._world.switch(self._actuator, channels, on=request.on)
+
+    def answer(self, now_ns: int) -> None:
+        """Send the states of the instants that have come. A stand-in that does not read loses
+        them."""
+        while self._asked and self._asked[0] <= now_ns:
+            state = self._world.state(self._asked.popleft())
+            with contextlib.suppress(OSError):
+                self._line.send(world_line.pack_state(state), socket.MSG_DONTWAIT)
+
+    def close(self) -> None:
+        """Close the line."""
+        self._line.close()
+
+
+def _plan(path: Path) -> Plan:
+    described = schedule.load(path)
+    require(described)
+    return planning.make(described)
+
+
+def _cells(world: MujocoWorld, sensor: int) -> list[Any]:
+    """Where the numbers of a sensor's channels lie."""
+    return [
+        None if reading is None else ctypes.c_double.from_address(reading.address)
+        for reading in world.readings[sensor] or []
+    ]
+
+
+def _stated_noise(world: MujocoWorld, sensor: int) -> list[float]:
+    """The noise that the schedule gives to fields. What a driver's twin has stands for its
+    quantisation, which an emulated device has by itself."""
+    found = world.plan.sensors[sensor]
+    noise = [0.0] * len(found.spec.twin)
+    table = world.table.sensor[found.name]
+    for item in found.spec.fields:
+        if item.dtype == "<f8" and item.name in table.fields:
+            at = found.first_channel(item.name)
+            noise[at : at + item.channels] = [table.fields[item.name].noise] * item.channels
+    return noise
+
+
+def serve(world: WallWorld) -> None:
+    """Step the world and answer, for ever; SystemExit ends it."""
+    while True:
+        wait_s = max(0, world.due_ns - time.monotonic_ns()) * 1e-9
+        if select.select([world], [], [], wait_s)[0]:
+            world.on_readable()
+        world.work(time.monotonic_ns())
+
+
+def main() -> None:
+    """Entry of the process."""
+    process.end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    path, line = sys.argv[1:]
+    try:
+        world = WallWorld(Path(path), int(line))
+        world.begin([])
+        process.say_ready()
+        serve(world)
+    except InphaseError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
