@@ -52,6 +52,7 @@ DRIVER_MAY_IMPORT = {
     "inphase.serial_port",
     "inphase.video",
     "inphase.serial_sensor",
+    "inphase.wall_world",  # the emulator hosts a simulated world: it is a world's device, no driver
 }
 STANDARDS = {"genicam"}  # what drivers of one standard share; no device, no library of a vendor
 

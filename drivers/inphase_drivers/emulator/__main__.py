@@ -9,11 +9,18 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+from inphase.errors import InphaseError
 
 from . import schedule
 from .port import PortError
 from .schedule import Device, ScheduleError
+
+if TYPE_CHECKING:
+    from inphase.wall_world import WallWorld
+
+Served: TypeAlias = "Device | WallWorld"
 
 _SPIN_NS = 150_000  # select wakes about this late: the rest is waited for by looking
 _WAIT_MAX_NS = 1_000_000_000
@@ -23,7 +30,7 @@ _STDIN = 0
 class Control:
     """The control channel: JSON lines in on stdin, each answered by one on stdout."""
 
-    def __init__(self, devices: Mapping[str, Device]) -> None:
+    def __init__(self, devices: Mapping[str, Served]) -> None:
         self._devices = devices
         self._partial = b""
 
@@ -45,7 +52,7 @@ class Control:
             return {"ok": False, "error": f"{type(error).__name__}: {error}"}
 
 
-def run(devices: Mapping[str, Device], control: Control | None) -> NoReturn:
+def run(devices: Mapping[str, Served], control: Control | None) -> NoReturn:
     """Serve the devices for ever; a signal or the end of stdin leaves by SystemExit."""
     everyone = list(devices.values())
     while True:
@@ -57,7 +64,7 @@ def run(devices: Mapping[str, Device], control: Control | None) -> NoReturn:
             due_ns = min(due_ns, device.due_ns)
 
         # descriptors come and go: a port that nobody has open is not waited on
-        waiting: dict[int, Device | Control] = {
+        waiting: dict[int, Served | Control] = {
             fd: device for device in everyone if (fd := device.fileno()) >= 0
         }
         if control is not None:
@@ -74,14 +81,26 @@ def main() -> int:
     parser.add_argument("schedule", type=Path)
     parser.add_argument("--no-wire-time", action="store_true", help="answer at once")
     parser.add_argument("--control", action="store_true", help="JSON lines on stdin; ends with it")
+    parser.add_argument(
+        "--world",
+        type=int,
+        nargs="?",
+        const=-1,
+        help="in the schedule's simulated world; LINE is the descriptor of a line to the runtime",
+        metavar="LINE",
+    )
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     wire_time = False if options.no_wire_time else None
-    devices: dict[str, Device] = {}
+    devices: dict[str, Served] = {}
     try:
         tables = schedule.load(options.schedule)
-        devices = schedule.devices(tables, wire_time, time.monotonic_ns())
+        world = None if options.world is None else _host_world(options.schedule, options.world)
+        devices |= schedule.devices(tables, wire_time, time.monotonic_ns(), world)
+        if world is not None:
+            world.begin(devices)
+            devices["[world]"] = world
         if not devices:  # the others may answer for themselves
             print(f"emulator: {options.schedule}: no device here for it", file=sys.stderr)
         print("ready", flush=True)
@@ -89,9 +108,19 @@ def main() -> int:
     except (ScheduleError, PortError, OSError) as error:
         print(f"emulator: {options.schedule}: {error}", file=sys.stderr)
         return 2
+    except InphaseError as error:
+        print(f"emulator: {error}", file=sys.stderr)
+        return error.exit_code
     finally:
         for device in devices.values():
             device.close()
+
+
+def _host_world(path: Path, line: int) -> "WallWorld":
+    """A simulated world in this process. Raises WorldError where MuJoCo is not installed."""
+    from inphase.wall_world import WallWorld
+
+    return WallWorld(path, line)
 
 
 def _leave(number: int, frame: object) -> None:

@@ -53,6 +53,11 @@ class Joints:
         for joint in range(len(self.position)):
             self._advance_joint(joint, steps)
 
+    def jump(self, joint: int, position: float) -> None:
+        """Put a joint at `position` [rad] at rest, as a hand would with the torque off."""
+        self.position[joint] = position
+        self.velocity[joint] = 0.0
+
     def _advance_joint(self, joint: int, steps: int) -> None:
         step_s = STEP_NS * 1e-9
         drive, goal = self.drive[joint], self.goal[joint]

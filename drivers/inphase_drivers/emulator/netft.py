@@ -12,10 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
 
 from .arm import Joints
 from .faults import Fault, Faults
 from .wire import NEVER_NS
+
+if TYPE_CHECKING:  # only a simulated run needs the middleware's world
+    from inphase.wall_world import Part
 
 HEADER = 0x1234
 STOP, START_REALTIME, SET_BIAS = 0x0000, 0x0002, 0x0042
@@ -66,12 +70,22 @@ class _Stream:
 
 
 class ForceSensor:
-    """One Net F/T box on a wrist that `joints` move. Opened by whoever makes it."""
+    """One Net F/T box on a wrist that `joints` move. Opened by whoever makes it.
 
-    def __init__(self, options: SensorOptions, joints: Joints | None, now_ns: int) -> None:
+    world: where its load comes from in a simulated world, instead of from the joints.
+    """
+
+    def __init__(
+        self,
+        options: SensorOptions,
+        joints: Joints | None,
+        now_ns: int,
+        world: "Part | None" = None,
+    ) -> None:
         self.counters = Counters()
         self._options = options
         self._joints = joints
+        self._world = world
         self._start_ns = now_ns
         self._bias = [0] * 6
         self._stream: _Stream | None = None
@@ -184,6 +198,7 @@ class ForceSensor:
 
     def _answer(self, stream: _Stream, now_ns: int) -> None:
         faults = {fault.name: fault for fault in self._faults.take()} if self._faults else {}
+        due_ns = self._draw(faults, now_ns)
         if "silent" in faults:
             return
         record = self._record(stream.sequence, now_ns, faults)
@@ -191,10 +206,22 @@ class ForceSensor:
         for _ in range(copies):
             if "late" in faults:
                 due_ns = now_ns + 1_000 * faults["late"].arg
+            if due_ns > now_ns:
                 self._late.append((due_ns, record, stream.client))
                 self._late.sort(key=lambda entry: entry[0])
             else:
                 self._send(record, stream.client)
+
+    def _draw(self, faults: dict[str, Fault], now_ns: int) -> int:
+        """What the schedule's timing does to this record; when it is sent."""
+        draws = self._world.draws if self._world is not None else None
+        if draws is None:
+            return now_ns
+        if draws.is_lost():
+            faults.setdefault("silent", Fault("silent", 1, 0, 0))
+        if draws.stands():
+            faults.setdefault("freeze", Fault("freeze", 1, 0, 0))
+        return now_ns + draws.latency_ns() if draws.is_timed else now_ns
 
     def _record(self, rdt_sequence: int, now_ns: int, faults: dict[str, Fault]) -> bytes:
         ft_sequence = self._ft_sequence(now_ns)
@@ -211,20 +238,29 @@ class ForceSensor:
         return (now_ns - self._start_ns) * SAMPLE_HZ // 1_000_000_000 % _U32
 
     def _counts(self, ft_sequence: int) -> list[int]:
-        """Load of the wrist in counts: weight, what the arm's acceleration adds, noise, bias."""
+        """Load of the wrist in counts, with noise, less the bias."""
+        noise_counts = _NOISE_COUNTS if self._world is None else 0  # the world's load has its own
+        force, torque = self._options.counts_per_force, self._options.counts_per_torque
+        counts = []
+        for axis, value in enumerate(self._load()):
+            noise = ((ft_sequence + 1) * (2_654_435_761 + 2 * axis) >> 7 & 0xFFFF) / 32768 - 1
+            count = round(value * (force if axis < 3 else torque) + noise_counts * noise)
+            counts.append(max(-_COUNT_MAX, min(_COUNT_MAX, count - self._bias[axis])))
+        return counts
+
+    def _load(self) -> list[float]:
+        """[N] and [Nm]: the world's, or weight and what the arm's acceleration adds."""
+        if self._world is not None:
+            self._world.advance(time.monotonic_ns())
+            fields = self._world.fields()
+            return fields["force"] + fields["torque"]
         load = list(_CONSTANT_LOAD)
         if self._joints is not None:
             acceleration = self._joints.acceleration
             for axis in range(min(6, len(acceleration))):
                 lever = _TOOL_KG * _TOOL_M * (1.0 if axis < 3 else _TOOL_M)
                 load[axis] += lever * acceleration[axis]
-        force, torque = self._options.counts_per_force, self._options.counts_per_torque
-        counts = []
-        for axis, value in enumerate(load):
-            noise = ((ft_sequence + 1) * (2_654_435_761 + 2 * axis) >> 7 & 0xFFFF) / 32768 - 1
-            count = round(value * (force if axis < 3 else torque) + _NOISE_COUNTS * noise)
-            counts.append(max(-_COUNT_MAX, min(_COUNT_MAX, count - self._bias[axis])))
-        return counts
+        return load
 
     # sockets --------------------------------------------------------------------------------
 

@@ -10,8 +10,11 @@ from .netft import ForceSensor, SensorOptions
 from .registers import BAUD_OF_REGISTER
 from .servos import BusOptions, ServoBus
 
-if TYPE_CHECKING:  # it imports canopen, which only the extra `can` brings
+if TYPE_CHECKING:  # they import what only the extras `can` and `sim` bring
+    from inphase.wall_world import WallWorld
+
     from .drives import Drives
+    from .world import WorldJoints
 
 Table = dict[str, Any]
 Device: TypeAlias = "ServoBus | ForceSensor | Drives"
@@ -35,11 +38,14 @@ def load(path: Path) -> Table:
         raise ScheduleError(str(error)) from error
 
 
-def devices(schedule: Table, wire_time: bool | None, now_ns: int) -> dict[str, Device]:
+def devices(
+    schedule: Table, wire_time: bool | None, now_ns: int, world: "WallWorld | None" = None
+) -> dict[str, Device]:
     """Open every device of the schedule that is known here, by name; others are left out.
 
     `wire_time` None leaves it to the schedule. The first bus of servos is the arm that the force
-    sensors hang on. Raises ScheduleError, PortError, OSError.
+    sensors hang on, but for what a simulated world has of them. Raises ScheduleError, PortError,
+    OSError.
     """
     emulator = schedule.get("emulator", {})
     if wire_time is None:
@@ -50,7 +56,8 @@ def devices(schedule: Table, wire_time: bool | None, now_ns: int) -> dict[str, D
     try:
         for name, table in tables.items():
             if table.get("driver") in _SERVOS:
-                bus = ServoBus(_bus_options(name, table, emulator, wire_time), now_ns)
+                options = _bus_options(name, table, emulator, wire_time)
+                bus = ServoBus(options, now_ns, _world_joints(world, name, len(options.ids)))
                 opened[name] = bus
                 joints = joints or bus.joints
         for name, table in tables.items():
@@ -58,12 +65,24 @@ def devices(schedule: Table, wire_time: bool | None, now_ns: int) -> dict[str, D
                 opened[name] = _drives(name, table, now_ns)
         for name, table in tables.items():
             if table.get("driver") in _FORCE_SENSORS:
-                opened[name] = ForceSensor(_sensor_options(name, table, emulator), joints, now_ns)
+                part = None if world is None else world.part(name)
+                sensor = _sensor_options(name, table, emulator)
+                opened[name] = ForceSensor(sensor, joints, now_ns, part)
     except BaseException:
         for device in opened.values():
             device.close()
         raise
     return opened
+
+
+def _world_joints(world: "WallWorld | None", name: str, count: int) -> "WorldJoints | None":
+    """The joints that a device turns in a simulated world; None: it has its own."""
+    part = None if world is None else world.part(name)
+    if part is None:
+        return None
+    from .world import WorldJoints
+
+    return WorldJoints(part, count)
 
 
 def _bus_options(name: str, table: Table, emulator: Table, wire_time: bool) -> BusOptions:

@@ -117,8 +117,7 @@ class Servo:
 
     def jump(self, position: float) -> None:
         """Put the joint at `position` [rad] at rest, as a hand would with the torque off."""
-        self._joints.position[self._joint] = position
-        self._joints.velocity[self._joint] = 0.0
+        self._joints.jump(self._joint, position)
 
     def _follow(self) -> None:
         """Hand goal, mode and caps from the registers to the joint."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .arm import Joints
 from .faults import BLOCK_FAULTS, BYTE_FAULTS, Fault, Faults
@@ -29,6 +29,9 @@ from .registers import (
 )
 from .servo import Servo
 from .wire import NEVER_NS, Wire
+
+if TYPE_CHECKING:  # it imports the middleware's world, which only a simulated run needs
+    from .world import WorldJoints
 
 PING, READ, WRITE, REG_WRITE, ACTION, REBOOT = 0x01, 0x02, 0x03, 0x04, 0x05, 0x08
 SYNC_READ, SYNC_WRITE, FAST_SYNC_READ = 0x82, 0x83, 0x8A
@@ -60,6 +63,7 @@ class _Reply(NamedTuple):
     blocks: list[Block]
     asked: int = 0  # fast sync read: how many servos share the one packet; 0: a packet each
     data_length: int = 0
+    is_sample: bool = False  # of all servos, as a cycle asks for it
 
 
 @dataclass
@@ -75,10 +79,16 @@ class Counters:
 
 
 class ServoBus:
-    """The servos of one schedule device, behind a pseudo-terminal. Opened by whoever makes it."""
+    """The servos of one schedule device, behind a pseudo-terminal. Opened by whoever makes it.
 
-    def __init__(self, options: BusOptions, now_ns: int) -> None:
-        self.joints = Joints(len(options.ids), now_ns)
+    world: the joints that they turn in a simulated world, instead of joints of their own.
+    """
+
+    def __init__(
+        self, options: BusOptions, now_ns: int, world: "WorldJoints | None" = None
+    ) -> None:
+        self.joints: Joints = world or Joints(len(options.ids), now_ns)
+        self._draws = world.draws if world is not None else None
         self.servos = [
             Servo(dxl_id, joint, self.joints) for joint, dxl_id in enumerate(options.ids)
         ]
@@ -264,7 +274,7 @@ class ServoBus:
             if chain and not block.data:
                 block = block._replace(data=bytes(length))  # the shared packet has no other length
             blocks.append(block)
-        return _Reply(blocks, len(params) - 4 if chain else 0, length)
+        return _Reply(blocks, len(params) - 4 if chain else 0, length, is_sample=True)
 
     def _sync_write(self, params: bytes, now_ns: int) -> None:
         if len(params) < 5:
@@ -296,16 +306,20 @@ class ServoBus:
     def _say(self, reply: _Reply, complete_ns: int) -> None:
         """Put a reply on the wire behind its request, spoilt by the faults that are on."""
         faults = self._faults.take() if self._faults else ()
-        if any(fault.name == "silent" for fault in faults):
+        is_lost = reply.is_sample and self._draws is not None and self._draws.is_lost()
+        if is_lost or any(fault.name == "silent" for fault in faults):
             return
         blocks = reply.blocks
         for fault in faults:
             if fault.name in BLOCK_FAULTS and fault.servo < len(blocks):
                 blocks = BLOCK_FAULTS[fault.name](blocks, fault)
-        start_ns = complete_ns
         packets = [status_packet(block) for block in blocks] if not reply.asked else []
         if reply.asked:
             packets.append(chain_packet(blocks, reply.asked, reply.data_length))
+        start_ns = complete_ns
+        if reply.is_sample and self._draws is not None and self._draws.is_timed:
+            wire_ns = sum(map(len, packets)) * self._wire.byte_ns
+            start_ns = max(start_ns, self._heard_ns + self._draws.latency_ns() - wire_ns)
         start_ns += sum(1_000 * fault.arg for fault in faults if fault.name == "late")
         split_ns = sum(1_000 * fault.arg for fault in faults if fault.name == "split")
         for packet, block in zip(packets, blocks, strict=False):
