@@ -23,6 +23,7 @@ def cli() -> None:
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="stop after so long")
 @click.option("--observe", is_flag=True, help="read and publish, never write to an actuator")
 @click.option("--lockstep", is_flag=True, help="virtual time, simulated devices, one thread")
+@click.option("--simulate", is_flag=True, help="real time, in the schedule's simulated world")
 @click.option("--seed", type=int, default=0, show_default=True, help="of the simulated devices")
 @click.option("--episode", type=click.IntRange(min=0), default=0, help="which draw of [randomise]")
 @click.option("--isolate", is_flag=True, help="lock step: the policy in a process of its own")
@@ -34,6 +35,7 @@ def run(
     seconds: float | None,
     observe: bool,
     lockstep: bool,
+    simulate: bool,
     seed: int,
     episode: int,
     isolate: bool,
@@ -44,6 +46,8 @@ def run(
 
     if cycles is not None and seconds is not None:
         raise click.UsageError("give --cycles or --seconds, not both")
+    if lockstep and simulate:
+        raise click.UsageError("give --lockstep (virtual time) or --simulate (real time), not both")
     if isolate and not lockstep:
         raise click.UsageError("--isolate belongs to --lockstep: on the wall clock it always is so")
     described = load(schedule)
@@ -57,7 +61,7 @@ def run(
         options: dict[str, Any] = {"isolate": isolate, "observe": observe}
         result = run_lockstep(described, cycles, seed=seed, episode=episode, **options)
     else:
-        result = _run_wall_clock(described, cycles or 0, observe, as_json)
+        result = _run_wall_clock(described, cycles or 0, observe, simulate, as_json)
     _show_result(result, as_json)
 
 
@@ -73,12 +77,15 @@ def _show_result(result: dict[str, Any], as_json: bool) -> None:
     sys.exit(summary.exit_code(result))
 
 
-def _run_wall_clock(described: Any, cycles: int, observe: bool, as_json: bool) -> dict[str, Any]:
+def _run_wall_clock(
+    described: Any, cycles: int, observe: bool, simulate: bool, as_json: bool
+) -> dict[str, Any]:
     from inphase import runtime
     from inphase.live import LiveView
 
+    wishes = runtime.Wishes(cycles, observe, simulate=simulate)
     with LiveView(shown=not as_json) as view:
-        return runtime.run(described, runtime.Wishes(cycles, observe), view.say, view.show)
+        return runtime.run(described, wishes, view.say, view.show)
 
 
 @cli.command()

@@ -43,9 +43,11 @@ class Runner:
 
     schedule: a path, or one that was loaded. policy: a callable that runs in this process instead
     of the schedule's policy (it then shares this process's GIL). cycles: end after so many (0: at
-    the end of the block). observe: never write to an actuator. seed: of the simulated devices.
+    the end of the block). observe: never write to an actuator. lockstep: on virtual time, with
+    seed, that of the simulated devices. simulate: in real time, in the schedule's simulated world.
 
-    Raises, on entering, ScheduleError, DeviceError, RealtimeError, StoreError, RuntimeFault.
+    Raises, on entering, ScheduleError, DeviceError, RealtimeError, StoreError, RuntimeFault,
+    WorldError.
     Thread: one at a time.
     """
 
@@ -57,8 +59,10 @@ class Runner:
         cycles: int = 0,
         observe: bool = False,
         lockstep: bool = False,
+        simulate: bool = False,
         seed: int = 0,
     ) -> None:
+        assert not (lockstep and simulate), "lockstep is virtual time, simulate is real time"
         loaded = schedule if isinstance(schedule, Schedule) else schedules.load(schedule)
         self.schedule = loaded
         self.summary: dict[str, Any] | None = None
@@ -67,7 +71,7 @@ class Runner:
         if lockstep:
             self._robot = _LockStepRobot(loaded, policy, cycles, observe, seed)
         else:
-            self._robot = _RuntimeRobot(loaded, policy, cycles, observe)
+            self._robot = _RuntimeRobot(loaded, policy, cycles, observe, simulate)
 
     def __enter__(self) -> Self:
         self._robot.start()
@@ -159,13 +163,19 @@ class _RuntimeRobot:
     """The run in a runtime process of its own; JSON lines go to and fro, see runtime.py."""
 
     def __init__(
-        self, schedule: Schedule, policy: PolicyCall | None, cycles: int, observe: bool
+        self,
+        schedule: Schedule,
+        policy: PolicyCall | None,
+        cycles: int,
+        observe: bool,
+        simulate: bool,
     ) -> None:
         self._schedule = schedule
         self._policy = policy
         self._observe = observe
         self._options = ["--cycles", str(cycles)]
         self._options += ["--observe"] if observe else []
+        self._options += ["--simulate"] if simulate else []
         self._options += ["--wait-policy"] if policy is not None else []
         self._messages: list[str] = []
         self._rest = b""
@@ -321,6 +331,7 @@ def _error(text: str, code: int) -> InphaseError:
         errors.DeviceError,
         errors.RealtimeError,
         errors.StoreError,
+        errors.WorldError,
     ):
         if kind.exit_code == code:
             return kind(text)

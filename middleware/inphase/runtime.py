@@ -5,6 +5,7 @@ watches: the cycle is C, in a thread that this code never holds up. Run as a pro
 `inphase.Runner`:
 
     python -m inphase.runtime SCHEDULE CONTROL_FD [--cycles N] [--observe] [--wait-policy]
+        [--simulate]
 """
 
 import contextlib
@@ -33,6 +34,8 @@ from inphase.packets import REASONS
 from inphase.process import Process
 from inphase.schedule import Schedule
 from inphase.workers import Workers
+from inphase.world import require
+from inphase.world_process import WorldProcess
 
 _TICK_S = 0.05
 _JOIN_NS = 3_000_000_000
@@ -50,6 +53,8 @@ class Wishes:
     """whoever asks runs the policy itself, and gives its mailbox"""
     client_threads: bool = False
     """whoever asks runs the drivers of home `thread` itself"""
+    simulate: bool = False
+    """in the schedule's world, in real time; no device is touched"""
 
 
 class Runtime:
@@ -71,6 +76,7 @@ class Runtime:
         self._devices: Devices | None = None
         self._lines: Lines | None = None
         self._workers: Workers | None = None
+        self._world: WorldProcess | None = None
         self._mailbox: store.Segment | None = None
         self._policy_end: str | None = None
         self._stop: tuple[str, int] | None = None
@@ -84,12 +90,16 @@ class Runtime:
         Raises ScheduleError, DeviceError, RealtimeError, StoreError, RuntimeFault.
         """
         described = self.schedule
+        if self.wishes.simulate:
+            require(described)
         self.plan = planning.make(described)
         self._check_rights()
         removed = store.clean_leftovers(described.name)
         if removed:
             self._tell(f"the previous run of {described.name} died; its store was removed")
-        if described.emulator is not None:
+        if self.wishes.simulate:
+            described = self._start_world()
+        elif described.emulator is not None:
             self._start_process(
                 "emulator",
                 described.emulator.module,
@@ -104,6 +114,14 @@ class Runtime:
             planning.make(described, self.plan.drivers), client_policy=self.wishes.client_policy
         )
         self._make_core()
+
+    def _start_world(self) -> Schedule:
+        """Start the world's process; the schedule as it is simulated."""
+        self._world = WorldProcess(self.schedule)
+        self._undo.callback(self._world.close)
+        self._processes.append(self._world.process)
+        self.plan = self._world.plan()
+        return self.plan.schedule
 
     def _make_core(self) -> None:
         described = self.schedule
@@ -128,7 +146,13 @@ class Runtime:
         self._undo.callback(self.core.close)
         outside = self.wishes.client_threads
         self._workers = Workers(
-            self.plan, self.core, self._tell, mode=mode, gid=gid, outside=outside
+            self.plan,
+            self.core,
+            self._tell,
+            mode=mode,
+            gid=gid,
+            outside=outside,
+            world=self._world,
         )
         if self._stop is not None:  # asked for before there was a core
             self.stop(*self._stop)
@@ -229,6 +253,8 @@ class Runtime:
             self._policy_end = how
             assert self.core is not None
             self.core.policy_gone(died=True)
+        elif self._world is not None and child is self._world.process:
+            self.stop("world")
 
     def _note_page_faults(self) -> None:
         """Read the cycle thread's page faults off the cycle thread, for its frames."""
@@ -447,7 +473,13 @@ def main() -> None:
         code = _serve(
             line,
             schedule.load(Path(path)),
-            Wishes(cycles, "--observe" in options, "--wait-policy" in options, client_threads=True),
+            Wishes(
+                cycles,
+                "--observe" in options,
+                "--wait-policy" in options,
+                client_threads=True,
+                simulate="--simulate" in options,
+            ),
         )
     except InphaseError as error:
         line.send(event="error", text=str(error), exit_code=error.exit_code)

@@ -24,6 +24,7 @@ import signal
 from typing import Any
 
 from inphase import wire
+from inphase.errors import WorldError
 from inphase.packets import REASONS
 from inphase.plan import Plan
 from inphase.store import Reader
@@ -140,12 +141,15 @@ def _realtime(facts: dict[str, int]) -> dict[str, Any]:
 
 
 def exit_code(result: dict[str, Any]) -> int:
-    """0 done or asked to stop; 128 + signal; 6 overruns; 7 the policy ended; 8 motion latched."""
+    """0 done or asked to stop; 128 + signal; 6 overruns; 7 the policy ended; 8 motion latched;
+    10 the simulated world ended."""
     reason = result["stopped"]["reason"]
     if reason == "signal":
         return 128 + int(signal.Signals[result["stopped"]["detail"]])
     if reason == "overrun":
         return 6
+    if reason == "world":
+        return WorldError.exit_code
     if result["policy"]["ended"]:
         return EXIT_POLICY
     return EXIT_LATCHED if result["latched"] else 0

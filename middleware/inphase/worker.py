@@ -3,6 +3,7 @@
 In home `process` it is a process of its own, started by the runtime:
 
     python -m inphase.worker SCHEDULE DEVICE CORE_PATH WAKE_FD ORDER_FD CONTROL_FD [--enable]
+        [--stand-ins NAMES] [--world FD]
 
 In home `thread` the same `Worker` runs in a thread of the user's own process.
 
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase import plan as planning
-from inphase import process, schedule, store
+from inphase import process, schedule, stand_in, store
 from inphase._core import ffi, lib
 from inphase.callers import caller_of
 from inphase.device_clock import DeviceClock
@@ -497,6 +498,19 @@ class WorkerThread:
             self._worker.close()
 
 
+def _plan(path: Path, device: str, options: list[str]) -> Plan:
+    """The schedule's plan, or that of a simulated run."""
+    described = schedule.load(path)
+    if "--stand-ins" not in options:
+        return planning.make(described)
+    names = options[options.index("--stand-ins") + 1].split(",")
+    plan = stand_in.make_plan(described, names)
+    driver = plan.drivers[device]
+    if isinstance(driver, stand_in.StandIn):
+        driver.join(plan, int(options[options.index("--world") + 1]))
+    return plan
+
+
 def main() -> None:
     """Entry of the process."""
     process.end_with_parent()
@@ -504,13 +518,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     path, device, core_path, wake, order, control, *options = sys.argv[1:]
     try:
-        described = schedule.load(Path(path))
-        worker = Worker(planning.make(described), device, core_path, int(wake), int(order))
+        plan = _plan(Path(path), device, options)
+        worker = Worker(plan, device, core_path, int(wake), int(order))
         try:
             worker.open()
             if "--enable" in options:
                 worker.enable()
-            table = described.device[device]
+            table = plan.schedule.device[device]
             process.set_rights(f"worker of {device}", table.priority, table.cpu)
             process.say_ready()
 

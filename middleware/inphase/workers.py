@@ -4,6 +4,7 @@ A worker's process that ends is started again; the segment stays, and the new wo
 its numbers. A worker in the user's own process (home `thread`) ends with that process.
 """
 
+import contextlib
 import os
 import socket
 import time
@@ -18,6 +19,7 @@ from inphase.locks import DeviceLock
 from inphase.plan import Plan
 from inphase.process import Process
 from inphase.worker import WorkerThread, ask, control_line
+from inphase.world_process import WorldProcess
 
 _AGAIN_S = 0.5  # between the end of a worker's process and the start of the next
 
@@ -26,9 +28,18 @@ class WorkerLink:
     """One worker, seen from the supervisor."""
 
     def __init__(
-        self, plan: Plan, core: Core, device: int, mode: int, gid: int, *, outside: bool
+        self,
+        plan: Plan,
+        core: Core,
+        device: int,
+        mode: int,
+        gid: int,
+        *,
+        outside: bool,
+        world: WorldProcess | None,
     ) -> None:
         self.plan = plan
+        self._world = world
         self.index = device
         self.name = list(plan.schedule.device)[device]
         self.sensor = next(i for i, s in enumerate(plan.sensors) if s.device == device)
@@ -66,14 +77,22 @@ class WorkerLink:
             self._thread = WorkerThread(self.plan, self.name, self.core_path, *eventfds)
             self._thread.start(enable)
             return
-        self._control, theirs = control_line()
-        with theirs:
+        with contextlib.ExitStack() as stack:
+            self._control, theirs = control_line()
+            stack.enter_context(theirs)
             fds = [self.wake_fd, self.order_fd, theirs.fileno()]
+            options = ["--enable"] * enable
+            if self._world is not None:
+                options += ["--stand-ins", ",".join(self._world.stand_ins)]
+                if self.name in self._world.stand_ins:
+                    line = stack.enter_context(self._world.connect(self.name))
+                    options += ["--world", str(line.fileno())]
+                    fds.append(line.fileno())
             path = str(self.plan.schedule.path)
             self.process = Process(
                 f"worker of {self.name}",
                 "inphase.worker",
-                [path, self.name, self.core_path, *map(str, fds), *["--enable"] * enable],
+                [path, self.name, self.core_path, *map(str, fds[:3]), *options],
                 pass_fds=fds,
             )
 
@@ -122,6 +141,7 @@ class Workers:
         mode: int,
         gid: int,
         outside: bool,
+        world: WorldProcess | None = None,
     ) -> None:
         self._say = say
         self._enable = False
@@ -130,7 +150,7 @@ class Workers:
         try:
             for device, home in enumerate(plan.homes):
                 if home != "cycle":
-                    link = WorkerLink(plan, core, device, mode, gid, outside=outside)
+                    link = WorkerLink(plan, core, device, mode, gid, outside=outside, world=world)
                     self.links.append(link)
         except BaseException:
             self.close()

@@ -1,0 +1,88 @@
+"""The runtime's side of a simulated world: its process, and which devices have stand-ins.
+
+The emulator's module hosts the world, where the schedule names one, and answers by their protocols
+for the devices that it knows; else `wall_world` does. All other devices have stand-ins in workers,
+each with a line of its own to the world's process.
+"""
+
+import json
+import os
+import socket
+
+from inphase import world_line
+from inphase.errors import RuntimeFault, WorldError
+from inphase.plan import Plan
+from inphase.process import Process
+from inphase.schedule import Schedule
+from inphase.stand_in import make_plan
+
+NAME = "world"
+_HOST = "inphase.wall_world"
+_ANSWERS_MAX = 65_536
+_START_S = 60.0  # a large model takes its time to load
+
+
+class WorldProcess:
+    """A world in a process of its own, from its start on. Whoever makes it closes it.
+
+    Thread: the supervisor's. Raises WorldError, RuntimeFault.
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        emulator = schedule.emulator
+        self._schedule = schedule
+        self._line, theirs = world_line.pair()
+        path = str(schedule.path)
+        with theirs:
+            os.set_inheritable(theirs.fileno(), True)
+            fd = theirs.fileno()
+            folder = schedule.path.resolve().parent
+            if emulator is None:
+                self.process = Process(NAME, _HOST, [path, str(fd)], [fd], folder)
+            else:
+                arguments = [path, "--world", str(fd)]
+                self.process = Process(NAME, emulator.module, arguments, [fd], folder)
+        try:
+            self.process.wait_ready(_START_S)
+            self.stand_ins = self._ask_who_answers()
+        except BaseException:
+            self.close()
+            raise
+
+    def _ask_who_answers(self) -> list[str]:
+        """The devices that it has no protocol for."""
+        try:
+            said = self._line.recv(_ANSWERS_MAX, socket.MSG_DONTWAIT)
+        except BlockingIOError as error:
+            emulator = self._schedule.emulator
+            module = emulator.module if emulator is not None else _HOST
+            raise self._schedule.error(
+                "emulator.module",
+                f"{module} hosts no world: it did not take --world; remove [emulator] for this, "
+                f"and stand-ins answer for its devices",
+            ) from error
+        if not said:
+            raise WorldError("the simulated world's process ended at its start; see above for why")
+        answered = json.loads(said)["answers"]
+        return [name for name in self._schedule.device if name not in answered]
+
+    def plan(self) -> Plan:
+        """The plan of the run, with stand-ins. Raises ScheduleError."""
+        return make_plan(self._schedule, self.stand_ins)
+
+    def connect(self, device: str) -> socket.socket:
+        """A new line for a stand-in: its end. Raises RuntimeFault."""
+        ours, theirs = world_line.pair()
+        try:
+            with theirs:
+                message = json.dumps({"device": device}).encode()
+                socket.send_fds(self._line, [message], [theirs.fileno()])
+        except OSError as error:
+            ours.close()
+            raise RuntimeFault(f"device {device}: the world's process is gone") from error
+        return ours
+
+    def close(self) -> None:
+        """End the process."""
+        self._line.close()
+        self.process.stop()
