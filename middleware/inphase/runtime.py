@@ -12,6 +12,7 @@ import contextlib
 import errno
 import grp
 import json
+import math
 import os
 import select
 import signal
@@ -38,6 +39,7 @@ from inphase.world import require
 from inphase.world_process import WorldProcess
 
 _TICK_S = 0.05
+_WORLD_GONE_S = 0.2  # in which the frames say that its devices are OFFLINE; then the run ends
 _JOIN_NS = 3_000_000_000
 
 
@@ -77,6 +79,7 @@ class Runtime:
         self._lines: Lines | None = None
         self._workers: Workers | None = None
         self._world: WorldProcess | None = None
+        self._world_end_s = math.inf
         self._mailbox: store.Segment | None = None
         self._policy_end: str | None = None
         self._stop: tuple[str, int] | None = None
@@ -242,6 +245,8 @@ class Runtime:
         self._note_page_faults()
         for child in self._processes:
             self._note_end(child)
+        if time.monotonic() - self._world_end_s > _WORLD_GONE_S:
+            self.stop("world")
         return [fd for fd in ready if fd in (also or [])]
 
     def _note_end(self, child: Process) -> None:
@@ -254,7 +259,7 @@ class Runtime:
             assert self.core is not None
             self.core.policy_gone(died=True)
         elif self._world is not None and child is self._world.process:
-            self.stop("world")
+            self._world_end_s = time.monotonic()
 
     def _note_page_faults(self) -> None:
         """Read the cycle thread's page faults off the cycle thread, for its frames."""

@@ -92,6 +92,8 @@ def main() -> int:
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
+    if options.world is not None and options.world >= 0:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the runtime's to handle
     wire_time = False if options.no_wire_time else None
     devices: dict[str, Served] = {}
     try:

@@ -6,11 +6,15 @@ is what a drive does with it. Sources: CiA 301 and CiA 402-2, by object number.
 
 import enum
 import math
+from typing import TYPE_CHECKING
 
 import canopen
 from canopen import objectdictionary as od
 from canopen.pdo.base import PdoBase, PdoMap
 from canopen.sdo.exceptions import SdoAbortedError
+
+if TYPE_CHECKING:  # only a simulated run needs the middleware's world
+    from .world_drive import WorldJoint
 
 _U8, _U16, _U32 = od.UNSIGNED8, od.UNSIGNED16, od.UNSIGNED32
 _I8, _I16, _I32 = od.INTEGER8, od.INTEGER16, od.INTEGER32
@@ -98,6 +102,10 @@ class Joint:
         self.position = self.velocity = self.acceleration = 0.0
         self._velocity_max, self._acceleration_max = velocity_max, acceleration_max
 
+    def permille(self, rated: float) -> float:
+        """Torque or current in thousandths of the rated one: here, of its acceleration alone."""
+        return self.acceleration * 10
+
     def step(self, target: float | None, seconds: float) -> None:
         """Move on; without a target the velocity goes to zero."""
         wanted = 0.0
@@ -117,10 +125,15 @@ class Drive:
     """One node. `node_id`, `counts_per_rad`: as its user has them. Thread: the loop's."""
 
     def __init__(
-        self, network: canopen.Network, node_id: int, counts_per_rad: float, now_ns: int
+        self,
+        network: canopen.Network,
+        node_id: int,
+        counts_per_rad: float,
+        now_ns: int,
+        joint: "Joint | WorldJoint",
     ) -> None:
         self.node_id = node_id
-        self.joint = Joint()
+        self.joint = joint
         self.state = State.SWITCH_ON_DISABLED
         self.syncs = self.commands = 0
         self.present = False
@@ -289,14 +302,18 @@ class Drive:
             return self._statusword()
         if index == 0x6061:
             return self._value(0x6060)
+        if index in (0x6077, 0x6078):
+            return round(self._permille(0x6076 if index == 0x6077 else 0x6075))
         values = {
             0x603F: self._error_code,
             0x6064: self.joint.position * self._scale,
             0x606C: self.joint.velocity * self._scale,
-            0x6077: max(-32768, min(32767, self.joint.acceleration * 10)),
-            0x6078: max(-32768, min(32767, self.joint.acceleration * 10)),
         }
         return round(values[index]) if index in values else None
+
+    def _permille(self, rated: int) -> float:
+        """Torque or current in thousandths of the object that says the rated one."""
+        return max(-32768, min(32767, self.joint.permille(self._value(rated) * 1e-3)))
 
     def _statusword(self) -> int:
         voltage = 0x10 if self.state is not State.SWITCH_ON_DISABLED else 0

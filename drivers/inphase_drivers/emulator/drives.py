@@ -3,13 +3,17 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import can
 import canopen
 
-from .drive import Drive
+from .drive import Drive, Joint
 from .slcan import Adapter
+
+if TYPE_CHECKING:  # only a simulated run needs the middleware's world
+    from .world import WorldJoints
+    from .world_drive import WorldJoint
 
 _TICK_NS = 2_000_000
 
@@ -27,9 +31,14 @@ class DrivesOptions:
 
 
 class Drives:
-    """The drives of one schedule device. Opened by whoever makes it."""
+    """The drives of one schedule device. Opened by whoever makes it.
 
-    def __init__(self, options: DrivesOptions, now_ns: int) -> None:
+    world: the joints that they turn in a simulated world, instead of joints of their own.
+    """
+
+    def __init__(
+        self, options: DrivesOptions, now_ns: int, world: "WorldJoints | None" = None
+    ) -> None:
         self.bus: can.BusABC
         if options.interface == "slcan":
             self.bus = Adapter(Path(options.channel.partition("@")[0]))
@@ -39,12 +48,29 @@ class Drives:
         self._listener = self._network.listeners[0]
         self._network.subscribe(0x080, self._on_sync)
         self._due_ns = now_ns
+        self._world = world
         self.drives = {
-            node: Drive(self._network, node, scale, now_ns)
-            for node, scale in zip(options.nodes, options.counts_per_rad, strict=True)
+            node: Drive(self._network, node, scale, now_ns, self._joint(index, scale, start))
+            for index, (node, scale, start) in enumerate(
+                zip(options.nodes, options.counts_per_rad, options.start_position, strict=True)
+            )
         }
-        for drive, start in zip(self.drives.values(), options.start_position, strict=True):
-            drive.joint.position = start
+
+    def _joint(self, index: int, scale: float, start: float) -> "Joint | WorldJoint":
+        if self._world is None:
+            joint = Joint()
+            joint.position = start
+            return joint
+        from .world_drive import WorldJoint
+
+        return WorldJoint(self._world, index, 1 if scale > 0 else -1)
+
+    def _move(self, now_ns: int) -> None:
+        """Move everything on to `now_ns`."""
+        for drive in self.drives.values():
+            drive.work(now_ns)
+        if self._world is not None:
+            self._world.advance(now_ns)
 
     def fileno(self) -> int:
         """What to wait on; -1 while nobody has opened the adapter."""
@@ -71,17 +97,15 @@ class Drives:
                 continue  # no CAN frame
             if message is None:
                 return
-            now_ns = time.monotonic_ns()
-            for drive in self.drives.values():
-                drive.work(now_ns)
+            self._move(time.monotonic_ns())
             if not (message.is_extended_id or message.is_fd):
                 self._listener.on_message_received(message)
 
     def work(self, now_ns: int) -> None:
         """Move everything on. What has come meanwhile counts first: a heartbeat may be in it."""
         self.on_readable()
+        self._move(now_ns)
         for drive in self.drives.values():
-            drive.work(now_ns)
             drive.watch(now_ns)
         self._due_ns = now_ns + _TICK_NS
 
@@ -108,8 +132,7 @@ class Drives:
             else:
                 self.bus.port.close()
                 self.bus.running = False
-        for drive in self.drives.values():
-            drive.work(now_ns)
+        self._move(now_ns)
         return {"nodes": {node: drive.status() for node, drive in self.drives.items()}}
 
     @staticmethod

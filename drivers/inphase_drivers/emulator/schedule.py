@@ -62,7 +62,7 @@ def devices(
                 joints = joints or bus.joints
         for name, table in tables.items():
             if table.get("driver") in _DRIVES:
-                opened[name] = _drives(name, table, now_ns)
+                opened[name] = _drives(name, table, now_ns, world)
         for name, table in tables.items():
             if table.get("driver") in _FORCE_SENSORS:
                 part = None if world is None else world.part(name)
@@ -112,7 +112,7 @@ def _sensor_options(name: str, table: Table, emulator: Table) -> SensorOptions:
     )
 
 
-def _drives(name: str, table: Table, now_ns: int) -> "Drives":
+def _drives(name: str, table: Table, now_ns: int, world: "WallWorld | None") -> "Drives":
     """CAN drives. Raises ScheduleError, also where the extra `can` is not installed."""
     try:
         from .drives import Drives, DrivesOptions
@@ -133,7 +133,7 @@ def _drives(name: str, table: Table, now_ns: int) -> "Drives":
         start_position=per_node("start_position", 0.0),
         bus=table.get("bus", {}),
     )
-    return Drives(options, now_ns)
+    return Drives(options, now_ns, _world_joints(world, name, len(nodes)))
 
 
 def _take(

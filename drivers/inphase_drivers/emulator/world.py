@@ -42,7 +42,8 @@ class WorldJoints(Joints):
         fields = self._part.fields()
         self.position[:] = fields.get("position", self.goal)
         self.velocity[:] = fields.get("velocity", [0.0] * len(self.goal))
-        self.current[:] = fields.get("current", [0.0] * len(self.goal))
+        effort = fields.get("current") or fields.get("torque")
+        self.current[:] = effort or [0.0] * len(self.goal)
 
     def _hand_over(self, to_ns: int) -> None:
         seconds = max(0, to_ns - self.time_ns) * 1e-9
