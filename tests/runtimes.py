@@ -139,9 +139,10 @@ class Robot:
 
 
 class Run:
-    """A Python process that runs a robot; killed at the end if it still lives."""
+    """A Python process that runs a robot, which has `folder` and `name`; killed at the end if it
+    still lives."""
 
-    def __init__(self, robot: Robot, arguments: list[str], popen: dict[str, Any]) -> None:
+    def __init__(self, robot: Any, arguments: list[str], popen: dict[str, Any]) -> None:
         self.robot = robot
         self._errors = robot.folder / f"stderr.{os.urandom(4).hex()}"
         with self._errors.open("wb") as errors:

@@ -26,6 +26,7 @@ class Draws:
         self._freeze = timing.number(f"{path}.freeze")
         self._freeze_samples = timing.get(f"{path}.freeze_samples") or constant(_FREEZE_SAMPLES)
         self._standing = 0
+        self._is_first = True
         self.drift = timing.number(f"{path}.drift_ppm") * 1e-6
         """how much faster its own clock runs"""
         self.phase_ns = round(timing.number(f"{path}.phase_ms") * 1e6)
@@ -56,8 +57,9 @@ class Draws:
         return round(latency_ns + (self._jitter.quantile(draw()) if self._jitter else 0.0))
 
     def is_lost(self) -> bool:
-        """Whether this sample never comes."""
-        return self._dropout > 0 and self._random.random() < self._dropout
+        """Whether this sample never comes. The first one comes: by it a driver knows its device."""
+        is_first, self._is_first = self._is_first, False
+        return not is_first and self._dropout > 0 and self._random.random() < self._dropout
 
     def stands(self) -> bool:
         """Whether the device stands still, and gives its last sample again."""

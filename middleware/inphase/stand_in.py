@@ -76,17 +76,24 @@ class StandIn(Driver):
         if spec is None:
             return None
         calls = spec.calls if spec.calls is not None else _calls(spec.exchange)
-        return replace(spec, exchange=None, calls=self._with_timing(calls))
+        latency_max_ns = max(calls.latency_ns, self._latency_max_ns(spec))
+        return replace(spec, exchange=None, calls=replace(calls, latency_max_ns=latency_max_ns))
 
-    def _with_timing(self, calls: Calls) -> Calls:
-        """What the schedule's [timing] can draw is no longer than the worst case."""
-        timing = timing_model.of_schedule(self._schedule)
-        longest = 0.0
+    def _latency_max_ns(self, spec: SensorSpec) -> int:
+        """The longest that can be drawn; what comes after the next trigger is lost anyway."""
+        timing, period_ns = timing_model.of_schedule(self._schedule), self._schedule.cycle.period_ns
+        longest_ns = spec.twin_latency_ns + spec.twin_jitter_ns
         for name, sensor in self._schedule.sensor.items():
-            if sensor.device == self.name:
-                parts = (timing.ns(f"sensors.{name}.{key}_ms") for key in ("latency", "jitter"))
-                longest = sum(part.high for part in parts if part is not None)
-        return replace(calls, latency_max_ns=max(calls.latency_max_ns, round(longest)))
+            if sensor.device != self.name:
+                continue
+            latency, jitter = (
+                timing.ns(f"sensors.{name}.{key}") for key in ("latency_ms", "jitter_ms")
+            )
+            drawn = (latency.high if latency else longest_ns) + (jitter.high if jitter else 0.0)
+            longest_ns = round(drawn)
+            if not sensor.latched:
+                longest_ns = min(longest_ns, sensor.every * period_ns)
+        return longest_ns
 
     def actuator(self) -> ActuatorSpec | None:
         """The driver's, without an encoding; the world's process ends with the runtime, and no
@@ -117,6 +124,7 @@ class StandIn(Driver):
         self._has_state = False
         self._draws = self._device.draws
         self._number = 0
+        self._is_known = False
         self._free = 0
         self._start_ns = now_ns + self._draws.phase_ns
         return -1
@@ -174,9 +182,13 @@ class StandIn(Driver):
         return thrown
 
     def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
-        """Wait for the world to come to the next sample's instant, then until it is in hand."""
+        """Wait for the world to come to the next sample's instant, then until it is in hand.
+
+        The first sample after `open`, by which the worker knows that the device answers, is waited
+        for: however slow this machine is, it says nothing of the device.
+        """
         assert self._device is not None
-        until_ns = time.monotonic_ns() + timeout_ns
+        until_ns = time.monotonic_ns() + (timeout_ns if self._is_known else _ANSWER_NS)
         while True:
             if self._device.runs_free:
                 self._run_free()
@@ -191,6 +203,7 @@ class StandIn(Driver):
                 raise TimeoutError
             _sleep_until(ready_ns)
             if not self._pop().is_lost:
+                self._is_known = True
                 sample[...] = self._device.sample
                 return self._reading()
 
