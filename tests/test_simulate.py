@@ -25,6 +25,7 @@ pytest.importorskip("mujoco", reason="a world needs MuJoCo: pip install 'inphase
 
 from inphase import wall_world
 from inphase.wall_world import WallWorld
+from inphase.world_part import part_of
 from inphase_drivers.emulator.arm import Drive
 from inphase_drivers.emulator.world import WorldJoints
 
@@ -53,7 +54,7 @@ class Stepped:
         self.world = WallWorld(simulation.schedule)
         self.world.begin([])
         self.data = self.world.world.data
-        part = self.world.part("arm")
+        part = part_of(self.world, "arm")
         assert part is not None
         self.joints = WorldJoints(part, 6)
         self.part = part

@@ -52,7 +52,9 @@ DRIVER_MAY_IMPORT = {
     "inphase.serial_port",
     "inphase.video",
     "inphase.serial_sensor",
-    "inphase.wall_world",  # the emulator hosts a simulated world: it is a world's device, no driver
+    # the emulator hosts a simulated world, whose devices it answers for
+    "inphase.wall_world",
+    "inphase.world_part",
 }
 STANDARDS = {"genicam"}  # what drivers of one standard share; no device, no library of a vendor
 

@@ -15,9 +15,9 @@ from inphase import mujoco_world
 from inphase.draws import Draws
 from inphase.driver import ActuatorSpec, TwinChannel, TwinKind
 from inphase.errors import WorldError
+from inphase.grip import Grip
 from inphase.mujoco_world import MujocoWorld
 from inphase.plan import Plan
-from inphase.wall_world import Grip
 from inphase.world import Reading
 from inphase.world_line import State
 

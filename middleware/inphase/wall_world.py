@@ -5,21 +5,19 @@ The process is the emulator's, where the schedule has one that can, else this mo
     python -m inphase.wall_world SCHEDULE LINE_FD
 
 It steps the world to the present in whole physics steps, whenever somebody looks and otherwise
-every few milliseconds. A device that is emulated by its protocol has its `Part`: the numbers of the
-world as that device would give them. Every other device has a stand-in in a worker, which asks over
-a line (`world_line`). Time is never stretched: physics that are too slow are said, and end it.
+every few milliseconds. A device that is emulated by its protocol has its part (`world_part`): the
+numbers of the world as that device would give them. Every other device has a stand-in in a worker,
+which asks over a line (`guests`). Time is never stretched: physics that are too slow are said, and
+end it.
 """
 
 import contextlib
 import ctypes
-import json
 import random
 import select
 import signal
-import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Iterable
 from heapq import heappop, heappush
 from itertools import count
@@ -30,19 +28,18 @@ import numpy as np
 
 from inphase import mujoco_world, process, schedule, world_line
 from inphase import plan as planning
-from inphase.draws import Draws
 from inphase.errors import InphaseError, WorldError
+from inphase.grip import Grip
+from inphase.guests import Guests
 from inphase.mujoco_world import MujocoWorld
 from inphase.plan import Plan
 from inphase.world import Failure, require
-from inphase.world_line import Ask, Command, State
+from inphase.world_line import State
 
 _TICK_NS = 5_000_000  # how often the world moves on when nobody looks
 _CHUNK = 64  # physics steps between two looks at the clock
 _BEHIND_NS = 50_000_000  # from which on it is said how far the world is behind
 _TOO_SLOW_NS = 5_000_000_000  # one catching up that takes longer has no end
-_ASKED_MAX = 256  # of one device
-_NEVER_NS = 2**63 - 1
 
 
 class _Effect(NamedTuple):
@@ -81,14 +78,9 @@ class WallWorld:
         self._told_ns = _BEHIND_NS
         self._warned = self._warnings()
         self._cells = [_cells(self.world, index) for index in range(len(self.plan.sensors))]
-        self._poll = select.epoll()
-        self._control = socket.socket(fileno=line) if line >= 0 else None
-        self._guests: dict[int, _Guest] = {}
-        if self._control is not None:
-            world_line.check_size(self.world.model.nu, len(self._numbers))
-            self._poll.register(self._control, select.EPOLLIN)
-        self.start_ns = time.monotonic_ns()
-        self.due_ns = self.start_ns
+        world_line.check_size(self.world.model.nu, len(self._numbers))
+        self._guests = Guests(self, line)
+        self.start_ns = self.due_ns = self._tick_ns = time.monotonic_ns()
 
     # ---- time --------------------------------------------------------------------------------
 
@@ -184,6 +176,11 @@ class WallWorld:
             self.world.data.ctrl[number] = self.world.data.actuator_length[number]
         self._is_derived = False
 
+    def switch_all(self, actuator: int, *, on: bool) -> None:
+        """The same, for all its joints now."""
+        self.advance(time.monotonic_ns())
+        self.switch(actuator, range(self.plan.actuators[actuator].spec.channels), on=on)
+
     def _take_effect(self) -> None:
         while self._effects and self._effects[0].at_ns <= self.time_ns:
             effect = heappop(self._effects)
@@ -219,43 +216,24 @@ class WallWorld:
     def begin(self, answered: Iterable[str]) -> None:
         """Time starts. Tell the runtime which devices are answered for by their protocols."""
         self.start_ns = self.due_ns = time.monotonic_ns()
-        if self._control is not None:
-            self._control.send(json.dumps({"answers": list(answered)}).encode())
+        self._guests.tell(answered)
 
     def fileno(self) -> int:
         """What to wait on."""
-        return self._poll.fileno()
+        return self._guests.fileno()
 
     def on_readable(self) -> None:
         """Take what has come. SystemExit when the runtime is gone."""
-        for fd, _ in self._poll.poll(0):
-            if self._control is not None and fd == self._control.fileno():
-                self._take_guest(self._control)
-            elif not self._guests[fd].hear():
-                self._poll.unregister(fd)
-                self._guests.pop(fd).close()
-        self._plan_next(time.monotonic_ns())
-
-    def _take_guest(self, control: socket.socket) -> None:
-        data, fds, _, _ = socket.recv_fds(control, world_line.REQUEST_MAX, 1)
-        if not data:
-            raise SystemExit(0)
-        guest = _Guest(self, json.loads(data)["device"], socket.socket(fileno=fds[0]))
-        self._guests[fds[0]] = guest
-        self._poll.register(fds[0], select.EPOLLIN)
+        self._guests.on_readable()
+        self.due_ns = min(self.due_ns, self._guests.due_ns)
 
     def work(self, now_ns: int) -> None:
-        """Move the world on, and answer whoever asked for an instant that has come."""
-        for guest in self._guests.values():
-            guest.answer(now_ns)
-        if now_ns >= self.due_ns:
+        """Answer whoever asked for an instant that has come, and move the world on."""
+        self._guests.answer(now_ns)
+        if now_ns >= self._tick_ns:
             self.advance(now_ns)
-        self._plan_next(now_ns)
-
-    def _plan_next(self, now_ns: int) -> None:
-        self.due_ns = now_ns + _TICK_NS
-        for guest in self._guests.values():
-            self.due_ns = min(self.due_ns, guest.due_ns)
+            self._tick_ns = now_ns + _TICK_NS
+        self.due_ns = min(self._tick_ns, self._guests.due_ns)
 
     def state(self, at_ns: int) -> State:
         """The state at an instant: the last whole step before it, or the present where that is
@@ -276,172 +254,28 @@ class WallWorld:
         }
 
     def close(self) -> None:
-        """Close the lines."""
-        for guest in self._guests.values():
-            guest.close()
-        self._guests.clear()
-        if self._control is not None:
-            self._control.close()
-        self._poll.close()
+        """Close the lines, and sum up how far the world was behind."""
+        if self.behind:
+            print(
+                f"the simulated world was behind real time {self.behind} times, by "
+                f"{self.behind_max_ns / 1e6:.0f} ms at most",
+                file=sys.stderr,
+                flush=True,
+            )
+        self._guests.close()
         self.world.close()
 
-    def part(self, device: str) -> "Part | None":
-        """What of the world a device senses and moves; None: the schedule maps nothing of it."""
+    def actuator_of(self, device: str) -> int | None:
+        """The number of the actuator that a device moves in the world; None: it moves nothing."""
         at = list(self.plan.schedule.device).index(device)
-        sensor = next((i for i, s in enumerate(self.plan.sensors) if s.device == at), None)
-        actuator = next((i for i, a in enumerate(self.plan.actuators) if a.device == at), None)
-        if sensor is not None and self.world.readings[sensor] is None:
-            sensor = None
-        if actuator is not None and self.world.controls[actuator] is None:
-            actuator = None
-        return None if sensor is actuator is None else Part(self, sensor, actuator)
+        numbers = (i for i, a in enumerate(self.plan.actuators) if a.device == at)
+        return next((i for i in numbers if self.world.controls[i] is not None), None)
 
-
-class Part:
-    """What of the world one device senses and moves, in that device's own numbers: the schedule's
-    signs and zeros are undone, as the core will put them on. Thread: the world's.
-    """
-
-    def __init__(self, world: WallWorld, sensor: int | None, actuator: int | None) -> None:
-        self._world = world
-        self._sensor = sensor
-        self.actuator = actuator
-        """its number in the plan, where its commands move something"""
-        plan = world.plan
-        self.draws = Draws(plan, sensor) if sensor is not None else None
-        """the schedule's timing of its samples"""
-        self._turns: list[tuple[int, float]] = []
-        self._noise: list[float] = []
-        self._places: dict[str, slice] = {}
-        if sensor is not None:
-            found = plan.sensors[sensor]
-            self._turns = found.turns
-            self._noise = _stated_noise(world.world, sensor)
-            self._places = {
-                item.name: slice(at, at + item.channels)
-                for item in found.spec.fields
-                if item.dtype == "<f8"
-                for at in [found.first_channel(item.name)]
-            }
-
-    @property
-    def time_ns(self) -> int:
-        """The instant that its numbers are of."""
-        return self._world.time_ns
-
-    def advance(self, to_ns: int) -> None:
-        """Step the world up to an instant. Raises WorldError."""
-        self._world.advance(to_ns)
-
-    def fields(self) -> dict[str, list[float]]:
-        """What it measures now, by field; 0 where the schedule maps nothing. What the schedule
-        says of a field's noise is in it."""
-        if self._sensor is None:
-            return {}
-        values = [
-            0.0 if value is None else sign * (value + self._with_noise(noise) + zero)
-            for value, noise, (sign, zero) in zip(
-                self._world.read(self._sensor), self._noise, self._turns, strict=True
-            )
-        ]
-        return {name: values[place] for name, place in self._places.items()}
-
-    def _with_noise(self, noise: float) -> float:
-        assert self.draws is not None
-        return noise * self.draws.noise() if noise else 0.0
-
-    def command(self, values: list[float], now_ns: int) -> None:
-        """Its joints are to go there; in effect after the schedule's delay."""
-        if self.actuator is not None:
-            self._world.command(self.actuator, self._turned(values), now_ns)
-
-    def switch(self, channels: Iterable[int], *, on: bool) -> None:
-        """Its joints follow commands from where they are, or nothing is exerted on them."""
-        if self.actuator is not None:
-            self._world.switch(self.actuator, channels, on=on)
-
-    def _turned(self, values: list[float]) -> list[float]:
-        assert self.actuator is not None
-        turns = self._world.plan.actuators[self.actuator].turns
-        return [sign * value - zero for value, (sign, zero) in zip(values, turns, strict=True)]
-
-
-class Grip:
-    """Which actuators of a model exert force; the others are loose, as a motor without current."""
-
-    def __init__(self, world: MujocoWorld) -> None:
-        self._model = world.model
-        self._gains = world.model.actuator_gainprm.copy()
-        self._biases = world.model.actuator_biasprm.copy()
-        self.loose = bytearray(world.model.nu)
-
-    def set(self, number: int, *, loose: bool) -> None:
-        """One actuator."""
-        self.loose[number] = loose
-        self._model.actuator_gainprm[number] = 0 if loose else self._gains[number]
-        self._model.actuator_biasprm[number] = 0 if loose else self._biases[number]
-
-    def set_all(self, loose: bytes) -> None:
-        """All of them, as a state has it."""
-        if loose != self.loose:
-            for number, is_loose in enumerate(loose):
-                self.set(number, loose=bool(is_loose))
-
-
-class _Guest:
-    """The world's end of a line to a stand-in."""
-
-    def __init__(self, world: WallWorld, device: str, line: socket.socket) -> None:
-        self._world = world
-        part = world.part(device)
-        self._actuator = None if part is None else part.actuator
-        self._line = line
-        self._asked: deque[int] = deque(maxlen=_ASKED_MAX)
-
-    @property
-    def due_ns(self) -> int:
-        """When the next answer is due."""
-        return self._asked[0] if self._asked else _NEVER_NS
-
-    def hear(self) -> bool:
-        """Take what has come; whether the stand-in is still there."""
-        while True:
-            try:
-                data = self._line.recv(world_line.REQUEST_MAX, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                break
-            except OSError:
-                return False
-            if not data:
-                return False
-            self._obey(data, time.monotonic_ns())
-        self.answer(time.monotonic_ns())
-        return True
-
-    def _obey(self, data: bytes, now_ns: int) -> None:
-        request = world_line.parse(data)
-        if isinstance(request, Ask):
-            self._asked.append(request.at_ns)
-        elif self._actuator is None:
-            return
-        elif isinstance(request, Command):
-            self._world.command(self._actuator, request.values, now_ns)
-        else:
-            self._world.advance(now_ns)
-            channels = range(self._world.plan.actuators[self._actuator].spec.channels)
-            self._world.switch(self._actuator, channels, on=request.on)
-
-    def answer(self, now_ns: int) -> None:
-        """Send the states of the instants that have come. A stand-in that does not read loses
-        them."""
-        while self._asked and self._asked[0] <= now_ns:
-            state = self._world.state(self._asked.popleft())
-            with contextlib.suppress(OSError):
-                self._line.send(world_line.pack_state(state), socket.MSG_DONTWAIT)
-
-    def close(self) -> None:
-        """Close the line."""
-        self._line.close()
+    def sensor_of(self, device: str) -> int | None:
+        """The number of the sensor by which a device measures the world; None: it has none."""
+        at = list(self.plan.schedule.device).index(device)
+        numbers = (i for i, s in enumerate(self.plan.sensors) if s.device == at)
+        return next((i for i in numbers if self.world.readings[i] is not None), None)
 
 
 def _plan(path: Path) -> Plan:
@@ -456,19 +290,6 @@ def _cells(world: MujocoWorld, sensor: int) -> list[Any]:
         None if reading is None else ctypes.c_double.from_address(reading.address)
         for reading in world.readings[sensor] or []
     ]
-
-
-def _stated_noise(world: MujocoWorld, sensor: int) -> list[float]:
-    """The noise that the schedule gives to fields. What a driver's twin has stands for its
-    quantisation, which an emulated device has by itself."""
-    found = world.plan.sensors[sensor]
-    noise = [0.0] * len(found.spec.twin)
-    table = world.table.sensor[found.name]
-    for item in found.spec.fields:
-        if item.dtype == "<f8" and item.name in table.fields:
-            at = found.first_channel(item.name)
-            noise[at : at + item.channels] = [table.fields[item.name].noise] * item.channels
-    return noise
 
 
 def serve(world: WallWorld) -> None:
@@ -487,10 +308,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     path, line = sys.argv[1:]
     try:
-        world = WallWorld(Path(path), int(line))
-        world.begin([])
-        process.say_ready()
-        serve(world)
+        with contextlib.closing(WallWorld(Path(path), int(line))) as world:
+            world.begin([])
+            process.say_ready()
+            serve(world)
     except InphaseError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

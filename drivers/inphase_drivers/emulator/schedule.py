@@ -12,6 +12,7 @@ from .servos import BusOptions, ServoBus
 
 if TYPE_CHECKING:  # they import what only the extras `can` and `sim` bring
     from inphase.wall_world import WallWorld
+    from inphase.world_part import Part
 
     from .drives import Drives
     from .world import WorldJoints
@@ -65,7 +66,7 @@ def devices(
                 opened[name] = _drives(name, table, now_ns, world)
         for name, table in tables.items():
             if table.get("driver") in _FORCE_SENSORS:
-                part = None if world is None else world.part(name)
+                part = _part(world, name)
                 sensor = _sensor_options(name, table, emulator)
                 opened[name] = ForceSensor(sensor, joints, now_ns, part)
     except BaseException:
@@ -75,9 +76,18 @@ def devices(
     return opened
 
 
+def _part(world: "WallWorld | None", name: str) -> "Part | None":
+    """What of a simulated world a device senses and moves."""
+    if world is None:
+        return None
+    from inphase.world_part import part_of
+
+    return part_of(world, name)
+
+
 def _world_joints(world: "WallWorld | None", name: str, count: int) -> "WorldJoints | None":
     """The joints that a device turns in a simulated world; None: it has its own."""
-    part = None if world is None else world.part(name)
+    part = _part(world, name)
     if part is None:
         return None
     from .world import WorldJoints

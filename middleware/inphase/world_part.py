@@ -1,0 +1,96 @@
+"""What of a simulated world one emulated device senses and moves, in that device's own numbers."""
+
+from collections.abc import Iterable
+
+from inphase.draws import Draws
+from inphase.mujoco_world import MujocoWorld
+from inphase.wall_world import WallWorld
+
+
+def part_of(world: WallWorld, device: str) -> "Part | None":
+    """A device's part of the world; None: the schedule maps nothing of it."""
+    sensor, actuator = world.sensor_of(device), world.actuator_of(device)
+    return None if sensor is actuator is None else Part(world, sensor, actuator)
+
+
+class Part:
+    """A device's part: the schedule's signs and zeros are undone, as the core will put them on.
+
+    Thread: the world's.
+    """
+
+    def __init__(self, world: WallWorld, sensor: int | None, actuator: int | None) -> None:
+        self._world = world
+        self._sensor = sensor
+        self.actuator = actuator
+        """its number in the plan, where its commands move something"""
+        plan = world.plan
+        self.draws = Draws(plan, sensor) if sensor is not None else None
+        """the schedule's timing of its samples"""
+        self._turns: list[tuple[int, float]] = []
+        self._noise: list[float] = []
+        self._places: dict[str, slice] = {}
+        if sensor is not None:
+            found = plan.sensors[sensor]
+            self._turns = found.turns
+            self._noise = _stated_noise(world.world, sensor)
+            self._places = {
+                item.name: slice(at, at + item.channels)
+                for item in found.spec.fields
+                if item.dtype == "<f8"
+                for at in [found.first_channel(item.name)]
+            }
+
+    @property
+    def time_ns(self) -> int:
+        """The instant that its numbers are of."""
+        return self._world.time_ns
+
+    def advance(self, to_ns: int) -> None:
+        """Step the world up to an instant. Raises WorldError."""
+        self._world.advance(to_ns)
+
+    def fields(self) -> dict[str, list[float]]:
+        """What it measures now, by field; 0 where the schedule maps nothing. What the schedule
+        says of a field's noise is in it."""
+        if self._sensor is None:
+            return {}
+        values = [
+            0.0 if value is None else sign * (value + self._with_noise(noise) + zero)
+            for value, noise, (sign, zero) in zip(
+                self._world.read(self._sensor), self._noise, self._turns, strict=True
+            )
+        ]
+        return {name: values[place] for name, place in self._places.items()}
+
+    def _with_noise(self, noise: float) -> float:
+        assert self.draws is not None
+        return noise * self.draws.noise() if noise else 0.0
+
+    def command(self, values: list[float], now_ns: int) -> None:
+        """Its joints are to go there; in effect after the schedule's delay."""
+        if self.actuator is not None:
+            self._world.command(self.actuator, self._turned(values), now_ns)
+
+    def switch(self, channels: Iterable[int], *, on: bool) -> None:
+        """Its joints follow commands from where they are, or nothing is exerted on them."""
+        if self.actuator is not None:
+            self._world.switch(self.actuator, channels, on=on)
+
+    def _turned(self, values: list[float]) -> list[float]:
+        assert self.actuator is not None
+        turns = self._world.plan.actuators[self.actuator].turns
+        return [sign * value - zero for value, (sign, zero) in zip(values, turns, strict=True)]
+
+
+def _stated_noise(world: MujocoWorld, sensor: int) -> list[float]:
+    """The noise that the schedule gives to fields. What a driver's twin has stands for its
+    quantisation, which an emulated device has by itself."""
+    found = world.plan.sensors[sensor]
+    noise = [0.0] * len(found.spec.twin)
+    table = world.table.sensor[found.name]
+    for item in found.spec.fields:
+        if item.dtype == "<f8" and item.name in table.fields:
+            at = found.first_channel(item.name)
+            noise[at : at + item.channels] = [table.fields[item.name].noise] * item.channels
+    return noise
