@@ -374,6 +374,36 @@ def test_nothing_is_left_of_a_run_and_no_camera_library_was_loaded(arm: Simulati
     until(lambda: not any(p.is_running() for p in processes))
     assert arm.segments() == []
     assert not link.is_symlink()
+    assert not [lock for lock in Path("/dev/shm").glob("inphase-lock.*") if names(lock, arm.name)]
+
+
+def names(lock: Path, robot: str) -> bool:
+    """Whether a device's lock, which others take and give up meanwhile, is of this robot."""
+    try:
+        return f"robot {robot}," in lock.read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.real
+def test_a_stand_in_that_is_killed_comes_back_with_a_line_of_its_own(arm: Simulation) -> None:
+    with arm.run() as run:
+        before = run.status("imu", "FRESH")["imu"].sequence
+        (worker,) = [c for c in run.children() if "imu" in c.cmdline()]
+        worker.kill()
+        run.status("imu", "OFFLINE")
+        assert run.status("imu", "FRESH")["imu"].sequence > before
+
+
+@pytest.mark.real
+def test_a_keyboards_interrupt_ramps_the_robot_in_a_world_that_lasts(arm: Simulation) -> None:
+    with arm.run(start_new_session=True) as run:
+        run.status("joints", "FRESH")
+        os.killpg(run.pid, signal.SIGINT)
+        code, result = run.end()
+    assert code == 128 + signal.SIGINT
+    assert not [event for event in result["events"] if "world" in event]
+    assert result["sensors"]["joints"]["status"]["OFFLINE"] == 0
 
 
 @pytest.mark.real
