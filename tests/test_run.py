@@ -1,9 +1,12 @@
 """The commands as a user types them, on the demo robot with the real emulator."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +210,27 @@ def test_a_policy_that_prints_a_lot_holds_nothing_up_and_leaves_stdout_alone(
     path = demo_schedule(tmp_path, emulator=True, policy="talk.py:talk")
     result = summary_of(str(path), "--cycles", "200")
     assert result["policy"]["commands"] > 40  # a pipe that nobody reads holds 16 of these
+
+
+@pytest.mark.real
+def test_ctrl_c_in_a_terminal_ramps_the_robot_and_leaves_the_others_to_it(tmp_path: Path) -> None:
+    """A terminal sends it to all of the foreground's processes, and the devices are needed for
+    the ramp."""
+    path = demo_schedule(tmp_path, emulator=True)
+    command = [sys.executable, "-m", "inphase", "run", str(path), "--json"]
+    run = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+    robot = re.search(r'name = "(.*)"', path.read_text())
+    assert robot is not None
+    for _ in range(100):
+        done = inphase("echo", robot[1], "-n", "20", "--json")
+        if done.returncode == 0:
+            break
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGINT)
+    out, error = run.communicate(timeout=3 * BOUND_S)
+    assert run.returncode == 128 + signal.SIGINT, error
+    result = json.loads(out)
+    assert result["stopped"] == {"reason": "signal", "detail": "SIGINT"}
+    assert (result["events"], result["lost_devices"]) == ([], 0)

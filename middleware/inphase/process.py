@@ -66,6 +66,7 @@ class Process:
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
+            process_group=0,  # ^C in a terminal is the supervisor's: the ramp needs the others
             close_fds=True,
             pass_fds=pass_fds,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
