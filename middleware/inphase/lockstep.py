@@ -19,6 +19,7 @@ from inphase.core import Core, LockStepConfig, NativePolicy
 from inphase.follow import SLOT_HEADER, StoreFollower
 from inphase.frame import Frame
 from inphase.packets import REASONS
+from inphase.plan import Plan
 from inphase.randomisation import KnobLike, Randomisation
 from inphase.schedule import Schedule
 from inphase.world import Reading, World
@@ -52,9 +53,10 @@ class LockStep:
 
     `call` overrides the schedule's policy; `native` is one without Python; `isolate` runs the
     policy in a process of its own, with the same digest; `digest=False` leaves out the digest.
-    `world`: the world to run in, which stays the caller's; else the schedule's is made. `episode`:
-    the number of the episode, which with `seed` says what is drawn; `randomise`: knobs beside the
-    schedule's, by path, as a curriculum moves them.
+    `world`: the world to run in, which stays the caller's; else the schedule's is made. `plan`: of
+    the schedule, made before; a world has its own. `episode`: the number of the episode, which with
+    `seed` says what is drawn; `randomise`: knobs beside the schedule's, by path, as a curriculum
+    moves them.
 
     Raises ScheduleError, also for a world that does not fit the schedule.
     """
@@ -70,10 +72,14 @@ class LockStep:
         observe: bool = False,
         digest: bool = True,
         world: World | None = None,
+        plan: Plan | None = None,
         episode: int = 0,
         randomise: Mapping[str, KnobLike] | None = None,
     ) -> None:
-        plan = planning.make(schedule) if world is None else world.plan
+        if world is not None:
+            plan = world.plan
+        elif plan is None:
+            plan = planning.make(schedule)
         self.schedule = schedule
         self._own_world = None
         if world is None and schedule.world is not None:
@@ -145,7 +151,7 @@ class LockStep:
 
     def next(self) -> Frame:
         """On to the frame that the policy takes next. Raises as `step`."""
-        number = self._turn_to(0)
+        number = self._turn_to(0) if self._draws_cycles else self.core.turn(0)
         if number is None:
             self._refuse_failure()
             raise store.Lost(f"the core has stopped: {self.stopped}")
@@ -174,8 +180,15 @@ class LockStep:
         command: as a policy returns it.
         """
         trouble = self._buffer.fill(command)
-        self._answer(0 if trouble is None else REASONS.index(trouble))
+        if trouble is None:
+            self._answer(0)
+        else:
+            self.refuse(trouble)
         return trouble
+
+    def refuse(self, reason: str) -> None:
+        """No command to the frame of `next`, and why, one of REASONS."""
+        self._answer(REASONS.index(reason))
 
     def _answer(self, reason: int) -> None:
         if reason:
