@@ -9,11 +9,13 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
 
 from arms import arm_schedule
 from inphase.errors import RuntimeFault, ScheduleError
 from inphase.frame import Frame
 from inphase.gym import ID, Environment
+from inphase.gym_vector import Environments
 from inphase.lockstep import LockStep
 from robots import demo_schedule
 
@@ -279,6 +281,94 @@ def test_a_picture_leaves_the_episode_as_it_is(make: Make) -> None:
         assert (picture.shape, picture.dtype) == ((480, 640, 3), np.uint8)
         assert np.array_equal(plain.step(action)[0], drawn.step(action)[0])
     assert plain.render() is None
+
+
+# ---- many at once ------------------------------------------------------------------------------
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two returned values are the same, to the bit and with their types."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, np.ndarray) and a.dtype == object:
+        return all(
+            same(x, y) if isinstance(x, dict) else np.array_equal(x, y)
+            for x, y in zip(a, b, strict=True)
+        )
+    return type(a) is type(b) and np.array_equal(a, b)
+
+
+def played(env: Any, seed: int, steps: int) -> list[Any]:
+    """Everything that it returns."""
+    draw = np.random.default_rng(seed)
+    shape = (*env.action_space.shape,)
+    returned = [env.reset(seed=seed)]
+    return returned + [env.step(draw.uniform(-2.6, 2.6, shape)) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+@pytest.mark.parametrize("flat", [False, True])
+def test_many_give_what_gymnasiums_own_give(
+    tmp_path: Path, mode: AutoresetMode, flat: bool
+) -> None:
+    path = arm_schedule(tmp_path, more=RANDOMISE + "[task]\ncycles = 12\n")
+    options: dict[str, Any] = {"schedule": path, "num_envs": 3, "flat": flat}
+    steps = 11 if mode is AutoresetMode.DISABLED else 30
+    sync = gymnasium.make_vec(
+        ID, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, **options
+    )
+    ours = gymnasium.make_vec(ID, autoreset_mode=mode, workers=2, **options)
+    assert ours.metadata["autoreset_mode"] is mode
+    assert isinstance(ours, Environments)
+    for a, b in zip(played(sync, 5, steps), played(ours, 5, steps), strict=True):
+        assert same(a, b)
+    sync.close()
+    ours.close()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_each_of_many_gives_what_it_gives_alone(make: Make, tmp_path: Path, workers: int) -> None:
+    path = arm_schedule(tmp_path, camera=True, timing=True)
+    many = Environments(3, path, observe=["image", "joints"], workers=workers)
+    actions = np.random.default_rng(5).uniform(-2.6, 2.6, (25, 3, 6))
+    returned = [many.reset(seed=4)[0]] + [many.step(action)[0] for action in actions]
+    many.close()
+    for i in range(3):
+        env = make({"camera": True, "timing": True}, observe=["image", "joints"])
+        alone = [env.reset(seed=4 + i)[0]] + [env.step(action)[0] for action in actions[:, i]]
+        for together, single in zip(returned, alone, strict=True):
+            for sensor, fields in single.items():
+                for field, value in fields.items():
+                    assert np.array_equal(together[sensor][field][i], value), (sensor, field)
+
+
+def test_a_mask_resets_some_and_steps_may_be_bounded(tmp_path: Path) -> None:
+    many = gymnasium.make_vec(
+        ID,
+        num_envs=2,
+        schedule=arm_schedule(tmp_path),
+        max_episode_steps=3,
+        autoreset_mode=AutoresetMode.DISABLED,
+    )
+    many.reset(seed=1)
+    ends = [many.step(np.zeros((2, 6)))[3].tolist() for _ in range(3)]
+    assert ends == [[False, False], [False, False], [True, True]]
+    _, info = many.reset(options={"reset_mask": np.array([True, False])})
+    assert info["_cycle"].tolist() == [True, False]
+    with pytest.raises(AssertionError, match="reset"):
+        many.step(np.zeros((2, 6)))
+    many.close()
+
+
+def test_an_environment_that_fails_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    many = Environments(3, arm_schedule(tmp_path), workers=2)
+    many.reset(seed=1)
+    with pytest.raises(ValueError, match=r"numbers, got \(5,\)"):
+        many.step(np.zeros((3, 5)))
+    many.step(np.zeros((3, 6)))
+    many.close()
 
 
 # ---- on the wall clock -------------------------------------------------------------------------

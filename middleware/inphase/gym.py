@@ -32,6 +32,7 @@ from inphase.task import Reward, Task, Terminated
 ID = "inphase/Schedule-v0"
 Backend = Literal["lockstep", "simulate", "hardware"]
 Observed = NDArray[np.float64] | observation.Values
+Step = tuple[Observed, float, bool, bool, dict[str, Any]]
 _BACKENDS: dict[str, Callable[[Schedule], Client]] = {
     "lockstep": LockStepClient,
     "simulate": lambda schedule: RunnerClient(schedule, simulate=True),
@@ -129,19 +130,25 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
         info |= {"seed": self._seed, "episode_number": self._episode, "draws": draws}
         return observed, info
 
-    def step(
-        self, action: NDArray[np.float64]
-    ) -> tuple[Observed, float, bool, bool, dict[str, Any]]:
+    def step(self, action: NDArray[np.float64]) -> Step:
         """Answer the frame that was observed; on to the next one that the policy is called with.
 
         It is truncated after the [task]'s cycles, and when motion is latched: the robot takes no
         command then.
         """
-        client, task = self.client, self._task
-        trouble = client.answer(action)
+        return self.result(self.advance(action))
+
+    def advance(self, action: NDArray[np.float64]) -> Frame:
+        """The first part of `step`, almost all of it without the GIL: on to the next frame."""
+        trouble = self.client.answer(action)
         if trouble is not None:
             self._refuse_action(action)
-        observed, info, frame = self._look(client.next())
+        return self.client.next()
+
+    def result(self, frame: Frame) -> Step:
+        """The second part: what `step` returns."""
+        task = self._task
+        observed, info, frame = self._look(frame)
         reward, terminated = 0.0, False
         if task.judges:
             reward, terminated = task.reward(frame), task.terminated(frame)
@@ -216,5 +223,6 @@ def _space(part: Part) -> spaces.Space[Any]:
 gymnasium.register(
     ID,
     entry_point="inphase.gym:Environment",
+    vector_entry_point="inphase.gym_vector:Environments",
     nondeterministic=False,
 )
