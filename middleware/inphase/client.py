@@ -5,7 +5,7 @@ runtime process. Both give the frames that a policy would be called with, start 
 robot under command where it stands, and are ended with `close`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,12 @@ class Client:
     """of the run that goes on; another one after `begin`"""
     draws: Mapping[str, float | list[float]]
     """what was drawn for the episode, by path"""
+    answer: Callable[[Any], str | None]
+    """A command, as a policy returns it, to the frame that was given last; why it is none."""
+    next: Callable[[], Frame]
+    """The next frame that the policy is called with, as `accepted`."""
+    _refuse: Callable[[str], None]
+    _next: Callable[[], Frame]
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
@@ -46,17 +52,7 @@ class Client:
     # ---- what the two do differently -----------------------------------------------------
 
     def start(self, seed: int, episode: int, randomise: Mapping[str, KnobLike] | None) -> None:
-        """Start an episode."""
-        raise NotImplementedError
-
-    def answer(self, command: Any) -> str | None:
-        """A command, as a policy returns it, to the frame that was given last; why it is none."""
-        raise NotImplementedError
-
-    def _refuse(self, reason: str) -> None:
-        raise NotImplementedError
-
-    def _next(self) -> Frame:
+        """Start an episode; it sets `follower`, `draws`, `answer`, and what is below it."""
         raise NotImplementedError
 
     def is_whole(self, frame: Frame) -> bool:
@@ -69,15 +65,13 @@ class Client:
 
     # ---- what they do alike --------------------------------------------------------------
 
-    def next(self) -> Frame:
+    def accepted(self) -> Frame:
         """The next frame that the policy is called with.
 
         One with a status that [policy] `accepts` does not name is refused, as on the robot. Raises
         store.Lost when the run has ended, WorldError, RuntimeFault when none is accepted any more.
         """
         frame = self._next()
-        if not self._accepts:
-            return frame
         for _ in range(self._wait_cycles):
             trouble = self._not_accepted(frame)
             if not trouble:
@@ -109,6 +103,7 @@ class Client:
         Raises ScheduleError, DeviceError, WorldError, RuntimeFault, store.Lost.
         """
         self.start(seed, episode, randomise)
+        self.next = self.accepted if self._accepts else self._next
         frame = self.next()
         for _ in range(self._wait_cycles):
             missing = [name for name in sensors if frame[name].sequence < 0]
@@ -174,19 +169,7 @@ class LockStepClient(Client):
         )
         self.follower = robot.follower
         self.draws = robot.draws
-
-    def answer(self, command: Any) -> str | None:
-        """To the frame of `next`."""
-        assert self._robot is not None
-        return self._robot.answer(command)
-
-    def _refuse(self, reason: str) -> None:
-        assert self._robot is not None
-        self._robot.refuse(reason)
-
-    def _next(self) -> Frame:
-        assert self._robot is not None
-        return self._robot.next()
+        self.answer, self._refuse, self._next = robot.answer, robot.refuse, robot.next
 
     def is_whole(self, frame: Frame) -> bool:
         """Always: time stands still."""
@@ -228,19 +211,20 @@ class RunnerClient(Client):
             runner.__enter__()
             self._runner = runner
             self.follower = runner.follower
+            self.answer, self._refuse, self._next = self._post, self._post_none, self._newest
         elif self._frame is not None and self._frame.reason != "none":
             self._runner.arm()
 
-    def answer(self, command: Any) -> str | None:
-        """To the newest frame that was given; it counts when it is there before its act."""
+    def _post(self, command: Any) -> str | None:
+        """It counts when it is there before its frame's act."""
         assert self._runner is not None and self._frame is not None
         return self._runner.post(self._frame, command)
 
-    def _refuse(self, reason: str) -> None:
+    def _post_none(self, reason: str) -> None:
         assert self._runner is not None and self._frame is not None
         self._runner.refuse(self._frame, reason)
 
-    def _next(self) -> Frame:
+    def _newest(self) -> Frame:
         assert self._runner is not None
         self._frame = self._runner.next(_WAIT_S, newest=True)
         return self._frame

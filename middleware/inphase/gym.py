@@ -25,7 +25,7 @@ from inphase.errors import WorldError
 from inphase.frame import Frame
 from inphase.observation import FlatObserver, Observer, Part
 from inphase.plan import Plan
-from inphase.report import Report
+from inphase.report import Facts, Report
 from inphase.schedule import Schedule
 from inphase.task import Reward, Task, Terminated
 
@@ -125,7 +125,7 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
         self._observer = (FlatObserver if self._flat else Observer)(self._parts, client.follower)
         self._report = Report(client.follower)
         self._task.begin(frame)
-        observed, info, frame = self._look(frame)
+        observed, info, _, _ = self._look(frame)
         draws = {path: _copied(drawn) for path, drawn in client.draws.items()}
         info |= {"seed": self._seed, "episode_number": self._episode, "draws": draws}
         return observed, info
@@ -148,20 +148,21 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
     def result(self, frame: Frame) -> Step:
         """The second part: what `step` returns."""
         task = self._task
-        observed, info, frame = self._look(frame)
+        observed, info, frame, facts = self._look(frame)
         reward, terminated = 0.0, False
         if task.judges:
             reward, terminated = task.reward(frame), task.terminated(frame)
-        truncated = "latched" in info or task.truncated(info["cycle"])
+        truncated = facts[1] != 0 or task.truncated(facts[0])
         return observed, reward, terminated, truncated, info
 
-    def _look(self, frame: Frame) -> tuple[Observed, dict[str, Any], Frame]:
+    def _look(self, frame: Frame) -> tuple[Observed, dict[str, Any], Frame, Facts]:
         """The observation of a frame, or of a later one when it is written over meanwhile."""
+        report = self._report
         while True:
-            facts = self._report.unpack(frame.record)
-            observed = self._observer.values(self._report.sequences(facts))
+            facts = report.unpack(frame.record)
+            observed = self._observer.values(facts[report.sequences])
             if self.client.is_whole(frame):
-                return observed, self._report.info(facts, frame.record), frame
+                return observed, report.info(facts, frame.record), frame, facts
             frame = self.client.next()
 
     def _refuse_action(self, action: Any) -> NoReturn:

@@ -180,10 +180,7 @@ class LockStep:
         command: as a policy returns it.
         """
         trouble = self._buffer.fill(command)
-        if trouble is None:
-            self._answer(0)
-        else:
-            self.refuse(trouble)
+        self._answer(0 if trouble is None else REASONS.index(trouble))
         return trouble
 
     def refuse(self, reason: str) -> None:

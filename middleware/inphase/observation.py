@@ -114,11 +114,13 @@ class Observer:
     """
 
     def __init__(self, parts: list[Part], follower: StoreFollower) -> None:
-        sensors: dict[str, tuple[int, int, list[tuple[str, NDArray[Any], NDArray[Any]]]]] = {}
+        sensors: dict[str, tuple[int, int, list[tuple[str, list[NDArray[Any]]]]]] = {}
         for part in parts:
             mask = follower.reader.rings[part.index][3] - 1
             entry = sensors.setdefault(part.sensor, (part.index, mask, []))
-            entry[2].append((part.field, _ring(part, follower), _nothing(part)))
+            ring = _ring(part, follower)
+            slots = [ring[slot, ...] for slot in range(len(ring))]
+            entry[2].append((part.field, [*slots, _nothing(part)]))
         self._sensors = [(name, *entry) for name, entry in sensors.items()]
 
     def values(self, sequences: Sequence[int]) -> Values:
@@ -126,11 +128,8 @@ class Observer:
         made = {}
         for name, index, mask, fields in self._sensors:
             sequence = sequences[index]
-            if sequence >= 0:
-                slot = sequence & mask
-                made[name] = {field: ring[slot, ...].copy() for field, ring, _ in fields}
-            else:
-                made[name] = {field: nothing.copy() for field, _, nothing in fields}
+            slot = sequence & mask if sequence >= 0 else -1  # the last one is for no sample
+            made[name] = {field: slots[slot].copy() for field, slots in fields}
         return made
 
 
@@ -139,30 +138,21 @@ class FlatObserver:
 
     def __init__(self, parts: list[Part], follower: StoreFollower) -> None:
         check_flat(parts)
-        self._size = sum(part.count for part in parts)
-        self._pieces: list[tuple[int, int, slice, NDArray[Any], NDArray[Any]]] = []
-        at = 0
+        self._pieces: list[tuple[int, int, list[NDArray[np.float64]]]] = []
         for first, last in _runs(parts):
             run = parts[first:last]
-            count = sum(part.count for part in run)
-            mask = follower.reader.rings[run[0].index][3] - 1
             nothing = np.concatenate([_nothing(part).reshape(-1) for part in run])
-            whole = _vector(run[0], count, nothing)
-            ring = _ring(whole, follower)
-            self._pieces.append((whole.index, mask, slice(at, at + count), ring, nothing))
-            at += count
+            whole = _vector(run[0], len(nothing), nothing)
+            slots = [*_ring(whole, follower), nothing]
+            self._pieces.append((whole.index, len(slots) - 2, slots))
 
     def values(self, sequences: Sequence[int]) -> NDArray[np.float64]:
         """One vector."""
-        made = np.empty(self._size)
-        self.into(made, sequences)
-        return made
-
-    def into(self, vector: NDArray[np.float64], sequences: Sequence[int]) -> None:
-        """The same into a vector of the caller's."""
-        for index, mask, place, ring, nothing in self._pieces:
-            sequence = sequences[index]
-            vector[place] = ring[sequence & mask] if sequence >= 0 else nothing
+        parts = [
+            slots[sequences[index] & mask if sequences[index] >= 0 else -1]
+            for index, mask, slots in self._pieces
+        ]
+        return parts[0].copy() if len(parts) == 1 else np.concatenate(parts)
 
 
 def _vector(first: Part, count: int, nothing: NDArray[Any]) -> Part:

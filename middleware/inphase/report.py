@@ -12,13 +12,16 @@ from inphase import wire
 from inphase.follow import StoreFollower
 from inphase.packets import REASONS
 
-_HEADER = 13  # numbers of wire.HEADER
-_ROW = 10  # numbers of wire.ROW
-_AGE, _STATUS, _REASON = 5, 7, 8  # in a row
-_FRAME_REASON = 11  # in the header
+# what is taken of wire.HEADER, of wire.ROW and of wire.ACT with its values
+_HEADER = "q72xI4x"  # cycle, reason
+_ROW = "q32xq8xHH4x"  # sequence, age, status, reason
+_ACT = "II8x"  # flags, reason
 _LIMITED = 1 << wire.ACT_FLAGS.index("LIMITED")
 _MISSED = 1 << wire.ACT_FLAGS.index("MISSED")
 _INVALID = 1 << wire.ACT_FLAGS.index("INVALID")
+
+Facts = tuple[int, ...]
+"""cycle; a reason, not 0 where motion is latched; then four per sensor, and two per actuator"""
 
 
 class Report:
@@ -26,28 +29,24 @@ class Report:
 
     def __init__(self, follower: StoreFollower) -> None:
         layout = follower.layout
+        channels = [count for _, count, _ in layout.actuators]
+        acts = "".join(f"{_ACT}{16 * count}x" for count in channels)
         self._follower = follower
         self._number = follower.number
-        count = len(layout.sensors)
-        heads = "".join(f"4I{16 * channels}x" for _, channels, _ in layout.actuators)
-        self._struct = Struct("<9q4I" + "7q2HI" * count + heads)
-        self._sequences = slice(_HEADER, _HEADER + _ROW * count, _ROW)
-        rows = [(name, _HEADER + _ROW * i) for i, name in enumerate(layout.sensors)]
-        self._sensors = [(name, at + _AGE, at + _STATUS, at + _REASON) for name, at in rows]
-        first_act = _HEADER + _ROW * count
-        self._acts = [(name, first_act + 4 * i) for i, (name, _, _) in enumerate(layout.actuators)]
+        self._struct = Struct(f"<{_HEADER}{_ROW * len(layout.sensors)}{acts}")
+        end = 2 + 4 * len(layout.sensors)
+        self.sequences = slice(2, end, 4)
+        """of the facts, the samples' numbers by sensor"""
+        self._sensors = [(name, 3 + 4 * i) for i, name in enumerate(layout.sensors)]
+        self._acts = [(name, end + 2 * i) for i, (name, _, _) in enumerate(layout.actuators)]
         self._offset = layout.acts_offset
-        self._applied = np.array(_applied_words([c for _, c, _ in layout.actuators]), np.intp)
+        self._applied = np.array(_applied_words(channels), np.intp)
 
-    def unpack(self, record: bytes) -> tuple[int, ...]:
-        """All numbers of a record but the commands."""
+    def unpack(self, record: bytes) -> Facts:
+        """The numbers of a record that are looked at."""
         return self._struct.unpack_from(record)
 
-    def sequences(self, facts: tuple[int, ...]) -> tuple[int, ...]:
-        """The samples' numbers, by sensor."""
-        return facts[self._sequences]
-
-    def info(self, facts: tuple[int, ...], record: bytes) -> dict[str, Any]:
+    def info(self, facts: Facts, record: bytes) -> dict[str, Any]:
         """The dict of a frame, the next one that was given.
 
         `cycle`; per sensor `status`, `age_ns` where it is known, and `reason` where there is one;
@@ -56,18 +55,17 @@ class Report:
         without a command and with one that was refused; `latched`: why motion is, where it is.
         """
         status, age_ns, reason, refused = {}, {}, {}, {}
-        for name, age_at, status_at, reason_at in self._sensors:
-            status[name] = wire.STATUSES[facts[status_at]]
-            if facts[age_at] != wire.ABSENT:
-                age_ns[name] = facts[age_at]
-            if facts[reason_at]:
-                reason[name] = REASONS[facts[reason_at]]
+        for name, at in self._sensors:
+            status[name] = wire.STATUSES[facts[at + 1]]
+            if facts[at] != wire.ABSENT:
+                age_ns[name] = facts[at]
+            if facts[at + 2]:
+                reason[name] = REASONS[facts[at + 2]]
         flags = 0
         for name, at in self._acts:
             flags |= facts[at]
             if facts[at + 1]:
                 refused[name] = REASONS[facts[at + 1]]
-        missed, invalid = self._count(flags)
         info = {
             "cycle": facts[0],
             "status": status,
@@ -76,29 +74,26 @@ class Report:
             "applied": np.frombuffer(record, np.float64, -1, self._offset)[self._applied],
             "limited": flags & _LIMITED != 0,
             "refused": refused,
-            "missed": missed,
-            "invalid": invalid,
+            "missed": 1 if flags & _MISSED else 0,
+            "invalid": 1 if flags & _INVALID else 0,
         }
-        if facts[_FRAME_REASON]:
-            info["latched"] = REASONS[facts[_FRAME_REASON]]
+        if facts[1]:
+            info["latched"] = REASONS[facts[1]]
+        number = self._follower.number
+        if number > self._number + 1:
+            self._add_between(info, number)
+        self._number = number
         return info
 
-    def _count(self, flags: int) -> tuple[int, int]:
-        """Cycles since the frame before that had no command, and a bad one, by this frame's act
-        and those of the frames between; what is written over already had none."""
-        missed = 1 if flags & _MISSED else 0
-        invalid = 1 if flags & _INVALID else 0
-        number = self._follower.number
+    def _add_between(self, info: dict[str, Any], number: int) -> None:
+        """Count the acts before frames that were not given; written over: surely missed."""
         for between in range(self._number + 1, number):
             record = self._follower.reader.past(between)
-            facts = self._struct.unpack_from(record) if record is not None else None
-            passed = self._flags(facts) if facts is not None else _MISSED
-            missed += passed & _MISSED != 0
-            invalid += passed & _INVALID != 0
-        self._number = number
-        return missed, invalid
+            flags = _MISSED if record is None else self._flags(self.unpack(record))
+            info["missed"] += 1 if flags & _MISSED else 0
+            info["invalid"] += 1 if flags & _INVALID else 0
 
-    def _flags(self, facts: tuple[int, ...]) -> int:
+    def _flags(self, facts: Facts) -> int:
         """Of all actuators' acts."""
         flags = 0
         for _, at in self._acts:
@@ -111,7 +106,7 @@ def _applied_words(channels: list[int]) -> list[int]:
     words: list[int] = []
     at = 0
     for count in channels:
-        at += 2  # wire.ACT
+        at += wire.ACT.size // 8
         words += range(at + count, at + 2 * count)
         at += 2 * count
     return words
