@@ -7,7 +7,7 @@ robot under command where it stands, and are ended with `close`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ _NOT_FOLLOWED = {"HOLDING", "RAMPING", "MISSED", "INVALID", "REPEATED", "STARVED
 class Client:
     """What both have in common. Thread: one at a time."""
 
+    is_live: ClassVar[bool]
+    """the robot goes on meanwhile: what was read of a frame may have been written over"""
     follower: StoreFollower
     """of the run that goes on; another one after `begin`"""
     draws: Mapping[str, float | list[float]]
@@ -53,10 +55,6 @@ class Client:
 
     def start(self, seed: int, episode: int, randomise: Mapping[str, KnobLike] | None) -> None:
         """Start an episode; it sets `follower`, `draws`, `answer`, and what is below it."""
-        raise NotImplementedError
-
-    def is_whole(self, frame: Frame) -> bool:
-        """Whether what was read of a frame's samples was not written over meanwhile."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -147,6 +145,8 @@ def _not_called(frame: Frame) -> None:
 class LockStepClient(Client):
     """On virtual time, each episode a run of its own from seed and number, in the same world."""
 
+    is_live = False
+
     def __init__(self, schedule: Schedule) -> None:
         super().__init__(schedule)
         self.world = mujoco_world.MujocoWorld(self.plan) if schedule.world is not None else None
@@ -171,10 +171,6 @@ class LockStepClient(Client):
         self.draws = robot.draws
         self.answer, self._refuse, self._next = robot.answer, robot.refuse, robot.next
 
-    def is_whole(self, frame: Frame) -> bool:
-        """Always: time stands still."""
-        return True
-
     def close(self) -> None:
         """End the run and the world."""
         if self._robot is not None:
@@ -190,6 +186,8 @@ class RunnerClient(Client):
     The robot runs on from one episode to the next, as it stands; a simulated one starts anew.
     Episodes are not reproducible: seed and number reach the simulated devices alone.
     """
+
+    is_live = True
 
     def __init__(self, schedule: Schedule, *, simulate: bool = False) -> None:
         super().__init__(schedule)
@@ -228,10 +226,6 @@ class RunnerClient(Client):
         assert self._runner is not None
         self._frame = self._runner.next(_WAIT_S, newest=True)
         return self._frame
-
-    def is_whole(self, frame: Frame) -> bool:
-        """The ring goes on while it is read."""
-        return frame.intact
 
     def close(self) -> None:
         """Ramp the robot down and end the runtime."""

@@ -161,7 +161,7 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
         while True:
             facts = report.unpack(frame.record)
             observed = self._observer.values(facts[report.sequences])
-            if self.client.is_whole(frame):
+            if not self.client.is_live or frame.intact:
                 return observed, report.info(facts, frame.record), frame, facts
             frame = self.client.next()
 

@@ -148,11 +148,11 @@ class FlatObserver:
 
     def values(self, sequences: Sequence[int]) -> NDArray[np.float64]:
         """One vector."""
-        parts = [
-            slots[sequences[index] & mask if sequences[index] >= 0 else -1]
-            for index, mask, slots in self._pieces
-        ]
-        return parts[0].copy() if len(parts) == 1 else np.concatenate(parts)
+        found = []
+        for index, mask, slots in self._pieces:
+            sequence = sequences[index]
+            found.append(slots[sequence & mask if sequence >= 0 else -1])
+        return found[0].copy() if len(found) == 1 else np.concatenate(found)
 
 
 def _vector(first: Part, count: int, nothing: NDArray[Any]) -> Part:

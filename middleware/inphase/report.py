@@ -3,10 +3,13 @@
 A frame's record is unpacked once, and the dict holds nothing that the robot will write over.
 """
 
+from collections.abc import Callable
+from functools import partial
 from struct import Struct
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from inphase import wire
 from inphase.follow import StoreFollower
@@ -39,8 +42,7 @@ class Report:
         """of the facts, the samples' numbers by sensor"""
         self._sensors = [(name, 3 + 4 * i) for i, name in enumerate(layout.sensors)]
         self._acts = [(name, end + 2 * i) for i, (name, _, _) in enumerate(layout.actuators)]
-        self._offset = layout.acts_offset
-        self._applied = np.array(_applied_words(channels), np.intp)
+        self._applied = _applied(channels, layout.acts_offset)
 
     def unpack(self, record: bytes) -> Facts:
         """The numbers of a record that are looked at."""
@@ -71,7 +73,7 @@ class Report:
             "status": status,
             "age_ns": age_ns,
             "reason": reason,
-            "applied": np.frombuffer(record, np.float64, -1, self._offset)[self._applied],
+            "applied": self._applied(record),
             "limited": flags & _LIMITED != 0,
             "refused": refused,
             "missed": 1 if flags & _MISSED else 0,
@@ -101,12 +103,21 @@ class Report:
         return flags
 
 
-def _applied_words(channels: list[int]) -> list[int]:
-    """Where the applied values lie in the acts, in words of 8 bytes."""
+def _applied(channels: list[int], offset: int) -> Callable[[bytes], NDArray[np.float64]]:
+    """What gives a record's applied values, channel by channel; it cannot be written to."""
+    if len(channels) == 1:
+        at = offset + wire.ACT.size + 8 * channels[0]
+        return partial(np.frombuffer, dtype=np.float64, count=channels[0], offset=at)
     words: list[int] = []
     at = 0
     for count in channels:
         at += wire.ACT.size // 8
         words += range(at + count, at + 2 * count)
         at += 2 * count
-    return words
+
+    def applied(record: bytes) -> NDArray[np.float64]:
+        values = np.frombuffer(record, np.float64, -1, offset)[words]
+        values.flags.writeable = False
+        return values
+
+    return applied
