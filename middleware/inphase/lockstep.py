@@ -6,7 +6,7 @@ tick. Same schedule, seed, policy and versions give the same bytes.
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
@@ -216,6 +216,25 @@ class LockStep:
         self._refuse_failure()
         return self.cycles - before
 
+    def frames(self, cycles: int) -> Iterator[Frame]:
+        """Run cycles as `run` does, and give each frame that the policy took, after its turn; where
+        that is none of Python's, each frame. Raises WorldError when the world failed."""
+        until = self.cycles + cycles
+        if self._turn is not None:
+            while (number := self._turn_to(until)) is not None:
+                frame = self.follower.frame(number)
+                self._take_turn(frame)
+                yield frame
+        else:
+            while self.cycles < until:
+                self._draw_cycle()
+                if self.core.run(1) == 0:
+                    break
+                if self._digest is not None:
+                    self._digest.follow(self.core.frames)
+                yield self.follower.frame(self.core.frames - 1)
+        self._refuse_failure()
+
     @property
     def draws(self) -> dict[str, float | list[float]]:
         """What was drawn for this episode, by path."""
@@ -261,7 +280,8 @@ class LockStep:
 
 
 class Digest:
-    """SHA-256 over a store's rings, in whole batches of slots.
+    """SHA-256 over a store's rings, in whole batches of slots: of the SHA-256 of each ring, so that
+    it does not matter when they were looked at.
 
     It covers each frame record and each sample payload in order, with their slots' sequence words:
     nothing of the host is in them (the epoch and rights are elsewhere in the segment).
@@ -269,28 +289,27 @@ class Digest:
 
     def __init__(self, follower: StoreFollower) -> None:
         self._reader = follower.reader
-        self._hash = hashlib.sha256()
-        self._frames = 0
-        self._samples = [0] * self._reader.sensors
+        self._rings = [self._reader.frame_ring, *self._reader.rings]
+        self._hashes = [hashlib.sha256() for _ in self._rings]
+        self._taken = [0] * len(self._rings)
 
     def follow(self, frames: int) -> None:
         """Take in what is new, once it is a quarter of a ring."""
-        if frames - self._frames >= self._reader.frame_ring[3] // 4:
+        if frames - self._taken[0] >= self._reader.frame_ring[3] // 4:
             self._take(frames)
 
     def value(self, frames: int) -> str:
         """The digest of everything up to frame number `frames`."""
         self._take(frames)
-        return self._hash.hexdigest()
+        return hashlib.sha256(b"".join(one.digest() for one in self._hashes)).hexdigest()
 
     def _take(self, frames: int) -> None:
-        if frames == self._frames:
+        if frames == self._taken[0]:
             return
-        self._update(self._reader.frame_ring, self._frames, frames)
-        self._frames = frames
-        for sensor, newest in enumerate(self._newest_samples(frames - 1)):
-            self._update(self._reader.rings[sensor], self._samples[sensor], newest + 1)
-            self._samples[sensor] = newest + 1
+        ends = [frames, *(newest + 1 for newest in self._newest_samples(frames - 1))]
+        for ring, taken in enumerate(self._taken):
+            self._update(ring, taken, ends[ring])
+        self._taken = ends
 
     def _newest_samples(self, frame: int) -> list[int]:
         """The sequence numbers in a frame's rows."""
@@ -301,15 +320,15 @@ class Digest:
             for i in range(self._reader.sensors)
         ]
 
-    def _update(self, ring: tuple[int, int, int, int], first: int, last: int) -> None:
+    def _update(self, ring: int, first: int, last: int) -> None:
         """Take in slots first..last of a ring, in at most two pieces."""
-        offset, stride, _, depth = ring
+        offset, stride, _, depth = self._rings[ring]
         memory = memoryview(self._reader.memory)
         while first < last:
             slot = first % depth
             count = min(last - first, depth - slot)
             start = offset + slot * stride
-            self._hash.update(memory[start : start + count * stride])
+            self._hashes[ring].update(memory[start : start + count * stride])
             first += count
 
 
