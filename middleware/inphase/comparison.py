@@ -86,7 +86,7 @@ def _first_value(name: str, x: Any, y: Any) -> str:
     a, b = (np.ascontiguousarray(one).reshape(-1) for one in (x, y))
     at = next(i for i in range(a.size) if a[i].tobytes() != b[i].tobytes())
     place = f"[{', '.join(map(str, np.unravel_index(at, x.shape)))}]" if x.shape else ""
-    return f"{name}{place} is {a[at]!r} and {b[at]!r}"
+    return f"{name}{place} is {a[at].item()!r} and {b[at].item()!r}"
 
 
 def _facts(frame: Frame) -> Iterator[tuple[str, Any]]:
