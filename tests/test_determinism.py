@@ -3,6 +3,7 @@
 What a process ran is kept as a file of frames, so that the first field that differs can be named.
 """
 
+import gc
 import os
 import pickle
 import signal
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import psutil
 import pytest
 
 import inphase
 from arms import arm_schedule
-from inphase import load
+from inphase import load, store
 from inphase.comparison import assert_same_frames
 from inphase.frame import Copies, Frame
 from inphase.lockstep import LockStep
@@ -29,7 +31,7 @@ RANDOMISE = '[randomise]\n"world.body.block.mass" = { uniform = [0.1, 0.3] }\n'
 # runs a schedule and keeps every frame; stops itself half-way where it is told to
 RUN = """
 import os, pickle, signal, sys
-from inphase import load
+from inphase import load, store
 from inphase.lockstep import LockStep
 
 path, cycles, cores, out, half = sys.argv[1:]
@@ -182,3 +184,22 @@ def test_the_digest_does_not_depend_on_how_a_run_is_stepped(tmp_path: Path, poli
     whole = run(900)
     assert run(7, 400, 1, 492) == run(900, singly=True) == whole
     assert run(899) != whole
+
+
+@pytest.mark.real
+def test_a_robot_that_nobody_closed_leaves_no_memory_behind(tmp_path: Path) -> None:
+    path, name = arm_schedule(tmp_path), f"t{os.getpid()}"
+    path.write_text(path.read_text().replace('name = "arm"', f'name = "{name}"'))
+    robot = LockStep(load(path), call=lambda _: None)
+    kept = robot.next().copy()
+    assert len(store.segments_of(name)) == 1
+    del robot
+    gc.collect()
+    assert not store.segments_of(name)
+    assert np.isfinite(kept["joints"].value["position"]).all()
+    code = (
+        "from inphase import load\nfrom inphase.lockstep import LockStep\n"
+        f"robot = LockStep(load({str(path)!r}))\nrobot.step()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=BOUND_S)
+    assert not store.segments_of(name)

@@ -6,6 +6,7 @@ tick. Same schedule, seed, policy and versions give the same bytes.
 
 import hashlib
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
@@ -115,6 +116,8 @@ class LockStep:
         for index in range(len(self.plan.actuators)):
             self.core.enable(index, True)
         self.follower = _OwnFrames(self.core.segment.path)
+        # nobody's any more: its store must not stay in memory for good
+        weakref.finalize(self, _end, self.core, self.follower)
         self._buffer = policies.CommandBuffer(self.follower.layout.actuators)
         self._turn = self._make_turn(call, isolate)
         self._digest = Digest(self.follower) if digest else None
@@ -267,8 +270,7 @@ class LockStep:
         """End it, and remove its store."""
         if isinstance(self._turn, policies.IsolatedPolicy):
             self._turn.close()
-        self.follower.close()
-        self.core.close()
+        _end(self.core, self.follower)
         if self._own_world is not None:
             self._own_world.close()
 
@@ -277,6 +279,11 @@ class LockStep:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _end(core: Core, follower: _OwnFrames) -> None:
+    follower.close()
+    core.close()
 
 
 class Digest:
