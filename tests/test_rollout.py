@@ -15,6 +15,7 @@ import pytest
 
 import inphase
 from arms import arm_schedule
+from inphase import store
 from inphase.core import NativePolicy
 from inphase.episode import Episode
 from inphase.errors import ScheduleError
@@ -208,6 +209,8 @@ def test_what_cannot_be_run_is_refused(folder: Path) -> None:
 @pytest.mark.parametrize("policy", ["'policies.py:hold'", "np.zeros((0, 6))"])
 def test_an_interrupt_ends_it_and_its_workers(folder: Path, policy: str) -> None:
     path = arm_schedule(folder)
+    name = f"t{os.getpid()}"
+    path.write_text(path.read_text().replace('name = "arm"', f'name = "{name}"'))
     script = folder / "script.py"
     script.write_text(
         "import sys\nimport inphase\nimport numpy as np\n"
@@ -224,7 +227,7 @@ def test_an_interrupt_ends_it_and_its_workers(folder: Path, policy: str) -> None
     def at_work() -> bool:
         """An episode is under way: its store is there."""
         pids = [child.pid for child in myself.children()] if "hold" in policy else [process.pid]
-        return any("inphase.arm" in one.path for pid in pids for one in _mapped(pid))
+        return any(f"inphase.{name}" in one.path for pid in pids for one in _mapped(pid))
 
     until(at_work)
     children = myself.children(recursive=True)
@@ -233,6 +236,7 @@ def test_an_interrupt_ends_it_and_its_workers(folder: Path, policy: str) -> None
     assert process.returncode == -signal.SIGINT, errors
     assert errors.rstrip().endswith("KeyboardInterrupt"), errors
     assert not psutil.wait_procs(children, timeout=BOUND_S)[1]
+    assert not store.segments_of(name)
 
 
 def _mapped(pid: int) -> list[Any]:

@@ -205,6 +205,8 @@ class RunnerClient(Client):
         if self._runner is not None and self._simulate:
             self.close()
         if self._runner is None:
+            if self._simulate:
+                raise RuntimeFault("a simulated robot in real time is not there yet; use lockstep")
             runner = Runner(self.schedule, posts=True, seed=seed)
             runner.__enter__()
             self._runner = runner

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import process
+from inphase import process, store
 from inphase import schedule as schedules
 from inphase.core import NativePolicy
 from inphase.episode import Episode, Job, run_share
@@ -100,8 +100,12 @@ def _run_in_processes(job: Job, shares: list[range], count: int) -> list[Episode
     pool = ProcessPoolExecutor(count, context, initializer=process.end_with_parent)
 
     def stop() -> None:
-        for child in set(multiprocessing.active_children()) - before:
+        children = set(multiprocessing.active_children()) - before
+        for child in children:
             child.terminate()
+        for child in children:
+            child.join()
+        store.clean_leftovers(job.schedule.name)
 
     with pool:
         futures = [pool.submit(run_share, job, share) for share in shares]
