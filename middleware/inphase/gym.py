@@ -25,7 +25,7 @@ from inphase.errors import WorldError
 from inphase.frame import Frame
 from inphase.observation import FlatObserver, Observer, Part
 from inphase.plan import Plan
-from inphase.report import Facts, Report
+from inphase.report import Report
 from inphase.schedule import Schedule
 from inphase.task import Reward, Task, Terminated
 
@@ -125,7 +125,7 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
         self._observer = (FlatObserver if self._flat else Observer)(self._parts, client.follower)
         self._report = Report(client.follower)
         self._task.begin(frame)
-        observed, info, _, _ = self._look(frame)
+        observed, _, _, _, info = self.result(frame, judged=False)
         draws = {path: _copied(drawn) for path, drawn in client.draws.items()}
         info |= {"seed": self._seed, "episode_number": self._episode, "draws": draws}
         return observed, info
@@ -145,25 +145,19 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
             self._refuse_action(action)
         return self.client.next()
 
-    def result(self, frame: Frame) -> Step:
-        """The second part: what `step` returns."""
-        task = self._task
-        observed, info, frame, facts = self._look(frame)
-        reward, terminated = 0.0, False
-        if task.judges:
-            reward, terminated = task.reward(frame), task.terminated(frame)
-        truncated = facts[1] != 0 or task.truncated(facts[0])
-        return observed, reward, terminated, truncated, info
-
-    def _look(self, frame: Frame) -> tuple[Observed, dict[str, Any], Frame, Facts]:
-        """The observation of a frame, or of a later one when it is written over meanwhile."""
+    def result(self, frame: Frame, judged: bool = True) -> Step:
+        """The second part: what `step` returns; not judged: of an episode's first frame."""
         report = self._report
-        while True:
-            facts = report.unpack(frame.record)
-            observed = self._observer.values(facts[report.sequences])
-            if not self.client.is_live or frame.intact:
-                return observed, report.info(facts, frame.record), frame, facts
-            frame = self.client.next()
+        facts = report.unpack(frame.record)
+        observed = self._observer.values(facts[report.sequences])
+        if self.client.is_live and not frame.intact:  # written over meanwhile: a newer one
+            return self.result(self.client.next(), judged)
+        info = report.info(facts, frame.record)
+        task, reward, terminated = self._task, 0.0, False
+        if judged and task.judges:
+            reward, terminated = task.reward(frame), task.terminated(frame)
+        truncated = facts[1] != 0 or (task.last is not None and facts[0] >= task.last)
+        return observed, reward, terminated, truncated, info
 
     def _refuse_action(self, action: Any) -> NoReturn:
         raise ValueError(

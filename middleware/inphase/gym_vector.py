@@ -35,8 +35,8 @@ class Environments(VectorEnv[Observed, NDArray[np.float64], NDArray[Any]]):
 
     def __init__(
         self,
-        num_envs: int = 1,
-        schedule: Path | str | Schedule = "",
+        num_envs: int,
+        schedule: Path | str | Schedule,
         backend: Backend = "lockstep",
         *,
         observe: Sequence[str] | None = None,

@@ -183,7 +183,7 @@ class LockStep:
         command: as a policy returns it.
         """
         trouble = self._buffer.fill(command)
-        self._answer(0 if trouble is None else REASONS.index(trouble))
+        self._answer(REASONS.index(trouble) if trouble else 0)
         return trouble
 
     def refuse(self, reason: str) -> None:

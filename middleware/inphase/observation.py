@@ -148,11 +148,15 @@ class FlatObserver:
 
     def values(self, sequences: Sequence[int]) -> NDArray[np.float64]:
         """One vector."""
+        if len(self._pieces) == 1:
+            ((index, mask, slots),) = self._pieces
+            sequence = sequences[index]
+            return slots[sequence & mask if sequence >= 0 else -1].copy()
         found = []
         for index, mask, slots in self._pieces:
             sequence = sequences[index]
             found.append(slots[sequence & mask if sequence >= 0 else -1])
-        return found[0].copy() if len(found) == 1 else np.concatenate(found)
+        return np.concatenate(found)
 
 
 def _vector(first: Part, count: int, nothing: NDArray[Any]) -> Part:

@@ -4,7 +4,6 @@ A frame's record is unpacked once, and the dict holds nothing that the robot wil
 """
 
 from collections.abc import Callable
-from functools import partial
 from struct import Struct
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from inphase import wire
 from inphase.follow import StoreFollower
 from inphase.packets import REASONS
+from inphase.wire import ABSENT, STATUSES
 
 # what is taken of wire.HEADER, of wire.ROW and of wire.ACT with its values
 _HEADER = "q72xI4x"  # cycle, reason
@@ -36,17 +36,15 @@ class Report:
         acts = "".join(f"{_ACT}{16 * count}x" for count in channels)
         self._follower = follower
         self._number = follower.number
-        self._struct = Struct(f"<{_HEADER}{_ROW * len(layout.sensors)}{acts}")
+        layout_of_facts = Struct(f"<{_HEADER}{_ROW * len(layout.sensors)}{acts}")
+        self.unpack: Callable[[bytes], Facts] = layout_of_facts.unpack_from
+        """the numbers of a record that are looked at"""
         end = 2 + 4 * len(layout.sensors)
         self.sequences = slice(2, end, 4)
         """of the facts, the samples' numbers by sensor"""
         self._sensors = [(name, 3 + 4 * i) for i, name in enumerate(layout.sensors)]
         self._acts = [(name, end + 2 * i) for i, (name, _, _) in enumerate(layout.actuators)]
         self._applied = _applied(channels, layout.acts_offset)
-
-    def unpack(self, record: bytes) -> Facts:
-        """The numbers of a record that are looked at."""
-        return self._struct.unpack_from(record)
 
     def info(self, facts: Facts, record: bytes) -> dict[str, Any]:
         """The dict of a frame, the next one that was given.
@@ -58,8 +56,8 @@ class Report:
         """
         status, age_ns, reason, refused = {}, {}, {}, {}
         for name, at in self._sensors:
-            status[name] = wire.STATUSES[facts[at + 1]]
-            if facts[at] != wire.ABSENT:
+            status[name] = STATUSES[facts[at + 1]]
+            if facts[at] != ABSENT:
                 age_ns[name] = facts[at]
             if facts[at + 2]:
                 reason[name] = REASONS[facts[at + 2]]
@@ -104,16 +102,16 @@ class Report:
 
 
 def _applied(channels: list[int], offset: int) -> Callable[[bytes], NDArray[np.float64]]:
-    """What gives a record's applied values, channel by channel; it cannot be written to."""
+    """What gives a record's applied values, channel by channel; they cannot be written to."""
     if len(channels) == 1:
-        at = offset + wire.ACT.size + 8 * channels[0]
-        return partial(np.frombuffer, dtype=np.float64, count=channels[0], offset=at)
+        count, at = channels[0], offset + wire.ACT.size + 8 * channels[0]
+        return lambda record: np.frombuffer(record, np.float64, count, at)
     words: list[int] = []
-    at = 0
+    word = 0
     for count in channels:
-        at += wire.ACT.size // 8
-        words += range(at + count, at + 2 * count)
-        at += 2 * count
+        word += wire.ACT.size // 8
+        words += range(word + count, word + 2 * count)
+        word += 2 * count
 
     def applied(record: bytes) -> NDArray[np.float64]:
         values = np.frombuffer(record, np.float64, -1, offset)[words]

@@ -33,7 +33,8 @@ class Task:
         self._reward = _make(schedule, "reward", reward or table.reward)
         self._terminated = _make(schedule, "terminated", terminated or table.terminated)
         self._cycles = cycles or table.cycles
-        self._last: int | None = None
+        self.last: int | None = None
+        """the cycle whose frame is the episode's last one"""
         self.judges = self._reward is not None or self._terminated is not None
         """whether a frame is looked at at all"""
 
@@ -43,7 +44,7 @@ class Task:
             reset = getattr(call, "reset", None)
             if callable(reset):
                 reset()
-        self._last = None if self._cycles is None else frame.cycle + self._cycles
+        self.last = None if self._cycles is None else frame.cycle + self._cycles
 
     def reward(self, frame: Frame) -> float:
         """Of the step that led to this frame; 0.0 where nothing says."""
@@ -52,10 +53,6 @@ class Task:
     def terminated(self, frame: Frame) -> bool:
         """Whether the task is done or failed with this frame."""
         return self._terminated is not None and bool(self._terminated(frame))
-
-    def truncated(self, cycle: int) -> bool:
-        """Whether the episode's cycles are over."""
-        return self._last is not None and cycle >= self._last
 
 
 def _make(schedule: Schedule, what: str, given: Any) -> Any:
