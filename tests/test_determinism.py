@@ -25,6 +25,7 @@ from inphase.frame import Copies, Frame
 from inphase.lockstep import LockStep
 from inphase.schedule import Schedule
 from peers import BOUND_S, until
+from worlds import needs_images
 
 RANDOMISE = '[randomise]\n"world.body.block.mass" = { uniform = [0.1, 0.3] }\n'
 
@@ -108,6 +109,7 @@ def test_processes_and_cores_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
+@needs_images
 def test_images_are_the_same_in_every_process(tmp_path: Path) -> None:
     path = arm_schedule(tmp_path, camera=True, timing=True)
     first, second = Recording(path, 80), Recording(path, 80, every_core()[0])

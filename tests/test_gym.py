@@ -18,6 +18,8 @@ from inphase.gym import ID, Environment
 from inphase.gym_vector import Environments
 from inphase.lockstep import LockStep
 from robots import demo_schedule
+from simulations import Simulation
+from worlds import needs_images
 
 Make = Callable[..., Environment]
 RANDOMISE = """
@@ -49,6 +51,7 @@ def test_make_finds_it_by_its_name_with_the_module_in_front(tmp_path: Path) -> N
     env.close()
 
 
+@needs_images  # render modes are checked
 @pytest.mark.parametrize("flat", [False, True])
 def test_it_passes_the_checker(tmp_path: Path, flat: bool) -> None:
     env = gymnasium.make(ID, schedule=arm_schedule(tmp_path), flat=flat).unwrapped
@@ -60,6 +63,7 @@ def test_it_passes_the_checker(tmp_path: Path, flat: bool) -> None:
     env.close()
 
 
+@needs_images
 def test_the_checker_passes_an_image_too(tmp_path: Path) -> None:
     env = gymnasium.make(ID, schedule=arm_schedule(tmp_path, camera=True), observe=["image"])
     check_env(env.unwrapped)
@@ -105,6 +109,7 @@ def test_a_flat_observation_takes_no_image_and_says_so(make: Make) -> None:
         make({"camera": True}, flat=True)
 
 
+@needs_images
 def test_what_was_returned_stays_as_it_was(make: Make) -> None:
     env = make({"camera": True})
     kept, _ = env.reset(seed=1)
@@ -116,6 +121,7 @@ def test_what_was_returned_stays_as_it_was(make: Make) -> None:
         assert kept[sensor][field].flags.owndata and kept[sensor][field].flags.writeable
 
 
+@needs_images
 def test_an_episode_starts_with_a_sample_of_every_sensor_and_a_robot_that_follows(
     make: Make,
 ) -> None:
@@ -272,6 +278,7 @@ def test_an_episode_is_randomised_as_the_schedule_and_the_caller_say(make: Make)
 # ---- pictures --------------------------------------------------------------------------------
 
 
+@needs_images
 def test_a_picture_leaves_the_episode_as_it_is(make: Make) -> None:
     plain, drawn = make(flat=True), make(flat=True, render_mode="rgb_array", camera="wrist")
     actions = np.random.default_rng(5).uniform(-2.6, 2.6, (5, 6))
@@ -328,6 +335,7 @@ def test_many_give_what_gymnasiums_own_give(
     ours.close()
 
 
+@needs_images
 @pytest.mark.parametrize("workers", [1, 3])
 def test_each_of_many_gives_what_it_gives_alone(make: Make, tmp_path: Path, workers: int) -> None:
     path = arm_schedule(tmp_path, camera=True, timing=True)
@@ -391,3 +399,20 @@ def test_the_same_environment_runs_on_the_wall_clock(tmp_path: Path) -> None:
     assert info["cycle"] > before["cycle"]
     env.close()
     env.close()
+
+
+@pytest.mark.real
+def test_a_simulated_robot_in_real_time_starts_anew_with_each_episode() -> None:
+    without = ("device.eye", "sensor.image", "world.sensor.image")
+    with Simulation(("sensors.image", "# sensors.image"), without=without) as arm:
+        env = Environment(arm.schedule, "simulate", observe=["joints", "imu"])
+        for _ in range(2):
+            observed, before = env.reset()
+            assert before["cycle"] < 100
+            home = observed["joints"]["position"]
+            for _ in range(30):
+                observed, _, _, truncated, info = env.step(home + 0.02)
+                assert info["cycle"] > before["cycle"] and not truncated
+                before = info
+            assert np.allclose(info["applied"], home + 0.02)
+        env.close()

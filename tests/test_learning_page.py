@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from peers import ROOT
+from worlds import needs_images
 
 PAGE = (ROOT / "middleware" / "LEARNING.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
+@needs_images
 @pytest.mark.parametrize("example", EXAMPLES, ids=["gymnasium", "rollout"])
 def test_an_example_of_the_page_runs_as_it_stands(tmp_path: Path, example: str) -> None:
     script = tmp_path / "example.py"

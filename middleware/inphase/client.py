@@ -184,7 +184,7 @@ class RunnerClient(Client):
     """On the wall clock: hardware, or with `simulate` a simulated robot behind the same runtime.
 
     The robot runs on from one episode to the next, as it stands; a simulated one starts anew.
-    Episodes are not reproducible: seed and number reach the simulated devices alone.
+    Episodes are not reproducible: neither a robot nor the wall clock has a seed.
     """
 
     is_live = True
@@ -205,9 +205,7 @@ class RunnerClient(Client):
         if self._runner is not None and self._simulate:
             self.close()
         if self._runner is None:
-            if self._simulate:
-                raise RuntimeFault("a simulated robot in real time is not there yet; use lockstep")
-            runner = Runner(self.schedule, posts=True, seed=seed)
+            runner = Runner(self.schedule, posts=True, simulate=self._simulate)
             runner.__enter__()
             self._runner = runner
             self.follower = runner.follower

@@ -46,6 +46,7 @@ class Runner:
     of the schedule's policy (it then shares this process's GIL). cycles: end after so many (0: at
     the end of the block). observe: never write to an actuator. lockstep: on virtual time, with
     seed, that of the simulated devices. simulate: in real time, in the schedule's simulated world.
+    posts: the caller answers frames itself, with `post`, instead of any policy.
 
     Raises, on entering, ScheduleError, DeviceError, RealtimeError, StoreError, RuntimeFault,
     WorldError.
