@@ -37,12 +37,13 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 
 from inphase import schedule
+from inphase.fault_plan import KINDS, Fault, fault_plan
 from inphase.frame import Frame, Sample
 from inphase.lockstep import LockStep
 from inphase.packets import REASONS
@@ -63,49 +64,6 @@ LOW_LIMIT, HIGH_LIMIT, VELOCITY, STEP = -2.0, 2.0, 2.0, 0.4
 WALL_STEP_NS = 1_000_000
 WAKE_TRIES = 4
 SETTLE = 8  # triggers after a fault: quiet line, doubt, three good replies
-KINDS = ("silent", "delayed", "invalid", "nan", "wrong", "frozen", "gone", "wake", "clock_step")
-
-
-class Fault(NamedTuple):
-    """As it is planned; `sensor` is not used by wake and clock_step."""
-
-    kind: str
-    sensor: int
-    first: int
-    count: int
-    argument: int
-
-    def is_at(self, cycle: int) -> bool:
-        """Whether it is there in a cycle."""
-        return self.first <= cycle < self.first + self.count
-
-
-def _argument(draw: random.Random, kind: str) -> int:
-    arguments: dict[str, list[int]] = {
-        "delayed": [draw.randrange(1_000_000), draw.randrange(12_000_000)],
-        "invalid": [draw.randrange(1, len(REASONS))],
-        "nan": [0, 1, 5],
-        "wrong": [1, WRONG, -WRONG],
-        "wake": [draw.randrange(2_000_000), draw.randrange(9_000_000), draw.randrange(150_000_000)],
-        "clock_step": [draw.randrange(-3_000_000, 3_000_000), 3_600_000_000_000],
-    }
-    return draw.choice(arguments.get(kind, [0]))
-
-
-def draw_plan(seed: int, sensors: int) -> list[Fault]:
-    """A plan: quiet at first and at the end, so that it also says what must be right."""
-    draw = random.Random(seed)
-    plan = [
-        Fault(
-            kind := draw.choice(KINDS),
-            draw.randrange(sensors),
-            draw.randrange(20, CYCLES - 80),
-            draw.choice([1, 1, 2, 3, draw.randrange(1, 25)]) if kind != "wake" else 1,
-            _argument(draw, kind),
-        )
-        for _ in range(draw.randrange(4, 24))
-    ]
-    return [fault._replace(sensor=0) if fault.kind in KINDS[-2:] else fault for fault in plan]
 
 
 class Model:
@@ -131,7 +89,8 @@ class Model:
     def planned(self, kind: str, sensor: int, cycle: int) -> Fault | None:
         """The fault of a kind in a cycle: the first that was planned."""
         for fault in self.plan:
-            if fault.kind == kind and fault.sensor == sensor and fault.is_at(cycle):
+            is_its = fault.sensor in ("", self.names[sensor])
+            if fault.kind == kind and is_its and fault.is_at(cycle):
                 return fault
         return None
 
@@ -313,8 +272,8 @@ class Model:
         reach = self._reach(index)
         return any(
             fault.kind in kinds
-            and (fault.sensor == index or fault.kind == "wake")
-            and fault.first <= cycle < fault.first + fault.count + reach + fault.argument // 10**6
+            and (fault.sensor == self.names[index] or fault.kind == "wake")
+            and fault.first <= cycle < fault.first + fault.cycles + reach + fault.argument // 10**6
             for fault in self.plan
         )
 
@@ -348,7 +307,7 @@ class Model:
             acted_ns = frame.due_ns + self.cycle.act_ns
             assert not self._is_stale(index, feedback, acted_ns)
             reach = STEP + VELOCITY * self.cycle.period_ns * 1e-9
-            jumped = any(f[:2] == ("wrong", index) and f.first <= frame.cycle for f in self.plan)
+            jumped = any(f[:2] == ("wrong", act.name) and f.first <= frame.cycle for f in self.plan)
             if not jumped and not flags & {"REPEATED", "HOLDING"}:
                 assert np.all(np.abs(act.applied - feedback.value["x"]) <= reach + 1e-9)
 
@@ -379,12 +338,12 @@ def run(seed: int, check: bool) -> tuple[str, set[str]]:
     """A planned run; its digest, and the statuses that were seen."""
     path = Path(__file__).with_name("planned.toml")
     described = schedule.load(path)
-    plan = draw_plan(seed, len(described.sensor))
+    plan = fault_plan(seed, described, cycles=CYCLES)
     arms = random.Random(seed + 1)
     model = Model(described, plan)
     with LockStep(described, seed=seed, call=Sweep(seed)) as robot:
         for fault in plan:
-            robot.core.fault(*fault)
+            fault.plan(robot)
         for _ in range(CYCLES):
             frame = robot.step()
             if check:

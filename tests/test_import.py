@@ -29,4 +29,11 @@ def test_loading_a_schedule_needs_no_transport() -> None:
 def test_every_public_name_is_there() -> None:
     for name in inphase.__all__:
         assert getattr(inphase, name) is not None
-    assert set(inphase.__all__) == {"Frame", "Runner", "__version__", "load", "subscribe"}
+    assert set(inphase.__all__) == {
+        "Frame",
+        "Runner",
+        "__version__",
+        "load",
+        "rollout",
+        "subscribe",
+    }

@@ -158,6 +158,30 @@ def test_runner_in_lock_step_runs_in_the_callers_thread(tmp_path: Path) -> None:
     assert robot.summary["cycles"] == 50
 
 
+def test_a_caller_that_posts_is_the_policy(tmp_path: Path) -> None:
+    with Runner(demo_schedule(tmp_path), lockstep=True, cycles=20, posts=True) as robot:
+        for frame in robot:
+            if frame.cycle < 10:
+                assert robot.post(frame, frame["joints"].value["position"]) is None
+            elif frame.cycle < 15:
+                robot.refuse(frame, "input")
+            else:
+                assert robot.post(frame, [0.0]) == "shape"
+    assert robot.summary is not None
+    policy = robot.summary["policy"]
+    assert (policy["commands"], policy["reasons"]) == (10, {"input": 5, "shape": 5})
+
+
+@pytest.mark.real
+def test_a_caller_posts_to_a_robot_on_the_wall_clock(tmp_path: Path) -> None:
+    with Runner(demo_schedule(tmp_path, emulator=True), posts=True) as robot:
+        for _ in range(100):
+            frame = robot.next(BOUND_S, newest=True)
+            assert robot.post(frame, {"arm": frame["joints"].value["position"]}) is None
+    assert robot.summary is not None
+    assert robot.summary["policy"]["commands"] > 0
+
+
 @pytest.mark.real
 def test_the_readmes_example_and_echo_follow_a_running_robot(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text()

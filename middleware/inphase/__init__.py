@@ -7,6 +7,7 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inphase.episodes import rollout
     from inphase.frame import Frame
     from inphase.runner import Runner
     from inphase.schedule import load
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Frame", "Runner", "__version__", "load", "subscribe"]
+__all__ = ["Frame", "Runner", "__version__", "load", "rollout", "subscribe"]
 
 _HOMES = {
     "Frame": "inphase.frame",
     "Runner": "inphase.runner",
     "load": "inphase.schedule",
+    "rollout": "inphase.episodes",
     "subscribe": "inphase.subscriber",
 }
 

@@ -168,8 +168,10 @@ class Core:
     def turn(self, cycles: int) -> int | None:
         """Run on to the frame that the policy takes next; its number. None: `cycles` in all were
         run (0: no bound), or the core has stopped."""
-        rc = lib.inphase_core_turn(self._core, cycles, self._number)
-        return None if rc < 0 else int(self._number[0])
+        if lib.inphase_core_turn(self._core, cycles, self._number) < 0:
+            return None
+        number: int = self._number[0]
+        return number
 
     def answer(self, reason: int, values: Any, channels: int) -> None:
         """What the policy says to that frame; `values` is a C double array or NULL."""

@@ -259,17 +259,24 @@ class Frame:
     is known only after it.
     """
 
-    __slots__ = ("_command", "_samples", "header", "layout", "lost", "payloads", "record")
+    __slots__ = ("_command", "_header", "_samples", "layout", "lost", "payloads", "record")
 
     def __init__(self, layout: Layout, record: bytes, payloads: Payloads, lost: int = 0) -> None:
         self.layout = layout
         self.record = record
         self.payloads = payloads
-        self.header: tuple[int, ...] = wire.HEADER.unpack_from(record)
         self.lost = lost
         """frames between the one before and this one that the reader was too slow for"""
+        self._header: tuple[int, ...] | None = None
         self._samples: dict[str, Sample] | None = None
         self._command: Command | None = None
+
+    @property
+    def header(self) -> tuple[int, ...]:
+        """wire.HEADER of the record."""
+        if self._header is None:
+            self._header = wire.HEADER.unpack_from(self.record)
+        return self._header
 
     @property
     def cycle(self) -> int:

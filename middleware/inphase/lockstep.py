@@ -6,7 +6,8 @@ tick. Same schedule, seed, policy and versions give the same bytes.
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
 from typing import Any
@@ -19,6 +20,7 @@ from inphase.core import Core, LockStepConfig, NativePolicy
 from inphase.follow import SLOT_HEADER, StoreFollower
 from inphase.frame import Frame
 from inphase.packets import REASONS
+from inphase.plan import Plan
 from inphase.randomisation import KnobLike, Randomisation
 from inphase.schedule import Schedule
 from inphase.world import Reading, World
@@ -52,9 +54,10 @@ class LockStep:
 
     `call` overrides the schedule's policy; `native` is one without Python; `isolate` runs the
     policy in a process of its own, with the same digest; `digest=False` leaves out the digest.
-    `world`: the world to run in, which stays the caller's; else the schedule's is made. `episode`:
-    the number of the episode, which with `seed` says what is drawn; `randomise`: knobs beside the
-    schedule's, by path, as a curriculum moves them.
+    `world`: the world to run in, which stays the caller's; else the schedule's is made. `plan`: of
+    the schedule, made before; a world has its own. `episode`: the number of the episode, which with
+    `seed` says what is drawn; `randomise`: knobs beside the schedule's, by path, as a curriculum
+    moves them.
 
     Raises ScheduleError, also for a world that does not fit the schedule.
     """
@@ -70,10 +73,14 @@ class LockStep:
         observe: bool = False,
         digest: bool = True,
         world: World | None = None,
+        plan: Plan | None = None,
         episode: int = 0,
         randomise: Mapping[str, KnobLike] | None = None,
     ) -> None:
-        plan = planning.make(schedule) if world is None else world.plan
+        if world is not None:
+            plan = world.plan
+        elif plan is None:
+            plan = planning.make(schedule)
         self.schedule = schedule
         self._own_world = None
         if world is None and schedule.world is not None:
@@ -109,6 +116,8 @@ class LockStep:
         for index in range(len(self.plan.actuators)):
             self.core.enable(index, True)
         self.follower = _OwnFrames(self.core.segment.path)
+        # nobody's any more: its store must not stay in memory for good
+        weakref.finalize(self, _end, self.core, self.follower)
         self._buffer = policies.CommandBuffer(self.follower.layout.actuators)
         self._turn = self._make_turn(call, isolate)
         self._digest = Digest(self.follower) if digest else None
@@ -145,7 +154,7 @@ class LockStep:
 
     def next(self) -> Frame:
         """On to the frame that the policy takes next. Raises as `step`."""
-        number = self._turn_to(0)
+        number = self._turn_to(0) if self._draws_cycles else self.core.turn(0)
         if number is None:
             self._refuse_failure()
             raise store.Lost(f"the core has stopped: {self.stopped}")
@@ -174,8 +183,12 @@ class LockStep:
         command: as a policy returns it.
         """
         trouble = self._buffer.fill(command)
-        self._answer(0 if trouble is None else REASONS.index(trouble))
+        self._answer(REASONS.index(trouble) if trouble else 0)
         return trouble
+
+    def refuse(self, reason: str) -> None:
+        """No command to the frame of `next`, and why, one of REASONS."""
+        self._answer(REASONS.index(reason))
 
     def _answer(self, reason: int) -> None:
         if reason:
@@ -205,6 +218,25 @@ class LockStep:
                     self._digest.follow(self.core.frames)
         self._refuse_failure()
         return self.cycles - before
+
+    def frames(self, cycles: int) -> Iterator[Frame]:
+        """Run cycles as `run` does, and give each frame that the policy took, after its turn; where
+        that is none of Python's, each frame. Raises WorldError when the world failed."""
+        until = self.cycles + cycles
+        if self._turn is not None:
+            while (number := self._turn_to(until)) is not None:
+                frame = self.follower.frame(number)
+                self._take_turn(frame)
+                yield frame
+        else:
+            while self.cycles < until:
+                self._draw_cycle()
+                if self.core.run(1) == 0:
+                    break
+                if self._digest is not None:
+                    self._digest.follow(self.core.frames)
+                yield self.follower.frame(self.core.frames - 1)
+        self._refuse_failure()
 
     @property
     def draws(self) -> dict[str, float | list[float]]:
@@ -238,8 +270,7 @@ class LockStep:
         """End it, and remove its store."""
         if isinstance(self._turn, policies.IsolatedPolicy):
             self._turn.close()
-        self.follower.close()
-        self.core.close()
+        _end(self.core, self.follower)
         if self._own_world is not None:
             self._own_world.close()
 
@@ -250,8 +281,14 @@ class LockStep:
         self.close()
 
 
+def _end(core: Core, follower: _OwnFrames) -> None:
+    follower.close()
+    core.close()
+
+
 class Digest:
-    """SHA-256 over a store's rings, in whole batches of slots.
+    """SHA-256 over a store's rings, in whole batches of slots: of the SHA-256 of each ring, so that
+    it does not matter when they were looked at.
 
     It covers each frame record and each sample payload in order, with their slots' sequence words:
     nothing of the host is in them (the epoch and rights are elsewhere in the segment).
@@ -259,28 +296,27 @@ class Digest:
 
     def __init__(self, follower: StoreFollower) -> None:
         self._reader = follower.reader
-        self._hash = hashlib.sha256()
-        self._frames = 0
-        self._samples = [0] * self._reader.sensors
+        self._rings = [self._reader.frame_ring, *self._reader.rings]
+        self._hashes = [hashlib.sha256() for _ in self._rings]
+        self._taken = [0] * len(self._rings)
 
     def follow(self, frames: int) -> None:
         """Take in what is new, once it is a quarter of a ring."""
-        if frames - self._frames >= self._reader.frame_ring[3] // 4:
+        if frames - self._taken[0] >= self._reader.frame_ring[3] // 4:
             self._take(frames)
 
     def value(self, frames: int) -> str:
         """The digest of everything up to frame number `frames`."""
         self._take(frames)
-        return self._hash.hexdigest()
+        return hashlib.sha256(b"".join(one.digest() for one in self._hashes)).hexdigest()
 
     def _take(self, frames: int) -> None:
-        if frames == self._frames:
+        if frames == self._taken[0]:
             return
-        self._update(self._reader.frame_ring, self._frames, frames)
-        self._frames = frames
-        for sensor, newest in enumerate(self._newest_samples(frames - 1)):
-            self._update(self._reader.rings[sensor], self._samples[sensor], newest + 1)
-            self._samples[sensor] = newest + 1
+        ends = [frames, *(newest + 1 for newest in self._newest_samples(frames - 1))]
+        for ring, taken in enumerate(self._taken):
+            self._update(ring, taken, ends[ring])
+        self._taken = ends
 
     def _newest_samples(self, frame: int) -> list[int]:
         """The sequence numbers in a frame's rows."""
@@ -291,15 +327,15 @@ class Digest:
             for i in range(self._reader.sensors)
         ]
 
-    def _update(self, ring: tuple[int, int, int, int], first: int, last: int) -> None:
+    def _update(self, ring: int, first: int, last: int) -> None:
         """Take in slots first..last of a ring, in at most two pieces."""
-        offset, stride, _, depth = ring
+        offset, stride, _, depth = self._rings[ring]
         memory = memoryview(self._reader.memory)
         while first < last:
             slot = first % depth
             count = min(last - first, depth - slot)
             start = offset + slot * stride
-            self._hash.update(memory[start : start + count * stride])
+            self._hashes[ring].update(memory[start : start + count * stride])
             first += count
 
 

@@ -129,6 +129,8 @@ class MujocoWorld:
         self._keyframe = self._find_keyframe()
         self._images: dict[int, _Image] = {}
         self._renderers: dict[tuple[int, int], Any] = {}
+        self._shown: Any = None
+        """the state that `picture` looks at"""
         self.trouble: BaseException | None = None
         """what the renderer raised"""
         self.reset()
@@ -467,6 +469,29 @@ class MujocoWorld:
             return -1
         return 0
 
+    def picture(
+        self, camera: str | None = None, height: int = 480, width: int = 640
+    ) -> NDArray[np.uint8]:
+        """What a camera of the model sees now, for a person: (height, width, 3). None: the first
+        camera, or a free one where the model has none. The world stays as it is.
+
+        Raises ScheduleError for a camera that is none. Thread: always the same one.
+        """
+        seen: str | int = -1
+        if camera is not None:
+            seen = self._find("camera", camera, "world.model")
+        elif self.model.ncam:
+            seen = 0
+        if self._shown is None:
+            self._shown = self._mujoco.MjData(self.model)
+        self._mujoco.mj_copyData(self._shown, self.model, self.data)
+        self._mujoco.mj_forward(self.model, self._shown)
+        renderer = self._renderer(height, width)
+        renderer.disable_depth_rendering()
+        self._set_scene(renderer, self._shown, seen)
+        drawn: NDArray[np.uint8] = renderer.render().copy()
+        return drawn
+
     def _draw(self, image: _Image) -> NDArray[Any]:
         height, width = image.shape[:2]
         renderer = self._renderer(height, width)
@@ -474,14 +499,7 @@ class MujocoWorld:
             renderer.enable_depth_rendering()
         else:
             renderer.disable_depth_rendering()
-        renderer.update_scene(self.data, camera=image.camera)
-        flags = self._mujoco.mjtRndFlag
-        for name, wanted in (
-            (flags.mjRND_SHADOW, self.table.shadows),
-            (flags.mjRND_REFLECTION, self.table.reflections),
-            (flags.mjRND_SKYBOX, self.table.skybox),
-        ):
-            renderer.scene.flags[name] = wanted
+        self._set_scene(renderer, self.data, image.camera)
         drawn = renderer.render()
         if image.depth:
             scaled: NDArray[Any] = drawn * image.gain
@@ -491,6 +509,16 @@ class MujocoWorld:
             drawn = ((drawn.astype(np.uint32) @ weights) >> 8).astype(np.uint8)
         wide: NDArray[Any] = drawn if image.dtype.itemsize == 1 else drawn.astype("<u2") * 257
         return wide
+
+    def _set_scene(self, renderer: Any, data: Any, camera: str | int) -> None:
+        renderer.update_scene(data, camera=camera)
+        flags = self._mujoco.mjtRndFlag
+        for name, wanted in (
+            (flags.mjRND_SHADOW, self.table.shadows),
+            (flags.mjRND_REFLECTION, self.table.reflections),
+            (flags.mjRND_SKYBOX, self.table.skybox),
+        ):
+            renderer.scene.flags[name] = wanted
 
     def _renderer(self, height: int, width: int) -> Any:
         """One per size, made when it is first needed: it takes memory and a context."""

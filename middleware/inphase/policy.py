@@ -31,6 +31,7 @@ from inphase.packets import REASONS
 from inphase.schedule import Schedule
 
 PolicyCall = Callable[[Frame], Any]
+_FLOAT64 = np.dtype(np.float64)
 _TRACEBACKS = 3  # shown in full; later ones would flood
 
 
@@ -79,17 +80,25 @@ class CommandBuffer:
 
     def fill(self, command: Any) -> str | None:
         """Take a command in; the reason when it is none."""
+        if type(command) is np.ndarray and command.dtype is _FLOAT64:  # what most policies return
+            if command.shape != self._shape:
+                return "shape"
+            self._values[...] = command
+            return None
         if command is None:
             return "silent"
         if isinstance(command, dict):
-            if command.keys() != self._parts.keys():
-                return "shape"
-            for name, part in command.items():
-                trouble = self._put(self._values[self._parts[name]], part)
-                if trouble:
-                    return trouble
-            return None
+            return self._fill_parts(command)
         return self._put(self._values, command)
+
+    def _fill_parts(self, command: dict[str, Any]) -> str | None:
+        if command.keys() != self._parts.keys():
+            return "shape"
+        for name, part in command.items():
+            trouble = self._put(self._values[self._parts[name]], part)
+            if trouble:
+                return trouble
+        return None
 
     def _put(self, to: NDArray[np.float64], values: Any) -> str | None:
         if type(values) is not np.ndarray:

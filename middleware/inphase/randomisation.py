@@ -7,7 +7,7 @@ sensor named `episode`, in every frame.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, NamedTuple
 
@@ -268,7 +268,8 @@ class Randomisation:
             Field(drawn.path, "1", (len(drawn.before),) if len(drawn.before) > 1 else ())
             for drawn in self.drawn
         ]
-        return planning.make(extended, {**plan.drivers, SENSOR: Draws(SENSOR, tuple(fields))})
+        made = planning.make(extended, {**plan.drivers, SENSOR: Draws(SENSOR, tuple(fields))})
+        return replace(made, client_policy=plan.client_policy)
 
     def readings(self) -> list[Reading | None]:
         """Where that sensor's numbers lie."""

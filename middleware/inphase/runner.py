@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -45,6 +46,7 @@ class Runner:
     of the schedule's policy (it then shares this process's GIL). cycles: end after so many (0: at
     the end of the block). observe: never write to an actuator. lockstep: on virtual time, with
     seed, that of the simulated devices. simulate: in real time, in the schedule's simulated world.
+    posts: the caller answers frames itself, with `post`, instead of any policy.
 
     Raises, on entering, ScheduleError, DeviceError, RealtimeError, StoreError, RuntimeFault,
     WorldError.
@@ -61,17 +63,17 @@ class Runner:
         lockstep: bool = False,
         simulate: bool = False,
         seed: int = 0,
+        posts: bool = False,
     ) -> None:
         assert not (lockstep and simulate), "lockstep is virtual time, simulate is real time"
+        assert not (posts and policy is not None), "a policy posts by itself"
         loaded = schedule if isinstance(schedule, Schedule) else schedules.load(schedule)
         self.schedule = loaded
         self.summary: dict[str, Any] | None = None
         """as `inphase run --json` prints it, after the run has ended"""
+        wishes = _Wishes(policy, cycles, observe, seed, simulate, posts)
         self._robot: _LockStepRobot | _RuntimeRobot
-        if lockstep:
-            self._robot = _LockStepRobot(loaded, policy, cycles, observe, seed)
-        else:
-            self._robot = _RuntimeRobot(loaded, policy, cycles, observe, simulate)
+        self._robot = (_LockStepRobot if lockstep else _RuntimeRobot)(loaded, wishes)
 
     def __enter__(self) -> Self:
         self._robot.start()
@@ -89,9 +91,25 @@ class Runner:
         """Frames until the run ends; in lock step each one is a cycle that is run."""
         return self._robot.frames()
 
-    def next(self, timeout_s: float | None = None) -> Frame:
-        """The next frame. Raises TimeoutError, and store.Lost when the run has ended."""
-        return self._robot.next(timeout_s)
+    def next(self, timeout_s: float | None = None, newest: bool = False) -> Frame:
+        """The next frame, or the newest one. Raises TimeoutError, and store.Lost at the end."""
+        return self._robot.next(timeout_s, newest)
+
+    def post(self, frame: Frame, command: Any) -> str | None:
+        """Answer a frame with a command, as a policy returns it: for exactly this frame's cycle.
+
+        Why it is none, one of packets.REASONS; that it came too late is said by later frames.
+        """
+        return self._robot.post(frame, command)
+
+    def refuse(self, frame: Frame, reason: str) -> None:
+        """No command to a frame, and why, one of packets.REASONS."""
+        self._robot.refuse(frame, reason)
+
+    @property
+    def follower(self) -> StoreFollower:
+        """What gives the frames: its layout, and the counts of its store."""
+        return self._robot.follower
 
     def arm(self) -> None:
         """Let motion start again from where the robot is. Raises DeviceError, RuntimeFault."""
@@ -113,35 +131,46 @@ class Runner:
         return self._robot.pid
 
 
+@dataclass(frozen=True)
+class _Wishes:
+    """What is asked of a run; see Runner."""
+
+    policy: PolicyCall | None
+    cycles: int
+    observe: bool
+    seed: int
+    simulate: bool
+    posts: bool
+
+
 class _LockStepRobot:
     """The run on virtual time."""
 
     pid = None
 
-    def __init__(
-        self,
-        schedule: Schedule,
-        policy: PolicyCall | None,
-        cycles: int,
-        observe: bool,
-        seed: int,
-    ) -> None:
+    def __init__(self, schedule: Schedule, wishes: _Wishes) -> None:
         self._schedule = schedule
-        self._policy = policy
-        self._observe = observe
-        self._seed = seed
-        self._cycles = cycles
+        self._wishes = wishes
 
     def start(self) -> None:
+        wishes = self._wishes
         self._lockstep = lockstep.LockStep(
-            self._schedule, call=self._policy, observe=self._observe, seed=self._seed
+            self._schedule, call=wishes.policy, observe=wishes.observe, seed=wishes.seed
         )
         self.store_path = self._lockstep.core.segment.path
+        self.follower = self._lockstep.follower
 
-    def next(self, timeout_s: float | None = None) -> Frame:
-        if self._cycles and self._lockstep.cycles >= self._cycles:
-            raise store.Lost(f"the {self._cycles} cycles asked for are done")
-        return self._lockstep.step()
+    def next(self, timeout_s: float | None = None, newest: bool = False) -> Frame:
+        cycles = self._wishes.cycles
+        if cycles and self._lockstep.cycles >= cycles:
+            raise store.Lost(f"the {cycles} cycles asked for are done")
+        return self._lockstep.next() if self._wishes.posts else self._lockstep.step()
+
+    def post(self, frame: Frame, command: Any) -> str | None:
+        return self._lockstep.answer(command)
+
+    def refuse(self, frame: Frame, reason: str) -> None:
+        self._lockstep.refuse(reason)
 
     def frames(self) -> Iterator[Frame]:
         with contextlib.suppress(store.Lost):
@@ -162,21 +191,15 @@ class _LockStepRobot:
 class _RuntimeRobot:
     """The run in a runtime process of its own; JSON lines go to and fro, see runtime.py."""
 
-    def __init__(
-        self,
-        schedule: Schedule,
-        policy: PolicyCall | None,
-        cycles: int,
-        observe: bool,
-        simulate: bool,
-    ) -> None:
+    def __init__(self, schedule: Schedule, wishes: _Wishes) -> None:
         self._schedule = schedule
-        self._policy = policy
-        self._observe = observe
-        self._options = ["--cycles", str(cycles)]
-        self._options += ["--observe"] if observe else []
-        self._options += ["--simulate"] if simulate else []
-        self._options += ["--wait-policy"] if policy is not None else []
+        self._policy = wishes.policy
+        self._observe = wishes.observe
+        self._is_client = wishes.posts or wishes.policy is not None
+        self._options = ["--cycles", str(wishes.cycles)]
+        self._options += ["--observe"] if wishes.observe else []
+        self._options += ["--simulate"] if wishes.simulate else []
+        self._options += ["--wait-policy"] if self._is_client else []
         self._messages: list[str] = []
         self._rest = b""
         self._summary: dict[str, Any] | None = None
@@ -201,11 +224,11 @@ class _RuntimeRobot:
             event = self._wait("store")
             self.store_path = str(event["path"])
             self._start_guests(event["guests"])
-            mailbox = self._start_client(self._policy) if self._policy is not None else None
+            mailbox = self._start_client() if self._is_client else None
             if mailbox is not None or self._guests:
                 self._send(do="ready", mailbox=mailbox)
             self._wait("running")
-            self._follower = StoreFollower(self.store_path)
+            self.follower = StoreFollower(self.store_path)
         except BaseException:
             self._line.close()
             self._reap()
@@ -236,21 +259,39 @@ class _RuntimeRobot:
             os.close(fd)
         self._guests, self._fds = [], []
 
-    def _start_client(self, call: PolicyCall) -> str:
-        """The policy, in a thread of this process; the path of its mailbox."""
+    def _start_client(self) -> str:
+        """The policy's mailbox, and a policy in a thread of this process; the mailbox's path."""
         follower = StoreFollower(self.store_path)
-        buffer = policies.CommandBuffer(follower.layout.actuators)
+        self._buffer = policies.CommandBuffer(follower.layout.actuators)
         path = store.policy_path(self.store_path)
-        mailbox = store.Mailbox(path, buffer.channels, follower.layout.epoch)
-        turn = policies.Turn(call, buffer, self._schedule)
-        arguments = (follower, mailbox, turn, policies.longest_hold_ns(self._schedule))
+        self._mailbox = store.Mailbox(path, self._buffer.channels, follower.layout.epoch)
+        self._hold_ns = policies.longest_hold_ns(self._schedule)
+        if self._policy is None:
+            follower.close()
+            return path
+        turn = policies.Turn(self._policy, self._buffer, self._schedule)
         self._client = threading.Thread(
-            target=policies.follow, args=arguments, name="inphase policy", daemon=True
+            target=policies.follow,
+            args=(follower, self._mailbox, turn, self._hold_ns),
+            name="inphase policy",
+            daemon=True,
         )
-        self._mailbox = mailbox
         gc.collect()
         self._client.start()
         return path
+
+    def post(self, frame: Frame, command: Any) -> str | None:
+        buffer = self._buffer
+        trouble = buffer.fill(command)
+        if trouble is not None:
+            self._mailbox.refuse(frame.cycle, trouble)
+            return trouble
+        until_ns = frame.due_ns + self._hold_ns
+        self._mailbox.post(frame.cycle, until_ns, buffer.pointer, buffer.channels)
+        return None
+
+    def refuse(self, frame: Frame, reason: str) -> None:
+        self._mailbox.refuse(frame.cycle, reason)
 
     def _send(self, **request: object) -> None:
         self._line.sendall(json.dumps(request).encode() + b"\n")
@@ -277,11 +318,11 @@ class _RuntimeRobot:
             if kind == wanted:
                 return dict(event)
 
-    def next(self, timeout_s: float | None = None) -> Frame:
-        return self._follower.next(timeout_s)
+    def next(self, timeout_s: float | None = None, newest: bool = False) -> Frame:
+        return self.follower.next(timeout_s, newest)
 
     def frames(self) -> Iterator[Frame]:
-        return iter(self._follower)
+        return iter(self.follower)
 
     def arm(self) -> None:
         for guest in self._guests:
@@ -310,9 +351,10 @@ class _RuntimeRobot:
             self._line.close()
             self._reap()
             self._end_guests()
-            self._follower.close()
+            self.follower.close()
             if self._client is not None:
                 self._client.join(_STOP_S)
+            if self._is_client:
                 self._mailbox.close()
         return self._summary
 

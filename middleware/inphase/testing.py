@@ -1,4 +1,7 @@
-"""The contract that every driver keeps, as a pytest class to inherit; needs `inphase[testing]`.
+"""What tests of drivers and controllers are made from; needs `inphase[testing]`.
+
+Of a controller: the fixture `lockstep`, `fault_plan` and `assert_same_frames`, see TESTING.md. Of a
+driver: the contract that every driver keeps, as a pytest class to inherit.
 
     class TestServos(DriverContract):
         driver = Servos
@@ -22,17 +25,21 @@ import msgspec
 import numpy as np
 import pytest
 
-from inphase import lockstep, wire
+from inphase import wire
+from inphase.comparison import assert_same_frames
 from inphase.document import toml_table
 from inphase.driver import Acquire, ActuatorSpec, DeviceError, Driver, Exchange, SensorSpec
 from inphase.errors import ScheduleError
+from inphase.fault_plan import Fault, fault_plan
+from inphase.fixtures import lockstep
 from inphase.frame import Frame
+from inphase.lockstep import LockStep
 from inphase.packets import Parser, encode
 from inphase.peer import Peer, able
 from inphase.recorded import Recorded, channels_of, feed
 from inphase.rig import NAME, Rig, path_for_children, until
 
-__all__ = ["DriverContract", "Peer"]
+__all__ = ["DriverContract", "Fault", "Peer", "assert_same_frames", "fault_plan", "lockstep"]
 
 _BOUNDS = {"INPHASE_MAX_PACKET": 1024, "INPHASE_MAX_CHANNELS": 64}
 _PATIENCE = 10  # how many worst cases a test waits for a sample
@@ -171,7 +178,7 @@ class DriverContract:
 
     def test_the_twin_runs_in_lock_step(self, rig: Rig, spec: SensorSpec) -> None:
         """From the same schedule as the device."""
-        with lockstep.LockStep(rig.schedule(), digest=False) as robot:
+        with LockStep(rig.schedule(), digest=False) as robot:
             frames = [robot.step() for _ in range(20)]
         assert [frame[NAME].status for frame in frames] == ["FRESH"] * 20
 

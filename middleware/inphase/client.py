@@ -1,0 +1,234 @@
+"""A policy client: the caller takes frames and answers them, on virtual time or on the wall clock.
+
+`LockStepClient` steps a robot on virtual time in the caller's thread; `RunnerClient` runs one in a
+runtime process. Both give the frames that a policy would be called with, start an episode with the
+robot under command where it stands, and are ended with `close`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inphase import mujoco_world
+from inphase import plan as planning
+from inphase.errors import RuntimeFault, ScheduleError
+from inphase.follow import StoreFollower
+from inphase.frame import Frame
+from inphase.lockstep import LockStep
+from inphase.plan import ActuatorPlan
+from inphase.randomisation import KnobLike
+from inphase.runner import Runner
+from inphase.schedule import Schedule
+
+_WAIT_S = 10.0
+"""of the robot's time: how long an accepted frame, first samples and the first command may take"""
+_NOT_FOLLOWED = {"HOLDING", "RAMPING", "MISSED", "INVALID", "REPEATED", "STARVED"}
+
+
+class Client:
+    """What both have in common. Thread: one at a time."""
+
+    is_live: ClassVar[bool]
+    """the robot goes on meanwhile: what was read of a frame may have been written over"""
+    follower: StoreFollower
+    """of the run that goes on; another one after `begin`"""
+    draws: Mapping[str, float | list[float]]
+    """what was drawn for the episode, by path"""
+    answer: Callable[[Any], str | None]
+    """A command, as a policy returns it, to the frame that was given last; why it is none."""
+    next: Callable[[], Frame]
+    """The next frame that the policy is called with, as `accepted`."""
+    _refuse: Callable[[str], None]
+    _next: Callable[[], Frame]
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.plan = replace(planning.make(schedule), client_policy=True)
+        self._accepts = dict(schedule.policy.accepts) if schedule.policy is not None else {}
+        self._wait_cycles = int(_WAIT_S * 1e9 / schedule.cycle.period_ns)
+        self.draws = {}
+
+    # ---- what the two do differently -----------------------------------------------------
+
+    def start(self, seed: int, episode: int, randomise: Mapping[str, KnobLike] | None) -> None:
+        """Start an episode; it sets `follower`, `draws`, `answer`, and what is below it."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End it."""
+        raise NotImplementedError
+
+    # ---- what they do alike --------------------------------------------------------------
+
+    def accepted(self) -> Frame:
+        """The next frame that the policy is called with.
+
+        One with a status that [policy] `accepts` does not name is refused, as on the robot. Raises
+        store.Lost when the run has ended, WorldError, RuntimeFault when none is accepted any more.
+        """
+        frame = self._next()
+        for _ in range(self._wait_cycles):
+            trouble = self._not_accepted(frame)
+            if not trouble:
+                return frame
+            self._refuse("input")
+            frame = self._next()
+        raise RuntimeFault(
+            f"no frame was accepted for {_WAIT_S:g} s: {trouble}; see [policy] accepts in "
+            f"{self.schedule.path}"
+        )
+
+    def _not_accepted(self, frame: Frame) -> str:
+        for sensor, accepted in self._accepts.items():
+            if frame[sensor].status not in accepted:
+                return f"{sensor} is {frame[sensor].status}"
+        return ""
+
+    def begin(
+        self,
+        seed: int = 0,
+        episode: int = 0,
+        randomise: Mapping[str, KnobLike] | None = None,
+        sensors: tuple[str, ...] = (),
+    ) -> Frame:
+        """Start an episode; its first frame, which is not answered yet.
+
+        Every one of `sensors` has given a sample by then, and every actuator follows commands: so
+        far those to stay where it is, since the first one must start there.
+        Raises ScheduleError, DeviceError, WorldError, RuntimeFault, store.Lost.
+        """
+        self.start(seed, episode, randomise)
+        self.next = self.accepted if self._accepts else self._next
+        frame = self.next()
+        for _ in range(self._wait_cycles):
+            missing = [name for name in sensors if frame[name].sequence < 0]
+            idle = [act.name for act in frame.command if not _follows(act.flags)]
+            if not (missing or idle):
+                return frame
+            self.answer(self._here(frame))
+            frame = self.next()
+        why = [f"{name} gave no sample ({frame[name].status})" for name in missing]
+        why += [f"{name} does not follow ({frame.command[name].reason})" for name in idle]
+        raise RuntimeFault(
+            f"no episode began within {_WAIT_S:g} s: {'; '.join(why)}; sensors have to answer, and "
+            f"a command has to be there before its cycle's act"
+        )
+
+    def _here(self, frame: Frame) -> dict[str, NDArray[Any]] | None:
+        """The command to stay where the robot is; None: not known yet."""
+        parts = {actuator.name: _place(frame, actuator) for actuator in self.plan.actuators}
+        known = {name: place for name, place in parts.items() if place is not None}
+        return known if len(known) == len(parts) else None
+
+
+def _follows(flags: tuple[str, ...]) -> bool:
+    return "WRITTEN" in flags and not _NOT_FOLLOWED & set(flags)
+
+
+def _place(frame: Frame, actuator: ActuatorPlan) -> NDArray[Any] | None:
+    """Where an actuator is: measured, or for one without feedback what was last applied."""
+    if actuator.schedule.feedback is None:
+        applied = frame.command[actuator.name].applied
+        return applied if np.isfinite(applied).all() else None
+    sensor, _, field = actuator.schedule.feedback.partition(".")
+    sample = frame[sensor]
+    return sample.value[field].reshape(-1).copy() if sample.sequence >= 0 else None
+
+
+def _not_called(frame: Frame) -> None:
+    raise AssertionError("the client answers, not a policy")
+
+
+class LockStepClient(Client):
+    """On virtual time, each episode a run of its own from seed and number, in the same world."""
+
+    is_live = False
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__(schedule)
+        self.world = mujoco_world.MujocoWorld(self.plan) if schedule.world is not None else None
+        self._robot: LockStep | None = None
+
+    def start(self, seed: int, episode: int, randomise: Mapping[str, KnobLike] | None) -> None:
+        """A new run."""
+        if self._robot is not None:
+            self._robot.close()
+            self._robot = None
+        robot = self._robot = LockStep(
+            self.schedule,
+            seed=seed,
+            call=_not_called,
+            digest=False,
+            world=self.world,
+            plan=self.plan,
+            episode=episode,
+            randomise=randomise,
+        )
+        self.follower = robot.follower
+        self.draws = robot.draws
+        self.answer, self._refuse, self._next = robot.answer, robot.refuse, robot.next
+
+    def close(self) -> None:
+        """End the run and the world."""
+        if self._robot is not None:
+            self._robot.close()
+            self._robot = None
+        if self.world is not None:
+            self.world.close()
+
+
+class RunnerClient(Client):
+    """On the wall clock: hardware, or with `simulate` a simulated robot behind the same runtime.
+
+    The robot runs on from one episode to the next, as it stands; a simulated one starts anew.
+    Episodes are not reproducible: neither a robot nor the wall clock has a seed.
+    """
+
+    is_live = True
+
+    def __init__(self, schedule: Schedule, *, simulate: bool = False) -> None:
+        super().__init__(schedule)
+        self._simulate = simulate
+        self._runner: Runner | None = None
+        self._frame: Frame | None = None
+
+    def start(self, seed: int, episode: int, randomise: Mapping[str, KnobLike] | None) -> None:
+        """The runtime, or on hardware motion again where it was latched."""
+        if randomise:
+            raise ScheduleError(
+                f"{self.schedule.path}: knobs are randomised in lock step alone; got "
+                f"{', '.join(randomise)}"
+            )
+        if self._runner is not None and self._simulate:
+            self.close()
+        if self._runner is None:
+            runner = Runner(self.schedule, posts=True, simulate=self._simulate)
+            runner.__enter__()
+            self._runner = runner
+            self.follower = runner.follower
+            self.answer, self._refuse, self._next = self._post, self._post_none, self._newest
+        elif self._frame is not None and self._frame.reason != "none":
+            self._runner.arm()
+
+    def _post(self, command: Any) -> str | None:
+        """It counts when it is there before its frame's act."""
+        assert self._runner is not None and self._frame is not None
+        return self._runner.post(self._frame, command)
+
+    def _post_none(self, reason: str) -> None:
+        assert self._runner is not None and self._frame is not None
+        self._runner.refuse(self._frame, reason)
+
+    def _newest(self) -> Frame:
+        assert self._runner is not None
+        self._frame = self._runner.next(_WAIT_S, newest=True)
+        return self._frame
+
+    def close(self) -> None:
+        """Ramp the robot down and end the runtime."""
+        if self._runner is not None:
+            self._runner.__exit__(None, None, None)
+            self._runner = None

@@ -1,0 +1,72 @@
+"""What pytest gives to tests of a controller: a robot in lock step, closed at the test's end."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from inphase import schedule as schedules
+from inphase.calls import resolve_call
+from inphase.fault_plan import Fault
+from inphase.frame import Frame
+from inphase.lockstep import LockStep
+from inphase.policy import PolicyCall
+from inphase.randomisation import KnobLike
+from inphase.schedule import Schedule
+
+
+class MakeLockStep(Protocol):
+    """Starts a robot in lock step.
+
+    schedule: a path, or one that was loaded. policy: a callable, or its name beside the schedule,
+    instead of the schedule's; a class is made. faults: what devices do wrong, see fault_plan.
+    Raises as LockStep.
+    """
+
+    def __call__(
+        self,
+        schedule: Path | str | Schedule,
+        *,
+        policy: PolicyCall | str | None = None,
+        seed: int = 0,
+        episode: int = 0,
+        faults: Iterable[Fault] = (),
+        randomise: Mapping[str, KnobLike] | None = None,
+    ) -> LockStep: ...
+
+
+@pytest.fixture
+def lockstep() -> Iterator[MakeLockStep]:
+    """Robots in lock step: `lockstep("arm.toml", policy=..., seed=1, faults=[...])` starts one."""
+    opened: list[LockStep] = []
+
+    def make(
+        schedule: Path | str | Schedule,
+        *,
+        policy: PolicyCall | str | None = None,
+        seed: int = 0,
+        episode: int = 0,
+        faults: Iterable[Fault] = (),
+        randomise: Mapping[str, KnobLike] | None = None,
+    ) -> LockStep:
+        loaded = schedule if isinstance(schedule, Schedule) else schedules.load(schedule)
+        call = _made(policy, loaded)
+        robot = LockStep(loaded, seed=seed, call=call, episode=episode, randomise=randomise)
+        opened.append(robot)
+        for fault in faults:
+            fault.plan(robot)
+        return robot
+
+    yield make
+    for robot in reversed(opened):
+        robot.close()
+
+
+def _made(policy: PolicyCall | str | None, schedule: Schedule) -> Callable[[Frame], object] | None:
+    """A policy by its name, and one of its class."""
+    found = resolve_call(policy, schedule.path.parent) if isinstance(policy, str) else policy
+    if isinstance(found, type):
+        found = found()
+    assert found is None or callable(found), f"policy {policy!r} is not callable"
+    return found

@@ -1,0 +1,418 @@
+"""A schedule as a Gymnasium environment: in lock step, on the emulated robot, and many at once."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+from arms import arm_schedule
+from inphase.errors import RuntimeFault, ScheduleError
+from inphase.frame import Frame
+from inphase.gym import ID, Environment
+from inphase.gym_vector import Environments
+from inphase.lockstep import LockStep
+from robots import demo_schedule
+from simulations import Simulation
+from worlds import needs_images
+
+Make = Callable[..., Environment]
+RANDOMISE = """
+[randomise]
+"world.body.block.mass" = { uniform = [0.1, 0.3] }
+"""
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Environments of the arm without camera and timing; options of the schedule as `schedule`."""
+    made: list[Environment] = []
+
+    def environment(schedule: dict[str, Any] | None = None, **options: Any) -> Environment:
+        made.append(Environment(arm_schedule(tmp_path, **(schedule or {})), **options))
+        return made[-1]
+
+    yield environment
+    for environment_ in made:
+        environment_.close()
+
+
+def test_make_finds_it_by_its_name_with_the_module_in_front(tmp_path: Path) -> None:
+    path = arm_schedule(tmp_path)
+    env = gymnasium.make(f"inphase.gym:{ID}", schedule=path, observe=["joints"])
+    assert isinstance(env.unwrapped, Environment)
+    assert env.spec is not None and env.spec.id == ID
+    assert list(env.reset(seed=1)[0]) == ["joints"]
+    env.close()
+
+
+@needs_images  # render modes are checked
+@pytest.mark.parametrize("flat", [False, True])
+def test_it_passes_the_checker(tmp_path: Path, flat: bool) -> None:
+    env = gymnasium.make(ID, schedule=arm_schedule(tmp_path), flat=flat).unwrapped
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for expected in ("symmetric and normalized space", "value is -?infinity"):
+            warnings.filterwarnings("ignore", f".*{expected}")
+        check_env(env)
+    env.close()
+
+
+@needs_images
+def test_the_checker_passes_an_image_too(tmp_path: Path) -> None:
+    env = gymnasium.make(ID, schedule=arm_schedule(tmp_path, camera=True), observe=["image"])
+    check_env(env.unwrapped)
+    env.close()
+
+
+def test_spaces_follow_the_schedule(make: Make) -> None:
+    env = make({"camera": True})
+    assert env.action_names == [f"arm[{i}]" for i in range(6)]
+    assert isinstance(env.action_space, gymnasium.spaces.Box)
+    assert (env.action_space.low == -2.6).all() and (env.action_space.high == 2.6).all()
+    space: Any = env.observation_space
+    assert set(space) == {"joints", "wrench", "imu", "image"}
+    position, image = space["joints"]["position"], space["image"]["image"]
+    assert (position.low == -3.2).all() and (position.high == 3.2).all()
+    assert np.isinf(space["joints"]["velocity"].high).all()
+    assert (image.dtype, image.shape, image.high.max()) == (np.uint8, (240, 320, 3), 255)
+
+
+def test_observe_chooses_sensors_and_fields(make: Make) -> None:
+    env = make(observe=["wrench", "joints.velocity"])
+    observed, _ = env.reset(seed=1)
+    assert {name: set(fields) for name, fields in observed.items()} == {
+        "joints": {"velocity"},
+        "wrench": {"force", "torque"},
+    }
+    with pytest.raises(ScheduleError, match=r"'joint'.*there are: joints\.position"):
+        make(observe=["joint"])
+
+
+def test_a_flat_observation_has_the_same_values_in_the_schedules_order(make: Make) -> None:
+    actions = np.random.default_rng(5).uniform(-2.6, 2.6, (20, 6))
+    deep, flat = make(), make(flat=True)
+    a, b = deep.reset(seed=1)[0], flat.reset(seed=1)[0]
+    for action in actions:
+        parts = [a[part.sensor][part.field] for part in deep._parts]
+        assert np.array_equal(np.concatenate(parts), b)
+        a, b = deep.step(action)[0], flat.step(action)[0]
+
+
+def test_a_flat_observation_takes_no_image_and_says_so(make: Make) -> None:
+    with pytest.raises(ScheduleError, match=r"image\.image"):
+        make({"camera": True}, flat=True)
+
+
+@needs_images
+def test_what_was_returned_stays_as_it_was(make: Make) -> None:
+    env = make({"camera": True})
+    kept, _ = env.reset(seed=1)
+    copies = {(s, f): v.copy() for s, fields in kept.items() for f, v in fields.items()}
+    for _ in range(600):  # the rings have come round
+        env.step(np.zeros(6))
+    for (sensor, field), value in copies.items():
+        assert np.array_equal(kept[sensor][field], value)
+        assert kept[sensor][field].flags.owndata and kept[sensor][field].flags.writeable
+
+
+@needs_images
+def test_an_episode_starts_with_a_sample_of_every_sensor_and_a_robot_that_follows(
+    make: Make,
+) -> None:
+    env = make({"camera": True, "timing": True})
+    _, info = env.reset(seed=1)
+    assert set(info["status"].values()) <= {"FRESH", "HELD"}
+    _, _, _, _, info = env.step(np.full(6, 2.6))  # far from where it is
+    assert (info["refused"], info["limited"]) == ({}, True)
+
+
+def test_the_same_seed_is_the_same_episode_and_the_next_one_is_another(make: Make) -> None:
+    env = make(flat=True)
+
+    def episode(seed: int | None) -> list[Any]:
+        observed = [env.reset(seed=seed)[0]]
+        return observed + [env.step(np.zeros(6))[0] for _ in range(20)]
+
+    first, second = episode(3), episode(None)
+    assert np.array_equal(first, episode(3)) and np.array_equal(second, episode(None))
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, episode(4))
+
+
+def test_it_steps_like_lock_step_with_the_same_commands(make: Make) -> None:
+    env = make({"timing": True}, observe=["joints"])
+    actions = np.random.default_rng(5).uniform(-2.6, 2.6, (200, 6))
+    observed, info = env.reset(seed=9)
+    stepped = [(info["cycle"], observed["joints"]["position"])]
+    for action in actions:
+        observed, _, _, _, info = env.step(action)
+        stepped.append((info["cycle"], observed["joints"]["position"]))
+
+    with LockStep(env.client.schedule, seed=9, call=lambda _: None) as robot:
+        frame = robot.next()
+        while frame.cycle < stepped[0][0]:
+            robot.answer(env.client._here(frame))
+            frame = robot.next()
+        for i, (cycle, position) in enumerate(stepped):
+            assert frame.cycle == cycle
+            assert np.array_equal(frame["joints"].value["position"], position)
+            if i < len(actions):
+                robot.answer(actions[i])
+                frame = robot.next()
+
+
+def test_a_slow_policy_spans_cycles_and_is_told_what_it_missed(make: Make) -> None:
+    slow = "[timing]\npolicy.inference_ms = { uniform = [0.1, 5.0] }\n"  # cycles of 2 ms
+    env = make({"more": slow}, observe=["joints"])
+    _, before = env.reset(seed=1)
+    spans, missed = [], []
+    for _ in range(100):
+        _, _, _, _, info = env.step(np.zeros(6))
+        spans.append(info["cycle"] - before["cycle"])
+        missed.append(info["missed"])
+        assert missed[-1] in (spans[-1], spans[-1] - 1)  # too late is not there at all
+        before = info
+    assert set(spans) == {1, 2, 3} and 0 in missed
+
+
+def test_a_policy_that_is_always_too_slow_begins_no_episode(make: Make) -> None:
+    env = make({"more": "[timing]\npolicy.inference_ms = 5.0\n"})
+    with pytest.raises(
+        RuntimeFault, match=r"arm does not follow \(silent\).*before its cycle's act"
+    ):
+        env.reset(seed=1)
+
+
+def test_info_says_what_was_applied_and_why_a_command_was_refused(make: Make) -> None:
+    env = make()
+    _, before = env.reset(seed=1)
+    _, _, _, _, info = env.step(before["applied"])
+    assert np.array_equal(info["applied"], before["applied"]) and not info["limited"]
+    _, _, _, _, info = env.step(np.full(6, np.nan))
+    assert (info["invalid"], info["missed"]) == (1, 0)
+    assert info["refused"] == {"arm": "nan"}
+    assert set(info["age_ns"]) == {"joints", "wrench", "imu"}
+    assert info["reason"] == {}
+
+
+def test_an_action_of_another_shape_is_refused(make: Make) -> None:
+    env = make()
+    env.reset(seed=1)
+    with pytest.raises(ValueError, match=r"\(6,\) numbers, got \(5,\)"):
+        env.step(np.zeros(5))
+
+
+def test_frames_that_the_policy_does_not_accept_are_not_given(make: Make) -> None:
+    often = "[timing]\nsensors.wrench.dropout = 0.3\n"
+    accepts = '[policy.accepts]\nwrench = ["FRESH"]\n'
+    env = make({"more": often + accepts}, observe=["joints"])
+    _, before = env.reset(seed=1)
+    spans = []
+    for _ in range(200):
+        _, _, _, _, info = env.step(np.zeros(6))
+        assert info["status"]["wrench"] == "FRESH"
+        spans.append(info["cycle"] - before["cycle"])
+        assert info["invalid"] == spans[-1] - 1
+        before = info
+    assert max(spans) > 1
+
+
+# ---- the task --------------------------------------------------------------------------------
+
+
+def height(frame: Frame) -> float:
+    """A reward."""
+    return float(frame["joints"].value["position"][1])
+
+
+def test_without_a_task_the_reward_is_nothing_and_no_episode_ends(make: Make) -> None:
+    env = make()
+    env.reset(seed=1)
+    for _ in range(50):
+        assert env.step(np.zeros(6))[1:4] == (0.0, False, False)
+
+
+def test_reward_and_end_are_functions_of_the_frame(make: Make) -> None:
+    env = make(reward=height, terminated=lambda frame: frame.cycle >= 20)
+    env.reset(seed=1)
+    while True:
+        observed, reward, terminated, truncated, info = env.step(np.zeros(6))
+        assert reward == observed["joints"]["position"][1]
+        assert terminated == (info["cycle"] >= 20) and not truncated
+        if terminated:
+            break
+
+
+def test_the_schedule_names_its_task(make: Make, tmp_path: Path) -> None:
+    tmp_path.joinpath("tasks.py").write_text(
+        "class Steps:\n"
+        "    def reset(self):\n        self.steps = 0\n"
+        "    def __call__(self, frame):\n        self.steps += 1\n        return self.steps\n"
+    )
+    env = make({"more": '[task]\nreward = "tasks.py:Steps"\ncycles = 5\n'})
+    for seed in (1, None):
+        env.reset(seed=seed)
+        ends = [env.step(np.zeros(6))[1:4] for _ in range(5)]
+        assert ends == [(float(n), False, n == 5) for n in range(1, 6)]
+    with pytest.raises(ScheduleError, match=r"arm\.toml:\d+: task\.reward"):
+        make({"more": '[task]\nreward = "tasks.py:Step"\n'})
+
+
+def test_an_episode_is_randomised_as_the_schedule_and_the_caller_say(make: Make) -> None:
+    env = make({"more": RANDOMISE})
+    path = "world.body.block.mass"
+    first = env.reset(seed=1)[1]["draws"][path]
+    second = env.reset()[1]["draws"][path]
+    assert 0.1 <= first <= 0.3 and first != second
+    assert env.reset(seed=1)[1]["draws"][path] == first
+    options = {"randomise": {path: 0.7}}
+    assert env.reset(options=options)[1]["draws"][path] == pytest.approx(0.7)
+
+
+# ---- pictures --------------------------------------------------------------------------------
+
+
+@needs_images
+def test_a_picture_leaves_the_episode_as_it_is(make: Make) -> None:
+    plain, drawn = make(flat=True), make(flat=True, render_mode="rgb_array", camera="wrist")
+    actions = np.random.default_rng(5).uniform(-2.6, 2.6, (5, 6))
+    assert np.array_equal(plain.reset(seed=1)[0], drawn.reset(seed=1)[0])
+    for action in actions:
+        picture = drawn.render()
+        assert (picture.shape, picture.dtype) == ((480, 640, 3), np.uint8)
+        assert np.array_equal(plain.step(action)[0], drawn.step(action)[0])
+    assert plain.render() is None
+
+
+# ---- many at once ------------------------------------------------------------------------------
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two returned values are the same, to the bit and with their types."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, np.ndarray) and a.dtype == object:
+        return all(
+            same(x, y) if isinstance(x, dict) else np.array_equal(x, y)
+            for x, y in zip(a, b, strict=True)
+        )
+    return type(a) is type(b) and np.array_equal(a, b)
+
+
+def played(env: Any, seed: int, steps: int) -> list[Any]:
+    """Everything that it returns."""
+    draw = np.random.default_rng(seed)
+    shape = (*env.action_space.shape,)
+    returned = [env.reset(seed=seed)]
+    return returned + [env.step(draw.uniform(-2.6, 2.6, shape)) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+@pytest.mark.parametrize("flat", [False, True])
+def test_many_give_what_gymnasiums_own_give(
+    tmp_path: Path, mode: AutoresetMode, flat: bool
+) -> None:
+    path = arm_schedule(tmp_path, more=RANDOMISE + "[task]\ncycles = 12\n")
+    options: dict[str, Any] = {"schedule": path, "num_envs": 3, "flat": flat}
+    steps = 11 if mode is AutoresetMode.DISABLED else 30
+    sync = gymnasium.make_vec(
+        ID, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, **options
+    )
+    ours = gymnasium.make_vec(ID, autoreset_mode=mode, workers=2, **options)
+    assert ours.metadata["autoreset_mode"] is mode
+    assert isinstance(ours, Environments)
+    for a, b in zip(played(sync, 5, steps), played(ours, 5, steps), strict=True):
+        assert same(a, b)
+    sync.close()
+    ours.close()
+
+
+@needs_images
+@pytest.mark.parametrize("workers", [1, 3])
+def test_each_of_many_gives_what_it_gives_alone(make: Make, tmp_path: Path, workers: int) -> None:
+    path = arm_schedule(tmp_path, camera=True, timing=True)
+    many = Environments(3, path, observe=["image", "joints"], workers=workers)
+    actions = np.random.default_rng(5).uniform(-2.6, 2.6, (25, 3, 6))
+    returned = [many.reset(seed=4)[0]] + [many.step(action)[0] for action in actions]
+    many.close()
+    for i in range(3):
+        env = make({"camera": True, "timing": True}, observe=["image", "joints"])
+        alone = [env.reset(seed=4 + i)[0]] + [env.step(action)[0] for action in actions[:, i]]
+        for together, single in zip(returned, alone, strict=True):
+            for sensor, fields in single.items():
+                for field, value in fields.items():
+                    assert np.array_equal(together[sensor][field][i], value), (sensor, field)
+
+
+def test_a_mask_resets_some_and_steps_may_be_bounded(tmp_path: Path) -> None:
+    many = gymnasium.make_vec(
+        ID,
+        num_envs=2,
+        schedule=arm_schedule(tmp_path),
+        max_episode_steps=3,
+        autoreset_mode=AutoresetMode.DISABLED,
+    )
+    many.reset(seed=1)
+    ends = [many.step(np.zeros((2, 6)))[3].tolist() for _ in range(3)]
+    assert ends == [[False, False], [False, False], [True, True]]
+    _, info = many.reset(options={"reset_mask": np.array([True, False])})
+    assert info["_cycle"].tolist() == [True, False]
+    with pytest.raises(AssertionError, match="reset"):
+        many.step(np.zeros((2, 6)))
+    many.close()
+
+
+def test_an_environment_that_fails_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    many = Environments(3, arm_schedule(tmp_path), workers=2)
+    many.reset(seed=1)
+    with pytest.raises(ValueError, match=r"numbers, got \(5,\)"):
+        many.step(np.zeros((3, 5)))
+    many.step(np.zeros((3, 6)))
+    many.close()
+
+
+# ---- on the wall clock -------------------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_the_same_environment_runs_on_the_wall_clock(tmp_path: Path) -> None:
+    path = demo_schedule(tmp_path, emulator=True)
+    env = gymnasium.make(ID, schedule=path, backend="hardware", observe=["joints"])
+    observed, before = env.reset(seed=1)
+    start = observed["joints"]["position"]
+    for _ in range(100):
+        observed, _, _, _, info = env.step(start + 0.01)
+        assert info["cycle"] > before["cycle"]
+        assert info["missed"] + info["invalid"] < info["cycle"] - before["cycle"] + 1
+        before = info
+    assert env.observation_space.contains(observed)
+    assert np.allclose(info["applied"], start + 0.01)
+    _, info = env.reset()  # the robot runs on
+    assert info["cycle"] > before["cycle"]
+    env.close()
+    env.close()
+
+
+@pytest.mark.real
+def test_a_simulated_robot_in_real_time_starts_anew_with_each_episode() -> None:
+    without = ("device.eye", "sensor.image", "world.sensor.image")
+    with Simulation(("sensors.image", "# sensors.image"), without=without) as arm:
+        env = Environment(arm.schedule, "simulate", observe=["joints", "imu"])
+        for _ in range(2):
+            observed, before = env.reset()
+            assert before["cycle"] < 100
+            home = observed["joints"]["position"]
+            for _ in range(30):
+                observed, _, _, truncated, info = env.step(home + 0.02)
+                assert info["cycle"] > before["cycle"] and not truncated
+                before = info
+            assert np.allclose(info["applied"], home + 0.02)
+        env.close()
