@@ -31,6 +31,7 @@ from inphase.packets import REASONS
 from inphase.schedule import Schedule
 
 PolicyCall = Callable[[Frame], Any]
+_ARRAY = np.ndarray
 _TRACEBACKS = 3  # shown in full; later ones would flood
 
 
@@ -62,7 +63,7 @@ class CommandBuffer:
         self.channels = sum(channels for _, channels, _ in actuators)
         self._values = np.zeros(self.channels)
         self.pointer = ffi.cast("double *", ffi.from_buffer(self._values))
-        self._shape = (self.channels,)
+        self._memory: Any = memoryview(self._values.data)
         self._parts: dict[str, slice] = {}
         at = 0
         for name, channels, _ in actuators:
@@ -79,6 +80,16 @@ class CommandBuffer:
 
     def fill(self, command: Any) -> str | None:
         """Take a command in; the reason when it is none."""
+        # nearly every command is an array of float64, and memory takes no other type or length
+        if type(command) is _ARRAY:
+            try:
+                self._memory[:] = command
+                return None
+            except (TypeError, ValueError, BufferError):
+                pass
+        return self._fill_other(command)
+
+    def _fill_other(self, command: Any) -> str | None:
         if command is None:
             return "silent"
         if isinstance(command, dict):
@@ -118,17 +129,20 @@ class Turn:
 
     def take(self, frame: Frame) -> str | None:
         """Call the policy; its command is in `buffer`, or the reason why there is none."""
-        for sensor, accepted in self._accepts.items():
-            if frame[sensor].status not in accepted:
-                return "input"
+        if self._accepts and not self._is_accepted(frame):
+            return "input"
+        call = self._call  # found sooner so than as a method
         try:
-            return self.buffer.fill(self._call(frame))
+            return self.buffer.fill(call(frame))
         except Exception:  # the policy is the outside world: it must not end the loop
             self._shown += 1
             if self._shown <= _TRACEBACKS:
                 print(f"policy raised in cycle {frame.cycle}:", file=sys.stderr)
                 traceback.print_exc()
             return "raised"
+
+    def _is_accepted(self, frame: Frame) -> bool:
+        return all(frame[name].status in accepted for name, accepted in self._accepts.items())
 
 
 def follow(follower: StoreFollower, mailbox: store.Mailbox, turn: Turn, max_hold_ns: int) -> None:
