@@ -15,6 +15,7 @@ FIGURES = (
     "instructions",
     "codec",
     "lockstep",
+    "world",
     "skew",
     "cost",
     "camera",

@@ -1,5 +1,6 @@
 """The demo robot in front of the real core: over socket pairs, or over a pty with the emulator."""
 
+import dataclasses
 import os
 import socket
 import struct
@@ -59,7 +60,7 @@ def demo(
 def plan_of(schedule: Schedule) -> Plan:
     """Its plan. A period too short for the wire is let through: no wire is here."""
     plan = planning.make(replace(schedule, cycle=schedules.load(SCHEDULES / "demo.toml").cycle))
-    return Plan(schedule, plan.drivers, plan.sensors, plan.actuators, plan.depth)
+    return dataclasses.replace(plan, schedule=schedule)
 
 
 def open_core(plan: Plan, *, cycles: int = 0) -> Core:

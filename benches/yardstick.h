@@ -87,3 +87,23 @@ struct bench_exchanges {
 };
 /* Returns the number of cycles. */
 int bench_exchanges(const struct bench_grid *grid, struct bench_exchanges *exchanges);
+
+/* A simulated world as its simulator steps it, and the time that each of `chunks` of so many cycles
+   took. Returns chunks. */
+struct bench_world {
+    void (*step)(const void *model, void *data);
+    void (*forward)(const void *model, void *data); /* after each cycle; NULL: not */
+    const void *model;
+    void *data;
+    int32_t steps;           /* in a cycle */
+};
+int bench_world_block(const struct bench_world *world, int32_t chunks, int32_t cycles,
+                      int64_t *took_ns);
+
+/* The policy of the figure in C, as struct inphase_native_policy has it; user: struct bench_law. */
+#define BENCH_JOINTS 7
+struct bench_law {
+    double home[7], stiff, damp;
+};
+uint32_t bench_world_policy(void *user, const void *record, const void *const *samples,
+                            double *command);

@@ -907,13 +907,18 @@ int inphase_realtime_try(int32_t priority, int32_t cpu, struct inphase_realtime 
    newest frame that it has not had as soon as it is free, and answers when its inference has passed.
    Meanwhile the robot's cycles go on. */
 
-/* Run on to the frame that the policy takes next: 0 and its number (see inphase_reader_number), or
+/* Run on to the frame that the policy takes next: its number (see inphase_reader_number), or
    -EAGAIN: so many cycles in all were run before (0: no bound), or -ESHUTDOWN: the core has stopped. */
-int inphase_core_turn(inphase_core *core, int64_t cycles, int64_t *number);
-/* What the policy answers to that frame: reason 0 and a value per channel, or why there is none. The
-   rest of the frame's cycle is run where the answer is there before the act. */
+int64_t inphase_core_turn(inphase_core *core, int64_t cycles);
+/* What the policy answers to that frame: reason 0 and a value per channel, or why there is none, and
+   then no values are looked at. The rest of the frame's cycle is run where the answer is there before
+   the act. */
 int inphase_core_answer(inphase_core *core, uint32_t reason, const double *values,
                         uint32_t channels);
+/* The answer, and on to the next frame: both in one call, for a loop in Python. Returns as
+   inphase_core_turn, or as inphase_core_answer when that fails. */
+int64_t inphase_core_answer_turn(inphase_core *core, uint32_t reason, const double *values,
+                                 uint32_t channels, int64_t cycles);
 /* Run so many cycles without leaving C, with the native policy where there is one. Returns the
    cycles run: fewer when the core stops by itself. */
 int64_t inphase_core_run(inphase_core *core, int64_t cycles);

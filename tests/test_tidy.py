@@ -12,7 +12,6 @@ DRIVERS = ROOT / "drivers" / "inphase_drivers"
 SEES_C = {
     "core",
     "device_clock",
-    "lockstep",
     "message",
     "packets",
     "policy",

@@ -28,6 +28,7 @@ FAULTS = {
 }
 """Planned faults of simulated devices and of the virtual clock, by name."""
 
+_answer_turn = lib.inphase_core_answer_turn  # looked up once: it is called in every turn
 _PAGE = 4096
 FREEZE_SAMPLES = 10.0
 RECOVER = 3
@@ -168,14 +169,18 @@ class Core:
     def turn(self, cycles: int) -> int | None:
         """Run on to the frame that the policy takes next; its number. None: `cycles` in all were
         run (0: no bound), or the core has stopped."""
-        if lib.inphase_core_turn(self._core, cycles, self._number) < 0:
-            return None
-        number: int = self._number[0]
-        return number
+        number: int = lib.inphase_core_turn(self._core, cycles)
+        return None if number < 0 else number
 
     def answer(self, reason: int, values: Any, channels: int) -> None:
-        """What the policy says to that frame; `values` is a C double array or NULL."""
+        """What the policy says to that frame; `values`: a C double array, not looked at where
+        there is a reason."""
         lib.inphase_core_answer(self._core, reason, values, channels)
+
+    def answer_turn(self, reason: int, values: Any, channels: int, cycles: int) -> int | None:
+        """Both in one call: `answer`, then `turn`."""
+        number: int = _answer_turn(self._core, reason, values, channels, cycles)
+        return None if number < 0 else number
 
     def run(self, cycles: int) -> int:
         """Whole cycles without leaving C; the number run."""

@@ -6,11 +6,12 @@ A frame's header is owned by the frame. A sample's `value` is a view: into the r
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from itertools import chain, count, repeat
+from functools import partial
+from itertools import chain
 from struct import Struct
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,6 +41,16 @@ class Layout:
     """(name, channels, unit)"""
     rates: tuple[dict[str, NDArray[np.float64]], ...] = field(default=(), compare=False)
     """per sensor and field the largest change per second that the schedule states; NaN: none"""
+    indices: dict[str, int] = field(init=False, compare=False)
+    """of the sensors, by name"""
+    sequences: Struct = field(init=False, compare=False)
+    """picks the samples' sequence numbers out of a frame record"""
+
+    def __post_init__(self) -> None:
+        rows = f"q{wire.ROW.size - 8}x" * len(self.sensors)
+        indices = {name: index for index, name in enumerate(self.sensors)}
+        object.__setattr__(self, "indices", indices)
+        object.__setattr__(self, "sequences", Struct(f"<{wire.HEADER.size}x{rows}"))
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Layout":
@@ -70,11 +81,6 @@ class Layout:
             rates=tuple(_rates(s) for s in sensors),
         )
 
-    @cached_property
-    def sequences(self) -> Struct:
-        """Picks the samples' sequence numbers out of a frame record's rows."""
-        return Struct("<" + f"q{wire.ROW.size - 8}x" * len(self.sensors))
-
     @property
     def acts_offset(self) -> int:
         """Where the acts start in a frame record."""
@@ -103,33 +109,22 @@ class Payloads(Protocol):
         """Records of the frames before a cycle, newest first, as far as they can still be read."""
 
 
-class _Source(NamedTuple):
-    """Where a sample comes from; not its frame: a circle would wait for the garbage collector."""
-
-    layout: Layout
-    record: bytes
-    payloads: Payloads
-
-
 def _known(stamp: int) -> int | None:
     return None if stamp == wire.ABSENT else stamp
 
 
-class Sample:
+class Sample(msgspec.Struct, frozen=True, gc=False):
     """One sensor in one frame. Stamps are nanoseconds of the robot's monotonic clock, or None."""
 
-    __slots__ = ("_index", "_source", "sequence")
-
-    def __init__(self, source: _Source, index: int, sequence: int) -> None:
-        self.sequence = sequence
-        """Number of the sample in its ring, -1 before the first."""
-        self._source = source
-        self._index = index
+    _frame: "Frame"  # which keeps no samples: a circle would wait for the garbage collector
+    _index: int
+    sequence: int
+    """Number of the sample in its ring, -1 before the first."""
 
     @property
     def _row(self) -> tuple[int, ...]:
         at = wire.HEADER.size + self._index * wire.ROW.size
-        return wire.ROW.unpack_from(self._source.record, at)
+        return wire.ROW.unpack_from(self._frame.record, at)
 
     @property
     def value(self) -> NDArray[Any]:
@@ -139,12 +134,12 @@ class Sample:
         """
         if self.sequence < 0:
             raise LookupError(f"{self.name} has given no sample yet ({self.status})")
-        return self._source.payloads.view(self._index, self.sequence)
+        return self._frame.payloads.view(self._index, self.sequence)
 
     @property
     def name(self) -> str:
         """The sensor's name."""
-        return self._source.layout.sensors[self._index]
+        return self._frame.layout.sensors[self._index]
 
     @property
     def status(self) -> str:
@@ -195,7 +190,7 @@ class Sample:
     @property
     def intact(self) -> bool:
         """Whether what was read of `value` so far was whole."""
-        return self.sequence < 0 or self._source.payloads.intact(self._index, self.sequence)
+        return self.sequence < 0 or self._frame.payloads.intact(self._index, self.sequence)
 
 
 class Act:
@@ -252,28 +247,25 @@ class Command:
         return iter(self._acts.values())
 
 
-class Frame:
+class Frame(msgspec.Struct, eq=False, gc=False):
     """One cycle's frame. Stamps are nanoseconds of the robot's monotonic clock.
 
     `command` is the act *before* this frame's latch, with its own cycle: what this cycle commands
     is known only after it.
     """
 
-    __slots__ = ("_command", "_header", "_samples", "layout", "lost", "payloads", "record")
-
-    def __init__(self, layout: Layout, record: bytes, payloads: Payloads, lost: int = 0) -> None:
-        self.layout = layout
-        self.record = record
-        self.payloads = payloads
-        self.lost = lost
-        """frames between the one before and this one that the reader was too slow for"""
-        self._header: tuple[int, ...] | None = None
-        self._samples: dict[str, Sample] | None = None
-        self._command: Command | None = None
+    layout: Layout
+    record: bytes
+    payloads: Payloads
+    lost: int = 0
+    """frames between the one before and this one that the reader was too slow for"""
+    _header: tuple[int, ...] | None = None
+    _sequences: tuple[int, ...] = ()
+    _command: Command | None = None
 
     @property
     def header(self) -> tuple[int, ...]:
-        """wire.HEADER of the record."""
+        """struct inphase_frame of inphase.h."""
         if self._header is None:
             self._header = wire.HEADER.unpack_from(self.record)
         return self._header
@@ -331,16 +323,20 @@ class Frame:
     @property
     def samples(self) -> dict[str, Sample]:
         """Sensor name to sample."""
-        if self._samples is None:
-            # the rest of a row is looked at when it is asked for
-            sequences = self.layout.sequences.unpack_from(self.record, wire.HEADER.size)
-            source = _Source(self.layout, self.record, self.payloads)
-            samples = map(Sample, repeat(source), count(), sequences)
-            self._samples = dict(zip(self.layout.sensors, samples, strict=True))
-        return self._samples
+        sequences = self._sequences or self._read_sequences()
+        samples = {}
+        for name, index in self.layout.indices.items():
+            samples[name] = Sample(self, index, sequences[index])
+        return samples
+
+    def _read_sequences(self) -> tuple[int, ...]:
+        """The rest of a row is looked at when it is asked for."""
+        self._sequences = self.layout.sequences.unpack_from(self.record)
+        return self._sequences
 
     def __getitem__(self, sensor: str) -> Sample:
-        return self.samples[sensor]
+        index = self.layout.indices[sensor]
+        return Sample(self, index, (self._sequences or self._read_sequences())[index])
 
     @property
     def command(self) -> Command:

@@ -15,7 +15,6 @@ from typing import Any
 from inphase import mujoco_world, randomisation, store, summary, wire
 from inphase import plan as planning
 from inphase import policy as policies
-from inphase._core import ffi
 from inphase.core import Core, LockStepConfig, NativePolicy
 from inphase.follow import SLOT_HEADER, StoreFollower
 from inphase.frame import Frame
@@ -35,6 +34,11 @@ class _OwnFrames(StoreFollower):
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self._newest = -1
+        first, stride, size, depth = self.reader.frame_ring
+        starts = (first + slot * stride + SLOT_HEADER for slot in range(depth))
+        self._records = [slice(at, at + size) for at in starts]
+        self._mask = depth - 1  # a power of two
+        self._memory = self.reader.memory
 
     @property
     def number(self) -> int:
@@ -44,9 +48,7 @@ class _OwnFrames(StoreFollower):
     def frame(self, number: int) -> Frame:
         """A frame that was just latched."""
         self._newest = number
-        offset, stride, size, depth = self.reader.frame_ring
-        at = offset + number % depth * stride + SLOT_HEADER
-        return Frame(self.layout, self.reader.memory[at : at + size], self)
+        return Frame(self.layout, self._memory[self._records[number & self._mask]], self)
 
 
 class LockStep:
@@ -191,10 +193,7 @@ class LockStep:
         self._answer(REASONS.index(reason))
 
     def _answer(self, reason: int) -> None:
-        if reason:
-            self.core.answer(reason, ffi.NULL, 0)
-        else:
-            self.core.answer(0, self._buffer.pointer, self._buffer.channels)
+        self.core.answer(reason, self._buffer.pointer, self._buffer.channels)
         if self._digest is not None:
             self._digest.follow(self.follower.number + 1)
 
@@ -204,9 +203,11 @@ class LockStep:
         Raises WorldError when the world failed.
         """
         before = self.cycles
-        if self._turn is not None:
-            while (number := self._turn_to(before + cycles)) is not None:
-                self._take_turn(self.follower.frame(number))
+        if self._turn is not None and self._draws_cycles:
+            for _ in self.frames(cycles):
+                pass
+        elif self._turn is not None:
+            self._run_policy(self._turn, before + cycles)
         else:
             # the digest reads the rings before they come round
             batch = 1 if self._draws_cycles else self.plan.depth // 2
@@ -237,6 +238,23 @@ class LockStep:
                     self._digest.follow(self.core.frames)
                 yield self.follower.frame(self.core.frames - 1)
         self._refuse_failure()
+
+    def _run_policy(self, turn: policies.Turn | policies.IsolatedPolicy, until: int) -> None:
+        """With one call of C per turn."""
+        values, channels = self._buffer.pointer, self._buffer.channels
+        frame, take, answer_turn = self.follower.frame, turn.take, self.core.answer_turn
+        digest = self._digest
+        number = self.core.turn(until)
+
+        # Python 3.11 speeds up no loop that jumps back on a condition
+        while True:
+            if number is None:
+                return
+            trouble = take(frame(number))
+            if digest is not None:
+                digest.follow(number + 1)
+            reason = 0 if trouble is None else REASONS.index(trouble)
+            number = answer_turn(reason, values, channels, until)
 
     @property
     def draws(self) -> dict[str, float | list[float]]:

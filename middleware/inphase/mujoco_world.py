@@ -638,7 +638,9 @@ def _divisors(number: int) -> Sequence[int]:
 def _library(mujoco: Any) -> ctypes.CDLL:
     """The library that the package has loaded already."""
     folder = Path(mujoco.__file__).parent
-    (path,) = sorted(folder.glob("libmujoco.so.*")) or sorted(folder.glob("libmujoco*"))
+    # a package that was replaced by an older one can leave its library behind
+    paths = sorted(folder.glob(f"libmujoco*{mujoco.__version__}*"))
+    path = (paths or sorted(folder.glob("libmujoco*")))[0]
     return ctypes.CDLL(str(path))
 
 

@@ -221,6 +221,7 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     double *requested = (double *)(act + 1);
     double *applied = requested + actuator->channels;
     double before[INPHASE_MAX_CHANNELS], velocity[INPHASE_MAX_CHANNELS];
+    size_t size = actuator->channels * sizeof *before;
     bool placed = actuator->placed, engaged = actuator->engaged;
 
     actuator->flags = actuator->reason = actuator->detail = 0;
@@ -234,8 +235,8 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
         actuator->placed = false;
         actuator->reason = missing;
     } else {
-        memcpy(before, actuator->applied, sizeof before);
-        memcpy(velocity, actuator->velocity, sizeof velocity);
+        memcpy(before, actuator->applied, size);
+        memcpy(velocity, actuator->velocity, size);
         if (decide(core, actuator, missing, now_ns) && !starve(core, actuator))
             write_command(core, actuator);
 
@@ -244,9 +245,9 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
         if (actuator->flags & INPHASE_ACT_WRITTEN) {
             actuator->written_cycle = core->cycle;
         } else {
-            memcpy(actuator->applied, before, sizeof before);
+            memcpy(actuator->applied, before, size);
             if (!(actuator->flags & (INPHASE_ACT_RAMPING | INPHASE_ACT_REPEATED)))
-                memcpy(actuator->velocity, velocity, sizeof velocity);
+                memcpy(actuator->velocity, velocity, size);
             actuator->placed = actuator->placed && placed;
             actuator->engaged = actuator->engaged && engaged;
         }

@@ -60,7 +60,7 @@ static void take(struct inphase_core *core, int64_t number, int64_t cycle)
     server->owes = true;
 }
 
-int inphase_core_turn(inphase_core *core, int64_t cycles, int64_t *number)
+int64_t inphase_core_turn(inphase_core *core, int64_t cycles)
 {
     struct server *server = &core->server;
 
@@ -77,8 +77,7 @@ int inphase_core_turn(inphase_core *core, int64_t cycles, int64_t *number)
             /* free before the act: the newest frame is taken as soon as it can be */
             if (server->number < server->latest && server->free_ns < act_time(core)) {
                 take(core, server->latest, server->latest_cycle);
-                *number = server->number;
-                return 0;
+                return server->number;
             }
             finish_cycle(core);
         }
@@ -95,8 +94,7 @@ int inphase_core_turn(inphase_core *core, int64_t cycles, int64_t *number)
 
             take(core, before, before_cycle);
             server->started_ns = free_ns;
-            *number = server->number;
-            return 0;
+            return server->number;
         }
     }
 }
@@ -117,11 +115,20 @@ int inphase_core_answer(inphase_core *core, uint32_t reason, const double *value
                                INPHASE_DRAW_POLICY, 0);
     server->owes = false;
     server->free_ns = server->started_ns + inference_ns;
-    rc = mailbox_answer(core, server->cycle, server->free_ns, reason, values, channels);
+    rc = mailbox_answer(core, server->cycle, server->free_ns, reason, values,
+                        reason ? 0 : channels);
     if (rc == 0 && server->pending && server->number == server->latest &&
         server->free_ns < act_time(core))
         finish_cycle(core);
     return rc;
+}
+
+int64_t inphase_core_answer_turn(inphase_core *core, uint32_t reason, const double *values,
+                                 uint32_t channels, int64_t cycles)
+{
+    int rc = inphase_core_answer(core, reason, values, channels);
+
+    return rc < 0 ? rc : inphase_core_turn(core, cycles);
 }
 
 /* one turn of a policy that is C */
@@ -129,16 +136,15 @@ static int native_turn(struct inphase_core *core, int64_t cycles)
 {
     const void *samples[INPHASE_MAX_SENSORS];
     double command[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
-    int64_t number;
+    int64_t number = inphase_core_turn(core, cycles);
     uint32_t reason;
-    int rc = inphase_core_turn(core, cycles, &number);
 
-    if (rc < 0)
-        return rc;
+    if (number < 0)
+        return (int)number;
     for (uint32_t i = 0; i < core->sensors; i++)
         samples[i] = newest_sample(core, &core->sensor[i]);
     reason = core->policy.call(core->policy.user, core->record, samples, command);
-    return inphase_core_answer(core, reason, command, reason ? 0 : core->values);
+    return inphase_core_answer(core, reason, command, core->values);
 }
 
 int64_t inphase_core_run(inphase_core *core, int64_t cycles)
