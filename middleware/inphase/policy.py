@@ -80,3 +80,180 @@ class CommandBuffer:
 
     def fill(self, command: Any) -> str | None:
         """Take a command in; the reason when it is none."""
+        # nearly every command is an array of float64, and memory takes no other type or length
+        if type(command) is _ARRAY:
+            try:
+                self._memory[:] = command
+                return None
+            except (TypeError, ValueError, BufferError):
+                pass
+        return self._fill_other(command)
+
+    def _fill_other(self, command: Any) -> str | None:
+        if command is None:
+            return "silent"
+        if isinstance(command, dict):
+            if command.keys() != self._parts.keys():
+                return "shape"
+            for name, part in command.items():
+                trouble = self._put(self._values[self._parts[name]], part)
+                if trouble:
+                    return trouble
+            return None
+        return self._put(self._values, command)
+
+    def _put(self, to: NDArray[np.float64], values: Any) -> str | None:
+        if type(values) is not np.ndarray:
+            try:
+                values = np.asarray(values, dtype=np.float64)
+            except (TypeError, ValueError):
+                return "shape"
+        if values.shape != to.shape or values.dtype.kind not in "fiu":
+            return "shape"
+        to[:] = values
+        return None
+
+
+class Turn:
+    """One policy's turn at a frame: calls it and says what came of it.
+
+    It is called only when every sensor that the schedule's `accepts` names has one of the statuses
+    named there; else the reason is `input`.
+    """
+
+    def __init__(self, call: PolicyCall, buffer: CommandBuffer, described: Schedule) -> None:
+        self._call = call
+        self.buffer = buffer
+        self._shown = 0
+        self._accepts = dict(described.policy.accepts) if described.policy is not None else {}
+
+    def take(self, frame: Frame) -> str | None:
+        """Call the policy; its command is in `buffer`, or the reason why there is none."""
+        if self._accepts and not self._is_accepted(frame):
+            return "input"
+        call = self._call  # found sooner so than as a method
+        try:
+            return self.buffer.fill(call(frame))
+        except Exception:  # the policy is the outside world: it must not end the loop
+            self._shown += 1
+            if self._shown <= _TRACEBACKS:
+                print(f"policy raised in cycle {frame.cycle}:", file=sys.stderr)
+                traceback.print_exc()
+            return "raised"
+
+    def _is_accepted(self, frame: Frame) -> bool:
+        return all(frame[name].status in accepted for name, accepted in self._accepts.items())
+
+
+def follow(follower: StoreFollower, mailbox: store.Mailbox, turn: Turn, max_hold_ns: int) -> None:
+    """The policy's loop: newest frame in, command for its cycle out, until the store ends."""
+    buffer = turn.buffer
+    try:
+        while True:
+            frame = follower.next(newest=True)
+            trouble = turn.take(frame)
+            if trouble is None:
+                mailbox.post(
+                    frame.cycle, frame.due_ns + max_hold_ns, buffer.pointer, buffer.channels
+                )
+            else:
+                mailbox.refuse(frame.cycle, trouble)
+    except store.Lost:
+        return
+
+
+def longest_hold_ns(described: Schedule) -> int:
+    """How long a command may at most be valid."""
+    period_ns = described.cycle.period_ns
+    return max((a.max_hold_ns(period_ns) for a in described.actuator.values()), default=0)
+
+
+def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
+    """The policy process on the wall clock."""
+    follower = StoreFollower(store_path)
+    buffer = CommandBuffer(follower.layout.actuators)
+    turn = Turn(load(described), buffer, described)
+    assert described.policy is not None
+    process.set_rights("policy", described.policy.priority)
+    mailbox = store.Mailbox(mailbox_path, buffer.channels, follower.layout.epoch)
+    try:
+        process.say_ready()
+
+        # what exists now stays: no collection in the loop, none of what was imported looked at
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        follow(follower, mailbox, turn, longest_hold_ns(described))
+    finally:
+        mailbox.close()
+
+
+_ANSWER = struct.Struct("<I")
+
+
+def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
+    """The policy process in lock step: a byte in for each frame, reason and values out."""
+    follower = StoreFollower(store_path, from_first=True)
+    turn = Turn(load(described), CommandBuffer(follower.layout.actuators), described)
+    process.say_ready()
+    with socket.socket(fileno=fd) as line:
+        while line.recv(1):
+            trouble = turn.take(follower.next(timeout_s=1.0))
+            reason = REASONS.index(trouble) if trouble else 0
+            line.sendall(_ANSWER.pack(reason) + turn.buffer.tobytes())
+
+
+class IsolatedPolicy:
+    """The parent's side of `serve_lockstep`. Whoever makes it closes it."""
+
+    def __init__(self, described: Schedule, store_path: str, buffer: CommandBuffer) -> None:
+        self.buffer = buffer
+        self._line, theirs = socket.socketpair()
+        with theirs:
+            self._process = process.Process(
+                "policy",
+                "inphase.policy",
+                [str(described.path), store_path, "--lockstep", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+            )
+        self._process.wait_ready()
+
+    def take(self, frame: Frame) -> str | None:
+        """Let the process take its turn. Raises RuntimeFault when it is gone."""
+        size = _ANSWER.size + 8 * self.buffer.channels
+        try:
+            self._line.sendall(b"f")
+            answer = self._line.recv(size, socket.MSG_WAITALL)
+        except OSError:
+            answer = b""
+        if len(answer) != size:
+            raise RuntimeFault(f"policy ended in cycle {frame.cycle}: {self._process.ended()}")
+        (reason,) = _ANSWER.unpack_from(answer)
+        self.buffer.frombytes(answer[_ANSWER.size :])
+        return REASONS[reason] if reason else None
+
+    def close(self) -> None:
+        """End the process."""
+        self._line.close()
+        self._process.stop()
+
+
+def main() -> None:
+    """Entry of the process."""
+    process.end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    path, store_path, *where = sys.argv[1:]
+    try:
+        described = schedule.load(Path(path))
+        if where[0] == "--lockstep":
+            serve_lockstep(described, store_path, int(where[1]))
+        else:
+            serve(described, store_path, where[0])
+    except ScheduleError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
