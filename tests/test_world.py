@@ -217,6 +217,32 @@ image = {{ {kind} = "side", gain = {gain} }}
     np.testing.assert_allclose(mm[far < 10], far[far < 10] * 1000, atol=0.51)
 
 
+def test_motors_with_a_drive_take_positions_within_the_motors_force(tmp_path: Path) -> None:
+    motors = MODEL.replace(
+        '<position name="one" joint="one" kp="60" kv="4"/>',
+        '<motor name="one" joint="one" gear="3" ctrlrange="-1 1"/>',
+    ).replace(
+        '<position name="two" joint="two" kp="40" kv="3" gear="2"/>',
+        '<motor name="two" joint="two" gear="2"/>',
+    )
+    drive = {'actuators = ["one", "two"]': 'actuators = ["one", "two"]\nkp = [60, 40]\nkd = 4.0'}
+    with LockStep(
+        world_schedule(tmp_path, replace=drive, model=motors), call=Swing(), digest=False
+    ) as robot:
+        forces = []
+        for _ in range(400):
+            frame = robot.step()
+            world: Any = robot.world
+            forces.append(world.data.actuator_force[:2].copy())
+            data = world.data
+            mujoco.mj_forward(world.model, data)
+            expected = 60 * (data.ctrl[0] / 3 - data.qpos[0]) - 4 * data.qvel[0]
+            torque = min(3.0, max(-3.0, expected))
+            assert data.qfrc_actuator[0] == pytest.approx(torque, abs=1e-9)
+    assert np.abs(forces).max(axis=0)[0] <= 1.0 + 1e-12, "the motor has no more"
+    assert abs(frame["joints"].value["position"][1] - frame.command["limb"].applied[1]) < 0.2
+
+
 # ---- what a schedule and a model may say ---------------------------------------------------------
 
 
@@ -245,6 +271,8 @@ image = {{ {kind} = "side", gain = {gain} }}
          r"world\.actuator\.limb\.actuators", "takes no positions"),
         ('actuators = ["one", "two"]', 'actuators = ["one"]',
          r"world\.actuator\.limb\.actuators", "2 channels"),
+        ('actuators = ["one", "two"]', 'actuators = ["one", "two"]\nkp = [1.0, 0.0]',
+         r"world\.actuator\.limb\.kp", "kp above 0"),
         ("[world.actuator.limb]", "[world.actuator.limp]", r"world\.actuator\.limp",
          "no such actuator"),
         ("[world.sensor.joints]", "[world.sensor.junk]", r"world\.sensor\.junk", "no such sensor"),

@@ -23,6 +23,7 @@ from inphase.errors import WorldError
 from inphase.mujoco_knobs import Knobs
 from inphase.plan import ActuatorPlan, Plan, SensorPlan
 from inphase.simulation import QUANTITIES, Source
+from inphase.tables import Numbers
 from inphase.world import Controls, Engine, Failure, Reading
 
 _OLDEST = (3, 17)
@@ -389,11 +390,43 @@ class MujocoWorld:
                 f"model: {table.actuators}; give one each",
             )
         numbers = [self._find("actuator", name, key) for name in table.actuators]
+        if table.kp is not None:
+            self._make_drives(actuator, table.kp, table.kd, numbers)
         for name, number in zip(table.actuators, numbers, strict=True):
             self._check_position(name, number, key)
         gears = [float(self.model.actuator_gear[number][0]) for number in numbers]
         addresses = [_places(self.data.ctrl, number, 1)[0] for number in numbers]
         return Controls(numbers, addresses, gears)
+
+    def _make_drives(
+        self, actuator: ActuatorPlan, kp: Numbers, kd: Numbers, numbers: list[int]
+    ) -> None:
+        """Motors become position actuators: force = kp * (ctrl - length) - kd * velocity.
+
+        An actuator's length is its gear times the joint's position.
+        """
+        key, model = f"world.actuator.{actuator.name}", self.model
+        stiff, damped = (
+            self.schedule.numbers(f"{key}.{name}", value, actuator.spec.channels)
+            for name, value in (("kp", kp), ("kd", kd))
+        )
+        for number, k, d in zip(numbers, stiff, damped, strict=True):
+            if not (0 < k < math.inf and 0 <= d < math.inf):
+                raise self.schedule.error(
+                    f"{key}.kp", f"kp = {k:g} and kd = {d:g}; give kp above 0, and kd of 0 or more"
+                )
+            gear, gain = float(model.actuator_gear[number][0]), model.actuator_gainprm[number][0]
+            if model.actuator_ctrllimited[number]:
+                ends = sorted(gain * model.actuator_ctrlrange[number])
+                model.actuator_forcerange[number] = ends
+                model.actuator_forcelimited[number] = 1
+            model.actuator_ctrllimited[number] = 0
+            model.actuator_gaintype[number] = int(self._mujoco.mjtGain.mjGAIN_FIXED)
+            model.actuator_biastype[number] = int(self._mujoco.mjtBias.mjBIAS_AFFINE)
+            model.actuator_gainprm[number] = 0
+            model.actuator_biasprm[number] = 0
+            model.actuator_gainprm[number][0] = k / gear**2
+            model.actuator_biasprm[number][1:3] = -k / gear**2, -d / gear**2
 
     def _check_position(self, name: str, number: int, key: str) -> None:
         """It takes positions: force = kp * (ctrl - length) - kv * velocity."""
@@ -407,8 +440,8 @@ class MujocoWorld:
             return
         raise self.schedule.error(
             key,
-            f"actuator {name!r} of the model takes no positions; make it <position kp=... "
-            f"joint=...> in {self.path.name}",
+            f"actuator {name!r} of the model takes no positions; give kp and kd here, or make it "
+            f"<position kp=... joint=...> in {self.path.name}",
         )
 
     # ---- cameras -------------------------------------------------------------------------
