@@ -213,11 +213,16 @@ class MujocoWorld:
         return self._find("key", self.table.keyframe, "world.keyframe")
 
     def _find(self, kind: str, name: str, key: str) -> int:
-        """The number of a named part of the model. Raises ScheduleError with those that it has."""
+        """The number of a part of the model by its name, or by its number where it has none.
+
+        Raises ScheduleError with those that the model has.
+        """
         kinds = getattr(self._mujoco.mjtObj, f"mjOBJ_{kind.upper()}")
         number = int(self._mujoco.mj_name2id(self.model, kinds, name))
         if number >= 0:
             return number
+        if name.isdecimal() and int(name) < getattr(self.model, f"n{_COUNTS.get(kind, kind)}"):
+            return int(name)
         raise self.schedule.error(
             key, f"{self.path.name} has no {kind} {name!r}; it has {self._known(kind)}"
         )
@@ -225,10 +230,9 @@ class MujocoWorld:
     def _known(self, kind: str) -> str:
         kinds = getattr(self._mujoco.mjtObj, f"mjOBJ_{kind.upper()}")
         count = getattr(self.model, f"n{_COUNTS.get(kind, kind)}")
-        named = (self._mujoco.mj_id2name(self.model, kinds, i) for i in range(count))
-        names = [name for name in named if name]
+        names = [self._mujoco.mj_id2name(self.model, kinds, i) or str(i) for i in range(count)]
         shown = ", ".join(names[:_SUGGESTED]) + (", ..." if len(names) > _SUGGESTED else "")
-        return shown or "none with a name"
+        return shown or "none"
 
     # ---- episodes ------------------------------------------------------------------------
 
