@@ -23,6 +23,8 @@ from inphase.gym import Backend, Environment, Observed, Step
 from inphase.schedule import Schedule
 from inphase.task import Reward, Terminated
 
+_NUMBERS = (int, float, np.number, np.ndarray)
+
 
 class Environments(VectorEnv[Observed, NDArray[np.float64], NDArray[Any]]):
     """`num_envs` environments; see gym.Environment for what they have in common.
@@ -253,30 +255,37 @@ def merged(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
     if not alike:
         keys = {key: None for info in infos for key in info}
     result: dict[str, Any] = {}
+    everybody = np.ones(len(infos), np.bool_)
     for key in keys:
-        values = [info[key] for info in infos if key in info]
-        mask = np.ones(len(infos), np.bool_) if alike else np.array([key in i for i in infos])
-        if isinstance(values[0], dict) and key != "final_obs":
-            result[key] = merged([info.get(key, {}) for info in infos])
+        if alike:
+            mask, values = everybody.copy(), [info[key] for info in infos]
         else:
-            result[key] = _column(values, mask, as_they_are=key == "final_obs")
+            mask = np.array([key in info for info in infos])
+            values = [info[key] for info in infos if key in info]
+        result[key] = _column(values, mask) if key != "final_obs" else _objects(values, mask)
         result[f"_{key}"] = mask
     return result
 
 
-def _column(values: list[Any], mask: NDArray[np.bool_], as_they_are: bool) -> NDArray[Any]:
-    """The values of those that have one, zeros or None for the others."""
-    if as_they_are or not isinstance(values[0], int | float | np.number | np.ndarray):
-        objects = np.full(len(mask), None, dtype=object)
-        if isinstance(values[0], str):
-            objects[mask] = values
-            return objects
-        for at, value in zip(np.flatnonzero(mask), values, strict=True):
-            objects[at] = value
-        return objects
+def _column(values: list[Any], mask: NDArray[np.bool_]) -> Any:
+    """The values of those that have one, zeros or None for the others; dicts go on as such."""
+    first = values[0]
+    if isinstance(first, dict):
+        rest = iter(values)
+        return merged([next(rest) if has else {} for has in mask.tolist()])
+    if not isinstance(first, _NUMBERS):
+        return _objects(values, mask)
     found = np.array(values)
     if len(values) == len(mask):
         return found
     column = np.zeros((len(mask), *found.shape[1:]), found.dtype)
     column[mask] = found
     return column
+
+
+def _objects(values: list[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
+    """The values as they are."""
+    objects = np.full(len(mask), None, dtype=object)
+    for at, value in zip(np.flatnonzero(mask).tolist(), values, strict=True):
+        objects[at] = value
+    return objects
