@@ -24,7 +24,8 @@ from inphase import schedule as schedules
 from inphase.core import NativePolicy
 from inphase.frame import Frame
 from inphase.lockstep import LockStep
-from inphase.mujoco_world import MujocoWorld, package
+from inphase.mujoco_package import package
+from inphase.mujoco_world import MujocoWorld
 from inphase.plan import make
 from inphase.schedule import Schedule
 

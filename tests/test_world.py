@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inphase import mujoco_world, plan
+from inphase import mujoco_package, plan
 from inphase._core import lib
 from inphase.errors import ScheduleError, WorldError
 from inphase.frame import Frame
@@ -377,8 +377,6 @@ def test_a_policy_that_says_nan_moves_nothing_and_is_counted(tmp_path: Path) -> 
 
 def test_the_place_of_the_time_step_is_found_in_this_version() -> None:
     model = mujoco.MjModel.from_xml_string(MODEL)
-    world = object.__new__(mujoco_world.MujocoWorld)
-    world._mujoco, world.model = mujoco, model
-    at = world._timestep_address()
+    at = mujoco_package.timestep_address(mujoco, model)
     ctypes.c_double.from_address(at).value = 0.00321
     assert model.opt.timestep == 0.00321

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from inphase import mujoco_world, schedule
+from inphase import mujoco_package, schedule
 from inphase.tables import Schedule
 
-WHY_NO_IMAGES = mujoco_world.why_no_images()
+WHY_NO_IMAGES = mujoco_package.why_no_images()
 needs_images = pytest.mark.skipif(WHY_NO_IMAGES is not None, reason=str(WHY_NO_IMAGES))
 
 MODEL = """<mujoco model="two">

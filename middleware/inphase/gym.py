@@ -18,7 +18,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from inphase import mujoco_world, observation
+from inphase import mujoco_package, observation
 from inphase import schedule as schedules
 from inphase.client import Client, LockStepClient, RunnerClient
 from inphase.errors import WorldError
@@ -99,7 +99,7 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
                 f"{self.client.schedule.path}: render_mode is None, or 'rgb_array' in lock step "
                 f"with a [world], got {render_mode!r}"
             )
-        trouble = mujoco_world.why_no_images() if render_mode is not None else None
+        trouble = mujoco_package.why_no_images() if render_mode is not None else None
         if trouble is not None:
             raise WorldError(f"{self.client.schedule.path}: no pictures: {trouble}")
         self.render_mode = render_mode

@@ -5,14 +5,8 @@ so that nothing links to MuJoCo and one build serves all its versions. `MujocoWo
 places by name. It needs the package `mujoco` (extra `sim`).
 """
 
-import ctypes
 import math
-import os
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +14,14 @@ from numpy.typing import NDArray
 
 from inphase.driver import TwinKind
 from inphase.errors import WorldError
+from inphase.mujoco_camera import Cameras, Image
 from inphase.mujoco_knobs import Knobs
+from inphase.mujoco_package import engine_of, package, why_no_images
 from inphase.plan import ActuatorPlan, Plan, SensorPlan
 from inphase.simulation import QUANTITIES, Source
 from inphase.tables import Numbers
-from inphase.world import Controls, Engine, Failure, Reading
+from inphase.world import Controls, Failure, Reading
 
-_OLDEST = (3, 17)
 _SUGGESTED = 8
 _REMEDIES = {
     "CONTACTFULL": 'more memory for it in the model, <size memory="..."/>',
@@ -53,62 +48,6 @@ _DERIVED = frozenset(QUANTITIES) - {"joint_position", "joint_velocity"}
 """quantities that MuJoCo computes in a forward pass alone"""
 
 
-@dataclass
-class _Image:
-    """A sensor whose payload is rendered."""
-
-    field: str
-    camera: str
-    depth: bool
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    gain: float
-    sample: np.dtype[Any]
-    """layout of the whole sample"""
-
-
-def package() -> Any:
-    """The package `mujoco`, set to render off screen. Raises WorldError."""
-    chosen = "MUJOCO_GL" in os.environ or "DISPLAY" in os.environ
-    if not chosen:
-        os.environ["MUJOCO_GL"] = "egl" if _has_egl() else "disable"
-    try:
-        import mujoco
-    except ImportError as error:
-        raise WorldError(
-            f"a world needs MuJoCo: {error}; install it with: pip install 'inphase[sim]'"
-        ) from error
-    version = tuple(int(part) for part in mujoco.__version__.split(".")[:2])
-    if version < _OLDEST:
-        raise WorldError(
-            f"MuJoCo {mujoco.__version__} is older than {'.'.join(map(str, _OLDEST))}; "
-            f"pip install -U 'inphase[sim]'"
-        )
-    if not chosen and _has_egl():
-        # the package looks at the environment once, and somebody may have imported it before
-        from mujoco import egl
-
-        sys.modules[mujoco.Renderer.__module__].gl_context.GLContext = egl.GLContext
-    return mujoco
-
-
-@cache
-def _has_egl() -> bool:
-    try:
-        ctypes.CDLL("libEGL.so.1")
-    except OSError:
-        return False
-    return True
-
-
-def why_no_images() -> str | None:
-    """What keeps cameras from being rendered here, and what to do; None: nothing known."""
-    package()
-    if os.environ.get("MUJOCO_GL") == "disable" or not ("DISPLAY" in os.environ or _has_egl()):
-        return "there is no EGL to render with; apt install libegl1 libgl1-mesa-dri"
-    return None
-
-
 class MujocoWorld:
     """The world of a plan; `reset` puts it at the start of an episode.
 
@@ -128,20 +67,16 @@ class MujocoWorld:
         self.data = self._mujoco.MjData(self.model)
         self.step_ns = self._choose_step()
         self._keyframe = self._find_keyframe()
-        self._images: dict[int, _Image] = {}
-        self._renderers: dict[tuple[int, int], Any] = {}
-        self._shown: Any = None
-        """the state that `picture` looks at"""
-        self.trouble: BaseException | None = None
-        """what the renderer raised"""
+        self._images: dict[int, Image] = {}
         self.reset()
         self.readings = [self._read_sensor(index) for index in range(len(plan.sensors))]
         """per sensor and channel; None: the driver's own twin answers"""
         self.controls = [self._find_controls(a) for a in plan.actuators]
         """per actuator (addresses, gains); None: its own servos move"""
         self.knobs = Knobs(self._mujoco, self.model, self.data)
+        self._cameras = Cameras(self._mujoco, self.model, self.table, self.knobs)
         self.reset()
-        self.engine = self._find_engine()
+        self.engine = engine_of(self._mujoco, self.model, self.data, self.step_ns)
 
     # ---- the model -----------------------------------------------------------------------
 
@@ -479,7 +414,7 @@ class MujocoWorld:
             )
         if index in self._images:
             raise self.schedule.error(key, f"{sensor.name} has an image already; give one")
-        self._images[index] = _Image(
+        self._images[index] = Image(
             name, camera, quantity == "depth", found.shape, np.dtype(found.dtype), source.gain,
             sensor.dtype,
         )  # fmt: skip
@@ -497,14 +432,12 @@ class MujocoWorld:
 
         payload: a writable buffer of the sample's layout.
         """
-        try:
-            image = self._images[index]
-            sample = np.frombuffer(payload, image.sample)
-            sample[image.field][0][...] = self._draw(image)
-        except Exception as error:  # it is called from C, which cannot raise
-            self.trouble = error
-            return -1
-        return 0
+        return self._cameras.render(self._images[index], self.data, payload)
+
+    @property
+    def trouble(self) -> BaseException | None:
+        """What the renderer raised."""
+        return self._cameras.trouble
 
     def picture(
         self, camera: str | None = None, height: int = 480, width: int = 640
@@ -514,110 +447,12 @@ class MujocoWorld:
 
         Raises ScheduleError for a camera that is none. Thread: always the same one.
         """
-        seen: str | int = -1
+        seen = 0 if self.model.ncam else -1
         if camera is not None:
             seen = self._find("camera", camera, "world.model")
-        elif self.model.ncam:
-            seen = 0
-        if self._shown is None:
-            self._shown = self._mujoco.MjData(self.model)
-        self._mujoco.mj_copyData(self._shown, self.model, self.data)
-        self._mujoco.mj_forward(self.model, self._shown)
-        renderer = self._renderer(height, width)
-        renderer.disable_depth_rendering()
-        self._set_scene(renderer, self._shown, seen)
-        drawn: NDArray[np.uint8] = renderer.render().copy()
-        return drawn
-
-    def _draw(self, image: _Image) -> NDArray[Any]:
-        height, width = image.shape[:2]
-        renderer = self._renderer(height, width)
-        if image.depth:
-            renderer.enable_depth_rendering()
-        else:
-            renderer.disable_depth_rendering()
-        self._set_scene(renderer, self.data, image.camera)
-        drawn = renderer.render()
-        if image.depth:
-            scaled: NDArray[Any] = drawn * image.gain
-            return np.rint(scaled) if image.dtype.kind == "u" else scaled
-        if len(image.shape) == 2:  # luma of ITU-R BT.601, in whole numbers
-            weights = np.array([77, 150, 29], np.uint32)
-            drawn = ((drawn.astype(np.uint32) @ weights) >> 8).astype(np.uint8)
-        wide: NDArray[Any] = drawn if image.dtype.itemsize == 1 else drawn.astype("<u2") * 257
-        return wide
-
-    def _set_scene(self, renderer: Any, data: Any, camera: str | int) -> None:
-        renderer.update_scene(data, camera=camera)
-        flags = self._mujoco.mjtRndFlag
-        for name, wanted in (
-            (flags.mjRND_SHADOW, self.table.shadows),
-            (flags.mjRND_REFLECTION, self.table.reflections),
-            (flags.mjRND_SKYBOX, self.table.skybox),
-        ):
-            renderer.scene.flags[name] = wanted
-
-    def _renderer(self, height: int, width: int) -> Any:
-        """One per size, made when it is first needed: it takes memory and a context."""
-        if self.knobs.textures:
-            self._hand_over_textures()
-        if (height, width) not in self._renderers:
-            visual = self.model.vis.global_
-            visual.offwidth = max(visual.offwidth, width)
-            visual.offheight = max(visual.offheight, height)
-            self._renderers[height, width] = self._mujoco.Renderer(self.model, height, width)
-        return self._renderers[height, width]
-
-    def _hand_over_textures(self) -> None:
-        """Renderers keep copies of the textures of their own."""
-        for renderer in self._renderers.values():
-            renderer._gl_context.make_current()
-            for texture in self.knobs.textures:
-                self._mujoco.mjr_uploadTexture(self.model, renderer._mjr_context, texture)
-        self.knobs.textures.clear()
+        return self._cameras.picture(seen, self.data, height, width)
 
     # ---- the core's side -----------------------------------------------------------------
-
-    def _find_engine(self) -> Engine:
-        library = _library(self._mujoco)
-        warning = self.data.warning.number
-        return Engine(
-            step=_function(library, "mj_step"),
-            forward=_function(library, "mj_forward"),
-            catch_errors=_function(library, "_mjPRIVATE_setTlsLogHandler"),
-            model=int(self.model._address),
-            data=int(self.data._address),
-            timestep=self._timestep_address(),
-            step_s=float(self.model.opt.timestep),
-            step_ns=self.step_ns,
-            warning=int(warning.ctypes.data),
-            warnings=len(warning),
-            warning_stride=int(warning.strides[0]),
-            fatal=(1 << len(warning)) - 1,
-        )
-
-    def _timestep_address(self) -> int:
-        """Where the model keeps its time step: a double before `gravity`, found by changing it.
-
-        The bindings give no address for it, and the options before `gravity` differ by version.
-        """
-        before = float(self.model.opt.timestep)
-        gravity = int(self.model.opt.gravity.ctypes.data)
-        candidates = [gravity - 8 * back for back in range(1, 16)]
-        try:
-            for probe in (0.012345, 0.0543210987):
-                self.model.opt.timestep = probe
-                candidates = [
-                    at for at in candidates if ctypes.c_double.from_address(at).value == probe
-                ]
-        finally:
-            self.model.opt.timestep = before
-        if len(candidates) != 1:
-            raise WorldError(
-                f"MuJoCo {self._mujoco.__version__}: the place of its time step is not known to "
-                f"this version of inphase; use a version of MuJoCo that it was tested with"
-            )
-        return candidates[0]
 
     def explain(self, failure: Failure) -> WorldError:
         """The error for a failure that the core reports."""
@@ -654,9 +489,7 @@ class MujocoWorld:
 
     def close(self) -> None:
         """End the renderers."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
+        self._cameras.close()
 
 
 _COUNTS = {"joint": "jnt", "camera": "cam", "actuator": "u", "texture": "tex", "material": "mat"}
@@ -670,21 +503,3 @@ def _places(array: NDArray[np.float64], first: int, count: int) -> list[int]:
 def _divisors(number: int) -> Sequence[int]:
     small = [i for i in range(1, math.isqrt(number) + 1) if number % i == 0]
     return small + [number // i for i in small]
-
-
-def _library(mujoco: Any) -> ctypes.CDLL:
-    """The library that the package has loaded already."""
-    folder = Path(mujoco.__file__).parent
-    # a package that was replaced by an older one can leave its library behind
-    paths = sorted(folder.glob(f"libmujoco*{mujoco.__version__}*"))
-    path = (paths or sorted(folder.glob("libmujoco*")))[0]
-    return ctypes.CDLL(str(path))
-
-
-def _function(library: ctypes.CDLL, name: str) -> int:
-    """A function's address; 0: this version has none of that name."""
-    try:
-        found = getattr(library, name)
-    except AttributeError:
-        return 0
-    return ctypes.cast(found, ctypes.c_void_p).value or 0

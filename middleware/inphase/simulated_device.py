@@ -11,7 +11,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import mujoco_world
+from inphase import mujoco_package
 from inphase.draws import Draws
 from inphase.driver import ActuatorSpec, TwinChannel, TwinKind
 from inphase.errors import WorldError
@@ -35,7 +35,7 @@ class SimulatedDevice:
         self._world = MujocoWorld(plan)
         self._index = next(i for i, s in enumerate(plan.sensors) if s.device == at)
         self._sensor = plan.sensors[self._index]
-        self._mujoco = mujoco_world.package()
+        self._mujoco = mujoco_package.package()
         self._state = int(self._mujoco.mjtState.mjSTATE_INTEGRATION)
         self._grip = Grip(self._world)
         self._step_s = float(self._world.model.opt.timestep)

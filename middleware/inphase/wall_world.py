@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inphase import mujoco_world, process, schedule, world_line
+from inphase import mujoco_package, process, schedule, world_line
 from inphase import plan as planning
 from inphase.errors import InphaseError, WorldError
 from inphase.grip import Grip
@@ -66,7 +66,7 @@ class WallWorld:
         self.behind = 0
         """how often the world was behind"""
         self.behind_max_ns = 0
-        self._mujoco = mujoco_world.package()
+        self._mujoco = mujoco_package.package()
         self._state = int(self._mujoco.mjtState.mjSTATE_INTEGRATION)
         self._numbers = np.zeros(self._mujoco.mj_stateSize(self.world.model, self._state))
         self._grip = Grip(self.world)

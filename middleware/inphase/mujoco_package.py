@@ -1,0 +1,121 @@
+"""The package `mujoco` (extra `sim`): its versions, its renderer, its functions' addresses.
+
+One build of the core serves all versions from 3.17 to before 5: it is handed addresses of functions
+and of data, and links to nothing.
+"""
+
+import ctypes
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from inphase.errors import WorldError
+from inphase.world import Engine
+
+_OLDEST = (3, 17)
+
+
+def package() -> Any:
+    """The package `mujoco`, set to render off screen. Raises WorldError."""
+    chosen = "MUJOCO_GL" in os.environ or "DISPLAY" in os.environ
+    if not chosen:
+        os.environ["MUJOCO_GL"] = "egl" if _has_egl() else "disable"
+    try:
+        import mujoco
+    except ImportError as error:
+        raise WorldError(
+            f"a world needs MuJoCo: {error}; install it with: pip install 'inphase[sim]'"
+        ) from error
+    version = tuple(int(part) for part in mujoco.__version__.split(".")[:2])
+    if version < _OLDEST:
+        raise WorldError(
+            f"MuJoCo {mujoco.__version__} is older than {'.'.join(map(str, _OLDEST))}; "
+            f"pip install -U 'inphase[sim]'"
+        )
+    if not chosen and _has_egl():
+        # the package looks at the environment once, and somebody may have imported it before
+        from mujoco import egl
+
+        sys.modules[mujoco.Renderer.__module__].gl_context.GLContext = egl.GLContext
+    return mujoco
+
+
+@cache
+def _has_egl() -> bool:
+    try:
+        ctypes.CDLL("libEGL.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def why_no_images() -> str | None:
+    """What keeps cameras from being rendered here, and what to do; None: nothing known."""
+    package()
+    if os.environ.get("MUJOCO_GL") == "disable" or not ("DISPLAY" in os.environ or _has_egl()):
+        return "there is no EGL to render with; apt install libegl1 libgl1-mesa-dri"
+    return None
+
+
+def engine_of(mujoco: Any, model: Any, data: Any, step_ns: int) -> Engine:
+    """What the core needs to step a model. Raises WorldError for a version that is not known."""
+    library = _library(mujoco)
+    warning = data.warning.number
+    return Engine(
+        step=_function(library, "mj_step"),
+        forward=_function(library, "mj_forward"),
+        catch_errors=_function(library, "_mjPRIVATE_setTlsLogHandler"),
+        model=int(model._address),
+        data=int(data._address),
+        timestep=timestep_address(mujoco, model),
+        step_s=float(model.opt.timestep),
+        step_ns=step_ns,
+        warning=int(warning.ctypes.data),
+        warnings=len(warning),
+        warning_stride=int(warning.strides[0]),
+        fatal=(1 << len(warning)) - 1,
+    )
+
+
+def timestep_address(mujoco: Any, model: Any) -> int:
+    """Where the model keeps its time step: a double before `gravity`, found by changing it.
+
+    The bindings give no address for it, and the options before `gravity` differ by version.
+    """
+    before = float(model.opt.timestep)
+    gravity = int(model.opt.gravity.ctypes.data)
+    candidates = [gravity - 8 * back for back in range(1, 16)]
+    try:
+        for probe in (0.012345, 0.0543210987):
+            model.opt.timestep = probe
+            candidates = [
+                at for at in candidates if ctypes.c_double.from_address(at).value == probe
+            ]
+    finally:
+        model.opt.timestep = before
+    if len(candidates) != 1:
+        raise WorldError(
+            f"MuJoCo {mujoco.__version__}: the place of its time step is not known to "
+            f"this version of inphase; use a version of MuJoCo that it was tested with"
+        )
+    return candidates[0]
+
+
+def _library(mujoco: Any) -> ctypes.CDLL:
+    """The library that the package has loaded already."""
+    folder = Path(mujoco.__file__).parent
+    # a package that was replaced by an older one can leave its library behind
+    paths = sorted(folder.glob(f"libmujoco*{mujoco.__version__}*"))
+    path = (paths or sorted(folder.glob("libmujoco*")))[0]
+    return ctypes.CDLL(str(path))
+
+
+def _function(library: ctypes.CDLL, name: str) -> int:
+    """A function's address; 0: this version has none of that name."""
+    try:
+        found = getattr(library, name)
+    except AttributeError:
+        return 0
+    return ctypes.cast(found, ctypes.c_void_p).value or 0
