@@ -16,6 +16,7 @@ FIGURES = (
     "codec",
     "lockstep",
     "world",
+    "environment",
     "skew",
     "cost",
     "camera",

@@ -41,6 +41,8 @@ class Client:
     """A command, as a policy returns it, to the frame that was given last; why it is none."""
     next: Callable[[], Frame]
     """The next frame that the policy is called with, as `accepted`."""
+    turn: Callable[[Any], Frame | str]
+    """`answer`, then `next`; or why the command is none."""
     _refuse: Callable[[str], None]
     _next: Callable[[], Frame]
 
@@ -102,6 +104,8 @@ class Client:
         """
         self.start(seed, episode, randomise)
         self.next = self.accepted if self._accepts else self._next
+        if self._accepts:
+            self.turn = self._answer_then_next
         frame = self.next()
         for _ in range(self._wait_cycles):
             missing = [name for name in sensors if frame[name].sequence < 0]
@@ -116,6 +120,9 @@ class Client:
             f"no episode began within {_WAIT_S:g} s: {'; '.join(why)}; sensors have to answer, and "
             f"a command has to be there before its cycle's act"
         )
+
+    def _answer_then_next(self, command: Any) -> Frame | str:
+        return self.answer(command) or self.next()
 
     def _here(self, frame: Frame) -> dict[str, NDArray[Any]] | None:
         """The command to stay where the robot is; None: not known yet."""
@@ -170,6 +177,7 @@ class LockStepClient(Client):
         self.follower = robot.follower
         self.draws = robot.draws
         self.answer, self._refuse, self._next = robot.answer, robot.refuse, robot.next
+        self.turn = robot.turn
 
     def close(self) -> None:
         """End the run and the world."""
@@ -210,6 +218,7 @@ class RunnerClient(Client):
             self._runner = runner
             self.follower = runner.follower
             self.answer, self._refuse, self._next = self._post, self._post_none, self._newest
+            self.turn = self._answer_then_next
         elif self._frame is not None and self._frame.reason != "none":
             self._runner.arm()
 

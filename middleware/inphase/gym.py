@@ -127,6 +127,8 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
         frame = client.begin(self._seed, self._episode, knobs, self._sensors)
         self._observer = (FlatObserver if self._flat else Observer)(self._parts, client.follower)
         self._report = Report(client.follower)
+        self._unpack, self._info = self._report.unpack, self._report.info
+        self._observed = self._observer.values
         self._task.begin(frame)
         observed, _, _, _, info = self.result(frame, judged=False)
         draws = {path: _copied(drawn) for path, drawn in client.draws.items()}
@@ -139,23 +141,26 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
         It is truncated after the [task]'s cycles, and when motion is latched: the robot takes no
         command then.
         """
-        return self.result(self.advance(action))
+        frame = self.client.turn(action)
+        if isinstance(frame, str):
+            self._refuse_action(action)
+        return self.result(frame)
 
     def advance(self, action: NDArray[np.float64]) -> Frame:
         """The first part of `step`, almost all of it without the GIL: on to the next frame."""
-        trouble = self.client.answer(action)
-        if trouble is not None:
+        frame = self.client.turn(action)
+        if isinstance(frame, str):
             self._refuse_action(action)
-        return self.client.next()
+        return frame
 
     def result(self, frame: Frame, judged: bool = True) -> Step:
         """The second part: what `step` returns; not judged: of an episode's first frame."""
-        report = self._report
-        facts = report.unpack(frame.record)
-        observed = self._observer.values(facts[report.sequences])
+        record = frame.record
+        facts = self._unpack(record)
+        observed = self._observed(facts[2:])
         if self.client.is_live and not frame.intact:  # written over meanwhile: a newer one
             return self.result(self.client.next(), judged)
-        info = report.info(facts, frame.record)
+        info = self._info(record)
         task, reward, terminated = self._task, 0.0, False
         if judged and task.judges:
             reward, terminated = task.reward(frame), task.terminated(frame)

@@ -156,7 +156,9 @@ class LockStep:
 
     def next(self) -> Frame:
         """On to the frame that the policy takes next. Raises as `step`."""
-        number = self._turn_to(0) if self._draws_cycles else self.core.turn(0)
+        return self._frame(self._turn_to(0) if self._draws_cycles else self.core.turn(0))
+
+    def _frame(self, number: int | None) -> Frame:
         if number is None:
             self._refuse_failure()
             raise store.Lost(f"the core has stopped: {self.stopped}")
@@ -187,6 +189,20 @@ class LockStep:
         trouble = self._buffer.fill(command)
         self._answer(REASONS.index(trouble) if trouble else 0)
         return trouble
+
+    def turn(self, command: Any) -> Frame | str:
+        """`answer`, then `next`, in one call of C; a command that is none is not answered, and why
+        it is none is returned. Raises as `step`."""
+        trouble = self._buffer.fill(command)
+        if trouble is not None:
+            return trouble
+        if self._draws_cycles:
+            self._answer(0)
+            return self.next()
+        if self._digest is not None:
+            self._digest.follow(self.follower.number + 1)
+        number = self.core.answer_turn(0, self._buffer.pointer, self._buffer.channels, 0)
+        return self._frame(number)
 
     def refuse(self, reason: str) -> None:
         """No command to the frame of `next`, and why, one of REASONS."""

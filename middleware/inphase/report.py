@@ -17,14 +17,52 @@ from inphase.wire import ABSENT, STATUSES
 
 # what is taken of wire.HEADER, of wire.ROW and of wire.ACT with its values
 _HEADER = "q72xI4x"  # cycle, reason
-_ROW = "q32xq8xHH4x"  # sequence, age, status, reason
+_SEQUENCE = f"q{wire.ROW.size - 8}x"
+_ROW = "40xq8xHH4x"  # age, status, reason
 _ACT = "II8x"  # flags, reason
 _LIMITED = 1 << wire.ACT_FLAGS.index("LIMITED")
 _MISSED = 1 << wire.ACT_FLAGS.index("MISSED")
 _INVALID = 1 << wire.ACT_FLAGS.index("INVALID")
 
 Facts = tuple[int, ...]
-"""cycle; a reason, not 0 where motion is latched; then four per sensor, and two per actuator"""
+
+
+class Info(dict[str, Any]):
+    """A dict that is filled when it is first looked at: most steps of a learner look at none."""
+
+    __slots__ = ("_facts", "_make")
+
+    def __init__(self, make: Callable[..., dict[str, Any]], *facts: Any) -> None:
+        self._make: Callable[..., dict[str, Any]] | None = make
+        self._facts = facts
+
+    def fill(self) -> "Info":
+        """Now at the latest."""
+        make, self._make = self._make, None
+        if make is not None:
+            super().update(make(*self._facts))
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self.fill()),)
+
+
+def _filled(name: str) -> Any:
+    """A method of dict, on what is filled."""
+    method = getattr(dict, name)
+
+    def call(self: Info, *arguments: Any, **named: Any) -> Any:
+        return method(self.fill(), *arguments, **named)
+
+    return call
+
+
+for _name in (
+    *("__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__reversed__"),
+    *("__len__", "__eq__", "__ne__", "__or__", "__ror__", "__ior__", "__repr__"),
+    *("get", "keys", "values", "items", "copy", "pop", "popitem", "setdefault", "update", "clear"),
+):
+    setattr(Info, _name, _filled(_name))
 
 
 class Report:
@@ -34,19 +72,22 @@ class Report:
         layout = follower.layout
         channels = [count for _, count, _ in layout.actuators]
         acts = "".join(f"{_ACT}{16 * count}x" for count in channels)
+        sensors = len(layout.sensors)
         self._follower = follower
         self._number = follower.number
-        layout_of_facts = Struct(f"<{_HEADER}{_ROW * len(layout.sensors)}{acts}")
-        self.unpack: Callable[[bytes], Facts] = layout_of_facts.unpack_from
-        """the numbers of a record that are looked at"""
-        end = 2 + 4 * len(layout.sensors)
-        self.sequences = slice(2, end, 4)
-        """of the facts, the samples' numbers by sensor"""
-        self._sensors = [(name, 3 + 4 * i) for i, name in enumerate(layout.sensors)]
+        self.unpack: Callable[[bytes], Facts] = Struct(
+            f"<{_HEADER}{_SEQUENCE * sensors}"
+        ).unpack_from
+        """cycle; a reason, not 0 where motion is latched; then the samples' numbers, by sensor"""
+        self._unpack: Callable[[bytes], Facts] = Struct(
+            f"<{_HEADER}{_ROW * sensors}{acts}"
+        ).unpack_from
+        end = 2 + 3 * sensors
+        self._sensors = [(name, 2 + 3 * i) for i, name in enumerate(layout.sensors)]
         self._acts = [(name, end + 2 * i) for i, (name, _, _) in enumerate(layout.actuators)]
         self._applied = _applied(channels, layout.acts_offset)
 
-    def info(self, facts: Facts, record: bytes) -> dict[str, Any]:
+    def info(self, record: bytes) -> Info:
         """The dict of a frame, the next one that was given.
 
         `cycle`; per sensor `status`, `age_ns` where it is known, and `reason` where there is one;
@@ -54,6 +95,14 @@ class Report:
         per actuator that did not follow; `missed` and `invalid`, the cycles since the frame before
         without a command and with one that was refused; `latched`: why motion is, where it is.
         """
+        number, before = self._follower.number, self._number
+        self._number = number
+        if number == before + 1:
+            return Info(self._made, record, 0, 0)
+        return Info(self._made, record, *self._between(before, number))
+
+    def _made(self, record: bytes, missed: int, invalid: int) -> dict[str, Any]:
+        facts = self._unpack(record)
         status, age_ns, reason, refused = {}, {}, {}, {}
         for name, at in self._sensors:
             status[name] = STATUSES[facts[at + 1]]
@@ -61,11 +110,10 @@ class Report:
                 age_ns[name] = facts[at]
             if facts[at + 2]:
                 reason[name] = REASONS[facts[at + 2]]
-        flags = 0
         for name, at in self._acts:
-            flags |= facts[at]
             if facts[at + 1]:
                 refused[name] = REASONS[facts[at + 1]]
+        flags = self._flags(facts)
         info = {
             "cycle": facts[0],
             "status": status,
@@ -74,24 +122,23 @@ class Report:
             "applied": self._applied(record),
             "limited": flags & _LIMITED != 0,
             "refused": refused,
-            "missed": 1 if flags & _MISSED else 0,
-            "invalid": 1 if flags & _INVALID else 0,
+            "missed": missed + (1 if flags & _MISSED else 0),
+            "invalid": invalid + (1 if flags & _INVALID else 0),
         }
         if facts[1]:
             info["latched"] = REASONS[facts[1]]
-        number = self._follower.number
-        if number > self._number + 1:
-            self._add_between(info, number)
-        self._number = number
         return info
 
-    def _add_between(self, info: dict[str, Any], number: int) -> None:
-        """Count the acts before frames that were not given; written over: surely missed."""
-        for between in range(self._number + 1, number):
+    def _between(self, before: int, number: int) -> tuple[int, int]:
+        """Of the acts before frames that were not given, those missed and those refused; one that
+        is written over was surely missed."""
+        missed = invalid = 0
+        for between in range(before + 1, number):
             record = self._follower.reader.past(between)
-            flags = _MISSED if record is None else self._flags(self.unpack(record))
-            info["missed"] += 1 if flags & _MISSED else 0
-            info["invalid"] += 1 if flags & _INVALID else 0
+            flags = _MISSED if record is None else self._flags(self._unpack(record))
+            missed += 1 if flags & _MISSED else 0
+            invalid += 1 if flags & _INVALID else 0
+        return missed, invalid
 
     def _flags(self, facts: Facts) -> int:
         """Of all actuators' acts."""
