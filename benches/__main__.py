@@ -17,6 +17,7 @@ FIGURES = (
     "lockstep",
     "world",
     "environment",
+    "batch",
     "skew",
     "cost",
     "camera",

@@ -67,19 +67,13 @@ class Job(NamedTuple):
     record: Sequence[str]
 
 
-def run_share(job: Job, numbers: range, stopped: Stopped = lambda: False) -> list[Episode]:
-    """Episodes one after the other, in one world. Thread: any; all of it in one."""
-    share = _Share(job, stopped)
-    try:
-        return [share.run(number) for number in numbers]
-    finally:
-        share.close()
+class Seat:
+    """Where one worker runs episodes, one after the other: its world, and where policies come from.
 
+    Whoever makes it closes it. Thread: any; all of it in one.
+    """
 
-class _Share:
-    """What episodes of one worker share: the world, and where policies come from."""
-
-    def __init__(self, job: Job, stopped: Stopped) -> None:
+    def __init__(self, job: Job, stopped: Stopped = lambda: False) -> None:
         self._job = job
         self._stopped = stopped
         self._make_policy = _policy_maker(job)

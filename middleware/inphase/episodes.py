@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import (
-    FIRST_COMPLETED,
+    FIRST_EXCEPTION,
     Executor,
     Future,
     ProcessPoolExecutor,
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from inphase import process, store
 from inphase import schedule as schedules
 from inphase.core import NativePolicy
-from inphase.episode import Episode, Job, run_share
+from inphase.episode import Episode, Job, Seat
 from inphase.policy import PolicyCall
 from inphase.randomisation import KnobLike
 from inphase.schedule import Schedule
@@ -71,12 +71,12 @@ def rollout(
     job = Job(loaded, _named(loaded, policy), seed, length, randomise, tuple(record))
     count = max(1, min(workers or len(os.sched_getaffinity(0)), episodes))
     if count == 1:
-        return run_share(job, range(episodes))
-    size = max(1, min(_SHARE_MAX, episodes // (count * _SHARES)))
-    shares = [range(at, min(at + size, episodes)) for at in range(0, episodes, size)]
-    if _is_python(job.policy):
-        return _run_in_processes(job, shares, count)
-    return _run_in_threads(job, shares, count)
+        with contextlib.closing(Seat(job)) as seat:
+            return [seat.run(number) for number in range(episodes)]
+    with _progress(episodes) as advance:
+        run_all = _run_in_processes if _is_python(job.policy) else _run_in_threads
+        found = run_all(job, episodes, count, advance)
+    return sorted(found, key=lambda episode: episode.number)
 
 
 def _named(schedule: Schedule, policy: Any) -> Any:
@@ -93,11 +93,12 @@ def _is_python(policy: Any) -> bool:
 # ---- workers -----------------------------------------------------------------------------------
 
 
-def _run_in_processes(job: Job, shares: list[range], count: int) -> list[Episode]:
+def _run_in_processes(
+    job: Job, episodes: int, count: int, advance: Callable[[int], None]
+) -> list[Episode]:
     _check_pickles(job.policy)
     before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, context, initializer=process.end_with_parent)
+    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin, (job,))
 
     def stop() -> None:
         children = set(multiprocessing.active_children()) - before
@@ -107,9 +108,34 @@ def _run_in_processes(job: Job, shares: list[range], count: int) -> list[Episode
             child.join()
         store.clean_leftovers(job.schedule.name)
 
+    size = max(1, min(_SHARE_MAX, episodes // (count * _SHARES)))
+    shares = [range(at, min(at + size, episodes)) for at in range(0, episodes, size)]
     with pool:
-        futures = [pool.submit(run_share, job, share) for share in shares]
-        return _collect(pool, futures, shares, stop)
+        futures = [pool.submit(_run_share, share) for share in shares]
+        for future in futures:
+            future.add_done_callback(lambda done: advance(_through(done)))
+        return _collect(pool, futures, stop)
+
+
+def _through(future: Future[list[Episode]]) -> int:
+    """How many episodes are through with this; none where it failed."""
+    return 0 if future.cancelled() or future.exception() else len(future.result())
+
+
+_jobs: list[Job] = []  # of a worker process: the one that it was started for
+_seats: list[Seat] = []
+
+
+def _begin(job: Job) -> None:
+    process.end_with_parent()
+    _jobs.append(job)
+
+
+def _run_share(numbers: range) -> list[Episode]:
+    """In a worker process, which keeps its world from one share to the next."""
+    if not _seats:
+        _seats.append(Seat(_jobs[0]))
+    return [_seats[0].run(number) for number in numbers]
 
 
 def _check_pickles(policy: Any) -> None:
@@ -128,34 +154,36 @@ def _check_pickles(policy: Any) -> None:
         )
 
 
-def _run_in_threads(job: Job, shares: list[range], count: int) -> list[Episode]:
+def _run_in_threads(
+    job: Job, episodes: int, count: int, advance: Callable[[int], None]
+) -> list[Episode]:
     stopped = threading.Event()
+    numbers = iter(range(episodes))
+
+    def work() -> list[Episode]:
+        found = []
+        with contextlib.closing(Seat(job, stopped.is_set)) as seat:
+            while not stopped.is_set() and (number := next(numbers, None)) is not None:
+                found.append(seat.run(number))
+                advance(1)
+        return found
+
     with ThreadPoolExecutor(count, "inphase episodes") as pool:
-        futures = [pool.submit(run_share, job, share, stopped.is_set) for share in shares]
-        return _collect(pool, futures, shares, stopped.set)
+        return _collect(pool, [pool.submit(work) for _ in range(count)], stopped.set)
 
 
 def _collect(
-    pool: Executor,
-    futures: list[Future[list[Episode]]],
-    shares: list[range],
-    stop: Callable[[], None],
+    pool: Executor, futures: list[Future[list[Episode]]], stop: Callable[[], None]
 ) -> list[Episode]:
-    """What came of all shares; ^C, or one that cannot be run at all, ends the others."""
-    sizes = dict(zip(futures, map(len, shares), strict=True))
-    pending = set(futures)
+    """What came of all; ^C, or one that cannot be run at all, ends the others."""
     try:
-        with _progress(sum(sizes.values())) as advance:
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                    advance(sizes[future])
+        for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+            future.result()  # raises what it raised
+        return [episode for future in futures for episode in future.result()]
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         stop()
         raise
-    return [episode for future in futures for episode in future.result()]
 
 
 @contextlib.contextmanager
