@@ -14,7 +14,7 @@ from typing import IO, Any, Self
 ROOT = Path(__file__).resolve().parent.parent
 _COMMAND = (sys.executable, "-m", "inphase_drivers.emulator")
 # generous: how long any event may take before a test gives up; longer in an emulated machine
-BOUND_S = float(os.environ.get("INPHASE_TEST_BOUND_S", "20"))
+BOUND_S = float(os.environ.get("INPHASE_TEST_BOUND_S", "40"))
 
 
 class EmulatorProcess:
