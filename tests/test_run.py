@@ -258,3 +258,21 @@ def test_ctrl_c_in_a_terminal_ramps_the_robot_and_leaves_the_others_to_it(tmp_pa
     result = json.loads(out)
     assert result["stopped"] == {"reason": "signal", "detail": "SIGINT"}
     assert (result["events"], result["lost_devices"]) == ([], 0)
+
+
+@pytest.mark.real
+def test_lock_step_says_that_a_policy_does_not_return(tmp_path: Path) -> None:
+    """Virtual time stands still, which is right; a person is told, and ^C ends it."""
+    policy = tmp_path / "stuck.py"
+    policy.write_text(
+        "import time\n\ndef call(frame):\n    while frame.cycle == 7:\n        time.sleep(0.1)\n"
+    )
+    path = demo_schedule(tmp_path, policy="stuck.py:call")
+    command = [sys.executable, "-m", "inphase", "run", "--lockstep", str(path), "--cycles", "20"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    said = run.stderr.readline()
+    run.send_signal(signal.SIGINT)
+    run.communicate(timeout=3 * BOUND_S)
+    assert re.match(r"lock step has waited \d+ s in cycle 7: the policy.*\^C ends it", said)
+    assert run.returncode == 130

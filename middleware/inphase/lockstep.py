@@ -19,6 +19,7 @@ from inphase.core import Core, LockStepConfig, NativePolicy
 from inphase.follow import SLOT_HEADER, StoreFollower
 from inphase.frame import Frame
 from inphase.packets import REASONS
+from inphase.patience import Patience
 from inphase.plan import Plan
 from inphase.randomisation import KnobLike, Randomisation
 from inphase.schedule import Schedule
@@ -388,7 +389,8 @@ def run(
     """
     options: dict[str, Any] = {"isolate": isolate, "observe": observe}
     with LockStep(described, seed=seed, episode=episode, **options) as robot:
-        robot.run(cycles)
+        with Patience(robot.core.segment.path, cycles):
+            robot.run(cycles)
         return sum_up(robot)
 
 

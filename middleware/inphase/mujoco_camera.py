@@ -42,7 +42,7 @@ class Cameras:
         try:
             sample = np.frombuffer(payload, image.sample)
             sample[image.field][0][...] = self._draw(image, data)
-        except Exception as error:  # it is called from C, which cannot raise
+        except BaseException as error:  # it is called from C, which cannot raise
             self.trouble = error
             return -1
         return 0

@@ -455,9 +455,11 @@ class MujocoWorld:
     # ---- the core's side -----------------------------------------------------------------
 
     def explain(self, failure: Failure) -> WorldError:
-        """The error for a failure that the core reports."""
+        """The error for a failure that the core reports. Raises what interrupted the renderer."""
         cycle = f" in cycle {failure.cycle}," if failure.cycle >= 0 else ""
         where = f"{self.path}: the world failed{cycle} at {failure.world_ns / 1e9:.6f} s: "
+        if isinstance(self.trouble, KeyboardInterrupt):
+            raise self.trouble
         if self.trouble is not None:
             return WorldError(f"{where}a camera could not be rendered: {self.trouble}")
         if failure.what < 0:
