@@ -646,20 +646,42 @@ int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t s
 /* limits of one channel of a position-mode actuator, SI */
 struct inphase_limits {
     double low, high;           /* position */
-    double velocity;            /* largest |change| per second */
-    double acceleration;        /* used by the ramp */
+    double velocity;            /* largest |change of position| per second */
+    double acceleration;        /* largest |change of velocity| per second */
     double step;                /* largest distance from the measured position */
+    double jerk;                /* largest |change of acceleration| per second; 0: not bounded */
 };
 
-/* One channel: what may be applied when `requested` is asked for, `applied` was applied period_s
-   ago and `measured` is where the joint is (NaN: not known). Total over all doubles: the result is
-   finite if applied is, never further than velocity * period_s from applied, and within low..high
-   if applied is. Any thread, the cycle thread included. */
-double inphase_limit(const struct inphase_limits *limits, double requested, double applied,
-                     double measured, double period_s);
-/* The next position of a ramp to zero velocity from `applied`, moving at velocity (updated). */
-double inphase_ramp(const struct inphase_limits *limits, double applied, double *velocity,
-                    double period_s);
+/* what was applied to one channel, SI; differences are of positions one period apart */
+struct inphase_motion {
+    double position, velocity, acceleration;
+    double goal;                /* what was asked for, brought into range and step; at the start
+                                   the position */
+};
+
+/* One channel, one cycle: from what was applied one period ago to what may be applied when
+   `requested` is asked for (not finite: the goal before) and the joint is at `measured` (NaN: not
+   known). A request that can be reached within all bounds is applied as it is. Any other is
+   approached as quickly as they allow, without going past it unless that cannot be helped any more.
+
+   What is applied, *motion* on return, for any values of all arguments but a motion->position that
+   is not finite: finite; within low..high, or from outside never further out; no further than
+   velocity * period_s from the position before; and, up to the rounding of positions, within
+   acceleration and jerk, if motion came from these functions. There is always something that keeps
+   all of them: nothing is applied after which inphase_ramp would leave the range or a bound.
+
+   It is never further than `step` from measured, unless standing still would be too, and then it
+   goes no further away. Where measured moves so suddenly that this and the acceleration cannot both
+   be kept, it is the step that is kept, and the velocity.
+
+   Limits that are none (NaN, low above high, a velocity or acceleration not above 0) stand still.
+   Bounded: at most 22 ramps are worked out. Any thread, the cycle thread included. */
+void inphase_limit(const struct inphase_limits *limits, struct inphase_motion *motion,
+                   double requested, double measured, double period_s);
+/* The next step of a ramp to rest, as quick as acceleration and jerk allow; total likewise. At rest
+   velocity is 0. The goal becomes the position. */
+void inphase_ramp(const struct inphase_limits *limits, struct inphase_motion *motion,
+                  double period_s);
 
 /* ---- simulated devices ----------------------------------------------------------------- */
 

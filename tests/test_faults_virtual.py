@@ -56,12 +56,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Sweep:
-    """Moves all joints at `speed` rad/s from where the robot is; `answers` are other replies."""
+    """Moves all joints from where the robot is, up to `speed` rad/s at half of the acceleration
+    that the limits allow; `answers` are other replies."""
 
     def __init__(self, speed: float = 0.5) -> None:
         self.speed = speed
         self.answers: dict[int, Answer] = {}
         self.last: Any = None
+        self.now = 0.0
 
     def __call__(self, frame: Frame) -> Any:
         if frame.cycle in self.answers:
@@ -70,7 +72,9 @@ class Sweep:
             if frame["joints"].sequence < 0:
                 return None
             self.last = frame["joints"].value["position"].copy()
-        self.last = self.last + self.speed * PERIOD_S
+            self.now = 0.0
+        self.now = min(self.now + ACCELERATION / 2 * PERIOD_S, self.speed)
+        self.last = self.last + self.now * PERIOD_S
         return self.last
 
 
@@ -606,7 +610,7 @@ BAD_ANSWERS: dict[str, tuple[Answer, str]] = {
 @pytest.mark.parametrize("name", BAD_ANSWERS)
 def test_a_bad_answer_is_named_and_the_last_command_is_repeated(make: Make, name: str) -> None:
     answer, reason = BAD_ANSWERS[name]
-    sweep = Sweep()
+    sweep = Sweep(0.03)  # slow enough to stand at once
     sweep.answers[20] = answer
     robot = make(sweep)
     robot.run(30)
@@ -728,7 +732,9 @@ def test_a_first_command_too_far_from_the_robot_is_refused_with_the_joint(make: 
 def test_a_first_command_within_one_velocity_step_is_taken(make: Make) -> None:
     robot = make(lambda frame: frame["joints"].value["position"] + 0.9 * VELOCITY * PERIOD_S)
     robot.run(3)
-    assert robot.act(0).flags == (ACTED,)
+    assert robot.act(0).flags == (ACTED, "LIMITED"), "it is approached as quickly as it may be"
+    start = robot.frame(0)["joints"].value["position"]
+    np.testing.assert_allclose(robot.act(0).applied - start, ACCELERATION * PERIOD_S**2)
 
 
 def test_until_a_policy_commands_the_arm_is_held_where_it_was_found(make: Make) -> None:

@@ -1,5 +1,6 @@
 """Properties of the C core's pure functions, against plain references in Python."""
 
+import itertools
 import math
 from typing import Any
 
@@ -95,46 +96,91 @@ def test_any_escape_rule_comes_back(data: bytes, pattern: bytes, insert: int, st
     assert bytes(back[0 : len(data)]) == data
 
 
-def limits(low: float, high: float, velocity: float, acceleration: float, step: float) -> Any:
-    """One channel's limits."""
-    return ffi.new("struct inphase_limits *", [low, high, velocity, acceleration, step])
+def limits(*values: float) -> Any:
+    """One channel's limits, in the order of struct inphase_limits."""
+    return ffi.new("struct inphase_limits *", values)
+
+
+def motion(
+    position: float, velocity: float = 0, acceleration: float = 0, goal: float | None = None
+) -> Any:
+    """What was applied last."""
+    here = position if goal is None else goal
+    return ffi.new("struct inphase_motion *", [position, velocity, acceleration, here])
 
 
 @given(any_double, st.floats(-2, 2), any_double, st.floats(0.01, 20), st.floats(1e-5, 0.1))
 def test_the_limiter_stays_in_reach_and_range(
     requested: float, applied: float, measured: float, velocity: float, period_s: float
 ) -> None:
-    channel = limits(-2, 2, velocity, 10, 0.25)
-    result = lib.inphase_limit(channel, requested, applied, measured, period_s)
-    assert -2 <= result <= 2
-    assert applied - velocity * period_s <= result <= applied + velocity * period_s
+    now = motion(applied)
+    lib.inphase_limit(limits(-2, 2, velocity, 10, 0.25, 100), now, requested, measured, period_s)
+    assert -2 <= now.position <= 2
+    assert applied - velocity * period_s <= now.position <= applied + velocity * period_s
 
 
-@given(st.builds(limits, *[any_double] * 5), any_double, any_double, any_double, any_double)
-def test_the_limiter_is_total(
-    channel: Any, requested: float, applied: float, measured: float, period_s: float
+@given(
+    st.builds(limits, *[any_double] * 6),
+    st.tuples(*[any_double] * 4),
+    any_double,
+    any_double,
+    any_double,
+)
+def test_the_limiter_and_the_ramp_are_total(
+    channel: Any,
+    before: tuple[float, float, float, float],
+    requested: float,
+    measured: float,
+    period_s: float,
 ) -> None:
-    result = lib.inphase_limit(channel, requested, applied, measured, period_s)
-    speed = ffi.new("double *", requested)
-    ramped = lib.inphase_ramp(channel, applied, speed, period_s)
-    if math.isfinite(applied):
-        assert math.isfinite(result)
-        assert math.isfinite(ramped)
-        assert math.isfinite(speed[0])
+    limited, ramped = motion(*before), motion(*before)
+    lib.inphase_limit(channel, limited, requested, measured, period_s)
+    lib.inphase_ramp(channel, ramped, period_s)
+    if math.isfinite(before[0]):
+        for after in (limited, ramped):
+            assert math.isfinite(after.position) and math.isfinite(after.velocity)
+            assert math.isfinite(after.acceleration) and math.isfinite(after.goal)
+
+
+@given(
+    st.lists(st.one_of(any_double, st.floats(-2.5, 2.5)), min_size=1, max_size=60),
+    st.floats(0.1, 10),
+    st.floats(1, 100),
+    st.one_of(st.just(0.0), st.floats(100, 1e5)),
+)
+def test_differences_of_what_is_applied_are_within_all_bounds(
+    requests: list[float], velocity: float, acceleration: float, jerk: float
+) -> None:
+    channel, now = limits(-2, 2, velocity, acceleration, 1, jerk), motion(0.0)
+    applied = [0.0] * 4
+    for requested in requests:
+        for _ in range(5):
+            lib.inphase_limit(channel, now, requested, math.nan, PERIOD_S)
+            applied.append(now.position)
+    bounds = [velocity * PERIOD_S, acceleration * PERIOD_S**2, jerk * PERIOD_S**3 or math.inf]
+    differences = applied
+    for order, bound in enumerate(bounds):
+        differences = [b - a for a, b in itertools.pairwise(differences)]
+        assert max(map(abs, differences)) <= bound + 2**order * 1e-15, ("v", "a", "j")[order]
+    for _ in range(10_000):
+        if now.velocity == 0:
+            break
+        lib.inphase_ramp(channel, now, PERIOD_S)
+        assert -2 <= now.position <= 2
+    assert now.velocity == 0
 
 
 @given(st.floats(-2, 2), st.floats(-30, 30), st.floats(0.1, 10), st.floats(1, 100))
 def test_a_ramp_ends_at_rest_in_range(
     position: float, velocity: float, most: float, acceleration: float
 ) -> None:
-    channel = limits(-2, 2, most, acceleration, 1)
-    speed = ffi.new("double *", velocity)
+    channel, now = limits(-2, 2, most, acceleration, 1), motion(position, velocity)
     for _ in range(math.ceil(most / (acceleration * PERIOD_S)) + 2):
-        before = position
-        position = lib.inphase_ramp(channel, position, speed, PERIOD_S)
-        assert -2 <= position <= 2
-        assert abs(position - before) <= most * PERIOD_S + 1e-12
-    assert speed[0] == 0
+        before = now.position
+        lib.inphase_ramp(channel, now, PERIOD_S)
+        assert -2 <= now.position <= 2
+        assert abs(now.position - before) <= most * PERIOD_S + 1e-12
+    assert now.velocity == 0
 
 
 class Wire:

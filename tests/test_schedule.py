@@ -245,7 +245,7 @@ BAD = {
         "sign = [", "sing = [", "sensor.joints.sing", ("unknown", "[1, 1, -1]", "sign")
     ),
     "unknown key in limits": Bad(
-        "step = 0.2", "step = 0.2\njerk = 9", "actuator.arm.limits.jerk", ("9", "step"), "jerk"
+        "step = 0.2", "step = 0.2\nsnap = 9", "actuator.arm.limits.snap", ("9", "step"), "snap"
     ),
     "missing cycle key": Bad(
         "act_us = 1600\n", "", "cycle.act_us", ("act_us is missing from [cycle]",), "[cycle]"

@@ -40,10 +40,11 @@ MEANING = {
     "endpoint": "an ipc:// or loopback tcp:// address",
     "control": "an ipc:// or loopback tcp:// address",
     "name": "lower-case letters, digits, - and _, at most 32",
-    "limits": "a table with position, velocity, acceleration and step",
+    "limits": "a table with position, velocity, acceleration, step and, if wanted, jerk",
     "position": "[lo, hi] in rad, or a list of such pairs",
     "velocity": "rad/s, one number or one per channel",
     "acceleration": "rad/s^2, one number or one per channel",
+    "jerk": "rad/s^3, one number or one per channel; left out: not bounded",
     "step": "rad, one number or one per channel",
 }
 

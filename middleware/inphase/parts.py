@@ -1,5 +1,6 @@
 """The rules of a schedule's parts: when devices are triggered, and within what robots move."""
 
+import math
 import os
 
 import msgspec
@@ -175,8 +176,9 @@ def _check_actuator(schedule: Schedule, name: str) -> None:
     actuator, here = schedule.actuator[name], f"actuator.{name}"
     limits = actuator.limits
     _check_pairs(schedule, f"{here}.limits.position", limits.position)
-    for key in ("velocity", "acceleration", "step"):
-        _check_positive(schedule, f"{here}.limits.{key}", getattr(limits, key))
+    for key in ("velocity", "acceleration", "step", "jerk"):
+        if getattr(limits, key) is not None:
+            _check_positive(schedule, f"{here}.limits.{key}", getattr(limits, key))
     _check_channels(schedule, f"{here}.limits", limits)
     _check_ramp(schedule, f"{here}.limits", limits)
     if actuator.feedback is not None:
@@ -218,17 +220,26 @@ def _check_channels(schedule: Schedule, here: str, limits: Limits) -> None:
 
 
 def _check_ramp(schedule: Schedule, here: str, limits: Limits) -> None:
-    channels = max(_channels(limits.velocity), _channels(limits.acceleration))
+    """The longest ramp, with the acceleration built up, let go of, and let go of before that."""
+    channels = max(map(_channels, (limits.velocity, limits.acceleration, limits.jerk or 0.0)))
     velocity = schedule.numbers(f"{here}.velocity", limits.velocity, channels)
     acceleration = schedule.numbers(f"{here}.acceleration", limits.acceleration, channels)
-    time_s = max(fast / slow for fast, slow in zip(velocity, acceleration, strict=True))
-    if time_s > _RAMP_S_MAX:
-        raise schedule.error(
-            f"{here}.acceleration",
-            f"a ramp from full velocity takes {time_s:.3g} s (velocity {show(limits.velocity)} / "
-            f"acceleration {show(limits.acceleration)}), longer than {_RAMP_S_MAX} s; "
-            f"raise acceleration or lower velocity",
-        )
+    brake_s = max(fast / slow for fast, slow in zip(velocity, acceleration, strict=True))
+    jerk = schedule.numbers(f"{here}.jerk", limits.jerk or math.inf, channels)
+    build_s = max(2 * a / j for a, j in zip(acceleration, jerk, strict=True))
+    time_s = max(v / a + 2 * a / j for v, a, j in zip(velocity, acceleration, jerk, strict=True))
+    if time_s <= _RAMP_S_MAX:
+        return
+    key, terms, remedy = "acceleration", "", "raise acceleration or lower velocity"
+    if limits.jerk is not None:
+        terms = f" + 2 * acceleration / jerk {show(limits.jerk)}"
+    if build_s > brake_s:
+        key, remedy = "jerk", "raise jerk or lower acceleration"
+    raise schedule.error(
+        f"{here}.{key}",
+        f"a ramp from full velocity takes {time_s:.3g} s (velocity {show(limits.velocity)} / "
+        f"acceleration {show(limits.acceleration)}{terms}), longer than {_RAMP_S_MAX} s; {remedy}",
+    )
 
 
 def _check_feedback(schedule: Schedule, key: str, feedback: str) -> None:

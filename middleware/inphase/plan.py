@@ -76,7 +76,7 @@ class SensorPlan:
 
 @dataclass(frozen=True)
 class ActuatorPlan:
-    """One actuator; limits per channel as (low, high, velocity, acceleration, step)."""
+    """One actuator; limits per channel in the order of struct inphase_limits."""
 
     name: str
     schedule: Actuator
@@ -88,7 +88,7 @@ class ActuatorPlan:
     """sign and zero per channel, for a driver that writes by itself"""
     feedback_sensor: int
     feedback_channel: int
-    limits: list[tuple[float, float, float, float, float]]
+    limits: list[tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -359,8 +359,8 @@ def _plan_actuator(
     limits = actuator.limits
     pairs = schedule.pairs(f"{key}.limits.position", limits.position, n)
     columns = [
-        schedule.numbers(f"{key}.limits.{what}", getattr(limits, what), n)
-        for what in ("velocity", "acceleration", "step")
+        schedule.numbers(f"{key}.limits.{what}", getattr(limits, what) or 0.0, n)
+        for what in ("velocity", "acceleration", "step", "jerk")
     ]
     sensor, channel = _feedback(schedule, name, sensors, n)
     encoding = spec.encoding

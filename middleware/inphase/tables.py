@@ -138,12 +138,14 @@ class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the limiter and the ramp keep: rad, rad/s, rad/s^2, and rad from the measured pose."""
+    """What the limiter and the ramp keep: rad, rad/s, rad/s^2, rad/s^3 (None: not bounded), and rad
+    from the measured pose."""
 
     position: Pairs
     velocity: Numbers
     acceleration: Numbers
     step: Numbers
+    jerk: Numbers | None = None
 
 
 class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -537,7 +537,7 @@ def _motion_tables(feedback: str, reach: float) -> tuple[str, str]:
     limits = {
         "position": [-10 * reach, 10 * reach],
         "velocity": 1e4 * reach,
-        "acceleration": 1e4 * reach,
+        "acceleration": 1e10 * reach,
         "step": 2 * reach,
     }
     actuator = {"device": NAME, "feedback": f"{NAME}.{feedback}"}

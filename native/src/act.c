@@ -6,6 +6,7 @@
 #include "internal.h"
 
 #define STARVE_NS 1000000000LL /* of rest without fresh feedback or a valid command */
+#define GAP_CYCLES 16 /* without a write; after more than these a device counts as at rest */
 
 /* what the policy says of this cycle: NONE when core->command holds a valid one */
 static uint32_t look_for_command(struct inphase_core *core, int64_t now_ns)
@@ -55,7 +56,7 @@ static bool starts_here(struct inphase_core *core, struct actuator *actuator,
     double period_s = (double)core->period_ns * 1e-9;
 
     for (uint32_t c = 0; c < actuator->channels; c++) {
-        double here = measured ? measured[c] : actuator->applied[c];
+        double here = measured ? measured[c] : actuator->motion[c].position;
 
         if (!(fabs(requested[c] - here) <= actuator->limits[c].velocity * period_s)) {
             actuator->detail = c;
@@ -63,6 +64,38 @@ static bool starts_here(struct inphase_core *core, struct actuator *actuator,
         }
     }
     return true;
+}
+
+/* begin at rest, at the measured position or, blind, at the one that was commanded last */
+static void place(struct inphase_core *core, struct actuator *actuator, const double *measured)
+{
+    for (uint32_t c = 0; c < actuator->channels; c++) {
+        double here = measured ? measured[c] : actuator->motion[c].position;
+
+        actuator->motion[c] = (struct inphase_motion){.position = here, .goal = here};
+    }
+    actuator->placed = true;
+    actuator->engaged = false;
+    actuator->moved_cycle = core->cycle - 1;
+}
+
+/* cycles passed in which nothing went out: the device has slowed down, as in a ramp, and stands
+   where it was last told to be. There is no catching up */
+static void stand_by(struct inphase_core *core, struct actuator *actuator, int64_t cycles)
+{
+    double period_s = (double)core->period_ns * 1e-9;
+
+    for (uint32_t c = 0; c < actuator->channels; c++) {
+        struct inphase_motion *motion = &actuator->motion[c];
+        double position = motion->position, goal = motion->goal;
+
+        for (int64_t i = 0; i < cycles && i < GAP_CYCLES; i++)
+            inphase_ramp(&actuator->limits[c], motion, period_s);
+        if (cycles > GAP_CYCLES)
+            motion->velocity = motion->acceleration = 0;
+        motion->position = position;
+        motion->goal = goal;
+    }
 }
 
 static void ramp(struct inphase_core *core, struct actuator *actuator, uint32_t reason)
@@ -73,26 +106,25 @@ static void ramp(struct inphase_core *core, struct actuator *actuator, uint32_t 
     if (!actuator->reason)
         actuator->reason = reason;
     for (uint32_t c = 0; c < actuator->channels; c++)
-        actuator->applied[c] = inphase_ramp(&actuator->limits[c], actuator->applied[c],
-                                            &actuator->velocity[c], period_s);
+        inphase_ramp(&actuator->limits[c], &actuator->motion[c], period_s);
 }
 
+/* towards the request, or without one (NULL) towards the last */
 static void obey(struct inphase_core *core, struct actuator *actuator, const double *requested,
                  const double *measured)
 {
     double period_s = (double)core->period_ns * 1e-9;
-    double elapsed_s = period_s * (double)(core->cycle - actuator->written_cycle);
 
-    /* one period's reach, also after cycles that were not written: there is no catching up */
     for (uint32_t c = 0; c < actuator->channels; c++) {
-        double before = actuator->applied[c];
+        struct inphase_motion *motion = &actuator->motion[c];
 
-        actuator->applied[c] = inphase_limit(&actuator->limits[c], requested[c], before,
-                                             measured ? measured[c] : NAN, period_s);
-        actuator->velocity[c] = (actuator->applied[c] - before) / elapsed_s;
-        if (actuator->applied[c] != requested[c])
+        inphase_limit(&actuator->limits[c], motion, requested ? requested[c] : NAN,
+                      measured ? measured[c] : NAN, period_s);
+        if (requested && motion->position != requested[c])
             actuator->flags |= INPHASE_ACT_LIMITED;
     }
+    if (!requested)
+        return;
     actuator->engaged = true;
     actuator->valid_ns = core->due_ns + core->act_ns;
 }
@@ -113,14 +145,7 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
             actuator->reason = INPHASE_REASON_FEEDBACK;
             return false;
         }
-        for (uint32_t c = 0; c < actuator->channels; c++) {
-            if (measured)
-                actuator->applied[c] = measured[c];
-            actuator->velocity[c] = 0;
-        }
-        actuator->placed = true;
-        actuator->engaged = false;
-        actuator->written_cycle = core->cycle - 1;
+        place(core, actuator, measured);
     }
     if (missing == INPHASE_REASON_NONE && !actuator->engaged &&
         !starts_here(core, actuator, actuator->requested, measured)) {
@@ -142,7 +167,7 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
     } else if (act_ns - actuator->valid_ns <= actuator->max_hold_ns &&
                actuator->invalid_in_a_row < REFUSED_IN_A_ROW) {
         actuator->flags |= INPHASE_ACT_REPEATED;
-        memset(actuator->velocity, 0, sizeof actuator->velocity);
+        obey(core, actuator, NULL, measured);
     } else {
         ramp(core, actuator, missing);
     }
@@ -214,15 +239,43 @@ static bool is_missed(uint32_t missing)
     return missing == INPHASE_REASON_SILENT || missing == INPHASE_REASON_DIED;
 }
 
+/* decide and write; what was not written was not applied, and a place that was only looked up is
+   none */
+static void move(struct inphase_core *core, struct actuator *actuator, uint32_t missing,
+                 int64_t now_ns)
+{
+    struct inphase_motion before[INPHASE_MAX_CHANNELS];
+    size_t size = actuator->channels * sizeof *before;
+    bool placed = actuator->placed, engaged = actuator->engaged;
+
+    if (placed)
+        stand_by(core, actuator, core->cycle - actuator->moved_cycle - 1);
+    memcpy(before, actuator->motion, size);
+    if (decide(core, actuator, missing, now_ns) && !starve(core, actuator)) {
+        for (uint32_t c = 0; c < actuator->channels; c++)
+            actuator->applied[c] = actuator->motion[c].position;
+        write_command(core, actuator);
+    }
+    actuator->moved_cycle = core->cycle;
+    if (actuator->flags & INPHASE_ACT_WRITTEN)
+        return;
+    for (uint32_t c = 0; c < actuator->channels; c++)
+        before[c].goal = actuator->motion[c].goal;
+    memcpy(actuator->motion, before, size);
+    actuator->placed = actuator->placed && placed;
+    actuator->engaged = actuator->engaged && engaged;
+
+    /* a device that was to repeat stands already; a motion goes on, slower */
+    if (actuator->placed)
+        stand_by(core, actuator, actuator->flags & INPHASE_ACT_REPEATED ? GAP_CYCLES + 1 : 1);
+}
+
 static void act_one(struct inphase_core *core, struct actuator *actuator, uint32_t missing,
                     int64_t now_ns)
 {
     struct inphase_act *act = core->act[actuator->index];
     double *requested = (double *)(act + 1);
     double *applied = requested + actuator->channels;
-    double before[INPHASE_MAX_CHANNELS], velocity[INPHASE_MAX_CHANNELS];
-    size_t size = actuator->channels * sizeof *before;
-    bool placed = actuator->placed, engaged = actuator->engaged;
 
     actuator->flags = actuator->reason = actuator->detail = 0;
     if (missing && core->has_policy)
@@ -235,25 +288,10 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
         actuator->placed = false;
         actuator->reason = missing;
     } else {
-        memcpy(before, actuator->applied, size);
-        memcpy(velocity, actuator->velocity, size);
-        if (decide(core, actuator, missing, now_ns) && !starve(core, actuator))
-            write_command(core, actuator);
-
-        /* what was not written was not applied, and a place that was only looked up is none; time
-           goes on all the same: a ramp or a hold has slowed down whether the bus was busy or not */
-        if (actuator->flags & INPHASE_ACT_WRITTEN) {
-            actuator->written_cycle = core->cycle;
-        } else {
-            memcpy(actuator->applied, before, size);
-            if (!(actuator->flags & (INPHASE_ACT_RAMPING | INPHASE_ACT_REPEATED)))
-                memcpy(actuator->velocity, velocity, size);
-            actuator->placed = actuator->placed && placed;
-            actuator->engaged = actuator->engaged && engaged;
-        }
+        move(core, actuator, missing, now_ns);
     }
     for (uint32_t c = 0; c < actuator->channels; c++)
-        applied[c] = actuator->placed ? actuator->applied[c] : NAN;
+        applied[c] = actuator->placed ? actuator->motion[c].position : NAN;
     act->flags = actuator->flags;
     act->reason = actuator->reason;
     act->detail = actuator->detail;

@@ -147,7 +147,8 @@ static bool config_holds(const struct inphase_config *config)
                 return false;
             if (!isfinite(l->low) || !isfinite(l->high) || !(l->low < l->high) ||
                 !isfinite(l->velocity) || !(l->velocity > 0) || !isfinite(l->acceleration) ||
-                !(l->acceleration > 0) || !isfinite(l->step) || !(l->step > 0))
+                !(l->acceleration > 0) || !isfinite(l->step) || !(l->step > 0) ||
+                !isfinite(l->jerk) || !(l->jerk >= 0))
                 return false;
         }
     }
@@ -230,8 +231,8 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     actuator->watchdog = config->watchdog;
     actuator->max_hold_ns = config->max_hold_ns;
     memcpy(actuator->limits, config->limits, config->channels * sizeof *actuator->limits);
-    if (config->start)
-        memcpy(actuator->applied, config->start, config->channels * sizeof(double));
+    for (uint32_t c = 0; config->start && c < config->channels; c++)
+        actuator->motion[c].position = config->start[c];
     actuator->encoding = config->encoding;
     if (config->encoding.packet_size)
         memcpy(actuator->packet, config->encoding.packet, config->encoding.packet_size);

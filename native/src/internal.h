@@ -359,15 +359,16 @@ struct actuator {
     _Atomic int enabled;         /* supervisor */
 
     /* cycle thread */
-    bool placed;                 /* applied is where the robot is, or was commanded */
+    bool placed;                 /* motion is where the robot is, or was commanded */
     bool engaged;                /* a command was accepted since placed */
     bool starved;                /* nothing is written, so that the device's watchdog trips */
     int64_t rests_since_ns;      /* the ramp has come to rest, ABSENT: it has not */
-    int64_t written_cycle;       /* last cycle in which applied went out */
+    int64_t moved_cycle;         /* of the last act that motion knows of */
     int64_t valid_ns;            /* act time of the last command valid for its own cycle */
     uint32_t invalid_in_a_row;
-    double requested[INPHASE_MAX_CHANNELS], applied[INPHASE_MAX_CHANNELS];
-    double velocity[INPHASE_MAX_CHANNELS];
+    double requested[INPHASE_MAX_CHANNELS];
+    struct inphase_motion motion[INPHASE_MAX_CHANNELS];
+    double applied[INPHASE_MAX_CHANNELS]; /* motion's positions, as they go out */
     uint32_t flags, reason, detail;
 
     struct plant *plant;         /* what it moves in lock step; NULL: a device */
@@ -553,7 +554,7 @@ static inline bool is_stopping(const struct inphase_core *core)
 static inline bool is_at_rest(const struct actuator *actuator)
 {
     for (uint32_t c = 0; c < actuator->channels; c++)
-        if (actuator->velocity[c] != 0)
+        if (actuator->motion[c].velocity != 0)
             return false;
     return true;
 }

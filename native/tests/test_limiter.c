@@ -1,4 +1,5 @@
-/* The limiter and the ramp: total over all doubles, and inside their limits for any sane limits. */
+/* The limiter and the ramp: total over all doubles, and for any limits that are some, within all of
+   them for ever: in motion, over ramps, at the ends of the range and near the joint. */
 #include <math.h>
 #include <string.h>
 
@@ -6,8 +7,10 @@
 #include "check.h"
 
 #define ROUNDS 1000000
+#define PERIOD_S 0.002
 
-static const struct inphase_limits joint = {-2, 2, 3, 20, 0.25};
+static const struct inphase_limits joint = {-2, 2, 3, 20, 0.25, 0};
+static const struct inphase_limits smooth = {-2, 2, 3, 20, 0.25, 400};
 
 /* values at which something is different, besides ordinary ones of every magnitude */
 static double any_double(void)
@@ -34,108 +37,345 @@ static double between(double low, double high)
     return low + (high - low) * ((double)(check_random() >> 11) * 0x1p-53);
 }
 
-static void the_limiter_is_finite_whatever_it_is_given(void)
+/* between two positive numbers, every magnitude alike */
+static double about(double low, double high)
+{
+    return exp(between(log(low), log(high)));
+}
+
+static struct inphase_motion at(double position)
+{
+    return (struct inphase_motion){.position = position, .goal = position};
+}
+
+/* ---- whatever they are given ------------------------------------------------------------- */
+
+static void the_limiter_and_the_ramp_are_finite_whatever_they_are_given(void)
 {
     for (int i = 0; i < ROUNDS; i++) {
-        struct inphase_limits limits = {any_double(), any_double(), any_double(), any_double(),
-                                        any_double()};
-        double applied = any_double(), period_s = any_double();
-        double result = inphase_limit(&limits, any_double(), applied, any_double(), period_s);
+        struct inphase_limits limits = {any_double(), any_double(), any_double(),
+                                        any_double(), any_double(), any_double()};
+        struct inphase_motion motion = {any_double(), any_double(), any_double(), any_double()};
+        double applied = motion.position, period_s = any_double();
         double reach = limits.velocity * period_s;
 
+        if (check_random() % 4)
+            inphase_limit(&limits, &motion, any_double(), any_double(), period_s);
+        else
+            inphase_ramp(&limits, &motion, period_s);
         if (!isfinite(applied))
             continue;
-        CHECK(isfinite(result));
+        CHECK(isfinite(motion.position) && isfinite(motion.velocity));
+        CHECK(isfinite(motion.acceleration) && isfinite(motion.goal));
 
         /* a reach that is no distance is no reach */
         if (!(reach >= 0))
             reach = 0;
-        CHECK(result <= applied + reach && result >= applied - reach);
+        CHECK(motion.position <= applied + reach && motion.position >= applied - reach);
         if (applied >= limits.low && applied <= limits.high)
-            CHECK(result >= limits.low && result <= limits.high);
+            CHECK(motion.position >= limits.low && motion.position <= limits.high);
     }
 }
 
-static void the_limiter_obeys_what_is_allowed(void)
+static void limits_that_are_none_stand_still(void)
 {
-    for (int i = 0; i < ROUNDS; i++) {
-        double period_s = 0.002;
-        double measured = between(-1.7, 1.7), applied = measured + between(-0.1, 0.1);
-        double requested = applied + between(-0.006, 0.006);
-        double result = inphase_limit(&joint, requested, applied, measured, period_s);
+    static const double none[] = {NAN, INFINITY, -INFINITY, 0, -1};
 
-        CHECK(result == requested);
-        CHECK(fabs(inphase_limit(&joint, any_double(), applied, measured, period_s) - measured) <=
-              joint.step + 1e-12);
-    }
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        for (int field = 0; field < 2; field++) {
+            struct inphase_limits limits = joint;
+            struct inphase_motion motion = {1, 2, 3, 1};
 
-    /* nothing asked for: stay; outside of the range: back at the allowed velocity */
-    CHECK(inphase_limit(&joint, NAN, 0.5, NAN, 0.002) == 0.5);
-    CHECK(inphase_limit(&joint, INFINITY, 0.5, NAN, 0.002) == 0.5);
-    CHECK(inphase_limit(&joint, 9, 2.5, NAN, 0.002) == 2.5 - 3 * 0.002);
+            *(field ? &limits.velocity : &limits.acceleration) = none[i];
+            inphase_limit(&limits, &motion, 1.001, NAN, PERIOD_S);
+            CHECK(motion.position == 1 && motion.velocity == 0 && motion.acceleration == 0);
+        }
 }
 
-static void the_ramp_is_finite_whatever_it_is_given(void)
+static void what_is_not_finite_falls_to_the_last_good_value(void)
 {
-    for (int i = 0; i < ROUNDS; i++) {
-        struct inphase_limits limits = {any_double(), any_double(), any_double(), any_double(),
-                                        any_double()};
-        double applied = any_double(), velocity = any_double();
-        double result;
+    static const double bad[] = {NAN, INFINITY, -INFINITY, -NAN};
+    struct inphase_motion motion = at(0.5);
 
-        if (!isfinite(applied))
-            continue;
-        result = inphase_ramp(&limits, applied, &velocity, any_double());
-        CHECK(isfinite(result));
-        CHECK(isfinite(velocity));
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        inphase_limit(&joint, &motion, bad[i], NAN, PERIOD_S);
+        CHECK(motion.position == 0.5 && motion.velocity == 0);
+    }
+
+    /* on the way to it, on to it */
+    inphase_limit(&joint, &motion, 0.6, NAN, PERIOD_S);
+    for (int i = 0; i < 200; i++)
+        inphase_limit(&joint, &motion, bad[i % 4], NAN, PERIOD_S);
+    CHECK(motion.position == 0.6 && motion.velocity == 0);
+}
+
+/* ---- any robot, for a while ---------------------------------------------------------------- */
+
+/* what a policy may ask for: rest, noise, steps, waves, pushing on, the ends in turn */
+struct asker {
+    int mode;
+    double requested, phase, rate, amplitude;
+};
+
+static double ask(struct asker *asker, const struct inphase_limits *limits, double position,
+                  double period_s)
+{
+    if (check_random() % 100 == 0) {
+        asker->mode = (int)(check_random() % 7);
+        asker->rate = about(0.3, 30);
+        asker->amplitude = about(0.01, 2);
+    }
+    switch (asker->mode) {
+    case 1:
+        return asker->requested = any_double();
+    case 2:
+        if (check_random() % 50)
+            return asker->requested;
+        return asker->requested = between(limits->low, limits->high);
+    case 3:
+        return asker->requested = asker->amplitude * sin(asker->phase += asker->rate * period_s);
+    case 4:
+        return asker->requested = position + between(-1.5, 1.5) * limits->velocity * period_s;
+    case 5:
+        return asker->requested = check_random() % 2 ? limits->low : limits->high;
+    case 6:
+        return asker->requested = between(limits->low, limits->high);
+    default:
+        return asker->requested;
     }
 }
+
+/* differences of the positions in a row; what double positions can resolve is forgiven */
+struct differences {
+    double position, velocity, acceleration;
+};
+
+static void check_differences(struct differences *before, const struct inphase_limits *limits,
+                              double position, double period_s)
+{
+    double t = period_s, rounding = 8 * 0x1p-52 * (fabs(limits->low) + fabs(limits->high));
+    double velocity = position - before->position;
+    double acceleration = velocity - before->velocity;
+    double jerk = acceleration - before->acceleration;
+
+    CHECK(position >= limits->low && position <= limits->high);
+    CHECK(fabs(velocity) <= limits->velocity * t * (1 + 1e-9) + rounding);
+    CHECK(fabs(acceleration) <= limits->acceleration * t * t * (1 + 1e-9) + rounding);
+    if (limits->jerk > 0)
+        CHECK(fabs(jerk) <= limits->jerk * t * t * t * (1 + 1e-9) + 2 * rounding);
+    *before = (struct differences){position, velocity, acceleration};
+}
+
+static struct inphase_limits any_limits(void)
+{
+    struct inphase_limits limits = {-about(0.01, 3), about(0.01, 3), about(0.1, 10),
+                                    about(0.5, 200), about(0.01, 1), 0};
+
+    if (check_random() % 3)
+        limits.jerk = limits.acceleration * about(3, 3000);
+    return limits;
+}
+
+static void all_bounds_hold_for_ever_whatever_is_asked_for(void)
+{
+    for (int i = 0; i < 400; i++) {
+        struct inphase_limits limits = any_limits();
+        double period_s = about(0.0002, 0.02);
+        struct inphase_motion motion = at(between(limits.low, limits.high));
+        struct differences before = {motion.position, 0, 0};
+        struct asker asker = {.requested = motion.position};
+
+        for (int n = 0; n < 2000; n++) {
+            double requested = ask(&asker, &limits, motion.position, period_s);
+
+            if (check_random() % 400 == 0)
+                for (uint64_t r = check_random() % 60; r > 0; r--) {
+                    inphase_ramp(&limits, &motion, period_s);
+                    check_differences(&before, &limits, motion.position, period_s);
+                }
+            inphase_limit(&limits, &motion, requested, NAN, period_s);
+            check_differences(&before, &limits, motion.position, period_s);
+        }
+    }
+}
+
+/* with a joint that is anywhere: the step is kept, at the cost of nothing but smoothness */
+static void it_is_never_further_than_a_step_from_the_joint_unless_it_stands_still(void)
+{
+    for (int i = 0; i < 400; i++) {
+        struct inphase_limits limits = any_limits();
+        double period_s = about(0.0002, 0.02), measured = between(limits.low, limits.high);
+        struct inphase_motion motion = at(measured);
+        struct asker asker = {.requested = measured};
+
+        for (int n = 0; n < 1000; n++) {
+            double requested = ask(&asker, &limits, motion.position, period_s);
+            double before = motion.position, away = fabs(before - measured);
+
+            measured += 0.1 * (before - measured);
+            if (check_random() % 200 == 0)
+                measured = between(limits.low, limits.high);
+            away = fabs(before - measured);
+            inphase_limit(&limits, &motion, requested, measured, period_s);
+            CHECK(motion.position >= limits.low && motion.position <= limits.high);
+            CHECK(fabs(motion.position - before) <= limits.velocity * period_s + 1e-15);
+            CHECK(fabs(motion.position - measured) <= fmax(limits.step, away) + 1e-15);
+        }
+    }
+}
+
+static void near_a_joint_that_stands_it_brakes_in_time(void)
+{
+    for (int i = 0; i < 400; i++) {
+        struct inphase_limits limits = any_limits();
+        double period_s = about(0.0002, 0.02), joint_at = between(limits.low, limits.high);
+        struct inphase_motion motion = at(joint_at);
+        struct differences before = {joint_at, 0, 0};
+        double asked = check_random() % 2 ? limits.low : limits.high;
+
+        for (int n = 0; n < 1000; n++) {
+            inphase_limit(&limits, &motion, asked, joint_at, period_s);
+            check_differences(&before, &limits, motion.position, period_s);
+            CHECK(fabs(motion.position - joint_at) <= limits.step + 1e-15);
+        }
+    }
+}
+
+static void outside_of_the_range_it_comes_back_and_goes_no_further_out(void)
+{
+    const struct inphase_limits *both[] = {&joint, &smooth};
+
+    for (int i = 0; i < 2; i++) {
+        struct inphase_motion motion = at(2.5);
+        double before = 2.5;
+
+        for (int n = 0; n < 1000; n++) {
+            inphase_limit(both[i], &motion, 9, NAN, PERIOD_S);
+            CHECK(motion.position <= before + 1e-15);
+            CHECK(motion.position >= before - 3 * PERIOD_S);
+            before = motion.position;
+        }
+        CHECK(motion.position == 2);
+
+        /* a ramp that starts there neither */
+        motion = (struct inphase_motion){2.5, 1, 0, 2.5};
+        inphase_ramp(both[i], &motion, PERIOD_S);
+        CHECK(motion.position == 2.5 && motion.velocity == 0);
+        motion = (struct inphase_motion){2.5, -1, 0, 2.5};
+        inphase_ramp(both[i], &motion, PERIOD_S);
+        CHECK(motion.position < 2.5 && motion.velocity < 0);
+    }
+}
+
+/* ---- what is allowed is obeyed --------------------------------------------------------------- */
+
+static void a_request_within_all_bounds_is_applied_as_it_is(void)
+{
+    const struct inphase_limits *both[] = {&joint, &smooth};
+
+    /* a wave that swells from rest: 1.8 rad/s, 3.6 rad/s^2 */
+    for (int i = 0; i < 2; i++) {
+        struct inphase_motion motion = at(0);
+
+        for (int n = 0; n < 20000; n++) {
+            double swell = fmin(1, n / 2000.0);
+            double requested = 0.9 * swell * swell * (3 - 2 * swell) * sin(n * PERIOD_S * 2);
+
+            inphase_limit(both[i], &motion, requested, requested + 0.01, PERIOD_S);
+            CHECK(motion.position == requested);
+        }
+    }
+}
+
+static void a_step_is_reached_exactly_and_never_passed(void)
+{
+    for (int i = 0; i < 400; i++) {
+        struct inphase_limits limits = any_limits();
+        double period_s = about(0.0005, 0.02);
+        double start = between(limits.low, limits.high), goal = between(limits.low, limits.high);
+        struct inphase_motion motion = at(start);
+        double seconds, past = 1e-12;
+
+        /* a jump of a jerk or two may be the beginning of a motion, for one cycle */
+        if (limits.jerk > 0)
+            past += limits.jerk * period_s * period_s * period_s;
+
+        /* the ends of the range are goals like any other */
+        if (check_random() % 4 == 0)
+            goal = check_random() % 2 ? limits.low : limits.high;
+        seconds = fabs(goal - start) / limits.velocity + 2 * limits.velocity / limits.acceleration;
+        if (limits.jerk > 0)
+            seconds += 6 * limits.acceleration / limits.jerk;
+        for (int n = 0; n < 2 * seconds / period_s + 50; n++) {
+            inphase_limit(&limits, &motion, goal, NAN, period_s);
+            CHECK(goal > start ? motion.position <= goal + past : motion.position >= goal - past);
+        }
+        CHECK(motion.position == goal && motion.velocity == 0);
+    }
+}
+
+/* a goal that is already in motion is caught up with, and followed from then on */
+static void a_goal_that_moves_is_caught_up_with(void)
+{
+    const struct inphase_limits *both[] = {&joint, &smooth};
+
+    for (int i = 0; i < 2; i++) {
+        struct inphase_motion motion = at(0);
+        int last_off = -1;
+
+        for (int n = 1; n < 700; n++) {
+            inphase_limit(both[i], &motion, n * PERIOD_S * 1.0, NAN, PERIOD_S);
+            if (motion.position != n * PERIOD_S * 1.0)
+                last_off = n;
+        }
+
+        /* 1 rad/s at 20 rad/s^2 are 25 cycles; as many again make good what they cost */
+        CHECK(last_off > 10 && last_off < (i == 0 ? 100 : 250));
+    }
+}
+
+/* ---- the ramp -------------------------------------------------------------------------------- */
 
 static void a_ramp_ends_at_rest_within_its_limits(void)
 {
     for (int i = 0; i < ROUNDS / 100; i++) {
-        struct inphase_limits limits = {between(-3, -1), between(1, 3), between(0.1, 10),
-                                        between(0.5, 100), 1};
-        double period_s = between(0.0005, 0.02);
-        double position = between(limits.low, limits.high);
-        double velocity = between(-20, 20);
-        double sign = velocity;
-        int most = (int)(limits.velocity / (limits.acceleration * period_s)) + 2;
-        int cycles = 0;
+        struct inphase_limits limits = any_limits();
+        double period_s = about(0.0005, 0.02);
+        double most_s = limits.velocity / limits.acceleration +
+                        (limits.jerk > 0 ? 2 * limits.acceleration / limits.jerk : 0);
+        struct inphase_motion motion = {between(limits.low, limits.high), between(-20, 20), 0, 0};
+        int most = (int)(2 * most_s / period_s) + 8, cycles = 0;
+        double sign = motion.velocity;
 
-        while (velocity != 0) {
-            double before = position, was = fmin(fabs(velocity), limits.velocity);
+        while (motion.velocity != 0) {
+            double before = motion.position, was = fmin(fabs(motion.velocity), limits.velocity);
 
-            position = inphase_ramp(&limits, position, &velocity, period_s);
-            CHECK(position >= limits.low && position <= limits.high);
-            CHECK(fabs(position - before) <= was * period_s + 1e-12);
-            CHECK(fabs(velocity) < was || velocity == 0);
-            CHECK(velocity * sign >= 0);
+            inphase_ramp(&limits, &motion, period_s);
+            CHECK(motion.position >= limits.low && motion.position <= limits.high);
+            CHECK(fabs(motion.position - before) <= was * period_s + 1e-12);
+            CHECK(fabs(motion.velocity) <= was * (1 + 1e-12));
+            CHECK(motion.velocity * sign >= -1e-12);
             CHECK(++cycles <= most);
         }
-        CHECK(inphase_ramp(&limits, position, &velocity, period_s) == position);
-        CHECK(velocity == 0);
+        sign = motion.position;
+        inphase_ramp(&limits, &motion, period_s);
+        CHECK(motion.position == sign && motion.velocity == 0);
     }
-}
-
-static void a_ramp_outside_of_the_range_never_goes_further_out(void)
-{
-    double velocity = 1, position;
-
-    position = inphase_ramp(&joint, 2.5, &velocity, 0.002);
-    CHECK(position == 2.5 && velocity == 0);
-    velocity = -1;
-    position = inphase_ramp(&joint, 2.5, &velocity, 0.002);
-    CHECK(position < 2.5 && velocity < 0);
 }
 
 int main(void)
 {
     check_seed();
-    RUN(the_limiter_is_finite_whatever_it_is_given);
-    RUN(the_limiter_obeys_what_is_allowed);
-    RUN(the_ramp_is_finite_whatever_it_is_given);
+    RUN(the_limiter_and_the_ramp_are_finite_whatever_they_are_given);
+    RUN(limits_that_are_none_stand_still);
+    RUN(what_is_not_finite_falls_to_the_last_good_value);
+    RUN(all_bounds_hold_for_ever_whatever_is_asked_for);
+    RUN(it_is_never_further_than_a_step_from_the_joint_unless_it_stands_still);
+    RUN(near_a_joint_that_stands_it_brakes_in_time);
+    RUN(outside_of_the_range_it_comes_back_and_goes_no_further_out);
+    RUN(a_request_within_all_bounds_is_applied_as_it_is);
+    RUN(a_step_is_reached_exactly_and_never_passed);
+    RUN(a_goal_that_moves_is_caught_up_with);
     RUN(a_ramp_ends_at_rest_within_its_limits);
-    RUN(a_ramp_outside_of_the_range_never_goes_further_out);
     return 0;
 }

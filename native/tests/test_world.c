@@ -93,7 +93,7 @@ static const struct choice usual = {.warn_at = -1, .raise_at = -1};
 
 static void open_robot(struct robot *robot, const struct choice *choice)
 {
-    static const struct inphase_limits limits = {-1e6, 1e6, 1e9, 1e9, 1e9};
+    static const struct inphase_limits limits = {-1e6, 1e6, 1e9, 1e9, 1e9, 0};
     static const double none[2] = {NAN, NAN}, start = 0;
     const double gain = 2;
     double *control[1] = {&robot->stub.control};
