@@ -549,6 +549,75 @@ static void a_missing_command_is_repeated_then_ramped(void)
     close_robot(&robot);
 }
 
+/* a policy that is silent, mad and sensible in turn, and is armed again at times */
+static void what_is_applied_is_smooth_over_holds_ramps_and_arming(void)
+{
+    struct robot robot;
+    struct choice choice = usual;
+    double position = 0.25, velocity = 0, acceleration = 0, goal = 0.25, moves = 0;
+    int mode = 0, ramped = 0;
+
+    choice.acceleration = GENTLE;
+    choice.jerk = 2000;
+    open_robot(&robot, &choice);
+    ask(&robot, 0.25);
+    ask(&robot, 0.25);
+    for (int i = 0; i < 20000; i++) {
+        const struct inphase_frame *frame;
+        double v, a;
+
+        if (check_random() % 50 == 0) {
+            mode = (int)(check_random() % 4);
+            moves = ((double)(check_random() % 2001) - 1000) * 2e-6;
+        }
+        goal = mode == 1 ? (double)(check_random() % 3) - 1 : fmax(-1, fmin(1, goal + moves));
+        frame = mode == 0 ? idle(&robot) : ask(&robot, mode == 2 ? NAN : goal);
+        CHECK(act_of(frame)->flags & INPHASE_ACT_WRITTEN);
+        ramped += (act_of(frame)->flags & INPHASE_ACT_RAMPING) != 0;
+        v = applied_of(frame) - position;
+        a = v - velocity;
+        CHECK(fabs(applied_of(frame)) <= 1 && fabs(v) <= 2e-3 + 1e-12);
+        CHECK(fabs(a) <= 2e-5 + 1e-12 && fabs(a - acceleration) <= 2e-6 + 1e-12);
+        position += v;
+        velocity = v;
+        acceleration = a;
+        if (v != 0 || a != 0 || check_random() % 100)
+            continue;
+
+        /* the joint has settled by then; at rest, and at the first command near it */
+        CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+        idle(&robot);
+        position = applied_of(idle(&robot));
+        goal = robot.core->actuator[0].motion[0].position;
+        mode = 3;
+    }
+    CHECK(ramped > 1000);
+    close_robot(&robot);
+}
+
+/* nothing went out in between: the device has braked, and is not asked to be where it would be */
+static void a_motion_goes_on_slower_after_cycles_that_did_not_run(void)
+{
+    for (int64_t skipped = 2; skipped < 19; skipped++) {
+        struct robot robot;
+        struct choice choice = usual;
+        double goal = 0.25, before, moved;
+
+        choice.acceleration = GENTLE;
+        open_robot(&robot, &choice);
+        for (int i = 0; i < 60; i++)
+            ask(&robot, goal = fmin(goal + 1e-5 * i, 0.9));
+        before = robot.core->actuator[0].motion[0].position;
+        moved = robot.core->actuator[0].motion[0].velocity * 1e-3;
+        CHECK(moved > 5e-4);
+        plan(&robot, INPHASE_FAULT_WAKE, 0, 60, 1, skipped * PERIOD_NS - PERIOD_NS / 2);
+        CHECK_EQUAL(ask(&robot, 0.9)->skipped, skipped);
+        moved = skipped > 16 ? 0 : fmax(moved - 2e-5 * (double)skipped, 0);
+        CHECK(fabs(robot.core->actuator[0].motion[0].position - before - moved) <= 2e-5 + 1e-12);
+        close_robot(&robot);
+    }
+}
+
 static void a_command_that_is_not_finite_is_never_applied(void)
 {
     static const double bad[] = {NAN, INFINITY, -INFINITY};
@@ -972,6 +1041,8 @@ int main(void)
     RUN(a_start_or_an_encoding_that_leads_nowhere_is_refused);
     RUN(a_command_of_its_cycle_is_applied_within_the_limits);
     RUN(a_missing_command_is_repeated_then_ramped);
+    RUN(what_is_applied_is_smooth_over_holds_ramps_and_arming);
+    RUN(a_motion_goes_on_slower_after_cycles_that_did_not_run);
     RUN(a_command_that_is_not_finite_is_never_applied);
     RUN(a_first_command_that_is_too_far_away_is_refused);
     RUN(a_reason_that_does_not_exist_is_refused);

@@ -1,0 +1,160 @@
+"""Limits in a schedule: every key of them deleted and altered in every way, and what is refused."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from inphase import plan
+from inphase.errors import ScheduleError
+from inphase.schedule import load
+
+KEYS = {
+    "position": "[[-2.6, 2.6], [-1.8, 1.8], [-2, 2]]",
+    "velocity": "2.0",
+    "acceleration": "20.0",
+    "step": "0.2",
+    "jerk": "[900.0, 900.0, 900.0]",
+}
+ROBOT = """\
+name = "limits"
+[cycle]
+rate_hz = 500
+read_deadline_us = 1300
+act_us = 1700
+[device.arm]
+driver = "dynamixel"
+port = "/tmp/inphase-limits/arm"
+ids = [1, 2, 3]
+[sensor.joints]
+device = "arm"
+trigger_us = 0
+max_age_ms = 10
+[actuator.arm]
+device = "arm"
+feedback = "joints.position"
+[actuator.arm.limits]
+"""
+NUMBERS = {
+    "a text": '"fast"',
+    "a truth value": "true",
+    "a table": "{ value = 1.0 }",
+    "an empty list": "[]",
+    "a list of texts": '["1", "2", "3"]',
+    "too few": "[1.0, 1.0]",
+    "too many": "[1.0, 1.0, 1.0, 1.0]",
+    "pairs": "[[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]",
+    "zero": "0",
+    "a zero among them": "[1.0, 0.0, 1.0]",
+    "negative": "-2.0",
+    "nan": "nan",
+    "infinite": "inf",
+    "a nan among them": "[1.0, nan, 1.0]",
+    "an infinity among them": "[1.0, inf, 1.0]",
+    "a date": "2026-11-25",
+}
+PAIRS = {
+    "a number": "2.6",
+    "a text": '"wide"',
+    "an empty list": "[]",
+    "one number": "[2.6]",
+    "three numbers": "[-1.0, 0.0, 1.0]",
+    "the wrong way round": "[2.6, -2.6]",
+    "no width": "[1.0, 1.0]",
+    "one without width": "[[-2.6, 2.6], [0.5, 0.5], [-2, 2]]",
+    "too few": "[[-2.6, 2.6], [-2, 2]]",
+    "too many": "[[-1, 1], [-1, 1], [-1, 1], [-1, 1]]",
+    "a pair and a number": "[[-2.6, 2.6], 1.8, [-2, 2]]",
+    "a pair of three": "[[-2.6, 2.6, 0], [-1.8, 1.8, 0], [-2, 2, 0]]",
+    "nan": "[nan, 2.6]",
+    "infinite": "[-inf, inf]",
+    "one infinite": "[[-2.6, 2.6], [-1.8, inf], [-2, 2]]",
+    "a table": "{ low = -2.6, high = 2.6 }",
+}
+ALTERED = [("position", way) for way in PAIRS] + [
+    (key, way) for key in KEYS if key != "position" for way in NUMBERS
+]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[dict[str, str]], plan.Plan]:
+    """The plan of a robot with those limits."""
+
+    def planned(limits: dict[str, str]) -> plan.Plan:
+        path = tmp_path / "limits.toml"
+        path.write_text(ROBOT + "".join(f"{key} = {value}\n" for key, value in limits.items()))
+        return plan.make(load(path))
+
+    return planned
+
+
+Make = Callable[[dict[str, str]], plan.Plan]
+
+
+def test_limits_that_hold_reach_the_core_per_channel(make: Make) -> None:
+    limits = make(KEYS).actuators[0].limits
+    assert limits == [
+        (-2.6, 2.6, 2.0, 20.0, 0.2, 900.0),
+        (-1.8, 1.8, 2.0, 20.0, 0.2, 900.0),
+        (-2.0, 2.0, 2.0, 20.0, 0.2, 900.0),
+    ]
+
+
+def test_a_jerk_that_is_left_out_is_not_bounded(make: Make) -> None:
+    without = {key: value for key, value in KEYS.items() if key != "jerk"}
+    assert make(without).actuators[0].limits[0] == (-2.6, 2.6, 2.0, 20.0, 0.2, 0.0)
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key != "jerk"])
+def test_a_limit_that_is_missing_is_refused_with_what_to_add(make: Make, key: str) -> None:
+    with pytest.raises(ScheduleError) as caught:
+        make({name: value for name, value in KEYS.items() if name != key})
+    assert re.search(
+        rf"limits\.toml:\d+: actuator\.arm\.limits\.{key}: no limits, no motion: .*; add {key} =",
+        str(caught.value),
+    )
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_limit_that_is_misspelt_is_refused(make: Make, key: str) -> None:
+    altered = {f"{name}s" if name == key else name: value for name, value in KEYS.items()}
+    with pytest.raises(ScheduleError, match=rf"limits\.toml:\d+: actuator\.arm\.limits\.{key}"):
+        make(altered)
+
+
+@pytest.mark.parametrize(("key", "way"), ALTERED, ids=[f"{k}: {w}" for k, w in ALTERED])
+def test_a_limit_that_is_altered_is_refused_with_file_key_and_what_to_do(
+    make: Make, key: str, way: str
+) -> None:
+    value = PAIRS[way] if key == "position" else NUMBERS[way]
+    with pytest.raises(ScheduleError) as caught:
+        make({**KEYS, key: value})
+    found = re.search(
+        r"limits\.toml:(\d+): actuator\.arm\.limits(\.[a-z]+)?(\[\d+\])*: (.*); (.*)",
+        str(caught.value),
+    )
+    assert found, str(caught.value)
+
+    # lists of unequal length are no one key's fault: the table is named, with all of them
+    assert found[2] == f".{key}" or (found[2] is None and key in found[4]), str(caught.value)
+    line = (ROBOT.count("\n") + list(KEYS).index(key)) if found[2] else ROBOT.count("\n") - 1
+    assert int(found[1]) == line + 1, str(caught.value)
+    assert found[5]
+
+
+@pytest.mark.parametrize(
+    ("limits", "key"),
+    [
+        ({"acceleration": "1.5"}, "acceleration"),
+        ({"jerk": "30.0"}, "jerk"),
+        ({"velocity": "30.0"}, "acceleration"),
+    ],
+)
+def test_limits_whose_ramp_outlasts_a_stop_are_refused(
+    make: Make, limits: dict[str, str], key: str
+) -> None:
+    with pytest.raises(
+        ScheduleError, match=rf"limits\.{key}: a ramp .* takes .* s .*; raise {key}"
+    ):
+        make({**KEYS, **limits})
