@@ -66,7 +66,8 @@
 #define INPHASE_REASON_WATCHDOG 26  /* the device's watchdog is no longer fed: see arm */
 #define INPHASE_REASON_BUS_OFF 27   /* the CAN controller is off; detail: its transmit errors */
 #define INPHASE_REASON_WORLD 28     /* the simulated world failed: see inphase_core_world_failure */
-#define INPHASE_REASONS 29
+#define INPHASE_REASON_WORKSPACE 29 /* LIMITED, so that the tool stays in its box; detail: axis */
+#define INPHASE_REASONS 30
 
 /* flags of a frame: what happened since the frame before */
 #define INPHASE_FLAG_OVERRUN 1
@@ -683,6 +684,29 @@ void inphase_limit(const struct inphase_limits *limits, struct inphase_motion *m
 void inphase_ramp(const struct inphase_limits *limits, struct inphase_motion *motion,
                   double period_s);
 
+/* ---- the workspace ----------------------------------------------------------------------- */
+
+/* one joint of a chain. With all positions at 0 the frames of all joints are parallel to the base's:
+   any chain can be written down in that pose */
+struct inphase_joint {
+    double translation[3];      /* m, from the joint before it (the first: from the base) */
+    double axis[3];             /* of length 1 */
+    uint32_t prismatic;         /* 1: moves along the axis [m], 0: turns about it [rad] */
+};
+struct inphase_workspace {
+    const struct inphase_joint *joint;
+    uint32_t joints;            /* those of an actuator's first channels */
+    double tool[3];             /* m, from the last joint to the tool's point */
+    double low[3], high[3];     /* m, in the base's frame: the box that the point stays in */
+};
+
+/* The tool's point; NaN for an angle beyond 2^20 rad. Only + - * / and floor: equal on every machine.
+   Any thread. */
+void inphase_tool_point(const struct inphase_workspace *workspace, const double *positions,
+                        double point[3]);
+/* Within 3e-16 of sine and cosine for |angle| up to 2^20, NaN beyond; likewise. */
+void inphase_sine_cosine(double angle, double *sine, double *cosine);
+
 /* ---- simulated devices ----------------------------------------------------------------- */
 
 /* one joint that follows its goal: critically damped, with capped acceleration and velocity */
@@ -833,6 +857,7 @@ struct inphase_actuator_config {
     uint32_t watchdog;          /* 1: the device has one that writes feed, 2: and reads too */
     int64_t max_hold_ns;
     const struct inphase_limits *limits;    /* per channel */
+    const struct inphase_workspace *workspace; /* NULL: not bounded */
     const double *start;        /* per channel: declared start of one that moves blind, or NULL */
     struct inphase_encoding encoding;
     const struct inphase_servo *servo;      /* per channel: its twin */

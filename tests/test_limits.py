@@ -1,13 +1,20 @@
-"""Limits in a schedule: every key of them deleted and altered in every way, and what is refused."""
+"""Limits and workspaces in a schedule: every key of them deleted and altered, and what is refused;
+and a robot in lock step whose tool stays in its box.
+"""
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from inphase import plan
 from inphase.errors import ScheduleError
+from inphase.frame import Frame
+from inphase.lockstep import LockStep
 from inphase.schedule import load
 
 KEYS = {
@@ -158,3 +165,118 @@ def test_limits_whose_ramp_outlasts_a_stop_are_refused(
         ScheduleError, match=rf"limits\.{key}: a ramp .* takes .* s .*; raise {key}"
     ):
         make({**KEYS, **limits})
+
+
+# ---- the workspace ---------------------------------------------------------------------------
+
+BOX = {
+    "low": "[-0.2, -0.3, 0.1]",
+    "high": "[0.45, 0.3, 0.9]",
+    "tool": "[0, 0, 0.1]",
+}
+JOINTS = (
+    "{ axis = [0, 0, 1], translation = [0, 0, 0.1] }",
+    "{ axis = [0, 2, 0], translation = [0, 0, 0.2] }",
+    "{ axis = [0, 1, 0], translation = [0, 0, 0.3] }",
+)
+
+
+def workspace(box: dict[str, str], *joints: str) -> str:
+    """The table of a workspace."""
+    lines = [f"{key} = {value}" for key, value in box.items()]
+    chain = ",\n".join(joints)
+    return "\n".join(["[actuator.arm.workspace]", *lines, f"joints = [\n{chain}\n]", ""])
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    """Write a schedule with good limits and this workspace."""
+
+    def written(table: str) -> Path:
+        path = tmp_path / "workspace.toml"
+        limits = {**KEYS, "jerk": "2000.0", "position": "[-2.6, 2.6]"}
+        text = ROBOT + "".join(f"{key} = {value}\n" for key, value in limits.items())
+        path.write_text(text + table)
+        return path
+
+    return written
+
+
+Write = Callable[[str], Path]
+BAD_WORKSPACES = {
+    "no low": (workspace({"high": BOX["high"]}, *JOINTS), "low", "add low = a corner"),
+    "no high": (workspace({"low": BOX["low"]}, *JOINTS), "high", "add high = a corner"),
+    "no joints": (workspace(BOX), r"joints", "a list of tables"),
+    "a flat corner": (workspace({**BOX, "low": "[0, 0]"}, *JOINTS), "low", "length"),
+    "a corner of texts": (
+        workspace({**BOX, "low": '["a", "b", "c"]'}, *JOINTS),
+        r"low\[0\]",
+        "'a'",
+    ),
+    "no height": (workspace({**BOX, "low": "[-0.2, -0.3, 0.9]"}, *JOINTS), "low", "along z"),
+    "nan": (workspace({**BOX, "high": "[nan, 1, 1]"}, *JOINTS), r"high\[0\]", "finite"),
+    "infinite": (workspace({**BOX, "tool": "[0, inf, 0]"}, *JOINTS), r"tool\[1\]", "finite"),
+    "an axis of no length": (
+        workspace(BOX, "{ axis = [0, 0, 0] }"),
+        r"joints\[0\].axis",
+        "direction",
+    ),
+    "no axis": (workspace(BOX, "{ kind = 'prismatic' }"), r"joints\[0\].axis", "add axis"),
+    "another kind": (
+        workspace(BOX, "{ axis = [0, 0, 1], kind = 'ball' }"),
+        r"joints\[0\].kind",
+        "prismatic",
+    ),
+    "more joints than channels": (workspace(BOX, *JOINTS, JOINTS[0]), "joints", "3 channels"),
+    "an unknown key": (
+        workspace({**BOX, "radius": "1"}, *JOINTS),
+        "radius",
+        "joints, low, tool|high",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_WORKSPACES)
+def test_a_wrong_workspace_is_refused_with_file_key_and_what_to_do(write: Write, name: str) -> None:
+    table, key, word = BAD_WORKSPACES[name]
+    with pytest.raises(ScheduleError) as caught:
+        plan.make(load(write(table)))
+    pattern = rf"workspace\.toml:\d+: actuator\.arm\.workspace\.{key}: .*; .*"
+    assert re.search(pattern, str(caught.value)), str(caught.value)
+    assert re.search(word, str(caught.value)), str(caught.value)
+
+
+def tool(q: Any) -> Any:
+    """Where the tool of JOINTS is, by trigonometry."""
+    reach = 0.3 * math.sin(q[1]) + 0.1 * math.sin(q[1] + q[2])
+    height = 0.3 + 0.3 * math.cos(q[1]) + 0.1 * math.cos(q[1] + q[2])
+    return np.array([reach * math.cos(q[0]), reach * math.sin(q[0]), height])
+
+
+def test_the_tool_stays_in_its_box_and_the_frame_says_why(write: Write) -> None:
+    low, high = np.array([-0.2, -0.3, 0.1]), np.array([0.25, 0.1, 0.72])
+    table = workspace({**BOX, "high": "[0.25, 0.1, 0.72]"}, *JOINTS)
+    goals = [[0.5, 1.2, 1.0], [2.5, 2.0, 2.0], [-2.0, -1.5, 0.0], [0.0, 0.5, -0.5]]
+    state: dict[str, Any] = {}
+
+    def policy(frame: Frame) -> Any:
+        here = frame["joints"].value["position"]
+        if frame["joints"].sequence < 0:
+            return None
+        command = state.setdefault("goal", here.copy())
+        way = np.array(goals[frame.cycle // 1000 % 4]) - command
+        state["goal"] = command + np.clip(way, -0.0015, 0.0015) * min(1, frame.cycle / 300)
+        return state["goal"]
+
+    with LockStep(load(write(table)), call=policy, seed=1) as robot:
+        frames = [robot.step().copy() for _ in range(5000)]
+    acts = [frame.command["arm"] for frame in frames[2:]]
+    points = np.array([tool(act.applied) for act in acts])
+    assert np.all(points >= low - 1e-12) and np.all(points <= high + 1e-12)
+    held = [act for act in acts if act.reason == "workspace"]
+    assert len(held) > 500
+    assert all("LIMITED" in act.flags for act in held)
+    free = [act for act in acts if act.reason == "none"]
+    assert len(free) > 500 and not any("RAMPING" in act.flags for act in acts)
+    speeds = np.diff([act.applied for act in acts], axis=0)
+    assert np.all(np.abs(np.diff(speeds, axis=0)) <= 20.0 * 0.002**2 + 1e-9)

@@ -183,6 +183,59 @@ def test_a_ramp_ends_at_rest_in_range(
     assert now.velocity == 0
 
 
+@given(st.one_of(any_double, st.floats(-1e6, 1e6)))
+def test_sine_and_cosine_are_those_of_the_angle(angle: float) -> None:
+    sine, cosine = ffi.new("double *"), ffi.new("double *")
+    lib.inphase_sine_cosine(angle, sine, cosine)
+    if abs(angle) <= 2**20:
+        assert abs(sine[0] - math.sin(angle)) <= 4e-16
+        assert abs(cosine[0] - math.cos(angle)) <= 4e-16
+    else:
+        assert math.isnan(sine[0]) and math.isnan(cosine[0])
+
+
+def turned(axis: list[float], angle: float, vector: list[float]) -> list[float]:
+    """A vector turned about an axis, by its parts along, across and around it."""
+    along = sum(a * v for a, v in zip(axis, vector, strict=True))
+    around = [axis[i - 2] * vector[i - 1] - axis[i - 1] * vector[i - 2] for i in range(3)]
+    return [
+        v * math.cos(angle) + w * math.sin(angle) + a * along * (1 - math.cos(angle))
+        for a, v, w in zip(axis, vector, around, strict=True)
+    ]
+
+
+small = st.floats(-2, 2)
+joints = st.lists(st.tuples(small, small, small, small, small, small, st.booleans(), small))
+
+
+@given(joints.filter(lambda chain: 0 < len(chain) <= 8), st.tuples(small, small, small))
+def test_the_tool_is_where_the_joints_bring_it(
+    chain: list[tuple[float, float, float, float, float, float, bool, float]],
+    tool: tuple[float, float, float],
+) -> None:
+    table = []
+    for x, y, z, *given_axis, prismatic, _ in chain:
+        length = math.hypot(*given_axis)
+        axis = [a / length for a in given_axis] if length > 1e-3 else [0.0, 0.0, 1.0]
+        table.append({"translation": [x, y, z], "axis": axis, "prismatic": prismatic})
+    rows = ffi.new("struct inphase_joint[]", table)
+    workspace = ffi.new(
+        "struct inphase_workspace *", {"joint": rows, "joints": len(chain), "tool": list(tool)}
+    )
+    point = ffi.new("double[3]")
+    lib.inphase_tool_point(workspace, [joint[-1] for joint in chain], point)
+
+    # from the tool back to the base
+    expected = list(tool)
+    for row, joint in zip(reversed(table), reversed(chain), strict=True):
+        if row["prismatic"]:
+            expected = [e + a * joint[-1] for e, a in zip(expected, row["axis"], strict=True)]
+        else:
+            expected = turned(row["axis"], joint[-1], expected)
+        expected = [e + t for e, t in zip(expected, row["translation"], strict=True)]
+    assert list(point) == pytest.approx(expected, abs=1e-12)
+
+
 class Wire:
     """One field on the wire in both directions: a command encoded, then parsed as a reply."""
 

@@ -1,5 +1,6 @@
 """The C core as an object: configured from a plan, on a segment of the store."""
 
+import math
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -11,6 +12,7 @@ from inphase.errors import StoreError
 from inphase.packets import encoding_fields, exchange_fields
 from inphase.plan import ActuatorPlan, Plan, SensorPlan
 from inphase.store import Segment
+from inphase.tables import Workspace
 from inphase.timing_model import TimingModel
 from inphase.wire import STATUSES
 from inphase.world import Failure, Reading, World
@@ -530,11 +532,41 @@ def _actuator(
         "watchdog": _watchdog(actuator.spec.watchdog),
         "max_hold_ns": actuator.schedule.max_hold_ns(period_ns),
         "limits": limits,
+        "workspace": _workspace(actuator.schedule.workspace, keep),
         "start": _doubles([servo.start for servo in actuator.spec.servos], keep),
         "encoding": encoding_fields(actuator.encoding, keep) if actuator.encoding else {},
         "servo": servos,
         **({} if lockstep is None else _plant(actuator, index, keep, lockstep)),
     }
+
+
+def _workspace(workspace: Workspace | None, keep: list[Any]) -> Any:
+    """struct inphase_workspace; NULL: there is none. Axes are given the length 1."""
+    if workspace is None:
+        return ffi.NULL
+    joints = ffi.new(
+        "struct inphase_joint[]",
+        [
+            {
+                "translation": joint.translation,
+                "axis": [part / math.sqrt(sum(x * x for x in joint.axis)) for part in joint.axis],
+                "prismatic": joint.kind == "prismatic",
+            }
+            for joint in workspace.joints
+        ],
+    )
+    made = ffi.new(
+        "struct inphase_workspace *",
+        {
+            "joint": joints,
+            "joints": len(workspace.joints),
+            "tool": workspace.tool,
+            "low": workspace.low,
+            "high": workspace.high,
+        },
+    )
+    keep += [joints, made]
+    return made
 
 
 def _plant(

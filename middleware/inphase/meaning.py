@@ -46,6 +46,14 @@ MEANING = {
     "acceleration": "rad/s^2, one number or one per channel",
     "jerk": "rad/s^3, one number or one per channel; left out: not bounded",
     "step": "rad, one number or one per channel",
+    "workspace": "a table with low, high and joints",
+    "workspace.low": "a corner of the box, [x, y, z] in m",
+    "workspace.high": "a corner of the box, [x, y, z] in m",
+    "workspace.tool": "the tool's point from the last joint, [x, y, z] in m",
+    "workspace.joints": "a list of tables such as { axis = [0, 0, 1], translation = [0, 0, 0.1] }",
+    "workspace.axis": "a direction, [x, y, z]",
+    "workspace.translation": "the joint's place from the one before it, [x, y, z] in m",
+    "workspace.kind": '"revolute" or "prismatic"',
 }
 
 
@@ -55,6 +63,8 @@ def meaning(key: locator.Path) -> str:
     own = names[-1:]
     if names[:1] == ["sensor"] and len(names) > 2 and names[2] != "trigger_line":
         own = names[2:3]
+    elif names[2:3] == ["workspace"] and len(names) > 3:
+        own = [f"workspace.{names[-1]}"]
     elif names[:2] == ["policy", "accepts"]:
         own = names[1:2]
     return MEANING.get(own[0], "a value of that kind") if own else "tables"

@@ -38,6 +38,7 @@ REASONS = (
     "watchdog",
     "bus_off",
     "world",
+    "workspace",
 )
 """Names of INPHASE_REASON_*, by number."""
 

@@ -8,8 +8,19 @@ import msgspec
 from inphase import locator
 from inphase.document import show
 from inphase.meaning import MEANING
-from inphase.tables import HOLD_NS, Actuator, Limits, Numbers, Pairs, Schedule, Sensor, Status
+from inphase.tables import (
+    HOLD_NS,
+    Actuator,
+    Limits,
+    Numbers,
+    Pairs,
+    Schedule,
+    Sensor,
+    Status,
+    Workspace,
+)
 
+_AXIS_MIN = 1e-6  # of the numbers of an axis, whose length is no matter
 _RAMP_S_MAX = 1.2  # a ramp must fit into the 2 s in which the runtime stops
 _MOVES_ON: tuple[Status, ...] = ("FRESH", "HELD", "LATE", "RECOVERING")
 
@@ -181,6 +192,8 @@ def _check_actuator(schedule: Schedule, name: str) -> None:
             _check_positive(schedule, f"{here}.limits.{key}", getattr(limits, key))
     _check_channels(schedule, f"{here}.limits", limits)
     _check_ramp(schedule, f"{here}.limits", limits)
+    if actuator.workspace is not None:
+        _check_workspace(schedule, f"{here}.workspace", actuator.workspace)
     if actuator.feedback is not None:
         _check_feedback(schedule, f"{here}.feedback", actuator.feedback)
     _check_actuator_accepts(schedule, f"{here}.accepts", actuator)
@@ -240,6 +253,22 @@ def _check_ramp(schedule: Schedule, here: str, limits: Limits) -> None:
         f"a ramp from full velocity takes {time_s:.3g} s (velocity {show(limits.velocity)} / "
         f"acceleration {show(limits.acceleration)}{terms}), longer than {_RAMP_S_MAX} s; {remedy}",
     )
+
+
+def _check_workspace(schedule: Schedule, here: str, workspace: Workspace) -> None:
+    for axis, low, high in zip("xyz", workspace.low, workspace.high, strict=True):
+        if low >= high:
+            raise schedule.error(
+                f"{here}.low",
+                f"low is not below high along {axis}, got {low:g} and {high:g}; give "
+                f"{MEANING['workspace.low']}",
+            )
+    for index, joint in enumerate(workspace.joints):
+        if not _AXIS_MIN <= max(map(abs, joint.axis)) <= 1 / _AXIS_MIN:
+            raise schedule.error(
+                f"{here}.joints[{index}].axis",
+                f"not a direction, got {show(joint.axis)}; give {MEANING['workspace.axis']}",
+            )
 
 
 def _check_feedback(schedule: Schedule, key: str, feedback: str) -> None:

@@ -357,6 +357,12 @@ def _plan_actuator(
         )
     n = spec.channels
     limits = actuator.limits
+    if actuator.workspace is not None and len(actuator.workspace.joints) > n:
+        raise schedule.error(
+            f"{key}.workspace.joints",
+            f"{len(actuator.workspace.joints)} joints, and device {actuator.device!r} has {n} "
+            f"channels; give at most one per channel, in their order",
+        )
     pairs = schedule.pairs(f"{key}.limits.position", limits.position, n)
     columns = [
         schedule.numbers(f"{key}.limits.{what}", getattr(limits, what) or 0.0, n)

@@ -51,7 +51,7 @@ def _check_finite(schedule: Schedule) -> None:
         key, value = stack.pop()
         if isinstance(value, dict):
             stack.extend(((*key, step), item) for step, item in value.items())
-        elif isinstance(value, list):
+        elif isinstance(value, list | tuple):
             stack.extend(((*key, index), item) for index, item in enumerate(value))
         elif isinstance(value, float) and not math.isfinite(value):
             raise schedule.error(

@@ -16,6 +16,8 @@ Numbers = float | list[float]
 """A number for all channels, or one per channel; read it with `Schedule.numbers`."""
 Pairs = list[float | list[float]]
 """A pair for all channels, or one pair per channel; read it with `Schedule.pairs`."""
+Vector = tuple[float, float, float]
+"""x, y and z."""
 Status = Literal["FRESH", "HELD", "LATE", "MISSING", "FROZEN", "INVALID", "OFFLINE", "RECOVERING"]
 """What a sample may be; see the design's table of statuses."""
 
@@ -148,6 +150,28 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     jerk: Numbers | None = None
 
 
+class Joint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One joint of a chain, in the pose in which all positions are 0 and all frames parallel to the
+    base's: its place from the joint before it (m), and the axis that it turns about or moves along.
+    """
+
+    axis: Vector
+    translation: Vector = (0.0, 0.0, 0.0)
+    kind: Literal["revolute", "prismatic"] = "revolute"
+
+
+class Workspace(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The box (m, in the base's frame) that the tool's point stays in, and the chain up to there.
+
+    The joints are those of the actuator's first channels.
+    """
+
+    low: Vector
+    high: Vector
+    joints: Annotated[list[Joint], Meta(min_length=1)]
+    tool: Vector = (0.0, 0.0, 0.0)
+
+
 class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A device that takes commands; without `feedback` (`sensor.field`) it moves blind.
 
@@ -156,6 +180,7 @@ class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     device: str
     limits: Limits
+    workspace: Workspace | None = None
     feedback: str | None = None
     accepts: tuple[Status, ...] = ("FRESH", "HELD", "LATE")
     mode: Literal["position"] = "position"

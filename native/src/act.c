@@ -101,12 +101,15 @@ static void stand_by(struct inphase_core *core, struct actuator *actuator, int64
 static void ramp(struct inphase_core *core, struct actuator *actuator, uint32_t reason)
 {
     double period_s = (double)core->period_ns * 1e-9;
+    struct inphase_motion from[INPHASE_MAX_CHANNELS];
 
     actuator->flags |= INPHASE_ACT_RAMPING;
     if (!actuator->reason)
         actuator->reason = reason;
+    memcpy(from, actuator->motion, actuator->channels * sizeof *from);
     for (uint32_t c = 0; c < actuator->channels; c++)
         inphase_ramp(&actuator->limits[c], &actuator->motion[c], period_s);
+    workspace_hold(actuator, from, actuator->motion, period_s);
 }
 
 /* towards the request, or without one (NULL) towards the last */
@@ -114,17 +117,23 @@ static void obey(struct inphase_core *core, struct actuator *actuator, const dou
                  const double *measured)
 {
     double period_s = (double)core->period_ns * 1e-9;
+    struct inphase_motion from[INPHASE_MAX_CHANNELS];
+    uint32_t axis;
 
-    for (uint32_t c = 0; c < actuator->channels; c++) {
-        struct inphase_motion *motion = &actuator->motion[c];
-
-        inphase_limit(&actuator->limits[c], motion, requested ? requested[c] : NAN,
+    memcpy(from, actuator->motion, actuator->channels * sizeof *from);
+    for (uint32_t c = 0; c < actuator->channels; c++)
+        inphase_limit(&actuator->limits[c], &actuator->motion[c], requested ? requested[c] : NAN,
                       measured ? measured[c] : NAN, period_s);
-        if (requested && motion->position != requested[c])
-            actuator->flags |= INPHASE_ACT_LIMITED;
-    }
+    axis = workspace_hold(actuator, from, actuator->motion, period_s);
     if (!requested)
         return;
+    if (axis < 3) {
+        actuator->reason = INPHASE_REASON_WORKSPACE;
+        actuator->detail = axis;
+    }
+    for (uint32_t c = 0; c < actuator->channels; c++)
+        if (actuator->motion[c].position != requested[c])
+            actuator->flags |= INPHASE_ACT_LIMITED;
     actuator->engaged = true;
     actuator->valid_ns = core->due_ns + core->act_ns;
 }

@@ -113,6 +113,33 @@ static bool sensor_holds(const struct inphase_config *config,
            (sensor->trigger_ns >= 0 && sensor->trigger_ns < config->read_deadline_ns);
 }
 
+static bool is_length_one(const double *axis)
+{
+    double square = axis[0] * axis[0] + axis[1] * axis[1] + axis[2] * axis[2];
+
+    return square > 1 - 1e-9 && square < 1 + 1e-9;
+}
+
+static bool workspace_holds(const struct inphase_workspace *workspace, uint32_t channels)
+{
+    if (!workspace)
+        return true;
+    if (workspace->joints < 1 || workspace->joints > channels || !workspace->joint)
+        return false;
+    for (uint32_t i = 0; i < workspace->joints; i++)
+        if (!is_length_one(workspace->joint[i].axis))
+            return false;
+    for (int axis = 0; axis < 3; axis++) {
+        if (!isfinite(workspace->low[axis]) || !isfinite(workspace->high[axis]) ||
+            !(workspace->low[axis] < workspace->high[axis]) || !isfinite(workspace->tool[axis]))
+            return false;
+        for (uint32_t i = 0; i < workspace->joints; i++)
+            if (!isfinite(workspace->joint[i].translation[axis]))
+                return false;
+    }
+    return true;
+}
+
 static bool config_holds(const struct inphase_config *config)
 {
     if (config->period_ns < 50000 || config->read_deadline_ns <= 0 ||
@@ -134,7 +161,7 @@ static bool config_holds(const struct inphase_config *config)
             (a->feedback_sensor >= 0 &&
              a->feedback_channel + a->channels > config->sensor[a->feedback_sensor].channels) ||
             a->watchdog > 2 || a->encoding.packet_size > INPHASE_MAX_PACKET ||
-            !chunks_hold(&a->encoding) ||
+            !chunks_hold(&a->encoding) || !workspace_holds(a->workspace, a->channels) ||
             a->encoding.fields > INPHASE_MAX_CHANNELS)
             return false;
         for (uint32_t f = 0; f < a->encoding.fields; f++)
@@ -231,6 +258,12 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     actuator->watchdog = config->watchdog;
     actuator->max_hold_ns = config->max_hold_ns;
     memcpy(actuator->limits, config->limits, config->channels * sizeof *actuator->limits);
+    if (config->workspace) {
+        actuator->workspace = *config->workspace;
+        memcpy(actuator->joint, config->workspace->joint,
+               config->workspace->joints * sizeof *actuator->joint);
+        actuator->workspace.joint = actuator->joint;
+    }
     for (uint32_t c = 0; config->start && c < config->channels; c++)
         actuator->motion[c].position = config->start[c];
     actuator->encoding = config->encoding;

@@ -353,6 +353,8 @@ struct actuator {
     uint32_t feedback_channel, accepts, watchdog;
     int64_t max_hold_ns;
     struct inphase_limits limits[INPHASE_MAX_CHANNELS];
+    struct inphase_workspace workspace;    /* joints 0: none */
+    struct inphase_joint joint[INPHASE_MAX_CHANNELS];
     struct inphase_encoding encoding;
     uint8_t packet[INPHASE_MAX_PACKET];
     struct inphase_field field[INPHASE_MAX_CHANNELS];
@@ -373,6 +375,19 @@ struct actuator {
 
     struct plant *plant;         /* what it moves in lock step; NULL: a device */
 };
+
+/* ---- the limiter ------------------------------------------------------------------------ */
+
+/* where the ramp from a motion comes to rest */
+double limiter_rest(const struct inphase_limits *limits, const struct inphase_motion *motion,
+                    double period_s);
+/* whether it stays inside of the range on its way, or goes no further out */
+bool limiter_fits(const struct inphase_limits *limits, const struct inphase_motion *motion,
+                  double period_s);
+/* hold back what is allowed of an actuator's joints, that were at `from` one period ago, until the
+   tool is and stays in its box; the axis along which it would have left it, 3: it would not */
+uint32_t workspace_hold(const struct actuator *actuator, const struct inphase_motion *from,
+                        struct inphase_motion *motion, double period_s);
 
 /* ---- clock ------------------------------------------------------------------------------ */
 

@@ -324,6 +324,32 @@ void inphase_limit(const struct inphase_limits *limits, struct inphase_motion *m
     motion->goal = goal;
 }
 
+double limiter_rest(const struct inphase_limits *limits, const struct inphase_motion *motion,
+                    double period_s)
+{
+    struct channel c;
+
+    if (!fill(&c, limits, motion, period_s))
+        return motion->position;
+    return c.position + c.jerk * way(c.velocity / c.jerk, c.acceleration / c.jerk,
+                                     c.acceleration_max / c.jerk);
+}
+
+bool limiter_fits(const struct inphase_limits *limits, const struct inphase_motion *motion,
+                  double period_s)
+{
+    double bound;
+    struct channel c;
+
+    if (!fill(&c, limits, motion, period_s))
+        return false;
+    bound = c.acceleration_max / c.jerk;
+    return c.position + c.jerk * highest(c.velocity / c.jerk, c.acceleration / c.jerk, bound) <=
+               c.high &&
+           c.position - c.jerk * highest(-c.velocity / c.jerk, -c.acceleration / c.jerk, bound) >=
+               c.low;
+}
+
 void inphase_ramp(const struct inphase_limits *limits, struct inphase_motion *motion,
                   double period_s)
 {
