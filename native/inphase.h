@@ -667,8 +667,8 @@ struct inphase_motion {
 
    What is applied, *motion* on return, for any values of all arguments but a motion->position that
    is not finite: finite; within low..high, or from outside never further out; no further than
-   velocity * period_s from the position before; and, up to the rounding of positions, within
-   acceleration and jerk, if motion came from these functions. There is always something that keeps
+   velocity * period_s from the position before; and, if motion came from these functions, within
+   acceleration and jerk: up to 1e-7 of them, and what positions of that size are rounded by. There is always something that keeps
    all of them: nothing is applied after which inphase_ramp would leave the range or a bound.
 
    It is never further than `step` from measured, unless standing still would be too, and then it

@@ -8,6 +8,7 @@
 
 #define ROUNDS 1000000
 #define PERIOD_S 0.002
+#define SLACK 1e-7 /* what rounding may add to a bound */
 
 static const struct inphase_limits joint = {-2, 2, 3, 20, 0.25, 0};
 static const struct inphase_limits smooth = {-2, 2, 3, 20, 0.25, 400};
@@ -159,10 +160,10 @@ static void check_differences(struct differences *before, const struct inphase_l
     double jerk = acceleration - before->acceleration;
 
     CHECK(position >= limits->low && position <= limits->high);
-    CHECK(fabs(velocity) <= limits->velocity * t * (1 + 1e-9) + rounding);
-    CHECK(fabs(acceleration) <= limits->acceleration * t * t * (1 + 1e-9) + rounding);
+    CHECK(fabs(velocity) <= limits->velocity * t * (1 + SLACK) + rounding);
+    CHECK(fabs(acceleration) <= limits->acceleration * t * t * (1 + SLACK) + rounding);
     if (limits->jerk > 0)
-        CHECK(fabs(jerk) <= limits->jerk * t * t * t * (1 + 1e-9) + 2 * rounding);
+        CHECK(fabs(jerk) <= limits->jerk * t * t * t * (1 + SLACK) + 2 * rounding);
     *before = (struct differences){position, velocity, acceleration};
 }
 
@@ -363,6 +364,31 @@ static void a_ramp_ends_at_rest_within_its_limits(void)
     }
 }
 
+static void a_ramp_comes_to_rest_where_it_was_said_to(void)
+{
+    for (int i = 0; i < ROUNDS / 100; i++) {
+        struct inphase_limits limits = any_limits();
+        double period_s = about(0.0005, 0.02), said;
+        struct inphase_motion motion = {0, between(-1, 1) * limits.velocity,
+                                        between(-1, 1) * limits.acceleration, 0};
+        bool fits, stays = true;
+
+        /* letting go of an acceleration may take it above what it started with */
+        limits.velocity *= 1000;
+        said = limiter_rest(&limits, &motion, period_s);
+        fits = limiter_fits(&limits, &motion, period_s);
+        limits.low -= 1000;
+        limits.high += 1000;
+        for (int n = 0; n < 100000 && (motion.velocity != 0 || n == 0); n++) {
+            inphase_ramp(&limits, &motion, period_s);
+            stays &= motion.position >= limits.low + 1000 - 1e-9 &&
+                     motion.position <= limits.high - 1000 + 1e-9;
+        }
+        CHECK(fabs(motion.position - said) < 1e-9 * (1 + fabs(said)));
+        CHECK(!fits || stays);
+    }
+}
+
 int main(void)
 {
     check_seed();
@@ -377,5 +403,6 @@ int main(void)
     RUN(a_step_is_reached_exactly_and_never_passed);
     RUN(a_goal_that_moves_is_caught_up_with);
     RUN(a_ramp_ends_at_rest_within_its_limits);
+    RUN(a_ramp_comes_to_rest_where_it_was_said_to);
     return 0;
 }
