@@ -14,6 +14,7 @@ FIGURES = (
     "syscalls",
     "instructions",
     "codec",
+    "limiter",
     "lockstep",
     "world",
     "environment",

@@ -57,6 +57,18 @@ def preload() -> Path:
     return target
 
 
+def limiter() -> Path:
+    """The program that asks the core's limiter for anything."""
+    target = BUILD / "limiter"
+    sources = [HERE / "limiter.c", *sorted((_CORE / "src").glob("*.c"))]
+    if _is_older(target, [*sources, *(_CORE / "src").glob("*.h"), _CORE / "inphase.h"]):
+        BUILD.mkdir(parents=True, exist_ok=True)
+        flags = [flag for flag in _FLAGS if flag not in ("-shared", "-fPIC")]
+        command = [os.environ.get("CC", "cc"), *flags, "-ffp-contract=off", *map(str, sources)]
+        subprocess.run([*command, "-o", str(target), "-pthread", "-lm"], check=True)
+    return target
+
+
 def _load() -> ModuleType:
     spec = importlib.util.spec_from_file_location("_bench", extension())
     assert spec is not None

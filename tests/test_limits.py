@@ -167,6 +167,18 @@ def test_limits_whose_ramp_outlasts_a_stop_are_refused(
         make({**KEYS, **limits})
 
 
+@pytest.mark.parametrize(
+    ("step", "jerk", "noted"),
+    [("0.111", "2000", False), ("0.09", "2000", True), ("0.11", "900", True)],
+)
+def test_a_step_that_is_shorter_than_a_ramp_is_noted(
+    make: Make, step: str, jerk: str, noted: bool
+) -> None:
+    # 2 rad/s at 20 rad/s^2 are 0.1 rad, and 0.01 or 0.022 rad for the jerk
+    notes = make({**KEYS, "step": step, "jerk": jerk}).notes
+    assert any("does not reach its velocity of 2" in note for note in notes) == noted
+
+
 # ---- the workspace ---------------------------------------------------------------------------
 
 BOX = {

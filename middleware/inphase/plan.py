@@ -231,6 +231,7 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
         for a in actuators
         if a.feedback_sensor < 0
     ]
+    notes += [note for actuator in actuators for note in _slow_for_step(actuator)]
     notes += _check_watchdogs(schedule, actuators)
     return replace(plan, notes=notes + fit.notes(schedule, plan.timings, plan.commands))
 
@@ -420,6 +421,20 @@ def _feedback(
             f"{[(f.name, f.channels) for f in fields.values()]}",
         )
     return index, sensors[index].first_channel(field_name)
+
+
+def _slow_for_step(actuator: ActuatorPlan) -> list[str]:
+    """Channels that do not reach full velocity, because they brake before their step."""
+    for channel, (_, _, velocity, acceleration, step, jerk) in enumerate(actuator.limits):
+        way = velocity**2 / (2 * acceleration)
+        if jerk:
+            way += velocity * acceleration / (2 * jerk)
+        if way > step and actuator.feedback_sensor >= 0:
+            return [
+                f"actuator {actuator.name}: channel {channel} does not reach its velocity of "
+                f"{velocity:g}: it brakes before its step of {step:g}, and a ramp takes {way:.3g}"
+            ]
+    return []
 
 
 def _check_watchdogs(schedule: Schedule, actuators: list[ActuatorPlan]) -> list[str]:

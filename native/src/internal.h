@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "../inphase.h"
+#include "limiter.h"
 
 #define MAGIC 0x65736168706e69ULL /* "inphase" */
 #define STORE_VERSION 1
@@ -378,12 +379,6 @@ struct actuator {
 
 /* ---- the limiter ------------------------------------------------------------------------ */
 
-/* where the ramp from a motion comes to rest */
-double limiter_rest(const struct inphase_limits *limits, const struct inphase_motion *motion,
-                    double period_s);
-/* whether it stays inside of the range on its way, or goes no further out */
-bool limiter_fits(const struct inphase_limits *limits, const struct inphase_motion *motion,
-                  double period_s);
 /* hold back what is allowed of an actuator's joints, that were at `from` one period ago, until the
    tool is and stays in its box; the axis along which it would have left it, 3: it would not */
 uint32_t workspace_hold(const struct actuator *actuator, const struct inphase_motion *from,

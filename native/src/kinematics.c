@@ -2,7 +2,9 @@
    cosine are polynomials of + - * /, because those of C libraries differ. */
 #include <math.h>
 
-#include "internal.h"
+#include <stdint.h>
+
+#include "../inphase.h"
 
 #define ANGLE_MAX 0x1p20 /* rad; the reduction below is exact enough up to there */
 

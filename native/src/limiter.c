@@ -11,7 +11,7 @@
    takes to let go of it. Only + - * /, sqrt and floor: equal on every machine. */
 #include <math.h>
 
-#include "internal.h"
+#include "limiter.h"
 
 #define TRIES 8 /* evaluations of a ramp in a search, which can end at any of them */
 #define ROUNDING 1e-6 /* of a jerk: what is less behind a wall was put there by rounding */

@@ -1,0 +1,249 @@
+/* limiter run COMMANDS SEED: a core in lock step, an actuator of 64 channels, and a policy that asks for
+   anything; every act of every cycle is held against the limits. Prints what it counted.
+   limiter cost CASE CALLS: that many calls of the limiter; callgrind counts them.
+   Linked with the core's own files. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../native/src/internal.h"
+
+#define CHANNELS 64
+#define PERIOD_NS 1000000LL
+#define PERIOD_S 1e-3
+#define SLACK 1e-7 /* of a bound, as inphase.h says */
+
+static uint64_t state;
+
+/* splitmix64 */
+static uint64_t draw(void)
+{
+    uint64_t x = state += 0x9e3779b97f4a7c15ULL;
+
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+    return x ^ (x >> 31);
+}
+
+static double between(double low, double high)
+{
+    return low + (high - low) * ((double)(draw() >> 11) * 0x1p-53);
+}
+
+static double about(double low, double high)
+{
+    return exp(between(log(low), log(high)));
+}
+
+/* ---- the robot ----------------------------------------------------------------------------- */
+
+static struct inphase_limits limits[CHANNELS];
+static struct inphase_servo servos[CHANNELS];
+static struct inphase_twin_channel twins[CHANNELS];
+
+/* every second channel with a jerk; every fourth with a step that its joint lags behind by */
+static void make_limits(void)
+{
+    for (int c = 0; c < CHANNELS; c++) {
+        limits[c] = (struct inphase_limits){-about(0.1, 3), about(0.1, 3), about(0.2, 10),
+                                            about(2, 200), c % 4 == 3 ? 0.05 : 100, 0};
+        if (c % 2)
+            limits[c].jerk = limits[c].acceleration * about(5, 500);
+        servos[c] = (struct inphase_servo){.natural_rad_s = about(10, 200), .velocity_max = 20,
+                                           .acceleration_max = 1000};
+        twins[c] = (struct inphase_twin_channel){INPHASE_TWIN_POSITION, 0, (uint32_t)c, 0, 1, 0, NULL};
+    }
+}
+
+static int open_core(inphase_core **core, inphase_segment **segment, inphase_reader **reader)
+{
+    static const struct inphase_reply reply = {.size = 4};
+    static const uint8_t packet[4];
+    char path[64];
+    struct inphase_sensor_config sensor = {
+        .channels = CHANNELS, .max_age_ns = 5 * PERIOD_NS, .recover = 3, .depth = 64, .every = 1,
+        .payload = 8 * CHANNELS,
+        .exchange = {.replies = 1, .reply = &reply, .sequence_type = INPHASE_U32,
+                     .framing = {.datagram = 1, .min_size = 4, .max_size = 4},
+                     .acquire = INPHASE_ACQUIRE_TRIGGER, .acquire_ns = 50000,
+                     .reply_max_ns = 400000},
+        .twin = {.channel = twins, .latency_ns = 200000},
+    };
+    struct inphase_actuator_config actuator = {
+        .channels = CHANNELS, .limits = limits, .servo = servos, .max_hold_ns = 3 * PERIOD_NS,
+        .accepts = 1 << INPHASE_FRESH | 1 << INPHASE_HELD | 1 << INPHASE_LATE,
+        .encoding = {.packet = packet, .packet_size = 4},
+    };
+    struct inphase_config config = {
+        .period_ns = PERIOD_NS, .read_deadline_ns = 500000, .act_ns = 700000,
+        .resumed_after_ns = 100 * PERIOD_NS, .seed = state, .devices = 1, .sensors = 1,
+        .actuators = 1, .frame_depth = 64, .overrun_limit = 1000000, .has_policy = 1,
+        .virtual_time = 1, .sensor = &sensor, .actuator = &actuator,
+    };
+    int rc;
+
+    snprintf(path, sizeof path, "/dev/shm/inphase-bench-limiter-%d", (int)getpid());
+    rc = inphase_segment_create(segment, path, inphase_core_size(&config), 0600, -1);
+    if (rc == 0)
+        rc = inphase_core_open(core, &config, *segment);
+    if (rc == 0)
+        rc = inphase_reader_open(reader, path, 0);
+    if (rc == 0)
+        rc = inphase_core_enable(*core, 0, 1);
+    return rc;
+}
+
+/* ---- the policy ---------------------------------------------------------------------------- */
+
+static double goals[CHANNELS], phases[CHANNELS], rates[CHANNELS];
+
+/* bits that mean nothing, the edges of doubles, and what a policy may ask for in earnest */
+static double ask(int mode, const struct inphase_limits *l, int c, double applied)
+{
+    static const double odd[] = {0, -0.0, 0x1p-1074, -0x1p-1074, 0x1p-1022,
+                                 0x1.fffffffffffffp1023, -0x1.fffffffffffffp1023, 1e300, -1e300};
+    uint64_t bits = draw();
+    double value;
+
+    switch (mode) {
+    case 0:
+        memcpy(&value, &bits, sizeof value);
+        return isfinite(value) ? value : (double)bits;
+    case 1:
+        return odd[bits % (sizeof odd / sizeof *odd)];
+    case 2:
+        return goals[c] = bits % 64 ? goals[c] : between(l->low, l->high);
+    case 3:
+        return goals[c] = 0.8 * l->high * sin(phases[c] += rates[c] * PERIOD_S);
+    case 4:
+        return bits % 2 ? l->low : l->high;
+    case 5:
+        return applied + between(-2, 2) * l->velocity * PERIOD_S;
+    default:
+        return goals[c] += between(-1, 1.2) * l->velocity * PERIOD_S;
+    }
+}
+
+/* ---- what must hold ------------------------------------------------------------------------ */
+
+static struct {
+    long long commands, limited, not_finite, range, velocity, acceleration, jerk, step, rough;
+} count;
+static double position[CHANNELS], velocity[CHANNELS], acceleration[CHANNELS], joint[CHANNELS];
+
+static void hold_against_limits(const double *applied)
+{
+    for (int c = 0; c < CHANNELS; c++) {
+        const struct inphase_limits *l = &limits[c];
+        double v = applied[c] - position[c], a = v - velocity[c], j = a - acceleration[c];
+        double rounding = 8 * 0x1p-52 * (l->high - l->low);
+        bool is_rough = fabs(a) > l->acceleration * PERIOD_S * PERIOD_S * (1 + SLACK) + rounding;
+        bool jerks = l->jerk > 0 && fabs(j) > l->jerk * PERIOD_S * PERIOD_S * PERIOD_S * (1 + SLACK) +
+                                                  2 * rounding;
+
+        count.not_finite += !isfinite(applied[c]);
+        count.range += !(applied[c] >= l->low && applied[c] <= l->high);
+        count.velocity += !(fabs(v) <= l->velocity * PERIOD_S + rounding);
+
+        /* near a joint the step wins over both */
+        if (l->step < 1) {
+            count.rough += is_rough || jerks;
+            count.step += !(fabs(applied[c] - joint[c]) <=
+                            fmax(l->step, fabs(position[c] - joint[c])) + rounding);
+        } else {
+            count.acceleration += is_rough;
+            count.jerk += jerks;
+        }
+        position[c] = applied[c];
+        velocity[c] = v;
+        acceleration[c] = a;
+    }
+}
+
+static int run(long long commands, uint64_t seed)
+{
+    inphase_core *core;
+    inphase_segment *segment;
+    inphase_reader *reader;
+    double values[CHANNELS];
+    int mode = 6, rc;
+
+    state = seed;
+    make_limits();
+    rc = open_core(&core, &segment, &reader);
+    if (rc < 0)
+        return -rc;
+    for (long long n = 0; count.commands < commands; n++) {
+        const struct inphase_frame *frame;
+        const struct inphase_act *act;
+        const double *requested;
+
+        if (!cycle_latch(core) || inphase_reader_next(reader, 0, 0) != 0)
+            return 1;
+        frame = inphase_reader_record(reader);
+        act = (const struct inphase_act *)((const struct inphase_row *)(frame + 1) + 1);
+        requested = (const double *)(act + 1);
+
+        /* the frame tells of the act before it */
+        if (act->flags & INPHASE_ACT_WRITTEN && n > 2)
+            hold_against_limits(requested + CHANNELS);
+        count.limited += (act->flags & INPHASE_ACT_LIMITED) != 0;
+        memcpy(joint, core->sensor[0].newest.value, sizeof joint);
+        if (draw() % 200 == 0) {
+            mode = (int)(draw() % 8);
+            for (int c = 0; c < CHANNELS; c++)
+                rates[c] = about(0.3, 30);
+        }
+        for (int c = 0; c < CHANNELS; c++)
+            values[c] = n < 3 ? 0 : ask(mode, &limits[c], c, position[c]);
+        if (n > 3 && draw() % 256 == 0)
+            values[draw() % CHANNELS] = draw() % 2 ? NAN : -INFINITY;
+        if (mode != 7 || n < 3) {
+            mailbox_answer(core, core->cycle, core->virtual_ns, INPHASE_REASON_NONE, values, CHANNELS);
+            count.commands += CHANNELS;
+        }
+        cycle_act(core);
+    }
+    printf("{\"commands\": %lld, \"cycles_limited\": %lld, \"not_finite\": %lld, \"range\": %lld, "
+           "\"velocity\": %lld, \"acceleration\": %lld, \"jerk\": %lld, \"step\": %lld, "
+           "\"rough_for_the_step\": %lld}\n",
+           count.commands, count.limited, count.not_finite, count.range, count.velocity,
+           count.acceleration, count.jerk, count.step, count.rough);
+    inphase_reader_close(reader);
+    inphase_core_close(core);
+    inphase_segment_close(segment);
+    return 0;
+}
+
+/* ---- the cost ------------------------------------------------------------------------------ */
+
+static int cost(const char *which, int calls)
+{
+    struct inphase_limits l = {-2, 2, 2, 20, 0.5, strstr(which, "jerk") ? 400 : 0};
+    struct inphase_motion motion = {0};
+    bool follows = strstr(which, "followed") != NULL;
+    double phase = 0, requested;
+
+    for (int i = 0; i < calls; i++) {
+        double swell = fmin(1, i / 2000.0);
+
+        /* a wave that is followed; steps that are approached, 200 cycles each */
+        requested = follows ? 0.4 * swell * swell * (3 - 2 * swell) * sin(phase += 2 * PERIOD_S)
+                            : (i / 200 % 2 ? 0.2 : -0.2);
+        inphase_limit(&l, &motion, requested, motion.position, PERIOD_S);
+        if (follows && motion.position != requested)
+            return 1;
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 4 && strcmp(argv[1], "run") == 0)
+        return run(atoll(argv[2]), strtoull(argv[3], NULL, 0));
+    if (argc == 4 && strcmp(argv[1], "cost") == 0)
+        return cost(argv[2], atoi(argv[3]));
+    return 2;
+}

@@ -1,0 +1,56 @@
+"""What the limiter costs per joint, and what it lets through.
+
+The cost: instructions inside of one call, by callgrind, of a joint that follows a wave and of one
+that approaches steps, without and with a bound on the jerk. The run: a core in lock step with 64
+joints and random limits is asked for 10^8 values, sensible, adversarial and any bits at all; what
+was applied is held against the limits cycle by cycle. `--quick` takes 10^6.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benches.machine import Options
+from benches.native import limiter
+
+COMMANDS = 100_000_000
+SEED = 20261125
+_CALLS = 20_000
+_CASES = ("followed", "followed-jerk", "approached", "approached-jerk")
+_BROKEN = ("not_finite", "range", "velocity", "acceleration", "jerk", "step")
+
+
+def count_instructions(case: str) -> float:
+    """Of one call."""
+    with tempfile.TemporaryDirectory(prefix="inphase-bench-") as folder:
+        out = Path(folder, "out")
+        options = ["--toggle-collect=inphase_limit", f"--callgrind-out-file={out}"]
+        command = [str(limiter()), "cost", case, str(_CALLS)]
+        subprocess.run(
+            ["valgrind", "--tool=callgrind", *options, *command], check=True, capture_output=True
+        )
+        (line,) = (text for text in out.read_text().splitlines() if text.startswith("totals:"))
+    return int(line.split()[1]) / _CALLS
+
+
+def run(options: Options) -> list[dict[str, Any]]:
+    """Cost, then the run."""
+    results: list[dict[str, Any]] = []
+    for case in _CASES:
+        instructions = round(count_instructions(case))
+        print(f"{case:<16} {instructions:>6} instructions per joint and cycle")
+        results.append({"name": f"limiter, {case}", "instructions": instructions})
+    commands = COMMANDS // 100 if options.quick else COMMANDS
+    done = subprocess.run(
+        [str(limiter()), "run", str(commands), str(SEED)], check=True, capture_output=True
+    )
+    counted = json.loads(done.stdout)
+    broken = sum(counted[key] for key in _BROKEN)
+    print(f"{counted['commands']:,} values asked for, seed {SEED}: {broken} outside of the limits")
+    print(json.dumps(counted))
+    if broken:
+        sys.exit("benches: the limiter let through what it must not")
+    return [*results, {"name": "limiter, commands", "seed": SEED, "broken": broken, **counted}]
