@@ -520,8 +520,9 @@ uint32_t inphase_model_call(void *model, const void *record, const void *const *
 uint32_t inphase_model_answer(inphase_model *model, inphase_reader *reader, const void *record,
                               double *command);
 /* The policy's loop: newest frame in, command for its cycle out, valid for max_hold_ns from its due
-   time. Returns when the runtime is gone or SIGTERM came, which it handles meanwhile: one at a time
-   in a process. 0 or a negative errno. */
+   time. Returns when the runtime is gone or SIGTERM came, which it unblocks and handles meanwhile
+   (block it before the call, so that none is lost): one at a time in a process. 0 or a negative
+   errno. */
 int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
                         int64_t max_hold_ns);
 

@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import random
+import signal
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
@@ -17,12 +18,15 @@ from numpy.typing import NDArray
 import models
 from inphase import load, model_binding, onnx_file, wire
 from inphase import plan as planning
+from inphase.episodes import rollout
 from inphase.errors import ScheduleError
 from inphase.lockstep import LockStep
 from inphase.model_binding import Binding
 from inphase.protobuf import Refused
+from inphase.randomisation import episode_seed
 from inphase.schedule import Schedule
 from models import network, node, port, tensor, with_model
+from peers import until
 from robots import demo_schedule
 from runtimes import Robot
 
@@ -213,6 +217,16 @@ def test_a_sample_that_is_not_accepted_leaves_its_cycle_without_a_command(tmp_pa
         assert robot.follower.reader.reasons()["input"] >= 4
 
 
+def test_episodes_run_the_schedules_model(tmp_path: Path) -> None:
+    schedule = demo(tmp_path, STEADY)
+    with LockStep(schedule, seed=episode_seed(3, 1)) as robot:
+        robot.run(60)
+        expected = robot.digest()
+    for workers in (1, 2):
+        found = rollout(schedule, None, episodes=2, cycles=60, seed=3, workers=workers)
+        assert found[1].digest == expected
+
+
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_what_is_not_a_number_is_refused_by_the_core(tmp_path: Path, wrong: float) -> None:
     random_weights = np.full((2 * JOINTS, JOINTS), wrong, np.float32)
@@ -241,6 +255,24 @@ def test_a_model_moves_a_robot_on_the_wall_clock(runtime: str) -> None:
         assert summary["policy"]["commands"] > 0
         assert summary["policy"]["invalid"] == 0
         assert summary["latch_to_command_ns"]["count"] == summary["policy"]["commands"]
+        assert robot.segments() == []
+
+
+@pytest.mark.real
+def test_a_models_process_has_its_core_and_ends_when_it_is_asked_to() -> None:
+    with Robot() as robot:
+        robot.folder.joinpath("policy.onnx").write_bytes(STEADY)
+        robot.write(('call = "sweep.py:Sweep"\n', keys(cpu="0")))
+        with robot.run() as run:
+            run.frame(lambda frame: "WRITTEN" in frame.command["arm"].flags)
+            policy = run.child("inphase.policy")
+            assert policy.cpu_affinity() == [0]
+            policy.terminate()
+            until(lambda: "policy ended: exit code 0" in run.stderr)
+            assert not [name for name in robot.segments() if name.endswith("policy")]
+            run.signal(signal.SIGINT)
+            _, summary = run.end()
+        assert summary["policy"]["reasons"]["died"] > 0
         assert robot.segments() == []
 
 

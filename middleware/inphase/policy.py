@@ -221,6 +221,7 @@ def _serve_model(described: Schedule, follower: StoreFollower, mailbox_path: str
     binding = model_policy.bound(described, follower.layout)
     with model_policy.NativeModel(described, binding) as model:
         mailbox = _begin(described, follower, mailbox_path, binding.values)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # C takes it from here on
         try:
             model.serve(follower.reader, mailbox, longest_hold_ns(described))
         finally:

@@ -232,6 +232,8 @@ static int open_tensors(inphase_model *model, const struct inphase_model_config 
         rc = open_tensor(model, &model->input[i], &config->input[i], &model->input_name[i],
                          &model->input_value[i], message, room);
     for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
+        rc = config->output[i].type == INPHASE_TENSOR_U8 ? -EINVAL : 0;
+    for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
         rc = open_tensor(model, &model->output[i], &config->output[i], &model->output_name[i],
                          &model->output_value[i], message, room);
 
@@ -241,9 +243,12 @@ static int open_tensors(inphase_model *model, const struct inphase_model_config 
             if (config->input[i].part[p].sensor >= model->sensors)
                 rc = -EINVAL;
     for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
-        for (uint32_t p = 0; p < config->output[i].parts; p++)
-            if (config->output[i].part[p].offset + config->output[i].part[p].count > model->values)
+        for (uint32_t p = 0; p < config->output[i].parts; p++) {
+            const struct inphase_model_part *part = &config->output[i].part[p];
+
+            if (part->offset > model->values || part->count > model->values - part->offset)
                 rc = -EINVAL;
+        }
     return rc;
 }
 
@@ -478,12 +483,16 @@ int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_se
 {
     struct sigaction action = {.sa_handler = ask_to_end}, before;
     double command[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
+    sigset_t terminate, blocked;
     int rc = 0;
 
-    /* without SA_RESTART: a wait ends with the signal */
+    /* without SA_RESTART: a wait ends with the signal; one that the caller held back comes now */
     asked_to_end = 0;
+    sigemptyset(&terminate);
+    sigaddset(&terminate, SIGTERM);
     if (sigaction(SIGTERM, &action, &before) < 0)
         return -errno;
+    pthread_sigmask(SIG_UNBLOCK, &terminate, &blocked);
     while (!asked_to_end) {
         const struct inphase_frame *frame = inphase_reader_record(reader);
         int64_t lost = inphase_reader_next(reader, 1, WAIT_NS);
@@ -501,6 +510,7 @@ int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_se
         if (rc < 0)
             break;
     }
+    pthread_sigmask(SIG_SETMASK, &blocked, NULL);
     sigaction(SIGTERM, &before, NULL);
     return rc;
 }
