@@ -534,6 +534,23 @@ def test_a_model_that_does_not_fit_its_schedule_is_refused(tmp_path: Path, name:
     assert text.startswith(f"{path}:") and f": {key}: " in text and expected in text, text
 
 
+def greedy(numbers: int) -> bytes:
+    """A model of a few bytes that makes so many numbers on its way."""
+    return models.model(
+        [
+            node("Expand", ["obs", "wide"], ["more"]),
+            node("ReduceMax", ["more"], ["most"], models.attribute("keepdims", 0)),
+            node("Mul", ["most", "ones"], ["action"]),
+        ],
+        [port("obs", "float32", (1, 12))],
+        [port("action", "float32", (1, 6))],
+        [
+            tensor("wide", np.array([numbers // 12, 12])),
+            tensor("ones", np.ones((1, 6), np.float32)),
+        ],
+    )
+
+
 LATER: dict[str, tuple[bytes, str]] = {
     "a wrong inner shape": (
         models.model(
@@ -552,6 +569,19 @@ LATER: dict[str, tuple[bytes, str]] = {
         ),
         "ONNX Runtime does not run it",
     ),
+    "an output that is longer than it says": (
+        models.model(
+            [
+                node("MatMul", ["obs", "w"], ["one"]),
+                node("Concat", ["one", "one"], ["action"], models.attribute("axis", 0)),
+            ],
+            [port("obs", "float32", (1, 12))],
+            [port("action", "float32", ("rows", 6))],
+            [tensor("w", np.ones((12, 6), np.float32))],
+        ),
+        "ONNX Runtime does not run it",
+    ),
+    "more memory than there is": (greedy(1 << 33), "ONNX Runtime does not run it"),
 }
 
 

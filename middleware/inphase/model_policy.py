@@ -4,8 +4,11 @@ Both take a `model_binding.Binding`, whose file was checked, and the bytes that 
 runtime opens no file. Needs the extra `onnx`.
 """
 
+import contextlib
 import importlib.util
 import resource
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,9 +26,12 @@ from inphase.packets import REASONS
 from inphase.schedule import Schedule
 from inphase.wire import STATUSES
 
-_DATA_MAX = 4 << 30  # bytes that the process may take: a model can ask for more than it holds
+_DATA_MAX = 4 << 30  # bytes
+_opening = threading.Lock()  # the limit is the process's
 _NUMPY = {FLOAT: np.float32, DOUBLE: np.float64, UINT8: np.uint8}
 _MESSAGE = 1024
+_CPU = "CPUExecutionProvider"
+_WARM_UP = 16  # runs until a session has made all its memory
 
 
 def bound(schedule: Schedule, layout: Layout) -> Binding:
@@ -48,10 +54,23 @@ def _package(schedule: Schedule) -> Path:
 
 
 def limit_memory() -> None:
-    """Bound what this process may take, so that a model that grows takes nobody else's memory."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = _DATA_MAX if hard == resource.RLIM_INFINITY else min(_DATA_MAX, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    """Bound what this process may yet take: a model can ask for more than its file holds."""
+    has = int(Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0]) * 1024
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limits = [has + _DATA_MAX, *(n for n in (soft, hard) if n != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
+
+
+@contextlib.contextmanager
+def _bounded() -> Iterator[None]:
+    """The same for as long as a model is opened and first run."""
+    with _opening:
+        before = resource.getrlimit(resource.RLIMIT_DATA)
+        limit_memory()
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 # ---- from C ------------------------------------------------------------------------------------
@@ -76,7 +95,8 @@ class NativeModel:
         message = ffi.new("char[]", _MESSAGE)
         out = ffi.new("inphase_model **")
         config = _config(binding, str(found[0]), keep)
-        rc = lib.inphase_model_open(out, config, message, _MESSAGE)
+        with _bounded():
+            rc = lib.inphase_model_open(out, config, message, _MESSAGE)
         if rc < 0:
             text = ffi.string(message).decode(errors="replace") or f"errno {-rc}"
             raise schedule.error(
@@ -210,7 +230,7 @@ class PythonModel:
         import onnxruntime
 
         assert schedule.policy is not None
-        providers = schedule.policy.providers or ["CPUExecutionProvider"]
+        providers = schedule.policy.providers or [_CPU]
         known = onnxruntime.get_available_providers()
         for index, name in enumerate(providers):
             if name not in known:
@@ -220,10 +240,19 @@ class PythonModel:
                 )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._names = [tensor.name for tensor in binding.outputs]
+        zeros = {t.name: np.zeros(t.shape, _NUMPY[t.type]) for t in binding.inputs}
+        # other providers map far more memory than they use
+        bounded = _bounded() if providers == [_CPU] else contextlib.nullcontext()
         try:
-            self._session = onnxruntime.InferenceSession(
-                binding.model.data, options, providers=providers
-            )
+            with bounded:
+                self._session = onnxruntime.InferenceSession(
+                    binding.model.data, options, providers=providers
+                )
+                for _ in range(_WARM_UP):
+                    given = self._session.run(self._names, zeros)
+            for tensor, result in zip(binding.outputs, given, strict=True):
+                _check_shape(tensor, result)
         except Exception as error:
             raise schedule.error(
                 "policy.model",
@@ -231,7 +260,6 @@ class PythonModel:
                 f"the network anew, or update the package onnxruntime",
             ) from error
         self._binding = binding
-        self._names = [tensor.name for tensor in binding.outputs]
         self._command = np.zeros(binding.values)
 
     def __call__(self, frame: Frame) -> NDArray[np.float64] | None:
@@ -252,6 +280,7 @@ class PythonModel:
         return self._command
 
     def _put(self, tensor: Tensor, result: NDArray[Any]) -> None:
+        _check_shape(tensor, result)
         numbers = result.reshape(-1).astype(np.float64)
         if tensor.mean is not None and tensor.std is not None:
             numbers = numbers * tensor.std + tensor.mean
@@ -259,6 +288,11 @@ class PythonModel:
         for part in tensor.parts:
             self._command[part.index : part.index + part.count] = numbers[at : at + part.count]
             at += part.count
+
+
+def _check_shape(tensor: Tensor, result: NDArray[Any]) -> None:
+    if result.shape != tensor.shape:
+        raise ValueError(f"{tensor.name} came as {result.shape}, not as {tensor.shape}")
 
 
 def _taken_in(tensor: Tensor, numbers: NDArray[Any]) -> NDArray[Any]:
