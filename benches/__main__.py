@@ -11,6 +11,7 @@ FIGURES = (
     "latch",
     "gateway",
     "policy",
+    "model",
     "syscalls",
     "instructions",
     "codec",

@@ -461,6 +461,72 @@ int inphase_mailbox_init(inphase_segment *segment, uint32_t channels, uint64_t e
 int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_until_ns,
                          uint32_t reason, const double *values, uint32_t channels);
 
+/* ---- policies that are models ------------------------------------------------------------ */
+
+/* A policy that is an ONNX model, run by ONNX Runtime's library on the thread that calls: never the
+   cycle thread. The caller has checked the file and how its tensors are bound. */
+#define INPHASE_MODEL_TENSORS 16    /* inputs, and outputs */
+#define INPHASE_MODEL_PARTS 64      /* of one tensor */
+#define INPHASE_MODEL_RANK 8
+#define INPHASE_MODEL_NUMBERS 67108864 /* in one tensor */
+
+/* type of a tensor's numbers, as ONNX counts them */
+#define INPHASE_TENSOR_F32 1
+#define INPHASE_TENSOR_U8 2
+#define INPHASE_TENSOR_F64 11
+
+/* numbers of a tensor that belong together, one part after the other */
+struct inphase_model_part {
+    uint32_t sensor;            /* of an input: whose sample; its float64, or uint8, numbers */
+    uint32_t count;
+    uint64_t offset;            /* of an input: bytes in the sample; of an output: the first value of
+                                   the command */
+};
+
+struct inphase_model_tensor {
+    const char *name;           /* in the model */
+    uint32_t type;
+    uint32_t rank;
+    int64_t shape[8];           /* INPHASE_MODEL_RANK */
+    uint32_t parts;
+    const struct inphase_model_part *part;
+    const double *mean, *std;   /* per number: (x - mean) / std goes in, y * std + mean comes out;
+                                   both NULL: as it is. Not used for uint8 */
+};
+
+struct inphase_model_config {
+    const char *library;        /* path of libonnxruntime.so */
+    const void *bytes;          /* the model's file; stays the caller's, until it is closed */
+    uint64_t size;
+    uint32_t inputs, outputs;
+    uint32_t sensors;           /* of the frame that are looked at: the first so many */
+    uint32_t values;            /* in a command */
+    const uint8_t *accepts;     /* per sensor: bit per status on which the model is run */
+    const struct inphase_model_tensor *input, *output;
+};
+
+typedef struct inphase_model inphase_model;
+/* Open the library, make a session of one thread and tensors over own buffers, and run it some times
+   on zeros: from then on nothing is allocated here. All else in config is copied. message: why not,
+   for a person. -ENOENT: no such library; -ENOTSUP: of another version; -EPROTO: it refuses the
+   model; -EINVAL: a bound above is broken; -ENOMEM. Thread: any. */
+int inphase_model_open(inphase_model **out, const struct inphase_model_config *config,
+                       char *message, uint32_t room);
+void inphase_model_close(inphase_model *model);
+/* `call` of struct inphase_native_policy; model: the inphase_model. Thread: one at a time. */
+uint32_t inphase_model_call(void *model, const void *record, const void *const *samples,
+                            double *command);
+/* The same for a frame's record that came by a reader. 0, and a double per value of the command, or
+   INPHASE_REASON_* why there is none. Thread: the reader's. */
+uint32_t inphase_model_answer(inphase_model *model, inphase_reader *reader, const void *record,
+                              double *command);
+/* The policy's loop: newest frame in, command for its cycle out, valid for max_hold_ns from its due
+   time. Returns when the runtime is gone or SIGTERM came, which it unblocks and handles meanwhile
+   (block it before the call, so that none is lost): one at a time in a process. 0 or a negative
+   errno. */
+int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
+                        int64_t max_hold_ns);
+
 /* ---- frames on the wire ---------------------------------------------------------------- */
 
 /* What both ends of a connection know of frames from their description. The caller fills it. */

@@ -13,6 +13,7 @@ SEES_C = {
     "core",
     "device_clock",
     "message",
+    "model_policy",
     "packets",
     "policy",
     "process",
@@ -30,6 +31,10 @@ CORE_SIDE = {
     "errors",
     "fit",
     "frame",
+    "model_binding",
+    "model_rules",
+    "onnx_file",
+    "protobuf",
     "packets",
     "parts",
     "plan",
@@ -43,7 +48,7 @@ CORE_SIDE = {
     "wire",
     "world",
 }
-OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "gymnasium", "foxglove"}
+OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "gymnasium", "foxglove", "onnxruntime"}
 DRIVER_MAY_IMPORT = {
     "inphase.driver",
     "inphase.packets",

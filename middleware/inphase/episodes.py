@@ -80,7 +80,7 @@ def rollout(
 
 
 def _named(schedule: Schedule, policy: Any) -> Any:
-    """The schedule's own policy by its name."""
+    """The schedule's own policy by its name; None: a model, which LockStep makes."""
     if policy is None and schedule.policy is not None:
         return schedule.policy.call
     return policy

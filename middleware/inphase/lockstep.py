@@ -12,7 +12,7 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-from inphase import mujoco_world, randomisation, store, summary, wire
+from inphase import model_policy, mujoco_world, randomisation, store, summary, wire
 from inphase import plan as planning
 from inphase import policy as policies
 from inphase.core import Core, LockStepConfig, NativePolicy
@@ -104,8 +104,12 @@ class LockStep:
             readings.append(self._randomisation.readings())
         elif world is not None:
             world.begin({})
+        self._model: model_policy.NativeModel | None = None
         if call is not None or native is not None:
             plan = replace(plan, client_policy=True)
+        elif plan.model is not None and policies.runs_in_c(schedule) and not isolate:
+            self._model = model_policy.NativeModel(schedule, plan.model)
+            self._native = native = self._model.native
         self.plan = plan
         epoch = store.new_epoch()
         self.core = Core(
@@ -120,23 +124,23 @@ class LockStep:
             self.core.enable(index, True)
         self.follower = _OwnFrames(self.core.segment.path)
         # nobody's any more: its store must not stay in memory for good
-        weakref.finalize(self, _end, self.core, self.follower)
+        weakref.finalize(self, _end, self.core, self.follower, self._model)
         self._buffer = policies.CommandBuffer(self.follower.layout.actuators)
         self._turn = self._make_turn(call, isolate)
         self._digest = Digest(self.follower) if digest else None
         self._draws_cycles = self._randomisation is not None and self._randomisation.has_cycles
         self.started_s = time.perf_counter()
 
-    def _make_turn(
-        self, call: PolicyCall | None, isolate: bool
-    ) -> policies.Turn | policies.IsolatedPolicy | None:
+    def _make_turn(self, call: PolicyCall | None, isolate: bool) -> "_Turn | None":
         if call is not None:
             return policies.Turn(call, self._buffer, self.schedule)
+        if self._model is not None:
+            return model_policy.NativeTurn(self._model, self.follower.reader, self._buffer)
         if self.schedule.policy is None or self._native is not None:
             return None
         if isolate:
             return policies.IsolatedPolicy(self.schedule, self.core.segment.path, self._buffer)
-        return policies.Turn(policies.load(self.schedule), self._buffer, self.schedule)
+        return policies.make_turn(self.schedule, self._buffer, self.plan.model)
 
     def step(self) -> Frame:
         """On to the frame that the policy takes next, with its turn; that frame.
@@ -223,7 +227,7 @@ class LockStep:
         if self._turn is not None and self._draws_cycles:
             for _ in self.frames(cycles):
                 pass
-        elif self._turn is not None:
+        elif self._turn is not None and self._model is None:
             self._run_policy(self._turn, before + cycles)
         else:
             # the digest reads the rings before they come round
@@ -256,7 +260,7 @@ class LockStep:
                 yield self.follower.frame(self.core.frames - 1)
         self._refuse_failure()
 
-    def _run_policy(self, turn: policies.Turn | policies.IsolatedPolicy, until: int) -> None:
+    def _run_policy(self, turn: "_Turn", until: int) -> None:
         """With one call of C per turn."""
         values, channels = self._buffer.pointer, self._buffer.channels
         frame, take, answer_turn = self.follower.frame, turn.take, self.core.answer_turn
@@ -305,7 +309,7 @@ class LockStep:
         """End it, and remove its store."""
         if isinstance(self._turn, policies.IsolatedPolicy):
             self._turn.close()
-        _end(self.core, self.follower)
+        _end(self.core, self.follower, self._model)
         if self._own_world is not None:
             self._own_world.close()
 
@@ -316,9 +320,14 @@ class LockStep:
         self.close()
 
 
-def _end(core: Core, follower: _OwnFrames) -> None:
+_Turn = policies.Turn | policies.IsolatedPolicy | model_policy.NativeTurn
+
+
+def _end(core: Core, follower: _OwnFrames, model: model_policy.NativeModel | None) -> None:
     follower.close()
     core.close()
+    if model is not None:
+        model.close()
 
 
 class Digest:

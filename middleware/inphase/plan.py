@@ -11,10 +11,11 @@ import msgpack
 import msgspec
 import numpy as np
 
-from inphase import fit, timing, timing_model, wire
+from inphase import fit, model_binding, timing, timing_model, wire
 from inphase.driver import Acquire, ActuatorSpec, Driver, Encoding, Exchange, Field, SensorSpec
 from inphase.errors import ScheduleError
 from inphase.installed import resolve_driver
+from inphase.model_binding import Binding
 from inphase.schedule import Actuator, Schedule, Sensor
 from inphase.timing import Command, Home, Timing
 from inphase.timing_model import TimingModel
@@ -105,6 +106,8 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     client_policy: bool = False
     """whoever started the runtime posts the commands itself"""
+    model: Binding | None = None
+    """the policy's, checked, where it is a model"""
 
     @property
     def values(self) -> int:
@@ -233,7 +236,18 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
     ]
     notes += [note for actuator in actuators for note in _slow_for_step(actuator)]
     notes += _check_watchdogs(schedule, actuators)
-    return replace(plan, notes=notes + fit.notes(schedule, plan.timings, plan.commands))
+    notes += fit.notes(schedule, plan.timings, plan.commands)
+    return replace(plan, notes=notes, model=_bind_model(schedule, sensors, actuators))
+
+
+def _bind_model(
+    schedule: Schedule, sensors: list[SensorPlan], actuators: list[ActuatorPlan]
+) -> Binding | None:
+    if schedule.policy is None or schedule.policy.model is None:
+        return None
+    dtypes = {sensor.name: sensor.dtype for sensor in sensors}
+    channels = {actuator.name: actuator.spec.channels for actuator in actuators}
+    return model_binding.make(schedule, dtypes, channels)
 
 
 def _depth(schedule: Schedule, every: int = 1, size: int = 0) -> int:

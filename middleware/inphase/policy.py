@@ -1,4 +1,4 @@
-"""The policy: a callable named in the schedule, and the loop of its own process.
+"""The policy: a callable or a model named in the schedule, and the loop of its own process.
 
     python -m inphase.policy SCHEDULE STORE MAILBOX
     python -m inphase.policy SCHEDULE STORE --lockstep FD
@@ -6,6 +6,7 @@
 A policy is a function or an object called with a frame; it returns a command: an array of all
 actuators' channels in schedule order, or a dict of actuator name to array, in SI; None for no
 command in this cycle. It may have `reset()`. A class is made once, with the schedule's `args`.
+A model's loop is C (`model_policy`), and so is its turn in lock step.
 """
 
 import gc
@@ -21,12 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import process, schedule, store
+from inphase import model_policy, process, schedule, store
 from inphase._core import ffi
 from inphase.calls import resolve_call
 from inphase.errors import RuntimeFault, ScheduleError
 from inphase.follow import StoreFollower
 from inphase.frame import Frame
+from inphase.model_binding import Binding
 from inphase.packets import REASONS
 from inphase.schedule import Schedule
 
@@ -37,7 +39,7 @@ _TRACEBACKS = 3  # shown in full; later ones would flood
 
 def load(described: Schedule) -> PolicyCall:
     """Import and make the schedule's policy, and reset it. Raises ScheduleError."""
-    assert described.policy is not None
+    assert described.policy is not None and described.policy.call is not None
     try:
         found = resolve_call(described.policy.call, described.path.parent)
         if isinstance(found, type):
@@ -121,11 +123,19 @@ class Turn:
     named there; else the reason is `input`.
     """
 
-    def __init__(self, call: PolicyCall, buffer: CommandBuffer, described: Schedule) -> None:
+    def __init__(
+        self,
+        call: PolicyCall,
+        buffer: CommandBuffer,
+        described: Schedule,
+        binding: Binding | None = None,
+    ) -> None:
         self._call = call
         self.buffer = buffer
         self._shown = 0
         self._accepts = dict(described.policy.accepts) if described.policy is not None else {}
+        if binding is not None:
+            self._accepts = binding.accepts
 
     def take(self, frame: Frame) -> str | None:
         """Call the policy; its command is in `buffer`, or the reason why there is none."""
@@ -168,24 +178,70 @@ def longest_hold_ns(described: Schedule) -> int:
     return max((a.max_hold_ns(period_ns) for a in described.actuator.values()), default=0)
 
 
+def runs_in_c(described: Schedule) -> bool:
+    """Whether the schedule's policy is a model that C runs."""
+    policy = described.policy
+    return policy is not None and policy.model is not None and policy.runtime == "c"
+
+
+def make_turn(described: Schedule, buffer: CommandBuffer, binding: Binding | None) -> Turn:
+    """The turn of the schedule's policy where that runs in Python; binding: of a model. Raises
+    ScheduleError."""
+    if binding is None:
+        return Turn(load(described), buffer, described)
+    call = model_policy.PythonModel(described, binding)
+    return Turn(call, buffer, described, binding)
+
+
+def _binding(described: Schedule, follower: StoreFollower) -> Binding | None:
+    assert described.policy is not None
+    if described.policy.model is None:
+        return None
+    return model_policy.bound(described, follower.layout)
+
+
 def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
     """The policy process on the wall clock."""
     follower = StoreFollower(store_path)
+    if runs_in_c(described):
+        _serve_model(described, follower, mailbox_path)
+        return
     buffer = CommandBuffer(follower.layout.actuators)
-    turn = Turn(load(described), buffer, described)
-    assert described.policy is not None
-    process.set_rights("policy", described.policy.priority)
-    mailbox = store.Mailbox(mailbox_path, buffer.channels, follower.layout.epoch)
+    turn = make_turn(described, buffer, _binding(described, follower))
+    mailbox = _begin(described, follower, mailbox_path, buffer.channels)
     try:
-        process.say_ready()
-
-        # what exists now stays: no collection in the loop, none of what was imported looked at
-        gc.collect()
-        gc.freeze()
-        gc.disable()
         follow(follower, mailbox, turn, longest_hold_ns(described))
     finally:
         mailbox.close()
+
+
+def _serve_model(described: Schedule, follower: StoreFollower, mailbox_path: str) -> None:
+    """One call of C from the first frame to the last."""
+    model_policy.limit_memory()
+    binding = model_policy.bound(described, follower.layout)
+    with model_policy.NativeModel(described, binding) as model:
+        mailbox = _begin(described, follower, mailbox_path, binding.values)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # C takes it from here on
+        try:
+            model.serve(follower.reader, mailbox, longest_hold_ns(described))
+        finally:
+            mailbox.close()
+
+
+def _begin(
+    described: Schedule, follower: StoreFollower, mailbox_path: str, channels: int
+) -> store.Mailbox:
+    """What comes right before the loop; the mailbox is the caller's to close."""
+    assert described.policy is not None
+    process.set_rights("policy", described.policy.priority, described.policy.cpu)
+    mailbox = store.Mailbox(mailbox_path, channels, follower.layout.epoch)
+    process.say_ready()
+
+    # what exists now stays: no collection in the loop, none of what was imported looked at
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    return mailbox
 
 
 _ANSWER = struct.Struct("<I")
@@ -194,7 +250,14 @@ _ANSWER = struct.Struct("<I")
 def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
     """The policy process in lock step: a byte in for each frame, reason and values out."""
     follower = StoreFollower(store_path, from_first=True)
-    turn = Turn(load(described), CommandBuffer(follower.layout.actuators), described)
+    buffer = CommandBuffer(follower.layout.actuators)
+    binding = _binding(described, follower)
+    turn: Turn | model_policy.NativeTurn
+    if binding is not None and runs_in_c(described):
+        model = model_policy.NativeModel(described, binding)
+        turn = model_policy.NativeTurn(model, follower.reader, buffer)
+    else:
+        turn = make_turn(described, buffer, binding)
     process.say_ready()
     with socket.socket(fileno=fd) as line:
         while line.recv(1):

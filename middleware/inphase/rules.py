@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from inphase import locator, parts
+from inphase import locator, model_rules, parts
 from inphase.meaning import MEANING
 from inphase.tables import Schedule, exact_period
 
@@ -164,7 +164,8 @@ def _check_calls(schedule: Schedule) -> None:
         )
     if policy is None:
         return
-    if not _CALL.fullmatch(policy.call):
+    model_rules.check(schedule)
+    if policy.call is not None and not _CALL.fullmatch(policy.call):
         raise schedule.error(
             "policy.call", f"not a callable, got {policy.call!r}; give {MEANING['call']}"
         )

@@ -194,16 +194,38 @@ class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return _ns(self.max_hold_ms)
 
 
-class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The callable that turns a frame into a command; `calls.resolve_call` imports it.
+class Normalise(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of a model's tensor: (x - mean) / std goes in, y * std + mean comes out."""
 
-    `accepts`: per sensor, the statuses on which it is called; a sensor not named may have any.
+    mean: Numbers | None = None
+    std: Numbers | None = None
+
+
+class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What turns a frame into a command: `call`, a callable that `calls.resolve_call` imports, or
+    `model`, an ONNX file beside the schedule. Exactly one of both is set.
+
+    `accepts`: per sensor, the statuses on which it is called; a sensor not named may have any, and
+    one that a model reads FRESH and HELD. `inputs` and `outputs`: per tensor of the model, fields
+    (`sensor.field`) and actuators. `priority` (SCHED_FIFO) and `cpu` are its process's.
     """
 
-    call: str
+    call: str | None = None
     args: dict[str, Any] = {}
+    model: Annotated[str, Meta(min_length=1)] | None = None
+    inputs: dict[str, Annotated[list[str], Meta(min_length=1, max_length=64)]] = {}
+    outputs: dict[str, str | Annotated[list[str], Meta(min_length=1, max_length=16)]] = {}
+    normalise: dict[str, Normalise] = {}
+    runtime: Literal["c", "python"] = "c"
+    providers: list[str] = []
     accepts: dict[str, tuple[Status, ...]] = {}
     priority: Annotated[int, Meta(ge=0, le=98)] = 0
+    cpu: Annotated[int, Meta(ge=0, le=4095)] | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called by, for a person."""
+        return self.call or self.model or ""
 
 
 class Tables(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

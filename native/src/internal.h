@@ -137,6 +137,8 @@ struct slot *ring_slot(uint8_t *memory, const struct inphase_ring *ring, uint64_
 void slot_write(struct slot *slot, uint64_t number, const void *payload, uint64_t size);
 bool slot_read(const struct slot *slot, uint64_t number, void *payload, uint64_t size);
 /* the head of the segment of a sensor's worker; NULL: it is not as the core's layout says */
+/* a sample in its slot, to be checked with inphase_reader_intact after it was read; NULL: none */
+const void *reader_sample(const inphase_reader *reader, uint32_t sensor, int64_t sequence);
 const struct post *post_of(const inphase_segment *segment, const struct inphase_layout *layout,
                            uint32_t sensor);
 void store_wake(struct state *state);

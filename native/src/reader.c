@@ -90,6 +90,13 @@ static const struct slot *sample_slot(const inphase_reader *reader, uint32_t sen
     return ring_slot(memory, &reader->layout->samples[sensor], (uint64_t)sequence);
 }
 
+const void *reader_sample(const inphase_reader *reader, uint32_t sensor, int64_t sequence)
+{
+    if (sensor >= reader->layout->sensors || sequence < 0)
+        return NULL;
+    return sample_slot(reader, sensor, sequence)->payload;
+}
+
 int inphase_reader_open(inphase_reader **out, const char *path, int from_first)
 {
     inphase_segment *segment;

@@ -1,0 +1,103 @@
+"""The rules of a policy that is a model, as far as they need neither its file nor a driver."""
+
+from pathlib import PurePath
+
+from inphase import locator
+from inphase.document import show
+from inphase.meaning import MEANING
+from inphase.tables import Policy, Schedule
+
+_TENSORS_MAX = 16
+_OF_A_MODEL = ("inputs", "outputs", "normalise", "providers")
+
+
+def check(schedule: Schedule) -> None:
+    """Raise ScheduleError for the first thing that does not fit."""
+    policy = schedule.policy
+    assert policy is not None
+    if (policy.call is None) == (policy.model is None):
+        found = f"call = {policy.call!r}, model = {policy.model!r}"
+        raise schedule.error(
+            "policy", f"exactly one of call and model is needed, got {found}; keep one"
+        )
+    if policy.model is None:
+        _check_call(schedule, policy)
+        return
+    if policy.args:
+        raise schedule.error(
+            "policy.args", f"{show(policy.args)} is for a call, and model is none; remove it"
+        )
+    if PurePath(policy.model).name != policy.model:
+        raise schedule.error(
+            "policy.model",
+            f"not beside the schedule, got {policy.model!r}; copy the file there and give its name",
+        )
+    for what in ("inputs", "outputs"):
+        count = len(getattr(policy, what))
+        if not 0 < count <= _TENSORS_MAX:
+            raise schedule.error(
+                f"policy.{what}",
+                f"{count} tensors are bound, got {show(getattr(policy, what))}; give 1 to "
+                f"{_TENSORS_MAX}: {MEANING[what]}",
+            )
+    _check_inputs(schedule, policy)
+    _check_outputs(schedule, policy)
+    for name in policy.normalise:
+        if name not in policy.inputs and name not in policy.outputs:
+            raise schedule.error(
+                locator.format_path(("policy", "normalise", name)),
+                f"no such tensor in inputs or outputs, got {name!r}; those are: "
+                f"{', '.join([*policy.inputs, *policy.outputs])}",
+            )
+    if policy.providers and policy.runtime == "c":
+        raise schedule.error(
+            "policy.providers",
+            f'{show(policy.providers)} is for runtime = "python"; add that, or remove providers',
+        )
+
+
+def _check_call(schedule: Schedule, policy: Policy) -> None:
+    for key in (*_OF_A_MODEL, *(["runtime"] if policy.runtime != "c" else [])):
+        value = getattr(policy, key)
+        if value:
+            raise schedule.error(
+                f"policy.{key}", f"{show(value)} is for a model, and call is none; remove it"
+            )
+
+
+def _check_inputs(schedule: Schedule, policy: Policy) -> None:
+    for name, places in policy.inputs.items():
+        for index, place in enumerate(places):
+            key = locator.format_path(("policy", "inputs", name, index))
+            sensor, dot, field = place.partition(".")
+            if not (sensor and dot and field):
+                raise schedule.error(key, f'not a field, got {place!r}; give "sensor.field"')
+            if sensor not in schedule.sensor:
+                known = ", ".join(schedule.sensor)
+                raise schedule.error(
+                    key, f"no such sensor, got {place!r}; the schedule has: {known}"
+                )
+
+
+def _check_outputs(schedule: Schedule, policy: Policy) -> None:
+    users: dict[str, str] = {}
+    for name, named in policy.outputs.items():
+        for actuator in [named] if isinstance(named, str) else named:
+            key = locator.format_path(("policy", "outputs", name))
+            if actuator not in schedule.actuator:
+                known = ", ".join(schedule.actuator) or "none"
+                raise schedule.error(
+                    key, f"no such actuator, got {actuator!r}; the schedule has: {known}"
+                )
+            if actuator in users:
+                raise schedule.error(
+                    key, f"{actuator!r} is moved by {users[actuator]!r} already; name it once"
+                )
+            users[actuator] = name
+    left = [actuator for actuator in schedule.actuator if actuator not in users]
+    if left:
+        raise schedule.error(
+            "policy.outputs",
+            f"no output moves {', '.join(left)}, got {show(policy.outputs)}; a command is for all "
+            f"actuators: bind them too",
+        )

@@ -1,0 +1,516 @@
+/* A policy that is an ONNX model: fields of a frame in, ONNX Runtime, a command out, without Python.
+   The library is opened by its path when a model is; nothing here is linked to it. */
+#include <dlfcn.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+#define ORT_API 20              /* of onnxruntime 1.20, the oldest that is supported */
+#define WARM_UP 16              /* runs until a session has made all its memory */
+#define WAIT_NS 200000000LL     /* at most this long until a signal is seen */
+#define ALIGNMENT 64            /* of tensors */
+
+/* OrtApi is a table of function pointers that only grows at its end; these are where
+   onnxruntime_c_api.h has them since version 1, which its sources assert */
+enum ort_function {
+    GET_ERROR_MESSAGE = 2,
+    CREATE_ENV = 3,
+    CREATE_SESSION_FROM_ARRAY = 8,
+    RUN = 9,
+    CREATE_SESSION_OPTIONS = 10,
+    SET_GRAPH_OPTIMIZATION_LEVEL = 23,
+    SET_INTRA_OP_THREADS = 24,
+    SET_INTER_OP_THREADS = 25,
+    CREATE_TENSOR_WITH_DATA = 49,
+    CREATE_CPU_MEMORY_INFO = 69,
+    RELEASE_ENV = 92,
+    RELEASE_STATUS = 93,
+    RELEASE_MEMORY_INFO = 94,
+    RELEASE_SESSION = 95,
+    RELEASE_VALUE = 96,
+    RELEASE_SESSION_OPTIONS = 100,
+};
+
+#define LOG_ERRORS 3
+#define OPTIMISE_ALL 99         /* what its Python binding does by default */
+#define ARENA_ALLOCATOR 1
+#define MEMORY_DEFAULT 0
+
+struct ort_base {
+    const void *const *(*get_api)(uint32_t version);
+    const char *(*get_version)(void);
+};
+
+typedef void *(*ort_run)(void *session, const void *options, const char *const *input_names,
+                         const void *const *inputs, size_t input_count,
+                         const char *const *output_names, size_t output_count, void **outputs);
+
+/* one input or output, over a buffer of ours; constant once open, but for data */
+struct tensor {
+    uint32_t type, parts;
+    uint64_t count;             /* numbers in it */
+    struct inphase_model_part *part;
+    double *mean, *std;         /* per number, NULL: taken as they are */
+    void *data;                 /* an input's: written before a run; an output's: written by it */
+};
+
+struct inphase_model {
+    void *library;
+    const void *const *api;
+    void *env, *session, *memory_info;
+    ort_run run;
+    uint32_t inputs, outputs, sensors, values;
+    uint8_t accepts[INPHASE_MAX_SENSORS];
+    struct tensor input[INPHASE_MODEL_TENSORS], output[INPHASE_MODEL_TENSORS];
+    const char *input_name[INPHASE_MODEL_TENSORS], *output_name[INPHASE_MODEL_TENSORS];
+    void *input_value[INPHASE_MODEL_TENSORS], *output_value[INPHASE_MODEL_TENSORS];
+};
+
+static size_t type_size(uint32_t type)
+{
+    switch (type) {
+    case INPHASE_TENSOR_F32: return 4;
+    case INPHASE_TENSOR_U8: return 1;
+    case INPHASE_TENSOR_F64: return 8;
+    default: return 0;
+    }
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+/* a status of the library's: said in message and given back; -EPROTO when it is an error */
+static int failed(const inphase_model *model, void *status, const char *what, char *message,
+                  uint32_t room)
+{
+    if (!status)
+        return 0;
+    if (message)
+        snprintf(message, room, "%s: %s", what,
+                 ((const char *(*)(void *))model->api[GET_ERROR_MESSAGE])(status));
+    ((void (*)(void *))model->api[RELEASE_STATUS])(status);
+    return -EPROTO;
+}
+
+static void release(const inphase_model *model, enum ort_function function, void *handle)
+{
+    if (handle)
+        ((void (*)(void *))model->api[function])(handle);
+}
+
+static int open_library(inphase_model *model, const char *path, char *message, uint32_t room)
+{
+    const struct ort_base *(*get_base)(void);
+    const struct ort_base *base;
+
+    model->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!model->library) {
+        snprintf(message, room, "%s", dlerror());
+        return -ENOENT;
+    }
+    *(void **)&get_base = dlsym(model->library, "OrtGetApiBase");
+    base = get_base ? get_base() : NULL;
+    model->api = base ? base->get_api(ORT_API) : NULL;
+    if (!model->api) {
+        snprintf(message, room, "%s is ONNX Runtime %s, which has no API version %d", path,
+                 base ? base->get_version() : "of an unknown version", ORT_API);
+        return -ENOTSUP;
+    }
+    *(const void **)&model->run = model->api[RUN];
+    return 0;
+}
+
+static int open_session(inphase_model *model, const struct inphase_model_config *config,
+                        char *message, uint32_t room)
+{
+    const void *const *api = model->api;
+    void *options = NULL;
+    int rc = failed(model,
+                    ((void *(*)(int, const char *, void **))api[CREATE_ENV])(
+                        LOG_ERRORS, "inphase", &model->env),
+                    "environment", message, room);
+
+    if (rc == 0)
+        rc = failed(model,
+                    ((void *(*)(void **))api[CREATE_SESSION_OPTIONS])(&options),
+                    "options", message, room);
+
+    /* one thread: the policy's own, so that nothing is handed over and nothing spins */
+    if (rc == 0)
+        rc = failed(model, ((void *(*)(void *, int))api[SET_INTRA_OP_THREADS])(options, 1),
+                    "threads", message, room);
+    if (rc == 0)
+        rc = failed(model, ((void *(*)(void *, int))api[SET_INTER_OP_THREADS])(options, 1),
+                    "threads", message, room);
+    if (rc == 0)
+        rc = failed(model,
+                    ((void *(*)(void *, int))api[SET_GRAPH_OPTIMIZATION_LEVEL])(options,
+                                                                                OPTIMISE_ALL),
+                    "optimisation", message, room);
+
+    /* from memory: what was checked is what is run, and there is no folder for other files */
+    if (rc == 0)
+        rc = failed(model,
+                    ((void *(*)(void *, const void *, size_t, void *, void **))
+                         api[CREATE_SESSION_FROM_ARRAY])(model->env, config->bytes, config->size,
+                                                         options, &model->session),
+                    "session", message, room);
+    if (rc == 0)
+        rc = failed(model,
+                    ((void *(*)(int, int, void **))api[CREATE_CPU_MEMORY_INFO])(
+                        ARENA_ALLOCATOR, MEMORY_DEFAULT, &model->memory_info),
+                    "memory", message, room);
+    release(model, RELEASE_SESSION_OPTIONS, options);
+    return rc;
+}
+
+static void *copy_of(const void *from, size_t size)
+{
+    void *to = malloc(size);
+
+    if (to)
+        memcpy(to, from, size);
+    return to;
+}
+
+/* numbers in a tensor, 0: it breaks a bound, or its parts do not make it up */
+static uint64_t count_of(const struct inphase_model_tensor *config)
+{
+    uint64_t count = 1, parts = 0;
+
+    if (!type_size(config->type) || config->rank > INPHASE_MODEL_RANK || !config->parts ||
+        config->parts > INPHASE_MODEL_PARTS || !config->mean != !config->std)
+        return 0;
+    for (uint32_t i = 0; i < config->rank; i++) {
+        if (config->shape[i] <= 0 || (uint64_t)config->shape[i] > INPHASE_MODEL_NUMBERS / count)
+            return 0;
+        count *= (uint64_t)config->shape[i];
+    }
+    for (uint32_t i = 0; i < config->parts; i++)
+        parts += config->part[i].count;
+    return parts == count ? count : 0;
+}
+
+static int open_tensor(inphase_model *model, struct tensor *tensor,
+                       const struct inphase_model_tensor *config, const char **name, void **value,
+                       char *message, uint32_t room)
+{
+    uint64_t count = count_of(config);
+    size_t size = count * type_size(config->type);
+
+    if (!count)
+        return -EINVAL;
+    tensor->type = config->type;
+    tensor->count = count;
+    tensor->parts = config->parts;
+    tensor->part = copy_of(config->part, config->parts * sizeof *config->part);
+    *name = strdup(config->name);
+    tensor->data = aligned_alloc(ALIGNMENT, (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    if (config->mean) {
+        tensor->mean = copy_of(config->mean, count * sizeof(double));
+        tensor->std = copy_of(config->std, count * sizeof(double));
+    }
+    if (!tensor->part || !*name || !tensor->data || (config->mean && !(tensor->mean && tensor->std)))
+        return -ENOMEM;
+    memset(tensor->data, 0, size);
+    return failed(model,
+                  ((void *(*)(const void *, void *, size_t, const int64_t *, size_t, int, void **))
+                       model->api[CREATE_TENSOR_WITH_DATA])(
+                      model->memory_info, tensor->data, size, config->shape, config->rank,
+                      (int)config->type, value),
+                  config->name, message, room);
+}
+
+static int open_tensors(inphase_model *model, const struct inphase_model_config *config,
+                        char *message, uint32_t room)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0; i < config->inputs && rc == 0; i++)
+        rc = open_tensor(model, &model->input[i], &config->input[i], &model->input_name[i],
+                         &model->input_value[i], message, room);
+    for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
+        rc = config->output[i].type == INPHASE_TENSOR_U8 ? -EINVAL : 0;
+    for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
+        rc = open_tensor(model, &model->output[i], &config->output[i], &model->output_name[i],
+                         &model->output_value[i], message, room);
+
+    /* whatever the parts are, what is read lies in a known sensor, what is written in the command */
+    for (uint32_t i = 0; i < config->inputs && rc == 0; i++)
+        for (uint32_t p = 0; p < config->input[i].parts; p++)
+            if (config->input[i].part[p].sensor >= model->sensors)
+                rc = -EINVAL;
+    for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
+        for (uint32_t p = 0; p < config->output[i].parts; p++) {
+            const struct inphase_model_part *part = &config->output[i].part[p];
+
+            if (part->offset > model->values || part->count > model->values - part->offset)
+                rc = -EINVAL;
+        }
+    return rc;
+}
+
+static void *run_once(inphase_model *model)
+{
+    return model->run(model->session, NULL, model->input_name,
+                      (const void *const *)model->input_value, model->inputs, model->output_name,
+                      model->outputs, model->output_value);
+}
+
+int inphase_model_open(inphase_model **out, const struct inphase_model_config *config,
+                       char *message, uint32_t room)
+{
+    inphase_model *model;
+    int rc = -EINVAL;
+
+    message[0] = 0;
+    if (!config->inputs || !config->outputs || config->inputs > INPHASE_MODEL_TENSORS ||
+        config->outputs > INPHASE_MODEL_TENSORS || config->sensors > INPHASE_MAX_SENSORS ||
+        config->values > INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS)
+        return rc;
+    model = calloc(1, sizeof *model);
+    if (!model)
+        return -ENOMEM;
+    model->inputs = config->inputs;
+    model->outputs = config->outputs;
+    model->sensors = config->sensors;
+    model->values = config->values;
+    memcpy(model->accepts, config->accepts, config->sensors);
+    rc = open_library(model, config->library, message, room);
+    if (rc == 0)
+        rc = open_session(model, config, message, room);
+    if (rc == 0)
+        rc = open_tensors(model, config, message, room);
+    for (int i = 0; i < WARM_UP && rc == 0; i++)
+        rc = failed(model, run_once(model), "first run", message, room);
+    if (rc < 0) {
+        inphase_model_close(model);
+        return rc;
+    }
+    *out = model;
+    return 0;
+}
+
+static void close_tensor(const inphase_model *model, struct tensor *tensor, const char *name,
+                         void *value)
+{
+    release(model, RELEASE_VALUE, value);
+    free(tensor->data);
+    free(tensor->part);
+    free(tensor->mean);
+    free(tensor->std);
+    free((void *)name);
+}
+
+void inphase_model_close(inphase_model *model)
+{
+    if (!model)
+        return;
+    for (uint32_t i = 0; i < INPHASE_MODEL_TENSORS; i++) {
+        close_tensor(model, &model->input[i], model->input_name[i], model->input_value[i]);
+        close_tensor(model, &model->output[i], model->output_name[i], model->output_value[i]);
+    }
+    if (model->api) {
+        release(model, RELEASE_MEMORY_INFO, model->memory_info);
+        release(model, RELEASE_SESSION, model->session);
+        release(model, RELEASE_ENV, model->env);
+    }
+    /* the library stays mapped: it keeps things of this thread */
+    free(model);
+}
+
+/* ---- one inference --------------------------------------------------------------------------- */
+
+static const struct inphase_row *row_of(const void *record, uint32_t sensor)
+{
+    const struct inphase_row *rows =
+        (const void *)((const uint8_t *)record + sizeof(struct inphase_frame));
+
+    return &rows[sensor];
+}
+
+static bool is_accepted(const inphase_model *model, const void *record)
+{
+    for (uint32_t i = 0; i < model->sensors; i++) {
+        uint16_t status = row_of(record, i)->status;
+
+        if (status >= INPHASE_STATUSES || !(model->accepts[i] >> status & 1))
+            return false;
+    }
+    return true;
+}
+
+/* float64 numbers of a sample into a tensor, from its number `at` on */
+static void put_doubles(const struct tensor *tensor, uint64_t at, const uint8_t *from,
+                        uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        double value;
+
+        memcpy(&value, from + 8 * i, 8);
+        if (tensor->mean)
+            value = (value - tensor->mean[at + i]) / tensor->std[at + i];
+        if (tensor->type == INPHASE_TENSOR_F64)
+            ((double *)tensor->data)[at + i] = value;
+        else
+            ((float *)tensor->data)[at + i] = (float)value;
+    }
+}
+
+static bool gather(const inphase_model *model, const void *const *samples)
+{
+    for (uint32_t t = 0; t < model->inputs; t++) {
+        const struct tensor *tensor = &model->input[t];
+        uint64_t at = 0;
+
+        for (uint32_t p = 0; p < tensor->parts; p++) {
+            const struct inphase_model_part *part = &tensor->part[p];
+            const uint8_t *from = samples[part->sensor];
+
+            if (!from)
+                return false;
+            if (tensor->type == INPHASE_TENSOR_U8)
+                memcpy((uint8_t *)tensor->data + at, from + part->offset, part->count);
+            else
+                put_doubles(tensor, at, from + part->offset, part->count);
+            at += part->count;
+        }
+    }
+    return true;
+}
+
+static void scatter(const inphase_model *model, double *command)
+{
+    for (uint32_t t = 0; t < model->outputs; t++) {
+        const struct tensor *tensor = &model->output[t];
+        uint64_t at = 0;
+
+        for (uint32_t p = 0; p < tensor->parts; p++)
+            for (uint64_t i = 0; i < tensor->part[p].count; i++, at++) {
+                double value = tensor->type == INPHASE_TENSOR_F64
+                                   ? ((const double *)tensor->data)[at]
+                                   : (double)((const float *)tensor->data)[at];
+
+                if (tensor->mean)
+                    value = value * tensor->std[at] + tensor->mean[at];
+                command[tensor->part[p].offset + i] = value;
+            }
+    }
+}
+
+/* the tensors are filled: run, and take the command */
+static uint32_t infer(inphase_model *model, double *command)
+{
+    if (failed(model, run_once(model), NULL, NULL, 0) < 0)
+        return INPHASE_REASON_RAISED;
+    scatter(model, command);
+    return INPHASE_REASON_NONE;
+}
+
+uint32_t inphase_model_call(void *user, const void *record, const void *const *samples,
+                            double *command)
+{
+    inphase_model *model = user;
+
+    if (!is_accepted(model, record) || !gather(model, samples))
+        return INPHASE_REASON_INPUT;
+    return infer(model, command);
+}
+
+/* every part lies in its sensor's sample, and every sensor in the frame */
+static bool reader_fits(const inphase_model *model, const struct inphase_layout *layout)
+{
+    if (model->sensors > layout->sensors)
+        return false;
+    for (uint32_t t = 0; t < model->inputs; t++)
+        for (uint32_t p = 0; p < model->input[t].parts; p++) {
+            const struct inphase_model_part *part = &model->input[t].part[p];
+            uint64_t payload = layout->samples[part->sensor].payload;
+            uint64_t size = model->input[t].type == INPHASE_TENSOR_U8 ? part->count
+                                                                      : 8 * part->count;
+
+            if (part->offset > payload || size > payload - part->offset)
+                return false;
+        }
+    return true;
+}
+
+/* whether the samples that the model reads are still those that the frame names */
+static bool are_intact(const inphase_model *model, inphase_reader *reader, const void *record)
+{
+    for (uint32_t t = 0; t < model->inputs; t++)
+        for (uint32_t p = 0; p < model->input[t].parts; p++) {
+            uint32_t sensor = model->input[t].part[p].sensor;
+
+            if (!inphase_reader_intact(reader, sensor, row_of(record, sensor)->sequence))
+                return false;
+        }
+    return true;
+}
+
+uint32_t inphase_model_answer(inphase_model *model, inphase_reader *reader, const void *record,
+                              double *command)
+{
+    const void *samples[INPHASE_MAX_SENSORS];
+
+    if (!reader_fits(model, inphase_reader_layout(reader)))
+        return INPHASE_REASON_SHAPE;
+    if (!is_accepted(model, record))
+        return INPHASE_REASON_INPUT;
+    for (uint32_t i = 0; i < model->sensors; i++)
+        samples[i] = reader_sample(reader, i, row_of(record, i)->sequence);
+
+    /* read in place, and checked after that: a sample that was overwritten meanwhile is none */
+    if (!gather(model, samples) || !are_intact(model, reader, record))
+        return INPHASE_REASON_INPUT;
+    return infer(model, command);
+}
+
+/* ---- the policy's process -------------------------------------------------------------------- */
+
+static volatile sig_atomic_t asked_to_end; /* the handler writes it, the loop reads it */
+
+static void ask_to_end(int number)
+{
+    (void)number;
+    asked_to_end = 1;
+}
+
+int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
+                        int64_t max_hold_ns)
+{
+    struct sigaction action = {.sa_handler = ask_to_end}, before;
+    double command[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
+    sigset_t terminate, blocked;
+    int rc = 0;
+
+    /* without SA_RESTART: a wait ends with the signal; one that the caller held back comes now */
+    asked_to_end = 0;
+    sigemptyset(&terminate);
+    sigaddset(&terminate, SIGTERM);
+    if (sigaction(SIGTERM, &action, &before) < 0)
+        return -errno;
+    pthread_sigmask(SIG_UNBLOCK, &terminate, &blocked);
+    while (!asked_to_end) {
+        const struct inphase_frame *frame = inphase_reader_record(reader);
+        int64_t lost = inphase_reader_next(reader, 1, WAIT_NS);
+        uint32_t reason;
+
+        if (lost == -ETIMEDOUT || lost == -EINTR)
+            continue;
+        if (lost < 0) {
+            rc = lost == -EPIPE ? 0 : (int)lost;
+            break;
+        }
+        reason = inphase_model_answer(model, reader, frame, command);
+        rc = inphase_mailbox_post(mailbox, frame->cycle, frame->due_ns + max_hold_ns, reason,
+                                  command, reason ? 0 : model->values);
+        if (rc < 0)
+            break;
+    }
+    pthread_sigmask(SIG_SETMASK, &blocked, NULL);
+    sigaction(SIGTERM, &before, NULL);
+    return rc;
+}
