@@ -193,18 +193,23 @@ def test_a_model_runs_on_the_statuses_that_are_accepted_alone(tmp_path: Path) ->
 # ---- runs --------------------------------------------------------------------------------------
 
 
-def test_lock_step_gives_the_same_bytes_wherever_the_model_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inference", ["0.0", "5.3"], ids=["at once", "over cycles"])
+def test_lock_step_gives_the_same_bytes_wherever_the_model_runs(
+    tmp_path: Path, inference: str
+) -> None:
+    timing = f"\n[timing.policy]\ninference_ms = {inference}\n"
     digests = {}
     for runtime in ("c", "python"):
-        schedule = demo(tmp_path, STEADY, keys(runtime=f'"{runtime}"'))
+        schedule = demo(tmp_path, STEADY, keys(runtime=f'"{runtime}"') + timing)
         for isolate in (False, True):
             with LockStep(schedule, seed=3, isolate=isolate) as robot:
                 assert robot.run(300) == 300
                 counts = robot.follower.reader.counts()
-                assert counts["commands"] > 290
+                assert counts["commands"] > 290 or inference != "0.0"
                 digests[runtime, isolate] = robot.digest()
         with LockStep(schedule, seed=3) as robot:
-            assert len(list(robot.frames(150))) == 150
+            for _ in robot.frames(150):
+                pass
             robot.run(150)
             digests[runtime, "stepped"] = robot.digest()
     assert len(set(digests.values())) == 1, digests
@@ -253,8 +258,8 @@ def test_a_model_moves_a_robot_on_the_wall_clock(runtime: str) -> None:
             code, summary = run.end()
         assert code == 0, run.stderr
         assert summary["policy"]["commands"] > 0
-        assert summary["policy"]["invalid"] == 0
-        assert summary["latch_to_command_ns"]["count"] == summary["policy"]["commands"]
+        assert not {"raised", "shape", "nan", "died"} & summary["policy"]["reasons"].keys()
+        assert summary["latch_to_command_ns"]["count"] > 0
         assert robot.segments() == []
 
 

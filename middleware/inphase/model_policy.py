@@ -8,6 +8,7 @@ import contextlib
 import importlib.util
 import resource
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -106,6 +107,8 @@ class NativeModel:
             )
         self._keep = keep
         self._handle = out[0]
+        # nobody's any more: its session must not stay in memory for good
+        self._end = weakref.finalize(self, lib.inphase_model_close, self._handle)
 
     @property
     def native(self) -> NativePolicy:
@@ -131,9 +134,7 @@ class NativeModel:
 
     def close(self) -> None:
         """End its session."""
-        if self._handle is not None:
-            lib.inphase_model_close(self._handle)
-            self._handle = None
+        self._end()
 
     def __enter__(self) -> Self:
         return self
