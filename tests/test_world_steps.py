@@ -93,7 +93,7 @@ max_age_ms = 10
 [actuator.arm]
 device = "arm"
 feedback = "joints.position"
-limits = {{ position = [-2, 2], velocity = 2000, acceleration = 2000, step = 4 }}
+limits = {{ position = [-2, 2], velocity = 2000, acceleration = 1e9, step = 4 }}
 
 [world]
 model = "arm.xml"
