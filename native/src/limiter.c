@@ -55,9 +55,12 @@ static double sum_of_sums(double x)
 /* the x whose sum that is */
 static double first_of(double total)
 {
-    double n = floor((sqrt(1 + 8 * total) - 1) / 2);
+    double n;
 
-    return total > 0 ? total / (n + 1) + n / 2 : 0;
+    if (!(total >= 1)) /* itself, and most ramps of no jerk bound know no other */
+        return total > 0 ? total : 0;
+    n = floor((sqrt(1 + 8 * total) - 1) / 2);
+    return total / (n + 1) + n / 2;
 }
 
 static double signed_first_of(double total)
@@ -133,6 +136,18 @@ struct channel {
     double ramp;                     /* the ramp's; one of them */
 };
 
+/* An acceleration up to a bound that can be let go of before the velocity has changed by so much.
+   Mostly it is the bound, which is seen without a root: sum(x) is at most (x + 1)^2 / 2; what is more
+   here is room for rounding */
+static double let_go_of(const struct channel *c, double bound, double velocity)
+{
+    double x_and_1 = bound + c->jerk;
+
+    if (bound <= 0 ? velocity >= 0 : velocity * c->jerk > 0.501 * x_and_1 * x_and_1)
+        return bound;
+    return least(bound, c->jerk * signed_first_of(velocity / c->jerk));
+}
+
 /* false: those are no limits */
 static bool fill(struct channel *c, const struct inphase_limits *limits,
                  const struct inphase_motion *motion, double period_s)
@@ -163,13 +178,16 @@ static bool fill(struct channel *c, const struct inphase_limits *limits,
 
     /* an acceleration that can be let go of before the velocity is too high */
     jerk = c->jerk;
-    bound = jerk * signed_first_of((c->velocity_max - c->velocity) / jerk);
-    c->fastest = least(least(c->acceleration + jerk, c->acceleration_max), bound);
-    bound = jerk * signed_first_of((c->velocity_max + c->velocity) / jerk);
-    c->slowest = most(most(c->acceleration - jerk, -c->acceleration_max), -bound);
+    bound = least(c->acceleration + jerk, c->acceleration_max);
+    c->fastest = let_go_of(c, bound, c->velocity_max - c->velocity);
+    bound = least(jerk - c->acceleration, c->acceleration_max);
+    c->slowest = -let_go_of(c, bound, c->velocity_max + c->velocity);
 
     /* the quickest one with which velocity and acceleration come to rest together */
-    c->ramp = clamp(-jerk * signed_first_of(c->velocity / jerk), c->acceleration - jerk,
+    bound = least(c->velocity > 0 ? jerk - c->acceleration : jerk + c->acceleration,
+                  c->acceleration_max);
+    c->ramp = let_go_of(c, bound, fabs(c->velocity));
+    c->ramp = clamp(c->velocity > 0 ? -c->ramp : c->ramp, c->acceleration - jerk,
                     c->acceleration + jerk);
     c->ramp = clamp(c->ramp, -c->acceleration_max, c->acceleration_max);
     c->slowest = least(c->slowest, c->ramp);
@@ -187,6 +205,20 @@ static double excess(const struct channel *c, double acceleration)
     double below = c->low - position + c->jerk * highest(-v, -a, bound);
 
     return most(above, below);
+}
+
+/* Does the ramp after an acceleration surely stay between the walls? It goes no faster than `fastest`
+   ever, and rests within so many cycles: to let go of the acceleration, to build up the
+   deceleration, to hold it, and to let go of it */
+static bool is_clear_of_walls(const struct channel *c, double acceleration)
+{
+    double velocity = c->velocity + acceleration, position = c->position + velocity;
+    double rise = fabs(acceleration) + c->jerk, per_jerk = 1 / c->jerk;
+    double fastest = fabs(velocity) + 0.501 * rise * rise * per_jerk;
+    double cycles = fastest / c->acceleration_max + 3 * c->acceleration_max * per_jerk + 6;
+    double reach = fastest * cycles;
+
+    return position + reach <= c->high && position - reach >= c->low;
 }
 
 /* by how much the ramp after an acceleration would end beyond a goal that itself moves */
@@ -315,7 +347,7 @@ void inphase_limit(const struct inphase_limits *limits, struct inphase_motion *m
     if (wanted >= c.slowest && wanted <= c.fastest &&
         (follows || way((distance - moves) / c.jerk, wanted / c.jerk,
                         c.acceleration_max / c.jerk) == 0) &&
-        excess(&c, wanted) <= 0) {
+        (is_clear_of_walls(&c, wanted) || excess(&c, wanted) <= 0)) {
         take(&c, motion, wanted, goal, period_s);
     } else {
         wanted = inside(&c, approach(&c, distance, moves));
