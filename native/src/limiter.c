@@ -264,9 +264,12 @@ static double approach(const struct channel *c, double goal_distance, double goa
 /* the acceleration nearest to one that leaves the walls after which the ramp does not */
 static double inside(const struct channel *c, double acceleration)
 {
-    double good = c->ramp, bad = acceleration;
-    double at_good = excess(c, good), at_bad = excess(c, bad);
+    double good = c->ramp, bad = acceleration, at_good, at_bad;
 
+    if (is_clear_of_walls(c, bad))
+        return bad;
+    at_good = excess(c, good);
+    at_bad = excess(c, bad);
     if (at_bad <= most(at_good, 0))
         return bad;
     for (int i = 0; i < TRIES && at_good < 0; i++) {
