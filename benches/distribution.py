@@ -123,5 +123,24 @@ def show(result: dict[str, Any]) -> None:
         print(f"  goal {result['goal']}: {verdicts}")
 
 
+def show_throughput(result: dict[str, Any], of: int, what: str, goal: float | None) -> None:
+    """Print one figure, and the throughput that follows from its medians, which joins the result.
+
+    A sample is `of` of what is counted ("cycles"); goal: the least ratio of throughputs.
+    """
+    show(result)
+    ours, yardstick = result["ours_ns"]["p50"], result["yardstick_ns"]["p50"]
+    low, high = result["ratio_90"]["p50"]
+    result["throughput"] = 1 / result["ratio"]["p50"]
+    result["throughput_90"] = [1 / high, 1 / low]
+    result["throughput_goal"] = goal
+    print(
+        f"  {what} per second: {of * 1e9 / ours:,.0f}, yardstick {of * 1e9 / yardstick:,.0f}; "
+        f"ratio {result['throughput']:.3f} ({1 / high:.3f}..{1 / low:.3f}), "
+        f"A/A {1 / result['aa']['p50']:.3f}" + ("" if goal is None else f", goal {goal}"),
+        flush=True,
+    )
+
+
 def _row(title: str, cells: dict[str, str]) -> None:
     print(f"  {title:<14}" + "".join(f"{cells[name]:>14}" for name in QUANTILES), flush=True)

@@ -15,7 +15,7 @@ from gymnasium.envs.mujoco import MujocoEnv
 from gymnasium.spaces import Box
 from numpy.typing import NDArray
 
-from benches.distribution import Block, Rounds, show
+from benches.distribution import Block, Rounds, show_throughput
 from benches.machine import Options
 from benches.world import HOME, PLAIN, schedule_of
 from inphase.frame import Frame
@@ -92,16 +92,7 @@ def _measure(
     for _ in range(rounds):
         figure.add(plain(), ours(), plain())
     result = figure.result()
-    show(result)
-    low, high = result["ratio_90"]["p50"]
-    result["throughput"] = 1 / result["ratio"]["p50"]
-    print(
-        f"  steps per second: {_STEPS * 1e9 / result['ours_ns']['p50']:,.0f}, plain "
-        f"{_STEPS * 1e9 / result['yardstick_ns']['p50']:,.0f}; ratio {result['throughput']:.3f} "
-        f"({1 / high:.3f}..{1 / low:.3f}), A/A {1 / result['aa']['p50']:.3f}"
-        + ("" if goal is None else f", goal {goal}"),
-        flush=True,
-    )
+    show_throughput(result, _STEPS, "steps", goal)
     return result
 
 

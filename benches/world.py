@@ -17,7 +17,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from benches.distribution import Block, Rounds, show
+from benches.distribution import Block, Rounds, show_throughput
 from benches.machine import Options
 from benches.native import ffi, lib
 from inphase import schedule as schedules
@@ -207,24 +207,8 @@ def _measure(case: Case, kind: str, schedule: Schedule, rounds: int) -> dict[str
         assert frame["joints"].status == "FRESH"
         assert kind == "none" or frame.command["arm"].flags == ("WRITTEN",)
     world.close()
-    return _shown(figure.result(), goal)
-
-
-def _shown(result: dict[str, Any], goal: float | None) -> dict[str, Any]:
-    """Times in a table, and the throughput that follows from their medians."""
-    show(result)
-    low, high = result["ratio_90"]["p50"]
-    result["throughput"] = 1 / result["ratio"]["p50"]
-    result["throughput_90"] = [1 / high, 1 / low]
-    result["throughput_goal"] = goal
-    same = 1 / result["aa"]["p50"]
-    print(
-        f"  cycles per second: {_CYCLES * 1e9 / result['ours_ns']['p50']:,.0f}, bare "
-        f"{_CYCLES * 1e9 / result['yardstick_ns']['p50']:,.0f}; ratio {result['throughput']:.3f} "
-        f"({1 / high:.3f}..{1 / low:.3f}), A/A {same:.3f}"
-        + ("" if goal is None else f", goal {goal}"),
-        flush=True,
-    )
+    result = figure.result()
+    show_throughput(result, _CYCLES, "cycles", goal)
     return result
 
 
