@@ -222,17 +222,19 @@ static int run(long long commands, uint64_t seed)
 static int cost(const char *which, int calls)
 {
     struct inphase_limits l = {-2, 2, 2, 20, 0.5, strstr(which, "jerk") ? 400 : 0};
+    struct inphase_limiter limiter;
     struct inphase_motion motion = {0};
     bool follows = strstr(which, "followed") != NULL;
     double phase = 0, requested;
 
+    inphase_limiter_make(&limiter, &l, PERIOD_S);
     for (int i = 0; i < calls; i++) {
         double swell = fmin(1, i / 2000.0);
 
         /* a wave that is followed; steps that are approached, 200 cycles each */
         requested = follows ? 0.4 * swell * swell * (3 - 2 * swell) * sin(phase += 2 * PERIOD_S)
                             : (i / 200 % 2 ? 0.2 : -0.2);
-        inphase_limit(&l, &motion, requested, motion.position, PERIOD_S);
+        inphase_limit(&limiter, &motion, requested, motion.position);
         if (follows && motion.position != requested)
             return 1;
     }

@@ -726,6 +726,21 @@ struct inphase_motion {
                                    the position */
 };
 
+/* Limits made ready for one period; set by inphase_limiter_make, then constant. Whoever calls the
+   limiter keeps one per channel. */
+struct inphase_limiter {
+    struct inphase_limits limits;
+    double period_s;
+    double velocity, acceleration, jerk; /* largest change from cycle to cycle: of position, ... */
+    double build;               /* cycles in which the jerk builds up the acceleration */
+    double build_cycles, per_2_jerk, per_acceleration; /* for how far a ramp goes at most */
+    uint32_t moves;             /* 0: those are no limits, and the channel stands still */
+};
+/* Limits that are none are NaN, low above high, a velocity or acceleration not above 0, not finite.
+   -EINVAL: they are, or the period is; *limiter is one that stands still. Any thread. */
+int inphase_limiter_make(struct inphase_limiter *limiter, const struct inphase_limits *limits,
+                         double period_s);
+
 /* One channel, one cycle: from what was applied one period ago to what may be applied when
    `requested` is asked for (not finite: the goal before) and the joint is at `measured` (NaN: not
    known). A request that can be reached within all bounds is applied as it is. Any other is
@@ -734,21 +749,20 @@ struct inphase_motion {
    What is applied, *motion* on return, for any values of all arguments but a motion->position that
    is not finite: finite; within low..high, or from outside never further out; no further than
    velocity * period_s from the position before; and, if motion came from these functions, within
-   acceleration and jerk: up to 1e-7 of them, and what positions of that size are rounded by. There is always something that keeps
-   all of them: nothing is applied after which inphase_ramp would leave the range or a bound.
+   acceleration and jerk: up to 1e-7 of them, and what positions of that size are rounded by. There is
+   always something that keeps all of them: nothing is applied after which inphase_ramp would leave
+   the range or a bound.
 
    It is never further than `step` from measured, unless standing still would be too, and then it
    goes no further away. Where measured moves so suddenly that this and the acceleration cannot both
    be kept, it is the step that is kept, and the velocity.
 
-   Limits that are none (NaN, low above high, a velocity or acceleration not above 0) stand still.
    Bounded: at most 22 ramps are worked out. Any thread, the cycle thread included. */
-void inphase_limit(const struct inphase_limits *limits, struct inphase_motion *motion,
-                   double requested, double measured, double period_s);
+void inphase_limit(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                   double requested, double measured);
 /* The next step of a ramp to rest, as quick as acceleration and jerk allow; total likewise. At rest
    velocity is 0. The goal becomes the position. */
-void inphase_ramp(const struct inphase_limits *limits, struct inphase_motion *motion,
-                  double period_s);
+void inphase_ramp(const struct inphase_limiter *limiter, struct inphase_motion *motion);
 
 /* ---- the workspace ----------------------------------------------------------------------- */
 

@@ -1,6 +1,7 @@
 """The limiter of `native/src/limiter.c` once more, in floats, for `test_limiter_proof`.
 
-Every operation is done in C's order, so that the two agree bit for bit. The polynomials stand
+Every operation is done in C's order, so that the two agree bit for bit; C's short way for what is
+followed far from all bounds is not here, and must give the same. The polynomials stand
 alone: the proofs take the same ones over the reals, with z3's numbers in place of floats.
 """
 

@@ -96,9 +96,11 @@ def test_any_escape_rule_comes_back(data: bytes, pattern: bytes, insert: int, st
     assert bytes(back[0 : len(data)]) == data
 
 
-def limits(*values: float) -> Any:
-    """One channel's limits, in the order of struct inphase_limits."""
-    return ffi.new("struct inphase_limits *", values)
+def limiter(*values: float, period_s: float = PERIOD_S) -> Any:
+    """One channel's limiter, of limits in the order of struct inphase_limits."""
+    made = ffi.new("struct inphase_limiter *")
+    lib.inphase_limiter_make(made, ffi.new("struct inphase_limits *", values), period_s)
+    return made
 
 
 def motion(
@@ -114,15 +116,15 @@ def test_the_limiter_stays_in_reach_and_range(
     requested: float, applied: float, measured: float, velocity: float, period_s: float
 ) -> None:
     now = motion(applied)
-    lib.inphase_limit(limits(-2, 2, velocity, 10, 0.25, 100), now, requested, measured, period_s)
+    channel = limiter(-2, 2, velocity, 10, 0.25, 100, period_s=period_s)
+    lib.inphase_limit(channel, now, requested, measured)
     assert -2 <= now.position <= 2
     assert applied - velocity * period_s <= now.position <= applied + velocity * period_s
 
 
 @given(
-    st.builds(limits, *[any_double] * 6),
+    st.builds(limiter, *[any_double] * 6, period_s=any_double),
     st.tuples(*[any_double] * 4),
-    any_double,
     any_double,
     any_double,
 )
@@ -131,11 +133,10 @@ def test_the_limiter_and_the_ramp_are_total(
     before: tuple[float, float, float, float],
     requested: float,
     measured: float,
-    period_s: float,
 ) -> None:
     limited, ramped = motion(*before), motion(*before)
-    lib.inphase_limit(channel, limited, requested, measured, period_s)
-    lib.inphase_ramp(channel, ramped, period_s)
+    lib.inphase_limit(channel, limited, requested, measured)
+    lib.inphase_ramp(channel, ramped)
     if math.isfinite(before[0]):
         for after in (limited, ramped):
             assert math.isfinite(after.position) and math.isfinite(after.velocity)
@@ -151,11 +152,11 @@ def test_the_limiter_and_the_ramp_are_total(
 def test_differences_of_what_is_applied_are_within_all_bounds(
     requests: list[float], velocity: float, acceleration: float, jerk: float
 ) -> None:
-    channel, now = limits(-2, 2, velocity, acceleration, 1, jerk), motion(0.0)
+    channel, now = limiter(-2, 2, velocity, acceleration, 1, jerk), motion(0.0)
     applied = [0.0] * 4
     for requested in requests:
         for _ in range(5):
-            lib.inphase_limit(channel, now, requested, math.nan, PERIOD_S)
+            lib.inphase_limit(channel, now, requested, math.nan)
             applied.append(now.position)
     bounds = [velocity * PERIOD_S, acceleration * PERIOD_S**2, jerk * PERIOD_S**3 or math.inf]
     differences = applied
@@ -167,7 +168,7 @@ def test_differences_of_what_is_applied_are_within_all_bounds(
     for _ in range(10_000):
         if now.velocity == 0:
             break
-        lib.inphase_ramp(channel, now, PERIOD_S)
+        lib.inphase_ramp(channel, now)
         assert -2 <= now.position <= 2
     assert now.velocity == 0
 
@@ -176,10 +177,10 @@ def test_differences_of_what_is_applied_are_within_all_bounds(
 def test_a_ramp_ends_at_rest_in_range(
     position: float, velocity: float, most: float, acceleration: float
 ) -> None:
-    channel, now = limits(-2, 2, most, acceleration, 1), motion(position, velocity)
+    channel, now = limiter(-2, 2, most, acceleration, 1), motion(position, velocity)
     for _ in range(math.ceil(most / (acceleration * PERIOD_S)) + 2):
         before = now.position
-        lib.inphase_ramp(channel, now, PERIOD_S)
+        lib.inphase_ramp(channel, now)
         assert -2 <= now.position <= 2
         assert abs(now.position - before) <= most * PERIOD_S + 1e-12
     assert now.velocity == 0

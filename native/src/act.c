@@ -50,15 +50,12 @@ static bool feedback_holds(const struct actuator *actuator, int64_t now_ns)
 }
 
 /* the first command must lie within one velocity step of where the robot is */
-static bool starts_here(struct inphase_core *core, struct actuator *actuator,
-                        const double *requested, const double *measured)
+static bool starts_here(struct actuator *actuator, const double *requested, const double *measured)
 {
-    double period_s = (double)core->period_ns * 1e-9;
-
     for (uint32_t c = 0; c < actuator->channels; c++) {
         double here = measured ? measured[c] : actuator->motion[c].position;
 
-        if (!(fabs(requested[c] - here) <= actuator->limits[c].velocity * period_s)) {
+        if (!(fabs(requested[c] - here) <= actuator->limiter[c].velocity)) {
             actuator->detail = c;
             return false;
         }
@@ -81,16 +78,14 @@ static void place(struct inphase_core *core, struct actuator *actuator, const do
 
 /* cycles passed in which nothing went out: the device has slowed down, as in a ramp, and stands
    where it was last told to be. There is no catching up */
-static void stand_by(struct inphase_core *core, struct actuator *actuator, int64_t cycles)
+static void stand_by(struct actuator *actuator, int64_t cycles)
 {
-    double period_s = (double)core->period_ns * 1e-9;
-
     for (uint32_t c = 0; c < actuator->channels; c++) {
         struct inphase_motion *motion = &actuator->motion[c];
         double position = motion->position, goal = motion->goal;
 
         for (int64_t i = 0; i < cycles && i < GAP_CYCLES; i++)
-            inphase_ramp(&actuator->limits[c], motion, period_s);
+            inphase_ramp(&actuator->limiter[c], motion);
         if (cycles > GAP_CYCLES)
             motion->velocity = motion->acceleration = 0;
         motion->position = position;
@@ -98,33 +93,37 @@ static void stand_by(struct inphase_core *core, struct actuator *actuator, int64
     }
 }
 
-static void ramp(struct inphase_core *core, struct actuator *actuator, uint32_t reason)
+/* where the joints of a workspace were; without one nobody looks there */
+static void remember(const struct actuator *actuator, struct inphase_motion *from)
 {
-    double period_s = (double)core->period_ns * 1e-9;
+    memcpy(from, actuator->motion, actuator->workspace.joints * sizeof *from);
+}
+
+static void ramp(struct actuator *actuator, uint32_t reason)
+{
     struct inphase_motion from[INPHASE_MAX_CHANNELS];
 
     actuator->flags |= INPHASE_ACT_RAMPING;
     if (!actuator->reason)
         actuator->reason = reason;
-    memcpy(from, actuator->motion, actuator->channels * sizeof *from);
+    remember(actuator, from);
     for (uint32_t c = 0; c < actuator->channels; c++)
-        inphase_ramp(&actuator->limits[c], &actuator->motion[c], period_s);
-    workspace_hold(actuator, from, actuator->motion, period_s);
+        inphase_ramp(&actuator->limiter[c], &actuator->motion[c]);
+    workspace_hold(actuator, from, actuator->motion);
 }
 
 /* towards the request, or without one (NULL) towards the last */
 static void obey(struct inphase_core *core, struct actuator *actuator, const double *requested,
                  const double *measured)
 {
-    double period_s = (double)core->period_ns * 1e-9;
     struct inphase_motion from[INPHASE_MAX_CHANNELS];
     uint32_t axis;
 
-    memcpy(from, actuator->motion, actuator->channels * sizeof *from);
+    remember(actuator, from);
     for (uint32_t c = 0; c < actuator->channels; c++)
-        inphase_limit(&actuator->limits[c], &actuator->motion[c], requested ? requested[c] : NAN,
-                      measured ? measured[c] : NAN, period_s);
-    axis = workspace_hold(actuator, from, actuator->motion, period_s);
+        inphase_limit(&actuator->limiter[c], &actuator->motion[c], requested ? requested[c] : NAN,
+                      measured ? measured[c] : NAN);
+    axis = workspace_hold(actuator, from, actuator->motion);
     if (!requested)
         return;
     if (axis < 3) {
@@ -157,7 +156,7 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
         place(core, actuator, measured);
     }
     if (missing == INPHASE_REASON_NONE && !actuator->engaged &&
-        !starts_here(core, actuator, actuator->requested, measured)) {
+        !starts_here(actuator, actuator->requested, measured)) {
         missing = INPHASE_REASON_START;
         actuator->flags |= INPHASE_ACT_INVALID;
     }
@@ -165,10 +164,10 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
     actuator->invalid_in_a_row = missing == INPHASE_REASON_NAN ? actuator->invalid_in_a_row + 1 : 0;
     if (is_stopping(core) || latched) {
         actuator->reason = is_stopping(core) ? load_u32(&core->state->reason) : latched;
-        ramp(core, actuator, actuator->reason);
+        ramp(actuator, actuator->reason);
     } else if (!blind && !measured) {
         actuator->reason = INPHASE_REASON_FEEDBACK;
-        ramp(core, actuator, INPHASE_REASON_FEEDBACK);
+        ramp(actuator, INPHASE_REASON_FEEDBACK);
     } else if (missing == INPHASE_REASON_NONE) {
         obey(core, actuator, actuator->requested, measured);
     } else if (!actuator->engaged) {
@@ -178,7 +177,7 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
         actuator->flags |= INPHASE_ACT_REPEATED;
         obey(core, actuator, NULL, measured);
     } else {
-        ramp(core, actuator, missing);
+        ramp(actuator, missing);
     }
     return true;
 }
@@ -258,7 +257,7 @@ static void move(struct inphase_core *core, struct actuator *actuator, uint32_t 
     bool placed = actuator->placed, engaged = actuator->engaged;
 
     if (placed)
-        stand_by(core, actuator, core->cycle - actuator->moved_cycle - 1);
+        stand_by(actuator, core->cycle - actuator->moved_cycle - 1);
     memcpy(before, actuator->motion, size);
     if (decide(core, actuator, missing, now_ns) && !starve(core, actuator)) {
         for (uint32_t c = 0; c < actuator->channels; c++)
@@ -276,7 +275,7 @@ static void move(struct inphase_core *core, struct actuator *actuator, uint32_t 
 
     /* a device that was to repeat stands already; a motion goes on, slower */
     if (actuator->placed)
-        stand_by(core, actuator, actuator->flags & INPHASE_ACT_REPEATED ? GAP_CYCLES + 1 : 1);
+        stand_by(actuator, actuator->flags & INPHASE_ACT_REPEATED ? GAP_CYCLES + 1 : 1);
 }
 
 static void act_one(struct inphase_core *core, struct actuator *actuator, uint32_t missing,

@@ -257,7 +257,10 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     actuator->rests_since_ns = INPHASE_ABSENT;
     actuator->watchdog = config->watchdog;
     actuator->max_hold_ns = config->max_hold_ns;
-    memcpy(actuator->limits, config->limits, config->channels * sizeof *actuator->limits);
+    for (uint32_t c = 0; c < config->channels; c++)
+        if (inphase_limiter_make(&actuator->limiter[c], &config->limits[c],
+                                 (double)core->period_ns * 1e-9) < 0)
+            return -EINVAL;
     if (config->workspace) {
         actuator->workspace = *config->workspace;
         memcpy(actuator->joint, config->workspace->joint,

@@ -355,7 +355,7 @@ struct actuator {
     struct sensor *feedback;               /* NULL: moves blind */
     uint32_t feedback_channel, accepts, watchdog;
     int64_t max_hold_ns;
-    struct inphase_limits limits[INPHASE_MAX_CHANNELS];
+    struct inphase_limiter limiter[INPHASE_MAX_CHANNELS];
     struct inphase_workspace workspace;    /* joints 0: none */
     struct inphase_joint joint[INPHASE_MAX_CHANNELS];
     struct inphase_encoding encoding;
@@ -384,7 +384,7 @@ struct actuator {
 /* hold back what is allowed of an actuator's joints, that were at `from` one period ago, until the
    tool is and stays in its box; the axis along which it would have left it, 3: it would not */
 uint32_t workspace_hold(const struct actuator *actuator, const struct inphase_motion *from,
-                        struct inphase_motion *motion, double period_s);
+                        struct inphase_motion *motion);
 
 /* ---- clock ------------------------------------------------------------------------------ */
 

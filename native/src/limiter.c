@@ -9,165 +9,73 @@
    acceleration that of two velocities, jerk that of two accelerations. Where sums of a ramp are
    taken, the jerk is the unit of length too, and a deceleration is counted in the cycles that it
    takes to let go of it. Only + - * /, sqrt and floor: equal on every machine. */
+#include <errno.h>
 #include <math.h>
 
 #include "limiter.h"
+#include "sums.h"
 
 #define TRIES 8 /* evaluations of a ramp in a search, which can end at any of them */
 #define ROUNDING 1e-6 /* of a jerk: what is less behind a wall was put there by rounding */
 #define CREEP 1e-11   /* of a jerk: what is slower rests */
 
-static double clamp(double value, double low, double high)
-{
-    if (value < low)
-        return low;
-    return value > high ? high : value;
-}
-
-static double least(double a, double b)
-{
-    return b < a ? b : a;
-}
-
-static double most(double a, double b)
-{
-    return b > a ? b : a;
-}
-
-/* ---- sums of a ramp; unit: the jerk ------------------------------------------------------- */
-
-/* what a quantity x changes that falls by 1 per cycle to 0: x + (x - 1) + (x - 2) + ... */
-static double sum(double x)
-{
-    double n = floor(x);
-
-    return x > 0 ? (n + 1) * (x - n / 2) : 0;
-}
-
-/* the sum of these sums: sum(x) + sum(x - 1) + sum(x - 2) + ... */
-static double sum_of_sums(double x)
-{
-    double n = floor(x);
-
-    return x > 0 ? (n + 1) * (n + 2) * (x / 2 - n / 3) : 0;
-}
-
-/* the x whose sum that is */
-static double first_of(double total)
-{
-    double n;
-
-    if (!(total >= 1)) /* itself, and most ramps of no jerk bound know no other */
-        return total > 0 ? total : 0;
-    n = floor((sqrt(1 + 8 * total) - 1) / 2);
-    return total / (n + 1) + n / 2;
-}
-
-static double signed_first_of(double total)
-{
-    return total < 0 ? -first_of(-total) : first_of(total);
-}
-
-/* the velocity that is left once the acceleration has been let go of */
-static double velocity_to_come(double velocity, double acceleration)
-{
-    return acceleration < 0 ? velocity - sum(-acceleration - 1) : velocity + sum(acceleration - 1);
-}
-
-/* how far a ramp goes from a velocity whose velocity_to_come is not negative: its deceleration
-   grows by 1 per cycle up to `bound`, stays there, and falls to 0 together with the velocity */
-static double way_up(double velocity, double acceleration, double bound)
-{
-    double now = -acceleration, whole = floor(now), part = now - whole;
-    double room = velocity + whole * (whole + 1) / 2 + part * (whole + part);
-    double grows, holds = 0, way, top;
-
-    /* so many cycles, each decelerating by 1 more than the one before */
-    grows = floor(sqrt(most(room, 0)) - now);
-    grows = least(most(grows, -whole - 1), floor(bound - now));
-    grows = most(grows, 0);
-    way = grows * velocity - grows * (grows + 1) / 2 * now -
-          grows * (grows + 1) * (grows + 2) / 6;
-    velocity -= grows * now + grows * (grows + 1) / 2;
-
-    /* so many at the bound */
-    top = sum(bound);
-    if (velocity >= top)
-        holds = floor((velocity - top) / bound) + 1;
-    way += holds * velocity - holds * (holds + 1) / 2 * bound;
-    velocity -= holds * bound;
-
-    /* and the rest */
-    return way + sum_of_sums(first_of(velocity)) - velocity;
-}
-
-/* where a ramp comes to rest, from where it starts */
-static double way(double velocity, double acceleration, double bound)
-{
-    if (velocity_to_come(velocity, acceleration) < 0)
-        return -way_up(-velocity, -acceleration, bound);
-    return way_up(velocity, acceleration, bound);
-}
-
-/* how far up a ramp comes on its way */
-static double highest(double velocity, double acceleration, double bound)
-{
-    double rises, twice;
-
-    if (velocity_to_come(velocity, acceleration) >= 0)
-        return most(way_up(velocity, acceleration, bound), 0);
-    if (!(velocity > 0))
-        return 0;
-
-    /* it turns back before the acceleration is let go of */
-    twice = -2 * acceleration - 1;
-    rises = most(floor((twice - sqrt(most(twice * twice - 8 * velocity, 0))) / 2), 0);
-    return rises * velocity + rises * (rises + 1) / 2 * acceleration +
-           rises * (rises + 1) * (rises + 2) / 6;
-}
-
 /* ---- one channel in one cycle; unit: rad ---------------------------------------------------- */
 
 struct channel {
-    double velocity_max, acceleration_max, jerk;
+    double velocity_max, acceleration_max, jerk, build; /* of the limiter */
     double low, high;                /* walls for this cycle: the channel is between them */
     double position, velocity, acceleration;
     double slowest, fastest;         /* accelerations that velocity, acceleration and jerk allow */
     double ramp;                     /* the ramp's; one of them */
 };
 
+/* can an acceleration surely be let go of before the velocity has changed by so much? sum(x) is at most
+   (x + 1)^2 / 2; what is more here is room for rounding */
+static bool is_let_go_of(double jerk, double acceleration, double velocity)
+{
+    double x_and_1 = acceleration + jerk;
+
+    return velocity * jerk > 0.501 * x_and_1 * x_and_1;
+}
+
 /* An acceleration up to a bound that can be let go of before the velocity has changed by so much.
-   Mostly it is the bound, which is seen without a root: sum(x) is at most (x + 1)^2 / 2; what is more
-   here is room for rounding */
+   Mostly it is the bound, which is seen without a root */
 static double let_go_of(const struct channel *c, double bound, double velocity)
 {
-    double x_and_1 = bound + c->jerk;
-
-    if (bound <= 0 ? velocity >= 0 : velocity * c->jerk > 0.501 * x_and_1 * x_and_1)
+    if (bound <= 0 ? velocity >= 0 : is_let_go_of(c->jerk, bound, velocity))
         return bound;
     return least(bound, c->jerk * signed_first_of(velocity / c->jerk));
 }
 
-/* false: those are no limits */
-static bool fill(struct channel *c, const struct inphase_limits *limits,
-                 const struct inphase_motion *motion, double period_s)
+/* the quickest acceleration with which velocity and acceleration come to rest together */
+static void find_ramp(struct channel *c)
 {
-    double here = motion->position, jerk, bound;
+    double jerk = c->jerk, bound;
 
-    c->velocity_max = limits->velocity * period_s;
-    c->acceleration_max = limits->acceleration * period_s * period_s;
-    c->jerk = limits->jerk * period_s * period_s * period_s;
+    bound = least(c->velocity > 0 ? jerk - c->acceleration : jerk + c->acceleration,
+                  c->acceleration_max);
+    c->ramp = let_go_of(c, bound, fabs(c->velocity));
+    c->ramp = clamp(c->velocity > 0 ? -c->ramp : c->ramp, c->acceleration - jerk,
+                    c->acceleration + jerk);
+    c->ramp = clamp(c->ramp, -c->acceleration_max, c->acceleration_max);
+}
 
-    /* what goes from one end to the other in one cycle does not bind */
-    if (!(c->jerk > 0 && c->jerk < 2 * c->acceleration_max))
-        c->jerk = 2 * c->acceleration_max;
-    if (!(limits->low <= limits->high) || !(c->velocity_max > 0) || !isfinite(c->velocity_max) ||
-        !(c->acceleration_max > 0) || !isfinite(c->jerk) || !isfinite(here))
+/* false: those are no limits */
+static bool fill(struct channel *c, const struct inphase_limiter *limiter,
+                 const struct inphase_motion *motion)
+{
+    double here = motion->position, period_s = limiter->period_s, bound;
+
+    if (!limiter->moves || !isfinite(here))
         return false;
+    c->velocity_max = limiter->velocity;
+    c->acceleration_max = limiter->acceleration;
+    c->jerk = limiter->jerk;
+    c->build = limiter->build;
 
     /* one that is outside of the range does not go further out */
-    c->low = least(limits->low, here);
-    c->high = most(limits->high, here);
+    c->low = least(limiter->limits.low, here);
+    c->high = most(limiter->limits.high, here);
     c->position = here;
     c->velocity = motion->velocity * period_s;
     c->velocity = isfinite(c->velocity) ? clamp(c->velocity, -c->velocity_max, c->velocity_max) : 0;
@@ -177,19 +85,11 @@ static bool fill(struct channel *c, const struct inphase_limits *limits,
                           : 0;
 
     /* an acceleration that can be let go of before the velocity is too high */
-    jerk = c->jerk;
-    bound = least(c->acceleration + jerk, c->acceleration_max);
+    bound = least(c->acceleration + c->jerk, c->acceleration_max);
     c->fastest = let_go_of(c, bound, c->velocity_max - c->velocity);
-    bound = least(jerk - c->acceleration, c->acceleration_max);
+    bound = least(c->jerk - c->acceleration, c->acceleration_max);
     c->slowest = -let_go_of(c, bound, c->velocity_max + c->velocity);
-
-    /* the quickest one with which velocity and acceleration come to rest together */
-    bound = least(c->velocity > 0 ? jerk - c->acceleration : jerk + c->acceleration,
-                  c->acceleration_max);
-    c->ramp = let_go_of(c, bound, fabs(c->velocity));
-    c->ramp = clamp(c->velocity > 0 ? -c->ramp : c->ramp, c->acceleration - jerk,
-                    c->acceleration + jerk);
-    c->ramp = clamp(c->ramp, -c->acceleration_max, c->acceleration_max);
+    find_ramp(c);
     c->slowest = least(c->slowest, c->ramp);
     c->fastest = most(c->fastest, c->ramp);
     return true;
@@ -199,24 +99,30 @@ static bool fill(struct channel *c, const struct inphase_limits *limits,
 static double excess(const struct channel *c, double acceleration)
 {
     double velocity = c->velocity + acceleration, position = c->position + velocity;
-    double bound = c->acceleration_max / c->jerk, v = velocity / c->jerk,
-           a = acceleration / c->jerk;
-    double above = position + c->jerk * highest(v, a, bound) - c->high;
-    double below = c->low - position + c->jerk * highest(-v, -a, bound);
+    double v = velocity / c->jerk, a = acceleration / c->jerk;
+    double above = position + c->jerk * highest(v, a, c->build) - c->high;
+    double below = c->low - position + c->jerk * highest(-v, -a, c->build);
 
     return most(above, below);
 }
 
-/* Does the ramp after an acceleration surely stay between the walls? It goes no faster than `fastest`
-   ever, and rests within so many cycles: to let go of the acceleration, to build up the
-   deceleration, to hold it, and to let go of it */
-static bool is_clear_of_walls(const struct channel *c, double acceleration)
+/* How far the ramp after an acceleration surely goes at most. It goes no faster than `fastest` ever, and
+   rests within so many cycles: to let go of the acceleration, to build up the deceleration, to hold it,
+   and to let go of it */
+static double reach_of(const struct inphase_limiter *limiter, double velocity, double acceleration)
+{
+    double rise = fabs(acceleration) + limiter->jerk;
+    double fastest = fabs(velocity) + rise * rise * limiter->per_2_jerk;
+
+    return fastest * (fastest * limiter->per_acceleration + limiter->build_cycles);
+}
+
+/* does it surely stay between the walls? */
+static bool is_clear_of_walls(const struct inphase_limiter *limiter, const struct channel *c,
+                              double acceleration)
 {
     double velocity = c->velocity + acceleration, position = c->position + velocity;
-    double rise = fabs(acceleration) + c->jerk, per_jerk = 1 / c->jerk;
-    double fastest = fabs(velocity) + 0.501 * rise * rise * per_jerk;
-    double cycles = fastest / c->acceleration_max + 3 * c->acceleration_max * per_jerk + 6;
-    double reach = fastest * cycles;
+    double reach = reach_of(limiter, velocity, acceleration);
 
     return position + reach <= c->high && position - reach >= c->low;
 }
@@ -227,8 +133,7 @@ static double beyond(const struct channel *c, double acceleration, double goal_d
 {
     double velocity = c->velocity + acceleration;
 
-    return c->jerk * way((velocity - goal_velocity) / c->jerk, acceleration / c->jerk,
-                         c->acceleration_max / c->jerk) +
+    return c->jerk * way((velocity - goal_velocity) / c->jerk, acceleration / c->jerk, c->build) +
            velocity - goal_distance;
 }
 
@@ -262,11 +167,12 @@ static double approach(const struct channel *c, double goal_distance, double goa
 }
 
 /* the acceleration nearest to one that leaves the walls after which the ramp does not */
-static double inside(const struct channel *c, double acceleration)
+static double inside(const struct inphase_limiter *limiter, const struct channel *c,
+                     double acceleration)
 {
     double good = c->ramp, bad = acceleration, at_good, at_bad;
 
-    if (is_clear_of_walls(c, bad))
+    if (is_clear_of_walls(limiter, c, bad))
         return bad;
     at_good = excess(c, good);
     at_bad = excess(c, bad);
@@ -314,14 +220,52 @@ static void stand_still(struct inphase_motion *motion)
     motion->goal = motion->position;
 }
 
-void inphase_limit(const struct inphase_limits *limits, struct inphase_motion *motion,
-                   double requested, double measured, double period_s)
+/* The usual case, seen without a root: what was followed goes on, far from walls and bounds. It gives
+   what is worked out below, bit for bit; false: that has to be done */
+static bool follow(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                   double requested, double measured)
 {
+    double period_s = limiter->period_s, here = motion->position;
+    double velocity = motion->velocity * period_s;
+    double acceleration = motion->acceleration * period_s * period_s;
+    double distance = requested - here, wanted = distance - velocity, next = velocity + wanted;
+    double position = here + next, reach, room, low, high;
+
+    /* no comparison holds of a NaN; infinities leave the bounds */
+    if (!limiter->moves || motion->goal != here || !(fabs(velocity) <= limiter->velocity) ||
+        !(fabs(acceleration) <= limiter->acceleration) ||
+        !(fabs(wanted) <= limiter->acceleration) || !(wanted <= acceleration + limiter->jerk) ||
+        !(wanted >= acceleration - limiter->jerk) || !(requested <= here + limiter->velocity) ||
+        !(requested >= here - limiter->velocity) || !(fabs(next) > CREEP * limiter->jerk))
+        return false;
+    room = limiter->velocity + (wanted < 0 ? velocity : -velocity);
+    reach = reach_of(limiter, next, wanted);
+    high = limiter->limits.high;
+    low = limiter->limits.low;
+    if (isfinite(measured)) {
+        high = least(high, measured + limiter->limits.step);
+        low = most(low, measured - limiter->limits.step);
+    }
+    if (!is_let_go_of(limiter->jerk, fabs(wanted), room) || !(position + reach <= high) ||
+        !(position - reach >= low) || !(requested <= high) || !(requested >= low))
+        return false;
+    motion->velocity = next / period_s;
+    motion->acceleration = wanted / period_s / period_s;
+    motion->position = motion->goal = requested;
+    return true;
+}
+
+void inphase_limit(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                   double requested, double measured)
+{
+    const struct inphase_limits *limits = &limiter->limits;
     double before = motion->goal, goal, distance, moves, wanted;
     bool follows = motion->goal == motion->position;
     struct channel c;
 
-    if (!fill(&c, limits, motion, period_s)) {
+    if (follow(limiter, motion, requested, measured))
+        return;
+    if (!fill(&c, limiter, motion)) {
         stand_still(motion);
         return;
     }
@@ -348,52 +292,70 @@ void inphase_limit(const struct inphase_limits *limits, struct inphase_motion *m
     /* there in one step, if that goes on as it came, or else need not go on */
     wanted = distance - c.velocity;
     if (wanted >= c.slowest && wanted <= c.fastest &&
-        (follows || way((distance - moves) / c.jerk, wanted / c.jerk,
-                        c.acceleration_max / c.jerk) == 0) &&
-        (is_clear_of_walls(&c, wanted) || excess(&c, wanted) <= 0)) {
-        take(&c, motion, wanted, goal, period_s);
+        (follows || way((distance - moves) / c.jerk, wanted / c.jerk, c.build) == 0) &&
+        (is_clear_of_walls(limiter, &c, wanted) || excess(&c, wanted) <= 0)) {
+        take(&c, motion, wanted, goal, limiter->period_s);
     } else {
-        wanted = inside(&c, approach(&c, distance, moves));
-        take(&c, motion, wanted, c.position + (c.velocity + wanted), period_s);
+        wanted = inside(limiter, &c, approach(&c, distance, moves));
+        take(&c, motion, wanted, c.position + (c.velocity + wanted), limiter->period_s);
     }
     motion->goal = goal;
 }
 
-double limiter_rest(const struct inphase_limits *limits, const struct inphase_motion *motion,
-                    double period_s)
+double limiter_rest(const struct inphase_limiter *limiter, const struct inphase_motion *motion)
 {
     struct channel c;
 
-    if (!fill(&c, limits, motion, period_s))
+    if (!fill(&c, limiter, motion))
         return motion->position;
-    return c.position + c.jerk * way(c.velocity / c.jerk, c.acceleration / c.jerk,
-                                     c.acceleration_max / c.jerk);
+    return c.position + c.jerk * way(c.velocity / c.jerk, c.acceleration / c.jerk, c.build);
 }
 
-bool limiter_fits(const struct inphase_limits *limits, const struct inphase_motion *motion,
-                  double period_s)
+bool limiter_fits(const struct inphase_limiter *limiter, const struct inphase_motion *motion)
 {
-    double bound;
+    double v, a;
     struct channel c;
 
-    if (!fill(&c, limits, motion, period_s))
+    if (!fill(&c, limiter, motion))
         return false;
-    bound = c.acceleration_max / c.jerk;
-    return c.position + c.jerk * highest(c.velocity / c.jerk, c.acceleration / c.jerk, bound) <=
-               c.high &&
-           c.position - c.jerk * highest(-c.velocity / c.jerk, -c.acceleration / c.jerk, bound) >=
-               c.low;
+    v = c.velocity / c.jerk;
+    a = c.acceleration / c.jerk;
+    return c.position + c.jerk * highest(v, a, c.build) <= c.high &&
+           c.position - c.jerk * highest(-v, -a, c.build) >= c.low;
 }
 
-void inphase_ramp(const struct inphase_limits *limits, struct inphase_motion *motion,
-                  double period_s)
+void inphase_ramp(const struct inphase_limiter *limiter, struct inphase_motion *motion)
 {
     struct channel c;
 
-    if (!fill(&c, limits, motion, period_s)) {
+    if (!fill(&c, limiter, motion)) {
         stand_still(motion);
         return;
     }
-    take(&c, motion, c.ramp, c.position + (c.velocity + c.ramp), period_s);
+    take(&c, motion, c.ramp, c.position + (c.velocity + c.ramp), limiter->period_s);
     motion->goal = motion->position;
+}
+
+int inphase_limiter_make(struct inphase_limiter *limiter, const struct inphase_limits *limits,
+                         double period_s)
+{
+    double t = period_s;
+
+    *limiter = (struct inphase_limiter){.limits = *limits, .period_s = period_s};
+    limiter->velocity = limits->velocity * t;
+    limiter->acceleration = limits->acceleration * t * t;
+    limiter->jerk = limits->jerk * t * t * t;
+
+    /* what goes from one end to the other in one cycle does not bind */
+    if (!(limiter->jerk > 0 && limiter->jerk < 2 * limiter->acceleration))
+        limiter->jerk = 2 * limiter->acceleration;
+    limiter->build = limiter->acceleration / limiter->jerk;
+    limiter->build_cycles = 3 * limiter->build + 6;
+    limiter->per_2_jerk = 0.501 / limiter->jerk;
+    limiter->per_acceleration = 1 / limiter->acceleration;
+    limiter->moves = limits->low <= limits->high && limiter->velocity > 0 &&
+                     isfinite(2 * limits->velocity) && isfinite(limiter->velocity) &&
+                     limiter->acceleration > 0 && isfinite(4 * limits->acceleration) &&
+                     isfinite(limiter->jerk);
+    return limiter->moves ? 0 : -EINVAL;
 }

@@ -8,8 +8,6 @@
 #include "../inphase.h"
 
 /* where the ramp from a motion comes to rest */
-double limiter_rest(const struct inphase_limits *limits, const struct inphase_motion *motion,
-                    double period_s);
+double limiter_rest(const struct inphase_limiter *limiter, const struct inphase_motion *motion);
 /* whether it stays inside of the range on its way, or goes no further out */
-bool limiter_fits(const struct inphase_limits *limits, const struct inphase_motion *motion,
-                  double period_s);
+bool limiter_fits(const struct inphase_limiter *limiter, const struct inphase_motion *motion);

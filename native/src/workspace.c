@@ -45,7 +45,7 @@ static void fill(struct box *box, const struct inphase_workspace *workspace,
 
 /* outside, now or at the end of the ramp from there */
 static uint32_t leaves(const struct box *box, const struct actuator *actuator,
-                       const struct inphase_motion *motion, double period_s)
+                       const struct inphase_motion *motion)
 {
     double positions[INPHASE_MAX_CHANNELS];
     uint32_t axis;
@@ -56,14 +56,14 @@ static uint32_t leaves(const struct box *box, const struct actuator *actuator,
     if (axis < 3)
         return axis;
     for (uint32_t c = 0; c < box->workspace->joints; c++)
-        positions[c] = limiter_rest(&actuator->limits[c], &motion[c], period_s);
+        positions[c] = limiter_rest(&actuator->limiter[c], &motion[c]);
     return outside(box, positions);
 }
 
 /* a share of the way from the ramp to what was allowed: within velocity, acceleration and jerk as both
    are; false: the range would not be kept */
 static bool mix(const struct actuator *actuator, const struct inphase_motion *ramp,
-                const struct inphase_motion *allowed, double share, double period_s,
+                const struct inphase_motion *allowed, double share,
                 struct inphase_motion *out)
 {
     for (uint32_t c = 0; c < actuator->workspace.joints; c++) {
@@ -72,7 +72,7 @@ static bool mix(const struct actuator *actuator, const struct inphase_motion *ra
         out[c].acceleration =
             ramp[c].acceleration + share * (allowed[c].acceleration - ramp[c].acceleration);
         out[c].goal = allowed[c].goal;
-        if (!limiter_fits(&actuator->limits[c], &out[c], period_s))
+        if (!limiter_fits(&actuator->limiter[c], &out[c]))
             return false;
     }
     return true;
@@ -103,7 +103,7 @@ static void halt(const struct box *box, const struct inphase_motion *from,
 }
 
 uint32_t workspace_hold(const struct actuator *actuator, const struct inphase_motion *from,
-                        struct inphase_motion *motion, double period_s)
+                        struct inphase_motion *motion)
 {
     struct inphase_motion ramp[INPHASE_MAX_CHANNELS], mixed[INPHASE_MAX_CHANNELS];
     uint32_t joints = actuator->workspace.joints, axis;
@@ -113,7 +113,7 @@ uint32_t workspace_hold(const struct actuator *actuator, const struct inphase_mo
     if (joints == 0)
         return 3;
     fill(&box, &actuator->workspace, from);
-    axis = leaves(&box, actuator, motion, period_s);
+    axis = leaves(&box, actuator, motion);
     if (axis == 3)
         return 3;
     memcpy(ramp, from, joints * sizeof *ramp);
@@ -121,14 +121,14 @@ uint32_t workspace_hold(const struct actuator *actuator, const struct inphase_mo
         double allowed = fabs(motion[c].position - from[c].position);
 
         /* what moves less than the ramp already, for the joint's sake, does not move more for the box's */
-        inphase_ramp(&actuator->limits[c], &ramp[c], period_s);
+        inphase_ramp(&actuator->limiter[c], &ramp[c]);
         if (allowed < fabs(ramp[c].position - from[c].position))
             ramp[c] = motion[c];
     }
     for (int i = 0; i <= HALVINGS; i++) {
         share = i == HALVINGS ? 0 : share / 2;
-        if (mix(actuator, ramp, motion, share, period_s, mixed) &&
-            leaves(&box, actuator, mixed, period_s) == 3) {
+        if (mix(actuator, ramp, motion, share, mixed) &&
+            leaves(&box, actuator, mixed) == 3) {
             memcpy(motion, mixed, joints * sizeof *motion);
             return axis;
         }

@@ -8,10 +8,12 @@ void every_argument(void)
 {
     struct inphase_limits limits = {any, any, any, any, any, any};
     struct inphase_motion motion = {any, any, any, any};
-    double requested = any, measured = any, period_s = any;
+    struct inphase_limiter limiter;
+    double requested = any, measured = any;
 
+    inphase_limiter_make(&limiter, &limits, any);
     if (any > 0)
-        inphase_limit(&limits, &motion, requested, measured, period_s);
+        inphase_limit(&limiter, &motion, requested, measured);
     else
-        inphase_ramp(&limits, &motion, period_s);
+        inphase_ramp(&limiter, &motion);
 }

@@ -44,6 +44,25 @@ static double about(double low, double high)
     return exp(between(log(low), log(high)));
 }
 
+/* what is looked at here: the limits of a cycle of any period */
+static void limit(const struct inphase_limits *limits, struct inphase_motion *motion,
+                  double requested, double measured, double period_s)
+{
+    struct inphase_limiter limiter;
+
+    inphase_limiter_make(&limiter, limits, period_s);
+    inphase_limit(&limiter, motion, requested, measured);
+}
+
+static void ramp(const struct inphase_limits *limits, struct inphase_motion *motion,
+                 double period_s)
+{
+    struct inphase_limiter limiter;
+
+    inphase_limiter_make(&limiter, limits, period_s);
+    inphase_ramp(&limiter, motion);
+}
+
 static struct inphase_motion at(double position)
 {
     return (struct inphase_motion){.position = position, .goal = position};
@@ -61,9 +80,9 @@ static void the_limiter_and_the_ramp_are_finite_whatever_they_are_given(void)
         double reach = limits.velocity * period_s;
 
         if (check_random() % 4)
-            inphase_limit(&limits, &motion, any_double(), any_double(), period_s);
+            limit(&limits, &motion, any_double(), any_double(), period_s);
         else
-            inphase_ramp(&limits, &motion, period_s);
+            ramp(&limits, &motion, period_s);
         if (!isfinite(applied))
             continue;
         CHECK(isfinite(motion.position) && isfinite(motion.velocity));
@@ -88,7 +107,7 @@ static void limits_that_are_none_stand_still(void)
             struct inphase_motion motion = {1, 2, 3, 1};
 
             *(field ? &limits.velocity : &limits.acceleration) = none[i];
-            inphase_limit(&limits, &motion, 1.001, NAN, PERIOD_S);
+            limit(&limits, &motion, 1.001, NAN, PERIOD_S);
             CHECK(motion.position == 1 && motion.velocity == 0 && motion.acceleration == 0);
         }
 }
@@ -99,14 +118,14 @@ static void what_is_not_finite_falls_to_the_last_good_value(void)
     struct inphase_motion motion = at(0.5);
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        inphase_limit(&joint, &motion, bad[i], NAN, PERIOD_S);
+        limit(&joint, &motion, bad[i], NAN, PERIOD_S);
         CHECK(motion.position == 0.5 && motion.velocity == 0);
     }
 
     /* on the way to it, on to it */
-    inphase_limit(&joint, &motion, 0.6, NAN, PERIOD_S);
+    limit(&joint, &motion, 0.6, NAN, PERIOD_S);
     for (int i = 0; i < 200; i++)
-        inphase_limit(&joint, &motion, bad[i % 4], NAN, PERIOD_S);
+        limit(&joint, &motion, bad[i % 4], NAN, PERIOD_S);
     CHECK(motion.position == 0.6 && motion.velocity == 0);
 }
 
@@ -191,10 +210,10 @@ static void all_bounds_hold_for_ever_whatever_is_asked_for(void)
 
             if (check_random() % 400 == 0)
                 for (uint64_t r = check_random() % 60; r > 0; r--) {
-                    inphase_ramp(&limits, &motion, period_s);
+                    ramp(&limits, &motion, period_s);
                     check_differences(&before, &limits, motion.position, period_s);
                 }
-            inphase_limit(&limits, &motion, requested, NAN, period_s);
+            limit(&limits, &motion, requested, NAN, period_s);
             check_differences(&before, &limits, motion.position, period_s);
         }
     }
@@ -217,7 +236,7 @@ static void it_is_never_further_than_a_step_from_the_joint_unless_it_stands_stil
             if (check_random() % 200 == 0)
                 measured = between(limits.low, limits.high);
             away = fabs(before - measured);
-            inphase_limit(&limits, &motion, requested, measured, period_s);
+            limit(&limits, &motion, requested, measured, period_s);
             CHECK(motion.position >= limits.low && motion.position <= limits.high);
             CHECK(fabs(motion.position - before) <= limits.velocity * period_s + 1e-15);
             CHECK(fabs(motion.position - measured) <= fmax(limits.step, away) + 1e-15);
@@ -235,7 +254,7 @@ static void near_a_joint_that_stands_it_brakes_in_time(void)
         double asked = check_random() % 2 ? limits.low : limits.high;
 
         for (int n = 0; n < 1000; n++) {
-            inphase_limit(&limits, &motion, asked, joint_at, period_s);
+            limit(&limits, &motion, asked, joint_at, period_s);
             check_differences(&before, &limits, motion.position, period_s);
             CHECK(fabs(motion.position - joint_at) <= limits.step + 1e-15);
         }
@@ -251,7 +270,7 @@ static void outside_of_the_range_it_comes_back_and_goes_no_further_out(void)
         double before = 2.5;
 
         for (int n = 0; n < 1000; n++) {
-            inphase_limit(both[i], &motion, 9, NAN, PERIOD_S);
+            limit(both[i], &motion, 9, NAN, PERIOD_S);
             CHECK(motion.position <= before + 1e-15);
             CHECK(motion.position >= before - 3 * PERIOD_S);
             before = motion.position;
@@ -260,10 +279,10 @@ static void outside_of_the_range_it_comes_back_and_goes_no_further_out(void)
 
         /* a ramp that starts there neither */
         motion = (struct inphase_motion){2.5, 1, 0, 2.5};
-        inphase_ramp(both[i], &motion, PERIOD_S);
+        ramp(both[i], &motion, PERIOD_S);
         CHECK(motion.position == 2.5 && motion.velocity == 0);
         motion = (struct inphase_motion){2.5, -1, 0, 2.5};
-        inphase_ramp(both[i], &motion, PERIOD_S);
+        ramp(both[i], &motion, PERIOD_S);
         CHECK(motion.position < 2.5 && motion.velocity < 0);
     }
 }
@@ -282,7 +301,7 @@ static void a_request_within_all_bounds_is_applied_as_it_is(void)
             double swell = fmin(1, n / 2000.0);
             double requested = 0.9 * swell * swell * (3 - 2 * swell) * sin(n * PERIOD_S * 2);
 
-            inphase_limit(both[i], &motion, requested, requested + 0.01, PERIOD_S);
+            limit(both[i], &motion, requested, requested + 0.01, PERIOD_S);
             CHECK(motion.position == requested);
         }
     }
@@ -308,7 +327,7 @@ static void a_step_is_reached_exactly_and_never_passed(void)
         if (limits.jerk > 0)
             seconds += 6 * limits.acceleration / limits.jerk;
         for (int n = 0; n < 2 * seconds / period_s + 50; n++) {
-            inphase_limit(&limits, &motion, goal, NAN, period_s);
+            limit(&limits, &motion, goal, NAN, period_s);
             CHECK(goal > start ? motion.position <= goal + past : motion.position >= goal - past);
         }
         CHECK(motion.position == goal && motion.velocity == 0);
@@ -325,7 +344,7 @@ static void a_goal_that_moves_is_caught_up_with(void)
         int last_off = -1;
 
         for (int n = 1; n < 700; n++) {
-            inphase_limit(both[i], &motion, n * PERIOD_S * 1.0, NAN, PERIOD_S);
+            limit(both[i], &motion, n * PERIOD_S * 1.0, NAN, PERIOD_S);
             if (motion.position != n * PERIOD_S * 1.0)
                 last_off = n;
         }
@@ -351,7 +370,7 @@ static void a_ramp_ends_at_rest_within_its_limits(void)
         while (motion.velocity != 0) {
             double before = motion.position, was = fmin(fabs(motion.velocity), limits.velocity);
 
-            inphase_ramp(&limits, &motion, period_s);
+            ramp(&limits, &motion, period_s);
             CHECK(motion.position >= limits.low && motion.position <= limits.high);
             CHECK(fabs(motion.position - before) <= was * period_s + 1e-12);
             CHECK(fabs(motion.velocity) <= was * (1 + 1e-12));
@@ -359,7 +378,7 @@ static void a_ramp_ends_at_rest_within_its_limits(void)
             CHECK(++cycles <= most);
         }
         sign = motion.position;
-        inphase_ramp(&limits, &motion, period_s);
+        ramp(&limits, &motion, period_s);
         CHECK(motion.position == sign && motion.velocity == 0);
     }
 }
@@ -371,16 +390,18 @@ static void a_ramp_comes_to_rest_where_it_was_said_to(void)
         double period_s = about(0.0005, 0.02), said;
         struct inphase_motion motion = {0, between(-1, 1) * limits.velocity,
                                         between(-1, 1) * limits.acceleration, 0};
+        struct inphase_limiter limiter;
         bool fits, stays = true;
 
         /* letting go of an acceleration may take it above what it started with */
         limits.velocity *= 1000;
-        said = limiter_rest(&limits, &motion, period_s);
-        fits = limiter_fits(&limits, &motion, period_s);
+        inphase_limiter_make(&limiter, &limits, period_s);
+        said = limiter_rest(&limiter, &motion);
+        fits = limiter_fits(&limiter, &motion);
         limits.low -= 1000;
         limits.high += 1000;
         for (int n = 0; n < 100000 && (motion.velocity != 0 || n == 0); n++) {
-            inphase_ramp(&limits, &motion, period_s);
+            ramp(&limits, &motion, period_s);
             stays &= motion.position >= limits.low + 1000 - 1e-9 &&
                      motion.position <= limits.high - 1000 + 1e-9;
         }

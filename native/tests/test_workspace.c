@@ -82,7 +82,9 @@ static void make_arm(struct arm *arm, double jerk)
     arm->workspace->joints = JOINTS - 1; /* the last channel is a gripper */
     arm->workspace->joint = actuator->joint;
     for (int i = 0; i < JOINTS; i++) {
-        actuator->limits[i] = (struct inphase_limits){-2.5, 2.5, 2, 20, 0.2, jerk};
+        struct inphase_limits limits = {-2.5, 2.5, 2, 20, 0.2, jerk};
+
+        inphase_limiter_make(&actuator->limiter[i], &limits, PERIOD_S);
         actuator->joint[i] = (struct inphase_joint){{0, 0, i ? 0.2 : 0.1}, {0, 0, 0}, 0};
         actuator->joint[i].axis[i == 0 ? 2 : 1] = 1;
         actuator->motion[i] = (struct inphase_motion){.position = i == 1 ? 0.5 : 0.3};
@@ -130,10 +132,10 @@ static uint32_t step(struct arm *arm, const double *requested)
     memcpy(from, actuator->motion, sizeof from);
     for (int i = 0; i < JOINTS; i++)
         if (requested)
-            inphase_limit(&actuator->limits[i], &actuator->motion[i], requested[i], NAN, PERIOD_S);
+            inphase_limit(&actuator->limiter[i], &actuator->motion[i], requested[i], NAN);
         else
-            inphase_ramp(&actuator->limits[i], &actuator->motion[i], PERIOD_S);
-    return workspace_hold(actuator, from, actuator->motion, PERIOD_S);
+            inphase_ramp(&actuator->limiter[i], &actuator->motion[i]);
+    return workspace_hold(actuator, from, actuator->motion);
 }
 
 static void the_tool_never_leaves_the_box_whatever_is_asked_for(void)
