@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "benches"
 _CORE = HERE.parent / "native"
 _SOURCES = ("yardstick.c", "writer.c", "steps.c", "samplers.c", "world.c")
-_CORE_SOURCES = ("store.c", "reader.c", "mailbox.c", "statistics.c", "post.c")
+_CORE_SOURCES = ("store.c", "reader.c", "mailbox.c", "policy_facts.c", "statistics.c", "post.c")
 _FLAGS = ("-std=gnu11", "-O2", "-g", "-fPIC", "-shared", "-Wall", "-Wextra", "-Wshadow")
 
 

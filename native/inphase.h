@@ -460,6 +460,41 @@ uint64_t inphase_mailbox_size(uint32_t channels);
 int inphase_mailbox_init(inphase_segment *segment, uint32_t channels, uint64_t epoch);
 int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_until_ns,
                          uint32_t reason, const double *values, uint32_t channels);
+/* A frame was taken: the time until the next command is posted is an inference. */
+void inphase_mailbox_taken(inphase_segment *segment);
+/* The distribution of inferences. 0, or -EPROTO: not a mailbox. Any process that maps it. */
+int inphase_mailbox_inference(const inphase_segment *segment, struct inphase_quantiles *out);
+
+/* ---- what a policy's process may do ------------------------------------------------------ */
+
+#define INPHASE_ALLOW_NETWORK 1     /* sockets */
+#define INPHASE_ALLOW_GPU 2         /* the devices of accelerators */
+#define INPHASE_ALLOW_DEVICES 4     /* all devices */
+#define INPHASE_ALLOW_FILES 8       /* writing to files, not to the store */
+#define INPHASE_ALLOW_PROCESSES 16  /* starting programs */
+
+/* what was asked, and what the kernel gave */
+struct inphase_sandbox {
+    uint32_t allow;             /* in: INPHASE_ALLOW_* */
+    int32_t priority;           /* in: the highest SCHED_FIFO priority that it may take, 0: none */
+    int32_t entered;            /* out from here on */
+    int32_t seccomp_errno;      /* 0: system calls are restricted */
+    int32_t landlock_abi;       /* files and devices are restricted by this version of Landlock */
+    int32_t landlock_errno;     /* where landlock_abi is 0 */
+    int32_t capabilities_errno;
+    int32_t others;             /* threads that were there: Landlock and capabilities leave them out */
+};
+
+/* Give up for this process, for good, what sandbox->allow does not name: sockets, devices, writing to
+   files, programs, other processes, and all capabilities but those of opening files. What the kernel
+   does not grant is said in *sandbox. Call it before threads are started. */
+void inphase_sandbox_enter(struct inphase_sandbox *sandbox);
+/* Give up all system calls but those of inphase_model_serve and of ending. After the above, for every
+   thread. 0 or a negative errno. */
+int inphase_sandbox_narrow(void);
+/* Where whoever reads the mailbox finds what became of it. 0 or -EPROTO: not a mailbox. */
+int inphase_mailbox_say(inphase_segment *segment, const struct inphase_sandbox *sandbox);
+int inphase_mailbox_said(const inphase_segment *segment, struct inphase_sandbox *out);
 
 /* ---- policies that are models ------------------------------------------------------------ */
 
@@ -468,6 +503,7 @@ int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_
 #define INPHASE_MODEL_TENSORS 16    /* inputs, and outputs */
 #define INPHASE_MODEL_PARTS 64      /* of one tensor */
 #define INPHASE_MODEL_RANK 8
+#define INPHASE_MODEL_THREADS 64
 #define INPHASE_MODEL_NUMBERS 67108864 /* in one tensor */
 
 /* type of a tensor's numbers, as ONNX counts them */
@@ -501,12 +537,13 @@ struct inphase_model_config {
     uint32_t inputs, outputs;
     uint32_t sensors;           /* of the frame that are looked at: the first so many */
     uint32_t values;            /* in a command */
+    uint32_t threads;           /* of one run, the caller's among them: 1 to INPHASE_MODEL_THREADS */
     const uint8_t *accepts;     /* per sensor: bit per status on which the model is run */
     const struct inphase_model_tensor *input, *output;
 };
 
 typedef struct inphase_model inphase_model;
-/* Open the library, make a session of one thread and tensors over own buffers, and run it some times
+/* Open the library, make a session and tensors over own buffers, and run it some times
    on zeros: from then on nothing is allocated here. All else in config is copied. message: why not,
    for a person. -ENOENT: no such library; -ENOTSUP: of another version; -EPROTO: it refuses the
    model; -EINVAL: a bound above is broken; -ENOMEM. Thread: any. */

@@ -447,7 +447,8 @@ def test_the_policy_runs_without_garbage_collection(robot: Robot) -> None:
         "    part.write_text(facts)\n"
         "    part.replace(part.with_name('facts'))\n"
     )
-    robot.write(("sweep.py:Sweep", "collect.py:policy"))
+    call = 'call = "sweep.py:Sweep"'
+    robot.write((call, 'call = "collect.py:policy"\nallow = ["files"]'))
     with robot.run():
         until(robot.folder.joinpath("facts").exists)
         assert robot.folder.joinpath("facts").read_text() == "False True"
@@ -557,7 +558,8 @@ def test_a_signal_while_the_policy_is_imported_ends_the_run_before_any_torque(
         "def policy(frame):\n"
         "    return None\n"
     )
-    robot.write(("sweep.py:Sweep", "slow.py:policy"))
+    call = 'call = "sweep.py:Sweep"'
+    robot.write((call, 'call = "slow.py:policy"\nallow = ["files"]'))
     with robot.run() as run:
         until(robot.folder.joinpath("importing").exists)
         run.signal(signal.SIGINT)

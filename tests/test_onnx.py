@@ -272,13 +272,38 @@ def test_a_models_process_has_its_core_and_ends_when_it_is_asked_to() -> None:
             run.frame(lambda frame: "WRITTEN" in frame.command["arm"].flags)
             policy = run.child("inphase.policy")
             assert policy.cpu_affinity() == [0]
+            status = Path(f"/proc/{policy.pid}/status").read_text()
+            assert "Seccomp_filters:\t2" in status, "what its loop needs, and nothing else"
             policy.terminate()
             until(lambda: "policy ended: exit code 0" in run.stderr)
             assert not [name for name in robot.segments() if name.endswith("policy")]
             run.signal(signal.SIGINT)
             _, summary = run.end()
         assert summary["policy"]["reasons"]["died"] > 0
+        assert summary["inference_ns"]["count"] >= summary["latch_to_command_ns"]["count"] > 0
         assert robot.segments() == []
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("runtime", ["c", "python"])
+def test_a_model_computes_in_as_many_threads_as_the_schedule_says(runtime: str) -> None:
+    counts = {}
+    with Robot() as robot:
+        robot.folder.joinpath("policy.onnx").write_bytes(STEADY)
+        for threads in (1, 3):
+            robot.write(
+                ('call = "sweep.py:Sweep"\n', keys(runtime=f'"{runtime}"', threads=str(threads)))
+            )
+            with robot.run() as run:
+                run.frame(lambda frame: "WRITTEN" in frame.command["arm"].flags)
+                counts[threads] = run.child("inphase.policy").num_threads()
+                run.signal(signal.SIGINT)
+                code, summary = run.end()
+                said = run.stderr
+            assert code == 128 + signal.SIGINT, said
+            assert summary["policy"]["ended"] is None
+            assert not {"raised", "shape"} & summary["policy"]["reasons"].keys()
+    assert counts[3] >= counts[1] + 2, counts
 
 
 @pytest.mark.real

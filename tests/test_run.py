@@ -17,7 +17,7 @@ from inphase.frame import Frame
 from peers import BOUND_S, ROOT
 from robots import demo_schedule
 
-DISTRIBUTIONS = ("wake_late_ns", "act_late_ns", "skew_ns", "latch_to_command_ns")
+DISTRIBUTIONS = ("wake_late_ns", "act_late_ns", "skew_ns", "latch_to_command_ns", "inference_ns")
 QUANTILES = ("p50", "p90", "p99", "p999", "max")
 STATUSES = ("FRESH", "HELD", "LATE", "MISSING", "FROZEN", "INVALID", "OFFLINE", "RECOVERING")
 

@@ -17,6 +17,7 @@ SEES_C = {
     "packets",
     "policy",
     "process",
+    "sandbox",
     "store",
     "video",
     "worker",

@@ -64,13 +64,17 @@ def _import_module(name: str) -> ModuleType:
         raise _failed(f"module {name}", error) from error
 
 
-def _failed(where: str, error: BaseException) -> ScheduleError:
-    """An import that raised, with the innermost line where it did."""
+def place_of(error: BaseException) -> str:
+    """The innermost line where it was raised, as the end of a sentence."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    line = f" in {trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}" if trace else ""
+    return f" in {trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}" if trace else ""
+
+
+def _failed(where: str, error: BaseException) -> ScheduleError:
+    """An import that raised."""
     return ScheduleError(
-        f"{where}: cannot be imported: {type(error).__name__}: {error}{line}; "
+        f"{where}: cannot be imported: {type(error).__name__}: {error}{place_of(error)}; "
         f"correct the file, or install what it imports"
     )

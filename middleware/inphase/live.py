@@ -44,6 +44,8 @@ class View:
     """frames that went by unseen"""
     policy: dict[str, int]
     """quantiles of latch to command"""
+    inference: dict[str, int] | None
+    """quantiles of what the policy itself takes"""
 
 
 @dataclass
@@ -75,8 +77,8 @@ class Watch:
             if age_ns is not None and age_ns > self.worst_ns.get(name, -1):
                 self.worst_ns[name] = age_ns
 
-    def view(self) -> View | None:
-        """What there is to show; None before the first frame."""
+    def view(self, mailbox: store.Segment | None = None) -> View | None:
+        """What there is to show; None before the first frame. mailbox: the policy's."""
         frame = self._newest
         if frame is None:
             return None
@@ -101,6 +103,7 @@ class Watch:
             self.worst_ns,
             self.unseen,
             reader.quantiles(HISTOGRAMS.index("latch_to_command_ns")),
+            store.inference(mailbox) if mailbox is not None else None,
         )
 
 
@@ -139,6 +142,9 @@ def _head(view: View) -> Any:
     head.append(f"  limited {counts['limited']}  ")
     p50 = view.policy["p50"] if view.policy["count"] else None
     head.append(f"policy p50 {_span(p50)}")
+    if view.inference is not None and view.inference["count"]:
+        own = view.inference
+        head.append(f", of which its own {_span(own['p50'])}, p99 {_span(own['p99'])}")
     if view.unseen:
         head.append(f"\nages are without {view.unseen} frames that this view missed", "dim")
     if status["latched"]:
@@ -294,7 +300,7 @@ class LiveView:
         if now < self._next:
             return
         self._next = now + (_LINE_EVERY_S if self._live is None else _EVERY_S)
-        view = self._watch.view()
+        view = self._watch.view(runtime.mailbox)
         if view is None:
             return
         if self._live is None:

@@ -140,7 +140,8 @@ class LockStep:
             return None
         if isolate:
             return policies.IsolatedPolicy(self.schedule, self.core.segment.path, self._buffer)
-        return policies.make_turn(self.schedule, self._buffer, self.plan.model)
+        layout = self.follower.layout
+        return policies.make_turn(self.schedule, layout, self._buffer, self.plan.model)
 
     def step(self) -> Frame:
         """On to the frame that the policy takes next, with its turn; that frame.

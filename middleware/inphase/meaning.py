@@ -42,6 +42,8 @@ MEANING = {
     "mean": "a number, or a list of one per number of the tensor",
     "std": "a positive number, or a list of one per number of the tensor",
     "runtime": '"c" or "python"',
+    "threads": "a count of threads, 1 to 64",
+    "allow": 'a list of "network", "gpu", "devices", "files", "processes"',
     "providers": 'a list of ONNX Runtime\'s execution providers, with runtime = "python"',
     "device": "the name of a [device.NAME] table",
     "feedback": '"sensor.field"',

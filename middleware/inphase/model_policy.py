@@ -95,7 +95,8 @@ class NativeModel:
         keep: list[Any] = []
         message = ffi.new("char[]", _MESSAGE)
         out = ffi.new("inphase_model **")
-        config = _config(binding, str(found[0]), keep)
+        assert schedule.policy is not None
+        config = _config(binding, str(found[0]), schedule.policy.threads, keep)
         with _bounded():
             rc = lib.inphase_model_open(out, config, message, _MESSAGE)
         if rc < 0:
@@ -143,7 +144,7 @@ class NativeModel:
         self.close()
 
 
-def _config(binding: Binding, library: str, keep: list[Any]) -> Any:
+def _config(binding: Binding, library: str, threads: int, keep: list[Any]) -> Any:
     """struct inphase_model_config."""
 
     def own(kind: str, value: Any) -> Any:
@@ -175,6 +176,7 @@ def _config(binding: Binding, library: str, keep: list[Any]) -> Any:
             "outputs": len(binding.outputs),
             "sensors": len(binding.sensors),
             "values": binding.values,
+            "threads": threads,
             "accepts": own("uint8_t[]", accepts),
             "input": tensors(binding.inputs, True),
             "output": tensors(binding.outputs, False),
@@ -240,7 +242,9 @@ class PythonModel:
                     f"this onnxruntime has no {name!r}; it has: {', '.join(known)}",
                 )
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.intra_op_num_threads = schedule.policy.threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._names = [tensor.name for tensor in binding.outputs]
         zeros = {t.name: np.zeros(t.shape, _NUMPY[t.type]) for t in binding.inputs}
         # other providers map far more memory than they use

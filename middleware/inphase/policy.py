@@ -5,7 +5,8 @@
 
 A policy is a function or an object called with a frame; it returns a command: an array of all
 actuators' channels in schedule order, or a dict of actuator name to array, in SI; None for no
-command in this cycle. It may have `reset()`. A class is made once, with the schedule's `args`.
+command in this cycle. A class is made once, with the schedule's `args`. Before the first cycle its
+`warm_up(frame)` is called, where it has one, with a frame of zeros, and then its `reset()`.
 A model's loop is C (`model_policy`), and so is its turn in lock step.
 """
 
@@ -22,12 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import model_policy, process, schedule, store
+from inphase import blank, calls, model_policy, process, sandbox, schedule, store
 from inphase._core import ffi
-from inphase.calls import resolve_call
 from inphase.errors import RuntimeFault, ScheduleError
 from inphase.follow import StoreFollower
-from inphase.frame import Frame
+from inphase.frame import Frame, Layout
 from inphase.model_binding import Binding
 from inphase.packets import REASONS
 from inphase.schedule import Schedule
@@ -37,11 +37,12 @@ _ARRAY = np.ndarray
 _TRACEBACKS = 3  # shown in full; later ones would flood
 
 
-def load(described: Schedule) -> PolicyCall:
-    """Import and make the schedule's policy, and reset it. Raises ScheduleError."""
+def load(described: Schedule, layout: Layout | None = None) -> PolicyCall:
+    """Import and make the schedule's policy, let it warm up on a frame of that layout, and reset
+    it. Raises ScheduleError."""
     assert described.policy is not None and described.policy.call is not None
     try:
-        found = resolve_call(described.policy.call, described.path.parent)
+        found = calls.resolve_call(described.policy.call, described.path.parent)
         if isinstance(found, type):
             found = found(**described.policy.args)
     except ScheduleError as error:
@@ -52,9 +53,18 @@ def load(described: Schedule) -> PolicyCall:
         ) from error
     if not callable(found):
         raise described.error("policy.call", f"{described.policy.call} is not callable")
-    reset = getattr(found, "reset", None)
-    if callable(reset):
-        reset()
+    try:
+        warm_up, reset = getattr(found, "warm_up", None), getattr(found, "reset", None)
+        if callable(warm_up) and layout is not None:
+            warm_up(blank.frame(layout))
+        if callable(reset):
+            reset()
+    except Exception as error:
+        raise described.error(
+            "policy.call",
+            f"{described.policy.call} cannot be warmed up and reset: {error!r}"
+            f"{calls.place_of(error)}; correct it",
+        ) from error
     return found
 
 
@@ -161,6 +171,7 @@ def follow(follower: StoreFollower, mailbox: store.Mailbox, turn: Turn, max_hold
     try:
         while True:
             frame = follower.next(newest=True)
+            mailbox.taken()
             trouble = turn.take(frame)
             if trouble is None:
                 mailbox.post(
@@ -184,11 +195,13 @@ def runs_in_c(described: Schedule) -> bool:
     return policy is not None and policy.model is not None and policy.runtime == "c"
 
 
-def make_turn(described: Schedule, buffer: CommandBuffer, binding: Binding | None) -> Turn:
+def make_turn(
+    described: Schedule, layout: Layout, buffer: CommandBuffer, binding: Binding | None
+) -> Turn:
     """The turn of the schedule's policy where that runs in Python; binding: of a model. Raises
     ScheduleError."""
     if binding is None:
-        return Turn(load(described), buffer, described)
+        return Turn(load(described, layout), buffer, described)
     call = model_policy.PythonModel(described, binding)
     return Turn(call, buffer, described, binding)
 
@@ -203,45 +216,38 @@ def _binding(described: Schedule, follower: StoreFollower) -> Binding | None:
 def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
     """The policy process on the wall clock."""
     follower = StoreFollower(store_path)
-    if runs_in_c(described):
-        _serve_model(described, follower, mailbox_path)
-        return
     buffer = CommandBuffer(follower.layout.actuators)
-    turn = make_turn(described, buffer, _binding(described, follower))
-    mailbox = _begin(described, follower, mailbox_path, buffer.channels)
-    try:
-        follow(follower, mailbox, turn, longest_hold_ns(described))
-    finally:
-        mailbox.close()
+    mailbox = store.Mailbox(mailbox_path, buffer.channels, follower.layout.epoch)
+    sandbox.enter(described, mailbox)  # nothing that the schedule names has run up to here
+    if runs_in_c(described):
+        _serve_model(described, follower, mailbox)
+        return
+    turn = make_turn(described, follower.layout, buffer, _binding(described, follower))
+    _begin(described)
+    follow(follower, mailbox, turn, longest_hold_ns(described))
 
 
-def _serve_model(described: Schedule, follower: StoreFollower, mailbox_path: str) -> None:
+def _serve_model(described: Schedule, follower: StoreFollower, mailbox: store.Mailbox) -> None:
     """One call of C from the first frame to the last."""
     model_policy.limit_memory()
     binding = model_policy.bound(described, follower.layout)
     with model_policy.NativeModel(described, binding) as model:
-        mailbox = _begin(described, follower, mailbox_path, binding.values)
+        _begin(described)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # C takes it from here on
-        try:
-            model.serve(follower.reader, mailbox, longest_hold_ns(described))
-        finally:
-            mailbox.close()
+        sandbox.narrow()
+        model.serve(follower.reader, mailbox, longest_hold_ns(described))
 
 
-def _begin(
-    described: Schedule, follower: StoreFollower, mailbox_path: str, channels: int
-) -> store.Mailbox:
-    """What comes right before the loop; the mailbox is the caller's to close."""
+def _begin(described: Schedule) -> None:
+    """What comes right before the loop."""
     assert described.policy is not None
     process.set_rights("policy", described.policy.priority, described.policy.cpu)
-    mailbox = store.Mailbox(mailbox_path, channels, follower.layout.epoch)
     process.say_ready()
 
     # what exists now stays: no collection in the loop, none of what was imported looked at
     gc.collect()
     gc.freeze()
     gc.disable()
-    return mailbox
 
 
 _ANSWER = struct.Struct("<I")
@@ -251,13 +257,14 @@ def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
     """The policy process in lock step: a byte in for each frame, reason and values out."""
     follower = StoreFollower(store_path, from_first=True)
     buffer = CommandBuffer(follower.layout.actuators)
+    sandbox.enter(described)
     binding = _binding(described, follower)
     turn: Turn | model_policy.NativeTurn
     if binding is not None and runs_in_c(described):
         model = model_policy.NativeModel(described, binding)
         turn = model_policy.NativeTurn(model, follower.reader, buffer)
     else:
-        turn = make_turn(described, buffer, binding)
+        turn = make_turn(described, follower.layout, buffer, binding)
     process.say_ready()
     with socket.socket(fileno=fd) as line:
         while line.recv(1):
@@ -271,6 +278,7 @@ class IsolatedPolicy:
 
     def __init__(self, described: Schedule, store_path: str, buffer: CommandBuffer) -> None:
         self.buffer = buffer
+        assert described.policy is not None
         self._line, theirs = socket.socketpair()
         with theirs:
             self._process = process.Process(
@@ -278,6 +286,7 @@ class IsolatedPolicy:
                 "inphase.policy",
                 [str(described.path), store_path, "--lockstep", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
+                environment=process.thread_environment(described.policy.threads),
             )
         self._process.wait_ready()
 

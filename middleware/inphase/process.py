@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from inphase._core import lib
@@ -15,6 +15,14 @@ from inphase.errors import RuntimeFault
 _START_S = 20.0
 _ASK_S = 0.5
 _LOOK_S = 0.1
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 
 
 def end_with_parent() -> None:
@@ -45,10 +53,16 @@ def set_rights(name: str, priority: int, cpu: int | None = None) -> None:
         print(f"{name}: SCHED_FIFO {priority} is refused; runs on", file=sys.stderr)
 
 
+def thread_environment(threads: int) -> dict[str, str]:
+    """Makes the libraries of numbers compute in so many threads; read when they are loaded."""
+    return dict.fromkeys(_THREADS, str(threads))
+
+
 class Process:
     """A child that prints `ready` when it is. It inherits stdin's end, stderr and nothing else.
 
     folder: where its module may be besides what is installed, such as the schedule's own folder.
+    environment: beside this process's.
     """
 
     def __init__(
@@ -58,6 +72,8 @@ class Process:
         arguments: Sequence[str],
         pass_fds: Sequence[int] = (),
         folder: Path | None = None,
+        *,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         path = [str(folder)] if folder is not None else []
@@ -69,7 +85,7 @@ class Process:
             process_group=0,  # ^C in a terminal is the supervisor's: the ramp needs the others
             close_fds=True,
             pass_fds=pass_fds,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path)} | dict(environment or {}),
         )
         self.pidfd = os.pidfd_open(self._child.pid)
 

@@ -32,7 +32,7 @@ from inphase.devices import Devices
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault
 from inphase.lines import Lines
 from inphase.packets import REASONS
-from inphase.process import Process
+from inphase.process import Process, thread_environment
 from inphase.schedule import Schedule
 from inphase.workers import Workers
 from inphase.world import require
@@ -80,7 +80,8 @@ class Runtime:
         self._workers: Workers | None = None
         self._world: WorldProcess | None = None
         self._world_end_s = math.inf
-        self._mailbox: store.Segment | None = None
+        self.mailbox: store.Segment | None = None
+        """the policy's, from `start` on"""
         self._policy_end: str | None = None
         self._stop: tuple[str, int] | None = None
         self._page_faults: int | None = None
@@ -191,12 +192,14 @@ class Runtime:
             self._start_process("gateway", "inphase.gateway", [str(described.path), path])
         if mailbox is None and described.policy is not None and not self.wishes.observe:
             mailbox = store.policy_path(path)
+            threads = thread_environment(described.policy.threads)
+            arguments = [str(described.path), path, mailbox]
             self._policy = self._start_process(
-                "policy", "inphase.policy", [str(described.path), path, mailbox]
+                "policy", "inphase.policy", arguments, environment=threads
             )
         if mailbox is not None and self._stop is None:
-            self._mailbox = store.Segment.attach(mailbox)
-            self.core.mailbox(self._mailbox)
+            self.mailbox = store.Segment.attach(mailbox)
+            self.core.mailbox(self.mailbox)
         # a run that is to end already switches nothing on
         passive = self.wishes.observe or self._stop is not None
         self._workers.start(self.core, passive)
@@ -222,9 +225,14 @@ class Runtime:
             )
 
     def _start_process(
-        self, name: str, module: str, arguments: list[str], folder: Path | None = None
+        self,
+        name: str,
+        module: str,
+        arguments: list[str],
+        folder: Path | None = None,
+        environment: dict[str, str] | None = None,
     ) -> Process:
-        child = Process(name, module, arguments, folder=folder)
+        child = Process(name, module, arguments, folder=folder, environment=environment)
         self._processes.append(child)
         # the emulator is waited for, so that its devices are there to be opened
         child.wait_ready(given_up=lambda: self._stop is not None and self.core is not None)
@@ -258,6 +266,7 @@ class Runtime:
             self._policy_end = how
             assert self.core is not None
             self.core.policy_gone(died=True)
+            self._remove_mailbox()
         elif self._world is not None and child is self._world.process:
             self._world_end_s = time.monotonic()
 
@@ -319,7 +328,7 @@ class Runtime:
             self._workers.disable(self.plan)
         except InphaseError as error:
             self._tell(str(error))
-        return summary.make(self.plan, self.reader, self.events, self._policy_end)
+        return summary.make(self.plan, self.reader, self.events, self._policy_end, self.mailbox)
 
     def close(self) -> None:
         """End everything that was started, in bounded time; always callable."""
@@ -332,11 +341,15 @@ class Runtime:
             self._workers.ask_to_end()
         for child in reversed(self._processes):
             child.stop()
-        if self._mailbox is not None:
-            self._mailbox.close()
-        if self.core is not None:  # also of a policy that was ended before it could remove it
-            Path(store.policy_path(self.core.segment.path)).unlink(missing_ok=True)
+        if self.mailbox is not None:
+            self.mailbox.close()
+        self._remove_mailbox()
         self._undo.close()
+
+    def _remove_mailbox(self) -> None:
+        """A policy's process may not remove files."""
+        if self.core is not None:
+            Path(store.policy_path(self.core.segment.path)).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -132,6 +132,14 @@ class Mailbox:
         """A command for exactly this cycle; `values` is a C double array."""
         lib.inphase_mailbox_post(self.segment.handle, cycle, valid_until_ns, 0, values, channels)
 
+    def taken(self) -> None:
+        """A frame was taken: from here to the next `post` is an inference."""
+        lib.inphase_mailbox_taken(self.segment.handle)
+
+    def say(self, sandbox: Any) -> None:
+        """What this process may do: struct inphase_sandbox."""
+        lib.inphase_mailbox_say(self.segment.handle, sandbox)
+
     def refuse(self, cycle: int, reason: str) -> None:
         """Say why there is none."""
         lib.inphase_mailbox_post(self.segment.handle, cycle, 0, REASONS.index(reason), ffi.NULL, 0)
@@ -139,6 +147,20 @@ class Mailbox:
     def close(self) -> None:
         """Remove the mailbox."""
         self.segment.close()
+
+
+def inference(mailbox: Segment) -> dict[str, int]:
+    """How long the policy of an attached mailbox takes: struct inphase_quantiles, nanoseconds."""
+    out = ffi.new("struct inphase_quantiles *")
+    lib.inphase_mailbox_inference(mailbox.handle, out)
+    return as_dict(out)
+
+
+def sandbox(mailbox: Segment) -> dict[str, int]:
+    """What the policy of an attached mailbox may do: struct inphase_sandbox."""
+    out = ffi.new("struct inphase_sandbox *")
+    lib.inphase_mailbox_said(mailbox.handle, out)
+    return as_dict(out)
 
 
 class Reader:
@@ -216,7 +238,7 @@ class Reader:
         """struct inphase_quantiles by field name, nanoseconds."""
         out = ffi.new("struct inphase_quantiles *")
         lib.inphase_reader_quantiles(self.handle, histogram, out)
-        return _as_dict(out)
+        return as_dict(out)
 
     def statuses(self) -> list[dict[str, int]]:
         """Per sensor, how many frames had which status."""
@@ -239,20 +261,20 @@ class Reader:
         out = ffi.new("struct inphase_worker_facts *")
         if lib.inphase_reader_worker(self.handle, sensor, out) < 0:
             return None
-        return _as_dict(out)
+        return as_dict(out)
 
     def clock(self, sensor: int) -> dict[str, int] | None:
         """struct inphase_clock_facts of a device that gives its time; None: nothing is known."""
         out = ffi.new("struct inphase_clock_facts *")
         if lib.inphase_reader_clock(self.handle, sensor, out) < 0:
             return None
-        return _as_dict(out)
+        return as_dict(out)
 
     def worst(self) -> list[dict[str, int]]:
         """The worst cycles, worst first."""
         out = ffi.new("struct inphase_worst[]", lib.INPHASE_WORST)
         count = lib.inphase_reader_worst(self.handle, out)
-        return [_as_dict(out[i]) for i in range(count)]
+        return [as_dict(out[i]) for i in range(count)]
 
     def close(self) -> None:
         """Stop following. Views into the store stay readable for as long as they are held."""
@@ -266,7 +288,8 @@ def _map(path: str) -> mmap.mmap:
         return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
 
 
-def _as_dict(struct: Any) -> dict[str, int]:
+def as_dict(struct: Any) -> dict[str, int]:
+    """A struct of C, or what a pointer to one points to, by field name."""
     kind = ffi.typeof(struct)
     if kind.kind == "pointer":
         kind = kind.item
@@ -276,4 +299,4 @@ def _as_dict(struct: Any) -> dict[str, int]:
 def _fields(kind: str, call: Any, handle: Any) -> dict[str, int]:
     out = ffi.new(f"{kind} *")
     call(handle, out)
-    return _as_dict(out)
+    return as_dict(out)

@@ -11,8 +11,10 @@ Keys (times in nanoseconds; each distribution has count, min, p50, p90, p99, p99
     sensors.NAME.clock (of an exchange with the device's time): struct inphase_clock_facts, likewise
     policy.commands, policy.missed, policy.invalid, policy.reasons.REASON, policy.ended,
     policy.home (process, or thread: shares the GIL of whoever started the runtime)
+    policy.sandbox.seccomp, .landlock (its ABI, None: not in force), .lacking, .allow (of a process)
     commands.written, .limited, .repeated, .ramped, .busy
     wake_late_ns, trigger_late_ns, act_late_ns, skew_ns, latch_to_command_ns
+    inference_ns (in the policy: from a frame taken to its command posted; on the wall clock)
     worst: list of cycle, late_ns, phase, device (worst first)
     late_samples, slips, duplicates, dropped_bytes, foreign_frames, error_passive, lost_devices,
     page_faults, events
@@ -23,22 +25,28 @@ import os
 import signal
 from typing import Any
 
-from inphase import wire
+from inphase import sandbox, store, wire
 from inphase.errors import WorldError
 from inphase.packets import REASONS
 from inphase.plan import Plan
-from inphase.store import Reader
+from inphase.store import Reader, Segment
 
 _PHASES = ("wake", "trigger", "read", "act")
 HISTOGRAMS = ("wake_late_ns", "trigger_late_ns", "act_late_ns", "skew_ns", "latch_to_command_ns")
+INFERENCE = "inference_ns"
+_NONE = dict.fromkeys(("count", "min", "p50", "p90", "p99", "p999", "max"), 0)
 EXIT_POLICY = 7
 EXIT_LATCHED = 8
 
 
 def make(
-    plan: Plan, reader: Reader, events: list[str], policy_end: str | None = None
+    plan: Plan,
+    reader: Reader,
+    events: list[str],
+    policy_end: str | None = None,
+    mailbox: Segment | None = None,
 ) -> dict[str, Any]:
-    """Sum up what the store says."""
+    """Sum up what the store says, and the policy's mailbox where there is one."""
     status, counts = reader.status(), reader.counts()
     devices = list(plan.schedule.device)
     reason = REASONS[status["reason"]]
@@ -76,12 +84,14 @@ def make(
             "reasons": reader.reasons(),
             "ended": policy_end,
             "home": _policy_home(plan),
+            "sandbox": sandbox.summed_up(store.sandbox(mailbox)) if mailbox is not None else None,
         },
         "commands": {
             key: counts[key] for key in ("written", "limited", "repeated", "ramped", "busy")
         },
     }
     result |= {name: reader.quantiles(index) for index, name in enumerate(HISTOGRAMS)}
+    result[INFERENCE] = store.inference(mailbox) if mailbox is not None else dict(_NONE)
     result |= {
         "worst": [
             {
@@ -181,6 +191,8 @@ def render(result: dict[str, Any]) -> Any:
         f"policy: {policy['commands']} commands, {policy['missed']} missed, "
         f"{policy['invalid']} refused {policy['reasons'] or ''}\n"
     )
+    if policy["sandbox"] is not None:
+        head.append(_sandbox_line(policy["sandbox"]))
     commands = ", ".join(f"{count} {what}" for what, count in result["commands"].items())
     head.append(f"commands: {commands}\n")
     for event in result["events"]:
@@ -189,7 +201,7 @@ def render(result: dict[str, Any]) -> Any:
     times = Table(title="distributions [us]", title_justify="left")
     for column in ("", "count", "min", "p50", "p90", "p99", "p99.9", "max"):
         times.add_column(column, justify="right" if column else "left")
-    rows = {name.removesuffix("_ns"): result[name] for name in HISTOGRAMS}
+    rows = {name.removesuffix("_ns"): result[name] for name in (*HISTOGRAMS, INFERENCE)}
     rows |= {
         f"{name} trigger to sample": sensor["trigger_to_sample_ns"]
         for name, sensor in result["sensors"].items()
@@ -217,6 +229,17 @@ def render(result: dict[str, Any]) -> Any:
             str(item["cycle"]), _us(item["late_ns"]), item["phase"], item["device"] or "-"
         )
     return Group(head, times, statuses, worst)
+
+
+def _sandbox_line(found: dict[str, Any]) -> str:
+    held = ["seccomp"] if found["seccomp"] else []
+    held += [f"Landlock ABI {found['landlock']}"] if found["landlock"] else []
+    line = f"policy's sandbox: {', '.join(held) or 'none'}"
+    if found["allow"]:
+        line += f"; allowed: {', '.join(found['allow'])}"
+    if found["lacking"]:
+        line += f"; not available: {found['lacking']}"
+    return f"{line}\n"
 
 
 def _realtime_line(realtime: dict[str, Any]) -> str:

@@ -207,7 +207,8 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     `accepts`: per sensor, the statuses on which it is called; a sensor not named may have any, and
     one that a model reads FRESH and HELD. `inputs` and `outputs`: per tensor of the model, fields
-    (`sensor.field`) and actuators. `priority` (SCHED_FIFO) and `cpu` are its process's.
+    (`sensor.field`) and actuators. `priority` (SCHED_FIFO) and `cpu` are its process's, `threads`
+    those that libraries compute in, and `allow` what that process may do beside reading files.
     """
 
     call: str | None = None
@@ -221,6 +222,8 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     accepts: dict[str, tuple[Status, ...]] = {}
     priority: Annotated[int, Meta(ge=0, le=98)] = 0
     cpu: Annotated[int, Meta(ge=0, le=4095)] | None = None
+    threads: Annotated[int, Meta(ge=1, le=64)] = 1
+    allow: list[Literal["network", "gpu", "devices", "files", "processes"]] = []
 
     @property
     def name(self) -> str:

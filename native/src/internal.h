@@ -118,6 +118,16 @@ struct mailbox {
     struct mail mail[MAILBOX_SLOTS];
 };
 
+/* behind the mailbox, on pages of its own: the policy writes, anyone reads */
+struct policy_facts {
+    _Atomic int64_t taken_ns;       /* when the frame was taken that is being answered, 0: none */
+    struct inphase_sandbox sandbox; /* before the first command, then constant */
+    struct histogram inference;
+};
+#define INPHASE_POLICY_FACTS ((sizeof(struct mailbox) + 4095) / 4096 * 4096)
+/* a command was posted: from the frame that it answers, if that was noted */
+void policy_facts_posted(inphase_segment *segment, int64_t posted_ns);
+
 struct command { /* read from the mailbox, in the core's own memory */
     int64_t posted_ns, valid_until_ns;
     uint32_t reason;

@@ -7,7 +7,7 @@
 uint64_t inphase_mailbox_size(uint32_t channels)
 {
     (void)channels;
-    return sizeof(struct mailbox);
+    return INPHASE_POLICY_FACTS + sizeof(struct policy_facts);
 }
 
 int inphase_mailbox_init(inphase_segment *segment, uint32_t channels, uint64_t epoch)
@@ -51,11 +51,14 @@ int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_
                          uint32_t reason, const double *values, uint32_t channels)
 {
     struct mailbox *mailbox = (void *)segment->memory;
+    int64_t now_ns = inphase_now();
 
     if (cycle < 0 || reason >= INPHASE_REASONS || channels > mailbox->channels ||
         (channels && !values))
         return -EINVAL;
-    mailbox_put(mailbox, cycle, inphase_now(), valid_until_ns, reason, values, channels);
+    mailbox_put(mailbox, cycle, now_ns, valid_until_ns, reason, values, channels);
+    if (reason == INPHASE_REASON_NONE)
+        policy_facts_posted(segment, now_ns);
     return 0;
 }
 

@@ -32,6 +32,7 @@ enum ort_function {
     RELEASE_SESSION = 95,
     RELEASE_VALUE = 96,
     RELEASE_SESSION_OPTIONS = 100,
+    ADD_SESSION_CONFIG_ENTRY = 130,
 };
 
 #define LOG_ERRORS 3
@@ -137,12 +138,21 @@ static int open_session(inphase_model *model, const struct inphase_model_config 
                     ((void *(*)(void **))api[CREATE_SESSION_OPTIONS])(&options),
                     "options", message, room);
 
-    /* one thread: the policy's own, so that nothing is handed over and nothing spins */
+    /* one thread, unless more are asked for: the policy's own, so that nothing is handed over */
     if (rc == 0)
-        rc = failed(model, ((void *(*)(void *, int))api[SET_INTRA_OP_THREADS])(options, 1),
+        rc = failed(model,
+                    ((void *(*)(void *, int))api[SET_INTRA_OP_THREADS])(options,
+                                                                        (int)config->threads),
                     "threads", message, room);
     if (rc == 0)
         rc = failed(model, ((void *(*)(void *, int))api[SET_INTER_OP_THREADS])(options, 1),
+                    "threads", message, room);
+
+    /* the others sleep between runs: they have the policy's priority */
+    if (rc == 0 && config->threads > 1)
+        rc = failed(model,
+                    ((void *(*)(void *, const char *, const char *))api[ADD_SESSION_CONFIG_ENTRY])(
+                        options, "session.intra_op.allow_spinning", "0"),
                     "threads", message, room);
     if (rc == 0)
         rc = failed(model,
@@ -266,7 +276,8 @@ int inphase_model_open(inphase_model **out, const struct inphase_model_config *c
     int rc = -EINVAL;
 
     message[0] = 0;
-    if (!config->inputs || !config->outputs || config->inputs > INPHASE_MODEL_TENSORS ||
+    if (!config->inputs || !config->outputs || !config->threads ||
+        config->threads > INPHASE_MODEL_THREADS || config->inputs > INPHASE_MODEL_TENSORS ||
         config->outputs > INPHASE_MODEL_TENSORS || config->sensors > INPHASE_MAX_SENSORS ||
         config->values > INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS)
         return rc;
@@ -504,6 +515,7 @@ int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_se
             rc = lost == -EPIPE ? 0 : (int)lost;
             break;
         }
+        inphase_mailbox_taken(mailbox);
         reason = inphase_model_answer(model, reader, frame, command);
         rc = inphase_mailbox_post(mailbox, frame->cycle, frame->due_ns + max_hold_ns, reason,
                                   command, reason ? 0 : model->values);

@@ -14,7 +14,7 @@ struct value {
     int type;
 };
 
-static const void *table[101];
+static const void *table[131];
 
 static const void *const *get_api(uint32_t version)
 {
@@ -50,6 +50,14 @@ static void *set(void *options, int value)
     (void)options;
     (void)value;
     return NULL;
+}
+
+static void *add_entry(void *options, const char *key, const char *value)
+{
+    (void)options;
+    return strcmp(key, "session.intra_op.allow_spinning") == 0 && strcmp(value, "0") == 0
+               ? NULL
+               : (void *)"another entry";
 }
 
 static void *create_session(const void *env, const void *bytes, size_t size, void *options,
@@ -131,6 +139,7 @@ const struct base *OrtGetApiBase(void)
     table[9] = (const void *)run;
     table[10] = (const void *)create;
     table[23] = table[24] = table[25] = (const void *)set;
+    table[130] = (const void *)add_entry;
     table[49] = (const void *)create_tensor;
     table[69] = (const void *)create_memory_info;
     for (int i = 92; i <= 100; i++)

@@ -39,7 +39,7 @@ static struct described *describe(struct described *it)
 {
     *it = (struct described){
         .config = {.library = FAKE_RUNTIME, .bytes = "good", .size = 4, .inputs = 1, .outputs = 1,
-                   .sensors = 2, .values = 3, .accepts = accepts},
+                   .sensors = 2, .values = 3, .threads = 1, .accepts = accepts},
         .input = {.name = "obs", .type = INPHASE_TENSOR_F32, .rank = 2, .shape = {1, 3},
                   .parts = 2, .part = obs_parts},
         .output = {.name = "act", .type = INPHASE_TENSOR_F32, .rank = 1, .shape = {3}, .parts = 2,
@@ -207,6 +207,10 @@ static void what_breaks_a_bound_is_refused(void)
     describe(&it)->config.inputs = INPHASE_MODEL_TENSORS + 1;
     CHECK_EQUAL(open_model(&model, &it), -EINVAL);
     describe(&it)->config.outputs = 0;
+    CHECK_EQUAL(open_model(&model, &it), -EINVAL);
+    describe(&it)->config.threads = 0;
+    CHECK_EQUAL(open_model(&model, &it), -EINVAL);
+    describe(&it)->config.threads = INPHASE_MODEL_THREADS + 1;
     CHECK_EQUAL(open_model(&model, &it), -EINVAL);
 
     describe(&it)->input.parts = 1;

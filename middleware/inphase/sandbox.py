@@ -1,0 +1,75 @@
+"""What a policy's process gives up before it runs what the schedule names: see [policy] allow.
+
+The kernel does it (`native/src/sandbox.c`): Landlock for files and devices, seccomp for system
+calls, no capabilities but those of opening files. What it does not grant is said.
+"""
+
+import os
+import sys
+from typing import Any
+
+from inphase import store
+from inphase._core import ffi, lib
+from inphase.schedule import Schedule
+
+_ALLOW = ("network", "gpu", "devices", "files", "processes")
+_CPU_PROVIDER = "CPUExecutionProvider"
+
+
+def allowed(described: Schedule) -> list[str]:
+    """What the schedule's policy may do; one that computes on an accelerator needs that."""
+    policy = described.policy
+    assert policy is not None
+    wanted = set(policy.allow)
+    if set(policy.providers) - {_CPU_PROVIDER}:
+        wanted.add("gpu")
+    return [name for name in _ALLOW if name in wanted]
+
+
+def enter(described: Schedule, mailbox: store.Mailbox | None = None) -> None:
+    """Give up for this process, for good, what is not allowed; what became of it is left in the
+    mailbox, and said where it is not all that was asked. Before any thread is started."""
+    assert described.policy is not None
+    names = allowed(described)
+    sandbox = ffi.new("struct inphase_sandbox *")
+    sandbox.allow = sum(getattr(lib, f"INPHASE_ALLOW_{name.upper()}") for name in names)
+    sandbox.priority = described.policy.priority
+    lib.inphase_sandbox_enter(sandbox)
+    if mailbox is not None:
+        mailbox.say(sandbox)
+    facts = store.as_dict(sandbox)
+    if lacking := _lacking(facts):
+        print(f"policy: sandbox: not available: {lacking}; it runs without", file=sys.stderr)
+
+
+def narrow() -> None:
+    """Give up all system calls but those of a model's loop in C."""
+    rc = lib.inphase_sandbox_narrow()
+    if rc < 0:
+        print(f"policy: sandbox: not narrowed: {os.strerror(-rc)}; it runs on", file=sys.stderr)
+
+
+def summed_up(facts: dict[str, int] | None) -> dict[str, Any] | None:
+    """What a mailbox says of it, for a summary; None: the policy is in no process of its own."""
+    if facts is None or not facts["entered"]:
+        return None
+    return {
+        "seccomp": not facts["seccomp_errno"],
+        "landlock": facts["landlock_abi"] or None,
+        "lacking": _lacking(facts) or None,
+        "allow": [n for n in _ALLOW if facts["allow"] & getattr(lib, f"INPHASE_ALLOW_{n.upper()}")],
+    }
+
+
+def _lacking(facts: dict[str, int]) -> str:
+    """What the kernel did not grant, and why."""
+    parts = []
+    if facts["seccomp_errno"]:
+        parts.append(f"seccomp ({os.strerror(facts['seccomp_errno'])})")
+    if not facts["landlock_abi"]:
+        parts.append(f"Landlock ({os.strerror(facts['landlock_errno'])})")
+    if facts["capabilities_errno"]:
+        parts.append(f"giving up capabilities ({os.strerror(facts['capabilities_errno'])})")
+    if facts["others"] > 0:
+        parts.append(f"for {facts['others']} threads that were there before")
+    return ", ".join(parts)

@@ -1,0 +1,61 @@
+/* What a policy's process says of itself, behind its mailbox: what it gave up, and how long it takes
+   from a frame to its command. It writes, anyone reads; the core never looks here. */
+#include <string.h>
+
+#include "internal.h"
+
+static struct policy_facts *facts_of(const inphase_segment *segment)
+{
+    if (segment->size < INPHASE_POLICY_FACTS + sizeof(struct policy_facts))
+        return NULL;
+    return (void *)(segment->memory + INPHASE_POLICY_FACTS);
+}
+
+void inphase_mailbox_taken(inphase_segment *segment)
+{
+    struct policy_facts *facts = facts_of(segment);
+
+    if (facts)
+        put_i64(&facts->taken_ns, inphase_now());
+}
+
+void policy_facts_posted(inphase_segment *segment, int64_t posted_ns)
+{
+    struct policy_facts *facts = facts_of(segment);
+    int64_t taken_ns = facts ? load_i64(&facts->taken_ns) : 0;
+
+    if (!taken_ns)
+        return;
+    histogram_add(&facts->inference, posted_ns - taken_ns);
+    put_i64(&facts->taken_ns, 0);
+}
+
+int inphase_mailbox_inference(const inphase_segment *segment, struct inphase_quantiles *out)
+{
+    const struct policy_facts *facts = facts_of(segment);
+
+    if (!facts)
+        return -EPROTO;
+    histogram_quantiles(&facts->inference, out);
+    return 0;
+}
+
+int inphase_mailbox_say(inphase_segment *segment, const struct inphase_sandbox *sandbox)
+{
+    struct policy_facts *facts = facts_of(segment);
+
+    if (!facts)
+        return -EPROTO;
+    facts->sandbox = *sandbox;
+    return 0;
+}
+
+int inphase_mailbox_said(const inphase_segment *segment, struct inphase_sandbox *out)
+{
+    const struct policy_facts *facts = facts_of(segment);
+
+    if (!facts)
+        return -EPROTO;
+    *out = facts->sandbox;
+    return 0;
+}
