@@ -964,6 +964,20 @@ struct inphase_sensor_config {
     const double *rate;         /* largest change per second; NaN: not checked */
 };
 
+/* what the guard sends an actuator when the runtime is gone or frozen */
+#define INPHASE_STOP_NONE 0         /* nothing: the guard does not have this device */
+#define INPHASE_STOP_HOLD 1         /* the command that was written last, again: position mode */
+#define INPHASE_STOP_ZERO 2         /* a command of zeros: velocity mode */
+#define INPHASE_STOP_BYTES 3        /* these bytes: a quick stop, torque off */
+struct inphase_stop {
+    uint32_t kind;              /* INPHASE_STOP_* */
+    uint32_t size;              /* of BYTES */
+    uint32_t chunk;             /* bytes of one datagram of BYTES; 0: they are one write */
+    const uint8_t *bytes;
+    int64_t gap_ns;             /* how long the line is left idle before each time */
+    int64_t wire_ns;            /* the bytes' own time on the wire */
+};
+
 struct inphase_actuator_config {
     uint32_t device;
     uint32_t channels;
@@ -977,6 +991,7 @@ struct inphase_actuator_config {
     const struct inphase_workspace *workspace; /* NULL: not bounded */
     const double *start;        /* per channel: declared start of one that moves blind, or NULL */
     struct inphase_encoding encoding;
+    struct inphase_stop stop;
     const struct inphase_servo *servo;      /* per channel: its twin */
     double *const *control;     /* per channel: where the world takes the command; NULL: the servo
                                    follows it */
@@ -1048,6 +1063,11 @@ int inphase_core_worker(inphase_core *core, uint32_t device, inphase_segment *ri
    sensor's device. Before the start. -EINVAL: pulse_ns reaches beyond the act, or the sensor is
    latched. Thread: any. */
 int inphase_core_line(inphase_core *core, uint32_t sensor, int fd, int64_t pulse_ns);
+/* Make the page on which the cycle thread leaves the guard a heartbeat in every cycle and, before each
+   command, what stops that device; a heartbeat older than max_hold_ns means a frozen runtime. Returns
+   a descriptor of it, which nobody can map for writing or resize; the caller closes it. Before the
+   start. -EBUSY: there is one, or on virtual time; a negative errno of memfd_create and the like. */
+int inphase_core_guard(inphase_core *core, int64_t max_hold_ns);
 /* An actuator's enable sequence is done: commands may be written to it. */
 int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled);
 /* Clear a latched reason: motion may start again from where the robot is. */

@@ -12,6 +12,7 @@ DRIVERS = ROOT / "drivers" / "inphase_drivers"
 SEES_C = {
     "core",
     "device_clock",
+    "guard",
     "message",
     "model_policy",
     "packets",

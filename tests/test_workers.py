@@ -334,7 +334,7 @@ on_stop = "off"
 
 @pytest.mark.parametrize("home", ["process", "thread"])
 def test_commands_reach_a_worker_through_the_limiter_alone(bench: Bench, home: str) -> None:
-    path = bench.schedule(home, "moves = true", rest=_MOVES)
+    path = bench.schedule(home, "moves = true\nwatchdog_ms = 1000", rest=_MOVES)
 
     def policy(frame: Frame) -> list[float] | None:
         count = frame["count"]

@@ -30,6 +30,7 @@ from inphase.driver import (
     Reply,
     SensorSpec,
     Servo,
+    Stop,
     TwinChannel,
     TwinKind,
     Value,
@@ -68,6 +69,7 @@ _A_PER_COUNT = 2.69e-3
 _CENTRE = 2048
 _REPLY_S = 0.2
 _TRIES = 3
+_TURN_NS = 50_000  # what a servo may take to begin its reply, beside its return delay of 0
 
 _ESCAPING = Framing(
     min_size=10,
@@ -284,6 +286,7 @@ class Servos(Driver):
             )
             parameters += bytes(4)
         template = _template(_BROADCAST, _SYNC_WRITE, parameters)
+        exchange = self._exchange()
         start = self.options.start_position
         starts = start if isinstance(start, list) else [start] * len(self.options.ids)
         return ActuatorSpec(
@@ -310,6 +313,9 @@ class Servos(Driver):
             watchdog=Watchdog(self.options.watchdog_ms * 1_000_000, fed_by_reads=True)
             if self.options.watchdog_ms
             else None,
+            # the last goals again, once no reply can be on the one pair of wires any more; a packet
+            # that was flushed in the middle swallows the first of them, at most
+            stop=Stop(gap_ns=exchange.request_ns + exchange.reply_ns + _TURN_NS),
         )
 
     # ---- off the cycle thread ------------------------------------------------------------

@@ -24,6 +24,7 @@ def cli() -> None:
 @click.option("--observe", is_flag=True, help="read and publish, never write to an actuator")
 @click.option("--lockstep", is_flag=True, help="virtual time, simulated devices, one thread")
 @click.option("--simulate", is_flag=True, help="real time, in the schedule's simulated world")
+@click.option("--debug-hold", is_flag=True, help="the guard leaves a frozen runtime alive")
 @click.option("--seed", type=int, default=0, show_default=True, help="of the simulated devices")
 @click.option("--episode", type=click.IntRange(min=0), default=0, help="which draw of [randomise]")
 @click.option("--isolate", is_flag=True, help="lock step: the policy in a process of its own")
@@ -36,6 +37,7 @@ def run(
     observe: bool,
     lockstep: bool,
     simulate: bool,
+    debug_hold: bool,
     seed: int,
     episode: int,
     isolate: bool,
@@ -50,6 +52,8 @@ def run(
         raise click.UsageError("give --lockstep (virtual time) or --simulate (real time), not both")
     if isolate and not lockstep:
         raise click.UsageError("--isolate belongs to --lockstep: on the wall clock it always is so")
+    if debug_hold and lockstep:
+        raise click.UsageError("--debug-hold belongs to the wall clock: lock step has no guard")
     described = load(schedule)
     if seconds is not None:
         cycles = max(1, round(seconds * 1e9 / described.cycle.period_ns))
@@ -61,7 +65,10 @@ def run(
         options: dict[str, Any] = {"isolate": isolate, "observe": observe}
         result = run_lockstep(described, cycles, seed=seed, episode=episode, **options)
     else:
-        result = _run_wall_clock(described, cycles or 0, observe, simulate, as_json)
+        from inphase.runtime import Wishes
+
+        wishes = Wishes(cycles or 0, observe, simulate=simulate, debug_hold=debug_hold)
+        result = _run_wall_clock(described, wishes, as_json)
     _show_result(result, as_json)
 
 
@@ -77,13 +84,10 @@ def _show_result(result: dict[str, Any], as_json: bool) -> None:
     sys.exit(summary.exit_code(result))
 
 
-def _run_wall_clock(
-    described: Any, cycles: int, observe: bool, simulate: bool, as_json: bool
-) -> dict[str, Any]:
+def _run_wall_clock(described: Any, wishes: Any, as_json: bool) -> dict[str, Any]:
     from inphase import runtime
     from inphase.live import LiveView
 
-    wishes = runtime.Wishes(cycles, observe, simulate=simulate)
     with LiveView(shown=not as_json) as view:
         return runtime.run(described, wishes, view.say, view.show)
 

@@ -1,13 +1,14 @@
 """The C core as an object: configured from a plan, on a segment of the store."""
 
 import math
+import os
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from inphase._core import ffi, lib
 from inphase.distribution import Distribution, constant
-from inphase.driver import TwinChannel, TwinKind, Watchdog
+from inphase.driver import Stop, StopKind, TwinChannel, TwinKind, Watchdog
 from inphase.errors import StoreError
 from inphase.packets import encoding_fields, exchange_fields
 from inphase.plan import ActuatorPlan, Plan, SensorPlan
@@ -133,6 +134,13 @@ class Core:
         rc = lib.inphase_core_line(self._core, sensor, fd, pulse_ns)
         if rc < 0:
             raise StoreError(f"sensor {sensor}: the core does not take its line: errno {-rc}")
+
+    def guard(self, max_hold_ns: int) -> int:
+        """The page for the guard, a descriptor that the caller closes; before `start`."""
+        fd = int(lib.inphase_core_guard(self._core, max_hold_ns))
+        if fd < 0:
+            raise StoreError(f"no page for the guard: {os.strerror(-fd)}")
+        return fd
 
     def enable(self, actuator: int, enabled: bool) -> None:
         """An actuator may be written to, or not."""
@@ -535,8 +543,26 @@ def _actuator(
         "workspace": _workspace(actuator.schedule.workspace, keep),
         "start": _doubles([servo.start for servo in actuator.spec.servos], keep),
         "encoding": encoding_fields(actuator.encoding, keep) if actuator.encoding else {},
+        "stop": _stop(actuator, keep) if actuator.stop is not None else {},
         "servo": servos,
         **({} if lockstep is None else _plant(actuator, index, keep, lockstep)),
+    }
+
+
+def _stop(actuator: ActuatorPlan, keep: list[Any]) -> dict[str, Any]:
+    """The fields of struct inphase_stop."""
+    stop: Stop | None = actuator.stop
+    assert stop is not None and actuator.encoding is not None
+    packet = ffi.new("uint8_t[]", stop.packet or b"\0")
+    keep.append(packet)
+    return {
+        "kind": int(stop.kind),
+        "bytes": packet,
+        "size": len(stop.packet),
+        "chunk": stop.chunk,
+        "gap_ns": stop.gap_ns,
+        # of other bytes than the command's it is not stated: longer is no harm
+        "wire_ns": actuator.encoding.write_ns * (2 if stop.kind == StopKind.BYTES else 1),
     }
 
 

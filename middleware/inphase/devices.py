@@ -12,6 +12,7 @@ from collections.abc import Callable
 from inphase.core import Core
 from inphase.driver import Driver
 from inphase.errors import DeviceError, RuntimeFault
+from inphase.guard import Guard
 from inphase.locks import DeviceLock
 from inphase.plan import Plan
 
@@ -88,6 +89,8 @@ class Devices:
 
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         self._say = say
+        self.guard: Guard | None = None
+        """who stops the actuators when this process cannot; it has their descriptors first"""
         self.links: list[Link] = []
         try:
             for index, driver in enumerate(plan.drivers.values()):
@@ -111,14 +114,21 @@ class Devices:
         for link in self.links:
             if link.actuator >= 0 and not observe:
                 link.driver.enable()
+                self._give(link)
                 core.enable(link.actuator, True)
             core.attach(link.index, link.fd)
+
+    def _give(self, link: Link) -> None:
+        """Give the guard an actuator's descriptor, and wait for its word. Raises RuntimeFault."""
+        if self.guard is not None and link.actuator >= 0:
+            self.guard.give(link.actuator, link.driver.name, link.fd)
 
     def tend(self, core: Core) -> None:
         """Called now and then: notice losses, hand over what came back."""
         for link in self.links:
             if link.reopening:
                 if link.is_back():
+                    self._give(link)
                     core.attach(link.index, link.fd)
                     self._say(f"device {link.driver.name} is back; motion needs to be armed again")
             elif core.lost(link.index) and not core.attached(link.index):
@@ -126,6 +136,8 @@ class Devices:
                     core.enable(link.actuator, False)
                 why = _WHY.get(core.lost(link.index), "")
                 self._say(f"device {link.driver.name} ({link.driver.address}) is gone{why}")
+                if self.guard is not None:  # a port that the guard has open does not come back
+                    self.guard.drop(link.actuator)
                 link.start_reopening()
 
     def arm(self, core: Core, observe: bool) -> None:

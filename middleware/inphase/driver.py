@@ -42,6 +42,8 @@ __all__ = [
     "Reply",
     "SensorSpec",
     "Servo",
+    "Stop",
+    "StopKind",
     "TwinChannel",
     "TwinKind",
     "Value",
@@ -87,6 +89,17 @@ class TwinKind(IntEnum):
     POSITION = 1
     VELOCITY = 2
     ACCELERATION = 3
+
+
+class StopKind(IntEnum):
+    """What the guard sends to stop a device. Static bytes cannot stop a position servo."""
+
+    HOLD = 1
+    """the command that was applied last, again: position mode"""
+    ZERO = 2
+    """a command of zeros: velocity mode"""
+    BYTES = 3
+    """the stop's own bytes: a quick stop, torque off"""
 
 
 @dataclass(frozen=True)
@@ -307,6 +320,20 @@ class Watchdog:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """What the guard sends, three times, when the runtime is dead or frozen in motion."""
+
+    kind: StopKind = StopKind.HOLD
+    packet: bytes = b""
+    """of BYTES: as it goes on the wire"""
+    chunk: int = 0
+    """of BYTES: of one datagram, where they are several; 0: they are one write"""
+    gap_ns: int = 0
+    """how long the line has to be idle before each time: what a reply may still take on a bus with
+    one pair of wires, and what ends a packet that was cut short"""
+
+
+@dataclass(frozen=True)
 class ActuatorSpec:
     """What a driver's actuator takes: channels of one unit, and how they are written."""
 
@@ -318,6 +345,8 @@ class ActuatorSpec:
     """None: the driver's own `write`, in a worker"""
     watchdog: Watchdog | None = None
     """None: the device has none that the driver uses; only the guard stops it"""
+    stop: Stop = Stop()
+    """what the guard sends where the core writes the commands (home `cycle`)"""
 
 
 class Driver(ABC):

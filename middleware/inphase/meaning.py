@@ -17,6 +17,7 @@ MEANING = {
     "accepts": 'a list of statuses such as ["FRESH", "HELD"]',
     "home": '"cycle", "process" or "thread"',
     "max_age_ms": "milliseconds from which a sample counts as MISSING, such as 10",
+    "guard.max_hold_ms": "milliseconds without a heartbeat after which the guard stops the devices",
     "max_hold_ms": "milliseconds for which the last valid command is repeated, such as 20",
     "resumed_after_ms": "milliseconds, above 0 and up to 60000",
     "overrun_limit": "a count of overruns, 1 to 1000000",

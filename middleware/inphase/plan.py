@@ -12,7 +12,16 @@ import msgspec
 import numpy as np
 
 from inphase import fit, model_binding, timing, timing_model, wire
-from inphase.driver import Acquire, ActuatorSpec, Driver, Encoding, Exchange, Field, SensorSpec
+from inphase.driver import (
+    Acquire,
+    ActuatorSpec,
+    Driver,
+    Encoding,
+    Exchange,
+    Field,
+    SensorSpec,
+    Stop,
+)
 from inphase.errors import ScheduleError
 from inphase.installed import resolve_driver
 from inphase.model_binding import Binding
@@ -91,6 +100,11 @@ class ActuatorPlan:
     feedback_channel: int
     limits: list[tuple[float, ...]]
 
+    @property
+    def stop(self) -> Stop | None:
+        """What the guard sends; None: it does not have this device."""
+        return self.spec.stop if self.home == "cycle" and self.encoding is not None else None
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -113,6 +127,21 @@ class Plan:
     def values(self) -> int:
         """Doubles in a command: the actuators' channels one after the other."""
         return sum(actuator.spec.channels for actuator in self.actuators)
+
+    @property
+    def unguarded(self) -> list[str]:
+        """The actuators that nothing stops when the runtime is gone: neither guard nor watchdog."""
+        return [a.name for a in self.actuators if a.stop is None and a.spec.watchdog is None]
+
+    @property
+    def guard_hold_ns(self) -> int:
+        """How old the cycle's heartbeat may be while something moves."""
+        period_ns = self.schedule.cycle.period_ns
+        stated_ms = self.schedule.guard.max_hold_ms
+        if stated_ms is not None:
+            return round(stated_ms * 1e6)
+        holds = [a.schedule.max_hold_ns(period_ns) for a in self.actuators if a.stop is not None]
+        return max(2 * period_ns, min(holds, default=0))
 
     @property
     def homes(self) -> list[Home]:
@@ -456,10 +485,15 @@ def _check_watchdogs(schedule: Schedule, actuators: list[ActuatorPlan]) -> list[
     cycle, notes = schedule.cycle, []
     for actuator in actuators:
         watchdog = actuator.spec.watchdog
-        if watchdog is None:
+        if watchdog is None and actuator.stop is not None:
             notes.append(
-                f"actuator {actuator.name} has no watchdog: should the runtime die, it goes on to "
-                f"its goal"
+                f"actuator {actuator.name} has no watchdog: should the runtime die, only the guard "
+                f"stops it"
+            )
+        elif watchdog is None:
+            notes.append(
+                f"actuator {actuator.name} has no watchdog, and the guard has no descriptor of a "
+                f"worker's device: should the runtime die, nothing stops it; it is not run"
             )
         elif watchdog.timeout_ns < 2 * cycle.period_ns:
             raise schedule.error(

@@ -34,6 +34,7 @@ def check(schedule: Schedule) -> None:
     _check_cycle(schedule)
     _check_store(schedule)
     _check_gateway(schedule)
+    _check_guard(schedule)
     _check_calls(schedule)
     _check_ports(schedule)
     _check_simulation(schedule)
@@ -43,6 +44,7 @@ def check(schedule: Schedule) -> None:
 def _check_finite(schedule: Schedule) -> None:
     """Refuse nan and inf in all that is ours; options and arguments belong to others."""
     stack: list[tuple[locator.Path, Any]] = [
+        (("guard",), msgspec.to_builtins(schedule.guard)),
         (("cycle",), msgspec.to_builtins(schedule.cycle)),
         (("sensor",), msgspec.to_builtins(schedule.sensor)),
         (("actuator",), msgspec.to_builtins(schedule.actuator)),
@@ -100,6 +102,16 @@ def _check_store(schedule: Schedule) -> None:
     if depth is not None and depth & (depth - 1):
         raise schedule.error(
             "store.depth", f"not a power of two, got {depth}; give {MEANING['depth']}"
+        )
+
+
+def _check_guard(schedule: Schedule) -> None:
+    max_hold_ms, period_ns = schedule.guard.max_hold_ms, schedule.cycle.period_ns
+    if max_hold_ms is not None and max_hold_ms * 1e6 < 2 * period_ns:
+        raise schedule.error(
+            "guard.max_hold_ms",
+            f"{max_hold_ms:g} ms are less than two cycles of {period_ns / 1e6:g} ms: a cycle that "
+            f"is late once would be the end; make it longer",
         )
 
 

@@ -19,19 +19,23 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from msgspec import structs
 
 from inphase import plan as planning
 from inphase import preflight, schedule, store, summary
 from inphase.core import Core, store_size
 from inphase.devices import Devices
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault
+from inphase.guard import Given, Guard, take_notes
 from inphase.lines import Lines
 from inphase.packets import REASONS
+from inphase.plan import Plan
 from inphase.process import Process, thread_environment
 from inphase.schedule import Schedule
 from inphase.workers import Workers
@@ -57,6 +61,8 @@ class Wishes:
     """whoever asks runs the drivers of home `thread` itself"""
     simulate: bool = False
     """in the schedule's world, in real time; no device is touched"""
+    debug_hold: bool = False
+    """the guard stops the devices of a frozen runtime and leaves it alive, for a debugger"""
 
 
 class Runtime:
@@ -79,6 +85,8 @@ class Runtime:
         self._lines: Lines | None = None
         self._workers: Workers | None = None
         self._world: WorldProcess | None = None
+        self._guard: Guard | None = None
+        self._guard_page = -1
         self._world_end_s = math.inf
         self.mailbox: store.Segment | None = None
         """the policy's, from `start` on"""
@@ -98,6 +106,9 @@ class Runtime:
             require(described)
         self.plan = planning.make(described)
         self._check_rights()
+        self._check_guarded()
+        for note in take_notes(described.name):
+            self._tell(note)
         removed = store.clean_leftovers(described.name)
         if removed:
             self._tell(f"the previous run of {described.name} died; its store was removed")
@@ -119,6 +130,16 @@ class Runtime:
         )
         self._make_core()
 
+    @staticmethod
+    def _held(plan: Plan) -> Plan:
+        """A plan whose motion is latched by every pause that the guard acts upon: a runtime that it
+        leaves alive then ramps when it goes on, and has to be armed."""
+        cycle = plan.schedule.cycle
+        # from the heartbeat on the guard counts, from the next grid point the core
+        hold_ms = (plan.guard_hold_ns - cycle.period_ns) / 1e6
+        cycle = structs.replace(cycle, resumed_after_ms=min(cycle.resumed_after_ms, hold_ms))
+        return replace(plan, schedule=structs.replace(plan.schedule, cycle=cycle))
+
     def _start_world(self) -> Schedule:
         """Start the world's process; the schedule as it is simulated."""
         self._world = WorldProcess(self.schedule)
@@ -129,6 +150,8 @@ class Runtime:
 
     def _make_core(self) -> None:
         described = self.schedule
+        if self.wishes.debug_hold:
+            self.plan = self._held(self.plan)
         epoch = store.new_epoch()
         path = store.segment_path(described.name, epoch, "core")
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -203,9 +226,48 @@ class Runtime:
         # a run that is to end already switches nothing on
         passive = self.wishes.observe or self._stop is not None
         self._workers.start(self.core, passive)
+        if not passive:
+            self._start_guard()
         self._devices.start(self.core, passive)  # last: a watchdog does not wait for workers
         self._lines.hand_over(self.core)
         self.core.start()
+
+    def _start_guard(self, given: Sequence[Given] = ()) -> None:
+        """Start the guard, where there is a device that it can stop. Raises RuntimeFault.
+
+        given: the devices that an earlier one had.
+        """
+        assert self.core is not None and self._devices is not None
+        if self.wishes.simulate or all(a.stop is None for a in self.plan.actuators):
+            return
+        if self._guard_page < 0:
+            self._guard_page = self.core.guard(self.plan.guard_hold_ns)
+            self._undo.callback(os.close, self._guard_page)
+        cycle = self.schedule.cycle
+        self._guard = Guard(
+            self._guard_page,
+            store.note_path(self.core.segment.path),
+            cycle.priority,
+            cycle.cpu,
+            hold=self.wishes.debug_hold,
+        )
+        for what, why in self._guard.refused.items():
+            self._tell(f"guard: {what} is refused: {why}; runs on")
+        for device in given:
+            self._guard.give(*device)
+        self._devices.guard = self._guard
+
+    def _check_guarded(self) -> None:
+        """Refuse to move what nothing would stop. Raises ScheduleError."""
+        if self.wishes.observe or self.wishes.simulate or not self.plan.unguarded:
+            return
+        name = self.plan.unguarded[0]
+        raise self.schedule.error(
+            f"actuator.{name}.device",
+            "nothing would stop it when the runtime dies: its driver has set no watchdog, and the "
+            "guard has no descriptor of a worker's device; switch the device's watchdog on, or run "
+            'it with home = "cycle" or --observe',
+        )
 
     def _check_rights(self) -> None:
         """Refuse to run without a right that the schedule requires. Raises RealtimeError."""
@@ -246,7 +308,9 @@ class Runtime:
         assert self._devices is not None and self._workers is not None
         fds = [p.pidfd for p in self._processes if p.pidfd >= 0 and p.ended() is None]
         fds += self._workers.pidfds
+        fds += [self._guard.pidfd] if self._guard is not None else []
         ready, _, _ = select.select([*fds, *(also or [])], [], [], _TICK_S)
+        self._tend_guard()
         self._devices.tend(self.core)
         if not self.over:
             self._workers.tend(self.core, self.reader)
@@ -256,6 +320,21 @@ class Runtime:
         if time.monotonic() - self._world_end_s > _WORLD_GONE_S:
             self.stop("world")
         return [fd for fd in ready if fd in (also or [])]
+
+    def _tend_guard(self) -> None:
+        """A guard that ended is replaced at once; where that fails the run ends with a ramp."""
+        if self._guard is None or (how := self._guard.ended()) is None:
+            return
+        assert self._devices is not None
+        given = self._guard.given
+        self._guard.close()
+        self._guard = self._devices.guard = None
+        self._tell(f"the guard ended ({how}); it is started again")
+        try:
+            self._start_guard(given)
+        except RuntimeFault as error:
+            self._tell(str(error))
+            self.stop("request")
 
     def _note_end(self, child: Process) -> None:
         how = child.ended()
@@ -335,6 +414,8 @@ class Runtime:
         if self.core is not None and not self.over:
             self.stop("request")
             self.core.ended(_JOIN_NS)
+        if self._guard is not None:
+            self._guard.close()
         for child in self._processes:
             child.ask_to_end()
         if self._workers is not None:

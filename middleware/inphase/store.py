@@ -40,6 +40,11 @@ def policy_path(core_path: str) -> str:
     return f"{core_path.removesuffix('core')}policy"
 
 
+def note_path(core_path: str) -> str:
+    """Where the guard leaves a note when it had to stop the devices, beside the core's segment."""
+    return f"{core_path.removesuffix('core')}note"
+
+
 def segments_of(robot: str, what: str = "core") -> list[str]:
     """Paths of a robot's segments, newest first."""
     found = FOLDER.glob(f"{_PREFIX}{robot}.*.{what}")
@@ -54,11 +59,14 @@ def is_alive(path: str) -> bool:
 def clean_leftovers(robot: str) -> list[str]:
     """Remove the segments of this robot whose runtime is gone; returns their paths.
 
-    A worker's segment without a writer stays while its runtime lives: a new worker takes it over.
+    A note of its guard stays until somebody reads it. A worker's segment without a writer stays
+    while its runtime lives: a new worker takes it over.
     """
     removed = []
     for path in segments_of(robot, "*"):
         core = path.rpartition(".")[0] + ".core"
+        if path == note_path(core):
+            continue
         if not (is_alive(path) or is_alive(core)):
             Path(path).unlink(missing_ok=True)
             removed.append(path)

@@ -72,6 +72,13 @@ class Gateway(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     control: str | None = None
 
 
+class Guard(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When the guard takes the runtime for frozen; left out: the shortest `max_hold_ms` of an
+    actuator, and two cycles at least."""
+
+    max_hold_ms: Annotated[float, Meta(gt=0, le=60_000)] | None = None
+
+
 class Emulator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The companion process that answers for the devices; `options` are its own keys, raw."""
 
@@ -241,6 +248,7 @@ class Tables(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     actuator: dict[str, Actuator] = {}
     store: Store = Store()
     gateway: Gateway | None = None
+    guard: Guard = Guard()
     emulator: Emulator | None = None
     policy: Policy | None = None
     world: World | None = None

@@ -295,6 +295,7 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
         !atomic_load_explicit(&actuator->enabled, memory_order_acquire)) {
         actuator->placed = false;
         actuator->reason = missing;
+        guard_withdraw(core, actuator);
     } else {
         move(core, actuator, missing, now_ns);
     }
@@ -337,6 +338,7 @@ void stage_act(struct inphase_core *core)
     core->clock->sleep_until(core, act_ns);
     now_ns = core->clock->now(core);
     note_suspension(core, now_ns - act_ns);
+    guard_beat(core, now_ns);
     missing = look_for_command(core, now_ns);
     counted = missing;
     for (uint32_t i = 0; i < core->actuators; i++) {

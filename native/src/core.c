@@ -140,6 +140,21 @@ static bool workspace_holds(const struct inphase_workspace *workspace, uint32_t 
     return true;
 }
 
+/* of a worker's actuator the encoding is not used, and the guard has no descriptor */
+static bool stop_holds(const struct inphase_actuator_config *actuator)
+{
+    const struct inphase_stop *stop = &actuator->stop;
+
+    if (stop->kind == INPHASE_STOP_NONE)
+        return true;
+    if (actuator->worker || stop->gap_ns < 0 || stop->wire_ns < 0)
+        return false;
+    if (stop->kind == INPHASE_STOP_BYTES)
+        return stop->bytes && stop->size > 0 && stop->size <= INPHASE_MAX_PACKET &&
+               (!stop->chunk || stop->size % stop->chunk == 0);
+    return stop->kind <= INPHASE_STOP_BYTES && actuator->encoding.packet_size > 0;
+}
+
 static bool config_holds(const struct inphase_config *config)
 {
     if (config->period_ns < 50000 || config->read_deadline_ns <= 0 ||
@@ -160,7 +175,7 @@ static bool config_holds(const struct inphase_config *config)
             (a->feedback_sensor < 0 && !a->start) ||
             (a->feedback_sensor >= 0 &&
              a->feedback_channel + a->channels > config->sensor[a->feedback_sensor].channels) ||
-            a->watchdog > 2 || a->encoding.packet_size > INPHASE_MAX_PACKET ||
+            a->watchdog > 2 || a->encoding.packet_size > INPHASE_MAX_PACKET || !stop_holds(a) ||
             !chunks_hold(&a->encoding) || !workspace_holds(a->workspace, a->channels) ||
             a->encoding.fields > INPHASE_MAX_CHANNELS)
             return false;
@@ -275,6 +290,10 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     if (config->encoding.fields)
         memcpy(actuator->field, config->encoding.field,
                config->encoding.fields * sizeof *actuator->field);
+    actuator->stop = config->stop;
+    if (config->stop.kind == INPHASE_STOP_BYTES)
+        memcpy(actuator->stop_bytes, config->stop.bytes, config->stop.size);
+    actuator->stop.bytes = actuator->stop_bytes;
     actuator->encoding.packet = actuator->packet;
     actuator->encoding.field = actuator->field;
     return virtual_time ? plant_make(actuator, config) : 0;
@@ -474,6 +493,7 @@ void inphase_core_close(inphase_core *core)
         pthread_join(core->thread, NULL);
         munmap(core->stack, STACK_BYTES);
     }
+    guard_close(core);
     free(core->own_mailbox);
     free(core->record);
     free_twins(core);

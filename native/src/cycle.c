@@ -133,6 +133,7 @@ static void stage_wake(struct inphase_core *core)
             histogram_add(&core->statistics->histogram[INPHASE_HIST_WAKE], late_ns);
         note_late(core, late_ns, INPHASE_PHASE_WAKE, NULL);
         note_suspension(core, late_ns);
+        guard_beat(core, core->woke_ns);
 
         /* after so many tries the cycle runs late, and counts as an overrun */
         if (late_ns < core->period_ns || tries == WAKE_TRIES)
@@ -474,6 +475,7 @@ void *cycle_main(void *argument)
     cycle_begin(core);
     while (cycle_latch(core))
         cycle_act(core);
+    guard_disarm(core);
     atomic_store_explicit(&core->ended, 1, memory_order_release);
     return NULL;
 }

@@ -306,9 +306,9 @@ static int fd_write(struct inphase_core *core, struct actuator *actuator)
     int32_t size = inphase_encode(&actuator->encoding, actuator->applied, bytes, sizeof bytes);
     ssize_t sent;
 
-    (void)core;
     if (size < 0)
         return -EAGAIN;
+    guard_leave(core, actuator, bytes, (uint32_t)size);
     if (actuator->encoding.chunk)
         return write_chunks(actuator, bytes, (uint32_t)size);
     sent = write(actuator->device->fd, bytes, (size_t)size);

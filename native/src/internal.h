@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "../inphase.h"
+#include "guard.h"
 #include "limiter.h"
 
 #define MAGIC 0x65736168706e69ULL /* "inphase" */
@@ -371,6 +372,8 @@ struct actuator {
     struct inphase_encoding encoding;
     uint8_t packet[INPHASE_MAX_PACKET];
     struct inphase_field field[INPHASE_MAX_CHANNELS];
+    struct inphase_stop stop;    /* its bytes are in stop_bytes */
+    uint8_t stop_bytes[INPHASE_MAX_PACKET];
     _Atomic int enabled;         /* supervisor */
 
     /* cycle thread */
@@ -490,6 +493,12 @@ struct inphase_core {
     int32_t overrun_level;
     int64_t stop_cycle;          /* first cycle of the final ramp */
 
+    /* what the guard is left; cycle thread, once it runs */
+    struct {
+        struct guard_page *page; /* NULL: there is no guard */
+        struct guard_record record; /* the next one, as far as it is known */
+    } guard;
+
     /* any thread writes, the cycle thread reads */
     _Atomic uint64_t stop;       /* reason in the upper half, detail in the lower; 0: none */
     _Atomic uint32_t arm_requests, policy_gone;
@@ -526,6 +535,16 @@ void note_wall_clock(struct inphase_core *core);
 /* the machine or this process stood still for that long beyond what was due */
 void note_suspension(struct inphase_core *core, int64_t late_ns);
 void device_lost(struct inphase_core *core, struct device *device, int error);
+/* the cycle thread lives */
+void guard_beat(struct inphase_core *core, int64_t now_ns);
+/* these bytes are about to be written to an actuator: from now on it has to be stopped */
+void guard_leave(struct inphase_core *core, const struct actuator *actuator, const uint8_t *bytes,
+                 uint32_t size);
+/* an actuator that is not commanded any more, and all: the run has ended in good order */
+void guard_withdraw(struct inphase_core *core, const struct actuator *actuator);
+void guard_disarm(struct inphase_core *core);
+int guard_lock(const struct inphase_core *core);
+void guard_close(struct inphase_core *core);
 void realtime_setup(struct inphase_core *core);
 int realtime_rights(int32_t priority, int32_t cpu, int32_t *priority_errno, int32_t *cpu_errno);
 /* stamp a sample with its acquisition; in_time: its reply was read when it came */

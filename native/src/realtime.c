@@ -106,6 +106,8 @@ void realtime_setup(struct inphase_core *core)
     for (uint32_t i = 0; i < core->sensors; i++)
         if (core->sensor[i].device->post && lock_post(core, &core->sensor[i]) < 0)
             memory_errno = errno;
+    if (guard_lock(core) < 0)
+        memory_errno = errno;
     if (core->mailbox && mlock(core->mailbox, sizeof *core->mailbox) < 0)
         memory_errno = errno;
     dl_iterate_phdr(lock_own_object, &memory_errno);

@@ -5,6 +5,7 @@ Sources: ROBOTIS e-manual, "DYNAMIXEL Protocol 2.0" (Instruction Details) and "X
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ _GAP_NS = 5_000_000  # a request that pauses for longer is given up
 _IDLE_NS = 20_000_000  # how often the joints move on without requests
 _UNATTENDED_NS = 5_000_000  # how often to look whether the host has opened the port
 _JOURNAL_MAX = 100
+_HEARD_MAX = 200
 _REPLY_FAULTS = frozenset(("silent", "late", "split", *BLOCK_FAULTS, *BYTE_FAULTS))
 
 
@@ -111,6 +113,7 @@ class ServoBus:
         self._line_baud = 0
         self._faults = Faults(_REPLY_FAULTS)
         self._journal: list[tuple[int, int, str]] = []  # the first writes: id, address, hex
+        self._heard: deque[tuple[int, int, int, str]] = deque(maxlen=_HEARD_MAX)
         self._port.open()
 
     def fileno(self) -> int:
@@ -175,6 +178,8 @@ class ServoBus:
             else:
                 self._faults.turn_on(request)
         self._tick_ns = 0
+        if "heard" in request:  # the last instructions: when, to whom, which, parameters
+            return {**self.status(), "heard": list(self._heard)}
         return self.status()
 
     def status(self) -> dict[str, object]:
@@ -202,6 +207,8 @@ class ServoBus:
             self._advance(complete_ns)
             self._asked_ns = complete_ns
             self.counters.requests += 1
+            told = request.id, request.instruction, request.params.hex()
+            self._heard.append((now_ns, *told))
             reply = self._handle(request, complete_ns)
             if reply is not None and reply.blocks:
                 self._say(reply, complete_ns)

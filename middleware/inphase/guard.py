@@ -1,0 +1,182 @@
+"""The guard, seen from the supervisor: its process, the devices it is given, the notes it leaves.
+
+The process is C (native/src/guard_process.c). It is started before anything moves, inherits its
+page, a handle on this process and a socket, and outlives this process: middleware/GUARD.md.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from inphase import _core, store
+from inphase.errors import RuntimeFault
+
+PROGRAM = Path(_core.__file__).with_name("_guard")
+_REQUEST = struct.Struct("=II48s")
+_ANSWER = struct.Struct("=IIii")
+_GIVE, _DROP, _READY = 1, 2, 3
+_ANSWER_S = 5.0
+_END_S = 1.0
+_PRIORITY_MAX = 99
+
+
+class Given(NamedTuple):
+    """A device that the guard has."""
+
+    actuator: int
+    name: str
+    fd: int
+
+
+class Guard:
+    """One guard's process. Whoever makes it closes it, after the cycle has ended and before the
+    devices are closed. Thread: the supervisor's.
+
+    page: the core's, see `Core.guard`; it stays the caller's. note: the file that it leaves.
+    priority and cpu: the cycle thread's. hold: it leaves a frozen runtime alive. Raises
+    RuntimeFault.
+    """
+
+    def __init__(self, page: int, note: str, priority: int, cpu: int | None, *, hold: bool) -> None:
+        self._given: dict[int, Given] = {}
+        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._line.settimeout(_ANSWER_S)
+        runtime = os.pidfd_open(os.getpid())
+        fds = [page, runtime, theirs.fileno()]
+        # above the cycle thread: one that runs wild must not hold it back
+        priority = min(priority + 1, _PRIORITY_MAX)
+        options = [priority, -1 if cpu is None else cpu, int(hold), note]
+        try:
+            self._child = subprocess.Popen(
+                [PROGRAM, *map(str, fds), *map(str, options)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=fds,
+            )
+        except OSError as error:
+            self._line.close()
+            raise RuntimeFault(
+                f"{PROGRAM} does not start: {error}; install inphase again"
+            ) from error
+        finally:
+            os.close(runtime)
+            theirs.close()
+        self.pidfd = os.pidfd_open(self._child.pid)
+        try:
+            self.refused = self._ready()
+        except RuntimeFault:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Its process number, for a person to read."""
+        return self._child.pid
+
+    def _ready(self) -> dict[str, str]:
+        """Wait for its first word: what the machine does not grant it, and why."""
+        kind, _, scheduler, memory = self._answer()
+        if kind != _READY:
+            raise RuntimeFault(f"the guard said {kind} at its start; install inphase again")
+        refused = {"SCHED_FIFO": scheduler, "locked memory": memory}
+        return {what: os.strerror(error) for what, error in refused.items() if error}
+
+    def give(self, actuator: int, name: str, fd: int) -> None:
+        """Give it a device's descriptor, and wait until it has it. Raises RuntimeFault."""
+        self._ask(_GIVE, actuator, name, [fd])
+        self._given[actuator] = Given(actuator, name, fd)
+
+    def drop(self, actuator: int) -> None:
+        """Have it close a device's descriptor, and wait until that is done. Raises RuntimeFault."""
+        if self._given.pop(actuator, None) is not None:
+            self._ask(_DROP, actuator, "", [])
+
+    @property
+    def given(self) -> list[Given]:
+        """The devices that it has."""
+        return list(self._given.values())
+
+    def _ask(self, kind: int, actuator: int, name: str, fds: list[int]) -> None:
+        request = _REQUEST.pack(kind, actuator, name.encode()[:47])
+        try:
+            socket.send_fds(self._line, [request], fds)
+        except OSError as error:
+            raise RuntimeFault(f"the guard takes no request: {error}; nothing may move") from error
+        answered, which, error_number, _ = self._answer()
+        if (answered, which, error_number) != (kind, actuator, 0):
+            raise RuntimeFault(
+                f"the guard refuses device {name}: {os.strerror(error_number)}; nothing may move"
+            )
+
+    def _answer(self) -> tuple[int, int, int, int]:
+        try:
+            data = self._line.recv(_ANSWER.size)
+        except OSError as error:
+            raise RuntimeFault(f"the guard does not answer: {error}; nothing may move") from error
+        if len(data) != _ANSWER.size:
+            code = self._child.poll()
+            raise RuntimeFault(f"the guard ended at its start, exit code {code}; nothing may move")
+        kind, actuator, error_number, other = _ANSWER.unpack(data)
+        return kind, actuator, error_number, other
+
+    def ended(self) -> str | None:
+        """How it ended, None while it runs."""
+        code = self._child.poll()
+        if code is None:
+            return None
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def close(self) -> None:
+        """Let it go: it ends by itself when nothing moves. One that does not is killed."""
+        self._line.close()
+        try:
+            self._child.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            self._child.wait()
+        os.close(self.pidfd)
+
+
+# ---- notes ------------------------------------------------------------------------------------
+
+
+def take_notes(robot: str) -> list[str]:
+    """What guards of this robot's earlier runtimes had to do, in a sentence each; the notes are
+    removed. Notes of one that lives stay."""
+    told = []
+    for path in store.segments_of(robot, "note"):
+        if store.is_alive(f"{path.removesuffix('note')}core"):
+            continue
+        with contextlib.suppress(OSError):
+            told.append(_sentence(Path(path).read_bytes()))
+            Path(path).unlink()
+    return told
+
+
+def _sentence(note: bytes) -> str:
+    try:
+        return _describe(tomllib.loads(note.decode()))
+    except (ValueError, KeyError, TypeError):
+        return "previous run died while moving; the guard's note of it cannot be read"
+
+
+def _describe(note: dict[str, Any]) -> str:
+    how = "died" if note["reason"] == "died" else "froze"
+    text = f"previous run {how} while moving, in cycle {note['cycle']}"
+    if note["killed"]:
+        text += " (the guard killed it)"
+    for device in note["stopped"]:
+        text += f"; {device['device']} was sent its stop {device['sent']} times"
+        if device["sent"]:
+            text += f", first {note['first_ns'] / 1e6:.2f} ms after it was noticed"
+        if device["errno"]:
+            text += f", last trouble: {os.strerror(device['errno'])}"
+    return text

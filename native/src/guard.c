@@ -1,0 +1,183 @@
+/* The core's side of the guard: its page, and what the cycle thread leaves there. Memory writes only;
+   without a page (lock step, observing) nothing. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#define ALIGN 64UL
+
+static uint64_t align(uint64_t size)
+{
+    return (size + ALIGN - 1) & ~(ALIGN - 1);
+}
+
+/* the most that a command can become: an escape rule adds one byte to every few, and a checksum */
+static uint32_t room_of(const struct actuator *actuator)
+{
+    uint32_t room = 2 * actuator->encoding.packet_size + 16;
+
+    if (actuator->stop.kind == INPHASE_STOP_BYTES)
+        room = actuator->stop.size;
+    return room < INPHASE_MAX_PACKET ? (room + 7) & ~7U : INPHASE_MAX_PACKET;
+}
+
+/* what is constant of an actuator's stop; its bytes too where they are */
+static int lay_out(struct inphase_core *core, struct guard_page *page)
+{
+    struct guard_record *record = &core->guard.record;
+    uint32_t offset = 0;
+
+    for (uint32_t i = 0; i < core->actuators; i++) {
+        const struct actuator *actuator = &core->actuator[i];
+        struct guard_stop *stop = &page->stop[i];
+        double zero[INPHASE_MAX_CHANNELS] = {0};
+        int32_t size = 0;
+
+        if (actuator->stop.kind == INPHASE_STOP_NONE)
+            continue;
+        *stop = (struct guard_stop){
+            .offset = offset,
+            .room = room_of(actuator),
+            .chunk = actuator->stop.kind == INPHASE_STOP_BYTES ? actuator->stop.chunk
+                                                               : actuator->encoding.chunk,
+            .gap_ns = actuator->stop.gap_ns,
+            .wire_ns = actuator->stop.wire_ns,
+        };
+        if (actuator->stop.kind == INPHASE_STOP_BYTES) {
+            size = (int32_t)actuator->stop.size;
+            memcpy(record->bytes + offset, actuator->stop_bytes, (size_t)size);
+        } else if (actuator->stop.kind == INPHASE_STOP_ZERO) {
+            size = inphase_encode(&actuator->encoding, zero, record->bytes + offset, stop->room);
+        }
+        if (size < 0)
+            return size;
+        record->size[i] = (uint32_t)size;
+        offset += stop->room;
+    }
+    page->ring.payload = offsetof(struct guard_record, bytes) + offset;
+    page->ring.stride = ring_stride(page->ring.payload);
+    return 0;
+}
+
+int inphase_core_guard(inphase_core *core, int64_t max_hold_ns)
+{
+    struct guard_page *page;
+    uint64_t size = align(sizeof *page) +
+                    GUARD_RECORDS * ring_stride(sizeof(struct guard_record));
+    int fd, rc;
+
+    if (core->started || core->guard.page || core->clock == &virtual_clock)
+        return -EBUSY;
+    if (max_hold_ns <= 0)
+        return -EINVAL;
+    fd = memfd_create("inphase guard", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0)
+        return -errno;
+
+    /* allocated in full now, and never of another size */
+    rc = ftruncate(fd, (off_t)size) < 0 ? -errno : -posix_fallocate(fd, 0, (off_t)size);
+    if (rc < 0)
+        goto close_page;
+    page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    rc = -errno;
+    if (page == MAP_FAILED)
+        goto close_page;
+    page->version = GUARD_VERSION;
+    page->actuators = core->actuators;
+    page->size = size;
+    page->max_hold_ns = max_hold_ns;
+    page->ring = (struct inphase_ring){.offset = align(sizeof *page), .depth = GUARD_RECORDS};
+    rc = lay_out(core, page);
+    if (rc < 0)
+        goto unmap_page;
+    page->magic = GUARD_MAGIC;
+
+    /* from here on nobody maps it for writing any more; this mapping stays */
+    rc = fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL);
+    if (rc < 0) {
+        rc = -errno;
+        goto unmap_page;
+    }
+    core->guard.page = page;
+    return fd;
+
+unmap_page:
+    munmap(page, size);
+close_page:
+    close(fd);
+    return rc;
+}
+
+void guard_close(struct inphase_core *core)
+{
+    if (core->guard.page)
+        munmap(core->guard.page, core->guard.page->size);
+    core->guard.page = NULL;
+}
+
+int guard_lock(const struct inphase_core *core)
+{
+    return core->guard.page ? mlock(core->guard.page, core->guard.page->size) : 0;
+}
+
+/* ---- the cycle thread -------------------------------------------------------------------- */
+
+void guard_beat(struct inphase_core *core, int64_t now_ns)
+{
+    struct guard_page *page = core->guard.page;
+
+    if (!page)
+        return;
+    put_i64(&page->cycle, core->cycle);
+    put_i64(&page->beat_ns, now_ns);
+}
+
+void guard_leave(struct inphase_core *core, const struct actuator *actuator, const uint8_t *bytes,
+                 uint32_t size)
+{
+    struct guard_page *page = core->guard.page;
+    struct guard_record *record = &core->guard.record;
+    uint32_t bit = 1U << actuator->index, moving;
+    bool holds = actuator->stop.kind == INPHASE_STOP_HOLD;
+    uint64_t number;
+
+    if (!page || actuator->stop.kind == INPHASE_STOP_NONE)
+        return;
+    moving = load_u32(&page->moving);
+    if (!holds && moving & bit)
+        return;
+    number = atomic_load_explicit(&page->head, memory_order_relaxed);
+    if (holds && size <= page->stop[actuator->index].room) {
+        memcpy(record->bytes + page->stop[actuator->index].offset, bytes, size);
+        record->size[actuator->index] = size;
+    }
+
+    /* the record, then that it is the newest, then that it is needed */
+    slot_write(ring_slot((uint8_t *)page, &page->ring, number), number, record,
+               page->ring.payload);
+    atomic_store_explicit(&page->head, number + 1, memory_order_release);
+    atomic_store_explicit(&page->moving, moving | bit, memory_order_release);
+}
+
+void guard_withdraw(struct inphase_core *core, const struct actuator *actuator)
+{
+    struct guard_page *page = core->guard.page;
+    uint32_t bit = 1U << actuator->index, moving;
+
+    if (!page)
+        return;
+    moving = load_u32(&page->moving);
+    if (moving & bit)
+        atomic_store_explicit(&page->moving, moving & ~bit, memory_order_release);
+}
+
+void guard_disarm(struct inphase_core *core)
+{
+    if (core->guard.page)
+        atomic_store_explicit(&core->guard.page->moving, 0, memory_order_release);
+}

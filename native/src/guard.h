@@ -1,0 +1,90 @@
+/* What the core and the guard share: the page. The core's process makes it and alone can write it;
+   the guard, a process of its own (guard_process.c), maps it read-only.
+
+   Each cycle the core leaves here that it lives, and, before it writes a command to a device, the
+   bytes that stop that device: a *record*, of which the page holds two in turn, so that a core that
+   is killed while it writes one leaves the other whole. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../inphase.h"
+
+#define GUARD_MAGIC 0x6472617567ULL /* "guard" */
+#define GUARD_VERSION 1
+#define GUARD_RECORDS 2
+#define GUARD_NAME 48
+
+/* a record: how many bytes each actuator's stop has, then the bytes, at guard_stop's offsets */
+struct guard_record {
+    uint32_t size[INPHASE_MAX_ACTUATORS]; /* 0: there are none */
+    uint8_t bytes[INPHASE_MAX_ACTUATORS * INPHASE_MAX_PACKET];
+};
+
+/* how one actuator is stopped; constant */
+struct guard_stop {
+    uint32_t offset, room;       /* of its bytes in a record's; room 0: the guard does not have it */
+    uint32_t chunk;              /* bytes of one datagram, 0: the bytes are one write */
+    uint32_t unused;
+    int64_t gap_ns;              /* the line is left idle for so long before each time */
+    int64_t wire_ns;             /* the bytes' own time on the wire */
+};
+
+/* the cycle thread writes what is atomic, everything else is constant */
+struct guard_page {
+    uint64_t magic;
+    uint32_t version, actuators;
+    uint64_t size;               /* of the page in bytes */
+    int64_t max_hold_ns;         /* a beat that is older means a frozen core */
+    struct inphase_ring ring;    /* of records */
+    struct guard_stop stop[INPHASE_MAX_ACTUATORS];
+    _Atomic uint64_t head;       /* records left so far */
+    _Atomic uint32_t moving;     /* bit per actuator: it was commanded, and has to be stopped */
+    _Atomic int64_t beat_ns;     /* when the cycle thread last ran */
+    _Atomic int64_t cycle;       /* which cycle that was */
+};
+
+/* a page of that many bytes is whole and its parts lie in it */
+bool guard_page_holds(const struct guard_page *page, uint64_t size);
+/* the newest whole record; false: there is none. The writer may be writing, or dead */
+bool guard_page_record(const struct guard_page *page, struct guard_record *record);
+
+/* what the guard knows at one moment */
+struct guard_view {
+    uint32_t moving;
+    int64_t beat_ns;
+    bool is_dead;                /* the runtime's process has ended */
+    bool is_left;                /* the runtime has closed its line to the guard */
+    int64_t awake_ns;            /* since when the guard itself has not been held up */
+    int64_t held_beat_ns;        /* the beat after which the guard stopped the devices and let the
+                                    runtime live; INPHASE_ABSENT: none */
+};
+
+enum guard_verdict {
+    GUARD_WAIT,                  /* all is well until *until_ns; then look again */
+    GUARD_DIED,                  /* the runtime died in motion */
+    GUARD_FROZEN,                /* it lives, in motion, and does not beat */
+    GUARD_LEAVE,                 /* nothing moves, and nobody is there any more: end */
+};
+/* Pure. Frozen is a beat that is older than max_hold_ns, of which only time counts in which the guard
+   ran as well: a machine that stood still as a whole is the core's to notice (RESUMED). */
+enum guard_verdict guard_judge(const struct guard_view *view, int64_t max_hold_ns, int64_t now_ns,
+                               int64_t *until_ns);
+
+/* ---- between supervisor and guard: one packet each way per request ----------------------- */
+
+#define GUARD_GIVE 1             /* with a descriptor: of this actuator, from now on */
+#define GUARD_DROP 2             /* close it */
+#define GUARD_READY 3            /* the guard's first word: error is that of SCHED_FIFO, other of
+                                    locking its memory; 0: granted */
+
+struct guard_request {
+    uint32_t kind, actuator;
+    char name[GUARD_NAME];       /* of the device, for a person */
+};
+struct guard_answer {
+    uint32_t kind, actuator;
+    int32_t error, other;
+};

@@ -1,0 +1,451 @@
+/* The guard: a process of its own that stops the devices when the runtime is dead or frozen.
+
+     _guard PAGE RUNTIME LINE PRIORITY CPU HOLD NOTE
+
+   PAGE, RUNTIME, LINE: descriptors of the page, of the runtime's process (a pidfd), and of a socket
+   of packets over which the runtime gives it devices. PRIORITY: SCHED_FIFO, 0: none. CPU: the cycle
+   thread's, which it leaves alone where it may run elsewhere; -1: none. HOLD: 1: a frozen runtime is
+   left alive, for a debugger. NOTE: the file that it leaves when it had to do something.
+
+   It waits in ppoll until the runtime ends, asks something, or owes a heartbeat; it never spins.
+   After `start` it allocates nothing and starts nothing, and the only system calls are ppoll,
+   recvmsg, send, close, fcntl, ioctl; and to stop: pidfd_send_signal, ioctl, clock_nanosleep, write,
+   openat. Every loop is bounded by the number of actuators or a count beside it. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "guard.h"
+
+#define REPEATS 3
+#define TRIES 12 /* of one device, those that failed included */
+#define AGAIN_NS 1000000
+#define KILL_NS 2000000000LL /* until a killed runtime has ended; then it is stopped all the same */
+#define NOTE_BYTES 8192
+
+/* a descriptor of an actuator's device, and what became of its stop */
+struct device {
+    int fd; /* -1: none was given */
+    bool is_line; /* a terminal, which has an output queue to discard */
+    char name[GUARD_NAME];
+    int64_t due_ns;
+    uint32_t sent, tries;
+    int error; /* of the last try that failed */
+};
+
+struct guard {
+    const struct guard_page *page;
+    int runtime, line;
+    bool holds;
+    const char *note;
+    struct guard_view view;
+    struct device device[INPHASE_MAX_ACTUATORS];
+    struct guard_record record;
+    char text[NOTE_BYTES];
+    size_t length;
+
+    /* of the stop, for the note */
+    int64_t noticed_ns, dead_ns, first_ns, last_ns;
+    bool killed;
+};
+
+static struct guard guard;
+
+static int64_t now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static struct timespec time_of(int64_t ns)
+{
+    if (ns < 0)
+        ns = 0;
+    return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+}
+
+/* ---- start ------------------------------------------------------------------------------- */
+
+/* every core but the cycle thread's, where there is another */
+static void leave_cpu(int cpu)
+{
+    cpu_set_t set;
+
+    if (cpu < 0 || sched_getaffinity(0, sizeof set, &set) < 0 || CPU_COUNT(&set) < 2)
+        return;
+    CPU_CLR((size_t)cpu, &set);
+    sched_setaffinity(0, sizeof set, &set);
+}
+
+static int start(char **argument)
+{
+    struct sched_param param = {.sched_priority = atoi(argument[4])};
+    struct guard_answer ready = {.kind = GUARD_READY};
+    struct stat facts;
+    int page = atoi(argument[1]);
+
+    /* ^C and the end of a session are the runtime's; the guard ends when that has ended */
+    for (int i = 0; i < 5; i++)
+        signal((int[]){SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT}[i], SIG_IGN);
+    guard.runtime = atoi(argument[2]);
+    guard.line = atoi(argument[3]);
+    guard.holds = atoi(argument[6]);
+    guard.note = argument[7];
+    guard.view.held_beat_ns = INPHASE_ABSENT;
+    for (int i = 0; i < INPHASE_MAX_ACTUATORS; i++)
+        guard.device[i].fd = -1;
+    if (fstat(page, &facts) < 0)
+        return -errno;
+    guard.page = mmap(NULL, (size_t)facts.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, page, 0);
+    if (guard.page == MAP_FAILED)
+        return -errno;
+    close(page);
+    if (!guard_page_holds(guard.page, (uint64_t)facts.st_size))
+        return -EPROTO;
+
+    /* rights: what is refused is said, and the guard does what it can without */
+    leave_cpu(atoi(argument[5]));
+    prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+    if (param.sched_priority && sched_setscheduler(0, SCHED_FIFO, &param) < 0)
+        ready.error = errno;
+    if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
+        ready.other = errno;
+    if (send(guard.line, &ready, sizeof ready, MSG_NOSIGNAL) < 0)
+        return -errno;
+    return 0;
+}
+
+/* ---- requests ---------------------------------------------------------------------------- */
+
+static void drop(struct device *device)
+{
+    if (device->fd >= 0)
+        close(device->fd);
+    device->fd = -1;
+}
+
+static int give(struct device *device, const struct guard_request *request, int fd)
+{
+    struct termios settings;
+    int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
+
+    if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY)
+        return EBADF;
+    drop(device);
+    device->fd = fd;
+    device->is_line = tcgetattr(fd, &settings) == 0;
+    memcpy(device->name, request->name, sizeof device->name - 1);
+
+    /* it goes into the note as it is */
+    for (char *at = device->name; *at; at++)
+        if (*at < ' ' || *at > '~' || *at == '"' || *at == '\\')
+            *at = '?';
+    return 0;
+}
+
+static int descriptor_of(struct msghdr *message)
+{
+    struct cmsghdr *header = CMSG_FIRSTHDR(message);
+    int fd = -1;
+
+    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+        header->cmsg_len >= CMSG_LEN(sizeof fd))
+        memcpy(&fd, CMSG_DATA(header), sizeof fd);
+    return fd;
+}
+
+/* one request, and its answer; false: the runtime has closed the line */
+static bool obey(void)
+{
+    union {
+        struct cmsghdr header;
+        uint8_t bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct guard_request request = {0};
+    struct iovec part = {.iov_base = &request, .iov_len = sizeof request};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    ssize_t size = recvmsg(guard.line, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    struct guard_answer answer;
+    int fd;
+
+    if (size < 0)
+        return errno == EAGAIN || errno == EINTR;
+    if (size == 0)
+        return false;
+    fd = descriptor_of(&message);
+    answer = (struct guard_answer){.kind = request.kind, .actuator = request.actuator,
+                                   .error = EINVAL};
+    if (size == sizeof request && request.actuator < guard.page->actuators) {
+        struct device *device = &guard.device[request.actuator];
+
+        if (request.kind == GUARD_GIVE)
+            answer.error = give(device, &request, fd);
+        if (request.kind == GUARD_DROP) {
+            drop(device);
+            answer.error = 0;
+        }
+    }
+    if (answer.error && fd >= 0)
+        close(fd);
+    return send(guard.line, &answer, sizeof answer, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+}
+
+/* ---- stopping ---------------------------------------------------------------------------- */
+
+/* until the process has ended, all of its threads: only then can none of them write any more */
+static bool wait_for_end(int64_t until_ns)
+{
+    struct pollfd poll = {.fd = guard.runtime, .events = POLLIN};
+    struct timespec left = time_of(until_ns - now());
+
+    while (ppoll(&poll, 1, &left, NULL) < 0 && errno == EINTR)
+        left = time_of(until_ns - now());
+    return poll.revents != 0;
+}
+
+static void kill_runtime(void)
+{
+    guard.killed = syscall(SYS_pidfd_send_signal, guard.runtime, SIGKILL, NULL, 0) == 0;
+    guard.view.is_dead = wait_for_end(now() + KILL_NS);
+}
+
+/* all of a stop, or the errno with which it did not go out */
+static int send_stop(const struct device *device, const struct guard_stop *stop,
+                     const uint8_t *bytes, uint32_t size)
+{
+    uint32_t part = stop->chunk ? stop->chunk : size;
+
+    for (uint32_t at = 0; at + part <= size; at += part) {
+        ssize_t sent = write(device->fd, bytes + at, part);
+
+        if (sent < 0)
+            return errno;
+        if (sent != (ssize_t)part)
+            return EAGAIN;
+    }
+    return 0;
+}
+
+/* of all that still have to be stopped, the one whose turn is next; NULL: done */
+static struct device *next_due(void)
+{
+    struct device *next = NULL;
+
+    for (uint32_t i = 0; i < guard.page->actuators; i++) {
+        struct device *device = &guard.device[i];
+
+        if (!(guard.view.moving >> i & 1) || device->fd < 0 || !guard.record.size[i] ||
+            device->sent == REPEATS || device->tries == TRIES)
+            continue;
+        if (!next || device->due_ns < next->due_ns)
+            next = device;
+    }
+    return next;
+}
+
+static void send_stops(void)
+{
+    struct device *device;
+
+    /* what was queued and not sent yet is older than the stop, and would go out before it */
+    for (uint32_t i = 0; i < guard.page->actuators; i++) {
+        device = &guard.device[i];
+        device->sent = device->tries = 0;
+        device->error = 0;
+        if (guard.view.moving >> i & 1 && device->fd >= 0 && device->is_line)
+            tcflush(device->fd, TCOFLUSH);
+        device->due_ns = now() + guard.page->stop[i].gap_ns;
+    }
+    while ((device = next_due()) != NULL) {
+        const struct guard_stop *stop = &guard.page->stop[device - guard.device];
+        uint32_t size = guard.record.size[device - guard.device];
+        struct timespec due = time_of(device->due_ns);
+        int64_t sent_ns;
+
+        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) == EINTR)
+            ;
+        device->tries++;
+        device->error = send_stop(device, stop, guard.record.bytes + stop->offset, size);
+        sent_ns = now();
+        device->due_ns = sent_ns + (device->error ? AGAIN_NS : stop->wire_ns + stop->gap_ns);
+        if (device->error)
+            continue;
+        device->sent++;
+        if (!guard.first_ns)
+            guard.first_ns = sent_ns;
+        guard.last_ns = sent_ns;
+    }
+}
+
+/* ---- the note ---------------------------------------------------------------------------- */
+
+__attribute__((format(printf, 1, 2))) static void add(const char *format, ...)
+{
+    va_list arguments;
+    int size;
+
+    va_start(arguments, format);
+    size = vsnprintf(guard.text + guard.length, sizeof guard.text - guard.length, format,
+                     arguments);
+    va_end(arguments);
+    if (size > 0)
+        guard.length += (size_t)size;
+    if (guard.length >= sizeof guard.text)
+        guard.length = sizeof guard.text - 1;
+}
+
+static void put(int fd)
+{
+    size_t done = 0;
+
+    while (done < guard.length) {
+        ssize_t size = write(fd, guard.text + done, guard.length - done);
+
+        if (size <= 0)
+            return;
+        done += (size_t)size;
+    }
+}
+
+static int64_t since_noticed(int64_t time_ns)
+{
+    return time_ns ? time_ns - guard.noticed_ns : -1;
+}
+
+/* TOML, for guard.py. Times are ns after the guard noticed; -1: it did not happen */
+static void write_note(enum guard_verdict verdict)
+{
+    int fd = open(guard.note, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    guard.length = 0;
+    add("reason = \"%s\"\ncycle = %lld\nbeat_age_ns = %lld\n",
+        verdict == GUARD_DIED ? "died" : "frozen", (long long)atomic_load(&guard.page->cycle),
+        (long long)(guard.noticed_ns - guard.view.beat_ns));
+    add("killed = %s\nended = %s\n", guard.killed ? "true" : "false",
+        guard.view.is_dead ? "true" : "false");
+    add("noticed_ns = %lld\ndead_ns = %lld\nfirst_ns = %lld\nlast_ns = %lld\n",
+        (long long)guard.noticed_ns, (long long)since_noticed(guard.dead_ns),
+        (long long)since_noticed(guard.first_ns), (long long)since_noticed(guard.last_ns));
+    for (uint32_t i = 0; i < guard.page->actuators; i++) {
+        const struct device *device = &guard.device[i];
+
+        if (!(guard.view.moving >> i & 1))
+            continue;
+        add("\n[[stopped]]\ndevice = \"%s\"\nsent = %u\ntries = %u\nerrno = %d\nbytes = \"",
+            device->name, device->sent, device->tries, device->error);
+        for (uint32_t at = 0; at < guard.record.size[i]; at++)
+            add("%02x", guard.record.bytes[guard.page->stop[i].offset + at]);
+        add("\"\n");
+    }
+    if (fd < 0)
+        return;
+    put(fd);
+    close(fd);
+}
+
+static void tell(enum guard_verdict verdict)
+{
+    guard.length = 0;
+    add("inphase guard: the runtime %s while moving, in cycle %lld;",
+        verdict == GUARD_DIED ? "died" : "froze", (long long)atomic_load(&guard.page->cycle));
+    if (verdict == GUARD_FROZEN)
+        add(guard.killed ? " it was killed;" : " it is left alive (--debug-hold);");
+    for (uint32_t i = 0; i < guard.page->actuators; i++)
+        if (guard.view.moving >> i & 1)
+            add(" %s was sent its stop %u times;", guard.device[i].name, guard.device[i].sent);
+    add(" see %s\n", guard.note);
+    put(STDERR_FILENO);
+}
+
+static void stop(enum guard_verdict verdict)
+{
+    guard.noticed_ns = now();
+    guard.dead_ns = guard.first_ns = guard.last_ns = 0;
+    guard.killed = false;
+    if (verdict == GUARD_FROZEN && !guard.holds)
+        kill_runtime();
+    if (guard.view.is_dead)
+        guard.dead_ns = now();
+
+    /* what was left last is what was written last, or was about to be */
+    if (!guard_page_record(guard.page, &guard.record))
+        memset(guard.record.size, 0, sizeof guard.record.size);
+    guard.view.moving = atomic_load_explicit(&guard.page->moving, memory_order_acquire);
+    send_stops();
+    write_note(verdict);
+    tell(verdict);
+}
+
+/* ---- watching ---------------------------------------------------------------------------- */
+
+static void look(void)
+{
+    guard.view.moving = atomic_load_explicit(&guard.page->moving, memory_order_acquire);
+    guard.view.beat_ns = atomic_load_explicit(&guard.page->beat_ns, memory_order_relaxed);
+}
+
+/* until something happens, or the time has come; both are looked at after that */
+static void wait_until(int64_t until_ns)
+{
+    struct pollfd poll[2] = {
+        {.fd = guard.runtime, .events = POLLIN},
+        {.fd = guard.view.is_left ? -1 : guard.line, .events = POLLIN},
+    };
+    struct timespec left = time_of(until_ns - now());
+    int64_t woke_ns;
+
+    if (ppoll(poll, 2, &left, NULL) < 0)
+        return;
+    woke_ns = now();
+    if (woke_ns - until_ns > guard.page->max_hold_ns / 2)
+        guard.view.awake_ns = woke_ns;
+    if (poll[0].revents)
+        guard.view.is_dead = true;
+    if (poll[1].revents && !obey())
+        guard.view.is_left = true;
+}
+
+int main(int count, char **argument)
+{
+    enum guard_verdict verdict = GUARD_WAIT;
+    int64_t until_ns;
+    int rc;
+
+    if (count != 8)
+        return 64;
+    rc = start(argument);
+    if (rc < 0)
+        return -rc;
+    for (;;) {
+        look();
+        verdict = guard_judge(&guard.view, guard.page->max_hold_ns, now(), &until_ns);
+        if (verdict == GUARD_LEAVE)
+            return 0;
+        if (verdict == GUARD_WAIT) {
+            wait_until(until_ns);
+            continue;
+        }
+        stop(verdict);
+        if (verdict == GUARD_DIED || guard.killed)
+            return 0;
+        guard.view.held_beat_ns = guard.view.beat_ns;
+    }
+}

@@ -1,0 +1,285 @@
+/* The guard's page as the core leaves it and the guard finds it, whenever the core was killed; and what
+   the guard makes of it, on a clock of the test's own. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "../src/internal.h"
+#include "check.h"
+
+#define MS 1000000LL
+#define HOLD (20 * MS)
+#define SIZE 24
+
+/* a core with two actuators that hold, one that is never commanded in velocity, and one without */
+static struct inphase_core *core;
+static const struct guard_page *seen; /* as the guard maps it */
+static struct guard_record found;
+static int page_fd;
+
+static void make_actuator(uint32_t index, uint32_t kind, uint32_t size)
+{
+    static const uint8_t brake[] = {0x80, 0, 0, 1};
+    struct actuator *actuator = &core->actuator[index];
+
+    actuator->index = index;
+    actuator->channels = 1;
+    actuator->encoding.packet = actuator->packet;
+    actuator->encoding.packet_size = size;
+    actuator->stop = (struct inphase_stop){.kind = kind, .gap_ns = MS, .wire_ns = 2 * MS};
+    if (kind == INPHASE_STOP_BYTES) {
+        actuator->stop.size = sizeof brake;
+        memcpy(actuator->stop_bytes, brake, sizeof brake);
+    }
+}
+
+static void open_page(void)
+{
+    core = calloc(1, sizeof *core);
+    CHECK(core);
+    core->clock = &monotonic_clock;
+    core->actuators = 4;
+    make_actuator(0, INPHASE_STOP_HOLD, SIZE);
+    make_actuator(1, INPHASE_STOP_HOLD, SIZE);
+    make_actuator(2, INPHASE_STOP_BYTES, SIZE);
+    make_actuator(3, INPHASE_STOP_NONE, SIZE);
+    page_fd = inphase_core_guard(core, HOLD);
+    CHECK(page_fd >= 0);
+    CHECK_EQUAL(inphase_core_guard(core, HOLD), -EBUSY);
+    seen = mmap(NULL, core->guard.page->size, PROT_READ, MAP_SHARED, page_fd, 0);
+    CHECK(seen != MAP_FAILED);
+    CHECK(guard_page_holds(seen, core->guard.page->size));
+}
+
+static void close_page(void)
+{
+    munmap((void *)(uintptr_t)seen, seen->size);
+    close(page_fd);
+    guard_close(core);
+    free(core);
+}
+
+static void leave(uint32_t index, uint8_t value)
+{
+    uint8_t bytes[SIZE];
+
+    memset(bytes, value, sizeof bytes);
+    guard_leave(core, &core->actuator[index], bytes, sizeof bytes);
+}
+
+static const uint8_t *bytes_of(uint32_t index)
+{
+    return found.bytes + seen->stop[index].offset;
+}
+
+static void nobody_else_can_write_or_resize_the_page(void)
+{
+    char path[64];
+    int fd;
+
+    open_page();
+    CHECK_EQUAL(ftruncate(page_fd, 0), -1);
+    CHECK(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd, 0) == MAP_FAILED);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", page_fd);
+    fd = open(path, O_RDWR);
+    CHECK(fd >= 0);
+    CHECK(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED);
+    CHECK_EQUAL(write(fd, "x", 1), -1);
+    close(fd);
+    close_page();
+}
+
+static void nothing_is_to_be_stopped_before_a_command(void)
+{
+    open_page();
+    guard_beat(core, 5 * MS);
+    CHECK_EQUAL(seen->moving, 0);
+    CHECK_EQUAL(seen->beat_ns, 5 * MS);
+    CHECK(!guard_page_record(seen, &found));
+    close_page();
+}
+
+static void the_bytes_are_those_of_the_last_command(void)
+{
+    open_page();
+    for (int value = 1; value < 100; value++) {
+        leave(0, (uint8_t)value);
+        leave(1, (uint8_t)(value + 100));
+        CHECK(guard_page_record(seen, &found));
+        CHECK_EQUAL(found.size[0], SIZE);
+        CHECK_EQUAL(bytes_of(0)[SIZE - 1], value);
+        CHECK_EQUAL(bytes_of(1)[0], value + 100);
+        CHECK_EQUAL(found.size[3], 0);
+        CHECK_EQUAL(seen->moving, 3);
+    }
+
+    /* what is constant is there with the first command, and stays */
+    leave(2, 1);
+    CHECK(guard_page_record(seen, &found));
+    CHECK_EQUAL(found.size[2], 4);
+    CHECK_EQUAL(bytes_of(2)[0], 0x80);
+    CHECK_EQUAL(seen->moving, 7);
+    leave(3, 1);
+    CHECK_EQUAL(seen->moving, 7);
+    guard_withdraw(core, &core->actuator[1]);
+    CHECK_EQUAL(seen->moving, 5);
+    guard_disarm(core);
+    CHECK_EQUAL(seen->moving, 0);
+    close_page();
+}
+
+/* the writer is killed after any word of a record: the one before is whole */
+static void a_record_that_was_not_finished_does_not_count(void)
+{
+    struct slot *slot;
+    uint64_t words, head;
+
+    open_page();
+    leave(0, 1);
+    leave(0, 2);
+    words = seen->ring.payload / 8;
+    for (uint64_t killed_at = 0; killed_at <= words; killed_at++) {
+        head = core->guard.page->head;
+        slot = ring_slot((uint8_t *)core->guard.page, &seen->ring, head);
+        slot->sequence = 2 * head + 1;
+        for (uint64_t i = 0; i < killed_at; i++)
+            slot->payload[i] = 0x7777777777777777ULL;
+        CHECK(guard_page_record(seen, &found));
+        CHECK_EQUAL(bytes_of(0)[0], 2);
+    }
+
+    /* killed between the whole record and the word that says so */
+    slot->sequence = 2 * head + 2;
+    CHECK(guard_page_record(seen, &found));
+    CHECK_EQUAL(bytes_of(0)[0], 2);
+    close_page();
+}
+
+static void what_cannot_be_is_no_record(void)
+{
+    struct slot *slot;
+
+    open_page();
+    leave(0, 1);
+    slot = ring_slot((uint8_t *)core->guard.page, &seen->ring, 0);
+
+    /* the slot that head names is being written, for ever; a size beyond its room */
+    slot->sequence = 1;
+    CHECK(!guard_page_record(seen, &found));
+    slot->sequence = 2;
+    CHECK(guard_page_record(seen, &found));
+    ((struct guard_record *)slot->payload)->size[1] = 5000;
+    CHECK(!guard_page_record(seen, &found));
+    close_page();
+}
+
+static void a_page_that_leads_outside_is_refused(void)
+{
+    struct guard_page *page;
+    uint64_t size;
+
+    open_page();
+    page = core->guard.page;
+    size = page->size;
+    CHECK(!guard_page_holds(seen, size - 1));
+    page->actuators = INPHASE_MAX_ACTUATORS + 1;
+    CHECK(!guard_page_holds(seen, size));
+    page->actuators = 4;
+    page->stop[1].offset = 100000;
+    CHECK(!guard_page_holds(seen, size));
+    page->stop[1].offset = 0;
+    page->stop[1].room = INPHASE_MAX_PACKET + 1;
+    CHECK(!guard_page_holds(seen, size));
+    page->stop[1].room = 8;
+    page->ring.offset = size;
+    CHECK(!guard_page_holds(seen, size));
+    page->ring.offset = 1 << 30;
+    CHECK(!guard_page_holds(seen, size));
+    close_page();
+}
+
+/* ---- what follows ------------------------------------------------------------------------ */
+
+static int64_t until;
+
+static int judge(struct guard_view view, int64_t now_ns)
+{
+    if (!view.held_beat_ns)
+        view.held_beat_ns = INPHASE_ABSENT;
+    return guard_judge(&view, HOLD, now_ns, &until);
+}
+
+static void a_beat_that_is_too_old_is_a_frozen_runtime(void)
+{
+    struct guard_view view = {.moving = 1, .beat_ns = 100 * MS};
+
+    CHECK_EQUAL(judge(view, 100 * MS), GUARD_WAIT);
+    CHECK_EQUAL(until, 120 * MS + 1);
+    CHECK_EQUAL(judge(view, 120 * MS), GUARD_WAIT);
+    CHECK_EQUAL(judge(view, until), GUARD_FROZEN);
+    CHECK_EQUAL(judge(view, 5000 * MS), GUARD_FROZEN);
+}
+
+static void what_does_not_move_may_be_as_old_as_it_likes(void)
+{
+    struct guard_view view = {.beat_ns = 100 * MS};
+
+    CHECK_EQUAL(judge(view, 5000 * MS), GUARD_WAIT);
+    CHECK_EQUAL(until, 5020 * MS);
+}
+
+static void time_in_which_the_guard_did_not_run_does_not_count(void)
+{
+    struct guard_view view = {.moving = 1, .beat_ns = 100 * MS, .awake_ns = 400 * MS};
+
+    CHECK_EQUAL(judge(view, 400 * MS), GUARD_WAIT);
+    CHECK_EQUAL(until, 420 * MS + 1);
+    CHECK_EQUAL(judge(view, until), GUARD_FROZEN);
+}
+
+static void a_runtime_that_ended_in_motion_died(void)
+{
+    struct guard_view view = {.moving = 1, .beat_ns = 100 * MS, .is_dead = true, .is_left = true};
+
+    CHECK_EQUAL(judge(view, 101 * MS), GUARD_DIED);
+    view.moving = 0;
+    CHECK_EQUAL(judge(view, 101 * MS), GUARD_LEAVE);
+    view.is_dead = false;
+    CHECK_EQUAL(judge(view, 101 * MS), GUARD_LEAVE);
+
+    /* a runtime that closes its line in motion is watched to its end */
+    view.moving = 1;
+    CHECK_EQUAL(judge(view, 101 * MS), GUARD_WAIT);
+    CHECK_EQUAL(judge(view, 121 * MS), GUARD_FROZEN);
+}
+
+static void a_frozen_runtime_that_was_left_alive_is_stopped_once_per_pause(void)
+{
+    struct guard_view view = {.moving = 1, .beat_ns = 100 * MS, .held_beat_ns = 100 * MS};
+
+    CHECK_EQUAL(judge(view, 5000 * MS), GUARD_WAIT);
+    view.is_dead = true;
+    CHECK_EQUAL(judge(view, 5000 * MS), GUARD_DIED);
+    view.is_dead = false;
+    view.beat_ns = 5001 * MS;
+    CHECK_EQUAL(judge(view, 5001 * MS), GUARD_WAIT);
+    CHECK_EQUAL(judge(view, 5022 * MS), GUARD_FROZEN);
+}
+
+int main(void)
+{
+    RUN(nobody_else_can_write_or_resize_the_page);
+    RUN(nothing_is_to_be_stopped_before_a_command);
+    RUN(the_bytes_are_those_of_the_last_command);
+    RUN(a_record_that_was_not_finished_does_not_count);
+    RUN(what_cannot_be_is_no_record);
+    RUN(a_page_that_leads_outside_is_refused);
+    RUN(a_beat_that_is_too_old_is_a_frozen_runtime);
+    RUN(what_does_not_move_may_be_as_old_as_it_likes);
+    RUN(time_in_which_the_guard_did_not_run_does_not_count);
+    RUN(a_runtime_that_ended_in_motion_died);
+    RUN(a_frozen_runtime_that_was_left_alive_is_stopped_once_per_pause);
+    return 0;
+}

@@ -1,0 +1,299 @@
+"""The guard, with real processes: a runtime that is killed or frozen in motion, an emulated arm,
+and what went over the wire.
+
+Rows 29 and 30 of the catalogue of faults.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+
+from inphase import guard, schedule, store
+from inphase.errors import RuntimeFault, ScheduleError
+from inphase.runtime import Runtime, Wishes
+from peers import BOUND_S, until
+from runtimes import Robot, Run
+
+pytestmark = pytest.mark.real
+SYNC_WRITE = 0x83
+GOAL = struct.pack("<HH", 116, 4)
+REST = 0.05  # rad/s: two counts of the servos' velocity
+HOLD_MS = 300  # patient: what is tested is what happens, not when, also on a loaded machine
+PERIOD_S = 0.008
+STEP_COUNTS = 2.0 * PERIOD_S * 4096 / 6.28 + 2  # velocity limit times a period, and rounding
+ROUNDS = 20
+COMPILER = shutil.which("cc")
+
+
+@pytest.fixture
+def robot() -> Iterator[Robot]:
+    """An emulated robot whose guard is not as patient as in other tests."""
+    with Robot() as made:
+        made.write(HELD)
+        yield made
+
+
+HELD = ("max_hold_ms = 20000", f"max_hold_ms = {HOLD_MS}")
+
+
+class Heard(NamedTuple):
+    """An instruction that the servos heard."""
+
+    at_ns: int
+    ident: int
+    instruction: int
+    parameters: bytes
+
+    @property
+    def is_goal(self) -> bool:
+        """A sync write of goal positions."""
+        return self.instruction == SYNC_WRITE and self.parameters.startswith(GOAL)
+
+    @property
+    def goals(self) -> list[int]:
+        """Counts, of a sync write."""
+        return [struct.unpack_from("<i", self.parameters, at + 1)[0] for at in range(4, 34, 5)]
+
+
+def heard(robot: Robot) -> list[Heard]:
+    """The last instructions on the bus, oldest first."""
+    return [Heard(*item[:3], bytes.fromhex(item[3])) for item in robot.arm(heard=True)["heard"]]
+
+
+def guard_of(run: Run) -> psutil.Process:
+    """Its guard."""
+    return next(child for child in run.children() if child.name() == "_guard")
+
+
+def note_of(robot: Robot) -> dict[str, Any]:
+    """The one note that lies there."""
+    (path,) = store.segments_of(robot.name, "note")
+    return tomllib.loads(Path(path).read_text())
+
+
+def stopped(robot: Robot, process: psutil.Process) -> dict[str, Any]:
+    """Wait for the guard's end; its note, after what went over the wire was held against it."""
+    psutil.wait_procs([process], BOUND_S)
+    assert not process.is_running(), "the guard ends when it is done"
+    note = note_of(robot)
+    (device,) = note["stopped"]
+    assert (device["device"], device["sent"], device["errno"]) == ("arm", 3, 0)
+    check_wire(heard(robot), bytes.fromhex(device["bytes"]))
+    until(lambda: robot.speed < REST)
+    return note
+
+
+def check_wire(said: list[Heard], stop: bytes) -> None:
+    """The last three instructions are the stop, none came between or after, and it holds the arm
+    where it was sent last, or was about to be."""
+    *before, first, second, third = said
+    assert first.is_goal
+    assert first.parameters == second.parameters == third.parameters
+    assert first.parameters in stop, "no goal here needs stuffing"
+    last = next(item for item in reversed(before) if item.is_goal)
+    assert all(abs(a - b) <= STEP_COUNTS for a, b in zip(first.goals, last.goals, strict=True))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_at_any_phase_the_arm_is_sent_its_stop_three_times_and_nothing_after(
+    robot: Robot, how: signal.Signals
+) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    for turn in range(ROUNDS):
+        with robot.run() as run:
+            run.moving()
+            process = guard_of(run)
+            time.sleep(draw.random() * 2 * PERIOD_S)
+            run.signal(how)
+            note = stopped(robot, process)
+            assert run.process.wait(BOUND_S) == -signal.SIGKILL, "frozen is killed"
+            assert note["reason"] == ("died" if how is signal.SIGKILL else "frozen")
+            assert note["killed"] == (how is signal.SIGSTOP) and note["ended"]
+            assert 0 <= note["dead_ns"] <= note["first_ns"] < note["last_ns"]
+            assert ("previous run" in run.stderr) == (turn > 0), "the next start says so, once"
+            assert "guard: the runtime" in run.stderr
+
+
+def test_the_next_start_tells_it_and_moves_nothing(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        process = guard_of(run)
+        run.signal(signal.SIGKILL)
+        stopped(robot, process)
+    rests = robot.arm()["position"]
+    robot.write(HELD, ('[policy]\ncall = "sweep.py:Sweep"\n', ""))
+    with robot.run("--cycles", "40") as run:
+        code, summary = run.end()
+    assert code == 0
+    told = [event for event in summary["events"] if "previous run died while moving" in event]
+    assert len(told) == 1 and "arm was sent its stop 3 times" in told[0]
+    assert robot.segments() == [], "the note is read and gone"
+    moved = max(abs(a - b) for a, b in zip(robot.arm()["position"], rests, strict=True))
+    assert moved < 0.01
+
+
+def test_a_run_that_ends_in_good_order_leaves_no_note_and_no_guard(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        process = guard_of(run)
+        run.signal(signal.SIGINT)
+        assert run.end()[0] == 130
+        assert not process.is_running()
+    assert robot.segments() == []
+    assert "guard" not in run.stderr
+    goals = [item for item in heard(robot) if item.is_goal][-3:]
+    assert goals[0].parameters != goals[2].parameters or robot.speed < REST
+
+
+def test_a_run_that_only_observes_has_no_guard(robot: Robot) -> None:
+    with robot.run("--observe") as run:
+        run.status("joints", "FRESH")
+        assert not any(child.name() == "_guard" for child in run.children())
+
+
+def ports_of(process: psutil.Process) -> list[str]:
+    """The terminals that a process has open."""
+    places = Path(f"/proc/{process.pid}/fd")
+    found = []
+    for place in places.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(str(place.readlink()))
+    return [name for name in found if name.startswith("/dev/pts/")]
+
+
+def test_the_guard_inherits_nothing_that_it_does_not_need(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        process = guard_of(run)
+        places = [str(place.readlink()) for place in Path(f"/proc/{process.pid}/fd").iterdir()]
+        kinds = sorted(place.partition(":")[0] for place in places if "stderr" not in place)
+        port = str((robot.folder / "ports" / "arm").resolve())
+        assert kinds == sorted(["/dev/null", "/dev/null", "anon_inode", "socket", port])
+        assert os.getsid(process.pid) == process.pid
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            process.send_signal(number)
+        run.status("joints", "FRESH")
+        assert process.is_running() and "guard ended" not in run.stderr
+
+
+def test_a_device_that_is_back_moves_only_after_the_guard_has_it(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        process = guard_of(run)
+        before = ports_of(process)
+        assert len(before) == 1
+        robot.arm(fault="close")
+        run.status("joints", "OFFLINE")
+        until(lambda: not ports_of(process))
+        robot.arm(fault="reopen")
+        until(lambda: "is back" in run.stderr)
+        assert len(ports_of(process)) == 1, "the guard has it before it is said to be back"
+        run.status("joints", "FRESH")
+        run.signal(signal.SIGUSR1)
+        run.moving()
+        run.signal(signal.SIGKILL)
+        stopped(robot, process)
+
+
+def test_a_guard_that_ends_is_started_again_and_has_the_arm(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        first = guard_of(run)
+        first.kill()
+        until(lambda: "the guard ended (signal 9)" in run.stderr)
+        until(lambda: any(c.name() == "_guard" and c != first for c in run.children()))
+        second = next(c for c in run.children() if c.name() == "_guard" and c != first)
+        until(lambda: ports_of(second))
+        run.moving()
+        run.signal(signal.SIGKILL)
+        stopped(robot, second)
+
+
+def test_without_a_guard_nothing_is_enabled(robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "PROGRAM", robot.folder / "nothing")
+    runtime = Runtime(schedule.load(robot.schedule), Wishes(), lambda _: None)
+    try:
+        runtime.prepare()
+        with pytest.raises(RuntimeFault, match="does not start"):
+            runtime.start()
+        assert robot.arm()["torque"] == [0] * 6
+    finally:
+        runtime.close()
+
+
+def test_a_guard_that_does_not_answer_lets_nothing_move(
+    robot: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard.Guard, "_answer", lambda _: (guard._READY, 0, 0, 0))
+    runtime = Runtime(schedule.load(robot.schedule), Wishes(cycles=5), lambda _: None)
+    try:
+        runtime.prepare()
+        with pytest.raises(RuntimeFault, match="the guard refuses device arm"):
+            runtime.start()
+        assert not [item for item in heard(robot) if item.is_goal]
+    finally:
+        runtime.close()
+
+
+def test_debug_hold_stops_the_arm_and_leaves_the_runtime_alive(robot: Robot) -> None:
+    with robot.run("--debug-hold") as run:
+        run.moving()
+        process = guard_of(run)
+        for turn in range(2):
+            run.signal(signal.SIGSTOP)
+            until(lambda turn=turn: run.stderr.count("left alive (--debug-hold)") == turn + 1)
+            until(lambda: robot.speed < REST)
+            note = note_of(robot)
+            assert (note["reason"], note["killed"]) == ("frozen", False)
+            check_wire(heard(robot), bytes.fromhex(note["stopped"][0]["bytes"]))
+            run.signal(signal.SIGCONT)
+            resumed = run.frame(lambda frame: "RESUMED" in frame.flags)
+            assert "LATCHED" in resumed.flags
+            run.frame(lambda frame: "RAMPING" in frame.command["arm"].flags)
+            run.signal(signal.SIGUSR1)
+            run.moving()
+        run.signal(signal.SIGKILL)
+        assert stopped(robot, process)["reason"] == "died"
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler for the preloaded trap")
+def test_the_guard_allocates_nothing_after_its_start(robot: Robot) -> None:
+    library = robot.folder / "trap.so"
+    source = Path(__file__).with_name("allocation_trap.c")
+    assert COMPILER is not None
+    subprocess.run([COMPILER, "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    preload = ":".join(filter(None, (os.environ.get("LD_PRELOAD"), str(library))))
+    with robot.run(env={**os.environ, "LD_PRELOAD": preload}) as run:
+        run.moving()
+        process = guard_of(run)
+        assert str(library) in Path(f"/proc/{process.pid}/maps").read_text()
+        run.signal(signal.SIGSTOP)
+        stopped(robot, process)
+
+
+def test_an_actuator_that_nothing_would_stop_is_refused(robot: Robot) -> None:
+    robot.write(HELD, ("[device.arm]\n", '[device.arm]\nhome = "process"\n'))
+    with robot.run() as run:
+        assert run.end()[0] == ScheduleError.exit_code
+    assert "actuator.arm.device: nothing would stop it when the runtime dies" in run.stderr
+    assert robot.arm()["torque"] == [0] * 6
+
+
+def test_a_hold_of_less_than_two_cycles_is_refused(robot: Robot) -> None:
+    robot.write(("max_hold_ms = 20000", "max_hold_ms = 15"))
+    with pytest.raises(ScheduleError, match=r"guard.max_hold_ms: 15 ms are less than two cycles"):
+        schedule.load(robot.schedule)
