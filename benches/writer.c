@@ -139,7 +139,7 @@ static int block_body(struct bench_run *run)
     struct block *block = (struct block *)run;
     const struct bench_grid *grid = &run->grid;
     int64_t due_ns = bench_now() + 5 * grid->period_ns;
-    struct command command;
+    struct { struct mail mail; double value[INPHASE_MAX_CHANNELS]; } answer;
 
     for (int i = 0; i < grid->cycles; i++, due_ns += grid->period_ns) {
         uint64_t number = atomic_load_explicit(&block->store->state->head, memory_order_relaxed);
@@ -152,9 +152,11 @@ static int block_body(struct bench_run *run)
             continue;
         bench_sleep_until(due_ns + grid->act_ns);
         block->echo_ns[i] = -1;
-        if (mailbox_look(block->mailbox, block->mailbox->channels, (int64_t)number, &command) ==
-            0)
-            block->echo_ns[i] = command.posted_ns - latched_ns;
+        if (mailbox_head(block->mailbox) &&
+            mailbox_read(block->mailbox, block->mailbox->values,
+                         mailbox_head(block->mailbox) - 1, &answer.mail) &&
+            answer.mail.cycle == (int64_t)number)
+            block->echo_ns[i] = answer.mail.posted_ns - latched_ns;
     }
     return grid->cycles;
 }

@@ -235,6 +235,10 @@ struct inphase_counts {
     int64_t duplicates;         /* replies whose number had come before */
     int64_t foreign_frames;     /* CAN frames that no exchange wants */
     int64_t error_passive;      /* CAN error frames: a controller turned error-passive */
+    int64_t late_answers;       /* came after the act of the first cycle that they are for */
+    int64_t stale;              /* commands of answers whose cycle had passed when they came */
+    int64_t refused_answers;    /* said why there is no command, or broke a rule: see reasons */
+    int64_t starved;            /* cycles that nothing was left for of a chunk (see missed) */
 };
 
 typedef struct inphase_segment inphase_segment;
@@ -421,6 +425,9 @@ const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);
    to where inphase_reader_record points. Returns the number of frames lost before it (overwritten,
    or left out), or -ETIMEDOUT, -EINTR, -EPIPE (the writer is gone, there is no further frame). */
 int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_ns);
+/* Likewise for a policy: the newest frame that was not returned yet of a cycle that `every` divides,
+   waiting until there is one. */
+int64_t inphase_reader_due(inphase_reader *reader, int64_t every, int64_t timeout_ns);
 const void *inphase_reader_record(inphase_reader *reader);
 /* Number of the frame that inphase_reader_next returned last (before its first: of the one before
    what it will return; -1: none). Frames are numbered from 0 without gaps. */
@@ -453,13 +460,15 @@ int inphase_reader_worst(inphase_reader *reader, struct inphase_worst *out);
 
 /* ---- the policy's mailbox ---------------------------------------------------------------- */
 
-/* The command mailbox of one policy: its own segment, which the core maps read-only.
-   post is made by the policy's process. reason 0 posts a command; any other INPHASE_REASON_* says
-   why there is none. values: channels doubles in SI. Never waits, wakes nobody. */
-uint64_t inphase_mailbox_size(uint32_t channels);
-int inphase_mailbox_init(inphase_segment *segment, uint32_t channels, uint64_t epoch);
+/* The command mailbox of one policy: its own segment, which the core maps read-only. values: doubles
+   of an answer, in SI: a command's, times the commands of a chunk, one command after the other.
+   post answers the frame of a cycle, and is made by the policy's process. Reason 0 posts commands,
+   any other INPHASE_REASON_* says why there are none, count is then 0. valid_until_ns: commands are
+   of no use after that. Never waits, wakes nobody. */
+uint64_t inphase_mailbox_size(uint32_t values);
+int inphase_mailbox_init(inphase_segment *segment, uint32_t values, uint64_t epoch);
 int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_until_ns,
-                         uint32_t reason, const double *values, uint32_t channels);
+                         uint32_t reason, const double *values, uint32_t count);
 /* A frame was taken: the time until the next command is posted is an inference. */
 void inphase_mailbox_taken(inphase_segment *segment);
 /* The distribution of inferences. 0, or -EPROTO: not a mailbox. Any process that maps it. */
@@ -538,6 +547,8 @@ struct inphase_model_config {
     uint32_t sensors;           /* of the frame that are looked at: the first so many */
     uint32_t values;            /* in a command */
     uint32_t threads;           /* of one run, the caller's among them: 1 to INPHASE_MODEL_THREADS */
+    uint32_t chunk;             /* commands that a run gives: outputs have the parts of each, one
+                                   command after the other */
     const uint8_t *accepts;     /* per sensor: bit per status on which the model is run */
     const struct inphase_model_tensor *input, *output;
 };
@@ -553,16 +564,16 @@ void inphase_model_close(inphase_model *model);
 /* `call` of struct inphase_native_policy; model: the inphase_model. Thread: one at a time. */
 uint32_t inphase_model_call(void *model, const void *record, const void *const *samples,
                             double *command);
-/* The same for a frame's record that came by a reader. 0, and a double per value of the command, or
+/* The same for a frame's record that came by a reader. 0, and a double per value of each command, or
    INPHASE_REASON_* why there is none. Thread: the reader's. */
 uint32_t inphase_model_answer(inphase_model *model, inphase_reader *reader, const void *record,
                               double *command);
-/* The policy's loop: newest frame in, command for its cycle out, valid for max_hold_ns from its due
-   time. Returns when the runtime is gone or SIGTERM came, which it unblocks and handles meanwhile
+/* The policy's loop: newest frame of a cycle that `every` divides in, answer out, valid for max_hold_ns
+   from the frame's due time. Returns when the runtime is gone or SIGTERM came, which it unblocks and handles meanwhile
    (block it before the call, so that none is lost): one at a time in a process. 0 or a negative
    errno. */
 int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
-                        int64_t max_hold_ns);
+                        int64_t every, int64_t max_hold_ns);
 
 /* ---- frames on the wire ---------------------------------------------------------------- */
 
@@ -917,8 +928,9 @@ struct inphase_world {
     void *user;                 /* of render, which may be Python: the caller's thread runs it */
 };
 
-/* A policy without Python: called in the caller's thread with the frame's record and each sensor's
-   newest sample (NULL: none yet). 0: command is filled, else INPHASE_REASON_* why there is none. */
+/* A policy without Python: called in the caller's thread with the frame's record and the sample of each
+   sensor that it names (NULL: none yet). 0: command is filled, with all of a chunk, else
+   INPHASE_REASON_* why there is none. */
 struct inphase_native_policy {
     uint32_t (*call)(void *user, const void *record, const void *const *samples, double *command);
     void *user;
@@ -999,6 +1011,31 @@ struct inphase_actuator_config {
     struct inphase_distribution delay;      /* ns, from the act until a command takes effect */
 };
 
+/* When a policy is asked and when its answers act (middleware/POLICIES.md). It takes the frames of
+   cycles that `every` divides. Its answer to the frame of cycle n is `chunk` commands; the i-th is for
+   cycle n + latency_cycles + i * chunk_every, whenever it comes: those whose cycle has passed by then
+   are dropped. */
+#define INPHASE_JOIN_SWITCH 0       /* the newest answer counts from its first command on */
+#define INPHASE_JOIN_BLEND 1        /* it fades in over blend_cycles, from the one before */
+#define INPHASE_JOIN_FREEZE 2       /* the one before counts for as long as answers take: for the
+                                       95 % quantile of the last 64, counted in cycles */
+#define INPHASE_HOLD 0              /* a command holds until the next one's cycle */
+#define INPHASE_LINEAR 1            /* straight to the next one */
+#define INPHASE_CUBIC 2             /* on a cubic with the slope that the setpoint has, to the slope
+                                       of the next one: from the one before it to the one after it */
+#define INPHASE_MAX_CHUNK 1024
+#define INPHASE_MAX_PLAN 65536      /* (latency_cycles / chunk_every + chunk + 3) * (values of a
+                                       command + 1) is at most this */
+struct inphase_policy_timing {
+    int64_t every;              /* 0: 1 */
+    int64_t latency_cycles;
+    int64_t chunk_every;        /* divides every; 0: 1. Not used with a chunk of 1 */
+    int64_t blend_cycles;
+    uint32_t chunk;             /* 0: 1 */
+    uint32_t join;              /* INPHASE_JOIN_* */
+    uint32_t interpolate;       /* INPHASE_HOLD, _LINEAR, _CUBIC */
+};
+
 struct inphase_config {
     int64_t period_ns;
     int64_t read_deadline_ns;   /* offset */
@@ -1017,6 +1054,7 @@ struct inphase_config {
     uint32_t virtual_time;      /* 1: lock step: virtual clock and twins */
     const struct inphase_sensor_config *sensor;
     const struct inphase_actuator_config *actuator;
+    struct inphase_policy_timing policy_timing;
     const char *description;    /* put into the segment as it is */
     uint64_t description_size;
 
@@ -1088,21 +1126,21 @@ int inphase_core_join(inphase_core *core, int64_t timeout_ns);
 int inphase_realtime_try(int32_t priority, int32_t cpu, struct inphase_realtime *out);
 
 /* Lock step, all in the caller's thread. The policy is one server, as on the robot: it takes the
-   newest frame that it has not had as soon as it is free, and answers when its inference has passed.
+   newest frame that is due (see inphase_policy_timing) and that it has not had as soon as it is free, and answers when its inference has passed.
    Meanwhile the robot's cycles go on. */
 
 /* Run on to the frame that the policy takes next: its number (see inphase_reader_number), or
    -EAGAIN: so many cycles in all were run before (0: no bound), or -ESHUTDOWN: the core has stopped. */
 int64_t inphase_core_turn(inphase_core *core, int64_t cycles);
-/* What the policy answers to that frame: reason 0 and a value per channel, or why there is none, and
-   then no values are looked at. The rest of the frame's cycle is run where the answer is there before
-   the act. */
+/* What the policy answers to that frame: reason 0 and `count` values, of each command of the chunk a
+   value per channel, or why there is none, and then no values are looked at. The rest of the frame's
+   cycle is run where the answer is there before the act. */
 int inphase_core_answer(inphase_core *core, uint32_t reason, const double *values,
-                        uint32_t channels);
+                        uint32_t count);
 /* The answer, and on to the next frame: both in one call, for a loop in Python. Returns as
    inphase_core_turn, or as inphase_core_answer when that fails. */
 int64_t inphase_core_answer_turn(inphase_core *core, uint32_t reason, const double *values,
-                                 uint32_t channels, int64_t cycles);
+                                 uint32_t count, int64_t cycles);
 /* Run so many cycles without leaving C, with the native policy where there is one. Returns the
    cycles run: fewer when the core stops by itself. */
 int64_t inphase_core_run(inphase_core *core, int64_t cycles);

@@ -37,6 +37,7 @@ CORE_SIDE = {
     "model_rules",
     "onnx_file",
     "protobuf",
+    "pace_rules",
     "packets",
     "parts",
     "plan",

@@ -13,7 +13,7 @@ from inphase.errors import StoreError
 from inphase.packets import encoding_fields, exchange_fields
 from inphase.plan import ActuatorPlan, Plan, SensorPlan
 from inphase.store import Segment
-from inphase.tables import Workspace
+from inphase.tables import Policy, Workspace
 from inphase.timing_model import TimingModel
 from inphase.wire import STATUSES
 from inphase.world import Failure, Reading, World
@@ -182,14 +182,14 @@ class Core:
         number: int = lib.inphase_core_turn(self._core, cycles)
         return None if number < 0 else number
 
-    def answer(self, reason: int, values: Any, channels: int) -> None:
-        """What the policy says to that frame; `values`: a C double array, not looked at where
-        there is a reason."""
-        lib.inphase_core_answer(self._core, reason, values, channels)
+    def answer(self, reason: int, values: Any, count: int) -> None:
+        """What the policy says to that frame; `values`: a C double array of so many, not looked at
+        where there is a reason."""
+        lib.inphase_core_answer(self._core, reason, values, count)
 
-    def answer_turn(self, reason: int, values: Any, channels: int, cycles: int) -> int | None:
+    def answer_turn(self, reason: int, values: Any, count: int, cycles: int) -> int | None:
         """Both in one call: `answer`, then `turn`."""
-        number: int = _answer_turn(self._core, reason, values, channels, cycles)
+        number: int = _answer_turn(self._core, reason, values, count, cycles)
         return None if number < 0 else number
 
     def run(self, cycles: int) -> int:
@@ -348,7 +348,7 @@ def store_size(plan: Plan) -> StoreSize:
     """The size of a plan's store."""
     keep: list[Any] = []
     core = int(lib.inphase_core_size(base_config(plan, 0, keep)))
-    core += int(lib.inphase_mailbox_size(plan.values))
+    core += int(lib.inphase_mailbox_size(plan.answer))
     posted = [s for s in plan.sensors if s.home != "cycle"]
     rings = sum(_PAGE + s.depth * (s.dtype.itemsize + 128) for s in posted)
     looked_at = sum(_PAGE + s.depth * 2 * _PAGE for s in posted)
@@ -386,11 +386,37 @@ def base_config(
             "sensor": sensors,
             "actuator": actuators,
             "description_size": description_size,
+            "policy_timing": _policy_timing(plan.schedule.policy),
         },
     )
     if lockstep is not None:
         _lockstep(config, lockstep, keep)
     return config
+
+
+def _policy_timing(policy: Policy | None) -> dict[str, int]:
+    """The fields of struct inphase_policy_timing."""
+    if policy is None:
+        return {}
+    joins = {
+        "switch": lib.INPHASE_JOIN_SWITCH,
+        "blend": lib.INPHASE_JOIN_BLEND,
+        "freeze": lib.INPHASE_JOIN_FREEZE,
+    }
+    ways = {
+        "hold": lib.INPHASE_HOLD,
+        "linear": lib.INPHASE_LINEAR,
+        "cubic": lib.INPHASE_CUBIC,
+    }
+    return {
+        "every": policy.every,
+        "latency_cycles": policy.latency_cycles,
+        "chunk_every": policy.chunk_every,
+        "blend_cycles": policy.blend_cycles or 0,
+        "chunk": policy.chunk,
+        "join": joins[policy.join],
+        "interpolate": ways[policy.interpolate],
+    }
 
 
 def _doubles(values: list[float], keep: list[Any]) -> Any:

@@ -36,13 +36,19 @@ class StoreFollower:
             )
         return cls(path)
 
-    def next(self, timeout_s: float | None = None, newest: bool = False) -> Frame:
-        """The next frame. Raises TimeoutError, or store.Lost when the runtime is gone."""
+    def next(
+        self, timeout_s: float | None = None, newest: bool = False, every: int | None = None
+    ) -> Frame:
+        """The next frame; with `every` the newest one of a cycle that it divides, as a policy takes
+        them. Raises TimeoutError, or store.Lost when the runtime is gone."""
         left_ns = _SLICE_NS if timeout_s is None else int(timeout_s * 1e9)
         reader = self.reader
         while True:
+            slice_ns = min(left_ns, _SLICE_NS)
             try:
-                lost = reader.next(min(left_ns, _SLICE_NS), newest)
+                lost = (
+                    reader.next(slice_ns, newest) if every is None else reader.due(every, slice_ns)
+                )
             except InterruptedError:
                 continue
             except TimeoutError:

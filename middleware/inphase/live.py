@@ -139,6 +139,8 @@ def _head(view: View) -> Any:
     head.append(f"\ncommands {counts['commands']}  ")
     head.append(f"missed {counts['missed']}", "yellow" if counts["missed"] else "")
     head.append(f"  refused {counts['invalid']}", "yellow" if counts["invalid"] else "")
+    if counts["late_answers"] or counts["starved"]:
+        head.append(f"  late {counts['late_answers']}  starved {counts['starved']}", "yellow")
     head.append(f"  limited {counts['limited']}  ")
     p50 = view.policy["p50"] if view.policy["count"] else None
     head.append(f"policy p50 {_span(p50)}")

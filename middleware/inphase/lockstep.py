@@ -125,7 +125,7 @@ class LockStep:
         self.follower = _OwnFrames(self.core.segment.path)
         # nobody's any more: its store must not stay in memory for good
         weakref.finalize(self, _end, self.core, self.follower, self._model)
-        self._buffer = policies.CommandBuffer(self.follower.layout.actuators)
+        self._buffer = policies.make_buffer(schedule, self.follower.layout.actuators)
         self._turn = self._make_turn(call, isolate)
         self._digest = Digest(self.follower) if digest else None
         self._draws_cycles = self._randomisation is not None and self._randomisation.has_cycles
@@ -139,7 +139,9 @@ class LockStep:
         if self.schedule.policy is None or self._native is not None:
             return None
         if isolate:
-            return policies.IsolatedPolicy(self.schedule, self.core.segment.path, self._buffer)
+            return policies.IsolatedPolicy(
+                self.schedule, self.follower, self.core.segment.path, self._buffer
+            )
         layout = self.follower.layout
         return policies.make_turn(self.schedule, layout, self._buffer, self.plan.model)
 
@@ -207,7 +209,7 @@ class LockStep:
             return self.next()
         if self._digest is not None:
             self._digest.follow(self.follower.number + 1)
-        number = self.core.answer_turn(0, self._buffer.pointer, self._buffer.channels, 0)
+        number = self.core.answer_turn(0, self._buffer.pointer, self._buffer.count, 0)
         return self._frame(number)
 
     def refuse(self, reason: str) -> None:
@@ -215,7 +217,7 @@ class LockStep:
         self._answer(REASONS.index(reason))
 
     def _answer(self, reason: int) -> None:
-        self.core.answer(reason, self._buffer.pointer, self._buffer.channels)
+        self.core.answer(reason, self._buffer.pointer, self._buffer.count)
         if self._digest is not None:
             self._digest.follow(self.follower.number + 1)
 
@@ -263,7 +265,7 @@ class LockStep:
 
     def _run_policy(self, turn: "_Turn", until: int) -> None:
         """With one call of C per turn."""
-        values, channels = self._buffer.pointer, self._buffer.channels
+        values, count = self._buffer.pointer, self._buffer.count
         frame, take, answer_turn = self.follower.frame, turn.take, self.core.answer_turn
         digest = self._digest
         number = self.core.turn(until)
@@ -276,7 +278,7 @@ class LockStep:
             if digest is not None:
                 digest.follow(number + 1)
             reason = 0 if trouble is None else REASONS.index(trouble)
-            number = answer_turn(reason, values, channels, until)
+            number = answer_turn(reason, values, count, until)
 
     @property
     def draws(self) -> dict[str, float | list[float]]:

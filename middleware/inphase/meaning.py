@@ -46,6 +46,13 @@ MEANING = {
     "threads": "a count of threads, 1 to 64",
     "allow": 'a list of "network", "gpu", "devices", "files", "processes"',
     "providers": 'a list of ONNX Runtime\'s execution providers, with runtime = "python"',
+    "policy.every": "a count of cycles from one frame that the policy takes to the next, 1 or more",
+    "policy.latency_cycles": "a count of cycles from a frame to the act of its answer, 0 or more",
+    "chunk": "a count of commands in an answer, 1 to 1024",
+    "chunk_every": "a count of cycles from one command of a chunk to the next, which divides every",
+    "join": '"switch", "blend" or "freeze"',
+    "blend_cycles": "a count of cycles, 1 or more",
+    "interpolate": '"hold", "linear" or "cubic"',
     "device": "the name of a [device.NAME] table",
     "feedback": '"sensor.field"',
     "endpoint": "an ipc:// or loopback tcp:// address",
@@ -78,4 +85,6 @@ def meaning(key: locator.Path) -> str:
         own = [f"workspace.{names[-1]}"]
     elif names[:2] == ["policy", "accepts"]:
         own = names[1:2]
+    elif names[:1] == ["policy"] and f"policy.{names[-1]}" in MEANING:
+        own = [f"policy.{names[-1]}"]
     return MEANING.get(own[0], "a value of that kind") if own else "tables"

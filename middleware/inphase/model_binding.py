@@ -61,6 +61,8 @@ class Binding:
     accepts: dict[str, tuple[Status, ...]]
     """per sensor that is looked at, the statuses on which the model is run"""
     values: int
+    chunk: int
+    """commands that a run gives: rows of each output, where there is more than one"""
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,18 @@ class _Wanted:
     parts: list[Part]
     image: tuple[int, ...] | None = None
     """the shape of the one uint8 field that it is"""
+    rows: int = 1
+    """times that the parts come, one after the other"""
 
     @property
-    def count(self) -> int:
+    def width(self) -> int:
         return sum(part.count for part in self.parts)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        if self.image is not None:
+            return self.image
+        return (self.width,) if self.rows == 1 else (self.rows, self.width)
 
     @property
     def key(self) -> str:
@@ -116,6 +126,7 @@ def make(
         tuple(dtypes),
         accepts,
         sum(channels.values()),
+        policy.chunk,
     )
 
 
@@ -167,7 +178,7 @@ def _outputs(schedule: Schedule, channels: Mapping[str, int]) -> list[_Wanted]:
     for name, named in schedule.policy.outputs.items():
         actuators = [named] if isinstance(named, str) else named
         parts = [Part(starts[a], a, channels[a]) for a in actuators]
-        wanted.append(_Wanted("outputs", name, parts))
+        wanted.append(_Wanted("outputs", name, parts, rows=schedule.policy.chunk))
     return wanted
 
 
@@ -202,17 +213,18 @@ def _shape(
     schedule: Schedule, model: onnx_file.Model, wanted: _Wanted, port: Port
 ) -> tuple[int, ...]:
     """The shape of a tensor with one element in its batch, where it leaves that open."""
-    own = (wanted.count,) if wanted.image is None else wanted.image
+    own = wanted.shape
     given = port.shape
     if len(given) == len(own) + 1 and isinstance(given[0], str):
         given = (1, *given[1:])
     if given not in (own, (1, *own)):
         what = ", ".join(part.name for part in wanted.parts)
+        times = f" in {wanted.rows} commands" if wanted.rows > 1 else ""
         _refuse(
             schedule, model,
             f"{wanted.what[:-1]} {port.name!r} has the shape {list(port.shape)}",
-            f"the schedule binds {wanted.count} numbers to it ({what}): give it {list(own)} or "
-            f"{[1, *own]}",
+            f"the schedule binds {wanted.width} numbers to it ({what}){times}: give it {list(own)} "
+            f"or {[1, *own]}",
         )  # fmt: skip
     return tuple(int(side) for side in given)
 
@@ -236,16 +248,16 @@ def _normalisation(
             where, f"{wanted.name!r} is an image, which goes in as it is; remove its normalisation"
         )
     mean = _per_number(
-        schedule, where, numbers["mean"], what="mean", count=wanted.count, otherwise=0.0
+        schedule, where, numbers["mean"], what="mean", count=wanted.width, otherwise=0.0
     )
     std = _per_number(
-        schedule, where, numbers["std"], what="std", count=wanted.count, otherwise=1.0
+        schedule, where, numbers["std"], what="std", count=wanted.width, otherwise=1.0
     )
     if not (std > 0).all():
         raise schedule.error(
             where, f"std is not above 0, got {show(std.tolist())}; give positive numbers"
         )
-    return mean, std
+    return np.tile(mean, wanted.rows), np.tile(std, wanted.rows)
 
 
 def _told(

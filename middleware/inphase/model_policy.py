@@ -124,11 +124,13 @@ class NativeModel:
         reason = lib.inphase_model_answer(self._handle, reader.handle, record, values)
         return REASONS[reason] if reason else None
 
-    def serve(self, reader: store.Reader, mailbox: store.Mailbox, max_hold_ns: int) -> None:
-        """Answer every frame until the runtime is gone or SIGTERM comes, all of it in C. Raises
+    def serve(
+        self, reader: store.Reader, mailbox: store.Mailbox, every: int, valid_ns: int
+    ) -> None:
+        """Answer every due frame until the runtime is gone or SIGTERM comes, all of it in C. Raises
         RuntimeFault."""
         rc = lib.inphase_model_serve(
-            self._handle, reader.handle, mailbox.segment.handle, max_hold_ns
+            self._handle, reader.handle, mailbox.segment.handle, every, valid_ns
         )
         if rc < 0:
             raise RuntimeFault(f"policy: the model's loop ended with errno {-rc}")
@@ -177,6 +179,7 @@ def _config(binding: Binding, library: str, threads: int, keep: list[Any]) -> An
             "sensors": len(binding.sensors),
             "values": binding.values,
             "threads": threads,
+            "chunk": binding.chunk,
             "accepts": own("uint8_t[]", accepts),
             "input": tensors(binding.inputs, True),
             "output": tensors(binding.outputs, False),
@@ -265,7 +268,7 @@ class PythonModel:
                 f"the network anew, or update the package onnxruntime",
             ) from error
         self._binding = binding
-        self._command = np.zeros(binding.values)
+        self._command = np.zeros((binding.chunk, binding.values))
 
     def __call__(self, frame: Frame) -> NDArray[np.float64] | None:
         """The command; None where a sample that it reads was overwritten meanwhile."""
@@ -282,16 +285,18 @@ class PythonModel:
         given = self._session.run(self._names, feeds)
         for tensor, result in zip(self._binding.outputs, given, strict=True):
             self._put(tensor, np.asarray(result))
-        return self._command
+        return self._command if self._binding.chunk > 1 else self._command[0]
 
     def _put(self, tensor: Tensor, result: NDArray[Any]) -> None:
         _check_shape(tensor, result)
         numbers = result.reshape(-1).astype(np.float64)
         if tensor.mean is not None and tensor.std is not None:
             numbers = numbers * tensor.std + tensor.mean
+        rows = numbers.reshape(len(self._command), -1)
         at = 0
         for part in tensor.parts:
-            self._command[part.index : part.index + part.count] = numbers[at : at + part.count]
+            to = slice(part.index, part.index + part.count)
+            self._command[:, to] = rows[:, at : at + part.count]
             at += part.count
 
 

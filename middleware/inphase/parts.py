@@ -5,7 +5,7 @@ import os
 
 import msgspec
 
-from inphase import locator
+from inphase import locator, pace_rules
 from inphase.document import show
 from inphase.meaning import MEANING
 from inphase.tables import (
@@ -148,6 +148,7 @@ def _check_policy(schedule: Schedule) -> None:
     if policy is None:
         return
     _check_priority(schedule, "policy", policy.priority)
+    pace_rules.check(schedule, policy)
     for name, accepted in policy.accepts.items():
         key = locator.format_path(("policy", "accepts", name))
         if name not in schedule.sensor:

@@ -11,7 +11,7 @@ import msgpack
 import msgspec
 import numpy as np
 
-from inphase import fit, model_binding, timing, timing_model, wire
+from inphase import fit, model_binding, pace_rules, timing, timing_model, wire
 from inphase.driver import (
     Acquire,
     ActuatorSpec,
@@ -127,6 +127,12 @@ class Plan:
     def values(self) -> int:
         """Doubles in a command: the actuators' channels one after the other."""
         return sum(actuator.spec.channels for actuator in self.actuators)
+
+    @property
+    def answer(self) -> int:
+        """Doubles in a policy's answer: a command, or the commands of a chunk."""
+        policy = self.schedule.policy
+        return self.values * (policy.chunk if policy is not None else 1)
 
     @property
     def unguarded(self) -> list[str]:
@@ -254,6 +260,7 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
     depth = _depth(schedule)
     sensors = [_plan_sensor(schedule, drivers, name) for name in schedule.sensor]
     actuators = [_plan_actuator(schedule, drivers, name, sensors) for name in schedule.actuator]
+    pace_rules.check_size(schedule, sum(actuator.spec.channels for actuator in actuators))
     model = timing_model.of_schedule(schedule)
     plan = Plan(schedule, drivers, sensors, actuators, depth, model)
     addresses = {name: driver.address for name, driver in drivers.items()}

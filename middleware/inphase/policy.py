@@ -5,8 +5,9 @@
 
 A policy is a function or an object called with a frame; it returns a command: an array of all
 actuators' channels in schedule order, or a dict of actuator name to array, in SI; None for no
-command in this cycle. A class is made once, with the schedule's `args`. Before the first cycle its
-`warm_up(frame)` is called, where it has one, with a frame of zeros, and then its `reset()`.
+command. With `chunk = H` it returns H of them: arrays of H rows. A class is made once, with the
+schedule's `args`. Before the first cycle its `warm_up(frame)` is called, where it has one, with a
+frame of zeros, and then its `reset()`.
 A model's loop is C (`model_policy`), and so is its turn in lock step.
 """
 
@@ -71,16 +72,19 @@ def load(described: Schedule, layout: Layout | None = None) -> PolicyCall:
 class CommandBuffer:
     """Turns what a policy returns into doubles that C can take."""
 
-    def __init__(self, actuators: tuple[tuple[str, int, str], ...]) -> None:
-        self.channels = sum(channels for _, channels, _ in actuators)
-        self._values = np.zeros(self.channels)
+    def __init__(self, actuators: tuple[tuple[str, int, str], ...], chunk: int = 1) -> None:
+        channels = sum(channels for _, channels, _ in actuators)
+        self.count = chunk * channels
+        """doubles in it"""
+        self._values = np.zeros(channels if chunk == 1 else (chunk, channels))
         self.pointer = ffi.cast("double *", ffi.from_buffer(self._values))
         self._memory: Any = memoryview(self._values.data)
-        self._parts: dict[str, slice] = {}
+        self._shape = self._values.shape
+        self._parts: dict[str, NDArray[np.float64]] = {}
         at = 0
-        for name, channels, _ in actuators:
-            self._parts[name] = slice(at, at + channels)
-            at += channels
+        for name, width, _ in actuators:
+            self._parts[name] = self._values[..., at : at + width]
+            at += width
 
     def tobytes(self) -> bytes:
         """The values as little-endian float64."""
@@ -88,7 +92,7 @@ class CommandBuffer:
 
     def frombytes(self, values: bytes) -> None:
         """Take values in as `tobytes` gives them."""
-        self._values[:] = np.frombuffer(values)
+        self._values[:] = np.frombuffer(values).reshape(self._shape)
 
     def fill(self, command: Any) -> str | None:
         """Take a command in; the reason when it is none."""
@@ -97,7 +101,7 @@ class CommandBuffer:
             try:
                 self._memory[:] = command
                 return None
-            except (TypeError, ValueError, BufferError):
+            except (TypeError, ValueError, BufferError, NotImplementedError):
                 pass
         return self._fill_other(command)
 
@@ -108,7 +112,7 @@ class CommandBuffer:
             if command.keys() != self._parts.keys():
                 return "shape"
             for name, part in command.items():
-                trouble = self._put(self._values[self._parts[name]], part)
+                trouble = self._put(self._parts[name], part)
                 if trouble:
                     return trouble
             return None
@@ -165,28 +169,41 @@ class Turn:
         return all(frame[name].status in accepted for name, accepted in self._accepts.items())
 
 
-def follow(follower: StoreFollower, mailbox: store.Mailbox, turn: Turn, max_hold_ns: int) -> None:
-    """The policy's loop: newest frame in, command for its cycle out, until the store ends."""
+def follow(
+    follower: StoreFollower, mailbox: store.Mailbox, turn: Turn, every: int, valid_ns: int
+) -> None:
+    """The policy's loop: newest due frame in, answer out, until the store ends."""
     buffer = turn.buffer
     try:
         while True:
-            frame = follower.next(newest=True)
+            frame = follower.next(every=every)
             mailbox.taken()
             trouble = turn.take(frame)
             if trouble is None:
-                mailbox.post(
-                    frame.cycle, frame.due_ns + max_hold_ns, buffer.pointer, buffer.channels
-                )
+                mailbox.post(frame.cycle, frame.due_ns + valid_ns, buffer.pointer, buffer.count)
             else:
                 mailbox.refuse(frame.cycle, trouble)
     except store.Lost:
         return
 
 
-def longest_hold_ns(described: Schedule) -> int:
-    """How long a command may at most be valid."""
+def every(described: Schedule) -> int:
+    """Cycles from one frame that the policy takes to the next."""
+    return described.policy.every if described.policy is not None else 1
+
+
+def make_buffer(described: Schedule, actuators: tuple[tuple[str, int, str], ...]) -> CommandBuffer:
+    """Room for the policy's answer."""
+    chunk = described.policy.chunk if described.policy is not None else 1
+    return CommandBuffer(actuators, chunk)
+
+
+def valid_ns(described: Schedule) -> int:
+    """How long after a frame's due time the answer to it is of use at most, in nanoseconds."""
     period_ns = described.cycle.period_ns
-    return max((a.max_hold_ns(period_ns) for a in described.actuator.values()), default=0)
+    hold_ns = max((a.max_hold_ns(period_ns) for a in described.actuator.values()), default=0)
+    reach = described.policy.reach_cycles if described.policy is not None else 0
+    return hold_ns + reach * period_ns
 
 
 def runs_in_c(described: Schedule) -> bool:
@@ -216,15 +233,15 @@ def _binding(described: Schedule, follower: StoreFollower) -> Binding | None:
 def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
     """The policy process on the wall clock."""
     follower = StoreFollower(store_path)
-    buffer = CommandBuffer(follower.layout.actuators)
-    mailbox = store.Mailbox(mailbox_path, buffer.channels, follower.layout.epoch)
+    buffer = make_buffer(described, follower.layout.actuators)
+    mailbox = store.Mailbox(mailbox_path, buffer.count, follower.layout.epoch)
     sandbox.enter(described, mailbox)  # nothing that the schedule names has run up to here
     if runs_in_c(described):
         _serve_model(described, follower, mailbox)
         return
     turn = make_turn(described, follower.layout, buffer, _binding(described, follower))
     _begin(described)
-    follow(follower, mailbox, turn, longest_hold_ns(described))
+    follow(follower, mailbox, turn, every(described), valid_ns(described))
 
 
 def _serve_model(described: Schedule, follower: StoreFollower, mailbox: store.Mailbox) -> None:
@@ -235,7 +252,7 @@ def _serve_model(described: Schedule, follower: StoreFollower, mailbox: store.Ma
         _begin(described)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # C takes it from here on
         sandbox.narrow()
-        model.serve(follower.reader, mailbox, longest_hold_ns(described))
+        model.serve(follower.reader, mailbox, every(described), valid_ns(described))
 
 
 def _begin(described: Schedule) -> None:
@@ -250,13 +267,14 @@ def _begin(described: Schedule) -> None:
     gc.disable()
 
 
+_NUMBER = struct.Struct("<q")
 _ANSWER = struct.Struct("<I")
 
 
 def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
-    """The policy process in lock step: a byte in for each frame, reason and values out."""
+    """The policy process in lock step: the number of a frame in, reason and values out."""
     follower = StoreFollower(store_path, from_first=True)
-    buffer = CommandBuffer(follower.layout.actuators)
+    buffer = make_buffer(described, follower.layout.actuators)
     sandbox.enter(described)
     binding = _binding(described, follower)
     turn: Turn | model_policy.NativeTurn
@@ -267,8 +285,11 @@ def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
         turn = make_turn(described, follower.layout, buffer, binding)
     process.say_ready()
     with socket.socket(fileno=fd) as line:
-        while line.recv(1):
-            trouble = turn.take(follower.next(timeout_s=1.0))
+        while asked := line.recv(_NUMBER.size, socket.MSG_WAITALL):
+            (number,) = _NUMBER.unpack(asked)
+            while follower.number < number:
+                frame = follower.next(timeout_s=1.0)
+            trouble = turn.take(frame)
             reason = REASONS.index(trouble) if trouble else 0
             line.sendall(_ANSWER.pack(reason) + turn.buffer.tobytes())
 
@@ -276,7 +297,10 @@ def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
 class IsolatedPolicy:
     """The parent's side of `serve_lockstep`. Whoever makes it closes it."""
 
-    def __init__(self, described: Schedule, store_path: str, buffer: CommandBuffer) -> None:
+    def __init__(
+        self, described: Schedule, follower: StoreFollower, store_path: str, buffer: CommandBuffer
+    ) -> None:
+        self._follower = follower
         self.buffer = buffer
         assert described.policy is not None
         self._line, theirs = socket.socketpair()
@@ -292,9 +316,9 @@ class IsolatedPolicy:
 
     def take(self, frame: Frame) -> str | None:
         """Let the process take its turn. Raises RuntimeFault when it is gone."""
-        size = _ANSWER.size + 8 * self.buffer.channels
+        size = _ANSWER.size + 8 * self.buffer.count
         try:
-            self._line.sendall(b"f")
+            self._line.sendall(_NUMBER.pack(self._follower.number))
             answer = self._line.recv(size, socket.MSG_WAITALL)
         except OSError:
             answer = b""

@@ -195,6 +195,8 @@ class _RuntimeRobot:
         self._schedule = schedule
         self._policy = wishes.policy
         self._observe = wishes.observe
+        self._posts = wishes.posts
+        self._every = policies.every(schedule)
         self._is_client = wishes.posts or wishes.policy is not None
         self._options = ["--cycles", str(wishes.cycles)]
         self._options += ["--observe"] if wishes.observe else []
@@ -262,17 +264,17 @@ class _RuntimeRobot:
     def _start_client(self) -> str:
         """The policy's mailbox, and a policy in a thread of this process; the mailbox's path."""
         follower = StoreFollower(self.store_path)
-        self._buffer = policies.CommandBuffer(follower.layout.actuators)
+        self._buffer = policies.make_buffer(self._schedule, follower.layout.actuators)
         path = store.policy_path(self.store_path)
-        self._mailbox = store.Mailbox(path, self._buffer.channels, follower.layout.epoch)
-        self._hold_ns = policies.longest_hold_ns(self._schedule)
+        self._mailbox = store.Mailbox(path, self._buffer.count, follower.layout.epoch)
+        self._valid_ns = policies.valid_ns(self._schedule)
         if self._policy is None:
             follower.close()
             return path
         turn = policies.Turn(self._policy, self._buffer, self._schedule)
         self._client = threading.Thread(
             target=policies.follow,
-            args=(follower, self._mailbox, turn, self._hold_ns),
+            args=(follower, self._mailbox, turn, self._every, self._valid_ns),
             name="inphase policy",
             daemon=True,
         )
@@ -286,8 +288,8 @@ class _RuntimeRobot:
         if trouble is not None:
             self._mailbox.refuse(frame.cycle, trouble)
             return trouble
-        until_ns = frame.due_ns + self._hold_ns
-        self._mailbox.post(frame.cycle, until_ns, buffer.pointer, buffer.channels)
+        until_ns = frame.due_ns + self._valid_ns
+        self._mailbox.post(frame.cycle, until_ns, buffer.pointer, buffer.count)
         return None
 
     def refuse(self, frame: Frame, reason: str) -> None:
@@ -319,10 +321,17 @@ class _RuntimeRobot:
                 return dict(event)
 
     def next(self, timeout_s: float | None = None, newest: bool = False) -> Frame:
-        return self.follower.next(timeout_s, newest)
+        if self._posts and newest:
+            return self.follower.next(timeout_s, every=self._every)
+        while True:
+            frame = self.follower.next(timeout_s, newest)
+            if not self._posts or frame.cycle % self._every == 0:
+                return frame
 
     def frames(self) -> Iterator[Frame]:
-        return iter(self.follower)
+        with contextlib.suppress(store.Lost):
+            while True:
+                yield self.next()
 
     def arm(self) -> None:
         for guest in self._guests:

@@ -131,14 +131,14 @@ class Segment:
 class Mailbox:
     """The policy's side of its mailbox. Thread: the policy's."""
 
-    def __init__(self, path: str, channels: int, epoch: int) -> None:
-        self.segment = Segment.create(path, int(lib.inphase_mailbox_size(channels)))
-        if lib.inphase_mailbox_init(self.segment.handle, channels, epoch) < 0:
-            raise StoreError(f"a command of {channels} channels is too large")
+    def __init__(self, path: str, count: int, epoch: int) -> None:
+        self.segment = Segment.create(path, int(lib.inphase_mailbox_size(count)))
+        if lib.inphase_mailbox_init(self.segment.handle, count, epoch) < 0:
+            raise StoreError(f"an answer of {count} values is too large")
 
-    def post(self, cycle: int, valid_until_ns: int, values: Any, channels: int) -> None:
-        """A command for exactly this cycle; `values` is a C double array."""
-        lib.inphase_mailbox_post(self.segment.handle, cycle, valid_until_ns, 0, values, channels)
+    def post(self, cycle: int, valid_until_ns: int, values: Any, count: int) -> None:
+        """The answer to the frame of this cycle; `values` is a C double array of `count`."""
+        lib.inphase_mailbox_post(self.segment.handle, cycle, valid_until_ns, 0, values, count)
 
     def taken(self) -> None:
         """A frame was taken: from here to the next `post` is an inference."""
@@ -207,7 +207,14 @@ class Reader:
 
         Raises TimeoutError, InterruptedError, Lost.
         """
-        rc = int(lib.inphase_reader_next(self.handle, newest, timeout_ns))
+        return self._came(lib.inphase_reader_next(self.handle, newest, timeout_ns))
+
+    def due(self, every: int, timeout_ns: int) -> int:
+        """Wait likewise for the newest frame of a cycle that `every` divides."""
+        return self._came(lib.inphase_reader_due(self.handle, every, timeout_ns))
+
+    def _came(self, result: Any) -> int:
+        rc = int(result)
         if rc >= 0:
             return rc
         if rc == -errno.ETIMEDOUT:

@@ -10,6 +10,7 @@ Keys (times in nanoseconds; each distribution has count, min, p50, p90, p99, p99
     is not known is None
     sensors.NAME.clock (of an exchange with the device's time): struct inphase_clock_facts, likewise
     policy.commands, policy.missed, policy.invalid, policy.reasons.REASON, policy.ended,
+    policy.late_answers, policy.refused_answers, policy.stale, policy.starved: struct inphase_counts
     policy.home (process, or thread: shares the GIL of whoever started the runtime)
     policy.sandbox.seccomp, .landlock (its ABI, None: not in force), .lacking, .allow (of a process)
     commands.written, .limited, .repeated, .ramped, .busy
@@ -35,6 +36,8 @@ _PHASES = ("wake", "trigger", "read", "act")
 HISTOGRAMS = ("wake_late_ns", "trigger_late_ns", "act_late_ns", "skew_ns", "latch_to_command_ns")
 INFERENCE = "inference_ns"
 _NONE = dict.fromkeys(("count", "min", "p50", "p90", "p99", "p999", "max"), 0)
+ANSWERS = ("late_answers", "refused_answers", "stale", "starved")
+"""Counts of what a policy answered."""
 EXIT_POLICY = 7
 EXIT_LATCHED = 8
 
@@ -81,6 +84,7 @@ def make(
             "commands": counts["commands"],
             "missed": counts["missed"],
             "invalid": counts["invalid"],
+            **{key: counts[key] for key in ANSWERS},
             "reasons": reader.reasons(),
             "ended": policy_end,
             "home": _policy_home(plan),
@@ -193,6 +197,9 @@ def render(result: dict[str, Any]) -> Any:
     )
     if policy["sandbox"] is not None:
         head.append(_sandbox_line(policy["sandbox"]))
+    answers = [f"{policy[key]} {key.replace('_', ' ')}" for key in ANSWERS if policy[key]]
+    if answers:
+        head.append(f"answers: {', '.join(answers)}\n", "yellow")
     commands = ", ".join(f"{count} {what}" for what, count in result["commands"].items())
     head.append(f"commands: {commands}\n")
     for event in result["events"]:

@@ -216,6 +216,9 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     one that a model reads FRESH and HELD. `inputs` and `outputs`: per tensor of the model, fields
     (`sensor.field`) and actuators. `priority` (SCHED_FIFO) and `cpu` are its process's, `threads`
     those that libraries compute in, and `allow` what that process may do beside reading files.
+
+    It takes the frames of cycles that `every` divides; its answer to the frame of cycle n is
+    `chunk` commands, number i for cycle n + `latency_cycles` + i * `chunk_every`. See POLICIES.md.
     """
 
     call: str | None = None
@@ -226,11 +229,28 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     normalise: dict[str, Normalise] = {}
     runtime: Literal["c", "python"] = "c"
     providers: list[str] = []
+    every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    latency_cycles: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    chunk: Annotated[int, Meta(ge=1, le=1024)] = 1
+    chunk_every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    join: Literal["switch", "blend", "freeze"] = "switch"
+    blend_cycles: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    interpolate: Literal["hold", "linear", "cubic"] = "hold"
     accepts: dict[str, tuple[Status, ...]] = {}
     priority: Annotated[int, Meta(ge=0, le=98)] = 0
     cpu: Annotated[int, Meta(ge=0, le=4095)] | None = None
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
     allow: list[Literal["network", "gpu", "devices", "files", "processes"]] = []
+
+    @property
+    def spacing(self) -> int:
+        """Cycles from one command of its answers to the next."""
+        return self.every if self.chunk == 1 else self.chunk_every
+
+    @property
+    def reach_cycles(self) -> int:
+        """Cycles from a frame to the last one that its answer is for."""
+        return self.latency_cycles + self.chunk * self.spacing - 1
 
     @property
     def name(self) -> str:

@@ -8,34 +8,6 @@
 #define STARVE_NS 1000000000LL /* of rest without fresh feedback or a valid command */
 #define GAP_CYCLES 16 /* without a write; after more than these a device counts as at rest */
 
-/* what the policy says of this cycle: NONE when core->command holds a valid one */
-static uint32_t look_for_command(struct inphase_core *core, int64_t now_ns)
-{
-    uint32_t gone = atomic_load_explicit(&core->policy_gone, memory_order_relaxed);
-    int rc = -ENOENT;
-
-    if (core->mailbox)
-        rc = mailbox_look(core->mailbox, core->values, core->cycle, &core->command);
-    core->inferred_ns = INPHASE_ABSENT;
-    if (rc == -ENOENT)
-        return gone ? gone : INPHASE_REASON_SILENT;
-    if (rc < 0)
-        return INPHASE_REASON_SHAPE;
-
-    /* on virtual time an answer is known before it is there */
-    if (core->clock == &virtual_clock && core->command.posted_ns > now_ns)
-        return INPHASE_REASON_SILENT;
-    core->inferred_ns = core->command.posted_ns;
-    if (core->command.reason)
-        return core->command.reason;
-    if (core->command.valid_until_ns < now_ns)
-        return INPHASE_REASON_EXPIRED;
-    for (uint32_t i = 0; i < core->values; i++)
-        if (!isfinite(core->command.value[i]))
-            return INPHASE_REASON_NAN;
-    return INPHASE_REASON_NONE;
-}
-
 static bool feedback_holds(const struct actuator *actuator, int64_t now_ns)
 {
     const struct sensor *sensor = actuator->feedback;
@@ -290,7 +262,7 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
         actuator->flags = is_missed(missing) ? INPHASE_ACT_MISSED : INPHASE_ACT_INVALID;
     for (uint32_t c = 0; c < actuator->channels; c++)
         requested[c] = actuator->requested[c] =
-            missing ? NAN : core->command.value[actuator->first_value + c];
+            missing ? NAN : core->command[actuator->first_value + c];
     if (core->observe || !actuator->device->attached ||
         !atomic_load_explicit(&actuator->enabled, memory_order_acquire)) {
         actuator->placed = false;
@@ -321,8 +293,6 @@ static void count_command(struct inphase_core *core, uint32_t missing)
         return;
     if (missing == INPHASE_REASON_NONE) {
         count_add(statistics, COUNT_COMMANDS, 1);
-        histogram_add(&statistics->histogram[INPHASE_HIST_LATCH_TO_COMMAND],
-                      core->command.posted_ns - core->latched_ns);
         return;
     }
     put_i64(reason, load_i64(reason) + 1);
@@ -339,7 +309,7 @@ void stage_act(struct inphase_core *core)
     now_ns = core->clock->now(core);
     note_suspension(core, now_ns - act_ns);
     guard_beat(core, now_ns);
-    missing = look_for_command(core, now_ns);
+    missing = plan_follow(core, now_ns);
     counted = missing;
     for (uint32_t i = 0; i < core->actuators; i++) {
         act_one(core, &core->actuator[i], missing, now_ns);

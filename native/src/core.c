@@ -363,7 +363,10 @@ static int fill_lockstep(struct inphase_core *core, const struct inphase_config 
     int rc;
 
     core->policy = config->policy;
-    core->server.number = core->server.latest = -1;
+    core->server.number = core->server.latest = core->server.due = -1;
+    core->server.command = calloc(core->plan.answer + 1, sizeof(double));
+    if (!core->server.command)
+        return -ENOMEM;
     rc = distribution_copy(&core->wake_late, &config->wake_late);
     if (rc == 0)
         rc = distribution_copy(&core->inference, &config->inference);
@@ -406,6 +409,8 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
     for (uint32_t i = 0; i < core->sensors && rc == 0 && config->virtual_time; i++)
         if (!twin_holds(core, &core->sensor[i]))
             rc = -EINVAL;
+    if (rc == 0)
+        rc = plan_make(core, &config->policy_timing);
     if (rc == 0 && config->virtual_time)
         rc = fill_lockstep(core, config);
     for (uint32_t i = 0; i < core->sensors && rc == 0; i++)
@@ -414,8 +419,10 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
     return rc;
 }
 
-static void free_twins(struct inphase_core *core)
+static void free_parts(struct inphase_core *core)
 {
+    plan_free(&core->plan);
+    free(core->server.command);
     for (uint32_t i = 0; i < core->sensors; i++)
         twin_free(&core->sensor[i]);
     for (uint32_t i = 0; i < core->actuators; i++)
@@ -449,12 +456,10 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
     memset(core->record, 0, align(core->record_size));
     make_record(core);
     if (config->virtual_time) {
-        core->own_mailbox = calloc(1, sizeof *core->own_mailbox);
+        core->own_mailbox = calloc(1, mailbox_bytes(core->plan.answer));
         if (!core->own_mailbox)
             goto free_record;
-        core->own_mailbox->channels = core->values;
-        for (int i = 0; i < MAILBOX_SLOTS; i++)
-            put_i64(&core->own_mailbox->mail[i].cycle, -1);
+        core->own_mailbox->values = core->plan.answer;
         core->mailbox = core->own_mailbox;
     }
 
@@ -479,7 +484,7 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
 free_record:
     free(core->record);
 free_core:
-    free_twins(core);
+    free_parts(core);
     munmap(core, align(sizeof *core));
     return rc;
 }
@@ -496,7 +501,7 @@ void inphase_core_close(inphase_core *core)
     guard_close(core);
     free(core->own_mailbox);
     free(core->record);
-    free_twins(core);
+    free_parts(core);
     munmap(core, align(sizeof *core));
 }
 
@@ -551,9 +556,9 @@ int inphase_core_mailbox(inphase_core *core, inphase_segment *mailbox)
 
     if (core->started || core->own_mailbox)
         return -EBUSY;
-    if (mailbox->size < sizeof *memory || memory->magic != MAGIC ||
+    if (mailbox->size < mailbox_bytes(core->plan.answer) || memory->magic != MAGIC ||
         memory->version != STORE_VERSION || memory->epoch != core->epoch ||
-        memory->channels != core->values)
+        memory->values != core->plan.answer)
         return -EPROTO;
     core->mailbox = memory;
     return 0;
@@ -623,6 +628,7 @@ int inphase_core_start(inphase_core *core)
 
     /* every page once, while nobody else uses them */
     touch((uint8_t *)core, sizeof *core);
+    touch(core->plan.memory, core->plan.size);
     touch(core->segment->memory, core->segment->size);
     pthread_attr_init(&attributes);
     pthread_attr_setstack(&attributes, core->stack, STACK_BYTES);

@@ -217,6 +217,7 @@ static void stage_devices(struct inphase_core *core)
     /* armed again: every actuator starts from where it is measured */
     if (arms != core->arm_seen) {
         core->arm_seen = arms;
+        plan_forget(core);
         put_u32(&core->state->latched, INPHASE_REASON_NONE);
         put_u32(&core->state->latched_detail, 0);
         for (uint32_t i = 0; i < core->actuators; i++) {

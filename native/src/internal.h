@@ -14,7 +14,7 @@
 #include "limiter.h"
 
 #define MAGIC 0x65736168706e69ULL /* "inphase" */
-#define STORE_VERSION 1
+#define STORE_VERSION 2
 #define SLOT_HEADER 64
 #define MAX_FAULTS 256
 #define REFUSED_IN_A_ROW 3 /* replies or commands: then they count as gone */
@@ -89,7 +89,7 @@ struct histogram {
 /* the cycle thread writes, anyone reads; single counters are exact, together they may be one
    cycle apart */
 struct statistics {
-    _Atomic int64_t counts[14]; /* in the order of struct inphase_counts */
+    _Atomic int64_t counts[18]; /* in the order of struct inphase_counts */
     _Atomic int64_t reasons[INPHASE_REASONS];
     _Atomic int64_t statuses[INPHASE_MAX_SENSORS][INPHASE_STATUSES];
     _Atomic int64_t clock[INPHASE_MAX_SENSORS][6]; /* in the order of struct inphase_clock_facts */
@@ -102,38 +102,37 @@ enum count {
     COUNT_COMMANDS, COUNT_MISSED, COUNT_INVALID, COUNT_REPEATED, COUNT_RAMPED, COUNT_LIMITED,
     COUNT_WRITTEN, COUNT_BUSY, COUNT_LATE_SAMPLES, COUNT_SLIPS, COUNT_DROPPED_BYTES,
     COUNT_DUPLICATES,
-    COUNT_FOREIGN_FRAMES, COUNT_ERROR_PASSIVE
+    COUNT_FOREIGN_FRAMES, COUNT_ERROR_PASSIVE,
+    COUNT_LATE_ANSWERS, COUNT_STALE, COUNT_REFUSED_ANSWERS, COUNT_STARVED
 };
 
-/* the policy's mailbox: the policy writes, the core reads */
+/* The policy's mailbox: the policy writes, the core reads. Its slots lie at MAILBOX_RING: post
+   number n is in slot n modulo MAILBOX_SLOTS, with the protocol of a ring's slots */
 #define MAILBOX_SLOTS 8
-struct mail {
-    _Atomic uint64_t sequence; /* odd while written */
-    _Atomic int64_t cycle, posted_ns, valid_until_ns;
-    _Atomic uint32_t reason, channels;
-    _Atomic uint64_t value[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS]; /* bits of doubles */
-};
+#define MAILBOX_RING 64
 struct mailbox {
     uint64_t magic, epoch;
-    uint32_t version, channels;
-    struct mail mail[MAILBOX_SLOTS];
+    uint32_t version, values;    /* doubles of an answer */
+    _Atomic uint64_t head;       /* posts made */
+};
+_Static_assert(sizeof(struct mailbox) <= MAILBOX_RING, "the head lies before the slots");
+
+/* payload of a slot: what the policy answers to the frame of a cycle */
+struct mail {
+    int64_t cycle, posted_ns, valid_until_ns;
+    uint32_t reason, values;     /* values: how many were posted */
+    double value[];
 };
 
-/* behind the mailbox, on pages of its own: the policy writes, anyone reads */
+/* at the end of the mailbox's segment, on pages of its own: the policy writes, anyone reads */
 struct policy_facts {
     _Atomic int64_t taken_ns;       /* when the frame was taken that is being answered, 0: none */
     struct inphase_sandbox sandbox; /* before the first command, then constant */
     struct histogram inference;
 };
-#define INPHASE_POLICY_FACTS ((sizeof(struct mailbox) + 4095) / 4096 * 4096)
+#define POLICY_FACTS_BYTES ((sizeof(struct policy_facts) + 4095) / 4096 * 4096)
 /* a command was posted: from the frame that it answers, if that was noted */
 void policy_facts_posted(inphase_segment *segment, int64_t posted_ns);
-
-struct command { /* read from the mailbox, in the core's own memory */
-    int64_t posted_ns, valid_until_ns;
-    uint32_t reason;
-    double value[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
-};
 
 /* 1 while the writer of the segment behind fd lives, 0, or a negative errno */
 int writer_alive(int fd);
@@ -155,10 +154,12 @@ const struct post *post_of(const inphase_segment *segment, const struct inphase_
 void store_wake(struct state *state);
 /* now + timeout, or the end of time: callers wait for ever with INT64_MAX */
 int64_t deadline_after(int64_t timeout_ns);
-/* 0: a whole record for this cycle is in *out, -ENOENT: none, -EPROTO: not the expected number of
-   channels, or no such reason */
-int mailbox_look(const struct mailbox *mailbox, uint32_t expected, int64_t cycle,
-                 struct command *out);
+/* bytes of a mailbox for answers of so many doubles */
+uint64_t mailbox_bytes(uint32_t values);
+uint64_t mailbox_head(const struct mailbox *mailbox);
+/* copy post `number` of answers of so many doubles to *out, which is not checked; false: it is being
+   written, or written over */
+bool mailbox_read(const struct mailbox *mailbox, uint32_t values, uint64_t number, struct mail *out);
 
 /* ---- statistics ------------------------------------------------------------------------- */
 
@@ -430,13 +431,65 @@ bool world_derive(struct world *world);
 bool world_render(struct world *world, uint32_t sensor, void *payload);
 void world_fail(struct world *world, int failure, const char *message);
 
+/* ---- the plan of setpoints ----------------------------------------------------------------- */
+
+/* what one cycle's command was answered with; its values are in the plan, beside it */
+struct knot {
+    int64_t cycle;               /* that it is for; -1: empty */
+    int64_t posted_ns, valid_until_ns;
+    uint32_t reason;             /* why there is no command, 0: there is one */
+};
+
+#define LATENCIES 64             /* answers over which the latency's quantile is taken */
+#define LATCHES 64               /* latches kept, of frames that may still be answered */
+
+/* What the policy's answers say of this and of coming cycles: setpoint.c. The cycle thread's, but for
+   what is constant */
+struct plan {
+    int64_t every, latency, spacing, fade; /* constant, cycles; spacing: from command to command */
+    uint32_t chunk, join, interpolate;     /* constant */
+    uint32_t values, answer;     /* constant: doubles of a command, and of a whole answer */
+    uint64_t room;               /* constant: knots in the ring, a power of two */
+    uint64_t size;               /* constant: bytes of memory */
+    uint8_t *memory;             /* constant: all that is pointed at below */
+    struct knot *knot;
+    double *value;               /* values per knot */
+    struct mail *mail;           /* what was read from the mailbox last */
+
+    uint64_t seen;               /* posts looked at */
+    int64_t newest;              /* cycle of the newest frame that was answered, -1: none */
+    int64_t since;               /* answers to frames before this cycle are not taken */
+
+    /* the setpoint that was given last: where interpolation goes on from */
+    int64_t at;                  /* its cycle; -1: none to go on from */
+    double *setpoint, *slope;    /* slope: per cycle */
+    int64_t aimed;               /* cycle of the knot that it was on its way to, -1: it was at one */
+    double *aim;                 /* slope with which it was to arrive there */
+
+    uint32_t latencies, next_latency;      /* measured so far, at most LATENCIES; oldest */
+    uint32_t measured[LATENCIES];          /* cycles, in the order they came */
+    uint32_t sorted[LATENCIES];
+    struct { int64_t cycle, latched_ns; } latch[LATCHES];
+};
+
+/* memory for what the configuration says; -EINVAL: a bound of inphase.h is broken; -ENOMEM */
+int plan_make(struct inphase_core *core, const struct inphase_policy_timing *config);
+void plan_free(struct plan *plan);
+/* nothing that was answered so far is a command any more */
+void plan_forget(struct inphase_core *core);
+/* take what was posted, and put the command of this cycle into core->command; NONE, or why there is
+   none. At the act */
+uint32_t plan_follow(struct inphase_core *core, int64_t now_ns);
+
 /* the policy as a server on virtual time */
 struct server {
     int64_t free_ns;             /* when it is done with the frame that it took last */
     int64_t started_ns;          /* when it took that frame */
     int64_t number, cycle;       /* of that frame; number -1: none yet */
     bool owes;                   /* it has not answered yet */
-    int64_t latest, latest_cycle; /* the newest frame; -1: none yet */
+    int64_t latest;              /* the newest frame; -1: none yet */
+    int64_t due, due_cycle;      /* the newest one that the policy takes; -1: none yet */
+    double *command;             /* room for an answer of a native policy */
     bool pending;                /* the newest frame's cycle has not acted yet */
 };
 
@@ -487,7 +540,8 @@ struct inphase_core {
     uint32_t triggered;          /* how many those are; constant */
     struct pollfd poll[INPHASE_MAX_DEVICES];
     bool readable[INPHASE_MAX_SENSORS];
-    struct command command;
+    struct plan plan;
+    double command[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
     int64_t acted_cycle, acted_ns, inferred_ns;
     int64_t noted_page_faults;
     int32_t overrun_level;
@@ -568,7 +622,7 @@ int64_t draw_ns(const struct inphase_core *core, const struct inphase_distributi
                 uint64_t key, uint64_t device, uint64_t kind);
 /* post a command as of a time of its own */
 int mailbox_answer(struct inphase_core *core, int64_t cycle, int64_t posted_ns, uint32_t reason,
-                   const double *values, uint32_t channels);
+                   const double *values, uint32_t count);
 
 static inline int64_t load_i64(const _Atomic int64_t *from)
 {

@@ -4,15 +4,21 @@
 
 #include "internal.h"
 
-/* the frame's values are the ring's: written by this very thread */
-static const void *newest_sample(const struct inphase_core *core, const struct sensor *sensor)
+/* a frame and its samples in their rings: written by this very thread */
+static const void *frame_record(const struct inphase_core *core, int64_t number)
 {
-    int64_t sequence = sensor->newest.sequence;
+    return ring_slot(core->segment->memory, &core->layout->frames, (uint64_t)number)->payload;
+}
 
-    if (sequence < 0)
+static const void *frame_sample(const struct inphase_core *core, const void *record, uint32_t sensor)
+{
+    const struct inphase_row *rows =
+        (const void *)((const uint8_t *)record + sizeof(struct inphase_frame));
+
+    if (rows[sensor].sequence < 0)
         return NULL;
-    return ring_slot(core->segment->memory, &core->layout->samples[sensor->index],
-                     (uint64_t)sequence)->payload;
+    return ring_slot(core->segment->memory, &core->layout->samples[sensor],
+                     (uint64_t)rows[sensor].sequence)->payload;
 }
 
 static int64_t act_time(const struct inphase_core *core)
@@ -45,7 +51,10 @@ static int latch_next(struct inphase_core *core)
         return -ESHUTDOWN;
     }
     server->latest++;
-    server->latest_cycle = core->cycle;
+    if (core->cycle % core->plan.every == 0) {
+        server->due = server->latest;
+        server->due_cycle = core->cycle;
+    }
     server->pending = true;
     return 0;
 }
@@ -70,13 +79,13 @@ int64_t inphase_core_turn(inphase_core *core, int64_t cycles)
     /* one that does not answer takes no time */
     server->owes = false;
     for (;;) {
-        int64_t before = server->latest, before_cycle = server->latest_cycle;
+        int64_t before = server->due, before_cycle = server->due_cycle;
         int rc;
 
         if (server->pending) {
-            /* free before the act: the newest frame is taken as soon as it can be */
-            if (server->number < server->latest && server->free_ns < act_time(core)) {
-                take(core, server->latest, server->latest_cycle);
+            /* free before the act: the newest due frame is taken as soon as it can be */
+            if (server->number < server->due && server->free_ns < act_time(core)) {
+                take(core, server->due, server->due_cycle);
                 return server->number;
             }
             finish_cycle(core);
@@ -87,8 +96,7 @@ int64_t inphase_core_turn(inphase_core *core, int64_t cycles)
         if (rc < 0)
             return rc;
 
-        /* free after that act and before this latch: the frame before was the newest one then, and
-           the answer to it is of no use any more */
+        /* free after that act and before this latch: the due frame before was the newest one then */
         if (server->number < before && server->free_ns < core->latched_ns) {
             int64_t free_ns = server->free_ns;
 
@@ -100,7 +108,7 @@ int64_t inphase_core_turn(inphase_core *core, int64_t cycles)
 }
 
 int inphase_core_answer(inphase_core *core, uint32_t reason, const double *values,
-                        uint32_t channels)
+                        uint32_t count)
 {
     struct server *server = &core->server;
     int64_t inference_ns = 0;
@@ -116,7 +124,7 @@ int inphase_core_answer(inphase_core *core, uint32_t reason, const double *value
     server->owes = false;
     server->free_ns = server->started_ns + inference_ns;
     rc = mailbox_answer(core, server->cycle, server->free_ns, reason, values,
-                        reason ? 0 : channels);
+                        reason ? 0 : count);
     if (rc == 0 && server->pending && server->number == server->latest &&
         server->free_ns < act_time(core))
         finish_cycle(core);
@@ -124,9 +132,9 @@ int inphase_core_answer(inphase_core *core, uint32_t reason, const double *value
 }
 
 int64_t inphase_core_answer_turn(inphase_core *core, uint32_t reason, const double *values,
-                                 uint32_t channels, int64_t cycles)
+                                 uint32_t count, int64_t cycles)
 {
-    int rc = inphase_core_answer(core, reason, values, channels);
+    int rc = inphase_core_answer(core, reason, values, count);
 
     return rc < 0 ? rc : inphase_core_turn(core, cycles);
 }
@@ -135,16 +143,18 @@ int64_t inphase_core_answer_turn(inphase_core *core, uint32_t reason, const doub
 static int native_turn(struct inphase_core *core, int64_t cycles)
 {
     const void *samples[INPHASE_MAX_SENSORS];
-    double command[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
+    double *command = core->server.command;
     int64_t number = inphase_core_turn(core, cycles);
+    const void *record;
     uint32_t reason;
 
     if (number < 0)
         return (int)number;
+    record = frame_record(core, number);
     for (uint32_t i = 0; i < core->sensors; i++)
-        samples[i] = newest_sample(core, &core->sensor[i]);
-    reason = core->policy.call(core->policy.user, core->record, samples, command);
-    return inphase_core_answer(core, reason, command, core->values);
+        samples[i] = frame_sample(core, record, i);
+    reason = core->policy.call(core->policy.user, record, samples, command);
+    return inphase_core_answer(core, reason, command, core->plan.answer);
 }
 
 int64_t inphase_core_run(inphase_core *core, int64_t cycles)

@@ -63,7 +63,8 @@ struct inphase_model {
     const void *const *api;
     void *env, *session, *memory_info;
     ort_run run;
-    uint32_t inputs, outputs, sensors, values;
+    uint32_t inputs, outputs, sensors, values, chunk;
+    double *command;            /* of the loop: values times chunk */
     uint8_t accepts[INPHASE_MAX_SENSORS];
     struct tensor input[INPHASE_MODEL_TENSORS], output[INPHASE_MODEL_TENSORS];
     const char *input_name[INPHASE_MODEL_TENSORS], *output_name[INPHASE_MODEL_TENSORS];
@@ -185,8 +186,8 @@ static void *copy_of(const void *from, size_t size)
     return to;
 }
 
-/* numbers in a tensor, 0: it breaks a bound, or its parts do not make it up */
-static uint64_t count_of(const struct inphase_model_tensor *config)
+/* numbers in a tensor, 0: it breaks a bound, or its parts, `times` over, do not make it up */
+static uint64_t count_of(const struct inphase_model_tensor *config, uint32_t times)
 {
     uint64_t count = 1, parts = 0;
 
@@ -200,14 +201,14 @@ static uint64_t count_of(const struct inphase_model_tensor *config)
     }
     for (uint32_t i = 0; i < config->parts; i++)
         parts += config->part[i].count;
-    return parts == count ? count : 0;
+    return parts * times == count ? count : 0;
 }
 
 static int open_tensor(inphase_model *model, struct tensor *tensor,
-                       const struct inphase_model_tensor *config, const char **name, void **value,
-                       char *message, uint32_t room)
+                       const struct inphase_model_tensor *config, uint32_t times, const char **name,
+                       void **value, char *message, uint32_t room)
 {
-    uint64_t count = count_of(config);
+    uint64_t count = count_of(config, times);
     size_t size = count * type_size(config->type);
 
     if (!count)
@@ -239,13 +240,13 @@ static int open_tensors(inphase_model *model, const struct inphase_model_config 
     int rc = 0;
 
     for (uint32_t i = 0; i < config->inputs && rc == 0; i++)
-        rc = open_tensor(model, &model->input[i], &config->input[i], &model->input_name[i],
+        rc = open_tensor(model, &model->input[i], &config->input[i], 1, &model->input_name[i],
                          &model->input_value[i], message, room);
     for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
         rc = config->output[i].type == INPHASE_TENSOR_U8 ? -EINVAL : 0;
     for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
-        rc = open_tensor(model, &model->output[i], &config->output[i], &model->output_name[i],
-                         &model->output_value[i], message, room);
+        rc = open_tensor(model, &model->output[i], &config->output[i], model->chunk,
+                         &model->output_name[i], &model->output_value[i], message, room);
 
     /* whatever the parts are, what is read lies in a known sensor, what is written in the command */
     for (uint32_t i = 0; i < config->inputs && rc == 0; i++)
@@ -279,7 +280,8 @@ int inphase_model_open(inphase_model **out, const struct inphase_model_config *c
     if (!config->inputs || !config->outputs || !config->threads ||
         config->threads > INPHASE_MODEL_THREADS || config->inputs > INPHASE_MODEL_TENSORS ||
         config->outputs > INPHASE_MODEL_TENSORS || config->sensors > INPHASE_MAX_SENSORS ||
-        config->values > INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS)
+        config->values > INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS ||
+        config->chunk > INPHASE_MAX_CHUNK)
         return rc;
     model = calloc(1, sizeof *model);
     if (!model)
@@ -288,7 +290,13 @@ int inphase_model_open(inphase_model **out, const struct inphase_model_config *c
     model->outputs = config->outputs;
     model->sensors = config->sensors;
     model->values = config->values;
+    model->chunk = config->chunk ? config->chunk : 1;
     memcpy(model->accepts, config->accepts, config->sensors);
+    model->command = calloc((size_t)model->values * model->chunk + 1, sizeof(double));
+    if (!model->command) {
+        free(model);
+        return -ENOMEM;
+    }
     rc = open_library(model, config->library, message, room);
     if (rc == 0)
         rc = open_session(model, config, message, room);
@@ -329,6 +337,7 @@ void inphase_model_close(inphase_model *model)
         release(model, RELEASE_ENV, model->env);
     }
     /* the library stays mapped: it keeps things of this thread */
+    free(model->command);
     free(model);
 }
 
@@ -392,21 +401,26 @@ static bool gather(const inphase_model *model, const void *const *samples)
     return true;
 }
 
+static double number_of(const struct tensor *tensor, uint64_t at)
+{
+    double value = tensor->type == INPHASE_TENSOR_F64 ? ((const double *)tensor->data)[at]
+                                                      : (double)((const float *)tensor->data)[at];
+
+    return tensor->mean ? value * tensor->std[at] + tensor->mean[at] : value;
+}
+
 static void scatter(const inphase_model *model, double *command)
 {
     for (uint32_t t = 0; t < model->outputs; t++) {
         const struct tensor *tensor = &model->output[t];
         uint64_t at = 0;
 
-        for (uint32_t p = 0; p < tensor->parts; p++)
-            for (uint64_t i = 0; i < tensor->part[p].count; i++, at++) {
-                double value = tensor->type == INPHASE_TENSOR_F64
-                                   ? ((const double *)tensor->data)[at]
-                                   : (double)((const float *)tensor->data)[at];
+        for (uint32_t step = 0; step < model->chunk; step++)
+            for (uint32_t p = 0; p < tensor->parts; p++) {
+                double *to = command + (uint64_t)step * model->values + tensor->part[p].offset;
 
-                if (tensor->mean)
-                    value = value * tensor->std[at] + tensor->mean[at];
-                command[tensor->part[p].offset + i] = value;
+                for (uint64_t i = 0; i < tensor->part[p].count; i++)
+                    to[i] = number_of(tensor, at++);
             }
     }
 }
@@ -490,10 +504,9 @@ static void ask_to_end(int number)
 }
 
 int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
-                        int64_t max_hold_ns)
+                        int64_t every, int64_t max_hold_ns)
 {
     struct sigaction action = {.sa_handler = ask_to_end}, before;
-    double command[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
     sigset_t terminate, blocked;
     int rc = 0;
 
@@ -506,7 +519,7 @@ int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_se
     pthread_sigmask(SIG_UNBLOCK, &terminate, &blocked);
     while (!asked_to_end) {
         const struct inphase_frame *frame = inphase_reader_record(reader);
-        int64_t lost = inphase_reader_next(reader, 1, WAIT_NS);
+        int64_t lost = inphase_reader_due(reader, every, WAIT_NS);
         uint32_t reason;
 
         if (lost == -ETIMEDOUT || lost == -EINTR)
@@ -516,9 +529,9 @@ int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_se
             break;
         }
         inphase_mailbox_taken(mailbox);
-        reason = inphase_model_answer(model, reader, frame, command);
+        reason = inphase_model_answer(model, reader, frame, model->command);
         rc = inphase_mailbox_post(mailbox, frame->cycle, frame->due_ns + max_hold_ns, reason,
-                                  command, reason ? 0 : model->values);
+                                  model->command, reason ? 0 : model->values * model->chunk);
         if (rc < 0)
             break;
     }

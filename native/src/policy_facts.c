@@ -6,9 +6,9 @@
 
 static struct policy_facts *facts_of(const inphase_segment *segment)
 {
-    if (segment->size < INPHASE_POLICY_FACTS + sizeof(struct policy_facts))
+    if (segment->size < MAILBOX_RING + POLICY_FACTS_BYTES || segment->size % 4096)
         return NULL;
-    return (void *)(segment->memory + INPHASE_POLICY_FACTS);
+    return (void *)(segment->memory + segment->size - POLICY_FACTS_BYTES);
 }
 
 void inphase_mailbox_taken(inphase_segment *segment)

@@ -212,6 +212,47 @@ int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_
     return -EPIPE;
 }
 
+/* the newest frame from reader->next up to head that is of such a cycle, into record; its number, or -1:
+   none is. At most depth looks */
+static int64_t find_due(inphase_reader *reader, uint64_t head, int64_t every)
+{
+    const struct inphase_ring *ring = &reader->layout->frames;
+    const struct inphase_frame *frame = (const void *)reader->record;
+    uint64_t first = head - reader->next < ring->depth ? reader->next : head - ring->depth + 1;
+
+    for (uint64_t number = head; number-- > first;)
+        if (slot_read(ring_slot(reader->segment->memory, ring, number), number, reader->record,
+                      ring->payload) &&
+            frame->cycle % every == 0)
+            return (int64_t)number;
+    return -1;
+}
+
+int64_t inphase_reader_due(inphase_reader *reader, int64_t every, int64_t timeout_ns)
+{
+    int64_t until = deadline_after(timeout_ns), lost = 0;
+
+    if (every == 1)
+        return inphase_reader_next(reader, 1, timeout_ns);
+    for (;;) {
+        int64_t left_ns = until - inphase_now(), number;
+        int rc = wait_for_frame(reader, left_ns > 0 ? left_ns : 0);
+        uint64_t head;
+
+        if (rc < 0)
+            return rc;
+        head = atomic_load_explicit(&reader->state->head, memory_order_acquire);
+        number = find_due(reader, head, every);
+        if (number >= 0) {
+            lost += number - (int64_t)reader->next;
+            reader->next = (uint64_t)number + 1;
+            return lost;
+        }
+        lost += (int64_t)(head - reader->next);
+        reader->next = head;
+    }
+}
+
 int64_t inphase_reader_number(inphase_reader *reader)
 {
     return (int64_t)reader->next - 1;

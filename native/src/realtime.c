@@ -101,14 +101,15 @@ void realtime_setup(struct inphase_core *core)
     /* segments, stack, core and its code; all of it was touched before the thread started */
     if (mlock(core->segment->memory, core->segment->size) < 0 ||
         mlock(core->stack, STACK_BYTES) < 0 || mlock(core, sizeof *core) < 0 ||
-        mlock(core->record, core->record_size) < 0)
+        mlock(core->record, core->record_size) < 0 ||
+        mlock(core->plan.memory, core->plan.size) < 0)
         memory_errno = errno;
     for (uint32_t i = 0; i < core->sensors; i++)
         if (core->sensor[i].device->post && lock_post(core, &core->sensor[i]) < 0)
             memory_errno = errno;
     if (guard_lock(core) < 0)
         memory_errno = errno;
-    if (core->mailbox && mlock(core->mailbox, sizeof *core->mailbox) < 0)
+    if (core->mailbox && mlock(core->mailbox, mailbox_bytes(core->plan.answer)) < 0)
         memory_errno = errno;
     dl_iterate_phdr(lock_own_object, &memory_errno);
 

@@ -663,11 +663,21 @@ static void a_first_command_that_is_too_far_away_is_refused(void)
     close_robot(&robot);
 }
 
+static void write_mail(struct inphase_core *core, const struct mail *mail)
+{
+    struct mailbox *mailbox = core->own_mailbox;
+    uint64_t number = mailbox_head(mailbox);
+    uint64_t at = number % MAILBOX_SLOTS * ring_stride(sizeof *mail + 8 * core->plan.answer);
+
+    slot_write((struct slot *)((uint8_t *)mailbox + MAILBOX_RING + at), number, mail, sizeof *mail);
+    atomic_store(&mailbox->head, number + 1);
+}
+
 static void a_reason_that_does_not_exist_is_refused(void)
 {
     struct robot robot;
     int64_t reasons[INPHASE_REASONS];
-    struct mail *mail;
+    struct mail mail = {.cycle = 1, .valid_until_ns = INT64_MAX, .reason = 0x40000000};
     double value = 0.25;
 
     open_robot(&robot, &usual);
@@ -676,9 +686,7 @@ static void a_reason_that_does_not_exist_is_refused(void)
     CHECK_EQUAL(post(robot.core, INPHASE_REASONS, &value, 1), -EINVAL);
 
     /* written past the functions, as a policy gone mad might: counted as a wrong shape */
-    CHECK_EQUAL(post(robot.core, INPHASE_REASON_RAISED, NULL, 0), 0);
-    mail = &robot.core->own_mailbox->mail[1];
-    atomic_store(&mail->reason, 0x40000000);
+    write_mail(robot.core, &mail);
     cycle_act(robot.core);
     CHECK_EQUAL(inphase_reader_reasons(robot.reader, reasons), INPHASE_REASONS);
     CHECK_EQUAL(reasons[INPHASE_REASON_SHAPE], 1);
@@ -686,7 +694,7 @@ static void a_reason_that_does_not_exist_is_refused(void)
     /* the number of channels is the core's to say */
     latch(&robot);
     CHECK_EQUAL(post(robot.core, INPHASE_REASON_NONE, NULL, 0), 0);
-    robot.core->own_mailbox->channels = 0;
+    robot.core->own_mailbox->values = 0;
     cycle_act(robot.core);
     CHECK_EQUAL(inphase_reader_reasons(robot.reader, reasons), INPHASE_REASONS);
     CHECK_EQUAL(reasons[INPHASE_REASON_SHAPE], 2);

@@ -325,7 +325,7 @@ static void *serve(void *user)
 {
     struct served *served = user;
 
-    served->rc = inphase_model_serve(served->robot.model, served->robot.reader, served->mailbox,
+    served->rc = inphase_model_serve(served->robot.model, served->robot.reader, served->mailbox, 1,
                                      5 * PERIOD_NS);
     return NULL;
 }
@@ -334,25 +334,33 @@ static void the_loop_answers_the_newest_frame_until_it_is_asked_to_end(void)
 {
     const struct timespec moment = {.tv_nsec = 1000000};
     struct served served;
-    struct command command;
+    struct { struct mail mail; double value; } answer;
     pthread_t thread;
     char box[140];
+    const struct mailbox *mailbox;
     int64_t cycle = -1;
+    uint64_t seen = 0;
 
     set_up(&served.robot, 0);
     snprintf(box, sizeof box, "%s.policy", path);
     unlink(box);
     CHECK_EQUAL(inphase_segment_create(&served.mailbox, box, inphase_mailbox_size(1), 0600, -1), 0);
     CHECK_EQUAL(inphase_mailbox_init(served.mailbox, 1, 1), 0);
+    mailbox = inphase_segment_memory(served.mailbox);
     CHECK_EQUAL(pthread_create(&thread, NULL, serve, &served), 0);
 
     for (int tries = 0; cycle < 20 && tries < 10000; tries++) {
+        uint64_t head;
+
         CHECK_EQUAL(inphase_core_run(served.robot.core, 1), 1);
         nanosleep(&moment, NULL);
-        if (mailbox_look((const void *)inphase_segment_memory(served.mailbox), 1, tries,
-                         &command) == 0) {
-            CHECK(command.value[0] == 1.5 && !command.reason);
-            cycle = tries;
+        head = mailbox_head(mailbox);
+
+        if (head && mailbox_read(mailbox, 1, head - 1, &answer.mail)) {
+            CHECK(answer.value == 1.5 && !answer.mail.reason);
+            CHECK(answer.mail.cycle > cycle || head == seen);
+            cycle = answer.mail.cycle;
+            seen = head;
         }
     }
     CHECK(cycle >= 20);

@@ -420,57 +420,65 @@ static void a_slot_read_while_its_ring_is_written_is_never_torn(void)
 
 /* ---- the mailbox ------------------------------------------------------------------------- */
 
-static void a_mailbox_gives_the_command_of_its_cycle_alone(void)
+struct answer {
+    struct mail mail;
+    double value[8];
+};
+
+static void a_mailbox_gives_what_was_posted_by_its_number(void)
 {
     inphase_segment *segment = new_segment(inphase_mailbox_size(2));
     const struct mailbox *mailbox = inphase_segment_memory(segment);
     double values[2] = {1, 2};
-    struct command command;
+    struct answer answer;
 
     CHECK_EQUAL(inphase_mailbox_init(segment, 2, 77), 0);
-    CHECK_EQUAL(mailbox_look(mailbox, 2, 0, &command), -ENOENT);
+    CHECK_EQUAL(mailbox_head(mailbox), 0);
+    CHECK(!mailbox_read(mailbox, 2, 0, &answer.mail));
     CHECK_EQUAL(inphase_mailbox_post(segment, 5, 1234, 0, values, 2), 0);
-    CHECK_EQUAL(mailbox_look(mailbox, 2, 5, &command), 0);
-    CHECK(command.value[0] == 1 && command.value[1] == 2 && command.valid_until_ns == 1234);
-    CHECK(command.posted_ns > 0 && command.posted_ns <= inphase_now());
+    CHECK_EQUAL(mailbox_head(mailbox), 1);
+    CHECK(mailbox_read(mailbox, 2, 0, &answer.mail));
+    CHECK(answer.value[0] == 1 && answer.value[1] == 2 && answer.mail.valid_until_ns == 1234);
+    CHECK(answer.mail.cycle == 5 && answer.mail.values == 2 && answer.mail.reason == 0);
+    CHECK(answer.mail.posted_ns > 0 && answer.mail.posted_ns <= inphase_now());
 
-    /* neither the cycles beside it nor those that share its slot */
-    CHECK_EQUAL(mailbox_look(mailbox, 2, 4, &command), -ENOENT);
-    CHECK_EQUAL(mailbox_look(mailbox, 2, 6, &command), -ENOENT);
-    CHECK_EQUAL(mailbox_look(mailbox, 2, 5 + MAILBOX_SLOTS, &command), -ENOENT);
-    CHECK_EQUAL(inphase_mailbox_post(segment, 5 + MAILBOX_SLOTS, 0, 0, values, 2), 0);
-    CHECK_EQUAL(mailbox_look(mailbox, 2, 5, &command), -ENOENT);
-
-    /* fewer values than channels; a reason comes without values */
-    CHECK_EQUAL(inphase_mailbox_post(segment, 6, 0, 0, values, 1), 0);
-    CHECK_EQUAL(mailbox_look(mailbox, 2, 6, &command), -EPROTO);
+    /* a reason comes without values */
     CHECK_EQUAL(inphase_mailbox_post(segment, 7, 0, INPHASE_REASON_RAISED, NULL, 0), 0);
-    CHECK_EQUAL(mailbox_look(mailbox, 2, 7, &command), 0);
-    CHECK_EQUAL(command.reason, INPHASE_REASON_RAISED);
+    CHECK(mailbox_read(mailbox, 2, 1, &answer.mail));
+    CHECK(answer.mail.reason == INPHASE_REASON_RAISED && answer.mail.values == 0);
+
+    /* until its slot is used again */
+    for (int i = 0; i < MAILBOX_SLOTS - 1; i++)
+        CHECK_EQUAL(inphase_mailbox_post(segment, 8 + i, 0, 0, values, 1), 0);
+    CHECK(!mailbox_read(mailbox, 2, 0, &answer.mail));
+    CHECK(mailbox_read(mailbox, 2, 1, &answer.mail));
 
     /* what cannot be posted */
     CHECK_EQUAL(inphase_mailbox_post(segment, 8, 0, INPHASE_REASONS, values, 2), -EINVAL);
     CHECK_EQUAL(inphase_mailbox_post(segment, -1, 0, 0, values, 2), -EINVAL);
     CHECK_EQUAL(inphase_mailbox_post(segment, 8, 0, 0, values, 3), -EINVAL);
     CHECK_EQUAL(inphase_mailbox_post(segment, 8, 0, 0, NULL, 2), -EINVAL);
+    CHECK_EQUAL(inphase_mailbox_init(segment, 8000, 77), -EINVAL);
     inphase_segment_close(segment);
 }
 
-static void a_command_that_is_being_written_is_none(void)
+static void an_answer_that_is_being_written_is_none(void)
 {
     inphase_segment *segment = new_segment(inphase_mailbox_size(1));
     struct mailbox *mailbox = inphase_segment_memory(segment);
-    struct command command;
+    struct slot *slot = (struct slot *)((uint8_t *)mailbox + MAILBOX_RING);
+    struct answer answer;
     double value = 1;
 
     CHECK_EQUAL(inphase_mailbox_init(segment, 1, 1), 0);
     CHECK_EQUAL(inphase_mailbox_post(segment, 3, 0, 0, &value, 1), 0);
-    atomic_fetch_or(&mailbox->mail[3].sequence, 1);
-    CHECK_EQUAL(mailbox_look(mailbox, 1, 3, &command), -ENOENT);
+    atomic_store(&slot->sequence, 1);
+    CHECK(!mailbox_read(mailbox, 1, 0, &answer.mail));
 
     /* a policy that died there is followed by one that can post again */
+    atomic_store(&mailbox->head, 0);
     CHECK_EQUAL(inphase_mailbox_post(segment, 3, 0, 0, &value, 1), 0);
-    CHECK_EQUAL(mailbox_look(mailbox, 1, 3, &command), 0);
+    CHECK(mailbox_read(mailbox, 1, 0, &answer.mail));
     inphase_segment_close(segment);
 }
 
@@ -488,29 +496,29 @@ static void *poster(void *argument)
     return NULL;
 }
 
-static void a_command_read_while_others_are_posted_is_never_torn(void)
+static void an_answer_read_while_others_are_posted_is_never_torn(void)
 {
     inphase_segment *segment = new_segment(inphase_mailbox_size(8));
     const struct mailbox *mailbox = inphase_segment_memory(segment);
-    struct command command;
+    struct answer answer;
     pthread_t thread;
-    int64_t cycle = 0, found = 0, looks = 0;
+    int64_t found = 0, looks = 0;
+    uint64_t head = 0;
 
     CHECK_EQUAL(inphase_mailbox_init(segment, 8, 1), 0);
     CHECK_EQUAL(pthread_create(&thread, NULL, poster, segment), 0);
-    while (cycle < POSTS - 1) {
-        int64_t near = atomic_load(&mailbox->mail[looks++ % MAILBOX_SLOTS].cycle);
-
-        cycle = near > cycle ? near : cycle;
-        if (mailbox_look(mailbox, 8, cycle, &command) < 0)
+    while (head < POSTS) {
+        head = mailbox_head(mailbox);
+        looks++;
+        if (head < 3 || !mailbox_read(mailbox, 8, head - 1 - (uint64_t)looks % 3, &answer.mail))
             continue;
         found++;
-        CHECK_EQUAL(command.valid_until_ns, cycle);
+        CHECK_EQUAL(answer.mail.valid_until_ns, answer.mail.cycle);
         for (int i = 0; i < 8; i++)
-            CHECK(command.value[i] == (double)(cycle * 8 + i));
+            CHECK(answer.value[i] == (double)(answer.mail.cycle * 8 + i));
     }
     CHECK_EQUAL(pthread_join(thread, NULL), 0);
-    printf("  %" PRId64 " of %" PRId64 " looks found a command\n", found, looks);
+    printf("  %" PRId64 " of %" PRId64 " looks found an answer\n", found, looks);
     inphase_segment_close(segment);
 }
 
@@ -528,8 +536,8 @@ int main(void)
     RUN(a_dead_writer_is_noticed_and_not_waited_for);
     RUN(a_writer_killed_in_mid_write_holds_nobody_up);
     RUN(a_slot_read_while_its_ring_is_written_is_never_torn);
-    RUN(a_mailbox_gives_the_command_of_its_cycle_alone);
-    RUN(a_command_that_is_being_written_is_none);
-    RUN(a_command_read_while_others_are_posted_is_never_torn);
+    RUN(a_mailbox_gives_what_was_posted_by_its_number);
+    RUN(an_answer_that_is_being_written_is_none);
+    RUN(an_answer_read_while_others_are_posted_is_never_torn);
     return 0;
 }

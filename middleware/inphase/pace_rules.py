@@ -1,0 +1,77 @@
+"""The rules of when a policy is asked and when its answers act."""
+
+from inphase.document import show
+from inphase.tables import Policy, Schedule
+
+_PLAN_MAX = 65_536  # INPHASE_MAX_PLAN of inphase.h
+
+
+def check(schedule: Schedule, policy: Policy) -> None:
+    """Raise ScheduleError for the first thing that does not fit."""
+    _check_chunk(schedule, policy)
+    if policy.interpolate != "hold" and policy.spacing > 1:
+        _check_known(schedule, policy)
+
+
+def check_size(schedule: Schedule, values: int) -> None:
+    """Raise ScheduleError when so many commands of so many values are too much to keep."""
+    policy = schedule.policy
+    if policy is None:
+        return
+    commands = policy.latency_cycles // policy.spacing + policy.chunk + 3
+    if commands * (values + 1) > _PLAN_MAX:
+        key = "chunk" if policy.chunk > commands // 2 else "latency_cycles"
+        most = _PLAN_MAX // (values + 1) - 3
+        raise schedule.error(
+            f"policy.{key}",
+            f"{getattr(policy, key)} means that {commands} commands of {values} values are kept, "
+            f"more than there is room for; latency_cycles / chunk_every + chunk may be {most}",
+        )
+
+
+def _check_chunk(schedule: Schedule, policy: Policy) -> None:
+    if policy.chunk == 1:
+        given = {
+            "chunk_every": policy.chunk_every if policy.chunk_every != 1 else None,
+            "join": policy.join if policy.join != "switch" else None,
+            "blend_cycles": policy.blend_cycles,
+        }
+        for key, value in given.items():
+            if value is not None:
+                raise schedule.error(
+                    f"policy.{key}",
+                    f"{show(value)} is for a chunk of commands; give chunk, or remove {key}",
+                )
+        return
+    if policy.every % policy.chunk_every:
+        raise schedule.error(
+            "policy.chunk_every",
+            f"{policy.chunk_every} does not divide every = {policy.every}: the commands of two "
+            f"answers would be for different cycles; give a divisor of it",
+        )
+    if policy.chunk * policy.chunk_every < policy.every:
+        raise schedule.error(
+            "policy.chunk",
+            f"{policy.chunk} commands, each for {policy.chunk_every} cycles, end before the next "
+            f"answer comes (every = {policy.every}); give at least "
+            f"{-(-policy.every // policy.chunk_every)}",
+        )
+    if (policy.join == "blend") != (policy.blend_cycles is not None):
+        raise schedule.error(
+            "policy.blend_cycles",
+            f'belongs to join = "blend", got {policy.blend_cycles} with join = '
+            f"{policy.join!r}; give both or neither",
+        )
+
+
+def _check_known(schedule: Schedule, policy: Policy) -> None:
+    """The setpoint that is gone to is known before the one before it is left."""
+    if (policy.chunk - 1) * policy.spacing >= policy.every:
+        return
+    if policy.latency_cycles < policy.spacing:
+        raise schedule.error(
+            "policy.interpolate",
+            f"{policy.interpolate!r} goes to a command from {policy.spacing} cycles before it, and "
+            f"with latency_cycles = {policy.latency_cycles} it comes later; give latency_cycles = "
+            f"{policy.spacing} or more" + (", or a longer chunk" if policy.chunk > 1 else ""),
+        )
