@@ -47,8 +47,10 @@ static struct inphase_twin_channel twins[CHANNELS];
 static void make_limits(void)
 {
     for (int c = 0; c < CHANNELS; c++) {
-        limits[c] = (struct inphase_limits){-about(0.1, 3), about(0.1, 3), about(0.2, 10),
-                                            about(2, 200), c % 4 == 3 ? 0.05 : 100, 0};
+        limits[c] = (struct inphase_limits){
+            .low = -about(0.1, 3), .high = about(0.1, 3), .velocity = about(0.2, 10),
+            .acceleration = about(2, 200), .step = c % 4 == 3 ? 0.05 : 100,
+        };
         if (c % 2)
             limits[c].jerk = limits[c].acceleration * about(5, 500);
         servos[c] = (struct inphase_servo){.natural_rad_s = about(10, 200), .velocity_max = 20,
@@ -221,7 +223,9 @@ static int run(long long commands, uint64_t seed)
 
 static int cost(const char *which, int calls)
 {
-    struct inphase_limits l = {-2, 2, 2, 20, 0.5, strstr(which, "jerk") ? 400 : 0};
+    struct inphase_limits l = {.low = -2, .high = 2, .velocity = 2, .acceleration = 20, .step = 0.5,
+                               .jerk = strstr(which, "jerk") ? 400 : 0};
+    struct inphase_measured measured = {0, NAN, NAN};
     struct inphase_limiter limiter;
     struct inphase_motion motion = {0};
     bool follows = strstr(which, "followed") != NULL;
@@ -234,7 +238,8 @@ static int cost(const char *which, int calls)
         /* a wave that is followed; steps that are approached, 200 cycles each */
         requested = follows ? 0.4 * swell * swell * (3 - 2 * swell) * sin(phase += 2 * PERIOD_S)
                             : (i / 200 % 2 ? 0.2 : -0.2);
-        inphase_limit(&limiter, &motion, requested, motion.position);
+        measured.position = motion.position;
+        inphase_limit(&limiter, &motion, requested, &measured);
         if (follows && motion.position != requested)
             return 1;
     }

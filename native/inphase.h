@@ -758,20 +758,43 @@ int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t s
 
 /* ---- the limiter ----------------------------------------------------------------------- */
 
-/* limits of one channel of a position-mode actuator, SI */
+/* command modes: what an actuator takes */
+#define INPHASE_MODE_POSITION 0     /* rad */
+#define INPHASE_MODE_VELOCITY 1     /* rad/s */
+#define INPHASE_MODE_EFFORT 2       /* N m, or what the driver says */
+#define INPHASE_MODE_SWITCH 3       /* 0 or 1 */
+
+/* limits of one channel, SI; what its mode does not know is not looked at */
 struct inphase_limits {
-    double low, high;           /* position */
-    double velocity;            /* largest |change of position| per second */
-    double acceleration;        /* largest |change of velocity| per second */
-    double step;                /* largest distance from the measured position */
-    double jerk;                /* largest |change of acceleration| per second; 0: not bounded */
+    double low, high;           /* position; velocity and effort: of the measured one, may be infinite */
+    double velocity;            /* position: largest |change| per second; velocity: largest |velocity|;
+                                   effort: largest measured |velocity|, INFINITY: not bounded */
+    double acceleration;        /* position, velocity: largest |change of velocity| per second */
+    double step;                /* position: largest distance from the measured position */
+    double jerk;                /* position, velocity: largest |change of acceleration| per second;
+                                   0: not bounded */
+    double effort;              /* effort: largest |effort|; position: largest measured |effort|,
+                                   0: not bounded */
+    double rate;                /* effort: largest |change| per second */
+    double safe;                /* effort: where a ramp ends; switch: the same, 0 or 1 */
+    double dwell_s;             /* switch: least time from one change to the next */
+    uint32_t mode;              /* INPHASE_MODE_* */
 };
 
-/* what was applied to one channel, SI; differences are of positions one period apart */
+/* what is measured of one joint, SI; NaN: not known */
+struct inphase_measured {
+    double position, velocity, effort;
+};
+
+/* what was applied to one channel, SI; differences are of commands one period apart */
 struct inphase_motion {
-    double position, velocity, acceleration;
-    double goal;                /* what was asked for, brought into range and step; at the start
-                                   the position */
+    double position;            /* position mode */
+    double velocity, acceleration; /* position and velocity mode */
+    double goal;                /* what was asked for, brought into the limits; at the start what is
+                                   applied */
+    double effort;              /* effort mode */
+    double state;               /* switch: 0 or 1 */
+    double cycles;              /* switch: since it changed */
 };
 
 /* Limits made ready for one period; set by inphase_limiter_make, then constant. Whoever calls the
@@ -782,34 +805,48 @@ struct inphase_limiter {
     double velocity, acceleration, jerk; /* largest change from cycle to cycle: of position, ... */
     double build;               /* cycles in which the jerk builds up the acceleration */
     double build_cycles, per_2_jerk, per_acceleration; /* for how far a ramp goes at most */
+    double effort;              /* position mode: largest measured |effort|, may be infinite */
+    double rate;                /* effort mode: largest change from cycle to cycle */
+    double dwell;               /* switch: cycles from one change to the next */
     uint32_t moves;             /* 0: those are no limits, and the channel stands still */
 };
-/* Limits that are none are NaN, low above high, a velocity or acceleration not above 0, not finite.
-   -EINVAL: they are, or the period is; *limiter is one that stands still. Any thread. */
+/* Limits that are none are NaN, low above high, a velocity or acceleration (of effort: an effort or a
+   rate) not above 0, not finite, safe beyond effort. -EINVAL: they are, or the period is; *limiter is
+   one that stands still. Any thread. */
 int inphase_limiter_make(struct inphase_limiter *limiter, const struct inphase_limits *limits,
                          double period_s);
 
 /* One channel, one cycle: from what was applied one period ago to what may be applied when
-   `requested` is asked for (not finite: the goal before) and the joint is at `measured` (NaN: not
-   known). A request that can be reached within all bounds is applied as it is. Any other is
-   approached as quickly as they allow, without going past it unless that cannot be helped any more.
+   `requested` is asked for (not finite: the goal before) and the joint is where it is measured. A
+   request that can be reached within all bounds is applied as it is. Any other is approached as
+   quickly as they allow, without going past it unless that cannot be helped any more.
 
    What is applied, *motion* on return, for any values of all arguments but a motion->position that
-   is not finite: finite; within low..high, or from outside never further out; no further than
-   velocity * period_s from the position before; and, if motion came from these functions, within
-   acceleration and jerk: up to 1e-7 of them, and what positions of that size are rounded by. There is
-   always something that keeps all of them: nothing is applied after which inphase_ramp would leave
-   the range or a bound.
+   is not finite: finite; within its range, a position from outside never further out; no further
+   from what was applied before than its rate allows (a position's velocity, a velocity's
+   acceleration, an effort's rate); and, if motion came from these functions, a position within
+   acceleration and jerk, a velocity within jerk: up to 1e-7 of them, and what numbers of that size
+   are rounded by. There is always something that keeps all of them: nothing is applied after which
+   inphase_ramp would leave the range or a bound.
 
-   It is never further than `step` from measured, unless standing still would be too, and then it
-   goes no further away. Where measured moves so suddenly that this and the acceleration cannot both
-   be kept, it is the step that is kept, and the velocity.
+   A position is never further than `step` from the measured one, unless standing still would be too,
+   and then it goes no further away. Where that moves so suddenly that this and the acceleration
+   cannot both be kept, it is the step that is kept, and the velocity. While the measured effort is
+   beyond its limit the goal is no further in its direction than the position is.
+
+   A velocity whose position has a range brakes so that the joint comes to rest inside: as far as the
+   joint does what it is told. Where its position is not known it ramps.
+
+   An effort is on the far side of `safe` only while the measured velocity and position are within
+   their limits, else on its way there at its rate; likewise while one that is bounded is not known.
+
+   A switch is on from 0.5. It changes when `dwell_s` have passed since its last change.
 
    Bounded: at most 22 ramps are worked out. Any thread, the cycle thread included. */
 void inphase_limit(const struct inphase_limiter *limiter, struct inphase_motion *motion,
-                   double requested, double measured);
-/* The next step of a ramp to rest, as quick as acceleration and jerk allow; total likewise. At rest
-   velocity is 0. The goal becomes the position. */
+                   double requested, const struct inphase_measured *measured);
+/* The next step of a ramp, total likewise: position and velocity to rest, as quick as acceleration and
+   jerk allow; an effort to `safe` at its rate; a switch to `safe` when it may change. */
 void inphase_ramp(const struct inphase_limiter *limiter, struct inphase_motion *motion);
 
 /* ---- the workspace ----------------------------------------------------------------------- */
@@ -837,11 +874,14 @@ void inphase_sine_cosine(double angle, double *sine, double *cosine);
 
 /* ---- simulated devices ----------------------------------------------------------------- */
 
-/* one joint that follows its goal: critically damped, with capped acceleration and velocity */
+/* One joint that follows its goal, with capped acceleration and velocity: a position critically damped,
+   a velocity as a lag of first order, an effort by inertia and damping. A switch has no joint. */
 struct inphase_servo {
     double goal, position, velocity, acceleration;
     double natural_rad_s;       /* natural frequency */
     double velocity_max, acceleration_max;
+    uint32_t mode;              /* INPHASE_MODE_*, of the goal */
+    double inertia, damping;    /* effort mode: per rad/s^2, above 0, and per rad/s */
 };
 /* Advance by dt_ns in steps of at most 250 us. Only + - * /: the same on every machine. */
 void inphase_servo_advance(struct inphase_servo *servos, uint32_t count, int64_t dt_ns);
@@ -979,7 +1019,7 @@ struct inphase_sensor_config {
 /* what the guard sends an actuator when the runtime is gone or frozen */
 #define INPHASE_STOP_NONE 0         /* nothing: the guard does not have this device */
 #define INPHASE_STOP_HOLD 1         /* the command that was written last, again: position mode */
-#define INPHASE_STOP_ZERO 2         /* a command of zeros: velocity mode */
+#define INPHASE_STOP_ZERO 2         /* where a ramp ends: no velocity, the safe effort or state */
 #define INPHASE_STOP_BYTES 3        /* these bytes: a quick stop, torque off */
 struct inphase_stop {
     uint32_t kind;              /* INPHASE_STOP_* */
@@ -990,17 +1030,22 @@ struct inphase_stop {
     int64_t wire_ns;            /* the bytes' own time on the wire */
 };
 
+#define INPHASE_MEASURES_VELOCITY 1
+#define INPHASE_MEASURES_EFFORT 2
 struct inphase_actuator_config {
     uint32_t device;
     uint32_t channels;
     int32_t feedback_sensor;    /* -1: moves blind */
-    uint32_t feedback_channel;  /* first of the feedback's channels */
+    uint32_t feedback_channel;  /* first of the feedback's channels: positions */
+    uint32_t measures;          /* what else the feedback says: INPHASE_MEASURES_* */
+    uint32_t velocity_channel;  /* first of those; likewise */
+    uint32_t effort_channel;
     uint32_t accepts;           /* bit per status of the feedback that a motion may go by */
     uint32_t worker;            /* 1: a worker writes the commands; the encoding is not used */
     uint32_t watchdog;          /* 1: the device has one that writes feed, 2: and reads too */
     int64_t max_hold_ns;
-    const struct inphase_limits *limits;    /* per channel */
-    const struct inphase_workspace *workspace; /* NULL: not bounded */
+    const struct inphase_limits *limits;    /* per channel, all of one mode */
+    const struct inphase_workspace *workspace; /* position mode; NULL: not bounded */
     const double *start;        /* per channel: declared start of one that moves blind, or NULL */
     struct inphase_encoding encoding;
     struct inphase_stop stop;

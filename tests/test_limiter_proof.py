@@ -56,6 +56,11 @@ def both(limits: model.Limits, period_s: float) -> tuple[Any, Any, model.Motion]
     return channel, ffi.new("struct inphase_motion *"), model.Motion(0.0, 0.0, 0.0, 0.0)
 
 
+def joint(position: float, velocity: float = math.nan, effort: float = math.nan) -> Any:
+    """What is measured of it."""
+    return ffi.new("struct inphase_measured *", [position, velocity, effort])
+
+
 def assert_equal(now: Any, ours: model.Motion) -> None:
     """Bit for bit, but for the sign of a 0."""
     assert {key: getattr(now, key) for key in vars(ours)} == vars(ours)
@@ -88,7 +93,7 @@ def test_the_model_is_the_c_code(
                 lib.inphase_ramp(channel, now)
             else:
                 model.limit(limits, ours, requested, measured, period_s)
-                lib.inphase_limit(channel, now, requested, measured)
+                lib.inphase_limit(channel, now, requested, joint(measured))
             assert_equal(now, ours)
 
 
@@ -116,7 +121,7 @@ def test_the_model_is_the_c_code_where_it_follows(
         requested = ours.position + ours.velocity * period_s + share * change * least
         measured = ours.position + error * step
         model.limit(limits, ours, requested, measured, period_s)
-        lib.inphase_limit(channel, now, requested, measured)
+        lib.inphase_limit(channel, now, requested, joint(measured))
         assert_equal(now, ours)
 
 

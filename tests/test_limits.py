@@ -101,7 +101,7 @@ Make = Callable[[dict[str, str]], plan.Plan]
 
 def test_limits_that_hold_reach_the_core_per_channel(make: Make) -> None:
     limits = make(KEYS).actuators[0].limits
-    assert limits == [
+    assert [one[:6] for one in limits] == [
         (-2.6, 2.6, 2.0, 20.0, 0.2, 900.0),
         (-1.8, 1.8, 2.0, 20.0, 0.2, 900.0),
         (-2.0, 2.0, 2.0, 20.0, 0.2, 900.0),
@@ -110,7 +110,7 @@ def test_limits_that_hold_reach_the_core_per_channel(make: Make) -> None:
 
 def test_a_jerk_that_is_left_out_is_not_bounded(make: Make) -> None:
     without = {key: value for key, value in KEYS.items() if key != "jerk"}
-    assert make(without).actuators[0].limits[0] == (-2.6, 2.6, 2.0, 20.0, 0.2, 0.0)
+    assert make(without).actuators[0].limits[0][:6] == (-2.6, 2.6, 2.0, 20.0, 0.2, 0.0)
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key != "jerk"])

@@ -103,6 +103,11 @@ def limiter(*values: float, period_s: float = PERIOD_S) -> Any:
     return made
 
 
+def joint(position: float, velocity: float = math.nan, effort: float = math.nan) -> Any:
+    """What is measured of it."""
+    return ffi.new("struct inphase_measured *", [position, velocity, effort])
+
+
 def motion(
     position: float, velocity: float = 0, acceleration: float = 0, goal: float | None = None
 ) -> Any:
@@ -117,7 +122,7 @@ def test_the_limiter_stays_in_reach_and_range(
 ) -> None:
     now = motion(applied)
     channel = limiter(-2, 2, velocity, 10, 0.25, 100, period_s=period_s)
-    lib.inphase_limit(channel, now, requested, measured)
+    lib.inphase_limit(channel, now, requested, joint(measured))
     assert -2 <= now.position <= 2
     assert applied - velocity * period_s <= now.position <= applied + velocity * period_s
 
@@ -135,7 +140,7 @@ def test_the_limiter_and_the_ramp_are_total(
     measured: float,
 ) -> None:
     limited, ramped = motion(*before), motion(*before)
-    lib.inphase_limit(channel, limited, requested, measured)
+    lib.inphase_limit(channel, limited, requested, joint(measured))
     lib.inphase_ramp(channel, ramped)
     if math.isfinite(before[0]):
         for after in (limited, ramped):
@@ -156,7 +161,7 @@ def test_differences_of_what_is_applied_are_within_all_bounds(
     applied = [0.0] * 4
     for requested in requests:
         for _ in range(5):
-            lib.inphase_limit(channel, now, requested, math.nan)
+            lib.inphase_limit(channel, now, requested, joint(math.nan))
             applied.append(now.position)
     bounds = [velocity * PERIOD_S, acceleration * PERIOD_S**2, jerk * PERIOD_S**3 or math.inf]
     differences = applied

@@ -429,7 +429,7 @@ BAD = {
         ("21.0 ms", "20"),
     ),
     "mode of another version": Bad(
-        'feedback = "joints.position"', 'mode = "effort"', "actuator.arm.mode", ("'effort'",)
+        'feedback = "joints.position"', 'mode = "torque"', "actuator.arm.mode", ("'torque'",)
     ),
 }
 

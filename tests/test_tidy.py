@@ -33,6 +33,7 @@ CORE_SIDE = {
     "errors",
     "fit",
     "frame",
+    "limits",
     "model_binding",
     "model_rules",
     "onnx_file",

@@ -28,6 +28,8 @@ _FOLLOWED = {
     "acceleration": TwinKind.ACCELERATION,
 }
 
+_UNITS = {"position": "rad", "velocity": "rad/s", "effort": "N m", "switch": "1"}
+
 
 class SimulatedField(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One field of the sample; float64 unless `dtype` says otherwise ("|u1" for an image)."""
@@ -43,8 +45,11 @@ class SimulatedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     fields: dict[str, SimulatedField] = {}
     """what it senses; `position`, `velocity`, `acceleration` are per joint where it has joints"""
     joints: Annotated[int, Meta(ge=0, le=20)] = 0
-    """channels of its actuator, in position mode; 0: it has none"""
-    unit: str = "rad"
+    """channels of its actuator; 0: it has none"""
+    unit: str | None = None
+    """of a command; left out: that of the mode, rad, rad/s, N m or 1"""
+    safe: float | list[float] = 0.0
+    """where a ramp ends in effort and switch mode"""
     start_position: float | list[float] = 0.0
     """where the joints start without a world"""
     latency_us: Annotated[int, Meta(ge=1, le=10_000_000)] = 100
@@ -56,9 +61,10 @@ class SimulatedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 class Device(Driver):
-    """A device of a simulated world: fields as declared, joints in position mode."""
+    """A device of a simulated world: fields as declared, joints in any mode."""
 
     Options: ClassVar[type[msgspec.Struct]] = SimulatedOptions
+    modes = ("position", "velocity", "effort", "switch")
 
     def __init__(self, name: str, options: SimulatedOptions) -> None:
         super().__init__(name, options)
@@ -103,7 +109,7 @@ class Device(Driver):
         return [TwinChannel(kind, joint) for joint in range(field.channels)]
 
     def actuator(self) -> ActuatorSpec | None:
-        """Positions of its joints."""
+        """What its joints are told."""
         o = self.options
         if not o.joints:
             return None
@@ -114,8 +120,9 @@ class Device(Driver):
         )
         return ActuatorSpec(
             channels=o.joints,
-            unit=o.unit,
+            unit=_UNITS[self.mode] if o.unit is None else o.unit,
             servos=tuple(Servo(start=position) for position in starts),
+            safe=tuple(o.safe if isinstance(o.safe, list) else [o.safe] * o.joints),
         )
 
     def open(self) -> int:

@@ -546,13 +546,16 @@ def _actuator(
         "struct inphase_servo[]",
         [
             {
-                "goal": servo.start,
+                "goal": servo.start if actuator.schedule.mode == "position" else one.safe,
                 "position": servo.start,
                 "natural_rad_s": servo.natural_rad_s,
                 "velocity_max": servo.velocity_max,
                 "acceleration_max": servo.acceleration_max,
+                "mode": one.mode,
+                "inertia": servo.inertia,
+                "damping": servo.damping,
             }
-            for servo in actuator.spec.servos
+            for servo, one in zip(actuator.spec.servos, actuator.limits, strict=True)
         ],
     )
     keep += [limits, servos]
@@ -561,6 +564,10 @@ def _actuator(
         "channels": actuator.spec.channels,
         "feedback_sensor": actuator.feedback_sensor,
         "feedback_channel": actuator.feedback_channel,
+        "measures": (actuator.velocity_channel >= 0) * lib.INPHASE_MEASURES_VELOCITY
+        + (actuator.effort_channel >= 0) * lib.INPHASE_MEASURES_EFFORT,
+        "velocity_channel": max(0, actuator.velocity_channel),
+        "effort_channel": max(0, actuator.effort_channel),
         "accepts": sum(1 << STATUSES.index(name) for name in actuator.schedule.accepts),
         "worker": actuator.home != "cycle",
         "watchdog": _watchdog(actuator.spec.watchdog),

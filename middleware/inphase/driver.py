@@ -95,9 +95,9 @@ class StopKind(IntEnum):
     """What the guard sends to stop a device. Static bytes cannot stop a position servo."""
 
     HOLD = 1
-    """the command that was applied last, again: position mode"""
+    """the command that was applied last, again: position mode; in the others it is ZERO"""
     ZERO = 2
-    """a command of zeros: velocity mode"""
+    """where a ramp ends: no velocity, the safe effort, a switch's state"""
     BYTES = 3
     """the stop's own bytes: a quick stop, torque off"""
 
@@ -267,12 +267,15 @@ class TwinChannel:
 
 @dataclass(frozen=True)
 class Servo:
-    """A simulated joint: start in rad, natural frequency in rad/s, caps in rad/s and rad/s^2."""
+    """A simulated joint: start in rad, natural frequency in rad/s, caps in rad/s and rad/s^2; of
+    one that takes efforts what it resists with, in its unit of effort per rad/s^2 and rad/s."""
 
     start: float = 0.0
     natural_rad_s: float = 60.0
     velocity_max: float = 6.0
     acceleration_max: float = 60.0
+    inertia: float = 0.05
+    damping: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -339,6 +342,7 @@ class ActuatorSpec:
 
     channels: int
     unit: str
+    """of the driver's mode: "rad", "rad/s", "N m" or what its effort is counted in, "1" """
     servos: tuple[Servo, ...]
     """its simulated joints"""
     encoding: Encoding | None = None
@@ -347,6 +351,8 @@ class ActuatorSpec:
     """None: the device has none that the driver uses; only the guard stops it"""
     stop: Stop = Stop()
     """what the guard sends where the core writes the commands (home `cycle`)"""
+    safe: tuple[float, ...] = ()
+    """per channel, where a ramp ends in effort and switch mode, and what `enable` sets; empty: 0"""
 
 
 class Driver(ABC):
@@ -360,6 +366,10 @@ class Driver(ABC):
 
     Options: ClassVar[type[msgspec.Struct]]
     """The device table's own keys: a frozen msgspec Struct that forbids unknown fields."""
+    modes: tuple[str, ...] = ("position",)
+    """Command modes that the device can: position, velocity, effort, switch."""
+    mode: str = "position"
+    """That of them in which it is used; set by the middleware before anything is called."""
 
     def __init__(self, name: str, options: Any) -> None:
         self.name = name
@@ -392,7 +402,8 @@ class Driver(ABC):
         """
 
     def enable(self) -> None:
-        """Make the actuator follow commands, starting from where it is; verified by reading."""
+        """Make the actuator follow commands in its mode, from where it is, at no velocity, or at
+        its safe value; verified by reading."""
         return
 
     def disable(self) -> None:

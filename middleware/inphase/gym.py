@@ -199,10 +199,10 @@ def _copied(drawn: float | list[float]) -> float | list[float]:
 
 def action_space(plan: Plan) -> tuple[spaces.Box, list[str]]:
     """All actuators' channels one after the other, between their limits; their names."""
-    limits = [limits for actuator in plan.actuators for limits in actuator.limits]
+    ranges = [limits.range for actuator in plan.actuators for limits in actuator.limits]
     names = [f"{a.name}[{c}]" for a in plan.actuators for c in range(a.spec.channels)]
-    low = np.array([limit[0] for limit in limits])
-    high = np.array([limit[1] for limit in limits])
+    low = np.array([low for low, _ in ranges])
+    high = np.array([high for _, high in ranges])
     return spaces.Box(low, high, dtype=np.float64), names
 
 

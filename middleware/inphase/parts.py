@@ -1,19 +1,13 @@
 """The rules of a schedule's parts: when devices are triggered, and within what robots move."""
 
-import math
 import os
 
-import msgspec
-
-from inphase import locator, pace_rules
+from inphase import limits, locator, pace_rules
 from inphase.document import show
 from inphase.meaning import MEANING
 from inphase.tables import (
     HOLD_NS,
     Actuator,
-    Limits,
-    Numbers,
-    Pairs,
     Schedule,
     Sensor,
     Status,
@@ -21,7 +15,6 @@ from inphase.tables import (
 )
 
 _AXIS_MIN = 1e-6  # of the numbers of an axis, whose length is no matter
-_RAMP_S_MAX = 1.2  # a ramp must fit into the 2 s in which the runtime stops
 _MOVES_ON: tuple[Status, ...] = ("FRESH", "HELD", "LATE", "RECOVERING")
 
 
@@ -91,9 +84,11 @@ def _check_sensor(schedule: Schedule, name: str) -> None:
     else:
         _check_trigger(schedule, here, sensor)
     for field, pairs in sensor.range.items():
-        _check_pairs(schedule, locator.format_path(("sensor", name, "range", field)), pairs)
+        limits.check_pairs(schedule, locator.format_path(("sensor", name, "range", field)), pairs)
     for field, numbers in sensor.rate.items():
-        _check_positive(schedule, locator.format_path(("sensor", name, "rate", field)), numbers)
+        limits.check_positive(
+            schedule, locator.format_path(("sensor", name, "rate", field)), numbers
+        )
 
 
 def _check_latched(schedule: Schedule, here: str, sensor: Sensor) -> None:
@@ -186,17 +181,12 @@ def _check_actuator_accepts(schedule: Schedule, key: str, actuator: Actuator) ->
 
 def _check_actuator(schedule: Schedule, name: str) -> None:
     actuator, here = schedule.actuator[name], f"actuator.{name}"
-    limits = actuator.limits
-    _check_pairs(schedule, f"{here}.limits.position", limits.position)
-    for key in ("velocity", "acceleration", "step", "jerk"):
-        if getattr(limits, key) is not None:
-            _check_positive(schedule, f"{here}.limits.{key}", getattr(limits, key))
-    _check_channels(schedule, f"{here}.limits", limits)
-    _check_ramp(schedule, f"{here}.limits", limits)
+    limits.check(schedule, name)
     if actuator.workspace is not None:
         _check_workspace(schedule, f"{here}.workspace", actuator.workspace)
-    if actuator.feedback is not None:
-        _check_feedback(schedule, f"{here}.feedback", actuator.feedback)
+    for key in ("feedback", "feedback_velocity", "feedback_effort"):
+        if getattr(actuator, key) is not None:
+            _check_feedback(schedule, f"{here}.{key}", getattr(actuator, key))
     _check_actuator_accepts(schedule, f"{here}.accepts", actuator)
     hold_max_ns = max(2 * schedule.cycle.period_ns, HOLD_NS)
     if actuator.max_hold_ns(schedule.cycle.period_ns) > hold_max_ns:
@@ -205,55 +195,6 @@ def _check_actuator(schedule: Schedule, name: str) -> None:
             f"{actuator.max_hold_ms} ms is longer than the larger of 20 ms and 2 periods: "
             f"a robot without commands must ramp; give at most {hold_max_ns / 1e6:g}",
         )
-
-
-def _check_pairs(schedule: Schedule, key: str, value: Pairs) -> None:
-    for low, high in schedule.pairs(key, value, _channels(value)):
-        if low >= high:
-            raise schedule.error(
-                key, f"low is not below high, got [{low:g}, {high:g}]; give [lo, hi]"
-            )
-
-
-def _check_positive(schedule: Schedule, key: str, value: Numbers) -> None:
-    numbers = schedule.numbers(key, value, _channels(value))
-    if not numbers or min(numbers) <= 0:
-        raise schedule.error(key, f"not above 0, got {show(value)}; give positive numbers")
-
-
-def _check_channels(schedule: Schedule, here: str, limits: Limits) -> None:
-    counts = {
-        key: len(value)
-        for key, value in msgspec.to_builtins(limits).items()
-        if isinstance(value, list) and not (key == "position" and not isinstance(value[0], list))
-    }
-    if len(set(counts.values())) > 1:
-        raise schedule.error(
-            here, f"lists of unequal length, got {counts}; give one entry per channel in each"
-        )
-
-
-def _check_ramp(schedule: Schedule, here: str, limits: Limits) -> None:
-    """The longest ramp, with the acceleration built up, let go of, and let go of before that."""
-    channels = max(map(_channels, (limits.velocity, limits.acceleration, limits.jerk or 0.0)))
-    velocity = schedule.numbers(f"{here}.velocity", limits.velocity, channels)
-    acceleration = schedule.numbers(f"{here}.acceleration", limits.acceleration, channels)
-    brake_s = max(fast / slow for fast, slow in zip(velocity, acceleration, strict=True))
-    jerk = schedule.numbers(f"{here}.jerk", limits.jerk or math.inf, channels)
-    build_s = max(2 * a / j for a, j in zip(acceleration, jerk, strict=True))
-    time_s = max(v / a + 2 * a / j for v, a, j in zip(velocity, acceleration, jerk, strict=True))
-    if time_s <= _RAMP_S_MAX:
-        return
-    key, terms, remedy = "acceleration", "", "raise acceleration or lower velocity"
-    if limits.jerk is not None:
-        terms = f" + 2 * acceleration / jerk {show(limits.jerk)}"
-    if build_s > brake_s:
-        key, remedy = "jerk", "raise jerk or lower acceleration"
-    raise schedule.error(
-        f"{here}.{key}",
-        f"a ramp from full velocity takes {time_s:.3g} s (velocity {show(limits.velocity)} / "
-        f"acceleration {show(limits.acceleration)}{terms}), longer than {_RAMP_S_MAX} s; {remedy}",
-    )
 
 
 def _check_workspace(schedule: Schedule, here: str, workspace: Workspace) -> None:
@@ -279,7 +220,3 @@ def _check_feedback(schedule: Schedule, key: str, feedback: str) -> None:
     if sensor not in schedule.sensor:
         known = ", ".join(schedule.sensor)
         raise schedule.error(key, f"no such sensor, got {feedback!r}; the schedule has: {known}")
-
-
-def _channels(value: Numbers | Pairs) -> int:
-    return len(value) if isinstance(value, list) else 1

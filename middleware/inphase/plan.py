@@ -11,7 +11,7 @@ import msgpack
 import msgspec
 import numpy as np
 
-from inphase import fit, model_binding, pace_rules, timing, timing_model, wire
+from inphase import fit, limits, model_binding, pace_rules, timing, timing_model, wire
 from inphase.driver import (
     Acquire,
     ActuatorSpec,
@@ -21,9 +21,11 @@ from inphase.driver import (
     Field,
     SensorSpec,
     Stop,
+    StopKind,
 )
 from inphase.errors import ScheduleError
 from inphase.installed import resolve_driver
+from inphase.limits import ChannelLimits
 from inphase.model_binding import Binding
 from inphase.schedule import Actuator, Schedule, Sensor
 from inphase.timing import Command, Home, Timing
@@ -86,7 +88,7 @@ class SensorPlan:
 
 @dataclass(frozen=True)
 class ActuatorPlan:
-    """One actuator; limits per channel in the order of struct inphase_limits."""
+    """One actuator."""
 
     name: str
     schedule: Actuator
@@ -98,12 +100,19 @@ class ActuatorPlan:
     """sign and zero per channel, for a driver that writes by itself"""
     feedback_sensor: int
     feedback_channel: int
-    limits: list[tuple[float, ...]]
+    velocity_channel: int
+    effort_channel: int
+    """of the feedback's sensor; -1: not said"""
+    limits: list[ChannelLimits]
 
     @property
     def stop(self) -> Stop | None:
         """What the guard sends; None: it does not have this device."""
-        return self.spec.stop if self.home == "cycle" and self.encoding is not None else None
+        if self.home != "cycle" or self.encoding is None:
+            return None
+        if self.spec.stop.kind == StopKind.HOLD and self.schedule.mode != "position":
+            return replace(self.spec.stop, kind=StopKind.ZERO)
+        return self.spec.stop
 
 
 @dataclass(frozen=True)
@@ -194,7 +203,12 @@ class Plan:
                     "period_ns": self.schedule.cycle.period_ns,
                     "sensors": [_describe_sensor(sensor) for sensor in self.sensors],
                     "actuators": [
-                        {"name": a.name, "channels": a.spec.channels, "unit": a.spec.unit}
+                        {
+                            "name": a.name,
+                            "channels": a.spec.channels,
+                            "unit": a.spec.unit,
+                            "mode": a.schedule.mode,
+                        }
                         for a in self.actuators
                     ],
                     **facts,
@@ -247,7 +261,23 @@ def make_driver(schedule: Schedule, name: str) -> Driver:
         if "unknown field" in text:
             where = f"{key}.{text.split('`')[1]}"
         raise schedule.error(where, f"{text}; correct the key") from error
-    return kind(name, options)
+    driver = kind(name, options)
+    driver.mode = _mode_of(schedule, name, driver)
+    return driver
+
+
+def _mode_of(schedule: Schedule, device: str, driver: Driver) -> str:
+    """The command mode that the schedule asks of a device. Raises ScheduleError."""
+    for name, actuator in schedule.actuator.items():
+        if actuator.device == device:
+            if actuator.mode not in driver.modes:
+                raise schedule.error(
+                    f"actuator.{name}.mode",
+                    f"{actuator.mode!r} is no mode of device {device!r}; give "
+                    f"{' or '.join(map(repr, driver.modes))}, or another driver",
+                )
+            return actuator.mode
+    return driver.modes[0]
 
 
 def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
@@ -407,24 +437,24 @@ def _plan_actuator(
             f"{key}.device", f"device {actuator.device!r} takes no commands; name one that does"
         )
     n = spec.channels
-    limits = actuator.limits
     if actuator.workspace is not None and len(actuator.workspace.joints) > n:
         raise schedule.error(
             f"{key}.workspace.joints",
             f"{len(actuator.workspace.joints)} joints, and device {actuator.device!r} has {n} "
             f"channels; give at most one per channel, in their order",
         )
-    pairs = schedule.pairs(f"{key}.limits.position", limits.position, n)
-    columns = [
-        schedule.numbers(f"{key}.limits.{what}", getattr(limits, what) or 0.0, n)
-        for what in ("velocity", "acceleration", "step", "jerk")
-    ]
     sensor, channel = _feedback(schedule, name, sensors, n)
     encoding = spec.encoding
     turns = [(1, 0.0)] * n
     if sensor >= 0 and sensors[sensor].schedule.device == actuator.device:
         # the same joints: commands are turned as their feedback is
         turns = sensors[sensor].turns[channel : channel + n]
+    if actuator.mode != "position":
+        turns = [(sign if actuator.mode != "switch" else 1, 0.0) for sign, _ in turns]
+    safe = spec.safe or (0.0,) * n
+    channel_limits = limits.of_channels(
+        schedule, name, [sign * at for (sign, _), at in zip(turns, safe, strict=True)]
+    )
     if encoding is not None:
         encoding = replace(
             encoding, values=tuple(v.turned(*turns[v.channel]) for v in encoding.values)
@@ -451,7 +481,9 @@ def _plan_actuator(
         turns=turns,
         feedback_sensor=sensor,
         feedback_channel=channel,
-        limits=[(lo, hi, *rest) for (lo, hi), *rest in zip(pairs, *columns, strict=True)],
+        velocity_channel=_beside(schedule, name, "feedback_velocity", sensors, n),
+        effort_channel=_beside(schedule, name, "feedback_effort", sensors, n),
+        limits=channel_limits,
     )
 
 
@@ -461,28 +493,56 @@ def _feedback(
     wanted = schedule.actuator[name].feedback
     if wanted is None:
         return -1, 0
+    return _field(schedule, f"actuator.{name}.feedback", wanted, sensors, channels)
+
+
+def _field(
+    schedule: Schedule, key: str, wanted: str, sensors: list[SensorPlan], channels: int
+) -> tuple[int, int]:
+    """A sensor's number, and the first channel of its field."""
     sensor_name, _, field_name = wanted.partition(".")
     index = [sensor.name for sensor in sensors].index(sensor_name)
     fields = {item.name: item for item in _value_fields(sensors[index].spec)}
     if field_name not in fields or fields[field_name].channels != channels:
         raise schedule.error(
-            f"actuator.{name}.feedback",
+            key,
             f"{wanted!r} is no field of {channels} channels; fields of {sensor_name} are "
             f"{[(f.name, f.channels) for f in fields.values()]}",
         )
     return index, sensors[index].first_channel(field_name)
 
 
+def _beside(
+    schedule: Schedule, name: str, key: str, sensors: list[SensorPlan], channels: int
+) -> int:
+    """The first channel of a field beside the feedback, in the same sensor; -1: none is named."""
+    actuator = schedule.actuator[name]
+    wanted: str | None = getattr(actuator, key)
+    if wanted is None:
+        return -1
+    assert actuator.feedback is not None
+    if wanted.partition(".")[0] != actuator.feedback.partition(".")[0]:
+        raise schedule.error(
+            f"actuator.{name}.{key}",
+            f"{wanted!r} is of another sensor than the feedback {actuator.feedback!r}: they would "
+            f"not be of one instant; name a field of the same",
+        )
+    return _field(schedule, f"actuator.{name}.{key}", wanted, sensors, channels)[1]
+
+
 def _slow_for_step(actuator: ActuatorPlan) -> list[str]:
     """Channels that do not reach full velocity, because they brake before their step."""
-    for channel, (_, _, velocity, acceleration, step, jerk) in enumerate(actuator.limits):
-        way = velocity**2 / (2 * acceleration)
-        if jerk:
-            way += velocity * acceleration / (2 * jerk)
-        if way > step and actuator.feedback_sensor >= 0:
+    if actuator.schedule.mode != "position" or actuator.feedback_sensor < 0:
+        return []
+    for channel, one in enumerate(actuator.limits):
+        way = one.velocity**2 / (2 * one.acceleration)
+        if one.jerk:
+            way += one.velocity * one.acceleration / (2 * one.jerk)
+        if way > one.step:
             return [
                 f"actuator {actuator.name}: channel {channel} does not reach its velocity of "
-                f"{velocity:g}: it brakes before its step of {step:g}, and a ramp takes {way:.3g}"
+                f"{one.velocity:g}: it brakes before its step of {one.step:g}, and a ramp takes "
+                f"{way:.3g}"
             ]
     return []
 

@@ -147,14 +147,20 @@ class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the limiter and the ramp keep: rad, rad/s, rad/s^2, rad/s^3 (None: not bounded), and rad
-    from the measured pose."""
+    """What the limiter and the ramp keep: rad, rad/s, rad/s^2, rad/s^3, rad from the measured pose,
+    the actuator's unit of effort and that per second, and ms between two changes of a switch.
 
-    position: Pairs
-    velocity: Numbers
-    acceleration: Numbers
-    step: Numbers
+    Which of them a mode needs and takes, `limits` says.
+    """
+
+    position: Pairs | None = None
+    velocity: Numbers | None = None
+    acceleration: Numbers | None = None
+    step: Numbers | None = None
     jerk: Numbers | None = None
+    effort: Numbers | None = None
+    effort_rate: Numbers | None = None
+    dwell_ms: Annotated[float, Meta(ge=0, le=1200)] | None = None
 
 
 class Joint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -182,15 +188,18 @@ class Workspace(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A device that takes commands; without `feedback` (`sensor.field`) it moves blind.
 
-    `accepts`: the statuses of its feedback on which it goes on moving.
+    `feedback` says where its joints are; `feedback_velocity` and `feedback_effort` are fields of
+    the same sensor. `accepts`: the statuses of its feedback on which it goes on moving.
     """
 
     device: str
     limits: Limits
     workspace: Workspace | None = None
     feedback: str | None = None
+    feedback_velocity: str | None = None
+    feedback_effort: str | None = None
     accepts: tuple[Status, ...] = ("FRESH", "HELD", "LATE")
-    mode: Literal["position"] = "position"
+    mode: Literal["position", "velocity", "effort", "switch"] = "position"
     max_hold_ms: Annotated[float, Meta(gt=0)] | None = None
     on_stop: Literal["hold", "off"] = "hold"
 

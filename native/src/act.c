@@ -21,37 +21,67 @@ static bool feedback_holds(const struct actuator *actuator, int64_t now_ns)
            sample_age(sensor, now_ns) <= sensor->max_age_ns;
 }
 
-/* the first command must lie within one velocity step of where the robot is */
-static bool starts_here(struct actuator *actuator, const double *requested, const double *measured)
+/* what the newest feedback says of the joints, NaN where it says nothing. A velocity has gone on since:
+   its joint is further than it was measured */
+static void measure(const struct actuator *actuator, bool is_lost, int64_t now_ns,
+                    struct inphase_measured *measured)
 {
-    for (uint32_t c = 0; c < actuator->channels; c++) {
-        double here = measured ? measured[c] : actuator->motion[c].position;
+    const struct sensor *sensor = is_lost ? NULL : actuator->feedback;
+    const double *value = sensor ? sensor->newest.value : NULL;
+    double age_s = 0;
 
-        if (!(fabs(requested[c] - here) <= actuator->limiter[c].velocity)) {
+    if (sensor && actuator->mode == INPHASE_MODE_VELOCITY)
+        age_s = (double)sample_age(sensor, now_ns) * 1e-9;
+    for (uint32_t c = 0; c < actuator->channels; c++) {
+        measured[c] = (struct inphase_measured){NAN, NAN, NAN};
+        if (value)
+            measured[c].position = value[actuator->feedback_channel + c];
+        if (age_s > 0)
+            measured[c].position += age_s * actuator->motion[c].velocity;
+        if (value && actuator->measures & INPHASE_MEASURES_VELOCITY)
+            measured[c].velocity = value[actuator->velocity_channel + c];
+        if (value && actuator->measures & INPHASE_MEASURES_EFFORT)
+            measured[c].effort = value[actuator->effort_channel + c];
+    }
+}
+
+/* the first command must lie within one step of where the robot is, of rest, or of the declared effort */
+static bool starts_here(struct actuator *actuator, const double *requested,
+                        const struct inphase_measured *measured)
+{
+    for (uint32_t c = 0; c < actuator->channels; c++)
+        if (!limiter_begins(&actuator->limiter[c], &actuator->motion[c], requested[c],
+                            measured[c].position)) {
             actuator->detail = c;
             return false;
         }
-    }
     return true;
 }
 
 /* begin at rest, at the measured position or, blind, at the one that was commanded last */
-static void place(struct inphase_core *core, struct actuator *actuator, const double *measured)
+static void place(struct inphase_core *core, struct actuator *actuator,
+                  const struct inphase_measured *measured)
 {
     for (uint32_t c = 0; c < actuator->channels; c++) {
-        double here = measured ? measured[c] : actuator->motion[c].position;
+        double here = measured[c].position;
 
-        actuator->motion[c] = (struct inphase_motion){.position = here, .goal = here};
+        limiter_place(&actuator->limiter[c], &actuator->motion[c],
+                      isnan(here) ? actuator->motion[c].position : here);
     }
     actuator->placed = true;
     actuator->engaged = false;
     actuator->moved_cycle = core->cycle - 1;
 }
 
-/* cycles passed in which nothing went out: the device has slowed down, as in a ramp, and stands
-   where it was last told to be. There is no catching up */
+/* Cycles passed in which nothing went out. A device that takes positions has slowed down, as in a ramp,
+   and stands where it was last told to be: there is no catching up. Any other goes on as it was told */
 static void stand_by(struct actuator *actuator, int64_t cycles)
 {
+    if (actuator->mode != INPHASE_MODE_POSITION) {
+        for (uint32_t c = 0; c < actuator->channels && cycles > 0; c++)
+            actuator->motion[c].acceleration = 0;
+        return;
+    }
     for (uint32_t c = 0; c < actuator->channels; c++) {
         struct inphase_motion *motion = &actuator->motion[c];
         double position = motion->position, goal = motion->goal;
@@ -86,7 +116,7 @@ static void ramp(struct actuator *actuator, uint32_t reason)
 
 /* towards the request, or without one (NULL) towards the last */
 static void obey(struct inphase_core *core, struct actuator *actuator, const double *requested,
-                 const double *measured)
+                 const struct inphase_measured *measured)
 {
     struct inphase_motion from[INPHASE_MAX_CHANNELS];
     uint32_t axis;
@@ -94,7 +124,7 @@ static void obey(struct inphase_core *core, struct actuator *actuator, const dou
     remember(actuator, from);
     for (uint32_t c = 0; c < actuator->channels; c++)
         inphase_limit(&actuator->limiter[c], &actuator->motion[c], requested ? requested[c] : NAN,
-                      measured ? measured[c] : NAN);
+                      &measured[c]);
     axis = workspace_hold(actuator, from, actuator->motion);
     if (!requested)
         return;
@@ -103,7 +133,7 @@ static void obey(struct inphase_core *core, struct actuator *actuator, const dou
         actuator->detail = axis;
     }
     for (uint32_t c = 0; c < actuator->channels; c++)
-        if (actuator->motion[c].position != requested[c])
+        if (limiter_applied(&actuator->limiter[c], &actuator->motion[c]) != requested[c])
             actuator->flags |= INPHASE_ACT_LIMITED;
     actuator->engaged = true;
     actuator->valid_ns = core->due_ns + core->act_ns;
@@ -113,15 +143,14 @@ static void obey(struct inphase_core *core, struct actuator *actuator, const dou
 static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_t missing,
                    int64_t now_ns)
 {
-    const double *measured = NULL;
+    struct inphase_measured measured[INPHASE_MAX_CHANNELS];
     uint32_t latched = load_u32(&core->state->latched);
     int64_t act_ns = core->due_ns + core->act_ns;
-    bool blind = !actuator->feedback;
+    bool is_lost = actuator->feedback && !feedback_holds(actuator, now_ns);
 
-    if (!blind && feedback_holds(actuator, now_ns))
-        measured = actuator->feedback->newest.value + actuator->feedback_channel;
+    measure(actuator, is_lost, now_ns, measured);
     if (!actuator->placed) {
-        if (!blind && !measured) {
+        if (is_lost) {
             actuator->reason = INPHASE_REASON_FEEDBACK;
             return false;
         }
@@ -137,13 +166,15 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
     if (is_stopping(core) || latched) {
         actuator->reason = is_stopping(core) ? load_u32(&core->state->reason) : latched;
         ramp(actuator, actuator->reason);
-    } else if (!blind && !measured) {
+    } else if (is_lost) {
         actuator->reason = INPHASE_REASON_FEEDBACK;
         ramp(actuator, INPHASE_REASON_FEEDBACK);
     } else if (missing == INPHASE_REASON_NONE) {
         obey(core, actuator, actuator->requested, measured);
-    } else if (!actuator->engaged) {
+    } else if (!actuator->engaged && is_at_rest(actuator)) {
         actuator->flags |= INPHASE_ACT_HOLDING;
+    } else if (!actuator->engaged) {
+        ramp(actuator, missing);
     } else if (act_ns - actuator->valid_ns <= actuator->max_hold_ns &&
                actuator->invalid_in_a_row < REFUSED_IN_A_ROW) {
         actuator->flags |= INPHASE_ACT_REPEATED;
@@ -233,7 +264,7 @@ static void move(struct inphase_core *core, struct actuator *actuator, uint32_t 
     memcpy(before, actuator->motion, size);
     if (decide(core, actuator, missing, now_ns) && !starve(core, actuator)) {
         for (uint32_t c = 0; c < actuator->channels; c++)
-            actuator->applied[c] = actuator->motion[c].position;
+            actuator->applied[c] = limiter_applied(&actuator->limiter[c], &actuator->motion[c]);
         write_command(core, actuator);
     }
     actuator->moved_cycle = core->cycle;
@@ -272,7 +303,9 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
         move(core, actuator, missing, now_ns);
     }
     for (uint32_t c = 0; c < actuator->channels; c++)
-        applied[c] = actuator->placed ? actuator->motion[c].position : NAN;
+        applied[c] = actuator->placed
+                         ? limiter_applied(&actuator->limiter[c], &actuator->motion[c])
+                         : NAN;
     act->flags = actuator->flags;
     act->reason = actuator->reason;
     act->detail = actuator->detail;

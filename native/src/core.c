@@ -152,7 +152,56 @@ static bool stop_holds(const struct inphase_actuator_config *actuator)
     if (stop->kind == INPHASE_STOP_BYTES)
         return stop->bytes && stop->size > 0 && stop->size <= INPHASE_MAX_PACKET &&
                (!stop->chunk || stop->size % stop->chunk == 0);
+    if ((stop->kind == INPHASE_STOP_HOLD) != (actuator->limits[0].mode == INPHASE_MODE_POSITION))
+        return false;
     return stop->kind <= INPHASE_STOP_BYTES && actuator->encoding.packet_size > 0;
+}
+
+static bool channels_hold(const struct inphase_actuator_config *actuator,
+                          const struct inphase_sensor_config *feedback, uint32_t first)
+{
+    return first + actuator->channels <= feedback->channels;
+}
+
+/* what is limited is measured, by a feedback that has so many channels */
+static bool feedback_holds(const struct inphase_config *config,
+                           const struct inphase_actuator_config *a)
+{
+    const struct inphase_sensor_config *feedback;
+
+    if (a->feedback_sensor < 0)
+        return a->start && !a->measures;
+    if (a->feedback_sensor >= (int32_t)config->sensors)
+        return false;
+    feedback = &config->sensor[a->feedback_sensor];
+    return channels_hold(a, feedback, a->feedback_channel) &&
+           (!(a->measures & INPHASE_MEASURES_VELOCITY) ||
+            channels_hold(a, feedback, a->velocity_channel)) &&
+           (!(a->measures & INPHASE_MEASURES_EFFORT) ||
+            channels_hold(a, feedback, a->effort_channel));
+}
+
+static bool limits_hold(const struct inphase_actuator_config *a, const struct inphase_limits *l)
+{
+    bool is_bounded = l->low != -INFINITY || l->high != INFINITY;
+    bool is_blind = a->feedback_sensor < 0;
+
+    if (l->mode != a->limits[0].mode || (a->workspace && l->mode != INPHASE_MODE_POSITION))
+        return false;
+    switch (l->mode) {
+    case INPHASE_MODE_POSITION:
+        return isfinite(l->low) && isfinite(l->high) && l->low < l->high && isfinite(l->step) &&
+               l->step > 0 && isfinite(l->jerk) && l->jerk >= 0 && isfinite(l->effort) &&
+               l->effort >= 0 && (l->effort == 0 || a->measures & INPHASE_MEASURES_EFFORT);
+    case INPHASE_MODE_VELOCITY:
+        return l->low < l->high && isfinite(l->jerk) && l->jerk >= 0 &&
+               !(is_bounded && is_blind);
+    case INPHASE_MODE_EFFORT:
+        return l->low < l->high && !(is_bounded && is_blind) &&
+               (l->velocity == INFINITY || a->measures & INPHASE_MEASURES_VELOCITY);
+    default:
+        return l->mode == INPHASE_MODE_SWITCH;
+    }
 }
 
 static bool config_holds(const struct inphase_config *config)
@@ -170,11 +219,7 @@ static bool config_holds(const struct inphase_config *config)
         const struct inphase_actuator_config *a = &config->actuator[i];
 
         if (a->device >= config->devices || a->channels < 1 ||
-            a->channels > INPHASE_MAX_CHANNELS || !a->limits ||
-            a->feedback_sensor >= (int32_t)config->sensors ||
-            (a->feedback_sensor < 0 && !a->start) ||
-            (a->feedback_sensor >= 0 &&
-             a->feedback_channel + a->channels > config->sensor[a->feedback_sensor].channels) ||
+            a->channels > INPHASE_MAX_CHANNELS || !a->limits || !feedback_holds(config, a) ||
             a->watchdog > 2 || a->encoding.packet_size > INPHASE_MAX_PACKET || !stop_holds(a) ||
             !chunks_hold(&a->encoding) || !workspace_holds(a->workspace, a->channels) ||
             a->encoding.fields > INPHASE_MAX_CHANNELS)
@@ -183,14 +228,9 @@ static bool config_holds(const struct inphase_config *config)
             if (a->encoding.field[f].channel >= a->channels)
                 return false;
         for (uint32_t c = 0; c < a->channels; c++) {
-            const struct inphase_limits *l = &a->limits[c];
-
             if (a->feedback_sensor < 0 && !isfinite(a->start[c]))
                 return false;
-            if (!isfinite(l->low) || !isfinite(l->high) || !(l->low < l->high) ||
-                !isfinite(l->velocity) || !(l->velocity > 0) || !isfinite(l->acceleration) ||
-                !(l->acceleration > 0) || !isfinite(l->step) || !(l->step > 0) ||
-                !isfinite(l->jerk) || !(l->jerk >= 0))
+            if (!limits_hold(a, &a->limits[c]))
                 return false;
         }
     }
@@ -268,6 +308,10 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     if (config->feedback_sensor >= 0)
         actuator->feedback = &core->sensor[config->feedback_sensor];
     actuator->feedback_channel = config->feedback_channel;
+    actuator->measures = config->measures;
+    actuator->velocity_channel = config->velocity_channel;
+    actuator->effort_channel = config->effort_channel;
+    actuator->mode = config->limits[0].mode;
     actuator->accepts = config->accepts;
     actuator->rests_since_ns = INPHASE_ABSENT;
     actuator->watchdog = config->watchdog;
@@ -282,8 +326,9 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
                config->workspace->joints * sizeof *actuator->joint);
         actuator->workspace.joint = actuator->joint;
     }
-    for (uint32_t c = 0; config->start && c < config->channels; c++)
-        actuator->motion[c].position = config->start[c];
+    for (uint32_t c = 0; c < config->channels; c++)
+        limiter_place(&actuator->limiter[c], &actuator->motion[c],
+                      config->start ? config->start[c] : 0);
     actuator->encoding = config->encoding;
     if (config->encoding.packet_size)
         memcpy(actuator->packet, config->encoding.packet, config->encoding.packet_size);

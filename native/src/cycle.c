@@ -214,15 +214,19 @@ static void stage_devices(struct inphase_core *core)
             follow_worker(core, device);
     }
 
-    /* armed again: every actuator starts from where it is measured */
+    /* armed again: every actuator starts from where it is */
     if (arms != core->arm_seen) {
         core->arm_seen = arms;
         plan_forget(core);
         put_u32(&core->state->latched, INPHASE_REASON_NONE);
         put_u32(&core->state->latched_detail, 0);
         for (uint32_t i = 0; i < core->actuators; i++) {
-            core->actuator[i].placed = core->actuator[i].starved = false;
-            core->actuator[i].rests_since_ns = INPHASE_ABSENT;
+            struct actuator *actuator = &core->actuator[i];
+
+            /* what moves by itself goes on from what it was told last */
+            actuator->placed = actuator->placed && actuator->mode != INPHASE_MODE_POSITION;
+            actuator->engaged = actuator->starved = false;
+            actuator->rests_since_ns = INPHASE_ABSENT;
         }
         put_u32(&core->state->starved, 0);
         for (uint32_t i = 0; i < core->devices; i++)

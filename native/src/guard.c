@@ -35,7 +35,7 @@ static int lay_out(struct inphase_core *core, struct guard_page *page)
     for (uint32_t i = 0; i < core->actuators; i++) {
         const struct actuator *actuator = &core->actuator[i];
         struct guard_stop *stop = &page->stop[i];
-        double zero[INPHASE_MAX_CHANNELS] = {0};
+        double rest[INPHASE_MAX_CHANNELS] = {0};
         int32_t size = 0;
 
         if (actuator->stop.kind == INPHASE_STOP_NONE)
@@ -52,7 +52,9 @@ static int lay_out(struct inphase_core *core, struct guard_page *page)
             size = (int32_t)actuator->stop.size;
             memcpy(record->bytes + offset, actuator->stop_bytes, (size_t)size);
         } else if (actuator->stop.kind == INPHASE_STOP_ZERO) {
-            size = inphase_encode(&actuator->encoding, zero, record->bytes + offset, stop->room);
+            for (uint32_t c = 0; c < actuator->channels; c++)
+                rest[c] = limiter_rest_value(&actuator->limiter[c]);
+            size = inphase_encode(&actuator->encoding, rest, record->bytes + offset, stop->room);
         }
         if (size < 0)
             return size;

@@ -365,7 +365,9 @@ struct actuator {
     struct device *device;
     uint32_t index, channels, first_value; /* first_value: offset in a policy's command */
     struct sensor *feedback;               /* NULL: moves blind */
-    uint32_t feedback_channel, accepts, watchdog;
+    uint32_t feedback_channel, measures, velocity_channel, effort_channel; /* what of it is known */
+    uint32_t accepts, watchdog;
+    uint32_t mode;                         /* INPHASE_MODE_* of all channels */
     int64_t max_hold_ns;
     struct inphase_limiter limiter[INPHASE_MAX_CHANNELS];
     struct inphase_workspace workspace;    /* joints 0: none */
@@ -387,7 +389,7 @@ struct actuator {
     uint32_t invalid_in_a_row;
     double requested[INPHASE_MAX_CHANNELS];
     struct inphase_motion motion[INPHASE_MAX_CHANNELS];
-    double applied[INPHASE_MAX_CHANNELS]; /* motion's positions, as they go out */
+    double applied[INPHASE_MAX_CHANNELS]; /* of motion, as it goes out */
     uint32_t flags, reason, detail;
 
     struct plant *plant;         /* what it moves in lock step; NULL: a device */
@@ -649,7 +651,7 @@ static inline bool is_stopping(const struct inphase_core *core)
 static inline bool is_at_rest(const struct actuator *actuator)
 {
     for (uint32_t c = 0; c < actuator->channels; c++)
-        if (actuator->motion[c].velocity != 0)
+        if (!limiter_rests(&actuator->limiter[c], &actuator->motion[c]))
             return false;
     return true;
 }

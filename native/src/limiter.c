@@ -1,7 +1,7 @@
 /* The limiter and the ramp: what stands between any command and a device. No state of their own and
    no failure: each is a total function of its arguments, and every loop is bounded by TRIES.
 
-   One rule keeps all bounds satisfiable for ever: **nothing is applied after which the ramp would not
+   Of positions and velocities one rule keeps all bounds satisfiable for ever: **nothing is applied after which the ramp would not
    come to rest inside of the range, within the same velocity, acceleration and jerk.** The ramp's own
    next step leaves the rest of the ramp, so there is always something that may be applied.
 
@@ -60,11 +60,11 @@ static void find_ramp(struct channel *c)
     c->ramp = clamp(c->ramp, -c->acceleration_max, c->acceleration_max);
 }
 
-/* false: those are no limits */
+/* the joint is at `here`; false: those are no limits */
 static bool fill(struct channel *c, const struct inphase_limiter *limiter,
-                 const struct inphase_motion *motion)
+                 const struct inphase_motion *motion, double here)
 {
-    double here = motion->position, period_s = limiter->period_s, bound;
+    double period_s = limiter->period_s, bound;
 
     if (!limiter->moves || !isfinite(here))
         return false;
@@ -223,7 +223,7 @@ static void stand_still(struct inphase_motion *motion)
 /* The usual case, seen without a root: what was followed goes on, far from walls and bounds. It gives
    what is worked out below, bit for bit; false: that has to be done */
 static bool follow(const struct inphase_limiter *limiter, struct inphase_motion *motion,
-                   double requested, double measured)
+                   double requested, double measured, double effort)
 {
     double period_s = limiter->period_s, here = motion->position;
     double velocity = motion->velocity * period_s;
@@ -232,7 +232,7 @@ static bool follow(const struct inphase_limiter *limiter, struct inphase_motion 
     double position = here + next, reach, room, low, high;
 
     /* no comparison holds of a NaN; infinities leave the bounds */
-    if (!limiter->moves || motion->goal != here || !(fabs(velocity) <= limiter->velocity) ||
+    if (!limiter->moves || motion->goal != here || fabs(effort) > limiter->effort || !(fabs(velocity) <= limiter->velocity) ||
         !(fabs(acceleration) <= limiter->acceleration) ||
         !(fabs(wanted) <= limiter->acceleration) || !(wanted <= acceleration + limiter->jerk) ||
         !(wanted >= acceleration - limiter->jerk) || !(requested <= here + limiter->velocity) ||
@@ -255,17 +255,26 @@ static bool follow(const struct inphase_limiter *limiter, struct inphase_motion 
     return true;
 }
 
-void inphase_limit(const struct inphase_limiter *limiter, struct inphase_motion *motion,
-                   double requested, double measured)
+/* no further in its direction while the joint exerts more than it may */
+static double yield(const struct inphase_limiter *limiter, double position, double goal,
+                    double effort)
+{
+    if (effort > limiter->effort)
+        return least(goal, position);
+    return effort < -limiter->effort ? most(goal, position) : goal;
+}
+
+static void limit_position(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                           double requested, double measured, double effort)
 {
     const struct inphase_limits *limits = &limiter->limits;
     double before = motion->goal, goal, distance, moves, wanted;
     bool follows = motion->goal == motion->position;
     struct channel c;
 
-    if (follow(limiter, motion, requested, measured))
+    if (follow(limiter, motion, requested, measured, effort))
         return;
-    if (!fill(&c, limiter, motion)) {
+    if (!fill(&c, limiter, motion, motion->position)) {
         stand_still(motion);
         return;
     }
@@ -279,7 +288,7 @@ void inphase_limit(const struct inphase_limiter *limiter, struct inphase_motion 
         c.low = most(c.low, least(measured - limits->step, c.position));
         c.high = least(c.high, most(measured + limits->step, c.position));
     }
-    goal = clamp(goal, limits->low, limits->high);
+    goal = clamp(yield(limiter, c.position, goal, effort), limits->low, limits->high);
     if (!isfinite(goal))
         goal = c.position;
     distance = goal - c.position;
@@ -306,7 +315,7 @@ double limiter_rest(const struct inphase_limiter *limiter, const struct inphase_
 {
     struct channel c;
 
-    if (!fill(&c, limiter, motion))
+    if (!fill(&c, limiter, motion, motion->position))
         return motion->position;
     return c.position + c.jerk * way(c.velocity / c.jerk, c.acceleration / c.jerk, c.build);
 }
@@ -316,7 +325,7 @@ bool limiter_fits(const struct inphase_limiter *limiter, const struct inphase_mo
     double v, a;
     struct channel c;
 
-    if (!fill(&c, limiter, motion))
+    if (!fill(&c, limiter, motion, motion->position))
         return false;
     v = c.velocity / c.jerk;
     a = c.acceleration / c.jerk;
@@ -324,11 +333,11 @@ bool limiter_fits(const struct inphase_limiter *limiter, const struct inphase_mo
            c.position - c.jerk * highest(-v, -a, c.build) >= c.low;
 }
 
-void inphase_ramp(const struct inphase_limiter *limiter, struct inphase_motion *motion)
+static void ramp_position(const struct inphase_limiter *limiter, struct inphase_motion *motion)
 {
     struct channel c;
 
-    if (!fill(&c, limiter, motion)) {
+    if (!fill(&c, limiter, motion, motion->position)) {
         stand_still(motion);
         return;
     }
@@ -336,12 +345,239 @@ void inphase_ramp(const struct inphase_limiter *limiter, struct inphase_motion *
     motion->goal = motion->position;
 }
 
-int inphase_limiter_make(struct inphase_limiter *limiter, const struct inphase_limits *limits,
-                         double period_s)
-{
-    double t = period_s;
+/* ---- velocity: the same channel, whose position is where the joint is ---------------------- */
 
-    *limiter = (struct inphase_limiter){.limits = *limits, .period_s = period_s};
+/* the range of velocities comes last: it wins */
+static void take_velocity(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                          double velocity, double acceleration)
+{
+    double t = limiter->period_s, most_of = limiter->limits.velocity;
+    double taken = clamp(velocity, -most_of, most_of);
+
+    motion->velocity = isfinite(taken) ? taken : 0;
+    motion->acceleration = isfinite(acceleration / t / t) ? acceleration / t / t : 0;
+    if (fabs(motion->velocity * t) <= CREEP * limiter->jerk)
+        motion->velocity = 0;
+}
+
+static void rest(struct inphase_motion *motion)
+{
+    motion->velocity = motion->acceleration = motion->goal = 0;
+}
+
+static void ramp_velocity(const struct inphase_limiter *limiter, struct inphase_motion *motion)
+{
+    struct channel c;
+
+    if (!fill(&c, limiter, motion, 0)) {
+        rest(motion);
+        return;
+    }
+    take_velocity(limiter, motion, (c.velocity + c.ramp) / limiter->period_s, c.ramp);
+    motion->goal = motion->velocity;
+}
+
+static void limit_velocity(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                           double requested, double measured)
+{
+    const struct inphase_limits *limits = &limiter->limits;
+    bool is_free = limits->low == -INFINITY && limits->high == INFINITY;
+    double t = limiter->period_s, before = motion->goal, goal, change, moves, wanted, chosen;
+    bool follows = motion->goal == motion->velocity;
+    struct channel c;
+
+    if (!is_free && !isfinite(measured)) {
+        ramp_velocity(limiter, motion);
+        return;
+    }
+    if (!fill(&c, limiter, motion, is_free ? 0 : measured)) {
+        rest(motion);
+        return;
+    }
+    if (!isfinite(before))
+        before = 0;
+    goal = clamp(isfinite(requested) ? requested : before, -limits->velocity, limits->velocity);
+    change = goal * t - c.velocity;
+
+    /* a goal that changes faster than the channel may has jumped, and stands */
+    moves = (goal - before) * t;
+    if (!(fabs(moves) <= c.acceleration_max))
+        moves = 0;
+
+    /* there at once, if that goes on as it came; else so that the acceleration, seen from the goal, is
+       let go of when it is there */
+    wanted = change;
+    if (!follows || !(change >= c.slowest && change <= c.fastest))
+        wanted = moves + c.jerk * signed_first_of((change - moves) / c.jerk);
+    chosen = inside(limiter, &c, clamp(wanted, c.slowest, c.fastest));
+    take_velocity(limiter, motion, chosen == change ? goal : (c.velocity + chosen) / t, chosen);
+    motion->goal = goal;
+}
+
+/* ---- effort ---------------------------------------------------------------------------------- */
+
+static void take_effort(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                        double wanted)
+{
+    double most_of = limiter->limits.effort;
+    double before = isfinite(motion->effort) ? motion->effort : limiter->limits.safe;
+    double taken = clamp(clamp(wanted, before - limiter->rate, before + limiter->rate), -most_of,
+                         most_of);
+
+    motion->effort = limiter->moves && isfinite(taken) ? taken : 0;
+}
+
+static void limit_effort(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                         double requested, const struct inphase_measured *measured)
+{
+    const struct inphase_limits *limits = &limiter->limits;
+    double low = -limits->effort, high = limits->effort, goal;
+
+    goal = isfinite(requested) ? requested : isfinite(motion->goal) ? motion->goal : limits->safe;
+    motion->goal = clamp(goal, low, high);
+
+    /* a joint that is too fast or too far gets nothing that takes it further; no comparison holds of
+       one that is not known */
+    if (!(measured->velocity <= limits->velocity || limits->velocity == INFINITY) ||
+        !(measured->position <= limits->high || limits->high == INFINITY))
+        high = limits->safe;
+    if (!(measured->velocity >= -limits->velocity || limits->velocity == INFINITY) ||
+        !(measured->position >= limits->low || limits->low == -INFINITY))
+        low = limits->safe;
+    take_effort(limiter, motion, clamp(motion->goal, low, high));
+}
+
+static void ramp_effort(const struct inphase_limiter *limiter, struct inphase_motion *motion)
+{
+    take_effort(limiter, motion, limiter->limits.safe);
+    motion->goal = motion->effort;
+}
+
+/* ---- switch ---------------------------------------------------------------------------------- */
+
+static void turn(const struct inphase_limiter *limiter, struct inphase_motion *motion, bool on)
+{
+    bool was_on = motion->state >= 0.5;
+
+    motion->goal = on;
+    motion->cycles = motion->cycles >= 0 ? least(motion->cycles, limiter->dwell) + 1 : 1;
+    if (on != was_on && limiter->moves && motion->cycles >= limiter->dwell) {
+        was_on = on;
+        motion->cycles = 0;
+    }
+    motion->state = was_on;
+}
+
+/* ---- all modes ------------------------------------------------------------------------------- */
+
+void inphase_limit(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                   double requested, const struct inphase_measured *measured)
+{
+    switch (limiter->limits.mode) {
+    case INPHASE_MODE_POSITION:
+        limit_position(limiter, motion, requested, measured->position, measured->effort);
+        return;
+    case INPHASE_MODE_VELOCITY:
+        limit_velocity(limiter, motion, requested, measured->position);
+        return;
+    case INPHASE_MODE_EFFORT:
+        limit_effort(limiter, motion, requested, measured);
+        return;
+    default:
+        turn(limiter, motion, (isfinite(requested) ? requested : motion->goal) >= 0.5);
+    }
+}
+
+void inphase_ramp(const struct inphase_limiter *limiter, struct inphase_motion *motion)
+{
+    switch (limiter->limits.mode) {
+    case INPHASE_MODE_POSITION:
+        ramp_position(limiter, motion);
+        return;
+    case INPHASE_MODE_VELOCITY:
+        ramp_velocity(limiter, motion);
+        return;
+    case INPHASE_MODE_EFFORT:
+        ramp_effort(limiter, motion);
+        return;
+    default:
+        turn(limiter, motion, limiter->limits.safe >= 0.5);
+    }
+}
+
+double limiter_applied(const struct inphase_limiter *limiter, const struct inphase_motion *motion)
+{
+    switch (limiter->limits.mode) {
+    case INPHASE_MODE_POSITION:
+        return motion->position;
+    case INPHASE_MODE_VELOCITY:
+        return motion->velocity;
+    case INPHASE_MODE_EFFORT:
+        return motion->effort;
+    default:
+        return motion->state;
+    }
+}
+
+double limiter_rest_value(const struct inphase_limiter *limiter)
+{
+    return limiter->limits.mode == INPHASE_MODE_VELOCITY ? 0 : limiter->limits.safe;
+}
+
+bool limiter_rests(const struct inphase_limiter *limiter, const struct inphase_motion *motion)
+{
+    switch (limiter->limits.mode) {
+    case INPHASE_MODE_POSITION:
+    case INPHASE_MODE_VELOCITY:
+        return motion->velocity == 0;
+    case INPHASE_MODE_EFFORT:
+        return motion->effort == limiter->limits.safe;
+    default:
+        return motion->state == limiter->limits.safe;
+    }
+}
+
+bool limiter_begins(const struct inphase_limiter *limiter, const struct inphase_motion *motion,
+                    double requested, double measured)
+{
+    switch (limiter->limits.mode) {
+    case INPHASE_MODE_POSITION:
+        measured = isfinite(measured) ? measured : motion->position;
+        return fabs(requested - measured) <= limiter->velocity;
+    case INPHASE_MODE_VELOCITY:
+        return fabs(requested - motion->velocity) * limiter->period_s <= limiter->acceleration;
+    case INPHASE_MODE_EFFORT:
+        return fabs(requested - motion->effort) <= limiter->rate;
+    default:
+        return isfinite(requested);
+    }
+}
+
+void limiter_place(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                   double position)
+{
+    double safe = limiter->limits.safe;
+
+    *motion = (struct inphase_motion){.position = position};
+    if (limiter->limits.mode == INPHASE_MODE_POSITION)
+        motion->goal = position;
+    if (limiter->limits.mode == INPHASE_MODE_EFFORT)
+        motion->goal = motion->effort = safe;
+    if (limiter->limits.mode == INPHASE_MODE_SWITCH)
+        motion->goal = motion->state = safe;
+}
+
+/* ---- limits that are some ---------------------------------------------------------------------- */
+
+static bool is_above_0(double value)
+{
+    return value > 0 && isfinite(value);
+}
+
+static bool make_motion(struct inphase_limiter *limiter, const struct inphase_limits *limits)
+{
+    double t = limiter->period_s;
+
     limiter->velocity = limits->velocity * t;
     limiter->acceleration = limits->acceleration * t * t;
     limiter->jerk = limits->jerk * t * t * t;
@@ -353,9 +589,36 @@ int inphase_limiter_make(struct inphase_limiter *limiter, const struct inphase_l
     limiter->build_cycles = 3 * limiter->build + 6;
     limiter->per_2_jerk = 0.501 / limiter->jerk;
     limiter->per_acceleration = 1 / limiter->acceleration;
-    limiter->moves = limits->low <= limits->high && limiter->velocity > 0 &&
-                     isfinite(2 * limits->velocity) && isfinite(limiter->velocity) &&
-                     limiter->acceleration > 0 && isfinite(4 * limits->acceleration) &&
-                     isfinite(limiter->jerk);
+    return limits->low <= limits->high && is_above_0(limiter->velocity) &&
+           isfinite(2 * limits->velocity) && limiter->acceleration > 0 &&
+           isfinite(4 * limits->acceleration) && isfinite(limiter->jerk);
+}
+
+int inphase_limiter_make(struct inphase_limiter *limiter, const struct inphase_limits *limits,
+                         double period_s)
+{
+    bool holds;
+
+    *limiter = (struct inphase_limiter){.limits = *limits, .period_s = period_s};
+    limiter->effort = limits->effort > 0 ? limits->effort : INFINITY;
+    limiter->rate = limits->rate * period_s;
+    limiter->dwell = floor(limits->dwell_s / period_s + 0.999999);
+    switch (limits->mode) {
+    case INPHASE_MODE_POSITION:
+    case INPHASE_MODE_VELOCITY:
+        holds = make_motion(limiter, limits);
+        break;
+    case INPHASE_MODE_EFFORT:
+        holds = is_above_0(limits->effort) && is_above_0(limiter->rate) && limits->velocity > 0 &&
+                limits->low <= limits->high && fabs(limits->safe) <= limits->effort;
+        break;
+    case INPHASE_MODE_SWITCH:
+        holds = limiter->dwell >= 0 && isfinite(limiter->dwell) &&
+                (limits->safe == 0 || limits->safe == 1);
+        break;
+    default:
+        holds = false;
+    }
+    limiter->moves = holds && is_above_0(period_s);
     return limiter->moves ? 0 : -EINVAL;
 }

@@ -7,7 +7,21 @@
 
 #include "../inphase.h"
 
-/* where the ramp from a motion comes to rest */
+/* what of a motion goes to the device, in its mode's unit */
+double limiter_applied(const struct inphase_limiter *limiter, const struct inphase_motion *motion);
+/* where a ramp ends that is not of positions: no velocity, the safe effort or state */
+double limiter_rest_value(const struct inphase_limiter *limiter);
+/* whether what is applied is where a ramp ends */
+bool limiter_rests(const struct inphase_limiter *limiter, const struct inphase_motion *motion);
+/* whether a first request is within one step of where the robot is (measured, NaN: last commanded), of
+   rest, or of the declared effort */
+bool limiter_begins(const struct inphase_limiter *limiter, const struct inphase_motion *motion,
+                    double requested, double measured);
+/* at rest at a position, or in the declared state */
+void limiter_place(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                   double position);
+
+/* of position mode: where the ramp from a motion comes to rest */
 double limiter_rest(const struct inphase_limiter *limiter, const struct inphase_motion *motion);
 /* whether it stays inside of the range on its way, or goes no further out */
 bool limiter_fits(const struct inphase_limiter *limiter, const struct inphase_motion *motion);

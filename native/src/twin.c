@@ -18,6 +18,23 @@ static double cap(double value, double most)
     return value < -most ? -most : value;
 }
 
+/* the acceleration with which a joint follows its goal */
+static double pull(const struct inphase_servo *s)
+{
+    double w = s->natural_rad_s;
+
+    switch (s->mode) {
+    case INPHASE_MODE_POSITION:
+        return w * w * (s->goal - s->position) - 2 * w * s->velocity;
+    case INPHASE_MODE_VELOCITY:
+        return w * (s->goal - s->velocity);
+    case INPHASE_MODE_EFFORT:
+        return (s->goal - s->damping * s->velocity) / s->inertia;
+    default:
+        return 0;
+    }
+}
+
 void inphase_servo_advance(struct inphase_servo *servos, uint32_t count, int64_t dt_ns)
 {
     /* semi-implicit Euler: stable for natural_rad_s * step < 1 */
@@ -27,10 +44,8 @@ void inphase_servo_advance(struct inphase_servo *servos, uint32_t count, int64_t
 
         for (uint32_t i = 0; i < count; i++) {
             struct inphase_servo *s = &servos[i];
-            double w = s->natural_rad_s;
 
-            s->acceleration = cap(w * w * (s->goal - s->position) - 2 * w * s->velocity,
-                                  s->acceleration_max);
+            s->acceleration = cap(pull(s), s->acceleration_max);
             s->velocity = cap(s->velocity + s->acceleration * step_s, s->velocity_max);
             s->position += s->velocity * step_s;
         }

@@ -405,7 +405,8 @@ static void open_rig(struct rig *rig)
     make_motors(&motors);
     sensor.exchange = motors.exchange;
     for (uint32_t i = 0; i < MOTORS; i++) {
-        limits[i] = (struct inphase_limits){-100, 100, 1, 1, 1, 0};
+        limits[i] = (struct inphase_limits){.low = -100, .high = 100, .velocity = 1, .acceleration = 1,
+                                            .step = 1};
         goal[i] = frame_of(GOAL + i, 0, 4);
         value[i] = (struct inphase_field){i * CAN_MTU + DATA, INPHASE_I32, 0, i, 1, 0};
     }

@@ -48,7 +48,9 @@ static int try_open(struct robot *robot, const struct choice *choice)
     struct inphase_twin_channel second = {.base = 0.25, .noise = choice->noise};
     const uint8_t packet[4] = {0};
     const struct inphase_field field = {0, INPHASE_I32, 0, choice->channel, 1, 0};
-    const struct inphase_limits limits = {-1, 1, 2, choice->acceleration, 0.5, choice->jerk};
+    const struct inphase_limits limits = {.low = -1, .high = 1, .velocity = 2, .step = 0.5,
+                                          .acceleration = choice->acceleration,
+                                          .jerk = choice->jerk};
     double low = -2, high = 2, rate = 500;
     struct inphase_sensor_config sensor[2] = {
         {.device = 0, .channels = 1, .trigger_ns = choice->trigger_ns, .max_age_ns = MAX_AGE_NS,

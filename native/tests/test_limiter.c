@@ -10,8 +10,10 @@
 #define PERIOD_S 0.002
 #define SLACK 1e-7 /* what rounding may add to a bound */
 
-static const struct inphase_limits joint = {-2, 2, 3, 20, 0.25, 0};
-static const struct inphase_limits smooth = {-2, 2, 3, 20, 0.25, 400};
+static const struct inphase_limits joint = {.low = -2, .high = 2, .velocity = 3, .acceleration = 20,
+                                            .step = 0.25};
+static const struct inphase_limits smooth = {.low = -2, .high = 2, .velocity = 3, .acceleration = 20,
+                                             .step = 0.25, .jerk = 400};
 
 /* values at which something is different, besides ordinary ones of every magnitude */
 static double any_double(void)
@@ -48,10 +50,11 @@ static double about(double low, double high)
 static void limit(const struct inphase_limits *limits, struct inphase_motion *motion,
                   double requested, double measured, double period_s)
 {
+    struct inphase_measured joint_at = {measured, NAN, NAN};
     struct inphase_limiter limiter;
 
     inphase_limiter_make(&limiter, limits, period_s);
-    inphase_limit(&limiter, motion, requested, measured);
+    inphase_limit(&limiter, motion, requested, &joint_at);
 }
 
 static void ramp(const struct inphase_limits *limits, struct inphase_motion *motion,
@@ -73,9 +76,12 @@ static struct inphase_motion at(double position)
 static void the_limiter_and_the_ramp_are_finite_whatever_they_are_given(void)
 {
     for (int i = 0; i < ROUNDS; i++) {
-        struct inphase_limits limits = {any_double(), any_double(), any_double(),
-                                        any_double(), any_double(), any_double()};
-        struct inphase_motion motion = {any_double(), any_double(), any_double(), any_double()};
+        struct inphase_limits limits = {
+            .low = any_double(), .high = any_double(), .velocity = any_double(),
+            .acceleration = any_double(), .step = any_double(), .jerk = any_double(),
+        };
+        struct inphase_motion motion = {.position = any_double(), .velocity = any_double(),
+                                        .acceleration = any_double(), .goal = any_double()};
         double applied = motion.position, period_s = any_double();
         double reach = limits.velocity * period_s;
 
@@ -104,7 +110,8 @@ static void limits_that_are_none_stand_still(void)
     for (size_t i = 0; i < sizeof none / sizeof *none; i++)
         for (int field = 0; field < 2; field++) {
             struct inphase_limits limits = joint;
-            struct inphase_motion motion = {1, 2, 3, 1};
+            struct inphase_motion motion = {.position = 1, .velocity = 2, .acceleration = 3,
+                                            .goal = 1};
 
             *(field ? &limits.velocity : &limits.acceleration) = none[i];
             limit(&limits, &motion, 1.001, NAN, PERIOD_S);
@@ -188,8 +195,10 @@ static void check_differences(struct differences *before, const struct inphase_l
 
 static struct inphase_limits any_limits(void)
 {
-    struct inphase_limits limits = {-about(0.01, 3), about(0.01, 3), about(0.1, 10),
-                                    about(0.5, 200), about(0.01, 1), 0};
+    struct inphase_limits limits = {
+        .low = -about(0.01, 3), .high = about(0.01, 3), .velocity = about(0.1, 10),
+        .acceleration = about(0.5, 200), .step = about(0.01, 1),
+    };
 
     if (check_random() % 3)
         limits.jerk = limits.acceleration * about(3, 3000);
@@ -278,10 +287,10 @@ static void outside_of_the_range_it_comes_back_and_goes_no_further_out(void)
         CHECK(motion.position == 2);
 
         /* a ramp that starts there neither */
-        motion = (struct inphase_motion){2.5, 1, 0, 2.5};
+        motion = (struct inphase_motion){.position = 2.5, .velocity = 1, .goal = 2.5};
         ramp(both[i], &motion, PERIOD_S);
         CHECK(motion.position == 2.5 && motion.velocity == 0);
-        motion = (struct inphase_motion){2.5, -1, 0, 2.5};
+        motion = (struct inphase_motion){.position = 2.5, .velocity = -1, .goal = 2.5};
         ramp(both[i], &motion, PERIOD_S);
         CHECK(motion.position < 2.5 && motion.velocity < 0);
     }
@@ -363,7 +372,8 @@ static void a_ramp_ends_at_rest_within_its_limits(void)
         double period_s = about(0.0005, 0.02);
         double most_s = limits.velocity / limits.acceleration +
                         (limits.jerk > 0 ? 2 * limits.acceleration / limits.jerk : 0);
-        struct inphase_motion motion = {between(limits.low, limits.high), between(-20, 20), 0, 0};
+        struct inphase_motion motion = {.position = between(limits.low, limits.high),
+                                        .velocity = between(-20, 20)};
         int most = (int)(2 * most_s / period_s) + 8, cycles = 0;
         double sign = motion.velocity;
 
@@ -388,8 +398,10 @@ static void a_ramp_comes_to_rest_where_it_was_said_to(void)
     for (int i = 0; i < ROUNDS / 100; i++) {
         struct inphase_limits limits = any_limits();
         double period_s = about(0.0005, 0.02), said;
-        struct inphase_motion motion = {0, between(-1, 1) * limits.velocity,
-                                        between(-1, 1) * limits.acceleration, 0};
+        struct inphase_motion motion = {
+            .velocity = between(-1, 1) * limits.velocity,
+            .acceleration = between(-1, 1) * limits.acceleration,
+        };
         struct inphase_limiter limiter;
         bool fits, stays = true;
 

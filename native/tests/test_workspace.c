@@ -82,7 +82,8 @@ static void make_arm(struct arm *arm, double jerk)
     arm->workspace->joints = JOINTS - 1; /* the last channel is a gripper */
     arm->workspace->joint = actuator->joint;
     for (int i = 0; i < JOINTS; i++) {
-        struct inphase_limits limits = {-2.5, 2.5, 2, 20, 0.2, jerk};
+        struct inphase_limits limits = {.low = -2.5, .high = 2.5, .velocity = 2,
+                                        .acceleration = 20, .step = 0.2, .jerk = jerk};
 
         inphase_limiter_make(&actuator->limiter[i], &limits, PERIOD_S);
         actuator->joint[i] = (struct inphase_joint){{0, 0, i ? 0.2 : 0.1}, {0, 0, 0}, 0};
@@ -126,13 +127,14 @@ static void box_around(struct arm *arm, double size)
 /* one cycle of what the core does: each joint, then the box */
 static uint32_t step(struct arm *arm, const double *requested)
 {
+    static const struct inphase_measured unknown = {NAN, NAN, NAN};
     struct inphase_motion from[JOINTS];
     struct actuator *actuator = &arm->actuator;
 
     memcpy(from, actuator->motion, sizeof from);
     for (int i = 0; i < JOINTS; i++)
         if (requested)
-            inphase_limit(&actuator->limiter[i], &actuator->motion[i], requested[i], NAN);
+            inphase_limit(&actuator->limiter[i], &actuator->motion[i], requested[i], &unknown);
         else
             inphase_ramp(&actuator->limiter[i], &actuator->motion[i]);
     return workspace_hold(actuator, from, actuator->motion);

@@ -93,7 +93,8 @@ static const struct choice usual = {.warn_at = -1, .raise_at = -1};
 
 static void open_robot(struct robot *robot, const struct choice *choice)
 {
-    static const struct inphase_limits limits = {-1e6, 1e6, 1e9, 1e9, 1e9, 0};
+    static const struct inphase_limits limits = {.low = -1e6, .high = 1e6, .velocity = 1e9,
+                                                .acceleration = 1e9, .step = 1e9};
     static const double none[2] = {NAN, NAN}, start = 0;
     const double gain = 2;
     double *control[1] = {&robot->stub.control};

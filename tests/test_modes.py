@@ -1,0 +1,311 @@
+"""Command modes in lock step: a robot that is told velocities, efforts or a switch's state."""
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inphase import plan
+from inphase.errors import ScheduleError
+from inphase.frame import Frame
+from inphase.lockstep import LockStep
+from inphase.schedule import load
+
+ROBOT = """\
+name = "modes"
+[cycle]
+rate_hz = 500
+read_deadline_us = 1300
+act_us = 1700
+[device.arm]
+driver = "simulated"
+joints = 2
+safe = {safe}
+[device.arm.fields.position]
+unit = "rad"
+shape = [2]
+[device.arm.fields.velocity]
+unit = "rad/s"
+shape = [2]
+[sensor.joints]
+device = "arm"
+trigger_us = 0
+max_age_ms = 10
+[actuator.arm]
+device = "arm"
+mode = "{mode}"
+{keys}
+[actuator.arm.limits]
+"""
+PERIOD_S = 0.002
+VELOCITY = {"velocity": "2.0", "acceleration": "20.0", "jerk": "2000.0"}
+BOUNDED = {**VELOCITY, "position": "[-0.5, 0.5]"}
+EFFORT = {"effort": "3.0", "effort_rate": "100.0"}
+WATCHED = {**EFFORT, "velocity": "1.0", "position": "[-0.5, 0.5]"}
+SWITCH = {"dwell_ms": "10"}
+SEES = 'feedback = "joints.position"\nfeedback_velocity = "joints.velocity"'
+
+
+def text(mode: str, limits: dict[str, str], keys: str = "", safe: float = 0.0) -> str:
+    """A schedule."""
+    head = ROBOT.format(mode=mode, keys=keys, safe=safe)
+    return head + "".join(f"{key} = {value}\n" for key, value in limits.items())
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write a schedule."""
+
+    def written(*given: Any, **more: Any) -> Path:
+        path = tmp_path / "modes.toml"
+        path.write_text(text(*given, **more))
+        return path
+
+    return written
+
+
+def run(path: Path, policy: Callable[[Frame], Any], cycles: int, seed: int = 1) -> list[Frame]:
+    """Frames of a run in lock step, from the first act on."""
+    with LockStep(load(path), call=policy, seed=seed) as robot:
+        return [robot.step().copy() for _ in range(cycles)][2:]
+
+
+def applied(frames: list[Frame]) -> Any:
+    """What went to the joints, one row per cycle."""
+    return np.array([frame.command["arm"].applied for frame in frames])
+
+
+def eased(frame: Frame, to: float) -> list[float]:
+    """From 0 to a value within 0.4 s."""
+    return [to * min(1.0, frame.cycle / 200)] * 2
+
+
+# ---- velocity --------------------------------------------------------------------------------
+
+
+def test_a_velocity_is_applied_as_it_is_and_the_joint_has_it(write: Write) -> None:
+    frames = run(write("velocity", VELOCITY), lambda frame: eased(frame, 1.5), 1000)
+    assert np.all(applied(frames)[300:] == 1.5)
+    assert frames[-1]["joints"].value["velocity"] == pytest.approx([1.5, 1.5], abs=0.01)
+    assert not any("LIMITED" in frame.command["arm"].flags for frame in frames)
+
+
+def test_a_first_velocity_that_is_more_than_one_step_of_acceleration_is_refused(
+    write: Write,
+) -> None:
+    frames = run(write("velocity", VELOCITY), lambda frame: [1.0, 0.0], 20)
+    acts = [frame.command["arm"] for frame in frames]
+    assert all(act.reason == "start" and "HOLDING" in act.flags for act in acts)
+    assert np.all(applied(frames) == 0)
+
+
+def test_a_velocity_whose_commands_end_is_held_and_then_ramps_to_none(write: Write) -> None:
+    def policy(frame: Frame) -> Any:
+        return eased(frame, 1.0) if frame.cycle < 500 else None
+
+    frames = run(write("velocity", VELOCITY), policy, 700)
+    flags = [frame.command["arm"].flags for frame in frames]
+    assert sum("REPEATED" in f for f in flags) == 10  # 20 ms
+    ramp = applied(frames)[:, 0][[i for i, f in enumerate(flags) if "RAMPING" in f]]
+    assert ramp[0] < 1.0 and ramp[-1] == 0 and np.all(np.diff(ramp) <= 0)
+    assert np.all(np.abs(np.diff(ramp)) <= 20.0 * PERIOD_S * (1 + 1e-7))
+    assert frames[-1]["joints"].value["velocity"] == pytest.approx([0, 0], abs=0.01)
+
+
+def test_a_joint_that_is_told_velocities_comes_to_rest_inside_of_its_range(write: Write) -> None:
+    path = write("velocity", BOUNDED, SEES)
+    frames = run(
+        path, lambda frame: [2.0 * min(1, frame.cycle / 100), -1.0 * (frame.cycle > 1)], 800
+    )
+    places = np.array([frame["joints"].value["position"] for frame in frames])
+    # the simulated joint lags behind what it is told by 1 / 60 s
+    assert places.max() < 0.5 + 0.04 and places.min() > -0.5 - 0.04
+    assert places[-1] == pytest.approx([0.5, 0.0], abs=0.04) or places[-1][0] > 0.45
+    assert applied(frames)[-1] == pytest.approx([0, 0], abs=1e-3)
+
+
+def test_a_joint_whose_place_is_not_known_ramps(write: Write) -> None:
+    path = write("velocity", BOUNDED, SEES)
+    with LockStep(load(path), call=lambda frame: eased(frame, 0.5), seed=1) as robot:
+        robot.run(250)
+        robot.core.fault("silent", 0, 250, 100)
+        frames = [robot.step().copy() for _ in range(60)]
+    acts = [frame.command["arm"] for frame in frames]
+    assert acts[-1].reason == "feedback" and "RAMPING" in acts[-1].flags
+    assert np.all(acts[-1].applied == 0)
+
+
+# ---- effort ----------------------------------------------------------------------------------
+
+
+def test_an_effort_is_applied_as_it_is_and_the_joint_accelerates(write: Write) -> None:
+    frames = run(write("effort", EFFORT), lambda frame: eased(frame, 0.05), 600)
+    assert np.all(applied(frames)[300:] == 0.05)
+    assert np.all(frames[-1]["joints"].value["velocity"] > 0.5)
+
+
+def test_an_effort_changes_no_faster_than_its_rate_and_ends_at_its_safe_value(
+    write: Write,
+) -> None:
+    def policy(frame: Frame) -> Any:
+        if frame.cycle < 3:
+            return [0.4, 0.4]
+        return [3.0, -3.0] if frame.cycle < 300 else None
+
+    frames = run(write("effort", EFFORT, safe=0.4), policy, 500)
+    efforts = applied(frames)
+    assert np.all(efforts[0] == 0.4)
+    assert np.max(np.abs(np.diff(efforts, axis=0))) <= 100.0 * PERIOD_S * (1 + 1e-9)
+    assert efforts[:, 0].max() == 3.0 and efforts[:, 1].min() == -3.0
+    assert np.all(efforts[-1] == 0.4)
+
+
+def test_a_joint_that_is_too_fast_or_too_far_is_pushed_no_further(write: Write) -> None:
+    path = write("effort", WATCHED, SEES)
+    frames = run(path, lambda frame: eased(frame, 0.5), 1000)
+    speeds = np.array([frame["joints"].value["velocity"] for frame in frames])
+    places = np.array([frame["joints"].value["position"] for frame in frames])
+    efforts = applied(frames)
+    assert speeds.max() < 1.1
+    far = np.flatnonzero(places[:-1, 0] > 0.5)
+    assert len(far) > 10
+    # the act of a frame is the one before its samples
+    after = np.array([efforts[i + 1, 0] <= max(0.0, efforts[i, 0] - 0.19) for i in far])
+    assert after.all()
+
+
+# ---- switch ----------------------------------------------------------------------------------
+
+
+def test_a_switch_follows_no_faster_than_it_may_and_ends_in_its_state(write: Write) -> None:
+    def policy(frame: Frame) -> Any:
+        return [frame.cycle % 2, 1.0] if frame.cycle < 100 else None
+
+    frames = run(write("switch", SWITCH), policy, 300)
+    states = applied(frames)
+    assert set(np.unique(states)) == {0.0, 1.0}
+    changes = np.flatnonzero(np.diff(states[:, 0]))
+    assert len(changes) > 5 and np.diff(changes).min() >= 5  # 10 ms
+    assert np.all(states[50:90, 1] == 1) and np.all(states[-1] == 0)
+
+
+# ---- all -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "limits"),
+    [("velocity", BOUNDED), ("effort", WATCHED), ("switch", SWITCH)],
+    ids=["velocity", "effort", "switch"],
+)
+def test_the_same_seed_gives_the_same_bytes_whatever_is_asked_for(
+    write: Write, mode: str, limits: dict[str, str]
+) -> None:
+    path, digests = write(mode, limits, SEES), []
+    for _ in range(2):
+        draw = np.random.default_rng(7)
+
+        def policy(frame: Frame, draw: Any = draw) -> Any:
+            asked = draw.uniform(-4, 4, 2) * min(1.0, frame.cycle / 500)
+            return np.where(draw.uniform(size=2) < 0.01, math.nan, asked)
+
+        with LockStep(load(path), call=policy, seed=3) as robot:
+            robot.run(2000)
+            digests.append(robot.digest())
+    assert digests[0] == digests[1]
+
+
+# ---- what a schedule says ----------------------------------------------------------------------
+
+BAD = {
+    "velocity without acceleration": (
+        ("velocity", {"velocity": "1.0"}),
+        "limits.acceleration",
+        "no limits, no motion: .*; add acceleration =",
+    ),
+    "velocity with a step": (
+        ("velocity", {**VELOCITY, "step": "0.1"}),
+        "limits.step",
+        "no limit of a velocity mode; remove step",
+    ),
+    "a range that nothing measures": (
+        ("velocity", BOUNDED),
+        "limits.position",
+        "nothing says where that is; add feedback =",
+    ),
+    "effort without a rate": (("effort", {"effort": "1.0"}), "limits.effort_rate", "; add effort_"),
+    "a rate that is too slow": (
+        ("effort", {"effort": "1.0", "effort_rate": "1.0"}),
+        "limits.effort_rate",
+        "may take 2 s .*; raise effort_rate",
+    ),
+    "a velocity that nothing measures": (
+        ("effort", {**EFFORT, "velocity": "1.0"}, 'feedback = "joints.position"'),
+        "limits.velocity",
+        "; add feedback_velocity",
+    ),
+    "a velocity beside no feedback": (
+        ("effort", EFFORT, 'feedback_velocity = "joints.velocity"'),
+        "feedback_velocity",
+        "there is none; add feedback =",
+    ),
+    "a safe value beyond the range": (
+        ("effort", EFFORT, "", 4.0),
+        "limits.effort",
+        "less than the 4 .*; give more",
+    ),
+    "a switch without a dwell": (("switch", {}), "limits.dwell_ms", "; add dwell_ms"),
+    "a switch with a velocity": (
+        ("switch", {**SWITCH, "velocity": "1.0"}),
+        "limits.velocity",
+        "remove velocity",
+    ),
+    "an effort in position mode that nothing measures": (
+        (
+            "position",
+            {
+                "position": "[-1, 1]",
+                "velocity": "1.0",
+                "acceleration": "10.0",
+                "step": "0.1",
+                "effort": "1.0",
+            },
+            SEES,
+        ),
+        "limits.effort",
+        "; add feedback_effort",
+    ),
+    "a mode that is none": (("torque", EFFORT), "mode", "give .*effort"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_limits_that_do_not_fit_their_mode_are_refused(write: Write, name: str) -> None:
+    given, key, words = BAD[name]
+    with pytest.raises(ScheduleError) as caught:
+        plan.make(load(write(*given)))
+    assert re.search(rf"modes\.toml:\d+: actuator\.arm\.{re.escape(key)}: ", str(caught.value))
+    assert re.search(words, str(caught.value)), str(caught.value)
+
+
+def test_a_mode_that_a_driver_has_not_is_refused_with_those_that_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "modes.toml"
+    given = text("switch", SWITCH)
+    device = given[given.index("driver =") : given.index("[sensor.joints]")]
+    path.write_text(given.replace(device, 'driver = "dynamixel"\nport = "/tmp/x"\nids = [1, 2]\n'))
+    with pytest.raises(
+        ScheduleError, match=r"arm\.mode: 'switch' is no mode of device 'arm'; give"
+    ):
+        plan.make(load(path))
+
+
+def test_units_and_modes_are_in_the_description(write: Write) -> None:
+    made = plan.make(load(write("velocity", VELOCITY)))
+    assert made.actuators[0].spec.unit == "rad/s"
+    assert made.actuators[0].limits[0].range == (-2.0, 2.0)
