@@ -108,7 +108,7 @@ def make_form() -> Form:
 def make_record() -> bytes:
     """A frame record with the numbers of a robot that has run for a while."""
     times = [_NOW_NS + 1000 * i for i in range(8)]
-    record = wire.HEADER.pack(123_456, *times[:5], 123_455, *times[5:7], 0, 0, 0, 0)
+    record = wire.HEADER.pack(123_456, *times[:5], 123_455, *times[5:7], -1, *[0] * 6)
     count = len(wire.ROW.unpack(bytes(wire.ROW.size)))
     for sensor in range(SENSORS):
         stamps = [_NOW_NS + 100 * sensor + i for i in range(count - 4)]

@@ -94,6 +94,8 @@ static int open_core(inphase_core **core, inphase_segment **segment, inphase_rea
         rc = inphase_reader_open(reader, path, 0);
     if (rc == 0)
         rc = inphase_core_enable(*core, 0, 1);
+    if (rc == 0)
+        rc = inphase_core_arm(*core);
     return rc;
 }
 

@@ -74,6 +74,8 @@ def open_core(plan: Plan, *, cycles: int = 0) -> Core:
         cycles=cycles,
     )
     core.enable(0, True)
+    core.guarded(0, True)  # nothing moves here
+    core.arm()
     return core
 
 

@@ -67,7 +67,12 @@
 #define INPHASE_REASON_BUS_OFF 27   /* the CAN controller is off; detail: its transmit errors */
 #define INPHASE_REASON_WORLD 28     /* the simulated world failed: see inphase_core_world_failure */
 #define INPHASE_REASON_WORKSPACE 29 /* LIMITED, so that the tool stays in its box; detail: axis */
-#define INPHASE_REASONS 30
+#define INPHASE_REASON_ESTOP 30     /* emergency stop; detail: its input, or INPHASE_ESTOP_* */
+#define INPHASE_REASON_DROPPED 31   /* the command answers a frame from before a stop or an arming */
+#define INPHASE_REASON_UNGUARDED 32 /* nothing stops the device without us; detail: actuator */
+#define INPHASE_REASON_MOVING 33    /* not armed: a ramp has not come to rest */
+#define INPHASE_REASON_STATE 34     /* a transition that does not exist; detail: from << 8 | to */
+#define INPHASE_REASONS 35
 
 /* flags of a frame: what happened since the frame before */
 #define INPHASE_FLAG_OVERRUN 1
@@ -79,6 +84,11 @@
 #define INPHASE_FLAG_LATCHED 64     /* motion needs inphase_core_arm */
 #define INPHASE_FLAG_STOPPING 128
 #define INPHASE_FLAG_CLOCK_STEP 256 /* the wall clock was set; nothing here runs by it */
+#define INPHASE_FLAG_LIMITED 512    /* of the acts below, any */
+#define INPHASE_FLAG_REPEATED 1024  /* likewise */
+#define INPHASE_FLAG_RAMPING 2048   /* likewise */
+#define INPHASE_FLAG_ESTOP 4096     /* an emergency stop: it holds, or its input is pressed */
+#define INPHASE_FLAG_STOPPED 8192   /* at rest, for `reason`, that came in `reason_cycle` */
 
 /* flags of an actuator's act */
 #define INPHASE_ACT_WRITTEN 1       /* handed to the device, or to its worker */
@@ -96,11 +106,20 @@
 #define INPHASE_PHASE_READ 2
 #define INPHASE_PHASE_ACT 3
 
-/* states of the core */
-#define INPHASE_STATE_OPEN 0
-#define INPHASE_STATE_RUNNING 1
-#define INPHASE_STATE_STOPPING 2
-#define INPHASE_STATE_STOPPED 3
+/* states of a robot: middleware/STATES.md has the transitions */
+#define INPHASE_STATE_CONFIGURED 0  /* made; no cycle has begun */
+#define INPHASE_STATE_OPENED 1      /* cycles run and frames are latched; nothing is written */
+#define INPHASE_STATE_ARMED 2       /* held where it is; no command was accepted yet */
+#define INPHASE_STATE_RUNNING 3     /* commands are followed */
+#define INPHASE_STATE_RAMPING 4     /* an actuator at least is brought to rest, or held there */
+#define INPHASE_STATE_FAULTED 5     /* at rest and latched: inphase_core_arm alone leads on */
+#define INPHASE_STATE_STOPPED 6     /* over */
+#define INPHASE_STATES 7
+
+/* where an emergency stop came from, when from no input of the configuration */
+#define INPHASE_ESTOP_INPUTS 16
+#define INPHASE_ESTOP_LOCAL 16      /* inphase_core_estop: a key, the program that runs the robot */
+#define INPHASE_ESTOP_CLIENT 17     /* a client's message, by the gateway */
 
 /* ---- the frame record ------------------------------------------------------------------ */
 
@@ -117,10 +136,13 @@ struct inphase_frame {
     int64_t acted_cycle;        /* the cycle that the acts below belong to, -1: nothing acted yet */
     int64_t acted_ns;           /* when the writes of that act were done, or ABSENT */
     int64_t inferred_ns;        /* when the policy posted that command, or ABSENT */
+    int64_t reason_cycle;       /* in which `reason` came, -1: there is none */
     uint32_t flags;             /* INPHASE_FLAG_* */
     uint32_t skipped;           /* grid points skipped just before this cycle */
     uint32_t reason;            /* why motion is latched or the core is stopping */
     uint32_t detail;
+    uint32_t state;             /* INPHASE_STATE_* */
+    uint32_t estop;             /* bit per emergency-stop input: pressed; + 16: not known */
 };
 
 /* one sensor in a frame: status of this cycle, and which sample of its ring is named */
@@ -186,8 +208,14 @@ struct inphase_status {
     uint32_t reason;
     uint32_t detail;
     uint32_t latched;           /* INPHASE_REASON_* that holds motion, 0: none */
+    uint32_t latched_detail;
+    uint32_t refusal;           /* INPHASE_REASON_*: why arming waits or was refused; 0: it is not */
+    uint32_t refusal_detail;    /* actuator; of ESTOP the input */
+    uint32_t estop;             /* as in a frame */
     uint32_t lost_devices;      /* times a device went away */
     int32_t thread_id;          /* kernel id of the cycle thread */
+    int64_t reason_cycle;       /* in which the reason of the stop came, else that of the latch */
+    int64_t epoch;              /* of commands: stops, latches and armings so far */
 };
 
 /* what real-time right was asked for and what the kernel gave; errno of each refusal, 0: granted */
@@ -239,6 +267,7 @@ struct inphase_counts {
     int64_t stale;              /* commands of answers whose cycle had passed when they came */
     int64_t refused_answers;    /* said why there is no command, or broke a rule: see reasons */
     int64_t starved;            /* cycles that nothing was left for of a chunk (see missed) */
+    int64_t dropped;            /* commands to frames from before a stop or an arming */
 };
 
 typedef struct inphase_segment inphase_segment;
@@ -986,9 +1015,12 @@ struct inphase_native_policy {
 #define INPHASE_FAULT_GONE 7        /* device away for count cycles */
 #define INPHASE_FAULT_WAKE 8        /* the cycle thread wakes argument ns late */
 #define INPHASE_FAULT_CLOCK_STEP 9  /* the wall clock is argument ns off */
+#define INPHASE_FAULT_ESTOP 10      /* a line of the emergency stop is pressed, from argument ns
+                                       after the start of from_cycle on, for count periods */
 struct inphase_fault {
     uint32_t kind;
-    uint32_t device;            /* index of the sensor; not used by WAKE and CLOCK_STEP */
+    uint32_t device;            /* index of the sensor, of ESTOP the input; not used by WAKE and
+                                   CLOCK_STEP */
     int64_t from_cycle;
     int64_t count;
     int64_t argument;
@@ -1043,6 +1075,9 @@ struct inphase_actuator_config {
     uint32_t accepts;           /* bit per status of the feedback that a motion may go by */
     uint32_t worker;            /* 1: a worker writes the commands; the encoding is not used */
     uint32_t watchdog;          /* 1: the device has one that writes feed, 2: and reads too */
+    uint32_t guarded;           /* 1: its watchdog is verified: it moves without
+                                   inphase_core_guarded */
+    uint32_t off_on_estop;      /* 1: after the ramp of an emergency stop nothing is written */
     int64_t max_hold_ns;
     const struct inphase_limits *limits;    /* per channel, all of one mode */
     const struct inphase_workspace *workspace; /* position mode; NULL: not bounded */
@@ -1081,6 +1116,20 @@ struct inphase_policy_timing {
     uint32_t interpolate;       /* INPHASE_HOLD, _LINEAR, _CUBIC */
 };
 
+/* an input of the emergency stop, looked at in every cycle before anything is written */
+#define INPHASE_INPUT_NONE 0        /* never pressed */
+#define INPHASE_INPUT_LINE 1        /* a GPIO line: see inphase_core_estop_line */
+#define INPHASE_INPUT_SAMPLE 2      /* a channel of a sensor's samples */
+struct inphase_estop_input {
+    uint32_t kind;
+    uint32_t pressed;           /* LINE: the level that stops. SAMPLE with a mask: 1, stop when any
+                                   of its bits is set, 0: when any is not */
+    uint32_t sensor, channel;   /* SAMPLE */
+    uint32_t accepts;           /* bit per status; with any other one the input is not known */
+    uint64_t mask;              /* of the value, which is then a whole number; 0: not looked at */
+    double low, high;           /* stop outside of them; NaN: not looked at. A NaN value stops */
+};
+
 struct inphase_config {
     int64_t period_ns;
     int64_t read_deadline_ns;   /* offset */
@@ -1100,6 +1149,8 @@ struct inphase_config {
     const struct inphase_sensor_config *sensor;
     const struct inphase_actuator_config *actuator;
     struct inphase_policy_timing policy_timing;
+    uint32_t estop_inputs;      /* at most INPHASE_ESTOP_INPUTS */
+    const struct inphase_estop_input *estop;
     const char *description;    /* put into the segment as it is */
     uint64_t description_size;
 
@@ -1153,8 +1204,27 @@ int inphase_core_line(inphase_core *core, uint32_t sensor, int fd, int64_t pulse
 int inphase_core_guard(inphase_core *core, int64_t max_hold_ns);
 /* An actuator's enable sequence is done: commands may be written to it. */
 int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled);
-/* Clear a latched reason: motion may start again from where the robot is. */
+/* Ask for motion: from OPENED, or to clear what is latched (the local reset, and the only one). At
+   the latch of a cycle the core grants it once every actuator is enabled, its device attached, its
+   feedback good and something there that stops it without us; nothing moves; no emergency-stop
+   input is pressed or not known. Motion then starts from where the robot is. Until then the request
+   stays; inphase_reader_status says what it waits for. What is latched meanwhile ends it. Where
+   motion is armed it does nothing. Threads: any one. */
 int inphase_core_arm(inphase_core *core);
+/* Take back a request to arm that was not granted. */
+int inphase_core_disarm(inphase_core *core);
+/* Emergency stop, taken up by the next act before anything is written: motion is latched, every
+   actuator ramps. from: INPHASE_ESTOP_LOCAL or _CLIENT. Async-signal-safe, any thread. */
+int inphase_core_estop(inphase_core *core, uint32_t from);
+/* What an emergency-stop input of lines looks at: a line request of one line (see
+   inphase_gpio_get), which stays the caller's. Before the start. Without it the input is not known,
+   and nothing is armed. */
+int inphase_core_estop_line(inphase_core *core, uint32_t input, int fd);
+/* Something stops an actuator's device when this process does not (the guard), or no longer: then
+   nothing is armed, and what is armed is latched. Any thread. */
+int inphase_core_guarded(inphase_core *core, uint32_t actuator, int guarded);
+/* Whether a robot may go from one state to another: 1 or 0. Any thread. */
+int inphase_state_may(uint32_t from, uint32_t to);
 /* The policy is gone for good: says why commands are missing from now on. */
 void inphase_core_policy_gone(inphase_core *core, uint32_t reason);
 /* Page faults of the cycle thread, counted by the supervisor from /proc. */
@@ -1272,6 +1342,8 @@ int64_t inphase_now(void);
 /* Set lines of a GPIO line request (linux/gpio.h, GPIO_V2_LINE_SET_VALUES_IOCTL): bit n of mask and
    value is the n-th line of the request. One system call. 0 or a negative errno. Any thread. */
 int inphase_gpio_set(int fd, uint64_t mask, uint64_t value);
+/* Read lines of a request, likewise; 0 and *value, or a negative errno. */
+int inphase_gpio_get(int fd, uint64_t mask, uint64_t *value);
 /* End this process (SIGTERM) when the thread that started it ends. 0 or a negative errno. */
 int inphase_die_with_parent(void);
 /* Wait until the word at address differs from value. For yardsticks: a bare futex. */

@@ -88,7 +88,9 @@ class Counter(Driver):
             channels=1,
             unit="m",
             servos=(Servo(start=1.0),),
-            watchdog=Watchdog(watchdog_ns, fed_by_reads=True) if watchdog_ns else None,
+            watchdog=Watchdog(watchdog_ns, fed_by_reads=True, verified=True)
+            if watchdog_ns
+            else None,
         )
 
     def open(self) -> int:

@@ -61,7 +61,7 @@ class Recorded:
 
     def latch(self, latched_ns: int) -> Frame:
         """A frame; what it has is held in the next one."""
-        head = wire.HEADER.pack(len(self.frames), 0, 0, 0, latched_ns, 0, -1, 0, 0, 0, 0, 0, 0)
+        head = wire.HEADER.pack(len(self.frames), 0, 0, 0, latched_ns, 0, -1, *[0] * 9)
         frame = Frame(LAYOUT, head + b"".join(wire.ROW.pack(*row) for row in self.rows), self)
         self.frames.append(frame)
         held = wire.STATUSES.index("HELD")

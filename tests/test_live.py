@@ -83,7 +83,10 @@ def test_every_sensor_and_channel_is_there_and_no_line_is_wider(
     view = watched.run(3)
     lines = text_of(view, width)
     assert all(len(line) <= width for line in lines)
-    assert row_of(lines, watched.robot.schedule.name)[1:5] == ["cycle", "202", "500", "Hz"]
+    assert row_of(lines, watched.robot.schedule.name)[1:6] == [
+        *("running", "cycle", "202"),
+        *("500", "Hz"),
+    ]
     assert row_of(lines, "joints")[1] == "FRESH"
     assert "INVALID checksum" in " ".join(row_of(lines, "wrench"))
     assert "skipped 0" in lines[0] and "missed 0" in lines[1]

@@ -256,7 +256,7 @@ def test_ctrl_c_in_a_terminal_ramps_the_robot_and_leaves_the_others_to_it(tmp_pa
     out, error = run.communicate(timeout=3 * BOUND_S)
     assert run.returncode == 128 + signal.SIGINT, error
     result = json.loads(out)
-    assert result["stopped"] == {"reason": "signal", "detail": "SIGINT"}
+    assert (result["stopped"]["reason"], result["stopped"]["detail"]) == ("signal", "SIGINT")
     assert (result["events"], result["lost_devices"]) == ([], 0)
 
 

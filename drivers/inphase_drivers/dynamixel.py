@@ -310,7 +310,9 @@ class Servos(Driver):
             ),
             servos=tuple(Servo(start=position) for position in starts),
             # fed by every instruction on the bus, whichever servo it is for
-            watchdog=Watchdog(self.options.watchdog_ms * 1_000_000, fed_by_reads=True)
+            watchdog=Watchdog(
+                self.options.watchdog_ms * 1_000_000, fed_by_reads=True, verified=True
+            )
             if self.options.watchdog_ms
             else None,
             # the last goals again, once no reply can be on the one pair of wires any more; a packet

@@ -20,10 +20,13 @@ _HEADER = (
     "command.cycle",
     "command.acted_ns",
     "command.inferred_ns",
+    "reason_cycle",
     "flags",
     "skipped",
     "reason",
     "detail",
+    "state",
+    "estop",
 )
 _SAMPLE = (
     *("sequence", "status", "reason", "detail", "cycle", "triggered_ns", "acquired_ns"),
@@ -91,7 +94,7 @@ def _first_value(name: str, x: Any, y: Any) -> str:
 
 def _facts(frame: Frame) -> Iterator[tuple[str, Any]]:
     """Everything that a frame says, by name, in the order in which it comes about."""
-    names = {"flags": frame.flags, "reason": REASONS[frame.header[11]]}
+    names = {"flags": frame.flags, "reason": REASONS[frame.header[12]]}
     for name, value in zip(_HEADER, frame.header, strict=True):
         yield name, names.get(name, None if value == wire.ABSENT else value)
     for sample in frame.samples.values():

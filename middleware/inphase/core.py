@@ -28,6 +28,7 @@ FAULTS = {
     "gone": lib.INPHASE_FAULT_GONE,
     "wake": lib.INPHASE_FAULT_WAKE,
     "clock_step": lib.INPHASE_FAULT_CLOCK_STEP,
+    "estop": lib.INPHASE_FAULT_ESTOP,
 }
 """Planned faults of simulated devices and of the virtual clock, by name."""
 
@@ -147,8 +148,26 @@ class Core:
         lib.inphase_core_enable(self._core, actuator, enabled)
 
     def arm(self) -> None:
-        """Clear what holds motion: it may start again from where the robot is."""
+        """Ask for motion, from where the robot is; granted once all is well. The local reset."""
         lib.inphase_core_arm(self._core)
+
+    def disarm(self) -> None:
+        """Take back a request to arm that was not granted."""
+        lib.inphase_core_disarm(self._core)
+
+    def estop(self) -> None:
+        """Emergency stop, from this process; callable from a signal handler."""
+        lib.inphase_core_estop(self._core, lib.INPHASE_ESTOP_LOCAL)
+
+    def estop_line(self, index: int, fd: int) -> None:
+        """What an emergency-stop input of a line looks at; before `start`."""
+        rc = lib.inphase_core_estop_line(self._core, index, fd)
+        if rc < 0:
+            raise StoreError(f"estop input {index}: the core does not take its line: errno {-rc}")
+
+    def guarded(self, actuator: int, guarded: bool) -> None:
+        """Something stops an actuator's device when this process does not, or no longer."""
+        lib.inphase_core_guarded(self._core, actuator, guarded)
 
     def policy_gone(self, died: bool) -> None:
         """No command will come any more."""
@@ -571,6 +590,8 @@ def _actuator(
         "accepts": sum(1 << STATUSES.index(name) for name in actuator.schedule.accepts),
         "worker": actuator.home != "cycle",
         "watchdog": _watchdog(actuator.spec.watchdog),
+        "guarded": actuator.stops_itself,
+        "off_on_estop": actuator.schedule.on_estop == "off",
         "max_hold_ns": actuator.schedule.max_hold_ns(period_ns),
         "limits": limits,
         "workspace": _workspace(actuator.schedule.workspace, keep),

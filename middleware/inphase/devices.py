@@ -114,21 +114,22 @@ class Devices:
         for link in self.links:
             if link.actuator >= 0 and not observe:
                 link.driver.enable()
-                self._give(link)
+                self._give(link, core)
                 core.enable(link.actuator, True)
             core.attach(link.index, link.fd)
 
-    def _give(self, link: Link) -> None:
+    def _give(self, link: Link, core: Core) -> None:
         """Give the guard an actuator's descriptor, and wait for its word. Raises RuntimeFault."""
         if self.guard is not None and link.actuator >= 0:
             self.guard.give(link.actuator, link.driver.name, link.fd)
+            core.guarded(link.actuator, True)
 
     def tend(self, core: Core) -> None:
         """Called now and then: notice losses, hand over what came back."""
         for link in self.links:
             if link.reopening:
                 if link.is_back():
-                    self._give(link)
+                    self._give(link, core)
                     core.attach(link.index, link.fd)
                     self._say(f"device {link.driver.name} is back; motion needs to be armed again")
             elif core.lost(link.index) and not core.attached(link.index):
@@ -138,10 +139,11 @@ class Devices:
                 self._say(f"device {link.driver.name} ({link.driver.address}) is gone{why}")
                 if self.guard is not None:  # a port that the guard has open does not come back
                     self.guard.drop(link.actuator)
+                    core.guarded(link.actuator, False)
                 link.start_reopening()
 
     def arm(self, core: Core, observe: bool) -> None:
-        """Enable what came back, then let motion start again. Raises DeviceError, RuntimeFault."""
+        """Enable what is to move. Raises DeviceError, RuntimeFault."""
         for link in self.links:
             if link.reopening:
                 raise DeviceError(f"device {link.driver.name} is still gone: nothing is armed")
@@ -156,7 +158,6 @@ class Devices:
                 core.attach(link.index, link.fd)
             self._wait(core, link.index, True)
             core.enable(link.actuator, True)
-        core.arm()
 
     def _wait(self, core: Core, device: int, attached: bool) -> None:
         until = time.monotonic() + _HAND_OVER_S

@@ -320,6 +320,9 @@ class Watchdog:
     """how long it may not be fed; the motion has not ended then, it begins to end"""
     fed_by_reads: bool = False
     """whatever the device is asked feeds it, not commands alone"""
+    verified: bool = False
+    """`enable` sets it and reads it back, and raises where it is not as stated here. Motion needs
+    that, or the guard"""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from inphase.lockstep import LockStep
 from inphase.packets import REASONS
 from inphase.schedule import Schedule
 
-KINDS = tuple(FAULTS)
-"""every kind, see native/inphase.h; the last two are the host's, and of no sensor"""
+KINDS = tuple(kind for kind in FAULTS if kind != "estop")
+"""every kind of a device or of the host, see native/inphase.h; the last two are the host's"""
 _HOSTS = ("wake", "clock_step")
 _QUIET_FIRST, _QUIET_LAST = 20, 80  # cycles
 

@@ -303,22 +303,33 @@ class Frame(msgspec.Struct, eq=False, gc=False):
     @property
     def flags(self) -> tuple[str, ...]:
         """Names from wire.FRAME_FLAGS."""
-        return wire.names_of(self.header[9], wire.FRAME_FLAGS)
+        return wire.names_of(self.header[10], wire.FRAME_FLAGS)
 
     @property
     def skipped(self) -> int:
         """Grid points skipped just before this cycle."""
-        return self.header[10]
+        return self.header[11]
 
     @property
     def reason(self) -> str:
         """Why motion is latched or the core is stopping."""
-        return REASONS[self.header[11]]
+        return REASONS[self.header[12]]
 
     @property
     def detail(self) -> int:
         """Number that belongs to the reason."""
-        return self.header[12]
+        return self.header[13]
+
+    @property
+    def reason_cycle(self) -> int | None:
+        """The cycle in which the reason came; None: there is none."""
+        cycle = self.header[9]
+        return None if cycle < 0 else cycle
+
+    @property
+    def state(self) -> str:
+        """What the robot does, one of wire.STATES."""
+        return wire.STATES[self.header[14]]
 
     @property
     def samples(self) -> dict[str, Sample]:

@@ -22,6 +22,7 @@ _EVERY_S = 0.25
 _LINE_EVERY_S = 5.0
 _RATE_NS = 2_000_000_000  # rates are of this long
 _NUMBER = 9  # columns of a channel's value
+_STATE_STYLES = {"running": "green", "ramping": "yellow", "faulted": "bold red"}
 _STYLES = {"FRESH": "green", "HELD": "cyan", "LATE": "yellow", "RECOVERING": "yellow"}
 
 
@@ -129,6 +130,7 @@ def _head(view: View) -> Any:
     frame, status, counts = view.frame, view.status, view.counts
     head = Text()
     head.append(frame.layout.robot, "bold")
+    head.append(f"  {frame.state}", _STATE_STYLES.get(frame.state, ""))
     head.append(f"  cycle {frame.cycle}  {_hz(view.rate_hz)}  ")
     head.append(f"skipped {status['skipped']}", "yellow" if status["skipped"] else "")
     head.append(f"  overruns {status['overruns']}  wake +{_span(frame.woke_ns - frame.due_ns)}")
@@ -251,7 +253,8 @@ def line(view: View) -> str:
         for counts, (name, sample) in zip(view.statuses, frame.samples.items(), strict=True)
     )
     parts = (
-        f"cycle {frame.cycle}  {_hz(view.rate_hz)}  skipped {view.status['skipped']}",
+        f"cycle {frame.cycle}  {frame.state}  {_hz(view.rate_hz)}  "
+        f"skipped {view.status['skipped']}",
         sensors,
         f"missed {view.counts['missed']}",
         " ".join(frame.flags),

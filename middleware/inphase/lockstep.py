@@ -122,6 +122,7 @@ class LockStep:
         )
         for index in range(len(self.plan.actuators)):
             self.core.enable(index, True)
+        self.core.arm()
         self.follower = _OwnFrames(self.core.segment.path)
         # nobody's any more: its store must not stay in memory for good
         weakref.finalize(self, _end, self.core, self.follower, self._model)
@@ -410,7 +411,7 @@ def sum_up(robot: LockStep) -> dict[str, Any]:
     """The summary of a run in lock step up to now."""
     result = summary.make(robot.plan, robot.follower.reader, [])
     if robot.stopped is None:
-        result["stopped"] = {"reason": "done", "detail": 0}
+        result["stopped"] = {"cycle": robot.cycles, "reason": "done", "detail": 0}
     result["seed"] = robot.seed
     result["digest"] = robot.digest()
     result["versions"] = {name: metadata.version(name) for name in ("inphase", "numpy")}

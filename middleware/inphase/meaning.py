@@ -27,6 +27,7 @@ MEANING = {
     "group": "the name of a group whose members may read the store",
     "mode": '"position", "velocity", "effort" or "switch"',
     "on_stop": '"hold" or "off"',
+    "on_estop": '"ramp" or "off"',
     "sign": "1 or -1 for each channel",
     "zero": "a table of field = number or list, in SI",
     "range": "a table of field = [lo, hi] or a list of such pairs, in SI",

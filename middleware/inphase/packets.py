@@ -39,6 +39,11 @@ REASONS = (
     "bus_off",
     "world",
     "workspace",
+    "estop",
+    "dropped",
+    "unguarded",
+    "moving",
+    "state",
 )
 """Names of INPHASE_REASON_*, by number."""
 

@@ -114,6 +114,11 @@ class ActuatorPlan:
             return replace(self.spec.stop, kind=StopKind.ZERO)
         return self.spec.stop
 
+    @property
+    def stops_itself(self) -> bool:
+        """Whether its device has a watchdog, and the driver makes sure of it."""
+        return self.spec.watchdog is not None and self.spec.watchdog.verified
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -146,7 +151,7 @@ class Plan:
     @property
     def unguarded(self) -> list[str]:
         """The actuators that nothing stops when the runtime is gone: neither guard nor watchdog."""
-        return [a.name for a in self.actuators if a.stop is None and a.spec.watchdog is None]
+        return [a.name for a in self.actuators if a.stop is None and not a.stops_itself]
 
     @property
     def guard_hold_ns(self) -> int:

@@ -16,7 +16,7 @@ from inphase.packets import REASONS
 from inphase.wire import ABSENT, STATUSES
 
 # what is taken of wire.HEADER, of wire.ROW and of wire.ACT with its values
-_HEADER = "q72xI4x"  # cycle, reason
+_HEADER = "q80xI12x"  # cycle, reason
 _SEQUENCE = f"q{wire.ROW.size - 8}x"
 _ROW = "40xq8xHH4x"  # age, status, reason
 _ACT = "II8x"  # flags, reason

@@ -28,7 +28,7 @@ from typing import Any
 from msgspec import structs
 
 from inphase import plan as planning
-from inphase import preflight, schedule, store, summary
+from inphase import preflight, schedule, states, store, summary, wire
 from inphase.core import Core, store_size
 from inphase.devices import Devices
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault
@@ -43,8 +43,12 @@ from inphase.world import require
 from inphase.world_process import WorldProcess
 
 _TICK_S = 0.05
+_GLANCE_S = 0.002
+_ARMED = ("armed", "running", "ramping")
 _WORLD_GONE_S = 0.2  # in which the frames say that its devices are OFFLINE; then the run ends
 _JOIN_NS = 3_000_000_000
+_REST_S = 1.5  # in which a ramp has ended: longer ones are cut, or refused with the schedule
+_GRANT_S = 2.0  # in which feedback has come that is good enough to be armed on
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ class Runtime:
         self._policy_end: str | None = None
         self._stop: tuple[str, int] | None = None
         self._page_faults: int | None = None
+        self._told = 0
+        """what is latched, as far as it was said"""
 
     # ---- start ---------------------------------------------------------------------------
 
@@ -230,6 +236,8 @@ class Runtime:
             self._start_guard()
         self._devices.start(self.core, passive)  # last: a watchdog does not wait for workers
         self._lines.hand_over(self.core)
+        if not passive:
+            self.core.arm()
         self.core.start()
 
     def _start_guard(self, given: Sequence[Given] = ()) -> None:
@@ -238,6 +246,9 @@ class Runtime:
         given: the devices that an earlier one had.
         """
         assert self.core is not None and self._devices is not None
+        for index, _ in enumerate(self.plan.actuators):
+            if self.wishes.simulate:  # no device
+                self.core.guarded(index, True)
         if self.wishes.simulate or all(a.stop is None for a in self.plan.actuators):
             return
         if self._guard_page < 0:
@@ -264,7 +275,7 @@ class Runtime:
         name = self.plan.unguarded[0]
         raise self.schedule.error(
             f"actuator.{name}.device",
-            "nothing would stop it when the runtime dies: its driver has set no watchdog, and the "
+            "nothing would stop it when the runtime dies: its driver verifies no watchdog, and the "
             "guard has no descriptor of a worker's device; switch the device's watchdog on, or run "
             'it with home = "cycle" or --observe',
         )
@@ -315,6 +326,7 @@ class Runtime:
         if not self.over:
             self._workers.tend(self.core, self.reader)
         self._note_page_faults()
+        self._note_latch()
         for child in self._processes:
             self._note_end(child)
         if time.monotonic() - self._world_end_s > _WORLD_GONE_S:
@@ -349,6 +361,16 @@ class Runtime:
         elif self._world is not None and child is self._world.process:
             self._world_end_s = time.monotonic()
 
+    def _note_latch(self) -> None:
+        """Say once what is latched, and what to do."""
+        assert self.reader is not None
+        status = self.reader.status()
+        if status["latched"] == self._told:
+            return
+        self._told = status["latched"]
+        if self._told:
+            self._tell(states.latched(self.plan, status))
+
     def _note_page_faults(self) -> None:
         """Read the cycle thread's page faults off the cycle thread, for its frames."""
         assert self.core is not None and self.reader is not None
@@ -378,12 +400,49 @@ class Runtime:
             self.core.stop(REASONS.index(reason), detail)
 
     def arm(self) -> None:
-        """Enable devices that came back and let motion start again. Raises DeviceError."""
+        """The local reset: enable devices, and let motion start again once all is well.
+
+        Raises DeviceError, RuntimeFault: nothing is armed then.
+        """
         assert self.core is not None
         assert self._devices is not None and self._workers is not None
-        self._workers.arm(self.core, self.wishes.observe)
-        self._devices.arm(self.core, self.wishes.observe)
+        if self.wishes.observe or not self.plan.actuators:
+            raise RuntimeFault("nothing is armed: this run moves nothing")
+        if self._is_armed():
+            self.say("nothing is latched: motion is armed already")
+            return
+        self._wait(lambda: self._state() != "ramping", _REST_S)
+        self._workers.arm(self.core, False)
+        self._devices.arm(self.core, False)
+        self.core.arm()
+        if not self._wait(self._is_armed, _GRANT_S):
+            self.core.disarm()
+            raise RuntimeFault(f"nothing is armed: {self._obstacle()}")
         self._tell("armed: motion starts from where the robot is")
+
+    def _state(self) -> str:
+        assert self.reader is not None
+        return wire.STATES[self.reader.status()["state"]]
+
+    def _is_armed(self) -> bool:
+        assert self.reader is not None
+        status = self.reader.status()
+        return not status["latched"] and wire.STATES[status["state"]] in _ARMED
+
+    def _wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Whether that was so within the time, or the run is over."""
+        until_s = time.monotonic() + timeout_s
+        while not done():
+            if self.over or time.monotonic() > until_s:
+                return False
+            time.sleep(_GLANCE_S)
+        return True
+
+    def _obstacle(self) -> str:
+        """Why arming is not granted, for a person."""
+        assert self.reader is not None
+        status = self.reader.status()
+        return states.obstacle(self.plan, status)
 
     def policy_gone(self) -> None:
         """A policy that the caller ran itself is gone."""

@@ -3,14 +3,15 @@
 Keys (times in nanoseconds; each distribution has count, min, p50, p90, p99, p999, max):
 
     robot, schedule_hash, period_ns, cycles, skipped, overruns, stopping_cycles
-    stopped.reason, stopped.detail, latched
+    state (one of wire.STATES), stopped.reason, stopped.detail, stopped.cycle, latched
     realtime.granted, realtime.priority, realtime.cpu, realtime.refused (what: why)
     sensors.NAME.status.STATUS (counts), sensors.NAME.trigger_to_sample_ns
     sensors.NAME.worker (of a sensor that has one): struct inphase_worker_facts of inphase.h; what
     is not known is None
     sensors.NAME.clock (of an exchange with the device's time): struct inphase_clock_facts, likewise
-    policy.commands, policy.missed, policy.invalid, policy.reasons.REASON, policy.ended,
-    policy.late_answers, policy.refused_answers, policy.stale, policy.starved: struct inphase_counts
+    policy.commands, policy.missed, policy.invalid, policy.dropped, policy.reasons.REASON,
+    policy.ended, policy.late_answers, policy.refused_answers, policy.stale, policy.starved: struct
+    inphase_counts
     policy.home (process, or thread: shares the GIL of whoever started the runtime)
     policy.sandbox.seccomp, .landlock (its ABI, None: not in force), .lacking, .allow (of a process)
     commands.written, .limited, .repeated, .ramped, .busy
@@ -61,7 +62,9 @@ def make(
         "skipped": status["skipped"],
         "overruns": status["overruns"],
         "stopping_cycles": status["stopping_cycles"],
+        "state": wire.STATES[status["state"]],
         "stopped": {
+            "cycle": status["reason_cycle"] if status["reason"] else None,
             "reason": reason,
             "detail": signal.Signals(status["detail"]).name
             if reason == "signal"
@@ -85,6 +88,7 @@ def make(
             "missed": counts["missed"],
             "invalid": counts["invalid"],
             **{key: counts[key] for key in ANSWERS},
+            "dropped": counts["dropped"],
             "reasons": reader.reasons(),
             "ended": policy_end,
             "home": _policy_home(plan),
@@ -180,10 +184,8 @@ def render(result: dict[str, Any]) -> Any:
     from rich.text import Text
 
     head = Text()
-    stopped = result["stopped"]
     head.append(f"{result['robot']}: {result['cycles']} cycles, {result['skipped']} skipped, ")
-    head.append(f"stopped: {stopped['reason']}")
-    head.append(f" ({stopped['detail']})\n" if stopped["detail"] else "\n")
+    head.append(_stopped_line(result["stopped"]))
     if "digest" in result:
         head.append(f"{result['cycles_per_s']:,.0f} cycles/s, digest {result['digest']}\n")
     else:
@@ -247,6 +249,12 @@ def _sandbox_line(found: dict[str, Any]) -> str:
     if found["lacking"]:
         line += f"; not available: {found['lacking']}"
     return f"{line}\n"
+
+
+def _stopped_line(stopped: dict[str, Any]) -> str:
+    when = "" if stopped["cycle"] is None else f" in cycle {stopped['cycle']}"
+    detail = f" ({stopped['detail']})" if stopped["detail"] else ""
+    return f"stopped: {stopped['reason']}{detail}{when}\n"
 
 
 def _realtime_line(realtime: dict[str, Any]) -> str:

@@ -189,7 +189,8 @@ class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A device that takes commands; without `feedback` (`sensor.field`) it moves blind.
 
     `feedback` says where its joints are; `feedback_velocity` and `feedback_effort` are fields of
-    the same sensor. `accepts`: the statuses of its feedback on which it goes on moving.
+    the same sensor. `accepts`: the statuses of its feedback on which it goes on moving. `on_estop`:
+    after the ramp of an emergency stop it is held, or switched off.
     """
 
     device: str
@@ -202,6 +203,7 @@ class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     mode: Literal["position", "velocity", "effort", "switch"] = "position"
     max_hold_ms: Annotated[float, Meta(gt=0)] | None = None
     on_stop: Literal["hold", "off"] = "hold"
+    on_estop: Literal["ramp", "off"] = "ramp"
 
     def max_hold_ns(self, period_ns: int) -> int:
         """How long the last valid command is repeated before the ramp, in nanoseconds."""

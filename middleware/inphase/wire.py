@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-VERSION = 2
+VERSION = 3
 
 TOPIC_DESCRIPTION = b"inphase.description\0"
 TOPIC_FRAME = b"inphase.frame\0"
@@ -23,13 +23,15 @@ _SIDE_MAX = 1 << 28
 
 ABSENT = -0x7FFFFFFFFFFFFFFF
 
-HEADER = struct.Struct("<9q4I")
+HEADER = struct.Struct("<10q6I")
 """struct inphase_frame of inphase.h."""
 ROW = struct.Struct("<7q2HI")
 """struct inphase_row."""
 ACT = struct.Struct("<4I")
 """struct inphase_act, followed by channels requested and channels applied float64."""
 
+STATES = ("configured", "opened", "armed", "running", "ramping", "faulted", "stopped")
+"""of a robot; STATES.md has the transitions"""
 STATUSES = ("FRESH", "HELD", "LATE", "MISSING", "FROZEN", "INVALID", "OFFLINE", "RECOVERING")
 FRAME_FLAGS = (
     "OVERRUN",
@@ -41,6 +43,11 @@ FRAME_FLAGS = (
     "LATCHED",
     "STOPPING",
     "CLOCK_STEP",
+    "LIMITED",
+    "REPEATED",
+    "RAMPING",
+    "ESTOP",
+    "STOPPED",
 )
 ACT_FLAGS = (
     "WRITTEN",

@@ -8,7 +8,7 @@
 #define STARVE_NS 1000000000LL /* of rest without fresh feedback or a valid command */
 #define GAP_CYCLES 16 /* without a write; after more than these a device counts as at rest */
 
-static bool feedback_holds(const struct actuator *actuator, int64_t now_ns)
+bool feedback_is_good(const struct actuator *actuator, int64_t now_ns)
 {
     const struct sensor *sensor = actuator->feedback;
 
@@ -146,7 +146,7 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
     struct inphase_measured measured[INPHASE_MAX_CHANNELS];
     uint32_t latched = load_u32(&core->state->latched);
     int64_t act_ns = core->due_ns + core->act_ns;
-    bool is_lost = actuator->feedback && !feedback_holds(actuator, now_ns);
+    bool is_lost = actuator->feedback && !feedback_is_good(actuator, now_ns);
 
     measure(actuator, is_lost, now_ns, measured);
     if (!actuator->placed) {
@@ -250,6 +250,14 @@ static bool is_missed(uint32_t missing)
     return missing == INPHASE_REASON_SILENT || missing == INPHASE_REASON_DIED;
 }
 
+/* and what is wrong with it; one that was made before a stop is good, and too late */
+static uint32_t trouble_flag(uint32_t missing)
+{
+    if (is_missed(missing))
+        return INPHASE_ACT_MISSED;
+    return missing && missing != INPHASE_REASON_DROPPED ? INPHASE_ACT_INVALID : 0;
+}
+
 /* decide and write; what was not written was not applied, and a place that was only looked up is
    none */
 static void move(struct inphase_core *core, struct actuator *actuator, uint32_t missing,
@@ -289,12 +297,12 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     double *applied = requested + actuator->channels;
 
     actuator->flags = actuator->reason = actuator->detail = 0;
-    if (missing && core->has_policy)
-        actuator->flags = is_missed(missing) ? INPHASE_ACT_MISSED : INPHASE_ACT_INVALID;
+    if (core->has_policy)
+        actuator->flags = trouble_flag(missing);
     for (uint32_t c = 0; c < actuator->channels; c++)
         requested[c] = actuator->requested[c] =
             missing ? NAN : core->command[actuator->first_value + c];
-    if (core->observe || !actuator->device->attached ||
+    if (core->observe || !core->is_live || actuator->off || !actuator->device->attached ||
         !atomic_load_explicit(&actuator->enabled, memory_order_acquire)) {
         actuator->placed = false;
         actuator->reason = missing;
@@ -329,7 +337,8 @@ static void count_command(struct inphase_core *core, uint32_t missing)
         return;
     }
     put_i64(reason, load_i64(reason) + 1);
-    count_add(statistics, is_missed(missing) ? COUNT_MISSED : COUNT_INVALID, 1);
+    if (missing != INPHASE_REASON_DROPPED)
+        count_add(statistics, is_missed(missing) ? COUNT_MISSED : COUNT_INVALID, 1);
 }
 
 void stage_act(struct inphase_core *core)
@@ -342,6 +351,7 @@ void stage_act(struct inphase_core *core)
     now_ns = core->clock->now(core);
     note_suspension(core, now_ns - act_ns);
     guard_beat(core, now_ns);
+    estop_look(core);
     missing = plan_follow(core, now_ns);
     counted = missing;
     for (uint32_t i = 0; i < core->actuators; i++) {
@@ -353,6 +363,7 @@ void stage_act(struct inphase_core *core)
     }
     core->acted_cycle = core->cycle;
     core->acted_ns = core->clock->now(core);
+    state_follow(core);
     late_ns = now_ns - act_ns;
     note_late(core, late_ns, INPHASE_PHASE_ACT, NULL);
     if (is_stopping(core))

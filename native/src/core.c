@@ -204,13 +204,29 @@ static bool limits_hold(const struct inphase_actuator_config *a, const struct in
     }
 }
 
+static bool estop_holds(const struct inphase_config *config)
+{
+    if (config->estop_inputs > INPHASE_ESTOP_INPUTS)
+        return false;
+    for (uint32_t i = 0; i < config->estop_inputs; i++) {
+        const struct inphase_estop_input *input = &config->estop[i];
+
+        if (input->kind > INPHASE_INPUT_SAMPLE || input->pressed > 1 ||
+            (input->kind == INPHASE_INPUT_SAMPLE &&
+             (input->sensor >= config->sensors ||
+              input->channel >= config->sensor[input->sensor].channels)))
+            return false;
+    }
+    return true;
+}
+
 static bool config_holds(const struct inphase_config *config)
 {
     if (config->period_ns < 50000 || config->read_deadline_ns <= 0 ||
         config->act_ns < config->read_deadline_ns || config->act_ns >= config->period_ns ||
         config->devices > INPHASE_MAX_DEVICES || config->sensors < 1 ||
         config->sensors > INPHASE_MAX_SENSORS || config->actuators > INPHASE_MAX_ACTUATORS ||
-        config->frame_depth < 8 || !is_power_of_two(config->frame_depth))
+        config->frame_depth < 8 || !is_power_of_two(config->frame_depth) || !estop_holds(config))
         return false;
     for (uint32_t i = 0; i < config->sensors; i++)
         if (!sensor_holds(config, &config->sensor[i]))
@@ -315,6 +331,8 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     actuator->accepts = config->accepts;
     actuator->rests_since_ns = INPHASE_ABSENT;
     actuator->watchdog = config->watchdog;
+    actuator->guards_itself = config->guarded || virtual_time;
+    actuator->off_on_estop = config->off_on_estop;
     actuator->max_hold_ns = config->max_hold_ns;
     for (uint32_t c = 0; c < config->channels; c++)
         if (inphase_limiter_make(&actuator->limiter[c], &config->limits[c],
@@ -438,7 +456,12 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
     core->cpu = config->cpu;
     core->observe = config->observe;
     core->has_policy = config->has_policy;
-    core->acted_cycle = -1;
+    core->acted_cycle = core->stop_cycle = -1;
+    core->estop_inputs = config->estop_inputs;
+    for (uint32_t i = 0; i < config->estop_inputs; i++) {
+        core->estop[i] = config->estop[i];
+        core->estop_fd[i] = -1;
+    }
     core->acted_ns = core->inferred_ns = INPHASE_ABSENT;
     for (uint32_t i = 0; i < core->devices; i++) {
         core->device[i].ops = config->virtual_time ? &twin_ops : &fd_ops;
@@ -519,6 +542,7 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
     core->state = (struct state *)(segment->memory + core->layout->state_offset);
     core->statistics = (struct statistics *)(segment->memory + core->layout->statistics_offset);
     put_i64(&core->state->cycle, -1);
+    put_i64(&core->state->reason_cycle, -1);
     atomic_store_explicit(&core->state->rt_cpu, -1, memory_order_relaxed);
     inphase_segment_publish(segment);
     if (config->virtual_time)
@@ -632,12 +656,6 @@ int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled)
     if (actuator >= core->actuators)
         return -EINVAL;
     atomic_store_explicit(&core->actuator[actuator].enabled, enabled, memory_order_release);
-    return 0;
-}
-
-int inphase_core_arm(inphase_core *core)
-{
-    atomic_fetch_add_explicit(&core->arm_requests, 1, memory_order_release);
     return 0;
 }
 

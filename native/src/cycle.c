@@ -8,7 +8,8 @@
    System calls per cycle, in order: clock_nanosleep to the due time; per exchange one write and,
    when its reply is there, one read; per trigger line two ioctls; one ppoll, and a further one
    while replies are missing; one futex wake; where anything acts, clock_nanosleep to the act
-   offset; one write per actuator. Everything else is memory.
+   offset, one ioctl per line of the emergency stop, one write per actuator. Everything else is
+   memory.
    Each loop is bounded by the number of sensors, channels or grid points, or by the deadline. */
 #include <string.h>
 
@@ -16,14 +17,6 @@
 
 #define WAKE_TRIES 4
 #define STOP_NS 1300000000LL /* a ramp that has not ended by then is cut: a stop is under 2 s */
-
-void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail)
-{
-    if (load_u32(&core->state->latched) != INPHASE_REASON_NONE)
-        return;
-    put_u32(&core->state->latched_detail, detail);
-    put_u32(&core->state->latched, reason);
-}
 
 /* what was latest in this cycle, and where: one entry per cycle in the list of the worst */
 void note_late(struct inphase_core *core, int64_t late_ns, int phase, const struct device *device)
@@ -67,23 +60,14 @@ void cycle_begin(struct inphase_core *core)
     if (core->clock == &virtual_clock)
         put_i64(&core->state->start_ns, 0);
     core->cycle = 0;
-    put_u32(&core->state->state, INPHASE_STATE_RUNNING);
+    state_set(core, INPHASE_STATE_OPENED);
 }
 
-static bool at_rest(const struct inphase_core *core)
-{
-    for (uint32_t i = 0; i < core->actuators; i++)
-        if (core->actuator[i].placed && !is_at_rest(&core->actuator[i]))
-            return false;
-    return true;
-}
-
-/* follow a stop request: ramp, and say when the ramp is done */
+/* follow a stop request: ramp, and end after the frame that says that the ramp is done */
 static bool stop_is_complete(struct inphase_core *core)
 {
     struct state *state = core->state;
     uint64_t stop;
-    int64_t ramped;
 
     if (load_u32(&state->state) == INPHASE_STATE_STOPPED)
         return true;
@@ -93,14 +77,10 @@ static bool stop_is_complete(struct inphase_core *core)
     if (stop == INPHASE_REASON_NONE)
         return false;
     if (!is_stopping(core)) {
-        put_u32(&state->reason, (uint32_t)(stop >> 32));
-        put_u32(&state->detail, (uint32_t)stop);
-        put_u32(&state->state, INPHASE_STATE_STOPPING);
-        core->stop_cycle = core->cycle;
+        state_stop(core, (uint32_t)(stop >> 32), (uint32_t)stop);
         return false;
     }
-    ramped = core->cycle - core->stop_cycle;
-    return (ramped > 0 && at_rest(core)) || ramped * core->period_ns > STOP_NS;
+    return core->told_stop || (core->cycle - core->stop_cycle) * core->period_ns > STOP_NS;
 }
 
 /* the machine or this process stood still, wherever in the cycle it was: the next frame says so */
@@ -121,6 +101,7 @@ static void stage_wake(struct inphase_core *core)
     int64_t late_ns;
 
     core->sleeps = 0;
+    core->is_latched = false;
     for (int tries = 1;; tries++) {
         core->due_ns = start_ns + core->cycle * core->period_ns;
         core->clock->sleep_until(core, core->due_ns);
@@ -197,8 +178,6 @@ static void take_request(struct inphase_core *core, struct device *device, int r
 
 static void stage_devices(struct inphase_core *core)
 {
-    uint32_t arms = atomic_load_explicit(&core->arm_requests, memory_order_acquire);
-
     for (uint32_t i = 0; i < core->devices; i++) {
         struct device *device = &core->device[i];
         int request = atomic_load_explicit(&device->request, memory_order_acquire);
@@ -213,25 +192,7 @@ static void stage_devices(struct inphase_core *core)
         if (device->ops == &worker_ops)
             follow_worker(core, device);
     }
-
-    /* armed again: every actuator starts from where it is */
-    if (arms != core->arm_seen) {
-        core->arm_seen = arms;
-        plan_forget(core);
-        put_u32(&core->state->latched, INPHASE_REASON_NONE);
-        put_u32(&core->state->latched_detail, 0);
-        for (uint32_t i = 0; i < core->actuators; i++) {
-            struct actuator *actuator = &core->actuator[i];
-
-            /* what moves by itself goes on from what it was told last */
-            actuator->placed = actuator->placed && actuator->mode != INPHASE_MODE_POSITION;
-            actuator->engaged = actuator->starved = false;
-            actuator->rests_since_ns = INPHASE_ABSENT;
-        }
-        put_u32(&core->state->starved, 0);
-        for (uint32_t i = 0; i < core->devices; i++)
-            core->device[i].starved = false;
-    }
+    state_take_requests(core);
 }
 
 /* ---- latch ------------------------------------------------------------------------------- */
@@ -343,8 +304,20 @@ static uint32_t frame_flags(struct inphase_core *core)
 {
     struct state *state = core->state;
     int64_t page_faults = load_i64(&state->page_faults);
-    uint32_t flags = core->flags;
+    uint32_t flags = core->flags, acts = 0;
 
+    for (uint32_t i = 0; i < core->actuators; i++)
+        acts |= core->actuator[i].flags;
+    if (acts & INPHASE_ACT_LIMITED)
+        flags |= INPHASE_FLAG_LIMITED;
+    if (acts & INPHASE_ACT_REPEATED)
+        flags |= INPHASE_FLAG_REPEATED;
+    if (acts & INPHASE_ACT_RAMPING)
+        flags |= INPHASE_FLAG_RAMPING;
+    if (load_u32(&state->latched) == INPHASE_REASON_ESTOP || (load_u32(&state->estop) & 0xffff))
+        flags |= INPHASE_FLAG_ESTOP;
+    if (core->told_stop || load_u32(&state->state) == INPHASE_STATE_FAULTED)
+        flags |= INPHASE_FLAG_STOPPED;
     if (core->skipped)
         flags |= INPHASE_FLAG_SKIPPED;
     if (core->observe)
@@ -374,6 +347,9 @@ static void stage_latch(struct inphase_core *core)
     core->latched_ns = core->clock->now(core);
     for (uint32_t i = 0; i < core->sensors; i++)
         latch_sensor(core, &core->sensor[i], &row[i]);
+    state_grant(core);
+    state_follow(core);
+    core->told_stop = is_stopping(core) && core->cycle > core->stop_cycle && all_at_rest(core);
     *frame = (struct inphase_frame){
         .cycle = core->cycle,
         .due_ns = core->due_ns,
@@ -384,10 +360,13 @@ static void stage_latch(struct inphase_core *core)
         .acted_cycle = core->acted_cycle,
         .acted_ns = core->acted_ns,
         .inferred_ns = core->inferred_ns,
+        .reason_cycle = load_i64(&state->reason_cycle),
         .flags = frame_flags(core),
         .skipped = core->skipped,
         .reason = is_stopping(core) ? load_u32(&state->reason) : load_u32(&state->latched),
         .detail = load_u32(is_stopping(core) ? &state->detail : &state->latched_detail),
+        .state = core->told_stop ? INPHASE_STATE_STOPPED : load_u32(&state->state),
+        .estop = load_u32(&state->estop),
     };
     if (frame->skew_ns != INPHASE_ABSENT && !is_stopping(core))
         histogram_add(&core->statistics->histogram[INPHASE_HIST_SKEW], frame->skew_ns);
@@ -396,6 +375,7 @@ static void stage_latch(struct inphase_core *core)
        nobody is woken: a follower looks for itself every tenth of a second */
     slot_write(ring_slot(core->segment->memory, &core->layout->frames, number), number,
                core->record, core->record_size);
+    core->is_latched = true;
     put_i64(&state->cycle, core->cycle);
     atomic_store_explicit(&state->head, number + 1, memory_order_release);
     atomic_store_explicit(&state->wake, (uint32_t)(number + 1), memory_order_release);
@@ -406,7 +386,7 @@ static void stage_latch(struct inphase_core *core)
 bool cycle_latch(struct inphase_core *core)
 {
     if (stop_is_complete(core) || core->world.failure) {
-        put_u32(&core->state->state, INPHASE_STATE_STOPPED);
+        state_end(core);
         return false;
     }
     stage_wake(core);

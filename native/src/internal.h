@@ -73,6 +73,8 @@ struct state {
     _Atomic int64_t start_ns, cycle, cycles, stopping_cycles, skipped, overruns;
     _Atomic int64_t page_faults; /* supervisor */
     _Atomic uint32_t state, reason, detail, latched, latched_detail, lost_devices;
+    _Atomic uint32_t refusal, refusal_detail, estop;
+    _Atomic int64_t reason_cycle, epoch;
     _Atomic int32_t thread_id;
     _Atomic int32_t rt_priority, rt_priority_errno, rt_cpu, rt_cpu_errno, rt_memory_errno;
     _Atomic int32_t rt_granted;
@@ -89,7 +91,7 @@ struct histogram {
 /* the cycle thread writes, anyone reads; single counters are exact, together they may be one
    cycle apart */
 struct statistics {
-    _Atomic int64_t counts[18]; /* in the order of struct inphase_counts */
+    _Atomic int64_t counts[19]; /* in the order of struct inphase_counts */
     _Atomic int64_t reasons[INPHASE_REASONS];
     _Atomic int64_t statuses[INPHASE_MAX_SENSORS][INPHASE_STATUSES];
     _Atomic int64_t clock[INPHASE_MAX_SENSORS][6]; /* in the order of struct inphase_clock_facts */
@@ -103,7 +105,7 @@ enum count {
     COUNT_WRITTEN, COUNT_BUSY, COUNT_LATE_SAMPLES, COUNT_SLIPS, COUNT_DROPPED_BYTES,
     COUNT_DUPLICATES,
     COUNT_FOREIGN_FRAMES, COUNT_ERROR_PASSIVE,
-    COUNT_LATE_ANSWERS, COUNT_STALE, COUNT_REFUSED_ANSWERS, COUNT_STARVED
+    COUNT_LATE_ANSWERS, COUNT_STALE, COUNT_REFUSED_ANSWERS, COUNT_STARVED, COUNT_DROPPED
 };
 
 /* The policy's mailbox: the policy writes, the core reads. Its slots lie at MAILBOX_RING: post
@@ -378,8 +380,12 @@ struct actuator {
     struct inphase_stop stop;    /* its bytes are in stop_bytes */
     uint8_t stop_bytes[INPHASE_MAX_PACKET];
     _Atomic int enabled;         /* supervisor */
+    _Atomic int guarded;         /* supervisor */
+    bool guards_itself;          /* or nobody minds */
+    bool off_on_estop;
 
     /* cycle thread */
+    bool off;                    /* an emergency stop is over that takes power away: see arm */
     bool placed;                 /* motion is where the robot is, or was commanded */
     bool engaged;                /* a command was accepted since placed */
     bool starved;                /* nothing is written, so that the device's watchdog trips */
@@ -460,7 +466,6 @@ struct plan {
 
     uint64_t seen;               /* posts looked at */
     int64_t newest;              /* cycle of the newest frame that was answered, -1: none */
-    int64_t since;               /* answers to frames before this cycle are not taken */
 
     /* the setpoint that was given last: where interpolation goes on from */
     int64_t at;                  /* its cycle; -1: none to go on from */
@@ -547,7 +552,19 @@ struct inphase_core {
     int64_t acted_cycle, acted_ns, inferred_ns;
     int64_t noted_page_faults;
     int32_t overrun_level;
-    int64_t stop_cycle;          /* first cycle of the final ramp */
+    int64_t stop_cycle;          /* first cycle of the final ramp; -1: there is none yet */
+
+    /* states; cycle thread */
+    bool is_live;                /* armed at least once: what was not is not written to */
+    bool wants_arm;              /* asked for, and not granted yet */
+    bool is_latched;             /* this cycle's frame is: commands to it are of its epoch */
+    bool told_stop;              /* a frame said STOPPED, after a stop */
+    int64_t epoch_cycle;         /* commands to frames before it are dropped */
+    int64_t latched_cycle;       /* in which motion was latched */
+    uint32_t estop_inputs;       /* constant */
+    struct inphase_estop_input estop[INPHASE_ESTOP_INPUTS]; /* constant */
+    int estop_fd[INPHASE_ESTOP_INPUTS]; /* constant; -1: none */
+    bool estop_seen;             /* the inputs were looked at */
 
     /* what the guard is left; cycle thread, once it runs */
     struct {
@@ -557,7 +574,8 @@ struct inphase_core {
 
     /* any thread writes, the cycle thread reads */
     _Atomic uint64_t stop;       /* reason in the upper half, detail in the lower; 0: none */
-    _Atomic uint32_t arm_requests, policy_gone;
+    _Atomic uint32_t arm_requests, arm_withdrawn, policy_gone;
+    _Atomic uint32_t estop_request; /* INPHASE_ESTOP_LOCAL or _CLIENT; taken back to 0 */
     uint32_t arm_seen;
 
     pthread_t thread;
@@ -578,8 +596,24 @@ void cycle_act(struct inphase_core *core);
 void *cycle_main(void *core);
 void stage_collect(struct inphase_core *core);
 void stage_act(struct inphase_core *core);
-/* hold motion, with the first reason that there was, until inphase_core_arm */
+/* hold motion, with the first reason that there was, until inphase_core_arm; ESTOP replaces any */
 void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail);
+/* what follows from what the cycle has found so far; at the latch and after the act */
+void state_follow(struct inphase_core *core);
+void state_set(struct inphase_core *core, uint32_t to);
+/* begin the ramp that ends the run; at the start of a cycle */
+void state_stop(struct inphase_core *core, uint32_t reason, uint32_t detail);
+void state_end(struct inphase_core *core);
+bool all_at_rest(const struct inphase_core *core);
+/* take up a request to arm, or to take it back: reads begin again; before the triggers */
+void state_take_requests(struct inphase_core *core);
+/* grant the request that waits, or say why not; at the latch, when the statuses are known */
+void state_grant(struct inphase_core *core);
+/* whether a command to the frame of that cycle was made for the present epoch */
+bool command_is_current(const struct inphase_core *core, int64_t frame_cycle);
+/* look at the inputs of the emergency stop; before anything is written */
+void estop_look(struct inphase_core *core);
+bool feedback_is_good(const struct actuator *actuator, int64_t now_ns);
 void note_late(struct inphase_core *core, int64_t late_ns, int phase, const struct device *device);
 /* put a sensor among those that the core triggers; before the start */
 void order_trigger(struct inphase_core *core, uint32_t sensor);
@@ -645,7 +679,7 @@ static inline uint32_t load_u32(const _Atomic uint32_t *from)
 
 static inline bool is_stopping(const struct inphase_core *core)
 {
-    return load_u32(&core->state->state) == INPHASE_STATE_STOPPING;
+    return core->stop_cycle >= 0;
 }
 
 static inline bool is_at_rest(const struct actuator *actuator)

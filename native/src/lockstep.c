@@ -44,9 +44,8 @@ static int latch_next(struct inphase_core *core)
 
     if (!cycle_latch(core)) {
         if (core->world.failure) {
-            put_u32(&core->state->reason, INPHASE_REASON_WORLD);
-            put_u32(&core->state->detail, (uint32_t)core->world.failure);
-            put_u32(&core->state->state, INPHASE_STATE_STOPPED);
+            state_stop(core, INPHASE_REASON_WORLD, (uint32_t)core->world.failure);
+            state_end(core);
         }
         return -ESHUTDOWN;
     }

@@ -319,6 +319,12 @@ int inphase_reader_status(inphase_reader *reader, struct inphase_status *out)
         .reason = load_u32(&state->reason),
         .detail = load_u32(&state->detail),
         .latched = load_u32(&state->latched),
+        .latched_detail = load_u32(&state->latched_detail),
+        .refusal = load_u32(&state->refusal),
+        .refusal_detail = load_u32(&state->refusal_detail),
+        .estop = load_u32(&state->estop),
+        .reason_cycle = load_i64(&state->reason_cycle),
+        .epoch = load_i64(&state->epoch),
         .lost_devices = load_u32(&state->lost_devices),
         .thread_id = atomic_load_explicit(&state->thread_id, memory_order_relaxed),
     };

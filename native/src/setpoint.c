@@ -98,7 +98,6 @@ void plan_forget(struct inphase_core *core)
     for (uint64_t i = 0; i < plan->room; i++)
         plan->knot[i].cycle = -1;
     plan->newest = plan->at = plan->aimed = -1;
-    plan->since = core->cycle;
 }
 
 /* ---- knots ----------------------------------------------------------------------------------- */
@@ -277,9 +276,14 @@ static void take(struct inphase_core *core, const struct mail *mail, int64_t now
     uint32_t refusal;
 
     /* another process wrote this: what the core indexes with is checked here */
-    if (mail->cycle < plan->since || mail->cycle < plan->newest || mail->cycle > core->cycle ||
+    if (mail->cycle < 0 || mail->cycle < plan->newest || mail->cycle > core->cycle ||
         mail->cycle % plan->every) {
         count(core, COUNT_REFUSED_ANSWERS, 1);
+        return;
+    }
+    if (!command_is_current(core, mail->cycle)) {
+        count(core, COUNT_DROPPED, 1);
+        put_refusal(plan, mail, INPHASE_REASON_DROPPED, core->cycle);
         return;
     }
     refusal = refusal_of(plan, mail, now_ns);

@@ -141,7 +141,7 @@ int64_t inphase_worker_start_ns(inphase_worker *worker)
 {
     uint32_t state = atomic_load_explicit(&worker->state->state, memory_order_acquire);
 
-    return state == INPHASE_STATE_OPEN ? 0 : load_i64(&worker->state->start_ns);
+    return state == INPHASE_STATE_CONFIGURED ? 0 : load_i64(&worker->state->start_ns);
 }
 
 int inphase_worker_over(inphase_worker *worker)

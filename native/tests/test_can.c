@@ -392,7 +392,7 @@ static void open_rig(struct rig *rig)
         .max_age_ns = 100 * PERIOD_NS, .recover = RECOVER, .depth = 64};
     struct inphase_actuator_config actuator = {
         .channels = MOTORS, .feedback_sensor = -1, .max_hold_ns = BOUND_NS, .limits = limits,
-        .start = start,
+        .start = start, .guarded = 1,
         .encoding = {.packet = (const uint8_t *)goal, .packet_size = sizeof goal,
                      .fields = MOTORS, .field = value, .chunk = CAN_MTU}};
     struct inphase_config config = {
@@ -422,6 +422,7 @@ static void open_rig(struct rig *rig)
     CHECK_EQUAL(inphase_reader_open(&rig->reader, rig->path, 0), 0);
     start_bus(rig);
     CHECK_EQUAL(inphase_core_enable(rig->core, 0, 1), 0);
+    CHECK_EQUAL(inphase_core_arm(rig->core), 0);
     CHECK_EQUAL(inphase_core_start(rig->core), 0);
 }
 

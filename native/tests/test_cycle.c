@@ -94,6 +94,7 @@ static void open_robot(struct robot *robot, const struct choice *choice)
 {
     CHECK_EQUAL(try_open(robot, choice), 0);
     CHECK_EQUAL(inphase_core_enable(robot->core, 0, 1), 0);
+    CHECK_EQUAL(inphase_core_arm(robot->core), 0);
     CHECK_EQUAL(inphase_reader_open(&robot->reader, robot->path, 0), 0);
 }
 
@@ -587,6 +588,9 @@ static void what_is_applied_is_smooth_over_holds_ramps_and_arming(void)
             continue;
 
         /* the joint has settled by then; at rest, and at the first command near it */
+        CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_LOCAL), 0);
+        idle(&robot);
+        idle(&robot);
         CHECK_EQUAL(inphase_core_arm(robot.core), 0);
         idle(&robot);
         position = applied_of(idle(&robot));

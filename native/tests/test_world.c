@@ -143,6 +143,7 @@ static void open_robot(struct robot *robot, const struct choice *choice)
                                        0600, -1), 0);
     CHECK_EQUAL(inphase_core_open(&robot->core, &config, robot->segment), 0);
     CHECK_EQUAL(inphase_core_enable(robot->core, 0, 1), 0);
+    CHECK_EQUAL(inphase_core_arm(robot->core), 0);
 }
 
 static void close_robot(struct robot *robot)

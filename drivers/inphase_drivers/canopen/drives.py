@@ -230,7 +230,7 @@ class Drives(Driver):
             channels=len(self.options.nodes),
             unit="rad",
             servos=tuple(Servo(start=position) for position in starts),
-            watchdog=Watchdog(self.options.watchdog_ms * 1_000_000),
+            watchdog=Watchdog(self.options.watchdog_ms * 1_000_000, verified=True),
         )
 
     # ---- open and close ------------------------------------------------------------------

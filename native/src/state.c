@@ -1,0 +1,255 @@
+/* The states of a robot, and what leads from one to another: middleware/STATES.md is the page. What
+   the cycle has found decides where to go; the table says what exists. Cycle thread only, but for
+   what the header offers. */
+#include "internal.h"
+
+#define TO(state) (1u << INPHASE_STATE_##state)
+
+/* from where to where; a bit per state */
+static const uint32_t transitions[INPHASE_STATES] = {
+    [INPHASE_STATE_CONFIGURED] = TO(OPENED),
+    [INPHASE_STATE_OPENED] = TO(ARMED) | TO(RAMPING) | TO(FAULTED),
+    [INPHASE_STATE_ARMED] = TO(RUNNING) | TO(RAMPING),
+    [INPHASE_STATE_RUNNING] = TO(ARMED) | TO(RAMPING),
+    [INPHASE_STATE_RAMPING] = TO(ARMED) | TO(RUNNING) | TO(FAULTED) | TO(STOPPED),
+    [INPHASE_STATE_FAULTED] = TO(ARMED) | TO(RAMPING),
+    [INPHASE_STATE_STOPPED] = 0,
+};
+
+int inphase_state_may(uint32_t from, uint32_t to)
+{
+    return from < INPHASE_STATES && to < INPHASE_STATES && (transitions[from] >> to & 1);
+}
+
+void state_set(struct inphase_core *core, uint32_t to)
+{
+    uint32_t from = load_u32(&core->state->state);
+
+    if (from == to)
+        return;
+
+    /* a mistake of ours: nothing moves on by it */
+    if (!inphase_state_may(from, to)) {
+        latch_motion(core, INPHASE_REASON_STATE, from << 8 | to);
+        return;
+    }
+    put_u32(&core->state->state, to);
+}
+
+bool all_at_rest(const struct inphase_core *core)
+{
+    for (uint32_t i = 0; i < core->actuators; i++)
+        if (core->actuator[i].placed && !is_at_rest(&core->actuator[i]))
+            return false;
+    return true;
+}
+
+/* where the facts lead; a latch leads through the ramp, also where nothing moves */
+static uint32_t next_state(const struct inphase_core *core, uint32_t from)
+{
+    bool ramps = false, follows = false;
+
+    for (uint32_t i = 0; i < core->actuators; i++) {
+        const struct actuator *actuator = &core->actuator[i];
+
+        ramps |= (actuator->flags & INPHASE_ACT_RAMPING) != 0;
+        follows |= actuator->placed && actuator->engaged;
+    }
+    if (is_stopping(core))
+        return INPHASE_STATE_RAMPING;
+    if (load_u32(&core->state->latched))
+        return from == INPHASE_STATE_ARMED || from == INPHASE_STATE_RUNNING || !all_at_rest(core)
+                   ? INPHASE_STATE_RAMPING
+                   : INPHASE_STATE_FAULTED;
+    if (ramps)
+        return INPHASE_STATE_RAMPING;
+    if (follows)
+        return INPHASE_STATE_RUNNING;
+    return core->is_live ? INPHASE_STATE_ARMED : INPHASE_STATE_OPENED;
+}
+
+void state_follow(struct inphase_core *core)
+{
+    uint32_t from = load_u32(&core->state->state);
+
+    if (from == INPHASE_STATE_CONFIGURED || from == INPHASE_STATE_STOPPED)
+        return;
+    state_set(core, next_state(core, from));
+
+    /* an emergency stop that takes power away does so once the ramp is done */
+    if (load_u32(&core->state->state) != INPHASE_STATE_FAULTED ||
+        load_u32(&core->state->latched) != INPHASE_REASON_ESTOP)
+        return;
+    for (uint32_t i = 0; i < core->actuators; i++)
+        core->actuator[i].off |= core->actuator[i].off_on_estop;
+}
+
+/* ---- stopping ---------------------------------------------------------------------------- */
+
+/* what was inferred from the frames so far is not to move anything any more */
+static void begin_epoch(struct inphase_core *core)
+{
+    core->epoch_cycle = core->cycle + core->is_latched;
+    plan_forget(core);
+    put_i64(&core->state->epoch, load_i64(&core->state->epoch) + 1);
+}
+
+bool command_is_current(const struct inphase_core *core, int64_t frame_cycle)
+{
+    return frame_cycle >= core->epoch_cycle;
+}
+
+void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail)
+{
+    struct state *state = core->state;
+    uint32_t before = load_u32(&state->latched);
+    bool estop = reason == INPHASE_REASON_ESTOP;
+
+    if (before != INPHASE_REASON_NONE && (!estop || before == INPHASE_REASON_ESTOP)) {
+        core->wants_arm = core->wants_arm && !estop;
+        return;
+    }
+    core->wants_arm = false;
+    put_u32(&state->latched_detail, detail);
+    put_u32(&state->latched, reason);
+    core->latched_cycle = core->cycle;
+    if (!is_stopping(core))
+        put_i64(&state->reason_cycle, core->cycle);
+    begin_epoch(core);
+}
+
+void state_stop(struct inphase_core *core, uint32_t reason, uint32_t detail)
+{
+    core->stop_cycle = core->cycle;
+    core->wants_arm = false;
+    put_u32(&core->state->reason, reason);
+    put_u32(&core->state->detail, detail);
+    put_i64(&core->state->reason_cycle, core->cycle);
+    begin_epoch(core);
+    state_follow(core);
+}
+
+void state_end(struct inphase_core *core)
+{
+    state_set(core, INPHASE_STATE_STOPPED);
+}
+
+/* ---- arming ------------------------------------------------------------------------------ */
+
+void state_take_requests(struct inphase_core *core)
+{
+    uint32_t requests = atomic_load_explicit(&core->arm_requests, memory_order_acquire);
+    bool withdrawn = load_u32(&core->arm_withdrawn) == requests;
+
+    if (requests == core->arm_seen) {
+        core->wants_arm = core->wants_arm && !withdrawn;
+        return;
+    }
+    core->arm_seen = requests;
+    if (core->observe || !core->actuators || is_stopping(core) || withdrawn ||
+        (core->is_live && !load_u32(&core->state->latched)))
+        return;
+    core->wants_arm = true;
+
+    /* what was left alone is read again: it has to be seen before it is moved */
+    for (uint32_t i = 0; i < core->actuators; i++) {
+        core->actuator[i].starved = false;
+        core->actuator[i].rests_since_ns = INPHASE_ABSENT;
+    }
+    put_u32(&core->state->starved, 0);
+    for (uint32_t i = 0; i < core->devices; i++)
+        core->device[i].starved = false;
+}
+
+static bool is_guarded(const struct actuator *actuator)
+{
+    return actuator->guards_itself ||
+           atomic_load_explicit(&actuator->guarded, memory_order_acquire);
+}
+
+/* why an actuator cannot be armed; NONE: it can */
+static uint32_t actuator_obstacle(const struct inphase_core *core, const struct actuator *actuator)
+{
+    if (!actuator->device->attached ||
+        !atomic_load_explicit(&actuator->enabled, memory_order_acquire))
+        return INPHASE_REASON_OFFLINE;
+    if (!is_guarded(actuator))
+        return INPHASE_REASON_UNGUARDED;
+    if (actuator->feedback && !feedback_is_good(actuator, core->latched_ns))
+        return INPHASE_REASON_FEEDBACK;
+    return INPHASE_REASON_NONE;
+}
+
+static uint32_t obstacle(const struct inphase_core *core, uint32_t *detail)
+{
+    uint32_t estop = load_u32(&core->state->estop);
+    uint32_t reason;
+
+    *detail = 0;
+    if (load_u32(&core->state->state) == INPHASE_STATE_RAMPING)
+        return INPHASE_REASON_MOVING;
+    if (core->estop_inputs && (!core->estop_seen || estop)) {
+        *detail = core->estop_seen ? (uint32_t)__builtin_ctz(estop) % INPHASE_ESTOP_INPUTS : 0;
+        return INPHASE_REASON_ESTOP;
+    }
+    for (uint32_t i = 0; i < core->actuators; i++) {
+        reason = actuator_obstacle(core, &core->actuator[i]);
+        if (reason) {
+            *detail = i;
+            return reason;
+        }
+    }
+    return INPHASE_REASON_NONE;
+}
+
+void state_grant(struct inphase_core *core)
+{
+    struct state *state = core->state;
+    uint32_t reason, detail;
+
+    for (uint32_t i = 0; i < core->actuators && core->is_live; i++)
+        if (!is_guarded(&core->actuator[i]))
+            latch_motion(core, INPHASE_REASON_UNGUARDED, i);
+    if (!core->wants_arm)
+        return;
+    reason = obstacle(core, &detail);
+    put_u32(&state->refusal_detail, detail);
+    put_u32(&state->refusal, reason);
+    if (reason)
+        return;
+
+    /* every actuator starts from where it is; what moves by itself from what it was told last */
+    core->wants_arm = false;
+    core->is_live = true;
+    for (uint32_t i = 0; i < core->actuators; i++) {
+        struct actuator *actuator = &core->actuator[i];
+
+        actuator->placed = actuator->placed && actuator->mode != INPHASE_MODE_POSITION;
+        actuator->engaged = actuator->off = false;
+    }
+    put_u32(&state->latched_detail, 0);
+    put_u32(&state->latched, INPHASE_REASON_NONE);
+    put_i64(&state->reason_cycle, -1);
+    begin_epoch(core);
+    state_set(core, INPHASE_STATE_ARMED);
+}
+
+int inphase_core_arm(inphase_core *core)
+{
+    atomic_fetch_add_explicit(&core->arm_requests, 1, memory_order_release);
+    return 0;
+}
+
+int inphase_core_disarm(inphase_core *core)
+{
+    put_u32(&core->arm_withdrawn, atomic_load_explicit(&core->arm_requests, memory_order_relaxed));
+    return 0;
+}
+
+int inphase_core_guarded(inphase_core *core, uint32_t actuator, int guarded)
+{
+    if (actuator >= core->actuators)
+        return -EINVAL;
+    atomic_store_explicit(&core->actuator[actuator].guarded, guarded, memory_order_release);
+    return 0;
+}
