@@ -1,23 +1,29 @@
-"""How well press.toml does beside what knows less: python schedules/show_press.py
+"""How well press.toml does beside what knows less: python schedules/show_press.py [--picture FILE]
 
 In lock step, over episodes of another seed than those that the network was trained in. From 3 s on,
 when the tip is on the board, "blind" is the same network that is told that the force is as wanted,
-and "held" the last command, for good.
+and "held" the last command, for good. The picture is of one episode, and wants: pip install
+matplotlib, and for photographs a machine that draws off screen (EGL).
 """
 
 import argparse
 import json
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnxruntime
+import press_truth
 from numpy.typing import NDArray
-from press_task import SETTLED_CYCLES, Score, score
+from press_task import SETTLED_CYCLES, WANTED_N, Score, score
 
 import inphase
+from inphase import mujoco_world, plan, schedule
 from inphase.frame import Frame
+from inphase.lockstep import LockStep
 
 HERE = Path(__file__).resolve().parent
 FORCE = slice(18, 21)
@@ -75,12 +81,90 @@ def scores(episodes: int, seed: int, cycles: int | None = None) -> dict[str, Sco
     return found
 
 
+# ---- the picture -------------------------------------------------------------------------------
+
+SHOWN_CYCLES = 2000
+PHOTOGRAPHED = range(120, SHOWN_CYCLES, 380)
+CYCLE_S = 0.004
+
+
+@dataclass
+class Shown:
+    """One episode: a row per frame, and photographs."""
+
+    tip_m: list[float]
+    board_m: list[float]
+    force_n: list[float]
+    photographs: list[NDArray[np.uint8]]
+
+
+def show(policy: Without | None, seed: int, *, photographs: bool = False) -> Shown:
+    """Run episode 0 of a seed."""
+    shown = Shown([], [], [], [])
+    with tempfile.TemporaryDirectory(prefix="inphase-press-") as folder:
+        path = press_truth.write(Path(folder), policy=policy is None)
+        made = plan.make(schedule.load(path))
+        world = mujoco_world.MujocoWorld(made)
+        if policy is not None:
+            policy.reset()
+        with LockStep(made.schedule, seed=seed, world=world, call=policy) as robot:
+            for frame in robot.frames(SHOWN_CYCLES):
+                truth = frame["truth"].value
+                shown.tip_m.append(float(truth["tip"][2]))
+                shown.board_m.append(press_truth.BOARD_M + float(truth["board"].sum()))
+                shown.force_n.append(float(truth["touch"][0]))
+                if photographs and frame.cycle in PHOTOGRAPHED:
+                    shown.photographs.append(world.picture("side", 300, 300))
+        world.close()
+    return shown
+
+
+def draw(path: Path, seed: int, *, photographs: bool) -> None:
+    """Write a picture of what the network does, and of the force without."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from PIL import Image
+
+    network = show(None, seed, photographs=photographs)
+    blind = show(Without("force"), seed)
+    time_s = np.arange(SHOWN_CYCLES) * CYCLE_S
+    figure, rows = pyplot.subplots(3, 1, figsize=(8, 6.4), height_ratios=[1.1, 1, 1.2])
+    rows[0].axis("off")
+    if network.photographs:
+        side = network.photographs[0].shape[0]
+        rows[0].imshow(np.hstack(network.photographs))
+        for i, cycle in enumerate(PHOTOGRAPHED):
+            rows[0].text(i * side + 8, 30, f"{cycle * CYCLE_S:.1f} s", color="white", fontsize=8)
+    rows[1].plot(time_s, 100 * np.array(network.board_m), color="tab:blue", label="board")
+    rows[1].plot(time_s, 100 * np.array(network.tip_m), color="black", lw=0.8, label="tip")
+    rows[1].set_ylabel("height, cm")
+    rows[2].plot(time_s, blind.force_n, color="tab:orange", lw=0.8, label="blind from 3 s on")
+    rows[2].plot(time_s, network.force_n, color="black", lw=0.8, label="the network")
+    rows[2].axhline(WANTED_N, color="tab:green", ls="--", lw=0.8, label="wanted")
+    rows[2].set(ylabel="force, N", xlabel="s", ylim=(0, 25))
+    for row in rows[1:]:
+        row.legend(loc="upper right", fontsize=8)
+        row.set_xlim(0, time_s[-1])
+        row.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=90)
+    if path.suffix == ".png":
+        Image.open(path).convert("RGB").quantize(48).save(path, optimize=True)  # a third of it
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the scores."""
+    """Print the scores, or draw."""
     parser = argparse.ArgumentParser(description="hold press.toml against what knows less")
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--picture", type=Path, help="draw one episode into this file instead")
+    parser.add_argument("--no-photographs", action="store_true", help="where there is no EGL")
     args = parser.parse_args(arguments)
+    if args.picture:
+        draw(args.picture, args.seed, photographs=not args.no_photographs)
+        return
     for name, found in scores(args.episodes, args.seed).items():
         print(f"{name:8} {found}")
 

@@ -14,8 +14,6 @@ import argparse
 import itertools
 import json
 import os
-import re
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -27,6 +25,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # two wait for each other more than th
 
 import mujoco
 import numpy as np
+import press_truth
 from numpy.typing import NDArray
 from press_task import TIP_N, WANTED_N, Score, score
 
@@ -36,42 +35,14 @@ from inphase.frame import Frame
 Array = NDArray[np.float64]
 
 HERE = Path(__file__).resolve().parent
-ARM = ["arm_pan", "arm_lift", "arm_elbow", "arm_roll", "arm_pitch", "arm_yaw"]
 PLANE = [1, 2, 4]  # lift, elbow, pitch: those that move the tip up and down
 OBSERVED = ["joints.position", "joints.velocity", "joints.current", "wrench.force"]
 
 # ---- the expert --------------------------------------------------------------------------------
 
-# a sensor that only a world can have; appended to press.toml
-TRUTH = f"""
-[device.truth]
-driver = "simulated"
-
-[device.truth.fields]
-position = {{ unit = "rad", shape = [6] }}
-velocity = {{ unit = "rad/s", shape = [6] }}
-board = {{ unit = "m", shape = [2] }}
-board_velocity = {{ unit = "m/s", shape = [2] }}
-board_acceleration = {{ unit = "m/s^2", shape = [2] }}
-touch = {{ unit = "N", shape = [1] }}
-
-[sensor.truth]
-device = "truth"
-trigger_us = 0
-max_age_ms = 20
-
-[world.sensor.truth.fields]
-position = {{ joint_position = {json.dumps(ARM)} }}
-velocity = {{ joint_velocity = {json.dumps(ARM)} }}
-board = {{ joint_position = ["swell", "heave"] }}
-board_velocity = {{ joint_velocity = ["swell", "heave"] }}
-board_acceleration = {{ joint_acceleration = ["swell", "heave"] }}
-touch = {{ sensor = "arm_touch" }}
-"""
-
 REACH_M = 0.4  # where the tip goes down, from the arm's base
 SHOULDER_M, UPPER_M, FORE_M, HAND_M = 0.22, 0.28, 0.30, 0.204
-APPROACH_M_S = 0.1
+APPROACH_M_S = 0.08
 LEAD_S = 0.0045  # from a frame's trigger to the middle of its command's time
 FIRM_N = 3.0  # what counts as a touch in full
 GENTLE_RAD = 0.005  # the first command has to start where the robot is
@@ -104,7 +75,10 @@ class Expert:
 
         def drawn(path: str, otherwise: Array) -> Array:
             return np.array(
-                [draws.get(path.format(name), otherwise[i]) for i, name in enumerate(ARM)]
+                [
+                    draws.get(path.format(name), otherwise[i])
+                    for i, name in enumerate(press_truth.ARM)
+                ]
             )
 
         self._kp = drawn("world.actuator.{}.kp", self._model.actuator_gainprm[:6, 0])
@@ -227,7 +201,8 @@ class Network:
 
 def normal(recorded: dict[str, Array]) -> Array:
     """What goes into the network, a row per frame."""
-    return (np.concatenate([recorded[name] for name in OBSERVED], axis=1) - MEAN) / STD
+    observed = np.concatenate([recorded[name] for name in OBSERVED], axis=1)
+    return np.asarray((observed - MEAN) / STD)
 
 
 # ---- episodes ----------------------------------------------------------------------------------
@@ -303,17 +278,6 @@ def labelled(
     return np.concatenate(inputs), np.concatenate(wanted), score(touches)
 
 
-def training_schedule(folder: Path) -> Path:
-    """press.toml with the truth beside it, and without a policy."""
-    for name in ("press.xml", "arm.xml", "press_task.py"):
-        shutil.copy(HERE / name, folder)
-    text = (HERE / "press.toml").read_text()
-    text = re.sub(r"(?ms)^\[policy\].*?(?=^# ----)", "", text)
-    path = folder / "press.toml"
-    path.write_text(text + TRUTH)
-    return path
-
-
 # ---- the file ----------------------------------------------------------------------------------
 
 
@@ -364,7 +328,7 @@ def train(args: argparse.Namespace) -> Network:
     network, begun = Network.new(args.seed), time.monotonic()
     inputs, wanted = np.empty((0, SIZES[0])), np.empty((0, SIZES[-1]))
     with tempfile.TemporaryDirectory(prefix="inphase-press-") as folder:
-        schedule = training_schedule(Path(folder))
+        schedule = press_truth.write(Path(folder), policy=False)
         for turn in range(args.turns):
             driven = network if turn else None
             more, labels, found = labelled(schedule, driven, args.seed + turn, args)
