@@ -305,7 +305,7 @@ static void take_all(struct inphase_core *core, int64_t now_ns)
     uint64_t head = core->mailbox ? mailbox_head(core->mailbox) : plan->seen;
 
     /* one look at each: one that is being written now came too late, and is seen in the next cycle */
-    if (head - plan->seen > MAILBOX_SLOTS)
+    if (head < plan->seen || head - plan->seen > MAILBOX_SLOTS)
         plan->seen = head > MAILBOX_SLOTS ? head - MAILBOX_SLOTS : 0;
     for (; plan->seen < head; plan->seen++) {
         if (!mailbox_read(core->mailbox, plan->answer, plan->seen, plan->mail))
