@@ -556,6 +556,8 @@ struct inphase_model_part {
     uint64_t offset;            /* of an input: bytes in the sample; of an output: the first value of
                                    the command */
 };
+#define INPHASE_MODEL_FRAME 0xffffffff /* instead of a sensor: float64 numbers of the frame's record,
+                                   at this offset in it; none of them may be NaN */
 
 struct inphase_model_tensor {
     const char *name;           /* in the model */
@@ -577,7 +579,11 @@ struct inphase_model_config {
     uint32_t values;            /* in a command */
     uint32_t threads;           /* of one run, the caller's among them: 1 to INPHASE_MODEL_THREADS */
     uint32_t chunk;             /* commands that a run gives: outputs have the parts of each, one
-                                   command after the other */
+                                   command after the other; 0: 1 */
+    uint32_t history;           /* frames that go in: inputs have the parts of each, oldest first; of
+                                   cycles that `every` divides; 0: 1 */
+    uint32_t repeats;           /* 1: while there are fewer, the first one stands for those before it */
+    int64_t every;              /* 0: 1 */
     const uint8_t *accepts;     /* per sensor: bit per status on which the model is run */
     const struct inphase_model_tensor *input, *output;
 };
@@ -590,10 +596,14 @@ typedef struct inphase_model inphase_model;
 int inphase_model_open(inphase_model **out, const struct inphase_model_config *config,
                        char *message, uint32_t room);
 void inphase_model_close(inphase_model *model);
+/* Where the frames of its history are read, before the first call or answer: a reader of its own, or
+   on the same thread. It stays the caller's. -EINVAL: the parts do not lie in that reader's frames;
+   -ENOMEM. Without a history not needed by inphase_model_call. */
+int inphase_model_follow(inphase_model *model, inphase_reader *reader);
 /* `call` of struct inphase_native_policy; model: the inphase_model. Thread: one at a time. */
 uint32_t inphase_model_call(void *model, const void *record, const void *const *samples,
                             double *command);
-/* The same for a frame's record that came by a reader. 0, and a double per value of each command, or
+/* The same for a frame's record that came by the reader that the model follows. 0, and a double per value of each command, or
    INPHASE_REASON_* why there is none. Thread: the reader's. */
 uint32_t inphase_model_answer(inphase_model *model, inphase_reader *reader, const void *record,
                               double *command);

@@ -44,6 +44,7 @@ CORE_SIDE = {
     "plan",
     "rules",
     "schedule",
+    "shaping",
     "simulation",
     "store",
     "tables",

@@ -205,6 +205,19 @@ class Aligned:
         return self._nearest
 
     @property
+    def is_known(self) -> bool:
+        """Whether there is a sample at all."""
+        return self._nearest is not None
+
+    @property
+    def uncertainty_ns(self) -> int:
+        """The larger of the uncertainties of the acquisition times used, for "linear" with that of
+        the instant."""
+        if self._pair is None:
+            return self._sample.uncertainty_ns
+        return max(one.uncertainty_ns for one in self._pair) + self._uncertainty_ns
+
+    @property
     def sequences(self) -> tuple[int, ...]:
         """Numbers of the samples used, in their ring."""
         return tuple(sample.sequence for sample in self._pair or (self._sample,))

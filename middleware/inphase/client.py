@@ -22,6 +22,7 @@ from inphase.plan import ActuatorPlan
 from inphase.randomisation import KnobLike
 from inphase.runner import Runner
 from inphase.schedule import Schedule
+from inphase.shaping import Shaping
 
 _WAIT_S = 10.0
 """of the robot's time: how long an accepted frame, first samples and the first command may take"""
@@ -50,6 +51,8 @@ class Client:
         self.schedule = schedule
         self.plan = replace(planning.make(schedule), client_policy=True)
         self._accepts = dict(schedule.policy.accepts) if schedule.policy is not None else {}
+        self._shaping = Shaping(schedule.policy)
+        self._is_choosy = bool(self._accepts) or not self._shaping.is_none
         self._wait_cycles = int(_WAIT_S * 1e9 / schedule.cycle.period_ns)
         self.draws = {}
 
@@ -74,8 +77,10 @@ class Client:
         frame = self._next()
         for _ in range(self._wait_cycles):
             trouble = self._not_accepted(frame)
-            if not trouble:
-                return frame
+            shaped = None if trouble else self._shaping.shape(frame)
+            if shaped is not None:
+                return shaped
+            trouble = trouble or "its history or its alignment is not there"
             self._refuse("input")
             frame = self._next()
         raise RuntimeFault(
@@ -103,8 +108,8 @@ class Client:
         Raises ScheduleError, DeviceError, WorldError, RuntimeFault, store.Lost.
         """
         self.start(seed, episode, randomise)
-        self.next = self.accepted if self._accepts else self._next
-        if self._accepts:
+        self.next = self.accepted if self._is_choosy else self._next
+        if self._is_choosy:
             self.turn = self._answer_then_next
         frame = self.next()
         for _ in range(self._wait_cycles):

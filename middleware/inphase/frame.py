@@ -262,6 +262,15 @@ class Frame(msgspec.Struct, eq=False, gc=False):
     _header: tuple[int, ...] | None = None
     _sequences: tuple[int, ...] = ()
     _command: Command | None = None
+    _before: tuple["Frame", ...] = ()
+
+    @property
+    def history(self) -> tuple["Frame", ...]:
+        """The frames that [policy] `history` asks for, oldest first; this one is the last.
+
+        Each has the command that was applied before its latch. Without `history`: this one alone.
+        """
+        return (*self._before, self)  # made anew: a frame that held itself would never be freed
 
     @property
     def header(self) -> tuple[int, ...]:
@@ -391,6 +400,12 @@ def _copy(layout: Layout, payloads: Payloads, sensor: int, sequence: int) -> NDA
         )
     value.flags.writeable = False
     return value
+
+
+def with_history(frame: Frame, before: tuple[Frame, ...]) -> Frame:
+    """The same frame, with those before it."""
+    frame._before = before
+    return frame
 
 
 class Copies:

@@ -124,6 +124,8 @@ class LockStep:
             self.core.enable(index, True)
         self.core.arm()
         self.follower = _OwnFrames(self.core.segment.path)
+        if self._model is not None:
+            self._model.follow(self.follower.reader)
         # nobody's any more: its store must not stay in memory for good
         weakref.finalize(self, _end, self.core, self.follower, self._model)
         self._buffer = policies.make_buffer(schedule, self.follower.layout.actuators)

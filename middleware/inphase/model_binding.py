@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import locator, onnx_file
+from inphase import locator, onnx_file, wire
 from inphase.document import show
 from inphase.onnx_file import DOUBLE, FLOAT, UINT8, Port
 from inphase.protobuf import Refused
@@ -21,8 +21,10 @@ from inphase.tables import Status
 
 TYPES = {FLOAT: "float32", DOUBLE: "float64", UINT8: "uint8"}
 _ACCEPTS: tuple[Status, ...] = ("FRESH", "HELD")
-_TENSORS_MAX = 16
-_PARTS_MAX = 64
+FRAME = 0xFFFFFFFF
+"""Instead of a sensor: numbers of the frame's record; INPHASE_MODEL_FRAME of inphase.h."""
+ACTS = ("requested", "applied")
+"""What of an actuator can go in: the act before the frame's latch."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,12 @@ class Part:
     """Numbers of a tensor that belong together: a field of a sensor, or an actuator's channels."""
 
     index: int
-    """of the sensor; of the first value in the command"""
+    """of the sensor, or FRAME; of the first value in the command"""
     name: str
     """of the field; of the actuator"""
     count: int
     offset: int = 0
-    """of the field in its sample, in bytes"""
+    """of the field in its sample, or in the frame's record, in bytes"""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ class Binding:
     values: int
     chunk: int
     """commands that a run gives: rows of each output, where there is more than one"""
+    history: int
+    """frames that go in: rows of each input, likewise"""
+    every: int
+    """cycles from one of those to the next"""
+    repeats: bool
+    """the first one stands for those before it, while there are fewer"""
 
 
 @dataclass(frozen=True)
@@ -83,9 +91,8 @@ class _Wanted:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        if self.image is not None:
-            return self.image
-        return (self.width,) if self.rows == 1 else (self.rows, self.width)
+        one = (self.width,) if self.image is None else self.image
+        return one if self.rows == 1 else (self.rows, *one)
 
     @property
     def key(self) -> str:
@@ -103,7 +110,7 @@ def make(
         model = onnx_file.read(schedule.path.parent / policy.model)
     except Refused as error:
         raise schedule.error("policy.model", str(error)) from error
-    wanted_in = [_input(schedule, name, dtypes) for name in policy.inputs]
+    wanted_in = [_input(schedule, name, dtypes, channels) for name in policy.inputs]
     wanted_out = _outputs(schedule, channels)
     inputs = [_bind(schedule, model, wanted, model.inputs) for wanted in wanted_in]
     outputs = [_bind(schedule, model, wanted, model.outputs) for wanted in wanted_out]
@@ -113,7 +120,8 @@ def make(
                 schedule, model, f"the input {port.name!r} is not among [policy] inputs",
                 f"say what goes in: inputs = {{ {port.name} = [\"sensor.field\"] }}",
             )  # fmt: skip
-    read = {list(dtypes)[part.index] for tensor in inputs for part in tensor.parts}
+    parts = [part for tensor in inputs for part in tensor.parts]
+    read = {list(dtypes)[part.index] for part in parts if part.index != FRAME}
     accepts = {
         name: policy.accepts.get(name, _ACCEPTS)
         for name in dtypes
@@ -127,6 +135,9 @@ def make(
         accepts,
         sum(channels.values()),
         policy.chunk,
+        policy.history,
+        policy.every,
+        policy.history_start == "repeat",
     )
 
 
@@ -137,17 +148,26 @@ def _refuse(schedule: Schedule, model: onnx_file.Model, what: str, remedy: str) 
 # ---- what the schedule wants -------------------------------------------------------------------
 
 
-def _input(schedule: Schedule, name: str, dtypes: Mapping[str, np.dtype[Any]]) -> _Wanted:
+def _input(
+    schedule: Schedule,
+    name: str,
+    dtypes: Mapping[str, np.dtype[Any]],
+    channels: Mapping[str, int],
+) -> _Wanted:
     assert schedule.policy is not None
     parts, kinds = [], set()
     image = None
     for index, place in enumerate(schedule.policy.inputs[name]):
         key = locator.format_path(("policy", "inputs", name, index))
-        sensor, _, field = place.partition(".")
-        layout: Mapping[str, Any] = dtypes[sensor].fields or {}
+        owner, _, field = place.partition(".")
+        if owner not in dtypes:
+            parts.append(_act(len(dtypes), channels, owner, field))
+            kinds.add(np.dtype("<f8"))
+            continue
+        layout: Mapping[str, Any] = dtypes[owner].fields or {}
         if field not in layout:
             raise schedule.error(
-                key, f"no such field, got {place!r}; {sensor} has: {', '.join(layout)}"
+                key, f"no such field, got {place!r}; {owner} has: {', '.join(layout)}"
             )
         kind, offset = layout[field][:2]
         if kind.base not in (np.dtype("<f8"), np.dtype("|u1")):
@@ -159,13 +179,24 @@ def _input(schedule: Schedule, name: str, dtypes: Mapping[str, np.dtype[Any]]) -
         count = math.prod(kind.shape)
         if kind.base == np.uint8:
             image = kind.shape
-        parts.append(Part(list(dtypes).index(sensor), field, count, offset))
+        parts.append(Part(list(dtypes).index(owner), field, count, offset))
     if len(kinds) > 1 or (image is not None and len(parts) > 1):
         raise schedule.error(
             locator.format_path(("policy", "inputs", name)),
             "an image is an input of its own; give it alone",
         )
-    return _Wanted("inputs", name, parts, image)
+    return _Wanted("inputs", name, parts, image, schedule.policy.history)
+
+
+def _act(sensors: int, channels: Mapping[str, int], actuator: str, what: str) -> Part:
+    """What was requested of an actuator, or applied to it, in the frame's record."""
+    at = wire.HEADER.size + sensors * wire.ROW.size + wire.ACT.size
+    for name, count in channels.items():
+        if name == actuator:
+            break
+        at += 16 * count + wire.ACT.size
+    count = channels[actuator]
+    return Part(FRAME, what, count, at + 8 * count * ACTS.index(what))
 
 
 def _outputs(schedule: Schedule, channels: Mapping[str, int]) -> list[_Wanted]:
@@ -219,7 +250,8 @@ def _shape(
         given = (1, *given[1:])
     if given not in (own, (1, *own)):
         what = ", ".join(part.name for part in wanted.parts)
-        times = f" in {wanted.rows} commands" if wanted.rows > 1 else ""
+        rows = "frames" if wanted.what == "inputs" else "commands"
+        times = f" in each of {wanted.rows} {rows}" if wanted.rows > 1 else ""
         _refuse(
             schedule, model,
             f"{wanted.what[:-1]} {port.name!r} has the shape {list(port.shape)}",

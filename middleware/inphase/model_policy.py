@@ -21,10 +21,11 @@ from inphase._core import ffi, lib
 from inphase.core import NativePolicy
 from inphase.errors import RuntimeFault
 from inphase.frame import Frame, Layout
-from inphase.model_binding import Binding, Tensor
+from inphase.model_binding import FRAME, Binding, Tensor
 from inphase.onnx_file import DOUBLE, FLOAT, UINT8
 from inphase.packets import REASONS
 from inphase.schedule import Schedule
+from inphase.shaping import NotThere
 from inphase.wire import STATUSES
 
 _DATA_MAX = 4 << 30  # bytes
@@ -117,6 +118,11 @@ class NativeModel:
         call = int(ffi.cast("uintptr_t", ffi.addressof(lib, "inphase_model_call")))
         return NativePolicy(call, int(ffi.cast("uintptr_t", self._handle)))
 
+    def follow(self, reader: store.Reader) -> None:
+        """Where the frames of its history are read, before the first; on the same thread."""
+        if lib.inphase_model_follow(self._handle, reader.handle) < 0:
+            raise RuntimeFault("policy: the model does not fit the frames of this store")
+
     def answer(self, reader: store.Reader, frame: Frame, values: Any) -> str | None:
         """A command to a frame of the reader's store, into `values` (a C double array); or why
         there is none, one of REASONS."""
@@ -180,6 +186,9 @@ def _config(binding: Binding, library: str, threads: int, keep: list[Any]) -> An
             "values": binding.values,
             "threads": threads,
             "chunk": binding.chunk,
+            "history": binding.history,
+            "repeats": binding.repeats,
+            "every": binding.every,
             "accepts": own("uint8_t[]", accepts),
             "input": tensors(binding.inputs, True),
             "output": tensors(binding.outputs, False),
@@ -215,6 +224,7 @@ class NativeTurn:
     def __init__(self, model: NativeModel, reader: store.Reader, buffer: Any) -> None:
         self._model = model
         self._reader = reader
+        model.follow(reader)
         self.buffer = buffer
 
     def take(self, frame: Frame) -> str | None:
@@ -271,21 +281,46 @@ class PythonModel:
         self._command = np.zeros((binding.chunk, binding.values))
 
     def __call__(self, frame: Frame) -> NDArray[np.float64] | None:
-        """The command; None where a sample that it reads was overwritten meanwhile."""
-        sensors = self._binding.sensors
-        feeds = {}
-        for tensor in self._binding.inputs:
-            values = [
-                frame[sensors[part.index]].value[part.name].reshape(-1) for part in tensor.parts
-            ]
-            feeds[tensor.name] = _taken_in(tensor, np.concatenate(values))
-        read = {part.index for tensor in self._binding.inputs for part in tensor.parts}
-        if not all(frame[sensors[index]].intact for index in read):
-            return None
+        """The command, or those of a chunk. Raises NotThere."""
+        rows: list[list[NDArray[Any]]] = []
+        for one in reversed(frame.history):
+            row = self._row(one)
+            if row is None:
+                break
+            rows.append(row)
+        missing = self._binding.history - len(rows)
+        if missing and not (rows and self._binding.repeats):
+            raise NotThere
+        rows += [rows[-1]] * missing
+        feeds = {
+            tensor.name: _taken_in(tensor, np.concatenate(numbers))
+            for tensor, numbers in zip(
+                self._binding.inputs, zip(*reversed(rows), strict=True), strict=True
+            )
+        }
         given = self._session.run(self._names, feeds)
         for tensor, result in zip(self._binding.outputs, given, strict=True):
             self._put(tensor, np.asarray(result))
         return self._command if self._binding.chunk > 1 else self._command[0]
+
+    def _row(self, frame: Frame) -> list[NDArray[Any]] | None:
+        """One frame's numbers for each input; None: some are not there."""
+        sensors, row = self._binding.sensors, []
+        for tensor in self._binding.inputs:
+            values = []
+            for part in tensor.parts:
+                if part.index == FRAME:
+                    value = np.frombuffer(frame.record, "<f8", part.count, part.offset)
+                    if np.isnan(value).any():
+                        return None
+                elif frame[sensors[part.index]].sequence < 0:
+                    return None
+                else:
+                    value = frame[sensors[part.index]].value[part.name].reshape(-1)
+                values.append(value)
+            row.append(np.concatenate(values))
+        read = {p.index for t in self._binding.inputs for p in t.parts if p.index != FRAME}
+        return row if all(frame[sensors[index]].intact for index in read) else None
 
     def _put(self, tensor: Tensor, result: NDArray[Any]) -> None:
         _check_shape(tensor, result)

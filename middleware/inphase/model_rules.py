@@ -72,8 +72,13 @@ def _check_inputs(schedule: Schedule, policy: Policy) -> None:
             sensor, dot, field = place.partition(".")
             if not (sensor and dot and field):
                 raise schedule.error(key, f'not a field, got {place!r}; give "sensor.field"')
-            if sensor not in schedule.sensor:
-                known = ", ".join(schedule.sensor)
+            if sensor in schedule.actuator and sensor not in schedule.sensor:
+                if field not in ("requested", "applied"):
+                    raise schedule.error(
+                        key, f"no such part of an act, got {place!r}; give requested or applied"
+                    )
+            elif sensor not in schedule.sensor:
+                known = ", ".join([*schedule.sensor, *schedule.actuator])
                 raise schedule.error(
                     key, f"no such sensor, got {place!r}; the schedule has: {known}"
                 )

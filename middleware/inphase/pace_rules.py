@@ -1,9 +1,10 @@
-"""The rules of when a policy is asked and when its answers act."""
+"""The rules of when a policy is asked, what of frames it is given, and when its answers act."""
 
 from inphase.document import show
 from inphase.tables import Policy, Schedule
 
 _PLAN_MAX = 65_536  # INPHASE_MAX_PLAN of inphase.h
+_HISTORY_CYCLES_MAX = 4096
 
 
 def check(schedule: Schedule, policy: Policy) -> None:
@@ -11,6 +12,9 @@ def check(schedule: Schedule, policy: Policy) -> None:
     _check_chunk(schedule, policy)
     if policy.interpolate != "hold" and policy.spacing > 1:
         _check_known(schedule, policy)
+    _check_history(schedule, policy)
+    if policy.align is not None:
+        _check_align(schedule, policy, policy.align)
 
 
 def check_size(schedule: Schedule, values: int) -> None:
@@ -74,4 +78,32 @@ def _check_known(schedule: Schedule, policy: Policy) -> None:
             f"{policy.interpolate!r} goes to a command from {policy.spacing} cycles before it, and "
             f"with latency_cycles = {policy.latency_cycles} it comes later; give latency_cycles = "
             f"{policy.spacing} or more" + (", or a longer chunk" if policy.chunk > 1 else ""),
+        )
+
+
+def _check_history(schedule: Schedule, policy: Policy) -> None:
+    if policy.history == 1 and policy.history_start != "wait":
+        raise schedule.error(
+            "policy.history_start",
+            f"{policy.history_start!r} is for a history; give history, or remove it",
+        )
+    if policy.history_cycles > _HISTORY_CYCLES_MAX:
+        raise schedule.error(
+            "policy.history",
+            f"{policy.history} frames, one in every {policy.every} cycles, reach back over "
+            f"{policy.history_cycles} cycles; give a history of at most {_HISTORY_CYCLES_MAX}",
+        )
+
+
+def _check_align(schedule: Schedule, policy: Policy, sensor: str) -> None:
+    if sensor not in schedule.sensor:
+        known = ", ".join(schedule.sensor)
+        raise schedule.error(
+            "policy.align", f"no such sensor, got {sensor!r}; the schedule has: {known}"
+        )
+    if policy.model is not None and policy.runtime == "c":
+        raise schedule.error(
+            "policy.align",
+            f"{sensor!r}: a model that C runs reads samples as they were latched; give runtime = "
+            f'"python", or remove align',
         )

@@ -325,6 +325,8 @@ def _depth(schedule: Schedule, every: int = 1, size: int = 0) -> int:
     """Slots of a ring whose samples come every so many cycles."""
     least = _RING_MIN if size < _LARGE_BYTES else _RING_MIN_LARGE
     wanted = max(least, int(_RING_S * 1e9 / (every * schedule.cycle.period_ns)))
+    if schedule.policy is not None and schedule.policy.history > 1:
+        wanted = max(wanted, schedule.policy.history_cycles // every + least)
     depth = 1 << (wanted - 1).bit_length()
     return max(depth, (schedule.store.depth or 0) if size < _LARGE_BYTES else 0)
 

@@ -32,6 +32,7 @@ from inphase.frame import Frame, Layout
 from inphase.model_binding import Binding
 from inphase.packets import REASONS
 from inphase.schedule import Schedule
+from inphase.shaping import NotThere, Shaping
 
 PolicyCall = Callable[[Frame], Any]
 _ARRAY = np.ndarray
@@ -150,6 +151,7 @@ class Turn:
         self._accepts = dict(described.policy.accepts) if described.policy is not None else {}
         if binding is not None:
             self._accepts = binding.accepts
+        self._shaping = Shaping(described.policy)
 
     def take(self, frame: Frame) -> str | None:
         """Call the policy; its command is in `buffer`, or the reason why there is none."""
@@ -157,7 +159,14 @@ class Turn:
             return "input"
         call = self._call  # found sooner so than as a method
         try:
+            if not self._shaping.is_none:
+                shaped = self._shaping.shape(frame)
+                if shaped is None:
+                    return "input"
+                frame = shaped
             return self.buffer.fill(call(frame))
+        except NotThere:
+            return "input"
         except Exception:  # the policy is the outside world: it must not end the loop
             self._shown += 1
             if self._shown <= _TRACEBACKS:

@@ -230,6 +230,10 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     It takes the frames of cycles that `every` divides; its answer to the frame of cycle n is
     `chunk` commands, number i for cycle n + `latency_cycles` + i * `chunk_every`. See POLICIES.md.
+
+    `align`: its samples are those of the instant at which that sensor acquired its own. `history`:
+    it is given so many frames of those that it takes, the newest last; while there are fewer, the
+    first of them stands for those before (`history_start = "repeat"`), or it is not called.
     """
 
     call: str | None = None
@@ -247,6 +251,9 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     join: Literal["switch", "blend", "freeze"] = "switch"
     blend_cycles: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
     interpolate: Literal["hold", "linear", "cubic"] = "hold"
+    align: Annotated[str, Meta(min_length=1)] | None = None
+    history: Annotated[int, Meta(ge=1, le=64)] = 1
+    history_start: Literal["wait", "repeat"] = "wait"
     accepts: dict[str, tuple[Status, ...]] = {}
     priority: Annotated[int, Meta(ge=0, le=98)] = 0
     cpu: Annotated[int, Meta(ge=0, le=4095)] | None = None
@@ -257,6 +264,11 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def spacing(self) -> int:
         """Cycles from one command of its answers to the next."""
         return self.every if self.chunk == 1 else self.chunk_every
+
+    @property
+    def history_cycles(self) -> int:
+        """Cycles from the first frame of its history to the last."""
+        return (self.history - 1) * self.every
 
     @property
     def reach_cycles(self) -> int:

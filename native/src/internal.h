@@ -151,6 +151,8 @@ bool slot_read(const struct slot *slot, uint64_t number, void *payload, uint64_t
 /* the head of the segment of a sensor's worker; NULL: it is not as the core's layout says */
 /* a sample in its slot, to be checked with inphase_reader_intact after it was read; NULL: none */
 const void *reader_sample(const inphase_reader *reader, uint32_t sensor, int64_t sequence);
+/* number of the newest frame, -1: none yet */
+int64_t reader_newest(const inphase_reader *reader);
 const struct post *post_of(const inphase_segment *segment, const struct inphase_layout *layout,
                            uint32_t sensor);
 void store_wake(struct state *state);

@@ -1,6 +1,7 @@
 /* A policy that is an ONNX model: fields of a frame in, ONNX Runtime, a command out, without Python.
    The library is opened by its path when a model is; nothing here is linked to it. */
 #include <dlfcn.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #define WARM_UP 16              /* runs until a session has made all its memory */
 #define WAIT_NS 200000000LL     /* at most this long until a signal is seen */
 #define ALIGNMENT 64            /* of tensors */
+#define HISTORY_MAX 1024
 
 /* OrtApi is a table of function pointers that only grows at its end; these are where
    onnxruntime_c_api.h has them since version 1, which its sources assert */
@@ -63,7 +65,11 @@ struct inphase_model {
     const void *const *api;
     void *env, *session, *memory_info;
     ort_run run;
-    uint32_t inputs, outputs, sensors, values, chunk;
+    uint32_t inputs, outputs, sensors, values, chunk, history;
+    int64_t every;
+    bool repeats;
+    inphase_reader *reader;     /* of the frames before one; the caller's */
+    uint8_t *past;              /* the record of one of those */
     double *command;            /* of the loop: values times chunk */
     uint8_t accepts[INPHASE_MAX_SENSORS];
     struct tensor input[INPHASE_MODEL_TENSORS], output[INPHASE_MODEL_TENSORS];
@@ -240,8 +246,8 @@ static int open_tensors(inphase_model *model, const struct inphase_model_config 
     int rc = 0;
 
     for (uint32_t i = 0; i < config->inputs && rc == 0; i++)
-        rc = open_tensor(model, &model->input[i], &config->input[i], 1, &model->input_name[i],
-                         &model->input_value[i], message, room);
+        rc = open_tensor(model, &model->input[i], &config->input[i], model->history,
+                         &model->input_name[i], &model->input_value[i], message, room);
     for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
         rc = config->output[i].type == INPHASE_TENSOR_U8 ? -EINVAL : 0;
     for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
@@ -251,7 +257,9 @@ static int open_tensors(inphase_model *model, const struct inphase_model_config 
     /* whatever the parts are, what is read lies in a known sensor, what is written in the command */
     for (uint32_t i = 0; i < config->inputs && rc == 0; i++)
         for (uint32_t p = 0; p < config->input[i].parts; p++)
-            if (config->input[i].part[p].sensor >= model->sensors)
+            if (config->input[i].part[p].sensor >= model->sensors &&
+                (config->input[i].part[p].sensor != INPHASE_MODEL_FRAME ||
+                 config->input[i].type == INPHASE_TENSOR_U8))
                 rc = -EINVAL;
     for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
         for (uint32_t p = 0; p < config->output[i].parts; p++) {
@@ -281,7 +289,7 @@ int inphase_model_open(inphase_model **out, const struct inphase_model_config *c
         config->threads > INPHASE_MODEL_THREADS || config->inputs > INPHASE_MODEL_TENSORS ||
         config->outputs > INPHASE_MODEL_TENSORS || config->sensors > INPHASE_MAX_SENSORS ||
         config->values > INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS ||
-        config->chunk > INPHASE_MAX_CHUNK)
+        config->chunk > INPHASE_MAX_CHUNK || config->history > HISTORY_MAX || config->every < 0)
         return rc;
     model = calloc(1, sizeof *model);
     if (!model)
@@ -291,6 +299,9 @@ int inphase_model_open(inphase_model **out, const struct inphase_model_config *c
     model->sensors = config->sensors;
     model->values = config->values;
     model->chunk = config->chunk ? config->chunk : 1;
+    model->history = config->history ? config->history : 1;
+    model->every = config->every ? config->every : 1;
+    model->repeats = config->repeats;
     memcpy(model->accepts, config->accepts, config->sensors);
     model->command = calloc((size_t)model->values * model->chunk + 1, sizeof(double));
     if (!model->command) {
@@ -338,6 +349,7 @@ void inphase_model_close(inphase_model *model)
     }
     /* the library stays mapped: it keeps things of this thread */
     free(model->command);
+    free(model->past);
     free(model);
 }
 
@@ -379,26 +391,57 @@ static void put_doubles(const struct tensor *tensor, uint64_t at, const uint8_t 
     }
 }
 
-static bool gather(const inphase_model *model, const void *const *samples)
+/* where the numbers of a part lie; NULL: they are not there */
+static const uint8_t *part_of(const struct inphase_model_part *part, const void *record,
+                              const void *const *samples)
+{
+    const uint8_t *from = part->sensor == INPHASE_MODEL_FRAME ? record : samples[part->sensor];
+    double value;
+
+    if (!from)
+        return NULL;
+    from += part->offset;
+    for (uint32_t i = 0; part->sensor == INPHASE_MODEL_FRAME && i < part->count; i++) {
+        memcpy(&value, from + 8 * i, 8);
+        if (isnan(value))
+            return NULL;
+    }
+    return from;
+}
+
+/* one frame's numbers into row `row` of every input; false: some are not there */
+static bool gather(const inphase_model *model, uint32_t row, const void *record,
+                   const void *const *samples)
 {
     for (uint32_t t = 0; t < model->inputs; t++) {
         const struct tensor *tensor = &model->input[t];
-        uint64_t at = 0;
+        uint64_t at = row * (tensor->count / model->history);
 
         for (uint32_t p = 0; p < tensor->parts; p++) {
             const struct inphase_model_part *part = &tensor->part[p];
-            const uint8_t *from = samples[part->sensor];
+            const uint8_t *from = part_of(part, record, samples);
 
             if (!from)
                 return false;
             if (tensor->type == INPHASE_TENSOR_U8)
-                memcpy((uint8_t *)tensor->data + at, from + part->offset, part->count);
+                memcpy((uint8_t *)tensor->data + at, from, part->count);
             else
-                put_doubles(tensor, at, from + part->offset, part->count);
+                put_doubles(tensor, at, from, part->count);
             at += part->count;
         }
     }
     return true;
+}
+
+/* row `from` of every input stands for row `row` too */
+static void repeat(const inphase_model *model, uint32_t row, uint32_t from)
+{
+    for (uint32_t t = 0; t < model->inputs; t++) {
+        const struct tensor *tensor = &model->input[t];
+        size_t width = tensor->count / model->history * type_size(tensor->type);
+
+        memcpy((uint8_t *)tensor->data + row * width, (uint8_t *)tensor->data + from * width, width);
+    }
 }
 
 static double number_of(const struct tensor *tensor, uint64_t at)
@@ -434,17 +477,9 @@ static uint32_t infer(inphase_model *model, double *command)
     return INPHASE_REASON_NONE;
 }
 
-uint32_t inphase_model_call(void *user, const void *record, const void *const *samples,
-                            double *command)
-{
-    inphase_model *model = user;
+/* ---- the frames before one -------------------------------------------------------------------- */
 
-    if (!is_accepted(model, record) || !gather(model, samples))
-        return INPHASE_REASON_INPUT;
-    return infer(model, command);
-}
-
-/* every part lies in its sensor's sample, and every sensor in the frame */
+/* every part lies in its sensor's sample, or in the record, and every sensor in the frame */
 static bool reader_fits(const inphase_model *model, const struct inphase_layout *layout)
 {
     if (model->sensors > layout->sensors)
@@ -452,7 +487,9 @@ static bool reader_fits(const inphase_model *model, const struct inphase_layout 
     for (uint32_t t = 0; t < model->inputs; t++)
         for (uint32_t p = 0; p < model->input[t].parts; p++) {
             const struct inphase_model_part *part = &model->input[t].part[p];
-            uint64_t payload = layout->samples[part->sensor].payload;
+            uint64_t payload = part->sensor == INPHASE_MODEL_FRAME
+                                   ? layout->frames.payload
+                                   : layout->samples[part->sensor].payload;
             uint64_t size = model->input[t].type == INPHASE_TENSOR_U8 ? part->count
                                                                       : 8 * part->count;
 
@@ -462,33 +499,95 @@ static bool reader_fits(const inphase_model *model, const struct inphase_layout 
     return true;
 }
 
+int inphase_model_follow(inphase_model *model, inphase_reader *reader)
+{
+    const struct inphase_layout *layout = inphase_reader_layout(reader);
+
+    if (!reader_fits(model, layout))
+        return -EINVAL;
+    free(model->past);
+    model->reader = NULL;
+    model->past = calloc(1, layout->frames.payload);
+    if (!model->past)
+        return -ENOMEM;
+    model->reader = reader;
+    return 0;
+}
+
 /* whether the samples that the model reads are still those that the frame names */
-static bool are_intact(const inphase_model *model, inphase_reader *reader, const void *record)
+static bool are_intact(const inphase_model *model, const void *record)
 {
     for (uint32_t t = 0; t < model->inputs; t++)
         for (uint32_t p = 0; p < model->input[t].parts; p++) {
             uint32_t sensor = model->input[t].part[p].sensor;
 
-            if (!inphase_reader_intact(reader, sensor, row_of(record, sensor)->sequence))
+            if (sensor != INPHASE_MODEL_FRAME &&
+                !inphase_reader_intact(model->reader, sensor, row_of(record, sensor)->sequence))
                 return false;
         }
     return true;
 }
 
-uint32_t inphase_model_answer(inphase_model *model, inphase_reader *reader, const void *record,
-                              double *command)
+/* a frame that came by the reader: read in place, and checked after that, so that a sample that was
+   overwritten meanwhile is none */
+static bool gather_read(const inphase_model *model, uint32_t row, const void *record)
 {
     const void *samples[INPHASE_MAX_SENSORS];
 
-    if (!reader_fits(model, inphase_reader_layout(reader)))
-        return INPHASE_REASON_SHAPE;
-    if (!is_accepted(model, record))
-        return INPHASE_REASON_INPUT;
     for (uint32_t i = 0; i < model->sensors; i++)
-        samples[i] = reader_sample(reader, i, row_of(record, i)->sequence);
+        samples[i] = reader_sample(model->reader, i, row_of(record, i)->sequence);
+    return gather(model, row, record, samples) && are_intact(model, record);
+}
 
-    /* read in place, and checked after that: a sample that was overwritten meanwhile is none */
-    if (!gather(model, samples) || !are_intact(model, reader, record))
+/* the rows before the last one, from the newest frame back, as far as their numbers are there; false:
+   there are too few. At most history * every looks */
+static bool gather_past(const inphase_model *model, int64_t cycle)
+{
+    struct inphase_frame *frame = (void *)model->past;
+    uint32_t row = model->history - 1;
+    int64_t number;
+
+    if (!row)
+        return true;
+    if (!model->reader)
+        return false;
+    for (number = reader_newest(model->reader); number >= 0 && row; number--) {
+        if (inphase_reader_past(model->reader, number, frame) < 0)
+            break;
+        if (frame->cycle >= cycle || frame->cycle % model->every)
+            continue;
+        if (!gather_read(model, row - 1, frame))
+            break;
+        row--;
+    }
+    if (row && !model->repeats)
+        return false;
+    for (uint32_t missing = 0; missing < row; missing++)
+        repeat(model, missing, row);
+    return true;
+}
+
+uint32_t inphase_model_call(void *user, const void *record, const void *const *samples,
+                            double *command)
+{
+    inphase_model *model = user;
+    const struct inphase_frame *frame = record;
+
+    if (!is_accepted(model, record) || !gather(model, model->history - 1, record, samples) ||
+        !gather_past(model, frame->cycle))
+        return INPHASE_REASON_INPUT;
+    return infer(model, command);
+}
+
+uint32_t inphase_model_answer(inphase_model *model, inphase_reader *reader, const void *record,
+                              double *command)
+{
+    const struct inphase_frame *frame = record;
+
+    if (reader != model->reader)
+        return INPHASE_REASON_SHAPE;
+    if (!is_accepted(model, record) || !gather_read(model, model->history - 1, record) ||
+        !gather_past(model, frame->cycle))
         return INPHASE_REASON_INPUT;
     return infer(model, command);
 }
@@ -508,7 +607,10 @@ int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_se
 {
     struct sigaction action = {.sa_handler = ask_to_end}, before;
     sigset_t terminate, blocked;
-    int rc = 0;
+    int rc = inphase_model_follow(model, reader);
+
+    if (rc < 0)
+        return rc;
 
     /* without SA_RESTART: a wait ends with the signal; one that the caller held back comes now */
     asked_to_end = 0;

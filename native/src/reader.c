@@ -258,6 +258,11 @@ int64_t inphase_reader_number(inphase_reader *reader)
     return (int64_t)reader->next - 1;
 }
 
+int64_t reader_newest(const inphase_reader *reader)
+{
+    return (int64_t)atomic_load_explicit(&reader->state->head, memory_order_acquire) - 1;
+}
+
 int inphase_reader_past(inphase_reader *reader, int64_t number, void *to)
 {
     const struct inphase_ring *ring = &reader->layout->frames;

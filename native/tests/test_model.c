@@ -272,6 +272,7 @@ static void set_up(struct robot *robot, uint64_t offset)
     it.config.sensors = 1;
     it.config.values = 1;
     CHECK_EQUAL(open_model(&robot->model, &it), 0);
+    CHECK_EQUAL(inphase_model_follow(robot->model, robot->reader), offset ? -EINVAL : 0);
 }
 
 static void tear_down(struct robot *robot)
