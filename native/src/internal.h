@@ -464,6 +464,7 @@ struct plan {
     uint8_t *memory;             /* constant: all that is pointed at below */
     struct knot *knot;
     double *value;               /* values per knot */
+    uint8_t *steps;              /* constant: per value, 1: a switch's, between two there is nothing */
     struct mail *mail;           /* what was read from the mailbox last */
 
     uint64_t seen;               /* posts looked at */

@@ -41,6 +41,16 @@ static void *cut(uint8_t **from, uint64_t bytes)
     return part;
 }
 
+static void mark_switches(const struct inphase_core *core)
+{
+    for (uint32_t i = 0; i < core->actuators; i++) {
+        const struct actuator *actuator = &core->actuator[i];
+
+        for (uint32_t c = 0; c < actuator->channels; c++)
+            core->plan.steps[actuator->first_value + c] = actuator->mode == INPHASE_MODE_SWITCH;
+    }
+}
+
 int plan_make(struct inphase_core *core, const struct inphase_policy_timing *config)
 {
     struct plan *plan = &core->plan;
@@ -67,7 +77,7 @@ int plan_make(struct inphase_core *core, const struct inphase_policy_timing *con
     value = plan->room * one;
     knot = plan->room * sizeof *plan->knot;
     mail = sizeof *plan->mail + sizeof(double) * plan->answer;
-    plan->size = (knot + value + mail + 3 * one + 4095) & ~4095ULL;
+    plan->size = (knot + value + mail + 4 * one + 4095) & ~4095ULL;
     plan->memory = at = aligned_alloc(4096, plan->size);
     if (!at)
         return -ENOMEM;
@@ -78,6 +88,8 @@ int plan_make(struct inphase_core *core, const struct inphase_policy_timing *con
     plan->setpoint = cut(&at, one);
     plan->slope = cut(&at, one);
     plan->aim = cut(&at, one);
+    plan->steps = cut(&at, core->values);
+    mark_switches(core);
     for (uint64_t i = 0; i < plan->room; i++)
         plan->knot[i].cycle = -1;
     for (int i = 0; i < LATCHES; i++)
@@ -265,7 +277,8 @@ static uint32_t join(const struct plan *plan, const struct mail *mail, int64_t n
 
         /* within both whatever is rounded: never 0 times what is not finite, for both are */
         for (uint32_t v = 0; v < plan->values; v++)
-            value[v] = share == 1 ? fresh[v] : value[v] * (1 - share) + fresh[v] * share;
+            value[v] = share == 1 || plan->steps[v] ? fresh[v]
+                                                    : value[v] * (1 - share) + fresh[v] * share;
     }
     return stale;
 }
@@ -361,6 +374,8 @@ static void approach(struct plan *plan, const struct knot *knot, int64_t cycle)
     for (uint32_t v = 0; v < plan->values; v++) {
         double from = plan->setpoint[v], to = end[v];
 
+        if (plan->steps[v])
+            continue;
         if (plan->interpolate == INPHASE_LINEAR) {
             plan->setpoint[v] = r * from + s * to;
             continue;
