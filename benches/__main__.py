@@ -24,6 +24,7 @@ FIGURES = (
     "cost",
     "camera",
     "worker",
+    "guard",
 )
 
 

@@ -47,8 +47,8 @@ class Rounds:
         return {
             "name": self.name,
             "rounds": len(self.ours),
-            "ours_ns": _quantiles(self.ours),
-            "yardstick_ns": _quantiles(yardstick),
+            "ours_ns": quantiles_of(np.concatenate(self.ours)),
+            "yardstick_ns": quantiles_of(np.concatenate(yardstick)),
             "samples": [_count(self.ours), _count(yardstick)],
             "ratio": ratio,
             "ratio_90": _spans(low, high),
@@ -70,8 +70,8 @@ def _count(blocks: list[NDArray[np.int64]]) -> int:
     return sum(block.size for block in blocks)
 
 
-def _quantiles(blocks: list[NDArray[np.int64]]) -> dict[str, int]:
-    pooled = np.concatenate(blocks)
+def quantiles_of(pooled: NDArray[np.int64]) -> dict[str, int]:
+    """The quantiles of samples, nanoseconds."""
     values = np.quantile(pooled, list(QUANTILES.values()), method="higher")
     return {name: int(value) for name, value in zip(QUANTILES, values, strict=True)}
 
@@ -121,6 +121,17 @@ def show(result: dict[str, Any]) -> None:
     if result["goal"] is not None:
         verdicts = ", ".join(f"{q} {text}" for q, text in result["verdict"].items())
         print(f"  goal {result['goal']}: {verdicts}")
+
+
+def show_samples(title: str, columns: dict[str, NDArray[np.int64]]) -> None:
+    """Print distributions below each other, without a ratio."""
+    count = max(column.size for column in columns.values())
+    print(f"\n{title}: {count} samples, us")
+    print(f"  {'':<18}" + "".join(f"{name:>12}" for name in QUANTILES))
+    for name, column in columns.items():
+        quantiles = quantiles_of(column)
+        cells = "".join(f"{quantiles[q] / 1000:>12.1f}" for q in QUANTILES)
+        print(f"  {name:<18}{cells}", flush=True)
 
 
 def show_throughput(result: dict[str, Any], of: int, what: str, goal: float | None) -> None:
