@@ -36,6 +36,8 @@ act_us = {act_us}
 realtime = "prefer"
 resumed_after_ms = 20000
 overrun_limit = 1000000
+[guard]
+max_hold_ms = 20000
 """
 
 
@@ -126,11 +128,16 @@ class Watched:
         finally:
             self._reader.close()
 
-    def kill(self) -> None:
-        """SIGKILL to the runtime."""
+    def kill(self, guarded: bool) -> None:
+        """SIGKILL to the runtime; unless it is `guarded`, to its guard too, which sends nothing."""
         assert self.runner.pid is not None
+        guards = [] if guarded else _guards_of(self.runner.pid)
+        for guard in guards:
+            os.kill(guard, signal.SIGSTOP)
         self.killed = True
         os.kill(self.runner.pid, signal.SIGKILL)
+        for guard in guards:
+            os.kill(guard, signal.SIGKILL)
 
     def frame(self, wanted: Callable[[Frame], bool], what: str) -> Frame:
         """The next frame that is as wanted. Raises AssertionError after BOUND_S."""
@@ -207,3 +214,16 @@ def _descriptors(pid: int) -> int:
         return len(list(Path(f"/proc/{pid}/fd").iterdir()))
     except OSError:
         return 0
+
+
+def _guards_of(runtime: int) -> list[int]:
+    """The guard of a runtime, by its process number; none where nothing needs one."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            name, _, rest = (place / "stat").read_text().partition(" (")[2].rpartition(") ")
+        except OSError:
+            continue
+        if name == "_guard" and int(rest.split()[1]) == runtime:
+            found.append(int(place.name))
+    return found

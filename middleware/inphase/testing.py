@@ -38,6 +38,7 @@ from inphase.packets import Parser, encode
 from inphase.peer import Peer, able
 from inphase.recorded import Recorded, channels_of, feed
 from inphase.rig import NAME, Rig, path_for_children, until
+from inphase.store import note_path
 
 __all__ = ["DriverContract", "Fault", "Peer", "assert_same_frames", "fault_plan", "lockstep"]
 
@@ -448,7 +449,7 @@ class DriverContract:
         with running.run(*tables, policy=go) as robot:
             robot.frame(lambda frame: "WRITTEN" in frame.command[NAME].flags, "a command written")
             until(lambda: device.speed() > 2 * self.rest, "the joints move")
-            robot.kill()
+            robot.kill(guarded=False)
             until(lambda: device.speed() <= self.rest, "the joints come to rest")
         driver = running.make()
         fd = driver.open()
@@ -460,6 +461,34 @@ class DriverContract:
             driver.enable()
             assert device.speed() <= self.rest
             assert np.abs(_measure(driver, fd, feedback) - here).max() < self.reach / 10
+            driver.disable()
+        finally:
+            driver.close()
+
+    def test_the_guard_stops_the_motion_when_the_runtime_is_killed(
+        self, device: Peer, running: Rig, actuator: ActuatorSpec
+    ) -> None:
+        """The joints are on a long way, the runtime dies, and what the driver declares for the
+        guard brings them to rest early on it."""
+        if running.home != "cycle" or actuator.encoding is None:
+            pytest.skip(f"{self.driver.__name__} at home in a worker: the guard does not have it")
+        able(device, "speed")
+        feedback = _feedback(running, actuator)
+        go = _Walk(feedback, self.reach)
+        tables = _motion_tables(feedback, self.reach)
+        with running.run(*tables, policy=go) as robot:
+            until(lambda: device.speed() > 2 * self.rest, "the joints move")
+            robot.kill(guarded=True)
+            note = Path(note_path(robot.runner.store_path))
+            until(lambda: note.exists() and "sent = 3" in note.read_text(), "three stops are sent")
+            assert go.start is not None
+            until(lambda: device.speed() <= self.rest, "the joints come to rest")
+            note.unlink()
+        driver = running.make()
+        fd = driver.open()
+        try:
+            here = _measure(driver, fd, feedback)
+            assert np.abs(here - go.start).max() < self.reach, "it went on to the end of its way"
             driver.disable()
         finally:
             driver.close()
@@ -521,6 +550,24 @@ class _Go:
             here = sample.value[self._feedback].copy()
             self.goal = here - np.copysign(self._reach, here)
         return self.goal
+
+
+class _Walk:
+    """A policy that walks every joint towards zero, `reach` in two seconds."""
+
+    def __init__(self, feedback: str, reach: float) -> None:
+        self.start: np.ndarray[Any, Any] | None = None
+        self._feedback = feedback
+        self._reach = reach
+
+    def __call__(self, frame: Frame) -> Any:
+        sample = frame[NAME]
+        if self.start is None:
+            if sample.status != "FRESH":
+                return None
+            self.start, self._since_ns = sample.value[self._feedback].copy(), frame.due_ns
+        way = self._reach * (frame.due_ns - self._since_ns) / 2e9
+        return self.start - np.copysign(way, self.start)
 
 
 def _feedback(rig: Rig, actuator: ActuatorSpec) -> str:
