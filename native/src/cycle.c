@@ -457,6 +457,7 @@ void *cycle_main(void *argument)
     struct inphase_core *core = argument;
 
     realtime_setup(core);
+    guard_own(core);
     cycle_begin(core);
     while (cycle_latch(core))
         cycle_act(core);

@@ -44,6 +44,9 @@ struct guard_page {
     _Atomic uint32_t moving;     /* bit per actuator: it was commanded, and has to be stopped */
     _Atomic int64_t beat_ns;     /* when the cycle thread last ran */
     _Atomic int64_t cycle;       /* which cycle that was */
+    _Atomic uint32_t owner;      /* futex word: the cycle thread's id and FUTEX_WAITERS while it runs; the
+                                    kernel adds FUTEX_OWNER_DIED and wakes whoever waits when it dies
+                                    (set_robust_list(2)); 0: it does not run */
 };
 
 /* a page of that many bytes is whole and its parts lie in it */
@@ -55,7 +58,8 @@ bool guard_page_record(const struct guard_page *page, struct guard_record *recor
 struct guard_view {
     uint32_t moving;
     int64_t beat_ns;
-    bool is_dead;                /* the runtime's process has ended */
+    bool is_dead;                /* the runtime's process has ended, or its cycle thread in motion: then
+                                    all of its threads are ending, and none of them can write */
     bool is_left;                /* the runtime has closed its line to the guard */
     int64_t awake_ns;            /* since when the guard itself has not been held up */
     int64_t held_beat_ns;        /* the beat after which the guard stopped the devices and let the

@@ -7,20 +7,23 @@
    thread's, which it leaves alone where it may run elsewhere; -1: none. HOLD: 1: a frozen runtime is
    left alive, for a debugger. NOTE: the file that it leaves when it had to do something.
 
-   It waits in ppoll until the runtime ends, asks something, or owes a heartbeat; it never spins.
-   After `start` it allocates nothing and starts nothing, and the only system calls are ppoll,
-   recvmsg, send, close, fcntl, ioctl; and to stop: pidfd_send_signal, ioctl, clock_nanosleep, write,
-   openat. Every loop is bounded by the number of actuators or a count beside it. */
+   It waits in ppoll until the runtime ends, asks something, or owes a heartbeat; a second thread waits
+   for the death of the cycle thread and rings a bell. None of them spins. After `start` nothing is
+   allocated or started, and the only system calls are ppoll, futex, read, write, recvmsg, send,
+   close, fcntl, ioctl; and to stop: pidfd_send_signal, ioctl, clock_nanosleep, write, openat. Every loop is bounded by the number of actuators or a count beside it. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -50,7 +53,7 @@ struct device {
 
 struct guard {
     const struct guard_page *page;
-    int runtime, line;
+    int runtime, line, bell;
     bool holds;
     const char *note;
     struct guard_view view;
@@ -94,10 +97,29 @@ static void leave_cpu(int cpu)
     sched_setaffinity(0, sizeof set, &set);
 }
 
+/* the second thread: wait until the cycle thread dies, and ring the bell */
+static void *watch(void *nothing)
+{
+    const _Atomic uint32_t *owner = &guard.page->owner;
+    uint64_t one = 1;
+
+    for (;;) {
+        uint32_t found = atomic_load_explicit(owner, memory_order_acquire);
+
+        if (found & FUTEX_OWNER_DIED)
+            break;
+        syscall(SYS_futex, owner, FUTEX_WAIT, found, NULL, NULL, 0);
+    }
+    while (write(guard.bell, &one, sizeof one) < 0 && errno == EINTR)
+        ;
+    return nothing;
+}
+
 static int start(char **argument)
 {
     struct sched_param param = {.sched_priority = atoi(argument[4])};
     struct guard_answer ready = {.kind = GUARD_READY};
+    pthread_t thread;
     struct stat facts;
     int page = atoi(argument[1]);
 
@@ -125,6 +147,11 @@ static int start(char **argument)
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     if (param.sched_priority && sched_setscheduler(0, SCHED_FIFO, &param) < 0)
         ready.error = errno;
+
+    /* with the rights of this one */
+    guard.bell = eventfd(0, EFD_CLOEXEC);
+    if (guard.bell < 0 || pthread_create(&thread, NULL, watch, NULL))
+        return -EAGAIN;
     if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
         ready.other = errno;
     if (send(guard.line, &ready, sizeof ready, MSG_NOSIGNAL) < 0)
@@ -210,15 +237,16 @@ static bool obey(void)
 
 /* ---- stopping ---------------------------------------------------------------------------- */
 
-/* until the process has ended, all of its threads: only then can none of them write any more */
+/* until the process has ended, or its cycle thread, which alone writes to what moves */
 static bool wait_for_end(int64_t until_ns)
 {
-    struct pollfd poll = {.fd = guard.runtime, .events = POLLIN};
+    struct pollfd poll[2] = {{.fd = guard.runtime, .events = POLLIN},
+                             {.fd = guard.bell, .events = POLLIN}};
     struct timespec left = time_of(until_ns - now());
 
-    while (ppoll(&poll, 1, &left, NULL) < 0 && errno == EINTR)
+    while (ppoll(poll, 2, &left, NULL) < 0 && errno == EINTR)
         left = time_of(until_ns - now());
-    return poll.revents != 0;
+    return poll[0].revents || poll[1].revents;
 }
 
 static void kill_runtime(void)
@@ -367,7 +395,9 @@ static void tell(enum guard_verdict verdict)
     add("inphase guard: the runtime %s while moving, in cycle %lld;",
         verdict == GUARD_DIED ? "died" : "froze", (long long)atomic_load(&guard.page->cycle));
     if (verdict == GUARD_FROZEN)
-        add(guard.killed ? " it was killed;" : " it is left alive (--debug-hold);");
+        add(guard.killed ? " it was killed;"
+                         : guard.holds ? " it is left alive (--debug-hold);"
+                                       : " it could not be killed;");
     for (uint32_t i = 0; i < guard.page->actuators; i++)
         if (guard.view.moving >> i & 1)
             add(" %s was sent its stop %u times;", guard.device[i].name, guard.device[i].sent);
@@ -405,21 +435,22 @@ static void look(void)
 /* until something happens, or the time has come; both are looked at after that */
 static void wait_until(int64_t until_ns)
 {
-    struct pollfd poll[2] = {
+    struct pollfd poll[3] = {
         {.fd = guard.runtime, .events = POLLIN},
+        {.fd = guard.bell, .events = POLLIN},
         {.fd = guard.view.is_left ? -1 : guard.line, .events = POLLIN},
     };
     struct timespec left = time_of(until_ns - now());
     int64_t woke_ns;
 
-    if (ppoll(poll, 2, &left, NULL) < 0)
+    if (ppoll(poll, 3, &left, NULL) < 0)
         return;
     woke_ns = now();
     if (woke_ns - until_ns > guard.page->max_hold_ns / 2)
         guard.view.awake_ns = woke_ns;
-    if (poll[0].revents)
+    if (poll[0].revents || poll[1].revents)
         guard.view.is_dead = true;
-    if (poll[1].revents && !obey())
+    if (poll[2].revents && !obey())
         guard.view.is_left = true;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -573,6 +574,8 @@ struct inphase_core {
     struct {
         struct guard_page *page; /* NULL: there is no guard */
         struct guard_record record; /* the next one, as far as it is known */
+        struct robust_list_head robust; /* how the kernel tells the cycle thread's death */
+        struct robust_list entry;
     } guard;
 
     /* any thread writes, the cycle thread reads */
@@ -628,6 +631,8 @@ void note_wall_clock(struct inphase_core *core);
 /* the machine or this process stood still for that long beyond what was due */
 void note_suspension(struct inphase_core *core, int64_t late_ns);
 void device_lost(struct inphase_core *core, struct device *device, int error);
+/* from now on the kernel tells the guard when the calling thread dies; before its first cycle */
+void guard_own(struct inphase_core *core);
 /* the cycle thread lives */
 void guard_beat(struct inphase_core *core, int64_t now_ns);
 /* these bytes are about to be written to an actuator: from now on it has to be stopped */

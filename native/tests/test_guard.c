@@ -2,8 +2,11 @@
    the guard makes of it, on a clock of the test's own. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../src/internal.h"
@@ -200,6 +203,34 @@ static void a_page_that_leads_outside_is_refused(void)
     close_page();
 }
 
+/* a process with a page is killed: who waits on the page's owner is woken */
+static void the_kernel_tells_the_death_of_the_cycle_thread(void)
+{
+    struct timespec bound = {.tv_sec = 20};
+    uint32_t owner;
+    pid_t child;
+    int status;
+
+    open_page();
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        guard_own(core);
+        for (;;)
+            pause();
+    }
+    while ((owner = seen->owner) == 0)
+        syscall(SYS_futex, &seen->owner, FUTEX_WAIT, 0, &bound, NULL, 0);
+    CHECK_EQUAL(owner, (uint32_t)child | FUTEX_WAITERS);
+    kill(child, SIGKILL);
+    while ((owner = seen->owner) == ((uint32_t)child | FUTEX_WAITERS))
+        CHECK(syscall(SYS_futex, &seen->owner, FUTEX_WAIT, owner, &bound, NULL, 0) == 0 ||
+              errno == EAGAIN);
+    CHECK(owner & FUTEX_OWNER_DIED);
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    close_page();
+}
+
 /* ---- what follows ------------------------------------------------------------------------ */
 
 static int64_t until;
@@ -276,6 +307,7 @@ int main(void)
     RUN(a_record_that_was_not_finished_does_not_count);
     RUN(what_cannot_be_is_no_record);
     RUN(a_page_that_leads_outside_is_refused);
+    RUN(the_kernel_tells_the_death_of_the_cycle_thread);
     RUN(a_beat_that_is_too_old_is_a_frozen_runtime);
     RUN(what_does_not_move_may_be_as_old_as_it_likes);
     RUN(time_in_which_the_guard_did_not_run_does_not_count);
