@@ -18,10 +18,11 @@ import zmq
 
 import inphase
 from inphase import echo, gateway, store, wire
+from inphase import endpoint as endpoints
 from inphase.errors import RuntimeFault, StoreError
 from inphase.frame import Frame, FrameLost
 from inphase.lockstep import LockStep
-from inphase.message import Form, Writer
+from inphase.message import Form, Writer, describe
 from inphase.process import Process
 from inphase.subscriber import Subscription, ZmqFollower, subscribe
 
@@ -218,7 +219,7 @@ def test_a_frame_over_zeromq_stays_whole_when_the_ring_came_round(robot: LockSte
 
 def test_a_sample_that_was_recycled_before_its_copy_is_not_sent(robot: LockStep) -> None:
     reader = store.Reader(robot.core.segment.path)
-    form = Form.from_description(gateway.describe(reader))
+    form = Form.from_description(describe(reader))
     writer = Writer(reader, form)
     robot.run(1)
     reader.next(0)
@@ -238,7 +239,7 @@ def test_a_sample_that_was_recycled_before_its_copy_is_not_sent(robot: LockStep)
 def test_large_samples_travel_in_parts_of_their_own(robot: LockStep, folder: Path) -> None:
     sender = gateway.Sender(robot.core.segment.path, packed_max=64)
     endpoint = f"ipc://{folder}/large"
-    gateway.bind(sender.socket, "gateway.endpoint", endpoint, robot.schedule)
+    endpoints.bind(sender.socket, "gateway.endpoint", endpoint, robot.schedule)
     thread = threading.Thread(target=sender.run)
     thread.start()
     try:
@@ -339,7 +340,7 @@ def test_a_file_that_is_no_socket_is_left_alone(folder: Path) -> None:
     path = folder / "notes"
     path.write_text("mine")
     with pytest.raises(FileExistsError):
-        gateway.remove_stale(path)
+        endpoints.remove_stale(path)
     assert path.read_text() == "mine"
 
 

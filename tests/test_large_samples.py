@@ -15,11 +15,12 @@ import pytest
 import zmq
 
 import inphase
+from inphase import endpoint as endpoints
 from inphase import gateway, store, wire
 from inphase.errors import WireError
 from inphase.frame import Frame, FrameLost, Layout
 from inphase.lockstep import LockStep
-from inphase.message import Form, Writer
+from inphase.message import Form, Writer, describe
 from inphase.subscriber import ZmqFollower
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +52,7 @@ class Way:
     def __init__(self, robot: LockStep, packed_max: int = 0) -> None:
         self.robot = robot
         self.reader = store.Reader(robot.core.segment.path)
-        self.description = gateway.describe(self.reader, packed_max)
+        self.description = describe(self.reader, packed_max)
         self.writer = Writer(self.reader, self.receiver())
         self.number = -1
 
@@ -221,7 +222,7 @@ def serving(robot: LockStep, kept_bytes: int) -> Iterator[str]:
     """A sender's thread with two large sensors; its endpoint."""
     sender = gateway.Sender(robot.core.segment.path, packed_max=0, kept_bytes=kept_bytes)
     endpoint = f"ipc://{robot.schedule.path.parent}/frames"
-    gateway.bind(sender.socket, "gateway.endpoint", endpoint, robot.schedule)
+    endpoints.bind(sender.socket, "gateway.endpoint", endpoint, robot.schedule)
     thread = threading.Thread(target=sender.run)
     thread.start()
     try:

@@ -39,6 +39,19 @@ def call(number, *arguments):
         raise OSError(ctypes.get_errno(), "refused")
 
 
+def rescheduled():
+    os.sched_setscheduler(OTHER, os.SCHED_BATCH, os.sched_param(0))
+    if os.sched_getscheduler(OTHER) != os.SCHED_BATCH:
+        raise PermissionError(errno.EPERM, "nothing was done")
+
+
+def moved():
+    before = os.sched_getaffinity(OTHER)
+    os.sched_setaffinity(OTHER, {min(before)})
+    if os.sched_getaffinity(OTHER) == before:
+        raise PermissionError(errno.EPERM, "nothing was done")
+
+
 def injected():
     fcntl.ioctl(0, termios.TIOCSTI, b"x")
 
@@ -54,10 +67,8 @@ TRIES = {
     "a signal to the runtime": lambda: os.kill(OTHER, 0),
     "a signal to its group": lambda: os.kill(0, 0),
     "a signal by descriptor": lambda: os.pidfd_open(OTHER),
-    "the runtime's scheduling": lambda: os.sched_setscheduler(
-        OTHER, os.SCHED_OTHER, os.sched_param(0)
-    ),
-    "the runtime's cores": lambda: os.sched_setaffinity(OTHER, {0}),
+    "the runtime's scheduling": rescheduled,
+    "the runtime's cores": moved,
     "a priority of its own": lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(98)),
     "a fork": lambda: os.fork() or os._exit(0),
     "a program": lambda: subprocess.run(["/bin/true"], check=True),

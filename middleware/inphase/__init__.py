@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from inphase.episodes import rollout
     from inphase.frame import Frame
+    from inphase.remote import serve_policy
     from inphase.runner import Runner
     from inphase.schedule import load
     from inphase.subscriber import subscribe
 
     __version__: str
 
-__all__ = ["Frame", "Runner", "__version__", "load", "rollout", "subscribe"]
+__all__ = ["Frame", "Runner", "__version__", "load", "rollout", "serve_policy", "subscribe"]
 
 _HOMES = {
     "Frame": "inphase.frame",
     "Runner": "inphase.runner",
     "load": "inphase.schedule",
     "rollout": "inphase.episodes",
+    "serve_policy": "inphase.remote",
     "subscribe": "inphase.subscriber",
 }
 

@@ -189,7 +189,7 @@ def make(schedule: Schedule) -> Report:
     plan = planning.make(schedule)
     if plan.model is not None:
         model_policy.check(schedule, plan.model)
-    elif schedule.policy is not None:
+    elif schedule.policy is not None and schedule.policy.call is not None:
         policy.load(schedule)
     size = store_size(plan)
     checks = preflight.examine(schedule, *size)

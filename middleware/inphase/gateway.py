@@ -9,11 +9,7 @@ nowhere on the way of a frame. The process ends when the store's writer is gone,
 import asyncio
 import contextlib
 import gc
-import grp
-import os
 import signal
-import socket as sockets
-import stat
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,8 +20,9 @@ import zmq
 import zmq.asyncio
 
 from inphase import process, schedule, store, wire
+from inphase.endpoint import Socket, bind, set_bounds, unlink
 from inphase.errors import InphaseError
-from inphase.message import Form, Writer
+from inphase.message import Form, Writer, describe
 from inphase.schedule import Schedule
 
 _SLICE_NS = 20_000_000  # how long a look for frames lasts before newcomers and `stop` are seen to
@@ -40,88 +37,6 @@ _MESSAGE_BYTES = 1 << 20  # a request above _REQUEST_BYTES is refused, above thi
 _REPLIES = 64
 _ANSWER_S = 1.0
 _SWITCH_S = 1e-4  # the longest that Python code of the control socket holds up the frame thread
-
-Socket = zmq.Socket[Any]
-
-
-def set_bounds(socket: Socket, *, queue: int, message_bytes: int) -> None:
-    """What libzmq leaves without bound: queues, sizes, linger, handshake; WIRE.md says why so.
-
-    No heartbeats: libzmq aborts the process when one is due at a full queue whose peer is gone
-    (issue 4364 of libzmq, 4.3.5). On this host the kernel says when a peer is gone.
-    """
-    socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.SNDHWM, queue)
-    socket.setsockopt(zmq.RCVHWM, queue)
-    socket.setsockopt(zmq.MAXMSGSIZE, message_bytes)
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
-    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-    socket.setsockopt(zmq.HANDSHAKE_IVL, 2_000)
-
-
-def bind(socket: Socket, key: str, endpoint: str, described: Schedule) -> None:
-    """Bind; the file of an ipc socket is its owner's, and the store's group's.
-
-    Call it before there are threads: it sets the umask. Raises ScheduleError for a place that is
-    taken or cannot be made.
-    """
-    path = Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc:///") else None
-    before = os.umask(0o022)
-    try:
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            remove_stale(path)
-        os.umask(0o177)
-        socket.bind(endpoint)
-        if path is not None and described.store.group is not None:
-            os.chown(path, -1, grp.getgrnam(described.store.group).gr_gid)
-            path.chmod(0o660)
-    except (OSError, zmq.ZMQError) as error:
-        raise described.error(
-            key, f"{endpoint!r}: {error.strerror}; stop who has it, or give another"
-        ) from error
-    finally:
-        os.umask(before)
-
-
-def unlink(endpoint: str) -> None:
-    """Remove the file of an ipc endpoint that is served here: libzmq leaves it."""
-    if endpoint.startswith("ipc:///"):
-        Path(endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
-
-
-def remove_stale(path: Path) -> None:
-    """Remove the socket that a dead process left. Raises OSError when it is anything else.
-
-    libzmq would remove whatever is there, also from under a living gateway.
-    """
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise FileExistsError(0, "there is a file that is no socket")
-    with sockets.socket(sockets.AF_UNIX) as probe:
-        probe.settimeout(0.5)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except TimeoutError:
-            pass
-    raise FileExistsError(0, "another process serves it")
-
-
-def describe(reader: store.Reader, packed_max: int = wire.PACKED_MAX) -> dict[str, Any]:
-    """The store's description, with where the store is and where a message has its samples."""
-    description: dict[str, Any] = msgpack.unpackb(reader.description)
-    description["host"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    description["store"] = reader.path
-    places = wire.places([payload for _, _, payload, _ in reader.rings], packed_max)
-    for sensor, place in zip(description["sensors"], places, strict=True):
-        sensor.update(place._asdict())
-    return description
 
 
 def queue_length(form: Form, every: list[int]) -> int:

@@ -127,14 +127,17 @@ class LockStep:
         if self._model is not None:
             self._model.follow(self.follower.reader)
         # nobody's any more: its store must not stay in memory for good
-        weakref.finalize(self, _end, self.core, self.follower, self._model)
+        door = policies.Door(schedule) if call is None and native is None and not isolate else None
+        self._end = weakref.finalize(self, _end, self.core, self.follower, self._model, door)
         self._buffer = policies.make_buffer(schedule, self.follower.layout.actuators)
-        self._turn = self._make_turn(call, isolate)
+        self._turn = self._make_turn(call, isolate, door)
         self._digest = Digest(self.follower) if digest else None
         self._draws_cycles = self._randomisation is not None and self._randomisation.has_cycles
         self.started_s = time.perf_counter()
 
-    def _make_turn(self, call: PolicyCall | None, isolate: bool) -> "_Turn | None":
+    def _make_turn(
+        self, call: PolicyCall | None, isolate: bool, door: policies.Door | None
+    ) -> "_Turn | None":
         if call is not None:
             return policies.Turn(call, self._buffer, self.schedule)
         if self._model is not None:
@@ -145,8 +148,10 @@ class LockStep:
             return policies.IsolatedPolicy(
                 self.schedule, self.follower, self.core.segment.path, self._buffer
             )
+        assert door is not None
+        remote = door.meet(self.core.segment.path)
         layout = self.follower.layout
-        return policies.make_turn(self.schedule, layout, self._buffer, self.plan.model)
+        return policies.make_turn(self.schedule, layout, self._buffer, self.plan.model, remote)
 
     def step(self) -> Frame:
         """On to the frame that the policy takes next, with its turn; that frame.
@@ -315,7 +320,7 @@ class LockStep:
         """End it, and remove its store."""
         if isinstance(self._turn, policies.IsolatedPolicy):
             self._turn.close()
-        _end(self.core, self.follower, self._model)
+        self._end()
         if self._own_world is not None:
             self._own_world.close()
 
@@ -329,7 +334,14 @@ class LockStep:
 _Turn = policies.Turn | policies.IsolatedPolicy | model_policy.NativeTurn
 
 
-def _end(core: Core, follower: _OwnFrames, model: model_policy.NativeModel | None) -> None:
+def _end(
+    core: Core,
+    follower: _OwnFrames,
+    model: model_policy.NativeModel | None,
+    door: policies.Door | None,
+) -> None:
+    if door is not None:
+        door.close()
     follower.close()
     core.close()
     if model is not None:

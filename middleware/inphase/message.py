@@ -8,8 +8,10 @@ import errno
 import struct
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
+import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +29,17 @@ _SEQUENCE = struct.Struct("<q")  # the first number of a row
 _PAST_NS = 250_000_000  # of frames are kept for Frame.at,
 _PAST_MIN = 16  # but so many at least,
 _PAST_BYTES = 32 << 20  # and never more bytes than that
+
+
+def describe(reader: Reader, packed_max: int = wire.PACKED_MAX) -> dict[str, Any]:
+    """The store's description, with where the store is and where a message has its samples."""
+    description: dict[str, Any] = msgpack.unpackb(reader.description)
+    description["host"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    description["store"] = reader.path
+    places = wire.places([payload for _, _, payload, _ in reader.rings], packed_max)
+    for sensor, place in zip(description["sensors"], places, strict=True):
+        sensor.update(place._asdict())
+    return description
 
 
 class Form:

@@ -15,10 +15,13 @@ def check(schedule: Schedule) -> None:
     """Raise ScheduleError for the first thing that does not fit."""
     policy = schedule.policy
     assert policy is not None
-    if (policy.call is None) == (policy.model is None):
-        found = f"call = {policy.call!r}, model = {policy.model!r}"
+    kinds = ("call", "model", "remote")
+    found = [f"{kind} = {show(getattr(policy, kind))}" for kind in kinds if getattr(policy, kind)]
+    if len(found) != 1:
         raise schedule.error(
-            "policy", f"exactly one of call and model is needed, got {found}; keep one"
+            "policy",
+            f"exactly one of call, model and remote is needed, got {', '.join(found) or 'none'}; "
+            f"give one",
         )
     if policy.model is None:
         _check_call(schedule, policy)
@@ -61,8 +64,12 @@ def _check_call(schedule: Schedule, policy: Policy) -> None:
         value = getattr(policy, key)
         if value:
             raise schedule.error(
-                f"policy.{key}", f"{show(value)} is for a model, and call is none; remove it"
+                f"policy.{key}", f"{show(value)} is for a model, and there is none; remove it"
             )
+    if policy.remote is not None and policy.args:
+        raise schedule.error(
+            "policy.args", f"{show(policy.args)} is for a call, and there is none; remove it"
+        )
 
 
 def _check_inputs(schedule: Schedule, policy: Policy) -> None:

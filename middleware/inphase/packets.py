@@ -3,7 +3,7 @@
 import errno
 import struct
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from inphase._core import ffi, lib
 from inphase.driver import Check, Clock, Encoding, Exchange, Framing, Reply, Value
@@ -46,6 +46,12 @@ REASONS = (
     "state",
 )
 """Names of INPHASE_REASON_*, by number."""
+
+
+class Refusal(NamedTuple):
+    """In place of a command: why there is none, one of REASONS."""
+
+    reason: str
 
 
 class RefusedReply(ValueError):  # noqa: N818 - named for what happened

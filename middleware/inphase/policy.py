@@ -11,6 +11,7 @@ frame of zeros, and then its `reset()`.
 A model's loop is C (`model_policy`), and so is its turn in lock step.
 """
 
+import contextlib
 import gc
 import signal
 import socket
@@ -30,7 +31,7 @@ from inphase.errors import RuntimeFault, ScheduleError
 from inphase.follow import StoreFollower
 from inphase.frame import Frame, Layout
 from inphase.model_binding import Binding
-from inphase.packets import REASONS
+from inphase.packets import REASONS, Refusal
 from inphase.schedule import Schedule
 from inphase.shaping import NotThere, Shaping
 
@@ -109,6 +110,8 @@ class CommandBuffer:
     def _fill_other(self, command: Any) -> str | None:
         if command is None:
             return "silent"
+        if isinstance(command, Refusal):
+            return command.reason
         if isinstance(command, dict):
             if command.keys() != self._parts.keys():
                 return "shape"
@@ -222,14 +225,62 @@ def runs_in_c(described: Schedule) -> bool:
 
 
 def make_turn(
-    described: Schedule, layout: Layout, buffer: CommandBuffer, binding: Binding | None
+    described: Schedule,
+    layout: Layout,
+    buffer: CommandBuffer,
+    binding: Binding | None,
+    remote: PolicyCall | None = None,
 ) -> Turn:
-    """The turn of the schedule's policy where that runs in Python; binding: of a model. Raises
-    ScheduleError."""
+    """The turn of the schedule's policy where that runs in Python; binding: of a model; remote: as
+    `meet` gives it. Raises ScheduleError."""
+    if remote is not None:
+        return Turn(remote, buffer, described)
     if binding is None:
         return Turn(load(described, layout), buffer, described)
     call = model_policy.PythonModel(described, binding)
     return Turn(call, buffer, described, binding)
+
+
+class Door:
+    """What a remote policy connects to, opened before this process gives up making sockets; where
+    the schedule has no such policy it does nothing. Raises ScheduleError."""
+
+    def __init__(self, described: Schedule) -> None:
+        self._described = described
+        self._listener: socket.socket | None = None
+        if described.policy is not None and described.policy.remote is not None:
+            from inphase import remote_policy  # ZeroMQ, which no other policy needs
+
+            self._listener = remote_policy.listen(described)
+        self._remote: Any = None
+
+    def meet(self, store_path: str) -> PolicyCall | None:
+        """The remote policy, once it is there. Raises ScheduleError."""
+        if self._listener is None:
+            return None
+        from inphase import remote_policy
+
+        self._remote = remote_policy.RemotePolicy(self._described, store_path, self._listener)
+        met: PolicyCall = self._remote
+        return met
+
+    def close(self) -> None:
+        """Say goodbye."""
+        if self._remote is not None:
+            self._remote.close()
+        elif self._listener is not None:
+            self._listener.close()
+        if self._listener is not None:
+            with contextlib.suppress(PermissionError):  # then it is whoever started this process's
+                remove_door(self._described)
+
+
+def remove_door(described: Schedule) -> None:
+    """Remove the file of a remote policy's address, which its process may not."""
+    if described.policy is not None and described.policy.remote is not None:
+        from inphase import endpoint
+
+        endpoint.unlink(described.policy.remote)
 
 
 def _binding(described: Schedule, follower: StoreFollower) -> Binding | None:
@@ -244,13 +295,15 @@ def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
     follower = StoreFollower(store_path)
     buffer = make_buffer(described, follower.layout.actuators)
     mailbox = store.Mailbox(mailbox_path, buffer.count, follower.layout.epoch)
-    sandbox.enter(described, mailbox)  # nothing that the schedule names has run up to here
-    if runs_in_c(described):
-        _serve_model(described, follower, mailbox)
-        return
-    turn = make_turn(described, follower.layout, buffer, _binding(described, follower))
-    _begin(described)
-    follow(follower, mailbox, turn, every(described), valid_ns(described))
+    with contextlib.closing(Door(described)) as door:
+        sandbox.enter(described, mailbox)  # nothing that the schedule names has run up to here
+        if runs_in_c(described):
+            _serve_model(described, follower, mailbox)
+            return
+        remote, binding = door.meet(store_path), _binding(described, follower)
+        turn = make_turn(described, follower.layout, buffer, binding, remote)
+        _begin(described)
+        follow(follower, mailbox, turn, every(described), valid_ns(described))
 
 
 def _serve_model(described: Schedule, follower: StoreFollower, mailbox: store.Mailbox) -> None:
@@ -284,16 +337,17 @@ def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
     """The policy process in lock step: the number of a frame in, reason and values out."""
     follower = StoreFollower(store_path, from_first=True)
     buffer = make_buffer(described, follower.layout.actuators)
-    sandbox.enter(described)
-    binding = _binding(described, follower)
-    turn: Turn | model_policy.NativeTurn
-    if binding is not None and runs_in_c(described):
-        model = model_policy.NativeModel(described, binding)
-        turn = model_policy.NativeTurn(model, follower.reader, buffer)
-    else:
-        turn = make_turn(described, follower.layout, buffer, binding)
-    process.say_ready()
-    with socket.socket(fileno=fd) as line:
+    with contextlib.closing(Door(described)) as door, socket.socket(fileno=fd) as line:
+        sandbox.enter(described)
+        binding = _binding(described, follower)
+        turn: Turn | model_policy.NativeTurn
+        if binding is not None and runs_in_c(described):
+            model = model_policy.NativeModel(described, binding)
+            turn = model_policy.NativeTurn(model, follower.reader, buffer)
+        else:
+            remote = door.meet(store_path)
+            turn = make_turn(described, follower.layout, buffer, binding, remote)
+        process.say_ready()
         while asked := line.recv(_NUMBER.size, socket.MSG_WAITALL):
             (number,) = _NUMBER.unpack(asked)
             while follower.number < number:
@@ -312,6 +366,7 @@ class IsolatedPolicy:
         self._follower = follower
         self.buffer = buffer
         assert described.policy is not None
+        self._described = described
         self._line, theirs = socket.socketpair()
         with theirs:
             self._process = process.Process(
@@ -340,14 +395,21 @@ class IsolatedPolicy:
     def close(self) -> None:
         """End the process."""
         self._line.close()
-        self._process.stop()
+        self._process.stop(asked=True)
+        remove_door(self._described)
+
+
+def _end(*_: object) -> None:
+    """SIGTERM; a second one must not disturb the end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
 
 
 def main() -> None:
     """Entry of the process."""
     process.end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, _end)
     path, store_path, *where = sys.argv[1:]
     try:
         described = schedule.load(Path(path))

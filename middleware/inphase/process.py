@@ -137,10 +137,11 @@ class Process:
         if self._child.poll() is None:
             self._child.terminate()
 
-    def stop(self) -> None:
-        """Ask it to end, then make it; at most half a second."""
+    def stop(self, asked: bool = False) -> None:
+        """Ask it to end, unless it was asked already, then make it; at most half a second."""
         if self._child.poll() is None:
-            self.ask_to_end()
+            if not asked:
+                self.ask_to_end()
             try:
                 self._child.wait(_ASK_S)
             except subprocess.TimeoutExpired:

@@ -177,6 +177,13 @@ def _check_calls(schedule: Schedule) -> None:
     if policy is None:
         return
     model_rules.check(schedule)
+    if policy.remote is not None:
+        _check_address(schedule, "policy.remote", policy.remote)
+        gateway = schedule.gateway
+        if gateway is not None and policy.remote in (gateway.endpoint, gateway.control):
+            raise schedule.error(
+                "policy.remote", f"an address of the gateway, {policy.remote!r}; give another"
+            )
     if policy.call is not None and not _CALL.fullmatch(policy.call):
         raise schedule.error(
             "policy.call", f"not a callable, got {policy.call!r}; give {MEANING['call']}"

@@ -28,7 +28,7 @@ from typing import Any
 from msgspec import structs
 
 from inphase import plan as planning
-from inphase import preflight, schedule, states, store, summary, wire
+from inphase import policy, preflight, schedule, states, store, summary, wire
 from inphase.core import Core, store_size
 from inphase.devices import Devices
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault
@@ -487,9 +487,11 @@ class Runtime:
         self._undo.close()
 
     def _remove_mailbox(self) -> None:
-        """A policy's process may not remove files."""
+        """And where a remote policy came to; a policy's process may not remove files."""
         if self.core is not None:
             Path(store.policy_path(self.core.segment.path)).unlink(missing_ok=True)
+        if self._policy is not None:
+            policy.remove_door(self.schedule)
 
 
 @contextlib.contextmanager

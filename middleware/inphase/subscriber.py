@@ -162,7 +162,7 @@ class ZmqFollower:
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.RCVHWM, queue)
         socket.setsockopt(zmq.MAXMSGSIZE, _MESSAGE_BYTES)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 0)  # see gateway.set_bounds
+        socket.setsockopt(zmq.HEARTBEAT_IVL, 0)  # see endpoint.set_bounds
         socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
         socket.setsockopt(zmq.HANDSHAKE_IVL, 2_000)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)

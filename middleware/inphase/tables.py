@@ -220,8 +220,9 @@ class Normalise(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What turns a frame into a command: `call`, a callable that `calls.resolve_call` imports, or
-    `model`, an ONNX file beside the schedule. Exactly one of both is set.
+    """What turns a frame into a command: `call`, a callable that `calls.resolve_call` imports;
+    `model`, an ONNX file beside the schedule; or `remote`, where another process on this host comes
+    to answer. Exactly one of them is set.
 
     `accepts`: per sensor, the statuses on which it is called; a sensor not named may have any, and
     one that a model reads FRESH and HELD. `inputs` and `outputs`: per tensor of the model, fields
@@ -239,6 +240,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     call: str | None = None
     args: dict[str, Any] = {}
     model: Annotated[str, Meta(min_length=1)] | None = None
+    remote: str | None = None
     inputs: dict[str, Annotated[list[str], Meta(min_length=1, max_length=64)]] = {}
     outputs: dict[str, str | Annotated[list[str], Meta(min_length=1, max_length=16)]] = {}
     normalise: dict[str, Normalise] = {}
@@ -278,7 +280,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     @property
     def name(self) -> str:
         """What it is called by, for a person."""
-        return self.call or self.model or ""
+        return self.call or self.model or self.remote or ""
 
 
 class Tables(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -73,15 +73,28 @@ static void refuse(struct filter *filter, uint32_t call, uint32_t error)
     answer(filter, error);
 }
 
-/* a call about a process: about this one alone, by its number or, where zero means it, by that */
-static void only_own(struct filter *filter, uint32_t call, int argument, bool zero)
+/* a call about a process, its first argument: about this one alone, by its number or, where zero
+   means it, by that */
+static void only_own(struct filter *filter, uint32_t call, bool zero)
 {
     unless_call_skip(filter, call, zero ? 5 : 4);
-    load_argument(filter, argument);
+    load_argument(filter, 0);
     if (zero)
         put(filter, BPF_JMP | BPF_JEQ | BPF_K, 0, 2, 0);
     put(filter, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)getpid(), 1, 0);
     answer(filter, EPERM);
+    answer(filter, 0);
+}
+
+/* a call about a thread: about this one; for another nothing is done. It must not fail, since a
+   filter cannot see whose thread it is, and libraries (libzmq) end the process where it does */
+static void only_this(struct filter *filter, uint32_t call)
+{
+    unless_call_skip(filter, call, 5);
+    load_argument(filter, 0);
+    put(filter, BPF_JMP | BPF_JEQ | BPF_K, 0, 2, 0);
+    put(filter, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)getpid(), 1, 0);
+    put(filter, BPF_RET | BPF_K, SECCOMP_RET_ERRNO, 0, 0);
     answer(filter, 0);
 }
 
@@ -149,7 +162,7 @@ static const uint32_t never[] = {
 };
 
 static const uint32_t of_network[] = {
-    SYS_socket, SYS_connect, SYS_bind, SYS_listen, SYS_accept, SYS_accept4,
+    SYS_socket, SYS_connect, SYS_bind, SYS_listen,
 };
 
 static const uint32_t of_processes[] = {
@@ -230,13 +243,13 @@ static int restrict_calls(uint32_t allow, bool has_landlock)
     put(&filter, BPF_JMP | BPF_JEQ | BPF_K, PR_SET_PDEATHSIG, 0, 1);
     answer(&filter, EPERM);
     answer(&filter, 0);
-    only_own(&filter, SYS_kill, 0, false);
-    only_own(&filter, SYS_tgkill, 0, false);
-    only_own(&filter, SYS_sched_setscheduler, 0, true);
-    only_own(&filter, SYS_sched_setparam, 0, true);
-    only_own(&filter, SYS_sched_setattr, 0, true);
-    only_own(&filter, SYS_sched_setaffinity, 0, true);
-    only_own(&filter, SYS_prlimit64, 0, true);
+    only_own(&filter, SYS_kill, false);
+    only_own(&filter, SYS_tgkill, false);
+    only_own(&filter, SYS_prlimit64, true);
+    only_this(&filter, SYS_sched_setscheduler);
+    only_this(&filter, SYS_sched_setparam);
+    only_this(&filter, SYS_sched_setattr);
+    only_this(&filter, SYS_sched_setaffinity);
     if (!(allow & (INPHASE_ALLOW_GPU | INPHASE_ALLOW_DEVICES)))
         restrict_ioctl(&filter);
     if (!has_landlock && !(allow & (INPHASE_ALLOW_FILES | INPHASE_ALLOW_GPU |
@@ -267,7 +280,7 @@ int inphase_sandbox_narrow(void)
         refuse(&filter, needed[i], 0);
     without_bits(&filter, SYS_mmap, 2, PROT_EXEC);
     without_bits(&filter, SYS_mprotect, 2, PROT_EXEC);
-    only_own(&filter, SYS_tgkill, 0, false);
+    only_own(&filter, SYS_tgkill, false);
     answer(&filter, EPERM);
     return -install(&filter);
 }

@@ -1,0 +1,262 @@
+"""A policy served to a robot from another process: any Python from 3.8 on, any environment.
+
+Needs pyzmq, msgpack and NumPy, and nothing of inphase: where that is not installed, copy this one
+file. The schedule says `[policy] remote = "ipc:///tmp/policy"`; then, in the other environment:
+
+    from inphase.remote import serve_policy   # or, copied: from remote import serve_policy
+    serve_policy("ipc:///tmp/policy", Reach())
+
+WIRE.md ("A remote policy") is the format, for other languages.
+"""
+
+from __future__ import annotations  # Python 3.8
+
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import numpy as np
+import zmq
+
+WIRE = 2
+"""version of the format"""
+HELLO, GREETING, READY = b"inphase.hello\0", b"inphase.greeting\0", b"inphase.ready\0"
+FRAME, COMMAND, END = b"inphase.frame\0", b"inphase.command\0", b"inphase.end\0"
+_ABSENT = -0x7FFFFFFFFFFFFFFF
+_HERE, _BEFORE = 1, 2  # where a sample is
+_PACKED = 2  # the part with the small samples
+_SILENT_MS = 1000  # so long without a message, and the robot is greeted anew
+_RETRY_MS = 50
+_TRACEBACKS = 3  # shown in full; later ones would flood
+
+
+def _known(stamp: int) -> int | None:
+    return None if stamp == _ABSENT else stamp
+
+
+class Sample:
+    """One sensor in one frame; the names of `inphase.Frame`'s samples. Stamps are nanoseconds of
+    the robot's monotonic clock, or None."""
+
+    def __init__(self, link: Link, name: str, row: list[int], value: Any) -> None:
+        self.name = name
+        self.sequence = row[0]
+        self.cycle = row[1] if row[1] >= 0 else None
+        self.triggered_ns, self.acquired_ns = _known(row[2]), _known(row[3])
+        self.received_ns, self.age_ns = _known(row[4]), _known(row[5])
+        self.uncertainty_ns = row[6]
+        self.status = link.statuses[row[7]]
+        """only FRESH is fresh"""
+        self.reason = link.reasons[row[8]]
+        self.detail = row[9]
+        self._value = value
+
+    @property
+    def value(self) -> Any:
+        """Structured array of shape (), SI. LookupError where it is not to be had."""
+        if self._value is None:
+            raise LookupError(f"{self.name} has no sample here ({self.status})")
+        return self._value
+
+
+class Act:
+    """What an actuator was asked and given; NaN where there was none."""
+
+    def __init__(self, link: Link, name: str, act: list[Any]) -> None:
+        self.name = name
+        self.flags = tuple(f for bit, f in enumerate(link.act_flags) if act[0] >> bit & 1)
+        self.reason = link.reasons[act[1]]
+        self.requested, self.applied = np.frombuffer(act[4], "<f8"), np.frombuffer(act[5], "<f8")
+
+
+class Frame:
+    """One cycle's frame: `frame["joints"].value["position"]`, `frame.command["arm"].applied`."""
+
+    def __init__(self, link: Link, header: list[Any], values: list[Any]) -> None:
+        numbers, rows, acts = header[5], header[6], header[7]
+        self.cycle, self.due_ns, self.woke_ns = numbers[0], numbers[1], numbers[2]
+        self.triggered_ns, self.latched_ns = _known(numbers[3]), numbers[4]
+        self.skew_ns = _known(numbers[5])
+        self.flags = tuple(f for bit, f in enumerate(link.frame_flags) if numbers[9] >> bit & 1)
+        self.skipped = numbers[10]
+        self.reason = link.reasons[numbers[11]]
+        self.samples: dict[str, Sample] = {
+            name: Sample(link, name, row, value)
+            for name, row, value in zip(link.sensors, rows, values)  # noqa: B905 - Python 3.8
+        }
+        self.command: dict[str, Act] = {
+            name: Act(link, name, act)
+            for name, act in zip(link.actuators, acts)  # noqa: B905
+        }
+        """of the act before this frame"""
+
+    def __getitem__(self, sensor: str) -> Sample:
+        return self.samples[sensor]
+
+
+class Link:
+    """What a robot's greeting says of its frames."""
+
+    def __init__(self, greeting: dict[str, Any]) -> None:
+        description = greeting["description"]
+        if description["wire"] != WIRE:
+            raise ValueError(f"the robot speaks version {description['wire']}, this is {WIRE}")
+        self.epoch = description["epoch"]
+        self.statuses, self.reasons = greeting["statuses"], greeting["reasons"]
+        self.frame_flags, self.act_flags = greeting["frame_flags"], greeting["act_flags"]
+        self.sensors = [s["name"] for s in description["sensors"]]
+        self.actuators = {a["name"]: a["channels"] for a in description["actuators"]}
+        self._places = [(s["part"], s["offset"], s["size"]) for s in description["sensors"]]
+        self._dtypes = [
+            np.dtype(
+                {
+                    "names": [name for name, _, _, _ in s["fields"]],
+                    "formats": [(kind, tuple(shape)) for _, shape, kind, _ in s["fields"]],
+                    "itemsize": s["size"],
+                    "offsets": _offsets(s["fields"]),
+                }
+            )
+            for s in description["sensors"]
+        ]
+        self._large: dict[int, tuple[int, bytes]] = {}
+
+    def frame(self, parts: list[bytes]) -> Frame:
+        """The frame in a message."""
+        header = msgpack.unpackb(parts[1])
+        if header[0] != WIRE or header[2] != self.epoch:
+            raise ValueError("a frame of another version or run than the greeting's")
+        return Frame(self, header, [self._value(i, row, parts) for i, row in enumerate(header[6])])
+
+    def _value(self, sensor: int, row: list[int], parts: list[bytes]) -> Any:
+        part, offset, size = self._places[sensor]
+        if row[10] == _HERE:
+            memory = parts[part]
+            if part != _PACKED:
+                self._large[sensor] = (row[0], memory)
+        elif row[10] == _BEFORE and self._large.get(sensor, (-1, b""))[0] == row[0]:
+            memory = self._large[sensor][1]
+        else:
+            return None
+        return np.ndarray((), self._dtypes[sensor], memory[offset : offset + size])
+
+    def blank(self) -> Frame:
+        """A frame of zeros, all of them FRESH, to warm up on."""
+        fresh = self.statuses.index("FRESH")
+        row = [0, 0, 0, 0, 0, 0, 0, fresh, 0, 0, _HERE]
+        acts = [
+            [0, 0, count, 0, np.full(count, np.nan).tobytes(), np.full(count, np.nan).tobytes()]
+            for count in self.actuators.values()
+        ]
+        numbers = [0, 0, 0, 0, 0, 0, -1, _ABSENT, _ABSENT, 0, 0, 0, 0]
+        header = [WIRE, "", self.epoch, 0, 0, numbers, [row] * len(self.sensors), acts]
+        return Frame(self, header, [np.zeros((), dtype) for dtype in self._dtypes])
+
+    def command(self, answer: Any) -> dict[str, Any]:
+        """What a policy returned, as it goes back."""
+        if answer is None:
+            return {"reason": "silent"}
+        if isinstance(answer, dict):
+            if answer.keys() != self.actuators.keys():
+                return {"reason": "shape"}
+            answer = np.concatenate([np.atleast_1d(answer[name]) for name in self.actuators], -1)
+        values = np.ascontiguousarray(answer, "<f8")
+        return {"shape": list(values.shape), "values": values.tobytes()}
+
+
+def _offsets(fields: list[Any]) -> list[int]:
+    offsets, at = [], 0
+    for _, shape, kind, _ in fields:
+        offsets.append(at)
+        at += int(np.dtype((kind, tuple(shape))).itemsize)
+    return offsets
+
+
+class _Server:
+    def __init__(self, endpoint: str, policy: Callable[[Frame], Any]) -> None:
+        self._policy = policy
+        self._socket: Any = zmq.Context.instance().socket(zmq.DEALER)
+        # nothing waits in a queue for a robot that is not there; no heartbeats (libzmq issue 4364)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.IMMEDIATE, 1),
+            (zmq.SNDHWM, 8),
+            (zmq.RCVHWM, 8),
+            (zmq.HEARTBEAT_IVL, 0),
+            (zmq.RECONNECT_IVL, _RETRY_MS),
+        ):
+            self._socket.setsockopt(option, value)
+        self._socket.connect(endpoint)
+        self._link: Link | None = None
+        self._shown = 0
+
+    def run(self, once: bool) -> None:
+        wait_ms = 0
+        while True:
+            if not self._socket.poll(wait_ms):
+                # said once where somebody is there, and again after a silence
+                is_there = self._send(HELLO, {"wire": WIRE})
+                wait_ms = _SILENT_MS if is_there else _RETRY_MS
+                continue
+            wait_ms = _SILENT_MS
+            parts = self._socket.recv_multipart()
+            if parts[0] == GREETING:
+                self._greeted(msgpack.unpackb(parts[1]))
+            elif parts[0] == FRAME and self._link is not None:
+                self._answer(self._link, parts)
+            elif parts[0] == END:
+                self._send(END, {})
+                self._link = None
+                if once:
+                    return
+
+    def _send(self, kind: bytes, what: dict[str, Any]) -> bool:
+        """Whether somebody is there."""
+        try:
+            self._socket.send_multipart([kind, msgpack.packb(what)], zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def _greeted(self, greeting: dict[str, Any]) -> None:
+        before = self._link
+        self._link = link = Link(greeting)
+        if before is None or before.epoch != link.epoch:
+            warm_up, reset = (getattr(self._policy, n, None) for n in ("warm_up", "reset"))
+            if callable(warm_up):
+                warm_up(link.blank())
+            if callable(reset):
+                reset()
+        self._send(READY, {"epoch": link.epoch})
+
+    def _answer(self, link: Link, parts: list[bytes]) -> None:
+        frame = link.frame(parts)
+        try:
+            reply = link.command(self._policy(frame))
+        except Exception:
+            reply = {"reason": "raised"}
+            self._shown += 1
+            if self._shown <= _TRACEBACKS:
+                print(f"policy raised in cycle {frame.cycle}:", file=sys.stderr)
+                traceback.print_exc()
+        self._send(COMMAND, {"epoch": link.epoch, "cycle": frame.cycle, **reply})
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def serve_policy(endpoint: str, policy: Callable[[Frame], Any], *, once: bool = False) -> None:
+    """Answer the frames of a robot until the process is ended; `once`: until the robot ends.
+
+    The policy is called with a Frame, and returns an array of all actuators' channels in the
+    schedule's order, or a dict of actuator name to array, in SI; None for no command. Its
+    `warm_up(frame)` and `reset()`, where it has them, are called before a run's first frame. A
+    robot that is not there yet is waited for, and one that comes back is served again. Thread: the
+    caller's.
+    """
+    server = _Server(endpoint, policy)
+    try:
+        server.run(once)
+    finally:
+        server.close()
