@@ -134,8 +134,8 @@ def test_a_remote_sees_what_a_frame_has(tmp_path: Path) -> None:
             assert (there.cycle, there.due_ns, there.latched_ns, there.skew_ns) == (
                 frame.cycle, frame.due_ns, frame.latched_ns, frame.skew_ns,
             )  # fmt: skip
-            assert (there.flags, there.skipped, there.reason) == (
-                frame.flags, frame.skipped, frame.reason,
+            assert (there.flags, there.skipped, there.reason, there.state) == (
+                frame.flags, frame.skipped, frame.reason, frame.state,
             )  # fmt: skip
             for name, sample in frame.samples.items():
                 other = there[name]

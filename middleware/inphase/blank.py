@@ -34,8 +34,9 @@ class _Zeros:
 
 
 def frame(layout: Layout) -> Frame:
-    """Cycle 0 at time 0, no command before it."""
-    record = wire.HEADER.pack(0, 0, 0, 0, 0, 0, -1, wire.ABSENT, wire.ABSENT, 0, 0, 0, 0)
+    """Cycle 0 at time 0 of a robot that runs, no command before it."""
+    times = (0, 0, 0, 0, 0, 0, -1, wire.ABSENT, wire.ABSENT, -1)
+    record = wire.HEADER.pack(*times, 0, 0, 0, 0, wire.STATES.index("running"), 0)
     record += wire.ROW.pack(0, 0, 0, 0, 0, 0, 0, _FRESH, 0, 0) * len(layout.sensors)
     for _, channels, _ in layout.actuators:
         record += wire.ACT.pack(0, 0, channels, 0) + np.full(2 * channels, np.nan).tobytes()

@@ -20,7 +20,7 @@ import msgpack
 import numpy as np
 import zmq
 
-WIRE = 2
+WIRE = 3
 """version of the format"""
 HELLO, GREETING, READY = b"inphase.hello\0", b"inphase.greeting\0", b"inphase.ready\0"
 FRAME, COMMAND, END = b"inphase.frame\0", b"inphase.command\0", b"inphase.end\0"
@@ -79,9 +79,11 @@ class Frame:
         self.cycle, self.due_ns, self.woke_ns = numbers[0], numbers[1], numbers[2]
         self.triggered_ns, self.latched_ns = _known(numbers[3]), numbers[4]
         self.skew_ns = _known(numbers[5])
-        self.flags = tuple(f for bit, f in enumerate(link.frame_flags) if numbers[9] >> bit & 1)
-        self.skipped = numbers[10]
-        self.reason = link.reasons[numbers[11]]
+        self.flags = tuple(f for bit, f in enumerate(link.frame_flags) if numbers[10] >> bit & 1)
+        self.skipped = numbers[11]
+        self.reason = link.reasons[numbers[12]]
+        self.reason_cycle = numbers[9] if numbers[9] >= 0 else None
+        self.state = link.states[numbers[14]]
         self.samples: dict[str, Sample] = {
             name: Sample(link, name, row, value)
             for name, row, value in zip(link.sensors, rows, values)  # noqa: B905 - Python 3.8
@@ -106,6 +108,7 @@ class Link:
         self.epoch = description["epoch"]
         self.statuses, self.reasons = greeting["statuses"], greeting["reasons"]
         self.frame_flags, self.act_flags = greeting["frame_flags"], greeting["act_flags"]
+        self.states = greeting["states"]
         self.sensors = [s["name"] for s in description["sensors"]]
         self.actuators = {a["name"]: a["channels"] for a in description["actuators"]}
         self._places = [(s["part"], s["offset"], s["size"]) for s in description["sensors"]]
@@ -149,7 +152,8 @@ class Link:
             [0, 0, count, 0, np.full(count, np.nan).tobytes(), np.full(count, np.nan).tobytes()]
             for count in self.actuators.values()
         ]
-        numbers = [0, 0, 0, 0, 0, 0, -1, _ABSENT, _ABSENT, 0, 0, 0, 0]
+        running = self.states.index("running")
+        numbers = [0, 0, 0, 0, 0, 0, -1, _ABSENT, _ABSENT, -1, 0, 0, 0, 0, running, 0]
         header = [WIRE, "", self.epoch, 0, 0, numbers, [row] * len(self.sensors), acts]
         return Frame(self, header, [np.zeros((), dtype) for dtype in self._dtypes])
 

@@ -73,6 +73,7 @@ class RemotePolicy:
                 "description": description,
                 "statuses": wire.STATUSES,
                 "reasons": REASONS,
+                "states": wire.STATES,
                 "frame_flags": wire.FRAME_FLAGS,
                 "act_flags": wire.ACT_FLAGS,
             }
