@@ -1,9 +1,10 @@
-"""How well press.toml does beside what knows less: python schedules/show_press.py [--picture FILE]
+"""How well press.toml does beside what knows less: python schedules/show_press.py
 
 In lock step, over episodes of another seed than those that the network was trained in. From 3 s on,
 when the tip is on the board, "blind" is the same network that is told that the force is as wanted,
-and "held" the last command, for good. The picture is of one episode, and wants: pip install
-matplotlib, and for photographs a machine that draws off screen (EGL).
+and "held" the last command, for good. --live SECONDS runs in real time. --picture FILE
+draws one episode, and wants: pip install matplotlib, and for photographs a machine that draws off
+screen (EGL).
 """
 
 import argparse
@@ -18,14 +19,16 @@ import numpy as np
 import onnxruntime
 import press_truth
 from numpy.typing import NDArray
-from press_task import SETTLED_CYCLES, WANTED_N, Score, score
+from press_task import SETTLED_CYCLES, WANTED_N, Score, pressure, score
 
 import inphase
 from inphase import mujoco_world, plan, schedule
 from inphase.frame import Frame
 from inphase.lockstep import LockStep
+from inphase.mujoco_package import why_no_images
 
 HERE = Path(__file__).resolve().parent
+CYCLE_S = 0.004
 FORCE = slice(18, 21)
 """where the force is among what goes into the network"""
 
@@ -81,11 +84,27 @@ def scores(episodes: int, seed: int, cycles: int | None = None) -> dict[str, Sco
     return found
 
 
+def live(seconds: float) -> tuple[Score, float]:
+    """In real time, in the world behind the devices' protocols: the score from the first touch on,
+    and which share of the wrist's samples was not there in time."""
+    fresh, late = [], 0
+    with inphase.Runner(HERE / "press.toml", simulate=True) as robot:
+        for frame in robot:
+            wrench = frame["wrench"]
+            late += wrench.status != "FRESH"
+            if wrench.status == "FRESH":
+                fresh.append(wrench.value["force"].copy())
+            if frame.cycle * CYCLE_S > seconds:
+                break
+    forces = np.array(fresh)
+    touched = int(np.argmax(pressure(forces) > WANTED_N / 2))
+    return score([forces[touched:]]), late / (late + len(fresh))
+
+
 # ---- the picture -------------------------------------------------------------------------------
 
 SHOWN_CYCLES = 2000
 PHOTOGRAPHED = range(120, SHOWN_CYCLES, 380)
-CYCLE_S = 0.004
 
 
 @dataclass
@@ -119,7 +138,7 @@ def show(policy: Without | None, seed: int, *, photographs: bool = False) -> Sho
     return shown
 
 
-def draw(path: Path, seed: int, *, photographs: bool) -> None:
+def draw(path: Path, seed: int) -> None:
     """Write a picture of what the network does, and of the force without."""
     import matplotlib
 
@@ -127,7 +146,7 @@ def draw(path: Path, seed: int, *, photographs: bool) -> None:
     from matplotlib import pyplot
     from PIL import Image
 
-    network = show(None, seed, photographs=photographs)
+    network = show(None, seed, photographs=why_no_images() is None)
     blind = show(Without("force"), seed)
     time_s = np.arange(SHOWN_CYCLES) * CYCLE_S
     figure, rows = pyplot.subplots(3, 1, figsize=(8, 6.4), height_ratios=[1.1, 1, 1.2])
@@ -160,10 +179,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--picture", type=Path, help="draw one episode into this file instead")
-    parser.add_argument("--no-photographs", action="store_true", help="where there is no EGL")
+    parser.add_argument("--live", type=float, metavar="SECONDS", help="run in real time instead")
     args = parser.parse_args(arguments)
+    if args.live:
+        found, late = live(args.live)
+        print(f"live     {found}; {100 * late:.0f} % of the wrist's samples late")
+        return
     if args.picture:
-        draw(args.picture, args.seed, photographs=not args.no_photographs)
+        draw(args.picture, args.seed)
         return
     for name, found in scores(args.episodes, args.seed).items():
         print(f"{name:8} {found}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import inphase
 from inphase import Runner, plan, schedule
 from peers import BOUND_S, ROOT, free_port
 
@@ -30,6 +31,14 @@ def test_the_network_holds_the_force_and_without_force_it_does_not() -> None:
     assert found["network"].error_n < 1.2
     assert found["blind"].error_n > 2 * found["network"].error_n
     assert found["held"].error_n > WANTED_N
+
+
+def test_the_reward_is_what_is_missing_from_the_force() -> None:
+    (episode,) = inphase.rollout(
+        PRESS, None, episodes=1, seed=3, cycles=900, record=["wrench.force"]
+    )
+    off = np.abs(pressure(episode.recorded["wrench.force"][1:]) / WANTED_N - 1.0)
+    assert episode.reward == pytest.approx(-off.sum())
 
 
 def test_it_is_small_and_passes_the_check() -> None:
