@@ -1,9 +1,9 @@
 """What the limiter costs per joint, and what it lets through.
 
 The cost: instructions inside of one call, by callgrind, of a joint that follows a wave and of one
-that approaches steps, without and with a bound on the jerk. The run: a core in lock step with 64
-joints and random limits is asked for 10^8 values, sensible, adversarial and any bits at all; what
-was applied is held against the limits cycle by cycle. `--quick` takes 10^6.
+that approaches steps, without and with a bound on the jerk. The runs, one per command mode: a core
+in lock step with 64 joints and random limits is asked for 10^8 values, sensible, adversarial and
+any bits at all; what was applied is held against the limits cycle by cycle. `--quick` takes 10^6.
 """
 
 import json
@@ -19,8 +19,27 @@ from benches.native import limiter
 COMMANDS = 100_000_000
 SEED = 20261125
 _CALLS = 20_000
-_CASES = ("followed", "followed-jerk", "approached", "approached-jerk")
-_BROKEN = ("not_finite", "range", "velocity", "acceleration", "jerk", "step")
+_CASES = (
+    "followed",
+    "followed-jerk",
+    "approached",
+    "approached-jerk",
+    "velocity-followed-jerk",
+    "velocity-approached-jerk",
+    "effort-followed",
+)
+_MODES = ("position", "velocity", "effort", "switch")
+_BROKEN = (
+    "not_finite",
+    "range",
+    "velocity",
+    "acceleration",
+    "jerk",
+    "step",
+    "rate",
+    "beyond",
+    "dwell",
+)
 
 
 def count_instructions(case: str) -> float:
@@ -41,16 +60,22 @@ def run(options: Options) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     for case in _CASES:
         instructions = round(count_instructions(case))
-        print(f"{case:<16} {instructions:>6} instructions per joint and cycle")
+        print(f"{case:<24} {instructions:>6} instructions per joint and cycle")
         results.append({"name": f"limiter, {case}", "instructions": instructions})
     commands = COMMANDS // 100 if options.quick else COMMANDS
-    done = subprocess.run(
-        [str(limiter()), "run", str(commands), str(SEED)], check=True, capture_output=True
-    )
-    counted = json.loads(done.stdout)
-    broken = sum(counted[key] for key in _BROKEN)
-    print(f"{counted['commands']:,} values asked for, seed {SEED}: {broken} outside of the limits")
-    print(json.dumps(counted))
-    if broken:
-        sys.exit("benches: the limiter let through what it must not")
-    return [*results, {"name": "limiter, commands", "seed": SEED, "broken": broken, **counted}]
+    for mode in _MODES:
+        done = subprocess.run(
+            [str(limiter()), "run", mode, str(commands), str(SEED)], check=True, capture_output=True
+        )
+        counted = json.loads(done.stdout)
+        broken = sum(counted[key] for key in _BROKEN)
+        print(
+            f"{mode}: {counted['commands']:,} values, seed {SEED}: {broken} outside of the limits"
+        )
+        print(json.dumps(counted))
+        if broken:
+            sys.exit("benches: the limiter let through what it must not")
+        results.append(
+            {"name": f"limiter, commands, {mode}", "seed": SEED, "broken": broken, **counted}
+        )
+    return results

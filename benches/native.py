@@ -60,7 +60,8 @@ def preload() -> Path:
 def limiter() -> Path:
     """The program that asks the core's limiter for anything."""
     target = BUILD / "limiter"
-    sources = [HERE / "limiter.c", *sorted((_CORE / "src").glob("*.c"))]
+    own = {_CORE / "src" / "guard_process.c"}  # has a main of its own
+    sources = [HERE / "limiter.c", *sorted(set((_CORE / "src").glob("*.c")) - own)]
     if _is_older(target, [*sources, *(_CORE / "src").glob("*.h"), _CORE / "inphase.h"]):
         BUILD.mkdir(parents=True, exist_ok=True)
         flags = [flag for flag in _FLAGS if flag not in ("-shared", "-fPIC")]

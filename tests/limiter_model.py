@@ -135,6 +135,11 @@ class Limits:
     acceleration: float
     step: float
     jerk: float
+    effort: float = 0.0
+    rate: float = 0.0
+    safe: float = 0.0
+    dwell_s: float = 0.0
+    mode: int = 0
 
 
 @dataclass
@@ -145,19 +150,31 @@ class Motion:
     velocity: float
     acceleration: float
     goal: float
+    effort: float = 0.0
+    state: float = 0.0
+    cycles: float = 0.0
+
+
+@dataclass
+class Measured:
+    """struct inphase_measured."""
+
+    position: float = math.nan
+    velocity: float = math.nan
+    effort: float = math.nan
 
 
 class Channel:
-    """struct channel, of limits that are some and a motion that is finite."""
+    """struct channel, of limits that are some and a motion that is finite; the joint is `here`."""
 
-    def __init__(self, limits: Limits, motion: Motion, period_s: float) -> None:
+    def __init__(self, limits: Limits, motion: Motion, period_s: float, here: float) -> None:
         t = period_s
-        self.velocity_max = limits.velocity * t
+        self.velocity_si, self.velocity_max = limits.velocity, limits.velocity * t
         self.acceleration_max = limits.acceleration * t * t
         self.jerk = limits.jerk * t * t * t
         if not 0 < self.jerk < 2 * self.acceleration_max:
             self.jerk = 2 * self.acceleration_max
-        self.position = motion.position
+        self.position = here
         self.low = least(limits.low, self.position)
         self.high = most(limits.high, self.position)
         self.velocity = clamp(motion.velocity * t, -self.velocity_max, self.velocity_max)
@@ -233,16 +250,32 @@ class Channel:
         motion.velocity = velocity / period_s
         motion.acceleration = acceleration / period_s / period_s
 
+    def take_velocity(
+        self, motion: Motion, velocity: float, acceleration: float, period_s: float
+    ) -> None:
+        """Velocity mode: its range comes last."""
+        motion.velocity = clamp(velocity, -self.velocity_si, self.velocity_si)
+        motion.acceleration = acceleration / period_s / period_s
+        if abs(motion.velocity * period_s) <= CREEP * self.jerk:
+            motion.velocity = 0.0
 
-def limit(limits: Limits, motion: Motion, requested: float, measured: float, t: float) -> None:
-    """inphase_limit; limits that are some, and a motion that is finite."""
-    before, follows = motion.goal, motion.goal == motion.position
-    c = Channel(limits, motion, t)
+
+def limit_position(
+    limits: Limits, motion: Motion, requested: float, measured: Measured, t: float
+) -> None:
+    """Position mode."""
+    before, follows, at = motion.goal, motion.goal == motion.position, measured.position
+    c = Channel(limits, motion, t, motion.position)
     goal = requested if math.isfinite(requested) else before
-    if math.isfinite(measured) and limits.step >= 0:
-        goal = clamp(goal, measured - limits.step, measured + limits.step)
-        c.low = most(c.low, least(measured - limits.step, c.position))
-        c.high = least(c.high, most(measured + limits.step, c.position))
+    if math.isfinite(at) and limits.step >= 0:
+        goal = clamp(goal, at - limits.step, at + limits.step)
+        c.low = most(c.low, least(at - limits.step, c.position))
+        c.high = least(c.high, most(at + limits.step, c.position))
+    effort = limits.effort if limits.effort > 0 else math.inf
+    if measured.effort > effort:
+        goal = least(goal, c.position)
+    elif measured.effort < -effort:
+        goal = most(goal, c.position)
     goal = clamp(goal, limits.low, limits.high)
     distance, moves = goal - c.position, goal - before
     if not -c.velocity_max <= moves <= c.velocity_max:
@@ -261,8 +294,101 @@ def limit(limits: Limits, motion: Motion, requested: float, measured: float, t: 
     motion.goal = goal
 
 
-def ramp(limits: Limits, motion: Motion, t: float) -> None:
-    """inphase_ramp, likewise."""
-    c = Channel(limits, motion, t)
+def ramp_position(limits: Limits, motion: Motion, t: float) -> None:
+    """Position mode."""
+    c = Channel(limits, motion, t, motion.position)
     c.take(motion, c.ramp, c.position + (c.velocity + c.ramp), t)
     motion.goal = motion.position
+
+
+def limit_velocity(
+    limits: Limits, motion: Motion, requested: float, measured: Measured, t: float
+) -> None:
+    """Velocity mode."""
+    is_free = limits.low == -math.inf and limits.high == math.inf
+    if not is_free and not math.isfinite(measured.position):
+        ramp_velocity(limits, motion, t)
+        return
+    before, follows = motion.goal, motion.goal == motion.velocity
+    c = Channel(limits, motion, t, 0.0 if is_free else measured.position)
+    goal = requested if math.isfinite(requested) else before
+    goal = clamp(goal, -limits.velocity, limits.velocity)
+    change, moves = goal * t - c.velocity, (goal - before) * t
+    if not abs(moves) <= c.acceleration_max:
+        moves = 0.0
+    wanted = change
+    if not follows or not c.slowest <= change <= c.fastest:
+        wanted = moves + c.jerk * signed_first_of((change - moves) / c.jerk)
+    chosen = c.inside(clamp(wanted, c.slowest, c.fastest))
+    velocity = goal if chosen == change else (c.velocity + chosen) / t
+    c.take_velocity(motion, velocity, chosen, t)
+    motion.goal = goal
+
+
+def ramp_velocity(limits: Limits, motion: Motion, t: float) -> None:
+    """Velocity mode."""
+    c = Channel(limits, motion, t, 0.0)
+    c.take_velocity(motion, (c.velocity + c.ramp) / t, c.ramp, t)
+    motion.goal = motion.velocity
+
+
+def take_effort(limits: Limits, motion: Motion, wanted: float, t: float) -> None:
+    """The effort within its rate, and then in its range."""
+    rate = limits.rate * t
+    taken = clamp(wanted, motion.effort - rate, motion.effort + rate)
+    motion.effort = clamp(taken, -limits.effort, limits.effort)
+
+
+def limit_effort(
+    limits: Limits, motion: Motion, requested: float, measured: Measured, t: float
+) -> None:
+    """Effort mode."""
+    low, high = -limits.effort, limits.effort
+    goal = requested if math.isfinite(requested) else motion.goal
+    motion.goal = clamp(goal, low, high)
+    v, p = measured.velocity, measured.position
+    if not (v <= limits.velocity or limits.velocity == math.inf) or not (
+        p <= limits.high or limits.high == math.inf
+    ):
+        high = limits.safe
+    if not (v >= -limits.velocity or limits.velocity == math.inf) or not (
+        p >= limits.low or limits.low == -math.inf
+    ):
+        low = limits.safe
+    take_effort(limits, motion, clamp(motion.goal, low, high), t)
+
+
+def ramp_effort(limits: Limits, motion: Motion, t: float) -> None:
+    """Effort mode."""
+    take_effort(limits, motion, limits.safe, t)
+    motion.goal = motion.effort
+
+
+def turn(limits: Limits, motion: Motion, on: bool, t: float) -> None:
+    """Switch mode."""
+    dwell = float(math.floor(limits.dwell_s / t + 0.999999))
+    was_on = motion.state >= 0.5
+    motion.goal = float(on)
+    motion.cycles = least(motion.cycles, dwell) + 1 if motion.cycles >= 0 else 1.0
+    if on != was_on and motion.cycles >= dwell:
+        was_on, motion.cycles = on, 0.0
+    motion.state = float(was_on)
+
+
+def limit(limits: Limits, motion: Motion, requested: float, measured: Measured, t: float) -> None:
+    """inphase_limit; limits that are some, and a motion that is finite."""
+    if limits.mode == 3:
+        wanted = requested if math.isfinite(requested) else motion.goal
+        turn(limits, motion, wanted >= 0.5, t)
+    else:
+        (limit_position, limit_velocity, limit_effort)[limits.mode](
+            limits, motion, requested, measured, t
+        )
+
+
+def ramp(limits: Limits, motion: Motion, t: float) -> None:
+    """inphase_ramp, likewise."""
+    if limits.mode == 3:
+        turn(limits, motion, limits.safe >= 0.5, t)
+    else:
+        (ramp_position, ramp_velocity, ramp_effort)[limits.mode](limits, motion, t)

@@ -6,8 +6,11 @@ What is proved, and of what:
    out, the last step of C (`fill`, the walls, `take`) lets through only positions that are finite,
    in the range, no further than the velocity from the last, and no further than `step` from the
    measured position unless standing still is.
+   So do those of a velocity and an effort: finite, in range, an effort within its rate, and on its
+   way to its safe value while a joint is too fast, too far, or not known to be neither.
 2. Over the reals: accelerations and jerks of what `fill` offers are within their bounds, and the
-   velocity will be, for ever.
+   velocity will be, for ever; of positions and velocities alike. A velocity that is asked for is
+   reached with nothing left to let go of.
 3. Over the reals: the closed forms `way_up` and `highest` are what the ramp does, cycle by cycle,
    so that a ramp that stays in the range still does when its first cycle is over. With the check
    that `inside` makes of all but the ramp itself, the range can be kept for ever within the others.
@@ -92,7 +95,7 @@ def test_the_model_is_the_c_code(
                 model.ramp(limits, ours, period_s)
                 lib.inphase_ramp(channel, now)
             else:
-                model.limit(limits, ours, requested, measured, period_s)
+                model.limit(limits, ours, requested, model.Measured(measured), period_s)
                 lib.inphase_limit(channel, now, requested, joint(measured))
             assert_equal(now, ours)
 
@@ -120,9 +123,83 @@ def test_the_model_is_the_c_code_where_it_follows(
         # requests whose velocity changes by up to a share of what acceleration and jerk allow
         requested = ours.position + ours.velocity * period_s + share * change * least
         measured = ours.position + error * step
-        model.limit(limits, ours, requested, measured, period_s)
+        model.limit(limits, ours, requested, model.Measured(measured), period_s)
         lib.inphase_limit(channel, now, requested, joint(measured))
         assert_equal(now, ours)
+
+
+ANY_MODE = st.one_of(
+    st.builds(
+        model.Limits,
+        low=st.one_of(st.just(-math.inf), st.floats(-3, -0.01)),
+        high=st.one_of(st.just(math.inf), st.floats(0.01, 3)),
+        velocity=st.floats(0.01, 10),
+        acceleration=st.floats(0.1, 500),
+        step=st.just(0.0),
+        jerk=st.one_of(st.just(0.0), st.floats(1, 1e5)),
+        mode=st.just(1),
+    ),
+    st.builds(
+        model.Limits,
+        low=st.one_of(st.just(-math.inf), st.floats(-3, -0.01)),
+        high=st.one_of(st.just(math.inf), st.floats(0.01, 3)),
+        velocity=st.one_of(st.just(math.inf), st.floats(0.01, 10)),
+        acceleration=st.just(0.0),
+        step=st.just(0.0),
+        jerk=st.just(0.0),
+        effort=st.floats(0.5, 10),
+        rate=st.floats(0.1, 1e4),
+        safe=st.floats(-0.5, 0.5),
+        mode=st.just(2),
+    ),
+    st.builds(
+        model.Limits,
+        *[st.just(0.0)] * 6,
+        dwell_s=st.floats(0, 0.5),
+        safe=st.sampled_from((0.0, 1.0)),
+        mode=st.just(3),
+    ),
+    st.builds(
+        model.Limits,
+        low=st.floats(-3, -0.01),
+        high=st.floats(0.01, 3),
+        velocity=st.floats(0.01, 10),
+        acceleration=st.floats(0.1, 500),
+        step=st.floats(0.01, 1),
+        jerk=st.one_of(st.just(0.0), st.floats(1, 1e5)),
+        effort=st.floats(0.01, 2),
+        mode=st.just(0),
+    ),
+)
+MAYBE = st.one_of(st.just(math.nan), st.floats(-4, 4))
+
+
+@settings(max_examples=400)
+@given(
+    ANY_MODE,
+    st.lists(
+        st.tuples(st.one_of(MAYBE, st.floats(-12, 12)), MAYBE, MAYBE, MAYBE, st.booleans()),
+        min_size=1,
+        max_size=60,
+    ),
+    PERIODS,
+)
+def test_the_model_is_the_c_code_in_every_mode(
+    limits: model.Limits,
+    inputs: list[tuple[float, float, float, float, bool]],
+    period_s: float,
+) -> None:
+    channel, now, ours = both(limits, period_s)
+    for requested, position, velocity, effort, goes_on in inputs:
+        for _ in range(3):
+            measured = model.Measured(position, velocity, effort)
+            if goes_on or limits.mode == 3:
+                model.limit(limits, ours, requested, measured, period_s)
+                lib.inphase_limit(channel, now, requested, joint(position, velocity, effort))
+            else:
+                model.ramp(limits, ours, period_s)
+                lib.inphase_ramp(channel, now)
+            assert_equal(now, ours)
 
 
 # ---- 1. doubles ------------------------------------------------------------------------------
@@ -226,6 +303,93 @@ def test_what_is_applied_is_within_the_step_or_no_further_away() -> None:
     prove(below, *gate.assumed, *gate.joint)
 
 
+class LastEffort:
+    """`take_effort` and the bounds before it, of limits that are some.
+
+    One step of the rate `back` and `forth` are any doubles around the effort before, as above.
+    """
+
+    def __init__(self) -> None:
+        names = "effort safe before requested velocity position velocity_max low high"
+        self.effort, self.safe, self.before, requested, *more = doubles(names)
+        self.back, self.forth = doubles("back forth")
+        self.velocity, position, self.velocity_max, low, high = more
+        zero, infinite = z3.FPVal(0.0, DOUBLE), z3.fpPlusInfinity(DOUBLE)
+        self.minus = z3.fpNeg(self.effort)
+        self.assumed = [
+            finite(self.effort),
+            z3.fpGT(self.effort, zero),
+            z3.fpLEQ(self.back, self.before),
+            z3.fpGEQ(self.forth, self.before),
+            z3.fpLEQ(z3.fpAbs(self.safe), self.effort),
+            z3.fpGT(self.velocity_max, zero),
+            z3.fpLEQ(low, high),
+            # from these functions, or placed at `safe`
+            z3.fpLEQ(z3.fpAbs(self.before), self.effort),
+        ]
+        goal = fp_clamp(requested, self.minus, self.effort)
+        self.too_far_up = z3.Or(
+            z3.Not(
+                z3.Or(z3.fpLEQ(self.velocity, self.velocity_max), self.velocity_max == infinite)
+            ),
+            z3.Not(z3.Or(z3.fpLEQ(position, high), z3.fpEQ(high, infinite))),
+        )
+        self.too_far_down = z3.Or(
+            z3.Not(
+                z3.Or(
+                    z3.fpGEQ(self.velocity, z3.fpNeg(self.velocity_max)),
+                    self.velocity_max == infinite,
+                )
+            ),
+            z3.Not(z3.Or(z3.fpGEQ(position, low), z3.fpEQ(low, z3.fpMinusInfinity(DOUBLE)))),
+        )
+        top = z3.If(self.too_far_up, self.safe, self.effort)
+        bottom = z3.If(self.too_far_down, self.safe, self.minus)
+        taken = fp_clamp(fp_clamp(goal, bottom, top), self.back, self.forth)
+        taken = fp_clamp(taken, self.minus, self.effort)
+        self.result = z3.If(finite(taken), taken, zero)
+        # what was asked for is finite by then, or the goal before
+        self.assumed.append(finite(requested))
+
+
+def test_an_effort_is_finite_and_in_range() -> None:
+    gate = LastEffort()
+    in_range = z3.And(z3.fpLEQ(gate.result, gate.effort), z3.fpGEQ(gate.result, gate.minus))
+    prove(z3.And(finite(gate.result), in_range), *gate.assumed)
+
+
+def test_an_effort_is_within_its_rate() -> None:
+    gate = LastEffort()
+    claim = z3.And(z3.fpLEQ(gate.result, gate.forth), z3.fpGEQ(gate.result, gate.back))
+    prove(claim, *gate.assumed)
+
+
+def test_an_effort_that_would_take_a_joint_further_is_on_its_way_to_safe() -> None:
+    gate = LastEffort()
+    down = z3.Or(z3.fpLEQ(gate.result, gate.safe), z3.fpLEQ(gate.result, gate.back))
+    prove(down, *gate.assumed, gate.too_far_up)
+    up = z3.Or(z3.fpGEQ(gate.result, gate.safe), z3.fpGEQ(gate.result, gate.forth))
+    prove(up, *gate.assumed, gate.too_far_down)
+
+
+def test_a_joint_whose_velocity_is_bounded_and_not_known_counts_as_too_fast() -> None:
+    gate = LastEffort()
+    infinite = z3.fpPlusInfinity(DOUBLE)
+    given_that = [z3.fpIsNaN(gate.velocity), z3.Not(z3.fpEQ(gate.velocity_max, infinite))]
+    prove(z3.And(gate.too_far_up, gate.too_far_down), *gate.assumed, *given_that)
+
+
+def test_a_velocity_is_finite_and_in_range_whatever_was_worked_out() -> None:
+    wanted, bound = doubles("wanted bound")
+    zero = z3.FPVal(0.0, DOUBLE)
+    taken = fp_clamp(wanted, z3.fpNeg(bound), bound)
+    result = z3.If(finite(taken), taken, zero)
+    creeps = z3.Bool("creeps")
+    result = z3.If(creeps, zero, result)
+    claim = z3.And(finite(result), z3.fpLEQ(z3.fpAbs(result), bound))
+    prove(claim, finite(bound), z3.fpGT(bound, zero))
+
+
 # ---- 2. velocity, acceleration and jerk, over the reals; the unit is the jerk -------------------
 
 REAL_SUM = z3.Function("sum", z3.RealSort(), z3.RealSort())
@@ -325,6 +489,18 @@ def test_what_is_offered_keeps_the_velocity_for_ever() -> None:
     o = Offered()
     chosen = [o.chosen >= o.slowest, o.chosen <= o.fastest]
     prove(z3.And(*o.viable(o.v + o.chosen, o.chosen)), *o.assumed, *chosen)
+
+
+def test_a_velocity_is_reached_with_nothing_left_to_let_go_of() -> None:
+    v, goal, moves = z3.Reals("v goal moves")
+    # seen from a goal that changes by `moves` per cycle; `first_of` of what is missing
+    chosen = signed(goal - v - moves)
+    known = [
+        *inverse(goal - v - moves, v + moves - goal),
+        *facts(chosen, -chosen, FIRST_OF(goal - v - moves), FIRST_OF(v + moves - goal)),
+    ]
+    after = v + moves + chosen
+    prove(to_come(after - goal, chosen) == 0, *known)
 
 
 # ---- 3. the closed forms are the ramp ------------------------------------------------------------
