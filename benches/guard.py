@@ -20,7 +20,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -133,7 +133,24 @@ def _without(text: str, table: str) -> str:
     return before + after[after.index("\n[") :]
 
 
-def _end_one(path: Path, arm: Arm, name: str, how: signal.Signals, draw: random.Random) -> Any:
+class _Stalled(NamedTuple):
+    """A run that its guard ended before our signal: the machine held its cycle thread up."""
+
+    beat_age_ms: float
+
+
+def _age_ms(name: str) -> float:
+    """How old the heartbeat was, of the run that its guard ended; its note is removed."""
+    _until(lambda: store.segments_of(name, "note"))
+    path = Path(store.segments_of(name, "note")[0])
+    age_ms: float = _whole(path)["beat_age_ns"] / 1e6
+    path.unlink()
+    return age_ms
+
+
+def _end_one(
+    path: Path, arm: Arm, name: str, how: signal.Signals, draw: random.Random
+) -> list[int] | _Stalled | None:
     """One run, from its start to its end: nanoseconds from the signal to each of _STEPS; None where
     the stop was not on the wire as it has to be."""
     command = [sys.executable, "-m", "inphase", "run", str(path), "--json"]
@@ -141,7 +158,7 @@ def _end_one(path: Path, arm: Arm, name: str, how: signal.Signals, draw: random.
     with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as process:
         _until(lambda: arm.speed() > _FAST or process.poll() is not None)
         if process.poll() is not None:
-            raise RuntimeError(f"the run ended by itself, exit code {process.poll()}")
+            return _Stalled(_age_ms(name))
         time.sleep(0.02 * draw.random())
         signalled_ns = time.monotonic_ns()
         process.send_signal(how)
@@ -213,12 +230,14 @@ def run(options: Options) -> list[dict[str, Any]]:
     print(f"seed {seed}")
     with _robot(options) as (path, arm, name):
         for how, title in ((signal.SIGKILL, "killed"), (signal.SIGSTOP, "frozen")):
-            taken, bare, failed = [], [], 0
-            for _ in range(options.rounds):
+            taken, bare, stalled, failed = [], [], [], 0
+            while len(taken) + failed < options.rounds:
                 steps = _end_one(path, arm, name, how, draw)
                 bare.append(_end_bare())
                 if steps is None:
                     failed += 1
+                elif isinstance(steps, _Stalled):
+                    stalled.append(round(steps.beat_age_ms, 1))
                 else:
                     taken.append(steps)
             columns = dict(zip(_STEPS, np.array(taken).T, strict=True))
@@ -226,11 +245,14 @@ def run(options: Options) -> list[dict[str, Any]]:
             show_samples(f"{title}: from the signal to", columns)
             stops = f"{options.rounds - failed} of {options.rounds}"
             print(f"  stopped three times on the wire, and at rest: {stops}")
+            if stalled:
+                print(f"  beside them, frozen by the machine before our signal: {stalled} ms")
             results.append(
                 {
                     "name": f"guard, runtime {title}",
                     "rounds": options.rounds,
                     "stopped": options.rounds - failed,
+                    "stalled_ms": stalled,
                     "ours_ns": {what: quantiles_of(column) for what, column in columns.items()},
                     "seed": seed,
                     "verdict": "reached" if not failed else "missed",

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from peers import ROOT, free_port
 
+PATIENT = "[guard]\nmax_hold_ms = 20_000\n"
+
 
 def demo_schedule(
     folder: Path, *, emulator: bool = False, gateway: bool = False, policy: str | None = None
@@ -19,8 +21,8 @@ def demo_schedule(
     text = text.replace("/tmp/inphase-demo/", f"{folder}/")
     ports = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_STREAM)
     text = text.replace("config_port = 8088", f"port = {ports[0]}\nconfig_port = {ports[1]}")
-    if emulator:  # a loaded machine is no reason for the servos' watchdog to hold the arm
-        text = text.replace("[device.arm]", "[device.arm]\nwatchdog_ms = 0")
+    if emulator:  # a loaded machine is no reason for watchdog or guard to hold the arm
+        text = text.replace("[device.arm]", f"{PATIENT}[device.arm]\nwatchdog_ms = 0")
     else:
         text = re.sub(r"(?ms)^\[emulator\]$.*?(?=^\[)", "", text)
     if not gateway:

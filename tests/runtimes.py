@@ -1,8 +1,10 @@
 """A runtime as a process of its own, on the emulated robot, for tests that send it signals."""
 
 import contextlib
+import ctypes
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -71,6 +73,18 @@ class Sweep:
         swing = 0.4 * math.sin((frame.due_ns - self.start_ns) * 1.5e-9)
         return self.start + swing
 '''
+
+
+LIBC = ctypes.CDLL(None)
+CAPBSET_DROP, IPC_LOCK, SYS_NICE = 24, 14, 23  # prctl(2), capabilities(7)
+
+
+def give_rights_up() -> None:
+    """In the child: no real-time priority and no locked memory, as for an ordinary user."""
+    resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
+    resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+    for capability in (IPC_LOCK, SYS_NICE):  # refused to those who have none anyway
+        LIBC.prctl(CAPBSET_DROP, capability, 0, 0, 0)
 
 
 class Robot:

@@ -258,6 +258,8 @@ act_us = 6000
 realtime = "prefer"
 resumed_after_ms = 20000
 overrun_limit = 1000000
+[guard]
+max_hold_ms = 20000
 [device.arm]
 driver = "motors.py:Motors"
 bus = "{folder}/bus"

@@ -9,7 +9,6 @@ import math
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import struct
@@ -29,7 +28,7 @@ from inphase.frame import Frame
 from inphase.runner import Runner
 from inphase.runtime import Runtime, Wishes
 from peers import BOUND_S, until
-from runtimes import Robot, Run
+from runtimes import Robot, Run, give_rights_up
 
 pytestmark = pytest.mark.real
 LIBC = ctypes.CDLL(None)
@@ -743,20 +742,9 @@ def test_a_gateway_that_is_killed_is_named_and_the_robot_goes_on(robot: Robot) -
 # ---- row 43: rights ------------------------------------------------------------------------
 
 
-CAPBSET_DROP, IPC_LOCK, SYS_NICE = 24, 14, 23  # prctl(2), capabilities(7)
-
-
-def _give_rights_up() -> None:
-    """In the child: no real-time priority and no locked memory, as for an ordinary user."""
-    resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
-    resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
-    for capability in (IPC_LOCK, SYS_NICE):  # refused to those who have none anyway
-        LIBC.prctl(CAPBSET_DROP, capability, 0, 0, 0)
-
-
 def test_required_rights_that_are_refused_end_the_run_with_the_remedy(robot: Robot) -> None:
     robot.write(('realtime = "prefer"', 'realtime = "require"'))
-    with robot.run(preexec_fn=_give_rights_up) as run:
+    with robot.run(preexec_fn=give_rights_up) as run:
         code, summary = run.end()
     assert (code, summary) == (4, {})
     assert "SCHED_FIFO" in run.stderr and "locked memory" in run.stderr
@@ -765,7 +753,7 @@ def test_required_rights_that_are_refused_end_the_run_with_the_remedy(robot: Rob
 
 
 def test_preferred_rights_that_are_refused_are_told_by_every_frame(robot: Robot) -> None:
-    with robot.run(preexec_fn=_give_rights_up) as run:
+    with robot.run(preexec_fn=give_rights_up) as run:
         frames = [run.frame(lambda _: True) for _ in range(10)]
         run.moving()
         run.signal(signal.SIGINT)

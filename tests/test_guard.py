@@ -21,10 +21,11 @@ import psutil
 import pytest
 
 from inphase import guard, schedule, store
+from inphase import plan as planning
 from inphase.errors import RuntimeFault, ScheduleError
 from inphase.runtime import Runtime, Wishes
 from peers import BOUND_S, until
-from runtimes import Robot, Run
+from runtimes import Robot, Run, give_rights_up
 
 pytestmark = pytest.mark.real
 SYNC_WRITE = 0x83
@@ -189,6 +190,24 @@ def test_the_guard_inherits_nothing_that_it_does_not_need(robot: Robot) -> None:
             process.send_signal(number)
         run.status("joints", "FRESH")
         assert process.is_running() and "guard ended" not in run.stderr
+
+
+def test_rights_that_are_refused_are_told_and_it_guards_all_the_same(robot: Robot) -> None:
+    with robot.run(preexec_fn=give_rights_up) as run:
+        run.moving()
+        process = guard_of(run)
+        assert "guard: SCHED_FIFO is refused" in run.stderr
+        if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # it makes mlock do nothing
+            assert "guard: locked memory is refused" in run.stderr
+        run.signal(signal.SIGKILL)
+        stopped(robot, process)
+
+
+def test_without_real_time_a_late_thread_is_forgiven_what_the_core_forgives(robot: Robot) -> None:
+    robot.write(("[guard]\nmax_hold_ms = 20000\n", ""), ("= 20000\n", "= 150\n"))
+    plan = planning.make(schedule.load(robot.schedule))
+    assert plan.guard_hold_ns(realtime=True) == 20_000_000
+    assert plan.guard_hold_ns(realtime=False) == 150_000_000
 
 
 def test_a_device_that_is_back_moves_only_after_the_guard_has_it(robot: Robot) -> None:

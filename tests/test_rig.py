@@ -10,6 +10,7 @@ from inphase import Runner, schedule
 from inphase.frame import Frame
 from inphase.lockstep import LockStep
 from peers import BOUND_S, ROOT, free_port
+from robots import PATIENT
 
 pytest.importorskip(
     "pypylon", reason="the rig's camera needs pypylon: pip install 'inphase[pylon]'"
@@ -30,6 +31,7 @@ def rig_schedule(folder: Path) -> Path:
     text = text.replace("43141", str(free_port(socket.SOCK_DGRAM)))
     text = text.replace('"rig_policy.py:', f'"{RIG.parent}/rig_policy.py:')
     text = re.sub(r"(?ms)^\[gateway\]$.*?(?=^\[)", "", text)
+    text = text.replace("[device.arm]", f"{PATIENT}[device.arm]")
     path = folder / "rig.toml"
     path.write_text(text)
     return path

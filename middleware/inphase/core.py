@@ -13,7 +13,7 @@ from inphase.errors import StoreError
 from inphase.packets import encoding_fields, exchange_fields
 from inphase.plan import ActuatorPlan, Plan, SensorPlan
 from inphase.store import Segment
-from inphase.tables import Policy, Workspace
+from inphase.tables import Cycle, Policy, Workspace
 from inphase.timing_model import TimingModel
 from inphase.wire import STATUSES
 from inphase.world import Failure, Reading, World
@@ -353,6 +353,13 @@ def _lockstep(config: Any, lockstep: LockStepConfig, keep: list[Any]) -> None:
 
 
 # ---- the plan as C structures; what they point at is appended to `keep` -----------------------
+
+
+def is_realtime(cycle: Cycle) -> bool:
+    """Whether the kernel gives this process the cycle thread's priority and core."""
+    out = ffi.new("struct inphase_realtime *")
+    cpu = -1 if cycle.cpu is None else cycle.cpu
+    return lib.inphase_realtime_try(cycle.priority, cpu, out) == 0 and bool(out.granted)
 
 
 class StoreSize(NamedTuple):

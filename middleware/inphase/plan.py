@@ -153,15 +153,19 @@ class Plan:
         """The actuators that nothing stops when the runtime is gone: neither guard nor watchdog."""
         return [a.name for a in self.actuators if a.stop is None and not a.stops_itself]
 
-    @property
-    def guard_hold_ns(self) -> int:
-        """How old the cycle's heartbeat may be while something moves."""
+    def guard_hold_ns(self, realtime: bool) -> int:
+        """How old the cycle's heartbeat may be while something moves.
+
+        realtime: the cycle thread has its priority. Without it a thread is late now and then, and
+        what the core itself forgives (`resumed_after_ms`) is no sign of a frozen one.
+        """
         period_ns = self.schedule.cycle.period_ns
         stated_ms = self.schedule.guard.max_hold_ms
         if stated_ms is not None:
             return round(stated_ms * 1e6)
         holds = [a.schedule.max_hold_ns(period_ns) for a in self.actuators if a.stop is not None]
-        return max(2 * period_ns, min(holds, default=0))
+        forgiven_ns = 0 if realtime else self.schedule.cycle.resumed_after_ns
+        return max(2 * period_ns, forgiven_ns, min(holds, default=0))
 
     @property
     def homes(self) -> list[Home]:

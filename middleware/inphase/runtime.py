@@ -29,7 +29,7 @@ from msgspec import structs
 
 from inphase import plan as planning
 from inphase import policy, preflight, schedule, states, store, summary, wire
-from inphase.core import Core, store_size
+from inphase.core import Core, is_realtime, store_size
 from inphase.devices import Devices
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault
 from inphase.guard import Given, Guard, take_notes
@@ -136,13 +136,16 @@ class Runtime:
         )
         self._make_core()
 
-    @staticmethod
-    def _held(plan: Plan) -> Plan:
+    def _hold_ns(self) -> int:
+        """How old the cycle's heartbeat may be, with the rights that there are."""
+        return self.plan.guard_hold_ns(is_realtime(self.schedule.cycle))
+
+    def _held(self, plan: Plan) -> Plan:
         """A plan whose motion is latched by every pause that the guard acts upon: a runtime that it
         leaves alive then ramps when it goes on, and has to be armed."""
         cycle = plan.schedule.cycle
         # from the heartbeat on the guard counts, from the next grid point the core
-        hold_ms = (plan.guard_hold_ns - cycle.period_ns) / 1e6
+        hold_ms = (self._hold_ns() - cycle.period_ns) / 1e6
         cycle = structs.replace(cycle, resumed_after_ms=min(cycle.resumed_after_ms, hold_ms))
         return replace(plan, schedule=structs.replace(plan.schedule, cycle=cycle))
 
@@ -252,7 +255,7 @@ class Runtime:
         if self.wishes.simulate or all(a.stop is None for a in self.plan.actuators):
             return
         if self._guard_page < 0:
-            self._guard_page = self.core.guard(self.plan.guard_hold_ns)
+            self._guard_page = self.core.guard(self._hold_ns())
             self._undo.callback(os.close, self._guard_page)
         cycle = self.schedule.cycle
         self._guard = Guard(
