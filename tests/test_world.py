@@ -268,7 +268,7 @@ def test_motors_with_a_drive_take_positions_within_the_motors_force(tmp_path: Pa
         ("place = { sensor", "plaice = { sensor", r"world\.sensor\.tip\.fields\.plaice",
          "no field 'plaice'"),
         ('actuators = ["one", "two"]', 'actuators = ["one", "motor"]',
-         r"world\.actuator\.limb\.actuators", "takes no positions"),
+         r"world\.actuator\.limb\.actuators", "takes no command of position mode"),
         ('actuators = ["one", "two"]', 'actuators = ["one"]',
          r"world\.actuator\.limb\.actuators", "2 channels"),
         ('actuators = ["one", "two"]', 'actuators = ["one", "two"]\nkp = [1.0, 0.0]',

@@ -6,7 +6,7 @@ places by name. It needs the package `mujoco` (extra `sim`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from inphase.driver import TwinKind
 from inphase.errors import WorldError
 from inphase.mujoco_camera import Cameras, Image
+from inphase.mujoco_drives import Drives
 from inphase.mujoco_knobs import Knobs
 from inphase.mujoco_package import engine_of, package, why_no_images
 from inphase.plan import ActuatorPlan, Plan, SensorPlan
 from inphase.simulation import QUANTITIES, Source
-from inphase.tables import Numbers
 from inphase.world import Controls, Failure, Reading
 
 _SUGGESTED = 8
@@ -197,9 +197,14 @@ class MujocoWorld:
         """The actuators that take commands stay where they are until the first one."""
         for control in getattr(self, "controls", []):
             if control is not None:
-                for actuator in control.numbers:
-                    self.data.ctrl[actuator] = self.data.actuator_length[actuator]
+                self.rest(control, range(len(control.numbers)))
         self._mujoco.mj_forward(self.model, self.data)
+
+    def rest(self, control: Controls, channels: Iterable[int]) -> None:
+        """These channels get no command: they stay, do not move, or exert what is safe."""
+        for channel in channels:
+            number, at = control.numbers[channel], control.rests[channel]
+            self.data.ctrl[number] = self.data.actuator_length[number] if at is None else at
 
     # ---- sensors -------------------------------------------------------------------------
 
@@ -321,7 +326,8 @@ class MujocoWorld:
         table = self.table.actuator.get(actuator.name)
         if table is None:
             return None
-        key = f"world.actuator.{actuator.name}.actuators"
+        where = f"world.actuator.{actuator.name}"
+        key = f"{where}.actuators"
         if len(table.actuators) != actuator.spec.channels:
             raise self.schedule.error(
                 key,
@@ -329,59 +335,10 @@ class MujocoWorld:
                 f"model: {table.actuators}; give one each",
             )
         numbers = [self._find("actuator", name, key) for name in table.actuators]
-        if table.kp is not None:
-            self._make_drives(actuator, table.kp, table.kd, numbers)
-        for name, number in zip(table.actuators, numbers, strict=True):
-            self._check_position(name, number, key)
-        gears = [float(self.model.actuator_gear[number][0]) for number in numbers]
+        drives = Drives(self._mujoco, self.schedule, self.model, self.path.name)
+        gains, rests = drives.make(actuator, table, numbers, where)
         addresses = [_places(self.data.ctrl, number, 1)[0] for number in numbers]
-        return Controls(numbers, addresses, gears)
-
-    def _make_drives(
-        self, actuator: ActuatorPlan, kp: Numbers, kd: Numbers, numbers: list[int]
-    ) -> None:
-        """Motors become position actuators: force = kp * (ctrl - length) - kd * velocity.
-
-        An actuator's length is its gear times the joint's position.
-        """
-        key, model = f"world.actuator.{actuator.name}", self.model
-        stiff, damped = (
-            self.schedule.numbers(f"{key}.{name}", value, actuator.spec.channels)
-            for name, value in (("kp", kp), ("kd", kd))
-        )
-        for number, k, d in zip(numbers, stiff, damped, strict=True):
-            if not (0 < k < math.inf and 0 <= d < math.inf):
-                raise self.schedule.error(
-                    f"{key}.kp", f"kp = {k:g} and kd = {d:g}; give kp above 0, and kd of 0 or more"
-                )
-            gear, gain = float(model.actuator_gear[number][0]), model.actuator_gainprm[number][0]
-            if model.actuator_ctrllimited[number]:
-                ends = sorted(gain * model.actuator_ctrlrange[number])
-                model.actuator_forcerange[number] = ends
-                model.actuator_forcelimited[number] = 1
-            model.actuator_ctrllimited[number] = 0
-            model.actuator_gaintype[number] = int(self._mujoco.mjtGain.mjGAIN_FIXED)
-            model.actuator_biastype[number] = int(self._mujoco.mjtBias.mjBIAS_AFFINE)
-            model.actuator_gainprm[number] = 0
-            model.actuator_biasprm[number] = 0
-            model.actuator_gainprm[number][0] = k / gear**2
-            model.actuator_biasprm[number][1:3] = -k / gear**2, -d / gear**2
-
-    def _check_position(self, name: str, number: int, key: str) -> None:
-        """It takes positions: force = kp * (ctrl - length) - kv * velocity."""
-        gain, bias = self.model.actuator_gainprm[number], self.model.actuator_biasprm[number]
-        affine = int(self._mujoco.mjtBias.mjBIAS_AFFINE)
-        if (
-            int(self.model.actuator_biastype[number]) == affine
-            and bias[1] == -gain[0]
-            and gain[0] > 0
-        ):
-            return
-        raise self.schedule.error(
-            key,
-            f"actuator {name!r} of the model takes no positions; give kp and kd here, or make it "
-            f"<position kp=... joint=...> in {self.path.name}",
-        )
+        return Controls(numbers, addresses, gains, rests)
 
     # ---- cameras -------------------------------------------------------------------------
 

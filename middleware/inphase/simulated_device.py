@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from inphase import mujoco_package
 from inphase.draws import Draws
-from inphase.driver import ActuatorSpec, TwinChannel, TwinKind
+from inphase.driver import ActuatorSpec, Servo, TwinChannel, TwinKind
 from inphase.errors import WorldError
 from inphase.grip import Grip
 from inphase.mujoco_world import MujocoWorld
@@ -52,7 +52,11 @@ class SimulatedDevice:
             if actuator.device == at:
                 self._turns = actuator.turns
                 if self._world.controls[number] is None:
-                    self._servos = _Servos(actuator.spec)
+                    self._servos = _Servos(
+                        actuator.spec,
+                        actuator.schedule.mode,
+                        [one.safe for one in actuator.limits],
+                    )
         assert self._sensor.spec.calls is not None
         self.calls = self._sensor.spec.calls
         self.runs_free = self._sensor.schedule.latched
@@ -171,16 +175,17 @@ class _Channel:
 class _Servos:
     """Joints that the world does not have: they follow commands as in lock step."""
 
-    def __init__(self, spec: ActuatorSpec) -> None:
+    def __init__(self, spec: ActuatorSpec, mode: str, safe: list[float]) -> None:
         self._spec = spec
+        self._mode = mode
         self._now_ns = 0
-        self.goal = [servo.start for servo in spec.servos]
-        self._position = list(self.goal)
+        self._position = [servo.start for servo in spec.servos]
+        self.goal = list(self._position) if mode == "position" else list(safe)
         self._velocity = [0.0] * len(self.goal)
         self._acceleration = [0.0] * len(self.goal)
 
     def advance(self, to_ns: int) -> None:
-        """Move on, critically damped, with capped acceleration and velocity."""
+        """Move on, with capped acceleration and velocity."""
         self._now_ns = self._now_ns or to_ns
         steps = min((to_ns - self._now_ns) // _STEP_NS, _STEPS_MAX)
         for _ in range(steps):
@@ -189,13 +194,24 @@ class _Servos:
 
     def _step(self, seconds: float) -> None:
         for joint, servo in enumerate(self._spec.servos):
-            rate = servo.natural_rad_s
-            way = self.goal[joint] - self._position[joint]
-            wanted = rate * rate * way - 2 * rate * self._velocity[joint]
+            wanted = self._pull(joint, servo)
             self._acceleration[joint] = _cap(wanted, servo.acceleration_max)
             velocity = self._velocity[joint] + self._acceleration[joint] * seconds
             self._velocity[joint] = _cap(velocity, servo.velocity_max)
             self._position[joint] += self._velocity[joint] * seconds
+
+    def _pull(self, joint: int, servo: Servo) -> float:
+        """The acceleration with which a joint follows its goal; see `pull` in native/src/twin.c."""
+        rate, goal, velocity = servo.natural_rad_s, self.goal[joint], self._velocity[joint]
+        match self._mode:
+            case "position":
+                return rate * rate * (goal - self._position[joint]) - 2 * rate * velocity
+            case "velocity":
+                return rate * (goal - velocity)
+            case "effort":
+                return (goal - servo.damping * velocity) / servo.inertia
+            case _:
+                return 0.0
 
     def quantity(self, twin: TwinChannel) -> float:
         """What a twin's channel follows."""

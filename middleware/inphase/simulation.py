@@ -58,14 +58,15 @@ class WorldSensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 class WorldActuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which actuators of the model take an actuator's commands, one per channel.
 
-    Position actuators take them as they are. With `kp` and `kd` (N m/rad and N m s/rad, or N/m and
-    N s/m; one for all channels or one each) motors are made position actuators, whose force the
-    motor's own range bounds: the drive that a real one would have.
+    Actuators of the command's own kind (position, velocity, motor) take them as they are. With `kp`
+    and `kd` (N m/rad and N m s/rad, or N/m and N s/m; one for all channels or one each) motors are
+    made position actuators, with `kd` alone velocity actuators, whose force the motor's own range
+    bounds: the drive that a real one would have.
     """
 
     actuators: list[str]
     kp: float | list[float] | None = None
-    kd: float | list[float] = 0.0
+    kd: float | list[float] | None = None
 
 
 class World(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -171,9 +171,8 @@ class WallWorld:
         self.derive()
         self._effects = [e for e in self._effects if e.actuator != actuator]
         for channel in channels:
-            number = controls.numbers[channel]
-            self._grip.set(number, loose=not on)
-            self.world.data.ctrl[number] = self.world.data.actuator_length[number]
+            self._grip.set(controls.numbers[channel], loose=not on)
+            self.world.rest(controls, [channel])
         self._is_derived = False
 
     def switch_all(self, actuator: int, *, on: bool) -> None:

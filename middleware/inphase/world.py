@@ -27,11 +27,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Controls:
-    """Where an actuator's commands go, per channel: number in the model, address, gain."""
+    """Where an actuator's commands go, per channel: number in the model, address, gain, and the
+    number that stands there while no command came; None: where the joint is."""
 
     numbers: list[int]
     addresses: list[int]
     gains: list[float]
+    rests: list[float | None]
 
 
 @dataclass(frozen=True)
