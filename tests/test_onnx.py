@@ -20,6 +20,7 @@ from inphase import load, model_binding, onnx_file, wire
 from inphase import plan as planning
 from inphase.episodes import rollout
 from inphase.errors import ScheduleError
+from inphase.frame import Frame
 from inphase.lockstep import LockStep
 from inphase.model_binding import Binding
 from inphase.protobuf import Refused
@@ -664,3 +665,132 @@ def test_float_data_is_counted_as_the_file_packs_it() -> None:
     check(of_weight(packed + models.data(4, bytes(16))))
     with pytest.raises(Refused, match=r"float_data: 3 where dims \[4\] say 4"):
         check(of_weight(packed + models.data(4, bytes(12))))
+
+
+# ---- chunks and histories ------------------------------------------------------------------------
+
+
+def paced(folder: Path, data: bytes, runtime: str = "c", **changed: str) -> Schedule:
+    """The demo with a model and more keys of [policy]."""
+    return demo(folder, data, keys(runtime=f'"{runtime}"', **changed))
+
+
+def commanded(schedule: Schedule, cycles: int = 60, *, isolate: bool = False) -> Any:
+    """What was requested in every cycle, and the frames before those."""
+    requested, frames = [], []
+    with LockStep(schedule, seed=3, isolate=isolate) as robot:
+        for _ in range(cycles):
+            robot.run(1)
+            record = robot.follower.reader.past(robot.core.frames - 1)
+            assert record is not None
+            frame = Frame(robot.follower.layout, record, robot.follower).copy()
+            requested.append(frame.command["arm"].requested)
+            frames.append(frame)
+    return np.array(requested), frames
+
+
+def chunked(shape: tuple[int, ...], rows: int, width: int = 2 * JOINTS) -> bytes:
+    """A network that gives `rows` commands at once, each a little further on."""
+    w = np.zeros((width, rows * JOINTS), np.float32)
+    for row in range(rows):
+        w[:JOINTS, row * JOINTS : (row + 1) * JOINTS] = np.eye(JOINTS) * (1 + 1e-4 * row)
+    return models.model(
+        [node("MatMul", ["obs", "w"], ["flat"]), node("Reshape", ["flat", "to"], ["action"])],
+        [port("obs", "float32", (1, width))],
+        [port("action", "float32", shape)],
+        [tensor("w", w), tensor("to", np.array(shape))],
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 8, JOINTS), (8, JOINTS)], ids=str)
+def test_a_models_chunk_is_its_rows_from_c_and_from_python(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    runs = [
+        commanded(paced(tmp_path, chunked(shape, 8), runtime, every="4", chunk="8"), isolate=apart)[
+            0
+        ]
+        for runtime in ("c", "python")
+        for apart in (False, True)
+    ]
+    assert all(np.array_equal(runs[0], other, equal_nan=True) for other in runs[1:])
+    rows = runs[0][21:25]
+    assert np.isfinite(rows).all()
+    np.testing.assert_allclose(
+        rows / rows[0], np.tile(1 + 1e-4 * np.arange(4)[:, None], JOINTS), rtol=1e-5
+    )
+
+
+def test_a_chunk_of_another_length_is_refused_with_both_shapes(tmp_path: Path) -> None:
+    with pytest.raises(ScheduleError, match=r"\[1, 7, 6\].*in each of 8 commands.*\[8, 6\]"):
+        planning.make(paced(tmp_path, chunked((1, 7, JOINTS), 7), every="4", chunk="8"))
+
+
+def stacked(history: int, width: int) -> bytes:
+    """A network over a stack of frames: the last one's first numbers, and a little of them all."""
+    w = np.random.default_rng(8).standard_normal((history * width, JOINTS)).astype(np.float32)
+    w *= 1e-4
+    last = (history - 1) * width
+    w[last : last + JOINTS] += np.eye(JOINTS, dtype=np.float32)
+    return models.model(
+        [node("Reshape", ["obs", "flat"], ["row"]), node("MatMul", ["row", "w"], ["action"])],
+        [port("obs", "float32", (1, history, width))],
+        [port("action", "float32", (1, JOINTS))],
+        [tensor("w", w), tensor("flat", np.array([1, -1]))],
+    )
+
+
+@pytest.mark.parametrize("start", ["wait", "repeat"])
+def test_a_models_history_is_the_frames_in_the_store_from_c_and_from_python(
+    tmp_path: Path, start: str
+) -> None:
+    data = stacked(3, 3 * JOINTS)
+    changed = {
+        "every": "2",
+        "history": "3",
+        "history_start": f'"{start}"',
+        "inputs": '{ obs = ["joints.position", "joints.velocity", "arm.applied"] }',
+        "normalise": "{ obs = { mean = 0.25 } }",
+    }
+    runs = [
+        commanded(paced(tmp_path, data, runtime, **changed), isolate=apart)
+        for runtime in ("c", "python")
+        for apart in (False, True)
+    ]
+    assert all(np.array_equal(runs[0][0], other[0], equal_nan=True) for other in runs[1:])
+
+    # and what the runtime's own interface makes of the same frames
+    requested, frames = runs[0]
+    for cycle in range(20, 50, 2):
+        rows = [
+            [
+                *f["joints"].value["position"],
+                *f["joints"].value["velocity"],
+                *f.command["arm"].applied,
+            ]
+            for f in (frames[cycle - 4], frames[cycle - 2], frames[cycle])
+        ]
+        obs = (np.array(rows) - 0.25).astype(np.float32)[None]
+        assert np.array_equal(requested[cycle + 1], by_its_own(data, obs=obs))
+    first = next(cycle for cycle, row in enumerate(requested) if np.isfinite(row).all())
+    assert first == {"repeat": 3, "wait": 7}[start]
+
+
+def test_a_model_in_c_is_not_aligned_and_says_what_is(tmp_path: Path) -> None:
+    with pytest.raises(ScheduleError, match=r'policy\.align.*give runtime = "python"'):
+        paced(tmp_path, STEADY, align='"wrench"')
+    with LockStep(paced(tmp_path, STEADY, "python", align='"wrench"')) as robot:
+        robot.run(40)
+        assert robot.follower.reader.counts()["commands"] > 30
+
+
+@pytest.mark.parametrize(
+    ("inputs", "what"),
+    [
+        ('["joints.position", "arm.velocity"]', "give requested or applied"),
+        ('["joints.position", "leg.applied"]', "no such sensor.*arm"),
+    ],
+)
+def test_an_act_that_is_none_is_refused(tmp_path: Path, inputs: str, what: str) -> None:
+    with pytest.raises(ScheduleError, match=what):
+        demo(tmp_path, STEADY, keys(inputs=f"{{ obs = {inputs} }}"))

@@ -257,7 +257,7 @@ static uint32_t join(const struct plan *plan, const struct mail *mail, int64_t n
 {
     int64_t first = mail->cycle + plan->latency;
     int64_t from = first > now ? first : now;
-    int64_t frozen = plan->join == INPHASE_JOIN_FREEZE ? mail->cycle + usual_latency(plan) : from;
+    int64_t frozen = plan->join == INPHASE_JOIN_FREEZE ? mail->cycle + usual_latency(plan) : first;
     uint32_t stale = 0;
 
     for (uint32_t i = 0; i < plan->chunk; i++) {
