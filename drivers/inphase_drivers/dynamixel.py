@@ -2,14 +2,15 @@
 
 The sensor reads position, velocity and current of all servos with one fast sync read (0x8A, one
 packet, cumulative CRC per servo, not stuffed) or sync read (0x82, one stuffed packet per servo).
-The actuator writes goal positions with one sync write (0x83), which no servo answers.
+The actuator writes goals of position, velocity or current (e-manual, XM430-W350, Operating Mode 3,
+1, 0) with one sync write (0x83), which no servo answers.
 """
 
 import math
 import os
 import termios
 import time
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
 import serial
@@ -49,8 +50,9 @@ _BAUD_RATE, _RETURN_DELAY, _OPERATING_MODE = 8, 9, 11
 _TORQUE_ENABLE, _STATUS_RETURN_LEVEL, _HARDWARE_ERROR = 64, 68, 70
 _BUS_WATCHDOG = 98
 _WATCHDOG_UNIT_MS = 20
-_GOAL_POSITION, _PRESENT_CURRENT, _PRESENT_POSITION = 116, 126, 132
-_POSITION_MODE = 3
+_CURRENT_LIMIT, _VELOCITY_LIMIT = 38, 44
+_GOAL_CURRENT, _GOAL_VELOCITY, _GOAL_POSITION = 102, 104, 116
+_PRESENT_CURRENT, _PRESENT_POSITION = 126, 132
 _BAUD_INDEX = {
     9_600: 0,
     57_600: 1,
@@ -85,6 +87,29 @@ _ESCAPING = Framing(
 )
 
 
+class _Goal(NamedTuple):
+    """How a mode's goal is written."""
+
+    operating_mode: int
+    register: int
+    type: Raw
+    size: int
+    scale: float
+    zero: float
+    limit: int
+    """register of the largest |goal|, 0: it is not of one; a goal beyond it is refused, unsaid"""
+    limit_size: int
+
+
+_GOALS = {
+    "position": _Goal(
+        3, _GOAL_POSITION, Raw.I32, 4, _RAD_PER_COUNT, -_CENTRE * _RAD_PER_COUNT, 0, 0
+    ),
+    "velocity": _Goal(1, _GOAL_VELOCITY, Raw.I32, 4, _RAD_S_PER_COUNT, 0.0, _VELOCITY_LIMIT, 4),
+    "effort": _Goal(0, _GOAL_CURRENT, Raw.I16, 2, _A_PER_COUNT, 0.0, _CURRENT_LIMIT, 2),
+}
+
+
 class ServoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of a `[device.NAME]` table with this driver."""
 
@@ -101,6 +126,8 @@ class ServoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     Longer than two cycles, and than `resumed_after_ms` of the cycle"""
     start_position: float | list[float] = 0.0
     """where the simulated twin starts, rad"""
+    torque_n_m_per_a: Annotated[float, Meta(gt=0)] | None = None
+    """of the servos, for commands of effort in N m; left out: they are currents, in A"""
 
 
 def _word(value: int, size: int = 2) -> bytes:
@@ -132,14 +159,16 @@ def packet(ident: int, instruction: int, parameters: bytes = b"") -> bytes:
 
 
 class Servos(Driver):
-    """Servos on one bus: sensor with position, velocity, current; actuator in position mode."""
+    """Servos on one bus: sensor with position, velocity, current; actuator in three modes."""
 
     Options: ClassVar[type[msgspec.Struct]] = ServoOptions
+    modes = ("position", "velocity", "effort")
 
     def __init__(self, name: str, options: ServoOptions) -> None:
         super().__init__(name, options)
         self.options: ServoOptions = options
         self._serial: serial.Serial | None = None
+        self._limits: list[int] = []  # raw, of each servo's goal; known once it was opened
 
     @property
     def address(self) -> str:
@@ -269,29 +298,39 @@ class Servos(Driver):
             for servo, ident in enumerate(self.options.ids)
         )
 
+    @property
+    def _goal(self) -> _Goal:
+        return _GOALS[self.mode]
+
+    @property
+    def _unit(self) -> str:
+        if self.mode == "effort":
+            return "A" if self.options.torque_n_m_per_a is None else "N m"
+        return {"position": "rad", "velocity": "rad/s"}[self.mode]
+
+    @property
+    def _scale(self) -> float:
+        """The actuator's unit per count of its goal."""
+        per_a = self.options.torque_n_m_per_a if self.mode == "effort" else None
+        return self._goal.scale * (1.0 if per_a is None else per_a)
+
     def actuator(self) -> ActuatorSpec:
-        """Goal positions in rad, one per servo in `ids` order."""
-        parameters = _word(_GOAL_POSITION) + _word(4)
+        """Goals of the mode, one per servo in `ids` order: rad, rad/s, or A (N m)."""
+        goal = self._goal
+        parameters = _word(goal.register) + _word(goal.size)
         values = []
         for servo, ident in enumerate(self.options.ids):
             parameters += bytes([ident])
-            values.append(
-                Value(
-                    8 + len(parameters),
-                    Raw.I32,
-                    servo,
-                    _RAD_PER_COUNT,
-                    -_CENTRE * _RAD_PER_COUNT,
-                )
-            )
-            parameters += bytes(4)
+            values.append(Value(8 + len(parameters), goal.type, servo, self._scale, goal.zero))
+            parameters += bytes(goal.size)
         template = _template(_BROADCAST, _SYNC_WRITE, parameters)
         exchange = self._exchange()
         start = self.options.start_position
         starts = start if isinstance(start, list) else [start] * len(self.options.ids)
         return ActuatorSpec(
             channels=len(self.options.ids),
-            unit="rad",
+            unit=self._unit,
+            largest=tuple(limit * self._scale for limit in self._limits),
             encoding=Encoding(
                 packet=template,
                 values=tuple(values),
@@ -328,6 +367,11 @@ class Servos(Driver):
         try:
             for ident in self.options.ids:
                 self._check_servo(ident)
+            goal = self._goal
+            if goal.limit:
+                self._limits = [
+                    self._read(ident, goal.limit, goal.limit_size) for ident in self.options.ids
+                ]
         except BaseException:
             self.close()
             raise
@@ -359,23 +403,26 @@ class Servos(Driver):
             raise self._refusal(ident, what, register, value, wanted)
 
     def enable(self) -> None:
-        """Position mode, goal at the measured position, torque on, watchdog; each read back.
+        """Operating mode, goal at the measured position or at none, torque on, watchdog; read back.
 
         A watchdog that has expired refuses goals and every value but 0 (e-manual, Bus Watchdog).
         """
+        goal = self._goal
         for ident in self.options.ids:
             self._write(ident, _BUS_WATCHDOG, 0, 1)
             self._expect(ident, "bus watchdog", _BUS_WATCHDOG, 0)
-            if self._read(ident, _OPERATING_MODE, 1) != _POSITION_MODE:
+            if self._read(ident, _OPERATING_MODE, 1) != goal.operating_mode:
                 self._write(ident, _TORQUE_ENABLE, 0, 1)
-                self._write(ident, _OPERATING_MODE, _POSITION_MODE, 1)
-                self._expect(ident, "operating mode", _OPERATING_MODE, _POSITION_MODE)
+                self._write(ident, _OPERATING_MODE, goal.operating_mode, 1)
+                self._expect(ident, "operating mode", _OPERATING_MODE, goal.operating_mode)
         for ident in self.options.ids:
-            here = self._read(ident, _PRESENT_POSITION, 4)
-            self._write(ident, _GOAL_POSITION, here, 4)
-            goal = self._read(ident, _GOAL_POSITION, 4)
-            if goal != here:
-                raise self._refusal(ident, "goal position", _GOAL_POSITION, goal, here)
+            begin = 0
+            if self.mode == "position":
+                begin = self._read(ident, _PRESENT_POSITION, 4)
+            self._write(ident, goal.register, begin, goal.size)
+            found = self._read(ident, goal.register, goal.size)
+            if found != begin:
+                raise self._refusal(ident, f"goal {self.mode}", goal.register, found, begin)
         for ident in self.options.ids:
             self._write(ident, _TORQUE_ENABLE, 1, 1)
             self._expect(ident, "torque enable", _TORQUE_ENABLE, 1)

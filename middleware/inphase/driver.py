@@ -356,6 +356,9 @@ class ActuatorSpec:
     """what the guard sends where the core writes the commands (home `cycle`)"""
     safe: tuple[float, ...] = ()
     """per channel, where a ramp ends in effort and switch mode, and what `enable` sets; empty: 0"""
+    largest: tuple[float, ...] = ()
+    """per channel, the largest |velocity| or |effort| that the device takes, in those modes; limits
+    beyond it are refused. Empty: not stated"""
 
 
 class Driver(ABC):

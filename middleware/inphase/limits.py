@@ -240,5 +240,19 @@ def of_channels(schedule: Schedule, name: str, safe: list[float]) -> list[Channe
     return found
 
 
+def check_device(
+    schedule: Schedule, name: str, limits: list[ChannelLimits], largest: tuple[float, ...]
+) -> None:
+    """Refuse limits beyond what the device itself takes: it would drop the commands, unsaid."""
+    mode = schedule.actuator[name].mode
+    for channel, (one, most) in enumerate(zip(limits, largest, strict=False)):
+        if mode in ("velocity", "effort") and one.range[1] > most:
+            raise schedule.error(
+                f"actuator.{name}.limits.{mode}",
+                f"{one.range[1]:g} is more than the {most:g} that channel {channel} of the device "
+                f"is set to take, which refuses the commands beyond; give less, or set the device",
+            )
+
+
 def _channels(value: Numbers | Pairs) -> int:
     return len(value) if isinstance(value, list) else 1

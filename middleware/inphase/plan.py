@@ -466,6 +466,7 @@ def _plan_actuator(
     channel_limits = limits.of_channels(
         schedule, name, [sign * at for (sign, _), at in zip(turns, safe, strict=True)]
     )
+    limits.check_device(schedule, name, channel_limits, spec.largest)
     if encoding is not None:
         encoding = replace(
             encoding, values=tuple(v.turned(*turns[v.channel]) for v in encoding.values)

@@ -25,6 +25,8 @@ class Part:
         self.actuator = actuator
         """its number in the plan, where its commands move something"""
         plan = world.plan
+        self.mode = "position" if actuator is None else plan.actuators[actuator].schedule.mode
+        """command mode of what it moves"""
         self.draws = Draws(plan, sensor) if sensor is not None else None
         """the schedule's timing of its samples"""
         self._turns: list[tuple[int, float]] = []

@@ -110,6 +110,8 @@ class Servo:
         registers = self.registers
         registers.put(Address.BUS_WATCHDOG, WATCHDOG_EXPIRED)
         registers.put(Address.GOAL_VELOCITY, 0)
+        if registers.memory[Address.OPERATING_MODE] == 0:  # the manual says that it stops
+            registers.put(Address.GOAL_CURRENT, 0)
         registers.put(Address.PROFILE_ACCELERATION, 0)
         registers.put(Address.PROFILE_VELOCITY, 0)
         registers.put(Address.GOAL_POSITION, self._position_raw(0.0))

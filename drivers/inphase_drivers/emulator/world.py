@@ -10,8 +10,9 @@ _HOLDING = (Drive.POSITION, Drive.VELOCITY)
 class WorldJoints(Joints):
     """The joints of one device in the world: what they do is the model's, not a register's.
 
-    Position mode moves the model's actuators, velocity mode their goals; with the torque off, or in
-    current mode, nothing is exerted on a joint. Until its torque is switched on for the first time
+    Position mode moves the model's actuators, velocity mode their goals, or its velocity actuators
+    where the schedule commands velocities; with the torque off, or in current mode, nothing is
+    exerted on a joint. Until its torque is switched on for the first time
     a joint is held where the world starts, as if by a brake. Profiles are not applied.
     """
 
@@ -23,7 +24,10 @@ class WorldJoints(Joints):
         self._followed = [Drive.OFF] * count
         self._read()
         self.goal = list(self.position)
-        self._setpoint = list(self.position)  # what the world's actuators were told last
+        at_rest = [0.0] * count
+        self._setpoint = (
+            at_rest if part.mode == "velocity" else list(self.position)
+        )  # what the world's actuators were told last
         self._is_new = False  # they have to be told again
 
     def advance(self, to_ns: int) -> None:
@@ -50,7 +54,9 @@ class WorldJoints(Joints):
         before = list(self._setpoint)
         for joint, drive in enumerate(self.drive):
             self._switch(joint, drive)
-            if drive is Drive.POSITION:
+            if self._part.mode == "velocity":
+                self._setpoint[joint] = self.goal[joint] if drive is Drive.VELOCITY else 0.0
+            elif drive is Drive.POSITION:
                 self._setpoint[joint] = self.goal[joint]
             elif drive is Drive.VELOCITY:
                 self._setpoint[joint] += self.goal[joint] * seconds
@@ -64,5 +70,6 @@ class WorldJoints(Joints):
         holds = drive in _HOLDING
         if holds != (before in _HOLDING):
             self._part.switch([joint], on=holds)
-            self._setpoint[joint] = self.position[joint]
+            if self._part.mode != "velocity":
+                self._setpoint[joint] = self.position[joint]
             self._is_new = True

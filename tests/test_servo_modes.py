@@ -1,0 +1,98 @@
+"""Servos that are told velocities and currents: what goes over the wire, and what they do then."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inphase.frame import Frame
+from peers import until
+from runtimes import Robot
+
+pytestmark = pytest.mark.real
+
+LIMITS = "position = [-3.0, 3.0]\nvelocity = 2.0\nacceleration = 4.0\nstep = 0.5\n"
+FEEDBACK = 'feedback = "joints.position"\n'
+VELOCITY = (
+    (FEEDBACK, FEEDBACK + 'mode = "velocity"\n'),
+    (LIMITS, "position = [-3.0, 3.0]\nvelocity = 2.0\nacceleration = 4.0\n"),
+)
+CURRENT = (
+    (FEEDBACK, FEEDBACK + 'mode = "effort"\nfeedback_velocity = "joints.velocity"\n'),
+    (LIMITS, "effort = 0.5\neffort_rate = 2.0\nvelocity = 2.0\n"),
+)
+POLICY = """
+import numpy as np
+
+
+class Sweep:
+    def __call__(self, frame):
+        part = min(1.0, max(0, frame.cycle - 20) / 100)
+        return [{value} * part] * 6
+"""
+RAD_S = 0.229 * 2 * math.pi / 60
+
+
+@pytest.fixture
+def robot() -> Iterator[Robot]:
+    with Robot() as made:
+        yield made
+
+
+def tell(robot: Robot, value: float, changes: tuple[tuple[str, str], ...]) -> None:
+    """All joints are to be told this value, which grows within 100 cycles."""
+    robot.folder.joinpath("sweep.py").write_text(POLICY.format(value=value))
+    robot.write(*changes)
+
+
+def speeds(frame: Frame) -> Any:
+    """The joints' velocities as measured; 0 before there are any."""
+    joints = frame["joints"]
+    return joints.value["velocity"] if joints.sequence >= 0 else np.zeros(6)
+
+
+def written(journal: list[Any], address: int) -> list[str]:
+    """What was written to a register of the first servo, in hex."""
+    return [data for ident, at, data in journal if ident == 1 and at == address]
+
+
+def test_servos_in_velocity_mode_turn_at_what_they_are_told_and_end_at_rest(robot: Robot) -> None:
+    tell(robot, 0.3, VELOCITY)
+    run = robot.run()
+    run.frame(lambda frame: speeds(frame).min() > 0.25)
+    told = pytest.approx([round(0.3 / RAD_S) * RAD_S] * 6, abs=1e-9)
+    until(lambda: bool(robot.arm()["goal"] == told))
+    assert robot.speed == pytest.approx(0.3, abs=2 * RAD_S)
+    run.process.terminate()
+    assert run.process.wait(40) == 143, run.stderr
+    assert robot.arm()["velocity"] == pytest.approx([0.0] * 6, abs=RAD_S)
+    journal = robot.arm()["journal"]
+    assert written(journal, 11) == ["01"]
+    assert written(journal, 104)[0] == "00000000"
+    order = [at for ident, at, _ in journal if ident == 1 and at in (11, 64, 104)]
+    assert order[:4] == [64, 11, 104, 64], "mode without torque, the goal before torque"
+
+
+def test_servos_in_current_mode_are_driven_no_faster_than_they_may(robot: Robot) -> None:
+    tell(robot, 0.4, CURRENT)
+    run = robot.run()
+    frame = run.frame(lambda frame: speeds(frame).max() > 1.9)
+    assert frame.layout.actuators[0][2] == "A"
+    run.frame(lambda f: f.cycle > frame.cycle + 100)
+    assert robot.speed < 4.0
+    run.process.terminate()
+    assert run.process.wait(40) == 143, run.stderr
+    journal = robot.arm()["journal"]
+    assert written(journal, 11) == ["00"]
+    assert written(journal, 102)[0] == "0000"
+
+
+def test_limits_beyond_what_a_servo_is_set_to_take_are_refused(robot: Robot) -> None:
+    changes = (*VELOCITY[:1], (LIMITS, "velocity = 9.0\nacceleration = 20.0\n"))
+    tell(robot, 0.3, changes)
+    run = robot.run()
+    assert run.process.wait(40) != 0
+    assert "limits.velocity: 9 is more than the 8.39" in run.stderr
+    assert robot.arm()["torque"] == [0] * 6
