@@ -1,14 +1,14 @@
-"""From the latch to the command posted by a model: the real policy process, against bare inference.
+"""From the latch to the command posted by a model: the real policy process, against a bare process.
 
-The network is two hidden layers of 256 with ELU. The yardstick is the same session in this process,
-called once per period on the other core with a frame that is there already: no wait, no store and
-no mailbox, but caches as cold as the policy's.
+The network is two hidden layers of 256 with ELU. The yardstick is a process that waits on a bare
+futex, runs the same session on numbers that are there already, and stamps: `session.run` in a loop
+of Python, or the C call in a loop of C. The same writer wakes both, with the same period on the
+same cores, so that caches and cores are as cold for one as for the other.
 """
 
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 
 from benches import robot
 from benches.distribution import Rounds, show
-from benches.latch import Writer
+from benches.latch import Reader, Writer
 from benches.machine import Options
 from benches.policy import contents_of
-from inphase import model_policy, schedule, store
 from inphase import plan as planning
-from inphase._core import ffi, lib
-from inphase.plan import Plan
-from inphase.process import Process
+from inphase import schedule, store
+from inphase.process import Process, thread_environment
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # the writer of ONNX files
 from models import network, with_model
@@ -32,46 +30,12 @@ from models import network, with_model
 _CYCLES = 200
 _PERIOD_US, _ACT_US = 2000, 1700
 _LAYERS = (12, 256, 256, 6)
-
-
-class Bare:
-    """The model without anything around it."""
-
-    def __init__(self, plan: Plan) -> None:
-        assert plan.model is not None
-        self._model = model_policy.NativeModel(plan.schedule, plan.model)
-        sizes = [sensor.dtype.itemsize for sensor in plan.sensors]
-        self._kept = [ffi.new("uint8_t[]", size) for size in sizes]
-        self._samples = ffi.new("void *[]", self._kept)
-        self._record = ffi.new("uint8_t[]", 4096)
-        self._command = ffi.new("double[]", plan.values)
-        self._user = ffi.cast("void *", self._model.native.user)
-
-    def block(self, cpu: int) -> NDArray[np.int64]:
-        """How long each call takes, one per period."""
-        before = os.sched_getaffinity(0)
-        if cpu >= 0:
-            os.sched_setaffinity(0, {cpu})
-        spans = np.zeros(_CYCLES, np.int64)
-        due = time.perf_counter()
-        for i in range(_CYCLES):
-            due += _PERIOD_US / 1e6
-            time.sleep(max(0.0, due - time.perf_counter()))
-            start = time.perf_counter_ns()
-            reason = lib.inphase_model_call(self._user, self._record, self._samples, self._command)
-            spans[i] = time.perf_counter_ns() - start
-            assert reason == 0, reason
-        os.sched_setaffinity(0, before)
-        return spans
-
-    def close(self) -> None:
-        """End its session."""
-        self._model.close()
+_GOALS = {"c": 1.1, "python": 1.2}
 
 
 def _measure(name: str, options: Options, runtime: str) -> dict[str, Any]:
-    figure = Rounds(f"latch to command posted, {name}")
-    missed = 0
+    figure = Rounds(f"latch to command posted, {name}", goal=_GOALS[runtime])
+    missed = [0, 0]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "demo.toml"
         path.write_text((robot.SCHEDULES / "demo.toml").read_text())
@@ -79,22 +43,41 @@ def _measure(name: str, options: Options, runtime: str) -> dict[str, Any]:
         path.write_text(f'{path.read_text()}runtime = "{runtime}"\n')
         plan = planning.make(schedule.load(path))
         writer = Writer(options, contents_of(plan, store.new_epoch()))
-        mailbox = writer.path.removesuffix("core") + "policy"
-        bare = Bare(plan)
-        worker = Process("policy", "inphase.policy", [str(path), writer.path, mailbox])
+        mailbox = Path(store.policy_path(writer.path))
+        arguments = (path, writer.mapping, options.other_cpu, runtime)
+        answerer = Reader(*arguments, module="benches.answerer")
+        worker = Process(
+            "policy",
+            "inphase.policy",
+            [str(path), writer.path, str(mailbox)],
+            environment=thread_environment(1),
+        )
         worker.wait_ready()
         os.sched_setaffinity(worker.pid, [options.other_cpu])
-        for _ in range(options.rounds + 1):
-            first = bare.block(options.other_cpu)
-            late = writer.frames_block(_PERIOD_US, _CYCLES, _ACT_US, mailbox)
-            missed += int(np.sum(late < 0))
-            figure.add(first, late[late >= 0], bare.block(options.other_cpu))
-        for side in (figure.first, figure.ours, figure.second):
-            del side[0]  # warms up
+
+        def kept(side: int, late: NDArray[np.int64]) -> NDArray[np.int64]:
+            missed[side] += int(np.sum(late < 0))
+            return late[late >= 0]
+
+        def bare() -> NDArray[np.int64]:
+            answerer.ask("work", int(writer.bare.word) + _CYCLES)
+            late = writer.bare_block(_PERIOD_US, _CYCLES, _ACT_US)
+            answerer.answer()
+            return kept(0, late)
+
+        def ours() -> NDArray[np.int64]:
+            return kept(1, writer.frames_block(_PERIOD_US, _CYCLES, _ACT_US, str(mailbox)))
+
+        bare(), ours()  # warm up
+        for _ in range(options.rounds):
+            figure.add(bare(), ours(), bare())
         worker.stop()
-        bare.close()
+        mailbox.unlink(missing_ok=True)
+        answerer.close()
         writer.close()
-    result = figure.result() | {"missed": missed / _CYCLES / (options.rounds + 1)}
+    result = figure.result()
+    cycles = _CYCLES * (options.rounds + 1)
+    result["missed"] = {"ours": missed[1] / cycles, "yardstick": missed[0] / (2 * cycles - _CYCLES)}
     show(result)
     print(f"  no answer by the act offset: {result['missed']}")
     return result

@@ -251,3 +251,16 @@ void bench_bare_echo(struct bench_bare *bare, uint32_t number)
 {
     bare->echo_ns[number % 64] = bench_now();
 }
+
+void bench_bare_work(struct bench_bare *bare, uint32_t last, const struct bench_work *work)
+{
+    uint32_t (*call)(void *, const void *, const void *const *, double *);
+    uint32_t newest = __atomic_load_n(&bare->word, __ATOMIC_ACQUIRE);
+
+    *(void **)&call = work->call;
+    while ((int32_t)(newest - last) < 0) {
+        newest = bench_bare_wait(bare, newest);
+        call(work->user, work->record, (const void *const *)work->samples, work->command);
+        bench_bare_echo(bare, newest);
+    }
+}

@@ -38,6 +38,14 @@ int bench_bare_block(struct bench_bare *bare, const struct bench_grid *grid, uin
 /* Wait until the word is not `seen`; returns it, or `seen` after a second. */
 uint32_t bench_bare_wait(const struct bench_bare *bare, uint32_t seen);
 void bench_bare_echo(struct bench_bare *bare, uint32_t number);
+/* Something to do for each number before it is echoed: `call` as struct inphase_native_policy has it. */
+struct bench_work {
+    void *call, *user, *record;
+    void **samples;
+    double *command;
+};
+/* Wait, work, echo, up to number `last`. */
+void bench_bare_work(struct bench_bare *bare, uint32_t last, const struct bench_work *work);
 
 /* The product's store, written from here as the core's latch writes it, with payloads of any size. */
 typedef struct bench_store bench_store;

@@ -571,7 +571,8 @@ struct inphase_model_tensor {
 };
 
 struct inphase_model_config {
-    const char *library;        /* path of libonnxruntime.so */
+    const char *library;        /* path of libonnxruntime.so; NULL: no session is made, and only
+                                   take and give are of use */
     const void *bytes;          /* the model's file; stays the caller's, until it is closed */
     uint64_t size;
     uint32_t inputs, outputs;
@@ -607,12 +608,28 @@ uint32_t inphase_model_call(void *model, const void *record, const void *const *
    INPHASE_REASON_* why there is none. Thread: the reader's. */
 uint32_t inphase_model_answer(inphase_model *model, inphase_reader *reader, const void *record,
                               double *command);
+/* The two halves of the same, for a runtime that is not ONNX Runtime's library: what the model reads
+   of the frame into the inputs' numbers, 0 or the reason why not; and the outputs' numbers into a
+   command. Thread: the reader's. */
+uint32_t inphase_model_take(inphase_model *model, inphase_reader *reader, const void *record);
+void inphase_model_give(const inphase_model *model, double *command);
+/* The numbers of an input or output, in its shape and type; NULL: there is no such. They stay where
+   they are until the model is closed. */
+void *inphase_model_numbers(inphase_model *model, int output, uint32_t index);
 /* The policy's loop: newest frame of a cycle that `every` divides in, answer out, valid for max_hold_ns
    from the frame's due time. Returns when the runtime is gone or SIGTERM came, which it unblocks and handles meanwhile
    (block it before the call, so that none is lost): one at a time in a process. 0 or a negative
    errno. */
 int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
                         int64_t every, int64_t max_hold_ns);
+/* The two halves of that loop, for another runtime. wait: the next due frame, and take: 0, a reason
+   (INPHASE_REASON_*) why there is nothing to compute, or a negative errno (-ETIMEDOUT, -EINTR; -EPIPE:
+   the runtime is gone). post: give and post for that frame, or the reason why there is none. Follow
+   the reader first. Thread: the reader's. */
+int inphase_model_wait(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
+                       int64_t every, int64_t timeout_ns);
+int inphase_model_post(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
+                       int64_t valid_ns, uint32_t reason);
 
 /* ---- frames on the wire ---------------------------------------------------------------- */
 

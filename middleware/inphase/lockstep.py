@@ -141,7 +141,7 @@ class LockStep:
         if call is not None:
             return policies.Turn(call, self._buffer, self.schedule)
         if self._model is not None:
-            return model_policy.NativeTurn(self._model, self.follower.reader, self._buffer)
+            return model_policy.ModelTurn(self._model, self.follower.reader, self._buffer)
         if self.schedule.policy is None or self._native is not None:
             return None
         if isolate:
@@ -150,8 +150,9 @@ class LockStep:
             )
         assert door is not None
         remote = door.meet(self.core.segment.path)
-        layout = self.follower.layout
-        return policies.make_turn(self.schedule, layout, self._buffer, self.plan.model, remote)
+        return policies.make_turn(
+            self.schedule, self.follower, self._buffer, self.plan.model, remote
+        )
 
     def step(self) -> Frame:
         """On to the frame that the policy takes next, with its turn; that frame.
@@ -331,7 +332,7 @@ class LockStep:
         self.close()
 
 
-_Turn = policies.Turn | policies.IsolatedPolicy | model_policy.NativeTurn
+_Turn = policies.Turn | policies.IsolatedPolicy | model_policy.ModelTurn
 
 
 def _end(

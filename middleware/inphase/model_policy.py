@@ -5,11 +5,15 @@ runtime opens no file. Needs the extra `onnx`.
 """
 
 import contextlib
+import errno
 import importlib.util
+import math
 import resource
+import sys
 import threading
+import traceback
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,21 +23,23 @@ from numpy.typing import NDArray
 from inphase import model_binding, store
 from inphase._core import ffi, lib
 from inphase.core import NativePolicy
-from inphase.errors import RuntimeFault
+from inphase.errors import RuntimeFault, ScheduleError
 from inphase.frame import Frame, Layout
-from inphase.model_binding import FRAME, Binding, Tensor
+from inphase.model_binding import Binding, Tensor
 from inphase.onnx_file import DOUBLE, FLOAT, UINT8
 from inphase.packets import REASONS
 from inphase.schedule import Schedule
-from inphase.shaping import NotThere
 from inphase.wire import STATUSES
 
 _DATA_MAX = 4 << 30  # bytes
 _opening = threading.Lock()  # the limit is the process's
-_NUMPY = {FLOAT: np.float32, DOUBLE: np.float64, UINT8: np.uint8}
+NUMPY = {FLOAT: np.float32, DOUBLE: np.float64, UINT8: np.uint8}
 _MESSAGE = 1024
 _CPU = "CPUExecutionProvider"
 _WARM_UP = 16  # runs until a session has made all its memory
+_RAISED = REASONS.index("raised")
+_SLICE_NS = 200_000_000  # how long one wait in C lasts before Python may handle a signal
+_TRACEBACKS = 3  # shown in full; later ones would flood
 
 
 def bound(schedule: Schedule, layout: Layout) -> Binding:
@@ -78,45 +84,37 @@ def _bounded() -> Iterator[None]:
 # ---- from C ------------------------------------------------------------------------------------
 
 
-class NativeModel:
-    """The model as C runs it, warmed up. Whoever makes it closes it. Thread: one at a time.
+class Numbers:
+    """The tensors of a model in C: frames are gathered into them, commands are made of them. What
+    computes the one from the other is for subclasses. Whoever makes it closes it. Thread: one at a
+    time. Raises ScheduleError."""
 
-    Raises ScheduleError: the runtime is not there, or refuses the model.
-    """
-
-    def __init__(self, schedule: Schedule, binding: Binding) -> None:
-        folder = _package(schedule)
-        found = sorted((folder / "capi").glob("libonnxruntime.so*"))
-        if not found:
-            raise schedule.error(
-                "policy.model",
-                f"no libonnxruntime.so in {folder / 'capi'}; install the package onnxruntime of "
-                f'this platform, or give runtime = "python"',
-            )
+    def __init__(self, schedule: Schedule, binding: Binding, library: Path | None = None) -> None:
         keep: list[Any] = []
         message = ffi.new("char[]", _MESSAGE)
         out = ffi.new("inphase_model **")
         assert schedule.policy is not None
-        config = _config(binding, str(found[0]), schedule.policy.threads, keep)
+        config = _config(binding, library, schedule.policy.threads, keep)
         with _bounded():
             rc = lib.inphase_model_open(out, config, message, _MESSAGE)
         if rc < 0:
             text = ffi.string(message).decode(errors="replace") or f"errno {-rc}"
-            raise schedule.error(
-                "policy.model",
-                f"{binding.model.path}: ONNX Runtime does not run it: {text[:500]}; export the "
-                f"network anew, or update the package onnxruntime",
-            )
+            raise does_not_run(schedule, binding, text)
         self._keep = keep
         self._handle = out[0]
         # nobody's any more: its session must not stay in memory for good
         self._end = weakref.finalize(self, lib.inphase_model_close, self._handle)
 
-    @property
-    def native(self) -> NativePolicy:
-        """As lock step runs it; this object stays its owner."""
-        call = int(ffi.cast("uintptr_t", ffi.addressof(lib, "inphase_model_call")))
-        return NativePolicy(call, int(ffi.cast("uintptr_t", self._handle)))
+    def arrays(self, tensors: tuple[Tensor, ...], outputs: bool) -> list[NDArray[Any]]:
+        """Views of the inputs' or outputs' numbers, valid until it is closed."""
+        views = []
+        for index, tensor in enumerate(tensors):
+            dtype = np.dtype(NUMPY[tensor.type])
+            size = math.prod(tensor.shape) * dtype.itemsize
+            pointer = lib.inphase_model_numbers(self._handle, outputs, index)
+            memory: Any = ffi.buffer(pointer, size)
+            views.append(np.frombuffer(memory, dtype).reshape(tensor.shape))
+        return views
 
     def follow(self, reader: store.Reader) -> None:
         """Where the frames of its history are read, before the first; on the same thread."""
@@ -126,20 +124,13 @@ class NativeModel:
     def answer(self, reader: store.Reader, frame: Frame, values: Any) -> str | None:
         """A command to a frame of the reader's store, into `values` (a C double array); or why
         there is none, one of REASONS."""
-        record = ffi.from_buffer(frame.record)
-        reason = lib.inphase_model_answer(self._handle, reader.handle, record, values)
-        return REASONS[reason] if reason else None
+        raise NotImplementedError
 
     def serve(
         self, reader: store.Reader, mailbox: store.Mailbox, every: int, valid_ns: int
     ) -> None:
-        """Answer every due frame until the runtime is gone or SIGTERM comes, all of it in C. Raises
-        RuntimeFault."""
-        rc = lib.inphase_model_serve(
-            self._handle, reader.handle, mailbox.segment.handle, every, valid_ns
-        )
-        if rc < 0:
-            raise RuntimeFault(f"policy: the model's loop ended with errno {-rc}")
+        """Answer due frames until the runtime is gone or SIGTERM comes. Raises RuntimeFault."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """End its session."""
@@ -152,7 +143,55 @@ class NativeModel:
         self.close()
 
 
-def _config(binding: Binding, library: str, threads: int, keep: list[Any]) -> Any:
+def does_not_run(schedule: Schedule, binding: Binding, why: str) -> ScheduleError:
+    """What is said where the runtime refuses a model."""
+    return schedule.error(
+        "policy.model",
+        f"{binding.model.path}: ONNX Runtime does not run it: {why[:500]}; export the "
+        f"network anew, or update the package onnxruntime",
+    )
+
+
+class NativeModel(Numbers):
+    """The model as C runs it, warmed up. Raises ScheduleError: the runtime is not there, or refuses
+    the model."""
+
+    def __init__(self, schedule: Schedule, binding: Binding) -> None:
+        folder = _package(schedule)
+        found = sorted((folder / "capi").glob("libonnxruntime.so*"))
+        if not found:
+            raise schedule.error(
+                "policy.model",
+                f"no libonnxruntime.so in {folder / 'capi'}; install the package onnxruntime of "
+                f'this platform, or give runtime = "python"',
+            )
+        super().__init__(schedule, binding, found[0])
+
+    @property
+    def native(self) -> NativePolicy:
+        """As lock step runs it; this object stays its owner."""
+        call = int(ffi.cast("uintptr_t", ffi.addressof(lib, "inphase_model_call")))
+        return NativePolicy(call, int(ffi.cast("uintptr_t", self._handle)))
+
+    def answer(self, reader: store.Reader, frame: Frame, values: Any) -> str | None:
+        """A command to a frame of the reader's store, into `values` (a C double array); or why
+        there is none, one of REASONS."""
+        record = ffi.from_buffer(frame.record)
+        reason = lib.inphase_model_answer(self._handle, reader.handle, record, values)
+        return REASONS[reason] if reason else None
+
+    def serve(
+        self, reader: store.Reader, mailbox: store.Mailbox, every: int, valid_ns: int
+    ) -> None:
+        """As Numbers.serve; all of it is C."""
+        rc = lib.inphase_model_serve(
+            self._handle, reader.handle, mailbox.segment.handle, every, valid_ns
+        )
+        if rc < 0:
+            raise RuntimeFault(f"policy: the model's loop ended with errno {-rc}")
+
+
+def _config(binding: Binding, library: Path | None, threads: int, keep: list[Any]) -> Any:
     """struct inphase_model_config."""
 
     def own(kind: str, value: Any) -> Any:
@@ -177,7 +216,7 @@ def _config(binding: Binding, library: str, threads: int, keep: list[Any]) -> An
     return own(
         "struct inphase_model_config *",
         {
-            "library": own("char[]", library.encode()),
+            "library": own("char[]", str(library).encode()) if library else ffi.NULL,
             "bytes": data,
             "size": len(binding.model.data),
             "inputs": len(binding.inputs),
@@ -218,10 +257,10 @@ def _tensor(tensor: Tensor, is_input: bool, own: Any) -> dict[str, Any]:
     return made
 
 
-class NativeTurn:
-    """A native model's turn at frames that Python asks for; as policy.Turn."""
+class ModelTurn:
+    """A model's turn at frames that Python asks for; as policy.Turn."""
 
-    def __init__(self, model: NativeModel, reader: store.Reader, buffer: Any) -> None:
+    def __init__(self, model: Numbers, reader: store.Reader, buffer: Any) -> None:
         self._model = model
         self._reader = reader
         model.follow(reader)
@@ -235,8 +274,75 @@ class NativeTurn:
 # ---- from Python -------------------------------------------------------------------------------
 
 
-class PythonModel:
-    """The model as a policy in Python, on any of ONNX Runtime's execution providers.
+class Called(Numbers):
+    """A model that something in Python computes: `compute` fills `outputs` from `inputs`."""
+
+    def __init__(self, schedule: Schedule, binding: Binding) -> None:
+        super().__init__(schedule, binding)
+        self.inputs = self.arrays(binding.inputs, False)
+        self.outputs = self.arrays(binding.outputs, True)
+        self._shown = 0
+
+    def warm_up(self) -> None:
+        """Run it some times on zeros. Raises what it raises."""
+        for _ in range(_WARM_UP):
+            self.compute()
+
+    def compute(self) -> None:
+        """Fill the outputs."""
+        raise NotImplementedError
+
+    def put(self, results: Sequence[Any]) -> None:
+        """Take the outputs in, in the order in which they are bound. Raises ValueError."""
+        for to, result in zip(self.outputs, results, strict=True):
+            if result.shape != to.shape:
+                raise ValueError(f"came as {result.shape}, not as {to.shape}")
+            to[...] = result
+
+    def answer(self, reader: store.Reader, frame: Frame, values: Any) -> str | None:
+        """As Numbers.answer."""
+        record = ffi.from_buffer(frame.record)
+        reason = lib.inphase_model_take(self._handle, reader.handle, record)
+        if not reason:
+            reason = self._fill_outputs()
+        if reason:
+            return REASONS[reason]
+        lib.inphase_model_give(self._handle, values)
+        return None
+
+    def serve(
+        self, reader: store.Reader, mailbox: store.Mailbox, every: int, valid_ns: int
+    ) -> None:
+        """As Numbers.serve."""
+        self.follow(reader)
+        wait, post = lib.inphase_model_wait, lib.inphase_model_post
+        handles = (self._handle, reader.handle, mailbox.segment.handle)
+        while True:
+            reason = wait(*handles, every, _SLICE_NS)
+            if reason == 0:
+                reason = self._fill_outputs()
+            if reason >= 0:
+                reason = post(*handles, valid_ns, reason)
+            if reason == -errno.EPIPE:
+                return
+            if reason < 0 and reason not in (-errno.ETIMEDOUT, -errno.EINTR):
+                raise RuntimeFault(f"policy: the model's loop ended with errno {-reason}")
+
+    def _fill_outputs(self) -> int:
+        """Compute; the number of a reason."""
+        try:
+            self.compute()
+            return 0
+        except Exception:  # what others wrote must not end the loop
+            self._shown += 1
+            if self._shown <= _TRACEBACKS:
+                print("policy raised:", file=sys.stderr)
+                traceback.print_exc()
+            return _RAISED
+
+
+class PythonModel(Called):
+    """The model through ONNX Runtime's Python interface, on any of its execution providers.
 
     Raises ScheduleError.
     """
@@ -245,6 +351,7 @@ class PythonModel:
         _package(schedule)
         import onnxruntime
 
+        super().__init__(schedule, binding)
         assert schedule.policy is not None
         providers = schedule.policy.providers or [_CPU]
         known = onnxruntime.get_available_providers()
@@ -259,7 +366,9 @@ class PythonModel:
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._names = [tensor.name for tensor in binding.outputs]
-        zeros = {t.name: np.zeros(t.shape, _NUMPY[t.type]) for t in binding.inputs}
+        names = [tensor.name for tensor in binding.inputs]
+        self._feeds = dict(zip(names, self.inputs, strict=True))
+        self._in_place: Any = None
         # other providers map far more memory than they use
         bounded = _bounded() if providers == [_CPU] else contextlib.nullcontext()
         try:
@@ -267,89 +376,35 @@ class PythonModel:
                 self._session = onnxruntime.InferenceSession(
                     binding.model.data, options, providers=providers
                 )
-                for _ in range(_WARM_UP):
-                    given = self._session.run(self._names, zeros)
-            for tensor, result in zip(binding.outputs, given, strict=True):
-                _check_shape(tensor, result)
+                if providers == [_CPU]:
+                    self._in_place = self._bind(binding)
+                self.warm_up()
         except Exception as error:
-            raise schedule.error(
-                "policy.model",
-                f"{binding.model.path}: ONNX Runtime does not run it: {str(error)[:500]}; export "
-                f"the network anew, or update the package onnxruntime",
-            ) from error
-        self._binding = binding
-        self._command = np.zeros((binding.chunk, binding.values))
+            raise does_not_run(schedule, binding, str(error)) from error
 
-    def __call__(self, frame: Frame) -> NDArray[np.float64] | None:
-        """The command, or those of a chunk. Raises NotThere."""
-        rows: list[list[NDArray[Any]]] = []
-        for one in reversed(frame.history):
-            row = self._row(one)
-            if row is None:
-                break
-            rows.append(row)
-        missing = self._binding.history - len(rows)
-        if missing and not (rows and self._binding.repeats):
-            raise NotThere
-        rows += [rows[-1]] * missing
-        feeds = {
-            tensor.name: _taken_in(tensor, np.concatenate(numbers))
-            for tensor, numbers in zip(
-                self._binding.inputs, zip(*reversed(rows), strict=True), strict=True
-            )
-        }
-        given = self._session.run(self._names, feeds)
-        for tensor, result in zip(self._binding.outputs, given, strict=True):
-            self._put(tensor, np.asarray(result))
-        return self._command if self._binding.chunk > 1 else self._command[0]
+    def _bind(self, binding: Binding) -> Any:
+        """What makes the session read and write the arrays where they are."""
+        bound_to = self._session.io_binding()
+        for tensors, arrays, bind in (
+            (binding.inputs, self.inputs, bound_to.bind_input),
+            (binding.outputs, self.outputs, bound_to.bind_output),
+        ):
+            for tensor, array in zip(tensors, arrays, strict=True):
+                bind(tensor.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        return bound_to
 
-    def _row(self, frame: Frame) -> list[NDArray[Any]] | None:
-        """One frame's numbers for each input; None: some are not there."""
-        sensors, row = self._binding.sensors, []
-        for tensor in self._binding.inputs:
-            values = []
-            for part in tensor.parts:
-                if part.index == FRAME:
-                    value = np.frombuffer(frame.record, "<f8", part.count, part.offset)
-                    if np.isnan(value).any():
-                        return None
-                elif frame[sensors[part.index]].sequence < 0:
-                    return None
-                else:
-                    value = frame[sensors[part.index]].value[part.name].reshape(-1)
-                values.append(value)
-            row.append(np.concatenate(values))
-        read = {p.index for t in self._binding.inputs for p in t.parts if p.index != FRAME}
-        return row if all(frame[sensors[index]].intact for index in read) else None
-
-    def _put(self, tensor: Tensor, result: NDArray[Any]) -> None:
-        _check_shape(tensor, result)
-        numbers = result.reshape(-1).astype(np.float64)
-        if tensor.mean is not None and tensor.std is not None:
-            numbers = numbers * tensor.std + tensor.mean
-        rows = numbers.reshape(len(self._command), -1)
-        at = 0
-        for part in tensor.parts:
-            to = slice(part.index, part.index + part.count)
-            self._command[:, to] = rows[:, at : at + part.count]
-            at += part.count
-
-
-def _check_shape(tensor: Tensor, result: NDArray[Any]) -> None:
-    if result.shape != tensor.shape:
-        raise ValueError(f"{tensor.name} came as {result.shape}, not as {tensor.shape}")
-
-
-def _taken_in(tensor: Tensor, numbers: NDArray[Any]) -> NDArray[Any]:
-    if tensor.mean is not None and tensor.std is not None:
-        numbers = (numbers - tensor.mean) / tensor.std
-    return numbers.astype(_NUMPY[tensor.type]).reshape(tensor.shape)
+    def compute(self) -> None:
+        """One run of the session."""
+        if self._in_place is not None:
+            self._session.run_with_iobinding(self._in_place)
+        else:
+            self.put(self._session.run(self._names, self._feeds))
 
 
 def check(schedule: Schedule, binding: Binding) -> None:
     """See that the runtime takes the model. Raises ScheduleError."""
     assert schedule.policy is not None
     if schedule.policy.runtime == "python":
-        PythonModel(schedule, binding)
+        PythonModel(schedule, binding).close()
     else:
         NativeModel(schedule, binding).close()

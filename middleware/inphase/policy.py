@@ -146,14 +146,11 @@ class Turn:
         call: PolicyCall,
         buffer: CommandBuffer,
         described: Schedule,
-        binding: Binding | None = None,
     ) -> None:
         self._call = call
         self.buffer = buffer
         self._shown = 0
         self._accepts = dict(described.policy.accepts) if described.policy is not None else {}
-        if binding is not None:
-            self._accepts = binding.accepts
         self._shaping = Shaping(described.policy)
 
     def take(self, frame: Frame) -> str | None:
@@ -182,7 +179,11 @@ class Turn:
 
 
 def follow(
-    follower: StoreFollower, mailbox: store.Mailbox, turn: Turn, every: int, valid_ns: int
+    follower: StoreFollower,
+    mailbox: store.Mailbox,
+    turn: Turn | model_policy.ModelTurn,
+    every: int,
+    valid_ns: int,
 ) -> None:
     """The policy's loop: newest due frame in, answer out, until the store ends."""
     buffer = turn.buffer
@@ -226,19 +227,20 @@ def runs_in_c(described: Schedule) -> bool:
 
 def make_turn(
     described: Schedule,
-    layout: Layout,
+    follower: StoreFollower,
     buffer: CommandBuffer,
     binding: Binding | None,
     remote: PolicyCall | None = None,
-) -> Turn:
-    """The turn of the schedule's policy where that runs in Python; binding: of a model; remote: as
-    `meet` gives it. Raises ScheduleError."""
+) -> Turn | model_policy.ModelTurn:
+    """The turn of the schedule's policy where that runs in Python, at a follower's frames; binding:
+    of a model; remote: as `meet` gives it. Raises ScheduleError."""
     if remote is not None:
         return Turn(remote, buffer, described)
     if binding is None:
-        return Turn(load(described, layout), buffer, described)
-    call = model_policy.PythonModel(described, binding)
-    return Turn(call, buffer, described, binding)
+        return Turn(load(described, follower.layout), buffer, described)
+    return model_policy.ModelTurn(
+        model_policy.PythonModel(described, binding), follower.reader, buffer
+    )
 
 
 class Door:
@@ -297,23 +299,26 @@ def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
     mailbox = store.Mailbox(mailbox_path, buffer.count, follower.layout.epoch)
     with contextlib.closing(Door(described)) as door:
         sandbox.enter(described, mailbox)  # nothing that the schedule names has run up to here
-        if runs_in_c(described):
+        if described.policy is not None and described.policy.model is not None:
             _serve_model(described, follower, mailbox)
             return
-        remote, binding = door.meet(store_path), _binding(described, follower)
-        turn = make_turn(described, follower.layout, buffer, binding, remote)
+        turn = make_turn(described, follower, buffer, None, door.meet(store_path))
         _begin(described)
         follow(follower, mailbox, turn, every(described), valid_ns(described))
 
 
 def _serve_model(described: Schedule, follower: StoreFollower, mailbox: store.Mailbox) -> None:
-    """One call of C from the first frame to the last."""
-    model_policy.limit_memory()
+    """A model's loop, from the first frame to the last; in C it is one call."""
     binding = model_policy.bound(described, follower.layout)
-    with model_policy.NativeModel(described, binding) as model:
+    is_native = runs_in_c(described)
+    if is_native:
+        model_policy.limit_memory()
+    kind = model_policy.NativeModel if is_native else model_policy.PythonModel
+    with kind(described, binding) as model:
         _begin(described)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # C takes it from here on
-        sandbox.narrow()
+        if is_native:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # C takes it from here on
+            sandbox.narrow()
         model.serve(follower.reader, mailbox, every(described), valid_ns(described))
 
 
@@ -340,13 +345,13 @@ def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
     with contextlib.closing(Door(described)) as door, socket.socket(fileno=fd) as line:
         sandbox.enter(described)
         binding = _binding(described, follower)
-        turn: Turn | model_policy.NativeTurn
+        turn: Turn | model_policy.ModelTurn
         if binding is not None and runs_in_c(described):
             model = model_policy.NativeModel(described, binding)
-            turn = model_policy.NativeTurn(model, follower.reader, buffer)
+            turn = model_policy.ModelTurn(model, follower.reader, buffer)
         else:
             remote = door.meet(store_path)
-            turn = make_turn(described, follower.layout, buffer, binding, remote)
+            turn = make_turn(described, follower, buffer, binding, remote)
         process.say_ready()
         while asked := line.recv(_NUMBER.size, socket.MSG_WAITALL):
             (number,) = _NUMBER.unpack(asked)

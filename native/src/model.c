@@ -232,6 +232,8 @@ static int open_tensor(inphase_model *model, struct tensor *tensor,
     if (!tensor->part || !*name || !tensor->data || (config->mean && !(tensor->mean && tensor->std)))
         return -ENOMEM;
     memset(tensor->data, 0, size);
+    if (!model->api)
+        return 0;
     return failed(model,
                   ((void *(*)(const void *, void *, size_t, const int64_t *, size_t, int, void **))
                        model->api[CREATE_TENSOR_WITH_DATA])(
@@ -308,12 +310,12 @@ int inphase_model_open(inphase_model **out, const struct inphase_model_config *c
         free(model);
         return -ENOMEM;
     }
-    rc = open_library(model, config->library, message, room);
-    if (rc == 0)
+    rc = config->library ? open_library(model, config->library, message, room) : 0;
+    if (rc == 0 && config->library)
         rc = open_session(model, config, message, room);
     if (rc == 0)
         rc = open_tensors(model, config, message, room);
-    for (int i = 0; i < WARM_UP && rc == 0; i++)
+    for (int i = 0; i < WARM_UP && rc == 0 && config->library; i++)
         rc = failed(model, run_once(model), "first run", message, room);
     if (rc < 0) {
         inphase_model_close(model);
@@ -468,13 +470,21 @@ static void scatter(const inphase_model *model, double *command)
     }
 }
 
-/* the tensors are filled: run, and take the command */
+/* the inputs' numbers are there: fill the outputs' */
+static uint32_t run_session(inphase_model *model)
+{
+    if (!model->api || failed(model, run_once(model), NULL, NULL, 0) < 0)
+        return INPHASE_REASON_RAISED;
+    return INPHASE_REASON_NONE;
+}
+
 static uint32_t infer(inphase_model *model, double *command)
 {
-    if (failed(model, run_once(model), NULL, NULL, 0) < 0)
-        return INPHASE_REASON_RAISED;
-    scatter(model, command);
-    return INPHASE_REASON_NONE;
+    uint32_t reason = run_session(model);
+
+    if (!reason)
+        scatter(model, command);
+    return reason;
 }
 
 /* ---- the frames before one -------------------------------------------------------------------- */
@@ -579,20 +589,61 @@ uint32_t inphase_model_call(void *user, const void *record, const void *const *s
     return infer(model, command);
 }
 
-uint32_t inphase_model_answer(inphase_model *model, inphase_reader *reader, const void *record,
-                              double *command)
+uint32_t inphase_model_take(inphase_model *model, inphase_reader *reader, const void *record)
 {
     const struct inphase_frame *frame = record;
 
     if (reader != model->reader)
         return INPHASE_REASON_SHAPE;
-    if (!is_accepted(model, record) || !gather_read(model, model->history - 1, record) ||
-        !gather_past(model, frame->cycle))
-        return INPHASE_REASON_INPUT;
-    return infer(model, command);
+    return is_accepted(model, record) && gather_read(model, model->history - 1, record) &&
+                   gather_past(model, frame->cycle)
+               ? INPHASE_REASON_NONE
+               : INPHASE_REASON_INPUT;
+}
+
+uint32_t inphase_model_answer(inphase_model *model, inphase_reader *reader, const void *record,
+                              double *command)
+{
+    uint32_t reason = inphase_model_take(model, reader, record);
+
+    return reason ? reason : infer(model, command);
+}
+
+void inphase_model_give(const inphase_model *model, double *command)
+{
+    scatter(model, command);
+}
+
+void *inphase_model_numbers(inphase_model *model, int output, uint32_t index)
+{
+    if (index >= (output ? model->outputs : model->inputs))
+        return NULL;
+    return output ? model->output[index].data : model->input[index].data;
 }
 
 /* ---- the policy's process -------------------------------------------------------------------- */
+
+int inphase_model_wait(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
+                       int64_t every, int64_t timeout_ns)
+{
+    int64_t lost = inphase_reader_due(reader, every, timeout_ns);
+
+    if (lost < 0)
+        return (int)lost;
+    inphase_mailbox_taken(mailbox);
+    return (int)inphase_model_take(model, reader, inphase_reader_record(reader));
+}
+
+int inphase_model_post(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
+                       int64_t valid_ns, uint32_t reason)
+{
+    const struct inphase_frame *frame = inphase_reader_record(reader);
+
+    if (!reason)
+        scatter(model, model->command);
+    return inphase_mailbox_post(mailbox, frame->cycle, frame->due_ns + valid_ns, reason,
+                                model->command, reason ? 0 : model->values * model->chunk);
+}
 
 static volatile sig_atomic_t asked_to_end; /* the handler writes it, the loop reads it */
 
@@ -619,25 +670,15 @@ int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_se
     if (sigaction(SIGTERM, &action, &before) < 0)
         return -errno;
     pthread_sigmask(SIG_UNBLOCK, &terminate, &blocked);
-    while (!asked_to_end) {
-        const struct inphase_frame *frame = inphase_reader_record(reader);
-        int64_t lost = inphase_reader_due(reader, every, WAIT_NS);
-        uint32_t reason;
-
-        if (lost == -ETIMEDOUT || lost == -EINTR)
-            continue;
-        if (lost < 0) {
-            rc = lost == -EPIPE ? 0 : (int)lost;
-            break;
-        }
-        inphase_mailbox_taken(mailbox);
-        reason = inphase_model_answer(model, reader, frame, model->command);
-        rc = inphase_mailbox_post(mailbox, frame->cycle, frame->due_ns + max_hold_ns, reason,
-                                  model->command, reason ? 0 : model->values * model->chunk);
-        if (rc < 0)
-            break;
+    while (!asked_to_end && rc == 0) {
+        rc = inphase_model_wait(model, reader, mailbox, every, WAIT_NS);
+        if (rc >= 0)
+            rc = inphase_model_post(model, reader, mailbox, max_hold_ns,
+                                    rc ? (uint32_t)rc : run_session(model));
+        else if (rc == -ETIMEDOUT || rc == -EINTR)
+            rc = 0;
     }
     pthread_sigmask(SIG_SETMASK, &blocked, NULL);
     sigaction(SIGTERM, &before, NULL);
-    return rc;
+    return rc == -EPIPE ? 0 : rc;
 }

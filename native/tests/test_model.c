@@ -302,6 +302,40 @@ static void a_sample_that_came_round_is_no_input(void)
     tear_down(&robot);
 }
 
+static void another_runtime_finds_the_numbers_and_leaves_its_own(void)
+{
+    static const struct inphase_model_part from = {.count = 1};
+    struct robot robot;
+    struct described it;
+    inphase_model *numbers;
+    double command[1];
+
+    set_up(&robot, 0);
+    describe(&it)->input.shape[1] = 1;
+    it.output.shape[0] = 1;
+    it.input.parts = it.output.parts = 1;
+    it.input.part = it.output.part = &from;
+    it.config.sensors = 1;
+    it.config.values = 1;
+    it.config.library = NULL;
+    CHECK_EQUAL(open_model(&numbers, &it), 0);
+    CHECK_EQUAL(inphase_model_follow(numbers, robot.reader), 0);
+    CHECK_EQUAL(inphase_core_run(robot.core, 3), 3);
+    CHECK(inphase_reader_next(robot.reader, 1, SECOND_NS) >= 0);
+    CHECK_EQUAL(inphase_model_take(numbers, robot.reader, inphase_reader_record(robot.reader)), 0);
+    CHECK(*(float *)inphase_model_numbers(numbers, 0, 0) == 1.5f);
+    CHECK(!inphase_model_numbers(numbers, 0, 1) && !inphase_model_numbers(numbers, 1, 1));
+    *(float *)inphase_model_numbers(numbers, 1, 0) = -2.5f;
+    inphase_model_give(numbers, command);
+    CHECK(command[0] == -2.5);
+
+    /* there is no session that it could run by itself */
+    CHECK_EQUAL(inphase_model_answer(numbers, robot.reader, inphase_reader_record(robot.reader),
+                                     command), INPHASE_REASON_RAISED);
+    inphase_model_close(numbers);
+    tear_down(&robot);
+}
+
 static void a_part_outside_of_the_sample_is_never_read(void)
 {
     struct robot robot;
@@ -383,6 +417,7 @@ int main(void)
     RUN(what_cannot_be_opened_says_why);
     RUN(what_breaks_a_bound_is_refused);
     RUN(a_sample_that_came_round_is_no_input);
+    RUN(another_runtime_finds_the_numbers_and_leaves_its_own);
     RUN(a_part_outside_of_the_sample_is_never_read);
     RUN(the_loop_answers_the_newest_frame_until_it_is_asked_to_end);
     return 0;
