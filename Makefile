@@ -20,15 +20,17 @@ demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
 
 test: .venv/installed lint native-test world-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto -m "not real"
+	$(BIN)/python -m pytest -m real
 
 world-test: build/oldest/installed
-	build/oldest/bin/python -m pytest $(WORLD_TESTS)
+	build/oldest/bin/python -m pytest --numprocesses auto $(WORLD_TESTS)
 
 # a second environment: the same package with the oldest simulator
 build/oldest/installed: pyproject.toml $(NATIVE) $(PACKAGE)
 	test -x build/oldest/bin/python || $(PYTHON) -m venv build/oldest
-	build/oldest/bin/python -m pip install --quiet '.[sim,testing]' hypothesis 'mujoco==3.17.0'
+	build/oldest/bin/python -m pip install --quiet '.[sim,testing]' hypothesis pytest-xdist \
+	    'mujoco==3.17.0'
 	touch $@
 
 .venv/installed: pyproject.toml $(NATIVE)

@@ -35,7 +35,6 @@ row  what                  on virtual time                  on real parts
 import os
 import random
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -365,19 +364,16 @@ def _check_counts(robot: LockStep, model: Model) -> None:
             assert count == model.statuses.get((name, status), 0), (name, status)
 
 
-def seeds() -> list[int]:
-    """Those of every run, and some that are new; or the one that INPHASE_SEED names."""
-    given = os.environ.get("INPHASE_SEED")
-    if given:
-        return [int(given)]
-    return [*FIXED, *(int.from_bytes(os.urandom(4)) for _ in range(NEW))]
+GIVEN = os.environ.get("INPHASE_SEED")
 
 
-@pytest.fixture(params=seeds())
-def seed(request: pytest.FixtureRequest) -> Iterator[int]:
-    """A plan's seed, printed."""
-    print(f"INPHASE_SEED={request.param}")
-    yield request.param
+# a new seed is drawn where it is used: workers that share the tests must name the same ones
+@pytest.fixture(params=[int(GIVEN)] if GIVEN else [*FIXED, *(f"new {i}" for i in range(NEW))])
+def seed(request: pytest.FixtureRequest) -> int:
+    """A plan's seed, printed: those of every run, some that are new, or the one that is given."""
+    drawn = request.param if isinstance(request.param, int) else int.from_bytes(os.urandom(4))
+    print(f"INPHASE_SEED={drawn}")
+    return drawn
 
 
 def test_no_planned_fault_makes_a_frame_say_more_than_is_true(seed: int) -> None:
