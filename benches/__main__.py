@@ -12,6 +12,7 @@ FIGURES = (
     "gateway",
     "policy",
     "model",
+    "gil",
     "syscalls",
     "instructions",
     "codec",

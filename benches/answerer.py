@@ -1,9 +1,10 @@
 """A bare process that answers with a model: a futex word, one inference, a stamp, nothing else.
 
-    python -m benches.answerer SCHEDULE MAPPING CPU RUNTIME
+    python -m benches.answerer SCHEDULE MAPPING CPU PRIORITY RUNTIME
 
-The session is made as the product's policy process makes it. A line of JSON on stdin asks for a
-block: `last`, the number after which it ends. `ready` comes back, and a line at its end.
+RUNTIME: c, python, or none, without a model: a wake and a stamp in C. A session is made as the
+product's policy process makes it. A line of JSON on stdin asks for a block: `last`, the number
+after which it ends. `ready` comes back, and a line at its end.
 """
 
 import gc
@@ -54,6 +55,18 @@ class InC:
         lib.bench_bare_work(self._head, last, self._work)
 
 
+class Nothing:
+    """Answers at once, in C."""
+
+    def __init__(self, plan: Plan, head: Any) -> None:
+        self._work = ffi.new("struct bench_work *")
+        self._head = head
+
+    def block(self, last: int) -> None:
+        """Answer every number up to `last`."""
+        lib.bench_bare_work(self._head, last, self._work)
+
+
 class InPython:
     """`session.run` in a loop of Python."""
 
@@ -83,13 +96,16 @@ class InPython:
 
 def main() -> None:
     """Serve blocks until stdin ends."""
-    path, mapping, cpu, runtime = sys.argv[1:]
+    path, mapping, cpu, priority, runtime = sys.argv[1:]
     os.sched_setaffinity(0, [int(cpu)])
+    if int(priority):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(int(priority)))
     plan = planning.make(schedule.load(Path(path)))
     with Path(mapping).open("r+b") as file:
         memory = mmap.mmap(file.fileno(), 0)
     head = ffi.cast("struct bench_bare *", ffi.from_buffer(memory))
-    block: Block = (InC if runtime == "c" else InPython)(plan, head).block
+    kinds = {"c": InC, "python": InPython, "none": Nothing}
+    block: Block = kinds[runtime](plan, head).block
     gc.collect()
     gc.freeze()
     gc.disable()

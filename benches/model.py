@@ -44,7 +44,7 @@ def _measure(name: str, options: Options, runtime: str) -> dict[str, Any]:
         plan = planning.make(schedule.load(path))
         writer = Writer(options, contents_of(plan, store.new_epoch()))
         mailbox = Path(store.policy_path(writer.path))
-        arguments = (path, writer.mapping, options.other_cpu, runtime)
+        arguments = (path, writer.mapping, options.other_cpu, 0, runtime)
         answerer = Reader(*arguments, module="benches.answerer")
         worker = Process(
             "policy",

@@ -260,7 +260,8 @@ void bench_bare_work(struct bench_bare *bare, uint32_t last, const struct bench_
     *(void **)&call = work->call;
     while ((int32_t)(newest - last) < 0) {
         newest = bench_bare_wait(bare, newest);
-        call(work->user, work->record, (const void *const *)work->samples, work->command);
+        if (call)
+            call(work->user, work->record, (const void *const *)work->samples, work->command);
         bench_bare_echo(bare, newest);
     }
 }

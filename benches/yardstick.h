@@ -38,7 +38,8 @@ int bench_bare_block(struct bench_bare *bare, const struct bench_grid *grid, uin
 /* Wait until the word is not `seen`; returns it, or `seen` after a second. */
 uint32_t bench_bare_wait(const struct bench_bare *bare, uint32_t seen);
 void bench_bare_echo(struct bench_bare *bare, uint32_t number);
-/* Something to do for each number before it is echoed: `call` as struct inphase_native_policy has it. */
+/* Something to do for each number before it is echoed: `call` as struct inphase_native_policy has it,
+   NULL: nothing. */
 struct bench_work {
     void *call, *user, *record;
     void **samples;

@@ -527,6 +527,9 @@ struct inphase_sandbox {
    files, programs, other processes, and all capabilities but those of opening files. What the kernel
    does not grant is said in *sandbox. Call it before threads are started. */
 void inphase_sandbox_enter(struct inphase_sandbox *sandbox);
+/* Give up taking another priority, once this thread has its own: where RLIMIT_RTPRIO could not be set
+   it was a capability that allowed it. 0 or a negative errno. */
+int inphase_sandbox_settle(void);
 /* Give up all system calls but those of inphase_model_serve and of ending. After the above, for every
    thread. 0 or a negative errno. */
 int inphase_sandbox_narrow(void);

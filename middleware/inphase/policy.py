@@ -326,6 +326,7 @@ def _begin(described: Schedule) -> None:
     """What comes right before the loop."""
     assert described.policy is not None
     process.set_rights("policy", described.policy.priority, described.policy.cpu)
+    sandbox.settle()
     process.say_ready()
 
     # what exists now stays: no collection in the loop, none of what was imported looked at

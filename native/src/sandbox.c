@@ -429,19 +429,12 @@ static int restrict_files(uint32_t allow, int32_t *abi)
 
 /* ---- rights ---------------------------------------------------------------------------------- */
 
-/* keep of its capabilities what opening files needs; 0 or an errno */
-static int drop_capabilities(uint32_t allow)
+/* 0 or an errno */
+static int keep_capabilities(uint32_t kept)
 {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct sets[2];
-    uint32_t kept = 1u << CAP_DAC_READ_SEARCH;
 
-    if (allow & (INPHASE_ALLOW_FILES | INPHASE_ALLOW_DEVICES | INPHASE_ALLOW_GPU))
-        kept |= 1u << CAP_DAC_OVERRIDE;
-    if (allow & INPHASE_ALLOW_GPU)
-        kept |= 1u << CAP_IPC_LOCK;
-    if (allow & INPHASE_ALLOW_DEVICES)
-        kept |= 1u << CAP_SYS_RAWIO;
     if (syscall(SYS_capget, &header, sets) < 0)
         return errno;
     for (int i = 0; i < 2; i++) {
@@ -452,16 +445,35 @@ static int drop_capabilities(uint32_t allow)
     return syscall(SYS_capset, &header, sets) < 0 ? errno : 0;
 }
 
-/* a SCHED_FIFO priority up to that one, as far as it could take it before */
-static void bound_priority(int32_t priority)
+/* keep of its capabilities what opening files needs, and what taking its priority does; 0 or an errno */
+static int drop_capabilities(uint32_t allow, bool nice)
+{
+    uint32_t kept = 1u << CAP_DAC_READ_SEARCH;
+
+    if (allow & (INPHASE_ALLOW_FILES | INPHASE_ALLOW_DEVICES | INPHASE_ALLOW_GPU))
+        kept |= 1u << CAP_DAC_OVERRIDE;
+    if (allow & INPHASE_ALLOW_GPU)
+        kept |= 1u << CAP_IPC_LOCK;
+    if (allow & INPHASE_ALLOW_DEVICES)
+        kept |= 1u << CAP_SYS_RAWIO;
+    if (nice)
+        kept |= 1u << CAP_SYS_NICE;
+    return keep_capabilities(kept);
+}
+
+/* a SCHED_FIFO priority up to that one, as far as it could take it before; whether the limit alone
+   grants it */
+static bool bound_priority(int32_t priority)
 {
     struct rlimit limit, wanted = {(rlim_t)priority, (rlim_t)priority};
 
-    if (setrlimit(RLIMIT_RTPRIO, &wanted) == 0 || getrlimit(RLIMIT_RTPRIO, &limit) < 0)
-        return;
-    if (limit.rlim_max < wanted.rlim_max)
+    if (setrlimit(RLIMIT_RTPRIO, &wanted) == 0)
+        return true;
+    if (getrlimit(RLIMIT_RTPRIO, &limit) == 0) {
         wanted.rlim_cur = wanted.rlim_max = limit.rlim_max;
-    setrlimit(RLIMIT_RTPRIO, &wanted);
+        setrlimit(RLIMIT_RTPRIO, &wanted);
+    }
+    return false;
 }
 
 static int32_t count_threads(void)
@@ -478,14 +490,22 @@ static int32_t count_threads(void)
 
 void inphase_sandbox_enter(struct inphase_sandbox *sandbox)
 {
+    bool has_limit = bound_priority(sandbox->priority);
+
     sandbox->others = count_threads() - 1;
-    bound_priority(sandbox->priority);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
         sandbox->seccomp_errno = sandbox->landlock_errno = errno;
         return;
     }
     sandbox->landlock_errno = restrict_files(sandbox->allow, &sandbox->landlock_abi);
-    sandbox->capabilities_errno = drop_capabilities(sandbox->allow);
+    sandbox->capabilities_errno = drop_capabilities(sandbox->allow, !has_limit);
     sandbox->seccomp_errno = restrict_calls(sandbox->allow, sandbox->landlock_abi > 0);
     sandbox->entered = 1;
+}
+
+int inphase_sandbox_settle(void)
+{
+    const uint32_t kept = ~(1u << CAP_SYS_NICE);
+
+    return -keep_capabilities(kept);
 }
