@@ -35,5 +35,6 @@ def test_every_public_name_is_there() -> None:
         "__version__",
         "load",
         "rollout",
+        "serve_policy",
         "subscribe",
     }
