@@ -9,6 +9,7 @@ screen (EGL).
 
 import argparse
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ class Without:
         if not {joints.status, wrench.status} <= {"FRESH", "HELD", "LATE"}:
             return None
         read = [joints.value[name] for name in ("position", "velocity", "current")]
-        inputs = (np.concatenate([*read, wrench.value["force"]]) - self._mean) / self._std
+        read += [wrench.value["force"], frame.command["arm"].applied]
+        inputs = (np.concatenate(read) - self._mean) / self._std
         if is_settled:
             inputs[FORCE] = 0.0  # as wanted
         (action,) = self._session.run(None, {"obs": inputs[None].astype(np.float32)})
@@ -66,22 +68,26 @@ class Without:
 POLICIES = {"network": None, "blind": Without("force"), "held": Without("everything")}
 
 
-def scores(episodes: int, seed: int, cycles: int | None = None) -> dict[str, Score]:
-    """How well each of them holds the force."""
-    found = {}
-    for name, policy in POLICIES.items():
-        run = inphase.rollout(
-            HERE / "press.toml",
-            policy,
-            episodes=episodes,
-            seed=seed,
-            cycles=cycles,
-            record=["wrench.force"],
-        )
-        for episode in run:
-            assert episode.error is None, episode.error
-        found[name] = score([episode.recorded["wrench.force"] for episode in run])
-    return found
+def scored(
+    policy: Without | None,
+    episodes: int,
+    seed: int,
+    *,
+    cycles: int | None = None,
+    path: Path = HERE / "press.toml",
+) -> Score:
+    """How well a policy holds the force; None: the schedule's."""
+    run = inphase.rollout(
+        path,
+        policy,
+        episodes=episodes,
+        seed=seed,
+        cycles=cycles,
+        record=["wrench.force"],
+    )
+    for episode in run:
+        assert episode.error is None, episode.error
+    return score([episode.recorded["wrench.force"] for episode in run])
 
 
 def live(seconds: float) -> tuple[Score, float]:
@@ -179,8 +185,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--picture", type=Path, help="draw one episode into this file instead")
+    parser.add_argument("--model", type=Path, help="score another network alone")
     parser.add_argument("--live", type=float, metavar="SECONDS", help="run in real time instead")
     args = parser.parse_args(arguments)
+    if args.model:
+        with tempfile.TemporaryDirectory(prefix="inphase-press-") as folder:
+            path = press_truth.write(Path(folder), policy=True)
+            shutil.copy(args.model, path.with_name("press.onnx"))
+            print(f"{args.model.name} {scored(None, args.episodes, args.seed, path=path)}")
+        return
     if args.live:
         found, late = live(args.live)
         print(f"live     {found}; {100 * late:.0f} % of the wrist's samples late")
@@ -188,8 +201,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.picture:
         draw(args.picture, args.seed)
         return
-    for name, found in scores(args.episodes, args.seed).items():
-        print(f"{name:8} {found}")
+    for name, policy in POLICIES.items():
+        print(f"{name:8} {scored(policy, args.episodes, args.seed)}", flush=True)
 
 
 if __name__ == "__main__":

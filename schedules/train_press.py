@@ -13,6 +13,7 @@ pip install 'inphase[onnx,sim]' onnx
 import argparse
 import itertools
 import json
+import multiprocessing
 import os
 import tempfile
 import time
@@ -27,16 +28,16 @@ import mujoco
 import numpy as np
 import press_truth
 from numpy.typing import NDArray
-from press_task import TIP_N, WANTED_N, Score, score
+from press_task import TIP_N, WANTED_N, score
 
-import inphase
+from inphase import schedule
 from inphase.frame import Frame
+from inphase.lockstep import LockStep
 
 Array = NDArray[np.float64]
 
 HERE = Path(__file__).resolve().parent
 PLANE = [1, 2, 4]  # lift, elbow, pitch: those that move the tip up and down
-OBSERVED = ["joints.position", "joints.velocity", "joints.current", "wrench.force"]
 
 # ---- the expert --------------------------------------------------------------------------------
 
@@ -120,7 +121,8 @@ class Expert:
 
 # ---- the network -------------------------------------------------------------------------------
 
-SIZES = (21, 64, 64, 6)
+SIZES = (27, 64, 64, 6)
+FORCE = slice(18, 21)
 UNIT_RAD = 0.01  # what the network's numbers are in
 WEIGHTS = np.array([0.3, 1.0, 1.0, 0.3, 0.5, 0.3])
 """how much an error of each joint matters"""
@@ -129,37 +131,47 @@ MEANS = {
     "velocity": [0.0] * 6,
     "current": [0.0, -2.4, -0.9, 0.0, 0.0, 0.0],
     "force": [0.0, 0.0, WANTED_N - TIP_N],
+    "applied": [0.0, 0.6, 1.5, 0.0, 1.05, 0.0],
 }
 STDS = {
     "position": [0.1] * 6,
     "velocity": [0.2] * 6,
     "current": [0.1, 1.0, 1.0, 0.1, 0.3, 0.1],
     "force": [2.0, 2.0, 5.0],
+    "applied": [0.1] * 6,
 }
 MEAN, STD = (np.concatenate(list(numbers.values())) for numbers in (MEANS, STDS))
 """of what goes in: round numbers, and 0 is the wanted force"""
+STRETCH = np.eye(SIZES[0])
+STRETCH[:6, -6:], STRETCH[-6:, -6:] = -10.0 * np.eye(6), 10.0 * np.eye(6)
+"""in place of the last command, how far the position is from it, in 10 mrad"""
 
 
 @dataclass
 class Network:
     """The measured positions, plus a linear map of what goes in, plus two layers of tanh."""
 
+    mix: Array
+    """what goes in, to what the layers are given"""
     weights: list[Array]
 
     @classmethod
-    def new(cls, seed: int) -> "Network":
-        """Small random weights."""
+    def new(cls, seed: int, *, blind: bool = False) -> "Network":
+        """Small random weights; a blind one is given no force."""
+        mix = STRETCH.copy()
+        if blind:
+            mix[FORCE] = 0.0
         random = np.random.default_rng(seed)
         weights = [np.zeros((SIZES[0], SIZES[-1])), np.zeros(SIZES[-1])]
         for wide, next_wide in itertools.pairwise(SIZES):
             gain = 0.1 if next_wide == SIZES[-1] else 1.0
             weights.append(random.standard_normal((wide, next_wide)) * gain / np.sqrt(wide))
             weights.append(np.zeros(next_wide))
-        return cls(weights)
+        return cls(mix, weights)
 
     def change(self, inputs: Array) -> Array:
         """What is added to the measured positions [rad]."""
-        return np.asarray(UNIT_RAD * self._layers(inputs)[-1])
+        return np.asarray(UNIT_RAD * self._layers(inputs @ self.mix)[-1])
 
     def _layers(self, inputs: Array) -> list[Array]:
         linear, offset, w1, b1, w2, b2, w3, b3 = self.weights
@@ -183,6 +195,7 @@ class Network:
 
     def fit(self, inputs: Array, wanted: Array, steps: int, random: np.random.Generator) -> float:
         """Adam from here, its rate on a cosine; the mean loss of the last tenth."""
+        inputs = inputs @ self.mix
         means = [np.zeros_like(weight) for weight in self.weights]
         squares = [np.zeros_like(weight) for weight in self.weights]
         losses = []
@@ -199,83 +212,69 @@ class Network:
         return float(np.mean(losses[-len(losses) // 10 :]))
 
 
-def normal(recorded: dict[str, Array]) -> Array:
-    """What goes into the network, a row per frame."""
-    observed = np.concatenate([recorded[name] for name in OBSERVED], axis=1)
-    return np.asarray((observed - MEAN) / STD)
-
-
 # ---- episodes ----------------------------------------------------------------------------------
 
 
 class Driver:
-    """Drives an episode with the network, or with an expert that is told nothing of the draws.
+    """Drives one episode with the network, or where there is none as the expert says, and asks the
+    expert in every frame.
 
     It begins late by some cycles, and now and then is a little wrong, so that there is something to
     correct.
     """
 
-    def __init__(self, network: Network | None, seed: int) -> None:
-        self.network = network
-        self.seed = seed
-
-    def reset(self) -> None:
-        """A new episode."""
-        self._random: np.random.Generator | None = None
-        self._expert = Expert() if self.network is None else None
+    def __init__(self, network: Network | None, expert: Expert, seed: list[int]) -> None:
+        self.network, self.expert = network, expert
+        self._random = np.random.default_rng(seed)
+        self._wait = int(self._random.integers(0, 60))
+        self._noise = float(self._random.choice([0.0, 0.004, 0.012]))
+        self._wrong = np.zeros(6)
+        self.inputs: list[Array] = []
+        self.wanted: list[Array] = []
+        self.forces: list[Array] = []
 
     def __call__(self, frame: Frame) -> Array | None:
         """Positions [rad]."""
-        if self._random is None:
-            key = frame["truth"].value["board"].tobytes()  # differs from episode to episode
-            self._random = np.random.default_rng([self.seed, *key])
-            self._wait = int(self._random.integers(0, 60))
-            self._noise = float(self._random.choice([0.0, 0.001, 0.003]))
-            self._wrong = np.zeros(6)
-        statuses = {frame["joints"].status, frame["wrench"].status}
-        if frame.cycle < self._wait or not statuses <= {"FRESH", "HELD", "LATE"}:
+        joints, wrench = frame["joints"], frame["wrench"]
+        applied = frame.command["arm"].applied
+        if not {joints.status, wrench.status} <= {"FRESH", "HELD", "LATE"}:
             return None
-        self._wrong += 0.1 * (self._noise * self._random.standard_normal(6) * 4 - self._wrong)
-        if self._expert is not None:
-            return self._expert.command(frame["truth"].value) + self._wrong
-        assert self.network is not None
-        joints, wrench = frame["joints"].value, frame["wrench"].value
-        observed = np.concatenate(
-            [joints["position"], joints["velocity"], joints["current"], wrench["force"]]
-        )
-        change = self.network.change((observed - MEAN) / STD)
-        return np.asarray(joints["position"] + change + self._wrong)
+        read = [joints.value[name] for name in ("position", "velocity", "current")]
+        observed = np.concatenate([*read, wrench.value["force"], applied])
+        if not np.isfinite(observed).all():
+            return None
+        inputs = (observed - MEAN) / STD
+        command = self.expert.command(frame["truth"].value)
+        self.inputs.append(inputs)
+        self.wanted.append((command - joints.value["position"]) / UNIT_RAD)
+        self.forces.append(wrench.value["force"].copy())
+        self._wrong += 0.1 * (self._noise * self._random.standard_normal(6) - self._wrong)
+        if frame.cycle < self._wait:
+            return None
+        if self.network is not None:
+            command = joints.value["position"] + self.network.change(inputs)
+        return np.asarray(command + self._wrong)
 
 
-def labelled(
-    schedule: Path, network: Network | None, seed: int, args: Any
-) -> tuple[Array, Array, Score]:
-    """Episodes that the network drives, and what the expert would have done: inputs, changes."""
-    episodes = inphase.rollout(
-        schedule,
-        Driver(network, seed),
-        episodes=args.episodes,
-        seed=seed,
-        cycles=args.cycles,
-        record=["joints", "wrench", "truth"],
-    )
-    expert = Expert()
-    inputs, wanted, touches = [], [], []
-    for episode in episodes:
-        assert episode.error is None, episode.error
-        expert.begin(episode.draws)
-        recorded = episode.recorded
-        names = [name.partition(".")[2] for name in recorded if name.startswith("truth.")]
-        rows = [
-            dict(zip(names, row, strict=True))
-            for row in zip(*(recorded[f"truth.{name}"] for name in names), strict=True)
-        ]
-        commands = np.array([expert.command(row) for row in rows])
-        good = recorded["joints.position"].any(1) & recorded["wrench.force"].any(1)
-        inputs.append(normal(recorded)[good])
-        wanted.append((commands - recorded["joints.position"])[good] / UNIT_RAD)
-        touches.append(recorded["wrench.force"])
-    return np.concatenate(inputs), np.concatenate(wanted), score(touches)
+@dataclass(frozen=True)
+class Drive:
+    """What a worker process is told: one episode."""
+
+    schedule: Path
+    network: Network | None
+    seed: int
+    number: int
+    cycles: int
+
+    def run(self) -> tuple[Array, Array, Array]:
+        """Inputs, changes that the expert would have made, forces: a row per frame."""
+        expert = Expert()
+        driver = Driver(self.network, expert, [self.seed, self.number])
+        loaded = schedule.load(self.schedule)
+        with LockStep(loaded, seed=self.seed, episode=self.number, call=driver) as robot:
+            expert.begin(robot.draws)
+            robot.run(self.cycles)
+        return np.array(driver.inputs), np.array(driver.wanted), np.array(driver.forces)
 
 
 # ---- the file ----------------------------------------------------------------------------------
@@ -290,9 +289,9 @@ def save(network: Network, path: Path) -> None:
     # positions in rad are what went in, without the normalisation
     through = np.eye(SIZES[0], SIZES[-1]) * STD[:, None]
     tensors = {
-        "w1": w1, "b1": b1, "w2": w2, "b2": b2,
+        "w1": network.mix @ w1, "b1": b1, "w2": w2, "b2": b2,
         "w3": w3 * UNIT_RAD, "b3": b3 * UNIT_RAD,
-        "linear": through + linear * UNIT_RAD, "offset": MEAN[:6] + offset * UNIT_RAD,
+        "linear": through + network.mix @ linear * UNIT_RAD, "offset": MEAN[:6] + offset * UNIT_RAD,
     }  # fmt: skip
     nodes = [
         helper.make_node("Gemm", ["obs", "w1", "b1"], ["sum1"]),
@@ -324,21 +323,25 @@ def save(network: Network, path: Path) -> None:
 
 def train(args: argparse.Namespace) -> Network:
     """Drive, ask the expert, fit; again and again, and at last for longer."""
-    random = np.random.default_rng(args.seed)
-    network, begun = Network.new(args.seed), time.monotonic()
+    random, begun = np.random.default_rng(args.seed), time.monotonic()
+    network = Network.new(args.seed, blind=args.blind)
     inputs, wanted = np.empty((0, SIZES[0])), np.empty((0, SIZES[-1]))
-    with tempfile.TemporaryDirectory(prefix="inphase-press-") as folder:
-        schedule = press_truth.write(Path(folder), policy=False)
+    processes = multiprocessing.get_context("spawn").Pool(len(os.sched_getaffinity(0)))
+    with tempfile.TemporaryDirectory(prefix="inphase-press-") as folder, processes:
+        path = press_truth.write(Path(folder), policy=False)
         for turn in range(args.turns):
-            driven = network if turn else None
-            more, labels, found = labelled(schedule, driven, args.seed + turn, args)
-            inputs, wanted = np.concatenate([inputs, more]), np.concatenate([wanted, labels])
-            is_last = turn == args.turns - 1
-            loss = network.fit(inputs, wanted, args.steps * (4 if is_last else 1), random)
-            driver = "network" if turn else "expert"
+            driven, seed = network if turn else None, args.seed + turn
+            drives = [Drive(path, driven, seed, i, args.cycles) for i in range(args.episodes)]
+            driven_inputs, driven_wanted, forces = zip(
+                *processes.map(Drive.run, drives, 1), strict=True
+            )
+            inputs = np.concatenate([inputs, *driven_inputs])
+            wanted = np.concatenate([wanted, *driven_wanted])
+            steps = args.steps * (4 if turn == args.turns - 1 else 1)
+            loss = network.fit(inputs, wanted, steps, random)
             print(
-                f"{time.monotonic() - begun:3.0f} s: the {driver} drove, {found}; "
-                f"loss {loss:.4f} over {len(inputs)} frames",
+                f"{time.monotonic() - begun:3.0f} s: the {'network' if turn else 'expert'} drove, "
+                f"{score(list(forces))}; loss {loss:.4f} over {len(inputs)} frames",
                 flush=True,
             )
     return network
@@ -353,6 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--episodes", type=int, default=24, help="per turn")
     parser.add_argument("--cycles", type=int, default=1250, help="per episode")
     parser.add_argument("--steps", type=int, default=3000, help="of Adam per turn")
+    parser.add_argument("--blind", action="store_true", help="do without the force")
     args = parser.parse_args(arguments)
     save(train(args), args.out)
 
