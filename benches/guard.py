@@ -59,10 +59,12 @@ class Swing:
 
 
 class Arm:
-    """The emulator, with its control channel."""
+    """The emulator, with its control channel. Bytes take no time on its wire: where its process is
+    held up, what it reads late would seem to have met a reply, and be garbled."""
 
     def __init__(self, schedule: Path) -> None:
-        command = [sys.executable, "-m", "inphase_drivers.emulator", str(schedule), "--control"]
+        command = [sys.executable, "-m", "inphase_drivers.emulator", str(schedule)]
+        command += ["--control", "--no-wire-time"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if _pipe(self._process.stdout).readline() != b"ready\n":
             raise RuntimeError("the emulator did not start")
@@ -173,6 +175,7 @@ def _end_one(
             process.kill()
     notes = store.segments_of(name, "note")
     if not notes or not still_ns:
+        print(f"  no note, or not at rest: {notes}, {arm.speed()} rad/s")
         return None
     note = _whole(Path(notes[0]))
     Path(notes[0]).unlink()
@@ -186,6 +189,7 @@ def _end_one(
         and arm.speed() < _ZERO
     )
     if not as_it_has_to_be:
+        print(f"  not as it has to be: {note}, {heard}, {arm.speed()} rad/s")
         return None
     noticed_ns = note["noticed_ns"]
     at_ns = (

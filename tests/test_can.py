@@ -9,11 +9,13 @@ import signal
 import socket
 import struct
 import threading
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self, cast
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +35,7 @@ from inphase.driver import (
 )
 from inphase.errors import DeviceError
 from inphase.packets import Parser, RefusedReply, can_frame, can_id
-from peers import until
+from peers import BOUND_S, until
 from runtimes import Run
 
 EFF, RTR, ERR = 0x80000000, 0x40000000, 0x20000000
@@ -163,7 +165,7 @@ import msgspec
 
 from inphase.driver import (
     ActuatorSpec, Check, CheckKind, DeviceError, Driver, Encoding, Exchange, Field, Framing, Raw,
-    Reply, SensorSpec, Servo, TwinChannel, TwinKind, Value,
+    Reply, SensorSpec, Servo, Stop, StopKind, TwinChannel, TwinKind, Value,
 )
 from inphase.packets import can_frame, can_id
 
@@ -174,6 +176,7 @@ MICRORAD = 1e-6
 class Motors(Driver):
     class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bus: str
+        brake: bool = False
 
     link = None
 
@@ -217,6 +220,10 @@ class Motors(Driver):
                 write_ns=400_000,
                 chunk=16,
             ),
+            # NMT: all nodes stop
+            stop=Stop(StopKind.BYTES, 2 * can_frame(0, bytes([2, 0])), 16)
+            if self.options.brake
+            else Stop(),
         )
 
     def open(self):
@@ -288,9 +295,10 @@ class Bus:
         self._server.bind(str(path))
         self._server.listen()
         self.goal = [0] * MOTORS
-        self.opened = self.goals = 0
+        self.opened = self.closed = self.goals = 0
         self.tell: list[bytes] = []
         self.shuffled = False
+        self.heard: deque[bytes] = deque(maxlen=20)
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
@@ -304,10 +312,14 @@ class Bus:
             with link, contextlib.suppress(OSError):
                 while frame := link.recv(72):
                     self._take(link, frame)
+            self.closed += 1
 
     def _take(self, link: socket.socket, frame: bytes) -> None:
         ident, size = struct.unpack_from("=IB", frame)
+        self.heard.append(frame)
         assert len(frame) == 16
+        if ident == 0:
+            return
         if ident == SYNC:
             assert size == 0
             if self.tell:
@@ -392,6 +404,31 @@ def test_a_bus_that_goes_off_is_offline_and_needs_arming_after_it_is_opened_agai
     assert summary["error_passive"] == 1
     assert summary["foreign_frames"] > 0
     assert summary["slips"] == 0
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("brake", [False, True], ids=["last goals", "its own"])
+def test_a_stop_of_several_frames_goes_out_three_times_when_the_runtime_is_killed(
+    robot: tuple[Robot, Bus], brake: bool
+) -> None:
+    on, bus = robot
+    if brake:
+        text = on.schedule.read_text()
+        on.schedule.write_text(text.replace("[sensor.motors]", "brake = true\n[sensor.motors]"))
+    with on.run() as run:
+        until(lambda: bus.goals > 30 and bus.goal[0] > 0)
+        guards = [child for child in run.children() if child.name() == "_guard"]
+        run.signal(signal.SIGKILL)
+        psutil.wait_procs(guards, BOUND_S)
+        until(lambda: bus.closed == 1)
+        stops = list(bus.heard)[-6:] if brake else list(bus.heard)[-9:]
+        for note in Path("/dev/shm").glob(f"inphase.{on.name}.*"):
+            note.unlink()
+    if brake:
+        assert stops == 6 * [can_frame(0, bytes([2, 0]))]
+        return
+    assert stops[:3] == stops[3:6] == stops[6:]
+    assert [struct.unpack_from("=I", frame)[0] for frame in stops[:3]] == [0x201, 0x202, 0x203]
 
 
 # ---- the same exchange in a worker's home ------------------------------------------------------

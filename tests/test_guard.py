@@ -243,6 +243,25 @@ def test_a_guard_that_ends_is_started_again_and_has_the_arm(robot: Robot) -> Non
         stopped(robot, second)
 
 
+def test_a_guard_that_does_not_answer_is_replaced(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        first = guard_of(run)
+        first.suspend()
+        until(lambda: "the guard ended (no answer within 5 s)" in run.stderr)
+        until(lambda: not first.is_running())
+        second = guard_of(run)
+        until(lambda: ports_of(second))
+        run.moving()
+        run.signal(signal.SIGKILL)
+        stopped(robot, second)
+
+
+def test_the_program_is_installed_and_refuses_to_be_run_by_hand() -> None:
+    assert os.access(guard.PROGRAM, os.X_OK)
+    assert subprocess.run([guard.PROGRAM], check=False).returncode == 64
+
+
 def test_without_a_guard_nothing_is_enabled(robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "PROGRAM", robot.folder / "nothing")
     runtime = Runtime(schedule.load(robot.schedule), Wishes(), lambda _: None)

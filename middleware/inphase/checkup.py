@@ -7,10 +7,10 @@ from typing import Any
 
 from inphase import model_policy, policy, preflight, timing_model
 from inphase import plan as planning
-from inphase.core import store_size
+from inphase.core import is_realtime, store_size
 from inphase.errors import WorldError
 from inphase.mujoco_world import MujocoWorld
-from inphase.plan import Plan
+from inphase.plan import ActuatorPlan, Plan
 from inphase.preflight import Check
 from inphase.randomisation import Randomisation
 from inphase.schedule import Schedule
@@ -42,6 +42,7 @@ class Report:
             "repeats_after_cycles": math.lcm(*(s.schedule.every for s in self.plan.sensors)),
             "acquired_spread_ns": spread_ns(self.plan.timings),
             "world": self.world,
+            "stops": [_stop_facts(self.plan, actuator) for actuator in self.plan.actuators],
             "notes": self.plan.notes,
             "machine": [
                 {
@@ -75,6 +76,7 @@ class Report:
         drawn = timeline.render(picture.timeline(plan.schedule, plan.timings, plan.commands), width)
         size = Text(f"shared memory: {self.store_bytes:,} bytes")
         spread = Text(_spread(plan.timings))
+        stops = [Text(_describe_stop(_stop_facts(plan, a))) for a in plan.actuators]
         world = [] if self.world is None else [Text(_describe_world(self.world))]
         return Group(
             head,
@@ -84,6 +86,7 @@ class Report:
             _devices(plan),
             _rings(plan),
             size,
+            *stops,
             *world,
             machine,
             *notes,
@@ -96,6 +99,26 @@ def _describe_world(facts: dict[str, Any]) -> str:
     return (
         f"world: {facts['model']}, {facts['version']}, a step of {facts['step_ns'] / 1000:g} us, "
         f"{facts['steps']} per cycle; {facts['drawn']} of {facts['knobs']} knobs are drawn"
+    )
+
+
+def _stop_facts(plan: Plan, actuator: ActuatorPlan) -> dict[str, Any]:
+    """What stops an actuator when the runtime is dead or frozen; None: it has no such thing."""
+    watchdog = actuator.spec.watchdog
+    return {
+        "name": actuator.name,
+        "guard": None if actuator.stop is None else actuator.stop.kind.name.lower(),
+        "guard_max_hold_ns": plan.guard_hold_ns(is_realtime(plan.schedule.cycle)),
+        "watchdog_ns": None if watchdog is None else watchdog.timeout_ns,
+    }
+
+
+def _describe_stop(facts: dict[str, Any]) -> str:
+    guard = f"the guard ({facts['guard']}), frozen: after {facts['guard_max_hold_ns'] / 1e6:g} ms"
+    watchdog = f"its watchdog, {(facts['watchdog_ns'] or 0) / 1e6:g} ms"
+    by = [guard] * (facts["guard"] is not None) + [watchdog] * (facts["watchdog_ns"] is not None)
+    return (
+        f"{facts['name']} is stopped when the runtime is gone by: {' and '.join(by) or 'nothing'}"
     )
 
 

@@ -10,6 +10,7 @@ import signal
 import socket
 import struct
 import subprocess
+import time
 import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ from inphase.errors import RuntimeFault
 PROGRAM = Path(_core.__file__).with_name("_guard")
 _REQUEST = struct.Struct("=II48s")
 _ANSWER = struct.Struct("=IIii")
-_GIVE, _DROP, _READY = 1, 2, 3
+_GIVE, _DROP, _READY, _PING = 1, 2, 3, 4
+_PING_S = 1.0
 _ANSWER_S = 5.0
 _END_S = 1.0
 _PRIORITY_MAX = 99
@@ -45,6 +47,7 @@ class Guard:
 
     def __init__(self, page: int, note: str, priority: int, cpu: int | None, *, hold: bool) -> None:
         self._given: dict[int, Given] = {}
+        self._ping_s = time.monotonic() + _PING_S
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._line.settimeout(_ANSWER_S)
         runtime = os.pidfd_open(os.getpid())
@@ -98,6 +101,20 @@ class Guard:
         if self._given.pop(actuator, None) is not None:
             self._ask(_DROP, actuator, "", [])
 
+    def ended(self) -> str | None:
+        """How it ended, or that it does not answer, asked once a second; None: all is well."""
+        code = self._child.poll()
+        if code is not None:
+            return f"signal {-code}" if code < 0 else f"exit code {code}"
+        if time.monotonic() < self._ping_s:
+            return None
+        self._ping_s = time.monotonic() + _PING_S
+        try:
+            self._ask(_PING, 0, "", [])
+        except RuntimeFault:
+            return f"no answer within {_ANSWER_S:.0f} s"
+        return None
+
     @property
     def given(self) -> list[Given]:
         """The devices that it has."""
@@ -125,13 +142,6 @@ class Guard:
             raise RuntimeFault(f"the guard ended at its start, exit code {code}; nothing may move")
         kind, actuator, error_number, other = _ANSWER.unpack(data)
         return kind, actuator, error_number, other
-
-    def ended(self) -> str | None:
-        """How it ended, None while it runs."""
-        code = self._child.poll()
-        if code is None:
-            return None
-        return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def close(self) -> None:
         """Let it go: it ends by itself when nothing moves. One that does not is killed."""

@@ -81,6 +81,7 @@ enum guard_verdict guard_judge(const struct guard_view *view, int64_t max_hold_n
 
 #define GUARD_GIVE 1             /* with a descriptor: of this actuator, from now on */
 #define GUARD_DROP 2             /* close it */
+#define GUARD_PING 4             /* whether it still answers */
 #define GUARD_READY 3            /* the guard's first word: error is that of SCHED_FIFO, other of
                                     locking its memory; 0: granted */
 
