@@ -17,6 +17,7 @@ FIGURES = (
     "instructions",
     "codec",
     "limiter",
+    "motion",
     "lockstep",
     "world",
     "environment",
