@@ -382,6 +382,24 @@ def test_what_cannot_be_is_refused_with_its_key(
     assert where in str(raised.value) and "robot.toml" in str(raised.value)
 
 
+def test_an_environments_action_is_a_chunk(tmp_path: Path) -> None:
+    gym = pytest.importorskip("inphase.gym", reason="the package gymnasium is missing")
+    described = schedule(tmp_path, every=4, chunk=8, latency_cycles=2, history=2)
+    environment = gym.Environment(described)
+    try:
+        assert environment.action_space.shape == (8, JOINTS)
+        environment.reset(seed=3)
+        cycles = []
+        for _ in range(5):
+            *_, info = environment.step(np.tile(START, (8, 1)))
+            cycles.append(info["cycle"])
+        assert np.diff(cycles).tolist() == [4] * 4 and info["missed"] == 0
+        with pytest.raises(ValueError, match=r"\(8, 6\) numbers"):
+            environment.step(START)
+    finally:
+        environment.close()
+
+
 # ---- with a process ------------------------------------------------------------------------------
 
 

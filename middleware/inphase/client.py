@@ -133,6 +133,9 @@ class Client:
         """The command to stay where the robot is; None: not known yet."""
         parts = {actuator.name: _place(frame, actuator) for actuator in self.plan.actuators}
         known = {name: place for name, place in parts.items() if place is not None}
+        policy = self.schedule.policy
+        if policy is not None and policy.chunk > 1:
+            known = {name: np.tile(place, (policy.chunk, 1)) for name, place in known.items()}
         return known if len(known) == len(parts) else None
 
 

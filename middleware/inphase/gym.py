@@ -198,11 +198,15 @@ def _copied(drawn: float | list[float]) -> float | list[float]:
 
 
 def action_space(plan: Plan) -> tuple[spaces.Box, list[str]]:
-    """All actuators' channels one after the other, between their limits; their names."""
+    """All actuators' channels one after the other, between their limits; their names. With [policy]
+    `chunk` a row of them per command."""
     ranges = [limits.range for actuator in plan.actuators for limits in actuator.limits]
     names = [f"{a.name}[{c}]" for a in plan.actuators for c in range(a.spec.channels)]
     low = np.array([low for low, _ in ranges])
     high = np.array([high for _, high in ranges])
+    policy = plan.schedule.policy
+    if policy is not None and policy.chunk > 1:
+        low, high = (np.tile(bound, (policy.chunk, 1)) for bound in (low, high))
     return spaces.Box(low, high, dtype=np.float64), names
 
 

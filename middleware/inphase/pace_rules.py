@@ -13,6 +13,13 @@ def check(schedule: Schedule, policy: Policy) -> None:
     if policy.interpolate != "hold" and policy.spacing > 1:
         _check_known(schedule, policy)
     _check_history(schedule, policy)
+    for key, value in (("history", policy.history), ("align", policy.align)):
+        if policy.remote is not None and value not in (1, None):
+            raise schedule.error(
+                f"policy.{key}",
+                f"{show(value)}: a remote policy is sent frames as they were latched, one at a "
+                f"time; remove it, and let the policy keep what it needs",
+            )
     if policy.align is not None:
         _check_align(schedule, policy, policy.align)
 
