@@ -1250,6 +1250,15 @@ int inphase_core_estop(inphase_core *core, uint32_t from);
    inphase_gpio_get), which stays the caller's. Before the start. Without it the input is not known,
    and nothing is armed. */
 int inphase_core_estop_line(inphase_core *core, uint32_t input, int fd);
+/* The page on which the gateway leaves clients' emergency stops: a segment of its own, at least
+   inphase_estop_page_size() bytes, which the core maps read-only and looks at in every cycle. init and
+   post are the gateway's; post never waits, and wakes nobody. */
+uint64_t inphase_estop_page_size(void);
+int inphase_estop_page_init(inphase_segment *segment, uint64_t epoch);
+int inphase_estop_page_post(inphase_segment *segment);
+/* Let the core look at that page; before the start. The segment stays the caller's. -EPROTO: it is
+   not one of this runtime's. */
+int inphase_core_estop_page(inphase_core *core, inphase_segment *segment);
 /* Something stops an actuator's device when this process does not (the guard), or no longer: then
    nothing is armed, and what is armed is latched. Any thread. */
 int inphase_core_guarded(inphase_core *core, uint32_t actuator, int guarded);

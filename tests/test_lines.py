@@ -11,25 +11,26 @@ from inphase.callers import OnALine
 from inphase.driver import Reading
 from inphase.errors import DeviceError
 from inphase.lines import Line
+from inphase.tables import GpioLine
 
 gpiod = pytest.importorskip("gpiod", reason="gpiod is not installed (pip install 'inphase[gpio]')")
 
 
 def test_a_chip_that_is_not_there_is_refused_with_its_key(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match=r"sensor.cam.trigger_line: line 17 of .*: no such dev"):
-        Line("cam", str(tmp_path / "gpiochip9"), 17)
+        Line("cam", GpioLine(chip=str(tmp_path / "gpiochip9"), line=17))
 
 
 @pytest.mark.parametrize("path", ["/dev/null", __file__])
 def test_what_is_no_chip_is_refused(path: str) -> None:
     with pytest.raises(DeviceError, match="not a GPIO chip; gpiodetect lists the chips"):
-        Line("cam", path, 0)
+        Line("cam", GpioLine(chip=path, line=0))
 
 
 def test_a_missing_binding_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gpiod", None)
     with pytest.raises(DeviceError, match=r"pip install 'inphase\[gpio\]'"):
-        Line("cam", "/dev/gpiochip0", 0)
+        Line("cam", GpioLine(chip="/dev/gpiochip0", line=0))
 
 
 class Recorded:
@@ -68,7 +69,7 @@ CHIPS = sorted(Path("/dev").glob("gpiochip*"))
 @pytest.mark.skipif(not CHIPS, reason="no GPIO chip here (modprobe gpio-sim, and configure one)")
 def test_a_line_belongs_to_one_at_a_time() -> None:
     free = [
-        (str(path), offset)
+        GpioLine(chip=str(path), line=offset)
         for path in CHIPS
         for offset in range(gpiod.Chip(str(path)).get_info().num_lines)
         if "gpio-sim" in gpiod.Chip(str(path)).get_info().label
@@ -76,10 +77,10 @@ def test_a_line_belongs_to_one_at_a_time() -> None:
     ]
     if not free:
         pytest.skip("no free line of a simulated GPIO chip here")
-    with Line("cam", *free[0]) as line:
+    with Line("cam", free[0]) as line:
         assert line.fd >= 0
         line.set(True)
         line.set(False)
         with pytest.raises(DeviceError, match="in use by somebody else"):
-            Line("other", *free[0])
-    Line("other", *free[0]).close()
+            Line("other", free[0])
+    Line("other", free[0]).close()

@@ -31,6 +31,7 @@ CORE_SIDE = {
     "distribution",
     "driver",
     "errors",
+    "estop_rules",
     "fit",
     "frame",
     "limits",

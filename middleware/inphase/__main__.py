@@ -86,10 +86,13 @@ def _show_result(result: dict[str, Any], as_json: bool) -> None:
 
 def _run_wall_clock(described: Any, wishes: Any, as_json: bool) -> dict[str, Any]:
     from inphase import runtime
+    from inphase.keys import Keys
     from inphase.live import LiveView
 
-    with LiveView(shown=not as_json) as view:
-        return runtime.run(described, wishes, view.say, view.show)
+    with LiveView(shown=not as_json) as view, Keys(wanted=view.is_live) as keys:
+        if keys.fds:
+            view.say("space or e: emergency stop; a: arm; ^C: ramp and end")
+        return runtime.run(described, wishes, view.say, view.show, keys)
 
 
 @cli.command()

@@ -236,7 +236,7 @@ def caller_of(driver: Driver, sensor: SensorPlan, actuator: ActuatorPlan | None)
     """
     caller = _caller_of(driver, sensor, actuator)
     line = sensor.schedule.trigger_line
-    return caller if line is None else OnALine(caller, Line(sensor.name, line.chip, line.line))
+    return caller if line is None else OnALine(caller, Line(sensor.name, line))
 
 
 def _caller_of(

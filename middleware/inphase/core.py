@@ -11,7 +11,7 @@ from inphase.distribution import Distribution, constant
 from inphase.driver import Stop, StopKind, TwinChannel, TwinKind, Watchdog
 from inphase.errors import StoreError
 from inphase.packets import encoding_fields, exchange_fields
-from inphase.plan import ActuatorPlan, Plan, SensorPlan
+from inphase.plan import ActuatorPlan, EstopPlan, Plan, SensorPlan
 from inphase.store import Segment
 from inphase.tables import Cycle, Policy, Workspace
 from inphase.timing_model import TimingModel
@@ -57,10 +57,13 @@ class Core:
         mode: int = 0o600,
         gid: int = -1,
         lockstep: "LockStepConfig | None" = None,
+        lines: bool = True,
     ) -> None:
+        """lines: False where no line is there, because no device is: none is ever pressed."""
         self.plan = plan
         self.epoch = epoch
         self._keep: list[Any] = []
+        self._lines = lines
         config = self._config(
             epoch=epoch,
             description=description,
@@ -91,6 +94,8 @@ class Core:
         text = ffi.new("char[]", description)
         self._keep.append(text)
         config.cycles = cycles
+        config.estop_inputs = len(self.plan.estop)
+        config.estop = _estop(self.plan, self._keep, self._lines)
         config.epoch = epoch
         config.observe = observe
         config.has_policy = not observe and (
@@ -164,6 +169,11 @@ class Core:
         rc = lib.inphase_core_estop_line(self._core, index, fd)
         if rc < 0:
             raise StoreError(f"estop input {index}: the core does not take its line: errno {-rc}")
+
+    def estop_page(self, segment: Segment) -> None:
+        """Where the gateway leaves clients' emergency stops; before `start`."""
+        if lib.inphase_core_estop_page(self._core, segment.handle) < 0:
+            raise StoreError(f"{segment.path} is not the page of this runtime's gateway")
 
     def guarded(self, actuator: int, guarded: bool) -> None:
         """Something stops an actuator's device when this process does not, or no longer."""
@@ -442,6 +452,32 @@ def _policy_timing(policy: Policy | None) -> dict[str, int]:
         "chunk": policy.chunk,
         "join": joins[policy.join],
         "interpolate": ways[policy.interpolate],
+    }
+
+
+def _estop(plan: Plan, keep: list[Any], lines: bool) -> Any:
+    """struct inphase_estop_input[]."""
+    array = ffi.new(
+        "struct inphase_estop_input[]", [_estop_input(one, lines) for one in plan.estop] or 1
+    )
+    keep.append(array)
+    return array
+
+
+def _estop_input(one: EstopPlan, lines: bool) -> dict[str, Any]:
+    given = one.schedule
+    if given.line is not None:
+        kind = lib.INPHASE_INPUT_LINE if lines else lib.INPHASE_INPUT_NONE
+        return {"kind": kind, "pressed": given.pressed == "high"}
+    return {
+        "kind": lib.INPHASE_INPUT_SAMPLE,
+        "pressed": given.pressed != "low",
+        "sensor": one.sensor,
+        "channel": one.channel,
+        "accepts": sum(1 << STATUSES.index(name) for name in given.accepts),
+        "mask": given.mask or 0,
+        "low": math.nan if given.low is None else given.low,
+        "high": math.nan if given.high is None else given.high,
     }
 
 

@@ -159,6 +159,20 @@ class Devices:
             self._wait(core, link.index, True)
             core.enable(link.actuator, True)
 
+    def switch_off(self, core: Core, actuators: list[int]) -> None:
+        """Take power away from actuators that are at rest, until they are armed again. Raises
+        DeviceError, RuntimeFault."""
+        for link in self.links:
+            if link.actuator not in actuators or link.reopening:
+                continue
+            core.enable(link.actuator, False)
+            core.detach(link.index)
+            self._wait(core, link.index, False)
+            try:
+                link.driver.disable()
+            finally:
+                core.attach(link.index, link.fd)
+
     def _wait(self, core: Core, device: int, attached: bool) -> None:
         until = time.monotonic() + _HAND_OVER_S
         while core.attached(device) != attached:

@@ -144,6 +144,7 @@ class Control:
 
     def __init__(self, store_path: str) -> None:
         self._reader = store.Reader(store_path)
+        self._page = store.EstopPage(store_path, self._reader.epoch)
 
     def answer(self, request: bytes) -> bytes:
         """The reply to a request, whatever that holds."""
@@ -169,8 +170,11 @@ class Control:
                 return {"description": describe(self._reader)}
             case "status":
                 return {"status": self._reader.status(), "counts": self._reader.counts()}
+            case "estop":
+                self._page.post()
+                return {}
             case other:
-                raise ValueError(f"no request {other!r}; there are describe, ping, status")
+                raise ValueError(f"no request {other!r}; there are describe, estop, ping, status")
 
     async def serve(self, socket: zmq.asyncio.Socket) -> None:
         """Answer until cancelled; replies to a client that is gone are dropped."""
@@ -186,6 +190,7 @@ class Control:
 
     def close(self) -> None:
         """Leave the store."""
+        self._page.close()
         self._reader.close()
 
 

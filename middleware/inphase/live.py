@@ -153,6 +153,7 @@ def _head(view: View) -> Any:
         head.append(f"\nages are without {view.unseen} frames that this view missed", "dim")
     if status["latched"]:
         head.append(f"\nmotion is latched: {REASONS[status['latched']]}", "bold red")
+        head.append(f" since cycle {status['reason_cycle']}")
     return head
 
 
@@ -285,6 +286,11 @@ class LiveView:
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a table on a terminal."""
+        return self._live is not None
 
     def say(self, text: str) -> None:
         """A message of its own line."""

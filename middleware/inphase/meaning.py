@@ -9,7 +9,7 @@ MEANING = {
     "act_us": "microseconds from the cycle's start, such as 1600",
     "trigger_us": "microseconds from the cycle's start, such as 0",
     "chip": 'the device file of a GPIO chip, such as "/dev/gpiochip0"',
-    "line": "the offset of a line of its chip, 0 to 65535",
+    "line.line": "the offset of a line of its chip, 0 to 65535",
     "trigger_line": 'a table such as { chip = "/dev/gpiochip0", line = 17 }',
     "every": "a count of cycles from one trigger to the next, 1 or more",
     "latency_cycles": "a count of cycles from the trigger to the frame, 0 or more, below every",
@@ -27,6 +27,10 @@ MEANING = {
     "group": "the name of a group whose members may read the store",
     "mode": '"position", "velocity", "effort" or "switch"',
     "on_stop": '"hold" or "off"',
+    "line": 'a table such as { chip = "/dev/gpiochip0", line = 17 }',
+    "sample": '"sensor.field"',
+    "pressed": '"low" or "high"',
+    "mask": "the bits that count, a whole number such as 1",
     "on_estop": '"ramp" or "off"',
     "sign": "1 or -1 for each channel",
     "zero": "a table of field = number or list, in SI",
@@ -92,6 +96,8 @@ def meaning(key: locator.Path) -> str:
     own = names[-1:]
     if names[:1] == ["sensor"] and len(names) > 2 and names[2] != "trigger_line":
         own = names[2:3]
+    elif names[-2:] in (["trigger_line", "line"], ["line", "line"]):
+        own = ["line.line"]
     elif names[2:3] == ["workspace"] and len(names) > 3:
         own = [f"workspace.{names[-1]}"]
     elif names[:2] == ["policy", "accepts"]:

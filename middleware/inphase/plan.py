@@ -28,6 +28,7 @@ from inphase.installed import resolve_driver
 from inphase.limits import ChannelLimits
 from inphase.model_binding import Binding
 from inphase.schedule import Actuator, Schedule, Sensor
+from inphase.tables import EstopInput
 from inphase.timing import Command, Home, Timing
 from inphase.timing_model import TimingModel
 
@@ -121,6 +122,16 @@ class ActuatorPlan:
 
 
 @dataclass(frozen=True)
+class EstopPlan:
+    """One input of the emergency stop; sensor and channel of a sample."""
+
+    name: str
+    schedule: EstopInput
+    sensor: int = 0
+    channel: int = 0
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything the core, the workers and the readers are configured from."""
 
@@ -132,6 +143,8 @@ class Plan:
     timing: TimingModel
     """of the simulated robot"""
     notes: list[str] = field(default_factory=list)
+    estop: list[EstopPlan] = field(default_factory=list)
+    """inputs of the emergency stop"""
     client_policy: bool = False
     """whoever started the runtime posts the commands itself"""
     model: Binding | None = None
@@ -312,7 +325,8 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
     notes += [note for actuator in actuators for note in _slow_for_step(actuator)]
     notes += _check_watchdogs(schedule, actuators)
     notes += fit.notes(schedule, plan.timings, plan.commands)
-    return replace(plan, notes=notes, model=_bind_model(schedule, sensors, actuators))
+    estop = [_plan_estop(schedule, name, sensors) for name in schedule.estop]
+    return replace(plan, notes=notes, estop=estop, model=_bind_model(schedule, sensors, actuators))
 
 
 def _bind_model(
@@ -540,6 +554,35 @@ def _beside(
             f"not be of one instant; name a field of the same",
         )
     return _field(schedule, f"actuator.{name}.{key}", wanted, sensors, channels)[1]
+
+
+def _plan_estop(schedule: Schedule, name: str, sensors: list[SensorPlan]) -> EstopPlan:
+    """Which channel an input of the emergency stop looks at."""
+    given = schedule.estop[name]
+    if given.sample is None:
+        return EstopPlan(name, given)
+    wanted, _, field_name = given.sample.partition(".")
+    names = [sensor.name for sensor in sensors]
+    if wanted not in names:
+        raise schedule.error(
+            f"estop.{name}.sample",
+            f"no such sensor, got {given.sample!r}; the schedule has: {', '.join(names)}",
+        )
+    sensor = sensors[names.index(wanted)]
+    fields = {item.name: item for item in _value_fields(sensor.spec)}
+    if field_name not in fields or given.channel >= fields[field_name].channels:
+        known = [(f.name, f.channels) for f in fields.values()]
+        raise schedule.error(
+            f"estop.{name}.sample",
+            f"channel {given.channel} of {given.sample!r} is no float64 channel; {wanted} has "
+            f"(field, channels): {known}",
+        )
+    channel = sensor.first_channel(field_name) + given.channel
+    if channel >= len(sensor.offsets):
+        raise schedule.error(
+            f"estop.{name}.sample", f"sensor {wanted} has more channels than are looked at"
+        )
+    return EstopPlan(name, given, names.index(wanted), channel)
 
 
 def _slow_for_step(actuator: ActuatorPlan) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from inphase import locator, model_rules, parts
+from inphase import estop_rules, locator, model_rules, parts
 from inphase.meaning import MEANING
 from inphase.tables import Schedule, exact_period
 
@@ -39,6 +39,7 @@ def check(schedule: Schedule) -> None:
     _check_ports(schedule)
     _check_simulation(schedule)
     parts.check(schedule)
+    estop_rules.check(schedule)
 
 
 def _check_finite(schedule: Schedule) -> None:
@@ -48,6 +49,7 @@ def _check_finite(schedule: Schedule) -> None:
         (("cycle",), msgspec.to_builtins(schedule.cycle)),
         (("sensor",), msgspec.to_builtins(schedule.sensor)),
         (("actuator",), msgspec.to_builtins(schedule.actuator)),
+        (("estop",), msgspec.to_builtins(schedule.estop)),
     ]
     while stack:
         key, value = stack.pop()
@@ -209,7 +211,7 @@ def _check_simulation(schedule: Schedule) -> None:
 
 
 def _check_names(schedule: Schedule) -> None:
-    for kind in ("device", "sensor", "actuator"):
+    for kind in ("device", "sensor", "actuator", "estop"):
         for name in getattr(schedule, kind):
             if not _PART.fullmatch(name):
                 raise schedule.error(

@@ -115,6 +115,10 @@ class Runner:
         """Let motion start again from where the robot is. Raises DeviceError, RuntimeFault."""
         self._robot.arm()
 
+    def estop(self) -> None:
+        """Emergency stop, before anything else is written: motion is latched until `arm`."""
+        self._robot.estop()
+
     @property
     def messages(self) -> list[str]:
         """What the runtime said so far: devices that went and came, processes that ended."""
@@ -179,6 +183,9 @@ class _LockStepRobot:
 
     def arm(self) -> None:
         self._lockstep.core.arm()
+
+    def estop(self) -> None:
+        self._lockstep.core.estop()
 
     def messages(self) -> list[str]:
         return []
@@ -341,6 +348,9 @@ class _RuntimeRobot:
         trouble = self._wait("armed")["error"]
         if trouble:
             raise RuntimeFault(trouble)
+
+    def estop(self) -> None:
+        self._send(do="estop")
 
     def messages(self) -> list[str]:
         self._line.setblocking(False)

@@ -33,6 +33,7 @@ from inphase.core import Core, is_realtime, store_size
 from inphase.devices import Devices
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault
 from inphase.guard import Given, Guard, take_notes
+from inphase.keys import Keys
 from inphase.lines import Lines
 from inphase.packets import REASONS
 from inphase.plan import Plan
@@ -44,6 +45,7 @@ from inphase.world_process import WorldProcess
 
 _TICK_S = 0.05
 _GLANCE_S = 0.002
+_STOP_KEYS = " eE"
 _ARMED = ("armed", "running", "ramping")
 _WORLD_GONE_S = 0.2  # in which the frames say that its devices are OFFLINE; then the run ends
 _JOIN_NS = 3_000_000_000
@@ -97,8 +99,12 @@ class Runtime:
         self._policy_end: str | None = None
         self._stop: tuple[str, int] | None = None
         self._page_faults: int | None = None
+        self._estop_page: store.Segment | None = None
         self._told = 0
         """what is latched, as far as it was said"""
+        self._is_off = False
+        self.glance: Callable[[], None] = lambda: None
+        """called while something is waited for: an emergency stop does not wait"""
 
     # ---- start ---------------------------------------------------------------------------
 
@@ -129,7 +135,7 @@ class Runtime:
             )
         self._devices = Devices(self.plan, self._tell)
         self._undo.callback(self._devices.close)
-        self._lines = Lines(self.plan)
+        self._lines = Lines(self.plan, self.wishes.simulate)
         self._undo.callback(self._lines.close)
         self.plan = replace(
             planning.make(described, self.plan.drivers), client_policy=self.wishes.client_policy
@@ -177,6 +183,7 @@ class Runtime:
             cycles=self.wishes.cycles,
             mode=mode,
             gid=gid,
+            lines=not self.wishes.simulate,
         )
         self._undo.callback(self._close_workers)  # after the core, which reads their segments
         self._undo.callback(self.core.close)
@@ -222,6 +229,9 @@ class Runtime:
         path = self.core.segment.path
         if described.gateway is not None:
             self._start_process("gateway", "inphase.gateway", [str(described.path), path])
+            if described.gateway.control is not None and self._stop is None:
+                self._estop_page = store.Segment.attach(store.estop_path(path))
+                self.core.estop_page(self._estop_page)
         if mailbox is None and described.policy is not None and not self.wishes.observe:
             mailbox = store.policy_path(path)
             threads = thread_environment(described.policy.threads)
@@ -330,6 +340,7 @@ class Runtime:
             self._workers.tend(self.core, self.reader)
         self._note_page_faults()
         self._note_latch()
+        self._switch_off()
         for child in self._processes:
             self._note_end(child)
         if time.monotonic() - self._world_end_s > _WORLD_GONE_S:
@@ -374,6 +385,29 @@ class Runtime:
         if self._told:
             self._tell(states.latched(self.plan, status))
 
+    def _switch_off(self) -> None:
+        """After an emergency stop, once all is at rest: what `on_estop` says."""
+        off = [i for i, a in enumerate(self.plan.actuators) if a.schedule.on_estop == "off"]
+        is_estop = REASONS[self._told] == "estop" and self._state() == "faulted"
+        if not is_estop:
+            self._is_off = False
+        if self._is_off or not is_estop or not off:
+            return
+        assert self.core is not None
+        assert self._devices is not None and self._workers is not None
+        self._is_off = True
+        try:
+            self._devices.switch_off(self.core, off)
+            self._workers.switch_off(self.core, off)
+            self._tell(f"switched off: {', '.join(self.plan.actuators[i].name for i in off)}")
+        except InphaseError as error:
+            self._tell(str(error))
+
+    def estop(self) -> None:
+        """Emergency stop, in the next act. Callable from a signal handler."""
+        if self.core is not None:
+            self.core.estop()
+
     def _note_page_faults(self) -> None:
         """Read the cycle thread's page faults off the cycle thread, for its frames."""
         assert self.core is not None and self.reader is not None
@@ -414,6 +448,10 @@ class Runtime:
         if self._is_armed():
             self.say("nothing is latched: motion is armed already")
             return
+        assert self.reader is not None
+        if pressed := self.reader.status()["estop"] & 0xFFFF:
+            raise RuntimeFault(f"nothing is armed: {states.pressed(self.plan, pressed)}")
+        self._is_off = False  # what was switched off is, again, unless arming is granted
         self._wait(lambda: self._state() != "ramping", _REST_S)
         self._workers.arm(self.core, False)
         self._devices.arm(self.core, False)
@@ -424,6 +462,7 @@ class Runtime:
         self._tell("armed: motion starts from where the robot is")
 
     def _state(self) -> str:
+        """One of wire.STATES."""
         assert self.reader is not None
         return wire.STATES[self.reader.status()["state"]]
 
@@ -438,6 +477,7 @@ class Runtime:
         while not done():
             if self.over or time.monotonic() > until_s:
                 return False
+            self.glance()
             time.sleep(_GLANCE_S)
         return True
 
@@ -484,15 +524,17 @@ class Runtime:
             self._workers.ask_to_end()
         for child in reversed(self._processes):
             child.stop()
-        if self.mailbox is not None:
-            self.mailbox.close()
+        for segment in (self.mailbox, self._estop_page):
+            if segment is not None:
+                segment.close()
         self._remove_mailbox()
         self._undo.close()
 
     def _remove_mailbox(self) -> None:
         """And where a remote policy came to; a policy's process may not remove files."""
         if self.core is not None:
-            Path(store.policy_path(self.core.segment.path)).unlink(missing_ok=True)
+            for path in (store.policy_path, store.estop_path):
+                Path(path(self.core.segment.path)).unlink(missing_ok=True)
         if self._policy is not None:
             policy.remove_door(self.schedule)
 
@@ -518,20 +560,34 @@ def run(
     wishes: Wishes,
     say: Callable[[str], None],
     show: Callable[[Runtime], None] = lambda _: None,
+    keys: Keys | None = None,
 ) -> dict[str, Any]:
-    """Run a robot to its end; its summary. `show` is called some times a second.
+    """Run a robot to its end; its summary. `show` is called some times a second. keys: space and e
+    are the emergency stop, a arms.
 
     Raises what `Runtime.prepare` raises.
     """
     runtime = Runtime(described, wishes, say)
+    keys = keys or Keys(wanted=False)
     arms: list[int] = []
+
+    def take_keys() -> None:
+        pressed = keys.take() if keys.fds and select.select(keys.fds, [], [], 0)[0] else ""
+        if set(pressed) & set(_STOP_KEYS):
+            runtime.estop()
+            arms.clear()
+        elif "a" in pressed:
+            arms.append(0)
+
+    runtime.glance = take_keys
     before = signal.signal(signal.SIGUSR1, lambda number, _: arms.append(number))
     try:
         with signals_stop(runtime):
             runtime.prepare()
             runtime.start()
             while not runtime.over:
-                runtime.tend()
+                runtime.tend(keys.fds)
+                take_keys()
                 show(runtime)
                 if arms:
                     arms.clear()
@@ -616,6 +672,8 @@ def _obey(runtime: Runtime, line: _Line) -> None:
     for request in requests:
         if request["do"] == "stop":
             runtime.stop("request")
+        elif request["do"] == "estop":
+            runtime.estop()
         elif request["do"] == "policy_gone":
             runtime.policy_gone()
         elif request["do"] == "arm":

@@ -3,16 +3,16 @@
 from inphase.packets import REASONS
 from inphase.plan import Plan
 
-_INPUTS, _LOCAL, _CLIENT = 16, 16, 17  # INPHASE_ESTOP_* of inphase.h
+_LOCAL, _CLIENT = 16, 17  # INPHASE_ESTOP_* of inphase.h
 
 
 def estop_source(plan: Plan, detail: int) -> str:
     """Where an emergency stop came from: the detail of the reason `estop`."""
     if detail == _LOCAL:
-        return "this process"
+        return "a key, or the program"
     if detail == _CLIENT:
         return "a client"
-    return f"input {detail}"
+    return plan.estop[detail].name
 
 
 def latched(plan: Plan, status: dict[str, int]) -> str:
@@ -27,24 +27,27 @@ def latched(plan: Plan, status: dict[str, int]) -> str:
     return f"{what}, in cycle {status['reason_cycle']}; {remedy} (SIGUSR1)"
 
 
+def pressed(plan: Plan, inputs: int) -> str:
+    """Which inputs of the emergency stop are pressed."""
+    names = [one.name for index, one in enumerate(plan.estop) if inputs >> index & 1]
+    return f"the emergency stop is pressed: {', '.join(names)}"
+
+
 def obstacle(plan: Plan, status: dict[str, int]) -> str:
     """Why arming is not granted."""
     reason, detail = REASONS[status["refusal"]], status["refusal_detail"]
     if reason == "estop":
-        known = status["estop"] >> detail & 1
-        state = "is pressed" if known else "is not known"
-        return f"the emergency stop's {estop_source(plan, detail)} {state}"
+        if status["estop"] >> detail & 1:
+            return pressed(plan, status["estop"])
+        return f"the emergency stop's input {estop_source(plan, detail)} cannot be read"
     if reason == "moving":
         return "a ramp has not come to rest; try again"
     if reason == "none":
         return latched(plan, status)
     actuator = plan.actuators[detail]
-    device = actuator.schedule.device
-    if reason == "offline":
-        return f"device {device} of actuator {actuator.name} is gone, or not enabled"
-    if reason == "unguarded":
-        return f"nothing stops device {device} of actuator {actuator.name} when the runtime dies"
     sensor = plan.sensors[actuator.feedback_sensor].name
-    return (
-        f"the feedback of actuator {actuator.name}, sensor {sensor}, is not good enough to move on"
-    )
+    which = f"device {actuator.schedule.device} of actuator {actuator.name}"
+    return {
+        "offline": f"{which} is gone, or not enabled",
+        "unguarded": f"nothing stops {which} when the runtime dies",
+    }.get(reason, f"sensor {sensor} is not good enough to move actuator {actuator.name} on")

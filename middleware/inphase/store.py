@@ -45,6 +45,11 @@ def note_path(core_path: str) -> str:
     return f"{core_path.removesuffix('core')}note"
 
 
+def estop_path(core_path: str) -> str:
+    """Where the page of clients' emergency stops lies, beside the core's segment."""
+    return f"{core_path.removesuffix('core')}estop"
+
+
 def segments_of(robot: str, what: str = "core") -> list[str]:
     """Paths of a robot's segments, newest first."""
     found = FOLDER.glob(f"{_PREFIX}{robot}.*.{what}")
@@ -169,6 +174,23 @@ def sandbox(mailbox: Segment) -> dict[str, int]:
     out = ffi.new("struct inphase_sandbox *")
     lib.inphase_mailbox_said(mailbox.handle, out)
     return as_dict(out)
+
+
+class EstopPage:
+    """The gateway's side of the page of clients' emergency stops. Thread: one at a time."""
+
+    def __init__(self, core_path: str, epoch: int) -> None:
+        size = int(lib.inphase_estop_page_size())
+        self.segment = Segment.create(estop_path(core_path), size)
+        lib.inphase_estop_page_init(self.segment.handle, epoch)
+
+    def post(self) -> None:
+        """Stop the robot: taken up by its next act."""
+        lib.inphase_estop_page_post(self.segment.handle)
+
+    def close(self) -> None:
+        """Remove the page."""
+        self.segment.close()
 
 
 class Reader:

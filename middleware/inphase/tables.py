@@ -79,6 +79,24 @@ class Guard(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_hold_ms: Annotated[float, Meta(gt=0, le=60_000)] | None = None
 
 
+class EstopInput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An input of the emergency stop: a GPIO line, or a channel of a sensor's float64 field.
+
+    A line stops at the level `pressed`. A sample stops when any bit of `mask` is set (`pressed`
+    "high") or clear ("low"), and outside of `low` to `high`; `accepts`: the statuses with which it
+    counts. What cannot be read stops.
+    """
+
+    line: "GpioLine | None" = None
+    sample: str | None = None
+    channel: Annotated[int, Meta(ge=0, le=63)] = 0
+    pressed: Literal["low", "high"] | None = None
+    mask: Annotated[int, Meta(ge=1, lt=2**53)] | None = None
+    low: float | None = None
+    high: float | None = None
+    accepts: tuple[Status, ...] = ("FRESH", "HELD")
+
+
 class Emulator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The companion process that answers for the devices; `options` are its own keys, raw."""
 
@@ -99,8 +117,8 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     options: dict[str, Any] = {}
 
 
-class TriggerLine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The GPIO line that triggers a sensor: its chip's device file and its offset there."""
+class GpioLine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A GPIO line: its chip's device file and its offset there."""
 
     chip: Annotated[str, Meta(min_length=1)]
     line: Annotated[int, Meta(ge=0, le=65_535)]
@@ -117,7 +135,7 @@ class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     device: str
     max_age_ms: Annotated[float, Meta(gt=0, le=3_600_000)]
     trigger_us: Annotated[int, Meta(ge=0)] | None = None
-    trigger_line: TriggerLine | None = None
+    trigger_line: GpioLine | None = None
     every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
     latency_cycles: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     frozen_after: Annotated[int, Meta(ge=2, le=1_000_000)] | None = None
@@ -294,6 +312,7 @@ class Tables(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     store: Store = Store()
     gateway: Gateway | None = None
     guard: Guard = Guard()
+    estop: dict[str, EstopInput] = {}
     emulator: Emulator | None = None
     policy: Policy | None = None
     world: World | None = None

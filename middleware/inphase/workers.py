@@ -231,6 +231,14 @@ class Workers:
                     link.ask("enable")
                 core.enable(link.actuator, True)
 
+    def switch_off(self, core: Core, actuators: list[int]) -> None:
+        """Take power away from actuators that are at rest, until they are armed again; those of
+        guests have gone on without. Raises DeviceError."""
+        for link in self.links:
+            if link.actuator in actuators and link.is_attached and not link.is_guest:
+                core.enable(link.actuator, False)
+                link.ask("disable")
+
     def disable(self, plan: Plan) -> None:
         """After the cycle thread has ended: what `on_stop` says."""
         for link in self.links:

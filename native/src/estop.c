@@ -77,6 +77,22 @@ static enum level input_level(const struct inphase_core *core, uint32_t input)
     }
 }
 
+/* stops that were asked for since the last look; 0: none */
+static uint32_t asked_for(struct inphase_core *core)
+{
+    uint32_t from = load_u32(&core->estop_request), stops;
+
+    if (from)
+        put_u32(&core->estop_request, 0);
+    if (!core->estop_page)
+        return from;
+    stops = atomic_load_explicit(&core->estop_page->stops, memory_order_relaxed);
+    if (stops != core->estop_page_seen)
+        from = INPHASE_ESTOP_CLIENT;
+    core->estop_page_seen = stops;
+    return from;
+}
+
 void estop_look(struct inphase_core *core)
 {
     uint32_t pressed = 0, unknown = 0, from;
@@ -89,9 +105,7 @@ void estop_look(struct inphase_core *core)
     }
     core->estop_seen = true;
     put_u32(&core->state->estop, pressed | unknown << INPHASE_ESTOP_INPUTS);
-    from = load_u32(&core->estop_request);
-    if (from)
-        put_u32(&core->estop_request, 0);
+    from = asked_for(core);
     if (pressed)
         latch_motion(core, INPHASE_REASON_ESTOP, (uint32_t)__builtin_ctz(pressed));
     else if (from)
@@ -105,6 +119,47 @@ int inphase_core_estop(inphase_core *core, uint32_t from)
     if (from != INPHASE_ESTOP_LOCAL && from != INPHASE_ESTOP_CLIENT)
         return -EINVAL;
     put_u32(&core->estop_request, from);
+    return 0;
+}
+
+uint64_t inphase_estop_page_size(void)
+{
+    return 4096; /* whole pages, and as large as any segment that can be attached */
+}
+
+int inphase_estop_page_init(inphase_segment *segment, uint64_t epoch)
+{
+    struct estop_page *page = (void *)segment->memory;
+
+    if (segment->size < sizeof *page)
+        return -EINVAL;
+    page->magic = MAGIC;
+    page->version = STORE_VERSION;
+    page->epoch = epoch;
+    return 0;
+}
+
+int inphase_estop_page_post(inphase_segment *segment)
+{
+    struct estop_page *page = (void *)segment->memory;
+
+    if (!segment->writer)
+        return -EPERM;
+    atomic_fetch_add_explicit(&page->stops, 1, memory_order_relaxed);
+    return 0;
+}
+
+int inphase_core_estop_page(inphase_core *core, inphase_segment *segment)
+{
+    const struct estop_page *page = (const void *)segment->memory;
+
+    if (core->started || core->clock == &virtual_clock)
+        return -EBUSY;
+    if (segment->size < sizeof *page || page->magic != MAGIC || page->version != STORE_VERSION ||
+        page->epoch != core->epoch)
+        return -EPROTO;
+    core->estop_page = page;
+    core->estop_page_seen = load_u32(&page->stops);
     return 0;
 }
 

@@ -137,6 +137,13 @@ struct policy_facts {
 /* a command was posted: from the frame that it answers, if that was noted */
 void policy_facts_posted(inphase_segment *segment, int64_t posted_ns);
 
+/* emergency stops of clients: the gateway writes, the core reads */
+struct estop_page {
+    uint64_t magic, epoch;
+    uint32_t version;
+    _Atomic uint32_t stops;      /* asked for so far */
+};
+
 /* 1 while the writer of the segment behind fd lives, 0, or a negative errno */
 int writer_alive(int fd);
 /* map an existing segment for writing, with its lock; -EBUSY: another writer lives. Closing it
@@ -569,6 +576,8 @@ struct inphase_core {
     struct inphase_estop_input estop[INPHASE_ESTOP_INPUTS]; /* constant */
     int estop_fd[INPHASE_ESTOP_INPUTS]; /* constant; -1: none */
     bool estop_seen;             /* the inputs were looked at */
+    const struct estop_page *estop_page; /* constant; NULL: no client can reach us */
+    uint32_t estop_page_seen;    /* stops taken up */
 
     /* what the guard is left; cycle thread, once it runs */
     struct {
@@ -613,6 +622,8 @@ void state_end(struct inphase_core *core);
 bool all_at_rest(const struct inphase_core *core);
 /* take up a request to arm, or to take it back: reads begin again; before the triggers */
 void state_take_requests(struct inphase_core *core);
+/* latch motion that nothing else would stop; at the latch */
+void state_watch_guards(struct inphase_core *core);
 /* grant the request that waits, or say why not; at the latch, when the statuses are known */
 void state_grant(struct inphase_core *core);
 /* whether a command to the frame of that cycle was made for the present epoch */

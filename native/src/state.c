@@ -180,6 +180,13 @@ static uint32_t actuator_obstacle(const struct inphase_core *core, const struct 
     return INPHASE_REASON_NONE;
 }
 
+void state_watch_guards(struct inphase_core *core)
+{
+    for (uint32_t i = 0; i < core->actuators && core->is_live; i++)
+        if (!is_guarded(&core->actuator[i]))
+            latch_motion(core, INPHASE_REASON_UNGUARDED, i);
+}
+
 static uint32_t obstacle(const struct inphase_core *core, uint32_t *detail)
 {
     uint32_t estop = load_u32(&core->state->estop);
@@ -207,9 +214,6 @@ void state_grant(struct inphase_core *core)
     struct state *state = core->state;
     uint32_t reason, detail;
 
-    for (uint32_t i = 0; i < core->actuators && core->is_live; i++)
-        if (!is_guarded(&core->actuator[i]))
-            latch_motion(core, INPHASE_REASON_UNGUARDED, i);
     if (!core->wants_arm)
         return;
     reason = obstacle(core, &detail);
