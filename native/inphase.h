@@ -263,7 +263,7 @@ struct inphase_counts {
     int64_t duplicates;         /* replies whose number had come before */
     int64_t foreign_frames;     /* CAN frames that no exchange wants */
     int64_t error_passive;      /* CAN error frames: a controller turned error-passive */
-    int64_t late_answers;       /* came after the act of the first cycle that they are for */
+    int64_t late_answers;       /* came after the act of the first cycle that they were needed in */
     int64_t stale;              /* commands of answers whose cycle had passed when they came */
     int64_t refused_answers;    /* said why there is no command, or broke a rule: see reasons */
     int64_t starved;            /* cycles that nothing was left for of a chunk (see missed) */

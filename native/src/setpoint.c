@@ -283,6 +283,14 @@ static uint32_t join(const struct plan *plan, const struct mail *mail, int64_t n
     return stale;
 }
 
+/* the first cycle that an answer is needed in: one command of it is gone to from the one before */
+static int64_t needed_in(const struct plan *plan, const struct mail *mail)
+{
+    bool is_gone_to = plan->chunk == 1 && plan->interpolate != INPHASE_HOLD;
+
+    return mail->cycle + plan->latency - (is_gone_to ? plan->spacing - 1 : 0);
+}
+
 static void take(struct inphase_core *core, const struct mail *mail, int64_t now_ns)
 {
     struct plan *plan = &core->plan;
@@ -308,7 +316,7 @@ static void take(struct inphase_core *core, const struct mail *mail, int64_t now
     plan->newest = mail->cycle;
     note_latency(plan, latency_of(core, mail));
     note_inference(core, mail);
-    count(core, COUNT_LATE_ANSWERS, mail->cycle + plan->latency < core->cycle);
+    count(core, COUNT_LATE_ANSWERS, needed_in(plan, mail) < core->cycle);
     count(core, COUNT_STALE, join(plan, mail, core->cycle));
 }
 

@@ -336,6 +336,30 @@ static void another_runtime_finds_the_numbers_and_leaves_its_own(void)
     tear_down(&robot);
 }
 
+static void a_policy_is_given_the_newest_frame_that_is_due(void)
+{
+    struct robot robot;
+    const struct inphase_frame *frame;
+
+    set_up(&robot, 0);
+    frame = inphase_reader_record(robot.reader);
+    CHECK_EQUAL(inphase_core_run(robot.core, 10), 10);
+    CHECK_EQUAL(inphase_reader_due(robot.reader, 4, SECOND_NS), 8);
+    CHECK_EQUAL(frame->cycle, 8);
+
+    /* the two after it are none, and are not looked at again */
+    CHECK_EQUAL(inphase_reader_due(robot.reader, 4, 0), -ETIMEDOUT);
+    CHECK_EQUAL(inphase_core_run(robot.core, 3), 3);
+    CHECK_EQUAL(inphase_reader_due(robot.reader, 4, SECOND_NS), 2);
+    CHECK_EQUAL(frame->cycle, 12);
+
+    /* what was written over is lost, and counted */
+    CHECK_EQUAL(inphase_core_run(robot.core, 3 * DEPTH), 3 * DEPTH);
+    CHECK_EQUAL(inphase_reader_due(robot.reader, 4, SECOND_NS), 47);
+    CHECK_EQUAL(frame->cycle, 60);
+    tear_down(&robot);
+}
+
 static void a_part_outside_of_the_sample_is_never_read(void)
 {
     struct robot robot;
@@ -418,6 +442,7 @@ int main(void)
     RUN(what_breaks_a_bound_is_refused);
     RUN(a_sample_that_came_round_is_no_input);
     RUN(another_runtime_finds_the_numbers_and_leaves_its_own);
+    RUN(a_policy_is_given_the_newest_frame_that_is_due);
     RUN(a_part_outside_of_the_sample_is_never_read);
     RUN(the_loop_answers_the_newest_frame_until_it_is_asked_to_end);
     return 0;

@@ -459,6 +459,52 @@ static void what_is_gone_to_may_change_on_the_way_without_a_step(void)
     }
 }
 
+static void an_answer_that_is_gone_to_is_late_when_the_way_had_to_begin(void)
+{
+    for (int came = 0; came < 3; came++) {
+        struct robot robot;
+        double value = HERE;
+
+        /* the answer to frame 4 is for cycle 9, and gone to from cycle 6 on */
+        open_robot(&robot, (struct inphase_policy_timing){
+                               .every = 4, .latency_cycles = 5, .interpolate = INPHASE_LINEAR});
+        for (int i = 0; i < 10; i++) {
+            double requested;
+
+            latch(&robot);
+            if (i == 0)
+                CHECK_EQUAL(answer(&robot, 0, &value), 0);
+            if (i == 5 + came)
+                CHECK_EQUAL(answer(&robot, 4, &value), 0);
+            requested = act(&robot);
+            CHECK(isnan(requested) == (i < 5 || (i == 6 && came == 2)));
+        }
+        CHECK_EQUAL(counts(&robot).late_answers, came == 2);
+        close_robot(&robot);
+    }
+}
+
+static void a_switch_is_neither_blended_nor_interpolated(void)
+{
+    for (uint32_t way = INPHASE_HOLD; way <= INPHASE_CUBIC; way++) {
+        struct robot robot;
+        double chunk[3] = {0, 1, 0};
+
+        open_robot(&robot, (struct inphase_policy_timing){
+                               .every = 4, .chunk = 3, .chunk_every = 4, .interpolate = way,
+                               .join = INPHASE_JOIN_BLEND, .blend_cycles = 9});
+        robot.core->plan.steps[0] = 1;
+        for (int i = 0; i < 12; i++) {
+            latch(&robot);
+            if (i % 4 == 0)
+                CHECK_EQUAL(answer(&robot, i, chunk), 0);
+            CHECK(act(&robot) == chunk[0]);
+            chunk[0] = i % 4 == 3 ? 1 - chunk[0] : chunk[0];
+        }
+        close_robot(&robot);
+    }
+}
+
 static void without_the_next_command_there_is_no_way_on(void)
 {
     struct robot robot;
@@ -659,6 +705,8 @@ int main(void)
     RUN(a_cubic_goes_through_every_command_without_a_step_in_velocity);
     RUN(a_cubic_of_a_straight_line_is_that_line);
     RUN(what_is_gone_to_may_change_on_the_way_without_a_step);
+    RUN(an_answer_that_is_gone_to_is_late_when_the_way_had_to_begin);
+    RUN(a_switch_is_neither_blended_nor_interpolated);
     RUN(without_the_next_command_there_is_no_way_on);
     RUN(a_refusal_leaves_what_was_answered_before);
     RUN(one_number_that_is_none_refuses_the_whole_answer);
