@@ -53,7 +53,14 @@ def estop_path(core_path: str) -> str:
 def segments_of(robot: str, what: str = "core") -> list[str]:
     """Paths of a robot's segments, newest first."""
     found = FOLDER.glob(f"{_PREFIX}{robot}.*.{what}")
-    return [str(p) for p in sorted(found, key=lambda p: p.stat().st_mtime_ns, reverse=True)]
+    return [str(p) for p in sorted(found, key=_made_ns, reverse=True)]
+
+
+def _made_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:  # its owner has just removed it
+        return 0
 
 
 def is_alive(path: str) -> bool:
