@@ -166,7 +166,7 @@ static double ask(int mode, const struct inphase_limits *l, int c, double applie
 
 static struct {
     long long commands, limited, not_finite, range, velocity, acceleration, jerk, step, rough;
-    long long step_in_ramp, rate, beyond, dwell;
+    long long rate, beyond, dwell;
 } count;
 static double position[CHANNELS], velocity[CHANNELS], acceleration[CHANNELS], joint[CHANNELS];
 static double further; /* most that a joint was out of a range that its velocity is to keep, rad */
@@ -221,7 +221,7 @@ static void hold_switches(const double *applied, long long cycle)
     }
 }
 
-static void hold_positions(const double *applied, bool is_ramp)
+static void hold_positions(const double *applied)
 {
     for (int c = 0; c < CHANNELS; c++) {
         const struct inphase_limits *l = &limits[c];
@@ -235,16 +235,11 @@ static void hold_positions(const double *applied, bool is_ramp)
         count.range += !(applied[c] >= l->low && applied[c] <= l->high);
         count.velocity += !(fabs(v) <= l->velocity * PERIOD_S + rounding);
 
-        /* near a joint the step wins over both; a ramp looks at no joint */
+        /* near a joint the step wins over both */
         if (l->step < 1) {
-            bool is_far = !(fabs(applied[c] - joint[c]) <=
-                            fmax(l->step, fabs(position[c] - joint[c])) + rounding);
-
             count.rough += is_rough || jerks;
-            if (is_ramp)
-                count.step_in_ramp += is_far;
-            else
-                count.step += is_far;
+            count.step += !(fabs(applied[c] - joint[c]) <=
+                            fmax(l->step, fabs(position[c] - joint[c])) + rounding);
         } else {
             count.acceleration += is_rough;
             count.jerk += jerks;
@@ -255,11 +250,11 @@ static void hold_positions(const double *applied, bool is_ramp)
     }
 }
 
-static void hold_against_limits(const double *applied, uint32_t flags, long long cycle)
+static void hold_against_limits(const double *applied, long long cycle)
 {
     switch (mode_of_all) {
     case INPHASE_MODE_POSITION:
-        hold_positions(applied, (flags & INPHASE_ACT_RAMPING) != 0);
+        hold_positions(applied);
         return;
     case INPHASE_MODE_VELOCITY:
         hold_velocities(applied);
@@ -306,7 +301,7 @@ static int run(const char *name, long long commands, uint64_t seed)
 
         /* the frame tells of the act before it */
         if (act->flags & INPHASE_ACT_WRITTEN && n > 2)
-            hold_against_limits(requested + channels, act->flags, n);
+            hold_against_limits(requested + channels, n);
         count.limited += (act->flags & INPHASE_ACT_LIMITED) != 0;
         memcpy(joint, core->sensor[0].newest.value, sizeof joint);
         if (draw() % 200 == 0) {
@@ -326,11 +321,11 @@ static int run(const char *name, long long commands, uint64_t seed)
     }
     printf("{\"commands\": %lld, \"cycles_limited\": %lld, \"not_finite\": %lld, \"range\": %lld, "
            "\"velocity\": %lld, \"acceleration\": %lld, \"jerk\": %lld, \"step\": %lld, "
-           "\"rough_for_the_step\": %lld, \"step_in_ramp\": %lld, \"rate\": %lld, \"beyond\": %lld, \"dwell\": %lld, "
+           "\"rough_for_the_step\": %lld, \"rate\": %lld, \"beyond\": %lld, \"dwell\": %lld, "
            "\"joint_out\": %.3g}\n",
            count.commands, count.limited, count.not_finite, count.range, count.velocity,
-           count.acceleration, count.jerk, count.step, count.rough, count.step_in_ramp,
-           count.rate, count.beyond, count.dwell, further);
+           count.acceleration, count.jerk, count.step, count.rough, count.rate, count.beyond,
+           count.dwell, further);
     inphase_reader_close(reader);
     inphase_core_close(core);
     inphase_segment_close(segment);

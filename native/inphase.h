@@ -905,8 +905,10 @@ int inphase_limiter_make(struct inphase_limiter *limiter, const struct inphase_l
 void inphase_limit(const struct inphase_limiter *limiter, struct inphase_motion *motion,
                    double requested, const struct inphase_measured *measured);
 /* The next step of a ramp, total likewise: position and velocity to rest, as quick as acceleration and
-   jerk allow; an effort to `safe` at its rate; a switch to `safe` when it may change. */
-void inphase_ramp(const struct inphase_limiter *limiter, struct inphase_motion *motion);
+   jerk allow, a position no further than `step` from the measured one; an effort to `safe` at its
+   rate; a switch to `safe` when it may change. */
+void inphase_ramp(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                  const struct inphase_measured *measured);
 
 /* ---- the workspace ----------------------------------------------------------------------- */
 

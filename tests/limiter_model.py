@@ -78,8 +78,8 @@ def sum_of_sums(x: float) -> float:
 
 
 def first_of(value: float) -> float:
-    if not value > 0:
-        return 0.0
+    if not value >= 1:  # itself; the root would round what is just below 1
+        return value if value > 0 else 0.0
     return first_at(value, float(math.floor((math.sqrt(1 + 8 * value) - 1) / 2)))
 
 
@@ -250,6 +250,12 @@ class Channel:
         motion.velocity = velocity / period_s
         motion.acceleration = acceleration / period_s / period_s
 
+    def stay_near(self, limits: Limits, at: float) -> None:
+        """Walls at the step from the joint."""
+        if math.isfinite(at) and limits.step >= 0:
+            self.low = most(self.low, least(at - limits.step, self.position))
+            self.high = least(self.high, most(at + limits.step, self.position))
+
     def take_velocity(
         self, motion: Motion, velocity: float, acceleration: float, period_s: float
     ) -> None:
@@ -269,8 +275,7 @@ def limit_position(
     goal = requested if math.isfinite(requested) else before
     if math.isfinite(at) and limits.step >= 0:
         goal = clamp(goal, at - limits.step, at + limits.step)
-        c.low = most(c.low, least(at - limits.step, c.position))
-        c.high = least(c.high, most(at + limits.step, c.position))
+    c.stay_near(limits, at)
     effort = limits.effort if limits.effort > 0 else math.inf
     if measured.effort > effort:
         goal = least(goal, c.position)
@@ -294,9 +299,10 @@ def limit_position(
     motion.goal = goal
 
 
-def ramp_position(limits: Limits, motion: Motion, t: float) -> None:
+def ramp_position(limits: Limits, motion: Motion, measured: Measured, t: float) -> None:
     """Position mode."""
     c = Channel(limits, motion, t, motion.position)
+    c.stay_near(limits, measured.position)
     c.take(motion, c.ramp, c.position + (c.velocity + c.ramp), t)
     motion.goal = motion.position
 
@@ -386,9 +392,14 @@ def limit(limits: Limits, motion: Motion, requested: float, measured: Measured, 
         )
 
 
-def ramp(limits: Limits, motion: Motion, t: float) -> None:
+def ramp(limits: Limits, motion: Motion, measured: Measured, t: float) -> None:
     """inphase_ramp, likewise."""
-    if limits.mode == 3:
-        turn(limits, motion, limits.safe >= 0.5, t)
-    else:
-        (ramp_position, ramp_velocity, ramp_effort)[limits.mode](limits, motion, t)
+    match limits.mode:
+        case 0:
+            ramp_position(limits, motion, measured, t)
+        case 1:
+            ramp_velocity(limits, motion, t)
+        case 2:
+            ramp_effort(limits, motion, t)
+        case _:
+            turn(limits, motion, limits.safe >= 0.5, t)

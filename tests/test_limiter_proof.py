@@ -92,8 +92,8 @@ def test_the_model_is_the_c_code(
     for requested, measured in inputs:
         for turn in range(4):
             if turn == 3:
-                model.ramp(limits, ours, period_s)
-                lib.inphase_ramp(channel, now)
+                model.ramp(limits, ours, model.Measured(measured), period_s)
+                lib.inphase_ramp(channel, now, joint(measured))
             else:
                 model.limit(limits, ours, requested, model.Measured(measured), period_s)
                 lib.inphase_limit(channel, now, requested, joint(measured))
@@ -197,8 +197,8 @@ def test_the_model_is_the_c_code_in_every_mode(
                 model.limit(limits, ours, requested, measured, period_s)
                 lib.inphase_limit(channel, now, requested, joint(position, velocity, effort))
             else:
-                model.ramp(limits, ours, period_s)
-                lib.inphase_ramp(channel, now)
+                model.ramp(limits, ours, measured, period_s)
+                lib.inphase_ramp(channel, now, joint(position, velocity, effort))
             assert_equal(now, ours)
 
 

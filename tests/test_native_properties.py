@@ -141,7 +141,7 @@ def test_the_limiter_and_the_ramp_are_total(
 ) -> None:
     limited, ramped = motion(*before), motion(*before)
     lib.inphase_limit(channel, limited, requested, joint(measured))
-    lib.inphase_ramp(channel, ramped)
+    lib.inphase_ramp(channel, ramped, joint(measured))
     if math.isfinite(before[0]):
         for after in (limited, ramped):
             assert math.isfinite(after.position) and math.isfinite(after.velocity)
@@ -173,7 +173,7 @@ def test_differences_of_what_is_applied_are_within_all_bounds(
     for _ in range(10_000):
         if now.velocity == 0:
             break
-        lib.inphase_ramp(channel, now)
+        lib.inphase_ramp(channel, now, joint(math.nan))
         assert -2 <= now.position <= 2
     assert now.velocity == 0
 
@@ -185,7 +185,7 @@ def test_a_ramp_ends_at_rest_in_range(
     channel, now = limiter(-2, 2, most, acceleration, 1), motion(position, velocity)
     for _ in range(math.ceil(most / (acceleration * PERIOD_S)) + 2):
         before = now.position
-        lib.inphase_ramp(channel, now)
+        lib.inphase_ramp(channel, now, joint(math.nan))
         assert -2 <= now.position <= 2
         assert abs(now.position - before) <= most * PERIOD_S + 1e-12
     assert now.velocity == 0

@@ -77,6 +77,8 @@ static void place(struct inphase_core *core, struct actuator *actuator,
    and stands where it was last told to be: there is no catching up. Any other goes on as it was told */
 static void stand_by(struct actuator *actuator, int64_t cycles)
 {
+    static const struct inphase_measured unknown = {NAN, NAN, NAN};
+
     if (actuator->mode != INPHASE_MODE_POSITION) {
         for (uint32_t c = 0; c < actuator->channels && cycles > 0; c++)
             actuator->motion[c].acceleration = 0;
@@ -87,7 +89,7 @@ static void stand_by(struct actuator *actuator, int64_t cycles)
         double position = motion->position, goal = motion->goal;
 
         for (int64_t i = 0; i < cycles && i < GAP_CYCLES; i++)
-            inphase_ramp(&actuator->limiter[c], motion);
+            inphase_ramp(&actuator->limiter[c], motion, &unknown);
         if (cycles > GAP_CYCLES)
             motion->velocity = motion->acceleration = 0;
         motion->position = position;
@@ -101,7 +103,8 @@ static void remember(const struct actuator *actuator, struct inphase_motion *fro
     memcpy(from, actuator->motion, actuator->workspace.joints * sizeof *from);
 }
 
-static void ramp(struct actuator *actuator, uint32_t reason)
+static void ramp(struct actuator *actuator, uint32_t reason,
+                 const struct inphase_measured *measured)
 {
     struct inphase_motion from[INPHASE_MAX_CHANNELS];
 
@@ -110,7 +113,7 @@ static void ramp(struct actuator *actuator, uint32_t reason)
         actuator->reason = reason;
     remember(actuator, from);
     for (uint32_t c = 0; c < actuator->channels; c++)
-        inphase_ramp(&actuator->limiter[c], &actuator->motion[c]);
+        inphase_ramp(&actuator->limiter[c], &actuator->motion[c], &measured[c]);
     workspace_hold(actuator, from, actuator->motion);
 }
 
@@ -165,22 +168,22 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
     actuator->invalid_in_a_row = missing == INPHASE_REASON_NAN ? actuator->invalid_in_a_row + 1 : 0;
     if (is_stopping(core) || latched) {
         actuator->reason = is_stopping(core) ? load_u32(&core->state->reason) : latched;
-        ramp(actuator, actuator->reason);
+        ramp(actuator, actuator->reason, measured);
     } else if (is_lost) {
         actuator->reason = INPHASE_REASON_FEEDBACK;
-        ramp(actuator, INPHASE_REASON_FEEDBACK);
+        ramp(actuator, INPHASE_REASON_FEEDBACK, measured);
     } else if (missing == INPHASE_REASON_NONE) {
         obey(core, actuator, actuator->requested, measured);
     } else if (!actuator->engaged && is_at_rest(actuator)) {
         actuator->flags |= INPHASE_ACT_HOLDING;
     } else if (!actuator->engaged) {
-        ramp(actuator, missing);
+        ramp(actuator, missing, measured);
     } else if (act_ns - actuator->valid_ns <= actuator->max_hold_ns &&
                actuator->invalid_in_a_row < REFUSED_IN_A_ROW) {
         actuator->flags |= INPHASE_ACT_REPEATED;
         obey(core, actuator, NULL, measured);
     } else {
-        ramp(actuator, missing);
+        ramp(actuator, missing, measured);
     }
     return true;
 }

@@ -255,6 +255,15 @@ static bool follow(const struct inphase_limiter *limiter, struct inphase_motion 
     return true;
 }
 
+/* walls at the step from the joint, or where it is further away already */
+static void stay_near(struct channel *c, const struct inphase_limits *limits, double measured)
+{
+    if (!isfinite(measured) || !(limits->step >= 0))
+        return;
+    c->low = most(c->low, least(measured - limits->step, c->position));
+    c->high = least(c->high, most(measured + limits->step, c->position));
+}
+
 /* no further in its direction while the joint exerts more than it may */
 static double yield(const struct inphase_limiter *limiter, double position, double goal,
                     double effort)
@@ -283,11 +292,9 @@ static void limit_position(const struct inphase_limiter *limiter, struct inphase
     goal = isfinite(requested) ? requested : before;
 
     /* near the joint first, inside the range last: the range always wins */
-    if (isfinite(measured) && limits->step >= 0) {
+    if (isfinite(measured) && limits->step >= 0)
         goal = clamp(goal, measured - limits->step, measured + limits->step);
-        c.low = most(c.low, least(measured - limits->step, c.position));
-        c.high = least(c.high, most(measured + limits->step, c.position));
-    }
+    stay_near(&c, limits, measured);
     goal = clamp(yield(limiter, c.position, goal, effort), limits->low, limits->high);
     if (!isfinite(goal))
         goal = c.position;
@@ -333,7 +340,8 @@ bool limiter_fits(const struct inphase_limiter *limiter, const struct inphase_mo
            c.position - c.jerk * highest(-v, -a, c.build) >= c.low;
 }
 
-static void ramp_position(const struct inphase_limiter *limiter, struct inphase_motion *motion)
+static void ramp_position(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                          double measured)
 {
     struct channel c;
 
@@ -341,6 +349,7 @@ static void ramp_position(const struct inphase_limiter *limiter, struct inphase_
         stand_still(motion);
         return;
     }
+    stay_near(&c, &limiter->limits, measured);
     take(&c, motion, c.ramp, c.position + (c.velocity + c.ramp), limiter->period_s);
     motion->goal = motion->position;
 }
@@ -488,11 +497,12 @@ void inphase_limit(const struct inphase_limiter *limiter, struct inphase_motion 
     }
 }
 
-void inphase_ramp(const struct inphase_limiter *limiter, struct inphase_motion *motion)
+void inphase_ramp(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                  const struct inphase_measured *measured)
 {
     switch (limiter->limits.mode) {
     case INPHASE_MODE_POSITION:
-        ramp_position(limiter, motion);
+        ramp_position(limiter, motion, measured->position);
         return;
     case INPHASE_MODE_VELOCITY:
         ramp_velocity(limiter, motion);

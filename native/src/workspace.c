@@ -105,6 +105,7 @@ static void halt(const struct box *box, const struct inphase_motion *from,
 uint32_t workspace_hold(const struct actuator *actuator, const struct inphase_motion *from,
                         struct inphase_motion *motion)
 {
+    static const struct inphase_measured unknown = {NAN, NAN, NAN};
     struct inphase_motion ramp[INPHASE_MAX_CHANNELS], mixed[INPHASE_MAX_CHANNELS];
     uint32_t joints = actuator->workspace.joints, axis;
     struct box box;
@@ -121,7 +122,7 @@ uint32_t workspace_hold(const struct actuator *actuator, const struct inphase_mo
         double allowed = fabs(motion[c].position - from[c].position);
 
         /* what moves less than the ramp already, for the joint's sake, does not move more for the box's */
-        inphase_ramp(&actuator->limiter[c], &ramp[c]);
+        inphase_ramp(&actuator->limiter[c], &ramp[c], &unknown);
         if (allowed < fabs(ramp[c].position - from[c].position))
             ramp[c] = motion[c];
     }

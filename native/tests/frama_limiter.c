@@ -16,5 +16,5 @@ void every_argument(void)
     if (any > 0)
         inphase_limit(&limiter, &motion, any, &measured);
     else
-        inphase_ramp(&limiter, &motion);
+        inphase_ramp(&limiter, &motion, &measured);
 }

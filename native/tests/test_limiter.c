@@ -60,10 +60,11 @@ static void limit(const struct inphase_limits *limits, struct inphase_motion *mo
 static void ramp(const struct inphase_limits *limits, struct inphase_motion *motion,
                  double period_s)
 {
+    static const struct inphase_measured unknown = {NAN, NAN, NAN};
     struct inphase_limiter limiter;
 
     inphase_limiter_make(&limiter, limits, period_s);
-    inphase_ramp(&limiter, motion);
+    inphase_ramp(&limiter, motion, &unknown);
 }
 
 static struct inphase_motion at(double position)
@@ -253,6 +254,24 @@ static void it_is_never_further_than_a_step_from_the_joint_unless_it_stands_stil
     }
 }
 
+static void a_ramp_goes_no_further_than_a_step_from_the_joint(void)
+{
+    for (int i = 0; i < ROUNDS / 1000; i++) {
+        struct inphase_limits limits = any_limits();
+        double period_s = about(0.0002, 0.02);
+        struct inphase_measured stands = {between(limits.low, limits.high), NAN, NAN};
+        struct inphase_motion motion = at(stands.position);
+        struct inphase_limiter limiter;
+
+        motion.velocity = between(-1, 1) * limits.velocity;
+        inphase_limiter_make(&limiter, &limits, period_s);
+        for (int n = 0; n < 1000; n++) {
+            inphase_ramp(&limiter, &motion, &stands);
+            CHECK(fabs(motion.position - stands.position) <= limits.step + 1e-15);
+        }
+    }
+}
+
 static void near_a_joint_that_stands_it_brakes_in_time(void)
 {
     for (int i = 0; i < 400; i++) {
@@ -430,6 +449,7 @@ int main(void)
     RUN(what_is_not_finite_falls_to_the_last_good_value);
     RUN(all_bounds_hold_for_ever_whatever_is_asked_for);
     RUN(it_is_never_further_than_a_step_from_the_joint_unless_it_stands_still);
+    RUN(a_ramp_goes_no_further_than_a_step_from_the_joint);
     RUN(near_a_joint_that_stands_it_brakes_in_time);
     RUN(outside_of_the_range_it_comes_back_and_goes_no_further_out);
     RUN(a_request_within_all_bounds_is_applied_as_it_is);

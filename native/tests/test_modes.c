@@ -61,7 +61,7 @@ static void what_is_applied_is_finite_and_in_range_whatever_they_are_given(void)
         if (check_random() % 4)
             inphase_limit(&limiter, &motion, any_double(), &measured);
         else
-            inphase_ramp(&limiter, &motion);
+            inphase_ramp(&limiter, &motion, &unknown);
         applied = limiter_applied(&limiter, &motion);
         CHECK(isfinite(applied));
         if (limits.mode == INPHASE_MODE_VELOCITY)
@@ -228,7 +228,7 @@ static void a_ramp_ends_at_rest(void)
         for (int n = 0; n < most_s / t + 5; n++) {
             double before = motion.velocity;
 
-            inphase_ramp(&limiter, &motion);
+            inphase_ramp(&limiter, &motion, &unknown);
             CHECK(fabs(motion.velocity) <= fabs(before) + 1e-12);
         }
         CHECK(motion.velocity == 0 && limiter_rests(&limiter, &motion));
@@ -327,7 +327,7 @@ static void an_effort_is_within_range_and_rate_and_takes_no_joint_further_than_i
                 CHECK(motion.effort >= limits.safe || motion.effort > before);
         }
         for (int n = 0; n < 2 * limits.effort / (limits.rate * t) + 2; n++)
-            inphase_ramp(&limiter, &motion);
+            inphase_ramp(&limiter, &motion, &unknown);
         CHECK(motion.effort == limits.safe && limiter_rests(&limiter, &motion));
     }
 }
@@ -374,7 +374,7 @@ static void a_switch_changes_no_sooner_than_it_may_and_ramps_to_its_state(void)
         inphase_limit(&limiter, &motion, n < 5 ? 0 : NAN, &unknown);
     CHECK(motion.state == 0);
     for (int n = 0; n < 5; n++)
-        inphase_ramp(&limiter, &motion);
+        inphase_ramp(&limiter, &motion, &unknown);
     CHECK(motion.state == 1 && limiter_rests(&limiter, &motion));
 }
 

@@ -136,7 +136,7 @@ static uint32_t step(struct arm *arm, const double *requested)
         if (requested)
             inphase_limit(&actuator->limiter[i], &actuator->motion[i], requested[i], &unknown);
         else
-            inphase_ramp(&actuator->limiter[i], &actuator->motion[i]);
+            inphase_ramp(&actuator->limiter[i], &actuator->motion[i], &unknown);
     return workspace_hold(actuator, from, actuator->motion);
 }
 
