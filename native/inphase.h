@@ -524,9 +524,10 @@ struct inphase_sandbox {
 };
 
 /* Give up for this process, for good, what sandbox->allow does not name: sockets, devices, writing to
-   files, programs, other processes, and all capabilities but those of opening files. What the kernel
-   does not grant is said in *sandbox. Call it before threads are started. */
-void inphase_sandbox_enter(struct inphase_sandbox *sandbox);
+   files, programs, other processes, and all capabilities but those of opening files. scratch: a folder
+   in which it may write, NULL: none. What the kernel does not grant is said in *sandbox. Call it
+   before threads are started. */
+void inphase_sandbox_enter(struct inphase_sandbox *sandbox, const char *scratch);
 /* Give up taking another priority, once this thread has its own: where RLIMIT_RTPRIO could not be set
    it was a capability that allowed it. 0 or a negative errno. */
 int inphase_sandbox_settle(void);

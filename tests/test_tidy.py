@@ -38,6 +38,7 @@ CORE_SIDE = {
     "model_binding",
     "model_rules",
     "onnx_file",
+    "safetensors_file",
     "protobuf",
     "pace_rules",
     "packets",
@@ -54,7 +55,17 @@ CORE_SIDE = {
     "wire",
     "world",
 }
-OUTSIDE = {"zmq", "uvloop", "click", "rich", "mujoco", "gymnasium", "foxglove", "onnxruntime"}
+OUTSIDE = {
+    "zmq",
+    "uvloop",
+    "click",
+    "rich",
+    "mujoco",
+    "gymnasium",
+    "foxglove",
+    "onnxruntime",
+    "torch",
+}
 DRIVER_MAY_IMPORT = {
     "inphase.driver",
     "inphase.packets",

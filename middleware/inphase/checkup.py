@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inphase import model_policy, policy, preflight, timing_model
 from inphase import plan as planning
+from inphase import policy, preflight, timing_model
 from inphase.core import is_realtime, store_size
 from inphase.errors import WorldError
 from inphase.mujoco_world import MujocoWorld
@@ -211,7 +211,7 @@ def make(schedule: Schedule) -> Report:
     """Check a schedule, its drivers' options and its policy. Raises ScheduleError."""
     plan = planning.make(schedule)
     if plan.model is not None:
-        model_policy.check(schedule, plan.model)
+        policy.check_network(schedule, plan.model)
     elif schedule.policy is not None and schedule.policy.call is not None:
         policy.load(schedule)
     size = store_size(plan)

@@ -42,6 +42,7 @@ MEANING = {
     "driver": '"module:Class", "file.py:Class", or a name that `inphase drivers` shows',
     "call": '"file.py:name" or "module:name"',
     "model": 'an ONNX file beside the schedule, such as "policy.onnx"',
+    "weights": 'a safetensors file beside the schedule, such as "policy.safetensors"',
     "remote": "an ipc:// or loopback tcp:// address that the policy connects to",
     "inputs": 'a table such as { obs = ["joints.position", "joints.velocity"] }',
     "outputs": 'a table such as { action = "arm" }, or with a list of actuators',

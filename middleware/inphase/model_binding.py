@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import locator, onnx_file, wire
+from inphase import locator, onnx_file, safetensors_file, wire
 from inphase.document import show
 from inphase.onnx_file import DOUBLE, FLOAT, UINT8, Port
 from inphase.protobuf import Refused
@@ -25,6 +25,9 @@ FRAME = 0xFFFFFFFF
 """Instead of a sensor: numbers of the frame's record; INPHASE_MODEL_FRAME of inphase.h."""
 ACTS = ("requested", "applied")
 """What of an actuator can go in: the act before the frame's latch."""
+
+
+File = onnx_file.Model | safetensors_file.Weights
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Tensor:
 class Binding:
     """A checked model and where its numbers come from and go to."""
 
-    model: onnx_file.Model
+    model: File
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     sensors: tuple[str, ...]
@@ -105,16 +108,13 @@ def make(
     """Bind the schedule's model. dtypes: of each sensor's sample; channels: of each actuator; both
     in the schedule's order. Raises ScheduleError."""
     policy = schedule.policy
-    assert policy is not None and policy.model is not None
-    try:
-        model = onnx_file.read(schedule.path.parent / policy.model)
-    except Refused as error:
-        raise schedule.error("policy.model", str(error)) from error
+    assert policy is not None
+    model = _read(schedule)
     wanted_in = [_input(schedule, name, dtypes, channels) for name in policy.inputs]
     wanted_out = _outputs(schedule, channels)
-    inputs = [_bind(schedule, model, wanted, model.inputs) for wanted in wanted_in]
-    outputs = [_bind(schedule, model, wanted, model.outputs) for wanted in wanted_out]
-    for port in model.inputs:
+    inputs = [_bind(schedule, model, wanted) for wanted in wanted_in]
+    outputs = [_bind(schedule, model, wanted) for wanted in wanted_out]
+    for port in model.inputs if isinstance(model, onnx_file.Model) else ():
         if port.name not in policy.inputs:
             _refuse(
                 schedule, model, f"the input {port.name!r} is not among [policy] inputs",
@@ -141,8 +141,22 @@ def make(
     )
 
 
-def _refuse(schedule: Schedule, model: onnx_file.Model, what: str, remedy: str) -> NoReturn:
-    raise schedule.error("policy.model", f"{model.path}: {what}; {remedy}")
+def _read(schedule: Schedule) -> File:
+    """The file of the schedule's network, checked."""
+    policy = schedule.policy
+    assert policy is not None
+    key, name = ("model", policy.model) if policy.model else ("weights", policy.weights)
+    assert name is not None
+    try:
+        path = schedule.path.parent / name
+        return onnx_file.read(path) if policy.model else safetensors_file.read(path)
+    except Refused as error:
+        raise schedule.error(f"policy.{key}", str(error)) from error
+
+
+def _refuse(schedule: Schedule, model: File, what: str, remedy: str) -> NoReturn:
+    key = "model" if schedule.policy is not None and schedule.policy.model else "weights"
+    raise schedule.error(f"policy.{key}", f"{model.path}: {what}; {remedy}")
 
 
 # ---- what the schedule wants -------------------------------------------------------------------
@@ -216,10 +230,14 @@ def _outputs(schedule: Schedule, channels: Mapping[str, int]) -> list[_Wanted]:
 # ---- what the model has ------------------------------------------------------------------------
 
 
-def _bind(
-    schedule: Schedule, model: onnx_file.Model, wanted: _Wanted, ports: tuple[Port, ...]
-) -> Tensor:
-    """The tensor of a name, once type and shape fit."""
+def _bind(schedule: Schedule, model: File, wanted: _Wanted) -> Tensor:
+    """The tensor of a name, once type and shape fit; a module's are what is wanted, in a batch of
+    one."""
+    if isinstance(model, safetensors_file.Weights):
+        kind = FLOAT if wanted.image is None else UINT8
+        mean, std = _normalisation(schedule, model, wanted)
+        return Tensor(wanted.name, kind, (1, *wanted.shape), tuple(wanted.parts), mean, std)
+    ports = model.inputs if wanted.what == "inputs" else model.outputs
     port = next((port for port in ports if port.name == wanted.name), None)
     if port is None:
         known = ", ".join(repr(port.name) for port in ports) or "none"
@@ -262,7 +280,7 @@ def _shape(
 
 
 def _normalisation(
-    schedule: Schedule, model: onnx_file.Model, wanted: _Wanted
+    schedule: Schedule, model: File, wanted: _Wanted
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
     """Mean and std of a tensor: the schedule's, else those in the model's metadata."""
     assert schedule.policy is not None
@@ -271,7 +289,7 @@ def _normalisation(
         where = locator.format_path(("policy", "normalise", wanted.name))
         numbers = {"mean": given.mean, "std": given.std}
     else:
-        where = "policy.model"
+        where = "policy.model" if schedule.policy.model else "policy.weights"
         numbers = {what: _told(schedule, model, what, wanted.name) for what in ("mean", "std")}
     if numbers["mean"] is None and numbers["std"] is None:
         return None, None
@@ -292,9 +310,7 @@ def _normalisation(
     return np.tile(mean, wanted.rows), np.tile(std, wanted.rows)
 
 
-def _told(
-    schedule: Schedule, model: onnx_file.Model, what: str, name: str
-) -> float | list[float] | None:
+def _told(schedule: Schedule, model: File, what: str, name: str) -> float | list[float] | None:
     """`inphase.mean.NAME` of the model's metadata: JSON, a number or a list of numbers."""
     key = f"inphase.{what}.{name}"
     text = model.metadata.get(key)

@@ -399,12 +399,3 @@ class PythonModel(Called):
             self._session.run_with_iobinding(self._in_place)
         else:
             self.put(self._session.run(self._names, self._feeds))
-
-
-def check(schedule: Schedule, binding: Binding) -> None:
-    """See that the runtime takes the model. Raises ScheduleError."""
-    assert schedule.policy is not None
-    if schedule.policy.runtime == "python":
-        PythonModel(schedule, binding).close()
-    else:
-        NativeModel(schedule, binding).close()

@@ -23,18 +23,22 @@ def check(schedule: Schedule) -> None:
             f"exactly one of call, model and remote is needed, got {', '.join(found) or 'none'}; "
             f"give one",
         )
-    if policy.model is None:
+    if not policy.is_network:
         _check_call(schedule, policy)
         return
-    if policy.args:
+    if policy.weights is not None:
+        _check_module(schedule, policy)
+    if policy.args and policy.model is not None:
         raise schedule.error(
             "policy.args", f"{show(policy.args)} is for a call, and model is none; remove it"
         )
-    if PurePath(policy.model).name != policy.model:
-        raise schedule.error(
-            "policy.model",
-            f"not beside the schedule, got {policy.model!r}; copy the file there and give its name",
-        )
+    for key in ("model", "weights"):
+        name = getattr(policy, key)
+        if name is not None and PurePath(name).name != name:
+            raise schedule.error(
+                f"policy.{key}",
+                f"not beside the schedule, got {name!r}; copy the file there and give its name",
+            )
     for what in ("inputs", "outputs"):
         count = len(getattr(policy, what))
         if not 0 < count <= _TENSORS_MAX:
@@ -52,11 +56,26 @@ def check(schedule: Schedule) -> None:
                 f"no such tensor in inputs or outputs, got {name!r}; those are: "
                 f"{', '.join([*policy.inputs, *policy.outputs])}",
             )
-    if policy.providers and policy.runtime == "c":
+    if policy.providers and policy.runtime == "c" and policy.model is not None:
         raise schedule.error(
             "policy.providers",
             f'{show(policy.providers)} is for runtime = "python"; add that, or remove providers',
         )
+
+
+def _check_module(schedule: Schedule, policy: Policy) -> None:
+    """A PyTorch module: its class, and its weights."""
+    if policy.call is None:
+        raise schedule.error(
+            "policy.weights",
+            f"{policy.weights!r} is for a module, and call is none; give its class as call, or "
+            f"remove it",
+        )
+    for key in ("providers", *(["runtime"] if policy.runtime != "c" else [])):
+        if value := getattr(policy, key):
+            raise schedule.error(
+                f"policy.{key}", f"{show(value)} is for an ONNX model, and there is none; remove it"
+            )
 
 
 def _check_call(schedule: Schedule, policy: Policy) -> None:

@@ -332,7 +332,7 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
 def _bind_model(
     schedule: Schedule, sensors: list[SensorPlan], actuators: list[ActuatorPlan]
 ) -> Binding | None:
-    if schedule.policy is None or schedule.policy.model is None:
+    if schedule.policy is None or not schedule.policy.is_network:
         return None
     dtypes = {sensor.name: sensor.dtype for sensor in sensors}
     channels = {actuator.name: actuator.spec.channels for actuator in actuators}

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import blank, calls, model_policy, process, sandbox, schedule, store
+from inphase import blank, calls, model_policy, process, sandbox, schedule, store, torch_policy
 from inphase._core import ffi
 from inphase.errors import RuntimeFault, ScheduleError
 from inphase.follow import StoreFollower
@@ -238,9 +238,22 @@ def make_turn(
         return Turn(remote, buffer, described)
     if binding is None:
         return Turn(load(described, follower.layout), buffer, described)
-    return model_policy.ModelTurn(
-        model_policy.PythonModel(described, binding), follower.reader, buffer
-    )
+    model = _network(described)(described, binding)
+    return model_policy.ModelTurn(model, follower.reader, buffer)
+
+
+def check_network(described: Schedule, binding: Binding) -> None:
+    """See that what runs the schedule's network takes it. Raises ScheduleError."""
+    _network(described)(described, binding).close()
+
+
+def _network(described: Schedule) -> type[model_policy.Numbers]:
+    """What runs the schedule's network."""
+    if runs_in_c(described):
+        return model_policy.NativeModel
+    if described.policy is not None and described.policy.weights is not None:
+        return torch_policy.TorchModel
+    return model_policy.PythonModel
 
 
 class Door:
@@ -287,7 +300,7 @@ def remove_door(described: Schedule) -> None:
 
 def _binding(described: Schedule, follower: StoreFollower) -> Binding | None:
     assert described.policy is not None
-    if described.policy.model is None:
+    if not described.policy.is_network:
         return None
     return model_policy.bound(described, follower.layout)
 
@@ -299,7 +312,7 @@ def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
     mailbox = store.Mailbox(mailbox_path, buffer.count, follower.layout.epoch)
     with contextlib.closing(Door(described)) as door:
         sandbox.enter(described, mailbox)  # nothing that the schedule names has run up to here
-        if described.policy is not None and described.policy.model is not None:
+        if described.policy is not None and described.policy.is_network:
             _serve_model(described, follower, mailbox)
             return
         turn = make_turn(described, follower, buffer, None, door.meet(store_path))
@@ -313,8 +326,7 @@ def _serve_model(described: Schedule, follower: StoreFollower, mailbox: store.Ma
     is_native = runs_in_c(described)
     if is_native:
         model_policy.limit_memory()
-    kind = model_policy.NativeModel if is_native else model_policy.PythonModel
-    with kind(described, binding) as model:
+    with _network(described)(described, binding) as model:
         _begin(described)
         if is_native:
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # C takes it from here on
@@ -381,6 +393,7 @@ class IsolatedPolicy:
                 [str(described.path), store_path, "--lockstep", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 environment=process.thread_environment(described.policy.threads),
+                has_scratch=True,
             )
         self._process.wait_ready()
 

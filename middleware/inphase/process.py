@@ -2,9 +2,11 @@
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +17,7 @@ from inphase.errors import RuntimeFault
 _START_S = 20.0
 _ASK_S = 0.5
 _LOOK_S = 0.1
+SCRATCH = "INPHASE_SCRATCH"
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -62,7 +65,8 @@ class Process:
     """A child that prints `ready` when it is. It inherits stdin's end, stderr and nothing else.
 
     folder: where its module may be besides what is installed, such as the schedule's own folder.
-    environment: beside this process's.
+    environment: beside this process's. has_scratch: it has a folder of its own for temporary files,
+    named in its environment, which is gone when it is.
     """
 
     def __init__(
@@ -74,8 +78,13 @@ class Process:
         folder: Path | None = None,
         *,
         environment: Mapping[str, str] | None = None,
+        has_scratch: bool = False,
     ) -> None:
         self.name = name
+        more = dict(environment or {})
+        self._scratch = tempfile.mkdtemp(prefix=f"inphase-{name}-") if has_scratch else None
+        if self._scratch is not None:
+            more |= {SCRATCH: self._scratch, "TMPDIR": self._scratch}
         path = [str(folder)] if folder is not None else []
         path += [item for item in os.environ.get("PYTHONPATH", "").split(os.pathsep) if item]
         self._child = subprocess.Popen(
@@ -85,7 +94,7 @@ class Process:
             process_group=0,  # ^C in a terminal is the supervisor's: the ramp needs the others
             close_fds=True,
             pass_fds=pass_fds,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path)} | dict(environment or {}),
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path)} | more,
         )
         self.pidfd = os.pidfd_open(self._child.pid)
 
@@ -152,3 +161,5 @@ class Process:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)

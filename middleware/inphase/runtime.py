@@ -237,7 +237,7 @@ class Runtime:
             threads = thread_environment(described.policy.threads)
             arguments = [str(described.path), path, mailbox]
             self._policy = self._start_process(
-                "policy", "inphase.policy", arguments, environment=threads
+                "policy", "inphase.policy", arguments, environment=threads, has_scratch=True
             )
         if mailbox is not None and self._stop is None:
             self.mailbox = store.Segment.attach(mailbox)
@@ -316,9 +316,18 @@ class Runtime:
         module: str,
         arguments: list[str],
         folder: Path | None = None,
+        *,
         environment: dict[str, str] | None = None,
+        has_scratch: bool = False,
     ) -> Process:
-        child = Process(name, module, arguments, folder=folder, environment=environment)
+        child = Process(
+            name,
+            module,
+            arguments,
+            folder=folder,
+            environment=environment,
+            has_scratch=has_scratch,
+        )
         self._processes.append(child)
         # the emulator is waited for, so that its devices are there to be opened
         child.wait_ready(given_up=lambda: self._stop is not None and self.core is not None)

@@ -6,9 +6,10 @@ calls, no capabilities but those of opening files. What it does not grant is sai
 
 import os
 import sys
+import tempfile
 from typing import Any
 
-from inphase import store
+from inphase import process, store
 from inphase._core import ffi, lib
 from inphase.schedule import Schedule
 
@@ -34,7 +35,10 @@ def enter(described: Schedule, mailbox: store.Mailbox | None = None) -> None:
     sandbox = ffi.new("struct inphase_sandbox *")
     sandbox.allow = sum(getattr(lib, f"INPHASE_ALLOW_{name.upper()}") for name in names)
     sandbox.priority = described.policy.priority
-    lib.inphase_sandbox_enter(sandbox)
+    scratch = os.environ.get(process.SCRATCH)
+    if scratch:
+        tempfile.tempdir = scratch
+    lib.inphase_sandbox_enter(sandbox, scratch.encode() if scratch else ffi.NULL)
     if mailbox is not None:
         mailbox.say(sandbox)
     facts = store.as_dict(sandbox)

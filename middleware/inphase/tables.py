@@ -240,7 +240,8 @@ class Normalise(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What turns a frame into a command: `call`, a callable that `calls.resolve_call` imports;
     `model`, an ONNX file beside the schedule; or `remote`, where another process on this host comes
-    to answer. Exactly one of them is set.
+    to answer. Exactly one of them is set. With `weights`, a safetensors file, `call` is the class
+    of a PyTorch module.
 
     `accepts`: per sensor, the statuses on which it is called; a sensor not named may have any, and
     one that a model reads FRESH and HELD. `inputs` and `outputs`: per tensor of the model, fields
@@ -259,6 +260,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     args: dict[str, Any] = {}
     model: Annotated[str, Meta(min_length=1)] | None = None
     remote: str | None = None
+    weights: Annotated[str, Meta(min_length=1)] | None = None
     inputs: dict[str, Annotated[list[str], Meta(min_length=1, max_length=64)]] = {}
     outputs: dict[str, str | Annotated[list[str], Meta(min_length=1, max_length=16)]] = {}
     normalise: dict[str, Normalise] = {}
@@ -294,6 +296,11 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def reach_cycles(self) -> int:
         """Cycles from a frame to the last one that its answer is for."""
         return self.latency_cycles + self.chunk * self.spacing - 1
+
+    @property
+    def is_network(self) -> bool:
+        """Whether its inputs and outputs are bound by name: a model, or a module with weights."""
+        return self.model is not None or self.weights is not None
 
     @property
     def name(self) -> str:

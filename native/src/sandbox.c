@@ -346,13 +346,14 @@ static bool is_gpu(const char *name)
     return false;
 }
 
-static void grant_files(const struct ruleset *rules, uint32_t allow)
+static void grant_files(const struct ruleset *rules, uint32_t allow, const char *scratch)
 {
+    const uint64_t writing = ~(uint64_t)(FS_EXECUTE | FS_IOCTL_DEV);
     uint64_t rights = FS_READ_FILE | FS_READ_DIR;
     DIR *root = opendir("/");
 
     if (allow & INPHASE_ALLOW_FILES)
-        rights = ~(uint64_t)(FS_EXECUTE | FS_IOCTL_DEV);
+        rights = writing;
     if (allow & INPHASE_ALLOW_PROCESSES)
         rights |= FS_EXECUTE;
 
@@ -365,6 +366,8 @@ static void grant_files(const struct ruleset *rules, uint32_t allow)
         closedir(root);
     grant(rules, AT_FDCWD, "/", FS_READ_DIR);
     grant(rules, AT_FDCWD, "/dev/shm", FS_READ_FILE | FS_READ_DIR);
+    if (scratch)
+        grant(rules, AT_FDCWD, scratch, writing);
 }
 
 static void grant_devices(const struct ruleset *rules, uint32_t allow)
@@ -388,7 +391,7 @@ static void grant_devices(const struct ruleset *rules, uint32_t allow)
 }
 
 /* this thread, and what it starts; 0 or an errno, and the ABI that holds from now on */
-static int restrict_files(uint32_t allow, int32_t *abi)
+static int restrict_files(uint32_t allow, const char *scratch, int32_t *abi)
 {
     struct landlock_rules wanted = {FS_OF_ABI_1, 0, 0};
     long version = syscall(LANDLOCK_CREATE_RULESET, NULL, 0, LANDLOCK_VERSION);
@@ -417,7 +420,7 @@ static int restrict_files(uint32_t allow, int32_t *abi)
     if (rules.fd < 0)
         return errno;
     rules.handled = wanted.files;
-    grant_files(&rules, allow);
+    grant_files(&rules, allow, scratch);
     grant_devices(&rules, allow);
     if (syscall(LANDLOCK_RESTRICT_SELF, rules.fd, 0) < 0)
         rc = errno;
@@ -488,7 +491,7 @@ static int32_t count_threads(void)
     return count;
 }
 
-void inphase_sandbox_enter(struct inphase_sandbox *sandbox)
+void inphase_sandbox_enter(struct inphase_sandbox *sandbox, const char *scratch)
 {
     bool has_limit = bound_priority(sandbox->priority);
 
@@ -497,7 +500,7 @@ void inphase_sandbox_enter(struct inphase_sandbox *sandbox)
         sandbox->seccomp_errno = sandbox->landlock_errno = errno;
         return;
     }
-    sandbox->landlock_errno = restrict_files(sandbox->allow, &sandbox->landlock_abi);
+    sandbox->landlock_errno = restrict_files(sandbox->allow, scratch, &sandbox->landlock_abi);
     sandbox->capabilities_errno = drop_capabilities(sandbox->allow, !has_limit);
     sandbox->seccomp_errno = restrict_calls(sandbox->allow, sandbox->landlock_abi > 0);
     sandbox->entered = 1;
