@@ -455,6 +455,43 @@ def test_the_policy_runs_without_garbage_collection(robot: Robot) -> None:
         assert robot.folder.joinpath("facts").read_text() == "False True"
 
 
+HOLDS = {
+    "the GIL": "ctypes.PyDLL(None).usleep(400_000)  # PyDLL keeps it",
+    "a garbage collection": "gc.enable(); gc.collect()",
+}
+
+
+@pytest.mark.parametrize("name", HOLDS)
+def test_a_policy_whose_interpreter_is_held_is_repeated_then_ramped_and_goes_on(
+    robot: Robot, name: str
+) -> None:
+    robot.folder.joinpath("held.py").write_text(
+        "import ctypes, gc, sweep\n"
+        "class Held(sweep.Sweep):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.calls = 0\n"
+        "        self.heap = [[i] for i in range(3_000_000)]\n"
+        "    def __call__(self, frame):\n"
+        "        self.calls += 1\n"
+        "        if self.calls % 100 == 0:\n"
+        f"            {HOLDS[name]}\n"
+        "        return super().__call__(frame)\n"
+    )
+    robot.write(("sweep.py:Sweep", "held.py:Held"))
+    with robot.run() as run:
+        missed = run.frame(lambda frame: "REPEATED" in frame.flags)
+        assert missed.command["arm"].reason == "silent"
+        ramped = run.frame(lambda frame: "RAMPING" in frame.flags)
+        assert ramped.state == "ramping" and ramped.reason == "none"
+        again = run.frame(lambda frame: frame.state == "running")
+        assert again.cycle > ramped.cycle
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert (code, summary["latched"]) == (130, None)
+    assert summary["policy"]["missed"] > 0
+
+
 def test_the_cycle_goes_on_while_the_runtimes_interpreter_is_held(robot: Robot) -> None:
     robot.write(('[policy]\ncall = "sweep.py:Sweep"\n', ""))
     runtime = Runtime(schedule.load(robot.schedule), Wishes(), lambda _: None)

@@ -1,4 +1,4 @@
-/* Trigger lines. There is no GPIO chip here: the kernel hands the cycle thread's ioctls to a thread of
+/* Trigger lines, and those of the emergency stop. There is no GPIO chip here: the kernel hands the cycle thread's ioctls to a thread of
    this test (seccomp's user notification), which sees each edge and says that it was done. What a
    chip does with them is tested where there is one. */
 #define _GNU_SOURCE
@@ -32,6 +32,8 @@ struct edge {
 };
 static struct edge edges[MAX_EDGES];
 static _Atomic uint32_t edge_count;
+static _Atomic uint32_t look_count; /* times that a line was read */
+static _Atomic uint64_t level;      /* and what it was */
 static _Atomic bool edges_over;
 
 struct rig {
@@ -57,7 +59,14 @@ static void *line_main(void *argument)
 
         if (poll(&ready, 1, 10) <= 0 || ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call) < 0)
             continue;
-        if (count < MAX_EDGES) {
+        if ((uint32_t)call.data.args[1] == (uint32_t)GPIO_V2_LINE_GET_VALUES_IOCTL) {
+            struct gpio_v2_line_values values = {.bits = atomic_load(&level), .mask = 1};
+            struct iovec from = {&values, sizeof values};
+            struct iovec to = {(void *)(uintptr_t)call.data.args[2], sizeof values};
+
+            CHECK_EQUAL(process_vm_writev(getpid(), &from, 1, &to, 1, 0), sizeof values);
+            atomic_fetch_add(&look_count, 1);
+        } else if (count < MAX_EDGES) {
             struct gpio_v2_line_values values;
             struct iovec to = {&values, sizeof values};
             struct iovec from = {(void *)(uintptr_t)call.data.args[2], sizeof values};
@@ -78,8 +87,9 @@ static int listen_to_lines(void)
 {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 3),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 4),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)GPIO_V2_LINE_GET_VALUES_IOCTL, 1, 0),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)GPIO_V2_LINE_SET_VALUES_IOCTL, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
@@ -111,8 +121,16 @@ static void *device_main(void *argument)
     return NULL;
 }
 
-static void open_rig(struct rig *rig)
+static void open_rig_with(struct rig *rig, bool stops)
 {
+    static const struct inphase_estop_input button = {.kind = INPHASE_INPUT_LINE, .pressed = 0};
+    static const struct inphase_limits limits = {
+        .low = -1, .high = 1, .velocity = 1, .acceleration = 1, .step = 1};
+    static const uint8_t packet[4] = {5, 6, 7, 8};
+    struct inphase_actuator_config actuator = {
+        .channels = 1, .limits = &limits, .guarded = 1, .max_hold_ns = BOUND_NS,
+        .accepts = 1 << INPHASE_FRESH | 1 << INPHASE_HELD | 1 << INPHASE_LATE,
+        .encoding = {.packet = packet, .packet_size = 4}};
     static const uint8_t request[4] = {1, 2, 3, 4};
     static const struct inphase_reply reply = {4, 0, 0, 0, 1};
     static const struct inphase_field field = {0, INPHASE_U32, 0, 0, 1, 0};
@@ -125,7 +143,8 @@ static void open_rig(struct rig *rig)
     struct inphase_config config = {
         .period_ns = PERIOD_NS, .read_deadline_ns = DEADLINE_NS, .act_ns = ACT_NS,
         .resumed_after_ns = BOUND_NS, .devices = 1, .sensors = 1, .frame_depth = 1024,
-        .overrun_limit = 1000000, .cpu = -1, .sensor = &sensor,
+        .overrun_limit = 1000000, .cpu = -1, .sensor = &sensor, .actuators = stops,
+        .actuator = &actuator, .estop_inputs = stops, .estop = &button,
     };
     int fd[2];
 
@@ -143,6 +162,11 @@ static void open_rig(struct rig *rig)
     rig->theirs = fd[1];
     CHECK_EQUAL(pthread_create(&rig->device, NULL, device_main, rig), 0);
     CHECK_EQUAL(inphase_core_attach(rig->core, 0, rig->ours), 0);
+}
+
+static void open_rig(struct rig *rig)
+{
+    open_rig_with(rig, false);
 }
 
 static void close_rig(struct rig *rig)
@@ -270,6 +294,113 @@ static void a_long_pulse_is_over_after_the_act(void)
     a_line_is_up_from_its_trigger_to_the_latch_or_the_act(ACT_NS - 500000);
 }
 
+static const struct inphase_frame *frame_of(struct rig *rig)
+{
+    next(rig);
+    return inphase_reader_record(rig->reader);
+}
+
+/* low is pressed: one look per cycle, and what cannot be read is no better */
+static void a_line_of_the_emergency_stop_is_read_once_per_cycle(void)
+{
+    int64_t until = inphase_now() + BOUND_NS;
+    struct inphase_status status;
+    const struct inphase_frame *frame;
+    struct rig rig;
+    int line = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    CHECK(line >= 0);
+    atomic_store(&look_count, 0);
+    atomic_store(&level, 1);
+    open_rig_with(&rig, true);
+    CHECK_EQUAL(inphase_core_estop_line(rig.core, 1, line), -EINVAL);
+    CHECK_EQUAL(inphase_core_estop_line(rig.core, 0, line), 0);
+    CHECK_EQUAL(inphase_core_enable(rig.core, 0, 1), 0);
+    CHECK_EQUAL(inphase_core_arm(rig.core), 0);
+    CHECK_EQUAL(inphase_core_start(rig.core), 0);
+    CHECK_EQUAL(inphase_core_estop_line(rig.core, 0, line), -EBUSY);
+    do
+        frame = frame_of(&rig);
+    while (frame->state != INPHASE_STATE_ARMED && inphase_now() < until);
+    CHECK_EQUAL(frame->state, INPHASE_STATE_ARMED);
+    atomic_store(&level, 0);
+    do
+        frame = frame_of(&rig);
+    while (!(frame->flags & INPHASE_FLAG_ESTOP) && inphase_now() < until);
+    CHECK(frame->reason == INPHASE_REASON_ESTOP && frame->estop == 1);
+    atomic_store(&level, 1);
+    do
+        frame = frame_of(&rig);
+    while (frame->estop && inphase_now() < until);
+    CHECK_EQUAL(frame->reason, INPHASE_REASON_ESTOP);
+    inphase_core_stop(rig.core, INPHASE_REASON_REQUEST, 0);
+    CHECK_EQUAL(inphase_core_join(rig.core, BOUND_NS), 0);
+    CHECK_EQUAL(inphase_reader_status(rig.reader, &status), 0);
+    CHECK_EQUAL(atomic_load(&look_count), status.cycles + status.stopping_cycles);
+    close_rig(&rig);
+    close(line);
+}
+
+static void a_line_that_cannot_be_read_keeps_all_from_being_armed(void)
+{
+    const struct inphase_frame *frame = NULL;
+    struct inphase_status status;
+    struct rig rig;
+    int fd[2];
+
+    CHECK_EQUAL(pipe(fd), 0);
+    open_rig_with(&rig, true);
+    CHECK_EQUAL(inphase_core_estop_line(rig.core, 0, fd[0]), 0);
+    CHECK_EQUAL(inphase_core_enable(rig.core, 0, 1), 0);
+    CHECK_EQUAL(inphase_core_arm(rig.core), 0);
+    CHECK_EQUAL(inphase_core_start(rig.core), 0);
+    for (int i = 0; i < 20; i++)
+        frame = frame_of(&rig);
+    CHECK_EQUAL(frame->state, INPHASE_STATE_OPENED);
+    CHECK_EQUAL(frame->estop, 1 << INPHASE_ESTOP_INPUTS);
+    CHECK_EQUAL(inphase_reader_status(rig.reader, &status), 0);
+    CHECK_EQUAL(status.refusal, INPHASE_REASON_ESTOP);
+    close_rig(&rig);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+/* what the gateway writes and the core reads: a word of another run, or of nobody, is not looked at */
+static void a_clients_stop_is_a_word_in_a_page_of_this_run(void)
+{
+    int64_t until = inphase_now() + BOUND_NS;
+    const struct inphase_frame *frame;
+    inphase_segment *page;
+    char path[160];
+    struct rig rig;
+
+    open_rig_with(&rig, true);
+    rig.core->estop[0].kind = INPHASE_INPUT_NONE;
+    snprintf(path, sizeof path, "%s-page", rig.path);
+    unlink(path);
+    CHECK_EQUAL(inphase_segment_create(&page, path, inphase_estop_page_size(), 0600, -1), 0);
+    CHECK_EQUAL(inphase_core_estop_page(rig.core, page), -EPROTO);
+    CHECK_EQUAL(inphase_estop_page_init(page, rig.core->epoch + 1), 0);
+    CHECK_EQUAL(inphase_core_estop_page(rig.core, page), -EPROTO);
+    CHECK_EQUAL(inphase_estop_page_init(page, rig.core->epoch), 0);
+    CHECK_EQUAL(inphase_estop_page_post(page), 0); /* before us: not for us */
+    CHECK_EQUAL(inphase_core_estop_page(rig.core, page), 0);
+    CHECK_EQUAL(inphase_core_enable(rig.core, 0, 1), 0);
+    CHECK_EQUAL(inphase_core_arm(rig.core), 0);
+    CHECK_EQUAL(inphase_core_start(rig.core), 0);
+    do
+        frame = frame_of(&rig);
+    while (frame->state != INPHASE_STATE_ARMED && inphase_now() < until);
+    CHECK_EQUAL(frame->state, INPHASE_STATE_ARMED);
+    CHECK_EQUAL(inphase_estop_page_post(page), 0);
+    do
+        frame = frame_of(&rig);
+    while (!(frame->flags & INPHASE_FLAG_ESTOP) && inphase_now() < until);
+    CHECK(frame->reason == INPHASE_REASON_ESTOP && frame->detail == INPHASE_ESTOP_CLIENT);
+    close_rig(&rig);
+    inphase_segment_close(page);
+}
+
 int main(void)
 {
     pthread_t line;
@@ -280,6 +411,8 @@ int main(void)
     RUN(a_line_that_is_none_is_refused);
     RUN(a_pulse_must_fit_into_its_cycle);
     RUN(a_line_that_cannot_be_set_loses_the_device);
+    RUN(a_line_that_cannot_be_read_keeps_all_from_being_armed);
+    RUN(a_clients_stop_is_a_word_in_a_page_of_this_run);
     listener = listen_to_lines();
     if (listener < 0) {
         printf("the rest is skipped: this kernel has no seccomp user notification\n");
@@ -288,6 +421,7 @@ int main(void)
     CHECK_EQUAL(pthread_create(&line, NULL, line_main, &listener), 0);
     RUN(a_short_pulse_is_over_at_the_latch);
     RUN(a_long_pulse_is_over_after_the_act);
+    RUN(a_line_of_the_emergency_stop_is_read_once_per_cycle);
     atomic_store(&edges_over, true);
     CHECK_EQUAL(pthread_join(line, NULL), 0);
     return 0;
