@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from inphase import plan as planning
 from inphase import schedule as schedules
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
@@ -314,6 +315,29 @@ def test_a_run_has_the_same_digest_twice_and_in_a_process_of_its_own(
             robot.run(256)
             digests.append(robot.digest())
     assert len(set(digests)) == 1
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"every": 5},
+        {"every": 5, "latency_cycles": 4},
+        {"every": 4, "chunk": 5},
+        {"every": 6, "chunk": 4, "chunk_every": 2, "latency_cycles": 1},
+        {"every": 6, "chunk": 4, "chunk_every": 2, "interpolate": "linear"},
+        {"every": 5, "latency_cycles": 8, "interpolate": "cubic"},
+    ],
+    ids=str,
+)
+def test_what_a_policy_may_take_is_noted_and_true(tmp_path: Path, keys: dict[str, Any]) -> None:
+    described = schedule(tmp_path, **keys)
+    (note,) = (note for note in planning.make(described).notes if "the policy takes" in note)
+    may_ms = float(note.split("and has ")[1].split()[0])
+    for inference_ms, missed in ((may_ms - 0.6, False), (may_ms + 0.1, True)):
+        assert inference_ms < 2 * keys["every"], "one server keeps up with it"
+        found, _ = run(schedule(tmp_path, inference_ms, **keys), 96, Random(described, 1))
+        first = next(act.cycle for act in found if act.source is not None)
+        assert any(act.source is None for act in found if act.cycle > first + 10) == missed
 
 
 # ---- what is no answer ---------------------------------------------------------------------------

@@ -40,6 +40,22 @@ def check_size(schedule: Schedule, values: int) -> None:
         )
 
 
+def notes(schedule: Schedule) -> list[str]:
+    """What a person should know of a policy that is not asked and followed in every cycle."""
+    policy, cycle = schedule.policy, schedule.cycle
+    if policy is None or (policy.every == policy.chunk == 1 and not policy.latency_cycles):
+        return []
+    reach = policy.chunk * policy.spacing
+    if policy.interpolate != "hold" and policy.spacing > 1:
+        reach -= policy.spacing - 1
+    late_ns = (policy.latency_cycles + reach - policy.every) * cycle.period_ns + cycle.act_ns
+    return [
+        f"the policy takes a frame every {policy.every * cycle.period_ns / 1e6:g} ms, and has "
+        f"{late_ns / 1e6:g} ms from the frame's due time to its answer: after that, cycles go "
+        f"without a command"
+    ]
+
+
 def _check_chunk(schedule: Schedule, policy: Policy) -> None:
     if policy.chunk == 1:
         given = {

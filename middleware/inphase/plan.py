@@ -324,6 +324,7 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
     ]
     notes += [note for actuator in actuators for note in _slow_for_step(actuator)]
     notes += _check_watchdogs(schedule, actuators)
+    notes += pace_rules.notes(schedule)
     notes += fit.notes(schedule, plan.timings, plan.commands)
     estop = [_plan_estop(schedule, name, sensors) for name in schedule.estop]
     return replace(plan, notes=notes, estop=estop, model=_bind_model(schedule, sensors, actuators))
