@@ -125,8 +125,7 @@ def show(result: dict[str, Any]) -> None:
 
 def show_samples(title: str, columns: dict[str, NDArray[np.int64]]) -> None:
     """Print distributions below each other, without a ratio."""
-    count = max(column.size for column in columns.values())
-    print(f"\n{title}: {count} samples, us")
+    print(f"\n{title}: {next(iter(columns.values())).size} samples, us")
     print(f"  {'':<18}" + "".join(f"{name:>12}" for name in QUANTILES))
     for name, column in columns.items():
         quantiles = quantiles_of(column)
