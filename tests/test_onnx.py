@@ -1,7 +1,9 @@
 """A policy that is an ONNX file: the same numbers as its runtime's own, and no file that harms."""
 
+import contextlib
 import io
 import json
+import os
 import pickle
 import random
 import signal
@@ -13,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import models
@@ -307,15 +311,27 @@ def test_a_model_computes_in_as_many_threads_as_the_schedule_says(runtime: str) 
     assert counts[3] >= counts[1] + 2, counts
 
 
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "cut off": lambda: STEADY[:-40],
+    "a pickle": lambda: pickle.dumps({"weights": [1.0]}),
+    "a zip archive": lambda: zipped(),  # noqa: PLW0108 - it is defined below
+    "weights elsewhere": lambda: BAD["weights elsewhere"][0],
+    "code of its own": lambda: relu(more=models.data(25, b"")),
+}
+
+
 @pytest.mark.real
-def test_a_model_that_is_refused_ends_the_run_before_a_device_is_touched() -> None:
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_model_that_is_refused_ends_the_run_before_a_device_is_touched(name: str) -> None:
     with Robot() as robot:
-        robot.folder.joinpath("policy.onnx").write_bytes(STEADY[:-40])
+        before = robot.arm()["counters"]
+        robot.folder.joinpath("policy.onnx").write_bytes(HOSTILE[name]())
         robot.write(('call = "sweep.py:Sweep"\n', keys()))
         with robot.run("--cycles", "10") as run:
             code, _ = run.end()
         assert code == ScheduleError.exit_code
         assert "policy.model" in run.stderr
+        assert robot.arm()["counters"] == before
         assert robot.segments() == []
 
 
@@ -353,6 +369,7 @@ def of_node(operator: str, **options: Any) -> bytes:
     return models.model([node(operator, ["obs"], ["action"], **options)], *ends)
 
 
+EDITED = network((12, 4, 6), metadata={"inphase.mean.obs": "0.0"})
 ONES = np.ones(4, np.float32)
 GRAPH = models.data(5, models.data(1, "body") + models.data(6, models.data(2, "inner")))
 BAD: dict[str, tuple[bytes, str]] = {
@@ -461,6 +478,51 @@ def test_a_damaged_file_is_refused_or_read_but_never_worse() -> None:
         except Refused:
             refusals += 1
     assert refusals > 100
+
+
+_EDITS = st.lists(
+    st.tuples(
+        st.sampled_from(["cut", "double", "insert", "replace"]),
+        st.integers(0, 2000),
+        st.integers(1, 64),
+        st.binary(min_size=1, max_size=64),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(_EDITS)
+@settings(deadline=None)
+def test_a_file_that_was_edited_anywhere_is_refused_or_read(edits: list[Any]) -> None:
+    data = EDITED
+    for kind, at, length, more in edits:
+        begin = at % (len(data) + 1)
+        piece = data[begin : begin + length]
+        middle = {"cut": b"", "double": piece * 2, "insert": more + piece, "replace": more}[kind]
+        data = data[:begin] + middle + data[begin + length :]
+    with contextlib.suppress(Refused):
+        read = check(data)
+        assert read.data == data and 7 <= read.opset <= 26
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_refused_or_read(data: bytes) -> None:
+    with contextlib.suppress(Refused):
+        check(data)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_what_is_no_file_is_not_opened(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "policy.onnx"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)  # opening it would wait for ever
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(Refused, match="is no file"):
+        onnx_file.read(path)
 
 
 def test_files_that_others_wrote_are_read_as_what_they_are() -> None:
