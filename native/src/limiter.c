@@ -515,20 +515,6 @@ void inphase_ramp(const struct inphase_limiter *limiter, struct inphase_motion *
     }
 }
 
-double limiter_applied(const struct inphase_limiter *limiter, const struct inphase_motion *motion)
-{
-    switch (limiter->limits.mode) {
-    case INPHASE_MODE_POSITION:
-        return motion->position;
-    case INPHASE_MODE_VELOCITY:
-        return motion->velocity;
-    case INPHASE_MODE_EFFORT:
-        return motion->effort;
-    default:
-        return motion->state;
-    }
-}
-
 double limiter_rest_value(const struct inphase_limiter *limiter)
 {
     return limiter->limits.mode == INPHASE_MODE_VELOCITY ? 0 : limiter->limits.safe;

@@ -8,7 +8,21 @@
 #include "../inphase.h"
 
 /* what of a motion goes to the device, in its mode's unit */
-double limiter_applied(const struct inphase_limiter *limiter, const struct inphase_motion *motion);
+static inline double limiter_applied(const struct inphase_limiter *limiter,
+                                     const struct inphase_motion *motion)
+{
+    switch (limiter->limits.mode) {
+    case INPHASE_MODE_POSITION:
+        return motion->position;
+    case INPHASE_MODE_VELOCITY:
+        return motion->velocity;
+    case INPHASE_MODE_EFFORT:
+        return motion->effort;
+    default:
+        return motion->state;
+    }
+}
+
 /* where a ramp ends that is not of positions: no velocity, the safe effort or state */
 double limiter_rest_value(const struct inphase_limiter *limiter);
 /* whether what is applied is where a ramp ends */
