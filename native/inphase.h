@@ -575,7 +575,7 @@ struct inphase_model_tensor {
 };
 
 struct inphase_model_config {
-    const char *library;        /* path of libonnxruntime.so; NULL: no session is made, and only
+    const char *runtime;        /* path of libonnxruntime.so; NULL: no session is made, and only
                                    take and give are of use */
     const void *bytes;          /* the model's file; stays the caller's, until it is closed */
     uint64_t size;

@@ -36,7 +36,7 @@ import limiter_model as model
 from inphase._core import ffi, lib
 
 
-def prove(claim: Any, *given_that: Any, seconds: int = 120) -> None:
+def prove(claim: Any, *given_that: Any, seconds: int = 600) -> None:
     """Fails unless no case contradicts the claim."""
     solver = z3.Solver()
     solver.set("timeout", seconds * 1000)

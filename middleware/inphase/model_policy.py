@@ -216,7 +216,7 @@ def _config(binding: Binding, library: Path | None, threads: int, keep: list[Any
     return own(
         "struct inphase_model_config *",
         {
-            "library": own("char[]", str(library).encode()) if library else ffi.NULL,
+            "runtime": own("char[]", str(library).encode()) if library else ffi.NULL,
             "bytes": data,
             "size": len(binding.model.data),
             "inputs": len(binding.inputs),

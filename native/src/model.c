@@ -310,12 +310,12 @@ int inphase_model_open(inphase_model **out, const struct inphase_model_config *c
         free(model);
         return -ENOMEM;
     }
-    rc = config->library ? open_library(model, config->library, message, room) : 0;
-    if (rc == 0 && config->library)
+    rc = config->runtime ? open_library(model, config->runtime, message, room) : 0;
+    if (rc == 0 && config->runtime)
         rc = open_session(model, config, message, room);
     if (rc == 0)
         rc = open_tensors(model, config, message, room);
-    for (int i = 0; i < WARM_UP && rc == 0 && config->library; i++)
+    for (int i = 0; i < WARM_UP && rc == 0 && config->runtime; i++)
         rc = failed(model, run_once(model), "first run", message, room);
     if (rc < 0) {
         inphase_model_close(model);

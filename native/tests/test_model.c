@@ -38,7 +38,7 @@ struct described {
 static struct described *describe(struct described *it)
 {
     *it = (struct described){
-        .config = {.library = FAKE_RUNTIME, .bytes = "good", .size = 4, .inputs = 1, .outputs = 1,
+        .config = {.runtime = FAKE_RUNTIME, .bytes = "good", .size = 4, .inputs = 1, .outputs = 1,
                    .sensors = 2, .values = 3, .threads = 1, .accepts = accepts},
         .input = {.name = "obs", .type = INPHASE_TENSOR_F32, .rank = 2, .shape = {1, 3},
                   .parts = 2, .part = obs_parts},
@@ -169,13 +169,13 @@ static void what_cannot_be_opened_says_why(void)
     inphase_model *model;
 
     describe(&it);
-    it.config.library = "/nowhere/libonnxruntime.so";
+    it.config.runtime = "/nowhere/libonnxruntime.so";
     CHECK_EQUAL(open_model(&model, &it), -ENOENT);
     CHECK(strstr(message, "/nowhere"));
-    it.config.library = OLD_RUNTIME;
+    it.config.runtime = OLD_RUNTIME;
     CHECK_EQUAL(open_model(&model, &it), -ENOTSUP);
     CHECK(strstr(message, "0.0-fake"));
-    it.config.library = FAKE_RUNTIME;
+    it.config.runtime = FAKE_RUNTIME;
     it.config.bytes = "evil";
     CHECK_EQUAL(open_model(&model, &it), -EPROTO);
     CHECK(strstr(message, "no such operator"));
@@ -317,7 +317,7 @@ static void another_runtime_finds_the_numbers_and_leaves_its_own(void)
     it.input.part = it.output.part = &from;
     it.config.sensors = 1;
     it.config.values = 1;
-    it.config.library = NULL;
+    it.config.runtime = NULL;
     CHECK_EQUAL(open_model(&numbers, &it), 0);
     CHECK_EQUAL(inphase_model_follow(numbers, robot.reader), 0);
     CHECK_EQUAL(inphase_core_run(robot.core, 3), 3);
