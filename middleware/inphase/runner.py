@@ -219,7 +219,7 @@ class _RuntimeRobot:
     def start(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "inphase.runtime", str(self._schedule.path)]
+            command = [sys.executable, "-m", "inphase.runner_process", str(self._schedule.path)]
             self._child = subprocess.Popen(
                 [*command, str(theirs.fileno()), *self._options],
                 stdin=subprocess.DEVNULL,
