@@ -39,6 +39,7 @@ CORE_SIDE = {
     "model_rules",
     "onnx_file",
     "safetensors_file",
+    "model_file",
     "protobuf",
     "pace_rules",
     "packets",

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from inphase import locator, onnx_file, safetensors_file, wire
 from inphase.document import show
+from inphase.model_file import Refused
 from inphase.onnx_file import DOUBLE, FLOAT, UINT8, Port
-from inphase.protobuf import Refused
 from inphase.schedule import Schedule
 from inphase.tables import Status
 

@@ -10,8 +10,9 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inphase import protobuf
-from inphase.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Handler, Refused, Rule
+from inphase import model_file, protobuf
+from inphase.model_file import Refused
+from inphase.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Handler, Rule
 
 SIZE_MAX = 64 << 20
 """Bytes of a file."""
@@ -87,24 +88,13 @@ class Model:
 
 def read(path: Path) -> Model:
     """Read and check a file. Raises Refused."""
-    if path.exists() and not path.is_file():
-        raise Refused(f"{path}: is no file; a model is one file beside its schedule")
-    try:
-        with path.open("rb") as file:
-            data = file.read(SIZE_MAX + 1)
-    except OSError as error:
-        raise Refused(
-            f"{path}: cannot be read: {error.strerror}; a model stands beside its schedule"
-        ) from error
-    return check(path, data)
+    return check(path, model_file.read_bytes(path, SIZE_MAX))
 
 
 def check(path: Path, data: bytes) -> Model:
     """Check the bytes of a file. Raises Refused."""
-    try:
+    with model_file.named(path):
         return _Reader(path, data).model()
-    except Refused as error:
-        raise Refused(f"{path}: {error}") from error
 
 
 @dataclass

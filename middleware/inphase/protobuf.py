@@ -8,16 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inphase.errors import ScheduleError
+from inphase.model_file import Refused
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """How a field is encoded."""
 _NAME_MAX = 1024  # bytes
-
-
-class Refused(ScheduleError):  # noqa: N818 - an answer
-    """A file is not a model that is taken. The text says what, where, and what to do."""
-
 
 Handler = Callable[["Field"], object]
 

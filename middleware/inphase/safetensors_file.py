@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inphase import model_file
 from inphase.document import show
-from inphase.protobuf import Refused
+from inphase.model_file import Refused
 
 SIZE_MAX = 1 << 30
 """Bytes of a file."""
@@ -55,24 +56,13 @@ class Weights:
 
 def read(path: Path) -> Weights:
     """Read and check a file. Raises Refused."""
-    if path.exists() and not path.is_file():
-        raise Refused(f"{path}: is no file; weights are one file beside their schedule")
-    try:
-        with path.open("rb") as file:
-            data = file.read(SIZE_MAX + 1)
-    except OSError as error:
-        raise Refused(
-            f"{path}: cannot be read: {error.strerror}; weights stand beside a schedule"
-        ) from error
-    return check(path, data)
+    return check(path, model_file.read_bytes(path, SIZE_MAX))
 
 
 def check(path: Path, data: bytes) -> Weights:
     """Check the bytes of a file. Raises Refused."""
-    try:
+    with model_file.named(path):
         return _check(path, data)
-    except Refused as error:
-        raise Refused(f"{path}: {error}") from error
 
 
 def _check(path: Path, data: bytes) -> Weights:
