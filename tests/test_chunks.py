@@ -19,6 +19,7 @@ from inphase.frame import Frame
 from inphase.lockstep import LockStep, sum_up
 from inphase.runner import Runner
 from inphase.schedule import Schedule
+from inphase_drivers.emulator.arm import START_RAD
 from peers import BOUND_S
 from robots import demo_schedule
 
@@ -29,9 +30,8 @@ ENTRIES = 64
 
 CHUNKS = """
 import numpy as np
-START = np.array([0.3, -0.6, 0.9, -0.2, 0.5, 0.1])
 def policy(frame):
-    return START + ((frame.cycle * 64 + np.arange(10)) * 1e-7)[:, None]
+    return np.array({start}) + ((frame.cycle * 64 + np.arange(10)) * 1e-7)[:, None]
 """
 
 
@@ -303,7 +303,7 @@ def test_what_is_interpolated_goes_through_the_newest_command_of_each_cycle(
 def test_a_run_has_the_same_digest_twice_and_in_a_process_of_its_own(
     tmp_path: Path, join: str, way: str
 ) -> None:
-    (tmp_path / "chunks.py").write_text(CHUNKS)
+    (tmp_path / "chunks.py").write_text(CHUNKS.format(start=START.tolist()))
     keys: dict[str, Any] = {"every": 4, "chunk": 10, "chunk_every": 2, "join": join}
     keys |= {"interpolate": way, "history": 3, "align": "wrench"}
     keys |= {"blend_cycles": 5} if join == "blend" else {}
@@ -431,7 +431,7 @@ def test_an_environments_action_is_a_chunk(tmp_path: Path) -> None:
 def test_a_policy_slower_than_the_cycle_acts_at_its_offset_on_the_wall_clock(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "chunks.py").write_text(CHUNKS)
+    (tmp_path / "chunks.py").write_text(CHUNKS.format(start=START_RAD))
     path = demo_schedule(tmp_path, emulator=True, policy="chunks.py:policy")
     path.write_text(path.read_text().rstrip() + "\nevery = 5\nchunk = 10\nlatency_cycles = 3\n")
     found = []
@@ -439,7 +439,8 @@ def test_a_policy_slower_than_the_cycle_acts_at_its_offset_on_the_wall_clock(
         for _ in range(300):
             frame = robot.next(BOUND_S)
             act = frame.command["arm"]
-            found.append(Act(frame.command.cycle, act.requested, act.flags, act.reason))
+            requested = act.requested - START_RAD + START
+            found.append(Act(frame.command.cycle, requested, act.flags, act.reason))
     sources = [(act.cycle, act.source) for act in found if act.source is not None]
     assert sources
     for cycle, (frame_cycle, entry) in sources:

@@ -114,7 +114,7 @@ def test_a_tripped_bus_watchdog_refuses_goals_until_enable_clears_it(
     process, path = emulator
     options = load(path).device["arm"].options | {"watchdog_ms": 60}
     driver = Servos("arm", ServoOptions(**options))
-    assert driver.actuator().watchdog == Watchdog(60_000_000, fed_by_reads=True)
+    assert driver.actuator().watchdog == Watchdog(60_000_000, fed_by_reads=True, verified=True)
 
     def status() -> dict[str, Any]:
         return process.control({"device": "arm", "status": True})
