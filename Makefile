@@ -21,7 +21,7 @@ demo: .venv/installed
 
 test: .venv/installed lint native-test world-test
 	$(BIN)/python -m pytest --numprocesses auto -m "not real"
-	$(BIN)/python -m pytest -m real
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m real
 
 world-test: build/oldest/installed
 	build/oldest/bin/python -m pytest --numprocesses auto $(WORLD_TESTS)

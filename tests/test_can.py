@@ -5,6 +5,7 @@ that keeps message borders: a raw CAN socket gives and takes the same bytes.
 """
 
 import contextlib
+import secrets
 import signal
 import socket
 import struct
@@ -362,7 +363,7 @@ class Robot:
 def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Robot, Bus]]:
     """A robot and its bus."""
     folder = tmp_path_factory.mktemp("can")
-    folder = folder.rename(folder.parent / f"can{id(folder):x}")
+    folder = folder.rename(folder.parent / f"can{secrets.token_hex(6)}")
     with Bus(folder / "bus") as bus:
         yield Robot(folder), bus
 
