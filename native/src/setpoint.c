@@ -172,6 +172,11 @@ static void note_latency(struct plan *plan, uint32_t latency)
 {
     uint32_t count = plan->latencies, at;
 
+    /* nearly always the oldest is like the newest: the order stays */
+    if (count == LATENCIES && plan->measured[plan->next_latency] == latency) {
+        plan->next_latency = (plan->next_latency + 1) % LATENCIES;
+        return;
+    }
     if (count == LATENCIES) {
         for (at = 0; plan->sorted[at] != plan->measured[plan->next_latency]; at++)
             ;
