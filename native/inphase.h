@@ -1203,16 +1203,18 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
 /* Stops and joins the cycle thread if it runs. */
 void inphase_core_close(inphase_core *core);
 
-/* Hand a descriptor to the core, taken over at the next cycle: only the cycle thread reads and
-   writes it until it is given back. The caller still owns it, and ignores SIGPIPE. Of a socket, the
-   kernel's receive stamps are switched on here, and of a CAN socket its error frames; one that has
-   none does without. -EBUSY: the last request is not yet taken. Threads: any one. */
+/* What is wanted of a device from the next cycle on, in place of what was wanted before: that the
+   core uses this descriptor, or no descriptor. Each call is a new wish, also for the same number; it
+   is never refused for one that is not taken yet, and the core lets go before it takes. Only the
+   cycle thread reads and writes a descriptor until it has let go. The caller still owns it, and
+   ignores SIGPIPE. Of a socket, the kernel's receive stamps are switched on here, and of a CAN
+   socket its error frames; one that has none does without. 0, or -EINVAL. Threads: any one. */
 int inphase_core_attach(inphase_core *core, uint32_t device, int fd);
-/* Ask for the descriptor back. */
 int inphase_core_detach(inphase_core *core, uint32_t device);
-/* 1: the core is using the device, 0: it is not (never attached, given back, or lost). */
+/* By the newest wish: 1: the core is using the device, 0: it is not (never wanted, let go, or lost),
+   -EINPROGRESS: the wish is not taken yet, and the core may be using what was wanted before it. */
 int inphase_core_attached(inphase_core *core, uint32_t device);
-/* errno with which the device was lost; 0: it was not, or was attached again since. */
+/* errno with which the device was lost since the newest wish; 0: it was not. */
 int inphase_core_lost(inphase_core *core, uint32_t device);
 /* The policy's mailbox; attach before the start. */
 int inphase_core_mailbox(inphase_core *core, inphase_segment *mailbox);

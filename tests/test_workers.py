@@ -264,6 +264,43 @@ def test_a_worker_that_is_killed_is_started_again_and_goes_on_with_its_ring(benc
         assert any("started again" in text for text in runner.messages)
 
 
+_SHORT_LIVED = '''
+"""A counter whose process dies soon after it was started again."""
+import os
+import threading
+from pathlib import Path
+
+from counter import Counter
+
+
+class ShortLived(Counter):
+    def open(self):
+        opens = Path(__file__).with_suffix(".opens")
+        opens.touch()
+        with opens.open("a") as file:
+            file.write("x")
+        if opens.stat().st_size > 1:
+            threading.Timer(0.25, lambda: os._exit(7)).start()
+        return super().open()
+'''
+
+
+def test_a_worker_that_dies_between_two_cycles_is_started_again_each_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.folder.joinpath("short_lived.py").write_text(_SHORT_LIVED)
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}:{bench.folder}")
+    path = bench.schedule()
+    text = path.read_text().replace("counter:Counter", "short_lived:ShortLived")
+    path.write_text(text.replace("rate_hz = 50", "rate_hz = 2"))
+    with Runner(path) as runner:
+        os.kill(worker_pid(runner), signal.SIGKILL)
+        told = "the worker of counter ended (exit code 7)"
+        until(lambda: sum(text.startswith(told) for text in runner.messages) > 1)
+        cycle = runner.next(BOUND_S).cycle
+        assert runner.next(BOUND_S).cycle == cycle + 1
+
+
 def test_a_device_clock_gives_the_acquisition_and_says_how_sure_it_is(bench: Bench) -> None:
     with Runner(bench.schedule(options="clock = true"), cycles=150) as runner:
         known = [

@@ -113,21 +113,26 @@ class Core:
             raise StoreError(f"{segment.path} is not the segment of this runtime's worker")
 
     def attach(self, device: int, fd: int) -> None:
-        """Hand a descriptor to the cycle thread, which takes it at its next cycle."""
-        if lib.inphase_core_attach(self._core, device, fd) < 0:
-            raise StoreError(f"device {device}: the last request is not taken yet")
+        """From its next cycle on the cycle thread uses this descriptor, and no other before it."""
+        rc = lib.inphase_core_attach(self._core, device, fd)
+        assert rc == 0, (device, fd)
 
     def detach(self, device: int) -> None:
-        """Ask for a descriptor back; `attached` says when."""
-        if lib.inphase_core_detach(self._core, device) < 0:
-            raise StoreError(f"device {device}: the last request is not taken yet")
+        """From its next cycle on the cycle thread uses none; `let_go` says when."""
+        rc = lib.inphase_core_detach(self._core, device)
+        assert rc == 0, device
 
     def attached(self, device: int) -> bool:
-        """Whether the cycle thread uses the device."""
+        """Whether the cycle thread uses what `attach` was called with last."""
         return bool(lib.inphase_core_attached(self._core, device) == 1)
 
+    def let_go(self, device: int) -> bool:
+        """Whether the cycle thread uses nothing of the device: the newest wish was taken, and it
+        was `detach`, or the device was lost since."""
+        return bool(lib.inphase_core_attached(self._core, device) == 0)
+
     def lost(self, device: int) -> int:
-        """The errno with which the device was lost, 0: it was not."""
+        """The errno with which the device was lost since the newest `attach`, 0: it was not."""
         return int(lib.inphase_core_lost(self._core, device))
 
     def mailbox(self, segment: Segment) -> None:

@@ -132,7 +132,7 @@ class Devices:
                     self._give(link, core)
                     core.attach(link.index, link.fd)
                     self._say(f"device {link.driver.name} is back; motion needs to be armed again")
-            elif core.lost(link.index) and not core.attached(link.index):
+            elif core.lost(link.index):
                 if link.actuator >= 0:
                     core.enable(link.actuator, False)
                 why = _WHY.get(core.lost(link.index), "")
@@ -150,13 +150,12 @@ class Devices:
         for link in self.links:
             if link.actuator < 0 or observe:
                 continue
-            core.detach(link.index)
-            self._wait(core, link.index, False)
+            self._take_back(link, core)
             try:
                 link.driver.enable()
             finally:
                 core.attach(link.index, link.fd)
-            self._wait(core, link.index, True)
+            self._wait_taken(link, core)
             core.enable(link.actuator, True)
 
     def switch_off(self, core: Core, actuators: list[int]) -> None:
@@ -166,16 +165,27 @@ class Devices:
             if link.actuator not in actuators or link.reopening:
                 continue
             core.enable(link.actuator, False)
-            core.detach(link.index)
-            self._wait(core, link.index, False)
+            self._take_back(link, core)
             try:
                 link.driver.disable()
             finally:
                 core.attach(link.index, link.fd)
 
-    def _wait(self, core: Core, device: int, attached: bool) -> None:
+    def _take_back(self, link: Link, core: Core) -> None:
+        """Have the core let a device go. Raises RuntimeFault."""
+        core.detach(link.index)
+        self._wait(lambda: core.let_go(link.index))
+
+    def _wait_taken(self, link: Link, core: Core) -> None:
+        """Wait until the core has taken a device. Raises RuntimeFault, and DeviceError where it is
+        lost again already."""
+        self._wait(lambda: core.attached(link.index) or core.let_go(link.index))
+        if not core.attached(link.index):
+            raise DeviceError(f"device {link.driver.name} is gone again: nothing is armed")
+
+    def _wait(self, done: Callable[[], bool]) -> None:
         until = time.monotonic() + _HAND_OVER_S
-        while core.attached(device) != attached:
+        while not done():
             if time.monotonic() > until:
                 raise RuntimeFault("the cycle thread does not hand the device over")
             time.sleep(0.001)

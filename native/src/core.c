@@ -574,49 +574,67 @@ void inphase_core_close(inphase_core *core)
     munmap(core, align(sizeof *core));
 }
 
-static int request(inphase_core *core, uint32_t index, int what, int fd)
+/* say what is wanted of a device from now on; what was wanted before, taken or not, is over */
+static int want(inphase_core *core, uint32_t index, uint32_t what)
 {
     struct device *device;
+    uint64_t before;
 
     if (index >= core->devices)
         return -EINVAL;
     device = &core->device[index];
-    if (atomic_load_explicit(&device->request, memory_order_acquire) != REQUEST_NONE)
-        return -EBUSY;
-    atomic_store_explicit(&device->request_fd, fd, memory_order_relaxed);
-    atomic_store_explicit(&device->request, what, memory_order_release);
+    before = atomic_load_explicit(&device->wanted, memory_order_relaxed);
+
+    /* one word, and a release: the descriptor is as its opener left it */
+    atomic_store_explicit(&device->wanted, ((before >> 32) + 1) << 32 | what, memory_order_release);
     return 0;
 }
 
 int inphase_core_attach(inphase_core *core, uint32_t device, int fd)
 {
-    int sensor = device < core->devices ? core->device[device].sensor : -1;
+    int sensor;
 
+    if (device >= core->devices || (fd < 0 && core->device[device].ops != &worker_ops))
+        return -EINVAL;
+    sensor = core->device[device].sensor;
     fd_prepare(fd, sensor >= 0 && core->sensor[sensor].parser.exchange.spec.framing.can);
-    return request(core, device, REQUEST_ATTACH, fd);
+    return want(core, device, (uint32_t)(fd < 0 ? -1 : fd) + WANTED_FD);
 }
 
 int inphase_core_detach(inphase_core *core, uint32_t device)
 {
-    return request(core, device, REQUEST_DETACH, -1);
+    return want(core, device, WANTED_NONE);
+}
+
+/* what the cycle thread says of the newest wish; -EINPROGRESS: nothing yet */
+static int64_t use_of(inphase_core *core, uint32_t index)
+{
+    struct device *device;
+    uint64_t use, wanted;
+
+    if (index >= core->devices)
+        return -EINVAL;
+    device = &core->device[index];
+    wanted = atomic_load_explicit(&device->wanted, memory_order_relaxed);
+    use = atomic_load_explicit(&device->use, memory_order_acquire);
+    return use >> 32 == wanted >> 32 ? (int64_t)(uint32_t)use : -EINPROGRESS;
 }
 
 int inphase_core_attached(inphase_core *core, uint32_t device)
 {
-    if (device >= core->devices)
-        return -EINVAL;
-    return atomic_load_explicit(&core->device[device].in_use, memory_order_acquire);
+    int64_t use = use_of(core, device);
+
+    return use < 0 ? (int)use : (use & USE_ATTACHED) != 0;
 }
 
 int inphase_core_lost(inphase_core *core, uint32_t device)
 {
-    if (device >= core->devices)
-        return -EINVAL;
+    int64_t use = use_of(core, device);
 
-    /* handed over again, and not taken yet: the loss is over all the same */
-    if (atomic_load_explicit(&core->device[device].request, memory_order_acquire) == REQUEST_ATTACH)
+    /* a wish that is not taken yet cannot have failed */
+    if (use == -EINPROGRESS)
         return 0;
-    return atomic_load_explicit(&core->device[device].lost_errno, memory_order_relaxed);
+    return use < 0 ? (int)use : (int)(use & USE_ERRNO);
 }
 
 int inphase_core_mailbox(inphase_core *core, inphase_segment *mailbox)

@@ -37,6 +37,12 @@ void inphase_core_stop(inphase_core *core, uint32_t reason, uint32_t detail)
                                             memory_order_relaxed, memory_order_relaxed);
 }
 
+/* the answer to the wish that was taken last */
+static void tell_use(struct device *device, uint32_t use)
+{
+    atomic_store_explicit(&device->use, device->taken >> 32 << 32 | use, memory_order_release);
+}
+
 void device_lost(struct inphase_core *core, struct device *device, int error)
 {
     device->attached = false;
@@ -48,8 +54,7 @@ void device_lost(struct inphase_core *core, struct device *device, int error)
     if (device->actuator >= 0)
         core->actuator[device->actuator].placed = false;
     put_u32(&core->state->lost_devices, load_u32(&core->state->lost_devices) + 1);
-    atomic_store_explicit(&device->lost_errno, -error, memory_order_relaxed);
-    atomic_store_explicit(&device->in_use, 0, memory_order_release);
+    tell_use(device, (uint32_t)-error & USE_ERRNO);
 }
 
 /* ---- wake -------------------------------------------------------------------------------- */
@@ -132,8 +137,7 @@ static void start_over(struct inphase_core *core, struct device *device)
     device->refused = false;
     device->quiet_until_ns = 0;
     device->lost_reason = device->lost_detail = 0;
-    atomic_store_explicit(&device->lost_errno, 0, memory_order_relaxed);
-    atomic_store_explicit(&device->in_use, 1, memory_order_release);
+    tell_use(device, USE_ATTACHED);
     if (device->sensor >= 0) {
         struct sensor *sensor = &core->sensor[device->sensor];
 
@@ -160,35 +164,50 @@ static void follow_worker(struct inphase_core *core, struct device *device)
         device_lost(core, device, -ENODEV);
 }
 
-static void take_request(struct inphase_core *core, struct device *device, int request)
+/* let go of what the wish before was for; a worker that is wanted no longer has ended */
+static void let_go(struct inphase_core *core, struct device *device)
 {
     if (device->ops == &worker_ops) {
-        device->worker_lives = request == REQUEST_ATTACH;
-    } else if (request == REQUEST_ATTACH) {
-        device->fd = atomic_load_explicit(&device->request_fd, memory_order_relaxed);
-        start_over(core, device);
-    } else {
-        device->attached = false;
-        device->fd = -1;
-        if (device->sensor >= 0)
-            core->sensor[device->sensor].outstanding = false;
-        atomic_store_explicit(&device->in_use, 0, memory_order_release);
+        device->worker_lives = false;
+        follow_worker(core, device);
+        return;
     }
+    device->attached = false;
+    device->fd = -1;
+    if (device->sensor >= 0)
+        core->sensor[device->sensor].outstanding = false;
+}
+
+/* Follow a new wish. One that came and went between two cycles was never seen, and need not be: a
+   wish says all, and every new one begins with letting go. */
+static void take_wish(struct inphase_core *core, struct device *device, uint64_t wanted)
+{
+    uint32_t what = (uint32_t)wanted;
+
+    let_go(core, device);
+    device->taken = wanted;
+    if (device->ops == &worker_ops) {
+        device->worker_lives = what != WANTED_NONE;
+        follow_worker(core, device);
+    } else if (what != WANTED_NONE) {
+        device->fd = (int)(what - WANTED_FD);
+        start_over(core, device);
+    }
+    if (!device->attached)
+        tell_use(device, 0);
 }
 
 static void stage_devices(struct inphase_core *core)
 {
     for (uint32_t i = 0; i < core->devices; i++) {
         struct device *device = &core->device[i];
-        int request = atomic_load_explicit(&device->request, memory_order_acquire);
+        uint64_t wanted = atomic_load_explicit(&device->wanted, memory_order_acquire);
 
         if (device->ops == &twin_ops && !device->attached &&
             core->cycle >= device->gone_until_cycle)
             start_over(core, device);
-        if (request != REQUEST_NONE) {
-            take_request(core, device, request);
-            atomic_store_explicit(&device->request, REQUEST_NONE, memory_order_release);
-        }
+        if (wanted != device->taken)
+            take_wish(core, device, wanted);
         if (device->ops == &worker_ops)
             follow_worker(core, device);
     }

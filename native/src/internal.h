@@ -255,13 +255,18 @@ struct device {
     int sensor;                  /* constant; -1: none */
     int64_t quiet_until_ns;      /* cycle thread: before it, a missed reply may still be coming */
     int64_t gone_until_cycle;    /* twins: planned absence */
-    _Atomic int request;         /* supervisor: REQUEST_*, taken back to NONE by the cycle thread */
-    _Atomic int request_fd;      /* supervisor */
-    _Atomic int in_use;          /* cycle thread: 1 attached */
-    _Atomic int lost_errno;      /* cycle thread */
-    uint32_t lost_reason, lost_detail; /* cycle thread: beside OFFLINE; 0: lost_errno says it all */
+    uint64_t taken;              /* cycle thread: the wish that it follows */
+    _Atomic uint64_t wanted;     /* supervisor: generation, and what is wanted since: WANTED_* */
+    _Atomic uint64_t use;        /* cycle thread: generation of the wish taken, and USE_* */
+    uint32_t lost_reason, lost_detail; /* cycle thread: beside OFFLINE; 0: the errno says it all */
 };
-enum { REQUEST_NONE, REQUEST_ATTACH, REQUEST_DETACH };
+
+/* the low halves of a device's two words; the high ones are the generation, so that an answer to an
+   older wish is never taken for one to the newest */
+#define WANTED_NONE 0u           /* no device */
+#define WANTED_FD 2u             /* this and more: descriptor + WANTED_FD, which may be -1 */
+#define USE_ATTACHED 0x80000000u
+#define USE_ERRNO 0xffffu        /* with which it was lost; 0: it was not */
 
 /* a sample as a frame names it */
 struct sample {

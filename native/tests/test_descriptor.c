@@ -150,7 +150,6 @@ static void open_rig(struct rig *rig, int kind)
     CHECK_EQUAL(inphase_reader_open(&rig->reader, rig->path, 0), 0);
     start_device(rig, kind);
     CHECK_EQUAL(inphase_core_attach(rig->core, 0, rig->ours), 0);
-    CHECK_EQUAL(inphase_core_attach(rig->core, 0, rig->ours), -EBUSY);
     CHECK_EQUAL(inphase_core_start(rig->core), 0);
 }
 
@@ -415,6 +414,45 @@ static void a_device_that_was_given_back_is_not_touched(void)
     close_rig(&rig);
 }
 
+/* what the core answered to an older wish says nothing of the newest, and none is ever refused */
+static void the_newest_wish_counts_and_no_older_answer(void)
+{
+    struct rig rig;
+    struct inphase_status status;
+    int closed;
+
+    open_rig(&rig, SOCK_STREAM);
+    wait_for(&rig, INPHASE_FRESH, 3);
+    closed = dup(rig.ours);
+    CHECK(closed >= 0);
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQUAL(inphase_core_detach(rig.core, 0), 0);
+        CHECK_EQUAL(inphase_core_attach(rig.core, 0, closed), 0);
+        CHECK_EQUAL(inphase_core_attach(rig.core, 0, rig.ours), 0);
+    }
+    while (inphase_core_attached(rig.core, 0) == -EINPROGRESS)
+        next(&rig);
+    CHECK_EQUAL(inphase_core_attached(rig.core, 0), 1);
+
+    /* the one that was wanted in between is used no more: its end is no loss */
+    close(closed);
+    wait_for(&rig, INPHASE_FRESH, 5);
+    CHECK_EQUAL(inphase_core_lost(rig.core, 0), 0);
+    CHECK_EQUAL(inphase_reader_status(rig.reader, &status), 0);
+    CHECK_EQUAL(status.lost_devices, 0);
+
+    /* nobody takes a wish any more: neither 1 nor 0 is an answer to it */
+    inphase_core_stop(rig.core, INPHASE_REASON_REQUEST, 3);
+    CHECK_EQUAL(inphase_core_join(rig.core, BOUND_NS), 0);
+    CHECK_EQUAL(inphase_core_attached(rig.core, 0), 1);
+    CHECK_EQUAL(inphase_core_detach(rig.core, 0), 0);
+    CHECK_EQUAL(inphase_core_attached(rig.core, 0), -EINPROGRESS);
+    CHECK_EQUAL(inphase_core_attach(rig.core, 0, rig.ours), 0);
+    CHECK_EQUAL(inphase_core_attached(rig.core, 0), -EINPROGRESS);
+    CHECK_EQUAL(inphase_core_attach(rig.core, 0, -1), -EINVAL);
+    close_rig(&rig);
+}
+
 int main(void)
 {
     check_seed();
@@ -431,5 +469,6 @@ int main(void)
     RUN(a_line_that_babbles_is_not_waited_for_any_more);
     RUN(a_line_that_closes_is_offline_and_recovers_when_it_is_back);
     RUN(a_device_that_was_given_back_is_not_touched);
+    RUN(the_newest_wish_counts_and_no_older_answer);
     return 0;
 }
