@@ -103,28 +103,36 @@ def test_the_model_is_the_c_code(
 @given(
     st.tuples(*[st.floats(0.01, 10)] * 3, st.floats(0.1, 500), st.floats(0.001, 1)),
     st.one_of(st.just(0.0), st.floats(1, 1e5)),
-    st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=5, max_size=60),
+    st.lists(
+        st.tuples(
+            st.floats(-1, 1),
+            st.floats(-1, 1),
+            st.one_of(st.just(math.nan), st.sampled_from((-5.0, 5.0)), st.floats(-7, 7)),
+        ),
+        min_size=5,
+        max_size=60,
+    ),
     st.floats(0.001, 2),
     PERIODS,
 )
 def test_the_model_is_the_c_code_where_it_follows(
     bounds: tuple[float, float, float, float, float],
     jerk: float,
-    inputs: list[tuple[float, float]],
+    inputs: list[tuple[float, float, float]],
     share: float,
     period_s: float,
 ) -> None:
     """C has a short way for what is followed far from all bounds; the model has none."""
     low, high, velocity, acceleration, step = bounds
-    limits = model.Limits(-low, high, velocity, acceleration, step, jerk)
+    limits = model.Limits(-low, high, velocity, acceleration, step, jerk, effort=5.0)
     channel, now, ours = both(limits, period_s)
     least = min(limits.acceleration, jerk * period_s or math.inf) * period_s**2
-    for change, error in inputs:
+    for change, error, effort in inputs:
         # requests whose velocity changes by up to a share of what acceleration and jerk allow
         requested = ours.position + ours.velocity * period_s + share * change * least
         measured = ours.position + error * step
-        model.limit(limits, ours, requested, model.Measured(measured), period_s)
-        lib.inphase_limit(channel, now, requested, joint(measured))
+        model.limit(limits, ours, requested, model.Measured(measured, effort=effort), period_s)
+        lib.inphase_limit(channel, now, requested, joint(measured, effort=effort))
         assert_equal(now, ours)
 
 

@@ -382,6 +382,91 @@ static void a_goal_that_moves_is_caught_up_with(void)
     }
 }
 
+/* ---- a joint that pushes too hard ------------------------------------------------------------- */
+
+/* a wave whose motion has one sign, so smooth that it is followed as it is */
+static double rise(int n)
+{
+    return 0.2 * (1 - cos(n * M_PI / 1000));
+}
+
+/* what is followed smoothly takes a short way, which looks at the joint's effort too */
+static void a_joint_that_pushes_too_hard_is_followed_no_further_in_its_direction(void)
+{
+    const struct inphase_limits *both[] = {&joint, &smooth};
+
+    for (int i = 0; i < 4; i++) {
+        struct inphase_limits limits = *both[i % 2];
+        double sign = i < 2 ? 1 : -1, before, moved;
+        struct inphase_motion motion = at(0);
+        struct inphase_measured measured = {NAN, NAN, 0};
+        struct inphase_limiter limiter;
+
+        /* up to the bound, and any effort against the motion, change nothing */
+        limits.effort = 5;
+        CHECK(inphase_limiter_make(&limiter, &limits, PERIOD_S) == 0);
+        for (int n = 0; n <= 500; n++) {
+            measured.position = motion.position;
+            measured.effort = sign * (n % 3 == 0 ? 5 : n % 3 == 1 ? -50 : NAN);
+            inphase_limit(&limiter, &motion, sign * rise(n), &measured);
+            CHECK(motion.position == sign * rise(n));
+        }
+
+        /* beyond it the motion brakes from that very cycle on, while the policy goes on */
+        before = motion.position;
+        moved = sign * motion.velocity * PERIOD_S;
+        for (int n = 501; n < 900; n++) {
+            double step;
+
+            measured.effort = sign * 5.01;
+            inphase_limit(&limiter, &motion, sign * rise(n), &measured);
+            step = sign * (motion.position - before);
+            CHECK(step < moved || (step == 0 && moved == 0));
+            before = motion.position;
+            moved = step;
+        }
+        CHECK(motion.velocity == 0 && sign * motion.position < rise(600));
+
+        /* and goes on when it has yielded */
+        measured.effort = 0;
+        for (int n = 0; n < 1000; n++)
+            inphase_limit(&limiter, &motion, sign * rise(900), &measured);
+        CHECK(motion.position == sign * rise(900));
+    }
+}
+
+/* the range comes last: a joint that is beyond it draws no goal out of it */
+static void a_joint_beyond_its_range_takes_no_goal_out_of_it(void)
+{
+    for (int sign = -1; sign <= 1; sign += 2) {
+        struct inphase_motion motion = at(sign * 1.9);
+
+        for (int n = 0; n < 200; n++) {
+            limit(&joint, &motion, sign * 3, sign * 2.4, PERIOD_S);
+            CHECK(sign * motion.goal <= 2);
+        }
+        CHECK(motion.position == sign * 2 && motion.velocity == 0);
+    }
+}
+
+/* where the joint is, and only where that is not known where it was commanded to */
+static void a_first_command_begins_where_the_joint_is(void)
+{
+    struct inphase_motion motion = at(0.5);
+    struct inphase_limiter limiter;
+    double step = joint.velocity * PERIOD_S;
+
+    CHECK(inphase_limiter_make(&limiter, &joint, PERIOD_S) == 0);
+    CHECK(limiter_begins(&limiter, &motion, 0.6, 0.6));
+    CHECK(limiter_begins(&limiter, &motion, 0.6 + 0.99 * step, 0.6));
+    CHECK(!limiter_begins(&limiter, &motion, 0.6 + 1.01 * step, 0.6));
+    CHECK(!limiter_begins(&limiter, &motion, 0.6 - 1.01 * step, 0.6));
+    CHECK(!limiter_begins(&limiter, &motion, 0.5, 0.6));
+    CHECK(limiter_begins(&limiter, &motion, 0.5, NAN));
+    CHECK(!limiter_begins(&limiter, &motion, 0.6, NAN));
+    CHECK(!limiter_begins(&limiter, &motion, NAN, 0.6));
+}
+
 /* ---- the ramp -------------------------------------------------------------------------------- */
 
 static void a_ramp_ends_at_rest_within_its_limits(void)
@@ -455,6 +540,9 @@ int main(void)
     RUN(a_request_within_all_bounds_is_applied_as_it_is);
     RUN(a_step_is_reached_exactly_and_never_passed);
     RUN(a_goal_that_moves_is_caught_up_with);
+    RUN(a_joint_that_pushes_too_hard_is_followed_no_further_in_its_direction);
+    RUN(a_joint_beyond_its_range_takes_no_goal_out_of_it);
+    RUN(a_first_command_begins_where_the_joint_is);
     RUN(a_ramp_ends_at_rest_within_its_limits);
     RUN(a_ramp_comes_to_rest_where_it_was_said_to);
     return 0;

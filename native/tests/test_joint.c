@@ -1,0 +1,470 @@
+/* The act and its feedback on virtual time, with a joint that the test moves itself: it has no lag and
+   no model, so what it does follows from the commands alone. Device 0 is a bus with a sensor of the
+   joint and the actuator, device 1 a second sensor of the same joint. */
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../src/internal.h"
+#include "check.h"
+
+#define PERIOD_NS 1000000LL
+#define PERIOD_S 1e-3
+#define ACQUIRED_NS 100000LL    /* after the start of the cycle */
+#define ACT_NS 700000LL
+#define MAX_AGE_NS 3500000LL
+#define RESUMED_CYCLES 20
+#define BUS 0
+#define BESIDE 1
+enum { POSITION, VELOCITY, EFFORT, QUANTITIES };
+
+struct robot {
+    inphase_segment *segment;
+    inphase_core *core;
+    inphase_reader *reader;
+    double joint[QUANTITIES];   /* as both sensors measure it */
+    char path[128];
+};
+
+/* what a test may want to be different */
+struct choice {
+    struct inphase_limits limits;
+    int32_t feedback;           /* BUS or BESIDE */
+    int64_t reply_max_ns;       /* of the bus */
+    bool disabled;
+};
+static const struct choice position = {
+    .limits = {.low = -1, .high = 1, .velocity = 2, .acceleration = 2000, .step = 0.5},
+    .reply_max_ns = 400000};
+static const struct choice velocity = {
+    .limits = {.low = -1, .high = 1, .velocity = 2, .acceleration = 20,
+               .mode = INPHASE_MODE_VELOCITY},
+    .reply_max_ns = 400000};
+static const struct choice effort = {
+    .limits = {.low = -1, .high = 1, .velocity = 2, .effort = 3, .rate = 100,
+               .mode = INPHASE_MODE_EFFORT},
+    .reply_max_ns = 400000};
+
+static void open_robot(struct robot *robot, const struct choice *choice)
+{
+    static const struct inphase_reply reply = {.size = 4};
+    static const struct inphase_servo servo = {.natural_rad_s = 1, .inertia = 1};
+    static const uint8_t packet[4] = {0};
+    struct inphase_twin_channel channel[QUANTITIES];
+    struct inphase_sensor_config sensor = {
+        .channels = QUANTITIES, .max_age_ns = MAX_AGE_NS, .recover = 3, .depth = 64, .every = 1,
+        .payload = 8 * QUANTITIES,
+        .exchange = {.replies = 1, .reply = &reply, .sequence_type = INPHASE_U32,
+                     .framing = {.datagram = 1, .min_size = 4, .max_size = 4},
+                     .acquire = INPHASE_ACQUIRE_TRIGGER, .acquire_ns = ACQUIRED_NS,
+                     .reply_max_ns = choice->reply_max_ns},
+        .twin = {.channel = channel, .latency_ns = 200000},
+    };
+    struct inphase_actuator_config actuator = {
+        .channels = 1, .feedback_sensor = choice->feedback, .feedback_channel = POSITION,
+        .measures = INPHASE_MEASURES_VELOCITY | INPHASE_MEASURES_EFFORT,
+        .velocity_channel = VELOCITY, .effort_channel = EFFORT,
+        .accepts = 1 << INPHASE_FRESH | 1 << INPHASE_HELD | 1 << INPHASE_LATE,
+        .max_hold_ns = 3 * PERIOD_NS, .limits = &choice->limits, .servo = &servo, .guarded = 1,
+        .encoding = {.packet = packet, .packet_size = 4},
+    };
+    struct inphase_sensor_config sensors[2] = {sensor, sensor};
+    struct inphase_config config = {
+        .period_ns = PERIOD_NS, .read_deadline_ns = 500000, .act_ns = ACT_NS,
+        .resumed_after_ns = RESUMED_CYCLES * PERIOD_NS, .devices = 2, .sensors = 2,
+        .actuators = 1, .frame_depth = 64, .overrun_limit = 5, .has_policy = 1,
+        .virtual_time = 1, .sensor = sensors, .actuator = &actuator,
+    };
+
+    memset(robot, 0, sizeof *robot);
+    for (int i = 0; i < QUANTITIES; i++)
+        channel[i] = (struct inphase_twin_channel){.kind = INPHASE_TWIN_WORLD, .gain = 1,
+                                                   .source = &robot->joint[i]};
+    sensors[BESIDE].device = 1;
+    sensors[BESIDE].exchange.reply_max_ns = position.reply_max_ns;
+    snprintf(robot->path, sizeof robot->path, "/dev/shm/inphase-test-joint-%d", (int)getpid());
+    unlink(robot->path);
+    CHECK_EQUAL(inphase_segment_create(&robot->segment, robot->path, inphase_core_size(&config),
+                                       0600, -1), 0);
+    CHECK_EQUAL(inphase_core_open(&robot->core, &config, robot->segment), 0);
+    CHECK_EQUAL(inphase_core_enable(robot->core, 0, !choice->disabled), 0);
+    CHECK_EQUAL(inphase_core_arm(robot->core), 0);
+    CHECK_EQUAL(inphase_reader_open(&robot->reader, robot->path, 0), 0);
+}
+
+static void close_robot(struct robot *robot)
+{
+    inphase_reader_close(robot->reader);
+    inphase_core_close(robot->core);
+    inphase_segment_close(robot->segment);
+}
+
+static void plan(struct robot *robot, uint32_t kind, uint32_t device, int64_t from, int64_t count,
+                 int64_t argument)
+{
+    const struct inphase_fault fault = {kind, device, from, count, argument};
+
+    CHECK_EQUAL(inphase_core_fault(robot->core, &fault), 0);
+}
+
+static struct inphase_counts counts(struct robot *robot)
+{
+    struct inphase_counts found;
+
+    CHECK_EQUAL(inphase_reader_counts(robot->reader, &found), 0);
+    return found;
+}
+
+static const struct inphase_row *row_of(const struct inphase_frame *frame, uint32_t sensor)
+{
+    return (const struct inphase_row *)(frame + 1) + sensor;
+}
+
+/* one whole cycle; the frame that was latched in it */
+static const struct inphase_frame *idle(struct robot *robot)
+{
+    CHECK(cycle_latch(robot->core));
+    CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
+    cycle_act(robot->core);
+    return inphase_reader_record(robot->reader);
+}
+
+static const struct inphase_frame *ask(struct robot *robot, double value)
+{
+    CHECK(cycle_latch(robot->core));
+    CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
+    CHECK_EQUAL(mailbox_answer(robot->core, robot->core->cycle, robot->core->virtual_ns,
+                               INPHASE_REASON_NONE, &value, 1), 0);
+    cycle_act(robot->core);
+    return inphase_reader_record(robot->reader);
+}
+
+/* what the cycle that was run last did */
+static const struct inphase_act *act_of(const struct robot *robot)
+{
+    return robot->core->act[0];
+}
+
+static double applied(const struct robot *robot)
+{
+    return ((const double *)(act_of(robot) + 1))[1];
+}
+
+/* ---- where the joint is ------------------------------------------------------------------ */
+
+/* A velocity has gone on since the joint was measured. With the 0.6 ms from the acquisition to the act
+   left out, this joint would come to rest 1.2 mrad outside of its range; with them subtracted, 2.4 */
+static void a_velocity_comes_to_rest_inside_of_the_range_however_old_its_sample(void)
+{
+    for (int old = 0; old < 3; old++)
+        for (int sign = -1; sign <= 1; sign += 2) {
+            struct robot robot;
+            double place = 0, highest = 0;
+
+            open_robot(&robot, &velocity);
+
+            /* the samples of some cycles are lost in the way to the wall: those before stand in */
+            plan(&robot, INPHASE_FAULT_SILENT, BUS, 485, old, 0);
+            for (int n = 0; n < 1000; n++) {
+                double since_act_s = PERIOD_S - (double)(ACT_NS - ACQUIRED_NS) * 1e-9;
+
+                /* place is that of the last act */
+                robot.joint[VELOCITY] = n ? applied(&robot) : 0;
+                if (n < 2)
+                    robot.joint[VELOCITY] = 0;
+                robot.joint[POSITION] = place + robot.joint[VELOCITY] * since_act_s;
+                place += robot.joint[VELOCITY] * PERIOD_S;
+                ask(&robot, sign * fmin(2, 0.02 * n));
+                highest = fmax(highest, sign * place);
+            }
+            CHECK(highest <= 1 + 1e-9);
+            CHECK(applied(&robot) == 0 || fabs(applied(&robot)) < 1e-3);
+            CHECK(old || highest > 1 - 1e-3);
+            close_robot(&robot);
+        }
+}
+
+/* between the latch and the act a sample grows older: the act has the last word */
+static void feedback_that_grows_too_old_before_the_act_ramps(void)
+{
+    struct robot robot;
+    const struct inphase_frame *frame;
+
+    open_robot(&robot, &position);
+    plan(&robot, INPHASE_FAULT_SILENT, BUS, 3, 10, 0);
+    for (int n = 0; n < 5; n++) {
+        ask(&robot, 0);
+        CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_NONE);
+    }
+
+    /* acquired 3.4 ms before the latch, and 3.6 ms before the act */
+    frame = ask(&robot, 0);
+    CHECK_EQUAL(row_of(frame, BUS)->status, INPHASE_LATE);
+    CHECK_EQUAL(frame->latched_ns - row_of(frame, BUS)->acquired_ns, 3400000);
+    CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_FEEDBACK);
+    CHECK(act_of(&robot)->flags & INPHASE_ACT_RAMPING);
+    close_robot(&robot);
+}
+
+/* an arm that has sagged, or was pushed, is not driven back to where it was held */
+static void a_first_command_is_compared_with_where_the_joint_is(void)
+{
+    struct robot robot;
+
+    open_robot(&robot, &position);
+    for (int n = 0; n < 5; n++)
+        idle(&robot);
+    CHECK(act_of(&robot)->flags & INPHASE_ACT_HOLDING);
+    robot.joint[POSITION] = 0.05;
+    for (int n = 0; n < 3; n++) {
+        ask(&robot, 0);
+        CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_START);
+        CHECK_EQUAL(act_of(&robot)->flags,
+                    INPHASE_ACT_WRITTEN | INPHASE_ACT_INVALID | INPHASE_ACT_HOLDING);
+    }
+    ask(&robot, 0.051);
+    CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_NONE);
+    close_robot(&robot);
+}
+
+/* what turns or pushes by itself holds what it has; its next command starts from there, too */
+static void a_first_command_after_arming_again_is_compared_in_every_mode(void)
+{
+    static const struct choice *modes[] = {&position, &velocity, &effort};
+    static const double step[] = {0.002, 0.02, 0.1};
+
+    for (int i = 0; i < 3; i++) {
+        struct robot robot;
+
+        open_robot(&robot, modes[i]);
+        for (int n = 0; n < 5; n++)
+            ask(&robot, 0);
+        CHECK_EQUAL(act_of(&robot)->flags, INPHASE_ACT_WRITTEN);
+        CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_LOCAL), 0);
+        for (int n = 0; n < 3; n++)
+            idle(&robot);
+        CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+        for (int n = 0; n < 3; n++) {
+            ask(&robot, 1.5 * step[i]);
+            CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_START);
+            CHECK(act_of(&robot)->flags & INPHASE_ACT_HOLDING);
+            CHECK(applied(&robot) == 0);
+        }
+        ask(&robot, 0.5 * step[i]);
+        CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_NONE);
+        CHECK(applied(&robot) == 0.5 * step[i]);
+        close_robot(&robot);
+    }
+}
+
+/* a policy that goes on smoothly, and a wall at 0.1 with 50 N m per rad of command behind it */
+static void a_joint_that_meets_a_wall_is_sent_no_further_in_either_direction(void)
+{
+    for (int sign = -1; sign <= 1; sign += 2) {
+        struct robot robot;
+        struct choice choice = position;
+        double asked = 0;
+
+        choice.limits.acceleration = 20;
+        choice.limits.effort = 5;
+        open_robot(&robot, &choice);
+        for (int n = 0; n < 1500; n++) {
+            if (n > 2) {
+                robot.joint[POSITION] = sign * fmin(sign * applied(&robot), 0.1);
+                robot.joint[EFFORT] = sign * 50 * fmax(0, sign * applied(&robot) - 0.1);
+            }
+            asked += fmin(0.01 * n, 0.5) * PERIOD_S;
+            ask(&robot, sign * asked);
+        }
+        CHECK(asked > 0.7);
+
+        /* 0.5 rad/s, braked with 20 rad/s^2, are 6 mrad; and a sample is a cycle old */
+        CHECK(sign * applied(&robot) > 0.2 && sign * applied(&robot) < 0.21);
+        close_robot(&robot);
+    }
+}
+
+/* ---- what may be written ----------------------------------------------------------------- */
+
+static void an_actuator_that_is_not_enabled_is_not_written_to(void)
+{
+    struct robot robot;
+    struct choice choice = position;
+    struct inphase_status status;
+
+    choice.disabled = true;
+    open_robot(&robot, &choice);
+    for (int n = 0; n < 5; n++) {
+        ask(&robot, 0);
+        CHECK(!(act_of(&robot)->flags & INPHASE_ACT_WRITTEN) && isnan(applied(&robot)));
+    }
+    CHECK_EQUAL(inphase_reader_status(robot.reader, &status), 0);
+    CHECK_EQUAL(status.refusal, INPHASE_REASON_OFFLINE);
+    CHECK_EQUAL(inphase_core_enable(robot.core, 0, 1), 0);
+    for (int n = 0; n < 5; n++)
+        ask(&robot, 0);
+    CHECK_EQUAL(act_of(&robot)->flags, INPHASE_ACT_WRITTEN);
+
+    /* nor when it was armed, and is switched off in motion */
+    CHECK_EQUAL(inphase_core_enable(robot.core, 0, 0), 0);
+    for (int n = 0; n < 5; n++) {
+        ask(&robot, 0);
+        CHECK(!(act_of(&robot)->flags & INPHASE_ACT_WRITTEN) && isnan(applied(&robot)));
+    }
+    CHECK_EQUAL(robot.core->actuator[0].plant->count, 0);
+    close_robot(&robot);
+}
+
+/* the rest of a refused reply may still be on the wire: a command would collide with it */
+static void a_line_whose_reply_was_refused_is_busy_until_it_is_quiet(void)
+{
+    struct robot robot;
+    struct choice choice = position;
+
+    choice.feedback = BESIDE;
+    choice.reply_max_ns = 900000;
+    open_robot(&robot, &choice);
+    plan(&robot, INPHASE_FAULT_INVALID, BUS, 5, 1, INPHASE_REASON_CHECKSUM);
+    for (int n = 0; n < 5; n++)
+        ask(&robot, 0);
+    CHECK_EQUAL(act_of(&robot)->flags, INPHASE_ACT_WRITTEN);
+    CHECK_EQUAL(row_of(ask(&robot, 0), BUS)->status, INPHASE_INVALID);
+    CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_BUSY);
+    CHECK_EQUAL(act_of(&robot)->flags & INPHASE_ACT_WRITTEN, 0);
+    CHECK_EQUAL(counts(&robot).busy, 1);
+
+    /* quiet by the next act */
+    CHECK_EQUAL(row_of(ask(&robot, 0), BUS)->status, INPHASE_FRESH);
+    CHECK(act_of(&robot)->flags & INPHASE_ACT_WRITTEN);
+    close_robot(&robot);
+}
+
+/* ---- a machine that stood still ---------------------------------------------------------- */
+
+static int64_t held_up_ns;
+static struct device_ops slow_ops;
+
+static int slow_write(struct inphase_core *core, struct actuator *actuator)
+{
+    int rc = twin_ops.write(core, actuator);
+
+    core->virtual_ns += held_up_ns;
+    held_up_ns = 0;
+    return rc;
+}
+
+/* the next wake is on the grid and not late: the cycle's own end has to notice */
+static void a_suspension_in_the_act_latches_motion(void)
+{
+    static const int64_t cycles[] = {RESUMED_CYCLES / 2, RESUMED_CYCLES + 2};
+
+    for (int i = 0; i < 2; i++) {
+        struct robot robot;
+        const struct inphase_frame *frame;
+        uint32_t resumed = i == 1;
+
+        open_robot(&robot, &position);
+        for (int n = 0; n < 5; n++)
+            ask(&robot, 0);
+        slow_ops = twin_ops;
+        slow_ops.write = slow_write;
+        robot.core->device[0].ops = &slow_ops;
+        held_up_ns = cycles[i] * PERIOD_NS;
+        ask(&robot, 0);
+        frame = ask(&robot, 0);
+        CHECK_EQUAL(frame->woke_ns, frame->due_ns);
+        CHECK(frame->flags & INPHASE_FLAG_OVERRUN);
+        CHECK_EQUAL((frame->flags & INPHASE_FLAG_RESUMED) != 0, resumed);
+        CHECK_EQUAL((frame->flags & INPHASE_FLAG_LATCHED) != 0, resumed);
+        CHECK_EQUAL(frame->reason, resumed ? INPHASE_REASON_RESUMED : 0);
+        close_robot(&robot);
+    }
+}
+
+/* ---- a reply that was never seen ---------------------------------------------------------- */
+
+/* the next reply may be it: nothing is said of its trigger, and nothing moves by it, then or later */
+static void a_sample_of_a_line_in_doubt_has_no_trigger_and_carries_no_motion(void)
+{
+    struct robot robot;
+    const struct inphase_frame *frame;
+
+    open_robot(&robot, &position);
+    for (int n = 0; n < 5; n++)
+        ask(&robot, 0);
+    plan(&robot, INPHASE_FAULT_SILENT, BUS, 5, 1, 0);
+    plan(&robot, INPHASE_FAULT_SILENT, BUS, 7, 1, 0);
+    CHECK_EQUAL(row_of(ask(&robot, 0), BUS)->status, INPHASE_LATE);
+    CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_NONE);
+    frame = ask(&robot, 0);
+    CHECK_EQUAL(row_of(frame, BUS)->status, INPHASE_RECOVERING);
+    CHECK_EQUAL(row_of(frame, BUS)->cycle, -1);
+    CHECK_EQUAL(row_of(frame, BUS)->triggered_ns, INPHASE_ABSENT);
+    CHECK_EQUAL(row_of(frame, BUS)->acquired_ns, INPHASE_ABSENT);
+    CHECK_EQUAL(row_of(frame, BUS)->age_ns, INPHASE_ABSENT);
+    CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_FEEDBACK);
+
+    /* late again: the sample that stands in is the one in doubt */
+    frame = ask(&robot, 0);
+    CHECK_EQUAL(row_of(frame, BUS)->status, INPHASE_LATE);
+    CHECK_EQUAL(row_of(frame, BUS)->cycle, -1);
+    CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_FEEDBACK);
+    CHECK(act_of(&robot)->flags & INPHASE_ACT_RAMPING);
+    close_robot(&robot);
+}
+
+/* a device's number wraps at its own width, and at no other */
+static void a_number_goes_on_or_back_in_its_own_width(void)
+{
+    static const struct {
+        uint32_t type;
+        uint64_t mask;
+        int64_t step;
+        uint32_t status;
+    } steps[] = {
+        {INPHASE_U8, 0xff, 127, INPHASE_FRESH},
+        {INPHASE_U8, 0xff, 129, INPHASE_FROZEN},
+        {INPHASE_I8, 0xff, -1, INPHASE_FROZEN},
+        {INPHASE_U16, 0xffff, 200, INPHASE_FRESH},
+        {INPHASE_U16, 0xffff, 32767, INPHASE_FRESH},
+        {INPHASE_U16, 0xffff, 32769, INPHASE_FROZEN},
+        {INPHASE_I16, 0xffff, -200, INPHASE_FROZEN},
+        {INPHASE_U32, 0xffffffff, 200, INPHASE_FRESH},
+        {INPHASE_U32, 0xffffffff, 40000, INPHASE_FRESH},
+        {INPHASE_U32, 0xffffffff, -40000, INPHASE_FROZEN},
+        {INPHASE_U32, 0xffffffff, 0x7fffffff, INPHASE_FRESH},
+        {INPHASE_U32, 0xffffffff, 0x80000001, INPHASE_FROZEN},
+        {INPHASE_I32, 0xffffffff, -1, INPHASE_FROZEN},
+    };
+
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        struct robot robot;
+        struct sensor *sensor;
+
+        open_robot(&robot, &position);
+        sensor = &robot.core->sensor[BUS];
+        sensor->parser.exchange.spec.sequence_type = steps[i].type;
+        for (int n = 0; n < 3; n++)
+            CHECK_EQUAL(row_of(idle(&robot), BUS)->status, INPHASE_FRESH);
+
+        /* the twin adds 1 to what it gave last */
+        sensor->twin->sequence = (sensor->twin->sequence + (uint64_t)steps[i].step - 1) & steps[i].mask;
+        CHECK_EQUAL(row_of(idle(&robot), BUS)->status, steps[i].status);
+        close_robot(&robot);
+    }
+}
+
+int main(void)
+{
+    RUN(a_velocity_comes_to_rest_inside_of_the_range_however_old_its_sample);
+    RUN(feedback_that_grows_too_old_before_the_act_ramps);
+    RUN(a_first_command_is_compared_with_where_the_joint_is);
+    RUN(a_first_command_after_arming_again_is_compared_in_every_mode);
+    RUN(a_joint_that_meets_a_wall_is_sent_no_further_in_either_direction);
+    RUN(an_actuator_that_is_not_enabled_is_not_written_to);
+    RUN(a_line_whose_reply_was_refused_is_busy_until_it_is_quiet);
+    RUN(a_suspension_in_the_act_latches_motion);
+    RUN(a_sample_of_a_line_in_doubt_has_no_trigger_and_carries_no_motion);
+    RUN(a_number_goes_on_or_back_in_its_own_width);
+    return 0;
+}
