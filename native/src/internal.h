@@ -150,9 +150,11 @@ int writer_alive(int fd);
    leaves the file */
 int segment_take(inphase_segment **out, const char *path);
 uint64_t ring_stride(uint64_t payload);
-/* whether a ring's parts lie in a segment of that size, and a whole published layout */
+/* whether a ring's parts lie in a segment of that size */
 bool ring_fits(const struct inphase_ring *ring, uint64_t size);
-bool layout_holds(const struct inphase_layout *layout, uint64_t size);
+/* copy a published layout and check the copy, which alone is then used: the writer may change its own
+   at any time. false: it is none of ours, or a part of it leads out of the segment */
+bool layout_copy(struct inphase_layout *to, const inphase_segment *segment);
 struct slot *ring_slot(uint8_t *memory, const struct inphase_ring *ring, uint64_t number);
 void slot_write(struct slot *slot, uint64_t number, const void *payload, uint64_t size);
 bool slot_read(const struct slot *slot, uint64_t number, void *payload, uint64_t size);

@@ -10,7 +10,7 @@
 
 struct inphase_reader {
     inphase_segment *segment;
-    const struct inphase_layout *layout;
+    struct inphase_layout layout;        /* our copy: what was checked, whatever the writer does */
     const struct state *state;
     const struct statistics *statistics;
     inphase_segment *outside[INPHASE_MAX_SENSORS]; /* a worker's segment, NULL: it has none */
@@ -31,12 +31,10 @@ bool ring_fits(const struct inphase_ring *ring, uint64_t size)
            part_fits(ring->offset, ring->stride * ring->depth, size);
 }
 
-/* a published layout of ours, none of whose parts leads out of the segment */
-bool layout_holds(const struct inphase_layout *layout, uint64_t size)
+/* a layout of ours, none of whose parts leads out of the segment */
+static bool layout_holds(const struct inphase_layout *layout, uint64_t size)
 {
-    /* acquire: nothing else in the layout is used before the mark was seen */
-    if (__atomic_load_n(&layout->magic, __ATOMIC_ACQUIRE) != MAGIC ||
-        layout->version != STORE_VERSION || layout->size != size ||
+    if (layout->magic != MAGIC || layout->version != STORE_VERSION || layout->size != size ||
         layout->sensors > INPHASE_MAX_SENSORS)
         return false;
     for (uint32_t i = 0; i < layout->sensors; i++)
@@ -46,6 +44,8 @@ bool layout_holds(const struct inphase_layout *layout, uint64_t size)
         if (layout->orders[i].depth && !ring_fits(&layout->orders[i], size))
             return false;
     return ring_fits(&layout->frames, size) &&
+           layout->frames.payload >=
+               sizeof(struct inphase_frame) + layout->sensors * sizeof(struct inphase_row) &&
            part_fits(layout->description_offset, layout->description_size, size) &&
            part_fits(layout->state_offset, sizeof(struct state), size) &&
            part_fits(layout->statistics_offset, layout->statistics_size, size) &&
@@ -54,9 +54,24 @@ bool layout_holds(const struct inphase_layout *layout, uint64_t size)
                    (INPHASE_HIST_SENSORS + layout->sensors) * sizeof(struct histogram);
 }
 
+bool layout_copy(struct inphase_layout *to, const inphase_segment *segment)
+{
+    const uint64_t *from = (const void *)segment->memory;
+    uint64_t word;
+
+    /* acquire: nothing else in the layout is read before the mark was seen */
+    if (segment->size < sizeof *to || __atomic_load_n(from, __ATOMIC_ACQUIRE) != MAGIC)
+        return false;
+    for (size_t i = 0; i < sizeof *to / 8; i++) {
+        word = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+        memcpy((uint8_t *)to + 8 * i, &word, 8);
+    }
+    return layout_holds(to, segment->size);
+}
+
 static void close_outside(inphase_reader *reader)
 {
-    for (uint32_t i = 0; i < reader->layout->sensors; i++)
+    for (uint32_t i = 0; i < reader->layout.sensors; i++)
         if (reader->outside[i])
             inphase_segment_close(reader->outside[i]);
 }
@@ -69,13 +84,13 @@ static int open_outside(inphase_reader *reader, const char *path)
     int rc = 0;
 
     if (stem < 4 || stem > 256 || strcmp(path + stem - 4, "core") != 0)
-        return reader->layout->outside ? -EPROTO : 0;
-    for (uint32_t i = 0; i < reader->layout->sensors && rc == 0; i++) {
-        if (!(reader->layout->outside >> i & 1))
+        return reader->layout.outside ? -EPROTO : 0;
+    for (uint32_t i = 0; i < reader->layout.sensors && rc == 0; i++) {
+        if (!(reader->layout.outside >> i & 1))
             continue;
         snprintf(name, sizeof name, "%.*ssensor%u", (int)stem - 4, path, i);
         rc = inphase_segment_attach(&reader->outside[i], name);
-        if (rc == 0 && !post_of(reader->outside[i], reader->layout, i))
+        if (rc == 0 && !post_of(reader->outside[i], &reader->layout, i))
             rc = -EPROTO;
     }
     return rc;
@@ -87,46 +102,43 @@ static const struct slot *sample_slot(const inphase_reader *reader, uint32_t sen
     uint8_t *memory = reader->outside[sensor] ? reader->outside[sensor]->memory
                                               : reader->segment->memory;
 
-    return ring_slot(memory, &reader->layout->samples[sensor], (uint64_t)sequence);
+    return ring_slot(memory, &reader->layout.samples[sensor], (uint64_t)sequence);
 }
 
 const void *reader_sample(const inphase_reader *reader, uint32_t sensor, int64_t sequence)
 {
-    if (sensor >= reader->layout->sensors || sequence < 0)
+    if (sensor >= reader->layout.sensors || sequence < 0)
         return NULL;
     return sample_slot(reader, sensor, sequence)->payload;
 }
 
 int inphase_reader_open(inphase_reader **out, const char *path, int from_first)
 {
+    struct inphase_layout layout;
     inphase_segment *segment;
-    const struct inphase_layout *layout;
-    const struct state *state;
     inphase_reader *reader;
     int rc = inphase_segment_attach(&segment, path);
 
     if (rc < 0)
         return rc;
-    layout = (const void *)segment->memory;
     rc = -EPROTO;
-    if (!layout_holds(layout, segment->size))
+    if (!layout_copy(&layout, segment))
         goto close_segment;
-    state = (const void *)(segment->memory + layout->state_offset);
-    reader = calloc(1, sizeof *reader + layout->frames.payload);
+    reader = calloc(1, sizeof *reader + layout.frames.payload);
     rc = -ENOMEM;
     if (!reader)
         goto close_segment;
     reader->segment = segment;
     reader->layout = layout;
-    reader->state = state;
-    reader->statistics = (const void *)(segment->memory + layout->statistics_offset);
+    reader->state = (const void *)(segment->memory + layout.state_offset);
+    reader->statistics = (const void *)(segment->memory + layout.statistics_offset);
     rc = open_outside(reader, path);
     if (rc < 0)
         goto free_reader;
-    reader->next = atomic_load_explicit(&state->head, memory_order_acquire);
+    reader->next = atomic_load_explicit(&reader->state->head, memory_order_acquire);
     if (from_first)
-        reader->next -= reader->next < layout->frames.depth ? reader->next
-                                                            : layout->frames.depth - 1;
+        reader->next -= reader->next < layout.frames.depth ? reader->next
+                                                           : layout.frames.depth - 1;
     *out = reader;
     return 0;
 
@@ -149,7 +161,7 @@ void inphase_reader_close(inphase_reader *reader)
 
 const struct inphase_layout *inphase_reader_layout(inphase_reader *reader)
 {
-    return reader->layout;
+    return &reader->layout;
 }
 
 const void *inphase_reader_record(inphase_reader *reader)
@@ -185,7 +197,7 @@ static int wait_for_frame(inphase_reader *reader, int64_t timeout_ns)
 
 int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_ns)
 {
-    const struct inphase_ring *ring = &reader->layout->frames;
+    const struct inphase_ring *ring = &reader->layout.frames;
     uint64_t wanted = reader->next;
     int rc = wait_for_frame(reader, timeout_ns);
 
@@ -216,7 +228,7 @@ int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_
    none is. At most depth looks */
 static int64_t find_due(inphase_reader *reader, uint64_t head, int64_t every)
 {
-    const struct inphase_ring *ring = &reader->layout->frames;
+    const struct inphase_ring *ring = &reader->layout.frames;
     const struct inphase_frame *frame = (const void *)reader->record;
     uint64_t first = head - reader->next < ring->depth ? reader->next : head - ring->depth + 1;
 
@@ -230,7 +242,8 @@ static int64_t find_due(inphase_reader *reader, uint64_t head, int64_t every)
 
 int64_t inphase_reader_due(inphase_reader *reader, int64_t every, int64_t timeout_ns)
 {
-    int64_t until = deadline_after(timeout_ns), lost = 0;
+    int64_t until = deadline_after(timeout_ns);
+    uint64_t lost = 0;
 
     if (every == 1)
         return inphase_reader_next(reader, 1, timeout_ns);
@@ -244,11 +257,11 @@ int64_t inphase_reader_due(inphase_reader *reader, int64_t every, int64_t timeou
         head = atomic_load_explicit(&reader->state->head, memory_order_acquire);
         number = find_due(reader, head, every);
         if (number >= 0) {
-            lost += number - (int64_t)reader->next;
+            lost += (uint64_t)number - reader->next;
             reader->next = (uint64_t)number + 1;
-            return lost;
+            return (int64_t)lost;
         }
-        lost += (int64_t)(head - reader->next);
+        lost += head - reader->next;
         reader->next = head;
     }
 }
@@ -265,7 +278,7 @@ int64_t reader_newest(const inphase_reader *reader)
 
 int inphase_reader_past(inphase_reader *reader, int64_t number, void *to)
 {
-    const struct inphase_ring *ring = &reader->layout->frames;
+    const struct inphase_ring *ring = &reader->layout.frames;
 
     if (number < 0)
         return -EINVAL;
@@ -279,7 +292,7 @@ int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t seque
 {
     const struct slot *slot;
 
-    if (sensor >= reader->layout->sensors || sequence < 0)
+    if (sensor >= reader->layout.sensors || sequence < 0)
         return 0;
     slot = sample_slot(reader, sensor, sequence);
 
@@ -291,10 +304,10 @@ int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t seque
 
 int inphase_reader_copy(inphase_reader *reader, uint32_t sensor, int64_t sequence, void *to)
 {
-    if (sensor >= reader->layout->sensors || sequence < 0)
+    if (sensor >= reader->layout.sensors || sequence < 0)
         return -EINVAL;
     return slot_read(sample_slot(reader, sensor, sequence), (uint64_t)sequence, to,
-                     reader->layout->samples[sensor].payload)
+                     reader->layout.samples[sensor].payload)
                ? 0
                : -ESTALE;
 }
@@ -302,7 +315,7 @@ int inphase_reader_copy(inphase_reader *reader, uint32_t sensor, int64_t sequenc
 int inphase_reader_quantiles(inphase_reader *reader, uint32_t histogram,
                              struct inphase_quantiles *out)
 {
-    if (histogram >= INPHASE_HIST_SENSORS + reader->layout->sensors)
+    if (histogram >= INPHASE_HIST_SENSORS + reader->layout.sensors)
         return -EINVAL;
     histogram_quantiles(&reader->statistics->histogram[histogram], out);
     return 0;
@@ -365,10 +378,10 @@ int inphase_reader_counts(inphase_reader *reader, struct inphase_counts *out)
 
 int inphase_reader_statuses(inphase_reader *reader, int64_t *counts)
 {
-    for (uint32_t i = 0; i < reader->layout->sensors; i++)
+    for (uint32_t i = 0; i < reader->layout.sensors; i++)
         for (uint32_t s = 0; s < INPHASE_STATUSES; s++)
             counts[i * INPHASE_STATUSES + s] = load_i64(&reader->statistics->statuses[i][s]);
-    return (int)reader->layout->sensors;
+    return (int)reader->layout.sensors;
 }
 
 int inphase_reader_worker(inphase_reader *reader, uint32_t sensor,
@@ -376,7 +389,7 @@ int inphase_reader_worker(inphase_reader *reader, uint32_t sensor,
 {
     const struct post *post;
 
-    if (sensor >= reader->layout->sensors || !reader->outside[sensor])
+    if (sensor >= reader->layout.sensors || !reader->outside[sensor])
         return -ENOENT;
     post = (const void *)reader->outside[sensor]->memory;
     for (size_t i = 0; i < sizeof *out / 8; i++) {
@@ -391,7 +404,7 @@ int inphase_reader_clock(inphase_reader *reader, uint32_t sensor, struct inphase
 {
     const _Atomic int64_t *told;
 
-    if (sensor >= reader->layout->sensors)
+    if (sensor >= reader->layout.sensors)
         return -ENOENT;
     told = reader->statistics->clock[sensor];
     *out = (struct inphase_clock_facts){
@@ -417,7 +430,8 @@ int inphase_reader_worst(inphase_reader *reader, struct inphase_worst *out)
     const struct statistics *from = reader->statistics;
     uint32_t count = load_u32(&from->worst_count);
 
-    for (uint32_t i = 0; i < count && i < INPHASE_WORST; i++)
+    count = count < INPHASE_WORST ? count : INPHASE_WORST;
+    for (uint32_t i = 0; i < count; i++)
         out[i] = (struct inphase_worst){
             .cycle = load_i64(&from->worst_cycle[i]),
             .late_ns = load_i64(&from->worst_late_ns[i]),

@@ -14,7 +14,7 @@
 struct inphase_worker {
     inphase_segment *segment;           /* ours */
     inphase_segment *core;
-    const struct inphase_layout *layout;
+    struct inphase_layout layout;       /* our copy: what was checked */
     const struct state *state;
     struct post *post;
     struct inphase_ring ring;
@@ -63,14 +63,13 @@ int inphase_worker_open(inphase_worker **out, const char *path, const char *core
     rc = inphase_segment_attach(&worker->core, core_path);
     if (rc < 0)
         goto close_segment;
-    worker->layout = (const void *)worker->core->memory;
     worker->post = (void *)worker->segment->memory;
     rc = -EPROTO;
-    if (!layout_holds(worker->layout, worker->core->size) ||
-        post_of(worker->segment, worker->layout, sensor) == NULL)
+    if (!layout_copy(&worker->layout, worker->core) ||
+        post_of(worker->segment, &worker->layout, sensor) == NULL)
         goto close_core;
-    worker->ring = worker->layout->samples[sensor];
-    worker->state = (const void *)(worker->core->memory + worker->layout->state_offset);
+    worker->ring = worker->layout.samples[sensor];
+    worker->state = (const void *)(worker->core->memory + worker->layout.state_offset);
     worker->wake_fd = wake_fd;
 
     /* commands that were there before this worker are none of its business */
@@ -193,12 +192,13 @@ int64_t inphase_worker_post(inphase_worker *worker, const struct inphase_posted 
 /* the newest command of an actuator that was not taken yet: 1, 0: none, -EAGAIN: too old */
 static int take_order(inphase_worker *worker, uint32_t actuator, double *values, int64_t *cycle)
 {
-    const struct inphase_ring *ring = &worker->layout->orders[actuator];
+    const struct inphase_ring *ring = &worker->layout.orders[actuator];
     uint64_t bytes[(sizeof(struct order) + 8 * INPHASE_MAX_CHANNELS) / 8];
     uint64_t number = atomic_load_explicit(&worker->state->orders[actuator], memory_order_acquire);
     struct order order;
 
-    if (number == worker->orders_seen[actuator] || ring->payload > sizeof bytes)
+    if (number == worker->orders_seen[actuator] || ring->payload < sizeof order ||
+        ring->payload > sizeof bytes)
         return 0;
     worker->orders_seen[actuator] = number;
     if (!slot_read(ring_slot(worker->core->memory, ring, number - 1), number - 1, bytes,

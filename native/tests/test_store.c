@@ -15,6 +15,8 @@
 #define DEPTH 16
 
 static char path[128];
+static uint8_t reader_room[1 << 16];
+static atomic_bool spoiled_enough;
 
 /* one constant sensor on virtual time: the smallest thing that makes frames */
 static inphase_core *small_core(inphase_segment *segment)
@@ -149,6 +151,101 @@ static void a_file_that_is_no_segment_is_refused(void)
         CHECK_EQUAL(inphase_reader_open(&reader, path, 0), -EPROTO);
         *word = was;
     }
+    inphase_segment_close(segment);
+}
+
+/* everything that a reader of small_core gives after 30 cycles, whatever became of the layout */
+static void check_reading(inphase_reader *reader)
+{
+    struct inphase_worst worst[INPHASE_WORST];
+    struct inphase_worker_facts facts;
+    struct inphase_clock_facts clock;
+    struct inphase_quantiles quantiles;
+    int64_t counts[INPHASE_MAX_SENSORS * INPHASE_STATUSES];
+    const struct inphase_frame *frame = inphase_reader_record(reader);
+    double payload = 0;
+
+    CHECK_EQUAL(inphase_reader_next(reader, 1, 0) >= 0, 1);
+    CHECK_EQUAL(frame->cycle, 29);
+    CHECK_EQUAL(inphase_reader_past(reader, 28, reader_room), 0);
+    CHECK_EQUAL(inphase_reader_past(reader, 3, reader_room), -ESTALE);
+    CHECK_EQUAL(inphase_reader_intact(reader, 0, 29), 1);
+    CHECK_EQUAL(inphase_reader_copy(reader, 0, 29, &payload), 0);
+    CHECK(payload == 1.5);
+    CHECK_EQUAL(inphase_reader_copy(reader, 1, 29, &payload), -EINVAL);
+    CHECK_EQUAL(inphase_reader_statuses(reader, counts), 1);
+    CHECK_EQUAL(inphase_reader_quantiles(reader, INPHASE_HIST_SENSORS + 1, &quantiles), -EINVAL);
+    CHECK_EQUAL(inphase_reader_worker(reader, 0, &facts), -ENOENT);
+    CHECK_EQUAL(inphase_reader_clock(reader, 0, &clock), -ENOENT);
+    CHECK(inphase_reader_worst(reader, worst) <= INPHASE_WORST);
+}
+
+static void a_layout_that_changes_after_it_was_checked_changes_nothing(void)
+{
+    inphase_segment *segment = new_segment(1 << 20);
+    inphase_core *core = small_core(segment);
+    struct inphase_layout was;
+    uint64_t *word = inphase_segment_memory(segment);
+    struct statistics *statistics;
+
+    memcpy(&was, word, sizeof was);
+    statistics = (void *)((uint8_t *)word + was.statistics_offset);
+    CHECK_EQUAL(inphase_core_run(core, 30), 30);
+    atomic_store(&statistics->worst_count, UINT32_MAX);
+    for (size_t i = 0; i < sizeof was / 8; i++) {
+        const uint64_t other[] = {0, 1, 64, 65, 1 << 20, UINT64_MAX, UINT64_MAX - 7, check_random()};
+        inphase_reader *reader;
+
+        for (size_t k = 0; k < sizeof other / sizeof *other; k++) {
+            CHECK_EQUAL(inphase_reader_open(&reader, path, 1), 0);
+            word[i] = other[k];
+            check_reading(reader);
+            inphase_reader_close(reader);
+            memcpy(word, &was, sizeof was);
+        }
+    }
+    inphase_core_close(core);
+    inphase_segment_close(segment);
+}
+
+static void *layout_spoiler(void *argument)
+{
+    uint64_t *word = inphase_segment_memory(argument);
+
+    while (!atomic_load(&spoiled_enough))
+        for (size_t i = 0; i < sizeof(struct inphase_layout) / 8; i++) {
+            uint64_t was = __atomic_load_n(&word[i], __ATOMIC_RELAXED);
+
+            __atomic_store_n(&word[i], (uint64_t)i << 60 | i * 4099, __ATOMIC_RELAXED);
+            __atomic_store_n(&word[i], was, __ATOMIC_RELAXED);
+        }
+    return NULL;
+}
+
+static void a_layout_that_changes_while_it_is_read_is_refused_or_whole(void)
+{
+    inphase_segment *segment = new_segment(1 << 20);
+    inphase_core *core = small_core(segment);
+    inphase_reader *reader;
+    pthread_t thread;
+    int opened = 0;
+
+    CHECK_EQUAL(inphase_core_run(core, 30), 30);
+    CHECK_EQUAL(pthread_create(&thread, NULL, layout_spoiler, segment), 0);
+    for (int i = 0; i < 2000; i++) {
+        if (inphase_reader_open(&reader, path, 1) < 0)
+            continue;
+        opened++;
+
+        /* a layout that holds may still be another one: nothing is asked but that nothing breaks */
+        for (int looks = 0; looks < 40 && inphase_reader_next(reader, 0, 0) >= 0; looks++)
+            inphase_reader_intact(reader, 0, 29);
+        inphase_reader_close(reader);
+    }
+    atomic_store(&spoiled_enough, true);
+    CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    printf("  %d of 2000 layouts held\n", opened);
+    inphase_core_close(core);
     inphase_segment_close(segment);
 }
 
@@ -529,6 +626,8 @@ int main(void)
     RUN(a_segment_is_made_once_with_its_mode_and_goes_when_closed);
     RUN(a_segment_whose_writer_died_is_left_over);
     RUN(a_file_that_is_no_segment_is_refused);
+    RUN(a_layout_that_changes_after_it_was_checked_changes_nothing);
+    RUN(a_layout_that_changes_while_it_is_read_is_refused_or_whole);
     RUN(a_slot_gives_its_own_number_whole_and_no_other);
     RUN(a_slow_reader_is_told_how_many_frames_it_lost);
     RUN(earlier_frames_are_read_by_number_until_they_are_overwritten);
