@@ -649,6 +649,149 @@ static void torn_answers_and_heads_that_jump_are_passed_over(void)
     close_robot(&robot);
 }
 
+/* a whole answer to the frame of cycle 0 that is valid until then */
+static void answer_until(struct robot *robot, int64_t valid_until_ns, const double *values)
+{
+    uint32_t count = robot->core->plan.answer;
+    struct mailbox *mailbox = robot->core->own_mailbox;
+    struct mail *mail = calloc(1, sizeof *mail + count * sizeof *values);
+    uint64_t number = mailbox_head(mailbox);
+    uint64_t stride = ring_stride(sizeof *mail + 8 * count);
+    struct slot *slot =
+        (struct slot *)((uint8_t *)mailbox + MAILBOX_RING + number % MAILBOX_SLOTS * stride);
+
+    CHECK(mail);
+    mail->valid_until_ns = valid_until_ns;
+    mail->values = count;
+    memcpy(mail->value, values, count * sizeof *values);
+    slot_write(slot, number, mail, sizeof *mail + count * sizeof *values);
+    atomic_store(&mailbox->head, number + 1);
+    free(mail);
+}
+
+/* an answer is no command from the time on that its policy said, however long its chunk goes on */
+static void an_answer_expires_in_the_middle_of_its_chunk(void)
+{
+    static const int64_t from_act_ns[] = {-1, 0, PERIOD_NS - 1, PERIOD_NS};
+    static const int last[] = {3, 4, 4, 5};
+
+    for (uint32_t way = INPHASE_HOLD; way <= INPHASE_CUBIC; way++)
+        for (int i = 0; i < 4; i++) {
+            struct robot robot;
+            double chunk[8] = {HERE, HERE, HERE, HERE, HERE, HERE, HERE, HERE};
+
+            open_robot(&robot, (struct inphase_policy_timing){
+                                   .every = 8, .chunk = 8, .interpolate = way});
+            for (int n = 0; n < 8; n++) {
+                double requested;
+
+                latch(&robot);
+                if (n == 0)
+                    answer_until(&robot, 4 * PERIOD_NS + ACT_NS + from_act_ns[i], chunk);
+                requested = act(&robot);
+                CHECK_EQUAL(isnan(requested), n > last[i]);
+                CHECK_EQUAL(reason(&robot), n > last[i] ? INPHASE_REASON_EXPIRED
+                                                        : INPHASE_REASON_NONE);
+            }
+            CHECK_EQUAL(counts(&robot).refused_answers, 0);
+            close_robot(&robot);
+        }
+}
+
+static void an_answer_that_has_expired_when_it_comes_is_refused(void)
+{
+    struct robot robot;
+    double chunk[2] = {HERE, HERE};
+
+    open_robot(&robot, (struct inphase_policy_timing){.every = 2, .chunk = 2});
+    latch(&robot);
+    answer_until(&robot, ACT_NS - 1, chunk);
+    CHECK(isnan(act(&robot)));
+    CHECK_EQUAL(reason(&robot), INPHASE_REASON_EXPIRED);
+    CHECK_EQUAL(counts(&robot).refused_answers, 1);
+    close_robot(&robot);
+}
+
+/* a policy that answers frames out of order: batching, or two of them in flight */
+static void an_older_answer_does_not_replace_a_newer_one(void)
+{
+    for (int together = 0; together < 2; together++) {
+        struct robot robot;
+        double older[8], newer[8];
+
+        for (int i = 0; i < 8; i++) {
+            older[i] = HERE + 10;
+            newer[i] = HERE;
+        }
+        open_robot(&robot, (struct inphase_policy_timing){.every = 2, .chunk = 8});
+        for (int n = 0; n < 4; n++)
+            CHECK(isnan(cycle(&robot)));
+        latch(&robot);
+        CHECK_EQUAL(answer(&robot, 4, newer), 0);
+        if (together)
+            CHECK_EQUAL(answer(&robot, 2, older), 0);
+        CHECK(act(&robot) == HERE);
+        latch(&robot);
+        if (!together)
+            CHECK_EQUAL(answer(&robot, 2, older), 0);
+        CHECK(act(&robot) == HERE);
+        for (int n = 6; n < 12; n++)
+            CHECK(cycle(&robot) == HERE);
+        CHECK_EQUAL(counts(&robot).refused_answers, 1);
+
+        /* the same frame may be answered again */
+        while (robot.core->cycle % 2)
+            cycle(&robot);
+        latch(&robot);
+        newer[0] = HERE + 1;
+        CHECK_EQUAL(answer(&robot, robot.core->cycle, newer), 0);
+        newer[0] = HERE + 2;
+        CHECK_EQUAL(answer(&robot, robot.core->cycle, newer), 0);
+        CHECK(act(&robot) == HERE + 2);
+        close_robot(&robot);
+    }
+}
+
+/* a ramp has taken the robot elsewhere: there is no way on from where it was asked to be before */
+static void after_a_ramp_the_setpoint_is_on_the_way_between_its_commands(void)
+{
+    for (uint32_t way = INPHASE_LINEAR; way <= INPHASE_CUBIC; way++) {
+        struct robot robot;
+        double chunk[3] = {HERE, HERE, HERE};
+        bool ramped = false;
+
+        open_robot(&robot, (struct inphase_policy_timing){
+                               .every = 4, .chunk = 3, .chunk_every = 4, .interpolate = way});
+        latch(&robot);
+        CHECK_EQUAL(answer(&robot, 0, chunk), 0);
+        CHECK(act(&robot) == HERE);
+        for (int n = 1; n < 9; n++)
+            CHECK(near(cycle(&robot), HERE));
+
+        /* silence, longer than a command is repeated; the answer to frame 12 comes in cycle 14 */
+        for (int n = 9; n < 14; n++) {
+            CHECK(isnan(cycle(&robot)));
+            ramped |= (robot.core->act[0]->flags & INPHASE_ACT_RAMPING) != 0;
+        }
+        CHECK(ramped);
+        chunk[0] = HERE + 8;
+        chunk[1] = chunk[2] = HERE + 12;
+        latch(&robot);
+        CHECK_EQUAL(answer(&robot, 12, chunk), 0);
+
+        /* the first cycle after the ramp is half way from HERE + 8 to HERE + 12 */
+        if (way == INPHASE_LINEAR) {
+            CHECK(near(act(&robot), HERE + 10));
+            CHECK(near(cycle(&robot), HERE + 11));
+        } else {
+            CHECK(fabs(act(&robot) - HERE - 10) < 1.01);
+            CHECK(fabs(cycle(&robot) - HERE - 11) < 1.01);
+        }
+        CHECK(cycle(&robot) == HERE + 12);
+        close_robot(&robot);
+    }
+}
+
 static void what_was_answered_before_a_stop_is_no_command_after_it(void)
 {
     struct robot robot;
@@ -712,6 +855,10 @@ int main(void)
     RUN(one_number_that_is_none_refuses_the_whole_answer);
     RUN(hostile_answers_are_refused_and_nothing_else_happens);
     RUN(torn_answers_and_heads_that_jump_are_passed_over);
+    RUN(an_answer_expires_in_the_middle_of_its_chunk);
+    RUN(an_answer_that_has_expired_when_it_comes_is_refused);
+    RUN(an_older_answer_does_not_replace_a_newer_one);
+    RUN(after_a_ramp_the_setpoint_is_on_the_way_between_its_commands);
     RUN(what_was_answered_before_a_stop_is_no_command_after_it);
     RUN(what_breaks_a_bound_is_refused);
     return 0;
