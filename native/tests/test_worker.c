@@ -1,0 +1,184 @@
+/* Between the core and a worker: a sample that is posted over while the core reads it, and a command
+   that its worker comes to too late. The core is made and not started; the test is its cycle thread. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "../src/internal.h"
+#include "check.h"
+
+#define SECOND_NS 1000000000LL
+#define PERIOD_NS (100 * SECOND_NS) /* longer than any wait of this test */
+#define ACT_NS SECOND_NS
+#define DEPTH 8
+#define PAGE 4096
+#define PAYLOAD (2 * PAGE - SLOT_HEADER) /* so that each slot is two whole pages */
+#define FAR (PAGE - SLOT_HEADER)         /* in the payload: where the slot's second page begins */
+
+struct rig {
+    inphase_segment *segment, *ring;
+    inphase_core *core;
+    inphase_worker *worker;
+    int wake_fd, order_fd;
+    char path[128], ring_path[128];
+};
+
+static void open_rig(struct rig *rig)
+{
+    static const uint32_t offset[2] = {0, FAR};
+    static const struct inphase_limits limits = {
+        .low = -1, .high = 1, .velocity = 2, .acceleration = 20, .step = 0.5};
+    struct inphase_sensor_config sensor = {
+        .worker = 1, .channels = 2, .offset = offset, .payload = PAYLOAD, .every = 1,
+        .max_age_ns = 10 * PERIOD_NS, .depth = DEPTH,
+        .exchange = {.acquire = INPHASE_ACQUIRE_MIDDLE}};
+    struct inphase_actuator_config actuator = {
+        .worker = 1, .channels = 1, .feedback_sensor = 0, .accepts = 1 << INPHASE_FRESH,
+        .max_hold_ns = 3 * PERIOD_NS, .limits = &limits};
+    struct inphase_config config = {
+        .period_ns = PERIOD_NS, .read_deadline_ns = ACT_NS, .act_ns = ACT_NS,
+        .resumed_after_ns = 20 * PERIOD_NS, .devices = 1, .sensors = 1, .actuators = 1,
+        .frame_depth = 16, .overrun_limit = 5, .has_policy = 1, .cpu = -1, .epoch = 7,
+        .sensor = &sensor, .actuator = &actuator};
+
+    memset(rig, 0, sizeof *rig);
+    snprintf(rig->path, sizeof rig->path, "/dev/shm/inphase-test-worker-%d", (int)getpid());
+    snprintf(rig->ring_path, sizeof rig->ring_path, "/dev/shm/inphase-test-worker-ring-%d",
+             (int)getpid());
+    unlink(rig->path);
+    unlink(rig->ring_path);
+    CHECK_EQUAL(inphase_segment_create(&rig->segment, rig->path, inphase_core_size(&config), 0600,
+                                       -1), 0);
+    CHECK_EQUAL(inphase_core_open(&rig->core, &config, rig->segment), 0);
+    rig->wake_fd = eventfd(0, EFD_NONBLOCK);
+    rig->order_fd = eventfd(0, EFD_NONBLOCK);
+    CHECK(rig->wake_fd >= 0 && rig->order_fd >= 0);
+    CHECK_EQUAL(inphase_worker_make(rig->ring_path, PAYLOAD, DEPTH, config.epoch, 0600, -1), 0);
+    CHECK_EQUAL(inphase_segment_attach(&rig->ring, rig->ring_path), 0);
+    CHECK_EQUAL(inphase_core_worker(rig->core, 0, rig->ring, rig->wake_fd, rig->order_fd), 0);
+    CHECK_EQUAL(inphase_worker_open(&rig->worker, rig->ring_path, rig->path, rig->wake_fd, 0), 0);
+}
+
+static void close_rig(struct rig *rig)
+{
+    inphase_worker_close(rig->worker);
+    inphase_core_close(rig->core);
+    inphase_segment_close(rig->ring);
+    inphase_segment_close(rig->segment);
+    unlink(rig->ring_path);
+    close(rig->wake_fd);
+    close(rig->order_fd);
+}
+
+/* ---- samples ------------------------------------------------------------------------------- */
+
+/* a sample whose two values, far from each other, are the same */
+static void post(struct rig *rig, double value)
+{
+    const struct inphase_posted posted = {.device_sequence = INPHASE_ABSENT,
+                                          .acquired_ns = INPHASE_ABSENT};
+    uint8_t *payload = inphase_worker_claim(rig->worker);
+
+    memcpy(payload, &value, sizeof value);
+    memcpy(payload + FAR, &value, sizeof value);
+    inphase_worker_post(rig->worker, &posted);
+}
+
+static enum received receive(struct rig *rig)
+{
+    enum received got;
+
+    CHECK_EQUAL(worker_ops.receive(rig->core, &rig->core->sensor[0], &got), 0);
+    return got;
+}
+
+/* the page that the core's next read of a sample stops at, and how many samples are posted then */
+static struct rig *stopped;
+static uint8_t *page;
+static int posts;
+
+static void on_read(int number, siginfo_t *info, void *context)
+{
+    (void)number;
+    (void)context;
+    CHECK((uint8_t *)info->si_addr >= page && (uint8_t *)info->si_addr < page + PAGE);
+    CHECK_EQUAL(mprotect(page, PAGE, PROT_READ), 0);
+    for (int i = 0; i < posts; i++)
+        post(stopped, 1000 + i);
+}
+
+/* The core is held up in the middle of a sample, here by a page that cannot be read, until its worker
+   has gone on by so many samples. Fewer than the depth of the ring leave it whole */
+static void a_sample_that_is_posted_over_while_it_is_read_is_none(void)
+{
+    struct sigaction action = {.sa_sigaction = on_read, .sa_flags = SA_SIGINFO};
+    struct sigaction before;
+
+    CHECK_EQUAL(sigaction(SIGSEGV, &action, &before), 0);
+    for (posts = 0; posts <= 2 * DEPTH; posts++) {
+        struct rig rig;
+        const struct sensor *sensor;
+        bool whole = posts < DEPTH;
+
+        open_rig(&rig);
+        sensor = &rig.core->sensor[0];
+        post(&rig, 1);
+        stopped = &rig;
+        page = rig.ring->memory + POST_RING + PAGE;
+        CHECK_EQUAL(mprotect(page, PAGE, PROT_NONE), 0);
+        CHECK_EQUAL(receive(&rig), whole ? RECEIVED_SAMPLE : RECEIVED_PART);
+        if (whole)
+            CHECK(sensor->parser.value[0] == 1 && sensor->parser.value[1] == 1);
+
+        /* what was posted meanwhile is there, whole */
+        while (receive(&rig) == RECEIVED_SAMPLE) {
+            CHECK(sensor->parser.value[0] >= 1000);
+            CHECK(sensor->parser.value[0] == sensor->parser.value[1]);
+        }
+        CHECK(posts == 0 || sensor->parser.value[0] == 1000 + posts - 1);
+        close_rig(&rig);
+    }
+    CHECK_EQUAL(sigaction(SIGSEGV, &before, NULL), 0);
+}
+
+/* ---- orders -------------------------------------------------------------------------------- */
+
+/* an order of the cycle whose act was so long ago; what its worker makes of it */
+static int order(struct rig *rig, double value, int64_t ago_ns, double *given)
+{
+    int64_t cycle;
+
+    rig->core->cycle++;
+    rig->core->due_ns = inphase_now() - ACT_NS - ago_ns;
+    rig->core->actuator[0].applied[0] = value;
+    CHECK_EQUAL(worker_ops.write(rig->core, &rig->core->actuator[0]), 0);
+    return inphase_worker_wait(rig->worker, inphase_now(), rig->order_fd, 0, given, &cycle);
+}
+
+/* until the next one is due: what comes to a device later than that is older than what it stands for */
+static void an_order_is_obeyed_until_the_next_one_is_due_and_no_longer(void)
+{
+    struct rig rig;
+    double given = 0;
+
+    open_rig(&rig);
+    CHECK_EQUAL(order(&rig, 1, 0, &given), 1);
+    CHECK(given == 1);
+    CHECK_EQUAL(order(&rig, 2, PERIOD_NS - 50 * SECOND_NS, &given), 1);
+    CHECK(given == 2);
+    CHECK_EQUAL(order(&rig, 3, PERIOD_NS + 1, &given), -EAGAIN);
+    CHECK_EQUAL(order(&rig, 4, 3 * PERIOD_NS, &given), -EAGAIN);
+    CHECK_EQUAL(order(&rig, 5, 0, &given), 1);
+    CHECK(given == 5);
+    close_rig(&rig);
+}
+
+int main(void)
+{
+    RUN(a_sample_that_is_posted_over_while_it_is_read_is_none);
+    RUN(an_order_is_obeyed_until_the_next_one_is_due_and_no_longer);
+    return 0;
+}
