@@ -222,6 +222,60 @@ def test_the_guard_inherits_nothing_that_it_does_not_need(robot: Robot) -> None:
         assert process.is_running() and "guard ended" not in run.stderr
 
 
+def test_a_guard_that_is_held_up_again_and_again_acts_all_the_same(robot: Robot) -> None:
+    robot.write((HELD[0], "max_hold_ms = 60"))
+    with robot.run() as run:
+        run.moving()
+        process = guard_of(run)
+        run.signal(signal.SIGSTOP)
+        for _ in range(40):
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                break
+            process.suspend()
+            time.sleep(0.11)
+            process.resume()
+            time.sleep(0.02)
+        else:
+            raise AssertionError("held up 40 times, and nothing stopped the arm")
+        assert stopped(robot, process)["reason"] == "frozen"
+
+
+def test_a_machine_that_stood_still_as_a_whole_is_the_cores_to_notice(robot: Robot) -> None:
+    robot.write(HELD, ("resumed_after_ms = 20000", "resumed_after_ms = 400"))
+    with robot.run() as run:
+        run.moving()
+        process = guard_of(run)
+        process.suspend()
+        run.signal(signal.SIGSTOP)
+        time.sleep(3 * HOLD_MS * 1e-3)
+        process.resume()
+        run.signal(signal.SIGCONT)
+        resumed = run.frame(lambda frame: "RESUMED" in frame.flags)
+        assert (resumed.reason, "LATCHED" in resumed.flags) == ("resumed", True)
+        run.frame(lambda frame: frame.state == "faulted")
+        assert process.is_running() and "guard: the runtime" not in run.stderr
+        run.signal(signal.SIGUSR1)
+        run.moving()
+
+
+def test_what_lies_under_the_notes_name_is_left_alone(robot: Robot) -> None:
+    """A pipe there would hold up whoever opens it; the stop goes out, and the guard ends."""
+    with robot.run() as run:
+        run.moving()
+        process = guard_of(run)
+        core = Path(store.find(robot.name) or "")
+        note = core.with_name(core.name.removesuffix("core") + "note")
+        os.mkfifo(note)
+        run.signal(signal.SIGKILL)
+        psutil.wait_procs([process], BOUND_S)
+        assert not process.is_running()
+        assert note.is_fifo() and "could not be written" in run.stderr
+        until(lambda: robot.speed < REST)
+        check = [item.parameters for item in heard(robot)[-3:]]
+        assert len(set(check)) == 1
+        note.unlink()
+
+
 def test_rights_that_are_refused_are_told_and_it_guards_all_the_same(robot: Robot) -> None:
     with robot.run(preexec_fn=give_rights_up) as run:
         run.moving()

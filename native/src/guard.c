@@ -36,7 +36,7 @@ static int lay_out(struct inphase_core *core, struct guard_page *page)
 
     for (uint32_t i = 0; i < core->actuators; i++) {
         const struct actuator *actuator = &core->actuator[i];
-        struct guard_stop *stop = &page->stop[i];
+        struct guard_stop *stop = &page->layout.stop[i];
         double rest[INPHASE_MAX_CHANNELS] = {0};
         int32_t size = 0;
 
@@ -63,8 +63,8 @@ static int lay_out(struct inphase_core *core, struct guard_page *page)
         record->size[i] = (uint32_t)size;
         offset += stop->room;
     }
-    page->ring.payload = offsetof(struct guard_record, bytes) + offset;
-    page->ring.stride = ring_stride(page->ring.payload);
+    page->layout.ring.payload = offsetof(struct guard_record, bytes) + offset;
+    page->layout.ring.stride = ring_stride(page->layout.ring.payload);
     return 0;
 }
 
@@ -77,7 +77,7 @@ int inphase_core_guard(inphase_core *core, int64_t max_hold_ns)
 
     if (core->started || core->guard.page || core->clock == &virtual_clock)
         return -EBUSY;
-    if (max_hold_ns <= 0)
+    if (max_hold_ns <= 0 || max_hold_ns > GUARD_LONGEST_NS)
         return -EINVAL;
     fd = memfd_create("inphase guard", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
@@ -91,15 +91,15 @@ int inphase_core_guard(inphase_core *core, int64_t max_hold_ns)
     rc = -errno;
     if (page == MAP_FAILED)
         goto close_page;
-    page->version = GUARD_VERSION;
-    page->actuators = core->actuators;
-    page->size = size;
-    page->max_hold_ns = max_hold_ns;
-    page->ring = (struct inphase_ring){.offset = align(sizeof *page), .depth = GUARD_RECORDS};
+    page->layout.version = GUARD_VERSION;
+    page->layout.actuators = core->actuators;
+    page->layout.size = size;
+    page->layout.max_hold_ns = max_hold_ns;
+    page->layout.ring = (struct inphase_ring){.offset = align(sizeof *page), .depth = GUARD_RECORDS};
     rc = lay_out(core, page);
     if (rc < 0)
         goto unmap_page;
-    page->magic = GUARD_MAGIC;
+    page->layout.magic = GUARD_MAGIC;
 
     /* from here on nobody maps it for writing any more; this mapping stays */
     rc = fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL);
@@ -120,13 +120,13 @@ close_page:
 void guard_close(struct inphase_core *core)
 {
     if (core->guard.page)
-        munmap(core->guard.page, core->guard.page->size);
+        munmap(core->guard.page, core->guard.page->layout.size);
     core->guard.page = NULL;
 }
 
 int guard_lock(const struct inphase_core *core)
 {
-    return core->guard.page ? mlock(core->guard.page, core->guard.page->size) : 0;
+    return core->guard.page ? mlock(core->guard.page, core->guard.page->layout.size) : 0;
 }
 
 /* ---- the cycle thread -------------------------------------------------------------------- */
@@ -175,14 +175,14 @@ void guard_leave(struct inphase_core *core, const struct actuator *actuator, con
     if (!holds && moving & bit)
         return;
     number = atomic_load_explicit(&page->head, memory_order_relaxed);
-    if (holds && size <= page->stop[actuator->index].room) {
-        memcpy(record->bytes + page->stop[actuator->index].offset, bytes, size);
+    if (holds && size <= page->layout.stop[actuator->index].room) {
+        memcpy(record->bytes + page->layout.stop[actuator->index].offset, bytes, size);
         record->size[actuator->index] = size;
     }
 
     /* the record, then that it is the newest, then that it is needed */
-    slot_write(ring_slot((uint8_t *)page, &page->ring, number), number, record,
-               page->ring.payload);
+    slot_write(ring_slot((uint8_t *)page, &page->layout.ring, number), number, record,
+               page->layout.ring.payload);
     atomic_store_explicit(&page->head, number + 1, memory_order_release);
     atomic_store_explicit(&page->moving, moving | bit, memory_order_release);
 }

@@ -13,9 +13,10 @@
 #include "../inphase.h"
 
 #define GUARD_MAGIC 0x6472617567ULL /* "guard" */
-#define GUARD_VERSION 1
+#define GUARD_VERSION 2
 #define GUARD_RECORDS 2
 #define GUARD_NAME 48
+#define GUARD_LONGEST_NS 3600000000000LL /* of any duration on the page */
 
 /* a record: how many bytes each actuator's stop has, then the bytes, at guard_stop's offsets */
 struct guard_record {
@@ -32,14 +33,20 @@ struct guard_stop {
     int64_t wire_ns;             /* the bytes' own time on the wire */
 };
 
-/* the cycle thread writes what is atomic, everything else is constant */
-struct guard_page {
+/* what is constant of a page. The guard takes a copy before anything moves, and goes by that alone: it
+   is there for a core that has gone wrong, whose stray write may have hit the page too */
+struct guard_layout {
     uint64_t magic;
     uint32_t version, actuators;
     uint64_t size;               /* of the page in bytes */
     int64_t max_hold_ns;         /* a beat that is older means a frozen core */
     struct inphase_ring ring;    /* of records */
     struct guard_stop stop[INPHASE_MAX_ACTUATORS];
+};
+
+/* the cycle thread writes what is atomic */
+struct guard_page {
+    struct guard_layout layout;
     _Atomic uint64_t head;       /* records left so far */
     _Atomic uint32_t moving;     /* bit per actuator: it was commanded, and has to be stopped */
     _Atomic int64_t beat_ns;     /* when the cycle thread last ran */
@@ -49,10 +56,13 @@ struct guard_page {
                                     (set_robust_list(2)); 0: it does not run */
 };
 
-/* a page of that many bytes is whole and its parts lie in it */
-bool guard_page_holds(const struct guard_page *page, uint64_t size);
-/* the newest whole record; false: there is none. The writer may be writing, or dead */
-bool guard_page_record(const struct guard_page *page, struct guard_record *record);
+/* copy what is constant of a page of that many bytes; false: the copy does not hold, or leads out of
+   the page. The page may change meanwhile */
+bool guard_page_take(const struct guard_page *page, uint64_t size, struct guard_layout *layout);
+/* the newest whole record of a page with that layout; false: there is none. The writer may be writing,
+   or dead */
+bool guard_page_record(const struct guard_page *page, const struct guard_layout *layout,
+                       struct guard_record *record);
 
 /* what the guard knows at one moment */
 struct guard_view {
@@ -61,7 +71,8 @@ struct guard_view {
     bool is_dead;                /* the runtime's process has ended, or its cycle thread in motion: then
                                     all of its threads are ending, and none of them can write */
     bool is_left;                /* the runtime has closed its line to the guard */
-    int64_t awake_ns;            /* since when the guard itself has not been held up */
+    int64_t awake_ns;            /* when the guard, which had been held up itself, found forgiven_beat_ns */
+    int64_t forgiven_beat_ns;    /* the beat that is given a second look; INPHASE_ABSENT: none */
     int64_t held_beat_ns;        /* the beat after which the guard stopped the devices and let the
                                     runtime live; INPHASE_ABSENT: none */
 };
@@ -72,10 +83,16 @@ enum guard_verdict {
     GUARD_FROZEN,                /* it lives, in motion, and does not beat */
     GUARD_LEAVE,                 /* nothing moves, and nobody is there any more: end */
 };
-/* Pure. Frozen is a beat that is older than max_hold_ns, of which only time counts in which the guard
-   ran as well: a machine that stood still as a whole is the core's to notice (RESUMED). */
+/* Pure; max_hold_ns is GUARD_LONGEST_NS at most, the view may be anything. Frozen is a beat that is
+   older than max_hold_ns, or further ahead than that. A beat that guard_woke forgave counts from
+   then on. */
 enum guard_verdict guard_judge(const struct guard_view *view, int64_t max_hold_ns, int64_t now_ns,
                                int64_t *until_ns);
+/* Pure. The guard wanted to look at until_ns and did at now_ns. When it was held up itself, by more
+   than half of max_hold_ns, the machine may have stood still as a whole, which is the core's to notice
+   (RESUMED): the beat that is found then is looked at a second time, after max_hold_ns. Once: a runtime
+   that has not run between two looks of the guard is frozen, however often the guard is held up. */
+void guard_woke(struct guard_view *view, int64_t until_ns, int64_t now_ns, int64_t max_hold_ns);
 
 /* ---- between supervisor and guard: one packet each way per request ----------------------- */
 

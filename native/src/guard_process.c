@@ -10,7 +10,7 @@
    It waits in ppoll until the runtime ends, asks something, or owes a heartbeat; a second thread waits
    for the death of the cycle thread and rings a bell. None of them spins. After `start` nothing is
    allocated or started, and the only system calls are ppoll, futex, read, write, recvmsg, send,
-   close, fcntl, ioctl; and to stop: pidfd_send_signal, ioctl, clock_nanosleep, write, openat. Every loop is bounded by the number of actuators or a count beside it. */
+   close, fcntl, ioctl; and to stop: pidfd_send_signal, ioctl, clock_nanosleep, write, openat, unlink. Every loop is bounded by the number of actuators or a count beside it. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -53,6 +53,7 @@ struct device {
 
 struct guard {
     const struct guard_page *page;
+    struct guard_layout layout; /* the page's, as it was at the start */
     int runtime, line, bell;
     bool holds;
     const char *note;
@@ -64,7 +65,7 @@ struct guard {
 
     /* of the stop, for the note */
     int64_t noticed_ns, dead_ns, first_ns, last_ns;
-    bool killed;
+    bool killed, has_noted;
 };
 
 static struct guard guard;
@@ -130,7 +131,7 @@ static int start(char **argument)
     guard.line = atoi(argument[3]);
     guard.holds = atoi(argument[6]);
     guard.note = argument[7];
-    guard.view.held_beat_ns = INPHASE_ABSENT;
+    guard.view.held_beat_ns = guard.view.forgiven_beat_ns = INPHASE_ABSENT;
     for (int i = 0; i < INPHASE_MAX_ACTUATORS; i++)
         guard.device[i].fd = -1;
     if (fstat(page, &facts) < 0)
@@ -139,7 +140,7 @@ static int start(char **argument)
     if (guard.page == MAP_FAILED)
         return -errno;
     close(page);
-    if (!guard_page_holds(guard.page, (uint64_t)facts.st_size))
+    if (!guard_page_take(guard.page, (uint64_t)facts.st_size, &guard.layout))
         return -EPROTO;
 
     /* rights: what is refused is said, and the guard does what it can without */
@@ -220,19 +221,36 @@ static bool obey(void)
     fd = descriptor_of(&message);
     answer = (struct guard_answer){.kind = request.kind, .actuator = request.actuator,
                                    .error = EINVAL};
-    if (size == sizeof request && request.actuator < guard.page->actuators) {
+    if (size == sizeof request && request.actuator < guard.layout.actuators) {
         struct device *device = &guard.device[request.actuator];
 
-        if (request.kind == GUARD_GIVE)
+        if (request.kind == GUARD_GIVE) {
             answer.error = give(device, &request, fd);
+            if (!answer.error)
+                fd = -1;
+        }
         if (request.kind == GUARD_DROP)
             drop(device);
         if (request.kind == GUARD_DROP || request.kind == GUARD_PING)
             answer.error = 0;
     }
-    if (answer.error && fd >= 0)
+    if (fd >= 0) /* nobody wanted it */
         close(fd);
     return send(guard.line, &answer, sizeof answer, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+}
+
+/* bit per actuator that has to be stopped */
+static uint32_t moving(void)
+{
+    uint32_t all = (1U << guard.layout.actuators) - 1;
+
+    return atomic_load_explicit(&guard.page->moving, memory_order_acquire) & all;
+}
+
+static void look(void)
+{
+    guard.view.moving = moving();
+    guard.view.beat_ns = atomic_load_explicit(&guard.page->beat_ns, memory_order_acquire);
 }
 
 /* ---- stopping ---------------------------------------------------------------------------- */
@@ -259,11 +277,11 @@ static void kill_runtime(void)
 static int send_stop(const struct device *device, const struct guard_stop *stop,
                      const uint8_t *bytes, uint32_t size)
 {
-    uint32_t part = stop->chunk ? stop->chunk : size;
+    for (uint32_t at = 0, part; at < size; at += part) {
+        ssize_t sent;
 
-    for (uint32_t at = 0; at + part <= size; at += part) {
-        ssize_t sent = write(device->fd, bytes + at, part);
-
+        part = stop->chunk && stop->chunk < size - at ? stop->chunk : size - at;
+        sent = write(device->fd, bytes + at, part);
         if (sent < 0)
             return errno;
         if (sent != (ssize_t)part)
@@ -277,7 +295,7 @@ static struct device *next_due(void)
 {
     struct device *next = NULL;
 
-    for (uint32_t i = 0; i < guard.page->actuators; i++) {
+    for (uint32_t i = 0; i < guard.layout.actuators; i++) {
         struct device *device = &guard.device[i];
 
         if (!(guard.view.moving >> i & 1) || device->fd < 0 || !guard.record.size[i] ||
@@ -294,16 +312,16 @@ static void send_stops(void)
     struct device *device;
 
     /* what was queued and not sent yet is older than the stop, and would go out before it */
-    for (uint32_t i = 0; i < guard.page->actuators; i++) {
+    for (uint32_t i = 0; i < guard.layout.actuators; i++) {
         device = &guard.device[i];
         device->sent = device->tries = 0;
         device->error = 0;
         if (guard.view.moving >> i & 1 && device->fd >= 0 && device->is_line)
             tcflush(device->fd, TCOFLUSH);
-        device->due_ns = now() + guard.page->stop[i].gap_ns;
+        device->due_ns = now() + guard.layout.stop[i].gap_ns;
     }
     while ((device = next_due()) != NULL) {
-        const struct guard_stop *stop = &guard.page->stop[device - guard.device];
+        const struct guard_stop *stop = &guard.layout.stop[device - guard.device];
         uint32_t size = guard.record.size[device - guard.device];
         struct timespec due = time_of(device->due_ns);
         int64_t sent_ns;
@@ -353,26 +371,49 @@ static void put(int fd)
     }
 }
 
+/* to a person, where that does not block: a terminal that is stopped, or a pipe that nobody reads */
+static void say(void)
+{
+    struct pollfd poll = {.fd = STDERR_FILENO, .events = POLLOUT};
+    struct timespec none = {0};
+
+    if (ppoll(&poll, 1, &none, NULL) == 1 && poll.revents & POLLOUT)
+        put(STDERR_FILENO);
+}
+
 static int64_t since_noticed(int64_t time_ns)
 {
     return time_ns ? time_ns - guard.noticed_ns : -1;
 }
 
+/* A file of our own, in a folder in which anybody may have laid something under its name. An earlier one
+   of this guard goes; anything else is left alone, and there is no note then */
+static int open_note(void)
+{
+    int fd;
+
+    if (guard.has_noted)
+        unlink(guard.note);
+    fd = open(guard.note, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    guard.has_noted = fd >= 0;
+    return fd;
+}
+
 /* TOML, for guard.py. Times are ns after the guard noticed; -1: it did not happen */
 static void write_note(enum guard_verdict verdict)
 {
-    int fd = open(guard.note, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open_note();
 
     guard.length = 0;
     add("reason = \"%s\"\ncycle = %lld\nbeat_age_ns = %lld\n",
         verdict == GUARD_DIED ? "died" : "frozen", (long long)atomic_load(&guard.page->cycle),
-        (long long)(guard.noticed_ns - guard.view.beat_ns));
+        (long long)((uint64_t)guard.noticed_ns - (uint64_t)guard.view.beat_ns));
     add("killed = %s\nended = %s\n", guard.killed ? "true" : "false",
         guard.view.is_dead ? "true" : "false");
     add("noticed_ns = %lld\ndead_ns = %lld\nfirst_ns = %lld\nlast_ns = %lld\n",
         (long long)guard.noticed_ns, (long long)since_noticed(guard.dead_ns),
         (long long)since_noticed(guard.first_ns), (long long)since_noticed(guard.last_ns));
-    for (uint32_t i = 0; i < guard.page->actuators; i++) {
+    for (uint32_t i = 0; i < guard.layout.actuators; i++) {
         const struct device *device = &guard.device[i];
 
         if (!(guard.view.moving >> i & 1))
@@ -380,7 +421,7 @@ static void write_note(enum guard_verdict verdict)
         add("\n[[stopped]]\ndevice = \"%s\"\nsent = %u\ntries = %u\nerrno = %d\nbytes = \"",
             device->name, device->sent, device->tries, device->error);
         for (uint32_t at = 0; at < guard.record.size[i]; at++)
-            add("%02x", guard.record.bytes[guard.page->stop[i].offset + at]);
+            add("%02x", guard.record.bytes[guard.layout.stop[i].offset + at]);
         add("\"\n");
     }
     if (fd < 0)
@@ -398,11 +439,11 @@ static void tell(enum guard_verdict verdict)
         add(guard.killed ? " it was killed;"
                          : guard.holds ? " it is left alive (--debug-hold);"
                                        : " it could not be killed;");
-    for (uint32_t i = 0; i < guard.page->actuators; i++)
+    for (uint32_t i = 0; i < guard.layout.actuators; i++)
         if (guard.view.moving >> i & 1)
             add(" %s was sent its stop %u times;", guard.device[i].name, guard.device[i].sent);
-    add(" see %s\n", guard.note);
-    put(STDERR_FILENO);
+    add(guard.has_noted ? " see %s\n" : " %s could not be written\n", guard.note);
+    say();
 }
 
 static void stop(enum guard_verdict verdict)
@@ -416,21 +457,15 @@ static void stop(enum guard_verdict verdict)
         guard.dead_ns = now();
 
     /* what was left last is what was written last, or was about to be */
-    if (!guard_page_record(guard.page, &guard.record))
+    if (!guard_page_record(guard.page, &guard.layout, &guard.record))
         memset(guard.record.size, 0, sizeof guard.record.size);
-    guard.view.moving = atomic_load_explicit(&guard.page->moving, memory_order_acquire);
+    guard.view.moving = moving();
     send_stops();
     write_note(verdict);
     tell(verdict);
 }
 
 /* ---- watching ---------------------------------------------------------------------------- */
-
-static void look(void)
-{
-    guard.view.moving = atomic_load_explicit(&guard.page->moving, memory_order_acquire);
-    guard.view.beat_ns = atomic_load_explicit(&guard.page->beat_ns, memory_order_relaxed);
-}
 
 /* until something happens, or the time has come; both are looked at after that */
 static void wait_until(int64_t until_ns)
@@ -441,13 +476,9 @@ static void wait_until(int64_t until_ns)
         {.fd = guard.view.is_left ? -1 : guard.line, .events = POLLIN},
     };
     struct timespec left = time_of(until_ns - now());
-    int64_t woke_ns;
 
     if (ppoll(poll, 3, &left, NULL) < 0)
         return;
-    woke_ns = now();
-    if (woke_ns - until_ns > guard.page->max_hold_ns / 2)
-        guard.view.awake_ns = woke_ns;
     if (poll[0].revents || poll[1].revents)
         guard.view.is_dead = true;
     if (poll[2].revents && !obey())
@@ -457,7 +488,7 @@ static void wait_until(int64_t until_ns)
 int main(int count, char **argument)
 {
     enum guard_verdict verdict = GUARD_WAIT;
-    int64_t until_ns;
+    int64_t until_ns = INT64_MAX, now_ns;
     int rc;
 
     if (count != 8)
@@ -467,7 +498,9 @@ int main(int count, char **argument)
         return -rc;
     for (;;) {
         look();
-        verdict = guard_judge(&guard.view, guard.page->max_hold_ns, now(), &until_ns);
+        now_ns = now();
+        guard_woke(&guard.view, until_ns, now_ns, guard.layout.max_hold_ns);
+        verdict = guard_judge(&guard.view, guard.layout.max_hold_ns, now_ns, &until_ns);
         if (verdict == GUARD_LEAVE)
             return 0;
         if (verdict == GUARD_WAIT) {

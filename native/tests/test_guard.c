@@ -2,6 +2,7 @@
    the guard makes of it, on a clock of the test's own. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -19,6 +20,7 @@
 /* a core with two actuators that hold, one that is never commanded in velocity, and one without */
 static struct inphase_core *core;
 static const struct guard_page *seen; /* as the guard maps it */
+static struct guard_layout layout;    /* its copy */
 static struct guard_record found;
 static int page_fd;
 
@@ -51,14 +53,14 @@ static void open_page(void)
     page_fd = inphase_core_guard(core, HOLD);
     CHECK(page_fd >= 0);
     CHECK_EQUAL(inphase_core_guard(core, HOLD), -EBUSY);
-    seen = mmap(NULL, core->guard.page->size, PROT_READ, MAP_SHARED, page_fd, 0);
+    seen = mmap(NULL, core->guard.page->layout.size, PROT_READ, MAP_SHARED, page_fd, 0);
     CHECK(seen != MAP_FAILED);
-    CHECK(guard_page_holds(seen, core->guard.page->size));
+    CHECK(guard_page_take(seen, core->guard.page->layout.size, &layout));
 }
 
 static void close_page(void)
 {
-    munmap((void *)(uintptr_t)seen, seen->size);
+    munmap((void *)(uintptr_t)seen, seen->layout.size);
     close(page_fd);
     guard_close(core);
     free(core);
@@ -74,7 +76,7 @@ static void leave(uint32_t index, uint8_t value)
 
 static const uint8_t *bytes_of(uint32_t index)
 {
-    return found.bytes + seen->stop[index].offset;
+    return found.bytes + layout.stop[index].offset;
 }
 
 static void nobody_else_can_write_or_resize_the_page(void)
@@ -100,7 +102,7 @@ static void nothing_is_to_be_stopped_before_a_command(void)
     guard_beat(core, 5 * MS);
     CHECK_EQUAL(seen->moving, 0);
     CHECK_EQUAL(seen->beat_ns, 5 * MS);
-    CHECK(!guard_page_record(seen, &found));
+    CHECK(!guard_page_record(seen, &layout, &found));
     close_page();
 }
 
@@ -110,7 +112,7 @@ static void the_bytes_are_those_of_the_last_command(void)
     for (int value = 1; value < 100; value++) {
         leave(0, (uint8_t)value);
         leave(1, (uint8_t)(value + 100));
-        CHECK(guard_page_record(seen, &found));
+        CHECK(guard_page_record(seen, &layout, &found));
         CHECK_EQUAL(found.size[0], SIZE);
         CHECK_EQUAL(bytes_of(0)[SIZE - 1], value);
         CHECK_EQUAL(bytes_of(1)[0], value + 100);
@@ -120,7 +122,7 @@ static void the_bytes_are_those_of_the_last_command(void)
 
     /* what is constant is there with the first command, and stays */
     leave(2, 1);
-    CHECK(guard_page_record(seen, &found));
+    CHECK(guard_page_record(seen, &layout, &found));
     CHECK_EQUAL(found.size[2], 4);
     CHECK_EQUAL(bytes_of(2)[0], 0x80);
     CHECK_EQUAL(seen->moving, 7);
@@ -142,20 +144,20 @@ static void a_record_that_was_not_finished_does_not_count(void)
     open_page();
     leave(0, 1);
     leave(0, 2);
-    words = seen->ring.payload / 8;
+    words = layout.ring.payload / 8;
     for (uint64_t killed_at = 0; killed_at <= words; killed_at++) {
         head = core->guard.page->head;
-        slot = ring_slot((uint8_t *)core->guard.page, &seen->ring, head);
+        slot = ring_slot((uint8_t *)core->guard.page, &layout.ring, head);
         slot->sequence = 2 * head + 1;
         for (uint64_t i = 0; i < killed_at; i++)
             slot->payload[i] = 0x7777777777777777ULL;
-        CHECK(guard_page_record(seen, &found));
+        CHECK(guard_page_record(seen, &layout, &found));
         CHECK_EQUAL(bytes_of(0)[0], 2);
     }
 
     /* killed between the whole record and the word that says so */
     slot->sequence = 2 * head + 2;
-    CHECK(guard_page_record(seen, &found));
+    CHECK(guard_page_record(seen, &layout, &found));
     CHECK_EQUAL(bytes_of(0)[0], 2);
     close_page();
 }
@@ -166,40 +168,123 @@ static void what_cannot_be_is_no_record(void)
 
     open_page();
     leave(0, 1);
-    slot = ring_slot((uint8_t *)core->guard.page, &seen->ring, 0);
+    slot = ring_slot((uint8_t *)core->guard.page, &layout.ring, 0);
 
     /* the slot that head names is being written, for ever; a size beyond its room */
     slot->sequence = 1;
-    CHECK(!guard_page_record(seen, &found));
+    CHECK(!guard_page_record(seen, &layout, &found));
     slot->sequence = 2;
-    CHECK(guard_page_record(seen, &found));
+    CHECK(guard_page_record(seen, &layout, &found));
     ((struct guard_record *)slot->payload)->size[1] = 5000;
-    CHECK(!guard_page_record(seen, &found));
+    CHECK(!guard_page_record(seen, &layout, &found));
     close_page();
 }
 
+/* a page of which one value was replaced is refused, and the value is put back */
+#define REFUSED(field, value)                                                                      \
+    do {                                                                                           \
+        __typeof__(page->layout.field) before = page->layout.field;                                \
+                                                                                                   \
+        page->layout.field = (value);                                                              \
+        CHECK(!guard_page_take(seen, size, &copy));                                                \
+        page->layout.field = before;                                                               \
+        CHECK(guard_page_take(seen, size, &copy));                                                 \
+    } while (0)
+
 static void a_page_that_leads_outside_is_refused(void)
 {
+    struct guard_layout copy;
     struct guard_page *page;
     uint64_t size;
 
     open_page();
     page = core->guard.page;
-    size = page->size;
-    CHECK(!guard_page_holds(seen, size - 1));
-    page->actuators = INPHASE_MAX_ACTUATORS + 1;
-    CHECK(!guard_page_holds(seen, size));
-    page->actuators = 4;
-    page->stop[1].offset = 100000;
-    CHECK(!guard_page_holds(seen, size));
-    page->stop[1].offset = 0;
-    page->stop[1].room = INPHASE_MAX_PACKET + 1;
-    CHECK(!guard_page_holds(seen, size));
-    page->stop[1].room = 8;
-    page->ring.offset = size;
-    CHECK(!guard_page_holds(seen, size));
-    page->ring.offset = 1 << 30;
-    CHECK(!guard_page_holds(seen, size));
+    size = page->layout.size;
+    CHECK(!guard_page_take(seen, size - 1, &copy));
+    CHECK(!guard_page_take(seen, sizeof *page - 1, &copy));
+    REFUSED(magic, 0);
+    REFUSED(version, GUARD_VERSION - 1);
+    REFUSED(size, size + 1);
+    REFUSED(actuators, INPHASE_MAX_ACTUATORS + 1);
+    REFUSED(max_hold_ns, 0);
+    REFUSED(max_hold_ns, -1);
+    REFUSED(max_hold_ns, INT64_MAX);
+    REFUSED(ring.offset, size);
+    REFUSED(ring.offset, 1 << 30);
+    REFUSED(ring.depth, 1ULL << 40);
+    REFUSED(ring.payload, sizeof(struct guard_record) + 8);
+    REFUSED(ring.payload, 8);
+    REFUSED(ring.payload, page->layout.ring.payload - 1);
+    REFUSED(stop[1].offset, 100000);
+    REFUSED(stop[1].offset, UINT32_MAX);
+    REFUSED(stop[1].room, INPHASE_MAX_PACKET + 1);
+    REFUSED(stop[1].chunk, UINT32_MAX);
+    REFUSED(stop[1].gap_ns, -1);
+    REFUSED(stop[1].gap_ns, INT64_MAX);
+    REFUSED(stop[1].wire_ns, INT64_MIN);
+    close_page();
+}
+
+/* what a stray write of the core could put on the page, again and again; an odd round puts it back */
+static _Atomic bool is_over;
+
+static void set(uint64_t *at, uint64_t value)
+{
+    __atomic_store_n(at, value, __ATOMIC_RELAXED);
+}
+
+static void *write_strays(void *argument)
+{
+    static struct guard_page good;
+    struct guard_page *page = argument;
+    struct slot *slot = ring_slot(argument, &layout.ring, 0);
+    uint64_t *size = (uint64_t *)(void *)&slot->payload[0];
+
+    memcpy((void *)&good, page, sizeof good);
+    for (uint64_t round = 0; !atomic_load(&is_over); round++) {
+        uint64_t *words = (uint64_t *)(void *)&page->layout;
+        bool strays = round % 2 == 0;
+
+        for (size_t i = 0; i < sizeof page->layout / 8; i++)
+            set(&words[i], strays ? round * 0x9e3779b97f4a7c15ULL >> round % 60
+                                  : ((uint64_t *)(void *)&good.layout)[i]);
+        set(size, strays ? UINT64_MAX : SIZE);
+        atomic_store(&page->beat_ns, strays ? INT64_MIN : INT64_MAX);
+        atomic_store(&page->head, strays ? UINT64_MAX : 1);
+        atomic_store(&page->moving, strays ? UINT32_MAX : 1);
+    }
+    memcpy((void *)&page->layout, &good.layout, sizeof good.layout);
+    return NULL;
+}
+
+/* with a sanitizer this is also that nothing beside the page and the copies is touched */
+static void a_page_that_changes_while_it_is_read_leads_nowhere(void)
+{
+    struct guard_layout copy;
+    uint32_t taken = 0, whole = 0;
+    pthread_t thread;
+
+    open_page();
+    leave(0, 1);
+    atomic_store(&is_over, false);
+    CHECK_EQUAL(pthread_create(&thread, NULL, write_strays, core->guard.page), 0);
+    for (uint32_t i = 0; i < 400000 && (i < 20000 || !taken || !whole); i++) {
+        if (guard_page_take(seen, layout.size, &copy)) {
+            CHECK(copy.actuators <= INPHASE_MAX_ACTUATORS);
+            CHECK(copy.ring.payload <= sizeof found);
+            for (uint32_t a = 0; a < copy.actuators; a++)
+                CHECK(copy.stop[a].offset + copy.stop[a].room <= sizeof found.bytes);
+            taken++;
+        }
+        if (guard_page_record(seen, &layout, &found)) {
+            for (uint32_t a = 0; a < layout.actuators; a++)
+                CHECK(found.size[a] <= layout.stop[a].room);
+            whole++;
+        }
+    }
+    atomic_store(&is_over, true);
+    pthread_join(thread, NULL);
+    CHECK(taken && whole);
     close_page();
 }
 
@@ -239,6 +324,8 @@ static int judge(struct guard_view view, int64_t now_ns)
 {
     if (!view.held_beat_ns)
         view.held_beat_ns = INPHASE_ABSENT;
+    if (!view.forgiven_beat_ns)
+        view.forgiven_beat_ns = INPHASE_ABSENT;
     return guard_judge(&view, HOLD, now_ns, &until);
 }
 
@@ -251,6 +338,27 @@ static void a_beat_that_is_too_old_is_a_frozen_runtime(void)
     CHECK_EQUAL(judge(view, 120 * MS), GUARD_WAIT);
     CHECK_EQUAL(judge(view, until), GUARD_FROZEN);
     CHECK_EQUAL(judge(view, 5000 * MS), GUARD_FROZEN);
+
+    /* looked at when it is not new any more: it does not get a whole hold from then on */
+    CHECK_EQUAL(judge(view, 119 * MS), GUARD_WAIT);
+    CHECK_EQUAL(until, 120 * MS + 1);
+}
+
+/* neither is a sign of life, and neither overflows */
+static void a_beat_that_cannot_be_is_a_frozen_runtime(void)
+{
+    struct guard_view view = {.moving = 1, .beat_ns = INT64_MAX};
+
+    CHECK_EQUAL(judge(view, 100 * MS), GUARD_FROZEN);
+    view.beat_ns = INT64_MIN + 1;
+    CHECK_EQUAL(judge(view, 100 * MS), GUARD_FROZEN);
+    view.beat_ns = 121 * MS;
+    CHECK_EQUAL(judge(view, 100 * MS), GUARD_FROZEN);
+
+    /* the cycle thread beat after this look's clock was read */
+    view.beat_ns = 101 * MS;
+    CHECK_EQUAL(judge(view, 100 * MS), GUARD_WAIT);
+    CHECK_EQUAL(until, 121 * MS + 1);
 }
 
 static void what_does_not_move_may_be_as_old_as_it_likes(void)
@@ -261,13 +369,38 @@ static void what_does_not_move_may_be_as_old_as_it_likes(void)
     CHECK_EQUAL(until, 5020 * MS);
 }
 
-static void time_in_which_the_guard_did_not_run_does_not_count(void)
+/* the machine stood still: a beat that is found then is given one more hold, and no second one */
+static void a_beat_is_forgiven_once(void)
 {
-    struct guard_view view = {.moving = 1, .beat_ns = 100 * MS, .awake_ns = 400 * MS};
+    struct guard_view view = {.moving = 1, .beat_ns = 100 * MS, .held_beat_ns = INPHASE_ABSENT,
+                              .forgiven_beat_ns = INPHASE_ABSENT};
 
-    CHECK_EQUAL(judge(view, 400 * MS), GUARD_WAIT);
+    /* late by no more than half of a hold: the guard was not held up */
+    CHECK_EQUAL(guard_judge(&view, HOLD, 100 * MS, &until), GUARD_WAIT);
+    guard_woke(&view, until, until + HOLD / 2, HOLD);
+    CHECK_EQUAL(guard_judge(&view, HOLD, until + HOLD / 2, &until), GUARD_FROZEN);
+
+    /* by more: looked at again after a hold */
+    guard_woke(&view, 120 * MS, 400 * MS, HOLD);
+    CHECK_EQUAL(guard_judge(&view, HOLD, 400 * MS, &until), GUARD_WAIT);
     CHECK_EQUAL(until, 420 * MS + 1);
-    CHECK_EQUAL(judge(view, until), GUARD_FROZEN);
+    CHECK_EQUAL(guard_judge(&view, HOLD, until, &until), GUARD_FROZEN);
+
+    /* held up again, and the runtime has not run since */
+    guard_woke(&view, 420 * MS, 800 * MS, HOLD);
+    CHECK_EQUAL(guard_judge(&view, HOLD, 800 * MS, &until), GUARD_FROZEN);
+
+    /* it has: then this is another beat */
+    view.beat_ns = 430 * MS;
+    guard_woke(&view, 450 * MS, 800 * MS, HOLD);
+    CHECK_EQUAL(guard_judge(&view, HOLD, 800 * MS, &until), GUARD_WAIT);
+    CHECK_EQUAL(until, 820 * MS + 1);
+
+    /* and a later one is forgiven nothing that was forgiven to this one */
+    view.beat_ns = 801 * MS;
+    CHECK_EQUAL(guard_judge(&view, HOLD, 819 * MS, &until), GUARD_WAIT);
+    CHECK_EQUAL(until, 821 * MS + 1);
+    CHECK_EQUAL(guard_judge(&view, HOLD, until, &until), GUARD_FROZEN);
 }
 
 static void a_runtime_that_ended_in_motion_died(void)
@@ -307,10 +440,12 @@ int main(void)
     RUN(a_record_that_was_not_finished_does_not_count);
     RUN(what_cannot_be_is_no_record);
     RUN(a_page_that_leads_outside_is_refused);
+    RUN(a_page_that_changes_while_it_is_read_leads_nowhere);
     RUN(the_kernel_tells_the_death_of_the_cycle_thread);
     RUN(a_beat_that_is_too_old_is_a_frozen_runtime);
+    RUN(a_beat_that_cannot_be_is_a_frozen_runtime);
     RUN(what_does_not_move_may_be_as_old_as_it_likes);
-    RUN(time_in_which_the_guard_did_not_run_does_not_count);
+    RUN(a_beat_is_forgiven_once);
     RUN(a_runtime_that_ended_in_motion_died);
     RUN(a_frozen_runtime_that_was_left_alive_is_stopped_once_per_pause);
     return 0;
