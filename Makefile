@@ -2,6 +2,7 @@
 # make test: set up .venv and run the tests and static checks
 # make world-test: the tests of simulated worlds with the oldest MuJoCo that is supported
 # make native-test: build and run the C tests
+# make fuzz: two minutes for each fuzz target of native/fuzz, by libFuzzer; needs clang
 # make sanitize: the C tests under ASAN+UBSAN and under TSAN, the Python tests on an ASAN build
 # make vm-test: the tests that need a kernel's own devices, in a virtual machine (tests/vm/README.md)
 # make bench: the figures of benches/README.md, beside their yardsticks; wants a quiet machine
@@ -12,14 +13,21 @@ CTEST := $(abspath $(BIN))/ctest
 PACKAGE := $(shell find middleware drivers -name '*.py')
 NATIVE := $(wildcard native/*.h native/*.py native/CMakeLists.txt native/src/*)
 
+# what native/fuzz looks at: the program, and inputs of its smoke run
+FUZZ_TARGETS := packets wire mailbox
+FUZZ_RUNS := 10000
+FUZZ_SECONDS ?= 120
+CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))) \
+    $(addsuffix /clang-[12]?,$(subst :, ,$(PATH))))))
+
 WORLD_TESTS := tests/test_world.py tests/test_timing_model.py tests/test_randomisation.py
 
-.PHONY: demo test lint native-test world-test sanitize vm-test bench clean
+.PHONY: demo test lint native-test fuzz-smoke fuzz world-test sanitize vm-test bench clean
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
 
-test: .venv/installed lint native-test world-test
+test: .venv/installed lint native-test fuzz-smoke world-test
 	$(BIN)/python -m pytest --numprocesses auto -m "not real"
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m real
 
@@ -47,6 +55,28 @@ endef
 
 native-test: .venv/installed
 	$(call run_preset,test)
+
+# the seeds, and seeds changed at random: any compiler
+fuzz-smoke: .venv/installed
+	cd native && $(CMAKE) --preset fuzz -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja >/dev/null
+	cd native && $(CMAKE) --build --preset fuzz
+	for target in $(FUZZ_TARGETS); do \
+	    build/native-fuzz/fuzz/fuzz_$$target native/fuzz/seeds/$$target $(FUZZ_RUNS) || exit 1; \
+	done
+
+# guided by the code that an input reaches; what it found is kept in build/corpus
+fuzz: .venv/installed
+	@test -n "$(CLANG)" || { echo "make fuzz needs clang and its runtime:" \
+	    "apt-get install clang libclang-rt-dev; make fuzz-smoke does without"; exit 1; }
+	cd native && CC=$(CLANG) $(CMAKE) --preset libfuzzer \
+	    -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja >/dev/null
+	cd native && $(CMAKE) --build --preset libfuzzer
+	for target in $(FUZZ_TARGETS); do \
+	    mkdir -p build/corpus/$$target; \
+	    build/native-libfuzzer/fuzz/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) \
+	        -artifact_prefix=build/corpus/$$target- build/corpus/$$target \
+	        native/fuzz/seeds/$$target || exit 1; \
+	done
 
 sanitize: .venv/installed build/asan/installed
 	$(call run_preset,asan)
