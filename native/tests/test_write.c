@@ -21,6 +21,7 @@ static struct inphase_core *core;
 static struct device device;
 static struct actuator *actuator;
 static const struct guard_page *seen; /* as the guard maps it */
+static struct guard_layout layout;    /* its copy */
 static struct guard_record found;
 static int page_fd;
 static int writes;          /* of the device, so far */
@@ -36,13 +37,13 @@ static void look(const void *bytes, size_t size)
 {
     writes++;
     CHECK_EQUAL(seen->moving, 1);
-    CHECK(guard_page_record(seen, &found));
+    CHECK(guard_page_record(seen, &layout, &found));
     if (actuator->stop.kind == INPHASE_STOP_HOLD) {
         CHECK(size <= found.size[0]);
-        CHECK(memcmp(found.bytes + seen->stop[0].offset, bytes, size) == 0);
+        CHECK(memcmp(found.bytes + layout.stop[0].offset, bytes, size) == 0);
     } else {
         CHECK_EQUAL(found.size[0], 4);
-        CHECK_EQUAL(found.bytes[seen->stop[0].offset], 0x80);
+        CHECK_EQUAL(found.bytes[layout.stop[0].offset], 0x80);
     }
 }
 
@@ -83,14 +84,15 @@ static void open_core(int fd, uint32_t stop, uint32_t chunk)
     }
     page_fd = inphase_core_guard(core, 20 * MS);
     CHECK(page_fd >= 0);
-    seen = mmap(NULL, core->guard.page->size, PROT_READ, MAP_SHARED, page_fd, 0);
+    seen = mmap(NULL, core->guard.page->layout.size, PROT_READ, MAP_SHARED, page_fd, 0);
     CHECK(seen != MAP_FAILED);
+    CHECK(guard_page_take(seen, core->guard.page->layout.size, &layout));
     writes = 0;
 }
 
 static void close_core(void)
 {
-    munmap((void *)(uintptr_t)seen, seen->size);
+    munmap((void *)(uintptr_t)seen, layout.size);
     close(page_fd);
     guard_close(core);
     free(core);
