@@ -14,7 +14,7 @@ PACKAGE := $(shell find middleware drivers -name '*.py')
 NATIVE := $(wildcard native/*.h native/*.py native/CMakeLists.txt native/src/*)
 
 # what native/fuzz looks at: the program, and inputs of its smoke run
-FUZZ_TARGETS := packets wire mailbox
+FUZZ_TARGETS := packets wire mailbox guard_page store
 FUZZ_RUNS := 10000
 FUZZ_SECONDS ?= 120
 CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))) \
