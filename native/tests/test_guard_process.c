@@ -1,0 +1,322 @@
+/* The guard's program itself, with a page of the test's own: in which order it does what, and what it
+   looks at again. Its runtime is a process that does nothing, its devices are sockets and a terminal. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pty.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "../src/internal.h"
+#include "check.h"
+
+#define MS 1000000LL
+#define ACTUATORS 2
+#define STOP 4 /* bytes */
+#define REPEATS 3
+
+struct rig {
+    struct inphase_core *core;
+    pid_t runtime, guard;
+    int pidfd, line, page;
+    char note[64];
+};
+
+/* the runtime's process, and the guard's beside it */
+static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t wire_ns)
+{
+    char page[16], pidfd[16], line[16];
+    struct guard_answer ready;
+    int pair[2];
+
+    memset(rig, 0, sizeof *rig);
+    rig->core = calloc(1, sizeof *rig->core);
+    CHECK(rig->core);
+    rig->core->clock = &monotonic_clock;
+    rig->core->actuators = ACTUATORS;
+    for (uint32_t i = 0; i < ACTUATORS; i++) {
+        struct actuator *actuator = &rig->core->actuator[i];
+        uint8_t bytes[STOP] = {0x80, 0, 0, (uint8_t)i};
+
+        actuator->index = i;
+        actuator->stop = (struct inphase_stop){.kind = INPHASE_STOP_BYTES, .size = STOP,
+                                               .gap_ns = gap_ns, .wire_ns = wire_ns};
+        memcpy(actuator->stop_bytes, bytes, sizeof bytes);
+    }
+    rig->page = inphase_core_guard(rig->core, hold_ns);
+    CHECK(rig->page >= 0);
+    guard_beat(rig->core, inphase_now());
+    rig->runtime = fork();
+    CHECK(rig->runtime >= 0);
+    if (rig->runtime == 0)
+        for (;;)
+            pause();
+    rig->pidfd = (int)syscall(SYS_pidfd_open, rig->runtime, 0);
+    CHECK(rig->pidfd >= 0);
+    CHECK_EQUAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    rig->line = pair[0];
+    snprintf(rig->note, sizeof rig->note, "/dev/shm/inphase-test-guard-%d", (int)getpid());
+    unlink(rig->note);
+    snprintf(page, sizeof page, "%d", rig->page);
+    snprintf(pidfd, sizeof pidfd, "%d", rig->pidfd);
+    snprintf(line, sizeof line, "%d", pair[1]);
+    rig->guard = fork();
+    CHECK(rig->guard >= 0);
+    if (rig->guard == 0) {
+        for (int i = 0; i < 3; i++)
+            fcntl((int[]){rig->page, rig->pidfd, pair[1]}[i], F_SETFD, 0);
+        execl(GUARD, GUARD, page, pidfd, line, "0", "-1", "0", rig->note, (char *)NULL);
+        _exit(127);
+    }
+    close(pair[1]);
+    CHECK_EQUAL(recv(rig->line, &ready, sizeof ready, 0), sizeof ready);
+    CHECK_EQUAL(ready.kind, GUARD_READY);
+}
+
+static void close_rig(struct rig *rig)
+{
+    close(rig->line);
+    close(rig->pidfd);
+    close(rig->page);
+    guard_close(rig->core);
+    free(rig->core);
+    unlink(rig->note);
+}
+
+static int expect_answer(struct rig *rig)
+{
+    struct guard_answer answer;
+
+    CHECK_EQUAL(recv(rig->line, &answer, sizeof answer, 0), sizeof answer);
+    return answer.error;
+}
+
+static void give(struct rig *rig, uint32_t index, int fd)
+{
+    struct guard_request request = {.kind = GUARD_GIVE, .actuator = index, .name = "device"};
+    struct iovec part = {.iov_base = &request, .iov_len = sizeof request};
+    union {
+        struct cmsghdr header;
+        uint8_t bytes[CMSG_SPACE(sizeof fd)];
+    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET,
+                            .cmsg_type = SCM_RIGHTS}};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+                             .msg_controllen = sizeof control};
+
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    CHECK_EQUAL(sendmsg(rig->line, &message, 0), sizeof request);
+    CHECK_EQUAL(expect_answer(rig), 0);
+}
+
+/* an actuator was commanded: from now on it has to be stopped */
+static void moves(struct rig *rig, uint32_t index)
+{
+    uint8_t command[STOP] = {0};
+
+    guard_leave(rig->core, &rig->core->actuator[index], command, sizeof command);
+}
+
+static void expect_end(pid_t child)
+{
+    int status;
+
+    CHECK_EQUAL(waitpid(child, &status, 0), child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void kill_runtime(struct rig *rig)
+{
+    CHECK_EQUAL(kill(rig->runtime, SIGKILL), 0);
+    CHECK_EQUAL(waitpid(rig->runtime, NULL, 0), rig->runtime);
+}
+
+/* a number of the note */
+static int64_t noted(const struct rig *rig, const char *key)
+{
+    char text[4096] = {0}, *at;
+    int fd = open(rig->note, O_RDONLY);
+
+    CHECK(fd >= 0);
+    CHECK(read(fd, text, sizeof text - 1) > 0);
+    close(fd);
+    at = strstr(text, key);
+    CHECK(at);
+    return strtoll(strchr(at, '=') + 1, NULL, 10);
+}
+
+static void expect_stops(int fd, uint32_t index)
+{
+    uint8_t bytes[64];
+
+    for (int i = 0; i < REPEATS; i++) {
+        CHECK_EQUAL(recv(fd, bytes, sizeof bytes, MSG_DONTWAIT), STOP);
+        CHECK(bytes[0] == 0x80 && bytes[3] == index);
+    }
+    CHECK_EQUAL(recv(fd, bytes, sizeof bytes, MSG_DONTWAIT), -1);
+}
+
+/* A frozen runtime goes on for as long as it takes to die. The kernel holds this one up on its way out,
+   and there its second actuator gets its first command */
+static void what_began_to_move_while_the_runtime_died_is_stopped_too(void)
+{
+    struct rig rig;
+    int first[2], second[2], status;
+
+    CHECK_EQUAL(socketpair(AF_UNIX, SOCK_DGRAM, 0, first), 0);
+    CHECK_EQUAL(socketpair(AF_UNIX, SOCK_DGRAM, 0, second), 0);
+    open_rig(&rig, 100 * MS, 0, 0);
+    CHECK_EQUAL(ptrace(PTRACE_SEIZE, rig.runtime, NULL, (void *)PTRACE_O_TRACEEXIT), 0);
+    give(&rig, 0, first[0]);
+    give(&rig, 1, second[0]);
+    moves(&rig, 0);
+    guard_beat(rig.core, inphase_now() - 1000 * MS);
+    CHECK_EQUAL(waitpid(rig.runtime, &status, 0), rig.runtime);
+    CHECK_EQUAL(status >> 8, SIGTRAP | PTRACE_EVENT_EXIT << 8);
+    moves(&rig, 1);
+    CHECK_EQUAL(ptrace(PTRACE_CONT, rig.runtime, NULL, NULL), 0);
+    CHECK_EQUAL(waitpid(rig.runtime, &status, 0), rig.runtime);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    expect_end(rig.guard);
+    expect_stops(first[1], 0);
+    expect_stops(second[1], 1);
+    for (int i = 0; i < 2; i++) {
+        close(first[i]);
+        close(second[i]);
+    }
+    close_rig(&rig);
+}
+
+/* bytes that wait in a terminal of which nobody reads; at most `most` */
+static int fill(int fd, int most)
+{
+    uint8_t old[16];
+    int count = 0;
+    ssize_t sent;
+
+    memset(old, 0x55, sizeof old);
+    while (count < most && (sent = write(fd, old, sizeof old)) > 0)
+        count += (int)sent;
+    return count;
+}
+
+/* commands that wait in the driver are older than the stop: they are dropped, not sent before it */
+static void what_waits_in_a_terminal_is_dropped_before_the_stop(void)
+{
+    static const int most[] = {1 << 30, 1 << 14};
+
+    for (int i = 0; i < 2; i++) {
+        struct rig rig;
+        struct termios raw;
+        int master, slave, waiting, old = 0, stops = 0;
+        uint8_t bytes[4096];
+        ssize_t size;
+
+        CHECK_EQUAL(openpty(&master, &slave, NULL, NULL, NULL), 0);
+        CHECK_EQUAL(tcgetattr(slave, &raw), 0);
+        cfmakeraw(&raw);
+        CHECK_EQUAL(tcsetattr(slave, TCSANOW, &raw), 0);
+        CHECK_EQUAL(fcntl(slave, F_SETFL, O_NONBLOCK), 0);
+        CHECK_EQUAL(fcntl(master, F_SETFL, O_NONBLOCK), 0);
+        open_rig(&rig, 1000 * MS, MS, 0);
+        give(&rig, 0, slave);
+        moves(&rig, 0);
+        waiting = fill(slave, most[i]);
+        CHECK(waiting >= 1 << 13);
+        kill_runtime(&rig);
+        expect_end(rig.guard);
+
+        /* what the other end's buffer had taken already comes out, then the stops and nothing else */
+        while ((size = read(master, bytes, sizeof bytes)) > 0)
+            for (ssize_t at = 0; at < size; at++) {
+                old += bytes[at] == 0x55;
+                stops += bytes[at] == 0x80;
+                CHECK(!stops || bytes[at] != 0x55);
+            }
+        CHECK(old < waiting);
+        CHECK_EQUAL(stops, REPEATS);
+        close(slave);
+        close(master);
+        close_rig(&rig);
+    }
+}
+
+/* a reply may be on its way when the runtime dies: the line is left alone before the first stop, too */
+static void a_line_is_left_idle_before_each_stop(void)
+{
+    struct rig rig;
+    int fd[2];
+    int64_t gap_ns = 60 * MS, wire_ns = 20 * MS;
+
+    CHECK_EQUAL(socketpair(AF_UNIX, SOCK_DGRAM, 0, fd), 0);
+    open_rig(&rig, 1000 * MS, gap_ns, wire_ns);
+    give(&rig, 0, fd[0]);
+    moves(&rig, 0);
+    kill_runtime(&rig);
+    expect_end(rig.guard);
+    expect_stops(fd[1], 0);
+    CHECK(noted(&rig, "first_ns") - noted(&rig, "dead_ns") >= gap_ns);
+    CHECK(noted(&rig, "last_ns") - noted(&rig, "first_ns") >= (REPEATS - 1) * (gap_ns + wire_ns));
+    close(fd[0]);
+    close(fd[1]);
+    close_rig(&rig);
+}
+
+static void ask(struct rig *rig)
+{
+    struct guard_request request = {.kind = GUARD_PING};
+
+    CHECK_EQUAL(send(rig->line, &request, sizeof request, 0), sizeof request);
+}
+
+/* the core notices that by itself: when all go on, nothing is stopped */
+static void a_machine_that_stood_still_as_a_whole_is_left_alone(void)
+{
+    struct rig rig;
+    int64_t hold_ns = 600 * MS;
+    struct timespec pause = {.tv_sec = 1, .tv_nsec = 200 * MS};
+    int fd[2], status;
+
+    CHECK_EQUAL(socketpair(AF_UNIX, SOCK_DGRAM, 0, fd), 0);
+    open_rig(&rig, hold_ns, 0, 0);
+    give(&rig, 0, fd[0]);
+    moves(&rig, 0);
+    guard_beat(rig.core, inphase_now());
+    CHECK_EQUAL(kill(rig.guard, SIGSTOP), 0);
+    CHECK_EQUAL(waitpid(rig.guard, &status, WUNTRACED), rig.guard);
+    CHECK(WIFSTOPPED(status));
+    nanosleep(&pause, NULL);
+
+    /* between the first answer and the second it has looked at the beat from before */
+    ask(&rig);
+    CHECK_EQUAL(kill(rig.guard, SIGCONT), 0);
+    CHECK_EQUAL(expect_answer(&rig), 0);
+    ask(&rig);
+    CHECK_EQUAL(expect_answer(&rig), 0);
+    guard_beat(rig.core, inphase_now());
+    ask(&rig);
+    CHECK_EQUAL(expect_answer(&rig), 0);
+    CHECK_EQUAL(waitpid(rig.runtime, &status, WNOHANG), 0);
+    CHECK_EQUAL(recv(fd[1], &status, 1, MSG_DONTWAIT), -1);
+
+    /* it is still there: the end of the runtime is noticed */
+    kill_runtime(&rig);
+    expect_end(rig.guard);
+    expect_stops(fd[1], 0);
+    close(fd[0]);
+    close(fd[1]);
+    close_rig(&rig);
+}
+
+int main(void)
+{
+    RUN(what_began_to_move_while_the_runtime_died_is_stopped_too);
+    RUN(what_waits_in_a_terminal_is_dropped_before_the_stop);
+    RUN(a_line_is_left_idle_before_each_stop);
+    RUN(a_machine_that_stood_still_as_a_whole_is_left_alone);
+    return 0;
+}
