@@ -1234,9 +1234,11 @@ int inphase_core_worker(inphase_core *core, uint32_t device, inphase_segment *ri
 int inphase_core_line(inphase_core *core, uint32_t sensor, int fd, int64_t pulse_ns);
 /* Make the page on which the cycle thread leaves the guard a heartbeat in every cycle and, before each
    command, what stops that device; a heartbeat older than max_hold_ns means a frozen runtime. Returns
-   a descriptor of it, which nobody can map for writing or resize; the caller closes it. Before the
-   start. -EBUSY: there is one, or on virtual time; a negative errno of memfd_create and the like. */
-int inphase_core_guard(inphase_core *core, int64_t max_hold_ns);
+   a descriptor of it, which nobody can map for writing or resize; *life_fd: one of the page on which
+   the guard leaves its own beat. The caller closes both. The cycle thread reads that beat: a guard that
+   died, or whose beat is older than 5 max_hold_ns, guards nothing. Before the start. -EBUSY: there is
+   one, or on virtual time; a negative errno of memfd_create and the like. */
+int inphase_core_guard(inphase_core *core, int64_t max_hold_ns, int32_t *life_fd);
 /* An actuator's enable sequence is done: commands may be written to it. */
 int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled);
 /* Ask for motion: from OPENED, or to clear what is latched (the local reset, and the only one). At

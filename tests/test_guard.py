@@ -23,6 +23,7 @@ import pytest
 from inphase import guard, schedule, store
 from inphase import plan as planning
 from inphase.errors import RuntimeFault, ScheduleError
+from inphase.packets import REASONS
 from inphase.runtime import Runtime, Wishes
 from peers import BOUND_S, until
 from runtimes import Robot, Run, give_rights_up
@@ -313,29 +314,48 @@ def test_a_device_that_is_back_moves_only_after_the_guard_has_it(robot: Robot) -
         stopped(robot, process)
 
 
-def test_a_guard_that_ends_is_started_again_and_has_the_arm(robot: Robot) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_the_core_itself_latches_motion_that_nothing_guards(
+    robot: Robot, how: signal.Signals
+) -> None:
+    """Without a supervisor: nobody tends this runtime."""
+    runtime = Runtime(schedule.load(robot.schedule), Wishes(), lambda _: None)
+    try:
+        runtime.prepare()
+        runtime.start()
+        reader = runtime.reader
+        assert reader is not None and runtime._guard is not None
+        until(lambda: robot.speed > 0.1)
+        os.kill(runtime._guard.pid, how)
+        until(lambda: reader.status()["latched"] != 0)
+        assert REASONS[reader.status()["latched"]] == "unguarded"
+        until(lambda: robot.speed < REST)
+    finally:
+        runtime.close()
+    assert not Path(f"/proc/{runtime._guard.pid}").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [(signal.SIGKILL, "signal 9"), (signal.SIGSTOP, "no beat within 2 s")],
+    ids=["killed", "frozen"],
+)
+def test_a_guard_that_is_gone_is_replaced_and_motion_is_armed_again(
+    robot: Robot, how: signal.Signals, told: str
+) -> None:
     with robot.run() as run:
         run.moving()
         first = guard_of(run)
-        first.kill()
-        until(lambda: "the guard ended (signal 9)" in run.stderr)
+        first.send_signal(how)
+        latched = run.frame(lambda frame: "LATCHED" in frame.flags)
+        assert latched.reason == "unguarded"
+        until(lambda: f"the guard ended ({told})" in run.stderr)
         until(lambda: any(c.name() == "_guard" and c != first for c in run.children()))
         second = next(c for c in run.children() if c.name() == "_guard" and c != first)
         until(lambda: ports_of(second))
-        run.moving()
-        run.signal(signal.SIGKILL)
-        stopped(robot, second)
-
-
-def test_a_guard_that_does_not_answer_is_replaced(robot: Robot) -> None:
-    with robot.run() as run:
-        run.moving()
-        first = guard_of(run)
-        first.suspend()
-        until(lambda: "the guard ended (no answer within 5 s)" in run.stderr)
-        until(lambda: not first.is_running())
-        second = guard_of(run)
-        until(lambda: ports_of(second))
+        assert not first.is_running()
+        run.frame(lambda frame: frame.state == "faulted")
+        run.signal(signal.SIGUSR1)
         run.moving()
         run.signal(signal.SIGKILL)
         stopped(robot, second)

@@ -146,12 +146,14 @@ class Core:
         if rc < 0:
             raise StoreError(f"sensor {sensor}: the core does not take its line: errno {-rc}")
 
-    def guard(self, max_hold_ns: int) -> int:
-        """The page for the guard, a descriptor that the caller closes; before `start`."""
-        fd = int(lib.inphase_core_guard(self._core, max_hold_ns))
+    def guard(self, max_hold_ns: int) -> tuple[int, int]:
+        """The page for the guard, and that for its own beat: descriptors that the caller closes;
+        before `start`."""
+        life = ffi.new("int32_t *")
+        fd = int(lib.inphase_core_guard(self._core, max_hold_ns, life))
         if fd < 0:
             raise StoreError(f"no page for the guard: {os.strerror(-fd)}")
-        return fd
+        return fd, int(life[0])
 
     def enable(self, actuator: int, enabled: bool) -> None:
         """An actuator may be written to, or not."""

@@ -1,10 +1,11 @@
 """The guard, seen from the supervisor: its process, the devices it is given, the notes it leaves.
 
 The process is C (native/src/guard_process.c). It is started before anything moves, inherits its
-page, a handle on this process and a socket, and outlives this process: middleware/GUARD.md.
+pages, a handle on this process and a socket, and outlives this process: middleware/GUARD.md.
 """
 
 import contextlib
+import mmap
 import os
 import signal
 import socket
@@ -21,8 +22,10 @@ from inphase.errors import RuntimeFault
 PROGRAM = Path(_core.__file__).with_name("_guard")
 _REQUEST = struct.Struct("=II48s")
 _ANSWER = struct.Struct("=IIii")
-_GIVE, _DROP, _READY, _PING = 1, 2, 3, 4
-_PING_S = 1.0
+_GIVE, _DROP, _READY = 1, 2, 3
+_BEAT = struct.Struct("=q")
+_LATE_S = 2.0  # in which a guard that runs beats many times
+_LOOK_S = 0.2
 _ANSWER_S = 5.0
 _END_S = 1.0
 _PRIORITY_MAX = 99
@@ -40,18 +43,21 @@ class Guard:
     """One guard's process. Whoever makes it closes it, after the cycle has ended and before the
     devices are closed. Thread: the supervisor's.
 
-    page: the core's, see `Core.guard`; it stays the caller's. note: the file that it leaves.
+    pages: the core's, see `Core.guard`; they stay the caller's. note: the file that it leaves.
     priority and cpu: the cycle thread's. hold: it leaves a frozen runtime alive. Raises
     RuntimeFault.
     """
 
-    def __init__(self, page: int, note: str, priority: int, cpu: int | None, *, hold: bool) -> None:
+    def __init__(
+        self, pages: tuple[int, int], note: str, priority: int, cpu: int | None, *, hold: bool
+    ) -> None:
         self._given: dict[int, Given] = {}
-        self._ping_s = time.monotonic() + _PING_S
+        self._life = mmap.mmap(pages[1], _BEAT.size, prot=mmap.PROT_READ)
+        self._beat_ns, self._silent_s, self._looked_s = 0, 0.0, time.monotonic()
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._line.settimeout(_ANSWER_S)
         runtime = os.pidfd_open(os.getpid())
-        fds = [page, runtime, theirs.fileno()]
+        fds = [*pages, runtime, theirs.fileno()]
         # above the cycle thread: one that runs wild must not hold it back
         priority = min(priority + 1, _PRIORITY_MAX)
         options = [priority, -1 if cpu is None else cpu, int(hold), note]
@@ -103,18 +109,18 @@ class Guard:
                 self._ask(_DROP, actuator, "", [])
 
     def ended(self) -> str | None:
-        """How it ended, or that it does not answer, asked once a second; None: all is well."""
+        """How it ended, or that it is frozen; None: all is well. Does not wait."""
         code = self._child.poll()
         if code is not None:
             return f"signal {-code}" if code < 0 else f"exit code {code}"
-        if time.monotonic() < self._ping_s:
-            return None
-        self._ping_s = time.monotonic() + _PING_S
-        try:
-            self._ask(_PING, 0, "", [])
-        except RuntimeFault:
-            return f"no answer within {_ANSWER_S:.0f} s"
-        return None
+        before_ns, before_s = self._beat_ns, self._looked_s
+        (self._beat_ns,) = _BEAT.unpack_from(self._life)
+        self._looked_s = time.monotonic()
+        # a pause of the whole machine is no more than one look
+        self._silent_s += min(self._looked_s - before_s, _LOOK_S)
+        if self._beat_ns != before_ns:
+            self._silent_s = 0.0
+        return f"no beat within {_LATE_S:g} s" if self._silent_s > _LATE_S else None
 
     @property
     def given(self) -> list[Given]:
@@ -154,6 +160,7 @@ class Guard:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
             self._child.wait()
         os.close(self.pidfd)
+        self._life.close()
 
 
 # ---- notes ------------------------------------------------------------------------------------

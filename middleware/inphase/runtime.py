@@ -85,7 +85,7 @@ class Runtime:
         self._workers: Workers | None = None
         self._world: WorldProcess | None = None
         self._guard: Guard | None = None
-        self._guard_page = -1
+        self._guard_pages: tuple[int, int] | None = None
         self._world_end_s = math.inf
         self.mailbox: store.Segment | None = None
         """the policy's, from `start` on"""
@@ -257,12 +257,13 @@ class Runtime:
                 self.core.guarded(index, True)
         if self.wishes.simulate or all(a.stop is None for a in self.plan.actuators):
             return
-        if self._guard_page < 0:
-            self._guard_page = self.core.guard(self._hold_ns())
-            self._undo.callback(os.close, self._guard_page)
+        if self._guard_pages is None:
+            self._guard_pages = self.core.guard(self._hold_ns())
+            for fd in self._guard_pages:
+                self._undo.callback(os.close, fd)
         cycle = self.schedule.cycle
         self._guard = Guard(
-            self._guard_page,
+            self._guard_pages,
             store.note_path(self.core.segment.path),
             cycle.priority,
             cycle.cpu,
@@ -272,6 +273,7 @@ class Runtime:
             self._tell(f"guard: {what} is refused: {why}; runs on")
         for device in given:
             self._guard.give(*device)
+            self.core.guarded(device.actuator, True)
         self._devices.guard = self._guard
 
     def _check_guarded(self) -> None:
@@ -350,11 +352,14 @@ class Runtime:
         return [fd for fd in ready if fd in (also or [])]
 
     def _tend_guard(self) -> None:
-        """A guard that ended is replaced at once; where that fails the run ends with a ramp."""
+        """A guard that ended is replaced at once; where that fails the run ends. The core has latched
+        motion already."""
         if self._guard is None or (how := self._guard.ended()) is None:
             return
-        assert self._devices is not None
+        assert self._devices is not None and self.core is not None
         given = self._guard.given
+        for device in given:
+            self.core.guarded(device.actuator, False)
         self._guard.close()
         self._guard = self._devices.guard = None
         self._tell(f"the guard ended ({how}); it is started again")

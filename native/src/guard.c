@@ -1,5 +1,5 @@
-/* The core's side of the guard: its page, and what the cycle thread leaves there. Memory writes only;
-   without a page (lock step, observing) nothing. */
+/* The core's side of the guard: its page, what the cycle thread leaves there, and whether the guard
+   lives. Memory reads and writes only; without a page (lock step, observing) nothing. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -68,7 +68,31 @@ static int lay_out(struct inphase_core *core, struct guard_page *page)
     return 0;
 }
 
-int inphase_core_guard(inphase_core *core, int64_t max_hold_ns)
+/* where the guard leaves its beat; the descriptor. It cannot be resized, and is mapped read-only here */
+static int make_life(struct inphase_core *core)
+{
+    struct guard_life *life;
+    int fd = memfd_create("inphase guard's beat", MFD_CLOEXEC | MFD_ALLOW_SEALING), rc;
+
+    if (fd < 0)
+        return -errno;
+    rc = ftruncate(fd, sizeof *life) < 0 ? -errno : -posix_fallocate(fd, 0, sizeof *life);
+    if (rc == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        rc = -errno;
+    if (rc == 0) {
+        life = mmap(NULL, sizeof *life, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+        rc = life == MAP_FAILED ? -errno : 0;
+    }
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    core->guard.life = life;
+    core->guard.forgiven_ns = INPHASE_ABSENT;
+    return fd;
+}
+
+int inphase_core_guard(inphase_core *core, int64_t max_hold_ns, int32_t *life_fd)
 {
     struct guard_page *page;
     uint64_t size = align(sizeof *page) +
@@ -107,6 +131,9 @@ int inphase_core_guard(inphase_core *core, int64_t max_hold_ns)
         rc = -errno;
         goto unmap_page;
     }
+    *life_fd = rc = make_life(core);
+    if (rc < 0)
+        goto unmap_page;
     core->guard.page = page;
     return fd;
 
@@ -121,12 +148,20 @@ void guard_close(struct inphase_core *core)
 {
     if (core->guard.page)
         munmap(core->guard.page, core->guard.page->layout.size);
+    if (core->guard.life)
+        munmap((void *)(uintptr_t)core->guard.life, sizeof *core->guard.life);
     core->guard.page = NULL;
+    core->guard.life = NULL;
 }
 
 int guard_lock(const struct inphase_core *core)
 {
-    return core->guard.page ? mlock(core->guard.page, core->guard.page->layout.size) : 0;
+    if (!core->guard.page)
+        return 0;
+    return mlock(core->guard.page, core->guard.page->layout.size) < 0 ||
+                   mlock(core->guard.life, sizeof *core->guard.life) < 0
+               ? -1
+               : 0;
 }
 
 /* ---- the cycle thread -------------------------------------------------------------------- */
@@ -150,12 +185,46 @@ void guard_own(struct inphase_core *core)
     syscall(SYS_futex, &page->owner, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
+/* A machine that stood still as a whole: the guard's beat that is found then counts from now on, once.
+   It is the same rule as the guard's own, guard_woke. */
+static void note_held_up(struct inphase_core *core, int64_t now_ns)
+{
+    int64_t beat_ns = load_i64(&core->guard.life->beat_ns);
+
+    if (beat_ns == core->guard.forgiven_ns)
+        return;
+    core->guard.forgiven_ns = beat_ns;
+    core->guard.awake_ns = now_ns;
+}
+
+bool guard_lives(const struct inphase_core *core, int64_t now_ns)
+{
+    const struct guard_life *life = core->guard.life;
+    int64_t beat_ns;
+    uint64_t bound;
+
+    if (!life)
+        return true;
+    if (load_u32(&life->owner) & FUTEX_OWNER_DIED)
+        return false;
+    beat_ns = load_i64(&life->beat_ns);
+    if (beat_ns == core->guard.forgiven_ns)
+        beat_ns = core->guard.awake_ns;
+
+    /* another process wrote it: any number. One that lies ahead, beyond what may have passed since now_ns,
+       is no beat */
+    bound = GUARD_LATE * (uint64_t)core->guard.page->layout.max_hold_ns;
+    return (uint64_t)now_ns - (uint64_t)beat_ns + bound <= 2 * bound;
+}
+
 void guard_beat(struct inphase_core *core, int64_t now_ns)
 {
     struct guard_page *page = core->guard.page;
 
     if (!page)
         return;
+    if (now_ns - load_i64(&page->beat_ns) > page->layout.max_hold_ns)
+        note_held_up(core, now_ns);
     put_i64(&page->cycle, core->cycle);
     put_i64(&page->beat_ns, now_ns);
 }

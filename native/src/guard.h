@@ -1,5 +1,6 @@
-/* What the core and the guard share: the page. The core's process makes it and alone can write it;
-   the guard, a process of its own (guard_process.c), maps it read-only.
+/* What the core and the guard share: the page, which the core's process makes and alone can write, and
+   a second one for the guard's own beat, which only the guard, a process of its own (guard_process.c),
+   maps for writing.
 
    Each cycle the core leaves here that it lives, and, before it writes a command to a device, the
    bytes that stop that device: a *record*, of which the page holds two in turn, so that a core that
@@ -56,6 +57,15 @@ struct guard_page {
                                     (set_robust_list(2)); 0: it does not run */
 };
 
+/* the guard writes it, and the core's cycle thread compares two numbers of it with what it knows */
+struct guard_life {
+    _Atomic int64_t beat_ns;     /* when the guard last looked at the page */
+    _Atomic uint32_t owner;      /* futex word of the guard's main thread, as guard_page's */
+};
+/* a beat of the guard that is older means a frozen guard; in multiples of max_hold_ns, in each of which
+   it looks at the page once at least */
+#define GUARD_LATE 5
+
 /* copy what is constant of a page of that many bytes; false: the copy does not hold, or leads out of
    the page. The page may change meanwhile */
 bool guard_page_take(const struct guard_page *page, uint64_t size, struct guard_layout *layout);
@@ -98,7 +108,6 @@ void guard_woke(struct guard_view *view, int64_t until_ns, int64_t now_ns, int64
 
 #define GUARD_GIVE 1             /* with a descriptor: of this actuator, from now on */
 #define GUARD_DROP 2             /* close it */
-#define GUARD_PING 4             /* whether it still answers */
 #define GUARD_READY 3            /* the guard's first word: error is that of SCHED_FIFO, other of
                                     locking its memory; 0: granted */
 

@@ -1,9 +1,9 @@
 /* The guard: a process of its own that stops the devices when the runtime is dead or frozen.
 
-     _guard PAGE RUNTIME LINE PRIORITY CPU HOLD NOTE
+     _guard PAGE LIFE RUNTIME LINE PRIORITY CPU HOLD NOTE
 
-   PAGE, RUNTIME, LINE: descriptors of the page, of the runtime's process (a pidfd), and of a socket
-   of packets over which the runtime gives it devices. PRIORITY: SCHED_FIFO, 0: none. CPU: the cycle
+   PAGE, LIFE, RUNTIME, LINE: descriptors of the page, of the one for its own beat, of the runtime's
+   process (a pidfd), and of a socket of packets over which the runtime gives it devices. PRIORITY: SCHED_FIFO, 0: none. CPU: the cycle
    thread's, which it leaves alone where it may run elsewhere; -1: none. HOLD: 1: a frozen runtime is
    left alive, for a debugger. NOTE: the file that it leaves when it had to do something.
 
@@ -38,6 +38,7 @@
 #define REPEATS 3
 #define TRIES 12 /* of one device, those that failed included */
 #define AGAIN_NS 1000000
+#define LOOK_NS 100000000 /* at the page, and a beat of its own: at least so often */
 #define KILL_NS 2000000000LL /* until a killed runtime has ended; then it is stopped all the same */
 #define NOTE_BYTES 65536 /* all bytes of all actuators, as hexadecimal digits, and more */
 
@@ -54,6 +55,9 @@ struct device {
 struct guard {
     const struct guard_page *page;
     struct guard_layout layout; /* the page's, as it was at the start */
+    struct guard_life *life;
+    struct robust_list_head robust; /* how the kernel tells the core its death */
+    struct robust_list entry;
     int runtime, line, bell;
     bool holds;
     const char *note;
@@ -116,21 +120,43 @@ static void *watch(void *nothing)
     return nothing;
 }
 
+/* From now on the core knows whether this process lives: the kernel tells the end of this thread, and the
+   beat that it runs. The list that the C library made for this thread is replaced: it takes no robust
+   mutex. */
+static int own_life(int fd)
+{
+    struct guard_life *life = mmap(NULL, sizeof *life, PROT_READ | PROT_WRITE,
+                                   MAP_SHARED | MAP_POPULATE, fd, 0);
+    struct robust_list_head *head = &guard.robust;
+
+    if (life == MAP_FAILED)
+        return -errno;
+    close(fd);
+    guard.entry.next = &head->list;
+    head->list.next = &guard.entry;
+    head->futex_offset = (long)((uintptr_t)&life->owner - (uintptr_t)&guard.entry);
+    head->list_op_pending = NULL;
+    atomic_store(&life->owner, (uint32_t)syscall(SYS_gettid));
+    atomic_store(&life->beat_ns, now());
+    guard.life = life;
+    return syscall(SYS_set_robust_list, head, sizeof *head) < 0 ? -errno : 0;
+}
+
 static int start(char **argument)
 {
-    struct sched_param param = {.sched_priority = atoi(argument[4])};
+    struct sched_param param = {.sched_priority = atoi(argument[5])};
     struct guard_answer ready = {.kind = GUARD_READY};
     pthread_t thread;
     struct stat facts;
-    int page = atoi(argument[1]);
+    int page = atoi(argument[1]), rc;
 
     /* ^C and the end of a session are the runtime's; the guard ends when that has ended */
     for (int i = 0; i < 5; i++)
         signal((int[]){SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT}[i], SIG_IGN);
-    guard.runtime = atoi(argument[2]);
-    guard.line = atoi(argument[3]);
-    guard.holds = atoi(argument[6]);
-    guard.note = argument[7];
+    guard.runtime = atoi(argument[3]);
+    guard.line = atoi(argument[4]);
+    guard.holds = atoi(argument[7]);
+    guard.note = argument[8];
     guard.view.held_beat_ns = guard.view.forgiven_beat_ns = INPHASE_ABSENT;
     for (int i = 0; i < INPHASE_MAX_ACTUATORS; i++)
         guard.device[i].fd = -1;
@@ -142,9 +168,12 @@ static int start(char **argument)
     close(page);
     if (!guard_page_take(guard.page, (uint64_t)facts.st_size, &guard.layout))
         return -EPROTO;
+    rc = own_life(atoi(argument[2]));
+    if (rc < 0)
+        return rc;
 
     /* rights: what is refused is said, and the guard does what it can without */
-    leave_cpu(atoi(argument[5]));
+    leave_cpu(atoi(argument[6]));
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     if (param.sched_priority && sched_setscheduler(0, SCHED_FIFO, &param) < 0)
         ready.error = errno;
@@ -229,10 +258,10 @@ static bool obey(void)
             if (!answer.error)
                 fd = -1;
         }
-        if (request.kind == GUARD_DROP)
+        if (request.kind == GUARD_DROP) {
             drop(device);
-        if (request.kind == GUARD_DROP || request.kind == GUARD_PING)
             answer.error = 0;
+        }
     }
     if (fd >= 0) /* nobody wanted it */
         close(fd);
@@ -491,7 +520,7 @@ int main(int count, char **argument)
     int64_t until_ns = INT64_MAX, now_ns;
     int rc;
 
-    if (count != 8)
+    if (count != 9)
         return 64;
     rc = start(argument);
     if (rc < 0)
@@ -499,11 +528,14 @@ int main(int count, char **argument)
     for (;;) {
         look();
         now_ns = now();
+        atomic_store_explicit(&guard.life->beat_ns, now_ns, memory_order_relaxed);
         guard_woke(&guard.view, until_ns, now_ns, guard.layout.max_hold_ns);
         verdict = guard_judge(&guard.view, guard.layout.max_hold_ns, now_ns, &until_ns);
         if (verdict == GUARD_LEAVE)
             return 0;
         if (verdict == GUARD_WAIT) {
+            if (until_ns > now_ns + LOOK_NS)
+                until_ns = now_ns + LOOK_NS;
             wait_until(until_ns);
             continue;
         }

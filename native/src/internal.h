@@ -592,6 +592,9 @@ struct inphase_core {
         struct guard_record record; /* the next one, as far as it is known */
         struct robust_list_head robust; /* how the kernel tells the cycle thread's death */
         struct robust_list entry;
+        const struct guard_life *life; /* constant, and changed by the guard; NULL: there is none */
+        int64_t awake_ns;        /* when this thread, held up itself, found forgiven_ns */
+        int64_t forgiven_ns;     /* beat of the guard that counts from awake_ns on */
     } guard;
 
     /* any thread writes, the cycle thread reads */
@@ -660,6 +663,8 @@ void guard_leave(struct inphase_core *core, const struct actuator *actuator, con
 void guard_withdraw(struct inphase_core *core, const struct actuator *actuator);
 void guard_disarm(struct inphase_core *core);
 int guard_lock(const struct inphase_core *core);
+/* whether the guard would act; memory reads only. Without a guard that is not this one's to say: true */
+bool guard_lives(const struct inphase_core *core, int64_t now_ns);
 void guard_close(struct inphase_core *core);
 void realtime_setup(struct inphase_core *core);
 int realtime_rights(int32_t priority, int32_t cpu, int32_t *priority_errno, int32_t *cpu_errno);

@@ -161,10 +161,11 @@ void state_take_requests(struct inphase_core *core)
         core->device[i].starved = false;
 }
 
-static bool is_guarded(const struct actuator *actuator)
+static bool is_guarded(const struct inphase_core *core, const struct actuator *actuator)
 {
     return actuator->guards_itself ||
-           atomic_load_explicit(&actuator->guarded, memory_order_acquire);
+           (atomic_load_explicit(&actuator->guarded, memory_order_acquire) &&
+            guard_lives(core, core->latched_ns));
 }
 
 /* why an actuator cannot be armed; NONE: it can */
@@ -173,7 +174,7 @@ static uint32_t actuator_obstacle(const struct inphase_core *core, const struct 
     if (!actuator->device->attached ||
         !atomic_load_explicit(&actuator->enabled, memory_order_acquire))
         return INPHASE_REASON_OFFLINE;
-    if (!is_guarded(actuator))
+    if (!is_guarded(core, actuator))
         return INPHASE_REASON_UNGUARDED;
     if (actuator->feedback && !feedback_is_good(actuator, core->latched_ns))
         return INPHASE_REASON_FEEDBACK;
@@ -183,7 +184,7 @@ static uint32_t actuator_obstacle(const struct inphase_core *core, const struct 
 void state_watch_guards(struct inphase_core *core)
 {
     for (uint32_t i = 0; i < core->actuators && core->is_live; i++)
-        if (!is_guarded(&core->actuator[i]))
+        if (!is_guarded(core, &core->actuator[i]))
             latch_motion(core, INPHASE_REASON_UNGUARDED, i);
 }
 

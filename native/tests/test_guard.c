@@ -23,6 +23,7 @@ static const struct guard_page *seen; /* as the guard maps it */
 static struct guard_layout layout;    /* its copy */
 static struct guard_record found;
 static int page_fd;
+static int32_t life_fd;
 
 static void make_actuator(uint32_t index, uint32_t kind, uint32_t size)
 {
@@ -50,9 +51,9 @@ static void open_page(void)
     make_actuator(1, INPHASE_STOP_HOLD, SIZE);
     make_actuator(2, INPHASE_STOP_BYTES, SIZE);
     make_actuator(3, INPHASE_STOP_NONE, SIZE);
-    page_fd = inphase_core_guard(core, HOLD);
+    page_fd = inphase_core_guard(core, HOLD, &life_fd);
     CHECK(page_fd >= 0);
-    CHECK_EQUAL(inphase_core_guard(core, HOLD), -EBUSY);
+    CHECK_EQUAL(inphase_core_guard(core, HOLD, &life_fd), -EBUSY);
     seen = mmap(NULL, core->guard.page->layout.size, PROT_READ, MAP_SHARED, page_fd, 0);
     CHECK(seen != MAP_FAILED);
     CHECK(guard_page_take(seen, core->guard.page->layout.size, &layout));
@@ -62,6 +63,7 @@ static void close_page(void)
 {
     munmap((void *)(uintptr_t)seen, seen->layout.size);
     close(page_fd);
+    close(life_fd);
     guard_close(core);
     free(core);
 }
@@ -316,6 +318,75 @@ static void the_kernel_tells_the_death_of_the_cycle_thread(void)
     close_page();
 }
 
+/* ---- whether the guard lives ------------------------------------------------------------- */
+
+static struct guard_life *open_life(void)
+{
+    struct guard_life *life;
+
+    open_page();
+    life = mmap(NULL, sizeof *life, PROT_READ | PROT_WRITE, MAP_SHARED, life_fd, 0);
+    CHECK(life != MAP_FAILED);
+    return life;
+}
+
+static void close_life(struct guard_life *life)
+{
+    munmap(life, sizeof *life);
+    close_page();
+}
+
+static void a_guard_lives_that_beats(void)
+{
+    struct guard_life *life = open_life();
+
+    CHECK_EQUAL(ftruncate(life_fd, 0), -1);
+    CHECK(!guard_lives(core, 1000 * MS)); /* it has not started */
+    life->beat_ns = 1000 * MS;
+    life->owner = 77;
+    CHECK(guard_lives(core, 1000 * MS));
+    CHECK(guard_lives(core, 1000 * MS + GUARD_LATE * HOLD));
+    CHECK(!guard_lives(core, 1000 * MS + GUARD_LATE * HOLD + 1));
+
+    /* it beat after the core read its clock; or writes anything */
+    life->beat_ns = 1001 * MS;
+    CHECK(guard_lives(core, 1000 * MS));
+    life->beat_ns = 1000 * MS + GUARD_LATE * HOLD + 1;
+    CHECK(!guard_lives(core, 1000 * MS));
+    life->beat_ns = INT64_MAX;
+    CHECK(!guard_lives(core, 1000 * MS));
+    life->beat_ns = INT64_MIN;
+    CHECK(!guard_lives(core, 1000 * MS));
+
+    /* without a guard it is not this one's to say */
+    life->beat_ns = 1000 * MS;
+    life->owner = 77 | FUTEX_OWNER_DIED;
+    CHECK(!guard_lives(core, 1000 * MS));
+    close_life(life);
+    core = calloc(1, sizeof *core);
+    CHECK(guard_lives(core, 0));
+    free(core);
+}
+
+static void a_pause_of_the_whole_machine_is_forgiven_the_guard_once(void)
+{
+    struct guard_life *life = open_life();
+
+    life->beat_ns = 1000 * MS;
+    guard_beat(core, 1001 * MS);
+    guard_beat(core, 9000 * MS);
+    CHECK(guard_lives(core, 9000 * MS));
+    CHECK(guard_lives(core, 9000 * MS + GUARD_LATE * HOLD));
+    CHECK(!guard_lives(core, 9000 * MS + GUARD_LATE * HOLD + 1));
+
+    /* held up again, and the guard has not run since */
+    guard_beat(core, 19000 * MS);
+    CHECK(!guard_lives(core, 19000 * MS));
+    life->beat_ns = 19001 * MS;
+    CHECK(guard_lives(core, 19001 * MS));
+    close_life(life);
+}
+
 /* ---- what follows ------------------------------------------------------------------------ */
 
 static int64_t until;
@@ -442,6 +513,8 @@ int main(void)
     RUN(a_page_that_leads_outside_is_refused);
     RUN(a_page_that_changes_while_it_is_read_leads_nowhere);
     RUN(the_kernel_tells_the_death_of_the_cycle_thread);
+    RUN(a_guard_lives_that_beats);
+    RUN(a_pause_of_the_whole_machine_is_forgiven_the_guard_once);
     RUN(a_beat_that_is_too_old_is_a_frozen_runtime);
     RUN(a_beat_that_cannot_be_is_a_frozen_runtime);
     RUN(what_does_not_move_may_be_as_old_as_it_likes);
