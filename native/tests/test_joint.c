@@ -413,6 +413,63 @@ static void a_sample_of_a_line_in_doubt_has_no_trigger_and_carries_no_motion(voi
     close_robot(&robot);
 }
 
+/* ---- a device that was away -------------------------------------------------------------- */
+
+static uint64_t restarted_at; /* the device's clock counts from there on */
+
+static int receive_restarted(struct inphase_core *core, struct sensor *sensor, enum received *got)
+{
+    int rc = twin_ops.receive(core, sensor, got);
+
+    if (*got == RECEIVED_SAMPLE)
+        sensor->parser.clock -= restarted_at;
+    return rc;
+}
+
+/* what was known of its clock is of no use: it may have started again from 0 */
+static void the_clock_of_a_device_that_comes_back_is_learnt_anew(void)
+{
+    struct device_ops ops = twin_ops;
+    struct inphase_clock_facts facts;
+    struct inphase_exchange *spec;
+    struct robot robot;
+    int by_clock[2] = {0};
+
+    ops.receive = receive_restarted;
+    open_robot(&robot, &position);
+    spec = &robot.core->sensor[BUS].parser.exchange.spec;
+    spec->clock_type = INPHASE_U32;
+    spec->clock_bits = 32;
+    spec->clock_tick_ns = 1000;
+    robot.core->sensor[BUS].twin->spec.clock = 1;
+    for (int n = 0; n < 400; n++) {
+        const struct inphase_row *row;
+
+        /* away for four cycles, and started again; it does not answer the first trigger */
+        if (n == 200) {
+            plan(&robot, INPHASE_FAULT_GONE, BUS, 200, 4, 0);
+            plan(&robot, INPHASE_FAULT_SILENT, BUS, 204, 1, 0);
+        }
+        if (n == 205) {
+            robot.core->device[BUS].ops = &ops;
+            restarted_at = (uint64_t)robot.core->virtual_ns / 1000;
+        }
+        row = row_of(idle(&robot), BUS);
+        CHECK_EQUAL(row->status == INPHASE_OFFLINE, n >= 200 && n < 204);
+        if (row->cycle != n || row->acquired_ns == INPHASE_ABSENT)
+            continue;
+        CHECK(llabs(row->acquired_ns - row->triggered_ns - ACQUIRED_NS) <= row->uncertainty_ns);
+        by_clock[n >= 204] += row->uncertainty_ns > 0;
+    }
+    CHECK(by_clock[0] > 150 && by_clock[1] > 150);
+
+    /* none of its readings contradicts what is known of it */
+    CHECK_EQUAL(inphase_reader_clock(robot.reader, BUS, &facts), 0);
+    CHECK_EQUAL(facts.rejected, 0);
+    CHECK_EQUAL(facts.resets, 0);
+    close_robot(&robot);
+}
+
 /* a device's number wraps at its own width, and at no other */
 static void a_number_goes_on_or_back_in_its_own_width(void)
 {
@@ -465,6 +522,7 @@ int main(void)
     RUN(a_line_whose_reply_was_refused_is_busy_until_it_is_quiet);
     RUN(a_suspension_in_the_act_latches_motion);
     RUN(a_sample_of_a_line_in_doubt_has_no_trigger_and_carries_no_motion);
+    RUN(the_clock_of_a_device_that_comes_back_is_learnt_anew);
     RUN(a_number_goes_on_or_back_in_its_own_width);
     return 0;
 }
