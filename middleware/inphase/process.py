@@ -56,6 +56,17 @@ def set_rights(name: str, priority: int, cpu: int | None = None) -> None:
         print(f"{name}: SCHED_FIFO {priority} is refused; runs on", file=sys.stderr)
 
 
+def keep_rights() -> None:
+    """What this thread starts from now on is an ordinary process, whatever this was started as.
+
+    `chrt -f` and a unit with `CPUSchedulingPolicy=fifo` would else raise every child above whatever
+    the schedule gives none of them; it gives priorities by `set_rights`. Affinity is inherited.
+    """
+    scheduler = os.sched_getscheduler(0)
+    if scheduler in (os.SCHED_FIFO, os.SCHED_RR):
+        os.sched_setscheduler(0, scheduler | os.SCHED_RESET_ON_FORK, os.sched_getparam(0))
+
+
 def thread_environment(threads: int) -> dict[str, str]:
     """Makes the libraries of numbers compute in so many threads; read when they are loaded."""
     return dict.fromkeys(_THREADS, str(threads))
@@ -87,6 +98,7 @@ class Process:
             more |= {SCRATCH: self._scratch, "TMPDIR": self._scratch}
         path = [str(folder)] if folder is not None else []
         path += [item for item in os.environ.get("PYTHONPATH", "").split(os.pathsep) if item]
+        keep_rights()
         self._child = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
