@@ -38,3 +38,23 @@ def test_a_file_that_a_dead_holder_left_is_taken_over(folder: Path) -> None:
     first.close()
     left.write_text(text)
     DeviceLock("arm", "/dev/ttyX", "two").close()
+
+
+def test_two_spellings_of_one_address_are_one_device(tmp_path: Path) -> None:
+    port = tmp_path / "ttyX"
+    port.touch()
+    link = tmp_path / "by-id"
+    link.symlink_to(port)
+    for one, other in (
+        ("udp:localhost:49152", "udp:127.0.0.1:49152"),
+        ("udp:127.0.0.1:49152", "udp:127.1:49152"),
+        (str(port), str(link)),
+        ("udp:no host at all:1", "udp:no host at all:1"),
+    ):
+        first = DeviceLock("arm", one, "robot_one")
+        with pytest.raises(DeviceError, match="robot_one"):
+            DeviceLock("arm", other, "robot_two")
+        first.close()
+    first = DeviceLock("arm", "udp:localhost:49152", "robot_one")
+    DeviceLock("arm", "udp:localhost:49153", "robot_one").close()
+    first.close()

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import socket
 from pathlib import Path
 
 from inphase.errors import DeviceError
@@ -14,11 +15,28 @@ from inphase.errors import DeviceError
 _FOLDER = Path("/dev/shm")
 
 
+def one_name(address: str) -> str:
+    """A device's address with one spelling: links resolved, a host by its number. A host that
+    cannot be resolved keeps its name."""
+    if address.startswith("/"):
+        return os.path.realpath(address)
+    kind, _, rest = address.partition(":")
+    host, _, port = rest.rpartition(":")
+    if kind not in ("udp", "tcp") or not host:
+        return address
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_DGRAM)
+    except (OSError, UnicodeError):
+        return address
+    numbers = [str(place[4][0]) for place in sorted(found, key=lambda place: place[0])]
+    return f"{kind}:{numbers[0]}:{port}"
+
+
 class DeviceLock:
     """Held until `close`. Raises DeviceError that names the holder."""
 
     def __init__(self, device: str, address: str, robot: str) -> None:
-        name = hashlib.sha256(address.encode()).hexdigest()[:16]
+        name = hashlib.sha256(one_name(address).encode()).hexdigest()[:16]
         self._path = _FOLDER / f"inphase-lock.{name}"
         self._fd = -1
         while self._fd < 0:
