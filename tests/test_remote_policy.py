@@ -187,6 +187,9 @@ def cycle_of(parts: list[bytes]) -> int:
 MALFORMED: dict[str, tuple[Callable[[Odd, int], list[bytes]], bool]] = {
     "no MessagePack": (lambda odd, n: [remote.COMMAND, b"\xc1"], True),
     "a list": (lambda odd, n: [remote.COMMAND, msgpack.packb([1, 2])], True),
+    "a text that is not UTF-8": (
+        lambda odd, n: [remote.COMMAND, b"\x81\xa6reason\xa3\xff\xfe\xfd"], True
+    ),
     "a text for values": (
         lambda odd, n: [remote.COMMAND, msgpack.packb({**odd.good(n), "values": "x" * 48})], True
     ),
@@ -239,6 +242,32 @@ def test_what_is_no_answer_is_refused_or_ignored(
     odd.socket.close()
     assert reasons.get("shape", 0) == (3 if is_refused else 0)
     assert ("the remote sent" in capfd.readouterr().err) == is_refused
+
+
+def test_an_answer_that_is_none_before_the_start_does_not_keep_the_robot_from_starting(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    described = remote_schedule(tmp_path)
+    odd = Odd(described)
+
+    def answer() -> None:
+        for make, _ in MALFORMED.values():
+            odd.send(remote.HELLO, {})
+            odd.socket.send_multipart(make(odd, 0))
+        odd.greet()
+        parts = odd.receive()
+        while parts[0] != remote.FRAME:
+            parts = odd.receive()
+        odd.send(remote.COMMAND, odd.good(cycle_of(parts)))
+
+    thread = threading.Thread(target=answer, daemon=True)
+    thread.start()
+    with LockStep(described) as robot:
+        robot.run(1)
+        assert robot.follower.reader.reasons() == {"start": 1}  # it is elsewhere than at 0
+    thread.join(BOUND_S)
+    odd.socket.close()
+    assert "the remote sent a command that is none" in capfd.readouterr().err
 
 
 def test_a_message_beyond_the_bound_ends_the_connection_not_the_robot(tmp_path: Path) -> None:

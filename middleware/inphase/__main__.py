@@ -185,7 +185,7 @@ def timing(summary: Any) -> None:
 
     try:
         click.echo(measured_timing.of_summary(json.load(summary)))
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever is in the file: it is somebody else's
         raise ScheduleError(
             f"{summary.name}: not the summary of a run: {error!r}; give what `inphase run --json "
             f"SCHEDULE` printed"

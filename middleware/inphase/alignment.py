@@ -122,7 +122,7 @@ class _Search:
                 return
 
     def _take_reference(self, name: str, row: tuple[int, ...]) -> None:
-        status = wire.STATUSES[row[7]]
+        status = wire.name_of(row[7], wire.STATUSES)
         if row[0] < 0:
             raise LookupError(f"{name} has given no sample yet ({status}); wait for one")
         if row[3] == wire.ABSENT:
@@ -142,7 +142,7 @@ class _Search:
             return True
         elif sample.sequence >= 0:
             found.append(sample)
-        fresh = wire.STATUSES[sample.status] == "FRESH"
+        fresh = wire.name_of(sample.status, wire.STATUSES) == "FRESH"
         return sample.sequence < 0 or (fresh and _is_before(sample, self.instant_ns))
 
 
@@ -225,7 +225,7 @@ class Aligned:
     @property
     def status(self) -> str:
         """That of the nearest sample when it was new, as far back as was looked."""
-        return wire.STATUSES[self._sample.status]
+        return wire.name_of(self._sample.status, wire.STATUSES)
 
     @property
     def acquired_ns(self) -> int | None:

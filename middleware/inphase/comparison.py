@@ -8,7 +8,6 @@ import numpy as np
 
 from inphase import wire
 from inphase.frame import Frame, Layout, Sample
-from inphase.packets import REASONS
 
 _HEADER = (
     "cycle",
@@ -94,7 +93,7 @@ def _first_value(name: str, x: Any, y: Any) -> str:
 
 def _facts(frame: Frame) -> Iterator[tuple[str, Any]]:
     """Everything that a frame says, by name, in the order in which it comes about."""
-    names = {"flags": frame.flags, "reason": REASONS[frame.header[12]]}
+    names = {"flags": frame.flags, "reason": frame.reason}
     for name, value in zip(_HEADER, frame.header, strict=True):
         yield name, names.get(name, None if value == wire.ABSENT else value)
     for sample in frame.samples.values():

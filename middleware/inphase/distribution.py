@@ -140,7 +140,12 @@ def make(spec: Spec) -> Distribution:
             _finite(bound)
     if spec.low is not None and spec.high is not None and spec.low > spec.high:
         raise ValueError(f"low = {spec.low:g} is above high = {spec.high:g}; swap them")
-    made = _MAKERS[kinds[0]](spec)
+    try:
+        made = _MAKERS[kinds[0]](spec)
+    except OverflowError as error:
+        raise ValueError(
+            f"{kinds[0]} reaches beyond all numbers; give smaller numbers for its middle and width"
+        ) from error
     values = [_clamp(value, spec.low, spec.high) for value in made.values]
     if len(set(values)) == 1:
         return constant(values[0])

@@ -141,9 +141,12 @@ def _plain(what: str) -> str:
 def _find_key(data: dict[str, Any], kind: Any, what: str, where: str) -> locator.Path:
     """The path in msgspec's message, which writes `[...]` for a key of a table: try each."""
     steps: list[str | int] = []
+    told = f"{what} - at `${where}`" if where else what
     for step in re.findall(r"\[\.\.\.\]|\[\d+\]|[^.\[\]]+", where):
         if step == "[...]":
-            steps.append(_guilty_key(data, kind, tuple(steps), what))
+            key = _guilty_key(data, kind, tuple(steps), told)
+            data = _with_only(data, tuple(steps), key)  # a like mistake elsewhere is another one
+            steps.append(key)
         elif step.startswith("["):
             steps.append(int(step[1:-1]))
         else:
@@ -151,23 +154,26 @@ def _find_key(data: dict[str, Any], kind: Any, what: str, where: str) -> locator
     return tuple(steps)
 
 
-def _guilty_key(data: dict[str, Any], kind: Any, table: locator.Path, what: str) -> str:
+def _guilty_key(data: dict[str, Any], kind: Any, table: locator.Path, told: str) -> str:
+    """The first key of a table for which, alone in it, msgspec says the same."""
     keys: list[str] = list(value_at(data, table))
     for key in keys:
         try:
             msgspec.convert(_with_only(data, table, key), kind)
         except msgspec.ValidationError as error:
-            if str(error).partition(" - at `$")[0] == what:
+            if str(error) == told:
                 return key
     return keys[0]
 
 
-def _with_only(data: dict[str, Any], table: locator.Path, key: str) -> dict[str, Any]:
+def _with_only(data: Any, table: locator.Path, key: str) -> Any:
     """A copy of the data in which the table at a path has one key left."""
     if not table:
         return {key: data[key]}
-    step = str(table[0])
-    return {**data, step: _with_only(data[step], table[1:], key)}
+    step, inner = table[0], _with_only(data[table[0]], table[1:], key)
+    if isinstance(data, list):
+        return [inner if index == step else item for index, item in enumerate(data)]
+    return {**data, step: inner}
 
 
 def _known_keys(kind: Any, key: locator.Path) -> list[str]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +19,12 @@ class StoreFollower:
 
     def __init__(self, path: str, *, from_first: bool = False) -> None:
         self.reader = store.Reader(path, from_first=from_first)
-        self.description: dict[str, Any] = msgpack.unpackb(self.reader.description)
-        self.layout = Layout.from_description(self.description)
+        try:
+            self.description = wire.unpack_description(self.reader.description)
+            self.layout = Layout.from_description(self.description)
+        except ValueError as error:
+            self.reader.close()
+            raise StoreError(f"{path}: {error}") from error
         self._views: list[list[NDArray[Any] | None]] = [
             [None] * depth for _, _, _, depth in self.reader.rings
         ]

@@ -54,13 +54,30 @@ class Layout:
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Layout":
-        """From a decoded description. Raises ValueError for another wire version."""
+        """From a decoded description. Raises ValueError for what is none, or of another version."""
         if description.get("wire") != wire.VERSION:
             raise ValueError(
                 f"wire version {description.get('wire')} is not {wire.VERSION}; "
                 f"use the inphase version of the robot"
             )
+        try:
+            made = cls._made(description)
+        except Exception as error:  # it came from another process: any part may be anything
+            raise ValueError(f"no description of a robot: {error!r}") from error
+        return made
+
+    @classmethod
+    def _made(cls, description: dict[str, Any]) -> "Layout":
         sensors = description["sensors"]
+        texts = [description["robot"], description["hash"], *(s["name"] for s in sensors)]
+        texts += [text for a in description["actuators"] for text in (a["name"], a["unit"])]
+        counts = [description["epoch"], *(s["depth"] for s in sensors)]
+        counts += [a["channels"] for a in description["actuators"]]
+        for values, kind in ((texts, str), ([*counts, description["period_ns"]], int)):
+            if wrong := [value for value in values if type(value) is not kind]:
+                raise ValueError(f"{wrong[0]!r} is no {kind.__name__}")
+        if description["period_ns"] <= 0 or min(counts, default=0) < 0:
+            raise ValueError(f"period_ns {description['period_ns']}, counts {counts}")
         return cls(
             robot=description["robot"],
             hash=description["hash"],
@@ -144,12 +161,12 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     @property
     def status(self) -> str:
         """One of wire.STATUSES; only FRESH is fresh."""
-        return wire.STATUSES[self._row[7]]
+        return wire.name_of(self._row[7], wire.STATUSES)
 
     @property
     def reason(self) -> str:
         """Why the status is not FRESH, one of packets.REASONS."""
-        return REASONS[self._row[8]]
+        return wire.name_of(self._row[8], REASONS)
 
     @property
     def detail(self) -> int:
@@ -220,7 +237,7 @@ class Act:
     @property
     def reason(self) -> str:
         """Why the command was not taken as it came."""
-        return REASONS[self._head[1]]
+        return wire.name_of(self._head[1], REASONS)
 
 
 class Command:
@@ -322,7 +339,7 @@ class Frame(msgspec.Struct, eq=False, gc=False):
     @property
     def reason(self) -> str:
         """Why motion is latched or the core is stopping."""
-        return REASONS[self.header[12]]
+        return wire.name_of(self.header[12], REASONS)
 
     @property
     def detail(self) -> int:
@@ -338,7 +355,7 @@ class Frame(msgspec.Struct, eq=False, gc=False):
     @property
     def state(self) -> str:
         """What the robot does, one of wire.STATES."""
-        return wire.STATES[self.header[14]]
+        return wire.name_of(self.header[14], wire.STATES)
 
     @property
     def samples(self) -> dict[str, Sample]:

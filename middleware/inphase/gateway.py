@@ -155,7 +155,7 @@ class Control:
                 number = asked["id"]
             reply = {"id": number, "ok": True, **self._do(asked)}
             return bytes(msgpack.packb(reply))
-        except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
+        except Exception as error:  # whatever a decoder makes of it, it is the client's
             text = str(error) or "not MessagePack"
             return bytes(msgpack.packb({"id": number, "ok": False, "error": text}))
 

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
 from inphase import wire
 from inphase._core import ffi, lib
-from inphase.errors import WireError
+from inphase.errors import StoreError, WireError
 from inphase.frame import Frame, FrameLost, Layout
 from inphase.store import Reader
 from inphase.wire import Place
@@ -33,7 +32,10 @@ _PAST_BYTES = 32 << 20  # and never more bytes than that
 
 def describe(reader: Reader, packed_max: int = wire.PACKED_MAX) -> dict[str, Any]:
     """The store's description, with where the store is and where a message has its samples."""
-    description: dict[str, Any] = msgpack.unpackb(reader.description)
+    try:
+        description = wire.unpack_description(reader.description)
+    except ValueError as error:
+        raise StoreError(f"{reader.path}: {error}") from error
     description["host"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     description["store"] = reader.path
     places = wire.places([payload for _, _, payload, _ in reader.rings], packed_max)
@@ -90,9 +92,13 @@ class Form:
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Form":
-        """From what a gateway gives first. Raises ValueError, KeyError, TypeError if it is not."""
-        places = [Place(s["part"], s["offset"], s["size"]) for s in description["sensors"]]
-        return cls(Layout.from_description(description), places)
+        """From what a gateway gives first. Raises ValueError if it is not."""
+        layout = Layout.from_description(description)
+        try:
+            places = [Place(s["part"], s["offset"], s["size"]) for s in description["sensors"]]
+            return cls(layout, places)
+        except Exception as error:  # as for the layout
+            raise ValueError(f"no description of messages: {error!r}") from error
 
     def write_header(self, record: bytes, number: int, sent_ns: int, where: bytes) -> bytes:
         """The header of a frame record; `where` has an INPHASE_WIRE_* per sensor."""

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from inphase.errors import ScheduleError
+from inphase.errors import InphaseError, ScheduleError
 
 
 class Refused(ScheduleError):  # noqa: N818 - an answer
@@ -27,8 +27,12 @@ def read_bytes(path: Path, at_most: int) -> bytes:
 
 @contextlib.contextmanager
 def named(path: Path) -> Iterator[None]:
-    """What is refused within says which file it is."""
+    """What is refused within says which file it is; what a reader of ours did not foresee, too."""
     try:
         yield
     except Refused as error:
         raise Refused(f"{path}: {error}") from error
+    except InphaseError:
+        raise
+    except Exception as error:  # the file is somebody else's
+        raise Refused(f"{path}: cannot be read: {error!r}; export it again") from error

@@ -36,6 +36,10 @@ def _known(stamp: int) -> int | None:
     return None if stamp == _ABSENT else stamp
 
 
+def _name(number: int, names: list[str]) -> str:
+    return names[number] if 0 <= number < len(names) else f"unknown ({number})"
+
+
 class Sample:
     """One sensor in one frame; the names of `inphase.Frame`'s samples. Stamps are nanoseconds of
     the robot's monotonic clock, or None."""
@@ -47,9 +51,9 @@ class Sample:
         self.triggered_ns, self.acquired_ns = _known(row[2]), _known(row[3])
         self.received_ns, self.age_ns = _known(row[4]), _known(row[5])
         self.uncertainty_ns = row[6]
-        self.status = link.statuses[row[7]]
+        self.status = _name(row[7], link.statuses)
         """only FRESH is fresh"""
-        self.reason = link.reasons[row[8]]
+        self.reason = _name(row[8], link.reasons)
         self.detail = row[9]
         self._value = value
 
@@ -67,7 +71,7 @@ class Act:
     def __init__(self, link: Link, name: str, act: list[Any]) -> None:
         self.name = name
         self.flags = tuple(f for bit, f in enumerate(link.act_flags) if act[0] >> bit & 1)
-        self.reason = link.reasons[act[1]]
+        self.reason = _name(act[1], link.reasons)
         self.requested, self.applied = np.frombuffer(act[4], "<f8"), np.frombuffer(act[5], "<f8")
 
 
@@ -81,9 +85,9 @@ class Frame:
         self.skew_ns = _known(numbers[5])
         self.flags = tuple(f for bit, f in enumerate(link.frame_flags) if numbers[10] >> bit & 1)
         self.skipped = numbers[11]
-        self.reason = link.reasons[numbers[12]]
+        self.reason = _name(numbers[12], link.reasons)
         self.reason_cycle = numbers[9] if numbers[9] >= 0 else None
-        self.state = link.states[numbers[14]]
+        self.state = _name(numbers[14], link.states)
         self.samples: dict[str, Sample] = {
             name: Sample(link, name, row, value)
             for name, row, value in zip(link.sensors, rows, values)  # noqa: B905 - Python 3.8

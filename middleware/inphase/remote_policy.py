@@ -165,7 +165,7 @@ class RemotePolicy:
     def _answer(self, content: bytes, frame: Frame | None) -> Any:
         try:
             reply = self._decoder.decode(content)
-        except msgspec.MsgspecError as error:
+        except Exception as error:  # a text that is not UTF-8 is none of msgspec's own
             return self._malformed(self._peer, frame, f"a command that is none: {error}")
         if frame is None or reply.epoch != self._epoch or reply.cycle != frame.cycle:
             return None  # of a frame that is not waited for any more

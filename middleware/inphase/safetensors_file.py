@@ -117,7 +117,7 @@ def _held(name: str, told: Any) -> Held:
     if not isinstance(told, dict) or told.keys() != {"dtype", "shape", "data_offsets"}:
         raise Refused(f"{what} has not dtype, shape and data_offsets, got {show(told)}")
     dtype, shape, offsets = told["dtype"], told["shape"], told["data_offsets"]
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise Refused(f"{what} is of {show(dtype)}; give one of {', '.join(DTYPES)}")
     if not _are_sizes(shape) or len(shape) > _RANK_MAX:
         raise Refused(f"{what} has the shape {show(shape)}; give at most {_RANK_MAX} sizes")

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import msgpack
 import zmq
 
 from inphase import store, wire
@@ -18,9 +17,7 @@ from inphase.message import Form
 Transport = Literal["auto", "store", "zmq"]
 
 _QUEUE = 64  # messages that wait here for a slow reader; further ones are dropped and counted
-_DESCRIPTION_BYTES = 4 << 20
 _MESSAGE_BYTES = 64 << 20
-_ITEMS_MAX = 65_536
 
 
 def subscribe(
@@ -59,10 +56,16 @@ def subscribe(
 
 def _gateway_of(follower: StoreFollower) -> str:
     """The endpoint in the schedule of a robot on this host. Raises StoreError."""
-    described = tomllib.loads(follower.description["schedule"])
-    if "gateway" not in described:
-        raise StoreError(f"{follower.layout.robot} has no [gateway]; use transport='store'")
-    return str(described["gateway"]["endpoint"])
+    robot = follower.layout.robot
+    try:
+        described = tomllib.loads(follower.description["schedule"])
+        gateway = described.get("gateway")
+        endpoint = None if gateway is None else str(gateway["endpoint"])
+    except Exception as error:  # another process wrote it
+        raise StoreError(f"the store of {robot} has no schedule: {error!r}") from error
+    if endpoint is None:
+        raise StoreError(f"{robot} has no [gateway]; use transport='store'")
+    return endpoint
 
 
 def _local_store(description: dict[str, Any]) -> StoreFollower | None:
@@ -71,7 +74,7 @@ def _local_store(description: dict[str, Any]) -> StoreFollower | None:
     path = description.get("store")
     if description.get("host") != boot or not isinstance(path, str):
         return None
-    if Path(path).parent != store.FOLDER or not store.is_alive(path):
+    if Path(path).parent != store.FOLDER or "\0" in path or not store.is_alive(path):
         return None
     try:
         follower = StoreFollower(path)
@@ -184,14 +187,10 @@ class ZmqFollower:
         """Raises WireError."""
         packed = message[len(wire.TOPIC_DESCRIPTION) :]
         try:
-            if len(packed) > _DESCRIPTION_BYTES:
-                raise ValueError(f"{len(packed)} bytes are more than {_DESCRIPTION_BYTES}")
-            self.description: dict[str, Any] = msgpack.unpackb(
-                packed, max_array_len=_ITEMS_MAX, max_map_len=_ITEMS_MAX, max_ext_len=0
-            )
+            self.description = wire.unpack_description(packed)
             self._form = Form.from_description(self.description)
-        except (ValueError, TypeError, KeyError, OverflowError, msgpack.UnpackException) as error:
-            raise WireError(f"{self._endpoint}: not a description of ours: {error!r}") from error
+        except ValueError as error:
+            raise WireError(f"{self._endpoint}: not a description of ours: {error}") from error
         self.layout = self._form.layout
         if self._epoch != self.layout.epoch:
             self._number = -1  # another run counts anew; a connection made again goes on

@@ -5,8 +5,10 @@ WIRE.md beside this file is the format's page, with test vectors. Nothing here k
 
 import re
 import struct
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgpack
 import numpy as np
 
 VERSION = 3
@@ -18,6 +20,8 @@ TOPIC_END = b"inphase.end\0"
 PACKED_MAX = 4096
 """bytes up to which a sample travels in the one packed part; a larger one has a part of its own"""
 
+_DESCRIPTION_BYTES = 4 << 20
+_ITEMS_MAX = 65_536
 _NUMBERS = re.compile(r"[<>|][fiu][1248]|\|b1")
 _SIDE_MAX = 1 << 28
 
@@ -61,9 +65,29 @@ ACT_FLAGS = (
 )
 
 
+def name_of(number: int, names: Sequence[str]) -> str:
+    """The name of a number; one that this version does not know says so."""
+    return names[number] if 0 <= number < len(names) else f"unknown ({number})"
+
+
 def names_of(flags: int, names: tuple[str, ...]) -> tuple[str, ...]:
     """The names of the bits that are set, lowest first."""
     return tuple(name for bit, name in enumerate(names) if flags >> bit & 1)
+
+
+def unpack_description(packed: bytes) -> dict[str, Any]:
+    """A description as it was packed, sizes bound before it is decoded. Raises ValueError."""
+    if len(packed) > _DESCRIPTION_BYTES:
+        raise ValueError(f"{len(packed)} bytes are more than {_DESCRIPTION_BYTES}")
+    try:
+        description = msgpack.unpackb(
+            packed, max_array_len=_ITEMS_MAX, max_map_len=_ITEMS_MAX, max_ext_len=0
+        )
+    except Exception as error:  # a decoder's errors are of many kinds
+        raise ValueError(f"no MessagePack: {error!r}") from error
+    if not isinstance(description, dict):
+        raise ValueError(f"no map, but {type(description).__name__}")
+    return description
 
 
 def sample_dtype(fields: list[tuple[str, tuple[int, ...], str]]) -> np.dtype[Any]:
