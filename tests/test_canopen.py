@@ -552,7 +552,8 @@ def test_a_fault_makes_samples_invalid_with_node_and_error_code_until_it_is_rese
 
 @pytest.mark.real
 def test_enable_walks_the_state_machine_and_sets_the_target_before_operation(udp: Peer) -> None:
-    with started(udp.driver()) as driver, udp.listener() as bus:
+    # few frames before `enable`: the listener's socket holds no more
+    with started(udp.driver(watchdog_ms=300)) as driver, udp.listener() as bus:
         driver.enable()
         driver.disable()
         # the expedited downloads to node 1, up to the last one
@@ -766,6 +767,41 @@ def test_closing_without_disabling_leaves_the_watchdog_on(udp: Peer) -> None:
     follow(driver, [9.0, 9.0], lambda s: (s["velocity"] > 1.0).all())
     driver.close()
     until(lambda: stopped(udp))
+
+
+@contextmanager
+def another_beats(peer: Peer, own_id: int) -> Iterator[None]:
+    """Another node, such as a PLC or a second host, that sends a heartbeat."""
+    with peer.listener() as bus:
+        message = can.Message(arbitration_id=0x700 + own_id, is_extended_id=False, data=[5])
+        bus.send(message)
+        beating = bus.send_periodic(message, 0.02)
+        yield
+        beating.stop()
+
+
+@pytest.mark.real
+def test_enable_is_refused_where_another_node_sends_our_heartbeat(udp: Peer) -> None:
+    with another_beats(udp, 127), started(udp.driver(watchdog_ms=300)) as driver:
+        with pytest.raises(DeviceError, match=r"another node on .* sends the heartbeat 0x77F of"):
+            driver.enable()
+        assert stopped(udp)
+    # and where its number is another one nothing is wrong
+    with another_beats(udp, 126), started(udp.driver(watchdog_ms=300)) as driver:
+        driver.enable()
+        follow(driver, [0.1, 0.1], near([0.1, 0.1]))
+        driver.disable()
+
+
+@pytest.mark.real
+def test_drives_that_another_node_begins_to_feed_are_stopped_and_it_is_said(udp: Peer) -> None:
+    with started(udp.driver()) as driver:
+        driver.enable()
+        follow(driver, [900.0, 900.0], lambda s: (s["velocity"] > 1.0).all())
+        with another_beats(udp, 127):
+            with pytest.raises(DeviceError, match=r"another node on .* give own_id a number"):
+                follow(driver, [900.0, 900.0], lambda _: False)
+            until(lambda: all(node["velocity"] == 0 for node in udp.control().values()))
 
 
 # ---- options and twin ----------------------------------------------------------------------

@@ -3,6 +3,8 @@ files as sysfs has them."""
 
 import os
 import pty
+import subprocess
+import sys
 import termios
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from inphase.errors import DeviceError
-from inphase.serial_port import check_latency_timer, hand_over, open_port
+from inphase.serial_port import Port, check_latency_timer, hand_over, keep_others_out, open_port
 
 PLACES = ("class/tty/ttyUSB0/device/latency_timer", "bus/usb-serial/devices/ttyUSB0/latency_timer")
 
@@ -80,3 +82,28 @@ def test_an_empty_line_says_so_instead_of_reading_as_none(line: tuple[int, str])
         os.write(device, b"\x00\xff\n")
         assert os.read(fd, 16) == b"\x00\xff\n"
         assert termios.tcgetattr(fd)[6][termios.VMIN] == 1
+
+
+OPEN = "import os, sys; os.setuid(65534); os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)"
+
+
+def may_open(path: str) -> bool:
+    """Whether another user, who has the right to, can open a port."""
+    Path(path).chmod(0o666)
+    code = subprocess.run([sys.executable, "-c", OPEN, path], capture_output=True, check=False)
+    return code.returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed, who is not root")
+def test_a_terminal_that_is_held_cannot_be_opened_by_others_until_it_is_closed(
+    line: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = line[1]
+    port = Port(path, 115_200)
+    keep_others_out(port.fileno())
+    assert may_open(path)  # a pseudo-terminal is left alone
+    monkeypatch.setattr("inphase.serial_port.os.ttyname", lambda _: "/dev/ttyUSB0")
+    keep_others_out(port.fileno())
+    assert not may_open(path)
+    port.close()
+    assert may_open(path)

@@ -3,6 +3,8 @@
 pyserial opens and configures; once `hand_over` was called the descriptor is the core's.
 """
 
+import contextlib
+import fcntl
 import os
 import termios
 from pathlib import Path
@@ -14,20 +16,42 @@ from inphase.errors import DeviceError
 _RULE = 'ACTION=="add", SUBSYSTEM=="usb-serial", DRIVER=="ftdi_sio", ATTR{latency_timer}="1"'
 
 
+class Port(serial.Serial):
+    """A port that nobody else may open until it is closed, however that asks: `TIOCEXCL`."""
+
+    def close(self) -> None:
+        """Close it, and let others open it again."""
+        if self.is_open:
+            with contextlib.suppress(OSError, termios.error):
+                fcntl.ioctl(self.fileno(), termios.TIOCNXCL)
+        super().close()
+
+
+def keep_others_out(fd: int) -> None:
+    """The kernel refuses every later open of this terminal, with EBUSY; root's it cannot.
+
+    Not of a pseudo-terminal: that would stay so after its holder was killed.
+    """
+    if not os.ttyname(fd).startswith("/dev/pts/"):
+        fcntl.ioctl(fd, termios.TIOCEXCL)
+
+
 def open_port(device: str, path: str, baud: int, timeout_s: float = 0.01) -> serial.Serial:
     """A port of 8 data bits, no parity, 1 stop bit, held exclusively, in low-latency mode.
 
+    Held by a lock, which other programs may not ask for, and by `keep_others_out`.
     device: its name, for messages. A pseudo-terminal has no latency to switch off. The caller
     closes the port. Raises DeviceError.
     """
     try:
-        port = serial.Serial(path, baud, timeout=timeout_s, write_timeout=1, exclusive=True)
+        port = Port(path, baud, timeout=timeout_s, write_timeout=1, exclusive=True)
     except (serial.SerialException, OSError, termios.error, ValueError) as error:
         raise DeviceError(
             f"device {device}: cannot open {path}: {error}; is it plugged in, and is no "
             f"other program using it?"
         ) from error
     try:
+        keep_others_out(port.fileno())
         name = os.ttyname(port.fileno())
         if not name.startswith("/dev/pts/"):
             _set_low_latency(device, path, port)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import can
 
 from inphase.driver import DeviceError
+from inphase.serial_port import keep_others_out
 
 from .objects import HEARTBEAT, OPERATIONAL, SDO_REPLY, SDO_REQUEST, Entry
 
@@ -23,6 +24,7 @@ from .objects import HEARTBEAT, OPERATIONAL, SDO_REPLY, SDO_REQUEST, Entry
 # or for "virtual" the instant at which the sender put the frame into the queue. slcan's stamp is
 # made when Python has read the line, which says no more than the return of `receive`.
 _STAMPED_BY_ARRIVAL = ("socketcan", "udp_multicast", "virtual")
+_ECHOES = ("udp_multicast",)  # whoever sends receives it, too
 _STAMP_AGE_MAX_NS = 1_000_000_000
 _STAMP_GRAIN_NS = 500  # python-can hands the stamp on as a float of seconds
 
@@ -89,6 +91,9 @@ class Bus:
         self._handed_over_ns = 0
         self._commanded = False
         self._handing_over: can.CyclicSendTaskABC | None = None
+        self._beats = self._timed_beats = 0  # sent by calls, and by the timer of `hand_over`
+        self._echoed = 0
+        self._is_kernels = False  # the timer of `hand_over` is, or was
         try:
             self._bus = can.Bus(ignore_config=True, **arguments)  # type: ignore[arg-type]
         except (can.CanError, *_GONE, ValueError, TypeError, ImportError) as error:
@@ -96,6 +101,11 @@ class Bus:
                 f"device {device}: cannot open CAN bus {self.where}: {error}; is it plugged in "
                 f"and up, and are interface, channel and bitrate right?"
             ) from error
+        # python-can's slcan takes its port from nobody
+        port = getattr(self._bus, "serialPortOrig", None)
+        if port is not None:
+            with contextlib.suppress(*_GONE):
+                keep_others_out(port.fileno())
         try:
             self._fd = self._bus.fileno()
         except NotImplementedError:
@@ -159,6 +169,8 @@ class Bus:
             elif message.is_error_frame:
                 self._note_error(message)
             elif not (message.is_extended_id or message.is_remote_frame or message.is_fd):
+                if self._is_own_beat(message):
+                    continue
                 return Frame(message.arbitration_id, bytes(message.data), message.timestamp)
 
     def _next(self, wait_ns: int) -> can.Message | None:
@@ -230,6 +242,7 @@ class Bus:
             self._beaten_ns = min(now_ns, self._handed_over_ns)
         if self._beat_ns and now_ns >= self._beat_due_ns:
             self.send(self._beat_id, bytes([OPERATIONAL]))
+            self._beats += 1
             self.silence_ns = max(self.silence_ns, now_ns - self._beaten_ns)
             self._beat_due_ns, self._beaten_ns = now_ns + self._beat_ns, now_ns
 
@@ -243,7 +256,29 @@ class Bus:
             arbitration_id=self._beat_id, is_extended_id=False, data=[OPERATIONAL]
         )
         self._handed_over_ns = time.monotonic_ns() + round(seconds * 1e9) - self._beat_ns
-        self._handing_over = self._bus.send_periodic(message, self._beat_ns * 1e-9, seconds)
+        self._is_kernels = self._interface == "socketcan"
+        self._handing_over = self._bus.send_periodic(
+            message,
+            self._beat_ns * 1e-9,
+            seconds,
+            modifier_callback=None if self._is_kernels else self._count_beat,
+        )
+
+    def _count_beat(self, _: can.Message) -> None:
+        self._timed_beats += 1
+
+    def _is_own_beat(self, message: can.Message) -> bool:
+        """Whether a frame is our own heartbeat, which came back.
+
+        It does where the bus echoes, as often as it was sent; and from the kernel's timer, which is
+        no part of this socket, with the sign that this computer sent it.
+        """
+        if not self._beat_id or message.arbitration_id != self._beat_id:
+            return False
+        if self._interface in _ECHOES and self._echoed < self._beats + self._timed_beats:
+            self._echoed += 1
+            return True
+        return self._is_kernels and not message.is_rx
 
     # ---- SDO -----------------------------------------------------------------------------
 

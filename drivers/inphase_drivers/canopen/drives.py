@@ -40,6 +40,7 @@ from .objects import Entry, Pdo, state_of
 
 _SYNC_BITS, _FRAME_BITS, _STUFFED = 47, 47, 1.2
 """bits of a data frame without its data; what bit stuffing adds at most, about (CiA 301, 6)"""
+_LISTEN_MS = 1_000  # for a heartbeat under our id, before the first of ours
 _STATE_NS = 1_000_000_000  # how long a drive may take to change its state
 _POLL_NS = 2_000_000
 _STANDSTILL_RAD_S = 0.02
@@ -165,6 +166,8 @@ class Drives(Driver):
         self._running = False  # the nodes are operational, and stay so
         self._armed = False  # a drive may be enabled: its watchdog stays on
         self._enabled = False  # all drives were seen to follow
+        self._opened_ns = 0  # since then the bus is listened to
+        self._is_fed_by_another = False
         self.withheld = 0
         self._trouble = ""
 
@@ -249,7 +252,9 @@ class Drives(Driver):
         self._bus = Bus(self.name, arguments, self._hear)
         try:
             bases = (od.EMCY, od.TPDO1, od.TPDO2, od.SDO_REPLY, od.HEARTBEAT)
-            self._bus.listen_only_to([base + node for base in bases for node in o.nodes])
+            wanted = [base + node for base in bases for node in o.nodes]
+            self._bus.listen_only_to([*wanted, od.HEARTBEAT + o.own_id])
+            self._opened_ns = time.monotonic_ns()
             for node in o.nodes:
                 self._bus.send(od.NMT, bytes([od.NMT_PRE_OPERATIONAL, node]))
             self._armed = True
@@ -502,9 +507,13 @@ class Drives(Driver):
         return TimeoutError(f"no {names} on {self._bus.where}")
 
     def _hear(self, frame: Frame) -> None:
-        """Take note of a frame: TPDO, heartbeat or EMCY of a node of ours; others are not ours."""
+        """Take note of a frame: TPDO, heartbeat or EMCY of a node of ours, and a heartbeat that is
+        as ours; others are not ours."""
         if frame.id in self._wanted:
             self._tpdos.append(frame)
+            return
+        if frame.id == od.HEARTBEAT + self.options.own_id:
+            self._hear_another()
             return
         node, service = frame.id & 0x7F, frame.id & 0x780
         if node not in self._index:
@@ -526,6 +535,34 @@ class Drives(Driver):
                 f"{od.NMT_STATES.get(state, state)}, last error code 0x{code:04X}"
             )
 
+    def _hear_another(self) -> None:
+        """Another node sends our heartbeat: the drives would go on without us, so they stop now."""
+        if self._is_fed_by_another:
+            return
+        self._is_fed_by_another = True
+        self._trouble = self._fed_by_another()
+        if self._enabled:
+            self._enabled = False
+            self._send_all(od.QUICK_STOP)
+
+    def _fed_by_another(self) -> str:
+        own_id = self.options.own_id
+        return (
+            f"device {self.name}: another node on {self._open_bus().where} sends the heartbeat "
+            f"0x{od.HEARTBEAT + own_id:03X} of own_id {own_id}: the drives would go on when this "
+            f"runtime is dead; give own_id a number that no node on the bus has"
+        )
+
+    def _listen_for_another(self) -> None:
+        """A heartbeat that feeds the drives' watchdog comes within its time; one that is slower
+        than `_LISTEN_MS` is noticed later. Raises DeviceError."""
+        bus = self._open_bus()
+        until_ns = self._opened_ns + min(self.options.watchdog_ms, _LISTEN_MS) * 1_000_000
+        while (frame := bus.receive(until_ns)) is not None:
+            self._hear(frame)
+        if self._is_fed_by_another:
+            raise DeviceError(self._fed_by_another())
+
     def _raise_trouble(self) -> None:
         if self._trouble:
             raise DeviceError(self._trouble)
@@ -541,6 +578,7 @@ class Drives(Driver):
         bus = self._open_bus()
         if not self._enabled:
             raise DeviceError(f"device {self.name}: a command while the drives are not enabled")
+        self._raise_trouble()
         bus.feed()
         # a heartbeat sooner: the drives count from when they received the last one
         patience_ms = self.options.watchdog_ms - self.options.heartbeat_ms
@@ -569,8 +607,10 @@ class Drives(Driver):
 
         The target is set to the measured position before operation is enabled, and each step is
         verified by reading (CiA 402-2, "State machine of the power drive system"). The drive is
-        told to stop quickly when our heartbeat is lost (object 6007h).
+        told to stop quickly when our heartbeat is lost (object 6007h). It is refused where another
+        node sends our heartbeat: the bus is listened to for `watchdog_ms` first, 1 s at most.
         """
+        self._listen_for_another()
         bus = self._open_bus()
         bus.start_beating(self.options.own_id, self.options.heartbeat_ms * 1_000_000)
         self._armed = True
