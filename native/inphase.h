@@ -72,7 +72,16 @@
 #define INPHASE_REASON_UNGUARDED 32 /* nothing stops the device without us; detail: actuator */
 #define INPHASE_REASON_MOVING 33    /* not armed: a ramp has not come to rest */
 #define INPHASE_REASON_STATE 34     /* a transition that does not exist; detail: from << 8 | to */
-#define INPHASE_REASONS 35
+#define INPHASE_REASON_STAMP 35     /* a stamp that the core's clock, the trigger or the receipt speaks
+                                       against; detail: INPHASE_STAMP_* */
+#define INPHASE_REASONS 36
+
+/* which stamp of a sample cannot be true */
+#define INPHASE_STAMP_CYCLE 1       /* a cycle that has not come, or is none */
+#define INPHASE_STAMP_TRIGGERED 2   /* outside of its cycle, or after the receipt */
+#define INPHASE_STAMP_ACQUIRED 3    /* before the trigger, after the receipt, or in the future */
+#define INPHASE_STAMP_RECEIVED 4    /* in the future */
+#define INPHASE_STAMP_UNCERTAINTY 5 /* below 0 */
 
 /* flags of a frame: what happened since the frame before */
 #define INPHASE_FLAG_OVERRUN 1
@@ -152,7 +161,7 @@ struct inphase_row {
     int64_t triggered_ns;       /* of that sample, or ABSENT */
     int64_t acquired_ns;        /* of that sample, or ABSENT */
     int64_t received_ns;        /* of that sample: its last byte was in, as far as is known */
-    int64_t age_ns;             /* latched_ns - acquired_ns, or ABSENT */
+    int64_t age_ns;             /* latched_ns - acquired_ns, never below 0; or ABSENT */
     int64_t uncertainty_ns;     /* of acquired_ns by a device's clock, 0: stated by a model */
     uint16_t status;
     uint16_t reason;
@@ -435,6 +444,11 @@ int inphase_device_clock_add(struct inphase_device_clock *clock, int64_t device_
    first, then map it): then the acquisition is absent. -ERANGE: too far away. */
 int inphase_device_clock_map(const struct inphase_device_clock *clock, int64_t device_ns,
                              int64_t *host_ns, int64_t *error_ns);
+/* The same for the stamp of a reading that was added before, within what that reading says too: it is
+   never mapped to before its trigger or after its receipt. -ERANGE also where the two contradict. */
+int inphase_device_clock_locate(const struct inphase_device_clock *clock, int64_t device_ns,
+                                int64_t earliest_ns, int64_t latest_ns, int64_t *host_ns,
+                                int64_t *error_ns);
 void inphase_device_clock_facts(const struct inphase_device_clock *clock,
                                 struct inphase_clock_facts *out);
 /* The value of a counter that wraps at 2^bits (1 to 64) and never goes back: the first value at or
@@ -764,13 +778,13 @@ struct inphase_exchange {
     const struct inphase_field *field;
     uint32_t checks, fields;    /* in those arrays */
     uint32_t sequence_offset;   /* in the last reply */
-    uint16_t sequence_type;     /* 0: the device has none */
+    uint16_t sequence_type;     /* of a whole number; 0: the device has none */
     uint16_t sequence_big_endian;
     uint32_t clock_offset;      /* of the device's time in the last reply */
     uint16_t clock_type;        /* unsigned; 0: it gives none, and the model below is all */
     uint16_t clock_big_endian;
     uint32_t clock_bits;        /* at which it wraps, 0: never */
-    double clock_tick_ns;       /* nanoseconds of one of its ticks */
+    double clock_tick_ns;       /* nanoseconds of one of its ticks, at most 1e9 */
     int64_t clock_shift_ns;     /* from its stamp to the middle of the acquisition */
     uint32_t acquire;           /* INPHASE_ACQUIRE_* */
     int64_t acquire_ns;

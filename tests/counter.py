@@ -50,6 +50,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     port: Annotated[int, Meta(ge=1, le=65535)]
     counted: bool = True
     clock: bool = False
+    wall_clock: bool = False
+    """the driver stamps by the wall clock, which is a mistake"""
     moves: bool = False
     watchdog_ms: int = 0
 
@@ -146,6 +148,7 @@ class Counter(Driver):
         return Reading(
             sequence=sequence if self.options.counted else None,
             device_ns=device_ns if self.options.clock else None,
+            acquired_ns=time.time_ns() if self.options.wall_clock else None,
         )
 
     def write(self, command: NDArray[np.float64]) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from counter import CLOCK_AHEAD_NS
 from inphase import Runner, schedule
+from inphase._core import lib
 from inphase.frame import Frame, Sample
 from inphase.lockstep import LockStep
 from peers import BOUND_S, ROOT, free_port, until
@@ -228,6 +229,14 @@ def test_a_device_whose_count_stands_still_is_frozen(bench: Bench) -> None:
         follow(runner, lambda f: f["count"].status == "FROZEN")
         bench.device.tell(b"R")
         follow(runner, is_fresh)
+
+
+def test_a_driver_that_stamps_by_another_clock_is_told_and_never_fresh(bench: Bench) -> None:
+    with Runner(bench.schedule(options="wall_clock = true"), cycles=40) as runner:
+        samples = [frame["count"] for frame in runner]
+        told = [s for s in samples if s.status == "INVALID"]
+    assert told and {(s.reason, s.detail) for s in told} == {("stamp", lib.INPHASE_STAMP_ACQUIRED)}
+    assert {s.status for s in samples} <= {"INVALID", "MISSING"}
 
 
 def test_silence_is_late_then_missing_and_ends(bench: Bench) -> None:

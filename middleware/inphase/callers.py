@@ -19,7 +19,7 @@ from inphase.lines import Line
 from inphase.plan import ActuatorPlan, SensorPlan
 
 _READ_BYTES = 4096
-_WIDTH = {Raw.U8: 8, Raw.I8: 8, Raw.U16: 16, Raw.I16: 16}  # bits of a number; else 32
+_WIDTH = {Raw.U8: 8, Raw.I8: 8, Raw.U16: 16, Raw.I16: 16, Raw.U64: 64}  # bits; else 32
 _FLUSH_READS = 64  # a line that babbles is not read for ever
 
 

@@ -56,6 +56,14 @@ class DeviceClock:
             raise OverflowError(f"device time {device_ns} is too far from the last one known")
         return None if rc < 0 else (host[0], error[0])
 
+    def locate(self, device_ns: int, earliest_ns: int, latest_ns: int) -> tuple[int, int] | None:
+        """The same for a reading that was added before, within its bounds; None: not known."""
+        host, error = ffi.new("int64_t *"), ffi.new("int64_t *")
+        rc = lib.inphase_device_clock_locate(
+            self._clock, device_ns, earliest_ns, latest_ns, host, error
+        )
+        return None if rc < 0 else (host[0], error[0])
+
     def facts(self) -> ClockFacts:
         """What is known of the clock."""
         facts = ffi.new("struct inphase_clock_facts *")

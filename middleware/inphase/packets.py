@@ -44,6 +44,7 @@ REASONS = (
     "unguarded",
     "moving",
     "state",
+    "stamp",
 )
 """Names of INPHASE_REASON_*, by number."""
 

@@ -199,6 +199,8 @@ class Worker:
             if self._is_over():
                 return cycle
         self._sleep_until(due_ns)
+        if lib.inphase_now() - due_ns >= every * period_ns:
+            return cycle  # woken too late for this trigger: it would be of another cycle
         if self._actuator >= 0 and lib.inphase_worker_starved(self._handle, self._actuator):
             return cycle + every  # reads would feed its watchdog
         if self._is_doubtful(self._caller.flush()):
@@ -329,10 +331,7 @@ class Worker:
         facts.clock_resets = known.resets
         facts.clock_drift_ppb = known.drift_ppb or 0
         facts.clock_uncertainty_ns = ABSENT if known.error_ns is None else known.error_ns
-        try:
-            return self._clock.map(device_ns)
-        except OverflowError:
-            return None
+        return self._clock.locate(device_ns, earliest_ns, latest_ns)
 
     def _number(self, reading: Reading) -> int:
         """The device's own number of a sample; the last one again when its clock stands still."""

@@ -3,11 +3,14 @@
    A worker says it by itself. Cycle thread only. */
 #include "internal.h"
 
+#define FAR_NS 4e18 /* 127 years: device times are cut off here */
+
 /* the device's time in nanoseconds, since it was first seen */
 static int64_t device_time(struct sensor *sensor)
 {
     const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
     int64_t ticks = (int64_t)sensor->parser.clock;
+    double device_ns;
 
     if (!sensor->clock_known) {
         sensor->clock_first = ticks;
@@ -17,7 +20,13 @@ static int64_t device_time(struct sensor *sensor)
     }
     sensor->clock_known = true;
     sensor->clock_ticks = ticks;
-    return (int64_t)((double)(ticks - sensor->clock_first) * spec->clock_tick_ns);
+
+    /* from a device that wraps at 64 bits, or lies, it may be any number */
+    device_ns = (double)(int64_t)((uint64_t)ticks - (uint64_t)sensor->clock_first) *
+                spec->clock_tick_ns;
+    if (device_ns > FAR_NS)
+        return (int64_t)FAR_NS;
+    return device_ns < -FAR_NS ? (int64_t)-FAR_NS : (int64_t)device_ns;
 }
 
 static void tell_clock(struct inphase_core *core, const struct sensor *sensor)
@@ -38,18 +47,24 @@ static void tell_clock(struct inphase_core *core, const struct sensor *sensor)
 static bool by_clock(struct inphase_core *core, struct sensor *sensor, struct sample *sample)
 {
     const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
-    int64_t earliest_ns = sample->triggered_ns;
+    int64_t earliest_ns = sample->triggered_ns, latest_ns = sample->received_ns;
     int64_t device_ns = device_time(sensor);
 
     if (earliest_ns == INPHASE_ABSENT)
         earliest_ns = sample->received_ns - spec->reply_max_ns;
 
+    /* the acquisition lies between, and its stamp is so much earlier or later than it */
+    if (spec->clock_shift_ns > 0)
+        latest_ns -= spec->clock_shift_ns;
+    else
+        earliest_ns -= spec->clock_shift_ns;
+
     /* a stamp is the last whole tick: up to one tick before what it stamps */
     earliest_ns -= (int64_t)spec->clock_tick_ns;
-    inphase_device_clock_add(&sensor->clock, device_ns, earliest_ns, sample->received_ns);
+    inphase_device_clock_add(&sensor->clock, device_ns, earliest_ns, latest_ns);
     tell_clock(core, sensor);
-    if (inphase_device_clock_map(&sensor->clock, device_ns, &sample->acquired_ns,
-                                 &sample->uncertainty_ns) < 0)
+    if (inphase_device_clock_locate(&sensor->clock, device_ns, earliest_ns, latest_ns,
+                                    &sample->acquired_ns, &sample->uncertainty_ns) < 0)
         return false;
     sample->acquired_ns += spec->clock_shift_ns;
     return true;

@@ -30,13 +30,12 @@ static void refuse_sample(const struct inphase_core *core, struct sensor *sensor
 static double compared_over_s(const struct sensor *sensor, const struct sample *sample)
 {
     const struct sample *before = &sensor->newest;
-    int64_t since_ns = sample->triggered_ns - before->triggered_ns;
 
     if (!before->trusted)
         return NAN;
     if (sample->triggered_ns == INPHASE_ABSENT || before->triggered_ns == INPHASE_ABSENT)
-        since_ns = sample->received_ns - before->received_ns;
-    return (double)since_ns * 1e-9;
+        return (double)(sample->received_ns - before->received_ns) * 1e-9;
+    return (double)(sample->triggered_ns - before->triggered_ns) * 1e-9;
 }
 
 static bool values_hold(const struct inphase_core *core, struct sensor *sensor,
@@ -93,6 +92,8 @@ static bool sequence_advanced(const struct sensor *sensor)
     case INPHASE_U16:
     case INPHASE_I16:
         return (int16_t)(uint16_t)step > 0;
+    case INPHASE_U64:
+        return (int64_t)step > 0;
     default:
         return (int32_t)(uint32_t)step > 0;
     }
@@ -138,6 +139,67 @@ static void take_arrived(const struct sensor *sensor, int64_t now_ns, struct sam
     sample->received_ns = stamps->received_ns < now_ns ? stamps->received_ns : now_ns;
     sample->trusted = sensor->recovering == 0 && !sensor->suspect;
     memcpy(sample->value, sensor->parser.value, sizeof(double) * sensor->channels);
+}
+
+/* half of what a stamp may be, so that no difference of two overflows: 73 years */
+#define POSSIBLE_NS (1LL << 61)
+
+static bool is_possible(int64_t time_ns)
+{
+    return time_ns > -POSSIBLE_NS && time_ns < POSSIBLE_NS;
+}
+
+/* A sample that is triggered has a cycle that has come, and was triggered in it: at the soonest when
+   it began, and before the next one that triggers. What a worker does not know is absent. */
+static uint32_t wrong_trigger(const struct inphase_core *core, const struct sensor *sensor,
+                              const struct sample *sample)
+{
+    bool has_none = sample->cycle == -1 && sample->triggered_ns == INPHASE_ABSENT;
+    int64_t grid_ns;
+
+    if (sensor->latched || has_none)
+        return has_none ? 0 : INPHASE_STAMP_CYCLE;
+    if (sample->cycle < 0 || sample->cycle > core->cycle)
+        return INPHASE_STAMP_CYCLE;
+    grid_ns = load_i64(&core->state->start_ns) + sample->cycle * core->period_ns;
+    if (sample->triggered_ns < grid_ns || sample->triggered_ns > sample->received_ns ||
+        sample->triggered_ns - grid_ns >= sensor->every * core->period_ns)
+        return INPHASE_STAMP_TRIGGERED;
+    return 0;
+}
+
+/* Which of a sample's stamps cannot be true by the core's own clock, INPHASE_STAMP_*; 0: none. They
+   may come from another process: here, and nowhere else, they are looked at before they are used. */
+static uint32_t wrong_stamp(const struct inphase_core *core, const struct sensor *sensor,
+                            const struct sample *sample, int64_t now_ns)
+{
+    const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
+    uint32_t wrong;
+    int64_t slack_ns;
+
+    /* what came by a descriptor may say that its receipt is not known: INT64_MAX */
+    if (!is_possible(sample->received_ns) ||
+        (sensor->device->ops->pairs && sensor->stamps.received_ns > now_ns))
+        return INPHASE_STAMP_RECEIVED;
+    wrong = wrong_trigger(core, sensor, sample);
+    if (wrong)
+        return wrong;
+    if (sample->acquired_ns == INPHASE_ABSENT)
+        return 0;
+    if (sample->uncertainty_ns < 0 || !is_possible(sample->uncertainty_ns))
+        return INPHASE_STAMP_UNCERTAINTY;
+    if (!is_possible(sample->acquired_ns) || sample->acquired_ns > now_ns ||
+        sample->acquired_ns - sample->received_ns > sample->uncertainty_ns)
+        return INPHASE_STAMP_ACQUIRED;
+
+    /* a device that samples by itself may have done so before it was asked, as its driver states */
+    slack_ns = sample->uncertainty_ns + (int64_t)spec->clock_tick_ns;
+    if (spec->acquire_ns < 0)
+        slack_ns -= spec->acquire_ns;
+    if (sample->triggered_ns != INPHASE_ABSENT &&
+        sample->triggered_ns - sample->acquired_ns > slack_ns)
+        return INPHASE_STAMP_ACQUIRED;
+    return 0;
 }
 
 /* the ring's slot of a sample; a worker has filled its own */
@@ -198,12 +260,12 @@ static void forget_trigger(struct sample *sample)
 /* a complete reply to the last trigger, or a sample that names its own */
 static void accept_sample(struct inphase_core *core, struct sensor *sensor)
 {
-    struct sample sample;
+    int64_t due, now_ns = core->clock->now(core);
     bool in_time, is_early;
-    int64_t due;
+    struct sample sample;
+    uint32_t wrong;
 
-    take_arrived(sensor, core->clock->now(core), &sample);
-    in_time = is_in_time(core, sensor, &sample);
+    take_arrived(sensor, now_ns, &sample);
 
     /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
        waiting; if no other reply comes, the sensor is FROZEN */
@@ -223,8 +285,14 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
     /* a number has come, whatever becomes of its sample */
     sensor->device_sequence = sensor->parser.sequence;
     sensor->device_sequence_known = sensor->device_sequence_seen = true;
+    wrong = wrong_stamp(core, sensor, &sample, now_ns);
+    if (wrong) {
+        refuse_sample(core, sensor, sensor->cycle, INPHASE_REASON_STAMP, wrong);
+        return;
+    }
     if (!values_hold(core, sensor, &sample))
         return;
+    in_time = is_in_time(core, sensor, &sample);
     sensor->refused_in_a_row = 0;
     sensor->frozen = stands_still(sensor, &sample);
     due = due_cycle(sensor, sample.cycle);

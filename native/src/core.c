@@ -97,13 +97,23 @@ static bool chunks_hold(const struct inphase_encoding *encoding)
             encoding->packet_size / encoding->chunk <= MAX_CHUNKS);
 }
 
+/* a year: what is added to stamps must not overflow them */
+static bool exchange_times_hold(const struct inphase_exchange *exchange)
+{
+    const int64_t most_ns = 1LL << 55;
+
+    return exchange->acquire_ns > -most_ns && exchange->acquire_ns < most_ns &&
+           exchange->clock_shift_ns > -most_ns && exchange->clock_shift_ns < most_ns &&
+           exchange->reply_max_ns >= 0 && exchange->reply_max_ns < most_ns;
+}
+
 static bool sensor_holds(const struct inphase_config *config,
                          const struct inphase_sensor_config *sensor)
 {
     if (sensor->device >= config->devices || sensor->channels > INPHASE_MAX_CHANNELS ||
         sensor->payload < 8 || sensor->payload % 8 || sensor->depth < 8 ||
         !is_power_of_two(sensor->depth) || sensor->every < 1 || sensor->latency_cycles < 0 ||
-        sensor->latency_cycles >= sensor->every ||
+        sensor->latency_cycles >= sensor->every || !exchange_times_hold(&sensor->exchange) ||
         (sensor->latched && sensor->exchange.framing.can && sensor->exchange.replies > 1))
         return false;
     for (uint32_t c = 0; c < sensor->channels; c++)

@@ -219,8 +219,9 @@ static void stage_devices(struct inphase_core *core)
 static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
 {
     bool due = sensor->latched || is_due(core, sensor);
+    bool is_old = sample_age(sensor, core->latched_ns) > sensor->max_age_ns;
 
-    if (sensor->fresh) {
+    if (sensor->fresh && !is_old) {
         if (sensor->recovering == 0)
             return sensor->suspect ? INPHASE_RECOVERING : INPHASE_FRESH;
         sensor->recovering--;
@@ -238,7 +239,7 @@ static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
     /* the reply may still come: it stays outstanding, and is drained before the next trigger */
     if (due && sensor->frozen)
         return INPHASE_FROZEN;
-    if (sensor->newest.sequence < 0 || sample_age(sensor, core->latched_ns) > sensor->max_age_ns)
+    if (is_old)
         return INPHASE_MISSING;
     if (due && !sensor->latched)
         return INPHASE_LATE;
@@ -287,12 +288,12 @@ static void latch_sensor(struct inphase_core *core, struct sensor *sensor, struc
     };
     if (row->acquired_ns != INPHASE_ABSENT)
         row->age_ns = core->latched_ns - row->acquired_ns;
-    if (status == INPHASE_LATE || status == INPHASE_MISSING) {
+    if (status == INPHASE_LATE || (status == INPHASE_MISSING && !sensor->fresh)) {
         row->reason = INPHASE_REASON_SILENT;
     } else if (status == INPHASE_OFFLINE && sensor->device->lost_reason) {
         row->reason = (uint16_t)sensor->device->lost_reason;
         row->detail = sensor->device->lost_detail;
-    } else if (status != INPHASE_HELD) {
+    } else if (status != INPHASE_HELD && status != INPHASE_FRESH) {
         row->reason = (uint16_t)sensor->reason;
         row->detail = sensor->detail;
     }

@@ -379,6 +379,36 @@ int inphase_device_clock_map(const struct inphase_device_clock *clock, int64_t d
     return 0;
 }
 
+/* the nearest to `at` of what lies between two bounds */
+static int64_t within(int64_t at, int64_t low, int64_t high)
+{
+    if (at < low)
+        return low;
+    return at > high ? high : at;
+}
+
+int inphase_device_clock_locate(const struct inphase_device_clock *clock, int64_t device_ns,
+                                int64_t earliest_ns, int64_t latest_ns, int64_t *host_ns,
+                                int64_t *error_ns)
+{
+    int64_t low, high;
+    int rc = inphase_device_clock_map(clock, device_ns, host_ns, error_ns);
+
+    if (rc < 0)
+        return rc;
+
+    /* what the mapping leaves open, and what this reading does */
+    if (__builtin_sub_overflow(*host_ns, *error_ns, &low) || low < earliest_ns)
+        low = earliest_ns;
+    if (__builtin_add_overflow(*host_ns, *error_ns, &high) || high > latest_ns)
+        high = latest_ns;
+    if (low > high || __builtin_sub_overflow(high, low, error_ns))
+        return -ERANGE;
+    *host_ns = within(*host_ns, low, high);
+    *error_ns = 1 + (*host_ns - low > high - *host_ns ? *host_ns - low : high - *host_ns);
+    return 0;
+}
+
 void inphase_device_clock_facts(const struct inphase_device_clock *clock,
                                 struct inphase_clock_facts *out)
 {

@@ -721,16 +721,20 @@ static inline bool is_at_rest(const struct actuator *actuator)
     return true;
 }
 
-/* since when the newest sample is old: from its acquisition, else from its trigger, which is older,
-   else from its arrival */
+/* how old the newest sample is, for max_age: from its acquisition or its arrival, whichever is
+   earlier; from its trigger, where the acquisition is not known. Without a sample INT64_MAX */
 static inline int64_t sample_age(const struct sensor *sensor, int64_t now_ns)
 {
     const struct sample *newest = &sensor->newest;
+    int64_t since_ns = newest->received_ns;
 
+    if (newest->sequence < 0)
+        return INT64_MAX;
     if (newest->acquired_ns != INPHASE_ABSENT)
-        return now_ns - newest->acquired_ns;
-    return now_ns - (newest->triggered_ns != INPHASE_ABSENT ? newest->triggered_ns
-                                                            : newest->received_ns);
+        since_ns = newest->acquired_ns < since_ns ? newest->acquired_ns : since_ns;
+    else if (newest->triggered_ns != INPHASE_ABSENT)
+        since_ns = newest->triggered_ns;
+    return now_ns - since_ns;
 }
 
 /* is a sample of this sensor due in the present frame? */

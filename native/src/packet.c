@@ -258,6 +258,12 @@ static bool can_fits(const struct inphase_exchange *e)
     return true;
 }
 
+/* a number that counts is whole */
+static bool counts(uint32_t type)
+{
+    return type_size(type) && type != INPHASE_F32 && type != INPHASE_F64;
+}
+
 static int exchange_fits(const struct inphase_exchange *e)
 {
     const struct inphase_framing *f = &e->framing;
@@ -281,12 +287,12 @@ static int exchange_fits(const struct inphase_exchange *e)
         if (!type_size(e->field[i].type) || e->field[i].channel >= INPHASE_MAX_CHANNELS ||
             !lies_within(e->field[i].offset, type_size(e->field[i].type), INPHASE_MAX_PACKET))
             return -EINVAL;
-    if (e->clock_type && (!type_size(e->clock_type) || !(e->clock_tick_ns > 0) ||
+    if (e->clock_type && (!counts(e->clock_type) || !(e->clock_tick_ns > 0 && e->clock_tick_ns <= 1e9) ||
                           e->clock_bits > 64 ||
                           !lies_within(e->clock_offset, type_size(e->clock_type),
                                        INPHASE_MAX_PACKET)))
         return -EINVAL;
-    if (e->sequence_type && (!type_size(e->sequence_type) ||
+    if (e->sequence_type && (!counts(e->sequence_type) ||
                              !lies_within(e->sequence_offset, type_size(e->sequence_type),
                                           INPHASE_MAX_PACKET)))
         return -EINVAL;

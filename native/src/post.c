@@ -58,6 +58,7 @@ static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum
     uint64_t head = atomic_load_explicit(&post->head, memory_order_acquire);
     uint64_t count;
     int64_t ahead;
+    bool is_far;
 
     *got = RECEIVED_EMPTY;
     if (core->readable[sensor->index]) {
@@ -78,19 +79,24 @@ static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum
     }
 
     /* of the trigger that the core, held up, has not come to: it stays where it is */
-    ahead = sensor->stamps.cycle - core->cycle;
-    if (ahead > 0 && ahead <= sensor->every) {
+    is_far = __builtin_sub_overflow(sensor->stamps.cycle, core->cycle, &ahead) ||
+             ahead > sensor->every;
+    if (ahead > 0 && !is_far) {
         *got = RECEIVED_EMPTY;
         return 0;
     }
     sensor->posted++;
-    *got = sensor->stamps.reason || ahead > 0 ? RECEIVED_REFUSED : RECEIVED_SAMPLE;
+    *got = sensor->stamps.reason || is_far ? RECEIVED_REFUSED : RECEIVED_SAMPLE;
     sensor->parser.sequence = (uint64_t)sensor->stamps.device_sequence;
     sensor->parser.reason = sensor->stamps.reason < INPHASE_REASONS ? sensor->stamps.reason
                                                                     : INPHASE_REASON_DEVICE;
     sensor->parser.detail = sensor->stamps.detail;
-    if (ahead > 0)
-        sensor->parser.reason = INPHASE_REASON_MISMATCH;
+    if (is_far) {
+        /* of a cycle that will not come for long: it is said of the trigger that is waited for */
+        sensor->stamps.cycle = sensor->cycle;
+        sensor->parser.reason = INPHASE_REASON_STAMP;
+        sensor->parser.detail = INPHASE_STAMP_CYCLE;
+    }
     return 0;
 }
 

@@ -492,6 +492,8 @@ static void a_number_goes_on_or_back_in_its_own_width(void)
         {INPHASE_U32, 0xffffffff, 0x7fffffff, INPHASE_FRESH},
         {INPHASE_U32, 0xffffffff, 0x80000001, INPHASE_FROZEN},
         {INPHASE_I32, 0xffffffff, -1, INPHASE_FROZEN},
+        {INPHASE_U64, UINT64_MAX, 0x80000001, INPHASE_FRESH},
+        {INPHASE_U64, UINT64_MAX, -0x80000001LL, INPHASE_FROZEN},
     };
 
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {

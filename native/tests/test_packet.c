@@ -518,6 +518,15 @@ static void an_exchange_that_points_outside_its_bounds_is_refused(void)
     bus.exchange.sequence_type = INPHASE_U32;
     bus.exchange.sequence_offset = UINT32_MAX - 1;
     CHECK_EQUAL(inphase_parser_open(&parser, &bus.exchange), -EINVAL);
+
+    /* what is no whole number does not count */
+    sync_read(&bus, 2);
+    bus.exchange.sequence_type = INPHASE_F64;
+    CHECK_EQUAL(inphase_parser_open(&parser, &bus.exchange), -EINVAL);
+    sync_read(&bus, 2);
+    bus.exchange.clock_type = INPHASE_F32;
+    bus.exchange.clock_tick_ns = 1000;
+    CHECK_EQUAL(inphase_parser_open(&parser, &bus.exchange), -EINVAL);
 }
 
 static void an_encoding_that_points_outside_its_packet_is_refused(void)

@@ -1,0 +1,322 @@
+/* Which samples may be FRESH: those of this frame's trigger, whose stamps the core's own clock does
+   not speak against, and that are no older than max_age. Virtual time; the devices are the test's. */
+#include <string.h>
+#include <unistd.h>
+
+#include "../src/internal.h"
+#include "check.h"
+
+#define PERIOD_NS 1000000LL
+#define DEADLINE_NS 500000LL
+#define MAX_AGE_NS 3500000LL
+#define SENSORS 3
+#define TRIGGERED 0
+#define SLOW 1                  /* every third cycle, due one later */
+#define FREE 2                  /* runs by itself */
+
+/* samples that the devices will give, each as its worker would post it */
+struct given {
+    struct inphase_posted stamps[8];
+    uint32_t count;
+};
+static struct given given[SENSORS];
+
+struct robot {
+    inphase_segment *segment;
+    inphase_core *core;
+    inphase_reader *reader;
+    char path[128];
+};
+
+static int no_trigger(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
+{
+    (void)core;
+    (void)sensor;
+    (void)now_ns;
+    return 0;
+}
+
+static int give(struct inphase_core *core, struct sensor *sensor, enum received *got)
+{
+    struct given *from = &given[sensor->index];
+
+    (void)core;
+    *got = RECEIVED_EMPTY;
+    if (from->count == 0)
+        return 0;
+    sensor->stamps = from->stamps[0];
+    memmove(from->stamps, from->stamps + 1, --from->count * sizeof *from->stamps);
+    sensor->parser.sequence = (uint64_t)sensor->stamps.device_sequence;
+    sensor->parser.value[0] += 1;
+    *got = RECEIVED_SAMPLE;
+    return 0;
+}
+
+/* as a worker: it fires by itself, and its samples name their trigger */
+static const struct device_ops ours = {.pairs = true, .trigger = no_trigger, .receive = give};
+
+static void open_robot(struct robot *robot)
+{
+    static const struct inphase_reply reply = {.size = 4};
+    struct inphase_twin_channel channel = {.base = 1};
+    struct inphase_sensor_config sensor[SENSORS];
+    struct inphase_config config = {
+        .period_ns = PERIOD_NS, .read_deadline_ns = DEADLINE_NS, .act_ns = DEADLINE_NS,
+        .resumed_after_ns = 20 * PERIOD_NS, .devices = SENSORS, .sensors = SENSORS,
+        .frame_depth = 64, .overrun_limit = 5, .virtual_time = 1, .sensor = sensor};
+
+    for (uint32_t i = 0; i < SENSORS; i++)
+        sensor[i] = (struct inphase_sensor_config){
+            .device = i, .channels = 1, .max_age_ns = MAX_AGE_NS, .depth = 64, .payload = 8,
+            .every = i == SLOW ? 3 : 1, .latency_cycles = i == SLOW, .latched = i == FREE,
+            .exchange = {.replies = 1, .reply = &reply,
+                         .framing = {.datagram = 1, .min_size = 4, .max_size = 4}},
+            .twin = {.channel = &channel, .latency_ns = 1, .period_ns = PERIOD_NS}};
+    memset(robot, 0, sizeof *robot);
+    memset(given, 0, sizeof given);
+    snprintf(robot->path, sizeof robot->path, "/dev/shm/inphase-test-fresh-%d", (int)getpid());
+    unlink(robot->path);
+    CHECK_EQUAL(inphase_segment_create(&robot->segment, robot->path, inphase_core_size(&config),
+                                       0600, -1), 0);
+    CHECK_EQUAL(inphase_core_open(&robot->core, &config, robot->segment), 0);
+    CHECK_EQUAL(inphase_reader_open(&robot->reader, robot->path, 0), 0);
+
+    /* one cycle in which the devices are attached, then ours answer */
+    CHECK(cycle_latch(robot->core));
+    cycle_act(robot->core);
+    CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
+    for (uint32_t i = 0; i < SENSORS; i++)
+        robot->core->device[i].ops = &ours;
+}
+
+static void close_robot(struct robot *robot)
+{
+    inphase_reader_close(robot->reader);
+    inphase_core_close(robot->core);
+    inphase_segment_close(robot->segment);
+}
+
+static const struct inphase_frame *run(struct robot *robot)
+{
+    CHECK(cycle_latch(robot->core));
+    cycle_act(robot->core);
+    CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
+    return inphase_reader_record(robot->reader);
+}
+
+static const struct inphase_row *row_of(const struct inphase_frame *frame, uint32_t sensor)
+{
+    return (const struct inphase_row *)(frame + 1) + sensor;
+}
+
+/* the sample that a sensor's worker would post when all is well, of the coming cycle */
+static struct inphase_posted honest(const struct robot *robot, uint32_t sensor)
+{
+    int64_t cycle = robot->core->cycle, due_ns = cycle * PERIOD_NS;
+    struct inphase_posted posted = {
+        .cycle = cycle, .triggered_ns = due_ns, .acquired_ns = due_ns, .received_ns = due_ns,
+        .device_sequence = 100 + cycle};
+
+    if (sensor == FREE) {
+        posted.cycle = -1;
+        posted.triggered_ns = INPHASE_ABSENT;
+    }
+    return posted;
+}
+
+static void give_one(uint32_t sensor, struct inphase_posted posted)
+{
+    given[sensor].stamps[given[sensor].count++] = posted;
+}
+
+static const struct inphase_row *run_with(struct robot *robot, uint32_t sensor,
+                                          struct inphase_posted posted)
+{
+    give_one(sensor, posted);
+    return row_of(run(robot), sensor);
+}
+
+static void check_refused(const struct inphase_row *row, uint32_t stamp)
+{
+    CHECK_EQUAL(row->status, INPHASE_INVALID);
+    CHECK_EQUAL(row->reason, INPHASE_REASON_STAMP);
+    CHECK_EQUAL(row->detail, stamp);
+}
+
+static void a_stamp_that_cannot_be_is_said_and_the_next_sample_is_fresh(void)
+{
+    struct inphase_posted posted;
+    struct robot robot;
+
+    open_robot(&robot);
+    for (uint32_t sensor = TRIGGERED; sensor <= FREE; sensor += FREE) {
+        CHECK_EQUAL(run_with(&robot, sensor, honest(&robot, sensor))->status, INPHASE_FRESH);
+
+        /* by another clock; the wall clock is years ahead */
+        posted = honest(&robot, sensor);
+        posted.acquired_ns += 1000000000000000000LL;
+        check_refused(run_with(&robot, sensor, posted), INPHASE_STAMP_ACQUIRED);
+
+        /* after it came, even by the uncertainty; and by one nanosecond more than that */
+        posted = honest(&robot, sensor);
+        posted.received_ns -= 1000;
+        posted.triggered_ns -= sensor == FREE ? 0 : 1000;
+        posted.uncertainty_ns = 999;
+        if (sensor == FREE)
+            check_refused(run_with(&robot, sensor, posted), INPHASE_STAMP_ACQUIRED);
+        posted = honest(&robot, sensor);
+        posted.uncertainty_ns = -1;
+        check_refused(run_with(&robot, sensor, posted), INPHASE_STAMP_UNCERTAINTY);
+        posted = honest(&robot, sensor);
+        posted.received_ns = posted.received_ns + 10 * PERIOD_NS;
+        check_refused(run_with(&robot, sensor, posted), INPHASE_STAMP_RECEIVED);
+        CHECK_EQUAL(run_with(&robot, sensor, honest(&robot, sensor))->status, INPHASE_FRESH);
+    }
+    close_robot(&robot);
+}
+
+static void a_trigger_lies_in_its_cycle_and_before_what_it_gave(void)
+{
+    struct inphase_posted posted;
+    struct robot robot;
+
+    open_robot(&robot);
+    posted = honest(&robot, TRIGGERED);
+    posted.triggered_ns -= 1;
+    check_refused(run_with(&robot, TRIGGERED, posted), INPHASE_STAMP_TRIGGERED);
+    posted = honest(&robot, TRIGGERED);
+    posted.received_ns -= 1;
+    check_refused(run_with(&robot, TRIGGERED, posted), INPHASE_STAMP_TRIGGERED);
+    posted = honest(&robot, TRIGGERED);
+    posted.acquired_ns -= 1;
+    check_refused(run_with(&robot, TRIGGERED, posted), INPHASE_STAMP_ACQUIRED);
+    posted = honest(&robot, TRIGGERED);
+    posted.acquired_ns -= 1;
+    posted.uncertainty_ns = 1;
+    CHECK_EQUAL(run_with(&robot, TRIGGERED, posted)->status, INPHASE_FRESH);
+    close_robot(&robot);
+}
+
+static void a_sample_that_is_too_old_is_not_fresh(void)
+{
+    struct inphase_posted posted;
+    struct robot robot;
+
+    open_robot(&robot);
+    for (int i = 0; i < 6; i++)
+        run(&robot);
+
+    /* the latch is at the deadline, since the others are silent */
+    posted = honest(&robot, FREE);
+    posted.acquired_ns += DEADLINE_NS - MAX_AGE_NS;
+    CHECK_EQUAL(run_with(&robot, FREE, posted)->status, INPHASE_FRESH);
+    posted = honest(&robot, FREE);
+    posted.acquired_ns += DEADLINE_NS - MAX_AGE_NS - 1;
+    CHECK_EQUAL(run_with(&robot, FREE, posted)->status, INPHASE_MISSING);
+
+    /* an acquisition that is not known is no better than its arrival */
+    posted = honest(&robot, FREE);
+    posted.acquired_ns = INPHASE_ABSENT;
+    posted.received_ns += DEADLINE_NS - MAX_AGE_NS - 1;
+    CHECK_EQUAL(run_with(&robot, FREE, posted)->status, INPHASE_MISSING);
+    close_robot(&robot);
+}
+
+/* any 64 bits, often near what is right */
+static int64_t strange(int64_t right)
+{
+    switch (check_random() % 8) {
+    case 0:
+        return (int64_t)check_random();
+    case 1:
+        return (int64_t)(check_random() >> check_random() % 64);
+    case 2:
+        return check_random() % 2 ? INT64_MAX - (int64_t)(check_random() % 3)
+                                  : INT64_MIN + (int64_t)(check_random() % 3);
+    case 3:
+        return (int64_t)((uint64_t)right + (check_random() % 7) * (uint64_t)PERIOD_NS -
+                         3 * (uint64_t)PERIOD_NS);
+    case 4:
+        return (int64_t)((uint64_t)right + check_random() % 5 - 2);
+    default:
+        return right;
+    }
+}
+
+static struct inphase_posted any_sample(const struct robot *robot, uint32_t sensor)
+{
+    struct inphase_posted posted = honest(robot, sensor);
+
+    posted.cycle = strange(posted.cycle);
+    posted.triggered_ns = strange(posted.triggered_ns);
+    posted.acquired_ns = strange(posted.acquired_ns);
+    posted.received_ns = strange(posted.received_ns);
+    posted.uncertainty_ns = strange(posted.uncertainty_ns);
+    return posted;
+}
+
+/* what holds of every row, judged by the frame's own times in wider arithmetic */
+static void check_row(const struct inphase_frame *frame, const struct inphase_row *row,
+                      uint32_t sensor)
+{
+    __int128 acquired = row->acquired_ns, received = row->received_ns;
+    __int128 triggered = row->triggered_ns, uncertainty = row->uncertainty_ns;
+
+    CHECK(row->age_ns >= 0 || row->age_ns == INPHASE_ABSENT);
+    CHECK_EQUAL(row->age_ns == INPHASE_ABSENT, row->acquired_ns == INPHASE_ABSENT);
+    if (row->sequence < 0)
+        return;
+    CHECK(received <= frame->latched_ns);
+    if (row->acquired_ns != INPHASE_ABSENT) {
+        CHECK(acquired <= frame->latched_ns && acquired <= received + uncertainty);
+        CHECK(row->triggered_ns == INPHASE_ABSENT || acquired >= triggered - uncertainty);
+        CHECK_EQUAL(row->age_ns, frame->latched_ns - row->acquired_ns);
+    }
+    if (row->status != INPHASE_FRESH)
+        return;
+    CHECK(row->age_ns <= MAX_AGE_NS && frame->latched_ns - received <= MAX_AGE_NS);
+    if (sensor == FREE) {
+        CHECK(row->cycle == -1 && row->triggered_ns == INPHASE_ABSENT);
+    } else {
+        CHECK_EQUAL(row->cycle, frame->cycle - (sensor == SLOW));
+        CHECK(triggered >= row->cycle * PERIOD_NS && triggered <= received);
+    }
+}
+
+static void no_stamps_of_any_64_bits_make_a_sample_fresh_that_is_not(void)
+{
+    int64_t fresh = 0, refused = 0;
+
+    for (int round = 0; round < 100; round++) {
+        struct robot robot;
+
+        open_robot(&robot);
+        for (int i = 0; i < 300; i++) {
+            const struct inphase_frame *frame;
+
+            for (uint32_t sensor = 0; sensor < SENSORS; sensor++)
+                for (uint64_t count = check_random() % 3; count > 0; count--)
+                    give_one(sensor, any_sample(&robot, sensor));
+            frame = run(&robot);
+            for (uint32_t sensor = 0; sensor < SENSORS; sensor++) {
+                const struct inphase_row *row = row_of(frame, sensor);
+
+                check_row(frame, row, sensor);
+                fresh += row->status == INPHASE_FRESH;
+                refused += row->reason == INPHASE_REASON_STAMP;
+            }
+        }
+        close_robot(&robot);
+    }
+    CHECK(fresh > 1000 && refused > 1000);
+}
+
+int main(void)
+{
+    check_seed();
+    RUN(a_stamp_that_cannot_be_is_said_and_the_next_sample_is_fresh);
+    RUN(a_trigger_lies_in_its_cycle_and_before_what_it_gave);
+    RUN(a_sample_that_is_too_old_is_not_fresh);
+    RUN(no_stamps_of_any_64_bits_make_a_sample_fresh_that_is_not);
+    return 0;
+}
