@@ -33,7 +33,9 @@ void state_set(struct inphase_core *core, uint32_t to)
         latch_motion(core, INPHASE_REASON_STATE, from << 8 | to);
         return;
     }
-    put_u32(&core->state->state, to);
+
+    /* release: who sees a state sees what led to it, the start among it */
+    atomic_store_explicit(&core->state->state, to, memory_order_release);
 }
 
 bool all_at_rest(const struct inphase_core *core)
