@@ -127,7 +127,9 @@ _seats: list[Seat] = []
 
 
 def _begin(job: Job) -> None:
-    process.end_with_parent()
+    parent = multiprocessing.parent_process()
+    assert parent is not None and parent.pid is not None
+    process.end_with_parent(parent.pid)
     _jobs.append(job)
 
 

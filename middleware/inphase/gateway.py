@@ -258,7 +258,6 @@ def serve(described: Schedule, store_path: str) -> None:
 
 def main() -> None:
     """Entry of the process."""
-    process.end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     path, store_path = sys.argv[1:3]

@@ -426,7 +426,6 @@ def _end(*_: object) -> None:
 
 def main() -> None:
     """Entry of the process."""
-    process.end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
     signal.signal(signal.SIGTERM, _end)
     path, store_path, *where = sys.argv[1:]

@@ -2,17 +2,16 @@
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from inphase._core import lib
 from inphase.errors import RuntimeFault
+from inphase.scratch import Scratch
 
 _START_S = 20.0
 _ASK_S = 0.5
@@ -28,11 +27,10 @@ _THREADS = (
 )
 
 
-def end_with_parent() -> None:
-    """Called first in a child: end when the process that started this one ends."""
-    parent = os.getppid()
+def end_with_parent(parent: int) -> None:
+    """Called first in a child: end when the process of that number, which started it, ends."""
     lib.inphase_die_with_parent()
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # it has, before this was asked for
         sys.exit(0)
 
 
@@ -92,15 +90,16 @@ class Process:
         has_scratch: bool = False,
     ) -> None:
         self.name = name
+        self._is_asked = False
         more = dict(environment or {})
-        self._scratch = tempfile.mkdtemp(prefix=f"inphase-{name}-") if has_scratch else None
+        self._scratch = Scratch(name) if has_scratch else None
         if self._scratch is not None:
-            more |= {SCRATCH: self._scratch, "TMPDIR": self._scratch}
+            more |= {SCRATCH: self._scratch.path, "TMPDIR": self._scratch.path}
         path = [str(folder)] if folder is not None else []
         path += [item for item in os.environ.get("PYTHONPATH", "").split(os.pathsep) if item]
         keep_rights()
         self._child = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", "inphase.child", str(os.getpid()), module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             process_group=0,  # ^C in a terminal is the supervisor's: the ramp needs the others
@@ -154,9 +153,10 @@ class Process:
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def ask_to_end(self) -> None:
-        """Send it SIGTERM; `stop` then waits."""
-        if self._child.poll() is None:
+        """Send it SIGTERM; `stop` then waits. Once: a second one may find it ending already."""
+        if self._child.poll() is None and not self._is_asked:
             self._child.terminate()
+        self._is_asked = True
 
     def stop(self, asked: bool = False) -> None:
         """Ask it to end, unless it was asked already, then make it; at most half a second."""
@@ -174,4 +174,5 @@ class Process:
             os.close(self.pidfd)
             self.pidfd = -1
         if self._scratch is not None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch.close()
+            self._scratch = None

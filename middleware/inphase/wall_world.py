@@ -302,7 +302,6 @@ def serve(world: WallWorld) -> None:
 
 def main() -> None:
     """Entry of the process."""
-    process.end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     path, line = sys.argv[1:]

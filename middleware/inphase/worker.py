@@ -512,7 +512,6 @@ def _plan(path: Path, device: str, options: list[str]) -> Plan:
 
 def main() -> None:
     """Entry of the process."""
-    process.end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     path, device, core_path, wake, order, control, *options = sys.argv[1:]
