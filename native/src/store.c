@@ -3,7 +3,8 @@
    A slot's sequence is odd while it is written. Words are stored with release and loaded with
    acquire order, so that a reader that sees any word of a newer write also sees a newer sequence:
    no fences are needed for copies, also on machines that reorder (tests/test_sequence_lock.py
-   reads the orders here and checks them with a model). Readers never own anything: the writer cannot be held up. */
+   reads the orders here and checks them with a model). Readers never own anything: the writer
+   cannot be held up. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/futex.h>
