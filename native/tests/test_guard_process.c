@@ -23,14 +23,14 @@
 struct rig {
     struct inphase_core *core;
     pid_t runtime, guard;
-    int pidfd, line, page;
+    int pidfd, line, page, life;
     char note[64];
 };
 
 /* the runtime's process, and the guard's beside it */
 static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t wire_ns)
 {
-    char page[16], pidfd[16], line[16];
+    char page[16], life[16], pidfd[16], line[16];
     struct guard_answer ready;
     int pair[2];
 
@@ -48,7 +48,7 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
                                                .gap_ns = gap_ns, .wire_ns = wire_ns};
         memcpy(actuator->stop_bytes, bytes, sizeof bytes);
     }
-    rig->page = inphase_core_guard(rig->core, hold_ns);
+    rig->page = inphase_core_guard(rig->core, hold_ns, &rig->life);
     CHECK(rig->page >= 0);
     guard_beat(rig->core, inphase_now());
     rig->runtime = fork();
@@ -63,14 +63,15 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
     snprintf(rig->note, sizeof rig->note, "/dev/shm/inphase-test-guard-%d", (int)getpid());
     unlink(rig->note);
     snprintf(page, sizeof page, "%d", rig->page);
+    snprintf(life, sizeof life, "%d", rig->life);
     snprintf(pidfd, sizeof pidfd, "%d", rig->pidfd);
     snprintf(line, sizeof line, "%d", pair[1]);
     rig->guard = fork();
     CHECK(rig->guard >= 0);
     if (rig->guard == 0) {
-        for (int i = 0; i < 3; i++)
-            fcntl((int[]){rig->page, rig->pidfd, pair[1]}[i], F_SETFD, 0);
-        execl(GUARD, GUARD, page, pidfd, line, "0", "-1", "0", rig->note, (char *)NULL);
+        for (int i = 0; i < 4; i++)
+            fcntl((int[]){rig->page, rig->life, rig->pidfd, pair[1]}[i], F_SETFD, 0);
+        execl(GUARD, GUARD, page, life, pidfd, line, "0", "-1", "0", rig->note, (char *)NULL);
         _exit(127);
     }
     close(pair[1]);
@@ -83,6 +84,7 @@ static void close_rig(struct rig *rig)
     close(rig->line);
     close(rig->pidfd);
     close(rig->page);
+    close(rig->life);
     guard_close(rig->core);
     free(rig->core);
     unlink(rig->note);
@@ -266,9 +268,10 @@ static void a_line_is_left_idle_before_each_stop(void)
     close_rig(&rig);
 }
 
+/* something that it has to answer */
 static void ask(struct rig *rig)
 {
-    struct guard_request request = {.kind = GUARD_PING};
+    struct guard_request request = {.kind = GUARD_DROP, .actuator = 1};
 
     CHECK_EQUAL(send(rig->line, &request, sizeof request, 0), sizeof request);
 }

@@ -64,6 +64,7 @@ int __wrap_sendmmsg(int fd, struct mmsghdr *message, unsigned count, int flags)
 static void open_core(int fd, uint32_t stop, uint32_t chunk)
 {
     static const uint8_t brake[] = {0x80, 0, 0, 1};
+    int32_t life_fd;
 
     core = calloc(1, sizeof *core);
     CHECK(core);
@@ -82,8 +83,9 @@ static void open_core(int fd, uint32_t stop, uint32_t chunk)
         actuator->stop.size = sizeof brake;
         memcpy(actuator->stop_bytes, brake, sizeof brake);
     }
-    page_fd = inphase_core_guard(core, 20 * MS);
+    page_fd = inphase_core_guard(core, 20 * MS, &life_fd);
     CHECK(page_fd >= 0);
+    close(life_fd);
     seen = mmap(NULL, core->guard.page->layout.size, PROT_READ, MAP_SHARED, page_fd, 0);
     CHECK(seen != MAP_FAILED);
     CHECK(guard_page_take(seen, core->guard.page->layout.size, &layout));
