@@ -220,10 +220,12 @@ bool guard_lives(const struct inphase_core *core, int64_t now_ns)
 void guard_beat(struct inphase_core *core, int64_t now_ns)
 {
     struct guard_page *page = core->guard.page;
+    int64_t before_ns;
 
     if (!page)
         return;
-    if (now_ns - load_i64(&page->beat_ns) > page->layout.max_hold_ns)
+    before_ns = load_i64(&page->beat_ns);
+    if (before_ns && now_ns - before_ns > page->layout.max_hold_ns)
         note_held_up(core, now_ns);
     put_i64(&page->cycle, core->cycle);
     put_i64(&page->beat_ns, now_ns);
