@@ -2,7 +2,7 @@
 # make test: set up .venv and run the tests and static checks
 # make world-test: the tests of simulated worlds with the oldest MuJoCo that is supported
 # make native-test: build and run the C tests
-# make fuzz: two minutes for each fuzz target of native/fuzz, by libFuzzer; needs clang
+# make fuzz: two minutes for each fuzz target, by libFuzzer and atheris; needs clang
 # make sanitize: the C tests under ASAN+UBSAN and under TSAN, the Python tests on an ASAN build
 # make vm-test: the tests that need a kernel's own devices, in a virtual machine (tests/vm/README.md)
 # make bench: the figures of benches/README.md, beside their yardsticks; wants a quiet machine
@@ -15,6 +15,8 @@ NATIVE := $(wildcard native/*.h native/*.py native/CMakeLists.txt native/src/*)
 
 # what native/fuzz looks at: the program, and inputs of its smoke run
 FUZZ_TARGETS := packets wire mailbox guard_page store
+# and tests/fuzz/doors.py
+FUZZ_DOORS := description schedule onnx safetensors
 FUZZ_RUNS := 10000
 FUZZ_SECONDS ?= 120
 CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))) \
@@ -76,6 +78,13 @@ fuzz: .venv/installed
 	    build/native-libfuzzer/fuzz/fuzz_$$target -max_total_time=$(FUZZ_SECONDS) \
 	        -artifact_prefix=build/corpus/$$target- build/corpus/$$target \
 	        native/fuzz/seeds/$$target || exit 1; \
+	done
+	$(BIN)/python -m pip install --quiet 'atheris>=3'
+	for door in $(FUZZ_DOORS); do \
+	    mkdir -p build/corpus/$$door; \
+	    $(BIN)/python tests/fuzz/doors.py $$door -max_total_time=$(FUZZ_SECONDS) \
+	        -artifact_prefix=build/corpus/$$door- build/corpus/$$door \
+	        tests/fuzz/seeds/$$door || exit 1; \
 	done
 
 sanitize: .venv/installed build/asan/installed
