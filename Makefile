@@ -1,9 +1,10 @@
 # make demo: set up .venv and run the demo robot for 20 seconds, nothing plugged in
 # make test: set up .venv and run the tests and static checks
 # make world-test: the tests of simulated worlds with the oldest MuJoCo that is supported
-# make native-test: build and run the C tests
+# make native-test: build and run the C tests, as debug and as release
 # make fuzz: two minutes for each fuzz target, by libFuzzer and atheris; needs clang
 # make sanitize: the C tests under ASAN+UBSAN and under TSAN, the Python tests on an ASAN build
+# make mutants: plants mistakes in the core and counts those that a test notices; an hour or so
 # make vm-test: the tests that need a kernel's own devices, in a virtual machine (tests/vm/README.md)
 # make bench: the figures of benches/README.md, beside their yardsticks; wants a quiet machine
 PYTHON ?= python3
@@ -24,7 +25,7 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 
 WORLD_TESTS := tests/test_world.py tests/test_timing_model.py tests/test_randomisation.py
 
-.PHONY: demo test lint native-test fuzz-smoke fuzz world-test sanitize vm-test bench clean
+.PHONY: demo test lint native-test fuzz-smoke fuzz world-test sanitize mutants vm-test bench clean
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
@@ -57,6 +58,7 @@ endef
 
 native-test: .venv/installed
 	$(call run_preset,test)
+	$(call run_preset,release)
 
 # the seeds, and seeds changed at random: any compiler
 fuzz-smoke: .venv/installed
@@ -105,6 +107,10 @@ build/asan/installed: pyproject.toml $(NATIVE) $(PACKAGE)
 	    --config-settings=cmake.define.INPHASE_SANITIZE=address,undefined \
 	    --config-settings=build-dir=build/asan-core '.[all,dev]'
 	touch $@
+
+# COUNT=20 SEED=2 for another sample; broken off, it goes on where it was
+mutants: .venv/installed
+	$(BIN)/python tests/mutants.py --count $(or $(COUNT),100) --seed $(or $(SEED),1)
 
 vm-test: .venv/installed
 	$(BIN)/python tests/vm/run.py

@@ -166,6 +166,7 @@ static void a_record_that_was_not_finished_does_not_count(void)
 
 static void what_cannot_be_is_no_record(void)
 {
+    uint32_t beyond = 5000;
     struct slot *slot;
 
     open_page();
@@ -177,7 +178,8 @@ static void what_cannot_be_is_no_record(void)
     CHECK(!guard_page_record(seen, &layout, &found));
     slot->sequence = 2;
     CHECK(guard_page_record(seen, &layout, &found));
-    ((struct guard_record *)slot->payload)->size[1] = 5000;
+    memcpy((uint8_t *)slot->payload + offsetof(struct guard_record, size[1]), &beyond,
+           sizeof beyond);
     CHECK(!guard_page_record(seen, &layout, &found));
     close_page();
 }
