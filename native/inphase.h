@@ -60,7 +60,7 @@
                                        several chunks, detail of them were taken, no more */
 #define INPHASE_REASON_EXPIRED 21   /* the command's valid-until had passed */
 #define INPHASE_REASON_PARENT 22    /* the process that started the runtime is gone */
-#define INPHASE_REASON_GATEWAY 23   /* reserved for the supervisor */
+#define INPHASE_REASON_GATEWAY 23   /* the gateway is gone, and clients' emergency stops with it */
 #define INPHASE_REASON_INPUT 24     /* the policy does not accept a sample of the frame */
 #define INPHASE_REASON_SLIP 25      /* a sample of another trigger; detail: by how many */
 #define INPHASE_REASON_WATCHDOG 26  /* the device's watchdog is no longer fed: see arm */
@@ -74,7 +74,8 @@
 #define INPHASE_REASON_STATE 34     /* a transition that does not exist; detail: from << 8 | to */
 #define INPHASE_REASON_STAMP 35     /* a stamp that the core's clock, the trigger or the receipt speaks
                                        against; detail: INPHASE_STAMP_* */
-#define INPHASE_REASONS 36
+#define INPHASE_REASON_SUPERVISOR 36 /* the supervisor is silent: see inphase_core_beat */
+#define INPHASE_REASONS 37
 
 /* which stamp of a sample cannot be true */
 #define INPHASE_STAMP_CYCLE 1       /* a cycle that has not come, or is none */
@@ -225,6 +226,7 @@ struct inphase_status {
     int32_t thread_id;          /* kernel id of the cycle thread */
     int64_t reason_cycle;       /* in which the reason of the stop came, else that of the latch */
     int64_t epoch;              /* of commands: stops, latches and armings so far */
+    uint32_t estops;            /* emergency stops so far: see inphase_core_arm_after */
 };
 
 /* what real-time right was asked for and what the kernel gave; errno of each refusal, 0: granted */
@@ -1262,6 +1264,9 @@ int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled);
    stays; inphase_reader_status says what it waits for. What is latched meanwhile ends it. Where
    motion is armed it does nothing. Threads: any one. */
 int inphase_core_arm(inphase_core *core);
+/* The same by a person who knew of so many emergency stops (`estops` of inphase_reader_status) when
+   they asked: one that came since then wins, and nothing is armed. */
+int inphase_core_arm_after(inphase_core *core, uint32_t estops);
 /* Take back a request to arm that was not granted. */
 int inphase_core_disarm(inphase_core *core);
 /* Emergency stop, taken up by the next act before anything is written: motion is latched, every
@@ -1285,6 +1290,14 @@ int inphase_core_estop_page(inphase_core *core, inphase_segment *segment);
 int inphase_core_guarded(inphase_core *core, uint32_t actuator, int guarded);
 /* Whether a robot may go from one state to another: 1 or 0. Any thread. */
 int inphase_state_may(uint32_t from, uint32_t to);
+/* Latch motion at the next latch of a cycle: for what the cycle thread cannot see by itself. The
+   first reason stays, as always. -EINVAL: no such reason. Async-signal-safe, any thread. */
+int inphase_core_latch(inphase_core *core, uint32_t reason, uint32_t detail);
+/* The supervisor lives. From its first beat on it is watched: where motion is live, and cycles of
+   INPHASE_SUPERVISOR_NS in all (two at least) were run without another beat, motion is latched.
+   Never waits. Any thread. */
+#define INPHASE_SUPERVISOR_NS 1000000000
+void inphase_core_beat(inphase_core *core);
 /* The policy is gone for good: says why commands are missing from now on. */
 void inphase_core_policy_gone(inphase_core *core, uint32_t reason);
 /* Page faults of the cycle thread, counted by the supervisor from /proc. */
@@ -1299,6 +1312,29 @@ int inphase_core_start(inphase_core *core);
 int inphase_core_join(inphase_core *core, int64_t timeout_ns);
 /* Ask the kernel, in a thread that ends at once, for what the cycle thread would ask for. */
 int inphase_realtime_try(int32_t priority, int32_t cpu, struct inphase_realtime *out);
+
+/* ---- stops that nothing holds up --------------------------------------------------------- */
+
+/* A thread in C that hands stops to a core. It waits for these descriptors and for nothing else, so
+   that an interpreter that is busy, a driver that takes its time, a guard that is frozen or an output
+   that nobody reads delays none of them. Each is -1: there is none; all stay the caller's, who has
+   made them non-blocking (not a terminal that others share: open it anew). */
+struct inphase_stops_config {
+    int32_t keys_fd;            /* a terminal's. Space, e and E are the emergency stop. Its hang-up is a
+                                   stop, as by SIGHUP; that it is another's to read ends the keys */
+    int32_t signals_fd;         /* a byte per signal that came, its number: SIGHUP, SIGINT, SIGQUIT and
+                                   SIGTERM are a stop, SIGUSR1 is told on as the key `a` */
+    int32_t line_fd;            /* a socket to the process that runs the robot. `e` is the emergency
+                                   stop, `s` a stop; its end is a stop, INPHASE_REASON_PARENT */
+    int32_t told_fd;            /* out: keys as they were pressed, for the supervisor. What has no room
+                                   is dropped */
+};
+typedef struct inphase_stops inphase_stops;
+/* Start the thread, which blocks all signals. Close it before the core; it never waits long to end.
+   0, or the negative errno of eventfd and pthread_create. Thread: any. */
+int inphase_stops_open(inphase_stops **out, inphase_core *core,
+                       const struct inphase_stops_config *config);
+void inphase_stops_close(inphase_stops *stops);
 
 /* Lock step, all in the caller's thread. The policy is one server, as on the robot: it takes the
    newest frame that is due (see inphase_policy_timing) and that it has not had as soon as it is free, and answers when its inference has passed.

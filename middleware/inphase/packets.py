@@ -45,6 +45,7 @@ REASONS = (
     "moving",
     "state",
     "stamp",
+    "supervisor",
 )
 """Names of INPHASE_REASON_*, by number."""
 

@@ -368,6 +368,7 @@ static void stage_latch(struct inphase_core *core)
     for (uint32_t i = 0; i < core->sensors; i++)
         latch_sensor(core, &core->sensor[i], &row[i]);
     state_watch_guards(core);
+    state_watch_supervisor(core);
     state_follow(core);
     state_grant(core);
     core->told_stop = is_stopping(core) && core->cycle > core->stop_cycle && all_at_rest(core);

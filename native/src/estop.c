@@ -87,15 +87,17 @@ static uint32_t asked_for(struct inphase_core *core)
     if (!core->estop_page)
         return from;
     stops = atomic_load_explicit(&core->estop_page->stops, memory_order_relaxed);
-    if (stops != core->estop_page_seen)
+    if (stops != core->estop_page_seen) {
+        atomic_fetch_add_explicit(&core->state->estops, 1, memory_order_relaxed);
         from = INPHASE_ESTOP_CLIENT;
+    }
     core->estop_page_seen = stops;
     return from;
 }
 
 void estop_look(struct inphase_core *core)
 {
-    uint32_t pressed = 0, unknown = 0, from;
+    uint32_t pressed = 0, unknown = 0, before = load_u32(&core->state->estop), from;
 
     for (uint32_t i = 0; i < core->estop_inputs; i++) {
         enum level level = input_level(core, i);
@@ -104,6 +106,8 @@ void estop_look(struct inphase_core *core)
         unknown |= (uint32_t)(level == UNKNOWN) << i;
     }
     core->estop_seen = true;
+    if (pressed & ~before)
+        atomic_fetch_add_explicit(&core->state->estops, 1, memory_order_relaxed);
     put_u32(&core->state->estop, pressed | unknown << INPHASE_ESTOP_INPUTS);
     from = asked_for(core);
     if (pressed)
@@ -118,6 +122,7 @@ int inphase_core_estop(inphase_core *core, uint32_t from)
 {
     if (from != INPHASE_ESTOP_LOCAL && from != INPHASE_ESTOP_CLIENT)
         return -EINVAL;
+    atomic_fetch_add_explicit(&core->state->estops, 1, memory_order_relaxed);
     put_u32(&core->estop_request, from);
     return 0;
 }

@@ -81,6 +81,7 @@ struct state {
     _Atomic int32_t rt_granted;
     _Atomic uint64_t orders[INPHASE_MAX_ACTUATORS]; /* commands handed to workers so far */
     _Atomic uint32_t starved;    /* bit per actuator: its worker asks its device for nothing */
+    _Atomic uint32_t estops;     /* emergency stops so far; any thread adds */
 };
 
 struct histogram {
@@ -599,9 +600,13 @@ struct inphase_core {
 
     /* any thread writes, the cycle thread reads */
     _Atomic uint64_t stop;       /* reason in the upper half, detail in the lower; 0: none */
+    _Atomic uint64_t latch_request; /* likewise; taken back to 0 */
     _Atomic uint32_t arm_requests, arm_withdrawn, policy_gone;
+    _Atomic uint32_t arm_estops; /* emergency stops that the last request to arm knows of */
     _Atomic uint32_t estop_request; /* INPHASE_ESTOP_LOCAL or _CLIENT; taken back to 0 */
-    uint32_t arm_seen;
+    _Atomic uint32_t beats;      /* of the supervisor; 0: none is asked for */
+    uint32_t arm_seen, beats_seen;
+    int64_t silent_ns;           /* of cycles without a beat */
 
     pthread_t thread;
     bool started;
@@ -634,6 +639,8 @@ bool all_at_rest(const struct inphase_core *core);
 void state_take_requests(struct inphase_core *core);
 /* latch motion that nothing else would stop; at the latch */
 void state_watch_guards(struct inphase_core *core);
+/* likewise, when the supervisor asks for it or is silent */
+void state_watch_supervisor(struct inphase_core *core);
 /* grant the request that waits, or say why not; at the latch, when the statuses are known */
 void state_grant(struct inphase_core *core);
 /* whether a command to the frame of that cycle was made for the present epoch */

@@ -343,6 +343,7 @@ int inphase_reader_status(inphase_reader *reader, struct inphase_status *out)
         .estop = load_u32(&state->estop),
         .reason_cycle = load_i64(&state->reason_cycle),
         .epoch = load_i64(&state->epoch),
+        .estops = load_u32(&state->estops),
         .lost_devices = load_u32(&state->lost_devices),
         .thread_id = atomic_load_explicit(&state->thread_id, memory_order_relaxed),
     };

@@ -149,6 +149,7 @@ void state_take_requests(struct inphase_core *core)
     }
     core->arm_seen = requests;
     if (core->observe || !core->actuators || is_stopping(core) || withdrawn ||
+        load_u32(&core->arm_estops) != load_u32(&core->state->estops) ||
         (core->is_live && !load_u32(&core->state->latched)))
         return;
     core->wants_arm = true;
@@ -188,6 +189,27 @@ void state_watch_guards(struct inphase_core *core)
     for (uint32_t i = 0; i < core->actuators && core->is_live; i++)
         if (!is_guarded(core, &core->actuator[i]))
             latch_motion(core, INPHASE_REASON_UNGUARDED, i);
+}
+
+void state_watch_supervisor(struct inphase_core *core)
+{
+    uint64_t asked = atomic_load_explicit(&core->latch_request, memory_order_relaxed);
+    uint32_t beats = load_u32(&core->beats);
+    int64_t bound_ns = 2 * core->period_ns;
+
+    if (asked) {
+        atomic_store_explicit(&core->latch_request, 0, memory_order_relaxed);
+        latch_motion(core, (uint32_t)(asked >> 32), (uint32_t)asked);
+    }
+
+    /* cycles are counted, not the time: after a suspension the supervisor has to run first, too */
+    core->silent_ns += core->period_ns;
+    if (!beats || beats != core->beats_seen)
+        core->silent_ns = 0;
+    core->beats_seen = beats;
+    bound_ns = bound_ns < INPHASE_SUPERVISOR_NS ? INPHASE_SUPERVISOR_NS : bound_ns;
+    if (core->is_live && !is_stopping(core) && core->silent_ns > bound_ns)
+        latch_motion(core, INPHASE_REASON_SUPERVISOR, 0);
 }
 
 static uint32_t obstacle(const struct inphase_core *core, uint32_t *detail)
@@ -241,16 +263,41 @@ void state_grant(struct inphase_core *core)
     state_set(core, INPHASE_STATE_ARMED);
 }
 
-int inphase_core_arm(inphase_core *core)
+int inphase_core_arm_after(inphase_core *core, uint32_t estops)
 {
+    put_u32(&core->arm_estops, estops);
     atomic_fetch_add_explicit(&core->arm_requests, 1, memory_order_release);
     return 0;
+}
+
+int inphase_core_arm(inphase_core *core)
+{
+    return inphase_core_arm_after(core, load_u32(&core->state->estops));
 }
 
 int inphase_core_disarm(inphase_core *core)
 {
     put_u32(&core->arm_withdrawn, atomic_load_explicit(&core->arm_requests, memory_order_relaxed));
     return 0;
+}
+
+int inphase_core_latch(inphase_core *core, uint32_t reason, uint32_t detail)
+{
+    uint64_t none = 0;
+
+    if (reason == INPHASE_REASON_NONE || reason >= INPHASE_REASONS)
+        return -EINVAL;
+
+    /* one word, as of a stop: an earlier one that was not taken yet is the first, and stays */
+    atomic_compare_exchange_strong_explicit(&core->latch_request, &none,
+                                            (uint64_t)reason << 32 | detail,
+                                            memory_order_relaxed, memory_order_relaxed);
+    return 0;
+}
+
+void inphase_core_beat(inphase_core *core)
+{
+    atomic_fetch_add_explicit(&core->beats, 1, memory_order_relaxed);
 }
 
 int inphase_core_guarded(inphase_core *core, uint32_t actuator, int guarded)

@@ -1,0 +1,176 @@
+/* The thread that hands stops to the core: keys, signals, and the word of the process that runs the
+   robot. It waits for its descriptors and for nothing else. It takes no lock, calls no Python, and
+   what it tells the supervisor is dropped where there is no room. So nobody who waits (Python for a
+   driver, a writer for a terminal) delays a stop: what stops the robot is one atomic word of the
+   core's.
+
+   One poll over at most four descriptors; each turn reads at most READ_BYTES of each. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#define READ_BYTES 64
+#define ARM_KEY 'a'
+
+enum source { KEYS, SIGNALS, LINE, END, SOURCES };
+
+/* constant once the thread runs, but for `source`, which is the thread's */
+struct inphase_stops {
+    inphase_core *core;
+    struct pollfd source[SOURCES]; /* fd -1: there is none, or it has ended */
+    int told_fd;
+    int end_fd;                    /* an eventfd: readable once the thread is to end */
+    pthread_t thread;
+};
+
+static void tell(const struct inphase_stops *stops, const char *keys, size_t count)
+{
+    /* the supervisor hears it late or not at all; the core has been told */
+    if (stops->told_fd >= 0 && write(stops->told_fd, keys, count) < 0)
+        return;
+}
+
+static bool is_passing(ssize_t count)
+{
+    return count < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+/* each of these returns false once its descriptor has ended */
+
+static bool take_keys(struct inphase_stops *stops)
+{
+    char key[READ_BYTES];
+    ssize_t count = read(stops->source[KEYS].fd, key, sizeof key);
+
+    if (is_passing(count))
+        return true;
+
+    /* a terminal that is gone can stop nothing any more; one that is another's by now could */
+    if (count <= 0) {
+        if (count == 0 || stops->source[KEYS].revents & POLLHUP)
+            inphase_core_stop(stops->core, INPHASE_REASON_SIGNAL, SIGHUP);
+        return false;
+    }
+    for (ssize_t i = 0; i < count; i++)
+        if (key[i] == ' ' || key[i] == 'e' || key[i] == 'E')
+            inphase_core_estop(stops->core, INPHASE_ESTOP_LOCAL);
+    tell(stops, key, (size_t)count);
+    return true;
+}
+
+static bool take_signals(struct inphase_stops *stops)
+{
+    static const char arm[] = {ARM_KEY};
+    uint8_t number[READ_BYTES];
+    ssize_t count = read(stops->source[SIGNALS].fd, number, sizeof number);
+
+    for (ssize_t i = 0; i < count; i++) {
+        switch (number[i]) {
+        case SIGHUP:
+        case SIGINT:
+        case SIGQUIT:
+        case SIGTERM:
+            inphase_core_stop(stops->core, INPHASE_REASON_SIGNAL, number[i]);
+            break;
+        case SIGUSR1:
+            tell(stops, arm, sizeof arm);
+            break;
+        default:
+            break;
+        }
+    }
+    return count > 0 || is_passing(count);
+}
+
+static bool take_line(struct inphase_stops *stops)
+{
+    char word[READ_BYTES];
+    ssize_t count = recv(stops->source[LINE].fd, word, sizeof word, MSG_DONTWAIT);
+
+    if (is_passing(count))
+        return true;
+    if (count <= 0) {
+        inphase_core_stop(stops->core, INPHASE_REASON_PARENT, 0);
+        return false;
+    }
+    for (ssize_t i = 0; i < count; i++) {
+        if (word[i] == 'e')
+            inphase_core_estop(stops->core, INPHASE_ESTOP_LOCAL);
+        else if (word[i] == 's')
+            inphase_core_stop(stops->core, INPHASE_REASON_REQUEST, 0);
+    }
+    return true;
+}
+
+static void *stops_main(void *argument)
+{
+    static bool (*const take[])(struct inphase_stops *) = {
+        [KEYS] = take_keys, [SIGNALS] = take_signals, [LINE] = take_line};
+    struct inphase_stops *stops = argument;
+
+    while (!stops->source[END].revents) {
+        if (poll(stops->source, SOURCES, -1) < 0)
+            continue; /* no memory for a moment; signals are blocked */
+        for (int i = 0; i < END; i++)
+            if (stops->source[i].revents && !take[i](stops))
+                stops->source[i].fd = -1;
+    }
+    return NULL;
+}
+
+int inphase_stops_open(inphase_stops **out, inphase_core *core,
+                       const struct inphase_stops_config *config)
+{
+    struct inphase_stops *stops = calloc(1, sizeof *stops);
+    sigset_t all, before;
+    int rc;
+
+    if (!stops)
+        return -ENOMEM;
+    stops->core = core;
+    stops->told_fd = config->told_fd;
+    stops->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (stops->end_fd < 0) {
+        rc = errno;
+        goto free_stops;
+    }
+    stops->source[KEYS].fd = config->keys_fd;
+    stops->source[SIGNALS].fd = config->signals_fd;
+    stops->source[LINE].fd = config->line_fd;
+    stops->source[END].fd = stops->end_fd;
+    for (int i = 0; i < SOURCES; i++)
+        stops->source[i].events = POLLIN;
+
+    /* with SIGTTIN blocked, a terminal that is another's by now gives an error instead of a stop of
+       this process */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&stops->thread, NULL, stops_main, stops);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc)
+        goto close_end;
+    pthread_setname_np(stops->thread, "inphase stops");
+    *out = stops;
+    return 0;
+
+close_end:
+    close(stops->end_fd);
+free_stops:
+    free(stops);
+    return -rc;
+}
+
+void inphase_stops_close(inphase_stops *stops)
+{
+    if (!stops)
+        return;
+    if (eventfd_write(stops->end_fd, 1) == 0)
+        pthread_join(stops->thread, NULL);
+    close(stops->end_fd);
+    free(stops);
+}
