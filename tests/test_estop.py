@@ -3,13 +3,7 @@
 `native/tests/test_estop.c` has every kind of input at every phase of a cycle.
 """
 
-import os
-import pty
 import signal
-import subprocess
-import sys
-import termios
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +21,7 @@ from inphase.runner import Runner
 from peers import BOUND_S, until
 from robots import demo_schedule
 from runtimes import Robot
+from terminals import Terminal
 
 WRENCH = 1
 PRESSURE = '[estop.force]\nsample = "wrench.force"\nchannel = 2\nhigh = 150.0\n'
@@ -202,56 +197,6 @@ def test_power_is_taken_away_after_the_ramp_and_comes_back_with_arming(robot: Ro
         until(lambda: robot.speed > 0.1)
     assert runner.summary is not None
     assert any("switched off: arm" in event for event in runner.summary["events"])
-
-
-class Terminal:
-    """A pseudo-terminal with a run in its foreground."""
-
-    def __init__(self, path: Path) -> None:
-        self.ours, theirs = pty.openpty()
-        self.before = termios.tcgetattr(theirs)
-        self._keep = theirs
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _FOREGROUND, str(path)],
-            stdin=theirs,
-            stdout=subprocess.DEVNULL,
-            stderr=theirs,
-            env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
-            start_new_session=True,
-        )
-        self.shown = b""
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                data = os.read(self.ours, 65_536)
-            except OSError:
-                return
-            self.shown += data
-
-    def press(self, keys: bytes) -> None:
-        os.write(self.ours, keys)
-
-    @property
-    def modes(self) -> list[Any]:
-        return termios.tcgetattr(self._keep)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(BOUND_S)
-        os.close(self._keep)
-        os.close(self.ours)
-
-
-_FOREGROUND = """
-import fcntl, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # as a shell's job has it
-sys.argv[:] = ["inphase", "run", sys.argv[1]]
-from inphase.__main__ import main
-main()
-"""
 
 
 @pytest.fixture

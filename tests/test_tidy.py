@@ -19,6 +19,7 @@ SEES_C = {
     "policy",
     "process",
     "sandbox",
+    "stops",
     "store",
     "video",
     "worker",

@@ -1,8 +1,12 @@
 """The command `inphase`. Nothing imports this module."""
 
+import contextlib
+import errno
 import json
+import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +79,27 @@ def run(
 def _show_result(result: dict[str, Any], as_json: bool) -> None:
     from inphase import summary
 
-    if as_json:
-        print(json.dumps(result))
-    else:
-        from rich.console import Console
+    with _perhaps_to_nobody():
+        if as_json:
+            print(json.dumps(result), flush=True)
+        else:
+            from rich.console import Console
 
-        Console().print(summary.render(result))
+            Console().print(summary.render(result))
     sys.exit(summary.exit_code(result))
+
+
+@contextlib.contextmanager
+def _perhaps_to_nobody() -> Iterator[None]:
+    """A terminal that was closed meanwhile changes no exit code."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        for fd in (1, 2):
+            os.dup2(nobody, fd)
 
 
 def _run_wall_clock(described: Any, wishes: Any, as_json: bool) -> dict[str, Any]:
@@ -90,9 +108,9 @@ def _run_wall_clock(described: Any, wishes: Any, as_json: bool) -> dict[str, Any
     from inphase.live import LiveView
 
     with LiveView(shown=not as_json) as view, Keys(wanted=view.is_live) as keys:
-        if keys.fds:
+        if keys.fd >= 0:
             view.say("space or e: emergency stop; a: arm; ^C: ramp and end")
-        return runtime.run(described, wishes, view.say, view.show, keys)
+        return runtime.run(described, wishes, view.say, view.watching, keys.fd)
 
 
 @cli.command()

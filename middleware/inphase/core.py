@@ -159,9 +159,18 @@ class Core:
         """An actuator may be written to, or not."""
         lib.inphase_core_enable(self._core, actuator, enabled)
 
+    @property
+    def handle(self) -> Any:
+        """The C core, for `Stops`."""
+        return self._core
+
     def arm(self) -> None:
         """Ask for motion, from where the robot is; granted once all is well. The local reset."""
         lib.inphase_core_arm(self._core)
+
+    def arm_after(self, estops: int) -> None:
+        """Likewise, unless there were more emergency stops so far: one that came meanwhile wins."""
+        lib.inphase_core_arm_after(self._core, estops)
 
     def disarm(self) -> None:
         """Take back a request to arm that was not granted."""
@@ -185,6 +194,15 @@ class Core:
     def guarded(self, actuator: int, guarded: bool) -> None:
         """Something stops an actuator's device when this process does not, or no longer."""
         lib.inphase_core_guarded(self._core, actuator, guarded)
+
+    def latch(self, reason: int, detail: int = 0) -> None:
+        """Latch motion for what the core cannot see by itself; the first reason stays."""
+        rc = lib.inphase_core_latch(self._core, reason, detail)
+        assert rc == 0, reason
+
+    def beat(self) -> None:
+        """The supervisor lives; from the first beat on its silence latches motion."""
+        lib.inphase_core_beat(self._core)
 
     def policy_gone(self, died: bool) -> None:
         """No command will come any more."""

@@ -45,12 +45,12 @@ class Link:
         and its old one may be somebody else's by then.
         """
         self.fd = -1
-        self.driver.close()
-        self._lock.close()
         self._reopening = threading.Thread(target=self._reopen, daemon=True)
         self._reopening.start()
 
     def _reopen(self) -> None:
+        self.driver.close()  # here: a serial port waits until what was written is out
+        self._lock.close()
         while not self._stopped.wait(_RETRY_S):
             try:
                 self._lock = DeviceLock(self.driver.name, self.driver.address, self._robot)

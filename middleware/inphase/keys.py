@@ -1,7 +1,8 @@
 """Keys of the terminal in which a robot runs, one by one as they are pressed.
 
-The terminal is put back as it was, whatever ends the run. ^C stays what it is; ^Z is none: it would
-freeze a robot that moves. Thread: the supervisor's.
+The terminal is put back as it was, whatever ends the run. ^C and ^\\ stay what they are, and ramp
+the robot. ^Z is none: it would freeze a robot that moves. Neither are ^S and ^Q: they would hold up
+what is written there. Thread: the main one; `Stops` reads the keys.
 """
 
 import contextlib
@@ -13,34 +14,17 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
-_BYTES = 64
-_LOCAL, _CONTROL = 3, 6  # places in what tcgetattr gives: local modes, control characters
+_INPUT, _LOCAL, _CONTROL = 0, 3, 6  # places in what tcgetattr gives
 
 
 class Keys:
-    """A context manager; without a terminal in the foreground it never has a key."""
+    """A context manager; without a terminal in the foreground there are none, and `fd` is -1."""
 
     def __init__(self, wanted: bool = True) -> None:
         self._wanted = wanted
-        self._fd = -1
         self._before: list[Any] = []
-
-    @property
-    def fds(self) -> list[int]:
-        """What to wait on."""
-        return [self._fd] if self._fd >= 0 else []
-
-    def take(self) -> str:
-        """The keys that were pressed; call it when `fds` are readable."""
-        if self._fd < 0:
-            return ""
-        try:
-            data = os.read(self._fd, _BYTES)
-        except OSError:  # the terminal is gone, or somebody else's by now
-            data = b""
-        if not data:
-            self._fd = -1
-        return data.decode(errors="ignore")
+        self.fd = -1
+        """what the keys are read from; does not block"""
 
     def __enter__(self) -> Self:
         stdin = sys.__stdin__
@@ -50,17 +34,24 @@ class Keys:
         try:
             if os.tcgetpgrp(fd) != os.getpgrp():
                 return self
+            # opened anew: the terminal of stdin is shared with the shell, its flags too
+            self.fd = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
             self._before = termios.tcgetattr(fd)
             now = termios.tcgetattr(fd)
+            now[_INPUT] &= ~termios.IXON
             now[_LOCAL] &= ~(termios.ICANON | termios.ECHO)
             now[_CONTROL][termios.VMIN], now[_CONTROL][termios.VTIME] = 1, 0
             now[_CONTROL][termios.VSUSP] = b"\0"
             termios.tcsetattr(fd, termios.TCSANOW, now)
         except (OSError, termios.error):
             self._before = []
-            return self
-        self._fd = fd
+            self._close()
         return self
+
+    def _close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def __exit__(
         self,
@@ -68,7 +59,7 @@ class Keys:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._fd = -1
+        self._close()
         stdin = sys.__stdin__
         if not self._before or stdin is None:
             return

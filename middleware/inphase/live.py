@@ -1,23 +1,32 @@
 """The live view of `inphase run`, on stderr: a table on a terminal, else a line now and then.
 
-It follows the store like any other reader, on the supervisor's thread, and never waits there.
+It follows the store like any other reader, in a thread of its own: a terminal that stands still
+holds up nothing but itself.
 """
 
+import contextlib
+import io
 import math
+import os
 import sys
+import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self, cast
 
 from inphase import store
 from inphase.follow import StoreFollower
 from inphase.frame import Act, Frame
+from inphase.outlet import Outlet
 from inphase.packets import REASONS
 from inphase.runtime import Runtime
 from inphase.summary import HISTOGRAMS
 
+_LOOK_S = 0.05  # often enough for every frame to be seen
+_END_S = 2.0
 _EVERY_S = 0.25
 _LINE_EVERY_S = 5.0
 _RATE_NS = 2_000_000_000  # rates are of this long
@@ -267,25 +276,52 @@ def _share(counts: dict[str, int]) -> str:
     return f"{100 * counts['FRESH'] / max(1, sum(counts.values())):.1f} %"
 
 
+class _Stderr(io.TextIOBase):
+    """Writes to stderr's descriptor, without a buffer whose lock the end of the process would wait
+    for while this waits for the terminal."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        rest = text.encode(errors="replace")
+        while rest:
+            rest = rest[os.write(self.fileno(), rest) :]
+        return len(text)
+
+    def fileno(self) -> int:
+        return 2
+
+    def isatty(self) -> bool:
+        return os.isatty(self.fileno())
+
+
 class LiveView:
-    """Shows a run while it lasts; `shown` False leaves only its messages. A context manager."""
+    """Shows a run while it lasts; `shown` False leaves only its messages. A context manager.
+
+    All is written in a thread of its own, which may wait; messages that have no room are dropped,
+    and said to be. Thread: the supervisor's.
+    """
 
     def __init__(self, shown: bool) -> None:
         self._shown = shown
         self._next = 0.0
         self._watch: Watch | None = None
+        self._runtime: Runtime | None = None
+        self._in_use = threading.Lock()  # held by who looks at the runtime, never while it writes
+        self._file = _Stderr()
         self._live: Any = None
         if shown and sys.stderr.isatty():
             from rich.console import Console
             from rich.live import Live
 
             self._live = Live(
-                console=Console(stderr=True),
+                console=Console(file=cast(IO[str], self._file)),
                 auto_refresh=False,
                 transient=True,
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
+        self._outlet = Outlet(self._write, _dropped, self._show, _LOOK_S, self._end)
 
     @property
     def is_live(self) -> bool:
@@ -293,32 +329,58 @@ class LiveView:
         return self._live is not None
 
     def say(self, text: str) -> None:
-        """A message of its own line."""
+        """A message of its own line; never waits."""
+        self._outlet.put(text)
+
+    @contextlib.contextmanager
+    def watching(self, runtime: Runtime) -> Iterator[None]:
+        """While it runs: show it."""
+        self._runtime = runtime if self._shown else None
+        try:
+            yield
+        finally:
+            with self._in_use:
+                self._runtime = None
+
+    # ---- in the outlet's thread ----------------------------------------------------------------
+
+    def _write(self, text: str) -> None:
         if self._live is None:
-            print(f"inphase: {text}", file=sys.stderr, flush=True)
+            self._file.write(f"inphase: {text}\n")
         else:
             self._live.console.print(f"inphase: {text}", markup=False, highlight=False)
 
-    def show(self, runtime: Runtime) -> None:
+    def _look(self) -> View | None:
+        """What there is to show, if it is time to."""
+        with self._in_use:
+            if self._runtime is None:
+                return None
+            if self._watch is None:
+                assert self._runtime.core is not None
+                path = self._runtime.core.segment.path
+                self._watch = Watch(StoreFollower(path, from_first=True))
+            self._watch.look()
+            if time.monotonic() < self._next:
+                return None
+            self._next = time.monotonic() + (_LINE_EVERY_S if self._live is None else _EVERY_S)
+            return self._watch.view(self._runtime.mailbox)
+
+    def _show(self) -> None:
         """Called often; writes some times a second, or every few seconds where nobody watches."""
-        if not self._shown:
-            return
-        if self._watch is None:
-            assert runtime.core is not None
-            self._watch = Watch(StoreFollower(runtime.core.segment.path, from_first=True))
-        self._watch.look()
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + (_LINE_EVERY_S if self._live is None else _EVERY_S)
-        view = self._watch.view(runtime.mailbox)
+        view = self._look()
         if view is None:
             return
         if self._live is None:
-            self.say(line(view))
+            self._write(line(view))
             return
         self._live.start()
         self._live.update(render(view, self._live.console.width), refresh=True)
+
+    def _end(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+        if self._watch is not None:
+            self._watch.follower.close()
 
     def __enter__(self) -> Self:
         return self
@@ -329,7 +391,8 @@ class LiveView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
-        if self._watch is not None:
-            self._watch.follower.close()
+        self._outlet.close(_END_S)
+
+
+def _dropped(count: int) -> str:
+    return f"{count} messages were dropped: nobody took them"

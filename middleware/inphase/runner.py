@@ -218,12 +218,15 @@ class _RuntimeRobot:
 
     def start(self) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        self._stops, their_stops = socket.socketpair()
+        self._stops.setblocking(False)
+        with theirs, their_stops:
             command = [sys.executable, "-m", "inphase.runner_process", str(self._schedule.path)]
+            fds = [theirs.fileno(), their_stops.fileno()]
             self._child = subprocess.Popen(
-                [*command, str(theirs.fileno()), *self._options],
+                [*command, *map(str, fds), *self._options],
                 stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
+                pass_fds=fds,
                 start_new_session=True,  # ^C in a terminal or notebook is the caller's
             )
         self.pid = self._child.pid
@@ -239,7 +242,7 @@ class _RuntimeRobot:
             self._wait("running")
             self.follower = StoreFollower(self.store_path)
         except BaseException:
-            self._line.close()
+            self._close_lines()
             self._reap()
             self._end_guests()
             raise
@@ -344,13 +347,23 @@ class _RuntimeRobot:
         for guest in self._guests:
             if self._moves(guest.device) and not self._observe:
                 guest.ask("enable")
-        self._send(do="arm")
+        # an emergency stop from now on wins, also one that comes while this waits
+        self._send(do="arm", estops=self.follower.reader.status()["estops"])
         trouble = self._wait("armed")["error"]
         if trouble:
             raise RuntimeFault(trouble)
 
     def estop(self) -> None:
-        self._send(do="estop")
+        self._say_stop(b"e")
+
+    def _say_stop(self, word: bytes) -> None:
+        """Have the runtime's core stop; never waits, and nothing there holds it up."""
+        with contextlib.suppress(OSError):  # full: as much was said already; gone: it has stopped
+            self._stops.send(word)
+
+    def _close_lines(self) -> None:
+        self._line.close()
+        self._stops.close()
 
     def messages(self) -> list[str]:
         self._line.setblocking(False)
@@ -363,11 +376,10 @@ class _RuntimeRobot:
     def end(self) -> dict[str, Any] | None:
         try:
             if self._summary is None:
-                with contextlib.suppress(OSError):
-                    self._send(do="stop")
+                self._say_stop(b"s")
                 self._wait("summary")
         finally:
-            self._line.close()
+            self._close_lines()
             self._reap()
             self._end_guests()
             self.follower.close()

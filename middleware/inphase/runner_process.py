@@ -1,39 +1,59 @@
 """The process that `inphase.Runner` starts: a runtime that does what it is asked over a socket.
 
-python -m inphase.runner_process SCHEDULE CONTROL_FD [--cycles N] [--observe] [--wait-policy]
-    [--simulate]
+python -m inphase.runner_process SCHEDULE CONTROL_FD STOP_FD [--cycles N] [--observe]
+    [--wait-policy] [--simulate]
+
+Requests and events are JSON lines on the one socket. The other one is for stops alone, a letter
+each, and is read by a thread in C (`Stops`): nothing that waits here holds them up.
 """
 
-import errno
 import json
 import os
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from inphase import schedule, summary
 from inphase.errors import InphaseError, RuntimeFault
+from inphase.outlet import Outlet
 from inphase.runtime import Runtime, Wishes, signals_stop
 from inphase.schedule import Schedule
 
+_SEND_S = 30.0  # as long as a Runner waits for an answer
+
+
+class _Event(NamedTuple):
+    text: bytes
+    fds: list[int]
+
 
 class _Line:
-    """JSON lines to and from the Runner; its end is the Runner's end."""
+    """JSON lines to and from the Runner; its end is the Runner's end. Sending never waits."""
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
         self._rest = b""
+        self._outlet: Outlet[_Event] = Outlet(self._carry, _dropped)
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    def say(self, text: str) -> None:
+        """A message for a person: dropped where the Runner takes none."""
+        self._outlet.put(_event(event="message", text=text))
+
     def send(self, fds: list[int] | None = None, **event: object) -> None:
-        try:
-            socket.send_fds(self._socket, [json.dumps(event).encode() + b"\n"], fds or [])
-        except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.ECONNRESET):
-                raise
+        """What the Runner waits for."""
+        self._outlet.put(_event(fds, **event), needed=True)
+
+    def _carry(self, event: _Event) -> None:
+        sent = socket.send_fds(self._socket, [event.text], event.fds)
+        self._socket.sendall(event.text[sent:])
+
+    def close(self) -> None:
+        """Wait until the Runner has taken what was sent, or is gone, or does not take it."""
+        self._outlet.close(_SEND_S)
 
     def receive(self) -> list[dict[str, Any]] | None:
         """What came; None when the Runner is gone."""
@@ -47,10 +67,19 @@ class _Line:
         return [json.loads(line) for line in lines]
 
 
-def _serve(line: _Line, described: Schedule, wishes: Wishes) -> int:
-    runtime = Runtime(described, wishes, lambda text: line.send(event="message", text=text))
-    try:
-        with signals_stop(runtime):
+def _event(fds: list[int] | None = None, **event: object) -> _Event:
+    return _Event(json.dumps(event).encode() + b"\n", fds or [])
+
+
+def _dropped(count: int) -> _Event:
+    text = f"{count} messages were dropped: `Runner.messages` was not read"
+    return _event(event="message", text=text)
+
+
+def _serve(line: _Line, stop_fd: int, described: Schedule, wishes: Wishes) -> int:
+    runtime = Runtime(described, wishes, line.say, line_fd=stop_fd)
+    with signals_stop(runtime):
+        try:
             runtime.prepare()
             assert runtime.core is not None
             guests = runtime.guest_fds
@@ -67,9 +96,11 @@ def _serve(line: _Line, described: Schedule, wishes: Wishes) -> int:
             while not runtime.over:
                 if line.fileno() in runtime.tend([line.fileno()]):
                     _obey(runtime, line)
+                if (estops := runtime.asks_to_arm()) is not None:
+                    runtime.try_to_arm(estops)
             result = runtime.finish()
-    finally:
-        runtime.close()
+        finally:
+            runtime.close()
     line.send(event="summary", summary=result)
     return summary.exit_code(result)
 
@@ -80,15 +111,9 @@ def _obey(runtime: Runtime, line: _Line) -> None:
         runtime.stop("parent")
         return
     for request in requests:
-        if request["do"] == "stop":
-            runtime.stop("request")
-        elif request["do"] == "estop":
-            runtime.estop()
-        elif request["do"] == "policy_gone":
-            runtime.policy_gone()
-        elif request["do"] == "arm":
+        if request["do"] == "arm":
             try:
-                runtime.arm()
+                runtime.arm(request["estops"])
                 line.send(event="armed", error=None)
             except InphaseError as error:
                 line.send(event="armed", error=str(error))
@@ -96,13 +121,15 @@ def _obey(runtime: Runtime, line: _Line) -> None:
 
 def main() -> None:
     """Entry of the process."""
-    path, fd, *options = sys.argv[1:]
+    path, fd, stop_fd, *options = sys.argv[1:]
     os.set_inheritable(int(fd), False)
+    os.set_inheritable(int(stop_fd), False)
     line = _Line(int(fd))
     cycles = int(options[options.index("--cycles") + 1]) if "--cycles" in options else 0
     try:
         code = _serve(
             line,
+            int(stop_fd),
             schedule.load(Path(path)),
             Wishes(
                 cycles,
@@ -115,6 +142,7 @@ def main() -> None:
     except InphaseError as error:
         line.send(event="error", text=str(error), exit_code=error.exit_code)
         code = error.exit_code
+    line.close()
     sys.exit(code)
 
 

@@ -12,7 +12,9 @@ import os
 import select
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -26,19 +28,21 @@ from inphase.core import Core, is_realtime, store_size
 from inphase.devices import Devices
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault
 from inphase.guard import Given, Guard, take_notes
-from inphase.keys import Keys
 from inphase.lines import Lines
 from inphase.packets import REASONS
 from inphase.plan import Plan
 from inphase.process import Process, thread_environment
 from inphase.schedule import Schedule
+from inphase.stops import Stops
 from inphase.workers import Workers
 from inphase.world import require
 from inphase.world_process import WorldProcess
 
 _TICK_S = 0.05
-_GLANCE_S = 0.002
+_LOOK_S = 0.002
+_EVENTS_MAX = 1000
 _STOP_KEYS = " eE"
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 _ARMED = ("armed", "running", "ramping")
 _WORLD_GONE_S = 0.2  # in which the frames say that its devices are OFFLINE; then the run ends
 _JOIN_NS = 3_000_000_000
@@ -67,19 +71,34 @@ class Wishes:
 class Runtime:
     """One run. `start`, then `tend` until it says that it is over, then `close`.
 
-    Thread: the main one (signals). Messages for a person go to `say`.
+    Thread: the main one (signals). Messages for a person go to `say`, which does not wait. keys_fd
+    and line_fd: a terminal and a socket that stop the robot, see `Stops`.
     """
 
-    def __init__(self, described: Schedule, wishes: Wishes, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        described: Schedule,
+        wishes: Wishes,
+        say: Callable[[str], None],
+        *,
+        keys_fd: int = -1,
+        line_fd: int = -1,
+    ) -> None:
         self.schedule = described
         self.wishes = wishes
         self.say = say
-        self.events: list[str] = []
+        self._events: deque[str] = deque(maxlen=_EVENTS_MAX)
+        self._earlier_events = 0
+        self._stop_fds = keys_fd, line_fd
+        self._stops: Stops | None = None
         self.core: Core | None = None
         self.reader: store.Reader | None = None
         self._undo = contextlib.ExitStack()
         self._processes: list[Process] = []
+        self._ended: list[Process] = []
+        """those of them whose end was told"""
         self._policy: Process | None = None
+        self._gateway: Process | None = None
         self._devices: Devices | None = None
         self._lines: Lines | None = None
         self._workers: Workers | None = None
@@ -96,8 +115,6 @@ class Runtime:
         self._told = 0
         """what is latched, as far as it was said"""
         self._is_off = False
-        self.glance: Callable[[], None] = lambda: None
-        """called while something is waited for: an emergency stop does not wait"""
 
     # ---- start ---------------------------------------------------------------------------
 
@@ -180,6 +197,8 @@ class Runtime:
         )
         self._undo.callback(self._close_workers)  # after the core, which reads their segments
         self._undo.callback(self.core.close)
+        self._stops = Stops(self.core, *self._stop_fds)
+        self._undo.callback(self._stops.close)
         outside = self.wishes.client_threads
         self._workers = Workers(
             self.plan,
@@ -221,7 +240,9 @@ class Runtime:
         described = self.schedule
         path = self.core.segment.path
         if described.gateway is not None:
-            self._start_process("gateway", "inphase.gateway", [str(described.path), path])
+            self._gateway = self._start_process(
+                "gateway", "inphase.gateway", [str(described.path), path]
+            )
             if described.gateway.control is not None and self._stop is None:
                 self._estop_page = store.Segment.attach(store.estop_path(path))
                 self.core.estop_page(self._estop_page)
@@ -242,6 +263,7 @@ class Runtime:
             self._start_guard()
         self._devices.start(self.core, passive)  # last: a watchdog does not wait for workers
         self._lines.hand_over(self.core)
+        self.core.beat()
         if not passive:
             self.core.arm()
         self.core.start()
@@ -334,7 +356,10 @@ class Runtime:
         """Wait a moment or for something to happen, and see to it. Which of `also` are readable."""
         assert self.core is not None and self.reader is not None
         assert self._devices is not None and self._workers is not None
+        assert self._stops is not None
+        self.core.beat()
         fds = [p.pidfd for p in self._processes if p.pidfd >= 0 and p.ended() is None]
+        fds.append(self._stops.fd)
         fds += self._workers.pidfds
         fds += [self._guard.pidfd] if self._guard is not None else []
         ready, _, _ = select.select([*fds, *(also or [])], [], [], _TICK_S)
@@ -371,14 +396,19 @@ class Runtime:
 
     def _note_end(self, child: Process) -> None:
         how = child.ended()
-        if how is None or any(event.startswith(f"{child.name} ended") for event in self.events):
+        if how is None or child in self._ended:
             return
+        self._ended.append(child)
         self._tell(f"{child.name} ended: {how}")
         if child is self._policy:
             self._policy_end = how
             assert self.core is not None
             self.core.policy_gone(died=True)
             self._remove_mailbox()
+        elif child is self._gateway and self._estop_page is not None:
+            assert self.core is not None
+            self._tell("no client can stop the robot any more; arm to go on without")
+            self.core.latch(REASONS.index("gateway"))
         elif self._world is not None and child is self._world.process:
             self._world_end_s = time.monotonic()
 
@@ -443,10 +473,20 @@ class Runtime:
         if self.core is not None:
             self.core.stop(REASONS.index(reason), detail)
 
-    def arm(self) -> None:
+    def asks_to_arm(self) -> int | None:
+        """After `tend`: a key or SIGUSR1 asks to arm; how many emergency stops there were by then.
+        None: nobody asks, or a key that stops came after."""
+        assert self.reader is not None and self._stops is not None
+        estops = self.reader.status()["estops"]  # before the keys: a later one then differs
+        keys = self._stops.take()
+        last_stop = max(keys.rfind(key) for key in _STOP_KEYS)
+        return estops if keys.rfind("a") > last_stop else None
+
+    def arm(self, estops: int | None = None) -> None:
         """The local reset: enable devices, and let motion start again once all is well.
 
-        Raises DeviceError, RuntimeFault: nothing is armed then.
+        estops: so many emergency stops are known to whoever asks; one more wins. May take seconds,
+        in which nothing is live. Raises DeviceError, RuntimeFault: nothing is armed then.
         """
         assert self.core is not None
         assert self._devices is not None and self._workers is not None
@@ -458,15 +498,28 @@ class Runtime:
         assert self.reader is not None
         if pressed := self.reader.status()["estop"] & 0xFFFF:
             raise RuntimeFault(f"nothing is armed: {states.pressed(self.plan, pressed)}")
+        known = self.reader.status()["estops"] if estops is None else estops
         self._is_off = False  # what was switched off is, again, unless arming is granted
         self._wait(lambda: self._state() != "ramping", _REST_S)
         self._workers.arm(self.core, False)
         self._devices.arm(self.core, False)
-        self.core.arm()
-        if not self._wait(self._is_armed, _GRANT_S):
+        self.core.beat()
+        self.core.arm_after(known)
+        if not self._wait(self._is_armed, _GRANT_S, lambda: self._estops() != known):
             self.core.disarm()
-            raise RuntimeFault(f"nothing is armed: {self._obstacle()}")
+            raise RuntimeFault(f"nothing is armed: {self._obstacle(known)}")
         self._tell("armed: motion starts from where the robot is")
+
+    def try_to_arm(self, estops: int) -> None:
+        """Likewise; why not is said."""
+        try:
+            self.arm(estops)
+        except InphaseError as error:
+            self.say(str(error))
+
+    def _estops(self) -> int:
+        assert self.reader is not None
+        return self.reader.status()["estops"]
 
     def _state(self) -> str:
         """One of wire.STATES."""
@@ -478,30 +531,39 @@ class Runtime:
         status = self.reader.status()
         return not status["latched"] and wire.STATES[status["state"]] in _ARMED
 
-    def _wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
-        """Whether that was so within the time, or the run is over."""
+    def _wait(
+        self,
+        done: Callable[[], bool],
+        timeout_s: float,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Whether that was so within the time, before the run was over or it was given up."""
+        assert self.core is not None
         until_s = time.monotonic() + timeout_s
         while not done():
-            if self.over or time.monotonic() > until_s:
+            if self.over or given_up() or time.monotonic() > until_s:
                 return False
-            self.glance()
-            time.sleep(_GLANCE_S)
+            self.core.beat()
+            time.sleep(_LOOK_S)
         return True
 
-    def _obstacle(self) -> str:
+    def _obstacle(self, estops: int) -> str:
         """Why arming is not granted, for a person."""
         assert self.reader is not None
         status = self.reader.status()
+        if status["estops"] != estops:
+            return "an emergency stop came while it was being armed; arm again"
         return states.obstacle(self.plan, status)
 
-    def policy_gone(self) -> None:
-        """A policy that the caller ran itself is gone."""
-        assert self.core is not None
-        self._policy_end = "client gone"
-        self.core.policy_gone(died=True)
+    @property
+    def events(self) -> list[str]:
+        """What was told so far; of very many the newest."""
+        earlier = [f"{self._earlier_events} earlier events were left out"]
+        return earlier * (self._earlier_events > 0) + list(self._events)
 
     def _tell(self, event: str) -> None:
-        self.events.append(event)
+        self._earlier_events += len(self._events) == _EVENTS_MAX
+        self._events.append(event)
         self.say(event)
 
     # ---- end -----------------------------------------------------------------------------
@@ -535,29 +597,42 @@ class Runtime:
             if segment is not None:
                 segment.close()
         self._remove_mailbox()
+        if self.core is not None:
+            Path(store.estop_path(self.core.segment.path)).unlink(missing_ok=True)
         self._undo.close()
 
     def _remove_mailbox(self) -> None:
         """And where a remote policy came to; a policy's process may not remove files."""
         if self.core is not None:
-            for path in (store.policy_path, store.estop_path):
-                Path(path(self.core.segment.path)).unlink(missing_ok=True)
+            Path(store.policy_path(self.core.segment.path)).unlink(missing_ok=True)
         if self._policy is not None:
             policy.remove_door(self.schedule)
 
 
 @contextlib.contextmanager
 def signals_stop(runtime: Runtime) -> Iterator[None]:
-    """SIGINT and SIGTERM ramp the robot and end the run; SIGUSR1 arms it again."""
+    """SIGINT, SIGTERM, SIGQUIT and SIGHUP ramp the robot and end the run; SIGUSR1 arms it again.
+
+    Once there is a core, a thread in C takes them (`Stops`); these handlers are for the time
+    before, and run as late as the interpreter likes. A SIGHUP that is ignored already (nohup) stays
+    so; one that came is ignored from then on: its terminal is gone, and it often comes twice.
+    """
+    came: set[int] = set()
 
     def on_stop(number: int, _: FrameType | None) -> None:
+        came.add(number)
         runtime.stop("signal", number)
 
-    wanted = {signal.SIGINT: on_stop, signal.SIGTERM: on_stop}
+    wanted: dict[int, Any] = dict.fromkeys(_STOP_SIGNALS, on_stop)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        wanted[signal.SIGHUP] = on_stop
+    wanted[signal.SIGUSR1] = lambda _number, _frame: None  # taken up by `Runtime.asks_to_arm`
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     try:
         yield
     finally:
+        if signal.SIGHUP in came:
+            before[signal.SIGHUP] = signal.SIG_IGN
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -566,47 +641,26 @@ def run(
     described: Schedule,
     wishes: Wishes,
     say: Callable[[str], None],
-    show: Callable[[Runtime], None] = lambda _: None,
-    keys: Keys | None = None,
+    watching: Callable[[Runtime], AbstractContextManager[None]] = lambda _: (
+        contextlib.nullcontext()
+    ),
+    keys_fd: int = -1,
 ) -> dict[str, Any]:
-    """Run a robot to its end; its summary. `show` is called some times a second. keys: space and e
-    are the emergency stop, a arms.
+    """Run a robot to its end; its summary. watching: shows it in a thread of its own, from its
+    start to its end. keys_fd: a terminal, where space and e are the emergency stop and a arms.
 
     Raises what `Runtime.prepare` raises.
     """
-    runtime = Runtime(described, wishes, say)
-    keys = keys or Keys(wanted=False)
-    arms: list[int] = []
-
-    def take_keys() -> None:
-        pressed = keys.take() if keys.fds and select.select(keys.fds, [], [], 0)[0] else ""
-        if set(pressed) & set(_STOP_KEYS):
-            runtime.estop()
-            arms.clear()
-        elif "a" in pressed:
-            arms.append(0)
-
-    runtime.glance = take_keys
-    before = signal.signal(signal.SIGUSR1, lambda number, _: arms.append(number))
-    try:
-        with signals_stop(runtime):
+    runtime = Runtime(described, wishes, say, keys_fd=keys_fd)
+    with signals_stop(runtime):
+        try:
             runtime.prepare()
             runtime.start()
-            while not runtime.over:
-                runtime.tend(keys.fds)
-                take_keys()
-                show(runtime)
-                if arms:
-                    arms.clear()
-                    _try_to_arm(runtime)
+            with watching(runtime):
+                while not runtime.over:
+                    runtime.tend()
+                    if (estops := runtime.asks_to_arm()) is not None:
+                        runtime.try_to_arm(estops)
             return runtime.finish()
-    finally:
-        runtime.close()
-        signal.signal(signal.SIGUSR1, before)
-
-
-def _try_to_arm(runtime: Runtime) -> None:
-    try:
-        runtime.arm()
-    except InphaseError as error:
-        runtime.say(str(error))
+        finally:
+            runtime.close()
