@@ -41,7 +41,7 @@ REASONS = ROOT / "tests" / "mutants.md"
 RULES = ["universal.rules", "c_like.rules", "c.rules"]
 WANTED = 0.9
 SEED = "1"  # of the C tests and of hypothesis: a mistake is not noticed by luck
-C_BOUND_S, PYTHON_BOUND_S = 60, 900
+C_BOUND_S, PYTHON_BOUND_S = 60, 600
 MEMORY = 16 << 30
 
 # the files, and the C tests that are likely to notice a mistake in them

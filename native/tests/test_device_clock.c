@@ -301,6 +301,25 @@ static void counters_are_unwrapped(void)
     }
 }
 
+/* a quartz wanders by up to 50 ppb in each second: what was read last says less and less */
+static void the_error_grows_with_the_time_since_the_last_reading(void)
+{
+    const struct device_model device = {.rate = 1, .way_ns = 100, .back_ns = 100};
+    struct inphase_device_clock clock;
+    int64_t at, before, host;
+
+    inphase_device_clock_init(&clock);
+    at = learn(&clock, &device, 0, SECOND / 100, 200);
+    CHECK_EQUAL(inphase_device_clock_map(&clock, stamp_of(&device, at), &host, &before), 0);
+    for (int seconds = 1; seconds <= 10; seconds++) {
+        int64_t later = at + seconds * SECOND, error;
+
+        CHECK_EQUAL(inphase_device_clock_map(&clock, stamp_of(&device, later), &host, &error), 0);
+        CHECK(llabs(host - later) <= error);
+        CHECK(error >= before + 45 * seconds * seconds);
+    }
+}
+
 int main(void)
 {
     check_seed();
@@ -315,5 +334,6 @@ int main(void)
     RUN(a_clock_that_is_only_heard_is_mapped_with_its_stated_latencies);
     RUN(no_input_is_too_strange);
     RUN(counters_are_unwrapped);
+    RUN(the_error_grows_with_the_time_since_the_last_reading);
     return 0;
 }

@@ -1,5 +1,6 @@
 /* The emergency stop on virtual time: each kind of input, at every phase of a cycle. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
@@ -457,6 +458,35 @@ static void a_configuration_that_does_not_fit_is_refused(void)
     close_robot(&robot);
 }
 
+/* what is no line, or none at all, may be pressed: on the machine's clock it is looked at itself */
+static void a_line_that_cannot_be_read_is_not_released(void)
+{
+    struct inphase_core *core = calloc(1, sizeof *core);
+    struct state *state = calloc(1, sizeof *state);
+    int file = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    CHECK(core && state && file >= 0);
+    core->clock = &monotonic_clock;
+    core->state = state;
+    core->estop_inputs = 2;
+    for (uint32_t i = 0; i < 2; i++)
+        core->estop[i].kind = INPHASE_INPUT_LINE;
+    CHECK_EQUAL(inphase_core_estop_line(core, 0, file), 0);
+    CHECK_EQUAL(inphase_core_estop_line(core, 1, -1), 0);
+
+    /* not known is told, and no stop before the robot was armed */
+    estop_look(core);
+    CHECK_EQUAL(load_u32(&state->estop), 3U << INPHASE_ESTOP_INPUTS);
+    CHECK_EQUAL(load_u32(&state->latched), INPHASE_REASON_NONE);
+    core->is_live = true;
+    estop_look(core);
+    CHECK_EQUAL(load_u32(&state->latched), INPHASE_REASON_ESTOP);
+    CHECK_EQUAL(load_u32(&state->latched_detail), 0);
+    close(file);
+    free(state);
+    free(core);
+}
+
 int main(void)
 {
     check_seed();
@@ -471,5 +501,6 @@ int main(void)
     RUN(power_goes_after_the_ramp_where_the_actuator_says_so);
     RUN(an_old_answer_moves_nothing_after_a_stop_or_an_arming);
     RUN(a_configuration_that_does_not_fit_is_refused);
+    RUN(a_line_that_cannot_be_read_is_not_released);
     return 0;
 }

@@ -5,6 +5,7 @@
 #include <pty.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -315,11 +316,45 @@ static void a_machine_that_stood_still_as_a_whole_is_left_alone(void)
     close_rig(&rig);
 }
 
+/* it sleeps while all is well: ten looks in a second, and one more per beat that grows too old */
+static void a_guard_with_nothing_to_do_does_not_spin(void)
+{
+    struct timespec pause = {.tv_nsec = MS};
+    const struct guard_life *life;
+    struct rig rig;
+    int fd[2], looks = 0;
+    int64_t start_ns = inphase_now(), seen = 0;
+
+    CHECK_EQUAL(socketpair(AF_UNIX, SOCK_DGRAM, 0, fd), 0);
+    open_rig(&rig, 60000 * MS, 0, 0);
+    life = mmap(NULL, sizeof *life, PROT_READ, MAP_SHARED, rig.life, 0);
+    CHECK(life != MAP_FAILED);
+    give(&rig, 0, fd[0]);
+    moves(&rig, 0);
+    guard_beat(rig.core, inphase_now());
+    for (int i = 0; i < 200; i++) {
+        int64_t beat_ns = atomic_load(&life->beat_ns);
+
+        looks += beat_ns != seen;
+        seen = beat_ns;
+        nanosleep(&pause, NULL);
+    }
+    CHECK(looks > 0 && looks <= 5 + (inphase_now() - start_ns) / (50 * MS));
+    munmap((void *)(uintptr_t)life, sizeof *life);
+    kill_runtime(&rig);
+    expect_end(rig.guard);
+    expect_stops(fd[1], 0);
+    close(fd[0]);
+    close(fd[1]);
+    close_rig(&rig);
+}
+
 int main(void)
 {
     RUN(what_began_to_move_while_the_runtime_died_is_stopped_too);
     RUN(what_waits_in_a_terminal_is_dropped_before_the_stop);
     RUN(a_line_is_left_idle_before_each_stop);
     RUN(a_machine_that_stood_still_as_a_whole_is_left_alone);
+    RUN(a_guard_with_nothing_to_do_does_not_spin);
     return 0;
 }

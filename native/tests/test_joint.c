@@ -381,6 +381,41 @@ static void a_suspension_in_the_act_latches_motion(void)
     }
 }
 
+static int64_t trigger_ns;
+
+static int slow_trigger(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
+{
+    int rc = twin_ops.trigger(core, sensor, now_ns);
+
+    core->virtual_ns += trigger_ns;
+    trigger_ns = 0;
+    return rc;
+}
+
+/* a trigger that takes its time makes the next one late: that is told, of the device that was late */
+static void a_late_trigger_is_among_the_worst_cycles(void)
+{
+    struct inphase_worst worst[INPHASE_WORST];
+    struct robot robot;
+
+    open_robot(&robot, &position);
+    for (int n = 0; n < 5; n++)
+        idle(&robot);
+    CHECK_EQUAL(inphase_reader_worst(robot.reader, worst), 0);
+    slow_ops = twin_ops;
+    slow_ops.trigger = slow_trigger;
+    robot.core->device[BUS].ops = &slow_ops;
+    trigger_ns = 30000;
+    CHECK_EQUAL(row_of(idle(&robot), BESIDE)->triggered_ns, 5 * PERIOD_NS + 30000);
+    idle(&robot);
+    CHECK_EQUAL(inphase_reader_worst(robot.reader, worst), 1);
+    CHECK_EQUAL(worst[0].cycle, 5);
+    CHECK_EQUAL(worst[0].late_ns, 30000);
+    CHECK_EQUAL(worst[0].phase, INPHASE_PHASE_TRIGGER);
+    CHECK_EQUAL(worst[0].device, BESIDE);
+    close_robot(&robot);
+}
+
 /* ---- a reply that was never seen ---------------------------------------------------------- */
 
 /* the next reply may be it: nothing is said of its trigger, and nothing moves by it, then or later */
@@ -523,6 +558,7 @@ int main(void)
     RUN(an_actuator_that_is_not_enabled_is_not_written_to);
     RUN(a_line_whose_reply_was_refused_is_busy_until_it_is_quiet);
     RUN(a_suspension_in_the_act_latches_motion);
+    RUN(a_late_trigger_is_among_the_worst_cycles);
     RUN(a_sample_of_a_line_in_doubt_has_no_trigger_and_carries_no_motion);
     RUN(the_clock_of_a_device_that_comes_back_is_learnt_anew);
     RUN(a_number_goes_on_or_back_in_its_own_width);

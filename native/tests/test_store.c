@@ -93,6 +93,26 @@ static void a_segment_is_made_once_with_its_mode_and_goes_when_closed(void)
     CHECK_EQUAL(inphase_segment_alive(path), -ENOENT);
 }
 
+/* nobody leads us to another file, and no child of ours has it */
+static void a_segment_is_opened_by_its_own_name_and_kept_from_children(void)
+{
+    inphase_segment *segment = new_segment(100000), *other;
+    char link[sizeof path + 8];
+
+    snprintf(link, sizeof link, "%s-link", path);
+    unlink(link);
+    CHECK_EQUAL(symlink(path, link), 0);
+    CHECK_EQUAL(inphase_segment_attach(&other, link), -ELOOP);
+    CHECK_EQUAL(inphase_segment_create(&other, link, 100000, 0600, -1), -EEXIST);
+    CHECK_EQUAL(inphase_segment_alive(link), -ELOOP);
+    unlink(link);
+    CHECK_EQUAL(inphase_segment_attach(&other, path), 0);
+    CHECK(fcntl(segment->fd, F_GETFD) & FD_CLOEXEC);
+    CHECK(fcntl(other->fd, F_GETFD) & FD_CLOEXEC);
+    inphase_segment_close(other);
+    inphase_segment_close(segment);
+}
+
 static void a_segment_whose_writer_died_is_left_over(void)
 {
     inphase_segment *segment;
@@ -624,6 +644,7 @@ int main(void)
     check_seed();
     snprintf(path, sizeof path, "/dev/shm/inphase-test-store-%d", (int)getpid());
     RUN(a_segment_is_made_once_with_its_mode_and_goes_when_closed);
+    RUN(a_segment_is_opened_by_its_own_name_and_kept_from_children);
     RUN(a_segment_whose_writer_died_is_left_over);
     RUN(a_file_that_is_no_segment_is_refused);
     RUN(a_layout_that_changes_after_it_was_checked_changes_nothing);
