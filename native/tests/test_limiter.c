@@ -526,6 +526,36 @@ static void a_ramp_comes_to_rest_where_it_was_said_to(void)
     }
 }
 
+/* 20 rad/s^2 take 1 rad/s away within 25 mrad, and 2.5 rad/s within 156 */
+static void a_motion_fits_when_its_ramp_stays_in_the_range(void)
+{
+    for (int sign = -1; sign <= 1; sign += 2) {
+        struct inphase_motion rests = at(sign * 2), slow = at(sign * 1.9), fast = slow, back = slow;
+        struct inphase_motion built = at(sign * 1.9);
+        struct inphase_limiter limiter;
+
+        slow.velocity = sign * 1;
+        fast.velocity = sign * 2.5;
+        back.velocity = sign * -2.5;
+        CHECK(inphase_limiter_make(&limiter, &joint, PERIOD_S) == 0);
+        CHECK(limiter_fits(&limiter, &rests) && limiter_fits(&limiter, &slow));
+        CHECK(limiter_fits(&limiter, &back) && !limiter_fits(&limiter, &fast));
+
+        /* an acceleration that has to be let go of first takes it further */
+        built.velocity = sign * 1.7;
+        CHECK(inphase_limiter_make(&limiter, &smooth, PERIOD_S) == 0);
+        CHECK(limiter_fits(&limiter, &slow));
+        built.acceleration = sign * -20;
+        CHECK(limiter_fits(&limiter, &built));
+        built.acceleration = sign * 20;
+        CHECK(!limiter_fits(&limiter, &built));
+
+        /* of limits that are none nothing fits */
+        limiter.moves = false;
+        CHECK(!limiter_fits(&limiter, &rests));
+    }
+}
+
 int main(void)
 {
     check_seed();
@@ -545,5 +575,6 @@ int main(void)
     RUN(a_first_command_begins_where_the_joint_is);
     RUN(a_ramp_ends_at_rest_within_its_limits);
     RUN(a_ramp_comes_to_rest_where_it_was_said_to);
+    RUN(a_motion_fits_when_its_ramp_stays_in_the_range);
     return 0;
 }
