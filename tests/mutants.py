@@ -91,6 +91,7 @@ class Mutant(NamedTuple):
     """One line that became another."""
 
     file: str
+    function: str
     line: int
     was: str
     became: str
@@ -103,7 +104,7 @@ class Mutant(NamedTuple):
         return hashlib.sha256(source + told).hexdigest()[:16]
 
     def __str__(self) -> str:
-        return f"`{self.file}`: `{self.was}` => `{self.became}`"
+        return f"`{self.file}` `{self.function}`: `{self.was}` => `{self.became}`"
 
 
 def run(command: list[str], bound_s: float, cwd: Path = TREE, **environment: str) -> int | None:
@@ -139,15 +140,19 @@ def mutants_of(file: str) -> dict[int, list[Mutant]]:
     with contextlib.redirect_stdout(io.StringIO()):
         made = mutator.mutants_regexp(source, ruleFiles=RULES, ignorePatterns=[])
     found: dict[int, list[Mutant]] = {}
-    comment = False
-    commented = []
+    comment, function = False, ""
+    commented, functions = [], []
     for line in source:
         commented.append(comment or line.lstrip().startswith("/*"))
         comment = (comment or "/*" in line) and "*/" not in line
+        if begins := re.match(r"[a-z].*?(\w+)\(", line):
+            function = begins[1]
+        functions.append(function)
     for line, text, *_ in made:
         if commented[line - 1] or source[line - 1].startswith("#include"):
             continue
-        mutant = Mutant(file, line, source[line - 1].strip(), text.strip())
+        was, became = source[line - 1].strip(), text.strip()
+        mutant = Mutant(file, functions[line - 1], line, was, became)
         found.setdefault(line, []).append(mutant)
     return found
 

@@ -209,6 +209,7 @@ static void feedback_that_grows_too_old_before_the_act_ramps(void)
 /* an arm that has sagged, or was pushed, is not driven back to where it was held */
 static void a_first_command_is_compared_with_where_the_joint_is(void)
 {
+    int64_t reasons[INPHASE_REASONS];
     struct robot robot;
 
     open_robot(&robot, &position);
@@ -222,8 +223,12 @@ static void a_first_command_is_compared_with_where_the_joint_is(void)
         CHECK_EQUAL(act_of(&robot)->flags,
                     INPHASE_ACT_WRITTEN | INPHASE_ACT_INVALID | INPHASE_ACT_HOLDING);
     }
+    CHECK(counts(&robot).invalid == 3 && counts(&robot).commands == 0);
+    CHECK_EQUAL(inphase_reader_reasons(robot.reader, reasons), INPHASE_REASONS);
+    CHECK_EQUAL(reasons[INPHASE_REASON_START], 3);
     ask(&robot, 0.051);
     CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_NONE);
+    CHECK(counts(&robot).invalid == 3 && counts(&robot).commands == 1);
     close_robot(&robot);
 }
 
@@ -544,6 +549,7 @@ static void a_number_goes_on_or_back_in_its_own_width(void)
         /* the twin adds 1 to what it gave last */
         sensor->twin->sequence = (sensor->twin->sequence + (uint64_t)steps[i].step - 1) & steps[i].mask;
         CHECK_EQUAL(row_of(idle(&robot), BUS)->status, steps[i].status);
+        CHECK_EQUAL(counts(&robot).duplicates, steps[i].status == INPHASE_FROZEN);
         close_robot(&robot);
     }
 }
