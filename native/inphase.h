@@ -75,7 +75,9 @@
 #define INPHASE_REASON_STAMP 35     /* a stamp that the core's clock, the trigger or the receipt speaks
                                        against; detail: INPHASE_STAMP_* */
 #define INPHASE_REASON_SUPERVISOR 36 /* the supervisor is silent: see inphase_core_beat */
-#define INPHASE_REASONS 37
+#define INPHASE_REASON_REST 37      /* an actuator is not known to be at rest: it gets its stop, or is not
+                                       armed; detail: actuator */
+#define INPHASE_REASONS 38
 
 /* which stamp of a sample cannot be true */
 #define INPHASE_STAMP_CYCLE 1       /* a cycle that has not come, or is none */
@@ -98,7 +100,7 @@
 #define INPHASE_FLAG_REPEATED 1024  /* likewise */
 #define INPHASE_FLAG_RAMPING 2048   /* likewise */
 #define INPHASE_FLAG_ESTOP 4096     /* an emergency stop: it holds, or its input is pressed */
-#define INPHASE_FLAG_STOPPED 8192   /* at rest, for `reason`, that came in `reason_cycle` */
+#define INPHASE_FLAG_STOPPED 8192   /* measured to be at rest, for `reason`, that came in `reason_cycle` */
 
 /* flags of an actuator's act */
 #define INPHASE_ACT_WRITTEN 1       /* handed to the device, or to its worker */
@@ -124,7 +126,8 @@
 #define INPHASE_STATE_RAMPING 4     /* an actuator at least is brought to rest, or held there */
 #define INPHASE_STATE_FAULTED 5     /* at rest and latched: inphase_core_arm alone leads on */
 #define INPHASE_STATE_STOPPED 6     /* over */
-#define INPHASE_STATES 7
+#define INPHASE_STATE_UNCONTROLLED 7 /* latched, and not known to be at rest */
+#define INPHASE_STATES 8
 
 /* where an emergency stop came from, when from no input of the configuration */
 #define INPHASE_ESTOP_INPUTS 16
@@ -369,8 +372,8 @@ void *inphase_worker_claim(inphase_worker *worker);
 int64_t inphase_worker_post(inphase_worker *worker, const struct inphase_posted *posted);
 /* Wait until time_ns (CLOCK_MONOTONIC), or until a command for this actuator's worker is there that
    was not taken yet (order_fd: the eventfd that the core writes; -1: wait for the time alone).
-   1: values hold a command that is still valid, 0: it is time, -EAGAIN: a command came too late
-   and is not to be written, -EINTR. */
+   1: values hold a command that is still valid, 2: one that brings to rest a device that was away,
+   0: it is time, -EAGAIN: a command came too late and is not to be written, -EINTR. */
 int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, int order_fd, uint32_t actuator,
                         double *values, int64_t *cycle);
 
@@ -1128,6 +1131,8 @@ struct inphase_actuator_config {
                                    inphase_core_guarded */
     uint32_t off_on_estop;      /* 1: after the ramp of an emergency stop nothing is written */
     int64_t max_hold_ns;
+    double rest_speed;          /* of the feedback's unit per second: what is measured to be slower, over
+                                   0.1 s, is at rest; 0: 0.05 */
     const struct inphase_limits *limits;    /* per channel, all of one mode */
     const struct inphase_workspace *workspace; /* position mode; NULL: not bounded */
     const double *start;        /* per channel: declared start of one that moves blind, or NULL */
@@ -1255,8 +1260,11 @@ int inphase_core_line(inphase_core *core, uint32_t sensor, int fd, int64_t pulse
    died, or whose beat is older than 5 max_hold_ns, guards nothing. Before the start. -EBUSY: there is
    one, or on virtual time; a negative errno of memfd_create and the like. */
 int inphase_core_guard(inphase_core *core, int64_t max_hold_ns, int32_t *life_fd);
-/* An actuator's enable sequence is done: commands may be written to it. */
+/* An actuator's enable sequence is done: commands may be written to it, and it stands (enable is said
+   before its device is attached again). 0: commands may not be; what it was told to do is stopped. */
 int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled);
+/* 1: latched or stopping, and the actuator's feedback shows that it moves. Any thread; -EINVAL. */
+int inphase_core_moves(inphase_core *core, uint32_t actuator);
 /* Ask for motion: from OPENED, or to clear what is latched (the local reset, and the only one). At
    the latch of a cycle the core grants it once every actuator is enabled, its device attached, its
    feedback good and something there that stops it without us; nothing moves; no emergency-stop

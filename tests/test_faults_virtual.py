@@ -348,13 +348,13 @@ def test_arming_releases_what_a_range_fault_latched(make: Make) -> None:
     sweep = Sweep()
     robot = make(sweep)
     robot.core.fault("wrong", JOINTS, 20, 1, 1000)
-    robot.run(60)
+    robot.run(200)
     robot.core.arm()
     sweep.last = None  # start from where the robot is
     robot.run(20)
-    assert robot.did("RAMPING") == list(range(20, 60))
-    assert "LATCHED" not in robot.frame(60).flags
-    assert {ACTED} == set(robot.act(78).flags)
+    assert robot.did("RAMPING") == list(range(20, 200))
+    assert "LATCHED" not in robot.frame(200).flags
+    assert {ACTED} == set(robot.act(218).flags)
 
 
 def test_arming_does_not_take_a_command_far_from_the_robot(make: Make) -> None:
@@ -409,15 +409,15 @@ def test_a_device_that_came_back_moves_only_after_arming(make: Make) -> None:
     sweep = Sweep()
     robot = make(sweep)
     robot.core.fault("gone", JOINTS, 20, 5)
-    robot.run(100)
-    assert (robot.frame(99).reason, "LATCHED" in robot.frame(99).flags) == ("offline", True)
+    robot.run(200)
+    assert (robot.frame(199).reason, "LATCHED" in robot.frame(199).flags) == ("offline", True)
     robot.core.enable(0, True)
     robot.core.arm()
     sweep.last = None
-    before = robot.frame(99)["joints"].value["position"].copy()
+    before = robot.frame(199)["joints"].value["position"].copy()
     robot.run(100)
-    assert "LATCHED" not in robot.frame(100).flags
-    assert np.all(robot.frame(199)["joints"].value["position"] > before + 0.05)
+    assert "LATCHED" not in robot.frame(200).flags
+    assert np.all(robot.frame(299)["joints"].value["position"] > before + 0.05)
 
 
 def test_while_a_device_is_gone_nothing_is_written_to_it(make: Make) -> None:
@@ -498,7 +498,7 @@ def test_a_suspension_is_marked_and_latches_motion_until_arming(make: Make) -> N
     sweep = Sweep()
     robot = make(sweep)
     robot.core.fault("wake", 0, 20, 1, 5_200_000_000)
-    frames = robot.run(60)
+    frames = robot.run(200)
     after = frames[20]
     assert after.cycle == 2621
     assert {"RESUMED", "SKIPPED", "LATCHED"} <= set(after.flags)
@@ -519,8 +519,10 @@ def test_a_trend_of_overruns_ramps_and_stops_the_robot(make: Make) -> None:
     with pytest.raises(store.Lost, match="overrun"):
         for _ in range(1000):
             robot.run(1)
-    assert [frame.reason for frame in robot.frames[-2:]] == ["none", "overrun"]
-    assert "OVERRUN" in robot.frames[-1].flags and "STOPPING" in robot.frames[-1].flags
+    stopping = [frame for frame in robot.frames if "STOPPING" in frame.flags]
+    assert {frame.reason for frame in stopping} == {"overrun"}
+    assert {frame.reason for frame in robot.frames[: -len(stopping)]} == {"none"}
+    assert all("OVERRUN" in frame.flags for frame in stopping)
     assert robot.lockstep.run(10) == 0
     result = lockstep.sum_up(robot.lockstep)
     assert result["stopped"]["reason"] == "overrun"
@@ -853,11 +855,12 @@ def test_whatever_input_stands_still_the_feed_stops_after_the_ramp_until_arming(
     assert robot.frame(899)["joints"].status == "MISSING"
     assert robot.frame(899)["wrench"].status == "FRESH", "another bus is read on"
     robot.core.arm()
+    robot.run(70)  # it is read again, and measured to be at rest
     sweep.last = None
     robot.run(30)
-    assert robot.frame(929).reason == "none"
-    assert robot.frame(929)["joints"].status == "FRESH"
-    assert robot.act(928).flags == (ACTED,)
+    assert robot.frame(999).reason == "none"
+    assert robot.frame(999)["joints"].status == "FRESH"
+    assert robot.act(998).flags == (ACTED,)
 
 
 def test_a_hiccup_that_is_repeated_does_not_stop_the_feed(make: Make) -> None:

@@ -96,3 +96,76 @@ def test_limits_beyond_what_a_servo_is_set_to_take_are_refused(robot: Robot) -> 
     assert run.process.wait(40) != 0
     assert "limits.velocity: 9 is more than the 8.39" in run.stderr
     assert robot.arm()["torque"] == [0] * 6
+
+
+# ---- a link that is lost in motion -----------------------------------------------------------
+
+FREE = (
+    "position = [-3.0, 3.0]\nvelocity = 2.0\nacceleration = 4.0\n",
+    "velocity = 2.0\nacceleration = 4.0\n",
+)
+PUSHED = (
+    "effort = 0.5\neffort_rate = 2.0\nvelocity = 2.0\n",
+    "effort = 0.5\neffort_rate = 2.0\n",
+)
+
+
+def lose(run: Any, robot: Robot) -> Frame:
+    """Draw the cable of the moving arm; the frame that says so."""
+    robot.arm(fault="close")
+    gone = run.status("joints", "OFFLINE")
+    assert robot.speed > 0.1, "no watchdog: the servos turn on"
+    return gone
+
+
+def bring_back(run: Any, robot: Robot) -> None:
+    """Plug it in again: it is told to stop, and no frame says before that it has stopped."""
+    robot.arm(fault="reopen")
+    until(lambda: robot.speed < 2 * RAD_S)
+    frame = run.frame(lambda frame: frame.state != "uncontrolled")
+    assert frame.state == "faulted" and "STOPPED" in frame.flags
+    assert robot.speed < 2 * RAD_S
+
+
+@pytest.mark.parametrize(
+    ("value", "changes"),
+    [(0.3, (*VELOCITY, FREE)), (0.2, (*CURRENT, PUSHED))],
+    ids=["velocity", "current"],
+)
+def test_servos_whose_link_comes_back_are_stopped_before_anything_else(
+    robot: Robot, value: float, changes: tuple[tuple[str, str], ...]
+) -> None:
+    tell(robot, value, changes)
+    run = robot.run()
+    run.frame(lambda frame: abs(speeds(frame)).min() > 0.2)
+    gone = lose(run, robot)
+    later = run.frame(lambda frame: frame.cycle > gone.cycle + 60)
+    assert later.state == "uncontrolled" and "STOPPED" not in later.flags
+    bring_back(run, robot)
+    run.process.terminate()
+    assert run.process.wait(40) == 143, run.stderr
+    assert robot.speed < 2 * RAD_S
+
+
+def test_a_run_that_ends_while_a_link_is_gone_says_that_rest_is_not_known(robot: Robot) -> None:
+    tell(robot, 0.3, (*VELOCITY, FREE))
+    run = robot.run()
+    run.frame(lambda frame: speeds(frame).min() > 0.25)
+    lose(run, robot)
+    run.process.terminate()
+    code, summary = run.end()
+    assert (code, summary["state"]) == (143, "uncontrolled"), run.stderr
+    assert robot.speed > 0.1
+
+
+def test_a_link_that_comes_back_while_the_run_ends_is_stopped_before_the_end(robot: Robot) -> None:
+    tell(robot, 0.3, (*VELOCITY, FREE))
+    run = robot.run()
+    run.frame(lambda frame: speeds(frame).min() > 0.25)
+    lose(run, robot)
+    run.process.terminate()
+    run.frame(lambda frame: "STOPPING" in frame.flags)
+    robot.arm(fault="reopen")
+    code, summary = run.end()
+    assert (code, summary["state"]) == (143, "stopped"), run.stderr
+    assert robot.speed < 2 * RAD_S

@@ -48,6 +48,9 @@ class Caller(Protocol):
     def write(self, command: NDArray[np.float64]) -> None:
         """Send a command."""
 
+    def halt(self, command: NDArray[np.float64]) -> None:
+        """Bring to rest a device that was away."""
+
 
 class OwnCalls:
     """The driver's own trigger, read and write, with the schedule's signs and zeros."""
@@ -61,6 +64,7 @@ class OwnCalls:
         self.trigger = driver.trigger
         self._read = driver.read
         self._write = driver.write
+        self._halt = driver.halt
         self._turns = _turns_by_field(sensor)
         self._command = np.array(actuator.turns if actuator else [(1, 0.0)])
 
@@ -76,7 +80,15 @@ class OwnCalls:
 
     def write(self, command: NDArray[np.float64]) -> None:
         """Undo the turn, then write."""
-        self._write((command + self._command[:, 1]) * self._command[:, 0])
+        self._write(self._turned(command))
+
+    def halt(self, command: NDArray[np.float64]) -> None:
+        """Undo the turn, then halt."""
+        self._halt(self._turned(command))
+
+    def _turned(self, command: NDArray[np.float64]) -> NDArray[np.float64]:
+        turned: NDArray[np.float64] = (command + self._command[:, 1]) * self._command[:, 0]
+        return turned
 
 
 def _turns_by_field(
@@ -193,6 +205,8 @@ class OwnExchange:
         for at in range(0, len(data), size):
             self._send(data[at : at + size])
 
+    halt = write
+
 
 class OnALine:
     """A caller whose trigger is a GPIO line, up until its sample is read, before a request.
@@ -205,6 +219,7 @@ class OnALine:
         self.opened = caller.opened
         self.flush = caller.flush
         self.write = caller.write
+        self.halt = caller.halt
         self._request = caller.trigger if isinstance(caller, OwnExchange) else None
         self._caller = caller
         self._read = caller.read

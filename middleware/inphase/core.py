@@ -164,6 +164,10 @@ class Core:
         """The C core, for `Stops`."""
         return self._core
 
+    def moves(self, actuator: int) -> bool:
+        """Whether a robot that is latched or stopping is measured to move at this actuator."""
+        return bool(lib.inphase_core_moves(self._core, actuator) == 1)
+
     def arm(self) -> None:
         """Ask for motion, from where the robot is; granted once all is well. The local reset."""
         lib.inphase_core_arm(self._core)
@@ -661,6 +665,7 @@ def _actuator(
         "guarded": actuator.stops_itself,
         "off_on_estop": actuator.schedule.on_estop == "off",
         "max_hold_ns": actuator.schedule.max_hold_ns(period_ns),
+        "rest_speed": actuator.schedule.rest_speed,
         "limits": limits,
         "workspace": _workspace(actuator.schedule.workspace, keep),
         "start": _doubles([servo.start for servo in actuator.spec.servos], keep),

@@ -153,10 +153,11 @@ class Devices:
             self._take_back(link, core)
             try:
                 link.driver.enable()
+                # said before it is attached: it stands, and is owed no stop
+                core.enable(link.actuator, True)
             finally:
                 core.attach(link.index, link.fd)
             self._wait_taken(link, core)
-            core.enable(link.actuator, True)
 
     def switch_off(self, core: Core, actuators: list[int]) -> None:
         """Take power away from actuators that are at rest, until they are armed again. Raises

@@ -446,3 +446,10 @@ class Driver(ABC):
     def write(self, command: NDArray[np.float64]) -> None:
         """Send a command, as it came from the limiter: one value per channel, in SI."""
         raise DeviceError(f"device {self.name}: this driver has no write of its own")
+
+    def halt(self, command: NDArray[np.float64]) -> None:
+        """Bring to rest what was moving when the device went away: called before anything else is
+        commanded, whether or not it is enabled. `command` is no velocity, the safe effort or state;
+        in position mode what was commanded last. A driver whose `open` stops what moves has
+        nothing left to do."""
+        self.write(command)

@@ -31,7 +31,12 @@ _EVERY_S = 0.25
 _LINE_EVERY_S = 5.0
 _RATE_NS = 2_000_000_000  # rates are of this long
 _NUMBER = 9  # columns of a channel's value
-_STATE_STYLES = {"running": "green", "ramping": "yellow", "faulted": "bold red"}
+_STATE_STYLES = {
+    "running": "green",
+    "ramping": "yellow",
+    "faulted": "bold red",
+    "uncontrolled": "bold white on red",
+}
 _STYLES = {"FRESH": "green", "HELD": "cyan", "LATE": "yellow", "RECOVERING": "yellow"}
 
 

@@ -46,6 +46,7 @@ REASONS = (
     "state",
     "stamp",
     "supervisor",
+    "rest",
 )
 """Names of INPHASE_REASON_*, by number."""
 

@@ -426,7 +426,7 @@ class Runtime:
         """After an emergency stop, once all is at rest: what `on_estop` says."""
         off = [i for i, a in enumerate(self.plan.actuators) if a.schedule.on_estop == "off"]
         is_estop = REASONS[self._told] == "estop" and self._state() == "faulted"
-        if not is_estop:
+        if REASONS[self._told] != "estop":
             self._is_off = False
         if self._is_off or not is_estop or not off:
             return
@@ -500,7 +500,11 @@ class Runtime:
             raise RuntimeFault(f"nothing is armed: {states.pressed(self.plan, pressed)}")
         known = self.reader.status()["estops"] if estops is None else estops
         self._is_off = False  # what was switched off is, again, unless arming is granted
-        self._wait(lambda: self._state() != "ramping", _REST_S)
+        if not self._wait(lambda: self._state() != "ramping", _REST_S):
+            raise RuntimeFault("nothing is armed: a ramp has not come to rest; try again")
+        self._wait(lambda: not self._moving(), _REST_S)
+        if moving := self._moving():
+            raise RuntimeFault(f"nothing is armed: {states.moving(self.plan, moving[0])}")
         self._workers.arm(self.core, False)
         self._devices.arm(self.core, False)
         self.core.beat()
@@ -520,6 +524,12 @@ class Runtime:
     def _estops(self) -> int:
         assert self.reader is not None
         return self.reader.status()["estops"]
+
+    def _moving(self) -> list[int]:
+        """The actuators that are measured to move: they are left to the core, which tells them to
+        stop."""
+        assert self.core is not None
+        return [i for i in range(len(self.plan.actuators)) if self.core.moves(i)]
 
     def _state(self) -> str:
         """One of wire.STATES."""

@@ -33,6 +33,14 @@ def pressed(plan: Plan, inputs: int) -> str:
     return f"the emergency stop is pressed: {', '.join(names)}"
 
 
+def moving(plan: Plan, actuator: int) -> str:
+    """Why an actuator is not armed now."""
+    return (
+        f"actuator {plan.actuators[actuator].name} still moves; wait until it is at rest, or take "
+        f"its power away"
+    )
+
+
 def obstacle(plan: Plan, status: dict[str, int]) -> str:
     """Why arming is not granted."""
     reason, detail = REASONS[status["refusal"]], status["refusal_detail"]
@@ -50,4 +58,6 @@ def obstacle(plan: Plan, status: dict[str, int]) -> str:
     return {
         "offline": f"{which} is gone, or not enabled",
         "unguarded": f"nothing stops {which} when the runtime dies",
+        "rest": f"actuator {actuator.name} is not known to be at rest: its feedback shows motion, "
+        f"or is not good",
     }.get(reason, f"sensor {sensor} is not good enough to move actuator {actuator.name} on")

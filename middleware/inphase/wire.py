@@ -34,7 +34,16 @@ ROW = struct.Struct("<7q2HI")
 ACT = struct.Struct("<4I")
 """struct inphase_act, followed by channels requested and channels applied float64."""
 
-STATES = ("configured", "opened", "armed", "running", "ramping", "faulted", "stopped")
+STATES = (
+    "configured",
+    "opened",
+    "armed",
+    "running",
+    "ramping",
+    "faulted",
+    "stopped",
+    "uncontrolled",
+)
 """of a robot; STATES.md has the transitions"""
 STATUSES = ("FRESH", "HELD", "LATE", "MISSING", "FROZEN", "INVALID", "OFFLINE", "RECOVERING")
 FRAME_FLAGS = (

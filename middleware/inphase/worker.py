@@ -370,10 +370,21 @@ class Worker:
             if rc == 1:
                 self._caller.write(self._command)
                 self._facts.orders += 1
+            elif rc == 2:
+                self._halt()
             elif rc == -errno.EAGAIN:
                 self._facts.expired += 1
             elif rc != -errno.EINTR:
                 return
+
+    def _halt(self) -> None:
+        """The device is back, and was told to move when it went. What it refuses it has not heard:
+        whether it rests, its samples say."""
+        try:
+            self._caller.halt(self._command)
+        except DeviceError as error:
+            print(error, file=sys.stderr)
+        self._facts.orders += 1
 
 
 def _open(path: str, core_path: str, wake_fd: int, sensor: int) -> Any:

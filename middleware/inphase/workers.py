@@ -224,7 +224,7 @@ class Workers:
     def arm(self, core: Core, observe: bool) -> None:
         """Enable what came back. Raises DeviceError."""
         for link in self.links:
-            if not link.is_attached:
+            if not link.is_attached or not core.attached(link.index):
                 raise DeviceError(f"device {link.name} is still gone: nothing is armed")
             if link.actuator >= 0 and not observe:
                 if not link.is_guest:  # whoever has it has enabled it

@@ -227,8 +227,7 @@ static bool bus_is_busy(const struct inphase_core *core, const struct device *de
            now_ns < device->quiet_until_ns;
 }
 
-/* the only place in which a command leaves for a device; what it writes came from the limiter */
-static void write_command(struct inphase_core *core, struct actuator *actuator)
+void write_command(struct inphase_core *core, struct actuator *actuator)
 {
     int rc;
 
@@ -236,6 +235,8 @@ static void write_command(struct inphase_core *core, struct actuator *actuator)
         rc = -EAGAIN;
     else
         rc = actuator->device->ops->write(core, actuator);
+    if (actuator->stops == STOPS_NOT)
+        actuator->driven = actuator->commanded = true;
     if (rc == -EAGAIN) {
         actuator->reason = INPHASE_REASON_BUSY;
         count_add(core->statistics, COUNT_BUSY, 1);
@@ -298,6 +299,7 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     struct inphase_act *act = core->act[actuator->index];
     double *requested = (double *)(act + 1);
     double *applied = requested + actuator->channels;
+    bool stopped = false;
 
     actuator->flags = actuator->reason = actuator->detail = 0;
     if (core->has_policy)
@@ -305,18 +307,19 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     for (uint32_t c = 0; c < actuator->channels; c++)
         requested[c] = actuator->requested[c] =
             missing ? NAN : core->command[actuator->first_value + c];
-    if (core->observe || !core->is_live || actuator->off || !actuator->device->attached ||
+    if (core->observe || !core->is_live || actuator->off || actuator->owed ||
+        !actuator->device->attached ||
         !atomic_load_explicit(&actuator->enabled, memory_order_acquire)) {
-        actuator->placed = false;
         actuator->reason = missing;
-        guard_withdraw(core, actuator);
+        stopped = rest_let_go(core, actuator, now_ns);
     } else {
         move(core, actuator, missing, now_ns);
     }
     for (uint32_t c = 0; c < actuator->channels; c++)
         applied[c] = actuator->placed
                          ? limiter_applied(&actuator->limiter[c], &actuator->motion[c])
-                         : NAN;
+                     : stopped ? actuator->applied[c]
+                               : NAN;
     act->flags = actuator->flags;
     act->reason = actuator->reason;
     act->detail = actuator->detail;

@@ -170,7 +170,7 @@ static bool stop_holds(const struct inphase_actuator_config *actuator)
 static bool channels_hold(const struct inphase_actuator_config *actuator,
                           const struct inphase_sensor_config *feedback, uint32_t first)
 {
-    return first + actuator->channels <= feedback->channels;
+    return (uint64_t)first + actuator->channels <= feedback->channels;
 }
 
 /* what is limited is measured, by a feedback that has so many channels */
@@ -246,7 +246,7 @@ static bool config_holds(const struct inphase_config *config)
 
         if (a->device >= config->devices || a->channels < 1 ||
             a->channels > INPHASE_MAX_CHANNELS || !a->limits || !feedback_holds(config, a) ||
-            a->watchdog > 2 || a->encoding.packet_size > INPHASE_MAX_PACKET || !stop_holds(a) ||
+            a->watchdog > 2 || !(a->rest_speed >= 0) || isinf(a->rest_speed) || a->encoding.packet_size > INPHASE_MAX_PACKET || !stop_holds(a) ||
             !chunks_hold(&a->encoding) || !workspace_holds(a->workspace, a->channels) ||
             a->encoding.fields > INPHASE_MAX_CHANNELS)
             return false;
@@ -344,6 +344,9 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     actuator->guards_itself = config->guarded || virtual_time;
     actuator->off_on_estop = config->off_on_estop;
     actuator->max_hold_ns = config->max_hold_ns;
+    actuator->rest_speed = config->rest_speed > 0 ? config->rest_speed : REST_SPEED;
+    actuator->rest_sequence = -1;
+    actuator->rest_from_ns = INPHASE_ABSENT;
     for (uint32_t c = 0; c < config->channels; c++)
         if (inphase_limiter_make(&actuator->limiter[c], &config->limits[c],
                                  (double)core->period_ns * 1e-9) < 0)
@@ -683,6 +686,8 @@ int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled)
 {
     if (actuator >= core->actuators)
         return -EINVAL;
+    if (enabled)
+        atomic_fetch_add_explicit(&core->actuator[actuator].enables, 1, memory_order_release);
     atomic_store_explicit(&core->actuator[actuator].enabled, enabled, memory_order_release);
     return 0;
 }

@@ -16,7 +16,6 @@
 #include "internal.h"
 
 #define WAKE_TRIES 4
-#define STOP_NS 1300000000LL /* a ramp that has not ended by then is cut: a stop is under 2 s */
 
 /* what was latest in this cycle, and where: one entry per cycle in the list of the worst */
 void note_late(struct inphase_core *core, int64_t late_ns, int phase, const struct device *device)
@@ -52,7 +51,11 @@ void device_lost(struct inphase_core *core, struct device *device, int error)
     if (device->sensor >= 0)
         core->sensor[device->sensor].outstanding = false;
     if (device->actuator >= 0)
-        core->actuator[device->actuator].placed = false;
+        rest_lost(&core->actuator[device->actuator]);
+
+    /* what moves depends on it, whatever its feedback is and whether or not anybody looks */
+    if (device->actuator >= 0 && core->is_live)
+        latch_motion(core, INPHASE_REASON_OFFLINE, device->sensor < 0 ? 0 : (uint32_t)device->sensor);
     put_u32(&core->state->lost_devices, load_u32(&core->state->lost_devices) + 1);
     tell_use(device, (uint32_t)-error & USE_ERRNO);
 }
@@ -74,7 +77,7 @@ static bool stop_is_complete(struct inphase_core *core)
     struct state *state = core->state;
     uint64_t stop;
 
-    if (load_u32(&state->state) == INPHASE_STATE_STOPPED)
+    if (core->is_over)
         return true;
     if (core->cycle_limit && load_i64(&state->cycles) >= core->cycle_limit)
         inphase_core_stop(core, INPHASE_REASON_DONE, 0);
@@ -369,9 +372,11 @@ static void stage_latch(struct inphase_core *core)
         latch_sensor(core, &core->sensor[i], &row[i]);
     state_watch_guards(core);
     state_watch_supervisor(core);
+    rest_look(core);
     state_follow(core);
     state_grant(core);
-    core->told_stop = is_stopping(core) && core->cycle > core->stop_cycle && all_at_rest(core);
+    core->told_stop = is_stopping(core) && core->cycle > core->stop_cycle && all_at_rest(core) &&
+                      rest_of_all(core) == REST_KNOWN;
     *frame = (struct inphase_frame){
         .cycle = core->cycle,
         .due_ns = core->due_ns,

@@ -281,11 +281,11 @@ static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum rec
 }
 
 /* a command of several datagrams: all of them, or -EAGAIN and how many */
-static int write_chunks(struct actuator *actuator, uint8_t *bytes, uint32_t size)
+static int write_chunks(struct actuator *actuator, uint8_t *bytes, uint32_t size, uint32_t chunk)
 {
     struct iovec part[MAX_CHUNKS];
     struct mmsghdr message[MAX_CHUNKS];
-    uint32_t chunk = actuator->encoding.chunk, chunks = size / chunk;
+    uint32_t chunks = size / chunk;
     int sent;
 
     for (uint32_t i = 0; i < chunks; i++) {
@@ -303,14 +303,22 @@ static int write_chunks(struct actuator *actuator, uint8_t *bytes, uint32_t size
 static int fd_write(struct inphase_core *core, struct actuator *actuator)
 {
     uint8_t bytes[INPHASE_MAX_PACKET];
-    int32_t size = inphase_encode(&actuator->encoding, actuator->applied, bytes, sizeof bytes);
+    uint32_t chunk = actuator->encoding.chunk;
+    int32_t size;
     ssize_t sent;
 
+    if (actuator->stops == STOPS_BYTES) {
+        size = (int32_t)actuator->stop.size;
+        chunk = actuator->stop.chunk;
+        memcpy(bytes, actuator->stop_bytes, (size_t)size);
+    } else {
+        size = inphase_encode(&actuator->encoding, actuator->applied, bytes, sizeof bytes);
+    }
     if (size < 0)
         return -EAGAIN;
     guard_leave(core, actuator, bytes, (uint32_t)size);
-    if (actuator->encoding.chunk)
-        return write_chunks(actuator, bytes, (uint32_t)size);
+    if (chunk)
+        return write_chunks(actuator, bytes, (uint32_t)size, chunk);
     sent = write(actuator->device->fd, bytes, (size_t)size);
     if (sent < 0 && !queue_is_full(errno))
         return peer_refused(actuator->device, errno) ? -EAGAIN : -errno;

@@ -112,6 +112,8 @@ void estop_look(struct inphase_core *core)
     from = asked_for(core);
     if (pressed)
         latch_motion(core, INPHASE_REASON_ESTOP, (uint32_t)__builtin_ctz(pressed));
+    else if (from && load_u32(&core->state->latched) == INPHASE_REASON_ESTOP)
+        rest_estop(core); /* pressed again */
     else if (from)
         latch_motion(core, INPHASE_REASON_ESTOP, from);
     else if (unknown && core->is_live && !load_u32(&core->state->latched))

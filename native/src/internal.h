@@ -18,6 +18,8 @@
 #define STORE_VERSION 2
 #define SLOT_HEADER 64
 #define MAX_FAULTS 256
+#define STOP_NS 1300000000LL /* a ramp that has not ended by then is cut: a stop is under 2 s */
+#define REST_SPEED 0.05 /* where the configuration says nothing */
 #define REFUSED_IN_A_ROW 3 /* replies or commands: then they count as gone */
 #define RECEIVES_PER_CYCLE 64 /* of one sensor: a line that babbles is left alone for the rest */
 #define HIST_SUB_BITS 7
@@ -63,6 +65,7 @@ _Static_assert(sizeof(struct posted_slot) == SLOT_HEADER, "the stamps fill the s
 /* a command for a worker, in the core's segment; `values` doubles follow */
 struct order {
     int64_t cycle, valid_until_ns;
+    int64_t stops;               /* 1: what brings a device to rest that was away */
     double value[];
 };
 #define ORDER_SLOTS 8
@@ -82,6 +85,7 @@ struct state {
     _Atomic uint64_t orders[INPHASE_MAX_ACTUATORS]; /* commands handed to workers so far */
     _Atomic uint32_t starved;    /* bit per actuator: its worker asks its device for nothing */
     _Atomic uint32_t estops;     /* emergency stops so far; any thread adds */
+    _Atomic uint32_t over;       /* 1: no cycle follows */
 };
 
 struct histogram {
@@ -238,6 +242,7 @@ struct device_ops {
     int (*trigger)(struct inphase_core *core, struct sensor *sensor, int64_t now_ns);
     /* read what is there, at most a bounded number of bytes; *got says what came of it */
     int (*receive)(struct inphase_core *core, struct sensor *sensor, enum received *got);
+    /* what is applied; or the actuator's stop, where it `stops` */
     int (*write)(struct inphase_core *core, struct actuator *actuator);
 };
 extern const struct device_ops fd_ops, twin_ops, worker_ops;
@@ -330,6 +335,11 @@ struct plant {
     uint32_t first, count;
 };
 
+/* what is known of an actuator's rest, from the worst: see rest.c */
+enum rest { REST_UNKNOWN, REST_MOVES, REST_KNOWN };
+/* an act's write is a command, or the stop of an actuator that is owed one */
+enum stops { STOPS_NOT, STOPS_VALUES, STOPS_BYTES };
+
 /* everything but the configuration is the cycle thread's */
 struct sensor {
     struct device *device;
@@ -397,7 +407,9 @@ struct actuator {
     struct inphase_field field[INPHASE_MAX_CHANNELS];
     struct inphase_stop stop;    /* its bytes are in stop_bytes */
     uint8_t stop_bytes[INPHASE_MAX_PACKET];
+    double rest_speed;           /* constant: what is measured to be slower is at rest */
     _Atomic int enabled;         /* supervisor */
+    _Atomic uint32_t enables;    /* supervisor: how often its driver has made it ready, at a stand */
     _Atomic int guarded;         /* supervisor */
     bool guards_itself;          /* or nobody minds */
     bool off_on_estop;
@@ -415,6 +427,19 @@ struct actuator {
     struct inphase_motion motion[INPHASE_MAX_CHANNELS];
     double applied[INPHASE_MAX_CHANNELS]; /* of motion, as it goes out */
     uint32_t flags, reason, detail;
+
+    /* rest, and the stop that is owed: cycle thread */
+    bool commanded;              /* ever: a command was written */
+    bool driven;                 /* in the last act, or in all since the last but that */
+    bool owed;                   /* it was told to move, and nobody has stopped it */
+    enum stops stops;            /* what is being written is that stop */
+    uint32_t told;               /* stops so far, since it is owed */
+    uint32_t enables_seen;       /* when it came to be owed */
+    enum rest rest;              /* by its feedback, while anybody asks */
+    int64_t rest_sequence;       /* of the sample that was looked at last */
+    int64_t rest_from_ns;        /* when it was where it is compared with, ABSENT: no such yet */
+    double rest_from[INPHASE_MAX_CHANNELS];
+    _Atomic uint32_t moves;      /* it is measured to move; the supervisor reads it */
 
     struct plant *plant;         /* what it moves in lock step; NULL: a device */
 };
@@ -578,6 +603,8 @@ struct inphase_core {
     bool wants_arm;              /* asked for, and not granted yet */
     bool is_latched;             /* this cycle's frame is: commands to it are of its epoch */
     bool told_stop;              /* a frame said STOPPED, after a stop */
+    bool is_over;                /* no cycle follows */
+    bool watches_rest;           /* something is to come to rest: feedback is looked at for it */
     int64_t epoch_cycle;         /* commands to frames before it are dropped */
     int64_t latched_cycle;       /* in which motion was latched */
     uint32_t estop_inputs;       /* constant */
@@ -647,6 +674,20 @@ void state_grant(struct inphase_core *core);
 bool command_is_current(const struct inphase_core *core, int64_t frame_cycle);
 /* look at the inputs of the emergency stop; before anything is written */
 void estop_look(struct inphase_core *core);
+/* look at what moves, while anybody asks; at the latch, when the statuses are known */
+void rest_look(struct inphase_core *core);
+enum rest rest_of(const struct actuator *actuator);
+enum rest rest_of_all(const struct inphase_core *core);
+/* its device is gone: what was told to move is owed a stop */
+void rest_lost(struct actuator *actuator);
+/* an emergency stop reaches whatever is attached, also what is not commanded; before the act */
+void rest_estop(struct inphase_core *core);
+/* an actuator that is not commanded in this act: its stop, where it is owed one; true: its values are
+   in `applied` */
+bool rest_let_go(struct inphase_core *core, struct actuator *actuator, int64_t now_ns);
+/* the only place in which anything leaves for a device that can move: what is applied, which came from
+   the limiter, or an owed stop */
+void write_command(struct inphase_core *core, struct actuator *actuator);
 bool feedback_is_good(const struct actuator *actuator, int64_t now_ns);
 void note_late(struct inphase_core *core, int64_t late_ns, int phase, const struct device *device);
 /* put a sensor among those that the core triggers; before the start */

@@ -111,6 +111,7 @@ static int worker_write(struct inphase_core *core, struct actuator *actuator)
 
         /* until the next command is due, the worker may be late with this one */
         .valid_until_ns = core->due_ns + core->act_ns + core->period_ns,
+        .stops = actuator->stops != STOPS_NOT,
     };
     uint64_t one = 1;
 

@@ -8,11 +8,13 @@
 /* from where to where; a bit per state */
 static const uint32_t transitions[INPHASE_STATES] = {
     [INPHASE_STATE_CONFIGURED] = TO(OPENED),
-    [INPHASE_STATE_OPENED] = TO(ARMED) | TO(RAMPING) | TO(FAULTED),
+    [INPHASE_STATE_OPENED] = TO(ARMED) | TO(RAMPING) | TO(FAULTED) | TO(UNCONTROLLED),
     [INPHASE_STATE_ARMED] = TO(RUNNING) | TO(RAMPING),
     [INPHASE_STATE_RUNNING] = TO(ARMED) | TO(RAMPING),
-    [INPHASE_STATE_RAMPING] = TO(ARMED) | TO(RUNNING) | TO(FAULTED) | TO(STOPPED),
-    [INPHASE_STATE_FAULTED] = TO(ARMED) | TO(RAMPING),
+    [INPHASE_STATE_RAMPING] =
+        TO(ARMED) | TO(RUNNING) | TO(FAULTED) | TO(UNCONTROLLED) | TO(STOPPED),
+    [INPHASE_STATE_FAULTED] = TO(ARMED) | TO(RAMPING) | TO(UNCONTROLLED),
+    [INPHASE_STATE_UNCONTROLLED] = TO(RAMPING) | TO(FAULTED),
     [INPHASE_STATE_STOPPED] = 0,
 };
 
@@ -46,6 +48,21 @@ bool all_at_rest(const struct inphase_core *core)
     return true;
 }
 
+/* Latched, and commanded to rest. While feedback is good, a joint has the time of a stop to come to rest
+   as well; at rest is what is measured */
+static uint32_t rest_state(const struct inphase_core *core, uint32_t from)
+{
+    int64_t since_ns = (core->cycle - core->latched_cycle) * core->period_ns;
+    enum rest rest = rest_of_all(core);
+
+    if (rest == REST_KNOWN)
+        return INPHASE_STATE_FAULTED;
+    if (rest == REST_MOVES && since_ns <= STOP_NS &&
+        (from == INPHASE_STATE_RAMPING || from == INPHASE_STATE_OPENED))
+        return INPHASE_STATE_RAMPING;
+    return INPHASE_STATE_UNCONTROLLED;
+}
+
 /* where the facts lead; a latch leads through the ramp, also where nothing moves */
 static uint32_t next_state(const struct inphase_core *core, uint32_t from)
 {
@@ -62,7 +79,7 @@ static uint32_t next_state(const struct inphase_core *core, uint32_t from)
     if (load_u32(&core->state->latched))
         return from == INPHASE_STATE_ARMED || from == INPHASE_STATE_RUNNING || !all_at_rest(core)
                    ? INPHASE_STATE_RAMPING
-                   : INPHASE_STATE_FAULTED;
+                   : rest_state(core, from);
     if (ramps)
         return INPHASE_STATE_RAMPING;
     if (follows)
@@ -74,7 +91,7 @@ void state_follow(struct inphase_core *core)
 {
     uint32_t from = load_u32(&core->state->state);
 
-    if (from == INPHASE_STATE_CONFIGURED || from == INPHASE_STATE_STOPPED)
+    if (from == INPHASE_STATE_CONFIGURED || core->is_over)
         return;
     state_set(core, next_state(core, from));
 
@@ -112,6 +129,8 @@ void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail)
         return;
     }
     core->wants_arm = false;
+    if (estop)
+        rest_estop(core);
     put_u32(&state->latched_detail, detail);
     put_u32(&state->latched, reason);
     core->latched_cycle = core->cycle;
@@ -120,10 +139,23 @@ void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail)
     begin_epoch(core);
 }
 
+/* what was left alone is read again: it has to be seen before it is moved, or is said to be at rest */
+static void feed_again(struct inphase_core *core)
+{
+    for (uint32_t i = 0; i < core->actuators; i++) {
+        core->actuator[i].starved = false;
+        core->actuator[i].rests_since_ns = INPHASE_ABSENT;
+    }
+    put_u32(&core->state->starved, 0);
+    for (uint32_t i = 0; i < core->devices; i++)
+        core->device[i].starved = false;
+}
+
 void state_stop(struct inphase_core *core, uint32_t reason, uint32_t detail)
 {
     core->stop_cycle = core->cycle;
     core->wants_arm = false;
+    feed_again(core);
     put_u32(&core->state->reason, reason);
     put_u32(&core->state->detail, detail);
     put_i64(&core->state->reason_cycle, core->cycle);
@@ -133,7 +165,13 @@ void state_stop(struct inphase_core *core, uint32_t reason, uint32_t detail)
 
 void state_end(struct inphase_core *core)
 {
-    state_set(core, INPHASE_STATE_STOPPED);
+    bool stopped = core->told_stop || core->world.failure;
+
+    if (core->is_over)
+        return;
+    core->is_over = true;
+    state_set(core, stopped ? INPHASE_STATE_STOPPED : INPHASE_STATE_UNCONTROLLED);
+    atomic_store_explicit(&core->state->over, 1, memory_order_release);
 }
 
 /* ---- arming ------------------------------------------------------------------------------ */
@@ -153,15 +191,7 @@ void state_take_requests(struct inphase_core *core)
         (core->is_live && !load_u32(&core->state->latched)))
         return;
     core->wants_arm = true;
-
-    /* what was left alone is read again: it has to be seen before it is moved */
-    for (uint32_t i = 0; i < core->actuators; i++) {
-        core->actuator[i].starved = false;
-        core->actuator[i].rests_since_ns = INPHASE_ABSENT;
-    }
-    put_u32(&core->state->starved, 0);
-    for (uint32_t i = 0; i < core->devices; i++)
-        core->device[i].starved = false;
+    feed_again(core);
 }
 
 static bool is_guarded(const struct inphase_core *core, const struct actuator *actuator)
@@ -212,6 +242,11 @@ void state_watch_supervisor(struct inphase_core *core)
         latch_motion(core, INPHASE_REASON_SUPERVISOR, 0);
 }
 
+static bool is_loose(const struct inphase_core *core)
+{
+    return load_u32(&core->state->state) == INPHASE_STATE_UNCONTROLLED;
+}
+
 static uint32_t obstacle(const struct inphase_core *core, uint32_t *detail)
 {
     uint32_t estop = load_u32(&core->state->estop);
@@ -231,6 +266,11 @@ static uint32_t obstacle(const struct inphase_core *core, uint32_t *detail)
             return reason;
         }
     }
+    for (uint32_t i = 0; i < core->actuators && is_loose(core); i++)
+        if (rest_of(&core->actuator[i]) != REST_KNOWN) {
+            *detail = i;
+            return INPHASE_REASON_REST;
+        }
     return INPHASE_REASON_NONE;
 }
 

@@ -473,6 +473,9 @@ static int twin_write(struct inphase_core *core, struct actuator *actuator)
                     draw_ns(core, &plant->delay, (uint64_t)core->cycle,
                             INPHASE_DRAW_ACTUATOR + actuator->index, 0);
 
+    /* of a stop in bytes its twin knows where it was told to be last, if anything */
+    if (actuator->stops == STOPS_BYTES && !actuator->commanded)
+        return 0;
     if (plant->count == EFFECTS)
         return -EAGAIN;
     if (plant->count) {

@@ -145,8 +145,7 @@ int64_t inphase_worker_start_ns(inphase_worker *worker)
 
 int inphase_worker_over(inphase_worker *worker)
 {
-    return atomic_load_explicit(&worker->state->state, memory_order_acquire) ==
-               INPHASE_STATE_STOPPED ||
+    return atomic_load_explicit(&worker->state->over, memory_order_acquire) ||
            writer_alive(worker->core->fd) != 1;
 }
 
@@ -189,7 +188,8 @@ int64_t inphase_worker_post(inphase_worker *worker, const struct inphase_posted 
     return (int64_t)number;
 }
 
-/* the newest command of an actuator that was not taken yet: 1, 0: none, -EAGAIN: too old */
+/* the newest command of an actuator that was not taken yet: 1, 2: it is a stop, 0: none, -EAGAIN: too
+   old */
 static int take_order(inphase_worker *worker, uint32_t actuator, double *values, int64_t *cycle)
 {
     const struct inphase_ring *ring = &worker->layout.orders[actuator];
@@ -207,7 +207,9 @@ static int take_order(inphase_worker *worker, uint32_t actuator, double *values,
     memcpy(&order, bytes, sizeof order);
     memcpy(values, (uint8_t *)bytes + sizeof order, ring->payload - sizeof order);
     *cycle = order.cycle;
-    return order.valid_until_ns < inphase_now() ? -EAGAIN : 1;
+    if (order.valid_until_ns < inphase_now())
+        return -EAGAIN;
+    return order.stops ? 2 : 1;
 }
 
 int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, int order_fd, uint32_t actuator,

@@ -14,6 +14,7 @@
 #define MAX_AGE_NS 3500000LL
 #define MAX_HOLD_NS 3000000LL
 #define RECOVER 3
+#define SETTLED 130 /* cycles after a ramp: the joint follows, and is measured to be at rest for 0.1 s */
 
 struct robot {
     inphase_segment *segment;
@@ -446,7 +447,7 @@ static void a_suspension_latches_motion_until_it_is_armed_again(void)
     CHECK(frame->flags & INPHASE_FLAG_RESUMED);
     CHECK(frame->flags & INPHASE_FLAG_LATCHED);
     CHECK_EQUAL(frame->reason, INPHASE_REASON_RESUMED);
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < SETTLED; i++) {
         frame = ask(&robot, 0.251);
         CHECK(!(frame->flags & INPHASE_FLAG_RESUMED) && (frame->flags & INPHASE_FLAG_LATCHED));
         CHECK(act_of(frame)->flags & INPHASE_ACT_RAMPING);
@@ -589,8 +590,8 @@ static void what_is_applied_is_smooth_over_holds_ramps_and_arming(void)
 
         /* the joint has settled by then; at rest, and at the first command near it */
         CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_LOCAL), 0);
-        idle(&robot);
-        idle(&robot);
+        for (int k = 0; k < SETTLED; k++)
+            idle(&robot);
         CHECK_EQUAL(inphase_core_arm(robot.core), 0);
         idle(&robot);
         position = applied_of(idle(&robot));
@@ -834,7 +835,7 @@ static void watchdog_starves(uint32_t watchdog, const struct frozen *frozen)
 
     /* armed, it is read and fed again, from where it stands */
     CHECK_EQUAL(inphase_core_arm(robot.core), 0);
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < SETTLED; i++)
         frame = ask(&robot, row_of(frame, 0)->sequence < 0 ? 0.25 : rest);
     CHECK_EQUAL(row_of(frame, 0)->status, INPHASE_FRESH);
     CHECK_EQUAL(act_of(frame)->flags, INPHASE_ACT_WRITTEN);

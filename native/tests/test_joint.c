@@ -9,6 +9,7 @@
 #include "check.h"
 
 #define PERIOD_NS 1000000LL
+#define SETTLED 130 /* cycles after which a joint is measured to be at rest, 0.1 s */
 #define PERIOD_S 1e-3
 #define ACQUIRED_NS 100000LL    /* after the start of the cycle */
 #define ACT_NS 700000LL
@@ -246,7 +247,7 @@ static void a_first_command_after_arming_again_is_compared_in_every_mode(void)
             ask(&robot, 0);
         CHECK_EQUAL(act_of(&robot)->flags, INPHASE_ACT_WRITTEN);
         CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_LOCAL), 0);
-        for (int n = 0; n < 3; n++)
+        for (int n = 0; n < SETTLED; n++)
             idle(&robot);
         CHECK_EQUAL(inphase_core_arm(robot.core), 0);
         for (int n = 0; n < 3; n++) {
@@ -310,12 +311,16 @@ static void an_actuator_that_is_not_enabled_is_not_written_to(void)
         ask(&robot, 0);
     CHECK_EQUAL(act_of(&robot)->flags, INPHASE_ACT_WRITTEN);
 
-    /* nor when it was armed, and is switched off in motion */
+    /* nor when it was armed, and is switched off: but for its stop, until it is measured to be at rest */
     CHECK_EQUAL(inphase_core_enable(robot.core, 0, 0), 0);
-    for (int n = 0; n < 5; n++) {
-        ask(&robot, 0);
-        CHECK(!(act_of(&robot)->flags & INPHASE_ACT_WRITTEN) && isnan(applied(&robot)));
+    for (int n = 0; n < SETTLED; n++) {
+        ask(&robot, 0.0005 * n);
+        if (act_of(&robot)->flags & INPHASE_ACT_WRITTEN)
+            CHECK(act_of(&robot)->reason == INPHASE_REASON_REST && applied(&robot) == 0);
+        else
+            CHECK(isnan(applied(&robot)));
     }
+    CHECK(!(act_of(&robot)->flags & INPHASE_ACT_WRITTEN));
     CHECK_EQUAL(robot.core->actuator[0].plant->count, 0);
     close_robot(&robot);
 }

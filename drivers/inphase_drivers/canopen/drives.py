@@ -602,6 +602,11 @@ class Drives(Driver):
             data = _COMMAND.pack(od.ENABLE_OPERATION, round(target))
             bus.send(od.RPDO1 + node, data)
 
+    def halt(self, command: NDArray[np.float64]) -> None:
+        """Drives that are not enabled were stopped by `open`, or have stopped by themselves."""
+        if self._enabled:
+            self.write(command)
+
     def enable(self) -> None:
         """Take every drive to `operation enabled` in cyclic synchronous position mode.
 

@@ -1,0 +1,234 @@
+/* At rest is what is measured. An actuator that was told to move, and that this core does not command
+   any more (its device was lost, or nobody enabled it), is owed its stop: it is the first thing that its
+   device gets when it is attached again. Cycle thread only. */
+#include <math.h>
+#include <string.h>
+
+#include "internal.h"
+
+#define WINDOW_NS 100000000LL /* in which a joint has moved by no more than its speed of rest allows */
+#define BLIND_STOPS 3         /* for one without feedback: as often as the guard sends it */
+
+/* ---- what is measured ---------------------------------------------------------------------- */
+
+static void begin_window(struct actuator *actuator)
+{
+    actuator->rest = REST_MOVES;
+    actuator->rest_from_ns = INPHASE_ABSENT;
+}
+
+static bool has_moved(const struct actuator *actuator, const double *value)
+{
+    double bound = actuator->rest_speed * (WINDOW_NS * 1e-9);
+
+    /* no comparison holds of a value that is not a number */
+    for (uint32_t c = 0; c < actuator->channels; c++)
+        if (!(fabs(value[c] - actuator->rest_from[c]) <= bound))
+            return true;
+    return false;
+}
+
+/* Between two samples, not two cycles: one that is repeated says nothing new. Their own times count, so
+   that a backlog which comes at once is no long rest. */
+static void look(struct inphase_core *core, struct actuator *actuator)
+{
+    const struct sensor *sensor = actuator->feedback;
+    const double *value = sensor->newest.value + actuator->feedback_channel;
+    int64_t at_ns = core->latched_ns - sample_age(sensor, core->latched_ns);
+
+    if (!feedback_is_good(actuator, core->latched_ns)) {
+        begin_window(actuator);
+        actuator->rest = REST_UNKNOWN;
+        return;
+    }
+    if (actuator->rest == REST_UNKNOWN)
+        begin_window(actuator);
+    if (sensor->newest.sequence == actuator->rest_sequence &&
+        actuator->rest_from_ns != INPHASE_ABSENT)
+        return;
+    actuator->rest_sequence = sensor->newest.sequence;
+    if (actuator->rest_from_ns != INPHASE_ABSENT && !has_moved(actuator, value)) {
+        if (at_ns - actuator->rest_from_ns < WINDOW_NS)
+            return;
+        actuator->rest = REST_KNOWN;
+    } else {
+        actuator->rest = REST_MOVES;
+    }
+    memcpy(actuator->rest_from, value, actuator->channels * sizeof *value);
+    actuator->rest_from_ns = at_ns;
+}
+
+/* the stop was delivered, and what it was for has ended */
+static bool is_paid(const struct actuator *actuator)
+{
+    if (!actuator->device->attached || !actuator->told)
+        return false;
+    return actuator->feedback ? actuator->rest == REST_KNOWN : actuator->told >= BLIND_STOPS;
+}
+
+void rest_look(struct inphase_core *core)
+{
+    bool wanted = is_stopping(core) || load_u32(&core->state->latched);
+
+    for (uint32_t i = 0; i < core->actuators; i++)
+        wanted |= core->actuator[i].owed;
+
+    /* in motion nobody asks; and what was seen before a motion says nothing after it */
+    if (!wanted && !core->watches_rest)
+        return;
+    for (uint32_t i = 0; i < core->actuators; i++) {
+        struct actuator *actuator = &core->actuator[i];
+
+        if (actuator->feedback && !core->watches_rest)
+            begin_window(actuator);
+        if (actuator->feedback)
+            look(core, actuator);
+        if (actuator->owed && is_paid(actuator))
+            actuator->owed = false;
+        if (!wanted)
+            actuator->rest = REST_UNKNOWN;
+        put_u32(&actuator->moves, rest_of(actuator) == REST_MOVES);
+    }
+    core->watches_rest = wanted;
+}
+
+enum rest rest_of(const struct actuator *actuator)
+{
+    if (actuator->owed && !actuator->device->attached)
+        return REST_UNKNOWN;
+    if (!actuator->commanded && !actuator->owed)
+        return REST_KNOWN;
+    if (!actuator->feedback)
+        return actuator->owed ? REST_UNKNOWN : REST_KNOWN;
+    if (actuator->owed && actuator->rest == REST_KNOWN)
+        return REST_MOVES;
+
+    /* one that was switched off at rest need not measure any more; while it does, it is believed */
+    return actuator->off && actuator->rest == REST_UNKNOWN ? REST_KNOWN : actuator->rest;
+}
+
+enum rest rest_of_all(const struct inphase_core *core)
+{
+    enum rest least = REST_KNOWN;
+
+    for (uint32_t i = 0; i < core->actuators; i++) {
+        enum rest rest = rest_of(&core->actuator[i]);
+
+        least = rest < least ? rest : least;
+    }
+    return least;
+}
+
+int inphase_core_moves(inphase_core *core, uint32_t actuator)
+{
+    if (actuator >= core->actuators)
+        return -EINVAL;
+    return (int)load_u32(&core->actuator[actuator].moves);
+}
+
+/* ---- the stop that is owed ------------------------------------------------------------------- */
+
+static uint32_t stop_kind(const struct actuator *actuator)
+{
+    if (actuator->stop.kind == INPHASE_STOP_BYTES)
+        return INPHASE_STOP_BYTES;
+    return actuator->mode == INPHASE_MODE_POSITION ? INPHASE_STOP_HOLD : INPHASE_STOP_ZERO;
+}
+
+/* one that moves blind stands where its commands do */
+static bool stands(const struct actuator *actuator)
+{
+    return actuator->feedback ? actuator->rest == REST_KNOWN : is_at_rest(actuator);
+}
+
+static void owe(struct actuator *actuator)
+{
+    actuator->owed = true;
+    actuator->told = 0;
+
+    /* what its driver has enabled since then stands, verified by reading */
+    actuator->enables_seen = load_u32(&actuator->enables);
+}
+
+void rest_lost(struct actuator *actuator)
+{
+    if (actuator->driven || actuator->owed)
+        owe(actuator);
+    actuator->placed = actuator->driven = false;
+}
+
+void rest_estop(struct inphase_core *core)
+{
+    for (uint32_t i = 0; i < core->actuators && !core->observe; i++) {
+        struct actuator *actuator = &core->actuator[i];
+        bool is_written = actuator->driven && !actuator->starved;
+
+        /* a hold needs something that was applied before */
+        if (!is_written && actuator->device->attached &&
+            (actuator->commanded || stop_kind(actuator) != INPHASE_STOP_HOLD))
+            owe(actuator);
+    }
+}
+
+/* Whether holding what was applied last is a stop. A joint that is further from it than a command may be
+   was moved by hand, or has sagged without power: there it would be a jump */
+static bool may_hold(const struct actuator *actuator)
+{
+    if (!actuator->commanded)
+        return false;
+    for (uint32_t c = 0; c < actuator->channels && actuator->feedback; c++) {
+        double measured = actuator->feedback->newest.value[actuator->feedback_channel + c];
+
+        if (!(fabs(actuator->applied[c] - measured) <= actuator->limiter[c].limits.step))
+            return false;
+    }
+    return true;
+}
+
+/* write its stop; true: with the values that are applied then */
+static bool tell(struct inphase_core *core, struct actuator *actuator, int64_t now_ns)
+{
+    uint32_t kind = stop_kind(actuator);
+
+    if (kind == INPHASE_STOP_HOLD) {
+        if (actuator->feedback && !feedback_is_good(actuator, now_ns))
+            return false;
+        if (!may_hold(actuator)) {
+            actuator->told++;
+            return false;
+        }
+    } else if (actuator->mode != INPHASE_MODE_POSITION) {
+        for (uint32_t c = 0; c < actuator->channels; c++)
+            actuator->applied[c] = limiter_rest_value(&actuator->limiter[c]);
+    }
+    actuator->stops = kind == INPHASE_STOP_BYTES ? STOPS_BYTES : STOPS_VALUES;
+    write_command(core, actuator);
+    actuator->stops = STOPS_NOT;
+    if (!(actuator->flags & INPHASE_ACT_WRITTEN))
+        return false;
+    actuator->flags |= INPHASE_ACT_RAMPING;
+    actuator->reason = INPHASE_REASON_REST;
+    if (!actuator->told++ && actuator->feedback)
+        begin_window(actuator);
+    return kind != INPHASE_STOP_BYTES;
+}
+
+bool rest_let_go(struct inphase_core *core, struct actuator *actuator, int64_t now_ns)
+{
+    uint32_t enables = atomic_load_explicit(&actuator->enables, memory_order_acquire);
+
+    actuator->placed = false;
+    if (actuator->driven && !stands(actuator))
+        owe(actuator);
+    actuator->driven = false;
+    if (actuator->owed && actuator->device->attached && enables != actuator->enables_seen)
+        actuator->owed = false;
+    if (!actuator->owed) {
+        guard_withdraw(core, actuator);
+        return false;
+    }
+    if (!actuator->device->attached || core->observe ||
+        (int64_t)actuator->told * core->period_ns > STOP_NS)
+        return false;
+    return tell(core, actuator, now_ns);
+}
