@@ -25,12 +25,12 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 
 WORLD_TESTS := tests/test_world.py tests/test_timing_model.py tests/test_randomisation.py
 
-.PHONY: demo test lint native-test fuzz-smoke fuzz world-test sanitize mutants vm-test bench clean
+.PHONY: demo test lint native-test walk fuzz-smoke fuzz world-test sanitize mutants vm-test bench clean
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
 
-test: .venv/installed lint native-test fuzz-smoke world-test
+test: .venv/installed lint native-test walk fuzz-smoke world-test
 	$(BIN)/python -m pytest --numprocesses auto -m "not real"
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m real
 
@@ -59,6 +59,10 @@ endef
 native-test: .venv/installed
 	$(call run_preset,test)
 	$(call run_preset,release)
+
+# the walk through a robot's states, far: its short form is one of the C tests
+walk: native-test
+	build/native-release/tests/test_walk 10000000
 
 # the seeds, and seeds changed at random: any compiler
 fuzz-smoke: .venv/installed

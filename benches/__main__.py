@@ -17,6 +17,7 @@ FIGURES = (
     "instructions",
     "codec",
     "limiter",
+    "walk",
     "motion",
     "lockstep",
     "world",

@@ -57,17 +57,27 @@ def preload() -> Path:
     return target
 
 
-def limiter() -> Path:
-    """The program that asks the core's limiter for anything."""
-    target = BUILD / "limiter"
+def _program(name: str, source: Path) -> Path:
+    """A program with the whole core in it."""
+    target = BUILD / name
     own = {_CORE / "src" / "guard_process.c"}  # has a main of its own
-    sources = [HERE / "limiter.c", *sorted(set((_CORE / "src").glob("*.c")) - own)]
+    sources = [source, *sorted(set((_CORE / "src").glob("*.c")) - own)]
     if _is_older(target, [*sources, *(_CORE / "src").glob("*.h"), _CORE / "inphase.h"]):
         BUILD.mkdir(parents=True, exist_ok=True)
         flags = [flag for flag in _FLAGS if flag not in ("-shared", "-fPIC")]
         command = [os.environ.get("CC", "cc"), *flags, "-ffp-contract=off", *map(str, sources)]
         subprocess.run([*command, "-o", str(target), "-pthread", "-lm"], check=True)
     return target
+
+
+def limiter() -> Path:
+    """The program that asks the core's limiter for anything."""
+    return _program("limiter", HERE / "limiter.c")
+
+
+def walk() -> Path:
+    """The C tests' walk through the states of a robot."""
+    return _program("walk", _CORE / "tests" / "test_walk.c")
 
 
 def _load() -> ModuleType:
