@@ -5,6 +5,7 @@
 # make fuzz: two minutes for each fuzz target, by libFuzzer and atheris; needs clang
 # make sanitize: the C tests under ASAN+UBSAN and under TSAN, the Python tests on an ASAN build
 # make mutants: plants mistakes in the core and counts those that a test notices; an hour or so
+# make faults: 200 random faults per mode on the emulated arm in motion, in random order (a quarter of an hour)
 # make vm-test: the tests that need a kernel's own devices, in a virtual machine (tests/vm/README.md)
 # make bench: the figures of benches/README.md, beside their yardsticks; wants a quiet machine
 PYTHON ?= python3
@@ -25,7 +26,7 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 
 WORLD_TESTS := tests/test_world.py tests/test_timing_model.py tests/test_randomisation.py
 
-.PHONY: demo test lint native-test walk fuzz-smoke fuzz world-test sanitize mutants vm-test bench clean
+.PHONY: demo test lint native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test bench clean
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
@@ -115,6 +116,9 @@ build/asan/installed: pyproject.toml $(NATIVE) $(PACKAGE)
 # COUNT=20 SEED=2 for another sample; broken off, it goes on where it was
 mutants: .venv/installed
 	$(BIN)/python tests/mutants.py --count $(or $(COUNT),100) --seed $(or $(SEED),1)
+
+faults: .venv/installed
+	INPHASE_FAULTS=200 $(BIN)/python -m pytest --numprocesses auto -s tests/test_random_faults.py
 
 vm-test: .venv/installed
 	$(BIN)/python tests/vm/run.py
