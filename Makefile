@@ -3,7 +3,7 @@
 # make world-test: the tests of simulated worlds with the oldest MuJoCo that is supported
 # make native-test: build and run the C tests, as debug and as release
 # make fuzz: two minutes for each fuzz target, by libFuzzer and atheris; needs clang
-# make sanitize: the C tests under ASAN+UBSAN and under TSAN, the Python tests on an ASAN build
+# make sanitize: the C tests under ASAN+UBSAN and under TSAN, the Python tests on an ASAN build, make fuzz
 # make mutants: plants mistakes in the core and counts those that a test notices; an hour or so
 # make faults: 200 random faults per mode on the emulated arm in motion, in random order (a quarter of an hour)
 # make vm-test: the tests that need a kernel's own devices, in a virtual machine (tests/vm/README.md)
@@ -104,6 +104,7 @@ sanitize: .venv/installed build/asan/installed
 	UBSAN_OPTIONS=print_stacktrace=1:log_path=$(abspath build/asan/report) \
 	PYTHONMALLOC=malloc build/asan/bin/python -m pytest
 	! ls build/asan/report.*
+	$(MAKE) fuzz
 
 # a second environment: the same package, with its core built for ASAN+UBSAN
 build/asan/installed: pyproject.toml $(NATIVE) $(PACKAGE)
