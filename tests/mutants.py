@@ -50,6 +50,7 @@ LIKELY = {
     "limiter.c": ("limiter", "modes"),
     "setpoint.c": ("setpoint", "cycle"),
     "state.c": ("estop", "cycle", "joint"),
+    "rest.c": ("joint", "estop", "cycle"),
     "collect.c": ("cycle", "joint", "packet", "can"),
     "packet.c": ("packet", "can"),
     "post.c": ("worker", "store"),
@@ -104,7 +105,8 @@ class Mutant(NamedTuple):
         return hashlib.sha256(source + told).hexdigest()[:16]
 
     def __str__(self) -> str:
-        return f"`{self.file}` `{self.function}`: `{self.was}` => `{self.became}`"
+        became = " ".join(self.became.split())
+        return f"`{self.file}` `{self.function}`: `{self.was}` => `{became}`"
 
 
 def run(command: list[str], bound_s: float, cwd: Path = TREE, **environment: str) -> int | None:

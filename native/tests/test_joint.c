@@ -32,6 +32,7 @@ struct choice {
     struct inphase_limits limits;
     int32_t feedback;           /* BUS or BESIDE */
     int64_t reply_max_ns;       /* of the bus */
+    uint32_t watchdog;          /* of the actuator */
     bool disabled;
 };
 static const struct choice position = {
@@ -66,7 +67,8 @@ static void open_robot(struct robot *robot, const struct choice *choice)
         .measures = INPHASE_MEASURES_VELOCITY | INPHASE_MEASURES_EFFORT,
         .velocity_channel = VELOCITY, .effort_channel = EFFORT,
         .accepts = 1 << INPHASE_FRESH | 1 << INPHASE_HELD | 1 << INPHASE_LATE,
-        .max_hold_ns = 3 * PERIOD_NS, .limits = &choice->limits, .servo = &servo, .guarded = 1,
+        .watchdog = choice->watchdog, .max_hold_ns = 3 * PERIOD_NS,
+        .limits = &choice->limits, .servo = &servo, .guarded = 1,
         .encoding = {.packet = packet, .packet_size = 4},
     };
     struct inphase_sensor_config sensors[2] = {sensor, sensor};
@@ -349,6 +351,199 @@ static void a_line_whose_reply_was_refused_is_busy_until_it_is_quiet(void)
     close_robot(&robot);
 }
 
+/* a place that was only looked up is none, and a command that did not go out engages nothing */
+static void a_first_command_that_was_not_written_is_still_the_first(void)
+{
+    struct robot robot;
+    struct choice choice = position;
+
+    choice.feedback = BESIDE;
+    choice.reply_max_ns = 900000;
+    open_robot(&robot, &choice);
+    for (int n = 0; n < 5; n++)
+        idle(&robot);
+    plan(&robot, INPHASE_FAULT_INVALID, BUS, 5, 1, INPHASE_REASON_CHECKSUM);
+    ask(&robot, 0.0015);
+    CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_BUSY);
+    ask(&robot, 0.003);
+    CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_START);
+    CHECK(act_of(&robot)->flags & INPHASE_ACT_HOLDING && applied(&robot) == 0);
+    close_robot(&robot);
+}
+
+/* what is not commanded any more, and rests, is not to be stopped: a person may have it */
+static void the_guard_leaves_an_actuator_alone_that_is_switched_off(void)
+{
+    struct guard_page page = {.moving = 3};
+    struct robot robot;
+
+    open_robot(&robot, &position);
+    for (int n = 0; n < 5; n++)
+        ask(&robot, 0);
+    page.layout.max_hold_ns = 20 * PERIOD_NS;
+    robot.core->guard.page = &page;
+    ask(&robot, 0);
+    CHECK_EQUAL(page.moving, 3);
+    CHECK_EQUAL(inphase_core_enable(robot.core, 0, 0), 0);
+    ask(&robot, 0);
+    CHECK_EQUAL(page.moving, 3);
+    for (int n = 0; n < SETTLED; n++)
+        idle(&robot);
+    CHECK_EQUAL(page.moving, 2);
+    robot.core->guard.page = NULL;
+    close_robot(&robot);
+}
+
+static int broken_write(struct inphase_core *core, struct actuator *actuator)
+{
+    (void)core;
+    (void)actuator;
+    return -EIO;
+}
+
+static void a_device_that_cannot_be_written_to_is_lost(void)
+{
+    struct device_ops ops = twin_ops;
+    const struct inphase_frame *frame;
+    struct robot robot;
+
+    ops.write = broken_write;
+    open_robot(&robot, &position);
+    for (int n = 0; n < 5; n++)
+        ask(&robot, 0);
+    robot.core->device[BUS].ops = &ops;
+    ask(&robot, 0);
+    CHECK(!(act_of(&robot)->flags & INPHASE_ACT_WRITTEN));
+    CHECK(!robot.core->device[BUS].attached);
+    frame = ask(&robot, 0);
+    CHECK_EQUAL(row_of(frame, BUS)->status, INPHASE_OFFLINE);
+    CHECK_EQUAL(frame->reason, INPHASE_REASON_OFFLINE);
+    close_robot(&robot);
+}
+
+/* a joint that is too fast is sent nothing that makes it faster; its velocity is measured */
+static void an_effort_yields_to_the_velocity_that_is_measured(void)
+{
+    for (int sign = -1; sign <= 1; sign += 2) {
+        struct robot robot;
+
+        open_robot(&robot, &effort);
+        for (int n = 0; n < 20; n++)
+            ask(&robot, sign * 0.1 * fmin(n, 10));
+        CHECK(applied(&robot) == sign * 1.0);
+        robot.joint[VELOCITY] = sign * 2.1;
+        robot.joint[EFFORT] = -sign * 1.0;
+        for (int n = 0; n < 11; n++)
+            ask(&robot, sign * 1.0);
+        CHECK(applied(&robot) == 0);
+        robot.joint[VELOCITY] = sign * -2.1;
+        for (int n = 0; n < 11; n++)
+            ask(&robot, sign * 1.0);
+        CHECK(applied(&robot) == sign * 1.0);
+        close_robot(&robot);
+    }
+}
+
+/* ---- ramps and arming -------------------------------------------------------------------- */
+
+/* a ramp that its limits make longer than that is cut */
+static void a_stop_ends_within_its_bound(void)
+{
+    struct robot robot;
+    struct choice choice = velocity;
+    int cycles = 0;
+
+    choice.limits.acceleration = 0.5;
+    choice.limits.low = -INFINITY;
+    choice.limits.high = INFINITY;
+    open_robot(&robot, &choice);
+    for (int n = 0; n < 2000; n++)
+        ask(&robot, 0.0005 * n);
+    CHECK(applied(&robot) > 0.9);
+    inphase_core_stop(robot.core, INPHASE_REASON_SIGNAL, 15);
+    while (cycle_latch(robot.core)) {
+        cycle_act(robot.core);
+        CHECK(++cycles < 2000);
+    }
+    CHECK(cycles >= 1300 && cycles <= 1302);
+    CHECK(applied(&robot) < 0.9);
+    close_robot(&robot);
+}
+
+static void arming_waits_until_the_ramp_has_come_to_rest(void)
+{
+    struct robot robot;
+    struct inphase_status status;
+    int refused = 0;
+
+    open_robot(&robot, &velocity);
+    for (int n = 0; n < 50; n++)
+        ask(&robot, 0.02 * n);
+    CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_LOCAL), 0);
+    ask(&robot, 1);
+    CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+    do {
+        CHECK(refused < 2 * SETTLED);
+        ask(&robot, 1);
+        CHECK_EQUAL(inphase_reader_status(robot.reader, &status), 0);
+        refused += status.refusal == INPHASE_REASON_MOVING;
+    } while (status.state == INPHASE_STATE_RAMPING);
+
+    /* 1 rad/s at 0.02 per cycle */
+    CHECK(refused >= 45);
+    ask(&robot, 1);
+    CHECK_EQUAL(load_u32(&robot.core->state->latched), INPHASE_REASON_NONE);
+    close_robot(&robot);
+}
+
+/* what was being built up is not there any more when cycles did not run */
+static void an_acceleration_is_built_up_anew_after_cycles_that_did_not_run(void)
+{
+    struct robot robot;
+    struct choice choice = velocity;
+    double before, step = 0;
+
+    choice.limits.jerk = 400;
+    choice.limits.low = -INFINITY;
+    choice.limits.high = INFINITY;
+    open_robot(&robot, &choice);
+    for (int n = 0; n < 60; n++) {
+        before = applied(&robot);
+        ask(&robot, 2);
+        if (n < 3)
+            ask(&robot, 0);
+        step = applied(&robot) - before;
+    }
+    CHECK(step > 0.015);
+    before = applied(&robot);
+    plan(&robot, INPHASE_FAULT_WAKE, 0, robot.core->cycle, 1, 3 * PERIOD_NS / 2);
+    CHECK_EQUAL(ask(&robot, 2)->skipped, 2);
+    CHECK(applied(&robot) - before <= 0.0004 + 1e-12);
+    close_robot(&robot);
+}
+
+/* a worker's device is read no more, either: it is told so, until motion is asked for again */
+static void a_starved_device_is_told_until_motion_is_asked_for(void)
+{
+    struct robot robot;
+    struct choice choice = position;
+
+    for (uint32_t watchdog = 1; watchdog <= 2; watchdog++) {
+        choice.watchdog = watchdog;
+        open_robot(&robot, &choice);
+        for (int n = 0; n < 5; n++)
+            ask(&robot, 0);
+        for (int n = 0; n < 1020; n++)
+            idle(&robot);
+        CHECK(act_of(&robot)->flags & INPHASE_ACT_STARVED);
+        CHECK_EQUAL(load_u32(&robot.core->state->starved), watchdog == 2);
+        CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+        idle(&robot);
+        CHECK_EQUAL(load_u32(&robot.core->state->starved), 0);
+        close_robot(&robot);
+    }
+}
+
 /* ---- a machine that stood still ---------------------------------------------------------- */
 
 static int64_t held_up_ns;
@@ -515,6 +710,32 @@ static void the_clock_of_a_device_that_comes_back_is_learnt_anew(void)
     close_robot(&robot);
 }
 
+/* a device that was away may have started its numbers again, and so may one that was silent */
+static void the_numbers_of_a_device_that_comes_back_may_begin_anew(void)
+{
+    static const uint32_t faults[] = {INPHASE_FAULT_GONE, INPHASE_FAULT_SILENT};
+
+    for (int i = 0; i < 2; i++) {
+        struct robot robot;
+        uint32_t status;
+        int recovering = 0;
+
+        open_robot(&robot, &position);
+        for (int n = 0; n < 50; n++)
+            idle(&robot);
+        plan(&robot, faults[i], BUS, 50, 6, 0);
+        for (int n = 0; n < 6; n++)
+            status = row_of(idle(&robot), BUS)->status;
+        CHECK_EQUAL(status, i ? INPHASE_MISSING : INPHASE_OFFLINE);
+        robot.core->sensor[BUS].twin->sequence = 0;
+        while ((status = row_of(idle(&robot), BUS)->status) == INPHASE_RECOVERING)
+            recovering++;
+        CHECK_EQUAL(status, INPHASE_FRESH);
+        CHECK_EQUAL(recovering, i ? 1 : 3);
+        close_robot(&robot);
+    }
+}
+
 /* a device's number wraps at its own width, and at no other */
 static void a_number_goes_on_or_back_in_its_own_width(void)
 {
@@ -568,10 +789,19 @@ int main(void)
     RUN(a_joint_that_meets_a_wall_is_sent_no_further_in_either_direction);
     RUN(an_actuator_that_is_not_enabled_is_not_written_to);
     RUN(a_line_whose_reply_was_refused_is_busy_until_it_is_quiet);
+    RUN(a_first_command_that_was_not_written_is_still_the_first);
+    RUN(the_guard_leaves_an_actuator_alone_that_is_switched_off);
+    RUN(a_device_that_cannot_be_written_to_is_lost);
+    RUN(an_effort_yields_to_the_velocity_that_is_measured);
+    RUN(a_stop_ends_within_its_bound);
+    RUN(arming_waits_until_the_ramp_has_come_to_rest);
+    RUN(an_acceleration_is_built_up_anew_after_cycles_that_did_not_run);
+    RUN(a_starved_device_is_told_until_motion_is_asked_for);
     RUN(a_suspension_in_the_act_latches_motion);
     RUN(a_late_trigger_is_among_the_worst_cycles);
     RUN(a_sample_of_a_line_in_doubt_has_no_trigger_and_carries_no_motion);
     RUN(the_clock_of_a_device_that_comes_back_is_learnt_anew);
+    RUN(the_numbers_of_a_device_that_comes_back_may_begin_anew);
     RUN(a_number_goes_on_or_back_in_its_own_width);
     return 0;
 }

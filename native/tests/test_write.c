@@ -24,6 +24,7 @@ static const struct guard_page *seen; /* as the guard maps it */
 static struct guard_layout layout;    /* its copy */
 static struct guard_record found;
 static int page_fd;
+static const struct inphase_limits *limits; /* of the actuator; NULL: what bounds it does not matter */
 static int writes;          /* of the device, so far */
 static ssize_t took;        /* of the last one, what the system call returned */
 
@@ -41,7 +42,7 @@ static void look(const void *bytes, size_t size)
     if (actuator->stop.kind == INPHASE_STOP_HOLD) {
         CHECK(size <= found.size[0]);
         CHECK(memcmp(found.bytes + layout.stop[0].offset, bytes, size) == 0);
-    } else {
+    } else if (actuator->stop.kind == INPHASE_STOP_BYTES) {
         CHECK_EQUAL(found.size[0], 4);
         CHECK_EQUAL(found.bytes[layout.stop[0].offset], 0x80);
     }
@@ -79,6 +80,8 @@ static void open_core(int fd, uint32_t stop, uint32_t chunk)
                                                    .fields = 1, .field = actuator->field,
                                                    .chunk = chunk};
     actuator->stop = (struct inphase_stop){.kind = stop};
+    if (limits)
+        CHECK_EQUAL(inphase_limiter_make(&actuator->limiter[0], limits, 0.002), 0);
     if (stop == INPHASE_STOP_BYTES) {
         actuator->stop.size = sizeof brake;
         memcpy(actuator->stop_bytes, brake, sizeof brake);
@@ -131,6 +134,38 @@ static void the_stop_is_on_the_page_before_any_byte_of_a_command_leaves(void)
     }
 }
 
+/* without its runtime a joint gets no velocity, its safe effort, and its declared state */
+static void the_stop_of_a_joint_that_goes_on_by_itself_is_its_rest(void)
+{
+    static const struct {
+        struct inphase_limits limits;
+        float rest;
+    } modes[] = {
+        {{.low = -1, .high = 1, .velocity = 2, .acceleration = 20, .mode = INPHASE_MODE_VELOCITY}, 0},
+        {{.low = -1, .high = 1, .velocity = 2, .effort = 3, .rate = 100, .safe = 0.5,
+          .mode = INPHASE_MODE_EFFORT}, 0.5F},
+        {{.dwell_s = 0.01, .safe = 1, .mode = INPHASE_MODE_SWITCH}, 1},
+    };
+    float rest;
+
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        int fd[2];
+
+        CHECK_EQUAL(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, fd), 0);
+        limits = &modes[i].limits;
+        open_core(fd[0], INPHASE_STOP_ZERO, 0);
+        CHECK_EQUAL(command(0.25), 0);
+        CHECK(guard_page_record(seen, &layout, &found));
+        CHECK_EQUAL(found.size[0], SIZE);
+        memcpy(&rest, found.bytes + layout.stop[0].offset + 4, sizeof rest);
+        CHECK(rest == modes[i].rest);
+        close_core();
+        limits = NULL;
+        close(fd[0]);
+        close(fd[1]);
+    }
+}
+
 /* a terminal whose other end does not read: at last it takes a part, and then nothing */
 static void a_command_that_a_line_took_in_part_was_not_written(void)
 {
@@ -159,6 +194,7 @@ static void a_command_that_a_line_took_in_part_was_not_written(void)
 int main(void)
 {
     RUN(the_stop_is_on_the_page_before_any_byte_of_a_command_leaves);
+    RUN(the_stop_of_a_joint_that_goes_on_by_itself_is_its_rest);
     RUN(a_command_that_a_line_took_in_part_was_not_written);
     return 0;
 }
