@@ -70,8 +70,6 @@ PYTHON = [
     "tests/test_estop.py",
     "tests/test_limits.py",
     "tests/test_native_properties.py",
-    "tests/test_fault_plans.py",
-    "tests/test_timing_model.py",
     "tests/test_pairing.py",
     "tests/test_limiter_proof.py",
 ]

@@ -349,6 +349,19 @@ static void a_guard_with_nothing_to_do_does_not_spin(void)
     close_rig(&rig);
 }
 
+/* a runtime that has closed its line and moves nothing is watched no more */
+static void a_guard_whose_line_is_closed_at_rest_ends(void)
+{
+    struct rig rig;
+
+    open_rig(&rig, 1000 * MS, 0, 0);
+    CHECK_EQUAL(shutdown(rig.line, SHUT_RDWR), 0);
+    expect_end(rig.guard);
+    CHECK_EQUAL(access(rig.note, F_OK), -1);
+    kill_runtime(&rig);
+    close_rig(&rig);
+}
+
 int main(void)
 {
     RUN(what_began_to_move_while_the_runtime_died_is_stopped_too);
@@ -356,5 +369,6 @@ int main(void)
     RUN(a_line_is_left_idle_before_each_stop);
     RUN(a_machine_that_stood_still_as_a_whole_is_left_alone);
     RUN(a_guard_with_nothing_to_do_does_not_spin);
+    RUN(a_guard_whose_line_is_closed_at_rest_ends);
     return 0;
 }

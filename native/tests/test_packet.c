@@ -547,6 +547,39 @@ static void an_encoding_that_points_outside_its_packet_is_refused(void)
     CHECK_EQUAL(inphase_encode(&encoding, &value, bytes, sizeof bytes), sizeof sync_write);
 }
 
+/* a number of each type lies wholly inside of the longest packet, as a value and as a sequence */
+static void a_number_that_reaches_beyond_the_longest_packet_is_refused(void)
+{
+    static const struct {
+        uint32_t type, size;
+        bool whole;
+    } types[] = {
+        {INPHASE_U8, 1, true}, {INPHASE_I8, 1, true}, {INPHASE_U16, 2, true},
+        {INPHASE_I16, 2, true}, {INPHASE_U32, 4, true}, {INPHASE_I32, 4, true},
+        {INPHASE_F32, 4, false}, {INPHASE_F64, 8, false}, {INPHASE_U64, 8, true},
+    };
+    static const uint32_t size = INPHASE_MAX_PACKET;
+
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        for (uint32_t beyond = 0; beyond < 2; beyond++) {
+            struct inphase_reply reply = {.size = size, .fields = 1};
+            uint32_t offset = size - types[i].size + beyond;
+            struct inphase_field field = {offset, types[i].type, 0, 0, 1, 0};
+            struct inphase_exchange exchange = {
+                .replies = 1, .reply = &reply, .field = &field, .fields = 1,
+                .framing = {.datagram = 1, .min_size = size, .max_size = size}};
+            struct exchange *copy = calloc(1, sizeof *copy);
+
+            CHECK(copy);
+            CHECK_EQUAL(exchange_copy(copy, &exchange), beyond ? -EINVAL : 0);
+            exchange.fields = reply.fields = 0;
+            exchange.sequence_offset = offset;
+            exchange.sequence_type = types[i].type;
+            CHECK_EQUAL(exchange_copy(copy, &exchange), beyond || !types[i].whole ? -EINVAL : 0);
+            free(copy);
+        }
+}
+
 int main(void)
 {
     check_seed();
@@ -564,5 +597,6 @@ int main(void)
     RUN(encoding_rounds_saturates_and_refuses_what_is_not_finite);
     RUN(an_exchange_that_points_outside_its_bounds_is_refused);
     RUN(an_encoding_that_points_outside_its_packet_is_refused);
+    RUN(a_number_that_reaches_beyond_the_longest_packet_is_refused);
     return 0;
 }

@@ -1,6 +1,7 @@
 /* Between the core and a worker: a sample that is posted over while the core reads it, and a command
    that its worker comes to too late. The core is made and not started; the test is its cycle thread. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -144,6 +145,39 @@ static void a_sample_that_is_posted_over_while_it_is_read_is_none(void)
     CHECK_EQUAL(sigaction(SIGSEGV, &before, NULL), 0);
 }
 
+/* a head that is not of this robot's start, or does not say what the core has laid out */
+static void a_segment_that_is_another_workers_is_refused(void)
+{
+    struct rig rig;
+    struct post *post;
+    uint64_t *word[4];
+    int fd;
+
+    open_rig(&rig);
+    fd = open(rig.ring_path, O_RDWR | O_CLOEXEC);
+    CHECK(fd >= 0);
+    post = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK((void *)post != MAP_FAILED);
+    close(fd);
+    word[0] = &post->magic;
+    word[1] = &post->epoch;
+    word[2] = &post->payload;
+    word[3] = &post->depth;
+    CHECK(post_of(rig.ring, rig.core->layout, 0) != NULL);
+    for (int i = 0; i < 4; i++) {
+        *word[i] += 8;
+        CHECK(post_of(rig.ring, rig.core->layout, 0) == NULL);
+        *word[i] -= 8;
+    }
+    post->version++;
+    CHECK(post_of(rig.ring, rig.core->layout, 0) == NULL);
+    post->version--;
+    CHECK(post_of(rig.ring, rig.core->layout, 1) == NULL);
+    CHECK(post_of(rig.ring, rig.core->layout, 0) != NULL);
+    munmap(post, PAGE);
+    close_rig(&rig);
+}
+
 /* ---- orders -------------------------------------------------------------------------------- */
 
 /* an order of the cycle whose act was so long ago; what its worker makes of it */
@@ -179,6 +213,7 @@ static void an_order_is_obeyed_until_the_next_one_is_due_and_no_longer(void)
 int main(void)
 {
     RUN(a_sample_that_is_posted_over_while_it_is_read_is_none);
+    RUN(a_segment_that_is_another_workers_is_refused);
     RUN(an_order_is_obeyed_until_the_next_one_is_due_and_no_longer);
     return 0;
 }
