@@ -145,6 +145,35 @@ static void a_sample_that_is_posted_over_while_it_is_read_is_none(void)
     CHECK_EQUAL(sigaction(SIGSEGV, &before, NULL), 0);
 }
 
+/* a late sample of the trigger before is no reply to this one: it is still waited for */
+static void a_sample_of_the_trigger_before_leaves_this_one_open(void)
+{
+    for (int64_t late = 1; late >= 0; late--) {
+        struct rig rig;
+        struct inphase_posted posted = {.device_sequence = INPHASE_ABSENT,
+                                        .acquired_ns = INPHASE_ABSENT};
+        struct sensor *sensor;
+
+        open_rig(&rig);
+        sensor = &rig.core->sensor[0];
+        rig.core->device[0].attached = true;
+        rig.core->cycle = 5;
+        rig.core->due_ns = inphase_now();
+        rig.core->read_deadline_ns = SECOND_NS / 100;
+        put_i64(&rig.core->state->start_ns, rig.core->due_ns - 5 * PERIOD_NS);
+        posted.cycle = 5 - late;
+        posted.triggered_ns = rig.core->due_ns - late * PERIOD_NS;
+        posted.received_ns = posted.triggered_ns;
+        memset(inphase_worker_claim(rig.worker), 0, PAYLOAD);
+        inphase_worker_post(rig.worker, &posted);
+        stage_collect(rig.core);
+        CHECK_EQUAL(sensor->newest.cycle, 5 - late);
+        CHECK_EQUAL(sensor->outstanding, late);
+        CHECK_EQUAL(sensor->fresh, !late);
+        close_rig(&rig);
+    }
+}
+
 /* a head that is not of this robot's start, or does not say what the core has laid out */
 static void a_segment_that_is_another_workers_is_refused(void)
 {
@@ -213,6 +242,7 @@ static void an_order_is_obeyed_until_the_next_one_is_due_and_no_longer(void)
 int main(void)
 {
     RUN(a_sample_that_is_posted_over_while_it_is_read_is_none);
+    RUN(a_sample_of_the_trigger_before_leaves_this_one_open);
     RUN(a_segment_that_is_another_workers_is_refused);
     RUN(an_order_is_obeyed_until_the_next_one_is_due_and_no_longer);
     return 0;
