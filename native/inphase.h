@@ -1069,10 +1069,12 @@ struct inphase_native_policy {
 #define INPHASE_FAULT_CLOCK_STEP 9  /* the wall clock is argument ns off */
 #define INPHASE_FAULT_ESTOP 10      /* a line of the emergency stop is pressed, from argument ns
                                        after the start of from_cycle on, for count periods */
+#define INPHASE_FAULT_SUSPENDED 11  /* the machine was suspended for argument ns, which its clock does
+                                       not show, before the act of from_cycle */
 struct inphase_fault {
     uint32_t kind;
-    uint32_t device;            /* index of the sensor, of ESTOP the input; not used by WAKE and
-                                   CLOCK_STEP */
+    uint32_t device;            /* index of the sensor, of ESTOP the input; not used by WAKE,
+                                   CLOCK_STEP and SUSPENDED */
     int64_t from_cycle;
     int64_t count;
     int64_t argument;

@@ -513,6 +513,45 @@ def test_a_suspension_is_marked_and_latches_motion_until_arming(make: Make) -> N
     assert ACTED in robot.frames[-1].command["arm"].flags
 
 
+def test_a_suspended_machine_is_noticed_though_its_clock_stood_still(make: Make) -> None:
+    robot = make(Sweep())
+    robot.core.fault("suspended", 0, 20, 1, 500_000)  # what slewing may come to, and more
+    robot.core.fault("suspended", 0, 50, 1, 1_100_000)
+    frames = robot.run(100)
+    assert [frame.cycle for frame in frames if "RESUMED" in frame.flags] == [51]
+    assert {frame.skipped for frame in frames} == {0}
+    assert [frame.reason for frame in frames] == ["none"] * 51 + ["resumed"] * 49
+    assert robot.did("RAMPING")[0] == 50, "in the act of the very cycle, before anything is written"
+
+
+def test_a_suspension_is_noticed_where_nothing_acts(folder: Path) -> None:
+    path = folder / "sensors.toml"
+    text = (folder / "robot.toml").read_text()
+    path.write_text(text[: text.index("[actuator")])
+    with LockStep(schedule.load(path)) as robot:
+        robot.core.fault("suspended", 0, 20, 1, 10_000_000)
+        frames = [robot.step().copy() for _ in range(40)]
+    assert [frame.cycle for frame in frames if "RESUMED" in frame.flags] == [20]
+
+
+def test_grid_points_that_late_wakes_leave_out_are_a_trend(make: Make) -> None:
+    robot = make(Sweep(1.0))
+    for k in range(250):
+        robot.core.fault("wake", 0, 20 + 3 * k, 1, int(1.4 * PERIOD_NS))
+    with pytest.raises(store.Lost, match="overrun"):
+        robot.run(1000)
+    status = robot.lockstep.follower.reader.status()
+    assert status["skipped"] > 50 and status["overruns"] > 20
+
+
+def test_late_wakes_that_are_rare_are_no_trend(make: Make) -> None:
+    robot = make(Sweep(1.0))
+    for k in range(100):
+        robot.core.fault("wake", 0, 20 + 5 * k, 1, int(1.4 * PERIOD_NS))
+    robot.run(400)
+    assert robot.frames[-1].reason == "none"
+
+
 def test_a_trend_of_overruns_ramps_and_stops_the_robot(make: Make) -> None:
     robot = make(Sweep(1.0))
     robot.core.fault("wake", 0, 20, 100_000, 5 * PERIOD_NS)

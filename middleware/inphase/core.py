@@ -29,6 +29,7 @@ FAULTS = {
     "wake": lib.INPHASE_FAULT_WAKE,
     "clock_step": lib.INPHASE_FAULT_CLOCK_STEP,
     "estop": lib.INPHASE_FAULT_ESTOP,
+    "suspended": lib.INPHASE_FAULT_SUSPENDED,
 }
 """Planned faults of simulated devices and of the virtual clock, by name."""
 

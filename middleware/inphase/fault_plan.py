@@ -17,8 +17,9 @@ from inphase.packets import REASONS
 from inphase.schedule import Schedule
 
 KINDS = tuple(kind for kind in FAULTS if kind != "estop")
-"""every kind of a device or of the host, see native/inphase.h; the last two are the host's"""
-_HOSTS = ("wake", "clock_step")
+"""every kind of a device or of the host, see native/inphase.h; the last three are the host's"""
+_HOSTS = ("wake", "clock_step", "suspended")
+_DRAWN = KINDS[:-1]  # a machine is not suspended by chance
 _QUIET_FIRST, _QUIET_LAST = 20, 80  # cycles
 
 
@@ -28,12 +29,12 @@ class Fault(NamedTuple):
     kind: str
     """one of KINDS"""
     sensor: str
-    """whose device it is; empty for `wake` and `clock_step`"""
+    """whose device it is; empty for the host's"""
     first: int
     cycles: int = 1
     argument: int = 0
-    """delayed, wake, clock_step: ns; invalid: number of a reason; nan: channel; wrong: what is
-    added to every channel"""
+    """delayed, wake, clock_step, suspended: ns; invalid: number of a reason; nan: channel;
+    wrong: what is added to every channel"""
 
     def is_at(self, cycle: int) -> bool:
         """Whether it is there in a cycle."""
@@ -58,7 +59,7 @@ def fault_plan(
     schedule: Schedule,
     *,
     cycles: int = 400,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = _DRAWN,
 ) -> list[Fault]:
     """Draw 4 to 23 faults of these kinds over a schedule's sensors, within so many cycles."""
     assert cycles > _QUIET_FIRST + _QUIET_LAST, f"at least 101 cycles, got {cycles}"

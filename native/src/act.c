@@ -356,6 +356,8 @@ void stage_act(struct inphase_core *core)
     core->clock->sleep_until(core, act_ns);
     now_ns = core->clock->now(core);
     note_suspension(core, now_ns - act_ns);
+    if (core->actuators)
+        note_boot_clock(core);
     guard_beat(core, now_ns);
     estop_look(core);
     missing = plan_follow(core, now_ns);

@@ -7,6 +7,8 @@
 
 #define WALL_TRIES 3
 #define WALL_NARROW_NS 2000
+#define BOOT_TRIES 3
+#define BOOT_STEP_NS 1000000 /* of suspension: the two clocks are slewed alike */
 #define WALL_STEP_NS 1000000 /* NTP slews by at most 500 ppm: less than this in any cycle */
 
 static int64_t monotonic_now(struct inphase_core *core)
@@ -75,9 +77,36 @@ static int64_t monotonic_wall(struct inphase_core *core, int64_t *error_ns)
     return offset;
 }
 
+/* ours is read last: a thread that is held up in between finds too little */
+static int64_t monotonic_boot(struct inphase_core *core)
+{
+    struct timespec boot;
+
+    (void)core;
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    return boot.tv_sec * 1000000000LL + boot.tv_nsec - inphase_now();
+}
+
 const struct clock_ops monotonic_clock = {
-    monotonic_now, monotonic_sleep, monotonic_wait, monotonic_wall,
+    monotonic_now, monotonic_sleep, monotonic_wait, monotonic_wall, monotonic_boot,
 };
+
+/* It only ever grows: what is smaller was held up while it was read. At first the largest of a few */
+void note_boot_clock(struct inphase_core *core)
+{
+    int64_t offset_ns = core->clock->boot_offset(core);
+
+    for (int i = 1; i < BOOT_TRIES && !core->boot_known; i++) {
+        int64_t again_ns = core->clock->boot_offset(core);
+
+        offset_ns = again_ns > offset_ns ? again_ns : offset_ns;
+    }
+    if (core->boot_known && offset_ns - core->boot_offset_ns > BOOT_STEP_NS)
+        note_resumed(core);
+    if (!core->boot_known || offset_ns > core->boot_offset_ns)
+        core->boot_offset_ns = offset_ns;
+    core->boot_known = true;
+}
 
 void note_wall_clock(struct inphase_core *core)
 {
@@ -145,4 +174,18 @@ static int64_t virtual_wall(struct inphase_core *core, int64_t *error_ns)
     return fault ? fault->argument : 0;
 }
 
-const struct clock_ops virtual_clock = {virtual_now, virtual_sleep, virtual_wait, virtual_wall};
+/* what was planned so far */
+static int64_t virtual_boot(struct inphase_core *core)
+{
+    int64_t suspended_ns = 0;
+
+    for (uint32_t i = 0; i < core->faults; i++)
+        if (core->fault[i].kind == INPHASE_FAULT_SUSPENDED &&
+            core->fault[i].from_cycle <= core->cycle)
+            suspended_ns += core->fault[i].argument;
+    return suspended_ns;
+}
+
+const struct clock_ops virtual_clock = {
+    virtual_now, virtual_sleep, virtual_wait, virtual_wall, virtual_boot,
+};

@@ -94,8 +94,12 @@ static bool stop_is_complete(struct inphase_core *core)
 /* the machine or this process stood still, wherever in the cycle it was: the next frame says so */
 void note_suspension(struct inphase_core *core, int64_t late_ns)
 {
-    if (late_ns <= core->resumed_after_ns)
-        return;
+    if (late_ns > core->resumed_after_ns)
+        note_resumed(core);
+}
+
+void note_resumed(struct inphase_core *core)
+{
     core->flags |= INPHASE_FLAG_RESUMED;
     latch_motion(core, INPHASE_REASON_RESUMED, 0);
 }
@@ -129,6 +133,7 @@ static void stage_wake(struct inphase_core *core)
             return;
         core->skipped += (uint32_t)(late_ns / core->period_ns + 1);
         core->cycle += late_ns / core->period_ns + 1;
+        core->overran += late_ns / core->period_ns + 1;
     }
 }
 
@@ -418,6 +423,8 @@ bool cycle_latch(struct inphase_core *core)
     }
     stage_wake(core);
     note_wall_clock(core);
+    if (!core->actuators)
+        note_boot_clock(core);
     stage_devices(core);
     stage_collect(core);
     if (core->world.failure)
@@ -429,8 +436,25 @@ bool cycle_latch(struct inphase_core *core)
 
 /* ---- finish ------------------------------------------------------------------------------ */
 
-/* On to the next grid point that is not past. An overrun costs whole cycles and keeps the phase;
-   the leaky counter forgives a hiccup and stops on a trend. */
+/* The leaky counter: grid points that were not run, by a late wake or a long cycle, against cycles that
+   were. It forgives a hiccup, which counts for half of the limit however long it was, and stops on a
+   trend */
+static void count_overrun(struct inphase_core *core, int64_t points)
+{
+    int64_t most = core->overrun_limit > 1 ? core->overrun_limit / 2 : 1;
+
+    core->overran = 0;
+    if (!points) {
+        core->overrun_level -= core->overrun_level > 0;
+        return;
+    }
+    put_i64(&core->state->overruns, load_i64(&core->state->overruns) + 1);
+    core->overrun_level += (int32_t)(points < most ? points : most);
+    if (core->overrun_level >= (int32_t)core->overrun_limit)
+        inphase_core_stop(core, INPHASE_REASON_OVERRUN, 0);
+}
+
+/* On to the next grid point that is not past. An overrun costs whole cycles and keeps the phase */
 static void stage_finish(struct inphase_core *core)
 {
     struct state *state = core->state;
@@ -449,14 +473,9 @@ static void stage_finish(struct inphase_core *core)
     note_suspension(core, over_ns);
     core->skipped = (uint32_t)skip;
     core->cycle += 1 + skip;
-    if (skip) {
-        put_i64(&state->overruns, load_i64(&state->overruns) + 1);
+    if (skip)
         core->flags |= INPHASE_FLAG_OVERRUN;
-        if (++core->overrun_level >= (int32_t)core->overrun_limit)
-            inphase_core_stop(core, INPHASE_REASON_OVERRUN, 0);
-    } else if (core->overrun_level > 0) {
-        core->overrun_level--;
-    }
+    count_overrun(core, core->overran + skip);
 }
 
 /* Without an actuator, a policy or a line that is up the cycle ends with its latch: nothing wakes for

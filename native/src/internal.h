@@ -460,6 +460,9 @@ struct clock_ops {
     void (*wait)(struct inphase_core *core, int64_t time_ns);
     /* the wall clock less this one, and by how much that may be wrong */
     int64_t (*wall_offset)(struct inphase_core *core, int64_t *error_ns);
+    /* a clock that goes on while the machine is suspended, less this one; too small where the thread
+       was held up between the two, and never too large */
+    int64_t (*boot_offset)(struct inphase_core *core);
 };
 extern const struct clock_ops monotonic_clock, virtual_clock;
 
@@ -585,6 +588,8 @@ struct inphase_core {
     int64_t wall_offset_ns, wall_error_ns; /* the wall clock less ours, once per cycle */
     int64_t wall_since_ns;       /* it has not been set since: triggers from then on can be stamped */
     bool wall_known;
+    int64_t boot_offset_ns;      /* the largest so far: by how much the machine was suspended */
+    bool boot_known;
     int64_t worst_late_ns;       /* in this cycle, where and by which device */
     int worst_phase, worst_device;
     uint32_t order[INPHASE_MAX_SENSORS]; /* that the core triggers, by offset; constant */
@@ -596,6 +601,7 @@ struct inphase_core {
     int64_t acted_cycle, acted_ns, inferred_ns;
     int64_t noted_page_faults;
     int32_t overrun_level;
+    int64_t overran;             /* grid points that this cycle's wake left out */
     int64_t stop_cycle;          /* first cycle of the final ramp; -1: there is none yet */
 
     /* states; cycle thread */
@@ -697,7 +703,12 @@ int line_raise(struct sensor *sensor);
 void lines_lower(struct inphase_core *core, bool all);
 /* look at the wall clock, and say in the frame when it was set; after the wake */
 void note_wall_clock(struct inphase_core *core);
-/* the machine or this process stood still for that long beyond what was due */
+/* notice that the machine was suspended, which our clock does not count; once per cycle, before anything
+   is written */
+void note_boot_clock(struct inphase_core *core);
+/* latch motion, and say so in the next frame: the machine or this process stood still */
+void note_resumed(struct inphase_core *core);
+/* likewise where it was for that long beyond what was due */
 void note_suspension(struct inphase_core *core, int64_t late_ns);
 void device_lost(struct inphase_core *core, struct device *device, int error);
 /* from now on the kernel tells the guard when the calling thread dies; before its first cycle */
