@@ -50,7 +50,7 @@
 #define INPHASE_REASON_SILENT 11    /* no command for this cycle, no reply */
 #define INPHASE_REASON_START 12     /* first command too far from the measured pose */
 #define INPHASE_REASON_FEEDBACK 13  /* feedback older than max_age */
-#define INPHASE_REASON_OFFLINE 14   /* a device that motion depends on is gone */
+#define INPHASE_REASON_OFFLINE 14   /* a device that motion depends on is gone; detail: device */
 #define INPHASE_REASON_RESUMED 15   /* the machine or the process was suspended */
 #define INPHASE_REASON_OVERRUN 16   /* the overrun counter reached its limit */
 #define INPHASE_REASON_SIGNAL 17    /* detail: signal number */

@@ -405,6 +405,30 @@ def test_a_device_that_goes_is_offline_and_three_times_recovering_before_it_is_f
     assert robot.lockstep.follower.reader.status()["lost_devices"] == 1
 
 
+def test_an_actuators_device_that_goes_latches_also_where_its_feedback_is_another_devices(
+    folder: Path,
+) -> None:
+    text = folder.joinpath("robot.toml").read_text()
+    arm = text[text.index("[device.arm]") : text.index("[device.wrist]")]
+    head = arm.replace("arm]", "head]").replace("/arm", "/head")
+    neck = '[sensor.neck]\ndevice = "head"\ntrigger_us = 0\nmax_age_ms = 10\n'
+    path = folder / "head.toml"
+    text = text.replace("[sensor.joints]", f"{head}{neck}[sensor.joints]")
+    path.write_text(text.replace('arm]\ndevice = "arm"', 'arm]\ndevice = "head"'))
+    robot = Robot(path, Sweep())
+    try:
+        robot.core.fault("gone", 0, 20, 5)
+        robot.run(60)
+        assert robot.frame(20)["neck"].status == "OFFLINE"
+        assert robot.frame(20)["joints"].status == "FRESH"
+        latched = robot.frame(20)
+        head_index = list(robot.lockstep.plan.schedule.device).index("head")
+        assert (latched.reason, latched.detail, latched.reason_cycle) == ("offline", head_index, 20)
+        assert "LATCHED" in robot.frame(59).flags, "it is back, and nothing was armed"
+    finally:
+        robot.lockstep.close()
+
+
 def test_a_device_that_came_back_moves_only_after_arming(make: Make) -> None:
     sweep = Sweep()
     robot = make(sweep)

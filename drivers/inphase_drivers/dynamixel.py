@@ -432,11 +432,24 @@ class Servos(Driver):
             self._expect(ident, "bus watchdog", _BUS_WATCHDOG, units)
 
     def disable(self) -> None:
-        """Torque off, and the watchdog with it; read back."""
+        """Torque off, and the watchdog with it; read back. One servo that does not answer keeps no
+        other on: all are tried, and all troubles are raised at the end."""
+        troubles = []
         for ident in self.options.ids:
-            self._write(ident, _BUS_WATCHDOG, 0, 1)
-            self._write(ident, _TORQUE_ENABLE, 0, 1)
-            self._expect(ident, "torque enable", _TORQUE_ENABLE, 0)
+            try:
+                self._write(ident, _TORQUE_ENABLE, 0, 1)
+                self._expect(ident, "torque enable", _TORQUE_ENABLE, 0)
+                self._write(ident, _BUS_WATCHDOG, 0, 1)
+            except DeviceError as error:
+                troubles.append(str(error))
+        if troubles:
+            raise DeviceError("; ".join(troubles))
+
+    @property
+    def switching_max_ns(self) -> int:
+        """Each servo may be silent, for one question; what answers takes a millisecond or two."""
+        silent_s = len(self.options.ids) * _TRIES * _REPLY_S
+        return max(super().switching_max_ns, int((silent_s + 1.0) * 1e9))
 
     def close(self) -> None:
         """Close the port."""

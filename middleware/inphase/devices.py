@@ -4,25 +4,40 @@ Everything here runs off the cycle thread. A device is handed to the core by `Co
 then on only the cycle thread reads and writes it, until it is lost or given back.
 """
 
+import contextlib
 import errno
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from inphase.core import Core
 from inphase.driver import Driver
-from inphase.errors import DeviceError, RuntimeFault
+from inphase.errors import DeviceError, RuntimeFault, of_device
 from inphase.guard import Guard
 from inphase.locks import DeviceLock
 from inphase.plan import Plan
 
 _RETRY_S = 0.25
+_TELL_TRIES = 4  # in which a device that is away refuses with the same words; then they are told
 _HAND_OVER_S = 2.0
 _WHY = {errno.ECOMM: ": bus-off", errno.ETIMEDOUT: ": its bus takes no frame"}
 
+T = TypeVar("T")
+
+
+def _file_of(fd: int) -> tuple[int, int] | None:
+    """What a descriptor is of; None: it is closed."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
 
 class Link:
-    """One device's connection."""
+    """One device's connection. Its methods raise DeviceError for whatever the driver raises."""
 
     def __init__(self, index: int, driver: Driver, robot: str) -> None:
         self.index = index
@@ -30,13 +45,43 @@ class Link:
         self._robot = robot
         self._lock = DeviceLock(driver.name, driver.address, robot)
         self.fd = -1
-        self.actuator = -1
+        self._file: tuple[int, int] | None = None
+        self.actuator: int | None = None
+        self.is_powered = False
+        """whether it was enabled, and is not known to have been switched off since"""
+        self.trouble = ""
+        """why the device does not come back, beside its absence"""
         self._reopening: threading.Thread | None = None
         self._stopped = threading.Event()
 
+    def call(self, what: str, method: Callable[[], T]) -> T:
+        """Call the driver. Raises DeviceError alone."""
+        with of_device(self.driver.name, self.driver.address, what):
+            return method()
+
     def open(self) -> None:
-        """Open and check the device. Raises DeviceError."""
-        self.fd = self.driver.open()
+        """Open and check the device."""
+        self.fd = self.call("open", self.driver.open)
+        self._file = _file_of(self.fd)
+
+    def is_open(self) -> bool:
+        """Whether the descriptor is still the one that `open` gave: not closed by the driver since,
+        and perhaps somebody else's by now."""
+        return self._file is not None and _file_of(self.fd) == self._file
+
+    def enable(self) -> None:
+        """Let the driver enable it; from the attempt on it counts as powered."""
+        self.is_powered = True
+        self.call("enable", self.driver.enable)
+
+    def disable(self) -> None:
+        """Let the driver disable it, which verifies that."""
+        self.call("disable", self.driver.disable)
+        self.is_powered = False
+
+    def is_gone(self) -> DeviceError:
+        """What is said where it is needed, and away."""
+        return DeviceError(f"device {self.driver.name} ({self.driver.address}) is gone")
 
     def start_reopening(self) -> None:
         """Close, and try to open again in the background until it works.
@@ -49,19 +94,47 @@ class Link:
         self._reopening.start()
 
     def _reopen(self) -> None:
-        self.driver.close()  # here: a serial port waits until what was written is out
+        try:
+            # here: a serial port waits until what was written is out
+            self.call("close", self.driver.close)
+        except DeviceError as error:
+            self.trouble = str(error)
         self._lock.close()
+        trouble, tries = "", 0
         while not self._stopped.wait(_RETRY_S):
             try:
-                self._lock = DeviceLock(self.driver.name, self.driver.address, self._robot)
-            except DeviceError:
-                continue
-            try:
-                self.fd = self.driver.open()
-            except DeviceError:
-                self._lock.close()
-                continue
+                self._open_again()
+            except Exception as error:
+                tries = tries + 1 if str(error) == trouble else 1
+                trouble = str(error)
+                if tries == _TELL_TRIES:
+                    self.trouble = f"device {self.driver.name} does not come back: {trouble}"
+            else:
+                return
+
+    def _open_again(self) -> None:
+        self._lock = DeviceLock(self.driver.name, self.driver.address, self._robot)
+        try:
+            self.open()
+        except DeviceError:
+            self._lock.close()
+            raise
+
+    def open_once_more(self) -> None:
+        """At the end of a run: one last attempt at a device that is away."""
+        if self._reopening is None:
+            self.start_reopening()
+        self._stopped.set()
+        assert self._reopening is not None
+        self._reopening.join(_HAND_OVER_S)
+        if self._reopening.is_alive():
+            raise self.is_gone()
+        if self.is_back():
             return
+        try:
+            self._open_again()
+        except (DeviceError, OSError) as error:
+            raise self.is_gone() from error
 
     def is_back(self) -> bool:
         """Whether the device was opened again; true once."""
@@ -80,8 +153,10 @@ class Link:
         self._stopped.set()
         if self._reopening is not None:
             self._reopening.join(_HAND_OVER_S)
-        self.driver.close()
-        self._lock.close()
+        try:
+            self.call("close", self.driver.close)
+        finally:
+            self._lock.close()
 
 
 class Devices:
@@ -89,6 +164,8 @@ class Devices:
 
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         self._say = say
+        self._told: dict[int, str] = {}
+        self._motion = plan.motion_devices
         self.guard: Guard | None = None
         """who stops the actuators when this process cannot; it has their descriptors first"""
         self.links: list[Link] = []
@@ -109,38 +186,59 @@ class Devices:
     def _link(self, device: int) -> Link:
         return next(link for link in self.links if link.index == device)
 
+    def _link_of(self, actuator: int) -> Link:
+        return next(link for link in self.links if link.actuator == actuator)
+
     def start(self, core: Core, observe: bool) -> None:
         """Enable the actuators and hand every device to the core, before its thread starts."""
         for link in self.links:
-            if link.actuator >= 0 and not observe:
-                link.driver.enable()
+            if link.actuator is not None and not observe:
+                link.enable()
                 self._give(link, core)
                 core.enable(link.actuator, True)
             core.attach(link.index, link.fd)
 
     def _give(self, link: Link, core: Core) -> None:
         """Give the guard an actuator's descriptor, and wait for its word. Raises RuntimeFault."""
-        if self.guard is not None and link.actuator >= 0:
+        if self.guard is not None and link.actuator is not None:
             self.guard.give(link.actuator, link.driver.name, link.fd)
             core.guarded(link.actuator, True)
 
     def tend(self, core: Core) -> None:
-        """Called now and then: notice losses, hand over what came back."""
+        """Called now and then: notice losses, hand over what came back. Whatever goes wrong with a
+        device is its own trouble: it is told once, and the device is closed and opened again."""
         for link in self.links:
-            if link.reopening:
-                if link.is_back():
-                    self._give(link, core)
-                    core.attach(link.index, link.fd)
-                    self._say(f"device {link.driver.name} is back; motion needs to be armed again")
-            elif core.lost(link.index):
-                if link.actuator >= 0:
-                    core.enable(link.actuator, False)
-                why = _WHY.get(core.lost(link.index), "")
-                self._say(f"device {link.driver.name} ({link.driver.address}) is gone{why}")
+            try:
+                self._tend(link, core)
+                trouble, link.trouble = link.trouble, ""
+            except Exception as error:
+                trouble = str(error)
+                if not link.reopening:
+                    link.start_reopening()
+            if trouble and trouble != self._told.get(link.index):
+                self._told[link.index] = trouble
+                self._say(trouble)
+
+    def _tend(self, link: Link, core: Core) -> None:
+        if link.is_back():
+            self._give(link, core)
+            core.attach(link.index, link.fd)
+            self._told.pop(link.index, None)
+            latched = "; motion needs to be armed again" if link.index in self._motion else ""
+            self._say(f"device {link.driver.name} is back{latched}")
+        elif not link.reopening and (error := core.lost(link.index)):
+            self._lose(link, core, _WHY.get(error, ""))
+
+    def _lose(self, link: Link, core: Core, why: str) -> None:
+        self._say(f"device {link.driver.name} ({link.driver.address}) is gone{why}")
+        try:
+            if link.actuator is not None:
+                core.enable(link.actuator, False)
                 if self.guard is not None:  # a port that the guard has open does not come back
                     self.guard.drop(link.actuator)
                     core.guarded(link.actuator, False)
-                link.start_reopening()
+        finally:
+            link.start_reopening()
 
     def arm(self, core: Core, observe: bool) -> None:
         """Enable what is to move. Raises DeviceError, RuntimeFault."""
@@ -148,34 +246,27 @@ class Devices:
             if link.reopening:
                 raise DeviceError(f"device {link.driver.name} is still gone: nothing is armed")
         for link in self.links:
-            if link.actuator < 0 or observe:
+            if link.actuator is None or observe:
                 continue
-            self._take_back(link, core)
-            try:
-                link.driver.enable()
+            with self._borrowed(link, core):
+                link.enable()
                 # said before it is attached: it stands, and is owed no stop
                 core.enable(link.actuator, True)
-            finally:
-                core.attach(link.index, link.fd)
             self._wait_taken(link, core)
 
-    def switch_off(self, core: Core, actuators: list[int]) -> None:
-        """Take power away from actuators that are at rest, until they are armed again. Raises
-        DeviceError, RuntimeFault."""
-        for link in self.links:
-            if link.actuator not in actuators or link.reopening:
-                continue
-            core.enable(link.actuator, False)
-            self._take_back(link, core)
-            try:
-                link.driver.disable()
-            finally:
-                core.attach(link.index, link.fd)
-
-    def _take_back(self, link: Link, core: Core) -> None:
-        """Have the core let a device go. Raises RuntimeFault."""
+    @contextlib.contextmanager
+    def _borrowed(self, link: Link, core: Core) -> Iterator[None]:
+        """A device is the supervisor's meanwhile, and the core's again afterwards, whatever went
+        wrong. Raises RuntimeFault."""
         core.detach(link.index)
-        self._wait(lambda: core.let_go(link.index))
+        try:
+            self._wait(lambda: core.let_go(link.index) or core.ended())
+            yield
+        finally:
+            if link.is_open():
+                core.attach(link.index, link.fd)
+            else:
+                self._lose(link, core, ": its driver has closed it")
 
     def _wait_taken(self, link: Link, core: Core) -> None:
         """Wait until the core has taken a device. Raises RuntimeFault, and DeviceError where it is
@@ -191,16 +282,38 @@ class Devices:
                 raise RuntimeFault("the cycle thread does not hand the device over")
             time.sleep(0.001)
 
-    def disable(self, plan: Plan) -> None:
-        """After the cycle thread has ended: what `on_stop` says."""
-        for actuator in plan.actuators:
-            if actuator.home != "cycle":
-                continue
-            link = self._link(actuator.device)
-            if actuator.schedule.on_stop == "off" and link.fd >= 0 and not link.reopening:
-                link.driver.disable()
+    # ---- power -----------------------------------------------------------------------------
+
+    @property
+    def powered(self) -> list[int]:
+        """Actuators that were enabled, and are not known to have been switched off since."""
+        return [
+            link.actuator for link in self.links if link.is_powered and link.actuator is not None
+        ]
+
+    def switch_off(self, core: Core, actuator: int) -> None:
+        """Take power away from an actuator that is at rest, until it is armed again. Raises
+        DeviceError, RuntimeFault."""
+        link = self._link_of(actuator)
+        core.enable(actuator, False)
+        if link.reopening:
+            raise link.is_gone()
+        with self._borrowed(link, core):
+            link.disable()
+
+    def switch_off_at_end(self, core: Core, actuator: int) -> None:
+        """The same after the cycle thread has ended. A device that is away is tried to be opened
+        once more. Raises DeviceError."""
+        link = self._link_of(actuator)
+        core.enable(actuator, False)  # a cycle thread that has not ended writes nothing more to it
+        if link.reopening or core.lost(link.index):
+            link.open_once_more()
+        link.disable()
 
     def close(self) -> None:
         """Close all."""
         for link in self.links:
-            link.close()
+            try:
+                link.close()
+            except DeviceError as error:
+                self._say(str(error))

@@ -367,7 +367,8 @@ class Driver(ABC):
     Life: `open` -> `start` -> (handed to the core, or `trigger` and `read` in turn) -> `close`;
     `enable` and `disable` run while nobody else uses the device. Methods raise DeviceError when the
     device is gone or refuses; it names device, port and what to do. After `close`, `open` may be
-    called again: that is how a device which was unplugged comes back.
+    called again: that is how a device which was unplugged comes back. Whatever else a method raises
+    costs the device too, and nothing but the device.
     """
 
     Options: ClassVar[type[msgspec.Struct]]
@@ -391,6 +392,11 @@ class Driver(ABC):
         """The wire it is on, as `can0`. Devices of one bus take turns; by default it is alone."""
         return self.address
 
+    @property
+    def switching_max_ns(self) -> int:
+        """What `enable` may take at most, and `disable`; a worker is waited for so long."""
+        return 5_000_000_000
+
     @abstractmethod
     def sensor(self) -> SensorSpec | None:
         """The sensor; after `open` with what the device itself said (scales)."""
@@ -413,7 +419,10 @@ class Driver(ABC):
         return
 
     def disable(self) -> None:
-        """Make the actuator stop following commands; verified by reading."""
+        """Make the actuator stop following commands; verified by reading.
+
+        A member that does not answer keeps no other on: all are tried, then all troubles raised.
+        """
         return
 
     @abstractmethod

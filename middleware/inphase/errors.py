@@ -1,5 +1,7 @@
 """The exceptions of inphase: one class per kind of failure, each with its own exit code."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -49,3 +51,20 @@ class WorldError(InphaseError):
     """A simulated world cannot be made here, or it failed while it was stepped."""
 
     exit_code = 10
+
+
+@contextlib.contextmanager
+def of_device(name: str, address: str, what: str) -> Iterator[None]:
+    """Around the call of a driver: whatever it raises becomes a DeviceError that names the device.
+
+    A driver's library raises what it likes, `termios.error` or ValueError; none of it may be more
+    than the trouble of this one device. what: what was asked of it, as `enable`.
+    """
+    try:
+        yield
+    except InphaseError:
+        raise
+    except Exception as error:
+        raise DeviceError(
+            f"device {name} ({address}): {what} failed: {type(error).__name__}: {error}"
+        ) from error

@@ -166,6 +166,12 @@ class Plan:
         """The actuators that nothing stops when the runtime is gone: neither guard nor watchdog."""
         return [a.name for a in self.actuators if a.stop is None and not a.stops_itself]
 
+    @property
+    def motion_devices(self) -> set[int]:
+        """Devices whose loss latches motion: those of actuators and of their feedback."""
+        feedback = (a.feedback_sensor for a in self.actuators if a.feedback_sensor >= 0)
+        return {self.sensors[one].device for one in feedback} | {a.device for a in self.actuators}
+
     def guard_hold_ns(self, realtime: bool) -> int:
         """How old the cycle's heartbeat may be while something moves.
 

@@ -255,7 +255,9 @@ class _RuntimeRobot:
             wake_fd, order_fd = self._fds[2 * index : 2 * index + 2]
             guest = WorkerThread(plan, name, self.store_path, wake_fd, order_fd)
             self._guests.append(guest)
-            guest.start(enable=not self._observe and self._moves(name))
+            guest.start()
+            if self._moves(name) and not self._observe:
+                guest.ask("enable")
 
     def _moves(self, device: str) -> bool:
         return any(a.device == device for a in self._schedule.actuator.values())
@@ -264,8 +266,11 @@ class _RuntimeRobot:
         off = {a.device for a in self._schedule.actuator.values() if a.on_stop == "off"}
         for guest in self._guests:
             if guest.device in off and not self._observe:
-                with contextlib.suppress(errors.DeviceError):  # gone: nothing to switch off
+                try:
                     guest.ask("disable")
+                except errors.DeviceError as error:
+                    text = f"device {guest.device} may still be powered, switch it off by hand"
+                    print(f"{text}: {error}", file=sys.stderr)
             guest.close()
         for fd in self._fds:
             os.close(fd)

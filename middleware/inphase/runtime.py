@@ -31,6 +31,7 @@ from inphase.guard import Given, Guard, take_notes
 from inphase.lines import Lines
 from inphase.packets import REASONS
 from inphase.plan import Plan
+from inphase.power import Power
 from inphase.process import Process, thread_environment
 from inphase.schedule import Schedule
 from inphase.stops import Stops
@@ -114,7 +115,7 @@ class Runtime:
         self._estop_page: store.Segment | None = None
         self._told = 0
         """what is latched, as far as it was said"""
-        self._is_off = False
+        self._power: Power | None = None
 
     # ---- start ---------------------------------------------------------------------------
 
@@ -209,6 +210,8 @@ class Runtime:
             outside=outside,
             world=self._world,
         )
+        assert self._devices is not None
+        self._power = Power(self.plan, self.core, [self._devices, self._workers], self._tell)
         if self._stop is not None:  # asked for before there was a core
             self.stop(*self._stop)
         self.reader = store.Reader(path)
@@ -423,22 +426,11 @@ class Runtime:
             self._tell(states.latched(self.plan, status))
 
     def _switch_off(self) -> None:
-        """After an emergency stop, once all is at rest: what `on_estop` says."""
-        off = [i for i, a in enumerate(self.plan.actuators) if a.schedule.on_estop == "off"]
-        is_estop = REASONS[self._told] == "estop" and self._state() == "faulted"
-        if REASONS[self._told] != "estop":
-            self._is_off = False
-        if self._is_off or not is_estop or not off:
-            return
-        assert self.core is not None
-        assert self._devices is not None and self._workers is not None
-        self._is_off = True
-        try:
-            self._devices.switch_off(self.core, off)
-            self._workers.switch_off(self.core, off)
-            self._tell(f"switched off: {', '.join(self.plan.actuators[i].name for i in off)}")
-        except InphaseError as error:
-            self._tell(str(error))
+        """After an emergency stop, once all is at rest, or rest cannot be known: what `on_estop`
+        says."""
+        assert self._power is not None
+        is_over = self._state() in ("faulted", "uncontrolled")
+        self._power.follow(REASONS[self._told] == "estop" and is_over)
 
     def estop(self) -> None:
         """Emergency stop, in the next act. Callable from a signal handler."""
@@ -499,7 +491,6 @@ class Runtime:
         if pressed := self.reader.status()["estop"] & 0xFFFF:
             raise RuntimeFault(f"nothing is armed: {states.pressed(self.plan, pressed)}")
         known = self.reader.status()["estops"] if estops is None else estops
-        self._is_off = False  # what was switched off is, again, unless arming is granted
         if not self._wait(lambda: self._state() != "ramping", _REST_S):
             raise RuntimeFault("nothing is armed: a ramp has not come to rest; try again")
         self._wait(lambda: not self._moving(), _REST_S)
@@ -581,13 +572,9 @@ class Runtime:
     def finish(self) -> dict[str, Any]:
         """After the cycle has ended: switch off what is to be off, and sum up."""
         assert self.core is not None and self.reader is not None
-        assert self._devices is not None and self._workers is not None
+        assert self._power is not None
         self._note_page_faults()
-        try:
-            self._devices.disable(self.plan)
-            self._workers.disable(self.plan)
-        except InphaseError as error:
-            self._tell(str(error))
+        self._power.end()
         return summary.make(self.plan, self.reader, self.events, self._policy_end, self.mailbox)
 
     def close(self) -> None:
@@ -595,6 +582,8 @@ class Runtime:
         if self.core is not None and not self.over:
             self.stop("request")
             self.core.ended(_JOIN_NS)
+        if self._power is not None:
+            self._power.end()
         if self._guard is not None:
             self._guard.close()
         for child in self._processes:

@@ -21,6 +21,9 @@ def latched(plan: Plan, status: dict[str, int]) -> str:
     if reason == "estop":
         what = f"emergency stop by {estop_source(plan, detail)}"
         remedy = "release it, then arm again"
+    elif reason == "offline":
+        what = f"motion is latched: offline (device {list(plan.schedule.device)[detail]})"
+        remedy = "arm again once the cause is gone"
     else:
         what = f"motion is latched: {reason}" + (f" ({detail})" if detail else "")
         remedy = "arm again once the cause is gone"

@@ -2,7 +2,7 @@
 
 In home `process` it is a process of its own, started by the runtime:
 
-    python -m inphase.worker SCHEDULE DEVICE CORE_PATH WAKE_FD ORDER_FD CONTROL_FD [--enable]
+    python -m inphase.worker SCHEDULE DEVICE CORE_PATH WAKE_FD ORDER_FD CONTROL_FD
         [--stand-ins NAMES] [--world FD]
 
 In home `thread` the same `Worker` runs in a thread of the user's own process.
@@ -11,6 +11,7 @@ A worker follows the schedule's grid by itself: it sleeps to each absolute trigg
 reads, and posts what it read under the cycle of the trigger that gave it (see `pairing`).
 """
 
+import contextlib
 import errno
 import gc
 import os
@@ -19,6 +20,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
@@ -32,7 +34,7 @@ from inphase._core import ffi, lib
 from inphase.callers import caller_of
 from inphase.device_clock import DeviceClock
 from inphase.driver import Acquire, Driver, Reading
-from inphase.errors import DeviceError, InphaseError
+from inphase.errors import DeviceError, InphaseError, of_device
 from inphase.packets import REASONS
 from inphase.pairing import Pairing, State
 from inphase.plan import Plan, SensorPlan
@@ -42,8 +44,11 @@ _RETRY_S = 0.25  # between attempts to get a lost device back
 _LOOK_NS = 50_000_000  # how long a worker sleeps before it asks whether the run is over
 _CONFIRM_TRIES = 3
 _JOIN_S = 2.0
-_ANSWER_S = 5.0
+_TELL_TRIES = 4  # in which a device that is away refuses with the same words; then they are told
 _DETAIL_MAX = 0xFFFFFFFF
+_TURN_S = 1.0  # for the turn between whose end and the next start a worker hears a question
+_ANSWER_BYTES = 4096
+_LEAST_S = 1e-3  # a timeout of 0 would mean not to wait at all
 
 
 class Pulse(NamedTuple):
@@ -81,6 +86,8 @@ class Worker:
         self._posted = ffi.new("struct inphase_posted *")
         self._views: dict[int, NDArray[Any]] = {}
         self._stopped = False
+        self._is_open = False
+        self._told = ""
         self._handle = _open(store.sensor_path(core_path, sensor), core_path, wake_fd, sensor)
         self._facts = lib.inphase_worker_facts(self._handle)
 
@@ -89,18 +96,31 @@ class Worker:
     def open(self) -> None:
         """Open the device, make it ready and confirm one pulse. Raises DeviceError."""
         try:
-            self._caller.opened(self._driver.open())
-            self._driver.start()
-            if self.sensor.schedule.latched:
-                self._caller.flush()
-            else:
-                self._confirm()
+            with self._call("open"):
+                self._caller.opened(self._driver.open())
+                self._driver.start()
+                if self.sensor.schedule.latched:
+                    self._caller.flush()
+                else:
+                    self._confirm()
         except BaseException:
-            self._driver.close()
+            self._close_device()
             raise
+        self._is_open = True
         self._clock = DeviceClock()
         self._facts.opens += 1
         lib.inphase_worker_state(self._handle, lib.INPHASE_WORKER_RUNNING)
+
+    def _call(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return of_device(self._driver.name, self._driver.address, what)
+
+    def _close_device(self) -> None:
+        self._is_open = False
+        try:
+            with self._call("close"):
+                self._driver.close()
+        except DeviceError as error:
+            self._tell(error)
 
     def _confirm(self) -> None:
         """How pairing begins: throw away what is stale, fire one known pulse, and see that one
@@ -124,26 +144,51 @@ class Worker:
 
     def enable(self) -> None:
         """Make the actuator follow commands. Raises DeviceError."""
-        self._driver.enable()
+        with self._call("enable"):
+            if not self._is_open:
+                raise DeviceError(f"device {self._driver.name} is gone")
+            self._driver.enable()
 
     def disable(self) -> None:
-        """Make the actuator stop following commands. Raises DeviceError."""
-        self._driver.disable()
+        """Make the actuator stop following commands; a device that is away is tried to be opened
+        for it. Raises DeviceError."""
+        with self._call("disable"):
+            if self._is_open:
+                self._driver.disable()
+                return
+            try:
+                self._driver.open()
+                self._driver.disable()
+            finally:
+                self._close_device()
 
     def run(self, control: "Control | None" = None) -> None:
-        """Follow the grid until the core's run is over, or `stop`."""
+        """Follow the grid until the core's run is over, or `stop`. Whatever goes wrong with the
+        device is a loss: it is told, and the device is opened again."""
         start_ns = self._wait_for_start(control)
         turn = self._turn_latched if self.sensor.schedule.latched else self._turn
         cycle = 0
         while not self._is_over():
             try:
                 cycle = turn(start_ns, cycle)
-            except DeviceError as error:
-                print(error, file=sys.stderr)
-                self._get_back()
+            except Exception as error:
+                self._tell(error)
+                self._get_back(control)
             if control is not None:
                 control.obey(self)
             lib.inphase_worker_tell(self._handle)
+
+    def _tell(self, error: Exception) -> None:
+        """Say once what is wrong: with its place in the driver's code, where that is the cause."""
+        name = f"device {self._driver.name} ({self._driver.address})"
+        is_known = isinstance(error, DeviceError)
+        text = str(error) if is_known else f"{name}: {type(error).__name__}: {error}"
+        if text == self._told:
+            return
+        self._told = text
+        print(text, file=sys.stderr)
+        if not is_known:
+            traceback.print_exception(error)
 
     def stop(self) -> None:
         """Ask `run` to end. Any thread."""
@@ -151,7 +196,7 @@ class Worker:
 
     def close(self) -> None:
         """Close the device; always callable."""
-        self._driver.close()
+        self._close_device()
         if self._handle is not None:
             self._views.clear()
             lib.inphase_worker_close(self._handle)
@@ -171,17 +216,24 @@ class Worker:
                 control.obey(self)
         return start_ns
 
-    def _get_back(self) -> None:
+    def _get_back(self, control: "Control | None") -> None:
         """The device is gone: say so, and open it again until that works."""
         lib.inphase_worker_state(self._handle, lib.INPHASE_WORKER_OFFLINE)
-        self._driver.close()
+        self._close_device()
+        trouble, tries = "", 0
         while not self._is_over():
             time.sleep(_RETRY_S)
+            if control is not None:
+                control.obey(self)
             try:
                 self.open()
-            except DeviceError:
-                continue
-            return
+            except DeviceError as error:
+                tries = tries + 1 if str(error) == trouble else 1
+                trouble = str(error)
+                if tries == _TELL_TRIES:
+                    self._tell(error)
+            else:
+                return
 
     # ---- one turn --------------------------------------------------------------------------
 
@@ -405,51 +457,80 @@ class Control:
 
     def obey(self, worker: Worker) -> None:
         """Do what was asked, if anything was, and answer `ok` or what is wrong."""
-        try:
-            request = self._socket.recv(64, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        self._do(worker, request)
+        with contextlib.suppress(BlockingIOError):
+            self._hear(worker, socket.MSG_DONTWAIT)
 
     def obey_to_the_end(self, worker: Worker) -> None:
         """After the run: do what is asked, which may be `disable`, until nobody asks any more."""
-        while request := self._socket.recv(64):
+        while self._hear(worker, 0):
+            pass
+
+    def _hear(self, worker: Worker, flags: int) -> bool:
+        """Take one question; False: nobody asks any more."""
+        try:
+            request = self._socket.recv(64, flags)
+        except ConnectionResetError:  # closed, with an answer that nobody has read
+            return False
+        if request:
             self._do(worker, request)
+        return bool(request)
 
     def _do(self, worker: Worker, request: bytes) -> None:
+        number, _, what = request.decode().partition(" ")
         try:
-            if request == b"enable":
+            if what == "enable":
                 worker.enable()
-            elif request == b"disable":
+            elif what == "disable":
                 worker.disable()
         except DeviceError as error:
-            self._answer(str(error))
+            self._answer(f"{number} {error}")
             return
-        self._answer("ok")
+        self._answer(f"{number} ok")
 
     def _answer(self, text: str) -> None:
         try:
-            self._socket.send(text.encode()[:4096])
+            self._socket.send(text.encode()[:_ANSWER_BYTES])
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.ECONNRESET):
                 raise
 
 
-def control_line() -> tuple[socket.socket, socket.socket]:
-    """The two ends of a `Control`: the supervisor's and the worker's."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+class Asking:
+    """The supervisor's end of a `Control`; `close` ends the worker's `obey_to_the_end`.
 
+    Questions are numbered: an answer that comes after its time is none to the next one.
+    """
 
-def ask(line: socket.socket, device: str, what: str) -> None:
-    """Ask a worker for something over its control line, and wait. Raises DeviceError."""
-    line.settimeout(_ANSWER_S)
-    try:
-        line.send(what.encode())
-        answer = line.recv(4096).decode()
-    except OSError as error:
-        raise DeviceError(f"device {device}: its worker does not answer: {error}") from error
-    if answer != "ok":
-        raise DeviceError(answer or f"device {device}: its worker is gone")
+    def __init__(self, driver: Driver) -> None:
+        self._device = driver.name
+        self._bound_s = driver.switching_max_ns / 1e9 + _TURN_S
+        self._number = 0
+        self._line, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def ask(self, what: str) -> None:
+        """Ask the worker for something, and wait for so long at most. Raises DeviceError."""
+        self._number += 1
+        until_s = time.monotonic() + self._bound_s
+        number = answer = ""
+        try:
+            self._line.settimeout(self._bound_s)
+            self._line.send(f"{self._number} {what}".encode())
+            while number != str(self._number):
+                self._line.settimeout(max(until_s - time.monotonic(), _LEAST_S))
+                data = self._line.recv(_ANSWER_BYTES)
+                if not data:
+                    raise DeviceError(f"device {self._device}: its worker is gone")
+                number, _, answer = data.decode(errors="replace").partition(" ")
+        except OSError as error:
+            raise DeviceError(
+                f"device {self._device}: its worker does not answer to {what}: {error}"
+            ) from error
+        if answer != "ok":
+            raise DeviceError(answer)
+
+    def close(self) -> None:
+        """Close the line."""
+        self._line.close()
 
 
 class WorkerThread:
@@ -463,17 +544,15 @@ class WorkerThread:
     ) -> None:
         self.device = device
         self._worker = Worker(plan, device, core_path, wake_fd, order_fd)
-        self._line, theirs = control_line()
-        self._control = Control(theirs.detach())
+        self._line = Asking(plan.drivers[device])
+        self._control = Control(self._line.theirs.detach())
         self._started: SimpleQueue[Exception | None] = SimpleQueue()
         self._thread = threading.Thread(
             target=self._main, daemon=True, name=f"inphase worker of {device}"
         )
-        self._enable = False
 
-    def start(self, enable: bool) -> None:
+    def start(self) -> None:
         """Open the device, and follow the grid from now on. Raises DeviceError."""
-        self._enable = enable
         self._thread.start()
         trouble = self._started.get()
         if trouble is not None:
@@ -483,8 +562,6 @@ class WorkerThread:
         try:
             try:
                 self._worker.open()
-                if self._enable:
-                    self._worker.enable()
             except Exception as error:
                 self._started.put(error)
                 return
@@ -496,7 +573,7 @@ class WorkerThread:
 
     def ask(self, what: str) -> None:
         """Have the driver `enable` or `disable`, between two turns. Raises DeviceError."""
-        ask(self._line, self.device, what)
+        self._line.ask(what)
 
     def close(self) -> None:
         """End it, and close the device."""
@@ -531,8 +608,6 @@ def main() -> None:
         worker = Worker(plan, device, core_path, int(wake), int(order))
         try:
             worker.open()
-            if "--enable" in options:
-                worker.enable()
             table = plan.schedule.device[device]
             process.set_rights(f"worker of {device}", table.priority, table.cpu)
             process.say_ready()

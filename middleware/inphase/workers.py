@@ -6,7 +6,6 @@ its numbers. A worker in the user's own process (home `thread`) ends with that p
 
 import contextlib
 import os
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from inphase.errors import DeviceError
 from inphase.locks import DeviceLock
 from inphase.plan import Plan
 from inphase.process import Process
-from inphase.worker import WorkerThread, ask, control_line
+from inphase.worker import Asking, WorkerThread
 from inphase.world_process import WorldProcess
 
 _AGAIN_S = 0.5  # between the end of a worker's process and the start of the next
@@ -43,7 +42,9 @@ class WorkerLink:
         self.index = device
         self.name = list(plan.schedule.device)[device]
         self.sensor = next(i for i, s in enumerate(plan.sensors) if s.device == device)
-        self.actuator = next((i for i, a in enumerate(plan.actuators) if a.device == device), -1)
+        self.actuator = next((i for i, a in enumerate(plan.actuators) if a.device == device), None)
+        self.is_powered = False
+        """whether it was asked to enable, and is not known to have been switched off since"""
         self.home = plan.sensors[self.sensor].home
         self.is_guest = self.home == "thread" and outside
         """it runs in a thread of the process that started this one"""
@@ -56,7 +57,7 @@ class WorkerLink:
         self._lock = DeviceLock(self.name, plan.drivers[self.name].address, plan.schedule.name)
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.order_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._control: socket.socket | None = None
+        self._asking: Asking | None = None
         spec = plan.sensors[self.sensor]
         rc = lib.inphase_worker_make(
             self.path.encode(), spec.dtype.itemsize, spec.depth, core.epoch, mode, gid
@@ -65,23 +66,24 @@ class WorkerLink:
             raise store.no_segment(self.path, spec.depth * spec.dtype.itemsize, rc)
         self._segment = store.Segment.attach(self.path)
         core.worker(
-            device, self._segment, self.wake_fd, self.order_fd if self.actuator >= 0 else -1
+            device, self._segment, self.wake_fd, self.order_fd if self.actuator is not None else -1
         )
 
-    def start(self, enable: bool) -> None:
-        """Start the worker; `wait_ready` says when its device is there."""
+    def start(self) -> None:
+        """Start the worker; its `process` says when its device is there. Raises RuntimeFault,
+        DeviceError."""
         if self.is_guest:
             return
         if self.home == "thread":
             eventfds = self.wake_fd, self.order_fd
             self._thread = WorkerThread(self.plan, self.name, self.core_path, *eventfds)
-            self._thread.start(enable)
+            self._thread.start()
             return
         with contextlib.ExitStack() as stack:
-            self._control, theirs = control_line()
-            stack.enter_context(theirs)
+            self._asking = Asking(self.plan.drivers[self.name])
+            theirs = stack.enter_context(self._asking.theirs)
             fds = [self.wake_fd, self.order_fd, theirs.fileno()]
-            options = ["--enable"] * enable
+            options: list[str] = []
             if self._world is not None:
                 options += ["--stand-ins", ",".join(self._world.stand_ins)]
                 if self.name in self._world.stand_ins:
@@ -96,22 +98,39 @@ class WorkerLink:
                 pass_fds=fds,
             )
 
-    def ask(self, what: str) -> None:
-        """Ask the worker to `enable` or `disable`, and wait. Raises DeviceError."""
-        if self._thread is not None:
-            self._thread.ask(what)
-            return
-        assert self._control is not None
-        ask(self._control, self.name, what)
+    def enable(self) -> None:
+        """Have the driver enable its actuator; from the attempt on it counts as powered. Raises
+        DeviceError."""
+        if not self.is_guest:  # whoever has it has enabled it
+            self.is_powered = True
+            self._ask("enable")
+
+    def disable(self) -> None:
+        """Have the driver disable its actuator, which verifies that. Raises DeviceError."""
+        self._ask("disable")
+        self.is_powered = False
+
+    def start_if_gone(self) -> None:
+        """At the end of a run: a worker that ended is needed once more. Raises RuntimeFault."""
+        if self.process is not None and self.process.ended() is not None:
+            self.end_process()
+        if self.process is None and self._thread is None:
+            self.start()
+
+    def _ask(self, what: str) -> None:
+        asking = self._thread or self._asking
+        if asking is None:
+            raise DeviceError(f"device {self.name} is gone")
+        asking.ask(what)
 
     def end_process(self) -> None:
         """After the process has ended, or to end it."""
         if self.process is not None:
             self.process.stop()
             self.process = None
-        if self._control is not None:
-            self._control.close()
-            self._control = None
+        if self._asking is not None:
+            self._asking.close()
+            self._asking = None
 
     def close(self) -> None:
         """End the worker and remove its segment."""
@@ -144,7 +163,7 @@ class Workers:
         world: WorldProcess | None = None,
     ) -> None:
         self._say = say
-        self._enable = False
+        self._told: dict[int, str] = {}
         self.links: list[WorkerLink] = []
         self._states: dict[int, int] = {}
         try:
@@ -157,18 +176,21 @@ class Workers:
             raise
 
     def start(self, core: Core, observe: bool) -> None:
-        """Start all, and wait until their devices are there. Raises RuntimeFault, DeviceError."""
-        self._enable = not observe
+        """Start all, wait until their devices are there, and enable what is to move. Raises
+        RuntimeFault, DeviceError."""
         for link in self.links:
-            link.start(self._enable and link.actuator >= 0)
+            link.start()
         for link in self.links:
             if link.process is not None:
                 link.process.wait_ready()
+        for link in self.links:
+            if link.actuator is not None and not observe:
+                link.enable()
+                core.enable(link.actuator, True)
             self._attach(link, core)
 
-    def _attach(self, link: WorkerLink, core: Core) -> None:
-        if link.actuator >= 0 and self._enable:
-            core.enable(link.actuator, True)
+    @staticmethod
+    def _attach(link: WorkerLink, core: Core) -> None:
         core.attach(link.index, -1)
         link.is_attached = True
 
@@ -182,27 +204,37 @@ class Workers:
         ]
 
     def tend(self, core: Core, reader: store.Reader) -> None:
-        """Called now and then: notice ends, start again, say what is lost and what is back."""
+        """Called now and then: notice ends, start again, say what is lost and what is back.
+
+        Whatever goes wrong with a worker is its own trouble: it is told once, and started again.
+        """
         for link in self.links:
-            if link.process is None:
-                if link.home == "process" and time.monotonic() >= link.again_at_s:
-                    link.start(enable=False)
-                continue
-            how = link.process.ended()
-            if how is not None:
-                self._lose(link, core, how)
-            elif not link.is_attached and link.process.is_ready():
-                core.attach(link.index, -1)
-                link.is_attached = True
-        for link in self.links:
-            self._tell_state(link, core, reader)
+            try:
+                self._tend(link, core)
+                self._tell_state(link, core, reader)
+            except Exception as error:
+                link.again_at_s = time.monotonic() + _AGAIN_S
+                if str(error) != self._told.get(link.index):
+                    self._told[link.index] = str(error)
+                    self._say(f"device {link.name}: {error}")
+
+    def _tend(self, link: WorkerLink, core: Core) -> None:
+        if link.process is None:
+            if link.home == "process" and time.monotonic() >= link.again_at_s:
+                link.start()
+            return
+        how = link.process.ended()
+        if how is not None:
+            self._lose(link, core, how)
+        elif not link.is_attached and link.process.is_ready():
+            self._attach(link, core)
 
     def _lose(self, link: WorkerLink, core: Core, how: str) -> None:
         if link.is_attached:
             self._say(f"the worker of {link.name} ended ({how}); it is started again")
             core.detach(link.index)
             link.is_attached = False
-            if link.actuator >= 0:
+            if link.actuator is not None:
                 core.enable(link.actuator, False)
         link.end_process()
         link.again_at_s = time.monotonic() + _AGAIN_S
@@ -215,37 +247,46 @@ class Workers:
         if facts["state"] == before:
             return
         if facts["state"] == lib.INPHASE_WORKER_OFFLINE:
-            if link.actuator >= 0:
+            if link.actuator is not None:
                 core.enable(link.actuator, False)
             self._say(f"device {link.name} is gone")
         elif facts["state"] == lib.INPHASE_WORKER_RUNNING:
-            self._say(f"device {link.name} is back; motion needs to be armed again")
+            depends = link.index in link.plan.motion_devices
+            latched = "; motion needs to be armed again" if depends else ""
+            self._say(f"device {link.name} is back{latched}")
 
     def arm(self, core: Core, observe: bool) -> None:
         """Enable what came back. Raises DeviceError."""
         for link in self.links:
             if not link.is_attached or not core.attached(link.index):
                 raise DeviceError(f"device {link.name} is still gone: nothing is armed")
-            if link.actuator >= 0 and not observe:
-                if not link.is_guest:  # whoever has it has enabled it
-                    link.ask("enable")
+            if link.actuator is not None and not observe:
+                link.enable()
                 core.enable(link.actuator, True)
 
-    def switch_off(self, core: Core, actuators: list[int]) -> None:
-        """Take power away from actuators that are at rest, until they are armed again; those of
-        guests have gone on without. Raises DeviceError."""
-        for link in self.links:
-            if link.actuator in actuators and link.is_attached and not link.is_guest:
-                core.enable(link.actuator, False)
-                link.ask("disable")
+    # ---- power -----------------------------------------------------------------------------
 
-    def disable(self, plan: Plan) -> None:
-        """After the cycle thread has ended: what `on_stop` says."""
-        for link in self.links:
-            if link.actuator < 0 or plan.actuators[link.actuator].schedule.on_stop != "off":
-                continue
-            if link.is_attached and not link.is_guest:
-                link.ask("disable")
+    @property
+    def powered(self) -> list[int]:
+        """Actuators that were enabled, and are not known to have been switched off since; those of
+        guests are switched off where they are."""
+        actuators = (link.actuator for link in self.links if link.is_powered)
+        return [actuator for actuator in actuators if actuator is not None]
+
+    def switch_off(self, core: Core, actuator: int) -> None:
+        """Take power away from an actuator that is at rest, until it is armed again. Raises
+        DeviceError."""
+        core.enable(actuator, False)
+        self._link_of(actuator).disable()
+
+    def switch_off_at_end(self, core: Core, actuator: int) -> None:
+        """The same after the cycle thread has ended; a worker that is gone is started once more.
+        Raises DeviceError, RuntimeFault."""
+        self._link_of(actuator).start_if_gone()
+        self.switch_off(core, actuator)
+
+    def _link_of(self, actuator: int) -> WorkerLink:
+        return next(link for link in self.links if link.actuator == actuator)
 
     def ask_to_end(self) -> None:
         """Send all processes SIGTERM; `close` then waits."""

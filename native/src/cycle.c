@@ -55,7 +55,7 @@ void device_lost(struct inphase_core *core, struct device *device, int error)
 
     /* what moves depends on it, whatever its feedback is and whether or not anybody looks */
     if (device->actuator >= 0 && core->is_live)
-        latch_motion(core, INPHASE_REASON_OFFLINE, device->sensor < 0 ? 0 : (uint32_t)device->sensor);
+        latch_motion(core, INPHASE_REASON_OFFLINE, (uint32_t)(device - core->device));
     put_u32(&core->state->lost_devices, load_u32(&core->state->lost_devices) + 1);
     tell_use(device, (uint32_t)-error & USE_ERRNO);
 }
@@ -263,7 +263,7 @@ static void watch_feedback(struct inphase_core *core, const struct sensor *senso
         if (core->actuator[i].feedback != sensor)
             continue;
         if (status == INPHASE_OFFLINE)
-            latch_motion(core, INPHASE_REASON_OFFLINE, sensor->index);
+            latch_motion(core, INPHASE_REASON_OFFLINE, (uint32_t)(sensor->device - core->device));
 
         /* the drive itself says that something is wrong, or what it says cannot be */
         if (status == INPHASE_INVALID && (sensor->reason == INPHASE_REASON_RANGE ||

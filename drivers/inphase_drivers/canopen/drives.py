@@ -699,19 +699,25 @@ class Drives(Driver):
         """Quick stop, wait until the measured velocity is zero, then voltage off; verified.
 
         Every node is told before any is waited for, and one that does not answer keeps no other
-        from being stopped; the first trouble is raised at the end.
+        from being stopped; all troubles are raised at the end.
         """
         self._send_all(od.QUICK_STOP)
         self._enabled = False
-        trouble: DeviceError | None = None
+        troubles = []
         for node in self.options.nodes:
             try:
                 self._disable(node)
             except DeviceError as error:
-                trouble = trouble or error
-        if trouble is not None:
-            raise trouble
+                troubles.append(str(error))
+        if troubles:
+            raise DeviceError("; ".join(troubles))
         self._armed = False
+
+    @property
+    def switching_max_ns(self) -> int:
+        """Each node may take its time to stop, and for each of its states."""
+        node_ns = self.options.stop_ms * 1_000_000 + 4 * _STATE_NS
+        return max(super().switching_max_ns, len(self.options.nodes) * node_ns)
 
     def _disable(self, node: int) -> None:
         if self._state(node) in (od.ENABLED, od.QUICK_STOP_ACTIVE):

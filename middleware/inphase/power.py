@@ -1,0 +1,88 @@
+"""Which actuators have power, and taking it away: `on_estop` in a run, `on_stop` at its end.
+
+What was ever enabled counts as powered until its driver has verified that it is off, whatever
+happened in between. Each is switched off on its own: the trouble of one keeps no other on.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from inphase.core import Core
+from inphase.plan import Plan
+
+_AGAIN_S = 1.0  # between two attempts after an emergency stop
+
+
+class Switches(Protocol):
+    """The devices of one home. Methods raise InphaseError for what stays on."""
+
+    @property
+    def powered(self) -> list[int]:
+        """Actuators that were enabled, and are not known to have been switched off since."""
+
+    def switch_off(self, core: Core, actuator: int) -> None:
+        """While the cycle runs: take power away, until it is armed again."""
+
+    def switch_off_at_end(self, core: Core, actuator: int) -> None:
+        """After the cycle has ended, or where it never began: the same, at its last chance."""
+
+
+class Power:
+    """The power of one runtime's actuators. Thread: the supervisor's."""
+
+    def __init__(
+        self, plan: Plan, core: Core, homes: list[Switches], say: Callable[[str], None]
+    ) -> None:
+        self._plan = plan
+        self._core = core
+        self._homes = homes
+        self._say = say
+        self._told: dict[int, str] = {}
+        self._again_s = 0.0
+        self._is_over = False
+
+    def follow(self, is_stopped: bool) -> None:
+        """Called now and then. is_stopped: there was an emergency stop, and its ramp is over. What
+        `on_estop` has off is then tried until it is."""
+        if not is_stopped:
+            self._told.clear()
+            self._again_s = 0.0
+            return
+        wanted = [i for i, a in enumerate(self._plan.actuators) if a.schedule.on_estop == "off"]
+        if time.monotonic() < self._again_s or not self._powered(wanted):
+            return
+        off = []
+        for home, actuator in self._powered(wanted):
+            try:
+                home.switch_off(self._core, actuator)
+                off.append(self._name(actuator))
+            except Exception as error:
+                self._tell(actuator, f"is not switched off yet: {error}")
+        self._again_s = time.monotonic() + _AGAIN_S
+        if off:
+            self._say(f"switched off: {', '.join(off)}")
+
+    def end(self) -> None:
+        """Once the cycle has ended, however that was; another call does nothing."""
+        if self._is_over:
+            return
+        self._is_over = True
+        wanted = [i for i, a in enumerate(self._plan.actuators) if a.schedule.on_stop == "off"]
+        self._told.clear()
+        for home, actuator in self._powered(wanted):
+            try:
+                home.switch_off_at_end(self._core, actuator)
+            except Exception as error:
+                self._tell(actuator, f"may still be powered, switch it off by hand: {error}")
+
+    def _powered(self, wanted: list[int]) -> list[tuple[Switches, int]]:
+        return [(home, one) for home in self._homes for one in home.powered if one in wanted]
+
+    def _name(self, actuator: int) -> str:
+        return self._plan.actuators[actuator].name
+
+    def _tell(self, actuator: int, text: str) -> None:
+        if text != self._told.get(actuator):
+            self._told[actuator] = text
+            self._say(f"actuator {self._name(actuator)} {text}")

@@ -1,0 +1,343 @@
+"""One device's trouble is that device's: losses, drivers that raise, and what is off at the end."""
+
+import signal
+import socket
+import threading
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from counter import Counter, Options
+from inphase import Runner, schedule, worker
+from inphase.errors import DeviceError
+from inphase.runtime import Runtime, Wishes
+from peers import BOUND_S, ROOT, free_port, until
+from runtimes import Robot, Run
+from test_workers import Bench, Device, follow, is_fresh, worker_pid
+
+pytestmark = pytest.mark.real
+
+_HEAD = """
+[device.head]
+driver = "{driver}"
+port = "{port}"
+baud = 4_000_000
+watchdog_ms = 0
+ids = [1]
+"""
+_COUNTER = """
+[device.counter]
+driver = "counter:Counter"
+home = "process"
+port = {port}
+[sensor.count]
+device = "counter"
+trigger_us = 500
+every = 4
+latency_cycles = 3
+max_age_ms = 200
+"""
+_SENSOR = """
+[sensor.neck]
+device = "head"
+trigger_us = 0
+max_age_ms = 60
+"""
+SERVOS = "inphase_drivers.dynamixel:Servos"
+
+
+class Mixed:
+    """The emulated robot, and beside it a servo that is only read and a device in a worker."""
+
+    def __init__(self, folder: Path) -> None:
+        self.head = _HEAD.format(driver=SERVOS, port=folder / "head")
+        self.robot = Robot(f"wire_time = false\n{self.head}")
+        self.counter = Device(free_port(socket.SOCK_DGRAM))
+        self.write()
+
+    def write(self, driver: str = SERVOS) -> None:
+        """Write the schedule, with another driver for the servo."""
+        counter = _COUNTER.format(port=self.counter.port)
+        more = self.head.replace(SERVOS, driver) + counter + _SENSOR
+        self.robot.write(("[sensor.wrench]", f"{more}[sensor.wrench]"))
+
+    def lose(self, device: str) -> None:
+        """Unplug a device."""
+        if device == "counter":
+            self.counter.close()
+        else:
+            self.robot.emulator.control({"device": device, "fault": "close"})
+
+    def bring(self, device: str) -> None:
+        """Plug it in again."""
+        if device == "counter":
+            self.counter = Device(self.counter.port)
+        else:
+            self.robot.emulator.control({"device": device, "fault": "reopen"})
+
+    def close(self) -> None:
+        """End all."""
+        self.counter.close()
+        self.robot.__exit__()
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mixed]:
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}:{tmp_path}")
+    made = Mixed(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}:{tmp_path}")
+    made = Bench(tmp_path)
+    yield made
+    made.device.close()
+
+
+SENSORS = {"head": "neck", "wrist": "wrench", "counter": "count", "arm": "joints"}
+
+
+def others_are_fresh(run: Run, lost: str) -> None:
+    for sensor in SENSORS.values():
+        if sensor != lost:
+            run.status(sensor, "FRESH")
+
+
+def test_each_device_of_a_mixed_robot_is_lost_in_turn_and_the_run_goes_on(mixed: Mixed) -> None:
+    with mixed.robot.run() as run:
+        run.moving()
+        for device, sensor in SENSORS.items():
+            mixed.lose(device)
+            run.status(sensor, "OFFLINE")
+            others_are_fresh(run, sensor)
+            mixed.bring(device)
+            run.status(sensor, "FRESH")
+            frame = run.frame(lambda _: True)
+            assert ("LATCHED" in frame.flags) == (device == "arm")
+        until(lambda: "device arm is back" in run.stderr)
+        run.signal(signal.SIGUSR1)
+        run.frame(lambda frame: "LATCHED" not in frame.flags)
+        run.moving()
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert code == 130
+    back = [event for event in summary["events"] if "is back; motion needs" in event]
+    assert [event.split()[1] for event in back] == ["arm"], "none depends on the others"
+    gone = [event.split()[1] for event in summary["events"] if event.endswith("is gone")]
+    assert gone == ["head", "counter", "arm"], "datagrams cannot be unplugged"
+
+
+_MOODY = '''
+"""Drivers that raise what no contract knows, while a file says so."""
+import termios
+from pathlib import Path
+
+from counter import Counter
+from inphase_drivers.dynamixel import Servos
+
+MOOD = Path(__file__).with_suffix(".mood")
+
+
+def mood(what):
+    if MOOD.exists() and what in MOOD.read_text().split():
+        raise {"flush": termios.error, "open": ValueError}.get(what, RuntimeError)(5, what)
+
+
+class MoodyCounter(Counter):
+    def open(self):
+        mood("open")
+        return super().open()
+
+    def flush(self):
+        mood("flush")
+        return super().flush()
+
+    def close(self):
+        super().close()
+        mood("close")
+
+    def disable(self):
+        mood("disable")
+        super().disable()
+
+
+class MoodyServos(Servos):
+    def open(self):
+        mood("open")
+        return super().open()
+
+    def close(self):
+        super().close()
+        mood("close")
+'''
+
+
+def test_a_driver_that_raises_what_it_likes_loses_its_device_and_no_other(mixed: Mixed) -> None:
+    folder = Path(tomllib.loads(mixed.head)["device"]["head"]["port"]).parent
+    folder.joinpath("moody.py").write_text(_MOODY)
+    mood = folder / "moody.mood"
+    mixed.write("moody:MoodyServos")
+    with mixed.robot.run() as run:
+        run.moving()
+        mood.write_text("open close")
+        mixed.lose("head")
+        run.status("neck", "OFFLINE")
+        mixed.bring("head")
+        until(lambda: "open failed: ValueError: (5, 'open')" in run.stderr)
+        others_are_fresh(run, "neck")
+        mood.unlink()
+        run.status("neck", "FRESH")
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert code == 130
+    events = [event for event in summary["events"] if event.startswith("device head")]
+    told = ["is gone", "close failed: RuntimeError", "open failed: ValueError", "is back"]
+    assert len(events) == len(told), events
+    assert all(text in event for text, event in zip(told, events, strict=True)), events
+
+
+@pytest.mark.parametrize("home", ["process", "thread"])
+def test_a_driver_that_raises_what_it_likes_costs_its_worker_a_loss(
+    bench: Bench, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(bench.folder)
+    bench.folder.joinpath("moody.py").write_text(_MOODY)
+    path = bench.schedule(home)
+    path.write_text(path.read_text().replace("counter:Counter", "moody:MoodyCounter"))
+    mood = bench.folder / "moody.mood"
+    with Runner(path) as runner:
+        follow(runner, is_fresh)
+        pid = worker_pid(runner) if home == "process" else 0
+        mood.write_text("flush open close")
+        follow(runner, lambda frame: frame["count"].status == "OFFLINE")
+        mood.unlink()
+        follow(runner, is_fresh)
+        assert home == "thread" or worker_pid(runner) == pid
+
+
+# ---- power ---------------------------------------------------------------------------------
+
+OFF = ("[actuator.arm.limits]", 'on_stop = "off"\n[actuator.arm.limits]')
+ESTOP_OFF = ("[actuator.arm.limits]", 'on_estop = "off"\n[actuator.arm.limits]')
+STAYS = "actuator arm may still be powered, switch it off by hand: "
+
+
+@pytest.fixture
+def robot() -> Iterator[Robot]:
+    with Robot() as made:
+        yield made
+
+
+def torque(robot: Robot) -> list[int]:
+    found: list[int] = robot.arm()["torque"]
+    return found
+
+
+def test_a_servo_that_is_silent_keeps_no_other_on_and_is_told(robot: Robot) -> None:
+    robot.write(OFF)
+    with robot.run() as run:
+        run.moving()
+        robot.arm(fault="off", servo=1)
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert (code, torque(robot)) == (130, [0, 1, 0, 0, 0, 0])
+    assert [event for event in summary["events"] if event.startswith(f"{STAYS}device arm: servo 2")]
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_device_that_is_away_at_the_end_is_switched_off_or_told(
+    robot: Robot, comes_back: bool
+) -> None:
+    robot.write(OFF)
+    with robot.run() as run:
+        run.moving()
+        robot.arm(fault="close")
+        until(lambda: "is gone" in run.stderr)
+        if comes_back:
+            robot.arm(fault="reopen")
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert (code, torque(robot)) == (130, [int(not comes_back)] * 6)
+    assert any(event.startswith(STAYS) for event in summary["events"]) == (not comes_back)
+
+
+@pytest.mark.parametrize("where", ["guard", "tend"])
+def test_what_was_enabled_is_switched_off_after_a_failed_start_and_an_exception(
+    robot: Robot, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    robot.write(OFF)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("not foreseen")
+
+    if where == "guard":
+        monkeypatch.setattr("inphase.guard.Guard.give", fail)
+    runtime = Runtime(schedule.load(robot.schedule), Wishes(), print)
+    try:
+        runtime.prepare()
+        if where == "tend":
+            runtime.start()
+            assert torque(robot) == [1] * 6
+            monkeypatch.setattr(Runtime, "_note_latch", fail)
+        with pytest.raises(RuntimeError, match="not foreseen"):
+            if where == "tend":
+                runtime.tend()
+            else:
+                runtime.start()
+    finally:
+        runtime.close()
+    assert any(address == 64 and value == "01" for _, address, value in robot.arm()["journal"])
+    assert torque(robot) == [0] * 6
+
+
+def test_an_emergency_stop_that_is_to_switch_off_tries_until_it_is(robot: Robot) -> None:
+    robot.write(ESTOP_OFF)
+    with Runner(robot.schedule) as runner:
+        until(lambda: robot.speed > 0.1)
+        robot.arm(fault="off", servo=1)
+        runner.estop()
+        until(lambda: any("is not switched off yet" in text for text in runner.messages))
+        assert torque(robot) == [0, 1, 0, 0, 0, 0]
+        assert "switched off: arm" not in runner.messages
+        robot.arm(fault="clear")
+        until(lambda: "switched off: arm" in runner.messages)
+        assert torque(robot) == [0] * 6
+
+
+class Slow:
+    """What a worker does: it enables late, and refuses to disable."""
+
+    def __init__(self) -> None:
+        self.goes_on = threading.Event()
+
+    def enable(self) -> None:
+        self.goes_on.wait(BOUND_S)
+
+    def disable(self) -> None:
+        raise DeviceError("it will not")
+
+
+def test_an_answer_that_comes_late_is_none_to_the_next_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "_TURN_S", 0.1)
+    driver = Counter("counter", Options(port=1))
+    monkeypatch.setattr(Counter, "switching_max_ns", 0)
+    asking, slow = worker.Asking(driver), Slow()
+    control = worker.Control(asking.theirs.detach())
+    thread = threading.Thread(target=control.obey_to_the_end, args=(slow,))
+    thread.start()
+    with pytest.raises(DeviceError, match="does not answer to enable"):
+        asking.ask("enable")
+    asking._bound_s = BOUND_S
+    slow.goes_on.set()
+    with pytest.raises(DeviceError, match="it will not"):
+        asking.ask("disable")
+    asking.ask("nothing")
+    asking.close()
+    thread.join()
