@@ -1304,8 +1304,8 @@ int inphase_state_may(uint32_t from, uint32_t to);
    first reason stays, as always. -EINVAL: no such reason. Async-signal-safe, any thread. */
 int inphase_core_latch(inphase_core *core, uint32_t reason, uint32_t detail);
 /* The supervisor lives. From its first beat on it is watched: where motion is live, and cycles of
-   INPHASE_SUPERVISOR_NS in all (two at least) were run without another beat, motion is latched.
-   Never waits. Any thread. */
+   INPHASE_SUPERVISOR_NS in all were run without another beat, motion is latched; of two periods, or
+   of resumed_after_ns, where those are longer. Never waits. Any thread. */
 #define INPHASE_SUPERVISOR_NS 1000000000
 void inphase_core_beat(inphase_core *core);
 /* The policy is gone for good: says why commands are missing from now on. */

@@ -212,7 +212,10 @@ class Run:
     def moving(self) -> Self:
         """Wait until the robot moves."""
         self.frame(lambda frame: "WRITTEN" in frame.command["arm"].flags)
-        until(lambda: self.robot.speed > 0.1)
+        try:
+            until(lambda: self.robot.speed > 0.1)
+        except TimeoutError as error:
+            raise AssertionError(f"it does not move; it said: {self.stderr}") from error
         return self
 
     def child(self, module: str) -> psutil.Process:

@@ -355,6 +355,8 @@ def test_a_signal_ends_a_run_whose_driver_enables(robot: Robot) -> None:
 
 
 def test_a_supervisor_that_is_held_up_latches_motion_until_it_is_armed(robot: Robot) -> None:
+    text = robot.schedule.read_text()
+    robot.schedule.write_text(text.replace("resumed_after_ms = 20000", "resumed_after_ms = 3000"))
     with robot.run() as run:
         run.moving()
         reader = store.Reader(str(store.find(robot.name)))

@@ -225,7 +225,7 @@ void state_watch_supervisor(struct inphase_core *core)
 {
     uint64_t asked = atomic_load_explicit(&core->latch_request, memory_order_relaxed);
     uint32_t beats = load_u32(&core->beats);
-    int64_t bound_ns = 2 * core->period_ns;
+    int64_t bound_ns = INPHASE_SUPERVISOR_NS;
 
     if (asked) {
         atomic_store_explicit(&core->latch_request, 0, memory_order_relaxed);
@@ -237,7 +237,8 @@ void state_watch_supervisor(struct inphase_core *core)
     if (!beats || beats != core->beats_seen)
         core->silent_ns = 0;
     core->beats_seen = beats;
-    bound_ns = bound_ns < INPHASE_SUPERVISOR_NS ? INPHASE_SUPERVISOR_NS : bound_ns;
+    bound_ns = bound_ns < 2 * core->period_ns ? 2 * core->period_ns : bound_ns;
+    bound_ns = bound_ns < core->resumed_after_ns ? core->resumed_after_ns : bound_ns;
     if (core->is_live && !is_stopping(core) && core->silent_ns > bound_ns)
         latch_motion(core, INPHASE_REASON_SUPERVISOR, 0);
 }

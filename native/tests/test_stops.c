@@ -24,7 +24,7 @@ struct robot {
     char path[128];
 };
 
-static void open_core(struct robot *robot, int64_t period_ns)
+static void open_patient_core(struct robot *robot, int64_t period_ns, int64_t resumed_after_ns)
 {
     static const struct inphase_reply reply = {0, 0, 0, 0, 0};
     static const uint8_t packet[4] = {0};
@@ -44,7 +44,7 @@ static void open_core(struct robot *robot, int64_t period_ns)
         .limits = &limits, .servo = &servo, .encoding = {.packet = packet, .packet_size = 4}};
     struct inphase_config config = {
         .period_ns = period_ns, .read_deadline_ns = 600000, .act_ns = 700000,
-        .resumed_after_ns = 20 * period_ns, .devices = 1, .sensors = 1, .actuators = 1,
+        .resumed_after_ns = resumed_after_ns, .devices = 1, .sensors = 1, .actuators = 1,
         .frame_depth = 64, .overrun_limit = 5, .virtual_time = 1, .sensor = &sensor,
         .actuator = &actuator};
 
@@ -57,6 +57,11 @@ static void open_core(struct robot *robot, int64_t period_ns)
     CHECK_EQUAL(inphase_core_enable(robot->core, 0, 1), 0);
     CHECK_EQUAL(inphase_core_arm(robot->core), 0);
     CHECK_EQUAL(inphase_reader_open(&robot->reader, robot->path, 0), 0);
+}
+
+static void open_core(struct robot *robot, int64_t period_ns)
+{
+    open_patient_core(robot, period_ns, 200000000);
 }
 
 static void open_robot(struct robot *robot)
@@ -273,12 +278,12 @@ static void a_stop_that_came_while_a_person_armed_wins(void)
 }
 
 /* cycles that are run after the last beat before motion is latched */
-static int cycles_to_the_latch(int64_t period_ns, int beats)
+static int cycles_to_the_latch(int64_t period_ns, int64_t resumed_after_ns, int beats)
 {
     struct robot robot;
     int cycles = 0;
 
-    open_core(&robot, period_ns);
+    open_patient_core(&robot, period_ns, resumed_after_ns);
     for (int i = 0; i < beats; i++) {
         inphase_core_beat(robot.core);
         run(&robot, 1);
@@ -296,12 +301,15 @@ static int cycles_to_the_latch(int64_t period_ns, int beats)
 
 static void a_supervisor_that_is_silent_for_a_second_latches(void)
 {
-    CHECK_EQUAL(cycles_to_the_latch(PERIOD_NS, 300), 101);
-    CHECK_EQUAL(cycles_to_the_latch(PERIOD_NS, 1), 101);
-    CHECK_EQUAL(cycles_to_the_latch(1000000000, 10), 3);
+    CHECK_EQUAL(cycles_to_the_latch(PERIOD_NS, 200000000, 300), 101);
+    CHECK_EQUAL(cycles_to_the_latch(PERIOD_NS, 200000000, 1), 101);
+    CHECK_EQUAL(cycles_to_the_latch(1000000000, 200000000, 10), 3);
+
+    /* a robot that forgives longer pauses forgives them its supervisor */
+    CHECK_EQUAL(cycles_to_the_latch(PERIOD_NS, 3000000000, 10), 301);
 
     /* one that never beat is not asked for, as in lock step */
-    CHECK_EQUAL(cycles_to_the_latch(PERIOD_NS, 0), 1000);
+    CHECK_EQUAL(cycles_to_the_latch(PERIOD_NS, 200000000, 0), 1000);
 }
 
 static void a_supervisor_that_is_slow_but_lives_latches_nothing(void)
