@@ -13,11 +13,12 @@ from typing import Any
 
 import msgpack
 import numpy as np
+import psutil
 import pytest
 import zmq
 
 import inphase
-from inphase import echo, gateway, store, wire
+from inphase import echo, frame_sender, gateway, store, wire, zmtp
 from inphase import endpoint as endpoints
 from inphase.errors import RuntimeFault, StoreError
 from inphase.frame import Frame, FrameLost
@@ -25,6 +26,8 @@ from inphase.lockstep import LockStep
 from inphase.message import Form, Writer, describe
 from inphase.process import Process
 from inphase.subscriber import Subscription, ZmqFollower, subscribe
+from peers import until
+from test_zmtp import GREETING, READY
 
 ROOT = Path(__file__).parents[1]
 WAIT_S = 5.0
@@ -237,7 +240,7 @@ def test_a_sample_that_was_recycled_before_its_copy_is_not_sent(robot: LockStep)
 
 
 def test_large_samples_travel_in_parts_of_their_own(robot: LockStep, folder: Path) -> None:
-    sender = gateway.Sender(robot.core.segment.path, packed_max=64)
+    sender = frame_sender.Sender(robot.core.segment.path, packed_max=64)
     endpoint = f"ipc://{folder}/large"
     endpoints.bind(sender.socket, "gateway.endpoint", endpoint, robot.schedule)
     thread = threading.Thread(target=sender.run)
@@ -272,8 +275,9 @@ def test_iteration_ends_when_the_gateway_says_goodbye(robot: LockStep) -> None:
         assert [frame.cycle for frame in far][-1] == robot.cycles - 1
         with pytest.raises(store.Lost):
             far.next(WAIT_S)
-    child.stop()
+    until(lambda: child.ended() is not None)
     assert child.ended() == "exit code 0"
+    child.stop()
     assert not Path(endpoint_of(robot).removeprefix("ipc://")).exists()
 
 
@@ -347,7 +351,7 @@ def test_a_file_that_is_no_socket_is_left_alone(folder: Path) -> None:
 def test_nothing_of_a_socket_is_without_bound_and_no_heartbeat_can_abort_it(
     robot: LockStep,
 ) -> None:
-    sender = gateway.Sender(robot.core.segment.path)
+    sender = frame_sender.Sender(robot.core.segment.path)
     socket = sender.socket
     assert 0 < int(socket.getsockopt(zmq.SNDHWM)) <= 50
     assert 0 < int(socket.getsockopt(zmq.MAXMSGSIZE)) <= 1024
@@ -355,6 +359,46 @@ def test_nothing_of_a_socket_is_without_bound_and_no_heartbeat_can_abort_it(
     sender.stop()
     sender.run()
     assert socket.closed
+
+
+def refused_folder(robot: LockStep, capfd: pytest.CaptureFixture[str]) -> str:
+    """Why a gateway does not start."""
+    with pytest.raises(RuntimeFault) as caught:
+        start_gateway(robot)
+    assert caught.value.exit_code == 2
+    return capfd.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="files of another user are needed")
+def test_a_folder_in_which_others_could_replace_the_socket_is_refused(
+    robot: LockStep, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(endpoint_of(robot).removeprefix("ipc://")).parent
+    folder.mkdir()
+    os.chown(folder, 1234, -1)
+    assert f"the folder {folder} belongs to user 1234" in refused_folder(robot, capfd)
+    os.chown(folder, 0, -1)
+    folder.chmod(0o777)
+    said = refused_folder(robot, capfd)
+    assert f"everybody may write to the folder {folder}" in said and "give another" in said
+
+    # one that another user put there by a link, and a folder around it
+    folder.rmdir()
+    (folder.parent / "mine").mkdir()
+    folder.symlink_to(folder.parent / "mine")
+    os.chown(folder, 1234, -1, follow_symlinks=False)
+    assert "belongs to user 1234" in refused_folder(robot, capfd)
+    folder.unlink()
+    os.chown(folder.parent, 1234, -1)
+    folder.mkdir()
+    assert f"the folder {folder.parent} belongs to user 1234" in refused_folder(robot, capfd)
+    os.chown(folder.parent, 0, -1)
+
+    # sticky, as /tmp, is well, and what is made is for us alone
+    folder.rmdir()
+    folder.parent.chmod(0o1777)
+    start_gateway(robot).stop()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 # ---- control -----------------------------------------------------------------------------
@@ -426,6 +470,85 @@ def test_the_gateway_outlives_malformed_and_oversized_requests(robot: LockStep) 
     socket = raw_socket(endpoint, zmq.DEALER)
     assert ask(socket, msgpack.packb({"do": "ping"}))["ok"] is True
     socket.close()
+
+
+SUBSCRIBES = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB"
+
+
+def pour(endpoint: str, size: int, most: int, ready: bytes = READY) -> int:
+    """Send parts of a message that never ends; how many bytes until we are hung up on."""
+    part = zmtp.packed([bytes(size), b""])[:2]
+    piece, sent = b"".join(part), 0
+    batch = piece * max(1, (256 << 10) // len(piece))
+    with sockets.socket(sockets.AF_UNIX) as line:
+        line.connect(endpoint.removeprefix("ipc://"))
+        try:
+            line.sendall(GREETING)
+            while sent < 64:  # its greeting
+                sent += len(line.recv(64 - sent))
+            line.sendall(ready)
+            sent = 0
+            while sent < most:
+                line.sendall(batch)
+                sent += len(batch)
+        except OSError:
+            pass
+    return sent
+
+
+def rss(*pids: int) -> int:
+    """Resident memory of processes, in MiB."""
+    return sum(psutil.Process(pid).memory_info().rss for pid in pids) >> 20
+
+
+def test_a_message_of_many_parts_does_not_grow_the_gateway(
+    robot: LockStep, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    assert robot.schedule.gateway is not None and robot.schedule.gateway.control is not None
+    control = robot.schedule.gateway.control
+    served = request.getfixturevalue("served")  # now: its stderr is captured
+    before = rss(served.pid)
+    for size in (1 << 20, 1_000, 0):
+        assert pour(control, size, 300 << 20) < 8 << 20  # and was hung up on
+        until(lambda: "of more than 1048576 bytes" in capfd.readouterr().err)
+    assert rss(served.pid) < before + 16
+    socket = raw_socket(control, zmq.DEALER)
+    assert ask(socket, msgpack.packb({"do": "ping"}))["ok"] is True
+    socket.close()
+
+
+def test_more_clients_than_there_may_be_push_out_the_one_that_was_silent_longest(
+    robot: LockStep, served: Process
+) -> None:
+    assert robot.schedule.gateway is not None and robot.schedule.gateway.control is not None
+    before = psutil.Process(served.pid).num_fds()
+    path = robot.schedule.gateway.control.removeprefix("ipc://")
+    idle = []
+    for _ in range(150):
+        idle.append(sockets.socket(sockets.AF_UNIX))
+        idle[-1].connect(path)
+    socket = raw_socket(robot.schedule.gateway.control, zmq.DEALER)
+    assert ask(socket, msgpack.packb({"do": "ping"}))["ok"] is True
+    until(lambda: psutil.Process(served.pid).num_fds() <= before + 64)
+    socket.close()
+    for one in idle:
+        one.close()
+
+
+def test_what_sends_frames_has_a_bound_and_is_started_again(
+    robot: LockStep, capfd: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    served = request.getfixturevalue("served")  # now: its stderr is captured
+    with subscribe(endpoint_of(robot), transport="zmq") as far:
+        settle(robot, far)
+        (sender,) = psutil.Process(served.pid).children()
+        limit = sender.rlimit(psutil.RLIMIT_DATA)[0]
+        assert 0 < limit < (1 << 30)
+        # parts that never end, of a size that is taken: libzmq keeps them all
+        assert 0 < pour(endpoint_of(robot), 200, 4 << 30, SUBSCRIBES) < 2 << 30
+        until(lambda: "what sends frames ended" in capfd.readouterr().err)
+        robot.run(4)
+        settle(robot, far)  # the subscriber comes back by itself
 
 
 # ---- echo --------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import zmq
 
 import inphase
 from inphase import endpoint as endpoints
-from inphase import gateway, store, wire
+from inphase import frame_sender, store, wire
 from inphase.errors import WireError
 from inphase.frame import Frame, FrameLost, Layout
 from inphase.lockstep import LockStep
@@ -220,7 +220,7 @@ def test_parts_that_contradict_the_header_are_refused(way: Way, robot: LockStep)
 @contextmanager
 def serving(robot: LockStep, kept_bytes: int) -> Iterator[str]:
     """A sender's thread with two large sensors; its endpoint."""
-    sender = gateway.Sender(robot.core.segment.path, packed_max=0, kept_bytes=kept_bytes)
+    sender = frame_sender.Sender(robot.core.segment.path, packed_max=0, kept_bytes=kept_bytes)
     endpoint = f"ipc://{robot.schedule.path.parent}/frames"
     endpoints.bind(sender.socket, "gateway.endpoint", endpoint, robot.schedule)
     thread = threading.Thread(target=sender.run)
@@ -332,11 +332,11 @@ IMAGE = 1920 * 1080 * 3
 def test_a_queue_is_as_long_as_its_bytes_allow(
     sizes: list[int], every: list[int], period_ns: int, messages: int
 ) -> None:
-    assert gateway.queue_length(form_of(*sizes, period_ns=period_ns), every) == messages
+    assert frame_sender.queue_length(form_of(*sizes, period_ns=period_ns), every) == messages
 
 
 def test_the_senders_socket_has_that_queue(robot: LockStep) -> None:
-    sender = gateway.Sender(robot.core.segment.path)
+    sender = frame_sender.Sender(robot.core.segment.path)
     assert sender.socket.getsockopt(zmq.SNDHWM) == sender.queue == 50
     sender.stop()
     sender.run()

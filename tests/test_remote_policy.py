@@ -1,12 +1,17 @@
 """A policy in another process, over ZeroMQ on this host: what it sends, and what becomes of it."""
 
 import contextlib
+import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +20,11 @@ import numpy as np
 import pytest
 import zmq
 
-from inphase import load, remote
+from inphase import load, policy_door, remote
 from inphase.errors import ScheduleError
 from inphase.lockstep import LockStep
 from inphase.schedule import Schedule
-from peers import BOUND_S, until
+from peers import BOUND_S, free_port, until
 from robots import demo_schedule
 from runtimes import SWEEP, Robot
 
@@ -151,20 +156,27 @@ def test_a_remote_sees_what_a_frame_has(tmp_path: Path) -> None:
 class Odd:
     """A remote that speaks the format by itself, to say what no helper would."""
 
-    def __init__(self, described: Schedule) -> None:
+    def __init__(self, described: Schedule, token: str = "") -> None:
+        self.token = token
         assert described.policy is not None and described.policy.remote is not None
         self.socket: Any = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.connect(described.policy.remote)
         self.epoch = 0
+        self.link: Any = None
+        self.start: Any = None  # where it last wanted the robot to be
 
     def greet(self) -> None:
-        self.send(remote.HELLO, {})
+        self.send(remote.HELLO, {"token": self.token})
         while True:
             parts = self.receive()
             if parts[0] == remote.GREETING:
                 break
-        self.epoch = msgpack.unpackb(parts[1])["description"]["epoch"]
+            if parts[0] == remote.REFUSED:  # the one before is not yet seen to be gone
+                time.sleep(0.01)
+                self.send(remote.HELLO, {"token": self.token})
+        self.link = remote.Link(msgpack.unpackb(parts[1]))
+        self.epoch = self.link.epoch
         self.send(remote.READY, {"epoch": self.epoch})
 
     def send(self, kind: bytes, what: Any) -> None:
@@ -293,6 +305,159 @@ def test_a_message_beyond_the_bound_ends_the_connection_not_the_robot(tmp_path: 
         assert counts()["missed"] >= 1
         assert robot.follower.reader.reasons().keys() == {"silent", "start"}
     thread.join(BOUND_S)
+
+
+# ---- who is the policy ------------------------------------------------------------------------
+
+
+def tcp_schedule(folder: Path) -> Schedule:
+    """The demo robot with a remote policy on a port."""
+    described = remote_schedule(folder)
+    text = described.path.read_text().replace(
+        f"ipc://{folder}/door", f"tcp://127.0.0.1:{free_port(socket.SOCK_STREAM)}"
+    )
+    described.path.write_text(text)
+    return load(described.path)
+
+
+def test_a_token_that_only_this_user_can_read_proves_a_policy_on_tcp(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    described = tcp_schedule(tmp_path)
+    assert described.policy is not None and described.policy.remote is not None
+    path = Path(remote.token_file(described.policy.remote) or "")
+    refused: list[str] = []
+    strangers = [Odd(described, token) for token in ("", "0" * 64)]
+    seen: list[Any] = []
+
+    def stand_by() -> None:
+        for stranger in strangers:
+            stranger.send(remote.HELLO, {"token": stranger.token})
+            kind, content = stranger.receive()
+            assert kind == remote.REFUSED
+            refused.append(msgpack.unpackb(content)["error"])
+        seen.append((path.stat().st_mode & 0o7777, path.parent.stat().st_mode & 0o7777))
+        remote.serve_policy(described.policy.remote, hold, once=True)
+
+    thread = threading.Thread(target=stand_by, daemon=True)
+    thread.start()
+    with LockStep(described) as robot:
+        robot.run(5)
+        assert robot.follower.reader.counts()["commands"] == 5
+    thread.join(BOUND_S)
+    for stranger in strangers:
+        stranger.socket.close()
+    assert [f"in {path}" in text for text in refused] == [True, True]
+    assert seen == [(0o600, 0o711)]
+    assert "refused who came from 127.0.0.1:" in capfd.readouterr().err
+    assert not path.exists()
+
+
+def test_each_run_has_a_token_of_its_own(tmp_path: Path) -> None:
+    described = tcp_schedule(tmp_path)
+    tokens = set()
+    for _ in range(2):
+        listener = policy_door.listen(described)
+        assert listener is not None
+        tokens.add(listener.token)
+        listener.close()
+    assert len(tokens) == 2 and all(len(token) == 64 for token in tokens)
+    assert described.policy is not None and described.policy.remote is not None
+    policy_door.remove_left(described.policy.remote)
+
+
+def answering(odd: Odd, frames: int, step: float) -> None:
+    """Be the policy for so many frames: away from where the robot is, further with each."""
+    for _ in range(frames):
+        parts = odd.receive()
+        assert parts[0] == remote.FRAME
+        start = odd.start if odd.start is not None else hold(odd.link.frame(parts))
+        odd.start = start + step
+        values = odd.start.tobytes()
+        odd.send(remote.COMMAND, {**odd.good(cycle_of(parts)), "values": values})
+
+
+def test_a_second_policy_is_refused_while_the_first_lives(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    described = remote_schedule(tmp_path)
+    first, second = Odd(described), Odd(described)
+    said: list[str] = []
+
+    def talk() -> None:
+        first.greet()
+        answering(first, 10, 0.001)
+        second.send(remote.HELLO, {})
+        answering(first, 10, 0.001)
+        kind, content = second.receive()
+        said.append(msgpack.unpackb(content)["error"] if kind == remote.REFUSED else "greeted")
+        answering(first, 10, 0.001)
+
+    thread = threading.Thread(target=talk, daemon=True)
+    thread.start()
+    with LockStep(described) as robot:
+        robot.run(30)
+        counts = robot.follower.reader.counts()
+        assert (counts["commands"], counts["missed"]) == (30, 0)
+    thread.join(BOUND_S)
+    first.socket.close()
+    second.socket.close()
+    assert len(said) == 1
+    assert re.fullmatch(
+        rf"process {os.getpid()} of user {os.getuid()} serves this robot; end that one first",
+        said[0],
+    )
+    assert f"refused process {os.getpid()}" in capfd.readouterr().err
+
+
+def test_another_policy_is_asked_first_when_the_robot_has_come_to_rest(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    described = remote_schedule(tmp_path)
+    first, second = Odd(described), Odd(described)
+    gone = threading.Event()
+    heads: list[Any] = []
+
+    def talk() -> None:
+        first.greet()
+        answering(first, 30, 0.002)
+        gone.set()
+
+    def follow() -> None:
+        second.greet()
+        parts = second.receive()
+        heads.append(second.link.frame(parts))
+        second.start = hold(heads[0])
+        while parts[0] == remote.FRAME:
+            good = second.good(cycle_of(parts))
+            second.send(remote.COMMAND, {**good, "values": second.start.tobytes()})
+            parts = second.receive()
+
+    threads = [threading.Thread(target=one, daemon=True) for one in (talk, follow)]
+    threads[0].start()
+    with LockStep(described) as robot:
+        robot.run(30)
+        assert robot.follower.frame(29).state == "running"
+        assert gone.wait(BOUND_S)
+        first.socket.close(linger=0)
+        threads[1].start()
+        frames = [robot.step()]
+        while not heads:
+            frames.append(robot.step())
+            time.sleep(0.005)  # virtual time would be far on when the other has said hello
+        robot.run(20)
+        commands = robot.follower.reader.counts()["commands"]
+    # it came to rest by a ramp within its limits, and only then the other was given a frame
+    assert heads[0].state == "ramping"
+    applied = [
+        frame.command["arm"].applied.copy() for frame in frames if frame.cycle <= heads[0].cycle
+    ]
+    assert np.array_equal(applied[-1], applied[-2])
+    assert sum(not np.array_equal(a, b) for a, b in pairwise(applied)) > 2
+    assert commands > 30
+    threads[1].join(BOUND_S)
+    second.socket.close()
+    assert "is gone: the robot comes to rest first" in capfd.readouterr().err
 
 
 # ---- schedules ---------------------------------------------------------------------------------

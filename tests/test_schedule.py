@@ -215,7 +215,7 @@ def test_the_period_may_be_given_in_microseconds(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["tcp://127.0.0.1:5555", "tcp://[::1]:5555", "tcp://localhost:1", "ipc://@robot"]
+    "address", ["tcp://127.0.0.1:5555", "tcp://[::1]:5555", "tcp://localhost:1", "ipc:///robot"]
 )
 def test_loopback_addresses_are_taken(write: Write, address: str) -> None:
     schedule = load(write(GOOD.replace("ipc:///tmp/inphase-demo/frames", address)))
@@ -236,6 +236,12 @@ class Bad:
 
 
 BAD = {
+    "an abstract name": Bad(
+        'endpoint = "ipc:///tmp/inphase-demo/frames"',
+        'endpoint = "ipc://@robot"',
+        "gateway.endpoint",
+        ("abstract name", "ipc://@robot", "every user", "ipc:///tmp/"),
+    ),
     "unknown key at the top": Bad("[cycle]", "speed = 3\n[cycle]", "speed", ("unknown", "3")),
     "unknown table": Bad("[store]", "[stor]", "stor", ("unknown key stor", "store")),
     "unknown key in cycle": Bad(

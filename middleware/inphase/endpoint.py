@@ -3,10 +3,12 @@
 WIRE.md says why the bounds are what they are.
 """
 
+import contextlib
 import grp
 import os
 import socket as sockets
 import stat
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import zmq
 from inphase.schedule import Schedule
 
 Socket = zmq.Socket[Any]
+_CREDENTIALS = struct.Struct("3i")  # struct ucred
 
 
 def set_bounds(socket: Socket, *, queue: int, message_bytes: int) -> None:
@@ -42,7 +45,7 @@ def bind(socket: Socket, key: str, endpoint: str, described: Schedule) -> None:
     before = os.umask(0o022)
     try:
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent, described)
             remove_stale(path)
         os.umask(0o177)
         socket.bind(endpoint)
@@ -56,7 +59,7 @@ def bind(socket: Socket, key: str, endpoint: str, described: Schedule) -> None:
 
 
 def listen(key: str, endpoint: str, described: Schedule) -> sockets.socket:
-    """A listening socket for `bind_to`, made by a process that may later make none.
+    """A listening socket, made by a process that may later make none.
 
     Call it before there are threads: it sets the umask. Raises ScheduleError as `bind`.
     """
@@ -65,12 +68,12 @@ def listen(key: str, endpoint: str, described: Schedule) -> sockets.socket:
     listener = None
     try:
         if endpoint.startswith("ipc://"):
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                remove_stale(path)
+            assert path is not None
+            make_folder(path.parent, described)
+            remove_stale(path)
             os.umask(0o177)
             listener = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
-            listener.bind(str(path) if path is not None else f"\0{endpoint[len('ipc://@') :]}")
+            listener.bind(str(path))
             _share(path, described)
         else:
             host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
@@ -93,10 +96,61 @@ def listen(key: str, endpoint: str, described: Schedule) -> sockets.socket:
     return listener
 
 
-def bind_to(socket: Socket, endpoint: str, listener: sockets.socket) -> None:
-    """Serve a socket that `listen` made; it is the ZeroMQ socket's from here on."""
-    socket.setsockopt(zmq.USE_FD, listener.detach())
-    socket.bind(endpoint)
+def who(line: sockets.socket) -> str:
+    """Who is at the other end of an accepted connection, as far as the kernel says."""
+    if line.family == sockets.AF_UNIX:
+        got = line.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, _CREDENTIALS.size)
+        process, user, _ = _CREDENTIALS.unpack(got)
+        return f"process {process} of user {user}"
+    host, port = line.getpeername()[:2]
+    return f"who came from {host}:{port}"
+
+
+def make_folder(folder: Path, described: Schedule) -> None:
+    """Make the folder of a socket, for its owner alone, or the store's group; or see that an old
+    one is safe.
+
+    Who can write to it, or to one around it, can put another socket in the place of ours. Raises
+    OSError.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        check_folder(folder)
+        return
+    group = group_of(described)
+    if group is not None:
+        os.chown(folder, -1, group)
+        folder.chmod(0o710)
+
+
+def check_folder(folder: Path) -> None:
+    """That only we and root can put something else in the place of a file in it: it and those
+    around it are theirs, and not for all to write to, unless sticky, as /tmp. Raises OSError."""
+    trusted = {0, os.geteuid()}
+    place = folder.resolve()
+    named = [*reversed(folder.absolute().parents), folder.absolute()]
+    for one in dict.fromkeys([*named, *reversed(place.parents), place]):
+        facts = one.lstat()
+        if not stat.S_ISDIR(facts.st_mode) and not stat.S_ISLNK(facts.st_mode):
+            raise NotADirectoryError(0, f"{one} is no folder")
+        if facts.st_uid not in trusted and not (one != place and facts.st_uid == _nobody()):
+            raise PermissionError(
+                0, f"the folder {one} belongs to user {facts.st_uid}, who could replace the socket"
+            )
+        is_open = stat.S_ISDIR(facts.st_mode) and facts.st_mode & stat.S_IWOTH
+        if is_open and not facts.st_mode & stat.S_ISVTX:
+            raise PermissionError(
+                0, f"everybody may write to the folder {one} and replace the socket (chmod o-w)"
+            )
+
+
+def _nobody() -> int:
+    """The owner that a user namespace shows for files of users that it does not have."""
+    try:
+        return int(Path("/proc/sys/kernel/overflowuid").read_text())
+    except (OSError, ValueError):
+        return -1
 
 
 def unlink(endpoint: str) -> None:
@@ -104,6 +158,14 @@ def unlink(endpoint: str) -> None:
     path = _path(endpoint)
     if path is not None:
         path.unlink(missing_ok=True)
+
+
+def remove_left(endpoint: str) -> None:
+    """Remove the file of an ipc endpoint that whoever served it could not remove."""
+    path = _path(endpoint)
+    if path is not None:
+        with contextlib.suppress(OSError):  # another serves it
+            remove_stale(path)
 
 
 def remove_stale(path: Path) -> None:
@@ -136,6 +198,13 @@ def _path(endpoint: str) -> Path | None:
 
 def _share(path: Path | None, described: Schedule) -> None:
     """With the store's group."""
-    if path is not None and described.store.group is not None:
-        os.chown(path, -1, grp.getgrnam(described.store.group).gr_gid)
+    group = group_of(described)
+    if path is not None and group is not None:
+        os.chown(path, -1, group)
         path.chmod(0o660)
+
+
+def group_of(described: Schedule) -> int | None:
+    """The number of the group that may use what is shared; None: the user alone may."""
+    name = described.store.group
+    return None if name is None else grp.getgrnam(name).gr_gid

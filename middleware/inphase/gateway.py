@@ -2,141 +2,38 @@
 
     python -m inphase.gateway SCHEDULE STORE
 
-One plain thread follows the store and sends; asyncio on uvloop serves the control socket and is
-nowhere on the way of a frame. The process ends when the store's writer is gone, or on SIGTERM.
+The frames are sent by a process of its own (`frame_sender`), which is started again when it ends;
+asyncio on uvloop serves the control socket here. The process ends when the store's writer is gone,
+or on SIGTERM.
 """
 
 import asyncio
 import contextlib
 import gc
 import signal
+import socket as sockets
 import sys
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import uvloop
-import zmq
-import zmq.asyncio
 
-from inphase import process, schedule, store, wire
-from inphase.endpoint import Socket, bind, set_bounds, unlink
-from inphase.errors import InphaseError
-from inphase.message import Form, Writer, describe
+from inphase import process, schedule, store, zmtp
+from inphase.endpoint import listen, unlink
+from inphase.errors import InphaseError, WireError
+from inphase.message import describe
+from inphase.process import Process
 from inphase.schedule import Schedule
 
-_SLICE_NS = 20_000_000  # how long a look for frames lasts before newcomers and `stop` are seen to
-_QUEUE_S = 0.1  # frames wait this long for a slow subscriber before they are dropped, and counted
-_QUEUE_BYTES = 64 << 20  # and never more than this for each of them
-_KEPT_BYTES = 256 << 10  # a sample that is sent without a further copy has at least so many
-_NEWCOMERS = 64  # subscriptions taken in between two frames
-_SUBSCRIPTION_BYTES = 256
-_GOODBYE_MS = 100
 _REQUEST_BYTES = 65_536
 _MESSAGE_BYTES = 1 << 20  # a request above _REQUEST_BYTES is refused, above this hung up on
-_REPLIES = 64
+_KEPT_REQUEST = _REQUEST_BYTES + 1024
+_RECEIVE_BYTES = 64 << 10
+_CLIENTS = 64  # connections to the control socket; one more, and who was silent longest is left
+_HANDSHAKE_S = 2.0
+_AGAIN_S = 0.2  # before what sends frames is started again
 _ANSWER_S = 1.0
-_SWITCH_S = 1e-4  # the longest that Python code of the control socket holds up the frame thread
-
-
-def queue_length(form: Form, every: list[int]) -> int:
-    """Messages that may wait for one subscriber: 0.1 s of them, at most _QUEUE_BYTES, at least 4.
-
-    every: per sensor, in how many frames there is at most one new sample; a large sample is only in
-    the message that names it first.
-    """
-
-    def most_bytes(messages: int) -> int:
-        size = messages * (form.header_size + form.sizes[wire.PART_PACKED])
-        for sensor in form.large:
-            # one more when a late one comes beside the next; and one more, because a full queue
-            # goes on with a gap, at whose end there may be a new sample
-            samples = -(-messages // every[sensor]) + 2
-            size += min(messages, samples) * form.places[sensor].size
-        return size
-
-    messages = int(_QUEUE_S * 1e9 / form.layout.period_ns)
-    while messages > 4 and most_bytes(messages) > _QUEUE_BYTES:
-        messages -= 1
-    return max(4, messages)
-
-
-class Sender:
-    """Follows a store and sends its frames. `run` is its thread's; `stop` may come from any."""
-
-    def __init__(
-        self, store_path: str, packed_max: int = wire.PACKED_MAX, kept_bytes: int = _KEPT_BYTES
-    ) -> None:
-        self._reader = store.Reader(store_path)
-        description = describe(self._reader, packed_max)
-        form = Form.from_description(description)
-        self._writer = Writer(self._reader, form)
-        self._stopping = False
-        self._kept_bytes = kept_bytes
-        self.queue = queue_length(form, [s.get("every", 1) for s in description["sensors"]])
-        self.socket: Socket = zmq.Context.instance().socket(zmq.XPUB)
-        set_bounds(self.socket, queue=self.queue, message_bytes=_SUBSCRIPTION_BYTES)
-        self.socket.setsockopt(
-            zmq.XPUB_WELCOME_MSG, wire.TOPIC_DESCRIPTION + msgpack.packb(description)
-        )
-
-    def run(self) -> None:
-        """The frame path: until the store's writer is gone, or after `stop` what the ring holds."""
-        number = -1
-        left = self._reader.frame_ring[3]
-        try:
-            while left > 0:
-                try:
-                    number += 1 + self._reader.next(0 if self._stopping else _SLICE_NS)
-                except InterruptedError:
-                    continue
-                except TimeoutError:
-                    if self._stopping:
-                        break
-                except store.Lost:
-                    break
-                else:
-                    self._send(number)
-                left -= self._stopping
-                self._take_in_newcomers()
-            self.socket.send(wire.TOPIC_END)
-        finally:
-            self.socket.close(linger=_GOODBYE_MS)
-            self._reader.close()
-
-    def _send(self, number: int) -> None:
-        """The frame that the reader is at."""
-        writer, socket = self._writer, self.socket
-        writer.write(number)
-        socket.send(wire.TOPIC_FRAME, zmq.SNDMORE)
-        socket.send(writer.header, zmq.SNDMORE)
-        if not writer.large:
-            socket.send(writer.packed)
-            return
-
-        # the largest are not copied again: ZeroMQ says when it is done with the buffer, by a thread
-        # of its own that costs more than copying what is smaller
-        socket.send(writer.packed, zmq.SNDMORE)
-        last = writer.large[-1]
-        for sample in writer.large:
-            more = zmq.SNDMORE if sample is not last else 0
-            if not sample.here:
-                socket.send(b"", more)
-                continue
-            by_copy = sample.size < self._kept_bytes
-            sample.tracker = socket.send(sample.buffer, more, copy=by_copy, track=not by_copy)
-        writer.sent()
-
-    def _take_in_newcomers(self) -> None:
-        """An XPUB socket's subscriptions are messages to it, and must not pile up."""
-        for _ in range(_NEWCOMERS):
-            if not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                return
-            self.socket.recv()
-
-    def stop(self) -> None:
-        """Send what the ring holds, say goodbye, and end."""
-        self._stopping = True
 
 
 class Control:
@@ -156,8 +53,10 @@ class Control:
             reply = {"id": number, "ok": True, **self._do(asked)}
             return bytes(msgpack.packb(reply))
         except Exception as error:  # whatever a decoder makes of it, it is the client's
-            text = str(error) or "not MessagePack"
-            return bytes(msgpack.packb({"id": number, "ok": False, "error": text}))
+            return self._refusal(str(error) or "not MessagePack", number)
+
+    def _refusal(self, text: str, number: int | str | None = None) -> bytes:
+        return bytes(msgpack.packb({"id": number, "ok": False, "error": text}))
 
     def _do(self, asked: dict[str, Any]) -> dict[str, Any]:
         unknown = sorted(asked.keys() - {"do", "id"})
@@ -176,6 +75,7 @@ class Control:
             case other:
                 raise ValueError(f"no request {other!r}; there are describe, estop, ping, status")
 
+<<<<<<< HEAD
     async def serve(self, socket: zmq.asyncio.Socket) -> None:
         """Answer until cancelled; replies to a client that is gone are dropped."""
         while True:
@@ -186,11 +86,88 @@ class Control:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ANSWER_S):
                     await socket.send_multipart([client, *parts[:-1][:1], self.answer(parts[-1])])
+=======
+    def answer_message(self, message: zmtp.Message) -> list[bytes]:
+        """The reply to a message: after the empty part that a REQ socket puts before a request."""
+        parts = message.parts
+        if not parts:
+            return [self._refusal(f"a request has at most {_REQUEST_BYTES} bytes")]
+        return [*parts[:-1][:1], self.answer(parts[-1])]
+>>>>>>> 2865a7a (remote: Let nobody else be the policy)
 
     def close(self) -> None:
         """Leave the store."""
         self._page.close()
         self._reader.close()
+
+
+class Clients:
+    """The connections to the control socket: so many at once, each with a bound on what it may send
+    and leave unread. Thread: the event loop's."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._lines: dict[asyncio.StreamWriter, None] = {}
+        """who was heard longest ago first"""
+        self._server: asyncio.Server | None = None
+
+    async def serve(self, listener: sockets.socket) -> None:
+        """Answer until cancelled; a client that does not read its replies is left."""
+        start = (
+            asyncio.start_unix_server
+            if listener.family == sockets.AF_UNIX
+            else asyncio.start_server
+        )
+        self._server = await start(self._serve, sock=listener, limit=_RECEIVE_BYTES)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._server.close()
+            for line in [*self._lines]:
+                line.close()
+
+    async def _serve(self, incoming: asyncio.StreamReader, line: asyncio.StreamWriter) -> None:
+        if len(self._lines) >= _CLIENTS:
+            longest = next(iter(self._lines))
+            del self._lines[longest]
+            longest.transport.abort()
+        self._lines[line] = None
+        connection = zmtp.Connection(_KEPT_REQUEST, _MESSAGE_BYTES)
+        line.transport.set_write_buffer_limits(high=0)  # what is not sent at once is waited for
+        try:
+            await self._send(line, connection.answers)
+            while data := await self._receive(incoming, connection):
+                self._lines.pop(line, None)
+                self._lines[line] = None
+                messages = connection.feed(data)
+                await self._send(line, connection.answers)
+                for message in messages:
+                    for piece in zmtp.packed(self._control.answer_message(message)):
+                        connection.answers += piece
+                    await self._send(line, connection.answers)
+        except WireError as error:
+            print(f"gateway: a client {error}; it was left", file=sys.stderr)
+        except TimeoutError:
+            print("gateway: a reply was not taken in time", file=sys.stderr)
+        except OSError:
+            pass  # it is gone
+        finally:
+            self._lines.pop(line, None)
+            line.close()
+
+    async def _receive(self, incoming: asyncio.StreamReader, connection: zmtp.Connection) -> bytes:
+        """What comes next; the first words are waited for as long as libzmq does."""
+        async with asyncio.timeout(None if connection.is_ready else _HANDSHAKE_S):
+            return await incoming.read(_RECEIVE_BYTES)
+
+    async def _send(self, line: asyncio.StreamWriter, data: bytearray) -> None:
+        """Raises TimeoutError when it is not taken in time."""
+        if not data:
+            return
+        line.write(bytes(data))
+        data.clear()
+        async with asyncio.timeout(_ANSWER_S):
+            await line.drain()
 
 
 def _decode(request: bytes) -> dict[str, Any]:
@@ -211,48 +188,83 @@ def _decode(request: bytes) -> dict[str, Any]:
     return asked
 
 
+class Frames:
+    """The process that sends the frames, and the one after it. Thread: the event loop's."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self._arguments = arguments
+        self._is_stopping = False
+        self._child = self._start()
+
+    def _start(self) -> Process:
+        child = Process("frames", "inphase.frame_sender", self._arguments)
+        child.wait_ready()
+        return child
+
+    async def run(self) -> None:
+        """Until the store's writer is gone, or after `stop`; what ends before is started again.
+        Raises RuntimeFault where it cannot be."""
+        loop = asyncio.get_running_loop()
+        while True:
+            over = asyncio.Event()
+            loop.add_reader(self._child.pidfd, over.set)
+            await over.wait()
+            loop.remove_reader(self._child.pidfd)
+            how = self._child.ended()
+            self._child.stop()
+            if how == "exit code 0" or self._is_stopping:
+                return
+            print(f"gateway: what sends frames ended ({how}); it is started again", file=sys.stderr)
+            await asyncio.sleep(_AGAIN_S)
+            self._child = await loop.run_in_executor(None, self._start)
+
+    def stop(self) -> None:
+        """Have it send what the ring holds, say goodbye, and end."""
+        self._is_stopping = True
+        self._child.ask_to_end()
+
+    def close(self) -> None:
+        """End it."""
+        self._child.stop()
+
+
 async def _serve(described: Schedule, store_path: str) -> None:
     assert described.gateway is not None
-    endpoint, control_endpoint = described.gateway.endpoint, described.gateway.control
+    control_endpoint = described.gateway.control
     loop = asyncio.get_running_loop()
-    sender = Sender(store_path)
-    bind(sender.socket, "gateway.endpoint", endpoint, described)
-    control = Control(store_path)
-    server = None
-    if control_endpoint is not None:
-        socket = zmq.asyncio.Context.instance().socket(zmq.ROUTER)
-        set_bounds(socket, queue=_REPLIES, message_bytes=_MESSAGE_BYTES)
-        bind(socket, "gateway.control", control_endpoint, described)
-        server = asyncio.create_task(control.serve(socket))
-
-    # from here on there are two threads; the sender's errors come out of `frames`
-    frames = loop.run_in_executor(None, sender.run)
-    loop.add_signal_handler(signal.SIGTERM, sender.stop)
-    process.say_ready()
-    ends = [frames] if server is None else [frames, server]
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    sender.stop()
-    await frames
-    unlink(endpoint)
-    if server is not None and control_endpoint is not None:
-        unlink(control_endpoint)
-        server.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await server
-        socket.close()
-    control.close()
+    listener = None
+    if control_endpoint is not None:  # before there is anything that its umask could disturb
+        listener = listen("gateway.control", control_endpoint, described)
+    with contextlib.ExitStack() as undo:
+        if control_endpoint is not None:
+            undo.callback(unlink, control_endpoint)
+        control = Control(store_path)
+        undo.callback(control.close)
+        frames = Frames([str(described.path), store_path])
+        undo.callback(frames.close)
+        loop.add_signal_handler(signal.SIGTERM, frames.stop)
+        process.say_ready()
+        sending = asyncio.create_task(frames.run())
+        tasks = [sending]
+        if listener is not None:
+            tasks.append(asyncio.create_task(Clients(control).serve(listener)))
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        frames.stop()
+        await sending
+        for task in tasks[1:]:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
 
 def serve(described: Schedule, store_path: str) -> None:
     """Run the gateway until the store's writer is gone or SIGTERM comes.
 
-    Raises ScheduleError, StoreError.
+    Raises ScheduleError, StoreError, RuntimeFault.
     """
-    sys.setswitchinterval(_SWITCH_S)
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # what was imported is not looked at again, at the end neither
     uvloop.run(_serve(described, store_path))
-    zmq.Context.instance().term()
 
 
 def main() -> None:

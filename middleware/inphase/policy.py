@@ -262,11 +262,11 @@ class Door:
 
     def __init__(self, described: Schedule) -> None:
         self._described = described
-        self._listener: socket.socket | None = None
+        self._listener: Any = None
         if described.policy is not None and described.policy.remote is not None:
-            from inphase import remote_policy  # ZeroMQ, which no other policy needs
+            from inphase import policy_door  # ZeroMQ, which no other policy needs
 
-            self._listener = remote_policy.listen(described)
+            self._listener = policy_door.listen(described)
         self._remote: Any = None
 
     def meet(self, store_path: str) -> PolicyCall | None:
@@ -293,9 +293,9 @@ class Door:
 def remove_door(described: Schedule) -> None:
     """Remove the file of a remote policy's address, which its process may not."""
     if described.policy is not None and described.policy.remote is not None:
-        from inphase import endpoint
+        from inphase import policy_door
 
-        endpoint.unlink(described.policy.remote)
+        policy_door.remove_left(described.policy.remote)
 
 
 def _binding(described: Schedule, follower: StoreFollower) -> Binding | None:

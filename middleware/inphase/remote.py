@@ -11,9 +11,11 @@ WIRE.md ("A remote policy") is the format, for other languages.
 
 from __future__ import annotations  # Python 3.8
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -24,6 +26,7 @@ WIRE = 3
 """version of the format"""
 HELLO, GREETING, READY = b"inphase.hello\0", b"inphase.greeting\0", b"inphase.ready\0"
 FRAME, COMMAND, END = b"inphase.frame\0", b"inphase.command\0", b"inphase.end\0"
+REFUSED = b"inphase.refused\0"
 _ABSENT = -0x7FFFFFFFFFFFFFFF
 _HERE, _BEFORE = 1, 2  # where a sample is
 _PACKED = 2  # the part with the small samples
@@ -34,6 +37,14 @@ _TRACEBACKS = 3  # shown in full; later ones would flood
 
 def _known(stamp: int) -> int | None:
     return None if stamp == _ABSENT else stamp
+
+
+def token_file(endpoint: str) -> str | None:
+    """The file in which a robot of this user leaves what proves a policy on a tcp endpoint to it.
+    None: an ipc endpoint, whose socket is the proof."""
+    if not endpoint.startswith("tcp://"):
+        return None
+    return f"/tmp/inphase-{os.geteuid()}/policy-{endpoint.rpartition(':')[2]}.token"
 
 
 def _name(number: int, names: list[str]) -> str:
@@ -182,8 +193,12 @@ def _offsets(fields: list[Any]) -> list[int]:
 
 
 class _Server:
-    def __init__(self, endpoint: str, policy: Callable[[Frame], Any]) -> None:
+    def __init__(
+        self, endpoint: str, policy: Callable[[Frame], Any], token_file: str | None
+    ) -> None:
         self._policy = policy
+        self._token_file = token_file
+        self._refused = ""
         self._socket: Any = zmq.Context.instance().socket(zmq.DEALER)
         # nothing waits in a queue for a robot that is not there; no heartbeats (libzmq issue 4364)
         for option, value in (
@@ -204,13 +219,15 @@ class _Server:
         while True:
             if not self._socket.poll(wait_ms):
                 # said once where somebody is there, and again after a silence
-                is_there = self._send(HELLO, {"wire": WIRE})
+                is_there = self._send(HELLO, {"wire": WIRE, "token": self._token()})
                 wait_ms = _SILENT_MS if is_there else _RETRY_MS
                 continue
             wait_ms = _SILENT_MS
             parts = self._socket.recv_multipart()
             if parts[0] == GREETING:
                 self._greeted(msgpack.unpackb(parts[1]))
+            elif parts[0] == REFUSED:
+                self._say_refused(parts[-1])
             elif parts[0] == FRAME and self._link is not None:
                 self._answer(self._link, parts)
             elif parts[0] == END:
@@ -218,6 +235,23 @@ class _Server:
                 self._link = None
                 if once:
                     return
+
+    def _token(self) -> str:
+        """Of the run that is there now: each has its own."""
+        if self._token_file is None:
+            return ""
+        try:
+            with Path(self._token_file).open() as file:
+                return file.read(1000).strip()
+        except (OSError, ValueError):
+            return ""
+
+    def _say_refused(self, content: bytes) -> None:
+        """Once for each reason: it is asked for again every second."""
+        why = str(msgpack.unpackb(content).get("error"))
+        if why != self._refused:
+            self._refused = why
+            print(f"policy: the robot refuses it: {why}", file=sys.stderr)
 
     def _send(self, kind: bytes, what: dict[str, Any]) -> bool:
         """Whether somebody is there."""
@@ -254,7 +288,13 @@ class _Server:
         self._socket.close()
 
 
-def serve_policy(endpoint: str, policy: Callable[[Frame], Any], *, once: bool = False) -> None:
+def serve_policy(
+    endpoint: str,
+    policy: Callable[[Frame], Any],
+    *,
+    once: bool = False,
+    token: str | None = None,
+) -> None:
     """Answer the frames of a robot until the process is ended; `once`: until the robot ends.
 
     The policy is called with a Frame, and returns an array of all actuators' channels in the
@@ -262,8 +302,11 @@ def serve_policy(endpoint: str, policy: Callable[[Frame], Any], *, once: bool = 
     `warm_up(frame)` and `reset()`, where it has them, are called before a run's first frame. A
     robot that is not there yet is waited for, and one that comes back is served again. Thread: the
     caller's.
+
+    token: for a tcp endpoint, the file with the token that the robot's start names; left out: where
+    a robot of the same user on the same host leaves it.
     """
-    server = _Server(endpoint, policy)
+    server = _Server(endpoint, policy, token or token_file(endpoint))
     try:
         server.run(once)
     finally:

@@ -1,14 +1,18 @@
-"""The robot's side of a policy in another process, over ZeroMQ on this host.
+"""The robot's side of a policy in another process, over ZeroMQ's protocol on this host.
 
-One remote at a time: the one that said hello last. It has at most one frame, the newest when it was
-free; its answer counts for that frame's cycle, or for none. Nothing that it sends can do more than
-that: sizes are bounded, decoding is strict, and the process that decodes has a policy's walls.
+One remote at a time, the first that proves itself: by the mode of an ipc socket's file, which the
+kernel asks, or on tcp by a token out of a file that only the robot's user can read. Others are
+refused while it lives; one that comes after it gets its first frame when the robot is at rest.
+It has at most one frame, the newest when it was free; its answer counts for that frame's cycle, or
+for none. Nothing that it sends can do more than that: sizes are bounded, decoding is strict, and
+the process that decodes has a policy's walls.
 `remote` is the other side; WIRE.md ("A remote policy") is the format.
 """
 
 import contextlib
+import hmac
 import math
-import socket as sockets
+import select
 import sys
 import time
 from typing import Any
@@ -16,23 +20,27 @@ from typing import Any
 import msgpack
 import msgspec
 import numpy as np
-import zmq
 
-from inphase import endpoint, store, wire
+from inphase import remote, store, wire, zmtp
+from inphase.errors import WireError
 from inphase.frame import Frame
 from inphase.message import Form, Writer, describe
 from inphase.packets import REASONS, Refusal
-from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, READY
+from inphase.policy_door import Caller, Listener
+from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, READY, REFUSED
 from inphase.schedule import Schedule
 
-_MESSAGE_BYTES = 1 << 20  # of what a remote sends
-_PARTS = 3  # its name, the kind, the content
-_QUEUE = 8
+_KEPT_BYTES = 64 << 10  # of a message, where no command needs more
+_PARTS = 2  # the kind, the content
+_CALLERS = 8  # connections at once, the policy's among them
+_LOOKS = 64  # at what has come, between two frames
+_GREETED_S = 2.0  # how long a connection may take to say hello
 _GOODBYE_S = 0.1
 _WAIT_S = 15.0  # for the first remote
 _POLL_MS = 200
 _COMPLAINTS = 3
 _REFUSALS = ("silent", "raised", "shape", "input")
+_MOVES = ("running", "ramping", "uncontrolled")
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -45,13 +53,10 @@ class Reply(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def listen(described: Schedule) -> sockets.socket | None:
-    """What a remote policy connects to; before the process gives up making sockets. None: the
-    schedule has no such policy. Raises ScheduleError."""
-    policy = described.policy
-    if policy is None or policy.remote is None:
-        return None
-    return endpoint.listen("policy.remote", policy.remote, described)
+class Hello(msgspec.Struct, frozen=True):
+    """What a remote says first."""
+
+    token: str = ""
 
 
 class RemotePolicy:
@@ -60,9 +65,10 @@ class RemotePolicy:
     Raises ScheduleError when nobody is there within 15 s.
     """
 
-    def __init__(self, described: Schedule, store_path: str, listener: sockets.socket) -> None:
+    def __init__(self, described: Schedule, store_path: str, listener: Listener) -> None:
         assert described.policy is not None and described.policy.remote is not None
         self._endpoint = described.policy.remote
+        self._listener, self._token = listener
         self._reader = store.Reader(store_path)
         description = describe(self._reader)
         self._form = Form.from_description(description)
@@ -78,16 +84,20 @@ class RemotePolicy:
                 "act_flags": wire.ACT_FLAGS,
             }
         )
+        channels = sum(count for _, count, _ in self._form.layout.actuators)
+        self._kept = _KEPT_BYTES + 8 * channels * described.policy.chunk
         self._decoder = msgspec.msgpack.Decoder(Reply)
-        self._peer = b""
+        self._hello = msgspec.msgpack.Decoder(Hello)
+        self._callers: list[Caller] = []
+        self._peer: Caller | None = None
         self._is_ready = False
+        self._has_served = self._waits_for_rest = False
+        self._applied: tuple[bytes, ...] = ()
         self._number = 0
         self._complaints = 0
-        self._socket: endpoint.Socket = zmq.Context.instance().socket(zmq.ROUTER)
-        endpoint.set_bounds(self._socket, queue=_QUEUE, message_bytes=_MESSAGE_BYTES)
-        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        endpoint.bind_to(self._socket, self._endpoint, listener)
+        self._poll = select.poll()
         try:
+            self._poll.register(self._listener, select.POLLIN)
             self._wait_ready(described)
         except BaseException:
             self.close()
@@ -97,76 +107,180 @@ class RemotePolicy:
         until_s = time.monotonic() + _WAIT_S
         while not self._is_ready:
             if time.monotonic() > until_s:
+                path = remote.token_file(self._endpoint)
                 raise described.error(
                     "policy.remote",
                     f"no policy came to {self._endpoint!r} within {_WAIT_S:.0f} s; start it there: "
-                    f"inphase.serve_policy({self._endpoint!r}, policy)",
+                    f"inphase.serve_policy({self._endpoint!r}, policy)"
+                    + (f" by a user who can read {path}" if path else ""),
                 )
-            self._take_message(_POLL_MS, None)
+            self._look(_POLL_MS, None)
 
     def __call__(self, frame: Frame) -> Any:
         """Its answer: an array of the shape that it gave, or a Refusal."""
-        while self._socket.poll(0):
-            self._take_message(0, None)
-        if not self._is_ready or not self._send_frame(frame):
+        for _ in range(_LOOKS):
+            if not self._look(0, None)[0]:
+                break
+        if not self._is_at_rest(frame) or not self._is_ready or not self._send_frame(frame):
             return Refusal("silent")
         peer = self._peer
         while True:
-            answer = self._take_message(_POLL_MS, frame)
+            _, answer = self._look(_POLL_MS, frame)
             if answer is not None:
                 return answer
-            if not self._is_ready or self._peer != peer:  # another came, or it began anew
+            if not self._is_ready or self._peer is not peer:  # it is gone, or it began anew
                 return Refusal("silent")
 
+    def _is_at_rest(self, frame: Frame) -> bool:
+        """Whether nothing moves any more that the remote before had moved; true without one."""
+        if not self._waits_for_rest:
+            return True
+        acts = [frame.command[name] for name, _, _ in frame.layout.actuators]
+        applied = tuple(act.applied.tobytes() for act in acts)
+        is_still = all("RAMPING" in act.flags for act in acts) and applied == self._applied
+        self._applied = applied
+        self._waits_for_rest = frame.state in _MOVES and not is_still
+        return not self._waits_for_rest
+
     def _send_frame(self, frame: Frame) -> bool:
-        """Whether somebody has it."""
+        """Whether somebody has it, or will."""
+        assert self._peer is not None
         writer = self._writer
         self._reader.record[:] = frame.record
         writer.write(self._number)
         self._number += 1
         large = [bytes(sample.buffer) if sample.here else b"" for sample in writer.large]
         try:
-            self._socket.send_multipart(
-                [self._peer, FRAME, bytes(writer.header), bytes(writer.packed), *large],
-                zmq.NOBLOCK,
-            )
-        except zmq.ZMQError:  # it is gone, or does not read
-            self._is_ready = False
+            self._peer.send([FRAME, bytes(writer.header), bytes(writer.packed), *large])
+        except OSError:
+            self._leave(self._peer, "")
             return False
         writer.sent()
         return True
 
-    def _take_message(self, timeout_ms: int, frame: Frame | None) -> Any:
+    # ---- who is there ----------------------------------------------------------------------
+
+    def _look(self, timeout_ms: int, frame: Frame | None) -> tuple[bool, Any]:
+        """See to what has come, once: whether anything had, and the answer to the frame if that was
+        in it."""
+        for caller in self._callers:
+            events = select.POLLIN | (select.POLLOUT if caller.is_behind else 0)
+            self._poll.modify(caller, events)
+        came = dict(self._poll.poll(timeout_ms))
+        answer: Any = None
+        for caller in [*self._callers]:
+            events = came.get(caller.fileno(), 0)
+            if not events:
+                self._drop_silent(caller)
+                continue
+            try:
+                messages = caller.receive() if events & ~select.POLLOUT else []
+                caller.push()
+                for message in messages:
+                    found = self._take(caller, message, frame if answer is None else None)
+                    answer = found if answer is None else answer
+            except OSError:
+                self._leave(caller, "")
+            except WireError as error:
+                self._leave(caller, str(error))
+        if self._listener.fileno() in came:
+            self._let_in()
+        return bool(came), answer
+
+    def _let_in(self) -> None:
+        try:
+            line, _ = self._listener.accept()
+        except OSError:
+            return
+        strangers = [caller for caller in self._callers if caller is not self._peer]
+        if len(strangers) >= _CALLERS - 1:
+            self._leave(strangers[0], "")
+        try:
+            caller = Caller(line, self._kept)
+        except OSError:
+            line.close()
+            return
+        self._callers.append(caller)
+        self._poll.register(caller, select.POLLIN)
+
+    def _drop_silent(self, caller: Caller) -> None:
+        if not caller.has_called and time.monotonic() - caller.came_s > _GREETED_S:
+            self._leave(caller, "")
+
+    def _leave(self, caller: Caller, why: str) -> None:
+        """Close a connection; why: what it did, where that is worth a line."""
+        if caller not in self._callers:
+            return
+        self._callers.remove(caller)
+        self._poll.unregister(caller)
+        caller.line.close()
+        if why:
+            self._complain(f"{caller.name} {why}; it was left")
+        if caller is self._peer:
+            self._peer, self._is_ready = None, False
+            if self._has_served:
+                self._has_served, self._waits_for_rest = False, True
+                self._applied = ()
+                self._complain(f"the remote, {caller.name}, is gone: the robot comes to rest first")
+
+    # ---- what they say ---------------------------------------------------------------------
+
+    def _take(self, caller: Caller, message: zmtp.Message, frame: Frame | None) -> Any:
         """See to one message; the answer to the frame if it is that, else None."""
-        if not self._socket.poll(timeout_ms):
+        parts = message.parts
+        if caller is not self._peer:
+            if not parts or parts[0] != HELLO or len(parts) != _PARTS:
+                raise WireError("sent something else than hello")
+            self._hear_hello(caller, parts[1])
             return None
-        parts = self._socket.recv_multipart()
         if len(parts) != _PARTS:
-            return self._malformed(parts[0], frame, f"a message of {len(parts) - 1} parts")
-        peer, kind, content = parts
-        if kind == HELLO:
-            self._greet(peer)
-        elif kind == READY and peer == self._peer:
-            self._is_ready = True
-        elif kind == COMMAND and peer == self._peer:
+            what = f"a message of {len(parts) or 'too many'} parts, {message.size} bytes"
+            return self._malformed(frame, what)
+        kind, content = parts
+        if kind == COMMAND:
             return self._answer(content, frame)
-        elif kind not in (READY, COMMAND):
-            return self._malformed(peer, frame, f"a message of kind {kind[:20]!r}")
+        if kind == HELLO:
+            self._hear_hello(caller, content)
+        elif kind == READY:
+            self._is_ready = True
+        elif kind != END:
+            return self._malformed(frame, f"a message of kind {kind[:20]!r}")
         return None
 
-    def _greet(self, peer: bytes) -> None:
-        self._peer, self._is_ready = peer, False
+    def _hear_hello(self, caller: Caller, content: bytes) -> None:
+        """Greet it, or say why not. Raises OSError."""
+        if caller.is_behind and caller.has_called:
+            return  # it does not read what it asks for
+        caller.has_called = True
+        trouble = self._trouble_with(caller, content)
+        if trouble:
+            self._complain(f"refused {caller.name}: {trouble}")
+            caller.send([REFUSED, msgpack.packb({"error": trouble})])
+            return
+        self._peer, self._is_ready = caller, False
         self._writer = Writer(self._reader, self._form)  # it has had no large sample yet
+        caller.send([GREETING, self._greeting])
+
+    def _trouble_with(self, caller: Caller, content: bytes) -> str:
+        """Why a caller is not the policy; empty: it is."""
+        if self._peer is not None and self._peer is not caller:
+            return f"{self._peer.name} serves this robot; end that one first"
+        if not self._token:
+            return ""
         try:
-            self._socket.send_multipart([peer, GREETING, self._greeting], zmq.NOBLOCK)
-        except zmq.ZMQError:
-            self._peer = b""
+            token = self._hello.decode(content).token
+        except Exception:  # whatever it says: it is no proof
+            token = ""
+        if hmac.compare_digest(token.encode(), self._token.encode()):
+            return ""
+        path = remote.token_file(self._endpoint)
+        return f"hello lacks this run's token; it is in {path}, which the robot's user can read"
 
     def _answer(self, content: bytes, frame: Frame | None) -> Any:
         try:
             reply = self._decoder.decode(content)
         except Exception as error:  # a text that is not UTF-8 is none of msgspec's own
-            return self._malformed(self._peer, frame, f"a command that is none: {error}")
+            return self._malformed(frame, f"a command that is none: {error}")
         if frame is None or reply.epoch != self._epoch or reply.cycle != frame.cycle:
             return None  # of a frame that is not waited for any more
         if reply.reason:
@@ -177,24 +291,36 @@ class RemotePolicy:
             or math.prod(reply.shape) * 8 != len(reply.values)
         ):
             what = f"{len(reply.values)} bytes for the shape {reply.shape[:4]}"
-            return self._malformed(self._peer, frame, what)
+            return self._malformed(frame, what)
+        self._has_served = True
         return np.frombuffer(reply.values, "<f8").reshape(reply.shape)
 
-    def _malformed(self, peer: bytes, frame: Frame | None, what: str) -> Any:
-        """Say it, sometimes; the frame is answered with it where it came from who has the frame."""
+    def _malformed(self, frame: Frame | None, what: str) -> Any:
+        """Say it, sometimes; the frame is answered with it."""
+        self._complain(f"the remote sent {what}; see WIRE.md")
+        return Refusal("shape") if frame is not None else None
+
+    def _complain(self, what: str) -> None:
         self._complaints += 1
         if self._complaints <= _COMPLAINTS:
-            print(f"policy: the remote sent {what}; see WIRE.md", file=sys.stderr)
-        return Refusal("shape") if frame is not None and peer == self._peer else None
+            print(f"policy: {what}", file=sys.stderr)
 
     def close(self) -> None:
         """Say goodbye, and end."""
-        with contextlib.suppress(zmq.ZMQError):
-            self._socket.send_multipart([self._peer, END, b""], zmq.NOBLOCK)
-            # the other side forgets what it has not read when a connection ends
-            until_s = time.monotonic() + _GOODBYE_S
-            while self._socket.poll(max(0, int((until_s - time.monotonic()) * 1000))):
-                if self._socket.recv_multipart()[:2] == [self._peer, END]:
-                    break
-        self._socket.close(linger=0)
+        if self._peer is not None:
+            self._say_goodbye(self._peer)
+        for caller in self._callers:
+            caller.line.close()
+        self._callers.clear()
+        self._listener.close()
         self._reader.close()
+
+    def _say_goodbye(self, peer: Caller) -> None:
+        """The other side forgets what it has not read when a connection ends: wait for its word."""
+        with contextlib.suppress(OSError, WireError):
+            peer.send([END, b""])
+            until_s = time.monotonic() + _GOODBYE_S
+            while select.select([peer], [], [], max(0, until_s - time.monotonic()))[0]:
+                peer.push()
+                if any(message.parts[:1] == [END] for message in peer.receive()):
+                    return

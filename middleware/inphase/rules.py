@@ -133,7 +133,13 @@ def _check_gateway(schedule: Schedule) -> None:
 
 def _check_address(schedule: Schedule, key: str, address: str) -> None:
     kind, _, rest = address.partition("://")
-    if kind == "ipc" and rest.startswith(("/", "@")) and len(rest) > 1:
+    if kind == "ipc" and rest.startswith("@"):
+        raise schedule.error(
+            key,
+            f"{address!r} is an abstract name, which has no owner and no mode: every user could "
+            f"connect; give a file, as in ipc:///tmp/{schedule.name}/socket",
+        )
+    if kind == "ipc" and rest.startswith("/") and len(rest) > 1:
         if len(rest.encode()) > _IPC_BYTES_MAX:
             raise schedule.error(
                 key,

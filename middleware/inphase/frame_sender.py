@@ -1,0 +1,177 @@
+"""The process that sends a store's frames over ZeroMQ. WIRE.md is the format's page.
+
+    python -m inphase.frame_sender SCHEDULE STORE
+
+It follows the store in one plain thread, and nothing else happens in it: the gateway starts it, and
+again when it has ended. libzmq keeps what a client sends until its last part has come, and what a
+slow subscriber has not read: all of that together has a bound, beyond which the process ends.
+"""
+
+import gc
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import msgpack
+import zmq
+
+from inphase import process, schedule, store, wire
+from inphase.endpoint import Socket, bind, set_bounds, unlink
+from inphase.errors import InphaseError
+from inphase.message import Form, Writer, describe
+from inphase.schedule import Schedule
+
+_SLICE_NS = 20_000_000  # how long a look for frames lasts before newcomers and `stop` are seen to
+_QUEUE_S = 0.1  # frames wait this long for a slow subscriber before they are dropped, and counted
+_QUEUE_BYTES = 64 << 20  # and never more than this for each of them
+_KEPT_BYTES = 256 << 10  # a sample that is sent without a further copy has at least so many
+_NEWCOMERS = 64  # subscriptions taken in between two frames
+_SUBSCRIPTION_BYTES = 256
+_GOODBYE_MS = 100
+_MEMORY_BYTES = 512 << 20  # beside what it has at its start, for all clients together
+
+
+def queue_length(form: Form, every: list[int]) -> int:
+    """Messages that may wait for one subscriber: 0.1 s of them, at most _QUEUE_BYTES, at least 4.
+
+    every: per sensor, in how many frames there is at most one new sample; a large sample is only in
+    the message that names it first.
+    """
+
+    def most_bytes(messages: int) -> int:
+        size = messages * (form.header_size + form.sizes[wire.PART_PACKED])
+        for sensor in form.large:
+            # one more when a late one comes beside the next; and one more, because a full queue
+            # goes on with a gap, at whose end there may be a new sample
+            samples = -(-messages // every[sensor]) + 2
+            size += min(messages, samples) * form.places[sensor].size
+        return size
+
+    messages = int(_QUEUE_S * 1e9 / form.layout.period_ns)
+    while messages > 4 and most_bytes(messages) > _QUEUE_BYTES:
+        messages -= 1
+    return max(4, messages)
+
+
+class Sender:
+    """Follows a store and sends its frames. `run` is its thread's; `stop` may come from any."""
+
+    def __init__(
+        self, store_path: str, packed_max: int = wire.PACKED_MAX, kept_bytes: int = _KEPT_BYTES
+    ) -> None:
+        self._reader = store.Reader(store_path)
+        description = describe(self._reader, packed_max)
+        form = Form.from_description(description)
+        self._writer = Writer(self._reader, form)
+        self._stopping = False
+        self._kept_bytes = kept_bytes
+        self.queue = queue_length(form, [s.get("every", 1) for s in description["sensors"]])
+        self.socket: Socket = zmq.Context.instance().socket(zmq.XPUB)
+        set_bounds(self.socket, queue=self.queue, message_bytes=_SUBSCRIPTION_BYTES)
+        self.socket.setsockopt(
+            zmq.XPUB_WELCOME_MSG, wire.TOPIC_DESCRIPTION + msgpack.packb(description)
+        )
+
+    def run(self) -> None:
+        """The frame path: until the store's writer is gone, or after `stop` what the ring holds."""
+        number = -1
+        left = self._reader.frame_ring[3]
+        try:
+            while left > 0:
+                try:
+                    number += 1 + self._reader.next(0 if self._stopping else _SLICE_NS)
+                except InterruptedError:
+                    continue
+                except TimeoutError:
+                    if self._stopping:
+                        break
+                except store.Lost:
+                    break
+                else:
+                    self._send(number)
+                left -= self._stopping
+                self._take_in_newcomers()
+            self.socket.send(wire.TOPIC_END)
+        finally:
+            self.socket.close(linger=_GOODBYE_MS)
+            self._reader.close()
+
+    def _send(self, number: int) -> None:
+        """The frame that the reader is at."""
+        writer, socket = self._writer, self.socket
+        writer.write(number)
+        socket.send(wire.TOPIC_FRAME, zmq.SNDMORE)
+        socket.send(writer.header, zmq.SNDMORE)
+        if not writer.large:
+            socket.send(writer.packed)
+            return
+
+        # the largest are not copied again: ZeroMQ says when it is done with the buffer, by a thread
+        # of its own that costs more than copying what is smaller
+        socket.send(writer.packed, zmq.SNDMORE)
+        last = writer.large[-1]
+        for sample in writer.large:
+            more = zmq.SNDMORE if sample is not last else 0
+            if not sample.here:
+                socket.send(b"", more)
+                continue
+            by_copy = sample.size < self._kept_bytes
+            sample.tracker = socket.send(sample.buffer, more, copy=by_copy, track=not by_copy)
+        writer.sent()
+
+    def _take_in_newcomers(self) -> None:
+        """An XPUB socket's subscriptions are messages to it, and must not pile up."""
+        for _ in range(_NEWCOMERS):
+            if not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                return
+            self.socket.recv()
+
+    def stop(self) -> None:
+        """Send what the ring holds, say goodbye, and end."""
+        self._stopping = True
+
+
+def _limit_memory() -> None:
+    """Bound what this process may yet take."""
+    has = int(Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0]) * 1024
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    wanted = has + _MEMORY_BYTES
+    if hard == resource.RLIM_INFINITY or wanted < hard:
+        resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+
+
+def serve(described: Schedule, store_path: str) -> None:
+    """Send frames until the store's writer is gone or SIGTERM comes.
+
+    Raises ScheduleError, StoreError.
+    """
+    assert described.gateway is not None
+    sender = Sender(store_path)
+    bind(sender.socket, "gateway.endpoint", described.gateway.endpoint, described)
+    signal.signal(signal.SIGTERM, lambda *_: sender.stop())
+    _limit_memory()
+    process.say_ready()
+    gc.collect()
+    gc.freeze()
+    try:
+        sender.run()
+    finally:
+        unlink(described.gateway.endpoint)
+    zmq.Context.instance().term()
+
+
+def main() -> None:
+    """Entry of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    path, store_path = sys.argv[1:3]
+    try:
+        serve(schedule.load(Path(path)), store_path)
+    except InphaseError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
