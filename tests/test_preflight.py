@@ -183,6 +183,88 @@ def test_a_refused_priority_is_a_fact_with_its_reason(
     assert look(schedule).fifo_error == "Operation not permitted"
 
 
+NOBODY = {"fifo_error": "Operation not permitted", "rtprio": 0, "memlock_bytes": 8 * MIB}
+
+
+def test_a_session_that_lacks_what_a_file_grants_is_told_to_log_in_again(
+    schedule: Schedule,
+) -> None:
+    granted = {"login_rtprio": 98, "login_memlock_bytes": resource.RLIM_INFINITY}
+    checks = judge(replace(GOOD, **NOBODY, **granted), schedule, 0, 50 * MIB)  # type: ignore[arg-type]
+    for name, found in (
+        ("SCHED_FIFO", "gives a login 98"),
+        ("locked memory", "gives a login more"),
+    ):
+        check = named(checks, name)
+        assert not check.ok and found in check.found
+        assert check.remedy.startswith("log in again")
+    too_little = replace(GOOD, **NOBODY, login_rtprio=5, login_memlock_bytes=MIB)  # type: ignore[arg-type]
+    checks = judge(too_little, schedule, 0, 50 * MIB)
+    assert "'ada - rtprio 98'" in named(checks, "SCHED_FIFO").remedy
+    assert "'ada - memlock unlimited'" in named(checks, "locked memory").remedy
+
+
+def test_a_service_is_told_of_its_own_settings(schedule: Schedule) -> None:
+    machine = replace(GOOD, **NOBODY, login_rtprio=98, service="robot.service")  # type: ignore[arg-type]
+    checks = judge(machine, schedule, 0, 50 * MIB)
+    for name, setting in (
+        ("SCHED_FIFO", "LimitRTPRIO=98"),
+        ("locked memory", "LimitMEMLOCK=infinity"),
+    ):
+        assert f"edit robot.service, add [Service] {setting}" in named(checks, name).remedy
+
+
+LIMITS: list[
+    tuple[str, int | None, int | None]
+] = [  # for ada, who is in @robots: rtprio, memlock in KiB
+    ("", None, None),
+    ("# ada - rtprio 98\n", None, None),
+    ("* - rtprio 10\n@robots - rtprio 50\nada - rtprio 98\n@robots - rtprio 60\n", 98, None),
+    ("@robots soft rtprio 50\n* - rtprio 10\n", 50, None),
+    ("ada hard rtprio 98\nbob - rtprio 98\n", None, None),
+    ("ada - memlock 64 # KiB\n", None, 64),
+    ("ada - memlock unlimited\nada - rtprio lots\nada -\n", None, -1),
+]
+
+
+@pytest.mark.parametrize(("text", "limits"), [(text, found) for text, *found in LIMITS])
+def test_limits_are_read_as_a_login_gets_them(
+    tmp_path: Path,
+    schedule: Schedule,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    limits: list[int | None],
+) -> None:
+    rtprio, memlock = limits
+    monkeypatch.setattr(
+        "inphase.preflight._names_of_user", lambda: {"*": 0, "@robots": 1, "ada": 2}
+    )
+    folder = tmp_path / "etc/security/limits.d"
+    folder.mkdir(parents=True)
+    (folder.parent / "limits.conf").write_text("# as it comes\n* - core 0\n")
+    (folder / "robot.conf").write_text(text)
+    machine = look(schedule, tmp_path)
+    wanted = {None: None, -1: resource.RLIM_INFINITY}.get(memlock, 1024 * (memlock or 0))
+    assert (machine.login_rtprio, machine.login_memlock_bytes) == (rtprio, wanted)
+
+
+@pytest.mark.parametrize(
+    ("groups", "service"),
+    [
+        ("0::/system.slice/robot.service\n", "robot.service"),
+        ("1:name=systemd:/system.slice/system-arm.slice/arm@1.service\n", "arm@1.service"),
+        ("0::/user.slice/user-1000.slice/session-3.scope\n", None),
+        ("0::/\n", None),
+    ],
+)
+def test_a_unit_is_known_by_its_control_group(
+    tmp_path: Path, schedule: Schedule, groups: str, service: str | None
+) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    assert look(schedule, tmp_path).service == service
+
+
 @pytest.mark.real
 def test_this_process_keeps_its_scheduling(schedule: Schedule) -> None:
     before = os.sched_getscheduler(0), os.sched_getaffinity(0)

@@ -75,25 +75,12 @@ class Control:
             case other:
                 raise ValueError(f"no request {other!r}; there are describe, estop, ping, status")
 
-<<<<<<< HEAD
-    async def serve(self, socket: zmq.asyncio.Socket) -> None:
-        """Answer until cancelled; replies to a client that is gone are dropped."""
-        while True:
-            client, *parts = await socket.recv_multipart()
-            if not parts:
-                continue
-            # nothing is said of one that is not taken: a full pipe would keep clients from stopping
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_ANSWER_S):
-                    await socket.send_multipart([client, *parts[:-1][:1], self.answer(parts[-1])])
-=======
     def answer_message(self, message: zmtp.Message) -> list[bytes]:
         """The reply to a message: after the empty part that a REQ socket puts before a request."""
         parts = message.parts
         if not parts:
             return [self._refusal(f"a request has at most {_REQUEST_BYTES} bytes")]
         return [*parts[:-1][:1], self.answer(parts[-1])]
->>>>>>> 2865a7a (remote: Let nobody else be the policy)
 
     def close(self) -> None:
         """Leave the store."""
@@ -145,12 +132,8 @@ class Clients:
                     for piece in zmtp.packed(self._control.answer_message(message)):
                         connection.answers += piece
                     await self._send(line, connection.answers)
-        except WireError as error:
-            print(f"gateway: a client {error}; it was left", file=sys.stderr)
-        except TimeoutError:
-            print("gateway: a reply was not taken in time", file=sys.stderr)
-        except OSError:
-            pass  # it is gone
+        except (WireError, OSError):
+            pass  # gone, or left; nothing is said: a full pipe would keep others from stopping
         finally:
             self._lines.pop(line, None)
             line.close()
@@ -201,6 +184,11 @@ class Frames:
         child.wait_ready()
         return child
 
+    def _start_again(self, how: str | None) -> Process:
+        """In a thread: a full pipe holds up what is printed."""
+        print(f"gateway: what sends frames ended ({how}); it is started again", file=sys.stderr)
+        return self._start()
+
     async def run(self) -> None:
         """Until the store's writer is gone, or after `stop`; what ends before is started again.
         Raises RuntimeFault where it cannot be."""
@@ -214,9 +202,8 @@ class Frames:
             self._child.stop()
             if how == "exit code 0" or self._is_stopping:
                 return
-            print(f"gateway: what sends frames ended ({how}); it is started again", file=sys.stderr)
             await asyncio.sleep(_AGAIN_S)
-            self._child = await loop.run_in_executor(None, self._start)
+            self._child = await loop.run_in_executor(None, self._start_again, how)
 
     def stop(self) -> None:
         """Have it send what the ring holds, say goodbye, and end."""

@@ -20,6 +20,7 @@ from inphase.schedule import Schedule
 _CAP_IPC_LOCK = 14
 _CYCLE_BYTES = 4 << 20  # the cycle thread's stack, the core and its code: 2 MiB, and some room
 _UNLIMITED = resource.RLIM_INFINITY
+_LIMITS = "/etc/security/limits.conf or limits.d"
 _CONTAINER_SIGNS = ("docker", "kubepods", "containerd", "libpod", "lxc")
 
 
@@ -68,6 +69,11 @@ class Machine:
     kernel: str
     preempt_rt: bool
     timer_slack_ns: int | None
+    login_rtprio: int | None = (
+        None  # what the limits' files give a login of this user; None: nothing
+    )
+    login_memlock_bytes: int | None = None
+    service: str | None = None  # the systemd unit that this runs in, where it is a service
 
 
 def examine(schedule: Schedule, store_bytes: int = 0, locked_bytes: int = 0) -> list[Check]:
@@ -113,6 +119,9 @@ def look(schedule: Schedule, root: Path = Path("/")) -> Machine:
         preempt_rt=_text(root / "sys/kernel/realtime") == "1"
         or "PREEMPT_RT" in (_text(proc / "version") or ""),
         timer_slack_ns=_number(proc / "self/timerslack_ns"),
+        login_rtprio=_login_limit(root, "rtprio"),
+        login_memlock_bytes=_login_limit(root, "memlock"),
+        service=_service(root),
     )
 
 
@@ -151,11 +160,14 @@ def _check(name: str, wanted: str, found: str, ok: bool, remedy: str) -> Check:
 
 def _fifo(machine: Machine, schedule: Schedule) -> Check:
     priority = schedule.cycle.priority
+    granted = machine.login_rtprio is not None and machine.login_rtprio >= priority
     if machine.container:
         remedy = "docker run --cap-add=SYS_NICE --ulimit rtprio=98"
     else:
-        remedy = _limits_line(machine.user, "rtprio", "98")
+        remedy = _limit_remedy(machine, "rtprio", "98", granted=granted)
     refused = f"refused: {machine.fifo_error}; RLIMIT_RTPRIO is {machine.rtprio}"
+    if granted:
+        refused += f", though {_LIMITS} gives a login {machine.login_rtprio}"
     found = refused if machine.fifo_error else f"granted at {priority}"
     wanted = f"priority {priority} ({schedule.cycle.realtime})"
     return _check("SCHED_FIFO", wanted, found, machine.fifo_error is None, remedy)
@@ -165,11 +177,15 @@ def _memlock(machine: Machine, locked_bytes: int) -> Check:
     limit = machine.memlock_bytes
     needed = locked_bytes + _CYCLE_BYTES
     enough = limit == _UNLIMITED or limit >= needed
+    login = machine.login_memlock_bytes
+    granted = login is not None and (login == _UNLIMITED or login >= needed)
     if machine.container:
         remedy = "docker run --ulimit memlock=-1"
     else:
-        remedy = _limits_line(machine.user, "memlock", "unlimited")
+        remedy = _limit_remedy(machine, "memlock", "unlimited", granted=granted)
     found = "no limit" if limit == _UNLIMITED else _size(limit)
+    if not enough and granted:
+        found += f", though {_LIMITS} gives a login more"
     wanted = f"{_size(needed)} for the store and the cycle thread"
     return _check("locked memory", wanted, found, enough, remedy)
 
@@ -268,6 +284,16 @@ def _timer_slack(machine: Machine) -> Check:
     return Check("timer slack", "any (SCHED_FIFO has none)", found, True)
 
 
+def _limit_remedy(machine: Machine, item: str, value: str, *, granted: bool) -> str:
+    """How this session comes to a limit; granted: a file gives it already."""
+    if machine.service is not None:  # no login, so that pam_limits reads no file for it
+        setting = f"Limit{item.upper()}={'infinity' if value == 'unlimited' else value}"
+        return f"systemctl edit {machine.service}, add [Service] {setting}, and restart it"
+    if granted:
+        return f"log in again: this session is older than {_LIMITS}, or began without PAM"
+    return _limits_line(machine.user, item, value)
+
+
 def _limits_line(user: str, item: str, value: str) -> str:
     line = f"{user} - {item} {value}"
     return f"echo '{line}' | sudo tee -a /etc/security/limits.d/inphase.conf  # then log in again"
@@ -318,6 +344,53 @@ def _memlock_bytes(proc: Path) -> int:
     if found and int(found[1], 16) >> _CAP_IPC_LOCK & 1:
         return _UNLIMITED
     return resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+
+
+def _login_limit(root: Path, item: str) -> int | None:
+    """What pam_limits gives a login of this user by the files; None where they say nothing.
+
+    memlock in bytes. As limits.conf(5) has it: a line for the user beats one for a group, that one
+    `*`; of the same kind the last one counts. Root is not reached by `*` and groups.
+    """
+    folder = root / "etc/security"
+    names = _names_of_user()
+    best, found = -1, None
+    for path in [folder / "limits.conf", *sorted((folder / "limits.d").glob("*.conf"))]:
+        for line in (_text(path) or "").splitlines():
+            words = line.partition("#")[0].split()
+            if len(words) != 4 or words[1] not in ("-", "soft") or words[2] != item:
+                continue
+            rank = names.get(words[0], -1)
+            value = _limit(words[3], item)
+            if rank >= max(best, 0) and value is not None:
+                best, found = rank, value
+    return found
+
+
+def _names_of_user() -> dict[str, int]:
+    """How the files may call this user, and which counts more."""
+    user = _user_name(os.geteuid())
+    if os.geteuid() == 0:
+        return {user: 2}
+    groups = {_group_name(group): 1 for group in {os.getegid(), *os.getgroups()}}
+    return {"*": 0, **{f"@{name}": rank for name, rank in groups.items()}, user: 2}
+
+
+def _limit(text: str, item: str) -> int | None:
+    if text in ("unlimited", "infinity", "-1"):
+        return _UNLIMITED
+    if not re.fullmatch(r"[0-9]+", text):
+        return None
+    return int(text) * 1024 if item == "memlock" else int(text)
+
+
+def _service(root: Path) -> str | None:
+    """The unit whose process this is, of a service of the system, not of a login."""
+    groups = _text(root / "proc/self/cgroup") or ""
+    found = re.search(
+        r"^(?:0:|\d+:name=systemd):/system\.slice/(?:.*/)?([^/\n]+\.service)$", groups, re.M
+    )
+    return None if found is None or found[1].startswith(("ssh", "cron")) else found[1]
 
 
 def _statvfs(path: Path) -> tuple[int, int]:
