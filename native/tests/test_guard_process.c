@@ -28,6 +28,8 @@ struct rig {
     char note[64];
 };
 
+static uint32_t chunk; /* of the stops' bytes; 0: they are one write */
+
 /* the runtime's process, and the guard's beside it */
 static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t wire_ns)
 {
@@ -46,7 +48,7 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
 
         actuator->index = i;
         actuator->stop = (struct inphase_stop){.kind = INPHASE_STOP_BYTES, .size = STOP,
-                                               .gap_ns = gap_ns, .wire_ns = wire_ns};
+                                               .chunk = chunk, .gap_ns = gap_ns, .wire_ns = wire_ns};
         memcpy(actuator->stop_bytes, bytes, sizeof bytes);
     }
     rig->page = inphase_core_guard(rig->core, hold_ns, &rig->life);
@@ -147,6 +149,7 @@ static int64_t noted(const struct rig *rig, const char *key)
     CHECK(fd >= 0);
     CHECK(read(fd, text, sizeof text - 1) > 0);
     close(fd);
+    CHECK(strncmp(text, "reason = \"", 10) == 0);
     at = strstr(text, key);
     CHECK(at);
     return strtoll(strchr(at, '=') + 1, NULL, 10);
@@ -349,6 +352,31 @@ static void a_guard_with_nothing_to_do_does_not_spin(void)
     close_rig(&rig);
 }
 
+/* each part of a stop is a datagram of its own, and none is left out */
+static void a_stop_of_several_datagrams_goes_out_whole(void)
+{
+    struct rig rig;
+    int fd[2];
+    uint8_t bytes[64];
+
+    CHECK_EQUAL(socketpair(AF_UNIX, SOCK_DGRAM, 0, fd), 0);
+    chunk = STOP / 2;
+    open_rig(&rig, 1000 * MS, 0, 0);
+    chunk = 0;
+    give(&rig, 0, fd[0]);
+    moves(&rig, 0);
+    kill_runtime(&rig);
+    expect_end(rig.guard);
+    for (int i = 0; i < 2 * REPEATS; i++) {
+        CHECK_EQUAL(recv(fd[1], bytes, sizeof bytes, MSG_DONTWAIT), STOP / 2);
+        CHECK_EQUAL(bytes[0], i % 2 ? 0 : 0x80);
+    }
+    CHECK_EQUAL(recv(fd[1], bytes, sizeof bytes, MSG_DONTWAIT), -1);
+    close(fd[0]);
+    close(fd[1]);
+    close_rig(&rig);
+}
+
 /* a runtime that has closed its line and moves nothing is watched no more */
 static void a_guard_whose_line_is_closed_at_rest_ends(void)
 {
@@ -370,5 +398,6 @@ int main(void)
     RUN(a_machine_that_stood_still_as_a_whole_is_left_alone);
     RUN(a_guard_with_nothing_to_do_does_not_spin);
     RUN(a_guard_whose_line_is_closed_at_rest_ends);
+    RUN(a_stop_of_several_datagrams_goes_out_whole);
     return 0;
 }

@@ -33,6 +33,7 @@ struct choice {
     int32_t feedback;           /* BUS or BESIDE */
     int64_t reply_max_ns;       /* of the bus */
     uint32_t watchdog;          /* of the actuator */
+    uint32_t frozen_after;      /* of both sensors */
     bool disabled;
 };
 static const struct choice position = {
@@ -55,7 +56,7 @@ static void open_robot(struct robot *robot, const struct choice *choice)
     struct inphase_twin_channel channel[QUANTITIES];
     struct inphase_sensor_config sensor = {
         .channels = QUANTITIES, .max_age_ns = MAX_AGE_NS, .recover = 3, .depth = 64, .every = 1,
-        .payload = 8 * QUANTITIES,
+        .payload = 8 * QUANTITIES, .frozen_after = choice->frozen_after,
         .exchange = {.replies = 1, .reply = &reply, .sequence_type = INPHASE_U32,
                      .framing = {.datagram = 1, .min_size = 4, .max_size = 4},
                      .acquire = INPHASE_ACQUIRE_TRIGGER, .acquire_ns = ACQUIRED_NS,
@@ -470,6 +471,29 @@ static void a_stop_ends_within_its_bound(void)
     close_robot(&robot);
 }
 
+/* a stop of the run is the last word */
+static void a_robot_that_is_stopping_is_not_armed(void)
+{
+    struct robot robot;
+    int cycles = 0;
+
+    open_robot(&robot, &velocity);
+    for (int n = 0; n < 50; n++)
+        ask(&robot, 0.02 * n);
+    inphase_core_stop(robot.core, INPHASE_REASON_SIGNAL, 15);
+    ask(&robot, 1);
+    CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+    while (cycle_latch(robot.core)) {
+        CHECK_EQUAL(load_u32(&robot.core->state->state), INPHASE_STATE_RAMPING);
+        CHECK(!robot.core->wants_arm);
+        cycle_act(robot.core);
+        CHECK(++cycles < 2000);
+    }
+    CHECK(cycles > 40);
+    CHECK_EQUAL(load_u32(&robot.core->state->state), INPHASE_STATE_STOPPED);
+    close_robot(&robot);
+}
+
 static void arming_waits_until_the_ramp_has_come_to_rest(void)
 {
     struct robot robot;
@@ -710,6 +734,26 @@ static void the_clock_of_a_device_that_comes_back_is_learnt_anew(void)
     close_robot(&robot);
 }
 
+/* every channel counts: one that moves is a sign of life */
+static void a_sensor_stands_still_when_all_of_its_channels_do(void)
+{
+    for (int moves = 0; moves <= QUANTITIES; moves++) {
+        struct choice choice = position;
+        struct robot robot;
+        uint32_t status = INPHASE_FRESH;
+
+        choice.frozen_after = 3;
+        open_robot(&robot, &choice);
+        for (int n = 0; n < 6; n++) {
+            if (moves < QUANTITIES)
+                robot.joint[moves] += 1e-5;
+            status = row_of(idle(&robot), BUS)->status;
+        }
+        CHECK_EQUAL(status, moves < QUANTITIES ? INPHASE_FRESH : INPHASE_FROZEN);
+        close_robot(&robot);
+    }
+}
+
 /* a device that was away may have started its numbers again, and so may one that was silent */
 static void the_numbers_of_a_device_that_comes_back_may_begin_anew(void)
 {
@@ -794,6 +838,7 @@ int main(void)
     RUN(a_device_that_cannot_be_written_to_is_lost);
     RUN(an_effort_yields_to_the_velocity_that_is_measured);
     RUN(a_stop_ends_within_its_bound);
+    RUN(a_robot_that_is_stopping_is_not_armed);
     RUN(arming_waits_until_the_ramp_has_come_to_rest);
     RUN(an_acceleration_is_built_up_anew_after_cycles_that_did_not_run);
     RUN(a_starved_device_is_told_until_motion_is_asked_for);
@@ -801,6 +846,7 @@ int main(void)
     RUN(a_late_trigger_is_among_the_worst_cycles);
     RUN(a_sample_of_a_line_in_doubt_has_no_trigger_and_carries_no_motion);
     RUN(the_clock_of_a_device_that_comes_back_is_learnt_anew);
+    RUN(a_sensor_stands_still_when_all_of_its_channels_do);
     RUN(the_numbers_of_a_device_that_comes_back_may_begin_anew);
     RUN(a_number_goes_on_or_back_in_its_own_width);
     return 0;

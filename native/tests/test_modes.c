@@ -230,6 +230,7 @@ static void a_ramp_ends_at_rest(void)
 
             inphase_ramp(&limiter, &motion, &unknown);
             CHECK(fabs(motion.velocity) <= fabs(before) + 1e-12);
+            CHECK(fabs(motion.velocity - before) <= limits.acceleration * t * (1 + SLACK) + 1e-12);
         }
         CHECK(motion.velocity == 0 && limiter_rests(&limiter, &motion));
     }

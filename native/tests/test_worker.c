@@ -174,6 +174,36 @@ static void a_sample_of_the_trigger_before_leaves_this_one_open(void)
     }
 }
 
+/* a worker whose device counts is held to its numbers; one whose device does not is not */
+static void a_number_of_a_workers_device_is_not_taken_twice(void)
+{
+    for (int64_t counts = 0; counts < 2; counts++) {
+        struct rig rig;
+        struct inphase_posted posted = {.acquired_ns = INPHASE_ABSENT};
+        struct sensor *sensor;
+
+        open_rig(&rig);
+        sensor = &rig.core->sensor[0];
+        rig.core->device[0].attached = true;
+        rig.core->read_deadline_ns = SECOND_NS / 100;
+        put_i64(&rig.core->state->start_ns, inphase_now() - 5 * PERIOD_NS);
+        posted.device_sequence = counts ? 77 : INPHASE_ABSENT;
+        for (int64_t cycle = 5; cycle < 7; cycle++) {
+            rig.core->cycle = cycle;
+            rig.core->due_ns = inphase_now();
+            posted.cycle = cycle;
+            posted.triggered_ns = posted.received_ns = rig.core->due_ns;
+            put_i64(&rig.core->state->start_ns, rig.core->due_ns - cycle * PERIOD_NS);
+            memset(inphase_worker_claim(rig.worker), 0, PAYLOAD);
+            inphase_worker_post(rig.worker, &posted);
+            stage_collect(rig.core);
+        }
+        CHECK_EQUAL(sensor->frozen, counts);
+        CHECK_EQUAL(sensor->fresh, !counts);
+        close_rig(&rig);
+    }
+}
+
 /* a head that is not of this robot's start, or does not say what the core has laid out */
 static void a_segment_that_is_another_workers_is_refused(void)
 {
@@ -243,6 +273,7 @@ int main(void)
 {
     RUN(a_sample_that_is_posted_over_while_it_is_read_is_none);
     RUN(a_sample_of_the_trigger_before_leaves_this_one_open);
+    RUN(a_number_of_a_workers_device_is_not_taken_twice);
     RUN(a_segment_that_is_another_workers_is_refused);
     RUN(an_order_is_obeyed_until_the_next_one_is_due_and_no_longer);
     return 0;
