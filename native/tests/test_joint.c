@@ -480,11 +480,15 @@ static void a_robot_that_is_stopping_is_not_armed(void)
     open_robot(&robot, &velocity);
     for (int n = 0; n < 50; n++)
         ask(&robot, 0.02 * n);
+
+    /* motion is latched, too: there is something that arming could clear */
+    CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_LOCAL), 0);
+    ask(&robot, 1);
     inphase_core_stop(robot.core, INPHASE_REASON_SIGNAL, 15);
     ask(&robot, 1);
     CHECK_EQUAL(inphase_core_arm(robot.core), 0);
     while (cycle_latch(robot.core)) {
-        CHECK_EQUAL(load_u32(&robot.core->state->state), INPHASE_STATE_RAMPING);
+        CHECK_EQUAL(load_u32(&robot.core->state->latched), INPHASE_REASON_ESTOP);
         CHECK(!robot.core->wants_arm);
         cycle_act(robot.core);
         CHECK(++cycles < 2000);
