@@ -546,7 +546,7 @@ def serving(robot: Robot) -> Iterator[Served]:
 @pytest.mark.real
 def test_a_remote_moves_a_robot_and_serves_the_next_run_too(robot: Robot, serving: Served) -> None:
     for _ in range(2):
-        with robot.run("--cycles", "150") as run:
+        with robot.run("--cycles", "400") as run:
             code, summary = run.end()
             said = run.stderr
         assert code == 0, said

@@ -29,7 +29,8 @@ _KEPT_BYTES = 256 << 10  # a sample that is sent without a further copy has at l
 _NEWCOMERS = 64  # subscriptions taken in between two frames
 _SUBSCRIPTION_BYTES = 256
 _GOODBYE_MS = 100
-_MEMORY_BYTES = 512 << 20  # beside what it has at its start, for all clients together
+_MEMORY_BYTES = 512 << 20  # beside what it has at its start, for all clients together,
+_MESSAGES = 8  # and so many messages with every large sample in them
 
 
 def queue_length(form: Form, every: list[int]) -> int:
@@ -66,6 +67,8 @@ class Sender:
         self._writer = Writer(self._reader, form)
         self._stopping = False
         self._kept_bytes = kept_bytes
+        self.message_bytes = form.header_size + sum(form.sizes)
+        """of one with every large sample"""
         self.queue = queue_length(form, [s.get("every", 1) for s in description["sensors"]])
         self.socket: Socket = zmq.Context.instance().socket(zmq.XPUB)
         set_bounds(self.socket, queue=self.queue, message_bytes=_SUBSCRIPTION_BYTES)
@@ -132,11 +135,11 @@ class Sender:
         self._stopping = True
 
 
-def _limit_memory() -> None:
-    """Bound what this process may yet take."""
+def _limit_memory(message_bytes: int) -> None:
+    """Bound what this process may yet take, with room for a few of the largest messages."""
     has = int(Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0]) * 1024
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    wanted = has + _MEMORY_BYTES
+    wanted = has + _MEMORY_BYTES + _MESSAGES * message_bytes
     if hard == resource.RLIM_INFINITY or wanted < hard:
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
 
@@ -150,7 +153,7 @@ def serve(described: Schedule, store_path: str) -> None:
     sender = Sender(store_path)
     bind(sender.socket, "gateway.endpoint", described.gateway.endpoint, described)
     signal.signal(signal.SIGTERM, lambda *_: sender.stop())
-    _limit_memory()
+    _limit_memory(sender.message_bytes)
     process.say_ready()
     gc.collect()
     gc.freeze()
