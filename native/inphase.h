@@ -111,6 +111,7 @@
 #define INPHASE_ACT_INVALID 32      /* a command came and was refused: see reason */
 #define INPHASE_ACT_MISSED 64       /* no command for this cycle */
 #define INPHASE_ACT_STARVED 128     /* nothing is written, so that the device's watchdog trips */
+#define INPHASE_ACT_COASTING 256    /* without a command it carries on, and is brought to rest */
 
 /* phases, for the list of worst cycles */
 #define INPHASE_PHASE_WAKE 0
@@ -1131,6 +1132,8 @@ struct inphase_actuator_config {
     uint32_t watchdog;          /* 1: the device has one that writes feed, 2: and reads too */
     uint32_t guarded;           /* 1: its watchdog is verified: it moves without
                                    inphase_core_guarded */
+    uint32_t coasts;            /* 1: a missing command is not repeated: what was applied last is carried
+                                   on and brought to rest within max_hold_ns; not of a switch */
     uint32_t off_on_estop;      /* 1: after the ramp of an emergency stop nothing is written */
     int64_t max_hold_ns;
     double rest_speed;          /* of the feedback's unit per second: what is measured to be slower, over

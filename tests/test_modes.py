@@ -309,3 +309,82 @@ def test_units_and_modes_are_in_the_description(write: Write) -> None:
     made = plan.make(load(write("velocity", VELOCITY)))
     assert made.actuators[0].spec.unit == "rad/s"
     assert made.actuators[0].limits[0].range == (-2.0, 2.0)
+
+
+# ---- on_miss = "coast" -----------------------------------------------------------------------
+
+COAST = 'on_miss = "coast"\nmax_hold_ms = 20'
+PLACE = {"velocity": "2.0", "acceleration": "20.0", "step": "0.5", "position": "[-2.0, 2.0]"}
+LAST = 100  # the first cycle without a command; 20 ms are 10 cycles
+
+
+def missed(path: Path, policy: Callable[[Frame], Any], cycles: range) -> tuple[Any, list[Any]]:
+    """What was applied from the last command before these cycles on, which go without, and the
+    flags of their acts."""
+    frames = run(path, lambda f: None if f.cycle in cycles else policy(f), cycles[-1] + 30)
+    acts = [f.command["arm"] for f in frames if f.command.cycle >= cycles[0] - 1]
+    return np.array([act.applied[0] for act in acts]), [act.flags for act in acts[1:]]
+
+
+def walk(speed: float) -> Callable[[Frame], Any]:
+    """Positions that grow steadily, from where the joints are at first."""
+    return lambda frame: [speed * PERIOD_S * frame.cycle] * 2
+
+
+def test_a_position_that_is_not_commanded_coasts_to_rest_within_its_hold(write: Write) -> None:
+    path = write("position", PLACE, 'feedback = "joints.position"\n' + COAST)
+    places, flags = missed(path, walk(0.2), range(LAST, LAST + 30))
+    steps = np.diff(places)[:30] / PERIOD_S
+    assert steps[:10] == pytest.approx([0.2 * (10 - i) / 10 for i in range(1, 11)], abs=1e-9)
+    assert np.all(steps[10:29] == 0)
+    assert [set(f) >= {"COASTING", "WRITTEN"} for f in flags[:10]] == [True] * 10
+    assert not any("COASTING" in f or "REPEATED" in f for f in flags[10:])
+
+
+def test_one_missed_command_hardly_brakes_a_joint_that_coasts(write: Write) -> None:
+    path = write("position", PLACE, 'feedback = "joints.position"\n' + COAST)
+    places, _ = missed(path, walk(0.2), range(LAST, LAST + 1))
+    repeated = write("position", PLACE, 'feedback = "joints.position"')
+    others, _ = missed(repeated, walk(0.2), range(LAST, LAST + 1))
+    assert np.diff(places)[0] / PERIOD_S == pytest.approx(0.18, abs=1e-9)
+    assert np.diff(others)[0] / PERIOD_S == pytest.approx(0.16, abs=1e-9)
+
+
+@pytest.mark.parametrize("jerk", [None, "2000.0"])
+def test_what_is_too_fast_to_coast_ramps_within_its_limits_and_never_comes_back(
+    write: Write, jerk: str | None
+) -> None:
+    limits = PLACE | ({"jerk": jerk} if jerk else {})
+    path = write("position", limits, 'feedback = "joints.position"\n' + COAST)
+    ease = [0.0]
+
+    def policy(frame: Frame) -> Any:
+        ease.append(ease[-1] + min(1.0, frame.cycle / 80) * 1.0 * PERIOD_S)
+        return [ease[-1]] * 2
+
+    places, flags = missed(path, policy, range(LAST, LAST + 60))
+    speeds = np.diff(places)[:60] / PERIOD_S
+    assert speeds[0] > 0.9 and speeds[-1] == 0 and np.all(speeds >= 0)
+    assert np.all(np.diff(speeds) <= 0)
+    assert np.all(-np.diff(speeds) / PERIOD_S <= 20.0 * (1 + 1e-6))
+    assert all("COASTING" in f for f in flags[:10]) and "RAMPING" in flags[10]
+
+
+@pytest.mark.parametrize(
+    ("mode", "limits", "value"),
+    [("velocity", VELOCITY | {"jerk": "1e5"}, 0.2), ("effort", EFFORT, 1.0)],
+)
+def test_a_velocity_and_an_effort_are_let_go_of_evenly(
+    write: Write, mode: str, limits: dict[str, str], value: float
+) -> None:
+    path = write(mode, limits, COAST)
+    values, _ = missed(path, lambda f: [value * min(1.0, f.cycle / 50)] * 2, range(LAST, LAST + 30))
+    even = [value * (10 - i) / 10 for i in range(11)]
+    assert values[:11] == pytest.approx(even, abs=1e-9)
+    assert np.all(values[11:29] == 0)
+
+
+def test_a_switch_does_not_coast(write: Write) -> None:
+    path = write("switch", SWITCH, COAST)
+    with pytest.raises(ScheduleError, match=r'arm\.on_miss: a switch has no motion.*"repeat"'):
+        load(path)

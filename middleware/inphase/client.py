@@ -26,7 +26,7 @@ from inphase.shaping import Shaping
 
 _WAIT_S = 10.0
 """of the robot's time: how long an accepted frame, first samples and the first command may take"""
-_NOT_FOLLOWED = {"HOLDING", "RAMPING", "MISSED", "INVALID", "REPEATED", "STARVED"}
+_NOT_FOLLOWED = {"HOLDING", "RAMPING", "MISSED", "INVALID", "REPEATED", "STARVED", "COASTING"}
 
 
 class Client:

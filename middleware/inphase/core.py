@@ -666,6 +666,7 @@ def _actuator(
         "guarded": actuator.stops_itself,
         "off_on_estop": actuator.schedule.on_estop == "off",
         "max_hold_ns": actuator.schedule.max_hold_ns(period_ns),
+        "coasts": actuator.schedule.on_miss == "coast",
         "rest_speed": actuator.schedule.rest_speed,
         "limits": limits,
         "workspace": _workspace(actuator.schedule.workspace, keep),

@@ -188,6 +188,11 @@ def _check_actuator(schedule: Schedule, name: str) -> None:
         if getattr(actuator, key) is not None:
             _check_feedback(schedule, f"{here}.{key}", getattr(actuator, key))
     _check_actuator_accepts(schedule, f"{here}.accepts", actuator)
+    if actuator.on_miss == "coast" and actuator.mode == "switch":
+        raise schedule.error(
+            f"{here}.on_miss",
+            'a switch has no motion to carry on; use on_miss = "repeat", or remove on_miss',
+        )
     hold_max_ns = max(2 * schedule.cycle.period_ns, HOLD_NS)
     if actuator.max_hold_ns(schedule.cycle.period_ns) > hold_max_ns:
         raise schedule.error(

@@ -208,7 +208,9 @@ class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     `feedback` says where its joints are; `feedback_velocity` and `feedback_effort` are fields of
     the same sensor. `accepts`: the statuses of its feedback on which it goes on moving. `on_estop`:
-    after the ramp of an emergency stop it is held, or switched off. `rest_speed`: what its feedback
+    after the ramp of an emergency stop it is held, or switched off. `on_miss`: for `max_hold_ms` a
+    missing command is the last one again, or the motion is carried on and brought to rest.
+    `rest_speed`: what its feedback
     shows to be slower, in its unit per second, is at rest.
     """
 
@@ -221,6 +223,7 @@ class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     accepts: tuple[Status, ...] = ("FRESH", "HELD", "LATE")
     mode: Literal["position", "velocity", "effort", "switch"] = "position"
     max_hold_ms: Annotated[float, Meta(gt=0)] | None = None
+    on_miss: Literal["repeat", "coast"] = "repeat"
     rest_speed: Annotated[float, Meta(gt=0, le=1e6)] = 0.05
     on_stop: Literal["hold", "off"] = "hold"
     on_estop: Literal["ramp", "off"] = "ramp"

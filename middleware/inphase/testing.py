@@ -493,6 +493,28 @@ class DriverContract:
         finally:
             driver.close()
 
+    def test_a_device_that_comes_back_in_motion_is_stopped_before_anything_else(
+        self, device: Peer, running: Rig, actuator: ActuatorSpec
+    ) -> None:
+        """In every mode but a switch's: its cable is drawn on the way and plugged in again. It
+        comes to rest without being armed, and no frame says STOPPED before."""
+        able(device, "speed", "unplug", "replug")
+        feedback = _feedback(running, actuator)
+        for mode in self.driver.modes:
+            moves = _moves(running, mode, feedback, self.reach)
+            if moves is None:
+                continue
+            policy, tables = moves
+            with running.run(*tables, policy=policy) as robot:
+                until(lambda: device.speed() > 2 * self.rest, f"the joints move ({mode})")
+                device.unplug()
+                robot.status("OFFLINE")
+                device.replug()
+                frame = robot.frame(lambda frame: "STOPPED" in frame.flags, "STOPPED")
+                speed = device.speed()
+                assert speed <= self.rest, f"{mode}: STOPPED was said at {speed:g} per second"
+                assert "LATCHED" in frame.flags
+
 
 # ---- what is asserted ----------------------------------------------------------------------
 
@@ -568,6 +590,40 @@ class _Walk:
             self.start, self._since_ns = sample.value[self._feedback].copy(), frame.due_ns
         way = self._reach * (frame.due_ns - self._since_ns) / 2e9
         return self.start - np.copysign(way, self.start)
+
+
+class _Steady:
+    """A policy that asks every joint for the same velocity or effort, in small steps."""
+
+    def __init__(self, value: float) -> None:
+        self._value, self._part = value, 0.0
+
+    def __call__(self, frame: Frame) -> Any:
+        channels = frame.command[NAME].applied.size
+        self._part = min(1.0, self._part + 0.01) if frame.reason == "none" else 0.0
+        return np.full(channels, self._value * self._part)
+
+
+def _moves(rig: Rig, mode: str, feedback: str, reach: float) -> tuple[Any, tuple[str, ...]] | None:
+    """A policy and limits that move an actuator in a mode; None: nothing is known to do so."""
+    if mode == "position":
+        return _Walk(feedback, reach), _motion_tables(feedback, reach)
+    driver = rig.make()
+    driver.mode = mode
+    spec = driver.actuator()
+    assert spec is not None
+    if mode == "velocity":
+        value, limits = reach / 8, {"velocity": reach / 4, "acceleration": 4 * reach}
+    elif mode == "effort" and spec.largest:
+        value = 0.1 * min(spec.largest)
+        limits = {"effort": 2 * value, "effort_rate": 20 * value}
+    else:
+        return None
+    table = {"device": NAME, "mode": mode, "feedback": f"{NAME}.{feedback}"}
+    return _Steady(value), (
+        toml_table(("actuator", NAME), table),
+        toml_table(("actuator", NAME, "limits"), limits),
+    )
 
 
 def _feedback(rig: Rig, actuator: ActuatorSpec) -> str:

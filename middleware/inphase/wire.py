@@ -71,6 +71,7 @@ ACT_FLAGS = (
     "INVALID",
     "MISSED",
     "STARVED",
+    "COASTING",
 )
 
 

@@ -142,6 +142,54 @@ static void obey(struct inphase_core *core, struct actuator *actuator, const dou
     actuator->valid_ns = core->due_ns + core->act_ns;
 }
 
+/* the share of what is applied that is beyond where a ramp ends */
+static double beyond_rest(const struct inphase_limiter *limiter, const struct inphase_motion *motion)
+{
+    if (limiter->limits.mode == INPHASE_MODE_EFFORT)
+        return motion->effort - limiter->limits.safe;
+    return motion->velocity;
+}
+
+/* Carry on what was applied last, less by an even share in each of the cycles that are `left`, so that
+   it is at rest with the last of them. What the limits do not let it brake that quickly, ramps */
+static void coast(struct actuator *actuator, const struct inphase_measured *measured, int64_t left)
+{
+    struct inphase_motion from[INPHASE_MAX_CHANNELS];
+
+    actuator->flags |= INPHASE_ACT_COASTING;
+    remember(actuator, from);
+    for (uint32_t c = 0; c < actuator->channels; c++) {
+        const struct inphase_limiter *limiter = &actuator->limiter[c];
+        struct inphase_motion *motion = &actuator->motion[c], ramped = *motion;
+        double kept = beyond_rest(limiter, motion) * (double)(left - 1) / (double)left;
+        double wanted = kept;
+
+        inphase_ramp(limiter, &ramped, &measured[c]);
+        if (fabs(beyond_rest(limiter, &ramped)) > fabs(kept)) {
+            *motion = ramped;
+            continue;
+        }
+        if (actuator->mode == INPHASE_MODE_POSITION)
+            wanted = motion->position + kept * limiter->period_s;
+        else if (actuator->mode == INPHASE_MODE_EFFORT)
+            wanted += limiter->limits.safe;
+        inphase_limit(limiter, motion, wanted, &measured[c]);
+    }
+    workspace_hold(actuator, from, actuator->motion);
+}
+
+/* a command is missing, and for less than max_hold */
+static void stand_in(struct inphase_core *core, struct actuator *actuator,
+                     const struct inphase_measured *measured, int64_t missing_ns)
+{
+    if (actuator->coasts) {
+        coast(actuator, measured, (actuator->max_hold_ns - missing_ns) / core->period_ns + 1);
+        return;
+    }
+    actuator->flags |= INPHASE_ACT_REPEATED;
+    obey(core, actuator, NULL, measured);
+}
+
 /* decide what to apply; false: nothing can be, the robot's place is not known */
 static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_t missing,
                    int64_t now_ns)
@@ -180,8 +228,7 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
         ramp(actuator, missing, measured);
     } else if (act_ns - actuator->valid_ns <= actuator->max_hold_ns &&
                actuator->invalid_in_a_row < REFUSED_IN_A_ROW) {
-        actuator->flags |= INPHASE_ACT_REPEATED;
-        obey(core, actuator, NULL, measured);
+        stand_in(core, actuator, measured, act_ns - actuator->valid_ns);
     } else {
         ramp(actuator, missing, measured);
     }
@@ -334,7 +381,7 @@ static void count_command(struct inphase_core *core, uint32_t missing)
     for (uint32_t i = 0; i < core->actuators; i++)
         all |= core->actuator[i].flags;
     count_add(statistics, COUNT_LIMITED, (all & INPHASE_ACT_LIMITED) != 0);
-    count_add(statistics, COUNT_REPEATED, (all & INPHASE_ACT_REPEATED) != 0);
+    count_add(statistics, COUNT_REPEATED, (all & (INPHASE_ACT_REPEATED | INPHASE_ACT_COASTING)) != 0);
     count_add(statistics, COUNT_RAMPED, (all & INPHASE_ACT_RAMPING) != 0);
     if (!core->has_policy)
         return;

@@ -196,7 +196,7 @@ static bool limits_hold(const struct inphase_actuator_config *a, const struct in
     bool is_bounded = l->low != -INFINITY || l->high != INFINITY;
     bool is_blind = a->feedback_sensor < 0;
 
-    if (l->mode != a->limits[0].mode || (a->workspace && l->mode != INPHASE_MODE_POSITION))
+    if ((a->coasts && l->mode == INPHASE_MODE_SWITCH) || l->mode != a->limits[0].mode || (a->workspace && l->mode != INPHASE_MODE_POSITION))
         return false;
     switch (l->mode) {
     case INPHASE_MODE_POSITION:
@@ -344,6 +344,7 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     actuator->guards_itself = config->guarded || virtual_time;
     actuator->off_on_estop = config->off_on_estop;
     actuator->max_hold_ns = config->max_hold_ns;
+    actuator->coasts = config->coasts;
     actuator->rest_speed = config->rest_speed > 0 ? config->rest_speed : REST_SPEED;
     actuator->rest_sequence = -1;
     actuator->rest_from_ns = INPHASE_ABSENT;

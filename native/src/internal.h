@@ -413,6 +413,7 @@ struct actuator {
     _Atomic int guarded;         /* supervisor */
     bool guards_itself;          /* or nobody minds */
     bool off_on_estop;
+    bool coasts;                 /* without a command it carries on, and is brought to rest */
 
     /* cycle thread */
     bool off;                    /* an emergency stop is over that takes power away: see arm */
