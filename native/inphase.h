@@ -1128,7 +1128,7 @@ struct inphase_actuator_config {
     uint32_t velocity_channel;  /* first of those; likewise */
     uint32_t effort_channel;
     uint32_t accepts;           /* bit per status of the feedback that a motion may go by */
-    uint32_t worker;            /* 1: a worker writes the commands; the encoding is not used */
+    uint32_t worker;            /* 1: a worker writes the commands; the encoding is for the guard */
     uint32_t watchdog;          /* 1: the device has one that writes feed, 2: and reads too */
     uint32_t guarded;           /* 1: its watchdog is verified: it moves without
                                    inphase_core_guarded */

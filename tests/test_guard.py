@@ -430,11 +430,119 @@ def test_the_guard_allocates_nothing_after_its_start(robot: Robot) -> None:
 
 
 def test_an_actuator_that_nothing_would_stop_is_refused(robot: Robot) -> None:
-    robot.write(HELD, ("[device.arm]\n", '[device.arm]\nhome = "process"\n'))
+    robot.write(HELD, ("[device.arm]\n", '[device.arm]\nhome = "thread"\n'))
     with robot.run() as run:
         assert run.end()[0] == ScheduleError.exit_code
     assert "actuator.arm.device: nothing would stop it when the runtime dies" in run.stderr
     assert robot.arm()["torque"] == [0] * 6
+
+
+# ---- a device in a worker ---------------------------------------------------------------------
+
+# Python on a loaded machine is late, which is not what is tested here
+WORKER = (
+    ("[device.arm]\n", '[device.arm]\nhome = "process"\npriority = 20\n'),
+    ("max_age_ms = 60\n[sensor.wrench]", "max_age_ms = 1000\n[sensor.wrench]"),
+)
+
+
+GROWS = """
+import math
+
+
+class Sweep:
+    def __call__(self, frame):
+        applied = frame.command["arm"].applied[0]
+        return [min(0.3, (applied if math.isfinite(applied) else 0.0) + 0.02)] * 6
+"""
+
+
+def worker_of(run: Run) -> psutil.Process:
+    """The arm's."""
+    return run.child("inphase.worker")
+
+
+def zeros(robot: Robot) -> list[bytes]:
+    """The last three instructions on the bus: the same one, of no velocity."""
+    stops = heard(robot)[-3:]
+    assert {item.parameters for item in stops} == {stops[0].parameters}
+    assert struct.unpack_from("<HH", stops[0].parameters) == (104, 4)
+    values = stops[0].parameters[4:]
+    assert not any(any(values[at + 1 : at + 5]) for at in range(0, 30, 5))
+    return [item.parameters for item in stops]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_an_arm_in_a_worker_is_held_when_the_runtime_is_gone(
+    robot: Robot, how: signal.Signals
+) -> None:
+    """It has no watchdog; the worker, which would write its last order, is killed before."""
+    robot.write(HELD, *WORKER)
+    with robot.run() as run:
+        run.moving()
+        process, worker = guard_of(run), worker_of(run)
+        run.signal(how)
+        note = stopped(robot, process)
+        assert note["reason"] == ("died" if how is signal.SIGKILL else "frozen")
+        until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+@pytest.mark.parametrize("who", ["runtime", "worker"])
+def test_joints_of_a_worker_that_would_go_on_for_ever_come_to_rest(
+    robot: Robot, who: str, how: signal.Signals
+) -> None:
+    """Nothing but the guard's stop takes the velocity away."""
+    robot.folder.joinpath("sweep.py").write_text(GROWS)
+    robot.write(*VELOCITY, HELD, *WORKER)
+    with robot.run() as run:
+        until(lambda: robot.speed > 0.1)
+        process, worker = guard_of(run), worker_of(run)
+        os.kill(run.pid if who == "runtime" else worker.pid, how)
+        until(lambda: robot.speed < 0.01)
+        if who == "runtime":
+            psutil.wait_procs([process], BOUND_S)
+            zeros(robot)
+            return
+        until(lambda: "its device was sent its stop 3 times" in run.stderr)
+        assert process.is_running(), "the run goes on"
+        latched = run.frame(lambda frame: "LATCHED" in frame.flags)
+        assert latched.reason in ("offline", "unguarded")
+        until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+        until(lambda: len(ports_of(process)) == 1)
+        run.status("joints", "OFFLINE")
+        run.status("joints", "FRESH")
+        run.signal(signal.SIGUSR1)
+        until(lambda: robot.speed > 0.1)
+        run.signal(signal.SIGKILL)
+        psutil.wait_procs([process], BOUND_S)
+        zeros(robot)
+
+
+def test_a_workers_device_that_is_back_moves_only_after_the_guard_has_it(robot: Robot) -> None:
+    robot.write(HELD, *WORKER)
+    with robot.run() as run:
+        run.moving()
+        process = guard_of(run)
+        assert len(ports_of(process)) == 1
+        robot.arm(fault="close")
+        run.status("joints", "OFFLINE")
+        until(lambda: not ports_of(process))
+        robot.arm(fault="reopen")
+        until(lambda: len(ports_of(process)) == 1)
+        run.status("joints", "FRESH")
+        run.signal(signal.SIGUSR1)
+        run.moving()
+        guard_of(run).kill()
+        until(lambda: "the guard ended (signal 9)" in run.stderr)
+        until(lambda: any(c.name() == "_guard" and c != process for c in run.children()))
+        second = next(c for c in run.children() if c.name() == "_guard" and c != process)
+        until(lambda: len(ports_of(second)) == 1)
+        run.frame(lambda frame: frame.state == "faulted")
+        run.signal(signal.SIGUSR1)
+        run.moving()
+        run.signal(signal.SIGKILL)
+        stopped(robot, second)
 
 
 def test_a_hold_of_less_than_two_cycles_is_refused(robot: Robot) -> None:

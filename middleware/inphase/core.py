@@ -35,6 +35,7 @@ FAULTS = {
 
 _answer_turn = lib.inphase_core_answer_turn  # looked up once: it is called in every turn
 _PAGE = 4096
+_STOP_WIRE_NS = 1_000_000  # of a driver that states no time on the wire
 FREEZE_SAMPLES = 10.0
 RECOVER = 3
 """Good replies before a device that came back is trusted."""
@@ -681,7 +682,8 @@ def _actuator(
 def _stop(actuator: ActuatorPlan, keep: list[Any]) -> dict[str, Any]:
     """The fields of struct inphase_stop."""
     stop: Stop | None = actuator.stop
-    assert stop is not None and actuator.encoding is not None
+    assert stop is not None
+    write_ns = actuator.encoding.write_ns if actuator.encoding is not None else _STOP_WIRE_NS
     packet = ffi.new("uint8_t[]", stop.packet or b"\0")
     keep.append(packet)
     return {
@@ -691,7 +693,7 @@ def _stop(actuator: ActuatorPlan, keep: list[Any]) -> dict[str, Any]:
         "chunk": stop.chunk,
         "gap_ns": stop.gap_ns,
         # of other bytes than the command's it is not stated: longer is no harm
-        "wire_ns": actuator.encoding.write_ns * (2 if stop.kind == StopKind.BYTES else 1),
+        "wire_ns": write_ns * (2 if stop.kind == StopKind.BYTES else 1),
     }
 
 

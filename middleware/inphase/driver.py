@@ -353,7 +353,8 @@ class ActuatorSpec:
     watchdog: Watchdog | None = None
     """None: the device has none that the driver uses; only the guard stops it"""
     stop: Stop = Stop()
-    """what the guard sends where the core writes the commands (home `cycle`)"""
+    """what the guard sends, to the descriptor that `open` gives (homes `cycle` and `process`).
+    HOLD and ZERO need an encoding"""
     safe: tuple[float, ...] = ()
     """per channel, where a ramp ends in effort and switch mode, and what `enable` sets; empty: 0"""
     largest: tuple[float, ...] = ()
@@ -409,8 +410,9 @@ class Driver(ABC):
     def open(self) -> int:
         """Open the port and check the device.
 
-        Returns the non-blocking descriptor on which an exchange is run; -1 from a driver that has
-        no exchange.
+        Returns the non-blocking descriptor on which an exchange is run, and to which the guard
+        writes the stop; -1 from a driver that has neither exchange nor stop. A socket of a driver
+        that has its own `read` may block.
         """
 
     def enable(self) -> None:

@@ -37,6 +37,8 @@ class Given(NamedTuple):
     actuator: int
     name: str
     fd: int
+    worker: int = -1
+    """pidfd of the process that writes to it; -1: the cycle thread does"""
 
 
 class Guard:
@@ -97,10 +99,11 @@ class Guard:
         refused = {"SCHED_FIFO": scheduler, "locked memory": memory}
         return {what: os.strerror(error) for what, error in refused.items() if error}
 
-    def give(self, actuator: int, name: str, fd: int) -> None:
-        """Give it a device's descriptor, and wait until it has it. Raises RuntimeFault."""
-        self._ask(_GIVE, actuator, name, [fd])
-        self._given[actuator] = Given(actuator, name, fd)
+    def give(self, actuator: int, name: str, fd: int, worker: int = -1) -> None:
+        """Give it a device's descriptor, and wait until it has it. worker: a pidfd of the process
+        that writes to it; -1: the cycle thread does. Raises RuntimeFault."""
+        self._ask(_GIVE, actuator, name, [fd] if worker < 0 else [fd, worker])
+        self._given[actuator] = Given(actuator, name, fd, worker)
 
     def drop(self, actuator: int) -> None:
         """Have it close a device's descriptor, and wait until that is done."""

@@ -109,7 +109,8 @@ class ActuatorPlan:
     @property
     def stop(self) -> Stop | None:
         """What the guard sends; None: it does not have this device."""
-        if self.home != "cycle" or self.encoding is None:
+        is_own = self.spec.stop.kind == StopKind.BYTES
+        if self.home == "thread" or (self.encoding is None and not is_own):
             return None
         if self.spec.stop.kind == StopKind.HOLD and self.schedule.mode != "position":
             return replace(self.spec.stop, kind=StopKind.ZERO)
@@ -621,8 +622,8 @@ def _check_watchdogs(schedule: Schedule, actuators: list[ActuatorPlan]) -> list[
             )
         elif watchdog is None:
             notes.append(
-                f"actuator {actuator.name} has no watchdog, and the guard has no descriptor of a "
-                f"worker's device: should the runtime die, nothing stops it; it is not run"
+                f"actuator {actuator.name} has no watchdog, and its driver says no bytes that the "
+                f"guard could send: should the runtime die, nothing stops it; it is not run"
             )
         elif watchdog.timeout_ns < 2 * cycle.period_ns:
             raise schedule.error(

@@ -276,7 +276,8 @@ class Runtime:
 
         given: the devices that an earlier one had.
         """
-        assert self.core is not None and self._devices is not None
+        assert self.core is not None
+        assert self._devices is not None and self._workers is not None
         for index, _ in enumerate(self.plan.actuators):
             if self.wishes.simulate:  # no device
                 self.core.guarded(index, True)
@@ -297,9 +298,11 @@ class Runtime:
         for what, why in self._guard.refused.items():
             self._tell(f"guard: {what} is refused: {why}; runs on")
         for device in given:
-            self._guard.give(*device)
-            self.core.guarded(device.actuator, True)
-        self._devices.guard = self._guard
+            if device.worker < 0:
+                self._guard.give(*device)
+                self.core.guarded(device.actuator, True)
+        self._devices.guard = self._workers.guard = self._guard
+        self._workers.give(self.core)
 
     def _check_guarded(self) -> None:
         """Refuse to move what nothing would stop. Raises ScheduleError."""
@@ -309,8 +312,8 @@ class Runtime:
         raise self.schedule.error(
             f"actuator.{name}.device",
             "nothing would stop it when the runtime dies: its driver verifies no watchdog, and the "
-            "guard has no descriptor of a worker's device; switch the device's watchdog on, or run "
-            'it with home = "cycle" or --observe',
+            "guard has no bytes of it, or no descriptor; switch the device's watchdog on, or run "
+            'it with home = "cycle" or "process", or with --observe',
         )
 
     def _check_rights(self) -> None:
@@ -384,12 +387,13 @@ class Runtime:
         latched motion already."""
         if self._guard is None or (how := self._guard.ended()) is None:
             return
-        assert self._devices is not None and self.core is not None
+        assert self.core is not None
+        assert self._devices is not None and self._workers is not None
         given = self._guard.given
         for device in given:
             self.core.guarded(device.actuator, False)
         self._guard.close()
-        self._guard = self._devices.guard = None
+        self._guard = self._devices.guard = self._workers.guard = None
         self._tell(f"the guard ended ({how}); it is started again")
         try:
             self._start_guard(given)

@@ -28,7 +28,15 @@ import pytest
 from inphase import wire
 from inphase.comparison import assert_same_frames
 from inphase.document import toml_table
-from inphase.driver import Acquire, ActuatorSpec, DeviceError, Driver, Exchange, SensorSpec
+from inphase.driver import (
+    Acquire,
+    ActuatorSpec,
+    DeviceError,
+    Driver,
+    Exchange,
+    SensorSpec,
+    StopKind,
+)
 from inphase.errors import ScheduleError
 from inphase.fault_plan import Fault, fault_plan
 from inphase.fixtures import lockstep
@@ -470,8 +478,9 @@ class DriverContract:
     ) -> None:
         """The joints are on a long way, the runtime dies, and what the driver declares for the
         guard brings them to rest early on it."""
-        if running.home != "cycle" or actuator.encoding is None:
-            pytest.skip(f"{self.driver.__name__} at home in a worker: the guard does not have it")
+        has_bytes = actuator.encoding is not None or actuator.stop.kind == StopKind.BYTES
+        if running.home == "thread" or not has_bytes:
+            pytest.skip(f"{self.driver.__name__} in home {running.home}: the guard has no bytes")
         able(device, "speed")
         feedback = _feedback(running, actuator)
         go = _Walk(feedback, self.reach)

@@ -3,7 +3,7 @@
 In home `process` it is a process of its own, started by the runtime:
 
     python -m inphase.worker SCHEDULE DEVICE CORE_PATH WAKE_FD ORDER_FD CONTROL_FD
-        [--stand-ins NAMES] [--world FD]
+        [--hand FD] [--stand-ins NAMES] [--world FD]
 
 In home `thread` the same `Worker` runs in a thread of the user's own process.
 
@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from inphase import handed, process, schedule, stand_in, store
 from inphase import plan as planning
-from inphase import process, schedule, stand_in, store
 from inphase._core import ffi, lib
 from inphase.callers import caller_of
 from inphase.device_clock import DeviceClock
@@ -88,6 +88,8 @@ class Worker:
         self._stopped = False
         self._is_open = False
         self._told = ""
+        self.hand: socket.socket | None = None
+        """where the device's descriptor is handed on, for the guard; see `handed`"""
         self._handle = _open(store.sensor_path(core_path, sensor), core_path, wake_fd, sensor)
         self._facts = lib.inphase_worker_facts(self._handle)
 
@@ -97,12 +99,15 @@ class Worker:
         """Open the device, make it ready and confirm one pulse. Raises DeviceError."""
         try:
             with self._call("open"):
-                self._caller.opened(self._driver.open())
+                descriptor = self._driver.open()
+                self._caller.opened(descriptor)
                 self._driver.start()
                 if self.sensor.schedule.latched:
                     self._caller.flush()
                 else:
                     self._confirm()
+                if self.hand is not None:
+                    handed.hand_on(self.hand, self._driver, descriptor)
         except BaseException:
             self._close_device()
             raise
@@ -606,6 +611,8 @@ def main() -> None:
     try:
         plan = _plan(Path(path), device, options)
         worker = Worker(plan, device, core_path, int(wake), int(order))
+        if "--hand" in options:
+            worker.hand = socket.socket(fileno=int(options[options.index("--hand") + 1]))
         try:
             worker.open()
             table = plan.schedule.device[device]

@@ -6,14 +6,16 @@ its numbers. A worker in the user's own process (home `thread`) ends with that p
 
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from inphase import store
+from inphase import handed, store
 from inphase._core import lib
 from inphase.core import Core
 from inphase.errors import DeviceError
+from inphase.guard import Guard
 from inphase.locks import DeviceLock
 from inphase.plan import Plan
 from inphase.process import Process
@@ -58,6 +60,12 @@ class WorkerLink:
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.order_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._asking: Asking | None = None
+        self._handed: socket.socket | None = None
+        stop = plan.actuators[self.actuator].stop if self.actuator is not None else None
+        self.is_guarded = stop is not None and world is None
+        """the guard is to have its device"""
+        self.device_fd = -1
+        """a duplicate of the worker's, for the guard; -1: it has handed none on"""
         spec = plan.sensors[self.sensor]
         rc = lib.inphase_worker_make(
             self.path.encode(), spec.dtype.itemsize, spec.depth, core.epoch, mode, gid
@@ -84,6 +92,11 @@ class WorkerLink:
             theirs = stack.enter_context(self._asking.theirs)
             fds = [self.wake_fd, self.order_fd, theirs.fileno()]
             options: list[str] = []
+            if self.is_guarded:
+                self._handed, hands = handed.line()
+                stack.enter_context(hands)
+                fds.append(hands.fileno())
+                options += ["--hand", str(hands.fileno())]
             if self._world is not None:
                 options += ["--stand-ins", ",".join(self._world.stand_ins)]
                 if self.name in self._world.stand_ins:
@@ -123,6 +136,21 @@ class WorkerLink:
             raise DeviceError(f"device {self.name} is gone")
         asking.ask(what)
 
+    def take_device(self) -> bool:
+        """Whether the worker has opened its device anew: `device_fd` is another then."""
+        fd = handed.take(self._handed) if self._handed is not None else -1
+        if fd < 0:
+            return False
+        self.drop_device()
+        self.device_fd = fd
+        return True
+
+    def drop_device(self) -> None:
+        """Close the duplicate: a port that somebody has open does not come back."""
+        if self.device_fd >= 0:
+            os.close(self.device_fd)
+        self.device_fd = -1
+
     def end_process(self) -> None:
         """After the process has ended, or to end it."""
         if self.process is not None:
@@ -131,6 +159,10 @@ class WorkerLink:
         if self._asking is not None:
             self._asking.close()
             self._asking = None
+        if self._handed is not None:
+            self._handed.close()
+            self._handed = None
+        self.drop_device()
 
     def close(self) -> None:
         """End the worker and remove its segment."""
@@ -164,6 +196,7 @@ class Workers:
     ) -> None:
         self._say = say
         self._told: dict[int, str] = {}
+        self.guard: Guard | None = None
         self.links: list[WorkerLink] = []
         self._states: dict[int, int] = {}
         try:
@@ -194,6 +227,28 @@ class Workers:
         core.attach(link.index, -1)
         link.is_attached = True
 
+    def give(self, core: Core) -> None:
+        """Give the guard, a new one too, what the workers have handed on. Raises RuntimeFault."""
+        for link in self.links:
+            link.take_device()
+            if link.device_fd >= 0:
+                self._give(link, core)
+
+    def _give(self, link: WorkerLink, core: Core) -> None:
+        if self.guard is None or link.process is None or link.actuator is None:
+            return
+        self.guard.give(link.actuator, link.name, link.device_fd, link.process.pidfd)
+        core.guarded(link.actuator, True)
+
+    def _take_back(self, link: WorkerLink, core: Core) -> None:
+        """A device is gone: the guard stops it, if that is still to be done, and closes it."""
+        if not link.is_guarded or link.actuator is None:
+            return
+        core.guarded(link.actuator, False)
+        if self.guard is not None:
+            self.guard.drop(link.actuator)
+        link.drop_device()
+
     @property
     def pidfds(self) -> list[int]:
         """Of the processes that run: readable when one has ended."""
@@ -223,6 +278,8 @@ class Workers:
             if link.home == "process" and time.monotonic() >= link.again_at_s:
                 link.start()
             return
+        if link.take_device():
+            self._give(link, core)
         how = link.process.ended()
         if how is not None:
             self._lose(link, core, how)
@@ -234,6 +291,7 @@ class Workers:
             self._say(f"the worker of {link.name} ended ({how}); it is started again")
             core.detach(link.index)
             link.is_attached = False
+            self._take_back(link, core)
             if link.actuator is not None:
                 core.enable(link.actuator, False)
         link.end_process()
@@ -247,6 +305,7 @@ class Workers:
         if facts["state"] == before:
             return
         if facts["state"] == lib.INPHASE_WORKER_OFFLINE:
+            self._take_back(link, core)
             if link.actuator is not None:
                 core.enable(link.actuator, False)
             self._say(f"device {link.name} is gone")

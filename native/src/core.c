@@ -150,14 +150,14 @@ static bool workspace_holds(const struct inphase_workspace *workspace, uint32_t 
     return true;
 }
 
-/* of a worker's actuator the encoding is not used, and the guard has no descriptor */
+/* of a worker's actuator the encoding is that of what the guard sends, if any */
 static bool stop_holds(const struct inphase_actuator_config *actuator)
 {
     const struct inphase_stop *stop = &actuator->stop;
 
     if (stop->kind == INPHASE_STOP_NONE)
         return true;
-    if (actuator->worker || stop->gap_ns < 0 || stop->wire_ns < 0)
+    if (stop->gap_ns < 0 || stop->wire_ns < 0)
         return false;
     if (stop->kind == INPHASE_STOP_BYTES)
         return stop->bytes && stop->size > 0 && stop->size <= INPHASE_MAX_PACKET &&

@@ -50,8 +50,11 @@ void device_lost(struct inphase_core *core, struct device *device, int error)
         device->fd = -1;
     if (device->sensor >= 0)
         core->sensor[device->sensor].outstanding = false;
-    if (device->actuator >= 0)
+    if (device->actuator >= 0) {
         rest_lost(&core->actuator[device->actuator]);
+        if (device->ops == &worker_ops)
+            guard_abandon(core, &core->actuator[device->actuator], error == -ETIMEDOUT);
+    }
 
     /* what moves depends on it, whatever its feedback is and whether or not anybody looks */
     if (device->actuator >= 0 && core->is_live)
@@ -143,6 +146,7 @@ static void start_over(struct inphase_core *core, struct device *device)
 {
     device->attached = true;
     device->refused = false;
+    device->orders_waiting = 0;
     device->quiet_until_ns = 0;
     device->lost_reason = device->lost_detail = 0;
     tell_use(device, USE_ATTACHED);

@@ -270,6 +270,17 @@ void guard_withdraw(struct inphase_core *core, const struct actuator *actuator)
         atomic_store_explicit(&page->moving, moving & ~bit, memory_order_release);
 }
 
+void guard_abandon(struct inphase_core *core, const struct actuator *actuator, bool is_stuck)
+{
+    struct guard_page *page = core->guard.page;
+    _Atomic uint32_t *lost;
+
+    if (!page || !(load_u32(&page->moving) >> actuator->index & 1))
+        return;
+    lost = &page->lost[actuator->index];
+    atomic_store_explicit(lost, ((load_u32(lost) | 1) + 1) | is_stuck, memory_order_release);
+}
+
 void guard_disarm(struct inphase_core *core)
 {
     if (!core->guard.page)

@@ -14,7 +14,7 @@
 #include "../inphase.h"
 
 #define GUARD_MAGIC 0x6472617567ULL /* "guard" */
-#define GUARD_VERSION 2
+#define GUARD_VERSION 3
 #define GUARD_RECORDS 2
 #define GUARD_NAME 48
 #define GUARD_LONGEST_NS 3600000000000LL /* of any duration on the page */
@@ -52,6 +52,9 @@ struct guard_page {
     _Atomic uint32_t moving;     /* bit per actuator: it was commanded, and has to be stopped */
     _Atomic int64_t beat_ns;     /* when the cycle thread last ran */
     _Atomic int64_t cycle;       /* which cycle that was */
+    /* per actuator of a worker, how often the core lost its device in motion, times two; odd: and
+       the worker is stuck, so that it has to be killed before its device is stopped */
+    _Atomic uint32_t lost[INPHASE_MAX_ACTUATORS];
     _Atomic uint32_t owner;      /* futex word: the cycle thread's id and FUTEX_WAITERS while it runs; the
                                     kernel adds FUTEX_OWNER_DIED and wakes whoever waits when it dies
                                     (set_robust_list(2)); 0: it does not run */
@@ -65,6 +68,8 @@ struct guard_life {
 /* a beat of the guard that is older means a frozen guard; in multiples of max_hold_ns, in each of which
    it looks at the page once at least */
 #define GUARD_LATE 5
+/* and a worker that takes no order for so many max_hold_ns is stuck */
+#define GUARD_STUCK 5
 
 /* copy what is constant of a page of that many bytes; false: the copy does not hold, or leads out of
    the page. The page may change meanwhile */
@@ -106,7 +111,8 @@ void guard_woke(struct guard_view *view, int64_t until_ns, int64_t now_ns, int64
 
 /* ---- between supervisor and guard: one packet each way per request ----------------------- */
 
-#define GUARD_GIVE 1             /* with a descriptor: of this actuator, from now on */
+#define GUARD_GIVE 1             /* with a descriptor: of this actuator, from now on; and, where a worker
+                                    writes to it, a second one: a pidfd of the worker */
 #define GUARD_DROP 2             /* close it */
 #define GUARD_READY 3            /* the guard's first word: error is that of SCHED_FIFO, other of
                                     locking its memory; 0: granted */

@@ -45,6 +45,9 @@
 /* a descriptor of an actuator's device, and what became of its stop */
 struct device {
     int fd; /* -1: none was given */
+    int worker; /* pidfd of the process that writes to it; -1: the cycle thread does */
+    uint32_t lost_seen; /* of the page's lost, when it was given */
+    bool ended; /* its worker's process */
     bool is_line; /* a terminal, which has an output queue to discard */
     char name[GUARD_NAME];
     int64_t due_ns;
@@ -159,7 +162,7 @@ static int start(char **argument)
     guard.note = argument[8];
     guard.view.held_beat_ns = guard.view.forgiven_beat_ns = INPHASE_ABSENT;
     for (int i = 0; i < INPHASE_MAX_ACTUATORS; i++)
-        guard.device[i].fd = -1;
+        guard.device[i].fd = guard.device[i].worker = -1;
     if (fstat(page, &facts) < 0)
         return -errno;
     guard.page = mmap(NULL, (size_t)facts.st_size, PROT_READ, MAP_SHARED | MAP_POPULATE, page, 0);
@@ -195,18 +198,28 @@ static void drop(struct device *device)
 {
     if (device->fd >= 0)
         close(device->fd);
-    device->fd = -1;
+    if (device->worker >= 0)
+        close(device->worker);
+    device->fd = device->worker = -1;
 }
 
-static int give(struct device *device, const struct guard_request *request, int fd)
+static uint32_t lost(uint32_t actuator)
+{
+    return atomic_load_explicit(&guard.page->lost[actuator], memory_order_acquire);
+}
+
+static int give(struct device *device, const struct guard_request *request, const int *fds)
 {
     struct termios settings;
-    int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
+    int fd = fds[0], flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
 
     if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY)
         return EBADF;
     drop(device);
     device->fd = fd;
+    device->worker = fds[1];
+    device->lost_seen = lost(request->actuator);
+    device->ended = false;
     device->is_line = tcgetattr(fd, &settings) == 0;
     memcpy(device->name, request->name, sizeof device->name - 1);
 
@@ -217,55 +230,17 @@ static int give(struct device *device, const struct guard_request *request, int 
     return 0;
 }
 
-static int descriptor_of(struct msghdr *message)
+/* those that came with a request; -1: it has none */
+static void descriptors_of(struct msghdr *message, int fds[2])
 {
     struct cmsghdr *header = CMSG_FIRSTHDR(message);
-    int fd = -1;
+    size_t size;
 
-    if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-        header->cmsg_len >= CMSG_LEN(sizeof fd))
-        memcpy(&fd, CMSG_DATA(header), sizeof fd);
-    return fd;
-}
-
-/* one request, and its answer; false: the runtime has closed the line */
-static bool obey(void)
-{
-    union {
-        struct cmsghdr header;
-        uint8_t bytes[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct guard_request request = {0};
-    struct iovec part = {.iov_base = &request, .iov_len = sizeof request};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
-                             .msg_controllen = sizeof control};
-    ssize_t size = recvmsg(guard.line, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    struct guard_answer answer;
-    int fd;
-
-    if (size < 0)
-        return errno == EAGAIN || errno == EINTR;
-    if (size == 0)
-        return false;
-    fd = descriptor_of(&message);
-    answer = (struct guard_answer){.kind = request.kind, .actuator = request.actuator,
-                                   .error = EINVAL};
-    if (size == sizeof request && request.actuator < guard.layout.actuators) {
-        struct device *device = &guard.device[request.actuator];
-
-        if (request.kind == GUARD_GIVE) {
-            answer.error = give(device, &request, fd);
-            if (!answer.error)
-                fd = -1;
-        }
-        if (request.kind == GUARD_DROP) {
-            drop(device);
-            answer.error = 0;
-        }
-    }
-    if (fd >= 0) /* nobody wanted it */
-        close(fd);
-    return send(guard.line, &answer, sizeof answer, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+    fds[0] = fds[1] = -1;
+    if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+        return;
+    size = header->cmsg_len - CMSG_LEN(0);
+    memcpy(fds, CMSG_DATA(header), size < 2 * sizeof *fds ? size : 2 * sizeof *fds);
 }
 
 /* bit per actuator that has to be stopped */
@@ -296,6 +271,24 @@ static bool wait_for_end(int64_t until_ns)
     return poll[0].revents || poll[1].revents;
 }
 
+/* What a worker writes after the stop would undo it. SIGKILL to all of these devices' workers, then wait */
+static void kill_workers(uint32_t which)
+{
+    int64_t until_ns = now() + KILL_NS;
+
+    for (uint32_t i = 0; i < guard.layout.actuators; i++)
+        if (which >> i & 1 && guard.device[i].worker >= 0)
+            syscall(SYS_pidfd_send_signal, guard.device[i].worker, SIGKILL, NULL, 0);
+    for (uint32_t i = 0; i < guard.layout.actuators; i++) {
+        struct pollfd poll = {.fd = guard.device[i].worker, .events = POLLIN};
+        struct timespec left = time_of(until_ns - now());
+
+        if (which >> i & 1 && poll.fd >= 0)
+            while (ppoll(&poll, 1, &left, NULL) < 0 && errno == EINTR)
+                left = time_of(until_ns - now());
+    }
+}
+
 static void kill_runtime(void)
 {
     guard.killed = syscall(SYS_pidfd_send_signal, guard.runtime, SIGKILL, NULL, 0) == 0;
@@ -309,8 +302,11 @@ static int send_stop(const struct device *device, const struct guard_stop *stop,
     for (uint32_t at = 0, part; at < size; at += part) {
         ssize_t sent;
 
+        /* a socket of a worker's may be one that blocks; a terminal may not, see guard.py */
         part = stop->chunk && stop->chunk < size - at ? stop->chunk : size - at;
-        sent = write(device->fd, bytes + at, part);
+        sent = send(device->fd, bytes + at, part, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent < 0 && errno == ENOTSOCK)
+            sent = write(device->fd, bytes + at, part);
         if (sent < 0)
             return errno;
         if (sent != (ssize_t)part)
@@ -320,14 +316,14 @@ static int send_stop(const struct device *device, const struct guard_stop *stop,
 }
 
 /* of all that still have to be stopped, the one whose turn is next; NULL: done */
-static struct device *next_due(void)
+static struct device *next_due(uint32_t which)
 {
     struct device *next = NULL;
 
     for (uint32_t i = 0; i < guard.layout.actuators; i++) {
         struct device *device = &guard.device[i];
 
-        if (!(guard.view.moving >> i & 1) || device->fd < 0 || !guard.record.size[i] ||
+        if (!(which >> i & 1) || device->fd < 0 || !guard.record.size[i] ||
             device->sent == REPEATS || device->tries == TRIES)
             continue;
         if (!next || device->due_ns < next->due_ns)
@@ -336,7 +332,7 @@ static struct device *next_due(void)
     return next;
 }
 
-static void send_stops(void)
+static void send_stops(uint32_t which)
 {
     struct device *device;
 
@@ -345,11 +341,11 @@ static void send_stops(void)
         device = &guard.device[i];
         device->sent = device->tries = 0;
         device->error = 0;
-        if (guard.view.moving >> i & 1 && device->fd >= 0 && device->is_line)
+        if (which >> i & 1 && device->fd >= 0 && device->is_line)
             tcflush(device->fd, TCOFLUSH);
         device->due_ns = now() + guard.layout.stop[i].gap_ns;
     }
-    while ((device = next_due()) != NULL) {
+    while ((device = next_due(which)) != NULL) {
         const struct guard_stop *stop = &guard.layout.stop[device - guard.device];
         uint32_t size = guard.record.size[device - guard.device];
         struct timespec due = time_of(device->due_ns);
@@ -475,6 +471,52 @@ static void tell(enum guard_verdict verdict)
     say();
 }
 
+static void take_record(void)
+{
+    if (!guard_page_record(guard.page, &guard.layout, &guard.record))
+        memset(guard.record.size, 0, sizeof guard.record.size);
+}
+
+/* A worker ended in motion, or the core lost its device: the runtime lives and goes on with the others.
+   Whoever the device belongs to next is given anew */
+static void stop_one(uint32_t actuator, bool is_stuck)
+{
+    struct device *device = &guard.device[actuator];
+
+    if (is_stuck)
+        kill_workers(1U << actuator);
+    take_record();
+    send_stops(1U << actuator);
+    guard.length = 0;
+    add("inphase guard: the worker of %s %s; its device was sent its stop %u times\n", device->name,
+        is_stuck        ? "takes no commands while it moves, and was killed"
+        : device->ended ? "ended while it moves"
+                        : "lost it while it moves",
+        device->sent);
+    say();
+}
+
+/* stop and close a worker's device that has to be; is_leaving: whatever becomes of it, it leaves us */
+static void look_at_worker(uint32_t actuator, bool is_leaving)
+{
+    struct device *device = &guard.device[actuator];
+    bool is_moving, is_lost;
+    uint32_t found;
+
+    if (device->worker < 0)
+        return;
+
+    /* in this order: the core says that a device moves before it can lose it */
+    is_moving = moving() >> actuator & 1;
+    found = lost(actuator);
+    is_lost = found != device->lost_seen;
+    is_leaving = is_leaving || device->ended;
+    if (is_lost || (is_leaving && is_moving))
+        stop_one(actuator, is_lost && found & 1);
+    if (is_lost || is_leaving)
+        drop(device);
+}
+
 static void stop(enum guard_verdict verdict)
 {
     guard.noticed_ns = now();
@@ -486,30 +528,77 @@ static void stop(enum guard_verdict verdict)
         guard.dead_ns = now();
 
     /* what was left last is what was written last, or was about to be */
-    if (!guard_page_record(guard.page, &guard.layout, &guard.record))
-        memset(guard.record.size, 0, sizeof guard.record.size);
+    take_record();
     guard.view.moving = moving();
-    send_stops();
+    if (!guard.holds) /* a runtime that is left alive hands its workers nothing while it is frozen */
+        kill_workers(guard.view.moving);
+    send_stops(guard.view.moving);
     write_note(verdict);
     tell(verdict);
 }
 
 /* ---- watching ---------------------------------------------------------------------------- */
 
+/* one request, and its answer; false: the runtime has closed the line */
+static bool obey(void)
+{
+    union {
+        struct cmsghdr header;
+        uint8_t bytes[CMSG_SPACE(2 * sizeof(int))];
+    } control;
+    struct guard_request request = {0};
+    struct iovec part = {.iov_base = &request, .iov_len = sizeof request};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    ssize_t size = recvmsg(guard.line, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    struct guard_answer answer;
+    int fds[2];
+
+    if (size < 0)
+        return errno == EAGAIN || errno == EINTR;
+    if (size == 0)
+        return false;
+    descriptors_of(&message, fds);
+    answer = (struct guard_answer){.kind = request.kind, .actuator = request.actuator,
+                                   .error = EINVAL};
+    if (size == sizeof request && request.actuator < guard.layout.actuators) {
+        struct device *device = &guard.device[request.actuator];
+
+        look_at_worker(request.actuator, true);
+        if (request.kind == GUARD_GIVE) {
+            answer.error = give(device, &request, fds);
+            if (!answer.error)
+                fds[0] = fds[1] = -1;
+        }
+        if (request.kind == GUARD_DROP) {
+            drop(device);
+            answer.error = 0;
+        }
+    }
+    for (int i = 0; i < 2; i++)
+        if (fds[i] >= 0) /* nobody wanted it */
+            close(fds[i]);
+    return send(guard.line, &answer, sizeof answer, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+}
+
 /* until something happens, or the time has come; both are looked at after that */
 static void wait_until(int64_t until_ns)
 {
-    struct pollfd poll[3] = {
+    struct pollfd poll[3 + INPHASE_MAX_ACTUATORS] = {
         {.fd = guard.runtime, .events = POLLIN},
         {.fd = guard.bell, .events = POLLIN},
         {.fd = guard.view.is_left ? -1 : guard.line, .events = POLLIN},
     };
     struct timespec left = time_of(until_ns - now());
 
-    if (ppoll(poll, 3, &left, NULL) < 0)
+    for (uint32_t i = 0; i < guard.layout.actuators; i++)
+        poll[3 + i] = (struct pollfd){.fd = guard.device[i].worker, .events = POLLIN};
+    if (ppoll(poll, 3 + guard.layout.actuators, &left, NULL) < 0)
         return;
     if (poll[0].revents || poll[1].revents)
         guard.view.is_dead = true;
+    for (uint32_t i = 0; i < guard.layout.actuators; i++)
+        guard.device[i].ended = poll[3 + i].revents != 0;
     if (poll[2].revents && !obey())
         guard.view.is_left = true;
 }
@@ -534,6 +623,8 @@ int main(int count, char **argument)
         if (verdict == GUARD_LEAVE)
             return 0;
         if (verdict == GUARD_WAIT) {
+            for (uint32_t i = 0; i < guard.layout.actuators; i++)
+                look_at_worker(i, false);
             if (until_ns > now_ns + LOOK_NS)
                 until_ns = now_ns + LOOK_NS;
             wait_until(until_ns);

@@ -50,6 +50,7 @@ struct post {
     uint32_t version;
     _Atomic uint64_t head;       /* samples posted */
     _Atomic uint32_t state;      /* INPHASE_WORKER_* */
+    _Atomic uint64_t orders;     /* commands that it was handed and is done with */
     _Atomic int64_t fact[sizeof(struct inphase_worker_facts) / 8];
 };
 
@@ -264,6 +265,8 @@ struct device {
     int64_t quiet_until_ns;      /* cycle thread: before it, a missed reply may still be coming */
     int64_t gone_until_cycle;    /* twins: planned absence */
     uint64_t taken;              /* cycle thread: the wish that it follows */
+    uint64_t orders_taken;       /* cycle thread: of a worker, as it said last */
+    uint32_t orders_waiting;     /* cycle thread: acts in a row in which it took none */
     _Atomic uint64_t wanted;     /* supervisor: generation, and what is wanted since: WANTED_* */
     _Atomic uint64_t use;        /* cycle thread: generation of the wish taken, and USE_* */
     uint32_t lost_reason, lost_detail; /* cycle thread: beside OFFLINE; 0: the errno says it all */
@@ -722,6 +725,8 @@ void guard_leave(struct inphase_core *core, const struct actuator *actuator, con
 /* an actuator that is not commanded any more, and all: the run has ended in good order */
 void guard_withdraw(struct inphase_core *core, const struct actuator *actuator);
 void guard_disarm(struct inphase_core *core);
+/* a worker's device is lost: where it was commanded, the guard stops it. is_stuck: the worker lives */
+void guard_abandon(struct inphase_core *core, const struct actuator *actuator, bool is_stuck);
 int guard_lock(const struct inphase_core *core);
 /* whether the guard would act; memory reads only. Without a guard that is not this one's to say: true */
 bool guard_lives(const struct inphase_core *core, int64_t now_ns);

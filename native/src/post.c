@@ -100,6 +100,38 @@ static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum
     return 0;
 }
 
+/* a worker that takes nothing of what it is handed is stuck: what it wrote last goes on, and nothing but
+   the guard stops it */
+static bool is_stuck(const struct inphase_core *core, struct device *device, uint64_t handed)
+{
+    uint64_t taken = atomic_load_explicit(&device->post->orders, memory_order_relaxed);
+
+    if (taken >= handed || taken != device->orders_taken) {
+        device->orders_taken = taken;
+        device->orders_waiting = 0;
+        return false;
+    }
+
+    /* acts are counted, not time: a pause of the whole machine is none */
+    device->orders_waiting++;
+    return core->guard.page && device->orders_waiting * core->period_ns >
+                                   GUARD_STUCK * core->guard.page->layout.max_hold_ns;
+}
+
+/* before the order is there: the bytes that stop its device */
+static int leave_stop(struct inphase_core *core, const struct actuator *actuator)
+{
+    uint8_t bytes[INPHASE_MAX_PACKET];
+    int32_t size = 0;
+
+    if (actuator->stop.kind == INPHASE_STOP_HOLD)
+        size = inphase_encode(&actuator->encoding, actuator->applied, bytes, sizeof bytes);
+    if (size < 0)
+        return -EAGAIN;
+    guard_leave(core, actuator, bytes, (uint32_t)size);
+    return 0;
+}
+
 static int worker_write(struct inphase_core *core, struct actuator *actuator)
 {
     const struct inphase_ring *ring = &core->layout->orders[actuator->index];
@@ -115,6 +147,14 @@ static int worker_write(struct inphase_core *core, struct actuator *actuator)
     };
     uint64_t one = 1;
 
+    if (actuator->stop.kind != INPHASE_STOP_NONE) {
+        if (is_stuck(core, actuator->device, number)) {
+            actuator->device->worker_lives = false; /* until there is another */
+            return -ETIMEDOUT;
+        }
+        if (leave_stop(core, actuator) < 0)
+            return -EAGAIN;
+    }
     memcpy(bytes, &order, sizeof order);
     memcpy((uint8_t *)bytes + sizeof order, actuator->applied, 8 * actuator->channels);
     slot_write(ring_slot(core->segment->memory, ring, number), number, bytes, ring->payload);

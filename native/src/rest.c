@@ -130,7 +130,8 @@ int inphase_core_moves(inphase_core *core, uint32_t actuator)
 
 static uint32_t stop_kind(const struct actuator *actuator)
 {
-    if (actuator->stop.kind == INPHASE_STOP_BYTES)
+    /* a worker is told values: its driver's own bytes are the guard's alone */
+    if (actuator->stop.kind == INPHASE_STOP_BYTES && actuator->device->ops != &worker_ops)
         return INPHASE_STOP_BYTES;
     return actuator->mode == INPHASE_MODE_POSITION ? INPHASE_STOP_HOLD : INPHASE_STOP_ZERO;
 }

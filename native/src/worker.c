@@ -223,6 +223,10 @@ int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, int order_fd, u
 
     if (actuator >= INPHASE_MAX_ACTUATORS)
         return -EINVAL;
+
+    /* whoever waits again is done with what it took */
+    atomic_store_explicit(&worker->post->orders, worker->orders_seen[actuator],
+                          memory_order_relaxed);
     if (order_fd < 0)
         return clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR ? -EINTR : 0;
     rc = take_order(worker, actuator, values, cycle);
