@@ -1268,6 +1268,10 @@ int inphase_core_guard(inphase_core *core, int64_t max_hold_ns, int32_t *life_fd
 /* An actuator's enable sequence is done: commands may be written to it, and it stands (enable is said
    before its device is attached again). 0: commands may not be; what it was told to do is stopped. */
 int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled);
+/* The goals at which a device in position mode holds already, one per channel, said before enable: its
+   first motion begins there and not where it is measured, so that it does not give way by what holds
+   its load. One that is further from the measured position than `step` is left out. count 0: none. */
+int inphase_core_holds(inphase_core *core, uint32_t actuator, const double *goal, uint32_t count);
 /* 1: latched or stopping, and the actuator's feedback shows that it moves. Any thread; -EINVAL. */
 int inphase_core_moves(inphase_core *core, uint32_t actuator);
 /* Ask for motion: from OPENED, or to clear what is latched (the local reset, and the only one). At

@@ -1,5 +1,6 @@
 """One device's trouble is that device's: losses, drivers that raise, and what is off at the end."""
 
+import math
 import signal
 import socket
 import threading
@@ -341,3 +342,54 @@ def test_an_answer_that_comes_late_is_none_to_the_next_question(
     asking.ask("nothing")
     asking.close()
     thread.join()
+
+
+# ---- what holds already --------------------------------------------------------------------
+
+_STILL = "class Still:\n    def __call__(self, frame):\n        return None\n"
+TORQUE, MODE, PROFILE_VELOCITY, GOAL = 64, 11, 112, 116
+
+
+def hold(robot: Robot, values: dict[int, int]) -> None:
+    """Put registers of all servos as somebody else left them."""
+    for servo in range(6):
+        for address, value in values.items():
+            robot.arm(set={"register": {"servo": servo, "address": address, "value": value}})
+
+
+def test_an_arm_that_holds_in_another_mode_is_refused_and_goes_on_holding(robot: Robot) -> None:
+    hold(robot, {MODE: 5, TORQUE: 1})
+    with robot.run() as run:
+        code, _ = run.end()
+        assert "holds with its torque on in operating mode 5" in run.stderr
+        assert "support the arm" in run.stderr
+    assert code == DeviceError.exit_code
+    assert torque(robot) == [1] * 6
+    assert robot.arm()["journal"] == [], "nothing was written"
+
+
+@pytest.mark.parametrize("home", ["cycle", "process"])
+def test_an_arm_that_holds_keeps_its_goal_until_it_is_commanded(robot: Robot, home: str) -> None:
+    # a goal that is not reached: as under a load, and so slow that it stays for the test
+    goals = [2108 + round(one / (2 * math.pi) * 4096) for one in robot.arm()["position"]]
+    hold(robot, {PROFILE_VELOCITY: 1, MODE: 3})
+    for servo, goal in enumerate(goals):
+        robot.arm(set={"register": {"servo": servo, "address": GOAL, "value": goal}})
+    hold(robot, {TORQUE: 1})
+    robot.folder.joinpath("sweep.py").write_text(_STILL)
+    robot.write(
+        ("sweep.py:Sweep", "sweep.py:Still"),
+        ("[device.arm]", f'[device.arm]\nhome = "{home}"'),
+        ("watchdog_ms = 0", "watchdog_ms = 2_540"),
+    )
+    with robot.run() as run:
+        for _ in range(5):
+            run.frame(lambda frame: "WRITTEN" in frame.command["arm"].flags)
+        journal = robot.arm()["journal"]
+        written = {(ident, data) for ident, address, data in journal if address == GOAL}
+        run.signal(signal.SIGINT)
+        assert run.end()[0] == 130
+    assert not [entry for entry in journal if entry[1] == TORQUE], "no torque was switched"
+    kept = {(1 + servo, goal.to_bytes(4, "little").hex()) for servo, goal in enumerate(goals)}
+    assert written == kept
+    assert torque(robot) == [1] * 6

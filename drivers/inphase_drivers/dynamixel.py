@@ -168,6 +168,7 @@ class Servos(Driver):
         super().__init__(name, options)
         self.options: ServoOptions = options
         self._serial: serial.Serial | None = None
+        self._goals: tuple[float, ...] = ()
         self._limits: list[int] = []  # raw, of each servo's goal; known once it was opened
 
     @property
@@ -405,17 +406,23 @@ class Servos(Driver):
     def enable(self) -> None:
         """Operating mode, goal at the measured position or at none, torque on, watchdog; read back.
 
-        A watchdog that has expired refuses goals and every value but 0 (e-manual, Bus Watchdog).
+        A servo that holds is never let go: one whose torque is on in another mode is refused before
+        anything is written, one in position mode keeps its goal, which carries its load. A watchdog
+        that has expired refuses goals and every value but 0 (e-manual, Bus Watchdog).
         """
         goal = self._goal
+        holding = {ident: self._holds(ident) for ident in self.options.ids}
         for ident in self.options.ids:
             self._write(ident, _BUS_WATCHDOG, 0, 1)
             self._expect(ident, "bus watchdog", _BUS_WATCHDOG, 0)
             if self._read(ident, _OPERATING_MODE, 1) != goal.operating_mode:
-                self._write(ident, _TORQUE_ENABLE, 0, 1)
                 self._write(ident, _OPERATING_MODE, goal.operating_mode, 1)
                 self._expect(ident, "operating mode", _OPERATING_MODE, goal.operating_mode)
+        goals = []
         for ident in self.options.ids:
+            if holding[ident] and self.mode == "position":
+                goals.append(self._read(ident, goal.register, goal.size))
+                continue
             begin = 0
             if self.mode == "position":
                 begin = self._read(ident, _PRESENT_POSITION, 4)
@@ -423,13 +430,36 @@ class Servos(Driver):
             found = self._read(ident, goal.register, goal.size)
             if found != begin:
                 raise self._refusal(ident, f"goal {self.mode}", goal.register, found, begin)
+            goals.append(begin)
         for ident in self.options.ids:
-            self._write(ident, _TORQUE_ENABLE, 1, 1)
+            if not holding[ident]:
+                self._write(ident, _TORQUE_ENABLE, 1, 1)
             self._expect(ident, "torque enable", _TORQUE_ENABLE, 1)
         units = self.options.watchdog_ms // _WATCHDOG_UNIT_MS
         for ident in self.options.ids if units else ():
             self._write(ident, _BUS_WATCHDOG, units, 1)
             self._expect(ident, "bus watchdog", _BUS_WATCHDOG, units)
+        self._goals = tuple(raw * goal.scale + goal.zero for raw in goals)
+
+    def _holds(self, ident: int) -> bool:
+        """Whether a servo's torque is on already. Raises DeviceError where it would have to be let
+        go to be used in this mode."""
+        if not self._read(ident, _TORQUE_ENABLE, 1):
+            return False
+        mode = self._read(ident, _OPERATING_MODE, 1)
+        current = self.mode == "effort" and self._read(ident, _GOAL_CURRENT, 2)
+        if mode == self._goal.operating_mode and not current:
+            return True
+        found = f"goal current {current}" if current else f"operating mode {mode}"
+        raise DeviceError(
+            f"device {self.name}: servo {ident} on {self.options.port} holds with its torque on in "
+            f"{found}, and would have to let go to be used for {self.mode}; support the arm, "
+            f"switch its torque off (register {_TORQUE_ENABLE} to 0), start again"
+        )
+
+    def goals(self) -> tuple[float, ...]:
+        """In position mode the goals in the servos' registers, in rad."""
+        return self._goals if self.mode == "position" else ()
 
     def disable(self) -> None:
         """Torque off, and the watchdog with it; read back. One servo that does not answer keeps no

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -156,6 +157,11 @@ class Core:
         if fd < 0:
             raise StoreError(f"no page for the guard: {os.strerror(-fd)}")
         return fd, int(life[0])
+
+    def holds(self, actuator: int, goals: Sequence[float]) -> None:
+        """The goals at which a device holds already, before `enable`; empty: none."""
+        rc = lib.inphase_core_holds(self._core, actuator, list(goals), len(goals))
+        assert rc == 0, (actuator, goals)
 
     def enable(self, actuator: int, enabled: bool) -> None:
         """An actuator may be written to, or not."""

@@ -69,10 +69,12 @@ class Link:
         and perhaps somebody else's by now."""
         return self._file is not None and _file_of(self.fd) == self._file
 
-    def enable(self) -> None:
-        """Let the driver enable it; from the attempt on it counts as powered."""
+    def enable(self) -> tuple[float, ...]:
+        """Let the driver enable it; from the attempt on it counts as powered. The goals at which it
+        holds."""
         self.is_powered = True
         self.call("enable", self.driver.enable)
+        return self.call("enable", self.driver.goals)
 
     def disable(self) -> None:
         """Let the driver disable it, which verifies that."""
@@ -165,7 +167,7 @@ class Devices:
     def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
         self._say = say
         self._told: dict[int, str] = {}
-        self._motion = plan.motion_devices
+        self._plan = plan
         self.guard: Guard | None = None
         """who stops the actuators when this process cannot; it has their descriptors first"""
         self.links: list[Link] = []
@@ -193,9 +195,9 @@ class Devices:
         """Enable the actuators and hand every device to the core, before its thread starts."""
         for link in self.links:
             if link.actuator is not None and not observe:
-                link.enable()
+                goals = link.enable()
                 self._give(link, core)
-                core.enable(link.actuator, True)
+                self._let_move(link.actuator, goals, core)
             core.attach(link.index, link.fd)
 
     def _give(self, link: Link, core: Core) -> None:
@@ -224,7 +226,11 @@ class Devices:
             self._give(link, core)
             core.attach(link.index, link.fd)
             self._told.pop(link.index, None)
-            latched = "; motion needs to be armed again" if link.index in self._motion else ""
+            latched = (
+                "; motion needs to be armed again"
+                if link.index in self._plan.motion_devices
+                else ""
+            )
             self._say(f"device {link.driver.name} is back{latched}")
         elif not link.reopening and (error := core.lost(link.index)):
             self._lose(link, core, _WHY.get(error, ""))
@@ -249,10 +255,13 @@ class Devices:
             if link.actuator is None or observe:
                 continue
             with self._borrowed(link, core):
-                link.enable()
                 # said before it is attached: it stands, and is owed no stop
-                core.enable(link.actuator, True)
+                self._let_move(link.actuator, link.enable(), core)
             self._wait_taken(link, core)
+
+    def _let_move(self, actuator: int, goals: tuple[float, ...], core: Core) -> None:
+        core.holds(actuator, self._plan.actuators[actuator].turned(goals))
+        core.enable(actuator, True)
 
     @contextlib.contextmanager
     def _borrowed(self, link: Link, core: Core) -> Iterator[None]:

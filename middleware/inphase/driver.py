@@ -417,8 +417,17 @@ class Driver(ABC):
 
     def enable(self) -> None:
         """Make the actuator follow commands in its mode, from where it is, at no velocity, or at
-        its safe value; verified by reading."""
+        its safe value; verified by reading.
+
+        It never takes power from what holds: where the device would have to let go to be set up, it
+        refuses, and says what to do. What holds in the right mode keeps its goal.
+        """
         return
+
+    def goals(self) -> tuple[float, ...]:
+        """After `enable`, in position mode: the goals at which the device holds, one per channel;
+        empty: they are the measured positions."""
+        return ()
 
     def disable(self) -> None:
         """Make the actuator stop following commands; verified by reading.

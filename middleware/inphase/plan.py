@@ -4,6 +4,7 @@ It says which channels a sample has, where the wire's time goes, how deep the ri
 makes the description that every reader is given first. It touches no device.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -105,6 +106,11 @@ class ActuatorPlan:
     effort_channel: int
     """of the feedback's sensor; -1: not said"""
     limits: list[ChannelLimits]
+
+    def turned(self, goals: Sequence[float]) -> list[float]:
+        """A driver's values as the schedule counts them."""
+        pairs = zip(self.turns, goals, strict=True) if goals else ()
+        return [sign * goal - zero for (sign, zero), goal in pairs]
 
     @property
     def stop(self) -> Stop | None:

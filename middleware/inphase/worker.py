@@ -147,12 +147,13 @@ class Worker:
             f"trigger mode and its stated latency"
         )
 
-    def enable(self) -> None:
-        """Make the actuator follow commands. Raises DeviceError."""
+    def enable(self) -> tuple[float, ...]:
+        """Make the actuator follow commands; the goals at which it holds. Raises DeviceError."""
         with self._call("enable"):
             if not self._is_open:
                 raise DeviceError(f"device {self._driver.name} is gone")
             self._driver.enable()
+            return self._driver.goals()
 
     def disable(self) -> None:
         """Make the actuator stop following commands; a device that is away is tried to be opened
@@ -482,15 +483,16 @@ class Control:
 
     def _do(self, worker: Worker, request: bytes) -> None:
         number, _, what = request.decode().partition(" ")
+        goals: tuple[float, ...] = ()
         try:
             if what == "enable":
-                worker.enable()
+                goals = worker.enable()
             elif what == "disable":
                 worker.disable()
         except DeviceError as error:
             self._answer(f"{number} {error}")
             return
-        self._answer(f"{number} ok")
+        self._answer(" ".join([number, "ok", *map(repr, map(float, goals))]))
 
     def _answer(self, text: str) -> None:
         try:
@@ -512,8 +514,9 @@ class Asking:
         self._number = 0
         self._line, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
-    def ask(self, what: str) -> None:
-        """Ask the worker for something, and wait for so long at most. Raises DeviceError."""
+    def ask(self, what: str) -> tuple[float, ...]:
+        """Ask the worker for something, and wait for so long at most; the goals at which the device
+        holds, after `enable`. Raises DeviceError."""
         self._number += 1
         until_s = time.monotonic() + self._bound_s
         number = answer = ""
@@ -530,8 +533,10 @@ class Asking:
             raise DeviceError(
                 f"device {self._device}: its worker does not answer to {what}: {error}"
             ) from error
-        if answer != "ok":
+        ok, *goals = answer.split()
+        if ok != "ok":
             raise DeviceError(answer)
+        return tuple(map(float, goals))
 
     def close(self) -> None:
         """Close the line."""
@@ -576,9 +581,9 @@ class WorkerThread:
         finally:
             self._worker.close()
 
-    def ask(self, what: str) -> None:
-        """Have the driver `enable` or `disable`, between two turns. Raises DeviceError."""
-        self._line.ask(what)
+    def ask(self, what: str) -> tuple[float, ...]:
+        """Have the driver `enable` or `disable`, between two turns; see `Asking.ask`."""
+        return self._line.ask(what)
 
     def close(self) -> None:
         """End it, and close the device."""

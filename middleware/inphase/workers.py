@@ -111,12 +111,15 @@ class WorkerLink:
                 pass_fds=fds,
             )
 
-    def enable(self) -> None:
-        """Have the driver enable its actuator; from the attempt on it counts as powered. Raises
-        DeviceError."""
+    def enable(self, core: Core) -> None:
+        """Have the driver enable its actuator, and let it move; from the attempt on it counts as
+        powered. Raises DeviceError."""
+        assert self.actuator is not None
         if not self.is_guest:  # whoever has it has enabled it
             self.is_powered = True
-            self._ask("enable")
+            goals = self._ask("enable")
+            core.holds(self.actuator, self.plan.actuators[self.actuator].turned(goals))
+        core.enable(self.actuator, True)
 
     def disable(self) -> None:
         """Have the driver disable its actuator, which verifies that. Raises DeviceError."""
@@ -130,11 +133,11 @@ class WorkerLink:
         if self.process is None and self._thread is None:
             self.start()
 
-    def _ask(self, what: str) -> None:
+    def _ask(self, what: str) -> tuple[float, ...]:
         asking = self._thread or self._asking
         if asking is None:
             raise DeviceError(f"device {self.name} is gone")
-        asking.ask(what)
+        return asking.ask(what)
 
     def take_device(self) -> bool:
         """Whether the worker has opened its device anew: `device_fd` is another then."""
@@ -218,8 +221,7 @@ class Workers:
                 link.process.wait_ready()
         for link in self.links:
             if link.actuator is not None and not observe:
-                link.enable()
-                core.enable(link.actuator, True)
+                link.enable(core)
             self._attach(link, core)
 
     @staticmethod
@@ -320,8 +322,7 @@ class Workers:
             if not link.is_attached or not core.attached(link.index):
                 raise DeviceError(f"device {link.name} is still gone: nothing is armed")
             if link.actuator is not None and not observe:
-                link.enable()
-                core.enable(link.actuator, True)
+                link.enable(core)
 
     # ---- power -----------------------------------------------------------------------------
 

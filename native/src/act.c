@@ -58,13 +58,29 @@ static bool starts_here(struct actuator *actuator, const double *requested,
     return true;
 }
 
-/* begin at rest, at the measured position or, blind, at the one that was commanded last */
+/* the goal at which a joint holds already, once; NAN: none that is near */
+static double held_goal(struct actuator *actuator, uint32_t channel, double measured)
+{
+    double goal = atomic_load_explicit(&actuator->holds[channel], memory_order_relaxed);
+
+    atomic_store_explicit(&actuator->holds[channel], NAN, memory_order_relaxed);
+    if (actuator->mode != INPHASE_MODE_POSITION ||
+        !(fabs(goal - measured) <= actuator->limiter[channel].limits.step))
+        return NAN;
+    return goal;
+}
+
+/* begin at rest, at the goal that the device holds at, else at the measured position or, blind, at the
+   one that was commanded last */
 static void place(struct inphase_core *core, struct actuator *actuator,
                   const struct inphase_measured *measured)
 {
     for (uint32_t c = 0; c < actuator->channels; c++) {
         double here = measured[c].position;
+        double goal = held_goal(actuator, c, here);
 
+        if (!isnan(goal))
+            here = goal;
         limiter_place(&actuator->limiter[c], &actuator->motion[c],
                       isnan(here) ? actuator->motion[c].position : here);
     }

@@ -359,6 +359,8 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
         actuator->workspace.joint = actuator->joint;
     }
     for (uint32_t c = 0; c < config->channels; c++)
+        atomic_init(&actuator->holds[c], NAN);
+    for (uint32_t c = 0; c < config->channels; c++)
         limiter_place(&actuator->limiter[c], &actuator->motion[c],
                       config->start ? config->start[c] : 0);
     actuator->encoding = config->encoding;
@@ -690,6 +692,18 @@ int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled)
     if (enabled)
         atomic_fetch_add_explicit(&core->actuator[actuator].enables, 1, memory_order_release);
     atomic_store_explicit(&core->actuator[actuator].enabled, enabled, memory_order_release);
+    return 0;
+}
+
+int inphase_core_holds(inphase_core *core, uint32_t actuator, const double *goal, uint32_t count)
+{
+    if (actuator >= core->actuators || (count && count != core->actuator[actuator].channels))
+        return -EINVAL;
+
+    /* published by the release of `enabled` */
+    for (uint32_t c = 0; c < core->actuator[actuator].channels; c++)
+        atomic_store_explicit(&core->actuator[actuator].holds[c], count ? goal[c] : NAN,
+                              memory_order_relaxed);
     return 0;
 }
 

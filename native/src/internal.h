@@ -414,6 +414,9 @@ struct actuator {
     _Atomic int enabled;         /* supervisor */
     _Atomic uint32_t enables;    /* supervisor: how often its driver has made it ready, at a stand */
     _Atomic int guarded;         /* supervisor */
+    /* supervisor, before `enabled`: goals that the device holds at, NAN: where it is measured; taken
+       by the cycle thread, once, as motion is placed */
+    _Atomic double holds[INPHASE_MAX_CHANNELS];
     bool guards_itself;          /* or nobody minds */
     bool off_on_estop;
     bool coasts;                 /* without a command it carries on, and is brought to rest */
