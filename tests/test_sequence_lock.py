@@ -200,7 +200,7 @@ CONTROL = {
     "enabled": Word("enabled", ("core.c", "inphase_core_enable"), ("act.c", "act_one")),
     "guarded": Word("guarded", ("state.c", "inphase_core_guarded"), ("state.c", "is_guarded")),
     "arm": Word(
-        "arm_requests", ("state.c", "inphase_core_arm"), ("state.c", "state_take_requests")
+        "arm_requests", ("state.c", "inphase_core_arm_after"), ("state.c", "state_take_requests")
     ),
     "the end": Word("ended", ("cycle.c", "cycle_main"), ("core.c", "inphase_core_join")),
 }
