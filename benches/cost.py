@@ -49,8 +49,7 @@ def plan_of(count: int, grid: Grid, options: Options) -> Plan:
 def open_core(plan: Plan, cycles: int = 0) -> Core:
     """A core on that plan; nothing attached."""
     epoch = store.new_epoch()
-    path = store.segment_path("bench", epoch, "core")
-    return Core(plan, path, epoch=epoch, description=plan.description(epoch), cycles=cycles)
+    return Core(plan, epoch=epoch, description=plan.description(epoch), cycles=cycles)
 
 
 def _started(core: Core, fds: list[int]) -> StoreFollower:

@@ -64,7 +64,9 @@ def processes(row: Row, options: Options) -> Iterator[tuple[Writer, Reader]]:
     contents = Contents(epoch, describe(row, epoch), [row.payload] * row.sensors, record)
     writer = Writer(options, contents)
     with tempfile.TemporaryDirectory(prefix="inphase-bench-") as folder:
-        gateway = Process("gateway", "inphase.gateway", [str(schedule_file(folder)), writer.path])
+        page = store.Segment.estop_page(epoch)
+        arguments = [str(schedule_file(folder)), writer.path, str(page.fd)]
+        gateway = Process("gateway", "inphase.gateway", arguments, pass_fds=[page.fd])
         gateway.wait_ready()
         endpoint, bare_endpoint = f"ipc://{folder}/frames", f"ipc://{folder}/bare"
         shape = (row.payload, DEPTH, _header_bytes(writer, endpoint))
@@ -83,6 +85,7 @@ def processes(row: Row, options: Options) -> Iterator[tuple[Writer, Reader]]:
             sender.kill()
             sender.wait()
             gateway.stop()
+            page.close()
             writer.close()
 
 

@@ -51,17 +51,16 @@ def held() -> Iterator[None]:
 def _ours(plan: Plan, fds: list[int], options: Options, schedule: Path, cycles: int) -> float:
     """The share of cycles in which the policy owed a command and had posted none."""
     core = robot.open_core(plan, cycles=cycles)
-    mailbox = Path(store.policy_path(core.segment.path))
+    mailbox, bell = core.mailbox()
     with core:
         policy = Process(
             "policy",
             "inphase.policy",
-            [str(schedule), core.segment.path, str(mailbox)],
+            [str(schedule), core.segment.path, str(mailbox.fd), str(bell.fd)],
+            pass_fds=[mailbox.fd, bell.fd],
             environment=thread_environment(1),
         )
         policy.wait_ready()
-        segment = store.Segment.attach(str(mailbox))
-        core.mailbox(segment)
         follower = StoreFollower(core.segment.path)
         for device, fd in enumerate(fds):
             core.attach(device, fd)
@@ -71,8 +70,8 @@ def _ours(plan: Plan, fds: list[int], options: Options, schedule: Path, cycles: 
         missed = follower.reader.counts()["missed"]
         follower.close()
         policy.stop()
-    segment.close()
-    mailbox.unlink(missing_ok=True)
+    mailbox.close()
+    bell.close()
     return missed / cycles
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from benches.distribution import quantiles_of, show_samples
 from benches.machine import Options
 from benches.robot import SCHEDULES
-from inphase import store
+from inphase import names
 
 _SYNC_WRITE = 0x83
 _GOAL_PREFIX = "74000400"  # register 116, four bytes each
@@ -125,7 +125,7 @@ def _robot(options: Options) -> Iterator[tuple[Path, Arm, str]]:
             yield path, arm, name
         finally:
             arm.close()
-            for left in Path("/dev/shm").glob(f"inphase.{name}.*"):
+            for left in names.folder().glob(f"{name}.*"):
                 left.unlink()
 
 
@@ -141,10 +141,15 @@ class _Stalled(NamedTuple):
     beat_age_ms: float
 
 
+def _notes(name: str) -> list[Path]:
+    """The guards' notes that lie there."""
+    return list(names.folder().glob(f"{name}.*.note"))
+
+
 def _age_ms(name: str) -> float:
     """How old the heartbeat was, of the run that its guard ended; its note is removed."""
-    _until(lambda: store.segments_of(name, "note"))
-    path = Path(store.segments_of(name, "note")[0])
+    _until(lambda: _notes(name))
+    path = _notes(name)[0]
     age_ms: float = _whole(path)["beat_age_ns"] / 1e6
     path.unlink()
     return age_ms
@@ -165,7 +170,7 @@ def _end_one(
         signalled_ns = time.monotonic_ns()
         process.send_signal(how)
         still_ns = 0
-        while not still_ns or not store.segments_of(name, "note"):
+        while not still_ns or not _notes(name):
             if not still_ns and arm.speed() < _ZERO:
                 still_ns = time.monotonic_ns()
             if time.monotonic_ns() - signalled_ns > _BOUND_S * 1e9:
@@ -173,12 +178,12 @@ def _end_one(
             time.sleep(0.0005)
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-    notes = store.segments_of(name, "note")
+    notes = _notes(name)
     if not notes or not still_ns:
         print(f"  no note, or not at rest: {notes}, {arm.speed()} rad/s")
         return None
-    note = _whole(Path(notes[0]))
-    Path(notes[0]).unlink()
+    note = _whole(notes[0])
+    notes[0].unlink()
     heard = [item for item in arm.ask(heard=True)["heard"]][-3:]
     goals = {item[3] for item in heard}
     as_it_has_to_be = (

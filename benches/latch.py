@@ -7,6 +7,7 @@ futex wait through cffi on a mapping with NumPy views made before.
 
 import json
 import mmap
+import os
 import subprocess
 import sys
 import tempfile
@@ -96,12 +97,10 @@ class Writer:
 
     def __init__(self, options: Options, contents: Contents) -> None:
         self.options = options
-        self.path = store.segment_path("bench", contents.epoch, "core")
         self._payloads = payloads = contents.payloads
         handle = ffi.new("bench_store **")
         rc = lib.bench_store_open(
             handle,
-            self.path.encode(),
             contents.epoch,
             contents.description,
             len(contents.description),
@@ -112,7 +111,8 @@ class Writer:
         )
         assert rc == 0, rc
         self._store = handle[0]
-        self._file = tempfile.NamedTemporaryFile(dir=store.FOLDER, prefix="inphase-bench-")  # noqa: SIM115
+        self.path = f"/proc/{os.getpid()}/fd/{lib.bench_store_fd(self._store)}"
+        self._file = tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="inphase-bench-")  # noqa: SIM115
         size = _HEAD + DEPTH * len(payloads) * max(payloads)
         self._file.write(bytes(size))
         self._file.flush()
@@ -125,15 +125,19 @@ class Writer:
         rights = (self.options.priority, self.options.cycle_cpu)
         return ffi.new("struct bench_grid *", [period_us * 1000, act_us * 1000, cycles, *rights])
 
-    def frames_block(
-        self, period_us: int, cycles: int, act_us: int = 0, mailbox: str = ""
-    ) -> NDArray[np.int64]:
-        """Latch frames; what the policy took, or -1, if there is a mailbox."""
+    def mailbox(self, values: int) -> list[int]:
+        """Make a policy's mailbox and its bell; their descriptors."""
+        fds = ffi.new("int[2]")
+        rc = lib.bench_store_mailbox(self._store, values, fds)
+        assert rc == 0, rc
+        return list(fds)
+
+    def frames_block(self, period_us: int, cycles: int, act_us: int = 0) -> NDArray[np.int64]:
+        """Latch frames; what the policy took, or -1, if there is an act."""
         echo = np.zeros(cycles, np.int64)
         done = lib.bench_store_block(
             self._store,
             self._grid(period_us, act_us, cycles),
-            mailbox.encode(),
             ffi.cast("int64_t *", ffi.from_buffer(echo)),
         )
         assert done == cycles, done

@@ -82,7 +82,6 @@ static int open_core(inphase_core **core, inphase_segment **segment, inphase_rea
     static const uint8_t packet[4];
     bool is_effort = mode_of_all == INPHASE_MODE_EFFORT;
     uint32_t measured = is_effort ? 2 * channels : channels;
-    char path[64];
     struct inphase_sensor_config sensor = {
         .channels = measured, .max_age_ns = 5 * PERIOD_NS, .recover = 3, .depth = 64, .every = 1,
         .payload = 8 * measured,
@@ -104,14 +103,14 @@ static int open_core(inphase_core **core, inphase_segment **segment, inphase_rea
         .actuators = 1, .frame_depth = 64, .overrun_limit = 1000000, .has_policy = 1,
         .virtual_time = 1, .sensor = &sensor, .actuator = &actuator,
     };
-    int rc;
+    int rc, fd;
 
-    snprintf(path, sizeof path, "/dev/shm/inphase-bench-limiter-%d", (int)getpid());
-    rc = inphase_segment_create(segment, path, inphase_core_size(&config), 0600, -1);
+    rc = inphase_segment_make(segment, inphase_core_size(&config), 0);
+    fd = rc == 0 ? inphase_segment_fd(*segment) : -1;
     if (rc == 0)
         rc = inphase_core_open(core, &config, *segment);
     if (rc == 0)
-        rc = inphase_reader_open(reader, path, 0);
+        rc = inphase_reader_open(reader, &fd, 1, 0);
     if (rc == 0)
         rc = inphase_core_enable(*core, 0, 1);
     if (rc == 0)

@@ -43,13 +43,14 @@ def _measure(name: str, options: Options, runtime: str) -> dict[str, Any]:
         path.write_text(f'{path.read_text()}runtime = "{runtime}"\n')
         plan = planning.make(schedule.load(path))
         writer = Writer(options, contents_of(plan, store.new_epoch()))
-        mailbox = Path(store.policy_path(writer.path))
+        fds = writer.mailbox(_LAYERS[-1])
         arguments = (path, writer.mapping, options.other_cpu, 0, runtime)
         answerer = Reader(*arguments, module="benches.answerer")
         worker = Process(
             "policy",
             "inphase.policy",
-            [str(path), writer.path, str(mailbox)],
+            [str(path), writer.path, *map(str, fds)],
+            pass_fds=fds,
             environment=thread_environment(1),
         )
         worker.wait_ready()
@@ -66,13 +67,12 @@ def _measure(name: str, options: Options, runtime: str) -> dict[str, Any]:
             return kept(0, late)
 
         def ours() -> NDArray[np.int64]:
-            return kept(1, writer.frames_block(_PERIOD_US, _CYCLES, _ACT_US, str(mailbox)))
+            return kept(1, writer.frames_block(_PERIOD_US, _CYCLES, _ACT_US))
 
         bare(), ours()  # warm up
         for _ in range(options.rounds):
             figure.add(bare(), ours(), bare())
         worker.stop()
-        mailbox.unlink(missing_ok=True)
         answerer.close()
         writer.close()
     result = figure.result()

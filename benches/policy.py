@@ -50,7 +50,7 @@ def _measure(name: str, options: Options, pin: bool) -> dict[str, Any]:
     plan = robot.plan_of(robot.demo(options.priority, options.cycle_cpu))
     writer = Writer(options, contents_of(plan, epoch))
     echo = Reader(options.other_cpu if pin else -1, "", writer.mapping, 1, 8, DEPTH)
-    mailbox = writer.path.removesuffix("core") + "policy"
+    fds = writer.mailbox(robot.SERVOS)
     missed = [0, 0]
 
     def kept(side: int, late: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -64,11 +64,12 @@ def _measure(name: str, options: Options, pin: bool) -> dict[str, Any]:
         return kept(0, late)
 
     def ours() -> NDArray[np.int64]:
-        return kept(1, writer.frames_block(_PERIOD_US, _CYCLES, _ACT_US, mailbox))
+        return kept(1, writer.frames_block(_PERIOD_US, _CYCLES, _ACT_US))
 
     with tempfile.TemporaryDirectory() as folder:
         path = schedule_file(folder)
-        worker = Process("policy", "inphase.policy", [str(path), writer.path, mailbox])
+        arguments = [str(path), writer.path, *map(str, fds)]
+        worker = Process("policy", "inphase.policy", arguments, pass_fds=fds)
         worker.wait_ready()
         if pin:
             os.sched_setaffinity(worker.pid, [options.other_cpu])

@@ -27,7 +27,7 @@ from inphase.plan import Plan
 from inphase.schedule import Schedule
 
 SCHEDULES = Path(__file__).parent.parent / "schedules"
-_SERVOS = 6
+SERVOS = 6
 _READY_S = 20.0
 _FOREVER = 2**63 - 1
 
@@ -68,7 +68,6 @@ def open_core(plan: Plan, *, cycles: int = 0) -> Core:
     epoch = store.new_epoch()
     core = Core(
         plan,
-        store.segment_path("bench", epoch, "core"),
         epoch=epoch,
         description=plan.description(epoch),
         cycles=cycles,
@@ -83,17 +82,16 @@ def open_core(plan: Plan, *, cycles: int = 0) -> Core:
 def commanded(core: Core) -> Iterator[None]:
     """A thread that answers every frame with the position in which the servos are; before start."""
     follower = StoreFollower(core.segment.path)
-    mailbox = store.Mailbox(
-        core.segment.path.removesuffix("core") + "policy", _SERVOS, follower.layout.epoch
-    )
-    core.mailbox(mailbox.segment)
-    values = core_ffi.new("double[]", _SERVOS)
+    made, bell = core.mailbox()
+    mailbox = store.Mailbox(os.dup(made.fd), os.dup(bell.fd))
+    mailbox.wake(follower.reader)
+    values = core_ffi.new("double[]", SERVOS)
 
     def follow() -> None:
         try:
             while not stop.is_set():
                 frame = follower.next(timeout_s=10.0, newest=True)
-                mailbox.post(frame.cycle, _FOREVER, values, _SERVOS)
+                mailbox.post(frame.cycle, _FOREVER, values, SERVOS)
         except (store.Lost, TimeoutError):
             return
 
@@ -107,13 +105,14 @@ def commanded(core: Core) -> Iterator[None]:
         core.close()  # it reads the mailbox as long as it lives
         thread.join()
         follower.close()
-        mailbox.close()
+        for opened in (mailbox, made, bell):
+            opened.close()
 
 
 def fast_sync_reply() -> bytes:
     """What six servos in the middle of their range answer to a fast sync read."""
-    packet = b"\xff\xff\xfd\x00\xfe" + struct.pack("<HB", 1 + _SERVOS * 14, 0x55)
-    for ident in range(1, _SERVOS + 1):
+    packet = b"\xff\xff\xfd\x00\xfe" + struct.pack("<HB", 1 + SERVOS * 14, 0x55)
+    for ident in range(1, SERVOS + 1):
         packet += struct.pack("<BBhii", 0, ident, 0, 0, 2048)
         packet += struct.pack("<H", crc16(packet))
     return packet

@@ -6,6 +6,7 @@ from the store's histogram (exact to 1 %), before the command is written.
 """
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,7 +19,7 @@ from benches import robot
 from benches.distribution import Rounds, show
 from benches.machine import Options, hogs
 from benches.native import extension, ffi, lib
-from inphase import store
+from inphase import names, store
 from inphase.follow import StoreFollower
 from inphase.frame import Frame
 from inphase.plan import Plan
@@ -102,12 +103,15 @@ def buckets(path: str, histogram: int) -> tuple[NDArray[np.int64], NDArray[np.in
     """How often each bucket of a store's histogram was hit, and the largest value of each."""
     count = np.zeros(lib.BENCH_BUCKETS, np.uint64)
     top = np.zeros(lib.BENCH_BUCKETS, np.int64)
+    fds = names.descriptors(path)
     rc = lib.bench_buckets(
-        path.encode(),
+        fds[0],
         histogram,
         ffi.cast("uint64_t *", ffi.from_buffer(count)),
         ffi.cast("int64_t *", ffi.from_buffer(top)),
     )
+    for fd in fds:
+        os.close(fd)
     assert rc == 0, rc
     return count.astype(np.int64), top
 

@@ -9,6 +9,7 @@
 
 struct bench_store {
     inphase_segment *segment;
+    inphase_segment *mailbox, *bell; /* of a policy, NULL: there is none */
     struct inphase_layout *layout;
     struct state *state;
     uint64_t *payload[INPHASE_MAX_SENSORS];
@@ -47,7 +48,7 @@ static void lay_out(struct inphase_layout *layout, const uint64_t *payload, uint
     layout->size = at;
 }
 
-int bench_store_open(bench_store **out, const char *path, uint64_t epoch, const char *description,
+int bench_store_open(bench_store **out, uint64_t epoch, const char *description,
                      uint64_t description_size, uint32_t sensors, const uint64_t *payload,
                      uint32_t depth, uint64_t record_size)
 {
@@ -57,7 +58,7 @@ int bench_store_open(bench_store **out, const char *path, uint64_t epoch, const 
     int rc;
 
     lay_out(&layout, payload, depth, record_size);
-    rc = inphase_segment_create(&store->segment, path, layout.size, 0600, -1);
+    rc = inphase_segment_make(&store->segment, layout.size, 0);
     if (rc < 0)
         return rc;
     store->layout = (void *)store->segment->memory;
@@ -77,8 +78,28 @@ void bench_store_close(bench_store *store)
     for (uint32_t i = 0; i < store->layout->sensors; i++)
         free(store->payload[i]);
     inphase_segment_close(store->segment);
+    inphase_segment_close(store->mailbox);
+    inphase_segment_close(store->bell);
     free(store->record);
     free(store);
+}
+
+int bench_store_fd(const bench_store *store)
+{
+    return inphase_segment_fd(store->segment);
+}
+
+int bench_store_mailbox(bench_store *store, uint32_t values, int *fds)
+{
+    int rc = inphase_mailbox_make(&store->mailbox, values, store->layout->epoch);
+
+    if (rc == 0)
+        rc = inphase_bell_make(&store->bell);
+    if (rc < 0)
+        return rc;
+    fds[0] = inphase_segment_fd(store->mailbox);
+    fds[1] = inphase_segment_fd(store->bell);
+    return 0;
 }
 
 /* ---- frames ----------------------------------------------------------------------------- */
@@ -130,7 +151,13 @@ static int64_t latch(bench_store *store, uint64_t number, int64_t due_ns)
     put_i64(&state->cycle, (int64_t)number);
     atomic_store_explicit(&state->head, number + 1, memory_order_release);
     atomic_store_explicit(&state->wake, (uint32_t)(number + 1), memory_order_release);
-    store_wake(state);
+    if (!store->bell) {
+        store_wake(state);
+        return latched_ns;
+    }
+    atomic_store_explicit((_Atomic uint32_t *)store->bell->memory, (uint32_t)(number + 1),
+                          memory_order_release);
+    futex_wake((_Atomic uint32_t *)store->bell->memory, 1);
     return latched_ns;
 }
 
@@ -161,32 +188,25 @@ static int block_body(struct bench_run *run)
     return grid->cycles;
 }
 
-int bench_store_block(bench_store *store, const struct bench_grid *grid, const char *mailbox,
-                      int64_t *echo_ns)
+int bench_store_block(bench_store *store, const struct bench_grid *grid, int64_t *echo_ns)
 {
-    struct block block = {{*grid, block_body, 0}, store, NULL, echo_ns};
-    inphase_segment *mail = NULL;
-    int rc;
+    const struct mailbox *mailbox =
+        store->mailbox ? (const void *)store->mailbox->memory : NULL;
+    struct block block = {{*grid, block_body, 0}, store, mailbox, echo_ns};
 
-    if (grid->act_ns) {
-        rc = inphase_segment_attach(&mail, mailbox);
-        if (rc < 0)
-            return rc;
-        block.mailbox = (const void *)mail->memory;
-    }
-    rc = bench_run(&block.run);
-    inphase_segment_close(mail);
-    return rc;
+    if (grid->act_ns && !mailbox)
+        return -EINVAL;
+    return bench_run(&block.run);
 }
 
 /* ---- histograms ------------------------------------------------------------------------- */
 
-int bench_buckets(const char *path, uint32_t histogram, uint64_t *count, int64_t *top)
+int bench_buckets(int fd, uint32_t histogram, uint64_t *count, int64_t *top)
 {
     const struct inphase_layout *layout;
     const struct statistics *statistics;
     inphase_segment *segment;
-    int rc = inphase_segment_attach(&segment, path);
+    int rc = inphase_segment_map(&segment, fd, 0);
 
     if (rc < 0)
         return rc;

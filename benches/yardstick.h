@@ -50,17 +50,21 @@ void bench_bare_work(struct bench_bare *bare, uint32_t last, const struct bench_
 
 /* The product's store, written from here as the core's latch writes it, with payloads of any size. */
 typedef struct bench_store bench_store;
-int bench_store_open(bench_store **out, const char *path, uint64_t epoch, const char *description,
+int bench_store_open(bench_store **out, uint64_t epoch, const char *description,
                      uint64_t description_size, uint32_t sensors, const uint64_t *payload,
                      uint32_t depth, uint64_t record_size);
 void bench_store_close(bench_store *store);
-/* Latch `cycles` frames. With the path of a mailbox: echo_ns gets what the policy took from the
-   latch to its post, or -1. Returns the number of cycles. */
-int bench_store_block(bench_store *store, const struct bench_grid *grid, const char *mailbox,
-                      int64_t *echo_ns);
+/* Its descriptor, to read. */
+int bench_store_fd(const bench_store *store);
+/* Make a policy's mailbox for answers of so many values, and its bell, which is rung from then on
+   in place of waking all; their descriptors, which stay the store's, go to fds. */
+int bench_store_mailbox(bench_store *store, uint32_t values, int *fds);
+/* Latch `cycles` frames. With a mailbox, and act_ns: echo_ns gets what the policy took from the latch
+   to its post, or -1. Returns the number of cycles. */
+int bench_store_block(bench_store *store, const struct bench_grid *grid, int64_t *echo_ns);
 
 /* How often each bucket of a store's histogram was hit, and the largest value of each bucket. */
-int bench_buckets(const char *path, uint32_t histogram, uint64_t *count, int64_t *top);
+int bench_buckets(int fd, uint32_t histogram, uint64_t *count, int64_t *top);
 #define BENCH_BUCKETS 4352
 
 /* Count the instructions that thread `tid` of another process runs in user space between system

@@ -290,28 +290,30 @@ typedef struct inphase_reader inphase_reader;
 typedef struct inphase_core inphase_core;
 typedef struct inphase_worker inphase_worker;
 
-/* Create a segment file, allocate it in full, map it and take the writer's lock.
-   path: under /dev/shm; must not exist. mode 0600 or 0640; gid -1 leaves the group.
-   -ENOSPC: /dev/shm is too small. Thread: any. Ends with inphase_segment_close, which unlinks. */
-int inphase_segment_create(inphase_segment **out, const char *path, uint64_t size, uint32_t mode,
-                           int32_t gid);
-/* Map a segment read-only. -ENOENT, -EACCES, -EPROTO (too small to be one; what is in it is checked
-   by whoever reads it). Thread: any. */
-int inphase_segment_attach(inphase_segment **out, const char *path);
+/* Make a segment: memory without a name, allocated in full, mapped, and sealed: whoever else gets a
+   descriptor of it can neither shorten nor lengthen it. others_write 0: nobody else can write to it
+   either, and while it is open a lock on it says that its writer lives; 1: another process may map it
+   for writing, and has no lock. -ENOMEM: this machine has not so much memory. Thread: any. Ends with
+   inphase_segment_close. */
+int inphase_segment_make(inphase_segment **out, uint64_t size, int others_write);
+/* The descriptor to hand to others, which stays the segment's. It cannot be written through where
+   nobody else may. -1: the segment was not made here. */
+int inphase_segment_fd(const inphase_segment *segment);
+/* Map a segment that was made elsewhere, by its descriptor, which stays the caller's. writes 1: as its
+   writer. -EPROTO: not sealed; what is in it is checked by whoever reads it. Thread: any. */
+int inphase_segment_map(inphase_segment **out, int fd, int writes);
 void inphase_segment_close(inphase_segment *segment);
 void *inphase_segment_memory(inphase_segment *segment);
 uint64_t inphase_segment_size(inphase_segment *segment);
-/* 1 while a writer holds the segment at path, 0 when it is left over, or a negative errno.
-   Only asks for the lock, never takes it. Thread: any. */
-int inphase_segment_alive(const char *path);
-/* Publish: from now on readers may attach. Thread: the creator. */
+/* Publish: from now on readers may map it. Thread: the maker. */
 void inphase_segment_publish(inphase_segment *segment);
+/* Make a bell: a segment with one word, that the core rings and one other process waits on. */
+int inphase_bell_make(inphase_segment **out);
 
 /* ---- workers --------------------------------------------------------------------------- */
 
-/* A driver's worker posts into a segment of its own, beside the core's: its path is the core's with
-   `core` replaced by `sensor` and the sensor's index. The runtime makes the file; the worker alone
-   writes it, and a worker that takes over from a dead one goes on with its numbers. */
+/* A driver's worker posts into a segment of its own, beside the core's. The runtime makes it; the worker
+   alone writes it, and a worker that takes over from a dead one goes on with its numbers. */
 #define INPHASE_WORKER_STARTING 0
 #define INPHASE_WORKER_RUNNING 1
 #define INPHASE_WORKER_OFFLINE 2    /* the device is gone; the worker tries to get it back */
@@ -346,13 +348,21 @@ struct inphase_posted {
     uint32_t detail;
 };
 
-/* Make the file of a worker's segment, allocated in full. Thread: the runtime's. */
-int inphase_worker_make(const char *path, uint64_t payload, uint64_t depth, uint64_t epoch,
-                        uint32_t mode, int32_t gid);
-/* Take the segment of a sensor's worker over for writing. core_path: that of the core. wake_fd: an
-   eventfd that the core waits on, -1: none. -EBUSY: another writer lives. Ends with
-   inphase_worker_close, which leaves the file. All functions of a worker: one thread. */
-int inphase_worker_open(inphase_worker **out, const char *path, const char *core_path, int wake_fd,
+/* Make a worker's segment, which this process can only read from then on. Thread: the runtime's. */
+int inphase_worker_make(inphase_segment **out, uint64_t payload, uint64_t depth, uint64_t epoch);
+
+/* descriptors of a worker, which stay the caller's */
+struct inphase_worker_fds {
+    int32_t ring;               /* its segment */
+    int32_t core;               /* the core's segment */
+    int32_t wake;               /* an eventfd that the core waits on, -1: none. It is used as long as
+                                   the worker is open; the others are not needed after that */
+    int32_t bell;               /* that the core rings for an order, -1: its device takes none */
+};
+
+/* Take the segment of a sensor's worker over for writing. Ends with inphase_worker_close. All functions
+   of a worker: one thread. */
+int inphase_worker_open(inphase_worker **out, const struct inphase_worker_fds *fds,
                         uint32_t sensor);
 void inphase_worker_close(inphase_worker *worker);
 void inphase_worker_state(inphase_worker *worker, uint32_t state);
@@ -372,11 +382,11 @@ void *inphase_worker_claim(inphase_worker *worker);
 /* Post what was filled in, and wake the core. Returns the sample's number. */
 int64_t inphase_worker_post(inphase_worker *worker, const struct inphase_posted *posted);
 /* Wait until time_ns (CLOCK_MONOTONIC), or until a command for this actuator's worker is there that
-   was not taken yet (order_fd: the eventfd that the core writes; -1: wait for the time alone).
+   was not taken yet; without a bell for the time alone.
    1: values hold a command that is still valid, 2: one that brings to rest a device that was away,
    0: it is time, -EAGAIN: a command came too late and is not to be written, -EINTR. */
-int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, int order_fd, uint32_t actuator,
-                        double *values, int64_t *cycle);
+int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, uint32_t actuator, double *values,
+                        int64_t *cycle);
 
 /* ---- device clocks --------------------------------------------------------------------- */
 
@@ -464,10 +474,16 @@ int64_t inphase_unwrap(int64_t previous, uint64_t raw, uint32_t bits);
 
 /* ---- readers ---------------------------------------------------------------------------- */
 
-/* Follow the frames of a core's segment. Ends with inphase_reader_close. The reader starts behind
-   the newest frame: the first frame it returns is the next one; with from_first it starts at the
-   oldest that the ring holds. Thread: one at a time. */
-int inphase_reader_open(inphase_reader **out, const char *path, int from_first);
+/* Follow the frames of a core's segment. fds: of that segment, then of the workers' segments in the
+   order of their sensors; they stay the caller's. Ends with inphase_reader_close. The reader starts
+   behind the newest frame: the first frame it returns is the next one; with from_first it starts at
+   the oldest that the ring holds. The layout is copied and checked once: a writer that changes it, or
+   anything else, leads a reader nowhere but to other values. Thread: one at a time. */
+int inphase_reader_open(inphase_reader **out, const int *fds, uint32_t count, int from_first);
+/* Wait for frames on a bell that the core rings, as a policy: it is woken by the cycle thread itself,
+   all other readers after it by a thread of the runtime. The bell stays the caller's, and open for as
+   long as the reader. -EPROTO: it is none. */
+int inphase_reader_bell(inphase_reader *reader, const inphase_segment *bell);
 void inphase_reader_close(inphase_reader *reader);
 const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);
 /* Wait for the next frame (newest: the newest one, leaving out those between) and copy its record
@@ -509,13 +525,13 @@ int inphase_reader_worst(inphase_reader *reader, struct inphase_worst *out);
 
 /* ---- the policy's mailbox ---------------------------------------------------------------- */
 
-/* The command mailbox of one policy: its own segment, which the core maps read-only. values: doubles
-   of an answer, in SI: a command's, times the commands of a chunk, one command after the other.
-   post answers the frame of a cycle, and is made by the policy's process. Reason 0 posts commands,
-   any other INPHASE_REASON_* says why there are none, count is then 0. valid_until_ns: commands are
-   of no use after that. Never waits, wakes nobody. */
-uint64_t inphase_mailbox_size(uint32_t values);
-int inphase_mailbox_init(inphase_segment *segment, uint32_t values, uint64_t epoch);
+/* The command mailbox of one policy: its own segment, which the runtime makes and can only read from
+   then on. values: doubles of an answer, in SI: a command's, times the commands of a chunk, one command
+   after the other. post answers the frame of a cycle, and is made by the policy's process, which has
+   mapped the mailbox as its writer. Reason 0 posts commands, any other INPHASE_REASON_* says why there
+   are none, count is then 0. valid_until_ns: commands are of no use after that. Never waits, wakes
+   nobody. */
+int inphase_mailbox_make(inphase_segment **out, uint32_t values, uint64_t epoch);
 int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_until_ns,
                          uint32_t reason, const double *values, uint32_t count);
 /* A frame was taken: the time until the next command is posted is an inference. */
@@ -1242,14 +1258,15 @@ int inphase_core_detach(inphase_core *core, uint32_t device);
 int inphase_core_attached(inphase_core *core, uint32_t device);
 /* errno with which the device was lost since the newest wish; 0: it was not. */
 int inphase_core_lost(inphase_core *core, uint32_t device);
-/* The policy's mailbox; attach before the start. */
-int inphase_core_mailbox(inphase_core *core, inphase_segment *mailbox);
-/* A worker's device: its segment (mapped read-only), the eventfd with which it wakes the core, and
-   the one with which the core tells it of a command (-1: none). Before the start. From then on
+/* Make the policy's mailbox, and the bell that it waits on, which is rung at each latch. Before the
+   start, once. Both are the caller's, who closes them after the core. */
+int inphase_core_mailbox(inphase_core *core, inphase_segment **mailbox, inphase_segment **bell);
+/* A worker's device: its segment, the eventfd with which it wakes the core, and the bell that the core
+   rings when there is a command for it (NULL: it takes none). Before the start. From then on
    attach (with any descriptor) and detach say whether the worker lives, and the core goes by that
    and by what the worker says of its device. */
 int inphase_core_worker(inphase_core *core, uint32_t device, inphase_segment *ring, int wake_fd,
-                        int order_fd);
+                        inphase_segment *bell);
 /* Raise a GPIO line at a sensor's trigger offset, before its request if it has one; triggered_ns is
    read right before. A sensor of a worker is then triggered by the core, the worker only reads. The
    line is lowered at the latch when pulse_ns have passed by then, else after the act: the pulse's
@@ -1293,11 +1310,10 @@ int inphase_core_estop(inphase_core *core, uint32_t from);
    inphase_gpio_get), which stays the caller's. Before the start. Without it the input is not known,
    and nothing is armed. */
 int inphase_core_estop_line(inphase_core *core, uint32_t input, int fd);
-/* The page on which the gateway leaves clients' emergency stops: a segment of its own, at least
-   inphase_estop_page_size() bytes, which the core maps read-only and looks at in every cycle. init and
-   post are the gateway's; post never waits, and wakes nobody. */
-uint64_t inphase_estop_page_size(void);
-int inphase_estop_page_init(inphase_segment *segment, uint64_t epoch);
+/* The page on which the gateway leaves clients' emergency stops: a segment of its own, which the
+   runtime makes, can only read from then on, and looks at in every cycle. post is the gateway's, which
+   has mapped it as its writer; it never waits, and wakes nobody. */
+int inphase_estop_page_make(inphase_segment **out, uint64_t epoch);
 int inphase_estop_page_post(inphase_segment *segment);
 /* Let the core look at that page; before the start. The segment stays the caller's. -EPROTO: it is
    not one of this runtime's. */

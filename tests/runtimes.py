@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import psutil
 
-from inphase import store
+from inphase import names, store
 from inphase.follow import StoreFollower
 from inphase.frame import Frame
 from peers import BOUND_S, EmulatorProcess, robot_schedule, until
@@ -137,8 +137,8 @@ class Robot:
         return max(abs(velocity) for velocity in self.arm()["velocity"])
 
     def segments(self) -> list[str]:
-        """What lies in /dev/shm under the robot's name."""
-        return sorted(path.name for path in Path("/dev/shm").glob(f"inphase.{self.name}.*"))
+        """What lies in the user's folder under the robot's name."""
+        return sorted(path.name for path in names.folder().glob(f"{self.name}.*"))
 
     def run(self, *options: str, **popen: Any) -> "Run":
         """Start `inphase run` on the schedule."""
@@ -150,7 +150,7 @@ class Robot:
     def __exit__(self, *_: object) -> None:
         self.emulator.stop()
         for name in self.segments():
-            Path("/dev/shm", name).unlink()
+            (names.folder() / name).unlink()
         self._folder.cleanup()
 
 
@@ -181,7 +181,7 @@ class Run:
     def follower(self) -> StoreFollower:
         """A follower of its store, made when there is one."""
         if self._follower is None:
-            until(lambda: self._ended() or store.find(self.robot.name) is not None)
+            until(lambda: self._ended() or names.find(self.robot.name) is not None)
             assert not self._ended(), self.stderr
             self._follower = StoreFollower.of_robot(self.robot.name)
         return self._follower

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Self
 
+from inphase import names
 from peers import ROOT, free_port
 from runtimes import Run
 
@@ -71,8 +72,8 @@ class Simulation:
         self.schedule.write_text(text + more)
 
     def segments(self) -> list[str]:
-        """What lies in /dev/shm under the robot's name."""
-        return sorted(path.name for path in Path("/dev/shm").glob(f"inphase.{self.name}.*"))
+        """What lies in the user's folder under the robot's name."""
+        return sorted(path.name for path in names.folder().glob(f"{self.name}.*"))
 
     def run(self, *options: str, **popen: Any) -> Run:
         """Start `inphase run --simulate` on the schedule."""
@@ -84,5 +85,5 @@ class Simulation:
 
     def __exit__(self, *_: object) -> None:
         for name in self.segments():
-            Path("/dev/shm", name).unlink()
+            (names.folder() / name).unlink()
         self._folder.cleanup()

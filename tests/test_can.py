@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inphase import names
 from inphase.callers import OwnExchange
 from inphase.driver import (
     Check,
@@ -423,7 +424,7 @@ def test_a_stop_of_several_frames_goes_out_three_times_when_the_runtime_is_kille
         psutil.wait_procs(guards, BOUND_S)
         until(lambda: bus.closed == 1)
         stops = list(bus.heard)[-6:] if brake else list(bus.heard)[-9:]
-        for note in Path("/dev/shm").glob(f"inphase.{on.name}.*"):
+        for note in names.folder().glob(f"{on.name}.*"):
             note.unlink()
     if brake:
         assert stops == 6 * [can_frame(0, bytes([2, 0]))]

@@ -12,8 +12,8 @@ import msgpack
 import pytest
 import zmq
 
+from inphase import names, schedule, store
 from inphase import plan as planning
-from inphase import schedule, store
 from inphase.errors import ScheduleError
 from inphase.lockstep import LockStep
 from inphase.packets import REASONS
@@ -212,9 +212,9 @@ def terminal(robot: Robot) -> Iterator[Terminal]:
 def test_a_key_stops_and_another_arms_and_the_terminal_is_as_it_was(
     robot: Robot, terminal: Terminal, key: bytes
 ) -> None:
-    until(lambda: store.find(robot.name) is not None)
+    until(lambda: names.find(robot.name) is not None)
     until(lambda: robot.speed > 0.1)
-    reader = store.Reader(str(store.find(robot.name)))
+    reader = store.Reader(str(names.find(robot.name)))
     assert terminal.modes != terminal.before
     terminal.press(key)
     until(lambda: reader.status()["latched"] == REASONS.index("estop"))

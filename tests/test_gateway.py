@@ -1,5 +1,6 @@
 """The gateway as a process, and subscribers to it. Frames come from a robot in lock step."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from inphase.frame import Frame, FrameLost
 from inphase.lockstep import LockStep
 from inphase.message import Form, Writer, describe
 from inphase.process import Process
+from inphase.store import Segment
 from inphase.subscriber import Subscription, ZmqFollower, subscribe
 from peers import until
 from test_zmtp import GREETING, READY
@@ -59,10 +61,14 @@ def robot(folder: Path) -> Iterator[LockStep]:
 
 
 def start_gateway(robot: LockStep) -> Process:
-    child = Process(
-        "gateway", "inphase.gateway", [str(robot.schedule.path), robot.core.segment.path]
-    )
-    child.wait_ready()
+    with contextlib.closing(Segment.estop_page(robot.core.epoch)) as page:
+        child = Process(
+            "gateway",
+            "inphase.gateway",
+            [str(robot.schedule.path), robot.core.segment.path, str(page.fd)],
+            pass_fds=[page.fd],
+        )
+        child.wait_ready()
     return child
 
 
@@ -450,7 +456,9 @@ NESTED = b"\x91" * 5000 + b"\xc0"
     ],
 )
 def test_a_malformed_request_is_refused_with_a_sentence(robot: LockStep, request_: bytes) -> None:
-    control = gateway.Control(robot.core.segment.path)
+    page = Segment.estop_page(robot.core.epoch)
+    control = gateway.Control(robot.core.segment.path, os.dup(page.fd))
+    page.close()
     reply = msgpack.unpackb(control.answer(request_))
     assert reply["ok"] is False and reply["error"]
     control.close()

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-from inphase import guard, schedule, store
+from inphase import guard, names, schedule
 from inphase import plan as planning
 from inphase.errors import RuntimeFault, ScheduleError
 from inphase.packets import REASONS
@@ -82,8 +82,13 @@ def guard_of(run: Run) -> psutil.Process:
 
 def note_of(robot: Robot) -> dict[str, Any]:
     """The one note that lies there."""
-    (path,) = store.segments_of(robot.name, "note")
-    return tomllib.loads(Path(path).read_text())
+    (path,) = notes_of(robot)
+    return tomllib.loads(path.read_text())
+
+
+def notes_of(robot: Robot) -> list[Path]:
+    """The notes that lie there."""
+    return list(names.folder().glob(f"{robot.name}.*.note"))
 
 
 def stopped(robot: Robot, process: psutil.Process) -> dict[str, Any]:
@@ -264,8 +269,7 @@ def test_what_lies_under_the_notes_name_is_left_alone(robot: Robot) -> None:
     with robot.run() as run:
         run.moving()
         process = guard_of(run)
-        core = Path(store.find(robot.name) or "")
-        note = core.with_name(core.name.removesuffix("core") + "note")
+        note = Path(names.note_path(names.find(robot.name) or ""))
         os.mkfifo(note)
         run.signal(signal.SIGKILL)
         psutil.wait_procs([process], BOUND_S)

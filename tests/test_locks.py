@@ -1,18 +1,23 @@
 """One runtime per device."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from inphase import locks
+from inphase import names
 from inphase.errors import DeviceError
 from inphase.locks import DeviceLock
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(locks, "_FOLDER", tmp_path)
-    return tmp_path
+    place = tmp_path / "shm"
+    place.mkdir()
+    monkeypatch.setattr(names, "ROOT", place)
+    return names.folder()
 
 
 def test_a_second_runtime_is_refused_with_the_holders_name_until_the_first_is_done() -> None:
@@ -58,3 +63,50 @@ def test_two_spellings_of_one_address_are_one_device(tmp_path: Path) -> None:
     first = DeviceLock("arm", "udp:localhost:49152", "robot_one")
     DeviceLock("arm", "udp:localhost:49153", "robot_one").close()
     first.close()
+
+
+@pytest.mark.parametrize("what", ["pipe", "folder", "link"])
+def test_what_is_no_lock_is_refused_and_holds_nobody_up(folder: Path, what: str) -> None:
+    first = DeviceLock("arm", "/dev/ttyX", "one")
+    lock = next(folder.iterdir())
+    first.close()
+    match what:
+        case "pipe":
+            os.mkfifo(lock)
+        case "folder":
+            lock.mkdir()
+        case "link":
+            lock.symlink_to("/dev/zero")
+    with pytest.raises(DeviceError, match=r"cannot be locked.*remove it"):
+        DeviceLock("arm", "/dev/ttyX", "two")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="other users can be had by root alone")
+def test_another_users_runtime_is_named_and_a_lock_can_be_held_by_its_user_alone(
+    folder: Path,
+) -> None:
+    folder.parent.chmod(0o1777)
+    for above in (folder.parent.parent, *folder.parent.parents[1:3]):
+        above.chmod(above.stat().st_mode | 0o055)
+    first = DeviceLock("arm", "/dev/ttyX", "robot_one")
+    lock = next(folder.iterdir())
+    script = (
+        "import fcntl, os, struct\nfrom pathlib import Path\nfrom inphase import errors, names\n"
+        "from inphase.locks import DeviceLock\nos.setgid(65534)\nos.setuid(65534)\n"
+        f"names.ROOT = Path({str(folder.parent)!r})\n"
+        "try: DeviceLock('arm', '/dev/ttyX', 'two')\n"
+        "except errors.DeviceError as error: print(error)\n"
+        f"fd = os.open({str(lock)!r}, os.O_RDONLY)\n"
+        "fcntl.flock(fd, fcntl.LOCK_EX)\nprint('locked', flush=True)\ninput()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdin is not None
+        assert "used by robot robot_one" in other.stdout.readline()
+        assert other.stdout.readline() == "locked\n"
+        first.close()
+        DeviceLock("arm", "/dev/ttyX", "robot_three").close()
+        lock.write_text("left over")
+        DeviceLock("arm", "/dev/ttyX", "robot_four").close()
+        other.stdin.write("\n")

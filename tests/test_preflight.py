@@ -34,8 +34,7 @@ GOOD = Machine(
     fifo_error=None,
     rtprio=98,
     memlock_bytes=resource.RLIM_INFINITY,
-    shm_bytes=64 * MIB,
-    shm_free_bytes=60 * MIB,
+    memory_free_bytes=60 * MIB,
     rt_runtime_us=950_000,
     rt_period_us=1_000_000,
     cgroup_rt_runtime_us=950_000,
@@ -78,7 +77,7 @@ LACKING = {
         "--cap-add=SYS_NICE --ulimit rtprio=98",
     ),
     "locked memory": ({"memlock_bytes": 8 * MIB}, "ada - memlock unlimited", "--ulimit memlock=-1"),
-    "/dev/shm": ({"shm_free_bytes": 10 * MIB}, "remount,size=104m", "--shm-size=104m"),
+    "memory": ({"memory_free_bytes": 10 * MIB}, "end other programs", "--memory with 50m more"),
     "real-time throttling": (
         {"rt_runtime_us": 0},
         "sysctl -w kernel.sched_rt_runtime_us=950000",
@@ -166,7 +165,7 @@ def test_facts_are_read_from_proc_and_sys(schedule: Schedule, tmp_path: Path) ->
     assert machine.cpus_isolated == frozenset()
     assert machine.governors == frozenset({"powersave"})  # of the schedule's core alone
     assert machine.preempt_rt
-    assert (machine.shm_bytes, machine.shm_free_bytes) == (0, 0)
+    assert machine.memory_free_bytes is None
 
 
 def test_a_machine_that_shows_nothing_is_still_judged(schedule: Schedule, tmp_path: Path) -> None:

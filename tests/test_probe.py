@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inphase import names
 from inphase import plan as planning
 from inphase import probe as probing
 from inphase.errors import ScheduleError
@@ -191,13 +192,11 @@ def test_the_command_prints_a_picture_or_json_alone(robot: Path) -> None:
 def test_an_interrupted_probe_sums_up_what_it_has(robot: Path) -> None:
     command = ["-m", "inphase", "probe", str(robot), "wrench", "--seconds", "1000", "--json"]
     with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE) as process:
-        shm = Path("/dev/shm")
-        name = load(robot).name
-        until(lambda: any(shm.glob(f"inphase.probe-{name}.*.core")))
+        name = f"probe-{load(robot).name}"
+        until(lambda: names.find(name) is not None)
 
         def runs() -> bool:
-            with_one = next(shm.glob(f"inphase.probe-{name}.*.core"))
-            follower = StoreFollower(str(with_one))
+            follower = StoreFollower.of_robot(name)
             try:
                 return follower.next(BOUND_S).cycle > 20
             finally:

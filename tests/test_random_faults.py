@@ -12,12 +12,11 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
-from inphase import store
+from inphase import names
 from peers import BOUND_S, until
 from runtimes import Robot
 from terminals import Terminal
@@ -196,5 +195,5 @@ def test_nothing_moves_two_seconds_after_the_last_cause_and_it_starts_again(
         finally:
             walk.close()
             print(" ".join(walk.told))
-    left = [path.name for path in Path("/dev/shm").glob(f"*{robot.name}*")]
-    assert store.find(robot.name) is None, left
+    left = [path.name for path in names.folder().glob(f"{robot.name}.*")]
+    assert names.find(robot.name) is None, left

@@ -15,7 +15,6 @@ import pytest
 
 import inphase
 from arms import arm_schedule
-from inphase import store
 from inphase.core import NativePolicy
 from inphase.episode import Episode
 from inphase.errors import ScheduleError
@@ -229,7 +228,7 @@ def test_an_interrupt_ends_it_and_its_workers(folder: Path, policy: str) -> None
     def at_work() -> bool:
         """An episode is under way: its store is there."""
         pids = [child.pid for child in myself.children()] if "hold" in policy else [process.pid]
-        return any(f"inphase.{name}" in one.path for pid in pids for one in _mapped(pid))
+        return any("memfd:inphase" in one.path for pid in pids for one in _mapped(pid))
 
     until(at_work)
     children = myself.children(recursive=True)
@@ -241,7 +240,6 @@ def test_an_interrupt_ends_it_and_its_workers(folder: Path, policy: str) -> None
     assert process.returncode == -signal.SIGINT, errors
     assert errors.rstrip().endswith("KeyboardInterrupt"), errors
     assert not psutil.wait_procs(children, timeout=BOUND_S)[1]
-    assert not store.segments_of(name)
 
 
 def _mapped(pid: int) -> list[Any]:

@@ -17,6 +17,7 @@ from inphase import Runner, schedule
 from inphase.errors import ScheduleError, WorldError
 from inphase.frame import Frame, Sample
 from inphase.lockstep import LockStep
+from inphase.names import folder
 from peers import BOUND_S, ROOT, free_port, until
 from simulations import JOINTS, Simulation
 
@@ -374,7 +375,7 @@ def test_nothing_is_left_of_a_run_and_no_camera_library_was_loaded(arm: Simulati
     until(lambda: not any(p.is_running() for p in processes))
     assert arm.segments() == []
     assert not link.is_symlink()
-    assert not [lock for lock in Path("/dev/shm").glob("inphase-lock.*") if names(lock, arm.name)]
+    assert not [lock for lock in folder().glob("lock.*") if names(lock, arm.name)]
 
 
 def names(lock: Path, robot: str) -> bool:

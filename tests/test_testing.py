@@ -58,16 +58,15 @@ def test_importing_the_fixture_does_as_well_and_drivers_keep_their_contract(tmp_
 
 def test_the_fixture_closes_what_it_started_also_when_the_test_fails(tmp_path: Path) -> None:
     tmp_path.joinpath("test_it.py").write_text(
-        "from pathlib import Path\n"
         "from inphase.testing import lockstep\n"
-        "paths = []\n\n"
+        "stores = []\n\n"
         "def test_it(lockstep):\n"
         f"    robots = [lockstep({str(DEMO)!r}) for _ in range(2)]\n"
-        "    paths.extend(robot.core.segment.path for robot in robots)\n"
-        "    assert all(Path(path).exists() for path in paths)\n"
+        "    stores.extend(robot.core.segment for robot in robots)\n"
+        "    assert all(store.handle is not None for store in stores)\n"
         "    raise ValueError('a bug')\n\n"
         "def test_after_it():\n"
-        "    assert len(paths) == 2 and not any(Path(path).exists() for path in paths)\n"
+        "    assert len(stores) == 2 and all(store.handle is None for store in stores)\n"
     )
     done = pytest_in(tmp_path)
     assert "1 failed, 1 passed" in done.stdout and "a bug" in done.stdout, done.stdout

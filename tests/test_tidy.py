@@ -38,6 +38,7 @@ CORE_SIDE = {
     "limits",
     "model_binding",
     "model_rules",
+    "names",
     "onnx_file",
     "safetensors_file",
     "model_file",

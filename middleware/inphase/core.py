@@ -13,7 +13,7 @@ from inphase.driver import Stop, StopKind, TwinChannel, TwinKind, Watchdog
 from inphase.errors import StoreError
 from inphase.packets import encoding_fields, exchange_fields
 from inphase.plan import ActuatorPlan, EstopPlan, Plan, SensorPlan
-from inphase.store import Segment
+from inphase.store import Segment, no_segment
 from inphase.tables import Cycle, Policy, Workspace
 from inphase.timing_model import TimingModel
 from inphase.wire import STATUSES
@@ -51,14 +51,11 @@ class Core:
     def __init__(
         self,
         plan: Plan,
-        segment_path: str,
         *,
         epoch: int,
         description: bytes,
         observe: bool = False,
         cycles: int = 0,
-        mode: int = 0o600,
-        gid: int = -1,
         lockstep: "LockStepConfig | None" = None,
         lines: bool = True,
     ) -> None:
@@ -75,7 +72,7 @@ class Core:
             lockstep=lockstep,
         )
         size = int(lib.inphase_core_size(config))
-        self.segment = Segment.create(segment_path, size, mode, gid)
+        self.segment = Segment.make(size)
         core = ffi.new("inphase_core **")
         rc = lib.inphase_core_open(core, config, self.segment.handle)
         if rc < 0:
@@ -109,11 +106,12 @@ class Core:
 
     # ---- wall clock ----------------------------------------------------------------------
 
-    def worker(self, device: int, segment: Segment, wake_fd: int, order_fd: int) -> None:
-        """A device whose worker posts into `segment`; before `start`."""
-        rc = lib.inphase_core_worker(self._core, device, segment.handle, wake_fd, order_fd)
+    def worker(self, device: int, ring: Segment, wake_fd: int, bell: Segment | None) -> None:
+        """A device whose worker posts into `ring`; bell: for its orders. Before `start`."""
+        rung = ffi.NULL if bell is None else bell.handle
+        rc = lib.inphase_core_worker(self._core, device, ring.handle, wake_fd, rung)
         if rc < 0:
-            raise StoreError(f"{segment.path} is not the segment of this runtime's worker")
+            raise StoreError(f"device {device}: not the segment of this runtime's worker")
 
     def attach(self, device: int, fd: int) -> None:
         """From its next cycle on the cycle thread uses this descriptor, and no other before it."""
@@ -138,10 +136,14 @@ class Core:
         """The errno with which the device was lost since the newest `attach`, 0: it was not."""
         return int(lib.inphase_core_lost(self._core, device))
 
-    def mailbox(self, segment: Segment) -> None:
-        """The policy's mailbox; before `start`."""
-        if lib.inphase_core_mailbox(self._core, segment.handle) < 0:
-            raise StoreError(f"{segment.path} is not the mailbox of this runtime's policy")
+    def mailbox(self) -> tuple[Segment, Segment]:
+        """Make the policy's mailbox and its bell, which the caller closes after this core; before
+        `start`, once. Raises StoreError."""
+        made = ffi.new("inphase_segment *[2]")
+        rc = lib.inphase_core_mailbox(self._core, made, made + 1)
+        if rc < 0:
+            raise no_segment(0, rc)
+        return Segment(made[0]), Segment(made[1])
 
     def line(self, sensor: int, fd: int, pulse_ns: int = 0) -> None:
         """Raise a GPIO line at a sensor's trigger offset; before `start`. See inphase_core_line."""
@@ -201,7 +203,7 @@ class Core:
     def estop_page(self, segment: Segment) -> None:
         """Where the gateway leaves clients' emergency stops; before `start`."""
         if lib.inphase_core_estop_page(self._core, segment.handle) < 0:
-            raise StoreError(f"{segment.path} is not the page of this runtime's gateway")
+            raise StoreError("not the page of this runtime's gateway")
 
     def guarded(self, actuator: int, guarded: bool) -> None:
         """Something stops an actuator's device when this process does not, or no longer."""
@@ -292,7 +294,7 @@ class Core:
             raise ValueError(f"fault {kind} cannot be planned: errno {-rc}")
 
     def close(self) -> None:
-        """Stop the cycle thread and remove the segment."""
+        """Stop the cycle thread and unmap the segment."""
         if self._core is not None:
             lib.inphase_core_close(self._core)
             self.segment.close()

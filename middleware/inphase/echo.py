@@ -7,11 +7,12 @@ actuator requested, applied, flags, reason). What is not known is null.
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import click
 
-from inphase import store
+from inphase import names
 from inphase.errors import ScheduleError, StoreError
 from inphase.frame import Frame, FrameLost, Sample
 from inphase.subscriber import Transport, subscribe
@@ -46,8 +47,7 @@ def echo(
 
 def _only_robot() -> str:
     """The robot that runs on this host, if there is just one."""
-    robots = sorted({path.name.split(".")[1] for path in store.FOLDER.glob("inphase.*.core")})
-    running = [robot for robot in robots if store.find(robot)]
+    running = sorted({names.robot_of(Path(path).name) for path in names.running()})
     if len(running) == 1:
         return running[0]
     found = ", ".join(running) if running else "none"

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import process, store
+from inphase import process
 from inphase import schedule as schedules
 from inphase.core import NativePolicy
 from inphase.episode import Episode, Job, Seat
@@ -106,7 +106,6 @@ def _run_in_processes(
             child.terminate()
         for child in children:
             child.join()
-        store.clean_leftovers(job.schedule.name)
 
     size = max(1, min(_SHARE_MAX, episodes // (count * _SHARES)))
     shares = [range(at, min(at + size, episodes)) for at in range(0, episodes, size)]

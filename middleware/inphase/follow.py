@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import store, wire
+from inphase import names, store, wire
 from inphase.errors import StoreError
 from inphase.frame import Frame, Layout
 
@@ -31,8 +31,8 @@ class StoreFollower:
 
     @classmethod
     def of_robot(cls, robot: str) -> "StoreFollower":
-        """Of a running robot, by its name. Raises StoreError."""
-        path = store.find(robot)
+        """Of a running robot, by its name, or by its path. Raises StoreError."""
+        path = robot if "/" in robot else names.find(robot)
         if path is None:
             raise StoreError(
                 f"no robot {robot!r} runs on this host; start it with: inphase run SCHEDULE"

@@ -1,6 +1,6 @@
 """The gateway: a process that puts a store's frames on ZeroMQ. WIRE.md is the format's page.
 
-    python -m inphase.gateway SCHEDULE STORE
+    python -m inphase.gateway SCHEDULE STORE ESTOP_PAGE_FD
 
 The frames are sent by a process of its own (`frame_sender`), which is started again when it ends;
 asyncio on uvloop serves the control socket here. The process ends when the store's writer is gone,
@@ -39,9 +39,9 @@ _ANSWER_S = 1.0
 class Control:
     """The requests of the control socket, each answered or refused. Thread: the event loop's."""
 
-    def __init__(self, store_path: str) -> None:
+    def __init__(self, store_path: str, page_fd: int) -> None:
         self._reader = store.Reader(store_path)
-        self._page = store.EstopPage(store_path, self._reader.epoch)
+        self._page = store.EstopPage(page_fd)
 
     def answer(self, request: bytes) -> bytes:
         """The reply to a request, whatever that holds."""
@@ -215,7 +215,7 @@ class Frames:
         self._child.stop()
 
 
-async def _serve(described: Schedule, store_path: str) -> None:
+async def _serve(described: Schedule, store_path: str, page_fd: int) -> None:
     assert described.gateway is not None
     control_endpoint = described.gateway.control
     loop = asyncio.get_running_loop()
@@ -225,7 +225,7 @@ async def _serve(described: Schedule, store_path: str) -> None:
     with contextlib.ExitStack() as undo:
         if control_endpoint is not None:
             undo.callback(unlink, control_endpoint)
-        control = Control(store_path)
+        control = Control(store_path, page_fd)
         undo.callback(control.close)
         frames = Frames([str(described.path), store_path])
         undo.callback(frames.close)
@@ -244,23 +244,23 @@ async def _serve(described: Schedule, store_path: str) -> None:
                 await task
 
 
-def serve(described: Schedule, store_path: str) -> None:
+def serve(described: Schedule, store_path: str, page_fd: int) -> None:
     """Run the gateway until the store's writer is gone or SIGTERM comes.
 
     Raises ScheduleError, StoreError, RuntimeFault.
     """
     gc.collect()
     gc.freeze()  # what was imported is not looked at again, at the end neither
-    uvloop.run(_serve(described, store_path))
+    uvloop.run(_serve(described, store_path, page_fd))
 
 
 def main() -> None:
     """Entry of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    path, store_path = sys.argv[1:3]
+    path, store_path, page_fd = sys.argv[1:4]
     try:
-        serve(schedule.load(Path(path)), store_path)
+        serve(schedule.load(Path(path)), store_path, int(page_fd))
     except InphaseError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -16,7 +16,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inphase import _core, store
+from inphase import _core, names
 from inphase.errors import RuntimeFault
 
 PROGRAM = Path(_core.__file__).with_name("_guard")
@@ -171,15 +171,8 @@ class Guard:
 
 def take_notes(robot: str) -> list[str]:
     """What guards of this robot's earlier runtimes had to do, in a sentence each; the notes are
-    removed. Notes of one that lives stay."""
-    told = []
-    for path in store.segments_of(robot, "note"):
-        if store.is_alive(f"{path.removesuffix('note')}core"):
-            continue
-        with contextlib.suppress(OSError):
-            told.append(_sentence(Path(path).read_bytes()))
-            Path(path).unlink()
-    return told
+    removed. Notes of one that lives stay. Raises StoreError."""
+    return [_sentence(note) for note in names.take_notes(robot)]
 
 
 def _sentence(note: bytes) -> str:

@@ -362,7 +362,7 @@ class LiveView:
                 return None
             if self._watch is None:
                 assert self._runtime.core is not None
-                path = self._runtime.core.segment.path
+                path = self._runtime.name.path
                 self._watch = Watch(StoreFollower(path, from_first=True))
             self._watch.look()
             if time.monotonic() < self._next:

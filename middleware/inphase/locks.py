@@ -4,15 +4,18 @@ The kernel drops the lock with its process, however that ended.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import socket
-from pathlib import Path
+import stat
+import struct
 
-from inphase.errors import DeviceError
+from inphase import names
+from inphase.errors import DeviceError, StoreError
 
-_FOLDER = Path("/dev/shm")
+_TEXT_MAX = 200
 
 
 def one_name(address: str) -> str:
@@ -33,61 +36,106 @@ def one_name(address: str) -> str:
 
 
 class DeviceLock:
-    """Held until `close`. Raises DeviceError that names the holder."""
+    """Held until `close`. Raises DeviceError that names the holder.
+
+    Each user's lock is a file in the user's own folder, which nobody else can write to or hold; a
+    runtime looks at the other users' files after it has its own.
+    """
 
     def __init__(self, device: str, address: str, robot: str) -> None:
-        name = hashlib.sha256(one_name(address).encode()).hexdigest()[:16]
-        self._path = _FOLDER / f"inphase-lock.{name}"
+        self._name = f"lock.{hashlib.sha256(one_name(address).encode()).hexdigest()[:16]}"
         self._fd = -1
-        while self._fd < 0:
-            self._fd = self._try(device, address)
-        text = f"robot {robot}, process {os.getpid()}, user {os.getuid()}\n".encode()
         try:
+            with names.opened(names.folder()) as folder:
+                while self._fd < 0:
+                    self._fd = self._try(folder)
+            text = f"robot {robot}, process {os.getpid()}, user {os.getuid()}\n".encode()
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, text, 0)
-        except OSError:
-            pass  # a file that another user left: the lock holds, only the name in it is old
-
-    def _try(self, device: str, address: str) -> int:
-        """Lock the file; -1 when its last holder removed it meanwhile. Raises DeviceError."""
-        fd = self._open()
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if self._is_in_place(fd):
-                return fd
-        except BlockingIOError as error:
-            holder = os.pread(fd, 200, 0).decode(errors="replace").strip() or "another runtime"
-            os.close(fd)
+            os.fchmod(self._fd, 0o644)
+            for user in names.other_users():
+                self._look_at(user)
+        except _HeldError as error:
+            self.close()
             raise DeviceError(
-                f"device {device}: {address} is used by {holder}; stop that runtime first"
+                f"device {device}: {address} is used by {error}; stop that runtime first"
             ) from error
+        except OSError as error:
+            self.close()
+            raise DeviceError(
+                f"device {device}: {names.folder() / self._name} cannot be locked: "
+                f"{error.strerror}; remove it"
+            ) from error
+
+    def _try(self, folder: int) -> int:
+        """Lock the file; -1 when it is to be looked at again. Raises OSError, _HeldError."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(self._name, flags, 0o600, dir_fd=folder)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, "it is not a file")
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _whole(fcntl.F_WRLCK))
+            if _is_in_place(folder, self._name, fd):
+                return fd
+        except (BlockingIOError, PermissionError) as error:
+            holder = _holder(fd)
+            if holder is not None:
+                os.close(fd)
+                raise _HeldError(holder) from error
+            _unlink(folder, self._name)  # left over, and read-locked by a stranger
+        except OSError:
+            os.close(fd)
+            raise
         os.close(fd)
         return -1
 
-    def _is_in_place(self, fd: int) -> bool:
-        try:
-            return self._path.stat().st_ino == os.fstat(fd).st_ino
-        except FileNotFoundError:
-            return False
-
-    def _open(self) -> int:
-        """Open the file, also one that another user made (which may then be read-only)."""
-        flags = os.O_CLOEXEC | os.O_NOFOLLOW
-        for how in (os.O_RDWR, os.O_RDONLY):
+    def _look_at(self, user: int) -> None:
+        """Whether another user's runtime has the device. Raises _HeldError."""
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        with contextlib.suppress(OSError, StoreError), names.opened(names.folder(user)) as folder:
+            fd = os.open(self._name, flags, dir_fd=folder)
             try:
-                return os.open(self._path, how | flags)
-            except FileNotFoundError:
-                break
-            except PermissionError:
-                continue
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | flags, 0o644)
-        os.fchmod(fd, 0o644)
-        return fd
+                holder = _holder(fd)
+            finally:
+                os.close(fd)
+            if holder is not None:
+                raise _HeldError(f"{holder} (user {user})")
 
     def close(self) -> None:
         """Give the device free. Whoever locked a file that is removed here looks again."""
         if self._fd >= 0:
-            with contextlib.suppress(OSError):  # another user's file stays, unlocked
-                self._path.unlink()
+            with contextlib.suppress(OSError, StoreError), names.opened(names.folder()) as folder:
+                if _is_in_place(folder, self._name, self._fd):
+                    _unlink(folder, self._name)
             os.close(self._fd)
             self._fd = -1
+
+
+class _HeldError(Exception):
+    """By whom."""
+
+
+def _whole(kind: int) -> bytes:
+    """struct flock of a whole file."""
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
+
+
+def _holder(fd: int) -> str | None:
+    """Who has the file locked for writing, which its owner alone can; None: nobody."""
+    told = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _whole(fcntl.F_RDLCK))
+    if struct.unpack_from("h", told)[0] != fcntl.F_WRLCK:
+        return None
+    return os.pread(fd, _TEXT_MAX, 0).decode(errors="replace").strip() or "another runtime"
+
+
+def _is_in_place(folder: int, name: str, fd: int) -> bool:
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return found.st_ino == os.fstat(fd).st_ino
+
+
+def _unlink(folder: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)

@@ -114,7 +114,6 @@ class LockStep:
         epoch = store.new_epoch()
         self.core = Core(
             self.plan,
-            store.segment_path(schedule.name, epoch, "core"),
             epoch=epoch,
             description=self.plan.description(epoch),
             observe=observe,
@@ -127,7 +126,8 @@ class LockStep:
         if self._model is not None:
             self._model.follow(self.follower.reader)
         # nobody's any more: its store must not stay in memory for good
-        door = policies.Door(schedule) if call is None and native is None and not isolate else None
+        has_door = call is None and native is None and not isolate
+        door = policies.Door(schedule, self.core.segment.path) if has_door else None
         self._end = weakref.finalize(self, _end, self.core, self.follower, self._model, door)
         self._buffer = policies.make_buffer(schedule, self.follower.layout.actuators)
         self._turn = self._make_turn(call, isolate, door)
@@ -149,7 +149,7 @@ class LockStep:
                 self.schedule, self.follower, self.core.segment.path, self._buffer
             )
         assert door is not None
-        remote = door.meet(self.core.segment.path)
+        remote = door.meet()
         return policies.make_turn(
             self.schedule, self.follower, self._buffer, self.plan.model, remote
         )

@@ -1,6 +1,6 @@
 """The policy: a callable or a model named in the schedule, and the loop of its own process.
 
-    python -m inphase.policy SCHEDULE STORE MAILBOX
+    python -m inphase.policy SCHEDULE STORE MAILBOX_FD BELL_FD
     python -m inphase.policy SCHEDULE STORE --lockstep FD
 
 A policy is a function or an object called with a frame; it returns a command: an array of all
@@ -260,22 +260,24 @@ class Door:
     """What a remote policy connects to, opened before this process gives up making sockets; where
     the schedule has no such policy it does nothing. Raises ScheduleError."""
 
-    def __init__(self, described: Schedule) -> None:
+    def __init__(self, described: Schedule, store_path: str) -> None:
         self._described = described
         self._listener: Any = None
+        self._reader: store.Reader | None = None
         if described.policy is not None and described.policy.remote is not None:
             from inphase import policy_door  # ZeroMQ, which no other policy needs
 
             self._listener = policy_door.listen(described)
+            self._reader = store.Reader(store_path)
         self._remote: Any = None
 
-    def meet(self, store_path: str) -> PolicyCall | None:
+    def meet(self) -> PolicyCall | None:
         """The remote policy, once it is there. Raises ScheduleError."""
-        if self._listener is None:
+        if self._listener is None or self._reader is None:
             return None
         from inphase import remote_policy
 
-        self._remote = remote_policy.RemotePolicy(self._described, store_path, self._listener)
+        self._remote = remote_policy.RemotePolicy(self._described, self._reader, self._listener)
         met: PolicyCall = self._remote
         return met
 
@@ -305,17 +307,18 @@ def _binding(described: Schedule, follower: StoreFollower) -> Binding | None:
     return model_policy.bound(described, follower.layout)
 
 
-def serve(described: Schedule, store_path: str, mailbox_path: str) -> None:
+def serve(described: Schedule, store_path: str, mailbox_fd: int, bell_fd: int) -> None:
     """The policy process on the wall clock."""
     follower = StoreFollower(store_path)
     buffer = make_buffer(described, follower.layout.actuators)
-    mailbox = store.Mailbox(mailbox_path, buffer.count, follower.layout.epoch)
-    with contextlib.closing(Door(described)) as door:
+    mailbox = store.Mailbox(mailbox_fd, bell_fd)
+    mailbox.wake(follower.reader)
+    with contextlib.closing(Door(described, store_path)) as door:
         sandbox.enter(described, mailbox)  # nothing that the schedule names has run up to here
         if described.policy is not None and described.policy.is_network:
             _serve_model(described, follower, mailbox)
             return
-        turn = make_turn(described, follower, buffer, None, door.meet(store_path))
+        turn = make_turn(described, follower, buffer, None, door.meet())
         _begin(described)
         follow(follower, mailbox, turn, every(described), valid_ns(described))
 
@@ -355,7 +358,7 @@ def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
     """The policy process in lock step: the number of a frame in, reason and values out."""
     follower = StoreFollower(store_path, from_first=True)
     buffer = make_buffer(described, follower.layout.actuators)
-    with contextlib.closing(Door(described)) as door, socket.socket(fileno=fd) as line:
+    with contextlib.closing(Door(described, store_path)) as door, socket.socket(fileno=fd) as line:
         sandbox.enter(described)
         binding = _binding(described, follower)
         turn: Turn | model_policy.ModelTurn
@@ -363,7 +366,7 @@ def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
             model = model_policy.NativeModel(described, binding)
             turn = model_policy.ModelTurn(model, follower.reader, buffer)
         else:
-            remote = door.meet(store_path)
+            remote = door.meet()
             turn = make_turn(described, follower, buffer, binding, remote)
         process.say_ready()
         while asked := line.recv(_NUMBER.size, socket.MSG_WAITALL):
@@ -434,7 +437,7 @@ def main() -> None:
         if where[0] == "--lockstep":
             serve_lockstep(described, store_path, int(where[1]))
         else:
-            serve(described, store_path, where[0])
+            serve(described, store_path, int(where[0]), int(where[1]))
     except ScheduleError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

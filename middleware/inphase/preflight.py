@@ -53,8 +53,7 @@ class Machine:
     fifo_error: str | None  # why SCHED_FIFO at the wanted priority was refused
     rtprio: int
     memlock_bytes: int  # resource.RLIM_INFINITY: no limit
-    shm_bytes: int
-    shm_free_bytes: int
+    memory_free_bytes: int | None
     rt_runtime_us: int | None
     rt_period_us: int | None
     cgroup_rt_runtime_us: int | None
@@ -86,10 +85,9 @@ def examine(schedule: Schedule, store_bytes: int = 0, locked_bytes: int = 0) -> 
 
 
 def look(schedule: Schedule, root: Path = Path("/")) -> Machine:
-    """Gather the facts. `root` stands in front of /proc, /sys and /dev/shm."""
+    """Gather the facts. `root` stands in front of /proc and /sys."""
     proc, cpus = root / "proc", root / "sys/devices/system/cpu"
     user_id = os.geteuid()
-    shm = _statvfs(root / "dev/shm")
     group, member = _group(schedule.store.group)
     return Machine(
         user=_user_name(user_id),
@@ -97,8 +95,7 @@ def look(schedule: Schedule, root: Path = Path("/")) -> Machine:
         fifo_error=_try_fifo(schedule.cycle.priority),
         rtprio=resource.getrlimit(resource.RLIMIT_RTPRIO)[0],
         memlock_bytes=_memlock_bytes(proc),
-        shm_bytes=shm[0],
-        shm_free_bytes=shm[1],
+        memory_free_bytes=_memory_free_bytes(root),
         rt_runtime_us=_number(proc / "sys/kernel/sched_rt_runtime_us"),
         rt_period_us=_number(proc / "sys/kernel/sched_rt_period_us"),
         cgroup_rt_runtime_us=_number(_cgroup(root, "cpu") / "cpu.rt_runtime_us"),
@@ -132,7 +129,7 @@ def judge(
     checks = [
         _fifo(machine, schedule),
         _memlock(machine, locked_bytes),
-        _shm(machine, store_bytes),
+        _memory(machine, store_bytes),
         _throttling(machine),
         _governor(machine),
     ]
@@ -190,16 +187,14 @@ def _memlock(machine: Machine, locked_bytes: int) -> Check:
     return _check("locked memory", wanted, found, enough, remedy)
 
 
-def _shm(machine: Machine, store_bytes: int) -> Check:
-    found = f"{_size(machine.shm_free_bytes)} free of {_size(machine.shm_bytes)}"
-    used = machine.shm_bytes - machine.shm_free_bytes
-    mib = -(-(used + store_bytes) // 2**20)
+def _memory(machine: Machine, store_bytes: int) -> Check:
+    free = machine.memory_free_bytes
+    found = "not shown here" if free is None else f"{_size(free)} free"
+    remedy = "end other programs, or take fewer or smaller samples"
     if machine.container:
-        remedy = f"docker run --shm-size={mib}m"
-    else:
-        remedy = f"sudo mount -o remount,size={mib}m /dev/shm"
-    enough = machine.shm_bytes > 0 and store_bytes <= machine.shm_free_bytes
-    return _check("/dev/shm", f"{_size(store_bytes)} for the store", found, enough, remedy)
+        remedy = f"docker run --memory with {-(-store_bytes // 2**20)}m more"
+    enough = free is None or store_bytes <= free
+    return _check("memory", f"{_size(store_bytes)} for the store", found, enough, remedy)
 
 
 def _throttling(machine: Machine) -> Check:
@@ -393,13 +388,15 @@ def _service(root: Path) -> str | None:
     return None if found is None or found[1].startswith(("ssh", "cron")) else found[1]
 
 
-def _statvfs(path: Path) -> tuple[int, int]:
-    """Size and free space in bytes; zeros where the path does not exist."""
-    try:
-        found = os.statvfs(path)
-    except OSError:
-        return 0, 0
-    return found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+def _memory_free_bytes(root: Path) -> int | None:
+    """What can be had without swapping, of the machine and of the control group."""
+    found = re.search(r"MemAvailable:\s*(\d+) kB", _text(root / "proc/meminfo") or "")
+    free = [int(found[1]) * 1024] if found else []
+    group = _cgroup(root, "")
+    limit, used = _number(group / "memory.max"), _number(group / "memory.current")
+    if limit is not None and used is not None:
+        free.append(max(0, limit - used))
+    return min(free, default=None)
 
 
 def _user_name(user_id: int) -> str:

@@ -65,11 +65,11 @@ class RemotePolicy:
     Raises ScheduleError when nobody is there within 15 s.
     """
 
-    def __init__(self, described: Schedule, store_path: str, listener: Listener) -> None:
+    def __init__(self, described: Schedule, reader: store.Reader, listener: Listener) -> None:
         assert described.policy is not None and described.policy.remote is not None
         self._endpoint = described.policy.remote
         self._listener, self._token = listener
-        self._reader = store.Reader(store_path)
+        self._reader = reader
         description = describe(self._reader)
         self._form = Form.from_description(description)
         self._writer = Writer(self._reader, self._form)

@@ -32,11 +32,11 @@ from inphase.follow import StoreFollower
 from inphase.frame import Frame
 from inphase.policy import PolicyCall
 from inphase.schedule import Schedule
-from inphase.worker import WorkerThread
+from inphase.worker import WorkerFds, WorkerThread
 
 _ANSWER_S = 30.0
 _STOP_S = 5.0
-_FDS_MAX = 128  # two per device
+_FDS_MAX = 200  # three per device, and three
 
 
 class Runner:
@@ -236,11 +236,14 @@ class _RuntimeRobot:
             event = self._wait("store")
             self.store_path = str(event["path"])
             self._start_guests(event["guests"])
-            mailbox = self._start_client() if self._is_client else None
-            if mailbox is not None or self._guests:
-                self._send(do="ready", mailbox=mailbox)
+            if self._is_client:
+                self._start_client()
+            if self._is_client or self._guests:
+                self._send(do="ready")
             self._wait("running")
             self.follower = StoreFollower(self.store_path)
+            if self._posts:
+                self._mailbox.wake(self.follower.reader)
         except BaseException:
             self._close_lines()
             self._reap()
@@ -252,8 +255,8 @@ class _RuntimeRobot:
         plan = planning.make(self._schedule) if devices else None
         for index, name in enumerate(devices):
             assert plan is not None
-            wake_fd, order_fd = self._fds[2 * index : 2 * index + 2]
-            guest = WorkerThread(plan, name, self.store_path, wake_fd, order_fd)
+            ring, wake, bell = self._fds[3 * index + 1 : 3 * index + 4]
+            guest = WorkerThread(plan, name, WorkerFds(ring, self._fds[0], wake, bell))
             self._guests.append(guest)
             guest.start()
             if self._moves(name) and not self._observe:
@@ -276,16 +279,17 @@ class _RuntimeRobot:
             os.close(fd)
         self._guests, self._fds = [], []
 
-    def _start_client(self) -> str:
-        """The policy's mailbox, and a policy in a thread of this process; the mailbox's path."""
+    def _start_client(self) -> None:
+        """The policy's mailbox, and a policy in a thread of this process."""
         follower = StoreFollower(self.store_path)
         self._buffer = policies.make_buffer(self._schedule, follower.layout.actuators)
-        path = store.policy_path(self.store_path)
-        self._mailbox = store.Mailbox(path, self._buffer.count, follower.layout.epoch)
+        bell, mailbox = self._fds.pop(), self._fds.pop()
+        self._mailbox = store.Mailbox(mailbox, bell)
         self._valid_ns = policies.valid_ns(self._schedule)
         if self._policy is None:
             follower.close()
-            return path
+            return
+        self._mailbox.wake(follower.reader)
         turn = policies.Turn(self._policy, self._buffer, self._schedule)
         self._client = threading.Thread(
             target=policies.follow,
@@ -295,7 +299,6 @@ class _RuntimeRobot:
         )
         gc.collect()
         self._client.start()
-        return path
 
     def post(self, frame: Frame, command: Any) -> str | None:
         buffer = self._buffer
@@ -390,7 +393,7 @@ class _RuntimeRobot:
             self.follower.close()
             if self._client is not None:
                 self._client.join(_STOP_S)
-            if self._is_client:
+            if self._is_client and (self._client is None or not self._client.is_alive()):
                 self._mailbox.close()
         return self._summary
 

@@ -82,16 +82,12 @@ def _serve(line: _Line, stop_fd: int, described: Schedule, wishes: Wishes) -> in
         try:
             runtime.prepare()
             assert runtime.core is not None
-            guests = runtime.guest_fds
-            fds = [fd for pair in guests.values() for fd in pair]
-            line.send(fds, event="store", path=runtime.core.segment.path, guests=list(guests))
-            mailbox = None
-            if wishes.client_policy or guests:
-                requests = line.receive()
-                if requests is None:
-                    return RuntimeFault.exit_code
-                mailbox = requests[0]["mailbox"]
-            runtime.start(mailbox)
+            guests = runtime.guests
+            line.send(runtime.client_fds, event="store", path=runtime.name.path, guests=guests)
+            is_waited_for = wishes.client_policy or guests
+            if is_waited_for and line.receive() is None:  # `ready`
+                return RuntimeFault.exit_code
+            runtime.start()
             line.send(event="running")
             while not runtime.over:
                 if line.fileno() in runtime.tend([line.fileno()]):

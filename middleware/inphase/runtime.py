@@ -22,8 +22,8 @@ from typing import Any
 
 from msgspec import structs
 
+from inphase import names, policy, preflight, states, store, summary, wire
 from inphase import plan as planning
-from inphase import policy, preflight, states, store, summary, wire
 from inphase.core import Core, is_realtime, store_size
 from inphase.devices import Devices
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault
@@ -60,7 +60,7 @@ class Wishes:
     observe: bool = False
     """read and publish, never write to an actuator"""
     client_policy: bool = False
-    """whoever asks runs the policy itself, and gives its mailbox"""
+    """whoever asks runs the policy itself, and is given its mailbox"""
     client_threads: bool = False
     """whoever asks runs the drivers of home `thread` itself"""
     simulate: bool = False
@@ -112,7 +112,7 @@ class Runtime:
         self._policy_end: str | None = None
         self._stop: tuple[str, int] | None = None
         self._page_faults: int | None = None
-        self._estop_page: store.Segment | None = None
+        self._segments: list[store.Segment] = []
         self._told = 0
         """what is latched, as far as it was said"""
         self._power: Power | None = None
@@ -132,9 +132,8 @@ class Runtime:
         self._check_guarded()
         for note in take_notes(described.name):
             self._tell(note)
-        removed = store.clean_leftovers(described.name)
-        if removed:
-            self._tell(f"the previous run of {described.name} died; its store was removed")
+        for robot in sorted(set(names.clean())):
+            self._tell(f"the previous run of {robot} died; its name was removed")
         if self.wishes.simulate:
             described = self._start_world()
         elif described.emulator is not None:
@@ -179,34 +178,29 @@ class Runtime:
         if self.wishes.debug_hold:
             self.plan = self._held(self.plan)
         epoch = store.new_epoch()
-        path = store.segment_path(described.name, epoch, "core")
+        path = names.path_of(described.name, epoch)
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         group = described.store.group
-        mode, gid = (0o640, grp.getgrnam(group).gr_gid) if group else (0o600, -1)
         self.core = Core(
             self.plan,
-            path,
             epoch=epoch,
             description=self.plan.description(
                 epoch, host=boot, store=path, wall_offset_ns=time.time_ns() - time.monotonic_ns()
             ),
             observe=self.wishes.observe,
             cycles=self.wishes.cycles,
-            mode=mode,
-            gid=gid,
             lines=not self.wishes.simulate,
         )
-        self._undo.callback(self._close_workers)  # after the core, which reads their segments
+        self._undo.callback(self._close_segments)  # after the core, which reads them
         self._undo.callback(self.core.close)
         self._stops = Stops(self.core, *self._stop_fds)
         self._undo.callback(self._stops.close)
+        self._make_mailbox()
         outside = self.wishes.client_threads
         self._workers = Workers(
             self.plan,
             self.core,
             self._tell,
-            mode=mode,
-            gid=gid,
             outside=outside,
             world=self._world,
         )
@@ -214,51 +208,82 @@ class Runtime:
         self._power = Power(self.plan, self.core, [self._devices, self._workers], self._tell)
         if self._stop is not None:  # asked for before there was a core
             self.stop(*self._stop)
-        self.reader = store.Reader(path)
+        fds = [self.core.segment.fd, *self._workers.rings]
+        gid = grp.getgrnam(group).gr_gid if group else -1
+        self.name = names.Name(described.name, epoch, fds, gid)
+        self._undo.callback(self.name.close)
+        self.reader = store.Reader(self.name.path)
         self._undo.callback(self.reader.close)
 
     @property
-    def guest_fds(self) -> dict[str, list[int]]:
-        """Per device that the caller's own process drives: the descriptors of its worker."""
+    def guests(self) -> list[str]:
+        """The devices that the caller's own process drives."""
         assert self._workers is not None
-        return {
-            link.name: [link.wake_fd, link.order_fd]
-            for link in self._workers.links
-            if link.is_guest
-        }
+        return [link.name for link in self._workers.links if link.is_guest]
 
-    def _close_workers(self) -> None:
+    @property
+    def client_fds(self) -> list[int]:
+        """What the caller's own process gets of the store: the core's segment; per guest its ring,
+        eventfd and bell; where it runs the policy, the mailbox and its bell."""
+        assert self.core is not None and self._workers is not None
+        fds = [self.core.segment.fd]
+        for link in self._workers.links:
+            if link.is_guest:
+                fds += [link.fds.ring, link.fds.wake, link.fds.bell]
+        if self.wishes.client_policy and self.mailbox is not None:
+            fds += [self.mailbox.fd, self._bell.fd]
+        return fds
+
+    def _close_segments(self) -> None:
         if self._workers is not None:
             self._workers.close()
+        for segment in self._segments:
+            segment.close()
 
-    def start(self, mailbox: str | None = None) -> None:
-        """Start the processes, enable the devices, start the cycle.
+    @property
+    def _has_control(self) -> bool:
+        """Whether clients may stop the robot."""
+        return self.schedule.gateway is not None and self.schedule.gateway.control is not None
 
-        mailbox: that of a policy which the caller runs itself; else the schedule's policy is
-        started.
-        """
+    def _make_mailbox(self) -> None:
+        assert self.core is not None
+        is_ours = self.schedule.policy is not None and not self.wishes.observe
+        if is_ours or self.wishes.client_policy:
+            self.mailbox, self._bell = self.core.mailbox()
+            self._segments += [self.mailbox, self._bell]
+
+    def _start_gateway(self) -> None:
+        assert self.core is not None
+        page = store.Segment.estop_page(self.core.epoch)
+        self._segments.append(page)
+        self.core.estop_page(page)
+        arguments = [str(self.schedule.path), self.name.path, str(page.fd)]
+        self._gateway = self._start_process(
+            "gateway", "inphase.gateway", arguments, pass_fds=[page.fd]
+        )
+
+    def _start_policy(self) -> None:
+        assert self.mailbox is not None and self.schedule.policy is not None
+        fds = [self.mailbox.fd, self._bell.fd]
+        self._policy = self._start_process(
+            "policy",
+            "inphase.policy",
+            [str(self.schedule.path), self.name.path, *map(str, fds)],
+            pass_fds=fds,
+            environment=thread_environment(self.schedule.policy.threads),
+            has_scratch=True,
+        )
+
+    def start(self) -> None:
+        """Start the processes, enable the devices, start the cycle."""
         assert self.core is not None
         assert self._devices is not None and self._workers is not None
         assert self._lines is not None
         described = self.schedule
-        path = self.core.segment.path
         if described.gateway is not None:
-            self._gateway = self._start_process(
-                "gateway", "inphase.gateway", [str(described.path), path]
-            )
-            if described.gateway.control is not None and self._stop is None:
-                self._estop_page = store.Segment.attach(store.estop_path(path))
-                self.core.estop_page(self._estop_page)
-        if mailbox is None and described.policy is not None and not self.wishes.observe:
-            mailbox = store.policy_path(path)
-            threads = thread_environment(described.policy.threads)
-            arguments = [str(described.path), path, mailbox]
-            self._policy = self._start_process(
-                "policy", "inphase.policy", arguments, environment=threads, has_scratch=True
-            )
-        if mailbox is not None and self._stop is None:
-            self.mailbox = store.Segment.attach(mailbox)
-            self.core.mailbox(self.mailbox)
+            self._start_gateway()
+        if self.mailbox is not None and not self.wishes.client_policy:
+            self._start_policy()
         # a run that is to end already switches nothing on
         passive = self.wishes.observe or self._stop is not None
         self._workers.start(self.core, passive)
@@ -290,7 +315,7 @@ class Runtime:
         cycle = self.schedule.cycle
         self._guard = Guard(
             self._guard_pages,
-            store.note_path(self.core.segment.path),
+            names.note_path(self.name.path),
             cycle.priority,
             cycle.cpu,
             hold=self.wishes.debug_hold,
@@ -340,6 +365,7 @@ class Runtime:
         arguments: list[str],
         folder: Path | None = None,
         *,
+        pass_fds: Sequence[int] = (),
         environment: dict[str, str] | None = None,
         has_scratch: bool = False,
     ) -> Process:
@@ -347,6 +373,7 @@ class Runtime:
             name,
             module,
             arguments,
+            pass_fds,
             folder=folder,
             environment=environment,
             has_scratch=has_scratch,
@@ -411,8 +438,8 @@ class Runtime:
             self._policy_end = how
             assert self.core is not None
             self.core.policy_gone(died=True)
-            self._remove_mailbox()
-        elif child is self._gateway and self._estop_page is not None:
+            self._remove_door()
+        elif child is self._gateway and self._has_control:
             assert self.core is not None
             self._tell("no client can stop the robot any more; arm to go on without")
             self.core.latch(REASONS.index("gateway"))
@@ -596,18 +623,11 @@ class Runtime:
             self._workers.ask_to_end()
         for child in reversed(self._processes):
             child.stop()
-        for segment in (self.mailbox, self._estop_page):
-            if segment is not None:
-                segment.close()
-        self._remove_mailbox()
-        if self.core is not None:
-            Path(store.estop_path(self.core.segment.path)).unlink(missing_ok=True)
+        self._remove_door()
         self._undo.close()
 
-    def _remove_mailbox(self) -> None:
-        """And where a remote policy came to; a policy's process may not remove files."""
-        if self.core is not None:
-            Path(store.policy_path(self.core.segment.path)).unlink(missing_ok=True)
+    def _remove_door(self) -> None:
+        """Where a remote policy came to, which its process may not remove."""
         if self._policy is not None:
             policy.remove_door(self.schedule)
 

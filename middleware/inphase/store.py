@@ -1,19 +1,16 @@
-"""The store from Python: segments, followers of frames, the policy's mailbox, left-overs."""
+"""The store from Python: segments, followers of frames, the policy's mailbox."""
 
 import errno
 import mmap
 import os
 import secrets
-from pathlib import Path
 from typing import Any
 
+from inphase import names
 from inphase._core import ffi, lib
 from inphase.errors import StoreError
 from inphase.packets import REASONS
 from inphase.wire import STATUSES
-
-FOLDER = Path("/dev/shm")
-_PREFIX = "inphase."
 
 
 class Lost(StoreError):  # noqa: N818 - an end, not an error of anybody's
@@ -25,113 +22,67 @@ def new_epoch() -> int:
     return secrets.randbits(63)
 
 
-def segment_path(robot: str, epoch: int, what: str) -> str:
-    """Where a segment of a robot lies."""
-    return str(FOLDER / f"{_PREFIX}{robot}.{epoch:016x}.{what}")
-
-
-def sensor_path(core_path: str, sensor: int) -> str:
-    """Where the segment of a sensor's worker lies, beside the core's."""
-    return f"{core_path.removesuffix('core')}sensor{sensor}"
-
-
-def policy_path(core_path: str) -> str:
-    """Where the policy's mailbox lies, beside the core's segment."""
-    return f"{core_path.removesuffix('core')}policy"
-
-
-def note_path(core_path: str) -> str:
-    """Where the guard leaves a note when it had to stop the devices, beside the core's segment."""
-    return f"{core_path.removesuffix('core')}note"
-
-
-def estop_path(core_path: str) -> str:
-    """Where the page of clients' emergency stops lies, beside the core's segment."""
-    return f"{core_path.removesuffix('core')}estop"
-
-
-def segments_of(robot: str, what: str = "core") -> list[str]:
-    """Paths of a robot's segments, newest first."""
-    found = FOLDER.glob(f"{_PREFIX}{robot}.*.{what}")
-    return [str(p) for p in sorted(found, key=_made_ns, reverse=True)]
-
-
-def _made_ns(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:  # its owner has just removed it
-        return 0
-
-
-def is_alive(path: str) -> bool:
-    """Whether the segment's writer lives; asked of its lock, never of a process number."""
-    return bool(lib.inphase_segment_alive(path.encode()) == 1)
-
-
-def clean_leftovers(robot: str) -> list[str]:
-    """Remove the segments of this robot whose runtime is gone; returns their paths.
-
-    A note of its guard stays until somebody reads it. A worker's segment without a writer stays
-    while its runtime lives: a new worker takes it over.
-    """
-    removed = []
-    for path in segments_of(robot, "*"):
-        core = path.rpartition(".")[0] + ".core"
-        if path == note_path(core):
-            continue
-        if not (is_alive(path) or is_alive(core)):
-            Path(path).unlink(missing_ok=True)
-            removed.append(path)
-    return removed
-
-
-def find(robot: str) -> str | None:
-    """The segment of a running robot by its name, or None; one that is still being made is none."""
-    return next((p for p in segments_of(robot) if is_alive(p) and _is_published(p)), None)
-
-
-def _is_published(path: str) -> bool:
-    reader = ffi.new("inphase_reader **")
-    if lib.inphase_reader_open(reader, path.encode(), False) < 0:
-        return False
-    lib.inphase_reader_close(reader[0])
-    return True
-
-
-def no_segment(path: str, size: int, rc: int) -> StoreError:
-    """Why a segment could not be created, and what to do."""
-    if rc == -errno.ENOSPC:
+def no_segment(size: int, rc: int) -> StoreError:
+    """Why a segment could not be made, and what to do."""
+    if rc in (-errno.ENOSPC, -errno.ENOMEM):
         return StoreError(
-            f"{path}: no room for {size} bytes in /dev/shm; make it larger "
-            f"(mount -o remount,size=512m /dev/shm; docker run --shm-size=512m)"
+            f"no memory for {size} bytes of the store; free some, or take fewer or smaller samples"
         )
-    return StoreError(f"{path}: cannot be created: {os.strerror(-rc)}")
+    return StoreError(f"a segment of {size} bytes cannot be made: {os.strerror(-rc)}")
 
 
 class Segment:
-    """A mapped segment; `close` unmaps it, and unlinks it if it was created here."""
+    """A mapped segment; `close` unmaps it. Whoever makes or maps it closes it."""
 
-    def __init__(self, handle: Any, path: str) -> None:
+    def __init__(self, handle: Any) -> None:
         self.handle = handle
-        self.path = path
 
     @classmethod
-    def create(cls, path: str, size: int, mode: int = 0o600, gid: int = -1) -> "Segment":
-        """Create and lock a segment. Raises StoreError, with what to do when there is no room."""
-        handle = ffi.new("inphase_segment **")
-        rc = lib.inphase_segment_create(handle, path.encode(), size, mode, gid)
-        if rc < 0:
-            raise no_segment(path, size, rc)
-        return cls(handle[0], path)
+    def make(cls, size: int) -> "Segment":
+        """Memory that this process alone writes. Raises StoreError."""
+        return cls._made(lib.inphase_segment_make, size, size, 0)
 
     @classmethod
-    def attach(cls, path: str) -> "Segment":
-        """Map somebody's segment read-only."""
+    def bell(cls) -> "Segment":
+        """What one other process waits on. Raises StoreError."""
+        return cls._made(lib.inphase_bell_make, mmap.PAGESIZE)
+
+    @classmethod
+    def ring(cls, payload: int, depth: int, epoch: int) -> "Segment":
+        """Where a worker posts samples of so many bytes. Raises StoreError."""
+        return cls._made(lib.inphase_worker_make, payload * depth, payload, depth, epoch)
+
+    @classmethod
+    def estop_page(cls, epoch: int) -> "Segment":
+        """Where the gateway leaves emergency stops. Raises StoreError."""
+        return cls._made(lib.inphase_estop_page_make, mmap.PAGESIZE, epoch)
+
+    @classmethod
+    def _made(cls, make: Any, size: int, *arguments: int) -> "Segment":
         handle = ffi.new("inphase_segment **")
-        rc = lib.inphase_segment_attach(handle, path.encode())
+        rc = make(handle, *arguments)
         if rc < 0:
-            raise StoreError(f"{path}: cannot be read: {os.strerror(-rc)}")
-        return cls(handle[0], path)
+            raise no_segment(size, rc)
+        return cls(handle[0])
+
+    @classmethod
+    def map(cls, fd: int, *, writes: bool = False) -> "Segment":
+        """Somebody's segment, by its descriptor, which stays the caller's. Raises StoreError."""
+        handle = ffi.new("inphase_segment **")
+        rc = lib.inphase_segment_map(handle, fd, writes)
+        if rc < 0:
+            raise StoreError(f"descriptor {fd} is not of a segment: {os.strerror(-rc)}")
+        return cls(handle[0])
+
+    @property
+    def fd(self) -> int:
+        """What to hand to others; it stays the segment's."""
+        return int(lib.inphase_segment_fd(self.handle))
+
+    @property
+    def path(self) -> str:
+        """Where processes of the same user find it while this one lives: a store without a name."""
+        return f"/proc/{os.getpid()}/fd/{self.fd}"
 
     def close(self) -> None:
         """Unmap."""
@@ -141,12 +92,22 @@ class Segment:
 
 
 class Mailbox:
-    """The policy's side of its mailbox. Thread: the policy's."""
+    """The policy's side of its mailbox, and the bell that tells it of frames. Thread: the policy's.
 
-    def __init__(self, path: str, count: int, epoch: int) -> None:
-        self.segment = Segment.create(path, int(lib.inphase_mailbox_size(count)))
-        if lib.inphase_mailbox_init(self.segment.handle, count, epoch) < 0:
-            raise StoreError(f"an answer of {count} values is too large")
+    fd, bell_fd: which are closed, so that what is called later cannot find them. Raises StoreError.
+    """
+
+    def __init__(self, fd: int, bell_fd: int) -> None:
+        try:
+            self.segment = Segment.map(fd, writes=True)
+            self._bell = Segment.map(bell_fd)
+        finally:
+            os.close(fd)
+            os.close(bell_fd)
+
+    def wake(self, reader: "Reader") -> None:
+        """Wake a reader by the bell from now on: before all other readers."""
+        lib.inphase_reader_bell(reader.handle, self._bell.handle)
 
     def post(self, cycle: int, valid_until_ns: int, values: Any, count: int) -> None:
         """The answer to the frame of this cycle; `values` is a C double array of `count`."""
@@ -165,8 +126,9 @@ class Mailbox:
         lib.inphase_mailbox_post(self.segment.handle, cycle, 0, REASONS.index(reason), ffi.NULL, 0)
 
     def close(self) -> None:
-        """Remove the mailbox."""
+        """Unmap both, after the reader that waits on the bell."""
         self.segment.close()
+        self._bell.close()
 
 
 def inference(mailbox: Segment) -> dict[str, int]:
@@ -184,38 +146,54 @@ def sandbox(mailbox: Segment) -> dict[str, int]:
 
 
 class EstopPage:
-    """The gateway's side of the page of clients' emergency stops. Thread: one at a time."""
+    """The gateway's side of the page of clients' emergency stops. Thread: one at a time.
 
-    def __init__(self, core_path: str, epoch: int) -> None:
-        size = int(lib.inphase_estop_page_size())
-        self.segment = Segment.create(estop_path(core_path), size)
-        lib.inphase_estop_page_init(self.segment.handle, epoch)
+    fd: which is closed.
+    """
+
+    def __init__(self, fd: int) -> None:
+        try:
+            self.segment = Segment.map(fd, writes=True)
+        finally:
+            os.close(fd)
 
     def post(self) -> None:
         """Stop the robot: taken up by its next act."""
         lib.inphase_estop_page_post(self.segment.handle)
 
     def close(self) -> None:
-        """Remove the page."""
+        """Unmap it."""
         self.segment.close()
 
 
 class Reader:
-    """Follows the frames of one store, without copying payloads. Thread: one at a time."""
+    """Follows the frames of one store, without copying payloads. Thread: one at a time.
+
+    path: of a name, or a Segment's. Raises StoreError.
+    """
 
     def __init__(self, path: str, *, from_first: bool = False) -> None:
+        fds = names.descriptors(path)
+        try:
+            self._open(path, fds, from_first)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _open(self, path: str, fds: list[int], from_first: bool) -> None:
         reader = ffi.new("inphase_reader **")
-        rc = lib.inphase_reader_open(reader, path.encode(), from_first)
+        rc = lib.inphase_reader_open(reader, fds, len(fds), from_first)
         if rc < 0:
             raise StoreError(f"{path}: is not a store that can be read: {os.strerror(-rc)}")
         self.path = path
         self.handle = reader[0]
         layout = lib.inphase_reader_layout(self.handle)
         # views of payloads hold these mappings: they stay for as long as one of them lives
-        self.memory = _map(path)
+        self.memory = _map(fds[0])
         self.sensors = int(layout.sensors)
+        outside = iter(fds[1:])
         self.memories = [
-            _map(sensor_path(path, i)) if layout.outside >> i & 1 else self.memory
+            _map(next(outside)) if layout.outside >> i & 1 else self.memory
             for i in range(self.sensors)
         ]
         """where each sensor's ring lies"""
@@ -327,9 +305,8 @@ class Reader:
             self.handle = None
 
 
-def _map(path: str) -> mmap.mmap:
-    with Path(path).open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+def _map(fd: int) -> mmap.mmap:
+    return mmap.mmap(fd, 0, prot=mmap.PROT_READ)
 
 
 def as_dict(struct: Any) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 import zmq
 
-from inphase import store, wire
+from inphase import names, store, wire
 from inphase.errors import StoreError, WireError
 from inphase.follow import StoreFollower
 from inphase.frame import Frame, Layout
@@ -25,7 +25,8 @@ def subscribe(
 ) -> "Subscription":
     """Follow a robot's frames; a context manager and an iterator.
 
-    endpoint: a robot's name (on this host), or its gateway's `ipc://` or `tcp://` address.
+    endpoint: a robot's name (on this host), its store's path, or its gateway's `ipc://` or `tcp://`
+    address.
     transport: "auto" reads the store without copying when the robot is on this host; "store" and
     "zmq" insist. timeout_s: how long to wait for the robot, now and for each frame; None: for ever.
 
@@ -74,7 +75,7 @@ def _local_store(description: dict[str, Any]) -> StoreFollower | None:
     path = description.get("store")
     if description.get("host") != boot or not isinstance(path, str):
         return None
-    if Path(path).parent != store.FOLDER or "\0" in path or not store.is_alive(path):
+    if not names.is_alive(path):
         return None
     try:
         follower = StoreFollower(path)

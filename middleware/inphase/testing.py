@@ -42,11 +42,11 @@ from inphase.fault_plan import Fault, fault_plan
 from inphase.fixtures import lockstep
 from inphase.frame import Frame
 from inphase.lockstep import LockStep
+from inphase.names import note_path
 from inphase.packets import Parser, encode
 from inphase.peer import Peer, able
 from inphase.recorded import Recorded, channels_of, feed
 from inphase.rig import NAME, Rig, path_for_children, until
-from inphase.store import note_path
 
 __all__ = ["DriverContract", "Fault", "Peer", "assert_same_frames", "fault_plan", "lockstep"]
 

@@ -2,7 +2,7 @@
 
 In home `process` it is a process of its own, started by the runtime:
 
-    python -m inphase.worker SCHEDULE DEVICE CORE_PATH WAKE_FD ORDER_FD CONTROL_FD
+    python -m inphase.worker SCHEDULE DEVICE RING_FD CORE_FD WAKE_FD BELL_FD CONTROL_FD
         [--hand FD] [--stand-ins NAMES] [--world FD]
 
 In home `thread` the same `Worker` runs in a thread of the user's own process.
@@ -28,13 +28,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import handed, process, schedule, stand_in, store
+from inphase import handed, process, schedule, stand_in
 from inphase import plan as planning
 from inphase._core import ffi, lib
 from inphase.callers import caller_of
 from inphase.device_clock import DeviceClock
 from inphase.driver import Acquire, Driver, Reading
-from inphase.errors import DeviceError, InphaseError, of_device
+from inphase.errors import DeviceError, InphaseError, StoreError, of_device
 from inphase.packets import REASONS
 from inphase.pairing import Pairing, State
 from inphase.plan import Plan, SensorPlan
@@ -58,15 +58,22 @@ class Pulse(NamedTuple):
     triggered_ns: int
 
 
+class WorkerFds(NamedTuple):
+    """What a worker gets of the store: see struct inphase_worker_fds."""
+
+    ring: int
+    core: int
+    wake: int
+    bell: int
+
+
 class Worker:
     """One device in a worker. Thread: one, the same for all of it, but for `stop`.
 
-    Raises DeviceError when another worker has the device's segment.
+    fds: stay the caller's; once this is made, `wake` alone is still used. Raises StoreError.
     """
 
-    def __init__(
-        self, plan: Plan, device: str, core_path: str, wake_fd: int = -1, order_fd: int = -1
-    ) -> None:
+    def __init__(self, plan: Plan, device: str, fds: WorkerFds) -> None:
         index = list(plan.schedule.device).index(device)
         sensor = next(i for i, s in enumerate(plan.sensors) if s.device == index)
         actuator = next((a for a in plan.actuators if a.device == index), None)
@@ -79,7 +86,6 @@ class Worker:
         self._sequence = ABSENT
         self._device_ns: int | None = None
         self._actuator = plan.actuators.index(actuator) if actuator is not None else -1
-        self._order_fd = order_fd if actuator is not None else -1
         self._command = np.zeros(actuator.spec.channels if actuator is not None else 1)
         self._values = ffi.cast("double *", ffi.from_buffer(self._command))
         self._order_cycle = ffi.new("int64_t *")
@@ -90,7 +96,7 @@ class Worker:
         self._told = ""
         self.hand: socket.socket | None = None
         """where the device's descriptor is handed on, for the guard; see `handed`"""
-        self._handle = _open(store.sensor_path(core_path, sensor), core_path, wake_fd, sensor)
+        self._handle = _open(fds if actuator is not None else fds._replace(bell=-1), sensor)
         self._facts = lib.inphase_worker_facts(self._handle)
 
     # ---- life ------------------------------------------------------------------------------
@@ -420,7 +426,6 @@ class Worker:
             rc = lib.inphase_worker_wait(
                 self._handle,
                 time_ns,
-                self._order_fd,
                 max(self._actuator, 0),
                 self._values,
                 self._order_cycle,
@@ -445,13 +450,11 @@ class Worker:
         self._facts.orders += 1
 
 
-def _open(path: str, core_path: str, wake_fd: int, sensor: int) -> Any:
+def _open(fds: WorkerFds, sensor: int) -> Any:
     handle = ffi.new("inphase_worker **")
-    rc = lib.inphase_worker_open(handle, path.encode(), core_path.encode(), wake_fd, sensor)
-    if rc == -errno.EBUSY:
-        raise DeviceError(f"{path} has a worker already; end that one first")
+    rc = lib.inphase_worker_open(handle, ffi.new("struct inphase_worker_fds *", fds), sensor)
     if rc < 0:
-        raise DeviceError(f"{path} cannot be taken over: {os.strerror(-rc)}")
+        raise StoreError(f"the segment of sensor {sensor} cannot be taken over: {os.strerror(-rc)}")
     return handle[0]
 
 
@@ -549,11 +552,9 @@ class WorkerThread:
     The driver is called in that thread alone.
     """
 
-    def __init__(
-        self, plan: Plan, device: str, core_path: str, wake_fd: int, order_fd: int
-    ) -> None:
+    def __init__(self, plan: Plan, device: str, fds: WorkerFds) -> None:
         self.device = device
-        self._worker = Worker(plan, device, core_path, wake_fd, order_fd)
+        self._worker = Worker(plan, device, fds)
         self._line = Asking(plan.drivers[device])
         self._control = Control(self._line.theirs.detach())
         self._started: SimpleQueue[Exception | None] = SimpleQueue()
@@ -612,10 +613,13 @@ def main() -> None:
     """Entry of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    path, device, core_path, wake, order, control, *options = sys.argv[1:]
+    path, device, ring, core, wake, bell, control, *options = sys.argv[1:]
+    fds = WorkerFds(int(ring), int(core), int(wake), int(bell))
     try:
         plan = _plan(Path(path), device, options)
-        worker = Worker(plan, device, core_path, int(wake), int(order))
+        worker = Worker(plan, device, fds)
+        for fd in (fds.ring, fds.core, fds.bell):  # mapped: what the driver does cannot find them
+            os.close(fd)
         if "--hand" in options:
             worker.hand = socket.socket(fileno=int(options[options.index("--hand") + 1]))
         try:

@@ -9,7 +9,6 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from inphase import handed, store
 from inphase._core import lib
@@ -19,7 +18,7 @@ from inphase.guard import Guard
 from inphase.locks import DeviceLock
 from inphase.plan import Plan
 from inphase.process import Process
-from inphase.worker import Asking, WorkerThread
+from inphase.worker import Asking, WorkerFds, WorkerThread
 from inphase.world_process import WorldProcess
 
 _AGAIN_S = 0.5  # between the end of a worker's process and the start of the next
@@ -33,8 +32,6 @@ class WorkerLink:
         plan: Plan,
         core: Core,
         device: int,
-        mode: int,
-        gid: int,
         *,
         outside: bool,
         world: WorldProcess | None,
@@ -50,15 +47,12 @@ class WorkerLink:
         self.home = plan.sensors[self.sensor].home
         self.is_guest = self.home == "thread" and outside
         """it runs in a thread of the process that started this one"""
-        self.core_path = core.segment.path
-        self.path = store.sensor_path(self.core_path, self.sensor)
         self.process: Process | None = None
         self.is_attached = False
         self.again_at_s = 0.0
         self._thread: WorkerThread | None = None
         self._lock = DeviceLock(self.name, plan.drivers[self.name].address, plan.schedule.name)
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.order_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._asking: Asking | None = None
         self._handed: socket.socket | None = None
         stop = plan.actuators[self.actuator].stop if self.actuator is not None else None
@@ -67,15 +61,12 @@ class WorkerLink:
         self.device_fd = -1
         """a duplicate of the worker's, for the guard; -1: it has handed none on"""
         spec = plan.sensors[self.sensor]
-        rc = lib.inphase_worker_make(
-            self.path.encode(), spec.dtype.itemsize, spec.depth, core.epoch, mode, gid
-        )
-        if rc < 0:
-            raise store.no_segment(self.path, spec.depth * spec.dtype.itemsize, rc)
-        self._segment = store.Segment.attach(self.path)
-        core.worker(
-            device, self._segment, self.wake_fd, self.order_fd if self.actuator is not None else -1
-        )
+        self.ring = store.Segment.ring(spec.dtype.itemsize, spec.depth, core.epoch)
+        self._bell = store.Segment.bell()
+        self.fds = WorkerFds(self.ring.fd, core.segment.fd, self.wake_fd, self._bell.fd)
+        """what its worker gets"""
+        is_moved = self.actuator is not None
+        core.worker(device, self.ring, self.wake_fd, self._bell if is_moved else None)
 
     def start(self) -> None:
         """Start the worker; its `process` says when its device is there. Raises RuntimeFault,
@@ -83,14 +74,13 @@ class WorkerLink:
         if self.is_guest:
             return
         if self.home == "thread":
-            eventfds = self.wake_fd, self.order_fd
-            self._thread = WorkerThread(self.plan, self.name, self.core_path, *eventfds)
+            self._thread = WorkerThread(self.plan, self.name, self.fds)
             self._thread.start()
             return
         with contextlib.ExitStack() as stack:
             self._asking = Asking(self.plan.drivers[self.name])
             theirs = stack.enter_context(self._asking.theirs)
-            fds = [self.wake_fd, self.order_fd, theirs.fileno()]
+            fds = [*self.fds, theirs.fileno()]
             options: list[str] = []
             if self.is_guarded:
                 self._handed, hands = handed.line()
@@ -107,7 +97,7 @@ class WorkerLink:
             self.process = Process(
                 f"worker of {self.name}",
                 "inphase.worker",
-                [path, self.name, self.core_path, *map(str, fds[:3]), *options],
+                [path, self.name, *map(str, fds[:5]), *options],
                 pass_fds=fds,
             )
 
@@ -168,14 +158,13 @@ class WorkerLink:
         self.drop_device()
 
     def close(self) -> None:
-        """End the worker and remove its segment."""
+        """End the worker and unmap its segment."""
         if self._thread is not None:
             self._thread.close()
         self.end_process()
-        self._segment.close()
-        Path(self.path).unlink(missing_ok=True)
+        self.ring.close()
+        self._bell.close()
         os.close(self.wake_fd)
-        os.close(self.order_fd)
         self._lock.close()
 
 
@@ -192,8 +181,6 @@ class Workers:
         core: Core,
         say: Callable[[str], None],
         *,
-        mode: int,
-        gid: int,
         outside: bool,
         world: WorldProcess | None = None,
     ) -> None:
@@ -205,7 +192,7 @@ class Workers:
         try:
             for device, home in enumerate(plan.homes):
                 if home != "cycle":
-                    link = WorkerLink(plan, core, device, mode, gid, outside=outside, world=world)
+                    link = WorkerLink(plan, core, device, outside=outside, world=world)
                     self.links.append(link)
         except BaseException:
             self.close()
@@ -250,6 +237,11 @@ class Workers:
         if self.guard is not None:
             self.guard.drop(link.actuator)
         link.drop_device()
+
+    @property
+    def rings(self) -> list[int]:
+        """Descriptors of their segments, in the order of their sensors."""
+        return [link.ring.fd for link in sorted(self.links, key=lambda link: link.sensor)]
 
     @property
     def pidfds(self) -> list[int]:

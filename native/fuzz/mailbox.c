@@ -3,7 +3,6 @@
    where and to what. The mailbox is changed between the cycles, and by a thread within them. */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <unistd.h>
 
 #include "fuzz.h"
 
@@ -40,12 +39,8 @@ static void open_robot(void)
         .sensor = &sensor, .actuator = &actuator,
         .policy_timing = {.every = 2, .chunk = 4, .latency_cycles = 1, .join = INPHASE_JOIN_BLEND,
                           .blend_cycles = 2, .interpolate = INPHASE_CUBIC}};
-    char path[64];
 
-    snprintf(path, sizeof path, "/dev/shm/inphase-fuzz-mailbox-%d", (int)getpid());
-    unlink(path);
-    CHECK_EQUAL(inphase_segment_create(&robot.segment, path, inphase_core_size(&config), 0600, -1),
-                0);
+    CHECK_EQUAL(inphase_segment_make(&robot.segment, inphase_core_size(&config), 0), 0);
     CHECK_EQUAL(inphase_core_open(&robot.core, &config, robot.segment), 0);
     CHECK_EQUAL(inphase_core_enable(robot.core, 0, 1), 0);
     CHECK_EQUAL(inphase_core_arm(robot.core), 0);

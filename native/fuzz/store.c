@@ -3,7 +3,6 @@
    the reader opens, between its calls, or all the time. */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <unistd.h>
 
 #include "fuzz.h"
 
@@ -14,7 +13,6 @@
 static struct {
     inphase_segment *segment;
     uint8_t *good;               /* the segment's bytes after some cycles */
-    char path[64];
 } store;
 
 /* one core, once: a sensor in the core's ring, frames, statistics */
@@ -34,10 +32,7 @@ static void make_store(void)
         .description = "a robot", .description_size = 7};
     inphase_core *core;
 
-    snprintf(store.path, sizeof store.path, "/dev/shm/inphase-fuzz-store-%d.core", (int)getpid());
-    unlink(store.path);
-    CHECK_EQUAL(inphase_segment_create(&store.segment, store.path, inphase_core_size(&config),
-                                       0600, -1), 0);
+    CHECK_EQUAL(inphase_segment_make(&store.segment, inphase_core_size(&config), 0), 0);
     CHECK_EQUAL(inphase_core_open(&core, &config, store.segment), 0);
     CHECK_EQUAL(inphase_core_run(core, 2 * DEPTH), 2 * DEPTH);
     store.good = malloc(inphase_segment_size(store.segment));
@@ -114,8 +109,9 @@ static void follow(struct input *input)
     const struct inphase_layout *layout;
     void *record, *payload;
     uint64_t most = 8;
+    int fd = inphase_segment_fd(store.segment);
 
-    if (inphase_reader_open(&reader, store.path, 1) < 0)
+    if (inphase_reader_open(&reader, &fd, 1, 1) < 0)
         return;
     layout = inphase_reader_layout(reader);
     CHECK(layout->sensors <= INPHASE_MAX_SENSORS);

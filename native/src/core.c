@@ -1,6 +1,7 @@
 /* Making and ending a core: memory, configuration, thread. Nothing here is on the cycle thread. */
 #define _GNU_SOURCE
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -481,7 +482,7 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
     core->acted_ns = core->inferred_ns = INPHASE_ABSENT;
     for (uint32_t i = 0; i < core->devices; i++) {
         core->device[i].ops = config->virtual_time ? &twin_ops : &fd_ops;
-        core->device[i].fd = core->device[i].order_fd = -1;
+        core->device[i].fd = -1;
         core->device[i].sensor = core->device[i].actuator = -1;
     }
     if (config->world && config->virtual_time)
@@ -581,7 +582,8 @@ void inphase_core_close(inphase_core *core)
     if (core->started) {
         inphase_core_stop(core, INPHASE_REASON_REQUEST, 0);
         pthread_join(core->thread, NULL);
-        munmap(core->stack, STACK_BYTES);
+        relay_end(&core->relay);
+        munmap(core->stack, STACK_GUARD + STACK_BYTES);
     }
     guard_close(core);
     free(core->own_mailbox);
@@ -653,22 +655,34 @@ int inphase_core_lost(inphase_core *core, uint32_t device)
     return use < 0 ? (int)use : (int)(use & USE_ERRNO);
 }
 
-int inphase_core_mailbox(inphase_core *core, inphase_segment *mailbox)
+/* the word of a bell that this process rings, NULL: it is none */
+static _Atomic uint32_t *bell_word(inphase_segment *bell)
 {
-    const struct mailbox *memory = (const void *)mailbox->memory;
+    return bell && bell->writer && bell->size >= BELL_BYTES ? (_Atomic uint32_t *)bell->memory
+                                                             : NULL;
+}
 
-    if (core->started || core->own_mailbox)
+int inphase_core_mailbox(inphase_core *core, inphase_segment **mailbox, inphase_segment **bell)
+{
+    int rc;
+
+    if (core->started || core->mailbox)
         return -EBUSY;
-    if (mailbox->size < mailbox_bytes(core->plan.answer) || memory->magic != MAGIC ||
-        memory->version != STORE_VERSION || memory->epoch != core->epoch ||
-        memory->values != core->plan.answer)
-        return -EPROTO;
-    core->mailbox = memory;
+    rc = inphase_mailbox_make(mailbox, core->plan.answer, core->epoch);
+    if (rc < 0)
+        return rc;
+    rc = inphase_bell_make(bell);
+    if (rc < 0) {
+        inphase_segment_close(*mailbox);
+        return rc;
+    }
+    core->mailbox = (const void *)(*mailbox)->memory;
+    core->policy_bell = bell_word(*bell);
     return 0;
 }
 
 int inphase_core_worker(inphase_core *core, uint32_t index, inphase_segment *ring, int wake_fd,
-                        int order_fd)
+                        inphase_segment *bell)
 {
     struct device *device;
 
@@ -681,7 +695,7 @@ int inphase_core_worker(inphase_core *core, uint32_t index, inphase_segment *rin
     if (!device->post)
         return -EPROTO;
     device->fd = wake_fd;
-    device->order_fd = order_fd;
+    device->bell = bell_word(bell);
     return 0;
 }
 
@@ -725,32 +739,56 @@ static void touch(volatile uint8_t *memory, uint64_t size)
         memory[i] = memory[i];
 }
 
-int inphase_core_start(inphase_core *core)
+/* the cycle thread on a stack of ours, with a page below it that a stack too deep runs into */
+static int start_cycle(inphase_core *core)
 {
     pthread_attr_t attributes;
     int rc;
 
-    if (core->started || core->clock == &virtual_clock)
-        return -EBUSY;
-    core->stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE,
+    core->stack = mmap(NULL, STACK_GUARD + STACK_BYTES, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_POPULATE, -1, 0);
     if (core->stack == MAP_FAILED)
         return -ENOMEM;
+    rc = mprotect(core->stack, STACK_GUARD, PROT_NONE) < 0 ? errno : 0;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstack(&attributes, (uint8_t *)core->stack + STACK_GUARD, STACK_BYTES);
+    if (rc == 0)
+        rc = pthread_create(&core->thread, &attributes, cycle_main, core);
+    pthread_attr_destroy(&attributes);
+    if (rc)
+        munmap(core->stack, STACK_GUARD + STACK_BYTES);
+    return -rc;
+}
+
+int inphase_core_start(inphase_core *core)
+{
+    sigset_t all, before;
+    int rc;
+
+    if (core->started || core->clock == &virtual_clock)
+        return -EBUSY;
 
     /* every page once, while nobody else uses them */
     touch((uint8_t *)core, sizeof *core);
     touch(core->plan.memory, core->plan.size);
     touch(core->segment->memory, core->segment->size);
-    pthread_attr_init(&attributes);
-    pthread_attr_setstack(&attributes, core->stack, STACK_BYTES);
-    rc = pthread_create(&core->thread, &attributes, cycle_main, core);
-    pthread_attr_destroy(&attributes);
-    if (rc) {
-        munmap(core->stack, STACK_BYTES);
-        return -rc;
+
+    /* signals are for other threads: no handler runs on these, but for what they did themselves */
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGBUS);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = relay_start(&core->relay, core->state);
+    if (rc == 0) {
+        rc = start_cycle(core);
+        if (rc < 0)
+            relay_end(&core->relay);
     }
-    core->started = true;
-    return 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    core->started = rc == 0;
+    return rc;
 }
 
 int inphase_core_join(inphase_core *core, int64_t timeout_ns)

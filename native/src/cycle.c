@@ -7,9 +7,9 @@
 
    System calls per cycle, in order: clock_nanosleep to the due time; per exchange one write and,
    when its reply is there, one read; per trigger line two ioctls; one ppoll, and a further one
-   while replies are missing; one futex wake; where anything acts, clock_nanosleep to the act
-   offset, one ioctl per line of the emergency stop, one write per actuator. Everything else is
-   memory.
+   while replies are missing; per worker that posted one preadv2; one futex, which wakes two at most;
+   where anything acts, clock_nanosleep to the act offset, one ioctl per line of the emergency stop,
+   and per actuator one write, or one futex where a worker has it. Everything else is memory.
    Each loop is bounded by the number of sensors, channels or grid points, or by the deadline. */
 #include <string.h>
 
@@ -407,8 +407,8 @@ static void stage_latch(struct inphase_core *core)
     if (frame->skew_ns != INPHASE_ABSENT && !is_stopping(core))
         histogram_add(&core->statistics->histogram[INPHASE_HIST_SKEW], frame->skew_ns);
 
-    /* publish: the whole record, then its number, then one wake for all who wait. On virtual time
-       nobody is woken: a follower looks for itself every tenth of a second */
+    /* publish: the whole record, then its number, then one call that wakes the policy and the relay.
+       On virtual time nobody is woken: a follower looks for itself every tenth of a second */
     slot_write(ring_slot(core->segment->memory, &core->layout->frames, number), number,
                core->record, core->record_size);
     core->is_latched = true;
@@ -416,7 +416,7 @@ static void stage_latch(struct inphase_core *core)
     atomic_store_explicit(&state->head, number + 1, memory_order_release);
     atomic_store_explicit(&state->wake, (uint32_t)(number + 1), memory_order_release);
     if (core->clock == &monotonic_clock)
-        store_wake(state);
+        relay_ring(&core->relay, core->policy_bell, (uint32_t)(number + 1));
 }
 
 bool cycle_latch(struct inphase_core *core)

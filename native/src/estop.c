@@ -129,21 +129,19 @@ int inphase_core_estop(inphase_core *core, uint32_t from)
     return 0;
 }
 
-uint64_t inphase_estop_page_size(void)
+int inphase_estop_page_make(inphase_segment **out, uint64_t epoch)
 {
-    return 4096; /* whole pages, and as large as any segment that can be attached */
-}
+    inphase_segment *segment;
+    struct estop_page *page;
+    int rc = inphase_segment_make(&segment, ESTOP_PAGE_BYTES, 1);
 
-int inphase_estop_page_init(inphase_segment *segment, uint64_t epoch)
-{
-    struct estop_page *page = (void *)segment->memory;
-
-    if (segment->size < sizeof *page)
-        return -EINVAL;
+    if (rc < 0)
+        return rc;
+    page = (void *)segment->memory;
     page->magic = MAGIC;
     page->version = STORE_VERSION;
     page->epoch = epoch;
-    return 0;
+    return segment_leave(out, segment);
 }
 
 int inphase_estop_page_post(inphase_segment *segment)

@@ -30,9 +30,9 @@
 struct inphase_segment {
     uint8_t *memory;
     uint64_t size;
-    int fd;
+    int fd;                      /* with the writer's lock, or to ask for it; -1: another writes too */
+    int handed;                  /* what others get, -1: it is not ours to hand over */
     bool writer;
-    char path[256];
 };
 
 /* a slot of a ring; sequence is 2n + 1 while sample n is written and 2n + 2 when it is whole */
@@ -143,6 +143,11 @@ struct policy_facts {
 /* a command was posted: from the frame that it answers, if that was noted */
 void policy_facts_posted(inphase_segment *segment, int64_t posted_ns);
 
+/* A page with one word, on which one other process waits. The core alone writes it, and nobody else
+   has it: a stranger who waited on it would be woken instead */
+#define BELL_BYTES 4096
+
+#define ESTOP_PAGE_BYTES 4096
 /* emergency stops of clients: the gateway writes, the core reads */
 struct estop_page {
     uint64_t magic, epoch;
@@ -150,11 +155,11 @@ struct estop_page {
     _Atomic uint32_t stops;      /* asked for so far */
 };
 
+/* from here on another process alone writes to a segment made here; *out only where that is so, else it
+   is closed */
+int segment_leave(inphase_segment **out, inphase_segment *segment);
 /* 1 while the writer of the segment behind fd lives, 0, or a negative errno */
 int writer_alive(int fd);
-/* map an existing segment for writing, with its lock; -EBUSY: another writer lives. Closing it
-   leaves the file */
-int segment_take(inphase_segment **out, const char *path);
 uint64_t ring_stride(uint64_t payload);
 /* whether a ring's parts lie in a segment of that size */
 bool ring_fits(const struct inphase_ring *ring, uint64_t size);
@@ -171,7 +176,10 @@ const void *reader_sample(const inphase_reader *reader, uint32_t sensor, int64_t
 int64_t reader_newest(const inphase_reader *reader);
 const struct post *post_of(const inphase_segment *segment, const struct inphase_layout *layout,
                            uint32_t sensor);
-void store_wake(struct state *state);
+/* wake up to count of those who wait on a word */
+void futex_wake(const _Atomic uint32_t *word, int32_t count);
+/* wake all readers but those who wait on a bell: never on the cycle thread */
+void store_wake(const struct state *state);
 /* now + timeout, or the end of time: callers wait for ever with INT64_MAX */
 int64_t deadline_after(int64_t timeout_ns);
 /* bytes of a mailbox for answers of so many doubles */
@@ -258,7 +266,7 @@ struct device {
     bool was_lost;               /* cycle thread: it must prove itself before it is trusted */
     bool starved;                /* cycle thread: no read either, which would feed its watchdog */
     bool worker_lives;           /* cycle thread: a worker's device: as the supervisor says */
-    int order_fd;                /* constant; a worker's eventfd, -1: none */
+    _Atomic uint32_t *bell;      /* constant; rung for its worker, NULL: it takes no orders */
     const struct post *post;     /* constant; a worker's segment */
     int actuator;                /* constant; -1: none */
     int sensor;                  /* constant; -1: none */
@@ -554,6 +562,21 @@ struct server {
     bool pending;                /* the newest frame's cycle has not acted yet */
 };
 
+/* ---- waking readers --------------------------------------------------------------------- */
+
+struct relay {
+    _Atomic uint32_t *word;      /* the cycle thread adds, the relay waits; NULL: it does not run */
+    _Atomic int over;            /* whoever closes the core */
+    const struct state *state;   /* constant */
+    pthread_t thread;
+};
+
+int relay_start(struct relay *relay, const struct state *state);
+void relay_end(struct relay *relay);
+/* Frame `number` - 1 is latched: wake who waits on the bell (NULL: none), and have the relay wake all
+   others. Cycle thread; one system call */
+void relay_ring(const struct relay *relay, _Atomic uint32_t *bell, uint32_t number);
+
 /* ---- the core --------------------------------------------------------------------------- */
 
 struct inphase_core {
@@ -583,7 +606,9 @@ struct inphase_core {
     struct inphase_layout *layout;
     struct state *state;
     struct statistics *statistics;
+    struct relay relay;
     const struct mailbox *mailbox;
+    _Atomic uint32_t *policy_bell; /* constant once started; rung at each latch, NULL: no policy */
     struct mailbox *own_mailbox; /* lock step */
     uint64_t record_size;
     uint8_t *record;             /* the frame being made, record_size bytes */
@@ -650,7 +675,7 @@ struct inphase_core {
 
     pthread_t thread;
     bool started;
-    void *stack;
+    void *stack; /* STACK_GUARD + STACK_BYTES */
     _Atomic int ended;
 };
 
@@ -659,6 +684,7 @@ struct inphase_core {
 #else
 #define STACK_BYTES (256 * 1024)
 #endif
+#define STACK_GUARD 4096 /* below it, never touched */
 
 void cycle_begin(struct inphase_core *core);
 bool cycle_latch(struct inphase_core *core);

@@ -21,22 +21,23 @@ static struct slot *mail_slot(const struct mailbox *mailbox, uint32_t values, ui
     return (struct slot *)((uintptr_t)mailbox + MAILBOX_RING + at);
 }
 
-uint64_t inphase_mailbox_size(uint32_t values)
+int inphase_mailbox_make(inphase_segment **out, uint32_t values, uint64_t epoch)
 {
-    return mailbox_bytes(values) + POLICY_FACTS_BYTES;
-}
+    inphase_segment *segment;
+    struct mailbox *mailbox;
+    int rc;
 
-int inphase_mailbox_init(inphase_segment *segment, uint32_t values, uint64_t epoch)
-{
-    struct mailbox *mailbox = (void *)segment->memory;
-
-    if (values > INPHASE_MAX_PLAN || segment->size < mailbox_bytes(values))
+    if (values > INPHASE_MAX_PLAN)
         return -EINVAL;
+    rc = inphase_segment_make(&segment, mailbox_bytes(values) + POLICY_FACTS_BYTES, 1);
+    if (rc < 0)
+        return rc;
+    mailbox = (void *)segment->memory;
     mailbox->magic = MAGIC;
     mailbox->version = STORE_VERSION;
     mailbox->values = values;
     mailbox->epoch = epoch;
-    return 0;
+    return segment_leave(out, segment);
 }
 
 /* as slot_write, of a head and the values behind it */
@@ -66,6 +67,8 @@ int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_
     struct mail mail = {.cycle = cycle, .posted_ns = inphase_now(), .valid_until_ns = valid_until_ns,
                         .reason = reason, .values = count};
 
+    if (!segment->writer)
+        return -EPERM;
     if (cycle < 0 || reason >= INPHASE_REASONS || count > mailbox->values || (count && !values))
         return -EINVAL;
     mailbox_put(mailbox, &mail, values);

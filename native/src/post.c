@@ -1,7 +1,8 @@
 /* What the core reads of a worker's segment, and a worker's device on the cycle thread: memory, and
-   one eventfd each way. */
+   an eventfd towards the core and a bell towards the worker. */
+#define _GNU_SOURCE
 #include <string.h>
-#include <unistd.h>
+#include <sys/uio.h>
 
 #include "internal.h"
 
@@ -57,13 +58,15 @@ static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum
     const struct post *post = sensor->device->post;
     uint64_t head = atomic_load_explicit(&post->head, memory_order_acquire);
     uint64_t count;
+    struct iovec into = {&count, sizeof count};
     int64_t ahead;
     bool is_far;
 
+    /* per call: the flag of the descriptor is the worker's, too, which may clear it */
     *got = RECEIVED_EMPTY;
     if (core->readable[sensor->index]) {
         core->readable[sensor->index] = false;
-        if (read(sensor->device->fd, &count, sizeof count) < 0 && errno != EAGAIN)
+        if (preadv2(sensor->device->fd, &into, 1, -1, RWF_NOWAIT) < 0 && errno != EAGAIN)
             return -errno;
     }
     if (head == sensor->posted || head == 0)
@@ -145,7 +148,6 @@ static int worker_write(struct inphase_core *core, struct actuator *actuator)
         .valid_until_ns = core->due_ns + core->act_ns + core->period_ns,
         .stops = actuator->stops != STOPS_NOT,
     };
-    uint64_t one = 1;
 
     if (actuator->stop.kind != INPHASE_STOP_NONE) {
         if (is_stuck(core, actuator->device, number)) {
@@ -159,9 +161,10 @@ static int worker_write(struct inphase_core *core, struct actuator *actuator)
     memcpy((uint8_t *)bytes + sizeof order, actuator->applied, 8 * actuator->channels);
     slot_write(ring_slot(core->segment->memory, ring, number), number, bytes, ring->payload);
     atomic_store_explicit(&core->state->orders[actuator->index], number + 1, memory_order_release);
-    if (actuator->device->order_fd >= 0 &&
-        write(actuator->device->order_fd, &one, sizeof one) < 0 && errno != EAGAIN)
-        return -errno;
+    if (actuator->device->bell) {
+        atomic_store_explicit(actuator->device->bell, (uint32_t)(number + 1), memory_order_release);
+        futex_wake(actuator->device->bell, 1);
+    }
     return 0;
 }
 

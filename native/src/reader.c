@@ -1,6 +1,5 @@
 /* Readers of a store: they follow frames, look at samples in place or copy them, and sum up. A
    reader maps the segment read-only and believes nothing in it before it was checked. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +11,7 @@ struct inphase_reader {
     inphase_segment *segment;
     struct inphase_layout layout;        /* our copy: what was checked, whatever the writer does */
     const struct state *state;
+    const uint32_t *wake;                /* what it waits on: the store's word, or a bell's */
     const struct statistics *statistics;
     inphase_segment *outside[INPHASE_MAX_SENSORS]; /* a worker's segment, NULL: it has none */
     uint64_t next;       /* number of the frame to return next */
@@ -76,20 +76,18 @@ static void close_outside(inphase_reader *reader)
             inphase_segment_close(reader->outside[i]);
 }
 
-/* the segments of the sensors that have a worker, beside the core's */
-static int open_outside(inphase_reader *reader, const char *path)
+/* the segments of the sensors that have a worker, beside the core's, in their order */
+static int open_outside(inphase_reader *reader, const int *fds, uint32_t count)
 {
-    size_t stem = strlen(path);
-    char name[300];
+    uint32_t next = 0;
     int rc = 0;
 
-    if (stem < 4 || stem > 256 || strcmp(path + stem - 4, "core") != 0)
-        return reader->layout.outside ? -EPROTO : 0;
     for (uint32_t i = 0; i < reader->layout.sensors && rc == 0; i++) {
         if (!(reader->layout.outside >> i & 1))
             continue;
-        snprintf(name, sizeof name, "%.*ssensor%u", (int)stem - 4, path, i);
-        rc = inphase_segment_attach(&reader->outside[i], name);
+        if (next == count)
+            return -EPROTO;
+        rc = inphase_segment_map(&reader->outside[i], fds[next++], 0);
         if (rc == 0 && !post_of(reader->outside[i], &reader->layout, i))
             rc = -EPROTO;
     }
@@ -112,12 +110,12 @@ const void *reader_sample(const inphase_reader *reader, uint32_t sensor, int64_t
     return sample_slot(reader, sensor, sequence)->payload;
 }
 
-int inphase_reader_open(inphase_reader **out, const char *path, int from_first)
+int inphase_reader_open(inphase_reader **out, const int *fds, uint32_t count, int from_first)
 {
     struct inphase_layout layout;
     inphase_segment *segment;
     inphase_reader *reader;
-    int rc = inphase_segment_attach(&segment, path);
+    int rc = count ? inphase_segment_map(&segment, fds[0], 0) : -EPROTO;
 
     if (rc < 0)
         return rc;
@@ -131,8 +129,9 @@ int inphase_reader_open(inphase_reader **out, const char *path, int from_first)
     reader->segment = segment;
     reader->layout = layout;
     reader->state = (const void *)(segment->memory + layout.state_offset);
+    reader->wake = (const uint32_t *)&reader->state->wake;
     reader->statistics = (const void *)(segment->memory + layout.statistics_offset);
-    rc = open_outside(reader, path);
+    rc = open_outside(reader, fds + 1, count - 1);
     if (rc < 0)
         goto free_reader;
     reader->next = atomic_load_explicit(&reader->state->head, memory_order_acquire);
@@ -148,6 +147,14 @@ free_reader:
 close_segment:
     inphase_segment_close(segment);
     return rc;
+}
+
+int inphase_reader_bell(inphase_reader *reader, const inphase_segment *bell)
+{
+    if (bell->size < BELL_BYTES)
+        return -EPROTO;
+    reader->wake = (const void *)bell->memory;
+    return 0;
 }
 
 void inphase_reader_close(inphase_reader *reader)
@@ -173,11 +180,10 @@ const void *inphase_reader_record(inphase_reader *reader)
 static int wait_for_frame(inphase_reader *reader, int64_t timeout_ns)
 {
     const struct state *state = reader->state;
-    const uint32_t *word = (const uint32_t *)&state->wake;
     int64_t until = deadline_after(timeout_ns);
 
     while (atomic_load_explicit(&state->head, memory_order_acquire) <= reader->next) {
-        uint32_t seen = atomic_load_explicit(&state->wake, memory_order_acquire);
+        uint32_t seen = __atomic_load_n(reader->wake, __ATOMIC_ACQUIRE);
         int64_t left = until - inphase_now();
         int rc;
 
@@ -185,7 +191,7 @@ static int wait_for_frame(inphase_reader *reader, int64_t timeout_ns)
             break;
         if (left <= 0)
             return -ETIMEDOUT;
-        rc = inphase_futex_wait(word, seen, left < WRITER_CHECK_NS ? left : WRITER_CHECK_NS);
+        rc = inphase_futex_wait(reader->wake, seen, left < WRITER_CHECK_NS ? left : WRITER_CHECK_NS);
         if (rc == -EINTR)
             return rc;
         if (rc == -ETIMEDOUT && writer_alive(reader->segment->fd) == 0 &&

@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -41,31 +42,36 @@ int realtime_rights(int32_t priority, int32_t cpu, int32_t *priority_errno, int3
     return *priority_errno == 0 && *cpu_errno == 0;
 }
 
-/* lock the pages of the shared object that this function is part of: code, constants, tables */
-static int lock_own_object(struct dl_phdr_info *info, size_t size, void *result)
+static bool has_address(const struct dl_phdr_info *info, uintptr_t address)
 {
-    uintptr_t here = (uintptr_t)&lock_own_object;
-    bool ours = false;
-
-    (void)size;
     for (int i = 0; i < info->dlpi_phnum; i++) {
         uintptr_t from = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
 
-        if (info->dlpi_phdr[i].p_type == PT_LOAD && here >= from &&
-            here < from + info->dlpi_phdr[i].p_memsz)
-            ours = true;
+        if (info->dlpi_phdr[i].p_type == PT_LOAD && address >= from &&
+            address < from + info->dlpi_phdr[i].p_memsz)
+            return true;
     }
-    if (!ours)
+    return false;
+}
+
+/* lock the pages of the shared object that this code is part of (code, constants, tables) and the C
+   library's code. The kernel never takes the vDSO's away */
+static int lock_object(struct dl_phdr_info *info, size_t size, void *result)
+{
+    bool ours = has_address(info, (uintptr_t)&lock_object);
+
+    (void)size;
+    if (!ours && !has_address(info, (uintptr_t)&clock_nanosleep))
         return 0;
     for (int i = 0; i < info->dlpi_phnum; i++) {
         uintptr_t from = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
         uintptr_t page = from & ~(PAGE - 1);
 
-        if (info->dlpi_phdr[i].p_type == PT_LOAD &&
+        if (info->dlpi_phdr[i].p_type == PT_LOAD && (ours || info->dlpi_phdr[i].p_flags & PF_X) &&
             mlock((void *)page, from + info->dlpi_phdr[i].p_memsz - page) < 0)
             *(int *)result = errno;
     }
-    return 1;
+    return 0;
 }
 
 /* what the core looks at in a worker's segment: its head, and in each slot the stamps and the values
@@ -100,10 +106,18 @@ void realtime_setup(struct inphase_core *core)
 
     /* segments, stack, core and its code; all of it was touched before the thread started */
     if (mlock(core->segment->memory, core->segment->size) < 0 ||
-        mlock(core->stack, STACK_BYTES) < 0 || mlock(core, sizeof *core) < 0 ||
+        mlock((uint8_t *)core->stack + STACK_GUARD, STACK_BYTES) < 0 ||
+        mlock(core, sizeof *core) < 0 || mlock((void *)core->relay.word, BELL_BYTES) < 0 ||
         mlock(core->record, core->record_size) < 0 ||
         mlock(core->plan.memory, core->plan.size) < 0)
         memory_errno = errno;
+    if (core->estop_page && mlock(core->estop_page, sizeof *core->estop_page) < 0)
+        memory_errno = errno;
+    if (core->policy_bell && mlock((void *)core->policy_bell, BELL_BYTES) < 0)
+        memory_errno = errno;
+    for (uint32_t i = 0; i < core->devices; i++)
+        if (core->device[i].bell && mlock((void *)core->device[i].bell, BELL_BYTES) < 0)
+            memory_errno = errno;
     for (uint32_t i = 0; i < core->sensors; i++)
         if (core->sensor[i].device->post && lock_post(core, &core->sensor[i]) < 0)
             memory_errno = errno;
@@ -111,7 +125,7 @@ void realtime_setup(struct inphase_core *core)
         memory_errno = errno;
     if (core->mailbox && mlock(core->mailbox, mailbox_bytes(core->plan.answer)) < 0)
         memory_errno = errno;
-    dl_iterate_phdr(lock_own_object, &memory_errno);
+    dl_iterate_phdr(lock_object, &memory_errno);
 
     granted = realtime_rights(core->priority, core->cpu, &priority_errno, &cpu_errno);
     atomic_store_explicit(&state->rt_priority, core->priority, memory_order_relaxed);

@@ -176,7 +176,7 @@ static const uint32_t of_processes[] = {
 static const uint32_t of_files[] = {
     SYS_fchmod, SYS_fchmodat, 452 /* fchmodat2 */, SYS_fchown, SYS_fchownat, SYS_utimensat,
     SYS_setxattr, SYS_lsetxattr, SYS_fsetxattr, SYS_removexattr, SYS_lremovexattr,
-    SYS_fremovexattr, SYS_truncate,
+    SYS_fremovexattr, SYS_truncate, SYS_ftruncate, SYS_fallocate,
 #ifdef __x86_64__
     SYS_chmod, SYS_chown, SYS_lchown, SYS_utime, SYS_utimes, SYS_futimesat,
 #endif

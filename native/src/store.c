@@ -1,5 +1,8 @@
 /* The store: segments, rings of sequence-locked slots, and waiting for them.
 
+   A segment is sealed memory without a name, which is handed over by descriptor. Names are
+   middleware/inphase/store.py's; they lead to descriptors.
+
    A slot's sequence is odd while it is written. Words are stored with release and loaded with
    acquire order, so that a reader that sees any word of a newer write also sees a newer sequence:
    no fences are needed for copies, also on machines that reorder (tests/test_sequence_lock.py
@@ -8,11 +11,13 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,120 +36,144 @@ static int lock_byte(int fd, int command, short type, short *found)
     return 0;
 }
 
-int inphase_segment_create(inphase_segment **out, const char *path, uint64_t size, uint32_t mode,
-                           int32_t gid)
+/* another description of what is behind fd, without the right to write, and without its locks */
+static int open_to_read(int fd)
+{
+    char path[32];
+    int to_read;
+
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    to_read = open(path, O_RDONLY | O_CLOEXEC);
+    return to_read < 0 ? -errno : to_read;
+}
+
+/* memory of that size, all of it now: too little is an error here and no SIGBUS later */
+static int allocate(int fd, uint64_t size)
+{
+    struct sysinfo machine;
+
+    if (sysinfo(&machine) < 0)
+        return -errno;
+    if (size > (uint64_t)machine.totalram * machine.mem_unit)
+        return -ENOMEM;
+    if (ftruncate(fd, (off_t)size) < 0)
+        return -errno;
+    return -posix_fallocate(fd, 0, (off_t)size);
+}
+
+/* Whoever else has a descriptor of it can neither shorten it, which would end the runtime by SIGBUS,
+   nor, unless it is a writer, change it: its own mapping is the last one that may */
+static int seal(inphase_segment *segment, bool others_write)
+{
+    int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+    int rc;
+
+    if (!others_write)
+        seals |= F_SEAL_FUTURE_WRITE;
+    if (fchmod(segment->fd, 0400) < 0 || fcntl(segment->fd, F_ADD_SEALS, seals) < 0)
+        return -errno;
+    segment->handed = segment->fd;
+    if (others_write)
+        return 0;
+
+    /* the lock, which says that the writer lives, is on a description that nobody else gets */
+    rc = open_to_read(segment->fd);
+    if (rc < 0)
+        return rc;
+    segment->handed = rc;
+    return lock_byte(segment->fd, F_OFD_SETLK, F_WRLCK, NULL);
+}
+
+int inphase_segment_make(inphase_segment **out, uint64_t size, int others_write)
 {
     inphase_segment *segment = calloc(1, sizeof *segment);
     int rc;
 
     if (!segment)
         return -ENOMEM;
-    if (strlen(path) >= sizeof segment->path) {
-        rc = -ENAMETOOLONG;
-        goto free_segment;
-    }
-    strcpy(segment->path, path);
     segment->size = size;
+    segment->memory = MAP_FAILED;
+    segment->handed = -1;
     segment->writer = true;
-    segment->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode & 0700);
-    if (segment->fd < 0) {
-        rc = -errno;
-        goto free_segment;
+    segment->fd = memfd_create("inphase", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    rc = segment->fd < 0 ? -errno : allocate(segment->fd, size);
+    if (rc == 0) {
+        segment->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+                               segment->fd, 0);
+        rc = segment->memory == MAP_FAILED ? -errno : seal(segment, others_write);
     }
-
-    /* owner and mode, whatever the umask; the lock, which says that the writer lives */
-    if ((gid >= 0 && fchown(segment->fd, (uid_t)-1, (gid_t)gid) < 0) ||
-        fchmod(segment->fd, mode) < 0) {
-        rc = -errno;
-        goto unlink_file;
-    }
-    rc = lock_byte(segment->fd, F_OFD_SETLK, F_WRLCK, NULL);
-    if (rc < 0)
-        goto unlink_file;
-
-    /* all of it now: a small /dev/shm is an error here and no SIGBUS later */
-    rc = -posix_fallocate(segment->fd, 0, (off_t)size);
-    if (rc < 0)
-        goto unlink_file;
-    segment->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
-                           segment->fd, 0);
-    if (segment->memory == MAP_FAILED) {
-        rc = -errno;
-        goto unlink_file;
+    if (rc < 0) {
+        inphase_segment_close(segment);
+        return rc;
     }
     *out = segment;
     return 0;
-
-unlink_file:
-    unlink(path);
-    close(segment->fd);
-free_segment:
-    free(segment);
-    return rc;
 }
 
-/* map a segment that exists, as its writer or as one of its readers */
-static int open_segment(inphase_segment **out, const char *path, bool writes)
+int inphase_segment_map(inphase_segment **out, int fd, int writes)
 {
-    inphase_segment *segment = calloc(1, sizeof *segment);
+    inphase_segment *segment;
     struct stat facts;
-    int rc = 0;
+    int seals = fcntl(fd, F_GET_SEALS);
+    int rc;
 
+    /* what its writer could shorten is never mapped */
+    if (seals < 0 || !(seals & F_SEAL_SHRINK))
+        return -EPROTO;
+    segment = calloc(1, sizeof *segment);
     if (!segment)
         return -ENOMEM;
-    segment->fd = open(path, (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
-    if (segment->fd < 0) {
-        rc = -errno;
-        goto free_segment;
-    }
-    if (writes)
-        rc = lock_byte(segment->fd, F_OFD_SETLK, F_WRLCK, NULL);
-    if (rc == -EAGAIN || rc == -EACCES)
-        rc = -EBUSY;
-    if (rc == 0 && fstat(segment->fd, &facts) < 0)
-        rc = -errno;
-    if (rc < 0)
-        goto close_file;
+    segment->fd = segment->handed = -1;
+    segment->writer = writes;
+    segment->memory = MAP_FAILED;
+    rc = fstat(fd, &facts) < 0 ? -errno : 0;
     segment->size = (uint64_t)facts.st_size;
-    rc = -EPROTO;
-    if (segment->size < sizeof(struct inphase_layout))
-        goto close_file;
-    segment->memory = mmap(NULL, segment->size, PROT_READ | (writes ? PROT_WRITE : 0),
-                           MAP_SHARED | MAP_POPULATE, segment->fd, 0);
-    if (segment->memory == MAP_FAILED) {
-        rc = -errno;
-        goto close_file;
+    if (rc == 0 && !writes) {
+        segment->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        rc = segment->fd < 0 ? -errno : 0;
     }
-    strncpy(segment->path, path, sizeof segment->path - 1);
+    if (rc == 0)
+        segment->memory = mmap(NULL, segment->size, PROT_READ | (writes ? PROT_WRITE : 0),
+                               MAP_SHARED | MAP_POPULATE, fd, 0);
+    if (rc == 0 && segment->memory == MAP_FAILED)
+        rc = -errno;
+    if (rc < 0) {
+        inphase_segment_close(segment);
+        return rc;
+    }
     *out = segment;
     return 0;
-
-close_file:
-    close(segment->fd);
-free_segment:
-    free(segment);
-    return rc;
 }
 
-int inphase_segment_attach(inphase_segment **out, const char *path)
+int segment_leave(inphase_segment **out, inphase_segment *segment)
 {
-    return open_segment(out, path, false);
-}
+    segment->writer = false;
+    if (mprotect(segment->memory, segment->size, PROT_READ) < 0) {
+        int rc = -errno;
 
-int segment_take(inphase_segment **out, const char *path)
-{
-    return open_segment(out, path, true);
+        inphase_segment_close(segment);
+        return rc;
+    }
+    *out = segment;
+    return 0;
 }
 
 void inphase_segment_close(inphase_segment *segment)
 {
     if (!segment)
         return;
-    if (segment->writer)
-        unlink(segment->path);
-    munmap(segment->memory, segment->size);
-    close(segment->fd);
+    if (segment->memory != MAP_FAILED)
+        munmap(segment->memory, segment->size);
+    if (segment->handed >= 0 && segment->handed != segment->fd)
+        close(segment->handed);
+    if (segment->fd >= 0)
+        close(segment->fd);
     free(segment);
+}
+
+int inphase_segment_fd(const inphase_segment *segment)
+{
+    return segment->handed;
 }
 
 void *inphase_segment_memory(inphase_segment *segment)
@@ -163,18 +192,6 @@ int writer_alive(int fd)
     int rc = lock_byte(fd, F_OFD_GETLK, F_RDLCK, &found);
 
     return rc < 0 ? rc : found != F_UNLCK;
-}
-
-int inphase_segment_alive(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    int rc;
-
-    if (fd < 0)
-        return -errno;
-    rc = writer_alive(fd);
-    close(fd);
-    return rc;
 }
 
 void inphase_segment_publish(inphase_segment *segment)
@@ -230,9 +247,19 @@ bool slot_read(const struct slot *slot, uint64_t number, void *payload, uint64_t
 
 /* ---- waiting ---------------------------------------------------------------------------- */
 
-void store_wake(struct state *state)
+void futex_wake(const _Atomic uint32_t *word, int32_t count)
 {
-    syscall(SYS_futex, &state->wake, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+    syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+}
+
+void store_wake(const struct state *state)
+{
+    futex_wake(&state->wake, INT32_MAX);
+}
+
+int inphase_bell_make(inphase_segment **out)
+{
+    return inphase_segment_make(out, BELL_BYTES, 0);
 }
 
 int inphase_futex_wait(const uint32_t *address, uint32_t value, int64_t timeout_ns)

@@ -1,11 +1,9 @@
 /* A worker's own side: it fills samples into its segment, stamps them and wakes the core, and takes
    the commands for its actuator. In a worker's process or thread, never on the cycle thread. */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,6 +12,7 @@
 struct inphase_worker {
     inphase_segment *segment;           /* ours */
     inphase_segment *core;
+    inphase_segment *bell;              /* rung when there is an order; NULL: there are none */
     struct inphase_layout layout;       /* our copy: what was checked */
     const struct state *state;
     struct post *post;
@@ -23,8 +22,7 @@ struct inphase_worker {
     struct inphase_worker_facts facts;
 };
 
-int inphase_worker_make(const char *path, uint64_t payload, uint64_t depth, uint64_t epoch,
-                        uint32_t mode, int32_t gid)
+int inphase_worker_make(inphase_segment **out, uint64_t payload, uint64_t depth, uint64_t epoch)
 {
     inphase_segment *segment;
     struct post *post;
@@ -32,8 +30,7 @@ int inphase_worker_make(const char *path, uint64_t payload, uint64_t depth, uint
 
     if (payload % 8 || depth < 8 || (depth & (depth - 1)))
         return -EINVAL;
-    rc = inphase_segment_create(&segment, path, POST_RING + ring_stride(payload) * depth, mode,
-                                gid);
+    rc = inphase_segment_make(&segment, POST_RING + ring_stride(payload) * depth, 1);
     if (rc < 0)
         return rc;
     post = (void *)segment->memory;
@@ -43,34 +40,38 @@ int inphase_worker_make(const char *path, uint64_t payload, uint64_t depth, uint
     post->depth = depth;
     __atomic_store_n(&post->magic, MAGIC, __ATOMIC_RELEASE);
 
-    /* the file stays, without a writer until its worker comes */
-    segment->writer = false;
-    inphase_segment_close(segment);
-    return 0;
+    return segment_leave(out, segment);
 }
 
-int inphase_worker_open(inphase_worker **out, const char *path, const char *core_path, int wake_fd,
-                        uint32_t sensor)
+static void close_segments(inphase_worker *worker)
+{
+    inphase_segment_close(worker->bell);
+    inphase_segment_close(worker->core);
+    inphase_segment_close(worker->segment);
+}
+
+int inphase_worker_open(inphase_worker **out, const struct inphase_worker_fds *fds, uint32_t sensor)
 {
     inphase_worker *worker = calloc(1, sizeof *worker);
     int rc;
 
     if (!worker)
         return -ENOMEM;
-    rc = segment_take(&worker->segment, path);
+    rc = inphase_segment_map(&worker->segment, fds->ring, 1);
+    if (rc == 0)
+        rc = inphase_segment_map(&worker->core, fds->core, 0);
+    if (rc == 0 && fds->bell >= 0)
+        rc = inphase_segment_map(&worker->bell, fds->bell, 0);
     if (rc < 0)
-        goto free_worker;
-    rc = inphase_segment_attach(&worker->core, core_path);
-    if (rc < 0)
-        goto close_segment;
+        goto close_segments;
     worker->post = (void *)worker->segment->memory;
     rc = -EPROTO;
     if (!layout_copy(&worker->layout, worker->core) ||
         post_of(worker->segment, &worker->layout, sensor) == NULL)
-        goto close_core;
+        goto close_segments;
     worker->ring = worker->layout.samples[sensor];
     worker->state = (const void *)(worker->core->memory + worker->layout.state_offset);
-    worker->wake_fd = wake_fd;
+    worker->wake_fd = fds->wake;
 
     /* commands that were there before this worker are none of its business */
     for (int i = 0; i < INPHASE_MAX_ACTUATORS; i++)
@@ -85,11 +86,8 @@ int inphase_worker_open(inphase_worker **out, const char *path, const char *core
     *out = worker;
     return 0;
 
-close_core:
-    inphase_segment_close(worker->core);
-close_segment:
-    inphase_segment_close(worker->segment);
-free_worker:
+close_segments:
+    close_segments(worker);
     free(worker);
     return rc;
 }
@@ -99,8 +97,7 @@ void inphase_worker_close(inphase_worker *worker)
     if (!worker)
         return;
     inphase_worker_state(worker, INPHASE_WORKER_OFFLINE);
-    inphase_segment_close(worker->core);
-    inphase_segment_close(worker->segment);
+    close_segments(worker);
     free(worker);
 }
 
@@ -212,13 +209,12 @@ static int take_order(inphase_worker *worker, uint32_t actuator, double *values,
     return order.stops ? 2 : 1;
 }
 
-int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, int order_fd, uint32_t actuator,
-                        double *values, int64_t *cycle)
+int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, uint32_t actuator, double *values,
+                        int64_t *cycle)
 {
     struct timespec until = {.tv_sec = time_ns / 1000000000, .tv_nsec = time_ns % 1000000000};
-    struct pollfd poll_order = {.fd = order_fd, .events = POLLIN};
-    int64_t left = time_ns - inphase_now();
-    uint64_t count;
+    const uint32_t *word;
+    uint32_t rung;
     int rc;
 
     if (actuator >= INPHASE_MAX_ACTUATORS)
@@ -227,21 +223,18 @@ int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, int order_fd, u
     /* whoever waits again is done with what it took */
     atomic_store_explicit(&worker->post->orders, worker->orders_seen[actuator],
                           memory_order_relaxed);
-    if (order_fd < 0)
+    if (!worker->bell)
         return clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR ? -EINTR : 0;
+
+    /* acquire: an order that is not seen now rings later, and the wait then returns at once */
+    word = (const void *)worker->bell->memory;
+    rung = __atomic_load_n(word, __ATOMIC_ACQUIRE);
     rc = take_order(worker, actuator, values, cycle);
     if (rc)
         return rc;
-    if (left < 0)
-        left = 0;
-    until = (struct timespec){.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
-    rc = ppoll(&poll_order, 1, &until, NULL);
-    if (rc < 0)
-        return -errno;
-    if (rc == 0)
-        return 0;
-    if (read(order_fd, &count, sizeof count) < 0 && errno != EAGAIN)
-        return -errno;
+    if (syscall(SYS_futex, word, FUTEX_WAIT_BITSET, rung, &until, NULL,
+                FUTEX_BITSET_MATCH_ANY) < 0 && errno != EAGAIN)
+        return errno == ETIMEDOUT ? 0 : -errno;
     rc = take_order(worker, actuator, values, cycle);
     return rc ? rc : -EINTR;
 }

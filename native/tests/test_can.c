@@ -11,6 +11,7 @@
 
 #include "../src/internal.h"
 #include "check.h"
+#include "segments.h"
 
 #define MOTORS 3
 #define PERIOD_NS 5000000LL
@@ -286,7 +287,6 @@ struct rig {
     inphase_reader *reader;
     struct bus bus;
     int ours;
-    char path[128];
 };
 
 static void put(struct bus *bus, uint32_t id, uint32_t value, uint8_t size)
@@ -411,15 +411,12 @@ static void open_rig(struct rig *rig)
         value[i] = (struct inphase_field){i * CAN_MTU + DATA, INPHASE_I32, 0, i, 1, 0};
     }
     memset(rig, 0, sizeof *rig);
-    snprintf(rig->path, sizeof rig->path, "/dev/shm/inphase-test-can-%d", (int)getpid());
-    unlink(rig->path);
-    CHECK_EQUAL(inphase_segment_create(&rig->segment, rig->path, inphase_core_size(&config), 0600,
-                                       -1), 0);
+    CHECK_EQUAL(inphase_segment_make(&rig->segment, inphase_core_size(&config), 0), 0);
     actuator.encoding.chunk = CAN_MTU + 1;
     CHECK_EQUAL(inphase_core_open(&rig->core, &config, rig->segment), -EINVAL);
     actuator.encoding.chunk = CAN_MTU;
     CHECK_EQUAL(inphase_core_open(&rig->core, &config, rig->segment), 0);
-    CHECK_EQUAL(inphase_reader_open(&rig->reader, rig->path, 0), 0);
+    CHECK_EQUAL(open_reader(&rig->reader, rig->segment, 0), 0);
     start_bus(rig);
     CHECK_EQUAL(inphase_core_enable(rig->core, 0, 1), 0);
     CHECK_EQUAL(inphase_core_arm(rig->core), 0);

@@ -6,6 +6,7 @@
 
 #include "../src/internal.h"
 #include "check.h"
+#include "segments.h"
 
 #define PERIOD_NS 1000000LL
 #define DEADLINE_NS 500000LL
@@ -20,7 +21,6 @@ struct robot {
     inphase_segment *segment;
     inphase_core *core;
     inphase_reader *reader;
-    char path[128];
 };
 
 /* what a test may want to be different */
@@ -84,10 +84,7 @@ static int try_open(struct robot *robot, const struct choice *choice)
     };
 
     memset(robot, 0, sizeof *robot);
-    snprintf(robot->path, sizeof robot->path, "/dev/shm/inphase-test-cycle-%d", (int)getpid());
-    unlink(robot->path);
-    CHECK_EQUAL(inphase_segment_create(&robot->segment, robot->path, inphase_core_size(&config),
-                                       0600, -1), 0);
+    CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
     return inphase_core_open(&robot->core, &config, robot->segment);
 }
 
@@ -96,7 +93,7 @@ static void open_robot(struct robot *robot, const struct choice *choice)
     CHECK_EQUAL(try_open(robot, choice), 0);
     CHECK_EQUAL(inphase_core_enable(robot->core, 0, 1), 0);
     CHECK_EQUAL(inphase_core_arm(robot->core), 0);
-    CHECK_EQUAL(inphase_reader_open(&robot->reader, robot->path, 0), 0);
+    CHECK_EQUAL(open_reader(&robot->reader, robot->segment, 0), 0);
 }
 
 static void close_robot(struct robot *robot)

@@ -10,6 +10,7 @@
 
 #include "../src/internal.h"
 #include "check.h"
+#include "segments.h"
 
 #define PERIOD_NS 5000000LL
 #define DEADLINE_NS 3000000LL
@@ -36,7 +37,6 @@ struct rig {
     struct device_thread device;
     int ours;
     int64_t base_ns;
-    char path[128];
 };
 
 /* AA, size, when the request came in us since base (low first), sequence, zeros, CRC */
@@ -142,12 +142,9 @@ static void open_rig(struct rig *rig, int kind)
         sensor.exchange.framing.min_size = REPLY;
     memset(rig, 0, sizeof *rig);
     rig->base_ns = inphase_now();
-    snprintf(rig->path, sizeof rig->path, "/dev/shm/inphase-test-descriptor-%d", (int)getpid());
-    unlink(rig->path);
-    CHECK_EQUAL(inphase_segment_create(&rig->segment, rig->path, inphase_core_size(&config), 0600,
-                                       -1), 0);
+    CHECK_EQUAL(inphase_segment_make(&rig->segment, inphase_core_size(&config), 0), 0);
     CHECK_EQUAL(inphase_core_open(&rig->core, &config, rig->segment), 0);
-    CHECK_EQUAL(inphase_reader_open(&rig->reader, rig->path, 0), 0);
+    CHECK_EQUAL(open_reader(&rig->reader, rig->segment, 0), 0);
     start_device(rig, kind);
     CHECK_EQUAL(inphase_core_attach(rig->core, 0, rig->ours), 0);
     CHECK_EQUAL(inphase_core_start(rig->core), 0);

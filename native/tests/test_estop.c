@@ -7,6 +7,7 @@
 
 #include "../src/internal.h"
 #include "check.h"
+#include "segments.h"
 
 #define PERIOD_NS 1000000LL
 #define ACT_NS 700000LL
@@ -20,7 +21,6 @@ struct robot {
     inphase_core *core;
     inphase_reader *reader;
     double goal;
-    char path[128];
 };
 
 static const struct inphase_estop_input line_input = {.kind = INPHASE_INPUT_LINE};
@@ -66,14 +66,11 @@ static void open_robot(struct robot *robot, const struct inphase_estop_input *in
         .sensor = sensor, .actuator = &actuator, .estop_inputs = count, .estop = inputs};
 
     memset(robot, 0, sizeof *robot);
-    snprintf(robot->path, sizeof robot->path, "/dev/shm/inphase-test-estop-%d", (int)getpid());
-    unlink(robot->path);
-    CHECK_EQUAL(inphase_segment_create(&robot->segment, robot->path, inphase_core_size(&config),
-                                       0600, -1), 0);
+    CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
     CHECK_EQUAL(inphase_core_open(&robot->core, &config, robot->segment), 0);
     CHECK_EQUAL(inphase_core_enable(robot->core, 0, 1), 0);
     CHECK_EQUAL(inphase_core_arm(robot->core), 0);
-    CHECK_EQUAL(inphase_reader_open(&robot->reader, robot->path, 0), 0);
+    CHECK_EQUAL(open_reader(&robot->reader, robot->segment, 0), 0);
 }
 
 static void close_robot(struct robot *robot)

@@ -5,6 +5,7 @@
 
 #include "../src/internal.h"
 #include "check.h"
+#include "segments.h"
 
 #define PERIOD_NS 1000000LL
 #define DEADLINE_NS 500000LL
@@ -25,7 +26,6 @@ struct robot {
     inphase_segment *segment;
     inphase_core *core;
     inphase_reader *reader;
-    char path[128];
 };
 
 static int no_trigger(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
@@ -74,12 +74,9 @@ static void open_robot(struct robot *robot)
             .twin = {.channel = &channel, .latency_ns = 1, .period_ns = PERIOD_NS}};
     memset(robot, 0, sizeof *robot);
     memset(given, 0, sizeof given);
-    snprintf(robot->path, sizeof robot->path, "/dev/shm/inphase-test-fresh-%d", (int)getpid());
-    unlink(robot->path);
-    CHECK_EQUAL(inphase_segment_create(&robot->segment, robot->path, inphase_core_size(&config),
-                                       0600, -1), 0);
+    CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
     CHECK_EQUAL(inphase_core_open(&robot->core, &config, robot->segment), 0);
-    CHECK_EQUAL(inphase_reader_open(&robot->reader, robot->path, 0), 0);
+    CHECK_EQUAL(open_reader(&robot->reader, robot->segment, 0), 0);
 
     /* one cycle in which the devices are attached, then ours answer */
     CHECK(cycle_latch(robot->core));

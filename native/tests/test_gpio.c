@@ -18,6 +18,7 @@
 
 #include "../src/internal.h"
 #include "check.h"
+#include "segments.h"
 
 #define PERIOD_NS 5000000LL
 #define DEADLINE_NS 3000000LL
@@ -44,7 +45,6 @@ struct rig {
     int ours, theirs;
     _Atomic uint32_t requests;
     bool has_edges;
-    char path[128];
 };
 
 static void *line_main(void *argument)
@@ -150,12 +150,9 @@ static void open_rig_with(struct rig *rig, bool stops)
 
     memset(rig, 0, sizeof *rig);
     atomic_store(&edge_count, 0);
-    snprintf(rig->path, sizeof rig->path, "/dev/shm/inphase-test-gpio-%d", (int)getpid());
-    unlink(rig->path);
-    CHECK_EQUAL(inphase_segment_create(&rig->segment, rig->path, inphase_core_size(&config), 0600,
-                                       -1), 0);
+    CHECK_EQUAL(inphase_segment_make(&rig->segment, inphase_core_size(&config), 0), 0);
     CHECK_EQUAL(inphase_core_open(&rig->core, &config, rig->segment), 0);
-    CHECK_EQUAL(inphase_reader_open(&rig->reader, rig->path, 0), 0);
+    CHECK_EQUAL(open_reader(&rig->reader, rig->segment, 0), 0);
     CHECK_EQUAL(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fd), 0);
     CHECK_EQUAL(fcntl(fd[0], F_SETFL, O_NONBLOCK), 0);
     rig->ours = fd[0];
@@ -370,20 +367,21 @@ static void a_clients_stop_is_a_word_in_a_page_of_this_run(void)
 {
     int64_t until = inphase_now() + BOUND_NS;
     const struct inphase_frame *frame;
-    inphase_segment *page;
-    char path[160];
+    inphase_segment *page, *other, *theirs;
     struct rig rig;
 
     open_rig_with(&rig, true);
     rig.core->estop[0].kind = INPHASE_INPUT_NONE;
-    snprintf(path, sizeof path, "%s-page", rig.path);
-    unlink(path);
-    CHECK_EQUAL(inphase_segment_create(&page, path, inphase_estop_page_size(), 0600, -1), 0);
-    CHECK_EQUAL(inphase_core_estop_page(rig.core, page), -EPROTO);
-    CHECK_EQUAL(inphase_estop_page_init(page, rig.core->epoch + 1), 0);
-    CHECK_EQUAL(inphase_core_estop_page(rig.core, page), -EPROTO);
-    CHECK_EQUAL(inphase_estop_page_init(page, rig.core->epoch), 0);
-    CHECK_EQUAL(inphase_estop_page_post(page), 0); /* before us: not for us */
+    CHECK_EQUAL(inphase_segment_make(&other, ESTOP_PAGE_BYTES, 1), 0);
+    CHECK_EQUAL(inphase_core_estop_page(rig.core, other), -EPROTO);
+    inphase_segment_close(other);
+    CHECK_EQUAL(inphase_estop_page_make(&other, rig.core->epoch + 1), 0);
+    CHECK_EQUAL(inphase_core_estop_page(rig.core, other), -EPROTO);
+    inphase_segment_close(other);
+    CHECK_EQUAL(inphase_estop_page_make(&page, rig.core->epoch), 0);
+    CHECK_EQUAL(inphase_estop_page_post(page), -EPERM); /* the gateway's to do */
+    CHECK_EQUAL(inphase_segment_map(&theirs, inphase_segment_fd(page), 1), 0);
+    CHECK_EQUAL(inphase_estop_page_post(theirs), 0); /* before us: not for us */
     CHECK_EQUAL(inphase_core_estop_page(rig.core, page), 0);
     CHECK_EQUAL(inphase_core_enable(rig.core, 0, 1), 0);
     CHECK_EQUAL(inphase_core_arm(rig.core), 0);
@@ -392,12 +390,13 @@ static void a_clients_stop_is_a_word_in_a_page_of_this_run(void)
         frame = frame_of(&rig);
     while (frame->state != INPHASE_STATE_ARMED && inphase_now() < until);
     CHECK_EQUAL(frame->state, INPHASE_STATE_ARMED);
-    CHECK_EQUAL(inphase_estop_page_post(page), 0);
+    CHECK_EQUAL(inphase_estop_page_post(theirs), 0);
     do
         frame = frame_of(&rig);
     while (!(frame->flags & INPHASE_FLAG_ESTOP) && inphase_now() < until);
     CHECK(frame->reason == INPHASE_REASON_ESTOP && frame->detail == INPHASE_ESTOP_CLIENT);
     close_rig(&rig);
+    inphase_segment_close(theirs);
     inphase_segment_close(page);
 }
 

@@ -7,6 +7,7 @@
 
 #include "../src/internal.h"
 #include "check.h"
+#include "segments.h"
 
 #define PERIOD_NS 1000000LL
 #define SETTLED 130 /* cycles after which a joint is measured to be at rest, 0.1 s */
@@ -24,7 +25,6 @@ struct robot {
     inphase_core *core;
     inphase_reader *reader;
     double joint[QUANTITIES];   /* as both sensors measure it */
-    char path[128];
 };
 
 /* what a test may want to be different */
@@ -86,14 +86,11 @@ static void open_robot(struct robot *robot, const struct choice *choice)
                                                    .source = &robot->joint[i]};
     sensors[BESIDE].device = 1;
     sensors[BESIDE].exchange.reply_max_ns = position.reply_max_ns;
-    snprintf(robot->path, sizeof robot->path, "/dev/shm/inphase-test-joint-%d", (int)getpid());
-    unlink(robot->path);
-    CHECK_EQUAL(inphase_segment_create(&robot->segment, robot->path, inphase_core_size(&config),
-                                       0600, -1), 0);
+    CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
     CHECK_EQUAL(inphase_core_open(&robot->core, &config, robot->segment), 0);
     CHECK_EQUAL(inphase_core_enable(robot->core, 0, !choice->disabled), 0);
     CHECK_EQUAL(inphase_core_arm(robot->core), 0);
-    CHECK_EQUAL(inphase_reader_open(&robot->reader, robot->path, 0), 0);
+    CHECK_EQUAL(open_reader(&robot->reader, robot->segment, 0), 0);
 }
 
 static void close_robot(struct robot *robot)

@@ -10,6 +10,7 @@
 
 #include "../src/internal.h"
 #include "check.h"
+#include "segments.h"
 
 #define PERIOD_NS 1000000
 #define SECOND_NS 1000000000LL
@@ -224,7 +225,6 @@ static void what_breaks_a_bound_is_refused(void)
 
 /* ---- with a core ------------------------------------------------------------------------------ */
 
-static char path[128];
 
 /* one sensor of one channel on virtual time, and the model that reads it */
 struct robot {
@@ -258,11 +258,9 @@ static void set_up(struct robot *robot, uint64_t offset)
     };
     struct described it;
 
-    unlink(path);
-    CHECK_EQUAL(inphase_segment_create(&robot->segment, path, inphase_core_size(&config), 0600, -1),
-                0);
+    CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
     CHECK_EQUAL(inphase_core_open(&robot->core, &config, robot->segment), 0);
-    CHECK_EQUAL(inphase_reader_open(&robot->reader, path, 0), 0);
+    CHECK_EQUAL(open_reader(&robot->reader, robot->segment, 0), 0);
 
     describe(&it)->input.shape[1] = 1;
     it.output.shape[0] = 1;
@@ -395,17 +393,15 @@ static void the_loop_answers_the_newest_frame_until_it_is_asked_to_end(void)
     struct served served;
     struct { struct mail mail; double value; } answer;
     pthread_t thread;
-    char box[140];
     const struct mailbox *mailbox;
+    inphase_segment *made;
     int64_t cycle = -1;
     uint64_t seen = 0;
 
     set_up(&served.robot, 0);
-    snprintf(box, sizeof box, "%s.policy", path);
-    unlink(box);
-    CHECK_EQUAL(inphase_segment_create(&served.mailbox, box, inphase_mailbox_size(1), 0600, -1), 0);
-    CHECK_EQUAL(inphase_mailbox_init(served.mailbox, 1, 1), 0);
-    mailbox = inphase_segment_memory(served.mailbox);
+    CHECK_EQUAL(inphase_mailbox_make(&made, 1, 1), 0);
+    CHECK_EQUAL(inphase_segment_map(&served.mailbox, inphase_segment_fd(made), 1), 0);
+    mailbox = inphase_segment_memory(made);
     CHECK_EQUAL(pthread_create(&thread, NULL, serve, &served), 0);
 
     for (int tries = 0; cycle < 20 && tries < 10000; tries++) {
@@ -427,12 +423,12 @@ static void the_loop_answers_the_newest_frame_until_it_is_asked_to_end(void)
     CHECK_EQUAL(pthread_join(thread, NULL), 0);
     CHECK_EQUAL(served.rc, 0);
     inphase_segment_close(served.mailbox);
+    inphase_segment_close(made);
     tear_down(&served.robot);
 }
 
 int main(void)
 {
-    snprintf(path, sizeof path, "/dev/shm/inphase.testmodel.%d.core", (int)getpid());
     RUN(fields_go_in_and_commands_come_out_in_order);
     RUN(numbers_are_normalised_as_doubles);
     RUN(bytes_go_in_as_they_are);

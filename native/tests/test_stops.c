@@ -10,6 +10,7 @@
 
 #include "../src/internal.h"
 #include "check.h"
+#include "segments.h"
 
 #define PERIOD_NS 10000000LL
 #define LATENCY_NS 200000LL
@@ -21,7 +22,6 @@ struct robot {
     inphase_reader *reader;
     inphase_stops *stops;
     int keys[2], signals[2], line[2], told[2]; /* [0]: to be read; of the line the thread's end */
-    char path[128];
 };
 
 static void open_patient_core(struct robot *robot, int64_t period_ns, int64_t resumed_after_ns)
@@ -49,14 +49,11 @@ static void open_patient_core(struct robot *robot, int64_t period_ns, int64_t re
         .actuator = &actuator};
 
     memset(robot, 0, sizeof *robot);
-    snprintf(robot->path, sizeof robot->path, "/dev/shm/inphase-test-stops-%d", (int)getpid());
-    unlink(robot->path);
-    CHECK_EQUAL(inphase_segment_create(&robot->segment, robot->path, inphase_core_size(&config),
-                                       0600, -1), 0);
+    CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
     CHECK_EQUAL(inphase_core_open(&robot->core, &config, robot->segment), 0);
     CHECK_EQUAL(inphase_core_enable(robot->core, 0, 1), 0);
     CHECK_EQUAL(inphase_core_arm(robot->core), 0);
-    CHECK_EQUAL(inphase_reader_open(&robot->reader, robot->path, 0), 0);
+    CHECK_EQUAL(open_reader(&robot->reader, robot->segment, 0), 0);
 }
 
 static void open_core(struct robot *robot, int64_t period_ns)

@@ -2,19 +2,21 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <math.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "../src/internal.h"
 #include "check.h"
+#include "segments.h"
 
 #define PERIOD_NS 1000000
 #define SECOND_NS 1000000000LL
 #define DEPTH 16
 
-static char path[128];
 static uint8_t reader_room[1 << 16];
 static atomic_bool spoiled_enough;
 
@@ -49,9 +51,31 @@ static inphase_segment *new_segment(uint64_t size)
 {
     inphase_segment *segment;
 
-    unlink(path);
-    CHECK_EQUAL(inphase_segment_create(&segment, path, size, 0600, -1), 0);
+    CHECK_EQUAL(inphase_segment_make(&segment, size, 0), 0);
     return segment;
+}
+
+/* as its writer has it */
+static inphase_segment *new_mailbox(uint32_t values)
+{
+    inphase_segment *made, *segment;
+
+    CHECK_EQUAL(inphase_mailbox_make(&made, values, 77), 0);
+    CHECK_EQUAL(inphase_mailbox_post(made, 0, 0, INPHASE_REASON_RAISED, NULL, 0), -EPERM);
+    CHECK_EQUAL(inphase_segment_map(&segment, inphase_segment_fd(made), 1), 0);
+    inphase_segment_close(made);
+    return segment;
+}
+
+/* another process's descriptor, as a name would lead to it */
+static int open_of(pid_t process, int fd)
+{
+    char link[64];
+
+    snprintf(link, sizeof link, "/proc/%d/fd/%d", (int)process, fd);
+    fd = open(link, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    return fd;
 }
 
 static void wait_for_child(pid_t child)
@@ -62,103 +86,143 @@ static void wait_for_child(pid_t child)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-static void a_segment_is_made_once_with_its_mode_and_goes_when_closed(void)
+/* whoever has a descriptor may try */
+static void check_size_holds(int fd, uint64_t size)
+{
+    struct stat facts;
+
+    CHECK(ftruncate(fd, 0) < 0 && (errno == EPERM || errno == EINVAL));
+    CHECK(ftruncate(fd, 1 << 20) < 0 && (errno == EPERM || errno == EINVAL));
+    CHECK(fallocate(fd, 0, 0, 1 << 20) < 0 && (errno == EPERM || errno == EBADF));
+    CHECK(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) < 0 && errno == EPERM);
+    CHECK_EQUAL(fstat(fd, &facts), 0);
+    CHECK_EQUAL(facts.st_size, size);
+    CHECK(facts.st_blocks * 512 >= (int64_t)size);
+}
+
+static void a_segment_is_the_same_memory_for_all_and_never_changes_its_size(void)
 {
     inphase_segment *segment, *other;
-    struct stat facts;
-    mode_t mask = umask(077);
+    char link[64];
+    int fd;
 
-    unlink(path);
-    CHECK_EQUAL(inphase_segment_alive(path), -ENOENT);
-    CHECK_EQUAL(inphase_segment_attach(&other, path), -ENOENT);
-    CHECK_EQUAL(inphase_segment_create(&segment, path, 100000, 0640, -1), 0);
-    umask(mask);
-    CHECK_EQUAL(stat(path, &facts), 0);
-    CHECK_EQUAL(facts.st_mode & 07777, 0640);
-    CHECK_EQUAL(facts.st_size, 100000);
-    CHECK(facts.st_blocks * 512 >= 100000);
-    CHECK_EQUAL(inphase_segment_create(&other, path, 100000, 0600, -1), -EEXIST);
-    CHECK_EQUAL(inphase_segment_alive(path), 1);
-    CHECK_EQUAL(inphase_segment_attach(&other, path), 0);
+    CHECK_EQUAL(inphase_segment_make(&segment, 100000, 0), 0);
+    CHECK_EQUAL(inphase_segment_map(&other, inphase_segment_fd(segment), 0), 0);
     CHECK_EQUAL(inphase_segment_size(other), 100000);
     memcpy((uint8_t *)inphase_segment_memory(segment) + 5000, "word", 4);
     CHECK(memcmp((uint8_t *)inphase_segment_memory(other) + 5000, "word", 4) == 0);
+    CHECK_EQUAL(inphase_segment_fd(other), -1);
+    check_size_holds(inphase_segment_fd(segment), 100000);
+    check_size_holds(segment->fd, 100000);
 
-    /* a reader that closes leaves the file, the writer takes it away */
+    /* nobody else can write, whatever he opens */
+    CHECK(write(inphase_segment_fd(segment), "x", 1) < 0 && errno == EBADF);
+    snprintf(link, sizeof link, "/proc/self/fd/%d", inphase_segment_fd(segment));
+    fd = open(link, O_RDWR | O_CLOEXEC);
+    if (fd >= 0) {
+        CHECK(write(fd, "x", 1) < 0 && errno == EPERM);
+        CHECK(mmap(NULL, 4096, PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED);
+        CHECK(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) < 0);
+        close(fd);
+    }
+
+    /* a reader that closes changes nothing, the writer's lock is there until it closes */
+    fd = fcntl(inphase_segment_fd(segment), F_DUPFD_CLOEXEC, 0);
     inphase_segment_close(other);
-    CHECK_EQUAL(inphase_segment_alive(path), 1);
+    CHECK_EQUAL(writer_alive(fd), 1);
     inphase_segment_close(segment);
-    CHECK_EQUAL(inphase_segment_alive(path), -ENOENT);
-    CHECK_EQUAL(inphase_segment_create(&segment, path, 1ULL << 50, 0600, -1) < 0, 1);
-    CHECK_EQUAL(inphase_segment_alive(path), -ENOENT);
+    CHECK_EQUAL(writer_alive(fd), 0);
+    close(fd);
+    CHECK_EQUAL(inphase_segment_make(&segment, 1ULL << 50, 0), -ENOMEM);
 }
 
-/* nobody leads us to another file, and no child of ours has it */
-static void a_segment_is_opened_by_its_own_name_and_kept_from_children(void)
+/* no child of ours has what was not given to it */
+static void a_segment_is_kept_from_children(void)
 {
     inphase_segment *segment = new_segment(100000), *other;
-    char link[sizeof path + 8];
 
-    snprintf(link, sizeof link, "%s-link", path);
-    unlink(link);
-    CHECK_EQUAL(symlink(path, link), 0);
-    CHECK_EQUAL(inphase_segment_attach(&other, link), -ELOOP);
-    CHECK_EQUAL(inphase_segment_create(&other, link, 100000, 0600, -1), -EEXIST);
-    CHECK_EQUAL(inphase_segment_alive(link), -ELOOP);
-    unlink(link);
-    CHECK_EQUAL(inphase_segment_attach(&other, path), 0);
+    CHECK_EQUAL(inphase_segment_map(&other, inphase_segment_fd(segment), 0), 0);
     CHECK(fcntl(segment->fd, F_GETFD) & FD_CLOEXEC);
+    CHECK(fcntl(inphase_segment_fd(segment), F_GETFD) & FD_CLOEXEC);
     CHECK(fcntl(other->fd, F_GETFD) & FD_CLOEXEC);
     inphase_segment_close(other);
     inphase_segment_close(segment);
 }
 
-static void a_segment_whose_writer_died_is_left_over(void)
+static void a_segment_that_another_process_writes_keeps_its_size_too(void)
 {
-    inphase_segment *segment;
-    pid_t child = fork();
+    inphase_segment *made, *theirs;
 
-    if (child == 0) {
-        new_segment(100000);
-        _exit(inphase_segment_alive(path) == 1 ? 0 : 1);
-    }
-    wait_for_child(child);
-    CHECK_EQUAL(inphase_segment_alive(path), 0);
-    CHECK_EQUAL(inphase_segment_create(&segment, path, 100000, 0600, -1), -EEXIST);
-    unlink(path);
+    CHECK_EQUAL(inphase_mailbox_make(&made, 4, 1), 0);
+    CHECK_EQUAL(inphase_segment_map(&theirs, inphase_segment_fd(made), 1), 0);
+    check_size_holds(inphase_segment_fd(made), made->size);
+    ((uint8_t *)inphase_segment_memory(theirs))[5000] = 7;
+    CHECK_EQUAL(((uint8_t *)inphase_segment_memory(made))[5000], 7);
+    inphase_segment_close(theirs);
+    inphase_segment_close(made);
 }
 
-static void a_file_that_is_no_segment_is_refused(void)
+static void a_segment_whose_writer_died_says_so(void)
 {
-    static const char text[] = "not a segment at all";
-    uint64_t words[8192] = {0};
+    inphase_segment *segment;
+    int line[2], fd = -1;
+    pid_t child;
+
+    CHECK_EQUAL(pipe(line), 0);
+    child = fork();
+    if (child == 0) {
+        segment = new_segment(100000);
+        fd = inphase_segment_fd(segment);
+        _exit(write(line[1], &fd, sizeof fd) == sizeof fd && pause() ? 1 : 0);
+    }
+    CHECK_EQUAL(read(line[0], &fd, sizeof fd), sizeof fd);
+    fd = open_of(child, fd);
+    CHECK_EQUAL(writer_alive(fd), 1);
+    CHECK_EQUAL(kill(child, SIGKILL), 0);
+    CHECK_EQUAL(waitpid(child, NULL, 0), child);
+    CHECK_EQUAL(writer_alive(fd), 0);
+    close(fd);
+    close(line[0]);
+    close(line[1]);
+}
+
+static void what_is_no_segment_is_refused(void)
+{
     inphase_segment *segment;
     inphase_reader *reader;
     struct inphase_layout *layout;
-    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int fd = memfd_create("large enough, and not sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
-    CHECK(fd >= 0);
-    CHECK_EQUAL(inphase_segment_attach(&segment, path), -EPROTO);
-    CHECK_EQUAL(write(fd, text, sizeof text), sizeof text);
-    CHECK_EQUAL(inphase_segment_attach(&segment, path), -EPROTO);
-    CHECK_EQUAL(inphase_reader_open(&reader, path, 0), -EPROTO);
-
-    /* large enough, full of anything */
-    for (int round = 0; round < 100; round++) {
-        for (size_t i = 0; round && i < sizeof words / 8; i++)
-            words[i] = check_random();
-        CHECK_EQUAL(pwrite(fd, words, sizeof words, 0), sizeof words);
-        CHECK_EQUAL(inphase_reader_open(&reader, path, 0), -EPROTO);
-    }
+    CHECK_EQUAL(ftruncate(fd, 1 << 20), 0);
+    CHECK_EQUAL(inphase_segment_map(&segment, fd, 0), -EPROTO);
+    CHECK_EQUAL(inphase_reader_open(&reader, &fd, 1, 0), -EPROTO);
+    CHECK_EQUAL(inphase_reader_open(&reader, &fd, 0, 0), -EPROTO);
     close(fd);
+    fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    CHECK_EQUAL(inphase_segment_map(&segment, fd, 0), -EPROTO);
+    close(fd);
+
+    /* sealed, and full of anything, or too small */
+    segment = new_segment(65536);
+    for (int round = 0; round < 100; round++) {
+        uint64_t *word = inphase_segment_memory(segment);
+
+        for (size_t i = 0; round && i < 65536 / 8; i++)
+            word[i] = check_random();
+        CHECK_EQUAL(open_reader(&reader, segment, 0), -EPROTO);
+    }
+    inphase_segment_close(segment);
+    segment = new_segment(100);
+    CHECK_EQUAL(open_reader(&reader, segment, 0), -EPROTO);
+    inphase_segment_close(segment);
 
     /* not yet published */
     segment = new_segment(1 << 20);
-    CHECK_EQUAL(inphase_reader_open(&reader, path, 0), -EPROTO);
+    CHECK_EQUAL(open_reader(&reader, segment, 0), -EPROTO);
 
-    /* a layout that points outside of the segment */
+    /* a layout that points outside of the segment, or at a worker's that was not given */
     inphase_core_close(small_core(segment));
-    CHECK_EQUAL(inphase_reader_open(&reader, path, 0), 0);
+    CHECK_EQUAL(open_reader(&reader, segment, 0), 0);
     inphase_reader_close(reader);
     layout = inphase_segment_memory(segment);
     for (size_t at = offsetof(struct inphase_layout, size);
@@ -168,9 +232,11 @@ static void a_file_that_is_no_segment_is_refused(void)
         if (at == offsetof(struct inphase_layout, epoch))
             continue;
         *word = UINT64_MAX - 7;
-        CHECK_EQUAL(inphase_reader_open(&reader, path, 0), -EPROTO);
+        CHECK_EQUAL(open_reader(&reader, segment, 0), -EPROTO);
         *word = was;
     }
+    layout->outside = 1;
+    CHECK_EQUAL(open_reader(&reader, segment, 0), -EPROTO);
     inphase_segment_close(segment);
 }
 
@@ -217,7 +283,7 @@ static void a_layout_that_changes_after_it_was_checked_changes_nothing(void)
         inphase_reader *reader;
 
         for (size_t k = 0; k < sizeof other / sizeof *other; k++) {
-            CHECK_EQUAL(inphase_reader_open(&reader, path, 1), 0);
+            CHECK_EQUAL(open_reader(&reader, segment, 1), 0);
             word[i] = other[k];
             check_reading(reader);
             inphase_reader_close(reader);
@@ -253,7 +319,7 @@ static void a_layout_that_changes_while_it_is_read_is_refused_or_whole(void)
     CHECK_EQUAL(inphase_core_run(core, 30), 30);
     CHECK_EQUAL(pthread_create(&thread, NULL, layout_spoiler, segment), 0);
     for (int i = 0; i < 2000; i++) {
-        if (inphase_reader_open(&reader, path, 1) < 0)
+        if (open_reader(&reader, segment, 1) < 0)
             continue;
         opened++;
 
@@ -305,7 +371,7 @@ static void a_slow_reader_is_told_how_many_frames_it_lost(void)
     inphase_reader *reader;
     int64_t lost, cycle = -1;
 
-    CHECK_EQUAL(inphase_reader_open(&reader, path, 0), 0);
+    CHECK_EQUAL(open_reader(&reader, segment, 0), 0);
     frame = inphase_reader_record(reader);
     CHECK_EQUAL(inphase_reader_next(reader, 0, 0), -ETIMEDOUT);
 
@@ -351,7 +417,7 @@ static void earlier_frames_are_read_by_number_until_they_are_overwritten(void)
     inphase_reader *reader;
 
     CHECK(past);
-    CHECK_EQUAL(inphase_reader_open(&reader, path, 0), 0);
+    CHECK_EQUAL(open_reader(&reader, segment, 0), 0);
     CHECK(inphase_reader_layout(reader)->frames.payload <= 1 << 16);
     frame = inphase_reader_record(reader);
     CHECK_EQUAL(inphase_reader_number(reader), -1);
@@ -382,7 +448,7 @@ static void a_sample_is_whole_until_its_slot_is_used_again(void)
     inphase_reader *reader;
     double value = 0;
 
-    CHECK_EQUAL(inphase_reader_open(&reader, path, 0), 0);
+    CHECK_EQUAL(open_reader(&reader, segment, 0), 0);
     CHECK_EQUAL(inphase_reader_copy(reader, 0, 0, &value), -ESTALE);
     CHECK_EQUAL(inphase_core_run(core, 1), 1);
     CHECK_EQUAL(inphase_reader_copy(reader, 0, 0, &value), 0);
@@ -409,9 +475,10 @@ static void run_and_die(int torn, int64_t cycles, int ready, int go)
 {
     inphase_segment *segment = new_segment(1 << 20);
     inphase_core *core = small_core(segment);
-    char byte = 0;
+    int fd = inphase_segment_fd(segment);
+    char byte;
 
-    if (write(ready, &byte, 1) != 1 || read(go, &byte, 1) != 1)
+    if (write(ready, &fd, sizeof fd) != sizeof fd || read(go, &byte, 1) != 1)
         _exit(1);
     inphase_core_run(core, cycles);
     if (torn) {
@@ -429,7 +496,8 @@ static void follow_a_writer_that_dies(int torn)
     int64_t cycles = 3 * DEPTH / 2, lost, next = 0;
     int ready[2], go[2];
     inphase_reader *reader;
-    char byte;
+    char byte = 0;
+    int fd;
     pid_t child;
 
     CHECK_EQUAL(pipe(ready), 0);
@@ -437,8 +505,10 @@ static void follow_a_writer_that_dies(int torn)
     child = fork();
     if (child == 0)
         run_and_die(torn, cycles, ready[1], go[0]);
-    CHECK_EQUAL(read(ready[0], &byte, 1), 1);
-    CHECK_EQUAL(inphase_reader_open(&reader, path, 0), 0);
+    CHECK_EQUAL(read(ready[0], &fd, sizeof fd), sizeof fd);
+    fd = open_of(child, fd);
+    CHECK_EQUAL(inphase_reader_open(&reader, &fd, 1, 0), 0);
+    close(fd);
     CHECK_EQUAL(write(go[1], &byte, 1), 1);
     wait_for_child(child);
 
@@ -457,7 +527,6 @@ static void follow_a_writer_that_dies(int torn)
         close(ready[i]);
         close(go[i]);
     }
-    unlink(path);
 }
 
 static void a_dead_writer_is_noticed_and_not_waited_for(void)
@@ -544,12 +613,11 @@ struct answer {
 
 static void a_mailbox_gives_what_was_posted_by_its_number(void)
 {
-    inphase_segment *segment = new_segment(inphase_mailbox_size(2));
+    inphase_segment *segment = new_mailbox(2);
     const struct mailbox *mailbox = inphase_segment_memory(segment);
     double values[2] = {1, 2};
     struct answer answer;
 
-    CHECK_EQUAL(inphase_mailbox_init(segment, 2, 77), 0);
     CHECK_EQUAL(mailbox_head(mailbox), 0);
     CHECK(!mailbox_read(mailbox, 2, 0, &answer.mail));
     CHECK_EQUAL(inphase_mailbox_post(segment, 5, 1234, 0, values, 2), 0);
@@ -575,19 +643,18 @@ static void a_mailbox_gives_what_was_posted_by_its_number(void)
     CHECK_EQUAL(inphase_mailbox_post(segment, -1, 0, 0, values, 2), -EINVAL);
     CHECK_EQUAL(inphase_mailbox_post(segment, 8, 0, 0, values, 3), -EINVAL);
     CHECK_EQUAL(inphase_mailbox_post(segment, 8, 0, 0, NULL, 2), -EINVAL);
-    CHECK_EQUAL(inphase_mailbox_init(segment, 8000, 77), -EINVAL);
     inphase_segment_close(segment);
+    CHECK_EQUAL(inphase_mailbox_make(&segment, INPHASE_MAX_PLAN + 1, 77), -EINVAL);
 }
 
 static void an_answer_that_is_being_written_is_none(void)
 {
-    inphase_segment *segment = new_segment(inphase_mailbox_size(1));
+    inphase_segment *segment = new_mailbox(1);
     struct mailbox *mailbox = inphase_segment_memory(segment);
     struct slot *slot = (struct slot *)((uint8_t *)mailbox + MAILBOX_RING);
     struct answer answer;
     double value = 1;
 
-    CHECK_EQUAL(inphase_mailbox_init(segment, 1, 1), 0);
     CHECK_EQUAL(inphase_mailbox_post(segment, 3, 0, 0, &value, 1), 0);
     atomic_store(&slot->sequence, 1);
     CHECK(!mailbox_read(mailbox, 1, 0, &answer.mail));
@@ -615,14 +682,13 @@ static void *poster(void *argument)
 
 static void an_answer_read_while_others_are_posted_is_never_torn(void)
 {
-    inphase_segment *segment = new_segment(inphase_mailbox_size(8));
+    inphase_segment *segment = new_mailbox(8);
     const struct mailbox *mailbox = inphase_segment_memory(segment);
     struct answer answer;
     pthread_t thread;
     int64_t found = 0, looks = 0;
     uint64_t head = 0;
 
-    CHECK_EQUAL(inphase_mailbox_init(segment, 8, 1), 0);
     CHECK_EQUAL(pthread_create(&thread, NULL, poster, segment), 0);
     while (head < POSTS) {
         head = mailbox_head(mailbox);
@@ -642,11 +708,11 @@ static void an_answer_read_while_others_are_posted_is_never_torn(void)
 int main(void)
 {
     check_seed();
-    snprintf(path, sizeof path, "/dev/shm/inphase-test-store-%d", (int)getpid());
-    RUN(a_segment_is_made_once_with_its_mode_and_goes_when_closed);
-    RUN(a_segment_is_opened_by_its_own_name_and_kept_from_children);
-    RUN(a_segment_whose_writer_died_is_left_over);
-    RUN(a_file_that_is_no_segment_is_refused);
+    RUN(a_segment_is_the_same_memory_for_all_and_never_changes_its_size);
+    RUN(a_segment_is_kept_from_children);
+    RUN(a_segment_that_another_process_writes_keeps_its_size_too);
+    RUN(a_segment_whose_writer_died_says_so);
+    RUN(what_is_no_segment_is_refused);
     RUN(a_layout_that_changes_after_it_was_checked_changes_nothing);
     RUN(a_layout_that_changes_while_it_is_read_is_refused_or_whole);
     RUN(a_slot_gives_its_own_number_whole_and_no_other);

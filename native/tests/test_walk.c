@@ -16,6 +16,7 @@
 
 #include "../src/internal.h"
 #include "check.h"
+#include "segments.h"
 
 #define PERIOD_NS 1000000LL
 #define PERIOD_S 1e-3
@@ -102,7 +103,6 @@ static void open_walk(struct walk *walk)
         .actuators = ACTUATORS, .frame_depth = 16, .overrun_limit = 1000, .has_policy = 1,
         .virtual_time = 1, .sensor = sensor, .actuator = actuator, .estop_inputs = 1,
         .estop = &line, .seed = check_random()};
-    char path[64];
 
     memset(walk, 0, sizeof *walk);
     for (uint32_t s = 0; s < SENSORS; s++) {
@@ -141,12 +141,9 @@ static void open_walk(struct walk *walk)
         if (i == APART)
             actuator[i].feedback_sensor = APART_SENSOR;
     }
-    snprintf(path, sizeof path, "/dev/shm/inphase-test-walk-%d", (int)getpid());
-    unlink(path);
-    CHECK_EQUAL(inphase_segment_create(&walk->segment, path, inphase_core_size(&config), 0600, -1),
-                0);
+    CHECK_EQUAL(inphase_segment_make(&walk->segment, inphase_core_size(&config), 0), 0);
     CHECK_EQUAL(inphase_core_open(&walk->core, &config, walk->segment), 0);
-    CHECK_EQUAL(inphase_reader_open(&walk->reader, path, 0), 0);
+    CHECK_EQUAL(open_reader(&walk->reader, walk->segment, 0), 0);
     robots++;
 }
 

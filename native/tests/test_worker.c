@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -20,11 +21,10 @@
 #define FAR (PAGE - SLOT_HEADER)         /* in the payload: where the slot's second page begins */
 
 struct rig {
-    inphase_segment *segment, *ring;
+    inphase_segment *segment, *ring, *bell;
     inphase_core *core;
     inphase_worker *worker;
-    int wake_fd, order_fd;
-    char path[128], ring_path[128];
+    int wake_fd;
 };
 
 static void open_rig(struct rig *rig)
@@ -44,23 +44,20 @@ static void open_rig(struct rig *rig)
         .resumed_after_ns = 20 * PERIOD_NS, .devices = 1, .sensors = 1, .actuators = 1,
         .frame_depth = 16, .overrun_limit = 5, .has_policy = 1, .cpu = -1, .epoch = 7,
         .sensor = &sensor, .actuator = &actuator};
+    struct inphase_worker_fds fds;
 
     memset(rig, 0, sizeof *rig);
-    snprintf(rig->path, sizeof rig->path, "/dev/shm/inphase-test-worker-%d", (int)getpid());
-    snprintf(rig->ring_path, sizeof rig->ring_path, "/dev/shm/inphase-test-worker-ring-%d",
-             (int)getpid());
-    unlink(rig->path);
-    unlink(rig->ring_path);
-    CHECK_EQUAL(inphase_segment_create(&rig->segment, rig->path, inphase_core_size(&config), 0600,
-                                       -1), 0);
+    CHECK_EQUAL(inphase_segment_make(&rig->segment, inphase_core_size(&config), 0), 0);
     CHECK_EQUAL(inphase_core_open(&rig->core, &config, rig->segment), 0);
-    rig->wake_fd = eventfd(0, EFD_NONBLOCK);
-    rig->order_fd = eventfd(0, EFD_NONBLOCK);
-    CHECK(rig->wake_fd >= 0 && rig->order_fd >= 0);
-    CHECK_EQUAL(inphase_worker_make(rig->ring_path, PAYLOAD, DEPTH, config.epoch, 0600, -1), 0);
-    CHECK_EQUAL(inphase_segment_attach(&rig->ring, rig->ring_path), 0);
-    CHECK_EQUAL(inphase_core_worker(rig->core, 0, rig->ring, rig->wake_fd, rig->order_fd), 0);
-    CHECK_EQUAL(inphase_worker_open(&rig->worker, rig->ring_path, rig->path, rig->wake_fd, 0), 0);
+    CHECK_EQUAL(inphase_worker_make(&rig->ring, PAYLOAD, DEPTH, config.epoch), 0);
+    CHECK_EQUAL(inphase_bell_make(&rig->bell), 0);
+    fds = (struct inphase_worker_fds){
+        .ring = inphase_segment_fd(rig->ring), .core = inphase_segment_fd(rig->segment),
+        .wake = eventfd(0, EFD_NONBLOCK), .bell = inphase_segment_fd(rig->bell)};
+    rig->wake_fd = fds.wake;
+    CHECK(rig->wake_fd >= 0);
+    CHECK_EQUAL(inphase_core_worker(rig->core, 0, rig->ring, rig->wake_fd, rig->bell), 0);
+    CHECK_EQUAL(inphase_worker_open(&rig->worker, &fds, 0), 0);
 }
 
 static void close_rig(struct rig *rig)
@@ -69,9 +66,8 @@ static void close_rig(struct rig *rig)
     inphase_core_close(rig->core);
     inphase_segment_close(rig->ring);
     inphase_segment_close(rig->segment);
-    unlink(rig->ring_path);
     close(rig->wake_fd);
-    close(rig->order_fd);
+    inphase_segment_close(rig->bell);
 }
 
 /* ---- samples ------------------------------------------------------------------------------- */
@@ -208,16 +204,13 @@ static void a_number_of_a_workers_device_is_not_taken_twice(void)
 static void a_segment_that_is_another_workers_is_refused(void)
 {
     struct rig rig;
+    inphase_segment *theirs;
     struct post *post;
     uint64_t *word[4];
-    int fd;
 
     open_rig(&rig);
-    fd = open(rig.ring_path, O_RDWR | O_CLOEXEC);
-    CHECK(fd >= 0);
-    post = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    CHECK((void *)post != MAP_FAILED);
-    close(fd);
+    CHECK_EQUAL(inphase_segment_map(&theirs, inphase_segment_fd(rig.ring), 1), 0);
+    post = inphase_segment_memory(theirs);
     word[0] = &post->magic;
     word[1] = &post->epoch;
     word[2] = &post->payload;
@@ -233,7 +226,7 @@ static void a_segment_that_is_another_workers_is_refused(void)
     post->version--;
     CHECK(post_of(rig.ring, rig.core->layout, 1) == NULL);
     CHECK(post_of(rig.ring, rig.core->layout, 0) != NULL);
-    munmap(post, PAGE);
+    inphase_segment_close(theirs);
     close_rig(&rig);
 }
 
@@ -248,7 +241,7 @@ static int order(struct rig *rig, double value, int64_t ago_ns, double *given)
     rig->core->due_ns = inphase_now() - ACT_NS - ago_ns;
     rig->core->actuator[0].applied[0] = value;
     CHECK_EQUAL(worker_ops.write(rig->core, &rig->core->actuator[0]), 0);
-    return inphase_worker_wait(rig->worker, inphase_now(), rig->order_fd, 0, given, &cycle);
+    return inphase_worker_wait(rig->worker, inphase_now(), 0, given, &cycle);
 }
 
 /* until the next one is due: what comes to a device later than that is older than what it stands for */
@@ -269,6 +262,31 @@ static void an_order_is_obeyed_until_the_next_one_is_due_and_no_longer(void)
     close_rig(&rig);
 }
 
+/* the eventfd's flags are those of one open file, which the worker's process has, too */
+static void a_flag_that_its_worker_clears_holds_the_core_up_nowhere(void)
+{
+    const uint64_t full = UINT64_MAX - 1;
+    enum received got;
+    struct rig rig;
+
+    open_rig(&rig);
+    CHECK_EQUAL(fcntl(rig.wake_fd, F_SETFL, 0), 0);
+    alarm(20);
+    rig.core->readable[0] = true;
+    CHECK_EQUAL(worker_ops.receive(rig.core, &rig.core->sensor[0], &got), 0);
+    CHECK_EQUAL(got, RECEIVED_EMPTY);
+    CHECK_EQUAL(write(rig.wake_fd, &full, sizeof full), sizeof full);
+    rig.core->readable[0] = true;
+    CHECK_EQUAL(worker_ops.receive(rig.core, &rig.core->sensor[0], &got), 0);
+    CHECK_EQUAL(got, RECEIVED_EMPTY);
+
+    /* and the other way there is nothing that a worker could fill */
+    CHECK(write(inphase_segment_fd(rig.bell), &full, sizeof full) < 0);
+    CHECK_EQUAL(worker_ops.write(rig.core, &rig.core->actuator[0]), 0);
+    alarm(0);
+    close_rig(&rig);
+}
+
 int main(void)
 {
     RUN(a_sample_that_is_posted_over_while_it_is_read_is_none);
@@ -276,5 +294,6 @@ int main(void)
     RUN(a_number_of_a_workers_device_is_not_taken_twice);
     RUN(a_segment_that_is_another_workers_is_refused);
     RUN(an_order_is_obeyed_until_the_next_one_is_due_and_no_longer);
+    RUN(a_flag_that_its_worker_clears_holds_the_core_up_nowhere);
     return 0;
 }

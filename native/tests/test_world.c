@@ -7,6 +7,7 @@
 
 #include "../src/internal.h"
 #include "check.h"
+#include "segments.h"
 
 #define PERIOD_NS 1000000
 #define STEP_NS 250000
@@ -76,7 +77,6 @@ static int render(void *user, uint32_t sensor, void *payload)
 }
 
 struct robot {
-    char path[64];
     inphase_segment *segment;
     inphase_core *core;
     struct stub stub;
@@ -137,10 +137,7 @@ static void open_robot(struct robot *robot, const struct choice *choice)
         config.inference = *choice->inference;
     if (choice->wake_late)
         config.wake_late = *choice->wake_late;
-    snprintf(robot->path, sizeof robot->path, "/dev/shm/inphase-test-world-%d", (int)getpid());
-    unlink(robot->path);
-    CHECK_EQUAL(inphase_segment_create(&robot->segment, robot->path, inphase_core_size(&config),
-                                       0600, -1), 0);
+    CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
     CHECK_EQUAL(inphase_core_open(&robot->core, &config, robot->segment), 0);
     CHECK_EQUAL(inphase_core_enable(robot->core, 0, 1), 0);
     CHECK_EQUAL(inphase_core_arm(robot->core), 0);
@@ -273,7 +270,7 @@ static void a_failure_ends_the_run_and_is_told(void)
         CHECK_EQUAL(failure.what, cases[i].what);
         CHECK_EQUAL(failure.cycle, 3);
         CHECK(strcmp(failure.message, cases[i].message) == 0);
-        CHECK_EQUAL(inphase_reader_open(&reader, robot.path, 0), 0);
+        CHECK_EQUAL(open_reader(&reader, robot.segment, 0), 0);
         CHECK_EQUAL(inphase_reader_status(reader, &status), 0);
         CHECK_EQUAL(status.reason, INPHASE_REASON_WORLD);
         CHECK_EQUAL(status.state, INPHASE_STATE_STOPPED);
@@ -342,7 +339,7 @@ static void a_policy_in_c_is_asked_every_cycle(void)
     robot.core->policy = (struct inphase_native_policy){double_it, &seen};
     CHECK_EQUAL(inphase_core_run(robot.core, 10), 10);
     CHECK_EQUAL(seen, 9);
-    CHECK_EQUAL(inphase_reader_open(&reader, robot.path, 0), 0);
+    CHECK_EQUAL(open_reader(&reader, robot.segment, 0), 0);
     CHECK_EQUAL(inphase_reader_counts(reader, &counts), 0);
     CHECK_EQUAL(counts.commands, 9);
     CHECK_EQUAL(counts.invalid, 1);
