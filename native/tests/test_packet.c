@@ -580,6 +580,36 @@ static void a_number_that_reaches_beyond_the_longest_packet_is_refused(void)
         }
 }
 
+/* one number beyond its bound, and the whole exchange is refused */
+#define REFUSED(member, value)                                                                     \
+    do {                                                                                           \
+        sync_read(&bus, 2);                                                                        \
+        bus.exchange.member = (value);                                                             \
+        CHECK_EQUAL(inphase_parser_open(&parser, &bus.exchange), -EINVAL);                         \
+    } while (0)
+
+static void an_exchange_beyond_its_bounds_is_refused(void)
+{
+    struct bus bus;
+    inphase_parser *parser;
+
+    REFUSED(request_size, INPHASE_MAX_PACKET + 1);
+    REFUSED(replies, 0);
+    REFUSED(replies, MAX_REPLIES + 1);
+    REFUSED(checks, MAX_CHECKS + 1);
+    REFUSED(fields, MAX_FIELDS + 1);
+    REFUSED(framing.min_size, 0);
+    REFUSED(framing.min_size, bus.exchange.framing.max_size + 1);
+    REFUSED(framing.max_size, INPHASE_MAX_PACKET + 1);
+    REFUSED(framing.escape_size, 5);
+    REFUSED(framing.start_size, 0);
+    REFUSED(framing.start_size, 5);
+    REFUSED(framing.length_size, 3);
+    sync_read(&bus, 2);
+    CHECK_EQUAL(inphase_parser_open(&parser, &bus.exchange), 0);
+    inphase_parser_close(parser);
+}
+
 int main(void)
 {
     check_seed();
@@ -598,5 +628,6 @@ int main(void)
     RUN(an_exchange_that_points_outside_its_bounds_is_refused);
     RUN(an_encoding_that_points_outside_its_packet_is_refused);
     RUN(a_number_that_reaches_beyond_the_longest_packet_is_refused);
+    RUN(an_exchange_beyond_its_bounds_is_refused);
     return 0;
 }
