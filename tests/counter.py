@@ -60,6 +60,7 @@ class Counter(Driver):
     """One value, in metres."""
 
     Options: ClassVar[type[msgspec.Struct]] = Options
+    modes = ("position", "velocity")
 
     def __init__(self, name: str, options: Options) -> None:
         super().__init__(name, options)

@@ -398,6 +398,35 @@ def test_commands_reach_a_worker_through_the_limiter_alone(bench: Bench, home: s
     assert not bench.device.is_enabled
 
 
+_TURNS = """
+[actuator.joint]
+device = "counter"
+mode = "velocity"
+limits = { velocity = 2.0, acceleration = 4.0 }
+"""
+
+
+def test_a_worker_that_comes_back_tells_its_device_to_stop_before_anything_else(
+    bench: Bench,
+) -> None:
+    """The device keeps the velocity that it was told last, and gives it as its value."""
+    path = bench.schedule("process", "moves = true\nwatchdog_ms = 1000", rest=_TURNS)
+
+    def policy(frame: Frame) -> list[float]:
+        return [min(0.5, 0.02 * frame.cycle)]
+
+    with Runner(path, policy=policy) as runner:
+        follow(runner, lambda f: is_fresh(f) and f["count"].value["value"] == 0.5)
+        os.kill(worker_pid(runner), signal.SIGKILL)
+        gone = follow(runner, lambda f: f["count"].status == "OFFLINE")
+        gone = follow(runner, lambda f: f.cycle > gone.cycle + 2)
+        assert (gone.state, gone.reason) == ("uncontrolled", "offline")
+        told = follow(runner, lambda f: "WRITTEN" in f.command["joint"].flags)
+        assert (told.command["joint"].reason, told.state) == ("rest", "uncontrolled")
+        follow(runner, lambda f: is_fresh(f) and f["count"].value["value"] == 0.0)
+        assert "STOPPED" in follow(runner, lambda f: f.state == "faulted").flags
+
+
 def test_lock_step_gives_the_same_bytes_wherever_the_driver_is_at_home(bench: Bench) -> None:
     digests = set()
     for home in ("process", "thread"):

@@ -144,8 +144,10 @@ static int worker_write(struct inphase_core *core, struct actuator *actuator)
     struct order order = {
         .cycle = core->cycle,
 
-        /* until the next command is due, the worker may be late with this one */
-        .valid_until_ns = core->due_ns + core->act_ns + core->period_ns,
+        /* until the next command is due, the worker may be late with this one. A stop is never too
+           late: a worker that has just started takes it when it comes to it */
+        .valid_until_ns = actuator->stops ? INT64_MAX
+                                          : core->due_ns + core->act_ns + core->period_ns,
         .stops = actuator->stops != STOPS_NOT,
     };
 

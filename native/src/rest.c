@@ -7,7 +7,7 @@
 #include "internal.h"
 
 #define WINDOW_NS 100000000LL /* in which a joint has moved by no more than its speed of rest allows */
-#define BLIND_STOPS 3         /* for one without feedback: as often as the guard sends it */
+#define BLIND_STOPS 3         /* at least, and for the window's time, for one without feedback */
 
 /* ---- what is measured ---------------------------------------------------------------------- */
 
@@ -59,11 +59,13 @@ static void look(struct inphase_core *core, struct actuator *actuator)
 }
 
 /* the stop was delivered, and what it was for has ended */
-static bool is_paid(const struct actuator *actuator)
+static bool is_paid(const struct inphase_core *core, const struct actuator *actuator)
 {
     if (!actuator->device->attached || !actuator->told)
         return false;
-    return actuator->feedback ? actuator->rest == REST_KNOWN : actuator->told >= BLIND_STOPS;
+    if (actuator->feedback)
+        return actuator->rest == REST_KNOWN;
+    return actuator->told >= BLIND_STOPS && actuator->told * core->period_ns >= WINDOW_NS;
 }
 
 void rest_look(struct inphase_core *core)
@@ -83,7 +85,7 @@ void rest_look(struct inphase_core *core)
             begin_window(actuator);
         if (actuator->feedback)
             look(core, actuator);
-        if (actuator->owed && is_paid(actuator))
+        if (actuator->owed && is_paid(core, actuator))
             actuator->owed = false;
         if (!wanted)
             actuator->rest = REST_UNKNOWN;
