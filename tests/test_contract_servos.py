@@ -54,6 +54,12 @@ class ServosPeer(Peer):
     def asked(self) -> int:
         return int(self.arm()["counters"]["requests"])
 
+    def mute(self) -> None:
+        self.arm(fault="off", servo=1)
+
+    def power(self) -> list[bool]:
+        return [bool(one) for one in self.arm()["torque"]]
+
     def speed(self) -> float:
         return max(abs(velocity) for velocity in self.arm()["velocity"])
 

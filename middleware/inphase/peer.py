@@ -9,7 +9,8 @@ class Peer:
     """What answers for the device, and what a test can do to it.
 
     A subclass sets `options`, and defines as much of the rest as it can. Each call has its effect
-    before it returns. `heal` ends what `silence`, `spoil` and `disguise` began.
+    before it returns. `heal` ends what `silence`, `mute`, `spoil` and `disguise`
+    began.
     """
 
     options: dict[str, Any]
@@ -45,6 +46,13 @@ class Peer:
     def speed(self) -> float:
         """Of its fastest joint, measured, in the actuator's unit per second."""
         return 0.0
+
+    def mute(self) -> None:
+        """One of several members, a servo or a node, answers nothing and does nothing any more."""
+
+    def power(self) -> list[bool]:
+        """Which of its members have power."""
+        return []
 
 
 def able(device: Peer, *methods: str) -> None:

@@ -441,6 +441,42 @@ class DriverContract:
         finally:
             driver.close()
 
+    def test_a_silent_member_keeps_no_other_on(
+        self, device: Peer, rig: Rig, actuator: ActuatorSpec
+    ) -> None:
+        """`disable` tries all, and raises at its end."""
+        able(device, "mute", "heal", "power")
+        driver = rig.make()
+        driver.open()
+        try:
+            driver.enable()
+            assert all(device.power())
+            device.mute()
+            with pytest.raises(DeviceError):
+                driver.disable()
+            assert sum(device.power()) == 1, f"only the silent one is left on: {device.power()}"
+            device.heal()
+            driver.disable()
+            assert not any(device.power())
+        finally:
+            driver.close()
+
+    def test_what_holds_already_is_enabled_and_goes_on_holding(
+        self, device: Peer, rig: Rig, actuator: ActuatorSpec
+    ) -> None:
+        """Another program has enabled it, in the same mode."""
+        able(device, "power", "speed")
+        for _ in range(2):
+            driver = rig.make()
+            driver.open()
+            try:
+                assert len(driver.goals()) in (0, actuator.channels)
+                driver.enable()
+                assert all(device.power()) and device.speed() <= self.rest
+            finally:
+                driver.close()
+            assert all(device.power()), "close takes no power"
+
     def test_its_watchdog_stops_the_motion_when_the_runtime_is_killed(
         self, device: Peer, running: Rig, actuator: ActuatorSpec
     ) -> None:
