@@ -1,6 +1,7 @@
 """What a runtime leaves behind that was killed: no process, no address in use, no folder."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from inphase import preflight, schedule
 from inphase.scratch import Scratch
 from peers import BOUND_S, until
 from robots import demo_schedule
@@ -56,6 +58,9 @@ def test_a_killed_runtime_leaves_no_process_and_the_next_start_works_at_once(
     until(lambda: bool(children()))
     assert folders()
     left = children()
+    emulator = next(child for child in left if modules[0] in child.cmdline())
+    if preflight.look(schedule.load(path)).fifo_error is None:
+        until(lambda: os.sched_getparam(emulator.pid).sched_priority == 70)
     first.send_signal(signal.SIGKILL)
     second = start(path, "--cycles", "100")
     out, errors = second.communicate(timeout=3 * BOUND_S)

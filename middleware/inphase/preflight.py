@@ -128,6 +128,7 @@ def judge(
     """Compare facts with a schedule; pure."""
     checks = [
         _fifo(machine, schedule),
+        *([_emulator(machine, schedule)] if schedule.emulator is not None else []),
         _memlock(machine, locked_bytes),
         _memory(machine, store_bytes),
         _throttling(machine),
@@ -168,6 +169,13 @@ def _fifo(machine: Machine, schedule: Schedule) -> Check:
     found = refused if machine.fifo_error else f"granted at {priority}"
     wanted = f"priority {priority} ({schedule.cycle.realtime})"
     return _check("SCHED_FIFO", wanted, found, machine.fifo_error is None, remedy)
+
+
+def _emulator(machine: Machine, schedule: Schedule) -> Check:
+    """It stands for hardware, which does not slow down when the computer is busy."""
+    wanted = f"priority {schedule.cycle.emulator_priority}, below the cycle's, where it is granted"
+    found = "ordinary: on a busy machine its replies are late" if machine.fifo_error else "granted"
+    return Check("emulator", wanted, found, True)
 
 
 def _memlock(machine: Machine, locked_bytes: int) -> Check:

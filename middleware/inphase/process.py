@@ -1,5 +1,6 @@
 """Processes of a runtime: started by exec, watched by pidfd, ended in bounded time."""
 
+import contextlib
 import os
 import select
 import signal
@@ -113,6 +114,13 @@ class Process:
     def pid(self) -> int:
         """Its process number, for a person to read."""
         return self._child.pid
+
+    def raise_priority(self, priority: int) -> None:
+        """Give its main thread a SCHED_FIFO priority, where that is granted; what it starts has
+        none."""
+        with contextlib.suppress(PermissionError, ProcessLookupError):
+            fifo = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+            os.sched_setscheduler(self._child.pid, fifo, os.sched_param(priority))
 
     def wait_ready(
         self, timeout_s: float = _START_S, given_up: Callable[[], bool] = lambda: False

@@ -137,12 +137,14 @@ class Runtime:
         if self.wishes.simulate:
             described = self._start_world()
         elif described.emulator is not None:
-            self._start_process(
+            emulator = self._start_process(
                 "emulator",
                 described.emulator.module,
                 [str(described.path)],
                 described.path.resolve().parent,
             )
+            # hardware does not slow down when the computer is busy
+            emulator.raise_priority(described.cycle.emulator_priority)
         self._devices = Devices(self.plan, self._tell)
         self._undo.callback(self._devices.close)
         self._lines = Lines(self.plan, self.wishes.simulate)

@@ -38,6 +38,11 @@ class Cycle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     resumed_after_ms: Annotated[float, Meta(gt=0, le=60_000)] = 100.0
 
     @property
+    def emulator_priority(self) -> int:
+        """SCHED_FIFO priority of the emulator: below the cycle's, above what is ordinary."""
+        return max(1, self.priority - 10)
+
+    @property
     def period_ns(self) -> int:
         """Length of one cycle in nanoseconds; a loaded schedule's is whole."""
         return int(exact_period(self))
