@@ -283,6 +283,7 @@ struct inphase_counts {
     int64_t refused_answers;    /* said why there is no command, or broke a rule: see reasons */
     int64_t starved;            /* cycles that nothing was left for of a chunk (see missed) */
     int64_t dropped;            /* commands to frames from before a stop or an arming */
+    int64_t passed;             /* samples of free-running sensors that a newer one followed at once */
 };
 
 typedef struct inphase_segment inphase_segment;
@@ -812,6 +813,10 @@ struct inphase_exchange {
     int64_t acquire_ns;
     int64_t reply_max_ns;       /* worst case from trigger to the last byte: how long the bus must
                                    stay quiet when a reply is missed */
+    int64_t reply_ns;           /* from trigger to the last byte, as the device states it; 0: it
+                                   states only the worst case */
+    int64_t reply_min_ns;       /* from trigger to the last byte at the least: what comes sooner
+                                   answers an earlier trigger, and is a slip. 0: not known */
 };
 
 /* how a command becomes bytes: the template, its fields, then escape rule, length and CRC-16 */
@@ -840,7 +845,8 @@ int32_t inphase_encode(const struct inphase_encoding *encoding, const double *va
 /* An incremental parser, the one that the cycle thread uses, for drivers' own transactions and for
    tests. feed returns 1 when the last reply is complete (values are filled; the first reply is then
    waited for again), 0 when bytes are missing, -EBADMSG when a reply was refused: reason and detail
-   say why. */
+   say why. It stops at the first of these: inphase_parser_taken says how many bytes it took in. The
+   rest is fed again, and when all is in, no bytes are fed until 0 comes back. */
 typedef struct inphase_parser inphase_parser;
 int inphase_parser_open(inphase_parser **out, const struct inphase_exchange *exchange);
 void inphase_parser_close(inphase_parser *parser);
@@ -849,6 +855,7 @@ void inphase_parser_reset(inphase_parser *parser);
 int inphase_parser_wants(const inphase_parser *parser, uint32_t can_id);
 /* The device's number in the last complete set, as it came; 0 where the exchange has none. */
 uint64_t inphase_parser_sequence(const inphase_parser *parser);
+uint32_t inphase_parser_taken(const inphase_parser *parser);
 int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t size, double *values,
                         uint32_t *reason, uint32_t *detail);
 

@@ -1,4 +1,4 @@
-"""Which pulse gave which sample, when devices leave pulses out, are late or count too much."""
+"""Which pulse gave which sample, when devices stand still, lose some, or count too much."""
 
 import random
 from collections import deque
@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inphase.pairing import Pairing, State
+from inphase.pairing import Pairing
+
+MS = 1_000_000
+PERIOD_NS, WORST_NS, TYPICAL_NS, LEAST_NS = 10 * MS, 6 * MS, 2 * MS, 1 * MS
 
 
 def paired(sequence: int | None = 41) -> Pairing:
-    pairing = Pairing()
-    pairing.fire()
+    pairing = Pairing(TYPICAL_NS, WORST_NS)
+    pairing.fire(-PERIOD_NS)
     pairing.confirm(sequence)
     return pairing
 
@@ -20,93 +23,132 @@ def paired(sequence: int | None = 41) -> Pairing:
 def test_a_sample_belongs_to_the_pulse_before_it() -> None:
     pairing = paired()
     for sequence in range(42, 50):
-        pairing.fire()
+        pairing.fire(0)
         assert pairing.judge(sequence) == 0
 
 
 @pytest.mark.parametrize(("sequence", "off"), [(41, -1), (40, -2), (43, 1), (142, 100)])
 def test_a_sample_of_another_number_says_by_how_much_it_is_off(sequence: int, off: int) -> None:
     pairing = paired()
-    pairing.fire()
+    pairing.fire(0)
     assert pairing.judge(sequence) == off
 
 
-def test_after_a_doubt_the_count_begins_with_the_pulse_that_is_confirmed() -> None:
-    pairing = paired()
-    pairing.fire()
-    pairing.doubt()
-    assert pairing.state is State.DOUBTFUL
-    pairing.begin()
-    pairing.fire()
-    pairing.confirm(7)
-    pairing.fire()
-    assert (pairing.state, pairing.judge(8), pairing.judge(7)) == (State.PAIRED, 0, -1)
+def turn(pairing: Pairing, now_ns: int, answers: bool, number: int | None = None) -> bool:
+    """A turn in which nothing was left over. Whether its sample is trusted."""
+    assert pairing.look(0, now_ns)
+    pairing.fire(now_ns)
+    if answers:
+        pairing.answer(None, now_ns + TYPICAL_NS, number)
+    return answers and not pairing.is_suspect
 
 
-def test_a_device_without_numbers_is_paired_by_order() -> None:
+def test_a_lost_sample_costs_itself_and_one_that_is_not_trusted() -> None:
     pairing = paired(None)
-    pairing.fire()
-    assert not pairing.counts and pairing.judge(None) == 0
+    turns = [turn(pairing, n * PERIOD_NS, n != 3) for n in range(7)]
+    assert turns == [True, True, True, False, False, True, True]
+    assert pairing.slips == 0, "silence is no slip"
+
+
+def test_a_pulse_that_the_count_says_is_behind_is_trusted_later() -> None:
+    pairing = paired(None)
+    turns = [turn(pairing, n * PERIOD_NS, True, n) for n in range(20)]
+    turns += [turn(pairing, 20 * PERIOD_NS, False)]
+    turns += [turn(pairing, n * PERIOD_NS, True, n - 1) for n in range(21, 26)]
+    assert turns == [True] * 20 + [False] * 4 + [True] * 2
+
+
+def test_no_pulse_is_fired_while_the_one_before_may_be_answered() -> None:
+    pairing = paired(None)
+    pairing.fire(0)
+    assert not pairing.look(0, WORST_NS - 1)
+    assert pairing.look(0, WORST_NS)
+    assert pairing.is_suspect
+
+
+def test_a_late_sample_that_was_thrown_away_leaves_no_doubt() -> None:
+    pairing = paired(None)
+    pairing.fire(0)
+    assert pairing.look(1, PERIOD_NS)
+    assert not pairing.is_suspect
+    assert pairing.look(1, 2 * PERIOD_NS)
+    assert (pairing.is_suspect, pairing.slips) == (True, 1), "one more than was asked for"
 
 
 class Device:
-    """Samples that come at once, or later, or never; `counted` devices number what they take."""
+    """Answers in order, each within its stated time of the one before, but for its faults, which
+    come one at a time. `counted` devices number what they take."""
 
     def __init__(self, draw: random.Random, counted: bool) -> None:
         self._draw = draw
         self._counted = counted
         self._taken = 0
-        self._under_way: deque[tuple[int | None, int]] = deque()
+        self._free_ns = 0
+        self._cycle = 0
+        self._fault_cycle = 0
+        self._under_way: deque[tuple[int, int | None, int]] = deque()
 
-    def pulse(self, cycle: int) -> None:
-        """Take a sample, unless this pulse is left out."""
-        if self._draw.random() < 0.03:
+    def _fails(self) -> bool:
+        if self._cycle - self._fault_cycle < 10 or self._draw.random() > 0.05:
+            return False
+        self._fault_cycle = self._cycle
+        return True
+
+    def pulse(self, now_ns: int, cycle: int) -> None:
+        """Take a sample, unless this pulse is lost."""
+        self._cycle = cycle
+        if self._fails():
             return
-        self._taken += 1 + (self._draw.random() < 0.03)
-        if self._draw.random() > 0.03:
-            self._under_way.append((self._taken if self._counted else None, cycle))
+        self._taken += 1 + (self._counted and self._fails())
+        begins_ns = max(now_ns, self._free_ns)
+        if self._fails():
+            begins_ns += self._draw.randint(1, 60) * MS
+        self._free_ns = begins_ns + self._draw.randint(LEAST_NS, TYPICAL_NS)
+        if not self._fails():
+            number = self._taken if self._counted else None
+            self._under_way.append((self._free_ns, number, cycle))
 
-    def arrive(self, all_of_them: bool) -> list[tuple[int | None, int]]:
-        """What comes now, in order: (number, the cycle it was really taken in)."""
-        came = []
-        while self._under_way and (all_of_them or self._draw.random() < 0.9):
-            came.append(self._under_way.popleft())
-        return came
+    def take(self, until_ns: int) -> tuple[int, int | None, int] | None:
+        """The next sample that is there by then: (when, number, the cycle it was taken in)."""
+        if self._under_way and self._under_way[0][0] <= until_ns:
+            return self._under_way.popleft()
+        return None
 
 
 @given(st.integers(0, 2**32), st.booleans())
 def test_no_sample_is_ever_given_to_another_pulse_than_its_own(seed: int, counted: bool) -> None:
-    """The worker's turns, with a device that has every fault; silence lasts as stated."""
+    """The worker's turns, with a device that has every fault."""
     device = Device(random.Random(seed), counted)
     pairing = paired(0 if counted else None)
     given_out = 0
-    pending: list[tuple[int | None, int]] = []
     for cycle in range(300):
-        if pending and not counted:  # found left over, right before a pulse
-            pairing.doubt()
-        pending = []
-        if pairing.state is State.DOUBTFUL:
-            device.arrive(all_of_them=True)
-            pairing.begin()
+        now_ns = cycle * PERIOD_NS
+        left_over = 0
+        while device.take(now_ns):
+            left_over += 1
+        if not pairing.look(left_over, now_ns):
             continue
-        pairing.fire()
-        device.pulse(cycle)
-        pending = device.arrive(all_of_them=False)
-        was_confirming = pairing.state is State.CONFIRMING
-        while pending:
-            number, taken_in = pending.pop(0)
-            if was_confirming:
-                pairing.confirm(number)
-                break
+        pairing.fire(now_ns)
+        device.pulse(now_ns, cycle)
+        passed = False
+        while came := device.take(now_ns + PERIOD_NS * 7 // 8):
+            came_ns, number, taken_in = came
             off = pairing.judge(number)
-            if off == 0:
-                assert taken_in == cycle, f"seed {seed}, cycle {cycle}"
-                given_out += 1
+            if off < 0:
+                pairing.pass_over()
+                passed = True
+            elif off > 0:
+                pairing.slip()
                 break
-            if off > 0:
-                pairing.doubt()
+            elif came_ns - now_ns < LEAST_NS:
+                pairing.slip()
+            else:
+                pairing.answer(number, came_ns)
+                if not pairing.is_suspect:
+                    assert taken_in == cycle, f"seed {seed}, cycle {cycle}"
+                    given_out += 1
                 break
         else:
-            pairing.doubt()
-        pending += device.arrive(all_of_them=False)
-    assert given_out > 50, f"seed {seed}"
+            if passed and pairing.counts:
+                pairing.doubt(now_ns + PERIOD_NS * 7 // 8)
+    assert given_out > 150, f"seed {seed}"

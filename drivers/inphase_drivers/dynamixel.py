@@ -228,6 +228,8 @@ class Servos(Driver):
             reply_max_ns=request_ns
             + self._wire_ns(worst_bytes)
             + self.options.adapter_latency_us * 1000,
+            # all bytes pass the one pair of wires; an adapter's clock is right to a few percent
+            reply_min_ns=(request_ns + reply_ns) * 9 // 10,
             # return delay is 0: the servos take their values when the request has arrived
             acquire=Acquire.AFTER_TRIGGER,
             acquire_ns=request_ns,

@@ -7,6 +7,7 @@ import errno
 import os
 import select
 import time
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from inphase.plan import ActuatorPlan, SensorPlan
 _READ_BYTES = 4096
 _WIDTH = {Raw.U8: 8, Raw.I8: 8, Raw.U16: 16, Raw.I16: 16, Raw.U64: 64}  # bits; else 32
 _FLUSH_READS = 64  # a line that babbles is not read for ever
+_Reply = list[float] | packets.RefusedReply
 
 
 class Caller(Protocol):
@@ -32,6 +34,13 @@ class Caller(Protocol):
     @property
     def number(self) -> int | None:
         """The device's number of the last sample, which rises but pairs nothing; None: none."""
+
+    @property
+    def part(self) -> int:
+        """Bytes of a reply that is not whole yet."""
+
+    passed: int
+    """samples of a device that runs by itself that a newer one followed at once, so far"""
 
     def opened(self, descriptor: int) -> None:
         """The driver was opened, and gave this descriptor."""
@@ -56,6 +65,8 @@ class OwnCalls:
     """The driver's own trigger, read and write, with the schedule's signs and zeros."""
 
     number: int | None = None
+    part = 0
+    passed = 0
 
     def __init__(self, driver: Driver, sensor: SensorPlan, actuator: ActuatorPlan | None) -> None:
         assert sensor.spec.calls is not None
@@ -123,6 +134,8 @@ class OwnExchange:
         self._parser = packets.Parser(exchange, channels)
         self._bits = _WIDTH.get(exchange.sequence.type, 32) if exchange.sequence else 0
         self.number: int | None = None
+        self.part = 0
+        self.passed = 0
         self._channels = channels
         self._fd = -1
         self._poll = select.poll()
@@ -136,17 +149,48 @@ class OwnExchange:
         self.number = None
 
     def flush(self) -> int:
-        """Drain the line; 1 when anything was there."""
-        found = 0
-        for _ in range(_FLUSH_READS):
-            if not self._receive():
-                break
-            found = 1
+        """Drain the line; how many replies were there. A part of one counts as one."""
+        found = self._feed_all(b"")
+        some = False
+        for data in self._all_there_is():
+            some = True
+            found += self._feed_all(data)
         self._parser.reset()
+        self.part = 0
+        return len(found) or int(some)
+
+    def _all_there_is(self) -> Iterator[bytes]:
+        """What the line gives without waiting."""
+        for _ in range(_FLUSH_READS):
+            data = self._receive()
+            if not data:
+                return
+            yield data
+
+    def _feed_all(self, data: bytes) -> list[_Reply]:
+        """Every reply that these bytes complete, in order, refused ones too."""
+        found = []
+        reply = self._feed(data)
+        while reply is not None:
+            found.append(reply)
+            reply = self._feed(b"")
         return found
+
+    def _feed(self, data: bytes) -> _Reply | None:
+        """The first of them; no bytes: the next one, of what is there already."""
+        if not data and self._datagram:
+            return None
+        try:
+            values = self._parser.feed(data)
+        except packets.RefusedReply as refused:
+            return refused
+        if values is not None:
+            self._count(self._parser.sequence)
+        return values
 
     def trigger(self) -> None:
         """Write the request, where there is one."""
+        self.part = 0
         if self._request:
             self._send(self._request)
 
@@ -159,21 +203,34 @@ class OwnExchange:
                 raise DeviceError(f"{self._name}: {error.strerror}") from error
 
     def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
-        """Wait for the whole reply."""
+        """Wait for the whole reply; of a device that runs by itself for the newest there is."""
         until_ns = time.monotonic_ns() + timeout_ns
-        while True:
+        found = self._feed(b"")
+        while found is None:
             left_ns = max(0, until_ns - time.monotonic_ns())
             if not self._poll.poll(left_ns / 1e6):
                 raise TimeoutError
             data = self._receive()
-            try:
-                values = self._parser.feed(data) if data else None
-            except packets.RefusedReply as refused:
-                return Reading(reason=refused.reason, detail=refused.detail)
-            if values is not None:
-                sample.reshape(1).view(np.float64)[: self._channels] = values
-                self._count(self._parser.sequence)
-                return Reading()
+            self.part += len(data)
+            found = self._feed(data) if data else None
+        if not self._request:
+            found = self._newest(found)
+        self.part = 0
+        if isinstance(found, packets.RefusedReply):
+            return Reading(reason=found.reason, detail=found.detail)
+        sample.reshape(1).view(np.float64)[: self._channels] = found
+        return Reading()
+
+    def _newest(self, found: _Reply) -> _Reply:
+        """The last good one of this and all that are there: one never waits behind another."""
+        later = self._feed_all(b"")
+        for data in self._all_there_is():
+            later += self._feed_all(data)
+        for reply in later:
+            if not isinstance(reply, packets.RefusedReply):
+                self.passed += not isinstance(found, packets.RefusedReply)
+                found = reply
+        return found
 
     def _count(self, sequence: int) -> None:
         """Go on to a number that wraps at its width; one that came before is no step up."""
@@ -229,6 +286,13 @@ class OnALine:
     def number(self) -> int | None:
         """As the caller says."""
         return self._caller.number
+
+    @property
+    def part(self) -> int:
+        """As the caller says."""
+        return self._caller.part
+
+    passed = 0
 
     def trigger(self) -> None:
         """Raise the line."""

@@ -200,6 +200,20 @@ class Exchange:
     acquire_ns: int = 0
     clock: "Clock | None" = None
     """the device's own time in the last reply; then `acquire` only stands in for it"""
+    reply_min_ns: int | None = None
+    """from trigger to last byte at the least: what comes sooner answers an earlier trigger, and is
+    dropped. None: the time of request and smallest reply on a serial line, at the speed that
+    `request_ns` implies, less a tenth; 0 in datagrams and frames"""
+
+    @property
+    def earliest_ns(self) -> int:
+        """`reply_min_ns`, or what stands in for it."""
+        if self.reply_min_ns is not None:
+            return self.reply_min_ns
+        if not self.request or self.framing.datagram or self.framing.can:
+            return 0
+        size = len(self.request) + len(self.replies) * self.framing.min_size
+        return self.request_ns * size * 9 // (len(self.request) * 10)
 
 
 @dataclass(frozen=True)
@@ -231,6 +245,9 @@ class Calls:
     acquire: Acquire = Acquire.ABSENT
     """the model of the acquisition, for readings that say nothing of it"""
     acquire_ns: int = 0
+    latency_min_ns: int = 0
+    """from trigger, or acquisition, to sample in hand at the least: what comes sooner after its
+    trigger answers an earlier one, and is dropped"""
 
 
 class Reading(NamedTuple):

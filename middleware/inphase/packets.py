@@ -197,6 +197,8 @@ def exchange_fields(exchange: Exchange, keep: list[Any]) -> dict[str, Any]:
         "acquire": int(exchange.acquire),
         "acquire_ns": exchange.acquire_ns,
         "reply_max_ns": exchange.reply_max_ns,
+        "reply_ns": exchange.request_ns + exchange.reply_ns,
+        "reply_min_ns": exchange.earliest_ns,
     }
 
 
@@ -282,6 +284,7 @@ class Parser:
         fields = exchange_fields(exchange, keep)
         if lib.inphase_parser_open(parser, ffi.new("struct inphase_exchange *", fields)) < 0:
             raise ValueError("the exchange breaks a bound of the core")
+        self._rest = b""
         self._parser = ffi.gc(parser[0], lib.inphase_parser_close)
         self._values = ffi.new("double[]", lib.INPHASE_MAX_CHANNELS)
         self._reason = ffi.new("uint32_t[2]")
@@ -289,16 +292,20 @@ class Parser:
 
     def reset(self) -> None:
         """Forget what has come in so far."""
+        self._rest = b""
         lib.inphase_parser_reset(self._parser)
 
     def feed(self, data: bytes) -> list[float] | None:
         """Take bytes in; the values in SI when the last reply is complete, else None.
 
+        It stops at the first reply that is complete or refused: `feed(b"")` goes on with the rest.
         Raises RefusedReply.
         """
+        data = self._rest + data
         rc = lib.inphase_parser_feed(
             self._parser, data, len(data), self._values, self._reason, self._reason + 1
         )
+        self._rest = data[lib.inphase_parser_taken(self._parser) :]
         if rc < 0:
             raise RefusedReply(REASONS[self._reason[0]], int(self._reason[1]))
         return list(self._values[0 : self._channels]) if rc == 1 else None

@@ -1,59 +1,167 @@
-"""Which trigger gave which sample: both sides are counted, from one known pulse on.
+"""Which trigger gave which sample: the rules of `native/src/collect.c`, for devices in workers.
 
 A device that counts its samples gives their numbers: number `base + n` belongs to pulse n, any
 other does not. Without numbers pairing is by silence: a sample belongs to the pulse before it as
 long as none was ever left over, and none was ever missing.
 
 Whenever that is in doubt, a device that is a pulse behind looks the same as one that left a pulse
-out, and no count tells them apart. So the count begins anew: a turn without a pulse, in which what
-is still under way comes and is thrown away; then one pulse, whose sample is not trusted yet; and
-when nothing is left over before the pulse after that, all is known again.
+out. Samples are then not trusted until the doubt ends: before a pulse, with nothing left over, and
+with the pulse before answered. Where pulses are still owed an answer, theirs were lost, or a device
+that is behind would have gone on by then, within twice its stated time; one that is asked more
+often than that shows it within three such turns.
 """
 
-from enum import Enum
-
-
-class State(Enum):
-    """How far the count has come."""
-
-    DOUBTFUL = "the next turn fires no pulse"
-    CONFIRMING = "the next sample is the one known pulse's, and is not trusted"
-    PAIRED = "samples belong to pulses as they are counted"
+_CLEAN_TURNS = 3
+_NOT_KNOWN = 1 << 30
+_COUNTS_ENOUGH = 8
 
 
 class Pairing:
-    """The count of pulses and samples of one device. Thread: one at a time."""
+    """The pulses and samples of one device. Times in ns. Thread: one at a time."""
 
-    def __init__(self) -> None:
-        self.state = State.CONFIRMING
+    def __init__(self, typical_ns: int, worst_ns: int) -> None:
+        self.is_suspect = False
+        """which pulse the next sample belongs to is not known for sure"""
+        self.slips = 0
+        """samples of another pulse than the one they came for"""
+        self._typical_ns = typical_ns
+        self._worst_ns = worst_ns
         self._fired = 0
         self._base: int | None = None
-
-    def fire(self) -> None:
-        """Note a pulse."""
-        self._fired += 1
-
-    def doubt(self) -> None:
-        """A sample was missing, left over, or of another number."""
-        self.state = State.DOUBTFUL
-
-    def begin(self) -> None:
-        """All is quiet: the next pulse is the one to count from."""
-        self.state = State.CONFIRMING
+        self._owed = 0  # pulses without a sample, since nothing was in doubt
+        self._clean_turns = 0
+        self._has_slipped = False
+        self._is_behind = False
+        self._counts = 0  # trusted samples in a row whose number went on by one per pulse
+        self._paired = (0, 0)  # pulses and number, when a sample was trusted last
+        self._is_answered = True
+        self._quiet_ns = 0
+        self._heard_ns = 0
 
     def confirm(self, sequence: int | None) -> None:
-        """The last pulse gave a sample of this number: count from here."""
+        """The last pulse gave a sample of this number, and nothing else: count from here."""
+        self._count_from(sequence)
+        self._trust()
+
+    def _count_from(self, sequence: int | None) -> None:
         self._base = None if sequence is None else sequence - self._fired
-        self.state = State.PAIRED
+
+    def _trust(self) -> None:
+        self.is_suspect = False
+        self._owed = self._clean_turns = 0
+        self._has_slipped = self._is_behind = False
+        self._is_answered = True
 
     @property
     def counts(self) -> bool:
         """Whether the device numbers its samples."""
         return self._base is not None
 
+    # ---- before a pulse --------------------------------------------------------------------
+
+    def look(self, left_over: int, now_ns: int) -> bool:
+        """So many samples were there right before a pulse, and are thrown away.
+
+        False: the worst case of the pulse before is not over; one now could collide with it.
+        """
+        extra = left_over - self._owed
+        self._owed = max(0, -extra)
+        if self.counts and not self.is_suspect:  # silence says nothing: the numbers pair
+            if extra > 0:
+                self.slip()
+            return True
+        was_answered = self._is_answered
+        if left_over:
+            self._heard_ns = now_ns
+            self._is_answered = True
+        if not self._is_answered and now_ns < self._quiet_ns:
+            return False
+        if self.is_suspect:
+            self._end_doubt(was_answered, left_over, now_ns)
+        elif extra > 0:
+            self.slip()
+        elif not self._is_answered:
+            self.doubt(now_ns)
+        if not self.is_suspect:
+            self._owed = 0
+        return True
+
+    def _end_doubt(self, was_answered: bool, left_over: int, now_ns: int) -> None:
+        slipped, self._has_slipped = self._has_slipped, False
+        if left_over or slipped or not was_answered:
+            self.slips += was_answered and left_over > 0
+            self._clean_turns = 0
+            return
+        self._clean_turns += 1
+        if (
+            self._clean_turns >= _CLEAN_TURNS
+            or not self._owed
+            or (not self._is_behind and now_ns - self._heard_ns >= 2 * self._typical_ns)
+        ):
+            self._trust()
+
+    def fire(self, now_ns: int) -> None:
+        """Note a pulse."""
+        self._fired += 1
+        self._owed += 1
+        self._is_answered = False
+        self._quiet_ns = now_ns + self._worst_ns
+
+    # ---- after it --------------------------------------------------------------------------
+
+    def answer(self, sequence: int | None, now_ns: int, number: int | None = None) -> None:
+        """A good sample came that is taken for the last pulse's.
+
+        number: the device's own, of which nobody says that it goes on by one for each pulse.
+        """
+        self._owed = max(0, self._owed - 1)
+        if number is not None:
+            self._pair_by(number)
+        self._is_answered = True
+        self._heard_ns = now_ns
+        if self.is_suspect:
+            self._count_from(sequence)
+        elif self.counts:  # it accounts for all before it
+            self._owed = 0
+
+    def _pair_by(self, number: int) -> None:
+        fired, before = self._paired
+        missing = self._fired - fired - (number - before)
+        if self.is_suspect:
+            knows = self._counts >= _COUNTS_ENOUGH and number > before  # else it began anew
+            if knows and missing >= 0:
+                self._owed = missing
+            self._is_behind = knows and missing != 0
+            return
+        self._counts = 0 if missing else min(self._counts + 1, _COUNTS_ENOUGH)
+        self._paired = self._fired, number
+
+    def refuse(self) -> None:
+        """One came that was refused: a further one may be the answer, or the rest of it."""
+        self._is_answered = True
+
+    def doubt(self, now_ns: int) -> None:
+        """A sample is missing that may still come."""
+        self.is_suspect = True
+        self._clean_turns = 0
+        self._heard_ns = now_ns
+
+    def slip(self) -> None:
+        """A sample of an earlier pulse came, or one of another number."""
+        self.slips += 1
+        self._has_slipped = True
+        self._owed = max(1, self._owed - 1) if self.is_suspect else _NOT_KNOWN
+        self.is_suspect = True
+        self._clean_turns = 0
+
+    def pass_over(self) -> None:
+        """A sample came whose number says that it is an earlier pulse's."""
+        self.slips += 1
+        self._owed = max(1, self._owed - 1)
+
     def judge(self, sequence: int | None) -> int:
         """By how many samples the device's count differs from ours: 0 for the last pulse's sample,
         below 0 for one that is older."""
-        if self._base is None or sequence is None:
+        if self._base is None or sequence is None or self.is_suspect:
             return 0
         return sequence - self._base - self._fired

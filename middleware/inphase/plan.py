@@ -16,6 +16,7 @@ from inphase import fit, limits, model_binding, pace_rules, timing, timing_model
 from inphase.driver import (
     Acquire,
     ActuatorSpec,
+    Calls,
     Driver,
     Encoding,
     Exchange,
@@ -71,10 +72,35 @@ class SensorPlan:
         return channel_offsets(self.spec)
 
     @property
+    def _calls(self) -> Calls | None:
+        """The driver's own calls, where it is read by them."""
+        is_by_calls = self.exchange is None or self.home != "cycle"
+        return self.spec.calls if is_by_calls else None
+
+    @property
+    def typical_ns(self) -> int:
+        """From trigger to sample, as stated."""
+        if self._calls is not None:
+            return self._calls.latency_ns
+        assert self.exchange is not None
+        return self.exchange.request_ns + self.exchange.reply_ns
+
+    @property
+    def earliest_ns(self) -> int:
+        """No sample comes sooner after its trigger."""
+        acquire, acquire_ns = self.acquire
+        if self._calls is not None:
+            least_ns = self._calls.latency_min_ns
+        else:
+            assert self.exchange is not None
+            least_ns = self.exchange.earliest_ns
+        return max(least_ns, acquire_ns) if acquire is Acquire.AFTER_TRIGGER else least_ns
+
+    @property
     def acquire(self) -> tuple[Acquire, int]:
         """The stated model of the acquisition."""
-        if self.spec.calls is not None and (self.exchange is None or self.home != "cycle"):
-            return self.spec.calls.acquire, self.spec.calls.acquire_ns
+        if self._calls is not None:
+            return self._calls.acquire, self._calls.acquire_ns
         assert self.exchange is not None
         return self.exchange.acquire, self.exchange.acquire_ns
 

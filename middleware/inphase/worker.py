@@ -36,13 +36,13 @@ from inphase.device_clock import DeviceClock
 from inphase.driver import Acquire, Driver, Reading
 from inphase.errors import DeviceError, InphaseError, StoreError, of_device
 from inphase.packets import REASONS
-from inphase.pairing import Pairing, State
+from inphase.pairing import Pairing
 from inphase.plan import Plan, SensorPlan
 
 ABSENT = int(lib.INPHASE_ABSENT)
 _RETRY_S = 0.25  # between attempts to get a lost device back
 _LOOK_NS = 50_000_000  # how long a worker sleeps before it asks whether the run is over
-_CONFIRM_TRIES = 3
+_CONFIRM_TRIES = 10
 _JOIN_S = 2.0
 _TELL_TRIES = 4  # in which a device that is away refuses with the same words; then they are told
 _DETAIL_MAX = 0xFFFFFFFF
@@ -56,6 +56,10 @@ class Pulse(NamedTuple):
 
     cycle: int
     triggered_ns: int
+
+
+_UNKNOWN = Pulse(-1, ABSENT)
+"""which pulse it was is in doubt: the core takes the sample for RECOVERING"""
 
 
 class WorkerFds(NamedTuple):
@@ -81,7 +85,7 @@ class Worker:
         self._cycle = plan.schedule.cycle
         self._driver: Driver = plan.drivers[device]
         self._caller = caller_of(self._driver, self.sensor, actuator)
-        self._pairing = Pairing()
+        self._pairing = Pairing(self.sensor.typical_ns, self._caller.latency_max_ns)
         self._clock = DeviceClock()
         self._sequence = ABSENT
         self._device_ns: int | None = None
@@ -178,7 +182,10 @@ class Worker:
         """Follow the grid until the core's run is over, or `stop`. Whatever goes wrong with the
         device is a loss: it is told, and the device is opened again."""
         start_ns = self._wait_for_start(control)
-        turn = self._turn_latched if self.sensor.schedule.latched else self._turn
+        is_latched = self.sensor.schedule.latched
+        if is_latched:  # what has piled up since the device was opened
+            self._facts.flushed += self._caller.flush()
+        turn = self._turn_latched if is_latched else self._turn
         cycle = 0
         while not self._is_over():
             try:
@@ -267,26 +274,12 @@ class Worker:
             return cycle  # woken too late for this trigger: it would be of another cycle
         if self._actuator >= 0 and lib.inphase_worker_starved(self._handle, self._actuator):
             return cycle + every  # reads would feed its watchdog
-        if self._is_doubtful(self._caller.flush()):
-            self._drain(self._give_up_ns(start_ns, cycle))
-        else:
-            self._read(self._fire(cycle), self._give_up_ns(start_ns, cycle))
-        return cycle + every
-
-    def _is_doubtful(self, left_over: int) -> bool:
-        """Whether it is not known what the next sample would belong to. left_over: samples that
-        were found in the device's buffer, right before a pulse."""
+        left_over, slips = self._caller.flush(), self._pairing.slips
         self._facts.flushed += left_over
-        if left_over and not self._pairing.counts:
-            self._facts.slips += 1
-            self._pairing.doubt()
-        return self._pairing.state is State.DOUBTFUL
-
-    def _drain(self, until_ns: int) -> None:
-        """A turn without a pulse: what is still under way comes, and is thrown away."""
-        self._sleep_until(until_ns)
-        self._facts.flushed += self._caller.flush()
-        self._pairing.begin()
+        if self._pairing.look(left_over, int(lib.inphase_now())):
+            self._read(self._fire(cycle), self._give_up_ns(start_ns, cycle))
+        self._facts.slips += self._pairing.slips - slips
+        return cycle + every
 
     def _give_up_ns(self, start_ns: int, cycle: int) -> int:
         """When the sample of a trigger is waited for no longer: what comes later is found by the
@@ -299,51 +292,72 @@ class Worker:
 
     def _turn_latched(self, start_ns: int, cycle: int) -> int:
         """Post the next sample of a device that runs by itself."""
-        view = self._claim()
+        view, passed = self._claim(), self._caller.passed
         try:
             reading = self._caller.read(view, _LOOK_NS)
         except TimeoutError:
             self._facts.timeouts += 1
             return 0
         self._facts.readings += 1
-        self._post(reading, Pulse(-1, ABSENT))
+        self._facts.flushed += self._caller.passed - passed
+        self._post(reading, _UNKNOWN)
         return 0
 
     def _fire(self, cycle: int) -> Pulse:
         pulse = Pulse(cycle, int(lib.inphase_now()))
         self._caller.trigger()
         self._facts.pulses += 1
-        self._pairing.fire()
+        self._pairing.fire(pulse.triggered_ns)
         return pulse
 
     def _read(self, pulse: Pulse, until_ns: int) -> None:
-        """Read until the sample of this pulse is there, or until a time; post it."""
+        """Read until the sample of this pulse is there, or until a time; post it.
+
+        At its worst case a reply that is not whole was cut short, and that is said; what comes
+        later is a late sample.
+        """
         pairing = self._pairing
+        wait_ns = min(until_ns, pulse.triggered_ns + self._caller.latency_max_ns)
         left_over = False
         while True:
             view = self._claim()
             try:
-                reading = self._caller.read(view, max(0, until_ns - int(lib.inphase_now())))
+                reading = self._caller.read(view, max(0, wait_ns - int(lib.inphase_now())))
             except TimeoutError:
+                if wait_ns < until_ns:
+                    wait_ns = until_ns
+                    self._post_part(pulse)
+                    continue
                 self._facts.timeouts += 1
-                if left_over or not pairing.counts:
-                    pairing.doubt()
+                if left_over and pairing.counts:
+                    pairing.doubt(int(lib.inphase_now()))
                 return
             self._facts.readings += 1
-            if pairing.state is State.CONFIRMING:
-                pairing.confirm(reading.sequence)
-                self._post(reading._replace(reason="slip"), pulse)
-                return
-            off = pairing.judge(reading.sequence)
-            if off == 0:
+            if reading.reason:
+                pairing.refuse()
                 self._post(reading, pulse)
                 return
-            self._facts.slips += 1
+            received_ns = reading.received_ns or int(lib.inphase_now())
+            reading = reading._replace(received_ns=received_ns)
+            off = pairing.judge(reading.sequence)
             if off > 0:
-                pairing.doubt()
+                pairing.slip()
                 self._post(reading._replace(reason="slip", detail=min(off, _DETAIL_MAX)), pulse)
                 return
-            left_over = True  # of an earlier pulse: the one that was asked for may still come
+            if off < 0:  # of an earlier pulse: the one that was asked for may still come
+                pairing.pass_over()
+                left_over = True
+            elif received_ns - pulse.triggered_ns < self.sensor.earliest_ns:
+                pairing.slip()
+            else:
+                pairing.answer(reading.sequence, received_ns, self._caller.number)
+                self._post(reading, _UNKNOWN if pairing.is_suspect else pulse)
+                return
+
+    def _post_part(self, pulse: Pulse) -> None:
+        """Say that a reply is there in part."""
+        if self._caller.part:
+            self._post(Reading(reason="size", detail=self._caller.part), pulse)
 
     # ---- posting ---------------------------------------------------------------------------
 
@@ -364,6 +378,8 @@ class Worker:
     def _acquisition(self, reading: Reading, pulse: Pulse, received_ns: int) -> tuple[int, int]:
         """When the sample was acquired and how sure that is: by what the driver knows, by the
         device's clock, by the stated model; else absent."""
+        if pulse is _UNKNOWN and not self.sensor.schedule.latched:
+            return ABSENT, 0
         if reading.acquired_ns is not None:
             return reading.acquired_ns, reading.uncertainty_ns or 0
         triggered_ns = pulse.triggered_ns

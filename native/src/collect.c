@@ -7,6 +7,8 @@
 #include "internal.h"
 
 #define DRAIN_READS 8
+#define COUNTS_ENOUGH 8 /* numbers in a row that go on by one for each trigger: the device counts them */
+#define CLEAN_TURNS 3   /* after so many in a row nothing that is still owed is expected any more */
 
 /* the frame that wants a sample of this trigger */
 static int64_t due_cycle(const struct sensor *sensor, int64_t cycle)
@@ -78,25 +80,29 @@ static int64_t deadline_of(const struct inphase_core *core, int64_t cycle)
     return load_i64(&core->state->start_ns) + cycle * core->period_ns + core->read_deadline_ns;
 }
 
-/* did the device's number go on? It wraps at its own width */
-static bool sequence_advanced(const struct sensor *sensor)
+/* by how much the device's number differs from another; it wraps at its own width */
+static int64_t sequence_step(const struct sensor *sensor, uint64_t step)
 {
-    uint64_t step = sensor->parser.sequence - sensor->device_sequence;
-
     if (sensor->device->ops->pairs)
-        return (int64_t)step > 0;
+        return (int64_t)step;
     switch (sensor->parser.exchange.spec.sequence_type) {
     case INPHASE_U8:
     case INPHASE_I8:
-        return (int8_t)(uint8_t)step > 0;
+        return (int8_t)(uint8_t)step;
     case INPHASE_U16:
     case INPHASE_I16:
-        return (int16_t)(uint16_t)step > 0;
+        return (int16_t)(uint16_t)step;
     case INPHASE_U64:
-        return (int64_t)step > 0;
+        return (int64_t)step;
     default:
-        return (int32_t)(uint32_t)step > 0;
+        return (int32_t)(uint32_t)step;
     }
+}
+
+/* did the device's number go on? */
+static bool sequence_advanced(const struct sensor *sensor)
+{
+    return sequence_step(sensor, sensor->parser.sequence - sensor->device_sequence) > 0;
 }
 
 /* A number that came before, or an earlier one. After a silence or an absence a device may count
@@ -257,6 +263,59 @@ static void forget_trigger(struct sample *sample)
     sample->uncertainty_ns = 0;
 }
 
+/* something that belongs to another trigger came in: which ones the next replies belong to is in
+   doubt, see line_is_quiet */
+void slip(struct inphase_core *core, struct sensor *sensor)
+{
+    count_add(core->statistics, COUNT_SLIPS, 1);
+    if (!sensor->suspect)
+        sensor->owed = OWED_NOT_KNOWN;
+    sensor->suspect = sensor->slipped = true;
+    sensor->clean_turns = 0;
+}
+
+/* What a device's count says of a reply, where it has one that goes on by one for each trigger: in a
+   doubt, that all triggers before are accounted for, or that so many are not. A request that was
+   lost looks the same as one that is yet to be answered. */
+static void pair_by_count(struct sensor *sensor)
+{
+    int64_t step = sequence_step(sensor, sensor->parser.sequence - sensor->paired_sequence);
+    int64_t missing;
+
+    if (__builtin_sub_overflow((int64_t)(sensor->asked - sensor->paired_asked), step, &missing))
+        missing = -1;
+    if (sensor->suspect) {
+        /* one that went back began anew, and says nothing */
+        bool knows = sensor->counts >= COUNTS_ENOUGH && step > 0;
+
+        if (knows && missing >= 0 && missing < OWED_NOT_KNOWN)
+            sensor->owed = (uint32_t)missing;
+        sensor->behind = knows && missing != 0;
+        return;
+    }
+    if (missing != 0)
+        sensor->counts = 0;
+    else if (sensor->counts < COUNTS_ENOUGH)
+        sensor->counts++;
+    sensor->paired_asked = sensor->asked;
+    sensor->paired_sequence = sensor->parser.sequence;
+}
+
+/* Which trigger a worker's sample belongs to where its worker does not know for sure: the one that is
+   waited for, and it is not trusted. */
+static void take_doubt(struct sensor *sensor)
+{
+    if (sensor->device->ops->pairs && !sensor->latched)
+        sensor->suspect = sensor->stamps.cycle == -1;
+}
+
+/* is it whole sooner after its trigger than any reply can be? Then it answers an earlier one */
+static bool is_of_before(const struct sensor *sensor, const struct sample *sample)
+{
+    return !sensor->latched && sample->triggered_ns != INPHASE_ABSENT &&
+           sample->received_ns - sample->triggered_ns < sensor->earliest_ns;
+}
+
 /* a complete reply to the last trigger, or a sample that names its own */
 static void accept_sample(struct inphase_core *core, struct sensor *sensor)
 {
@@ -265,6 +324,7 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
     struct sample sample;
     uint32_t wrong;
 
+    take_doubt(sensor);
     take_arrived(sensor, now_ns, &sample);
 
     /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
@@ -273,14 +333,26 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
         count_add(core->statistics, COUNT_DUPLICATES, 1);
         sensor->frozen = true;
         sensor->repeated = true;
-        parser_reset(&sensor->parser);
+        parser_next(&sensor->parser);
         return;
     }
-    if (sample.cycle == sensor->cycle) {
+    parser_next(&sensor->parser);
+    if (!sensor->device->ops->pairs) {
+        if (is_of_before(sensor, &sample)) {
+            /* the one that was asked for may still come */
+            sensor->owed -= sensor->owed > 1;
+            sensor->device_sequence = sensor->parser.sequence;
+            slip(core, sensor);
+            return;
+        }
+        sensor->owed -= sensor->owed > 0;
+        if (has_sequence(sensor))
+            pair_by_count(sensor);
+    }
+    if (sample.cycle == sensor->cycle || (sample.cycle == -1 && sensor->suspect)) {
         sensor->outstanding = false;
         sensor->dirty = false;
     }
-    parser_reset(&sensor->parser);
 
     /* a number has come, whatever becomes of its sample */
     sensor->device_sequence = sensor->parser.sequence;
@@ -290,6 +362,13 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
         refuse_sample(core, sensor, sensor->cycle, INPHASE_REASON_STAMP, wrong);
         return;
     }
+    if (sensor->device->ops->pairs && is_of_before(sensor, &sample)) {
+        count_add(core->statistics, COUNT_SLIPS, 1);
+        refuse_sample(core, sensor, sample.cycle, INPHASE_REASON_SLIP, 0);
+        return;
+    }
+    if (sensor->suspect)
+        sample.cycle = sensor->cycle;
     if (!values_hold(core, sensor, &sample))
         return;
     in_time = is_in_time(core, sensor, &sample);
@@ -312,9 +391,52 @@ static void accept_sample(struct inphase_core *core, struct sensor *sensor)
         sensor->early_due = due;
         copy_sample(&sensor->early, &sample, sensor->channels);
     } else {
+        if (sensor->latched && sensor->fresh)
+            count_add(core->statistics, COUNT_PASSED, 1);
         copy_sample(&sensor->newest, &sample, sensor->channels);
         sensor->fresh = in_time && !sensor->frozen;
     }
+}
+
+/* A whole reply that nothing is expected for. One that was refused, and is owed, may have been
+   something else's, and this is it; a reply sent twice says nothing; any other is one too many, and
+   which of them belongs to the last trigger is not known. */
+static void take_left_over(struct inphase_core *core, struct sensor *sensor)
+{
+    parser_next(&sensor->parser);
+    if (has_sequence(sensor) && sensor->parser.sequence == sensor->device_sequence) {
+        count_add(core->statistics, COUNT_DUPLICATES, 1);
+    } else if (sensor->owed > 0) {
+        sensor->owed--;
+    } else {
+        slip(core, sensor);
+    }
+}
+
+/* a sample that is in no frame yet */
+static void doubt_sample(const struct sensor *sensor, struct sample *sample)
+{
+    if (sample->sequence < 0 || sample->cycle != sensor->cycle)
+        return;
+    sample->trusted = false;
+    forget_trigger(sample);
+}
+
+/* what the same read brought behind a reply: one more, or a part of one, which is drained */
+static void look_behind(struct inphase_core *core, struct sensor *sensor)
+{
+    int rc;
+
+    do {
+        rc = parser_feed(&sensor->parser, NULL, 0);
+        if (rc == 1)
+            take_left_over(core, sensor);
+    } while (rc != 0);
+    if (sensor->suspect) {
+        doubt_sample(sensor, &sensor->newest);
+        doubt_sample(sensor, &sensor->early);
+    }
+    sensor->dirty = sensor->dirty || sensor->parser.size > 0;
 }
 
 /* is there a sample that belongs to what was asked for? A device that names its cycles, or runs by
@@ -327,6 +449,7 @@ static bool expects(const struct sensor *sensor)
 /* false when there was nothing to read */
 static bool receive(struct inphase_core *core, struct sensor *sensor)
 {
+    uint32_t dropped = sensor->parser.dropped;
     enum received got;
     int rc;
 
@@ -344,8 +467,15 @@ static bool receive(struct inphase_core *core, struct sensor *sensor)
         return false;
     }
     sensor->receives++;
-    if (got == RECEIVED_SAMPLE && expects(sensor))
+    if (sensor->suspect && got != RECEIVED_EMPTY)
+        sensor->heard_ns = core->clock->now(core);
+    if (got == RECEIVED_SAMPLE && expects(sensor)) {
         accept_sample(core, sensor);
+        if (sensor->parser.more && !sensor->latched && !sensor->outstanding)
+            look_behind(core, sensor);
+    } else if (got == RECEIVED_SAMPLE) {
+        take_left_over(core, sensor);
+    }
     if (got == RECEIVED_REFUSED && expects(sensor)) {
         /* the rest of the packet may still be coming, or the reply after a stray datagram */
         sensor->outstanding = sensor->outstanding && sensor->stamps.cycle != sensor->cycle;
@@ -353,7 +483,26 @@ static bool receive(struct inphase_core *core, struct sensor *sensor)
         refuse_sample(core, sensor, sensor->stamps.cycle, sensor->parser.reason,
                       sensor->parser.detail);
     }
+    if (sensor->parser.dropped != dropped)
+        count_add(core->statistics, COUNT_DROPPED_BYTES, sensor->parser.dropped - dropped);
     return got != RECEIVED_EMPTY;
+}
+
+/* A doubt ends before a trigger, when the input was seen empty and the trigger before has its answer.
+   Where triggers are owed an answer, theirs were lost, or they are still to come: a device that is
+   behind goes on at once, and would have answered within twice its stated time. A line that is asked
+   more often than that shows it within a few turns. */
+static bool doubt_ends(struct sensor *sensor, bool clean, int64_t now_ns)
+{
+    const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
+    int64_t goes_on_ns = spec->reply_ns ? 2 * spec->reply_ns : spec->reply_max_ns;
+
+    if (!clean) {
+        sensor->clean_turns = 0;
+        return false;
+    }
+    return ++sensor->clean_turns >= CLEAN_TURNS || sensor->owed == 0 ||
+           (!sensor->behind && now_ns - sensor->heard_ns >= goes_on_ns);
 }
 
 /* Make the line ready for a trigger after an exchange that did not end cleanly. What is in the
@@ -361,24 +510,35 @@ static bool receive(struct inphase_core *core, struct sensor *sensor)
    while the worst case of that reply is not over: a trigger now could collide with it.
 
    A reply that was never seen may still come, later than its stated worst case, and be taken for
-   the reply to this trigger. So the next sample is only RECOVERING, until a look at the input
-   before the trigger after it finds nothing left over. Something left over is a slip. */
+   the reply to this trigger. So the next samples are only RECOVERING, until the doubt has ended. */
 static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
 {
-    bool clean = !sensor->outstanding && !sensor->dirty;
-    uint64_t bytes = sensor->bytes_in;
+    bool answered = !sensor->outstanding || sensor->repeated;
+    bool found = false, seen_empty = false, was_suspect = sensor->suspect;
+    int64_t slips = load_i64(&core->statistics->counts[COUNT_SLIPS]);
 
-    if (clean && !sensor->suspect)
+    if (!sensor->outstanding && !sensor->dirty && !sensor->suspect)
         return true;
-    for (int i = 0; i < DRAIN_READS && receive(core, sensor); i++)
-        ;
+    for (int i = 0; i < DRAIN_READS && !seen_empty; i++) {
+        seen_empty = !receive(core, sensor);
+        found = found || !seen_empty;
+    }
     if (!sensor->device->attached ||
         ((sensor->outstanding || sensor->dirty) && now_ns < sensor->device->quiet_until_ns))
         return false;
-    if (clean && sensor->bytes_in != bytes)
-        count_add(core->statistics, COUNT_SLIPS, 1);
-    sensor->suspect = (sensor->outstanding && !sensor->repeated) ||
-                      (clean && sensor->bytes_in != bytes);
+    if (was_suspect) {
+        if (answered && found && slips == load_i64(&core->statistics->counts[COUNT_SLIPS]))
+            count_add(core->statistics, COUNT_SLIPS, 1);
+        sensor->suspect =
+            !doubt_ends(sensor, answered && !found && seen_empty && !sensor->slipped, now_ns);
+        sensor->slipped = false;
+    } else if ((sensor->outstanding && !sensor->repeated) || !seen_empty) {
+        sensor->suspect = true;
+        sensor->clean_turns = 0;
+        sensor->heard_ns = now_ns;
+    }
+    if (!sensor->suspect)
+        sensor->owed = sensor->clean_turns = sensor->behind = 0;
     parser_reset(&sensor->parser);
     sensor->outstanding = false;
     sensor->dirty = false;
@@ -393,6 +553,9 @@ static void expect_sample(struct inphase_core *core, struct sensor *sensor, int6
     sensor->cycle = core->cycle;
     sensor->triggered_ns = now_ns;
     sensor->outstanding = true;
+    sensor->bytes_asked = sensor->bytes_in;
+    sensor->asked++;
+    sensor->owed += sensor->owed < OWED_NOT_KNOWN;
 }
 
 static void fire(struct inphase_core *core, struct sensor *sensor)
@@ -468,11 +631,20 @@ static void begin(struct inphase_core *core, struct sensor *sensor)
         expect_sample(core, sensor, core->due_ns + sensor->trigger_ns);
 }
 
+/* one read, and all that it brought for what is waited for */
+static void take_replies(struct inphase_core *core, struct sensor *sensor)
+{
+    while (sensor->device->attached && sensor->receives < RECEIVES_PER_CYCLE &&
+           receive(core, sensor) && sensor->parser.more && sensor->outstanding)
+        ;
+}
+
 /* samples that lie in memory, or on a line that nobody waits for: no system call but a read */
 static void look(struct inphase_core *core, struct sensor *sensor)
 {
-    while (sensor->device->attached && sensor->receives < RECEIVES_PER_CYCLE &&
-           receive(core, sensor))
+    uint32_t most = sensor->latched ? LOOKS_PER_CYCLE : RECEIVES_PER_CYCLE;
+
+    while (sensor->device->attached && sensor->receives < most && receive(core, sensor))
         ;
 }
 
@@ -514,8 +686,8 @@ void stage_collect(struct inphase_core *core)
             break;
         core->clock->wait(core, until_ns);
         for (uint32_t i = 0; i < core->sensors; i++)
-            if (core->readable[i] && core->sensor[i].device->attached)
-                receive(core, &core->sensor[i]);
+            if (core->readable[i])
+                take_replies(core, &core->sensor[i]);
     }
 
     /* what runs by itself: the newest that is there */

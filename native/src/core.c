@@ -105,7 +105,9 @@ static bool exchange_times_hold(const struct inphase_exchange *exchange)
 
     return exchange->acquire_ns > -most_ns && exchange->acquire_ns < most_ns &&
            exchange->clock_shift_ns > -most_ns && exchange->clock_shift_ns < most_ns &&
-           exchange->reply_max_ns >= 0 && exchange->reply_max_ns < most_ns;
+           exchange->reply_max_ns >= 0 && exchange->reply_max_ns < most_ns &&
+           exchange->reply_ns >= 0 && exchange->reply_ns < most_ns &&
+           exchange->reply_min_ns >= 0 && exchange->reply_min_ns < most_ns;
 }
 
 static bool sensor_holds(const struct inphase_config *config,
@@ -281,12 +283,17 @@ static int make_sensor(struct inphase_core *core, uint32_t index,
         sensor->parser.exchange.spec = (struct inphase_exchange){
             .acquire = config->exchange.acquire,
             .acquire_ns = config->exchange.acquire_ns,
+            .reply_min_ns = config->exchange.reply_min_ns,
             .sequence_type = virtual_time ? INPHASE_U32 : 0,
         };
     else
         rc = exchange_copy(&sensor->parser.exchange, &config->exchange);
     if (rc < 0)
         return rc;
+    sensor->earliest_ns = sensor->parser.exchange.spec.reply_min_ns;
+    if (sensor->parser.exchange.spec.acquire == INPHASE_ACQUIRE_TRIGGER &&
+        sensor->parser.exchange.spec.acquire_ns > sensor->earliest_ns)
+        sensor->earliest_ns = sensor->parser.exchange.spec.acquire_ns;
     if (core->device[config->device].sensor >= 0)
         return -EINVAL;
     core->device[config->device].sensor = (int)index;

@@ -157,6 +157,7 @@ static void start_over(struct inphase_core *core, struct device *device)
         sensor->outstanding = false;
         sensor->dirty = !device->ops->pairs;
         sensor->suspect = false;
+        sensor->owed = sensor->counts = 0;
         sensor->device_sequence_known = false;
         sensor->clock_known = false;
         sensor->recovering = device->was_lost ? sensor->recover : 0;
@@ -228,6 +229,16 @@ static void stage_devices(struct inphase_core *core)
 
 /* ---- latch ------------------------------------------------------------------------------- */
 
+/* a part of the reply is there, and the worst case of the whole of it is over; of a set of CAN frames
+   some are missing, which is no cut */
+static bool is_cut_short(const struct inphase_core *core, const struct sensor *sensor)
+{
+    return sensor->outstanding && !sensor->device->ops->pairs && !sensor->frozen &&
+           !sensor->parser.exchange.spec.framing.can &&
+           (sensor->parser.size > 0 || sensor->parser.replies > 0) &&
+           core->latched_ns >= sensor->device->quiet_until_ns;
+}
+
 static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
 {
     bool due = sensor->latched || is_due(core, sensor);
@@ -242,6 +253,11 @@ static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
     if (!sensor->device->attached || sensor->device->refused) {
         sensor->recovering = sensor->recover;
         return INPHASE_OFFLINE;
+    }
+    if (due && !sensor->refusal && is_cut_short(core, sensor)) {
+        sensor->refusal = true;
+        sensor->reason = INPHASE_REASON_SIZE;
+        sensor->detail = (uint32_t)(sensor->bytes_in - sensor->bytes_asked);
     }
     if (due && sensor->refusal) {
         sensor->refused_in_a_row++;

@@ -86,14 +86,11 @@ static bool take_stamp(struct inphase_core *core, struct sensor *sensor, struct 
     return true;
 }
 
-/* something that belongs to another trigger came in, and with it a doubt about all the rest until
-   the input was seen empty */
-static void slip(struct inphase_core *core, struct sensor *sensor)
+/* something that belongs to another trigger came in while a reply is waited for */
+static void note_slip(struct inphase_core *core, struct sensor *sensor)
 {
-    if (!sensor->outstanding)
-        return;
-    sensor->suspect = true;
-    count_add(core->statistics, COUNT_SLIPS, 1);
+    if (sensor->outstanding)
+        slip(core, sensor);
 }
 
 /* the output queue is full: the line does not move, or not as fast as it is written to. A CAN
@@ -178,14 +175,14 @@ static int take_frame(struct inphase_core *core, struct sensor *sensor, struct m
         *got = RECEIVED_PART;
     if (!take_stamp(core, sensor, &message->msg_hdr)) {
         sensor->stamps.received_ns = received_ns;
-        slip(core, sensor);
+        note_slip(core, sensor);
         return 0;
     }
     rc = parser_feed(parser, (const uint8_t *)frame, size);
     if (parser->left_over != left_over) {
         /* of it and the one before, which is of this trigger is not known */
         sensor->stamps.received_ns = received_ns;
-        slip(core, sensor);
+        note_slip(core, sensor);
     }
     if (rc < 0)
         *got = RECEIVED_REFUSED;
@@ -242,21 +239,61 @@ static ssize_t read_datagram(int fd, uint8_t *bytes, uint32_t room, struct msghd
     return size;
 }
 
+/* What the parser found. Of a device that runs by itself the newest packet that is here: one that
+   was refused before or behind it is left. */
+static void take_packets(struct inphase_core *core, struct sensor *sensor, int rc,
+                         enum received *got)
+{
+    struct inphase_parser *parser = &sensor->parser;
+
+    while (sensor->latched && rc == 1 && parser->more) {
+        double value[INPHASE_MAX_CHANNELS];
+        uint64_t sequence = parser->sequence, clock = parser->clock;
+
+        memcpy(value, parser->value, sensor->channels * sizeof *value);
+        parser_next(parser);
+        do
+            rc = parser_feed(parser, NULL, 0);
+        while (rc < 0 && parser->more);
+        if (rc == 1) {
+            count_add(core->statistics, COUNT_PASSED, 1);
+            continue;
+        }
+        memcpy(parser->value, value, sensor->channels * sizeof *value);
+        parser->sequence = sequence;
+        parser->clock = clock;
+        rc = 1;
+        break;
+    }
+    if (rc < 0)
+        *got = RECEIVED_REFUSED;
+    else if (rc == 1)
+        *got = RECEIVED_SAMPLE;
+}
+
 static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum received *got)
 {
     uint8_t bytes[INPHASE_MAX_PACKET];
-    uint32_t dropped = sensor->parser.dropped;
-    bool datagram = sensor->parser.exchange.spec.framing.datagram;
+    struct inphase_parser *parser = &sensor->parser;
+    bool datagram = parser->exchange.spec.framing.datagram;
+
+    /* with what is held it must fit into the parser: nothing that was read is forgotten */
+    uint32_t room = datagram ? sizeof bytes : sizeof bytes - parser->size;
     union control control;
     struct msghdr message;
     ssize_t size;
-    int rc;
 
-    if (sensor->parser.exchange.spec.framing.can)
+    if (parser->exchange.spec.framing.can)
         return can_receive(core, sensor, got);
-    size = datagram ? read_datagram(sensor->device->fd, bytes, sizeof bytes, &message, &control)
-                    : read(sensor->device->fd, bytes, sizeof bytes);
     *got = RECEIVED_EMPTY;
+    if (parser->more) {
+        /* what the read before brought beyond its packet */
+        take_packets(core, sensor, parser_feed(parser, NULL, 0), got);
+        if (*got != RECEIVED_EMPTY)
+            return 0;
+    }
+    size = datagram ? read_datagram(sensor->device->fd, bytes, sizeof bytes, &message, &control)
+                    : read(sensor->device->fd, bytes, room);
     if (size < 0)
         return errno == EAGAIN || peer_refused(sensor->device, errno) ? 0 : -errno;
 
@@ -267,16 +304,10 @@ static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum rec
     sensor->bytes_in += (uint64_t)size;
     *got = RECEIVED_PART;
     if (datagram && !take_stamp(core, sensor, &message)) {
-        slip(core, sensor);
+        note_slip(core, sensor);
         return 0;
     }
-    rc = parser_feed(&sensor->parser, bytes, (uint32_t)size);
-    if (sensor->parser.dropped != dropped)
-        count_add(core->statistics, COUNT_DROPPED_BYTES, sensor->parser.dropped - dropped);
-    if (rc < 0)
-        *got = RECEIVED_REFUSED;
-    else if (rc == 1)
-        *got = RECEIVED_SAMPLE;
+    take_packets(core, sensor, parser_feed(parser, bytes, (uint32_t)size), got);
     return 0;
 }
 

@@ -22,6 +22,7 @@
 #define REST_SPEED 0.05 /* where the configuration says nothing */
 #define REFUSED_IN_A_ROW 3 /* replies or commands: then they count as gone */
 #define RECEIVES_PER_CYCLE 64 /* of one sensor: a line that babbles is left alone for the rest */
+#define LOOKS_PER_CYCLE 1024 /* of one that runs by itself: what is behind is the newest */
 #define HIST_SUB_BITS 7
 #define HIST_BUCKETS ((40 - HIST_SUB_BITS + 1) << HIST_SUB_BITS)
 
@@ -98,7 +99,7 @@ struct histogram {
 /* the cycle thread writes, anyone reads; single counters are exact, together they may be one
    cycle apart */
 struct statistics {
-    _Atomic int64_t counts[19]; /* in the order of struct inphase_counts */
+    _Atomic int64_t counts[20]; /* in the order of struct inphase_counts */
     _Atomic int64_t reasons[INPHASE_REASONS];
     _Atomic int64_t statuses[INPHASE_MAX_SENSORS][INPHASE_STATUSES];
     _Atomic int64_t clock[INPHASE_MAX_SENSORS][6]; /* in the order of struct inphase_clock_facts */
@@ -112,7 +113,8 @@ enum count {
     COUNT_WRITTEN, COUNT_BUSY, COUNT_LATE_SAMPLES, COUNT_SLIPS, COUNT_DROPPED_BYTES,
     COUNT_DUPLICATES,
     COUNT_FOREIGN_FRAMES, COUNT_ERROR_PASSIVE,
-    COUNT_LATE_ANSWERS, COUNT_STALE, COUNT_REFUSED_ANSWERS, COUNT_STARVED, COUNT_DROPPED
+    COUNT_LATE_ANSWERS, COUNT_STALE, COUNT_REFUSED_ANSWERS, COUNT_STARVED, COUNT_DROPPED,
+    COUNT_PASSED
 };
 
 /* The policy's mailbox: the policy writes, the core reads. Its slots lie at MAILBOX_RING: post
@@ -222,6 +224,8 @@ struct inphase_parser {
     uint32_t foreign;     /* CAN frames that no reply wanted */
     uint32_t left_over;   /* CAN frames of replies that were complete */
     uint32_t dropped;     /* bytes thrown away while looking for a packet */
+    uint32_t taken;       /* bytes that the last feed took in */
+    bool more;            /* bytes are held that were not looked at yet */
     uint64_t sequence;    /* of the last complete set, when the exchange has one */
     uint64_t clock;       /* the device's time in it, likewise */
     uint32_t reason, detail;
@@ -230,7 +234,11 @@ struct inphase_parser {
 
 int exchange_copy(struct exchange *to, const struct inphase_exchange *from);
 void parser_reset(struct inphase_parser *parser);
-/* 1 complete, 0 more is needed, -EBADMSG refused (reason, detail) */
+/* on to the next set of replies, of which bytes may be here already */
+void parser_next(struct inphase_parser *parser);
+/* 1 complete, 0 more is needed, -EBADMSG refused (reason, detail). It stops at the first packet that
+   completes a set or is refused: `taken` says how many bytes it took in, and with `more` a feed of
+   no bytes goes on */
 int parser_feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size);
 double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian);
 
@@ -371,12 +379,25 @@ struct sensor {
     bool line_is_up;             /* the trigger line was raised, and not yet lowered */
     bool outstanding;            /* triggered, reply not complete */
     bool dirty;                  /* the last exchange did not end cleanly: drain before a trigger */
-    bool suspect;                /* a reply was never seen: the next one may be it */
+    bool suspect;                /* which trigger the next reply answers is not known for sure */
+    uint32_t owed;               /* triggers whose reply was not seen, since the line was trusted */
+#define OWED_NOT_KNOWN INT32_MAX
+    uint32_t clean_turns;        /* while suspect: triggers in a row with an empty input before them
+                                    and none unanswered */
+    bool behind;                 /* its count says that triggers before the last one are unanswered */
+    bool slipped;                /* something of another trigger came since the last trigger */
+    int64_t heard_ns;            /* while suspect: something was read last */
+    int64_t earliest_ns;         /* constant: no reply is whole sooner after its trigger */
     bool repeated;               /* it got a reply that had come before */
     bool fresh, frozen, refusal; /* what came of it */
     uint32_t reason, detail;     /* of a refusal */
 
-    uint64_t bytes_in;           /* read from the device so far */
+    uint64_t bytes_in;           /* read from the device so far... */
+    uint64_t bytes_asked;        /* ...before the last trigger */
+    uint64_t asked;              /* triggers so far */
+    uint64_t paired_asked, paired_sequence; /* triggers, and the device's number, when a sample was
+                                    trusted last */
+    uint32_t counts;             /* trusted samples in a row whose number went on by one per trigger */
     uint32_t receives;           /* in this cycle, bounded */
     uint32_t status;             /* at the last latch */
 
@@ -731,6 +752,8 @@ bool feedback_is_good(const struct actuator *actuator, int64_t now_ns);
 void note_late(struct inphase_core *core, int64_t late_ns, int phase, const struct device *device);
 /* put a sensor among those that the core triggers; before the start */
 void order_trigger(struct inphase_core *core, uint32_t sensor);
+/* a reply of another trigger came: what comes is in doubt until the line was seen clean */
+void slip(struct inphase_core *core, struct sensor *sensor);
 int line_raise(struct sensor *sensor);
 /* lower the trigger lines whose pulses have been long enough, or all */
 void lines_lower(struct inphase_core *core, bool all);

@@ -320,11 +320,17 @@ int exchange_copy(struct exchange *to, const struct inphase_exchange *from)
     return 0;
 }
 
+void parser_next(struct inphase_parser *parser)
+{
+    parser->replies = 0;
+    parser->complete = 0;
+}
+
 void parser_reset(struct inphase_parser *parser)
 {
     parser->size = 0;
-    parser->replies = 0;
-    parser->complete = 0;
+    parser->more = false;
+    parser_next(parser);
 }
 
 static int refuse(struct inphase_parser *parser, uint32_t reason, uint32_t detail)
@@ -543,26 +549,21 @@ static int feed_can(struct inphase_parser *parser, const uint8_t *bytes, uint32_
     return ++parser->replies == parser->exchange.spec.replies;
 }
 
-int parser_feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size)
+/* the packets in a stream of bytes */
+static int feed_stream(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size)
 {
-    uint32_t fed = 0;
-
-    if (parser->exchange.spec.framing.can)
-        return feed_can(parser, bytes, size);
-    if (parser->exchange.spec.framing.datagram)
-        return feed_datagram(parser, bytes, size);
-
     /* every round takes bytes in, or takes a packet out, or drops at least one byte: at most
        2 * size + INPHASE_MAX_PACKET rounds */
     for (;;) {
-        uint32_t room = INPHASE_MAX_PACKET - parser->size;
-        uint32_t part = size - fed < room ? size - fed : room;
+        uint32_t room = INPHASE_MAX_PACKET - parser->size, left = size - parser->taken;
+        uint32_t part = left < room ? left : room;
         int32_t wanted;
         int rc;
 
-        memcpy(parser->bytes + parser->size, bytes + fed, part);
+        if (part)
+            memcpy(parser->bytes + parser->size, bytes + parser->taken, part);
         parser->size += part;
-        fed += part;
+        parser->taken += part;
         find_start(parser);
         wanted = packet_size(parser);
         if (wanted < 0) {
@@ -570,7 +571,7 @@ int parser_feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t si
             continue;
         }
         if (wanted == 0 || parser->size < (uint32_t)wanted) {
-            if (fed == size)
+            if (parser->taken == size)
                 return 0;
             continue;
         }
@@ -585,6 +586,21 @@ int parser_feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t si
         if (++parser->replies == parser->exchange.spec.replies)
             return 1;
     }
+}
+
+int parser_feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size)
+{
+    int rc;
+
+    if (parser->exchange.spec.framing.datagram) {
+        parser->taken = size;
+        return parser->exchange.spec.framing.can ? feed_can(parser, bytes, size)
+                                                 : feed_datagram(parser, bytes, size);
+    }
+    parser->taken = 0;
+    rc = feed_stream(parser, bytes, size);
+    parser->more = rc != 0 && parser->size > 0;
+    return rc;
 }
 
 /* ---- the parser on its own, for drivers and tests ---------------------------------------- */
@@ -615,6 +631,11 @@ void inphase_parser_reset(inphase_parser *parser)
     parser_reset(parser);
 }
 
+uint32_t inphase_parser_taken(const inphase_parser *parser)
+{
+    return parser->taken;
+}
+
 uint64_t inphase_parser_sequence(const inphase_parser *parser)
 {
     return parser->sequence;
@@ -637,7 +658,7 @@ int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t s
 
     if (rc == 1) {
         memcpy(values, parser->value, sizeof parser->value);
-        parser->replies = 0;
+        parser_next(parser);
     }
     if (rc < 0) {
         *reason = parser->reason;

@@ -356,6 +356,11 @@ static int twin_trigger(struct inphase_core *core, struct sensor *sensor, int64_
     }
     latency_ns = draw_latency(core, sensor, key);
 
+    /* no reply is sooner than the earliest that its driver states: such a one would answer an earlier
+       trigger */
+    if (latency_ns < sensor->earliest_ns)
+        latency_ns = sensor->earliest_ns;
+
     /* what the device measures is fixed when it measures, whenever its reply comes; and it has
        measured before it replies */
     coming->at_ns = now_ns + spec->acquire_ns;

@@ -1,5 +1,7 @@
 /* Which samples may be FRESH: those of this frame's trigger, whose stamps the core's own clock does
    not speak against, and that are no older than max_age. Virtual time; the devices are the test's. */
+#define _GNU_SOURCE
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -10,10 +12,13 @@
 #define PERIOD_NS 1000000LL
 #define DEADLINE_NS 500000LL
 #define MAX_AGE_NS 3500000LL
-#define SENSORS 3
+#define SENSORS 4
 #define TRIGGERED 0
 #define SLOW 1                  /* every third cycle, due one later */
 #define FREE 2                  /* runs by itself */
+#define LINE 3                  /* request and reply, one after the other */
+#define LEAST_NS 100000LL       /* of a reply on the line */
+#define MOST_NS 200000LL
 
 /* samples that the devices will give, each as its worker would post it */
 struct given {
@@ -55,9 +60,70 @@ static int give(struct inphase_core *core, struct sensor *sensor, enum received 
 /* as a worker: it fires by itself, and its samples name their trigger */
 static const struct device_ops ours = {.pairs = true, .trigger = no_trigger, .receive = give};
 
+/* A device on a line: it answers what it was asked in order, each within MOST_NS of the one before. It
+   stands still now and then, and a request or a reply gets lost; its replies say which cycle asked */
+static struct {
+    struct { int64_t at_ns, cycle; } reply[64];
+    uint32_t count;
+    int64_t free_ns, fault_cycle;
+} line;
+
+static bool is_hit(int64_t cycle)
+{
+    if (cycle - line.fault_cycle < 80 || check_random() % 10)
+        return false;
+    line.fault_cycle = cycle;
+    return true;
+}
+
+/* the virtual clock goes from reply to reply */
+static void show_next(struct sensor *sensor)
+{
+    sensor->twin->count = line.count > 0;
+    sensor->twin->coming->taken = true;
+    sensor->twin->coming->ready_ns = line.count ? line.reply[0].at_ns : INPHASE_ABSENT;
+}
+
+static int line_trigger(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
+{
+    int64_t start_ns = now_ns > line.free_ns ? now_ns : line.free_ns;
+
+    if (is_hit(core->cycle))
+        return 0;
+    if (is_hit(core->cycle))
+        start_ns += (int64_t)(check_random() % 20) * PERIOD_NS + (int64_t)(check_random() % PERIOD_NS);
+    line.free_ns = start_ns + LEAST_NS + (int64_t)(check_random() % (MOST_NS - LEAST_NS));
+    if (is_hit(core->cycle))
+        return 0;
+    CHECK(line.count < 64);
+    line.reply[line.count].at_ns = line.free_ns;
+    line.reply[line.count++].cycle = core->cycle;
+    show_next(sensor);
+    return 0;
+}
+
+static int line_receive(struct inphase_core *core, struct sensor *sensor, enum received *got)
+{
+    *got = RECEIVED_EMPTY;
+    if (line.count == 0 || line.reply[0].at_ns > core->virtual_ns)
+        return 0;
+    sensor->parser.value[0] = (double)line.reply[0].cycle;
+    sensor->parser.sequence = (uint64_t)line.reply[0].cycle;
+    memmove(line.reply, line.reply + 1, --line.count * sizeof *line.reply);
+    show_next(sensor);
+    *got = RECEIVED_SAMPLE;
+    return 0;
+}
+
+static const struct device_ops line_ops = {.trigger = line_trigger, .receive = line_receive};
+
 static void open_robot(struct robot *robot)
 {
-    static const struct inphase_reply reply = {.size = 4};
+    static const struct inphase_reply reply = {4, 0, 0, 0, 1};
+    static const struct inphase_field field = {1, INPHASE_U16, 0, 0, 1, 0};
+    static const struct inphase_framing stream = {.start_size = 1, .start = {0xaa}, .min_size = 4,
+                                                  .max_size = 4};
+    static const struct inphase_framing datagram = {.datagram = 1, .min_size = 4, .max_size = 4};
     struct inphase_twin_channel channel = {.base = 1};
     struct inphase_sensor_config sensor[SENSORS];
     struct inphase_config config = {
@@ -69,8 +135,10 @@ static void open_robot(struct robot *robot)
         sensor[i] = (struct inphase_sensor_config){
             .device = i, .channels = 1, .max_age_ns = MAX_AGE_NS, .depth = 64, .payload = 8,
             .every = i == SLOW ? 3 : 1, .latency_cycles = i == SLOW, .latched = i == FREE,
-            .exchange = {.replies = 1, .reply = &reply,
-                         .framing = {.datagram = 1, .min_size = 4, .max_size = 4}},
+            .exchange = {.replies = 1, .reply = &reply, .reply_max_ns = 400000,
+                         .reply_ns = i == LINE ? MOST_NS : 0,
+                         .reply_min_ns = i == LINE ? LEAST_NS : 0,
+                         .framing = i == FREE ? stream : datagram, .field = &field, .fields = 1},
             .twin = {.channel = &channel, .latency_ns = 1, .period_ns = PERIOD_NS}};
     memset(robot, 0, sizeof *robot);
     memset(given, 0, sizeof given);
@@ -83,7 +151,8 @@ static void open_robot(struct robot *robot)
     cycle_act(robot->core);
     CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
     for (uint32_t i = 0; i < SENSORS; i++)
-        robot->core->device[i].ops = &ours;
+        robot->core->device[i].ops = i == LINE ? &line_ops : &ours;
+    memset(&line, 0, sizeof line);
 }
 
 static void close_robot(struct robot *robot)
@@ -291,11 +360,11 @@ static void no_stamps_of_any_64_bits_make_a_sample_fresh_that_is_not(void)
         for (int i = 0; i < 300; i++) {
             const struct inphase_frame *frame;
 
-            for (uint32_t sensor = 0; sensor < SENSORS; sensor++)
+            for (uint32_t sensor = 0; sensor < LINE; sensor++)
                 for (uint64_t count = check_random() % 3; count > 0; count--)
                     give_one(sensor, any_sample(&robot, sensor));
             frame = run(&robot);
-            for (uint32_t sensor = 0; sensor < SENSORS; sensor++) {
+            for (uint32_t sensor = 0; sensor < LINE; sensor++) {
                 const struct inphase_row *row = row_of(frame, sensor);
 
                 check_row(frame, row, sensor);
@@ -308,6 +377,128 @@ static void no_stamps_of_any_64_bits_make_a_sample_fresh_that_is_not(void)
     CHECK(fresh > 1000 && refused > 1000);
 }
 
+/* ---- a device that streams ----------------------------------------------------------------- */
+
+static struct inphase_counts counts_of(struct robot *robot)
+{
+    struct inphase_counts counts;
+
+    CHECK_EQUAL(inphase_reader_counts(robot->reader, &counts), 0);
+    return counts;
+}
+
+/* AA, number, 0 */
+static void stream(int fd, uint16_t first, uint16_t last)
+{
+    for (uint16_t number = first; number <= last; number++) {
+        uint8_t packet[4] = {0xaa, (uint8_t)number, (uint8_t)(number >> 8), 0};
+
+        CHECK_EQUAL(write(fd, packet, sizeof packet), sizeof packet);
+    }
+}
+
+static void check_newest(struct robot *robot, double number)
+{
+    const struct inphase_row *row = row_of(run(robot), FREE);
+    double value;
+
+    CHECK_EQUAL(row->status, INPHASE_FRESH);
+    CHECK_EQUAL(inphase_reader_copy(robot->reader, FREE, row->sequence, &value), 0);
+    CHECK_EQUAL(value, number);
+}
+
+static void a_frame_has_the_newest_of_a_stream_and_a_backlog_is_no_lag(void)
+{
+    struct robot robot;
+    int fd[2];
+
+    open_robot(&robot);
+    CHECK_EQUAL(pipe2(fd, O_NONBLOCK | O_CLOEXEC), 0);
+    robot.core->device[FREE].ops = &fd_ops;
+    robot.core->device[FREE].fd = fd[0];
+    parser_reset(&robot.core->sensor[FREE].parser);
+
+    /* a burst, and the first half of a packet that goes on in the next cycle */
+    stream(fd[1], 1, 20);
+    CHECK_EQUAL(write(fd[1], (const uint8_t[]){0xaa, 21}, 2), 2);
+    check_newest(&robot, 20);
+    CHECK_EQUAL(counts_of(&robot).passed, 19);
+    CHECK_EQUAL(write(fd[1], (const uint8_t[]){0, 0}, 2), 2);
+    check_newest(&robot, 21);
+
+    /* far more than one read, then one at a time again */
+    stream(fd[1], 22, 3000);
+    check_newest(&robot, 3000);
+    for (uint16_t number = 3001; number < 3010; number++) {
+        stream(fd[1], number, number);
+        check_newest(&robot, number);
+    }
+    CHECK_EQUAL(counts_of(&robot).passed, 19 + 2978);
+    CHECK_EQUAL(counts_of(&robot).dropped_bytes, 0);
+    CHECK_EQUAL(row_of(run(&robot), FREE)->status, INPHASE_HELD);
+    close(fd[0]);
+    close(fd[1]);
+    close_robot(&robot);
+}
+
+/* ---- which trigger a reply answers ------------------------------------------------------------ */
+
+/* every reply says which cycle asked for it; sequences count when they are declared */
+static void fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(uint32_t sequence_type)
+{
+    int64_t fresh = 0;
+
+    for (int round = 0; round < 60; round++) {
+        struct robot robot;
+
+        open_robot(&robot);
+        robot.core->sensor[LINE].parser.exchange.spec.sequence_type = (uint16_t)sequence_type;
+        for (int i = 0; i < 500; i++) {
+            const struct inphase_frame *frame = run(&robot);
+            const struct inphase_row *row = row_of(frame, LINE);
+            double cycle;
+
+            if (row->status != INPHASE_FRESH)
+                continue;
+            CHECK_EQUAL(inphase_reader_copy(robot.reader, LINE, row->sequence, &cycle), 0);
+            CHECK_EQUAL(cycle, frame->cycle);
+            CHECK(row->received_ns - row->triggered_ns >= LEAST_NS);
+            fresh++;
+        }
+        close_robot(&robot);
+    }
+    CHECK(fresh > 60 * 250);
+}
+
+static void fresh_is_of_this_trigger_by_silence(void)
+{
+    fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(0);
+}
+
+static void fresh_is_of_this_trigger_by_count(void)
+{
+    fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(INPHASE_U32);
+}
+
+/* one that was lost costs two samples */
+static void a_lost_reply_is_late_then_recovering_then_fresh(void)
+{
+    struct robot robot;
+
+    open_robot(&robot);
+    for (int i = 0; i < 20; i++) {
+        line.fault_cycle = INT64_MAX / 2;
+        CHECK_EQUAL(row_of(run(&robot), LINE)->status, INPHASE_FRESH);
+    }
+    line.free_ns = INT64_MAX / 2; /* never */
+    CHECK_EQUAL(row_of(run(&robot), LINE)->status, INPHASE_LATE);
+    line.free_ns = 0;
+    line.count = 0;
+    CHECK_EQUAL(row_of(run(&robot), LINE)->status, INPHASE_RECOVERING);
+    CHECK_EQUAL(row_of(run(&robot), LINE)->status, INPHASE_FRESH);
+    close_robot(&robot);
+}
+
 int main(void)
 {
     check_seed();
@@ -315,5 +506,9 @@ int main(void)
     RUN(a_trigger_lies_in_its_cycle_and_before_what_it_gave);
     RUN(a_sample_that_is_too_old_is_not_fresh);
     RUN(no_stamps_of_any_64_bits_make_a_sample_fresh_that_is_not);
+    RUN(a_frame_has_the_newest_of_a_stream_and_a_backlog_is_no_lag);
+    RUN(a_lost_reply_is_late_then_recovering_then_fresh);
+    RUN(fresh_is_of_this_trigger_by_silence);
+    RUN(fresh_is_of_this_trigger_by_count);
     return 0;
 }

@@ -23,6 +23,7 @@ class Example(SerialSensor):
             request_ns=260_000,  # 3 bytes at 115200 baud
             reply_ns=1_700_000,  # the device measures for 1 ms, then 8 bytes
             reply_max_ns=6_000_000,
+            reply_min_ns=1_500_000,  # sooner than that it answers an earlier request
             acquire=driver.Acquire.AFTER_TRIGGER,
             acquire_ns=760_000,  # the middle of that 1 ms
         )
