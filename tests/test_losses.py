@@ -316,8 +316,9 @@ class Slow:
     def __init__(self) -> None:
         self.goes_on = threading.Event()
 
-    def enable(self) -> None:
+    def enable(self) -> tuple[float, ...]:
         self.goes_on.wait(BOUND_S)
+        return ()
 
     def disable(self) -> None:
         raise DeviceError("it will not")
