@@ -280,9 +280,9 @@ def test_a_runner_stops_the_robot_whatever_its_runtime_waits_for(
 ) -> None:
     with Runner(robot.schedule) as runner:
         until(lambda: robot.speed > 0.1)
+        reader = store.Reader(runner.store_path)  # handed over by the runtime: before it waits
         let_go = cause(robot, runner)
         runner.estop()
-        reader = store.Reader(runner.store_path)
         until(lambda: robot.speed < REST and latched(reader) == "estop")
         reader.close()
         let_go()
@@ -338,10 +338,10 @@ def test_a_signal_ends_a_run_whose_driver_enables(robot: Robot) -> None:
         run.moving()
         client_stops(robot)
         until(lambda: robot.speed < REST)
+        reader = store.Reader(str(names.find(robot.name)))
         held = Held(robot, "enable")
         run.signal(signal.SIGUSR1)
         until(held.begun)
-        reader = store.Reader(str(names.find(robot.name)))
         run.signal(signal.SIGTERM)
         until(lambda: reader.status()["reason"] == REASONS.index("signal"))
         reader.close()
