@@ -533,6 +533,8 @@ int inphase_reader_worst(inphase_reader *reader, struct inphase_worst *out);
    are none, count is then 0. valid_until_ns: commands are of no use after that. Never waits, wakes
    nobody. */
 int inphase_mailbox_make(inphase_segment **out, uint32_t values, uint64_t epoch);
+/* Bytes of that segment. */
+uint64_t inphase_mailbox_size(uint32_t values);
 int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_until_ns,
                          uint32_t reason, const double *values, uint32_t count);
 /* A frame was taken: the time until the next command is posted is an inference. */

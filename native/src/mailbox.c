@@ -21,6 +21,11 @@ static struct slot *mail_slot(const struct mailbox *mailbox, uint32_t values, ui
     return (struct slot *)((uintptr_t)mailbox + MAILBOX_RING + at);
 }
 
+uint64_t inphase_mailbox_size(uint32_t values)
+{
+    return mailbox_bytes(values) + POLICY_FACTS_BYTES;
+}
+
 int inphase_mailbox_make(inphase_segment **out, uint32_t values, uint64_t epoch)
 {
     inphase_segment *segment;
@@ -29,7 +34,7 @@ int inphase_mailbox_make(inphase_segment **out, uint32_t values, uint64_t epoch)
 
     if (values > INPHASE_MAX_PLAN)
         return -EINVAL;
-    rc = inphase_segment_make(&segment, mailbox_bytes(values) + POLICY_FACTS_BYTES, 1);
+    rc = inphase_segment_make(&segment, inphase_mailbox_size(values), 1);
     if (rc < 0)
         return rc;
     mailbox = (void *)segment->memory;
