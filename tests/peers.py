@@ -1,13 +1,15 @@
 """Processes that tests talk to: the emulator, started on a schedule and controlled by lines."""
 
+import contextlib
 import json
 import os
 import selectors
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -103,6 +105,17 @@ class EmulatorProcess:
                 self._partial += data
         line, _, self._partial = self._partial.partition(b"\n")
         return line
+
+
+@contextlib.contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder in which any user may make what is not there, like /dev/shm.
+
+    Its path is short: sockets have names in it. pytest's own folders are neither, with xdist.
+    """
+    with tempfile.TemporaryDirectory(prefix="inphase-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o1777)
+        yield Path(folder)
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,14 @@ import pytest
 from inphase import names
 from inphase.errors import DeviceError
 from inphase.locks import DeviceLock
+from peers import open_folder
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    place = tmp_path / "shm"
-    place.mkdir()
-    monkeypatch.setattr(names, "ROOT", place)
-    return names.folder()
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with open_folder() as place:
+        monkeypatch.setattr(names, "ROOT", place)
+        yield names.folder()
 
 
 def test_a_second_runtime_is_refused_with_the_holders_name_until_the_first_is_done() -> None:
@@ -85,9 +86,6 @@ def test_what_is_no_lock_is_refused_and_holds_nobody_up(folder: Path, what: str)
 def test_another_users_runtime_is_named_and_a_lock_can_be_held_by_its_user_alone(
     folder: Path,
 ) -> None:
-    folder.parent.chmod(0o1777)
-    for above in (folder.parent.parent, *folder.parent.parents[1:3]):
-        above.chmod(above.stat().st_mode | 0o055)
     first = DeviceLock("arm", "/dev/ttyX", "robot_one")
     lock = next(folder.iterdir())
     script = (

@@ -16,7 +16,7 @@ from inphase.errors import StoreError
 from inphase.lockstep import LockStep
 from inphase.schedule import load
 from inphase.store import Segment
-from peers import BOUND_S
+from peers import BOUND_S, open_folder
 from robots import demo_schedule
 
 NOBODY = 65534
@@ -24,15 +24,11 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="other users can be ha
 
 
 @pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """In place of /dev/shm: where everybody may make what is not there."""
-    place = tmp_path / "shm"
-    place.mkdir()
-    place.chmod(0o1777)
-    for above in (tmp_path, *tmp_path.parents[:2]):  # others are to get there
-        above.chmod(above.stat().st_mode | 0o055)
-    monkeypatch.setattr(names, "ROOT", place)
-    return place
+def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """In place of /dev/shm."""
+    with open_folder() as place:
+        monkeypatch.setattr(names, "ROOT", place)
+        yield place
 
 
 @pytest.fixture
