@@ -130,6 +130,7 @@ class OwnExchange:
         self._request = exchange.request
         self._datagram = exchange.framing.datagram
         self._can = exchange.framing.can
+        self._whole = self._datagram or self._can  # a read is a packet, and nothing is behind it
         self._encoding = encoding
         self._parser = packets.Parser(exchange, channels)
         self._bits = _WIDTH.get(exchange.sequence.type, 32) if exchange.sequence else 0
@@ -178,7 +179,7 @@ class OwnExchange:
 
     def _feed(self, data: bytes) -> _Reply | None:
         """The first of them; no bytes: the next one, of what is there already."""
-        if not data and self._datagram:
+        if not data and self._whole:
             return None
         try:
             values = self._parser.feed(data)
