@@ -93,7 +93,7 @@ class Robot:
     `folder` is short: it becomes part of socket names.
     """
 
-    def __init__(self, emulator: str = "wire_time = false\n") -> None:
+    def __init__(self, emulator: str = "wire_time = true\n") -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="inphase-test-")
         self.folder = Path(self._folder.name)
         self.folder.chmod(0o755)

@@ -18,7 +18,7 @@ class ServosPeer(Peer):
     """Six emulated servos on a pseudo-terminal."""
 
     def __init__(self, folder: Path) -> None:
-        schedule = robot_schedule(folder, "wire_time = false")
+        schedule = robot_schedule(folder, "wire_time = true")
         self.emulator = EmulatorProcess().start(schedule)
         self.options = tomllib.loads(schedule.read_text())["device"]["arm"]
         del self.options["driver"]

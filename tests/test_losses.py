@@ -54,7 +54,7 @@ class Mixed:
 
     def __init__(self, folder: Path) -> None:
         self.head = _HEAD.format(driver=SERVOS, port=folder / "head")
-        self.robot = Robot(f"wire_time = false\n{self.head}")
+        self.robot = Robot(f"wire_time = true\n{self.head}")
         self.counter = Device(free_port(socket.SOCK_DGRAM))
         self.write()
 

@@ -559,6 +559,16 @@ class DriverContract:
                 speed = device.speed()
                 assert speed <= self.rest, f"{mode}: STOPPED was said at {speed:g} per second"
                 assert "LATCHED" in frame.flags
+            _switch_off(running)  # what holds is not enabled in another mode
+
+
+def _switch_off(running: Rig) -> None:
+    driver = running.make()
+    driver.open()
+    try:
+        driver.disable()
+    finally:
+        driver.close()
 
 
 # ---- what is asserted ----------------------------------------------------------------------
