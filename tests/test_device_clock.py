@@ -183,6 +183,42 @@ def test_a_device_that_is_only_heard_is_mapped_by_its_latencies(
     assert found is not None
 
 
+_UNEVEN_NS = 8_000_000
+
+
+@given(models, st.integers(0, 3_000_000), st.integers(0, _UNEVEN_NS), st.integers(0, _UNEVEN_NS))
+def test_a_device_that_is_heard_is_mapped_truly_with_any_statement_that_holds(
+    model: Model, least_ns: int, more_ns: int, careful_ns: int
+) -> None:
+    line = Line(model)
+    found = None
+    for _ in range(100):
+        truth = line.now_ns
+        arrival = truth + least_ns + line.random.randint(0, more_ns)
+        stamp = model.stamp(truth)
+        most_ns = least_ns + more_ns + careful_ns
+        assert line.clock.hear(stamp, arrival, 0, least_ns, most_ns) == TAKEN
+        found = line.clock.locate(stamp, arrival - most_ns, arrival)
+        assert found is None or abs(found[0] - truth) <= found[1]
+        assert found is None or found[0] <= arrival
+        line.now_ns += model.period_ns
+    assert found is not None
+
+
+@pytest.mark.parametrize("most_ns", [800_000, 5_000_000, 20_000_000])
+def test_a_careful_worst_case_moves_no_stamp(most_ns: int) -> None:
+    line = Line(Model(3, 1_000_000, 80_000, 0, 17, 0, 0, 0))
+    for turn in range(3000):
+        arrival = line.now_ns + 450_000
+        stamp = line.model.stamp(line.now_ns)
+        line.clock.hear(stamp, arrival, 0, 450_000, most_ns)
+        found = line.clock.locate(stamp, arrival - most_ns, arrival)
+        if turn >= 100:
+            assert found is not None
+            assert abs(found[0] - line.now_ns) <= 50_000 < found[1] <= most_ns
+        line.now_ns += line.model.period_ns
+
+
 def test_a_device_whose_time_is_always_zero_is_never_mapped() -> None:
     clock = DeviceClock()
     for cycle in range(1000):
@@ -195,6 +231,8 @@ def test_a_device_whose_time_is_always_zero_is_never_mapped() -> None:
 def test_bounds_the_wrong_way_round_are_refused() -> None:
     with pytest.raises(ValueError, match="latest_ns 4 is before earliest_ns 5"):
         DeviceClock().add(0, 5, 4)
+    with pytest.raises(ValueError, match="latency of 5 to 4 ns before 6"):
+        DeviceClock().hear(0, 6, 5, 5, 4)
 
 
 def test_the_same_readings_give_the_same_mapping() -> None:

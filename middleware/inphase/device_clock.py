@@ -35,13 +35,27 @@ class DeviceClock:
     def add(self, device_ns: int, earliest_ns: int, latest_ns: int) -> int:
         """Learn that the device took this stamp between two host times.
 
-        A device that is only heard: arrival minus its largest latency, arrival minus its smallest.
         Returns REJECTED, TAKEN, or RESTARTED: the device's clock was reset or jumped. Raises
         ValueError when latest_ns is before earliest_ns.
         """
         answer: int = lib.inphase_device_clock_add(self._clock, device_ns, earliest_ns, latest_ns)
         if answer < 0:
             raise ValueError(f"latest_ns {latest_ns} is before earliest_ns {earliest_ns}")
+        return answer
+
+    def hear(
+        self, device_ns: int, arrival_ns: int, least_ns: int, stated_ns: int, most_ns: int
+    ) -> int:
+        """Learn that a stamp of a device that is only heard arrived now, by its latency: the least,
+        the stated, the worst. Later than the worst is TAKEN, unless it lasts: RESTARTED.
+
+        Raises ValueError when most_ns is before least_ns, or the times overflow.
+        """
+        answer: int = lib.inphase_device_clock_hear(
+            self._clock, device_ns, arrival_ns, least_ns, stated_ns, most_ns
+        )
+        if answer < 0:
+            raise ValueError(f"latency of {least_ns} to {most_ns} ns before {arrival_ns}")
         return answer
 
     def map(self, device_ns: int) -> tuple[int, int] | None:
@@ -57,7 +71,10 @@ class DeviceClock:
         return None if rc < 0 else (host[0], error[0])
 
     def locate(self, device_ns: int, earliest_ns: int, latest_ns: int) -> tuple[int, int] | None:
-        """The same for a reading that was added before, within its bounds; None: not known."""
+        """The same for a reading that was added before, within its bounds; None: not known.
+
+        Of a reading that was heard: its arrival minus the worst latency, and its arrival.
+        """
         host, error = ffi.new("int64_t *"), ffi.new("int64_t *")
         rc = lib.inphase_device_clock_locate(
             self._clock, device_ns, earliest_ns, latest_ns, host, error

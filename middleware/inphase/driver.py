@@ -237,7 +237,8 @@ class Calls:
     latency_ns: int
     """from trigger to sample in hand, as the device states it"""
     latency_max_ns: int
-    """worst case: what has not come by then is lost"""
+    """worst case: what has not come by then is lost. A device that runs by itself: how much later
+    than its acquisition a sample comes at most; it bounds the uncertainty and moves no stamp"""
     triggered: bool = True
     """False: the device runs by itself and is latched; `trigger` is never called"""
     interval_ns: int = 0

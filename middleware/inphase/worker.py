@@ -384,10 +384,7 @@ class Worker:
             return reading.acquired_ns, reading.uncertainty_ns or 0
         triggered_ns = pulse.triggered_ns
         if reading.device_ns is not None and not reading.reason:
-            earliest_ns = triggered_ns
-            if triggered_ns == ABSENT:
-                earliest_ns = received_ns - self._caller.latency_max_ns
-            mapped = self._map(reading.device_ns, earliest_ns, received_ns)
+            mapped = self._map(reading.device_ns, triggered_ns, received_ns)
             if mapped is not None:
                 return mapped
         acquire, acquire_ns = self.sensor.acquire
@@ -400,18 +397,25 @@ class Worker:
         # nothing is acquired after it has come: then the model does not hold
         return (ABSENT if acquired_ns > received_ns else acquired_ns), 0
 
-    def _map(self, device_ns: int, earliest_ns: int, latest_ns: int) -> tuple[int, int] | None:
-        """A device's stamp by the host's clock, learned from this exchange too."""
-        if latest_ns < earliest_ns:
+    def _map(self, device_ns: int, triggered_ns: int, received_ns: int) -> tuple[int, int] | None:
+        """A device's stamp by the host's clock, learned from this exchange or arrival too."""
+        earliest_ns = triggered_ns
+        if triggered_ns == ABSENT:
+            most_ns = self._caller.latency_max_ns
+            earliest_ns = received_ns - most_ns
+            least_ns = min(self.sensor.earliest_ns, most_ns)
+            self._clock.hear(device_ns, received_ns, least_ns, self.sensor.typical_ns, most_ns)
+        elif received_ns < triggered_ns:
             return None
-        self._clock.add(device_ns, earliest_ns, latest_ns)
+        else:
+            self._clock.add(device_ns, triggered_ns, received_ns)
         known = self._clock.facts()
         facts = self._facts
         facts.clock_exchanges, facts.clock_rejected = known.taken, known.rejected
         facts.clock_resets = known.resets
         facts.clock_drift_ppb = known.drift_ppb or 0
         facts.clock_uncertainty_ns = ABSENT if known.error_ns is None else known.error_ns
-        return self._clock.locate(device_ns, earliest_ns, latest_ns)
+        return self._clock.locate(device_ns, earliest_ns, received_ns)
 
     def _number(self, reading: Reading) -> int:
         """The device's own number of a sample; the last one again when its clock stands still."""

@@ -43,15 +43,39 @@ static void tell_clock(struct inphase_core *core, const struct sensor *sensor)
     put_i64(&told[5], facts.resets);
 }
 
+/* a device that runs by itself: it took its stamp one latency before its packet came */
+static bool by_arrival(struct inphase_core *core, struct sensor *sensor, struct sample *sample)
+{
+    const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
+    int64_t device_ns = device_time(sensor), tick_ns = (int64_t)spec->clock_tick_ns;
+    int64_t stated_ns = spec->reply_ns ? spec->reply_ns : spec->reply_min_ns;
+    int64_t arrival_ns = sample->received_ns - spec->clock_shift_ns;
+    int64_t most_ns = spec->reply_max_ns + tick_ns, latest_ns = sample->received_ns;
+
+    /* no sample is acquired after its receipt */
+    if (spec->clock_shift_ns > 0)
+        latest_ns -= spec->clock_shift_ns;
+    inphase_device_clock_hear(&sensor->clock, device_ns, arrival_ns, spec->reply_min_ns, stated_ns,
+                              most_ns);
+    tell_clock(core, sensor);
+    if (inphase_device_clock_locate(&sensor->clock, device_ns, arrival_ns - most_ns, latest_ns,
+                                    &sample->acquired_ns, &sample->uncertainty_ns) < 0)
+        return false;
+    sample->acquired_ns += spec->clock_shift_ns;
+    sample->uncertainty_ns += tick_ns; /* a stamp is the last whole tick */
+    return true;
+}
+
 /* by the device's clock: it took its stamp between the trigger and the reply */
 static bool by_clock(struct inphase_core *core, struct sensor *sensor, struct sample *sample)
 {
     const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
     int64_t earliest_ns = sample->triggered_ns, latest_ns = sample->received_ns;
-    int64_t device_ns = device_time(sensor);
+    int64_t device_ns;
 
     if (earliest_ns == INPHASE_ABSENT)
-        earliest_ns = sample->received_ns - spec->reply_max_ns;
+        return by_arrival(core, sensor, sample);
+    device_ns = device_time(sensor);
 
     /* the acquisition lies between, and its stamp is so much earlier or later than it */
     if (spec->clock_shift_ns > 0)

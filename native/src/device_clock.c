@@ -13,7 +13,14 @@
 
    The rate is free, so that a counter of any tick works, and an early error is large, never wrong.
    The error is never below half of the narrowest bounds: what the rest of the readings add to that
-   would hang on the delays being independent. */
+   would hang on the delays being independent.
+
+   Decision, 2026-11-29: **a clock that is only heard lies on the earliest arrivals.** Its intervals
+   are as wide as its driver is careful, and all of one width: their middle is wrong by half of the
+   worst case. An arrival can be late by anything and never early, so the mapping is the highest line
+   below the arrivals (of all such lines the one nearest to their centre), less the latency that the
+   driver states. The intervals still bound rate and error; nothing late moves the line. The error is
+   never below the span from the stated to the worst latency: only what never varies could say less. */
 #include <string.h>
 
 #include "internal.h"
@@ -24,6 +31,7 @@
 #define ROUNDS 2         /* ...so many times */
 #define CONTRARY_AGREE 4 /* contrary readings in a row that agree with each other end a mapping */
 #define CONTRARY_MOST 16 /* ...and so many in a row that do not */
+#define LATE_LASTS_NS 1000000000LL /* late readings that agree for so long end a mapping */
 #define FAR 4e18         /* ns, 127 years: beyond this nothing is mapped */
 
 /* the kept readings relative to the newest one, and how many of them have to agree */
@@ -52,9 +60,22 @@ static double smaller(double left, double right)
     return left < right ? left : right;
 }
 
+static double larger(double left, double right)
+{
+    return left > right ? left : right;
+}
+
 static double size(double value)
 {
     return value < 0 ? -value : value;
+}
+
+/* the nearest to `at` of what lies between two bounds */
+static int64_t within(int64_t at, int64_t low, int64_t high)
+{
+    if (at < low)
+        return low;
+    return at > high ? high : at;
 }
 
 static double width(const struct inphase_clock_reading *reading)
@@ -165,15 +186,72 @@ static bool narrow(const struct window *window, struct fit *fit)
     return found;
 }
 
+/* the rates that a device can have whose stamps are nanoseconds by its own word */
+static bool limit_rate(struct fit *fit)
+{
+    const double off = 1e-9 * INPHASE_CLOCK_HEARD_PPB;
+
+    if (fit->rate_low < 1 - off)
+        fit->rate_low = 1 - off;
+    if (fit->rate_high > 1 + off)
+        fit->rate_high = 1 + off;
+    return fit->rate_low <= fit->rate_high;
+}
+
+/* The highest place at the newest reading of a line with this rate that no arrival lies below. What
+   lies below all that enough readings agree on is a wrong stamp. */
+static double below_arrivals(const struct window *window, const struct fit *fit, double rate)
+{
+    double lowest = fit->high;
+
+    for (uint32_t i = 0; i < window->count; i++) {
+        double at = window->high[i] - rate * window->device[i];
+
+        if (at < lowest && window->high[i] - fit->rate_high * window->device[i] >= fit->low)
+            lowest = at;
+    }
+    return lowest;
+}
+
+/* The line below the arrivals that is nearest to their centre; its place at the newest reading. The
+   best rate is that of two of them, or an end of the bracket. */
+static double lower_envelope(const struct window *window, const struct fit *fit, double *rate)
+{
+    double centre = 0, place = below_arrivals(window, fit, fit->rate_low), best;
+
+    for (uint32_t i = 0; i < window->count; i++)
+        centre += window->device[i] / window->count;
+    *rate = fit->rate_low;
+    best = place + fit->rate_low * centre;
+    for (uint32_t i = 0; i < window->count; i++)
+        for (uint32_t j = i + 1; j <= window->count; j++) {
+            double try = fit->rate_high, at;
+
+            if (j < window->count)
+                try = (window->high[j] - window->high[i]) / (window->device[j] - window->device[i]);
+            else if (i > 0)
+                continue;
+            if (!(try > fit->rate_low && try <= fit->rate_high))
+                continue;
+            at = below_arrivals(window, fit, try);
+            if (at + try * centre > best) {
+                best = at + try * centre;
+                place = at;
+                *rate = try;
+            }
+        }
+    return place;
+}
+
 static bool fit_readings(struct inphase_device_clock *clock)
 {
     const struct inphase_clock_reading *newest = &clock->reading[clock->count - 1];
     struct window window;
     struct fit fit = {0};
-    double narrowest = width(newest), middle;
+    double narrowest = width(newest), at;
 
     open_window(&window, clock->reading, clock->count);
-    if (!bracket_rate(&window, &fit))
+    if (!bracket_rate(&window, &fit) || (clock->heard && !limit_rate(&fit)))
         return false;
     for (uint32_t round = 0; round < ROUNDS; round++)
         if (!narrow(&window, &fit))
@@ -181,16 +259,25 @@ static bool fit_readings(struct inphase_device_clock *clock)
     for (uint32_t i = 0; i < clock->count; i++)
         narrowest = smaller(narrowest, width(&clock->reading[i]));
 
+    if (clock->heard) {
+        at = lower_envelope(&window, &fit, &clock->rate) - clock->stated_ns;
+        clock->rate_error = larger(fit.rate_high - clock->rate, clock->rate - fit.rate_low);
+        clock->above_ns = larger(fit.high - at, 0);
+        clock->error_ns = larger(larger(clock->above_ns, at - fit.low), narrowest - clock->stated_ns);
+    } else {
+        at = (fit.low + fit.high) / 2;
+        clock->rate = (fit.rate_low + fit.rate_high) / 2;
+        clock->rate_error = (fit.rate_high - fit.rate_low) / 2;
+        clock->error_ns = (fit.high - fit.low) / 2;
+    }
+
     /* never better than the best reading alone */
-    middle = (fit.low + fit.high) / 2;
-    clock->error_ns = (fit.high - fit.low) / 2;
-    if (clock->error_ns < narrowest / 2)
-        clock->error_ns = narrowest / 2;
-    if (!(size(middle) < FAR) ||
-        __builtin_add_overflow(newest->latest_ns, (int64_t)middle, &clock->host_ns))
+    clock->error_ns = larger(clock->error_ns, narrowest / 2);
+    if (!clock->heard)
+        clock->above_ns = clock->error_ns;
+    if (!(size(at) < FAR) ||
+        __builtin_add_overflow(newest->latest_ns, (int64_t)at, &clock->host_ns))
         return false;
-    clock->rate = (fit.rate_low + fit.rate_high) / 2;
-    clock->rate_error = (fit.rate_high - fit.rate_low) / 2;
     clock->device_ns = newest->device_ns;
     return true;
 }
@@ -208,21 +295,36 @@ static void start_over(struct inphase_device_clock *clock,
                        const struct inphase_clock_reading *reading)
 {
     clock->known = 0;
-    clock->contrary_in_a_row = clock->contrary_agreeing = 0;
+    clock->contrary_in_a_row = clock->contrary_agreeing = clock->late_in_a_row = 0;
+    clock->last_ns = reading->device_ns;
     clock->reading[0] = *reading;
     clock->count = 1;
     clock->span_ns = SPAN_FIRST_NS;
     clock->span_from_ns = reading->latest_ns;
 }
 
-/* the same history with half as many readings, the narrower of each two */
+/* which of two readings of one span says more, in doubt the later: the narrower, and of a clock that
+   is only heard the one that arrived earlier by its stamp */
+static bool says_more(const struct inphase_device_clock *clock,
+                      const struct inphase_clock_reading *before,
+                      const struct inphase_clock_reading *after)
+{
+    double rate = clock->known ? clock->rate : 1;
+
+    if (!clock->heard)
+        return width(after) <= width(before);
+    return between(before->latest_ns, after->latest_ns) <=
+           rate * between(before->device_ns, after->device_ns);
+}
+
+/* the same history with half as many readings, of each two the one that says more */
 static void thin(struct inphase_device_clock *clock)
 {
     struct inphase_clock_reading *reading = clock->reading;
 
     for (uint32_t i = 0; i < KEPT / 2; i++)
-        reading[i] = width(&reading[2 * i]) < width(&reading[2 * i + 1]) ? reading[2 * i]
-                                                                         : reading[2 * i + 1];
+        reading[i] = says_more(clock, &reading[2 * i], &reading[2 * i + 1]) ? reading[2 * i + 1]
+                                                                            : reading[2 * i];
     clock->count = KEPT / 2;
     if (clock->span_ns < INPHASE_CLOCK_HORIZON_NS / KEPT)
         clock->span_ns *= 2;
@@ -234,7 +336,7 @@ static bool keep(struct inphase_device_clock *clock, const struct inphase_clock_
     struct inphase_clock_reading *newest = &clock->reading[clock->count - 1];
 
     if (between(clock->span_from_ns, reading->latest_ns) < (double)clock->span_ns) {
-        if (width(reading) <= width(newest))
+        if (says_more(clock, newest, reading))
             *newest = *reading;
         return false;
     }
@@ -260,13 +362,16 @@ static double place(const struct inphase_device_clock *clock, int64_t device_ns,
     return clock->rate * apart;
 }
 
-static bool contradicts(const struct inphase_device_clock *clock,
-                        const struct inphase_clock_reading *reading)
+/* a reading whose whole interval is before or after the mapping's: -1, 1; 0: it fits */
+static int contradicts(const struct inphase_device_clock *clock,
+                       const struct inphase_clock_reading *reading)
 {
     double error, at = place(clock, reading->device_ns, &error);
+    double above = error - clock->error_ns + clock->above_ns;
 
-    return at + error + 1 < between(clock->host_ns, reading->earliest_ns) ||
-           at - error - 1 > between(clock->host_ns, reading->latest_ns);
+    if (at + above + 1 < between(clock->host_ns, reading->earliest_ns))
+        return 1;
+    return -(at - error - 1 > between(clock->host_ns, reading->latest_ns));
 }
 
 /* two contrary readings agree when the device's clock went on between them at its rate */
@@ -298,6 +403,29 @@ static int take_contrary(struct inphase_device_clock *clock,
     return INPHASE_CLOCK_REJECTED;
 }
 
+/* Later than the driver's worst case: nothing is learned from it, and the mapping stays, unless such
+   readings go on for long at the clock's own rate. Those of a backlog that is worked off do not. */
+static int take_late(struct inphase_device_clock *clock,
+                     const struct inphase_clock_reading *reading)
+{
+    clock->contrary_in_a_row = clock->contrary_agreeing = 0;
+    clock->last_ns = reading->device_ns;
+    if (clock->late_in_a_row == 0 || !agree(clock, &clock->late, reading)) {
+        clock->late = *reading;
+        clock->late_in_a_row = 0;
+    }
+    if (clock->late_in_a_row < CONTRARY_AGREE)
+        clock->late_in_a_row++;
+    if (clock->late_in_a_row == CONTRARY_AGREE &&
+        between(clock->late.latest_ns, reading->latest_ns) >= (double)LATE_LASTS_NS) {
+        start_over(clock, reading);
+        clock->resets++;
+        return INPHASE_CLOCK_RESTARTED;
+    }
+    clock->taken++;
+    return INPHASE_CLOCK_TAKEN;
+}
+
 /* after a new span began: a mapping through what is kept, or through its newer half */
 static int refit(struct inphase_device_clock *clock)
 {
@@ -316,6 +444,35 @@ static int refit(struct inphase_device_clock *clock)
     start_over(clock, &newest);
     clock->resets += knew;
     return knew ? INPHASE_CLOCK_RESTARTED : INPHASE_CLOCK_TAKEN;
+}
+
+/* learn from a reading that nothing speaks against */
+static int learn(struct inphase_device_clock *clock, const struct inphase_clock_reading *reading)
+{
+    int64_t last = 0;
+
+    /* of the two kinds of readings the one can stand for a span that later ones belong to as well */
+    if (clock->count > 0)
+        last = clock->heard ? clock->last_ns : clock->reading[clock->count - 1].device_ns;
+    clock->contrary_in_a_row = clock->contrary_agreeing = clock->late_in_a_row = 0;
+
+    /* a stamp that stands still says nothing; one that goes back, while there is no mapping that
+       could tell which of the two is wrong, begins again */
+    if (clock->count > 0 && reading->device_ns <= last) {
+        bool standing = reading->device_ns == last;
+
+        if (!clock->known && !standing)
+            start_over(clock, reading);
+        clock->rejected++;
+        return INPHASE_CLOCK_REJECTED;
+    }
+    clock->taken++;
+    clock->last_ns = reading->device_ns;
+    if (clock->count == 0) {
+        start_over(clock, reading);
+        return INPHASE_CLOCK_TAKEN;
+    }
+    return keep(clock, reading) ? refit(clock) : INPHASE_CLOCK_TAKEN;
 }
 
 /* ---- what the header offers ------------------------------------------------------------- */
@@ -343,24 +500,36 @@ int inphase_device_clock_add(struct inphase_device_clock *clock, int64_t device_
         clock->rejected++;
         return INPHASE_CLOCK_REJECTED;
     }
-    clock->contrary_in_a_row = clock->contrary_agreeing = 0;
+    return learn(clock, &reading);
+}
 
-    /* a stamp that stands still says nothing; one that goes back, while there is no mapping that
-       could tell which of the two is wrong, begins again */
-    if (clock->count > 0 && device_ns <= clock->reading[clock->count - 1].device_ns) {
-        bool standing = device_ns == clock->reading[clock->count - 1].device_ns;
+int inphase_device_clock_hear(struct inphase_device_clock *clock, int64_t device_ns,
+                              int64_t arrival_ns, int64_t least_ns, int64_t stated_ns,
+                              int64_t most_ns)
+{
+    struct inphase_clock_reading reading = {.device_ns = device_ns};
+    int side;
 
-        if (!clock->known && !standing)
-            start_over(clock, &reading);
-        clock->rejected++;
-        return INPHASE_CLOCK_REJECTED;
+    if (least_ns < 0 || most_ns < least_ns ||
+        __builtin_sub_overflow(arrival_ns, most_ns, &reading.earliest_ns) ||
+        __builtin_sub_overflow(arrival_ns, least_ns, &reading.latest_ns))
+        return -EINVAL;
+    clock->heard = 1;
+    stated_ns = within(stated_ns, least_ns, most_ns);
+    clock->stated_ns = (double)(stated_ns - least_ns);
+    clock->beyond_ns = most_ns - stated_ns;
+    side = clock->known ? contradicts(clock, &reading) : 0;
+
+    /* a clock that was set back is late as well: its stamps do not advance, or go on from one that
+       did not */
+    if (side > 0 && device_ns > clock->last_ns &&
+        !(clock->contrary_in_a_row > 0 && agree(clock, &clock->contrary, &reading)))
+        return take_late(clock, &reading);
+    if (side) {
+        clock->late_in_a_row = 0;
+        return take_contrary(clock, &reading);
     }
-    clock->taken++;
-    if (clock->count == 0) {
-        start_over(clock, &reading);
-        return INPHASE_CLOCK_TAKEN;
-    }
-    return keep(clock, &reading) ? refit(clock) : INPHASE_CLOCK_TAKEN;
+    return learn(clock, &reading);
 }
 
 int inphase_device_clock_map(const struct inphase_device_clock *clock, int64_t device_ns,
@@ -379,14 +548,6 @@ int inphase_device_clock_map(const struct inphase_device_clock *clock, int64_t d
     return 0;
 }
 
-/* the nearest to `at` of what lies between two bounds */
-static int64_t within(int64_t at, int64_t low, int64_t high)
-{
-    if (at < low)
-        return low;
-    return at > high ? high : at;
-}
-
 int inphase_device_clock_locate(const struct inphase_device_clock *clock, int64_t device_ns,
                                 int64_t earliest_ns, int64_t latest_ns, int64_t *host_ns,
                                 int64_t *error_ns)
@@ -396,6 +557,12 @@ int inphase_device_clock_locate(const struct inphase_device_clock *clock, int64_
 
     if (rc < 0)
         return rc;
+
+    /* The line of the earliest arrivals bounds what is heard too: one that is not before it, and no
+       later than the worst case, is of a stamp no further than the worst case before the line. */
+    if (clock->heard && !__builtin_sub_overflow(*host_ns, clock->beyond_ns, &low) &&
+        low < earliest_ns)
+        earliest_ns = low;
 
     /* what the mapping leaves open, and what this reading does */
     if (__builtin_sub_overflow(*host_ns, *error_ns, &low) || low < earliest_ns)

@@ -261,6 +261,236 @@ static void a_clock_that_is_only_heard_is_mapped_with_its_stated_latencies(void)
     CHECK(clock.known);
 }
 
+/* ---- devices that are only heard ---------------------------------------------------------- */
+
+#define STATED 450000LL
+#define NEAR 50000LL /* so near the truth is the mapping that many arrivals give */
+
+/* A stamp arrives. The mapping's distance from the truth, which is within its error; -1: not mapped. */
+static int64_t hear(struct inphase_device_clock *clock, const struct device_model *device,
+                    int64_t truth, int64_t latency, int64_t most, int *answer)
+{
+    int64_t host, error, stamp = stamp_of(device, truth);
+
+    *answer = inphase_device_clock_hear(clock, stamp, truth + latency, 0, STATED, most);
+    if (inphase_device_clock_locate(clock, stamp, truth + latency - most, truth + latency, &host,
+                                    &error) < 0)
+        return -1;
+    CHECK(llabs(host - truth) <= error && host <= truth + latency);
+    CHECK(latency != STATED || error <= most); /* what nothing delays says that itself */
+    return llabs(host - truth);
+}
+
+/* many that come in time, each later than the least latency by up to uneven, most of them by little */
+static int64_t hear_many(struct inphase_device_clock *clock, const struct device_model *device,
+                         int64_t at, int readings, int64_t uneven, int64_t most, int64_t settled)
+{
+    for (int i = 0; i < readings; i++, at += SECOND / 1000) {
+        int64_t late = up_to(uneven), off;
+        int answer;
+
+        off = hear(clock, device, at, STATED + (uneven ? late * late / uneven : 0), most, &answer);
+        CHECK_EQUAL(answer, INPHASE_CLOCK_TAKEN);
+        CHECK(i < settled || (off >= 0 && off <= NEAR));
+    }
+    return at;
+}
+
+static const int64_t worst_cases[] = {800000, 5000000, 20000000};
+
+static void a_careful_worst_case_moves_no_stamp(void)
+{
+    for (int i = 0; i < 3; i++) {
+        const struct device_model device = {.rate = 1 + 80e-6, .origin_ns = 77};
+        struct inphase_device_clock clock;
+
+        inphase_device_clock_init(&clock);
+        hear_many(&clock, &device, 0, 6000, 0, worst_cases[i], 100);
+        CHECK(clock.known && clock.resets == 0 && clock.rejected == 0);
+        CHECK(clock.error_ns >= (double)(worst_cases[i] - STATED));
+    }
+}
+
+static void the_earliest_of_uneven_arrivals_give_the_mapping(void)
+{
+    for (int round = 0; round < 5; round++)
+        for (int i = 0; i < 3; i++) {
+            struct device_model device = any_device();
+            struct inphase_device_clock clock;
+
+            inphase_device_clock_init(&clock);
+            hear_many(&clock, &device, device.start_ns, 8000, worst_cases[i] - STATED,
+                      worst_cases[i], 2000);
+        }
+}
+
+static void a_drift_that_changes_is_followed(void)
+{
+    const struct device_model device = {.rate = 1 - 200e-6, .wander_per_s = 50e-9};
+    struct inphase_device_clock clock;
+
+    inphase_device_clock_init(&clock);
+    hear_many(&clock, &device, 0, 60000, 2000000, 20000000, 2000);
+    CHECK(clock.known && clock.resets == 0);
+}
+
+/* what waited in the port comes at once, 25 packets in a millisecond, until its end is reached */
+static int64_t hear_backlog(struct inphase_device_clock *clock, const struct device_model *device,
+                            int64_t at, int64_t waited, bool mapped)
+{
+    int64_t arrival = at + waited;
+
+    for (; arrival - at > STATED; at += SECOND / 1000, arrival += SECOND / 25000) {
+        int answer;
+        int64_t off = hear(clock, device, at, arrival - at, 5000000, &answer);
+
+        CHECK_EQUAL(answer, INPHASE_CLOCK_TAKEN);
+        CHECK(off == -1 ? !mapped : off <= NEAR);
+    }
+    return at;
+}
+
+static void a_backlog_at_the_start_does_not_pull_the_mapping(void)
+{
+    for (int round = 0; round < 50; round++) {
+        struct device_model device = any_device();
+        struct inphase_device_clock clock;
+        int64_t at;
+
+        inphase_device_clock_init(&clock);
+        at = hear_backlog(&clock, &device, device.start_ns, SECOND * 3 / 2, false);
+        hear_many(&clock, &device, at, 3000, 0, 5000000, 50);
+        CHECK(clock.resets == 0);
+    }
+}
+
+static void what_comes_after_the_worst_case_is_mapped_and_not_learned(void)
+{
+    for (int round = 0; round < 50; round++) {
+        struct device_model device = any_device();
+        struct inphase_device_clock clock;
+        int64_t at;
+
+        inphase_device_clock_init(&clock);
+        at = hear_many(&clock, &device, device.start_ns, 3000, 0, 5000000, 100);
+        at = hear_backlog(&clock, &device, at, SECOND * 3 / 2, true);
+        hear_many(&clock, &device, at, 3000, 0, 5000000, 0);
+        CHECK(clock.resets == 0 && clock.rejected == 0);
+    }
+}
+
+static void late_arrivals_that_last_end_the_mapping(void)
+{
+    const struct device_model device = {.rate = 1};
+    struct inphase_device_clock clock;
+    int restarts = 0, answer;
+    int64_t at;
+
+    inphase_device_clock_init(&clock);
+    at = hear_many(&clock, &device, 0, 3000, 0, 5000000, 100);
+    for (int i = 0; i < 3000; i++, at += SECOND / 1000) {
+        int64_t host, error, stamp = stamp_of(&device, at);
+
+        answer = inphase_device_clock_hear(&clock, stamp, at + 30000000, 0, STATED, 5000000);
+        restarts += answer == INPHASE_CLOCK_RESTARTED;
+        CHECK(answer != INPHASE_CLOCK_REJECTED);
+        CHECK_EQUAL(restarts, i >= 1000);
+        if (i > 1100)
+            CHECK_EQUAL(inphase_device_clock_map(&clock, stamp, &host, &error), 0);
+    }
+}
+
+static void a_heard_clock_that_is_set_anew_is_learned_anew(void)
+{
+    for (int round = 0; round < 50; round++) {
+        struct device_model device = any_device();
+        struct inphase_device_clock clock;
+        int64_t at;
+        int answer;
+
+        inphase_device_clock_init(&clock);
+        at = hear_many(&clock, &device, device.start_ns, 3000, 0, 5000000, 100);
+        device.origin_ns += (round % 2 ? 1 : -1) * (50000000 + up_to(1LL << 40));
+        for (int i = 1; i <= 4; i++, at += SECOND / 1000) {
+            CHECK_EQUAL(hear(&clock, &device, at, STATED, 5000000, &answer), -1);
+            CHECK_EQUAL(answer, i < 4 ? INPHASE_CLOCK_REJECTED : INPHASE_CLOCK_RESTARTED);
+        }
+        hear_many(&clock, &device, at, 500, 0, 5000000, 100);
+    }
+}
+
+static void a_wrong_stamp_in_a_backlog_costs_itself_alone(void)
+{
+    for (int sign = -1; sign <= 1; sign += 2) {
+        const struct device_model device = {.rate = 1};
+        struct inphase_device_clock clock;
+        int64_t at, wrong;
+
+        inphase_device_clock_init(&clock);
+        at = hear_many(&clock, &device, 0, 3000, 0, 5000000, 100);
+        wrong = at + sign * 2 * SECOND;
+        CHECK_EQUAL(inphase_device_clock_hear(&clock, wrong, at + SECOND, 0, STATED, 5000000),
+                    INPHASE_CLOCK_REJECTED);
+        hear_backlog(&clock, &device, at, SECOND, true);
+        CHECK(clock.resets == 0 && clock.rejected == 1);
+    }
+}
+
+/* whatever the latencies are, also where one in ten comes after the worst case, by up to a period */
+static void the_truth_is_within_the_error_of_what_is_heard(void)
+{
+    static const int64_t periods[] = {1000000, 10000000, 33333333, SECOND};
+
+    for (int round = 0; round < 400; round++) {
+        struct device_model device = any_device();
+        struct inphase_device_clock clock;
+        int64_t most = STATED + 1000 + up_to(20000000), least = up_to(most);
+        int64_t period = periods[round / 2 % 4], arrived = 0, mapped = 0;
+
+        if (round % 2)
+            least /= 2; /* how early a late one can be, the others have to tell */
+
+        inphase_device_clock_init(&clock);
+        for (int i = 0; i < 400; i++) {
+            int64_t truth = device.start_ns + i * period, arrival;
+            int answer;
+
+            arrival = truth + least + up_to(most - least);
+            if (round % 2 && i % 10 == 5)
+                arrival = truth + most + up_to(period);
+            arrived = arrival > arrived ? arrival : arrived; /* in order, as on a line */
+            mapped += hear(&clock, &device, truth, arrived - truth, most, &answer) >= 0;
+        }
+        CHECK(mapped > 200 || period < 2 * most);
+    }
+}
+
+static void no_arrival_is_too_strange(void)
+{
+    for (int round = 0; round < 2000; round++) {
+        struct inphase_device_clock clock;
+        uint32_t bits = 1 + (uint32_t)up_to(64);
+
+        inphase_device_clock_init(&clock);
+        for (int i = 0; i < 100; i++) {
+            int64_t device = (int64_t)(check_random() >> (64 - bits)) - (i % 2);
+            int64_t arrival = (int64_t)(check_random() >> (uint32_t)up_to(64));
+            int64_t least = (int64_t)(check_random() >> (uint32_t)up_to(64));
+            int64_t most = (int64_t)(check_random() >> (uint32_t)up_to(64));
+            int64_t host, error;
+            int rc = inphase_device_clock_hear(&clock, device, arrival, least,
+                                               (int64_t)check_random(), most);
+
+            if (least < 0 || most < least)
+                CHECK_EQUAL(rc, -EINVAL);
+            if (rc < 0)
+                continue;
+            rc = inphase_device_clock_locate(&clock, device, arrival - most, arrival, &host, &error);
+            CHECK(rc == -EAGAIN || rc == -ERANGE || (rc == 0 && error > 0 && host <= arrival));
+        }
+    }
+}
+
 static void no_input_is_too_strange(void)
 {
     for (int round = 0; round < 2000; round++) {
@@ -332,6 +562,16 @@ int main(void)
     RUN(a_clock_that_stands_still_is_never_mapped);
     RUN(a_clock_that_stops_is_no_longer_mapped);
     RUN(a_clock_that_is_only_heard_is_mapped_with_its_stated_latencies);
+    RUN(a_careful_worst_case_moves_no_stamp);
+    RUN(the_earliest_of_uneven_arrivals_give_the_mapping);
+    RUN(a_drift_that_changes_is_followed);
+    RUN(a_backlog_at_the_start_does_not_pull_the_mapping);
+    RUN(what_comes_after_the_worst_case_is_mapped_and_not_learned);
+    RUN(late_arrivals_that_last_end_the_mapping);
+    RUN(a_heard_clock_that_is_set_anew_is_learned_anew);
+    RUN(a_wrong_stamp_in_a_backlog_costs_itself_alone);
+    RUN(the_truth_is_within_the_error_of_what_is_heard);
+    RUN(no_arrival_is_too_strange);
     RUN(no_input_is_too_strange);
     RUN(counters_are_unwrapped);
     RUN(the_error_grows_with_the_time_since_the_last_reading);
