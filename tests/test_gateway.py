@@ -19,7 +19,7 @@ import pytest
 import zmq
 
 import inphase
-from inphase import echo, frame_sender, gateway, store, wire, zmtp
+from inphase import echo, frame_sender, gateway, names, store, wire, zmtp
 from inphase import endpoint as endpoints
 from inphase.errors import RuntimeFault, StoreError
 from inphase.frame import Frame, FrameLost
@@ -57,7 +57,9 @@ def robot(folder: Path) -> Iterator[LockStep]:
     path.write_text(text)
     shutil.copy(ROOT / "schedules/demo_policy.py", folder)
     with LockStep(inphase.load(path)) as robot:
-        yield robot
+        fds = [robot.core.segment.fd]  # it has no name of its own, as a robot that runs has
+        with contextlib.closing(names.Name(robot.schedule.name, robot.core.epoch, fds)):
+            yield robot
 
 
 def start_gateway(robot: LockStep) -> Process:
@@ -117,7 +119,7 @@ def raw_socket(endpoint: str, kind: int) -> "zmq.Socket[bytes]":
 def test_frames_are_equal_by_store_and_by_zeromq(robot: LockStep) -> None:
     with (
         subscribe(endpoint_of(robot), transport="zmq") as far,
-        subscribe(endpoint_of(robot)) as near,
+        subscribe(robot.schedule.name) as near,
     ):
         assert (far.transport, near.transport) == ("zmq", "store")
         assert far.layout == near.layout
@@ -573,10 +575,11 @@ def test_echo_prints_frames_as_lines_of_json_and_for_a_person(
 
     stepper = threading.Thread(target=step)
     stepper.start()
+    where = robot.schedule.name if transport == "store" else endpoint_of(robot)
     try:
-        echo.echo(endpoint_of(robot), True, 3, "joints", transport)
+        echo.echo(where, True, 3, "joints", transport)
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        echo.echo(endpoint_of(robot), False, 1, None, transport)
+        echo.echo(where, False, 1, None, transport)
         text = capsys.readouterr().out
     finally:
         stop.set()
