@@ -33,7 +33,7 @@ demo: .venv/installed
 
 test: .venv/installed lint native-test walk fuzz-smoke world-test
 	$(BIN)/python -m pytest --numprocesses auto -m "not real"
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m real
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m real || $(again)
 
 world-test: build/oldest/installed
 	build/oldest/bin/python -m pytest --numprocesses auto $(WORLD_TESTS)
@@ -49,6 +49,9 @@ build/oldest/installed: pyproject.toml $(NATIVE) $(PACKAGE)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
 	touch $@
+
+# what failed beside another test that wants the same cores, by itself: the wall clock is real there
+again = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m real
 
 # configure, build and run the C tests of one preset of native/CMakePresets.json
 define run_preset

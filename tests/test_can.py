@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Self, cast
 
 import numpy as np
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +36,7 @@ from inphase.driver import (
 )
 from inphase.errors import DeviceError
 from inphase.packets import Parser, RefusedReply, can_frame, can_id
-from peers import BOUND_S, until
+from peers import has_ended, until
 from runtimes import Run
 
 EFF, RTR, ERR = 0x80000000, 0x40000000, 0x20000000
@@ -421,7 +420,7 @@ def test_a_stop_of_several_frames_goes_out_three_times_when_the_runtime_is_kille
         until(lambda: bus.goals > 30 and bus.goal[0] > 0)
         guards = [child for child in run.children() if child.name() == "_guard"]
         run.signal(signal.SIGKILL)
-        psutil.wait_procs(guards, BOUND_S)
+        until(lambda: all(has_ended(one) for one in guards))
         until(lambda: bus.closed == 1)
         stops = list(bus.heard)[-6:] if brake else list(bus.heard)[-9:]
         for note in names.folder().glob(f"{on.name}.*"):

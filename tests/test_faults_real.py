@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from inphase import schedule, store
@@ -27,7 +26,7 @@ from inphase.errors import DeviceError, InphaseError
 from inphase.frame import Frame
 from inphase.runner import Runner
 from inphase.runtime import Runtime, Wishes
-from peers import BOUND_S, until
+from peers import BOUND_S, has_ended, until
 from runtimes import Robot, Run, give_rights_up
 
 pytestmark = pytest.mark.real
@@ -531,7 +530,7 @@ def test_a_signal_while_moving_brings_the_robot_to_rest_before_the_end(
     assert (summary["stopped"]["reason"], summary["stopped"]["detail"]) == ("signal", number.name)
     assert summary["stopping_cycles"] > 0
     assert robot.segments() == []
-    assert not any(child.is_running() for child in children)
+    assert all(has_ended(child) for child in children)
 
 
 def test_a_signal_while_a_device_is_gone_ends_the_run(robot: Robot) -> None:
@@ -653,8 +652,8 @@ def test_a_killed_runtime_leaves_no_process_and_the_next_start_cleans_up(robot: 
         with pytest.raises(store.Lost):
             while True:
                 follower.next(BOUND_S)
-        psutil.wait_procs(children, BOUND_S)
-        assert not any(child.is_running() for child in children)
+        until(lambda: all(has_ended(one) for one in children))
+        assert all(has_ended(child) for child in children)
         left = robot.segments()
         assert left
     with robot.run("--cycles", "30") as run:
@@ -728,8 +727,8 @@ def test_a_script_that_dies_takes_its_runtime_with_it(robot: Robot) -> None:
         assert len(family) >= 2, "the runtime and its policy"
         run.signal(signal.SIGKILL)
         run.process.wait(BOUND_S)
-        psutil.wait_procs(family, BOUND_S)
-    assert not any(child.is_running() for child in family)
+        until(lambda: all(has_ended(one) for one in family))
+    assert all(has_ended(child) for child in family)
     assert robot.speed < REST
     assert robot.segments() == []
 

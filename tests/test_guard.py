@@ -25,7 +25,7 @@ from inphase import plan as planning
 from inphase.errors import RuntimeFault, ScheduleError
 from inphase.packets import REASONS
 from inphase.runtime import Runtime, Wishes
-from peers import BOUND_S, until
+from peers import BOUND_S, has_ended, until
 from runtimes import Robot, Run, give_rights_up
 from test_servo_modes import CURRENT, VELOCITY, tell
 
@@ -93,8 +93,8 @@ def notes_of(robot: Robot) -> list[Path]:
 
 def stopped(robot: Robot, process: psutil.Process) -> dict[str, Any]:
     """Wait for the guard's end; its note, after what went over the wire was held against it."""
-    psutil.wait_procs([process], BOUND_S)
-    assert not process.is_running(), "the guard ends when it is done"
+    until(lambda: has_ended(process))
+    assert has_ended(process), "the guard ends when it is done"
     note = note_of(robot)
     (device,) = note["stopped"]
     assert (device["device"], device["sent"], device["errno"]) == ("arm", 3, 0)
@@ -151,7 +151,7 @@ def test_joints_that_would_go_on_for_ever_come_to_rest(
         until(lambda: robot.speed > 0.25)
         process = guard_of(run)
         run.signal(how)
-        psutil.wait_procs([process], BOUND_S)
+        until(lambda: has_ended(process))
         (device,) = note_of(robot)["stopped"]
         assert device["sent"] == 3
         stops = heard(robot)[-3:]
@@ -189,7 +189,7 @@ def test_a_run_that_ends_in_good_order_leaves_no_note_and_no_guard(robot: Robot)
         process = guard_of(run)
         run.signal(signal.SIGINT)
         assert run.end()[0] == 130
-        assert not process.is_running()
+        assert has_ended(process)
     assert robot.segments() == []
     assert "guard" not in run.stderr
     goals = [item for item in heard(robot) if item.is_goal][-3:]
@@ -235,7 +235,7 @@ def test_a_guard_that_is_held_up_again_and_again_acts_all_the_same(robot: Robot)
         process = guard_of(run)
         run.signal(signal.SIGSTOP)
         for _ in range(40):
-            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            if has_ended(process):
                 break
             process.suspend()
             time.sleep(0.11)
@@ -272,8 +272,8 @@ def test_what_lies_under_the_notes_name_is_left_alone(robot: Robot) -> None:
         note = Path(names.note_path(names.find(robot.name) or ""))
         os.mkfifo(note)
         run.signal(signal.SIGKILL)
-        psutil.wait_procs([process], BOUND_S)
-        assert not process.is_running()
+        until(lambda: has_ended(process))
+        assert has_ended(process)
         assert note.is_fifo() and "could not be written" in run.stderr
         until(lambda: robot.speed < REST)
         check = [item.parameters for item in heard(robot)[-3:]]
@@ -357,7 +357,7 @@ def test_a_guard_that_is_gone_is_replaced_and_motion_is_armed_again(
         until(lambda: any(c.name() == "_guard" and c != first for c in run.children()))
         second = next(c for c in run.children() if c.name() == "_guard" and c != first)
         until(lambda: ports_of(second))
-        assert not first.is_running()
+        assert has_ended(first)
         run.frame(lambda frame: frame.state == "faulted")
         run.signal(signal.SIGUSR1)
         run.moving()
@@ -488,7 +488,7 @@ def test_an_arm_in_a_worker_is_held_when_the_runtime_is_gone(
         run.signal(how)
         note = stopped(robot, process)
         assert note["reason"] == ("died" if how is signal.SIGKILL else "frozen")
-        until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+        until(lambda: has_ended(worker))
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
@@ -505,21 +505,21 @@ def test_joints_of_a_worker_that_would_go_on_for_ever_come_to_rest(
         os.kill(run.pid if who == "runtime" else worker.pid, how)
         until(lambda: robot.speed < 0.01)
         if who == "runtime":
-            psutil.wait_procs([process], BOUND_S)
+            until(lambda: has_ended(process))
             zeros(robot)
             return
         until(lambda: "its device was sent its stop 3 times" in run.stderr)
         assert process.is_running(), "the run goes on"
         latched = run.frame(lambda frame: "LATCHED" in frame.flags)
         assert latched.reason in ("offline", "unguarded")
-        until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+        until(lambda: has_ended(worker))
         until(lambda: len(ports_of(process)) == 1)
         run.status("joints", "OFFLINE")
         run.status("joints", "FRESH")
         run.signal(signal.SIGUSR1)
         until(lambda: robot.speed > 0.1)
         run.signal(signal.SIGKILL)
-        psutil.wait_procs([process], BOUND_S)
+        until(lambda: has_ended(process))
         zeros(robot)
 
 
