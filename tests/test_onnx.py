@@ -274,7 +274,7 @@ def test_a_models_process_has_its_core_and_ends_when_it_is_asked_to() -> None:
         robot.folder.joinpath("policy.onnx").write_bytes(STEADY)
         robot.write(('call = "sweep.py:Sweep"\n', keys(cpu="0")))
         with robot.run() as run:
-            run.frame(lambda frame: "WRITTEN" in frame.command["arm"].flags)
+            run.frame(lambda frame: frame.state == "running")
             policy = run.child("inphase.policy")
             assert policy.cpu_affinity() == [0]
             status = Path(f"/proc/{policy.pid}/status").read_text()
