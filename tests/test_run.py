@@ -204,7 +204,7 @@ def test_the_readmes_example_and_echo_follow_a_running_robot(tmp_path: Path) -> 
         )
         assert shown.returncode == 0, shown.stderr
         assert "FRESH" in shown.stdout
-        name = Path(robot.store_path).name.split(".")[1]
+        name = Path(robot.store_path).name.split(".")[0]
         for where in (name, endpoint):
             done = inphase("echo", where, "--json", "-n", "2", "--sensor", "wrench")
             lines = [json.loads(line) for line in done.stdout.splitlines()]
