@@ -13,7 +13,6 @@ HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "benches"
 _CORE = HERE.parent / "native"
 _SOURCES = ("yardstick.c", "writer.c", "steps.c", "samplers.c", "world.c")
-_CORE_SOURCES = ("store.c", "reader.c", "mailbox.c", "policy_facts.c", "statistics.c", "post.c")
 _FLAGS = ("-std=gnu11", "-O2", "-g", "-fPIC", "-shared", "-Wall", "-Wextra", "-Wshadow")
 
 
@@ -30,11 +29,16 @@ def _compile(target: Path, sources: list[Path], *flags: str) -> None:
     )
 
 
+def _core_sources() -> list[Path]:
+    own = {_CORE / "src" / "guard_process.c"}  # has a main of its own
+    return sorted(set((_CORE / "src").glob("*.c")) - own)
+
+
 def extension() -> Path:
     """The extension module's file, in API mode as the product's own."""
     target = BUILD / f"_bench{sysconfig.get_config_var('EXT_SUFFIX')}"
     sources = [HERE / name for name in _SOURCES]
-    sources += [_CORE / "src" / name for name in _CORE_SOURCES]
+    sources += _core_sources()
     watched = [*sources, HERE / "yardstick.h", HERE / "shared.h", _CORE / "src" / "internal.h"]
     if _is_older(target, watched):
         BUILD.mkdir(parents=True, exist_ok=True)
@@ -43,7 +47,14 @@ def extension() -> Path:
         ffi.set_source("_bench", '#include <stdint.h>\n#include "yardstick.h"\n')
         ffi.emit_c_code(str(BUILD / "_bench.c"))
         include = sysconfig.get_path("include")
-        _compile(target, [BUILD / "_bench.c", *sources], f"-I{HERE}", f"-I{include}", "-lm")
+        _compile(
+            target,
+            [BUILD / "_bench.c", *sources],
+            "-ffp-contract=off",
+            f"-I{HERE}",
+            f"-I{include}",
+            "-lm",
+        )
     return target
 
 
@@ -60,8 +71,7 @@ def preload() -> Path:
 def _program(name: str, source: Path) -> Path:
     """A program with the whole core in it."""
     target = BUILD / name
-    own = {_CORE / "src" / "guard_process.c"}  # has a main of its own
-    sources = [source, *sorted(set((_CORE / "src").glob("*.c")) - own)]
+    sources = [source, *_core_sources()]
     if _is_older(target, [*sources, *(_CORE / "src").glob("*.h"), _CORE / "inphase.h"]):
         BUILD.mkdir(parents=True, exist_ok=True)
         flags = [flag for flag in _FLAGS if flag not in ("-shared", "-fPIC")]
