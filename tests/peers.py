@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
-import psutil
-
 ROOT = Path(__file__).resolve().parent.parent
 _COMMAND = (sys.executable, "-m", "inphase_drivers.emulator")
 # generous: how long any event may take before a test gives up; longer in an emulated machine
@@ -118,14 +116,6 @@ def open_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="inphase-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o1777)
         yield Path(folder)
-
-
-def has_ended(process: psutil.Process) -> bool:
-    """Whether a process has ended. An orphan stays a zombie until init takes it away."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def until(condition: Callable[[], bool]) -> None:

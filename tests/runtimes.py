@@ -87,6 +87,14 @@ def give_rights_up() -> None:
         LIBC.prctl(CAPBSET_DROP, capability, 0, 0, 0)
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """Whether a process has ended. An orphan stays a zombie until init takes it away."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 class Robot:
     """The emulated robot and its schedule, without the servos' watchdog: a ramp may end by itself.
 

@@ -36,8 +36,8 @@ from inphase.driver import (
 )
 from inphase.errors import DeviceError
 from inphase.packets import Parser, RefusedReply, can_frame, can_id
-from peers import has_ended, until
-from runtimes import Run
+from peers import until
+from runtimes import Run, has_ended
 
 EFF, RTR, ERR = 0x80000000, 0x40000000, 0x20000000
 BUS_OFF, CONTROL, COUNTERS = 0x40, 0x04, 0x200

@@ -26,8 +26,8 @@ from inphase.errors import DeviceError, InphaseError
 from inphase.frame import Frame
 from inphase.runner import Runner
 from inphase.runtime import Runtime, Wishes
-from peers import BOUND_S, has_ended, until
-from runtimes import Robot, Run, give_rights_up
+from peers import BOUND_S, until
+from runtimes import Robot, Run, give_rights_up, has_ended
 
 pytestmark = pytest.mark.real
 LIBC = ctypes.CDLL(None)

@@ -25,8 +25,8 @@ from inphase import plan as planning
 from inphase.errors import RuntimeFault, ScheduleError
 from inphase.packets import REASONS
 from inphase.runtime import Runtime, Wishes
-from peers import BOUND_S, has_ended, until
-from runtimes import Robot, Run, give_rights_up
+from peers import BOUND_S, until
+from runtimes import Robot, Run, give_rights_up, has_ended
 from test_servo_modes import CURRENT, VELOCITY, tell
 
 pytestmark = pytest.mark.real
