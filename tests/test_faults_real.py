@@ -653,7 +653,6 @@ def test_a_killed_runtime_leaves_no_process_and_the_next_start_cleans_up(robot: 
             while True:
                 follower.next(BOUND_S)
         until(lambda: all(has_ended(one) for one in children))
-        assert all(has_ended(child) for child in children)
         left = robot.segments()
         assert left
     with robot.run("--cycles", "30") as run:
@@ -728,7 +727,6 @@ def test_a_script_that_dies_takes_its_runtime_with_it(robot: Robot) -> None:
         run.signal(signal.SIGKILL)
         run.process.wait(BOUND_S)
         until(lambda: all(has_ended(one) for one in family))
-    assert all(has_ended(child) for child in family)
     assert robot.speed < REST
     assert robot.segments() == []
 
