@@ -199,7 +199,8 @@ static bool limits_hold(const struct inphase_actuator_config *a, const struct in
     bool is_bounded = l->low != -INFINITY || l->high != INFINITY;
     bool is_blind = a->feedback_sensor < 0;
 
-    if ((a->coasts && l->mode == INPHASE_MODE_SWITCH) || l->mode != a->limits[0].mode || (a->workspace && l->mode != INPHASE_MODE_POSITION))
+    if (l->mode != a->limits[0].mode || (a->workspace && l->mode != INPHASE_MODE_POSITION) ||
+        (a->coasts && l->mode == INPHASE_MODE_SWITCH))
         return false;
     switch (l->mode) {
     case INPHASE_MODE_POSITION:
@@ -249,7 +250,8 @@ static bool config_holds(const struct inphase_config *config)
 
         if (a->device >= config->devices || a->channels < 1 ||
             a->channels > INPHASE_MAX_CHANNELS || !a->limits || !feedback_holds(config, a) ||
-            a->watchdog > 2 || !(a->rest_speed >= 0) || isinf(a->rest_speed) || a->encoding.packet_size > INPHASE_MAX_PACKET || !stop_holds(a) ||
+            a->watchdog > 2 || !(a->rest_speed >= 0) || isinf(a->rest_speed) ||
+            a->encoding.packet_size > INPHASE_MAX_PACKET || !stop_holds(a) ||
             !chunks_hold(&a->encoding) || !workspace_holds(a->workspace, a->channels) ||
             a->encoding.fields > INPHASE_MAX_CHANNELS)
             return false;
