@@ -1165,11 +1165,17 @@ struct inphase_stop {
 
 #define INPHASE_MEASURES_VELOCITY 1
 #define INPHASE_MEASURES_EFFORT 2
+
+/* the quantity of an actuator's feedback */
+#define INPHASE_FEEDBACK_POSITION 0
+#define INPHASE_FEEDBACK_VELOCITY 1 /* not in position mode, nor where positions are limited */
+#define INPHASE_FEEDBACK_OTHER 2    /* of a switch alone: it says nothing of motion */
 struct inphase_actuator_config {
     uint32_t device;
     uint32_t channels;
     int32_t feedback_sensor;    /* -1: moves blind */
-    uint32_t feedback_channel;  /* first of the feedback's channels: positions */
+    uint32_t feedback_channel;  /* first of the feedback's channels */
+    uint32_t feedback_kind;     /* INPHASE_FEEDBACK_*: what they are */
     uint32_t measures;          /* what else the feedback says: INPHASE_MEASURES_* */
     uint32_t velocity_channel;  /* first of those; likewise */
     uint32_t effort_channel;
@@ -1182,8 +1188,8 @@ struct inphase_actuator_config {
                                    on and brought to rest within max_hold_ns; not of a switch */
     uint32_t off_on_estop;      /* 1: after the ramp of an emergency stop nothing is written */
     int64_t max_hold_ns;
-    double rest_speed;          /* of the feedback's unit per second: what is measured to be slower, over
-                                   0.1 s, is at rest; 0: 0.05 */
+    double rest_speed;          /* of a position's unit per second, or of a velocity's: what is measured to
+                                   be slower, over 0.1 s, is at rest; 0: 0.05 */
     const struct inphase_limits *limits;    /* per channel, all of one mode */
     const struct inphase_workspace *workspace; /* position mode; NULL: not bounded */
     const double *start;        /* per channel: declared start of one that moves blind, or NULL */

@@ -1,5 +1,6 @@
 """Command modes in lock step: a robot that is told velocities, efforts or a switch's state."""
 
+import contextlib
 import math
 import re
 from collections.abc import Callable
@@ -9,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inphase import plan
+from inphase import plan, store, wire
+from inphase.client import LockStepClient
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
 from inphase.lockstep import LockStep
+from inphase.packets import REASONS
 from inphase.schedule import load
 
 ROBOT = """\
@@ -142,6 +145,46 @@ def test_a_joint_whose_place_is_not_known_ramps(write: Write) -> None:
     assert np.all(acts[-1].applied == 0)
 
 
+SPEED = 'feedback = "joints.velocity"'
+
+
+def ends(robot: LockStep) -> list[Frame]:
+    """The frames from a stop to the end."""
+    frames: list[Frame] = []
+    robot.core.stop(REASONS.index("request"))
+    with contextlib.suppress(store.Lost):
+        while True:
+            frames.append(robot.step().copy())
+    return frames
+
+
+@pytest.mark.parametrize(("mode", "limits"), [("velocity", VELOCITY), ("effort", EFFORT)])
+def test_a_joint_that_turns_on_by_its_velocity_is_uncontrolled_at_the_end(
+    write: Write, mode: str, limits: dict[str, str]
+) -> None:
+    path = write(mode, limits, SPEED)
+    with LockStep(load(path), call=lambda frame: eased(frame, 0.05), seed=1) as robot:
+        robot.run(300)
+        robot.core.fault("wrong", 0, 300, 5000, 1)  # it turns at 1 rad/s, whatever it is told
+        frames = ends(robot)
+        assert not any(f.state in ("faulted", "stopped") or "STOPPED" in f.flags for f in frames)
+        assert np.all(frames[-1].command["arm"].applied == 0)
+        assert robot.follower.reader.status()["state"] == wire.STATES.index("uncontrolled")
+
+
+@pytest.mark.parametrize(("mode", "limits"), [("velocity", VELOCITY), ("effort", EFFORT)])
+def test_a_joint_that_is_at_rest_by_its_velocity_is_stopped(
+    write: Write, mode: str, limits: dict[str, str]
+) -> None:
+    path = write(mode, limits, SPEED + "\nrest_speed = 0.1")
+    with LockStep(load(path), call=lambda frame: eased(frame, 0.05), seed=1) as robot:
+        robot.run(300)
+        frames = ends(robot)
+    assert frames[-1].state == "stopped"
+    slow = [np.max(np.abs(f["joints"].value["velocity"])) <= 0.1 for f in frames]
+    assert all(slow[-51:]) and len(frames) - slow.index(True) <= 53, "0.1 s of samples, not more"
+
+
 # ---- effort ----------------------------------------------------------------------------------
 
 
@@ -221,6 +264,22 @@ def test_the_same_seed_gives_the_same_bytes_whatever_is_asked_for(
     assert digests[0] == digests[1]
 
 
+@pytest.mark.parametrize(
+    ("mode", "limits", "safe"),
+    [("velocity", VELOCITY, 0.0), ("effort", EFFORT, 0.3), ("switch", SWITCH, 1.0)],
+)
+def test_an_episode_begins_at_rest_wherever_the_joints_are(
+    write: Write, mode: str, limits: dict[str, str], safe: float
+) -> None:
+    path = write(mode, limits, SEES, safe)
+    path.write_text(path.read_text().replace("joints = 2", "joints = 2\nstart_position = 0.03", 1))
+    client = LockStepClient(load(path))
+    frame = client.begin(1, 0, None)
+    assert frame["joints"].value["position"] == pytest.approx([0.03] * 2, abs=0.02)
+    assert np.all(frame.command["arm"].applied == safe)
+    client.close()
+
+
 # ---- what a schedule says ----------------------------------------------------------------------
 
 BAD = {
@@ -281,6 +340,34 @@ BAD = {
         "limits.effort",
         "; add feedback_effort",
     ),
+    "a velocity that measures positions": (
+        (
+            "position",
+            {"position": "[-1, 1]", "velocity": "1.0", "acceleration": "10.0", "step": "0.1"},
+            SPEED,
+        ),
+        "feedback",
+        "in 'rad/s', and joints that take positions .*; name a field in rad",
+    ),
+    "a range of what is no position": (
+        ("velocity", BOUNDED, SPEED),
+        "limits.position",
+        r"\[-0.5, 0.5\] limits where .* 'joints.velocity' is in 'rad/s'; name a field in rad",
+    ),
+    "a position that measures velocities": (
+        (
+            "effort",
+            {**EFFORT, "velocity": "1.0"},
+            'feedback = "joints.position"\nfeedback_velocity = "joints.position"',
+        ),
+        "feedback_velocity",
+        "in 'rad', which is no velocity; name a field in rad/s",
+    ),
+    "a velocity that measures efforts": (
+        ("effort", EFFORT, SPEED + '\nfeedback_effort = "joints.velocity"'),
+        "feedback_effort",
+        "in 'rad/s', which is no effort; name a field of what",
+    ),
     "a mode that is none": (("torque", EFFORT), "mode", "give .*effort"),
 }
 
@@ -292,6 +379,31 @@ def test_limits_that_do_not_fit_their_mode_are_refused(write: Write, name: str) 
         plan.make(load(write(*given)))
     assert re.search(rf"modes\.toml:\d+: actuator\.arm\.{re.escape(key)}: ", str(caught.value))
     assert re.search(words, str(caught.value)), str(caught.value)
+
+
+@pytest.mark.parametrize("unit", ["A", "1", "rad/s^2", "rpm"])
+def test_a_feedback_that_does_not_show_rest_is_refused(write: Write, unit: str) -> None:
+    path = write("velocity", VELOCITY, SPEED)
+    path.write_text(path.read_text().replace('"rad/s"', f'"{unit}"'))
+    with pytest.raises(ScheduleError, match=r"arm\.feedback: .* neither a position .* feedback$"):
+        plan.make(load(path))
+
+
+@pytest.mark.parametrize(
+    ("field", "kind"), [("joints.position", "position"), ("joints.velocity", "velocity")]
+)
+def test_a_feedback_is_what_its_unit_says(write: Write, field: str, kind: str) -> None:
+    made = plan.make(load(write("switch", SWITCH, f'feedback = "{field}"')))
+    assert made.actuators[0].feedback_kind == kind
+
+
+def test_a_switch_may_have_a_feedback_that_says_nothing_of_motion(write: Write) -> None:
+    path = write("switch", SWITCH, SPEED)
+    path.write_text(path.read_text().replace('"rad/s"', '"Pa"'))
+    with LockStep(load(path), call=lambda frame: [1.0, 1.0], seed=1) as robot:
+        assert robot.plan.actuators[0].feedback_kind == "other"
+        robot.run(100)
+        assert ends(robot)[-1].state == "stopped"
 
 
 def test_a_mode_that_a_driver_has_not_is_refused_with_those_that_it_has(tmp_path: Path) -> None:

@@ -144,7 +144,12 @@ def _follows(flags: tuple[str, ...]) -> bool:
 
 
 def _place(frame: Frame, actuator: ActuatorPlan) -> NDArray[Any] | None:
-    """Where an actuator is: measured, or for one without feedback what was last applied."""
+    """Where an actuator is: measured, or for one without feedback what was last applied. One that
+    takes no positions is told no velocity, or the value at which its ramps end."""
+    if actuator.schedule.mode == "velocity":
+        return np.zeros(actuator.spec.channels)
+    if actuator.schedule.mode != "position":
+        return np.array([one.safe for one in actuator.limits])
     if actuator.schedule.feedback is None:
         applied = frame.command[actuator.name].applied
         return applied if np.isfinite(applied).all() else None

@@ -12,7 +12,7 @@ from inphase.distribution import Distribution, constant
 from inphase.driver import Stop, StopKind, TwinChannel, TwinKind, Watchdog
 from inphase.errors import StoreError
 from inphase.packets import encoding_fields, exchange_fields
-from inphase.plan import ActuatorPlan, EstopPlan, Plan, SensorPlan
+from inphase.plan import FEEDBACK_KINDS, ActuatorPlan, EstopPlan, Plan, SensorPlan
 from inphase.store import Segment, no_segment
 from inphase.tables import Cycle, Policy, Workspace
 from inphase.timing_model import TimingModel
@@ -671,6 +671,7 @@ def _actuator(
         "channels": actuator.spec.channels,
         "feedback_sensor": actuator.feedback_sensor,
         "feedback_channel": actuator.feedback_channel,
+        "feedback_kind": FEEDBACK_KINDS.index(actuator.feedback_kind),
         "measures": (actuator.velocity_channel >= 0) * lib.INPHASE_MEASURES_VELOCITY
         + (actuator.effort_channel >= 0) * lib.INPHASE_MEASURES_EFFORT,
         "velocity_channel": max(0, actuator.velocity_channel),

@@ -19,7 +19,7 @@ MEANING = {
     "max_age_ms": "milliseconds from which a sample counts as MISSING, such as 10",
     "guard.max_hold_ms": "milliseconds without a heartbeat after which the guard stops the devices",
     "max_hold_ms": "milliseconds for which the last valid command is repeated, such as 20",
-    "rest_speed": "a speed in the feedback's unit per second, such as 0.05; slower is at rest",
+    "rest_speed": "a speed such as 0.05 in rad/s or m/s; slower is at rest",
     "resumed_after_ms": "milliseconds, above 0 and up to 60000",
     "overrun_limit": "a count of overruns, 1 to 1000000",
     "realtime": '"require" or "prefer"',

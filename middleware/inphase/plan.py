@@ -6,13 +6,14 @@ makes the description that every reader is given first. It touches no device.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgpack
 import msgspec
 import numpy as np
 
 from inphase import fit, limits, model_binding, pace_rules, timing, timing_model, wire
+from inphase.document import show
 from inphase.driver import (
     Acquire,
     ActuatorSpec,
@@ -114,6 +115,11 @@ class SensorPlan:
         raise KeyError(name)
 
 
+FeedbackKind = Literal["position", "velocity", "other"]
+"""the quantity of an actuator's feedback, as INPHASE_FEEDBACK_*; the last says nothing of motion"""
+FEEDBACK_KINDS: tuple[FeedbackKind, ...] = get_args(FeedbackKind)
+
+
 @dataclass(frozen=True)
 class ActuatorPlan:
     """One actuator."""
@@ -128,6 +134,7 @@ class ActuatorPlan:
     """sign and zero per channel, for a driver that writes by itself"""
     feedback_sensor: int
     feedback_channel: int
+    feedback_kind: FeedbackKind
     velocity_channel: int
     effort_channel: int
     """of the feedback's sensor; -1: not said"""
@@ -547,6 +554,7 @@ def _plan_actuator(
         turns=turns,
         feedback_sensor=sensor,
         feedback_channel=channel,
+        feedback_kind=_feedback_kind(schedule, name, sensors, spec.unit),
         velocity_channel=_beside(schedule, name, "feedback_velocity", sensors, n),
         effort_channel=_beside(schedule, name, "feedback_effort", sensors, n),
         limits=channel_limits,
@@ -560,6 +568,65 @@ def _feedback(
     if wanted is None:
         return -1, 0
     return _field(schedule, f"actuator.{name}.feedback", wanted, sensors, channels)
+
+
+def _kind(unit: str, mode: str, own: str) -> FeedbackKind:
+    """What a unit measures, beside the actuator's own."""
+    if unit in ("rad/s", "m/s") or (mode == "velocity" and unit == own):
+        return "velocity"
+    if unit in ("rad", "m") or (mode == "position" and unit in (own, "1")):
+        return "position"
+    if mode == "velocity" and f"{unit}/s" == own:
+        return "position"
+    return "other"
+
+
+def _feedback_kind(
+    schedule: Schedule, name: str, sensors: list[SensorPlan], own: str
+) -> FeedbackKind:
+    """Of the actuator's feedback; refuses what its mode has no use for."""
+    actuator = schedule.actuator[name]
+    mode, here, feedback = actuator.mode, f"actuator.{name}", actuator.feedback
+
+    def look(wanted: str) -> tuple[FeedbackKind, str]:
+        sensor, _, field = wanted.partition(".")
+        of = next(one.spec.fields for one in sensors if one.name == sensor)
+        unit = next(one.unit for one in of if one.name == field)
+        return _kind(unit, mode, own), f"{wanted!r} is in {unit!r}"
+
+    speed, effort = actuator.feedback_velocity, actuator.feedback_effort
+    if speed is not None and look(speed)[0] != "velocity":
+        raise schedule.error(
+            f"{here}.feedback_velocity",
+            f"{look(speed)[1]}, which is no velocity; name a field in rad/s or m/s",
+        )
+    if effort is not None and look(effort)[0] != "other":
+        raise schedule.error(
+            f"{here}.feedback_effort",
+            f"{look(effort)[1]}, which is no effort; name a field of what the joints exert",
+        )
+    if feedback is None:
+        return "position"
+    kind, words = look(feedback)
+    if mode == "position" and kind != "position":
+        raise schedule.error(
+            f"{here}.feedback",
+            f"{words}, and joints that take positions are measured by theirs; name a field in "
+            f"{own}",
+        )
+    if mode in ("velocity", "effort") and kind == "other":
+        raise schedule.error(
+            f"{here}.feedback",
+            f"{words}, neither a position (rad, m) nor a velocity (rad/s, m/s): it does not show "
+            f"when the joints are at rest; name a field that does, or remove feedback",
+        )
+    if actuator.limits.position is not None and kind != "position":
+        raise schedule.error(
+            f"{here}.limits.position",
+            f"{show(actuator.limits.position)} limits where the joints are, and feedback {words}; "
+            f"name a field in rad or m as feedback, or remove position",
+        )
+    return kind
 
 
 def _field(

@@ -211,12 +211,14 @@ class Workspace(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A device that takes commands; without `feedback` (`sensor.field`) it moves blind.
 
-    `feedback` says where its joints are; `feedback_velocity` and `feedback_effort` are fields of
-    the same sensor. `accepts`: the statuses of its feedback on which it goes on moving. `on_estop`:
-    after the ramp of an emergency stop it is held, or switched off. `on_miss`: for `max_hold_ms` a
-    missing command is the last one again, or the motion is carried on and brought to rest.
-    `rest_speed`: what its feedback
-    shows to be slower, in its unit per second, is at rest.
+    `feedback` says where its joints are, or where no position is commanded or limited, how fast
+    they are: the unit of the field tells which. `feedback_velocity` and `feedback_effort` are
+    fields of the same sensor. `accepts`: the statuses of its feedback on which it goes on moving.
+    `on_estop`: after the ramp of an emergency stop it is held, or switched off. `on_miss`: for
+    `max_hold_ms` a missing command is the last one again, or the motion is carried on and brought
+    to rest.
+    `rest_speed`: what its feedback shows to be slower, in a position's unit per second, or in a
+    velocity's own, is at rest.
     """
 
     device: str

@@ -34,7 +34,7 @@ static void measure(const struct actuator *actuator, bool is_lost, int64_t now_n
         age_s = (double)sample_age(sensor, now_ns) * 1e-9;
     for (uint32_t c = 0; c < actuator->channels; c++) {
         measured[c] = (struct inphase_measured){NAN, NAN, NAN};
-        if (value)
+        if (value && actuator->feedback_kind == INPHASE_FEEDBACK_POSITION)
             measured[c].position = value[actuator->feedback_channel + c];
         if (age_s > 0)
             measured[c].position += age_s * actuator->motion[c].velocity;

@@ -183,8 +183,11 @@ static bool feedback_holds(const struct inphase_config *config,
     const struct inphase_sensor_config *feedback;
 
     if (a->feedback_sensor < 0)
-        return a->start && !a->measures;
+        return a->start && !a->measures && !a->feedback_kind;
     if (a->feedback_sensor >= (int32_t)config->sensors)
+        return false;
+    if (a->feedback_kind > INPHASE_FEEDBACK_VELOCITY &&
+        (a->feedback_kind > INPHASE_FEEDBACK_OTHER || a->limits[0].mode != INPHASE_MODE_SWITCH))
         return false;
     feedback = &config->sensor[a->feedback_sensor];
     return channels_hold(a, feedback, a->feedback_channel) &&
@@ -197,14 +200,15 @@ static bool feedback_holds(const struct inphase_config *config,
 static bool limits_hold(const struct inphase_actuator_config *a, const struct inphase_limits *l)
 {
     bool is_bounded = l->low != -INFINITY || l->high != INFINITY;
-    bool is_blind = a->feedback_sensor < 0;
+    bool is_blind = a->feedback_sensor < 0 || a->feedback_kind != INPHASE_FEEDBACK_POSITION;
 
     if (l->mode != a->limits[0].mode || (a->workspace && l->mode != INPHASE_MODE_POSITION) ||
         (a->coasts && l->mode == INPHASE_MODE_SWITCH))
         return false;
     switch (l->mode) {
     case INPHASE_MODE_POSITION:
-        return isfinite(l->low) && isfinite(l->high) && l->low < l->high && isfinite(l->step) &&
+        return !a->feedback_kind && isfinite(l->low) && isfinite(l->high) && l->low < l->high &&
+               isfinite(l->step) &&
                l->step > 0 && isfinite(l->jerk) && l->jerk >= 0 && isfinite(l->effort) &&
                l->effort >= 0 && (l->effort == 0 || a->measures & INPHASE_MEASURES_EFFORT);
     case INPHASE_MODE_VELOCITY:
@@ -344,6 +348,7 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     if (config->feedback_sensor >= 0)
         actuator->feedback = &core->sensor[config->feedback_sensor];
     actuator->feedback_channel = config->feedback_channel;
+    actuator->feedback_kind = config->feedback_kind;
     actuator->measures = config->measures;
     actuator->velocity_channel = config->velocity_channel;
     actuator->effort_channel = config->effort_channel;

@@ -428,6 +428,7 @@ struct actuator {
     uint32_t index, channels, first_value; /* first_value: offset in a policy's command */
     struct sensor *feedback;               /* NULL: moves blind */
     uint32_t feedback_channel, measures, velocity_channel, effort_channel; /* what of it is known */
+    uint32_t feedback_kind;                /* INPHASE_FEEDBACK_* */
     uint32_t accepts, watchdog;
     uint32_t mode;                         /* INPHASE_MODE_* of all channels */
     int64_t max_hold_ns;

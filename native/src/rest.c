@@ -6,7 +6,7 @@
 
 #include "internal.h"
 
-#define WINDOW_NS 100000000LL /* in which a joint has moved by no more than its speed of rest allows */
+#define WINDOW_NS 100000000LL /* in which a joint was no faster than its speed of rest */
 #define BLIND_STOPS 3         /* at least, and for the window's time, for one without feedback */
 
 /* ---- what is measured ---------------------------------------------------------------------- */
@@ -17,13 +17,21 @@ static void begin_window(struct actuator *actuator)
     actuator->rest_from_ns = INPHASE_ABSENT;
 }
 
+/* the feedback tells motion from rest; one that does not counts as none here */
+static bool is_seen(const struct actuator *actuator)
+{
+    return actuator->feedback && actuator->feedback_kind != INPHASE_FEEDBACK_OTHER;
+}
+
+/* since the window began; a velocity says so by itself */
 static bool has_moved(const struct actuator *actuator, const double *value)
 {
-    double bound = actuator->rest_speed * (WINDOW_NS * 1e-9);
+    bool is_velocity = actuator->feedback_kind == INPHASE_FEEDBACK_VELOCITY;
+    double bound = actuator->rest_speed * (is_velocity ? 1 : WINDOW_NS * 1e-9);
 
     /* no comparison holds of a value that is not a number */
     for (uint32_t c = 0; c < actuator->channels; c++)
-        if (!(fabs(value[c] - actuator->rest_from[c]) <= bound))
+        if (!(fabs(value[c] - (is_velocity ? 0 : actuator->rest_from[c])) <= bound))
             return true;
     return false;
 }
@@ -47,6 +55,12 @@ static void look(struct inphase_core *core, struct actuator *actuator)
         actuator->rest_from_ns != INPHASE_ABSENT)
         return;
     actuator->rest_sequence = sensor->newest.sequence;
+
+    /* a joint that turns round is slow for a moment: every velocity of the window is to be slow */
+    if (actuator->feedback_kind == INPHASE_FEEDBACK_VELOCITY && has_moved(actuator, value)) {
+        begin_window(actuator);
+        return;
+    }
     if (actuator->rest_from_ns != INPHASE_ABSENT && !has_moved(actuator, value)) {
         if (at_ns - actuator->rest_from_ns < WINDOW_NS)
             return;
@@ -63,7 +77,7 @@ static bool is_paid(const struct inphase_core *core, const struct actuator *actu
 {
     if (!actuator->device->attached || !actuator->told)
         return false;
-    if (actuator->feedback)
+    if (is_seen(actuator))
         return actuator->rest == REST_KNOWN;
     return actuator->told >= BLIND_STOPS && actuator->told * core->period_ns >= WINDOW_NS;
 }
@@ -81,9 +95,9 @@ void rest_look(struct inphase_core *core)
     for (uint32_t i = 0; i < core->actuators; i++) {
         struct actuator *actuator = &core->actuator[i];
 
-        if (actuator->feedback && !core->watches_rest)
+        if (is_seen(actuator) && !core->watches_rest)
             begin_window(actuator);
-        if (actuator->feedback)
+        if (is_seen(actuator))
             look(core, actuator);
         if (actuator->owed && is_paid(core, actuator))
             actuator->owed = false;
@@ -100,7 +114,7 @@ enum rest rest_of(const struct actuator *actuator)
         return REST_UNKNOWN;
     if (!actuator->commanded && !actuator->owed)
         return REST_KNOWN;
-    if (!actuator->feedback)
+    if (!is_seen(actuator))
         return actuator->owed ? REST_UNKNOWN : REST_KNOWN;
     if (actuator->owed && actuator->rest == REST_KNOWN)
         return REST_MOVES;
@@ -141,7 +155,7 @@ static uint32_t stop_kind(const struct actuator *actuator)
 /* one that moves blind stands where its commands do */
 static bool stands(const struct actuator *actuator)
 {
-    return actuator->feedback ? actuator->rest == REST_KNOWN : is_at_rest(actuator);
+    return is_seen(actuator) ? actuator->rest == REST_KNOWN : is_at_rest(actuator);
 }
 
 static void owe(struct actuator *actuator)
@@ -211,7 +225,7 @@ static bool tell(struct inphase_core *core, struct actuator *actuator, int64_t n
         return false;
     actuator->flags |= INPHASE_ACT_RAMPING;
     actuator->reason = INPHASE_REASON_REST;
-    if (!actuator->told++ && actuator->feedback)
+    if (!actuator->told++ && is_seen(actuator))
         begin_window(actuator);
     return kind != INPHASE_STOP_BYTES;
 }

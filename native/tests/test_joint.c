@@ -34,6 +34,7 @@ struct choice {
     int64_t reply_max_ns;       /* of the bus */
     uint32_t watchdog;          /* of the actuator */
     uint32_t frozen_after;      /* of both sensors */
+    uint32_t kind;              /* of the feedback: INPHASE_FEEDBACK_* */
     bool disabled;
 };
 static const struct choice position = {
@@ -48,7 +49,7 @@ static const struct choice effort = {
                .mode = INPHASE_MODE_EFFORT},
     .reply_max_ns = 400000};
 
-static void open_robot(struct robot *robot, const struct choice *choice)
+static int try_robot(struct robot *robot, const struct choice *choice)
 {
     static const struct inphase_reply reply = {.size = 4};
     static const struct inphase_servo servo = {.natural_rad_s = 1, .inertia = 1};
@@ -64,7 +65,8 @@ static void open_robot(struct robot *robot, const struct choice *choice)
         .twin = {.channel = channel, .latency_ns = 200000},
     };
     struct inphase_actuator_config actuator = {
-        .channels = 1, .feedback_sensor = choice->feedback, .feedback_channel = POSITION,
+        .channels = 1, .feedback_sensor = choice->feedback, .feedback_kind = choice->kind,
+        .feedback_channel = choice->kind == INPHASE_FEEDBACK_POSITION ? POSITION : VELOCITY,
         .measures = INPHASE_MEASURES_VELOCITY | INPHASE_MEASURES_EFFORT,
         .velocity_channel = VELOCITY, .effort_channel = EFFORT,
         .accepts = 1 << INPHASE_FRESH | 1 << INPHASE_HELD | 1 << INPHASE_LATE,
@@ -87,7 +89,12 @@ static void open_robot(struct robot *robot, const struct choice *choice)
     sensors[BESIDE].device = 1;
     sensors[BESIDE].exchange.reply_max_ns = position.reply_max_ns;
     CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
-    CHECK_EQUAL(inphase_core_open(&robot->core, &config, robot->segment), 0);
+    return inphase_core_open(&robot->core, &config, robot->segment);
+}
+
+static void open_robot(struct robot *robot, const struct choice *choice)
+{
+    CHECK_EQUAL(try_robot(robot, choice), 0);
     CHECK_EQUAL(inphase_core_enable(robot->core, 0, !choice->disabled), 0);
     CHECK_EQUAL(inphase_core_arm(robot->core), 0);
     CHECK_EQUAL(open_reader(&robot->reader, robot->segment, 0), 0);
@@ -521,6 +528,91 @@ static void arming_waits_until_the_ramp_has_come_to_rest(void)
     close_robot(&robot);
 }
 
+/* a joint that turns steadily differs from itself by nothing: its velocity says that it moves */
+static void a_joint_whose_velocity_is_its_feedback_rests_when_that_is_small(void)
+{
+    struct robot robot;
+    struct choice choice = velocity;
+    int fast = 0;
+
+    choice.kind = INPHASE_FEEDBACK_VELOCITY;
+    choice.limits.low = -INFINITY;
+    choice.limits.high = INFINITY;
+    open_robot(&robot, &choice);
+    for (int n = 0; n < 20; n++)
+        ask(&robot, 0.02 * fmin(n, 10));
+    CHECK(applied(&robot) == 0.2);
+    robot.joint[VELOCITY] = 0.26;
+    CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_LOCAL), 0);
+    for (int n = 0; n < 1500; n++) {
+        const struct inphase_frame *frame = idle(&robot);
+
+        CHECK(frame->state != INPHASE_STATE_FAULTED && !(frame->flags & INPHASE_FLAG_STOPPED));
+        CHECK_EQUAL(inphase_core_moves(robot.core, 0), n > 0);
+    }
+    CHECK(applied(&robot) == 0);
+    CHECK_EQUAL(load_u32(&robot.core->state->state), INPHASE_STATE_UNCONTROLLED);
+
+    /* to and fro: slow only while it turns round */
+    for (int n = 0; n < 600; n++) {
+        robot.joint[VELOCITY] = 0.26 * cos(n * 0.02 * 3.14159265358979);
+        fast += fabs(robot.joint[VELOCITY]) > 0.05;
+        CHECK_EQUAL(idle(&robot)->state, INPHASE_STATE_UNCONTROLLED);
+    }
+    CHECK(fast > 400 && fast < 590);
+
+    /* at rest for 0.1 s, and no sooner; then pushed */
+    robot.joint[VELOCITY] = -0.049;
+    idle(&robot);
+    robot.joint[VELOCITY] = 0.3;
+    idle(&robot);
+    robot.joint[VELOCITY] = -0.049;
+    for (int n = 0; n < 100; n++)
+        CHECK_EQUAL(idle(&robot)->state, INPHASE_STATE_UNCONTROLLED);
+    CHECK_EQUAL(idle(&robot)->state, INPHASE_STATE_FAULTED);
+    robot.joint[VELOCITY] = 0.051;
+    CHECK_EQUAL(idle(&robot)->state, INPHASE_STATE_UNCONTROLLED);
+    close_robot(&robot);
+}
+
+/* a switch is off once it is told so, whatever the pressure behind it does */
+static void a_feedback_that_says_nothing_of_motion_is_none_for_rest(void)
+{
+    static const struct choice valve = {
+        .limits = {.mode = INPHASE_MODE_SWITCH, .dwell_s = 0.005}, .reply_max_ns = 400000,
+        .kind = INPHASE_FEEDBACK_OTHER};
+    struct robot robot;
+
+    open_robot(&robot, &valve);
+    for (int n = 0; n < 20; n++)
+        ask(&robot, 1);
+    CHECK(applied(&robot) == 1);
+    inphase_core_stop(robot.core, INPHASE_REASON_SIGNAL, 15);
+    for (int n = 0; cycle_latch(robot.core); n++) {
+        robot.joint[VELOCITY] += 100;
+        cycle_act(robot.core);
+        CHECK(n < 20);
+    }
+    CHECK(applied(&robot) == 0);
+    CHECK_EQUAL(load_u32(&robot.core->state->state), INPHASE_STATE_STOPPED);
+    close_robot(&robot);
+}
+
+static void a_feedback_that_is_not_what_its_mode_needs_is_refused(void)
+{
+    struct choice wrong[] = {position, velocity, effort, velocity, position, velocity};
+    struct robot robot;
+
+    wrong[3].limits.low = -INFINITY;
+    wrong[3].limits.high = INFINITY;
+    wrong[5] = wrong[3];
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        wrong[i].kind = INPHASE_FEEDBACK_VELOCITY + (i == 3 || i == 4) + 2 * (i == 5);
+        CHECK_EQUAL(try_robot(&robot, &wrong[i]), -EINVAL);
+        inphase_segment_close(robot.segment);
+    }
+}
+
 /* what was being built up is not there any more when cycles did not run */
 static void an_acceleration_is_built_up_anew_after_cycles_that_did_not_run(void)
 {
@@ -841,6 +933,9 @@ int main(void)
     RUN(a_stop_ends_within_its_bound);
     RUN(a_robot_that_is_stopping_is_not_armed);
     RUN(arming_waits_until_the_ramp_has_come_to_rest);
+    RUN(a_joint_whose_velocity_is_its_feedback_rests_when_that_is_small);
+    RUN(a_feedback_that_says_nothing_of_motion_is_none_for_rest);
+    RUN(a_feedback_that_is_not_what_its_mode_needs_is_refused);
     RUN(an_acceleration_is_built_up_anew_after_cycles_that_did_not_run);
     RUN(a_starved_device_is_told_until_motion_is_asked_for);
     RUN(a_suspension_in_the_act_latches_motion);

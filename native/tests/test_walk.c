@@ -1,5 +1,5 @@
 /* A seeded walk through the states of a robot on virtual time: losses and returns, late and wrong
-   replies, stops, emergency stops, arming, stale and mad commands, in every command mode. After every
+   replies, drives that do not hear, stops, emergency stops, arming, stale and mad commands, in every command mode. After every
    cycle the twins, which the core cannot see into, are held against three rules:
 
      1. Nothing is written that did not pass the limiter in an armed state, but a device's stop.
@@ -24,8 +24,10 @@
 #define LIFE 1500    /* cycles of one robot */
 #define TROUBLES 60  /* planned faults of one robot */
 #define LASTS 60     /* cycles of one of them, at most */
+#define DEAF 600     /* cycles in which a drive goes on as it is, at most */
 #define CALM 600     /* cycles without a cause, after which all is at rest */
 #define AT_REST 0.05 /* rad/s: slower counts as rest, as in the frames */
+#define HEARS_RAD_S 100 /* how quickly a drive does what it is told */
 #define SLACK 1e-9
 #define HERE 1e-3   /* rad: where a joint is, by a sample that is a little older */
 
@@ -67,6 +69,7 @@ struct walk {
     enum behaviour behaviour;
     int troubles;
     int64_t calm_until;
+    int64_t deaf_until[ACTUATORS];
     bool asked_to_arm;           /* since motion was latched last, or at all */
     bool was_armed;              /* at least once */
     uint32_t latched;            /* the reason at the last look */
@@ -128,7 +131,7 @@ static void open_walk(struct walk *walk)
         bool is_switch = modes[i] == INPHASE_MODE_SWITCH;
 
         servo[i] = (struct inphase_servo){
-            .natural_rad_s = 100, .velocity_max = 6, .acceleration_max = 200, .mode = modes[i],
+            .natural_rad_s = HEARS_RAD_S, .velocity_max = 6, .acceleration_max = 200, .mode = modes[i],
             .inertia = 0.1, .damping = 2};
         actuator[i] = (struct inphase_actuator_config){
             .device = i, .channels = 1, .feedback_sensor = is_switch ? -1 : (int32_t)i,
@@ -140,6 +143,12 @@ static void open_walk(struct walk *walk)
                                                                : INPHASE_STOP_ZERO}};
         if (i == APART)
             actuator[i].feedback_sensor = APART_SENSOR;
+
+        /* some joints are measured by their velocity alone */
+        if (modes[i] != INPHASE_MODE_POSITION && !is_switch && one_in(2)) {
+            actuator[i].feedback_kind = INPHASE_FEEDBACK_VELOCITY;
+            actuator[i].feedback_channel = 1;
+        }
     }
     CHECK_EQUAL(inphase_segment_make(&walk->segment, inphase_core_size(&config), 0), 0);
     CHECK_EQUAL(inphase_core_open(&walk->core, &config, walk->segment), 0);
@@ -237,8 +246,21 @@ static void live(struct walk *walk)
         CHECK_EQUAL(inphase_core_disarm(core), 0);
     if (one_in(60))
         walk->behaviour = check_random() % BEHAVIOURS;
-    if (one_in(500))
+    for (uint32_t i = 0; i < ACTUATORS; i++)
+        if (modes[i] == INPHASE_MODE_VELOCITY && one_in(1000))
+            walk->deaf_until[i] = core->cycle + (int64_t)(check_random() % DEAF);
+    if (one_in(500)) {
         walk->calm_until = core->cycle + CALM;
+        memset(walk->deaf_until, 0, sizeof walk->deaf_until);
+    }
+}
+
+/* a drive that hears nothing turns its joint on as it did */
+static void deafen(struct walk *walk)
+{
+    for (uint32_t i = 0; i < ACTUATORS; i++)
+        walk->core->actuator[i].plant->servo[0].natural_rad_s =
+            walk->core->cycle < walk->deaf_until[i] ? 0 : HEARS_RAD_S;
 }
 
 /* the policy's answer to the frame that was latched, or none */
@@ -431,6 +453,7 @@ static bool walk_on(struct walk *walk)
 
     if (!walk->stopping)
         live(walk);
+    deafen(walk);
     if (!cycle_latch(walk->core))
         return false;
     CHECK_EQUAL(inphase_reader_next(walk->reader, 0, 0), 0);
