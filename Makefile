@@ -16,7 +16,7 @@ PACKAGE := $(shell find middleware drivers -name '*.py')
 NATIVE := $(wildcard native/*.h native/*.py native/CMakeLists.txt native/src/*)
 
 # what native/fuzz looks at: the program, and inputs of its smoke run
-FUZZ_TARGETS := packets wire mailbox guard_page store
+FUZZ_TARGETS := packets wire mailbox posts guard_page store
 # and tests/fuzz/doors.py
 FUZZ_DOORS := description schedule onnx safetensors
 FUZZ_RUNS := 10000

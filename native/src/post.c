@@ -69,7 +69,7 @@ static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum
         if (preadv2(sensor->device->fd, &into, 1, -1, RWF_NOWAIT) < 0 && errno != EAGAIN)
             return -errno;
     }
-    if (head == sensor->posted || head == 0)
+    if (head == sensor->posted || head == 0 || head > INT64_MAX)
         return 0;
 
     /* another process wrote this: a head that went back, or too far, leads to the newest sample */
