@@ -18,7 +18,7 @@ NATIVE := $(wildcard native/*.h native/*.py native/CMakeLists.txt native/src/*)
 # what native/fuzz looks at: the program, and inputs of its smoke run
 FUZZ_TARGETS := packets wire mailbox posts guard_page store
 # and tests/fuzz/doors.py
-FUZZ_DOORS := description schedule onnx safetensors
+FUZZ_DOORS := description schedule onnx safetensors zmtp
 FUZZ_RUNS := 10000
 FUZZ_SECONDS ?= 120
 CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))) \

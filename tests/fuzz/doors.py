@@ -11,8 +11,8 @@ from pathlib import Path
 
 import atheris
 
-from inphase import onnx_file, safetensors_file, schedule, wire
-from inphase.errors import InphaseError
+from inphase import onnx_file, safetensors_file, schedule, wire, zmtp
+from inphase.errors import InphaseError, WireError
 from inphase.message import Form
 
 _SCRATCH = Path(tempfile.mkdtemp(prefix="inphase-fuzz-"))
@@ -29,10 +29,31 @@ def _schedule(data: bytes) -> None:
     schedule.load(path)
 
 
+def _messages(pieces: list[bytes]) -> tuple[list[zmtp.Message], str]:
+    """What a connection makes of pieces, and why it ended."""
+    connection = zmtp.Connection(kept=2_000, most=20_000)
+    found: list[zmtp.Message] = []
+    try:
+        for piece in pieces:
+            found += connection.feed(piece)
+    except WireError as error:
+        return found, str(error)
+    return found, ""
+
+
+def _zmtp(data: bytes) -> None:
+    """The first byte says how long the pieces are: in one piece it is the same."""
+    size, data = 1 + data[0] if data else 1, data[1:]
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    (whole, why), (found, end) = _messages([data]), _messages(pieces)
+    assert end == why and (why or found == whole), (found, end, whole, why)
+
+
 DOORS: dict[str, Callable[[bytes], object]] = {
     "description": _description,
     "schedule": _schedule,
     "onnx": lambda data: onnx_file.check(Path("policy.onnx"), data),
+    "zmtp": _zmtp,
     "safetensors": lambda data: safetensors_file.check(Path("net.safetensors"), data),
 }
 
