@@ -9,6 +9,7 @@ from benches import machine
 FIGURES = (
     "wake",
     "latch",
+    "crowd",
     "gateway",
     "policy",
     "model",

@@ -134,15 +134,36 @@ class Writer:
 
     def frames_block(self, period_us: int, cycles: int, act_us: int = 0) -> NDArray[np.int64]:
         """Latch frames; what the policy took, or -1, if there is an act."""
-        echo = np.zeros(cycles, np.int64)
+        return self._block(period_us, cycles, act_us)[0]
+
+    def wakes_block(self, period_us: int, cycles: int) -> NDArray[np.int64]:
+        """Latch frames; what it took the writer to wake its followers."""
+        return self._block(period_us, cycles, 0)[1]
+
+    def _block(
+        self, period_us: int, cycles: int, act_us: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        echo, rung = np.zeros(cycles, np.int64), np.zeros(cycles, np.int64)
         done = lib.bench_store_block(
             self._store,
             self._grid(period_us, act_us, cycles),
             ffi.cast("int64_t *", ffi.from_buffer(echo)),
+            ffi.cast("int64_t *", ffi.from_buffer(rung)),
         )
         assert done == cycles, done
         self.frames += cycles
-        return echo
+        return echo, rung
+
+    @contextmanager
+    def followers(self, count: int) -> Iterator[None]:
+        """So many processes that wait for each frame."""
+        pids = ffi.new("int32_t[]", count)
+        rc = lib.bench_followers_start(self._store, count, pids)
+        assert rc == 0, rc
+        try:
+            yield
+        finally:
+            lib.bench_followers_end(count, pids)
 
     def bare_block(self, period_us: int, cycles: int, act_us: int = 0) -> NDArray[np.int64]:
         """The same on the bare mapping."""

@@ -1,8 +1,12 @@
 /* Writes the product's store from a bench: the layout of native/src/core.c and the publishing of
    native/src/cycle.c, with payloads larger than the core's own sensors have. */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "../native/src/internal.h"
 #include "shared.h"
@@ -10,6 +14,7 @@
 struct bench_store {
     inphase_segment *segment;
     inphase_segment *mailbox, *bell; /* of a policy, NULL: there is none */
+    struct relay relay;
     struct inphase_layout *layout;
     struct state *state;
     uint64_t *payload[INPHASE_MAX_SENSORS];
@@ -70,11 +75,12 @@ int bench_store_open(bench_store **out, uint64_t epoch, const char *description,
         store->payload[i] = calloc(1, payload[i]);
     inphase_segment_publish(store->segment);
     *out = store;
-    return 0;
+    return relay_start(&store->relay, store->state);
 }
 
 void bench_store_close(bench_store *store)
 {
+    relay_end(&store->relay);
     for (uint32_t i = 0; i < store->layout->sensors; i++)
         free(store->payload[i]);
     inphase_segment_close(store->segment);
@@ -108,7 +114,7 @@ struct block {
     struct bench_run run;
     bench_store *store;
     const struct mailbox *mailbox;
-    int64_t *echo_ns;
+    int64_t *echo_ns, *rung_ns;
 };
 
 static void write_samples(bench_store *store, uint64_t number)
@@ -151,14 +157,17 @@ static int64_t latch(bench_store *store, uint64_t number, int64_t due_ns)
     put_i64(&state->cycle, (int64_t)number);
     atomic_store_explicit(&state->head, number + 1, memory_order_release);
     atomic_store_explicit(&state->wake, (uint32_t)(number + 1), memory_order_release);
-    if (!store->bell) {
-        store_wake(state);
-        return latched_ns;
-    }
-    atomic_store_explicit((_Atomic uint32_t *)store->bell->memory, (uint32_t)(number + 1),
-                          memory_order_release);
-    futex_wake((_Atomic uint32_t *)store->bell->memory, 1);
     return latched_ns;
+}
+
+/* as well; ns that it takes the writer */
+static int64_t ring(bench_store *store, uint64_t number)
+{
+    _Atomic uint32_t *bell = store->bell ? (void *)store->bell->memory : NULL;
+    int64_t before_ns = bench_now();
+
+    relay_ring(&store->relay, bell, (uint32_t)(number + 1));
+    return bench_now() - before_ns;
 }
 
 static int block_body(struct bench_run *run)
@@ -175,6 +184,7 @@ static int block_body(struct bench_run *run)
         bench_sleep_until(due_ns);
         write_samples(block->store, number);
         latched_ns = latch(block->store, number, due_ns);
+        block->rung_ns[i] = ring(block->store, number);
         if (!grid->act_ns)
             continue;
         bench_sleep_until(due_ns + grid->act_ns);
@@ -188,15 +198,51 @@ static int block_body(struct bench_run *run)
     return grid->cycles;
 }
 
-int bench_store_block(bench_store *store, const struct bench_grid *grid, int64_t *echo_ns)
+int bench_store_block(bench_store *store, const struct bench_grid *grid, int64_t *echo_ns,
+                      int64_t *rung_ns)
 {
     const struct mailbox *mailbox =
         store->mailbox ? (const void *)store->mailbox->memory : NULL;
-    struct block block = {{*grid, block_body, 0}, store, mailbox, echo_ns};
+    struct block block = {{*grid, block_body, 0}, store, mailbox, echo_ns, rung_ns};
 
     if (grid->act_ns && !mailbox)
         return -EINVAL;
     return bench_run(&block.run);
+}
+
+/* ---- followers ---------------------------------------------------------------------------- */
+
+/* one local reader, as a process that waits for each frame */
+static void follow(const bench_store *store)
+{
+    int fd = inphase_segment_fd(store->segment);
+    inphase_reader *reader;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (inphase_reader_open(&reader, &fd, 1, 0) < 0)
+        _exit(1);
+    for (;;)
+        inphase_reader_next(reader, 0, 1000000000);
+}
+
+int bench_followers_start(const bench_store *store, int32_t count, int32_t *pids)
+{
+    for (int32_t i = 0; i < count; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0)
+            follow(store);
+        if (pids[i] < 0)
+            return -errno;
+    }
+    return 0;
+}
+
+void bench_followers_end(int32_t count, const int32_t *pids)
+{
+    for (int32_t i = 0; i < count; i++) {
+        kill(pids[i], SIGKILL);
+        waitpid(pids[i], NULL, 0);
+    }
 }
 
 /* ---- histograms ------------------------------------------------------------------------- */

@@ -56,12 +56,16 @@ int bench_store_open(bench_store **out, uint64_t epoch, const char *description,
 void bench_store_close(bench_store *store);
 /* Its descriptor, to read. */
 int bench_store_fd(const bench_store *store);
-/* Make a policy's mailbox for answers of so many values, and its bell, which is rung from then on
-   in place of waking all; their descriptors, which stay the store's, go to fds. */
+/* Make a policy's mailbox for answers of so many values, and its bell, which is rung from then on; their descriptors, which stay the store's, go to fds. */
 int bench_store_mailbox(bench_store *store, uint32_t values, int *fds);
 /* Latch `cycles` frames. With a mailbox, and act_ns: echo_ns gets what the policy took from the latch
-   to its post, or -1. Returns the number of cycles. */
-int bench_store_block(bench_store *store, const struct bench_grid *grid, int64_t *echo_ns);
+   to its post, or -1. rung_ns: what it took the writer to wake who follows, per cycle. Returns the
+   number of cycles. */
+int bench_store_block(bench_store *store, const struct bench_grid *grid, int64_t *echo_ns,
+                      int64_t *rung_ns);
+/* Processes that follow the store; they end with this one. 0 or -errno. */
+int bench_followers_start(const bench_store *store, int32_t count, int32_t *pids);
+void bench_followers_end(int32_t count, const int32_t *pids);
 
 /* How often each bucket of a store's histogram was hit, and the largest value of each bucket. */
 int bench_buckets(int fd, uint32_t histogram, uint64_t *count, int64_t *top);
