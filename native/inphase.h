@@ -77,7 +77,9 @@
 #define INPHASE_REASON_SUPERVISOR 36 /* the supervisor is silent: see inphase_core_beat */
 #define INPHASE_REASON_REST 37      /* an actuator is not known to be at rest: it gets its stop, or is not
                                        armed; detail: actuator */
-#define INPHASE_REASONS 38
+#define INPHASE_REASON_GUARD 38     /* the guard stopped the devices of this frozen runtime, and let it
+                                       live: its robot is emulated */
+#define INPHASE_REASONS 39
 
 /* which stamp of a sample cannot be true */
 #define INPHASE_STAMP_CYCLE 1       /* a cycle that has not come, or is none */
@@ -1315,8 +1317,9 @@ int inphase_core_line(inphase_core *core, uint32_t sensor, int fd, int64_t pulse
    command, what stops that device; a heartbeat older than max_hold_ns means a frozen runtime. Returns
    a descriptor of it, which nobody can map for writing or resize; *life_fd: one of the page on which
    the guard leaves its own beat. The caller closes both. The cycle thread reads that beat: a guard that
-   died, or whose beat is older than 5 max_hold_ns, guards nothing. Before the start. -EBUSY: there is
-   one, or on virtual time; a negative errno of memfd_create and the like. */
+   died, or whose beat is older than 5 max_hold_ns, guards nothing; one that stopped the devices and let
+   this process live, for its robot is emulated, ends the run: INPHASE_REASON_GUARD. Before the start.
+   -EBUSY: there is one, or on virtual time; a negative errno of memfd_create and the like. */
 int inphase_core_guard(inphase_core *core, int64_t max_hold_ns, int32_t *life_fd);
 /* An actuator's enable sequence is done: commands may be written to it, and it stands (enable is said
    before its device is attached again). 0: commands may not be; what it was told to do is stopped. */

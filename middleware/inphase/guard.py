@@ -13,6 +13,7 @@ import struct
 import subprocess
 import time
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from inphase import _core, names
 from inphase.errors import RuntimeFault
 
 PROGRAM = Path(_core.__file__).with_name("_guard")
-_REQUEST = struct.Struct("=II48s")
+_REQUEST = struct.Struct("=III48s")
 _ANSWER = struct.Struct("=IIii")
 _GIVE, _DROP, _READY = 1, 2, 3
 _BEAT = struct.Struct("=q")
@@ -46,13 +47,22 @@ class Guard:
     devices are closed. Thread: the supervisor's.
 
     pages: the core's, see `Core.guard`; they stay the caller's. note: the file that it leaves.
-    priority and cpu: the cycle thread's. hold: it leaves a frozen runtime alive. Raises
-    RuntimeFault.
+    priority and cpu: the cycle thread's. hold: it leaves a frozen runtime alive. is_emulated:
+    whether nothing real moves at a descriptor; where that holds for every actuator, a frozen
+    runtime is stopped and left alive, to end. Raises RuntimeFault.
     """
 
     def __init__(
-        self, pages: tuple[int, int], note: str, priority: int, cpu: int | None, *, hold: bool
+        self,
+        pages: tuple[int, int],
+        note: str,
+        priority: int,
+        cpu: int | None,
+        *,
+        hold: bool,
+        is_emulated: Callable[[int], bool] = lambda _: False,
     ) -> None:
+        self._is_emulated = is_emulated
         self._given: dict[int, Given] = {}
         self._life = mmap.mmap(pages[1], _BEAT.size, prot=mmap.PROT_READ)
         self._beat_ns, self._silent_s, self._looked_s = 0, 0.0, time.monotonic()
@@ -102,7 +112,8 @@ class Guard:
     def give(self, actuator: int, name: str, fd: int, worker: int = -1) -> None:
         """Give it a device's descriptor, and wait until it has it. worker: a pidfd of the process
         that writes to it; -1: the cycle thread does. Raises RuntimeFault."""
-        self._ask(_GIVE, actuator, name, [fd] if worker < 0 else [fd, worker])
+        fds = [fd] if worker < 0 else [fd, worker]
+        self._ask(_GIVE, actuator, name, fds, is_emulated=self._is_emulated(fd))
         self._given[actuator] = Given(actuator, name, fd, worker)
 
     def drop(self, actuator: int) -> None:
@@ -130,8 +141,10 @@ class Guard:
         """The devices that it has."""
         return list(self._given.values())
 
-    def _ask(self, kind: int, actuator: int, name: str, fds: list[int]) -> None:
-        request = _REQUEST.pack(kind, actuator, name.encode()[:47])
+    def _ask(
+        self, kind: int, actuator: int, name: str, fds: list[int], *, is_emulated: bool = False
+    ) -> None:
+        request = _REQUEST.pack(kind, actuator, is_emulated, name.encode()[:47])
         try:
             socket.send_fds(self._line, [request], fds)
         except OSError as error:

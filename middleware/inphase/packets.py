@@ -47,6 +47,7 @@ REASONS = (
     "stamp",
     "supervisor",
     "rest",
+    "guard",
 )
 """Names of INPHASE_REASON_*, by number."""
 

@@ -26,6 +26,7 @@ from inphase import names, policy, preflight, states, store, summary, wire
 from inphase import plan as planning
 from inphase.core import Core, is_realtime, store_size
 from inphase.devices import Devices
+from inphase.emulated import is_emulated
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault
 from inphase.guard import Given, Guard, take_notes
 from inphase.lines import Lines
@@ -100,6 +101,7 @@ class Runtime:
         """those of them whose end was told"""
         self._policy: Process | None = None
         self._gateway: Process | None = None
+        self._emulator: Process | None = None
         self._devices: Devices | None = None
         self._lines: Lines | None = None
         self._workers: Workers | None = None
@@ -137,14 +139,14 @@ class Runtime:
         if self.wishes.simulate:
             described = self._start_world()
         elif described.emulator is not None:
-            emulator = self._start_process(
+            self._emulator = self._start_process(
                 "emulator",
                 described.emulator.module,
                 [str(described.path)],
                 described.path.resolve().parent,
             )
             # hardware does not slow down when the computer is busy
-            emulator.raise_priority(described.cycle.emulator_priority)
+            self._emulator.raise_priority(described.cycle.emulator_priority)
         self._devices = Devices(self.plan, self._tell)
         self._undo.callback(self._devices.close)
         self._lines = Lines(self.plan, self.wishes.simulate)
@@ -321,6 +323,7 @@ class Runtime:
             cycle.priority,
             cycle.cpu,
             hold=self.wishes.debug_hold,
+            is_emulated=self._is_emulated,
         )
         for what, why in self._guard.refused.items():
             self._tell(f"guard: {what} is refused: {why}; runs on")
@@ -330,6 +333,11 @@ class Runtime:
                 self.core.guarded(device.actuator, True)
         self._devices.guard = self._workers.guard = self._guard
         self._workers.give(self.core)
+
+    def _is_emulated(self, fd: int) -> bool:
+        """Whether this run's emulator, and nothing real, answers at a descriptor."""
+        emulator = self._emulator
+        return emulator is not None and emulator.ended() is None and is_emulated(fd, emulator.pid)
 
     def _check_guarded(self) -> None:
         """Refuse to move what nothing would stop. Raises ScheduleError."""
@@ -607,6 +615,7 @@ class Runtime:
         assert self.core is not None and self.reader is not None
         assert self._power is not None
         self._note_page_faults()
+        self._note_latch()
         self._power.end()
         return summary.make(self.plan, self.reader, self.events, self._policy_end, self.mailbox)
 

@@ -1,5 +1,6 @@
 """What the core says of a robot's state, in words for a person; STATES.md is the page."""
 
+from inphase.core import is_realtime
 from inphase.packets import REASONS
 from inphase.plan import Plan
 
@@ -24,10 +25,24 @@ def latched(plan: Plan, status: dict[str, int]) -> str:
     elif reason == "offline":
         what = f"motion is latched: offline (device {list(plan.schedule.device)[detail]})"
         remedy = "arm again once the cause is gone"
+    elif reason == "guard":
+        return stalled(plan, status["reason_cycle"])
     else:
         what = f"motion is latched: {reason}" + (f" ({detail})" if detail else "")
         remedy = "arm again once the cause is gone"
     return f"{what}, in cycle {status['reason_cycle']}; {remedy} (SIGUSR1)"
+
+
+def stalled(plan: Plan, cycle: int) -> str:
+    """What the guard did to a run of an emulated robot that did not run for too long, and what to
+    do."""
+    hold_ms = plan.guard_hold_ns(is_realtime(plan.schedule.cycle)) / 1e6
+    return (
+        f"this machine held the robot's cycle up for more than {hold_ms:g} ms (max_hold), up to "
+        f"cycle {cycle}: the guard stopped the emulated robot, and the run ends. The run of a real "
+        f"robot is killed. Close other programs, let `inphase check` say which real-time rights "
+        f"are missing, set a longer [guard] max_hold_ms, or use --lockstep"
+    )
 
 
 def pressed(plan: Plan, inputs: int) -> str:

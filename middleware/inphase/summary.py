@@ -41,6 +41,7 @@ ANSWERS = ("late_answers", "refused_answers", "stale", "starved")
 """Counts of what a policy answered."""
 EXIT_POLICY = 7
 EXIT_LATCHED = 8
+EXIT_STALLED = 11
 
 
 def make(
@@ -160,7 +161,7 @@ def _realtime(facts: dict[str, int]) -> dict[str, Any]:
 
 def exit_code(result: dict[str, Any]) -> int:
     """0 done or asked to stop; 128 + signal; 6 overruns; 7 the policy ended; 8 motion latched;
-    10 the simulated world ended."""
+    10 the simulated world ended; 11 the guard stopped the emulated robot of a frozen runtime."""
     reason = result["stopped"]["reason"]
     if reason == "signal":
         return 128 + int(signal.Signals[result["stopped"]["detail"]])
@@ -168,6 +169,8 @@ def exit_code(result: dict[str, Any]) -> int:
         return 6
     if reason == "world":
         return WorldError.exit_code
+    if reason == "guard":
+        return EXIT_STALLED
     if result["policy"]["ended"]:
         return EXIT_POLICY
     return EXIT_LATCHED if result["latched"] else 0

@@ -66,7 +66,7 @@ static void judge(struct input *input, int64_t max_hold_ns)
     struct guard_view view = {
         .moving = take_byte(input), .beat_ns = (int64_t)take_word(input),
         .awake_ns = (int64_t)take_word(input), .forgiven_beat_ns = (int64_t)take_word(input),
-        .held_beat_ns = (int64_t)take_word(input)};
+        .held_beat_ns = (int64_t)take_word(input), .held_until_ns = (int64_t)take_word(input)};
     int64_t now_ns = (int64_t)(take_word(input) >> 2), until_ns;
     enum guard_verdict verdict;
 

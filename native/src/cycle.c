@@ -94,9 +94,21 @@ static bool stop_is_complete(struct inphase_core *core)
     return core->told_stop || (core->cycle - core->stop_cycle) * core->period_ns > STOP_NS;
 }
 
+/* The guard has stopped the devices already, as nothing here ran: they get the same stop again until they
+   are at rest, and no command */
+static void end_spared(struct inphase_core *core)
+{
+    for (uint32_t i = 0; i < core->actuators; i++)
+        rest_lost(&core->actuator[i]);
+    latch_motion(core, INPHASE_REASON_GUARD, 0);
+    inphase_core_stop(core, INPHASE_REASON_GUARD, 0);
+}
+
 /* the machine or this process stood still, wherever in the cycle it was: the next frame says so */
 void note_suspension(struct inphase_core *core, int64_t late_ns)
 {
+    if (guard_spared(core))
+        end_spared(core);
     if (late_ns > core->resumed_after_ns)
         note_resumed(core);
 }

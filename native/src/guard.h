@@ -14,7 +14,7 @@
 #include "../inphase.h"
 
 #define GUARD_MAGIC 0x6472617567ULL /* "guard" */
-#define GUARD_VERSION 3
+#define GUARD_VERSION 4
 #define GUARD_RECORDS 2
 #define GUARD_NAME 48
 #define GUARD_LONGEST_NS 3600000000000LL /* of any duration on the page */
@@ -60,16 +60,20 @@ struct guard_page {
                                     (set_robust_list(2)); 0: it does not run */
 };
 
-/* the guard writes it, and the core's cycle thread compares two numbers of it with what it knows */
+/* the guard writes it, and the core's cycle thread compares three numbers of it with what it knows */
 struct guard_life {
     _Atomic int64_t beat_ns;     /* when the guard last looked at the page */
     _Atomic uint32_t owner;      /* futex word of the guard's main thread, as guard_page's */
+    _Atomic uint32_t spared;     /* how often it found the core frozen, and stopped the devices of an
+                                    emulated robot without killing it; before it sends the first stop */
 };
 /* a beat of the guard that is older means a frozen guard; in multiples of max_hold_ns, in each of which
    it looks at the page once at least */
 #define GUARD_LATE 5
 /* and a worker that takes no order for so many max_hold_ns is stuck */
 #define GUARD_STUCK 5
+/* a frozen runtime that was spared has so long to run again, or is killed after all */
+#define GUARD_SPARE_NS 10000000000LL
 
 /* copy what is constant of a page of that many bytes; false: the copy does not hold, or leads out of
    the page. The page may change meanwhile */
@@ -90,6 +94,7 @@ struct guard_view {
     int64_t forgiven_beat_ns;    /* the beat that is given a second look; INPHASE_ABSENT: none */
     int64_t held_beat_ns;        /* the beat after which the guard stopped the devices and let the
                                     runtime live; INPHASE_ABSENT: none */
+    int64_t held_until_ns;       /* until then that beat is not asked about again */
 };
 
 enum guard_verdict {
@@ -109,6 +114,11 @@ enum guard_verdict guard_judge(const struct guard_view *view, int64_t max_hold_n
    that has not run between two looks of the guard is frozen, however often the guard is held up. */
 void guard_woke(struct guard_view *view, int64_t until_ns, int64_t now_ns, int64_t max_hold_ns);
 
+/* Pure. Whether a frozen runtime with so many actuators is spared, and told to end, instead of killed:
+   nothing of it can hurt anybody. emulated: bit per actuator whose device the guard has, and knows to be
+   emulated. view: as it was judged. Once per beat. */
+bool guard_spares(const struct guard_view *view, uint32_t actuators, uint32_t emulated);
+
 /* ---- between supervisor and guard: one packet each way per request ----------------------- */
 
 #define GUARD_GIVE 1             /* with a descriptor: of this actuator, from now on; and, where a worker
@@ -119,6 +129,7 @@ void guard_woke(struct guard_view *view, int64_t until_ns, int64_t now_ns, int64
 
 struct guard_request {
     uint32_t kind, actuator;
+    uint32_t is_emulated;        /* what answers at the descriptor is the run's own emulator */
     char name[GUARD_NAME];       /* of the device, for a person */
 };
 struct guard_answer {

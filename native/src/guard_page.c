@@ -96,7 +96,8 @@ enum guard_verdict guard_judge(const struct guard_view *view, int64_t max_hold_n
         return view->moving ? GUARD_DIED : GUARD_LEAVE;
     if (!view->moving)
         return view->is_left ? GUARD_LEAVE : GUARD_WAIT;
-    if (view->beat_ns == view->held_beat_ns && view->beat_ns != INPHASE_ABSENT)
+    if (view->beat_ns == view->held_beat_ns && view->beat_ns != INPHASE_ABSENT &&
+        now_ns < view->held_until_ns)
         return GUARD_WAIT;
 
     /* so that nothing overflows: the beat may be any number. One of the future is no beat */
@@ -112,4 +113,10 @@ void guard_woke(struct guard_view *view, int64_t until_ns, int64_t now_ns, int64
         return;
     view->forgiven_beat_ns = view->beat_ns;
     view->awake_ns = now_ns;
+}
+
+bool guard_spares(const struct guard_view *view, uint32_t actuators, uint32_t emulated)
+{
+    return actuators > 0 && emulated == (uint32_t)((1ULL << actuators) - 1) &&
+           view->beat_ns != view->held_beat_ns;
 }

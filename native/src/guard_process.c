@@ -48,6 +48,7 @@ struct device {
     int worker; /* pidfd of the process that writes to it; -1: the cycle thread does */
     uint32_t lost_seen; /* of the page's lost, when it was given */
     bool ended; /* its worker's process */
+    bool is_emulated;
     bool is_line; /* a terminal, which has an output queue to discard */
     char name[GUARD_NAME];
     int64_t due_ns;
@@ -72,7 +73,7 @@ struct guard {
 
     /* of the stop, for the note */
     int64_t noticed_ns, dead_ns, first_ns, last_ns;
-    bool killed, has_noted;
+    bool killed, spared, has_noted;
 };
 
 static struct guard guard;
@@ -201,6 +202,7 @@ static void drop(struct device *device)
     if (device->worker >= 0)
         close(device->worker);
     device->fd = device->worker = -1;
+    device->is_emulated = false;
 }
 
 static uint32_t lost(uint32_t actuator)
@@ -220,6 +222,7 @@ static int give(struct device *device, const struct guard_request *request, cons
     device->worker = fds[1];
     device->lost_seen = lost(request->actuator);
     device->ended = false;
+    device->is_emulated = request->is_emulated == 1;
     device->is_line = tcgetattr(fd, &settings) == 0;
     memcpy(device->name, request->name, sizeof device->name - 1);
 
@@ -462,12 +465,16 @@ static void tell(enum guard_verdict verdict)
         verdict == GUARD_DIED ? "died" : "froze", (long long)atomic_load(&guard.page->cycle));
     if (verdict == GUARD_FROZEN)
         add(guard.killed ? " it was killed;"
-                         : guard.holds ? " it is left alive (--debug-hold);"
-                                       : " it could not be killed;");
+                         : guard.holds  ? " it is left alive (--debug-hold);"
+                         : guard.spared ? " it is left alive, for its robot is emulated;"
+                                        : " it could not be killed;");
     for (uint32_t i = 0; i < guard.layout.actuators; i++)
         if (guard.view.moving >> i & 1)
             add(" %s was sent its stop %u times;", guard.device[i].name, guard.device[i].sent);
-    add(guard.has_noted ? " see %s\n" : " %s could not be written\n", guard.note);
+    if (guard.spared) /* it says so itself */
+        add(" the run ends\n");
+    else
+        add(guard.has_noted ? " see %s\n" : " %s could not be written\n", guard.note);
     say();
 }
 
@@ -517,23 +524,40 @@ static void look_at_worker(uint32_t actuator, bool is_leaving)
         drop(device);
 }
 
+/* bit per actuator whose device is here, and emulated */
+static uint32_t emulated(void)
+{
+    uint32_t all = 0;
+
+    for (uint32_t i = 0; i < guard.layout.actuators; i++)
+        all |= (uint32_t)(guard.device[i].fd >= 0 && guard.device[i].is_emulated) << i;
+    return all;
+}
+
 static void stop(enum guard_verdict verdict)
 {
     guard.noticed_ns = now();
     guard.dead_ns = guard.first_ns = guard.last_ns = 0;
     guard.killed = false;
-    if (verdict == GUARD_FROZEN && !guard.holds)
+    guard.spared = verdict == GUARD_FROZEN && !guard.holds &&
+                   guard_spares(&guard.view, guard.layout.actuators, emulated());
+    if (verdict == GUARD_FROZEN && !guard.holds && !guard.spared)
         kill_runtime();
+
+    /* before the first stop: a runtime that goes on meanwhile writes no command after it */
+    if (guard.spared)
+        atomic_fetch_add_explicit(&guard.life->spared, 1, memory_order_release);
     if (guard.view.is_dead)
         guard.dead_ns = now();
 
     /* what was left last is what was written last, or was about to be */
     take_record();
     guard.view.moving = moving();
-    if (!guard.holds) /* a runtime that is left alive hands its workers nothing while it is frozen */
+    if (!guard.holds && !guard.spared) /* left alive, it hands its workers nothing while it is frozen */
         kill_workers(guard.view.moving);
     send_stops(guard.view.moving);
-    write_note(verdict);
+    if (!guard.spared)
+        write_note(verdict);
     tell(verdict);
 }
 
@@ -634,5 +658,6 @@ int main(int count, char **argument)
         if (verdict == GUARD_DIED || guard.killed)
             return 0;
         guard.view.held_beat_ns = guard.view.beat_ns;
+        guard.view.held_until_ns = guard.holds ? INT64_MAX : now() + GUARD_SPARE_NS;
     }
 }

@@ -683,6 +683,7 @@ struct inphase_core {
         const struct guard_life *life; /* constant, and changed by the guard; NULL: there is none */
         int64_t awake_ns;        /* when this thread, held up itself, found forgiven_ns */
         int64_t forgiven_ns;     /* beat of the guard that counts from awake_ns on */
+        uint32_t spared_seen;    /* of its page's spared, at the last look */
     } guard;
 
     /* any thread writes, the cycle thread reads */
@@ -780,6 +781,9 @@ void guard_withdraw(struct inphase_core *core, const struct actuator *actuator);
 void guard_disarm(struct inphase_core *core);
 /* a worker's device is lost: where it was commanded, the guard stops it. is_stuck: the worker lives */
 void guard_abandon(struct inphase_core *core, const struct actuator *actuator, bool is_stuck);
+/* whether the guard has taken this process for frozen since the last call, stopped the devices and let it
+   live; a memory read */
+bool guard_spared(struct inphase_core *core);
 int guard_lock(const struct inphase_core *core);
 /* whether the guard would act; memory reads only. Without a guard that is not this one's to say: true */
 bool guard_lives(const struct inphase_core *core, int64_t now_ns);

@@ -494,7 +494,8 @@ static void a_runtime_that_ended_in_motion_died(void)
 
 static void a_frozen_runtime_that_was_left_alive_is_stopped_once_per_pause(void)
 {
-    struct guard_view view = {.moving = 1, .beat_ns = 100 * MS, .held_beat_ns = 100 * MS};
+    struct guard_view view = {.moving = 1, .beat_ns = 100 * MS, .held_beat_ns = 100 * MS,
+                              .held_until_ns = INT64_MAX};
 
     CHECK_EQUAL(judge(view, 5000 * MS), GUARD_WAIT);
     view.is_dead = true;
@@ -503,6 +504,59 @@ static void a_frozen_runtime_that_was_left_alive_is_stopped_once_per_pause(void)
     view.beat_ns = 5001 * MS;
     CHECK_EQUAL(judge(view, 5001 * MS), GUARD_WAIT);
     CHECK_EQUAL(judge(view, 5022 * MS), GUARD_FROZEN);
+}
+
+/* for so long; a person is not left with a process that does nothing and does not end */
+static void a_beat_that_is_left_alone_is_asked_about_again_when_its_time_is_over(void)
+{
+    struct guard_view view = {.moving = 1, .beat_ns = 100 * MS, .held_beat_ns = 100 * MS,
+                              .held_until_ns = 120 * MS + GUARD_SPARE_NS};
+
+    CHECK_EQUAL(judge(view, 121 * MS), GUARD_WAIT);
+    CHECK_EQUAL(judge(view, 120 * MS + GUARD_SPARE_NS - 1), GUARD_WAIT);
+    CHECK_EQUAL(judge(view, 120 * MS + GUARD_SPARE_NS), GUARD_FROZEN);
+    view.moving = 0;
+    CHECK_EQUAL(judge(view, 120 * MS + GUARD_SPARE_NS), GUARD_WAIT);
+}
+
+static void a_runtime_is_spared_where_every_actuator_is_emulated_and_once_per_beat(void)
+{
+    struct guard_view view = {.moving = 1, .beat_ns = 100 * MS, .held_beat_ns = INPHASE_ABSENT};
+
+    CHECK(guard_spares(&view, 1, 1));
+    CHECK(guard_spares(&view, 3, 7));
+    CHECK(guard_spares(&view, INPHASE_MAX_ACTUATORS,
+                       (uint32_t)((1ULL << INPHASE_MAX_ACTUATORS) - 1)));
+
+    /* one that is real, also where it does not move; or that the guard does not have */
+    for (uint32_t i = 0; i < 3; i++)
+        CHECK(!guard_spares(&view, 3, 7U & ~(1U << i)));
+    CHECK(!guard_spares(&view, 3, 0));
+    CHECK(!guard_spares(&view, 2, 7));
+    CHECK(!guard_spares(&view, 0, 0));
+
+    view.held_beat_ns = 100 * MS;
+    CHECK(!guard_spares(&view, 1, 1));
+    view.beat_ns = 101 * MS;
+    CHECK(guard_spares(&view, 1, 1));
+}
+
+/* each time that it was spared is told once */
+static void the_core_learns_that_it_was_spared(void)
+{
+    struct guard_life *life = open_life();
+
+    CHECK(!guard_spared(core));
+    life->spared++;
+    CHECK(guard_spared(core));
+    CHECK(!guard_spared(core));
+    life->spared++;
+    CHECK(guard_spared(core));
+    CHECK(!guard_spared(core));
+    close_life(life);
+    core = calloc(1, sizeof *core);
+    CHECK(!guard_spared(core));
+    free(core);
 }
 
 int main(void)
@@ -523,5 +577,8 @@ int main(void)
     RUN(a_beat_is_forgiven_once);
     RUN(a_runtime_that_ended_in_motion_died);
     RUN(a_frozen_runtime_that_was_left_alive_is_stopped_once_per_pause);
+    RUN(a_beat_that_is_left_alone_is_asked_about_again_when_its_time_is_over);
+    RUN(a_runtime_is_spared_where_every_actuator_is_emulated_and_once_per_beat);
+    RUN(the_core_learns_that_it_was_spared);
     return 0;
 }

@@ -101,9 +101,10 @@ static int expect_answer(struct rig *rig)
     return answer.error;
 }
 
-static void give(struct rig *rig, uint32_t index, int fd)
+static void give_one(struct rig *rig, uint32_t index, int fd, bool is_emulated)
 {
-    struct guard_request request = {.kind = GUARD_GIVE, .actuator = index, .name = "device"};
+    struct guard_request request = {.kind = GUARD_GIVE, .actuator = index,
+                                    .is_emulated = is_emulated, .name = "device"};
     struct iovec part = {.iov_base = &request, .iov_len = sizeof request};
     union {
         struct cmsghdr header;
@@ -116,6 +117,11 @@ static void give(struct rig *rig, uint32_t index, int fd)
     memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
     CHECK_EQUAL(sendmsg(rig->line, &message, 0), sizeof request);
     CHECK_EQUAL(expect_answer(rig), 0);
+}
+
+static void give(struct rig *rig, uint32_t index, int fd)
+{
+    give_one(rig, index, fd, false);
 }
 
 /* an actuator was commanded: from now on it has to be stopped */
@@ -390,6 +396,103 @@ static void a_guard_whose_line_is_closed_at_rest_ends(void)
     close_rig(&rig);
 }
 
+struct wires {
+    int first[2], second[2];
+};
+
+static void open_wires(struct wires *wires)
+{
+    CHECK_EQUAL(socketpair(AF_UNIX, SOCK_DGRAM, 0, wires->first), 0);
+    CHECK_EQUAL(socketpair(AF_UNIX, SOCK_DGRAM, 0, wires->second), 0);
+}
+
+static void close_wires(struct wires *wires)
+{
+    for (int i = 0; i < 2; i++) {
+        close(wires->first[i]);
+        close(wires->second[i]);
+    }
+}
+
+/* until a stop has come to that end */
+static void wait_for_stop(int fd)
+{
+    uint8_t byte;
+
+    CHECK_EQUAL(recv(fd, &byte, 1, MSG_PEEK), 1);
+}
+
+/* nothing of it can hurt anybody: the runtime goes on, learns of it, and ends in order */
+static void a_frozen_runtime_whose_robot_is_emulated_is_stopped_and_left_alive(void)
+{
+    const struct guard_life *life;
+    struct wires wires;
+    struct rig rig;
+    int status;
+
+    open_wires(&wires);
+    open_rig(&rig, 100 * MS, 0, 0);
+    life = mmap(NULL, sizeof *life, PROT_READ, MAP_SHARED, rig.life, 0);
+    CHECK(life != MAP_FAILED);
+    give_one(&rig, 0, wires.first[0], true);
+    give_one(&rig, 1, wires.second[0], true);
+    guard_beat(rig.core, inphase_now());
+    moves(&rig, 0);
+    CHECK_EQUAL(life->spared, 0);
+    guard_beat(rig.core, inphase_now() - 1000 * MS);
+    wait_for_stop(wires.first[1]);
+    CHECK_EQUAL(life->spared, 1); /* before the first byte */
+    CHECK(guard_spared(rig.core));
+
+    /* it answers, and has killed nobody and left no note; the stop came, once */
+    ask(&rig);
+    CHECK_EQUAL(expect_answer(&rig), 0);
+    CHECK_EQUAL(waitpid(rig.runtime, &status, WNOHANG), 0);
+    CHECK_EQUAL(access(rig.note, F_OK), -1);
+    CHECK_EQUAL(life->spared, 1);
+    expect_stops(wires.first[1], 0);
+    CHECK_EQUAL(recv(wires.second[1], &status, 1, MSG_DONTWAIT), -1);
+
+    /* what was spared may die yet, in motion: that is told by a note, as ever */
+    kill_runtime(&rig);
+    expect_end(rig.guard);
+    expect_stops(wires.first[1], 0);
+    CHECK_EQUAL(access(rig.note, F_OK), 0);
+    munmap((void *)(uintptr_t)life, sizeof *life);
+    close_wires(&wires);
+    close_rig(&rig);
+}
+
+/* also where the one that is real does not move, was given without a word, or was taken away again */
+static void a_frozen_runtime_with_one_real_actuator_is_killed(void)
+{
+    for (int turn = 0; turn < 3; turn++) {
+        struct wires wires;
+        struct rig rig;
+        int status;
+
+        open_wires(&wires);
+        open_rig(&rig, 100 * MS, 0, 0);
+        give_one(&rig, 0, wires.first[0], true);
+        if (turn == 0)
+            give_one(&rig, 1, wires.second[0], false);
+        if (turn == 2) {
+            give_one(&rig, 1, wires.second[0], true);
+            ask(&rig); /* to drop it */
+            CHECK_EQUAL(expect_answer(&rig), 0);
+        }
+        moves(&rig, 0);
+        guard_beat(rig.core, inphase_now() - 1000 * MS);
+        CHECK_EQUAL(waitpid(rig.runtime, &status, 0), rig.runtime);
+        CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        expect_end(rig.guard);
+        expect_stops(wires.first[1], 0);
+        CHECK_EQUAL(access(rig.note, F_OK), 0);
+        close_wires(&wires);
+        close_rig(&rig);
+    }
+}
+
 int main(void)
 {
     RUN(what_began_to_move_while_the_runtime_died_is_stopped_too);
@@ -399,5 +502,7 @@ int main(void)
     RUN(a_guard_with_nothing_to_do_does_not_spin);
     RUN(a_guard_whose_line_is_closed_at_rest_ends);
     RUN(a_stop_of_several_datagrams_goes_out_whole);
+    RUN(a_frozen_runtime_whose_robot_is_emulated_is_stopped_and_left_alive);
+    RUN(a_frozen_runtime_with_one_real_actuator_is_killed);
     return 0;
 }

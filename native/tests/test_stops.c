@@ -360,6 +360,37 @@ static void the_supervisor_latches_with_the_first_reason(void)
     close_core(&robot);
 }
 
+/* The guard stopped the devices of an emulated robot while nothing here ran. In the act in which the core
+   goes on there is no command any more; the joint gets its stop, and the run ends by itself */
+static void a_core_that_was_spared_writes_its_stop_and_ends(void)
+{
+    struct guard_life life = {.owner = 1};
+    struct inphase_status status;
+    struct robot robot;
+
+    open_core(&robot, PERIOD_NS);
+    robot.core->guard.life = &life;
+    run(&robot, 50);
+    CHECK(robot.core->actuator[0].driven);
+    CHECK_EQUAL(status_of(&robot).latched, 0);
+    atomic_store(&life.spared, 1);
+    run(&robot, 1);
+    CHECK_EQUAL(status_of(&robot).latched, INPHASE_REASON_GUARD);
+    CHECK_EQUAL(robot.core->actuator[0].reason, INPHASE_REASON_REST);
+    CHECK(robot.core->actuator[0].flags & INPHASE_ACT_WRITTEN);
+    CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+
+    /* at rest is what is measured, also of a stop that the guard has sent already */
+    CHECK(inphase_core_run(robot.core, 1000) < 1000);
+    status = status_of(&robot);
+    CHECK_EQUAL(status.state, INPHASE_STATE_STOPPED);
+    CHECK_EQUAL(status.reason, INPHASE_REASON_GUARD);
+    CHECK_EQUAL(status.latched, INPHASE_REASON_GUARD);
+    CHECK_EQUAL(status.reason_cycle, 51);
+    robot.core->guard.life = NULL;
+    close_core(&robot);
+}
+
 int main(void)
 {
     RUN(keys_stop_and_are_told_on);
@@ -372,5 +403,6 @@ int main(void)
     RUN(a_supervisor_that_is_slow_but_lives_latches_nothing);
     RUN(it_is_armed_again_by_a_supervisor_that_beats);
     RUN(the_supervisor_latches_with_the_first_reason);
+    RUN(a_core_that_was_spared_writes_its_stop_and_ends);
     return 0;
 }
