@@ -1,6 +1,7 @@
 /* The two clocks: the monotonic one of the machine, and virtual time for lock step. */
 #define _GNU_SOURCE
 #include <poll.h>
+#include <stdlib.h>
 #include <time.h>
 
 #include "internal.h"
@@ -9,7 +10,7 @@
 #define WALL_NARROW_NS 2000
 #define BOOT_TRIES 3
 #define BOOT_STEP_NS 1000000 /* of suspension: the two clocks are slewed alike */
-#define WALL_STEP_NS 1000000 /* NTP slews by at most 500 ppm: less than this in any cycle */
+#define WALL_STEP_NS 1000000 /* it was set by more than this: told in the frame */
 
 static int64_t monotonic_now(struct inphase_core *core)
 {
@@ -55,26 +56,14 @@ static void monotonic_wait(struct inphase_core *core, int64_t time_ns)
         core->readable[asked[i]->index] = core->poll[i].revents != 0;
 }
 
-/* the wall clock read between two readings of ours, the narrowest of a few; the vDSO, no system
-   call */
-static int64_t monotonic_wall(struct inphase_core *core, int64_t *error_ns)
+/* the vDSO, no system call */
+static int64_t monotonic_wall(struct inphase_core *core)
 {
-    int64_t narrowest = INT64_MAX, offset = 0;
+    struct timespec wall;
 
     (void)core;
-    for (int i = 0; i < WALL_TRIES && narrowest > WALL_NARROW_NS; i++) {
-        int64_t before = inphase_now(), between;
-        struct timespec wall;
-
-        clock_gettime(CLOCK_REALTIME, &wall);
-        between = inphase_now() - before;
-        if (between >= narrowest)
-            continue;
-        narrowest = between;
-        offset = wall.tv_sec * 1000000000LL + wall.tv_nsec - before - between / 2;
-    }
-    *error_ns = narrowest / 2 + 1;
-    return offset;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    return wall.tv_sec * 1000000000LL + wall.tv_nsec;
 }
 
 /* ours is read last: a thread that is held up in between finds too little */
@@ -108,11 +97,32 @@ void note_boot_clock(struct inphase_core *core)
     core->boot_known = true;
 }
 
+/* the wall clock read between two readings of ours, the narrowest of a few */
+int64_t wall_offset(struct inphase_core *core, int64_t *error_ns)
+{
+    int64_t narrowest = INT64_MAX, offset = 0;
+
+    for (int i = 0; i < WALL_TRIES && narrowest > WALL_NARROW_NS; i++) {
+        int64_t before = core->clock->now(core), wall = core->clock->wall(core);
+        int64_t between = core->clock->now(core) - before;
+
+        if (between >= narrowest)
+            continue;
+        narrowest = between;
+        offset = wall - before - between / 2;
+    }
+    *error_ns = narrowest / 2 + 1;
+    return offset;
+}
+
 void note_wall_clock(struct inphase_core *core)
 {
-    int64_t error_ns, offset_ns = core->clock->wall_offset(core, &error_ns);
-    int64_t moved_ns = offset_ns - core->wall_offset_ns;
-    bool set = core->wall_known && (moved_ns > WALL_STEP_NS || moved_ns < -WALL_STEP_NS);
+    int64_t error_ns, offset_ns = wall_offset(core, &error_ns);
+    int64_t moved_ns = llabs(offset_ns - core->wall_offset_ns);
+
+    /* NTP slews by 500 ppm at most */
+    int64_t slewed_ns = (core->woke_ns - core->wall_looked_ns) / 1000;
+    bool set = core->wall_known && moved_ns > error_ns + core->wall_error_ns + slewed_ns;
 
     /* held up at every reading: nothing is known in this cycle, the next one compares with the
        last that was */
@@ -122,8 +132,10 @@ void note_wall_clock(struct inphase_core *core)
     }
     core->wall_offset_ns = offset_ns;
     core->wall_error_ns = error_ns;
-    if (set) {
+    core->wall_looked_ns = core->woke_ns;
+    if (set && moved_ns > WALL_STEP_NS)
         core->flags |= INPHASE_FLAG_CLOCK_STEP;
+    if (set) {
         core->wall_since_ns = INT64_MAX;
     } else if (!core->wall_known || core->wall_since_ns == INT64_MAX) {
         core->wall_since_ns = core->woke_ns;
@@ -166,12 +178,11 @@ static void virtual_wait(struct inphase_core *core, int64_t time_ns)
                             twin_ready_ns(&core->sensor[i]) <= core->virtual_ns;
 }
 
-static int64_t virtual_wall(struct inphase_core *core, int64_t *error_ns)
+static int64_t virtual_wall(struct inphase_core *core)
 {
     const struct inphase_fault *fault = fault_at(core, INPHASE_FAULT_CLOCK_STEP, 0, core->cycle);
 
-    *error_ns = 0;
-    return fault ? fault->argument : 0;
+    return core->virtual_ns + (fault ? fault->argument : 0);
 }
 
 /* what was planned so far */

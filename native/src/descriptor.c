@@ -50,33 +50,38 @@ static int64_t stamp_of(struct msghdr *message)
     return INPHASE_ABSENT;
 }
 
-/* was the wall clock set since this cycle's look at it? */
-static bool wall_clock_moved(struct inphase_core *core, int64_t slack_ns)
+/* Was the wall clock, which is now so much ahead of ours, set since this cycle's look at it? Who was
+   held up between the two looks again */
+static bool wall_clock_moved(struct inphase_core *core, int64_t ahead_ns, int64_t slack_ns)
 {
-    int64_t error_ns, offset_ns = core->clock->wall_offset(core, &error_ns);
-    int64_t moved_ns = offset_ns - core->wall_offset_ns;
+    int64_t error_ns = 0, moved_ns = ahead_ns - core->wall_offset_ns;
 
+    if (moved_ns > slack_ns || moved_ns < -slack_ns)
+        moved_ns = wall_offset(core, &error_ns) - core->wall_offset_ns;
     return moved_ns > slack_ns + error_ns || moved_ns < -slack_ns - error_ns;
 }
 
 /* Note in the sensor's stamps when a datagram arrived: between its trigger, where it has one, and
-   now; INT64_MAX: not known. False: it was there before the trigger, by more than the mapping may be
-   wrong. */
+   now; INT64_MAX: not known, as where the clock that stamped it was set since it was mapped. False: it
+   was there before the trigger, by more than the mapping may be wrong. */
 static bool take_stamp(struct inphase_core *core, struct sensor *sensor, struct msghdr *message)
 {
     int64_t stamp_ns = stamp_of(message);
     int64_t slack_ns = core->wall_error_ns + core->period_ns / 1000; /* NTP slews by 500 ppm */
     int64_t first_ns = sensor->latched ? core->wall_since_ns : sensor->triggered_ns;
-    int64_t arrived_ns, now_ns;
+    int64_t arrived_ns, wall_ns, now_ns;
 
     sensor->stamps.received_ns = INT64_MAX;
     if (stamp_ns == INPHASE_ABSENT || first_ns < core->wall_since_ns || first_ns == INT64_MAX)
         return true;
-    arrived_ns = stamp_ns - core->wall_offset_ns;
+    wall_ns = core->clock->wall(core);
     now_ns = core->clock->now(core);
+    if (wall_clock_moved(core, wall_ns - now_ns, slack_ns))
+        return true;
+    arrived_ns = stamp_ns - core->wall_offset_ns;
     if (arrived_ns < first_ns || arrived_ns > now_ns) {
         if (sensor->latched || arrived_ns < first_ns - STAMP_FAR_NS ||
-            arrived_ns > now_ns + slack_ns || wall_clock_moved(core, slack_ns))
+            arrived_ns > now_ns + slack_ns)
             return true;
         if (arrived_ns + slack_ns < first_ns)
             return false;

@@ -495,8 +495,7 @@ struct clock_ops {
     void (*sleep_until)(struct inphase_core *core, int64_t time_ns);
     /* until a device has something to read, or time_ns; fills each sensor's `readable` mark */
     void (*wait)(struct inphase_core *core, int64_t time_ns);
-    /* the wall clock less this one, and by how much that may be wrong */
-    int64_t (*wall_offset)(struct inphase_core *core, int64_t *error_ns);
+    int64_t (*wall)(struct inphase_core *core);
     /* a clock that goes on while the machine is suspended, less this one; too small where the thread
        was held up between the two, and never too large */
     int64_t (*boot_offset)(struct inphase_core *core);
@@ -640,6 +639,7 @@ struct inphase_core {
     int64_t cycle, due_ns, woke_ns, first_trigger_ns, latched_ns;
     uint32_t flags, skipped;
     int64_t wall_offset_ns, wall_error_ns; /* the wall clock less ours, once per cycle */
+    int64_t wall_looked_ns;      /* when */
     int64_t wall_since_ns;       /* it has not been set since: triggers from then on can be stamped */
     bool wall_known;
     int64_t boot_offset_ns;      /* the largest so far: by how much the machine was suspended */
@@ -761,6 +761,9 @@ int line_raise(struct sensor *sensor);
 void lines_lower(struct inphase_core *core, bool all);
 /* look at the wall clock, and say in the frame when it was set; after the wake */
 void note_wall_clock(struct inphase_core *core);
+
+/* the wall clock less ours, and by how much that may be wrong */
+int64_t wall_offset(struct inphase_core *core, int64_t *error_ns);
 /* notice that the machine was suspended, which our clock does not count; once per cycle, before anything
    is written */
 void note_boot_clock(struct inphase_core *core);

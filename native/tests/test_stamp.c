@@ -20,9 +20,9 @@
 static int64_t wall_extra_ns;
 static struct clock_ops settable;
 
-static int64_t settable_wall(struct inphase_core *core, int64_t *error_ns)
+static int64_t settable_wall(struct inphase_core *core)
 {
-    return monotonic_clock.wall_offset(core, error_ns) + wall_extra_ns;
+    return monotonic_clock.wall(core) + wall_extra_ns;
 }
 
 /* one sensor on a descriptor; `theirs` is the device's end */
@@ -54,7 +54,7 @@ static void open_rig(struct rig *rig, int ours, int theirs, bool can)
         check = (struct inphase_check){INPHASE_CHECK_ZERO, INPHASE_U8, 0, 3, 0xff, 0};
     wall_extra_ns = 0;
     settable = monotonic_clock;
-    settable.wall_offset = settable_wall;
+    settable.wall = settable_wall;
     memset(rig, 0, sizeof *rig);
     rig->core = calloc(1, sizeof *rig->core);
     CHECK(rig->core);
@@ -287,6 +287,72 @@ static void a_wall_clock_that_is_set_costs_stamps_and_no_replies(int64_t by_ns)
     close_rig(&rig);
 }
 
+/* by less than what lies between a trigger and its reply: the stamp of neither side would look wrong */
+static void a_wall_clock_that_is_set_by_little_costs_a_stamp_and_no_reply(int64_t by_ns)
+{
+    struct rig rig;
+
+    open_udp(&rig);
+    rig.sensor->earliest_ns = 100000;
+
+    /* before the reply is stamped */
+    trigger(&rig);
+    let_time_pass();
+    answer(&rig, 1);
+    let_time_pass();
+    rig.core->wall_offset_ns -= by_ns;
+    CHECK_EQUAL(receive(&rig), RECEIVED_SAMPLE);
+    CHECK_EQUAL(rig.sensor->stamps.received_ns, INT64_MAX);
+    begin_cycle(&rig);
+
+    /* after it is, and before the next cycle looks at the clock */
+    begin_cycle(&rig);
+    trigger(&rig);
+    answer(&rig, 2);
+    let_time_pass();
+    wall_extra_ns += by_ns;
+    begin_cycle(&rig);
+    CHECK_EQUAL(rig.core->flags, 0);
+    CHECK_EQUAL(receive(&rig), RECEIVED_SAMPLE);
+    CHECK_EQUAL(rig.sensor->stamps.received_ns, INT64_MAX);
+    CHECK_EQUAL(slips(&rig), 0);
+
+    /* as the kernel's again, and noticed in the cycle before */
+    wall_extra_ns = 0;
+    begin_cycle(&rig);
+    begin_cycle(&rig);
+    the_stamp_is_of_the_arrival(&rig);
+    close_rig(&rig);
+}
+
+static void a_wall_clock_that_is_set_by_less_than_a_cycle_is_noticed(void)
+{
+    a_wall_clock_that_is_set_by_little_costs_a_stamp_and_no_reply(500000);
+    a_wall_clock_that_is_set_by_little_costs_a_stamp_and_no_reply(-500000);
+}
+
+/* what runs by itself has no trigger that a stamp of an hour ago would be before */
+static void a_wall_clock_that_is_set_back_makes_no_sample_older(void)
+{
+    struct rig rig;
+
+    open_udp(&rig);
+    rig.sensor->latched = true;
+    rig.sensor->outstanding = false;
+    rig.core->wall_since_ns -= 2 * HOUR_NS;
+    parser_reset(&rig.sensor->parser);
+    answer(&rig, 1);
+    CHECK_EQUAL(receive(&rig), RECEIVED_SAMPLE);
+    CHECK(rig.sensor->stamps.received_ns >= rig.core->woke_ns);
+    CHECK(rig.sensor->stamps.received_ns <= inphase_now());
+    parser_reset(&rig.sensor->parser);
+    rig.core->wall_offset_ns += HOUR_NS;
+    answer(&rig, 2);
+    CHECK_EQUAL(receive(&rig), RECEIVED_SAMPLE);
+    CHECK_EQUAL(rig.sensor->stamps.received_ns, INT64_MAX);
+    close_rig(&rig);
+}
+
 static void a_wall_clock_that_is_set_forward_or_back_is_noticed(void)
 {
     a_wall_clock_that_is_set_costs_stamps_and_no_replies(HOUR_NS);
@@ -352,6 +418,8 @@ int main(void)
     RUN(a_can_frame_from_before_the_trigger_is_a_slip);
     RUN(frames_of_what_runs_by_itself_are_stamped_one_by_one);
     RUN(a_wall_clock_that_is_set_forward_or_back_is_noticed);
+    RUN(a_wall_clock_that_is_set_by_less_than_a_cycle_is_noticed);
+    RUN(a_wall_clock_that_is_set_back_makes_no_sample_older);
     RUN(a_stamp_of_another_clock_is_not_used);
     RUN(a_clock_that_is_slewed_is_not_set);
     RUN(what_is_no_socket_has_no_stamp);
