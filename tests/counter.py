@@ -9,6 +9,9 @@ The device is a process (`python counter.py PORT`). A datagram `T` makes it samp
     F     the clock and the count stand still from now on; R: they go on
     S     say nothing any more; R: answer again
     E, O  commands are followed from now on, or not any more
+    H     hold back what is said, and say all of it at the next R
+    B n   take n samples at once, without a trigger, and say them; answer as to A of the last
+    A n   answer at once when the sample was asked for whose number has this last byte (uint64)
     Q     answer at once with the number of triggers seen (uint64)
     P     answer at once with whether commands are followed (uint64)
 """
@@ -185,6 +188,9 @@ class Device:
         self._value = 1.0
         self._hold = 0
         self._held: list[bytes] = []
+        self._waiting: list[tuple[bytes, tuple[str, int]]] | None = None
+        self._asker = ("", 0)
+        self._asked_ns = [0] * 256
         self._leave_out = self._silent = self._frozen = self._enabled = False
         self._clock_ns = 0
 
@@ -199,39 +205,65 @@ class Device:
         kind = data[:1]
         if kind == b"T":
             self._trigger(peer)
-        elif kind == b"Q":
-            self._socket.sendto(COUNT.pack(self._triggers), peer)
-        elif kind == b"P":
-            self._socket.sendto(COUNT.pack(self._enabled), peer)
+        elif kind in b"QPAB":
+            self._socket.sendto(COUNT.pack(self._answer(kind, data[1:])), peer)
         elif kind in b"EO":
             self._enabled = kind == b"E"
         elif kind == b"V" and self._enabled:
             (self._value,) = struct.unpack("<d", data[1:])
         elif kind == b"L":
             self._hold = int(data[1:])
+        elif kind == b"H":
+            self._waiting = []
         elif kind == b"D":
             self._leave_out = True
         elif kind == b"X":
             self._sequence += 1
         elif kind in b"FSR":
             self._frozen, self._silent = kind == b"F", kind == b"S"
+            waiting, self._waiting = self._waiting, None
+            for answer, asker in waiting or ():
+                self._say(answer, asker)
+
+    def _answer(self, kind: bytes, number: bytes) -> int:
+        if kind == b"Q":
+            return self._triggers
+        if kind == b"P":
+            return int(self._enabled)
+        if kind == b"A":
+            return self._asked_ns[int(number)]
+        for _ in range(int(number)):
+            self._say(self._sample(), self._asker)
+        return self._asked_ns[self._sequence % 256]
 
     def _trigger(self, peer: tuple[str, int]) -> None:
         self._triggers += 1
+        self._asker = peer
         if self._silent or self._leave_out:
             self._leave_out = False
             return
-        if not self._frozen:
-            self._sequence += 1
-            self._clock_ns = time.monotonic_ns() + CLOCK_AHEAD_NS
-        answer = SAMPLE.pack(self._sequence, self._clock_ns, self._value)
+        answer = self._sample()
         if self._hold:
             self._hold -= 1
             self._held.append(answer)
             return
         for each in [*self._held, answer]:
-            self._socket.sendto(each, peer)
+            self._say(each, peer)
         self._held.clear()
+
+    def _sample(self) -> bytes:
+        if not self._frozen:
+            self._sequence += 1
+            now_ns = time.monotonic_ns()
+            self._clock_ns = now_ns + CLOCK_AHEAD_NS
+            self._asked_ns[self._sequence % 256] = now_ns
+        return SAMPLE.pack(self._sequence, self._clock_ns, self._value)
+
+    def _say(self, answer: bytes, peer: tuple[str, int]) -> None:
+        if self._waiting is None:
+            self._socket.sendto(answer, peer)
+        else:
+            self._waiting.append((answer, peer))
 
 
 if __name__ == "__main__":

@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import test_canopen
 from inphase.testing import DriverContract, Peer
 from inphase_drivers.canopen import Drives
 
 pytestmark = pytest.mark.real
+
+RATED_N_M = 1.5  # object 6076h of an emulated drive
 
 
 class DrivesPeer(Peer):
@@ -18,6 +23,8 @@ class DrivesPeer(Peer):
     def __init__(self, folder: Path) -> None:
         self.drives = test_canopen.Peer(folder, "slcan")
         self.options = self.drives.options | {"watchdog_ms": 800}
+        for node in test_canopen.NODES:
+            self.drives.node(node, marks=True)
 
     @property
     def place(self) -> str:
@@ -27,12 +34,31 @@ class DrivesPeer(Peer):
         for node in test_canopen.NODES:
             self.drives.node(node, faults=["silent"] * 100_000)
 
+    def stall(self) -> None:
+        self.drives.control(stall=True)
+
+    def flood(self, count: int) -> int:
+        for node in test_canopen.NODES:
+            self.drives.node(node, flood=count)
+        return min(samples[-1][1] for samples in self._samples())
+
+    def taken_ns(self, value: NDArray[Any]) -> int:
+        numbers = np.rint(np.abs(value["torque"]) / (RATED_N_M / 1000))
+        return min(
+            dict(samples)[number] for number, samples in zip(numbers, self._samples(), strict=True)
+        )
+
+    def _samples(self) -> list[list[list[int]]]:
+        answer = self.drives.emulator.control({"device": "drives", "samples": True})
+        return [answer["nodes"][str(node)] for node in test_canopen.NODES]
+
     def disguise(self) -> None:
         self.drives.node(1, object=[0x1000, 0, 0x00010191])  # an I/O module
 
     def heal(self) -> None:
         for node in test_canopen.NODES:
             self.drives.node(node, faults=[])
+        self.drives.control(stall=False)
         self.drives.node(1, object=[0x1000, 0, 0x00020192])
 
     def unplug(self) -> None:

@@ -2,8 +2,10 @@
 
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
 from counter import Counter
 from inphase.testing import DriverContract, Peer
@@ -26,6 +28,15 @@ class CounterPeer(Peer):
 
     def heal(self) -> None:
         self._device.tell(b"R")
+
+    def stall(self) -> None:
+        self._device.tell(b"H")
+
+    def flood(self, count: int) -> int:
+        return self._device.ask(b"B%d" % count)
+
+    def taken_ns(self, value: NDArray[Any]) -> int:
+        return self._device.ask(b"A%d" % value["picture"][0, 0])
 
     def unplug(self) -> None:
         self._device.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
 from inphase.testing import DriverContract, Peer
 from inphase_drivers.ati import NetFT
@@ -31,6 +32,17 @@ class NetFTPeer(Peer):
 
     def spoil(self) -> None:
         self.wrist(fault="short", count=-1, arg=20)
+
+    def stall(self) -> None:
+        self.wrist(fault="stall")
+
+    def flood(self, count: int) -> int:
+        return int(self.wrist(flood=count, samples=True)["samples"][-1][1])
+
+    def taken_ns(self, value: NDArray[Any]) -> int:
+        counts = [round(part * 1e6) for name in ("force", "torque") for part in value[name]]
+        samples = {tuple(told): asked_ns for told, asked_ns in self.wrist(samples=True)["samples"]}
+        return int(samples[tuple(counts)])
 
     def disguise(self) -> None:
         self.wrist(fault="short", count=-1, arg=35)  # something else answers at this port

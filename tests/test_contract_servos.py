@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from inphase.testing import DriverContract, Peer
 from inphase_drivers.dynamixel import Servos
+from inphase_drivers.emulator.servo import AMPERE_PER_COUNT
 from peers import EmulatorProcess, robot_schedule
 
 pytestmark = pytest.mark.real
@@ -23,6 +26,7 @@ class ServosPeer(Peer):
         self.options = tomllib.loads(schedule.read_text())["device"]["arm"]
         del self.options["driver"]
         self.options["watchdog_ms"] = 400
+        self.arm(set={"marks": True})
         for servo in range(6):  # slow: 4 s for the way on which the watchdog stops it
             self._set(112, 20, servo)
 
@@ -37,6 +41,16 @@ class ServosPeer(Peer):
 
     def spoil(self) -> None:
         self.arm(fault="garble", count=-1)
+
+    def stall(self) -> None:
+        self.arm(fault="stall")
+
+    def flood(self, count: int) -> int:
+        return int(self.arm(flood=count, samples=True)["samples"][-1][1])
+
+    def taken_ns(self, value: NDArray[Any]) -> int:
+        samples = dict(self.arm(samples=True)["samples"])
+        return min(int(samples[number]) for number in np.rint(value["current"] / AMPERE_PER_COUNT))
 
     def disguise(self) -> None:
         self._set(8, 3)  # its register says another baud rate

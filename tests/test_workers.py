@@ -66,17 +66,20 @@ class Device:
         """Make it do something; see counter.py."""
         self._socket.send(what)
 
+    def ask(self, what: bytes) -> int:
+        """What it answers; see counter.py."""
+        self._socket.send(what)
+        return int(struct.unpack("<Q", self._socket.recv(64))[0])
+
     @property
     def triggers(self) -> int:
         """How many triggers it has seen."""
-        self._socket.send(b"Q")
-        return int(struct.unpack("<Q", self._socket.recv(64))[0])
+        return self.ask(b"Q")
 
     @property
     def is_enabled(self) -> bool:
         """Whether it follows commands."""
-        self._socket.send(b"P")
-        return bool(struct.unpack("<Q", self._socket.recv(64))[0])
+        return bool(self.ask(b"P"))
 
     def close(self) -> None:
         """End it, like a device that is unplugged."""

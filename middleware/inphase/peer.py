@@ -3,14 +3,14 @@
 from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
 
 class Peer:
     """What answers for the device, and what a test can do to it.
 
     A subclass sets `options`, and defines as much of the rest as it can. Each call has its effect
-    before it returns. `heal` ends what `silence`, `mute`, `spoil` and `disguise`
-    began.
+    before it returns. `heal` ends what `silence`, `mute`, `spoil`, `disguise` and `stall` began.
     """
 
     options: dict[str, Any]
@@ -32,6 +32,21 @@ class Peer:
 
     def heal(self) -> None:
         """Answer as before."""
+
+    def stall(self) -> None:
+        """Hold back what it sends, as a link that stands still does: `heal` lets all of it out, in
+        its order. What it is asked meanwhile is answered as well."""
+
+    def flood(self, count: int) -> int:
+        """Take so many samples now, without being asked, and send them all at once; `taken_ns` of
+        the last one. Also where it is silent otherwise."""
+        return 0
+
+    def taken_ns(self, value: NDArray[Any]) -> int:
+        """When the device was asked for the sample that has this value, as the driver gives it; or
+        when it took it, where it runs by itself. By time.monotonic_ns, of the last hundred samples,
+        each of which has a value of its own. Raises KeyError where it never sent such a value."""
+        return 0
 
     def unplug(self) -> None:
         """Go, as when a cable is drawn."""

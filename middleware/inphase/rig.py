@@ -78,10 +78,9 @@ class Rig:
         head = _CYCLE.format(
             name=robot, period_us=period_us, deadline_us=deadline_us, act_us=deadline_us + 1_000
         )
-        latched = spec.calls is not None and not spec.calls.triggered
         sensor: dict[str, Any] = {
             "device": NAME,
-            "trigger_us": None if latched else 0,
+            "trigger_us": None if runs_free(spec) else 0,
             "max_age_ms": _AGE_PERIODS * period_us / 1000,
         }
         return self._load(robot, head, self.options, toml_table(("sensor", NAME), sensor), *tables)
@@ -162,6 +161,11 @@ class Watched:
         wanted = set(statuses)
         return self.frame(lambda frame: frame[NAME].status in wanted, " or ".join(statuses))[NAME]
 
+    def now(self) -> Frame:
+        """The first frame of a cycle that is yet to begin."""
+        now_ns = time.monotonic_ns()
+        return self.frame(lambda frame: frame.due_ns > now_ns, "a cycle that began later")
+
     def samples(self, frames: int) -> list[Sample]:
         """The samples of the next frames."""
         return [self.frame(lambda _: True, "any status")[NAME] for _ in range(frames)]
@@ -172,6 +176,13 @@ class Watched:
         pid = self.runner.pid
         assert pid is not None
         return min(sum(map(_descriptors, _family(pid))) for _ in range(_LOOKS))
+
+
+def runs_free(spec: SensorSpec) -> bool:
+    """Whether its device is never asked: it gives samples by itself."""
+    if spec.exchange is not None:
+        return not spec.exchange.request
+    return spec.calls is not None and not spec.calls.triggered
 
 
 def _worst_ns(spec: SensorSpec) -> int:

@@ -40,17 +40,19 @@ from inphase.driver import (
 from inphase.errors import ScheduleError
 from inphase.fault_plan import Fault, fault_plan
 from inphase.fixtures import lockstep
-from inphase.frame import Frame
+from inphase.frame import Frame, Sample
 from inphase.lockstep import LockStep
 from inphase.names import note_path
 from inphase.packets import Parser, encode
 from inphase.peer import Peer, able
 from inphase.recorded import Recorded, channels_of, feed
-from inphase.rig import NAME, Rig, path_for_children, until
+from inphase.rig import NAME, Rig, Watched, path_for_children, runs_free, until
 
 __all__ = ["DriverContract", "Fault", "Peer", "assert_same_frames", "fault_plan", "lockstep"]
 
 _BOUNDS = {"INPHASE_MAX_PACKET": 1024, "INPHASE_MAX_CHANNELS": 64}
+_BURST = 20  # samples that a device or its link gives at once
+_LOST = {"LATE", "MISSING", "OFFLINE"}
 _PATIENCE = 10  # how many worst cases a test waits for a sample
 _NOISE = bytes((37 * index + 11) & 0xFF for index in range(23))
 _OTHERS: tuple[Any, ...] = ({"no": "such"}, "", -1, [])  # no option takes all of these
@@ -387,6 +389,48 @@ class DriverContract:
             device.heal()
             assert robot.status("FRESH").sequence > bad.sequence
 
+    def test_after_a_stall_fresh_is_of_its_own_trigger(self, device: Peer, running: Rig) -> None:
+        """What was held back comes at once, or piece by piece, and answers no later trigger."""
+        able(device, "stall", "heal", "taken_ns")
+        with running.run() as robot:
+            for cycles in (1, 2, 5):
+                robot.status("FRESH")
+                device.stall()
+                robot.now()
+                for sample in robot.samples(cycles):
+                    assert sample.status in _LOST, f"{sample.status} while the device stands still"
+                device.heal()
+                _assert_each_is_its_own(device, robot)
+
+    def test_a_backlog_never_becomes_a_lag(self, device: Peer, running: Rig) -> None:
+        """Of a device that runs by itself the newest sample counts, and those before it are handed
+        on or counted; of one that is asked those that answer nothing are left out."""
+        able(device, "flood", "taken_ns")
+        spec = running.driver.sensor()
+        assert spec is not None
+        if runs_free(spec):
+            self._assert_the_newest_counts(device, running)
+            return
+        with running.run() as robot:
+            for _ in range(3):
+                robot.status("FRESH")
+                device.flood(_BURST)
+                _assert_each_is_its_own(device, robot)
+
+    def _assert_the_newest_counts(self, device: Peer, running: Rig) -> None:
+        able(device, "silence")
+        with running.run() as robot:
+            robot.status("FRESH")
+            device.silence()
+            before = _newest(device, robot, device.flood(1))
+            at_once = _newest(device, robot, device.flood(_BURST))
+            for number in range(1, 6):
+                sample = _newest(device, robot, device.flood(1))
+                assert sample.sequence == at_once.sequence + number, "each is handed on"
+        handed_on = at_once.sequence - before.sequence
+        passed = robot.worker["flushed"] if robot.worker is not None else 0
+        assert handed_on <= _BURST <= handed_on + passed, f"{handed_on} handed on, {passed} passed"
+
     def test_unplugged_is_offline_and_it_comes_back(self, device: Peer, running: Rig) -> None:
         """OFFLINE, RECOVERING, FRESH, again and again; no descriptor is left behind."""
         able(device, "unplug", "replug")
@@ -593,6 +637,32 @@ def _assert_stamps(frame: Frame, spec: SensorSpec, lead_ns: int) -> None:
         late_ns = sample.acquired_ns - sample.received_ns
         assert late_ns <= sample.uncertainty_ns, "acquired after it arrived"
         assert sample.age_ns == frame.latched_ns - sample.acquired_ns
+
+
+def _assert_each_is_its_own(device: Peer, robot: Watched) -> None:
+    """That the next fresh samples answer their own trigger."""
+    before_ns = 0
+    for _ in range(10):
+        sample = robot.status("FRESH")
+        value = sample.value.copy()
+        if not sample.intact:
+            continue  # this process was held up for longer than the ring keeps a sample
+        taken_ns = device.taken_ns(value)
+        assert taken_ns >= before_ns, "samples come in their order"
+        before_ns = taken_ns
+        if sample.triggered_ns is not None:
+            early_ns = sample.triggered_ns - taken_ns
+            assert early_ns <= 0, f"FRESH, and asked for {early_ns / 1e6:g} ms before its trigger"
+
+
+def _newest(device: Peer, robot: Watched, taken_ns: int) -> Sample:
+    """The fresh sample that was taken at this time."""
+
+    def is_it(frame: Frame) -> bool:
+        sample = frame[NAME]
+        return sample.status == "FRESH" and device.taken_ns(sample.value.copy()) == taken_ns
+
+    return robot.frame(is_it, "the newest sample")[NAME]
 
 
 def _ask_by_hand(driver: Driver) -> Any:

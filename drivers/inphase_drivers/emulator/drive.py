@@ -6,6 +6,7 @@ is what a drive does with it. Sources: CiA 301 and CiA 402-2, by object number.
 
 import enum
 import math
+from collections import deque
 from typing import TYPE_CHECKING
 
 import canopen
@@ -23,6 +24,8 @@ _ABORT_STATE = 0x08000022  # "cannot be stored because of the present device sta
 _HEARTBEAT_LOST = 0x8130  # CiA 301, 7.2.7: life guard error or heartbeat error
 _PDO_LENGTH = 0x8210  # PDO not processed due to length error
 _PDO_INVALID = 1 << 31
+_SAMPLES_MAX = 1000
+_MARK_MAX = 30_000  # what a torque may be at most
 
 # index: name, type, default; single variables that keep what is written
 _PLAIN = {
@@ -137,6 +140,10 @@ class Drive:
         self.state = State.SWITCH_ON_DISABLED
         self.syncs = self.commands = 0
         self.present = False
+        self.marks = False
+        """torques say the number of their sample"""
+        self.samples: deque[tuple[int, int]] = deque(maxlen=_SAMPLES_MAX)
+        """number, and when its SYNC came"""
         self._network = network
         self._scale = counts_per_rad
         self._now_ns = now_ns
@@ -235,6 +242,17 @@ class Drive:
             self._apply(pdo)
         self._pending.clear()
         fault = self.faults.pop(0) if self.faults else ""
+        self._send_samples(now_ns, fault)
+
+    def flood(self, now_ns: int, count: int) -> None:
+        """Send so many samples that no SYNC asked for, all at once."""
+        for _ in range(count):
+            self._send_samples(now_ns, "")
+
+    def _send_samples(self, now_ns: int, fault: str) -> None:
+        if self.marks:
+            number = (self.samples[-1][0] + 1) % _MARK_MAX if self.samples else 0
+            self.samples.append((number, now_ns))
         for pdo in self._maps(self.node.tpdo, 1):
             pdo.data = bytearray(-(-pdo.length // 8))
             for variable in pdo.map:
@@ -302,6 +320,8 @@ class Drive:
             return self._statusword()
         if index == 0x6061:
             return self._value(0x6060)
+        if self.marks and self.samples and index == 0x6077:
+            return self.samples[-1][0]
         if index in (0x6077, 0x6078):
             return round(self._permille(0x6076 if index == 0x6077 else 0x6075))
         values = {

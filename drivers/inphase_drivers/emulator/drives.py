@@ -118,8 +118,11 @@ class Drives:
         """Do what the control channel asks. Raises KeyError, ValueError for what makes no sense.
 
         `node` with `power` (true, false), `fail` (an error code), `faults` (a list of what goes
-        wrong at the coming SYNCs) or `object` ([index, sub-index, value]); `raw`: a line that the
-        adapter says; `port` (true, false): plug the adapter in or out.
+        wrong at the coming SYNCs), `object` ([index, sub-index, value]), `marks` (true: torques say
+        the number of their sample) or `flood` (so many samples at once); `raw`: a line that the
+        adapter says; `port` (true, false): plug the adapter in or out; `stall` (true, false): it
+        stands still, and hands on later; `samples`: tell the last ones, by node, with the times of
+        their SYNCs.
         """
         now_ns = time.monotonic_ns()
         if "node" in request:
@@ -132,7 +135,14 @@ class Drives:
             else:
                 self.bus.port.close()
                 self.bus.running = False
+        if "stall" in request and isinstance(self.bus, Adapter):
+            if request["stall"]:
+                self.bus.port.stall()
+            else:
+                self.bus.port.go_on()
         self._move(now_ns)
+        if "samples" in request:
+            return {"nodes": {node: list(drive.samples) for node, drive in self.drives.items()}}
         return {"nodes": {node: drive.status() for node, drive in self.drives.items()}}
 
     @staticmethod
@@ -145,6 +155,10 @@ class Drives:
             drive.fail(int(request["fail"]))
         if "faults" in request:
             drive.faults = list(request["faults"])
+        if "marks" in request:
+            drive.marks = bool(request["marks"])
+        if "flood" in request:
+            drive.flood(now_ns, int(request["flood"]))
         if "object" in request:
             index, sub, value = request["object"]
             drive.put(index, sub, value)

@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,6 +35,7 @@ _GRAVITY_N = 9.81 * _TOOL_KG
 _CONSTANT_LOAD = (0.4, -0.2, -_GRAVITY_N, 0.01, -0.02, 0.005)  # [N] and [Nm]
 _COUNT_MAX = 2**31 - 1
 _U32 = 2**32
+_SAMPLES_MAX = 1000
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,13 @@ class ForceSensor:
         self._world = world
         self._start_ns = now_ns
         self._bias = [0] * 6
+        self._client: tuple[str, int] | None = None  # whoever asked last
         self._stream: _Stream | None = None
         self._stream_due_ns = NEVER_NS
         self._late: list[tuple[int, bytes, tuple[str, int]]] = []
         self._last_record: tuple[int, Sequence[int]] = (0, (0,) * 6)
+        self._samples: deque[tuple[Sequence[int], int]] = deque(maxlen=_SAMPLES_MAX)
+        self._held: list[tuple[bytes, tuple[str, int]]] | None = None  # while the link stands still
         self._faults = Faults(_FAULTS)
         self._socket: socket.socket | None = None
         self._open()
@@ -127,6 +132,7 @@ class ForceSensor:
             return
         _, command, count = _REQUEST.unpack(data)
         self.counters.requests += 1
+        self._client = client
         if command == START_REALTIME:
             self._stream = _Stream(client, count or -1)
             self._stream_due_ns = now_ns
@@ -157,12 +163,21 @@ class ForceSensor:
         """Do what the control channel asks. Raises ValueError for what makes no sense."""
         if "set" in request:
             raise ValueError("this device has nothing to set")
-        plain = {"close": self._close, "reopen": self._open, "clear": self._faults.clear}
+        plain = {
+            "close": self._close,
+            "reopen": self._open,
+            "clear": self._clear,
+            "stall": self._stall,
+        }
         name = request.get("fault")
         if isinstance(name, str) and name in plain:
             plain[name]()
         elif name is not None:
             self._faults.turn_on(request)
+        if "flood" in request:
+            self._flood(request["flood"])
+        if "samples" in request:  # the last ones: counts, and when they were asked for
+            return {**self.status(), "samples": list(self._samples)}
         return self.status()
 
     def status(self) -> dict[str, object]:
@@ -193,6 +208,26 @@ class ForceSensor:
         }
         body = "".join(f"<{name}>{value}</{name}>\n" for name, value in elements.items())
         return f'<?xml version="1.0"?><netft>\n{body}</netft>\n'.encode("ascii")
+
+    def _flood(self, count: object) -> None:
+        """Send the record of this moment so many times to whoever asked last."""
+        if not isinstance(count, int) or self._client is None:
+            raise ValueError(f"flood must be an integer, after a request, got {count!r}")
+        record = self._record(1, time.monotonic_ns(), {})
+        for _ in range(count):
+            self._send(record, self._client)
+
+    def _stall(self) -> None:
+        """The link stands still: what is sent waits in it."""
+        if self._held is None:
+            self._held = []
+
+    def _clear(self) -> None:
+        """No fault any more, and the link goes on."""
+        self._faults.clear()
+        held, self._held = self._held, None
+        for record, client in held or ():
+            self._send(record, client)
 
     # records --------------------------------------------------------------------------------
 
@@ -230,6 +265,7 @@ class ForceSensor:
         else:
             counts = self._counts(ft_sequence)
             self._last_record = (ft_sequence, counts)
+            self._samples.append((counts, now_ns))
         status = faults["status_word"].arg if "status_word" in faults else 0
         record = _RECORD.pack(rdt_sequence % _U32, ft_sequence, status % _U32, *counts)
         return record[: faults["short"].arg] if "short" in faults else record
@@ -265,7 +301,9 @@ class ForceSensor:
     # sockets --------------------------------------------------------------------------------
 
     def _send(self, record: bytes, client: tuple[str, int]) -> None:
-        if self._socket is not None:
+        if self._held is not None:
+            self._held.append((record, client))
+        elif self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.sendto(record, client)
                 self.counters.records += 1
@@ -281,6 +319,7 @@ class ForceSensor:
             self._socket.close()
         self._socket = None
         self._stream, self._stream_due_ns = None, NEVER_NS
+        self._held = None
 
 
 def _page(content: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:

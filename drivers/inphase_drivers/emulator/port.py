@@ -36,6 +36,7 @@ class Port:
         self.fd = -1
         self.attended = False  # the host has it open
         self._slave_name = ""
+        self._held: bytearray | None = None  # what a stalled adapter still has to hand on
 
     def open(self) -> None:
         """Make a pseudo-terminal and point the link at it. Raises PortError."""
@@ -62,6 +63,7 @@ class Port:
             os.close(self.fd)
         self.fd = -1
         self.attended = False
+        self._held = None
         with contextlib.suppress(OSError):
             if str(self.link.readlink()) == self._slave_name:
                 self.link.unlink()
@@ -83,8 +85,22 @@ class Port:
 
     def write(self, data: bytes | bytearray) -> None:
         """Give the host bytes; what nobody reads is lost, as on a wire."""
+        if self._held is not None:
+            self._held += data
+            return
         with contextlib.suppress(OSError):
             os.write(self.fd, data)
+
+    def stall(self) -> None:
+        """Stand still, as an adapter does at times: `go_on` hands on what came meanwhile."""
+        if self._held is None:
+            self._held = bytearray()
+
+    def go_on(self) -> None:
+        """Hand on all that was held back, in its order."""
+        held, self._held = self._held, None
+        if held:
+            self.write(held)
 
     def baud(self) -> int:
         """The speed that the host set [baud], or 0 for one that no servo has."""

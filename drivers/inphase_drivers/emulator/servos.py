@@ -44,6 +44,8 @@ _IDLE_NS = 20_000_000  # how often the joints move on without requests
 _UNATTENDED_NS = 5_000_000  # how often to look whether the host has opened the port
 _JOURNAL_MAX = 100
 _HEARD_MAX = 200
+_SAMPLES_MAX = 1000
+_MARK_MAX = 30_000  # the register has 16 bits and a sign
 _REPLY_FAULTS = frozenset(("silent", "late", "split", *BLOCK_FAULTS, *BYTE_FAULTS))
 
 
@@ -114,6 +116,9 @@ class ServoBus:
         self._faults = Faults(_REPLY_FAULTS)
         self._journal: list[tuple[int, int, str]] = []  # the first writes: id, address, hex
         self._heard: deque[tuple[int, int, int, str]] = deque(maxlen=_HEARD_MAX)
+        self._marks = False  # present currents say the number of their sample
+        self._samples: deque[tuple[int, int]] = deque(maxlen=_SAMPLES_MAX)  # number, when asked
+        self._last_read = (b"", False)  # of all servos: parameters, in one packet or not
         self._port.open()
 
     def fileno(self) -> int:
@@ -170,14 +175,23 @@ class ServoBus:
             self._set(request["set"])
         if "fault" in request:
             name = request["fault"]
-            plain = {"close": self._hang_up, "reopen": self._port.open, "clear": self._clear}
+            plain = {
+                "close": self._hang_up,
+                "reopen": self._port.open,
+                "clear": self._clear,
+                "stall": self._port.stall,
+            }
             if isinstance(name, str) and name in plain:
                 plain[name]()
             elif name in {"off", "on"}:
                 self._switch(request, name == "off")
             else:
                 self._faults.turn_on(request)
+        if "flood" in request:
+            self._flood(request["flood"])
         self._tick_ns = 0
+        if "samples" in request:  # the last ones: number, and when they were asked for
+            return {**self.status(), "samples": list(self._samples)}
         if "heard" in request:  # the last instructions: when, to whom, which, parameters
             return {**self.status(), "heard": list(self._heard)}
         return self.status()
@@ -272,6 +286,8 @@ class ServoBus:
         address, length = _word(params, 0), _word(params, 2)
         if chain and length > SIZE:
             return None  # the manual is silent; what is longer than the table has no block
+        self._last_read = params, chain
+        self._mark(now_ns)
         blocks: list[Block] = []
         for dxl_id in params[4:]:
             servo = self._listening(dxl_id, now_ns)
@@ -282,6 +298,26 @@ class ServoBus:
                 block = block._replace(data=bytes(length))  # the shared packet has no other length
             blocks.append(block)
         return _Reply(blocks, len(params) - 4 if chain else 0, length, is_sample=True)
+
+    def _mark(self, now_ns: int) -> None:
+        """Number a sample of the servos, where that was asked for."""
+        if not self._marks:
+            return
+        number = (self._samples[-1][0] + 1) % _MARK_MAX if self._samples else 0
+        self._samples.append((number, now_ns))
+        for servo in self.servos:
+            servo.current_raw = number
+
+    def _flood(self, count: object) -> None:
+        """Say so many samples as they were asked for last, all at once."""
+        params, chain = self._last_read
+        if not isinstance(count, int) or not params:
+            raise ValueError(f"flood must be an integer, after a sync read, got {count!r}")
+        for _ in range(count):
+            reply = self._group_read(params, time.monotonic_ns(), chain=chain)
+            assert reply is not None
+            for packet in _packets(reply, reply.blocks):
+                self._port.write(packet)
 
     def _sync_write(self, params: bytes, now_ns: int) -> None:
         if len(params) < 5:
@@ -320,9 +356,7 @@ class ServoBus:
         for fault in faults:
             if fault.name in BLOCK_FAULTS and fault.servo < len(blocks):
                 blocks = BLOCK_FAULTS[fault.name](blocks, fault)
-        packets = [status_packet(block) for block in blocks] if not reply.asked else []
-        if reply.asked:
-            packets.append(chain_packet(blocks, reply.asked, reply.data_length))
+        packets = _packets(reply, blocks)
         start_ns = complete_ns
         if reply.is_sample and self._draws is not None and self._draws.is_timed:
             wire_ns = sum(map(len, packets)) * self._wire.byte_ns
@@ -374,6 +408,7 @@ class ServoBus:
 
     def _clear(self) -> None:
         self._faults.clear()
+        self._port.go_on()
         for servo in self.servos:
             servo.deaf_until_ns = 0
 
@@ -387,7 +422,9 @@ class ServoBus:
         if not isinstance(values, dict):
             raise ValueError(f"set must be an object, got {values!r}")
         for name, value in values.items():
-            if name == "register":
+            if name == "marks":
+                self._marks = bool(value)
+            elif name == "register":
                 servo = self.servos[value["servo"]]
                 servo.registers.put(value["address"], value["value"])
             elif name in {"position", "velocity_raw", "current_raw"} and isinstance(value, list):
@@ -399,7 +436,16 @@ class ServoBus:
                     else:
                         setattr(servo, name, None if one is None else _signed(one, name))
             else:
-                raise ValueError(f"set knows position, velocity_raw, current_raw, register: {name}")
+                raise ValueError(
+                    f"set knows position, velocity_raw, current_raw, register, marks: {name}"
+                )
+
+
+def _packets(reply: _Reply, blocks: list[Block]) -> list[bytearray]:
+    """The bytes of a reply: a packet for each servo, or one for all."""
+    if reply.asked:
+        return [chain_packet(blocks, reply.asked, reply.data_length)]
+    return [status_packet(block) for block in blocks]
 
 
 def _word(params: bytes, at: int) -> int:

@@ -3,12 +3,13 @@
     python example_emulator.py SCHEDULE [--control]
 
 opens the `port` of every device in SCHEDULE with the driver Example, and prints `ready`. With
-`--control` it does what lines on stdin say (silence, spoil, disguise, heal, unplug, replug, asked),
-answers each with the number of requests so far, and ends with its stdin.
+`--control` it does what lines on stdin say (silence, spoil, disguise, stall, heal, unplug, replug,
+asked), answers each with the number of requests so far, and ends with its stdin. `flood 20` is
+answered with the time at which it took the last of 20 samples that nobody asked for, `taken 1234`
+with the time at which it was asked for the distance 1234 mm.
 """
 
 import os
-import random
 import select
 import signal
 import sys
@@ -26,7 +27,7 @@ CONTROL = 0
 
 
 class RangeFinder:
-    """One device. `mode` is what became of it: heal, silence, spoil or disguise."""
+    """One device. `mode` is what became of it: heal, silence, spoil, disguise or stall."""
 
     def __init__(self, port: Path) -> None:
         self.port = port
@@ -34,6 +35,8 @@ class RangeFinder:
         self.asked = 0
         self.count = 0
         self.inbox = b""
+        self.waiting: list[int] = []  # when it was asked for what it has not answered yet
+        self.taken: dict[int, int] = {}  # by distance [mm]: when it was asked for it
         self.fds: tuple[int, ...] = ()
         self.replug()
 
@@ -50,7 +53,7 @@ class RangeFinder:
         """Hang up."""
         for fd in self.fds:
             os.close(fd)
-        self.fds = ()
+        self.fds, self.waiting = (), []
         self.port.unlink(missing_ok=True)
 
     def work(self) -> None:
@@ -60,25 +63,44 @@ class RangeFinder:
             self.inbox = self.inbox.partition(REQUEST)[2]
             self.asked += 1
             if self.mode != "silence":
-                time.sleep(MEASURE_S + WIRE_S)
-                os.write(self.fds[0], self.reply())
+                self.waiting.append(time.monotonic_ns())
         self.inbox = self.inbox[-len(REQUEST) + 1 :]
+        self.answer()
 
-    def reply(self) -> bytes:
-        """One measurement: 1 m and some noise."""
+    def answer(self) -> None:
+        """Measure once for each request; not while it stands still."""
+        while self.waiting and self.mode != "stall":
+            time.sleep(MEASURE_S + WIRE_S)
+            os.write(self.fds[0], self.reply(self.waiting.pop(0)))
+
+    def flood(self, count: int) -> int:
+        """Say so many samples at once; when it took the last of them."""
+        now_ns = time.monotonic_ns()
+        os.write(self.fds[0], b"".join(self.reply(now_ns) for _ in range(count)))
+        return now_ns
+
+    def reply(self, asked_ns: int) -> bytes:
+        """One measurement, of something that goes from 1 m to 2 m, a millimetre in each sample."""
         self.count = (self.count + 1) % 65_536
-        distance_mm = 1000 + random.randint(-2, 2)
+        distance_mm = 1000 + self.count % 1000
+        self.taken[distance_mm] = asked_ns
         start = b"\xaa\x56" if self.mode == "disguise" else b"\xaa\x55"
         body = start + self.count.to_bytes(2, "little") + distance_mm.to_bytes(2, "little")
         crc = crc16(body) ^ (self.mode == "spoil")
         return body + crc.to_bytes(2, "little")
 
-    def control(self, word: str) -> int:
-        """Do what a word says; how often it was asked so far."""
+    def control(self, line: str) -> int:
+        """Do what a line says; its answer."""
+        word, *number = line.split()
+        if word == "flood":
+            return self.flood(int(number[0]))
+        if word == "taken":
+            return self.taken.get(int(number[0]), -1)
         if word in {"unplug", "replug"}:
             getattr(self, word)()
         elif word != "asked":
             self.mode = word
+            self.answer()
         return self.asked
 
 
@@ -91,11 +113,11 @@ def serve(finders: list[RangeFinder], controlled: bool) -> None:
             if fd != CONTROL:
                 waiting[fd].work()
         if CONTROL in ready:
-            words = os.read(CONTROL, 4096).decode().split()
-            if not words:
+            lines = os.read(CONTROL, 4096).decode().splitlines()
+            if not lines:
                 return
-            for word in words:
-                print(finders[0].control(word), flush=True)
+            for line in lines:
+                print(finders[0].control(line), flush=True)
 
 
 def main() -> None:

@@ -4,8 +4,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
 from example import Example
 from inphase.testing import DriverContract, Peer
@@ -34,10 +36,10 @@ class ExamplePeer(Peer):
         assert self.process.stdout is not None
         return self.process.stdout.readline()
 
-    def tell(self, word: str) -> int:
-        """Tell it something; how often it was asked so far."""
+    def tell(self, line: str) -> int:
+        """Tell it something; its answer."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.write(f"{line}\n")
         return int(self.line())
 
     def close(self) -> None:
@@ -52,6 +54,15 @@ class ExamplePeer(Peer):
 
     def disguise(self) -> None:
         self.tell("disguise")
+
+    def stall(self) -> None:
+        self.tell("stall")
+
+    def flood(self, count: int) -> int:
+        return self.tell(f"flood {count}")
+
+    def taken_ns(self, value: NDArray[Any]) -> int:
+        return self.tell(f"taken {round(float(value['distance']) * 1000)}")
 
     def heal(self) -> None:
         self.tell("heal")
