@@ -14,21 +14,30 @@ class Recorded:
     """A reply, what it says in SI, and parsers to feed it to."""
 
     def __init__(self, spec: SensorSpec, fd: int) -> None:
-        """Ask once on an open descriptor, as the core would. Raises TimeoutError."""
+        """Ask once on an open descriptor, as the core would; of a device that runs by itself, take
+        the first whole packet behind another one. Raises TimeoutError."""
         assert spec.exchange is not None
         self.exchange: Exchange = spec.exchange
         self._channels = channels_of(spec)
         self.parts: list[bytes] = []
         """as they were read: of datagrams and CAN frames, one each"""
-        parser = self.parser()
-        os.write(fd, self.exchange.request)
-        values = None
+        self.values: list[float] = []
+        if self.exchange.request:
+            os.write(fd, self.exchange.request)
+        else:
+            self._take_whole(fd, _READ_MAX if self.is_packets else 1)
+        self._take_whole(fd, _READ_MAX if self.exchange.request or self.is_packets else 1)
+
+    def _take_whole(self, fd: int, size: int) -> None:
+        """Read in pieces of so many bytes until there is a reply."""
+        self.parts.clear()
+        parser, values = self.parser(), None
         while values is None:
             if not select.select([fd], [], [], _BOUND_S)[0]:
                 raise TimeoutError(f"no whole reply in {_BOUND_S:.0f} s, only {self.data.hex()}")
-            self.parts.append(os.read(fd, _READ_MAX))
-            values = parser.feed(self.parts[-1])
-        self.values: list[float] = values
+            self.parts.append(os.read(fd, size))
+            values = feed(parser, self.parts[-1])
+        self.values = values
 
     @property
     def data(self) -> bytes:
@@ -36,9 +45,9 @@ class Recorded:
         return b"".join(self.parts)
 
     @property
-    def is_stream(self) -> bool:
-        """Whether its bytes may come in any parts; else one read is one packet."""
-        return not (self.exchange.framing.datagram or self.exchange.framing.can)
+    def is_packets(self) -> bool:
+        """Whether one read is one packet; else its bytes may come in any parts."""
+        return self.exchange.framing.datagram or self.exchange.framing.can
 
     @property
     def start(self) -> bytes:

@@ -111,6 +111,8 @@ class Watched:
         self.killed = False
         self.worker: dict[str, int] | None = None
         """afterwards: what the device's worker counted; None: the core ran the device"""
+        self.passed = 0
+        """afterwards: samples of a device that runs by itself that a newer one followed at once"""
 
     def __enter__(self) -> "Watched":
         self.runner.__enter__()
@@ -121,6 +123,9 @@ class Watched:
         try:
             self.runner.__exit__(*error)
             self.worker = self._reader.worker(0)
+            self.passed = self._reader.counts()["passed"]
+            if self.worker is not None:
+                self.passed += self.worker["flushed"]
         except Exception:
             if not self.killed:
                 raise
