@@ -576,7 +576,8 @@ int inphase_mailbox_inference(const inphase_segment *segment, struct inphase_qua
 /* what was asked, and what the kernel gave */
 struct inphase_sandbox {
     uint32_t allow;             /* in: INPHASE_ALLOW_* */
-    int32_t priority;           /* in: the highest SCHED_FIFO priority that it may take, 0: none */
+    int32_t priority;           /* in: the highest SCHED_FIFO priority that RLIMIT_RTPRIO may let it take;
+                                   0: none */
     int32_t entered;            /* out from here on */
     int32_t seccomp_errno;      /* 0: system calls are restricted */
     int32_t landlock_abi;       /* files and devices are restricted by this version of Landlock */
@@ -590,9 +591,6 @@ struct inphase_sandbox {
    in which it may write, NULL: none. What the kernel does not grant is said in *sandbox. Call it
    before threads are started. */
 void inphase_sandbox_enter(struct inphase_sandbox *sandbox, const char *scratch);
-/* Give up taking another priority, once this thread has its own: where RLIMIT_RTPRIO could not be set
-   it was a capability that allowed it. 0 or a negative errno. */
-int inphase_sandbox_settle(void);
 /* Give up all system calls but those of inphase_model_serve and of ending. After the above, for every
    thread. 0 or a negative errno. */
 int inphase_sandbox_narrow(void);

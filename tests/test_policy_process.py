@@ -1,10 +1,7 @@
 """A policy's process: made ready before the first cycle counts, set for its job, and measured."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -108,44 +105,6 @@ def test_libraries_compute_in_as_many_threads_as_the_schedule_says(threads: int)
     assert threads > 1 or own == 1
     assert ("threads that were there before" in said) == (own > 1)
     assert summary["policy"]["sandbox"]["seccomp"]
-
-
-def _may_be_real_time() -> bool:
-    """Whether a process that this one starts may take a SCHED_FIFO priority."""
-    take = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(7))"
-    done = subprocess.run([sys.executable, "-c", take], check=False, capture_output=True)
-    return done.returncode == 0
-
-
-@pytest.mark.real
-@pytest.mark.skipif(not _may_be_real_time(), reason="SCHED_FIFO 7 is not granted here")
-def test_a_policy_has_the_priority_of_the_schedule_and_takes_no_other() -> None:
-    asks = """
-    def __call__(self, frame):
-        if not hasattr(self, "asked"):
-            import os, sys
-            for priority in (7, 8):
-                try:
-                    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
-                    print("took", priority, file=sys.stderr)
-                except PermissionError:
-                    print("refused", priority, file=sys.stderr)
-            self.asked = True
-        return self.answer(frame)
-
-    def answer(self, frame):"""
-    with Robot() as robot:
-        robot.folder.joinpath("sweep.py").write_text(
-            SWEEP.replace("    def __call__(self, frame):", asks)
-        )
-        robot.write((CALL, f"{CALL}\npriority = 7"))
-        with robot.run() as run:
-            run.frame(lambda frame: "WRITTEN" in frame.command["arm"].flags)
-            policy = run.child("inphase.policy").pid
-            assert os.sched_getscheduler(policy) == os.SCHED_FIFO
-            assert os.sched_getparam(policy).sched_priority == 7
-            said = run.stderr
-    assert "took 7" in said and "refused 8" in said
 
 
 @pytest.mark.real

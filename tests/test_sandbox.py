@@ -16,6 +16,7 @@ import pytest
 from inphase import load
 from inphase.errors import ScheduleError
 from inphase.lockstep import LockStep
+from peers import until
 from robots import demo_schedule
 from runtimes import SWEEP, Robot, Run
 
@@ -262,6 +263,69 @@ def test_a_policy_that_reaches_out_in_a_cycle_gives_none_and_the_robot_rests(
     assert "PermissionError" in run.stderr
 
 
+ABOVE = (
+    SWEEP
+    + """
+import json, os, sys, threading
+
+
+def is_refused(priority):
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
+    except PermissionError:
+        return True
+    return False
+
+
+asked, of_thread = threading.Event(), []
+
+
+def early():
+    asked.wait()
+    of_thread.append(is_refused(21))
+
+
+at_import = [is_refused(21), is_refused(98)]
+thread = threading.Thread(target=early, daemon=True)
+thread.start()
+
+
+class Above(Sweep):
+    def __call__(self, frame):
+        has = os.sched_getparam(0).sched_priority
+        if has and at_import:
+            asked.set()
+            thread.join()
+            in_loop = [*of_thread, is_refused(21), is_refused(98)]
+            print("tried", json.dumps([has, *at_import, *in_loop]), file=sys.stderr)
+            at_import.clear()
+        return super().__call__(frame)
+
+
+Sweep = Above
+"""
+)
+
+
+def _may_be_real_time() -> bool:
+    """Whether a process that this one starts may take a SCHED_FIFO priority."""
+    take = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(20))"
+    done = subprocess.run([sys.executable, "-c", take], check=False, capture_output=True)
+    return done.returncode == 0
+
+
+@pytest.mark.skipif(not _may_be_real_time(), reason="SCHED_FIFO 20 is not granted here")
+def test_a_policy_gets_its_priority_and_takes_no_higher_one(robot: Robot) -> None:
+    """While it is imported, in its loop, and in a thread that was there before the loop."""
+    with _run(robot, "priority = 20", policy=ABOVE) as run:
+        run.frame(lambda frame: "WRITTEN" in frame.command["arm"].flags)
+        until(lambda: "tried [" in run.stderr and "]\n" in run.stderr.partition("tried [")[2])
+        (line,) = (line for line in run.stderr.splitlines() if line.startswith("tried "))
+        assert json.loads(line.removeprefix("tried ")) == [20, True, True, True, True, True]
+        scheduler = os.sched_getscheduler(run.child("inphase.policy").pid)
+        assert scheduler == os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, "its threads are ordinary ones"
+
+
 def test_a_policy_in_lock_step_has_the_same_walls_where_it_is_isolated(tmp_path: Path) -> None:
     tmp_path.joinpath("reach.py").write_text(
         "import socket\ndef reach(frame):\n    socket.socket()\n"
@@ -298,7 +362,7 @@ tries.tell([name for name in tries.TRIES if name not in ("a terminal, to read",)
 
 def test_without_landlock_less_is_refused_and_it_is_said(tmp_path: Path) -> None:
     path = demo_schedule(tmp_path)
-    path.write_text(path.read_text().replace("priority = 60 ", "priority = 0 "))
+    assert "priority = 60 " in path.read_text()
     tmp_path.joinpath("tries.py").write_text(TRIES)
     tmp_path.joinpath("alone.py").write_text(ALONE)
     ours, theirs = os.openpty()

@@ -338,10 +338,9 @@ def _serve_model(described: Schedule, follower: StoreFollower, mailbox: store.Ma
 
 
 def _begin(described: Schedule) -> None:
-    """What comes right before the loop."""
+    """What comes right before the loop; whoever started it gives it its priority then."""
     assert described.policy is not None
-    process.set_rights("policy", described.policy.priority, described.policy.cpu)
-    sandbox.settle()
+    process.set_rights("policy", 0, described.policy.cpu)
     process.say_ready()
 
     # what exists now stays: no collection in the loop, none of what was imported looked at

@@ -59,7 +59,7 @@ def keep_rights() -> None:
     """What this thread starts from now on is an ordinary process, whatever this was started as.
 
     `chrt -f` and a unit with `CPUSchedulingPolicy=fifo` would else raise every child above whatever
-    the schedule gives none of them; it gives priorities by `set_rights`. Affinity is inherited.
+    the schedule gives none of them; see `set_rights` and `raise_priority`. Affinity is inherited.
     """
     scheduler = os.sched_getscheduler(0)
     if scheduler in (os.SCHED_FIFO, os.SCHED_RR):
@@ -115,12 +115,16 @@ class Process:
         """Its process number, for a person to read."""
         return self._child.pid
 
-    def raise_priority(self, priority: int) -> None:
-        """Give its main thread a SCHED_FIFO priority, where that is granted; what it starts has
-        none."""
-        with contextlib.suppress(PermissionError, ProcessLookupError):
-            fifo = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-            os.sched_setscheduler(self._child.pid, fifo, os.sched_param(priority))
+    def raise_priority(self, priority: int) -> bool:
+        """Give its main thread a SCHED_FIFO priority; what it starts has none. Whether that is
+        granted."""
+        fifo = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+        with contextlib.suppress(ProcessLookupError):  # it has ended, which is told elsewhere
+            try:
+                os.sched_setscheduler(self._child.pid, fifo, os.sched_param(priority))
+            except PermissionError:
+                return False
+        return True
 
     def wait_ready(
         self, timeout_s: float = _START_S, given_up: Callable[[], bool] = lambda: False

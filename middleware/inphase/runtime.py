@@ -277,6 +277,10 @@ class Runtime:
             environment=thread_environment(self.schedule.policy.threads),
             has_scratch=True,
         )
+        # it has given up the right to take one, before it ran what the schedule names
+        priority = self.schedule.policy.priority
+        if priority and not self._policy.raise_priority(priority):
+            self._tell(f"policy: SCHED_FIFO {priority} is refused; runs on")
 
     def start(self) -> None:
         """Start the processes, enable the devices, start the cycle."""

@@ -46,13 +46,6 @@ def enter(described: Schedule, mailbox: store.Mailbox | None = None) -> None:
         print(f"policy: sandbox: not available: {lacking}; it runs without", file=sys.stderr)
 
 
-def settle() -> None:
-    """Give up taking another priority than this thread has now."""
-    rc = lib.inphase_sandbox_settle()
-    if rc < 0:
-        print(f"policy: sandbox: not settled: {os.strerror(-rc)}; it runs on", file=sys.stderr)
-
-
 def narrow() -> None:
     """Give up all system calls but those of a model's loop in C."""
     rc = lib.inphase_sandbox_narrow()

@@ -1,5 +1,5 @@
 /* What a policy's process gives up before it runs what others wrote: system calls by seccomp, files
-   and devices by Landlock, capabilities, and the priority that it may take. None of it can be
+   and devices by Landlock, capabilities, and with them any higher priority. None of it can be
    undone, also not by exec. Numbers that older kernel headers lack stand here. */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -432,12 +432,20 @@ static int restrict_files(uint32_t allow, const char *scratch, int32_t *abi)
 
 /* ---- rights ---------------------------------------------------------------------------------- */
 
-/* 0 or an errno */
-static int keep_capabilities(uint32_t kept)
+/* Keep of its capabilities what opening files needs. Not that of any priority: the runtime gives it its own
+   from outside. 0 or an errno */
+static int drop_capabilities(uint32_t allow)
 {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct sets[2];
+    uint32_t kept = 1u << CAP_DAC_READ_SEARCH;
 
+    if (allow & (INPHASE_ALLOW_FILES | INPHASE_ALLOW_DEVICES | INPHASE_ALLOW_GPU))
+        kept |= 1u << CAP_DAC_OVERRIDE;
+    if (allow & INPHASE_ALLOW_GPU)
+        kept |= 1u << CAP_IPC_LOCK;
+    if (allow & INPHASE_ALLOW_DEVICES)
+        kept |= 1u << CAP_SYS_RAWIO;
     if (syscall(SYS_capget, &header, sets) < 0)
         return errno;
     for (int i = 0; i < 2; i++) {
@@ -448,35 +456,18 @@ static int keep_capabilities(uint32_t kept)
     return syscall(SYS_capset, &header, sets) < 0 ? errno : 0;
 }
 
-/* keep of its capabilities what opening files needs, and what taking its priority does; 0 or an errno */
-static int drop_capabilities(uint32_t allow, bool nice)
-{
-    uint32_t kept = 1u << CAP_DAC_READ_SEARCH;
-
-    if (allow & (INPHASE_ALLOW_FILES | INPHASE_ALLOW_DEVICES | INPHASE_ALLOW_GPU))
-        kept |= 1u << CAP_DAC_OVERRIDE;
-    if (allow & INPHASE_ALLOW_GPU)
-        kept |= 1u << CAP_IPC_LOCK;
-    if (allow & INPHASE_ALLOW_DEVICES)
-        kept |= 1u << CAP_SYS_RAWIO;
-    if (nice)
-        kept |= 1u << CAP_SYS_NICE;
-    return keep_capabilities(kept);
-}
-
-/* a SCHED_FIFO priority up to that one, as far as it could take it before; whether the limit alone
-   grants it */
-static bool bound_priority(int32_t priority)
+/* a SCHED_FIFO priority up to that one, or up to the limit that there is, where that is lower and may not
+   be raised. 0 or an errno */
+static int bound_priority(int32_t priority)
 {
     struct rlimit limit, wanted = {(rlim_t)priority, (rlim_t)priority};
 
+    if (getrlimit(RLIMIT_RTPRIO, &limit) < 0)
+        return errno;
     if (setrlimit(RLIMIT_RTPRIO, &wanted) == 0)
-        return true;
-    if (getrlimit(RLIMIT_RTPRIO, &limit) == 0) {
-        wanted.rlim_cur = wanted.rlim_max = limit.rlim_max;
-        setrlimit(RLIMIT_RTPRIO, &wanted);
-    }
-    return false;
+        return 0;
+    wanted.rlim_cur = wanted.rlim_max = limit.rlim_max;
+    return setrlimit(RLIMIT_RTPRIO, &wanted) < 0 ? errno : 0;
 }
 
 static int32_t count_threads(void)
@@ -493,7 +484,7 @@ static int32_t count_threads(void)
 
 void inphase_sandbox_enter(struct inphase_sandbox *sandbox, const char *scratch)
 {
-    bool has_limit = bound_priority(sandbox->priority);
+    int rc = bound_priority(sandbox->priority);
 
     sandbox->others = count_threads() - 1;
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
@@ -501,14 +492,9 @@ void inphase_sandbox_enter(struct inphase_sandbox *sandbox, const char *scratch)
         return;
     }
     sandbox->landlock_errno = restrict_files(sandbox->allow, scratch, &sandbox->landlock_abi);
-    sandbox->capabilities_errno = drop_capabilities(sandbox->allow, !has_limit);
+    sandbox->capabilities_errno = drop_capabilities(sandbox->allow);
+    if (!sandbox->capabilities_errno)
+        sandbox->capabilities_errno = rc;
     sandbox->seccomp_errno = restrict_calls(sandbox->allow, sandbox->landlock_abi > 0);
     sandbox->entered = 1;
-}
-
-int inphase_sandbox_settle(void)
-{
-    const uint32_t kept = ~(1u << CAP_SYS_NICE);
-
-    return -keep_capabilities(kept);
 }
