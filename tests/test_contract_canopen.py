@@ -20,6 +20,8 @@ RATED_N_M = 1.5  # object 6076h of an emulated drive
 class DrivesPeer(Peer):
     """Two emulated drives behind an adapter on a pseudo-terminal."""
 
+    wire = "channel"
+
     def __init__(self, folder: Path) -> None:
         self.drives = test_canopen.Peer(folder, "slcan")
         self.options = self.drives.options | {"watchdog_ms": 800}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from inphase import scaffold
-from peers import BOUND_S
+from peers import BOUND_S, ROOT
 
 pytestmark = pytest.mark.real
 
@@ -147,6 +147,52 @@ class Contract(DriverContract):
 """
 
 
+_BY_HAND = """
+import pytest
+
+from gauge import Gauge
+from inphase.testing import DriverContract
+from test_ranger import RangerPeer
+
+
+class TestGauge(DriverContract):
+    driver = Gauge
+    homes = ("process",)
+    replugs = 2
+
+    @pytest.fixture
+    def device(self, tmp_path):
+        peer = RangerPeer(tmp_path)
+        yield peer
+        peer.close()
+
+"""
+
+
+def contract(folder: Path, *tests: str) -> str:
+    """Run tests there; what pytest says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", *tests],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+        timeout=10 * BOUND_S,
+        check=False,
+    )
+    return done.stdout
+
+
+def test_a_driver_that_reads_by_itself_keeps_the_contract(tmp_path: Path) -> None:
+    folder = scaffold.new_driver("ranger", tmp_path)
+    (folder / "test_gauge.py").write_text(_BY_HAND)
+    parts = "reply or garbage or silence or stall or backlog or unplugged"  # where it is special
+    told = contract(folder, "test_gauge.py", "-k", parts)
+    assert not re.findall(r"^(?:FAILED|ERROR) .*", told, re.MULTILINE), told[-4000:]
+    skips = re.findall(r"^SKIPPED .*: (.*)", told, re.MULTILINE)
+    assert skips == ["Gauge has no exchange that declares a checksum"]
+
+
 def test_each_way_to_break_the_contract_fails_the_test_that_is_for_it(tmp_path: Path) -> None:
     folder = scaffold.new_driver("ranger", tmp_path)
     drivers, tests, wanted = _HEAD, _TESTS, []
@@ -157,14 +203,6 @@ def test_each_way_to_break_the_contract_fails_the_test_that_is_for_it(tmp_path: 
         wanted.append(f"test_broken.py::Test{kind}::test_{test}")
     (folder / "broken.py").write_text(drivers)
     (folder / "test_broken.py").write_text(tests)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", *wanted],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=10 * BOUND_S,
-        check=False,
-    )
-    failed = set(re.findall(r"^FAILED (\S+)", done.stdout, re.MULTILINE))
-    assert failed == set(wanted), done.stdout[-4000:]
+    told = contract(folder, *wanted)
+    failed = set(re.findall(r"^FAILED (\S+)", told, re.MULTILINE))
+    assert failed == set(wanted), told[-4000:]

@@ -16,6 +16,10 @@ class Peer:
     options: dict[str, Any]
     """the keys of a `[device.NAME]` table that reach it, without `driver`"""
 
+    wire: str = "port"
+    """which of these keys says the serial port, or the port of UDP: for a driver with its own
+    `read`, a relay that plays replies in other parts is put there"""
+
     @property
     def place(self) -> str:
         """How a person knows where it is plugged in: an error that concerns it holds this."""

@@ -78,6 +78,15 @@ class Recorded:
             values = feed(parser, part) or values
         return values
 
+    refuse = parse
+
+    def after(self, *parts: bytes) -> tuple[list[float] | None, list[list[float] | None]]:
+        """What a new parser makes of these parts, and of each part of whole replies after them."""
+        parser, found = self.parser(), None
+        for part in parts:
+            found = feed(parser, part) or found
+        return found, [feed(parser, part) for _ in range(3) for part in self.parts]
+
     def parse_like(self, data: bytes) -> list[float] | None:
         """What a new parser makes of other bytes, cut where these were."""
         parts, at = [], 0

@@ -1,0 +1,249 @@
+"""What stands between a driver and its device, and plays the device's own reply in any parts.
+
+For drivers that read by themselves: how they frame is seen only on the wire that they opened.
+"""
+
+import contextlib
+import fcntl
+import os
+import select
+import socket
+import stat
+import struct
+import termios
+import threading
+import time
+import tty
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from inphase import wire
+from inphase.driver import Driver, SensorSpec
+from inphase.peer import Peer
+
+_READ_MAX = 4096
+_TAKEN_NS = 20_000_000  # how long a driver may leave one part unread before the next one comes
+_GLANCE_S = 0.0005
+_WHOLE_NS = 5_000_000_000  # for a reply that is there
+_BOUND_S = 20.0
+_TURNS = 3
+
+
+class NoRelayError(Exception):
+    """A device that cannot be stood in for; says why."""
+
+
+class Relay:
+    """Hands on what driver and device say. Use it with `with`; `options` lead a driver to it.
+
+    `play` has it answer the next request by itself. Thread: its own, and the caller's.
+    """
+
+    def __init__(self, ours: int, theirs: int, slave: int, options: dict[str, Any]) -> None:
+        self.options = options
+        self.heard: list[bytes] = []
+        """what the device said since `record`"""
+        self.is_packets = slave < 0
+        """one read is one packet"""
+        self._ours, self._theirs, self._slave = ours, theirs, slave
+        self._socket = socket.socket(fileno=ours) if self.is_packets else None
+        self._bell = os.pipe()
+        self._lock = threading.Lock()
+        self._alone = False
+        self._kept: list[bytes] = []
+        self._parts: Sequence[bytes] | None = None
+        self._played = threading.Event()
+        self._driver: Any = None  # where the driver's datagrams come from
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def record(self) -> None:
+        """Forget what the device has said so far."""
+        with self._lock:
+            self.heard.clear()
+
+    def hand_on(self) -> None:
+        """Give the driver what the device said while replies were played."""
+        with self._lock:
+            for data in self._kept:
+                self._say(data)
+            self._kept.clear()
+
+    def play(self, parts: Sequence[bytes]) -> None:
+        """Answer the next request with these parts: each is said when the one before was read. From
+        now on the device hears nothing, and what it says waits for `hand_on`."""
+        self._played.clear()
+        self._parts, self._alone = parts, True
+
+    def stop(self) -> None:
+        """Wait until all was said; where nothing was asked, forget it."""
+        if self._parts is None:
+            self._played.wait(_BOUND_S)
+        self._parts = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.write(self._bell[1], b".")
+        self._thread.join()
+        if self._socket is not None:
+            self._socket.detach()
+        fds = (self._ours, self._theirs, *self._bell, self._slave)
+        for fd in fds[:-1] if self.is_packets else fds:
+            os.close(fd)
+
+    def _run(self) -> None:
+        while True:
+            ready, _, _ = select.select([self._bell[0], self._ours, self._theirs], [], [])
+            if self._bell[0] in ready:
+                return
+            with contextlib.suppress(OSError):  # the device went: its driver will say so
+                if self._theirs in ready:
+                    self._hear_device()
+                if self._ours in ready:
+                    self._hear_driver()
+
+    def _hear_device(self) -> None:
+        data = os.read(self._theirs, _READ_MAX)
+        with self._lock:
+            if self._alone:
+                self._kept.append(data)
+            else:
+                self.heard.append(data)
+                self._say(data)
+
+    def _hear_driver(self) -> None:
+        if self._socket is not None:
+            data, self._driver = self._socket.recvfrom(_READ_MAX)
+        else:
+            data = os.read(self._ours, _READ_MAX)
+        parts = self._parts
+        if parts is not None:
+            self._parts = None
+            for part in parts:
+                with self._lock:
+                    self._say(part)
+                self._wait_until_read()
+            self._played.set()
+        elif not self._alone:
+            if not self.is_packets:  # at the driver's speed
+                settings = termios.tcgetattr(self._slave)
+                termios.tcsetattr(self._theirs, termios.TCSANOW, settings)
+            os.write(self._theirs, data)
+
+    def _say(self, data: bytes) -> None:
+        if self._socket is None:
+            os.write(self._ours, data)
+        elif self._driver is not None:
+            self._socket.sendto(data, self._driver)
+
+    def _wait_until_read(self) -> None:
+        if self.is_packets:
+            return
+        end_ns = time.monotonic_ns() + _TAKEN_NS
+        while time.monotonic_ns() < end_ns:
+            left = fcntl.ioctl(self._slave, termios.FIONREAD, b"\0\0\0\0")
+            if struct.unpack("i", left)[0] == 0:
+                return
+            time.sleep(_GLANCE_S)
+
+
+def relay_to(peer: Peer, address: str, link: Path) -> Relay:
+    """A relay to a device on a serial port, or on UDP; on a serial port it lies at `link`. Raises
+    NoRelayError."""
+    place = peer.options.get(peer.wire)
+    if isinstance(place, int) and address.startswith("udp:"):
+        return _relay_to_udp(peer, place)
+    if isinstance(place, str) and Path(place).exists() and stat.S_ISCHR(Path(place).stat().st_mode):
+        return _relay_to_terminal(peer, place, link)
+    raise NoRelayError(
+        f"{type(peer).__name__}: its option {peer.wire!r} is no serial port and no port of UDP"
+    )
+
+
+def _relay_to_udp(peer: Peer, port: int) -> Relay:
+    theirs = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    theirs.connect((peer.options.get("host", "127.0.0.1"), port))
+    ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    ours.bind(("127.0.0.1", 0))
+    options = peer.options | {peer.wire: ours.getsockname()[1]}
+    if "host" in options:
+        options["host"] = "127.0.0.1"
+    return Relay(ours.detach(), theirs.detach(), -1, options)
+
+
+def _relay_to_terminal(peer: Peer, place: str, link: Path) -> Relay:
+    theirs = os.open(place, os.O_RDWR | os.O_NOCTTY)
+    tty.setraw(theirs)
+    ours, slave = os.openpty()
+    tty.setraw(slave)
+    link.symlink_to(os.ttyname(slave))
+    return Relay(ours, theirs, slave, peer.options | {peer.wire: str(link)})
+
+
+class Replayed:
+    """One reply of a device whose driver reads by itself, and what the driver makes of it when it
+    comes in other parts. The driver is open, and is the caller's to close."""
+
+    def __init__(self, driver: Driver, spec: SensorSpec, relay: Relay) -> None:
+        """Have the driver start and read once. Raises TimeoutError, DeviceError, NoRelayError."""
+        assert spec.calls is not None
+        self._driver, self._relay = driver, relay
+        self._worst_ns = spec.calls.latency_max_ns
+        self._dtype = wire.sample_dtype([(f.name, f.shape, f.dtype) for f in spec.fields])
+        self.is_packets = relay.is_packets
+        driver.start()
+        driver.flush()
+        relay.record()
+        driver.trigger()
+        values = self._read(_WHOLE_NS)
+        if values is None:
+            raise TimeoutError("the device gave no good sample")
+        self.values: bytes = values
+        self.parts = list(relay.heard)
+        if self.parse(*self.parts) != values:
+            raise NoRelayError(f"device {driver.name}: a reply of it answers its own request alone")
+
+    @property
+    def data(self) -> bytes:
+        """All of it."""
+        return b"".join(self.parts)
+
+    def parse(self, *parts: bytes) -> bytes | None:
+        """What the driver reads when these parts come, one after the other; it waits for long."""
+        return self._turn(parts, _WHOLE_NS)
+
+    def refuse(self, *parts: bytes) -> bytes | None:
+        """The same, where no whole reply comes: it waits for its stated worst case."""
+        return self._turn(parts, self._worst_ns)
+
+    def after(self, *parts: bytes) -> tuple[bytes | None, list[bytes | None]]:
+        """What it reads when these come, and in the next turns, in which all is well."""
+        found, later = self.refuse(*parts), []
+        for _ in range(_TURNS):
+            later.append(self._turn(self.parts, max(self._worst_ns, _WHOLE_NS // 10)))
+            if later[-1] == self.values:
+                break
+        return found, later
+
+    def _turn(self, parts: Sequence[bytes], wait_ns: int) -> bytes | None:
+        self._relay.hand_on()
+        self._driver.flush()
+        self._relay.play(parts)
+        self._driver.trigger()
+        try:
+            return self._read(wait_ns)
+        finally:
+            self._relay.stop()
+
+    def _read(self, wait_ns: int) -> bytes | None:
+        sample = np.zeros((), self._dtype)
+        try:
+            reading = self._driver.read(sample, wait_ns)
+        except TimeoutError:
+            return None
+        return None if reading.reason else sample.tobytes()
