@@ -499,6 +499,29 @@ static void a_lost_reply_is_late_then_recovering_then_fresh(void)
     close_robot(&robot);
 }
 
+/* what comes sooner after a trigger than any reply can is an earlier one's, and no sample at all */
+static void a_reply_that_comes_too_soon_is_dropped_and_the_next_is_taken(void)
+{
+    const struct inphase_row *row;
+    struct inphase_counts counts;
+    struct robot robot;
+
+    open_robot(&robot);
+    line.fault_cycle = INT64_MAX / 2;
+    for (int n = 0; n < 3; n++)
+        CHECK_EQUAL(row_of(run(&robot), LINE)->status, INPHASE_FRESH);
+    line.reply[0].at_ns = robot.core->cycle * PERIOD_NS + LEAST_NS / 2;
+    line.reply[0].cycle = -5;
+    line.count = 1;
+    row = row_of(run(&robot), LINE);
+    CHECK_EQUAL(row->status, INPHASE_RECOVERING);
+    CHECK(robot.core->sensor[LINE].newest.value[0] == (double)(robot.core->cycle - 1));
+    CHECK_EQUAL(robot.core->sensor[LINE].newest.sequence, 4);
+    CHECK_EQUAL(inphase_reader_counts(robot.reader, &counts), 0);
+    CHECK_EQUAL(counts.slips, 1);
+    close_robot(&robot);
+}
+
 int main(void)
 {
     check_seed();
@@ -508,6 +531,7 @@ int main(void)
     RUN(no_stamps_of_any_64_bits_make_a_sample_fresh_that_is_not);
     RUN(a_frame_has_the_newest_of_a_stream_and_a_backlog_is_no_lag);
     RUN(a_lost_reply_is_late_then_recovering_then_fresh);
+    RUN(a_reply_that_comes_too_soon_is_dropped_and_the_next_is_taken);
     RUN(fresh_is_of_this_trigger_by_silence);
     RUN(fresh_is_of_this_trigger_by_count);
     return 0;

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -25,6 +26,7 @@ struct rig {
     struct inphase_core *core;
     pid_t runtime, guard;
     int pidfd, line, page, life;
+    int words;                  /* what the guard says to a person */
     char note[64];
 };
 
@@ -35,7 +37,7 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
 {
     char page[16], life[16], pidfd[16], line[16];
     struct guard_answer ready;
-    int pair[2];
+    int pair[2], words[2];
 
     memset(rig, 0, sizeof *rig);
     rig->core = calloc(1, sizeof *rig->core);
@@ -63,6 +65,8 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
     CHECK(rig->pidfd >= 0);
     CHECK_EQUAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
     rig->line = pair[0];
+    CHECK_EQUAL(pipe2(words, O_CLOEXEC | O_NONBLOCK), 0);
+    rig->words = words[0];
     snprintf(rig->note, sizeof rig->note, "/dev/shm/inphase-test-guard-%d", (int)getpid());
     unlink(rig->note);
     snprintf(page, sizeof page, "%d", rig->page);
@@ -74,10 +78,12 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
     if (rig->guard == 0) {
         for (int i = 0; i < 4; i++)
             fcntl((int[]){rig->page, rig->life, rig->pidfd, pair[1]}[i], F_SETFD, 0);
+        dup2(words[1], STDERR_FILENO);
         execl(GUARD, GUARD, page, life, pidfd, line, "0", "-1", "0", rig->note, (char *)NULL);
         _exit(127);
     }
     close(pair[1]);
+    close(words[1]);
     CHECK_EQUAL(recv(rig->line, &ready, sizeof ready, 0), sizeof ready);
     CHECK_EQUAL(ready.kind, GUARD_READY);
 }
@@ -85,6 +91,7 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
 static void close_rig(struct rig *rig)
 {
     close(rig->line);
+    close(rig->words);
     close(rig->pidfd);
     close(rig->page);
     close(rig->life);
@@ -101,27 +108,35 @@ static int expect_answer(struct rig *rig)
     return answer.error;
 }
 
-static void give_one(struct rig *rig, uint32_t index, int fd, bool is_emulated)
+/* worker: the pidfd of who writes to it, -1: the runtime does */
+static void give_to(struct rig *rig, uint32_t index, int fd, int worker, bool is_emulated)
 {
+    int fds[2] = {fd, worker};
+    size_t size = worker < 0 ? sizeof fd : sizeof fds;
     struct guard_request request = {.kind = GUARD_GIVE, .actuator = index,
                                     .is_emulated = is_emulated, .name = "device"};
     struct iovec part = {.iov_base = &request, .iov_len = sizeof request};
     union {
         struct cmsghdr header;
-        uint8_t bytes[CMSG_SPACE(sizeof fd)];
-    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET,
+        uint8_t bytes[CMSG_SPACE(sizeof fds)];
+    } control = {.header = {.cmsg_len = CMSG_LEN(size), .cmsg_level = SOL_SOCKET,
                             .cmsg_type = SCM_RIGHTS}};
     struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
-                             .msg_controllen = sizeof control};
+                             .msg_controllen = CMSG_SPACE(size)};
 
-    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    memcpy(CMSG_DATA(&control.header), fds, size);
     CHECK_EQUAL(sendmsg(rig->line, &message, 0), sizeof request);
     CHECK_EQUAL(expect_answer(rig), 0);
 }
 
+static void give_one(struct rig *rig, uint32_t index, int fd, bool is_emulated)
+{
+    give_to(rig, index, fd, -1, is_emulated);
+}
+
 static void give(struct rig *rig, uint32_t index, int fd)
 {
-    give_one(rig, index, fd, false);
+    give_to(rig, index, fd, -1, false);
 }
 
 /* an actuator was commanded: from now on it has to be stopped */
@@ -138,6 +153,17 @@ static void expect_end(pid_t child)
 
     CHECK_EQUAL(waitpid(child, &status, 0), child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* it has said so */
+static void expect_words(struct rig *rig, const char *wanted)
+{
+    char text[4096] = {0};
+
+    CHECK(read(rig->words, text, sizeof text - 1) > 0);
+    if (!strstr(text, wanted))
+        fprintf(stderr, "%s\n", text);
+    CHECK(strstr(text, wanted));
 }
 
 static void kill_runtime(struct rig *rig)
@@ -493,8 +519,132 @@ static void a_frozen_runtime_with_one_real_actuator_is_killed(void)
     }
 }
 
+static pid_t start_worker(int *pidfd)
+{
+    pid_t worker = fork();
+
+    CHECK(worker >= 0);
+    if (worker == 0)
+        for (;;)
+            pause();
+    *pidfd = (int)syscall(SYS_pidfd_open, worker, 0);
+    CHECK(*pidfd >= 0);
+    return worker;
+}
+
+/* the guard has done what it had to when it answers */
+static void settle(struct rig *rig, int fd)
+{
+    wait_for_stop(fd);
+    ask(rig);
+    CHECK_EQUAL(expect_answer(rig), 0);
+}
+
+/* The device of a worker that ended in motion is stopped, once, and the runtime goes on; one whose
+   worker ended at rest is left alone */
+static void a_worker_that_ends_in_motion_has_its_device_stopped(void)
+{
+    struct wires wires;
+    struct rig rig;
+    pid_t worker[2];
+    int pidfd[2], status;
+
+    open_wires(&wires);
+    open_rig(&rig, 10000 * MS, 0, 0);
+    for (int i = 0; i < 2; i++)
+        worker[i] = start_worker(&pidfd[i]);
+    give_to(&rig, 0, wires.first[0], pidfd[0], false);
+    give_to(&rig, 1, wires.second[0], pidfd[1], false);
+    moves(&rig, 0);
+    guard_beat(rig.core, inphase_now());
+    for (int i = 1; i >= 0; i--) {
+        CHECK_EQUAL(kill(worker[i], SIGKILL), 0);
+        CHECK_EQUAL(waitpid(worker[i], NULL, 0), worker[i]);
+    }
+    settle(&rig, wires.first[1]);
+    expect_stops(wires.first[1], 0);
+    expect_words(&rig, "the worker of device ended while it moves; its device was sent its stop 3");
+    CHECK_EQUAL(waitpid(rig.runtime, &status, WNOHANG), 0);
+    CHECK_EQUAL(access(rig.note, F_OK), -1);
+
+    /* and it has left the guard: the end of the runtime stops it no more */
+    kill_runtime(&rig);
+    expect_end(rig.guard);
+    CHECK_EQUAL(recv(wires.first[1], &status, 1, MSG_DONTWAIT), -1);
+    CHECK_EQUAL(recv(wires.second[1], &status, 1, MSG_DONTWAIT), -1);
+    for (int i = 0; i < 2; i++)
+        close(pidfd[i]);
+    close_wires(&wires);
+    close_rig(&rig);
+}
+
+/* the core has lost it: a worker that takes no orders is killed before the stop, any other is not */
+static void a_device_that_the_core_lost_in_motion_is_stopped(void)
+{
+    for (int is_stuck = 0; is_stuck < 2; is_stuck++) {
+        struct wires wires;
+        struct rig rig;
+        int pidfd, status;
+        pid_t worker = start_worker(&pidfd);
+
+        open_wires(&wires);
+        open_rig(&rig, 10000 * MS, 0, 0);
+        give_to(&rig, 0, wires.first[0], pidfd, false);
+        guard_beat(rig.core, inphase_now());
+        moves(&rig, 0);
+        guard_abandon(rig.core, &rig.core->actuator[0], is_stuck);
+        guard_withdraw(rig.core, &rig.core->actuator[0]);
+        settle(&rig, wires.first[1]);
+        expect_stops(wires.first[1], 0);
+        expect_words(&rig, is_stuck ? "takes no commands while it moves, and was killed; its device"
+                                    : "lost it while it moves; its device was sent its stop 3 times");
+        CHECK_EQUAL(waitpid(worker, &status, is_stuck ? 0 : WNOHANG), is_stuck ? worker : 0);
+        CHECK_EQUAL(waitpid(rig.runtime, &status, WNOHANG), 0);
+        kill_runtime(&rig);
+        expect_end(rig.guard);
+        CHECK_EQUAL(recv(wires.first[1], &status, 1, MSG_DONTWAIT), -1);
+        if (!is_stuck) {
+            CHECK_EQUAL(kill(worker, SIGKILL), 0);
+            CHECK_EQUAL(waitpid(worker, &status, 0), worker);
+        }
+        close(pidfd);
+        close_wires(&wires);
+        close_rig(&rig);
+    }
+}
+
+/* how it was, for who starts next, and for nobody else */
+static void the_note_of_a_frozen_runtime_says_how_old_its_beat_was(void)
+{
+    struct wires wires;
+    struct rig rig;
+    struct stat facts;
+    int64_t beat_ns;
+
+    open_wires(&wires);
+    open_rig(&rig, 100 * MS, 0, 0);
+    give(&rig, 0, wires.first[0]);
+    moves(&rig, 0);
+    beat_ns = inphase_now() - 1000 * MS;
+    guard_beat(rig.core, beat_ns);
+    expect_end(rig.guard);
+    CHECK_EQUAL(waitpid(rig.runtime, NULL, 0), rig.runtime);
+    expect_stops(wires.first[1], 0);
+    CHECK_EQUAL(noted(&rig, "beat_age_ns"), noted(&rig, "\nnoticed_ns") - beat_ns);
+    CHECK_EQUAL(noted(&rig, "sent"), REPEATS);
+    CHECK_EQUAL(stat(rig.note, &facts), 0);
+    CHECK_EQUAL(facts.st_mode & 07777, 0600);
+    expect_words(&rig, "the runtime froze while moving, in cycle 0; it was killed; device was sent "
+                       "its stop 3 times; see /dev/shm/");
+    close_wires(&wires);
+    close_rig(&rig);
+}
+
 int main(void)
 {
+    RUN(a_worker_that_ends_in_motion_has_its_device_stopped);
+    RUN(a_device_that_the_core_lost_in_motion_is_stopped);
+    RUN(the_note_of_a_frozen_runtime_says_how_old_its_beat_was);
     RUN(what_began_to_move_while_the_runtime_died_is_stopped_too);
     RUN(what_waits_in_a_terminal_is_dropped_before_the_stop);
     RUN(a_line_is_left_idle_before_each_stop);

@@ -332,6 +332,28 @@ static void an_actuator_that_is_not_enabled_is_not_written_to(void)
     close_robot(&robot);
 }
 
+/* a policy that says no has a reason of its own */
+static void a_command_that_was_refused_for_any_reason_counts_as_invalid(void)
+{
+    struct robot robot;
+    int64_t refused = 0;
+
+    open_robot(&robot, &position);
+    idle(&robot);
+    for (uint32_t reason = 1; reason < INPHASE_REASONS; reason++) {
+        int64_t missed = reason == INPHASE_REASON_SILENT || reason == INPHASE_REASON_DIED;
+
+        CHECK(cycle_latch(robot.core));
+        CHECK_EQUAL(mailbox_answer(robot.core, robot.core->cycle, robot.core->virtual_ns, reason,
+                                   NULL, 0), 0);
+        cycle_act(robot.core);
+        refused += !missed && reason != INPHASE_REASON_DROPPED;
+        CHECK_EQUAL(counts(&robot).invalid, refused);
+        CHECK(applied(&robot) == 0);
+    }
+    close_robot(&robot);
+}
+
 /* the rest of a refused reply may still be on the wire: a command would collide with it */
 static void a_line_whose_reply_was_refused_is_busy_until_it_is_quiet(void)
 {
@@ -925,6 +947,7 @@ int main(void)
     RUN(a_first_command_after_arming_again_is_compared_in_every_mode);
     RUN(a_joint_that_meets_a_wall_is_sent_no_further_in_either_direction);
     RUN(an_actuator_that_is_not_enabled_is_not_written_to);
+    RUN(a_command_that_was_refused_for_any_reason_counts_as_invalid);
     RUN(a_line_whose_reply_was_refused_is_busy_until_it_is_quiet);
     RUN(a_first_command_that_was_not_written_is_still_the_first);
     RUN(the_guard_leaves_an_actuator_alone_that_is_switched_off);

@@ -611,6 +611,16 @@ struct answer {
     double value[8];
 };
 
+/* 0: look again, whatever woke it; else why it did not wait, or that the time is over */
+static void a_wait_for_a_word_that_has_changed_is_none(void)
+{
+    uint32_t word = 7;
+
+    CHECK_EQUAL(inphase_futex_wait(&word, 6, SECOND_NS), 0);
+    CHECK_EQUAL(inphase_futex_wait(&word, 7, 1000), -ETIMEDOUT);
+    CHECK_EQUAL(inphase_futex_wait(&word, 7, -1), -EINVAL);
+}
+
 static void a_mailbox_gives_what_was_posted_by_its_number(void)
 {
     inphase_segment *segment = new_mailbox(2);
@@ -722,6 +732,7 @@ int main(void)
     RUN(a_dead_writer_is_noticed_and_not_waited_for);
     RUN(a_writer_killed_in_mid_write_holds_nobody_up);
     RUN(a_slot_read_while_its_ring_is_written_is_never_torn);
+    RUN(a_wait_for_a_word_that_has_changed_is_none);
     RUN(a_mailbox_gives_what_was_posted_by_its_number);
     RUN(an_answer_that_is_being_written_is_none);
     RUN(an_answer_read_while_others_are_posted_is_never_torn);
