@@ -633,17 +633,6 @@ def test_enabling_a_drive_that_follows_does_not_let_go_of_it(udp: Peer) -> None:
 
 
 @pytest.mark.real
-def test_a_drive_that_was_left_enabled_is_stopped_by_open(peer: Peer) -> None:
-    with streaming(peer, watchdog_ms=60_000) as process:
-        os.kill(process.pid, signal.SIGKILL)
-        assert {node["state"] for node in peer.control().values()} == {"ENABLED"}
-        driver = peer.driver()
-        driver.open()
-        assert stopped(peer)
-        driver.close()
-
-
-@pytest.mark.real
 def test_disable_stops_a_moving_joint_before_it_takes_the_power(peer: Peer) -> None:
     with started(peer.driver()) as driver:
         driver.enable()
@@ -804,6 +793,241 @@ def test_drives_that_another_node_begins_to_feed_are_stopped_and_it_is_said(udp:
             until(lambda: all(node["velocity"] == 0 for node in udp.control().values()))
 
 
+# ---- drives that hold already --------------------------------------------------------------
+
+SAG = 20.0 / 400.0  # [rad]: a load of 20 rad/s^2 on the emulated drives' stiffness
+_PROFILE_POSITION, _VELOCITY, _CYCLIC = 1, 3, 8
+_ALL_MODES = [0x6502, 0, 0x3ED]  # 1 to 10, but for the reserved ones
+
+
+@contextmanager
+def another_master(peer: Peer) -> Iterator[list[Any]]:
+    """The SDO clients of another program on the bus, which is gone afterwards."""
+    network = canopen.Network()
+    options = peer.options
+    network.connect(interface=options["interface"], channel=options["channel"], **options["bus"])
+    try:
+        yield [network.add_node(node, dictionary()) for node in NODES]
+    finally:
+        network.disconnect()
+
+
+def enable_by_hand(node: Any, mode: int, target: float | None = None) -> None:
+    """What another program does before it leaves a drive alone; on a lost master it is to fault."""
+    sdo = node.sdo
+    sdo[0x6007].raw = 1
+    sdo[0x6060].raw = mode
+    for word in (0x06, 0x07, 0x0F):
+        sdo[0x6040].raw = word
+    if target is not None:
+        sdo[0x607A].raw = round(target * SCALES[NODES.index(node.id)])
+        sdo[0x6040].raw = 0x1F if mode == _PROFILE_POSITION else 0x0F
+    node.nmt.send_command(1)
+
+
+def resting(peer: Peer) -> dict[int, dict[str, Any]]:
+    """What the drives are, once all are at rest."""
+    until(lambda: all(abs(node["velocity"]) < 1e-9 for node in peer.control().values()))
+    return peer.control()
+
+
+def left_holding(peer: Peer, mode: int, nodes: list[int]) -> dict[int, dict[str, Any]]:
+    """Loaded joints, of which another program left some holding at 0.5 rad; what they are then."""
+    for node in NODES:
+        peer.node(node, object=_ALL_MODES)
+    with another_master(peer) as masters:
+        for node in nodes:
+            enable_by_hand(masters[NODES.index(node)], mode, 0.5 if mode != _VELOCITY else None)
+            peer.node(node, load=20.0)
+        until(lambda: {peer.node(node)["nmt"] for node in nodes} == {"OPERATIONAL"})
+        until(lambda: all(peer.node(node)["travel"] > SAG * 0.9 for node in nodes))
+    return resting(peer)
+
+
+def assert_holds(peer: Peer, before: dict[int, dict[str, Any]], nodes: list[int]) -> None:
+    """Not let go for a moment, and never moved."""
+    for node in nodes:
+        now, then = peer.node(node), before[node]
+        assert (now["power"], now["let_go"]) == (True, then["let_go"])
+        assert now["travel"] == pytest.approx(then["travel"], abs=2e-4)  # a count is 1e-4
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("mode", [_CYCLIC, _PROFILE_POSITION])
+def test_drives_that_hold_a_load_keep_power_and_target_and_stay_where_they_are(
+    peer: Peer, mode: int
+) -> None:
+    before = left_holding(peer, mode, NODES)
+    for node in before.values():
+        assert node["position"] == pytest.approx(0.5 + SAG, abs=1e-3)
+    with started(peer.driver()) as driver:
+        for _ in range(10):
+            assert once(driver)[0].reason == ""
+        assert_holds(peer, before, NODES)
+        driver.enable()
+        assert driver.goals() == pytest.approx([0.5, 0.5], abs=1e-3)
+        for _ in range(10):
+            assert once(driver)[0].reason == ""
+            driver.write(np.array(driver.goals()))
+        assert_holds(peer, before, NODES)
+        assert {node["mode"] for node in peer.control().values()} == {_CYCLIC}
+        # again, as after a stop that holds
+        driver.enable()
+        assert driver.goals() == pytest.approx([0.5, 0.5], abs=1e-3)
+        assert_holds(peer, before, NODES)
+        driver.disable()
+        assert not any(node["power"] for node in peer.control().values())
+
+
+@pytest.mark.real
+def test_drives_that_hold_are_left_as_they_are_by_who_only_looks(slcan: Peer) -> None:
+    before = left_holding(slcan, _CYCLIC, NODES)
+    with another_master(slcan) as masters:
+        masters[0].sdo[0x1016][1].raw = 5 << 16 | 60_000  # fed by node 5
+    for _ in range(2):
+        with started(slcan.driver()) as driver:
+            assert once(driver)[0].reason == ""
+    assert_holds(slcan, before, NODES)
+    with another_master(slcan) as masters:
+        assert [node.sdo[0x6007].raw for node in masters] == [1, 1]
+        assert masters[0].sdo[0x1016][1].raw == 5 << 16 | 60_000
+
+
+@pytest.mark.real
+def test_a_drive_that_takes_no_mode_while_it_holds_is_refused_and_goes_on_holding(
+    slcan: Peer,
+) -> None:
+    before = left_holding(slcan, _PROFILE_POSITION, [2])
+    slcan.node(2, object=[0x2000, 0, 1])  # its maker allows no change of mode
+    with started(slcan.driver()) as driver:
+        with pytest.raises(
+            DeviceError, match=r"node 2 on slcan.*0x6060:00.*stays 1 while.*support the arm"
+        ):
+            driver.enable()
+        assert_holds(slcan, before, [2])
+        until(lambda: slcan.node(1)["state"] == "SWITCH_ON_DISABLED")
+        driver.disable()  # as at the end of a run whose start has failed
+    assert_holds(slcan, before, [2])
+    assert slcan.node(2)["mode"] == _PROFILE_POSITION
+    # whoever asks for it by itself gets it
+    other = slcan.driver()
+    other.open()
+    other.disable()
+    other.close()
+    assert not slcan.node(2)["power"]
+
+
+@pytest.mark.real
+def test_a_drive_that_holds_at_no_position_is_refused_before_anything_is_written(
+    slcan: Peer,
+) -> None:
+    before = left_holding(slcan, _VELOCITY, [2])
+    with started(slcan.driver()) as driver:
+        with pytest.raises(DeviceError, match=r"node 2 on slcan.*0x6061:00.*is 3: the drive holds"):
+            driver.enable()
+        assert slcan.node(1)["state"] == "SWITCH_ON_DISABLED"
+        driver.disable()
+    assert_holds(slcan, before, [2])
+
+
+@pytest.mark.real
+def test_enable_that_fails_at_one_node_leaves_another_holding(slcan: Peer) -> None:
+    before = left_holding(slcan, _CYCLIC, [1])
+    with started(slcan.driver(watchdog_ms=300)) as driver:
+        slcan.node(2, object=[0x6502, 0, 0x01])
+        with pytest.raises(DeviceError, match=r"node 2 on .*no cyclic synchronous"):
+            driver.enable()
+        slcan.node(2, power=False)
+        with pytest.raises(DeviceError, match=r"node 2 on .*: no answer"):
+            driver.enable()
+        with pytest.raises(DeviceError, match=r"node 2 on .*: no answer"):
+            driver.disable()
+        assert_holds(slcan, before, [1])
+    # longer than the watchdog that is not to be left on
+    time.sleep(0.5)
+    assert_holds(slcan, before, [1])
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("mode", [_CYCLIC, _PROFILE_POSITION])
+def test_a_drive_that_is_found_moving_is_stopped_and_told_and_holds(peer: Peer, mode: int) -> None:
+    for node in NODES:
+        peer.node(node, object=_ALL_MODES)
+        peer.node(node, load=20.0)
+    with another_master(peer) as masters:
+        for one in masters:
+            enable_by_hand(one, mode, 1000.0)
+    until(lambda: all(node["velocity"] > 2.9 for node in peer.control().values()))
+    driver = peer.driver()
+    with pytest.raises(
+        DeviceError, match=r"moved.*node 1 at 3\.00 rad/s was stopped and holds; no"
+    ):
+        driver.open()
+    before = resting(peer)
+    for node in before.values():
+        assert (node["state"], node["mode"], node["let_go"]) == ("ENABLED", _CYCLIC, 0)
+        assert node["position"] < 900
+    with started(driver):
+        assert once(driver)[0].reason == ""
+        driver.enable()
+        assert_holds(peer, before, NODES)
+        driver.disable()
+    with another_master(peer) as masters:
+        assert [one.sdo[0x605A].raw for one in masters] == [2, 2]  # as it was
+
+
+@pytest.mark.real
+def test_a_drive_that_stands_after_a_quick_stop_is_enabled_where_it_stands(slcan: Peer) -> None:
+    left_holding(slcan, _CYCLIC, NODES)
+    with another_master(slcan) as masters:
+        for one in masters:
+            one.sdo[0x605A].raw = 6
+            one.sdo[0x607A].raw = round(1000 * SCALES[NODES.index(one.id)])
+        until(lambda: all(node["velocity"] > 2.9 for node in slcan.control().values()))
+        for one in masters:
+            one.sdo[0x6040].raw = 0x02
+    before = resting(slcan)
+    with started(slcan.driver()) as driver:
+        driver.enable()
+        assert {node["state"] for node in slcan.control().values()} == {"ENABLED"}
+        assert_holds(slcan, before, NODES)
+        here = [before[node]["position"] - SAG for node in NODES]
+        assert driver.goals() == pytest.approx(here, abs=1e-3)
+
+
+@pytest.mark.real
+def test_what_waits_in_a_drive_that_holds_is_not_brought_about_by_our_sync(slcan: Peer) -> None:
+    with started(slcan.driver(watchdog_ms=60_000)) as first:
+        first.enable()
+        follow(first, [0.1, 0.1], near([0.1, 0.1]))
+        first.write(np.array([2.0, 2.0]))  # for a SYNC that does not come
+        until(lambda: len({node["commands"] for node in slcan.control().values()}) == 1)
+    before = resting(slcan)
+    with started(slcan.driver()) as driver:
+        for _ in range(20):
+            assert once(driver)[0].reason == ""
+        driver.enable()
+        for _ in range(5):
+            once(driver)
+        assert_holds(slcan, before, NODES)
+        assert driver.goals() == pytest.approx([0.1, 0.1], abs=1e-3)
+
+
+@pytest.mark.real
+def test_a_run_that_cannot_start_leaves_the_arm_holding(slcan: Peer, tmp_path: Path) -> None:
+    before = left_holding(slcan, _VELOCITY, NODES)
+    done = subprocess.run(
+        [sys.executable, "-m", "inphase", "run", str(DriveRobot(slcan, tmp_path).schedule)],
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "holds without a position" in done.stderr
+    assert_holds(slcan, before, NODES)
+
+
 # ---- options and twin ----------------------------------------------------------------------
 
 
@@ -949,12 +1173,12 @@ def test_the_drives_stop_when_their_worker_is_killed_and_it_comes_back(
     robot = DriveRobot(udp, tmp_path)
     with robot.run() as run:
         run.moving().child("inphase.worker").kill()
-        until(lambda: stopped(udp))
         run.frame(lambda frame: frame["joints"].status not in ("FRESH", "HELD", "LATE"))
         run.status("joints", "FRESH")
-        assert robot.speed == 0
+        resting(udp)
         run.signal(signal.SIGINT)
         run.end()
+    assert stopped(udp)
 
 
 def test_in_lock_step_the_drives_twin_follows(tmp_path: Path) -> None:

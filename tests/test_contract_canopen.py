@@ -24,7 +24,7 @@ class DrivesPeer(Peer):
 
     def __init__(self, folder: Path) -> None:
         self.drives = test_canopen.Peer(folder, "slcan")
-        self.options = self.drives.options | {"watchdog_ms": 800}
+        self.options = self.drives.options | {"watchdog_ms": 1_000}
         for node in test_canopen.NODES:
             self.drives.node(node, marks=True)
 
@@ -71,6 +71,9 @@ class DrivesPeer(Peer):
 
     def asked(self) -> int:
         return max(int(node["syncs"]) for node in self.drives.control().values())
+
+    def power(self) -> list[bool]:
+        return [bool(node["power"]) for node in self.drives.control().values()]
 
     def speed(self) -> float:
         return max(abs(node["velocity"]) for node in self.drives.control().values())

@@ -438,7 +438,8 @@ class Driver(ABC):
         its safe value; verified by reading.
 
         It never takes power from what holds: where the device would have to let go to be set up, it
-        refuses, and says what to do. What holds in the right mode keeps its goal.
+        refuses, and says what to do. What holds in the right mode keeps its goal. Where it fails,
+        it switches off what it switched on.
         """
         return
 
@@ -451,6 +452,7 @@ class Driver(ABC):
         """Make the actuator stop following commands; verified by reading.
 
         A member that does not answer keeps no other on: all are tried, then all troubles raised.
+        After an `enable` that failed, what held before it is left alone.
         """
         return
 

@@ -228,6 +228,10 @@ class Bus:
         self.beat(now_ns)
         self.silence_ns = 0
 
+    def stop_beating(self) -> None:
+        """No heartbeat of ours goes out any more."""
+        self._beat_ns = 0
+
     def feed(self) -> None:
         """A command goes out: from the first one on these alone send our heartbeat, so that the
         drives stop when no valid command comes any more, however busy this end is."""

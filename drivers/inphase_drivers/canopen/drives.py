@@ -11,8 +11,8 @@ import math
 import os
 import struct
 import time
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Collection
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -44,9 +44,23 @@ _LISTEN_MS = 1_000  # for a heartbeat under our id, before the first of ours
 _STATE_NS = 1_000_000_000  # how long a drive may take to change its state
 _POLL_NS = 2_000_000
 _STANDSTILL_RAD_S = 0.02
+_OFF_MAX_RAD = 0.1  # how far a load may hold a joint beside the demand of its position control
+_REMEDY = "support the arm, switch the drive off, start again"
+_REST_NS = 100_000_000  # how long a velocity has to stay above that: one value may be noise
 _POWERED = (od.READY, od.SWITCHED_ON, od.ENABLED, od.QUICK_STOP_ACTIVE, od.REACTING)
+_HOLDS = (od.ENABLED, od.QUICK_STOP_ACTIVE)
+"""states in which the motor has power"""
 _COUNT_MIN, _COUNT_MAX = -(2**31), 2**31 - 1
 _FIRST, _SECOND, _COMMAND = struct.Struct("<Hi"), struct.Struct("<ih"), struct.Struct("<Hi")
+
+
+class _Found(NamedTuple):
+    """What a drive that held had when it was found, and has again if it is not enabled by us."""
+
+    abort: int
+    """object 6007h"""
+    consumer: int
+    """object 1016h"""
 
 
 class DriveOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -146,6 +160,8 @@ class Drives(Driver):
         )
         self._index = {node: index for index, node in enumerate(options.nodes)}
         self._bus: Bus | None = None
+        self._ours: set[int] = set()  # enabled by us, and not known to be off since
+        self._spared: set[int] = set()  # held, and were refused: their power is not ours to take
         self._forget()
 
     def _forget(self) -> None:
@@ -154,6 +170,8 @@ class Drives(Driver):
         self._effort_scale = [0.0] * n
         self._status = [0] * n
         self._error_code = [0] * n
+        self._found: dict[int, _Found] = {}  # drives that hold, until they are enabled by us
+        self._goals: tuple[float, ...] = ()
         self._nmt_state: dict[int, int] = {}
         self._beat_heard_ns = dict.fromkeys(self.options.nodes, 0)
         self._tpdos: list[Frame] = []
@@ -241,7 +259,9 @@ class Drives(Driver):
     def open(self) -> int:
         """Open the bus, then check and configure every node in the pre-operational state.
 
-        A drive that somebody left enabled is stopped first: it would follow nobody.
+        A drive that holds keeps its power and its target meanwhile. One that moves follows nobody:
+        it is stopped, goes on holding, and is told by a DeviceError. The next `open` finds it at
+        rest.
         """
         o = self.options
         self._forget()
@@ -255,9 +275,14 @@ class Drives(Driver):
             wanted = [base + node for base in bases for node in o.nodes]
             self._bus.listen_only_to([*wanted, od.HEARTBEAT + o.own_id])
             self._opened_ns = time.monotonic_ns()
+            self._armed = True
+            for node in o.nodes:
+                self._wake(node)
+            # until all are found their watchdogs, which may be running, are left alone
+            for node in self._bring_to_rest():
+                self._keep(node)
             for node in o.nodes:
                 self._bus.send(od.NMT, bytes([od.NMT_PRE_OPERATIONAL, node]))
-            self._armed = True
             for node in o.nodes:
                 self._configure(node)
             self._armed = False
@@ -276,7 +301,7 @@ class Drives(Driver):
                 f"is 0x{kind:08X} (profile {kind & 0xFFFF}), needed is a drive of profile "
                 f"{od.DRIVE_PROFILE}; is this the right node id?",
             )
-        if self._state(node) in _POWERED:
+        if node not in self._found and self._state(node) in _POWERED:
             self._disable(node)
         self._check_sync(node)
         for pdo in self._pdos:
@@ -286,8 +311,8 @@ class Drives(Driver):
         self._set(node, od.HEARTBEAT_CONSUMER, o.own_id << 16 | o.watchdog_ms)
         if o.interpolation_us is not None:
             value, index = o.interpolation()
-            self._set(node, od.INTERPOLATION_VALUE, value)
-            self._set(node, od.INTERPOLATION_INDEX, index)
+            self._ensure(node, od.INTERPOLATION_VALUE, value)
+            self._ensure(node, od.INTERPOLATION_INDEX, index)
         rated = od.RATED_TORQUE if o.effort == "torque" else od.RATED_CURRENT
         # thousandths of a rating in mN m or mA (CiA 402-2, objects 6075h to 6078h)
         i = self._index[node]
@@ -297,6 +322,24 @@ class Drives(Driver):
         status = self._get(node, od.STATUSWORD)
         if status & od.FAULT_BIT:
             self._error_code[i] = self._get(node, od.ERROR_CODE)
+
+    def _wake(self, node: int) -> None:
+        """A node in NMT `stopped` answers no SDO (CiA 301, 7.3.2.2); it has let go by then."""
+        try:
+            self._state(node)
+        except DeviceError:
+            self._open_bus().send(od.NMT, bytes([od.NMT_PRE_OPERATIONAL, node]))
+
+    def _keep(self, node: int) -> None:
+        """Have a drive go on holding when it leaves `operational`.
+
+        CiA 402-2 lets 6007h act on a lost heartbeat and on NMT `stopped`; some drives let it act
+        on every way out of `operational`.
+        """
+        abort = self._get(node, od.ABORT_CONNECTION, absent=od.NOTHING_ON_ABORT)
+        self._found[node] = _Found(abort, self._get(node, od.HEARTBEAT_CONSUMER))
+        if abort != od.NOTHING_ON_ABORT:
+            self._set(node, od.ABORT_CONNECTION, od.NOTHING_ON_ABORT)
 
     def _check_sync(self, node: int) -> None:
         """That the node listens to our SYNC and sends none, and whether it counts it."""
@@ -339,20 +382,32 @@ class Drives(Driver):
         self._expect(node, cob, value, od.COB_ID_MASK | od.PDO_INVALID)
 
     def close(self) -> None:
-        """Close the bus. Drives that still follow stop by their watchdog: it stays armed."""
+        """Close the bus. Drives that still follow stop by their watchdog: it stays armed.
+
+        Drives that held before and were not enabled go on holding, with the options that they had.
+        """
         bus, self._bus = self._bus, None
         if bus is None:
             return
         try:
-            if not self._armed:
-                for node in self.options.nodes:
-                    # not waited for: the node may be gone
+            # not waited for: a node may be gone
+            for node in self.options.nodes:
+                if node in self._found:
+                    self._give_back(bus, node)
+                elif not self._armed:
                     bus.send(od.SDO_REQUEST + node, download(od.HEARTBEAT_CONSUMER, 0))
                     bus.send(od.NMT, bytes([od.NMT_PRE_OPERATIONAL, node]))
         except DeviceError:
             pass
         finally:
             bus.close()
+
+    def _give_back(self, bus: Bus, node: int) -> None:
+        """What a drive that holds had. It no longer waits for our heartbeat, which ends."""
+        abort, consumer = self._found[node]
+        consumer = 0 if consumer >> 16 & 0x7F == self.options.own_id else consumer
+        bus.send(od.SDO_REQUEST + node, download(od.HEARTBEAT_CONSUMER, consumer))
+        bus.send(od.SDO_REQUEST + node, download(od.ABORT_CONNECTION, abort))
 
     # ---- sensor --------------------------------------------------------------------------
 
@@ -379,6 +434,9 @@ class Drives(Driver):
             self._hear(frame)
         self._trouble = ""
         self._running = True
+        for node in self._found:
+            # what another master sent may wait in the node for our first SYNC
+            bus.send(od.RPDO1 + node, self._standing_command(node))
         self.flush()
         self._stray = 0
 
@@ -603,7 +661,7 @@ class Drives(Driver):
             bus.send(od.RPDO1 + node, data)
 
     def halt(self, command: NDArray[np.float64]) -> None:
-        """Drives that are not enabled were stopped by `open`, or have stopped by themselves."""
+        """Drives that are not enabled were found at rest, or have stopped by themselves."""
         if self._enabled:
             self.write(command)
 
@@ -611,34 +669,183 @@ class Drives(Driver):
         """Take every drive to `operation enabled` in cyclic synchronous position mode.
 
         The target is set to the measured position before operation is enabled, and each step is
-        verified by reading (CiA 402-2, "State machine of the power drive system"). The drive is
-        told to stop quickly when our heartbeat is lost (object 6007h). It is refused where another
-        node sends our heartbeat: the bus is listened to for `watchdog_ms` first, 1 s at most.
+        verified by reading (CiA 402-2, "State machine of the power drive system"). A drive that
+        holds keeps its power, and its target, which carries its load; one that cannot is refused
+        before anything is written, and one that moves is stopped and told. Where `enable` fails,
+        those that held go on holding, and the others are switched off. The drive is told to stop
+        quickly when our heartbeat is lost (object 6007h). It is refused where another node sends
+        our heartbeat: the bus is listened to for `watchdog_ms` first, 1 s at most.
         """
-        self._listen_for_another()
         bus = self._open_bus()
+        self._spared = set(self._found) - self._ours
+        holding = self._bring_to_rest()
+        self._spared |= set(holding) - self._ours
+        self._listen_for_another()
+        for node in self.options.nodes:
+            self._refuse_mode(node)
         bus.start_beating(self.options.own_id, self.options.heartbeat_ms * 1_000_000)
         self._armed = True
         try:
-            self._enable()
+            self._enable(holding)
         except BaseException:
-            self._send_all(od.DISABLE_VOLTAGE)
+            bus.stop_beating()
+            self._send_all(od.DISABLE_VOLTAGE, holding)
+            with contextlib.suppress(DeviceError):
+                for node in holding:
+                    self._found.setdefault(node, _Found(od.NOTHING_ON_ABORT, 0))
+                    self._give_back(bus, node)
             raise
         self._enabled = True
+        self._ours = set(self.options.nodes)
+        self._spared.clear()
+        self._found.clear()
         if self.options.hand_over_ms:
             bus.hand_over(self.options.hand_over_ms * 1e-3)
 
-    def _enable(self) -> None:
+    def _refuse_mode(self, node: int) -> None:
+        """Raises DeviceError for a drive that has not our mode, or that would have to let go."""
+        supported = self._get(node, od.MODES_SUPPORTED)
+        if not supported & od.CYCLIC_POSITION_BIT:
+            raise self._refusal(
+                node,
+                od.MODES_SUPPORTED,
+                f"is 0x{supported:08X}: this drive has no cyclic synchronous position mode",
+            )
+        mode = self._get(node, od.MODE_DISPLAY)
+        if mode not in od.POSITION_MODES and self._state(node) == od.ENABLED:
+            raise self._refusal(
+                node,
+                od.MODE_DISPLAY,
+                f"is {mode}: the drive holds without a position that it could keep; {_REMEDY}",
+            )
+
+    def _enable(self, holding: list[int]) -> None:
         self._drop_old_command()
-        for node in self.options.nodes:
+        o = self.options
+        for node in o.nodes:
+            self._ensure(node, od.HEARTBEAT_CONSUMER, o.own_id << 16 | o.watchdog_ms)
             self._set(node, od.ABORT_CONNECTION, od.QUICK_STOP_ON_ABORT)
-            self._switch_on(node)
-        for node in self.options.nodes:
-            self._set(node, od.TARGET, self._get(node, od.POSITION))
-            if self._state(node) != od.ENABLED:
+            if node not in holding:
+                self._switch_on(node)
+        goals = []
+        for node, i in self._index.items():
+            if node in holding:
+                goal = self._take_over(node)
+            else:
+                goal = self._get(node, od.POSITION)
+                self._set(node, od.TARGET, goal)
                 self._command(node, od.ENABLE_OPERATION, od.ENABLED)
-            i = self._index[node]
+            goals.append(goal / self._position_scale[i])
             self._error_code[i], self._status[i] = 0, self._get(node, od.STATUSWORD)
+        self._goals = tuple(goals)
+
+    def goals(self) -> tuple[float, ...]:
+        """The targets of the drives, in rad."""
+        return self._goals
+
+    def _take_over(self, node: int) -> int:
+        """Bring a drive that holds to `operation enabled` in our mode, where it holds, and without
+        a moment of no power; its target, in counts.
+
+        In our mode it keeps its target. In another position mode, after a quick stop, or where
+        bit 12 of the statusword says that the target is not followed, the target becomes the
+        demand of the position control (6062h), and 6060h is changed in `operation enabled`, which
+        CiA 402-2 leaves to the maker.
+        """
+        state, mode = self._state(node), self._get(node, od.MODE_DISPLAY)
+        target = self._get(node, od.TARGET)
+        cyclic = mode == od.CYCLIC_POSITION
+        if state == od.ENABLED and cyclic and self._get(node, od.STATUSWORD) & od.FOLLOWS_BIT:
+            return target
+        here = self._get(node, od.POSITION)
+        stands = cyclic or state == od.QUICK_STOP_ACTIVE
+        goal = here
+        if mode in od.POSITION_MODES:
+            goal = self._get(node, od.DEMAND, absent=here if stands else None)
+        off = abs((goal - here) / self._position_scale[self._index[node]])
+        if off > _OFF_MAX_RAD:
+            if not stands:
+                raise self._refusal(
+                    node, od.DEMAND, f"is {off:.3f} rad beside the measured position; {_REMEDY}"
+                )
+            goal = here  # it was not kept up to date
+        if goal != target:
+            self._set(node, od.TARGET, goal)
+        if not cyclic:
+            self._change_mode(node, mode)
+        # from "quick stop active", or out of a halt
+        self._command(node, od.ENABLE_OPERATION, od.ENABLED)
+        return goal
+
+    def _change_mode(self, node: int, mode: int) -> None:
+        """From `mode` to ours, with power on. Raises DeviceError with the drive as it was."""
+        self._put(node, od.MODE, od.CYCLIC_POSITION)
+        shown = self._poll(node, od.MODE_DISPLAY, lambda one: one == od.CYCLIC_POSITION, _STATE_NS)
+        if shown != od.CYCLIC_POSITION:
+            self._put(node, od.MODE, mode)
+            raise self._refusal(node, od.MODE, f"stays {mode} while the drive holds; {_REMEDY}")
+
+    def _bring_to_rest(self) -> list[int]:
+        """Stop every drive that has power and moves; the nodes that hold, all of them at rest.
+
+        All are told to stop before one is waited for, and one that fails keeps no other moving.
+        Raises DeviceError at the end, for what failed and for what moved. A quick stop that is
+        under way is waited for and not told: the drive does as it was set up.
+        """
+        holding, moving, told, troubles = [], {}, [], []
+        for node in self.options.nodes:
+            try:
+                state = self._state(node)
+                if state == od.ENABLED and (velocity := self._moves(node, _REST_NS)):
+                    moving[node] = velocity, self._stop(node)
+                elif state == od.QUICK_STOP_ACTIVE:
+                    self._moves(node, self.options.stop_ms * 1_000_000)
+                if state in _HOLDS:
+                    holding.append(node)
+            except DeviceError as error:
+                troubles.append(str(error))
+        for node, (velocity, option) in moving.items():
+            try:
+                told.append(f"node {node} at {velocity:.2f} rad/s {self._hold(node, option)}")
+            except DeviceError as error:
+                troubles.append(str(error))
+        if told:
+            troubles.append(
+                f"device {self.name}: drives on {self._open_bus().where} moved, and nobody is to "
+                f"command them but us: {'; '.join(told)}; see what else does, then start again"
+            )
+        if troubles:
+            raise DeviceError("; ".join(troubles))
+        return holding
+
+    def _moves(self, node: int, patience_ns: int) -> float:
+        """The velocity of a joint that does not come to rest in that time, in rad/s; else 0."""
+        scale = abs(self._velocity_scale[self._index[node]])
+        slow = self._slower_than(_STANDSTILL_RAD_S * scale)
+        velocity = self._poll(node, od.VELOCITY, slow, patience_ns)
+        return 0.0 if slow(velocity) else abs(velocity) / scale
+
+    def _stop(self, node: int) -> int | None:
+        """Quick stop, after which the drive is to keep its power, where it can (605Ah). The option
+        that it had; None: it keeps it."""
+        option = self._get(node, od.QUICK_STOP_OPTION, absent=od.STAY_AFTER_QUICK_STOP)
+        changes = option not in od.STAYS_AFTER_QUICK_STOP
+        if changes:
+            with contextlib.suppress(DeviceError):
+                self._set(node, od.QUICK_STOP_OPTION, od.STAY_AFTER_QUICK_STOP)
+        self._put(node, od.CONTROLWORD, od.QUICK_STOP)
+        return option if changes else None
+
+    def _hold(self, node: int, option: int | None) -> str:
+        """After `_stop`: wait for rest, and hold there; what became of it."""
+        slow = self._slower_than(_STANDSTILL_RAD_S * abs(self._velocity_scale[self._index[node]]))
+        self._wait(node, od.VELOCITY, slow, self.options.stop_ms * 1_000_000)
+        holds = self._state(node) == od.QUICK_STOP_ACTIVE
+        if holds:
+            self._take_over(node)
+        if option is not None:
+            self._put(node, od.QUICK_STOP_OPTION, option)
+        return "was stopped and holds" if holds else "was stopped and has no power"
 
     def _drop_old_command(self) -> None:
         """Replace a command that still waits for its SYNC in a node, and let it have that SYNC.
@@ -648,10 +855,7 @@ class Drives(Driver):
         bus = self._open_bus()
         if self._running:
             for node in self.options.nodes:
-                on = self._state(node) == od.ENABLED
-                word = od.ENABLE_OPERATION if on else od.DISABLE_VOLTAGE
-                here = self._get(node, od.POSITION)
-                bus.send(od.RPDO1 + node, _COMMAND.pack(word, here))
+                bus.send(od.RPDO1 + node, self._standing_command(node))
             while (frame := bus.receive(self._quiet_until_ns)) is not None:
                 self._hear(frame)
             self.trigger()
@@ -663,50 +867,57 @@ class Drives(Driver):
             self._missing.clear()
             self._tpdos.clear()
 
-    def _send_all(self, controlword: int) -> None:
-        """The controlword to every node, with nothing waited for: none may hold up the others."""
+    def _standing_command(self, node: int) -> bytes:
+        """The command that changes nothing in a node."""
+        state, word, target = self._state(node), od.DISABLE_VOLTAGE, od.POSITION
+        if state in _HOLDS:
+            target = od.TARGET
+            word = od.QUICK_STOP
+        if state == od.ENABLED:
+            last = self._get(node, od.CONTROLWORD)
+            enables = last & od.COMMAND_BITS == od.ENABLE_OPERATION
+            word = last if enables else od.ENABLE_OPERATION
+        return _COMMAND.pack(word, self._get(node, target))
+
+    def _send_all(self, controlword: int, spared: Collection[int] = ()) -> None:
+        """The controlword to every other node, with nothing waited for: none may hold up the
+        others."""
+        data = download(od.CONTROLWORD, controlword)
         with contextlib.suppress(DeviceError):
             for node in self.options.nodes:
-                self._open_bus().send(od.SDO_REQUEST + node, download(od.CONTROLWORD, controlword))
+                if node not in spared:
+                    self._open_bus().send(od.SDO_REQUEST + node, data)
 
     def _switch_on(self, node: int) -> None:
-        """Up to `switched on`; a drive that follows already is not let go meanwhile."""
+        """Up to `switched on`, of a drive that does not hold."""
         state = self._state(node)
-        if state == od.ENABLED and self._get(node, od.MODE_DISPLAY) == od.CYCLIC_POSITION:
-            return
         if state in (od.FAULT, od.REACTING):
             # a rising edge of bit 7
             self._put(node, od.CONTROLWORD, od.DISABLE_VOLTAGE)
             self._command(node, od.FAULT_RESET, od.SWITCH_ON_DISABLED)
         elif state in _POWERED:
             self._disable(node)
-        self._choose_mode(node)
-        self._command(node, od.SHUTDOWN, od.READY)
-        self._command(node, od.SWITCH_ON, od.SWITCHED_ON)
-
-    def _choose_mode(self, node: int) -> None:
-        supported = self._get(node, od.MODES_SUPPORTED)
-        if not supported & od.CYCLIC_POSITION_BIT:
-            raise self._refusal(
-                node,
-                od.MODES_SUPPORTED,
-                f"is 0x{supported:08X}: this drive has no cyclic synchronous position mode",
-            )
         self._put(node, od.MODE, od.CYCLIC_POSITION)
         self._wait(node, od.MODE_DISPLAY, lambda mode: mode == od.CYCLIC_POSITION, _STATE_NS)
+        self._command(node, od.SHUTDOWN, od.READY)
+        self._command(node, od.SWITCH_ON, od.SWITCHED_ON)
 
     def disable(self) -> None:
         """Quick stop, wait until the measured velocity is zero, then voltage off; verified.
 
         Every node is told before any is waited for, and one that does not answer keeps no other
-        from being stopped; all troubles are raised at the end.
+        from being stopped; all troubles are raised at the end. What held before an `enable` that
+        failed goes on holding.
         """
-        self._send_all(od.QUICK_STOP)
+        self._send_all(od.QUICK_STOP, self._spared)
         self._enabled = False
         troubles = []
         for node in self.options.nodes:
+            if node in self._spared:
+                continue
             try:
                 self._disable(node)
+                self._ours.discard(node)
             except DeviceError as error:
                 troubles.append(str(error))
         if troubles:
@@ -720,7 +931,7 @@ class Drives(Driver):
         return max(super().switching_max_ns, len(self.options.nodes) * node_ns)
 
     def _disable(self, node: int) -> None:
-        if self._state(node) in (od.ENABLED, od.QUICK_STOP_ACTIVE):
+        if self._state(node) in _HOLDS:
             self._put(node, od.CONTROLWORD, od.QUICK_STOP)
             slow = abs(_STANDSTILL_RAD_S * self._velocity_scale[self._index[node]])
             stop_ns = self.options.stop_ms * 1_000_000
@@ -733,7 +944,8 @@ class Drives(Driver):
         return lambda velocity: abs(velocity) <= slow
 
     def _state(self, node: int) -> str:
-        return state_of(self._get(node, od.STATUSWORD))
+        """Of the power drive system; one without a statusword is no drive, and not ready."""
+        return state_of(self._get(node, od.STATUSWORD, absent=0))
 
     # ---- objects -------------------------------------------------------------------------
 
@@ -766,6 +978,11 @@ class Drives(Driver):
         if value & mask != wanted & mask:
             raise self._refusal(node, entry, f"is {value}, needed is {wanted}")
 
+    def _ensure(self, node: int, entry: Entry, value: int) -> None:
+        """Write an object that is another, and read it back. Some cannot be written at any time."""
+        if self._get(node, entry) != value:
+            self._set(node, entry, value)
+
     def _set(self, node: int, entry: Entry, value: int) -> None:
         """Write an object and read it back."""
         self._put(node, entry, value)
@@ -778,18 +995,23 @@ class Drives(Driver):
 
     def _wait(self, node: int, entry: Entry, wanted: Callable[[int], bool], bound_ns: int) -> None:
         """Read an object until it is as wanted. Raises DeviceError with the value it has."""
+        value = self._poll(node, entry, wanted, bound_ns)
+        if not wanted(value):
+            state = f" ({state_of(value)})" if entry == od.STATUSWORD else ""
+            code = self._error_code[self._index[node]]
+            raise self._refusal(
+                node,
+                entry,
+                f"is still {value}{state} after {bound_ns // 1_000_000} ms, last error code "
+                f"0x{code:04X}; look up the drive's fault, and its enable and stop inputs",
+            )
+
+    def _poll(self, node: int, entry: Entry, wanted: Callable[[int], bool], bound_ns: int) -> int:
+        """Read an object until it is as wanted, for so long at most; its last value."""
         bus = self._open_bus()
         end_ns = time.monotonic_ns() + bound_ns
-        while not wanted(value := self._get(node, entry)):
-            if time.monotonic_ns() > end_ns:
-                state = f" ({state_of(value)})" if entry == od.STATUSWORD else ""
-                code = self._error_code[self._index[node]]
-                raise self._refusal(
-                    node,
-                    entry,
-                    f"is still {value}{state} after {bound_ns // 1_000_000} ms, last error code "
-                    f"0x{code:04X}; look up the drive's fault, and its enable and stop inputs",
-                )
+        while not wanted(value := self._get(node, entry)) and time.monotonic_ns() <= end_ns:
             frame = bus.receive(time.monotonic_ns() + _POLL_NS)
             if frame is not None:
                 self._hear(frame)
+        return value

@@ -54,8 +54,10 @@ ABORT_CONNECTION = Entry(0x6007, 0, 2, "abort connection option code", signed=Tr
 ERROR_CODE = Entry(0x603F, 0, 2, "error code")
 CONTROLWORD = Entry(0x6040, 0, 2, "controlword")
 STATUSWORD = Entry(0x6041, 0, 2, "statusword")
+QUICK_STOP_OPTION = Entry(0x605A, 0, 2, "quick stop option code", signed=True)
 MODE = Entry(0x6060, 0, 1, "modes of operation", signed=True)
 MODE_DISPLAY = Entry(0x6061, 0, 1, "modes of operation display", signed=True)
+DEMAND = Entry(0x6062, 0, 4, "position demand value", signed=True)
 POSITION = Entry(0x6064, 0, 4, "position actual value", signed=True)
 VELOCITY = Entry(0x606C, 0, 4, "velocity actual value", signed=True)
 RATED_CURRENT = Entry(0x6075, 0, 4, "motor rated current")
@@ -70,11 +72,18 @@ MODES_SUPPORTED = Entry(0x6502, 0, 4, "supported drive modes")
 DRIVE_PROFILE = 402
 CYCLIC_POSITION = 8
 CYCLIC_POSITION_BIT = 1 << 7
-QUICK_STOP_ON_ABORT = 3
+POSITION_MODES = (1, 6, 7, CYCLIC_POSITION)
+"""profile, homing, interpolated, cyclic: in these 6062h is where position control holds"""
+FOLLOWS_BIT = 1 << 12
+"""of the statusword in cyclic synchronous position mode: the target is followed"""
+NOTHING_ON_ABORT, QUICK_STOP_ON_ABORT = 0, 3
+STAY_AFTER_QUICK_STOP = 6  # slow down on the quick stop ramp, stay in "quick stop active"
+STAYS_AFTER_QUICK_STOP = (5, STAY_AFTER_QUICK_STOP, 7, 8)
 
 # controlword commands (CiA 402-2, "Controlword": command coding)
 DISABLE_VOLTAGE, QUICK_STOP, SHUTDOWN = 0x0000, 0x0002, 0x0006
 SWITCH_ON, ENABLE_OPERATION, FAULT_RESET = 0x0007, 0x000F, 0x0080
+COMMAND_BITS = 0x008F
 
 # statusword (CiA 402-2, "Statusword": state coding)
 FAULT_BIT = 0x0008

@@ -20,12 +20,16 @@ if TYPE_CHECKING:  # only a simulated run needs the middleware's world
 _U8, _U16, _U32 = od.UNSIGNED8, od.UNSIGNED16, od.UNSIGNED32
 _I8, _I16, _I32 = od.INTEGER8, od.INTEGER16, od.INTEGER32
 _STEP_NS = 1_000_000
+_STIFFNESS = 400.0  # [1/s^2] of position control: how far a load moves a joint off its target
 _ABORT_STATE = 0x08000022  # "cannot be stored because of the present device state"
+_ABORT_RANGE = 0x06090030  # "value range of parameter exceeded"
 _HEARTBEAT_LOST = 0x8130  # CiA 301, 7.2.7: life guard error or heartbeat error
 _PDO_LENGTH = 0x8210  # PDO not processed due to length error
 _PDO_INVALID = 1 << 31
 _SAMPLES_MAX = 1000
 _MARK_MAX = 30_000  # what a torque may be at most
+_PROFILE_POSITION, _CYCLIC_POSITION = 1, 8
+_STAYS = (5, 6, 7, 8)  # quick stop option codes with which a drive stays in "quick stop active"
 
 # index: name, type, default; single variables that keep what is written
 _PLAIN = {
@@ -34,6 +38,7 @@ _PLAIN = {
     0x1005: ("COB-ID SYNC", _U32, 0x80),
     0x1017: ("Producer heartbeat time", _U16, 0),
     0x1019: ("Synchronous counter overflow value", _U8, 0),
+    0x2000: ("No change of mode while enabled", _U8, 0),  # a manufacturer's
     0x6007: ("Abort connection option code", _I16, 1),
     0x603F: ("Error code", _U16, 0),
     0x6040: ("Controlword", _U16, 0),
@@ -41,6 +46,7 @@ _PLAIN = {
     0x605A: ("Quick stop option code", _I16, 2),
     0x6060: ("Modes of operation", _I8, 0),
     0x6061: ("Modes of operation display", _I8, 0),
+    0x6062: ("Position demand value", _I32, 0),
     0x6064: ("Position actual value", _I32, 0),
     0x606C: ("Velocity actual value", _I32, 0),
     0x6075: ("Motor rated current", _U32, 2_000),
@@ -62,7 +68,9 @@ _RECORDS = {
     0x1A00: ("TPDO1 mapping", ((_U8, 0), *((_U32, 0),) * 4)),
     0x1A01: ("TPDO2 mapping", ((_U8, 0), *((_U32, 0),) * 4)),
 }
-_READ_ONLY = frozenset((0x1000, 0x1001, 0x6041, 0x6061, 0x6064, 0x606C, 0x6077, 0x6078, 0x6502))
+_READ_ONLY = frozenset(
+    (0x1000, 0x1001, 0x6041, 0x6061, 0x6062, 0x6064, 0x606C, 0x6077, 0x6078, 0x6502)
+)
 
 
 class State(enum.Enum):
@@ -74,6 +82,10 @@ class State(enum.Enum):
     ENABLED = 0x27
     QUICK_STOP = 0x07
     FAULT = 0x08
+
+
+_HOLDS = (State.ENABLED, State.QUICK_STOP)
+"""states in which the motor has power"""
 
 
 def dictionary() -> canopen.ObjectDictionary:
@@ -99,29 +111,45 @@ def _variable(index: int, sub: int, name: str, kind: int, value: int) -> od.ODVa
 
 
 class Joint:
-    """A joint that follows its target with limited velocity and acceleration; SI."""
+    """A joint that follows its target with limited velocity and acceleration; SI.
+
+    load: what a weight would accelerate it by, [rad/s^2]. With a load it falls where it has no
+    power, and stands beside its target where it has: that error carries the load.
+    """
 
     def __init__(self, velocity_max: float = 3.0, acceleration_max: float = 40.0) -> None:
-        self.position = self.velocity = self.acceleration = 0.0
+        self.position = self.velocity = self.acceleration = self.load = 0.0
+        self.travel = 0.0
+        """all of its way, back and forth"""
         self._velocity_max, self._acceleration_max = velocity_max, acceleration_max
 
     def permille(self, rated: float) -> float:
         """Torque or current in thousandths of the rated one: here, of its acceleration alone."""
         return self.acceleration * 10
 
-    def step(self, target: float | None, seconds: float) -> None:
-        """Move on; without a target the velocity goes to zero."""
+    @property
+    def target_here(self) -> float:
+        """The target at which it stands where it is."""
+        return self.position - self.load / _STIFFNESS
+
+    def step(self, target: float | None, seconds: float, has_power: bool) -> None:
+        """Move on; without a target the velocity goes to zero, unless there is a load."""
         wanted = 0.0
+        if self.load and not has_power:
+            wanted = math.copysign(math.inf, self.load)
         if target is not None:
             # no faster than it can still brake before the target
-            way = target - self.position
+            way = target + self.load / _STIFFNESS - self.position
             brake = math.sqrt(2 * 0.5 * self._acceleration_max * abs(way))
             wanted = math.copysign(min(self._velocity_max, brake, abs(way) / seconds), way)
-        change = self._acceleration_max * seconds
+        change = (
+            self._acceleration_max if has_power or not self.load else abs(self.load)
+        ) * seconds
         before = self.velocity
         self.velocity += min(max(wanted - before, -change), change)
         self.acceleration = (self.velocity - before) / seconds
         self.position += self.velocity * seconds
+        self.travel += abs(self.velocity) * seconds
 
 
 class Drive:
@@ -137,7 +165,12 @@ class Drive:
     ) -> None:
         self.node_id = node_id
         self.joint = joint
-        self.state = State.SWITCH_ON_DISABLED
+        self._state = State.SWITCH_ON_DISABLED
+        self.let_go = 0
+        """how often it took the power from its motor"""
+        self._demand = joint.position
+        """where position control holds, while it does"""
+        self._stands = False  # a quick stop is over
         self.syncs = self.commands = 0
         self.present = False
         self.marks = False
@@ -149,6 +182,25 @@ class Drive:
         self._now_ns = now_ns
         self.power_on(now_ns)
 
+    @property
+    def state(self) -> State:
+        """Of the power drive system."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        if self.has_power and state not in _HOLDS:
+            self.let_go += 1
+        if state in _HOLDS and not self.has_power:
+            self._demand = self.joint.position
+        self._stands = False
+        self._state = state
+
+    @property
+    def has_power(self) -> bool:
+        """Whether the motor has."""
+        return self._state in _HOLDS
+
     # ---- life ----------------------------------------------------------------------------
 
     def power_on(self, now_ns: int) -> None:
@@ -157,6 +209,8 @@ class Drive:
         self._master_heard_ns: int | None = None
         self._master_id = self._master_ns = 0
         self._pending: list[PdoMap] = []
+        self._mode = 0
+        self._is_operational = False
         self.faults: list[str] = []
         """what happens at the coming SYNCs, one each: silent, twice or short"""
         self.present = True
@@ -188,6 +242,10 @@ class Drive:
             "nmt": self.node.nmt.state if self.present else "OFF",
             "position": self.joint.position,
             "velocity": self.joint.velocity,
+            "power": self.has_power,
+            "mode": self._mode,
+            "let_go": self.let_go,
+            "travel": self.joint.travel,
             "error_code": self._error_code,
             "syncs": self.syncs,
             "commands": self.commands,
@@ -199,10 +257,22 @@ class Drive:
         """Move the joint on to `now_ns`."""
         while self._now_ns < now_ns:
             step_ns = min(_STEP_NS, now_ns - self._now_ns)
-            self.joint.step(self._target(), step_ns * 1e-9)
+            self.joint.step(self._held(), step_ns * 1e-9, self.has_power)
             self._now_ns += step_ns
         if self.state is State.QUICK_STOP and self.joint.velocity == 0 and self._value(0x605A) == 2:
             self.state = State.SWITCH_ON_DISABLED
+
+    def _held(self) -> float | None:
+        """Where position control holds the joint; None: it brakes, or there is no power."""
+        if self.state is State.QUICK_STOP and not self._stands:
+            self._stands = self.joint.velocity == 0
+            if not self._stands:
+                return None
+            self._demand = self.joint.target_here
+        target = self._target()
+        if target is not None:
+            self._demand = target
+        return self._demand if self.has_power else None
 
     def watch(self, now_ns: int) -> None:
         """Look for the master's heartbeat, after all that has come was taken in."""
@@ -211,7 +281,7 @@ class Drive:
             self._lose_master()
 
     def _target(self) -> float | None:
-        if self.state is State.ENABLED and self._value(0x6060) == 8:
+        if self.state is State.ENABLED and self._mode == _CYCLIC_POSITION:
             return self._value(0x607A) / self._scale
         return None
 
@@ -222,10 +292,15 @@ class Drive:
         self._error_code = _HEARTBEAT_LOST
         if self.node.nmt.state == "OPERATIONAL" and self._value(0x1029, 1) == 0:
             self.node.nmt.state = "PRE-OPERATIONAL"
+            self._is_operational = False
+        self._abort_connection()
+
+    def _abort_connection(self) -> None:
+        """What 6007h says."""
         reaction = self._value(0x6007)
         if reaction == 1:
             self.state = State.FAULT
-        elif self.state is State.ENABLED and reaction == 3:
+        elif self.has_power and reaction == 3:
             self.state = State.QUICK_STOP
         elif reaction in (2, 3):
             self.state = State.SWITCH_ON_DISABLED
@@ -269,8 +344,17 @@ class Drive:
         return [pdo for pdo in pdos.values() if pdo.enabled and pdo.trans_type == kind]
 
     def _on_nmt(self, can_id: int, data: bytearray, stamp: float) -> None:
-        """After LocalNode has changed its state: read the PDOs, which were configured by now."""
-        if len(data) != 2 or data[1] not in (0, self.node_id) or data[0] != 1:
+        """After LocalNode has changed its state: read the PDOs, which were configured by now.
+
+        A motor with power that leaves `operational` has lost its master, as some makers have it
+        (CiA 402-2 names `stopped` and the resets alone): what 6007h says is done.
+        """
+        if len(data) != 2 or data[1] not in (0, self.node_id):
+            return
+        was_operational, self._is_operational = self._is_operational, data[0] == 1
+        if not self._is_operational:
+            if was_operational and self.has_power:
+                self._abort_connection()
             return
         for pdo in (*self.node.rpdo.values(), *self.node.tpdo.values()):
             pdo.callbacks.clear()
@@ -319,13 +403,14 @@ class Drive:
         if index == 0x6041:
             return self._statusword()
         if index == 0x6061:
-            return self._value(0x6060)
+            return self._mode
         if self.marks and self.samples and index == 0x6077:
             return self.samples[-1][0]
         if index in (0x6077, 0x6078):
             return round(self._permille(0x6076 if index == 0x6077 else 0x6075))
         values = {
             0x603F: self._error_code,
+            0x6062: (self._demand if self.has_power else self.joint.position) * self._scale,
             0x6064: self.joint.position * self._scale,
             0x606C: self.joint.velocity * self._scale,
         }
@@ -345,7 +430,7 @@ class Drive:
         if index in (0x1600, 0x1A00, 0x1A01):
             # CiA 301, 7.5.2.36 and 7.5.2.38: only an invalid PDO, without entries, is mapped
             valid = not self._value(index - 0x200, 1) & _PDO_INVALID
-            if valid or (subindex and self._value(index, 0)):
+            if self._is_operational or valid or (subindex and self._value(index, 0)):
                 raise SdoAbortedError(_ABORT_STATE)
         elif index == 0x1016 and subindex == 1:
             self._master_id, self._master_ns = value >> 16 & 0x7F, (value & 0xFFFF) * 1_000_000
@@ -353,6 +438,15 @@ class Drive:
             self._network.subscribe(0x700 + self._master_id, self._on_heartbeat)
         elif index == 0x6040:
             self._on_controlword(value)
+        elif index == 0x6060:
+            self._on_mode(int.from_bytes(data, "little", signed=True))
+
+    def _on_mode(self, mode: int) -> None:
+        """CiA 402-2, 6060h: a mode that is supported; while enabled, where the maker allows it."""
+        if mode > 0 and not self._value(0x6502) >> (mode - 1) & 1:
+            raise SdoAbortedError(_ABORT_RANGE)
+        if self.state is not State.ENABLED or not self._value(0x2000):
+            self._mode = mode
 
     def _on_controlword(self, word: int) -> None:
         """The transitions of CiA 402-2, "State machine", by their numbers."""
@@ -378,5 +472,13 @@ class Drive:
         elif not wanted & 0x08:  # switch on: 3; disable operation: 5
             if state in (State.READY, State.ENABLED):
                 self.state = State.SWITCHED_ON
-        elif state is State.SWITCHED_ON:  # enable operation: 4
+        else:
+            self._enable_operation(rising)
+
+    def _enable_operation(self, rising: int) -> None:
+        """Transitions 4 and 16; in profile position mode, a rising bit 4 is a new set-point."""
+        stays = self.state is State.QUICK_STOP and self._value(0x605A) in _STAYS
+        if self.state is State.SWITCHED_ON or stays:
             self.state = State.ENABLED
+        if self.state is State.ENABLED and self._mode == _PROFILE_POSITION and rising & 0x10:
+            self._demand = self._value(0x607A) / self._scale

@@ -17,6 +17,8 @@ class WorldJoint:
         self._index = index
         self._sign = sign
         self._holds = False
+        self.travel = 0.0
+        """not counted"""
 
     @property
     def position(self) -> float:
@@ -29,11 +31,16 @@ class WorldJoint:
         velocity = self._joints.velocity[self._index]
         return velocity if abs(velocity) > _AT_REST else 0.0
 
+    @property
+    def target_here(self) -> float:
+        """The target at which it stands where it is, but for the load."""
+        return self.position
+
     def permille(self, rated: float) -> float:
         """Torque or current in thousandths of the rated one [N m] or [A]."""
         return self._sign * 1000 * self._joints.current[self._index] / rated
 
-    def step(self, target: float | None, seconds: float) -> None:
+    def step(self, target: float | None, seconds: float, has_power: bool) -> None:
         """Follow a target; how fast is the world's matter."""
         self._joints.drive[self._index] = Follows.POSITION
         if target is not None:
