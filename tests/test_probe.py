@@ -73,6 +73,7 @@ def measured(arrivals: list[int], **changes: Any) -> dict[str, Any]:
         "interval_ns": probing.quantiles([2_000_000] * 10),
         "acquired": "model",
         "acquired_after_ns": probing.quantiles([50_000]),
+        "stated_min": {"key": "reply_min_ns", "in_force": 10_000},
     } | changes
 
 
@@ -107,13 +108,37 @@ def test_samples_that_no_deadline_covers_are_said(tmp_path: Path) -> None:
     assert any(rule.startswith("10 of 100 came after") for rule in found["rules"])
 
 
+@given(times, st.integers(0, 10**6))
+def test_the_earliest_time_that_is_suggested_refuses_no_sample_that_was_measured(
+    arrivals: list[int], stated_ns: int
+) -> None:
+    in_force_ns = min(stated_ns, *arrivals)  # what came sooner was dropped
+    stated = {"key": "latency_min_ns", "in_force": in_force_ns}
+    found, rule = probing._suggest_earliest(measured(arrivals, stated_min=stated))
+    assert in_force_ns <= found["latency_min_ns"] <= min(arrivals)
+    assert found["latency_min_ns"] <= max(in_force_ns, min(arrivals) / 2)
+    assert rule.startswith("latency_min_ns: ")
+
+
+def test_the_earliest_time_is_half_of_the_quickest_sample_where_no_more_is_stated(
+    tmp_path: Path,
+) -> None:
+    schedule = load(demo_schedule(tmp_path))
+    found = probing.suggest(schedule, measured([300_000, 201_900]))
+    assert found["driver"] == {"reply_min_ns": 100_000}
+    assert "half of the quickest of 2 samples (201.9 us); 10.0 us is in force" in found["rules"][-1]
+    found = probing.suggest(schedule, measured([18_000, 30_000]))
+    assert found["driver"] == {"reply_min_ns": 10_000}
+    assert "10.0 us is in force, stated or the time of the bytes" in found["rules"][-1]
+
+
 def test_a_latched_sensor_is_given_an_age_of_three_intervals(tmp_path: Path) -> None:
     schedule = load(demo_schedule(tmp_path))
     behind = probing.quantiles([-700_000])
     found = probing.suggest(
         schedule, measured([], latched=True, acquired_after_ns=behind, arrival_ns={"count": 0})
     )
-    assert found["read_deadline_us"] is None
+    assert (found["read_deadline_us"], found["driver"]) == (None, None)
     assert found["max_age_ms"] == 6.7
 
 
@@ -154,6 +179,9 @@ def test_a_probe_counts_every_sample_and_its_suggestion_can_be_used(
     assert sum(result["status"].values()) == result["due"] == 150
     assert_counts_agree(result)
     assert result["acquired"] == "model" and result["clock"] is None
+    in_force_ns = result["stated_min"]["in_force"]
+    suggested_ns = result["suggested"]["driver"]["reply_min_ns"]
+    assert 0 < in_force_ns <= suggested_ns <= result["trigger_to_sample_ns"]["min"]
     suggested = result["suggested"]
     latency_cycles, deadline_us = suggested["latency_cycles"], suggested["read_deadline_us"]
     due_ns = latency_cycles * result["period_ns"] + deadline_us * 1000
@@ -182,7 +210,8 @@ def test_a_probe_leaves_the_others_and_every_actuator_alone(tmp_path: Path) -> N
 def test_the_command_prints_a_picture_or_json_alone(robot: Path) -> None:
     done = inphase("probe", str(robot), "wrench", "--cycles", "100")
     assert done.returncode == 0, done.stderr
-    for word in ("trigger to", "median", "p99.9", "█", "suggested", "read_deadline_us = "):
+    words = ("trigger to", "median", "p99.9", "█", "suggested", "read_deadline_us = ")
+    for word in (*words, "reply_min_ns=", "# in the driver"):
         assert word in done.stdout
     done = inphase("probe", str(robot), "wrench", "--cycles", "100", "--json")
     assert json.loads(done.stdout)["suggested"]["rules"]
@@ -248,6 +277,9 @@ max_age_ms = 200
     finally:
         device.close()
     assert result["home"] == "process"
+    assert result["stated_min"] == {"key": "latency_min_ns", "in_force": 0}
+    quickest_ns = result["trigger_to_sample_ns"]["min"]
+    assert result["suggested"]["driver"]["latency_min_ns"] <= quickest_ns / 2
     assert_counts_agree(result)
     assert result["acquired"] == "clock"
     clock = result["clock"]

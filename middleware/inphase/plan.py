@@ -98,6 +98,11 @@ class SensorPlan:
         return max(least_ns, acquire_ns) if acquire is Acquire.AFTER_TRIGGER else least_ns
 
     @property
+    def earliest_key(self) -> str:
+        """How its driver states `earliest_ns`."""
+        return "reply_min_ns" if self._calls is None else "latency_min_ns"
+
+    @property
     def acquire(self) -> tuple[Acquire, int]:
         """The stated model of the acquisition."""
         if self._calls is not None:

@@ -15,9 +15,11 @@ max):
     arrival_ns (from the start of the trigger's cycle), interval_ns (from sample to sample)
     histogram: list of from_ns, to_ns, count; of trigger_to_sample_ns, or of interval_ns if latched
     acquired (model, clock, or null: not known), acquired_after_ns (from the trigger)
+    stated_min: its key in the driver (reply_min_ns, or latency_min_ns of calls), and in force: how
+    long after its trigger a sample comes at the least, which others are dropped for; null: latched
     clock: drift_ppb, uncertainty_ns, exchanges, rejected, resets; null: the device has none
-    suggested: read_deadline_us, latency_cycles, max_age_ms, rules (a sentence each); null without
-    samples
+    suggested: read_deadline_us, latency_cycles, max_age_ms, driver (stated_min's key with what the
+    driver may state; null: latched), rules (a sentence each); null without samples
 """
 
 import contextlib
@@ -31,6 +33,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from inphase import plan as planning
 from inphase import schedule as schedules
 from inphase import store
 from inphase.document import toml_table
@@ -45,6 +48,7 @@ _BINS = 24
 _ENOUGH = 1_000  # samples from which p99.9 says more than the largest
 _ROOM_PART, _ROOM_NS = 4, 100_000  # a deadline leaves a quarter more, and at least 100 us
 _LATCHED_US = 1_000  # a frame shows the newest sample alone: frames come faster than samples
+_LEAST_PART = 2  # half of the quickest sample: a quicker one may come yet
 _BRIDGED = 2  # lost samples in a row that max_age_ms bridges
 _NAME_MAX = 32
 
@@ -241,11 +245,17 @@ def sum_up(
         "histogram": histogram(shown),
         "acquired": ("clock" if timed.has_clock else "model") if timed.acquired else None,
         "acquired_after_ns": quantiles(acquired - since),
+        "stated_min": None if sensor.latched else _stated_min(probed),
         "clock": _clock(facts),
         "events": summary["events"],
     }
     result["suggested"] = suggest(schedule, result) if timed.received else None
     return result
+
+
+def _stated_min(probed: Schedule) -> dict[str, Any]:
+    plan = planning.make(probed).sensors[0]
+    return {"key": plan.earliest_key, "in_force": plan.earliest_ns}
 
 
 def _clock(facts: dict[str, int] | None) -> dict[str, int] | None:
@@ -301,12 +311,32 @@ def suggest(schedule: Schedule, result: dict[str, Any]) -> dict[str, Any]:
         f"max_age_ms: {age_ns / 1e6:.2f} ms when it is latched at that deadline, and "
         f"{_BRIDGED} triggers of {every * period_ns / 1e6:g} ms that may be lost in a row"
     )
+    driver, rule = _suggest_earliest(result)
     return {
         "read_deadline_us": deadline_ns // 1000,
         "latency_cycles": latency_cycles,
         "max_age_ms": math.ceil(max_age_ns / 1e5) / 10,
-        "rules": rules,
+        "driver": driver,
+        "rules": [*rules, rule],
     }
+
+
+def _suggest_earliest(result: dict[str, Any]) -> tuple[dict[str, int], str]:
+    """What the driver may state for the earliest time of a sample. Never more than half of the
+    quickest, unless more is in force already: a true sample that came sooner would be dropped."""
+    key, in_force_ns = result["stated_min"]["key"], result["stated_min"]["in_force"]
+    took = result["trigger_to_sample_ns"]
+    half_ns = took["min"] // _LEAST_PART // 1000 * 1000
+    if in_force_ns >= half_ns:
+        return {key: in_force_ns}, (
+            f"{key}: {in_force_ns / 1000:.1f} us is in force, stated or the time of the bytes, and "
+            f"no less than half of the quickest sample ({took['min'] / 1000:.1f} us)"
+        )
+    return {key: half_ns}, (
+        f"{key}: half of the quickest of {took['count']} samples ({took['min'] / 1000:.1f} us); "
+        f"{in_force_ns / 1000:.1f} us is in force. What comes sooner is dropped, as if it "
+        f"answered an earlier trigger: state less where the device can be quicker than here"
+    )
 
 
 def _suggest_latched(result: dict[str, Any]) -> dict[str, Any]:
@@ -317,6 +347,7 @@ def _suggest_latched(result: dict[str, Any]) -> dict[str, Any]:
         "read_deadline_us": None,
         "latency_cycles": 0,
         "max_age_ms": math.ceil(max_age_ns / 1e5) / 10,
+        "driver": None,
         "rules": [
             "read_deadline_us: any; the newest sample before it is taken",
             f"max_age_ms: {behind_ns / 1e6:.2f} ms from acquisition to arrival, and "

@@ -89,6 +89,8 @@ def _suggestion(suggested: dict[str, Any]) -> Text:
     for key in ("read_deadline_us", "latency_cycles", "max_age_ms"):
         if suggested[key] is not None:
             text.append(f"  {key} = {suggested[key]}\n", "not bold")
+    for key, value_ns in (suggested["driver"] or {}).items():
+        text.append(f"  {key}={value_ns:_},  # in the driver\n", "not bold")
     for rule in suggested["rules"]:
         text.append(f"  - {rule}\n", "not bold dim")
     return text
