@@ -50,7 +50,7 @@ LIKELY = {
     "limiter.c": ("limiter", "modes"),
     "setpoint.c": ("setpoint", "cycle"),
     "state.c": ("estop", "cycle", "joint"),
-    "rest.c": ("joint", "estop", "cycle"),
+    "rest.c": ("rest", "joint", "estop", "cycle"),
     "collect.c": ("cycle", "joint", "packet", "can"),
     "packet.c": ("packet", "can"),
     "post.c": ("worker", "store"),

@@ -421,6 +421,72 @@ static void the_guard_leaves_an_actuator_alone_that_is_switched_off(void)
     close_robot(&robot);
 }
 
+static int busy_write(struct inphase_core *core, struct actuator *actuator)
+{
+    (void)core;
+    (void)actuator;
+    return -EAGAIN;
+}
+
+/* a device that gets nothing slows down where it is, and its next command starts from there */
+static void a_motion_slows_down_in_cycles_in_which_nothing_could_be_written(void)
+{
+    struct device_ops ops = twin_ops;
+    struct choice choice = position;
+    struct robot robot;
+    double asked = 0, before;
+
+    ops.write = busy_write;
+    choice.limits.acceleration = 20;
+    open_robot(&robot, &choice);
+    for (int n = 0; n < 100; n++) {
+        asked += fmin(0.02 * n, 1) * PERIOD_S;
+        ask(&robot, asked);
+    }
+    before = applied(&robot);
+    CHECK(fabs(before - asked) < 1e-12);
+    robot.core->device[BUS].ops = &ops;
+    for (int n = 0; n < 5; n++)
+        ask(&robot, asked += PERIOD_S);
+    CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_BUSY);
+    robot.core->device[BUS].ops = &twin_ops;
+    ask(&robot, asked += PERIOD_S);
+
+    /* 1 rad/s, less five cycles of 20 rad/s^2, and one of it the other way */
+    CHECK(fabs(applied(&robot) - before - 0.92 * PERIOD_S) < 1e-9);
+    close_robot(&robot);
+}
+
+/* Where a device holds already, once, and only if the joint may be sent there at all */
+static void a_joint_starts_at_the_goal_that_it_holds_at_where_that_is_near(void)
+{
+    static const double off[] = {0.49, -0.49, 0.51, -0.51};
+
+    for (int i = 0; i < 4; i++) {
+        struct choice choice = position;
+        struct robot robot;
+        double goal = 0.2 + off[i];
+
+        open_robot(&robot, &choice);
+        robot.joint[POSITION] = 0.2;
+        CHECK_EQUAL(inphase_core_holds(robot.core, 0, &goal, 1), 0);
+        idle(&robot);
+        idle(&robot);
+        CHECK(act_of(&robot)->flags & INPHASE_ACT_HOLDING);
+        CHECK(applied(&robot) == (i < 2 ? goal : 0.2));
+        CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_LOCAL), 0);
+        for (int n = 0; n < SETTLED; n++)
+            idle(&robot);
+        robot.joint[POSITION] = 0.3;
+        for (int n = 0; n < SETTLED; n++)
+            idle(&robot);
+        CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+        idle(&robot);
+        CHECK(act_of(&robot)->flags & INPHASE_ACT_HOLDING && applied(&robot) == 0.3);
+        close_robot(&robot);
+    }
+}
+
 static int broken_write(struct inphase_core *core, struct actuator *actuator)
 {
     (void)core;
@@ -951,6 +1017,8 @@ int main(void)
     RUN(a_line_whose_reply_was_refused_is_busy_until_it_is_quiet);
     RUN(a_first_command_that_was_not_written_is_still_the_first);
     RUN(the_guard_leaves_an_actuator_alone_that_is_switched_off);
+    RUN(a_motion_slows_down_in_cycles_in_which_nothing_could_be_written);
+    RUN(a_joint_starts_at_the_goal_that_it_holds_at_where_that_is_near);
     RUN(a_device_that_cannot_be_written_to_is_lost);
     RUN(an_effort_yields_to_the_velocity_that_is_measured);
     RUN(a_stop_ends_within_its_bound);
