@@ -1066,6 +1066,39 @@ def test_the_twin_has_every_channel_and_a_bus_its_own_address() -> None:
     assert driver.address == "can:socketcan:can0"
 
 
+@pytest.mark.parametrize(
+    ("interface", "bitrate", "least_ns"),
+    [
+        # SYNC of 47 bits, four TPDOs of 95, less the 3 bits behind the last; nine tenths of it
+        ("slcan", 1_000_000, 381_600),
+        ("pcan", 125_000, 3_052_800),
+        # set by somebody else, or no wire at all
+        ("socketcan", 125_000, 0),
+        ("udp_multicast", 1_000_000, 0),
+    ],
+)
+def test_a_sample_has_an_earliest_time_where_the_bit_rate_is_known(
+    interface: str, bitrate: int, least_ns: int
+) -> None:
+    options = DriveOptions(
+        interface=interface, channel="c", nodes=NODES, counts_per_rad=1e4, bitrate=bitrate
+    )
+    calls = Drives("drives", options).sensor().calls
+    assert calls is not None
+    assert calls.latency_min_ns == least_ns < calls.latency_ns
+
+
+@pytest.mark.real
+def test_the_emulated_adapter_takes_the_time_of_the_wire(slcan: Peer) -> None:
+    with started(slcan.driver(bitrate=50_000, reply_max_us=1_000_000)) as driver:
+        least_ns = driver.sensor().calls.latency_min_ns  # type: ignore[union-attr]
+        assert least_ns == 7_632_000
+        for _ in range(20):
+            before_ns = time.monotonic_ns()
+            assert once(driver)[0].reason == ""
+            assert time.monotonic_ns() - before_ns >= least_ns
+
+
 def test_an_absent_bus_is_named_with_what_to_do() -> None:
     options = DriveOptions(
         interface="slcan", channel="/nonexistent/tty", nodes=[1], counts_per_rad=1e4

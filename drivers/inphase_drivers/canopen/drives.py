@@ -40,6 +40,10 @@ from .objects import Entry, Pdo, state_of
 
 _SYNC_BITS, _FRAME_BITS, _STUFFED = 47, 47, 1.2
 """bits of a data frame without its data; what bit stuffing adds at most, about (CiA 301, 6)"""
+_GAP_BITS = 3  # behind each frame, of those
+_SETS_BITRATE = ("slcan", "pcan", "gs_usb", "canalystii")
+"""python-can's interfaces whose bus has the bit rate that they are given. Elsewhere it is somebody
+else's to set, or there is no wire"""
 _LISTEN_MS = 1_000  # for a heartbeat under our id, before the first of ours
 _STATE_NS = 1_000_000_000  # how long a drive may take to change its state
 _POLL_NS = 2_000_000
@@ -207,6 +211,15 @@ class Drives(Driver):
     def _wire_ns(self, bits: float) -> int:
         return math.ceil(bits * _STUFFED * 1e9 / self.options.bitrate)
 
+    def _least_ns(self) -> int:
+        """From SYNC to the last TPDO on the wire, with no bit stuffed, less a tenth for the clocks
+        of both ends; 0 where the bit rate is not known."""
+        if self.options.interface not in _SETS_BITRATE or self.options.bus.get("fd"):
+            return 0
+        tpdo_bits = _FRAME_BITS + 8 * _FIRST.size
+        bits = _SYNC_BITS + len(self._wanted) * tpdo_bits - _GAP_BITS
+        return bits * 900_000_000 // self.options.bitrate
+
     def sensor(self) -> SensorSpec:
         """Position in rad, velocity in rad/s, torque in N m or current in A, in `nodes` order."""
         n = len(self.options.nodes)
@@ -234,6 +247,7 @@ class Drives(Driver):
             calls=Calls(
                 latency_ns=wire_ns,
                 latency_max_ns=self.options.reply_max_us * 1000,
+                latency_min_ns=self._least_ns(),
                 # the nodes take their values when the SYNC has arrived (CiA 301, 7.2.2.3)
                 acquire=Acquire.AFTER_TRIGGER,
                 acquire_ns=sync_ns,

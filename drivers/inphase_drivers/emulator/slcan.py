@@ -5,6 +5,7 @@ error. What is sent by the host goes to the nodes behind the adapter, and the ot
 """
 
 import contextlib
+import time
 from pathlib import Path
 
 import can
@@ -13,6 +14,9 @@ from .port import Port
 
 _OK, _ERROR = b"\r", b"\a"
 _FACTS = {"V": b"V1013\r", "N": b"N0001\r", "F": b"F00\r"}
+_BIT_NS = {"S0": 100_000, "S1": 50_000, "S2": 20_000, "S3": 10_000, "S4": 8_000, "S5": 4_000}
+_BIT_NS |= {"S6": 2_000, "S7": 1_250, "S8": 1_000}
+_FRAME_BITS, _EXTENDED_BITS = 47, 67  # of a frame without its data and stuffed bits (ISO 11898-1)
 _LINE_MAX = 32  # "T", 8 digits, length, 16 digits and a time stamp's 4, and room
 
 
@@ -27,6 +31,8 @@ class Adapter(can.BusABC):
         """lines that were refused"""
         self._inbox = bytearray()
         self._frames: list[can.Message] = []
+        self._bit_ns = _BIT_NS["S8"]
+        self._free_ns = 0  # when the wire is
         super().__init__(channel=str(link))
 
     def fileno(self) -> int:
@@ -34,12 +40,20 @@ class Adapter(can.BusABC):
         return self.port.fd if self.port.attended else -1
 
     def send(self, msg: can.Message, timeout: float | None = None) -> None:
-        """A frame from a node: the host gets a line, while the channel is open."""
+        """A frame from a node: the host gets a line, while the channel is open, and not before the
+        wire would have carried the frame and what was there before it."""
         if self.running and self.port.fd >= 0:
+            self._occupy(msg)
+            time.sleep(max(0, self._free_ns - time.monotonic_ns()) * 1e-9)
             head = (
                 f"T{msg.arbitration_id:08X}" if msg.is_extended_id else f"t{msg.arbitration_id:03X}"
             )
             self.port.write(f"{head}{msg.dlc}{msg.data.hex().upper()}\r".encode("ascii"))
+
+    def _occupy(self, msg: can.Message) -> None:
+        """A frame is on the wire next."""
+        bits = (_EXTENDED_BITS if msg.is_extended_id else _FRAME_BITS) + 8 * len(msg.data)
+        self._free_ns = max(self._free_ns, time.monotonic_ns()) + bits * self._bit_ns
 
     def _recv_internal(self, timeout: float | None) -> tuple[can.Message | None, bool]:
         self._take()
@@ -73,6 +87,7 @@ class Adapter(can.BusABC):
             return self._host_sends(line)
         if command not in ("C" if self.running else "COLSsZ"):
             return _ERROR
+        self._bit_ns = _BIT_NS.get(line, self._bit_ns)
         if command in "COL":
             self.running = command != "C"
         return _OK
@@ -84,15 +99,15 @@ class Adapter(can.BusABC):
         data = b"" if remote else bytes.fromhex(line[at + 1 :])
         if size > 8 or (not remote and len(data) != size):
             return _ERROR
-        self._frames.append(
-            can.Message(
-                arbitration_id=identifier,
-                is_extended_id=extended,
-                is_remote_frame=remote,
-                dlc=size,
-                data=data,
-            )
+        frame = can.Message(
+            arbitration_id=identifier,
+            is_extended_id=extended,
+            is_remote_frame=remote,
+            dlc=size,
+            data=data,
         )
+        self._occupy(frame)
+        self._frames.append(frame)
         return _OK
 
     def shutdown(self) -> None:
