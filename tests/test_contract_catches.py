@@ -147,24 +147,98 @@ class Contract(DriverContract):
 """
 
 
-_BY_HAND = """
+# those that read by themselves: what each derives from, the test that is for it, what is wrong
+BROKEN_BY_HAND = {
+    "loses_its_place": (
+        "gauge.Gauge",
+        "a_reply_is_the_same_at_every_split_point",
+        """
+    def _take(self):
+        found = super()._take()
+        if found is None:
+            self._held = b""
+        return found
+""",
+    ),
+    "answers_with_what_is_left": (
+        "gauge.Gauge",
+        "after_a_stall_fresh_is_of_its_own_trigger[process]",
+        """
+    def sensor(self):
+        spec = super().sensor()
+        return replace(spec, calls=replace(spec.calls, latency_min_ns=0))
+
+    def flush(self):
+        return 0
+""",
+    ),
+    "keeps_its_backlog": (
+        "streamer.ByHand",
+        "a_backlog_never_becomes_a_lag[process]",
+        """
+    def read(self, sample, timeout_ns):
+        if not select.select([self._fd], [], [], timeout_ns / 1e9)[0]:
+            raise TimeoutError
+        return super().read(sample, timeout_ns)
+""",
+    ),
+    "lets_it_go_on": (
+        "mover.Mover",
+        "a_device_that_comes_back_in_motion_is_stopped_before_anything_else[process]",
+        """
+    def halt(self, command):
+        pass
+""",
+    ),
+}
+_HEAD_BY_HAND = """
+import select
+from dataclasses import replace
+
+import gauge
+import mover
+import streamer
+
+"""
+_TESTS_BY_HAND = """
 import pytest
 
+import by_hand
 from gauge import Gauge
+from inphase import rig
 from inphase.testing import DriverContract
+from mover import Mover
+from script_peers import MoverPeer, StreamerPeer
 from test_ranger import RangerPeer
 
+PEERS = {"gauge": RangerPeer, "mover": MoverPeer, "streamer": StreamerPeer}
 
-class TestGauge(DriverContract):
-    driver = Gauge
+
+class Contract(DriverContract):
     homes = ("process",)
     replugs = 2
 
     @pytest.fixture
     def device(self, tmp_path):
-        peer = RangerPeer(tmp_path)
+        peer = PEERS[self.of](tmp_path)
         yield peer
         peer.close()
+
+
+class Broken(Contract):
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch):
+        monkeypatch.setattr(rig, "BOUND_S", 5)
+
+
+class TestGauge(Contract):
+    driver = Gauge
+    of = "gauge"
+
+
+class TestMover(Contract):
+    driver = Mover
+    of = "mover"
 
 """
 
@@ -183,14 +257,42 @@ def contract(folder: Path, *tests: str) -> str:
     return done.stdout
 
 
-def test_a_driver_that_reads_by_itself_keeps_the_contract(tmp_path: Path) -> None:
+@pytest.fixture
+def by_hand(tmp_path: Path) -> Path:
+    """A folder with drivers that read by themselves, broken ones and the two they derive from."""
     folder = scaffold.new_driver("ranger", tmp_path)
-    (folder / "test_gauge.py").write_text(_BY_HAND)
-    parts = "reply or garbage or silence or stall or backlog or unplugged"  # where it is special
-    told = contract(folder, "test_gauge.py", "-k", parts)
+    drivers, tests = _HEAD_BY_HAND, _TESTS_BY_HAND
+    for name, (base, _, body) in BROKEN_BY_HAND.items():
+        kind, of = scaffold.class_name(name), base.partition(".")[0]
+        drivers += f"\nclass {kind}({base}):{body}\n"
+        tests += f"\nclass Test{kind}(Broken):\n    driver = by_hand.{kind}\n    of = '{of}'\n"
+    (folder / "by_hand.py").write_text(drivers)
+    (folder / "test_by_hand.py").write_text(tests)
+    return folder
+
+
+def test_drivers_that_read_by_themselves_keep_the_contract(by_hand: Path) -> None:
+    # where they are special; the rest of the contract asks `Counter`
+    parts = "reply or garbage or silence or stall or backlog or unplugged"
+    told = contract(by_hand, "test_by_hand.py", "-k", f"TestGauge and ({parts})")
+    told += contract(by_hand, "test_by_hand.py", "-k", "TestMover and (enabling or motion)")
     assert not re.findall(r"^(?:FAILED|ERROR) .*", told, re.MULTILINE), told[-4000:]
-    skips = re.findall(r"^SKIPPED .*: (.*)", told, re.MULTILINE)
-    assert skips == ["Gauge has no exchange that declares a checksum"]
+    skips = re.findall(r"^SKIPPED \[\d+\] \S+: (.*)", told, re.MULTILINE)
+    assert skips == [
+        "Gauge has no exchange that declares a checksum",
+        "Mover declares no watchdog: only the guard covers it",
+        "Mover takes no positions, by which its way is judged",
+    ]
+
+
+def test_each_way_to_read_wrong_fails_the_test_that_is_for_it(by_hand: Path) -> None:
+    wanted = [
+        f"test_by_hand.py::Test{scaffold.class_name(name)}::test_{test}"
+        for name, (_, test, _) in BROKEN_BY_HAND.items()
+    ]
+    told = contract(by_hand, *wanted)
+    failed = set(re.findall(r"^FAILED (\S+)", told, re.MULTILINE))
+    assert failed == set(wanted), told[-4000:]
 
 
 def test_each_way_to_break_the_contract_fails_the_test_that_is_for_it(tmp_path: Path) -> None:

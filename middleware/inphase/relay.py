@@ -25,8 +25,9 @@ from inphase.driver import Driver, SensorSpec
 from inphase.peer import Peer
 
 _READ_MAX = 4096
+_COMES_NS = 5_000_000  # a terminal hands on what was written to its other end a little later
 _TAKEN_NS = 20_000_000  # how long a driver may leave one part unread before the next one comes
-_GLANCE_S = 0.0005
+_GLANCE_S = 0.0002
 _WHOLE_NS = 5_000_000_000  # for a reply that is there
 _BOUND_S = 20.0
 _TURNS = 3
@@ -144,12 +145,15 @@ class Relay:
     def _wait_until_read(self) -> None:
         if self.is_packets:
             return
-        end_ns = time.monotonic_ns() + _TAKEN_NS
-        while time.monotonic_ns() < end_ns:
-            left = fcntl.ioctl(self._slave, termios.FIONREAD, b"\0\0\0\0")
-            if struct.unpack("i", left)[0] == 0:
-                return
+        start_ns = time.monotonic_ns()
+        while self._unread() == 0 and time.monotonic_ns() - start_ns < _COMES_NS:
             time.sleep(_GLANCE_S)
+        while self._unread() > 0 and time.monotonic_ns() - start_ns < _TAKEN_NS:
+            time.sleep(_GLANCE_S)
+
+    def _unread(self) -> int:
+        count = fcntl.ioctl(self._slave, termios.FIONREAD, b"\0\0\0\0")
+        return int(struct.unpack("i", count)[0])
 
 
 def relay_to(peer: Peer, address: str, link: Path) -> Relay:

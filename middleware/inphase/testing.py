@@ -569,6 +569,7 @@ class DriverContract:
         """
         if actuator.watchdog is None:
             pytest.skip(f"{self.driver.__name__} declares no watchdog: only the guard covers it")
+        self._need_positions()
         able(device, "speed")
         feedback = _feedback(running, actuator)
         go = _Go(feedback, self.reach)
@@ -592,6 +593,10 @@ class DriverContract:
         finally:
             driver.close()
 
+    def _need_positions(self) -> None:
+        if "position" not in self.driver.modes:
+            pytest.skip(f"{self.driver.__name__} takes no positions, by which its way is judged")
+
     def test_the_guard_stops_the_motion_when_the_runtime_is_killed(
         self, device: Peer, running: Rig, actuator: ActuatorSpec
     ) -> None:
@@ -600,6 +605,7 @@ class DriverContract:
         has_bytes = actuator.encoding is not None or actuator.stop.kind == StopKind.BYTES
         if running.home == "thread" or not has_bytes:
             pytest.skip(f"{self.driver.__name__} in home {running.home}: the guard has no bytes")
+        self._need_positions()
         able(device, "speed")
         feedback = _feedback(running, actuator)
         go = _Walk(feedback, self.reach)
@@ -793,11 +799,13 @@ def _moves(rig: Rig, mode: str, feedback: str, reach: float) -> tuple[Any, tuple
 
 
 def _feedback(rig: Rig, actuator: ActuatorSpec) -> str:
-    """The field that says where the actuator's joints are: of its unit and its channels."""
+    """The field that says where the actuator's joints are, or how fast: of its unit and its
+    channels."""
     spec = rig.driver.sensor()
-    for field in spec.fields if spec is not None else ():
-        if (field.unit, field.channels) == (actuator.unit, actuator.channels):
-            return field.name
+    for unit in (actuator.unit.removesuffix("/s"), actuator.unit):
+        for field in spec.fields if spec is not None else ():
+            if (field.unit, field.channels) == (unit, actuator.channels):
+                return field.name
     pytest.skip(f"no field of the sensor says where the actuator's joints are [{actuator.unit}]")
 
 
