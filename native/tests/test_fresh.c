@@ -19,6 +19,7 @@
 #define LINE 3                  /* request and reply, one after the other */
 #define LEAST_NS 100000LL       /* of a reply on the line */
 #define MOST_NS 200000LL
+#define REFUSED -7              /* in place of the cycle: the parser refuses it */
 
 /* samples that the devices will give, each as its worker would post it */
 struct given {
@@ -111,7 +112,7 @@ static int line_receive(struct inphase_core *core, struct sensor *sensor, enum r
     sensor->parser.sequence = (uint64_t)line.reply[0].cycle;
     memmove(line.reply, line.reply + 1, --line.count * sizeof *line.reply);
     show_next(sensor);
-    *got = RECEIVED_SAMPLE;
+    *got = sensor->parser.value[0] == REFUSED ? RECEIVED_REFUSED : RECEIVED_SAMPLE;
     return 0;
 }
 
@@ -522,6 +523,46 @@ static void a_reply_that_comes_too_soon_is_dropped_and_the_next_is_taken(void)
     close_robot(&robot);
 }
 
+/* a core that was held up finds it behind the deadline: what counts is when it came */
+static void a_sample_that_came_before_the_deadline_is_in_time_however_late_it_is_read(void)
+{
+    for (int64_t late_ns = 0; late_ns < 2; late_ns++) {
+        struct robot robot;
+        struct inphase_posted posted;
+        struct inphase_fault fault = {.kind = INPHASE_FAULT_WAKE, .count = 1,
+                                      .argument = DEADLINE_NS + 200000};
+
+        open_robot(&robot);
+        fault.from_cycle = robot.core->cycle;
+        CHECK_EQUAL(inphase_core_fault(robot.core, &fault), 0);
+        posted = honest(&robot, TRIGGERED);
+        posted.received_ns += DEADLINE_NS + late_ns;
+        CHECK_EQUAL(run_with(&robot, TRIGGERED, posted)->status,
+                    late_ns ? INPHASE_LATE : INPHASE_FRESH);
+        close_robot(&robot);
+    }
+}
+
+/* what was refused was not the answer, and the one that comes behind it is no answer too many */
+static void a_reply_behind_one_that_was_refused_is_no_slip(void)
+{
+    struct inphase_counts counts;
+    struct robot robot;
+
+    open_robot(&robot);
+    line.fault_cycle = INT64_MAX / 2;
+    CHECK_EQUAL(row_of(run(&robot), LINE)->status, INPHASE_FRESH);
+    line.free_ns = robot.core->cycle * PERIOD_NS + LEAST_NS;
+    line.reply[0].at_ns = line.free_ns;
+    line.reply[0].cycle = REFUSED;
+    line.count = 1;
+    CHECK_EQUAL(row_of(run(&robot), LINE)->status, INPHASE_INVALID);
+    CHECK_EQUAL(row_of(run(&robot), LINE)->status, INPHASE_FRESH);
+    CHECK_EQUAL(inphase_reader_counts(robot.reader, &counts), 0);
+    CHECK_EQUAL(counts.slips, 0);
+    close_robot(&robot);
+}
+
 int main(void)
 {
     check_seed();
@@ -532,6 +573,8 @@ int main(void)
     RUN(a_frame_has_the_newest_of_a_stream_and_a_backlog_is_no_lag);
     RUN(a_lost_reply_is_late_then_recovering_then_fresh);
     RUN(a_reply_that_comes_too_soon_is_dropped_and_the_next_is_taken);
+    RUN(a_reply_behind_one_that_was_refused_is_no_slip);
+    RUN(a_sample_that_came_before_the_deadline_is_in_time_however_late_it_is_read);
     RUN(fresh_is_of_this_trigger_by_silence);
     RUN(fresh_is_of_this_trigger_by_count);
     return 0;

@@ -81,6 +81,24 @@ static const uint8_t *bytes_of(uint32_t index)
     return found.bytes + layout.stop[index].offset;
 }
 
+/* odd: its worker takes no orders; what was not commanded is not lost in motion */
+static void a_device_that_is_lost_in_motion_is_told_once_per_loss(void)
+{
+    open_page();
+    guard_abandon(core, &core->actuator[0], true);
+    CHECK_EQUAL(seen->lost[0], 0);
+    leave(0, 1);
+    guard_abandon(core, &core->actuator[1], true);
+    guard_abandon(core, &core->actuator[0], false);
+    CHECK_EQUAL(seen->lost[0], 2);
+    guard_abandon(core, &core->actuator[0], true);
+    CHECK_EQUAL(seen->lost[0], 5);
+    guard_abandon(core, &core->actuator[0], false);
+    CHECK_EQUAL(seen->lost[0], 6);
+    CHECK_EQUAL(seen->lost[1], 0);
+    close_page();
+}
+
 static void nobody_else_can_write_or_resize_the_page(void)
 {
     char path[64];
@@ -565,6 +583,7 @@ static void the_core_learns_that_it_was_spared(void)
 
 int main(void)
 {
+    RUN(a_device_that_is_lost_in_motion_is_told_once_per_loss);
     RUN(nobody_else_can_write_or_resize_the_page);
     RUN(nothing_is_to_be_stopped_before_a_command);
     RUN(the_bytes_are_those_of_the_last_command);

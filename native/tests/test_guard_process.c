@@ -21,6 +21,7 @@
 #define ACTUATORS 2
 #define STOP 4 /* bytes */
 #define REPEATS 3
+#define TRIES 12 /* of one device */
 
 struct rig {
     struct inphase_core *core;
@@ -108,8 +109,8 @@ static int expect_answer(struct rig *rig)
     return answer.error;
 }
 
-/* worker: the pidfd of who writes to it, -1: the runtime does */
-static void give_to(struct rig *rig, uint32_t index, int fd, int worker, bool is_emulated)
+/* worker: the pidfd of who writes to it, -1: the runtime does. The errno that it answers with */
+static int try_to_give(struct rig *rig, uint32_t index, int fd, int worker, bool is_emulated)
 {
     int fds[2] = {fd, worker};
     size_t size = worker < 0 ? sizeof fd : sizeof fds;
@@ -126,7 +127,12 @@ static void give_to(struct rig *rig, uint32_t index, int fd, int worker, bool is
 
     memcpy(CMSG_DATA(&control.header), fds, size);
     CHECK_EQUAL(sendmsg(rig->line, &message, 0), sizeof request);
-    CHECK_EQUAL(expect_answer(rig), 0);
+    return expect_answer(rig);
+}
+
+static void give_to(struct rig *rig, uint32_t index, int fd, int worker, bool is_emulated)
+{
+    CHECK_EQUAL(try_to_give(rig, index, fd, worker, is_emulated), 0);
 }
 
 static void give_one(struct rig *rig, uint32_t index, int fd, bool is_emulated)
@@ -304,12 +310,17 @@ static void a_line_is_left_idle_before_each_stop(void)
     close_rig(&rig);
 }
 
+static void ask_to_drop(struct rig *rig, uint32_t index)
+{
+    struct guard_request request = {.kind = GUARD_DROP, .actuator = index};
+
+    CHECK_EQUAL(send(rig->line, &request, sizeof request, 0), sizeof request);
+}
+
 /* something that it has to answer */
 static void ask(struct rig *rig)
 {
-    struct guard_request request = {.kind = GUARD_DROP, .actuator = 1};
-
-    CHECK_EQUAL(send(rig->line, &request, sizeof request, 0), sizeof request);
+    ask_to_drop(rig, 1);
 }
 
 /* the core notices that by itself: when all go on, nothing is stopped */
@@ -613,6 +624,118 @@ static void a_device_that_the_core_lost_in_motion_is_stopped(void)
     }
 }
 
+/* whoever lets go of a worker's device in motion, for good or for another, has it stopped first */
+static void a_workers_device_that_is_taken_away_in_motion_is_stopped(void)
+{
+    for (int is_anew = 0; is_anew < 2; is_anew++) {
+        struct wires wires;
+        struct rig rig;
+        int pidfd, status;
+        pid_t worker = start_worker(&pidfd);
+
+        open_wires(&wires);
+        open_rig(&rig, 10000 * MS, 0, 0);
+        give_to(&rig, 0, wires.first[0], pidfd, false);
+        guard_beat(rig.core, inphase_now());
+        moves(&rig, 0);
+        if (is_anew) {
+            give_to(&rig, 0, wires.second[0], pidfd, false);
+        } else {
+            ask_to_drop(&rig, 0);
+            CHECK_EQUAL(expect_answer(&rig), 0);
+        }
+        expect_stops(wires.first[1], 0);
+        CHECK_EQUAL(recv(wires.second[1], &status, 1, MSG_DONTWAIT), -1);
+
+        /* and the worker is not to undo what the end of the runtime needs */
+        kill_runtime(&rig);
+        expect_end(rig.guard);
+        CHECK_EQUAL(waitpid(worker, &status, is_anew ? 0 : WNOHANG), is_anew ? worker : 0);
+        if (is_anew)
+            expect_stops(wires.second[1], 0);
+        if (!is_anew) {
+            CHECK_EQUAL(kill(worker, SIGKILL), 0);
+            CHECK_EQUAL(waitpid(worker, &status, 0), worker);
+        }
+        close(pidfd);
+        close_wires(&wires);
+        close_rig(&rig);
+    }
+}
+
+/* the loss before was of the device before */
+static void a_device_that_is_given_after_a_loss_is_not_lost(void)
+{
+    struct wires wires;
+    struct rig rig;
+    int pidfd, byte;
+    pid_t worker = start_worker(&pidfd);
+
+    open_wires(&wires);
+    open_rig(&rig, 10000 * MS, 0, 0);
+    guard_beat(rig.core, inphase_now());
+    give_to(&rig, 0, wires.first[0], pidfd, false);
+    moves(&rig, 0);
+    guard_abandon(rig.core, &rig.core->actuator[0], false);
+    settle(&rig, wires.first[1]);
+    expect_stops(wires.first[1], 0);
+    give_to(&rig, 0, wires.second[0], pidfd, false);
+    for (int i = 0; i < 3; i++) {
+        ask(&rig);
+        CHECK_EQUAL(expect_answer(&rig), 0);
+    }
+    CHECK_EQUAL(recv(wires.second[1], &byte, 1, MSG_DONTWAIT), -1);
+    kill_runtime(&rig);
+    expect_end(rig.guard);
+    expect_stops(wires.second[1], 0);
+    CHECK_EQUAL(waitpid(worker, NULL, 0), worker);
+    close(pidfd);
+    close_wires(&wires);
+    close_rig(&rig);
+}
+
+/* a stop could never be written to it */
+static void a_descriptor_that_is_for_reading_alone_is_refused(void)
+{
+    struct rig rig;
+    int to_read = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    CHECK(to_read >= 0);
+    open_rig(&rig, 1000 * MS, 0, 0);
+    CHECK_EQUAL(try_to_give(&rig, 0, to_read, -1, false), EBADF);
+    CHECK_EQUAL(try_to_give(&rig, ACTUATORS, to_read, -1, false), EINVAL);
+    CHECK_EQUAL(shutdown(rig.line, SHUT_RDWR), 0);
+    expect_end(rig.guard);
+    kill_runtime(&rig);
+    close(to_read);
+    close_rig(&rig);
+}
+
+/* one that takes no more bytes is tried again, and no other device waits for it */
+static void a_device_that_blocks_holds_up_no_other(void)
+{
+    struct wires wires;
+    struct rig rig;
+    uint8_t bytes[64] = {0};
+
+    open_wires(&wires);
+    open_rig(&rig, 1000 * MS, 0, 0);
+    while (send(wires.first[0], bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+        ;
+    give(&rig, 0, wires.first[0]);
+    give(&rig, 1, wires.second[0]);
+    moves(&rig, 0);
+    moves(&rig, 1);
+    kill_runtime(&rig);
+    expect_end(rig.guard);
+    expect_stops(wires.second[1], 1);
+    CHECK_EQUAL(noted(&rig, "sent"), 0);
+    CHECK_EQUAL(noted(&rig, "tries"), TRIES);
+    CHECK_EQUAL(noted(&rig, "errno"), EAGAIN);
+    close_wires(&wires);
+    close_rig(&rig);
+}
+
 /* how it was, for who starts next, and for nobody else */
 static void the_note_of_a_frozen_runtime_says_how_old_its_beat_was(void)
 {
@@ -644,6 +767,10 @@ int main(void)
 {
     RUN(a_worker_that_ends_in_motion_has_its_device_stopped);
     RUN(a_device_that_the_core_lost_in_motion_is_stopped);
+    RUN(a_workers_device_that_is_taken_away_in_motion_is_stopped);
+    RUN(a_device_that_is_given_after_a_loss_is_not_lost);
+    RUN(a_descriptor_that_is_for_reading_alone_is_refused);
+    RUN(a_device_that_blocks_holds_up_no_other);
     RUN(the_note_of_a_frozen_runtime_says_how_old_its_beat_was);
     RUN(what_began_to_move_while_the_runtime_died_is_stopped_too);
     RUN(what_waits_in_a_terminal_is_dropped_before_the_stop);

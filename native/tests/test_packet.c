@@ -282,6 +282,10 @@ static void garbage_inside_is_refused_and_the_next_reply_is_found(void)
         second = status_packet(bytes + first, 1, 0, -1, 253, -7);
         rc = feed(parser, bytes, first + second, values, &reason);
 
+        /* what does not begin as a packet is none, and nothing of it is refused */
+        if (at < bus.exchange.framing.start_size)
+            CHECK_EQUAL(rc, 1);
+
         /* a length that was hit asks for more bytes than ever come, or for fewer */
         for (int more = 0; more < 8 && rc != 1; more++) {
             CHECK(rc == 0 || rc == -EBADMSG);
