@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inphase.driver import DeviceError
 from inphase.frame import Frame
+from inphase_drivers.dynamixel import ServoOptions, Servos
 from peers import until
 from runtimes import Robot
 
@@ -97,6 +99,64 @@ def test_limits_beyond_what_a_servo_is_set_to_take_are_refused(robot: Robot) -> 
     assert run.process.wait(40) != 0
     assert "limits.velocity: 9 is more than the 8.39" in run.stderr
     assert robot.arm()["torque"] == [0] * 6
+
+
+# ---- servos that hold already ----------------------------------------------------------------
+
+
+def servos(robot: Robot, mode: str, kind: type[Servos] = Servos) -> Servos:
+    """The arm's driver, opened."""
+    options = ServoOptions(port=f"{robot.folder}/ports/arm", ids=[1, 2, 3, 4, 5, 6], watchdog_ms=0)
+    driver = kind("arm", options)
+    driver.mode = mode
+    driver.open()
+    return driver
+
+
+def test_a_run_that_cannot_start_leaves_the_arm_holding(robot: Robot) -> None:
+    other = servos(robot, "velocity")
+    other.enable()
+    other.close()
+    robot.write((FEEDBACK, FEEDBACK + 'on_stop = "off"\n'))
+    run = robot.run()
+    assert run.process.wait(40) != 0
+    assert "holds with its torque on in operating mode 1" in run.stderr
+    assert robot.arm()["torque"] == [1] * 6
+    # whoever asks for it by itself gets it
+    other = servos(robot, "position")
+    other.disable()
+    other.close()
+    assert robot.arm()["torque"] == [0] * 6
+
+
+class Refused(Servos):
+    """The last servo takes no torque."""
+
+    def _write(self, ident: int, register: int, value: int, size: int) -> None:
+        if (ident, register, value) == (6, 64, 1):
+            raise DeviceError("servo 6 refuses")
+        super()._write(ident, register, value, size)
+
+
+def test_enable_that_fails_switches_off_what_it_switched_on_and_nothing_else(
+    robot: Robot,
+) -> None:
+    driver = servos(robot, "position", Refused)
+    driver._write(2, 64, 1, 1)  # somebody else did
+    for _ in range(2):
+        with pytest.raises(DeviceError, match="servo 6 refuses"):
+            driver.enable()
+        assert robot.arm()["torque"] == [0, 1, 0, 0, 0, 0]
+        driver.disable()
+        assert robot.arm()["torque"] == [0, 1, 0, 0, 0, 0]
+    # one that does not answer is no reason to let go of another
+    robot.arm(fault="off", servo=5)
+    with pytest.raises(DeviceError, match="servo 6"):
+        driver.enable()
+    with pytest.raises(DeviceError, match="servo 6"):
+        driver.disable()
+    assert robot.arm()["torque"] == [0, 1, 0, 0, 0, 0]
+    driver.close()
 
 
 # ---- a link that is lost in motion -----------------------------------------------------------

@@ -10,6 +10,7 @@ import math
 import os
 import termios
 import time
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
@@ -169,6 +170,8 @@ class Servos(Driver):
         self.options: ServoOptions = options
         self._serial: serial.Serial | None = None
         self._goals: tuple[float, ...] = ()
+        self._ours: set[int] = set()  # enabled by us, and not known to be off since
+        self._spared: set[int] = set()  # held before an `enable` that failed
         self._limits: list[int] = []  # raw, of each servo's goal; known once it was opened
 
     @property
@@ -410,10 +413,36 @@ class Servos(Driver):
 
         A servo that holds is never let go: one whose torque is on in another mode is refused before
         anything is written, one in position mode keeps its goal, which carries its load. A watchdog
-        that has expired refuses goals and every value but 0 (e-manual, Bus Watchdog).
+        that has expired refuses goals and every value but 0 (e-manual, Bus Watchdog). Where it
+        fails, what held goes on holding, and the others are off.
         """
+        holding = self._find_holding()
+        for ident in holding:
+            self._refuse_to_let_go(ident)
+        try:
+            self._enable(holding)
+        except BaseException:
+            self._switch_off(ident for ident in self.options.ids if ident not in holding)
+            raise
+        self._ours = set(self.options.ids)
+        self._spared.clear()
+
+    def _find_holding(self) -> set[int]:
+        """The servos whose torque is on. Raises DeviceError after all were asked."""
+        holding, silent = set(), None
+        for ident in self.options.ids:
+            try:
+                if self._read(ident, _TORQUE_ENABLE, 1):
+                    holding.add(ident)
+            except DeviceError as error:
+                silent = error
+        self._spared = holding - self._ours
+        if silent is not None:
+            raise silent
+        return holding
+
+    def _enable(self, holding: set[int]) -> None:
         goal = self._goal
-        holding = {ident: self._holds(ident) for ident in self.options.ids}
         for ident in self.options.ids:
             self._write(ident, _BUS_WATCHDOG, 0, 1)
             self._expect(ident, "bus watchdog", _BUS_WATCHDOG, 0)
@@ -422,7 +451,7 @@ class Servos(Driver):
                 self._expect(ident, "operating mode", _OPERATING_MODE, goal.operating_mode)
         goals = []
         for ident in self.options.ids:
-            if holding[ident] and self.mode == "position":
+            if ident in holding and self.mode == "position":
                 goals.append(self._read(ident, goal.register, goal.size))
                 continue
             begin = 0
@@ -434,7 +463,7 @@ class Servos(Driver):
                 raise self._refusal(ident, f"goal {self.mode}", goal.register, found, begin)
             goals.append(begin)
         for ident in self.options.ids:
-            if not holding[ident]:
+            if ident not in holding:
                 self._write(ident, _TORQUE_ENABLE, 1, 1)
             self._expect(ident, "torque enable", _TORQUE_ENABLE, 1)
         units = self.options.watchdog_ms // _WATCHDOG_UNIT_MS
@@ -443,15 +472,12 @@ class Servos(Driver):
             self._expect(ident, "bus watchdog", _BUS_WATCHDOG, units)
         self._goals = tuple(raw * goal.scale + goal.zero for raw in goals)
 
-    def _holds(self, ident: int) -> bool:
-        """Whether a servo's torque is on already. Raises DeviceError where it would have to be let
-        go to be used in this mode."""
-        if not self._read(ident, _TORQUE_ENABLE, 1):
-            return False
+    def _refuse_to_let_go(self, ident: int) -> None:
+        """Raises DeviceError where a servo that holds would have to be let go for this mode."""
         mode = self._read(ident, _OPERATING_MODE, 1)
         current = self.mode == "effort" and self._read(ident, _GOAL_CURRENT, 2)
         if mode == self._goal.operating_mode and not current:
-            return True
+            return
         found = f"goal current {current}" if current else f"operating mode {mode}"
         raise DeviceError(
             f"device {self.name}: servo {ident} on {self.options.port} holds with its torque on in "
@@ -465,17 +491,26 @@ class Servos(Driver):
 
     def disable(self) -> None:
         """Torque off, and the watchdog with it; read back. One servo that does not answer keeps no
-        other on: all are tried, and all troubles are raised at the end."""
+        other on: all are tried, and all troubles are raised at the end. What held before an
+        `enable` that failed goes on holding."""
+        troubles = self._switch_off(
+            ident for ident in self.options.ids if ident not in self._spared
+        )
+        if troubles:
+            raise DeviceError("; ".join(troubles))
+
+    def _switch_off(self, idents: Iterable[int]) -> list[str]:
+        """Try all; the troubles."""
         troubles = []
-        for ident in self.options.ids:
+        for ident in idents:
             try:
                 self._write(ident, _TORQUE_ENABLE, 0, 1)
                 self._expect(ident, "torque enable", _TORQUE_ENABLE, 0)
+                self._ours.discard(ident)
                 self._write(ident, _BUS_WATCHDOG, 0, 1)
             except DeviceError as error:
                 troubles.append(str(error))
-        if troubles:
-            raise DeviceError("; ".join(troubles))
+        return troubles
 
     @property
     def switching_max_ns(self) -> int:
