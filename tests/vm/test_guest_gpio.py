@@ -15,6 +15,7 @@ from guest import Card, gpio_card
 from inphase._core import lib
 from inphase.errors import DeviceError
 from inphase.lines import Line
+from inphase.tables import GpioLine
 
 gpiod = pytest.importorskip("gpiod", reason="libgpiod's Python binding (gpiod) is not installed")
 
@@ -30,7 +31,7 @@ def card() -> Iterator[Card]:
 
 
 def test_a_trigger_line_is_set_in_the_register_and_no_other(card: Card) -> None:
-    with Line("cam", card.chip, 3) as line:
+    with Line("cam", GpioLine(chip=card.chip, line=3)) as line:
         assert card.registers[OUTPUT] == 0
         for _ in range(20):
             line.set(True)
@@ -53,17 +54,17 @@ def test_the_cores_own_call_sets_the_lines_of_a_request(card: Card) -> None:
 
 def test_a_line_belongs_to_one_at_a_time(card: Card) -> None:
     with (
-        Line("cam", card.chip, 3),
+        Line("cam", GpioLine(chip=card.chip, line=3)),
         pytest.raises(DeviceError, match="in use by somebody else"),
     ):
-        Line("other", card.chip, 3)
-    Line("other", card.chip, 3).close()
+        Line("other", GpioLine(chip=card.chip, line=3))
+    Line("other", GpioLine(chip=card.chip, line=3)).close()
 
 
 def test_a_line_that_the_chip_does_not_have_is_refused(card: Card) -> None:
     where = re.escape(f"sensor.cam.trigger_line: line 32 of {card.chip}: no such line")
     with pytest.raises(DeviceError, match=where):
-        Line("cam", card.chip, 32)
+        Line("cam", GpioLine(chip=card.chip, line=32))
 
 
 def test_an_input_follows_its_register(card: Card) -> None:
