@@ -507,9 +507,26 @@ def test_the_guard_allocates_nothing_after_its_start(robot: Robot) -> None:
         stopped(robot, process)
 
 
-def test_an_actuator_that_nothing_would_stop_is_refused(robot: Robot) -> None:
-    robot.write(HELD, ("[device.arm]\n", '[device.arm]\nhome = "thread"\n'))
-    with robot.run() as run:
+BARE = '''
+from dataclasses import replace
+
+from inphase_drivers.dynamixel import Servos
+
+
+class Bare(Servos):
+    """It writes by itself, and says no bytes."""
+
+    def actuator(self):
+        return replace(super().actuator(), encoding=None)
+'''
+
+
+@pytest.mark.parametrize("home", ["process", "thread"])
+def test_an_actuator_that_nothing_would_stop_is_refused(robot: Robot, home: str) -> None:
+    robot.folder.joinpath("bare.py").write_text(BARE)
+    driver = 'driver = "inphase_drivers.dynamixel:Servos"'
+    robot.write(HELD, (driver, f'home = "{home}"\ndriver = "bare:Bare"'))
+    with robot.run(env={**os.environ, "PYTHONPATH": str(robot.folder)}) as run:
         assert run.end()[0] == ScheduleError.exit_code
     assert "actuator.arm.device: nothing would stop it when the runtime dies" in run.stderr
     assert robot.arm()["torque"] == [0] * 6
@@ -541,11 +558,61 @@ def worker_of(run: Run) -> psutil.Process:
 
 
 def expect_zeros(robot: Robot) -> None:
-    """The last three instructions on the bus are the same one, of no velocity."""
-    stop = stops(robot)[0]
-    assert struct.unpack_from("<HH", stop.parameters) == (104, 4)
-    values = stop.parameters[4:]
+    """The last three writes on the bus are the same one, of no velocity; a thread that lives may
+    have asked for a sample since."""
+
+    def writes() -> list[bytes]:
+        return [item.parameters for item in heard(robot) if item.instruction == SYNC_WRITE][-3:]
+
+    until(lambda: len(set(writes())) == 1)
+    stop = writes()[0]
+    assert struct.unpack_from("<HH", stop) == (104, 4)
+    values = stop[4:]
     assert not any(any(values[at + 1 : at + 5]) for at in range(0, 30, 5))
+
+
+THREAD = (("[device.arm]\n", '[device.arm]\nhome = "thread"\n'), WORKER[1])
+RUNNER = """
+import sys
+
+from inphase import Runner
+
+with Runner(sys.argv[1]) as robot:
+    for frame in robot:
+        pass
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_an_arm_in_a_thread_of_the_runtime_is_held_when_that_is_gone(
+    robot: Robot, how: signal.Signals
+) -> None:
+    robot.write(HELD, *THREAD)
+    with robot.run() as run:
+        run.moving()
+        process = guard_of(run)
+        run.signal(how)
+        assert stopped(robot, process)["killed"] == (how is signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("who", ["runtime", "person"])
+def test_joints_in_a_thread_of_a_persons_process_come_to_rest_when_either_is_killed(
+    robot: Robot, who: str
+) -> None:
+    """Nothing but the guard's stop takes the velocity away; it kills no process of a person's."""
+    robot.folder.joinpath("sweep.py").write_text(GROWS)
+    program = robot.folder / "person.py"
+    program.write_text(RUNNER)
+    robot.write(*VELOCITY, HELD, *THREAD)
+    with Run(robot, [str(program), str(robot.schedule)], {}) as run:
+        until(lambda: robot.speed > 0.1)
+        process, runtime = guard_of(run), run.child("inphase.runner_process")
+        os.kill(run.pid if who == "person" else runtime.pid, signal.SIGKILL)
+        until(lambda: robot.speed < 0.01)
+        until(lambda: has_ended(process) and has_ended(runtime))
+        expect_zeros(robot)
+        assert ("the worker of arm ended while it moves" in run.stderr) == (who == "person")
+        assert run.process.wait(BOUND_S) == (-signal.SIGKILL if who == "person" else 1)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])

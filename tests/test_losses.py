@@ -13,10 +13,11 @@ import pytest
 from counter import Counter, Options
 from inphase import Runner, schedule, worker
 from inphase.errors import DeviceError
+from inphase.frame import Frame
 from inphase.runtime import Runtime, Wishes
 from peers import BOUND_S, ROOT, free_port, until
 from runtimes import Robot, Run
-from test_workers import Bench, Device, follow, is_fresh, worker_pid
+from test_workers import TURNS, Bench, Device, follow, is_fresh, worker_pid
 
 pytestmark = pytest.mark.real
 
@@ -219,6 +220,56 @@ def test_a_driver_that_raises_what_it_likes_costs_its_worker_a_loss(
         mood.unlink()
         follow(runner, is_fresh)
         assert home == "thread" or worker_pid(runner) == pid
+
+
+# what it is told last it goes on with; a file ends it for as long as it lies there
+_LOSABLE = """
+from pathlib import Path
+
+from counter import Counter
+from inphase.driver import DeviceError
+
+AWAY = Path(__file__).with_suffix(".away")
+
+
+class Losable(Counter):
+    def open(self):
+        if AWAY.exists():
+            raise DeviceError("it is away")
+        return super().open()
+
+    def flush(self):
+        if AWAY.exists():
+            raise DeviceError("it is away")
+        return super().flush()
+"""
+
+
+@pytest.mark.parametrize("home", ["process", "thread"])
+def test_a_device_that_moved_when_it_went_is_told_to_stop_when_it_is_back(
+    bench: Bench, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device keeps the velocity that it was told last, and gives it as its value."""
+    monkeypatch.syspath_prepend(bench.folder)
+    bench.folder.joinpath("losable.py").write_text(_LOSABLE)
+    away = bench.folder / "losable.away"
+    path = bench.schedule(home, "moves = true\nwatchdog_ms = 1000", rest=TURNS)
+    path.write_text(path.read_text().replace("counter:Counter", "losable:Losable"))
+
+    def policy(frame: Frame) -> list[float]:
+        return [min(0.5, 0.02 * frame.cycle)]
+
+    with Runner(path, policy=policy) as runner:
+        follow(runner, lambda f: is_fresh(f) and f["count"].value["value"] == 0.5)
+        away.touch()
+        gone = follow(runner, lambda f: f["count"].status == "OFFLINE")
+        gone = follow(runner, lambda f: f.cycle > gone.cycle + 2)
+        assert (gone.state, gone.reason) == ("uncontrolled", "offline")
+        away.unlink()
+        told = follow(runner, lambda f: "WRITTEN" in f.command["joint"].flags)
+        assert (told.command["joint"].reason, told.state) == ("rest", "uncontrolled")
+        follow(runner, lambda f: is_fresh(f) and f["count"].value["value"] == 0.0)
+        assert "STOPPED" in follow(runner, lambda f: f.state == "faulted").flags
 
 
 # ---- power ---------------------------------------------------------------------------------

@@ -401,7 +401,7 @@ def test_commands_reach_a_worker_through_the_limiter_alone(bench: Bench, home: s
     assert not bench.device.is_enabled
 
 
-_TURNS = """
+TURNS = """
 [actuator.joint]
 device = "counter"
 mode = "velocity"
@@ -413,7 +413,7 @@ def test_a_worker_that_comes_back_tells_its_device_to_stop_before_anything_else(
     bench: Bench,
 ) -> None:
     """The device keeps the velocity that it was told last, and gives it as its value."""
-    path = bench.schedule("process", "moves = true\nwatchdog_ms = 1000", rest=_TURNS)
+    path = bench.schedule("process", "moves = true\nwatchdog_ms = 1000", rest=TURNS)
 
     def policy(frame: Frame) -> list[float]:
         return [min(0.5, 0.02 * frame.cycle)]

@@ -15,7 +15,7 @@ from typing import TypeVar
 from inphase.core import Core
 from inphase.driver import Driver
 from inphase.errors import DeviceError, RuntimeFault, of_device
-from inphase.guard import Guard
+from inphase.guard import Given, Guard
 from inphase.locks import DeviceLock
 from inphase.plan import Plan
 
@@ -203,7 +203,7 @@ class Devices:
     def _give(self, link: Link, core: Core) -> None:
         """Give the guard an actuator's descriptor, and wait for its word. Raises RuntimeFault."""
         if self.guard is not None and link.actuator is not None:
-            self.guard.give(link.actuator, link.driver.name, link.fd)
+            self.guard.give(Given(link.actuator, link.driver.name, link.fd))
             core.guarded(link.actuator, True)
 
     def tend(self, core: Core) -> None:

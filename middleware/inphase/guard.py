@@ -21,7 +21,7 @@ from inphase import _core, names
 from inphase.errors import RuntimeFault
 
 PROGRAM = Path(_core.__file__).with_name("_guard")
-_REQUEST = struct.Struct("=III48s")
+_REQUEST = struct.Struct("=IIII48s")
 _ANSWER = struct.Struct("=IIii")
 _GIVE, _DROP, _READY = 1, 2, 3
 _BEAT = struct.Struct("=q")
@@ -40,6 +40,8 @@ class Given(NamedTuple):
     fd: int
     worker: int = -1
     """pidfd of the process that writes to it; -1: the cycle thread does"""
+    is_shared: bool = False
+    """that process does more, and is not killed: the worker is one of its threads"""
 
 
 class Guard:
@@ -109,12 +111,12 @@ class Guard:
         refused = {"SCHED_FIFO": scheduler, "locked memory": memory}
         return {what: os.strerror(error) for what, error in refused.items() if error}
 
-    def give(self, actuator: int, name: str, fd: int, worker: int = -1) -> None:
-        """Give it a device's descriptor, and wait until it has it. worker: a pidfd of the process
-        that writes to it; -1: the cycle thread does. Raises RuntimeFault."""
-        fds = [fd] if worker < 0 else [fd, worker]
-        self._ask(_GIVE, actuator, name, fds, is_emulated=self._is_emulated(fd))
-        self._given[actuator] = Given(actuator, name, fd, worker)
+    def give(self, given: Given) -> None:
+        """Give it a device's descriptor, and wait until it has it. Raises RuntimeFault."""
+        fds = [given.fd] if given.worker < 0 else [given.fd, given.worker]
+        flags = int(self._is_emulated(given.fd)), int(given.is_shared)
+        self._ask(_GIVE, given.actuator, given.name, fds, flags)
+        self._given[given.actuator] = given
 
     def drop(self, actuator: int) -> None:
         """Have it close a device's descriptor, and wait until that is done."""
@@ -142,9 +144,9 @@ class Guard:
         return list(self._given.values())
 
     def _ask(
-        self, kind: int, actuator: int, name: str, fds: list[int], *, is_emulated: bool = False
+        self, kind: int, actuator: int, name: str, fds: list[int], flags: tuple[int, int] = (0, 0)
     ) -> None:
-        request = _REQUEST.pack(kind, actuator, is_emulated, name.encode()[:47])
+        request = _REQUEST.pack(kind, actuator, *flags, name.encode()[:47])
         try:
             socket.send_fds(self._line, [request], fds)
         except OSError as error:

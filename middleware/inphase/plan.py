@@ -154,7 +154,7 @@ class ActuatorPlan:
     def stop(self) -> Stop | None:
         """What the guard sends; None: it does not have this device."""
         is_own = self.spec.stop.kind == StopKind.BYTES
-        if self.home == "thread" or (self.encoding is None and not is_own):
+        if self.encoding is None and not is_own:
             return None
         if self.spec.stop.kind == StopKind.HOLD and self.schedule.mode != "position":
             return replace(self.spec.stop, kind=StopKind.ZERO)

@@ -36,7 +36,7 @@ from inphase.worker import WorkerFds, WorkerThread
 
 _ANSWER_S = 30.0
 _STOP_S = 5.0
-_FDS_MAX = 200  # three per device, and three
+_FDS_MAX = 250  # three per device, one more per actuator, and three
 
 
 class Runner:
@@ -202,6 +202,7 @@ class _RuntimeRobot:
         self._schedule = schedule
         self._policy = wishes.policy
         self._observe = wishes.observe
+        self._simulate = wishes.simulate
         self._posts = wishes.posts
         self._every = policies.every(schedule)
         self._is_client = wishes.posts or wishes.policy is not None
@@ -253,10 +254,14 @@ class _RuntimeRobot:
     def _start_guests(self, devices: list[str]) -> None:
         """The drivers of home `thread`, in threads of this process. Raises DeviceError."""
         plan = planning.make(self._schedule) if devices else None
-        for index, name in enumerate(devices):
+        fds = iter(self._fds[1:])
+        for name in devices:
             assert plan is not None
-            ring, wake, bell = self._fds[3 * index + 1 : 3 * index + 4]
-            guest = WorkerThread(plan, name, WorkerFds(ring, self._fds[0], wake, bell))
+            ring, wake, bell = next(fds), next(fds), next(fds)
+            guarded = {a.schedule.device for a in plan.actuators if a.stop is not None}
+            is_guarded = name in guarded and not self._simulate
+            hand = socket.socket(fileno=os.dup(next(fds))) if is_guarded else None
+            guest = WorkerThread(plan, name, WorkerFds(ring, self._fds[0], wake, bell), hand)
             self._guests.append(guest)
             guest.start()
             if self._moves(name) and not self._observe:

@@ -228,12 +228,15 @@ class Runtime:
     @property
     def client_fds(self) -> list[int]:
         """What the caller's own process gets of the store: the core's segment; per guest its ring,
-        eventfd and bell; where it runs the policy, the mailbox and its bell."""
+        eventfd, bell and, where the guard is to have its device, the line to hand it on; where it
+        runs the policy, the mailbox and its bell."""
         assert self.core is not None and self._workers is not None
         fds = [self.core.segment.fd]
         for link in self._workers.links:
             if link.is_guest:
                 fds += [link.fds.ring, link.fds.wake, link.fds.bell]
+                if link.guests_hand is not None:
+                    fds.append(link.guests_hand.fileno())
         if self.wishes.client_policy and self.mailbox is not None:
             fds += [self.mailbox.fd, self._bell.fd]
         return fds
@@ -333,7 +336,7 @@ class Runtime:
             self._tell(f"guard: {what} is refused: {why}; runs on")
         for device in given:
             if device.worker < 0:
-                self._guard.give(*device)
+                self._guard.give(device)
                 self.core.guarded(device.actuator, True)
         self._devices.guard = self._workers.guard = self._guard
         self._workers.give(self.core)
@@ -351,8 +354,8 @@ class Runtime:
         raise self.schedule.error(
             f"actuator.{name}.device",
             "nothing would stop it when the runtime dies: its driver verifies no watchdog, and the "
-            "guard has no bytes of it, or no descriptor; switch the device's watchdog on, or run "
-            'it with home = "cycle" or "process", or with --observe',
+            "guard has no bytes of it; switch the device's watchdog on, let its driver declare an "
+            "encoding or a stop of kind BYTES, or run with --observe",
         )
 
     def _check_rights(self) -> None:

@@ -569,12 +569,16 @@ class Asking:
 class WorkerThread:
     """A worker in a thread of this process; `start`, then `close`. Thread: the starter's.
 
-    The driver is called in that thread alone.
+    The driver is called in that thread alone. hand: where the device's descriptor is handed on, for
+    the guard; closed with the rest.
     """
 
-    def __init__(self, plan: Plan, device: str, fds: WorkerFds) -> None:
+    def __init__(
+        self, plan: Plan, device: str, fds: WorkerFds, hand: socket.socket | None = None
+    ) -> None:
         self.device = device
         self._worker = Worker(plan, device, fds)
+        self._worker.hand = hand
         self._line = Asking(plan.drivers[device])
         self._control = Control(self._line.theirs.detach())
         self._started: SimpleQueue[Exception | None] = SimpleQueue()
@@ -614,6 +618,8 @@ class WorkerThread:
             self._thread.join(_JOIN_S)
         elif self._thread.ident is None:  # it never ran
             self._worker.close()
+        if self._worker.hand is not None:
+            self._worker.hand.close()
 
 
 def _plan(path: Path, device: str, options: list[str]) -> Plan:

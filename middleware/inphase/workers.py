@@ -14,7 +14,7 @@ from inphase import handed, store
 from inphase._core import lib
 from inphase.core import Core
 from inphase.errors import DeviceError
-from inphase.guard import Guard
+from inphase.guard import Given, Guard
 from inphase.locks import DeviceLock
 from inphase.plan import Plan
 from inphase.process import Process
@@ -55,6 +55,10 @@ class WorkerLink:
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._asking: Asking | None = None
         self._handed: socket.socket | None = None
+        self.guests_hand: socket.socket | None = None
+        """where a guest hands its device on"""
+        self._host = -1
+        """pidfd of the process that this worker is a thread of"""
         stop = plan.actuators[self.actuator].stop if self.actuator is not None else None
         self.is_guarded = stop is not None and world is None
         """the guard is to have its device"""
@@ -67,6 +71,15 @@ class WorkerLink:
         """what its worker gets"""
         is_moved = self.actuator is not None
         core.worker(device, self.ring, self.wake_fd, self._bell if is_moved else None)
+        if self.home == "thread" and self.is_guarded:
+            self._host = os.pidfd_open(os.getppid() if self.is_guest else os.getpid())
+            if self.is_guest:
+                self._handed, self.guests_hand = handed.line()
+
+    @property
+    def writer(self) -> int:
+        """pidfd of the process that writes to the device; -1: it does not run."""
+        return self._host if self.process is None else self.process.pidfd
 
     def start(self) -> None:
         """Start the worker; its `process` says when its device is there. Raises RuntimeFault,
@@ -74,7 +87,10 @@ class WorkerLink:
         if self.is_guest:
             return
         if self.home == "thread":
-            self._thread = WorkerThread(self.plan, self.name, self.fds)
+            hand = None
+            if self.is_guarded:
+                self._handed, hand = handed.line()
+            self._thread = WorkerThread(self.plan, self.name, self.fds, hand)
             self._thread.start()
             return
         with contextlib.ExitStack() as stack:
@@ -162,6 +178,11 @@ class WorkerLink:
         if self._thread is not None:
             self._thread.close()
         self.end_process()
+        if self.guests_hand is not None:
+            self.guests_hand.close()
+        if self._host >= 0:
+            os.close(self._host)
+            self._host = -1
         self.ring.close()
         self._bell.close()
         os.close(self.wake_fd)
@@ -224,9 +245,10 @@ class Workers:
                 self._give(link, core)
 
     def _give(self, link: WorkerLink, core: Core) -> None:
-        if self.guard is None or link.process is None or link.actuator is None:
+        if self.guard is None or link.writer < 0 or link.actuator is None:
             return
-        self.guard.give(link.actuator, link.name, link.device_fd, link.process.pidfd)
+        is_shared = link.home == "thread"
+        self.guard.give(Given(link.actuator, link.name, link.device_fd, link.writer, is_shared))
         core.guarded(link.actuator, True)
 
     def _take_back(self, link: WorkerLink, core: Core) -> None:
@@ -268,12 +290,12 @@ class Workers:
                     self._say(f"device {link.name}: {error}")
 
     def _tend(self, link: WorkerLink, core: Core) -> None:
+        if link.take_device():
+            self._give(link, core)
         if link.process is None:
             if link.home == "process" and time.monotonic() >= link.again_at_s:
                 link.start()
             return
-        if link.take_device():
-            self._give(link, core)
         how = link.process.ended()
         if how is not None:
             self._lose(link, core, how)

@@ -130,6 +130,8 @@ bool guard_spares(const struct guard_view *view, uint32_t actuators, uint32_t em
 struct guard_request {
     uint32_t kind, actuator;
     uint32_t is_emulated;        /* what answers at the descriptor is the run's own emulator */
+    uint32_t is_shared;          /* the worker is a thread of a process that does more, which is not
+                                    killed: the runtime, or that of a person who started it */
     char name[GUARD_NAME];       /* of the device, for a person */
 };
 struct guard_answer {

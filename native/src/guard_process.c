@@ -49,6 +49,7 @@ struct device {
     uint32_t lost_seen; /* of the page's lost, when it was given */
     bool ended; /* its worker's process */
     bool is_emulated;
+    bool is_shared; /* its worker is one thread of a process, which is left alive */
     bool is_line; /* a terminal, which has an output queue to discard */
     char name[GUARD_NAME];
     int64_t due_ns;
@@ -223,6 +224,7 @@ static int give(struct device *device, const struct guard_request *request, cons
     device->lost_seen = lost(request->actuator);
     device->ended = false;
     device->is_emulated = request->is_emulated == 1;
+    device->is_shared = request->is_shared == 1;
     device->is_line = tcgetattr(fd, &settings) == 0;
     memcpy(device->name, request->name, sizeof device->name - 1);
 
@@ -274,11 +276,15 @@ static bool wait_for_end(int64_t until_ns)
     return poll[0].revents || poll[1].revents;
 }
 
-/* What a worker writes after the stop would undo it. SIGKILL to all of these devices' workers, then wait */
+/* What a worker writes after the stop would undo it. SIGKILL to all of these devices' workers that have a
+   process of their own, then wait */
 static void kill_workers(uint32_t which)
 {
     int64_t until_ns = now() + KILL_NS;
 
+    for (uint32_t i = 0; i < guard.layout.actuators; i++)
+        if (guard.device[i].is_shared)
+            which &= ~(1U << i);
     for (uint32_t i = 0; i < guard.layout.actuators; i++)
         if (which >> i & 1 && guard.device[i].worker >= 0)
             syscall(SYS_pidfd_send_signal, guard.device[i].worker, SIGKILL, NULL, 0);
@@ -496,7 +502,8 @@ static void stop_one(uint32_t actuator, bool is_stuck)
     send_stops(1U << actuator);
     guard.length = 0;
     add("inphase guard: the worker of %s %s; its device was sent its stop %u times\n", device->name,
-        is_stuck        ? "takes no commands while it moves, and was killed"
+        is_stuck && device->is_shared ? "takes no commands while it moves"
+        : is_stuck      ? "takes no commands while it moves, and was killed"
         : device->ended ? "ended while it moves"
                         : "lost it while it moves",
         device->sent);
@@ -507,7 +514,7 @@ static void stop_one(uint32_t actuator, bool is_stuck)
 static void look_at_worker(uint32_t actuator, bool is_leaving)
 {
     struct device *device = &guard.device[actuator];
-    bool is_moving, is_lost;
+    bool is_moving, is_lost, is_stuck;
     uint32_t found;
 
     if (device->worker < 0)
@@ -518,9 +525,13 @@ static void look_at_worker(uint32_t actuator, bool is_leaving)
     found = lost(actuator);
     is_lost = found != device->lost_seen;
     is_leaving = is_leaving || device->ended;
+    is_stuck = is_lost && found & 1;
     if (is_lost || (is_leaving && is_moving))
-        stop_one(actuator, is_lost && found & 1);
-    if (is_lost || is_leaving)
+        stop_one(actuator, is_stuck);
+    device->lost_seen = found;
+
+    /* a thread that is stuck has its device still, and may go on: the next time it is stopped again */
+    if (is_leaving || (is_lost && !(is_stuck && device->is_shared)))
         drop(device);
 }
 

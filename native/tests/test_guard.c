@@ -563,6 +563,36 @@ static void a_runtime_is_spared_where_every_actuator_is_emulated_and_once_per_be
     CHECK(guard_spares(&view, 1, 1));
 }
 
+/* how often a worker's device was lost in motion, and whether its worker has to be killed before it is
+   stopped: each loss is another number, also of one that is lost again in the same way */
+static void a_loss_in_motion_is_left_with_what_became_of_the_worker(void)
+{
+    static const struct {
+        bool is_stuck;
+        uint32_t lost;
+    } loss[] = {{false, 2}, {false, 4}, {true, 7}, {true, 9}, {false, 10}, {true, 13}};
+
+    open_page();
+    guard_abandon(core, &core->actuator[1], true);
+    CHECK_EQUAL(seen->lost[1], 0); /* it does not move */
+    leave(1, 1);
+    for (size_t i = 0; i < sizeof loss / sizeof *loss; i++) {
+        guard_abandon(core, &core->actuator[1], loss[i].is_stuck);
+        CHECK_EQUAL(seen->lost[1], loss[i].lost);
+    }
+    guard_abandon(core, &core->actuator[0], true); /* another moves, this one does not */
+    guard_withdraw(core, &core->actuator[1]);
+    guard_abandon(core, &core->actuator[1], true);
+    CHECK_EQUAL(seen->lost[1], 13);
+    for (uint32_t i = 0; i < INPHASE_MAX_ACTUATORS; i++)
+        CHECK(i == 1 || seen->lost[i] == 0);
+    close_page();
+    core = calloc(1, sizeof *core);
+    make_actuator(0, INPHASE_STOP_HOLD, SIZE);
+    guard_abandon(core, &core->actuator[0], true); /* without a guard nothing is left */
+    free(core);
+}
+
 /* each time that it was spared is told once */
 static void the_core_learns_that_it_was_spared(void)
 {
@@ -603,5 +633,6 @@ int main(void)
     RUN(a_beat_that_is_left_alone_is_asked_about_again_when_its_time_is_over);
     RUN(a_runtime_is_spared_where_every_actuator_is_emulated_and_once_per_beat);
     RUN(the_core_learns_that_it_was_spared);
+    RUN(a_loss_in_motion_is_left_with_what_became_of_the_worker);
     return 0;
 }

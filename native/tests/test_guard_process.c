@@ -2,6 +2,7 @@
    looks at again. Its runtime is a process that does nothing, its devices are sockets and a terminal. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <poll.h>
 #include <pty.h>
 #include <signal.h>
 #include <string.h>
@@ -109,13 +110,11 @@ static int expect_answer(struct rig *rig)
     return answer.error;
 }
 
-/* worker: the pidfd of who writes to it, -1: the runtime does. The errno that it answers with */
-static int try_to_give(struct rig *rig, uint32_t index, int fd, int worker, bool is_emulated)
+/* a request that comes with a descriptor, or with two; the errno that it answers with */
+static int ask_with(struct rig *rig, struct guard_request request, int fd, int worker)
 {
     int fds[2] = {fd, worker};
     size_t size = worker < 0 ? sizeof fd : sizeof fds;
-    struct guard_request request = {.kind = GUARD_GIVE, .actuator = index,
-                                    .is_emulated = is_emulated, .name = "device"};
     struct iovec part = {.iov_base = &request, .iov_len = sizeof request};
     union {
         struct cmsghdr header;
@@ -128,6 +127,14 @@ static int try_to_give(struct rig *rig, uint32_t index, int fd, int worker, bool
     memcpy(CMSG_DATA(&control.header), fds, size);
     CHECK_EQUAL(sendmsg(rig->line, &message, 0), sizeof request);
     return expect_answer(rig);
+}
+
+/* worker: the pidfd of who writes to it, -1: the runtime does. The errno that it answers with */
+static int try_to_give(struct rig *rig, uint32_t index, int fd, int worker, bool is_emulated)
+{
+    return ask_with(rig, (struct guard_request){.kind = GUARD_GIVE, .actuator = index,
+                                                .is_emulated = is_emulated, .name = "device"},
+                    fd, worker);
 }
 
 static void give_to(struct rig *rig, uint32_t index, int fd, int worker, bool is_emulated)
@@ -663,6 +670,74 @@ static void a_workers_device_that_is_taken_away_in_motion_is_stopped(void)
     }
 }
 
+/* Its process is a person's, or the runtime's: it is left alive. The device of one that is stuck stays
+   here, since the thread may go on */
+static void the_process_of_a_thread_is_left_alive_and_its_device_stopped_each_time(void)
+{
+    struct wires wires;
+    struct rig rig;
+    int pidfd, status;
+    pid_t worker = start_worker(&pidfd);
+
+    open_wires(&wires);
+    open_rig(&rig, 10000 * MS, 0, 0);
+    CHECK_EQUAL(ask_with(&rig, (struct guard_request){.kind = GUARD_GIVE, .is_shared = 1,
+                                                      .name = "device"},
+                         wires.first[0], pidfd),
+                0);
+    guard_beat(rig.core, inphase_now());
+    moves(&rig, 0);
+    for (int turn = 0; turn < 2; turn++) {
+        guard_abandon(rig.core, &rig.core->actuator[0], true);
+        settle(&rig, wires.first[1]);
+        expect_stops(wires.first[1], 0);
+        expect_words(&rig, "takes no commands while it moves; its device was sent its stop 3");
+    }
+
+    /* so it is when the runtime dies */
+    kill_runtime(&rig);
+    expect_end(rig.guard);
+    expect_stops(wires.first[1], 0);
+    CHECK_EQUAL(waitpid(worker, &status, WNOHANG), 0);
+    CHECK_EQUAL(kill(worker, SIGKILL), 0);
+    CHECK_EQUAL(waitpid(worker, &status, 0), worker);
+    close(pidfd);
+    close_wires(&wires);
+    close_rig(&rig);
+}
+
+/* nobody wants what came with a request that takes none, or that cannot be: it is closed, so that a port
+   gets its old name again */
+static void a_descriptor_that_nobody_wanted_is_closed(void)
+{
+    static const struct guard_request requests[] = {
+        {.kind = GUARD_DROP, .actuator = 0}, {.kind = GUARD_DROP, .actuator = 1},
+        {.kind = 77, .actuator = 0}, {.kind = GUARD_GIVE, .actuator = ACTUATORS},
+        {.kind = GUARD_GIVE, .actuator = UINT32_MAX}};
+    struct rig rig;
+
+    open_rig(&rig, 10000 * MS, 0, 0);
+    for (size_t i = 0; i < 2 * sizeof requests / sizeof *requests; i++) {
+        const struct guard_request *request = &requests[i / 2];
+        struct pollfd other = {.events = POLLIN};
+        int fd[2], rc;
+
+        CHECK_EQUAL(pipe2(fd, O_CLOEXEC), 0);
+        rc = ask_with(&rig, *request, fd[1], i % 2 ? fd[1] : -1);
+        CHECK_EQUAL(rc, request->kind == GUARD_DROP ? 0 : EINVAL);
+
+        /* with this one the last end for writing is closed: the reader is at its end */
+        close(fd[1]);
+        other.fd = fd[0];
+        CHECK_EQUAL(poll(&other, 1, 0), 1);
+        CHECK(other.revents & POLLHUP);
+        close(fd[0]);
+    }
+    kill_runtime(&rig);
+    expect_end(rig.guard);
+    close_rig(&rig);
+}
+
 /* the loss before was of the device before */
 static void a_device_that_is_given_after_a_loss_is_not_lost(void)
 {
@@ -768,6 +843,8 @@ int main(void)
     RUN(a_worker_that_ends_in_motion_has_its_device_stopped);
     RUN(a_device_that_the_core_lost_in_motion_is_stopped);
     RUN(a_workers_device_that_is_taken_away_in_motion_is_stopped);
+    RUN(the_process_of_a_thread_is_left_alive_and_its_device_stopped_each_time);
+    RUN(a_descriptor_that_nobody_wanted_is_closed);
     RUN(a_device_that_is_given_after_a_loss_is_not_lost);
     RUN(a_descriptor_that_is_for_reading_alone_is_refused);
     RUN(a_device_that_blocks_holds_up_no_other);
