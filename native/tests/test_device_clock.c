@@ -550,6 +550,69 @@ static void the_error_grows_with_the_time_since_the_last_reading(void)
     }
 }
 
+/* ---- samples of a device that is only heard ------------------------------------------------- */
+
+/* What the core makes of a stamp and a receipt. The stamp is the last whole tick of a counter that wraps,
+   taken so long before the middle of the acquisition, or after it, as the driver states; the receipt
+   is one latency after the acquisition. */
+static void a_sample_that_is_only_heard_is_acquired_when_its_device_says(void)
+{
+    static const int64_t shifts[] = {0, 3000000, -3000000};
+    static const double ticks[] = {1, 1000, 1000000};
+    static const int64_t period_ns = 10000000;
+
+    for (int i = 0; i < 9; i++) {
+        struct inphase_core *core = calloc(1, sizeof *core);
+        struct sensor *sensor;
+        struct inphase_exchange *spec;
+        struct inphase_clock_facts facts;
+        int64_t shift_ns = shifts[i / 3], acquired = 0;
+
+        /* what is stamped after its acquisition is received later still */
+        int64_t least_ns = shift_ns < 0 ? -shift_ns : 0, stated_ns = shift_ns > 0 ? 0 : 200000;
+        double tick_ns = ticks[i % 3], rate = 1 + 1e-6 * (double)(up_to(401) - 200);
+
+        CHECK(core);
+        core->statistics = calloc(1, sizeof *core->statistics);
+        CHECK(core->statistics);
+        sensor = &core->sensor[0];
+        spec = &sensor->parser.exchange.spec;
+        *spec = (struct inphase_exchange){
+            .clock_type = INPHASE_U32, .clock_bits = 32, .clock_tick_ns = tick_ns,
+            .clock_shift_ns = shift_ns, .reply_min_ns = least_ns, .reply_ns = least_ns + stated_ns,
+            .reply_max_ns = least_ns + 700000};
+        for (int n = 1; n <= 2000; n++) {
+            int64_t truth_ns = n * period_ns + up_to(period_ns / 2);
+            int64_t late = stated_ns + (n % 4 ? 0 : up_to(500000));
+            double stamp = (double)(truth_ns - shift_ns) * rate / tick_ns;
+            struct sample sample = {.triggered_ns = INPHASE_ABSENT,
+                                    .received_ns = truth_ns + least_ns + late};
+
+            /* it wraps after three seconds */
+            sensor->parser.clock = (uint32_t)((1ULL << 32) - (uint64_t)(3e9 / tick_ns) +
+                                              (uint64_t)(int64_t)stamp);
+            acquire(core, sensor, &sample, true);
+            if (sample.acquired_ns == INPHASE_ABSENT)
+                continue;
+            CHECK(llabs(sample.acquired_ns - truth_ns) <= sample.uncertainty_ns);
+            CHECK(sample.acquired_ns <= sample.received_ns);
+
+            /* the earliest arrivals have the stated latency */
+            if (n > 1000 && tick_ns < 1e6)
+                CHECK(llabs(sample.acquired_ns - truth_ns) < 50000);
+            CHECK(sample.uncertainty_ns <= 1000000 + (int64_t)(3 * tick_ns));
+            acquired++;
+        }
+        CHECK(acquired > 1900);
+        inphase_device_clock_facts(&sensor->clock, &facts);
+        CHECK_EQUAL(facts.rejected, 0);
+        CHECK_EQUAL(facts.resets, 0);
+        CHECK_EQUAL(load_i64(&core->statistics->clock[0][3]), facts.taken);
+        free(core->statistics);
+        free(core);
+    }
+}
+
 int main(void)
 {
     check_seed();
@@ -575,5 +638,6 @@ int main(void)
     RUN(no_input_is_too_strange);
     RUN(counters_are_unwrapped);
     RUN(the_error_grows_with_the_time_since_the_last_reading);
+    RUN(a_sample_that_is_only_heard_is_acquired_when_its_device_says);
     return 0;
 }
