@@ -1,6 +1,8 @@
 """One device's trouble is that device's: losses, drivers that raise, and what is off at the end."""
 
+import json
 import math
+import os
 import signal
 import socket
 import threading
@@ -220,6 +222,114 @@ def test_a_driver_that_raises_what_it_likes_costs_its_worker_a_loss(
         mood.unlink()
         follow(runner, is_fresh)
         assert home == "thread" or worker_pid(runner) == pid
+
+
+_BAD = '''
+"""A driver that does to the store what its process can, once a file says so."""
+import ctypes, fcntl, json, os, sys
+from pathlib import Path
+
+from counter import Counter
+
+MOOD = Path(__file__).with_suffix(".mood")
+LIBC = ctypes.CDLL(None, use_errno=True)
+MADV_REMOVE = 9
+
+
+def refused(call):
+    try:
+        call()
+    except OSError:
+        return True
+    return False
+
+
+def segments():
+    """Address, size and file of each segment that this process may write to."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, rights = line.split()[:2]
+        if "/memfd:inphase" in line and rights.startswith("rw-s"):
+            start, end = (int(number, 16) for number in span.split("-"))
+            yield start, end - start, f"/proc/self/map_files/{start:x}-{end:x}"
+
+
+def resize(path):
+    try:
+        fd = os.open(path, os.O_RDWR)
+    except PermissionError:  # root alone finds it there
+        return [True, True]
+    try:
+        return [refused(lambda size=size: os.ftruncate(fd, size)) for size in (0, 1 << 30)]
+    finally:
+        os.close(fd)
+
+
+def do_harm():
+    found = list(segments())
+    said = {"segments": len(found), "kept": [resize(path) for _, _, path in found]}
+    for start, size, _ in found:
+        ctypes.memset(start, 0xFF, size)
+        LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), MADV_REMOVE)
+        (ctypes.c_char * size).from_address(start)[:] = os.urandom(size)
+    bells = [fd for fd in map(int, os.listdir("/proc/self/fd")) if is_eventfd(fd)]
+    print("tried", json.dumps({**said, "bells": len(bells)}), file=sys.stderr, flush=True)
+    for fd in bells:  # whoever writes to one that is full, or reads an empty one, waits for ever
+        os.eventfd_write(fd, 2**64 - 2)
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
+
+
+def is_eventfd(fd):
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[eventfd]"
+    except OSError:
+        return False
+
+
+class Bad(Counter):
+    def flush(self):
+        if MOOD.exists() and MOOD.read_text():
+            MOOD.write_text("")
+            do_harm()
+        return super().flush()
+'''
+
+
+def test_a_driver_that_harms_what_it_shares_harms_its_own_device_alone(
+    mixed: Mixed,
+) -> None:
+    """It fills its segment with anything, has pages of it taken away, tries to give it another
+    size, and fills the eventfd by which it wakes the core, whose flag it clears."""
+    folder = Path(tomllib.loads(mixed.head)["device"]["head"]["port"]).parent
+    folder.joinpath("bad.py").write_text(_BAD)
+    path = mixed.robot.schedule
+    path.write_text(path.read_text().replace("counter:Counter", "bad:Bad"))
+    with mixed.robot.run() as run:
+        run.moving()
+        run.status("count", "FRESH")
+        folder.joinpath("bad.mood").write_text("harm")
+        until(lambda: "tried {" in run.stderr)
+        (line,) = (line for line in run.stderr.splitlines() if line.startswith("tried "))
+        tried = json.loads(line.removeprefix("tried "))
+        assert tried == {"segments": 1, "kept": [[True, True]], "bells": 1}
+
+        # the core waits for nobody, and believes nothing that cannot be
+        begun = run.frame(lambda _: True).cycle
+        run.frame(lambda frame: frame.cycle > begun + 250)
+        run.frame(lambda frame: frame["count"].status not in ("FRESH", "HELD"))
+        others_are_fresh(run, "count")
+        frame = run.frame(lambda frame: "WRITTEN" in frame.command["arm"].flags)
+        assert "LATCHED" not in frame.flags
+        run.moving()
+
+        # nor does it wait for the next worker, which refuses such a segment
+        os.kill(run.child("inphase.worker").pid, signal.SIGKILL)
+        run.status("count", "OFFLINE")
+        until(lambda: "the segment of sensor" in run.stderr)
+        others_are_fresh(run, "count")
+        run.moving()
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert (code, summary["state"], summary["latched"]) == (130, "stopped", None)
 
 
 # what it is told last it goes on with; a file ends it for as long as it lies there
