@@ -29,7 +29,10 @@ _COMES_NS = 5_000_000  # a terminal hands on what was written to its other end a
 _TAKEN_NS = 20_000_000  # how long a driver may leave one part unread before the next one comes
 _GLANCE_S = 0.0002
 _WHOLE_NS = 5_000_000_000  # for a reply that is there
+_AGAIN_NS = 100_000_000  # for one of several whole replies
 _BOUND_S = 20.0
+_BYTE_NS = 20_000_000  # for a packet that its last byte may have made whole
+_END, _SAY = b"e", b"s"
 _TURNS = 3
 
 
@@ -56,6 +59,7 @@ class Relay:
         self._alone = False
         self._kept: list[bytes] = []
         self._parts: Sequence[bytes] | None = None
+        self._unasked = False
         self._played = threading.Event()
         self._driver: Any = None  # where the driver's datagrams come from
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -72,15 +76,36 @@ class Relay:
                 self._say(data)
             self._kept.clear()
 
-    def play(self, parts: Sequence[bytes]) -> None:
-        """Answer the next request with these parts: each is said when the one before was read. From
-        now on the device hears nothing, and what it says waits for `hand_on`."""
+    def stand_alone(self) -> None:
+        """From now on the device hears nothing, and what it says waits for `hand_on` or `take`."""
+        with self._lock:
+            self._alone = True
+
+    def take(self, size: int) -> bytes:
+        """So many bytes, or one packet, of what waits. Raises TimeoutError."""
+        end_s = time.monotonic() + _BOUND_S
+        while time.monotonic() < end_s:
+            with self._lock:
+                if self._kept:
+                    data = self._kept.pop(0)
+                    if not self.is_packets and data[size:]:
+                        self._kept.insert(0, data[size:])
+                    return data if self.is_packets else data[:size]
+            time.sleep(_GLANCE_S)
+        raise TimeoutError(f"the device said nothing in {_BOUND_S:.0f} s")
+
+    def play(self, parts: Sequence[bytes], unasked: bool = False) -> None:
+        """Answer the next request with these parts, or say them `unasked`: each when the one before
+        was read. From now on it stands alone."""
         self._played.clear()
-        self._parts, self._alone = parts, True
+        self.stand_alone()
+        self._parts, self._unasked = parts, unasked
+        if unasked:
+            os.write(self._bell[1], _SAY)
 
     def stop(self) -> None:
         """Wait until all was said; where nothing was asked, forget it."""
-        if self._parts is None:
+        if self._unasked or self._parts is None:
             self._played.wait(_BOUND_S)
         self._parts = None
 
@@ -89,7 +114,7 @@ class Relay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.write(self._bell[1], b".")
+        os.write(self._bell[1], _END)
         self._thread.join()
         if self._socket is not None:
             self._socket.detach()
@@ -100,9 +125,12 @@ class Relay:
     def _run(self) -> None:
         while True:
             ready, _, _ = select.select([self._bell[0], self._ours, self._theirs], [], [])
-            if self._bell[0] in ready:
+            told = os.read(self._bell[0], 1) if self._bell[0] in ready else b""
+            if told == _END:
                 return
             with contextlib.suppress(OSError):  # the device went: its driver will say so
+                if told == _SAY:
+                    self._say_parts()
                 if self._theirs in ready:
                     self._hear_device()
                 if self._ours in ready:
@@ -122,19 +150,21 @@ class Relay:
             data, self._driver = self._socket.recvfrom(_READ_MAX)
         else:
             data = os.read(self._ours, _READ_MAX)
-        parts = self._parts
-        if parts is not None:
-            self._parts = None
-            for part in parts:
-                with self._lock:
-                    self._say(part)
-                self._wait_until_read()
-            self._played.set()
+        if self._parts is not None:
+            self._say_parts()
         elif not self._alone:
             if not self.is_packets:  # at the driver's speed
                 settings = termios.tcgetattr(self._slave)
                 termios.tcsetattr(self._theirs, termios.TCSANOW, settings)
             os.write(self._theirs, data)
+
+    def _say_parts(self) -> None:
+        parts, self._parts = self._parts, None
+        for part in parts or ():
+            with self._lock:
+                self._say(part)
+            self._wait_until_read()
+        self._played.set()
 
     def _say(self, data: bytes) -> None:
         if self._socket is None:
@@ -200,8 +230,20 @@ class Replayed:
         self._worst_ns = spec.calls.latency_max_ns
         self._dtype = wire.sample_dtype([(f.name, f.shape, f.dtype) for f in spec.fields])
         self.is_packets = relay.is_packets
+        self._is_asked = spec.calls.triggered
         driver.start()
         driver.flush()
+        if self._is_asked:
+            self._ask_once()
+        else:
+            relay.stand_alone()
+            self._hear_one()  # its beginning may be lost
+            self._hear_one()
+        if self.parse(*self.parts) != self.values:
+            raise NoRelayError(f"device {driver.name}: a reply of it answers its own request alone")
+
+    def _ask_once(self) -> None:
+        driver, relay = self._driver, self._relay
         relay.record()
         driver.trigger()
         values = self._read(_WHOLE_NS)
@@ -209,8 +251,16 @@ class Replayed:
             raise TimeoutError("the device gave no good sample")
         self.values: bytes = values
         self.parts = list(relay.heard)
-        if self.parse(*self.parts) != values:
-            raise NoRelayError(f"device {driver.name}: a reply of it answers its own request alone")
+
+    def _hear_one(self) -> None:
+        """Take what a device says by itself, byte by byte, until it makes one sample."""
+        self.parts, values = [], None
+        while values is None:
+            self.parts.append(self._relay.take(1))
+            self._relay.play(self.parts[-1:], unasked=True)
+            self._relay.stop()
+            values = self._read(_BYTE_NS)
+        self.values = values
 
     @property
     def data(self) -> bytes:
@@ -227,18 +277,25 @@ class Replayed:
 
     def after(self, *parts: bytes) -> tuple[bytes | None, list[bytes | None]]:
         """What it reads when these come, and in the next turns, in which all is well."""
+        for _ in range(
+            0 if self._is_asked else _TURNS
+        ):  # it still holds what the turns before gave
+            if self._read(self._worst_ns) is None:
+                break
         found, later = self.refuse(*parts), []
         for _ in range(_TURNS):
-            later.append(self._turn(self.parts, max(self._worst_ns, _WHOLE_NS // 10)))
+            later.append(self._turn(self.parts, max(self._worst_ns, _AGAIN_NS)))
             if later[-1] == self.values:
                 break
         return found, later
 
     def _turn(self, parts: Sequence[bytes], wait_ns: int) -> bytes | None:
-        self._relay.hand_on()
-        self._driver.flush()
-        self._relay.play(parts)
-        self._driver.trigger()
+        if self._is_asked:
+            self._relay.hand_on()
+            self._driver.flush()
+        self._relay.play(parts, unasked=not self._is_asked)
+        if self._is_asked:
+            self._driver.trigger()
         try:
             return self._read(wait_ns)
         finally:
