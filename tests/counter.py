@@ -38,6 +38,8 @@ from inphase.driver import (
     Reading,
     SensorSpec,
     Servo,
+    Stop,
+    StopKind,
     TwinChannel,
     Watchdog,
 )
@@ -57,6 +59,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """the driver stamps by the wall clock, which is a mistake"""
     moves: bool = False
     watchdog_ms: int = 0
+    guarded: bool = False
+    """the guard has the socket, and switches the device off"""
 
 
 class Counter(Driver):
@@ -97,6 +101,7 @@ class Counter(Driver):
             watchdog=Watchdog(watchdog_ns, fed_by_reads=True, verified=True)
             if watchdog_ns
             else None,
+            stop=Stop(StopKind.BYTES, b"O") if self.options.guarded else Stop(),
         )
 
     def open(self) -> int:
@@ -112,7 +117,7 @@ class Counter(Driver):
         except OSError as error:
             self.close()
             raise DeviceError(f"device {self.name}: {self.address} is silent: {error}") from error
-        return -1
+        return self._socket.fileno() if self.options.guarded else -1
 
     def close(self) -> None:
         """Disconnect."""

@@ -430,6 +430,22 @@ def test_a_worker_that_comes_back_tells_its_device_to_stop_before_anything_else(
         assert "STOPPED" in follow(runner, lambda f: f.state == "faulted").flags
 
 
+def test_a_datagram_device_whose_worker_dies_in_motion_gets_its_own_bytes_from_the_guard(
+    bench: Bench,
+) -> None:
+    path = bench.schedule("process", "moves = true\nguarded = true", rest=TURNS)
+
+    def policy(frame: Frame) -> list[float]:
+        return [min(0.5, 0.02 * frame.cycle)]
+
+    with Runner(path, policy=policy) as runner:
+        follow(runner, lambda f: is_fresh(f) and f["count"].value["value"] == 0.5)
+        assert bench.device.is_enabled
+        os.kill(worker_pid(runner), signal.SIGKILL)
+        until(lambda: not bench.device.is_enabled)  # the device's socket is the guard's, too
+        follow(runner, lambda f: f.state in ("uncontrolled", "faulted"))
+
+
 def test_lock_step_gives_the_same_bytes_wherever_the_driver_is_at_home(bench: Bench) -> None:
     digests = set()
     for home in ("process", "thread"):
