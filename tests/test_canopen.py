@@ -996,6 +996,30 @@ def test_a_drive_that_stands_after_a_quick_stop_is_enabled_where_it_stands(slcan
 
 
 @pytest.mark.real
+def test_a_moving_drive_is_stopped_though_another_does_not_answer(slcan: Peer) -> None:
+    with another_master(slcan) as masters:
+        enable_by_hand(masters[1], _CYCLIC, 1000.0)
+    until(lambda: slcan.node(2)["velocity"] > 2.9)
+    slcan.node(1, power=False)
+    driver = slcan.driver()
+    with pytest.raises(DeviceError, match=r"node 2 at 3\.00 rad/s was stopped and holds"):
+        driver.open()
+    resting(slcan)
+    with pytest.raises(DeviceError, match=r"node 1 on .*: no answer to 3 SDO"):
+        driver.open()
+    assert (slcan.node(2)["power"], slcan.node(2)["let_go"]) == (True, 0)
+
+
+@pytest.mark.real
+def test_a_node_that_another_program_has_stopped_by_nmt_is_woken(slcan: Peer) -> None:
+    with another_master(slcan) as masters:
+        masters[0].nmt.send_command(2)
+        until(lambda: slcan.node(1)["nmt"] == "STOPPED")
+    with started(slcan.driver()) as driver:
+        assert once(driver)[0].reason == ""
+
+
+@pytest.mark.real
 def test_what_waits_in_a_drive_that_holds_is_not_brought_about_by_our_sync(slcan: Peer) -> None:
     with started(slcan.driver(watchdog_ms=60_000)) as first:
         first.enable()

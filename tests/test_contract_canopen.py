@@ -62,6 +62,7 @@ class DrivesPeer(Peer):
             self.drives.node(node, faults=[])
         self.drives.control(stall=False)
         self.drives.node(1, object=[0x1000, 0, 0x00020192])
+        self.drives.node(2, mute=False)
 
     def unplug(self) -> None:
         self.drives.control(port=False)
@@ -71,6 +72,9 @@ class DrivesPeer(Peer):
 
     def asked(self) -> int:
         return max(int(node["syncs"]) for node in self.drives.control().values())
+
+    def mute(self) -> None:
+        self.drives.node(2, mute=True)
 
     def power(self) -> list[bool]:
         return [bool(node["power"]) for node in self.drives.control().values()]

@@ -288,7 +288,7 @@ class Bus:
 
     def get(self, node: int, entry: Entry) -> int:
         """Read an object of up to 4 bytes. Raises SdoRefusedError, DeviceError."""
-        reply = self._ask(node, entry, bytes([0x40]), 0x40)
+        reply = self._ask(node, entry, upload(entry), 0x40)
         if not reply[0] & 0x02:
             raise DeviceError(
                 f"device {self._device}: node {node} on {self.where}: {entry} has more than 4 "
@@ -296,6 +296,19 @@ class Bus:
             )
         size = 4 - (reply[0] >> 2 & 3) if reply[0] & 0x01 else entry.size
         return int.from_bytes(reply[4 : 4 + size], "little", signed=entry.signed)
+
+    def answering(self, nodes: list[int], entry: Entry) -> list[int]:
+        """Ask all nodes for an object at once; those that answer in time, whatever it is."""
+        for node in nodes:
+            self.send(SDO_REQUEST + node, upload(entry))
+        found: set[int] = set()
+        until_ns = time.monotonic_ns() + _SDO_NS
+        while len(found) < len(nodes) and (frame := self.receive(until_ns)) is not None:
+            if frame.id - SDO_REPLY in nodes:
+                found.add(frame.id - SDO_REPLY)
+            else:
+                self._heard(frame)
+        return [node for node in nodes if node in found]
 
     def put(self, node: int, entry: Entry, value: int) -> None:
         """Write an object of up to 4 bytes. Raises SdoRefusedError, DeviceError."""
@@ -319,6 +332,11 @@ class Bus:
             f"device {self._device}: node {node} on {self.where}: no answer to {_SDO_TRIES} SDO "
             f"requests for {entry}; check power, wiring, node id and bitrate"
         )
+
+
+def upload(entry: Entry) -> bytes:
+    """The request that reads an object: initiate upload (CiA 301, 7.2.4.3.5)."""
+    return _HEAD.pack(0x40, entry.index, entry.sub).ljust(8, b"\0")
 
 
 def download(entry: Entry, value: int) -> bytes:

@@ -290,10 +290,8 @@ class Drives(Driver):
             self._bus.listen_only_to([*wanted, od.HEARTBEAT + o.own_id])
             self._opened_ns = time.monotonic_ns()
             self._armed = True
-            for node in o.nodes:
-                self._wake(node)
             # until all are found their watchdogs, which may be running, are left alone
-            for node in self._bring_to_rest():
+            for node in self._find_holding():
                 self._keep(node)
             for node in o.nodes:
                 self._bus.send(od.NMT, bytes([od.NMT_PRE_OPERATIONAL, node]))
@@ -337,12 +335,19 @@ class Drives(Driver):
         if status & od.FAULT_BIT:
             self._error_code[i] = self._get(node, od.ERROR_CODE)
 
-    def _wake(self, node: int) -> None:
-        """A node in NMT `stopped` answers no SDO (CiA 301, 7.3.2.2); it has let go by then."""
-        try:
+    def _find_holding(self) -> list[int]:
+        """The nodes that hold, at rest. Raises DeviceError for the first that does not answer, once
+        those that do are at rest."""
+        bus, nodes = self._open_bus(), self.options.nodes
+        answering = bus.answering(nodes, od.STATUSWORD)
+        holding = self._bring_to_rest(answering)
+        # a node in NMT `stopped` answers no SDO (CiA 301, 7.3.2.2); it has let go by then
+        silent = [node for node in nodes if node not in answering]
+        for node in silent:
+            bus.send(od.NMT, bytes([od.NMT_PRE_OPERATIONAL, node]))
+        for node in silent:
             self._state(node)
-        except DeviceError:
-            self._open_bus().send(od.NMT, bytes([od.NMT_PRE_OPERATIONAL, node]))
+        return holding + self._bring_to_rest(silent)
 
     def _keep(self, node: int) -> None:
         """Have a drive go on holding when it leaves `operational`.
@@ -692,7 +697,7 @@ class Drives(Driver):
         """
         bus = self._open_bus()
         self._spared = set(self._found) - self._ours
-        holding = self._bring_to_rest()
+        holding = self._bring_to_rest(self.options.nodes)
         self._spared |= set(holding) - self._ours
         self._listen_for_another()
         for node in self.options.nodes:
@@ -799,15 +804,15 @@ class Drives(Driver):
             self._put(node, od.MODE, mode)
             raise self._refusal(node, od.MODE, f"stays {mode} while the drive holds; {_REMEDY}")
 
-    def _bring_to_rest(self) -> list[int]:
-        """Stop every drive that has power and moves; the nodes that hold, all of them at rest.
+    def _bring_to_rest(self, nodes: list[int]) -> list[int]:
+        """Stop every drive that has power and moves; those that hold, all of them at rest.
 
         All are told to stop before one is waited for, and one that fails keeps no other moving.
         Raises DeviceError at the end, for what failed and for what moved. A quick stop that is
         under way is waited for and not told: the drive does as it was set up.
         """
         holding, moving, told, troubles = [], {}, [], []
-        for node in self.options.nodes:
+        for node in nodes:
             try:
                 state = self._state(node)
                 if state == od.ENABLED and (velocity := self._moves(node, _REST_NS)):

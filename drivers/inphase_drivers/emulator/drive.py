@@ -210,7 +210,8 @@ class Drive:
         self._master_id = self._master_ns = 0
         self._pending: list[PdoMap] = []
         self._mode = 0
-        self._is_operational = False
+        self._is_operational = self._is_mute = False
+        self._serves = True
         self.faults: list[str] = []
         """what happens at the coming SYNCs, one each: silent, twice or short"""
         self.present = True
@@ -234,6 +235,20 @@ class Drive:
         """A fault of the drive: state `fault`, and an EMCY with its error code."""
         self.state, self._error_code = State.FAULT, code
         self.node.emcy.send(code, 0x01)
+
+    def mute(self, is_mute: bool) -> None:
+        """Answer no SDO any more, or again."""
+        self._is_mute = is_mute
+        self._serve()
+
+    def _serve(self) -> None:
+        """SDO is served, but not in NMT `stopped` (CiA 301, 7.3.2.2)."""
+        sdo, is_silent = self.node.sdo, self._is_mute or self.node.nmt.state == "STOPPED"
+        if is_silent and self._serves:
+            self._network.unsubscribe(sdo.rx_cobid, sdo.on_request)
+        elif not is_silent and not self._serves:
+            self._network.subscribe(sdo.rx_cobid, sdo.on_request)
+        self._serves = not is_silent
 
     def status(self) -> dict[str, object]:
         """What the control channel tells."""
@@ -351,6 +366,7 @@ class Drive:
         """
         if len(data) != 2 or data[1] not in (0, self.node_id):
             return
+        self._serve()
         was_operational, self._is_operational = self._is_operational, data[0] == 1
         if not self._is_operational:
             if was_operational and self.has_power:

@@ -119,10 +119,11 @@ class Drives:
 
         `node` with `power` (true, false), `fail` (an error code), `faults` (a list of what goes
         wrong at the coming SYNCs), `object` ([index, sub-index, value]), `marks` (true: torques say
-        the number of their sample), `flood` (so many samples at once) or `load` (of its joint,
-        rad/s^2; not of a world's); `raw`: a line that the adapter says; `port` (true, false): plug
-        the adapter in or out; `stall` (true, false): it stands still, and hands on later;
-        `samples`: tell the last ones, by node, with the times of their SYNCs.
+        the number of their sample), `flood` (so many samples at once), `load` (of its joint,
+        rad/s^2; not of a world's) or `mute` (true, false): it answers no SDO; `raw`: a line
+        that the adapter says; `port` (true, false): plug the adapter in or out; `stall` (true,
+        false): it stands still, and hands on later; `samples`: tell the last ones, by node, with
+        the times of their SYNCs.
         """
         now_ns = time.monotonic_ns()
         if "node" in request:
@@ -162,5 +163,7 @@ class Drives:
         if "object" in request:
             index, sub, value = request["object"]
             drive.put(index, sub, value)
+        if "mute" in request:
+            drive.mute(bool(request["mute"]))
         if "load" in request and isinstance(drive.joint, Joint):
             drive.joint.load = float(request["load"])
