@@ -463,6 +463,21 @@ def test_garbage_from_the_adapter_costs_at_most_the_samples_it_hits(
 
 
 @pytest.mark.real
+def test_what_lies_behind_an_answer_of_the_adapter_is_drained_too(slcan: Peer) -> None:
+    with started(slcan.driver()) as driver:
+        assert once(driver)[0].reason == ""
+        # held back for long: the answer to a SYNC, and what the nodes said to it
+        old = b"\r" + b"".join(b"t%03X600007F7F7F7F\r" % one for one in sorted(driver._wanted))
+        slcan.control(raw=(old + old).hex())
+        reading, sample = once(driver)
+        assert reading.reason == "mismatch"
+        assert np.allclose(sample["position"], 0)
+        assert once(driver)[0].reason == ""
+        slcan.control(raw=(old + old).hex())
+        assert driver.flush() == 2
+
+
+@pytest.mark.real
 def test_a_bus_that_went_off_is_gone(udp: Peer) -> None:
     with started(udp.driver()) as driver, udp.listener() as bus:
         off = can.Message(arbitration_id=0x40, is_extended_id=False, is_error_frame=True)

@@ -164,8 +164,14 @@ class Bus:
                     raise self._broken(f"{garbage} unreadable frames in a row") from error
                 continue
             if message is None:
-                if time.monotonic_ns() >= until_ns:
+                if time.monotonic_ns() < until_ns:
+                    continue
+                if not self._is_readable(0):
                     return None
+                # an adapter's answer to what was sent; a frame may lie behind it
+                garbage += 1
+                if garbage > _GARBAGE_MAX:
+                    raise self._broken(f"{garbage} lines in a row that are no frames")
             elif message.is_error_frame:
                 self._note_error(message)
             elif not (message.is_extended_id or message.is_remote_frame or message.is_fd):
@@ -180,9 +186,10 @@ class Bus:
         """
         if self._fd < 0:
             return self._bus.recv(wait_ns * 1e-9)
-        if not select.select([self._fd], [], [], wait_ns * 1e-9)[0]:
-            return None
-        return self._bus.recv(0)
+        return self._bus.recv(0) if self._is_readable(wait_ns) else None
+
+    def _is_readable(self, wait_ns: int) -> bool:
+        return self._fd >= 0 and bool(select.select([self._fd], [], [], wait_ns * 1e-9)[0])
 
     def _refuse_the_end(self, error: Exception) -> None:
         """Count what was no frame. Raises DeviceError where it is the bus that has ended."""
