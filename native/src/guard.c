@@ -217,19 +217,6 @@ bool guard_lives(const struct inphase_core *core, int64_t now_ns)
     return (uint64_t)now_ns - (uint64_t)beat_ns + bound <= 2 * bound;
 }
 
-bool guard_spared(struct inphase_core *core)
-{
-    uint32_t spared, before = core->guard.spared_seen;
-
-    if (!core->guard.life)
-        return false;
-
-    /* acquire: it is stopped after this word was written */
-    spared = atomic_load_explicit(&core->guard.life->spared, memory_order_acquire);
-    core->guard.spared_seen = spared;
-    return spared != before;
-}
-
 void guard_beat(struct inphase_core *core, int64_t now_ns)
 {
     struct guard_page *page = core->guard.page;

@@ -786,7 +786,18 @@ void guard_disarm(struct inphase_core *core);
 void guard_abandon(struct inphase_core *core, const struct actuator *actuator, bool is_stuck);
 /* whether the guard has taken this process for frozen since the last call, stopped the devices and let it
    live; a memory read */
-bool guard_spared(struct inphase_core *core);
+static inline bool guard_spared(struct inphase_core *core)
+{
+    uint32_t spared, before = core->guard.spared_seen;
+
+    if (!core->guard.life)
+        return false;
+
+    /* acquire: what moves is stopped after this word was written */
+    spared = atomic_load_explicit(&core->guard.life->spared, memory_order_acquire);
+    core->guard.spared_seen = spared;
+    return spared != before;
+}
 int guard_lock(const struct inphase_core *core);
 /* whether the guard would act; memory reads only. Without a guard that is not this one's to say: true */
 bool guard_lives(const struct inphase_core *core, int64_t now_ns);
