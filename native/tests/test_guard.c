@@ -288,13 +288,15 @@ static void a_page_that_changes_while_it_is_read_leads_nowhere(void)
 {
     struct guard_layout copy;
     uint32_t taken = 0, whole = 0;
+    int64_t until_ns = inphase_now() + 20000 * MS; /* of a thread that never runs */
     pthread_t thread;
 
     open_page();
     leave(0, 1);
     atomic_store(&is_over, false);
     CHECK_EQUAL(pthread_create(&thread, NULL, write_strays, core->guard.page), 0);
-    for (uint32_t i = 0; i < 400000 && (i < 20000 || !taken || !whole); i++) {
+    for (uint32_t i = 0; i < 20000 || !taken || !whole; i++) {
+        CHECK(i % 1024 || inphase_now() < until_ns);
         if (guard_page_take(seen, layout.size, &copy)) {
             CHECK(copy.actuators <= INPHASE_MAX_ACTUATORS);
             CHECK(copy.ring.payload <= sizeof found);
@@ -310,7 +312,6 @@ static void a_page_that_changes_while_it_is_read_leads_nowhere(void)
     }
     atomic_store(&is_over, true);
     pthread_join(thread, NULL);
-    CHECK(taken && whole);
     close_page();
 }
 
