@@ -287,6 +287,82 @@ static void a_flag_that_its_worker_clears_holds_the_core_up_nowhere(void)
     close_rig(&rig);
 }
 
+/* of a cycle that the core, held up, has not come to: it waits; of one that will not come for long it is
+   no sample */
+static void a_sample_of_the_cycle_to_come_waits_for_it(void)
+{
+    struct rig rig;
+    struct inphase_posted posted = {.device_sequence = INPHASE_ABSENT,
+                                    .acquired_ns = INPHASE_ABSENT};
+
+    open_rig(&rig);
+    rig.core->cycle = 5;
+    posted.cycle = 6;
+    memset(inphase_worker_claim(rig.worker), 0, PAYLOAD);
+    inphase_worker_post(rig.worker, &posted);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQUAL(receive(&rig), RECEIVED_EMPTY);
+    rig.core->cycle = 6;
+    CHECK_EQUAL(receive(&rig), RECEIVED_SAMPLE);
+    CHECK_EQUAL(rig.core->sensor[0].stamps.cycle, 6);
+    posted.cycle = 8;
+    memset(inphase_worker_claim(rig.worker), 0, PAYLOAD);
+    inphase_worker_post(rig.worker, &posted);
+    CHECK_EQUAL(receive(&rig), RECEIVED_REFUSED);
+    CHECK_EQUAL(rig.core->sensor[0].parser.reason, INPHASE_REASON_STAMP);
+    close_rig(&rig);
+}
+
+/* a worker that has just started takes it when it comes to it */
+static void a_stop_is_never_too_late(void)
+{
+    struct rig rig;
+    double given = 0;
+
+    open_rig(&rig);
+    rig.core->actuator[0].stops = STOPS_VALUES;
+    CHECK(order(&rig, 0.5, 10 * PERIOD_NS, &given) > 0);
+    CHECK(given == 0.5);
+    close_rig(&rig);
+}
+
+/* the guard has the stop before the worker has the order; a worker that takes none is stuck after five
+   holds of the guard, and one that is behind and goes on is not */
+static void a_worker_that_takes_no_orders_is_lost_and_one_that_is_behind_is_not(void)
+{
+    const int64_t hold_ns = 20000000;
+
+    for (int goes_on = 0; goes_on < 2; goes_on++) {
+        struct rig rig;
+        struct actuator *actuator;
+        inphase_segment *mapped;
+        struct post *theirs;
+        int32_t life;
+        int fd, writes = 0;
+
+        open_rig(&rig);
+        actuator = &rig.core->actuator[0];
+        CHECK_EQUAL(inphase_segment_map(&mapped, inphase_segment_fd(rig.ring), 1), 0);
+        theirs = inphase_segment_memory(mapped);
+        actuator->stop = (struct inphase_stop){.kind = INPHASE_STOP_BYTES, .size = 1};
+        fd = inphase_core_guard(rig.core, hold_ns, &life);
+        CHECK(fd >= 0);
+        rig.core->period_ns = hold_ns;
+        CHECK_EQUAL(rig.core->guard.page->moving, 0);
+        while (writes < 40 && worker_ops.write(rig.core, actuator) == 0) {
+            CHECK_EQUAL(rig.core->guard.page->moving, 1);
+            writes++;
+            if (goes_on)
+                atomic_store(&theirs->orders, (uint64_t)(writes / 3));
+        }
+        CHECK_EQUAL(writes, goes_on ? 40 : 1 + GUARD_STUCK);
+        close(fd);
+        close(life);
+        inphase_segment_close(mapped);
+        close_rig(&rig);
+    }
+}
+
 int main(void)
 {
     RUN(a_sample_that_is_posted_over_while_it_is_read_is_none);
@@ -295,5 +371,8 @@ int main(void)
     RUN(a_segment_that_is_another_workers_is_refused);
     RUN(an_order_is_obeyed_until_the_next_one_is_due_and_no_longer);
     RUN(a_flag_that_its_worker_clears_holds_the_core_up_nowhere);
+    RUN(a_sample_of_the_cycle_to_come_waits_for_it);
+    RUN(a_stop_is_never_too_late);
+    RUN(a_worker_that_takes_no_orders_is_lost_and_one_that_is_behind_is_not);
     return 0;
 }
