@@ -83,7 +83,7 @@ static void look(inphase_reader *reader, void *record, void *payload)
     inphase_reader_next(reader, 0, 0);
     inphase_reader_next(reader, 1, 0);
     inphase_reader_due(reader, 3, 0);
-    inphase_reader_past(reader, inphase_reader_number(reader) - 2, record);
+    inphase_reader_past(reader, (int64_t)((uint64_t)inphase_reader_number(reader) - 2), record);
     for (uint32_t i = 0; i < layout->sensors; i++) {
         int64_t sequence = inphase_reader_number(reader);
 

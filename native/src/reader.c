@@ -274,12 +274,13 @@ int64_t inphase_reader_due(inphase_reader *reader, int64_t every, int64_t timeou
 
 int64_t inphase_reader_number(inphase_reader *reader)
 {
-    return (int64_t)reader->next - 1;
+    /* another process may have left any number there, so it wraps before it gets a sign */
+    return (int64_t)(reader->next - 1);
 }
 
 int64_t reader_newest(const inphase_reader *reader)
 {
-    return (int64_t)atomic_load_explicit(&reader->state->head, memory_order_acquire) - 1;
+    return (int64_t)(atomic_load_explicit(&reader->state->head, memory_order_acquire) - 1);
 }
 
 int inphase_reader_past(inphase_reader *reader, int64_t number, void *to)
