@@ -390,6 +390,46 @@ static double rise(int n)
     return 0.2 * (1 - cos(n * M_PI / 1000));
 }
 
+/* the short way looks at the step, too, in both directions */
+static void a_joint_that_stays_behind_is_led_no_further_than_a_step(void)
+{
+    for (int sign = -1; sign <= 1; sign += 2) {
+        struct inphase_limits limits = joint;
+        struct inphase_motion motion = at(0);
+        struct inphase_measured measured = {0, NAN, NAN};
+        struct inphase_limiter limiter;
+
+        limits.step = 0.1;
+        CHECK(inphase_limiter_make(&limiter, &limits, PERIOD_S) == 0);
+        for (int n = 0; n <= 1000; n++) {
+            inphase_limit(&limiter, &motion, sign * rise(n), &measured);
+            CHECK(fabs(motion.position) <= limits.step + 1e-12);
+            CHECK(motion.position == sign * rise(n) || n > 250);
+        }
+        CHECK(sign * motion.position > 0.099);
+    }
+}
+
+/* the range wins: one that is outside comes back, also where that is the way it pushes */
+static void a_joint_that_pushes_too_hard_outside_of_its_range_comes_back(void)
+{
+    for (int sign = -1; sign <= 1; sign += 2) {
+        struct inphase_limits limits = joint;
+        double outside = sign > 0 ? limits.high + 0.05 : limits.low - 0.05;
+        struct inphase_motion motion = at(outside);
+        struct inphase_measured measured = {outside, NAN, -sign * 5.01};
+        struct inphase_limiter limiter;
+
+        limits.effort = 5;
+        CHECK(inphase_limiter_make(&limiter, &limits, PERIOD_S) == 0);
+        for (int n = 0; n < 2000; n++) {
+            inphase_limit(&limiter, &motion, sign > 0 ? limits.low : limits.high, &measured);
+            measured.position = motion.position;
+        }
+        CHECK(fabs(motion.position - (sign > 0 ? limits.high : limits.low)) < 1e-12);
+    }
+}
+
 /* what is followed smoothly takes a short way, which looks at the joint's effort too */
 static void a_joint_that_pushes_too_hard_is_followed_no_further_in_its_direction(void)
 {
@@ -570,6 +610,8 @@ int main(void)
     RUN(a_request_within_all_bounds_is_applied_as_it_is);
     RUN(a_step_is_reached_exactly_and_never_passed);
     RUN(a_goal_that_moves_is_caught_up_with);
+    RUN(a_joint_that_stays_behind_is_led_no_further_than_a_step);
+    RUN(a_joint_that_pushes_too_hard_outside_of_its_range_comes_back);
     RUN(a_joint_that_pushes_too_hard_is_followed_no_further_in_its_direction);
     RUN(a_joint_beyond_its_range_takes_no_goal_out_of_it);
     RUN(a_first_command_begins_where_the_joint_is);

@@ -333,6 +333,20 @@ static void an_effort_is_within_range_and_rate_and_takes_no_joint_further_than_i
     }
 }
 
+/* what was applied before is not known: it begins where a ramp ends */
+static void an_effort_that_is_not_known_begins_at_the_safe_one(void)
+{
+    for (int i = 0; i < 1000; i++) {
+        struct inphase_limits limits = any_effort_limits();
+        struct inphase_limiter limiter;
+        struct inphase_motion motion = {.effort = NAN, .goal = NAN};
+
+        CHECK(inphase_limiter_make(&limiter, &limits, 0.002) == 0);
+        inphase_ramp(&limiter, &motion, &unknown);
+        CHECK(motion.effort == limits.safe);
+    }
+}
+
 static void an_effort_within_all_bounds_is_applied_as_it_is(void)
 {
     struct inphase_limits limits = {.low = -1, .high = 1, .velocity = 3, .effort = 2, .rate = 100,
@@ -418,6 +432,7 @@ int main(void)
     RUN(what_is_not_finite_falls_to_the_last_good_value);
     RUN(outside_of_its_range_a_joint_comes_back_and_goes_no_further_out);
     RUN(an_effort_is_within_range_and_rate_and_takes_no_joint_further_than_it_may);
+    RUN(an_effort_that_is_not_known_begins_at_the_safe_one);
     RUN(an_effort_within_all_bounds_is_applied_as_it_is);
     RUN(a_switch_changes_no_sooner_than_it_may_and_ramps_to_its_state);
     RUN(a_joint_that_pushes_too_hard_is_sent_no_further);

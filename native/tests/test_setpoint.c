@@ -529,6 +529,31 @@ static void without_the_next_command_there_is_no_way_on(void)
     close_robot(&robot);
 }
 
+/* what stood has no slope: a cubic begins flat, whatever it was when the commands ended */
+static void a_cubic_goes_on_from_rest_after_a_command_was_missing(void)
+{
+    struct robot robot;
+    double chunk[2] = {HERE, HERE + 1};
+
+    open_robot(&robot, (struct inphase_policy_timing){
+                           .every = 4, .chunk = 2, .chunk_every = 4, .interpolate = INPHASE_CUBIC});
+    latch(&robot);
+    CHECK_EQUAL(answer(&robot, 0, chunk), 0);
+    CHECK(act(&robot) == HERE);
+    for (int i = 1; i < 4; i++)
+        cycle(&robot);
+    CHECK(cycle(&robot) == HERE + 1);
+    CHECK(isnan(cycle(&robot)));
+    chunk[0] = HERE + 5;
+    chunk[1] = HERE + 3;
+    latch(&robot);
+    CHECK_EQUAL(answer(&robot, 4, chunk), 0);
+
+    /* Hermite's, a third of three cycles on: 2 further, with slopes of 0 here and 1/2 there */
+    CHECK(near(act(&robot), HERE + 1 + 14 / 27.0 - 1 / 9.0));
+    close_robot(&robot);
+}
+
 /* ---- what is no command -------------------------------------------------------------------- */
 
 static void a_refusal_leaves_what_was_answered_before(void)
@@ -848,6 +873,7 @@ int main(void)
     RUN(an_answer_that_is_gone_to_is_late_when_the_way_had_to_begin);
     RUN(a_switch_is_neither_blended_nor_interpolated);
     RUN(without_the_next_command_there_is_no_way_on);
+    RUN(a_cubic_goes_on_from_rest_after_a_command_was_missing);
     RUN(a_refusal_leaves_what_was_answered_before);
     RUN(one_number_that_is_none_refuses_the_whole_answer);
     RUN(hostile_answers_are_refused_and_nothing_else_happens);
