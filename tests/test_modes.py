@@ -496,6 +496,24 @@ def test_a_velocity_and_an_effort_are_let_go_of_evenly(
     assert np.all(values[11:29] == 0)
 
 
+def test_a_tool_that_coasts_stays_in_its_workspace(write: Write) -> None:
+    # two joints about z: the tool is 0.5 m away, at their angles' sum
+    joint = "{ axis = [0, 0, 1], translation = [0, 0, 0] }"
+    last, coasted, braked = 2 * 0.2 * PERIOD_S * (LAST - 1), 0.0036, 0.002
+    wall = 0.5 * math.sin(last + (coasted + braked) / 2)
+    path = write("position", PLACE, 'feedback = "joints.position"\n' + COAST)
+    with path.open("a") as file:
+        file.write(
+            f"[actuator.arm.workspace]\nlow = [-1, -1, -1]\nhigh = [1, {wall}, 1]\n"
+            f"tool = [0.5, 0, 0]\njoints = [{joint}, {joint}]\n"
+        )
+    places, flags = missed(path, walk(0.2), range(LAST, LAST + 30))
+    tool = 0.5 * np.sin(2 * places)
+    assert "COASTING" in flags[0] and "LIMITED" not in flags[0]
+    assert np.all(tool <= wall + 1e-12)
+    assert places[29] > places[0] and np.all(np.diff(places)[15:29] == 0)
+
+
 def test_a_switch_does_not_coast(write: Write) -> None:
     path = write("switch", SWITCH, COAST)
     with pytest.raises(ScheduleError, match=r'arm\.on_miss: a switch has no motion.*"repeat"'):
