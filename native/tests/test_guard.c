@@ -472,9 +472,13 @@ static void a_beat_is_forgiven_once(void)
                               .forgiven_beat_ns = INPHASE_ABSENT};
 
     /* late by no more than half of a hold: the guard was not held up */
-    CHECK_EQUAL(guard_judge(&view, HOLD, 100 * MS, &until), GUARD_WAIT);
-    guard_woke(&view, until, until + HOLD / 2, HOLD);
-    CHECK_EQUAL(guard_judge(&view, HOLD, until + HOLD / 2, &until), GUARD_FROZEN);
+    for (int64_t late_ns = 0; late_ns <= HOLD / 2; late_ns += HOLD / 8) {
+        int64_t woke_ns = 120 * MS + 1 + late_ns;
+
+        CHECK_EQUAL(guard_judge(&view, HOLD, 100 * MS, &until), GUARD_WAIT);
+        guard_woke(&view, until, woke_ns, HOLD);
+        CHECK_EQUAL(guard_judge(&view, HOLD, woke_ns, &until), GUARD_FROZEN);
+    }
 
     /* by more: looked at again after a hold */
     guard_woke(&view, 120 * MS, 400 * MS, HOLD);

@@ -29,6 +29,7 @@ struct rig {
     pid_t runtime, guard;
     int pidfd, line, page, life;
     int words;                  /* what the guard says to a person */
+    int input;                  /* the other end of its standard input */
     char note[64];
 };
 
@@ -39,7 +40,7 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
 {
     char page[16], life[16], pidfd[16], line[16];
     struct guard_answer ready;
-    int pair[2], words[2];
+    int pair[2], words[2], input[2];
 
     memset(rig, 0, sizeof *rig);
     rig->core = calloc(1, sizeof *rig->core);
@@ -69,6 +70,8 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
     rig->line = pair[0];
     CHECK_EQUAL(pipe2(words, O_CLOEXEC | O_NONBLOCK), 0);
     rig->words = words[0];
+    CHECK_EQUAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, input), 0);
+    rig->input = input[0];
     snprintf(rig->note, sizeof rig->note, "/dev/shm/inphase-test-guard-%d", (int)getpid());
     unlink(rig->note);
     snprintf(page, sizeof page, "%d", rig->page);
@@ -81,11 +84,13 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
         for (int i = 0; i < 4; i++)
             fcntl((int[]){rig->page, rig->life, rig->pidfd, pair[1]}[i], F_SETFD, 0);
         dup2(words[1], STDERR_FILENO);
+        dup2(input[1], STDIN_FILENO);
         execl(GUARD, GUARD, page, life, pidfd, line, "0", "-1", "0", rig->note, (char *)NULL);
         _exit(127);
     }
     close(pair[1]);
     close(words[1]);
+    close(input[1]);
     CHECK_EQUAL(recv(rig->line, &ready, sizeof ready, 0), sizeof ready);
     CHECK_EQUAL(ready.kind, GUARD_READY);
 }
@@ -94,6 +99,7 @@ static void close_rig(struct rig *rig)
 {
     close(rig->line);
     close(rig->words);
+    close(rig->input);
     close(rig->pidfd);
     close(rig->page);
     close(rig->life);
@@ -562,36 +568,62 @@ static void settle(struct rig *rig, int fd)
    worker ended at rest is left alone */
 static void a_worker_that_ends_in_motion_has_its_device_stopped(void)
 {
+    for (uint32_t mover = 0; mover < 2; mover++) {
+        struct wires wires;
+        struct rig rig;
+        pid_t worker[2];
+        int pidfd[2], status, moved, rested;
+
+        open_wires(&wires);
+        open_rig(&rig, 10000 * MS, 0, 0);
+        for (int i = 0; i < 2; i++)
+            worker[i] = start_worker(&pidfd[i]);
+        give_to(&rig, 0, wires.first[0], pidfd[0], false);
+        give_to(&rig, 1, wires.second[0], pidfd[1], false);
+        moved = mover ? wires.second[1] : wires.first[1];
+        rested = mover ? wires.first[1] : wires.second[1];
+        moves(&rig, mover);
+        guard_beat(rig.core, inphase_now());
+        for (int i = 0; i < 2; i++) {
+            uint32_t ends = i ? mover : 1 - mover;
+
+            CHECK_EQUAL(kill(worker[ends], SIGKILL), 0);
+            CHECK_EQUAL(waitpid(worker[ends], NULL, 0), worker[ends]);
+        }
+        settle(&rig, moved);
+        expect_stops(moved, mover);
+        expect_words(&rig, "the worker of device ended while it moves; its device was sent its stop 3");
+        CHECK_EQUAL(waitpid(rig.runtime, &status, WNOHANG), 0);
+        CHECK_EQUAL(access(rig.note, F_OK), -1);
+
+        /* and it has left the guard: the end of the runtime stops it no more */
+        kill_runtime(&rig);
+        expect_end(rig.guard);
+        CHECK_EQUAL(recv(moved, &status, 1, MSG_DONTWAIT), -1);
+        CHECK_EQUAL(recv(rested, &status, 1, MSG_DONTWAIT), -1);
+        for (int i = 0; i < 2; i++)
+            close(pidfd[i]);
+        close_wires(&wires);
+        close_rig(&rig);
+    }
+}
+
+/* its descriptors are those that it was given: what moves and was not has no stop to go anywhere */
+static void a_device_that_was_never_given_is_sent_nothing(void)
+{
     struct wires wires;
     struct rig rig;
-    pid_t worker[2];
-    int pidfd[2], status;
+    char byte;
 
     open_wires(&wires);
     open_rig(&rig, 10000 * MS, 0, 0);
-    for (int i = 0; i < 2; i++)
-        worker[i] = start_worker(&pidfd[i]);
-    give_to(&rig, 0, wires.first[0], pidfd[0], false);
-    give_to(&rig, 1, wires.second[0], pidfd[1], false);
+    give(&rig, 1, wires.second[0]);
     moves(&rig, 0);
-    guard_beat(rig.core, inphase_now());
-    for (int i = 1; i >= 0; i--) {
-        CHECK_EQUAL(kill(worker[i], SIGKILL), 0);
-        CHECK_EQUAL(waitpid(worker[i], NULL, 0), worker[i]);
-    }
-    settle(&rig, wires.first[1]);
-    expect_stops(wires.first[1], 0);
-    expect_words(&rig, "the worker of device ended while it moves; its device was sent its stop 3");
-    CHECK_EQUAL(waitpid(rig.runtime, &status, WNOHANG), 0);
-    CHECK_EQUAL(access(rig.note, F_OK), -1);
-
-    /* and it has left the guard: the end of the runtime stops it no more */
+    moves(&rig, 1);
     kill_runtime(&rig);
     expect_end(rig.guard);
-    CHECK_EQUAL(recv(wires.first[1], &status, 1, MSG_DONTWAIT), -1);
-    CHECK_EQUAL(recv(wires.second[1], &status, 1, MSG_DONTWAIT), -1);
-    for (int i = 0; i < 2; i++)
-        close(pidfd[i]);
+    expect_stops(wires.second[1], 1);
+    CHECK_EQUAL(recv(rig.input, &byte, 1, MSG_DONTWAIT), 0);
     close_wires(&wires);
     close_rig(&rig);
 }
@@ -841,6 +873,7 @@ static void the_note_of_a_frozen_runtime_says_how_old_its_beat_was(void)
 int main(void)
 {
     RUN(a_worker_that_ends_in_motion_has_its_device_stopped);
+    RUN(a_device_that_was_never_given_is_sent_nothing);
     RUN(a_device_that_the_core_lost_in_motion_is_stopped);
     RUN(a_workers_device_that_is_taken_away_in_motion_is_stopped);
     RUN(the_process_of_a_thread_is_left_alive_and_its_device_stopped_each_time);
