@@ -472,20 +472,25 @@ static void fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(uint32_t
     CHECK(fresh > 60 * 250);
 }
 
-/* how many replies the device on the pipe gives at once when it is asked */
+/* what the device on the pipe gives when it is asked: so many replies at once, of which the first has
+   the number of the one before, and bytes of the next one */
 static struct {
     int fd[2];
-    uint16_t number, replies;
+    uint16_t number, replies, repeats, more;
 } pipe_end;
 
 static int pipe_trigger(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
 {
+    static const uint8_t next[4] = {0xaa, 0, 0, 0};
+
     (void)core;
     sensor->twin->count = 1;
     sensor->twin->coming->taken = true;
     sensor->twin->coming->ready_ns = now_ns + LEAST_NS;
+    pipe_end.number -= pipe_end.repeats;
     stream(pipe_end.fd[1], pipe_end.number, pipe_end.number + pipe_end.replies - 1);
     pipe_end.number += pipe_end.replies;
+    CHECK_EQUAL(write(pipe_end.fd[1], next, pipe_end.more), pipe_end.more);
     return 0;
 }
 
@@ -496,27 +501,47 @@ static int pipe_receive(struct inphase_core *core, struct sensor *sensor, enum r
     return fd_ops.receive(core, sensor, got);
 }
 
+static const struct device_ops pipe_ops = {.trigger = pipe_trigger, .receive = pipe_receive};
+
+/* its device answers each trigger with one reply; five cycles that go well */
+static void open_pipe(struct robot *robot, uint32_t latency, uint16_t sequence_type)
+{
+    const struct inphase_row *row;
+    struct sensor *sensor;
+
+    open_robot(robot);
+    memset(&pipe_end, 0, sizeof pipe_end);
+    CHECK_EQUAL(pipe2(pipe_end.fd, O_NONBLOCK | O_CLOEXEC), 0);
+    pipe_end.number = pipe_end.replies = 1;
+    robot->core->device[PIPE].ops = &pipe_ops;
+    robot->core->device[PIPE].fd = pipe_end.fd[0];
+    sensor = &robot->core->sensor[PIPE];
+    sensor->latency_cycles = latency;
+    sensor->parser.exchange.spec.sequence_type = sequence_type;
+    sensor->parser.exchange.spec.sequence_offset = 1;
+    for (int n = 0; n < 5; n++)
+        row = row_of(run(robot), PIPE);
+    CHECK_EQUAL(row->status, INPHASE_FRESH);
+    CHECK_EQUAL(row->cycle, robot->core->cycle - 1 - latency);
+}
+
+static void close_pipe(struct robot *robot)
+{
+    close(pipe_end.fd[0]);
+    close(pipe_end.fd[1]);
+    close_robot(robot);
+}
+
 /* One read brings two replies to one trigger: either may be the one that was asked for, so the first,
    which was taken already, is doubted before any frame has it. In a frame of its own cycle and in a
    later one */
 static void a_reply_with_another_behind_it_is_not_fresh(void)
 {
-    const struct device_ops ops = {.trigger = pipe_trigger, .receive = pipe_receive};
-
     for (uint32_t latency = 0; latency < 2; latency++) {
         const struct inphase_row *row;
         struct robot robot;
 
-        open_robot(&robot);
-        CHECK_EQUAL(pipe2(pipe_end.fd, O_NONBLOCK | O_CLOEXEC), 0);
-        pipe_end.number = pipe_end.replies = 1;
-        robot.core->device[PIPE].ops = &ops;
-        robot.core->device[PIPE].fd = pipe_end.fd[0];
-        robot.core->sensor[PIPE].latency_cycles = latency;
-        for (int n = 0; n < 5; n++)
-            row = row_of(run(&robot), PIPE);
-        CHECK_EQUAL(row->status, INPHASE_FRESH);
-        CHECK_EQUAL(row->cycle, robot.core->cycle - 1 - latency);
+        open_pipe(&robot, latency, 0);
         pipe_end.replies = 2;
         row = row_of(run(&robot), PIPE);
         pipe_end.replies = 1;
@@ -527,10 +552,67 @@ static void a_reply_with_another_behind_it_is_not_fresh(void)
         CHECK_EQUAL(row->triggered_ns, INPHASE_ABSENT);
         CHECK_EQUAL(row->acquired_ns, INPHASE_ABSENT);
         CHECK_EQUAL(counts_of(&robot).slips, 1);
-        close(pipe_end.fd[0]);
-        close(pipe_end.fd[1]);
-        close_robot(&robot);
+        close_pipe(&robot);
     }
+}
+
+/* bytes behind a reply are no reply */
+static void a_reply_with_a_part_of_another_behind_it_is_fresh(void)
+{
+    for (uint16_t more = 1; more < 4; more++) {
+        struct robot robot;
+
+        open_pipe(&robot, 0, 0);
+        pipe_end.more = more;
+        CHECK_EQUAL(row_of(run(&robot), PIPE)->status, INPHASE_FRESH);
+        pipe_end.more = 0;
+        CHECK_EQUAL(row_of(run(&robot), PIPE)->status, INPHASE_FRESH);
+        CHECK_EQUAL(counts_of(&robot).slips, 0);
+        close_pipe(&robot);
+    }
+}
+
+/* a reply that was sent twice is dropped, and the one behind it is this trigger's */
+static void a_reply_behind_one_that_came_twice_is_fresh(void)
+{
+    struct robot robot;
+    double value;
+    const struct inphase_row *row;
+    int64_t duplicates;
+
+    open_pipe(&robot, 0, INPHASE_U16);
+    duplicates = counts_of(&robot).duplicates;
+    pipe_end.repeats = 1;
+    pipe_end.replies = 2;
+    row = row_of(run(&robot), PIPE);
+    CHECK_EQUAL(row->status, INPHASE_FRESH);
+    CHECK_EQUAL(inphase_reader_copy(robot.reader, PIPE, row->sequence, &value), 0);
+    CHECK_EQUAL(value, 6);
+    CHECK_EQUAL(counts_of(&robot).duplicates, duplicates + 1);
+    CHECK_EQUAL(counts_of(&robot).slips, 0);
+    close_pipe(&robot);
+}
+
+/* how late a worker fired is counted from where its trigger was planned */
+static void a_workers_trigger_is_as_late_as_it_says(void)
+{
+    struct inphase_fault fault = {.kind = INPHASE_FAULT_WAKE, .count = 20, .argument = 5000};
+    struct inphase_quantiles quantiles;
+    struct robot robot;
+
+    open_robot(&robot);
+    fault.from_cycle = robot.core->cycle;
+    CHECK_EQUAL(inphase_core_fault(robot.core, &fault), 0);
+    for (int n = 0; n < 20; n++) {
+        struct inphase_posted posted = honest(&robot, TRIGGERED);
+
+        posted.triggered_ns = posted.acquired_ns = posted.received_ns += 1000 + n;
+        CHECK_EQUAL(run_with(&robot, TRIGGERED, posted)->status, INPHASE_FRESH);
+    }
+    CHECK_EQUAL(inphase_reader_quantiles(robot.reader, INPHASE_HIST_TRIGGER, &quantiles), 0);
+    CHECK(quantiles.count >= 20);
+    CHECK_EQUAL(quantiles.max, 5000); /* the other sensors', who fire when the core wakes */
+    close_robot(&robot);
 }
 
 static void fresh_is_of_this_trigger_by_silence(void)
@@ -637,6 +719,9 @@ int main(void)
     RUN(a_reply_that_comes_too_soon_is_dropped_and_the_next_is_taken);
     RUN(a_reply_behind_one_that_was_refused_is_no_slip);
     RUN(a_reply_with_another_behind_it_is_not_fresh);
+    RUN(a_reply_with_a_part_of_another_behind_it_is_fresh);
+    RUN(a_reply_behind_one_that_came_twice_is_fresh);
+    RUN(a_workers_trigger_is_as_late_as_it_says);
     RUN(a_sample_that_came_before_the_deadline_is_in_time_however_late_it_is_read);
     RUN(fresh_is_of_this_trigger_by_silence);
     RUN(fresh_is_of_this_trigger_by_count);

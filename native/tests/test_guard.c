@@ -57,6 +57,7 @@ static void open_page(void)
     seen = mmap(NULL, core->guard.page->layout.size, PROT_READ, MAP_SHARED, page_fd, 0);
     CHECK(seen != MAP_FAILED);
     CHECK(guard_page_take(seen, core->guard.page->layout.size, &layout));
+    CHECK_EQUAL(guard_lock(core), 0);
 }
 
 static void close_page(void)
