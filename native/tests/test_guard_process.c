@@ -608,6 +608,30 @@ static void a_worker_that_ends_in_motion_has_its_device_stopped(void)
     }
 }
 
+/* the thread that commands is gone, which the kernel says of its futex; its process may go on */
+static void the_death_of_the_cycle_thread_alone_is_enough(void)
+{
+    struct wires wires;
+    struct rig rig;
+    int status;
+
+    open_wires(&wires);
+    open_rig(&rig, 10000 * MS, 0, 0);
+    give(&rig, 0, wires.first[0]);
+    guard_beat(rig.core, inphase_now());
+    moves(&rig, 0);
+    ask(&rig);
+    CHECK_EQUAL(expect_answer(&rig), 0);
+    atomic_store(&rig.core->guard.page->owner, FUTEX_OWNER_DIED);
+    syscall(SYS_futex, &rig.core->guard.page->owner, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
+    expect_end(rig.guard);
+    expect_stops(wires.first[1], 0);
+    CHECK_EQUAL(waitpid(rig.runtime, &status, WNOHANG), 0);
+    kill_runtime(&rig);
+    close_wires(&wires);
+    close_rig(&rig);
+}
+
 /* its descriptors are those that it was given: what moves and was not has no stop to go anywhere */
 static void a_device_that_was_never_given_is_sent_nothing(void)
 {
@@ -873,6 +897,7 @@ static void the_note_of_a_frozen_runtime_says_how_old_its_beat_was(void)
 int main(void)
 {
     RUN(a_worker_that_ends_in_motion_has_its_device_stopped);
+    RUN(the_death_of_the_cycle_thread_alone_is_enough);
     RUN(a_device_that_was_never_given_is_sent_nothing);
     RUN(a_device_that_the_core_lost_in_motion_is_stopped);
     RUN(a_workers_device_that_is_taken_away_in_motion_is_stopped);
