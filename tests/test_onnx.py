@@ -644,6 +644,7 @@ def greedy(numbers: int) -> bytes:
     )
 
 
+GREEDY = "more memory than there is"
 LATER: dict[str, tuple[bytes, str]] = {
     "a wrong inner shape": (
         models.model(
@@ -674,7 +675,7 @@ LATER: dict[str, tuple[bytes, str]] = {
         ),
         "ONNX Runtime does not run it",
     ),
-    "more memory than there is": (greedy(1 << 33), "ONNX Runtime does not run it"),
+    GREEDY: (greedy(1 << 33), "ONNX Runtime does not run it"),
 }
 
 
@@ -683,6 +684,8 @@ LATER: dict[str, tuple[bytes, str]] = {
 def test_what_its_runtime_refuses_is_said_before_anything_moves(
     tmp_path: Path, name: str, runtime: str
 ) -> None:
+    if name == GREEDY and "libasan" in os.environ.get("LD_PRELOAD", ""):
+        pytest.skip("libasan ends a process that asks for more memory than there is")
     data, expected = LATER[name]
     schedule = demo(tmp_path, data, keys(runtime=f'"{runtime}"'))
     with pytest.raises(ScheduleError, match=expected):

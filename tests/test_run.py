@@ -264,6 +264,40 @@ def test_ctrl_c_in_a_terminal_ramps_the_robot_and_leaves_the_others_to_it(tmp_pa
     assert (result["events"], result["lost_devices"]) == ([], 0)
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("form", ["--json", ""])
+@pytest.mark.parametrize(
+    ("ends", "code", "said"),
+    [("| true", 7, "Broken pipe"), ("> /dev/full", 7, "No space left"), ("<&- >&- 2>&-", 7, "")],
+)
+def test_whoever_reads_the_summary_or_not_the_exit_code_is_the_runs(
+    tmp_path: Path, form: str, ends: str, code: int, said: str
+) -> None:
+    """Here that of a policy that ended. A standard stream that is closed is no device's number."""
+    (tmp_path / "quitter.py").write_text("import os\n\ndef call(frame):\n    os._exit(3)\n")
+    path = demo_schedule(tmp_path, policy="quitter.py:call", emulator=True)
+    command = f"{sys.executable} -m inphase run {path} --cycles 100 {form} {ends}"
+    done = subprocess.run(
+        ["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("ends", "code"), [("| true", 0), ("> /dev/full", 1), ("<&- >&- 2>&-", 0)])
+def test_a_run_that_went_well_ends_with_1_where_its_summary_is_lost(
+    tmp_path: Path, ends: str, code: int
+) -> None:
+    path = demo_schedule(tmp_path)
+    command = f"{sys.executable} -m inphase run --lockstep {path} --cycles 20 --json {ends}"
+    script = f"{command}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], check=False, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+
+
 def test_of_very_many_events_the_newest_are_kept(tmp_path: Path) -> None:
     said: list[str] = []
     runtime = Runtime(load(demo_schedule(tmp_path)), Wishes(), said.append)

@@ -1,12 +1,10 @@
 """The command `inphase`. Nothing imports this module."""
 
-import contextlib
 import errno
 import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,27 +77,32 @@ def run(
 def _show_result(result: dict[str, Any], as_json: bool) -> None:
     from inphase import summary
 
-    with _perhaps_to_nobody():
+    code = summary.exit_code(result)
+    try:
         if as_json:
             print(json.dumps(result), flush=True)
         else:
             from rich.console import Console
 
-            Console().print(summary.render(result))
-    sys.exit(summary.exit_code(result))
-
-
-@contextlib.contextmanager
-def _perhaps_to_nobody() -> Iterator[None]:
-    """A terminal that was closed meanwhile changes no exit code."""
-    try:
-        yield
+            console = Console()
+            with console.capture() as text:  # it would end the process where nobody reads
+                console.print(summary.render(result))
+            print(text.get(), end="", flush=True)
     except OSError as error:
-        if error.errno != errno.EIO:
-            raise
-        nobody = os.open(os.devnull, os.O_WRONLY)
-        for fd in (1, 2):
-            os.dup2(nobody, fd)
+        code = _tell_unwritten(error, code)
+    sys.exit(code)
+
+
+def _tell_unwritten(error: OSError, code: int) -> int:
+    """Say that the summary was not written, which changes no exit code that the run has. A reader
+    or a terminal that left wanted none; else the code is 1 in place of 0."""
+    nobody = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nobody, 1)
+    try:
+        click.echo(f"inphase: the summary was not written to stdout: {error.strerror}", err=True)
+    except OSError:
+        os.dup2(nobody, 2)
+    return code or int(error.errno not in (errno.EPIPE, errno.EIO))
 
 
 def _run_wall_clock(described: Any, wishes: Any, as_json: bool) -> dict[str, Any]:
@@ -278,8 +281,17 @@ def new_driver(name: str) -> None:
     click.echo(f"{made}: a driver that works. Its README.md says how to run, test and install it.")
 
 
+def _open_standard_streams() -> None:
+    """One that was closed leads nowhere: a device would get its number, and what is printed."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+
+
 def main() -> None:
     """Entry: every error that is ours becomes one line and its exit code."""
+    _open_standard_streams()
     # a shell that starts a command in the background has it ignore ^C: here it always counts
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
