@@ -667,6 +667,32 @@ static void a_reply_that_comes_too_soon_is_dropped_and_the_next_is_taken(void)
     close_robot(&robot);
 }
 
+/* a worker's likewise, whose stamps say how soon it was */
+static void a_workers_reply_that_comes_too_soon_is_refused_as_a_slip(void)
+{
+    for (int64_t early_ns = 0; early_ns < 2; early_ns++) {
+        const struct inphase_row *row;
+        struct inphase_counts counts;
+        struct robot robot;
+        struct inphase_fault fault = {.kind = INPHASE_FAULT_WAKE, .count = 1,
+                                      .argument = 2 * LEAST_NS};
+        struct inphase_posted posted;
+
+        open_robot(&robot);
+        robot.core->sensor[TRIGGERED].earliest_ns = LEAST_NS;
+        fault.from_cycle = robot.core->cycle;
+        CHECK_EQUAL(inphase_core_fault(robot.core, &fault), 0);
+        posted = honest(&robot, TRIGGERED);
+        posted.received_ns += LEAST_NS - early_ns;
+        row = run_with(&robot, TRIGGERED, posted);
+        CHECK_EQUAL(row->status, early_ns ? INPHASE_INVALID : INPHASE_FRESH);
+        CHECK_EQUAL(row->reason, early_ns ? INPHASE_REASON_SLIP : INPHASE_REASON_NONE);
+        CHECK_EQUAL(inphase_reader_counts(robot.reader, &counts), 0);
+        CHECK_EQUAL(counts.slips, early_ns);
+        close_robot(&robot);
+    }
+}
+
 /* a core that was held up finds it behind the deadline: what counts is when it came */
 static void a_sample_that_came_before_the_deadline_is_in_time_however_late_it_is_read(void)
 {
@@ -717,6 +743,7 @@ int main(void)
     RUN(a_frame_has_the_newest_of_a_stream_and_a_backlog_is_no_lag);
     RUN(a_lost_reply_is_late_then_recovering_then_fresh);
     RUN(a_reply_that_comes_too_soon_is_dropped_and_the_next_is_taken);
+    RUN(a_workers_reply_that_comes_too_soon_is_refused_as_a_slip);
     RUN(a_reply_behind_one_that_was_refused_is_no_slip);
     RUN(a_reply_with_another_behind_it_is_not_fresh);
     RUN(a_reply_with_a_part_of_another_behind_it_is_fresh);

@@ -608,6 +608,37 @@ static void a_worker_that_ends_in_motion_has_its_device_stopped(void)
     }
 }
 
+/* so that it writes no command after the stop; that of a device at rest has its own end to make */
+static void the_worker_of_what_moves_is_killed_with_the_runtime_and_no_other(void)
+{
+    for (uint32_t mover = 0; mover < 2; mover++) {
+        struct wires wires;
+        struct rig rig;
+        pid_t worker[2];
+        int pidfd[2], status;
+
+        open_wires(&wires);
+        open_rig(&rig, 10000 * MS, 0, 0);
+        for (int i = 0; i < 2; i++)
+            worker[i] = start_worker(&pidfd[i]);
+        give_to(&rig, 0, wires.first[0], pidfd[0], false);
+        give_to(&rig, 1, wires.second[0], pidfd[1], false);
+        guard_beat(rig.core, inphase_now());
+        moves(&rig, mover);
+        kill_runtime(&rig);
+        expect_end(rig.guard);
+        expect_stops(mover ? wires.second[1] : wires.first[1], mover);
+        CHECK_EQUAL(waitpid(worker[mover], &status, 0), worker[mover]);
+        CHECK_EQUAL(waitpid(worker[1 - mover], &status, WNOHANG), 0);
+        CHECK_EQUAL(kill(worker[1 - mover], SIGKILL), 0);
+        CHECK_EQUAL(waitpid(worker[1 - mover], &status, 0), worker[1 - mover]);
+        for (int i = 0; i < 2; i++)
+            close(pidfd[i]);
+        close_wires(&wires);
+        close_rig(&rig);
+    }
+}
+
 /* the thread that commands is gone, which the kernel says of its futex; its process may go on */
 static void the_death_of_the_cycle_thread_alone_is_enough(void)
 {
@@ -897,6 +928,7 @@ static void the_note_of_a_frozen_runtime_says_how_old_its_beat_was(void)
 int main(void)
 {
     RUN(a_worker_that_ends_in_motion_has_its_device_stopped);
+    RUN(the_worker_of_what_moves_is_killed_with_the_runtime_and_no_other);
     RUN(the_death_of_the_cycle_thread_alone_is_enough);
     RUN(a_device_that_was_never_given_is_sent_nothing);
     RUN(a_device_that_the_core_lost_in_motion_is_stopped);

@@ -16,6 +16,7 @@
 #define LOST 20     /* the cycle in which the device goes */
 #define BACK 25     /* and in which it is there again */
 enum { BUS, BESIDE, SENSORS };
+#define JOINT 1    /* its channel; the one before is always 0 */
 
 struct robot {
     inphase_segment *segment;
@@ -57,11 +58,11 @@ static void open_robot(struct robot *robot, uint32_t mode, bool is_blind, int64_
     static const struct inphase_servo servo = {.natural_rad_s = 1, .inertia = 1};
     static const uint8_t packet[4] = {0};
     static const double start = 0;
-    struct inphase_twin_channel channel = {.kind = INPHASE_TWIN_WORLD, .gain = 1,
-                                           .source = &robot->joint};
+    const struct inphase_twin_channel channel[JOINT + 1] = {
+        [JOINT] = {.kind = INPHASE_TWIN_WORLD, .gain = 1, .source = &robot->joint}};
     struct inphase_sensor_config sensor[SENSORS];
     struct inphase_actuator_config actuator = {
-        .channels = 1, .feedback_sensor = is_blind ? -1 : BESIDE, .start = &start,
+        .channels = 1, .feedback_sensor = is_blind ? -1 : BESIDE, .feedback_channel = JOINT, .start = &start,
         .accepts = 1 << INPHASE_FRESH | 1 << INPHASE_HELD | 1 << INPHASE_LATE,
         .max_hold_ns = 3 * period_ns, .limits = &limits[mode], .servo = &servo, .guarded = 1,
         .encoding = {.packet = packet, .packet_size = 4},
@@ -75,13 +76,13 @@ static void open_robot(struct robot *robot, uint32_t mode, bool is_blind, int64_
 
     for (uint32_t i = 0; i < SENSORS; i++)
         sensor[i] = (struct inphase_sensor_config){
-            .device = i, .channels = 1, .max_age_ns = MAX_AGE_NS, .recover = 1, .depth = 64,
-            .every = 1, .payload = 8,
+            .device = i, .channels = JOINT + 1, .max_age_ns = MAX_AGE_NS, .recover = 1, .depth = 64,
+            .every = 1, .payload = 8 * (JOINT + 1),
             .exchange = {.replies = 1, .reply = &reply,
                          .framing = {.datagram = 1, .min_size = 4, .max_size = 4},
                          .acquire = INPHASE_ACQUIRE_TRIGGER, .acquire_ns = 100000,
                          .reply_max_ns = 400000},
-            .twin = {.channel = &channel, .latency_ns = 200000}};
+            .twin = {.channel = channel, .latency_ns = 200000}};
     memset(robot, 0, sizeof *robot);
     memset(&written, 0, sizeof written);
     CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
