@@ -35,8 +35,8 @@ class Gauge(Driver):
 
     @property
     def address(self) -> str:
-        """The port's path, links resolved."""
-        return os.path.realpath(self.options.port)
+        """The port's path."""
+        return os.path.abspath(self.options.port)  # noqa: PTH100 - resolves no link
 
     def sensor(self) -> SensorSpec:
         """Read by calls; the device counts, but pairing is by silence."""

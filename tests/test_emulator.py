@@ -44,7 +44,7 @@ from inphase_drivers.emulator.registers import ErrorNumber, Registers
 from inphase_drivers.emulator.schedule import ScheduleError, devices, load
 from inphase_drivers.emulator.servos import BusOptions, ServoBus
 from inphase_drivers.emulator.wire import Wire
-from peers import BOUND_S, EmulatorProcess, robot_schedule, until
+from peers import BOUND_S, EmulatorProcess, free_port, robot_schedule, until
 
 IDS = (1, 2, 3, 4, 5, 6)
 GOAL_POSITION, TORQUE, PRESENT_CURRENT, PRESENT_POSITION = 116, 64, 126, 132
@@ -715,3 +715,57 @@ def test_a_stale_link_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="ended"), EmulatorProcess() as emulator:
         emulator.start(schedule)
     assert link.read_text() == "mine"
+
+
+@pytest.mark.real
+def test_a_link_whose_terminals_number_somebody_else_has_got_is_replaced(tmp_path: Path) -> None:
+    schedule = robot_schedule(tmp_path)
+    link = tmp_path / "ports" / "arm"
+    link.parent.mkdir()
+    ours, theirs = os.openpty()
+    link.symlink_to(os.ttyname(theirs))
+    os.utime(link, ns=(0, 0), follow_symlinks=False)  # made before the terminal was
+    with EmulatorProcess().start(schedule):
+        assert str(link.readlink()) != os.ttyname(theirs)
+    os.close(ours)
+    os.close(theirs)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("shared", ["port", "udp", "tcp"])
+def test_what_a_living_emulator_has_is_not_taken_and_the_message_says_from_whom(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], shared: str
+) -> None:
+    first = robot_schedule(tmp_path)
+    link = tmp_path / "ports" / "arm"
+    text = first.read_text()
+    options = load(first)["device"]["wrist"]
+    udp, tcp = options["port"], options["config_port"]
+    if shared != "port":
+        text = text.replace(str(link), str(tmp_path / "another"))
+    if shared == "tcp":
+        text = text.replace(f"\nport = {udp}\n", f"\nport = {free_port(socket.SOCK_DGRAM)}\n")
+    second = tmp_path / "second.toml"
+    second.write_text(text)
+    with EmulatorProcess().start(first) as emulator:
+        before = link.readlink()
+        with pytest.raises(RuntimeError, match="ended"), EmulatorProcess() as other:
+            other.start(second)
+        said = capfd.readouterr().err
+        assert {
+            "port": f"{link}: is the port of another emulator, process {emulator.pid}; stop",
+            "udp": f"udp 127.0.0.1:{udp}: Address already in use; `ss -lunp 'sport = :{udp}'`",
+            "tcp": f"tcp 127.0.0.1:{tcp}: Address already in use; `ss -ltnp 'sport = :{tcp}'`",
+        }[shared] in said
+        assert link.readlink() == before and link.exists()
+    assert not (tmp_path / "another").is_symlink()
+
+
+@pytest.mark.real
+def test_an_end_removes_no_link_that_another_has_put_in_its_place(tmp_path: Path) -> None:
+    link = tmp_path / "ports" / "arm"
+    with EmulatorProcess().start(robot_schedule(tmp_path)) as emulator:
+        link.unlink()
+        link.symlink_to("/dev/pts/none")
+        assert emulator.stop() == 0
+    assert str(link.readlink()) == "/dev/pts/none"

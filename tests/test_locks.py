@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inphase import names
+from inphase import locks, names
 from inphase.errors import DeviceError
 from inphase.locks import DeviceLock
 from peers import open_folder
@@ -64,6 +64,65 @@ def test_two_spellings_of_one_address_are_one_device(tmp_path: Path) -> None:
     first = DeviceLock("arm", "udp:localhost:49152", "robot_one")
     DeviceLock("arm", "udp:localhost:49153", "robot_one").close()
     first.close()
+
+
+def test_a_link_that_the_emulator_makes_later_is_locked_by_its_name_and_by_what_it_leads_to(
+    tmp_path: Path,
+) -> None:
+    terminal, link = tmp_path / "terminal", tmp_path / "arm"
+    link.symlink_to(tmp_path / "gone")  # what an emulator left that was killed
+    first = DeviceLock("arm", str(link), "robot_one", is_made_later=True)
+    with pytest.raises(DeviceError, match="robot_one"):
+        DeviceLock("arm", str(link), "robot_two", is_made_later=True)
+    DeviceLock("arm", str(tmp_path / "gone"), "robot_two").close()
+    terminal.touch()
+    link.unlink()
+    link.symlink_to(terminal)
+    first.resolve()
+    for later in (False, True):
+        for place in (link, terminal):
+            with pytest.raises(DeviceError, match=r"robot_one, process \d+, .*runs already; stop"):
+                DeviceLock("arm", str(place), "robot_two", is_made_later=later)
+    first.close()
+    DeviceLock("arm", str(link), "robot_two").close()
+
+
+def test_files_of_killed_runtimes_are_removed_and_held_ones_stay(folder: Path) -> None:
+    script = (
+        "import os, signal\nfrom pathlib import Path\nfrom inphase import names\n"
+        f"from inphase.locks import DeviceLock\nnames.ROOT = Path({str(folder.parent)!r})\n"
+        "DeviceLock('arm', '/dev/ttyX', 'one')\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    (left,) = folder.iterdir()
+    held = DeviceLock("arm", "/dev/ttyY", "two")
+    (folder / "lock.folder").mkdir()
+    locks.clean()
+    assert not left.exists() and len(list(folder.iterdir())) == 2
+    with pytest.raises(DeviceError, match="two"):
+        DeviceLock("arm", "/dev/ttyY", "three")
+    held.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file system can be mounted by root alone")
+def test_a_full_file_system_is_to_be_freed_and_no_lock_to_be_removed(folder: Path) -> None:
+    script = (
+        "from pathlib import Path\nfrom inphase import errors, names\n"
+        f"from inphase.locks import DeviceLock\nnames.ROOT = Path({str(folder.parent)!r})\n"
+        "names.folder().mkdir()\n(names.ROOT / 'full').write_bytes(bytes(65536))\n"
+        "try: DeviceLock('arm', '/dev/ttyX', 'one')\n"
+        "except errors.DeviceError as error: print(error)"
+    )
+    mount = f"mount -t tmpfs -o size=64k none {folder.parent}"
+    command = f'{mount} && exec {sys.executable} -c "$1"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command, "-", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"No space left on device; free space in {folder.parent}" in done.stdout, done.stderr
+    assert "remove" not in done.stdout
 
 
 @pytest.mark.parametrize("what", ["pipe", "folder", "link"])

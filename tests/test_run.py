@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from inphase import Runner, subscribe
+from inphase.errors import DeviceError
 from inphase.frame import Frame
 from inphase.runtime import Runtime, Wishes
 from inphase.schedule import load
@@ -77,6 +78,23 @@ def test_run_counts_every_cycle_and_prints_its_summary_alone_on_stdout(tmp_path:
     policy = result["policy"]
     assert policy["commands"] + policy["missed"] + policy["invalid"] == 300
     assert result["wake_late_ns"]["count"] >= 300
+
+
+@pytest.mark.real
+def test_a_second_start_is_refused_before_it_touches_what_the_first_has(tmp_path: Path) -> None:
+    path = demo_schedule(tmp_path, emulator=True)
+    with Runner(path) as robot:
+        robot.next(BOUND_S)
+        before = (tmp_path / "arm").readlink()
+        refused = [inphase("run", str(path)), inphase("probe", str(path), "joints")]
+        for done in refused:
+            assert done.returncode == 3
+            (said,) = done.stderr.splitlines()
+            assert re.search(r"arm is used by robot t\d+, process \d+, .*runs already", said), said
+        with pytest.raises(DeviceError, match="runs already"), Runner(path):
+            pass
+        assert (tmp_path / "arm").readlink() == before
+    assert not (tmp_path / "arm").is_symlink()
 
 
 @pytest.mark.real

@@ -176,8 +176,8 @@ class Servos(Driver):
 
     @property
     def address(self) -> str:
-        """The port's path, links resolved."""
-        return os.path.realpath(self.options.port)
+        """The port's path."""
+        return os.path.abspath(self.options.port)  # noqa: PTH100 - resolves no link
 
     # ---- what the core runs --------------------------------------------------------------
 

@@ -84,8 +84,8 @@ class Camera(Driver):
 
     @property
     def address(self) -> str:
-        """The port's path, links resolved."""
-        return os.path.realpath(self.options.port)
+        """The port's path."""
+        return os.path.abspath(self.options.port)  # noqa: PTH100 - resolves no link
 
     def sensor(self) -> SensorSpec:
         """`image`: height, width, and the channels of a pixel where it has several."""

@@ -9,7 +9,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from inphase.core import Core
@@ -39,11 +39,11 @@ def _file_of(fd: int) -> tuple[int, int] | None:
 class Link:
     """One device's connection. Its methods raise DeviceError for whatever the driver raises."""
 
-    def __init__(self, index: int, driver: Driver, robot: str) -> None:
+    def __init__(self, index: int, driver: Driver, robot: str, lock: DeviceLock) -> None:
         self.index = index
         self.driver = driver
         self._robot = robot
-        self._lock = DeviceLock(driver.name, driver.address, robot)
+        self._lock = lock
         self.fd = -1
         self._file: tuple[int, int] | None = None
         self.actuator: int | None = None
@@ -162,9 +162,12 @@ class Link:
 
 
 class Devices:
-    """All devices of one runtime. Thread: the supervisor's."""
+    """All devices of one runtime. Thread: the supervisor's. locks: by device, from now on theirs
+    who have the device."""
 
-    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, plan: Plan, locks: Mapping[str, DeviceLock], say: Callable[[str], None]
+    ) -> None:
         self._say = say
         self._told: dict[int, str] = {}
         self._plan = plan
@@ -175,7 +178,7 @@ class Devices:
             for index, driver in enumerate(plan.drivers.values()):
                 if plan.homes[index] != "cycle":
                     continue
-                self.links.append(Link(index, driver, plan.schedule.name))
+                self.links.append(Link(index, driver, plan.schedule.name, locks[driver.name]))
             for link in self.links:
                 link.open()
         except BaseException:

@@ -404,7 +404,8 @@ class Driver(ABC):
     @property
     @abstractmethod
     def address(self) -> str:
-        """What no two runtimes may use at once: a device path or `udp:host:port`."""
+        """What no two runtimes may use at once: a device's path as the schedule has it, whose links
+        the lock follows, or `udp:host:port`."""
 
     @property
     def bus(self) -> str:

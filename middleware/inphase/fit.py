@@ -22,6 +22,7 @@ could fail to divide: they see every frame.
 """
 
 import math
+import os
 from collections.abc import Sequence
 
 from inphase.tables import Schedule
@@ -81,13 +82,14 @@ def _exchanges(timings: Sequence[Timing], bus: str) -> list[Timing]:
 def _check_addresses(schedule: Schedule, addresses: dict[str, str]) -> None:
     users: dict[str, str] = {}
     for device, address in addresses.items():
-        if address and address in users:
+        place = os.path.realpath(address) if address.startswith("/") else address
+        if place and place in users:
             raise schedule.error(
                 f"device.{device}",
-                f"{address} is where the device {users[address]!r} is already; give each device "
+                f"{address} is where the device {users[place]!r} is already; give each device "
                 f"its own, or one driver that serves both",
             )
-        users[address] = device
+        users[place] = device
 
 
 def _check_latched(schedule: Schedule, timing: Timing) -> None:

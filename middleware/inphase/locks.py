@@ -11,11 +11,15 @@ import os
 import socket
 import stat
 import struct
+import time
+from pathlib import Path
 
 from inphase import names
 from inphase.errors import DeviceError, StoreError
 
 _TEXT_MAX = 200
+_PREFIX = "lock."
+_TRIES, _AGAIN_S = 5, 0.02  # a lock that `clean` holds, or that is being given back, is soon free
 
 
 def one_name(address: str) -> str:
@@ -35,37 +39,124 @@ def one_name(address: str) -> str:
     return f"{kind}:{numbers[0]}:{port}"
 
 
+def as_written(address: str) -> str:
+    """The same, but a path's last part is left as it is: a link that leads elsewhere later has one
+    name."""
+    if not address.startswith("/"):
+        return one_name(address)
+    place = Path(address)
+    return os.path.realpath(place.parent) + "/" + place.name
+
+
 class DeviceLock:
-    """Held until `close`. Raises DeviceError that names the holder.
+    """Held until `close`: of an address as it is written, and from `resolve` on of what it leads to
+    then. Raises DeviceError that names the holder.
+
+    is_made_later: the run's own emulator makes the address; `resolve` is called once it is there.
+    """
+
+    def __init__(
+        self, device: str, address: str, robot: str, *, is_made_later: bool = False
+    ) -> None:
+        self._device, self._address, self._robot = device, address, robot
+        self._locks: dict[str, _Lock] = {}
+        self._take(as_written(address))
+        if not is_made_later:
+            self.resolve()
+
+    def resolve(self) -> None:
+        """Lock what the address leads to now. Raises DeviceError; all is free then."""
+        self._take(one_name(self._address))
+
+    def _take(self, place: str) -> None:
+        if place in self._locks:
+            return
+        try:
+            self._locks[place] = _Lock(place, self._robot)
+        except _HeldError as error:
+            self.close()
+            raise DeviceError(
+                f"device {self._device}: {self._address} is used by {error}, which runs already; "
+                f"stop that runtime first"
+            ) from error
+        except OSError as error:
+            self.close()
+            file = names.folder() / _name_of(place)
+            raise DeviceError(
+                f"device {self._device}: {file} cannot be locked: {_trouble(error)}"
+            ) from error
+
+    def close(self) -> None:
+        """Give the device free."""
+        for lock in self._locks.values():
+            lock.close()
+        self._locks.clear()
+
+
+def clean() -> None:
+    """Remove the lock files of this user that nobody holds: of runtimes that were killed."""
+    flags = os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    with names.opened(names.folder()) as folder:
+        for name in (place.name for place in names.folder().glob(f"{_PREFIX}*")):
+            with contextlib.suppress(OSError):  # held, or no file, or gone
+                fd = os.open(name, flags, dir_fd=folder)
+                try:
+                    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _whole(fcntl.F_WRLCK))
+                    if _is_in_place(folder, name, fd):
+                        _unlink(folder, name)
+                finally:
+                    os.close(fd)
+
+
+def _name_of(place: str) -> str:
+    return f"{_PREFIX}{hashlib.sha256(place.encode()).hexdigest()[:16]}"
+
+
+def _trouble(error: OSError) -> str:
+    """What is wrong with a lock file, and what to do."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{error.strerror}; free space in {names.ROOT}: df {names.ROOT}"
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.ENOMEM):
+        return f"{error.strerror}; close other programs, or raise that limit"
+    return f"{error.strerror}; remove it"
+
+
+class _Lock:
+    """One file, locked until `close`. Raises OSError, _HeldError.
 
     Each user's lock is a file in the user's own folder, which nobody else can write to or hold; a
     runtime looks at the other users' files after it has its own.
     """
 
-    def __init__(self, device: str, address: str, robot: str) -> None:
-        self._name = f"lock.{hashlib.sha256(one_name(address).encode()).hexdigest()[:16]}"
+    def __init__(self, place: str, robot: str) -> None:
+        self._name = _name_of(place)
         self._fd = -1
         try:
             with names.opened(names.folder()) as folder:
-                while self._fd < 0:
-                    self._fd = self._try(folder)
+                self._fd = self._wait(folder)
             text = f"robot {robot}, process {os.getpid()}, user {os.getuid()}\n".encode()
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, text, 0)
             os.fchmod(self._fd, 0o644)
             for user in names.other_users():
                 self._look_at(user)
-        except _HeldError as error:
+        except BaseException:
             self.close()
-            raise DeviceError(
-                f"device {device}: {address} is used by {error}; stop that runtime first"
-            ) from error
-        except OSError as error:
-            self.close()
-            raise DeviceError(
-                f"device {device}: {names.folder() / self._name} cannot be locked: "
-                f"{error.strerror}; remove it"
-            ) from error
+            raise
+
+    def _wait(self, folder: int) -> int:
+        """Lock the file, which may be held for a moment by nobody. Raises OSError, _HeldError."""
+        tries = 0
+        while True:
+            try:
+                fd = self._try(folder)
+                if fd >= 0:
+                    return fd
+            except _HeldError:
+                tries += 1
+                if tries == _TRIES:
+                    raise
+                time.sleep(_AGAIN_S)
 
     def _try(self, folder: int) -> int:
         """Lock the file; -1 when it is to be looked at again. Raises OSError, _HeldError."""

@@ -22,7 +22,7 @@ from typing import Any
 
 from msgspec import structs
 
-from inphase import names, policy, preflight, states, store, summary, wire
+from inphase import locks, names, policy, preflight, states, store, summary, wire
 from inphase import plan as planning
 from inphase.core import Core, is_realtime, store_size
 from inphase.devices import Devices
@@ -30,6 +30,7 @@ from inphase.emulated import is_emulated
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault
 from inphase.guard import Given, Guard, take_notes
 from inphase.lines import Lines
+from inphase.locks import DeviceLock
 from inphase.packets import REASONS
 from inphase.plan import Plan
 from inphase.power import Power
@@ -102,6 +103,8 @@ class Runtime:
         self._policy: Process | None = None
         self._gateway: Process | None = None
         self._emulator: Process | None = None
+        self._locks: dict[str, DeviceLock] = {}
+        """by device, until it is lost for the first time"""
         self._devices: Devices | None = None
         self._lines: Lines | None = None
         self._workers: Workers | None = None
@@ -132,6 +135,9 @@ class Runtime:
         self.plan = planning.make(described)
         self._check_rights()
         self._check_guarded()
+        if not self.wishes.simulate:
+            self._lock_devices(is_made_later=described.emulator is not None)
+        locks.clean()
         for note in take_notes(described.name):
             self._tell(note)
         for robot in sorted(set(names.clean())):
@@ -147,7 +153,9 @@ class Runtime:
             )
             # hardware does not slow down when the computer is busy
             self._emulator.raise_priority(described.cycle.emulator_priority)
-        self._devices = Devices(self.plan, self._tell)
+            for lock in self._locks.values():
+                lock.resolve()
+        self._devices = Devices(self.plan, self._locks, self._tell)
         self._undo.callback(self._devices.close)
         self._lines = Lines(self.plan, self.wishes.simulate)
         self._undo.callback(self._lines.close)
@@ -155,6 +163,18 @@ class Runtime:
             planning.make(described, self.plan.drivers), client_policy=self.wishes.client_policy
         )
         self._make_core()
+
+    def _lock_devices(self, *, is_made_later: bool = False) -> None:
+        """Keep other runtimes from the devices, before anything of theirs is touched. Raises
+        DeviceError.
+
+        is_made_later: the emulator makes some of them, which is not started yet.
+        """
+        for name, driver in self.plan.drivers.items():
+            robot = self.schedule.name
+            lock = DeviceLock(name, driver.address, robot, is_made_later=is_made_later)
+            self._locks[name] = lock
+            self._undo.callback(lock.close)
 
     def _hold_ns(self) -> int:
         """How old the cycle's heartbeat may be, with the rights that there are."""
@@ -175,6 +195,7 @@ class Runtime:
         self._undo.callback(self._world.close)
         self._processes.append(self._world.process)
         self.plan = self._world.plan()
+        self._lock_devices()
         return self.plan.schedule
 
     def _make_core(self) -> None:
@@ -204,6 +225,7 @@ class Runtime:
         self._workers = Workers(
             self.plan,
             self.core,
+            self._locks,
             self._tell,
             outside=outside,
             world=self._world,

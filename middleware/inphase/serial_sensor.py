@@ -41,8 +41,8 @@ class SerialSensor(Driver):
 
     @property
     def address(self) -> str:
-        """The port's path, links resolved."""
-        return os.path.realpath(str(self.options.port))
+        """The port's path."""
+        return os.path.abspath(str(self.options.port))  # noqa: PTH100 - resolves no link
 
     @abstractmethod
     def sensor(self) -> SensorSpec:

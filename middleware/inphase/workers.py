@@ -8,7 +8,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from inphase import handed, store
 from inphase._core import lib
@@ -32,6 +32,7 @@ class WorkerLink:
         plan: Plan,
         core: Core,
         device: int,
+        lock: DeviceLock,
         *,
         outside: bool,
         world: WorldProcess | None,
@@ -51,7 +52,7 @@ class WorkerLink:
         self.is_attached = False
         self.again_at_s = 0.0
         self._thread: WorkerThread | None = None
-        self._lock = DeviceLock(self.name, plan.drivers[self.name].address, plan.schedule.name)
+        self._lock = lock
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._asking: Asking | None = None
         self._handed: socket.socket | None = None
@@ -192,14 +193,15 @@ class WorkerLink:
 class Workers:
     """All workers of one runtime. Thread: the supervisor's.
 
-    outside: drivers of home `thread` run in the process that started this one. Raises DeviceError
-    (a device that is in use) and StoreError (no room).
+    locks: by device. outside: drivers of home `thread` run in the process that started this one.
+    Raises StoreError (no room).
     """
 
     def __init__(
         self,
         plan: Plan,
         core: Core,
+        locks: Mapping[str, DeviceLock],
         say: Callable[[str], None],
         *,
         outside: bool,
@@ -213,7 +215,8 @@ class Workers:
         try:
             for device, home in enumerate(plan.homes):
                 if home != "cycle":
-                    link = WorkerLink(plan, core, device, outside=outside, world=world)
+                    lock = locks[list(plan.schedule.device)[device]]
+                    link = WorkerLink(plan, core, device, lock, outside=outside, world=world)
                     self.links.append(link)
         except BaseException:
             self.close()

@@ -97,9 +97,14 @@ class Bus:
         try:
             self._bus = can.Bus(ignore_config=True, **arguments)  # type: ignore[arg-type]
         except (can.CanError, *_GONE, ValueError, TypeError, ImportError) as error:
+            hint = "is it plugged in and up, and are interface, channel and bitrate right?"
+            if self._interface == "udp_multicast":
+                hint = (
+                    f"does a network interface of this computer carry multicast to it? "
+                    f"sudo ip route add {arguments['channel']} dev lo"
+                )
             raise DeviceError(
-                f"device {device}: cannot open CAN bus {self.where}: {error}; is it plugged in "
-                f"and up, and are interface, channel and bitrate right?"
+                f"device {device}: cannot open CAN bus {self.where}: {error}; {hint}"
             ) from error
         # python-can's slcan takes its port from nobody
         port = getattr(self._bus, "serialPortOrig", None)

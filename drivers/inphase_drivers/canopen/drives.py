@@ -195,10 +195,10 @@ class Drives(Driver):
 
     @property
     def address(self) -> str:
-        """The adapter's path, links resolved, or interface and channel."""
+        """The adapter's path, or interface and channel."""
         o = self.options
         if o.channel.startswith("/"):
-            return os.path.realpath(o.channel)
+            return os.path.abspath(o.channel)  # noqa: PTH100 - resolves no link
         return f"can:{o.interface}:{o.channel}" + (f":{o.bus['port']}" if "port" in o.bus else "")
 
     @property

@@ -1,5 +1,8 @@
 """CiA 402 drives on one CAN bus: over UDP multicast, or behind an slcan adapter on a port."""
 
+import errno
+import os
+import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +12,7 @@ import can
 import canopen
 
 from .drive import Drive, Joint
+from .port import PortError
 from .slcan import Adapter
 
 if TYPE_CHECKING:  # only a simulated run needs the middleware's world
@@ -16,6 +20,32 @@ if TYPE_CHECKING:  # only a simulated run needs the middleware's world
     from .world_drive import WorldJoint
 
 _TICK_NS = 2_000_000
+
+
+def _bus(options: "DrivesOptions") -> can.BusABC:
+    """The bus of an interface. Raises PortError."""
+    where = f"can {options.interface}:{options.channel}"
+    if options.interface == "udp_multicast" and ":" not in options.channel:
+        try:
+            _join(options.channel)
+        except OSError as error:
+            raise PortError(
+                f"{where}: {os.strerror(error.errno or errno.EIO)}; no network interface of this "
+                f"computer carries multicast to it: sudo ip route add {options.channel} dev lo"
+            ) from error
+    try:
+        return can.Bus(interface=options.interface, channel=options.channel, **options.bus)
+    except (can.CanError, OSError, ValueError, TypeError) as error:
+        raise PortError(
+            f"{where}: {error}; is it up, and are interface, channel and bus right?"
+        ) from error
+
+
+def _join(group: str) -> None:
+    """Try to. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as joining:
+        request = socket.inet_aton(group) + socket.inet_aton("0.0.0.0")
+        joining.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
 
 
 @dataclass(frozen=True)
@@ -43,7 +73,7 @@ class Drives:
         if options.interface == "slcan":
             self.bus = Adapter(Path(options.channel.partition("@")[0]))
         else:
-            self.bus = can.Bus(interface=options.interface, channel=options.channel, **options.bus)
+            self.bus = _bus(options)
         self._network = canopen.Network(self.bus)
         self._listener = self._network.listeners[0]
         self._network.subscribe(0x080, self._on_sync)

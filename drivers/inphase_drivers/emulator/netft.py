@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from .arm import Joints
 from .faults import Fault, Faults
+from .port import PortError, taking
 from .wire import NEVER_NS
 
 if TYPE_CHECKING:  # only a simulated run needs the middleware's world
@@ -100,7 +101,17 @@ class ForceSensor:
         self._faults = Faults(_FAULTS)
         self._socket: socket.socket | None = None
         self._open()
-        self._page = ThreadingHTTPServer((options.host, options.config_port), _page(self.page))
+        host, port = options.host, options.config_port
+        try:
+            with taking(
+                f"tcp {host}:{port}",
+                f"ss -ltnp 'sport = :{port}'",
+                "give the device another config_port, and a host of this computer",
+            ):
+                self._page = ThreadingHTTPServer((host, port), _page(self.page))
+        except PortError:
+            self._close()
+            raise
         self._page.daemon_threads = True
         threading.Thread(target=self._page.serve_forever, daemon=True).start()
 
@@ -310,9 +321,15 @@ class ForceSensor:
 
     def _open(self) -> None:
         if self._socket is None:
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self._socket.setblocking(False)
-            self._socket.bind((self._options.host, self._options.port))
+            host, port = self._options.host, self._options.port
+            with taking(
+                f"udp {host}:{port}",
+                f"ss -lunp 'sport = :{port}'",
+                "give the device another port, and a host of this computer",
+            ):
+                self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                self._socket.setblocking(False)
+                self._socket.bind((host, port))
 
     def _close(self) -> None:
         if self._socket is not None:

@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import termios
+from collections.abc import Iterator
 from pathlib import Path
 
 # the speeds that both an X-series servo and termios have, by baud
@@ -18,10 +20,44 @@ _SPEED_OF_BAUD = {
 }
 _BAUD_OF_SPEED = {speed: baud for baud, speed in _SPEED_OF_BAUD.items()}
 _READ_MAX = 4096
+_TERMINALS = Path("/dev/pts")
 
 
 class PortError(Exception):
-    """The port's name is taken by something that is not ours to replace."""
+    """The port's name or address is taken by something that is not ours to replace."""
+
+
+@contextlib.contextmanager
+def taking(what: str, look: str, remedy: str) -> Iterator[None]:
+    """Around what takes an address. look: a command that shows who has it. Raises PortError."""
+    try:
+        yield
+    except OSError as error:
+        hint = f"; `{look}` shows by whom: stop that, or {remedy}"
+        if error.errno != errno.EADDRINUSE:
+            hint = f"; {remedy}"
+        raise PortError(f"{what}: {os.strerror(error.errno or errno.EIO)}{hint}") from error
+
+
+def _lives(link: Path) -> bool:
+    """Whether the pseudo-terminal lives that a link was made for. One of its number that is newer
+    than the link is another: Linux gives numbers again, and changes the times of its making only
+    when somebody changes its owner or mode."""
+    try:
+        made, pointed = link.stat(), link.lstat()
+    except OSError:
+        return False
+    return link.resolve().parent == _TERMINALS and made.st_ctime_ns <= pointed.st_mtime_ns
+
+
+def _holder(link: Path) -> str:
+    """Who has the other end of a link's pseudo-terminal, for a person."""
+    wanted = f"tty-index:\t{link.resolve().name}"
+    for place in Path("/proc").glob("[0-9]*/fdinfo/*"):
+        with contextlib.suppress(OSError):  # another user's, or gone
+            if wanted in place.read_text().splitlines():
+                return f"process {place.parts[2]}"
+    return "another user's process"
 
 
 class Port:
@@ -43,30 +79,51 @@ class Port:
         if self.fd >= 0:
             return
         self.link.parent.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            self._check_link()
+            self.fd, slave_fd = os.openpty()
+            self._slave_name = os.ttyname(slave_fd)
+            os.close(slave_fd)
+            os.set_blocking(self.fd, False)
+            fresh = self.link.with_name(f"{self.link.name}.{os.getpid()}")
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(self._slave_name)
+            fresh.replace(self.link)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other emulator looks at a link of this folder and changes it at the same time."""
+        folder = os.open(self.link.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def _check_link(self) -> None:
+        """Raise PortError where something is in the link's place that is not to be replaced."""
         if self.link.exists() and not self.link.is_symlink():
             raise PortError(f"{self.link}: exists and is not a symbolic link; remove or rename it")
-        self.fd, slave_fd = os.openpty()
-        self._slave_name = os.ttyname(slave_fd)
-        os.close(slave_fd)
-        os.set_blocking(self.fd, False)
-        fresh = self.link.with_name(f"{self.link.name}.{os.getpid()}")
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(self._slave_name)
-        fresh.replace(self.link)
+        if _lives(self.link):
+            raise PortError(
+                f"{self.link}: is the port of another emulator, {_holder(self.link)}; stop the "
+                f"robot that it belongs to, or give another port"
+            )
 
     def close(self) -> None:
         """Hang up: the host gets an end of file, and the link goes where it is still ours.
 
-        It goes because the number of the pseudo-terminal may soon be somebody else's.
+        It goes first, because the number of the pseudo-terminal may then be somebody else's.
         """
-        if self.fd >= 0:
-            os.close(self.fd)
+        if self.fd < 0:
+            return
+        with contextlib.suppress(OSError), self._alone():
+            if str(self.link.readlink()) == self._slave_name:
+                self.link.unlink()
+        os.close(self.fd)
         self.fd = -1
         self.attended = False
         self._held = None
-        with contextlib.suppress(OSError):
-            if str(self.link.readlink()) == self._slave_name:
-                self.link.unlink()
 
     def read(self) -> bytearray:
         """What the host wrote; empty when there is nothing or nobody (see `attended`)."""
