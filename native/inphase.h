@@ -48,8 +48,9 @@
 #define INPHASE_REASON_RAISED 9     /* the policy raised */
 #define INPHASE_REASON_DIED 10      /* the policy's process is gone */
 #define INPHASE_REASON_SILENT 11    /* no command for this cycle, no reply */
-#define INPHASE_REASON_START 12     /* first command too far from the measured pose */
-#define INPHASE_REASON_FEEDBACK 13  /* feedback older than max_age */
+#define INPHASE_REASON_START 12     /* first command too far from the measured pose, or the range ends too
+                                       far from it; detail: channel */
+#define INPHASE_REASON_FEEDBACK 13  /* feedback older than max_age, or nothing says where it is */
 #define INPHASE_REASON_OFFLINE 14   /* a device that motion depends on is gone; detail: device */
 #define INPHASE_REASON_RESUMED 15   /* the machine or the process was suspended */
 #define INPHASE_REASON_OVERRUN 16   /* the overrun counter reached its limit */
@@ -1192,7 +1193,9 @@ struct inphase_actuator_config {
                                    be slower, over 0.1 s, is at rest; 0: 0.05 */
     const struct inphase_limits *limits;    /* per channel, all of one mode */
     const struct inphase_workspace *workspace; /* position mode; NULL: not bounded */
-    const double *start;        /* per channel: declared start of one that moves blind, or NULL */
+    const double *start;        /* per channel: where one that moves blind in position mode is, as far as that
+                                   is known now; NULL: inphase_core_holds says it, and before it does,
+                                   nothing moves */
     struct inphase_encoding encoding;
     struct inphase_stop stop;
     const struct inphase_servo *servo;      /* per channel: its twin */
@@ -1324,7 +1327,8 @@ int inphase_core_guard(inphase_core *core, int64_t max_hold_ns, int32_t *life_fd
 int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled);
 /* The goals at which a device in position mode holds already, one per channel, said before enable: its
    first motion begins there and not where it is measured, so that it does not give way by what holds
-   its load. One that is further from the measured position than `step` is left out. count 0: none. */
+   its load. One that is further from the measured position than `step` is left out. One that moves blind
+   begins there wherever that is, and is not armed where its place is not known. count 0: none. */
 int inphase_core_holds(inphase_core *core, uint32_t actuator, const double *goal, uint32_t count);
 /* 1: latched or stopping, and the actuator's feedback shows that it moves. Any thread; -EINVAL. */
 int inphase_core_moves(inphase_core *core, uint32_t actuator);

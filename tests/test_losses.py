@@ -14,7 +14,7 @@ import pytest
 
 from counter import Counter, Options
 from inphase import Runner, schedule, worker
-from inphase.errors import DeviceError
+from inphase.errors import DeviceError, ScheduleError
 from inphase.frame import Frame
 from inphase.runtime import Runtime, Wishes
 from peers import BOUND_S, ROOT, free_port, until
@@ -530,8 +530,16 @@ def test_an_arm_that_holds_in_another_mode_is_refused_and_goes_on_holding(robot:
     assert robot.arm()["journal"] == [], "nothing was written"
 
 
-@pytest.mark.parametrize("home", ["cycle", "process"])
-def test_an_arm_that_holds_keeps_its_goal_until_it_is_commanded(robot: Robot, home: str) -> None:
+FEEDBACK = 'feedback = "joints.position"\n'
+
+
+@pytest.mark.parametrize(
+    ("home", "feedback"),
+    [("cycle", FEEDBACK), ("process", FEEDBACK), ("process", ""), ("cycle", "")],
+)
+def test_an_arm_that_holds_keeps_its_goal_until_it_is_commanded(
+    robot: Robot, home: str, feedback: str
+) -> None:
     # a goal that is not reached: as under a load, and so slow that it stays for the test
     goals = [2108 + round(one / (2 * math.pi) * 4096) for one in robot.arm()["position"]]
     hold(robot, {PROFILE_VELOCITY: 1, MODE: 3})
@@ -543,6 +551,7 @@ def test_an_arm_that_holds_keeps_its_goal_until_it_is_commanded(robot: Robot, ho
         ("sweep.py:Sweep", "sweep.py:Still"),
         ("[device.arm]", f'[device.arm]\nhome = "{home}"'),
         ("watchdog_ms = 0", "watchdog_ms = 2_540"),
+        (FEEDBACK, feedback),
     )
     with robot.run() as run:
         for _ in range(5):
@@ -555,3 +564,44 @@ def test_an_arm_that_holds_keeps_its_goal_until_it_is_commanded(robot: Robot, ho
     kept = {(1 + servo, goal.to_bytes(4, "little").hex()) for servo, goal in enumerate(goals)}
     assert written == kept
     assert torque(robot) == [1] * 6
+
+
+_UNSAID = """
+from inphase.driver import Driver
+from inphase_drivers.dynamixel import Servos
+
+
+class Mute(Servos):
+    goals = Driver.goals
+
+
+class Lost(Servos):
+    def goals(self):
+        return ()
+"""
+
+
+@pytest.mark.parametrize(
+    ("driver", "said", "code"),
+    [
+        (
+            "Mute",
+            "actuator.arm.feedback: nothing says where its joints are",
+            ScheduleError.exit_code,
+        ),
+        (
+            "Lost",
+            "actuator arm has no feedback, and the driver of its device arm",
+            DeviceError.exit_code,
+        ),
+    ],
+)
+def test_an_arm_that_nobody_knows_the_place_of_is_refused(
+    robot: Robot, driver: str, said: str, code: int
+) -> None:
+    robot.folder.joinpath("unsaid.py").write_text(_UNSAID)
+    robot.write((FEEDBACK, ""), ("inphase_drivers.dynamixel:Servos", f"unsaid:{driver}"))
+    with robot.run(env={**os.environ, "PYTHONPATH": str(robot.folder)}) as run:
+        assert run.end()[0] == code
+    assert said in run.stderr and 'add feedback = "SENSOR.FIELD"' in run.stderr
+    assert not [entry for entry in robot.arm()["journal"] if entry[1] == GOAL][6:], "no command"

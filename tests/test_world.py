@@ -34,6 +34,17 @@ policy.inference_ms = { uniform = [0.01, 0.2] }
 """
 
 
+def test_joints_that_nothing_measures_start_where_the_world_has_them(tmp_path: Path) -> None:
+    blind = {'feedback = "joints.position"\n': "", "start_position = [0.4, -0.9]": ""}
+    described = world_schedule(tmp_path, replace=blind)
+    with LockStep(described, call=lambda _: None) as robot:
+        frames = [robot.step().copy() for _ in range(20)]
+    acts = [frame.command["limb"] for frame in frames[1:]]
+    assert all("HOLDING" in act.flags for act in acts)
+    assert {act.applied.tobytes() for act in acts} == {acts[0].applied.tobytes()}
+    np.testing.assert_allclose(acts[0].applied, [0.4, -0.9], rtol=0, atol=1e-12)
+
+
 class Replay:
     """The same world, stepped by plain MuJoCo to whatever instant is asked for."""
 

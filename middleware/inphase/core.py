@@ -686,7 +686,8 @@ def _actuator(
         "rest_speed": actuator.schedule.rest_speed,
         "limits": limits,
         "workspace": _workspace(actuator.schedule.workspace, keep),
-        "start": _doubles([servo.start for servo in actuator.spec.servos], keep),
+        # of a device the driver says it, as it is enabled
+        "start": ffi.NULL if lockstep is None else _start(actuator, index, keep, lockstep),
         "encoding": encoding_fields(actuator.encoding, keep) if actuator.encoding else {},
         "stop": _stop(actuator, keep) if actuator.stop is not None else {},
         "servo": servos,
@@ -739,6 +740,15 @@ def _workspace(workspace: Workspace | None, keep: list[Any]) -> Any:
     )
     keep += [joints, made]
     return made
+
+
+def _start(actuator: ActuatorPlan, index: int, keep: list[Any], lockstep: LockStepConfig) -> Any:
+    """Where the joints are, as their world or their own servos have it."""
+    controls = lockstep.world.controls[index] if lockstep.world is not None else None
+    if controls is None or actuator.schedule.mode != "position":
+        return _doubles([servo.start for servo in actuator.spec.servos], keep)
+    places = [ffi.cast("double *", address)[0] for address in controls.addresses]
+    return _doubles([at / gain for at, gain in zip(places, controls.gains, strict=True)], keep)
 
 
 def _plant(

@@ -446,7 +446,8 @@ class Driver(ABC):
 
     def goals(self) -> tuple[float, ...]:
         """After `enable`, in position mode: the goals at which the device holds, one per channel;
-        empty: they are the measured positions."""
+        empty: they are the measured positions. An actuator without `feedback` starts there, and is
+        refused where they are not said."""
         return ()
 
     def disable(self) -> None:

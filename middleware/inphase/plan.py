@@ -4,6 +4,7 @@ It says which channels a sample has, where the wire's time goes, how deep the ri
 makes the description that every reader is given first. It touches no device.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -26,7 +27,7 @@ from inphase.driver import (
     Stop,
     StopKind,
 )
-from inphase.errors import ScheduleError
+from inphase.errors import DeviceError, ScheduleError
 from inphase.installed import resolve_driver
 from inphase.limits import ChannelLimits
 from inphase.model_binding import Binding
@@ -145,8 +146,20 @@ class ActuatorPlan:
     """of the feedback's sensor; -1: not said"""
     limits: list[ChannelLimits]
 
+    @property
+    def needs_goals(self) -> bool:
+        """Whether its driver alone says where its joints are: no sensor does."""
+        return self.schedule.mode == "position" and self.feedback_sensor < 0
+
     def turned(self, goals: Sequence[float]) -> list[float]:
-        """A driver's values as the schedule counts them."""
+        """A driver's goals as the schedule counts them. Raises DeviceError where they are missing
+        and nothing else says where the joints are."""
+        if self.needs_goals and not all(map(math.isfinite, goals or (math.nan,))):
+            raise DeviceError(
+                f"actuator {self.name} has no feedback, and the driver of its device "
+                f"{self.schedule.device} does not say where it stands: {list(goals)}; add "
+                f'feedback = "SENSOR.FIELD" to [actuator.{self.name}]'
+            )
         pairs = zip(self.turns, goals, strict=True) if goals else ()
         return [sign * goal - zero for (sign, zero), goal in pairs]
 
@@ -368,17 +381,30 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
     plan = Plan(schedule, drivers, sensors, actuators, depth, model)
     addresses = {name: driver.address for name, driver in drivers.items()}
     fit.check(schedule, addresses, plan.timings, plan.commands)
-    notes = [
-        f"actuator {a.name} moves blind: it has no feedback"
-        for a in actuators
-        if a.feedback_sensor < 0
-    ]
+    notes = [_note_blind(a, drivers) for a in actuators if a.feedback_sensor < 0]
     notes += [note for actuator in actuators for note in _slow_for_step(actuator)]
     notes += _check_watchdogs(schedule, actuators)
     notes += pace_rules.notes(schedule)
     notes += fit.notes(schedule, plan.timings, plan.commands)
     estop = [_plan_estop(schedule, name, sensors) for name in schedule.estop]
     return replace(plan, notes=notes, estop=estop, model=_bind_model(schedule, sensors, actuators))
+
+
+def says_goals(driver: Driver) -> bool:
+    """Whether a driver says where its joints hold."""
+    return type(driver).goals is not Driver.goals
+
+
+def _note_blind(actuator: ActuatorPlan, drivers: dict[str, Driver]) -> str:
+    note = f"actuator {actuator.name} moves blind: it has no feedback"
+    if not actuator.needs_goals:
+        return note
+    if says_goals(drivers[actuator.schedule.device]):
+        return f"{note}, and starts where its device says that it holds"
+    return (
+        f"{note}, and its driver does not say where its joints are: it runs in lock step alone; "
+        f'for a device add feedback = "SENSOR.FIELD" to [actuator.{actuator.name}]'
+    )
 
 
 def _bind_model(

@@ -155,6 +155,7 @@ class Runtime:
             self._emulator.raise_priority(described.cycle.emulator_priority)
             for lock in self._locks.values():
                 lock.resolve()
+        self._check_starts()
         self._devices = Devices(self.plan, self._locks, self._tell)
         self._undo.callback(self._devices.close)
         self._lines = Lines(self.plan, self.wishes.simulate)
@@ -379,6 +380,18 @@ class Runtime:
             "guard has no bytes of it; switch the device's watchdog on, let its driver declare an "
             "encoding or a stop of kind BYTES, or run with --observe",
         )
+
+    def _check_starts(self) -> None:
+        """Refuse to move joints of which nobody says where they are. Raises ScheduleError."""
+        for actuator in self.plan.actuators if not self.wishes.observe else ():
+            is_guest = self.wishes.client_threads and actuator.home == "thread"
+            driver = self.plan.drivers[actuator.schedule.device]
+            if actuator.needs_goals and (is_guest or not planning.says_goals(driver)):
+                raise self.schedule.error(
+                    f"actuator.{actuator.name}.feedback",
+                    "nothing says where its joints are: the key is missing, and the driver does "
+                    'not say it; add feedback = "SENSOR.FIELD", a position of each of its joints',
+                )
 
     def _check_rights(self) -> None:
         """Refuse to run without a right that the schedule requires. Raises RealtimeError."""

@@ -72,6 +72,8 @@ def obstacle(plan: Plan, status: dict[str, int]) -> str:
         return latched(plan, status)
     actuator = plan.actuators[detail]
     sensor = plan.sensors[actuator.feedback_sensor].name
+    if actuator.feedback_sensor < 0 and reason == "feedback":
+        return f"the driver of device {actuator.schedule.device} does not say where it holds"
     which = f"device {actuator.schedule.device} of actuator {actuator.name}"
     return {
         "offline": f"{which} is gone, or not enabled",

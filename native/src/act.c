@@ -58,16 +58,27 @@ static bool starts_here(struct actuator *actuator, const double *requested,
     return true;
 }
 
-/* the goal at which a joint holds already, once; NAN: none that is near */
+/* the goal at which a joint holds already, once; NAN: none, or none that is near where it is measured */
 static double held_goal(struct actuator *actuator, uint32_t channel, double measured)
 {
     double goal = atomic_load_explicit(&actuator->holds[channel], memory_order_relaxed);
 
     atomic_store_explicit(&actuator->holds[channel], NAN, memory_order_relaxed);
     if (actuator->mode != INPHASE_MODE_POSITION ||
-        !(fabs(goal - measured) <= actuator->limiter[channel].limits.step))
+        (actuator->feedback && !(fabs(goal - measured) <= actuator->limiter[channel].limits.step)))
         return NAN;
-    return goal;
+    return isfinite(goal) ? goal : NAN;
+}
+
+bool place_is_known(const struct actuator *actuator)
+{
+    if (actuator->mode != INPHASE_MODE_POSITION || actuator->feedback)
+        return true;
+    for (uint32_t c = 0; c < actuator->channels; c++)
+        if (!isfinite(atomic_load_explicit(&actuator->holds[c], memory_order_relaxed)) &&
+            !isfinite(actuator->motion[c].position))
+            return false;
+    return true;
 }
 
 /* begin at rest, at the goal that the device holds at, else at the measured position or, blind, at the
@@ -217,7 +228,7 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
 
     measure(actuator, is_lost, now_ns, measured);
     if (!actuator->placed) {
-        if (is_lost) {
+        if (is_lost || !place_is_known(actuator)) {
             actuator->reason = INPHASE_REASON_FEEDBACK;
             return false;
         }

@@ -183,7 +183,7 @@ static bool feedback_holds(const struct inphase_config *config,
     const struct inphase_sensor_config *feedback;
 
     if (a->feedback_sensor < 0)
-        return a->start && !a->measures && !a->feedback_kind;
+        return !a->measures && !a->feedback_kind;
     if (a->feedback_sensor >= (int32_t)config->sensors)
         return false;
     if (a->feedback_kind > INPHASE_FEEDBACK_VELOCITY &&
@@ -263,7 +263,7 @@ static bool config_holds(const struct inphase_config *config)
             if (a->encoding.field[f].channel >= a->channels)
                 return false;
         for (uint32_t c = 0; c < a->channels; c++) {
-            if (a->feedback_sensor < 0 && !isfinite(a->start[c]))
+            if (a->feedback_sensor < 0 && a->start && !isfinite(a->start[c]))
                 return false;
             if (!limits_hold(a, &a->limits[c]))
                 return false;
@@ -336,6 +336,7 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
                          const struct inphase_actuator_config *config, bool virtual_time)
 {
     struct actuator *actuator = &core->actuator[index];
+    bool is_position = config->limits[0].mode == INPHASE_MODE_POSITION;
 
     if (core->device[config->device].actuator >= 0)
         return -EINVAL;
@@ -377,7 +378,7 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
         atomic_init(&actuator->holds[c], NAN);
     for (uint32_t c = 0; c < config->channels; c++)
         limiter_place(&actuator->limiter[c], &actuator->motion[c],
-                      config->start ? config->start[c] : 0);
+                      config->start ? config->start[c] : is_position ? NAN : 0);
     actuator->encoding = config->encoding;
     if (config->encoding.packet_size)
         memcpy(actuator->packet, config->encoding.packet, config->encoding.packet_size);

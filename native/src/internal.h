@@ -751,6 +751,8 @@ bool rest_let_go(struct inphase_core *core, struct actuator *actuator, int64_t n
    the limiter, or an owed stop */
 void write_command(struct inphase_core *core, struct actuator *actuator);
 bool feedback_is_good(const struct actuator *actuator, int64_t now_ns);
+/* can motion begin, as far as nothing measures it? One that is measured begins where it is measured */
+bool place_is_known(const struct actuator *actuator);
 void note_late(struct inphase_core *core, int64_t late_ns, int phase, const struct device *device);
 /* put a sensor among those that the core triggers; before the start */
 void order_trigger(struct inphase_core *core, uint32_t sensor);

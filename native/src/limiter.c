@@ -539,7 +539,11 @@ bool limiter_begins(const struct inphase_limiter *limiter, const struct inphase_
     switch (limiter->limits.mode) {
     case INPHASE_MODE_POSITION:
         measured = isfinite(measured) ? measured : motion->position;
-        return fabs(requested - measured) <= limiter->velocity;
+
+        /* and the range, which wins over any request, leads it no further than a step */
+        return fabs(requested - measured) <= limiter->velocity &&
+               fabs(clamp(requested, limiter->limits.low, limiter->limits.high) - measured) <=
+                   most(limiter->limits.step, limiter->velocity);
     case INPHASE_MODE_VELOCITY:
         return fabs(requested - motion->velocity) * limiter->period_s <= limiter->acceleration;
     case INPHASE_MODE_EFFORT:

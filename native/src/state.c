@@ -211,6 +211,8 @@ static uint32_t actuator_obstacle(const struct inphase_core *core, const struct 
         return INPHASE_REASON_UNGUARDED;
     if (actuator->feedback && !feedback_is_good(actuator, core->latched_ns))
         return INPHASE_REASON_FEEDBACK;
+    if (!place_is_known(actuator))
+        return INPHASE_REASON_FEEDBACK;
     return INPHASE_REASON_NONE;
 }
 

@@ -30,7 +30,7 @@ struct robot {
 /* what a test may want to be different */
 struct choice {
     struct inphase_limits limits;
-    int32_t feedback;           /* BUS or BESIDE */
+    int32_t feedback;           /* BUS or BESIDE; -1: none */
     int64_t reply_max_ns;       /* of the bus */
     uint32_t watchdog;          /* of the actuator */
     uint32_t frozen_after;      /* of both sensors */
@@ -67,7 +67,7 @@ static int try_robot(struct robot *robot, const struct choice *choice)
     struct inphase_actuator_config actuator = {
         .channels = 1, .feedback_sensor = choice->feedback, .feedback_kind = choice->kind,
         .feedback_channel = choice->kind == INPHASE_FEEDBACK_POSITION ? POSITION : VELOCITY,
-        .measures = INPHASE_MEASURES_VELOCITY | INPHASE_MEASURES_EFFORT,
+        .measures = choice->feedback < 0 ? 0 : INPHASE_MEASURES_VELOCITY | INPHASE_MEASURES_EFFORT,
         .velocity_channel = VELOCITY, .effort_channel = EFFORT,
         .accepts = 1 << INPHASE_FRESH | 1 << INPHASE_HELD | 1 << INPHASE_LATE,
         .watchdog = choice->watchdog, .max_hold_ns = 3 * PERIOD_NS,
@@ -483,6 +483,78 @@ static void a_joint_starts_at_the_goal_that_it_holds_at_where_that_is_near(void)
         CHECK_EQUAL(inphase_core_arm(robot.core), 0);
         idle(&robot);
         CHECK(act_of(&robot)->flags & INPHASE_ACT_HOLDING && applied(&robot) == 0.3);
+        close_robot(&robot);
+    }
+}
+
+/* no sensor says where the joint is: its driver does, or it gets nothing at all. Power that was away
+   leaves the joint elsewhere than where it was commanded last */
+static void a_blind_joint_starts_where_its_driver_says_or_is_not_armed(void)
+{
+    static const double goals[] = {0.7, -0.4};
+    struct choice choice = position;
+    struct robot robot;
+    double nowhere = NAN;
+
+    choice.feedback = -1;
+    open_robot(&robot, &choice);
+    CHECK_EQUAL(inphase_core_holds(robot.core, 0, &nowhere, 1), 0);
+    for (int n = 0; n < 5; n++) {
+        ask(&robot, 0);
+        CHECK_EQUAL(act_of(&robot)->flags & INPHASE_ACT_WRITTEN, 0);
+        CHECK(isnan(applied(&robot)));
+    }
+    CHECK_EQUAL(load_u32(&robot.core->state->state), INPHASE_STATE_OPENED);
+    CHECK_EQUAL(load_u32(&robot.core->state->refusal), INPHASE_REASON_FEEDBACK);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQUAL(inphase_core_holds(robot.core, 0, &goals[i], 1), 0);
+        CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+        idle(&robot);
+        CHECK(act_of(&robot)->flags & INPHASE_ACT_HOLDING && applied(&robot) == goals[i]);
+        ask(&robot, 0);
+        CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_START);
+        CHECK(applied(&robot) == goals[i]);
+        ask(&robot, goals[i] - 0.001);
+        CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_NONE);
+        CHECK(applied(&robot) == goals[i] - 0.001);
+        CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_LOCAL), 0);
+        for (int n = 0; n < SETTLED; n++)
+            idle(&robot);
+    }
+
+    /* nothing new is said: it is where it was commanded */
+    CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+    idle(&robot);
+    CHECK(act_of(&robot)->flags & INPHASE_ACT_HOLDING && fabs(applied(&robot) - goals[1]) < 0.002);
+    close_robot(&robot);
+}
+
+/* Outside of its range, by more than a step, a joint is not driven in by itself, whatever is asked;
+   by less it comes back */
+static void a_joint_that_is_found_far_outside_of_its_range_stands(void)
+{
+    for (int sign = -1; sign <= 1; sign += 2) {
+        struct choice choice = position;
+        struct robot robot;
+
+        open_robot(&robot, &choice);
+        robot.joint[POSITION] = sign * 1.51;
+        for (int n = 0; n < 10; n++) {
+            ask(&robot, sign * (n < 5 ? 1.51 : 1));
+            if (n < 2)
+                continue;
+            CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_START);
+            CHECK_EQUAL(act_of(&robot)->flags,
+                        INPHASE_ACT_WRITTEN | INPHASE_ACT_INVALID | INPHASE_ACT_HOLDING);
+            CHECK(applied(&robot) == sign * 1.51);
+        }
+        close_robot(&robot);
+        open_robot(&robot, &choice);
+        robot.joint[POSITION] = sign * 1.49;
+        for (int n = 0; n < 10; n++)
+            ask(&robot, sign * 1.49);
+        CHECK(act_of(&robot)->flags & INPHASE_ACT_LIMITED);
+        CHECK(sign * applied(&robot) < 1.485);
         close_robot(&robot);
     }
 }
@@ -1019,6 +1091,8 @@ int main(void)
     RUN(the_guard_leaves_an_actuator_alone_that_is_switched_off);
     RUN(a_motion_slows_down_in_cycles_in_which_nothing_could_be_written);
     RUN(a_joint_starts_at_the_goal_that_it_holds_at_where_that_is_near);
+    RUN(a_blind_joint_starts_where_its_driver_says_or_is_not_armed);
+    RUN(a_joint_that_is_found_far_outside_of_its_range_stands);
     RUN(a_device_that_cannot_be_written_to_is_lost);
     RUN(an_effort_yields_to_the_velocity_that_is_measured);
     RUN(a_stop_ends_within_its_bound);

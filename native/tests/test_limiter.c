@@ -505,6 +505,16 @@ static void a_first_command_begins_where_the_joint_is(void)
     CHECK(limiter_begins(&limiter, &motion, 0.5, NAN));
     CHECK(!limiter_begins(&limiter, &motion, 0.6, NAN));
     CHECK(!limiter_begins(&limiter, &motion, NAN, 0.6));
+
+    /* the range leads a joint outside of it in by no more than a step */
+    CHECK(limiter_begins(&limiter, &motion, joint.high + 0.99 * joint.step,
+          joint.high + 0.99 * joint.step));
+    CHECK(!limiter_begins(&limiter, &motion, joint.high + 1.01 * joint.step,
+          joint.high + 1.01 * joint.step));
+    CHECK(limiter_begins(&limiter, &motion, joint.low - 0.99 * joint.step,
+          joint.low - 0.99 * joint.step));
+    CHECK(!limiter_begins(&limiter, &motion, joint.low - 1.01 * joint.step,
+          joint.low - 1.01 * joint.step));
 }
 
 /* ---- the ramp -------------------------------------------------------------------------------- */
