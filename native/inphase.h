@@ -1360,7 +1360,8 @@ int inphase_estop_page_post(inphase_segment *segment);
    not one of this runtime's. */
 int inphase_core_estop_page(inphase_core *core, inphase_segment *segment);
 /* Something stops an actuator's device when this process does not (the guard), or no longer: then
-   nothing is armed, and what is armed is latched. Any thread. */
+   nothing is armed, and what is armed is latched, also where something else does before the next
+   cycle. Any thread. */
 int inphase_core_guarded(inphase_core *core, uint32_t actuator, int guarded);
 /* Whether a robot may go from one state to another: 1 or 0. Any thread. */
 int inphase_state_may(uint32_t from, uint32_t to);

@@ -462,8 +462,8 @@ class Runtime:
         return [fd for fd in ready if fd in (also or [])]
 
     def _tend_guard(self) -> None:
-        """A guard that ended is replaced at once; where that fails the run ends. The core has
-        latched motion already."""
+        """A guard that ended is replaced at once; where that fails the run ends. The core latches
+        motion, however soon the new one has the devices."""
         if self._guard is None or (how := self._guard.ended()) is None:
             return
         assert self.core is not None

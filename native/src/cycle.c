@@ -182,11 +182,14 @@ static void follow_worker(struct inphase_core *core, struct device *device)
     bool there = device->worker_lives && device->post &&
                  atomic_load_explicit(&device->post->state, memory_order_acquire) ==
                      INPHASE_WORKER_RUNNING;
+    int64_t opens = device->post ? load_i64(&device->post->fact[WORKER_OPENS]) : 0;
 
-    if (there && !device->attached)
-        start_over(core, device);
-    else if (!there && device->attached)
+    /* opens are counted: it may have been lost and opened again between two cycles */
+    if (device->attached && (!there || opens != device->opens_seen))
         device_lost(core, device, -ENODEV);
+    else if (there && !device->attached)
+        start_over(core, device);
+    device->opens_seen = opens;
 }
 
 /* let go of what the wish before was for; a worker that is wanted no longer has ended */
@@ -197,6 +200,8 @@ static void let_go(struct inphase_core *core, struct device *device)
         follow_worker(core, device);
         return;
     }
+    if (device->attached && device->actuator >= 0 && core->is_live)
+        latch_motion(core, INPHASE_REASON_OFFLINE, (uint32_t)(device - core->device));
     device->attached = false;
     device->fd = -1;
     if (device->sensor >= 0)

@@ -46,6 +46,7 @@ struct slot {
 /* head of a worker's segment; its ring is at POST_RING, as the core's layout says. The runtime
    writes what is constant, the worker all else */
 #define POST_RING 4096
+#define WORKER_OPENS (offsetof(struct inphase_worker_facts, opens) / 8) /* in `fact` */
 struct post {
     uint64_t magic, epoch, payload, depth;
     uint32_t version;
@@ -274,6 +275,7 @@ struct device {
     bool was_lost;               /* cycle thread: it must prove itself before it is trusted */
     bool starved;                /* cycle thread: no read either, which would feed its watchdog */
     bool worker_lives;           /* cycle thread: a worker's device: as the supervisor says */
+    int64_t opens_seen;          /* cycle thread: of a worker, when its device was attached */
     _Atomic uint32_t *bell;      /* constant; rung for its worker, NULL: it takes no orders */
     const struct post *post;     /* constant; a worker's segment */
     int actuator;                /* constant; -1: none */
@@ -444,6 +446,7 @@ struct actuator {
     _Atomic int enabled;         /* supervisor */
     _Atomic uint32_t enables;    /* supervisor: how often its driver has made it ready, at a stand */
     _Atomic int guarded;         /* supervisor */
+    _Atomic uint32_t guard_losses; /* supervisor: how often nothing guarded it any more */
     /* supervisor, before `enabled`: goals that the device holds at, NAN: where it is measured; taken
        by the cycle thread, once, as motion is placed */
     _Atomic double holds[INPHASE_MAX_CHANNELS];
@@ -452,6 +455,7 @@ struct actuator {
     bool coasts;                 /* without a command it carries on, and is brought to rest */
 
     /* cycle thread */
+    uint32_t guard_losses_seen;  /* at the latch before */
     bool off;                    /* an emergency stop is over that takes power away: see arm */
     bool placed;                 /* motion is where the robot is, or was commanded */
     bool engaged;                /* a command was accepted since placed */

@@ -218,9 +218,16 @@ static uint32_t actuator_obstacle(const struct inphase_core *core, const struct 
 
 void state_watch_guards(struct inphase_core *core)
 {
-    for (uint32_t i = 0; i < core->actuators && core->is_live; i++)
-        if (!is_guarded(core, &core->actuator[i]))
+    /* losses are counted: a guard may be lost and replaced between two cycles */
+    for (uint32_t i = 0; i < core->actuators; i++) {
+        struct actuator *actuator = &core->actuator[i];
+        uint32_t losses = load_u32(&actuator->guard_losses);
+        bool was_lost = losses != actuator->guard_losses_seen && !actuator->guards_itself;
+
+        actuator->guard_losses_seen = losses;
+        if (core->is_live && (was_lost || !is_guarded(core, actuator)))
             latch_motion(core, INPHASE_REASON_UNGUARDED, i);
+    }
 }
 
 void state_watch_supervisor(struct inphase_core *core)
@@ -232,6 +239,7 @@ void state_watch_supervisor(struct inphase_core *core)
     if (asked) {
         atomic_store_explicit(&core->latch_request, 0, memory_order_relaxed);
         latch_motion(core, (uint32_t)(asked >> 32), (uint32_t)asked);
+        core->wants_arm = false; /* who asked to arm did not know of it */
     }
 
     /* cycles are counted, not the time: after a suspension the supervisor has to run first, too */
@@ -347,6 +355,8 @@ int inphase_core_guarded(inphase_core *core, uint32_t actuator, int guarded)
 {
     if (actuator >= core->actuators)
         return -EINVAL;
-    atomic_store_explicit(&core->actuator[actuator].guarded, guarded, memory_order_release);
+    if (atomic_exchange_explicit(&core->actuator[actuator].guarded, guarded,
+                                 memory_order_acq_rel) && !guarded)
+        atomic_fetch_add_explicit(&core->actuator[actuator].guard_losses, 1, memory_order_release);
     return 0;
 }

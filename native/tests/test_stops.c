@@ -360,6 +360,81 @@ static void the_supervisor_latches_with_the_first_reason(void)
     close_core(&robot);
 }
 
+/* who asked to arm did not know of what the supervisor latches since */
+static void a_latch_of_the_supervisor_ends_a_request_to_arm(void)
+{
+    struct robot robot;
+
+    open_core(&robot, PERIOD_NS);
+    run(&robot, 5);
+    CHECK_EQUAL(inphase_core_latch(robot.core, INPHASE_REASON_OFFLINE, 0), 0);
+    CHECK_EQUAL(inphase_core_enable(robot.core, 0, 0), 0);
+    run(&robot, 100);
+    CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+    run(&robot, 5);
+    CHECK_EQUAL(inphase_core_latch(robot.core, INPHASE_REASON_GATEWAY, 0), 0);
+    run(&robot, 5);
+    CHECK_EQUAL(inphase_core_enable(robot.core, 0, 1), 0);
+    run(&robot, 20);
+    CHECK_EQUAL(status_of(&robot).latched, INPHASE_REASON_OFFLINE);
+    CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+    run(&robot, 20);
+    CHECK_EQUAL(status_of(&robot).latched, 0);
+    close_core(&robot);
+}
+
+static void a_guard_that_is_lost_and_replaced_between_two_cycles_latches(void)
+{
+    struct robot robot;
+
+    open_core(&robot, PERIOD_NS);
+    robot.core->actuator[0].guards_itself = false;
+
+    /* lost before anything was armed: that is no loss of what moves */
+    CHECK_EQUAL(inphase_core_guarded(robot.core, 0, 1), 0);
+    CHECK_EQUAL(inphase_core_guarded(robot.core, 0, 0), 0);
+    CHECK_EQUAL(inphase_core_guarded(robot.core, 0, 1), 0);
+    run(&robot, 50);
+    CHECK(robot.core->actuator[0].driven);
+    CHECK_EQUAL(status_of(&robot).latched, 0);
+
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQUAL(inphase_core_guarded(robot.core, 0, 0), 0);
+        CHECK_EQUAL(inphase_core_guarded(robot.core, 0, 1), 0);
+        run(&robot, 1);
+        CHECK_EQUAL(status_of(&robot).latched, INPHASE_REASON_UNGUARDED);
+        run(&robot, 100);
+        CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+        run(&robot, 20);
+        CHECK_EQUAL(status_of(&robot).latched, 0);
+    }
+
+    /* a device that stops by itself needs no guard */
+    robot.core->actuator[0].guards_itself = true;
+    CHECK_EQUAL(inphase_core_guarded(robot.core, 0, 0), 0);
+    CHECK_EQUAL(inphase_core_guarded(robot.core, 0, 1), 0);
+    run(&robot, 5);
+    CHECK_EQUAL(status_of(&robot).latched, 0);
+    close_core(&robot);
+}
+
+static void a_device_that_is_handed_over_anew_between_two_cycles_latches(void)
+{
+    struct robot robot;
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    open_core(&robot, PERIOD_NS);
+    run(&robot, 50);
+    CHECK_EQUAL(status_of(&robot).latched, 0);
+    CHECK_EQUAL(inphase_core_detach(robot.core, 0), 0);
+    CHECK_EQUAL(inphase_core_attach(robot.core, 0, fd), 0);
+    run(&robot, 1);
+    CHECK_EQUAL(status_of(&robot).latched, INPHASE_REASON_OFFLINE);
+    CHECK_EQUAL(inphase_core_attached(robot.core, 0), 1);
+    close_core(&robot);
+    close(fd);
+}
+
 /* The guard stopped the devices of an emulated robot while nothing here ran. In the act in which the core
    goes on there is no command any more; the joint gets its stop, and the run ends by itself */
 static void a_core_that_was_spared_writes_its_stop_and_ends(void)
@@ -403,6 +478,9 @@ int main(void)
     RUN(a_supervisor_that_is_slow_but_lives_latches_nothing);
     RUN(it_is_armed_again_by_a_supervisor_that_beats);
     RUN(the_supervisor_latches_with_the_first_reason);
+    RUN(a_latch_of_the_supervisor_ends_a_request_to_arm);
+    RUN(a_guard_that_is_lost_and_replaced_between_two_cycles_latches);
+    RUN(a_device_that_is_handed_over_anew_between_two_cycles_latches);
     RUN(a_core_that_was_spared_writes_its_stop_and_ends);
     return 0;
 }

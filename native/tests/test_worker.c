@@ -363,6 +363,47 @@ static void a_worker_that_takes_no_orders_is_lost_and_one_that_is_behind_is_not(
     }
 }
 
+/* one cycle's looks at devices, samples and states; no act */
+static void latch(struct rig *rig)
+{
+    CHECK(cycle_latch(rig->core));
+    rig->core->cycle++;
+}
+
+/* a worker opens its device anew and is seen running before and after: the device was away */
+static void a_device_that_its_worker_opened_anew_between_two_cycles_was_lost(void)
+{
+    _Atomic uint32_t bell = 0; /* nobody waits on it */
+    struct rig rig;
+    uint32_t before;
+
+    open_rig(&rig);
+    rig.core->relay.word = &bell;
+    rig.core->period_ns = 1000000;
+    rig.core->read_deadline_ns = 500000;
+    inphase_worker_facts(rig.worker)->opens = 1;
+    inphase_worker_state(rig.worker, INPHASE_WORKER_RUNNING);
+    CHECK_EQUAL(inphase_core_attach(rig.core, 0, -1), 0);
+    cycle_begin(rig.core);
+    latch(&rig);
+    latch(&rig);
+    CHECK(rig.core->device[0].attached);
+    before = rig.core->state->lost_devices;
+    rig.core->is_live = true;
+
+    inphase_worker_state(rig.worker, INPHASE_WORKER_OFFLINE);
+    inphase_worker_facts(rig.worker)->opens = 2;
+    inphase_worker_state(rig.worker, INPHASE_WORKER_RUNNING);
+    latch(&rig);
+    CHECK_EQUAL(rig.core->state->lost_devices, before + 1);
+    CHECK_EQUAL(rig.core->state->latched, INPHASE_REASON_OFFLINE);
+    latch(&rig);
+    CHECK(rig.core->device[0].attached);
+    CHECK_EQUAL(rig.core->state->lost_devices, before + 1);
+    rig.core->relay.word = NULL;
+    close_rig(&rig);
+}
+
 int main(void)
 {
     RUN(a_sample_that_is_posted_over_while_it_is_read_is_none);
@@ -373,6 +414,7 @@ int main(void)
     RUN(a_flag_that_its_worker_clears_holds_the_core_up_nowhere);
     RUN(a_sample_of_the_cycle_to_come_waits_for_it);
     RUN(a_stop_is_never_too_late);
+    RUN(a_device_that_its_worker_opened_anew_between_two_cycles_was_lost);
     RUN(a_worker_that_takes_no_orders_is_lost_and_one_that_is_behind_is_not);
     return 0;
 }
