@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from inphase import packets
@@ -90,6 +91,19 @@ def test_the_stuffing_case_is_read_right_in_every_position(
     values = read_once(driver, 18)
     assert round(values[6 + servo] / (0.229 * 2 * 3.141592653589793 / 60)) == 253
     assert values[12 + servo] == pytest.approx(-2.69e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"ids": [1, 1, 3]}, r"ids must be different from each other, got \[1, 1, 3\]"),
+        ({"start_position": [0.0]}, r"start_position: one number, or one per servo \(2\)"),
+    ],
+)
+def test_two_channels_of_one_servo_are_refused(options: dict[str, Any], said: str) -> None:
+    table = {"port": "/dev/null", "ids": [1, 2], **options}
+    with pytest.raises(msgspec.ValidationError, match=said):
+        msgspec.convert(table, ServoOptions)
 
 
 @pytest.mark.real

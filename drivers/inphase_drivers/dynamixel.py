@@ -130,6 +130,17 @@ class ServoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     torque_n_m_per_a: Annotated[float, Meta(gt=0)] | None = None
     """of the servos, for commands of effort in N m; left out: they are currents, in A"""
 
+    def __post_init__(self) -> None:
+        """Check what one key alone does not say. Raises ValueError, as msgspec wants it."""
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError(f"ids must be different from each other, got {self.ids}")
+        start = self.start_position
+        if isinstance(start, list) and len(start) != len(self.ids):
+            raise ValueError(
+                f"start_position: one number, or one per servo ({len(self.ids)}), expected, got "
+                f"{start}"
+            )
+
 
 def _word(value: int, size: int = 2) -> bytes:
     return value.to_bytes(size, "little")

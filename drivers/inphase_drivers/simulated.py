@@ -59,6 +59,15 @@ class SimulatedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     rate_hz: Annotated[float, Meta(gt=0, le=100_000)] | None = None
     """given: it runs by itself at this rate, and is latched"""
 
+    def __post_init__(self) -> None:
+        """Check what one key alone does not say. Raises ValueError, as msgspec wants it."""
+        for key in ("safe", "start_position"):
+            value = getattr(self, key)
+            if isinstance(value, list) and len(value) != self.joints:
+                raise ValueError(
+                    f"{key}: one number, or one per joint ({self.joints}), expected, got {value}"
+                )
+
 
 class Device(Driver):
     """A device of a simulated world: fields as declared, joints in any mode."""

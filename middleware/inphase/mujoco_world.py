@@ -334,6 +334,14 @@ class MujocoWorld:
                 f"{actuator.spec.channels} channels, and {len(table.actuators)} actuators of the "
                 f"model: {table.actuators}; give one each",
             )
+        taken = [name for other in self.table.actuator.values() for name in other.actuators]
+        for name in table.actuators:
+            if taken.count(name) > 1:
+                raise self.schedule.error(
+                    key,
+                    f"{name!r} is given to {taken.count(name)} channels; give each channel an "
+                    f"actuator of its own",
+                )
         numbers = [self._find("actuator", name, key) for name in table.actuators]
         drives = Drives(self._mujoco, self.schedule, self.model, self.path.name)
         gains, rests = drives.make(actuator, table, numbers, where)
