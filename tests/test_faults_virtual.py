@@ -8,6 +8,7 @@ that is silent from cycle n on is older than `max_age_ms` = 10 at the latch of c
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inphase import lockstep, schedule, store, summary
+from inphase import lockstep, schedule, states, store, summary
 from inphase.core import FAULTS
 from inphase.errors import ScheduleError
 from inphase.follow import StoreFollower
@@ -792,6 +793,27 @@ def test_a_first_command_too_far_from_the_robot_is_refused_with_the_joint(make: 
     assert robot.counts()["commands"] == 0
     start = robot.frame(0)["joints"].value["position"]
     assert np.all(np.abs(robot.frame(29)["joints"].value["position"] - start) < 0.004)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_joint_far_outside_of_its_range_is_not_driven_in(folder: Path, sign: int) -> None:
+    text = folder.joinpath("robot.toml").read_text()
+    low, high = sorted((sign * 1.0, sign * 2.0))
+    text = re.sub(r"\nposition = \[.*\]", f"\nposition = [{low}, {high}]", text)
+    path = folder / "outside.toml"
+    path.write_text(text)
+    robot = Robot(path, lambda frame: frame["joints"].value["position"].copy())
+    try:
+        robot.run(100)
+        start = robot.frame(0)["joints"].value["position"]
+        assert {robot.act(cycle).reason for cycle in range(5, 99)} == {"start"}
+        assert all("HOLDING" in robot.act(cycle).flags for cycle in range(5, 99))
+        assert np.all(np.abs(robot.frame(99)["joints"].value["position"] - start) < 0.004)
+        said = states.outside(robot.lockstep.plan, robot.frame(99))
+        assert f"its joint {robot.act(98).detail} stands at" in said
+        assert f"range of {low:g} to {high:g}" in said and "limits.position" in said
+    finally:
+        robot.lockstep.close()
 
 
 def test_a_first_command_within_one_velocity_step_is_taken(make: Make) -> None:

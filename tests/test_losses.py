@@ -605,3 +605,28 @@ def test_an_arm_that_nobody_knows_the_place_of_is_refused(
         assert run.end()[0] == code
     assert said in run.stderr and 'add feedback = "SENSOR.FIELD"' in run.stderr
     assert not [entry for entry in robot.arm()["journal"] if entry[1] == GOAL][6:], "no command"
+
+
+_HERE = """
+class Here:
+    def __call__(self, frame):
+        joints = frame["joints"]
+        return joints.value["position"].copy() if joints.status == "FRESH" else None
+"""
+
+
+def test_an_arm_that_is_found_outside_of_its_range_stands_and_it_is_said_why(robot: Robot) -> None:
+    before = robot.arm()["position"]
+    robot.folder.joinpath("sweep.py").write_text(_HERE)
+    robot.write(("sweep.py:Sweep", "sweep.py:Here"), ("[-3.0, 3.0]", "[2.0, 3.0]"))
+    with robot.run() as run:
+        act = run.frame(lambda frame: frame.command["arm"].reason == "start").command["arm"]
+        assert "HOLDING" in act.flags
+        until(lambda: "takes no command (start)" in run.stderr)
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    assert f"its joint {act.detail} stands at {before[act.detail]:.2g}"[:-1] in run.stderr
+    assert "outside of its range of 2 to 3 by more than its step of 0.5" in run.stderr
+    assert (code, run.stderr.count("takes no command")) == (130, 1)
+    assert summary["commands"]["limited"] == 0
+    assert robot.arm()["position"] == pytest.approx(before, abs=0.01)

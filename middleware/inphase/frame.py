@@ -239,6 +239,11 @@ class Act:
         """Why the command was not taken as it came."""
         return wire.name_of(self._head[1], REASONS)
 
+    @property
+    def detail(self) -> int:
+        """Of the reasons `start` the channel, `workspace` the axis; else 0."""
+        return int(self._head[3])
+
 
 class Command:
     """The act before a frame's latch: `cycle` says which cycle it belongs to."""

@@ -28,6 +28,7 @@ from inphase.core import Core, is_realtime, store_size
 from inphase.devices import Devices
 from inphase.emulated import is_emulated
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault
+from inphase.follow import StoreFollower
 from inphase.guard import Given, Guard, take_notes
 from inphase.lines import Lines
 from inphase.locks import DeviceLock
@@ -118,6 +119,11 @@ class Runtime:
         self._stop: tuple[str, int] | None = None
         self._page_faults: int | None = None
         self._segments: list[store.Segment] = []
+        self._starts = 0
+        """first commands that were refused, as far as they were looked at"""
+        self._told_start = ""
+        self._follower: StoreFollower | None = None
+        """of the frames that say so, made when there are some"""
         self._told = 0
         """what is latched, as far as it was said"""
         self._power: Power | None = None
@@ -454,6 +460,7 @@ class Runtime:
             self._workers.tend(self.core, self.reader)
         self._note_page_faults()
         self._note_latch()
+        self._note_start()
         self._switch_off()
         for child in self._processes:
             self._note_end(child)
@@ -507,6 +514,25 @@ class Runtime:
         self._told = status["latched"]
         if self._told:
             self._tell(states.latched(self.plan, status))
+
+    def _note_start(self) -> None:
+        """Say why no first command is taken, where a joint is outside of its range: once per
+        arming and place."""
+        assert self.reader is not None
+        refused = self.reader.reasons().get("start", 0)
+        if refused == self._starts:
+            return
+        self._starts = refused
+        if self._follower is None:
+            self._follower = StoreFollower(self.name.path, from_first=True)
+            self._undo.callback(self._follower.close)
+        try:
+            said = states.outside(self.plan, self._follower.next(0, newest=True))
+        except (TimeoutError, store.Lost):
+            return
+        if said and said != self._told_start:
+            self._told_start = said
+            self._tell(said)
 
     def _switch_off(self) -> None:
         """After an emergency stop, once all is at rest, or rest cannot be known: what `on_estop`
@@ -586,6 +612,7 @@ class Runtime:
         if not self._wait(self._is_armed, _GRANT_S, lambda: self._estops() != known):
             self.core.disarm()
             raise RuntimeFault(f"nothing is armed: {self._obstacle(known)}")
+        self._told_start = ""
         self._tell("armed: motion starts from where the robot is")
 
     def try_to_arm(self, estops: int) -> None:

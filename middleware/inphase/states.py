@@ -1,6 +1,7 @@
 """What the core says of a robot's state, in words for a person; STATES.md is the page."""
 
 from inphase.core import is_realtime
+from inphase.frame import Frame
 from inphase.packets import REASONS
 from inphase.plan import Plan
 
@@ -43,6 +44,24 @@ def stalled(plan: Plan, cycle: int) -> str:
         f"robot is killed. Close other programs, let `inphase check` say which real-time rights "
         f"are missing, set a longer [guard] max_hold_ms, or use --lockstep"
     )
+
+
+def outside(plan: Plan, frame: Frame) -> str:
+    """Which joint takes no first command: it is too far outside of its range; "": none."""
+    for actuator in plan.actuators:
+        act = frame.command[actuator.name]
+        if act.reason != "start" or actuator.schedule.mode != "position":
+            continue
+        one, here = actuator.limits[act.detail], act.applied[act.detail]
+        if one.low - one.step <= here <= one.high + one.step:
+            continue
+        return (
+            f"actuator {actuator.name} takes no command (start): its joint {act.detail} stands at "
+            f"{here:.4g}, outside of its range of {one.low:g} to {one.high:g} by more than its "
+            f"step of {one.step:g}; move it into its range by hand, or correct zero, sign or "
+            f"actuator.{actuator.name}.limits.position"
+        )
+    return ""
 
 
 def pressed(plan: Plan, inputs: int) -> str:
