@@ -1332,6 +1332,8 @@ int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled);
 int inphase_core_holds(inphase_core *core, uint32_t actuator, const double *goal, uint32_t count);
 /* 1: latched or stopping, and the actuator's feedback shows that it moves. Any thread; -EINVAL. */
 int inphase_core_moves(inphase_core *core, uint32_t actuator);
+/* 1: latched or stopping, and the actuator is not known to be at rest. Any thread; -EINVAL. */
+int inphase_core_loose(inphase_core *core, uint32_t actuator);
 /* Ask for motion: from OPENED, or to clear what is latched (the local reset, and the only one). At
    the latch of a cycle the core grants it once every actuator is enabled, its device attached, its
    feedback good and something there that stops it without us; nothing moves; no emergency-stop

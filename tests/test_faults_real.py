@@ -219,7 +219,7 @@ def test_arming_while_a_device_is_gone_is_refused(robot: Robot) -> None:
         run.frame(lambda frame: "LATCHED" in frame.flags)
         run.signal(signal.SIGINT)
         code, summary = run.end()
-    assert (code, summary["latched"]) == (130, "offline")
+    assert (code, summary["latched"]) == (8, "offline")  # it is not known to be at rest
 
 
 def test_a_wrist_whose_port_is_closed_is_offline_and_comes_back(robot: Robot) -> None:
@@ -542,8 +542,9 @@ def test_a_signal_while_a_device_is_gone_ends_the_run(robot: Robot) -> None:
         run.status("joints", "OFFLINE")
         run.signal(signal.SIGTERM)
         code, summary = run.end()
-    assert (code, summary["latched"]) == (143, "offline")
-    assert robot.segments() == []
+    # it is not known to be at rest, and the next run is told
+    assert (code, summary["latched"], summary["state"]) == (8, "offline", "uncontrolled")
+    assert [name.rpartition(".")[2] for name in robot.segments()] == ["note"]
 
 
 @pytest.mark.parametrize("delay_ms", [150, 300, 400, 500, 600, 700])

@@ -216,8 +216,13 @@ def test_a_run_that_ends_while_a_link_is_gone_says_that_rest_is_not_known(robot:
     lose(run, robot)
     run.process.terminate()
     code, summary = run.end()
-    assert (code, summary["state"]) == (143, "uncontrolled"), run.stderr
+    assert (code, summary["state"]) == (8, "uncontrolled"), run.stderr
+    assert "arm: not known to be at rest at the end" in run.stderr
     assert robot.speed > 0.1
+    robot.arm(fault="reopen")
+    again = robot.run("--cycles", "5")
+    again.end()
+    assert "and arm was not known to be at rest" in again.stderr
 
 
 def test_a_link_that_comes_back_while_the_run_ends_is_stopped_before_the_end(robot: Robot) -> None:

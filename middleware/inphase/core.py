@@ -178,6 +178,10 @@ class Core:
         """Whether a robot that is latched or stopping is measured to move at this actuator."""
         return bool(lib.inphase_core_moves(self._core, actuator) == 1)
 
+    def loose(self, actuator: int) -> bool:
+        """Whether a robot that is latched or stopping is not known to be at rest there."""
+        return bool(lib.inphase_core_loose(self._core, actuator) == 1)
+
     def arm(self) -> None:
         """Ask for motion, from where the robot is; granted once all is well. The local reset."""
         lib.inphase_core_arm(self._core)

@@ -5,6 +5,7 @@ pages, a handle on this process and a socket, and outlives this process: middlew
 """
 
 import contextlib
+import json
 import mmap
 import os
 import signal
@@ -197,7 +198,17 @@ def _sentence(note: bytes) -> str:
         return "previous run died while moving; the guard's note of it cannot be read"
 
 
+def loose_note(cycle: int, actuators: list[str]) -> str:
+    """The note of a run that ended by itself, with actuators not known to be at rest."""
+    return f'reason = "loose"\ncycle = {cycle}\nactuators = {json.dumps(actuators)}\n'
+
+
 def _describe(note: dict[str, Any]) -> str:
+    if note["reason"] == "loose":
+        return (
+            f"previous run ended in cycle {note['cycle']}, and {', '.join(note['actuators'])} was "
+            f"not known to be at rest; see that it stands before you come near"
+        )
     how = "died" if note["reason"] == "died" else "froze"
     text = f"previous run {how} while moving, in cycle {note['cycle']}"
     if note["killed"]:

@@ -27,9 +27,9 @@ from inphase import plan as planning
 from inphase.core import Core, is_realtime, store_size
 from inphase.devices import Devices
 from inphase.emulated import is_emulated
-from inphase.errors import InphaseError, RealtimeError, RuntimeFault
+from inphase.errors import InphaseError, RealtimeError, RuntimeFault, StoreError
 from inphase.follow import StoreFollower
-from inphase.guard import Given, Guard, take_notes
+from inphase.guard import Given, Guard, loose_note, take_notes
 from inphase.lines import Lines
 from inphase.locks import DeviceLock
 from inphase.packets import REASONS
@@ -686,7 +686,23 @@ class Runtime:
         self._note_page_faults()
         self._note_latch()
         self._power.end()
+        self._note_loose()
         return summary.make(self.plan, self.reader, self.events, self._policy_end, self.mailbox)
+
+    def _note_loose(self) -> None:
+        """Say what is not known to be at rest at the end, and leave a note for the next run."""
+        if self._state() != "uncontrolled":
+            return
+        assert self.core is not None and self.reader is not None
+        every = list(range(len(self.plan.actuators)))
+        loose = [i for i in every if self.core.loose(i)] or every  # none: a ramp was cut
+        actuators = [self.plan.actuators[i].name for i in loose]
+        self._tell(states.loose(actuators))
+        cycle = self.reader.status()["cycle"]
+        try:
+            names.leave_note(self.name.path, loose_note(cycle, actuators))
+        except (StoreError, OSError) as error:
+            self._tell(f"the next run is not told of it: {error}")
 
     def close(self) -> None:
         """End everything that was started, in bounded time; always callable."""

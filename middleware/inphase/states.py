@@ -78,6 +78,14 @@ def moving(plan: Plan, actuator: int) -> str:
     )
 
 
+def loose(actuators: list[str]) -> str:
+    """How a run ended whose actuators are not known to be at rest, and what to do."""
+    return (
+        f"{', '.join(actuators)}: not known to be at rest at the end, and may still move: keep "
+        f"away; take its power away, and look at its device and its feedback before the next run"
+    )
+
+
 def obstacle(plan: Plan, status: dict[str, int]) -> str:
     """Why arming is not granted."""
     reason, detail = REASONS[status["refusal"]], status["refusal_detail"]

@@ -160,17 +160,17 @@ def _realtime(facts: dict[str, int]) -> dict[str, Any]:
 
 
 def exit_code(result: dict[str, Any]) -> int:
-    """0 done or asked to stop; 128 + signal; 6 overruns; 7 the policy ended; 8 motion latched;
-    10 the simulated world ended; 11 the guard stopped the emulated robot of a frozen runtime."""
+    """0 done or asked to stop; 128 + signal; 6 overruns; 7 the policy ended; 8 motion latched, or
+    an actuator not known to be at rest; 10 the simulated world ended; 11 the guard stopped the
+    emulated robot of a frozen runtime."""
     reason = result["stopped"]["reason"]
+    ends = {"world": WorldError.exit_code, "guard": EXIT_STALLED, "overrun": 6}
+    if result["state"] == "uncontrolled" and reason not in ("world", "guard"):
+        return EXIT_LATCHED
     if reason == "signal":
         return 128 + int(signal.Signals[result["stopped"]["detail"]])
-    if reason == "overrun":
-        return 6
-    if reason == "world":
-        return WorldError.exit_code
-    if reason == "guard":
-        return EXIT_STALLED
+    if reason in ends:
+        return ends[reason]
     if result["policy"]["ended"]:
         return EXIT_POLICY
     return EXIT_LATCHED if result["latched"] else 0

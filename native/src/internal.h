@@ -481,6 +481,7 @@ struct actuator {
     int64_t rest_from_ns;        /* when it was where it is compared with, ABSENT: no such yet */
     double rest_from[INPHASE_MAX_CHANNELS];
     _Atomic uint32_t moves;      /* it is measured to move; the supervisor reads it */
+    _Atomic uint32_t loose;      /* it is not known to be at rest; likewise */
 
     struct plant *plant;         /* what it moves in lock step; NULL: a device */
 };

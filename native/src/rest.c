@@ -104,6 +104,7 @@ void rest_look(struct inphase_core *core)
         if (!wanted)
             actuator->rest = REST_UNKNOWN;
         put_u32(&actuator->moves, rest_of(actuator) == REST_MOVES);
+        put_u32(&actuator->loose, rest_of(actuator) != REST_KNOWN);
     }
     core->watches_rest = wanted;
 }
@@ -140,6 +141,13 @@ int inphase_core_moves(inphase_core *core, uint32_t actuator)
     if (actuator >= core->actuators)
         return -EINVAL;
     return (int)load_u32(&core->actuator[actuator].moves);
+}
+
+int inphase_core_loose(inphase_core *core, uint32_t actuator)
+{
+    if (actuator >= core->actuators)
+        return -EINVAL;
+    return (int)load_u32(&core->actuator[actuator].loose);
 }
 
 /* ---- the stop that is owed ------------------------------------------------------------------- */
