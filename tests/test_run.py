@@ -98,6 +98,30 @@ def test_a_second_start_is_refused_before_it_touches_what_the_first_has(tmp_path
 
 
 @pytest.mark.real
+def test_a_second_robot_of_one_name_is_said_at_its_start_and_none_is_found_by_it(
+    tmp_path: Path,
+) -> None:
+    paths = []
+    for folder in ("one", "other"):
+        (tmp_path / folder).mkdir()
+        paths.append(demo_schedule(tmp_path / folder, emulator=True))
+    name = load(paths[0]).name
+    paths[1].write_text(paths[1].read_text().replace(load(paths[1]).name, name))
+    with Runner(paths[0], observe=True) as first:
+        first.next(BOUND_S)
+        assert not any("runs already" in text for text in first.messages)
+        with Runner(paths[1], observe=True) as second:
+            second.next(BOUND_S)
+            (said,) = (text for text in second.messages if "runs already" in text)
+            assert re.search(rf"^robot {name} runs already, process \d+: .*{paths[0]}", said), said
+            done = inphase("echo", name, "-n", "1")
+            assert done.returncode == 5
+            for path in paths:
+                assert str(path) in done.stderr
+        assert inphase("echo", name, "-n", "1").returncode == 0
+
+
+@pytest.mark.real
 def test_observe_writes_no_command(tmp_path: Path) -> None:
     path = demo_schedule(tmp_path, emulator=True)
     result = summary_of(str(path), "--cycles", "200", "--observe")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from inphase import names, store
+from inphase import names, store, subscribe
 from inphase.errors import StoreError
+from inphase.follow import StoreFollower
 from inphase.lockstep import LockStep
 from inphase.schedule import load
 from inphase.store import Segment
@@ -75,6 +76,41 @@ def test_a_name_leads_to_the_store_until_it_is_closed(robot: LockStep, root: Pat
 def test_a_robot_whose_name_is_the_start_of_another_is_another(robot: LockStep) -> None:
     with named(robot, "arm-2"):
         assert names.find("arm") is None and names.find("arm-2") is not None
+
+
+def test_two_running_robots_of_one_name_are_both_named_and_none_is_given(
+    robot: LockStep, root: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "other.py"
+    script.write_text(
+        "from pathlib import Path\nfrom inphase import names, store\n"
+        f"names.ROOT = Path({str(root)!r})\n"
+        "segment = store.Segment.make(8192)\nname = names.Name('arm', 7, [segment.fd])\n"
+        "print(name.path, flush=True)\ninput()\n"
+    )
+    with (
+        named(robot, "arm") as ours,
+        subprocess.Popen(
+            [sys.executable, str(script), "other.toml"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as other,
+    ):
+        assert other.stdout is not None and other.stdin is not None
+        theirs = other.stdout.readline().strip()
+        assert set(names.named("arm")) == {ours.path, theirs}
+        for ask in (names.find, StoreFollower.of_robot, subscribe):
+            with pytest.raises(StoreError, match=r"2 robots named 'arm' run: .*; stop one") as told:
+                ask("arm")
+            for part in (ours.path, theirs, f"process {other.pid}: other.py other.toml"):
+                assert part in str(told.value)
+            assert f"process {os.getpid()}: " in str(told.value)
+        with subscribe(ours.path) as frames:
+            assert frames.layout.epoch == robot.core.epoch
+        other.stdin.close()
+        other.wait(BOUND_S)
+        assert names.find("arm") == ours.path
 
 
 def test_what_a_name_gives_can_be_read_and_not_written(robot: LockStep) -> None:
@@ -156,7 +192,11 @@ def test_whatever_lies_there_holds_nobody_up(robot: LockStep, what: str, name: s
         what != "dead" and (what, name[-4:]) != ("file", "note")
     )
     with named(robot, "arm") as made:
-        assert names.find("arm") == made.path
+        if what == "liar" and name == "arm.0123456789abcdef":  # it answers: who does is said
+            with pytest.raises(StoreError, match=f"{made.path} .* and .*{name} "):
+                names.find("arm")
+        else:
+            assert names.find("arm") == made.path
 
 
 def test_a_folder_in_its_place_is_refused_with_what_to_do(root: Path, robot: LockStep) -> None:

@@ -9,6 +9,7 @@ dead.
 import contextlib
 import errno
 import os
+import re
 import socket
 import stat
 import struct
@@ -22,8 +23,10 @@ from inphase.errors import StoreError
 ROOT = Path("/dev/shm")
 FDS_MAX = 65  # the core's segment, and one per sensor
 _ANSWER_S = 2.0
+_COMMAND_MAX = 120  # letters of a command that are shown
 _BACKLOG = 64
 _NEW = "new."  # a socket that is not listened to yet
+_NAME = re.compile(r"(?!new\.)[^.]+\.[0-9a-f]{16}")
 _NEW_S = 60.0  # for how long it may stay that
 _GREETING = b"inphase store"
 _CREDENTIALS = struct.Struct("3i")  # process, user, group
@@ -215,7 +218,7 @@ def running(user: int | None = None) -> list[str]:
     return [
         entry.path
         for entry in _entries(folder(user))
-        if _is_socket(entry) and not entry.name.startswith(_NEW) and is_alive(entry.path)
+        if _NAME.fullmatch(entry.name) and _is_socket(entry) and is_alive(entry.path)
     ]
 
 
@@ -225,21 +228,38 @@ def other_users() -> list[int]:
     return sorted({int(n) for n in names if n.isdecimal()} - {os.geteuid()})
 
 
+def named(robot: str, user: int | None = None) -> list[str]:
+    """Paths of the running robots of that name of a user, this one; newest first."""
+    return [path for path in running(user) if robot_of(Path(path).name) == robot]
+
+
 def find(robot: str) -> str | None:
     """A running robot by its name, or None: this user's; else that of another user who lets a group
-    of ours read it. Raises StoreError where two others have one."""
-    found = next((path for path in running() if robot_of(Path(path).name) == robot), None)
-    if found is not None:
-        return found
-    others = [
-        path
-        for user in other_users()
-        for path in running(user)
-        if robot_of(Path(path).name) == robot and _is_for_us(path)
+    of ours read it. Raises StoreError where two have that name: the wrong one may be watched."""
+    found = named(robot) or [
+        path for user in other_users() for path in named(robot, user) if _is_for_us(path)
     ]
-    if len(others) > 1:
-        raise StoreError(f"{robot!r} runs more than once: {', '.join(others)}; give the path")
-    return others[0] if others else None
+    if len(found) > 1:
+        told = " and ".join(f"{path} ({who_runs(path)})" for path in found)
+        raise StoreError(
+            f"{len(found)} robots named {robot!r} run: {told}; stop one, give it another name in "
+            f"its schedule, or ask by the path"
+        )
+    return found[0] if found else None
+
+
+def who_runs(path: str) -> str:
+    """The process behind a name and its command, which has the schedule, for a person."""
+    try:
+        with _connected(path) as line:
+            told = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        process = _CREDENTIALS.unpack(told)[0]
+        raw = Path(f"/proc/{process}/cmdline").read_bytes()
+    except (OSError, StoreError):
+        return "a process that has ended"
+    _, *words = raw.decode(errors="replace").rstrip("\0").split("\0")
+    words = words[1:] if words[:1] == ["-m"] else [Path(words[0]).name, *words[1:]] if words else []
+    return f"process {process}: {' '.join(' '.join(words).split())[:_COMMAND_MAX]}"
 
 
 def _is_for_us(path: str) -> bool:

@@ -148,6 +148,11 @@ class Runtime:
             self._tell(note)
         for robot in sorted(set(names.clean())):
             self._tell(f"the previous run of {robot} died; its name was removed")
+        for path in names.named(described.name):
+            self._tell(
+                f"robot {described.name} runs already, {names.who_runs(path)}; while both run, "
+                f"each is found by its path alone"
+            )
         if self.wishes.simulate:
             described = self._start_world()
         elif described.emulator is not None:
