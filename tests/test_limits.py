@@ -167,6 +167,16 @@ def test_limits_whose_ramp_outlasts_a_stop_are_refused(
         make({**KEYS, **limits})
 
 
+@pytest.mark.parametrize("value", ["1e308", "1e16"])
+@pytest.mark.parametrize("key", KEYS)
+def test_a_limit_that_no_device_has_is_refused_by_its_own_key(
+    make: Make, key: str, value: str
+) -> None:
+    altered = f"[-1, {value}]" if key == "position" else value
+    with pytest.raises(ScheduleError, match=rf"limits\.{key}: no limit at all, got 1e\+\d+; give"):
+        make({**KEYS, key: altered})
+
+
 @pytest.mark.parametrize(
     ("step", "jerk", "noted"),
     [("0.111", "2000", False), ("0.09", "2000", True), ("0.11", "900", True)],

@@ -63,7 +63,8 @@ def test_a_latency_timer_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 def test_a_port_is_held_by_one(line: tuple[int, str]) -> None:
     _, path = line
-    with open_port("arm", path, 1_000_000), pytest.raises(DeviceError, match=f"cannot open {path}"):
+    said = f"cannot open {path}: .*; process {os.getpid()} has it open: stop that first"
+    with open_port("arm", path, 1_000_000), pytest.raises(DeviceError, match=said):
         open_port("arm", path, 1_000_000)
     open_port("arm", path, 1_000_000).close()
 

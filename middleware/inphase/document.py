@@ -108,11 +108,11 @@ def _read_text(path: Path) -> str:
             data = file.read(_SIZE_MAX + 1)
     except OSError as error:
         raise ScheduleError(
-            f"{path}:0: schedule: cannot be read: {error.strerror}; check the path"
+            f"{path}: schedule: cannot be read: {error.strerror}; check the path"
         ) from error
     if len(data) > _SIZE_MAX:
         raise ScheduleError(
-            f"{path}:0: schedule: is larger than {_SIZE_MAX} bytes; give a schedule's TOML file"
+            f"{path}: schedule: is larger than {_SIZE_MAX} bytes; give a schedule's TOML file"
         )
     try:
         return data.decode()

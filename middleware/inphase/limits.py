@@ -1,6 +1,7 @@
 """The rules of an actuator's limits: what each command mode needs, takes and refuses."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from inphase.tables import Actuator, Limits, Numbers, Pairs, Schedule
 
 MODES = ("position", "velocity", "effort", "switch")
 """In the order of INPHASE_MODE_*."""
+_NUMBER_MAX = 1e15  # of any limit, in SI units: sums and ratios of such numbers are finite
 _RAMP_S_MAX = 1.2  # a ramp must fit into the 2 s in which the runtime stops
 
 
@@ -79,9 +81,14 @@ def check(schedule: Schedule, name: str) -> None:
     _check_keys(schedule, here, actuator)
     if limits.position is not None:
         check_pairs(schedule, f"{here}.limits.position", limits.position)
+        pairs = schedule.pairs(here, limits.position, _channels(limits.position))
+        _check_size(schedule, f"{here}.limits.position", [n for pair in pairs for n in pair])
     for key in ("velocity", "acceleration", "step", "jerk", "effort", "effort_rate"):
         if getattr(limits, key) is not None:
-            check_positive(schedule, f"{here}.limits.{key}", getattr(limits, key))
+            value = getattr(limits, key)
+            check_positive(schedule, f"{here}.limits.{key}", value)
+            numbers = value if isinstance(value, list) else [value]
+            _check_size(schedule, f"{here}.limits.{key}", numbers)
     _check_channels(schedule, f"{here}.limits", limits)
     if actuator.mode in ("position", "velocity"):
         _check_ramp(schedule, f"{here}.limits", limits)
@@ -144,6 +151,15 @@ def check_positive(schedule: Schedule, key: str, value: Numbers) -> None:
     numbers = schedule.numbers(key, value, _channels(value))
     if not numbers or min(numbers) <= 0:
         raise schedule.error(key, f"not above 0, got {show(value)}; give positive numbers")
+
+
+def _check_size(schedule: Schedule, key: str, numbers: Sequence[float]) -> None:
+    for number in numbers:
+        if not abs(number) <= _NUMBER_MAX:
+            raise schedule.error(
+                key,
+                f"no limit at all, got {number:g}; give a number of SI units that the device has",
+            )
 
 
 def _check_channels(schedule: Schedule, here: str, limits: Limits) -> None:

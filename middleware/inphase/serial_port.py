@@ -4,6 +4,7 @@ pyserial opens and configures; once `hand_over` was called the descriptor is the
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import termios
@@ -36,6 +37,18 @@ def keep_others_out(fd: int) -> None:
         fcntl.ioctl(fd, termios.TIOCEXCL)
 
 
+def _users(path: str, error: Exception) -> list[str]:
+    """Who has a port open that is in use; of other users' processes only root knows."""
+    if getattr(error, "errno", None) not in (errno.EBUSY, errno.EAGAIN):
+        return []
+    place, found = Path(path).resolve(), set()
+    for file in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # another user's, or closed meanwhile
+            if file.readlink() == place:
+                found.add(int(file.parts[2]))
+    return [f"process {process}" for process in sorted(found)]
+
+
 def open_port(device: str, path: str, baud: int, timeout_s: float = 0.01) -> serial.Serial:
     """A port of 8 data bits, no parity, 1 stop bit, held exclusively, in low-latency mode.
 
@@ -46,10 +59,10 @@ def open_port(device: str, path: str, baud: int, timeout_s: float = 0.01) -> ser
     try:
         port = Port(path, baud, timeout=timeout_s, write_timeout=1, exclusive=True)
     except (serial.SerialException, OSError, termios.error, ValueError) as error:
-        raise DeviceError(
-            f"device {device}: cannot open {path}: {error}; is it plugged in, and is no "
-            f"other program using it?"
-        ) from error
+        hint = "is it plugged in, and is no other program using it?"
+        if users := _users(path, error):
+            hint = f"{' and '.join(users)} has it open: stop that first"
+        raise DeviceError(f"device {device}: cannot open {path}: {error}; {hint}") from error
     try:
         keep_others_out(port.fileno())
         name = os.ttyname(port.fileno())
