@@ -47,7 +47,7 @@ Thread = tuple[Step, ...]
 
 OPERATION = re.compile(
     r"atomic_store_explicit\(&(?P<stored>[^,]+),(?P<value>.+?),\s*memory_order_(?P<release>\w+)\)"
-    r"|atomic_fetch_add_explicit\(&(?P<added>[^,]+),[^;]+?memory_order_(?P<adds>\w+)\)"
+    r"|atomic_(?:fetch_add|exchange)_explicit\(&(?P<added>[^,]+),[^;]+?memory_order_(?P<adds>\w+)\)"
     r"|atomic_load_explicit\(&?(?P<loaded>[^,]+),\s*memory_order_(?P<acquire>\w+)\)"
     r"|atomic_thread_fence\(memory_order_(?P<fence>\w+)\)"
     r"|__atomic_store_n\(&(?P<put>[^,]+),(?P<given>.+?),\s*__ATOMIC_(?P<old_release>\w+)\)"
@@ -85,6 +85,8 @@ def steps_of(file: str, function: str) -> Thread:
         acquire = part["acquire"] or (part["old_acquire"] or "relaxed").lower()
         value = part["value"] or part["given"] or part["relaxed_value"] or ""
         if stored:
+            # of what also acquires, only what it gives away is looked at
+            release = release.replace("acq_rel", "release")
             found.append(Step("store", _location(stored), release, value.strip()))
         elif loaded:
             found.append(Step("load", _location(loaded), acquire))

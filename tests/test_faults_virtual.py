@@ -590,7 +590,9 @@ def test_a_trend_of_overruns_ramps_and_stops_the_robot(make: Make) -> None:
     assert robot.lockstep.run(10) == 0
     result = lockstep.sum_up(robot.lockstep)
     assert result["stopped"]["reason"] == "overrun"
-    assert summary.exit_code(result) == 6
+    # the wakes were too late for the ramp to be seen to its end
+    assert (result["state"], summary.exit_code(result)) == ("uncontrolled", 8)
+    assert summary.exit_code(result | {"state": "stopped"}) == 6
 
 
 def test_a_run_without_a_policy_ends_when_the_core_stops(folder: Path) -> None:
