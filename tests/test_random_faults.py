@@ -158,7 +158,10 @@ class Walk:
         for _ in range(PER_WALK):
             time.sleep(self.draw.uniform(0, 0.4))
             self.happen(self.draw.choice(self.faults()))
-        self.happen(self.draw.choice(self.ends()))
+        end = self.draw.choice(self.ends())
+        if "kill_guard" in self.told and end in (self.kill, self.freeze):
+            time.sleep(1.5)  # the next guard has its devices: nobody stops what both left at once
+        self.happen(end)
         time.sleep(STILL_S)
         speed = self.robot.speed
         assert speed < AT_REST, f"seed {SEED}: {speed} rad/s {STILL_S} s after {self.told}"

@@ -703,6 +703,8 @@ class Runtime:
         loose = [i for i in every if self.core.loose(i)] or every  # none: a ramp was cut
         actuators = [self.plan.actuators[i].name for i in loose]
         self._tell(states.loose(actuators))
+        if self.wishes.simulate:
+            return  # what moved in the world is gone with it
         cycle = self.reader.status()["cycle"]
         try:
             names.leave_note(self.name.path, loose_note(cycle, actuators))
