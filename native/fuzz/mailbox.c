@@ -87,7 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         if (!is_disturbed) {
             double chunk[4] = {good, good, good, good};
 
-            mailbox_answer(robot.core, robot.core->cycle, robot.core->virtual_ns, 0, chunk, 4);
+            lockstep_post(robot.core, robot.core->cycle, robot.core->virtual_ns, 0, chunk, 4);
             patch(&input, take_byte(&input) % 8);
         }
         cycle_act(robot.core);

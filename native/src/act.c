@@ -8,19 +8,6 @@
 #define STARVE_NS 1000000000LL /* of rest without fresh feedback or a valid command */
 #define GAP_CYCLES 16 /* without a write; after more than these a device counts as at rest */
 
-bool feedback_is_good(const struct actuator *actuator, int64_t now_ns)
-{
-    const struct sensor *sensor = actuator->feedback;
-
-    /* a reply that was refused is as good as one that is late: the sample before it stands in */
-    uint32_t status = sensor->status == INPHASE_INVALID ? INPHASE_LATE : sensor->status;
-
-    return sensor->newest.sequence >= 0 && (actuator->accepts >> status & 1) &&
-           (sensor->newest.trusted || (actuator->accepts >> INPHASE_RECOVERING & 1)) &&
-           sensor->device->attached && sensor->refused_in_a_row < REFUSED_IN_A_ROW &&
-           sample_age(sensor, now_ns) <= sensor->max_age_ns;
-}
-
 /* what the newest feedback says of the joints, NaN where it says nothing. A velocity has gone on since:
    its joint is further than it was measured */
 static void measure(const struct actuator *actuator, bool is_lost, int64_t now_ns,
@@ -68,17 +55,6 @@ static double held_goal(struct actuator *actuator, uint32_t channel, double meas
         (actuator->feedback && !(fabs(goal - measured) <= actuator->limiter[channel].limits.step)))
         return NAN;
     return isfinite(goal) ? goal : NAN;
-}
-
-bool place_is_known(const struct actuator *actuator)
-{
-    if (actuator->mode != INPHASE_MODE_POSITION || actuator->feedback)
-        return true;
-    for (uint32_t c = 0; c < actuator->channels; c++)
-        if (!isfinite(atomic_load_explicit(&actuator->holds[c], memory_order_relaxed)) &&
-            !isfinite(actuator->motion[c].position))
-            return false;
-    return true;
 }
 
 /* begin at rest, at the goal that the device holds at, else at the measured position or, blind, at the
@@ -367,6 +343,19 @@ static void move(struct inphase_core *core, struct actuator *actuator, uint32_t 
         stand_by(actuator, actuator->flags & INPHASE_ACT_REPEATED ? GAP_CYCLES + 1 : 1);
 }
 
+/* one that is not commanded: its stop, where it is owed one; true: with the values of `applied` */
+static bool stop_owed(struct inphase_core *core, struct actuator *actuator, int64_t now_ns)
+{
+    bool of_values;
+
+    if (!rest_prepare_stop(core, actuator, now_ns))
+        return false;
+    of_values = actuator->stops == STOPS_VALUES;
+    write_command(core, actuator);
+    rest_note_stop(actuator);
+    return of_values && (actuator->flags & INPHASE_ACT_WRITTEN);
+}
+
 static void act_one(struct inphase_core *core, struct actuator *actuator, uint32_t missing,
                     int64_t now_ns)
 {
@@ -385,7 +374,7 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
         !actuator->device->attached ||
         !atomic_load_explicit(&actuator->enabled, memory_order_acquire)) {
         actuator->reason = missing;
-        stopped = rest_let_go(core, actuator, now_ns);
+        stopped = stop_owed(core, actuator, now_ns);
     } else {
         move(core, actuator, missing, now_ns);
     }

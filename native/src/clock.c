@@ -152,8 +152,8 @@ static int64_t virtual_now(struct inphase_core *core)
 static void virtual_sleep(struct inphase_core *core, int64_t time_ns)
 {
     if (time_ns > core->virtual_ns && core->wake_late.knots)
-        time_ns += draw_ns(core, &core->wake_late, (uint64_t)core->cycle, INPHASE_DRAW_HOST,
-                           core->sleeps++);
+        time_ns += draw_ns(core->seed, &core->wake_late, (uint64_t)core->cycle,
+                           INPHASE_DRAW_HOST, core->sleeps++);
     if (time_ns > core->virtual_ns)
         core->virtual_ns = time_ns;
     twins_advance(core, core->virtual_ns);

@@ -263,17 +263,6 @@ static void forget_trigger(struct sample *sample)
     sample->uncertainty_ns = 0;
 }
 
-/* something that belongs to another trigger came in: which ones the next replies belong to is in
-   doubt, see line_is_quiet */
-void slip(struct inphase_core *core, struct sensor *sensor)
-{
-    count_add(core->statistics, COUNT_SLIPS, 1);
-    if (!sensor->suspect)
-        sensor->owed = OWED_NOT_KNOWN;
-    sensor->suspect = sensor->slipped = true;
-    sensor->clean_turns = 0;
-}
-
 /* What a device's count says of a reply, where it has one that goes on by one for each trigger: in a
    doubt, that all triggers before are accounted for, or that so many are not. A request that was
    lost looks the same as one that is yet to be answered. */

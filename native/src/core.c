@@ -394,17 +394,6 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     return virtual_time ? plant_make(actuator, config) : 0;
 }
 
-/* among the sensors that the core triggers, in the order of their offsets; insertion sort, stable */
-void order_trigger(struct inphase_core *core, uint32_t sensor)
-{
-    int64_t trigger_ns = core->sensor[sensor].trigger_ns;
-    uint32_t at = core->triggered++;
-
-    for (; at > 0 && core->sensor[core->order[at - 1]].trigger_ns > trigger_ns; at--)
-        core->order[at] = core->order[at - 1];
-    core->order[at] = sensor;
-}
-
 static void make_record(struct inphase_core *core)
 {
     uint8_t *at = core->record + sizeof(struct inphase_frame) +

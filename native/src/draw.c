@@ -46,12 +46,12 @@ double inphase_quantile(const struct inphase_distribution *distribution, double 
            (value[low + 1] - value[low]) * ((probability - p[low]) / (p[low + 1] - p[low]));
 }
 
-int64_t draw_ns(const struct inphase_core *core, const struct inphase_distribution *distribution,
-                uint64_t key, uint64_t device, uint64_t kind)
+int64_t draw_ns(uint64_t seed, const struct inphase_distribution *distribution, uint64_t key,
+                uint64_t device, uint64_t kind)
 {
     double value = distribution->knots == 1
                        ? distribution->value[0]
-                       : inphase_quantile(distribution, inphase_draw(core->seed, key, device, kind));
+                       : inphase_quantile(distribution, inphase_draw(seed, key, device, kind));
 
     return value <= 0 ? 0 : value >= (double)DRAW_MAX_NS ? DRAW_MAX_NS : (int64_t)value;
 }

@@ -164,6 +164,8 @@ int segment_leave(inphase_segment **out, inphase_segment *segment);
 /* 1 while the writer of the segment behind fd lives, 0, or a negative errno */
 int writer_alive(int fd);
 uint64_t ring_stride(uint64_t payload);
+/* whether a part of so many bytes lies in a segment of that size */
+bool part_fits(uint64_t offset, uint64_t bytes, uint64_t size);
 /* whether a ring's parts lie in a segment of that size */
 bool ring_fits(const struct inphase_ring *ring, uint64_t size);
 /* copy a published layout and check the copy, which alone is then used: the writer may change its own
@@ -181,13 +183,13 @@ const struct post *post_of(const inphase_segment *segment, const struct inphase_
                            uint32_t sensor);
 /* wake up to count of those who wait on a word */
 void futex_wake(const _Atomic uint32_t *word, int32_t count);
-/* wake all readers but those who wait on a bell: never on the cycle thread */
-void store_wake(const struct state *state);
 /* now + timeout, or the end of time: callers wait for ever with INT64_MAX */
 int64_t deadline_after(int64_t timeout_ns);
 /* bytes of a mailbox for answers of so many doubles */
 uint64_t mailbox_bytes(uint32_t values);
 uint64_t mailbox_head(const struct mailbox *mailbox);
+/* as slot_write, of a head and the values behind it; one writer */
+void mailbox_put(struct mailbox *mailbox, const struct mail *mail, const double *values);
 /* copy post `number` of answers of so many doubles to *out, which is not checked; false: it is being
    written, or written over */
 bool mailbox_read(const struct mailbox *mailbox, uint32_t values, uint64_t number, struct mail *out);
@@ -737,8 +739,6 @@ void state_watch_guards(struct inphase_core *core);
 void state_watch_supervisor(struct inphase_core *core);
 /* grant the request that waits, or say why not; at the latch, when the statuses are known */
 void state_grant(struct inphase_core *core);
-/* whether a command to the frame of that cycle was made for the present epoch */
-bool command_is_current(const struct inphase_core *core, int64_t frame_cycle);
 /* look at the inputs of the emergency stop; before anything is written */
 void estop_look(struct inphase_core *core);
 /* look at what moves, while anybody asks; at the latch, when the statuses are known */
@@ -749,9 +749,11 @@ enum rest rest_of_all(const struct inphase_core *core);
 void rest_lost(struct actuator *actuator);
 /* an emergency stop reaches whatever is attached, also what is not commanded; before the act */
 void rest_estop(struct inphase_core *core);
-/* an actuator that is not commanded in this act: its stop, where it is owed one; true: its values are
-   in `applied` */
-bool rest_let_go(struct inphase_core *core, struct actuator *actuator, int64_t now_ns);
+/* an actuator that is not commanded in this act. true: it is owed a stop, which is ready to be written:
+   `stops` says how, and the values of one of values are in `applied` */
+bool rest_prepare_stop(struct inphase_core *core, struct actuator *actuator, int64_t now_ns);
+/* and after the write, successful or not */
+void rest_note_stop(struct actuator *actuator);
 /* the only place in which anything leaves for a device that can move: what is applied, which came from
    the limiter, or an owed stop */
 void write_command(struct inphase_core *core, struct actuator *actuator);
@@ -778,6 +780,8 @@ void note_boot_clock(struct inphase_core *core);
 void note_resumed(struct inphase_core *core);
 /* likewise where it was for that long beyond what was due */
 void note_suspension(struct inphase_core *core, int64_t late_ns);
+/* take over what the supervisor wants of each device, and what its worker says; once per cycle */
+void stage_devices(struct inphase_core *core);
 void device_lost(struct inphase_core *core, struct device *device, int error);
 /* from now on the kernel tells the guard when the calling thread dies; before its first cycle */
 void guard_own(struct inphase_core *core);
@@ -828,11 +832,11 @@ bool distribution_holds(const struct inphase_distribution *distribution);
 int distribution_copy(struct inphase_distribution *to, const struct inphase_distribution *from);
 void distribution_free(struct inphase_distribution *distribution);
 /* a draw from it in whole nanoseconds, not below 0 */
-int64_t draw_ns(const struct inphase_core *core, const struct inphase_distribution *distribution,
-                uint64_t key, uint64_t device, uint64_t kind);
+int64_t draw_ns(uint64_t seed, const struct inphase_distribution *distribution, uint64_t key,
+                uint64_t device, uint64_t kind);
 /* post a command as of a time of its own */
-int mailbox_answer(struct inphase_core *core, int64_t cycle, int64_t posted_ns, uint32_t reason,
-                   const double *values, uint32_t count);
+int lockstep_post(struct inphase_core *core, int64_t cycle, int64_t posted_ns, uint32_t reason,
+                  const double *values, uint32_t count);
 
 static inline int64_t load_i64(const _Atomic int64_t *from)
 {

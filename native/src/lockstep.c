@@ -106,6 +106,20 @@ int64_t inphase_core_turn(inphase_core *core, int64_t cycles)
     }
 }
 
+int lockstep_post(struct inphase_core *core, int64_t cycle, int64_t posted_ns, uint32_t reason,
+                   const double *values, uint32_t count)
+{
+    struct mail mail = {.cycle = cycle, .posted_ns = posted_ns, .valid_until_ns = INT64_MAX,
+                        .reason = reason, .values = count};
+
+    if (!core->own_mailbox)
+        return -EPERM;
+    if (reason >= INPHASE_REASONS || count > core->plan.answer || (count && !values))
+        return -EINVAL;
+    mailbox_put(core->own_mailbox, &mail, values);
+    return 0;
+}
+
 int inphase_core_answer(inphase_core *core, uint32_t reason, const double *values,
                         uint32_t count)
 {
@@ -118,12 +132,11 @@ int inphase_core_answer(inphase_core *core, uint32_t reason, const double *value
 
     /* a frame that the policy does not accept is answered at once */
     if (core->inference.knots && reason != INPHASE_REASON_INPUT)
-        inference_ns = draw_ns(core, &core->inference, (uint64_t)server->cycle,
+        inference_ns = draw_ns(core->seed, &core->inference, (uint64_t)server->cycle,
                                INPHASE_DRAW_POLICY, 0);
     server->owes = false;
     server->free_ns = server->started_ns + inference_ns;
-    rc = mailbox_answer(core, server->cycle, server->free_ns, reason, values,
-                        reason ? 0 : count);
+    rc = lockstep_post(core, server->cycle, server->free_ns, reason, values, reason ? 0 : count);
     if (rc == 0 && server->pending && server->number == server->latest &&
         server->free_ns < act_time(core))
         finish_cycle(core);
@@ -191,4 +204,11 @@ int inphase_core_fault(inphase_core *core, const struct inphase_fault *fault)
         return -ENOSPC;
     core->fault[core->faults++] = *fault;
     return 0;
+}
+
+void inphase_core_world_failure(inphase_core *core, struct inphase_world_failure *out)
+{
+    *out = (struct inphase_world_failure){
+        .what = core->world.failure, .cycle = core->cycle, .world_ns = core->world.now_ns};
+    memcpy(out->message, core->world.message, sizeof out->message);
 }

@@ -45,8 +45,7 @@ int inphase_mailbox_make(inphase_segment **out, uint32_t values, uint64_t epoch)
     return segment_leave(out, segment);
 }
 
-/* as slot_write, of a head and the values behind it */
-static void mailbox_put(struct mailbox *mailbox, const struct mail *mail, const double *values)
+void mailbox_put(struct mailbox *mailbox, const struct mail *mail, const double *values)
 {
     uint64_t number = atomic_load_explicit(&mailbox->head, memory_order_relaxed);
     struct slot *slot = mail_slot(mailbox, mailbox->values, number);
@@ -90,18 +89,4 @@ uint64_t mailbox_head(const struct mailbox *mailbox)
 bool mailbox_read(const struct mailbox *mailbox, uint32_t values, uint64_t number, struct mail *out)
 {
     return slot_read(mail_slot(mailbox, values, number), number, out, mail_bytes(values));
-}
-
-int mailbox_answer(struct inphase_core *core, int64_t cycle, int64_t posted_ns, uint32_t reason,
-                   const double *values, uint32_t count)
-{
-    struct mail mail = {.cycle = cycle, .posted_ns = posted_ns, .valid_until_ns = INT64_MAX,
-                        .reason = reason, .values = count};
-
-    if (!core->own_mailbox)
-        return -EPERM;
-    if (reason >= INPHASE_REASONS || count > core->plan.answer || (count && !values))
-        return -EINVAL;
-    mailbox_put(core->own_mailbox, &mail, values);
-    return 0;
 }

@@ -18,19 +18,6 @@ struct inphase_reader {
     uint8_t record[];
 };
 
-static bool part_fits(uint64_t offset, uint64_t bytes, uint64_t size)
-{
-    return offset % 8 == 0 && offset <= size && bytes <= size - offset;
-}
-
-bool ring_fits(const struct inphase_ring *ring, uint64_t size)
-{
-    return ring->payload <= size && ring->payload % 8 == 0 &&
-           ring->stride == ring_stride(ring->payload) && ring->depth > 0 &&
-           (ring->depth & (ring->depth - 1)) == 0 && ring->depth <= size / ring->stride &&
-           part_fits(ring->offset, ring->stride * ring->depth, size);
-}
-
 /* a layout of ours, none of whose parts leads out of the segment */
 static bool layout_holds(const struct inphase_layout *layout, uint64_t size)
 {

@@ -23,7 +23,8 @@ static void *relay_main(void *argument)
             continue;
         }
         seen = rung;
-        store_wake(relay->state);
+        /* all readers but those who wait on a bell */
+        futex_wake(&relay->state->wake, INT32_MAX);
     }
     return NULL;
 }

@@ -210,8 +210,8 @@ static bool may_hold(const struct actuator *actuator)
     return true;
 }
 
-/* write its stop; true: with the values that are applied then */
-static bool tell(struct inphase_core *core, struct actuator *actuator, int64_t now_ns)
+/* its stop, ready to be written; false: there is none that could be */
+static bool choose_stop(struct actuator *actuator, int64_t now_ns)
 {
     uint32_t kind = stop_kind(actuator);
 
@@ -227,18 +227,10 @@ static bool tell(struct inphase_core *core, struct actuator *actuator, int64_t n
             actuator->applied[c] = limiter_rest_value(&actuator->limiter[c]);
     }
     actuator->stops = kind == INPHASE_STOP_BYTES ? STOPS_BYTES : STOPS_VALUES;
-    write_command(core, actuator);
-    actuator->stops = STOPS_NOT;
-    if (!(actuator->flags & INPHASE_ACT_WRITTEN))
-        return false;
-    actuator->flags |= INPHASE_ACT_RAMPING;
-    actuator->reason = INPHASE_REASON_REST;
-    if (!actuator->told++ && is_seen(actuator))
-        begin_window(actuator);
-    return kind != INPHASE_STOP_BYTES;
+    return true;
 }
 
-bool rest_let_go(struct inphase_core *core, struct actuator *actuator, int64_t now_ns)
+bool rest_prepare_stop(struct inphase_core *core, struct actuator *actuator, int64_t now_ns)
 {
     uint32_t enables = atomic_load_explicit(&actuator->enables, memory_order_acquire);
 
@@ -255,5 +247,16 @@ bool rest_let_go(struct inphase_core *core, struct actuator *actuator, int64_t n
     if (!actuator->device->attached || core->observe ||
         (int64_t)actuator->told * core->period_ns > STOP_NS)
         return false;
-    return tell(core, actuator, now_ns);
+    return choose_stop(actuator, now_ns);
+}
+
+void rest_note_stop(struct actuator *actuator)
+{
+    actuator->stops = STOPS_NOT;
+    if (!(actuator->flags & INPHASE_ACT_WRITTEN))
+        return;
+    actuator->flags |= INPHASE_ACT_RAMPING;
+    actuator->reason = INPHASE_REASON_REST;
+    if (!actuator->told++ && is_seen(actuator))
+        begin_window(actuator);
 }

@@ -296,6 +296,12 @@ static int64_t needed_in(const struct plan *plan, const struct mail *mail)
     return mail->cycle + plan->latency - (is_gone_to ? plan->spacing - 1 : 0);
 }
 
+/* an answer to a frame before the present epoch moves nothing any more */
+static bool is_current(const struct inphase_core *core, int64_t frame_cycle)
+{
+    return frame_cycle >= core->epoch_cycle;
+}
+
 static void take(struct inphase_core *core, const struct mail *mail, int64_t now_ns)
 {
     struct plan *plan = &core->plan;
@@ -307,7 +313,7 @@ static void take(struct inphase_core *core, const struct mail *mail, int64_t now
         count(core, COUNT_REFUSED_ANSWERS, 1);
         return;
     }
-    if (!command_is_current(core, mail->cycle)) {
+    if (!is_current(core, mail->cycle)) {
         count(core, COUNT_DROPPED, 1);
         put_refusal(plan, mail, INPHASE_REASON_DROPPED, core->cycle);
         return;

@@ -113,11 +113,6 @@ static void begin_epoch(struct inphase_core *core)
     put_i64(&core->state->epoch, load_i64(&core->state->epoch) + 1);
 }
 
-bool command_is_current(const struct inphase_core *core, int64_t frame_cycle)
-{
-    return frame_cycle >= core->epoch_cycle;
-}
-
 void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail)
 {
     struct state *state = core->state;
@@ -344,6 +339,15 @@ int inphase_core_latch(inphase_core *core, uint32_t reason, uint32_t detail)
                                             (uint64_t)reason << 32 | detail,
                                             memory_order_relaxed, memory_order_relaxed);
     return 0;
+}
+
+void inphase_core_stop(inphase_core *core, uint32_t reason, uint32_t detail)
+{
+    uint64_t none = INPHASE_REASON_NONE;
+
+    /* one word, so that the detail is that of the reason which came first; orders nothing else */
+    atomic_compare_exchange_strong_explicit(&core->stop, &none, (uint64_t)reason << 32 | detail,
+                                            memory_order_relaxed, memory_order_relaxed);
 }
 
 void inphase_core_beat(inphase_core *core)

@@ -209,6 +209,19 @@ uint64_t ring_stride(uint64_t payload)
     return SLOT_HEADER + ((payload + 63) & ~63ULL);
 }
 
+bool part_fits(uint64_t offset, uint64_t bytes, uint64_t size)
+{
+    return offset % 8 == 0 && offset <= size && bytes <= size - offset;
+}
+
+bool ring_fits(const struct inphase_ring *ring, uint64_t size)
+{
+    return ring->payload <= size && ring->payload % 8 == 0 &&
+           ring->stride == ring_stride(ring->payload) && ring->depth > 0 &&
+           (ring->depth & (ring->depth - 1)) == 0 && ring->depth <= size / ring->stride &&
+           part_fits(ring->offset, ring->stride * ring->depth, size);
+}
+
 struct slot *ring_slot(uint8_t *memory, const struct inphase_ring *ring, uint64_t number)
 {
     return (struct slot *)(memory + ring->offset + (number & (ring->depth - 1)) * ring->stride);
@@ -250,11 +263,6 @@ bool slot_read(const struct slot *slot, uint64_t number, void *payload, uint64_t
 void futex_wake(const _Atomic uint32_t *word, int32_t count)
 {
     syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
-}
-
-void store_wake(const struct state *state)
-{
-    futex_wake(&state->wake, INT32_MAX);
 }
 
 int inphase_bell_make(inphase_segment **out)

@@ -140,7 +140,7 @@ static bool stands(struct inphase_core *core, struct sensor *sensor, const struc
         inphase_draw(core->seed, coming->key, sensor->index, INPHASE_DRAW_FREEZE) <
             twin->spec.freeze)
         twin->stands_until =
-            sample + (uint64_t)draw_ns(core, &twin->spec.freeze_samples, coming->key,
+            sample + (uint64_t)draw_ns(core->seed, &twin->spec.freeze_samples, coming->key,
                                        sensor->index, INPHASE_DRAW_FREEZE_SAMPLES);
     return sample < twin->stands_until ||
            (!sensor->latched &&
@@ -220,10 +220,11 @@ static int64_t draw_latency(struct inphase_core *core, const struct sensor *sens
                                                  INPHASE_DRAW_JITTER));
     } else {
         latency_ns =
-            draw_ns(core, &spec->latency, key, sensor->index, INPHASE_DRAW_LATENCY);
+            draw_ns(core->seed, &spec->latency, key, sensor->index, INPHASE_DRAW_LATENCY);
     }
     if (spec->jitter.knots)
-        latency_ns += draw_ns(core, &spec->jitter, key, sensor->index, INPHASE_DRAW_JITTER);
+        latency_ns += draw_ns(core->seed, &spec->jitter, key, sensor->index,
+                              INPHASE_DRAW_JITTER);
     return latency_ns;
 }
 
@@ -475,7 +476,7 @@ static int twin_write(struct inphase_core *core, struct actuator *actuator)
     struct plant *plant = actuator->plant;
     struct effect *effect;
     int64_t at_ns = core->virtual_ns +
-                    draw_ns(core, &plant->delay, (uint64_t)core->cycle,
+                    draw_ns(core->seed, &plant->delay, (uint64_t)core->cycle,
                             INPHASE_DRAW_ACTUATOR + actuator->index, 0);
 
     /* of a stop in bytes its twin knows where it was told to be last, if anything */

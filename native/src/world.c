@@ -115,10 +115,3 @@ bool world_render(struct world *world, uint32_t sensor, void *payload)
         world_fail(world, -EPIPE, "");
     return !world->failure;
 }
-
-void inphase_core_world_failure(inphase_core *core, struct inphase_world_failure *out)
-{
-    *out = (struct inphase_world_failure){
-        .what = core->world.failure, .cycle = core->cycle, .world_ns = core->world.now_ns};
-    memcpy(out->message, core->world.message, sizeof out->message);
-}

@@ -114,7 +114,7 @@ static void plan(struct robot *robot, uint32_t kind, uint32_t device, int64_t fr
 /* what the policy says of the present cycle, at once */
 static int post(struct inphase_core *core, uint32_t reason, const double *values, uint32_t channels)
 {
-    return mailbox_answer(core, core->cycle, core->virtual_ns, reason, values, channels);
+    return lockstep_post(core, core->cycle, core->virtual_ns, reason, values, channels);
 }
 
 /* up to and with the latch of the next cycle */

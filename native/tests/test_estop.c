@@ -98,7 +98,7 @@ static const struct inphase_frame *latch(struct robot *robot)
 static void post(struct robot *robot)
 {
     robot->goal += STEP;
-    CHECK_EQUAL(mailbox_answer(robot->core, robot->core->cycle, robot->core->virtual_ns, 0,
+    CHECK_EQUAL(lockstep_post(robot->core, robot->core->cycle, robot->core->virtual_ns, 0,
                                &robot->goal, 1), 0);
 }
 
@@ -434,7 +434,7 @@ static void an_old_answer_moves_nothing_after_a_stop_or_an_arming(void)
     CHECK_EQUAL(status_of(&robot).state, INPHASE_STATE_ARMED);
 
     /* the frame before was latched before the arming... wait for nothing: it is dropped */
-    CHECK_EQUAL(mailbox_answer(robot.core, robot.core->cycle - 1, robot.core->virtual_ns, 0, &far,
+    CHECK_EQUAL(lockstep_post(robot.core, robot.core->cycle - 1, robot.core->virtual_ns, 0, &far,
                                1), 0);
     cycle_act(robot.core);
     CHECK_EQUAL(dropped(&robot), 2);

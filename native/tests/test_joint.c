@@ -141,7 +141,7 @@ static const struct inphase_frame *ask(struct robot *robot, double value)
 {
     CHECK(cycle_latch(robot->core));
     CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
-    CHECK_EQUAL(mailbox_answer(robot->core, robot->core->cycle, robot->core->virtual_ns,
+    CHECK_EQUAL(lockstep_post(robot->core, robot->core->cycle, robot->core->virtual_ns,
                                INPHASE_REASON_NONE, &value, 1), 0);
     cycle_act(robot->core);
     return inphase_reader_record(robot->reader);
@@ -344,7 +344,7 @@ static void a_command_that_was_refused_for_any_reason_counts_as_invalid(void)
         int64_t missed = reason == INPHASE_REASON_SILENT || reason == INPHASE_REASON_DIED;
 
         CHECK(cycle_latch(robot.core));
-        CHECK_EQUAL(mailbox_answer(robot.core, robot.core->cycle, robot.core->virtual_ns, reason,
+        CHECK_EQUAL(lockstep_post(robot.core, robot.core->cycle, robot.core->virtual_ns, reason,
                                    NULL, 0), 0);
         cycle_act(robot.core);
         refused += !missed && reason != INPHASE_REASON_DROPPED;

@@ -116,7 +116,7 @@ static int run(struct robot *robot, double value)
     CHECK(cycle_latch(robot->core));
     CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
     if (isfinite(value))
-        CHECK_EQUAL(mailbox_answer(robot->core, robot->core->cycle, robot->core->virtual_ns,
+        CHECK_EQUAL(lockstep_post(robot->core, robot->core->cycle, robot->core->virtual_ns,
                                    INPHASE_REASON_NONE, &value, 1), 0);
     robot->core->device[BUS].ops = &ops;
     cycle_act(robot->core);

@@ -76,13 +76,13 @@ static int answer(struct robot *robot, int64_t cycle, const double *values)
 {
     struct inphase_core *core = robot->core;
 
-    return mailbox_answer(core, cycle, core->virtual_ns, INPHASE_REASON_NONE, values,
+    return lockstep_post(core, cycle, core->virtual_ns, INPHASE_REASON_NONE, values,
                           core->plan.answer);
 }
 
 static int refuse(struct robot *robot, int64_t cycle, uint32_t reason)
 {
-    return mailbox_answer(robot->core, cycle, robot->core->virtual_ns, reason, NULL, 0);
+    return lockstep_post(robot->core, cycle, robot->core->virtual_ns, reason, NULL, 0);
 }
 
 static void latch(struct robot *robot)

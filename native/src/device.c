@@ -1,0 +1,120 @@
+/* Devices come and go: the cycle thread takes over what the supervisor wants of each, and gives up a
+   device that was lost. Cycle thread only. */
+#include "internal.h"
+
+/* the answer to the wish that was taken last */
+static void tell_use(struct device *device, uint32_t use)
+{
+    atomic_store_explicit(&device->use, device->taken >> 32 << 32 | use, memory_order_release);
+}
+
+void device_lost(struct inphase_core *core, struct device *device, int error)
+{
+    device->attached = false;
+    device->was_lost = true;
+    if (device->ops != &worker_ops)
+        device->fd = -1;
+    if (device->sensor >= 0)
+        core->sensor[device->sensor].outstanding = false;
+    if (device->actuator >= 0) {
+        rest_lost(&core->actuator[device->actuator]);
+        if (device->ops == &worker_ops)
+            guard_abandon(core, &core->actuator[device->actuator], error == -ETIMEDOUT);
+    }
+
+    /* what moves depends on it, whatever its feedback is and whether or not anybody looks */
+    if (device->actuator >= 0 && core->is_live)
+        latch_motion(core, INPHASE_REASON_OFFLINE, (uint32_t)(device - core->device));
+    put_u32(&core->state->lost_devices, load_u32(&core->state->lost_devices) + 1);
+    tell_use(device, (uint32_t)-error & USE_ERRNO);
+}
+
+static void start_over(struct inphase_core *core, struct device *device)
+{
+    device->attached = true;
+    device->refused = false;
+    device->orders_waiting = 0;
+    device->quiet_until_ns = 0;
+    device->lost_reason = device->lost_detail = 0;
+    tell_use(device, USE_ATTACHED);
+    if (device->sensor >= 0) {
+        struct sensor *sensor = &core->sensor[device->sensor];
+
+        parser_reset(&sensor->parser);
+        sensor->outstanding = false;
+        sensor->dirty = !device->ops->pairs;
+        sensor->suspect = false;
+        sensor->owed = sensor->counts = 0;
+        sensor->device_sequence_known = false;
+        sensor->clock_known = false;
+        sensor->recovering = device->was_lost ? sensor->recover : 0;
+    }
+}
+
+/* a worker's device is there while its worker lives and says so */
+static void follow_worker(struct inphase_core *core, struct device *device)
+{
+    bool there = device->worker_lives && device->post &&
+                 atomic_load_explicit(&device->post->state, memory_order_acquire) ==
+                     INPHASE_WORKER_RUNNING;
+    int64_t opens = device->post ? load_i64(&device->post->fact[WORKER_OPENS]) : 0;
+
+    /* opens are counted: it may have been lost and opened again between two cycles */
+    if (device->attached && (!there || opens != device->opens_seen))
+        device_lost(core, device, -ENODEV);
+    else if (there && !device->attached)
+        start_over(core, device);
+    device->opens_seen = opens;
+}
+
+/* let go of what the wish before was for; a worker that is wanted no longer has ended */
+static void let_go(struct inphase_core *core, struct device *device)
+{
+    if (device->ops == &worker_ops) {
+        device->worker_lives = false;
+        follow_worker(core, device);
+        return;
+    }
+    if (device->attached && device->actuator >= 0 && core->is_live)
+        latch_motion(core, INPHASE_REASON_OFFLINE, (uint32_t)(device - core->device));
+    device->attached = false;
+    device->fd = -1;
+    if (device->sensor >= 0)
+        core->sensor[device->sensor].outstanding = false;
+}
+
+/* Follow a new wish. One that came and went between two cycles was never seen, and need not be: a
+   wish says all, and every new one begins with letting go. */
+static void take_wish(struct inphase_core *core, struct device *device, uint64_t wanted)
+{
+    uint32_t what = (uint32_t)wanted;
+
+    let_go(core, device);
+    device->taken = wanted;
+    if (device->ops == &worker_ops) {
+        device->worker_lives = what != WANTED_NONE;
+        follow_worker(core, device);
+    } else if (what != WANTED_NONE) {
+        device->fd = (int)(what - WANTED_FD);
+        start_over(core, device);
+    }
+    if (!device->attached)
+        tell_use(device, 0);
+}
+
+void stage_devices(struct inphase_core *core)
+{
+    for (uint32_t i = 0; i < core->devices; i++) {
+        struct device *device = &core->device[i];
+        uint64_t wanted = atomic_load_explicit(&device->wanted, memory_order_acquire);
+
+        if (device->ops == &twin_ops && !device->attached &&
+            core->cycle >= device->gone_until_cycle)
+            start_over(core, device);
+        if (wanted != device->taken)
+            take_wish(core, device, wanted);
+        if (device->ops == &worker_ops)
+            follow_worker(core, device);
+    }
+    state_take_requests(core);
+}

@@ -1,0 +1,38 @@
+/* Lateness: the latest moment of each cycle, and a machine or a process that stood still. Cycle thread
+   only. */
+#include "internal.h"
+
+/* what was latest in this cycle, and where: one entry per cycle in the list of the worst */
+void note_late(struct inphase_core *core, int64_t late_ns, int phase, const struct device *device)
+{
+    if (late_ns <= core->worst_late_ns)
+        return;
+    core->worst_late_ns = late_ns;
+    core->worst_phase = phase;
+    core->worst_device = device ? (int)(device - core->device) : -1;
+}
+
+/* The guard has stopped the devices already, as nothing here ran: they get the same stop again until they
+   are at rest, and no command */
+static void end_spared(struct inphase_core *core)
+{
+    for (uint32_t i = 0; i < core->actuators; i++)
+        rest_lost(&core->actuator[i]);
+    latch_motion(core, INPHASE_REASON_GUARD, 0);
+    inphase_core_stop(core, INPHASE_REASON_GUARD, 0);
+}
+
+void note_resumed(struct inphase_core *core)
+{
+    core->flags |= INPHASE_FLAG_RESUMED;
+    latch_motion(core, INPHASE_REASON_RESUMED, 0);
+}
+
+/* the machine or this process stood still, wherever in the cycle it was: the next frame says so */
+void note_suspension(struct inphase_core *core, int64_t late_ns)
+{
+    if (guard_spared(core))
+        end_spared(core);
+    if (late_ns > core->resumed_after_ns)
+        note_resumed(core);
+}

@@ -1,0 +1,24 @@
+/* A sensor's place among the triggers, and its replies that belong to another trigger. */
+#include "internal.h"
+
+/* among the sensors that the core triggers, in the order of their offsets; insertion sort, stable */
+void order_trigger(struct inphase_core *core, uint32_t sensor)
+{
+    int64_t trigger_ns = core->sensor[sensor].trigger_ns;
+    uint32_t at = core->triggered++;
+
+    for (; at > 0 && core->sensor[core->order[at - 1]].trigger_ns > trigger_ns; at--)
+        core->order[at] = core->order[at - 1];
+    core->order[at] = sensor;
+}
+
+/* something that belongs to another trigger came in: which ones the next replies belong to is in
+   doubt, see line_is_quiet */
+void slip(struct inphase_core *core, struct sensor *sensor)
+{
+    count_add(core->statistics, COUNT_SLIPS, 1);
+    if (!sensor->suspect)
+        sensor->owed = OWED_NOT_KNOWN;
+    sensor->suspect = sensor->slipped = true;
+    sensor->clean_turns = 0;
+}
