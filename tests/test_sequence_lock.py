@@ -193,10 +193,10 @@ CONTROL = {
     "a worker's mark": Word("magic", ("worker.c", "inphase_worker_make"), ("post.c", "post_of")),
     "the state": Word("state", ("state.c", "state_set"), ("worker.c", "inphase_worker_start_ns")),
     "a worker's state": Word(
-        "state", ("worker.c", "inphase_worker_state"), ("cycle.c", "follow_worker")
+        "state", ("worker.c", "inphase_worker_state"), ("device.c", "follow_worker")
     ),
-    "what is wanted": Word("wanted", ("core.c", "want"), ("cycle.c", "stage_devices")),
-    "what is in use": Word("use", ("cycle.c", "tell_use"), ("core.c", "use_of")),
+    "what is wanted": Word("wanted", ("core.c", "want"), ("device.c", "stage_devices")),
+    "what is in use": Word("use", ("device.c", "tell_use"), ("core.c", "use_of")),
     "enabled": Word("enabled", ("core.c", "inphase_core_enable"), ("act.c", "act_one")),
     "guarded": Word("guarded", ("state.c", "inphase_core_guarded"), ("state.c", "is_guarded")),
     "arm": Word(
