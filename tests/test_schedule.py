@@ -164,8 +164,8 @@ def test_what_is_left_out_is_decided_by_the_plan_or_once_per_cycle(write: Write)
     assert schedule.actuator["arm"].accepts == ("FRESH", "HELD", "LATE")
 
 
-def test_the_keys_of_the_middlewares_page_are_taken(write: Write) -> None:
-    page = (ROOT / "middleware" / "README.md").read_text()
+def test_the_keys_of_the_sensors_page_are_taken(write: Write) -> None:
+    page = (ROOT / "middleware" / "SENSORS.md").read_text()
     example = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
     assert example is not None
     head, arm, policy = re.split(r"\[actuator\.arm\]\n|\[policy\]\n", example[1])
