@@ -4,12 +4,17 @@
    limiter cost CASE CALLS: that many calls of the limiter; callgrind counts them.
    Linked with the core's own files. */
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "../native/src/internal.h"
+#include "../native/src/core.h"
+#include "../native/src/cycle.h"
+#include "../native/src/limiter.h"
+#include "../native/src/lockstep.h"
 
 #define CHANNELS 64
 #define PERIOD_NS 1000000LL

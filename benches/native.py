@@ -39,7 +39,7 @@ def extension() -> Path:
     target = BUILD / f"_bench{sysconfig.get_config_var('EXT_SUFFIX')}"
     sources = [HERE / name for name in _SOURCES]
     sources += _core_sources()
-    watched = [*sources, HERE / "yardstick.h", HERE / "shared.h", _CORE / "src" / "internal.h"]
+    watched = [*sources, HERE / "yardstick.h", HERE / "shared.h", *(_CORE / "src").glob("*.h")]
     if _is_older(target, watched):
         BUILD.mkdir(parents=True, exist_ok=True)
         ffi = FFI()

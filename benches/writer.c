@@ -1,14 +1,22 @@
 /* Writes the product's store from a bench: the layout of native/src/core.c and the publishing of
    native/src/cycle.c, with payloads larger than the core's own sensors have. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../native/src/internal.h"
+#include "../native/src/mailbox.h"
+#include "../native/src/relaxed.h"
+#include "../native/src/relay.h"
+#include "../native/src/state.h"
+#include "../native/src/statistics.h"
+#include "../native/src/store.h"
 #include "shared.h"
 
 struct bench_store {

@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "../src/internal.h"
+#include "../inphase.h"
 #include "../tests/check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);

@@ -3,7 +3,13 @@
    words of a good page that are changed. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
+#include "../src/guard_page.h"
+#include "../src/store.h"
 #include "fuzz.h"
 
 #define ROOM 64 /* of a stop */

@@ -3,7 +3,15 @@
    where and to what. The mailbox is changed between the cycles, and by a thread within them. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
+#include "../src/core.h"
+#include "../src/cycle.h"
+#include "../src/lockstep.h"
+#include "../src/mailbox.h"
+#include "../src/twin.h"
 #include "fuzz.h"
 
 #define PERIOD_NS 1000000LL

@@ -1,8 +1,12 @@
 /* Bytes from a device: whatever comes, in whatever pieces, the parser stays in its buffers, gives
    numbers or a reason, and finds the next good packet. Input: which exchange, then pieces, each a
    length byte and so many bytes. */
+#include <errno.h>
 #include <linux/can.h>
+#include <stddef.h>
+#include <stdint.h>
 
+#include "../src/packet.h"
 #include "fuzz.h"
 
 /* two servos of Protocol 2.0 */

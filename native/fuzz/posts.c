@@ -3,9 +3,17 @@
    to what. Whatever a frame calls fresh is of its trigger by the core's own clock. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "../src/clock.h"
+#include "../src/collect.h"
+#include "../src/core.h"
+#include "../src/post.h"
+#include "../src/sensor.h"
 #include "fuzz.h"
 
 #define PERIOD_NS 1000000LL

@@ -3,6 +3,10 @@
    the reader opens, between its calls, or all the time. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "fuzz.h"
 

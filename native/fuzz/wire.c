@@ -1,5 +1,7 @@
 /* A header from the network: refused, or a record that is written again to the same numbers. Input:
    the header's bytes, for a robot of two sensors and two actuators. */
+#include <errno.h>
+
 #include "fuzz.h"
 
 #define ROOM 4096

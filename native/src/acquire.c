@@ -1,7 +1,16 @@
 /* When a sample was acquired, of an exchange that the core runs: by the device's own clock, mapped
    to the host's, where it gives one; else by the model that its driver states; else it is absent.
    A worker says it by itself. Cycle thread only. */
-#include "internal.h"
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "acquire.h"
+#include "core.h"
+#include "relaxed.h"
+#include "sensor.h"
+#include "statistics.h"
+#include "twin.h"
 
 #define FAR_NS 4e18 /* 127 years: device times are cut off here */
 

@@ -1,9 +1,28 @@
 /* Act: what the policy posted, or what stands in for it, through the limiter to the devices. All
    commands leave from write_command. Cycle thread only. */
+#include <errno.h>
 #include <math.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "internal.h"
+#include "act.h"
+#include "actuator.h"
+#include "clock.h"
+#include "core.h"
+#include "device.h"
+#include "estop.h"
+#include "guard.h"
+#include "lateness.h"
+#include "limiter.h"
+#include "relaxed.h"
+#include "rest.h"
+#include "sensor.h"
+#include "setpoint.h"
+#include "state.h"
+#include "statistics.h"
+#include "workspace.h"
 
 #define STARVE_NS 1000000000LL /* of rest without fresh feedback or a valid command */
 #define GAP_CYCLES 16 /* without a write; after more than these a device counts as at rest */

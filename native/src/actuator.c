@@ -1,7 +1,12 @@
 /* What is known of an actuator's place. Cycle thread only. */
 #include <math.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 
-#include "internal.h"
+#include "actuator.h"
+#include "device.h"
+#include "sensor.h"
 
 bool feedback_is_good(const struct actuator *actuator, int64_t now_ns)
 {

@@ -1,10 +1,18 @@
 /* The two clocks: the monotonic one of the machine, and virtual time for lock step. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <time.h>
 
-#include "internal.h"
+#include "clock.h"
+#include "core.h"
+#include "draw.h"
+#include "lateness.h"
+#include "sensor.h"
+#include "twin.h"
 
 #define WALL_TRIES 3
 #define WALL_NARROW_NS 2000

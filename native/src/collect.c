@@ -1,10 +1,26 @@
 /* Collect: triggers out, replies in, until every reply is there or the read deadline. A reply
    belongs to the trigger that asked for it, or is dropped. Cycle thread only. */
 #include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "internal.h"
+#include "acquire.h"
+#include "clock.h"
+#include "collect.h"
+#include "core.h"
+#include "device.h"
+#include "gpio.h"
+#include "lateness.h"
+#include "packet.h"
+#include "post.h"
+#include "relaxed.h"
+#include "sensor.h"
+#include "state.h"
+#include "statistics.h"
+#include "store.h"
+#include "twin.h"
 
 #define DRAIN_READS 8
 #define COUNTS_ENOUGH 8 /* numbers in a row that go on by one for each trigger: the device counts them */
@@ -610,7 +626,7 @@ static void begin(struct inphase_core *core, struct sensor *sensor)
     /* what came of a trigger is said in the frame that it is due in, and until the next trigger;
        where the trigger of this frame was skipped, it says nothing of an earlier one */
     if (sensor->latched || triggers ||
-        (is_due(core, sensor) && due_cycle(sensor, sensor->cycle) != core->cycle)) {
+        (is_due(sensor, core->cycle) && due_cycle(sensor, sensor->cycle) != core->cycle)) {
         sensor->refusal = sensor->frozen = false;
         sensor->reason = sensor->detail = 0;
     }

@@ -1,13 +1,39 @@
 /* Making and ending a core: memory, configuration, thread. Nothing here is on the cycle thread. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 
-#include "internal.h"
+#include "actuator.h"
+#include "clock.h"
+#include "core.h"
+#include "cycle.h"
+#include "descriptor.h"
+#include "device.h"
+#include "draw.h"
+#include "guard.h"
+#include "limiter.h"
+#include "mailbox.h"
+#include "packet.h"
+#include "post.h"
+#include "relaxed.h"
+#include "relay.h"
+#include "rest.h"
+#include "sensor.h"
+#include "setpoint.h"
+#include "state.h"
+#include "statistics.h"
+#include "store.h"
+#include "twin.h"
+#include "world.h"
 
 #define ALIGN 4096UL
 

@@ -11,9 +11,29 @@
    where anything acts, clock_nanosleep to the act offset, one ioctl per line of the emergency stop,
    and per actuator one write, or one futex where a worker has it. Everything else is memory.
    Each loop is bounded by the number of sensors, channels or grid points, or by the deadline. */
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "internal.h"
+#include "act.h"
+#include "clock.h"
+#include "collect.h"
+#include "core.h"
+#include "cycle.h"
+#include "device.h"
+#include "gpio.h"
+#include "guard.h"
+#include "lateness.h"
+#include "realtime.h"
+#include "relaxed.h"
+#include "relay.h"
+#include "rest.h"
+#include "sensor.h"
+#include "state.h"
+#include "statistics.h"
+#include "store.h"
+#include "twin.h"
 
 #define WAKE_TRIES 4
 
@@ -95,7 +115,7 @@ static bool is_cut_short(const struct inphase_core *core, const struct sensor *s
 
 static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
 {
-    bool due = sensor->latched || is_due(core, sensor);
+    bool due = sensor->latched || is_due(sensor, core->cycle);
     bool is_old = sample_age(sensor, core->latched_ns) > sensor->max_age_ns;
 
     if (sensor->fresh && !is_old) {

@@ -6,15 +6,26 @@
    what note_wall_clock found in this cycle. A datagram that was there before the trigger is no
    reply to it. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <linux/can.h>
 #include <linux/can/error.h>
 #include <linux/can/raw.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "actuator.h"
+#include "clock.h"
+#include "core.h"
+#include "descriptor.h"
+#include "device.h"
+#include "guard.h"
+#include "packet.h"
+#include "sensor.h"
+#include "statistics.h"
 
 #define CAN_BATCH 16
 #define STAMP_FAR_NS 10000000000LL /* further off than this a stamp is not of this machine's clock */

@@ -1,6 +1,20 @@
 /* Devices come and go: the cycle thread takes over what the supervisor wants of each, and gives up a
    device that was lost. Cycle thread only. */
-#include "internal.h"
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core.h"
+#include "device.h"
+#include "guard.h"
+#include "packet.h"
+#include "post.h"
+#include "relaxed.h"
+#include "rest.h"
+#include "sensor.h"
+#include "state.h"
+#include "twin.h"
 
 /* the answer to the wish that was taken last */
 static void tell_use(struct device *device, uint32_t use)

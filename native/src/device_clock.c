@@ -21,9 +21,12 @@
    below the arrivals (of all such lines the one nearest to their centre), less the latency that the
    driver states. The intervals still bound rate and error; nothing late moves the line. The error is
    never below the span from the stated to the worst latency: only what never varies could say less. */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "internal.h"
+#include "../inphase.h"
 
 #define KEPT INPHASE_CLOCK_READINGS
 #define SPAN_FIRST_NS 1000000LL

@@ -1,10 +1,13 @@
 /* Draws of the timing model: a counter-based generator and distributions. Only + - * / on doubles,
    so that every machine draws the same. */
+#include <errno.h>
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "draw.h"
 
 #define DRAW_MAX_NS 3600000000000000LL /* what is later than this never comes */
 

@@ -1,10 +1,20 @@
 /* The emergency stop: its inputs are looked at once per cycle, right before anything is written.
    What cannot be read counts as pressed. Cycle thread only, but for what the header offers. */
+#include <errno.h>
 #include <linux/gpio.h>
 #include <math.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <sys/ioctl.h>
 
-#include "internal.h"
+#include "clock.h"
+#include "core.h"
+#include "estop.h"
+#include "relaxed.h"
+#include "rest.h"
+#include "sensor.h"
+#include "state.h"
+#include "store.h"
 
 enum level { RELEASED, PRESSED, UNKNOWN };
 

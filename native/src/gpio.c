@@ -1,9 +1,16 @@
 /* GPIO lines as triggers: up at a sensor's trigger offset, down again in the same cycle. The line is
    requested elsewhere (libgpiod); here is one ioctl per edge. */
+#include <errno.h>
 #include <linux/gpio.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/ioctl.h>
 
-#include "internal.h"
+#include "clock.h"
+#include "core.h"
+#include "device.h"
+#include "gpio.h"
+#include "sensor.h"
 
 int inphase_gpio_set(int fd, uint64_t mask, uint64_t value)
 {

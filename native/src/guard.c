@@ -1,15 +1,26 @@
 /* The core's side of the guard: its page, what the cycle thread leaves there, and whether the guard
    lives. Memory reads and writes only; without a page (lock step, observing) nothing. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "actuator.h"
+#include "clock.h"
+#include "core.h"
+#include "guard.h"
+#include "guard_page.h"
+#include "limiter.h"
+#include "relaxed.h"
+#include "store.h"
 
 #define ALIGN 64UL
 

@@ -1,10 +1,13 @@
 /* The guard's page as it is read, and what follows from it. In the guard's process; pure but for
    reading. */
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "guard.h"
-#include "internal.h"
+#include "guard_page.h"
+#include "store.h"
 
 #define READS 4
 

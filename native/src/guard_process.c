@@ -20,6 +20,9 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +36,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "guard.h"
+#include "guard_page.h"
 
 #define REPEATS 3
 #define TRIES 12 /* of one device, those that failed included */

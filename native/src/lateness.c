@@ -1,6 +1,13 @@
 /* Lateness: the latest moment of each cycle, and a machine or a process that stood still. Cycle thread
    only. */
-#include "internal.h"
+#include <stdint.h>
+
+#include "core.h"
+#include "device.h"
+#include "guard.h"
+#include "lateness.h"
+#include "rest.h"
+#include "state.h"
 
 /* what was latest in this cycle, and where: one entry per cycle in the list of the worst */
 void note_late(struct inphase_core *core, int64_t late_ns, int phase, const struct device *device)
@@ -31,7 +38,7 @@ void note_resumed(struct inphase_core *core)
 /* the machine or this process stood still, wherever in the cycle it was: the next frame says so */
 void note_suspension(struct inphase_core *core, int64_t late_ns)
 {
-    if (guard_spared(core))
+    if (guard_spared(&core->guard))
         end_spared(core);
     if (late_ns > core->resumed_after_ns)
         note_resumed(core);

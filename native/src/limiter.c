@@ -11,6 +11,7 @@
    takes to let go of it. Only + - * /, sqrt and floor: equal on every machine. */
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
 
 #include "limiter.h"
 #include "sums.h"

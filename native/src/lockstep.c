@@ -1,8 +1,18 @@
 /* Lock step: the cycle's stages on virtual time, in the caller's thread, with the policy as a server
    whose inference takes time. */
+#include <errno.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "internal.h"
+#include "clock.h"
+#include "core.h"
+#include "cycle.h"
+#include "draw.h"
+#include "lockstep.h"
+#include "mailbox.h"
+#include "relaxed.h"
+#include "state.h"
+#include "store.h"
 
 /* a frame and its samples in their rings: written by this very thread */
 static const void *frame_record(const struct inphase_core *core, int64_t number)

@@ -1,7 +1,13 @@
 /* The policy's mailbox: sequence-locked answers, written by the policy, read by the core. */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "internal.h"
+#include "mailbox.h"
+#include "policy_facts.h"
+#include "store.h"
 
 static uint64_t mail_bytes(uint32_t values)
 {

@@ -1,13 +1,17 @@
 /* A policy that is an ONNX model: fields of a frame in, ONNX Runtime, a command out, without Python.
    The library is opened by its path when a model is; nothing here is linked to it. */
 #include <dlfcn.h>
+#include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "reader.h"
 
 #define ORT_API 20              /* of onnxruntime 1.20, the oldest that is supported */
 #define WARM_UP 16              /* runs until a session has made all its memory */

@@ -1,12 +1,16 @@
 /* Packets: checksum, escape rule, framing, and raw values to SI and back. The parser is incremental
    and bounded: it holds at most one packet, and looks at each byte a bounded number of times. */
+#include <errno.h>
 #include <float.h>
 #include <linux/can.h>
 #include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "packet.h"
 
 /* ---- checksum --------------------------------------------------------------------------- */
 

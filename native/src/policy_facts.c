@@ -1,8 +1,14 @@
 /* What a policy's process says of itself, behind its mailbox: what it gave up, and how long it takes
    from a frame to its command. It writes, anyone reads; the core never looks here. */
+#include <errno.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "internal.h"
+#include "mailbox.h"
+#include "policy_facts.h"
+#include "relaxed.h"
+#include "statistics.h"
+#include "store.h"
 
 static struct policy_facts *facts_of(const inphase_segment *segment)
 {

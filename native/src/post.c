@@ -1,10 +1,22 @@
 /* What the core reads of a worker's segment, and a worker's device on the cycle thread: memory, and
    an eventfd towards the core and a bell towards the worker. */
 #define _GNU_SOURCE
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/uio.h>
 
-#include "internal.h"
+#include "actuator.h"
+#include "core.h"
+#include "device.h"
+#include "guard.h"
+#include "guard_page.h"
+#include "post.h"
+#include "sensor.h"
+#include "state.h"
+#include "store.h"
 
 const struct post *post_of(const inphase_segment *segment, const struct inphase_layout *layout,
                            uint32_t sensor)

@@ -1,9 +1,18 @@
 /* Readers of a store: they follow frames, look at samples in place or copy them, and sum up. A
    reader maps the segment read-only and believes nothing in it before it was checked. */
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "post.h"
+#include "reader.h"
+#include "relaxed.h"
+#include "state.h"
+#include "statistics.h"
+#include "store.h"
 
 #define WRITER_CHECK_NS 100000000LL /* how often a waiting reader asks whether the writer lives */
 

@@ -1,16 +1,29 @@
 /* Real-time rights: what is asked for, and what the kernel says. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <link.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "core.h"
+#include "estop.h"
+#include "guard.h"
+#include "mailbox.h"
+#include "post.h"
+#include "realtime.h"
+#include "sensor.h"
+#include "state.h"
+#include "store.h"
 
 #define PAGE 4096UL
 
@@ -35,7 +48,7 @@ static int set_priority(int32_t priority)
     return sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param) < 0 ? errno : 0;
 }
 
-int realtime_rights(int32_t priority, int32_t cpu, int32_t *priority_errno, int32_t *cpu_errno)
+static int take_rights(int32_t priority, int32_t cpu, int32_t *priority_errno, int32_t *cpu_errno)
 {
     *priority_errno = set_priority(priority);
     *cpu_errno = set_cpu(cpu);
@@ -127,7 +140,7 @@ void realtime_setup(struct inphase_core *core)
         memory_errno = errno;
     dl_iterate_phdr(lock_object, &memory_errno);
 
-    granted = realtime_rights(core->priority, core->cpu, &priority_errno, &cpu_errno);
+    granted = take_rights(core->priority, core->cpu, &priority_errno, &cpu_errno);
     atomic_store_explicit(&state->rt_priority, core->priority, memory_order_relaxed);
     atomic_store_explicit(&state->rt_cpu, core->cpu, memory_order_relaxed);
     atomic_store_explicit(&state->rt_priority_errno, priority_errno, memory_order_relaxed);
@@ -147,7 +160,7 @@ static void *try_rights(void *argument)
 {
     struct trial *trial = argument;
 
-    trial->out->granted = realtime_rights(trial->priority, trial->cpu, &trial->out->priority_errno,
+    trial->out->granted = take_rights(trial->priority, trial->cpu, &trial->out->priority_errno,
                                           &trial->out->cpu_errno);
     return NULL;
 }

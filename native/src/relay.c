@@ -1,12 +1,19 @@
 /* Waking who follows the frames. The cycle thread wakes two at most: the policy, by its bell, and the
    relay, an ordinary thread, which wakes all others. So a crowd of readers costs the cycle nothing. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <linux/futex.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "relay.h"
+#include "state.h"
+#include "store.h"
 
 #define RELAY_LOOK_NS 1000000000LL /* it is woken; this is for a wake that got lost */
 

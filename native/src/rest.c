@@ -1,10 +1,22 @@
 /* At rest is what is measured. An actuator that was told to move, and that this core does not command
    any more (its device was lost, or nobody enabled it), is owed its stop: it is the first thing that its
    device gets when it is attached again. Cycle thread only. */
+#include <errno.h>
 #include <math.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "internal.h"
+#include "actuator.h"
+#include "core.h"
+#include "guard.h"
+#include "limiter.h"
+#include "post.h"
+#include "relaxed.h"
+#include "rest.h"
+#include "sensor.h"
+#include "state.h"
 
 #define WINDOW_NS 100000000LL /* in which a joint was no faster than its speed of rest */
 #define BLIND_STOPS 3         /* at least, and for the window's time, for one without feedback */

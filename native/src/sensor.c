@@ -1,5 +1,9 @@
 /* A sensor's place among the triggers, and its replies that belong to another trigger. */
-#include "internal.h"
+#include <stdint.h>
+
+#include "core.h"
+#include "sensor.h"
+#include "statistics.h"
 
 /* among the sensors that the core triggers, in the order of their offsets; insertion sort, stable */
 void order_trigger(struct inphase_core *core, uint32_t sensor)

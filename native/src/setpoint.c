@@ -5,11 +5,22 @@
    n + latency + i * spacing. As spacing divides every, the commands of all answers lie on one grid of
    cycles, and the plan is a ring of knots on it. A knot is written when an answer comes, and read when
    its cycle does. Bounded: per cycle at most MAILBOX_SLOTS answers of `chunk` commands. */
+#include <errno.h>
 #include <math.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "actuator.h"
+#include "clock.h"
+#include "core.h"
+#include "mailbox.h"
+#include "relaxed.h"
+#include "setpoint.h"
+#include "state.h"
+#include "statistics.h"
 
 #define LATENCY_MAX 0xffff       /* cycles, as measured */
 

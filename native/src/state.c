@@ -1,7 +1,18 @@
 /* The states of a robot, and what leads from one to another: middleware/STATES.md is the page. What
    the cycle has found decides where to go; the table says what exists. Cycle thread only, but for
    what the header offers. */
-#include "internal.h"
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "actuator.h"
+#include "core.h"
+#include "guard.h"
+#include "relaxed.h"
+#include "rest.h"
+#include "setpoint.h"
+#include "state.h"
 
 #define TO(state) (1u << INPHASE_STATE_##state)
 

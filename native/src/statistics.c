@@ -1,7 +1,10 @@
 /* Distributions and counters. One writer, the cycle thread; readers may look at any time. */
+#include <stdatomic.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "internal.h"
+#include "relaxed.h"
+#include "statistics.h"
 
 /* log-linear: values under 2^7 ns have a bucket each, above that 2^7 buckets per octave, so that a
    quantile is right to under 1 % */

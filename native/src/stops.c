@@ -6,13 +6,18 @@
 
    One poll over at most four descriptors; each turn reads at most READ_BYTES of each. */
 #define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "../inphase.h"
 
 #define READ_BYTES 64
 #define ARM_KEY 'a'

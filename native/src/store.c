@@ -9,8 +9,12 @@
    reads the orders here and checks them with a model). Readers never own anything: the writer
    cannot be held up. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "store.h"
 
 /* ---- segments --------------------------------------------------------------------------- */
 

@@ -2,11 +2,20 @@
    instant of its acquisition, each command in effect after its delay. What they measure and move is
    a world, or servos that follow their commands. Everything happens in the order of virtual time.
    Only + - * / on doubles of our own, so that every machine draws the same bytes. */
+#include <errno.h>
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "actuator.h"
+#include "core.h"
+#include "device.h"
+#include "draw.h"
+#include "sensor.h"
+#include "twin.h"
+#include "world.h"
 
 #define SERVO_STEP_NS 250000
 #define QUEUE_MAX 1024 /* samples of a free-running device under way */

@@ -1,14 +1,18 @@
 /* Cameras behind Video4Linux: one plane, memory-mapped buffers. Off the cycle thread. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/videodev2.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "../inphase.h"
 
 #define INTERRUPTED_MOST 100 /* in a row, by signals */
 #define DRAINED_MOST 1000    /* by one call: a camera is never that fast */

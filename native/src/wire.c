@@ -3,9 +3,12 @@
    Written integers have fixed widths, so that a header always has the same size and is written in
    one pass without looking at values. Read integers may have any width: others write headers
    too. */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "internal.h"
+#include "../inphase.h"
 
 #define WIRE_VERSION 3
 #define HASH_SIZE 16

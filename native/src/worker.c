@@ -1,13 +1,21 @@
 /* A worker's own side: it fills samples into its segment, stamps them and wakes the core, and takes
    the commands for its actuator. In a worker's process or thread, never on the cycle thread. */
 #define _GNU_SOURCE
+#include <errno.h>
+#include <linux/futex.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "post.h"
+#include "reader.h"
+#include "relaxed.h"
+#include "state.h"
+#include "store.h"
 
 struct inphase_worker {
     inphase_segment *segment;           /* ours */

@@ -2,9 +2,13 @@
    joints of the chain together, until the tool is inside, and would be at the end of the ramp from
    there. Cycle thread. */
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "internal.h"
+#include "actuator.h"
+#include "limiter.h"
+#include "workspace.h"
 
 #define HALVINGS 6
 

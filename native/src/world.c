@@ -1,10 +1,13 @@
 /* A simulator's world, moved by the simulator's own functions. Lock step alone: these calls may
    allocate, print and take any time. */
+#include <errno.h>
 #include <setjmp.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "internal.h"
+#include "world.h"
 
 /* what a handler of the world is given; the head of MuJoCo's struct mjLogMessage */
 struct world_message {

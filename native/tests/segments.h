@@ -1,7 +1,7 @@
 /* A core's segment and its reader in one process. */
 #pragma once
 
-#include "../src/internal.h"
+#include "../inphase.h"
 
 static inline int open_reader(inphase_reader **out, const inphase_segment *segment, int from_first)
 {

@@ -1,15 +1,24 @@
 /* Exchanges in CAN frames. The bus is a thread at the other end of a socket pair that keeps message
    borders and speaks struct can_frame, error frames included: what a raw CAN socket gives. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/can.h>
 #include <linux/can/error.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/actuator.h"
+#include "../src/core.h"
+#include "../src/descriptor.h"
+#include "../src/device.h"
+#include "../src/packet.h"
 #include "check.h"
 #include "segments.h"
 

@@ -1,10 +1,19 @@
 /* The cycle on virtual time: statuses, faults, grid, commands. The robot is one joint: device 0 is
    a bus with a sensor (position) and the actuator, device 1 is a second sensor without sequence. */
+#include <errno.h>
 #include <math.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/core.h"
+#include "../src/cycle.h"
+#include "../src/lockstep.h"
+#include "../src/mailbox.h"
+#include "../src/store.h"
+#include "../src/twin.h"
 #include "check.h"
 #include "segments.h"
 

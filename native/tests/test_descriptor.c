@@ -1,14 +1,21 @@
 /* The cycle on the machine's clock with devices behind descriptors. A thread answers each request
    as the test says; counts and order are checked, never durations. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/clock.h"
+#include "../src/core.h"
+#include "../src/device.h"
+#include "../src/sensor.h"
 #include "check.h"
 #include "segments.h"
 

@@ -1,7 +1,14 @@
 /* Device clocks: the truth lies within the error, whatever the delays are. */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "../src/internal.h"
+#include "../src/acquire.h"
+#include "../src/core.h"
+#include "../src/relaxed.h"
+#include "../src/sensor.h"
+#include "../src/statistics.h"
 #include "check.h"
 
 #define SECOND 1000000000LL

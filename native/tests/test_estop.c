@@ -1,11 +1,20 @@
 /* The emergency stop on virtual time: each kind of input, at every phase of a cycle. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/clock.h"
+#include "../src/core.h"
+#include "../src/cycle.h"
+#include "../src/estop.h"
+#include "../src/lockstep.h"
+#include "../src/relaxed.h"
+#include "../src/state.h"
 #include "check.h"
 #include "segments.h"
 

@@ -2,10 +2,18 @@
    not speak against, and that are no older than max_age. Virtual time; the devices are the test's. */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/core.h"
+#include "../src/cycle.h"
+#include "../src/descriptor.h"
+#include "../src/device.h"
+#include "../src/packet.h"
+#include "../src/sensor.h"
+#include "../src/twin.h"
 #include "check.h"
 #include "segments.h"
 

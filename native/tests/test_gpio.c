@@ -2,12 +2,18 @@
    this test (seccomp's user notification), which sees each edge and says that it was done. What a
    chip does with them is tested where there is one. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/gpio.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -16,7 +22,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/core.h"
+#include "../src/estop.h"
 #include "check.h"
 #include "segments.h"
 

@@ -1,10 +1,15 @@
 /* The guard's program itself, with a page of the test's own: in which order it does what, and what it
    looks at again. Its runtime is a process that does nothing, its devices are sockets and a terminal. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
@@ -15,7 +20,11 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/actuator.h"
+#include "../src/clock.h"
+#include "../src/core.h"
+#include "../src/guard.h"
+#include "../src/guard_page.h"
 #include "check.h"
 
 #define MS 1000000LL
@@ -492,7 +501,7 @@ static void a_frozen_runtime_whose_robot_is_emulated_is_stopped_and_left_alive(v
     guard_beat(rig.core, inphase_now() - 1000 * MS);
     wait_for_stop(wires.first[1]);
     CHECK_EQUAL(life->spared, 1); /* before the first byte */
-    CHECK(guard_spared(rig.core));
+    CHECK(guard_spared(&rig.core->guard));
 
     /* it answers, and has killed nobody and left no note; the stop came, once */
     ask(&rig);

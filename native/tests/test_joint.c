@@ -1,11 +1,23 @@
 /* The act and its feedback on virtual time, with a joint that the test moves itself: it has no lag and
    no model, so what it does follows from the commands alone. Device 0 is a bus with a sensor of the
    joint and the actuator, device 1 a second sensor of the same joint. */
+#include <errno.h>
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/actuator.h"
+#include "../src/core.h"
+#include "../src/cycle.h"
+#include "../src/device.h"
+#include "../src/guard_page.h"
+#include "../src/lockstep.h"
+#include "../src/relaxed.h"
+#include "../src/sensor.h"
+#include "../src/state.h"
+#include "../src/twin.h"
 #include "check.h"
 #include "segments.h"
 

@@ -1,9 +1,11 @@
 /* The limiter and the ramp: total over all doubles, and for any limits that are some, within all of
    them for ever: in motion, over ramps, at the ends of the range and near the joint. */
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "../src/internal.h"
+#include "../src/limiter.h"
 #include "check.h"
 
 #define ROUNDS 1000000

@@ -1,14 +1,16 @@
 /* A policy that is a model: what goes in, what comes out, what is refused, and its loop; on a runtime
    that stands in for ONNX Runtime. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdint.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/mailbox.h"
 #include "check.h"
 #include "segments.h"
 

@@ -1,8 +1,10 @@
 /* The limiter and the ramp of the other command modes: velocity, effort, switch. */
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "../src/internal.h"
+#include "../src/limiter.h"
 #include "check.h"
 
 #define ROUNDS 200000

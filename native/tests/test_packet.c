@@ -1,9 +1,12 @@
 /* Packets: checksum, escape rule, framing, refusals, encoding. The packets are those of DYNAMIXEL
    Protocol 2.0: FF FF FD 00, id, length of the rest (low first), instruction, parameters, CRC. */
+#include <errno.h>
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "../src/internal.h"
+#include "../src/packet.h"
 #include "check.h"
 
 #define SERVOS 6

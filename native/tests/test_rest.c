@@ -1,10 +1,20 @@
 /* The stop that is owed to an actuator that was lost in motion, on virtual time: what it is, how often
    it is written, and what ends it. The joint is the test's, and so is what its device takes. Device 0
    has the actuator and a sensor of no interest, device 1 measures the joint. */
+#include <errno.h>
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "../src/internal.h"
+#include "../src/actuator.h"
+#include "../src/core.h"
+#include "../src/cycle.h"
+#include "../src/device.h"
+#include "../src/lockstep.h"
+#include "../src/relaxed.h"
+#include "../src/state.h"
+#include "../src/twin.h"
 #include "check.h"
 #include "segments.h"
 

@@ -1,11 +1,22 @@
 /* The plan of setpoints on virtual time: when answers act, how they are joined, what lies between two
    commands, what is stale, starved or hostile. The robot is one blind joint without limits to speak of:
    what is requested is what the plan gave. */
+#include <errno.h>
 #include <math.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/core.h"
+#include "../src/cycle.h"
+#include "../src/lockstep.h"
+#include "../src/mailbox.h"
+#include "../src/relaxed.h"
+#include "../src/setpoint.h"
+#include "../src/state.h"
+#include "../src/store.h"
 #include "check.h"
 #include "segments.h"
 

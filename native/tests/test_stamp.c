@@ -5,11 +5,20 @@
 #include <fcntl.h>
 #include <linux/can.h>
 #include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/clock.h"
+#include "../src/core.h"
+#include "../src/descriptor.h"
+#include "../src/device.h"
+#include "../src/packet.h"
+#include "../src/relaxed.h"
+#include "../src/sensor.h"
+#include "../src/statistics.h"
 #include "check.h"
 
 #define REPLY 4

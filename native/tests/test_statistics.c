@@ -1,7 +1,10 @@
 /* Distributions and the list of worst cycles. */
+#include <stdatomic.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "../src/internal.h"
+#include "../src/relaxed.h"
+#include "../src/statistics.h"
 #include "check.h"
 
 #define MOST 20000

@@ -2,13 +2,17 @@
    emergency stop that comes while a person arms, and the supervisor's beat. The core is on virtual
    time, and stands still while the thread is asked. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/core.h"
+#include "../src/guard_page.h"
 #include "check.h"
 #include "segments.h"
 

@@ -1,15 +1,24 @@
 /* The store: segments, rings, readers, mailboxes, with writers that are slow, gone or killed. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/core.h"
+#include "../src/mailbox.h"
+#include "../src/state.h"
+#include "../src/statistics.h"
+#include "../src/store.h"
 #include "check.h"
 #include "segments.h"
 

@@ -1,9 +1,11 @@
 /* What is not a camera is refused; cameras are tested in a virtual machine, see tests/vm. */
+#include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../inphase.h"
 #include "check.h"
 
 static struct inphase_video_format wanted(void)

@@ -10,11 +10,20 @@
 
    The rules are checked from what reaches the twins, with a model that shares no code with the core. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/actuator.h"
+#include "../src/core.h"
+#include "../src/cycle.h"
+#include "../src/lockstep.h"
+#include "../src/relaxed.h"
+#include "../src/state.h"
+#include "../src/twin.h"
 #include "check.h"
 #include "segments.h"
 

@@ -1,15 +1,28 @@
 /* Between the core and a worker: a sample that is posted over while the core reads it, and a command
    that its worker comes to too late. The core is made and not started; the test is its cycle thread. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
-#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/actuator.h"
+#include "../src/collect.h"
+#include "../src/core.h"
+#include "../src/cycle.h"
+#include "../src/device.h"
+#include "../src/guard_page.h"
+#include "../src/post.h"
+#include "../src/relaxed.h"
+#include "../src/sensor.h"
+#include "../src/state.h"
+#include "../src/store.h"
 #include "check.h"
 
 #define SECOND_NS 1000000000LL

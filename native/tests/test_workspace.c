@@ -1,8 +1,11 @@
 /* The tool's point, and the box that it stays in. */
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
-#include "../src/internal.h"
+#include "../src/actuator.h"
+#include "../src/workspace.h"
 #include "check.h"
 
 #define PERIOD_S 0.002

@@ -1,11 +1,16 @@
 /* A world in lock step, here a stub of a simulator: when it is stepped, how far, and what becomes of
    it when it fails. Its whole state is a position that moves by velocity * time. */
+#include <errno.h>
 #include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/core.h"
+#include "../src/draw.h"
+#include "../src/twin.h"
 #include "check.h"
 #include "segments.h"
 

@@ -2,15 +2,23 @@
    what is said of a line that takes a part of them. The linker leads the core's writes through this
    file (--wrap), so that the page is looked at in the moment of the system call. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <pty.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <termios.h>
 #include <unistd.h>
 
-#include "../src/internal.h"
+#include "../src/actuator.h"
+#include "../src/clock.h"
+#include "../src/core.h"
+#include "../src/descriptor.h"
+#include "../src/device.h"
+#include "../src/guard.h"
+#include "../src/guard_page.h"
 #include "check.h"
 
 #define MS 1000000LL

@@ -1,0 +1,130 @@
+/* The core as a whole. Only files that run on the cycle thread, or make, end and ask a core, see it. */
+#pragma once
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../inphase.h"
+#include "actuator.h"
+#include "device.h"
+#include "guard.h"
+#include "lockstep.h"
+#include "relay.h"
+#include "sensor.h"
+#include "setpoint.h"
+#include "world.h"
+
+struct clock_ops;
+struct estop_page;
+struct mailbox;
+struct state;
+struct statistics;
+
+#define MAX_FAULTS 256
+
+struct inphase_core {
+    const struct clock_ops *clock;
+    int64_t virtual_ns;
+    int64_t period_ns, read_deadline_ns, act_ns, resumed_after_ns, cycle_limit;
+    uint64_t seed, epoch;
+    uint32_t devices, sensors, actuators, values, overrun_limit;
+    int32_t priority, cpu;
+    bool observe, has_policy;
+    struct device device[INPHASE_MAX_DEVICES];
+    struct sensor sensor[INPHASE_MAX_SENSORS];
+    struct actuator actuator[INPHASE_MAX_ACTUATORS];
+    struct inphase_fault fault[MAX_FAULTS];
+    uint32_t faults;
+
+    /* lock step; the caller's thread */
+    struct world world;
+    struct server server;
+    struct inphase_native_policy policy;
+    struct inphase_distribution wake_late, inference;
+    uint32_t sleeps;             /* of this cycle so far: each has a lateness of its own */
+    int64_t event_ns;            /* nothing happens in the simulated devices before */
+
+    /* store */
+    inphase_segment *segment;
+    struct inphase_layout *layout;
+    struct state *state;
+    struct statistics *statistics;
+    struct relay relay;
+    const struct mailbox *mailbox;
+    _Atomic uint32_t *policy_bell; /* constant once started; rung at each latch, NULL: no policy */
+    struct mailbox *own_mailbox; /* lock step */
+    uint64_t record_size;
+    uint8_t *record;             /* the frame being made, record_size bytes */
+    struct inphase_act *act[INPHASE_MAX_ACTUATORS]; /* in the record */
+
+    /* this cycle; cycle thread */
+    int64_t cycle, due_ns, woke_ns, first_trigger_ns, latched_ns;
+    uint32_t flags, skipped;
+    int64_t wall_offset_ns, wall_error_ns; /* the wall clock less ours, once per cycle */
+    int64_t wall_looked_ns;      /* when */
+    int64_t wall_since_ns;       /* it has not been set since: triggers from then on can be stamped */
+    bool wall_known;
+    int64_t boot_offset_ns;      /* the largest so far: by how much the machine was suspended */
+    bool boot_known;
+    int64_t worst_late_ns;       /* in this cycle, where and by which device */
+    int worst_phase, worst_device;
+    uint32_t order[INPHASE_MAX_SENSORS]; /* that the core triggers, by offset; constant */
+    uint32_t triggered;          /* how many those are; constant */
+    struct pollfd poll[INPHASE_MAX_DEVICES];
+    bool readable[INPHASE_MAX_SENSORS];
+    struct plan plan;
+    double command[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
+    int64_t acted_cycle, acted_ns, inferred_ns;
+    int64_t noted_page_faults;
+    int32_t overrun_level;
+    int64_t overran;             /* grid points that this cycle's wake left out */
+    int64_t stop_cycle;          /* first cycle of the final ramp; -1: there is none yet */
+
+    /* states; cycle thread */
+    bool is_live;                /* armed at least once: what was not is not written to */
+    bool wants_arm;              /* asked for, and not granted yet */
+    bool is_latched;             /* this cycle's frame is: commands to it are of its epoch */
+    bool told_stop;              /* a frame said STOPPED, after a stop */
+    bool is_over;                /* no cycle follows */
+    bool watches_rest;           /* something is to come to rest: feedback is looked at for it */
+    int64_t epoch_cycle;         /* commands to frames before it are dropped */
+    int64_t latched_cycle;       /* in which motion was latched */
+    uint32_t estop_inputs;       /* constant */
+    struct inphase_estop_input estop[INPHASE_ESTOP_INPUTS]; /* constant */
+    int estop_fd[INPHASE_ESTOP_INPUTS]; /* constant; -1: none */
+    bool estop_seen;             /* the inputs were looked at */
+    const struct estop_page *estop_page; /* constant; NULL: no client can reach us */
+    uint32_t estop_page_seen;    /* stops taken up */
+
+    struct guard guard;          /* the page that the guard reads; cycle thread, once it runs */
+
+    /* any thread writes, the cycle thread reads */
+    _Atomic uint64_t stop;       /* reason in the upper half, detail in the lower; 0: none */
+    _Atomic uint64_t latch_request; /* likewise; taken back to 0 */
+    _Atomic uint32_t arm_requests, arm_withdrawn, policy_gone;
+    _Atomic uint32_t arm_estops; /* emergency stops that the last request to arm knows of */
+    _Atomic uint32_t estop_request; /* INPHASE_ESTOP_LOCAL or _CLIENT; taken back to 0 */
+    _Atomic uint32_t beats;      /* of the supervisor; 0: none is asked for */
+    uint32_t arm_seen, beats_seen;
+    int64_t silent_ns;           /* of cycles without a beat */
+
+    pthread_t thread;
+    bool started;
+    void *stack; /* STACK_GUARD + STACK_BYTES */
+    _Atomic int ended;
+};
+
+#ifdef __SANITIZE_THREAD__
+#define STACK_BYTES (4096 * 1024) /* the sanitizer's own thread-local data take 900 kB of it */
+#else
+#define STACK_BYTES (256 * 1024)
+#endif
+#define STACK_GUARD 4096 /* below it, never touched */
+
+static inline bool is_stopping(const struct inphase_core *core)
+{
+    return core->stop_cycle >= 0;
+}

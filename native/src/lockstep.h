@@ -1,0 +1,22 @@
+/* Lock step: the policy as a server on virtual time. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../inphase.h"
+
+struct server {
+    int64_t free_ns;             /* when it is done with the frame that it took last */
+    int64_t started_ns;          /* when it took that frame */
+    int64_t number, cycle;       /* of that frame; number -1: none yet */
+    bool owes;                   /* it has not answered yet */
+    int64_t latest;              /* the newest frame; -1: none yet */
+    int64_t due, due_cycle;      /* the newest one that the policy takes; -1: none yet */
+    double *command;             /* room for an answer of a native policy */
+    bool pending;                /* the newest frame's cycle has not acted yet */
+};
+
+/* post a command as of a time of its own */
+int lockstep_post(struct inphase_core *core, int64_t cycle, int64_t posted_ns, uint32_t reason,
+                  const double *values, uint32_t count);

@@ -1,0 +1,48 @@
+/* Packets: an exchange held in place, and the parser of its replies. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../inphase.h"
+
+#define MAX_REPLIES 32
+#define MAX_CHECKS 256
+#define MAX_FIELDS 256
+#define MAX_CHUNKS 64 /* of one command */
+
+/* an exchange with its arrays held in place: nothing points outside */
+struct exchange {
+    uint8_t request[INPHASE_MAX_PACKET];
+    struct inphase_reply reply[MAX_REPLIES];
+    struct inphase_check check[MAX_CHECKS];
+    struct inphase_field field[MAX_FIELDS];
+    struct inphase_exchange spec; /* its pointers point at the arrays above */
+};
+
+struct inphase_parser {
+    struct exchange exchange;
+    uint8_t bytes[INPHASE_MAX_PACKET];
+    uint32_t size;        /* bytes held */
+    uint32_t replies;     /* complete so far */
+    uint32_t complete;    /* of CAN frames, which come in any order: a bit per complete reply */
+    uint32_t foreign;     /* CAN frames that no reply wanted */
+    uint32_t left_over;   /* CAN frames of replies that were complete */
+    uint32_t dropped;     /* bytes thrown away while looking for a packet */
+    uint32_t taken;       /* bytes that the last feed took in */
+    bool more;            /* bytes are held that were not looked at yet */
+    uint64_t sequence;    /* of the last complete set, when the exchange has one */
+    uint64_t clock;       /* the device's time in it, likewise */
+    uint32_t reason, detail;
+    double value[INPHASE_MAX_CHANNELS];
+};
+
+int exchange_copy(struct exchange *to, const struct inphase_exchange *from);
+void parser_reset(struct inphase_parser *parser);
+/* on to the next set of replies, of which bytes may be here already */
+void parser_next(struct inphase_parser *parser);
+/* 1 complete, 0 more is needed, -EBADMSG refused (reason, detail). It stops at the first packet that
+   completes a set or is refused: `taken` says how many bytes it took in. With `more`, a feed of no
+   bytes goes on */
+int parser_feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size);
+double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian);

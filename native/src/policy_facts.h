@@ -1,0 +1,19 @@
+/* Facts of a policy's process: at the end of its mailbox's segment, on pages of their own. */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "../inphase.h"
+#include "statistics.h"
+
+/* the policy writes, anyone reads */
+struct policy_facts {
+    _Atomic int64_t taken_ns;       /* when the frame was taken that is being answered, 0: none */
+    struct inphase_sandbox sandbox; /* before the first command, then constant */
+    struct histogram inference;
+};
+#define POLICY_FACTS_BYTES ((sizeof(struct policy_facts) + 4095) / 4096 * 4096)
+
+/* a command was posted: from the frame that it answers, if that was noted */
+void policy_facts_posted(inphase_segment *segment, int64_t posted_ns);

@@ -1,0 +1,117 @@
+/* A sensor: its samples, its last trigger, and its place among the triggers. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../inphase.h"
+#include "packet.h"
+
+struct device;
+struct twin;
+
+#define REFUSED_IN_A_ROW 3 /* replies or commands: then they count as gone */
+#define RECEIVES_PER_CYCLE 64 /* of one sensor: a line that babbles is left alone for the rest */
+#define LOOKS_PER_CYCLE 1024 /* of a free-running one: the newest sample is the last of the backlog */
+
+/* a sample as a frame names it */
+struct sample {
+    int64_t sequence;            /* its number in the ring, -1: none */
+    int64_t cycle;               /* whose trigger gave it, -1: none did */
+    int64_t triggered_ns, acquired_ns, received_ns, uncertainty_ns;
+    bool trusted;                /* it was FRESH, or late but in order, and not RECOVERING */
+    double value[INPHASE_MAX_CHANNELS]; /* last: see copy_sample */
+};
+
+/* everything but the configuration is the cycle thread's */
+struct sensor {
+    struct device *device;
+    uint32_t index, channels, recover, frozen_after;
+    uint32_t offset[INPHASE_MAX_CHANNELS];
+    uint64_t payload;
+    bool latched;                /* never triggered */
+    bool has_line;               /* a trigger raises this line, for at least so long */
+    int line_fd;
+    int64_t pulse_ns;
+    int64_t trigger_ns, every, latency_cycles, max_age_ns;
+    double low[INPHASE_MAX_CHANNELS], high[INPHASE_MAX_CHANNELS], rate[INPHASE_MAX_CHANNELS];
+    struct inphase_parser parser;
+
+    /* the last trigger */
+    int64_t cycle;               /* in which it fired, -1: none did */
+    int64_t triggered_ns;
+    bool line_is_up;             /* the trigger line was raised, and not yet lowered */
+    bool outstanding;            /* triggered, reply not complete */
+    bool dirty;                  /* the last exchange did not end cleanly: drain before a trigger */
+    bool suspect;                /* which trigger the next reply answers is not known for sure */
+    uint32_t owed;               /* triggers whose reply was not seen, since the line was trusted */
+#define OWED_NOT_KNOWN INT32_MAX
+    uint32_t clean_turns;        /* while suspect: triggers in a row with an empty input before them
+                                    and none unanswered */
+    bool behind;                 /* its count says that triggers before the last one are unanswered */
+    bool slipped;                /* something of another trigger came since the last trigger */
+    int64_t heard_ns;            /* while suspect: something was read last */
+    int64_t earliest_ns;         /* constant: no reply is whole sooner after its trigger */
+    bool repeated;               /* it got a reply that had come before */
+    bool fresh, frozen, refusal; /* what came of it */
+    uint32_t reason, detail;     /* of a refusal */
+
+    uint64_t bytes_in;           /* read from the device so far... */
+    uint64_t bytes_asked;        /* ...before the last trigger */
+    uint64_t asked;              /* triggers so far */
+    uint64_t paired_asked, paired_sequence; /* triggers, and the device's number, when a sample was
+                                    trusted last */
+    uint32_t counts;             /* trusted samples in a row whose number went on by one per trigger */
+    uint32_t receives;           /* in this cycle, bounded */
+    uint32_t status;             /* at the last latch */
+
+    struct sample newest;        /* what frames name */
+    struct sample early;         /* arrived before the frame that it is due in; sequence -1: none */
+    int64_t early_due;           /* that frame's cycle */
+    int64_t next_sequence;       /* number of the next sample in the ring */
+    uint64_t device_sequence;
+    bool device_sequence_known;  /* and the next one must be later */
+    bool device_sequence_seen;   /* at all: the next one must be another */
+    uint32_t identical;          /* samples in a row with the same bits */
+    uint32_t recovering;         /* good replies still needed */
+    uint32_t refused_in_a_row;
+
+    /* the device's clock */
+    struct inphase_device_clock clock;
+    int64_t clock_ticks, clock_first; /* last and first, unwrapped */
+    bool clock_known;
+
+    struct inphase_posted stamps; /* of what was received last */
+    uint64_t posted;             /* a worker's: number of the sample to look at next */
+
+    struct twin *twin;           /* who answers in lock step; NULL: a device does */
+};
+
+/* how old the newest sample is, for max_age: from its acquisition or its arrival, whichever is
+   earlier; from its trigger, where the acquisition is not known. Without a sample INT64_MAX */
+static inline int64_t sample_age(const struct sensor *sensor, int64_t now_ns)
+{
+    const struct sample *newest = &sensor->newest;
+    int64_t since_ns = newest->received_ns;
+
+    if (newest->sequence < 0)
+        return INT64_MAX;
+    if (newest->acquired_ns != INPHASE_ABSENT)
+        since_ns = newest->acquired_ns < since_ns ? newest->acquired_ns : since_ns;
+    else if (newest->triggered_ns != INPHASE_ABSENT)
+        since_ns = newest->triggered_ns;
+    return now_ns - since_ns;
+}
+
+/* is a sample of this sensor due in the frame of that cycle? */
+static inline bool is_due(const struct sensor *sensor, int64_t cycle)
+{
+    int64_t since = cycle - sensor->latency_cycles;
+
+    return !sensor->latched && since >= 0 && since % sensor->every == 0;
+}
+
+/* put a sensor among those that the core triggers; before the start */
+void order_trigger(struct inphase_core *core, uint32_t sensor);
+/* a reply of another trigger came: samples are in doubt until the line was seen clean */
+void slip(struct inphase_core *core, struct sensor *sensor);

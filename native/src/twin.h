@@ -1,0 +1,76 @@
+/* Simulated devices of lock step. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../inphase.h"
+
+struct device_ops;
+struct sensor;
+struct actuator;
+
+/* a sample that a simulated device takes, or has taken, and that is still under way */
+struct coming {
+    int64_t at_ns;               /* when it is acquired */
+    int64_t ready_ns;            /* when its last byte is in, INPHASE_ABSENT: never */
+    int64_t cycle;               /* that faults and draws go by */
+    uint64_t key;                /* of draws: the cycle, or the number of a free-running sample */
+    uint64_t sequence;           /* the device's */
+    uint32_t reason;             /* planned refusal */
+    bool taken;                  /* values and payload are there */
+    double value[INPHASE_MAX_CHANNELS];
+    uint8_t *payload;            /* of a sample that is not float64 alone; NULL: it is */
+};
+
+/* Who answers as a sensor in lock step. The caller's thread writes it. A triggered device has one
+   sample under way; one that runs by itself has a queue of them, oldest first */
+struct twin {
+    struct inphase_twin spec;    /* its pointers point at what follows */
+    struct inphase_twin_channel channel[INPHASE_MAX_CHANNELS];
+    bool is_stamped;             /* its worker, or the kernel, says when a sample came */
+    struct coming *coming;       /* `room` of them */
+    uint32_t room, first, count;
+    uint64_t number;             /* of a free-running device: samples begun */
+    uint64_t sequence;           /* of the last sample that was new */
+    uint64_t stands_until;       /* `drawn` up to which a drawn freeze lasts */
+    uint64_t drawn;              /* samples taken, frozen ones included */
+    double value[INPHASE_MAX_CHANNELS]; /* of the last sample, before a planned fault */
+    uint8_t *payload;            /* of the last sample */
+    uint8_t *given;              /* payload of the sample that was given last; NULL: no such */
+    uint64_t shown;              /* of a free-running device: the sample that was given last */
+    double shown_value[INPHASE_MAX_CHANNELS];
+};
+
+#define EFFECTS 64               /* commands of one actuator under way to their effect */
+struct effect {
+    int64_t at_ns;
+    double value[INPHASE_MAX_CHANNELS];
+};
+
+/* what an actuator moves in lock step: servos of its own, or the world. The caller's thread writes */
+struct plant {
+    struct inphase_servo servo[INPHASE_MAX_CHANNELS];
+    int64_t servo_ns;            /* up to which they have moved */
+    bool in_world;
+    double *control[INPHASE_MAX_CHANNELS];
+    double gain[INPHASE_MAX_CHANNELS];
+    struct inphase_distribution delay;
+    struct effect effect[EFFECTS];
+    uint32_t first, count;
+};
+
+extern const struct device_ops twin_ops;
+
+/* the planned fault of that kind in a cycle, NULL: none */
+const struct inphase_fault *fault_at(const struct inphase_core *core, uint32_t kind,
+                                     uint32_t device, int64_t cycle);
+/* the simulated part of a sensor or an actuator; 0 or a negative errno. free ends it */
+int twin_make(struct sensor *sensor, const struct inphase_sensor_config *config);
+void twin_free(struct sensor *sensor);
+int plant_make(struct actuator *actuator, const struct inphase_actuator_config *config);
+void plant_free(struct actuator *actuator);
+/* let everything happen in the simulated devices that happens up to to_ns, in its order */
+void twins_advance(struct inphase_core *core, int64_t to_ns);
+/* when the next sample that a sensor waits for is in; INT64_MAX: none is coming */
+int64_t twin_ready_ns(const struct sensor *sensor);
