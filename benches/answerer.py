@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from benches.native import ffi, lib
-from inphase import model_policy, schedule
-from inphase import plan as planning
+from inphase import schedule
 from inphase._core import ffi as core_ffi
 from inphase._core import lib as core
-from inphase.plan import Plan
+from inphase.plan import plan as planning
+from inphase.plan.plan import Plan
+from inphase.policy import model_policy
 
 Block = Callable[[int], None]
 

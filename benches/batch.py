@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from benches.distribution import Block, Rounds, show
 from benches.machine import Options
 from benches.world import PLAIN, schedule_of
-from inphase.episodes import rollout
-from inphase.mujoco_package import package
+from inphase.episodes.rollout import rollout
 from inphase.schedule import Schedule
+from inphase.world.mujoco.package import package
 
 _EPISODES, _CYCLES = 16, 1000
 

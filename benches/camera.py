@@ -28,7 +28,7 @@ from benches.samplers import Grid, Samplers
 from benches.wake import buckets
 from inphase import Runner
 from inphase import schedule as schedules
-from inphase.follow import StoreFollower
+from inphase.frames.store_follower import StoreFollower
 
 _GRID = Grid(1000, 600, 800)
 _EVERY = 33

@@ -23,10 +23,10 @@ import msgspec
 import numpy as np
 
 from benches.machine import Options
-from inphase import wire
 from inphase._core import ffi, lib
-from inphase.frame import Layout
-from inphase.message import Form
+from inphase.frames import wire
+from inphase.frames.frame import Layout
+from inphase.frames.message import Form
 
 SENSORS = 16
 ACTUATORS = (6, 1)

@@ -23,10 +23,10 @@ from benches.distribution import Rounds, show
 from benches.instructions import steps
 from benches.machine import Options
 from benches.samplers import Grid, Samplers
-from inphase import store
-from inphase.core import Core
-from inphase.follow import StoreFollower
-from inphase.plan import Plan
+from inphase.core.core import Core
+from inphase.frames import store
+from inphase.frames.store_follower import StoreFollower
+from inphase.plan.plan import Plan
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 _JUDGED = 16

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benches.distribution import Rounds, show
 from benches.latch import Contents, Row, Writer, describe
 from benches.machine import Options
-from inphase import store, wire
+from inphase.frames import store, wire
 
 _CROWD = 100
 _CYCLES = 200

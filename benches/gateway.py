@@ -21,8 +21,8 @@ from benches import robot
 from benches.distribution import Rounds, show
 from benches.latch import DEPTH, IMAGE, Contents, Reader, Row, Writer, describe
 from benches.machine import Options
-from inphase import store, wire
-from inphase.process import Process
+from inphase.frames import store, wire
+from inphase.host.process import Process
 
 _GOAL = 1.1
 _SETTLE_S = 0.5  # subscriptions travel by themselves
@@ -66,7 +66,7 @@ def processes(row: Row, options: Options) -> Iterator[tuple[Writer, Reader]]:
     with tempfile.TemporaryDirectory(prefix="inphase-bench-") as folder:
         page = store.Segment.estop_page(epoch)
         arguments = [str(schedule_file(folder)), writer.path, str(page.fd)]
-        gateway = Process("gateway", "inphase.gateway", arguments, pass_fds=[page.fd])
+        gateway = Process("gateway", "inphase.runtime.gateway", arguments, pass_fds=[page.fd])
         gateway.wait_ready()
         endpoint, bare_endpoint = f"ipc://{folder}/frames", f"ipc://{folder}/bare"
         shape = (row.payload, DEPTH, _header_bytes(writer, endpoint))

@@ -21,10 +21,10 @@ from benches.latch import Reader, Writer
 from benches.machine import Options
 from benches.policy import contents_of, schedule_file
 from benches.wake import gil_held
-from inphase import store
-from inphase.follow import StoreFollower
-from inphase.plan import Plan
-from inphase.process import Process, thread_environment
+from inphase.frames import store
+from inphase.frames.store_follower import StoreFollower
+from inphase.host.process import Process, thread_environment
+from inphase.plan.plan import Plan
 
 _PAIRS = 10
 _CYCLES = 5000

@@ -27,7 +27,7 @@ import numpy as np
 from benches.distribution import quantiles_of, show_samples
 from benches.machine import Options
 from benches.robot import SCHEDULES
-from inphase import names
+from inphase.host import store_names
 
 _SYNC_WRITE = 0x83
 _GOAL_PREFIX = "74000400"  # register 116, four bytes each
@@ -125,7 +125,7 @@ def _robot(options: Options) -> Iterator[tuple[Path, Arm, str]]:
             yield path, arm, name
         finally:
             arm.close()
-            for left in names.folder().glob(f"{name}.*"):
+            for left in store_names.folder().glob(f"{name}.*"):
                 left.unlink()
 
 
@@ -143,7 +143,7 @@ class _Stalled(NamedTuple):
 
 def _notes(name: str) -> list[Path]:
     """The guards' notes that lie there."""
-    return list(names.folder().glob(f"{name}.*.note"))
+    return list(store_names.folder().glob(f"{name}.*.note"))
 
 
 def _age_ms(name: str) -> float:

@@ -17,8 +17,8 @@ from benches import robot
 from benches.machine import Options
 from benches.native import ffi, lib
 from inphase import schedule as schedules
-from inphase.follow import StoreFollower
-from inphase.lockstep import LockStep
+from inphase.episodes.lockstep import LockStep
+from inphase.frames.store_follower import StoreFollower
 
 _PERIOD_US = 300_000
 _PIECES = 80

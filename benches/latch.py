@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benches.distribution import Rounds, show
 from benches.machine import Options
 from benches.native import ffi, lib
-from inphase import store, wire
+from inphase.frames import store, wire
 
 DEPTH = 16
 _HEAD = 4096

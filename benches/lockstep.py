@@ -10,10 +10,10 @@ from msgspec.structs import replace
 from benches import robot
 from benches.machine import Options
 from benches.trivial import hold
-from inphase import policy as policies
 from inphase import schedule as schedules
+from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
+from inphase.policy import turn as policies
 
 _PROTOTYPE = {"no policy": 780_000, "trivial policy": 148_000}
 _CYCLES = {"no policy": 400_000, "trivial policy": 100_000, "demo policy": 100_000}

@@ -20,9 +20,10 @@ from benches.distribution import Rounds, show
 from benches.latch import Reader, Writer
 from benches.machine import Options
 from benches.policy import contents_of
-from inphase import plan as planning
-from inphase import schedule, store
-from inphase.process import Process, thread_environment
+from inphase import schedule
+from inphase.frames import store
+from inphase.host.process import Process, thread_environment
+from inphase.plan import plan as planning
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # the writer of ONNX files
 from models import network, with_model

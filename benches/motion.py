@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from benches import robot
 from benches.machine import Options
 from inphase import schedule as schedules
+from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
 
 _PERIOD_S = 0.002
 _CYCLES = 10_000

@@ -17,9 +17,9 @@ from benches import robot
 from benches.distribution import Rounds, show
 from benches.latch import DEPTH, Contents, Reader, Writer
 from benches.machine import Options
-from inphase import store, wire
-from inphase.plan import Plan
-from inphase.process import Process
+from inphase.frames import store, wire
+from inphase.host.process import Process
+from inphase.plan.plan import Plan
 
 _CYCLES = 200
 _PERIOD_US, _ACT_US = 2000, 1700

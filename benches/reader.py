@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benches.native import ffi, lib
-from inphase.follow import StoreFollower
 from inphase.frame import Frame
+from inphase.frames.store_follower import StoreFollower
 
 _HEAD = 4096
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from benches.native import ffi, lib
-from inphase import plan as planning
 from inphase import schedule as schedules
-from inphase import store
 from inphase._core import ffi as core_ffi
-from inphase.core import Core
-from inphase.follow import StoreFollower
+from inphase.core.core import Core
+from inphase.frames import store
+from inphase.frames.store_follower import StoreFollower
 from inphase.packets import crc16
-from inphase.plan import Plan
+from inphase.plan import plan as planning
+from inphase.plan.plan import Plan
 from inphase.schedule import Schedule
 
 SCHEDULES = Path(__file__).parent.parent / "schedules"

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from benches.machine import Options
 from benches.native import ffi, lib
-from inphase import plan as planning
 from inphase import schedule as schedules
-from inphase.plan import Plan
+from inphase.plan import plan as planning
+from inphase.plan.plan import Plan
 
 _AT_ONCE = -1
 

@@ -23,12 +23,13 @@ from benches.distribution import Rounds, show
 from benches.machine import Options
 from benches.robot import wait_ended
 from benches.samplers import Grid, Samplers
-from inphase import Runner, store
+from inphase import Runner
 from inphase import schedule as schedules
-from inphase.follow import StoreFollower
+from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
-from inphase.plan import Plan
+from inphase.frames import store
+from inphase.frames.store_follower import StoreFollower
+from inphase.plan.plan import Plan
 
 _SENSORS = 4
 _GRID = Grid(10_000, 6_000, 8_000, depth=256)

@@ -19,7 +19,7 @@ from typing import Any
 from benches import robot
 from benches.machine import Options
 from benches.native import preload
-from inphase.follow import StoreFollower
+from inphase.frames.store_follower import StoreFollower
 
 _TRACED_CYCLES = 200
 _TRACE_PERIOD_US = 20_000

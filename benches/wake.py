@@ -19,10 +19,11 @@ from benches import robot
 from benches.distribution import Rounds, show
 from benches.machine import Options, hogs
 from benches.native import extension, ffi, lib
-from inphase import names, store
-from inphase.follow import StoreFollower
 from inphase.frame import Frame
-from inphase.plan import Plan
+from inphase.frames import store
+from inphase.frames.store_follower import StoreFollower
+from inphase.host import store_names
+from inphase.plan.plan import Plan
 
 CYCLES = 200
 _HIST_ACT = 2
@@ -103,7 +104,7 @@ def buckets(path: str, histogram: int) -> tuple[NDArray[np.int64], NDArray[np.in
     """How often each bucket of a store's histogram was hit, and the largest value of each."""
     count = np.zeros(lib.BENCH_BUCKETS, np.uint64)
     top = np.zeros(lib.BENCH_BUCKETS, np.int64)
-    fds = names.descriptors(path)
+    fds = store_names.descriptors(path)
     rc = lib.bench_buckets(
         fds[0],
         histogram,

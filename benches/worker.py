@@ -19,7 +19,7 @@ from benches.machine import Options
 from benches.samplers import Grid, Samplers
 from inphase import Runner
 from inphase import schedule as schedules
-from inphase.follow import StoreFollower
+from inphase.frames.store_follower import StoreFollower
 
 _GRID = Grid(1000, 600, 800)
 _RUNS = 10

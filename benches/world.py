@@ -21,13 +21,13 @@ from benches.distribution import Block, Rounds, show_throughput
 from benches.machine import Options
 from benches.native import ffi, lib
 from inphase import schedule as schedules
-from inphase.core import NativePolicy
+from inphase.core.core import NativePolicy
+from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
-from inphase.mujoco_package import package
-from inphase.mujoco_world import MujocoWorld
-from inphase.plan import make
+from inphase.plan.plan import make
 from inphase.schedule import Schedule
+from inphase.world.mujoco.package import package
+from inphase.world.mujoco.world import MujocoWorld
 
 _HERE = Path(__file__).parent
 _CYCLES, _CHUNKS = 100, 20

@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 from press_task import SETTLED_CYCLES, WANTED_N, Score, pressure, score
 
 import inphase
-from inphase import mujoco_world, plan, schedule
+from inphase import schedule
+from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
-from inphase.mujoco_package import why_no_images
+from inphase.plan import plan
+from inphase.world.mujoco import world as mujoco_world
+from inphase.world.mujoco.package import why_no_images
 
 HERE = Path(__file__).resolve().parent
 CYCLE_S = 0.004

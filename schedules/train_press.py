@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from press_task import TIP_N, WANTED_N, score
 
 from inphase import schedule
+from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
 
 Array = NDArray[np.float64]
 

@@ -15,9 +15,10 @@ from typing import Any, Self
 
 import psutil
 
-from inphase import names, store
-from inphase.follow import StoreFollower
 from inphase.frame import Frame
+from inphase.frames import store
+from inphase.frames.store_follower import StoreFollower
+from inphase.host import store_names
 from peers import BOUND_S, EmulatorProcess, robot_schedule, until
 
 # slow and patient: what is tested is what happens, not when, also on a loaded machine
@@ -146,7 +147,7 @@ class Robot:
 
     def segments(self) -> list[str]:
         """What lies in the user's folder under the robot's name."""
-        return sorted(path.name for path in names.folder().glob(f"{self.name}.*"))
+        return sorted(path.name for path in store_names.folder().glob(f"{self.name}.*"))
 
     def run(self, *options: str, **popen: Any) -> "Run":
         """Start `inphase run` on the schedule."""
@@ -158,7 +159,7 @@ class Robot:
     def __exit__(self, *_: object) -> None:
         self.emulator.stop()
         for name in self.segments():
-            (names.folder() / name).unlink()
+            (store_names.folder() / name).unlink()
         self._folder.cleanup()
 
 
@@ -189,7 +190,7 @@ class Run:
     def follower(self) -> StoreFollower:
         """A follower of its store, made when there is one."""
         if self._follower is None:
-            until(lambda: self._ended() or names.find(self.robot.name) is not None)
+            until(lambda: self._ended() or store_names.find(self.robot.name) is not None)
             assert not self._ended(), self.stderr
             self._follower = StoreFollower.of_robot(self.robot.name)
         return self._follower

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Self
 
-from inphase import names
+from inphase.host import store_names
 from peers import ROOT, free_port
 from runtimes import Run
 
@@ -73,7 +73,7 @@ class Simulation:
 
     def segments(self) -> list[str]:
         """What lies in the user's folder under the robot's name."""
-        return sorted(path.name for path in names.folder().glob(f"{self.name}.*"))
+        return sorted(path.name for path in store_names.folder().glob(f"{self.name}.*"))
 
     def run(self, *options: str, **popen: Any) -> Run:
         """Start `inphase run --simulate` on the schedule."""
@@ -85,5 +85,5 @@ class Simulation:
 
     def __exit__(self, *_: object) -> None:
         for name in self.segments():
-            (names.folder() / name).unlink()
+            (store_names.folder() / name).unlink()
         self._folder.cleanup()

@@ -17,7 +17,7 @@ _FOREGROUND = """
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # as a shell's job has it
 sys.argv[:] = ["inphase", "run", *sys.argv[1:]]
-from inphase.__main__ import main
+from inphase.command.cli import main
 main()
 """
 

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from inphase import schedule, wire
-from inphase.alignment import Method, slerp
-from inphase.frame import Frame, FrameLost, Layout
-from inphase.lockstep import LockStep
-from inphase.message import Form, Writer
-from inphase.store import Reader
+from inphase import schedule
+from inphase.episodes.lockstep import LockStep
+from inphase.frames import wire
+from inphase.frames.alignment import Method, slerp
+from inphase.frames.frame import Frame, FrameLost, Layout
+from inphase.frames.message import Form, Writer
+from inphase.frames.store import Reader
 from robots import demo_schedule
 
 MS = 1_000_000

@@ -20,8 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inphase import names
-from inphase.callers import OwnExchange
+from inphase.devices.packets import Parser, RefusedReply, can_frame, can_id
 from inphase.driver import (
     Check,
     CheckKind,
@@ -35,7 +34,8 @@ from inphase.driver import (
     Value,
 )
 from inphase.errors import DeviceError
-from inphase.packets import Parser, RefusedReply, can_frame, can_id
+from inphase.host import store_names
+from inphase.runtime.workers.sample_source import OwnExchange
 from peers import until
 from runtimes import Run, has_ended
 
@@ -168,7 +168,7 @@ from inphase.driver import (
     ActuatorSpec, Check, CheckKind, DeviceError, Driver, Encoding, Exchange, Field, Framing, Raw,
     Reply, SensorSpec, Servo, Stop, StopKind, TwinChannel, TwinKind, Value,
 )
-from inphase.packets import can_frame, can_id
+from inphase.devices.packets import can_frame, can_id
 
 STATE, GOAL, MOTORS = 0x181, 0x201, 3
 MICRORAD = 1e-6
@@ -423,7 +423,7 @@ def test_a_stop_of_several_frames_goes_out_three_times_when_the_runtime_is_kille
         until(lambda: all(has_ended(one) for one in guards))
         until(lambda: bus.closed == 1)
         stops = list(bus.heard)[-6:] if brake else list(bus.heard)[-9:]
-        for note in names.folder().glob(f"{on.name}.*"):
+        for note in store_names.folder().glob(f"{on.name}.*"):
             note.unlink()
     if brake:
         assert stops == 6 * [can_frame(0, bytes([2, 0]))]

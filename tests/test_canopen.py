@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from msgspec import json
 
 from inphase.driver import DeviceError, Driver, Reading
-from inphase.runner import Runner
+from inphase.episodes.runner import Runner
 from inphase_drivers.canopen import DriveOptions, Drives
 from inphase_drivers.emulator import drives as emulated
 from inphase_drivers.emulator.drive import dictionary
@@ -1244,7 +1244,7 @@ def test_the_drives_stop_when_their_worker_is_killed_and_it_comes_back(
 ) -> None:
     robot = DriveRobot(udp, tmp_path)
     with robot.run() as run:
-        run.moving().child("inphase.worker").kill()
+        run.moving().child("inphase.runtime.workers.worker").kill()
         run.frame(lambda frame: frame["joints"].status not in ("FRESH", "HELD", "LATE"))
         run.status("joints", "FRESH")
         resting(udp)

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from inphase import plan as planning
 from inphase import schedule as schedules
+from inphase.episodes.lockstep import LockStep, sum_up
+from inphase.episodes.runner import Runner
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
-from inphase.lockstep import LockStep, sum_up
-from inphase.runner import Runner
+from inphase.plan import plan as planning
 from inphase.schedule import Schedule
 from inphase_drivers.emulator.arm import START_RAD
 from peers import BOUND_S

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inphase import scaffold
+from inphase.command import scaffold
 from peers import BOUND_S, ROOT
 
 pytestmark = pytest.mark.real
@@ -205,7 +205,7 @@ import pytest
 
 import by_hand
 from gauge import Gauge
-from inphase import rig
+from inphase.testing import rig
 from inphase.testing import DriverContract
 from mover import Mover
 from script_peers import MoverPeer, StreamerPeer

@@ -21,10 +21,10 @@ import pytest
 import inphase
 from arms import arm_schedule
 from inphase import load
-from inphase.comparison import assert_same_frames
-from inphase.frame import Copies, Frame
-from inphase.lockstep import LockStep
+from inphase.episodes.lockstep import LockStep
+from inphase.frames.frame import Copies, Frame
 from inphase.schedule import Schedule
+from inphase.testing.comparison import assert_same_frames
 from peers import BOUND_S, until
 from worlds import needs_images
 
@@ -33,8 +33,9 @@ RANDOMISE = '[randomise]\n"world.body.block.mass" = { uniform = [0.1, 0.3] }\n'
 # runs a schedule and keeps every frame; stops itself half-way where it is told to
 RUN = """
 import os, pickle, signal, sys
-from inphase import load, store
-from inphase.lockstep import LockStep
+from inphase import load
+from inphase.frames import store
+from inphase.episodes.lockstep import LockStep
 
 path, cycles, cores, out, half = sys.argv[1:]
 if cores:

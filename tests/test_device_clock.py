@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inphase.device_clock import REJECTED, RESTARTED, TAKEN, DeviceClock, unwrap
+from inphase.devices.device_clock import REJECTED, RESTARTED, TAKEN, DeviceClock, unwrap
 
 SECOND = 1_000_000_000
 

@@ -11,16 +11,18 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inphase import load, safetensors_file, wire
-from inphase.__main__ import cli
+from inphase import load
+from inphase.command.cli import cli
+from inphase.devices.packets import REASONS
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import InphaseError, ScheduleError, StoreError, WireError
-from inphase.follow import StoreFollower
 from inphase.frame import Frame
-from inphase.gateway import Control
-from inphase.lockstep import LockStep
-from inphase.message import Form, describe
-from inphase.packets import REASONS
-from inphase.subscriber import ZmqFollower
+from inphase.frames import wire
+from inphase.frames.message import Form, describe
+from inphase.frames.store_follower import StoreFollower
+from inphase.frames.subscription import ZmqFollower
+from inphase.models import safetensors_file
+from inphase.runtime.gateway import Control
 from robots import demo_schedule
 from test_wire import make_form, vectors
 

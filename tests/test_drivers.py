@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from inphase import packets
-from inphase import plan as planning
 from inphase.driver import Watchdog
 from inphase.errors import ScheduleError
+from inphase.plan import plan as planning
 from inphase.schedule import load
 from inphase_drivers import dynamixel
 from inphase_drivers.ati import NetFT, NetFTOptions

@@ -12,12 +12,14 @@ import msgpack
 import pytest
 import zmq
 
-from inphase import names, schedule, store
-from inphase import plan as planning
+from inphase import schedule
+from inphase.devices.packets import REASONS
+from inphase.episodes.lockstep import LockStep
+from inphase.episodes.runner import Runner
 from inphase.errors import ScheduleError
-from inphase.lockstep import LockStep
-from inphase.packets import REASONS
-from inphase.runner import Runner
+from inphase.frames import store
+from inphase.host import store_names
+from inphase.plan import plan as planning
 from peers import BOUND_S, until
 from robots import demo_schedule
 from runtimes import Robot
@@ -212,9 +214,9 @@ def terminal(robot: Robot) -> Iterator[Terminal]:
 def test_a_key_stops_and_another_arms_and_the_terminal_is_as_it_was(
     robot: Robot, terminal: Terminal, key: bytes
 ) -> None:
-    until(lambda: names.find(robot.name) is not None)
+    until(lambda: store_names.find(robot.name) is not None)
     until(lambda: robot.speed > 0.1)
-    reader = store.Reader(str(names.find(robot.name)))
+    reader = store.Reader(str(store_names.find(robot.name)))
     assert terminal.modes != terminal.before
     terminal.press(key)
     until(lambda: reader.status()["latched"] == REASONS.index("estop"))

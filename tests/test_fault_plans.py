@@ -42,11 +42,11 @@ import numpy as np
 import pytest
 
 from inphase import schedule
-from inphase.fault_plan import KINDS, Fault, fault_plan
+from inphase.devices.packets import REASONS
+from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame, Sample
-from inphase.lockstep import LockStep
-from inphase.packets import REASONS
-from inphase.tables import Schedule
+from inphase.schedule.tables import Schedule
+from inphase.testing.fault_plan import KINDS, Fault, fault_plan
 
 CYCLES = 400
 FIXED = [

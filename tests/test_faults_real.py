@@ -21,11 +21,12 @@ from pathlib import Path
 
 import pytest
 
-from inphase import schedule, store
+from inphase import schedule
+from inphase.episodes.runner import Runner
 from inphase.errors import DeviceError, InphaseError
 from inphase.frame import Frame
-from inphase.runner import Runner
-from inphase.runtime import Runtime, Wishes
+from inphase.frames import store
+from inphase.runtime.runtime import Runtime, Wishes
 from peers import BOUND_S, until
 from runtimes import Robot, Run, give_rights_up, has_ended
 
@@ -671,7 +672,7 @@ def test_a_killed_runtime_leaves_no_process_and_the_next_start_cleans_up(robot: 
 
 SUBSCRIBER = """
 import sys
-from inphase.follow import StoreFollower
+from inphase.frames.store_follower import StoreFollower
 follower = StoreFollower.of_robot(sys.argv[1])
 lost, held = 0, []
 print("following", flush=True)
@@ -718,7 +719,7 @@ def test_a_script_that_dies_takes_its_runtime_with_it(robot: Robot) -> None:
     script = robot.folder / "script.py"
     script.write_text(
         "import sys\n"
-        "from inphase.runner import Runner\n"
+        "from inphase.episodes.runner import Runner\n"
         "with Runner(sys.argv[1]) as robot:\n"
         "    for frame in robot:\n"
         "        pass\n"
@@ -765,7 +766,7 @@ def test_a_gateway_that_is_killed_is_named_and_the_robot_goes_on(robot: Robot) -
     robot.write(("[sensor.joints]\n", table))
     with robot.run() as run:
         run.moving()
-        run.child("inphase.gateway").kill()
+        run.child("inphase.runtime.gateway").kill()
         until(lambda: "gateway ended: signal 9" in run.stderr)
         cycle = run.frame(lambda _: True).cycle
         later = run.frame(lambda frame: frame.cycle > cycle + 20)

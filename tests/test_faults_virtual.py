@@ -19,13 +19,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inphase import lockstep, schedule, states, store, summary
-from inphase.core import FAULTS
+from inphase import schedule
+from inphase.core.core import FAULTS
+from inphase.devices.packets import REASONS
+from inphase.episodes import lockstep
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
-from inphase.follow import StoreFollower
 from inphase.frame import Act, Frame, FrameLost
-from inphase.lockstep import LockStep
-from inphase.packets import REASONS
+from inphase.frames import store
+from inphase.frames.store_follower import StoreFollower
+from inphase.runtime import state_messages, summary
 
 ROOT = Path(__file__).resolve().parent.parent
 JOINTS, WRENCH = 0, 1
@@ -811,7 +814,7 @@ def test_a_joint_far_outside_of_its_range_is_not_driven_in(folder: Path, sign: i
         assert {robot.act(cycle).reason for cycle in range(5, 99)} == {"start"}
         assert all("HOLDING" in robot.act(cycle).flags for cycle in range(5, 99))
         assert np.all(np.abs(robot.frame(99)["joints"].value["position"] - start) < 0.004)
-        said = states.outside(robot.lockstep.plan, robot.frame(99))
+        said = state_messages.outside(robot.lockstep.plan, robot.frame(99))
         assert f"its joint {robot.act(98).detail} stands at" in said
         assert f"range of {low:g} to {high:g}" in said and "limits.position" in said
     finally:

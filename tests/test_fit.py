@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from inphase import checkup, fit, picture
-from inphase import plan as planning
+from inphase.command import check
 from inphase.errors import ScheduleError
-from inphase.plan import Plan
+from inphase.plan import cycle_spans, feasibility
+from inphase.plan import plan as planning
+from inphase.plan.plan import Plan
+from inphase.plan.timeline import Timeline, render
+from inphase.plan.timing import spread_ns
 from inphase.schedule import load
-from inphase.timeline import Timeline, render
-from inphase.timing import spread_ns
 
 ROBOT = """\
 name = "fit"
@@ -101,7 +102,7 @@ def plan(tmp_path: Path) -> Make:
 
 
 def timeline(plan: Plan) -> Timeline:
-    return picture.timeline(plan.schedule, plan.timings, plan.commands)
+    return cycle_spans.timeline(plan.schedule, plan.timings, plan.commands)
 
 
 def draw(plan: Plan, width: int) -> list[str]:
@@ -296,7 +297,7 @@ def test_what_runs_by_itself_is_noted_with_the_time_in_which_it_beats(plan: Make
 
 @given(st.integers(100_000, 10**9), st.integers(10_000, 10**10))
 def test_a_beat_is_never_longer_than_the_clocks_allow(period_ns: int, interval_ns: int) -> None:
-    beat_s, by_design = fit.beat(period_ns, interval_ns)
+    beat_s, by_design = feasibility.beat(period_ns, interval_ns)
     short_s = min(period_ns, interval_ns) / 1e9
     assert 2 * short_s * (1 - 1e-9) <= beat_s <= short_s / 50e-6 * (1 + 1e-9)
     if not by_design:
@@ -363,7 +364,7 @@ def test_one_cycle_alone_is_not_drawn_twice(plan: Make) -> None:
 def test_the_report_says_the_home_and_the_times_of_a_device_without_an_exchange(
     plan: Make,
 ) -> None:
-    report = checkup.make(plan().schedule)
+    report = check.make(plan().schedule)
     facts = report.facts()
     camera = facts["devices"][2]
     assert (camera["home"], camera["request_ns"], camera["sample_ns"]) == ("process", None, 9000000)

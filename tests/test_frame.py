@@ -4,8 +4,8 @@ import gc
 from pathlib import Path
 
 from inphase import schedule
+from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
 
 _DEMO = Path(__file__).parent.parent / "schedules" / "demo.toml"
 

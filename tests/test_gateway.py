@@ -19,15 +19,18 @@ import pytest
 import zmq
 
 import inphase
-from inphase import echo, frame_sender, gateway, names, store, wire, zmtp
-from inphase import endpoint as endpoints
+from inphase.command import echo
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import RuntimeFault, StoreError
 from inphase.frame import Frame, FrameLost
-from inphase.lockstep import LockStep
-from inphase.message import Form, Writer, describe
-from inphase.process import Process
-from inphase.store import Segment
-from inphase.subscriber import Subscription, ZmqFollower, subscribe
+from inphase.frames import store, wire
+from inphase.frames.message import Form, Writer, describe
+from inphase.frames.store import Segment
+from inphase.frames.subscription import Subscription, ZmqFollower, subscribe
+from inphase.host import endpoint as endpoints
+from inphase.host import store_names, zmtp
+from inphase.host.process import Process
+from inphase.runtime import frame_sender, gateway
 from peers import until
 from test_zmtp import GREETING, READY
 
@@ -58,7 +61,7 @@ def robot(folder: Path) -> Iterator[LockStep]:
     shutil.copy(ROOT / "schedules/demo_policy.py", folder)
     with LockStep(inphase.load(path)) as robot:
         fds = [robot.core.segment.fd]  # it has no name of its own, as a robot that runs has
-        with contextlib.closing(names.Name(robot.schedule.name, robot.core.epoch, fds)):
+        with contextlib.closing(store_names.Name(robot.schedule.name, robot.core.epoch, fds)):
             yield robot
 
 
@@ -66,7 +69,7 @@ def start_gateway(robot: LockStep) -> Process:
     with contextlib.closing(Segment.estop_page(robot.core.epoch)) as page:
         child = Process(
             "gateway",
-            "inphase.gateway",
+            "inphase.runtime.gateway",
             [str(robot.schedule.path), robot.core.segment.path, str(page.fd)],
             pass_fds=[page.fd],
         )

@@ -21,12 +21,14 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 
-from inphase import guard, names, schedule
-from inphase import plan as planning
-from inphase.emulated import is_emulated
+from inphase import schedule
+from inphase.devices.packets import REASONS
 from inphase.errors import RuntimeFault, ScheduleError
-from inphase.packets import REASONS
-from inphase.runtime import Runtime, Wishes
+from inphase.host import store_names
+from inphase.plan import plan as planning
+from inphase.runtime import guard
+from inphase.runtime.own_emulator import is_emulated
+from inphase.runtime.runtime import Runtime, Wishes
 from peers import BOUND_S, until
 from runtimes import Robot, Run, give_rights_up, has_ended
 from test_servo_modes import CURRENT, VELOCITY, tell
@@ -90,7 +92,7 @@ def note_of(robot: Robot) -> dict[str, Any]:
 
 def notes_of(robot: Robot) -> list[Path]:
     """The notes that lie there."""
-    return list(names.folder().glob(f"{robot.name}.*.note"))
+    return list(store_names.folder().glob(f"{robot.name}.*.note"))
 
 
 def stopped(robot: Robot, process: psutil.Process) -> dict[str, Any]:
@@ -276,7 +278,7 @@ def test_what_lies_under_the_notes_name_is_left_alone(robot: Robot) -> None:
     with robot.run() as run:
         run.moving()
         process = guard_of(run)
-        note = Path(names.note_path(names.find(robot.name) or ""))
+        note = Path(store_names.note_path(store_names.find(robot.name) or ""))
         os.mkfifo(note)
         run.signal(signal.SIGKILL)
         until(lambda: has_ended(process))
@@ -428,7 +430,7 @@ EMULATED = (
     "[device.arm]\n",
     '[emulator]\nmodule = "inphase_drivers.emulator"\n[device.arm]\n',
 )
-QUIET = "import time\nfrom inphase.process import say_ready\nsay_ready()\ntime.sleep(3600)\n"
+QUIET = "import time\nfrom inphase.host.process import say_ready\nsay_ready()\ntime.sleep(3600)\n"
 
 
 def test_a_run_of_an_emulated_robot_that_was_held_up_says_so_and_sums_up(robot: Robot) -> None:
@@ -554,7 +556,7 @@ class Sweep:
 
 def worker_of(run: Run) -> psutil.Process:
     """The arm's."""
-    return run.child("inphase.worker")
+    return run.child("inphase.runtime.workers.worker")
 
 
 def expect_zeros(robot: Robot) -> None:
@@ -606,7 +608,7 @@ def test_joints_in_a_thread_of_a_persons_process_come_to_rest_when_either_is_kil
     robot.write(*VELOCITY, HELD, *THREAD)
     with Run(robot, [str(program), str(robot.schedule)], {}) as run:
         until(lambda: robot.speed > 0.1)
-        process, runtime = guard_of(run), run.child("inphase.runner_process")
+        process, runtime = guard_of(run), run.child("inphase.runtime.runner_process")
         os.kill(run.pid if who == "person" else runtime.pid, signal.SIGKILL)
         until(lambda: robot.speed < 0.01)
         until(lambda: has_ended(process) and has_ended(runtime))

@@ -12,11 +12,11 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from arms import arm_schedule
+from inphase.episodes.gym_vector import Environments
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import RuntimeFault, ScheduleError
 from inphase.frame import Frame
 from inphase.gym import ID, Environment
-from inphase.gym_vector import Environments
-from inphase.lockstep import LockStep
 from robots import demo_schedule
 from simulations import Simulation
 from worlds import needs_images

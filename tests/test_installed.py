@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from inphase import plan as planning
+from inphase.devices.driver_names import Installed, installed_drivers, resolve_driver
 from inphase.errors import ScheduleError
-from inphase.installed import Installed, installed_drivers, resolve_driver
+from inphase.plan import plan as planning
 from inphase.schedule import load
 from inphase_drivers.ati import NetFT
 from inphase_drivers.dynamixel import Servos

@@ -15,13 +15,14 @@ import pytest
 import zmq
 
 import inphase
-from inphase import endpoint as endpoints
-from inphase import frame_sender, store, wire
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import WireError
-from inphase.frame import Frame, FrameLost, Layout
-from inphase.lockstep import LockStep
-from inphase.message import Form, Writer, describe
-from inphase.subscriber import ZmqFollower
+from inphase.frames import store, wire
+from inphase.frames.frame import Frame, FrameLost, Layout
+from inphase.frames.message import Form, Writer, describe
+from inphase.frames.subscription import ZmqFollower
+from inphase.host import endpoint as endpoints
+from inphase.runtime import frame_sender
 
 ROOT = Path(__file__).parents[1]
 WAIT_S = 5.0

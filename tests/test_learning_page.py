@@ -31,7 +31,7 @@ def test_an_example_of_the_page_runs_as_it_stands(tmp_path: Path, example: str) 
 
 
 def test_every_key_of_an_info_is_on_the_page() -> None:
-    source = (ROOT / "middleware" / "inphase" / "report.py").read_text()
+    source = (ROOT / "middleware" / "inphase" / "episodes" / "step_info.py").read_text()
     keys = set(re.findall(r'^            "(\w+)":', source, re.MULTILINE))
     assert len(keys) == 9
     assert not [key for key in keys if f"`{key}`" not in PAGE]

@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from inphase import preflight, schedule
-from inphase.scratch import Scratch
+from inphase import schedule
+from inphase.host import preflight
+from inphase.host.scratch import Scratch
 from peers import BOUND_S, until
 from robots import demo_schedule
 
@@ -48,7 +49,7 @@ def test_a_killed_runtime_leaves_no_process_and_the_next_start_works_at_once(
     path = demo_schedule(tmp_path, emulator=True, gateway=True)
     first = start(path)
     runtime = psutil.Process(first.pid)
-    modules = ["inphase_drivers.emulator", "inphase.gateway", "inphase.policy", "_guard"]
+    modules = ["inphase_drivers.emulator", "inphase.runtime.gateway", "inphase.policy", "_guard"]
 
     def children() -> list[psutil.Process]:
         found = runtime.children(recursive=True)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inphase import plan
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
+from inphase.plan import plan
 from inphase.schedule import load
 
 KEYS = {

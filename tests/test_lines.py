@@ -7,11 +7,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from inphase.callers import OnALine
 from inphase.driver import Reading
 from inphase.errors import DeviceError
-from inphase.lines import Line
-from inphase.tables import GpioLine
+from inphase.runtime.gpio import Line
+from inphase.runtime.workers.sample_source import OnALine
+from inphase.schedule.tables import GpioLine
 
 gpiod = pytest.importorskip("gpiod", reason="gpiod is not installed (pip install 'inphase[gpio]')")
 

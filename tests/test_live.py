@@ -14,11 +14,11 @@ import pytest
 from rich.console import Console
 
 import inphase
-from inphase import live
-from inphase.follow import StoreFollower
+from inphase.command import live
+from inphase.devices.packets import REASONS
+from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
-from inphase.packets import REASONS
+from inphase.frames.store_follower import StoreFollower
 from peers import BOUND_S
 from robots import demo_schedule
 

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from inphase import locks, names
 from inphase.errors import DeviceError
-from inphase.locks import DeviceLock
+from inphase.host import locks, store_names
+from inphase.host.locks import DeviceLock
 from peers import open_folder
 
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with open_folder() as place:
-        monkeypatch.setattr(names, "ROOT", place)
-        yield names.folder()
+        monkeypatch.setattr(store_names, "ROOT", place)
+        yield store_names.folder()
 
 
 def test_a_second_runtime_is_refused_with_the_holders_name_until_the_first_is_done() -> None:
@@ -89,8 +89,9 @@ def test_a_link_that_the_emulator_makes_later_is_locked_by_its_name_and_by_what_
 
 def test_files_of_killed_runtimes_are_removed_and_held_ones_stay(folder: Path) -> None:
     script = (
-        "import os, signal\nfrom pathlib import Path\nfrom inphase import names\n"
-        f"from inphase.locks import DeviceLock\nnames.ROOT = Path({str(folder.parent)!r})\n"
+        "import os, signal\nfrom pathlib import Path\n"
+        "from inphase.host import store_names as names\n"
+        f"from inphase.host.locks import DeviceLock\nnames.ROOT = Path({str(folder.parent)!r})\n"
         "DeviceLock('arm', '/dev/ttyX', 'one')\nos.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script], check=False)
@@ -107,8 +108,9 @@ def test_files_of_killed_runtimes_are_removed_and_held_ones_stay(folder: Path) -
 @pytest.mark.skipif(os.geteuid() != 0, reason="a file system can be mounted by root alone")
 def test_a_full_file_system_is_to_be_freed_and_no_lock_to_be_removed(folder: Path) -> None:
     script = (
-        "from pathlib import Path\nfrom inphase import errors, names\n"
-        f"from inphase.locks import DeviceLock\nnames.ROOT = Path({str(folder.parent)!r})\n"
+        "from pathlib import Path\nfrom inphase import errors\n"
+        "from inphase.host import store_names as names\n"
+        f"from inphase.host.locks import DeviceLock\nnames.ROOT = Path({str(folder.parent)!r})\n"
         "names.folder().mkdir()\n(names.ROOT / 'full').write_bytes(bytes(65536))\n"
         "try: DeviceLock('arm', '/dev/ttyX', 'one')\n"
         "except errors.DeviceError as error: print(error)"
@@ -148,8 +150,9 @@ def test_another_users_runtime_is_named_and_a_lock_can_be_held_by_its_user_alone
     first = DeviceLock("arm", "/dev/ttyX", "robot_one")
     lock = next(folder.iterdir())
     script = (
-        "import fcntl, os, struct\nfrom pathlib import Path\nfrom inphase import errors, names\n"
-        "from inphase.locks import DeviceLock\nos.setgid(65534)\nos.setuid(65534)\n"
+        "import fcntl, os, struct\nfrom pathlib import Path\nfrom inphase import errors\n"
+        "from inphase.host import store_names as names\n"
+        "from inphase.host.locks import DeviceLock\nos.setgid(65534)\nos.setuid(65534)\n"
         f"names.ROOT = Path({str(folder.parent)!r})\n"
         "try: DeviceLock('arm', '/dev/ttyX', 'two')\n"
         "except errors.DeviceError as error: print(error)\n"

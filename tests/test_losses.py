@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from counter import Counter, Options
-from inphase import Runner, schedule, worker
+from inphase import Runner, schedule
 from inphase.errors import DeviceError, ScheduleError
 from inphase.frame import Frame
-from inphase.runtime import Runtime, Wishes
+from inphase.runtime.runtime import Runtime, Wishes
+from inphase.runtime.workers import worker
 from peers import BOUND_S, ROOT, free_port, until
 from runtimes import Robot, Run
 from test_workers import TURNS, Bench, Device, follow, is_fresh, worker_pid
@@ -322,7 +323,7 @@ def test_a_driver_that_harms_what_it_shares_harms_its_own_device_alone(
         run.moving()
 
         # nor does it wait for the next worker, which refuses such a segment
-        os.kill(run.child("inphase.worker").pid, signal.SIGKILL)
+        os.kill(run.child("inphase.runtime.workers.worker").pid, signal.SIGKILL)
         run.status("count", "OFFLINE")
         until(lambda: "the segment of sensor" in run.stderr)
         others_are_fresh(run, "count")
@@ -441,7 +442,7 @@ def test_what_was_enabled_is_switched_off_after_a_failed_start_and_an_exception(
         raise RuntimeError("not foreseen")
 
     if where == "guard":
-        monkeypatch.setattr("inphase.guard.Guard.give", fail)
+        monkeypatch.setattr("inphase.runtime.guard.Guard.give", fail)
     runtime = Runtime(schedule.load(robot.schedule), Wishes(), print)
     try:
         runtime.prepare()

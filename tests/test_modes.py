@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inphase import plan, store, wire
-from inphase.client import LockStepClient
+from inphase.devices.packets import REASONS
+from inphase.episodes.client import LockStepClient
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
-from inphase.packets import REASONS
+from inphase.frames import store, wire
+from inphase.plan import plan
 from inphase.schedule import load
 
 ROBOT = """\

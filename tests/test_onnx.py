@@ -20,16 +20,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import models
-from inphase import load, model_binding, onnx_file, wire
-from inphase import plan as planning
-from inphase.episodes import rollout
+from inphase import load
+from inphase.episodes.lockstep import LockStep
+from inphase.episodes.rollout import rollout
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
-from inphase.model_binding import Binding
-from inphase.protobuf import Refused
-from inphase.randomisation import episode_seed
+from inphase.frames import wire
+from inphase.models import model_binding, onnx_file
+from inphase.models.model_binding import Binding
+from inphase.models.protobuf import Refused
+from inphase.plan import plan as planning
 from inphase.schedule import Schedule
+from inphase.world.randomisation import episode_seed
 from models import network, node, port, tensor, with_model
 from peers import until
 from robots import demo_schedule
@@ -37,8 +39,8 @@ from runtimes import Robot
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the package onnxruntime is missing")
 
-from inphase import model_policy  # noqa: E402 - only with its runtime
 from inphase._core import ffi, lib  # noqa: E402
+from inphase.policy import model_policy  # noqa: E402 - only with its runtime
 
 JOINTS = 6
 SIZES = (2 * JOINTS, 32, 32, JOINTS)

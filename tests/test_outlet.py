@@ -2,7 +2,7 @@
 
 import threading
 
-from inphase.outlet import Outlet
+from inphase.host.outlet import Outlet
 from peers import BOUND_S
 
 

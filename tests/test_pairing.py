@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inphase.pairing import Pairing
+from inphase.devices.pairing import Pairing
 
 MS = 1_000_000
 PERIOD_NS, WORST_NS, TYPICAL_NS, LEAST_NS = 10 * MS, 6 * MS, 2 * MS, 1 * MS

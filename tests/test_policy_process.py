@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from inphase import load, measured_timing, timing_model
+from inphase import load
+from inphase.command import fit_timing
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
-from inphase.lockstep import LockStep
+from inphase.schedule import timing_model
 from robots import demo_schedule
 from runtimes import SWEEP, Robot
 
@@ -121,7 +123,7 @@ def test_how_long_a_policy_takes_is_in_the_summary_and_in_a_timing_model(tmp_pat
     assert inference["count"] >= 20
     assert 12_000_000 <= inference["min"] <= inference["p50"] <= inference["max"]
     assert summary["latch_to_command_ns"]["count"] == 0, "each came after its cycle's act"
-    tmp_path.joinpath("measured.toml").write_text(measured_timing.of_summary(summary))
+    tmp_path.joinpath("measured.toml").write_text(fit_timing.of_summary(summary))
     path = demo_schedule(tmp_path)
     path.write_text(f'{path.read_text()}\n[timing]\nfile = "measured.toml"\n')
     drawn = timing_model.of_schedule(load(path)).get("policy.inference_ms")

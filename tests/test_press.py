@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import inphase
-from inphase import Runner, plan, schedule
+from inphase import Runner, schedule
+from inphase.plan import plan
 from peers import BOUND_S, ROOT, free_port
 
 pytest.importorskip("mujoco", reason="a world needs MuJoCo: pip install 'inphase[sim]'")

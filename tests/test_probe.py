@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inphase import names
-from inphase import plan as planning
-from inphase import probe as probing
+from inphase.command import probe as probing
 from inphase.errors import ScheduleError
-from inphase.follow import StoreFollower
+from inphase.frames.store_follower import StoreFollower
+from inphase.host import store_names
+from inphase.plan import plan as planning
 from inphase.schedule import load
 from peers import BOUND_S, ROOT, EmulatorProcess, free_port, until
 from robots import demo_schedule
@@ -222,7 +222,7 @@ def test_an_interrupted_probe_sums_up_what_it_has(robot: Path) -> None:
     command = ["-m", "inphase", "probe", str(robot), "wrench", "--seconds", "1000", "--json"]
     with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE) as process:
         name = f"probe-{load(robot).name}"
-        until(lambda: names.find(name) is not None)
+        until(lambda: store_names.find(name) is not None)
 
         def runs() -> bool:
             follower = StoreFollower.of_robot(name)

@@ -10,7 +10,7 @@ import pytest
 CHILD = """
 import os
 import time
-from inphase import process
+from inphase.host import process
 
 process.say_ready()
 time.sleep(60)
@@ -18,7 +18,7 @@ time.sleep(60)
 PARENT = """
 import os
 from pathlib import Path
-from inphase.process import Process
+from inphase.host.process import Process
 
 os.sched_setscheduler(0, os.{policy}, os.sched_param(7))
 for _ in range(2):

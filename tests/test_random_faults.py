@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import psutil
 import pytest
 
-from inphase import names
+from inphase.host import store_names
 from peers import BOUND_S, until
 from runtimes import Robot
 from terminals import Terminal
@@ -89,7 +89,7 @@ class Walk:
         self.send("inphase.policy", signal.SIGSTOP)
 
     def kill_gateway(self) -> None:
-        self.send("inphase.gateway", signal.SIGKILL)
+        self.send("inphase.runtime.gateway", signal.SIGKILL)
 
     def kill_guard(self) -> None:
         self.send("_guard", signal.SIGKILL)
@@ -198,5 +198,5 @@ def test_nothing_moves_two_seconds_after_the_last_cause_and_it_starts_again(
         finally:
             walk.close()
             print(" ".join(walk.told))
-    left = [path.name for path in names.folder().glob(f"{robot.name}.*")]
-    assert names.find(robot.name) is None, left
+    left = [path.name for path in store_names.folder().glob(f"{robot.name}.*")]
+    assert store_names.find(robot.name) is None, left

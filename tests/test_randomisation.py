@@ -7,10 +7,12 @@ import mujoco
 import numpy as np
 import pytest
 
-from inphase import mujoco_world, plan, randomisation
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
-from inphase.lockstep import LockStep
-from inphase.tables import Schedule
+from inphase.plan import plan
+from inphase.schedule.tables import Schedule
+from inphase.world import randomisation
+from inphase.world.mujoco import world as mujoco_world
 from worlds import CAMERA, MODEL, Swing, needs_images, world_schedule
 
 KNOBS: dict[str, Any] = {

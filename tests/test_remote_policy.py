@@ -20,9 +20,10 @@ import numpy as np
 import pytest
 import zmq
 
-from inphase import load, policy_door, remote
+from inphase import load, remote
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
-from inphase.lockstep import LockStep
+from inphase.policy import remote_listener
 from inphase.schedule import Schedule
 from peers import BOUND_S, free_port, until
 from robots import demo_schedule
@@ -357,13 +358,13 @@ def test_each_run_has_a_token_of_its_own(tmp_path: Path) -> None:
     described = tcp_schedule(tmp_path)
     tokens = set()
     for _ in range(2):
-        listener = policy_door.listen(described)
+        listener = remote_listener.listen(described)
         assert listener is not None
         tokens.add(listener.token)
         listener.close()
     assert len(tokens) == 2 and all(len(token) == 64 for token in tokens)
     assert described.policy is not None and described.policy.remote is not None
-    policy_door.remove_left(described.policy.remote)
+    remote_listener.remove_left(described.policy.remote)
 
 
 def answering(odd: Odd, frames: int, step: float) -> None:
@@ -486,7 +487,7 @@ def test_a_remote_is_on_this_host_and_nothing_else_besides(
 def test_a_remote_that_does_not_come_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("inphase.remote_policy._WAIT_S", 0.3)
+    monkeypatch.setattr("inphase.policy.remote_policy._WAIT_S", 0.3)
     with pytest.raises(ScheduleError, match=r"policy\.remote: no policy came to .*serve_policy"):
         LockStep(remote_schedule(tmp_path))
     assert not tmp_path.joinpath("door").exists()

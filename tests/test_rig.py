@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from inphase import Runner, schedule
+from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
 from peers import BOUND_S, ROOT, free_port
 from robots import PATIENT
 

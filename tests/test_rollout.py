@@ -15,10 +15,10 @@ import pytest
 
 import inphase
 from arms import arm_schedule
-from inphase.core import NativePolicy
-from inphase.episode import Episode
+from inphase.core.core import NativePolicy
+from inphase.episodes.episode import Episode
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
-from inphase.lockstep import LockStep
 from peers import BOUND_S, until
 
 MASS = "world.body.block.mass"

@@ -15,7 +15,7 @@ import pytest
 from inphase import Runner, subscribe
 from inphase.errors import DeviceError
 from inphase.frame import Frame
-from inphase.runtime import Runtime, Wishes
+from inphase.runtime.runtime import Runtime, Wishes
 from inphase.schedule import load
 from peers import BOUND_S, ROOT
 from robots import demo_schedule

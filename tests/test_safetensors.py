@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from inphase import load, safetensors_file
+from inphase import load
 from inphase.errors import ScheduleError
-from inphase.protobuf import Refused
+from inphase.models import safetensors_file
+from inphase.models.protobuf import Refused
 from robots import demo_schedule
 
 _NAMES = {"float32": "F32", "float64": "F64", "int64": "I64", "uint8": "U8"}

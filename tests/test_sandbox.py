@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from inphase import load
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
-from inphase.lockstep import LockStep
 from peers import until
 from robots import demo_schedule
 from runtimes import SWEEP, Robot, Run
@@ -351,7 +351,8 @@ fprog = struct.pack("<HxxxxxxQ", len(code), ctypes.addressof(filter))
 assert LIBC.prctl(38, 1, 0, 0, 0) == 0
 assert LIBC.prctl(22, 2, ctypes.c_char_p(fprog), 0, 0) == 0
 
-from inphase import load, sandbox
+from inphase import load
+from inphase.policy import sandbox
 sandbox.enter(load(sys.argv[1]))
 import tries
 tries.OTHER = os.getppid()

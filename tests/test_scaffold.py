@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 import inphase
-from inphase import scaffold
+from inphase.command import scaffold
 from inphase.errors import ScheduleError
 from peers import BOUND_S, ROOT
 
-TEMPLATE = ROOT / "middleware" / "inphase" / "templates" / "driver"
+TEMPLATE = ROOT / "middleware" / "inphase" / "command" / "templates" / "driver"
 
 
 def run(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inphase import locator
-from inphase.calls import resolve_call
 from inphase.errors import InphaseError, RuntimeFault, ScheduleError
-from inphase.schedule import Schedule, load
+from inphase.schedule import Schedule, load, toml_position
+from inphase.schedule.import_by_name import resolve_call
 from peers import ROOT
 
 GOOD = """\
@@ -769,14 +768,14 @@ class Writer:
     """Writes TOML and notes the line of each key as it goes."""
 
     lines: list[str] = field(default_factory=lambda: [""])
-    places: dict[locator.Path, int] = field(default_factory=dict)
+    places: dict[toml_position.Path, int] = field(default_factory=dict)
 
     def put(self, text: str) -> None:
         head, *tail = text.split("\n")
         self.lines[-1] += head
         self.lines.extend(tail)
 
-    def note(self, path: locator.Path) -> None:
+    def note(self, path: toml_position.Path) -> None:
         self.places.setdefault(path, len(self.lines))
 
 
@@ -830,7 +829,7 @@ documents = st.tuples(
 )
 
 
-def put_value(writer: Writer, path: locator.Path, value: object) -> None:
+def put_value(writer: Writer, path: toml_position.Path, value: object) -> None:
     if isinstance(value, str):
         writer.put(value)
     elif isinstance(value, list):
@@ -851,7 +850,9 @@ def put_value(writer: Writer, path: locator.Path, value: object) -> None:
         writer.put("}")
 
 
-def put_table(writer: Writer, path: locator.Path, table: dict[str, object], blank: str) -> None:
+def put_table(
+    writer: Writer, path: toml_position.Path, table: dict[str, object], blank: str
+) -> None:
     for key, value in table.items():
         writer.note((*path, key))
         writer.put(f"{key_text(key)} = ")
@@ -882,9 +883,9 @@ def test_the_line_found_for_each_key_is_the_one_it_was_written_on(
                 writer.note((name, index))
                 writer.put(f"[[ {key_text(name)} ]]\n")
                 put_table(writer, (name, index), table, blank)
-    assert locator.lines_of("\n".join(writer.lines)) == writer.places
+    assert toml_position.lines_of("\n".join(writer.lines)) == writer.places
 
 
 @given(st.lists(st.one_of(keys, st.integers(0, 99)), max_size=4).filter(lambda it: it[:1] != [0]))
 def test_a_path_is_read_as_it_was_written(steps: list[str | int]) -> None:
-    assert locator.parse_path(locator.format_path(tuple(steps))) == tuple(steps)
+    assert toml_position.parse_path(toml_position.format_path(tuple(steps))) == tuple(steps)

@@ -11,8 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from inphase.devices.serial_port import (
+    Port,
+    check_latency_timer,
+    hand_over,
+    keep_others_out,
+    open_port,
+)
 from inphase.errors import DeviceError
-from inphase.serial_port import Port, check_latency_timer, hand_over, keep_others_out, open_port
 
 PLACES = ("class/tty/ttyUSB0/device/latency_timer", "bus/usb-serial/devices/ttyUSB0/latency_timer")
 
@@ -103,7 +109,7 @@ def test_a_terminal_that_is_held_cannot_be_opened_by_others_until_it_is_closed(
     port = Port(path, 115_200)
     keep_others_out(port.fileno())
     assert may_open(path)  # a pseudo-terminal is left alone
-    monkeypatch.setattr("inphase.serial_port.os.ttyname", lambda _: "/dev/ttyUSB0")
+    monkeypatch.setattr("inphase.devices.serial_port.os.ttyname", lambda _: "/dev/ttyUSB0")
     keep_others_out(port.fileno())
     assert not may_open(path)
     port.close()

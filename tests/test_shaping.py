@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from inphase import schedule as schedules
+from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
 from robots import demo_schedule
 from test_chunks import JOINTS, START, run, schedule
 

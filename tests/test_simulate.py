@@ -14,19 +14,18 @@ import psutil
 import pytest
 
 from inphase import Runner, schedule
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError, WorldError
 from inphase.frame import Frame, Sample
-from inphase.lockstep import LockStep
-from inphase.names import folder
+from inphase.host.store_names import folder
 from peers import BOUND_S, ROOT, free_port, until
 from simulations import JOINTS, Simulation
 
 os.environ.setdefault("MUJOCO_GL", "egl")  # before whoever imports it first
 pytest.importorskip("mujoco", reason="a world needs MuJoCo: pip install 'inphase[sim]'")
 
-from inphase import wall_world
-from inphase.wall_world import WallWorld
-from inphase.world_part import part_of
+from inphase.emulation import WallWorld, part_of
+from inphase.world import realtime_world
 from inphase_drivers.emulator.arm import Drive
 from inphase_drivers.emulator.world import WorldJoints
 
@@ -153,7 +152,7 @@ def test_physics_that_are_too_slow_are_said_and_then_end_it(
     stepped: Stepped, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = itertools.count(stepped.world.start_ns, 60_000_000)
-    monkeypatch.setattr(wall_world.time, "monotonic_ns", lambda: next(clock))
+    monkeypatch.setattr(realtime_world.time, "monotonic_ns", lambda: next(clock))
     stepped.go(50)
     assert stepped.world.behind == 1
     assert "behind real time" in capsys.readouterr().err

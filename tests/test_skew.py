@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inphase import schedule
-from inphase.lockstep import LockStep
+from inphase.episodes.lockstep import LockStep
 
 _HEAD = """
 name = "skew"

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inphase import schedule, store, wire
+from inphase import schedule
 from inphase._core import lib
+from inphase.devices.packets import REASONS
+from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
-from inphase.message import Form
-from inphase.packets import REASONS
+from inphase.frames import store, wire
+from inphase.frames.message import Form
 
 PAGE = Path(__file__).resolve().parent.parent / "middleware" / "STATES.md"
 

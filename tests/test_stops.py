@@ -20,9 +20,11 @@ import psutil
 import pytest
 import zmq
 
-from inphase import Runner, names, store
+from inphase import Runner
+from inphase.devices.packets import REASONS
 from inphase.errors import RuntimeFault
-from inphase.packets import REASONS
+from inphase.frames import store
+from inphase.host import store_names
 from peers import BOUND_S, until
 from runtimes import Robot
 from terminals import Terminal
@@ -113,8 +115,8 @@ def client_stops(robot: Robot) -> None:
 
 def moving(robot: Robot) -> store.Reader:
     """Wait until it moves; its store."""
-    until(lambda: names.find(robot.name) is not None)
-    reader = store.Reader(str(names.find(robot.name)))
+    until(lambda: store_names.find(robot.name) is not None)
+    reader = store.Reader(str(store_names.find(robot.name)))
     until(lambda: robot.speed > 0.1)
     return reader
 
@@ -338,7 +340,7 @@ def test_a_signal_ends_a_run_whose_driver_enables(robot: Robot) -> None:
         run.moving()
         client_stops(robot)
         until(lambda: robot.speed < REST)
-        reader = store.Reader(str(names.find(robot.name)))
+        reader = store.Reader(str(store_names.find(robot.name)))
         held = Held(robot, "enable")
         run.signal(signal.SIGUSR1)
         until(held.begun)
@@ -359,7 +361,7 @@ def test_a_supervisor_that_is_held_up_latches_motion_until_it_is_armed(robot: Ro
     robot.schedule.write_text(text.replace("resumed_after_ms = 20000", "resumed_after_ms = 3000"))
     with robot.run() as run:
         run.moving()
-        reader = store.Reader(str(names.find(robot.name)))
+        reader = store.Reader(str(store_names.find(robot.name)))
         held = Held(robot, "hold")
         until(lambda: robot.speed < REST and latched(reader) == "supervisor")
         held.let_go()
@@ -378,8 +380,8 @@ def test_a_gateway_that_dies_takes_the_clients_stop_with_it_and_latches_motion(
 ) -> None:
     with robot.run() as run:
         run.moving()
-        run.child("inphase.gateway").kill()
-        reader = store.Reader(str(names.find(robot.name)))
+        run.child("inphase.runtime.gateway").kill()
+        reader = store.Reader(str(store_names.find(robot.name)))
         until(lambda: robot.speed < REST and latched(reader) == "gateway")
         reader.close()
         until(lambda: "no client can stop the robot any more" in run.stderr)

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from inphase import names, store, subscribe
+from inphase import subscribe
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import StoreError
-from inphase.follow import StoreFollower
-from inphase.lockstep import LockStep
+from inphase.frames import store
+from inphase.frames.store import Segment
+from inphase.frames.store_follower import StoreFollower
+from inphase.host import store_names
 from inphase.schedule import load
-from inphase.store import Segment
 from peers import BOUND_S, open_folder
 from robots import demo_schedule
 
@@ -28,7 +30,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="other users can be ha
 def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """In place of /dev/shm."""
     with open_folder() as place:
-        monkeypatch.setattr(names, "ROOT", place)
+        monkeypatch.setattr(store_names, "ROOT", place)
         yield place
 
 
@@ -40,8 +42,8 @@ def robot(tmp_path: Path) -> Iterator[LockStep]:
 
 
 @contextlib.contextmanager
-def named(robot: LockStep, name: str, gid: int = -1) -> Iterator[names.Name]:
-    made = names.Name(name, robot.core.epoch, [robot.core.segment.fd], gid)
+def named(robot: LockStep, name: str, gid: int = -1) -> Iterator[store_names.Name]:
+    made = store_names.Name(name, robot.core.epoch, [robot.core.segment.fd], gid)
     try:
         yield made
     finally:
@@ -51,7 +53,9 @@ def named(robot: LockStep, name: str, gid: int = -1) -> Iterator[names.Name]:
 def as_user(user: int, root: Path, code: str, *groups: int) -> subprocess.CompletedProcess[str]:
     """Run code as somebody else; it has `names` and `store`."""
     script = (  # imported first: the interpreter's folder may be its user's alone
-        "import os\nfrom pathlib import Path\nfrom inphase import errors, names, store\n"
+        "import os\nfrom pathlib import Path\nfrom inphase import errors\n"
+        "from inphase.host import store_names as names\n"
+        "from inphase.frames import store\n"
         f"os.setgroups({list(groups)})\nos.setgid({user})\nos.setuid({user})\n"
         f"names.ROOT = Path({str(root)!r})\n{code}"
     )
@@ -63,19 +67,19 @@ def as_user(user: int, root: Path, code: str, *groups: int) -> subprocess.Comple
 
 
 def test_a_name_leads_to_the_store_until_it_is_closed(robot: LockStep, root: Path) -> None:
-    assert names.find("arm") is None
+    assert store_names.find("arm") is None
     with named(robot, "arm") as name:
-        assert names.find("arm") == name.path and names.running() == [name.path]
+        assert store_names.find("arm") == name.path and store_names.running() == [name.path]
         reader = store.Reader(name.path, from_first=True)
         assert reader.epoch == robot.core.epoch and reader.next(0) == 0
         reader.close()
-    assert names.find("arm") is None
-    assert list(names.folder().iterdir()) == []
+    assert store_names.find("arm") is None
+    assert list(store_names.folder().iterdir()) == []
 
 
 def test_a_robot_whose_name_is_the_start_of_another_is_another(robot: LockStep) -> None:
     with named(robot, "arm-2"):
-        assert names.find("arm") is None and names.find("arm-2") is not None
+        assert store_names.find("arm") is None and store_names.find("arm-2") is not None
 
 
 def test_two_running_robots_of_one_name_are_both_named_and_none_is_given(
@@ -83,7 +87,8 @@ def test_two_running_robots_of_one_name_are_both_named_and_none_is_given(
 ) -> None:
     script = tmp_path / "other.py"
     script.write_text(
-        "from pathlib import Path\nfrom inphase import names, store\n"
+        "from pathlib import Path\nfrom inphase.host import store_names as names\n"
+        "from inphase.frames import store\n"
         f"names.ROOT = Path({str(root)!r})\n"
         "segment = store.Segment.make(8192)\nname = names.Name('arm', 7, [segment.fd])\n"
         "print(name.path, flush=True)\ninput()\n"
@@ -99,8 +104,8 @@ def test_two_running_robots_of_one_name_are_both_named_and_none_is_given(
     ):
         assert other.stdout is not None and other.stdin is not None
         theirs = other.stdout.readline().strip()
-        assert set(names.named("arm")) == {ours.path, theirs}
-        for ask in (names.find, StoreFollower.of_robot, subscribe):
+        assert set(store_names.named("arm")) == {ours.path, theirs}
+        for ask in (store_names.find, StoreFollower.of_robot, subscribe):
             with pytest.raises(StoreError, match=r"2 robots named 'arm' run: .*; stop one") as told:
                 ask("arm")
             for part in (ours.path, theirs, f"process {other.pid}: other.py other.toml"):
@@ -110,13 +115,13 @@ def test_two_running_robots_of_one_name_are_both_named_and_none_is_given(
             assert frames.layout.epoch == robot.core.epoch
         other.stdin.close()
         other.wait(BOUND_S)
-        assert names.find("arm") == ours.path
+        assert store_names.find("arm") == ours.path
 
 
 def test_what_a_name_gives_can_be_read_and_not_written(robot: LockStep) -> None:
     ring = Segment.ring(64, 8, 1)
-    made = names.Name("arm", 1, [robot.core.segment.fd, ring.fd])
-    fds = names.descriptors(made.path)
+    made = store_names.Name("arm", 1, [robot.core.segment.fd, ring.fd])
+    fds = store_names.descriptors(made.path)
     assert len(fds) == 2
     for fd in fds:
         with pytest.raises(OSError, match="Bad file descriptor"):
@@ -180,39 +185,39 @@ def _lie(liar: socket.socket) -> None:
 def test_whatever_lies_there_holds_nobody_up(robot: LockStep, what: str, name: str) -> None:
     with named(robot, "first"):
         pass  # the folder is there
-    spoil(names.folder() / name, what)
-    found = names.find("arm")
+    spoil(store_names.folder() / name, what)
+    found = store_names.find("arm")
     assert found is None or what == "liar"
     with pytest.raises(StoreError, match="arm"):
-        store.Reader(str(names.folder() / "arm.0123456789abcdef"))
-    notes = names.take_notes("arm")
+        store.Reader(str(store_names.folder() / "arm.0123456789abcdef"))
+    notes = store_names.take_notes("arm")
     assert notes == ([b"\xff" * 100] if what == "file" and name.endswith("note") else [])
-    names.clean()
-    assert (names.folder() / name).exists() == (
+    store_names.clean()
+    assert (store_names.folder() / name).exists() == (
         what != "dead" and (what, name[-4:]) != ("file", "note")
     )
     with named(robot, "arm") as made:
         if what == "liar" and name == "arm.0123456789abcdef":  # it answers: who does is said
             with pytest.raises(StoreError, match=f"{made.path} .* and .*{name} "):
-                names.find("arm")
+                store_names.find("arm")
         else:
-            assert names.find("arm") == made.path
+            assert store_names.find("arm") == made.path
 
 
 def test_a_folder_in_its_place_is_refused_with_what_to_do(root: Path, robot: LockStep) -> None:
-    names.folder().symlink_to("/tmp")
+    store_names.folder().symlink_to("/tmp")
     with pytest.raises(StoreError, match="sudo rm -r"):
-        names.Name("arm", 1, [robot.core.segment.fd])
-    names.folder().unlink()
-    names.folder().write_text("a file")
+        store_names.Name("arm", 1, [robot.core.segment.fd])
+    store_names.folder().unlink()
+    store_names.folder().write_text("a file")
     with pytest.raises(StoreError, match="sudo rm -r"):
-        names.clean()
-    names.folder().unlink()
-    names.folder().mkdir()
-    names.folder().chmod(0o777)
+        store_names.clean()
+    store_names.folder().unlink()
+    store_names.folder().mkdir()
+    store_names.folder().chmod(0o777)
     with pytest.raises(StoreError, match="others may write"):
-        names.clean()
-    assert names.find("arm") is None
+        store_names.clean()
+    assert store_names.find("arm") is None
 
 
 # ---- what a dead one leaves ---------------------------------------------------------------------
@@ -222,24 +227,26 @@ def test_a_killed_runtimes_name_is_removed_whatever_robot_it_was(
     robot: LockStep, root: Path
 ) -> None:
     script = (
-        "import os, signal\nfrom pathlib import Path\nfrom inphase import names\n"
-        "from inphase.store import Segment\n"
+        "import os, signal\nfrom pathlib import Path\n"
+        "from inphase.host import store_names as names\n"
+        "from inphase.frames.store import Segment\n"
         f"names.ROOT = Path({str(root)!r})\n"
         "names.Name('other', 7, [Segment.make(8192).fd])\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     with named(robot, "arm") as alive:
         subprocess.run([sys.executable, "-c", script], timeout=BOUND_S, check=False)
-        assert len(list(names.folder().iterdir())) == 2
-        assert names.find("other") is None
-        assert names.clean() == ["other"]
-        assert [str(path) for path in names.folder().iterdir()] == [alive.path]
+        assert len(list(store_names.folder().iterdir())) == 2
+        assert store_names.find("other") is None
+        assert store_names.clean() == ["other"]
+        assert [str(path) for path in store_names.folder().iterdir()] == [alive.path]
 
 
 def test_a_killed_run_in_lock_step_leaves_nothing(tmp_path: Path, root: Path) -> None:
     script = (
-        "import os, signal\nfrom pathlib import Path\nfrom inphase import load, names\n"
-        "from inphase.lockstep import LockStep\n"
+        "import os, signal\nfrom pathlib import Path\nfrom inphase import load\n"
+        "from inphase.host import store_names as names\n"
+        "from inphase.episodes.lockstep import LockStep\n"
         f"names.ROOT = Path({str(root)!r})\n"
         f"robot = LockStep(load({str(demo_schedule(tmp_path))!r}))\nrobot.run(5)\n"
         "print(robot.core.segment.path, flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"
@@ -274,7 +281,7 @@ def test_two_users_and_two_robots_of_one_name_never_meet(robot: LockStep, root: 
         assert theirs.stdout.splitlines() == ["[] True True", "False"], theirs.stderr
         refused = as_user(NOBODY, root, READ.format(path=ours.path))
         assert "None" in refused.stdout and "Permission denied" in refused.stderr
-        assert names.find("arm") == ours.path
+        assert store_names.find("arm") == ours.path
 
 
 @needs_root
@@ -298,7 +305,7 @@ def test_a_group_that_may_read_finds_the_robot_and_cannot_change_it(
 
 @needs_root
 def test_a_folder_that_another_user_took_is_refused_with_a_sentence(root: Path) -> None:
-    folder = names.folder(NOBODY)
+    folder = store_names.folder(NOBODY)
     folder.mkdir(0o755)
     done = as_user(
         NOBODY,

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from inphase import load
-from inphase.fault_plan import KINDS
-from inphase.fixtures import MakeLockStep
 from inphase.frame import Frame
 from inphase.testing import Fault, assert_same_frames, fault_plan, lockstep
+from inphase.testing.fault_plan import KINDS
+from inphase.testing.fixtures import MakeLockStep
 from peers import ROOT
 
 DEMO = ROOT / "schedules" / "demo.toml"

@@ -1,6 +1,12 @@
-"""The house rules that a machine can keep: who may import whom, sizes, names."""
+"""The house rules that a machine can keep: rooms and their levels, who sees what, sizes, names.
+
+Each list of exceptions fails when an entry is no longer needed.
+"""
 
 import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,125 +15,225 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "middleware" / "inphase"
 DRIVERS = ROOT / "drivers" / "inphase_drivers"
 
-SEES_C = {
-    "core",
-    "device_clock",
-    "guard",
-    "message",
-    "model_policy",
-    "packets",
-    "policy",
-    "process",
-    "sandbox",
-    "stops",
-    "store",
-    "video",
-    "worker",
-    "workers",
+# a module imports its own room, and rooms of a lower level
+LEVEL = {
+    "schedule": 1,
+    "devices": 2,
+    "host": 2,
+    "frames": 3,
+    "models": 4,
+    "plan": 5,
+    "core": 6,
+    "policy": 7,
+    "world": 7,
+    "runtime": 8,  # a recorder's room will be here
+    "episodes": 9,  # and the service's here
+    "testing": 10,
+    "command": 10,
 }
-CORE_SIDE = {
-    "alignment",
-    "device_clock",
-    "core",
-    "distribution",
-    "driver",
-    "errors",
-    "estop_rules",
-    "fit",
-    "frame",
-    "limits",
-    "model_binding",
-    "model_rules",
-    "names",
-    "onnx_file",
-    "safetensors_file",
-    "model_file",
-    "protobuf",
-    "pace_rules",
-    "packets",
-    "parts",
-    "plan",
-    "rules",
-    "schedule",
-    "shaping",
-    "simulation",
-    "store",
-    "tables",
-    "timing",
-    "timing_model",
-    "wire",
-    "world",
-}
-OUTSIDE = {
-    "zmq",
-    "uvloop",
-    "click",
-    "rich",
-    "mujoco",
-    "gymnasium",
-    "foxglove",
-    "onnxruntime",
-    "torch",
+# what every room may import; these import each other at most
+GROUND = {"inphase.errors", "inphase.driver", "inphase.remote"}
+# what drivers, schedules and pages import: they name what a room has, and have nothing themselves
+FACES = {
+    "inphase": {"episodes", "frames", "schedule"},
+    "inphase.__main__": {"command"},
+    "inphase.emulation": {"world"},
+    "inphase.frame": {"frames"},
+    "inphase.gym": {"episodes"},
+    "inphase.packets": {"devices"},
+    "inphase.schedule": {"schedule"},
+    "inphase.serial_port": {"devices"},
+    "inphase.serial_sensor": {"devices"},
+    "inphase.testing": {"testing"},
+    "inphase.video": {"devices"},
 }
 DRIVER_MAY_IMPORT = {
     "inphase.driver",
-    "inphase.packets",
     "inphase.errors",
+    "inphase.packets",
     "inphase.serial_port",
-    "inphase.video",
     "inphase.serial_sensor",
-    # the emulator hosts a simulated world, whose devices it answers for
-    "inphase.wall_world",
-    "inphase.world_part",
+    "inphase.video",
+    "inphase.emulation",  # the emulator hosts a simulated world, whose devices it answers for
 }
 STANDARDS = {"genicam"}  # what drivers of one standard share; no device, no library of a vendor
+LOOKS_INSIDE = {"schedules/show_press.py", "schedules/train_press.py"}
+SEES_C = {
+    "inphase.core.core",
+    "inphase.devices.device_clock",
+    "inphase.devices.packets",
+    "inphase.devices.video",
+    "inphase.frames.message",
+    "inphase.frames.store",
+    "inphase.host.process",
+    "inphase.policy.model_policy",
+    "inphase.policy.sandbox",
+    "inphase.policy.turn",
+    "inphase.runtime.guard",
+    "inphase.runtime.stops",
+    "inphase.runtime.workers.supervisor",
+    "inphase.runtime.workers.worker",
+}
+# libraries that the rooms below a level know nothing of
+LIBRARY_FROM = {
+    "zmq": "host",
+    "uvloop": "runtime",
+    "torch": "policy",
+    "onnxruntime": "policy",
+    "mujoco": "world",
+    "click": "command",
+    "rich": "plan",
+    "gymnasium": "episodes",
+}
+
+FILES_PER_ROOM = 16
+LINES_PER_FILE = 500
+LINES_PER_FUNCTION = 60
+LONG_FILES = {
+    "drivers/inphase_drivers/canopen/drives.py": 1050,
+    "drivers/inphase_drivers/dynamixel.py": 600,
+    "middleware/inphase/core/core.py": 800,
+    "middleware/inphase/plan/plan.py": 800,
+    "middleware/inphase/runtime/runtime.py": 800,
+    "middleware/inphase/runtime/workers/worker.py": 700,
+    "middleware/inphase/testing/driver_contract.py": 850,
+}
+LONG_FUNCTIONS = {
+    "middleware/inphase/episodes/lockstep.py: LockStep.__init__": 69,
+    "middleware/inphase/plan/plan.py: _plan_actuator": 61,
+    "middleware/inphase/runtime/summary.py: make": 78,
+    "middleware/inphase/runtime/summary.py: render": 61,
+}
+# class names that a second module has too
+TWICE: set[str] = {
+    "Caller",
+    "Check",
+    "Command",
+    "Control",
+    "Draws",
+    "Field",
+    "Guard",
+    "Image",
+    "Knobs",
+    "Part",
+    "Port",
+    "Reading",
+    "Reply",
+    "Report",
+    "Task",
+    "Timing",
+    "World",
+}
+COPIED_WHOLE = {"inphase.remote"}  # users copy this file: it repeats what it needs
+
+
+def module_name(path: Path, root: Path = PACKAGE) -> str:
+    """The dotted name of a file of the package."""
+    parts = path.relative_to(root.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {
+    module_name(path): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if "templates" not in path.relative_to(PACKAGE).parts
+}
+SOURCES = [*MODULES.values(), *sorted(DRIVERS.rglob("*.py"))]
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that a file imports, anywhere in it."""
+    """Every name that a file imports, anywhere in it, dotted."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
 def own_imports(path: Path) -> set[str]:
-    """The names of this package's modules that a file imports."""
-    modules = {file.stem for file in PACKAGE.glob("*.py")} | {"_core"}
-    parts = (name.split(".") for name in imports(path) if name.startswith("inphase."))
-    return {name[1] for name in parts if name[1] in modules}
+    """The modules of this package that a file imports."""
+    found = set()
+    for name in imports(path):
+        module = name
+        while module and module not in MODULES and module != "inphase._core":
+            module = module.rpartition(".")[0]
+        found |= {module} - {""}
+    return found
 
 
-MODULES = sorted(PACKAGE.glob("*.py"))
+def top_imports(path: Path) -> set[str]:
+    """The top-level packages that a file imports."""
+    return {name.split(".")[0] for name in imports(path)}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_only_named_modules_see_the_c_module(path: Path) -> None:
-    assert ("_core" in own_imports(path)) == (path.stem in SEES_C)
+def room(name: str) -> str:
+    """The room of a module; "" for what stands beside the rooms."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and (PACKAGE / parts[1]).is_dir() else ""
 
 
-@pytest.mark.parametrize("name", sorted(CORE_SIDE))
-def test_the_core_side_knows_no_transport_and_no_command_line(name: str) -> None:
-    tops = {module.split(".")[0] for module in imports(PACKAGE / f"{name}.py")}
-    assert not tops & OUTSIDE
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Each function of a file, with its number of lines."""
+
+    def visit(node: ast.AST, prefix: str) -> Iterator[tuple[str, int]]:
+        for child in ast.iter_child_nodes(node):
+            name = prefix
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                name = f"{prefix}.{child.name}".lstrip(".")
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert child.end_lineno is not None
+                yield name, child.end_lineno - child.lineno + 1
+            yield from visit(child, name)
+
+    return visit(ast.parse(path.read_text()), "")
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_nothing_imports_the_command_line(path: Path) -> None:
-    assert "__main__" not in own_imports(path)
+def shown(path: Path) -> str:
+    """A path as the lists of exceptions have it."""
+    return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_the_middleware_names_no_driver(path: Path) -> None:
-    assert not any(name.startswith("inphase_drivers") for name in imports(path))
+# ---- rooms -----------------------------------------------------------------------------------
+
+
+def test_every_folder_is_a_room_with_a_level() -> None:
+    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"}
+    assert folders == set(LEVEL)
+
+
+def test_what_stands_beside_the_rooms_is_a_face_or_ground() -> None:
+    beside = {name for name in MODULES if not room(name)}
+    faces_of_rooms = {name for name in FACES if room(name)}
+    assert beside == GROUND | (set(FACES) - faces_of_rooms)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_its_own_room_and_lower_ones(name: str) -> None:
+    if name in FACES:
+        allowed = FACES[name]
+        assert {room(other) for other in own_imports(MODULES[name])} - {""} <= allowed
+        return
+    for other in own_imports(MODULES[name]) - GROUND - {"inphase._core", "inphase"}:
+        here, there = room(name), room(other)
+        assert here, f"{name} imports {other}: what stands beside the rooms imports no room"
+        assert there, f"{name} imports {other}: a room imports the room that has it, not its face"
+        assert here == there or LEVEL[there] < LEVEL[here], f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("name", sorted(FACES))
+def test_a_face_defines_nothing(name: str) -> None:
+    if name == "inphase":  # its names are imported when they are first used
+        return
+    tree = ast.parse(MODULES[name].read_text())
+    kinds = (ast.ImportFrom, ast.Expr, ast.Assign, ast.If)
+    assert all(isinstance(node, kinds) for node in tree.body)
 
 
 def test_imports_make_no_circle() -> None:
-    graph = {path.stem: own_imports(path) for path in MODULES if path.stem != "__init__"}
+    faces = set(FACES) | {"inphase"}
+    graph = {name: own_imports(path) - faces for name, path in MODULES.items()}
     done: set[str] = set()
 
     def visit(name: str, way: tuple[str, ...]) -> None:
@@ -142,19 +248,106 @@ def test_imports_make_no_circle() -> None:
         visit(name, ())
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_nothing_imports_the_command_line(name: str) -> None:
+    if name not in ("inphase.__main__", "inphase.command.cli"):
+        assert "inphase.command.cli" not in own_imports(MODULES[name])
+
+
+# ---- who sees what ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_named_modules_see_the_c_module(name: str) -> None:
+    assert ("inphase._core" in own_imports(MODULES[name])) == (name in SEES_C)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_room_knows_no_library_of_a_higher_one(name: str) -> None:
+    if name in GROUND:
+        return
+    for library in top_imports(MODULES[name]) & set(LIBRARY_FROM):
+        assert LEVEL[room(name)] >= LEVEL[LIBRARY_FROM[library]], library
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_middleware_names_no_driver(name: str) -> None:
+    assert "inphase_drivers" not in top_imports(MODULES[name])
+
+
 @pytest.mark.parametrize("path", sorted(DRIVERS.rglob("*.py")), ids=lambda path: path.stem)
 def test_a_driver_knows_the_contract_and_nothing_else(path: Path) -> None:
-    ours = {
-        name for name in imports(path) if name.startswith("inphase.") and len(name.split(".")) == 2
-    }
-    assert ours <= DRIVER_MAY_IMPORT
+    assert own_imports(path) - {"inphase"} <= DRIVER_MAY_IMPORT
     others = {file.stem for file in DRIVERS.glob("*.py")} - {path.stem, "__init__"} - STANDARDS
-    assert not {f"inphase_drivers.{other}" for other in others} & imports(path)
+    foreign = {name.split(".")[1] for name in imports(path) if name.startswith("inphase_drivers.")}
+    assert not others & foreign
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted((ROOT / "schedules").rglob("*.py")), *sorted(PACKAGE.rglob("templates/**/*.py"))],
+    ids=lambda path: path.name,
+)
+def test_schedules_and_templates_import_faces_alone(path: Path) -> None:
+    only_faces = own_imports(path) <= set(FACES) | GROUND
+    assert only_faces == (shown(path) not in LOOKS_INSIDE)
+
+
+NAMED = re.compile(r"(inphase(\.\w+)+)(:\w+)?")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_that_is_named_in_a_string_is_there(name: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found = NAMED.fullmatch(node.value)
+            assert not found or found[1] in {*MODULES, "inphase.drivers"}, node.value
+
+
+# ---- sizes and names -------------------------------------------------------------------------
+
+
+def test_a_room_has_a_bounded_number_of_files() -> None:
+    folders = Counter(path.parent for path in MODULES.values() if path.name != "__init__.py")
+    assert {shown(folder): n for folder, n in folders.items() if n > FILES_PER_ROOM} == {}
+
+
+def test_a_file_has_a_bounded_number_of_lines() -> None:
+    lines = {shown(path): len(path.read_text().splitlines()) for path in SOURCES}
+    long = {path for path, n in lines.items() if n > LINES_PER_FILE}
+    assert long == set(LONG_FILES)
+    assert {path: n for path, n in LONG_FILES.items() if lines[path] > n} == {}
+
+
+def test_a_function_fits_a_screen() -> None:
+    long = {
+        f"{shown(path)}: {name}": lines
+        for path in SOURCES
+        for name, lines in functions(path)
+        if lines > LINES_PER_FUNCTION
+    }
+    assert set(long) == set(LONG_FUNCTIONS)
+    assert {name: n for name, n in LONG_FUNCTIONS.items() if long[name] > n} == {}
+
+
+def test_a_class_name_occurs_once() -> None:
+    names = Counter(
+        node.name
+        for name, path in MODULES.items()
+        if name not in COPIED_WHOLE
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert {name for name, n in names.items() if n > 1} == TWICE
+
+
+# ---- the header ------------------------------------------------------------------------------
 
 
 def test_every_flag_and_reason_has_the_name_that_the_header_gives_it() -> None:
-    from inphase import packets, wire
     from inphase._core import lib
+    from inphase.devices import packets
+    from inphase.frames import wire
 
     for number, name in enumerate(packets.REASONS):
         assert getattr(lib, f"INPHASE_REASON_{name.upper()}") == number
@@ -169,8 +362,8 @@ def test_every_flag_and_reason_has_the_name_that_the_header_gives_it() -> None:
 
 
 def test_the_records_of_python_have_the_sizes_of_the_header() -> None:
-    from inphase import wire
     from inphase._core import ffi
+    from inphase.frames import wire
 
     assert wire.HEADER.size == ffi.sizeof("struct inphase_frame")
     assert wire.ROW.size == ffi.sizeof("struct inphase_row")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from inphase.timeline import Mark, Span, Timeline, render
+from inphase.plan.timeline import Mark, Span, Timeline, render
 
 PERIOD_NS = 2_000_000
 SPANS = [

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inphase import distribution, measured_timing, timing_model
 from inphase._core import ffi, lib
-from inphase.distribution import Distribution, Histogram, Shape
+from inphase.command import fit_timing
+from inphase.episodes.lockstep import LockStep, sum_up
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
-from inphase.lockstep import LockStep, sum_up
+from inphase.schedule import distribution, timing_model
+from inphase.schedule.distribution import Distribution, Histogram, Shape
 from worlds import Swing, world_schedule
 
 PERIOD_NS, ACT_NS = 2_000_000, 1_500_000
@@ -121,7 +122,7 @@ def test_what_is_no_distribution_is_refused_with_what_to_do(shape: Shape, what: 
 def test_a_timing_model_that_cannot_be_is_refused(
     tmp_path: Path, timing: str, where: str, what: str
 ) -> None:
-    from inphase import plan
+    from inphase.plan import plan
 
     with pytest.raises(ScheduleError, match=rf"toml(:\d+)?: {where}: .*{what}"):
         plan.make(world_schedule(tmp_path, f"[timing]\n{timing}\n"))
@@ -254,7 +255,7 @@ policy.inference_ms = { lognormal = [0.1, 0.3], high = 0.4 }
     with LockStep(world_schedule(tmp_path, timing), call=hold, seed=4) as robot:
         robot.run(3000)
         summary = sum_up(robot)
-    text = measured_timing.of_summary(summary)
+    text = fit_timing.of_summary(summary)
     (tmp_path / "robot.toml").write_text(text)
     described = world_schedule(tmp_path, '[timing]\nfile = "robot.toml"\n')
     model = timing_model.of_schedule(described)

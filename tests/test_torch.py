@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from inphase import load
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
-from inphase.lockstep import LockStep
 from inphase.schedule import Schedule
 from robots import demo_schedule
 from runtimes import Robot

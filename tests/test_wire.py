@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inphase import message, wire
+import inphase
 from inphase.errors import WireError
-from inphase.frame import FrameLost, Layout
-from inphase.message import Form
+from inphase.frames import wire
+from inphase.frames.frame import FrameLost, Layout
+from inphase.frames.message import Form
 
-PAGE = Path(message.__file__).with_name("WIRE.md")
+PAGE = Path(inphase.__file__).with_name("WIRE.md")
 SAMPLES = struct.pack("<2d", 1.5, -2.0)
 
 

@@ -15,10 +15,11 @@ import psutil
 import pytest
 
 from counter import CLOCK_AHEAD_NS
-from inphase import Runner, names, schedule
+from inphase import Runner, schedule
 from inphase._core import lib
+from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame, Sample
-from inphase.lockstep import LockStep
+from inphase.host import store_names as names
 from peers import BOUND_S, ROOT, free_port, until
 
 pytestmark = pytest.mark.real
@@ -137,7 +138,9 @@ def is_fresh(frame: Frame) -> bool:
 
 def worker_pid(runner: Runner) -> int:
     runtime = psutil.Process(runner._robot._child.pid)  # type: ignore[union-attr]
-    return next(p.pid for p in runtime.children() if "inphase.worker" in p.cmdline())
+    return next(
+        p.pid for p in runtime.children() if "inphase.runtime.workers.worker" in p.cmdline()
+    )
 
 
 def assert_true(sample: Sample, frame: Frame) -> None:

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inphase import mujoco_package, plan
 from inphase._core import lib
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError, WorldError
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
-from inphase.tables import Schedule
+from inphase.plan import plan
+from inphase.schedule.tables import Schedule
+from inphase.world.mujoco import package as mujoco_package
 from worlds import CAMERA, MODEL, Swing, needs_images, world_schedule
 
 STEP_NS = 500_000

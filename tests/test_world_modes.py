@@ -7,9 +7,9 @@ import mujoco
 import numpy as np
 import pytest
 
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
 from worlds import MODEL, world_schedule
 
 ONE, TWO = (

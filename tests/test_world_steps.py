@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from inphase import schedule as schedules
+from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
-from inphase.lockstep import LockStep
 
 mujoco = pytest.importorskip("mujoco", reason="a world needs the package mujoco (extra sim)")
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inphase import zmtp
 from inphase.errors import WireError
+from inphase.host import zmtp
 
 KEPT, MOST = 2_000, 20_000
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from inphase import mujoco_package, schedule
-from inphase.tables import Schedule
+from inphase import schedule
+from inphase.schedule.tables import Schedule
+from inphase.world.mujoco import package as mujoco_package
 
 WHY_NO_IMAGES = mujoco_package.why_no_images()
 needs_images = pytest.mark.skipif(WHY_NO_IMAGES is not None, reason=str(WHY_NO_IMAGES))

@@ -7,24 +7,24 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inphase.episodes import rollout
-    from inphase.frame import Frame
+    from inphase.episodes.rollout import rollout
+    from inphase.episodes.runner import Runner
+    from inphase.frames.frame import Frame
+    from inphase.frames.subscription import subscribe
     from inphase.remote import serve_policy
-    from inphase.runner import Runner
     from inphase.schedule import load
-    from inphase.subscriber import subscribe
 
     __version__: str
 
 __all__ = ["Frame", "Runner", "__version__", "load", "rollout", "serve_policy", "subscribe"]
 
 _HOMES = {
-    "Frame": "inphase.frame",
-    "Runner": "inphase.runner",
+    "Frame": "inphase.frames.frame",
+    "Runner": "inphase.episodes.runner",
     "load": "inphase.schedule",
-    "rollout": "inphase.episodes",
+    "rollout": "inphase.episodes.rollout",
     "serve_policy": "inphase.remote",
-    "subscribe": "inphase.subscriber",
+    "subscribe": "inphase.frames.subscription",
 }
 
 

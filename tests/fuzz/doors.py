@@ -11,9 +11,12 @@ from pathlib import Path
 
 import atheris
 
-from inphase import onnx_file, safetensors_file, schedule, wire, zmtp
+from inphase import schedule
 from inphase.errors import InphaseError, WireError
-from inphase.message import Form
+from inphase.frames import wire
+from inphase.frames.message import Form
+from inphase.host import zmtp
+from inphase.models import onnx_file, safetensors_file
 
 _SCRATCH = Path(tempfile.mkdtemp(prefix="inphase-fuzz-"))
 

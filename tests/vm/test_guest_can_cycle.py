@@ -32,7 +32,7 @@ from inphase.driver import (
     ActuatorSpec, Check, CheckKind, DeviceError, Driver, Encoding, Exchange, Field, Framing, Raw,
     Reply, SensorSpec, Servo, TwinChannel, TwinKind, Value,
 )
-from inphase.packets import can_frame, can_id
+from inphase.devices.packets import can_frame, can_id
 
 SYNC, STATE, GOAL, MOTORS = 0x80, 0x181, 0x201, 3
 MICRORAD = 1e-6

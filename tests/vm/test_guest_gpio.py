@@ -14,8 +14,8 @@ from guest import Card, gpio_card
 
 from inphase._core import lib
 from inphase.errors import DeviceError
-from inphase.lines import Line
-from inphase.tables import GpioLine
+from inphase.runtime.gpio import Line
+from inphase.schedule.tables import GpioLine
 
 gpiod = pytest.importorskip("gpiod", reason="libgpiod's Python binding (gpiod) is not installed")
 

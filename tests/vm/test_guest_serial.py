@@ -6,8 +6,8 @@ import pytest
 import serial
 from guest import need
 
+from inphase.devices.serial_port import check_latency_timer, open_port
 from inphase.errors import DeviceError
-from inphase.serial_port import check_latency_timer, open_port
 
 
 @pytest.fixture(autouse=True)

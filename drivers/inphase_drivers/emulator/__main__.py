@@ -18,7 +18,7 @@ from .port import PortError
 from .schedule import Device, ScheduleError
 
 if TYPE_CHECKING:
-    from inphase.wall_world import WallWorld
+    from inphase.emulation import WallWorld
 
 Served: TypeAlias = "Device | WallWorld"
 
@@ -120,7 +120,7 @@ def main() -> int:
 
 def _host_world(path: Path, line: int) -> "WallWorld":
     """A simulated world in this process. Raises WorldError where MuJoCo is not installed."""
-    from inphase.wall_world import WallWorld
+    from inphase.emulation import WallWorld
 
     return WallWorld(path, line)
 

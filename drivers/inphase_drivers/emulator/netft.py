@@ -21,7 +21,7 @@ from .port import PortError, taking
 from .wire import NEVER_NS
 
 if TYPE_CHECKING:  # only a simulated run needs the middleware's world
-    from inphase.world_part import Part
+    from inphase.emulation import Part
 
 HEADER = 0x1234
 STOP, START_REALTIME, SET_BIAS = 0x0000, 0x0002, 0x0042

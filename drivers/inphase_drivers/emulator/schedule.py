@@ -11,8 +11,7 @@ from .registers import BAUD_OF_REGISTER
 from .servos import BusOptions, ServoBus
 
 if TYPE_CHECKING:  # they import what only the extras `can` and `sim` bring
-    from inphase.wall_world import WallWorld
-    from inphase.world_part import Part
+    from inphase.emulation import Part, WallWorld
 
     from .drives import Drives
     from .world import WorldJoints
@@ -80,7 +79,7 @@ def _part(world: "WallWorld | None", name: str) -> "Part | None":
     """What of a simulated world a device senses and moves."""
     if world is None:
         return None
-    from inphase.world_part import part_of
+    from inphase.emulation import part_of
 
     return part_of(world, name)
 

@@ -1,6 +1,6 @@
 """Joints of a simulated world behind the emulated servos and drives, in place of their own."""
 
-from inphase.world_part import Part
+from inphase.emulation import Part
 
 from .arm import Drive, Joints
 

@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inphase import plan as planning
-from inphase import policy, preflight, timing_model
-from inphase.core import is_realtime, store_size
+from inphase.core.core import is_realtime, store_size
 from inphase.errors import WorldError
-from inphase.mujoco_world import MujocoWorld
-from inphase.plan import ActuatorPlan, Plan
-from inphase.preflight import Check
-from inphase.randomisation import Randomisation
-from inphase.schedule import Schedule
-from inphase.timing import Timing, spread_ns
+from inphase.host import preflight
+from inphase.host.preflight import Check
+from inphase.plan import plan as planning
+from inphase.plan.plan import ActuatorPlan, Plan
+from inphase.plan.timing import Timing, spread_ns
+from inphase.policy import turn
+from inphase.schedule import Schedule, timing_model
+from inphase.world.mujoco.world import MujocoWorld
+from inphase.world.randomisation import Randomisation
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Report:
         from rich.table import Table
         from rich.text import Text
 
-        from inphase import picture, timeline
+        from inphase.plan import cycle_spans, timeline
 
         plan = self.plan
         head = Text(f"{plan.schedule.path}: {plan.schedule.name}, valid, hash {plan.schedule.hash}")
@@ -73,7 +74,9 @@ class Report:
             mark = "[green]ok[/]" if check.ok else "[red]lacks[/]"
             machine.add_row(mark, check.name, check.wanted, check.found, check.remedy)
         notes = [Text(note, "yellow") for note in plan.notes]
-        drawn = timeline.render(picture.timeline(plan.schedule, plan.timings, plan.commands), width)
+        drawn = timeline.render(
+            cycle_spans.timeline(plan.schedule, plan.timings, plan.commands), width
+        )
         size = Text(f"shared memory: {self.store_bytes:,} bytes")
         spread = Text(_spread(plan.timings))
         stops = [Text(_describe_stop(_stop_facts(plan, a))) for a in plan.actuators]
@@ -211,9 +214,9 @@ def make(schedule: Schedule) -> Report:
     """Check a schedule, its drivers' options and its policy. Raises ScheduleError."""
     plan = planning.make(schedule)
     if plan.model is not None:
-        policy.check_network(schedule, plan.model)
+        turn.check_network(schedule, plan.model)
     elif schedule.policy is not None and schedule.policy.call is not None:
-        policy.load(schedule)
+        turn.load(schedule)
     size = store_size(plan)
     checks = preflight.examine(schedule, *size)
     return Report(plan, size.total, checks, None if schedule.world is None else _world(plan))

@@ -62,12 +62,12 @@ def run(
     if lockstep:
         if cycles is None:
             raise click.UsageError("--lockstep has no end of its own: give --cycles or --seconds")
-        from inphase.lockstep import run as run_lockstep
+        from inphase.episodes.lockstep import run as run_lockstep
 
         options: dict[str, Any] = {"isolate": isolate, "observe": observe}
         result = run_lockstep(described, cycles, seed=seed, episode=episode, **options)
     else:
-        from inphase.runtime import Wishes
+        from inphase.runtime.runtime import Wishes
 
         wishes = Wishes(cycles or 0, observe, simulate=simulate, debug_hold=debug_hold)
         result = _run_wall_clock(described, wishes, as_json)
@@ -75,7 +75,7 @@ def run(
 
 
 def _show_result(result: dict[str, Any], as_json: bool) -> None:
-    from inphase import summary
+    from inphase.runtime import summary
 
     code = summary.exit_code(result)
     try:
@@ -106,9 +106,9 @@ def _tell_unwritten(error: OSError, code: int) -> int:
 
 
 def _run_wall_clock(described: Any, wishes: Any, as_json: bool) -> dict[str, Any]:
-    from inphase import runtime
-    from inphase.keys import Keys
-    from inphase.live import LiveView
+    from inphase.command.live import LiveView
+    from inphase.runtime import runtime
+    from inphase.runtime.keyboard import Keys
 
     with LiveView(shown=not as_json) as view, Keys(wanted=view.is_live) as keys:
         if keys.fd >= 0:
@@ -121,7 +121,7 @@ def _run_wall_clock(described: Any, wishes: Any, as_json: bool) -> dict[str, Any
 @click.option("--json", "as_json", is_flag=True, help="facts as JSON on stdout")
 def check(schedule: Path, as_json: bool) -> None:
     """Validate SCHEDULE without touching a device, draw its cycle, and look at the machine."""
-    from inphase import checkup
+    from inphase.command import check as checkup
     from inphase.schedule import load
 
     report = checkup.make(load(schedule))
@@ -150,7 +150,7 @@ def echo(
     *, endpoint: str | None, json_lines: bool, count: int | None, sensor: str | None, transport: Any
 ) -> None:
     """Print frames as they arrive, from a robot's name or an endpoint (ipc://, tcp://)."""
-    from inphase import echo as echoing
+    from inphase.command import echo as echoing
 
     echoing.echo(endpoint, json_lines, count, sensor, transport)
 
@@ -172,7 +172,7 @@ def probe(
     from rich.console import Console
     from rich.progress import Progress
 
-    from inphase import probe as probing
+    from inphase.command import probe as probing
     from inphase.schedule import load
 
     if cycles is not None and seconds is not None:
@@ -189,7 +189,7 @@ def probe(
     if as_json:
         print(json.dumps(result))
     else:
-        from inphase import probe_report
+        from inphase.command import probe_report
 
         Console().print(probe_report.render(result))
 
@@ -201,11 +201,11 @@ def timing(summary: Any) -> None:
 
     Put what this prints into a file, and name it in the schedule: [timing] file = "robot.toml".
     """
-    from inphase import measured_timing
+    from inphase.command import fit_timing
     from inphase.errors import ScheduleError
 
     try:
-        click.echo(measured_timing.of_summary(json.load(summary)))
+        click.echo(fit_timing.of_summary(json.load(summary)))
     except Exception as error:  # whatever is in the file: it is somebody else's
         raise ScheduleError(
             f"{summary.name}: not the summary of a run: {error!r}; give what `inphase run --json "
@@ -219,8 +219,8 @@ def timing(summary: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")
 def knobs(schedule: Path, pattern: str, as_json: bool) -> None:
     """List what [randomise] can move in the simulation of SCHEDULE, by path; `*` stands for all."""
-    from inphase import randomisation
     from inphase.schedule import load
+    from inphase.world import randomisation
 
     found = randomisation.knobs_of(load(schedule), pattern)
     if as_json:
@@ -241,7 +241,7 @@ def knobs(schedule: Path, pattern: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")
 def drivers(as_json: bool) -> None:
     """List the drivers that installed packages offer by name."""
-    from inphase.installed import installed_drivers
+    from inphase.devices.driver_names import installed_drivers
 
     offers = installed_drivers()
     if as_json:
@@ -275,7 +275,7 @@ def new() -> None:
 @click.argument("name")
 def new_driver(name: str) -> None:
     """A package with a driver, its twin, an emulator, a schedule and a test, in the folder NAME."""
-    from inphase import scaffold
+    from inphase.command import scaffold
 
     made = scaffold.new_driver(name, Path())
     click.echo(f"{made}: a driver that works. Its README.md says how to run, test and install it.")

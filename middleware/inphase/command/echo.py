@@ -12,10 +12,10 @@ from typing import Any
 
 import click
 
-from inphase import names
 from inphase.errors import ScheduleError, StoreError
-from inphase.frame import Frame, FrameLost, Sample
-from inphase.subscriber import Transport, subscribe
+from inphase.frames.frame import Frame, FrameLost, Sample
+from inphase.frames.subscription import Transport, subscribe
+from inphase.host import store_names as names
 
 
 def echo(

@@ -6,8 +6,8 @@ quantile functions of a timing model, as a TOML file that a schedule names under
 
 from typing import Any
 
-from inphase.document import toml_table
-from inphase.summary import HISTOGRAMS
+from inphase.runtime.summary import HISTOGRAMS
+from inphase.schedule.document import toml_table
 
 _QUANTILES = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
 _MANY = 20  # fewer than this measure nothing

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
-from inphase import store
-from inphase.follow import StoreFollower
-from inphase.frame import Act, Frame
-from inphase.outlet import Outlet
-from inphase.packets import REASONS
-from inphase.runtime import Runtime
-from inphase.summary import HISTOGRAMS
+from inphase.devices.packets import REASONS
+from inphase.frames import store
+from inphase.frames.frame import Act, Frame
+from inphase.frames.store_follower import StoreFollower
+from inphase.host.outlet import Outlet
+from inphase.runtime.runtime import Runtime
+from inphase.runtime.summary import HISTOGRAMS
 
 _LOOK_S = 0.05  # often enough for every frame to be seen
 _END_S = 2.0

@@ -33,15 +33,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from inphase import plan as planning
 from inphase import schedule as schedules
-from inphase import store
-from inphase.document import toml_table
+from inphase.episodes.runner import Runner
 from inphase.errors import ScheduleError
-from inphase.frame import Frame
-from inphase.runner import Runner
+from inphase.frames import store
+from inphase.frames.frame import Frame
+from inphase.frames.wire import STATUSES
+from inphase.plan import plan as planning
 from inphase.schedule import Schedule
-from inphase.wire import STATUSES
+from inphase.schedule.document import toml_table
 
 _QUANTILES = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
 _BINS = 24

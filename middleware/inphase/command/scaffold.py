@@ -37,7 +37,7 @@ def new_driver(name: str, folder: Path) -> Path:
     except FileExistsError:
         raise ScheduleError(f"{made} exists already; give another name, or remove it") from None
     for template in sorted(
-        resources.files("inphase").joinpath("templates/driver").iterdir(), key=str
+        resources.files("inphase.command").joinpath("templates/driver").iterdir(), key=str
     ):
         if template.is_file():
             text = template.read_text()

@@ -8,16 +8,16 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from inphase._core import ffi, lib
-from inphase.distribution import Distribution, constant
+from inphase.core.world_seam import Failure, Reading, World
+from inphase.devices.packets import encoding_fields, exchange_fields
 from inphase.driver import Stop, StopKind, TwinChannel, TwinKind, Watchdog
 from inphase.errors import StoreError
-from inphase.packets import encoding_fields, exchange_fields
-from inphase.plan import FEEDBACK_KINDS, ActuatorPlan, EstopPlan, Plan, SensorPlan
-from inphase.store import Segment, no_segment
-from inphase.tables import Cycle, Policy, Workspace
-from inphase.timing_model import TimingModel
-from inphase.wire import STATUSES
-from inphase.world import Failure, Reading, World
+from inphase.frames.store import Segment, no_segment
+from inphase.frames.wire import STATUSES
+from inphase.plan.plan import FEEDBACK_KINDS, ActuatorPlan, EstopPlan, Plan, SensorPlan
+from inphase.schedule.distribution import Distribution, constant
+from inphase.schedule.tables import Cycle, Policy, Workspace
+from inphase.schedule.timing_model import TimingModel
 
 FAULTS = {
     "silent": lib.INPHASE_FAULT_SILENT,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from inphase.errors import WorldError
-from inphase.plan import Plan
+from inphase.plan.plan import Plan
 from inphase.schedule import Schedule
 
 

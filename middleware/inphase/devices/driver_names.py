@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from inphase.calls import resolve_call
 from inphase.errors import ScheduleError
+from inphase.schedule.import_by_name import resolve_call
 
 GROUP = "inphase.drivers"
 _HERE = Path()

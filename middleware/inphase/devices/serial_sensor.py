@@ -11,9 +11,9 @@ import msgspec
 import serial
 from msgspec import Meta
 
+from inphase.devices.packets import Parser, RefusedReply
+from inphase.devices.serial_port import hand_over, open_port
 from inphase.driver import DeviceError, Driver, SensorSpec
-from inphase.packets import Parser, RefusedReply
-from inphase.serial_port import hand_over, open_port
 
 _ANSWER_S = 0.3
 _TRIES = 3

@@ -12,17 +12,17 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import mujoco_world
-from inphase import plan as planning
+from inphase.episodes.lockstep import LockStep
+from inphase.episodes.runner import Runner
 from inphase.errors import RuntimeFault, ScheduleError
-from inphase.follow import StoreFollower
-from inphase.frame import Frame
-from inphase.lockstep import LockStep
-from inphase.plan import ActuatorPlan
-from inphase.randomisation import KnobLike
-from inphase.runner import Runner
+from inphase.frames.frame import Frame
+from inphase.frames.shaping import Shaping
+from inphase.frames.store_follower import StoreFollower
+from inphase.plan import plan as planning
+from inphase.plan.plan import ActuatorPlan
 from inphase.schedule import Schedule
-from inphase.shaping import Shaping
+from inphase.world.mujoco import world as mujoco_world
+from inphase.world.randomisation import KnobLike
 
 _WAIT_S = 10.0
 """of the robot's time: how long an accepted frame, first samples and the first command may take"""

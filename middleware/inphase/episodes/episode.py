@@ -8,17 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import mujoco_world, observation
-from inphase import plan as planning
-from inphase.calls import resolve_call
-from inphase.core import NativePolicy
+from inphase.core.core import NativePolicy
+from inphase.episodes import observation
+from inphase.episodes.lockstep import LockStep
+from inphase.episodes.observation import Observer
+from inphase.episodes.task import Task
 from inphase.errors import ScheduleError, WorldError
-from inphase.frame import Frame
-from inphase.lockstep import LockStep
-from inphase.observation import Observer
-from inphase.randomisation import KnobLike
+from inphase.frames.frame import Frame
+from inphase.plan import plan as planning
 from inphase.schedule import Schedule
-from inphase.task import Task
+from inphase.schedule.import_by_name import resolve_call
+from inphase.world.mujoco import world as mujoco_world
+from inphase.world.randomisation import KnobLike
 
 _SLICE = 10_000  # cycles after which a thread looks whether it is to stop
 

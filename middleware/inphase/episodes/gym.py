@@ -18,16 +18,17 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from inphase import mujoco_package, observation
 from inphase import schedule as schedules
-from inphase.client import Client, LockStepClient, RunnerClient
+from inphase.episodes import observation
+from inphase.episodes.client import Client, LockStepClient, RunnerClient
+from inphase.episodes.observation import FlatObserver, Observer, Part
+from inphase.episodes.step_info import Report
+from inphase.episodes.task import Reward, Task, Terminated
 from inphase.errors import WorldError
-from inphase.frame import Frame
-from inphase.observation import FlatObserver, Observer, Part
-from inphase.plan import Plan
-from inphase.report import Report
+from inphase.frames.frame import Frame
+from inphase.plan.plan import Plan
 from inphase.schedule import Schedule
-from inphase.task import Reward, Task, Terminated
+from inphase.world.mujoco import package as mujoco_package
 
 ID = "inphase/Schedule-v0"
 Backend = Literal["lockstep", "simulate", "hardware"]
@@ -230,6 +231,6 @@ def _space(part: Part) -> spaces.Space[Any]:
 gymnasium.register(
     ID,
     entry_point="inphase.gym:Environment",
-    vector_entry_point="inphase.gym_vector:Environments",
+    vector_entry_point="inphase.episodes.gym_vector:Environments",
     nondeterministic=False,
 )

@@ -19,9 +19,9 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from inphase import schedule as schedules
-from inphase.gym import Backend, Environment, Observed, Step
+from inphase.episodes.gym import Backend, Environment, Observed, Step
+from inphase.episodes.task import Reward, Terminated
 from inphase.schedule import Schedule
-from inphase.task import Reward, Terminated
 
 _NUMBERS = (int, float, np.number, np.ndarray)
 

@@ -12,18 +12,22 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-from inphase import model_policy, mujoco_world, randomisation, store, summary, wire
-from inphase import plan as planning
-from inphase import policy as policies
-from inphase.core import Core, LockStepConfig, NativePolicy
-from inphase.follow import SLOT_HEADER, StoreFollower
-from inphase.frame import Frame
-from inphase.packets import REASONS
-from inphase.patience import Patience
-from inphase.plan import Plan
-from inphase.randomisation import KnobLike, Randomisation
+from inphase.core.core import Core, LockStepConfig, NativePolicy
+from inphase.core.world_seam import Reading, World
+from inphase.devices.packets import REASONS
+from inphase.episodes.progress import Patience
+from inphase.frames import store, wire
+from inphase.frames.frame import Frame
+from inphase.frames.store_follower import SLOT_HEADER, StoreFollower
+from inphase.plan import plan as planning
+from inphase.plan.plan import Plan
+from inphase.policy import model_policy
+from inphase.policy import turn as policies
+from inphase.runtime import summary
 from inphase.schedule import Schedule
-from inphase.world import Reading, World
+from inphase.world import randomisation
+from inphase.world.mujoco import world as mujoco_world
+from inphase.world.randomisation import KnobLike, Randomisation
 
 PolicyCall = Callable[[Frame], Any]
 _SILENT = REASONS.index("silent")

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase.errors import ScheduleError
-from inphase.follow import SLOT_HEADER, StoreFollower
-from inphase.plan import Plan, SensorPlan
+from inphase.frames.store_follower import SLOT_HEADER, StoreFollower
+from inphase.plan.plan import Plan, SensorPlan
 
 Values = dict[str, dict[str, NDArray[Any]]]
 """sensor to field to value"""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from inphase import store
+from inphase.frames import store
 
 _LOOK_S = 0.5
 STALL_S = 5.0

@@ -28,13 +28,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import process
 from inphase import schedule as schedules
-from inphase.core import NativePolicy
-from inphase.episode import Episode, Job, Seat
-from inphase.policy import PolicyCall
-from inphase.randomisation import KnobLike
+from inphase.core.core import NativePolicy
+from inphase.episodes.episode import Episode, Job, Seat
+from inphase.host import process
+from inphase.policy.turn import PolicyCall
 from inphase.schedule import Schedule
+from inphase.world.randomisation import KnobLike
 
 _SHARE_MAX = 8  # episodes that a worker is given at once
 _SHARES = 4  # at least so many per worker, so that all end at about the same time

@@ -23,16 +23,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from inphase import errors, lockstep, store
-from inphase import plan as planning
-from inphase import policy as policies
+from inphase import errors
 from inphase import schedule as schedules
+from inphase.episodes import lockstep
 from inphase.errors import InphaseError, RuntimeFault
-from inphase.follow import StoreFollower
-from inphase.frame import Frame
-from inphase.policy import PolicyCall
+from inphase.frames import store
+from inphase.frames.frame import Frame
+from inphase.frames.store_follower import StoreFollower
+from inphase.plan import plan as planning
+from inphase.policy import turn as policies
+from inphase.policy.turn import PolicyCall
+from inphase.runtime.workers.worker import WorkerFds, WorkerThread
 from inphase.schedule import Schedule
-from inphase.worker import WorkerFds, WorkerThread
 
 _ANSWER_S = 30.0
 _STOP_S = 5.0
@@ -222,7 +224,12 @@ class _RuntimeRobot:
         self._stops, their_stops = socket.socketpair()
         self._stops.setblocking(False)
         with theirs, their_stops:
-            command = [sys.executable, "-m", "inphase.runner_process", str(self._schedule.path)]
+            command = [
+                sys.executable,
+                "-m",
+                "inphase.runtime.runner_process",
+                str(self._schedule.path),
+            ]
             fds = [theirs.fileno(), their_stops.fileno()]
             self._child = subprocess.Popen(
                 [*command, *map(str, fds), *self._options],

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import wire
-from inphase.follow import StoreFollower
-from inphase.packets import REASONS
-from inphase.wire import ABSENT, STATUSES
+from inphase.devices.packets import REASONS
+from inphase.frames import wire
+from inphase.frames.store_follower import StoreFollower
+from inphase.frames.wire import ABSENT, STATUSES
 
 # what is taken of wire.HEADER, of wire.ROW and of wire.ACT with its values
 _HEADER = "q80xI12x"  # cycle, reason

@@ -7,10 +7,10 @@ episode is over. One that is a class is made once, and its `reset` is called at 
 from collections.abc import Callable
 from typing import Any
 
-from inphase.calls import resolve_call
 from inphase.errors import ScheduleError
-from inphase.frame import Frame
+from inphase.frames.frame import Frame
 from inphase.schedule import Schedule
+from inphase.schedule.import_by_name import resolve_call
 
 Reward = Callable[[Frame], float]
 Terminated = Callable[[Frame], bool]

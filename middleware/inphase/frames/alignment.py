@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import wire
+from inphase.frames import wire
 
 Method = Literal["nearest", "linear"]
 Read = Callable[[Any, int, int], NDArray[Any]]

@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import wire
-from inphase.alignment import Alignment, Method
+from inphase.devices.packets import REASONS
 from inphase.errors import StoreError
-from inphase.packets import REASONS
+from inphase.frames import wire
+from inphase.frames.alignment import Alignment, Method
 
 
 class FrameLost(StoreError):  # noqa: N818 - named for what happened

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import wire
 from inphase._core import ffi, lib
 from inphase.errors import StoreError, WireError
-from inphase.frame import Frame, FrameLost, Layout
-from inphase.store import Reader
-from inphase.wire import Place
+from inphase.frames import wire
+from inphase.frames.frame import Frame, FrameLost, Layout
+from inphase.frames.store import Reader
+from inphase.frames.wire import Place
 
 _unpack, _write, _from_buffer = lib.inphase_wire_unpack, lib.inphase_wire_frame, ffi.from_buffer
 _OFFSET_MAX = 1 << 20  # in the packed part

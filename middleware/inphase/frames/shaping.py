@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import wire
-from inphase.alignment import Alignment
-from inphase.frame import Frame, Payloads, with_history
-from inphase.tables import Policy
+from inphase.frames import wire
+from inphase.frames.alignment import Alignment
+from inphase.frames.frame import Frame, Payloads, with_history
+from inphase.schedule.tables import Policy
 
 
 class NotThere(Exception):  # noqa: N818 - named for what it says

@@ -6,11 +6,11 @@ import os
 import secrets
 from typing import Any
 
-from inphase import names
 from inphase._core import ffi, lib
+from inphase.devices.packets import REASONS
 from inphase.errors import StoreError
-from inphase.packets import REASONS
-from inphase.wire import STATUSES
+from inphase.frames.wire import STATUSES
+from inphase.host import store_names
 
 
 class Lost(StoreError):  # noqa: N818 - an end, not an error of anybody's
@@ -173,7 +173,7 @@ class Reader:
     """
 
     def __init__(self, path: str, *, from_first: bool = False) -> None:
-        fds = names.descriptors(path)
+        fds = store_names.descriptors(path)
         try:
             self._open(path, fds, from_first)
         finally:

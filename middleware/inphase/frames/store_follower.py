@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import names, store, wire
 from inphase.errors import StoreError
-from inphase.frame import Frame, Layout
+from inphase.frames import store, wire
+from inphase.frames.frame import Frame, Layout
+from inphase.host import store_names
 
 SLOT_HEADER = 64
 _SLICE_NS = 200_000_000  # how long one wait in C lasts before Python may handle a signal
@@ -32,7 +33,7 @@ class StoreFollower:
     @classmethod
     def of_robot(cls, robot: str) -> "StoreFollower":
         """Of a running robot, by its name, or by its path. Raises StoreError."""
-        path = robot if "/" in robot else names.find(robot)
+        path = robot if "/" in robot else store_names.find(robot)
         if path is None:
             raise StoreError(
                 f"no robot {robot!r} runs on this host; start it with: inphase run SCHEDULE"

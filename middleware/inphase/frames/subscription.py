@@ -8,11 +8,12 @@ from typing import Any, Literal, Self
 
 import zmq
 
-from inphase import names, store, wire
 from inphase.errors import StoreError, WireError
-from inphase.follow import StoreFollower
-from inphase.frame import Frame, Layout
-from inphase.message import Form
+from inphase.frames import store, wire
+from inphase.frames.frame import Frame, Layout
+from inphase.frames.message import Form
+from inphase.frames.store_follower import StoreFollower
+from inphase.host import store_names
 
 Transport = Literal["auto", "store", "zmq"]
 
@@ -75,7 +76,7 @@ def _local_store(description: dict[str, Any]) -> StoreFollower | None:
     path = description.get("store")
     if description.get("host") != boot or not isinstance(path, str):
         return None
-    if not names.is_alive(path):
+    if not store_names.is_alive(path):
         return None
     try:
         follower = StoreFollower(path)

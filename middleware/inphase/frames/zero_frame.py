@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import wire
-from inphase.frame import Frame, Layout, Payloads
+from inphase.frames import wire
+from inphase.frames.frame import Frame, Layout, Payloads
 
 _FRESH = wire.STATUSES.index("FRESH")
 

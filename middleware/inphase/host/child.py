@@ -1,6 +1,6 @@
 """Entry of the processes that the runtime starts: a module that ends with the runtime.
 
-    python -m inphase.child PARENT MODULE ARGUMENTS...
+    python -m inphase.host.child PARENT MODULE ARGUMENTS...
 
 PARENT: the number of the process that starts it. The module may be anybody's, an emulator that a
 schedule names, and the runtime may end by SIGKILL.
@@ -9,7 +9,7 @@ schedule names, and the runtime may end by SIGKILL.
 import runpy
 import sys
 
-from inphase import process
+from inphase.host import process
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ import struct
 import time
 from pathlib import Path
 
-from inphase import names
 from inphase.errors import DeviceError, StoreError
+from inphase.host import store_names
 
 _TEXT_MAX = 200
 _PREFIX = "lock."
@@ -81,7 +81,7 @@ class DeviceLock:
             ) from error
         except OSError as error:
             self.close()
-            file = names.folder() / _name_of(place)
+            file = store_names.folder() / _name_of(place)
             raise DeviceError(
                 f"device {self._device}: {file} cannot be locked: {_trouble(error)}"
             ) from error
@@ -96,8 +96,8 @@ class DeviceLock:
 def clean() -> None:
     """Remove the lock files of this user that nobody holds: of runtimes that were killed."""
     flags = os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-    with names.opened(names.folder()) as folder:
-        for name in (place.name for place in names.folder().glob(f"{_PREFIX}*")):
+    with store_names.opened(store_names.folder()) as folder:
+        for name in (place.name for place in store_names.folder().glob(f"{_PREFIX}*")):
             with contextlib.suppress(OSError):  # held, or no file, or gone
                 fd = os.open(name, flags, dir_fd=folder)
                 try:
@@ -115,7 +115,7 @@ def _name_of(place: str) -> str:
 def _trouble(error: OSError) -> str:
     """What is wrong with a lock file, and what to do."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{error.strerror}; free space in {names.ROOT}: df {names.ROOT}"
+        return f"{error.strerror}; free space in {store_names.ROOT}: df {store_names.ROOT}"
     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.ENOMEM):
         return f"{error.strerror}; close other programs, or raise that limit"
     return f"{error.strerror}; remove it"
@@ -132,13 +132,13 @@ class _Lock:
         self._name = _name_of(place)
         self._fd = -1
         try:
-            with names.opened(names.folder()) as folder:
+            with store_names.opened(store_names.folder()) as folder:
                 self._fd = self._wait(folder)
             text = f"robot {robot}, process {os.getpid()}, user {os.getuid()}\n".encode()
             os.ftruncate(self._fd, 0)
             os.pwrite(self._fd, text, 0)
             os.fchmod(self._fd, 0o644)
-            for user in names.other_users():
+            for user in store_names.other_users():
                 self._look_at(user)
         except BaseException:
             self.close()
@@ -183,7 +183,10 @@ class _Lock:
     def _look_at(self, user: int) -> None:
         """Whether another user's runtime has the device. Raises _HeldError."""
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-        with contextlib.suppress(OSError, StoreError), names.opened(names.folder(user)) as folder:
+        with (
+            contextlib.suppress(OSError, StoreError),
+            store_names.opened(store_names.folder(user)) as folder,
+        ):
             fd = os.open(self._name, flags, dir_fd=folder)
             try:
                 holder = _holder(fd)
@@ -195,7 +198,10 @@ class _Lock:
     def close(self) -> None:
         """Give the device free. Whoever locked a file that is removed here looks again."""
         if self._fd >= 0:
-            with contextlib.suppress(OSError, StoreError), names.opened(names.folder()) as folder:
+            with (
+                contextlib.suppress(OSError, StoreError),
+                store_names.opened(store_names.folder()) as folder,
+            ):
                 if _is_in_place(folder, self._name, self._fd):
                     _unlink(folder, self._name)
             os.close(self._fd)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from inphase._core import lib
 from inphase.errors import RuntimeFault
-from inphase.scratch import Scratch
+from inphase.host.scratch import Scratch
 
 _START_S = 20.0
 _ASK_S = 0.5
@@ -100,7 +100,7 @@ class Process:
         path += [item for item in os.environ.get("PYTHONPATH", "").split(os.pathsep) if item]
         keep_rights()
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "inphase.child", str(os.getpid()), module, *arguments],
+            [sys.executable, "-m", "inphase.host.child", str(os.getpid()), module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             process_group=0,  # ^C in a terminal is the supervisor's: the ramp needs the others

@@ -12,12 +12,13 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import locator, onnx_file, safetensors_file, wire
-from inphase.document import show
-from inphase.model_file import Refused
-from inphase.onnx_file import DOUBLE, FLOAT, UINT8, Port
-from inphase.schedule import Schedule
-from inphase.tables import Status
+from inphase.frames import wire
+from inphase.models import onnx_file, safetensors_file
+from inphase.models.model_file import Refused
+from inphase.models.onnx_file import DOUBLE, FLOAT, UINT8, Port
+from inphase.schedule import Schedule, toml_position
+from inphase.schedule.document import show
+from inphase.schedule.tables import Status
 
 TYPES = {FLOAT: "float32", DOUBLE: "float64", UINT8: "uint8"}
 _ACCEPTS: tuple[Status, ...] = ("FRESH", "HELD")
@@ -99,7 +100,7 @@ class _Wanted:
 
     @property
     def key(self) -> str:
-        return locator.format_path(("policy", self.what, self.name))
+        return toml_position.format_path(("policy", self.what, self.name))
 
 
 def make(
@@ -172,7 +173,7 @@ def _input(
     parts, kinds = [], set()
     image = None
     for index, place in enumerate(schedule.policy.inputs[name]):
-        key = locator.format_path(("policy", "inputs", name, index))
+        key = toml_position.format_path(("policy", "inputs", name, index))
         owner, _, field = place.partition(".")
         if owner not in dtypes:
             parts.append(_act(len(dtypes), channels, owner, field))
@@ -196,7 +197,7 @@ def _input(
         parts.append(Part(list(dtypes).index(owner), field, count, offset))
     if len(kinds) > 1 or (image is not None and len(parts) > 1):
         raise schedule.error(
-            locator.format_path(("policy", "inputs", name)),
+            toml_position.format_path(("policy", "inputs", name)),
             "an image is an input of its own; give it alone",
         )
     return _Wanted("inputs", name, parts, image, schedule.policy.history)
@@ -286,7 +287,7 @@ def _normalisation(
     assert schedule.policy is not None
     given = schedule.policy.normalise.get(wanted.name)
     if given is not None:
-        where = locator.format_path(("policy", "normalise", wanted.name))
+        where = toml_position.format_path(("policy", "normalise", wanted.name))
         numbers = {"mean": given.mean, "std": given.std}
     else:
         where = "policy.model" if schedule.policy.model else "policy.weights"

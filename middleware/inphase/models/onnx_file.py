@@ -10,9 +10,9 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inphase import model_file, protobuf
-from inphase.model_file import Refused
-from inphase.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Handler, Rule
+from inphase.models import model_file, protobuf
+from inphase.models.model_file import Refused
+from inphase.models.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Handler, Rule
 
 SIZE_MAX = 64 << 20
 """Bytes of a file."""
@@ -257,8 +257,9 @@ class _Reader:
         self._walk.message(item.start, item.end, item.where, rules)
         if operator not in OPERATORS:
             raise Refused(
-                f"{item.where}.op_type: the operator {operator[:80]!r} is not among those that a "
-                f"policy may have (inphase.onnx_file.OPERATORS); export the network without it"
+                f"{item.where}.op_type: the operator {operator[:80]!r} is not among those that "
+                f"a policy may have (inphase.models.onnx_file.OPERATORS); export the network "
+                f"without it"
             )
 
     def _take_attribute(self, item: Field) -> None:

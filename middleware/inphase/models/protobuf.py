@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inphase.model_file import Refused
+from inphase.models.model_file import Refused
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """How a field is encoded."""

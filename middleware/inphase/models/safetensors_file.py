@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inphase import model_file
-from inphase.document import show
-from inphase.model_file import Refused
+from inphase.models import model_file
+from inphase.models.model_file import Refused
+from inphase.schedule.document import show
 
 SIZE_MAX = 1 << 30
 """Bytes of a file."""

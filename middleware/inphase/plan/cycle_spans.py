@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from inphase.tables import Cycle, Schedule
-from inphase.timeline import Mark, Point, Span, Timeline
-from inphase.timing import Command, Timing
+from inphase.plan.timeline import Mark, Point, Span, Timeline
+from inphase.plan.timing import Command, Timing
+from inphase.schedule.tables import Cycle, Schedule
 
 CYCLE = "cycle"
 """The lane of the cycle thread."""

@@ -25,8 +25,8 @@ import math
 import os
 from collections.abc import Sequence
 
-from inphase.tables import Schedule
-from inphase.timing import Command, Timing
+from inphase.plan.timing import Command, Timing
+from inphase.schedule.tables import Schedule
 
 _CLOCKS_PPM = 50  # by which two quartz clocks may differ: no stated rate is more exact
 

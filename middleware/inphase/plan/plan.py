@@ -13,8 +13,7 @@ import msgpack
 import msgspec
 import numpy as np
 
-from inphase import fit, limits, model_binding, pace_rules, timing, timing_model, wire
-from inphase.document import show
+from inphase.devices.driver_names import resolve_driver
 from inphase.driver import (
     Acquire,
     ActuatorSpec,
@@ -28,13 +27,18 @@ from inphase.driver import (
     StopKind,
 )
 from inphase.errors import DeviceError, ScheduleError
-from inphase.installed import resolve_driver
-from inphase.limits import ChannelLimits
-from inphase.model_binding import Binding
-from inphase.schedule import Actuator, Schedule, Sensor
-from inphase.tables import EstopInput
-from inphase.timing import Command, Home, Timing
-from inphase.timing_model import TimingModel
+from inphase.frames import wire
+from inphase.models import model_binding
+from inphase.models.model_binding import Binding
+from inphase.plan import feasibility, timing
+from inphase.plan.timing import Command, Home, Timing
+from inphase.schedule import Actuator, Schedule, Sensor, timing_model
+from inphase.schedule.document import show
+from inphase.schedule.rules import limit_rules as limits
+from inphase.schedule.rules import pace_rules
+from inphase.schedule.rules.limit_rules import ChannelLimits
+from inphase.schedule.tables import EstopInput
+from inphase.schedule.timing_model import TimingModel
 
 _RING_S = 0.25  # a view into the store lasts at least this long, and
 _RING_MIN = 16  # at least this many samples, or
@@ -380,12 +384,12 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
     model = timing_model.of_schedule(schedule)
     plan = Plan(schedule, drivers, sensors, actuators, depth, model)
     addresses = {name: driver.address for name, driver in drivers.items()}
-    fit.check(schedule, addresses, plan.timings, plan.commands)
+    feasibility.check(schedule, addresses, plan.timings, plan.commands)
     notes = [_note_blind(a, drivers) for a in actuators if a.feedback_sensor < 0]
     notes += [note for actuator in actuators for note in _slow_for_step(actuator)]
     notes += _check_watchdogs(schedule, actuators)
     notes += pace_rules.notes(schedule)
-    notes += fit.notes(schedule, plan.timings, plan.commands)
+    notes += feasibility.notes(schedule, plan.timings, plan.commands)
     estop = [_plan_estop(schedule, name, sensors) for name in schedule.estop]
     return replace(plan, notes=notes, estop=estop, model=_bind_model(schedule, sensors, actuators))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from inphase.driver import Acquire, Driver, SensorSpec
-from inphase.tables import Schedule
+from inphase.schedule.tables import Schedule
 
 Home = Literal["cycle", "process", "thread"]
 

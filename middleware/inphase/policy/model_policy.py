@@ -20,16 +20,17 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import model_binding, store
 from inphase._core import ffi, lib
-from inphase.core import NativePolicy
+from inphase.core.core import NativePolicy
+from inphase.devices.packets import REASONS
 from inphase.errors import RuntimeFault, ScheduleError
-from inphase.frame import Frame, Layout
-from inphase.model_binding import Binding, Tensor
-from inphase.onnx_file import DOUBLE, FLOAT, UINT8
-from inphase.packets import REASONS
+from inphase.frames import store
+from inphase.frames.frame import Frame, Layout
+from inphase.frames.wire import STATUSES
+from inphase.models import model_binding
+from inphase.models.model_binding import Binding, Tensor
+from inphase.models.onnx_file import DOUBLE, FLOAT, UINT8
 from inphase.schedule import Schedule
-from inphase.wire import STATUSES
 
 _DATA_MAX = 4 << 30  # bytes
 _opening = threading.Lock()  # the limit is the process's

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from inphase import endpoint, remote, zmtp
+from inphase import remote
+from inphase.host import endpoint, zmtp
 from inphase.schedule import Schedule
 
 _MESSAGE_BYTES = 1 << 20  # one that is larger is forgotten up to here, then its sender is left

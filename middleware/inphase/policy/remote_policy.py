@@ -21,12 +21,14 @@ import msgpack
 import msgspec
 import numpy as np
 
-from inphase import remote, store, wire, zmtp
+from inphase import remote
+from inphase.devices.packets import REASONS, Refusal
 from inphase.errors import WireError
-from inphase.frame import Frame
-from inphase.message import Form, Writer, describe
-from inphase.packets import REASONS, Refusal
-from inphase.policy_door import Caller, Listener
+from inphase.frames import store, wire
+from inphase.frames.frame import Frame
+from inphase.frames.message import Form, Writer, describe
+from inphase.host import zmtp
+from inphase.policy.remote_listener import Caller, Listener
 from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, READY, REFUSED
 from inphase.schedule import Schedule
 

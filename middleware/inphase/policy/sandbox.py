@@ -9,8 +9,9 @@ import sys
 import tempfile
 from typing import Any
 
-from inphase import process, store
 from inphase._core import ffi, lib
+from inphase.frames import store
+from inphase.host import process
 from inphase.schedule import Schedule
 
 _ALLOW = ("network", "gpu", "devices", "files", "processes")

@@ -8,12 +8,11 @@ Needs PyTorch, which no extra brings: its builds differ by machine.
 from collections.abc import Mapping
 from typing import Any
 
-from inphase import calls
 from inphase.errors import ScheduleError
-from inphase.model_binding import Binding
-from inphase.model_policy import Called
-from inphase.safetensors_file import Weights
-from inphase.schedule import Schedule
+from inphase.models.model_binding import Binding
+from inphase.models.safetensors_file import Weights
+from inphase.policy.model_policy import Called
+from inphase.schedule import Schedule, import_by_name
 
 
 class TorchModel(Called):
@@ -49,8 +48,8 @@ class TorchModel(Called):
         except Exception as error:
             raise schedule.error(
                 "policy.call",
-                f"{policy.call} does not run on zeros: {error!r}{calls.place_of(error)}; its "
-                f"inputs are {_shapes(self._feeds)}, its outputs have to be "
+                f"{policy.call} does not run on zeros: {error!r}{import_by_name.place_of(error)}; "
+                f"its inputs are {_shapes(self._feeds)}, its outputs have to be "
                 f"{_shapes(dict(zip(self._names, self._results, strict=True)))}",
             ) from error
 
@@ -95,7 +94,7 @@ def _made(schedule: Schedule, torch: Any) -> Any:
     policy = schedule.policy
     assert policy is not None and policy.call is not None
     try:
-        found: Any = calls.resolve_call(policy.call, schedule.path.parent)
+        found: Any = import_by_name.resolve_call(policy.call, schedule.path.parent)
         module = found(**policy.args) if isinstance(found, type) or callable(found) else found
     except ScheduleError as error:
         raise schedule.error("policy.call", str(error)) from error

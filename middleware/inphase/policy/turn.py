@@ -25,15 +25,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import blank, calls, model_policy, process, sandbox, schedule, store, torch_policy
+from inphase import schedule
 from inphase._core import ffi
+from inphase.devices.packets import REASONS, Refusal
 from inphase.errors import RuntimeFault, ScheduleError
-from inphase.follow import StoreFollower
-from inphase.frame import Frame, Layout
-from inphase.model_binding import Binding
-from inphase.packets import REASONS, Refusal
-from inphase.schedule import Schedule
-from inphase.shaping import NotThere, Shaping
+from inphase.frames import store, zero_frame
+from inphase.frames.frame import Frame, Layout
+from inphase.frames.shaping import NotThere, Shaping
+from inphase.frames.store_follower import StoreFollower
+from inphase.host import process
+from inphase.models.model_binding import Binding
+from inphase.policy import model_policy, sandbox, torch_policy
+from inphase.schedule import Schedule, import_by_name
 
 PolicyCall = Callable[[Frame], Any]
 _ARRAY = np.ndarray
@@ -45,7 +48,7 @@ def load(described: Schedule, layout: Layout | None = None) -> PolicyCall:
     it. Raises ScheduleError."""
     assert described.policy is not None and described.policy.call is not None
     try:
-        found = calls.resolve_call(described.policy.call, described.path.parent)
+        found = import_by_name.resolve_call(described.policy.call, described.path.parent)
         if isinstance(found, type):
             found = found(**described.policy.args)
     except ScheduleError as error:
@@ -59,14 +62,14 @@ def load(described: Schedule, layout: Layout | None = None) -> PolicyCall:
     try:
         warm_up, reset = getattr(found, "warm_up", None), getattr(found, "reset", None)
         if callable(warm_up) and layout is not None:
-            warm_up(blank.frame(layout))
+            warm_up(zero_frame.frame(layout))
         if callable(reset):
             reset()
     except Exception as error:
         raise described.error(
             "policy.call",
             f"{described.policy.call} cannot be warmed up and reset: {error!r}"
-            f"{calls.place_of(error)}; correct it",
+            f"{import_by_name.place_of(error)}; correct it",
         ) from error
     return found
 
@@ -265,9 +268,9 @@ class Door:
         self._listener: Any = None
         self._reader: store.Reader | None = None
         if described.policy is not None and described.policy.remote is not None:
-            from inphase import policy_door  # ZeroMQ, which no other policy needs
+            from inphase.policy import remote_listener  # ZeroMQ, which no other policy needs
 
-            self._listener = policy_door.listen(described)
+            self._listener = remote_listener.listen(described)
             self._reader = store.Reader(store_path)
         self._remote: Any = None
 
@@ -275,7 +278,7 @@ class Door:
         """The remote policy, once it is there. Raises ScheduleError."""
         if self._listener is None or self._reader is None:
             return None
-        from inphase import remote_policy
+        from inphase.policy import remote_policy
 
         self._remote = remote_policy.RemotePolicy(self._described, self._reader, self._listener)
         met: PolicyCall = self._remote
@@ -295,9 +298,9 @@ class Door:
 def remove_door(described: Schedule) -> None:
     """Remove the file of a remote policy's address, which its process may not."""
     if described.policy is not None and described.policy.remote is not None:
-        from inphase import policy_door
+        from inphase.policy import remote_listener
 
-        policy_door.remove_left(described.policy.remote)
+        remote_listener.remove_left(described.policy.remote)
 
 
 def _binding(described: Schedule, follower: StoreFollower) -> Binding | None:

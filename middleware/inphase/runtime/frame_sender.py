@@ -1,6 +1,6 @@
 """The process that sends a store's frames over ZeroMQ. WIRE.md is the format's page.
 
-    python -m inphase.frame_sender SCHEDULE STORE
+    python -m inphase.runtime.frame_sender SCHEDULE STORE
 
 It follows the store in one plain thread, and nothing else happens in it: the gateway starts it, and
 again when it has ended. libzmq keeps what a client sends until its last part has come, and what a
@@ -16,10 +16,12 @@ from pathlib import Path
 import msgpack
 import zmq
 
-from inphase import process, schedule, store, wire
-from inphase.endpoint import Socket, bind, set_bounds, unlink
+from inphase import schedule
 from inphase.errors import InphaseError
-from inphase.message import Form, Writer, describe
+from inphase.frames import store, wire
+from inphase.frames.message import Form, Writer, describe
+from inphase.host import process
+from inphase.host.endpoint import Socket, bind, set_bounds, unlink
 from inphase.schedule import Schedule
 
 _SLICE_NS = 20_000_000  # how long a look for frames lasts before newcomers and `stop` are seen to

@@ -1,6 +1,6 @@
 """The gateway: a process that puts a store's frames on ZeroMQ. WIRE.md is the format's page.
 
-    python -m inphase.gateway SCHEDULE STORE ESTOP_PAGE_FD
+    python -m inphase.runtime.gateway SCHEDULE STORE ESTOP_PAGE_FD
 
 The frames are sent by a process of its own (`frame_sender`), which is started again when it ends;
 asyncio on uvloop serves the control socket here. The process ends when the store's writer is gone,
@@ -19,11 +19,13 @@ from typing import Any
 import msgpack
 import uvloop
 
-from inphase import process, schedule, store, zmtp
-from inphase.endpoint import listen, unlink
+from inphase import schedule
 from inphase.errors import InphaseError, WireError
-from inphase.message import describe
-from inphase.process import Process
+from inphase.frames import store
+from inphase.frames.message import describe
+from inphase.host import process, zmtp
+from inphase.host.endpoint import listen, unlink
+from inphase.host.process import Process
 from inphase.schedule import Schedule
 
 _REQUEST_BYTES = 65_536
@@ -180,7 +182,7 @@ class Frames:
         self._child = self._start()
 
     def _start(self) -> Process:
-        child = Process("frames", "inphase.frame_sender", self._arguments)
+        child = Process("frames", "inphase.runtime.frame_sender", self._arguments)
         child.wait_ready()
         return child
 

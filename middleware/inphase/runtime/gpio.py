@@ -10,10 +10,10 @@ import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from inphase.core import Core
+from inphase.core.core import Core
 from inphase.errors import DeviceError
-from inphase.plan import Plan
-from inphase.tables import GpioLine
+from inphase.plan.plan import Plan
+from inphase.schedule.tables import GpioLine
 
 if TYPE_CHECKING:
     from gpiod import LineRequest

@@ -18,8 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inphase import _core, names
+from inphase import _core
 from inphase.errors import RuntimeFault
+from inphase.host import store_names
 
 PROGRAM = Path(_core.__file__).with_name("_guard")
 _REQUEST = struct.Struct("=IIII48s")
@@ -188,7 +189,7 @@ class Guard:
 def take_notes(robot: str) -> list[str]:
     """What guards of this robot's earlier runtimes had to do, in a sentence each; the notes are
     removed. Notes of one that lives stay. Raises StoreError."""
-    return [_sentence(note) for note in names.take_notes(robot)]
+    return [_sentence(note) for note in store_names.take_notes(robot)]
 
 
 def _sentence(note: bytes) -> str:

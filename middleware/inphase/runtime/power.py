@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from inphase.core import Core
-from inphase.plan import Plan
+from inphase.core.core import Core
+from inphase.plan.plan import Plan
 
 _AGAIN_S = 1.0  # between two attempts after an emergency stop
 

@@ -1,6 +1,6 @@
 """The process that `inphase.Runner` starts: a runtime that does what it is asked over a socket.
 
-python -m inphase.runner_process SCHEDULE CONTROL_FD STOP_FD [--cycles N] [--observe]
+python -m inphase.runtime.runner_process SCHEDULE CONTROL_FD STOP_FD [--cycles N] [--observe]
     [--wait-policy] [--simulate]
 
 Requests and events are JSON lines on the one socket. The other one is for stops alone, a letter
@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inphase import schedule, summary
+from inphase import schedule
 from inphase.errors import InphaseError, RuntimeFault
-from inphase.outlet import Outlet
-from inphase.runtime import Runtime, Wishes, signals_stop
+from inphase.host.outlet import Outlet
+from inphase.runtime import summary
+from inphase.runtime.runtime import Runtime, Wishes, signals_stop
 from inphase.schedule import Schedule
 
 _SEND_S = 30.0  # as long as a Runner waits for an answer

@@ -22,25 +22,28 @@ from typing import Any
 
 from msgspec import structs
 
-from inphase import locks, names, policy, preflight, states, store, summary, wire
-from inphase import plan as planning
-from inphase.core import Core, is_realtime, store_size
-from inphase.devices import Devices
-from inphase.emulated import is_emulated
+from inphase.core.core import Core, is_realtime, store_size
+from inphase.core.world_seam import require
+from inphase.devices.packets import REASONS
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault, StoreError
-from inphase.follow import StoreFollower
-from inphase.guard import Given, Guard, loose_note, take_notes
-from inphase.lines import Lines
-from inphase.locks import DeviceLock
-from inphase.packets import REASONS
-from inphase.plan import Plan
-from inphase.power import Power
-from inphase.process import Process, thread_environment
+from inphase.frames import store, wire
+from inphase.frames.store_follower import StoreFollower
+from inphase.host import locks, preflight, store_names
+from inphase.host.locks import DeviceLock
+from inphase.host.process import Process, thread_environment
+from inphase.plan import plan as planning
+from inphase.plan.plan import Plan
+from inphase.policy import turn
+from inphase.runtime import state_messages, summary
+from inphase.runtime.attached_devices import Devices
+from inphase.runtime.gpio import Lines
+from inphase.runtime.guard import Given, Guard, loose_note, take_notes
+from inphase.runtime.own_emulator import is_emulated
+from inphase.runtime.power import Power
+from inphase.runtime.stops import Stops
+from inphase.runtime.workers.supervisor import Workers
 from inphase.schedule import Schedule
-from inphase.stops import Stops
-from inphase.workers import Workers
-from inphase.world import require
-from inphase.world_process import WorldProcess
+from inphase.world.world_process import WorldProcess
 
 _TICK_S = 0.05
 _LOOK_S = 0.002
@@ -146,12 +149,12 @@ class Runtime:
         locks.clean()
         for note in take_notes(described.name):
             self._tell(note)
-        for robot in sorted(set(names.clean())):
+        for robot in sorted(set(store_names.clean())):
             self._tell(f"the previous run of {robot} died; its name was removed")
-        for path in names.named(described.name):
+        for path in store_names.named(described.name):
             self._tell(
-                f"robot {described.name} runs already, {names.who_runs(path)}; while both run, "
-                f"each is found by its path alone"
+                f"robot {described.name} runs already, {store_names.who_runs(path)}; while both "
+                f"run, each is found by its path alone"
             )
         if self.wishes.simulate:
             described = self._start_world()
@@ -215,7 +218,7 @@ class Runtime:
         if self.wishes.debug_hold:
             self.plan = self._held(self.plan)
         epoch = store.new_epoch()
-        path = names.path_of(described.name, epoch)
+        path = store_names.path_of(described.name, epoch)
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         group = described.store.group
         self.core = Core(
@@ -248,7 +251,7 @@ class Runtime:
             self.stop(*self._stop)
         fds = [self.core.segment.fd, *self._workers.rings]
         gid = grp.getgrnam(group).gr_gid if group else -1
-        self.name = names.Name(described.name, epoch, fds, gid)
+        self.name = store_names.Name(described.name, epoch, fds, gid)
         self._undo.callback(self.name.close)
         self.reader = store.Reader(self.name.path)
         self._undo.callback(self.reader.close)
@@ -300,7 +303,7 @@ class Runtime:
         self.core.estop_page(page)
         arguments = [str(self.schedule.path), self.name.path, str(page.fd)]
         self._gateway = self._start_process(
-            "gateway", "inphase.gateway", arguments, pass_fds=[page.fd]
+            "gateway", "inphase.runtime.gateway", arguments, pass_fds=[page.fd]
         )
 
     def _start_policy(self) -> None:
@@ -360,7 +363,7 @@ class Runtime:
         cycle = self.schedule.cycle
         self._guard = Guard(
             self._guard_pages,
-            names.note_path(self.name.path),
+            store_names.note_path(self.name.path),
             cycle.priority,
             cycle.cpu,
             hold=self.wishes.debug_hold,
@@ -518,7 +521,7 @@ class Runtime:
             return
         self._told = status["latched"]
         if self._told:
-            self._tell(states.latched(self.plan, status))
+            self._tell(state_messages.latched(self.plan, status))
 
     def _note_start(self) -> None:
         """Say why no first command is taken, where a joint is outside of its range: once per
@@ -532,7 +535,7 @@ class Runtime:
             self._follower = StoreFollower(self.name.path, from_first=True)
             self._undo.callback(self._follower.close)
         try:
-            said = states.outside(self.plan, self._follower.next(0, newest=True))
+            said = state_messages.outside(self.plan, self._follower.next(0, newest=True))
         except (TimeoutError, store.Lost):
             return
         if said and said != self._told_start:
@@ -603,13 +606,13 @@ class Runtime:
             return
         assert self.reader is not None
         if pressed := self.reader.status()["estop"] & 0xFFFF:
-            raise RuntimeFault(f"nothing is armed: {states.pressed(self.plan, pressed)}")
+            raise RuntimeFault(f"nothing is armed: {state_messages.pressed(self.plan, pressed)}")
         known = self.reader.status()["estops"] if estops is None else estops
         if not self._wait(lambda: self._state() != "ramping", _REST_S):
             raise RuntimeFault("nothing is armed: a ramp has not come to rest; try again")
         self._wait(lambda: not self._moving(), _REST_S)
         if moving := self._moving():
-            raise RuntimeFault(f"nothing is armed: {states.moving(self.plan, moving[0])}")
+            raise RuntimeFault(f"nothing is armed: {state_messages.moving(self.plan, moving[0])}")
         self._workers.arm(self.core, False)
         self._devices.arm(self.core, False)
         self.core.beat()
@@ -669,7 +672,7 @@ class Runtime:
         status = self.reader.status()
         if status["estops"] != estops:
             return "an emergency stop came while it was being armed; arm again"
-        return states.obstacle(self.plan, status)
+        return state_messages.obstacle(self.plan, status)
 
     @property
     def events(self) -> list[str]:
@@ -702,12 +705,12 @@ class Runtime:
         every = list(range(len(self.plan.actuators)))
         loose = [i for i in every if self.core.loose(i)] or every  # none: a ramp was cut
         actuators = [self.plan.actuators[i].name for i in loose]
-        self._tell(states.loose(actuators))
+        self._tell(state_messages.loose(actuators))
         if self.wishes.simulate:
             return  # what moved in the world is gone with it
         cycle = self.reader.status()["cycle"]
         try:
-            names.leave_note(self.name.path, loose_note(cycle, actuators))
+            store_names.leave_note(self.name.path, loose_note(cycle, actuators))
         except (StoreError, OSError) as error:
             self._tell(f"the next run is not told of it: {error}")
 
@@ -732,7 +735,7 @@ class Runtime:
     def _remove_door(self) -> None:
         """Where a remote policy came to, which its process may not remove."""
         if self._policy is not None:
-            policy.remove_door(self.schedule)
+            turn.remove_door(self.schedule)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
 """What the core says of a robot's state, in words for a person; STATES.md is the page."""
 
-from inphase.core import is_realtime
-from inphase.frame import Frame
-from inphase.packets import REASONS
-from inphase.plan import Plan
+from inphase.core.core import is_realtime
+from inphase.devices.packets import REASONS
+from inphase.frames.frame import Frame
+from inphase.plan.plan import Plan
 
 _LOCAL, _CLIENT = 16, 17  # INPHASE_ESTOP_* of inphase.h
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from inphase._core import ffi, lib
-from inphase.core import Core
+from inphase.core.core import Core
 from inphase.errors import StoreError
 
 _BYTES = 4096

@@ -27,11 +27,12 @@ import os
 import signal
 from typing import Any
 
-from inphase import sandbox, store, wire
+from inphase.devices.packets import REASONS
 from inphase.errors import WorldError
-from inphase.packets import REASONS
-from inphase.plan import Plan
-from inphase.store import Reader, Segment
+from inphase.frames import store, wire
+from inphase.frames.store import Reader, Segment
+from inphase.plan.plan import Plan
+from inphase.policy import sandbox
 
 _PHASES = ("wake", "trigger", "read", "act")
 HISTOGRAMS = ("wake_late_ns", "trigger_late_ns", "act_late_ns", "skew_ns", "latch_to_command_ns")

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from inphase import locator
 from inphase.errors import ScheduleError
+from inphase.schedule import toml_position
 
 T = TypeVar("T")
-Meaning = Callable[[locator.Path], str]
+Meaning = Callable[[toml_position.Path], str]
 """What belongs at a key, in words: `"the number of a core"`."""
 
 _SIZE_MAX = 1_000_000  # bytes; a schedule is a page or two
@@ -40,13 +40,15 @@ class Document:
             key = _find_key(data, kind, what, where.removesuffix("`"))
             raise self._explain(what, key, kind, meaning) from error
 
-    def error(self, key: locator.Path, message: str) -> ScheduleError:
+    def error(self, key: toml_position.Path, message: str) -> ScheduleError:
         """Build (do not raise) an error that names file, line and key."""
         return error_at(self.path, self.text, key, message)
 
-    def _explain(self, what: str, key: locator.Path, kind: Any, meaning: Meaning) -> ScheduleError:
+    def _explain(
+        self, what: str, key: toml_position.Path, kind: Any, meaning: Meaning
+    ) -> ScheduleError:
         """Turn one of msgspec's three kinds of message into one that says what to do."""
-        table = f"[{locator.format_path(key)}]" if key else "the schedule"
+        table = f"[{toml_position.format_path(key)}]" if key else "the schedule"
         missing = re.fullmatch(r"Object missing required field `(.*)`", what)
         if missing:
             name = missing[1]
@@ -83,10 +85,10 @@ def read(path: Path) -> Document:
         ) from error
 
 
-def error_at(path: Path, text: str, key: locator.Path, message: str) -> ScheduleError:
+def error_at(path: Path, text: str, key: toml_position.Path, message: str) -> ScheduleError:
     """Build an error at the line of `key` in `text`; a missing key is placed at its table."""
-    where = locator.format_path(key) or "schedule"
-    return ScheduleError(f"{path}:{locator.line_of(text, key)}: {where}: {message}")
+    where = toml_position.format_path(key) or "schedule"
+    return ScheduleError(f"{path}:{toml_position.line_of(text, key)}: {where}: {message}")
 
 
 def show(value: object) -> str:
@@ -95,7 +97,7 @@ def show(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def value_at(data: Any, path: locator.Path) -> Any:
+def value_at(data: Any, path: toml_position.Path) -> Any:
     """The raw value at a path that exists."""
     for step in path:
         data = data[step]
@@ -138,7 +140,7 @@ def _plain(what: str) -> str:
     return what[:1].lower() + what[1:]
 
 
-def _find_key(data: dict[str, Any], kind: Any, what: str, where: str) -> locator.Path:
+def _find_key(data: dict[str, Any], kind: Any, what: str, where: str) -> toml_position.Path:
     """The path in msgspec's message, which writes `[...]` for a key of a table: try each."""
     steps: list[str | int] = []
     told = f"{what} - at `${where}`" if where else what
@@ -154,7 +156,7 @@ def _find_key(data: dict[str, Any], kind: Any, what: str, where: str) -> locator
     return tuple(steps)
 
 
-def _guilty_key(data: dict[str, Any], kind: Any, table: locator.Path, told: str) -> str:
+def _guilty_key(data: dict[str, Any], kind: Any, table: toml_position.Path, told: str) -> str:
     """The first key of a table for which, alone in it, msgspec says the same."""
     keys: list[str] = list(value_at(data, table))
     for key in keys:
@@ -166,7 +168,7 @@ def _guilty_key(data: dict[str, Any], kind: Any, table: locator.Path, told: str)
     return keys[0]
 
 
-def _with_only(data: Any, table: locator.Path, key: str) -> Any:
+def _with_only(data: Any, table: toml_position.Path, key: str) -> Any:
     """A copy of the data in which the table at a path has one key left."""
     if not table:
         return {key: data[key]}
@@ -176,7 +178,7 @@ def _with_only(data: Any, table: locator.Path, key: str) -> Any:
     return {**data, step: inner}
 
 
-def _known_keys(kind: Any, key: locator.Path) -> list[str]:
+def _known_keys(kind: Any, key: toml_position.Path) -> list[str]:
     """The keys that the Struct at a path takes."""
     schema, definitions = msgspec.json.schema_components([kind])
     node: dict[str, Any] = schema[0]

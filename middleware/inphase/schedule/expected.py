@@ -1,6 +1,6 @@
 """What belongs at each key of a schedule, in words, for the errors that ask for it."""
 
-from inphase import locator
+from inphase.schedule import toml_position
 
 MEANING = {
     "rate_hz": "cycles per second, such as 500",
@@ -93,7 +93,7 @@ MEANING = {
 }
 
 
-def meaning(key: locator.Path) -> str:
+def meaning(key: toml_position.Path) -> str:
     """What belongs at a key; inside a sensor's tables the names are the driver's."""
     names = [step for step in key if isinstance(step, str)]
     own = names[-1:]

@@ -11,9 +11,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from inphase import document, rules
-from inphase.meaning import meaning
-from inphase.tables import Actuator, Device, Emulator, Schedule, Sensor, Tables
+from inphase.schedule import document
+from inphase.schedule.expected import meaning
+from inphase.schedule.rules import cycle_rules
+from inphase.schedule.tables import Actuator, Device, Emulator, Schedule, Sensor, Tables
 
 __all__ = ["Actuator", "Schedule", "Sensor", "load"]
 
@@ -32,7 +33,7 @@ def load(path: Path | str) -> Schedule:
         hash=hashlib.sha256(file.text.encode()).hexdigest()[:16],
         **{field: getattr(tables, field) for field in Tables.__struct_fields__},
     )
-    rules.check(schedule)
+    cycle_rules.check(schedule)
     return schedule
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from inphase.distribution import Shape, Spec
+from inphase.schedule.distribution import Shape, Spec
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Names = str | list[str]

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from inphase import document, locator
-from inphase.document import show
 from inphase.errors import ScheduleError
-from inphase.simulation import Knob, Task, Timing, World
+from inphase.schedule import document, toml_position
+from inphase.schedule.document import show
+from inphase.schedule.simulation_tables import Knob, Task, Timing, World
 
 Positive = Annotated[float, Meta(gt=0)]
 Numbers = float | list[float]
@@ -356,7 +356,7 @@ class Schedule(Tables, frozen=True, forbid_unknown_fields=True, kw_only=True):
         `key_path` is like `sensor.joints.range.position[1]`; a key that the file lacks is placed at
         its table. `message` says what is wrong, with the value, and what to do.
         """
-        return document.error_at(self.path, self.text, locator.parse_path(key_path), message)
+        return document.error_at(self.path, self.text, toml_position.parse_path(key_path), message)
 
     def numbers(self, key_path: str, value: Numbers, channels: int) -> list[float]:
         """One number per channel. Raises ScheduleError if a list has another length."""

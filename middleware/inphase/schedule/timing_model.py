@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from inphase import distribution, document, locator
-from inphase.distribution import Distribution, Spec
 from inphase.errors import ScheduleError
-from inphase.schedule import Schedule
-from inphase.simulation import (
+from inphase.schedule import distribution, document, toml_position
+from inphase.schedule.distribution import Distribution, Spec
+from inphase.schedule.simulation_tables import (
     ActuatorTiming,
     HostTiming,
     PolicyTiming,
     SensorTiming,
     TimingTables,
 )
+from inphase.schedule.tables import Schedule
 
 _NS = 1_000_000.0
 _LONGEST_MS = 3_600_000.0
@@ -132,7 +132,7 @@ def _read_file(
         )
     file = document.read(schedule.path.parent / schedule.timing.file)
     tables = file.convert(file.raw, TimingTables, lambda _: "a value of a timing model")
-    return tables, lambda path, text: file.error(locator.parse_path(path), text)
+    return tables, lambda path, text: file.error(toml_position.parse_path(path), text)
 
 
 def _entries(

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from inphase import wire
-from inphase.frame import Frame, Layout, Sample
+from inphase.frames import wire
+from inphase.frames.frame import Frame, Layout, Sample
 
 _HEADER = (
     "cycle",

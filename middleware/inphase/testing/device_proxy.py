@@ -20,9 +20,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from inphase import wire
 from inphase.driver import Driver, SensorSpec
-from inphase.peer import Peer
+from inphase.frames import wire
+from inphase.testing.peer import Peer
 
 _READ_MAX = 4096
 _COMES_NS = 5_000_000  # a terminal hands on what was written to its other end a little later

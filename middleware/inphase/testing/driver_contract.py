@@ -25,9 +25,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from inphase import wire
-from inphase.comparison import assert_same_frames
-from inphase.document import toml_table
+from inphase.devices.packets import Parser, encode
 from inphase.driver import (
     Acquire,
     ActuatorSpec,
@@ -37,17 +35,19 @@ from inphase.driver import (
     SensorSpec,
     StopKind,
 )
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
-from inphase.fault_plan import Fault, fault_plan
-from inphase.fixtures import lockstep
-from inphase.frame import Frame, Sample
-from inphase.lockstep import LockStep
-from inphase.names import note_path
-from inphase.packets import Parser, encode
-from inphase.peer import Peer, able
-from inphase.recorded import Recorded, channels_of, feed
-from inphase.relay import NoRelayError, Replayed, relay_to
-from inphase.rig import NAME, Rig, Watched, path_for_children, runs_free, until
+from inphase.frames import wire
+from inphase.frames.frame import Frame, Sample
+from inphase.host.store_names import note_path
+from inphase.schedule.document import toml_table
+from inphase.testing.comparison import assert_same_frames
+from inphase.testing.device_proxy import NoRelayError, Replayed, relay_to
+from inphase.testing.fault_plan import Fault, fault_plan
+from inphase.testing.fixtures import lockstep
+from inphase.testing.peer import Peer, able
+from inphase.testing.recorded import Recorded, channels_of, feed
+from inphase.testing.rig import NAME, Rig, Watched, path_for_children, runs_free, until
 
 __all__ = ["DriverContract", "Fault", "Peer", "assert_same_frames", "fault_plan", "lockstep"]
 

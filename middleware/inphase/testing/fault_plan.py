@@ -11,9 +11,9 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from inphase.core import FAULTS
-from inphase.lockstep import LockStep
-from inphase.packets import REASONS
+from inphase.core.core import FAULTS
+from inphase.devices.packets import REASONS
+from inphase.episodes.lockstep import LockStep
 from inphase.schedule import Schedule
 
 KINDS = tuple(kind for kind in FAULTS if kind != "estop")

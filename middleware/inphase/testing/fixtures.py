@@ -7,13 +7,13 @@ from typing import Protocol
 import pytest
 
 from inphase import schedule as schedules
-from inphase.calls import resolve_call
-from inphase.fault_plan import Fault
-from inphase.frame import Frame
-from inphase.lockstep import LockStep
-from inphase.policy import PolicyCall
-from inphase.randomisation import KnobLike
+from inphase.episodes.lockstep import LockStep
+from inphase.frames.frame import Frame
+from inphase.policy.turn import PolicyCall
 from inphase.schedule import Schedule
+from inphase.schedule.import_by_name import resolve_call
+from inphase.testing.fault_plan import Fault
+from inphase.world.randomisation import KnobLike
 
 
 class MakeLockStep(Protocol):

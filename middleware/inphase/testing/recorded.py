@@ -3,8 +3,8 @@
 import os
 import select
 
+from inphase.devices.packets import Parser, RefusedReply
 from inphase.driver import Exchange, SensorSpec
-from inphase.packets import Parser, RefusedReply
 
 _BOUND_S = 20.0
 _READ_MAX = 4096

@@ -9,15 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from inphase import plan as planning
 from inphase import schedule as schedules
-from inphase.document import toml_table
 from inphase.driver import Driver, SensorSpec
-from inphase.frame import Frame, Sample
-from inphase.policy import PolicyCall
-from inphase.runner import Runner
+from inphase.episodes.runner import Runner
+from inphase.frames.frame import Frame, Sample
+from inphase.frames.store import Lost, Reader
+from inphase.plan import plan as planning
+from inphase.policy.turn import PolicyCall
 from inphase.schedule import Schedule
-from inphase.store import Lost, Reader
+from inphase.schedule.document import toml_table
 
 NAME = "device"
 """of the device, its sensor and its actuator"""

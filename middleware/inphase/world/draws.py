@@ -2,8 +2,8 @@
 
 import random
 
-from inphase.distribution import constant
-from inphase.plan import Plan
+from inphase.plan.plan import Plan
+from inphase.schedule.distribution import constant
 
 _FREEZE_SAMPLES = 10.0
 

@@ -14,19 +14,19 @@ from typing import Any, ClassVar, NamedTuple
 import msgspec
 import numpy as np
 
-from inphase import distribution, mujoco_world, timing_model
-from inphase import plan as planning
-from inphase.core import FREEZE_SAMPLES, draw_episode
-from inphase.distribution import KINDS, Distribution, Shape, Spec
+from inphase.core.core import FREEZE_SAMPLES, draw_episode
+from inphase.core.world_seam import Reading, World
 from inphase.driver import Acquire, Calls, DeviceError, Driver, Field, SensorSpec, TwinChannel
 from inphase.errors import ScheduleError
-from inphase.mujoco_knobs import nearest
-from inphase.plan import Plan
-from inphase.schedule import Schedule
-from inphase.simulation import Knob
-from inphase.tables import Device, Sensor
-from inphase.timing_model import TimingModel
-from inphase.world import Reading, World
+from inphase.plan import plan as planning
+from inphase.plan.plan import Plan
+from inphase.schedule import Schedule, distribution, timing_model
+from inphase.schedule.distribution import KINDS, Distribution, Shape, Spec
+from inphase.schedule.simulation_tables import Knob
+from inphase.schedule.tables import Device, Sensor
+from inphase.schedule.timing_model import TimingModel
+from inphase.world.mujoco import world as mujoco_world
+from inphase.world.mujoco.knobs import nearest
 
 SENSOR = "episode"
 """the sensor whose sample is what was drawn"""

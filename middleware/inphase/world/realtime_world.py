@@ -2,7 +2,7 @@
 
 The process is the emulator's, where the schedule has one that can, else this module's:
 
-    python -m inphase.wall_world SCHEDULE LINE_FD
+    python -m inphase.world.realtime_world SCHEDULE LINE_FD
 
 It steps the world to the present in whole physics steps, whenever somebody looks and otherwise
 every few milliseconds. A device that is emulated by its protocol has its part (`world_part`): the
@@ -26,15 +26,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inphase import mujoco_package, process, schedule, world_line
-from inphase import plan as planning
+from inphase import schedule
+from inphase.core.world_seam import Failure, require
 from inphase.errors import InphaseError, WorldError
-from inphase.grip import Grip
-from inphase.guests import Guests
-from inphase.mujoco_world import MujocoWorld
-from inphase.plan import Plan
-from inphase.world import Failure, require
-from inphase.world_line import State
+from inphase.host import process
+from inphase.plan import plan as planning
+from inphase.plan.plan import Plan
+from inphase.world import stand_in_channel
+from inphase.world.mujoco import package as mujoco_package
+from inphase.world.mujoco.torque_switch import Grip
+from inphase.world.mujoco.world import MujocoWorld
+from inphase.world.stand_in_channel import State
+from inphase.world.stand_in_server import Guests
 
 _TICK_NS = 5_000_000  # how often the world moves on when nobody looks
 _CHUNK = 64  # physics steps between two looks at the clock
@@ -78,7 +81,7 @@ class WallWorld:
         self._told_ns = _BEHIND_NS
         self._warned = self._warnings()
         self._cells = [_cells(self.world, index) for index in range(len(self.plan.sensors))]
-        world_line.check_size(self.world.model.nu, len(self._numbers))
+        stand_in_channel.check_size(self.world.model.nu, len(self._numbers))
         self._guests = Guests(self, line)
         self.start_ns = self.due_ns = self._tick_ns = time.monotonic_ns()
 

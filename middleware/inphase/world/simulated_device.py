@@ -11,15 +11,15 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import mujoco_package
-from inphase.draws import Draws
+from inphase.core.world_seam import Reading
 from inphase.driver import ActuatorSpec, Servo, TwinChannel, TwinKind
 from inphase.errors import WorldError
-from inphase.grip import Grip
-from inphase.mujoco_world import MujocoWorld
-from inphase.plan import Plan
-from inphase.world import Reading
-from inphase.world_line import State
+from inphase.plan.plan import Plan
+from inphase.world.draws import Draws
+from inphase.world.mujoco import package as mujoco_package
+from inphase.world.mujoco.torque_switch import Grip
+from inphase.world.mujoco.world import MujocoWorld
+from inphase.world.stand_in_channel import State
 
 _NICE = 15  # rendering without a graphics device takes whole cores, which the others need in time
 _STEP_NS = 250_000

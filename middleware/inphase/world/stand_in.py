@@ -17,22 +17,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import plan as planning
-from inphase import timing_model
-from inphase.driver import (
-    Acquire,
-    ActuatorSpec,
-    Calls,
-    Driver,
-    Exchange,
-    Reading,
-    SensorSpec,
-)
+from inphase.driver import Acquire, ActuatorSpec, Calls, Driver, Exchange, Reading, SensorSpec
 from inphase.errors import DeviceError
-from inphase.plan import Plan
-from inphase.schedule import Schedule
-from inphase.simulated_device import SimulatedDevice
-from inphase.world_line import WorldLine
+from inphase.plan import plan as planning
+from inphase.plan.plan import Plan
+from inphase.schedule import Schedule, timing_model
+from inphase.world.simulated_device import SimulatedDevice
+from inphase.world.stand_in_channel import WorldLine
 
 _ANSWER_NS = 5_000_000_000
 _AHEAD = 2  # samples of a device that runs by itself that are asked for before their time

@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
-from inphase import world_line
-from inphase.world_line import Ask, Command, State
+from inphase.world import stand_in_channel
+from inphase.world.stand_in_channel import Ask, Command, State
 
 _ASKED_MAX = 256  # of one device
 _NEVER_NS = 2**63 - 1
@@ -70,7 +70,7 @@ class Guests:
                 self._guests.pop(fd).close()
 
     def _take(self, runtime: socket.socket) -> None:
-        data, fds, _, _ = socket.recv_fds(runtime, world_line.REQUEST_MAX, 1)
+        data, fds, _, _ = socket.recv_fds(runtime, stand_in_channel.REQUEST_MAX, 1)
         if not data:
             raise SystemExit(0)
         actuator = self._host.actuator_of(json.loads(data)["device"])
@@ -110,7 +110,7 @@ class _Guest:
         """Take what has come; whether the stand-in is still there."""
         while True:
             try:
-                data = self._line.recv(world_line.REQUEST_MAX, socket.MSG_DONTWAIT)
+                data = self._line.recv(stand_in_channel.REQUEST_MAX, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
             except OSError:
@@ -122,7 +122,7 @@ class _Guest:
         return True
 
     def _obey(self, data: bytes) -> None:
-        request = world_line.parse(data)
+        request = stand_in_channel.parse(data)
         if isinstance(request, Ask):
             self._asked.append(request.at_ns)
         elif self._actuator is None:
@@ -138,7 +138,7 @@ class _Guest:
         while self._asked and self._asked[0] <= now_ns:
             state = self._host.state(self._asked.popleft())
             with contextlib.suppress(OSError):
-                self._line.send(world_line.pack_state(state), socket.MSG_DONTWAIT)
+                self._line.send(stand_in_channel.pack_state(state), socket.MSG_DONTWAIT)
 
     def close(self) -> None:
         """Close the line."""

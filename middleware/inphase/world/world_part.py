@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from inphase.draws import Draws
-from inphase.mujoco_world import MujocoWorld
-from inphase.wall_world import WallWorld
+from inphase.world.draws import Draws
+from inphase.world.mujoco.world import MujocoWorld
+from inphase.world.realtime_world import WallWorld
 
 
 def part_of(world: WallWorld, device: str) -> "Part | None":

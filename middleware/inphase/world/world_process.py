@@ -10,15 +10,15 @@ import json
 import os
 import socket
 
-from inphase import world_line
 from inphase.errors import WorldError
-from inphase.plan import Plan
-from inphase.process import Process
+from inphase.host.process import Process
+from inphase.plan.plan import Plan
 from inphase.schedule import Schedule
-from inphase.stand_in import make_plan
+from inphase.world import stand_in_channel
+from inphase.world.stand_in import make_plan
 
 NAME = "world"
-_HOST = "inphase.wall_world"
+_HOST = "inphase.world.realtime_world"
 _ANSWERS_MAX = 65_536
 _START_S = 60.0  # a large model takes its time to load
 
@@ -32,7 +32,7 @@ class WorldProcess:
     def __init__(self, schedule: Schedule) -> None:
         emulator = schedule.emulator
         self._schedule = schedule
-        self._line, theirs = world_line.pair()
+        self._line, theirs = stand_in_channel.pair()
         path = str(schedule.path)
         with theirs:
             os.set_inheritable(theirs.fileno(), True)
@@ -73,7 +73,7 @@ class WorldProcess:
 
     def connect(self, device: str) -> socket.socket:
         """A new line for a stand-in: its end."""
-        ours, theirs = world_line.pair()
+        ours, theirs = stand_in_channel.pair()
         message = json.dumps({"device": device}).encode()
         with theirs, contextlib.suppress(OSError):  # gone: the stand-in will find nobody there
             socket.send_fds(self._line, [message], [theirs.fileno()])

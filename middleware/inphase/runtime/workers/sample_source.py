@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import packets
+from inphase.devices import packets
 from inphase.driver import Driver, Encoding, Exchange, Raw, Reading
 from inphase.errors import DeviceError
-from inphase.lines import Line
-from inphase.plan import ActuatorPlan, SensorPlan
+from inphase.plan.plan import ActuatorPlan, SensorPlan
+from inphase.runtime.gpio import Line
 
 _READ_BYTES = 4096
 _WIDTH = {Raw.U8: 8, Raw.I8: 8, Raw.U16: 16, Raw.I16: 16, Raw.U64: 64}  # bits; else 32

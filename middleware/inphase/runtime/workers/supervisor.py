@@ -10,16 +10,17 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
-from inphase import handed, store
 from inphase._core import lib
-from inphase.core import Core
+from inphase.core.core import Core
 from inphase.errors import DeviceError
-from inphase.guard import Given, Guard
-from inphase.locks import DeviceLock
-from inphase.plan import Plan
-from inphase.process import Process
-from inphase.worker import Asking, WorkerFds, WorkerThread
-from inphase.world_process import WorldProcess
+from inphase.frames import store
+from inphase.host.locks import DeviceLock
+from inphase.host.process import Process
+from inphase.plan.plan import Plan
+from inphase.runtime.guard import Given, Guard
+from inphase.runtime.workers import device_handover
+from inphase.runtime.workers.worker import Asking, WorkerFds, WorkerThread
+from inphase.world.world_process import WorldProcess
 
 _AGAIN_S = 0.5  # between the end of a worker's process and the start of the next
 
@@ -75,7 +76,7 @@ class WorkerLink:
         if self.home == "thread" and self.is_guarded:
             self._host = os.pidfd_open(os.getppid() if self.is_guest else os.getpid())
             if self.is_guest:
-                self._handed, self.guests_hand = handed.line()
+                self._handed, self.guests_hand = device_handover.line()
 
     @property
     def writer(self) -> int:
@@ -90,7 +91,7 @@ class WorkerLink:
         if self.home == "thread":
             hand = None
             if self.is_guarded:
-                self._handed, hand = handed.line()
+                self._handed, hand = device_handover.line()
             self._thread = WorkerThread(self.plan, self.name, self.fds, hand)
             self._thread.start()
             return
@@ -100,7 +101,7 @@ class WorkerLink:
             fds = [*self.fds, theirs.fileno()]
             options: list[str] = []
             if self.is_guarded:
-                self._handed, hands = handed.line()
+                self._handed, hands = device_handover.line()
                 stack.enter_context(hands)
                 fds.append(hands.fileno())
                 options += ["--hand", str(hands.fileno())]
@@ -113,7 +114,7 @@ class WorkerLink:
             path = str(self.plan.schedule.path)
             self.process = Process(
                 f"worker of {self.name}",
-                "inphase.worker",
+                "inphase.runtime.workers.worker",
                 [path, self.name, *map(str, fds[:5]), *options],
                 pass_fds=fds,
             )
@@ -148,7 +149,7 @@ class WorkerLink:
 
     def take_device(self) -> bool:
         """Whether the worker has opened its device anew: `device_fd` is another then."""
-        fd = handed.take(self._handed) if self._handed is not None else -1
+        fd = device_handover.take(self._handed) if self._handed is not None else -1
         if fd < 0:
             return False
         self.drop_device()

@@ -2,7 +2,8 @@
 
 In home `process` it is a process of its own, started by the runtime:
 
-    python -m inphase.worker SCHEDULE DEVICE RING_FD CORE_FD WAKE_FD BELL_FD CONTROL_FD
+    python -m inphase.runtime.workers.worker SCHEDULE DEVICE
+        RING_FD CORE_FD WAKE_FD BELL_FD CONTROL_FD
         [--hand FD] [--stand-ins NAMES] [--world FD]
 
 In home `thread` the same `Worker` runs in a thread of the user's own process.
@@ -28,16 +29,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import handed, process, schedule, stand_in
-from inphase import plan as planning
+from inphase import schedule
 from inphase._core import ffi, lib
-from inphase.callers import caller_of
-from inphase.device_clock import DeviceClock
+from inphase.devices.device_clock import DeviceClock
+from inphase.devices.packets import REASONS
+from inphase.devices.pairing import Pairing
 from inphase.driver import Acquire, Driver, Reading
 from inphase.errors import DeviceError, InphaseError, StoreError, of_device
-from inphase.packets import REASONS
-from inphase.pairing import Pairing
-from inphase.plan import Plan, SensorPlan
+from inphase.host import process
+from inphase.plan import plan as planning
+from inphase.plan.plan import Plan, SensorPlan
+from inphase.runtime.workers import device_handover
+from inphase.runtime.workers.sample_source import caller_of
+from inphase.world import stand_in
 
 ABSENT = int(lib.INPHASE_ABSENT)
 _RETRY_S = 0.25  # between attempts to get a lost device back
@@ -117,7 +121,7 @@ class Worker:
                 else:
                     self._confirm()
                 if self.hand is not None:
-                    handed.hand_on(self.hand, self._driver, descriptor)
+                    device_handover.hand_on(self.hand, self._driver, descriptor)
         except BaseException:
             self._close_device()
             raise

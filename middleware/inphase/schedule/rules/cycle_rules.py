@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from inphase import estop_rules, locator, model_rules, parts
-from inphase.meaning import MEANING
-from inphase.tables import Schedule, exact_period
+from inphase.schedule import toml_position
+from inphase.schedule.expected import MEANING
+from inphase.schedule.rules import estop_rules, model_rules, part_rules
+from inphase.schedule.tables import Schedule, exact_period
 
 _PERIOD_NS_MIN = 100_000
 _PERIOD_NS_MAX = 1_000_000_000
@@ -38,13 +39,13 @@ def check(schedule: Schedule) -> None:
     _check_calls(schedule)
     _check_ports(schedule)
     _check_simulation(schedule)
-    parts.check(schedule)
+    part_rules.check(schedule)
     estop_rules.check(schedule)
 
 
 def _check_finite(schedule: Schedule) -> None:
     """Refuse nan and inf in all that is ours; options and arguments belong to others."""
-    stack: list[tuple[locator.Path, Any]] = [
+    stack: list[tuple[toml_position.Path, Any]] = [
         (("guard",), msgspec.to_builtins(schedule.guard)),
         (("cycle",), msgspec.to_builtins(schedule.cycle)),
         (("sensor",), msgspec.to_builtins(schedule.sensor)),
@@ -59,7 +60,7 @@ def _check_finite(schedule: Schedule) -> None:
             stack.extend(((*key, index), item) for index, item in enumerate(value))
         elif isinstance(value, float) and not math.isfinite(value):
             raise schedule.error(
-                locator.format_path(key), f"not finite, got {value}; give a finite number"
+                toml_position.format_path(key), f"not finite, got {value}; give a finite number"
             )
 
 
@@ -221,7 +222,7 @@ def _check_names(schedule: Schedule) -> None:
         for name in getattr(schedule, kind):
             if not _PART.fullmatch(name):
                 raise schedule.error(
-                    locator.format_path((kind, name)),
+                    toml_position.format_path((kind, name)),
                     f"not a name, got {name!r}; give a lower-case letter, then letters, digits "
                     f"and _, at most 31 in all",
                 )

@@ -2,8 +2,8 @@
 
 import os
 
-from inphase.meaning import MEANING
-from inphase.tables import EstopInput, Schedule
+from inphase.schedule.expected import MEANING
+from inphase.schedule.tables import EstopInput, Schedule
 
 _INPUTS_MAX = 16
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from inphase.document import show
-from inphase.meaning import MEANING
-from inphase.tables import Actuator, Limits, Numbers, Pairs, Schedule
+from inphase.schedule.document import show
+from inphase.schedule.expected import MEANING
+from inphase.schedule.tables import Actuator, Limits, Numbers, Pairs, Schedule
 
 MODES = ("position", "velocity", "effort", "switch")
 """In the order of INPHASE_MODE_*."""

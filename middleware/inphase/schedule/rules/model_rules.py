@@ -2,10 +2,10 @@
 
 from pathlib import PurePath
 
-from inphase import locator
-from inphase.document import show
-from inphase.meaning import MEANING
-from inphase.tables import Policy, Schedule
+from inphase.schedule import toml_position
+from inphase.schedule.document import show
+from inphase.schedule.expected import MEANING
+from inphase.schedule.tables import Policy, Schedule
 
 _TENSORS_MAX = 16
 _OF_A_MODEL = ("inputs", "outputs", "normalise", "providers")
@@ -52,7 +52,7 @@ def check(schedule: Schedule) -> None:
     for name in policy.normalise:
         if name not in policy.inputs and name not in policy.outputs:
             raise schedule.error(
-                locator.format_path(("policy", "normalise", name)),
+                toml_position.format_path(("policy", "normalise", name)),
                 f"no such tensor in inputs or outputs, got {name!r}; those are: "
                 f"{', '.join([*policy.inputs, *policy.outputs])}",
             )
@@ -94,7 +94,7 @@ def _check_call(schedule: Schedule, policy: Policy) -> None:
 def _check_inputs(schedule: Schedule, policy: Policy) -> None:
     for name, places in policy.inputs.items():
         for index, place in enumerate(places):
-            key = locator.format_path(("policy", "inputs", name, index))
+            key = toml_position.format_path(("policy", "inputs", name, index))
             sensor, dot, field = place.partition(".")
             if not (sensor and dot and field):
                 raise schedule.error(key, f'not a field, got {place!r}; give "sensor.field"')
@@ -114,7 +114,7 @@ def _check_outputs(schedule: Schedule, policy: Policy) -> None:
     users: dict[str, str] = {}
     for name, named in policy.outputs.items():
         for actuator in [named] if isinstance(named, str) else named:
-            key = locator.format_path(("policy", "outputs", name))
+            key = toml_position.format_path(("policy", "outputs", name))
             if actuator not in schedule.actuator:
                 known = ", ".join(schedule.actuator) or "none"
                 raise schedule.error(

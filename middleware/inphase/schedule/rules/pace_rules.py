@@ -1,7 +1,7 @@
 """The rules of when a policy is asked, what of frames it is given, and when its answers act."""
 
-from inphase.document import show
-from inphase.tables import Policy, Schedule
+from inphase.schedule.document import show
+from inphase.schedule.tables import Policy, Schedule
 
 _PLAN_MAX = 65_536  # INPHASE_MAX_PLAN of inphase.h
 _HISTORY_CYCLES_MAX = 4096

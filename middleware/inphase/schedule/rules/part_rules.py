@@ -2,17 +2,11 @@
 
 import os
 
-from inphase import limits, locator, pace_rules
-from inphase.document import show
-from inphase.meaning import MEANING
-from inphase.tables import (
-    HOLD_NS,
-    Actuator,
-    Schedule,
-    Sensor,
-    Status,
-    Workspace,
-)
+from inphase.schedule import toml_position
+from inphase.schedule.document import show
+from inphase.schedule.expected import MEANING
+from inphase.schedule.rules import limit_rules, pace_rules
+from inphase.schedule.tables import HOLD_NS, Actuator, Schedule, Sensor, Status, Workspace
 
 _AXIS_MIN = 1e-6  # of the numbers of an axis, whose length is no matter
 _MOVES_ON: tuple[Status, ...] = ("FRESH", "HELD", "LATE", "RECOVERING")
@@ -84,10 +78,12 @@ def _check_sensor(schedule: Schedule, name: str) -> None:
     else:
         _check_trigger(schedule, here, sensor)
     for field, pairs in sensor.range.items():
-        limits.check_pairs(schedule, locator.format_path(("sensor", name, "range", field)), pairs)
+        limit_rules.check_pairs(
+            schedule, toml_position.format_path(("sensor", name, "range", field)), pairs
+        )
     for field, numbers in sensor.rate.items():
-        limits.check_positive(
-            schedule, locator.format_path(("sensor", name, "rate", field)), numbers
+        limit_rules.check_positive(
+            schedule, toml_position.format_path(("sensor", name, "rate", field)), numbers
         )
 
 
@@ -145,7 +141,7 @@ def _check_policy(schedule: Schedule) -> None:
     _check_priority(schedule, "policy", policy.priority)
     pace_rules.check(schedule, policy)
     for name, accepted in policy.accepts.items():
-        key = locator.format_path(("policy", "accepts", name))
+        key = toml_position.format_path(("policy", "accepts", name))
         if name not in schedule.sensor:
             known = ", ".join(schedule.sensor)
             raise schedule.error(key, f"no such sensor, got {name!r}; the schedule has: {known}")
@@ -181,7 +177,7 @@ def _check_actuator_accepts(schedule: Schedule, key: str, actuator: Actuator) ->
 
 def _check_actuator(schedule: Schedule, name: str) -> None:
     actuator, here = schedule.actuator[name], f"actuator.{name}"
-    limits.check(schedule, name)
+    limit_rules.check(schedule, name)
     if actuator.workspace is not None:
         _check_workspace(schedule, f"{here}.workspace", actuator.workspace)
     for key in ("feedback", "feedback_velocity", "feedback_effort"):

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.mujoco_knobs import Knobs
-from inphase.simulation import World as Table
+from inphase.schedule.simulation_tables import World as Table
+from inphase.world.mujoco.knobs import Knobs
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import math
 from typing import Any
 
-from inphase.plan import ActuatorPlan
-from inphase.simulation import WorldActuator
-from inphase.tables import Numbers, Schedule
+from inphase.plan.plan import ActuatorPlan
+from inphase.schedule.simulation_tables import WorldActuator
+from inphase.schedule.tables import Numbers, Schedule
 
 _KINDS = {
     "position": "<position kp=... joint=...>",

@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from inphase.core.world_seam import Engine
 from inphase.errors import WorldError
-from inphase.world import Engine
 
 _OLDEST = (3, 17)
 

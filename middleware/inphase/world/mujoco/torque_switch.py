@@ -1,6 +1,6 @@
 """Which actuators of a model exert force: a torque that is off, in a world that has one."""
 
-from inphase.mujoco_world import MujocoWorld
+from inphase.world.mujoco.world import MujocoWorld
 
 
 class Grip:

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inphase.core.world_seam import Controls, Failure, Reading
 from inphase.driver import TwinKind
 from inphase.errors import WorldError
-from inphase.mujoco_camera import Cameras, Image
-from inphase.mujoco_drives import Drives
-from inphase.mujoco_knobs import Knobs
-from inphase.mujoco_package import engine_of, package, why_no_images
-from inphase.plan import ActuatorPlan, Plan, SensorPlan
-from inphase.simulation import QUANTITIES, Source
-from inphase.world import Controls, Failure, Reading
+from inphase.plan.plan import ActuatorPlan, Plan, SensorPlan
+from inphase.schedule.simulation_tables import QUANTITIES, Source
+from inphase.world.mujoco.camera import Cameras, Image
+from inphase.world.mujoco.drives import Drives
+from inphase.world.mujoco.knobs import Knobs
+from inphase.world.mujoco.package import engine_of, package, why_no_images
 
 _SUGGESTED = 8
 _REMEDIES = {

@@ -1,0 +1,1 @@
+"""What drivers are made of: packets, serial ports, cameras, clocks of devices."""

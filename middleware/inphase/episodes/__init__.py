@@ -1,0 +1,1 @@
+"""A robot that is called: lock step, Runner, rollouts, Gymnasium."""

@@ -1,0 +1,1 @@
+"""This machine: its processes, files, locks, rights and sockets."""

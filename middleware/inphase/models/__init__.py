@@ -1,0 +1,1 @@
+"""Files of neural networks, checked, and bound to a schedule."""

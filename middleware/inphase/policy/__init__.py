@@ -1,0 +1,1 @@
+"""Who answers frames: functions, models, remote clients; and their process."""

@@ -1,0 +1,6 @@
+"""The process of a policy: `python -m inphase.policy`."""
+
+from inphase.policy.turn import main
+
+if __name__ == "__main__":
+    main()

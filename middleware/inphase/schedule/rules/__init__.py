@@ -1,0 +1,1 @@
+"""What a schedule must keep, by subject: what can be checked without a driver."""

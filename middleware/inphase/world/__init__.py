@@ -1,0 +1,1 @@
+"""Simulated worlds, and the devices that stand in for real ones."""
