@@ -1,7 +1,7 @@
 /* The store: segments, rings of sequence-locked slots, and waiting for them.
 
    A segment is sealed memory without a name, which is handed over by descriptor. Names are
-   middleware/inphase/store.py's; they lead to descriptors.
+   middleware/inphase/frames/store.py's; they lead to descriptors.
 
    A slot's sequence is odd while it is written. Words are stored with release and loaded with
    acquire order, so that a reader that sees any word of a newer write also sees a newer sequence:
