@@ -1,8 +1,7 @@
-/* limiter run MODE COMMANDS SEED: a core in lock step, an actuator of 64 channels (32 in effort mode, whose
-   velocities are measured too), and a policy that asks for anything; every act of every cycle is held
-   against the limits. Prints what it counted.
-   limiter cost CASE CALLS: that many calls of the limiter; callgrind counts them.
-   Linked with the core's own files. */
+/* limiter run MODE COMMANDS SEED: a core in lock step, an actuator of 64 channels (32 in effort
+   mode, whose velocities are measured too), and a policy that asks for anything; every act of every
+   cycle is held against the limits. Prints what it counted. limiter cost CASE CALLS: that many
+   calls of the limiter; callgrind counts them. Linked with the core's own files. */
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -50,8 +49,8 @@ static struct inphase_limits limits[CHANNELS];
 static struct inphase_servo servos[CHANNELS];
 static struct inphase_twin_channel twins[CHANNELS];
 
-/* every second channel with a jerk; every fourth with a step that its joint lags behind by, or without
-   a range */
+/* every second channel with a jerk; every fourth with a step that its joint lags behind by, or
+   without a range */
 static void make_limits(void)
 {
     for (uint32_t c = 0; c < channels; c++) {
@@ -98,7 +97,8 @@ static int open_core(inphase_core **core, inphase_segment **segment, inphase_rea
     };
     struct inphase_actuator_config actuator = {
         .channels = channels, .measures = is_effort ? INPHASE_MEASURES_VELOCITY : 0,
-        .velocity_channel = is_effort ? channels : 0, .limits = limits, .servo = servos, .max_hold_ns = 3 * PERIOD_NS,
+        .velocity_channel = is_effort ? channels : 0, .limits = limits,
+        .servo = servos, .max_hold_ns = 3 * PERIOD_NS,
         .accepts = 1 << INPHASE_FRESH | 1 << INPHASE_HELD | 1 << INPHASE_LATE,
         .encoding = {.packet = packet, .packet_size = 4},
     };
@@ -219,7 +219,8 @@ static void hold_switches(const double *applied, long long cycle)
         count.range += !(applied[c] == 0 || applied[c] == 1);
         if (applied[c] == position[c])
             continue;
-        count.dwell += changed[c] && (double)(cycle - changed[c]) * PERIOD_S < limits[c].dwell_s - 1e-9;
+        count.dwell +=
+            changed[c] && (double)(cycle - changed[c]) * PERIOD_S < limits[c].dwell_s - 1e-9;
         changed[c] = cycle;
         position[c] = applied[c];
     }
@@ -232,8 +233,9 @@ static void hold_positions(const double *applied)
         double v = applied[c] - position[c], a = v - velocity[c], j = a - acceleration[c];
         double rounding = 8 * 0x1p-52 * (l->high - l->low);
         bool is_rough = fabs(a) > l->acceleration * PERIOD_S * PERIOD_S * (1 + SLACK) + rounding;
-        bool jerks = l->jerk > 0 && fabs(j) > l->jerk * PERIOD_S * PERIOD_S * PERIOD_S * (1 + SLACK) +
-                                                  2 * rounding;
+        bool jerks = l->jerk > 0 &&
+                     fabs(j) > l->jerk * PERIOD_S * PERIOD_S * PERIOD_S * (1 + SLACK) +
+                                   2 * rounding;
 
         count.not_finite += !isfinite(applied[c]);
         count.range += !(applied[c] >= l->low && applied[c] <= l->high);
@@ -318,7 +320,8 @@ static int run(const char *name, long long commands, uint64_t seed)
         if (n > 3 && draw() % 256 == 0)
             values[draw() % channels] = draw() % 2 ? NAN : -INFINITY;
         if (mode != 7 || n < 3) {
-            lockstep_post(core, core->cycle, core->virtual_ns, INPHASE_REASON_NONE, values, channels);
+            lockstep_post(core, core->cycle, core->virtual_ns, INPHASE_REASON_NONE, values,
+                          channels);
             count.commands += channels;
         }
         cycle_act(core);

@@ -1,4 +1,5 @@
-/* Counts instructions between system calls by single steps: exact, and needs no hardware counter. */
+/* Counts instructions between system calls by single steps: exact, and needs no hardware
+   counter. */
 #define _GNU_SOURCE
 #include <elf.h>
 #include <errno.h>

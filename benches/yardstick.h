@@ -38,8 +38,8 @@ int bench_bare_block(struct bench_bare *bare, const struct bench_grid *grid, uin
 /* Wait until the word is not `seen`; returns it, or `seen` after a second. */
 uint32_t bench_bare_wait(const struct bench_bare *bare, uint32_t seen);
 void bench_bare_echo(struct bench_bare *bare, uint32_t number);
-/* Something to do for each number before it is echoed: `call` as struct inphase_native_policy has it,
-   NULL: nothing. */
+/* Something to do for each number before it is echoed: `call` as struct inphase_native_policy has
+   it, NULL: nothing. */
 struct bench_work {
     void *call, *user, *record;
     void **samples;
@@ -48,7 +48,8 @@ struct bench_work {
 /* Wait, work, echo, up to number `last`. */
 void bench_bare_work(struct bench_bare *bare, uint32_t last, const struct bench_work *work);
 
-/* The product's store, written from here as the core's latch writes it, with payloads of any size. */
+/* The product's store, written from here as the core's latch writes it, with payloads of any
+   size. */
 typedef struct bench_store bench_store;
 int bench_store_open(bench_store **out, uint64_t epoch, const char *description,
                      uint64_t description_size, uint32_t sensors, const uint64_t *payload,
@@ -56,11 +57,12 @@ int bench_store_open(bench_store **out, uint64_t epoch, const char *description,
 void bench_store_close(bench_store *store);
 /* Its descriptor, to read. */
 int bench_store_fd(const bench_store *store);
-/* Make a policy's mailbox for answers of so many values, and its bell, which is rung from then on; their descriptors, which stay the store's, go to fds. */
+/* Make a policy's mailbox for answers of so many values, and its bell, which is rung from then on;
+   their descriptors, which stay the store's, go to fds. */
 int bench_store_mailbox(bench_store *store, uint32_t values, int *fds);
-/* Latch `cycles` frames. With a mailbox, and act_ns: echo_ns gets what the policy took from the latch
-   to its post, or -1. rung_ns: what it took the writer to wake who follows, per cycle. Returns the
-   number of cycles. */
+/* Latch `cycles` frames. With a mailbox, and act_ns: echo_ns gets what the policy took from the
+   latch to its post, or -1. rung_ns: what it took the writer to wake who follows, per cycle.
+   Returns the number of cycles. */
 int bench_store_block(bench_store *store, const struct bench_grid *grid, int64_t *echo_ns,
                       int64_t *rung_ns);
 /* Processes that follow the store; they end with this one. 0 or -errno. */
@@ -92,8 +94,8 @@ struct bench_samplers {
 /* Runs until the other end of a socket pair is closed: 0, or a negative errno. */
 int bench_samplers_serve(const struct bench_samplers *samplers);
 
-/* The least that could ask such devices: each cycle one sleep, one write per device, one wait for the
-   last of them, one read per device. */
+/* The least that could ask such devices: each cycle one sleep, one write per device, one wait for
+   the last of them, one read per device. */
 struct bench_exchanges {
     const int32_t *fd;       /* non-blocking, at most 64 */
     int32_t count;

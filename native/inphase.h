@@ -48,8 +48,8 @@
 #define INPHASE_REASON_RAISED 9     /* the policy raised */
 #define INPHASE_REASON_DIED 10      /* the policy's process is gone */
 #define INPHASE_REASON_SILENT 11    /* no command for this cycle, no reply */
-#define INPHASE_REASON_START 12     /* first command too far from the measured pose, or the range ends too
-                                       far from it; detail: channel */
+#define INPHASE_REASON_START 12     /* first command too far from the measured pose, or the range
+                                       ends too far from it; detail: channel */
 #define INPHASE_REASON_FEEDBACK 13  /* feedback older than max_age, or nothing says where it is */
 #define INPHASE_REASON_OFFLINE 14   /* a device that motion depends on is gone; detail: device */
 #define INPHASE_REASON_RESUMED 15   /* the machine or the process was suspended */
@@ -69,17 +69,18 @@
 #define INPHASE_REASON_WORLD 28     /* the simulated world failed: see inphase_core_world_failure */
 #define INPHASE_REASON_WORKSPACE 29 /* LIMITED, so that the tool stays in its box; detail: axis */
 #define INPHASE_REASON_ESTOP 30     /* emergency stop; detail: its input, or INPHASE_ESTOP_* */
-#define INPHASE_REASON_DROPPED 31   /* the command answers a frame from before a stop or an arming */
+#define INPHASE_REASON_DROPPED 31   /* the command answers a frame from before a stop or an
+                                       arming */
 #define INPHASE_REASON_UNGUARDED 32 /* nothing stops the device without us; detail: actuator */
 #define INPHASE_REASON_MOVING 33    /* not armed: a ramp has not come to rest */
 #define INPHASE_REASON_STATE 34     /* a transition that does not exist; detail: from << 8 | to */
-#define INPHASE_REASON_STAMP 35     /* a stamp that the core's clock, the trigger or the receipt speaks
-                                       against; detail: INPHASE_STAMP_* */
+#define INPHASE_REASON_STAMP 35     /* a stamp that the core's clock, the trigger or the receipt
+                                       speaks against; detail: INPHASE_STAMP_* */
 #define INPHASE_REASON_SUPERVISOR 36 /* the supervisor is silent: see inphase_core_beat */
-#define INPHASE_REASON_REST 37      /* an actuator is not known to be at rest: it gets its stop, or is not
-                                       armed; detail: actuator */
-#define INPHASE_REASON_GUARD 38     /* the guard stopped the devices of this frozen runtime, and let it
-                                       live: its robot is emulated */
+#define INPHASE_REASON_REST 37      /* an actuator is not known to be at rest: it gets its stop, or
+                                       is not armed; detail: actuator */
+#define INPHASE_REASON_GUARD 38     /* the guard stopped the devices of this frozen runtime, and let
+                                       it live: its robot is emulated */
 #define INPHASE_REASONS 39
 
 /* which stamp of a sample cannot be true */
@@ -103,7 +104,8 @@
 #define INPHASE_FLAG_REPEATED 1024  /* likewise */
 #define INPHASE_FLAG_RAMPING 2048   /* likewise */
 #define INPHASE_FLAG_ESTOP 4096     /* an emergency stop: it holds, or its input is pressed */
-#define INPHASE_FLAG_STOPPED 8192   /* measured to be at rest, for `reason`, that came in `reason_cycle` */
+#define INPHASE_FLAG_STOPPED 8192   /* measured to be at rest, for `reason`, that came in
+                                       `reason_cycle` */
 
 /* flags of an actuator's act */
 #define INPHASE_ACT_WRITTEN 1       /* handed to the device, or to its worker */
@@ -226,7 +228,8 @@ struct inphase_status {
     uint32_t detail;
     uint32_t latched;           /* INPHASE_REASON_* that holds motion, 0: none */
     uint32_t latched_detail;
-    uint32_t refusal;           /* INPHASE_REASON_*: why arming waits or was refused; 0: it is not */
+    uint32_t refusal;           /* INPHASE_REASON_*: why arming waits or was refused; 0: it is
+                                   not */
     uint32_t refusal_detail;    /* actuator; of ESTOP the input */
     uint32_t estop;             /* as in a frame */
     uint32_t lost_devices;      /* times a device went away */
@@ -286,7 +289,8 @@ struct inphase_counts {
     int64_t refused_answers;    /* said why there is no command, or broke a rule: see reasons */
     int64_t starved;            /* cycles that nothing was left for of a chunk (see missed) */
     int64_t dropped;            /* commands to frames from before a stop or an arming */
-    int64_t passed;             /* samples of free-running sensors that a newer one followed at once */
+    int64_t passed;             /* samples of free-running sensors that a newer one followed at
+                                   once */
 };
 
 typedef struct inphase_segment inphase_segment;
@@ -296,15 +300,15 @@ typedef struct inphase_worker inphase_worker;
 
 /* Make a segment: memory without a name, allocated in full, mapped, and sealed: whoever else gets a
    descriptor of it can neither shorten nor lengthen it. others_write 0: nobody else can write to it
-   either, and while it is open a lock on it says that its writer lives; 1: another process may map it
-   for writing, and has no lock. -ENOMEM: this machine has not so much memory. Thread: any. Ends with
-   inphase_segment_close. */
+   either, and while it is open a lock on it says that its writer lives; 1: another process may map
+   it for writing, and has no lock. -ENOMEM: this machine has not so much memory. Thread: any. Ends
+   with inphase_segment_close. */
 int inphase_segment_make(inphase_segment **out, uint64_t size, int others_write);
 /* The descriptor to hand to others, which stays the segment's. It cannot be written through where
    nobody else may. -1: the segment was not made here. */
 int inphase_segment_fd(const inphase_segment *segment);
-/* Map a segment that was made elsewhere, by its descriptor, which stays the caller's. writes 1: as its
-   writer. -EPROTO: not sealed; what is in it is checked by whoever reads it. Thread: any. */
+/* Map a segment that was made elsewhere, by its descriptor, which stays the caller's. writes 1: as
+   its writer. -EPROTO: not sealed; what is in it is checked by whoever reads it. Thread: any. */
 int inphase_segment_map(inphase_segment **out, int fd, int writes);
 void inphase_segment_close(inphase_segment *segment);
 void *inphase_segment_memory(inphase_segment *segment);
@@ -316,8 +320,8 @@ int inphase_bell_make(inphase_segment **out);
 
 /* ---- workers --------------------------------------------------------------------------- */
 
-/* A driver's worker posts into a segment of its own, beside the core's. The runtime makes it; the worker
-   alone writes it, and a worker that takes over from a dead one goes on with its numbers. */
+/* A driver's worker posts into a segment of its own, beside the core's. The runtime makes it; the
+   worker alone writes it, and a worker that takes over from a dead one goes on with its numbers. */
 #define INPHASE_WORKER_STARTING 0
 #define INPHASE_WORKER_RUNNING 1
 #define INPHASE_WORKER_OFFLINE 2    /* the device is gone; the worker tries to get it back */
@@ -359,13 +363,13 @@ int inphase_worker_make(inphase_segment **out, uint64_t payload, uint64_t depth,
 struct inphase_worker_fds {
     int32_t ring;               /* its segment */
     int32_t core;               /* the core's segment */
-    int32_t wake;               /* an eventfd that the core waits on, -1: none. It is used as long as
-                                   the worker is open; the others are not needed after that */
+    int32_t wake;               /* an eventfd that the core waits on, -1: none. It is used as long
+                                   as the worker is open; the others are not needed after that */
     int32_t bell;               /* that the core rings for an order, -1: its device takes none */
 };
 
-/* Take the segment of a sensor's worker over for writing. Ends with inphase_worker_close. All functions
-   of a worker: one thread. */
+/* Take the segment of a sensor's worker over for writing. Ends with inphase_worker_close. All
+   functions of a worker: one thread. */
 int inphase_worker_open(inphase_worker **out, const struct inphase_worker_fds *fds,
                         uint32_t sensor);
 void inphase_worker_close(inphase_worker *worker);
@@ -397,14 +401,14 @@ int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, uint32_t actuat
 /* Maps the stamps of a device's own clock, of any origin and rate, to the host's clock. What it
    learns from is *readings*: a stamp, and the two host times between which the device took it.
    Triggered: the trigger's time and the reply's last byte. Only the arrival known: the device is
-   *heard*. Its arrivals are upper bounds, and the earliest of many say most: a stamp is mapped to the
-   line below the arrivals, less the latency that the driver states. The error covers all latencies
-   from the least to the worst. A careful worst case makes the error larger and moves no stamp. An
-   arrival later than the worst case is mapped, and teaches nothing. A stamp of coarse resolution:
-   the caller widens the bounds by it. A mapped time is within its error of the truth as long as at most two
-   of 8 or three of 16 kept readings have wrong stamps or bounds, and the clocks' ratio wanders no
-   more than is assumed below. A jump that is shorter than the narrowest bounds are wide cannot be
-   told from an uneven delay.
+   *heard*. Its arrivals are upper bounds, and the earliest of many say most: a stamp is mapped to
+   the line below the arrivals, less the latency that the driver states. The error covers all
+   latencies from the least to the worst. A careful worst case makes the error larger and moves no
+   stamp. An arrival later than the worst case is mapped, and teaches nothing. A stamp of coarse
+   resolution: the caller widens the bounds by it. A mapped time is within its error of the truth as
+   long as at most two of 8 or three of 16 kept readings have wrong stamps or bounds, and the
+   clocks' ratio wanders no more than is assumed below. A jump that is shorter than the narrowest
+   bounds are wide cannot be told from an uneven delay.
 
    Threads: any, also the cycle thread, one at a time. No allocation, no call that can wait, no
    mathematics but + - * / on doubles: the same readings give the same bytes on every machine. */
@@ -413,8 +417,9 @@ int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, uint32_t actuat
 #define INPHASE_CLOCK_HORIZON_NS 16000000000 /* over which the kept ones are spread */
 #define INPHASE_CLOCK_WANDER_PPB 100 /* assumed change of the rate per second, at most... */
 #define INPHASE_CLOCK_RANGE_PPB 500000 /* ...and in all, from what was last measured */
-#define INPHASE_CLOCK_HEARD_PPB 50000000 /* largest drift of a device that is only heard: a slower or
-                                      faster one looks like a backlog, and is not mapped */
+/* largest drift of a device that is only heard: a slower or faster one looks like a backlog, and is
+   not mapped */
+#define INPHASE_CLOCK_HEARD_PPB 50000000
 
 #define INPHASE_CLOCK_REJECTED 0     /* contradicts the mapping, or does not advance */
 #define INPHASE_CLOCK_TAKEN 1
@@ -435,7 +440,8 @@ struct inphase_device_clock {
     uint32_t known;             /* there is a mapping */
     uint32_t contrary_in_a_row;
     uint32_t contrary_agreeing; /* of those, the last ones that agree with each other */
-    struct inphase_clock_reading late; /* heard after the worst case: the first of those that agree */
+    struct inphase_clock_reading late; /* heard after the worst case: the first of those that
+                                          agree */
     uint32_t late_in_a_row;     /* of those, up to 4 */
     uint32_t heard;             /* its readings are arrivals alone */
     int64_t last_ns;            /* the newest stamp that was not rejected */
@@ -471,11 +477,12 @@ void inphase_device_clock_init(struct inphase_device_clock *clock);
    x86-64 machine: 30 ns with a map, 7 us with a fit. */
 int inphase_device_clock_add(struct inphase_device_clock *clock, int64_t device_ns,
                              int64_t earliest_ns, int64_t latest_ns);
-/* The same for a device that is only heard, whose stamp is in nanoseconds. The latency from stamp to
-   arrival is least_ns to most_ns, and stated_ns as a rule; one outside of the two is brought within.
-   A later arrival is TAKEN, unless those that agree go on for a second: then RESTARTED. A clock takes
-   one of the two kinds of readings only. -EINVAL: most_ns is before least_ns, that is negative, or
-   the times overflow. Cost: that of add, and 120 * 16 steps more in each fit: 60 ns, 16 us. */
+/* The same for a device that is only heard, whose stamp is in nanoseconds. The latency from stamp
+   to arrival is least_ns to most_ns, and stated_ns as a rule; one outside of the two is brought
+   within. A later arrival is TAKEN, unless those that agree go on for a second: then RESTARTED. A
+   clock takes one of the two kinds of readings only. -EINVAL: most_ns is before least_ns, that is
+   negative, or the times overflow. Cost: that of add, and 120 * 16 steps more in each fit: 60 ns,
+   16 us. */
 int inphase_device_clock_hear(struct inphase_device_clock *clock, int64_t device_ns,
                               int64_t arrival_ns, int64_t least_ns, int64_t stated_ns,
                               int64_t most_ns);
@@ -484,9 +491,10 @@ int inphase_device_clock_hear(struct inphase_device_clock *clock, int64_t device
    first, then map it): then the acquisition is absent. -ERANGE: too far away. */
 int inphase_device_clock_map(const struct inphase_device_clock *clock, int64_t device_ns,
                              int64_t *host_ns, int64_t *error_ns);
-/* The same for the stamp of a reading that was added before, within what that reading says too: it is
-   never mapped to before its trigger or after its receipt. Of a reading that was heard earliest_ns is
-   its arrival minus most_ns, and limits the error alone. -ERANGE also where the two contradict. */
+/* The same for the stamp of a reading that was added before, within what that reading says too: it
+   is never mapped to before its trigger or after its receipt. Of a reading that was heard
+   earliest_ns is its arrival minus most_ns, and limits the error alone. -ERANGE also where the two
+   contradict. */
 int inphase_device_clock_locate(const struct inphase_device_clock *clock, int64_t device_ns,
                                 int64_t earliest_ns, int64_t latest_ns, int64_t *host_ns,
                                 int64_t *error_ns);
@@ -502,12 +510,12 @@ int64_t inphase_unwrap(int64_t previous, uint64_t raw, uint32_t bits);
 /* Follow the frames of a core's segment. fds: of that segment, then of the workers' segments in the
    order of their sensors; they stay the caller's. Ends with inphase_reader_close. The reader starts
    behind the newest frame: the first frame it returns is the next one; with from_first it starts at
-   the oldest that the ring holds. The layout is copied and checked once: a writer that changes it, or
-   anything else, leads a reader nowhere but to other values. Thread: one at a time. */
+   the oldest that the ring holds. The layout is copied and checked once: a writer that changes it,
+   or anything else, leads a reader nowhere but to other values. Thread: one at a time. */
 int inphase_reader_open(inphase_reader **out, const int *fds, uint32_t count, int from_first);
-/* Wait for frames on a bell that the core rings, as a policy: it is woken by the cycle thread itself,
-   all other readers after it by a thread of the runtime. The bell stays the caller's, and open for as
-   long as the reader. -EPROTO: it is none. */
+/* Wait for frames on a bell that the core rings, as a policy: it is woken by the cycle thread
+   itself, all other readers after it by a thread of the runtime. The bell stays the caller's, and
+   open for as long as the reader. -EPROTO: it is none. */
 int inphase_reader_bell(inphase_reader *reader, const inphase_segment *bell);
 void inphase_reader_close(inphase_reader *reader);
 const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);
@@ -515,8 +523,8 @@ const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);
    to where inphase_reader_record points. Returns the number of frames lost before it (overwritten,
    or left out), or -ETIMEDOUT, -EINTR, -EPIPE (the writer is gone, there is no further frame). */
 int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_ns);
-/* Likewise for a policy: the newest frame that was not returned yet of a cycle that `every` divides,
-   waiting until there is one. */
+/* Likewise for a policy: the newest frame that was not returned yet of a cycle that `every`
+   divides, waiting until there is one. */
 int64_t inphase_reader_due(inphase_reader *reader, int64_t every, int64_t timeout_ns);
 const void *inphase_reader_record(inphase_reader *reader);
 /* Number of the frame that inphase_reader_next returned last (before its first: of the one before
@@ -550,12 +558,12 @@ int inphase_reader_worst(inphase_reader *reader, struct inphase_worst *out);
 
 /* ---- the policy's mailbox ---------------------------------------------------------------- */
 
-/* The command mailbox of one policy: its own segment, which the runtime makes and can only read from
-   then on. values: doubles of an answer, in SI: a command's, times the commands of a chunk, one command
-   after the other. post answers the frame of a cycle, and is made by the policy's process, which has
-   mapped the mailbox as its writer. Reason 0 posts commands, any other INPHASE_REASON_* says why there
-   are none, count is then 0. valid_until_ns: commands are of no use after that. Never waits, wakes
-   nobody. */
+/* The command mailbox of one policy: its own segment, which the runtime makes and can only read
+   from then on. values: doubles of an answer, in SI: a command's, times the commands of a chunk,
+   one command after the other. post answers the frame of a cycle, and is made by the policy's
+   process, which has mapped the mailbox as its writer. Reason 0 posts commands, any other
+   INPHASE_REASON_* says why there are none, count is then 0. valid_until_ns: commands are of no use
+   after that. Never waits, wakes nobody. */
 int inphase_mailbox_make(inphase_segment **out, uint32_t values, uint64_t epoch);
 /* Bytes of that segment. */
 uint64_t inphase_mailbox_size(uint32_t values);
@@ -577,23 +585,24 @@ int inphase_mailbox_inference(const inphase_segment *segment, struct inphase_qua
 /* what was asked, and what the kernel gave */
 struct inphase_sandbox {
     uint32_t allow;             /* in: INPHASE_ALLOW_* */
-    int32_t priority;           /* in: the highest SCHED_FIFO priority that RLIMIT_RTPRIO may let it take;
-                                   0: none */
+    int32_t priority;           /* in: the highest SCHED_FIFO priority that RLIMIT_RTPRIO may let it
+                                   take; 0: none */
     int32_t entered;            /* out from here on */
     int32_t seccomp_errno;      /* 0: system calls are restricted */
     int32_t landlock_abi;       /* files and devices are restricted by this version of Landlock */
     int32_t landlock_errno;     /* where landlock_abi is 0 */
     int32_t capabilities_errno;
-    int32_t others;             /* threads that were there: Landlock and capabilities leave them out */
+    int32_t others;             /* threads that were there: Landlock and capabilities leave them
+                                   out */
 };
 
-/* Give up for this process, for good, what sandbox->allow does not name: sockets, devices, writing to
-   files, programs, other processes, and all capabilities but those of opening files. scratch: a folder
-   in which it may write, NULL: none. What the kernel does not grant is said in *sandbox. Call it
-   before threads are started. */
+/* Give up for this process, for good, what sandbox->allow does not name: sockets, devices, writing
+   to files, programs, other processes, and all capabilities but those of opening files. scratch: a
+   folder in which it may write, NULL: none. What the kernel does not grant is said in *sandbox.
+   Call it before threads are started. */
 void inphase_sandbox_enter(struct inphase_sandbox *sandbox, const char *scratch);
-/* Give up all system calls but those of inphase_model_serve and of ending. After the above, for every
-   thread. 0 or a negative errno. */
+/* Give up all system calls but those of inphase_model_serve and of ending. After the above, for
+   every thread. 0 or a negative errno. */
 int inphase_sandbox_narrow(void);
 /* Where whoever reads the mailbox finds what became of it. 0 or -EPROTO: not a mailbox. */
 int inphase_mailbox_say(inphase_segment *segment, const struct inphase_sandbox *sandbox);
@@ -618,11 +627,11 @@ int inphase_mailbox_said(const inphase_segment *segment, struct inphase_sandbox 
 struct inphase_model_part {
     uint32_t sensor;            /* of an input: whose sample; its float64, or uint8, numbers */
     uint32_t count;
-    uint64_t offset;            /* of an input: bytes in the sample; of an output: the first value of
-                                   the command */
+    uint64_t offset;            /* of an input: bytes in the sample; of an output: the first value
+                                   of the command */
 };
-#define INPHASE_MODEL_FRAME 0xffffffff /* instead of a sensor: float64 numbers of the frame's record,
-                                   at this offset in it; none of them may be NaN */
+#define INPHASE_MODEL_FRAME 0xffffffff /* instead of a sensor: float64 numbers of the frame's
+                                          record, at this offset in it; none of them may be NaN */
 
 struct inphase_model_tensor {
     const char *name;           /* in the model */
@@ -643,12 +652,14 @@ struct inphase_model_config {
     uint32_t inputs, outputs;
     uint32_t sensors;           /* of the frame that are looked at: the first so many */
     uint32_t values;            /* in a command */
-    uint32_t threads;           /* of one run, the caller's among them: 1 to INPHASE_MODEL_THREADS */
+    uint32_t threads;           /* of one run, the caller's among them: 1 to
+                                   INPHASE_MODEL_THREADS */
     uint32_t chunk;             /* commands that a run gives: outputs have the parts of each, one
                                    command after the other; 0: 1 */
-    uint32_t history;           /* frames that go in: inputs have the parts of each, oldest first; of
-                                   cycles that `every` divides; 0: 1 */
-    uint32_t repeats;           /* 1: while there are fewer, the first one stands for those before it */
+    uint32_t history;           /* frames that go in: inputs have the parts of each, oldest first;
+                                   of cycles that `every` divides; 0: 1 */
+    uint32_t repeats;           /* 1: while there are fewer, the first one stands for those before
+                                   it */
     int64_t every;              /* 0: 1 */
     const uint8_t *accepts;     /* per sensor: bit per status on which the model is run */
     const struct inphase_model_tensor *input, *output;
@@ -662,35 +673,35 @@ typedef struct inphase_model inphase_model;
 int inphase_model_open(inphase_model **out, const struct inphase_model_config *config,
                        char *message, uint32_t room);
 void inphase_model_close(inphase_model *model);
-/* Where the frames of its history are read, before the first call or answer: a reader of its own, or
-   on the same thread. It stays the caller's. -EINVAL: the parts do not lie in that reader's frames;
-   -ENOMEM. Without a history not needed by inphase_model_call. */
+/* Where the frames of its history are read, before the first call or answer: a reader of its own,
+   or on the same thread. It stays the caller's. -EINVAL: the parts do not lie in that reader's
+   frames; -ENOMEM. Without a history not needed by inphase_model_call. */
 int inphase_model_follow(inphase_model *model, inphase_reader *reader);
 /* `call` of struct inphase_native_policy; model: the inphase_model. Thread: one at a time. */
 uint32_t inphase_model_call(void *model, const void *record, const void *const *samples,
                             double *command);
-/* The same for a frame's record that came by the reader that the model follows. 0, and a double per value of each command, or
-   INPHASE_REASON_* why there is none. Thread: the reader's. */
+/* The same for a frame's record that came by the reader that the model follows. 0, and a double per
+   value of each command, or INPHASE_REASON_* why there is none. Thread: the reader's. */
 uint32_t inphase_model_answer(inphase_model *model, inphase_reader *reader, const void *record,
                               double *command);
-/* The two halves of the same, for a runtime that is not ONNX Runtime's library: what the model reads
-   of the frame into the inputs' numbers, 0 or the reason why not; and the outputs' numbers into a
-   command. Thread: the reader's. */
+/* The two halves of the same, for a runtime that is not ONNX Runtime's library: what the model
+   reads of the frame into the inputs' numbers, 0 or the reason why not; and the outputs' numbers
+   into a command. Thread: the reader's. */
 uint32_t inphase_model_take(inphase_model *model, inphase_reader *reader, const void *record);
 void inphase_model_give(const inphase_model *model, double *command);
 /* The numbers of an input or output, in its shape and type; NULL: there is no such. They stay where
    they are until the model is closed. */
 void *inphase_model_numbers(inphase_model *model, int output, uint32_t index);
-/* The policy's loop: newest frame of a cycle that `every` divides in, answer out, valid for max_hold_ns
-   from the frame's due time. Returns when the runtime is gone or SIGTERM came, which it unblocks and handles meanwhile
-   (block it before the call, so that none is lost): one at a time in a process. 0 or a negative
-   errno. */
+/* The policy's loop: newest frame of a cycle that `every` divides in, answer out, valid for
+   max_hold_ns from the frame's due time. Returns when the runtime is gone or SIGTERM came, which it
+   unblocks and handles meanwhile (block it before the call, so that none is lost): one at a time in
+   a process. 0 or a negative errno. */
 int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
                         int64_t every, int64_t max_hold_ns);
 /* The two halves of that loop, for another runtime. wait: the next due frame, and take: 0, a reason
-   (INPHASE_REASON_*) why there is nothing to compute, or a negative errno (-ETIMEDOUT, -EINTR; -EPIPE:
-   the runtime is gone). post: give and post for that frame, or the reason why there is none. Follow
-   the reader first. Thread: the reader's. */
+   (INPHASE_REASON_*) why there is nothing to compute, or a negative errno (-ETIMEDOUT, -EINTR;
+   -EPIPE: the runtime is gone). post: give and post for that frame, or the reason why there is
+   none. Follow the reader first. Thread: the reader's. */
 int inphase_model_wait(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
                        int64_t every, int64_t timeout_ns);
 int inphase_model_post(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
@@ -722,8 +733,8 @@ int32_t inphase_wire_record_size(const struct inphase_wire *wire);
 int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, int64_t number,
                           int64_t sent_ns, const uint8_t *where, uint8_t *header, uint32_t room);
 /* The reader's present frame as a message: copy each sample to samples[sensor], checked after the
-   copy, and say in where[sensor] whether it is there. Small ones that are not are zeros. A large one
-   whose sequence is sent[sensor] (-1: none) is not copied. Returns as inphase_wire_pack.
+   copy, and say in where[sensor] whether it is there. Small ones that are not are zeros. A large
+   one whose sequence is sent[sensor] (-1: none) is not copied. Returns as inphase_wire_pack.
    Thread: the reader's. */
 int32_t inphase_wire_frame(const struct inphase_wire *wire, inphase_reader *reader, int64_t number,
                            uint8_t *const *samples, const int64_t *sent, uint8_t *where,
@@ -803,16 +814,16 @@ struct inphase_reply {
 #define INPHASE_ACQUIRE_MIDDLE 2    /* middle of trigger and reply, + acquire_ns */
 
 /* CAN. A packet is one frame as linux/can.h has it: id with its EFF and RTR flags in bytes 0..3 (of
-   the machine's own byte order), length in byte 4, data from byte 8 on. Request and replies are such
-   frames, min_size is 16, max_size 16 or, with CAN FD, 72. The replies may come in any order: a
-   frame belongs to the first reply not yet complete whose MATCH checks on the id (offset 0, U32; at
-   least one per reply) hold with all flags; the other checks are made after that. A frame that no
-   reply wants is other traffic: counted, and nothing else. A second frame of a complete reply means
-   that one of the two belongs to another trigger: the sample is RECOVERING and a slip is counted.
-   A latched sensor in CAN frames has one reply: frames that come by themselves make no set.
-   Data shorter than a field needs is REASON_SIZE, with 8 + the data's length.
-   A bus-off or transmit-timeout error frame loses the device; it is restarted by whoever opens it
-   again, never by the core. */
+   the machine's own byte order), length in byte 4, data from byte 8 on. Request and replies are
+   such frames, min_size is 16, max_size 16 or, with CAN FD, 72. The replies may come in any order:
+   a frame belongs to the first reply not yet complete whose MATCH checks on the id (offset 0, U32;
+   at least one per reply) hold with all flags; the other checks are made after that. A frame that
+   no reply wants is other traffic: counted, and nothing else. A second frame of a complete reply
+   means that one of the two belongs to another trigger: the sample is RECOVERING and a slip is
+   counted. A latched sensor in CAN frames has one reply: frames that come by themselves make no
+   set. Data shorter than a field needs is REASON_SIZE, with 8 + the data's length. A bus-off or
+   transmit-timeout error frame loses the device; it is restarted by whoever opens it again, never
+   by the core. */
 
 /* a request and its replies, run by the core alone */
 struct inphase_exchange {
@@ -875,7 +886,8 @@ typedef struct inphase_parser inphase_parser;
 int inphase_parser_open(inphase_parser **out, const struct inphase_exchange *exchange);
 void inphase_parser_close(inphase_parser *parser);
 void inphase_parser_reset(inphase_parser *parser);
-/* In CAN frames: 1 when a reply of the exchange has this id, with its flags; 0: it is other traffic. */
+/* In CAN frames: 1 when a reply of the exchange has this id, with its flags; 0: it is other
+   traffic. */
 int inphase_parser_wants(const inphase_parser *parser, uint32_t can_id);
 /* The device's number in the last complete set, as it came; 0 where the exchange has none. */
 uint64_t inphase_parser_sequence(const inphase_parser *parser);
@@ -893,9 +905,11 @@ int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t s
 
 /* limits of one channel, SI; what its mode does not know is not looked at */
 struct inphase_limits {
-    double low, high;           /* position; velocity and effort: of the measured one, may be infinite */
-    double velocity;            /* position: largest |change| per second; velocity: largest |velocity|;
-                                   effort: largest measured |velocity|, INFINITY: not bounded */
+    double low, high;           /* position; velocity and effort: of the measured one, may be
+                                   infinite */
+    double velocity;            /* position: largest |change| per second; velocity: largest
+                                   |velocity|; effort: largest measured |velocity|, INFINITY: not
+                                   bounded */
     double acceleration;        /* position, velocity: largest |change of velocity| per second */
     double step;                /* position: largest distance from the measured position */
     double jerk;                /* position, velocity: largest |change of acceleration| per second;
@@ -937,9 +951,9 @@ struct inphase_limiter {
     double dwell;               /* switch: cycles from one change to the next */
     uint32_t moves;             /* 0: those are no limits, and the channel stands still */
 };
-/* Limits that are none are NaN, low above high, a velocity or acceleration (of effort: an effort or a
-   rate) not above 0, not finite, safe beyond effort. -EINVAL: they are, or the period is; *limiter is
-   one that stands still. Any thread. */
+/* Limits that are none are NaN, low above high, a velocity or acceleration (of effort: an effort or
+   a rate) not above 0, not finite, safe beyond effort. -EINVAL: they are, or the period is;
+   *limiter is one that stands still. Any thread. */
 int inphase_limiter_make(struct inphase_limiter *limiter, const struct inphase_limits *limits,
                          double period_s);
 
@@ -956,13 +970,13 @@ int inphase_limiter_make(struct inphase_limiter *limiter, const struct inphase_l
    are rounded by. There is always something that keeps all of them: nothing is applied after which
    inphase_ramp would leave the range or a bound.
 
-   A position is never further than `step` from the measured one, unless standing still would be too,
-   and then it goes no further away. Where that moves so suddenly that this and the acceleration
-   cannot both be kept, it is the step that is kept, and the velocity. While the measured effort is
-   beyond its limit the goal is no further in its direction than the position is.
+   A position is never further than `step` from the measured one, unless standing still would be
+   too, and then it goes no further away. Where that moves so suddenly that this and the
+   acceleration cannot both be kept, it is the step that is kept, and the velocity. While the
+   measured effort is beyond its limit the goal is no further in its direction than the position is.
 
-   A velocity whose position has a range brakes so that the joint comes to rest inside: as far as the
-   joint does what it is told. Where its position is not known it ramps.
+   A velocity whose position has a range brakes so that the joint comes to rest inside: as far as
+   the joint does what it is told. Where its position is not known it ramps.
 
    An effort is on the far side of `safe` only while the measured velocity and position are within
    their limits, else on its way there at its rate; likewise while one that is bounded is not known.
@@ -972,16 +986,16 @@ int inphase_limiter_make(struct inphase_limiter *limiter, const struct inphase_l
    Bounded: at most 22 ramps are worked out. Any thread, the cycle thread included. */
 void inphase_limit(const struct inphase_limiter *limiter, struct inphase_motion *motion,
                    double requested, const struct inphase_measured *measured);
-/* The next step of a ramp, total likewise: position and velocity to rest, as quick as acceleration and
-   jerk allow, a position no further than `step` from the measured one; an effort to `safe` at its
-   rate; a switch to `safe` when it may change. */
+/* The next step of a ramp, total likewise: position and velocity to rest, as quick as acceleration
+   and jerk allow, a position no further than `step` from the measured one; an effort to `safe` at
+   its rate; a switch to `safe` when it may change. */
 void inphase_ramp(const struct inphase_limiter *limiter, struct inphase_motion *motion,
                   const struct inphase_measured *measured);
 
 /* ---- the workspace ----------------------------------------------------------------------- */
 
-/* one joint of a chain. With all positions at 0 the frames of all joints are parallel to the base's:
-   any chain can be written down in that pose */
+/* one joint of a chain. With all positions at 0 the frames of all joints are parallel to the
+   base's: any chain can be written down in that pose */
 struct inphase_joint {
     double translation[3];      /* m, from the joint before it (the first: from the base) */
     double axis[3];             /* of length 1 */
@@ -994,8 +1008,8 @@ struct inphase_workspace {
     double low[3], high[3];     /* m, in the base's frame: the box that the point stays in */
 };
 
-/* The tool's point; NaN for an angle beyond 2^20 rad. Only + - * / and floor: equal on every machine.
-   Any thread. */
+/* The tool's point; NaN for an angle beyond 2^20 rad. Only + - * / and floor: equal on every
+   machine. Any thread. */
 void inphase_tool_point(const struct inphase_workspace *workspace, const double *positions,
                         double point[3]);
 /* Within 3e-16 of sine and cosine for |angle| up to 2^20, NaN beyond; likewise. */
@@ -1003,8 +1017,9 @@ void inphase_sine_cosine(double angle, double *sine, double *cosine);
 
 /* ---- simulated devices ----------------------------------------------------------------- */
 
-/* One joint that follows its goal, with capped acceleration and velocity: a position critically damped,
-   a velocity as a lag of first order, an effort by inertia and damping. A switch has no joint. */
+/* One joint that follows its goal, with capped acceleration and velocity: a position critically
+   damped, a velocity as a lag of first order, an effort by inertia and damping. A switch has no
+   joint. */
 struct inphase_servo {
     double goal, position, velocity, acceleration;
     double natural_rad_s;       /* natural frequency */
@@ -1062,7 +1077,8 @@ struct inphase_twin {
     int64_t jitter_ns;          /* uniform, added; likewise */
     int64_t period_ns;          /* of a device that runs by itself, and is latched */
     int64_t phase_ns;           /* of such a device: when it takes its first sample */
-    struct inphase_distribution latency; /* ns, trigger to reply; of a latched one sample to reply */
+    struct inphase_distribution latency; /* ns, trigger to reply; of a latched one sample to
+                                            reply */
     struct inphase_distribution jitter;  /* ns, added to it */
     struct inphase_distribution freeze_samples; /* how long it stands still once it does */
     double dropout;             /* probability that a sample never comes */
@@ -1074,8 +1090,8 @@ struct inphase_twin {
 };
 
 /* A world that simulated devices belong to, stepped by the core through the world's own functions;
-   the core links to no simulator. Lock step alone. Everything stays the caller's, who keeps it alive
-   and touches it only between calls of the core.
+   the core links to no simulator. Lock step alone. Everything stays the caller's, who keeps it
+   alive and touches it only between calls of the core.
 
    The world stands at grid points start + n * step_ns. An event in between (a late trigger, a drawn
    latency) is reached by a shorter step, and another one leads back to the grid, so that what is
@@ -1097,8 +1113,8 @@ struct inphase_world {
     void *user;                 /* of render, which may be Python: the caller's thread runs it */
 };
 
-/* A policy without Python: called in the caller's thread with the frame's record and the sample of each
-   sensor that it names (NULL: none yet). 0: command is filled, with all of a chunk, else
+/* A policy without Python: called in the caller's thread with the frame's record and the sample of
+   each sensor that it names (NULL: none yet). 0: command is filled, with all of a chunk, else
    INPHASE_REASON_* why there is none. */
 struct inphase_native_policy {
     uint32_t (*call)(void *user, const void *record, const void *const *samples, double *command);
@@ -1117,8 +1133,8 @@ struct inphase_native_policy {
 #define INPHASE_FAULT_CLOCK_STEP 9  /* the wall clock is argument ns off */
 #define INPHASE_FAULT_ESTOP 10      /* a line of the emergency stop is pressed, from argument ns
                                        after the start of from_cycle on, for count periods */
-#define INPHASE_FAULT_SUSPENDED 11  /* the machine was suspended for argument ns, which its clock does
-                                       not show, before the act of from_cycle */
+#define INPHASE_FAULT_SUSPENDED 11  /* the machine was suspended for argument ns, which its clock
+                                       does not show, before the act of from_cycle */
 struct inphase_fault {
     uint32_t kind;
     uint32_t device;            /* index of the sensor, of ESTOP the input; not used by WAKE,
@@ -1185,17 +1201,18 @@ struct inphase_actuator_config {
     uint32_t watchdog;          /* 1: the device has one that writes feed, 2: and reads too */
     uint32_t guarded;           /* 1: its watchdog is verified: it moves without
                                    inphase_core_guarded */
-    uint32_t coasts;            /* 1: a missing command is not repeated: what was applied last is carried
-                                   on and brought to rest within max_hold_ns; not of a switch */
+    uint32_t coasts;            /* 1: a missing command is not repeated: what was applied last is
+                                   carried on and brought to rest within max_hold_ns; not of a
+                                   switch */
     uint32_t off_on_estop;      /* 1: after the ramp of an emergency stop nothing is written */
     int64_t max_hold_ns;
-    double rest_speed;          /* of a position's unit per second, or of a velocity's: what is measured to
-                                   be slower, over 0.1 s, is at rest; 0: 0.05 */
+    double rest_speed;          /* of a position's unit per second, or of a velocity's: what is
+                                   measured to be slower, over 0.1 s, is at rest; 0: 0.05 */
     const struct inphase_limits *limits;    /* per channel, all of one mode */
     const struct inphase_workspace *workspace; /* position mode; NULL: not bounded */
-    const double *start;        /* per channel: where one that moves blind in position mode is, as far as that
-                                   is known now; NULL: inphase_core_holds says it, and before it does,
-                                   nothing moves */
+    const double *start;        /* per channel: where one that moves blind in position mode is, as
+                                   far as that is known now; NULL: inphase_core_holds says it, and
+                                   before it does, nothing moves */
     struct inphase_encoding encoding;
     struct inphase_stop stop;
     const struct inphase_servo *servo;      /* per channel: its twin */
@@ -1206,9 +1223,9 @@ struct inphase_actuator_config {
 };
 
 /* When a policy is asked and when its answers act (middleware/POLICIES.md). It takes the frames of
-   cycles that `every` divides. Its answer to the frame of cycle n is `chunk` commands; the i-th is for
-   cycle n + latency_cycles + i * chunk_every, whenever it comes: those whose cycle has passed by then
-   are dropped. */
+   cycles that `every` divides. Its answer to the frame of cycle n is `chunk` commands; the i-th is
+   for cycle n + latency_cycles + i * chunk_every, whenever it comes: those whose cycle has passed
+   by then are dropped. */
 #define INPHASE_JOIN_SWITCH 0       /* the newest answer counts from its first command on */
 #define INPHASE_JOIN_BLEND 1        /* it fades in over blend_cycles, from the one before */
 #define INPHASE_JOIN_FREEZE 2       /* the one before counts for as long as answers take: for the
@@ -1216,7 +1233,8 @@ struct inphase_actuator_config {
 #define INPHASE_HOLD 0              /* a command holds until the next one's cycle */
 #define INPHASE_LINEAR 1            /* straight to the next one */
 #define INPHASE_CUBIC 2             /* on a cubic with the slope that the setpoint has, to the slope
-                                       of the next one: from the one before it to the one after it */
+                                       of the next one: from the one before it to the one after
+                                       it */
 #define INPHASE_MAX_CHUNK 1024
 #define INPHASE_MAX_PLAN 65536      /* (latency_cycles / chunk_every + chunk + 3) * (values of a
                                        command + 1) is at most this */
@@ -1285,23 +1303,24 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
 void inphase_core_close(inphase_core *core);
 
 /* What is wanted of a device from the next cycle on, in place of what was wanted before: that the
-   core uses this descriptor, or no descriptor. Each call is a new wish, also for the same number; it
-   is never refused for one that is not taken yet, and the core lets go before it takes. Only the
+   core uses this descriptor, or no descriptor. Each call is a new wish, also for the same number;
+   it is never refused for one that is not taken yet, and the core lets go before it takes. Only the
    cycle thread reads and writes a descriptor until it has let go. The caller still owns it, and
    ignores SIGPIPE. Of a socket, the kernel's receive stamps are switched on here, and of a CAN
    socket its error frames; one that has none does without. 0, or -EINVAL. Threads: any one. */
 int inphase_core_attach(inphase_core *core, uint32_t device, int fd);
 int inphase_core_detach(inphase_core *core, uint32_t device);
-/* By the newest wish: 1: the core is using the device, 0: it is not (never wanted, let go, or lost),
-   -EINPROGRESS: the wish is not taken yet, and the core may be using what was wanted before it. */
+/* By the newest wish: 1: the core is using the device, 0: it is not (never wanted, let go, or
+   lost), -EINPROGRESS: the wish is not taken yet, and the core may be using what was wanted before
+   it. */
 int inphase_core_attached(inphase_core *core, uint32_t device);
 /* errno with which the device was lost since the newest wish; 0: it was not. */
 int inphase_core_lost(inphase_core *core, uint32_t device);
 /* Make the policy's mailbox, and the bell that it waits on, which is rung at each latch. Before the
    start, once. Both are the caller's, who closes them after the core. */
 int inphase_core_mailbox(inphase_core *core, inphase_segment **mailbox, inphase_segment **bell);
-/* A worker's device: its segment, the eventfd with which it wakes the core, and the bell that the core
-   rings when there is a command for it (NULL: it takes none). Before the start. From then on
+/* A worker's device: its segment, the eventfd with which it wakes the core, and the bell that the
+   core rings when there is a command for it (NULL: it takes none). Before the start. From then on
    attach (with any descriptor) and detach say whether the worker lives, and the core goes by that
    and by what the worker says of its device. */
 int inphase_core_worker(inphase_core *core, uint32_t device, inphase_segment *ring, int wake_fd,
@@ -1314,21 +1333,24 @@ int inphase_core_worker(inphase_core *core, uint32_t device, inphase_segment *ri
    sensor's device. Before the start. -EINVAL: pulse_ns reaches beyond the act, or the sensor is
    latched. Thread: any. */
 int inphase_core_line(inphase_core *core, uint32_t sensor, int fd, int64_t pulse_ns);
-/* Make the page on which the cycle thread leaves the guard a heartbeat in every cycle and, before each
-   command, what stops that device; a heartbeat older than max_hold_ns means a frozen runtime. Returns
-   a descriptor of it, which nobody can map for writing or resize; *life_fd: one of the page on which
-   the guard leaves its own beat. The caller closes both. The cycle thread reads that beat: a guard that
-   died, or whose beat is older than 5 max_hold_ns, guards nothing; one that stopped the devices and let
-   this process live, for its robot is emulated, ends the run: INPHASE_REASON_GUARD. Before the start.
-   -EBUSY: there is one, or on virtual time; a negative errno of memfd_create and the like. */
+/* Make the page on which the cycle thread leaves the guard a heartbeat in every cycle and, before
+   each command, what stops that device; a heartbeat older than max_hold_ns means a frozen runtime.
+   Returns a descriptor of it, which nobody can map for writing or resize; *life_fd: one of the page
+   on which the guard leaves its own beat. The caller closes both. The cycle thread reads that beat:
+   a guard that died, or whose beat is older than 5 max_hold_ns, guards nothing; one that stopped
+   the devices and let this process live, for its robot is emulated, ends the run:
+   INPHASE_REASON_GUARD. Before the start. -EBUSY: there is one, or on virtual time; a negative
+   errno of memfd_create and the like. */
 int inphase_core_guard(inphase_core *core, int64_t max_hold_ns, int32_t *life_fd);
-/* An actuator's enable sequence is done: commands may be written to it, and it stands (enable is said
-   before its device is attached again). 0: commands may not be; what it was told to do is stopped. */
+/* An actuator's enable sequence is done: commands may be written to it, and it stands (enable is
+   said before its device is attached again). 0: commands may not be; what it was told to do is
+   stopped. */
 int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled);
-/* The goals at which a device in position mode holds already, one per channel, said before enable: its
-   first motion begins there and not where it is measured, so that it does not give way by what holds
-   its load. One that is further from the measured position than `step` is left out. One that moves blind
-   begins there wherever that is, and is not armed where its place is not known. count 0: none. */
+/* The goals at which a device in position mode holds already, one per channel, said before enable:
+   its first motion begins there and not where it is measured, so that it does not give way by what
+   holds its load. One that is further from the measured position than `step` is left out. One that
+   moves blind begins there wherever that is, and is not armed where its place is not known. count
+   0: none. */
 int inphase_core_holds(inphase_core *core, uint32_t actuator, const double *goal, uint32_t count);
 /* 1: latched or stopping, and the actuator's feedback shows that it moves. Any thread; -EINVAL. */
 int inphase_core_moves(inphase_core *core, uint32_t actuator);
@@ -1354,8 +1376,8 @@ int inphase_core_estop(inphase_core *core, uint32_t from);
    and nothing is armed. */
 int inphase_core_estop_line(inphase_core *core, uint32_t input, int fd);
 /* The page on which the gateway leaves clients' emergency stops: a segment of its own, which the
-   runtime makes, can only read from then on, and looks at in every cycle. post is the gateway's, which
-   has mapped it as its writer; it never waits, and wakes nobody. */
+   runtime makes, can only read from then on, and looks at in every cycle. post is the gateway's,
+   which has mapped it as its writer; it never waits, and wakes nobody. */
 int inphase_estop_page_make(inphase_segment **out, uint64_t epoch);
 int inphase_estop_page_post(inphase_segment *segment);
 /* Let the core look at that page; before the start. The segment stays the caller's. -EPROTO: it is
@@ -1393,18 +1415,19 @@ int inphase_realtime_try(int32_t priority, int32_t cpu, struct inphase_realtime 
 /* ---- stops that nothing holds up --------------------------------------------------------- */
 
 /* A thread in C that hands stops to a core. It waits for these descriptors and for nothing else, so
-   that an interpreter that is busy, a driver that takes its time, a guard that is frozen or an output
-   that nobody reads delays none of them. Each is -1: there is none; all stay the caller's, who has
-   made them non-blocking (not a terminal that others share: open it anew). */
+   that an interpreter that is busy, a driver that takes its time, a guard that is frozen or an
+   output that nobody reads delays none of them. Each is -1: there is none; all stay the caller's,
+   who has made them non-blocking (not a terminal that others share: open it anew). */
 struct inphase_stops_config {
-    int32_t keys_fd;            /* a terminal's. Space, e and E are the emergency stop. Its hang-up is a
-                                   stop, as by SIGHUP; that it is another's to read ends the keys */
-    int32_t signals_fd;         /* a byte per signal that came, its number: SIGHUP, SIGINT, SIGQUIT and
-                                   SIGTERM are a stop, SIGUSR1 is told on as the key `a` */
+    int32_t keys_fd;            /* a terminal's. Space, e and E are the emergency stop. Its hang-up
+                                   is a stop, as by SIGHUP; that it is another's to read ends the
+                                   keys */
+    int32_t signals_fd;         /* a byte per signal that came, its number: SIGHUP, SIGINT, SIGQUIT
+                                   and SIGTERM are a stop, SIGUSR1 is told on as the key `a` */
     int32_t line_fd;            /* a socket to the process that runs the robot. `e` is the emergency
                                    stop, `s` a stop; its end is a stop, INPHASE_REASON_PARENT */
-    int32_t told_fd;            /* out: keys as they were pressed, for the supervisor. What has no room
-                                   is dropped */
+    int32_t told_fd;            /* out: keys as they were pressed, for the supervisor. What has no
+                                   room is dropped */
 };
 typedef struct inphase_stops inphase_stops;
 /* Start the thread, which blocks all signals. Close it before the core; it never waits long to end.
@@ -1414,15 +1437,16 @@ int inphase_stops_open(inphase_stops **out, inphase_core *core,
 void inphase_stops_close(inphase_stops *stops);
 
 /* Lock step, all in the caller's thread. The policy is one server, as on the robot: it takes the
-   newest frame that is due (see inphase_policy_timing) and that it has not had as soon as it is free, and answers when its inference has passed.
-   Meanwhile the robot's cycles go on. */
+   newest frame that is due (see inphase_policy_timing) and that it has not had as soon as it is
+   free, and answers when its inference has passed. Meanwhile the robot's cycles go on. */
 
 /* Run on to the frame that the policy takes next: its number (see inphase_reader_number), or
-   -EAGAIN: so many cycles in all were run before (0: no bound), or -ESHUTDOWN: the core has stopped. */
+   -EAGAIN: so many cycles in all were run before (0: no bound), or -ESHUTDOWN: the core has
+   stopped. */
 int64_t inphase_core_turn(inphase_core *core, int64_t cycles);
-/* What the policy answers to that frame: reason 0 and `count` values, of each command of the chunk a
-   value per channel, or why there is none, and then no values are looked at. The rest of the frame's
-   cycle is run where the answer is there before the act. */
+/* What the policy answers to that frame: reason 0 and `count` values, of each command of the chunk
+   a value per channel, or why there is none, and then no values are looked at. The rest of the
+   frame's cycle is run where the answer is there before the act. */
 int inphase_core_answer(inphase_core *core, uint32_t reason, const double *values,
                         uint32_t count);
 /* The answer, and on to the next frame: both in one call, for a loop in Python. Returns as

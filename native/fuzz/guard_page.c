@@ -1,6 +1,6 @@
-/* The guard's page, left by a runtime that has gone wrong: the guard takes it or not, and what it then
-   sends stays in the page and within a packet. Input: whether the page changes while it is read, then
-   words of a good page that are changed. */
+/* The guard's page, left by a runtime that has gone wrong: the guard takes it or not, and what it
+   then sends stays in the page and within a packet. Input: whether the page changes while it is
+   read, then words of a good page that are changed. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>

@@ -31,7 +31,8 @@ static const struct inphase_field plain_fields[] = {
     {16, INPHASE_F32, 0, 2, 1, 0}};
 
 /* three CAN frames, in any order */
-static const struct inphase_reply can_replies[] = {{0, 0, 1, 0, 1}, {0, 1, 1, 1, 1}, {0, 2, 1, 2, 1}};
+static const struct inphase_reply can_replies[] = {
+    {0, 0, 1, 0, 1}, {0, 1, 1, 1, 1}, {0, 2, 1, 2, 1}};
 static const struct inphase_check can_checks[] = {
     {INPHASE_CHECK_MATCH, INPHASE_U32, 0, 0, 0xffffffff, 0x181},
     {INPHASE_CHECK_MATCH, INPHASE_U32, 0, 0, 0xffffffff, 0x182},

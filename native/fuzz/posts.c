@@ -1,6 +1,6 @@
-/* What a worker's process leaves in its segment: samples, stamps, heads, between the core's looks and
-   while it looks. Input: when words change, then per cycle a sample, a count of words, and where and
-   to what. Whatever a frame calls fresh is of its trigger by the core's own clock. */
+/* What a worker's process leaves in its segment: samples, stamps, heads, between the core's looks
+   and while it looks. Input: when words change, then per cycle a sample, a count of words, and
+   where and to what. Whatever a frame calls fresh is of its trigger by the core's own clock. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdbool.h>

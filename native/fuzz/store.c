@@ -1,6 +1,6 @@
-/* A store that its writer has gone mad in: whoever follows it reads within the segment and within its
-   own buffers, and comes to an end. Input: when the words change, then which ones and to what: before
-   the reader opens, between its calls, or all the time. */
+/* A store that its writer has gone mad in: whoever follows it reads within the segment and within
+   its own buffers, and comes to an end. Input: when the words change, then which ones and to what:
+   before the reader opens, between its calls, or all the time. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>

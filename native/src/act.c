@@ -27,8 +27,8 @@
 #define STARVE_NS 1000000000LL /* of rest without fresh feedback or a valid command */
 #define GAP_CYCLES 16 /* without a write; after more than these a device counts as at rest */
 
-/* what the newest feedback says of the joints, NaN where it says nothing. A velocity has gone on since:
-   its joint is further than it was measured */
+/* what the newest feedback says of the joints, NaN where it says nothing. A velocity has gone on
+   since: its joint is further than it was measured */
 static void measure(const struct actuator *actuator, bool is_lost, int64_t now_ns,
                     struct inphase_measured *measured)
 {
@@ -51,7 +51,8 @@ static void measure(const struct actuator *actuator, bool is_lost, int64_t now_n
     }
 }
 
-/* the first command must lie within one step of where the robot is, of rest, or of the declared effort */
+/* the first command must lie within one step of where the robot is, of rest, or of the declared
+   effort */
 static bool starts_here(struct actuator *actuator, const double *requested,
                         const struct inphase_measured *measured)
 {
@@ -64,7 +65,8 @@ static bool starts_here(struct actuator *actuator, const double *requested,
     return true;
 }
 
-/* the goal at which a joint holds already, once; NAN: none, or none that is near where it is measured */
+/* the goal at which a joint holds already, once; NAN: none, or none that is near where it is
+   measured */
 static double held_goal(struct actuator *actuator, uint32_t channel, double measured)
 {
     double goal = atomic_load_explicit(&actuator->holds[channel], memory_order_relaxed);
@@ -76,8 +78,8 @@ static double held_goal(struct actuator *actuator, uint32_t channel, double meas
     return isfinite(goal) ? goal : NAN;
 }
 
-/* begin at rest, at the goal that the device holds at, else at the measured position or, blind, at the
-   one that was commanded last */
+/* begin at rest, at the goal that the device holds at, else at the measured position or, blind, at
+   the one that was commanded last */
 static void place(struct inphase_core *core, struct actuator *actuator,
                   const struct inphase_measured *measured)
 {
@@ -95,8 +97,9 @@ static void place(struct inphase_core *core, struct actuator *actuator,
     actuator->moved_cycle = core->cycle - 1;
 }
 
-/* Cycles passed in which nothing went out. A device that takes positions has slowed down, as in a ramp,
-   and stands where it was last told to be: there is no catching up. Any other goes on as it was told */
+/* Cycles passed in which nothing went out. A device that takes positions has slowed down, as in a
+   ramp, and stands where it was last told to be: there is no catching up. Any other goes on as it
+   was told */
 static void stand_by(struct actuator *actuator, int64_t cycles)
 {
     static const struct inphase_measured unknown = {NAN, NAN, NAN};
@@ -165,15 +168,17 @@ static void obey(struct inphase_core *core, struct actuator *actuator, const dou
 }
 
 /* the share of what is applied that is beyond where a ramp ends */
-static double beyond_rest(const struct inphase_limiter *limiter, const struct inphase_motion *motion)
+static double beyond_rest(const struct inphase_limiter *limiter,
+                          const struct inphase_motion *motion)
 {
     if (limiter->limits.mode == INPHASE_MODE_EFFORT)
         return motion->effort - limiter->limits.safe;
     return motion->velocity;
 }
 
-/* Carry on what was applied last, less by an even share in each of the cycles that are `left`, so that
-   it is at rest with the last of them. What the limits do not let it brake that quickly, ramps */
+/* Carry on what was applied last, less by an even share in each of the cycles that are `left`, so
+   that it is at rest with the last of them. What the limits do not let it brake that quickly,
+   ramps */
 static void coast(struct actuator *actuator, const struct inphase_measured *measured, int64_t left)
 {
     struct inphase_motion from[INPHASE_MAX_CHANNELS];
@@ -258,9 +263,9 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
 }
 
 /* A device with a watchdog is fed only while there is fresh feedback and a valid command. Once the
-   ramp that follows on the lack of either has come to rest, and the lack has lasted, it gets nothing
-   more, no read either where reads feed it, until motion is armed again: then its own watchdog holds
-   it. What comes back sooner was a hiccup, and the motion goes on. */
+   ramp that follows on the lack of either has come to rest, and the lack has lasted, it gets
+   nothing more, no read either where reads feed it, until motion is armed again: then its own
+   watchdog holds it. What comes back sooner was a hiccup, and the motion goes on. */
 static bool starve(struct inphase_core *core, struct actuator *actuator)
 {
     struct device *device = actuator->device;
@@ -416,7 +421,8 @@ static void count_command(struct inphase_core *core, uint32_t missing)
     for (uint32_t i = 0; i < core->actuators; i++)
         all |= core->actuator[i].flags;
     count_add(statistics, COUNT_LIMITED, (all & INPHASE_ACT_LIMITED) != 0);
-    count_add(statistics, COUNT_REPEATED, (all & (INPHASE_ACT_REPEATED | INPHASE_ACT_COASTING)) != 0);
+    count_add(statistics, COUNT_REPEATED,
+              (all & (INPHASE_ACT_REPEATED | INPHASE_ACT_COASTING)) != 0);
     count_add(statistics, COUNT_RAMPED, (all & INPHASE_ACT_RAMPING) != 0);
     if (!core->has_policy)
         return;

@@ -36,11 +36,12 @@ struct actuator {
     uint8_t stop_bytes[INPHASE_MAX_PACKET];
     double rest_speed;           /* constant: what is measured to be slower is at rest */
     _Atomic int enabled;         /* supervisor */
-    _Atomic uint32_t enables;    /* supervisor: how often its driver has made it ready, at a stand */
+    _Atomic uint32_t enables;    /* supervisor: how often its driver has made it ready, at a
+                                    stand */
     _Atomic int guarded;         /* supervisor */
     _Atomic uint32_t guard_losses; /* supervisor: how often nothing guarded it any more */
-    /* supervisor, before `enabled`: goals that the device holds at, NAN: where it is measured; taken
-       by the cycle thread, once, as motion is placed */
+    /* supervisor, before `enabled`: goals that the device holds at, NAN: where it is measured;
+       taken by the cycle thread, once, as motion is placed */
     _Atomic double holds[INPHASE_MAX_CHANNELS];
     bool guards_itself;          /* or nobody minds */
     bool off_on_estop;
@@ -87,5 +88,6 @@ static inline bool is_at_rest(const struct actuator *actuator)
 }
 
 bool feedback_is_good(const struct actuator *actuator, int64_t now_ns);
-/* can motion begin, as far as nothing measures it? One that is measured begins where it is measured */
+/* can motion begin, as far as nothing measures it? One that is measured begins where it is
+   measured */
 bool place_is_known(const struct actuator *actuator);

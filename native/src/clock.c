@@ -88,7 +88,8 @@ const struct clock_ops monotonic_clock = {
     monotonic_now, monotonic_sleep, monotonic_wait, monotonic_wall, monotonic_boot,
 };
 
-/* It only ever grows: what is smaller was held up while it was read. At first the largest of a few */
+/* It only ever grows: what is smaller was held up while it was read. At first the largest of a
+   few */
 void note_boot_clock(struct inphase_core *core)
 {
     int64_t offset_ns = core->clock->boot_offset(core);

@@ -23,7 +23,8 @@
 #include "twin.h"
 
 #define DRAIN_READS 8
-#define COUNTS_ENOUGH 8 /* numbers in a row that go on by one for each trigger: the device counts them */
+/* numbers in a row that go on by one for each trigger: the device counts them */
+#define COUNTS_ENOUGH 8
 #define CLEAN_TURNS 3   /* after so many in a row nothing that is still owed is expected any more */
 
 /* the frame that wants a sample of this trigger */
@@ -171,8 +172,8 @@ static bool is_possible(int64_t time_ns)
     return time_ns > -POSSIBLE_NS && time_ns < POSSIBLE_NS;
 }
 
-/* A sample that is triggered has a cycle that has come, and was triggered in it: at the soonest when
-   it began, and before the next one that triggers. What a worker does not know is absent. */
+/* A sample that is triggered has a cycle that has come, and was triggered in it: at the soonest
+   when it began, and before the next one that triggers. What a worker does not know is absent. */
 static uint32_t wrong_trigger(const struct inphase_core *core, const struct sensor *sensor,
                               const struct sample *sample)
 {
@@ -191,7 +192,8 @@ static uint32_t wrong_trigger(const struct inphase_core *core, const struct sens
 }
 
 /* Which of a sample's stamps cannot be true by the core's own clock, INPHASE_STAMP_*; 0: none. They
-   may come from another process: here, and nowhere else, they are looked at before they are used. */
+   may come from another process: here, and nowhere else, they are looked at before they are
+   used. */
 static uint32_t wrong_stamp(const struct inphase_core *core, const struct sensor *sensor,
                             const struct sample *sample, int64_t now_ns)
 {
@@ -279,8 +281,8 @@ static void forget_trigger(struct sample *sample)
     sample->uncertainty_ns = 0;
 }
 
-/* What a device's count says of a reply, where it has one that goes on by one for each trigger: in a
-   doubt, that all triggers before are accounted for, or that so many are not. A request that was
+/* What a device's count says of a reply, where it has one that goes on by one for each trigger: in
+   a doubt, that all triggers before are accounted for, or that so many are not. A request that was
    lost looks the same as one that is yet to be answered. */
 static void pair_by_count(struct sensor *sensor)
 {
@@ -306,8 +308,8 @@ static void pair_by_count(struct sensor *sensor)
     sensor->paired_sequence = sensor->parser.sequence;
 }
 
-/* Which trigger a worker's sample belongs to where its worker does not know for sure: the one that is
-   waited for, and it is not trusted. */
+/* Which trigger a worker's sample belongs to where its worker does not know for sure: the one that
+   is waited for, and it is not trusted. */
 static void take_doubt(struct sensor *sensor)
 {
     if (sensor->device->ops->pairs && !sensor->latched)
@@ -493,10 +495,10 @@ static bool receive(struct inphase_core *core, struct sensor *sensor)
     return got != RECEIVED_EMPTY;
 }
 
-/* A doubt ends before a trigger, when the input was seen empty and the trigger before has its answer.
-   Where triggers are owed an answer, theirs were lost, or they are still to come: a device that is
-   behind goes on at once, and would have answered within twice its stated time. A line that is asked
-   more often than that shows it within a few turns. */
+/* A doubt ends before a trigger, when the input was seen empty and the trigger before has its
+   answer. Where triggers are owed an answer, theirs were lost, or they are still to come: a device
+   that is behind goes on at once, and would have answered within twice its stated time. A line that
+   is asked more often than that shows it within a few turns. */
 static bool doubt_ends(struct sensor *sensor, bool clean, int64_t now_ns)
 {
     const struct inphase_exchange *spec = &sensor->parser.exchange.spec;

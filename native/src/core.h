@@ -1,4 +1,5 @@
-/* The core as a whole. Only files that run on the cycle thread, or make, end and ask a core, see it. */
+/* The core as a whole. Only files that run on the cycle thread, or make, end and ask a core, see
+   it. */
 #pragma once
 
 #include <poll.h>
@@ -65,7 +66,8 @@ struct inphase_core {
     uint32_t flags, skipped;
     int64_t wall_offset_ns, wall_error_ns; /* the wall clock less ours, once per cycle */
     int64_t wall_looked_ns;      /* when */
-    int64_t wall_since_ns;       /* it has not been set since: triggers from then on can be stamped */
+    int64_t wall_since_ns;       /* it has not been set since: triggers from then on can be
+                                    stamped */
     bool wall_known;
     int64_t boot_offset_ns;      /* the largest so far: by how much the machine was suspended */
     bool boot_known;

@@ -7,9 +7,9 @@
 
    System calls per cycle, in order: clock_nanosleep to the due time; per exchange one write and,
    when its reply is there, one read; per trigger line two ioctls; one ppoll, and a further one
-   while replies are missing; per worker that posted one preadv2; one futex, which wakes two at most;
-   where anything acts, clock_nanosleep to the act offset, one ioctl per line of the emergency stop,
-   and per actuator one write, or one futex where a worker has it. Everything else is memory.
+   while replies are missing; per worker that posted one preadv2; one futex, which wakes two at
+   most; where anything acts, clock_nanosleep to the act offset, one ioctl per line of the emergency
+   stop, and per actuator one write, or one futex where a worker has it. Everything else is memory.
    Each loop is bounded by the number of sensors, channels or grid points, or by the deadline. */
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -103,8 +103,8 @@ static void stage_wake(struct inphase_core *core)
 
 /* ---- latch ------------------------------------------------------------------------------- */
 
-/* a part of the reply is there, and the worst case of the whole of it is over; of a set of CAN frames
-   some are missing, which is no cut */
+/* a part of the reply is there, and the worst case of the whole of it is over; of a set of CAN
+   frames some are missing, which is no cut */
 static bool is_cut_short(const struct inphase_core *core, const struct sensor *sensor)
 {
     return sensor->outstanding && !sensor->device->ops->pairs && !sensor->frozen &&
@@ -297,8 +297,9 @@ static void stage_latch(struct inphase_core *core)
     if (frame->skew_ns != INPHASE_ABSENT && !is_stopping(core))
         histogram_add(&core->statistics->histogram[INPHASE_HIST_SKEW], frame->skew_ns);
 
-    /* publish: the whole record, then its number, then one call that wakes the policy and the relay.
-       On virtual time nobody is woken: a follower looks for itself every tenth of a second */
+    /* publish: the whole record, then its number, then one call that wakes the policy and the
+       relay. On virtual time nobody is woken: a follower looks for itself every tenth of a
+       second */
     slot_write(ring_slot(core->segment->memory, &core->layout->frames, number), number,
                core->record, core->record_size);
     core->is_latched = true;
@@ -330,9 +331,9 @@ bool cycle_latch(struct inphase_core *core)
 
 /* ---- finish ------------------------------------------------------------------------------ */
 
-/* The leaky counter: grid points that were not run, by a late wake or a long cycle, against cycles that
-   were. It forgives a hiccup, which counts for half of the limit however long it was, and stops on a
-   trend */
+/* The leaky counter: grid points that were not run, by a late wake or a long cycle, against cycles
+   that were. It forgives a hiccup, which counts for half of the limit however long it was, and
+   stops on a trend */
 static void count_overrun(struct inphase_core *core, int64_t points)
 {
     int64_t most = core->overrun_limit > 1 ? core->overrun_limit / 2 : 1;
@@ -372,8 +373,8 @@ static void stage_finish(struct inphase_core *core)
     count_overrun(core, core->overran + skip);
 }
 
-/* Without an actuator, a policy or a line that is up the cycle ends with its latch: nothing wakes for
-   the act offset */
+/* Without an actuator, a policy or a line that is up the cycle ends with its latch: nothing wakes
+   for the act offset */
 static bool has_act(const struct inphase_core *core)
 {
     bool has = core->actuators > 0 || core->has_policy;

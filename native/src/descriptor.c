@@ -28,7 +28,8 @@
 #include "statistics.h"
 
 #define CAN_BATCH 16
-#define STAMP_FAR_NS 10000000000LL /* further off than this a stamp is not of this machine's clock */
+/* further off than this a stamp is not of this machine's clock */
+#define STAMP_FAR_NS 10000000000LL
 
 /* room for what the kernel says beside a datagram */
 union control {
@@ -61,8 +62,8 @@ static int64_t stamp_of(struct msghdr *message)
     return INPHASE_ABSENT;
 }
 
-/* Was the wall clock, which is now so much ahead of ours, set since this cycle's look at it? Who was
-   held up between the two looks again */
+/* Was the wall clock, which is now so much ahead of ours, set since this cycle's look at it? Who
+   was held up between the two looks again */
 static bool wall_clock_moved(struct inphase_core *core, int64_t ahead_ns, int64_t slack_ns)
 {
     int64_t error_ns = 0, moved_ns = ahead_ns - core->wall_offset_ns;
@@ -73,8 +74,8 @@ static bool wall_clock_moved(struct inphase_core *core, int64_t ahead_ns, int64_
 }
 
 /* Note in the sensor's stamps when a datagram arrived: between its trigger, where it has one, and
-   now; INT64_MAX: not known, as where the clock that stamped it was set since it was mapped. False: it
-   was there before the trigger, by more than the mapping may be wrong. */
+   now; INT64_MAX: not known, as where the clock that stamped it was set since it was mapped. False:
+   it was there before the trigger, by more than the mapping may be wrong. */
 static bool take_stamp(struct inphase_core *core, struct sensor *sensor, struct msghdr *message)
 {
     int64_t stamp_ns = stamp_of(message);

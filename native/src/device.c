@@ -1,5 +1,5 @@
-/* Devices come and go: the cycle thread takes over what the supervisor wants of each, and gives up a
-   device that was lost. Cycle thread only. */
+/* Devices come and go: the cycle thread takes over what the supervisor wants of each, and gives up
+   a device that was lost. Cycle thread only. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -14,8 +14,8 @@ struct post;
 /* the result of a receive; EMPTY: there was nothing to read */
 enum received { RECEIVED_EMPTY, RECEIVED_PART, RECEIVED_SAMPLE, RECEIVED_REFUSED };
 
-/* The functions of a descriptor's device, of a worker's and of a twin. Each returns 0, or a negative
-   errno, which means that the device is gone. */
+/* The functions of a descriptor's device, of a worker's and of a twin. Each returns 0, or a
+   negative errno, which means that the device is gone. */
 struct device_ops {
     bool pairs;                  /* fires by itself, and its samples name their trigger's cycle */
     int (*trigger)(struct inphase_core *core, struct sensor *sensor, int64_t now_ns);

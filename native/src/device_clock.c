@@ -1,15 +1,15 @@
 /* Device clocks: stamps of a device mapped to the host's clock by robust regression.
 
-   Decision, 2026-11-23: **the regression is over intervals, not over points.** A reading says
-   only that the truth lies between its bounds; where in between depends on how uneven the two ways
-   are, which no statistic of the middles can see. So the rate is cut into cells, in each cell every
-   kept reading is brought to the newest one's time, and what stays is where all but one in eight
-   and one more agree: wrong stamps are outvoted, and the ends are the error. The alternative,
-   Theil-Sen's slope and median offset over the middles with rejection by the median deviation,
-   was run on the same 18 000 readings at 100 Hz (each way 20 us + exponential 50 us, one reply in
-   20 late by 2 ms, 100 ppm): both err by 2 to 4 us, with bounds of 27 and 43 us. With a reply path
-   that is 400 us slower for 25 s Theil-Sen's bound is wrong for 25 % of the stamps, with one that
-   becomes slower all the time for 76 %; this one's for none, also with one wrong stamp in ten.
+   Decision, 2026-11-23: **the regression is over intervals, not over points.** A reading says only
+   that the truth lies between its bounds; where in between depends on how uneven the two ways are,
+   which no statistic of the middles can see. So the rate is cut into cells, in each cell every kept
+   reading is brought to the newest one's time, and what stays is where all but one in eight and one
+   more agree: wrong stamps are outvoted, and the ends are the error. The alternative, Theil-Sen's
+   slope and median offset over the middles with rejection by the median deviation, was run on the
+   same 18 000 readings at 100 Hz (each way 20 us + exponential 50 us, one reply in 20 late by 2 ms,
+   100 ppm): both err by 2 to 4 us, with bounds of 27 and 43 us. With a reply path that is 400 us
+   slower for 25 s Theil-Sen's bound is wrong for 25 % of the stamps, with one that becomes slower
+   all the time for 76 %; this one's for none, also with one wrong stamp in ten.
 
    The rate is free, so that a counter of any tick works, and an early error is large, never wrong.
    The error is never below half of the narrowest bounds: what the rest of the readings add to that
@@ -17,10 +17,11 @@
 
    Decision, 2026-11-29: **a clock that is only heard lies on the earliest arrivals.** Its intervals
    are as wide as its driver is careful, and all of one width: their middle is wrong by half of the
-   worst case. An arrival can be late by anything and never early, so the mapping is the highest line
-   below the arrivals (of all such lines the one nearest to their centre), less the latency that the
-   driver states. The intervals still bound rate and error; nothing late moves the line. The error is
-   never below the span from the stated to the worst latency: only what never varies could say less. */
+   worst case. An arrival can be late by anything and never early, so the mapping is the highest
+   line below the arrivals (of all such lines the one nearest to their centre), less the latency
+   that the driver states. The intervals still bound rate and error; nothing late moves the line.
+   The error is never below the span from the stated to the worst latency: only what never varies
+   could say less. */
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -266,7 +267,8 @@ static bool fit_readings(struct inphase_device_clock *clock)
         at = lower_envelope(&window, &fit, &clock->rate) - clock->stated_ns;
         clock->rate_error = larger(fit.rate_high - clock->rate, clock->rate - fit.rate_low);
         clock->above_ns = larger(fit.high - at, 0);
-        clock->error_ns = larger(larger(clock->above_ns, at - fit.low), narrowest - clock->stated_ns);
+        clock->error_ns =
+            larger(larger(clock->above_ns, at - fit.low), narrowest - clock->stated_ns);
     } else {
         at = (fit.low + fit.high) / 2;
         clock->rate = (fit.rate_low + fit.rate_high) / 2;
@@ -306,8 +308,8 @@ static void start_over(struct inphase_device_clock *clock,
     clock->span_from_ns = reading->latest_ns;
 }
 
-/* which of two readings of one span says more, in doubt the later: the narrower, and of a clock that
-   is only heard the one that arrived earlier by its stamp */
+/* which of two readings of one span says more, in doubt the later: the narrower, and of a clock
+   that is only heard the one that arrived earlier by its stamp */
 static bool says_more(const struct inphase_device_clock *clock,
                       const struct inphase_clock_reading *before,
                       const struct inphase_clock_reading *after)
@@ -406,8 +408,9 @@ static int take_contrary(struct inphase_device_clock *clock,
     return INPHASE_CLOCK_REJECTED;
 }
 
-/* Later than the driver's worst case: nothing is learned from it, and the mapping stays, unless such
-   readings go on for long at the clock's own rate. Those of a backlog that is worked off do not. */
+/* Later than the driver's worst case: nothing is learned from it, and the mapping stays, unless
+   such readings go on for long at the clock's own rate. Those of a backlog that is worked off do
+   not. */
 static int take_late(struct inphase_device_clock *clock,
                      const struct inphase_clock_reading *reading)
 {
@@ -454,7 +457,8 @@ static int learn(struct inphase_device_clock *clock, const struct inphase_clock_
 {
     int64_t last = 0;
 
-    /* of the two kinds of readings the one can stand for a span that later ones belong to as well */
+    /* of the two kinds of readings the one can stand for a span that later ones belong to as
+       well */
     if (clock->count > 0)
         last = clock->heard ? clock->last_ns : clock->reading[clock->count - 1].device_ns;
     clock->contrary_in_a_row = clock->contrary_agreeing = clock->late_in_a_row = 0;

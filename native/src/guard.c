@@ -79,7 +79,8 @@ static int lay_out(struct inphase_core *core, struct guard_page *page)
     return 0;
 }
 
-/* where the guard leaves its beat; the descriptor. It cannot be resized, and is mapped read-only here */
+/* where the guard leaves its beat; the descriptor. It cannot be resized, and is mapped read-only
+   here */
 static int make_life(struct inphase_core *core)
 {
     struct guard_life *life;
@@ -130,7 +131,8 @@ int inphase_core_guard(inphase_core *core, int64_t max_hold_ns, int32_t *life_fd
     page->layout.actuators = core->actuators;
     page->layout.size = size;
     page->layout.max_hold_ns = max_hold_ns;
-    page->layout.ring = (struct inphase_ring){.offset = align(sizeof *page), .depth = GUARD_RECORDS};
+    page->layout.ring =
+        (struct inphase_ring){.offset = align(sizeof *page), .depth = GUARD_RECORDS};
     rc = lay_out(core, page);
     if (rc < 0)
         goto unmap_page;
@@ -196,8 +198,8 @@ void guard_own(struct inphase_core *core)
     syscall(SYS_futex, &page->owner, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
-/* A machine that stood still as a whole: the guard's beat that is found then counts from now on, once.
-   It is the same rule as the guard's own, guard_woke. */
+/* A machine that stood still as a whole: the guard's beat that is found then counts from now on,
+   once. It is the same rule as the guard's own, guard_woke. */
 static void note_held_up(struct inphase_core *core, int64_t now_ns)
 {
     int64_t beat_ns = load_i64(&core->guard.life->beat_ns);
@@ -222,8 +224,8 @@ bool guard_lives(const struct inphase_core *core, int64_t now_ns)
     if (beat_ns == core->guard.forgiven_ns)
         beat_ns = core->guard.awake_ns;
 
-    /* another process wrote it: any number. One that lies ahead, beyond what may have passed since now_ns,
-       is no beat */
+    /* another process wrote it: any number. One that lies ahead, beyond what may have passed since
+       now_ns, is no beat */
     bound = GUARD_LATE * (uint64_t)core->guard.page->layout.max_hold_ns;
     return (uint64_t)now_ns - (uint64_t)beat_ns + bound <= 2 * bound;
 }

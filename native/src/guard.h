@@ -33,7 +33,8 @@ void guard_leave(struct inphase_core *core, const struct actuator *actuator, con
 /* an actuator that is not commanded any more, and all: the run has ended in good order */
 void guard_withdraw(struct inphase_core *core, const struct actuator *actuator);
 void guard_disarm(struct inphase_core *core);
-/* a worker's device is lost: where it was commanded, the guard stops it. is_stuck: the worker lives */
+/* a worker's device is lost: where it was commanded, the guard stops it. is_stuck: the worker
+   lives */
 void guard_abandon(struct inphase_core *core, const struct actuator *actuator, bool is_stuck);
 int guard_lock(const struct inphase_core *core);
 /* would the guard act? Memory reads only. true without a guard, which others have to judge */

@@ -3,14 +3,16 @@
      _guard PAGE LIFE RUNTIME LINE PRIORITY CPU HOLD NOTE
 
    PAGE, LIFE, RUNTIME, LINE: descriptors of the page, of the one for its own beat, of the runtime's
-   process (a pidfd), and of a socket of packets over which the runtime gives it devices. PRIORITY: SCHED_FIFO, 0: none. CPU: the cycle
-   thread's, which it leaves alone where it may run elsewhere; -1: none. HOLD: 1: a frozen runtime is
-   left alive, for a debugger. NOTE: the file that it leaves when it had to do something.
+   process (a pidfd), and of a socket of packets over which the runtime gives it devices. PRIORITY:
+   SCHED_FIFO, 0: none. CPU: the cycle thread's, which it leaves alone where it may run elsewhere;
+   -1: none. HOLD: 1: a frozen runtime is left alive, for a debugger. NOTE: the file that it leaves
+   when it had to do something.
 
-   It waits in ppoll until the runtime ends, asks something, or owes a heartbeat; a second thread waits
-   for the death of the cycle thread and rings a bell. None of them spins. After `start` nothing is
-   allocated or started, and the only system calls are ppoll, futex, read, write, recvmsg, send,
-   close, fcntl, ioctl; and to stop: pidfd_send_signal, ioctl, clock_nanosleep, write, openat, unlink. Every loop is bounded by the number of actuators or a count beside it. */
+   It waits in ppoll until the runtime ends, asks something, or owes a heartbeat; a second thread
+   waits for the death of the cycle thread and rings a bell. None of them spins. After `start`
+   nothing is allocated or started, and the only system calls are ppoll, futex, read, write,
+   recvmsg, send, close, fcntl, ioctl; and to stop: pidfd_send_signal, ioctl, clock_nanosleep,
+   write, openat, unlink. Every loop is bounded by the number of actuators or a count beside it. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -128,9 +130,9 @@ static void *watch(void *nothing)
     return nothing;
 }
 
-/* From now on the core knows whether this process lives: the kernel tells the end of this thread, and the
-   beat that it runs. The list that the C library made for this thread is replaced: it takes no robust
-   mutex. */
+/* From now on the core knows whether this process lives: the kernel tells the end of this thread,
+   and the beat that it runs. The list that the C library made for this thread is replaced: it takes
+   no robust mutex. */
 static int own_life(int fd)
 {
     struct guard_life *life = mmap(NULL, sizeof *life, PROT_READ | PROT_WRITE,
@@ -279,8 +281,8 @@ static bool wait_for_end(int64_t until_ns)
     return poll[0].revents || poll[1].revents;
 }
 
-/* What a worker writes after the stop would undo it. SIGKILL to all of these devices' workers that have a
-   process of their own, then wait */
+/* What a worker writes after the stop would undo it. SIGKILL to all of these devices' workers that
+   have a process of their own, then wait */
 static void kill_workers(uint32_t which)
 {
     int64_t until_ns = now() + KILL_NS;
@@ -408,7 +410,8 @@ static void put(int fd)
     }
 }
 
-/* to a person, where that does not block: a terminal that is stopped, or a pipe that nobody reads */
+/* to a person, where that does not block: a terminal that is stopped, or a pipe that nobody
+   reads */
 static void say(void)
 {
     struct pollfd poll = {.fd = STDERR_FILENO, .events = POLLOUT};
@@ -423,8 +426,8 @@ static int64_t since_noticed(int64_t time_ns)
     return time_ns ? time_ns - guard.noticed_ns : -1;
 }
 
-/* A file of our own, in a folder in which anybody may have laid something under its name. An earlier one
-   of this guard goes; anything else is left alone, and there is no note then */
+/* A file of our own, in a folder in which anybody may have laid something under its name. An
+   earlier one of this guard goes; anything else is left alone, and there is no note then */
 static int open_note(void)
 {
     int fd;
@@ -493,8 +496,8 @@ static void take_record(void)
         memset(guard.record.size, 0, sizeof guard.record.size);
 }
 
-/* A worker ended in motion, or the core lost its device: the runtime lives and goes on with the others.
-   Whoever the device belongs to next is given anew */
+/* A worker ended in motion, or the core lost its device: the runtime lives and goes on with the
+   others. Whoever the device belongs to next is given anew */
 static void stop_one(uint32_t actuator, bool is_stuck)
 {
     struct device *device = &guard.device[actuator];
@@ -513,7 +516,8 @@ static void stop_one(uint32_t actuator, bool is_stuck)
     say();
 }
 
-/* stop and close a worker's device that has to be; is_leaving: whatever becomes of it, it leaves us */
+/* stop and close a worker's device that has to be; is_leaving: whatever becomes of it, it leaves
+   us */
 static void look_at_worker(uint32_t actuator, bool is_leaving)
 {
     struct device *device = &guard.device[actuator];
@@ -533,7 +537,8 @@ static void look_at_worker(uint32_t actuator, bool is_leaving)
         stop_one(actuator, is_stuck);
     device->lost_seen = found;
 
-    /* a thread that is stuck has its device still, and may go on: the next time it is stopped again */
+    /* a thread that is stuck has its device still, and may go on: the next time it is stopped
+       again */
     if (is_leaving || (is_lost && !(is_stuck && device->is_shared)))
         drop(device);
 }
@@ -567,7 +572,8 @@ static void stop(enum guard_verdict verdict)
     /* what was left last is what was written last, or was about to be */
     take_record();
     guard.view.moving = moving();
-    if (!guard.holds && !guard.spared) /* left alive, it hands its workers nothing while it is frozen */
+    /* left alive, it hands its workers nothing while it is frozen */
+    if (!guard.holds && !guard.spared)
         kill_workers(guard.view.moving);
     send_stops(guard.view.moving);
     if (!guard.spared)

@@ -1,5 +1,5 @@
-/* Lateness: the latest moment of each cycle, and a machine or a process that stood still. Cycle thread
-   only. */
+/* Lateness: the latest moment of each cycle, and a machine or a process that stood still. Cycle
+   thread only. */
 #include <stdint.h>
 
 #include "core.h"
@@ -19,8 +19,8 @@ void note_late(struct inphase_core *core, int64_t late_ns, int phase, const stru
     core->worst_device = device ? (int)(device - core->device) : -1;
 }
 
-/* The guard has stopped the devices already, as nothing here ran: they get the same stop again until they
-   are at rest, and no command */
+/* The guard has stopped the devices already, as nothing here ran: they get the same stop again
+   until they are at rest, and no command */
 static void end_spared(struct inphase_core *core)
 {
     for (uint32_t i = 0; i < core->actuators; i++)

@@ -1,9 +1,10 @@
 /* The limiter and the ramp: what stands between any command and a device. No state of their own and
    no failure: each is a total function of its arguments, and every loop is bounded by TRIES.
 
-   Of positions and velocities one rule keeps all bounds satisfiable for ever: **nothing is applied after which the ramp would not
-   come to rest inside of the range, within the same velocity, acceleration and jerk.** The ramp's own
-   next step leaves the rest of the ramp, so there is always something that may be applied.
+   Of positions and velocities one rule keeps all bounds satisfiable for ever: **nothing is applied
+   after which the ramp would not come to rest inside of the range, within the same velocity,
+   acceleration and jerk.** The ramp's own next step leaves the rest of the ramp, so there is always
+   something that may be applied.
 
    Inside, a cycle is the unit of time: velocity is the difference of two positions in a row,
    acceleration that of two velocities, jerk that of two accelerations. Where sums of a ramp are
@@ -30,8 +31,8 @@ struct channel {
     double ramp;                     /* the ramp's; one of them */
 };
 
-/* can an acceleration surely be let go of before the velocity has changed by so much? sum(x) is at most
-   (x + 1)^2 / 2; what is more here is room for rounding */
+/* can an acceleration surely be let go of before the velocity has changed by so much? sum(x) is at
+   most (x + 1)^2 / 2; what is more here is room for rounding */
 static bool is_let_go_of(double jerk, double acceleration, double velocity)
 {
     double x_and_1 = acceleration + jerk;
@@ -107,9 +108,9 @@ static double excess(const struct channel *c, double acceleration)
     return most(above, below);
 }
 
-/* How far the ramp after an acceleration surely goes at most. It goes no faster than `fastest` ever, and
-   rests within so many cycles: to let go of the acceleration, to build up the deceleration, to hold it,
-   and to let go of it */
+/* How far the ramp after an acceleration surely goes at most. It goes no faster than `fastest`
+   ever, and rests within so many cycles: to let go of the acceleration, to build up the
+   deceleration, to hold it, and to let go of it */
 static double reach_of(const struct inphase_limiter *limiter, double velocity, double acceleration)
 {
     double rise = fabs(acceleration) + limiter->jerk;
@@ -221,8 +222,8 @@ static void stand_still(struct inphase_motion *motion)
     motion->goal = motion->position;
 }
 
-/* The usual case, seen without a root: what was followed goes on, far from walls and bounds. It gives
-   what is worked out below, bit for bit; false: that has to be done */
+/* The usual case, seen without a root: what was followed goes on, far from walls and bounds. It
+   gives what is worked out below, bit for bit; false: that has to be done */
 static bool follow(const struct inphase_limiter *limiter, struct inphase_motion *motion,
                    double requested, double measured, double effort)
 {
@@ -233,7 +234,8 @@ static bool follow(const struct inphase_limiter *limiter, struct inphase_motion 
     double position = here + next, reach, room, low, high;
 
     /* no comparison holds of a NaN; infinities leave the bounds */
-    if (!limiter->moves || motion->goal != here || fabs(effort) > limiter->effort || !(fabs(velocity) <= limiter->velocity) ||
+    if (!limiter->moves || motion->goal != here || fabs(effort) > limiter->effort ||
+        !(fabs(velocity) <= limiter->velocity) ||
         !(fabs(acceleration) <= limiter->acceleration) ||
         !(fabs(wanted) <= limiter->acceleration) || !(wanted <= acceleration + limiter->jerk) ||
         !(wanted >= acceleration - limiter->jerk) || !(requested <= here + limiter->velocity) ||
@@ -414,8 +416,8 @@ static void limit_velocity(const struct inphase_limiter *limiter, struct inphase
     if (!(fabs(moves) <= c.acceleration_max))
         moves = 0;
 
-    /* there at once, if that goes on as it came; else so that the acceleration, seen from the goal, is
-       let go of when it is there */
+    /* there at once, if that goes on as it came; else so that the acceleration, seen from the goal,
+       is let go of when it is there */
     wanted = change;
     if (!follows || !(change >= c.slowest && change <= c.fastest))
         wanted = moves + c.jerk * signed_first_of((change - moves) / c.jerk);
@@ -446,8 +448,8 @@ static void limit_effort(const struct inphase_limiter *limiter, struct inphase_m
     goal = isfinite(requested) ? requested : isfinite(motion->goal) ? motion->goal : limits->safe;
     motion->goal = clamp(goal, low, high);
 
-    /* a joint that is too fast or too far gets nothing that takes it further; no comparison holds of
-       one that is not known */
+    /* a joint that is too fast or too far gets nothing that takes it further; no comparison holds
+       of one that is not known */
     if (!(measured->velocity <= limits->velocity || limits->velocity == INFINITY) ||
         !(measured->position <= limits->high || limits->high == INFINITY))
         high = limits->safe;
@@ -568,7 +570,8 @@ void limiter_place(const struct inphase_limiter *limiter, struct inphase_motion 
         motion->goal = motion->state = safe;
 }
 
-/* ---- limits that are some ---------------------------------------------------------------------- */
+/* ---- limits that are some
+   ---------------------------------------------------------------------- */
 
 static bool is_above_0(double value)
 {

@@ -28,8 +28,8 @@ double limiter_rest_value(const struct inphase_limiter *limiter);
 /* whether what is applied is where a ramp ends */
 bool limiter_rests(const struct inphase_limiter *limiter, const struct inphase_motion *motion);
 /* whether a first request is within one cycle's step of where the robot is (measured, NaN: last
-   commanded), of rest, or of the declared effort; and the range does not lead a joint that is outside of
-   it further than limits.step */
+   commanded), of rest, or of the declared effort; and the range does not lead a joint that is
+   outside of it further than limits.step */
 bool limiter_begins(const struct inphase_limiter *limiter, const struct inphase_motion *motion,
                     double requested, double measured);
 /* at rest at a position, or in the declared state */

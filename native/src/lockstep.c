@@ -1,5 +1,5 @@
-/* Lock step: the cycle's stages on virtual time, in the caller's thread, with the policy as a server
-   whose inference takes time. */
+/* Lock step: the cycle's stages on virtual time, in the caller's thread, with the policy as a
+   server whose inference takes time. */
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
@@ -20,7 +20,8 @@ static const void *frame_record(const struct inphase_core *core, int64_t number)
     return ring_slot(core->segment->memory, &core->layout->frames, (uint64_t)number)->payload;
 }
 
-static const void *frame_sample(const struct inphase_core *core, const void *record, uint32_t sensor)
+static const void *frame_sample(const struct inphase_core *core, const void *record,
+                                uint32_t sensor)
 {
     const struct inphase_row *rows =
         (const void *)((const uint8_t *)record + sizeof(struct inphase_frame));
@@ -105,7 +106,8 @@ int64_t inphase_core_turn(inphase_core *core, int64_t cycles)
         if (rc < 0)
             return rc;
 
-        /* free after that act and before this latch: the due frame before was the newest one then */
+        /* free after that act and before this latch: the due frame before was the newest one
+           then */
         if (server->number < before && server->free_ns < core->latched_ns) {
             int64_t free_ns = server->free_ns;
 

@@ -74,8 +74,8 @@ int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_
                          uint32_t reason, const double *values, uint32_t count)
 {
     struct mailbox *mailbox = (void *)segment->memory;
-    struct mail mail = {.cycle = cycle, .posted_ns = inphase_now(), .valid_until_ns = valid_until_ns,
-                        .reason = reason, .values = count};
+    struct mail mail = {.cycle = cycle, .posted_ns = inphase_now(),
+                        .valid_until_ns = valid_until_ns, .reason = reason, .values = count};
 
     if (!segment->writer)
         return -EPERM;

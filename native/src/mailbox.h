@@ -7,8 +7,8 @@
 
 #include "../inphase.h"
 
-/* The slots lie at MAILBOX_RING: post number n is in slot n modulo MAILBOX_SLOTS, with the protocol of
-   a ring's slots */
+/* The slots lie at MAILBOX_RING: post number n is in slot n modulo MAILBOX_SLOTS, with the protocol
+   of a ring's slots */
 #define MAILBOX_SLOTS 8
 #define MAILBOX_RING 64
 struct mailbox {
@@ -30,6 +30,7 @@ uint64_t mailbox_bytes(uint32_t values);
 uint64_t mailbox_head(const struct mailbox *mailbox);
 /* as slot_write, of a head and the values behind it; one writer */
 void mailbox_put(struct mailbox *mailbox, const struct mail *mail, const double *values);
-/* Copy post `number` of answers of so many doubles to *out, which is not checked. false: it is being
-   written, or was overwritten */
-bool mailbox_read(const struct mailbox *mailbox, uint32_t values, uint64_t number, struct mail *out);
+/* Copy post `number` of answers of so many doubles to *out, which is not checked. false: it is
+   being written, or was overwritten */
+bool mailbox_read(const struct mailbox *mailbox, uint32_t values, uint64_t number,
+                  struct mail *out);

@@ -1,5 +1,5 @@
-/* A policy that is an ONNX model: fields of a frame in, ONNX Runtime, a command out, without Python.
-   The library is opened by its path when a model is; nothing here is linked to it. */
+/* A policy that is an ONNX model: fields of a frame in, ONNX Runtime, a command out, without
+   Python. The library is opened by its path when a model is; nothing here is linked to it. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <math.h>
@@ -233,7 +233,8 @@ static int open_tensor(inphase_model *model, struct tensor *tensor,
         tensor->mean = copy_of(config->mean, count * sizeof(double));
         tensor->std = copy_of(config->std, count * sizeof(double));
     }
-    if (!tensor->part || !*name || !tensor->data || (config->mean && !(tensor->mean && tensor->std)))
+    if (!tensor->part || !*name || !tensor->data ||
+        (config->mean && !(tensor->mean && tensor->std)))
         return -ENOMEM;
     memset(tensor->data, 0, size);
     if (!model->api)
@@ -260,7 +261,8 @@ static int open_tensors(inphase_model *model, const struct inphase_model_config 
         rc = open_tensor(model, &model->output[i], &config->output[i], model->chunk,
                          &model->output_name[i], &model->output_value[i], message, room);
 
-    /* whatever the parts are, what is read lies in a known sensor, what is written in the command */
+    /* whatever the parts are, what is read lies in a known sensor, what is written in the
+       command */
     for (uint32_t i = 0; i < config->inputs && rc == 0; i++)
         for (uint32_t p = 0; p < config->input[i].parts; p++)
             if (config->input[i].part[p].sensor >= model->sensors &&
@@ -446,7 +448,8 @@ static void repeat(const inphase_model *model, uint32_t row, uint32_t from)
         const struct tensor *tensor = &model->input[t];
         size_t width = tensor->count / model->history * type_size(tensor->type);
 
-        memcpy((uint8_t *)tensor->data + row * width, (uint8_t *)tensor->data + from * width, width);
+        memcpy((uint8_t *)tensor->data + row * width, (uint8_t *)tensor->data + from * width,
+               width);
     }
 }
 
@@ -491,7 +494,8 @@ static uint32_t infer(inphase_model *model, double *command)
     return reason;
 }
 
-/* ---- the frames before one -------------------------------------------------------------------- */
+/* ---- the frames before one
+   -------------------------------------------------------------------- */
 
 /* every part lies in its sensor's sample, or in the record, and every sensor in the frame */
 static bool reader_fits(const inphase_model *model, const struct inphase_layout *layout)
@@ -553,8 +557,8 @@ static bool gather_read(const inphase_model *model, uint32_t row, const void *re
     return gather(model, row, record, samples) && are_intact(model, record);
 }
 
-/* the rows before the last one, from the newest frame back, as far as their numbers are there; false:
-   there are too few. At most history * every looks */
+/* the rows before the last one, from the newest frame back, as far as their numbers are there;
+   false: there are too few. At most history * every looks */
 static bool gather_past(const inphase_model *model, int64_t cycle)
 {
     struct inphase_frame *frame = (void *)model->past;

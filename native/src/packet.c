@@ -291,7 +291,8 @@ static int exchange_fits(const struct inphase_exchange *e)
         if (!type_size(e->field[i].type) || e->field[i].channel >= INPHASE_MAX_CHANNELS ||
             !lies_within(e->field[i].offset, type_size(e->field[i].type), INPHASE_MAX_PACKET))
             return -EINVAL;
-    if (e->clock_type && (!counts(e->clock_type) || !(e->clock_tick_ns > 0 && e->clock_tick_ns <= 1e9) ||
+    if (e->clock_type && (!counts(e->clock_type) ||
+                          !(e->clock_tick_ns > 0 && e->clock_tick_ns <= 1e9) ||
                           e->clock_bits > 64 ||
                           !lies_within(e->clock_offset, type_size(e->clock_type),
                                        INPHASE_MAX_PACKET)))

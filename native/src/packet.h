@@ -41,8 +41,8 @@ int exchange_copy(struct exchange *to, const struct inphase_exchange *from);
 void parser_reset(struct inphase_parser *parser);
 /* on to the next set of replies, of which bytes may be here already */
 void parser_next(struct inphase_parser *parser);
-/* 1 complete, 0 more is needed, -EBADMSG refused (reason, detail). It stops at the first packet that
-   completes a set or is refused: `taken` says how many bytes it took in. With `more`, a feed of no
-   bytes goes on */
+/* 1 complete, 0 more is needed, -EBADMSG refused (reason, detail). It stops at the first packet
+   that completes a set or is refused: `taken` says how many bytes it took in. With `more`, a feed
+   of no bytes goes on */
 int parser_feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size);
 double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian);

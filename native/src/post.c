@@ -115,8 +115,8 @@ static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum
     return 0;
 }
 
-/* a worker that takes nothing of what it is handed is stuck: what it wrote last goes on, and nothing but
-   the guard stops it */
+/* a worker that takes nothing of what it is handed is stuck: what it wrote last goes on, and
+   nothing but the guard stops it */
 static bool is_stuck(const struct inphase_core *core, struct device *device, uint64_t handed)
 {
     uint64_t taken = atomic_load_explicit(&device->post->orders, memory_order_relaxed);

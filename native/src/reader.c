@@ -187,7 +187,8 @@ static int wait_for_frame(inphase_reader *reader, int64_t timeout_ns)
             break;
         if (left <= 0)
             return -ETIMEDOUT;
-        rc = inphase_futex_wait(reader->wake, seen, left < WRITER_CHECK_NS ? left : WRITER_CHECK_NS);
+        rc = inphase_futex_wait(reader->wake, seen,
+                                left < WRITER_CHECK_NS ? left : WRITER_CHECK_NS);
         if (rc == -EINTR)
             return rc;
         if (rc == -ETIMEDOUT && writer_alive(reader->segment->fd) == 0 &&
@@ -226,8 +227,8 @@ int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_
     return -EPIPE;
 }
 
-/* the newest frame from reader->next up to head that is of such a cycle, into record; its number, or -1:
-   none is. At most depth looks */
+/* the newest frame from reader->next up to head that is of such a cycle, into record; its number,
+   or -1: none is. At most depth looks */
 static int64_t find_due(inphase_reader *reader, uint64_t head, int64_t every)
 {
     const struct inphase_ring *ring = &reader->layout.frames;

@@ -6,8 +6,8 @@
 
 #include "../inphase.h"
 
-/* Copy a published layout and check the copy, which alone is then used: the writer may change its own
-   at any time. false: it is not a layout of ours, or a part of it leads out of the segment */
+/* Copy a published layout and check the copy, which alone is then used: the writer may change its
+   own at any time. false: it is not a layout of ours, or a part of it leads out of the segment */
 bool layout_copy(struct inphase_layout *to, const inphase_segment *segment);
 /* a sample in its slot, to be checked with inphase_reader_intact after it was read; NULL: none */
 const void *reader_sample(const inphase_reader *reader, uint32_t sensor, int64_t sequence);

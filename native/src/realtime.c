@@ -87,8 +87,8 @@ static int lock_object(struct dl_phdr_info *info, size_t size, void *result)
     return 0;
 }
 
-/* what the core looks at in a worker's segment: its head, and in each slot the stamps and the values
-   that are checked; an image behind them need not stay in memory */
+/* what the core looks at in a worker's segment: its head, and in each slot the stamps and the
+   values that are checked; an image behind them need not stay in memory */
 static int lock_post(const struct inphase_core *core, const struct sensor *sensor)
 {
     const struct inphase_ring *ring = &core->layout->samples[sensor->index];

@@ -1,5 +1,6 @@
-/* Waking who follows the frames. The cycle thread wakes two at most: the policy, by its bell, and the
-   relay, an ordinary thread, which wakes all others. So a crowd of readers costs the cycle nothing. */
+/* Waking who follows the frames. The cycle thread wakes two at most: the policy, by its bell, and
+   the relay, an ordinary thread, which wakes all others. So a crowd of readers costs the cycle
+   nothing. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/futex.h>
@@ -87,8 +88,8 @@ void relay_ring(const struct relay *relay, _Atomic uint32_t *bell, uint32_t numb
         return;
     }
 
-    /* one call: wake one on the bell, add 1 to the relay's word, wake one there. The comparison fails
-       once in 2^32 cycles; the relay then looks a second later */
+    /* one call: wake one on the bell, add 1 to the relay's word, wake one there. The comparison
+       fails once in 2^32 cycles; the relay then looks a second later */
     atomic_store_explicit(bell, number, memory_order_release);
     syscall(SYS_futex, bell, FUTEX_WAKE_OP, 1, 1UL, relay->word,
             FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_NE, 0));

@@ -16,6 +16,6 @@ struct relay {
 
 int relay_start(struct relay *relay, const struct state *state);
 void relay_end(struct relay *relay);
-/* Frame `number` - 1 is latched: wake who waits on the bell (NULL: none), and have the relay wake all
-   others. Cycle thread; one system call */
+/* Frame `number` - 1 is latched: wake who waits on the bell (NULL: none), and have the relay wake
+   all others. Cycle thread; one system call */
 void relay_ring(const struct relay *relay, _Atomic uint32_t *bell, uint32_t number);

@@ -1,6 +1,6 @@
-/* At rest is what is measured. An actuator that was told to move, and that this core does not command
-   any more (its device was lost, or nobody enabled it), is owed its stop: it is the first thing that its
-   device gets when it is attached again. Cycle thread only. */
+/* At rest is what is measured. An actuator that was told to move, and that this core does not
+   command any more (its device was lost, or nobody enabled it), is owed its stop: it is the first
+   thing that its device gets when it is attached again. Cycle thread only. */
 #include <errno.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -48,8 +48,8 @@ static bool has_moved(const struct actuator *actuator, const double *value)
     return false;
 }
 
-/* Between two samples, not two cycles: one that is repeated says nothing new. Their own times count, so
-   that a backlog which comes at once is no long rest. */
+/* Between two samples, not two cycles: one that is repeated says nothing new. Their own times
+   count, so that a backlog which comes at once is no long rest. */
 static void look(struct inphase_core *core, struct actuator *actuator)
 {
     const struct sensor *sensor = actuator->feedback;
@@ -207,8 +207,8 @@ void rest_estop(struct inphase_core *core)
     }
 }
 
-/* Whether holding what was applied last is a stop. A joint that is further from it than a command may be
-   was moved by hand, or has sagged without power: there it would be a jump */
+/* Whether holding what was applied last is a stop. A joint that is further from it than a command
+   may be was moved by hand, or has sagged without power: there it would be a jump */
 static bool may_hold(const struct actuator *actuator)
 {
     if (!actuator->commanded)

@@ -435,8 +435,8 @@ static int restrict_files(uint32_t allow, const char *scratch, int32_t *abi)
 
 /* ---- rights ---------------------------------------------------------------------------------- */
 
-/* Keep of its capabilities what opening files needs. Not that of any priority: the runtime gives it its own
-   from outside. 0 or an errno */
+/* Keep of its capabilities what opening files needs. Not that of any priority: the runtime gives it
+   its own from outside. 0 or an errno */
 static int drop_capabilities(uint32_t allow)
 {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
@@ -459,8 +459,8 @@ static int drop_capabilities(uint32_t allow)
     return syscall(SYS_capset, &header, sets) < 0 ? errno : 0;
 }
 
-/* a SCHED_FIFO priority up to that one, or up to the limit that there is, where that is lower and may not
-   be raised. 0 or an errno */
+/* a SCHED_FIFO priority up to that one, or up to the limit that there is, where that is lower and
+   may not be raised. 0 or an errno */
 static int bound_priority(int32_t priority)
 {
     struct rlimit limit, wanted = {(rlim_t)priority, (rlim_t)priority};

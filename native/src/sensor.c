@@ -5,7 +5,8 @@
 #include "sensor.h"
 #include "statistics.h"
 
-/* among the sensors that the core triggers, in the order of their offsets; insertion sort, stable */
+/* among the sensors that the core triggers, in the order of their offsets; insertion sort,
+   stable */
 void order_trigger(struct inphase_core *core, uint32_t sensor)
 {
     int64_t trigger_ns = core->sensor[sensor].trigger_ns;

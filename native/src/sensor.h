@@ -12,7 +12,8 @@ struct twin;
 
 #define REFUSED_IN_A_ROW 3 /* replies or commands: then they count as gone */
 #define RECEIVES_PER_CYCLE 64 /* of one sensor: a line that babbles is left alone for the rest */
-#define LOOKS_PER_CYCLE 1024 /* of a free-running one: the newest sample is the last of the backlog */
+/* of a free-running one: the newest sample is the last of the backlog */
+#define LOOKS_PER_CYCLE 1024
 
 /* a sample as a frame names it */
 struct sample {
@@ -48,7 +49,8 @@ struct sensor {
 #define OWED_NOT_KNOWN INT32_MAX
     uint32_t clean_turns;        /* while suspect: triggers in a row with an empty input before them
                                     and none unanswered */
-    bool behind;                 /* its count says that triggers before the last one are unanswered */
+    bool behind;                 /* its count says that triggers before the last one are
+                                    unanswered */
     bool slipped;                /* something of another trigger came since the last trigger */
     int64_t heard_ns;            /* while suspect: something was read last */
     int64_t earliest_ns;         /* constant: no reply is whole sooner after its trigger */
@@ -61,7 +63,8 @@ struct sensor {
     uint64_t asked;              /* triggers so far */
     uint64_t paired_asked, paired_sequence; /* triggers, and the device's number, when a sample was
                                     trusted last */
-    uint32_t counts;             /* trusted samples in a row whose number went on by one per trigger */
+    uint32_t counts;             /* trusted samples in a row whose number went on by one per
+                                    trigger */
     uint32_t receives;           /* in this cycle, bounded */
     uint32_t status;             /* at the last latch */
 

@@ -1,10 +1,11 @@
-/* The command of each cycle, out of what the policy answered: a plan of setpoints to come, its joining
-   with a new answer, and what lies between two of them. Cycle thread only, but for plan_make.
+/* The command of each cycle, out of what the policy answered: a plan of setpoints to come, its
+   joining with a new answer, and what lies between two of them. Cycle thread only, but for
+   plan_make.
 
-   The answer to the frame of cycle n holds `chunk` commands, number i for cycle
-   n + latency + i * spacing. As spacing divides every, the commands of all answers lie on one grid of
-   cycles, and the plan is a ring of knots on it. A knot is written when an answer comes, and read when
-   its cycle does. Bounded: per cycle at most MAILBOX_SLOTS answers of `chunk` commands. */
+   The answer to the frame of cycle n holds `chunk` commands, number i for cycle n + latency + i *
+   spacing. As spacing divides every, the commands of all answers lie on one grid of cycles, and the
+   plan is a ring of knots on it. A knot is written when an answer comes, and read when its cycle
+   does. Bounded: per cycle at most MAILBOX_SLOTS answers of `chunk` commands. */
 #include <errno.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -170,7 +171,8 @@ static uint32_t refusal_of(const struct plan *plan, const struct mail *mail, int
 /* cycles from a frame to the first act that its answer was there for */
 static uint32_t latency_of(const struct inphase_core *core, const struct mail *mail)
 {
-    int64_t act_ns = load_i64(&core->state->start_ns) + mail->cycle * core->period_ns + core->act_ns;
+    int64_t due_ns = load_i64(&core->state->start_ns) + mail->cycle * core->period_ns;
+    int64_t act_ns = due_ns + core->act_ns;
     int64_t cycles = mail->posted_ns <= act_ns
                          ? 0
                          : (mail->posted_ns - act_ns - 1) / core->period_ns + 1;
@@ -234,7 +236,8 @@ static bool is_stale(const struct plan *plan, int64_t cycle, int64_t now)
     return last < now;
 }
 
-static void put_knot(const struct plan *plan, const struct mail *mail, int64_t cycle, uint32_t reason)
+static void put_knot(const struct plan *plan, const struct mail *mail, int64_t cycle,
+                     uint32_t reason)
 {
     *place_of(plan, cycle) = (struct knot){
         .cycle = cycle,
@@ -347,7 +350,8 @@ static void take_all(struct inphase_core *core, int64_t now_ns)
     struct plan *plan = &core->plan;
     uint64_t head = core->mailbox ? mailbox_head(core->mailbox) : plan->seen;
 
-    /* one look at each: one that is being written now came too late, and is seen in the next cycle */
+    /* one look at each: one that is being written now came too late, and is seen in the next
+       cycle */
     if (head < plan->seen || head - plan->seen > MAILBOX_SLOTS)
         plan->seen = head > MAILBOX_SLOTS ? head - MAILBOX_SLOTS : 0;
     for (; plan->seen < head; plan->seen++) {
@@ -363,7 +367,8 @@ static void take_all(struct inphase_core *core, int64_t now_ns)
 
 /* ---- the setpoint of a cycle ----------------------------------------------------------------- */
 
-/* slope at a knot, per cycle: from the one before it to the one after it, as far as they are known */
+/* slope at a knot, per cycle: from the one before it to the one after it, as far as they are
+   known */
 static double slope_at(const struct plan *plan, const struct knot *knot, uint32_t v)
 {
     const struct knot *before = setpoint_at(plan, knot->cycle - plan->spacing);
@@ -392,9 +397,9 @@ static void arrive(struct plan *plan, const struct knot *knot)
     plan->aimed = -1;
 }
 
-/* On the way to a knot, from where the setpoint was last: the rest of the same line or cubic, as long
-   as the knot stays what it was; from wherever it is, without a step, when it does not. A cubic:
-   Hermite's, through both points with both slopes */
+/* On the way to a knot, from where the setpoint was last: the rest of the same line or cubic, as
+   long as the knot stays what it was; from wherever it is, without a step, when it does not. A
+   cubic: Hermite's, through both points with both slopes */
 static void approach(struct plan *plan, const struct knot *knot, int64_t cycle)
 {
     const double *end = values_of(plan, knot);

@@ -18,8 +18,8 @@ struct knot {
 #define LATENCIES 64             /* answers over which the latency's quantile is taken */
 #define LATCHES 64               /* latches kept, of frames that may still be answered */
 
-/* What the policy's answers say of this and of coming cycles: setpoint.c. The cycle thread's, but for
-   what is constant */
+/* What the policy's answers say of this and of coming cycles: setpoint.c. The cycle thread's, but
+   for what is constant */
 struct plan {
     int64_t every, latency, spacing, fade; /* constant, cycles; spacing: from command to command */
     uint32_t chunk, join, interpolate;     /* constant */
@@ -29,7 +29,8 @@ struct plan {
     uint8_t *memory;             /* constant: all that is pointed at below */
     struct knot *knot;
     double *value;               /* values per knot */
-    uint8_t *steps;              /* constant: per value, 1: a switch's, between two there is nothing */
+    uint8_t *steps;              /* constant: per value, 1: a switch's, between two there is
+                                    nothing */
     struct mail *mail;           /* what was read from the mailbox last */
 
     uint64_t seen;               /* posts looked at */
@@ -38,7 +39,8 @@ struct plan {
     /* the setpoint that was given last: where interpolation goes on from */
     int64_t at;                  /* its cycle; -1: none to go on from */
     double *setpoint, *slope;    /* slope: per cycle */
-    int64_t aimed;               /* cycle of the knot that it was on its way to, -1: it was at one */
+    int64_t aimed;               /* cycle of the knot that it was on its way to, -1: it was at
+                                    one */
     double *aim;                 /* slope with which it was to arrive there */
 
     uint32_t latencies, next_latency;      /* measured so far, at most LATENCIES; oldest */

@@ -59,8 +59,8 @@ bool all_at_rest(const struct inphase_core *core)
     return true;
 }
 
-/* Latched, and commanded to rest. While feedback is good, a joint has the time of a stop to come to rest
-   as well; at rest is what is measured */
+/* Latched, and commanded to rest. While feedback is good, a joint has the time of a stop to come to
+   rest as well; at rest is what is measured */
 static uint32_t rest_state(const struct inphase_core *core, uint32_t from)
 {
     int64_t since_ns = (core->cycle - core->latched_cycle) * core->period_ns;
@@ -145,7 +145,8 @@ void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail)
     begin_epoch(core);
 }
 
-/* what was left alone is read again: it has to be seen before it is moved, or is said to be at rest */
+/* what was left alone is read again: it has to be seen before it is moved, or is said to be at
+   rest */
 static void feed_again(struct inphase_core *core)
 {
     for (uint32_t i = 0; i < core->actuators; i++) {

@@ -65,8 +65,8 @@ static int allocate(int fd, uint64_t size)
     return -posix_fallocate(fd, 0, (off_t)size);
 }
 
-/* Whoever else has a descriptor of it can neither shorten it, which would end the runtime by SIGBUS,
-   nor, unless it is a writer, change it: its own mapping is the last one that may */
+/* Whoever else has a descriptor of it can neither shorten it, which would end the runtime by
+   SIGBUS, nor, unless it is a writer, change it: its own mapping is the last one that may */
 static int seal(inphase_segment *segment, bool others_write)
 {
     int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;

@@ -18,7 +18,8 @@
 struct inphase_segment {
     uint8_t *memory;
     uint64_t size;
-    int fd;                      /* holds the writer's lock, or asks for it; -1: another one writes too */
+    int fd;                      /* holds the writer's lock, or asks for it; -1: another one writes
+                                    too */
     int handed;                  /* the descriptor for others; -1: it is not ours to hand over */
     bool writer;
 };

@@ -1,5 +1,5 @@
-/* Where a ramp leads, in closed form: sums over its cycles. No state and no failure; only + - * /, sqrt
-   and floor, equal on every machine. A part of limiter.c, which alone includes it. */
+/* Where a ramp leads, in closed form: sums over its cycles. No state and no failure; only + - * /,
+   sqrt and floor, equal on every machine. A part of limiter.c, which alone includes it. */
 #pragma once
 
 #include <math.h>

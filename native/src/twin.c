@@ -137,7 +137,8 @@ static void measure_new(struct inphase_core *core, struct sensor *sensor, struct
         memcpy(twin->payload, coming->payload, sensor->payload);
 }
 
-/* does the device stand still? By a planned fault, or by a drawn one, which lasts for some samples */
+/* does the device stand still? By a planned fault, or by a drawn one, which lasts for some
+   samples */
 static bool stands(struct inphase_core *core, struct sensor *sensor, const struct coming *coming)
 {
     struct twin *twin = sensor->twin;
@@ -366,8 +367,8 @@ static int twin_trigger(struct inphase_core *core, struct sensor *sensor, int64_
     }
     latency_ns = draw_latency(core, sensor, key);
 
-    /* no reply is sooner than the earliest that its driver states: such a one would answer an earlier
-       trigger */
+    /* no reply is sooner than the earliest that its driver states: such a one would answer an
+       earlier trigger */
     if (latency_ns < sensor->earliest_ns)
         latency_ns = sensor->earliest_ns;
 
@@ -440,7 +441,8 @@ static int receive_latched(struct inphase_core *core, struct sensor *sensor, enu
     for (uint32_t i = 0; i < twin->count; i++) {
         struct coming *coming = coming_at(twin, i);
 
-        if (coming->taken && coming->ready_ns != INPHASE_ABSENT && coming->ready_ns <= core->virtual_ns) {
+        if (coming->taken && coming->ready_ns != INPHASE_ABSENT &&
+            coming->ready_ns <= core->virtual_ns) {
             newest = coming;
             past = i + 1;
         }

@@ -48,7 +48,8 @@ struct effect {
     double value[INPHASE_MAX_CHANNELS];
 };
 
-/* what an actuator moves in lock step: servos of its own, or the world. The caller's thread writes */
+/* what an actuator moves in lock step: servos of its own, or the world. The caller's thread
+   writes */
 struct plant {
     struct inphase_servo servo[INPHASE_MAX_CHANNELS];
     int64_t servo_ns;            /* up to which they have moved */

@@ -193,8 +193,8 @@ int64_t inphase_worker_post(inphase_worker *worker, const struct inphase_posted 
     return (int64_t)number;
 }
 
-/* the newest command of an actuator that was not taken yet: 1, 2: it is a stop, 0: none, -EAGAIN: too
-   old */
+/* the newest command of an actuator that was not taken yet: 1, 2: it is a stop, 0: none, -EAGAIN:
+   too old */
 static int take_order(inphase_worker *worker, uint32_t actuator, double *values, int64_t *cycle)
 {
     const struct inphase_ring *ring = &worker->layout.orders[actuator];

@@ -1,6 +1,6 @@
-/* The box that an actuator's tool stays in: what the limiter allows of each joint is held back, for all
-   joints of the chain together, until the tool is inside, and would be at the end of the ramp from
-   there. Cycle thread. */
+/* The box that an actuator's tool stays in: what the limiter allows of each joint is held back, for
+   all joints of the chain together, until the tool is inside, and would be at the end of the ramp
+   from there. Cycle thread. */
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -64,8 +64,8 @@ static uint32_t leaves(const struct box *box, const struct actuator *actuator,
     return outside(box, positions);
 }
 
-/* a share of the way from the ramp to what was allowed: within velocity, acceleration and jerk as both
-   are; false: the range would not be kept */
+/* a share of the way from the ramp to what was allowed: within velocity, acceleration and jerk as
+   both are; false: the range would not be kept */
 static bool mix(const struct actuator *actuator, const struct inphase_motion *ramp,
                 const struct inphase_motion *allowed, double share,
                 struct inphase_motion *out)
@@ -125,7 +125,8 @@ uint32_t workspace_hold(const struct actuator *actuator, const struct inphase_mo
     for (uint32_t c = 0; c < joints; c++) {
         double allowed = fabs(motion[c].position - from[c].position);
 
-        /* what moves less than the ramp already, for the joint's sake, does not move more for the box's */
+        /* what moves less than the ramp already, for the joint's sake, does not move more for the
+           box's */
         inphase_ramp(&actuator->limiter[c], &ramp[c], &unknown);
         if (allowed < fabs(ramp[c].position - from[c].position))
             ramp[c] = motion[c];

@@ -68,7 +68,8 @@ static bool is_sound(struct world *world)
     const struct inphase_world *spec = &world->spec;
 
     for (uint32_t i = 0; i < spec->warnings; i++) {
-        const int32_t *count = (const void *)((const char *)spec->warning + i * spec->warning_stride);
+        const int32_t *count =
+            (const void *)((const char *)spec->warning + i * spec->warning_stride);
 
         if ((spec->fatal >> i & 1) && *count != world->warned[i]) {
             world_fail(world, 1 + (int)i, "");

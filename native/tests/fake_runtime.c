@@ -1,5 +1,6 @@
-/* Stands in for libonnxruntime.so where a C test wants no package: the same table, and a "model" that
-   gives each output number i of its first input plus i. Every handle is memory, so that a leak shows. */
+/* Stands in for libonnxruntime.so where a C test wants no package: the same table, and a "model"
+   that gives each output number i of its first input plus i. Every handle is memory, so that a leak
+   shows. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

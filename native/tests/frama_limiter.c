@@ -1,5 +1,5 @@
-/* The limiter with any arguments at all, for Frama-C's Eva: see middleware/LIMITS.md for the command.
-   Not built with the others. */
+/* The limiter with any arguments at all, for Frama-C's Eva: see middleware/LIMITS.md for the
+   command. Not built with the others. */
 #include "../src/limiter.c"
 
 static volatile double any; /* any double, another one at each look */

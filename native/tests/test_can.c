@@ -280,7 +280,9 @@ static void random_traffic_gives_the_first_good_frame_of_each(void)
 /* ---- the core on a bus ------------------------------------------------------------------- */
 
 /* how the bus behaves on SYNC: written by the test, read by the bus's thread */
-enum manner { ANSWER, SHUFFLE, CHATTER, TWICE, AFTERWARDS, HALF, SHORT, PASSIVE, BUS_OFF, TX_TIMEOUT };
+enum manner {
+    ANSWER, SHUFFLE, CHATTER, TWICE, AFTERWARDS, HALF, SHORT, PASSIVE, BUS_OFF, TX_TIMEOUT
+};
 
 struct bus {
     pthread_t thread;
@@ -414,7 +416,8 @@ static void open_rig(struct rig *rig)
     make_motors(&motors);
     sensor.exchange = motors.exchange;
     for (uint32_t i = 0; i < MOTORS; i++) {
-        limits[i] = (struct inphase_limits){.low = -100, .high = 100, .velocity = 1, .acceleration = 1,
+        limits[i] = (struct inphase_limits){.low = -100, .high = 100, .velocity = 1,
+                                            .acceleration = 1,
                                             .step = 1};
         goal[i] = frame_of(GOAL + i, 0, 4);
         value[i] = (struct inphase_field){i * CAN_MTU + DATA, INPHASE_I32, 0, i, 1, 0};

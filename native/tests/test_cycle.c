@@ -24,7 +24,8 @@
 #define MAX_AGE_NS 3500000LL
 #define MAX_HOLD_NS 3000000LL
 #define RECOVER 3
-#define SETTLED 130 /* cycles after a ramp: the joint follows, and is measured to be at rest for 0.1 s */
+/* cycles after a ramp: the joint follows, and is measured to be at rest for 0.1 s */
+#define SETTLED 130
 
 struct robot {
     inphase_segment *segment;
@@ -69,7 +70,8 @@ static int try_open(struct robot *robot, const struct choice *choice)
                       .framing = {.datagram = 1, .min_size = 4, .max_size = 4},
                       .acquire = INPHASE_ACQUIRE_TRIGGER, .acquire_ns = 50000,
                       .reply_max_ns = choice->reply_max_ns},
-         .twin = {.channel = &joint, .latency_ns = LATENCY_NS}, .low = &low, .high = &high, .rate = &rate},
+         .twin = {.channel = &joint, .latency_ns = LATENCY_NS}, .low = &low, .high = &high,
+         .rate = &rate},
         {.device = 1, .channels = 1, .trigger_ns = 100000, .max_age_ns = MAX_AGE_NS,
          .recover = RECOVER, .depth = 64, .every = 1, .payload = 8,
          .exchange = {.replies = 1, .reply = &reply,
@@ -81,7 +83,8 @@ static int try_open(struct robot *robot, const struct choice *choice)
     struct inphase_actuator_config actuator = {
         .device = 0, .channels = 1, .feedback_sensor = (int32_t)choice->feedback,
         .accepts = 1 << INPHASE_FRESH | 1 << INPHASE_HELD | 1 << INPHASE_LATE,
-        .watchdog = choice->watchdog, .max_hold_ns = MAX_HOLD_NS, .limits = &limits, .servo = &servo,
+        .watchdog = choice->watchdog, .max_hold_ns = MAX_HOLD_NS, .limits = &limits,
+        .servo = &servo,
         .start = &choice->start, .encoding = {.packet = packet, .packet_size = 4, .fields = 1,
                                               .field = &field},
     };
@@ -809,8 +812,8 @@ static void watchdog_starves(uint32_t watchdog, const struct frozen *frozen)
     CHECK_EQUAL(act_of(frame)->flags & (INPHASE_ACT_WRITTEN | INPHASE_ACT_STARVED),
                 INPHASE_ACT_WRITTEN);
 
-    /* 50 ms at 20 rad/s^2 gave 1 rad/s: the ramp takes 50 ms, and is fed. It rests for a second, in which it might go on. Then nothing is fed,
-       although the input comes back in between */
+    /* 50 ms at 20 rad/s^2 gave 1 rad/s: the ramp takes 50 ms, and is fed. It rests for a second, in
+       which it might go on. Then nothing is fed, although the input comes back in between */
     for (int i = 0; i < FROZEN_FOR + 50; i++) {
         frame = go_on(&robot, frozen, goal += 0.0015);
         if (act_of(frame)->flags & INPHASE_ACT_STARVED)

@@ -139,7 +139,8 @@ static void open_rig(struct rig *rig, int kind)
                                  .max_size = 64},
                      .clock_offset = 2, .clock_type = INPHASE_U32, .clock_bits = 32,
                      .clock_tick_ns = 1000,
-                     .acquire = INPHASE_ACQUIRE_MIDDLE, .reply_ns = WORST_NS, .reply_max_ns = WORST_NS}};
+                     .acquire = INPHASE_ACQUIRE_MIDDLE, .reply_ns = WORST_NS,
+                     .reply_max_ns = WORST_NS}};
     struct inphase_config config = {
         .period_ns = PERIOD_NS, .read_deadline_ns = DEADLINE_NS, .act_ns = DEADLINE_NS,
         .resumed_after_ns = BOUND_NS, .devices = 1, .sensors = 1, .frame_depth = 1024,

@@ -273,7 +273,8 @@ static void a_clock_that_is_only_heard_is_mapped_with_its_stated_latencies(void)
 #define STATED 450000LL
 #define NEAR 50000LL /* so near the truth is the mapping that many arrivals give */
 
-/* A stamp arrives. The mapping's distance from the truth, which is within its error; -1: not mapped. */
+/* A stamp arrives. The mapping's distance from the truth, which is within its error; -1: not
+   mapped. */
 static int64_t hear(struct inphase_device_clock *clock, const struct device_model *device,
                     int64_t truth, int64_t latency, int64_t most, int *answer)
 {
@@ -288,7 +289,8 @@ static int64_t hear(struct inphase_device_clock *clock, const struct device_mode
     return llabs(host - truth);
 }
 
-/* many that come in time, each later than the least latency by up to uneven, most of them by little */
+/* many that come in time, each later than the least latency by up to uneven, most of them by
+   little */
 static int64_t hear_many(struct inphase_device_clock *clock, const struct device_model *device,
                          int64_t at, int readings, int64_t uneven, int64_t most, int64_t settled)
 {
@@ -443,7 +445,8 @@ static void a_wrong_stamp_in_a_backlog_costs_itself_alone(void)
     }
 }
 
-/* whatever the latencies are, also where one in ten comes after the worst case, by up to a period */
+/* whatever the latencies are, also where one in ten comes after the worst case, by up to a
+   period */
 static void the_truth_is_within_the_error_of_what_is_heard(void)
 {
     static const int64_t periods[] = {1000000, 10000000, 33333333, SECOND};
@@ -492,7 +495,8 @@ static void no_arrival_is_too_strange(void)
                 CHECK_EQUAL(rc, -EINVAL);
             if (rc < 0)
                 continue;
-            rc = inphase_device_clock_locate(&clock, device, arrival - most, arrival, &host, &error);
+            rc = inphase_device_clock_locate(&clock, device, arrival - most, arrival, &host,
+                                             &error);
             CHECK(rc == -EAGAIN || rc == -ERANGE || (rc == 0 && error > 0 && host <= arrival));
         }
     }
@@ -559,9 +563,9 @@ static void the_error_grows_with_the_time_since_the_last_reading(void)
 
 /* ---- samples of a device that is only heard ------------------------------------------------- */
 
-/* What the core makes of a stamp and a receipt. The stamp is the last whole tick of a counter that wraps,
-   taken so long before the middle of the acquisition, or after it, as the driver states; the receipt
-   is one latency after the acquisition. */
+/* What the core makes of a stamp and a receipt. The stamp is the last whole tick of a counter that
+   wraps, taken so long before the middle of the acquisition, or after it, as the driver states; the
+   receipt is one latency after the acquisition. */
 static void a_sample_that_is_only_heard_is_acquired_when_its_device_says(void)
 {
     static const int64_t shifts[] = {0, 3000000, -3000000};

@@ -23,7 +23,8 @@
 #define LATENCY_NS 200000LL
 #define PANEL 1 /* the sensor with the buttons; 0 has the joint */
 #define STEP 1e-6 /* from command to command: v of 1e-3 rad/s, below what starts_here allows */
-#define SETTLED 130 /* cycles after a stop: the joint follows, and is measured to be at rest for 0.1 s */
+/* cycles after a stop: the joint follows, and is measured to be at rest for 0.1 s */
+#define SETTLED 130
 
 struct robot {
     inphase_segment *segment;
@@ -149,7 +150,8 @@ static uint32_t act_flags(struct robot *robot)
     return robot->core->actuator[0].flags;
 }
 
-/* latched by an emergency stop in the act of the cycle that was run last, and its command dropped */
+/* latched by an emergency stop in the act of the cycle that was run last, and its command
+   dropped */
 static void expect_stopped(struct robot *robot, uint32_t detail, int64_t cycle, int64_t before)
 {
     struct inphase_status status = status_of(robot);

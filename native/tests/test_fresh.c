@@ -1,5 +1,6 @@
 /* Which samples may be FRESH: those of this frame's trigger, whose stamps the core's own clock does
-   not speak against, and that are no older than max_age. Virtual time; the devices are the test's. */
+   not speak against, and that are no older than max_age. Virtual time; the devices are the
+   test's. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdbool.h>
@@ -70,8 +71,9 @@ static int give(struct inphase_core *core, struct sensor *sensor, enum received 
 /* as a worker: it fires by itself, and its samples name their trigger */
 static const struct device_ops ours = {.pairs = true, .trigger = no_trigger, .receive = give};
 
-/* A device on a line: it answers what it was asked in order, each within MOST_NS of the one before. It
-   stands still now and then, and a request or a reply gets lost; its replies say which cycle asked */
+/* A device on a line: it answers what it was asked in order, each within MOST_NS of the one before.
+   It stands still now and then, and a request or a reply gets lost; its replies say which cycle
+   asked */
 static struct {
     struct { int64_t at_ns, cycle; } reply[64];
     uint32_t count;
@@ -101,7 +103,8 @@ static int line_trigger(struct inphase_core *core, struct sensor *sensor, int64_
     if (is_hit(core->cycle))
         return 0;
     if (is_hit(core->cycle))
-        start_ns += (int64_t)(check_random() % 20) * PERIOD_NS + (int64_t)(check_random() % PERIOD_NS);
+        start_ns += (int64_t)(check_random() % 20) * PERIOD_NS;
+        start_ns += (int64_t)(check_random() % PERIOD_NS);
     line.free_ns = start_ns + LEAST_NS + (int64_t)(check_random() % (MOST_NS - LEAST_NS));
     if (is_hit(core->cycle))
         return 0;
@@ -148,7 +151,8 @@ static void open_robot(struct robot *robot)
             .exchange = {.replies = 1, .reply = &reply, .reply_max_ns = 400000,
                          .reply_ns = i == LINE ? MOST_NS : 0,
                          .reply_min_ns = i == LINE ? LEAST_NS : 0,
-                         .framing = i == FREE || i == PIPE ? stream : datagram, .field = &field, .fields = 1},
+                         .framing = i == FREE || i == PIPE ? stream : datagram, .field = &field,
+                         .fields = 1},
             .twin = {.channel = &channel, .latency_ns = 1, .period_ns = PERIOD_NS}};
     memset(robot, 0, sizeof *robot);
     memset(given, 0, sizeof given);
@@ -451,7 +455,8 @@ static void a_frame_has_the_newest_of_a_stream_and_a_backlog_is_no_lag(void)
     close_robot(&robot);
 }
 
-/* ---- which trigger a reply answers ------------------------------------------------------------ */
+/* ---- which trigger a reply answers
+   ------------------------------------------------------------ */
 
 /* every reply says which cycle asked for it; sequences count when they are declared */
 static void fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(uint32_t sequence_type)
@@ -480,8 +485,8 @@ static void fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(uint32_t
     CHECK(fresh > 60 * 250);
 }
 
-/* what the device on the pipe gives when it is asked: so many replies at once, of which the first has
-   the number of the one before, and bytes of the next one */
+/* what the device on the pipe gives when it is asked: so many replies at once, of which the first
+   has the number of the one before, and bytes of the next one */
 static struct {
     int fd[2];
     uint16_t number, replies, repeats, more;
@@ -540,9 +545,9 @@ static void close_pipe(struct robot *robot)
     close_robot(robot);
 }
 
-/* One read brings two replies to one trigger: either may be the one that was asked for, so the first,
-   which was taken already, is doubted before any frame has it. In a frame of its own cycle and in a
-   later one */
+/* One read brings two replies to one trigger: either may be the one that was asked for, so the
+   first, which was taken already, is doubted before any frame has it. In a frame of its own cycle
+   and in a later one */
 static void a_reply_with_another_behind_it_is_not_fresh(void)
 {
     for (uint32_t latency = 0; latency < 2; latency++) {

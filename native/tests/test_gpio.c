@@ -1,6 +1,6 @@
-/* Trigger lines, and those of the emergency stop. There is no GPIO chip here: the kernel hands the cycle thread's ioctls to a thread of
-   this test (seccomp's user notification), which sees each edge and says that it was done. What a
-   chip does with them is tested where there is one. */
+/* Trigger lines, and those of the emergency stop. There is no GPIO chip here: the kernel hands the
+   cycle thread's ioctls to a thread of this test (seccomp's user notification), which sees each
+   edge and says that it was done. What a chip does with them is tested where there is one. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -369,7 +369,8 @@ static void a_line_that_cannot_be_read_keeps_all_from_being_armed(void)
     close(fd[1]);
 }
 
-/* what the gateway writes and the core reads: a word of another run, or of nobody, is not looked at */
+/* what the gateway writes and the core reads: a word of another run, or of nobody, is not looked
+   at */
 static void a_clients_stop_is_a_word_in_a_page_of_this_run(void)
 {
     int64_t until = inphase_now() + BOUND_NS;

@@ -1,5 +1,5 @@
-/* The guard's page as the core leaves it and the guard finds it, whenever the core was killed; and what
-   the guard makes of it, on a clock of the test's own. */
+/* The guard's page as the core leaves it and the guard finds it, whenever the core was killed; and
+   what the guard makes of it, on a clock of the test's own. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -263,7 +263,8 @@ static void a_page_that_leads_outside_is_refused(void)
     close_page();
 }
 
-/* what a stray write of the core could put on the page, again and again; an odd round puts it back */
+/* what a stray write of the core could put on the page, again and again; an odd round puts it
+   back */
 static _Atomic bool is_over;
 
 static void set(uint64_t *at, uint64_t value)
@@ -580,8 +581,8 @@ static void a_runtime_is_spared_where_every_actuator_is_emulated_and_once_per_be
     CHECK(guard_spares(&view, 1, 1));
 }
 
-/* how often a worker's device was lost in motion, and whether its worker has to be killed before it is
-   stopped: each loss is another number, also of one that is lost again in the same way */
+/* how often a worker's device was lost in motion, and whether its worker has to be killed before it
+   is stopped: each loss is another number, also of one that is lost again in the same way */
 static void a_loss_in_motion_is_left_with_what_became_of_the_worker(void)
 {
     static const struct {

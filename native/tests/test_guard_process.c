@@ -1,5 +1,6 @@
-/* The guard's program itself, with a page of the test's own: in which order it does what, and what it
-   looks at again. Its runtime is a process that does nothing, its devices are sockets and a terminal. */
+/* The guard's program itself, with a page of the test's own: in which order it does what, and what
+   it looks at again. Its runtime is a process that does nothing, its devices are sockets and a
+   terminal. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -62,7 +63,8 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
 
         actuator->index = i;
         actuator->stop = (struct inphase_stop){.kind = INPHASE_STOP_BYTES, .size = STOP,
-                                               .chunk = chunk, .gap_ns = gap_ns, .wire_ns = wire_ns};
+                                               .chunk = chunk, .gap_ns = gap_ns,
+                                               .wire_ns = wire_ns};
         memcpy(actuator->stop_bytes, bytes, sizeof bytes);
     }
     rig->page = inphase_core_guard(rig->core, hold_ns, &rig->life);
@@ -226,8 +228,8 @@ static void expect_stops(int fd, uint32_t index)
     CHECK_EQUAL(recv(fd, bytes, sizeof bytes, MSG_DONTWAIT), -1);
 }
 
-/* A frozen runtime goes on for as long as it takes to die. The kernel holds this one up on its way out,
-   and there its second actuator gets its first command */
+/* A frozen runtime goes on for as long as it takes to die. The kernel holds this one up on its way
+   out, and there its second actuator gets its first command */
 static void what_began_to_move_while_the_runtime_died_is_stopped_too(void)
 {
     struct rig rig;
@@ -296,7 +298,8 @@ static void what_waits_in_a_terminal_is_dropped_before_the_stop(void)
         kill_runtime(&rig);
         expect_end(rig.guard);
 
-        /* what the other end's buffer had taken already comes out, then the stops and nothing else */
+        /* what the other end's buffer had taken already comes out, then the stops and nothing
+           else */
         while ((size = read(master, bytes, sizeof bytes)) > 0)
             for (ssize_t at = 0; at < size; at++) {
                 old += bytes[at] == 0x55;
@@ -311,7 +314,8 @@ static void what_waits_in_a_terminal_is_dropped_before_the_stop(void)
     }
 }
 
-/* a reply may be on its way when the runtime dies: the line is left alone before the first stop, too */
+/* a reply may be on its way when the runtime dies: the line is left alone before the first stop,
+   too */
 static void a_line_is_left_idle_before_each_stop(void)
 {
     struct rig rig;
@@ -522,7 +526,8 @@ static void a_frozen_runtime_whose_robot_is_emulated_is_stopped_and_left_alive(v
     close_rig(&rig);
 }
 
-/* also where the one that is real does not move, was given without a word, or was taken away again */
+/* also where the one that is real does not move, was given without a word, or was taken away
+   again */
 static void a_frozen_runtime_with_one_real_actuator_is_killed(void)
 {
     for (int turn = 0; turn < 3; turn++) {
@@ -601,7 +606,8 @@ static void a_worker_that_ends_in_motion_has_its_device_stopped(void)
         }
         settle(&rig, moved);
         expect_stops(moved, mover);
-        expect_words(&rig, "the worker of device ended while it moves; its device was sent its stop 3");
+        expect_words(&rig, "the worker of device ended while it moves; "
+                           "its device was sent its stop 3");
         CHECK_EQUAL(waitpid(rig.runtime, &status, WNOHANG), 0);
         CHECK_EQUAL(access(rig.note, F_OK), -1);
 
@@ -692,7 +698,8 @@ static void a_device_that_was_never_given_is_sent_nothing(void)
     close_rig(&rig);
 }
 
-/* the core has lost it: a worker that takes no orders is killed before the stop, any other is not */
+/* the core has lost it: a worker that takes no orders is killed before the stop, any other is
+   not */
 static void a_device_that_the_core_lost_in_motion_is_stopped(void)
 {
     for (int is_stuck = 0; is_stuck < 2; is_stuck++) {
@@ -711,7 +718,8 @@ static void a_device_that_the_core_lost_in_motion_is_stopped(void)
         settle(&rig, wires.first[1]);
         expect_stops(wires.first[1], 0);
         expect_words(&rig, is_stuck ? "takes no commands while it moves, and was killed; its device"
-                                    : "lost it while it moves; its device was sent its stop 3 times");
+                                    : "lost it while it moves; "
+                                      "its device was sent its stop 3 times");
         CHECK_EQUAL(waitpid(worker, &status, is_stuck ? 0 : WNOHANG), is_stuck ? worker : 0);
         CHECK_EQUAL(waitpid(rig.runtime, &status, WNOHANG), 0);
         kill_runtime(&rig);
@@ -766,8 +774,8 @@ static void a_workers_device_that_is_taken_away_in_motion_is_stopped(void)
     }
 }
 
-/* Its process is a person's, or the runtime's: it is left alive. The device of one that is stuck stays
-   here, since the thread may go on */
+/* Its process is a person's, or the runtime's: it is left alive. The device of one that is stuck
+   stays here, since the thread may go on */
 static void the_process_of_a_thread_is_left_alive_and_its_device_stopped_each_time(void)
 {
     struct wires wires;
@@ -802,8 +810,8 @@ static void the_process_of_a_thread_is_left_alive_and_its_device_stopped_each_ti
     close_rig(&rig);
 }
 
-/* nobody wants what came with a request that takes none, or that cannot be: it is closed, so that a port
-   gets its old name again */
+/* nobody wants what came with a request that takes none, or that cannot be: it is closed, so that a
+   port gets its old name again */
 static void a_descriptor_that_nobody_wanted_is_closed(void)
 {
     static const struct guard_request requests[] = {

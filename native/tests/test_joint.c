@@ -1,6 +1,6 @@
-/* The act and its feedback on virtual time, with a joint that the test moves itself: it has no lag and
-   no model, so what it does follows from the commands alone. Device 0 is a bus with a sensor of the
-   joint and the actuator, device 1 a second sensor of the same joint. */
+/* The act and its feedback on virtual time, with a joint that the test moves itself: it has no lag
+   and no model, so what it does follows from the commands alone. Device 0 is a bus with a sensor of
+   the joint and the actuator, device 1 a second sensor of the same joint. */
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>
@@ -172,8 +172,9 @@ static double applied(const struct robot *robot)
 
 /* ---- where the joint is ------------------------------------------------------------------ */
 
-/* A velocity has gone on since the joint was measured. With the 0.6 ms from the acquisition to the act
-   left out, this joint would come to rest 1.2 mrad outside of its range; with them subtracted, 2.4 */
+/* A velocity has gone on since the joint was measured. With the 0.6 ms from the acquisition to the
+   act left out, this joint would come to rest 1.2 mrad outside of its range; with them subtracted,
+   2.4 */
 static void a_velocity_comes_to_rest_inside_of_the_range_however_old_its_sample(void)
 {
     for (int old = 0; old < 3; old++)
@@ -330,7 +331,8 @@ static void an_actuator_that_is_not_enabled_is_not_written_to(void)
         ask(&robot, 0);
     CHECK_EQUAL(act_of(&robot)->flags, INPHASE_ACT_WRITTEN);
 
-    /* nor when it was armed, and is switched off: but for its stop, until it is measured to be at rest */
+    /* nor when it was armed, and is switched off: but for its stop, until it is measured to be at
+       rest */
     CHECK_EQUAL(inphase_core_enable(robot.core, 0, 0), 0);
     for (int n = 0; n < SETTLED; n++) {
         ask(&robot, 0.0005 * n);
@@ -499,8 +501,8 @@ static void a_joint_starts_at_the_goal_that_it_holds_at_where_that_is_near(void)
     }
 }
 
-/* no sensor says where the joint is: its driver does, or it gets nothing at all. Power that was away
-   leaves the joint elsewhere than where it was commanded last */
+/* no sensor says where the joint is: its driver does, or it gets nothing at all. Power that was
+   away leaves the joint elsewhere than where it was commanded last */
 static void a_blind_joint_starts_where_its_driver_says_or_is_not_armed(void)
 {
     static const double goals[] = {0.7, -0.4};
@@ -886,7 +888,8 @@ static int slow_trigger(struct inphase_core *core, struct sensor *sensor, int64_
     return rc;
 }
 
-/* a trigger that takes its time makes the next one late: that is told, of the device that was late */
+/* a trigger that takes its time makes the next one late: that is told, of the device that was
+   late */
 static void a_late_trigger_is_among_the_worst_cycles(void)
 {
     struct inphase_worst worst[INPHASE_WORST];
@@ -912,7 +915,8 @@ static void a_late_trigger_is_among_the_worst_cycles(void)
 
 /* ---- a reply that was never seen ---------------------------------------------------------- */
 
-/* the next reply may be it: nothing is said of its trigger, and nothing moves by it, then or later */
+/* the next reply may be it: nothing is said of its trigger, and nothing moves by it, then or
+   later */
 static void a_sample_of_a_line_in_doubt_has_no_trigger_and_carries_no_motion(void)
 {
     struct robot robot;
@@ -1082,7 +1086,8 @@ static void a_number_goes_on_or_back_in_its_own_width(void)
             CHECK_EQUAL(row_of(idle(&robot), BUS)->status, INPHASE_FRESH);
 
         /* the twin adds 1 to what it gave last */
-        sensor->twin->sequence = (sensor->twin->sequence + (uint64_t)steps[i].step - 1) & steps[i].mask;
+        sensor->twin->sequence += (uint64_t)steps[i].step - 1;
+        sensor->twin->sequence &= steps[i].mask;
         CHECK_EQUAL(row_of(idle(&robot), BUS)->status, steps[i].status);
         CHECK_EQUAL(counts(&robot).duplicates, steps[i].status == INPHASE_FROZEN);
         close_robot(&robot);

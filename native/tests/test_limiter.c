@@ -14,7 +14,8 @@
 
 static const struct inphase_limits joint = {.low = -2, .high = 2, .velocity = 3, .acceleration = 20,
                                             .step = 0.25};
-static const struct inphase_limits smooth = {.low = -2, .high = 2, .velocity = 3, .acceleration = 20,
+static const struct inphase_limits smooth = {.low = -2, .high = 2, .velocity = 3,
+                                             .acceleration = 20,
                                              .step = 0.25, .jerk = 400};
 
 /* values at which something is different, besides ordinary ones of every magnitude */
@@ -384,7 +385,8 @@ static void a_goal_that_moves_is_caught_up_with(void)
     }
 }
 
-/* ---- a joint that pushes too hard ------------------------------------------------------------- */
+/* ---- a joint that pushes too hard
+   ------------------------------------------------------------- */
 
 /* a wave whose motion has one sign, so smooth that it is followed as it is */
 static double rise(int n)

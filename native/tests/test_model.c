@@ -1,5 +1,5 @@
-/* A policy that is a model: what goes in, what comes out, what is refused, and its loop; on a runtime
-   that stands in for ONNX Runtime. */
+/* A policy that is a model: what goes in, what comes out, what is refused, and its loop; on a
+   runtime that stands in for ONNX Runtime. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
@@ -225,7 +225,8 @@ static void what_breaks_a_bound_is_refused(void)
     CHECK_EQUAL(open_model(&model, &it), -EINVAL);
 }
 
-/* ---- with a core ------------------------------------------------------------------------------ */
+/* ---- with a core
+   ------------------------------------------------------------------------------ */
 
 
 /* one sensor of one channel on virtual time, and the model that reads it */

@@ -1,6 +1,6 @@
-/* The stop that is owed to an actuator that was lost in motion, on virtual time: what it is, how often
-   it is written, and what ends it. The joint is the test's, and so is what its device takes. Device 0
-   has the actuator and a sensor of no interest, device 1 measures the joint. */
+/* The stop that is owed to an actuator that was lost in motion, on virtual time: what it is, how
+   often it is written, and what ends it. The joint is the test's, and so is what its device takes.
+   Device 0 has the actuator and a sensor of no interest, device 1 measures the joint. */
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>
@@ -72,7 +72,8 @@ static void open_robot(struct robot *robot, uint32_t mode, bool is_blind, int64_
         [JOINT] = {.kind = INPHASE_TWIN_WORLD, .gain = 1, .source = &robot->joint}};
     struct inphase_sensor_config sensor[SENSORS];
     struct inphase_actuator_config actuator = {
-        .channels = 1, .feedback_sensor = is_blind ? -1 : BESIDE, .feedback_channel = JOINT, .start = &start,
+        .channels = 1, .feedback_sensor = is_blind ? -1 : BESIDE, .feedback_channel = JOINT,
+        .start = &start,
         .accepts = 1 << INPHASE_FRESH | 1 << INPHASE_HELD | 1 << INPHASE_LATE,
         .max_hold_ns = 3 * period_ns, .limits = &limits[mode], .servo = &servo, .guarded = 1,
         .encoding = {.packet = packet, .packet_size = 4},

@@ -1,6 +1,6 @@
-/* The plan of setpoints on virtual time: when answers act, how they are joined, what lies between two
-   commands, what is stale, starved or hostile. The robot is one blind joint without limits to speak of:
-   what is requested is what the plan gave. */
+/* The plan of setpoints on virtual time: when answers act, how they are joined, what lies between
+   two commands, what is stale, starved or hostile. The robot is one blind joint without limits to
+   speak of: what is requested is what the plan gave. */
 #include <errno.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -442,7 +442,8 @@ static void what_is_gone_to_may_change_on_the_way_without_a_step(void)
         struct robot robot;
         double chunk[3] = {HERE, HERE + 1, HERE + 2}, before = NAN, largest = 0;
 
-        /* of the answer to frame 10, the command for cycle 20 is known in cycle 10; it changes that */
+        /* of the answer to frame 10, the command for cycle 20 is known in cycle 10; it changes
+           that */
         open_robot(&robot, (struct inphase_policy_timing){
                                .every = 10, .chunk = 3, .chunk_every = 10, .interpolate = way});
         for (int i = 0; i < 20; i++) {
@@ -519,7 +520,8 @@ static void without_the_next_command_there_is_no_way_on(void)
     double chunk[2] = {HERE, HERE + 1};
 
     open_robot(&robot, (struct inphase_policy_timing){
-                           .every = 4, .chunk = 2, .chunk_every = 4, .interpolate = INPHASE_LINEAR});
+                           .every = 4, .chunk = 2, .chunk_every = 4,
+                           .interpolate = INPHASE_LINEAR});
     latch(&robot);
     CHECK_EQUAL(answer(&robot, 0, chunk), 0);
     CHECK(act(&robot) == HERE);
@@ -644,7 +646,8 @@ static void hostile_answers_are_refused_and_nothing_else_happens(void)
         latch(&robot);
         write_mail(&robot, bad[i], 0, 2);
 
-        /* the last one is whole, with zeros in it, which is where the joint may not start from here */
+        /* the last one is whole, with zeros in it, which is where the joint may not start from
+           here */
         if (!last)
             CHECK(isnan(act(&robot)));
         else
@@ -832,7 +835,8 @@ static void what_was_answered_before_a_stop_is_no_command_after_it(void)
 
     for (int i = 0; i < 12; i++)
         chunk[i] = HERE;
-    open_robot(&robot, (struct inphase_policy_timing){.every = 4, .latency_cycles = 2, .chunk = 12});
+    open_robot(&robot,
+               (struct inphase_policy_timing){.every = 4, .latency_cycles = 2, .chunk = 12});
     latch(&robot);
     CHECK_EQUAL(answer(&robot, 0, chunk), 0);
     act(&robot);

@@ -296,7 +296,8 @@ static void a_wall_clock_that_is_set_costs_stamps_and_no_replies(int64_t by_ns)
     close_rig(&rig);
 }
 
-/* by less than what lies between a trigger and its reply: the stamp of neither side would look wrong */
+/* by less than what lies between a trigger and its reply: the stamp of neither side would look
+   wrong */
 static void a_wall_clock_that_is_set_by_little_costs_a_stamp_and_no_reply(int64_t by_ns)
 {
     struct rig rig;

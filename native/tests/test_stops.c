@@ -1,6 +1,6 @@
-/* Stops that nothing holds up: the thread that hands keys, signals and the line's words to a core, an
-   emergency stop that comes while a person arms, and the supervisor's beat. The core is on virtual
-   time, and stands still while the thread is asked. */
+/* Stops that nothing holds up: the thread that hands keys, signals and the line's words to a core,
+   an emergency stop that comes while a person arms, and the supervisor's beat. The core is on
+   virtual time, and stands still while the thread is asked. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -439,8 +439,9 @@ static void a_device_that_is_handed_over_anew_between_two_cycles_latches(void)
     close(fd);
 }
 
-/* The guard stopped the devices of an emulated robot while nothing here ran. In the act in which the core
-   goes on there is no command any more; the joint gets its stop, and the run ends by itself */
+/* The guard stopped the devices of an emulated robot while nothing here ran. In the act in which
+   the core goes on there is no command any more; the joint gets its stop, and the run ends by
+   itself */
 static void a_core_that_was_spared_writes_its_stop_and_ends(void)
 {
     struct guard_life life = {.owner = 1};

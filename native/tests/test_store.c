@@ -288,7 +288,8 @@ static void a_layout_that_changes_after_it_was_checked_changes_nothing(void)
     CHECK_EQUAL(inphase_core_run(core, 30), 30);
     atomic_store(&statistics->worst_count, UINT32_MAX);
     for (size_t i = 0; i < sizeof was / 8; i++) {
-        const uint64_t other[] = {0, 1, 64, 65, 1 << 20, UINT64_MAX, UINT64_MAX - 7, check_random()};
+        const uint64_t other[] = {0,          1,              64,            65, 1 << 20,
+                                  UINT64_MAX, UINT64_MAX - 7, check_random()};
         inphase_reader *reader;
 
         for (size_t k = 0; k < sizeof other / sizeof *other; k++) {

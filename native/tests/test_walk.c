@@ -1,6 +1,7 @@
 /* A seeded walk through the states of a robot on virtual time: losses and returns, late and wrong
-   replies, drives that do not hear, stops, emergency stops, arming, stale and mad commands, in every command mode. After every
-   cycle the twins, which the core cannot see into, are held against three rules:
+   replies, drives that do not hear, stops, emergency stops, arming, stale and mad commands, in
+   every command mode. After every cycle the twins, which the core cannot see into, are held against
+   three rules:
 
      1. Nothing is written that did not pass the limiter in an armed state, but a device's stop.
      2. No frame says that the robot is at rest, faulted or stopped, while a joint moves.
@@ -8,7 +9,8 @@
 
      test_walk [CYCLES]
 
-   The rules are checked from what reaches the twins, with a model that shares no code with the core. */
+   The rules are checked from what reaches the twins, with a model that shares no code with the
+   core. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <math.h>
@@ -140,7 +142,8 @@ static void open_walk(struct walk *walk)
         bool is_switch = modes[i] == INPHASE_MODE_SWITCH;
 
         servo[i] = (struct inphase_servo){
-            .natural_rad_s = HEARS_RAD_S, .velocity_max = 6, .acceleration_max = 200, .mode = modes[i],
+            .natural_rad_s = HEARS_RAD_S, .velocity_max = 6, .acceleration_max = 200,
+            .mode = modes[i],
             .inertia = 0.1, .damping = 2};
         actuator[i] = (struct inphase_actuator_config){
             .device = i, .channels = 1, .feedback_sensor = is_switch ? -1 : (int32_t)i,
@@ -337,8 +340,8 @@ static bool may_move(uint32_t state, uint32_t flags)
            (state == INPHASE_STATE_UNCONTROLLED && (flags & INPHASE_ACT_RAMPING));
 }
 
-/* what stops the device, whatever state the robot is in: a joint is held where it was told to be, or
-   where it is */
+/* what stops the device, whatever state the robot is in: a joint is held where it was told to be,
+   or where it is */
 static bool is_a_stop(const struct walk *walk, uint32_t i, double value)
 {
     const struct told *told = &walk->told[i];

@@ -1,5 +1,6 @@
-/* Between the core and a worker: a sample that is posted over while the core reads it, and a command
-   that its worker comes to too late. The core is made and not started; the test is its cycle thread. */
+/* Between the core and a worker: a sample that is posted over while the core reads it, and a
+   command that its worker comes to too late. The core is made and not started; the test is its
+   cycle thread. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -120,8 +121,8 @@ static void on_read(int number, siginfo_t *info, void *context)
         post(stopped, 1000 + i);
 }
 
-/* The core is held up in the middle of a sample, here by a page that cannot be read, until its worker
-   has gone on by so many samples. Fewer than the depth of the ring leave it whole */
+/* The core is held up in the middle of a sample, here by a page that cannot be read, until its
+   worker has gone on by so many samples. Fewer than the depth of the ring leave it whole */
 static void a_sample_that_is_posted_over_while_it_is_read_is_none(void)
 {
     struct sigaction action = {.sa_sigaction = on_read, .sa_flags = SA_SIGINFO};
@@ -257,7 +258,8 @@ static int order(struct rig *rig, double value, int64_t ago_ns, double *given)
     return inphase_worker_wait(rig->worker, inphase_now(), 0, given, &cycle);
 }
 
-/* until the next one is due: what comes to a device later than that is older than what it stands for */
+/* until the next one is due: what comes to a device later than that is older than what it stands
+   for */
 static void an_order_is_obeyed_until_the_next_one_is_due_and_no_longer(void)
 {
     struct rig rig;
@@ -300,8 +302,8 @@ static void a_flag_that_its_worker_clears_holds_the_core_up_nowhere(void)
     close_rig(&rig);
 }
 
-/* of a cycle that the core, held up, has not come to: it waits; of one that will not come for long it is
-   no sample */
+/* of a cycle that the core, held up, has not come to: it waits; of one that will not come for long
+   it is no sample */
 static void a_sample_of_the_cycle_to_come_waits_for_it(void)
 {
     struct rig rig;
@@ -339,8 +341,8 @@ static void a_stop_is_never_too_late(void)
     close_rig(&rig);
 }
 
-/* the guard has the stop before the worker has the order; a worker that takes none is stuck after five
-   holds of the guard, and one that is behind and goes on is not */
+/* the guard has the stop before the worker has the order; a worker that takes none is stuck after
+   five holds of the guard, and one that is behind and goes on is not */
 static void a_worker_that_takes_no_orders_is_lost_and_one_that_is_behind_is_not(void)
 {
     const int64_t hold_ns = 20000000;

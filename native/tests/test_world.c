@@ -1,5 +1,5 @@
-/* A world in lock step, here a stub of a simulator: when it is stepped, how far, and what becomes of
-   it when it fails. Its whole state is a position that moves by velocity * time. */
+/* A world in lock step, here a stub of a simulator: when it is stepped, how far, and what becomes
+   of it when it fails. Its whole state is a position that moves by velocity * time. */
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>

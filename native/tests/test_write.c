@@ -1,6 +1,6 @@
-/* A command on its way out of a descriptor: what the guard finds on its page when the bytes leave, and
-   what is said of a line that takes a part of them. The linker leads the core's writes through this
-   file (--wrap), so that the page is looked at in the moment of the system call. */
+/* A command on its way out of a descriptor: what the guard finds on its page when the bytes leave,
+   and what is said of a line that takes a part of them. The linker leads the core's writes through
+   this file (--wrap), so that the page is looked at in the moment of the system call. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +32,8 @@ static const struct guard_page *seen; /* as the guard maps it */
 static struct guard_layout layout;    /* its copy */
 static struct guard_record found;
 static int page_fd;
-static const struct inphase_limits *limits; /* of the actuator; NULL: what bounds it does not matter */
+static const struct inphase_limits *limits; /* of the actuator; NULL: what bounds it does not
+                                               matter */
 static int writes;          /* of the device, so far */
 static ssize_t took;        /* of the last one, what the system call returned */
 
@@ -149,7 +150,8 @@ static void the_stop_of_a_joint_that_goes_on_by_itself_is_its_rest(void)
         struct inphase_limits limits;
         float rest;
     } modes[] = {
-        {{.low = -1, .high = 1, .velocity = 2, .acceleration = 20, .mode = INPHASE_MODE_VELOCITY}, 0},
+        {{.low = -1, .high = 1, .velocity = 2, .acceleration = 20, .mode = INPHASE_MODE_VELOCITY},
+         0},
         {{.low = -1, .high = 1, .velocity = 2, .effort = 3, .rate = 100, .safe = 0.5,
           .mode = INPHASE_MODE_EFFORT}, 0.5F},
         {{.dwell_s = 0.01, .safe = 1, .mode = INPHASE_MODE_SWITCH}, 1},
