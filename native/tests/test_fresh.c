@@ -103,8 +103,8 @@ static int line_trigger(struct inphase_core *core, struct sensor *sensor, int64_
     if (is_hit(core->cycle))
         return 0;
     if (is_hit(core->cycle))
-        start_ns += (int64_t)(check_random() % 20) * PERIOD_NS;
-        start_ns += (int64_t)(check_random() % PERIOD_NS);
+        start_ns += (int64_t)(check_random() % 20) * PERIOD_NS +
+                    (int64_t)(check_random() % PERIOD_NS);
     line.free_ns = start_ns + LEAST_NS + (int64_t)(check_random() % (MOST_NS - LEAST_NS));
     if (is_hit(core->cycle))
         return 0;
