@@ -21,7 +21,7 @@ from benches.distribution import Block, Rounds, show_throughput
 from benches.machine import Options
 from benches.native import ffi, lib
 from inphase import schedule as schedules
-from inphase.core.core import NativePolicy
+from inphase.core.lockstep_config import NativePolicy
 from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
 from inphase.plan.plan import make

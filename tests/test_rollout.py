@@ -15,7 +15,7 @@ import pytest
 
 import inphase
 from arms import arm_schedule
-from inphase.core.core import NativePolicy
+from inphase.core.lockstep_config import NativePolicy
 from inphase.episodes.episode import Episode
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inphase.core.core import is_realtime, store_size
+from inphase.core.config import store_size
+from inphase.core.realtime import is_realtime
 from inphase.errors import WorldError
 from inphase.host import preflight
 from inphase.host.preflight import Check

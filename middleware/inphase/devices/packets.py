@@ -6,7 +6,8 @@ import sys
 from typing import Any, NamedTuple
 
 from inphase._core import ffi, lib
-from inphase.driver import Check, Clock, Encoding, Exchange, Framing, Reply, Value
+from inphase.devices.packet_fields import encoding_fields, exchange_fields, framing_fields
+from inphase.driver import Encoding, Exchange, Framing
 
 REASONS = (
     "none",
@@ -85,11 +86,23 @@ def escape(framing: Framing, data: bytes) -> bytes:
 
 
 _CAN_CLASSIC, _CAN_FD = 8, 64
+
+
 _CAN_FRAME = 16
+
+
 _CAN_FD_SIZES = (*range(9), 12, 16, 20, 24, 32, 48, 64)
+
+
 _CAN_STANDARD_MAX, _CAN_EXTENDED_MAX = 0x7FF, 0x1FFFFFFF
+
+
 _CAN_EFF, _CAN_RTR = 0x80000000, 0x40000000
+
+
 _CAN_ERR, _CAN_ERR_BUS_OFF, _CAN_ERR_TX_TIMEOUT = 0x20000000, 0x40, 0x01
+
+
 _CAN_FD_MARK, _CAN_FD_SWITCH = 0x04, 0x01
 
 
@@ -126,128 +139,6 @@ def can_frame(
     named = can_id(ident, extended=extended, remote=remote)
     head = struct.pack("=IBB2x", named, len(data), flags)
     return head + data.ljust(_CAN_FD if fd else _CAN_CLASSIC, b"\0")
-
-
-def framing_fields(framing: Framing) -> dict[str, Any]:
-    """The fields of struct inphase_framing."""
-    return {
-        "datagram": framing.datagram or framing.can,
-        "can": framing.can,
-        "start_size": len(framing.start),
-        "start": list(framing.start),
-        "length_offset": framing.length_offset,
-        "length_size": framing.length_size,
-        "big_endian": framing.big_endian,
-        "length_add": framing.length_add,
-        "min_size": framing.min_size,
-        "max_size": framing.max_size,
-        "escape_size": len(framing.escape),
-        "escape": list(framing.escape),
-        "escape_insert": framing.escape_insert,
-        "escape_from": framing.escape_from,
-        "escape_tail": framing.escape_tail,
-    }
-
-
-def _value_fields(value: Value) -> dict[str, Any]:
-    return {
-        "offset": value.offset,
-        "type": int(value.type),
-        "big_endian": value.big_endian,
-        "channel": value.channel,
-        "scale": value.scale,
-        "zero": value.zero,
-    }
-
-
-def _check_fields(check: Check) -> dict[str, Any]:
-    return {
-        "kind": int(check.kind),
-        "type": int(check.type),
-        "big_endian": check.big_endian,
-        "offset": check.offset,
-        "mask": check.mask,
-        "expect": check.expect,
-    }
-
-
-def exchange_fields(exchange: Exchange, keep: list[Any]) -> dict[str, Any]:
-    """The fields of struct inphase_exchange; what they point at is appended to `keep`."""
-    checks: list[dict[str, Any]] = []
-    values: list[dict[str, Any]] = []
-    replies = [_reply_fields(reply, checks, values) for reply in exchange.replies]
-    arrays = {
-        "request": ffi.new("uint8_t[]", exchange.request),
-        "reply": ffi.new("struct inphase_reply[]", replies),
-        "check": ffi.new("struct inphase_check[]", checks or 1),
-        "field": ffi.new("struct inphase_field[]", values or 1),
-    }
-    keep.append(arrays)
-    sequence = exchange.sequence
-    return {
-        **arrays,
-        "request_size": len(exchange.request),
-        "replies": len(replies),
-        "framing": framing_fields(exchange.framing),
-        "checks": len(checks),
-        "fields": len(values),
-        "sequence_offset": sequence.offset if sequence else 0,
-        "sequence_type": int(sequence.type) if sequence else 0,
-        "sequence_big_endian": sequence.big_endian if sequence else 0,
-        **_clock_fields(exchange.clock),
-        "acquire": int(exchange.acquire),
-        "acquire_ns": exchange.acquire_ns,
-        "reply_max_ns": exchange.reply_max_ns,
-        "reply_ns": exchange.request_ns + exchange.reply_ns,
-        "reply_min_ns": exchange.earliest_ns,
-    }
-
-
-def _clock_fields(clock: Clock | None) -> dict[str, Any]:
-    if clock is None:
-        return {}
-    return {
-        "clock_offset": clock.offset,
-        "clock_type": int(clock.type),
-        "clock_big_endian": clock.big_endian,
-        "clock_bits": clock.bits,
-        "clock_tick_ns": clock.tick_ns,
-        "clock_shift_ns": clock.shift_ns,
-    }
-
-
-def _reply_fields(
-    reply: Reply, checks: list[dict[str, Any]], values: list[dict[str, Any]]
-) -> dict[str, Any]:
-    fields = {
-        "size": reply.size,
-        "first_check": len(checks),
-        "checks": len(reply.checks),
-        "first_field": len(values),
-        "fields": len(reply.values),
-    }
-    checks.extend(_check_fields(check) for check in reply.checks)
-    values.extend(_value_fields(value) for value in reply.values)
-    return fields
-
-
-def encoding_fields(encoding: Encoding, keep: list[Any]) -> dict[str, Any]:
-    """The fields of struct inphase_encoding; what they point at is appended to `keep`."""
-    arrays = {
-        "packet": ffi.new("uint8_t[]", encoding.packet),
-        "field": ffi.new(
-            "struct inphase_field[]", [_value_fields(value) for value in encoding.values]
-        ),
-    }
-    keep.append(arrays)
-    return {
-        **arrays,
-        "packet_size": len(encoding.packet),
-        "fields": len(encoding.values),
-        "framing": framing_fields(encoding.framing),
-        "crc16": encoding.crc16,
-        "chunk": encoding.chunk,
-    }
 
 
 def encode(encoding: Encoding, values: list[float]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.core.core import NativePolicy
+from inphase.core.lockstep_config import NativePolicy
 from inphase.episodes import observation
 from inphase.episodes.lockstep import LockStep
 from inphase.episodes.observation import Observer

@@ -12,7 +12,8 @@ from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
-from inphase.core.core import Core, LockStepConfig, NativePolicy
+from inphase.core.core import Core
+from inphase.core.lockstep_config import LockStepConfig, NativePolicy
 from inphase.core.world_seam import Reading, World
 from inphase.devices.packets import REASONS
 from inphase.episodes.progress import Patience

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase import schedule as schedules
-from inphase.core.core import NativePolicy
+from inphase.core.lockstep_config import NativePolicy
 from inphase.episodes.episode import Episode, Job, Seat
 from inphase.host import process
 from inphase.policy.turn import PolicyCall

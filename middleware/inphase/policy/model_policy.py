@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase._core import ffi, lib
-from inphase.core.core import NativePolicy
+from inphase.core.lockstep_config import NativePolicy
 from inphase.devices.packets import REASONS
 from inphase.errors import RuntimeFault, ScheduleError
 from inphase.frames import store

@@ -22,7 +22,9 @@ from typing import Any
 
 from msgspec import structs
 
-from inphase.core.core import Core, is_realtime, store_size
+from inphase.core.config import store_size
+from inphase.core.core import Core
+from inphase.core.realtime import is_realtime
 from inphase.core.world_seam import require
 from inphase.devices.packets import REASONS
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault, StoreError

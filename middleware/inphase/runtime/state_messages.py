@@ -1,6 +1,6 @@
 """What the core says of a robot's state, in words for a person; STATES.md is the page."""
 
-from inphase.core.core import is_realtime
+from inphase.core.realtime import is_realtime
 from inphase.devices.packets import REASONS
 from inphase.frames.frame import Frame
 from inphase.plan.plan import Plan

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, NamedTuple
 import msgspec
 import numpy as np
 
-from inphase.core.core import FREEZE_SAMPLES, draw_episode
+from inphase.core.core import draw_episode
+from inphase.core.lockstep_config import FREEZE_SAMPLES
 from inphase.core.world_seam import Reading, World
 from inphase.driver import Acquire, Calls, DeviceError, Driver, Field, SensorSpec, TwinChannel
 from inphase.errors import ScheduleError

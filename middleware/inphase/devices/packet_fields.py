@@ -1,0 +1,128 @@
+"""Exchanges and encodings of drivers as the structures of native/inphase.h."""
+
+from typing import Any
+
+from inphase._core import ffi
+from inphase.driver import Check, Clock, Encoding, Exchange, Framing, Reply, Value
+
+
+def framing_fields(framing: Framing) -> dict[str, Any]:
+    """The fields of struct inphase_framing."""
+    return {
+        "datagram": framing.datagram or framing.can,
+        "can": framing.can,
+        "start_size": len(framing.start),
+        "start": list(framing.start),
+        "length_offset": framing.length_offset,
+        "length_size": framing.length_size,
+        "big_endian": framing.big_endian,
+        "length_add": framing.length_add,
+        "min_size": framing.min_size,
+        "max_size": framing.max_size,
+        "escape_size": len(framing.escape),
+        "escape": list(framing.escape),
+        "escape_insert": framing.escape_insert,
+        "escape_from": framing.escape_from,
+        "escape_tail": framing.escape_tail,
+    }
+
+
+def _value_fields(value: Value) -> dict[str, Any]:
+    return {
+        "offset": value.offset,
+        "type": int(value.type),
+        "big_endian": value.big_endian,
+        "channel": value.channel,
+        "scale": value.scale,
+        "zero": value.zero,
+    }
+
+
+def _check_fields(check: Check) -> dict[str, Any]:
+    return {
+        "kind": int(check.kind),
+        "type": int(check.type),
+        "big_endian": check.big_endian,
+        "offset": check.offset,
+        "mask": check.mask,
+        "expect": check.expect,
+    }
+
+
+def exchange_fields(exchange: Exchange, keep: list[Any]) -> dict[str, Any]:
+    """The fields of struct inphase_exchange; what they point at is appended to `keep`."""
+    checks: list[dict[str, Any]] = []
+    values: list[dict[str, Any]] = []
+    replies = [_reply_fields(reply, checks, values) for reply in exchange.replies]
+    arrays = {
+        "request": ffi.new("uint8_t[]", exchange.request),
+        "reply": ffi.new("struct inphase_reply[]", replies),
+        "check": ffi.new("struct inphase_check[]", checks or 1),
+        "field": ffi.new("struct inphase_field[]", values or 1),
+    }
+    keep.append(arrays)
+    sequence = exchange.sequence
+    return {
+        **arrays,
+        "request_size": len(exchange.request),
+        "replies": len(replies),
+        "framing": framing_fields(exchange.framing),
+        "checks": len(checks),
+        "fields": len(values),
+        "sequence_offset": sequence.offset if sequence else 0,
+        "sequence_type": int(sequence.type) if sequence else 0,
+        "sequence_big_endian": sequence.big_endian if sequence else 0,
+        **_clock_fields(exchange.clock),
+        "acquire": int(exchange.acquire),
+        "acquire_ns": exchange.acquire_ns,
+        "reply_max_ns": exchange.reply_max_ns,
+        "reply_ns": exchange.request_ns + exchange.reply_ns,
+        "reply_min_ns": exchange.earliest_ns,
+    }
+
+
+def _clock_fields(clock: Clock | None) -> dict[str, Any]:
+    if clock is None:
+        return {}
+    return {
+        "clock_offset": clock.offset,
+        "clock_type": int(clock.type),
+        "clock_big_endian": clock.big_endian,
+        "clock_bits": clock.bits,
+        "clock_tick_ns": clock.tick_ns,
+        "clock_shift_ns": clock.shift_ns,
+    }
+
+
+def _reply_fields(
+    reply: Reply, checks: list[dict[str, Any]], values: list[dict[str, Any]]
+) -> dict[str, Any]:
+    fields = {
+        "size": reply.size,
+        "first_check": len(checks),
+        "checks": len(reply.checks),
+        "first_field": len(values),
+        "fields": len(reply.values),
+    }
+    checks.extend(_check_fields(check) for check in reply.checks)
+    values.extend(_value_fields(value) for value in reply.values)
+    return fields
+
+
+def encoding_fields(encoding: Encoding, keep: list[Any]) -> dict[str, Any]:
+    """The fields of struct inphase_encoding; what they point at is appended to `keep`."""
+    arrays = {
+        "packet": ffi.new("uint8_t[]", encoding.packet),
+        "field": ffi.new(
+            "struct inphase_field[]", [_value_fields(value) for value in encoding.values]
+        ),
+    }
+    keep.append(arrays)
+    return {
+        **arrays,
+        "packet_size": len(encoding.packet),
+        "fields": len(encoding.values),
+        "framing": framing_fields(encoding.framing),
+        "crc16": encoding.crc16,
+        "chunk": encoding.chunk,
+    }
