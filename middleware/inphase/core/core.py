@@ -94,7 +94,7 @@ class Core:
         config.description = text
         return config
 
-    # ---- wall clock ----------------------------------------------------------------------
+    # ---- before the start ------------------------------------------------------------------
 
     def worker(self, device: int, ring: Segment, wake_fd: int, bell: Segment | None) -> None:
         """A device whose worker posts into `ring`; bell: for its orders. Before `start`."""
@@ -102,6 +102,43 @@ class Core:
         rc = lib.inphase_core_worker(self._core, device, ring.handle, wake_fd, rung)
         if rc < 0:
             raise StoreError(f"device {device}: not the segment of this runtime's worker")
+
+    def mailbox(self) -> tuple[Segment, Segment]:
+        """Make the policy's mailbox and its bell, which the caller closes after this core; before
+        `start`, once. Raises StoreError."""
+        made = ffi.new("inphase_segment *[2]")
+        rc = lib.inphase_core_mailbox(self._core, made, made + 1)
+        if rc < 0:
+            raise no_segment(0, rc)
+        return Segment(made[0]), Segment(made[1])
+
+    def line(self, sensor: int, fd: int, pulse_ns: int = 0) -> None:
+        """Raise a GPIO line at a sensor's trigger offset; before `start`. See inphase_core_line."""
+        rc = lib.inphase_core_line(self._core, sensor, fd, pulse_ns)
+        if rc < 0:
+            raise StoreError(f"sensor {sensor}: the core does not take its line: errno {-rc}")
+
+    def estop_line(self, index: int, fd: int) -> None:
+        """What an emergency-stop input of a line looks at; before `start`."""
+        rc = lib.inphase_core_estop_line(self._core, index, fd)
+        if rc < 0:
+            raise StoreError(f"estop input {index}: the core does not take its line: errno {-rc}")
+
+    def estop_page(self, segment: Segment) -> None:
+        """Where the gateway leaves clients' emergency stops; before `start`."""
+        if lib.inphase_core_estop_page(self._core, segment.handle) < 0:
+            raise StoreError("not the page of this runtime's gateway")
+
+    def guard(self, max_hold_ns: int) -> tuple[int, int]:
+        """The page for the guard, and that for its own beat: descriptors that the caller closes;
+        before `start`."""
+        life = ffi.new("int32_t *")
+        fd = int(lib.inphase_core_guard(self._core, max_hold_ns, life))
+        if fd < 0:
+            raise StoreError(f"no page for the guard: {os.strerror(-fd)}")
+        return fd, int(life[0])
+
+    # ---- devices and actuators -------------------------------------------------------------
 
     def attach(self, device: int, fd: int) -> None:
         """From its next cycle on the cycle thread uses this descriptor, and no other before it."""
@@ -126,30 +163,6 @@ class Core:
         """The errno with which the device was lost since the newest `attach`, 0: it was not."""
         return int(lib.inphase_core_lost(self._core, device))
 
-    def mailbox(self) -> tuple[Segment, Segment]:
-        """Make the policy's mailbox and its bell, which the caller closes after this core; before
-        `start`, once. Raises StoreError."""
-        made = ffi.new("inphase_segment *[2]")
-        rc = lib.inphase_core_mailbox(self._core, made, made + 1)
-        if rc < 0:
-            raise no_segment(0, rc)
-        return Segment(made[0]), Segment(made[1])
-
-    def line(self, sensor: int, fd: int, pulse_ns: int = 0) -> None:
-        """Raise a GPIO line at a sensor's trigger offset; before `start`. See inphase_core_line."""
-        rc = lib.inphase_core_line(self._core, sensor, fd, pulse_ns)
-        if rc < 0:
-            raise StoreError(f"sensor {sensor}: the core does not take its line: errno {-rc}")
-
-    def guard(self, max_hold_ns: int) -> tuple[int, int]:
-        """The page for the guard, and that for its own beat: descriptors that the caller closes;
-        before `start`."""
-        life = ffi.new("int32_t *")
-        fd = int(lib.inphase_core_guard(self._core, max_hold_ns, life))
-        if fd < 0:
-            raise StoreError(f"no page for the guard: {os.strerror(-fd)}")
-        return fd, int(life[0])
-
     def holds(self, actuator: int, goals: Sequence[float]) -> None:
         """The goals at which a device holds already, before `enable`; empty: none."""
         rc = lib.inphase_core_holds(self._core, actuator, list(goals), len(goals))
@@ -159,10 +172,9 @@ class Core:
         """An actuator may be written to, or not."""
         lib.inphase_core_enable(self._core, actuator, enabled)
 
-    @property
-    def handle(self) -> Any:
-        """The C core, for `Stops`."""
-        return self._core
+    def guarded(self, actuator: int, guarded: bool) -> None:
+        """Something stops an actuator's device when this process does not, or no longer."""
+        lib.inphase_core_guarded(self._core, actuator, guarded)
 
     def moves(self, actuator: int) -> bool:
         """Whether a robot that is latched or stopping is measured to move at this actuator."""
@@ -171,6 +183,8 @@ class Core:
     def loose(self, actuator: int) -> bool:
         """Whether a robot that is latched or stopping is not known to be at rest there."""
         return bool(lib.inphase_core_loose(self._core, actuator) == 1)
+
+    # ---- motion: STATES.md -----------------------------------------------------------------
 
     def arm(self) -> None:
         """Ask for motion, from where the robot is; granted once all is well. The local reset."""
@@ -188,25 +202,16 @@ class Core:
         """Emergency stop, from this process; callable from a signal handler."""
         lib.inphase_core_estop(self._core, lib.INPHASE_ESTOP_LOCAL)
 
-    def estop_line(self, index: int, fd: int) -> None:
-        """What an emergency-stop input of a line looks at; before `start`."""
-        rc = lib.inphase_core_estop_line(self._core, index, fd)
-        if rc < 0:
-            raise StoreError(f"estop input {index}: the core does not take its line: errno {-rc}")
-
-    def estop_page(self, segment: Segment) -> None:
-        """Where the gateway leaves clients' emergency stops; before `start`."""
-        if lib.inphase_core_estop_page(self._core, segment.handle) < 0:
-            raise StoreError("not the page of this runtime's gateway")
-
-    def guarded(self, actuator: int, guarded: bool) -> None:
-        """Something stops an actuator's device when this process does not, or no longer."""
-        lib.inphase_core_guarded(self._core, actuator, guarded)
-
     def latch(self, reason: int, detail: int = 0) -> None:
         """Latch motion for what the core cannot see by itself; the first reason stays."""
         rc = lib.inphase_core_latch(self._core, reason, detail)
         assert rc == 0, reason
+
+    def stop(self, reason: int, detail: int = 0) -> None:
+        """Ramp, then end. The first reason stays."""
+        lib.inphase_core_stop(self._core, reason, detail)
+
+    # ---- what the core is told of others ---------------------------------------------------
 
     def beat(self) -> None:
         """The supervisor lives; from the first beat on its silence latches motion."""
@@ -222,9 +227,7 @@ class Core:
         """Page faults of the cycle thread since its start."""
         lib.inphase_core_page_faults(self._core, faults)
 
-    def stop(self, reason: int, detail: int = 0) -> None:
-        """Ramp, then end. The first reason stays."""
-        lib.inphase_core_stop(self._core, reason, detail)
+    # ---- the cycle thread ------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the cycle thread."""
@@ -235,6 +238,11 @@ class Core:
     def ended(self, timeout_ns: int = 0) -> bool:
         """Whether the cycle thread has ended, waiting up to timeout_ns."""
         return bool(lib.inphase_core_join(self._core, timeout_ns) == 0)
+
+    @property
+    def handle(self) -> Any:
+        """The C core, for `Stops`."""
+        return self._core
 
     # ---- lock step -----------------------------------------------------------------------
 
