@@ -22,7 +22,7 @@ from inphase.frames.frame import Frame
 from inphase.frames.store_follower import SLOT_HEADER, StoreFollower
 from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
-from inphase.policy import model_policy
+from inphase.policy import command_buffer, isolated, model_policy, remote_socket
 from inphase.policy import turn as policies
 from inphase.runtime import summary
 from inphase.schedule import Schedule
@@ -132,16 +132,16 @@ class LockStep:
             self._model.follow(self.follower.reader)
         # nobody's any more: its store must not stay in memory for good
         has_door = call is None and native is None and not isolate
-        door = policies.Door(schedule, self.core.segment.path) if has_door else None
+        door = remote_socket.RemoteSocket(schedule, self.core.segment.path) if has_door else None
         self._end = weakref.finalize(self, _end, self.core, self.follower, self._model, door)
-        self._buffer = policies.make_buffer(schedule, self.follower.layout.actuators)
+        self._buffer = command_buffer.make_buffer(schedule, self.follower.layout.actuators)
         self._turn = self._make_turn(call, isolate, door)
         self._digest = Digest(self.follower) if digest else None
         self._draws_cycles = self._randomisation is not None and self._randomisation.has_cycles
         self.started_s = time.perf_counter()
 
     def _make_turn(
-        self, call: PolicyCall | None, isolate: bool, door: policies.Door | None
+        self, call: PolicyCall | None, isolate: bool, door: remote_socket.RemoteSocket | None
     ) -> "_Turn | None":
         if call is not None:
             return policies.Turn(call, self._buffer, self.schedule)
@@ -150,7 +150,7 @@ class LockStep:
         if self.schedule.policy is None or self._native is not None:
             return None
         if isolate:
-            return policies.IsolatedPolicy(
+            return isolated.IsolatedPolicy(
                 self.schedule, self.follower, self.core.segment.path, self._buffer
             )
         assert door is not None
@@ -324,7 +324,7 @@ class LockStep:
 
     def close(self) -> None:
         """End it, and remove its store."""
-        if isinstance(self._turn, policies.IsolatedPolicy):
+        if isinstance(self._turn, isolated.IsolatedPolicy):
             self._turn.close()
         self._end()
         if self._own_world is not None:
@@ -337,14 +337,14 @@ class LockStep:
         self.close()
 
 
-_Turn = policies.Turn | policies.IsolatedPolicy | model_policy.ModelTurn
+_Turn = policies.Turn | isolated.IsolatedPolicy | model_policy.ModelTurn
 
 
 def _end(
     core: Core,
     follower: _OwnFrames,
     model: model_policy.NativeModel | None,
-    door: policies.Door | None,
+    door: remote_socket.RemoteSocket | None,
 ) -> None:
     if door is not None:
         door.close()

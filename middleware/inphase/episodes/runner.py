@@ -31,6 +31,7 @@ from inphase.frames import store
 from inphase.frames.frame import Frame
 from inphase.frames.store_follower import StoreFollower
 from inphase.plan import plan as planning
+from inphase.policy import command_buffer, policy_process
 from inphase.policy import turn as policies
 from inphase.policy.turn import PolicyCall
 from inphase.runtime.workers.worker import WorkerFds, WorkerThread
@@ -294,7 +295,7 @@ class _RuntimeRobot:
     def _start_client(self) -> None:
         """The policy's mailbox, and a policy in a thread of this process."""
         follower = StoreFollower(self.store_path)
-        self._buffer = policies.make_buffer(self._schedule, follower.layout.actuators)
+        self._buffer = command_buffer.make_buffer(self._schedule, follower.layout.actuators)
         bell, mailbox = self._fds.pop(), self._fds.pop()
         self._mailbox = store.Mailbox(mailbox, bell)
         self._valid_ns = policies.valid_ns(self._schedule)
@@ -304,7 +305,7 @@ class _RuntimeRobot:
         self._mailbox.wake(follower.reader)
         turn = policies.Turn(self._policy, self._buffer, self._schedule)
         self._client = threading.Thread(
-            target=policies.follow,
+            target=policy_process.follow,
             args=(follower, self._mailbox, turn, self._every, self._valid_ns),
             name="inphase policy",
             daemon=True,

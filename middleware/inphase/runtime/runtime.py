@@ -35,7 +35,7 @@ from inphase.host.locks import DeviceLock
 from inphase.host.process import Process, thread_environment
 from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
-from inphase.policy import turn
+from inphase.policy import remote_socket
 from inphase.runtime import state_messages, summary
 from inphase.runtime.attached_devices import Devices
 from inphase.runtime.gpio import Lines
@@ -507,7 +507,7 @@ class Runtime:
             self._policy_end = how
             assert self.core is not None
             self.core.policy_gone(died=True)
-            self._remove_door()
+            self._remove_socket()
         elif child is self._gateway and self._has_control:
             assert self.core is not None
             self._tell("no client can stop the robot any more; arm to go on without")
@@ -731,13 +731,13 @@ class Runtime:
             self._workers.ask_to_end()
         for child in reversed(self._processes):
             child.stop()
-        self._remove_door()
+        self._remove_socket()
         self._undo.close()
 
-    def _remove_door(self) -> None:
+    def _remove_socket(self) -> None:
         """Where a remote policy came to, which its process may not remove."""
         if self._policy is not None:
-            turn.remove_door(self.schedule)
+            remote_socket.remove_socket(self.schedule)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,140 @@
+"""The process of a policy: its loop on the wall clock, and in lock step.
+
+    python -m inphase.policy SCHEDULE STORE MAILBOX_FD BELL_FD
+    python -m inphase.policy SCHEDULE STORE --lockstep FD
+
+A model's loop is C (`model_policy`), and so is its turn in lock step.
+"""
+
+import contextlib
+import gc
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from inphase import schedule
+from inphase.devices.packets import REASONS
+from inphase.errors import ScheduleError
+from inphase.frames import store
+from inphase.frames.store_follower import StoreFollower
+from inphase.host import process
+from inphase.policy import model_policy, sandbox
+from inphase.policy.command_buffer import make_buffer
+from inphase.policy.isolated import ANSWER, NUMBER
+from inphase.policy.remote_socket import RemoteSocket
+from inphase.policy.turn import Turn, binding_of, every, make_turn, network_of, runs_in_c, valid_ns
+from inphase.schedule import Schedule
+
+
+def follow(
+    follower: StoreFollower,
+    mailbox: store.Mailbox,
+    turn: Turn | model_policy.ModelTurn,
+    every: int,
+    valid_ns: int,
+) -> None:
+    """The policy's loop: newest due frame in, answer out, until the store ends."""
+    buffer = turn.buffer
+    try:
+        while True:
+            frame = follower.next(every=every)
+            mailbox.taken()
+            trouble = turn.take(frame)
+            if trouble is None:
+                mailbox.post(frame.cycle, frame.due_ns + valid_ns, buffer.pointer, buffer.count)
+            else:
+                mailbox.refuse(frame.cycle, trouble)
+    except store.Lost:
+        return
+
+
+def serve(described: Schedule, store_path: str, mailbox_fd: int, bell_fd: int) -> None:
+    """The policy process on the wall clock."""
+    follower = StoreFollower(store_path)
+    buffer = make_buffer(described, follower.layout.actuators)
+    mailbox = store.Mailbox(mailbox_fd, bell_fd)
+    mailbox.wake(follower.reader)
+    with contextlib.closing(RemoteSocket(described, store_path)) as remote_socket:
+        sandbox.enter(described, mailbox)  # nothing that the schedule names has run up to here
+        if described.policy is not None and described.policy.is_network:
+            _serve_model(described, follower, mailbox)
+            return
+        turn = make_turn(described, follower, buffer, None, remote_socket.meet())
+        _begin(described)
+        follow(follower, mailbox, turn, every(described), valid_ns(described))
+
+
+def _serve_model(described: Schedule, follower: StoreFollower, mailbox: store.Mailbox) -> None:
+    """A model's loop, from the first frame to the last; in C it is one call."""
+    binding = model_policy.bound(described, follower.layout)
+    is_native = runs_in_c(described)
+    if is_native:
+        model_policy.limit_memory()
+    with network_of(described)(described, binding) as model:
+        _begin(described)
+        if is_native:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # C takes it from here on
+            sandbox.narrow()
+        model.serve(follower.reader, mailbox, every(described), valid_ns(described))
+
+
+def _begin(described: Schedule) -> None:
+    """What comes right before the loop; whoever started it gives it its priority then."""
+    assert described.policy is not None
+    process.set_rights("policy", 0, described.policy.cpu)
+    process.say_ready()
+
+    # what exists now stays: no collection in the loop, none of what was imported looked at
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
+    """The policy process in lock step: the number of a frame in, reason and values out."""
+    follower = StoreFollower(store_path, from_first=True)
+    buffer = make_buffer(described, follower.layout.actuators)
+    with (
+        contextlib.closing(RemoteSocket(described, store_path)) as remote_socket,
+        socket.socket(fileno=fd) as line,
+    ):
+        sandbox.enter(described)
+        binding = binding_of(described, follower)
+        turn: Turn | model_policy.ModelTurn
+        if binding is not None and runs_in_c(described):
+            model = model_policy.NativeModel(described, binding)
+            turn = model_policy.ModelTurn(model, follower.reader, buffer)
+        else:
+            remote = remote_socket.meet()
+            turn = make_turn(described, follower, buffer, binding, remote)
+        process.say_ready()
+        while asked := line.recv(NUMBER.size, socket.MSG_WAITALL):
+            (number,) = NUMBER.unpack(asked)
+            while follower.number < number:
+                frame = follower.next(timeout_s=1.0)
+            trouble = turn.take(frame)
+            reason = REASONS.index(trouble) if trouble else 0
+            line.sendall(ANSWER.pack(reason) + turn.buffer.tobytes())
+
+
+def _end(*_: object) -> None:
+    """SIGTERM; a second one must not disturb the end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
+
+
+def main() -> None:
+    """Entry of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
+    signal.signal(signal.SIGTERM, _end)
+    path, store_path, *where = sys.argv[1:]
+    try:
+        described = schedule.load(Path(path))
+        if where[0] == "--lockstep":
+            serve_lockstep(described, store_path, int(where[1]))
+        else:
+            serve(described, store_path, int(where[0]), int(where[1]))
+    except ScheduleError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
