@@ -1,4 +1,4 @@
-/* Writes the product's store from a bench: the layout of native/src/core.c and the publishing of
+/* Writes the product's store from a bench: the layout of native/src/layout.c and the publishing of
    native/src/cycle.c, with payloads larger than the core's own sensors have. */
 #define _GNU_SOURCE
 #include <errno.h>

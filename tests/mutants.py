@@ -52,6 +52,7 @@ LIKELY = {
     "state.c": ("estop", "cycle", "joint"),
     "rest.c": ("rest", "joint", "estop", "cycle"),
     "collect.c": ("cycle", "joint", "packet", "can"),
+    "arrival.c": ("cycle", "joint", "packet", "can"),
     "packet.c": ("packet", "can"),
     "post.c": ("worker", "store"),
     "guard.c": ("guard", "write"),

@@ -106,6 +106,12 @@ static inline int64_t sample_age(const struct sensor *sensor, int64_t now_ns)
     return now_ns - since_ns;
 }
 
+/* the cycle whose frame wants a sample of this trigger */
+static inline int64_t due_cycle(const struct sensor *sensor, int64_t cycle)
+{
+    return cycle + sensor->latency_cycles;
+}
+
 /* is a sample of this sensor due in the frame of that cycle? */
 static inline bool is_due(const struct sensor *sensor, int64_t cycle)
 {

@@ -1,4 +1,4 @@
-"""Which trigger gave which sample: the rules of `native/src/collect.c`, for devices in workers.
+"""Which trigger gave which sample: the rules of `native/src/collect.c` and `arrival.c`, for devices in workers.
 
 A device that counts its samples gives their numbers: number `base + n` belongs to pulse n, any
 other does not. Without numbers pairing is by silence: a sample belongs to the pulse before it as

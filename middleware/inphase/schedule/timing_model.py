@@ -38,7 +38,7 @@ _BOUNDS = {
 """what each may be; in ms, shares, samples and parts per million"""
 CONSTANT = ("phase_ms", "dropout", "freeze", "drift_ppm")
 """what does not change within an episode"""
-_EFFECTS_MAX = 60  # commands of one actuator that can be under way (native/src/internal.h: EFFECTS)
+_EFFECTS_MAX = 60  # commands of one actuator that can be under way (native/src/twin.h: EFFECTS)
 
 
 @dataclass(frozen=True)

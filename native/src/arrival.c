@@ -1,0 +1,423 @@
+/* The arrival of a sample: does it answer the last trigger, can it be true, and which frame is it for?
+   Cycle thread only. */
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "acquire.h"
+#include "arrival.h"
+#include "clock.h"
+#include "core.h"
+#include "packet.h"
+#include "post.h"
+#include "relaxed.h"
+#include "sensor.h"
+#include "state.h"
+#include "statistics.h"
+#include "store.h"
+#include "twin.h"
+
+/* numbers in a row that go on by one for each trigger: the device counts them */
+#define COUNTS_ENOUGH 8
+
+void refuse_sample(const struct inphase_core *core, struct sensor *sensor, int64_t cycle,
+                          uint32_t reason, uint32_t detail)
+{
+    if (!sensor->latched && due_cycle(sensor, cycle) < core->cycle)
+        return;
+    sensor->refusal = true;
+    sensor->reason = reason;
+    sensor->detail = detail;
+}
+
+/* Seconds since the values before, when they may be compared with: trusted, and of a known time.
+   Else NaN, with which no comparison holds */
+static double compared_over_s(const struct sensor *sensor, const struct sample *sample)
+{
+    const struct sample *before = &sensor->newest;
+
+    if (!before->trusted)
+        return NAN;
+    if (sample->triggered_ns == INPHASE_ABSENT || before->triggered_ns == INPHASE_ABSENT)
+        return (double)(sample->received_ns - before->received_ns) * 1e-9;
+    return (double)(sample->triggered_ns - before->triggered_ns) * 1e-9;
+}
+
+static bool values_hold(const struct inphase_core *core, struct sensor *sensor,
+                        const struct sample *sample)
+{
+    double since_s = compared_over_s(sensor, sample);
+
+    for (uint32_t c = 0; c < sensor->channels; c++) {
+        double value = sample->value[c];
+        uint32_t reason = INPHASE_REASON_NONE;
+
+        /* a bound that is NaN is none: the comparison is then false */
+        if (!isfinite(value))
+            reason = INPHASE_REASON_NAN;
+        else if (value < sensor->low[c] || value > sensor->high[c])
+            reason = INPHASE_REASON_RANGE;
+        else if (fabs(value - sensor->newest.value[c]) > sensor->rate[c] * since_s)
+            reason = INPHASE_REASON_RATE;
+        if (reason) {
+            refuse_sample(core, sensor, sample->cycle, reason, c);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* a device that gives the same bits again and again, on channels that have noise, stands still */
+static bool stands_still(struct sensor *sensor, const struct sample *sample)
+{
+    if (sensor->newest.sequence < 0 ||
+        memcmp(sample->value, sensor->newest.value, sizeof(double) * sensor->channels) != 0)
+        sensor->identical = 0;
+    else if (sensor->identical < UINT32_MAX)
+        sensor->identical++;
+    return sensor->frozen_after && sensor->identical >= sensor->frozen_after;
+}
+
+static int64_t deadline_of(const struct inphase_core *core, int64_t cycle)
+{
+    return load_i64(&core->state->start_ns) + cycle * core->period_ns + core->read_deadline_ns;
+}
+
+/* by how much the device's number differs from another; it wraps at its own width */
+static int64_t sequence_step(const struct sensor *sensor, uint64_t step)
+{
+    if (sensor->device->ops->pairs)
+        return (int64_t)step;
+    switch (sensor->parser.exchange.spec.sequence_type) {
+    case INPHASE_U8:
+    case INPHASE_I8:
+        return (int8_t)(uint8_t)step;
+    case INPHASE_U16:
+    case INPHASE_I16:
+        return (int16_t)(uint16_t)step;
+    case INPHASE_U64:
+        return (int64_t)step;
+    default:
+        return (int32_t)(uint32_t)step;
+    }
+}
+
+/* did the device's number go on? */
+static bool sequence_advanced(const struct sensor *sensor)
+{
+    return sequence_step(sensor, sensor->parser.sequence - sensor->device_sequence) > 0;
+}
+
+/* A number that came before, or an earlier one. After a silence or an absence a device may count
+   from anywhere, and only the very number that it gave last is a repetition */
+static bool is_repetition(const struct sensor *sensor)
+{
+    if (sensor->device_sequence_known)
+        return !sequence_advanced(sensor);
+    return sensor->device_sequence_seen && sensor->parser.sequence == sensor->device_sequence;
+}
+
+static bool has_sequence(const struct sensor *sensor)
+{
+    if (sensor->device->ops->pairs)
+        return sensor->stamps.device_sequence != INPHASE_ABSENT;
+    return sensor->parser.exchange.spec.sequence_type != 0;
+}
+
+void copy_sample(struct sample *to, const struct sample *from, uint32_t channels)
+{
+    memcpy(to, from, offsetof(struct sample, value) + channels * sizeof from->value[0]);
+}
+
+/* what has arrived, with the stamps that came with it; its number in the ring is not known yet */
+static void take_arrived(const struct sensor *sensor, int64_t now_ns, struct sample *sample)
+{
+    const struct inphase_posted *stamps = &sensor->stamps;
+
+    /* a line is raised here, whoever reads the device */
+    bool ours = sensor->has_line && stamps->cycle == sensor->cycle && !sensor->latched;
+
+    sample->sequence = -1;
+    sample->cycle = stamps->cycle;
+    sample->triggered_ns = ours ? sensor->triggered_ns : stamps->triggered_ns;
+    sample->acquired_ns = stamps->acquired_ns;
+    sample->uncertainty_ns = stamps->uncertainty_ns;
+
+    /* nothing is received later than it was seen here */
+    sample->received_ns = stamps->received_ns < now_ns ? stamps->received_ns : now_ns;
+    sample->trusted = sensor->recovering == 0 && !sensor->suspect;
+    memcpy(sample->value, sensor->parser.value, sizeof(double) * sensor->channels);
+}
+
+/* half of what a stamp may be, so that no difference of two overflows: 73 years */
+#define POSSIBLE_NS (1LL << 61)
+
+static bool is_possible(int64_t time_ns)
+{
+    return time_ns > -POSSIBLE_NS && time_ns < POSSIBLE_NS;
+}
+
+/* A sample that is triggered has a cycle that has come, and was triggered in it: at the soonest
+   when it began, and before the next one that triggers. What a worker does not know is absent. */
+static uint32_t wrong_trigger(const struct inphase_core *core, const struct sensor *sensor,
+                              const struct sample *sample)
+{
+    bool has_none = sample->cycle == -1 && sample->triggered_ns == INPHASE_ABSENT;
+    int64_t grid_ns;
+
+    if (sensor->latched || has_none)
+        return has_none ? 0 : INPHASE_STAMP_CYCLE;
+    if (sample->cycle < 0 || sample->cycle > core->cycle)
+        return INPHASE_STAMP_CYCLE;
+    grid_ns = load_i64(&core->state->start_ns) + sample->cycle * core->period_ns;
+    if (sample->triggered_ns < grid_ns || sample->triggered_ns > sample->received_ns ||
+        sample->triggered_ns - grid_ns >= sensor->every * core->period_ns)
+        return INPHASE_STAMP_TRIGGERED;
+    return 0;
+}
+
+/* Which of a sample's stamps cannot be true by the core's own clock, INPHASE_STAMP_*; 0: none. They
+   may come from another process: here, and nowhere else, they are looked at before they are
+   used. */
+static uint32_t wrong_stamp(const struct inphase_core *core, const struct sensor *sensor,
+                            const struct sample *sample, int64_t now_ns)
+{
+    const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
+    uint32_t wrong;
+    int64_t slack_ns;
+
+    /* what came by a descriptor may say that its receipt is not known: INT64_MAX */
+    if (!is_possible(sample->received_ns) ||
+        (sensor->device->ops->pairs && sensor->stamps.received_ns > now_ns))
+        return INPHASE_STAMP_RECEIVED;
+    wrong = wrong_trigger(core, sensor, sample);
+    if (wrong)
+        return wrong;
+    if (sample->acquired_ns == INPHASE_ABSENT)
+        return 0;
+    if (sample->uncertainty_ns < 0 || !is_possible(sample->uncertainty_ns))
+        return INPHASE_STAMP_UNCERTAINTY;
+    if (!is_possible(sample->acquired_ns) || sample->acquired_ns > now_ns ||
+        sample->acquired_ns - sample->received_ns > sample->uncertainty_ns)
+        return INPHASE_STAMP_ACQUIRED;
+
+    /* a device that samples by itself may have done so before it was asked, as its driver states */
+    slack_ns = sample->uncertainty_ns + (int64_t)spec->clock_tick_ns;
+    if (spec->acquire_ns < 0)
+        slack_ns -= spec->acquire_ns;
+    if (sample->triggered_ns != INPHASE_ABSENT &&
+        sample->triggered_ns - sample->acquired_ns > slack_ns)
+        return INPHASE_STAMP_ACQUIRED;
+    return 0;
+}
+
+/* the ring's slot of a sample; a worker has filled its own */
+static void store_sample(struct inphase_core *core, struct sensor *sensor, struct sample *sample)
+{
+    const struct twin *twin = sensor->twin;
+    const void *payload = twin && twin->given ? (const void *)twin->given : sample->value;
+
+    if (sensor->device->ops == &worker_ops) {
+        sample->sequence = (int64_t)sensor->posted - 1;
+        return;
+    }
+    sample->sequence = sensor->next_sequence++;
+    slot_write(ring_slot(core->segment->memory, &core->layout->samples[sensor->index],
+                         (uint64_t)sample->sequence),
+               (uint64_t)sample->sequence, payload, sensor->payload);
+}
+
+/* Is a sample in time for its frame? A core that was held up may find a reply behind the deadline
+   that was there before it, or not: what was not stamped by the kernel or a worker counts as
+   received when it was read. */
+static bool is_in_time(const struct inphase_core *core, const struct sensor *sensor,
+                       const struct sample *sample)
+{
+    int64_t due = due_cycle(sensor, sample->cycle);
+
+    return sensor->latched ||
+           (due >= core->cycle && sample->received_ns <= deadline_of(core, due));
+}
+
+static void note_sample(struct inphase_core *core, const struct sensor *sensor,
+                        const struct sample *sample)
+{
+    struct statistics *statistics = core->statistics;
+    int64_t planned_ns = load_i64(&core->state->start_ns) + sample->cycle * core->period_ns +
+                         sensor->trigger_ns;
+
+    if (is_stopping(core) || sample->triggered_ns == INPHASE_ABSENT)
+        return;
+    histogram_add(&statistics->histogram[INPHASE_HIST_SENSORS + sensor->index],
+                  sample->received_ns - sample->triggered_ns);
+
+    /* a worker's trigger is known only now */
+    if (sensor->device->ops->pairs && !sensor->has_line)
+        histogram_add(&statistics->histogram[INPHASE_HIST_TRIGGER],
+                      sample->triggered_ns - planned_ns);
+}
+
+void forget_trigger(struct sample *sample)
+{
+    sample->cycle = -1;
+    sample->triggered_ns = sample->acquired_ns = INPHASE_ABSENT;
+    sample->uncertainty_ns = 0;
+}
+
+/* What a device's count says of a reply, where it has one that goes on by one for each trigger: in
+   a doubt, that all triggers before are accounted for, or that so many are not. A request that was
+   lost looks the same as one that is yet to be answered. */
+static void pair_by_count(struct sensor *sensor)
+{
+    int64_t step = sequence_step(sensor, sensor->parser.sequence - sensor->paired_sequence);
+    int64_t missing;
+
+    if (__builtin_sub_overflow((int64_t)(sensor->asked - sensor->paired_asked), step, &missing))
+        missing = -1;
+    if (sensor->suspect) {
+        /* one that went back began anew, and says nothing */
+        bool knows = sensor->counts >= COUNTS_ENOUGH && step > 0;
+
+        if (knows && missing >= 0 && missing < OWED_NOT_KNOWN)
+            sensor->owed = (uint32_t)missing;
+        sensor->behind = knows && missing != 0;
+        return;
+    }
+    if (missing != 0)
+        sensor->counts = 0;
+    else if (sensor->counts < COUNTS_ENOUGH)
+        sensor->counts++;
+    sensor->paired_asked = sensor->asked;
+    sensor->paired_sequence = sensor->parser.sequence;
+}
+
+/* Which trigger a worker's sample belongs to where its worker does not know for sure: the one that
+   is waited for, and it is not trusted. */
+static void take_doubt(struct sensor *sensor)
+{
+    if (sensor->device->ops->pairs && !sensor->latched)
+        sensor->suspect = sensor->stamps.cycle == -1;
+}
+
+/* is it whole sooner after its trigger than any reply can be? Then it answers an earlier one */
+static bool is_of_before(const struct sensor *sensor, const struct sample *sample)
+{
+    return !sensor->latched && sample->triggered_ns != INPHASE_ABSENT &&
+           sample->received_ns - sample->triggered_ns < sensor->earliest_ns;
+}
+
+/* Does it answer the last trigger, or name its own? What came before, or answers an earlier trigger,
+   is counted and dropped */
+static bool is_expected(struct inphase_core *core, struct sensor *sensor,
+                        const struct sample *sample)
+{
+    /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
+       waiting; if no other reply comes, the sensor is FROZEN */
+    if (has_sequence(sensor) && is_repetition(sensor)) {
+        count_add(core->statistics, COUNT_DUPLICATES, 1);
+        sensor->frozen = true;
+        sensor->repeated = true;
+        parser_next(&sensor->parser);
+        return false;
+    }
+    parser_next(&sensor->parser);
+    if (sensor->device->ops->pairs)
+        return true;
+    if (is_of_before(sensor, sample)) {
+        /* the one that was asked for may still come */
+        sensor->owed -= sensor->owed > 1;
+        sensor->device_sequence = sensor->parser.sequence;
+        slip(core, sensor);
+        return false;
+    }
+    sensor->owed -= sensor->owed > 0;
+    if (has_sequence(sensor))
+        pair_by_count(sensor);
+    return true;
+}
+
+/* Can its stamps and its values be true? Else it is refused, with the reason */
+static bool is_plausible(struct inphase_core *core, struct sensor *sensor, struct sample *sample,
+                         int64_t now_ns)
+{
+    uint32_t wrong = wrong_stamp(core, sensor, sample, now_ns);
+
+    if (wrong) {
+        refuse_sample(core, sensor, sensor->cycle, INPHASE_REASON_STAMP, wrong);
+        return false;
+    }
+    if (sensor->device->ops->pairs && is_of_before(sensor, sample)) {
+        count_add(core->statistics, COUNT_SLIPS, 1);
+        refuse_sample(core, sensor, sample->cycle, INPHASE_REASON_SLIP, 0);
+        return false;
+    }
+    if (sensor->suspect)
+        sample->cycle = sensor->cycle;
+    return values_hold(core, sensor, sample);
+}
+
+/* into the ring, and into the frame that it is due in */
+static void keep_sample(struct inphase_core *core, struct sensor *sensor, struct sample *sample)
+{
+    bool in_time = is_in_time(core, sensor, sample);
+    int64_t due = due_cycle(sensor, sample->cycle);
+    bool is_early = in_time && !sensor->latched && due > core->cycle;
+
+    sensor->refused_in_a_row = 0;
+    sensor->frozen = stands_still(sensor, sample);
+    if (sensor->suspect)
+        forget_trigger(sample);
+    else if (sample->acquired_ns == INPHASE_ABSENT && !sensor->device->ops->pairs)
+        acquire(core, sensor, sample, in_time && sample->cycle == core->cycle);
+    store_sample(core, sensor, sample);
+    if (in_time)
+        note_sample(core, sensor, sample);
+    else
+        count_add(core->statistics, COUNT_LATE_SAMPLES, 1);
+
+    /* a sample that came early waits for the frame it is due in: its latency is constant */
+    if (is_early) {
+        sensor->early_due = due;
+        copy_sample(&sensor->early, sample, sensor->channels);
+        return;
+    }
+    if (sensor->latched && sensor->fresh)
+        count_add(core->statistics, COUNT_PASSED, 1);
+    copy_sample(&sensor->newest, sample, sensor->channels);
+    sensor->fresh = in_time && !sensor->frozen;
+}
+
+void accept_sample(struct inphase_core *core, struct sensor *sensor)
+{
+    int64_t now_ns = core->clock->now(core);
+    struct sample sample;
+
+    take_doubt(sensor);
+    take_arrived(sensor, now_ns, &sample);
+    if (!is_expected(core, sensor, &sample))
+        return;
+    if (sample.cycle == sensor->cycle || (sample.cycle == -1 && sensor->suspect)) {
+        sensor->outstanding = false;
+        sensor->dirty = false;
+    }
+
+    /* the device's number counts also when its sample is refused */
+    sensor->device_sequence = sensor->parser.sequence;
+    sensor->device_sequence_known = sensor->device_sequence_seen = true;
+    if (is_plausible(core, sensor, &sample, now_ns))
+        keep_sample(core, sensor, &sample);
+}
+
+void take_left_over(struct inphase_core *core, struct sensor *sensor)
+{
+    parser_next(&sensor->parser);
+    if (has_sequence(sensor) && sensor->parser.sequence == sensor->device_sequence) {
+        count_add(core->statistics, COUNT_DUPLICATES, 1);
+    } else if (sensor->owed > 0) {
+        sensor->owed--;
+    } else {
+        slip(core, sensor);
+    }
+}
