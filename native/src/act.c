@@ -301,7 +301,9 @@ static bool bus_is_busy(const struct inphase_core *core, const struct device *de
            now_ns < device->quiet_until_ns;
 }
 
-void write_command(struct inphase_core *core, struct actuator *actuator)
+/* The only place in which anything leaves for a device that can move: the limiter's result, or an
+   owed stop */
+static void write_command(struct inphase_core *core, struct actuator *actuator)
 {
     int rc;
 

@@ -1,5 +1,5 @@
-/* The arrival of a sample: does it answer the last trigger, can it be true, and which frame is it for?
-   Cycle thread only. */
+/* The arrival of a sample: does it answer the last trigger, can it be true, and which frame is it
+   for? Cycle thread only. */
 #include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -308,8 +308,8 @@ static bool is_of_before(const struct sensor *sensor, const struct sample *sampl
            sample->received_ns - sample->triggered_ns < sensor->earliest_ns;
 }
 
-/* Does it answer the last trigger, or name its own? What came before, or answers an earlier trigger,
-   is counted and dropped */
+/* Does it answer the last trigger, or name its own? What came before, or answers an earlier
+   trigger, is counted and dropped */
 static bool is_expected(struct inphase_core *core, struct sensor *sensor,
                         const struct sample *sample)
 {

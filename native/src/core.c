@@ -97,6 +97,23 @@ static int make_sensor(struct inphase_core *core, uint32_t index,
     return virtual_time ? twin_make(sensor, config) : 0;
 }
 
+/* its commands and its stop, held in place */
+static void copy_packets(struct actuator *actuator, const struct inphase_actuator_config *config)
+{
+    actuator->encoding = config->encoding;
+    if (config->encoding.packet_size)
+        memcpy(actuator->packet, config->encoding.packet, config->encoding.packet_size);
+    if (config->encoding.fields)
+        memcpy(actuator->field, config->encoding.field,
+               config->encoding.fields * sizeof *actuator->field);
+    actuator->stop = config->stop;
+    if (config->stop.kind == INPHASE_STOP_BYTES)
+        memcpy(actuator->stop_bytes, config->stop.bytes, config->stop.size);
+    actuator->stop.bytes = actuator->stop_bytes;
+    actuator->encoding.packet = actuator->packet;
+    actuator->encoding.field = actuator->field;
+}
+
 static int make_actuator(struct inphase_core *core, uint32_t index,
                          const struct inphase_actuator_config *config, bool virtual_time)
 {
@@ -144,18 +161,7 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     for (uint32_t c = 0; c < config->channels; c++)
         limiter_place(&actuator->limiter[c], &actuator->motion[c],
                       config->start ? config->start[c] : is_position ? NAN : 0);
-    actuator->encoding = config->encoding;
-    if (config->encoding.packet_size)
-        memcpy(actuator->packet, config->encoding.packet, config->encoding.packet_size);
-    if (config->encoding.fields)
-        memcpy(actuator->field, config->encoding.field,
-               config->encoding.fields * sizeof *actuator->field);
-    actuator->stop = config->stop;
-    if (config->stop.kind == INPHASE_STOP_BYTES)
-        memcpy(actuator->stop_bytes, config->stop.bytes, config->stop.size);
-    actuator->stop.bytes = actuator->stop_bytes;
-    actuator->encoding.packet = actuator->packet;
-    actuator->encoding.field = actuator->field;
+    copy_packets(actuator, config);
     return virtual_time ? plant_make(actuator, config) : 0;
 }
 
