@@ -299,7 +299,7 @@ static int run(const char *name, long long commands, uint64_t seed)
         const struct inphase_act *act;
         const double *requested;
 
-        if (!cycle_latch(core) || inphase_reader_next(reader, 0, 0) != 0)
+        if (!cycle_run(core, CYCLE_READ) || inphase_reader_next(reader, 0, 0) != 0)
             return 1;
         frame = inphase_reader_record(reader);
         act = (const struct inphase_act *)((const struct inphase_row *)(frame + 1) + 1);
@@ -324,7 +324,7 @@ static int run(const char *name, long long commands, uint64_t seed)
                           channels);
             count.commands += channels;
         }
-        cycle_act(core);
+        cycle_run(core, CYCLE_ACT);
     }
     printf("{\"commands\": %lld, \"cycles_limited\": %lld, \"not_finite\": %lld, \"range\": %lld, "
            "\"velocity\": %lld, \"acceleration\": %lld, \"jerk\": %lld, \"step\": %lld, "

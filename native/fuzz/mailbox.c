@@ -88,7 +88,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     before = robot.core->actuator[0].plant->servo[0].goal;
     if (is_disturbed)
         CHECK_EQUAL(pthread_create(&other, NULL, disturb, &rest), 0);
-    for (int i = 0; i < CYCLES && cycle_latch(robot.core); i++) {
+    for (int i = 0; i < CYCLES && cycle_run(robot.core, CYCLE_READ); i++) {
         double good = 1e-4 * i;
 
         /* as a policy posts; the words that change then lie anywhere in what it wrote */
@@ -98,7 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
             lockstep_post(robot.core, robot.core->cycle, robot.core->virtual_ns, 0, chunk, 4);
             patch(&input, take_byte(&input) % 8);
         }
-        cycle_act(robot.core);
+        cycle_run(robot.core, CYCLE_ACT);
         value = robot.core->actuator[0].applied[0];
         if (!(robot.core->actuator[0].flags & INPHASE_ACT_WRITTEN))
             continue;

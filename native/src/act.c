@@ -13,6 +13,7 @@
 #include "core.h"
 #include "device.h"
 #include "estop.h"
+#include "gpio.h"
 #include "guard.h"
 #include "lateness.h"
 #include "limiter.h"
@@ -437,21 +438,11 @@ static void count_command(struct inphase_core *core, uint32_t missing)
         count_add(statistics, is_missed(missing) ? COUNT_MISSED : COUNT_INVALID, 1);
 }
 
-void stage_act(struct inphase_core *core)
+/* this cycle's command, through the limiter, to every device; the reason where there is none */
+static uint32_t act_all(struct inphase_core *core, int64_t now_ns)
 {
-    int64_t act_ns = core->due_ns + core->act_ns;
-    uint32_t missing, counted;
-    int64_t now_ns, late_ns;
+    uint32_t missing = plan_follow(core, now_ns), counted = missing;
 
-    core->clock->sleep_until(core, act_ns);
-    now_ns = core->clock->now(core);
-    note_suspension(core, now_ns - act_ns);
-    if (core->actuators)
-        note_boot_clock(core);
-    guard_beat(core, now_ns);
-    estop_look(core);
-    missing = plan_follow(core, now_ns);
-    counted = missing;
     for (uint32_t i = 0; i < core->actuators; i++) {
         act_one(core, &core->actuator[i], missing, now_ns);
 
@@ -461,11 +452,49 @@ void stage_act(struct inphase_core *core)
     }
     core->acted_cycle = core->cycle;
     core->acted_ns = core->clock->now(core);
-    state_follow(core);
-    late_ns = now_ns - act_ns;
-    note_late(core, late_ns, INPHASE_PHASE_ACT, NULL);
-    if (is_stopping(core))
+    return counted;
+}
+
+/* Without an actuator, a policy or a line that is up the cycle ends with its latch: nothing wakes
+   for the act offset */
+static bool has_act(const struct inphase_core *core)
+{
+    bool has = core->actuators > 0 || core->has_policy;
+
+    for (uint32_t i = 0; i < core->sensors && !has; i++)
+        has = core->sensor[i].line_is_up;
+    return has;
+}
+
+void stage_act(struct inphase_core *core)
+{
+    int64_t act_ns = core->due_ns + core->act_ns;
+    int64_t now_ns;
+    uint32_t counted;
+
+    if (!has_act(core))
         return;
-    histogram_add(&core->statistics->histogram[INPHASE_HIST_ACT], late_ns);
-    count_command(core, counted);
+
+    /* the act offset is constant, however long the policy took */
+    core->clock->sleep_until(core, act_ns);
+    now_ns = core->clock->now(core);
+
+    /* reasons not to move that came since the latch: a suspension, an emergency stop */
+    note_suspension(core, now_ns - act_ns);
+    if (core->actuators)
+        note_boot_clock(core);
+    guard_beat(core, now_ns);
+    estop_look(core);
+
+    /* the one place of the cycle in which devices are written */
+    counted = act_all(core, now_ns);
+    state_follow(core);
+
+    /* how late that was, and what came of it; a final ramp is left out of the statistics */
+    note_late(core, now_ns - act_ns, INPHASE_PHASE_ACT, NULL);
+    if (!is_stopping(core)) {
+        histogram_add(&core->statistics->histogram[INPHASE_HIST_ACT], now_ns - act_ns);
+        count_command(core, counted);
+    }
+    lines_lower(core, true);
 }

@@ -303,4 +303,5 @@ void stage_collect(struct inphase_core *core)
     for (uint32_t i = 0; i < core->sensors; i++)
         if (core->sensor[i].latched)
             look(core, &core->sensor[i]);
+    lines_lower(core, false);
 }

@@ -1,9 +1,9 @@
-/* One cycle, as its stages: wake, take over devices, collect, latch, act, finish. The cycle thread
-   runs them on the machine's clock, lock step runs the very same ones on virtual time; the two
-   differ in struct clock_ops and struct device_ops and in nothing else.
+/* One cycle, as its stages: wake, devices, collect, status, state, latch, act, finish. The cycle
+   thread runs them on the machine's clock. Lock step runs the same stages on virtual time. The two
+   differ in struct clock_ops and struct device_ops, and in nothing else.
 
-   Collecting is in collect.c and acting in act.c; this file has the rest, and cycle_main at its end
-   is the whole.
+   cycle_run, near the end, names them all in their order. Collecting is in collect.c, acting in
+   act.c, devices come and go in device.c; the other stages are here.
 
    System calls per cycle, in order: clock_nanosleep to the due time; per exchange one write and,
    when its reply is there, one read; per trigger line two ioctls; one ppoll, and a further one
@@ -22,7 +22,6 @@
 #include "core.h"
 #include "cycle.h"
 #include "device.h"
-#include "gpio.h"
 #include "guard.h"
 #include "lateness.h"
 #include "realtime.h"
@@ -70,7 +69,7 @@ static bool stop_is_complete(struct inphase_core *core)
 
 /* sleep to the grid point of this cycle; a wake that is a period or more late goes on to the next
    grid point, so that no cycle runs out of phase */
-static void stage_wake(struct inphase_core *core)
+static void sleep_to_grid(struct inphase_core *core)
 {
     int64_t start_ns = load_i64(&core->state->start_ns);
     const struct inphase_fault *fault;
@@ -99,6 +98,16 @@ static void stage_wake(struct inphase_core *core)
         core->cycle += late_ns / core->period_ns + 1;
         core->overran += late_ns / core->period_ns + 1;
     }
+}
+
+static void stage_wake(struct inphase_core *core)
+{
+    sleep_to_grid(core);
+
+    /* was a clock set, or the machine suspended? With actuators the act looks for the latter */
+    note_wall_clock(core);
+    if (!core->actuators)
+        note_boot_clock(core);
 }
 
 /* ---- latch ------------------------------------------------------------------------------- */
@@ -258,17 +267,25 @@ static uint32_t frame_flags(struct inphase_core *core)
     return flags;
 }
 
-static void stage_latch(struct inphase_core *core)
+static struct inphase_row *frame_rows(struct inphase_core *core)
 {
-    struct inphase_frame *frame = (void *)core->record;
-    struct inphase_row *row = (void *)(frame + 1);
-    struct state *state = core->state;
-    uint64_t number = atomic_load_explicit(&state->head, memory_order_relaxed);
+    return (void *)((struct inphase_frame *)core->record + 1);
+}
 
-    /* one instant for all: ages are counted to it */
+/* the status of each sensor, as of one instant for all: ages are counted to it */
+static void stage_status(struct inphase_core *core)
+{
+    struct inphase_row *row = frame_rows(core);
+
     core->latched_ns = core->clock->now(core);
     for (uint32_t i = 0; i < core->sensors; i++)
         latch_sensor(core, &core->sensor[i], &row[i]);
+}
+
+/* the state of the robot, out of these statuses: may anything move? */
+static void stage_state(struct inphase_core *core)
+{
+    /* first the reasons against motion, then the state that follows, then a request to arm */
     state_watch_guards(core);
     state_watch_supervisor(core);
     rest_look(core);
@@ -276,13 +293,22 @@ static void stage_latch(struct inphase_core *core)
     state_grant(core);
     core->told_stop = is_stopping(core) && core->cycle > core->stop_cycle && all_at_rest(core) &&
                       rest_of_all(core) == REST_KNOWN;
+}
+
+/* the frame of this cycle, complete, to whoever follows */
+static void stage_latch(struct inphase_core *core)
+{
+    struct inphase_frame *frame = (void *)core->record;
+    struct state *state = core->state;
+    uint64_t number = atomic_load_explicit(&state->head, memory_order_relaxed);
+
     *frame = (struct inphase_frame){
         .cycle = core->cycle,
         .due_ns = core->due_ns,
         .woke_ns = core->woke_ns,
         .triggered_ns = core->first_trigger_ns,
         .latched_ns = core->latched_ns,
-        .skew_ns = skew_of(row, core->sensors),
+        .skew_ns = skew_of(frame_rows(core), core->sensors),
         .acted_cycle = core->acted_cycle,
         .acted_ns = core->acted_ns,
         .inferred_ns = core->inferred_ns,
@@ -297,7 +323,7 @@ static void stage_latch(struct inphase_core *core)
     if (frame->skew_ns != INPHASE_ABSENT && !is_stopping(core))
         histogram_add(&core->statistics->histogram[INPHASE_HIST_SKEW], frame->skew_ns);
 
-    /* publish: the whole record, then its number, then one call that wakes the policy and the
+    /* the whole record, then its number, then one call that wakes the policy and the
        relay. On virtual time nobody is woken: a follower looks for itself every tenth of a
        second */
     slot_write(ring_slot(core->segment->memory, &core->layout->frames, number), number,
@@ -308,25 +334,6 @@ static void stage_latch(struct inphase_core *core)
     atomic_store_explicit(&state->wake, (uint32_t)(number + 1), memory_order_release);
     if (core->clock == &monotonic_clock)
         relay_ring(&core->relay, core->policy_bell, (uint32_t)(number + 1));
-}
-
-bool cycle_latch(struct inphase_core *core)
-{
-    if (stop_is_complete(core) || core->world.failure) {
-        state_end(core);
-        return false;
-    }
-    stage_wake(core);
-    note_wall_clock(core);
-    if (!core->actuators)
-        note_boot_clock(core);
-    stage_devices(core);
-    stage_collect(core);
-    if (core->world.failure)
-        return false;
-    lines_lower(core, false);
-    stage_latch(core);
-    return true;
 }
 
 /* ---- finish ------------------------------------------------------------------------------ */
@@ -373,24 +380,29 @@ static void stage_finish(struct inphase_core *core)
     count_overrun(core, core->overran + skip);
 }
 
-/* Without an actuator, a policy or a line that is up the cycle ends with its latch: nothing wakes
-   for the act offset */
-static bool has_act(const struct inphase_core *core)
-{
-    bool has = core->actuators > 0 || core->has_policy;
+/* ---- one cycle --------------------------------------------------------------------------- */
 
-    for (uint32_t i = 0; i < core->sensors && !has; i++)
-        has = core->sensor[i].line_is_up;
-    return has;
-}
-
-void cycle_act(struct inphase_core *core)
+bool cycle_run(struct inphase_core *core, enum cycle_part part)
 {
-    if (has_act(core)) {
-        stage_act(core);
-        lines_lower(core, true);
+    if (part & CYCLE_READ) {
+        if (stop_is_complete(core) || core->world.failure) {
+            state_end(core);
+            return false;
+        }
+        stage_wake(core);
+        stage_devices(core);
+        stage_collect(core);
+        if (core->world.failure)
+            return false;
+        stage_status(core);
+        stage_state(core);
+        stage_latch(core);
     }
-    stage_finish(core);
+    if (part & CYCLE_ACT) {
+        stage_act(core);
+        stage_finish(core);
+    }
+    return true;
 }
 
 void *cycle_main(void *argument)
@@ -400,8 +412,8 @@ void *cycle_main(void *argument)
     realtime_setup(core);
     guard_own(core);
     cycle_begin(core);
-    while (cycle_latch(core))
-        cycle_act(core);
+    while (cycle_run(core, CYCLE_WHOLE))
+        ;
     guard_disarm(core);
     atomic_store_explicit(&core->ended, 1, memory_order_release);
     return NULL;

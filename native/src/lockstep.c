@@ -44,7 +44,7 @@ static int64_t cycles_run(const struct inphase_core *core)
 
 static void finish_cycle(struct inphase_core *core)
 {
-    cycle_act(core);
+    cycle_run(core, CYCLE_ACT);
     core->server.pending = false;
 }
 
@@ -53,7 +53,7 @@ static int latch_next(struct inphase_core *core)
 {
     struct server *server = &core->server;
 
-    if (!cycle_latch(core)) {
+    if (!cycle_run(core, CYCLE_READ)) {
         if (core->world.failure) {
             state_stop(core, INPHASE_REASON_WORLD, (uint32_t)core->world.failure);
             state_end(core);

@@ -132,7 +132,7 @@ static int post(struct inphase_core *core, uint32_t reason, const double *values
 /* up to and with the latch of the next cycle */
 static const struct inphase_frame *latch(struct robot *robot)
 {
-    CHECK(cycle_latch(robot->core));
+    CHECK(cycle_run(robot->core, CYCLE_READ));
     CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
     return inphase_reader_record(robot->reader);
 }
@@ -162,7 +162,7 @@ static const struct inphase_frame *idle(struct robot *robot)
 {
     const struct inphase_frame *frame = latch(robot);
 
-    cycle_act(robot->core);
+    cycle_run(robot->core, CYCLE_ACT);
     return frame;
 }
 
@@ -171,7 +171,7 @@ static const struct inphase_frame *ask(struct robot *robot, double value)
     const struct inphase_frame *frame = latch(robot);
 
     CHECK_EQUAL(post(robot->core, INPHASE_REASON_NONE, &value, 1), 0);
-    cycle_act(robot->core);
+    cycle_run(robot->core, CYCLE_ACT);
     return frame;
 }
 
@@ -703,7 +703,7 @@ static void a_reason_that_does_not_exist_is_refused(void)
 
     /* written past the functions, as a policy gone mad might: counted as a wrong shape */
     write_mail(robot.core, &mail);
-    cycle_act(robot.core);
+    cycle_run(robot.core, CYCLE_ACT);
     CHECK_EQUAL(inphase_reader_reasons(robot.reader, reasons), INPHASE_REASONS);
     CHECK_EQUAL(reasons[INPHASE_REASON_SHAPE], 1);
 
@@ -711,7 +711,7 @@ static void a_reason_that_does_not_exist_is_refused(void)
     latch(&robot);
     CHECK_EQUAL(post(robot.core, INPHASE_REASON_NONE, NULL, 0), 0);
     robot.core->own_mailbox->values = 0;
-    cycle_act(robot.core);
+    cycle_run(robot.core, CYCLE_ACT);
     CHECK_EQUAL(inphase_reader_reasons(robot.reader, reasons), INPHASE_REASONS);
     CHECK_EQUAL(reasons[INPHASE_REASON_SHAPE], 2);
     close_robot(&robot);
@@ -789,7 +789,7 @@ static const struct inphase_frame *go_on(struct robot *robot, const struct froze
         CHECK_EQUAL(post(robot->core, frozen->what, NULL, 0), 0);
     else if (!is_frozen || frozen->what == INPHASE_REASON_NAN)
         CHECK_EQUAL(post(robot->core, INPHASE_REASON_NONE, &goal, 1), 0);
-    cycle_act(robot->core);
+    cycle_run(robot->core, CYCLE_ACT);
     return frame;
 }
 
@@ -912,13 +912,13 @@ static void a_stop_ramps_then_ends_and_keeps_its_first_reason(void)
     inphase_core_stop(robot.core, INPHASE_REASON_SIGNAL, 15);
     inphase_core_stop(robot.core, INPHASE_REASON_REQUEST, 7);
     before = applied_of(latch(&robot));
-    cycle_act(robot.core);
-    while (cycle_latch(robot.core)) {
+    cycle_run(robot.core, CYCLE_ACT);
+    while (cycle_run(robot.core, CYCLE_READ)) {
         const struct inphase_frame *frame;
 
         CHECK_EQUAL(inphase_reader_next(robot.reader, 0, 0), 0);
         frame = inphase_reader_record(robot.reader);
-        cycle_act(robot.core);
+        cycle_run(robot.core, CYCLE_ACT);
         CHECK(frame->flags & INPHASE_FLAG_STOPPING);
         CHECK(frame->reason == INPHASE_REASON_SIGNAL && frame->detail == 15);
 
@@ -931,7 +931,7 @@ static void a_stop_ramps_then_ends_and_keeps_its_first_reason(void)
         CHECK(++cycles < 200);
     }
     CHECK(cycles > 10);
-    CHECK(!cycle_latch(robot.core));
+    CHECK(!cycle_run(robot.core, CYCLE_READ));
     CHECK_EQUAL(inphase_reader_status(robot.reader, &status), 0);
     CHECK(status.reason == INPHASE_REASON_SIGNAL && status.detail == 15);
     CHECK(status.cycles == 50 && status.state == INPHASE_STATE_STOPPED);
@@ -1005,7 +1005,7 @@ static void random_faults_never_break_a_frame(void)
             plan(&robot, kind, (uint32_t)(check_random() % 2), (int64_t)(check_random() % 200),
                  1 + (int64_t)(check_random() % 8), argument);
         }
-        while (cycle < 200 && cycle_latch(robot.core)) {
+        while (cycle < 200 && cycle_run(robot.core, CYCLE_READ)) {
             double value = check_random() % 20 ? 0.25 + 0.0005 * (double)(cycle % 100) : NAN;
             const struct inphase_frame *frame;
 
@@ -1035,7 +1035,7 @@ static void random_faults_never_break_a_frame(void)
             cycle = frame->cycle;
             if (check_random() % 4)
                 CHECK_EQUAL(post(robot.core, 0, &value, 1), 0);
-            cycle_act(robot.core);
+            cycle_run(robot.core, CYCLE_ACT);
             if (check_random() % 16 == 0)
                 CHECK_EQUAL(inphase_core_arm(robot.core), 0);
         }

@@ -100,7 +100,7 @@ static void plan(struct robot *robot, uint32_t kind, uint32_t device, int64_t fr
 
 static const struct inphase_frame *latch(struct robot *robot)
 {
-    CHECK(cycle_latch(robot->core));
+    CHECK(cycle_run(robot->core, CYCLE_READ));
     CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
     return inphase_reader_record(robot->reader);
 }
@@ -117,7 +117,7 @@ static const struct inphase_frame *run(struct robot *robot)
     const struct inphase_frame *frame = latch(robot);
 
     post(robot);
-    cycle_act(robot->core);
+    cycle_run(robot->core, CYCLE_ACT);
     return frame;
 }
 
@@ -223,7 +223,7 @@ static void a_request_stops_in_the_act_that_follows_it(void)
         post(&robot);
         if (phase == 2)
             CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_LOCAL), 0);
-        cycle_act(robot.core);
+        cycle_run(robot.core, CYCLE_ACT);
         expect_stopped(&robot, INPHASE_ESTOP_LOCAL, 30, 0);
         expect_latched(&robot);
         close_robot(&robot);
@@ -393,8 +393,8 @@ static void it_replaces_any_other_reason_and_a_stop_still_ends_the_run(void)
     CHECK_EQUAL(status_of(&robot).latched_detail, INPHASE_ESTOP_CLIENT);
     CHECK_EQUAL(status_of(&robot).reason_cycle, 31);
     inphase_core_stop(robot.core, INPHASE_REASON_SIGNAL, 2);
-    while (cycle_latch(robot.core)) {
-        cycle_act(robot.core);
+    while (cycle_run(robot.core, CYCLE_READ)) {
+        cycle_run(robot.core, CYCLE_ACT);
         CHECK(++cycles < SETTLED);
     }
     CHECK_EQUAL(status_of(&robot).state, INPHASE_STATE_STOPPED);
@@ -424,7 +424,7 @@ static void power_goes_after_the_ramp_where_the_actuator_says_so(void)
     CHECK_EQUAL(status_of(&robot).state, INPHASE_STATE_FAULTED);
     CHECK_EQUAL(inphase_core_arm(robot.core), 0);
     latch(&robot);
-    cycle_act(robot.core);
+    cycle_run(robot.core, CYCLE_ACT);
     CHECK_EQUAL(act_flags(&robot) & INPHASE_ACT_WRITTEN, INPHASE_ACT_WRITTEN);
     close_robot(&robot);
 }
@@ -447,7 +447,7 @@ static void an_old_answer_moves_nothing_after_a_stop_or_an_arming(void)
     /* the frame before was latched before the arming... wait for nothing: it is dropped */
     CHECK_EQUAL(lockstep_post(robot.core, robot.core->cycle - 1, robot.core->virtual_ns, 0, &far,
                                1), 0);
-    cycle_act(robot.core);
+    cycle_run(robot.core, CYCLE_ACT);
     CHECK_EQUAL(dropped(&robot), 2);
     CHECK(act_flags(&robot) & INPHASE_ACT_HOLDING);
     CHECK_EQUAL(status_of(&robot).state, INPHASE_STATE_ARMED);

@@ -161,8 +161,8 @@ static void open_robot(struct robot *robot)
     CHECK_EQUAL(open_reader(&robot->reader, robot->segment, 0), 0);
 
     /* one cycle in which the devices are attached, then ours answer */
-    CHECK(cycle_latch(robot->core));
-    cycle_act(robot->core);
+    CHECK(cycle_run(robot->core, CYCLE_READ));
+    cycle_run(robot->core, CYCLE_ACT);
     CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
     for (uint32_t i = 0; i < SENSORS; i++)
         robot->core->device[i].ops = i == LINE ? &line_ops : &ours;
@@ -178,8 +178,8 @@ static void close_robot(struct robot *robot)
 
 static const struct inphase_frame *run(struct robot *robot)
 {
-    CHECK(cycle_latch(robot->core));
-    cycle_act(robot->core);
+    CHECK(cycle_run(robot->core, CYCLE_READ));
+    cycle_run(robot->core, CYCLE_ACT);
     CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
     return inphase_reader_record(robot->reader);
 }

@@ -143,19 +143,19 @@ static const struct inphase_row *row_of(const struct inphase_frame *frame, uint3
 /* one whole cycle; the frame that was latched in it */
 static const struct inphase_frame *idle(struct robot *robot)
 {
-    CHECK(cycle_latch(robot->core));
+    CHECK(cycle_run(robot->core, CYCLE_READ));
     CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
-    cycle_act(robot->core);
+    cycle_run(robot->core, CYCLE_ACT);
     return inphase_reader_record(robot->reader);
 }
 
 static const struct inphase_frame *ask(struct robot *robot, double value)
 {
-    CHECK(cycle_latch(robot->core));
+    CHECK(cycle_run(robot->core, CYCLE_READ));
     CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
     CHECK_EQUAL(lockstep_post(robot->core, robot->core->cycle, robot->core->virtual_ns,
                                INPHASE_REASON_NONE, &value, 1), 0);
-    cycle_act(robot->core);
+    cycle_run(robot->core, CYCLE_ACT);
     return inphase_reader_record(robot->reader);
 }
 
@@ -357,10 +357,10 @@ static void a_command_that_was_refused_for_any_reason_counts_as_invalid(void)
     for (uint32_t reason = 1; reason < INPHASE_REASONS; reason++) {
         int64_t missed = reason == INPHASE_REASON_SILENT || reason == INPHASE_REASON_DIED;
 
-        CHECK(cycle_latch(robot.core));
+        CHECK(cycle_run(robot.core, CYCLE_READ));
         CHECK_EQUAL(lockstep_post(robot.core, robot.core->cycle, robot.core->virtual_ns, reason,
                                    NULL, 0), 0);
-        cycle_act(robot.core);
+        cycle_run(robot.core, CYCLE_ACT);
         refused += !missed && reason != INPHASE_REASON_DROPPED;
         CHECK_EQUAL(counts(&robot).invalid, refused);
         CHECK(applied(&robot) == 0);
@@ -640,8 +640,8 @@ static void a_stop_ends_within_its_bound(void)
         ask(&robot, 0.0005 * n);
     CHECK(applied(&robot) > 0.9);
     inphase_core_stop(robot.core, INPHASE_REASON_SIGNAL, 15);
-    while (cycle_latch(robot.core)) {
-        cycle_act(robot.core);
+    while (cycle_run(robot.core, CYCLE_READ)) {
+        cycle_run(robot.core, CYCLE_ACT);
         CHECK(++cycles < 2000);
     }
     CHECK(cycles >= 1300 && cycles <= 1302);
@@ -665,10 +665,10 @@ static void a_robot_that_is_stopping_is_not_armed(void)
     inphase_core_stop(robot.core, INPHASE_REASON_SIGNAL, 15);
     ask(&robot, 1);
     CHECK_EQUAL(inphase_core_arm(robot.core), 0);
-    while (cycle_latch(robot.core)) {
+    while (cycle_run(robot.core, CYCLE_READ)) {
         CHECK_EQUAL(load_u32(&robot.core->state->latched), INPHASE_REASON_ESTOP);
         CHECK(!robot.core->wants_arm);
-        cycle_act(robot.core);
+        cycle_run(robot.core, CYCLE_ACT);
         CHECK(++cycles < 2000);
     }
     CHECK(cycles > 40);
@@ -762,9 +762,9 @@ static void a_feedback_that_says_nothing_of_motion_is_none_for_rest(void)
         ask(&robot, 1);
     CHECK(applied(&robot) == 1);
     inphase_core_stop(robot.core, INPHASE_REASON_SIGNAL, 15);
-    for (int n = 0; cycle_latch(robot.core); n++) {
+    for (int n = 0; cycle_run(robot.core, CYCLE_READ); n++) {
         robot.joint[VELOCITY] += 100;
-        cycle_act(robot.core);
+        cycle_run(robot.core, CYCLE_ACT);
         CHECK(n < 20);
     }
     CHECK(applied(&robot) == 0);

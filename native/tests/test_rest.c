@@ -124,13 +124,13 @@ static int run(struct robot *robot, double value)
     int before = written.count;
 
     ops.write = take_write;
-    CHECK(cycle_latch(robot->core));
+    CHECK(cycle_run(robot->core, CYCLE_READ));
     CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
     if (isfinite(value))
         CHECK_EQUAL(lockstep_post(robot->core, robot->core->cycle, robot->core->virtual_ns,
                                    INPHASE_REASON_NONE, &value, 1), 0);
     robot->core->device[BUS].ops = &ops;
-    cycle_act(robot->core);
+    cycle_run(robot->core, CYCLE_ACT);
     robot->core->device[BUS].ops = &twin_ops;
     return written.count - before;
 }

@@ -98,13 +98,13 @@ static int refuse(struct robot *robot, int64_t cycle, uint32_t reason)
 
 static void latch(struct robot *robot)
 {
-    CHECK(cycle_latch(robot->core));
+    CHECK(cycle_run(robot->core, CYCLE_READ));
 }
 
 /* the rest of the cycle: what was requested of it, NaN: nothing was */
 static double act(struct robot *robot)
 {
-    cycle_act(robot->core);
+    cycle_run(robot->core, CYCLE_ACT);
     return ((const double *)(robot->core->act[0] + 1))[0];
 }
 

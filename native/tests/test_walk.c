@@ -466,13 +466,13 @@ static bool walk_on(struct walk *walk)
     if (!walk->stopping)
         live(walk);
     deafen(walk);
-    if (!cycle_latch(walk->core))
+    if (!cycle_run(walk->core, CYCLE_READ))
         return false;
     CHECK_EQUAL(inphase_reader_next(walk->reader, 0, 0), 0);
     frame = inphase_reader_record(walk->reader);
     check_frame(walk, frame);
     answer(walk);
-    cycle_act(walk->core);
+    cycle_run(walk->core, CYCLE_ACT);
     check_writes(walk);
     check_calm(walk);
     if (load_u32(&walk->core->state->latched) && !walk->latched)

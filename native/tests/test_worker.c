@@ -381,7 +381,7 @@ static void a_worker_that_takes_no_orders_is_lost_and_one_that_is_behind_is_not(
 /* one cycle's looks at devices, samples and states; no act */
 static void latch(struct rig *rig)
 {
-    CHECK(cycle_latch(rig->core));
+    CHECK(cycle_run(rig->core, CYCLE_READ));
     rig->core->cycle++;
 }
 
