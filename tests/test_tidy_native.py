@@ -90,7 +90,7 @@ def offered(path: Path) -> set[str]:
     names |= set(re.findall(r"^static inline [\w *]*?\b(\w+)\(", text, re.MULTILINE))
     names |= set(re.findall(r"^((?:struct|enum) \w+) \{", text, re.MULTILINE))
     for body in re.findall(r"^enum \w+ \{(.*?)\}", text, re.DOTALL | re.MULTILINE):
-        names |= set(re.findall(r"\w+", body))
+        names |= set(re.findall(r"(?:^|,)\s*(\w+)", body))
     for group in re.findall(r"^extern const [\w ]*?(\w+(?:, \w+)*);", text, re.MULTILINE):
         names |= set(group.split(", "))
     return names
