@@ -24,7 +24,7 @@ import numpy as np
 
 from benches.machine import Options
 from inphase._core import ffi, lib
-from inphase.frames import wire
+from inphase.frames import record_layout, wire
 from inphase.frames.frame import Layout
 from inphase.frames.message import Form
 
@@ -47,7 +47,8 @@ Frame = msgspec.defstruct(
 )
 Row = msgspec.defstruct(
     "Row",
-    [(f"n{i}", int) for i in range(len(wire.ROW.unpack(bytes(wire.ROW.size))))] + [("where", int)],
+    [(f"n{i}", int) for i in range(len(record_layout.ROW.unpack(bytes(record_layout.ROW.size))))]
+    + [("where", int)],
     array_like=True,
     gc=False,
 )
@@ -97,13 +98,13 @@ def make_form() -> Form:
 def make_record() -> bytes:
     """A frame record with the numbers of a robot that has run for a while."""
     times = [_NOW_NS + 1000 * i for i in range(8)]
-    record = wire.HEADER.pack(123_456, *times[:5], 123_455, *times[5:7], -1, *[0] * 6)
-    count = len(wire.ROW.unpack(bytes(wire.ROW.size)))
+    record = record_layout.HEADER.pack(123_456, *times[:5], 123_455, *times[5:7], -1, *[0] * 6)
+    count = len(record_layout.ROW.unpack(bytes(record_layout.ROW.size)))
     for sensor in range(SENSORS):
         stamps = [_NOW_NS + 100 * sensor + i for i in range(count - 4)]
-        record += wire.ROW.pack(123_456, *stamps, 0, 0, 0)
+        record += record_layout.ROW.pack(123_456, *stamps, 0, 0, 0)
     for channels in ACTUATORS:
-        record += wire.ACT.pack(1, 0, channels, 0) + np.arange(2.0 * channels).tobytes()
+        record += record_layout.ACT.pack(1, 0, channels, 0) + np.arange(2.0 * channels).tobytes()
     return record
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from benches.distribution import Rounds, show
 from benches.latch import Contents, Row, Writer, describe
 from benches.machine import Options
-from inphase.frames import store, wire
+from inphase.frames import record_layout, store
 
 _CROWD = 100
 _CYCLES = 200
@@ -25,7 +25,7 @@ _SETTLE_S = 0.3  # until all of them wait
 def _measure(name: str, options: Options, has_policy: bool) -> dict[str, Any]:
     figure = Rounds(f"the writer's wake of {_CROWD} readers, {name}", goal=1.2)
     epoch = store.new_epoch()
-    record = wire.HEADER.size + _ROW.sensors * wire.ROW.size
+    record = record_layout.HEADER.size + _ROW.sensors * record_layout.ROW.size
     writer = Writer(options, Contents(epoch, describe(_ROW, epoch), [_ROW.payload], record))
     if has_policy:
         writer.mailbox(1)

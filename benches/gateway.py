@@ -21,7 +21,7 @@ from benches import robot
 from benches.distribution import Rounds, show
 from benches.latch import DEPTH, IMAGE, Contents, Reader, Row, Writer, describe
 from benches.machine import Options
-from inphase.frames import store, wire
+from inphase.frames import record_layout, store, wire
 from inphase.host.process import Process
 
 _GOAL = 1.1
@@ -60,7 +60,7 @@ def _header_bytes(writer: Writer, endpoint: str) -> int:
 def processes(row: Row, options: Options) -> Iterator[tuple[Writer, Reader]]:
     """Writer, gateway, bare sender, and the receiver that takes turns."""
     epoch = store.new_epoch()
-    record = wire.HEADER.size + row.sensors * wire.ROW.size
+    record = record_layout.HEADER.size + row.sensors * record_layout.ROW.size
     contents = Contents(epoch, describe(row, epoch), [row.payload] * row.sensors, record)
     writer = Writer(options, contents)
     with tempfile.TemporaryDirectory(prefix="inphase-bench-") as folder:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from benches.distribution import Rounds, show
 from benches.machine import Options
 from benches.native import ffi, lib
-from inphase.frames import store, wire
+from inphase.frames import record_layout, store, wire
 
 DEPTH = 16
 _HEAD = 4096
@@ -220,7 +220,7 @@ class Reader:
 def processes(row: Row, options: Options) -> Iterator[tuple[Writer, Reader]]:
     """Writer and reader of one row."""
     epoch = store.new_epoch()
-    record = wire.HEADER.size + row.sensors * wire.ROW.size
+    record = record_layout.HEADER.size + row.sensors * record_layout.ROW.size
     contents = Contents(epoch, describe(row, epoch), [row.payload] * row.sensors, record)
     writer = Writer(options, contents)
     cpu = options.cycle_cpu if row.same_core else options.other_cpu

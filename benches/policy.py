@@ -17,7 +17,7 @@ from benches import robot
 from benches.distribution import Rounds, show
 from benches.latch import DEPTH, Contents, Reader, Writer
 from benches.machine import Options
-from inphase.frames import store, wire
+from inphase.frames import record_layout, store
 from inphase.host.process import Process
 from inphase.plan.plan import Plan
 
@@ -29,8 +29,8 @@ _WAVE = 'call = "demo_policy.py:Wave"\nargs = { amplitude = 0.4, seconds = 4.0 }
 
 def contents_of(plan: Plan, epoch: int) -> Contents:
     """The demo's store."""
-    record = wire.HEADER.size + len(plan.sensors) * wire.ROW.size
-    record += sum(wire.ACT.size + 16 * a.spec.channels for a in plan.actuators)
+    record = record_layout.HEADER.size + len(plan.sensors) * record_layout.ROW.size
+    record += sum(record_layout.ACT.size + 16 * a.spec.channels for a in plan.actuators)
     payloads = [sensor.dtype.itemsize for sensor in plan.sensors]
     return Contents(epoch, plan.description(epoch), payloads, record)
 

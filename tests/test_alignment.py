@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from inphase import schedule
 from inphase.episodes.lockstep import LockStep
-from inphase.frames import wire
+from inphase.frames import record_layout, wire
 from inphase.frames.alignment import Method, slerp
 from inphase.frames.frame import Frame, FrameLost, Layout
 from inphase.frames.message import Form, Writer
@@ -44,7 +44,20 @@ class Recorded:
     def __init__(self) -> None:
         self.frames: list[Frame] = []
         self.samples: dict[tuple[int, int], NDArray[Any]] = {}
-        self.rows = [(-1, -1, wire.ABSENT, wire.ABSENT, wire.ABSENT, wire.ABSENT, 0, 3, 0, 0)] * 2
+        self.rows = [
+            (
+                -1,
+                -1,
+                record_layout.ABSENT,
+                record_layout.ABSENT,
+                record_layout.ABSENT,
+                record_layout.ABSENT,
+                0,
+                3,
+                0,
+                0,
+            )
+        ] * 2
 
     def sample(
         self,
@@ -56,16 +69,18 @@ class Recorded:
     ) -> None:
         """A sample that is new in the next frame."""
         sequence = self.rows[sensor][0] + 1
-        code = wire.STATUSES.index(status)
+        code = record_layout.STATUSES.index(status)
         self.samples[sensor, sequence] = value
         self.rows[sensor] = (sequence, 0, 0, acquired_ns, 0, 0, uncertainty_ns, code, 0, 0)
 
     def latch(self, latched_ns: int) -> Frame:
         """A frame; what it has is held in the next one."""
-        head = wire.HEADER.pack(len(self.frames), 0, 0, 0, latched_ns, 0, -1, *[0] * 9)
-        frame = Frame(LAYOUT, head + b"".join(wire.ROW.pack(*row) for row in self.rows), self)
+        head = record_layout.HEADER.pack(len(self.frames), 0, 0, 0, latched_ns, 0, -1, *[0] * 9)
+        frame = Frame(
+            LAYOUT, head + b"".join(record_layout.ROW.pack(*row) for row in self.rows), self
+        )
         self.frames.append(frame)
-        held = wire.STATUSES.index("HELD")
+        held = record_layout.STATUSES.index("HELD")
         self.rows = [row if row[0] < 0 else (*row[:7], held, 0, 0) for row in self.rows]
         return frame
 
@@ -184,7 +199,7 @@ def test_uncertainties_of_both_clocks_are_in_the_bound() -> None:
 def test_a_sensor_without_known_acquisition_is_the_newest_and_says_so() -> None:
     robot = Recorded()
     for ms in range(5):
-        robot.sample(0, wire.ABSENT, joints(ms))
+        robot.sample(0, record_layout.ABSENT, joints(ms))
         robot.sample(1, ms * MS - 3 * MS, IMAGE)
         frame = robot.latch(ms * MS)
     joint = frame.at("camera", "linear")["joints"]
@@ -206,7 +221,7 @@ def test_what_cannot_be_aligned_says_what_to_do() -> None:
         frame.at("wrist")
     with pytest.raises(ValueError, match="nearest or linear, got 'cubic'"):
         frame.at("joints", method="cubic")  # type: ignore[arg-type]
-    robot.sample(1, wire.ABSENT, IMAGE)
+    robot.sample(1, record_layout.ABSENT, IMAGE)
     with pytest.raises(LookupError, match="camera: when its sample was acquired is not known"):
         robot.latch(3 * MS).at("camera")
 

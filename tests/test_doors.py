@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from inphase import load
 from inphase.command.cli import cli
-from inphase.devices.packets import REASONS
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import InphaseError, ScheduleError, StoreError, WireError
 from inphase.frame import Frame
-from inphase.frames import wire
+from inphase.frames import record_layout, wire
 from inphase.frames.message import Form, describe
+from inphase.frames.record_layout import REASONS
 from inphase.frames.store_follower import StoreFollower
 from inphase.frames.subscription import ZmqFollower
 from inphase.models import safetensors_file
@@ -136,20 +136,20 @@ def test_a_store_with_a_description_that_is_none_is_named(
 def test_a_number_that_this_version_does_not_know_is_said() -> None:
     page = vectors()
     record = bytearray(page["record"])
-    header = [*wire.HEADER.unpack_from(record)]
+    header = [*record_layout.HEADER.unpack_from(record)]
     header[12], header[14] = 991, 992
-    wire.HEADER.pack_into(record, 0, *header)
-    row = [*wire.ROW.unpack_from(record, wire.HEADER.size)]
+    record_layout.HEADER.pack_into(record, 0, *header)
+    row = [*record_layout.ROW.unpack_from(record, record_layout.HEADER.size)]
     row[7], row[8] = 993, 994
-    wire.ROW.pack_into(record, wire.HEADER.size, *row)
-    at = wire.HEADER.size + wire.ROW.size
-    act = [*wire.ACT.unpack_from(record, at)]
-    wire.ACT.pack_into(record, at, act[0], 995, *act[2:])
+    record_layout.ROW.pack_into(record, record_layout.HEADER.size, *row)
+    at = record_layout.HEADER.size + record_layout.ROW.size
+    act = [*record_layout.ACT.unpack_from(record, at)]
+    record_layout.ACT.pack_into(record, at, act[0], 995, *act[2:])
     frame = Frame(make_form().layout, bytes(record), None)  # type: ignore[arg-type]
     assert (frame.reason, frame.state) == ("unknown (991)", "unknown (992)")
     assert (frame["touch"].status, frame["touch"].reason) == ("unknown (993)", "unknown (994)")
     assert frame.command["finger"].reason == "unknown (995)"
-    assert wire.name_of(len(REASONS) - 1, REASONS) == REASONS[-1]
+    assert record_layout.name_of(len(REASONS) - 1, REASONS) == REASONS[-1]
 
 
 # ---- requests ------------------------------------------------------------------------------

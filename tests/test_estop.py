@@ -13,11 +13,11 @@ import pytest
 import zmq
 
 from inphase import schedule
-from inphase.devices.packets import REASONS
 from inphase.episodes.lockstep import LockStep
 from inphase.episodes.runner import Runner
 from inphase.errors import ScheduleError
 from inphase.frames import store
+from inphase.frames.record_layout import REASONS
 from inphase.host import store_names
 from inphase.plan import plan as planning
 from peers import BOUND_S, until

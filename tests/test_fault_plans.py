@@ -42,9 +42,9 @@ import numpy as np
 import pytest
 
 from inphase import schedule
-from inphase.devices.packets import REASONS
 from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame, Sample
+from inphase.frames.record_layout import REASONS
 from inphase.schedule.tables import Schedule
 from inphase.testing.fault_plan import KINDS, Fault, fault_plan
 

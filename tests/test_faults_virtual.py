@@ -21,12 +21,12 @@ import pytest
 
 from inphase import schedule
 from inphase.core.core import FAULTS
-from inphase.devices.packets import REASONS
 from inphase.episodes import lockstep
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
 from inphase.frame import Act, Frame, FrameLost
 from inphase.frames import store
+from inphase.frames.record_layout import REASONS
 from inphase.frames.store_follower import StoreFollower
 from inphase.runtime import state_messages, summary
 

@@ -22,8 +22,8 @@ import psutil
 import pytest
 
 from inphase import schedule
-from inphase.devices.packets import REASONS
 from inphase.errors import RuntimeFault, ScheduleError
+from inphase.frames.record_layout import REASONS
 from inphase.host import store_names
 from inphase.plan import plan as planning
 from inphase.runtime import guard

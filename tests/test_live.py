@@ -15,9 +15,9 @@ from rich.console import Console
 
 import inphase
 from inphase.command import live
-from inphase.devices.packets import REASONS
 from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
+from inphase.frames.record_layout import REASONS
 from inphase.frames.store_follower import StoreFollower
 from peers import BOUND_S
 from robots import demo_schedule

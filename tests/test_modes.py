@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inphase.devices.packets import REASONS
 from inphase.episodes.client import LockStepClient
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
-from inphase.frames import store, wire
+from inphase.frames import record_layout, store
+from inphase.frames.record_layout import REASONS
 from inphase.plan import plan
 from inphase.schedule import load
 
@@ -170,7 +170,7 @@ def test_a_joint_that_turns_on_by_its_velocity_is_uncontrolled_at_the_end(
         frames = ends(robot)
         assert not any(f.state in ("faulted", "stopped") or "STOPPED" in f.flags for f in frames)
         assert np.all(frames[-1].command["arm"].applied == 0)
-        assert robot.follower.reader.status()["state"] == wire.STATES.index("uncontrolled")
+        assert robot.follower.reader.status()["state"] == record_layout.STATES.index("uncontrolled")
 
 
 @pytest.mark.parametrize(("mode", "limits"), [("velocity", VELOCITY), ("effort", EFFORT)])

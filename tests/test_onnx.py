@@ -25,7 +25,7 @@ from inphase.episodes.lockstep import LockStep
 from inphase.episodes.rollout import rollout
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
-from inphase.frames import wire
+from inphase.frames import record_layout, wire
 from inphase.models import model_binding, onnx_file
 from inphase.models.model_binding import Binding
 from inphase.models.protobuf import Refused
@@ -73,11 +73,11 @@ class Asked:
 
     def __call__(self, statuses: Mapping[str, str] | None = None, **fields: Any) -> Any:
         """The command to these fields of `sensor_field`, or the number of the reason."""
-        record = bytearray(wire.HEADER.size)
+        record = bytearray(record_layout.HEADER.size)
         samples, kept = [], []
         for name, dtype in self.dtypes.items():
-            status = wire.STATUSES.index((statuses or {}).get(name, "FRESH"))
-            record += wire.ROW.pack(0, 0, 0, 0, 0, 0, 0, status, 0, 0)
+            status = record_layout.STATUSES.index((statuses or {}).get(name, "FRESH"))
+            record += record_layout.ROW.pack(0, 0, 0, 0, 0, 0, 0, status, 0, 0)
             sample = np.zeros((), dtype)
             for field in dtype.names:
                 if f"{name}_{field}" in fields:
@@ -186,7 +186,7 @@ def test_an_image_goes_in_as_it_is(tmp_path: Path) -> None:
 def test_a_model_runs_on_the_statuses_that_are_accepted_alone(tmp_path: Path) -> None:
     refused = lib.INPHASE_REASON_INPUT
     model = asked(demo(tmp_path, STEADY))
-    for status in wire.STATUSES:
+    for status in record_layout.STATUSES:
         answered = not isinstance(model({"joints": status}), int)
         assert answered == (status in ("FRESH", "HELD")), status
         assert not isinstance(model({"wrench": status}), int), "not read: it may have any"

@@ -14,25 +14,25 @@ from hypothesis import strategies as st
 
 from inphase import schedule
 from inphase._core import lib
-from inphase.devices.packets import REASONS
 from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
-from inphase.frames import store, wire
+from inphase.frames import record_layout, store, wire
 from inphase.frames.message import Form
+from inphase.frames.record_layout import REASONS
 
 PAGE = Path(__file__).resolve().parent.parent / "middleware" / "STATES.md"
 
 
 def transitions_of_the_page() -> set[tuple[str, str]]:
     """(from, to) of the page's table."""
-    states = "|".join(wire.STATES)
+    states = "|".join(record_layout.STATES)
     return set(re.findall(rf"^\| ({states}) \| ({states}) \| ", PAGE.read_text(), re.MULTILINE))
 
 
 def test_the_page_has_the_transitions_that_the_core_has_and_no_other() -> None:
     told = transitions_of_the_page()
     assert len(told) > 10
-    for (one, name), (two, other) in itertools.product(enumerate(wire.STATES), repeat=2):
+    for (one, name), (two, other) in itertools.product(enumerate(record_layout.STATES), repeat=2):
         assert bool(lib.inphase_state_may(one, two)) == ((name, other) in told), (name, other)
 
 
@@ -44,8 +44,8 @@ def test_a_state_that_does_not_exist_leads_nowhere() -> None:
 
 
 def test_states_have_the_names_that_the_header_gives_them() -> None:
-    assert len(wire.STATES) == lib.INPHASE_STATES
-    for number, name in enumerate(wire.STATES):
+    assert len(record_layout.STATES) == lib.INPHASE_STATES
+    for number, name in enumerate(record_layout.STATES):
         assert getattr(lib, f"INPHASE_STATE_{name.upper()}") == number
 
 
@@ -175,7 +175,7 @@ def test_a_stop_leads_from_every_state_through_the_ramp_to_the_end(walk: Walk, h
     last = walk.frames[-1]
     assert (last.reason, last.reason_cycle) == ("request", cycles)
     assert {"STOPPING", "STOPPED"} <= set(last.flags)
-    assert wire.STATES[walk.status["state"]] == "stopped"
+    assert record_layout.STATES[walk.status["state"]] == "stopped"
     assert not any("STOPPED" in f.flags for f in walk.frames[cycles:-1]) or how == "faulted"
 
 

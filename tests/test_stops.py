@@ -21,9 +21,9 @@ import pytest
 import zmq
 
 from inphase import Runner
-from inphase.devices.packets import REASONS
 from inphase.errors import RuntimeFault
 from inphase.frames import store
+from inphase.frames.record_layout import REASONS
 from inphase.host import store_names
 from peers import BOUND_S, until
 from runtimes import Robot

@@ -18,9 +18,9 @@ DRIVERS = ROOT / "drivers" / "inphase_drivers"
 # a module imports its own room, and rooms of a lower level
 LEVEL = {
     "schedule": 1,
-    "devices": 2,
     "host": 2,
     "frames": 3,
+    "devices": 4,
     "models": 4,
     "plan": 5,
     "core": 6,
@@ -40,7 +40,7 @@ FACES = {
     "inphase.emulation": {"world"},
     "inphase.frame": {"frames"},
     "inphase.gym": {"episodes"},
-    "inphase.packets": {"devices"},
+    "inphase.packets": {"devices", "frames"},
     "inphase.schedule": {"schedule"},
     "inphase.serial_port": {"devices"},
     "inphase.serial_sensor": {"devices"},
@@ -123,7 +123,6 @@ TWICE = {
     "Port",
     "Reading",
     "Reply",
-    "Report",
     "Task",
     "Timing",
     "World",
@@ -343,32 +342,3 @@ def test_a_class_name_occurs_once() -> None:
         if isinstance(node, ast.ClassDef)
     )
     assert {name for name, n in names.items() if n > 1} == TWICE
-
-
-# ---- the header ------------------------------------------------------------------------------
-
-
-def test_every_flag_and_reason_has_the_name_that_the_header_gives_it() -> None:
-    from inphase._core import lib
-    from inphase.devices import packets
-    from inphase.frames import wire
-
-    for number, name in enumerate(packets.REASONS):
-        assert getattr(lib, f"INPHASE_REASON_{name.upper()}") == number
-    assert len(packets.REASONS) == lib.INPHASE_REASONS
-    for number, name in enumerate(wire.STATUSES):
-        assert getattr(lib, f"INPHASE_{name}") == number
-    for bit, name in enumerate(wire.FRAME_FLAGS):
-        assert getattr(lib, f"INPHASE_FLAG_{name}") == 1 << bit
-    for bit, name in enumerate(wire.ACT_FLAGS):
-        assert getattr(lib, f"INPHASE_ACT_{name}") == 1 << bit
-    assert lib.INPHASE_ABSENT == wire.ABSENT
-
-
-def test_the_records_of_python_have_the_sizes_of_the_header() -> None:
-    from inphase._core import ffi
-    from inphase.frames import wire
-
-    assert wire.HEADER.size == ffi.sizeof("struct inphase_frame")
-    assert wire.ROW.size == ffi.sizeof("struct inphase_row")
-    assert wire.ACT.size == ffi.sizeof("struct inphase_act")

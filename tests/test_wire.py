@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import inphase
 from inphase.errors import WireError
-from inphase.frames import wire
+from inphase.frames import record_layout, wire
 from inphase.frames.frame import FrameLost, Layout
 from inphase.frames.message import Form
 
@@ -65,7 +65,7 @@ def test_msgpack_reads_the_header_and_one_that_it_writes_is_read() -> None:
     page = vectors()
     header = msgpack.unpackb(page["header"])
     assert header[:5] == [3, "0123456789abcdef", 0x1122334455667788, 9, 14_600_000]
-    assert tuple(header[5]) == wire.HEADER.unpack_from(page["record"])
+    assert tuple(header[5]) == record_layout.HEADER.unpack_from(page["record"])
     assert header[6] == [[7, 7, 14_015_000, 14_100_000, 14_400_000, 400_000, 0, 0, 0, 0, 1]]
     compact = msgpack.packb(header)
     assert len(compact) < len(page["header"])

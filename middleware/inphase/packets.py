@@ -9,8 +9,10 @@ from inphase.devices.packets import (
     encode,
     escape,
 )
+from inphase.frames.record_layout import REASONS
 
 __all__ = [
+    "REASONS",
     "BusOff",
     "Parser",
     "Refusal",

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
-from inphase.devices.packets import REASONS
 from inphase.frames import store
 from inphase.frames.frame import Act, Frame
+from inphase.frames.record_layout import REASONS
 from inphase.frames.store_follower import StoreFollower
 from inphase.host.outlet import Outlet
 from inphase.runtime.runtime import Runtime

@@ -38,7 +38,7 @@ from inphase.episodes.runner import Runner
 from inphase.errors import ScheduleError
 from inphase.frames import store
 from inphase.frames.frame import Frame
-from inphase.frames.wire import STATUSES
+from inphase.frames.record_layout import STATUSES
 from inphase.plan import plan as planning
 from inphase.schedule import Schedule
 from inphase.schedule.document import toml_table

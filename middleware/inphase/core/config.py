@@ -16,7 +16,7 @@ from inphase.core.lockstep_config import (
 )
 from inphase.devices.packet_fields import encoding_fields, exchange_fields
 from inphase.driver import Stop, StopKind, Watchdog
-from inphase.frames.wire import STATUSES
+from inphase.frames.record_layout import STATUSES
 from inphase.plan.plan import FEEDBACK_KINDS, ActuatorPlan, EstopPlan, Plan
 from inphase.schedule.tables import Policy, Workspace
 

@@ -8,49 +8,7 @@ from typing import Any, NamedTuple
 from inphase._core import ffi, lib
 from inphase.devices.packet_fields import encoding_fields, exchange_fields, framing_fields
 from inphase.driver import Encoding, Exchange, Framing
-
-REASONS = (
-    "none",
-    "checksum",
-    "size",
-    "mismatch",
-    "device",
-    "nan",
-    "range",
-    "rate",
-    "shape",
-    "raised",
-    "died",
-    "silent",
-    "start",
-    "feedback",
-    "offline",
-    "resumed",
-    "overrun",
-    "signal",
-    "done",
-    "request",
-    "busy",
-    "expired",
-    "parent",
-    "gateway",
-    "input",
-    "slip",
-    "watchdog",
-    "bus_off",
-    "world",
-    "workspace",
-    "estop",
-    "dropped",
-    "unguarded",
-    "moving",
-    "state",
-    "stamp",
-    "supervisor",
-    "rest",
-    "guard",
-)
-"""Names of INPHASE_REASON_*, by number."""
+from inphase.frames.record_layout import REASONS
 
 
 class Refusal(NamedTuple):

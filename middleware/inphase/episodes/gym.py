@@ -22,7 +22,7 @@ from inphase import schedule as schedules
 from inphase.episodes import observation
 from inphase.episodes.client import Client, LockStepClient, RunnerClient
 from inphase.episodes.observation import FlatObserver, Observer, Part
-from inphase.episodes.step_info import Report
+from inphase.episodes.step_info import StepInfo
 from inphase.episodes.task import Reward, Task, Terminated
 from inphase.errors import WorldError
 from inphase.frames.frame import Frame
@@ -127,8 +127,8 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
         client = self.client
         frame = client.begin(self._seed, self._episode, knobs, self._sensors)
         self._observer = (FlatObserver if self._flat else Observer)(self._parts, client.follower)
-        self._report = Report(client.follower)
-        self._unpack, self._info = self._report.unpack, self._report.info
+        self._step_info = StepInfo(client.follower)
+        self._unpack, self._info = self._step_info.unpack, self._step_info.info
         self._observed = self._observer.values
         self._task.begin(frame)
         observed, _, _, _, info = self.result(frame, judged=False)

@@ -15,10 +15,10 @@ from typing import Any
 from inphase.core.core import Core
 from inphase.core.lockstep_config import LockStepConfig, NativePolicy
 from inphase.core.world_seam import Reading, World
-from inphase.devices.packets import REASONS
 from inphase.episodes.progress import Patience
-from inphase.frames import store, wire
+from inphase.frames import store
 from inphase.frames.frame import Frame
+from inphase.frames.record_layout import REASONS
 from inphase.frames.store_follower import SLOT_HEADER, StoreFollower
 from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
@@ -313,7 +313,7 @@ class LockStep:
 
     @property
     def stopped(self) -> str | None:
-        """Why the core has stopped by itself, one of packets.REASONS; None while it runs on."""
+        """Why the core has stopped by itself, one of REASONS; None while it runs on."""
         status = self.follower.reader.status()
         return REASONS[status["reason"]] if status["reason"] else None
 
@@ -364,6 +364,7 @@ class Digest:
 
     def __init__(self, follower: StoreFollower) -> None:
         self._reader = follower.reader
+        self._sequences = follower.layout.record.sequences
         self._rings = [self._reader.frame_ring, *self._reader.rings]
         self._hashes = [hashlib.sha256() for _ in self._rings]
         self._taken = [0] * len(self._rings)
@@ -386,14 +387,12 @@ class Digest:
             self._update(ring, taken, ends[ring])
         self._taken = ends
 
-    def _newest_samples(self, frame: int) -> list[int]:
+    def _newest_samples(self, frame: int) -> tuple[int, ...]:
         """The sequence numbers in a frame's rows."""
         offset, stride, _, depth = self._reader.frame_ring
-        at = offset + frame % depth * stride + SLOT_HEADER + wire.HEADER.size
-        return [
-            int(wire.ROW.unpack_from(self._reader.memory, at + i * wire.ROW.size)[0])
-            for i in range(self._reader.sensors)
-        ]
+        at = offset + frame % depth * stride + SLOT_HEADER
+        sequences: tuple[int, ...] = self._sequences.unpack_from(self._reader.memory, at)
+        return sequences
 
     def _update(self, ring: int, first: int, last: int) -> None:
         """Take in slots first..last of a ring, in at most two pieces."""

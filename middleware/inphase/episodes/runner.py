@@ -101,12 +101,12 @@ class Runner:
     def post(self, frame: Frame, command: Any) -> str | None:
         """Answer a frame with a command, as a policy returns it: for exactly this frame's cycle.
 
-        Why it is none, one of packets.REASONS; that it came too late is said by later frames.
+        Why it is none, one of REASONS; that it came too late is said by later frames.
         """
         return self._robot.post(frame, command)
 
     def refuse(self, frame: Frame, reason: str) -> None:
-        """No command to a frame, and why, one of packets.REASONS."""
+        """No command to a frame, and why, one of REASONS."""
         self._robot.refuse(frame, reason)
 
     @property

@@ -4,90 +4,52 @@ A frame's record is unpacked once, and the dict holds nothing that the robot wil
 """
 
 from collections.abc import Callable
-from struct import Struct
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.devices.packets import REASONS
-from inphase.frames import wire
+from inphase.frames.record_layout import (
+    ABSENT,
+    ACT_FLAGS,
+    REASONS,
+    STATUSES,
+    VALUE_BYTES,
+    RecordLayout,
+)
 from inphase.frames.store_follower import StoreFollower
-from inphase.frames.wire import ABSENT, STATUSES
 
-# what is taken of wire.HEADER, of wire.ROW and of wire.ACT with its values
-_HEADER = "q80xI12x"  # cycle, reason
-_SEQUENCE = f"q{wire.ROW.size - 8}x"
-_ROW = "40xq8xHH4x"  # age, status, reason
-_ACT = "II8x"  # flags, reason
-_LIMITED = 1 << wire.ACT_FLAGS.index("LIMITED")
-_MISSED = 1 << wire.ACT_FLAGS.index("MISSED")
-_INVALID = 1 << wire.ACT_FLAGS.index("INVALID")
+_HEADER = ("cycle", "reason")
+_ROW = ("age_ns", "status", "reason")
+_ACT = ("flags", "reason")
+_LIMITED = 1 << ACT_FLAGS.index("LIMITED")
+_MISSED = 1 << ACT_FLAGS.index("MISSED")
+_INVALID = 1 << ACT_FLAGS.index("INVALID")
 
 Facts = tuple[int, ...]
 
 
-class Info(dict[str, Any]):
-    """A dict that is filled when it is first looked at: most steps of a learner look at none."""
-
-    __slots__ = ("_facts", "_make")
-
-    def __init__(self, make: Callable[..., dict[str, Any]], *facts: Any) -> None:
-        self._make: Callable[..., dict[str, Any]] | None = make
-        self._facts = facts
-
-    def fill(self) -> "Info":
-        """Now at the latest."""
-        make, self._make = self._make, None
-        if make is not None:
-            super().update(make(*self._facts))
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return dict, (dict(self.fill()),)
-
-
-def _filled(name: str) -> Any:
-    """A method of dict, on what is filled."""
-    method = getattr(dict, name)
-
-    def call(self: Info, *arguments: Any, **named: Any) -> Any:
-        return method(self.fill(), *arguments, **named)
-
-    return call
-
-
-for _name in (
-    *("__getitem__", "__setitem__", "__delitem__", "__contains__", "__iter__", "__reversed__"),
-    *("__len__", "__eq__", "__ne__", "__or__", "__ror__", "__ior__", "__repr__"),
-    *("get", "keys", "values", "items", "copy", "pop", "popitem", "setdefault", "update", "clear"),
-):
-    setattr(Info, _name, _filled(_name))
-
-
-class Report:
+class StepInfo:
     """Makes the dicts of one run's frames, taken in order."""
 
     def __init__(self, follower: StoreFollower) -> None:
         layout = follower.layout
-        channels = [count for _, count, _ in layout.actuators]
-        acts = "".join(f"{_ACT}{16 * count}x" for count in channels)
-        sensors = len(layout.sensors)
         self._follower = follower
         self._number = follower.number
-        self.unpack: Callable[[bytes], Facts] = Struct(
-            f"<{_HEADER}{_SEQUENCE * sensors}"
+        self.unpack: Callable[[bytes], Facts] = layout.record.only(
+            _HEADER, ("sequence",)
         ).unpack_from
         """cycle; a reason, not 0 where motion is latched; then the samples' numbers, by sensor"""
-        self._unpack: Callable[[bytes], Facts] = Struct(
-            f"<{_HEADER}{_ROW * sensors}{acts}"
-        ).unpack_from
-        end = 2 + 3 * sensors
-        self._sensors = [(name, 2 + 3 * i) for i, name in enumerate(layout.sensors)]
-        self._acts = [(name, end + 2 * i) for i, (name, _, _) in enumerate(layout.actuators)]
-        self._applied = _applied(channels, layout.acts_offset)
+        self._unpack: Callable[[bytes], Facts] = layout.record.only(_HEADER, _ROW, _ACT).unpack_from
+        start = len(_HEADER)
+        end = start + len(_ROW) * len(layout.sensors)
+        self._sensors = [(name, start + len(_ROW) * i) for i, name in enumerate(layout.sensors)]
+        self._acts = [
+            (name, end + len(_ACT) * i) for i, (name, _, _) in enumerate(layout.actuators)
+        ]
+        self._applied = _applied(layout.record)
 
-    def info(self, record: bytes) -> Info:
+    def info(self, record: bytes) -> dict[str, Any]:
         """The dict of a frame, the next one that was given.
 
         `cycle`; per sensor `status`, `age_ns` where it is known, and `reason` where there is one;
@@ -97,11 +59,7 @@ class Report:
         """
         number, before = self._follower.number, self._number
         self._number = number
-        if number == before + 1:
-            return Info(self._made, record, 0, 0)
-        return Info(self._made, record, *self._between(before, number))
-
-    def _made(self, record: bytes, missed: int, invalid: int) -> dict[str, Any]:
+        missed, invalid = (0, 0) if number == before + 1 else self._between(before, number)
         facts = self._unpack(record)
         status, age_ns, reason, refused = {}, {}, {}, {}
         for name, at in self._sensors:
@@ -148,20 +106,18 @@ class Report:
         return flags
 
 
-def _applied(channels: list[int], offset: int) -> Callable[[bytes], NDArray[np.float64]]:
+def _applied(layout: RecordLayout) -> Callable[[bytes], NDArray[np.float64]]:
     """What gives a record's applied values, channel by channel; they cannot be written to."""
-    if len(channels) == 1:
-        count, at = channels[0], offset + wire.ACT.size + 8 * channels[0]
+    if len(layout.channels) == 1:
+        count, at = layout.channels[0], layout.applied(0)
         return lambda record: np.frombuffer(record, np.float64, count, at)
     words: list[int] = []
-    word = 0
-    for count in channels:
-        word += wire.ACT.size // 8
-        words += range(word + count, word + 2 * count)
-        word += 2 * count
+    for actuator, count in enumerate(layout.channels):
+        first = (layout.applied(actuator) - layout.acts) // VALUE_BYTES
+        words += range(first, first + count)
 
     def applied(record: bytes) -> NDArray[np.float64]:
-        values = np.frombuffer(record, np.float64, -1, offset)[words]
+        values = np.frombuffer(record, np.float64, -1, layout.acts)[words]
         values.flags.writeable = False
         return values
 

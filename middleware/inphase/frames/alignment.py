@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.frames import wire
+from inphase.frames.record_layout import ABSENT, ROW, STATUSES, RecordLayout, name_of
 
 Method = Literal["nearest", "linear"]
 Read = Callable[[Any, int, int], NDArray[Any]]
@@ -21,6 +21,10 @@ Read = Callable[[Any, int, int], NDArray[Any]]
 _FLOAT64 = np.dtype("<f8")
 _BEYOND = 64
 """frames looked through beyond the instant, for the one in which a held sample was new"""
+
+# where a field of a row is among the unpacked ones
+_SEQUENCE, _ACQUIRED = ROW.index("sequence"), ROW.index("acquired_ns")
+_UNCERTAINTY, _STATUS = ROW.index("uncertainty_ns"), ROW.index("status")
 
 
 class Described(Protocol):
@@ -108,8 +112,10 @@ class _Search:
         self.found: list[list[_Found]] = [[] for _ in sensors]
         open_ = set(range(len(sensors)))
         beyond = 0
+        layout = RecordLayout(len(sensors), ())
+        latched = layout.only(("latched_ns",))
         for number, (record, payloads) in enumerate(frames):
-            rows = list(wire.ROW.iter_unpack(record[wire.HEADER.size : _rows_end(len(sensors))]))
+            rows = list(ROW.iter_unpack(record[layout.rows : layout.acts]))
             if number == 0:
                 self._take_reference(sensors[reference], rows[reference])
                 open_.discard(reference)
@@ -117,20 +123,20 @@ class _Search:
             for index in tuple(open_):
                 if self._take(index, _found(rows[index], payloads)):
                     open_.discard(index)
-            beyond += wire.HEADER.unpack_from(record)[4] <= self.instant_ns
+            beyond += latched.unpack_from(record)[0] <= self.instant_ns
             if not open_ or beyond > _BEYOND:
                 return
 
     def _take_reference(self, name: str, row: tuple[int, ...]) -> None:
-        status = wire.name_of(row[7], wire.STATUSES)
-        if row[0] < 0:
+        status = name_of(row[_STATUS], STATUSES)
+        if row[_SEQUENCE] < 0:
             raise LookupError(f"{name} has given no sample yet ({status}); wait for one")
-        if row[3] == wire.ABSENT:
+        if row[_ACQUIRED] == ABSENT:
             raise LookupError(
                 f"{name}: when its sample was acquired is not known ({status}); let its driver "
                 f"state a latency model, or map the device's clock"
             )
-        self.instant_ns, self.uncertainty_ns = row[3], row[6]
+        self.instant_ns, self.uncertainty_ns = row[_ACQUIRED], row[_UNCERTAINTY]
 
     def _take(self, index: int, sample: _Found) -> bool:
         """Whether all that is needed of a sensor is found with this sample."""
@@ -142,17 +148,13 @@ class _Search:
             return True
         elif sample.sequence >= 0:
             found.append(sample)
-        fresh = wire.name_of(sample.status, wire.STATUSES) == "FRESH"
+        fresh = name_of(sample.status, STATUSES) == "FRESH"
         return sample.sequence < 0 or (fresh and _is_before(sample, self.instant_ns))
 
 
-def _rows_end(sensors: int) -> int:
-    return wire.HEADER.size + sensors * wire.ROW.size
-
-
 def _found(row: tuple[int, ...], payloads: Any) -> _Found:
-    acquired_ns = None if row[3] == wire.ABSENT else row[3]
-    return _Found(row[0], acquired_ns, row[6], row[7], payloads)
+    acquired_ns = None if row[_ACQUIRED] == ABSENT else row[_ACQUIRED]
+    return _Found(row[_SEQUENCE], acquired_ns, row[_UNCERTAINTY], row[_STATUS], payloads)
 
 
 def _is_before(sample: _Found, instant_ns: int) -> bool:
@@ -225,7 +227,7 @@ class Aligned:
     @property
     def status(self) -> str:
         """That of the nearest sample when it was new, as far back as was looked."""
-        return wire.name_of(self._sample.status, wire.STATUSES)
+        return name_of(self._sample.status, STATUSES)
 
     @property
     def acquired_ns(self) -> int | None:

@@ -8,17 +8,58 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from struct import Struct
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.devices.packets import REASONS
 from inphase.errors import StoreError
 from inphase.frames import wire
 from inphase.frames.alignment import Alignment, Method
+from inphase.frames.record_layout import (
+    ABSENT,
+    ACT,
+    ACT_FLAGS,
+    FRAME_FLAGS,
+    HEADER,
+    REASONS,
+    ROW,
+    STATES,
+    STATUSES,
+    RecordLayout,
+    name_of,
+    names_of,
+)
+
+# where a field is among the unpacked ones
+_HEADER_CYCLE = HEADER.index("cycle")
+_HEADER_DUE_NS = HEADER.index("due_ns")
+_HEADER_WOKE_NS = HEADER.index("woke_ns")
+_HEADER_TRIGGERED_NS = HEADER.index("triggered_ns")
+_HEADER_LATCHED_NS = HEADER.index("latched_ns")
+_HEADER_SKEW_NS = HEADER.index("skew_ns")
+_HEADER_ACTED_CYCLE = HEADER.index("acted_cycle")
+_HEADER_ACTED_NS = HEADER.index("acted_ns")
+_HEADER_INFERRED_NS = HEADER.index("inferred_ns")
+_HEADER_REASON_CYCLE = HEADER.index("reason_cycle")
+_HEADER_FLAGS = HEADER.index("flags")
+_HEADER_SKIPPED = HEADER.index("skipped")
+_HEADER_REASON = HEADER.index("reason")
+_HEADER_DETAIL = HEADER.index("detail")
+_HEADER_STATE = HEADER.index("state")
+_ROW_CYCLE = ROW.index("cycle")
+_ROW_TRIGGERED_NS = ROW.index("triggered_ns")
+_ROW_ACQUIRED_NS = ROW.index("acquired_ns")
+_ROW_RECEIVED_NS = ROW.index("received_ns")
+_ROW_AGE_NS = ROW.index("age_ns")
+_ROW_UNCERTAINTY_NS = ROW.index("uncertainty_ns")
+_ROW_STATUS = ROW.index("status")
+_ROW_REASON = ROW.index("reason")
+_ROW_DETAIL = ROW.index("detail")
+_ACT_FLAGS = ACT.index("flags")
+_ACT_REASON = ACT.index("reason")
+_ACT_DETAIL = ACT.index("detail")
 
 
 class FrameLost(StoreError):  # noqa: N818 - named for what happened
@@ -43,14 +84,14 @@ class Layout:
     """per sensor and field the largest change per second that the schedule states; NaN: none"""
     indices: dict[str, int] = field(init=False, compare=False)
     """of the sensors, by name"""
-    sequences: Struct = field(init=False, compare=False)
-    """picks the samples' sequence numbers out of a frame record"""
+    record: RecordLayout = field(init=False, compare=False)
+    """of its frames"""
 
     def __post_init__(self) -> None:
-        rows = f"q{wire.ROW.size - 8}x" * len(self.sensors)
+        record = RecordLayout(len(self.sensors), [count for _, count, _ in self.actuators])
         indices = {name: index for index, name in enumerate(self.sensors)}
         object.__setattr__(self, "indices", indices)
-        object.__setattr__(self, "sequences", Struct(f"<{wire.HEADER.size}x{rows}"))
+        object.__setattr__(self, "record", record)
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "Layout":
@@ -98,11 +139,6 @@ class Layout:
             rates=tuple(_rates(s) for s in sensors),
         )
 
-    @property
-    def acts_offset(self) -> int:
-        """Where the acts start in a frame record."""
-        return wire.HEADER.size + len(self.sensors) * wire.ROW.size
-
 
 def _rates(sensor: dict[str, Any]) -> dict[str, NDArray[np.float64]]:
     """Raises ValueError for rates that do not fit their fields."""
@@ -127,7 +163,7 @@ class Payloads(Protocol):
 
 
 def _known(stamp: int) -> int | None:
-    return None if stamp == wire.ABSENT else stamp
+    return None if stamp == ABSENT else stamp
 
 
 class Sample(msgspec.Struct, frozen=True, gc=False):
@@ -140,8 +176,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def _row(self) -> tuple[int, ...]:
-        at = wire.HEADER.size + self._index * wire.ROW.size
-        return wire.ROW.unpack_from(self._frame.record, at)
+        return ROW.unpack_from(self._frame.record, self._frame.layout.record.row(self._index))
 
     @property
     def value(self) -> NDArray[Any]:
@@ -160,49 +195,49 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def status(self) -> str:
-        """One of wire.STATUSES; only FRESH is fresh."""
-        return wire.name_of(self._row[7], wire.STATUSES)
+        """One of STATUSES; only FRESH is fresh."""
+        return name_of(self._row[_ROW_STATUS], STATUSES)
 
     @property
     def reason(self) -> str:
-        """Why the status is not FRESH, one of packets.REASONS."""
-        return wire.name_of(self._row[8], REASONS)
+        """Why the status is not FRESH, one of REASONS."""
+        return name_of(self._row[_ROW_REASON], REASONS)
 
     @property
     def detail(self) -> int:
         """Number that belongs to the reason: a device's error word, a channel, a size."""
-        return self._row[9]
+        return self._row[_ROW_DETAIL]
 
     @property
     def cycle(self) -> int | None:
         """The cycle whose trigger gave this sample; None: no trigger did, or there is none yet."""
-        cycle = self._row[1]
+        cycle = self._row[_ROW_CYCLE]
         return None if cycle < 0 else cycle
 
     @property
     def triggered_ns(self) -> int | None:
         """When this sample's trigger was handed to the kernel."""
-        return _known(self._row[2])
+        return _known(self._row[_ROW_TRIGGERED_NS])
 
     @property
     def acquired_ns(self) -> int | None:
         """Middle of the device's acquisition by its clock or its driver's model."""
-        return _known(self._row[3])
+        return _known(self._row[_ROW_ACQUIRED_NS])
 
     @property
     def uncertainty_ns(self) -> int:
         """Bound on the error of `acquired_ns` by a device's clock; 0 for a stated model."""
-        return self._row[6]
+        return self._row[_ROW_UNCERTAINTY_NS]
 
     @property
     def received_ns(self) -> int | None:
         """When the last byte was in, as far as is known."""
-        return _known(self._row[4])
+        return _known(self._row[_ROW_RECEIVED_NS])
 
     @property
     def age_ns(self) -> int | None:
         """Latch time minus acquisition time."""
-        return _known(self._row[5])
+        return _known(self._row[_ROW_AGE_NS])
 
     @property
     def intact(self) -> bool:
@@ -231,18 +266,18 @@ class Act:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Names from wire.ACT_FLAGS."""
-        return wire.names_of(self._head[0], wire.ACT_FLAGS)
+        """Names from ACT_FLAGS."""
+        return names_of(self._head[_ACT_FLAGS], ACT_FLAGS)
 
     @property
     def reason(self) -> str:
         """Why the command was not taken as it came."""
-        return wire.name_of(self._head[1], REASONS)
+        return name_of(self._head[_ACT_REASON], REASONS)
 
     @property
     def detail(self) -> int:
         """Of the reasons `start` the channel, `workspace` the axis; else 0."""
-        return int(self._head[3])
+        return int(self._head[_ACT_DETAIL])
 
 
 class Command:
@@ -251,16 +286,15 @@ class Command:
     __slots__ = ("_acts", "acted_ns", "cycle", "inferred_ns")
 
     def __init__(self, frame: "Frame") -> None:
-        self.cycle = frame.header[6]
-        self.acted_ns = _known(frame.header[7])
-        self.inferred_ns = _known(frame.header[8])
+        self.cycle = frame.header[_HEADER_ACTED_CYCLE]
+        self.acted_ns = _known(frame.header[_HEADER_ACTED_NS])
+        self.inferred_ns = _known(frame.header[_HEADER_INFERRED_NS])
         self._acts: dict[str, Act] = {}
-        at = frame.layout.acts_offset
-        for name, channels, _ in frame.layout.actuators:
-            head = wire.ACT.unpack_from(frame.record, at)
-            values = np.frombuffer(frame.record, "<f8", 2 * channels, at + wire.ACT.size)
+        layout = frame.layout.record
+        for index, (name, channels, _) in enumerate(frame.layout.actuators):
+            head = ACT.unpack_from(frame.record, layout.act(index))
+            values = np.frombuffer(frame.record, "<f8", 2 * channels, layout.requested(index))
             self._acts[name] = Act(name, head, values[:channels], values[channels:])
-            at += wire.ACT.size + 16 * channels
 
     def __getitem__(self, name: str) -> Act:
         return self._acts[name]
@@ -298,69 +332,69 @@ class Frame(msgspec.Struct, eq=False, gc=False):
     def header(self) -> tuple[int, ...]:
         """struct inphase_frame of inphase.h."""
         if self._header is None:
-            self._header = wire.HEADER.unpack_from(self.record)
+            self._header = HEADER.unpack_from(self.record)
         return self._header
 
     @property
     def cycle(self) -> int:
         """Number of the cycle on the grid."""
-        return self.header[0]
+        return self.header[_HEADER_CYCLE]
 
     @property
     def due_ns(self) -> int:
         """When the grid says that the cycle starts."""
-        return self.header[1]
+        return self.header[_HEADER_DUE_NS]
 
     @property
     def woke_ns(self) -> int:
         """When the cycle thread ran."""
-        return self.header[2]
+        return self.header[_HEADER_WOKE_NS]
 
     @property
     def triggered_ns(self) -> int | None:
         """When the first trigger was fired."""
-        return _known(self.header[3])
+        return _known(self.header[_HEADER_TRIGGERED_NS])
 
     @property
     def latched_ns(self) -> int:
         """When the frame was closed."""
-        return self.header[4]
+        return self.header[_HEADER_LATCHED_NS]
 
     @property
     def skew_ns(self) -> int | None:
         """Largest difference of acquisition times between the frame's fresh samples."""
-        return _known(self.header[5])
+        return _known(self.header[_HEADER_SKEW_NS])
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Names from wire.FRAME_FLAGS."""
-        return wire.names_of(self.header[10], wire.FRAME_FLAGS)
+        """Names from FRAME_FLAGS."""
+        return names_of(self.header[_HEADER_FLAGS], FRAME_FLAGS)
 
     @property
     def skipped(self) -> int:
         """Grid points skipped just before this cycle."""
-        return self.header[11]
+        return self.header[_HEADER_SKIPPED]
 
     @property
     def reason(self) -> str:
         """Why motion is latched or the core is stopping."""
-        return wire.name_of(self.header[12], REASONS)
+        return name_of(self.header[_HEADER_REASON], REASONS)
 
     @property
     def detail(self) -> int:
         """Number that belongs to the reason."""
-        return self.header[13]
+        return self.header[_HEADER_DETAIL]
 
     @property
     def reason_cycle(self) -> int | None:
         """The cycle in which the reason came; None: there is none."""
-        cycle = self.header[9]
+        cycle = self.header[_HEADER_REASON_CYCLE]
         return None if cycle < 0 else cycle
 
     @property
     def state(self) -> str:
-        """What the robot does, one of wire.STATES."""
-        return wire.name_of(self.header[14], wire.STATES)
+        """What the robot does, one of STATES."""
+        return name_of(self.header[_HEADER_STATE], STATES)
 
     @property
     def samples(self) -> dict[str, Sample]:
@@ -373,7 +407,7 @@ class Frame(msgspec.Struct, eq=False, gc=False):
 
     def _read_sequences(self) -> tuple[int, ...]:
         """The rest of a row is looked at when it is asked for."""
-        self._sequences = self.layout.sequences.unpack_from(self.record)
+        self._sequences = self.layout.record.sequences.unpack_from(self.record)
         return self._sequences
 
     def __getitem__(self, sensor: str) -> Sample:

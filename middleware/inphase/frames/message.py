@@ -5,7 +5,6 @@ Nothing here knows ZeroMQ.
 """
 
 import errno
-import struct
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +17,13 @@ from inphase._core import ffi, lib
 from inphase.errors import StoreError, WireError
 from inphase.frames import wire
 from inphase.frames.frame import Frame, FrameLost, Layout
+from inphase.frames.record_layout import cycle_of
 from inphase.frames.store import Reader
 from inphase.frames.wire import Place
 
 _unpack, _write, _from_buffer = lib.inphase_wire_unpack, lib.inphase_wire_frame, ffi.from_buffer
 _OFFSET_MAX = 1 << 20  # in the packed part
 _HERE, _BEFORE = int(lib.INPHASE_WIRE_HERE), int(lib.INPHASE_WIRE_BEFORE)
-_SEQUENCE = struct.Struct("<q")  # the first number of a row
 _PAST_NS = 250_000_000  # of frames are kept for Frame.at,
 _PAST_MIN = 16  # but so many at least,
 _PAST_BYTES = 32 << 20  # and never more bytes than that
@@ -112,8 +111,7 @@ class Form:
 
     def sequence(self, record: Any, sensor: int) -> int:
         """Number of a sensor's sample in a frame record."""
-        at = wire.HEADER.size + sensor * wire.ROW.size
-        return int(_SEQUENCE.unpack_from(record, at)[0])
+        return int(self.layout.record.sequences.unpack_from(record)[sensor])
 
     def read(self, parts: list[Any]) -> tuple[Frame, int]:
         """The frame in a message's parts (buffers), and its number. Raises WireError.
@@ -220,7 +218,7 @@ class Received:
     def past(self, cycle: int) -> "Iterator[tuple[bytes, Received]]":
         """The frames before a cycle, newest first, as many as are kept."""
         for record, parts, where in reversed(self._form.past):
-            if wire.HEADER.unpack_from(record)[0] < cycle:
+            if cycle_of(record) < cycle:
                 yield record, Received(self._form, parts, where)
 
 

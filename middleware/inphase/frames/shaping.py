@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.frames import wire
 from inphase.frames.alignment import Alignment
 from inphase.frames.frame import Frame, Payloads, with_history
+from inphase.frames.record_layout import ABSENT, ROW, STATUSES, cycle_of
 from inphase.schedule.tables import Policy
 
 
@@ -49,7 +49,7 @@ class Shaping:
         due = (
             Frame(frame.layout, record, payloads)
             for record, payloads in frame.payloads.past(frame.cycle)
-            if wire.HEADER.unpack_from(record)[0] % self._every == 0
+            if cycle_of(record) % self._every == 0
         )
         return islice(due, self._count - 1)
 
@@ -70,32 +70,32 @@ def aligned(frame: Frame, sensor: str) -> Frame:
     for index, name in enumerate(frame.layout.sensors):
         if name == sensor:
             continue
-        at = wire.HEADER.size + index * wire.ROW.size
-        wire.ROW.pack_into(record, at, *_row(frame, alignment, index, name))
+        row = _row(frame, alignment, index, name)
+        ROW.pack_into(record, frame.layout.record.row(index), *row)
     return Frame(frame.layout, bytes(record), _Aligned(frame.payloads, alignment), frame.lost)
 
 
 def _row(frame: Frame, alignment: Alignment, index: int, name: str) -> tuple[int, ...]:
     """struct inphase_row of an aligned sample: what is not of one trigger has none."""
     sample = alignment[name]
-    latched = wire.ROW.unpack_from(frame.record, wire.HEADER.size + index * wire.ROW.size)
+    latched = ROW.unpack_from(frame.record, frame.layout.record.row(index))
     if not sample.is_known:
         return latched
-    if sample.method == "nearest" and sample.sequences == latched[:1]:
+    if sample.method == "nearest" and sample.sequences == (latched[ROW.index("sequence")],):
         return latched
     acquired_ns = sample.acquired_ns
-    age_ns = wire.ABSENT if acquired_ns is None else frame.latched_ns - acquired_ns
-    return (
-        sample.sequences[-1],
-        -1,
-        wire.ABSENT,
-        wire.ABSENT if acquired_ns is None else acquired_ns,
-        wire.ABSENT,
-        age_ns,
-        sample.uncertainty_ns,
-        wire.STATUSES.index(sample.status),
-        *latched[8:],
-    )
+    age_ns = ABSENT if acquired_ns is None else frame.latched_ns - acquired_ns
+    changed = {
+        "sequence": sample.sequences[-1],
+        "cycle": -1,
+        "triggered_ns": ABSENT,
+        "acquired_ns": ABSENT if acquired_ns is None else acquired_ns,
+        "received_ns": ABSENT,
+        "age_ns": age_ns,
+        "uncertainty_ns": sample.uncertainty_ns,
+        "status": STATUSES.index(sample.status),
+    }
+    return tuple(changed.get(name, value) for name, value in zip(ROW.names, latched, strict=True))
 
 
 class _Aligned:

@@ -7,9 +7,8 @@ import secrets
 from typing import Any
 
 from inphase._core import ffi, lib
-from inphase.devices.packets import REASONS
 from inphase.errors import StoreError
-from inphase.frames.wire import STATUSES
+from inphase.frames.record_layout import REASONS, STATUSES
 from inphase.host import store_names
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from inphase.errors import StoreError
 from inphase.frames import store, wire
 from inphase.frames.frame import Frame, Layout
+from inphase.frames.record_layout import cycle_of
 from inphase.host import store_names
 
 SLOT_HEADER = 64
@@ -98,7 +99,7 @@ class StoreFollower:
         """The frames before a cycle, newest first, as long as they are whole in the store."""
         number = self.number
         while number >= 0 and (record := self.reader.past(number)) is not None:
-            if wire.HEADER.unpack_from(record)[0] < cycle:
+            if cycle_of(record) < cycle:
                 yield record, self
             number -= 1
 

@@ -1,11 +1,9 @@
-"""Layouts that all sides share: the frame record of the store, and the ZeroMQ messages.
+"""Layouts that both sides of the wire share: descriptions, samples, and the parts of a message.
 
-WIRE.md beside this file is the format's page, with test vectors. Nothing here knows ZeroMQ.
+WIRE.md is the format's page, with test vectors. Nothing here knows ZeroMQ.
 """
 
 import re
-import struct
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgpack
@@ -24,65 +22,6 @@ _DESCRIPTION_BYTES = 4 << 20
 _ITEMS_MAX = 65_536
 _NUMBERS = re.compile(r"[<>|][fiu][1248]|\|b1")
 _SIDE_MAX = 1 << 28
-
-ABSENT = -0x7FFFFFFFFFFFFFFF
-
-HEADER = struct.Struct("<10q6I")
-"""struct inphase_frame of inphase.h."""
-ROW = struct.Struct("<7q2HI")
-"""struct inphase_row."""
-ACT = struct.Struct("<4I")
-"""struct inphase_act, followed by channels requested and channels applied float64."""
-
-STATES = (
-    "configured",
-    "opened",
-    "armed",
-    "running",
-    "ramping",
-    "faulted",
-    "stopped",
-    "uncontrolled",
-)
-"""of a robot; STATES.md has the transitions"""
-STATUSES = ("FRESH", "HELD", "LATE", "MISSING", "FROZEN", "INVALID", "OFFLINE", "RECOVERING")
-FRAME_FLAGS = (
-    "OVERRUN",
-    "SKIPPED",
-    "RESUMED",
-    "NOT_REALTIME",
-    "PAGE_FAULTS",
-    "OBSERVING",
-    "LATCHED",
-    "STOPPING",
-    "CLOCK_STEP",
-    "LIMITED",
-    "REPEATED",
-    "RAMPING",
-    "ESTOP",
-    "STOPPED",
-)
-ACT_FLAGS = (
-    "WRITTEN",
-    "LIMITED",
-    "REPEATED",
-    "RAMPING",
-    "HOLDING",
-    "INVALID",
-    "MISSED",
-    "STARVED",
-    "COASTING",
-)
-
-
-def name_of(number: int, names: Sequence[str]) -> str:
-    """The name of a number; one that this version does not know says so."""
-    return names[number] if 0 <= number < len(names) else f"unknown ({number})"
-
-
-def names_of(flags: int, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of the bits that are set, lowest first."""
-    return tuple(name for bit, name in enumerate(names) if flags >> bit & 1)
 
 
 def unpack_description(packed: bytes) -> dict[str, Any]:

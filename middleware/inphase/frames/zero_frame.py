@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.frames import wire
 from inphase.frames.frame import Frame, Layout, Payloads
+from inphase.frames.record_layout import ABSENT, ACT, HEADER, ROW, STATES, STATUSES
 
-_FRESH = wire.STATUSES.index("FRESH")
+_FRESH = STATUSES.index("FRESH")
 
 
 class _Zeros:
@@ -35,9 +35,9 @@ class _Zeros:
 
 def frame(layout: Layout) -> Frame:
     """Cycle 0 at time 0 of a robot that runs, no command before it."""
-    times = (0, 0, 0, 0, 0, 0, -1, wire.ABSENT, wire.ABSENT, -1)
-    record = wire.HEADER.pack(*times, 0, 0, 0, 0, wire.STATES.index("running"), 0)
-    record += wire.ROW.pack(0, 0, 0, 0, 0, 0, 0, _FRESH, 0, 0) * len(layout.sensors)
+    nothing = {"acted_cycle": -1, "acted_ns": ABSENT, "inferred_ns": ABSENT, "reason_cycle": -1}
+    record = HEADER.pack(*HEADER.values(state=STATES.index("running"), **nothing))
+    record += ROW.pack(*ROW.values(status=_FRESH)) * len(layout.sensors)
     for _, channels, _ in layout.actuators:
-        record += wire.ACT.pack(0, 0, channels, 0) + np.full(2 * channels, np.nan).tobytes()
+        record += ACT.pack(*ACT.values(channels=channels)) + np.full(2 * channels, np.nan).tobytes()
     return Frame(layout, record, _Zeros(layout))

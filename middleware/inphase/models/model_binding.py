@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.frames import wire
+from inphase.frames.record_layout import RecordLayout
 from inphase.models import onnx_file, safetensors_file
 from inphase.models.model_file import Refused
 from inphase.models.onnx_file import DOUBLE, FLOAT, UINT8, Port
@@ -205,13 +205,9 @@ def _input(
 
 def _act(sensors: int, channels: Mapping[str, int], actuator: str, what: str) -> Part:
     """What was requested of an actuator, or applied to it, in the frame's record."""
-    at = wire.HEADER.size + sensors * wire.ROW.size + wire.ACT.size
-    for name, count in channels.items():
-        if name == actuator:
-            break
-        at += 16 * count + wire.ACT.size
-    count = channels[actuator]
-    return Part(FRAME, what, count, at + 8 * count * ACTS.index(what))
+    layout, index = RecordLayout(sensors, list(channels.values())), list(channels).index(actuator)
+    place = {"requested": layout.requested, "applied": layout.applied}[what]
+    return Part(FRAME, what, channels[actuator], place(index))
 
 
 def _outputs(schedule: Schedule, channels: Mapping[str, int]) -> list[_Wanted]:

@@ -3,9 +3,9 @@
 import socket
 import struct
 
-from inphase.devices.packets import REASONS
 from inphase.errors import RuntimeFault
 from inphase.frames.frame import Frame
+from inphase.frames.record_layout import REASONS
 from inphase.frames.store_follower import StoreFollower
 from inphase.host import process
 from inphase.policy.command_buffer import CommandBuffer

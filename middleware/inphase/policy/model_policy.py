@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 
 from inphase._core import ffi, lib
 from inphase.core.lockstep_config import NativePolicy
-from inphase.devices.packets import REASONS
 from inphase.errors import RuntimeFault, ScheduleError
 from inphase.frames import store
 from inphase.frames.frame import Frame, Layout
-from inphase.frames.wire import STATUSES
+from inphase.frames.record_layout import REASONS, STATUSES
 from inphase.models import model_binding
 from inphase.models.model_binding import Binding, Tensor
 from inphase.models.onnx_file import DOUBLE, FLOAT, UINT8

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 from inphase import schedule
-from inphase.devices.packets import REASONS
 from inphase.errors import ScheduleError
 from inphase.frames import store
+from inphase.frames.record_layout import REASONS
 from inphase.frames.store_follower import StoreFollower
 from inphase.host import process
 from inphase.policy import model_policy, sandbox

@@ -22,11 +22,12 @@ import msgspec
 import numpy as np
 
 from inphase import remote
-from inphase.devices.packets import REASONS, Refusal
+from inphase.devices.packets import Refusal
 from inphase.errors import WireError
-from inphase.frames import store, wire
+from inphase.frames import store
 from inphase.frames.frame import Frame
 from inphase.frames.message import Form, Writer, describe
+from inphase.frames.record_layout import ACT_FLAGS, FRAME_FLAGS, REASONS, STATES, STATUSES
 from inphase.host import zmtp
 from inphase.policy.remote_listener import Caller, Listener
 from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, READY, REFUSED
@@ -79,11 +80,11 @@ class RemotePolicy:
         self._greeting = msgpack.packb(
             {
                 "description": description,
-                "statuses": wire.STATUSES,
+                "statuses": STATUSES,
                 "reasons": REASONS,
-                "states": wire.STATES,
-                "frame_flags": wire.FRAME_FLAGS,
-                "act_flags": wire.ACT_FLAGS,
+                "states": STATES,
+                "frame_flags": FRAME_FLAGS,
+                "act_flags": ACT_FLAGS,
             }
         )
         channels = sum(count for _, count, _ in self._form.layout.actuators)

@@ -26,9 +26,9 @@ from inphase.core.config import store_size
 from inphase.core.core import Core
 from inphase.core.realtime import is_realtime
 from inphase.core.world_seam import require
-from inphase.devices.packets import REASONS
 from inphase.errors import InphaseError, RealtimeError, RuntimeFault, StoreError
-from inphase.frames import store, wire
+from inphase.frames import store
+from inphase.frames.record_layout import REASONS, STATES
 from inphase.frames.store_follower import StoreFollower
 from inphase.host import locks, preflight, store_names
 from inphase.host.locks import DeviceLock
@@ -643,14 +643,14 @@ class Runtime:
         return [i for i in range(len(self.plan.actuators)) if self.core.moves(i)]
 
     def _state(self) -> str:
-        """One of wire.STATES."""
+        """One of STATES."""
         assert self.reader is not None
-        return wire.STATES[self.reader.status()["state"]]
+        return STATES[self.reader.status()["state"]]
 
     def _is_armed(self) -> bool:
         assert self.reader is not None
         status = self.reader.status()
-        return not status["latched"] and wire.STATES[status["state"]] in _ARMED
+        return not status["latched"] and STATES[status["state"]] in _ARMED
 
     def _wait(
         self,

@@ -1,8 +1,8 @@
 """What the core says of a robot's state, in words for a person; STATES.md is the page."""
 
 from inphase.core.realtime import is_realtime
-from inphase.devices.packets import REASONS
 from inphase.frames.frame import Frame
+from inphase.frames.record_layout import REASONS
 from inphase.plan.plan import Plan
 
 _LOCAL, _CLIENT = 16, 17  # INPHASE_ESTOP_* of inphase.h

@@ -3,7 +3,7 @@
 Keys (times in nanoseconds; each distribution has count, min, p50, p90, p99, p999, max):
 
     robot, schedule_hash, period_ns, cycles, skipped, overruns, stopping_cycles
-    state (one of wire.STATES), stopped.reason, stopped.detail, stopped.cycle, latched
+    state (one of STATES), stopped.reason, stopped.detail, stopped.cycle, latched
     realtime.granted, realtime.priority, realtime.cpu, realtime.refused (what: why)
     sensors.NAME.status.STATUS (counts), sensors.NAME.trigger_to_sample_ns
     sensors.NAME.worker (of a sensor that has one): struct inphase_worker_facts of inphase.h; what
@@ -27,9 +27,9 @@ import os
 import signal
 from typing import Any
 
-from inphase.devices.packets import REASONS
 from inphase.errors import WorldError
-from inphase.frames import store, wire
+from inphase.frames import store
+from inphase.frames.record_layout import ABSENT, REASONS, STATES
 from inphase.frames.store import Reader, Segment
 from inphase.plan.plan import Plan
 from inphase.policy import sandbox
@@ -64,7 +64,7 @@ def make(
         "skipped": status["skipped"],
         "overruns": status["overruns"],
         "stopping_cycles": status["stopping_cycles"],
-        "state": wire.STATES[status["state"]],
+        "state": STATES[status["state"]],
         "stopped": {
             "cycle": status["reason_cycle"] if status["reason"] else None,
             "reason": reason,
@@ -136,14 +136,14 @@ def _worker(reader: Reader, sensor: int) -> dict[str, Any]:
     facts = reader.worker(sensor)
     if facts is None:
         return {}
-    return {"worker": {k: None if v == wire.ABSENT else v for k, v in facts.items()}}
+    return {"worker": {k: None if v == ABSENT else v for k, v in facts.items()}}
 
 
 def _clock(reader: Reader, sensor: int) -> dict[str, Any]:
     facts = reader.clock(sensor)
     if facts is None:
         return {}
-    return {"clock": {k: None if v == wire.ABSENT else v for k, v in facts.items()}}
+    return {"clock": {k: None if v == ABSENT else v for k, v in facts.items()}}
 
 
 def _realtime(facts: dict[str, int]) -> dict[str, Any]:

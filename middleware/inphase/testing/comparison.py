@@ -6,27 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from inphase.frames import wire
 from inphase.frames.frame import Frame, Layout, Sample
+from inphase.frames.record_layout import ABSENT, HEADER
 
-_HEADER = (
-    "cycle",
-    "due_ns",
-    "woke_ns",
-    "triggered_ns",
-    "latched_ns",
-    "skew_ns",
-    "command.cycle",
-    "command.acted_ns",
-    "command.inferred_ns",
-    "reason_cycle",
-    "flags",
-    "skipped",
-    "reason",
-    "detail",
-    "state",
-    "estop",
-)
+# of the header's fields, those that are facts of the command
+_OF_COMMAND = {
+    "acted_cycle": "command.cycle",
+    "acted_ns": "command.acted_ns",
+    "inferred_ns": "command.inferred_ns",
+}
 _SAMPLE = (
     *("sequence", "status", "reason", "detail", "cycle", "triggered_ns", "acquired_ns"),
     *("received_ns", "age_ns", "uncertainty_ns"),
@@ -94,8 +82,9 @@ def _first_value(name: str, x: Any, y: Any) -> str:
 def _facts(frame: Frame) -> Iterator[tuple[str, Any]]:
     """Everything that a frame says, by name, in the order in which it comes about."""
     names = {"flags": frame.flags, "reason": frame.reason}
-    for name, value in zip(_HEADER, frame.header, strict=True):
-        yield name, names.get(name, None if value == wire.ABSENT else value)
+    for field, value in zip(HEADER.names, frame.header, strict=True):
+        name = _OF_COMMAND.get(field, field)
+        yield name, names.get(name, None if value == ABSENT else value)
     for sample in frame.samples.values():
         yield from _sample_facts(sample)
     for act in frame.command:

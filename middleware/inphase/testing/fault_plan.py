@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from inphase.core.core import FAULTS
-from inphase.devices.packets import REASONS
 from inphase.episodes.lockstep import LockStep
+from inphase.frames.record_layout import REASONS
 from inphase.schedule import Schedule
 
 KINDS = tuple(kind for kind in FAULTS if kind != "estop")

@@ -32,10 +32,10 @@ from numpy.typing import NDArray
 from inphase import schedule
 from inphase._core import ffi, lib
 from inphase.devices.device_clock import DeviceClock
-from inphase.devices.packets import REASONS
 from inphase.devices.pairing import Pairing
 from inphase.driver import Acquire, Driver, Reading
 from inphase.errors import DeviceError, InphaseError, StoreError, of_device
+from inphase.frames.record_layout import REASONS
 from inphase.host import process
 from inphase.plan import plan as planning
 from inphase.plan.plan import Plan, SensorPlan
