@@ -346,7 +346,7 @@ struct inphase_worker_facts {
 
 /* what goes with a sample; times of CLOCK_MONOTONIC or ABSENT */
 struct inphase_posted {
-    int64_t cycle;              /* whose trigger gave it, -1: latched */
+    int64_t cycle;              /* whose trigger gave it, -1: free-running */
     int64_t triggered_ns;
     int64_t acquired_ns;
     int64_t received_ns;
@@ -820,8 +820,8 @@ struct inphase_reply {
    at least one per reply) hold with all flags; the other checks are made after that. A frame that
    no reply wants is other traffic: counted, and nothing else. A second frame of a complete reply
    means that one of the two belongs to another trigger: the sample is RECOVERING and a slip is
-   counted. A latched sensor in CAN frames has one reply: frames that come by themselves make no
-   set. Data shorter than a field needs is REASON_SIZE, with 8 + the data's length. A bus-off or
+   counted. A free-running sensor in CAN frames has one reply: frames that come by themselves make
+   no set. Data shorter than a field needs is REASON_SIZE, with 8 + the data's length. A bus-off or
    transmit-timeout error frame loses the device; it is restarted by whoever opens it again, never
    by the core. */
 
@@ -1075,9 +1075,9 @@ struct inphase_twin {
     const struct inphase_twin_channel *channel;
     int64_t latency_ns;         /* trigger to reply; not used where `latency` is given */
     int64_t jitter_ns;          /* uniform, added; likewise */
-    int64_t period_ns;          /* of a device that runs by itself, and is latched */
+    int64_t period_ns;          /* of a free-running device */
     int64_t phase_ns;           /* of such a device: when it takes its first sample */
-    struct inphase_distribution latency; /* ns, trigger to reply; of a latched one sample to
+    struct inphase_distribution latency; /* ns, trigger to reply; free-running: sample to
                                             reply */
     struct inphase_distribution jitter;  /* ns, added to it */
     struct inphase_distribution freeze_samples; /* how long it stands still once it does */
@@ -1149,7 +1149,7 @@ struct inphase_fault {
 struct inphase_sensor_config {
     uint32_t device;
     uint32_t worker;            /* 1: a worker posts the samples; of exchange only acquire counts */
-    uint32_t latched;           /* 1: never triggered: the newest sample before the latch */
+    uint32_t free_running;      /* 1: never triggered: the newest sample before the latch */
     uint32_t channels;          /* float64 values of a sample that are checked and used */
     const uint32_t *offset;     /* of each in the payload in bytes; NULL: one after the other */
     uint64_t payload;           /* bytes of a sample, a multiple of 8 */

@@ -156,7 +156,7 @@ class Model:
             self.left[index] = max(0, self.left[index] - 1)
         if self._is_quiet(frame.cycle, index):
             due = self._is_due(index, frame.cycle)
-            expected = "FRESH" if due or (self.tables[index].latched and is_new) else "HELD"
+            expected = "FRESH" if due or (self.tables[index].free_running and is_new) else "HELD"
             assert sample.status == expected, "nothing is wrong with it"
 
     def _check_identity(self, index: int, sample: Sample, before: Sample | None) -> None:
@@ -180,7 +180,7 @@ class Model:
     def _is_due(self, index: int, cycle: int) -> bool:
         table = self.tables[index]
         asked = cycle - table.latency_cycles
-        return not table.latched and asked >= 0 and asked % table.every == 0
+        return not table.free_running and asked >= 0 and asked % table.every == 0
 
     def _check_status(self, frame: Frame, index: int, sample: Sample, is_new: bool) -> None:
         table, status = self.tables[index], sample.status
@@ -195,7 +195,7 @@ class Model:
             assert is_new and self.left[index] == 0
         elif status == "HELD":
             assert not due and not stale
-            assert not (table.latched and is_new)
+            assert not (table.free_running and is_new)
         elif status == "LATE":
             assert due and not stale
         elif status == "MISSING":
@@ -203,11 +203,11 @@ class Model:
         elif status == "OFFLINE":
             assert self.planned("gone", index, frame.cycle) is not None
         elif status == "INVALID":
-            assert due or table.latched
+            assert due or table.free_running
             asked = frame.cycle - table.latency_cycles
             assert (sample.reason, sample.detail) in self._refusals(index, asked)
         elif status == "FROZEN":
-            assert due or table.latched
+            assert due or table.free_running
             assert self.planned("frozen", index, frame.cycle - table.latency_cycles)
         else:
             assert status == "RECOVERING"
@@ -231,7 +231,7 @@ class Model:
     def _check_fresh(self, frame: Frame, index: int, sample: Sample) -> None:
         """Fresh is what this very frame's trigger gave, in time, whole and possible."""
         table, received_ns = self.tables[index], sample.received_ns or 0
-        if table.latched:
+        if table.free_running:
             assert (sample.cycle, sample.triggered_ns) == (None, None)
             assert (sample.acquired_ns or 0) <= received_ns <= frame.latched_ns
             return

@@ -120,7 +120,11 @@ def test_homes_and_times_follow_from_what_the_drivers_state(plan: Make) -> None:
     assert (camera.every_ns, camera.deadline_ns) == (32_000_000, 11_200_000)
     assert camera.acquired_ns == 1_500_000 + 2_540_000
     assert camera.slack_ns == 11_200_000 - 1_500_000 - 9_000_000
-    assert (lidar.latched, lidar.deadline_ns, lidar.interval_ns) == (True, 1_200_000, 33_333_000)
+    assert (lidar.free_running, lidar.deadline_ns, lidar.interval_ns) == (
+        True,
+        1_200_000,
+        33_333_000,
+    )
 
 
 def test_an_exchange_may_be_read_by_a_worker(plan: Make) -> None:

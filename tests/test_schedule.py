@@ -142,7 +142,7 @@ def test_a_slow_sensor_says_its_home_its_rate_and_its_latency(write: Write) -> N
     device, sensor = schedule.device["camera"], schedule.sensor["camera"]
     assert (device.home, device.priority, device.cpu) == ("process", 10, 3)
     assert device.options == {"exposure_us": 4000}
-    assert (sensor.latched, sensor.trigger_ns, sensor.every) == (False, 1_500_000, 16)
+    assert (sensor.free_running, sensor.trigger_ns, sensor.every) == (False, 1_500_000, 16)
     assert sensor.latency_cycles == 7
     assert sensor.deadline_ns(schedule.cycle) == 7 * 2_000_000 + 1_200_000
     assert sensor.frozen_after == 5
@@ -155,8 +155,8 @@ def test_a_slow_sensor_says_its_home_its_rate_and_its_latency(write: Write) -> N
 def test_what_is_left_out_is_decided_by_the_plan_or_once_per_cycle(write: Write) -> None:
     schedule = load(write(MORE))
     lidar, joints = schedule.sensor["lidar"], schedule.sensor["joints"]
-    assert (lidar.latched, lidar.trigger_us, lidar.trigger_ns) == (True, None, 0)
-    assert (joints.latched, joints.every, joints.latency_cycles) == (False, 1, 0)
+    assert (lidar.free_running, lidar.trigger_us, lidar.trigger_ns) == (True, None, 0)
+    assert (joints.free_running, joints.every, joints.latency_cycles) == (False, 1, 0)
     assert (joints.frozen_after, joints.trigger_line) == (None, None)
     arm = schedule.device["arm"]
     assert (arm.home, arm.priority, arm.cpu) == (None, 0, None)

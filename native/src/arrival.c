@@ -25,7 +25,7 @@
 void refuse_sample(const struct inphase_core *core, struct sensor *sensor, int64_t cycle,
                           uint32_t reason, uint32_t detail)
 {
-    if (!sensor->latched && due_cycle(sensor, cycle) < core->cycle)
+    if (!sensor->free_running && due_cycle(sensor, cycle) < core->cycle)
         return;
     sensor->refusal = true;
     sensor->reason = reason;
@@ -137,7 +137,7 @@ static void take_arrived(const struct sensor *sensor, int64_t now_ns, struct sam
     const struct inphase_posted *stamps = &sensor->stamps;
 
     /* a line is raised here, whoever reads the device */
-    bool ours = sensor->has_line && stamps->cycle == sensor->cycle && !sensor->latched;
+    bool ours = sensor->has_line && stamps->cycle == sensor->cycle && !sensor->free_running;
 
     sample->sequence = -1;
     sample->cycle = stamps->cycle;
@@ -167,7 +167,7 @@ static uint32_t wrong_trigger(const struct inphase_core *core, const struct sens
     bool has_none = sample->cycle == -1 && sample->triggered_ns == INPHASE_ABSENT;
     int64_t grid_ns;
 
-    if (sensor->latched || has_none)
+    if (sensor->free_running || has_none)
         return has_none ? 0 : INPHASE_STAMP_CYCLE;
     if (sample->cycle < 0 || sample->cycle > core->cycle)
         return INPHASE_STAMP_CYCLE;
@@ -237,7 +237,7 @@ static bool is_in_time(const struct inphase_core *core, const struct sensor *sen
 {
     int64_t due = due_cycle(sensor, sample->cycle);
 
-    return sensor->latched ||
+    return sensor->free_running ||
            (due >= core->cycle && sample->received_ns <= deadline_of(core, due));
 }
 
@@ -297,14 +297,14 @@ static void pair_by_count(struct sensor *sensor)
    is waited for, and it is not trusted. */
 static void take_doubt(struct sensor *sensor)
 {
-    if (sensor->device->ops->pairs && !sensor->latched)
+    if (sensor->device->ops->pairs && !sensor->free_running)
         sensor->suspect = sensor->stamps.cycle == -1;
 }
 
 /* is it whole sooner after its trigger than any reply can be? Then it answers an earlier one */
 static bool is_of_before(const struct sensor *sensor, const struct sample *sample)
 {
-    return !sensor->latched && sample->triggered_ns != INPHASE_ABSENT &&
+    return !sensor->free_running && sample->triggered_ns != INPHASE_ABSENT &&
            sample->received_ns - sample->triggered_ns < sensor->earliest_ns;
 }
 
@@ -363,7 +363,7 @@ static void keep_sample(struct inphase_core *core, struct sensor *sensor, struct
 {
     bool in_time = is_in_time(core, sensor, sample);
     int64_t due = due_cycle(sensor, sample->cycle);
-    bool is_early = in_time && !sensor->latched && due > core->cycle;
+    bool is_early = in_time && !sensor->free_running && due > core->cycle;
 
     sensor->refused_in_a_row = 0;
     sensor->frozen = stands_still(sensor, sample);
@@ -383,7 +383,7 @@ static void keep_sample(struct inphase_core *core, struct sensor *sensor, struct
         copy_sample(&sensor->early, sample, sensor->channels);
         return;
     }
-    if (sensor->latched && sensor->fresh)
+    if (sensor->free_running && sensor->fresh)
         count_add(core->statistics, COUNT_PASSED, 1);
     copy_sample(&sensor->newest, sample, sensor->channels);
     sensor->fresh = in_time && !sensor->frozen;

@@ -52,7 +52,7 @@ static void look_behind(struct inphase_core *core, struct sensor *sensor)
    itself, gives samples that are judged by their stamps */
 static bool expects(const struct sensor *sensor)
 {
-    return sensor->outstanding || sensor->latched || sensor->device->ops->pairs;
+    return sensor->outstanding || sensor->free_running || sensor->device->ops->pairs;
 }
 
 /* false when there was nothing to read */
@@ -64,8 +64,8 @@ static bool receive(struct inphase_core *core, struct sensor *sensor)
 
     /* who answers may know more of a sample than this */
     sensor->stamps = (struct inphase_posted){
-        .cycle = sensor->latched ? -1 : sensor->cycle,
-        .triggered_ns = sensor->latched ? INPHASE_ABSENT : sensor->triggered_ns,
+        .cycle = sensor->free_running ? -1 : sensor->cycle,
+        .triggered_ns = sensor->free_running ? INPHASE_ABSENT : sensor->triggered_ns,
         .acquired_ns = INPHASE_ABSENT,
         .received_ns = INT64_MAX,
         .device_sequence = INPHASE_ABSENT,
@@ -80,7 +80,7 @@ static bool receive(struct inphase_core *core, struct sensor *sensor)
         sensor->heard_ns = core->clock->now(core);
     if (got == RECEIVED_SAMPLE && expects(sensor)) {
         accept_sample(core, sensor);
-        if (sensor->parser.more && !sensor->latched && !sensor->outstanding)
+        if (sensor->parser.more && !sensor->free_running && !sensor->outstanding)
             look_behind(core, sensor);
     } else if (got == RECEIVED_SAMPLE) {
         take_left_over(core, sensor);
@@ -214,7 +214,7 @@ static bool replies_missing(const struct inphase_core *core)
 /* what this cycle's frame may say of a sensor, before anything has come */
 static void begin(struct inphase_core *core, struct sensor *sensor)
 {
-    bool triggers = !sensor->latched && core->cycle % sensor->every == 0;
+    bool triggers = !sensor->free_running && core->cycle % sensor->every == 0;
     int64_t due = sensor->early_due;
 
     sensor->fresh = false;
@@ -229,7 +229,7 @@ static void begin(struct inphase_core *core, struct sensor *sensor)
 
     /* what came of a trigger is said in the frame that it is due in, and until the next trigger;
        where the trigger of this frame was skipped, it says nothing of an earlier one */
-    if (sensor->latched || triggers ||
+    if (sensor->free_running || triggers ||
         (is_due(sensor, core->cycle) && due_cycle(sensor, sensor->cycle) != core->cycle)) {
         sensor->refusal = sensor->frozen = false;
         sensor->reason = sensor->detail = 0;
@@ -251,7 +251,7 @@ static void take_replies(struct inphase_core *core, struct sensor *sensor)
 /* samples that lie in memory, or on a line that nobody waits for: no system call but a read */
 static void look(struct inphase_core *core, struct sensor *sensor)
 {
-    uint32_t most = sensor->latched ? LOOKS_PER_CYCLE : RECEIVES_PER_CYCLE;
+    uint32_t most = sensor->free_running ? LOOKS_PER_CYCLE : RECEIVES_PER_CYCLE;
 
     while (sensor->device->attached && sensor->receives < most && receive(core, sensor))
         ;
@@ -283,7 +283,7 @@ void stage_collect(struct inphase_core *core)
             core->due_ns + core->sensor[core->order[next]].trigger_ns < until_ns)
             until_ns = core->due_ns + core->sensor[core->order[next]].trigger_ns;
         for (uint32_t i = 0; i < core->sensors; i++)
-            if (core->sensor[i].device->ops->pairs && !core->sensor[i].latched)
+            if (core->sensor[i].device->ops->pairs && !core->sensor[i].free_running)
                 look(core, &core->sensor[i]);
         if (!replies_missing(core)) {
             if (next == core->triggered)
@@ -301,7 +301,7 @@ void stage_collect(struct inphase_core *core)
 
     /* what runs by itself: the newest that is there */
     for (uint32_t i = 0; i < core->sensors; i++)
-        if (core->sensor[i].latched)
+        if (core->sensor[i].free_running)
             look(core, &core->sensor[i]);
     lines_lower(core, false);
 }

@@ -76,7 +76,7 @@ static int make_sensor(struct inphase_core *core, uint32_t index,
     for (uint32_t c = 0; c < config->channels; c++)
         sensor->offset[c] = config->offset ? config->offset[c] : 8 * c;
     sensor->payload = config->payload;
-    sensor->latched = config->latched;
+    sensor->free_running = config->free_running;
     sensor->trigger_ns = config->trigger_ns;
     sensor->every = config->every;
     sensor->latency_cycles = config->latency_cycles;
@@ -274,7 +274,7 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
     if (rc == 0 && config->virtual_time)
         rc = fill_lockstep(core, config);
     for (uint32_t i = 0; i < core->sensors && rc == 0; i++)
-        if (!core->sensor[i].latched && !core->sensor[i].device->ops->pairs)
+        if (!core->sensor[i].free_running && !core->sensor[i].device->ops->pairs)
             order_trigger(core, i);
     return rc;
 }

@@ -124,7 +124,7 @@ static bool is_cut_short(const struct inphase_core *core, const struct sensor *s
 
 static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
 {
-    bool due = sensor->latched || is_due(sensor, core->cycle);
+    bool due = sensor->free_running || is_due(sensor, core->cycle);
     bool is_old = sample_age(sensor, core->latched_ns) > sensor->max_age_ns;
 
     if (sensor->fresh && !is_old) {
@@ -152,7 +152,7 @@ static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
         return INPHASE_FROZEN;
     if (is_old)
         return INPHASE_MISSING;
-    if (due && !sensor->latched)
+    if (due && !sensor->free_running)
         return INPHASE_LATE;
 
     /* not due: the newest earlier sample, which is no better than it was */

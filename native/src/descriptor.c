@@ -80,7 +80,7 @@ static bool take_stamp(struct inphase_core *core, struct sensor *sensor, struct 
 {
     int64_t stamp_ns = stamp_of(message);
     int64_t slack_ns = core->wall_error_ns + core->period_ns / 1000; /* NTP slews by 500 ppm */
-    int64_t first_ns = sensor->latched ? core->wall_since_ns : sensor->triggered_ns;
+    int64_t first_ns = sensor->free_running ? core->wall_since_ns : sensor->triggered_ns;
     int64_t arrived_ns, wall_ns, now_ns;
 
     sensor->stamps.received_ns = INT64_MAX;
@@ -92,7 +92,7 @@ static bool take_stamp(struct inphase_core *core, struct sensor *sensor, struct 
         return true;
     arrived_ns = stamp_ns - core->wall_offset_ns;
     if (arrived_ns < first_ns || arrived_ns > now_ns) {
-        if (sensor->latched || arrived_ns < first_ns - STAMP_FAR_NS ||
+        if (sensor->free_running || arrived_ns < first_ns - STAMP_FAR_NS ||
             arrived_ns > now_ns + slack_ns)
             return true;
         if (arrived_ns + slack_ns < first_ns)
@@ -216,7 +216,7 @@ static int can_receive(struct inphase_core *core, struct sensor *sensor, enum re
     union control control[CAN_BATCH];
 
     /* what runs by itself is a sample per frame */
-    int room = sensor->latched ? 1 : CAN_BATCH;
+    int room = sensor->free_running ? 1 : CAN_BATCH;
     int count, rc = 0;
 
     for (int i = 0; i < room; i++) {
@@ -263,7 +263,7 @@ static void take_packets(struct inphase_core *core, struct sensor *sensor, int r
 {
     struct inphase_parser *parser = &sensor->parser;
 
-    while (sensor->latched && rc == 1 && parser->more) {
+    while (sensor->free_running && rc == 1 && parser->more) {
         double value[INPHASE_MAX_CHANNELS];
         uint64_t sequence = parser->sequence, clock = parser->clock;
 

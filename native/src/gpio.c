@@ -25,7 +25,7 @@ int inphase_core_line(inphase_core *core, uint32_t index, int fd, int64_t pulse_
 
     if (core->started || core->clock == &virtual_clock)
         return -EBUSY;
-    if (index >= core->sensors || core->sensor[index].latched || pulse_ns < 0 ||
+    if (index >= core->sensors || core->sensor[index].free_running || pulse_ns < 0 ||
         core->sensor[index].trigger_ns + pulse_ns > core->act_ns)
         return -EINVAL;
     sensor = &core->sensor[index];

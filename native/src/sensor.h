@@ -30,7 +30,7 @@ struct sensor {
     uint32_t index, channels, recover, frozen_after;
     uint32_t offset[INPHASE_MAX_CHANNELS];
     uint64_t payload;
-    bool latched;                /* never triggered */
+    bool free_running;           /* never triggered */
     bool has_line;               /* a trigger raises this line, for at least so long */
     int line_fd;
     int64_t pulse_ns;
@@ -117,7 +117,7 @@ static inline bool is_due(const struct sensor *sensor, int64_t cycle)
 {
     int64_t since = cycle - sensor->latency_cycles;
 
-    return !sensor->latched && since >= 0 && since % sensor->every == 0;
+    return !sensor->free_running && since >= 0 && since % sensor->every == 0;
 }
 
 /* put a sensor among those that the core triggers; before the start */

@@ -153,7 +153,7 @@ static bool stands(struct inphase_core *core, struct sensor *sensor, const struc
             sample + (uint64_t)draw_ns(core->seed, &twin->spec.freeze_samples, coming->key,
                                        sensor->index, INPHASE_DRAW_FREEZE_SAMPLES);
     return sample < twin->stands_until ||
-           (!sensor->latched &&
+           (!sensor->free_running &&
             fault_at(core, INPHASE_FAULT_FROZEN, sensor->index, coming->cycle));
 }
 
@@ -187,7 +187,7 @@ static void measure(struct inphase_core *core, struct sensor *sensor, struct com
         measure_new(core, sensor, coming);
     }
     memcpy(coming->value, twin->value, sensor->channels * sizeof *coming->value);
-    if (!sensor->latched)
+    if (!sensor->free_running)
         plan_refusal(core, sensor, coming);
 }
 
@@ -210,7 +210,7 @@ static int64_t acquisition_ns(struct sensor *sensor)
 {
     struct twin *twin = sensor->twin;
 
-    if (sensor->latched)
+    if (sensor->free_running)
         return next_free_ns(twin);
     return twin->count && !twin->coming->taken ? twin->coming->at_ns : INT64_MAX;
 }
@@ -224,7 +224,7 @@ static int64_t draw_latency(struct inphase_core *core, const struct sensor *sens
     if (!spec->latency.knots) {
         /* jitter is drawn only where there is some, so that a zero costs nothing */
         latency_ns = spec->latency_ns;
-        if (spec->jitter_ns && !sensor->latched)
+        if (spec->jitter_ns && !sensor->free_running)
             latency_ns += (int64_t)((double)spec->jitter_ns *
                                     inphase_draw(core->seed, key, sensor->index,
                                                  INPHASE_DRAW_JITTER));
@@ -269,11 +269,11 @@ static void acquire_next(struct inphase_core *core, struct sensor *sensor)
 {
     struct twin *twin = sensor->twin;
 
-    if (sensor->latched)
+    if (sensor->free_running)
         begin_free(core, sensor);
     if (twin->spec.derived && !world_derive(&core->world))
         return;
-    measure(core, sensor, sensor->latched ? coming_at(twin, twin->count - 1) : twin->coming);
+    measure(core, sensor, sensor->free_running ? coming_at(twin, twin->count - 1) : twin->coming);
 }
 
 /* a command takes effect */
@@ -344,7 +344,7 @@ int64_t twin_ready_ns(const struct sensor *sensor)
 {
     const struct twin *twin = sensor->twin;
 
-    if (sensor->latched || !twin->count || twin->coming->ready_ns == INPHASE_ABSENT)
+    if (sensor->free_running || !twin->count || twin->coming->ready_ns == INPHASE_ABSENT)
         return INT64_MAX;
     return twin->coming->ready_ns;
 }
@@ -470,7 +470,7 @@ static int twin_receive(struct inphase_core *core, struct sensor *sensor, enum r
     struct coming *coming = sensor->twin->coming;
 
     *got = RECEIVED_EMPTY;
-    if (sensor->latched)
+    if (sensor->free_running)
         return receive_latched(core, sensor, got);
     if (twin_ready_ns(sensor) > core->virtual_ns || !coming->taken)
         return 0;
@@ -516,13 +516,13 @@ const struct device_ops twin_ops = {
 /* ---- making them ------------------------------------------------------------------------- */
 
 /* samples of a free-running device that can be under way at once; -EINVAL: too many */
-static int room_for(const struct inphase_twin *spec, bool latched)
+static int room_for(const struct inphase_twin *spec, bool free_running)
 {
     double latest = spec->latency.knots ? spec->latency.value[spec->latency.knots - 1]
                                         : (double)spec->latency_ns;
     double room;
 
-    if (!latched)
+    if (!free_running)
         return 1;
     if (spec->period_ns <= 0 || spec->phase_ns < 0)
         return -EINVAL;
@@ -567,7 +567,7 @@ int twin_make(struct sensor *sensor, const struct inphase_sensor_config *config)
     rc = copy_distributions(&twin->spec, &config->twin);
     if (rc < 0)
         return rc;
-    room = room_for(&twin->spec, config->latched);
+    room = room_for(&twin->spec, config->free_running);
     if (room < 0)
         return room;
     if (config->channels)

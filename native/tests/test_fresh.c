@@ -147,7 +147,7 @@ static void open_robot(struct robot *robot)
     for (uint32_t i = 0; i < SENSORS; i++)
         sensor[i] = (struct inphase_sensor_config){
             .device = i, .channels = 1, .max_age_ns = MAX_AGE_NS, .depth = 64, .payload = 8,
-            .every = i == SLOW ? 3 : 1, .latency_cycles = i == SLOW, .latched = i == FREE,
+            .every = i == SLOW ? 3 : 1, .latency_cycles = i == SLOW, .free_running = i == FREE,
             .exchange = {.replies = 1, .reply = &reply, .reply_max_ns = 400000,
                          .reply_ns = i == LINE ? MOST_NS : 0,
                          .reply_min_ns = i == LINE ? LEAST_NS : 0,

@@ -246,7 +246,7 @@ static void frames_of_what_runs_by_itself_are_stamped_one_by_one(void)
     int64_t before_ns = 0;
 
     open_can(&rig);
-    rig.sensor->latched = true;
+    rig.sensor->free_running = true;
     rig.sensor->outstanding = false;
     for (uint8_t i = 1; i <= 3; i++)
         answer(&rig, i);
@@ -347,7 +347,7 @@ static void a_wall_clock_that_is_set_back_makes_no_sample_older(void)
     struct rig rig;
 
     open_udp(&rig);
-    rig.sensor->latched = true;
+    rig.sensor->free_running = true;
     rig.sensor->outstanding = false;
     rig.core->wall_since_ns -= 2 * HOUR_NS;
     parser_reset(&rig.sensor->parser);

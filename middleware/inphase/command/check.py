@@ -199,14 +199,14 @@ def _sensor_facts(plan: Plan, timing: Timing) -> dict[str, Any]:
     return {
         "name": timing.sensor,
         "device": timing.device,
-        "latched": timing.latched,
-        "trigger_ns": None if timing.latched else timing.trigger_ns,
+        "latched": timing.free_running,
+        "trigger_ns": None if timing.free_running else timing.trigger_ns,
         "trigger_line": None if line is None else {"chip": line.chip, "line": line.line},
         "every": sensor.every,
         "latency_cycles": sensor.latency_cycles,
         "acquired_ns": timing.acquired_ns,
         "deadline_ns": timing.deadline_ns,
-        "slack_ns": None if timing.latched else timing.slack_ns,
+        "slack_ns": None if timing.free_running else timing.slack_ns,
         "interval_ns": timing.interval_ns or None,
     }
 

@@ -103,7 +103,7 @@ def alone(schedule: Schedule, name: str) -> str:
     sensor = schedule.sensor[name]
     device = schedule.device[sensor.device]
     period_us = schedule.cycle.period_ns / 1000
-    if sensor.latched:
+    if sensor.free_running:
         period_us = min(period_us, _LATCHED_US)
     room_us = max(5, int(period_us / 20))
     cycle = msgspec.to_builtins(schedule.cycle) | {
@@ -112,7 +112,7 @@ def alone(schedule: Schedule, name: str) -> str:
         "read_deadline_us": int(period_us) - 2 * room_us,
         "act_us": int(period_us) - room_us,
     }
-    latency_cycles = 0 if sensor.latched else sensor.every - 1
+    latency_cycles = 0 if sensor.free_running else sensor.every - 1
     silence_ms = (latency_cycles + 3) * sensor.every * period_us / 1000
     probed = msgspec.to_builtins(sensor) | {
         "latency_cycles": latency_cycles,
@@ -219,8 +219,8 @@ def sum_up(
     took = arrived - triggered
     interval = np.diff(np.array(timed.received, np.int64))
     acquired, since = np.array(timed.acquired, np.int64).reshape(-1, 2).T
-    due_count = 0 if sensor.latched else sum(status.values()) - status["HELD"]
-    shown = interval if sensor.latched else took
+    due_count = 0 if sensor.free_running else sum(status.values()) - status["HELD"]
+    shown = interval if sensor.free_running else took
     facts = timed.facts
     result: dict[str, Any] = {
         "robot": schedule.name,
@@ -228,7 +228,7 @@ def sum_up(
         "device": sensor.device,
         "driver": schedule.device[sensor.device].driver,
         "home": schedule.device[sensor.device].home or ("cycle" if facts is None else "process"),
-        "latched": sensor.latched,
+        "latched": sensor.free_running,
         "period_ns": probed.cycle.period_ns,
         "every": sensor.every,
         "cycles": summary["cycles"],
@@ -245,7 +245,7 @@ def sum_up(
         "histogram": histogram(shown),
         "acquired": ("clock" if timed.has_clock else "model") if timed.acquired else None,
         "acquired_after_ns": quantiles(acquired - since),
-        "stated_min": None if sensor.latched else _stated_min(probed),
+        "stated_min": None if sensor.free_running else _stated_min(probed),
         "clock": _clock(facts),
         "events": summary["events"],
     }
@@ -275,7 +275,7 @@ def _worst(values: dict[str, int]) -> tuple[int, str]:
 def suggest(schedule: Schedule, result: dict[str, Any]) -> dict[str, Any]:
     """Deadlines that follow from what was measured, with the rules by which they do."""
     if result["latched"]:
-        return _suggest_latched(result)
+        return _suggest_free_running(result)
     cycle, period_ns = schedule.cycle, result["period_ns"]
     arrival_ns, which = _worst(result["arrival_ns"])
     took_ns = _worst(result["trigger_to_sample_ns"])[0]
@@ -339,7 +339,7 @@ def _suggest_earliest(result: dict[str, Any]) -> tuple[dict[str, int], str]:
     )
 
 
-def _suggest_latched(result: dict[str, Any]) -> dict[str, Any]:
+def _suggest_free_running(result: dict[str, Any]) -> dict[str, Any]:
     interval_ns, which = _worst(result["interval_ns"])
     behind_ns = max(0, -result["acquired_after_ns"]["min"])
     max_age_ns = behind_ns + (_BRIDGED + 1) * interval_ns

@@ -151,7 +151,7 @@ def _sensor(
     return {
         "device": sensor.device,
         "worker": sensor.home != "cycle",
-        "latched": sensor.schedule.latched,
+        "free_running": sensor.schedule.free_running,
         "channels": len(offsets),
         "offset": places,
         "payload": sensor.dtype.itemsize,

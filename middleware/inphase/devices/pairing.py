@@ -1,4 +1,6 @@
-"""Which trigger gave which sample: the rules of `native/src/collect.c` and `arrival.c`, for devices in workers.
+"""Which trigger gave which sample, for devices in workers.
+
+The rules are those of `native/src/collect.c` and `arrival.c`.
 
 A device that counts its samples gives their numbers: number `base + n` belongs to pulse n, any
 other does not. Without numbers pairing is by silence: a sample belongs to the pulse before it as

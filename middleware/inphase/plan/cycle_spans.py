@@ -49,7 +49,7 @@ def _cycle_spans(cycle: Cycle, timings: Sequence[Timing]) -> list[Span]:
 
 def _sensor_spans(timing: Timing, every: int, period_ns: int) -> list[Span]:
     due = Mark("read deadline", timing.deadline_ns)
-    if timing.latched:
+    if timing.free_running:
         start_ns = timing.deadline_ns - timing.typical_ns
         return [Span(timing.device, "latched", start_ns, timing.deadline_ns, "latched", 1, due)]
     if timing.deadline_ns >= period_ns:

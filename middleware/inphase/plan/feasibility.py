@@ -40,11 +40,11 @@ def check(
     """Raise ScheduleError for the first thing that cannot fit. `addresses` are per device."""
     _check_addresses(schedule, addresses)
     for timing in timings:
-        if timing.latched:
-            _check_latched(schedule, timing)
+        if timing.free_running:
+            _check_free_running(schedule, timing)
         else:
             _check_deadline(schedule, timing)
-        if not timing.latched and timing.home != "cycle":
+        if not timing.free_running and timing.home != "cycle":
             _check_interval(schedule, timing)
     for bus in dict.fromkeys([t.bus for t in timings] + [c.bus for c in commands]):
         exchanges = _exchanges(timings, bus)
@@ -58,7 +58,7 @@ def notes(schedule: Schedule, timings: Sequence[Timing], commands: Sequence[Comm
     """What fits but may hurt, a sentence each."""
     found: list[str] = []
     for timing in timings:
-        if timing.latched:
+        if timing.free_running:
             found += _drifts(schedule, timing)
         else:
             found += _late_at_worst(schedule, timing, commands)
@@ -68,7 +68,7 @@ def notes(schedule: Schedule, timings: Sequence[Timing], commands: Sequence[Comm
                 f"device {timing.device}: its worker has core {device.cpu}, which is the cycle's: "
                 f"it waits for the cycle thread there"
             )
-    slow = [t for t in timings if not t.latched]
+    slow = [t for t in timings if not t.free_running]
     for index, first in enumerate(slow):
         found += [note for second in slow[index + 1 :] for note in _wander(schedule, first, second)]
     return found
@@ -76,7 +76,7 @@ def notes(schedule: Schedule, timings: Sequence[Timing], commands: Sequence[Comm
 
 def _exchanges(timings: Sequence[Timing], bus: str) -> list[Timing]:
     """What the cycle thread asks for on a bus; a device that speaks unasked takes no turn."""
-    return [t for t in timings if t.bus == bus and t.home == "cycle" and not t.latched]
+    return [t for t in timings if t.bus == bus and t.home == "cycle" and not t.free_running]
 
 
 def _check_addresses(schedule: Schedule, addresses: dict[str, str]) -> None:
@@ -92,7 +92,7 @@ def _check_addresses(schedule: Schedule, addresses: dict[str, str]) -> None:
         users[place] = device
 
 
-def _check_latched(schedule: Schedule, timing: Timing) -> None:
+def _check_free_running(schedule: Schedule, timing: Timing) -> None:
     max_age_ns = schedule.sensor[timing.sensor].max_age_ns
     if timing.typical_ns > max_age_ns:
         raise schedule.error(

@@ -314,7 +314,7 @@ def _describe_sensor(sensor: SensorPlan) -> dict[str, object]:
         "trigger_ns": sensor.schedule.trigger_ns,
         "max_age_ns": sensor.schedule.max_age_ns,
         "home": sensor.home,
-        "latched": sensor.schedule.latched,
+        "latched": sensor.schedule.free_running,
         "every": sensor.between,
         "latency_cycles": sensor.schedule.latency_cycles,
         "depth": sensor.depth,
@@ -434,7 +434,7 @@ def _depth(schedule: Schedule, every: int = 1, size: int = 0) -> int:
 def _cycles_between(schedule: Schedule, sensor: Sensor, spec: SensorSpec) -> int:
     """Cycles from one new sample to the next, at least: of a device that runs by itself, as far as
     it states its rate."""
-    if not sensor.latched:
+    if not sensor.free_running:
         return sensor.every
     interval_ns = spec.calls.interval_ns if spec.calls is not None else 0
     return max(1, interval_ns // schedule.cycle.period_ns)

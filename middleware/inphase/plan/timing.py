@@ -21,12 +21,12 @@ class Timing:
     device: str
     bus: str
     home: Home
-    latched: bool
+    free_running: bool
     trigger_ns: int
     every_ns: int
-    """from one trigger to the next; one period for a latched sensor"""
+    """from one trigger to the next; one period for a free-running sensor"""
     deadline_ns: int
-    """when the sample is due; for a latched sensor, the read deadline"""
+    """when the sample is due; for a free-running sensor, the read deadline"""
     request_ns: int
     """the request's time on the wire; 0 where a worker asks"""
     typical_ns: int
@@ -110,7 +110,7 @@ def of_sensor(schedule: Schedule, driver: Driver, name: str, spec: SensorSpec) -
         device=sensor.device,
         bus=driver.bus,
         home=home,
-        latched=sensor.latched,
+        free_running=sensor.free_running,
         trigger_ns=sensor.trigger_ns,
         every_ns=sensor.every * cycle.period_ns,
         deadline_ns=sensor.deadline_ns(cycle),
@@ -125,13 +125,13 @@ def of_sensor(schedule: Schedule, driver: Driver, name: str, spec: SensorSpec) -
 def _check_triggered(schedule: Schedule, name: str, *, triggered: bool) -> None:
     """A device that samples when it is asked has a trigger, and no other has one."""
     sensor, key = schedule.sensor[name], f"sensor.{name}.trigger_us"
-    if triggered and sensor.latched:
+    if triggered and sensor.free_running:
         raise schedule.error(
             key,
             f"the key is missing, and device {sensor.device!r} samples when it is asked; add "
             f"trigger_us = 0, or another offset in the cycle",
         )
-    if not triggered and not sensor.latched:
+    if not triggered and not sensor.free_running:
         raise schedule.error(
             key,
             f"device {sensor.device!r} runs by itself and cannot be triggered, got "

@@ -133,8 +133,8 @@ class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """When a device is triggered and how its values are turned, shifted and judged (SI).
 
     Triggered in cycle n, when `every` divides n, a sample is due in frame n + `latency_cycles`.
-    Without `trigger_us` the sensor is latched. `frozen_after`: so many bit-identical samples of a
-    noisy channel count as FROZEN.
+    Without `trigger_us` the sensor is free-running. `frozen_after`: so many bit-identical samples
+    of a noisy channel count as FROZEN.
     """
 
     device: str
@@ -150,13 +150,13 @@ class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     rate: dict[str, Numbers] = {}
 
     @property
-    def latched(self) -> bool:
+    def free_running(self) -> bool:
         """Not triggered: its newest sample before the read deadline is taken."""
         return self.trigger_us is None
 
     @property
     def trigger_ns(self) -> int:
-        """Offset of the trigger from its cycle's start, in nanoseconds; 0 for a latched sensor."""
+        """Offset of the trigger from its cycle's start, in nanoseconds; 0: free-running."""
         return (self.trigger_us or 0) * 1000
 
     def deadline_ns(self, cycle: Cycle) -> int:

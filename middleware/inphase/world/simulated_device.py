@@ -59,7 +59,7 @@ class SimulatedDevice:
                     )
         assert self._sensor.spec.calls is not None
         self.calls = self._sensor.spec.calls
-        self.runs_free = self._sensor.schedule.latched
+        self.runs_free = self._sensor.schedule.free_running
         self.draws = Draws(plan, self._index)
         period_ns = self.calls.interval_ns or plan.schedule.cycle.period_ns
         self.interval_ns = period_ns / (1 + self.draws.drift)

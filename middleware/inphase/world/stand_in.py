@@ -82,7 +82,7 @@ class StandIn(Driver):
             )
             drawn = (latency.high if latency else longest_ns) + (jitter.high if jitter else 0.0)
             longest_ns = round(drawn)
-            if not sensor.latched:
+            if not sensor.free_running:
                 longest_ns = min(longest_ns, sensor.every * period_ns)
         return longest_ns
 

@@ -116,7 +116,7 @@ class Worker:
                 descriptor = self._driver.open()
                 self._caller.opened(descriptor)
                 self._driver.start()
-                if self.sensor.schedule.latched:
+                if self.sensor.schedule.free_running:
                     self._caller.flush()
                 else:
                     self._confirm()
@@ -186,10 +186,10 @@ class Worker:
         """Follow the grid until the core's run is over, or `stop`. Whatever goes wrong with the
         device is a loss: it is told, and the device is opened again."""
         start_ns = self._wait_for_start(control)
-        is_latched = self.sensor.schedule.latched
-        if is_latched:  # what has piled up since the device was opened
+        is_free_running = self.sensor.schedule.free_running
+        if is_free_running:  # what has piled up since the device was opened
             self._facts.flushed += self._caller.flush()
-        turn = self._turn_latched if is_latched else self._turn
+        turn = self._turn_free_running if is_free_running else self._turn
         cycle = 0
         while not self._is_over():
             try:
@@ -294,7 +294,7 @@ class Worker:
             return grid_ns + plan.deadline_ns(self._cycle)
         return grid_ns + plan.trigger_ns + plan.every * period_ns - period_ns // 8
 
-    def _turn_latched(self, start_ns: int, cycle: int) -> int:
+    def _turn_free_running(self, start_ns: int, cycle: int) -> int:
         """Post the next sample of a device that runs by itself."""
         view, passed = self._claim(), self._caller.passed
         try:
@@ -382,7 +382,7 @@ class Worker:
     def _acquisition(self, reading: Reading, pulse: Pulse, received_ns: int) -> tuple[int, int]:
         """When the sample was acquired and how sure that is: by what the driver knows, by the
         device's clock, by the stated model; else absent."""
-        if pulse is _UNKNOWN and not self.sensor.schedule.latched:
+        if pulse is _UNKNOWN and not self.sensor.schedule.free_running:
             return ABSENT, 0
         if reading.acquired_ns is not None:
             return reading.acquired_ns, reading.uncertainty_ns or 0

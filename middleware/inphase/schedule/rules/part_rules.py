@@ -73,8 +73,8 @@ def _check_lines(schedule: Schedule) -> None:
 
 def _check_sensor(schedule: Schedule, name: str) -> None:
     sensor, here = schedule.sensor[name], f"sensor.{name}"
-    if sensor.latched:
-        _check_latched(schedule, here, sensor)
+    if sensor.free_running:
+        _check_free_running(schedule, here, sensor)
     else:
         _check_trigger(schedule, here, sensor)
     for field, pairs in sensor.range.items():
@@ -87,7 +87,7 @@ def _check_sensor(schedule: Schedule, name: str) -> None:
         )
 
 
-def _check_latched(schedule: Schedule, here: str, sensor: Sensor) -> None:
+def _check_free_running(schedule: Schedule, here: str, sensor: Sensor) -> None:
     """A sensor without a trigger takes no key that says when it is triggered."""
     given = {
         "every": sensor.every if sensor.every != 1 else None,

@@ -134,7 +134,7 @@ class MujocoWorld:
         cycle = self.schedule.cycle
         events = {"the period": cycle.period_ns}
         for sensor in self.plan.sensors:
-            if not sensor.schedule.latched:
+            if not sensor.schedule.free_running:
                 events[f"the trigger of {sensor.name}"] = sensor.schedule.trigger_ns
         for actuator in self.plan.actuators:
             delay_ns = self.plan.timing.delay(actuator.name)
