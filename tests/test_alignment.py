@@ -222,7 +222,8 @@ def test_what_cannot_be_aligned_says_what_to_do() -> None:
     with pytest.raises(ValueError, match="nearest or linear, got 'cubic'"):
         frame.at("joints", method="cubic")  # type: ignore[arg-type]
     robot.sample(1, record_layout.ABSENT, IMAGE)
-    with pytest.raises(LookupError, match="camera: when its sample was acquired is not known"):
+    unknown = "camera: the acquisition time of its sample is not known"
+    with pytest.raises(LookupError, match=unknown):
         robot.latch(3 * MS).at("camera")
 
 

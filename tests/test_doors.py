@@ -115,7 +115,7 @@ def test_the_door_of_a_subscriber_names_where_it_came_from(robot: LockStep, name
     subscriber = ZmqFollower.__new__(ZmqFollower)
     subscriber._endpoint = "ipc:///tmp/somewhere"
     message = wire.TOPIC_DESCRIPTION + msgpack.packb({**description, **wrong})
-    with pytest.raises(WireError, match="ipc:///tmp/somewhere: not a description of ours"):
+    with pytest.raises(WireError, match="ipc:///tmp/somewhere: not a description of inphase"):
         subscriber._take_description(message)
 
 

@@ -162,12 +162,12 @@ REFUSED = {
     "no trigger": (
         ('device = "arm"\ntrigger_us = 0', 'device = "arm"'),
         "sensor.joints.trigger_us",
-        ("missing", "when it is asked", "trigger_us = 0"),
+        ("missing", "only when it is triggered", "trigger_us = 0"),
     ),
     "trigger of what runs by itself": (
         ('device = "lidar"', 'device = "lidar"\ntrigger_us = 0'),
         "sensor.lidar.trigger_us",
-        ("'lidar' runs by itself", "got 0", "remove trigger_us"),
+        ("'lidar' is free-running", "got 0", "remove trigger_us"),
     ),
     "reply after the read deadline": (
         ('device = "arm"\ntrigger_us = 0', 'device = "arm"\ntrigger_us = 901'),

@@ -557,7 +557,7 @@ def test_what_sends_frames_has_a_bound_and_is_started_again(
         assert 0 < limit < (1 << 30)
         # parts that never end, of a size that is taken: libzmq keeps them all
         assert 0 < pour(endpoint_of(robot), 200, 4 << 30, SUBSCRIBES) < 2 << 30
-        until(lambda: "what sends frames ended" in capfd.readouterr().err)
+        until(lambda: "the sender of frames ended" in capfd.readouterr().err)
         robot.run(4)
         settle(robot, far)  # the subscriber comes back by itself
 

@@ -173,7 +173,9 @@ def test_a_limit_that_no_device_has_is_refused_by_its_own_key(
     make: Make, key: str, value: str
 ) -> None:
     altered = f"[-1, {value}]" if key == "position" else value
-    with pytest.raises(ScheduleError, match=rf"limits\.{key}: no limit at all, got 1e\+\d+; give"):
+    with pytest.raises(
+        ScheduleError, match=rf"limits\.{key}: too large for a limit, got 1e\+\d+; give"
+    ):
         make({**KEYS, key: altered})
 
 

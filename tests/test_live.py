@@ -126,7 +126,7 @@ def test_frames_that_went_by_unseen_are_told(watched: Watched) -> None:
     watched.robot.run(2 * watched.robot.plan.depth)
     view = watched.run(1)
     assert view.unseen > 0
-    assert f"ages are without {view.unseen} frames" in "\n".join(text_of(view, 80))
+    assert f"the ages leave out {view.unseen} frames" in "\n".join(text_of(view, 80))
 
 
 def test_what_was_not_asked_is_a_dash_and_channels_go_on_in_further_rows(tmp_path: Path) -> None:

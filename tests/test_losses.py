@@ -590,7 +590,7 @@ class Lost(Servos):
     [
         (
             "Mute",
-            "actuator.arm.feedback: nothing says where its joints are",
+            "actuator.arm.feedback: the place of its joints is unknown",
             ScheduleError.exit_code,
         ),
         (

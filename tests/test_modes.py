@@ -297,7 +297,7 @@ BAD = {
     "a range that nothing measures": (
         ("velocity", BOUNDED),
         "limits.position",
-        "nothing says where that is; add feedback =",
+        "names no field for it; add feedback =",
     ),
     "effort without a rate": (("effort", {"effort": "1.0"}), "limits.effort_rate", "; add effort_"),
     "a rate that is too slow": (

@@ -280,7 +280,7 @@ def test_an_answer_that_is_none_before_the_start_does_not_keep_the_robot_from_st
         assert robot.follower.reader.reasons() == {"start": 1}  # it is elsewhere than at 0
     thread.join(BOUND_S)
     odd.socket.close()
-    assert "the remote sent a command that is none" in capfd.readouterr().err
+    assert "the remote sent an invalid command" in capfd.readouterr().err
 
 
 def test_a_message_beyond_the_bound_ends_the_connection_not_the_robot(tmp_path: Path) -> None:
@@ -470,8 +470,11 @@ def test_another_policy_is_asked_first_when_the_robot_has_come_to_rest(
         ('remote = "tcp://10.0.0.1:5555"', "can be reached from elsewhere"),
         ('remote = "door"', "not an address"),
         ('remote = "ipc:///tmp/door"\ncall = "a.py:b"', "exactly one of call, model and remote"),
-        ('remote = "ipc:///tmp/door"\nargs = { gain = 1 }', "is for a call"),
-        ('remote = "ipc:///tmp/door"\ninputs = { obs = ["joints.position"] }', "is for a model"),
+        ('remote = "ipc:///tmp/door"\nargs = { gain = 1 }', "only applies to call"),
+        (
+            'remote = "ipc:///tmp/door"\ninputs = { obs = ["joints.position"] }',
+            "only applies to a model",
+        ),
     ],
 )
 def test_a_remote_is_on_this_host_and_nothing_else_besides(

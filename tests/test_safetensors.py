@@ -145,9 +145,9 @@ outputs = { action = "arm" }
     ("old", "new", "expected"),
     [
         ('call = "net.py:Net"', "", "exactly one of call, model and remote"),
-        ('call = "net.py:Net"', 'remote = "ipc:///tmp/x"', "call is none"),
+        ('call = "net.py:Net"', 'remote = "ipc:///tmp/x"', "call is missing"),
         ('"net.safetensors"', '"../net.safetensors"', r"policy\.weights: not beside the schedule"),
-        ('"net.py:Net"', '"net.py:Net"\nruntime = "python"', "is for an ONNX model"),
+        ('"net.py:Net"', '"net.py:Net"\nruntime = "python"', "only applies to an ONNX model"),
         ('{ action = "arm" }', "{}", "0 tensors are bound"),
     ],
 )

@@ -550,7 +550,7 @@ BAD_MORE = {
         "max_age_ms = 250",
         "every = 3\nmax_age_ms = 250",
         "sensor.lidar.every",
-        ("3 belongs to a trigger", "latched", "add trigger_us"),
+        ("3 belongs to a trigger", "free-running", "add trigger_us"),
     ),
     "latched sensor with a latency": Bad(
         "max_age_ms = 250",
@@ -568,7 +568,7 @@ BAD_MORE = {
         'feedback = "joints.position"',
         'accepts = ["FRESH", "OFFLINE"]\nfeedback = "joints.position"',
         "actuator.arm.accepts[1]",
-        ("OFFLINE", "may move on", "RECOVERING"),
+        ("OFFLINE", "no basis for motion", "RECOVERING"),
     ),
     "actuator that accepts another word": Bad(
         'feedback = "joints.position"',

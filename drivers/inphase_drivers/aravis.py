@@ -150,7 +150,7 @@ class Camera(Driver):
         self._gone = False
         try:
             self._camera = self._ask(
-                "cannot be opened; check power, cable and who else uses it",
+                "cannot be opened; check power, cable, and if another program uses it",
                 self._arv.arv_camera_new,
                 self._find(),
             )
@@ -366,7 +366,7 @@ class Camera(Driver):
             self._gone = True
             raise DeviceError(
                 f"device {self.name}: the camera ({self.options.which}) does not answer, or has "
-                f"another master; check power, cable and who else uses it"
+                f"another master; check power, cable, and if another program uses it"
             )
         return None
 

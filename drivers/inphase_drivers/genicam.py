@@ -74,7 +74,9 @@ class CameraOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         if self.external and self.trigger in ("software", "off"):
             raise ValueError(f"external is for a line, and trigger is {self.trigger!r}; remove it")
         if self.rate_hz is not None and self.triggered:
-            raise ValueError(f"rate_hz is for latched images, and trigger is {self.trigger!r}")
+            raise ValueError(
+                f"rate_hz is for free-running cameras, and trigger is {self.trigger!r}"
+            )
 
     @property
     def which(self) -> str:

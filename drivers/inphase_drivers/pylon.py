@@ -76,7 +76,9 @@ class Camera(Driver):
             os.environ.setdefault(_EMULATED, "1")
         pylon = _pylon(self.name)
         try:
-            with self._refusals("cannot be opened; check power, cable and who else uses it"):
+            with self._refusals(
+                "cannot be opened; check power, cable, and if another program uses it"
+            ):
                 self.camera = pylon.InstantCamera(self._find(pylon))
                 self.camera.Open()
             with self._refusals("refuses its set-up"):

@@ -830,8 +830,8 @@ class Drives(Driver):
                 troubles.append(str(error))
         if told:
             troubles.append(
-                f"device {self.name}: drives on {self._open_bus().where} moved, and nobody is to "
-                f"command them but us: {'; '.join(told)}; see what else does, then start again"
+                f"device {self.name}: drives on {self._open_bus().where} moved, and no other "
+                f"program may command them: {'; '.join(told)}; end it, then start again"
             )
         if troubles:
             raise DeviceError("; ".join(troubles))

@@ -69,7 +69,7 @@ class Report:
         plan = self.plan
         head = Text(f"{plan.schedule.path}: {plan.schedule.name}, valid, hash {plan.schedule.hash}")
         machine = Table(title="machine", title_justify="left")
-        for column in ("", "what", "wanted", "found", "what grants it"):
+        for column in ("", "right", "wanted", "found", "remedy"):
             machine.add_column(column)
         for check in self.checks:
             mark = "[green]ok[/]" if check.ok else "[red]lacks[/]"
@@ -99,7 +99,7 @@ class Report:
 
 def _describe_world(facts: dict[str, Any]) -> str:
     if facts["trouble"] is not None:
-        return f"world: {facts['model']}, not looked at: {facts['trouble']}"
+        return f"world: {facts['model']}, not checked: {facts['trouble']}"
     return (
         f"world: {facts['model']}, {facts['version']}, a step of {facts['step_ns'] / 1000:g} us, "
         f"{facts['steps']} per cycle; {facts['drawn']} of {facts['knobs']} knobs are drawn"
@@ -160,7 +160,7 @@ def _spread(timings: Sequence[Timing]) -> str:
     """How near the schedule's trigger offsets bring the acquisitions to one instant."""
     apart_ns = spread_ns(timings)
     if apart_ns is None:
-        return "of fewer than two sensors it is stated when they acquire"
+        return "acquisitions in one cycle: fewer than two sensors state theirs"
     known = ", ".join(
         f"{timing.sensor} {timing.acquired_ns / 1000:.1f}"
         for timing in timings

@@ -28,9 +28,9 @@ def cli() -> None:
 @click.option("--simulate", is_flag=True, help="real time, in the schedule's simulated world")
 @click.option("--debug-hold", is_flag=True, help="the guard leaves a frozen runtime alive")
 @click.option("--seed", type=int, default=0, show_default=True, help="of the simulated devices")
-@click.option("--episode", type=click.IntRange(min=0), default=0, help="which draw of [randomise]")
+@click.option("--episode", type=click.IntRange(min=0), default=0, help="which draws of [randomise]")
 @click.option("--isolate", is_flag=True, help="lock step: the policy in a process of its own")
-@click.option("--json", "as_json", is_flag=True, help="the summary alone, as JSON, on stdout")
+@click.option("--json", "as_json", is_flag=True, help="only the summary, as JSON, on stdout")
 def run(
     *,
     schedule: Path,
@@ -53,15 +53,17 @@ def run(
     if lockstep and simulate:
         raise click.UsageError("give --lockstep (virtual time) or --simulate (real time), not both")
     if isolate and not lockstep:
-        raise click.UsageError("--isolate belongs to --lockstep: on the wall clock it always is so")
+        raise click.UsageError(
+            "--isolate is for --lockstep: on the wall clock a policy is always isolated"
+        )
     if debug_hold and lockstep:
-        raise click.UsageError("--debug-hold belongs to the wall clock: lock step has no guard")
+        raise click.UsageError("--debug-hold is for the wall clock: lock step has no guard")
     described = load(schedule)
     if seconds is not None:
         cycles = max(1, round(seconds * 1e9 / described.cycle.period_ns))
     if lockstep:
         if cycles is None:
-            raise click.UsageError("--lockstep has no end of its own: give --cycles or --seconds")
+            raise click.UsageError("--lockstep needs an end: give --cycles or --seconds")
         from inphase.episodes.lockstep import run as run_lockstep
 
         options: dict[str, Any] = {"isolate": isolate, "observe": observe}
@@ -164,7 +166,7 @@ def echo(
     type=click.FloatRange(min=0, min_open=True),
     help="measure for so long  [default: 10]",
 )
-@click.option("--json", "as_json", is_flag=True, help="the result alone, as JSON, on stdout")
+@click.option("--json", "as_json", is_flag=True, help="only the result, as JSON, on stdout")
 def probe(
     *, schedule: Path, sensor: str, cycles: int | None, seconds: float | None, as_json: bool
 ) -> None:
@@ -251,7 +253,7 @@ def drivers(as_json: bool) -> None:
     from rich.table import Table
 
     table = Table(title='drivers: in a schedule, driver = "NAME"', title_justify="left")
-    for column in ("name", "what it is", "class", "package"):
+    for column in ("name", "device", "class", "package"):
         table.add_column(column)
     for offer in offers:
         table.add_row(offer.name, _about(offer), offer.call, offer.package)

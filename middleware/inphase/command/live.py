@@ -164,7 +164,7 @@ def _head(view: View) -> Any:
         own = view.inference
         head.append(f", of which its own {_span(own['p50'])}, p99 {_span(own['p99'])}")
     if view.unseen:
-        head.append(f"\nages are without {view.unseen} frames that this view missed", "dim")
+        head.append(f"\nthe ages leave out {view.unseen} frames that this view missed", "dim")
     if status["latched"]:
         head.append(f"\nmotion is latched: {REASONS[status['latched']]}", "bold red")
         head.append(f" since cycle {status['reason_cycle']}")
@@ -400,4 +400,4 @@ class LiveView:
 
 
 def _dropped(count: int) -> str:
-    return f"{count} messages were dropped: nobody took them"
+    return f"{count} messages were dropped: the terminal did not take them"

@@ -293,8 +293,8 @@ def suggest(schedule: Schedule, result: dict[str, Any]) -> dict[str, Any]:
     ]
     if missing * _ENOUGH > result["due"]:
         rules.append(
-            f"{missing} of {result['due']} came after the last deadline there can be, or never: "
-            f"more than one in {_ENOUGH}, and none of these rules counts them; find their cause"
+            f"{missing} of {result['due']} came after the latest possible deadline, or never: "
+            f"more than one in {_ENOUGH}, and these suggestions leave them out; find the cause"
         )
     if latency_cycles:
         rules.append(
@@ -334,8 +334,8 @@ def _suggest_earliest(result: dict[str, Any]) -> tuple[dict[str, int], str]:
         )
     return {key: half_ns}, (
         f"{key}: half of the quickest of {took['count']} samples ({took['min'] / 1000:.1f} us); "
-        f"{in_force_ns / 1000:.1f} us is in force. What comes sooner is dropped, as if it "
-        f"answered an earlier trigger: state less where the device can be quicker than here"
+        f"{in_force_ns / 1000:.1f} us is in force. A sooner sample is dropped, as if it "
+        f"answered an earlier trigger: state less if the device can be quicker than here"
     )
 
 

@@ -45,7 +45,7 @@ def render(result: dict[str, Any]) -> Group:
 
 def _counts(result: dict[str, Any]) -> str:
     if result["latched"]:
-        return f"{result['samples']} samples, latched"
+        return f"{result['samples']} samples, free-running"
     text = f"due {result['due']} times, {result['samples']} samples, {result['lost']} lost"
     return text + (f", {result['unseen']} seen in no frame" if result["unseen"] else "")
 

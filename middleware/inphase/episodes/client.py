@@ -80,7 +80,7 @@ class Client:
             shaped = None if trouble else self._shaping.shape(frame)
             if shaped is not None:
                 return shaped
-            trouble = trouble or "its history or its alignment is not there"
+            trouble = trouble or "its history or its alignment is not complete"
             self._refuse("input")
             frame = self._next()
         raise RuntimeFault(

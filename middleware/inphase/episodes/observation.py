@@ -67,7 +67,7 @@ def check_flat(parts: list[Part]) -> None:
     others = [part.name for part in parts if part.dtype != np.dtype("<f8")]
     if others:
         raise ScheduleError(
-            f"a flat observation takes float64 fields, and {', '.join(others)} is another thing; "
+            f"a flat observation takes float64 fields, and {', '.join(others)} has another type; "
             f"name those wanted in `observe`, or leave `flat` out"
         )
 

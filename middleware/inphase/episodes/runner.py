@@ -68,8 +68,12 @@ class Runner:
         seed: int = 0,
         posts: bool = False,
     ) -> None:
-        assert not (lockstep and simulate), "lockstep is virtual time, simulate is real time"
-        assert not (posts and policy is not None), "a policy posts by itself"
+        assert not (lockstep and simulate), (
+            "give lockstep (virtual time) or simulate (real time), not both"
+        )
+        assert not (posts and policy is not None), (
+            "posts is for a caller that answers frames; a policy answers them itself"
+        )
         loaded = schedule if isinstance(schedule, Schedule) else schedules.load(schedule)
         self.schedule = loaded
         self.summary: dict[str, Any] | None = None

@@ -67,7 +67,7 @@ def _make(schedule: Schedule, what: str, given: Any) -> Any:
         raise schedule.error(f"task.{what}", str(error)) from error
     except Exception as error:
         raise schedule.error(
-            f"task.{what}", f"{given} cannot be made: {error!r}; let it take no arguments"
+            f"task.{what}", f"{given} cannot be constructed: {error!r}; let it take no arguments"
         ) from error
     if not callable(found):
         raise schedule.error(f"task.{what}", f"{given} is not callable; name a function of a frame")

@@ -133,8 +133,8 @@ class _Search:
             raise LookupError(f"{name} has given no sample yet ({status}); wait for one")
         if row[_ACQUIRED] == ABSENT:
             raise LookupError(
-                f"{name}: when its sample was acquired is not known ({status}); let its driver "
-                f"state a latency model, or map the device's clock"
+                f"{name}: the acquisition time of its sample is not known ({status}); let its "
+                f"driver state a latency model, or map the device's clock"
             )
         self.instant_ns, self.uncertainty_ns = row[_ACQUIRED], row[_UNCERTAINTY]
 

@@ -192,7 +192,7 @@ class ZmqFollower:
             self.description = wire.unpack_description(packed)
             self._form = Form.from_description(self.description)
         except ValueError as error:
-            raise WireError(f"{self._endpoint}: not a description of ours: {error}") from error
+            raise WireError(f"{self._endpoint}: not a description of inphase: {error}") from error
         self.layout = self._form.layout
         if self._epoch != self.layout.epoch:
             self._number = -1  # another run counts anew; a connection made again goes on

@@ -52,7 +52,7 @@ def bind(socket: Socket, key: str, endpoint: str, described: Schedule) -> None:
         _share(path, described)
     except (OSError, zmq.ZMQError) as error:
         raise described.error(
-            key, f"{endpoint!r}: {error.strerror}; stop who has it, or give another"
+            key, f"{endpoint!r}: {error.strerror}; stop the process that has it, or give another"
         ) from error
     finally:
         os.umask(before)
@@ -89,7 +89,7 @@ def listen(key: str, endpoint: str, described: Schedule) -> sockets.socket:
         if listener is not None:
             listener.close()
         raise described.error(
-            key, f"{endpoint!r}: {error.strerror}; stop who has it, or give another"
+            key, f"{endpoint!r}: {error.strerror}; stop the process that has it, or give another"
         ) from error
     finally:
         os.umask(before)

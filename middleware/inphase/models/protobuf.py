@@ -60,7 +60,7 @@ class Walk:
             here = f"{where}.{rule.name}" if where else rule.name
             packed = wire == BYTES and not rule.unique and rule.wire != BYTES
             if wire != rule.wire and not packed:
-                raise Refused(f"{here}: is not encoded as ONNX has it; export the network again")
+                raise Refused(f"{here}: is not encoded as in ONNX; export the network again")
             if rule.unique and rule.name in seen:
                 raise Refused(f"{here}: stands there twice; export the network again")
             seen.add(rule.name)

@@ -94,7 +94,9 @@ def _check(path: Path, data: bytes) -> Weights:
             raise Refused(f"{show(name)} begins at {held.begin}, not at {at}; save it anew")
         at = held.end
     if 8 + size + at != len(data):
-        raise Refused(f"has {len(data)} bytes, of which {8 + size + at} are told; save it anew")
+        raise Refused(
+            f"has {len(data)} bytes, of which {8 + size + at} are described; save it anew"
+        )
     offset = 8 + size
     return Weights(
         path,

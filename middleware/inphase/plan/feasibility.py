@@ -225,12 +225,12 @@ def _wander(schedule: Schedule, first: Timing, second: Timing) -> list[str]:
 def _drifts(schedule: Schedule, timing: Timing) -> list[str]:
     if timing.interval_ns <= 0:
         return [
-            f"sensor {timing.sensor} is latched and its device states no rate: its phase is what "
-            f"its age says"
+            f"sensor {timing.sensor} is free-running, and its device states no rate: only its age "
+            f"shows its phase"
         ]
     period_ns = schedule.cycle.period_ns
     text = (
-        f"sensor {timing.sensor} is latched: its device runs by itself at "
+        f"sensor {timing.sensor} is free-running at "
         f"{1e9 / timing.interval_ns:.4g} Hz, and its phase goes through the cycle "
     )
     beat_s, nominal = beat(period_ns, timing.interval_ns)

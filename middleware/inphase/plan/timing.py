@@ -128,12 +128,12 @@ def _check_triggered(schedule: Schedule, name: str, *, triggered: bool) -> None:
     if triggered and sensor.free_running:
         raise schedule.error(
             key,
-            f"the key is missing, and device {sensor.device!r} samples when it is asked; add "
-            f"trigger_us = 0, or another offset in the cycle",
+            f"the key is missing, and device {sensor.device!r} samples only when it is triggered; "
+            f"add trigger_us = 0, or another offset in the cycle",
         )
     if not triggered and not sensor.free_running:
         raise schedule.error(
             key,
-            f"device {sensor.device!r} runs by itself and cannot be triggered, got "
-            f"{sensor.trigger_us}; remove trigger_us: its newest sample is latched",
+            f"device {sensor.device!r} is free-running and cannot be triggered, got "
+            f"{sensor.trigger_us}; remove trigger_us: a frame then has its newest sample",
         )

@@ -218,7 +218,7 @@ class RemotePolicy:
         self._poll.unregister(caller)
         caller.line.close()
         if why:
-            self._complain(f"{caller.name} {why}; it was left")
+            self._complain(f"{caller.name} {why}; it was disconnected")
         if caller is self._peer:
             self._peer, self._is_ready = None, False
             if self._has_served:
@@ -283,7 +283,7 @@ class RemotePolicy:
         try:
             reply = self._decoder.decode(content)
         except Exception as error:  # a text that is not UTF-8 is none of msgspec's own
-            return self._malformed(frame, f"a command that is none: {error}")
+            return self._malformed(frame, f"an invalid command: {error}")
         if frame is None or reply.epoch != self._epoch or reply.cycle != frame.cycle:
             return None  # of a frame that is not waited for any more
         if reply.reason:

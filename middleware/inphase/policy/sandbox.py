@@ -51,7 +51,10 @@ def narrow() -> None:
     """Give up all system calls but those of a model's loop in C."""
     rc = lib.inphase_sandbox_narrow()
     if rc < 0:
-        print(f"policy: sandbox: not narrowed: {os.strerror(-rc)}; it runs on", file=sys.stderr)
+        print(
+            f"policy: sandbox: its tighter part is refused: {os.strerror(-rc)}; it runs on",
+            file=sys.stderr,
+        )
 
 
 def summed_up(facts: dict[str, int] | None) -> dict[str, Any] | None:

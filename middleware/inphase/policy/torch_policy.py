@@ -100,7 +100,7 @@ def _made(schedule: Schedule, torch: Any) -> Any:
         raise schedule.error("policy.call", str(error)) from error
     except Exception as error:
         raise schedule.error(
-            "policy.args", f"{policy.call} cannot be made: {error!r}; correct args"
+            "policy.args", f"{policy.call} cannot be constructed: {error!r}; correct args"
         ) from error
     if not isinstance(module, torch.nn.Module):
         raise schedule.error(

@@ -40,7 +40,7 @@ def load(described: Schedule, layout: Layout | None = None) -> PolicyCall:
         raise described.error("policy.call", str(error)) from error
     except Exception as error:
         raise described.error(
-            "policy.args", f"{described.policy.call} cannot be made: {error!r}; correct args"
+            "policy.args", f"{described.policy.call} cannot be constructed: {error!r}; correct args"
         ) from error
     if not callable(found):
         raise described.error("policy.call", f"{described.policy.call} is not callable")

@@ -188,7 +188,7 @@ class Frames:
 
     def _start_again(self, how: str | None) -> Process:
         """In a thread: a full pipe holds up what is printed."""
-        print(f"gateway: what sends frames ended ({how}); it is started again", file=sys.stderr)
+        print(f"gateway: the sender of frames ended ({how}); it is started again", file=sys.stderr)
         return self._start()
 
     async def run(self) -> None:

@@ -208,7 +208,7 @@ def _describe(note: dict[str, Any]) -> str:
     if note["reason"] == "loose":
         return (
             f"previous run ended in cycle {note['cycle']}, and {', '.join(note['actuators'])} was "
-            f"not known to be at rest; see that it stands before you come near"
+            f"not known to be at rest; make sure that it stands still before you come near"
         )
     how = "died" if note["reason"] == "died" else "froze"
     text = f"previous run {how} while moving, in cycle {note['cycle']}"

@@ -405,8 +405,8 @@ class Runtime:
             if actuator.needs_goals and (is_guest or not planning.says_goals(driver)):
                 raise self.schedule.error(
                     f"actuator.{actuator.name}.feedback",
-                    "nothing says where its joints are: the key is missing, and the driver does "
-                    'not say it; add feedback = "SENSOR.FIELD", a position of each of its joints',
+                    "the place of its joints is unknown: the key is missing, and the driver does "
+                    'not state it; add feedback = "SENSOR.FIELD", a position of each of its joints',
                 )
 
     def _check_rights(self) -> None:

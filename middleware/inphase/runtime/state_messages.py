@@ -107,4 +107,4 @@ def obstacle(plan: Plan, status: dict[str, int]) -> str:
         "unguarded": f"nothing stops {which} when the runtime dies",
         "rest": f"actuator {actuator.name} is not known to be at rest: its feedback shows motion, "
         f"or is not good",
-    }.get(reason, f"sensor {sensor} is not good enough to move actuator {actuator.name} on")
+    }.get(reason, f"sensor {sensor} is not good enough for actuator {actuator.name} to move")

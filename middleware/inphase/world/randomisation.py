@@ -111,7 +111,7 @@ class Randomisation:
             paths = self._world.knobs.expand(path)
         if not paths:
             known = list(self._known) + (self._world.knobs.paths() if self._world else [])
-            meant = ", ".join(nearest(path, known)) or "none is like it"
+            meant = ", ".join(nearest(path, known)) or "no similar one"
             raise self._error(
                 path,
                 f"there is no such knob; `inphase knobs {self.schedule.path}` lists them; near: "
@@ -142,13 +142,13 @@ class Randomisation:
             if self._world.knobs.at_start_alone(path):
                 raise self._error(
                     key,
-                    'per = "cycle" is for what may change while the world runs, and this is for '
-                    "the start of an episode; leave `per` out",
+                    'per = "cycle" is for knobs that may change while the world runs, and this one '
+                    "may change only at the start of an episode; leave `per` out",
                 )
         elif per_cycle and (how != "set" or path.rpartition(".")[2] in timing_model.CONSTANT):
             raise self._error(
                 key,
-                'per = "cycle" takes a distribution as it is, of what is drawn in every cycle; '
+                'per = "cycle" takes a plain distribution, of a knob that is drawn in every cycle; '
                 "leave `per` out",
             )
         return _Drawn(path, how, tuple(specs), before, per_cycle, _hash(path))
@@ -253,7 +253,7 @@ class Randomisation:
             kind = "sensor" if SENSOR in schedule.sensor else "device"
             raise schedule.error(
                 f"{kind}.{SENSOR}",
-                f"the name {SENSOR!r} is taken by what [randomise] draws; give it another",
+                f"the name {SENSOR!r} is taken by the draws of [randomise]; give it another",
             )
         period_ms = schedule.cycle.period_ns / 1e6
         extended = msgspec.structs.replace(

@@ -114,7 +114,7 @@ def _check_guard(schedule: Schedule) -> None:
         raise schedule.error(
             "guard.max_hold_ms",
             f"{max_hold_ms:g} ms are less than two cycles of {period_ns / 1e6:g} ms: a cycle that "
-            f"is late once would be the end; make it longer",
+            f"is late once would end the run; make it longer",
         )
 
 

@@ -64,7 +64,8 @@ def _check_input(schedule: Schedule, here: str, given: EstopInput) -> None:
         return
     if all(value is None for value in bounds.values()):
         raise schedule.error(
-            here, "nothing says when the sample stops; give mask, or low, or high, or several"
+            here,
+            "no condition says when the sample stops the robot; give mask, low, high, or several",
         )
     if given.pressed is not None and given.mask is None:
         raise schedule.error(
@@ -77,7 +78,7 @@ def _check_input(schedule: Schedule, here: str, given: EstopInput) -> None:
     if "FRESH" not in given.accepts:
         raise schedule.error(
             f"{here}.accepts",
-            f"FRESH is not among them, got {list(given.accepts)}; add it: nothing is better",
+            f"FRESH is missing, got {list(given.accepts)}; add it: no status is better",
         )
 
 

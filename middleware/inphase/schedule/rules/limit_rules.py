@@ -120,14 +120,14 @@ def _check_keys(schedule: Schedule, here: str, actuator: Actuator) -> None:
         if key in given and getattr(actuator, source) is None:
             raise schedule.error(
                 f"{here}.limits.{key}",
-                f"{show(getattr(actuator.limits, key))} limits what is measured, and nothing says "
-                f"where that is; add {source} = {MEANING[source]} to [{here}]",
+                f"{show(getattr(actuator.limits, key))} limits a measured value, and the "
+                f"schedule names no field for it; add {source} = {MEANING[source]} to [{here}]",
             )
     for key in ("feedback_velocity", "feedback_effort"):
         if getattr(actuator, key) is not None and actuator.feedback is None:
             raise schedule.error(
                 f"{here}.{key}",
-                f"{getattr(actuator, key)!r} stands beside a feedback, and there is none; add "
+                f"{getattr(actuator, key)!r} needs a feedback beside it, and there is none; add "
                 f"feedback = {MEANING['feedback']}, or remove {key}",
             )
     if actuator.workspace is not None and mode != "position":
@@ -158,7 +158,7 @@ def _check_size(schedule: Schedule, key: str, numbers: Sequence[float]) -> None:
         if not abs(number) <= _NUMBER_MAX:
             raise schedule.error(
                 key,
-                f"no limit at all, got {number:g}; give a number of SI units that the device has",
+                f"too large for a limit, got {number:g}; give the device's own, in SI units",
             )
 
 

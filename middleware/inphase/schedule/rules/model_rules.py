@@ -30,7 +30,8 @@ def check(schedule: Schedule) -> None:
         _check_module(schedule, policy)
     if policy.args and policy.model is not None:
         raise schedule.error(
-            "policy.args", f"{show(policy.args)} is for a call, and model is none; remove it"
+            "policy.args",
+            f"only applies to call, and this policy has model, got {show(policy.args)}; remove it",
         )
     for key in ("model", "weights"):
         name = getattr(policy, key)
@@ -68,13 +69,13 @@ def _check_module(schedule: Schedule, policy: Policy) -> None:
     if policy.call is None:
         raise schedule.error(
             "policy.weights",
-            f"{policy.weights!r} is for a module, and call is none; give its class as call, or "
-            f"remove it",
+            f"{policy.weights!r} needs a PyTorch module, and call is missing; give the module's "
+            f"class as call, or remove weights",
         )
     for key in ("providers", *(["runtime"] if policy.runtime != "c" else [])):
         if value := getattr(policy, key):
             raise schedule.error(
-                f"policy.{key}", f"{show(value)} is for an ONNX model, and there is none; remove it"
+                f"policy.{key}", f"only applies to an ONNX model, got {show(value)}; remove it"
             )
 
 
@@ -83,11 +84,12 @@ def _check_call(schedule: Schedule, policy: Policy) -> None:
         value = getattr(policy, key)
         if value:
             raise schedule.error(
-                f"policy.{key}", f"{show(value)} is for a model, and there is none; remove it"
+                f"policy.{key}",
+                f"only applies to a model, got {show(value)}; remove it, or add model",
             )
     if policy.remote is not None and policy.args:
         raise schedule.error(
-            "policy.args", f"{show(policy.args)} is for a call, and there is none; remove it"
+            "policy.args", f"only applies to call, got {show(policy.args)}; remove it"
         )
 
 

@@ -35,7 +35,7 @@ def check_size(schedule: Schedule, values: int) -> None:
         most = _PLAN_MAX // (values + 1) - 3
         raise schedule.error(
             f"policy.{key}",
-            f"{getattr(policy, key)} means that {commands} commands of {values} values are kept, "
+            f"{getattr(policy, key)} needs room for {commands} commands of {values} values, "
             f"more than there is room for; latency_cycles / chunk_every + chunk may be {most}",
         )
 

@@ -98,8 +98,8 @@ def _check_free_running(schedule: Schedule, here: str, sensor: Sensor) -> None:
         if value is not None:
             raise schedule.error(
                 f"{here}.{key}",
-                f"{value} belongs to a trigger, and without trigger_us the sensor is latched: it "
-                f"runs by itself; add trigger_us, or remove {key}",
+                f"{value} belongs to a trigger, and without trigger_us the sensor is "
+                f"free-running; add trigger_us, or remove {key}",
             )
 
 
@@ -151,7 +151,7 @@ def _check_policy(schedule: Schedule) -> None:
 def _check_accepts(schedule: Schedule, key: str, accepted: tuple[Status, ...]) -> None:
     if "FRESH" not in accepted:
         raise schedule.error(
-            key, f"FRESH is not among them, got {show(list(accepted))}; add it: nothing is better"
+            key, f"FRESH is missing, got {show(list(accepted))}; add it: no status is better"
         )
     if len(set(accepted)) < len(accepted):
         raise schedule.error(key, f"named twice, got {show(list(accepted))}; name each once")
@@ -163,14 +163,13 @@ def _check_actuator_accepts(schedule: Schedule, key: str, actuator: Actuator) ->
         if status not in _MOVES_ON:
             raise schedule.error(
                 f"{key}[{index}]",
-                f"{status} says nothing that a robot may move on; give some of "
-                f"{', '.join(_MOVES_ON)}",
+                f"{status} is no basis for motion; give some of {', '.join(_MOVES_ON)}",
             )
     _check_accepts(schedule, key, actuator.accepts)
     if actuator.feedback is None and actuator.accepts != _MOVES_ON[:3]:
         raise schedule.error(
             key,
-            f"{show(list(actuator.accepts))} is of a feedback, and the actuator has none; give "
+            f"{show(list(actuator.accepts))} needs a feedback, and the actuator has none; give "
             f'feedback = "sensor.field", or remove accepts',
         )
 

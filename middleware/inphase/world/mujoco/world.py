@@ -428,7 +428,7 @@ class MujocoWorld:
         if self.trouble is not None:
             return WorldError(f"{where}a camera could not be rendered: {self.trouble}")
         if failure.what < 0:
-            return WorldError(f"{where}MuJoCo: {failure.message or 'an error without a word'}")
+            return WorldError(f"{where}MuJoCo: {failure.message or 'an error without a message'}")
         number = failure.what - 1
         kind = str(self._mujoco.mjtWarning(number).name).removeprefix("mjWARN_")
         what = "it is no longer computed in full" if kind.endswith("FULL") else "it diverged"
