@@ -1,13 +1,13 @@
 """The driver contract: what a driver declares, and what the middleware calls.
 
 A driver is a class named in a schedule (`driver = "module:Class"`). It declares the layout of its
-sample and how a sample is had:
+sample. It gives a sample in one of two ways:
 
-- an *exchange*, a declared request and reply, which the C core runs by itself on the cycle thread
-  (home `cycle`); then the methods here run off the cycle thread, before a device is handed to the
-  core or after it is taken back;
-- or its own `trigger` and `read`, which a worker calls (homes `process` and `thread`). Every method
-  is then called in the worker, in one thread.
+- It declares an *exchange*, a request and reply, which the C core runs on the cycle thread (home
+  `cycle`). The methods here then run off the cycle thread, before a device is handed to the core or
+  after it is taken back.
+- It has its own `trigger` and `read`, which a worker calls (homes `process` and `thread`). Every
+  method is then called in the worker, in one thread.
 
 A driver imports this module and nothing else of the middleware.
 """
@@ -66,7 +66,7 @@ class Raw(IntEnum):
 
 
 class CheckKind(IntEnum):
-    """What must hold of a reply."""
+    """Kinds of conditions on a reply."""
 
     MATCH = 1
     ZERO = 2
@@ -83,7 +83,7 @@ class Acquire(IntEnum):
 
 
 class TwinKind(IntEnum):
-    """What a channel of a simulated sensor follows."""
+    """The quantity that a channel of a simulated sensor follows."""
 
     CONSTANT = 0
     POSITION = 1
@@ -92,12 +92,12 @@ class TwinKind(IntEnum):
 
 
 class StopKind(IntEnum):
-    """What the guard sends to stop a device. Static bytes cannot stop a position servo."""
+    """Kinds of stops that the guard sends. Constant bytes cannot stop a position servo."""
 
     HOLD = 1
-    """the command that was applied last, again: position mode; in the others it is ZERO"""
+    """the last applied command, again: for position mode; in the other modes it is ZERO"""
     ZERO = 2
-    """where a ramp ends: no velocity, the safe effort, a switch's state"""
+    """the end of a ramp: no velocity, the safe effort, a switch's state"""
     BYTES = 3
     """the stop's own bytes: a quick stop, torque off"""
 
@@ -106,8 +106,8 @@ class StopKind(IntEnum):
 class Field:
     """One named field of a sample: an array of that shape, () for a scalar.
 
-    float64 fields are in SI, and a schedule may turn, shift and bound them channel by channel. A
-    field of another dtype (an image) is handed on as it is.
+    float64 fields are in SI. A schedule may turn, shift and bound them channel by channel. A field
+    of another dtype (an image) is handed on unchanged.
     """
 
     name: str
@@ -118,7 +118,7 @@ class Field:
 
     @property
     def channels(self) -> int:
-        """Numbers that the field takes in a sample."""
+        """How many numbers the field has in a sample."""
         return math.prod(self.shape)
 
 
@@ -140,7 +140,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Check:
-    """What must hold of a reply: see `CheckKind` and inphase.h, struct inphase_check."""
+    """A condition on a reply: see `CheckKind` and inphase.h, struct inphase_check."""
 
     kind: CheckKind
     offset: int = 0
@@ -152,15 +152,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Framing:
-    """How packets are told apart; sizes in bytes. See inphase.h, struct inphase_framing."""
+    """How packets are separated; sizes in bytes. See inphase.h, struct inphase_framing."""
 
     min_size: int
     max_size: int
     datagram: bool = False
     can: bool = False
     """packets are CAN frames, made by `inphase.packets.can_frame`: 16 bytes each, or up to 72 with
-    CAN FD. Replies may come in any order; each has a MATCH of `inphase.packets.can_id` at offset 0,
-    a U32, by which a frame is known to be its; data start at offset 8"""
+    CAN FD. Replies may come in any order. Each has a MATCH of `inphase.packets.can_id` at offset 0,
+    a U32, which recognises its frame. Data start at offset 8"""
     start: bytes = b""
     length_offset: int = 0
     length_size: int = 0
@@ -174,7 +174,7 @@ class Framing:
 
 @dataclass(frozen=True)
 class Reply:
-    """One reply: its unstuffed size (0: any), what must hold, and what it carries."""
+    """One reply: its unstuffed size (0: any), its conditions, and its values."""
 
     values: tuple[Value, ...]
     checks: tuple[Check, ...] = ()
@@ -199,15 +199,15 @@ class Exchange:
     acquire: Acquire = Acquire.ABSENT
     acquire_ns: int = 0
     clock: "Clock | None" = None
-    """the device's own time in the last reply; then `acquire` only stands in for it"""
+    """the device's own time in the last reply; `acquire` is then only the substitute for it"""
     reply_min_ns: int | None = None
-    """from trigger to last byte at the least: what comes sooner answers an earlier trigger, and is
-    dropped. None: the time of request and smallest reply on a serial line, at the speed that
+    """the shortest time from trigger to last byte. A sooner reply answers an earlier trigger, and
+    is dropped. None: the time of request and smallest reply on a serial line, at the speed that
     `request_ns` implies, less a tenth; 0 in datagrams and frames"""
 
     @property
     def earliest_ns(self) -> int:
-        """`reply_min_ns`, or what stands in for it."""
+        """`reply_min_ns`, or its substitute."""
         if self.reply_min_ns is not None:
             return self.reply_min_ns
         if not self.request or self.framing.datagram or self.framing.can:
@@ -224,7 +224,7 @@ class Clock:
     type: Raw
     tick_ns: float
     bits: int = 0
-    """at which it wraps; 0: never"""
+    """the number of bits at which it wraps; 0: never"""
     shift_ns: int = 0
     """from the stamp to the middle of the acquisition"""
     big_endian: bool = False
@@ -237,35 +237,35 @@ class Calls:
     latency_ns: int
     """from trigger to sample in hand, as the device states it"""
     latency_max_ns: int
-    """worst case: what has not come by then is lost. A device that runs by itself: how much later
-    than its acquisition a sample comes at most; it bounds the uncertainty and moves no stamp"""
+    """worst case: a sample that has not come by then is lost. For a free-running device it is the
+    longest time from acquisition to arrival; it bounds the uncertainty and moves no stamp"""
     triggered: bool = True
-    """False: the device runs by itself and is latched; `trigger` is never called"""
+    """False: the device is free-running; `trigger` is never called"""
     interval_ns: int = 0
-    """of a device that runs by itself: from one sample to the next, as stated; 0: not known"""
+    """for a free-running device: from one sample to the next, as stated; 0: not known"""
     acquire: Acquire = Acquire.ABSENT
-    """the model of the acquisition, for readings that say nothing of it"""
+    """the model of the acquisition, for readings without an acquisition time"""
     acquire_ns: int = 0
     latency_min_ns: int = 0
-    """from trigger, or acquisition, to sample in hand at the least: what comes sooner after its
-    trigger answers an earlier one, and is dropped"""
+    """the shortest time from trigger, or acquisition, to sample in hand. A sample that comes sooner
+    after its trigger answers an earlier one, and is dropped"""
 
 
 class Reading(NamedTuple):
-    """What one `read` knows of the sample that it has filled in. Nanoseconds; None: not known."""
+    """The facts that one `read` knows of its sample. Nanoseconds; None: not known."""
 
     sequence: int | None = None
-    """the device's own count of samples, one more for each that it takes. It pairs pulses with
-    samples: without it pairing is by silence"""
+    """the device's own count of samples, one more for each sample. It pairs pulses with samples;
+    without it pairing is by silence"""
     device_ns: int | None = None
     """middle of the acquisition by the device's clock, in its own nanoseconds from any origin; the
     worker maps it to the host's clock"""
     acquired_ns: int | None = None
-    """middle of the acquisition by the host's CLOCK_MONOTONIC, where the driver knows it itself"""
+    """middle of the acquisition by the host's CLOCK_MONOTONIC, if the driver itself knows it"""
     uncertainty_ns: int | None = None
     """of `acquired_ns`"""
     received_ns: int | None = None
-    """when the last byte was in, where that is known better than by the return of `read`"""
+    """arrival of the last byte, if it is known better than by the return of `read`"""
     reason: str = ""
     """why the sample is invalid: one of `inphase.packets.REASONS`, such as checksum or device"""
     detail: int = 0
@@ -285,8 +285,11 @@ class TwinChannel:
 
 @dataclass(frozen=True)
 class Servo:
-    """A simulated joint: start in rad, natural frequency in rad/s, caps in rad/s and rad/s^2; of
-    one that takes efforts what it resists with, in its unit of effort per rad/s^2 and rad/s."""
+    """A simulated joint: start in rad, natural frequency in rad/s, caps in rad/s and rad/s^2.
+
+    `inertia` and `damping` are for a joint that takes efforts, in its unit of effort per rad/s^2
+    and rad/s.
+    """
 
     start: float = 0.0
     natural_rad_s: float = 60.0
@@ -298,10 +301,10 @@ class Servo:
 
 @dataclass(frozen=True)
 class SensorSpec:
-    """What a driver's sensor gives: fields, how a sample is had, what its simulated twin answers.
+    """A driver's sensor: its fields, its way to a sample, and the answers of its simulated twin.
 
-    At least one of `exchange` and `calls` is given. A sensor with an exchange runs in every home;
-    one with calls alone never runs on the cycle thread.
+    Give at least one of `exchange` and `calls`. A sensor with an exchange runs in every home. A
+    sensor with only calls never runs on the cycle thread.
     """
 
     fields: tuple[Field, ...]
@@ -326,76 +329,77 @@ class Encoding:
     write_ns: int
     """the command's time on the wire"""
     chunk: int = 0
-    """bytes of one datagram, where a command is several: 16 for CAN frames; 0: it is one write"""
+    """bytes of one datagram, if a command is several: 16 for CAN frames; 0: it is one write"""
 
 
 @dataclass(frozen=True)
 class Watchdog:
-    """What the device itself does when its host is gone: it stops the motion, and refuses commands
-    until `enable`."""
+    """The device's own stop when its host is gone: it ends the motion, and refuses commands until
+    `enable`."""
 
     timeout_ns: int
-    """how long it may not be fed; the motion has not ended then, it begins to end"""
+    """the time without feeding after which the motion begins to end"""
     fed_by_reads: bool = False
-    """whatever the device is asked feeds it, not commands alone"""
+    """every request to the device feeds it, not only commands"""
     verified: bool = False
-    """`enable` sets it and reads it back, and raises where it is not as stated here. Motion needs
-    that, or the guard"""
+    """`enable` sets it, reads it back, and raises if it differs from this. Motion needs that, or
+    the guard"""
 
 
 @dataclass(frozen=True)
 class Stop:
-    """What the guard sends, three times, when the runtime is dead or frozen in motion."""
+    """The stop that the guard sends, three times, when the runtime is dead or frozen in motion."""
 
     kind: StopKind = StopKind.HOLD
     packet: bytes = b""
-    """of BYTES: as it goes on the wire"""
+    """for BYTES: the bytes on the wire"""
     chunk: int = 0
-    """of BYTES: of one datagram, where they are several; 0: they are one write"""
+    """for BYTES: the size of one datagram, if they are several; 0: they are one write"""
     gap_ns: int = 0
-    """how long the line has to be idle before each time: what a reply may still take on a bus with
-    one pair of wires, and what ends a packet that was cut short"""
+    """how long the line has to be idle before each stop. On a bus with one pair of wires it covers
+    a reply that is still under way, and it ends a packet that was cut short"""
 
 
 @dataclass(frozen=True)
 class ActuatorSpec:
-    """What a driver's actuator takes: channels of one unit, and how they are written."""
+    """A driver's actuator: channels of one unit, and how they are written."""
 
     channels: int
     unit: str
-    """of the driver's mode: "rad", "rad/s", "N m" or what its effort is counted in, "1" """
+    """of the driver's mode: "rad", "rad/s", "N m" or its own unit of effort, "1" """
     servos: tuple[Servo, ...]
     """its simulated joints"""
     encoding: Encoding | None = None
     """None: the driver's own `write`, in a worker"""
     watchdog: Watchdog | None = None
-    """None: the device has none that the driver uses; only the guard stops it"""
+    """None: the driver uses no watchdog of the device; only the guard stops it"""
     stop: Stop = Stop()
-    """what the guard sends, to the descriptor that `open` gives (homes `cycle` and `process`).
-    HOLD and ZERO need an encoding"""
+    """the guard sends it to the descriptor that `open` gives (homes `cycle` and `process`). HOLD
+    and ZERO need an encoding"""
     safe: tuple[float, ...] = ()
-    """per channel, where a ramp ends in effort and switch mode, and what `enable` sets; empty: 0"""
+    """per channel, the end of a ramp in effort and switch mode, which `enable` sets; empty: 0"""
     largest: tuple[float, ...] = ()
-    """per channel, the largest |velocity| or |effort| that the device takes, in those modes; limits
-    beyond it are refused. Empty: not stated"""
+    """per channel, the largest |velocity| or |effort| that the device takes, in those modes. Larger
+    limits are refused. Empty: not stated"""
 
 
 class Driver(ABC):
     """One device; `name` is the schedule's.
 
-    Life: `open` -> `start` -> (handed to the core, or `trigger` and `read` in turn) -> `close`;
-    `enable` and `disable` run while nobody else uses the device. Methods raise DeviceError when the
-    device is gone or refuses; it names device, port and what to do. After `close`, `open` may be
-    called again: that is how a device which was unplugged comes back. Whatever else a method raises
-    costs the device too, and nothing but the device.
+    Life: `open` -> `start` -> (handed to the core, or `trigger` and `read` in turn) -> `close`.
+    `enable` and `disable` run while nobody else uses the device.
+
+    Methods raise DeviceError when the device is gone or refuses. The error names device, port and
+    remedy. Any other exception loses the device too, and nothing else. After `close`, `open` may be
+    called again: so a device that was unplugged comes back.
     """
 
     Options: ClassVar[type[msgspec.Struct]]
     """The device table's own keys: a frozen msgspec Struct that forbids unknown fields."""
     modes: tuple[str, ...] = ("position",)
-    """Command modes that the device can: position, velocity, effort, switch."""
+    """Command modes that the device has: position, velocity, effort, switch."""
     mode: str = "position"
-    """That of them in which it is used; set by the middleware before anything is called."""
+    """The mode in which it is used; the middleware sets it before any call."""
 
     def __init__(self, name: str, options: Any) -> None:
         self.name = name
@@ -404,22 +408,22 @@ class Driver(ABC):
     @property
     @abstractmethod
     def address(self) -> str:
-        """What no two runtimes may use at once: a device's path as the schedule has it, whose links
-        the lock follows, or `udp:host:port`."""
+        """The address that two runtimes may not use at once: `udp:host:port`, or a device's path.
+        The path is the schedule's, and the lock follows its links."""
 
     @property
     def bus(self) -> str:
-        """The wire it is on, as `can0`. Devices of one bus take turns; by default it is alone."""
+        """Its wire, such as `can0`. Devices of one bus take turns; by default it is alone."""
         return self.address
 
     @property
     def switching_max_ns(self) -> int:
-        """What `enable` may take at most, and `disable`; a worker is waited for so long."""
+        """The longest time of `enable` or `disable`; a worker is waited for so long."""
         return 5_000_000_000
 
     @abstractmethod
     def sensor(self) -> SensorSpec | None:
-        """The sensor; after `open` with what the device itself said (scales)."""
+        """The sensor; after `open` it has the device's own values (scales)."""
 
     def actuator(self) -> ActuatorSpec | None:
         """The actuator; None for a device that only senses."""
@@ -429,38 +433,40 @@ class Driver(ABC):
     def open(self) -> int:
         """Open the port and check the device.
 
-        Returns the non-blocking descriptor on which an exchange is run, and to which the guard
-        writes the stop; -1 from a driver that has neither exchange nor stop. A socket of a driver
-        that has its own `read` may block.
+        Returns the non-blocking descriptor on which an exchange runs, and to which the guard writes
+        the stop. A driver with neither exchange nor stop returns -1. The socket of a driver with
+        its own `read` may block.
         """
 
     def enable(self) -> None:
-        """Make the actuator follow commands in its mode, from where it is, at no velocity, or at
-        its safe value; verified by reading.
+        """Make the actuator follow commands in its mode; verified by reading.
 
-        It never takes power from what holds: where the device would have to let go to be set up, it
-        refuses, and says what to do. What holds in the right mode keeps its goal. Where it fails,
-        it switches off what it switched on.
+        It starts where it is, at no velocity, or at its safe value. It never takes power from a
+        device that holds. If the set-up would need that, it refuses, and says what to do. A device
+        that holds in the right mode keeps its goal. If it fails, it switches off what it switched
+        on.
         """
         return
 
     def goals(self) -> tuple[float, ...]:
-        """After `enable`, in position mode: the goals at which the device holds, one per channel;
-        empty: they are the measured positions. An actuator without `feedback` starts there, and is
-        refused where they are not said."""
+        """After `enable`, in position mode: the goals at which the device holds, one per channel.
+
+        Empty: they are the measured positions. An actuator without `feedback` starts at these
+        goals, and is refused without them.
+        """
         return ()
 
     def disable(self) -> None:
         """Make the actuator stop following commands; verified by reading.
 
-        A member that does not answer keeps no other on: all are tried, then all troubles raised.
-        After an `enable` that failed, what held before it is left alone.
+        All members are tried, even if one does not answer; then all errors are raised. After a
+        failed `enable`, a member that held before it is left alone.
         """
         return
 
     @abstractmethod
     def close(self) -> None:
-        """Close the port; always callable."""
+        """Close the port; it may always be called."""
 
     # ---- home process and thread -----------------------------------------------------------
 
@@ -469,7 +475,7 @@ class Driver(ABC):
         return
 
     def flush(self) -> int:
-        """Throw away what the device or its library has buffered; how many samples that was."""
+        """Throw away the buffered samples of the device or its library; returns how many."""
         return 0
 
     def trigger(self) -> None:
@@ -479,9 +485,9 @@ class Driver(ABC):
     def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
         """Wait for the next sample and fill it in.
 
-        sample: structured array, shape (), of the declared fields, in shared memory: write into it
-        in place, it goes to subscribers without a further copy. timeout_ns: how long to wait at
-        most. Raises TimeoutError when nothing came.
+        sample: structured array, shape (), of the declared fields, in shared memory. Write into it
+        in place: it goes to subscribers without a further copy. timeout_ns: the longest wait.
+        Raises TimeoutError when nothing came.
         """
         raise DeviceError(f"device {self.name}: this driver has no read of its own")
 
@@ -490,8 +496,10 @@ class Driver(ABC):
         raise DeviceError(f"device {self.name}: this driver has no write of its own")
 
     def halt(self, command: NDArray[np.float64]) -> None:
-        """Bring to rest what was moving when the device went away: called before anything else is
-        commanded, whether or not it is enabled. `command` is no velocity, the safe effort or state;
-        in position mode what was commanded last. A driver whose `open` stops what moves has
-        nothing left to do."""
+        """Bring an actuator to rest that was moving when its device went away.
+
+        It is called before any other command, enabled or not. `command` is no velocity, the safe
+        effort or state, or in position mode the last command. A driver whose `open` stops the
+        motion has nothing left to do.
+        """
         self.write(command)
