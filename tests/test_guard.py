@@ -26,8 +26,8 @@ from inphase.errors import RuntimeFault, ScheduleError
 from inphase.frames.record_layout import REASONS
 from inphase.host import store_names
 from inphase.plan import plan as planning
-from inphase.runtime import guard
-from inphase.runtime.own_emulator import is_emulated
+from inphase.runtime.guarding import guard
+from inphase.runtime.guarding.own_emulator import is_emulated
 from inphase.runtime.runtime import Runtime, Wishes
 from peers import BOUND_S, until
 from runtimes import Robot, Run, give_rights_up, has_ended

@@ -442,7 +442,7 @@ def test_what_was_enabled_is_switched_off_after_a_failed_start_and_an_exception(
         raise RuntimeError("not foreseen")
 
     if where == "guard":
-        monkeypatch.setattr("inphase.runtime.guard.Guard.give", fail)
+        monkeypatch.setattr("inphase.runtime.guarding.guard.Guard.give", fail)
     runtime = Runtime(schedule.load(robot.schedule), Wishes(), print)
     try:
         runtime.prepare()

@@ -74,7 +74,7 @@ SEES_C = {
     "inphase.policy.command_buffer",
     "inphase.policy.model_policy",
     "inphase.policy.sandbox",
-    "inphase.runtime.guard",
+    "inphase.runtime.guarding.guard",
     "inphase.runtime.stops",
     "inphase.runtime.workers.supervisor",
     "inphase.runtime.workers.worker",

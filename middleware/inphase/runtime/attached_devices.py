@@ -17,7 +17,7 @@ from inphase.driver import Driver
 from inphase.errors import DeviceError, RuntimeFault, of_device
 from inphase.host.locks import DeviceLock
 from inphase.plan.plan import Plan
-from inphase.runtime.guard import Given, Guard
+from inphase.runtime.guarding.guard import Given, Guard
 
 _RETRY_S = 0.25
 _TELL_TRIES = 4  # in which a device that is away refuses with the same words; then they are told

@@ -39,9 +39,9 @@ from inphase.policy import remote_socket
 from inphase.runtime import state_messages, summary
 from inphase.runtime.attached_devices import Devices
 from inphase.runtime.gpio import Lines
-from inphase.runtime.guard import Given, Guard, loose_note, take_notes
-from inphase.runtime.own_emulator import is_emulated
-from inphase.runtime.power import Power
+from inphase.runtime.guarding.guard import Given, Guard, loose_note, take_notes
+from inphase.runtime.guarding.own_emulator import is_emulated
+from inphase.runtime.motion.power import Power
 from inphase.runtime.stops import Stops
 from inphase.runtime.workers.supervisor import Workers
 from inphase.schedule import Schedule
