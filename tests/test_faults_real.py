@@ -26,7 +26,8 @@ from inphase.episodes.runner import Runner
 from inphase.errors import DeviceError, InphaseError
 from inphase.frame import Frame
 from inphase.frames import store
-from inphase.runtime.runtime import Runtime, Wishes
+from inphase.runtime.runtime import Runtime
+from inphase.runtime.wishes import Wishes
 from peers import BOUND_S, until
 from runtimes import Robot, Run, give_rights_up, has_ended
 

@@ -28,7 +28,8 @@ from inphase.host import store_names
 from inphase.plan import plan as planning
 from inphase.runtime.guarding import guard
 from inphase.runtime.guarding.own_emulator import is_emulated
-from inphase.runtime.runtime import Runtime, Wishes
+from inphase.runtime.runtime import Runtime
+from inphase.runtime.wishes import Wishes
 from peers import BOUND_S, until
 from runtimes import Robot, Run, give_rights_up, has_ended
 from test_servo_modes import CURRENT, VELOCITY, tell

@@ -16,7 +16,9 @@ from counter import Counter, Options
 from inphase import Runner, schedule
 from inphase.errors import DeviceError, ScheduleError
 from inphase.frame import Frame
-from inphase.runtime.runtime import Runtime, Wishes
+from inphase.runtime.notices import Notices
+from inphase.runtime.runtime import Runtime
+from inphase.runtime.wishes import Wishes
 from inphase.runtime.workers import worker
 from peers import BOUND_S, ROOT, free_port, until
 from runtimes import Robot, Run
@@ -449,7 +451,7 @@ def test_what_was_enabled_is_switched_off_after_a_failed_start_and_an_exception(
         if where == "tend":
             runtime.start()
             assert torque(robot) == [1] * 6
-            monkeypatch.setattr(Runtime, "_note_latch", fail)
+            monkeypatch.setattr(Notices, "latch", fail)
         with pytest.raises(RuntimeError, match="not foreseen"):
             if where == "tend":
                 runtime.tend()

@@ -15,7 +15,8 @@ import pytest
 from inphase import Runner, subscribe
 from inphase.errors import DeviceError
 from inphase.frame import Frame
-from inphase.runtime.runtime import Runtime, Wishes
+from inphase.runtime.runtime import Runtime
+from inphase.runtime.wishes import Wishes
 from inphase.schedule import load
 from peers import BOUND_S, ROOT
 from robots import demo_schedule
@@ -344,10 +345,10 @@ def test_of_very_many_events_the_newest_are_kept(tmp_path: Path) -> None:
     said: list[str] = []
     runtime = Runtime(load(demo_schedule(tmp_path)), Wishes(), said.append)
     for number in range(2500):
-        runtime._tell(f"event {number}")
+        runtime.events.tell(f"event {number}")
     assert len(said) == 2500
-    assert runtime.events[0] == "1500 earlier events were left out"
-    assert (runtime.events[1:], len(runtime.events)) == (said[1500:], 1001)
+    assert runtime.events.kept[0] == "1500 earlier events were left out"
+    assert (runtime.events.kept[1:], len(runtime.events.kept)) == (said[1500:], 1001)
 
 
 @pytest.mark.real

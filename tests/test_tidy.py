@@ -98,7 +98,6 @@ LONG_FILES = {
     "drivers/inphase_drivers/canopen/drives.py": 1050,
     "drivers/inphase_drivers/dynamixel.py": 600,
     "middleware/inphase/plan/plan.py": 800,
-    "middleware/inphase/runtime/runtime.py": 800,
     "middleware/inphase/runtime/workers/worker.py": 700,
     "middleware/inphase/testing/driver_contract.py": 850,
 }

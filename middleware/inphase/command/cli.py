@@ -69,7 +69,7 @@ def run(
         options: dict[str, Any] = {"isolate": isolate, "observe": observe}
         result = run_lockstep(described, cycles, seed=seed, episode=episode, **options)
     else:
-        from inphase.runtime.runtime import Wishes
+        from inphase.runtime.wishes import Wishes
 
         wishes = Wishes(cycles or 0, observe, simulate=simulate, debug_hold=debug_hold)
         result = _run_wall_clock(described, wishes, as_json)

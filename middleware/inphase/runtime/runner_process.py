@@ -18,7 +18,9 @@ from inphase import schedule
 from inphase.errors import InphaseError, RuntimeFault
 from inphase.host.outlet import Outlet
 from inphase.runtime import summary
-from inphase.runtime.runtime import Runtime, Wishes, signals_stop
+from inphase.runtime.runtime import Runtime
+from inphase.runtime.signals import signals_stop
+from inphase.runtime.wishes import Wishes
 from inphase.schedule import Schedule
 
 _SEND_S = 30.0  # as long as a Runner waits for an answer
@@ -79,7 +81,7 @@ def _dropped(count: int) -> _Event:
 
 def _serve(line: _Line, stop_fd: int, described: Schedule, wishes: Wishes) -> int:
     runtime = Runtime(described, wishes, line.say, line_fd=stop_fd)
-    with signals_stop(runtime):
+    with signals_stop(runtime.stop):
         try:
             runtime.prepare()
             assert runtime.core is not None

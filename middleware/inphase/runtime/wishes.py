@@ -1,0 +1,21 @@
+"""What a user asks of one run."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user asks of one run."""
+
+    cycles: int = 0
+    """0: until it is stopped"""
+    observe: bool = False
+    """read and publish, never write to an actuator"""
+    client_policy: bool = False
+    """whoever asks runs the policy itself, and is given its mailbox"""
+    client_threads: bool = False
+    """whoever asks runs the drivers of home `thread` itself"""
+    simulate: bool = False
+    """in the schedule's world, in real time; no device is touched"""
+    debug_hold: bool = False
+    """the guard stops the devices of a frozen runtime and leaves it alive, for a debugger"""
