@@ -410,9 +410,9 @@ def test_garbage_and_other_nodes_frames_change_nothing(udp: Peer) -> None:
             bus.send(can.Message(**{"is_extended_id": False, **other}))
         for _ in range(10):
             assert once(driver)[0].reason == ""
-        assert driver._bus is not None
-        assert driver._bus.garbage == 3
-        assert driver._bus.errors == 1
+        assert driver.nodes.bus is not None
+        assert driver.nodes.bus.garbage == 3
+        assert driver.nodes.bus.errors == 1
 
 
 _IDS = [base + node for base in (0x80, 0x180, 0x280, 0x380, 0x580) for node in (1, 9)]
@@ -467,7 +467,7 @@ def test_what_lies_behind_an_answer_of_the_adapter_is_drained_too(slcan: Peer) -
     with started(slcan.driver()) as driver:
         assert once(driver)[0].reason == ""
         # held back for long: the answer to a SYNC, and what the nodes said to it
-        old = b"\r" + b"".join(b"t%03X600007F7F7F7F\r" % one for one in sorted(driver._wanted))
+        old = b"\r" + b"".join(b"t%03X600007F7F7F7F\r" % one for one in sorted(driver.nodes.wanted))
         slcan.control(raw=(old + old).hex())
         reading, sample = once(driver)
         assert reading.reason == "mismatch"
