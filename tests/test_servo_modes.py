@@ -10,6 +10,7 @@ import pytest
 from inphase.driver import DeviceError
 from inphase.frame import Frame
 from inphase_drivers.dynamixel import ServoOptions, Servos
+from inphase_drivers.dynamixel.registers import Registers
 from peers import until
 from runtimes import Robot
 
@@ -129,20 +130,28 @@ def test_a_run_that_cannot_start_leaves_the_arm_holding(robot: Robot) -> None:
     assert robot.arm()["torque"] == [0] * 6
 
 
-class Refused(Servos):
+class RefusingRegisters(Registers):
     """The last servo takes no torque."""
 
-    def _write(self, ident: int, register: int, value: int, size: int) -> None:
+    def write(self, ident: int, register: int, value: int, size: int) -> None:
         if (ident, register, value) == (6, 64, 1):
             raise DeviceError("servo 6 refuses")
-        super()._write(ident, register, value, size)
+        super().write(ident, register, value, size)
+
+
+class Refused(Servos):
+    """Servos with such registers."""
+
+    def __init__(self, name: str, options: ServoOptions) -> None:
+        super().__init__(name, options)
+        self.registers = RefusingRegisters(name, options)
 
 
 def test_enable_that_fails_switches_off_what_it_switched_on_and_nothing_else(
     robot: Robot,
 ) -> None:
     driver = servos(robot, "position", Refused)
-    driver._write(2, 64, 1, 1)  # somebody else did
+    driver.registers.write(2, 64, 1, 1)  # somebody else did
     for _ in range(2):
         with pytest.raises(DeviceError, match="servo 6 refuses"):
             driver.enable()

@@ -1,0 +1,300 @@
+"""DYNAMIXEL X-series servos on one serial bus, Protocol 2.0 (ROBOTIS e-manual, Protocol 2.0).
+
+The sensor reads position, velocity and current of all servos with one fast sync read (0x8A, one
+packet, cumulative CRC per servo, not stuffed) or sync read (0x82, one stuffed packet per servo).
+The actuator writes goals of position, velocity or current (e-manual, XM430-W350, Operating Mode 3,
+1, 0) with one sync write (0x83), which no servo answers.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import ClassVar
+
+import msgspec
+
+from inphase.driver import (
+    ActuatorSpec,
+    DeviceError,
+    Driver,
+    Encoding,
+    Field,
+    SensorSpec,
+    Servo,
+    Stop,
+    TwinChannel,
+    TwinKind,
+    Value,
+    Watchdog,
+)
+
+from .control_table import (
+    A_PER_COUNT,
+    BAUD_INDEX,
+    BAUD_RATE,
+    BUS_WATCHDOG,
+    GOAL_CURRENT,
+    GOALS,
+    HARDWARE_ERROR,
+    OPERATING_MODE,
+    PRESENT_POSITION,
+    RAD_PER_COUNT,
+    RAD_S_PER_COUNT,
+    RETURN_DELAY,
+    STATUS_RETURN_LEVEL,
+    TORQUE_ENABLE,
+    WATCHDOG_UNIT_MS,
+    Goal,
+)
+from .options import ServoOptions
+from .packets import BROADCAST, INSTRUCTION, SYNC_WRITE, template, word
+from .registers import REPLY_S, TRIES, Registers
+from .sync_read import exchange_of
+
+_TURN_NS = 50_000  # what a servo may take to begin its reply, beside its return delay of 0
+
+
+class Servos(Driver):
+    """Servos on one bus: sensor with position, velocity, current; actuator in three modes."""
+
+    Options: ClassVar[type[msgspec.Struct]] = ServoOptions
+    modes = ("position", "velocity", "effort")
+
+    def __init__(self, name: str, options: ServoOptions) -> None:
+        super().__init__(name, options)
+        self.options: ServoOptions = options
+        self.registers = Registers(name, options)
+        self._goals: tuple[float, ...] = ()
+        self._ours: set[int] = set()  # enabled by us, and not known to be off since
+        self._spared: set[int] = set()  # held before an `enable` that failed
+        self._limits: list[int] = []  # raw, of each servo's goal; known once it was opened
+
+    @property
+    def address(self) -> str:
+        """The port's path."""
+        return os.path.abspath(self.options.port)  # noqa: PTH100 - resolves no link
+
+    # ---- what the core runs --------------------------------------------------------------
+
+    def sensor(self) -> SensorSpec:
+        """Position in rad, velocity in rad/s, current in A, one per servo in `ids` order."""
+        n = len(self.options.ids)
+        fields = (
+            Field("position", "rad", (n,)),
+            Field("velocity", "rad/s", (n,)),
+            Field("current", "A", (n,)),
+        )
+        twin = (
+            *(TwinChannel(TwinKind.POSITION, i, noise=RAD_PER_COUNT / 2) for i in range(n)),
+            *(TwinChannel(TwinKind.VELOCITY, i, noise=RAD_S_PER_COUNT / 2) for i in range(n)),
+            *(
+                TwinChannel(TwinKind.ACCELERATION, i, gain=0.01, noise=A_PER_COUNT)
+                for i in range(n)
+            ),
+        )
+        exchange = exchange_of(self.options)
+        return SensorSpec(
+            fields=fields,
+            exchange=exchange,
+            twin=twin,
+            twin_latency_ns=exchange.request_ns + exchange.reply_ns + 100_000,
+            twin_jitter_ns=50_000,
+            per_joint=("position", "velocity", "current"),
+        )
+
+    @property
+    def _goal(self) -> Goal:
+        return GOALS[self.mode]
+
+    @property
+    def _unit(self) -> str:
+        if self.mode == "effort":
+            return "A" if self.options.torque_n_m_per_a is None else "N m"
+        return {"position": "rad", "velocity": "rad/s"}[self.mode]
+
+    @property
+    def _scale(self) -> float:
+        """The actuator's unit per count of its goal."""
+        per_a = self.options.torque_n_m_per_a if self.mode == "effort" else None
+        return self._goal.scale * (1.0 if per_a is None else per_a)
+
+    def actuator(self) -> ActuatorSpec:
+        """Goals of the mode, one per servo in `ids` order: rad, rad/s, or A (N m)."""
+        goal = self._goal
+        parameters = word(goal.register) + word(goal.size)
+        values = []
+        for servo, ident in enumerate(self.options.ids):
+            parameters += bytes([ident])
+            values.append(Value(8 + len(parameters), goal.type, servo, self._scale, goal.zero))
+            parameters += bytes(goal.size)
+        packet = template(BROADCAST, SYNC_WRITE, parameters)
+        exchange = exchange_of(self.options)
+        start = self.options.start_position
+        starts = start if isinstance(start, list) else [start] * len(self.options.ids)
+        return ActuatorSpec(
+            channels=len(self.options.ids),
+            unit=self._unit,
+            largest=tuple(limit * self._scale for limit in self._limits),
+            encoding=Encoding(
+                packet=packet,
+                values=tuple(values),
+                framing=INSTRUCTION,
+                crc16=True,
+                write_ns=self.options.wire_ns(len(packet) + 2),
+            ),
+            servos=tuple(Servo(start=position) for position in starts),
+            # fed by every instruction on the bus, whichever servo it is for
+            watchdog=Watchdog(
+                self.options.watchdog_ms * 1_000_000, fed_by_reads=True, verified=True
+            )
+            if self.options.watchdog_ms
+            else None,
+            # the last goals again, once no reply can be on the one pair of wires any more; a packet
+            # that was flushed in the middle swallows the first of them, at most
+            stop=Stop(gap_ns=exchange.request_ns + exchange.reply_ns + _TURN_NS),
+        )
+
+    # ---- off the cycle thread ------------------------------------------------------------
+
+    def open(self) -> int:
+        """Open the port and check every servo: that it answers, and the registers that matter."""
+        self.registers.open()
+        try:
+            for ident in self.options.ids:
+                self._check_servo(ident)
+            goal = self._goal
+            if goal.limit:
+                self._limits = [
+                    self.registers.read(ident, goal.limit, goal.limit_size)
+                    for ident in self.options.ids
+                ]
+        except BaseException:
+            self.close()
+            raise
+        return self.registers.hand_over()
+
+    def _check_servo(self, ident: int) -> None:
+        self.registers.expect(ident, "baud rate", BAUD_RATE, BAUD_INDEX[self.options.baud])
+        self.registers.expect(ident, "status return level", STATUS_RETURN_LEVEL, 2)
+        self.registers.expect(ident, "hardware error status", HARDWARE_ERROR, 0)
+        delay = self.registers.read(ident, RETURN_DELAY, 1)
+        if delay != 0:
+            if self.registers.read(ident, TORQUE_ENABLE, 1):
+                raise self.registers.refusal(ident, "return delay time", RETURN_DELAY, delay, 0)
+            self.registers.write(ident, RETURN_DELAY, 0, 1)
+            self.registers.expect(ident, "return delay time", RETURN_DELAY, 0)
+
+    def enable(self) -> None:
+        """Operating mode, goal at the measured position or at none, torque on, watchdog; read back.
+
+        A servo that holds is never let go: one whose torque is on in another mode is refused before
+        anything is written, one in position mode keeps its goal, which carries its load. A watchdog
+        that has expired refuses goals and every value but 0 (e-manual, Bus Watchdog). Where it
+        fails, what held goes on holding, and the others are off.
+        """
+        holding = self._find_holding()
+        for ident in holding:
+            self._refuse_to_let_go(ident)
+        try:
+            self._enable(holding)
+        except BaseException:
+            self._switch_off(ident for ident in self.options.ids if ident not in holding)
+            raise
+        self._ours = set(self.options.ids)
+        self._spared.clear()
+
+    def _find_holding(self) -> set[int]:
+        """The servos whose torque is on. Raises DeviceError after all were asked."""
+        holding, silent = set(), None
+        for ident in self.options.ids:
+            try:
+                if self.registers.read(ident, TORQUE_ENABLE, 1):
+                    holding.add(ident)
+            except DeviceError as error:
+                silent = error
+        self._spared = holding - self._ours
+        if silent is not None:
+            raise silent
+        return holding
+
+    def _enable(self, holding: set[int]) -> None:
+        goal = self._goal
+        for ident in self.options.ids:
+            self.registers.write(ident, BUS_WATCHDOG, 0, 1)
+            self.registers.expect(ident, "bus watchdog", BUS_WATCHDOG, 0)
+            if self.registers.read(ident, OPERATING_MODE, 1) != goal.operating_mode:
+                self.registers.write(ident, OPERATING_MODE, goal.operating_mode, 1)
+                self.registers.expect(ident, "operating mode", OPERATING_MODE, goal.operating_mode)
+        goals = []
+        for ident in self.options.ids:
+            if ident in holding and self.mode == "position":
+                goals.append(self.registers.read(ident, goal.register, goal.size))
+                continue
+            begin = 0
+            if self.mode == "position":
+                begin = self.registers.read(ident, PRESENT_POSITION, 4)
+            self.registers.write(ident, goal.register, begin, goal.size)
+            found = self.registers.read(ident, goal.register, goal.size)
+            if found != begin:
+                raise self.registers.refusal(
+                    ident, f"goal {self.mode}", goal.register, found, begin
+                )
+            goals.append(begin)
+        for ident in self.options.ids:
+            if ident not in holding:
+                self.registers.write(ident, TORQUE_ENABLE, 1, 1)
+            self.registers.expect(ident, "torque enable", TORQUE_ENABLE, 1)
+        units = self.options.watchdog_ms // WATCHDOG_UNIT_MS
+        for ident in self.options.ids if units else ():
+            self.registers.write(ident, BUS_WATCHDOG, units, 1)
+            self.registers.expect(ident, "bus watchdog", BUS_WATCHDOG, units)
+        self._goals = tuple(raw * goal.scale + goal.zero for raw in goals)
+
+    def _refuse_to_let_go(self, ident: int) -> None:
+        """Raises DeviceError where a servo that holds would have to be let go for this mode."""
+        mode = self.registers.read(ident, OPERATING_MODE, 1)
+        current = self.mode == "effort" and self.registers.read(ident, GOAL_CURRENT, 2)
+        if mode == self._goal.operating_mode and not current:
+            return
+        found = f"goal current {current}" if current else f"operating mode {mode}"
+        raise DeviceError(
+            f"device {self.name}: servo {ident} on {self.options.port} holds with its torque on in "
+            f"{found}, and would have to let go to be used for {self.mode}; support the arm, "
+            f"switch its torque off (register {TORQUE_ENABLE} to 0), start again"
+        )
+
+    def goals(self) -> tuple[float, ...]:
+        """In position mode the goals in the servos' registers, in rad."""
+        return self._goals if self.mode == "position" else ()
+
+    def disable(self) -> None:
+        """Torque off, and the watchdog with it; read back. One servo that does not answer keeps no
+        other on: all are tried, and all troubles are raised at the end. What held before an
+        `enable` that failed goes on holding."""
+        troubles = self._switch_off(
+            ident for ident in self.options.ids if ident not in self._spared
+        )
+        if troubles:
+            raise DeviceError("; ".join(troubles))
+
+    def _switch_off(self, idents: Iterable[int]) -> list[str]:
+        """Try all; the troubles."""
+        troubles = []
+        for ident in idents:
+            try:
+                self.registers.write(ident, TORQUE_ENABLE, 0, 1)
+                self.registers.expect(ident, "torque enable", TORQUE_ENABLE, 0)
+                self._ours.discard(ident)
+                self.registers.write(ident, BUS_WATCHDOG, 0, 1)
+            except DeviceError as error:
+                troubles.append(str(error))
+        return troubles
+
+    @property
+    def switching_max_ns(self) -> int:
+        """Each servo may be silent, for one question; what answers takes a millisecond or two."""
+        silent_s = len(self.options.ids) * TRIES * REPLY_S
+        return max(super().switching_max_ns, int((silent_s + 1.0) * 1e9))
+
+    def close(self) -> None:
+        """Close the port."""
+        self.registers.close()
