@@ -14,15 +14,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.driver import DeviceError, Driver, Reading, SensorSpec
+from inphase.driver import DeviceError, Reading
 from inphase_drivers.genicam import (
     CameraOptions,
+    GenicamCamera,
     ImageCount,
-    Layout,
     calls,
     format_names,
     middle_ns,
-    sensor_spec,
 )
 
 _LIBRARY = "libaravis-0.8.so.0"
@@ -105,7 +104,7 @@ const void *arv_buffer_get_data(ArvBuffer *buffer, size_t *size);
 """
 
 
-class Camera(Driver):
+class Camera(GenicamCamera):
     """One camera; its sample is `image`.
 
     A trigger that comes before the camera is ready for it is fired all the same, and the camera
@@ -116,26 +115,13 @@ class Camera(Driver):
 
     def __init__(self, name: str, options: CameraOptions) -> None:
         super().__init__(name, options)
-        self.options: CameraOptions = options
         self._ffi: Any = None
         self._arv: Any = None
         self._camera: Any = None
         self._stream: Any = None
-        self._layout = Layout.of(options)
-        self._exposure_ns = round(options.exposure_us * 1000)
         self._is_gige = False
         self._stamps = False
         self._gone = False
-        self._count = ImageCount()
-
-    @property
-    def address(self) -> str:
-        """The camera, by what the schedule names it."""
-        return f"genicam:{self.options.which}"
-
-    def sensor(self) -> SensorSpec:
-        """`image`; after `open` with the exposure that the camera took."""
-        return sensor_spec(self.options, self._exposure_ns)
 
     # ---- set-up --------------------------------------------------------------------------------
 
@@ -174,13 +160,8 @@ class Camera(Driver):
             self._ffi.string(arv.arv_get_device_serial_nbr(index)).decode(errors="replace")
             for index in range(arv.arv_get_n_devices())
         ]
-        found = [index for index, serial in enumerate(serials) if o.serial in ("", serial)]
-        if len(found) > o.index:
-            return bytes(self._ffi.string(arv.arv_get_device_id(found[o.index])))
-        raise DeviceError(
-            f"device {self.name}: no camera with {o.which}; found: "
-            f"{', '.join(serials) or 'none'}; check power, cable and serial or index"
-        )
+        index = self._choose_camera(serials)
+        return bytes(self._ffi.string(arv.arv_get_device_id(index)))
 
     def _set_image(self) -> None:
         o, arv = self.options, self._arv
@@ -257,7 +238,7 @@ class Camera(Driver):
             return result
         said = self._ffi.string(error[0].message).decode(errors="replace")
         self._arv.g_error_free(error[0])
-        raise DeviceError(f"device {self.name}: the camera ({self.options.which}) {what}: {said}")
+        raise self._error(f"{what}: {said}")
 
     def close(self) -> None:
         """Stop and give back the camera. One that is gone takes some 10 s: Aravis asks on."""
@@ -315,9 +296,9 @@ class Camera(Driver):
             if buffer is not None:
                 self._arv.arv_stream_push_buffer(self._stream, buffer)
                 return
-        raise DeviceError(
-            f"device {self.name}: the camera ({self.options.which}) is armed and gives no image; "
-            f"check firewall, the link's speed, net.core.rmem_max and packet_bytes"
+        raise self._error(
+            "is armed and gives no image; "
+            "check firewall, the link's speed, net.core.rmem_max and packet_bytes"
         )
 
     def flush(self) -> int:
@@ -364,9 +345,9 @@ class Camera(Driver):
         device = arv.arv_camera_get_device(self._camera)
         if self._is_gige and not arv.arv_gv_device_is_controller(device):
             self._gone = True
-            raise DeviceError(
-                f"device {self.name}: the camera ({self.options.which}) does not answer, or has "
-                f"another master; check power, cable, and if another program uses it"
+            raise self._error(
+                "does not answer, or has "
+                "another master; check power, cable, and if another program uses it"
             )
         return None
 

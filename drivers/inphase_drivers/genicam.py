@@ -1,16 +1,17 @@
-"""What GenICam cameras have in common, whichever library speaks to them: options, layout, timing.
+"""What GenICam cameras share, whichever library speaks to them: options, layout, timing, driver.
 
 Names of features are those of GenICam's Standard Features Naming Convention (SFNC). This module
 knows no device; `inphase_drivers.pylon` and `inphase_drivers.aravis` do.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from inphase.driver import Acquire, Calls, Field, SensorSpec
+from inphase.driver import Acquire, Calls, DeviceError, Driver, Field, SensorSpec
 
 _LINK_NS_PER_BYTE = 9  # gigabit Ethernet with its headers: the slowest usual link
 _READOUT_NS = 2_000_000
@@ -178,3 +179,38 @@ class ImageCount:
             self._added += self._WRAP
         self._last = block
         return self._added + block
+
+
+class GenicamCamera(Driver):
+    """A camera's name, its layout and the exposure that it took; a subclass speaks to it."""
+
+    def __init__(self, name: str, options: CameraOptions) -> None:
+        super().__init__(name, options)
+        self.options: CameraOptions = options
+        self._layout = Layout.of(options)
+        self._exposure_ns = round(options.exposure_us * 1000)
+        self._count = ImageCount()
+
+    @property
+    def address(self) -> str:
+        """The camera, by what the schedule names it."""
+        return f"genicam:{self.options.which}"
+
+    def sensor(self) -> SensorSpec:
+        """`image`; after `open` with the exposure that the camera took."""
+        return sensor_spec(self.options, self._exposure_ns)
+
+    def _error(self, trouble: str) -> DeviceError:
+        """The error that names device and camera."""
+        return DeviceError(f"device {self.name}: the camera ({self.options.which}) {trouble}")
+
+    def _choose_camera(self, serials: Sequence[str]) -> int:
+        """Which of the cameras that were found. Raises DeviceError where it is not there."""
+        o = self.options
+        found = [index for index, serial in enumerate(serials) if o.serial in ("", serial)]
+        if len(found) > o.index:
+            return found[o.index]
+        raise DeviceError(
+            f"device {self.name}: no camera with {o.which}; found: "
+            f"{', '.join(serials) or 'none'}; check power, cable and serial or index"
+        )

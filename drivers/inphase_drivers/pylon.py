@@ -15,15 +15,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.driver import DeviceError, Driver, Reading, SensorSpec
+from inphase.driver import DeviceError, Reading
 from inphase_drivers.genicam import (
     CameraOptions,
+    GenicamCamera,
     ImageCount,
-    Layout,
     calls,
     format_names,
     middle_ns,
-    sensor_spec,
 )
 
 _EMULATED = "PYLON_CAMEMU"  # how many cameras
@@ -39,7 +38,7 @@ class BaslerOptions(CameraOptions, frozen=True, forbid_unknown_fields=True, kw_o
     """Basler's own emulated camera instead of a real one; as PYLON_CAMEMU in the environment"""
 
 
-class Camera(Driver):
+class Camera(GenicamCamera):
     """One Basler camera; its sample is `image`.
 
     A trigger that comes before the camera is ready for it is fired all the same, and the camera
@@ -54,19 +53,7 @@ class Camera(Driver):
         self.options: BaslerOptions = options
         self.camera: Any = None
         """pypylon's InstantCamera while open, for features that the options do not name"""
-        self._layout = Layout.of(options)
-        self._exposure_ns = round(options.exposure_us * 1000)
         self._ticks_hz = _USB_TICKS_HZ
-        self._count = ImageCount()
-
-    @property
-    def address(self) -> str:
-        """The camera, by what the schedule names it."""
-        return f"genicam:{self.options.which}"
-
-    def sensor(self) -> SensorSpec:
-        """`image`; after `open` with the exposure that the camera took."""
-        return sensor_spec(self.options, self._exposure_ns)
 
     # ---- set-up --------------------------------------------------------------------------------
 
@@ -92,17 +79,11 @@ class Camera(Driver):
 
     def _find(self, pylon: Any) -> Any:
         factory = pylon.TlFactory.GetInstance()
-        found = factory.EnumerateDevices()
         o = self.options
         if not o.ip:  # an address may lie in a network that enumeration does not reach
-            found = [info for info in found if o.serial in ("", info.GetSerialNumber())]
-            if len(found) > o.index:
-                return factory.CreateDevice(found[o.index])
-            serials = [info.GetSerialNumber() for info in factory.EnumerateDevices()]
-            raise DeviceError(
-                f"device {self.name}: no camera with {o.which}; found: "
-                f"{', '.join(serials) or 'none'}; check power, cable and serial or index"
-            )
+            found = factory.EnumerateDevices()
+            index = self._choose_camera([info.GetSerialNumber() for info in found])
+            return factory.CreateDevice(found[index])
         wanted = pylon.DeviceInfo()
         wanted.SetIpAddress(o.ip)
         return factory.CreateDevice(wanted)
@@ -154,8 +135,8 @@ class Camera(Driver):
     def _set(self, value: Any, *names: str) -> None:
         """Set every feature of these names that the camera has; it must have one."""
         if not sum([self._set_if_there(name, value) for name in names]):
-            raise DeviceError(
-                f"device {self.name}: the camera ({self.options.which}) has no writable feature "
+            raise self._error(
+                f"has no writable feature "
                 f"{' or '.join(names)} to set to {value}; leave that option out, or see its manual"
             )
 
@@ -176,10 +157,7 @@ class Camera(Driver):
             if node.CanSetValue(value):
                 node.Value = value
                 return
-        raise DeviceError(
-            f"device {self.name}: the camera ({self.options.which}) has no {name} {values[0]}; "
-            f"it has {', '.join(node.Symbolics)}"
-        )
+        raise self._error(f"has no {name} {values[0]}; it has {', '.join(node.Symbolics)}")
 
     def _get(self, name: str, otherwise: Any) -> Any:
         from pypylon import genicam
@@ -198,9 +176,7 @@ class Camera(Driver):
             gone = self.camera is not None and self.camera.IsCameraDeviceRemoved()
             what = "is gone; check power and cable" if gone else what
             said, _, _ = str(error).partition(" : ")  # then file and line in pylon's sources
-            raise DeviceError(
-                f"device {self.name}: the camera ({self.options.which}) {what}: {said}"
-            ) from error
+            raise self._error(f"{what}: {said}") from error
 
     def close(self) -> None:
         """Stop and close the camera."""
@@ -232,9 +208,8 @@ class Camera(Driver):
             latency_max_ns = calls(self.options, self._exposure_ns).latency_max_ns
             result = self._retrieve(latency_max_ns + _READY_MS * 1_000_000)
             if result is None:
-                raise DeviceError(
-                    f"device {self.name}: the camera ({self.options.which}) is armed and gives no "
-                    f"image; check the link's speed and packet_bytes"
+                raise self._error(
+                    "is armed and gives no image; check the link's speed and packet_bytes"
                 )
             result.Release()
             if self.options.fired:
@@ -279,10 +254,7 @@ class Camera(Driver):
         if result is not None and result.IsValid():
             return result
         if self.camera.IsCameraDeviceRemoved():
-            raise DeviceError(
-                f"device {self.name}: the camera ({self.options.which}) is gone; "
-                f"check power and cable"
-            )
+            raise self._error("is gone; check power and cable")
         return None
 
     def _take(self, result: Any, sample: NDArray[Any]) -> Reading:
