@@ -202,8 +202,8 @@ class Exchange:
     """the device's own time in the last reply; `acquire` is then only the substitute for it"""
     reply_min_ns: int | None = None
     """the shortest time from trigger to last byte. A sooner reply answers an earlier trigger, and
-    is dropped. None: the time of request and smallest reply on a serial line, at the speed that
-    `request_ns` implies, less a tenth; 0 in datagrams and frames"""
+    is dropped. None: on a serial line the time of request and smallest reply at the speed that
+    `request_ns` implies, less a tenth. In datagrams and frames it is 0"""
 
     @property
     def earliest_ns(self) -> int:
@@ -356,8 +356,8 @@ class Stop:
     chunk: int = 0
     """for BYTES: the size of one datagram, if they are several; 0: they are one write"""
     gap_ns: int = 0
-    """how long the line has to be idle before each stop. On a bus with one pair of wires it covers
-    a reply that is still under way, and it ends a packet that was cut short"""
+    """how long the line has to be idle before each stop. It ends a packet that was cut short. On a
+    bus with one pair of wires it also covers a reply that is still under way"""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class InphaseError(Exception):
-    """What inphase raises when the outside world is at fault. The text is meant for a person."""
+    """The outside world is at fault. The text is meant for a person."""
 
     exit_code: ClassVar[int] = 1
 
@@ -42,7 +42,7 @@ class RuntimeFault(InphaseError):  # noqa: N818 - a fault, as in FAULTS.md
 
 
 class WireError(InphaseError):
-    """What came over ZeroMQ is not what the format's page says, or of another version of it."""
+    """A message over ZeroMQ is not in the format of its page, or in another version of it."""
 
     exit_code = 9
 

@@ -77,7 +77,7 @@ class Sample:
 
 
 class Act:
-    """What an actuator was asked and given; NaN where there was none."""
+    """An actuator's requested and applied values; NaN where there was none."""
 
     def __init__(self, link: Link, name: str, act: list[Any]) -> None:
         self.name = name
@@ -114,7 +114,7 @@ class Frame:
 
 
 class Link:
-    """What a robot's greeting says of its frames."""
+    """A robot's greeting: the layout of its frames."""
 
     def __init__(self, greeting: dict[str, Any]) -> None:
         description = greeting["description"]
@@ -173,7 +173,7 @@ class Link:
         return Frame(self, header, [np.zeros((), dtype) for dtype in self._dtypes])
 
     def command(self, answer: Any) -> dict[str, Any]:
-        """What a policy returned, as it goes back."""
+        """A policy's return value, as it goes back."""
         if answer is None:
             return {"reason": "silent"}
         if isinstance(answer, dict):
@@ -254,7 +254,7 @@ class _Server:
             print(f"policy: the robot refuses it: {why}", file=sys.stderr)
 
     def _send(self, kind: bytes, what: dict[str, Any]) -> bool:
-        """Whether somebody is there."""
+        """Send to the robot; false if nobody is there."""
         try:
             self._socket.send_multipart([kind, msgpack.packb(what)], zmq.NOBLOCK)
         except zmq.Again:
@@ -297,14 +297,13 @@ def serve_policy(
 ) -> None:
     """Answer the frames of a robot until the process is ended; `once`: until the robot ends.
 
-    The policy is called with a Frame, and returns an array of all actuators' channels in the
-    schedule's order, or a dict of actuator name to array, in SI; None for no command. Its
-    `warm_up(frame)` and `reset()`, where it has them, are called before a run's first frame. A
-    robot that is not there yet is waited for, and one that comes back is served again. Thread: the
-    caller's.
+    The policy is called with a Frame. It returns an array of all actuators' channels in the
+    schedule's order, or a dict of actuator name to array, in SI. None is no command. If it has
+    `warm_up(frame)` and `reset()`, they are called before a run's first frame. A robot that is not
+    there yet is waited for, and one that comes back is served again. Thread: the caller's.
 
-    token: for a tcp endpoint, the file with the token that the robot's start names; left out: where
-    a robot of the same user on the same host leaves it.
+    token: for a tcp endpoint, the file with the token, which the robot's start names. By default it
+    is the file that a robot of the same user on the same host leaves.
     """
     server = _Server(endpoint, policy, token or token_file(endpoint))
     try:

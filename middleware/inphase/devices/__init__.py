@@ -1,1 +1,1 @@
-"""What drivers are made of: packets, serial ports, cameras, clocks of devices."""
+"""For drivers: packets, serial ports, cameras, clocks of devices."""

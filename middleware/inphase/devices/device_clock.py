@@ -12,7 +12,7 @@ RESTARTED: int = lib.INPHASE_CLOCK_RESTARTED
 
 @dataclass(frozen=True)
 class ClockFacts:
-    """What is known of a device's clock; None while there is no mapping."""
+    """The facts of a device's clock; None while there is no mapping."""
 
     drift_ppb: int | None
     """how much faster than the host's it runs, parts per billion"""
@@ -82,7 +82,7 @@ class DeviceClock:
         return None if rc < 0 else (host[0], error[0])
 
     def facts(self) -> ClockFacts:
-        """What is known of the clock."""
+        """The facts of the clock."""
         facts = ffi.new("struct inphase_clock_facts *")
         lib.inphase_device_clock_facts(self._clock, facts)
         known = facts.error_ns != lib.INPHASE_ABSENT

@@ -41,9 +41,9 @@ def installed_drivers() -> list[Installed]:
 
 
 def resolve_driver(driver: str, folder: Path) -> object:
-    """What a schedule in `folder` names as a driver: a call, or an installed driver's name.
+    """The driver that a schedule in `folder` names: a call, or an installed driver's name.
 
-    Raises ScheduleError, which lists the names that there are.
+    Raises ScheduleError, which lists the known names.
     """
     if ":" in driver:
         return resolve_call(driver, folder)

@@ -166,7 +166,7 @@ class Parser:
         return int(lib.inphase_parser_sequence(self._parser))
 
     def wants(self, frame: bytes) -> bool:
-        """Whether a CAN frame, as a raw CAN socket gives it, belongs to this exchange.
+        """True if a CAN frame, as a raw CAN socket gives it, belongs to this exchange.
 
         Raises BusOff, or OSError for a transmit timeout: error frames that mean the end.
         """

@@ -3,14 +3,14 @@
 The rules are those of `native/src/collect.c` and `arrival.c`.
 
 A device that counts its samples gives their numbers: number `base + n` belongs to pulse n, any
-other does not. Without numbers pairing is by silence: a sample belongs to the pulse before it as
+other does not. Without numbers pairing is by silence. A sample belongs to the pulse before it as
 long as none was ever left over, and none was ever missing.
 
 Whenever that is in doubt, a device that is a pulse behind looks the same as one that left a pulse
 out. Samples are then not trusted until the doubt ends: before a pulse, with nothing left over, and
-with the pulse before answered. Where pulses are still owed an answer, theirs were lost, or a device
-that is behind would have gone on by then, within twice its stated time; one that is asked more
-often than that shows it within three such turns.
+with the pulse before answered. If pulses are unanswered, either their answers were lost, or the
+device is behind. A device that is behind would have gone on within twice its stated time. One that
+is asked more often than that shows it within three such turns.
 """
 
 _CLEAN_TURNS = 3
@@ -56,7 +56,7 @@ class Pairing:
 
     @property
     def counts(self) -> bool:
-        """Whether the device numbers its samples."""
+        """True if the device numbers its samples."""
         return self._base is not None
 
     # ---- before a pulse --------------------------------------------------------------------

@@ -38,7 +38,7 @@ def keep_others_out(fd: int) -> None:
 
 
 def _users(path: str, error: Exception) -> list[str]:
-    """Who has a port open that is in use; of other users' processes only root knows."""
+    """The processes that have a busy port open; only root sees those of other users."""
     if getattr(error, "errno", None) not in (errno.EBUSY, errno.EAGAIN):
         return []
     place, found = Path(path).resolve(), set()
@@ -90,9 +90,9 @@ def check_latency_timer(device: str, tty: str, sysfs: Path = Path("/sys")) -> No
     """An FTDI adapter holds bytes back until its latency timer runs out: it must be 1 ms.
 
     The default of 16 ms makes reads of 15 ms (DynamixelSDK issue 330). Low-latency mode sets it to
-    1; somebody saw the file say so without effect, until a udev rule wrote it (pull request 116
-    there), which this cannot see. An adapter without such a timer passes. tty: the port's path or
-    name. Raises DeviceError.
+    1. In one report the file said so without effect, until a udev rule wrote it (pull request 116
+    there). This check cannot see that. An adapter without such a timer passes. tty: the port's path
+    or name. Raises DeviceError.
     """
     name = Path(tty).name
     places = (
@@ -121,8 +121,8 @@ def _refusal(device: str, name: str, place: Path, trouble: str) -> DeviceError:
 def hand_over(port: serial.Serial) -> int:
     """The port's descriptor as an exchange needs it: non-blocking, and 0 bytes mean a hang-up.
 
-    pyserial sets VMIN 0, with which an empty line reads as 0 bytes too (termios(3), polling read);
-    with VMIN 1 such a read fails with EAGAIN.
+    pyserial sets VMIN 0, and an empty line then reads as 0 bytes too (termios(3), polling read).
+    With VMIN 1 such a read fails with EAGAIN.
     """
     fd = int(port.fileno())
     settings = termios.tcgetattr(fd)

@@ -83,7 +83,7 @@ class SerialSensor(Driver):
 
 
 def _exchange(fd: int, spec: SensorSpec) -> bool:
-    """Whether a whole reply came in time. Raises RefusedReply, OSError."""
+    """True if a whole reply came in time. Raises RefusedReply, OSError."""
     assert spec.exchange is not None
     parser = Parser(spec.exchange, len(spec.twin))
     termios.tcflush(fd, termios.TCIFLUSH)

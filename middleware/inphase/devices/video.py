@@ -27,7 +27,7 @@ CONTROL_EXPOSURE = 0x009A0902
 
 @dataclass(frozen=True)
 class Format:
-    """What images are like; from a camera: what it granted."""
+    """The form of images; from a camera: the form that it granted."""
 
     width: int
     height: int
@@ -68,7 +68,7 @@ def offered(path: str) -> list[str]:
 
 
 class Capture:
-    """An open camera. Whoever opens it closes it."""
+    """An open camera. Its opener closes it."""
 
     def __init__(self, path: str, wanted: Format, buffers: int = 4) -> None:
         code = int.from_bytes(wanted.fourcc.encode("latin-1").ljust(4), "little")

@@ -1,8 +1,8 @@
 """A policy client: the caller takes frames and answers them, on virtual time or on the wall clock.
 
-`LockStepClient` steps a robot on virtual time in the caller's thread; `RunnerClient` runs one in a
-runtime process. Both give the frames that a policy would be called with, start an episode with the
-robot under command where it stands, and are ended with `close`.
+`LockStepClient` steps a robot on virtual time in the caller's thread. `RunnerClient` runs one in a
+runtime process. Both give the frames that a policy would be called with. Both start an episode with
+the robot under command where it stands, and end with `close`.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ _NOT_FOLLOWED = {"HOLDING", "RAMPING", "MISSED", "INVALID", "REPEATED", "STARVED
 
 
 class Client:
-    """What both have in common. Thread: one at a time."""
+    """The part that both clients share. Thread: one at a time."""
 
     is_live: ClassVar[bool]
     """the robot goes on meanwhile: what was read of a frame may have been written over"""
@@ -101,11 +101,11 @@ class Client:
         randomise: Mapping[str, KnobLike] | None = None,
         sensors: tuple[str, ...] = (),
     ) -> Frame:
-        """Start an episode; its first frame, which is not answered yet.
+        """Start an episode; returns its first frame, which is not answered yet.
 
-        Every one of `sensors` has given a sample by then, and every actuator follows commands: so
-        far those to stay where it is, since the first one must start there.
-        Raises ScheduleError, DeviceError, WorldError, RuntimeFault, store.Lost.
+        By then every one of `sensors` has given a sample, and every actuator follows commands. The
+        commands so far keep it where it is, since the first one must start there. Raises
+        ScheduleError, DeviceError, WorldError, RuntimeFault, store.Lost.
         """
         self.start(seed, episode, randomise)
         self.next = self.accepted if self._is_choosy else self._next

@@ -28,7 +28,7 @@ Stopped = Callable[[], bool]
 
 @dataclass(frozen=True)
 class Episode:
-    """What came of one episode."""
+    """The result of one episode."""
 
     number: int
     seed: int
@@ -58,7 +58,7 @@ class Episode:
 
 
 class Job(NamedTuple):
-    """What all episodes of a run have in common."""
+    """The part that all episodes of a run share."""
 
     schedule: Schedule
     policy: Any
@@ -69,9 +69,9 @@ class Job(NamedTuple):
 
 
 class Seat:
-    """Where one worker runs episodes, one after the other: its world, and where policies come from.
+    """The place of one worker, which runs episodes one after the other: its world and its policies.
 
-    Whoever makes it closes it. Thread: any; all of it in one.
+    Its maker closes it. Thread: any; all of it in one.
     """
 
     def __init__(self, job: Job, stopped: Stopped = lambda: False) -> None:
@@ -189,7 +189,7 @@ class _Watch:
 
 
 def _policy_maker(job: Job) -> Callable[[], Any]:
-    """What gives each episode a policy that knows of no other episode. Raises ScheduleError."""
+    """Gives each episode a policy of its own. Raises ScheduleError."""
     found, args = job.policy, {}
     if isinstance(found, str):
         own = job.schedule.policy

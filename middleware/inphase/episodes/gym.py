@@ -4,9 +4,8 @@
     observation, info = env.reset(seed=7)
     observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
 
-The same environment runs in lock step and on the robot. Time goes on as there: what a step costs is
-the policy's inference time of the timing model (in lock step) or the real one, and a step spans the
-cycles that pass meanwhile.
+The same environment runs in lock step and on the robot. Time goes on in both: a step costs the
+policy's inference time, in lock step the timing model's. It spans the cycles that pass meanwhile.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,19 +42,19 @@ _PICTURE = (480, 640)
 
 
 class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
-    """One robot, one episode after the other. Thread: one at a time, and for images always the
-    same one. `close` ends it.
+    """One robot, one episode after the other. Thread: one at a time, and for images always the same
+    one. `close` ends it.
 
     schedule: a path, or one that was loaded. backend: "lockstep" on virtual time, "hardware" the
     robot, "simulate" a simulated one in real time. observe: sensors and fields ("joints",
     "joints.position"); all by default. flat: one vector of float64 instead of a dict of dicts.
     reward, terminated: functions of a frame, or their names, instead of the schedule's [task];
-    without either the reward is 0.0. render_mode "rgb_array": `render` gives what `camera` of the
-    world sees (its first one by default).
+    without either the reward is 0.0. render_mode "rgb_array": `render` gives the image of the
+    world's `camera` (its first one by default).
 
     The action is a position for each channel of every actuator, in the schedule's order, see
-    `action_names`; the limiter has the last word, and `info["applied"]` says what it was.
-    Raises ScheduleError, WorldError; `reset` and `step` raise as client.Client.
+    `action_names`. The limiter decides last, and `info["applied"]` has the applied values. Raises
+    ScheduleError, WorldError; `reset` and `step` raise as client.Client.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 50}  # noqa: RUF012
@@ -176,7 +175,7 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
     # ---- pictures ------------------------------------------------------------------------
 
     def render(self) -> Any:
-        """What the camera sees now; None without a render_mode."""
+        """The camera's image now; None without a render_mode."""
         if self.render_mode is None:
             return None
         assert isinstance(self.client, LockStepClient) and self.client.world is not None

@@ -175,7 +175,7 @@ class Environments(VectorEnv[Observed, NDArray[np.float64], NDArray[Any]]):
         return concatenate(space, self._observed, empty)
 
     def render(self) -> tuple[Any, ...] | None:
-        """What each one's camera sees."""
+        """The image of each one's camera."""
         return tuple(self._workers.each(lambda i: self.envs[i].render()))
 
     def call(self, name: str, *arguments: Any) -> tuple[Any, ...]:

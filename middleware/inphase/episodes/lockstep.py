@@ -60,12 +60,13 @@ class _OwnFrames(StoreFollower):
 class LockStep:
     """A simulated robot on virtual time. `close` ends it. Thread: the caller's alone.
 
-    `call` overrides the schedule's policy; `native` is one without Python; `isolate` runs the
-    policy in a process of its own, with the same digest; `digest=False` leaves out the digest.
-    `world`: the world to run in, which stays the caller's; else the schedule's is made. `plan`: of
-    the schedule, made before; a world has its own. `episode`: the number of the episode, which with
-    `seed` says what is drawn; `randomise`: knobs beside the schedule's, by path, as a curriculum
-    moves them.
+    - `call` overrides the schedule's policy; `native` is one without Python.
+    - `isolate` runs the policy in a process of its own, with the same digest.
+    - `digest=False` leaves out the digest.
+    - `world`: the world to run in, which stays the caller's; else the schedule's is made.
+    - `plan`: of the schedule, made before; a world has its own.
+    - `episode`: the number of the episode, which with `seed` decides the draws.
+    - `randomise`: knobs beside the schedule's, by path, as a curriculum moves them.
 
     Raises ScheduleError, also for a world that does not fit the schedule.
     """
@@ -204,9 +205,10 @@ class LockStep:
             self._randomisation.cycle(self.seed, self.core.frames)
 
     def answer(self, command: Any) -> str | None:
-        """What the policy answers to the frame of `next`; why that is none, one of REASONS.
+        """Give the policy's answer to the frame of `next`; returns why it is not valid, one of
+        REASONS.
 
-        command: as a policy returns it.
+        command: as a policy returns it. An invalid command is not posted.
         """
         trouble = self._buffer.fill(command)
         self._answer(REASONS.index(trouble) if trouble else 0)
@@ -296,7 +298,7 @@ class LockStep:
 
     @property
     def draws(self) -> dict[str, float | list[float]]:
-        """What was drawn for this episode, by path."""
+        """The draws of this episode, by path."""
         return {} if self._randomisation is None else self._randomisation.draws
 
     @property
@@ -355,11 +357,11 @@ def _end(
 
 
 class Digest:
-    """SHA-256 over a store's rings, in whole batches of slots: of the SHA-256 of each ring, so that
-    it does not matter when they were looked at.
+    """SHA-256 over a store's rings, in whole batches of slots.
 
-    It covers each frame record and each sample payload in order, with their slots' sequence words:
-    nothing of the host is in them (the epoch and rights are elsewhere in the segment).
+    It is taken of the SHA-256 of each ring, so that the time of a look does not matter. It covers
+    each frame record and each sample payload in order, with their slots' sequence words. It covers
+    nothing of the host: the epoch and rights are elsewhere in the segment.
     """
 
     def __init__(self, follower: StoreFollower) -> None:

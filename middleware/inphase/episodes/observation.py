@@ -1,7 +1,7 @@
 """Observations: the values of chosen sensors and fields of a frame, as copies of their own.
 
-What a learned policy is given, and nothing of it is a view that the robot will write over. Where
-each value lies is worked out once per episode, so that a step costs a copy per field.
+A learned policy gets these; none of them is a view that the robot will write over. The place of
+each value is computed once per episode, so that a step costs a copy per field.
 """
 
 from collections.abc import Sequence
@@ -109,8 +109,8 @@ def _bounds(
 class Observer:
     """Copies the parts of one store's frames. It lasts as long as the follower.
 
-    sequences: the samples' numbers, by sensor, as `Layout.sequences` gives them. What a sensor that
-    has given no sample yet is said to be is 0, or the bound next to it.
+    sequences: the samples' numbers, by sensor, as `Layout.sequences` gives them. For a sensor
+    without a sample yet, each value is 0, or the bound next to it.
     """
 
     def __init__(self, parts: list[Part], follower: StoreFollower) -> None:

@@ -1,6 +1,6 @@
-"""What a person sees of a run in lock step: how far it is, and when virtual time stands still.
+"""The progress of a run in lock step, for a person, and a notice when virtual time stands still.
 
-A policy or a world that hangs stops virtual time, which is right; somebody has to say so.
+Virtual time stops when a policy or a world hangs; this reports it.
 """
 
 import sys

@@ -51,17 +51,22 @@ def rollout(
     randomise: Mapping[str, KnobLike] | None = None,
     record: Sequence[str] = (),
 ) -> list[Episode]:
-    """Run episodes 0 to `episodes - 1` of a seed; what came of each, in order.
+    """Run episodes 0 to `episodes - 1` of a seed; returns their results, in order.
 
-    policy: its name ("file.py:name" beside the schedule, or "module:name"); a callable, which with
-    more than one worker has to be picklable; an array with a command per frame; a NativePolicy; or
-    None for the schedule's, or none where it has none. A class is made anew for each episode, an
-    object with `reset` is reset, and one without is copied. cycles: of each episode, else the
-    [task]'s. workers: processes or threads, one per core by default; with 1 all is done in the
-    caller's thread. randomise: knobs beside the schedule's. record: sensors and fields to keep.
+    policy is one of these; by default it is the schedule's, if it has one:
 
-    Processes start by importing the caller's main module: a script needs `if __name__ ==
-    "__main__":`. ^C ends them. An episode whose world fails says so in its `error`.
+    - its name: "file.py:name" beside the schedule, or "module:name",
+    - a callable, which with more than one worker has to be picklable,
+    - an array with a command per frame,
+    - a NativePolicy.
+
+    A class is made anew for each episode, an object with `reset` is reset, and one without is
+    copied. cycles: of each episode, else the [task]'s. workers: processes or threads, one per core
+    by default; with 1 all is done in the caller's thread. randomise: knobs beside the schedule's.
+    record: sensors and fields to keep.
+
+    Processes start by importing the caller's main module: a script needs
+    `if __name__ == "__main__":`. ^C ends them. An episode whose world fails says so in its `error`.
     Raises ScheduleError, WorldError for a world that cannot be made, ValueError.
     """
     loaded = schedule if isinstance(schedule, Schedule) else schedules.load(schedule)
@@ -176,7 +181,7 @@ def _run_in_threads(
 def _collect(
     pool: Executor, futures: list[Future[list[Episode]]], stop: Callable[[], None]
 ) -> list[Episode]:
-    """What came of all; ^C, or one that cannot be run at all, ends the others."""
+    """The results of all; ^C, or one that cannot be run at all, ends the others."""
     try:
         for future in wait(futures, return_when=FIRST_EXCEPTION).done:
             future.result()  # raises what it raised

@@ -1,12 +1,12 @@
-"""A robot from Python, notebooks included: what `inphase run` does, as a context manager.
+"""A robot from Python, notebooks included: `inphase run` as a context manager.
 
     with inphase.Runner("schedules/demo.toml") as robot:
         for frame in robot:
             print(frame.cycle, frame["joints"].value["position"])
 
-On the wall clock the robot runs in a runtime process of its own: nothing real-time, no signal
-handler and no locked memory enters the caller's process, and the robot ramps down when the block or
-the process ends. With `lockstep=True` it runs on virtual time in the caller's thread.
+On the wall clock the robot runs in a runtime process of its own. Nothing real-time, no signal
+handler and no locked memory enters the caller's process. The robot ramps down when the block or the
+process ends. With `lockstep=True` it runs on virtual time in the caller's thread.
 """
 
 import contextlib
@@ -115,7 +115,7 @@ class Runner:
 
     @property
     def follower(self) -> StoreFollower:
-        """What gives the frames: its layout, and the counts of its store."""
+        """The follower of the frames: its layout, and the counts of its store."""
         return self._robot.follower
 
     def arm(self) -> None:
@@ -128,7 +128,7 @@ class Runner:
 
     @property
     def messages(self) -> list[str]:
-        """What the runtime said so far: devices that went and came, processes that ended."""
+        """The runtime's messages so far: devices that went and came, processes that ended."""
         return self._robot.messages()
 
     @property
@@ -144,7 +144,7 @@ class Runner:
 
 @dataclass(frozen=True)
 class _Wishes:
-    """What is asked of a run; see Runner."""
+    """The options of a run; see Runner."""
 
     policy: PolicyCall | None
     cycles: int

@@ -1,4 +1,4 @@
-"""What of a frame goes with an observation: statuses, ages, the act, and commands that were missed.
+"""The facts of a frame beside an observation: statuses, ages, the act, and missed commands.
 
 A frame's record is unpacked once, and the dict holds nothing that the robot will write over.
 """
@@ -50,12 +50,15 @@ class StepInfo:
         self._applied = _applied(layout.record)
 
     def info(self, record: bytes) -> dict[str, Any]:
-        """The dict of a frame, the next one that was given.
+        """The dict of a frame, the next one that was given:
 
-        `cycle`; per sensor `status`, `age_ns` where it is known, and `reason` where there is one;
-        per channel what was `applied` in the act before the frame, with `limited`, and `refused`
-        per actuator that did not follow; `missed` and `invalid`, the cycles since the frame before
-        without a command and with one that was refused; `latched`: why motion is, where it is.
+        - `cycle`,
+        - per sensor `status`, `age_ns` if it is known, and `reason` if there is one,
+        - per channel the values `applied` in the act before the frame, with `limited`,
+        - `refused`, per actuator that did not follow,
+        - `missed` and `invalid`: cycles since the frame before without a command, and with a
+          refused one,
+        - `latched`: the reason, while motion is latched.
         """
         number, before = self._follower.number, self._number
         self._number = number
@@ -107,7 +110,7 @@ class StepInfo:
 
 
 def _applied(layout: RecordLayout) -> Callable[[bytes], NDArray[np.float64]]:
-    """What gives a record's applied values, channel by channel; they cannot be written to."""
+    """A function that gives a record's applied values, channel by channel; they are read-only."""
     if len(layout.channels) == 1:
         count, at = layout.channels[0], layout.applied(0)
         return lambda record: np.frombuffer(record, np.float64, count, at)

@@ -51,7 +51,7 @@ class Task:
         return 0.0 if self._reward is None else float(self._reward(frame))
 
     def terminated(self, frame: Frame) -> bool:
-        """Whether the task is done or failed with this frame."""
+        """True if the task is done or failed with this frame."""
         return self._terminated is not None and bool(self._terminated(frame))
 
 

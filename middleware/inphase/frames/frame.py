@@ -1,7 +1,7 @@
-"""Frames: all that belongs to one cycle, the same object from the store and from ZeroMQ.
+"""Frames: everything of one cycle, the same object from the store and from ZeroMQ.
 
-A frame's header is owned by the frame. A sample's `value` is a view: into the ring in shared memory
-(as long as its slot lasts; `intact` tells afterwards), or into the message that brought it.
+The frame owns its header. A sample's `value` is a view into the ring in shared memory, or into the
+message that brought it. In the ring it lasts as long as its slot; ask `intact` after use.
 """
 
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ class FrameLost(StoreError):  # noqa: N818 - named for what happened
 
 @dataclass(frozen=True)
 class Layout:
-    """What a description says of frames; made once per connection."""
+    """The part of a description that frames need; made once per connection."""
 
     robot: str
     hash: str
@@ -156,7 +156,7 @@ class Payloads(Protocol):
         """A read-only structured view of a sample."""
 
     def intact(self, sensor: int, sequence: int) -> bool:
-        """Whether what was read from the view so far was whole."""
+        """True if everything that was read from the view so far was whole."""
 
     def past(self, cycle: int) -> "Iterator[tuple[bytes, Payloads]]":
         """Records of the frames before a cycle, newest first, as far as they can still be read."""
@@ -241,12 +241,12 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def intact(self) -> bool:
-        """Whether what was read of `value` so far was whole."""
+        """True if everything that was read of `value` so far was whole."""
         return self.sequence < 0 or self._frame.payloads.intact(self._index, self.sequence)
 
 
 class Act:
-    """What one actuator was asked and given. Arrays of float64 in SI, one per channel."""
+    """One actuator's requested and applied values: arrays of float64 in SI, one per channel."""
 
     __slots__ = ("_head", "applied", "name", "requested")
 
@@ -393,7 +393,7 @@ class Frame(msgspec.Struct, eq=False, gc=False):
 
     @property
     def state(self) -> str:
-        """What the robot does, one of STATES."""
+        """The robot's state, one of STATES."""
         return name_of(self.header[_HEADER_STATE], STATES)
 
     @property
@@ -423,7 +423,7 @@ class Frame(msgspec.Struct, eq=False, gc=False):
 
     @property
     def intact(self) -> bool:
-        """Whether all samples are still whole: ask after use, not before."""
+        """True if all samples are still whole: ask after use, not before."""
         return all(sample.intact for sample in self.samples.values())
 
     def copy(self) -> "Frame":

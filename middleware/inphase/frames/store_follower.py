@@ -87,7 +87,7 @@ class StoreFollower:
         return np.ndarray((), self.layout.dtypes[sensor], self.reader.memories[sensor], at)
 
     def intact(self, sensor: int, sequence: int) -> bool:
-        """Whether the slot still holds that sample."""
+        """True if the slot still holds that sample."""
         return self.reader.intact(sensor, sequence)
 
     @property

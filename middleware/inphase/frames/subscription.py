@@ -28,11 +28,12 @@ def subscribe(
 
     endpoint: a robot's name (on this host), its store's path, or its gateway's `ipc://` or `tcp://`
     address.
-    transport: "auto" reads the store without copying when the robot is on this host; "store" and
-    "zmq" insist. timeout_s: how long to wait for the robot, now and for each frame; None: for ever.
 
-    Raises StoreError when there is no such robot or store, or two of that name run, TimeoutError
-    when nobody answers, WireError for an answer in another format.
+    transport: "auto" reads the store without copying when the robot is on this host; "store" and
+    "zmq" insist. timeout_s: the longest wait for the robot, now and for each frame; None: for ever.
+
+    Raises StoreError when there is no such robot or store, or two of that name run. Raises
+    TimeoutError when nobody answers, and WireError for an answer in another format.
     """
     if transport not in ("auto", "store", "zmq"):
         raise ValueError(f"transport must be auto, store or zmq, got {transport!r}")

@@ -1,6 +1,6 @@
-"""What a schedule says of its simulation: the world, the timing model, randomisation, the task.
+"""A schedule's tables of its simulation: the world, the timing model, randomisation, the task.
 
-None of it touches a robot: hardware runs from the same file and looks at none of these tables.
+None of them touches a robot: a run on hardware reads the same file and ignores them.
 """
 
 from typing import Annotated, Literal
@@ -14,7 +14,7 @@ Names = str | list[str]
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What of the world a field of a sample is: exactly one quantity, named as the model names it.
+    """The source of a field of a sample in the world: exactly one quantity, named as in the model.
 
     Numbers are `zero + gain * quantity`, and `noise` times a draw in -1..1 is added.
     """
@@ -58,10 +58,10 @@ class WorldSensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 class WorldActuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which actuators of the model take an actuator's commands, one per channel.
 
-    Actuators of the command's own kind (position, velocity, motor) take them as they are. With `kp`
-    and `kd` (N m/rad and N m s/rad, or N/m and N s/m; one for all channels or one each) motors are
-    made position actuators, with `kd` alone velocity actuators, whose force the motor's own range
-    bounds: the drive that a real one would have.
+    Actuators of the command's own kind (position, velocity, motor) take them unchanged. With `kp`
+    and `kd` motors become position actuators, with `kd` alone velocity actuators. The motor's own
+    range bounds their force: that is the drive that a real one would have. `kp` is in N m/rad or
+    N/m, `kd` in N m s/rad or N s/m; one number for all channels or one each.
     """
 
     actuators: list[str]
@@ -137,8 +137,12 @@ class Timing(TimingTables, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Knob(Shape, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a knob is drawn: set to a draw (a distribution's own keys, or `set`), or its own value
-    times a draw (`scale`), or plus one (`add`). A list has a distribution per component."""
+    """How a knob is drawn. A list has a distribution per component.
+
+    - `set`, or a distribution's own keys: the knob is the draw.
+    - `scale`: its own value times a draw.
+    - `add`: its own value plus a draw.
+    """
 
     set: Spec | list[Spec] | None = None
     scale: Spec | list[Spec] | None = None
@@ -147,9 +151,9 @@ class Knob(Shape, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Task(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an environment asks of a policy: functions of a frame, named as a policy is.
+    """The task that an environment gives a policy: functions of a frame, named as a policy is.
 
-    `reward` gives a number, `terminated` whether the episode is over; `cycles` bounds it.
+    `reward` gives a number. `terminated` is true when the episode is over. `cycles` bounds it.
     """
 
     reward: str | None = None

@@ -1,4 +1,4 @@
-"""What a schedule's file holds, as frozen objects; `schedule.load` reads and checks them."""
+"""The tables of a schedule's file, as frozen objects; `schedule.load` reads and checks them."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,7 @@ Pairs = list[float | list[float]]
 Vector = tuple[float, float, float]
 """x, y and z."""
 Status = Literal["FRESH", "HELD", "LATE", "MISSING", "FROZEN", "INVALID", "OFFLINE", "RECOVERING"]
-"""What a sample may be; see the design's table of statuses."""
+"""A sample's status; middleware/SENSORS.md has the table."""
 
 HOLD_NS = 20_000_000  # a missing command leads to the ramp within max(20 ms, 2 cycles)
 
@@ -64,7 +64,7 @@ class Cycle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Store(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Who may read the store, and how deep its rings are at least (slots, a power of two)."""
+    """The readers of the store, and the least depth of its rings (slots, a power of two)."""
 
     group: Annotated[str, Meta(min_length=1)] | None = None
     depth: Annotated[int, Meta(ge=8, le=65_536)] | None = None
@@ -88,8 +88,8 @@ class EstopInput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An input of the emergency stop: a GPIO line, or a channel of a sensor's float64 field.
 
     A line stops at the level `pressed`. A sample stops when any bit of `mask` is set (`pressed`
-    "high") or clear ("low"), and outside of `low` to `high`; `accepts`: the statuses with which it
-    counts. What cannot be read stops.
+    "high") or clear ("low"), and outside of `low` to `high`. `accepts`: the statuses with which it
+    counts. An input that cannot be read stops.
     """
 
     line: "GpioLine | None" = None
@@ -170,10 +170,11 @@ class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the limiter and the ramp keep: rad, rad/s, rad/s^2, rad/s^3, rad from the measured pose,
-    the actuator's unit of effort and that per second, and ms between two changes of a switch.
+    """The bounds that the limiter and the ramp keep; `limit_rules` says which of them a mode needs
+    and takes.
 
-    Which of them a mode needs and takes, `limits` says.
+    Units: rad, rad/s, rad/s^2, rad/s^3, rad from the measured pose, the actuator's unit of effort
+    and that per second. The dwell is ms between two changes of a switch.
     """
 
     position: Pairs | None = None
@@ -188,7 +189,9 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class Joint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One joint of a chain, in the pose in which all positions are 0 and all frames parallel to the
-    base's: its place from the joint before it (m), and the axis that it turns about or moves along.
+    base's.
+
+    It has its place from the joint before it (m), and the axis that it turns about or moves along.
     """
 
     axis: Vector
@@ -250,21 +253,23 @@ class Normalise(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What turns a frame into a command: `call`, a callable that `calls.resolve_call` imports;
-    `model`, an ONNX file beside the schedule; or `remote`, where another process on this host comes
-    to answer. Exactly one of them is set. With `weights`, a safetensors file, `call` is the class
-    of a PyTorch module.
+    """A policy turns a frame into a command. Exactly one of `call`, `model` and `remote` is set.
 
-    `accepts`: per sensor, the statuses on which it is called; a sensor not named may have any, and
-    one that a model reads FRESH and HELD. `inputs` and `outputs`: per tensor of the model, fields
-    (`sensor.field`) and actuators. `priority` (SCHED_FIFO) and `cpu` are its process's, `threads`
-    those that libraries compute in, and `allow` what that process may do beside reading files.
+    - `call` is a callable that `import_by_name` imports. With `weights`, a safetensors file, it is
+      the class of a PyTorch module.
+    - `model` is an ONNX file beside the schedule.
+    - `remote` is where another process on this host comes to answer.
+    - `accepts`: per sensor, the statuses on which it is called. A sensor that is not named may have
+      any; one that a model reads has to be FRESH or HELD.
+    - `inputs` and `outputs`: per tensor of the model, fields (`sensor.field`) and actuators.
+    - `priority` (SCHED_FIFO) and `cpu` are its process's. `threads` are those that libraries
+      compute in. `allow` has the rights of that process beside reading files.
 
-    It takes the frames of cycles that `every` divides; its answer to the frame of cycle n is
+    It takes the frames of cycles that `every` divides. Its answer to the frame of cycle n is
     `chunk` commands, number i for cycle n + `latency_cycles` + i * `chunk_every`. See POLICIES.md.
 
     `align`: its samples are those of the instant at which that sensor acquired its own. `history`:
-    it is given so many frames of those that it takes, the newest last; while there are fewer, the
+    it is given so many frames of those that it takes, the newest last. While there are fewer, the
     first of them stands for those before (`history_start = "repeat"`), or it is not called.
     """
 
@@ -311,17 +316,17 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def is_network(self) -> bool:
-        """Whether its inputs and outputs are bound by name: a model, or a module with weights."""
+        """True if its inputs and outputs are bound by name: a model, or a module with weights."""
         return self.model is not None or self.weights is not None
 
     @property
     def name(self) -> str:
-        """What it is called by, for a person."""
+        """Its name, for a person."""
         return self.call or self.model or self.remote or ""
 
 
 class Tables(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the TOML file may hold."""
+    """The tables that the TOML file may have."""
 
     name: str
     cycle: Cycle

@@ -1,6 +1,6 @@
-"""What stands between a driver and its device, and plays the device's own reply in any parts.
+"""A proxy between a driver and its device, which plays the device's own reply in any parts.
 
-For drivers that read by themselves: how they frame is seen only on the wire that they opened.
+It is for drivers that read by themselves: their framing is seen only on the wire that they opened.
 """
 
 import contextlib
@@ -268,7 +268,7 @@ class Replayed:
         return b"".join(self.parts)
 
     def parse(self, *parts: bytes) -> bytes | None:
-        """What the driver reads when these parts come, one after the other; it waits for long."""
+        """The driver's reading when these parts come, one after the other; it waits for long."""
         return self._turn(parts, _WHOLE_NS)
 
     def refuse(self, *parts: bytes) -> bytes | None:
@@ -276,7 +276,7 @@ class Replayed:
         return self._turn(parts, self._worst_ns)
 
     def after(self, *parts: bytes) -> tuple[bytes | None, list[bytes | None]]:
-        """What it reads when these come, and in the next turns, in which all is well."""
+        """The driver's reading when these come, and in the next turns, in which all is well."""
         for _ in range(
             0 if self._is_asked else _TURNS
         ):  # it still holds what the turns before gave

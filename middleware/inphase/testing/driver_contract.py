@@ -1,7 +1,4 @@
-"""What tests of drivers and controllers are made from; needs `inphase[testing]`.
-
-Of a controller: the fixture `lockstep`, `fault_plan` and `assert_same_frames`, see TESTING.md. Of a
-driver: the contract that every driver keeps, as a pytest class to inherit.
+"""The contract that every driver keeps, as a pytest class to inherit; needs `inphase[testing]`.
 
     class TestServos(DriverContract):
         driver = Servos
@@ -11,9 +8,10 @@ driver: the contract that every driver keeps, as a pytest class to inherit.
             with ServosPeer(tmp_path) as peer:
                 yield peer
 
-`device` starts what answers for the device, a `Peer`: an emulator in a process of its own, or the
-device itself on a bench, free to move. What a peer cannot do is a skip that names it. What is real
-time runs in the real runtime, on a schedule with this one device.
+`device` starts a `Peer`, which answers for the device. It is an emulator in a process of its own,
+or the device itself on a bench, free to move. A test that needs an ability which the peer lacks is
+a skip that names it. Tests in real time run in the real runtime, on a schedule with this one
+device.
 """
 
 import os
@@ -60,7 +58,7 @@ _OTHERS: tuple[Any, ...] = ({"no": "such"}, "", -1, [])  # no option takes all o
 
 
 class DriverContract:
-    """What is asked of every driver. Inherit it, set `driver`, define the fixture `device`."""
+    """The tests of every driver. Inherit it, set `driver`, define the fixture `device`."""
 
     driver: ClassVar[type[Driver]]
     replugs: ClassVar[int] = 6
@@ -83,7 +81,7 @@ class DriverContract:
 
     @pytest.fixture
     def device(self) -> Iterator[Peer]:
-        """What answers for the device; every subclass has its own."""
+        """The peer that answers for the device; every subclass has its own."""
         pytest.skip(f"{type(self).__name__} has no fixture device")
 
     @pytest.fixture
@@ -104,7 +102,7 @@ class DriverContract:
 
     @pytest.fixture
     def spec(self, rig: Rig) -> SensorSpec:
-        """What the driver says of its sensor, before it was opened."""
+        """The driver's declaration of its sensor, before it was opened."""
         spec = rig.driver.sensor()
         if spec is None:
             pytest.skip(f"{self.driver.__name__} has no sensor")
@@ -285,8 +283,8 @@ class DriverContract:
     # ---- framing -------------------------------------------------------------------------
 
     def test_a_reply_is_the_same_at_every_split_point(self, reply: Recorded | Replayed) -> None:
-        """And byte by byte. What comes in datagrams or frames is whole or refused. A driver that
-        reads by itself is played the device's own reply, on its own wire."""
+        """And byte by byte. A datagram or a frame is whole or refused. A driver that reads by
+        itself is played the device's own reply, on its own wire."""
         if not reply.is_packets:
             for at in range(1, len(reply.data)):
                 assert reply.parse(reply.data[:at], reply.data[at:]) == reply.values, f"cut at {at}"
@@ -412,7 +410,7 @@ class DriverContract:
             assert robot.status("FRESH").sequence > gone.sequence
 
     def test_damaged_replies_give_no_sample(self, device: Peer, running: Rig) -> None:
-        """Whatever is left of them."""
+        """For any damage."""
         able(device, "spoil", "heal")
         with running.run() as robot:
             robot.status("FRESH")
@@ -425,7 +423,7 @@ class DriverContract:
             assert robot.status("FRESH").sequence > bad.sequence
 
     def test_after_a_stall_fresh_is_of_its_own_trigger(self, device: Peer, running: Rig) -> None:
-        """What was held back comes at once, or piece by piece, and answers no later trigger."""
+        """The held back bytes come at once, or piece by piece, and answer no later trigger."""
         able(device, "stall", "heal", "taken_ns")
         spec = running.driver.sensor()
         free = spec is not None and runs_free(spec)
@@ -443,8 +441,8 @@ class DriverContract:
                 _assert_each_is_its_own(device, robot)
 
     def test_a_backlog_never_becomes_a_lag(self, device: Peer, running: Rig) -> None:
-        """Of a device that runs by itself the newest sample counts, and those before it are handed
-        on or counted; of one that is asked those that answer nothing are left out."""
+        """For a free-running device the newest sample counts, and those before it are handed on or
+        counted. For a device that is asked, samples that answer nothing are left out."""
         able(device, "flood", "taken_ns")
         spec = running.driver.sensor()
         assert spec is not None
@@ -492,7 +490,7 @@ class DriverContract:
 
     @pytest.fixture
     def actuator(self, rig: Rig) -> ActuatorSpec:
-        """What the driver's actuator takes."""
+        """The driver's declaration of its actuator."""
         actuator = rig.driver.actuator()
         if actuator is None:
             pytest.skip(f"{self.driver.__name__} has no actuator")

@@ -37,7 +37,7 @@ class Fault(NamedTuple):
     wrong: what is added to every channel"""
 
     def is_at(self, cycle: int) -> bool:
-        """Whether it is there in a cycle."""
+        """True if it is there in a cycle."""
         return self.first <= cycle < self.first + self.cycles
 
     def plan(self, robot: LockStep) -> None:

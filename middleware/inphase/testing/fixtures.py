@@ -1,4 +1,4 @@
-"""What pytest gives to tests of a controller: a robot in lock step, closed at the test's end."""
+"""Fixtures for tests of controllers: a robot in lock step, closed at the test's end."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path

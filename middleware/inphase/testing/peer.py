@@ -1,4 +1,4 @@
-"""What answers for a device in a test of its driver, and what the test can do to it."""
+"""A peer answers for the device in a test of its driver, and does to it what the test asks."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 class Peer:
-    """What answers for the device, and what a test can do to it.
+    """It answers for the device, and a test can disturb it.
 
     A subclass sets `options`, and defines as much of the rest as it can. Each call has its effect
     before it returns. `heal` ends what `silence`, `mute`, `spoil`, `disguise` and `stall` began.
@@ -17,8 +17,8 @@ class Peer:
     """the keys of a `[device.NAME]` table that reach it, without `driver`"""
 
     wire: str = "port"
-    """which of these keys says the serial port, or the port of UDP: for a driver with its own
-    `read`, a relay that plays replies in other parts is put there"""
+    """the key with the serial port, or the port of UDP. For a driver with its own `read`, a relay
+    is put there, which plays replies in other parts"""
 
     @property
     def place(self) -> str:
@@ -38,8 +38,8 @@ class Peer:
         """Answer as before."""
 
     def stall(self) -> None:
-        """Hold back what it sends, as a link that stands still does: `heal` lets all of it out, in
-        its order. What it is asked meanwhile is answered as well."""
+        """Hold back its bytes, like a link that stands still. `heal` lets all of them out, in their
+        order. Requests meanwhile are answered as well."""
 
     def flood(self, count: int) -> int:
         """Take so many samples now, without being asked, and send them all at once; `taken_ns` of
@@ -47,9 +47,12 @@ class Peer:
         return 0
 
     def taken_ns(self, value: NDArray[Any]) -> int:
-        """When the device was asked for the sample that has this value, as the driver gives it; or
-        when it took it, where it runs by itself. By time.monotonic_ns, of the last hundred samples,
-        each of which has a value of its own. Raises KeyError where it never sent such a value."""
+        """When the device was asked for the sample with this value, as the driver gives it.
+
+        For a free-running device: when it took the sample. By time.monotonic_ns, of the last
+        hundred samples, each of which has a value of its own. Raises KeyError if it never sent such
+        a value.
+        """
         return 0
 
     def unplug(self) -> None:

@@ -46,7 +46,7 @@ class Recorded:
 
     @property
     def is_packets(self) -> bool:
-        """Whether one read is one packet; else its bytes may come in any parts."""
+        """True if one read is one packet; else its bytes may come in any parts."""
         return self.exchange.framing.datagram or self.exchange.framing.can
 
     @property
@@ -61,7 +61,7 @@ class Recorded:
 
     @property
     def has_checksum(self) -> bool:
-        """Whether each of its packets has a checksum."""
+        """True if each of its packets has a checksum."""
         return all(
             any(check.kind.name.startswith(("CRC", "SUM", "XOR")) for check in reply.checks)
             for reply in self.exchange.replies
@@ -72,7 +72,7 @@ class Recorded:
         return Parser(self.exchange, self._channels)
 
     def parse(self, *parts: bytes) -> list[float] | None:
-        """What a new parser makes of these parts, one after the other."""
+        """A new parser's values from these parts, one after the other."""
         parser, values = self.parser(), None
         for part in parts:
             values = feed(parser, part) or values
@@ -81,14 +81,15 @@ class Recorded:
     refuse = parse
 
     def after(self, *parts: bytes) -> tuple[list[float] | None, list[list[float] | None]]:
-        """What a new parser makes of these parts, and of each part of whole replies after them."""
+        """A new parser's values from these parts, and from each part of whole replies after
+        them."""
         parser, found = self.parser(), None
         for part in parts:
             found = feed(parser, part) or found
         return found, [feed(parser, part) for _ in range(3) for part in self.parts]
 
     def parse_like(self, data: bytes) -> list[float] | None:
-        """What a new parser makes of other bytes, cut where these were."""
+        """A new parser's values from other bytes, cut where these were."""
         parts, at = [], 0
         for part in self.parts:
             parts.append(data[at : at + len(part)])

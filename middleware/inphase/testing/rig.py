@@ -184,7 +184,7 @@ class Watched:
 
 
 def runs_free(spec: SensorSpec) -> bool:
-    """Whether its device is never asked: it gives samples by itself."""
+    """True if its device is never asked: it is free-running."""
     if spec.exchange is not None:
         return not spec.exchange.request
     return spec.calls is not None and not spec.calls.triggered

@@ -55,10 +55,10 @@ class _Effect(NamedTuple):
 
 
 class WallWorld:
-    """The world of a schedule from now on, in real time. Whoever makes it closes it. Thread: one.
+    """The world of a schedule from now on, in real time. Its maker closes it. Thread: one.
 
-    line: a socket to the runtime, which hands over the lines of stand-ins; its end is the end.
-    Raises ScheduleError, WorldError.
+    line: a socket to the runtime, which hands over the lines of stand-ins. The run ends when it
+    ends. Raises ScheduleError, WorldError.
     """
 
     def __init__(self, path: Path, line: int = -1) -> None:
@@ -221,7 +221,7 @@ class WallWorld:
         self._guests.tell(answered)
 
     def fileno(self) -> int:
-        """What to wait on."""
+        """The descriptor to wait on."""
         return self._guests.fileno()
 
     def on_readable(self) -> None:
@@ -245,7 +245,7 @@ class WallWorld:
         return State(at_ns, self.time_ns, bytes(self._grip.loose), self._numbers)
 
     def control(self, request: dict[str, object]) -> dict[str, object]:
-        """What the emulator's control channel is told of the world."""
+        """The emulator's control channel passes requests about the world to this."""
         self.advance(time.monotonic_ns())
         return {
             "time_ns": self.time_ns,

@@ -1,4 +1,4 @@
-"""What of a simulated world one emulated device senses and moves, in that device's own numbers."""
+"""The part of a simulated world that one emulated device senses and moves, in its own numbers."""
 
 from collections.abc import Iterable
 
@@ -53,8 +53,8 @@ class Part:
         self._world.advance(to_ns)
 
     def fields(self) -> dict[str, list[float]]:
-        """What it measures now, by field; 0 where the schedule maps nothing. What the schedule
-        says of a field's noise is in it."""
+        """Its measurements now, by field; 0 where the schedule maps nothing. A field's noise of the
+        schedule is in them."""
         if self._sensor is None:
             return {}
         values = [
@@ -86,8 +86,8 @@ class Part:
 
 
 def _stated_noise(world: MujocoWorld, sensor: int) -> list[float]:
-    """The noise that the schedule gives to fields. What a driver's twin has stands for its
-    quantisation, which an emulated device has by itself."""
+    """The noise that the schedule gives to fields. The noise of a driver's twin is left out: it
+    stands for quantisation, which an emulated device has by itself."""
     found = world.plan.sensors[sensor]
     noise = [0.0] * len(found.spec.twin)
     table = world.table.sensor[found.name]
