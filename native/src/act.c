@@ -441,7 +441,7 @@ static void count_command(struct inphase_core *core, uint32_t missing)
 /* this cycle's command, through the limiter, to every device; the reason where there is none */
 static uint32_t act_all(struct inphase_core *core, int64_t now_ns)
 {
-    uint32_t missing = plan_follow(core, now_ns), counted = missing;
+    uint32_t missing = setpoints_follow(core, now_ns), counted = missing;
 
     for (uint32_t i = 0; i < core->actuators; i++) {
         act_one(core, &core->actuator[i], missing, now_ns);

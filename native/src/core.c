@@ -219,7 +219,7 @@ static int fill_lockstep(struct inphase_core *core, const struct inphase_config 
 
     core->policy = config->policy;
     core->server.number = core->server.latest = core->server.due = -1;
-    core->server.command = calloc(core->plan.answer + 1, sizeof(double));
+    core->server.command = calloc(core->setpoints.answer + 1, sizeof(double));
     if (!core->server.command)
         return -ENOMEM;
     rc = distribution_copy(&core->wake_late, &config->wake_late);
@@ -270,7 +270,7 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
         if (!twin_holds(core, &core->sensor[i]))
             rc = -EINVAL;
     if (rc == 0)
-        rc = plan_make(core, &config->policy_timing);
+        rc = setpoints_make(core, &config->policy_timing);
     if (rc == 0 && config->virtual_time)
         rc = fill_lockstep(core, config);
     for (uint32_t i = 0; i < core->sensors && rc == 0; i++)
@@ -281,7 +281,7 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
 
 static void free_parts(struct inphase_core *core)
 {
-    plan_free(&core->plan);
+    setpoints_free(&core->setpoints);
     free(core->server.command);
     for (uint32_t i = 0; i < core->sensors; i++)
         twin_free(&core->sensor[i]);
@@ -316,10 +316,10 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
     memset(core->record, 0, page_align(core->record_size));
     make_record(core);
     if (config->virtual_time) {
-        core->own_mailbox = calloc(1, mailbox_bytes(core->plan.answer));
+        core->own_mailbox = calloc(1, mailbox_bytes(core->setpoints.answer));
         if (!core->own_mailbox)
             goto free_record;
-        core->own_mailbox->values = core->plan.answer;
+        core->own_mailbox->values = core->setpoints.answer;
         core->mailbox = core->own_mailbox;
     }
 
@@ -443,7 +443,7 @@ int inphase_core_mailbox(inphase_core *core, inphase_segment **mailbox, inphase_
 
     if (core->started || core->mailbox)
         return -EBUSY;
-    rc = inphase_mailbox_make(mailbox, core->plan.answer, core->epoch);
+    rc = inphase_mailbox_make(mailbox, core->setpoints.answer, core->epoch);
     if (rc < 0)
         return rc;
     rc = inphase_bell_make(bell);
@@ -545,7 +545,7 @@ int inphase_core_start(inphase_core *core)
 
     /* every page once, while nobody else uses them */
     touch((uint8_t *)core, sizeof *core);
-    touch(core->plan.memory, core->plan.size);
+    touch(core->setpoints.memory, core->setpoints.size);
     touch(core->segment->memory, core->segment->size);
 
     /* signals are for other threads: no handler runs on these, but for what they did themselves */

@@ -77,7 +77,7 @@ struct inphase_core {
     uint32_t triggered;          /* how many those are; constant */
     struct pollfd poll[INPHASE_MAX_DEVICES];
     bool readable[INPHASE_MAX_SENSORS];
-    struct plan plan;
+    struct setpoints setpoints;
     double command[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
     int64_t acted_cycle, acted_ns, inferred_ns;
     int64_t noted_page_faults;

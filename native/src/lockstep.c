@@ -61,7 +61,7 @@ static int latch_next(struct inphase_core *core)
         return -ESHUTDOWN;
     }
     server->latest++;
-    if (core->cycle % core->plan.every == 0) {
+    if (core->cycle % core->setpoints.every == 0) {
         server->due = server->latest;
         server->due_cycle = core->cycle;
     }
@@ -126,7 +126,7 @@ int lockstep_post(struct inphase_core *core, int64_t cycle, int64_t posted_ns, u
 
     if (!core->own_mailbox)
         return -EPERM;
-    if (reason >= INPHASE_REASONS || count > core->plan.answer || (count && !values))
+    if (reason >= INPHASE_REASONS || count > core->setpoints.answer || (count && !values))
         return -EINVAL;
     mailbox_put(core->own_mailbox, &mail, values);
     return 0;
@@ -178,7 +178,7 @@ static int native_turn(struct inphase_core *core, int64_t cycles)
     for (uint32_t i = 0; i < core->sensors; i++)
         samples[i] = frame_sample(core, record, i);
     reason = core->policy.call(core->policy.user, record, samples, command);
-    return inphase_core_answer(core, reason, command, core->plan.answer);
+    return inphase_core_answer(core, reason, command, core->setpoints.answer);
 }
 
 int64_t inphase_core_run(inphase_core *core, int64_t cycles)

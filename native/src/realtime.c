@@ -122,7 +122,7 @@ void realtime_setup(struct inphase_core *core)
         mlock((uint8_t *)core->stack + STACK_GUARD, STACK_BYTES) < 0 ||
         mlock(core, sizeof *core) < 0 || mlock((void *)core->relay.word, BELL_BYTES) < 0 ||
         mlock(core->record, core->record_size) < 0 ||
-        mlock(core->plan.memory, core->plan.size) < 0)
+        mlock(core->setpoints.memory, core->setpoints.size) < 0)
         memory_errno = errno;
     if (core->estop_page && mlock(core->estop_page, sizeof *core->estop_page) < 0)
         memory_errno = errno;
@@ -136,7 +136,7 @@ void realtime_setup(struct inphase_core *core)
             memory_errno = errno;
     if (guard_lock(core) < 0)
         memory_errno = errno;
-    if (core->mailbox && mlock(core->mailbox, mailbox_bytes(core->plan.answer)) < 0)
+    if (core->mailbox && mlock(core->mailbox, mailbox_bytes(core->setpoints.answer)) < 0)
         memory_errno = errno;
     dl_iterate_phdr(lock_object, &memory_errno);
 

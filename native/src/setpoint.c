@@ -1,6 +1,6 @@
 /* The command of each cycle, out of what the policy answered: a plan of setpoints to come, its
    joining with a new answer, and what lies between two of them. Cycle thread only, but for
-   plan_make.
+   setpoints_make.
 
    The answer to the frame of cycle n holds `chunk` commands, number i for cycle n + latency + i *
    spacing. As spacing divides every, the commands of all answers lie on one grid of cycles, and the
@@ -58,111 +58,115 @@ static void mark_switches(const struct inphase_core *core)
     for (uint32_t i = 0; i < core->actuators; i++) {
         const struct actuator *actuator = &core->actuator[i];
 
-        for (uint32_t c = 0; c < actuator->channels; c++)
-            core->plan.steps[actuator->first_value + c] = actuator->mode == INPHASE_MODE_SWITCH;
+        memset(core->setpoints.steps + actuator->first_value,
+               actuator->mode == INPHASE_MODE_SWITCH, actuator->channels);
     }
 }
 
-int plan_make(struct inphase_core *core, const struct inphase_policy_timing *config)
+int setpoints_make(struct inphase_core *core, const struct inphase_policy_timing *config)
 {
-    struct plan *plan = &core->plan;
+    struct setpoints *setpoints = &core->setpoints;
     uint64_t value, knot, mail, one = sizeof(double) * core->values;
     uint8_t *at;
 
     if (!timing_holds(config))
         return -EINVAL;
-    plan->every = config->every ? config->every : 1;
-    plan->chunk = config->chunk ? config->chunk : 1;
-    plan->spacing = plan->chunk == 1 ? plan->every : config->chunk_every ? config->chunk_every : 1;
-    plan->latency = config->latency_cycles;
-    plan->fade = config->blend_cycles;
-    plan->join = config->join;
-    plan->interpolate = config->interpolate;
-    plan->values = core->values;
-    plan->answer = core->values * plan->chunk;
+    setpoints->every = config->every ? config->every : 1;
+    setpoints->chunk = config->chunk ? config->chunk : 1;
+    setpoints->spacing = config->chunk_every ? config->chunk_every : 1;
+    if (setpoints->chunk == 1)
+        setpoints->spacing = setpoints->every;
+    setpoints->latency = config->latency_cycles;
+    setpoints->fade = config->blend_cycles;
+    setpoints->join = config->join;
+    setpoints->interpolate = config->interpolate;
+    setpoints->values = core->values;
+    setpoints->answer = core->values * setpoints->chunk;
 
     /* from the knot before this cycle's to the last that an answer to this cycle's frame is for */
-    plan->room = (uint64_t)(plan->latency / plan->spacing) + plan->chunk + 3;
-    if (plan->every % plan->spacing || plan->room * (core->values + 1) > INPHASE_MAX_PLAN)
+    setpoints->room = (uint64_t)(setpoints->latency / setpoints->spacing) + setpoints->chunk + 3;
+    if (setpoints->every % setpoints->spacing ||
+        setpoints->room * (core->values + 1) > INPHASE_MAX_PLAN)
         return -EINVAL;
-    plan->room = power_of_two(plan->room);
-    value = plan->room * one;
-    knot = plan->room * sizeof *plan->knot;
-    mail = sizeof *plan->mail + sizeof(double) * plan->answer;
-    plan->size = (knot + value + mail + 4 * one + 4095) & ~4095ULL;
-    plan->memory = at = aligned_alloc(4096, plan->size);
+    setpoints->room = power_of_two(setpoints->room);
+    value = setpoints->room * one;
+    knot = setpoints->room * sizeof *setpoints->knot;
+    mail = sizeof *setpoints->mail + sizeof(double) * setpoints->answer;
+    setpoints->size = (knot + value + mail + 4 * one + 4095) & ~4095ULL;
+    setpoints->memory = at = aligned_alloc(4096, setpoints->size);
     if (!at)
         return -ENOMEM;
-    memset(at, 0, plan->size);
-    plan->knot = cut(&at, knot);
-    plan->value = cut(&at, value);
-    plan->mail = cut(&at, mail);
-    plan->setpoint = cut(&at, one);
-    plan->slope = cut(&at, one);
-    plan->aim = cut(&at, one);
-    plan->steps = cut(&at, core->values);
+    memset(at, 0, setpoints->size);
+    setpoints->knot = cut(&at, knot);
+    setpoints->value = cut(&at, value);
+    setpoints->mail = cut(&at, mail);
+    setpoints->setpoint = cut(&at, one);
+    setpoints->slope = cut(&at, one);
+    setpoints->aim = cut(&at, one);
+    setpoints->steps = cut(&at, core->values);
     mark_switches(core);
-    for (uint64_t i = 0; i < plan->room; i++)
-        plan->knot[i].cycle = -1;
+    for (uint64_t i = 0; i < setpoints->room; i++)
+        setpoints->knot[i].cycle = -1;
     for (int i = 0; i < LATCHES; i++)
-        plan->latch[i].cycle = -1;
-    plan->newest = plan->at = plan->aimed = -1;
+        setpoints->latch[i].cycle = -1;
+    setpoints->newest = setpoints->at = setpoints->aimed = -1;
     return 0;
 }
 
-void plan_free(struct plan *plan)
+void setpoints_free(struct setpoints *setpoints)
 {
-    free(plan->memory);
+    free(setpoints->memory);
 }
 
-void plan_forget(struct inphase_core *core)
+void setpoints_forget(struct inphase_core *core)
 {
-    struct plan *plan = &core->plan;
+    struct setpoints *setpoints = &core->setpoints;
 
-    for (uint64_t i = 0; i < plan->room; i++)
-        plan->knot[i].cycle = -1;
-    plan->newest = plan->at = plan->aimed = -1;
+    for (uint64_t i = 0; i < setpoints->room; i++)
+        setpoints->knot[i].cycle = -1;
+    setpoints->newest = setpoints->at = setpoints->aimed = -1;
 }
 
 /* ---- knots ----------------------------------------------------------------------------------- */
 
-static struct knot *place_of(const struct plan *plan, int64_t cycle)
+static struct knot *place_of(const struct setpoints *setpoints, int64_t cycle)
 {
-    return &plan->knot[(uint64_t)(cycle / plan->spacing) & (plan->room - 1)];
+    return &setpoints->knot[(uint64_t)(cycle / setpoints->spacing) & (setpoints->room - 1)];
 }
 
-static double *values_of(const struct plan *plan, const struct knot *knot)
+static double *values_of(const struct setpoints *setpoints, const struct knot *knot)
 {
-    return plan->value + (uint64_t)(knot - plan->knot) * plan->values;
+    return setpoints->value + (uint64_t)(knot - setpoints->knot) * setpoints->values;
 }
 
 /* the knot for exactly that cycle, NULL: there is none */
-static const struct knot *knot_at(const struct plan *plan, int64_t cycle)
+static const struct knot *knot_at(const struct setpoints *setpoints, int64_t cycle)
 {
-    const struct knot *knot = cycle < 0 ? NULL : place_of(plan, cycle);
+    const struct knot *knot = cycle < 0 ? NULL : place_of(setpoints, cycle);
 
     return knot && knot->cycle == cycle ? knot : NULL;
 }
 
 /* likewise, with a command */
-static const struct knot *setpoint_at(const struct plan *plan, int64_t cycle)
+static const struct knot *setpoint_at(const struct setpoints *setpoints, int64_t cycle)
 {
-    const struct knot *knot = knot_at(plan, cycle);
+    const struct knot *knot = knot_at(setpoints, cycle);
 
     return knot && !knot->reason ? knot : NULL;
 }
 
 /* ---- an answer comes ------------------------------------------------------------------------- */
 
-static uint32_t refusal_of(const struct plan *plan, const struct mail *mail, int64_t now_ns)
+static uint32_t refusal_of(const struct setpoints *setpoints, const struct mail *mail,
+                           int64_t now_ns)
 {
-    if (mail->reason >= INPHASE_REASONS || (!mail->reason && mail->values != plan->answer))
+    if (mail->reason >= INPHASE_REASONS || (!mail->reason && mail->values != setpoints->answer))
         return INPHASE_REASON_SHAPE;
     if (mail->reason)
         return mail->reason;
     if (mail->valid_until_ns < now_ns)
         return INPHASE_REASON_EXPIRED;
-    for (uint32_t i = 0; i < plan->answer; i++)
+    for (uint32_t i = 0; i < setpoints->answer; i++)
         if (!isfinite(mail->value[i]))
             return INPHASE_REASON_NAN;
     return INPHASE_REASON_NONE;
@@ -181,36 +185,36 @@ static uint32_t latency_of(const struct inphase_core *core, const struct mail *m
 }
 
 /* into the sorted ones, in place of the oldest once there are enough */
-static void note_latency(struct plan *plan, uint32_t latency)
+static void note_latency(struct setpoints *setpoints, uint32_t latency)
 {
-    uint32_t count = plan->latencies, at;
+    uint32_t count = setpoints->latencies, at;
 
     /* nearly always the oldest is like the newest: the order stays */
-    if (count == LATENCIES && plan->measured[plan->next_latency] == latency) {
-        plan->next_latency = (plan->next_latency + 1) % LATENCIES;
+    if (count == LATENCIES && setpoints->measured[setpoints->next_latency] == latency) {
+        setpoints->next_latency = (setpoints->next_latency + 1) % LATENCIES;
         return;
     }
     if (count == LATENCIES) {
-        for (at = 0; plan->sorted[at] != plan->measured[plan->next_latency]; at++)
+        for (at = 0; setpoints->sorted[at] != setpoints->measured[setpoints->next_latency]; at++)
             ;
         for (count--; at < count; at++)
-            plan->sorted[at] = plan->sorted[at + 1];
+            setpoints->sorted[at] = setpoints->sorted[at + 1];
     }
-    for (at = count; at > 0 && plan->sorted[at - 1] > latency; at--)
-        plan->sorted[at] = plan->sorted[at - 1];
-    plan->sorted[at] = latency;
-    plan->measured[plan->next_latency] = latency;
-    plan->next_latency = (plan->next_latency + 1) % LATENCIES;
-    plan->latencies = count + 1;
+    for (at = count; at > 0 && setpoints->sorted[at - 1] > latency; at--)
+        setpoints->sorted[at] = setpoints->sorted[at - 1];
+    setpoints->sorted[at] = latency;
+    setpoints->measured[setpoints->next_latency] = latency;
+    setpoints->next_latency = (setpoints->next_latency + 1) % LATENCIES;
+    setpoints->latencies = count + 1;
 }
 
 /* the smallest that at least 95 % of them do not exceed */
-static int64_t usual_latency(const struct plan *plan)
+static int64_t usual_latency(const struct setpoints *setpoints)
 {
-    return plan->latencies ? plan->sorted[(plan->latencies * 95 + 99) / 100 - 1] : 0;
+    return setpoints->latencies ? setpoints->sorted[(setpoints->latencies * 95 + 99) / 100 - 1] : 0;
 }
 
-static void count(struct inphase_core *core, enum count which, int64_t amount)
+static void count_in_motion(struct inphase_core *core, enum count which, int64_t amount)
 {
     if (!is_stopping(core))
         count_add(core->statistics, which, amount);
@@ -218,28 +222,29 @@ static void count(struct inphase_core *core, enum count which, int64_t amount)
 
 static void note_inference(struct inphase_core *core, const struct mail *mail)
 {
-    int64_t latched_ns = core->plan.latch[mail->cycle / core->plan.every % LATCHES].latched_ns;
-    int64_t cycle = core->plan.latch[mail->cycle / core->plan.every % LATCHES].cycle;
+    const struct setpoints *setpoints = &core->setpoints;
+    int64_t at = mail->cycle / setpoints->every % LATCHES;
+    int64_t latched_ns = setpoints->latch[at].latched_ns, cycle = setpoints->latch[at].cycle;
 
     /* what came too late for its first cycle is no command of it */
     if (cycle == mail->cycle && mail->posted_ns >= latched_ns && !is_stopping(core) &&
-        cycle + core->plan.latency >= core->cycle)
+        cycle + core->setpoints.latency >= core->cycle)
         histogram_add(&core->statistics->histogram[INPHASE_HIST_LATCH_TO_COMMAND],
                       mail->posted_ns - latched_ns);
 }
 
 /* whether a command for that cycle is of no use any more */
-static bool is_stale(const struct plan *plan, int64_t cycle, int64_t now)
+static bool is_stale(const struct setpoints *setpoints, int64_t cycle, int64_t now)
 {
-    int64_t last = plan->interpolate == INPHASE_HOLD ? cycle + plan->spacing - 1 : cycle;
+    int64_t last = setpoints->interpolate == INPHASE_HOLD ? cycle + setpoints->spacing - 1 : cycle;
 
     return last < now;
 }
 
-static void put_knot(const struct plan *plan, const struct mail *mail, int64_t cycle,
+static void put_knot(const struct setpoints *setpoints, const struct mail *mail, int64_t cycle,
                      uint32_t reason)
 {
-    *place_of(plan, cycle) = (struct knot){
+    *place_of(setpoints, cycle) = (struct knot){
         .cycle = cycle,
         .posted_ns = mail->posted_ns,
         .valid_until_ns = mail->valid_until_ns,
@@ -248,66 +253,70 @@ static void put_knot(const struct plan *plan, const struct mail *mail, int64_t c
 }
 
 /* why there is no command, for the cycles until the next answer is due that have none */
-static void put_refusal(const struct plan *plan, const struct mail *mail, uint32_t reason,
+static void put_refusal(const struct setpoints *setpoints, const struct mail *mail, uint32_t reason,
                         int64_t now)
 {
-    int64_t first = mail->cycle + plan->latency;
+    int64_t first = mail->cycle + setpoints->latency;
 
-    for (int64_t i = 0; i < plan->chunk && i * plan->spacing < plan->every; i++) {
-        int64_t cycle = first + i * plan->spacing;
+    for (int64_t i = 0; i < setpoints->chunk && i * setpoints->spacing < setpoints->every; i++) {
+        int64_t cycle = first + i * setpoints->spacing;
 
-        if (!is_stale(plan, cycle, now) && !setpoint_at(plan, cycle))
-            put_knot(plan, mail, cycle, reason);
+        if (!is_stale(setpoints, cycle, now) && !setpoint_at(setpoints, cycle))
+            put_knot(setpoints, mail, cycle, reason);
     }
 }
 
 /* how much of the new command there is in the one for a cycle; 1: the old one is gone */
-static double share_of_new(const struct plan *plan, int64_t cycle, int64_t from)
+static double share_of_new(const struct setpoints *setpoints, int64_t cycle, int64_t from)
 {
     int64_t since = cycle > from ? cycle - from : 0;
 
-    if (plan->join != INPHASE_JOIN_BLEND || since >= plan->fade)
+    if (setpoints->join != INPHASE_JOIN_BLEND || since >= setpoints->fade)
         return 1;
-    return (double)(since + 1) / (double)(plan->fade + 1);
+    return (double)(since + 1) / (double)(setpoints->fade + 1);
 }
 
 /* join an answer with the plan; how many of its commands are stale */
-static uint32_t join(const struct plan *plan, const struct mail *mail, int64_t now)
+static uint32_t join_answer(const struct setpoints *setpoints, const struct mail *mail, int64_t now)
 {
-    int64_t first = mail->cycle + plan->latency;
+    int64_t first = mail->cycle + setpoints->latency;
     int64_t from = first > now ? first : now;
-    int64_t frozen = plan->join == INPHASE_JOIN_FREEZE ? mail->cycle + usual_latency(plan) : first;
+    int64_t frozen = first;
     uint32_t stale = 0;
 
-    for (uint32_t i = 0; i < plan->chunk; i++) {
-        int64_t cycle = first + i * plan->spacing;
-        const double *fresh = mail->value + (uint64_t)i * plan->values;
-        bool known = setpoint_at(plan, cycle);
-        double share = known ? share_of_new(plan, cycle, from) : 1;
-        double *value = values_of(plan, place_of(plan, cycle));
+    if (setpoints->join == INPHASE_JOIN_FREEZE)
+        frozen = mail->cycle + usual_latency(setpoints);
+
+    for (uint32_t i = 0; i < setpoints->chunk; i++) {
+        int64_t cycle = first + i * setpoints->spacing;
+        const double *fresh = mail->value + (uint64_t)i * setpoints->values;
+        bool known = setpoint_at(setpoints, cycle);
+        double share = known ? share_of_new(setpoints, cycle, from) : 1;
+        double *value = values_of(setpoints, place_of(setpoints, cycle));
 
         /* the last one before this cycle is where a line may have to start */
-        stale += is_stale(plan, cycle, now);
-        if (is_stale(plan, cycle, now) && (known || cycle + plan->spacing <= now))
+        stale += is_stale(setpoints, cycle, now);
+        if (is_stale(setpoints, cycle, now) && (known || cycle + setpoints->spacing <= now))
             continue;
         if (known && cycle < frozen)
             continue;
-        put_knot(plan, mail, cycle, INPHASE_REASON_NONE);
+        put_knot(setpoints, mail, cycle, INPHASE_REASON_NONE);
 
         /* within both whatever is rounded: never 0 times what is not finite, for both are */
-        for (uint32_t v = 0; v < plan->values; v++)
-            value[v] = share == 1 || plan->steps[v] ? fresh[v]
-                                                    : value[v] * (1 - share) + fresh[v] * share;
+        for (uint32_t v = 0; v < setpoints->values; v++)
+            value[v] = share == 1 || setpoints->steps[v]
+                           ? fresh[v]
+                           : value[v] * (1 - share) + fresh[v] * share;
     }
     return stale;
 }
 
 /* the first cycle that an answer is needed in: one command of it is gone to from the one before */
-static int64_t needed_in(const struct plan *plan, const struct mail *mail)
+static int64_t needed_in(const struct setpoints *setpoints, const struct mail *mail)
 {
-    bool is_gone_to = plan->chunk == 1 && plan->interpolate != INPHASE_HOLD;
+    bool is_gone_to = setpoints->chunk == 1 && setpoints->interpolate != INPHASE_HOLD;
 
-    return mail->cycle + plan->latency - (is_gone_to ? plan->spacing - 1 : 0);
+    return mail->cycle + setpoints->latency - (is_gone_to ? setpoints->spacing - 1 : 0);
 }
 
 /* an answer to a frame before the present epoch moves nothing any more */
@@ -316,52 +325,52 @@ static bool is_current(const struct inphase_core *core, int64_t frame_cycle)
     return frame_cycle >= core->epoch_cycle;
 }
 
-static void take(struct inphase_core *core, const struct mail *mail, int64_t now_ns)
+static void take_answer(struct inphase_core *core, const struct mail *mail, int64_t now_ns)
 {
-    struct plan *plan = &core->plan;
+    struct setpoints *setpoints = &core->setpoints;
     uint32_t refusal;
 
     /* another process wrote this: what the core indexes with is checked here */
-    if (mail->cycle < 0 || mail->cycle < plan->newest || mail->cycle > core->cycle ||
-        mail->cycle % plan->every) {
-        count(core, COUNT_REFUSED_ANSWERS, 1);
+    if (mail->cycle < 0 || mail->cycle < setpoints->newest || mail->cycle > core->cycle ||
+        mail->cycle % setpoints->every) {
+        count_in_motion(core, COUNT_REFUSED_ANSWERS, 1);
         return;
     }
     if (!is_current(core, mail->cycle)) {
-        count(core, COUNT_DROPPED, 1);
-        put_refusal(plan, mail, INPHASE_REASON_DROPPED, core->cycle);
+        count_in_motion(core, COUNT_DROPPED, 1);
+        put_refusal(setpoints, mail, INPHASE_REASON_DROPPED, core->cycle);
         return;
     }
-    refusal = refusal_of(plan, mail, now_ns);
+    refusal = refusal_of(setpoints, mail, now_ns);
     if (refusal) {
-        count(core, COUNT_REFUSED_ANSWERS, 1);
-        put_refusal(plan, mail, refusal, core->cycle);
+        count_in_motion(core, COUNT_REFUSED_ANSWERS, 1);
+        put_refusal(setpoints, mail, refusal, core->cycle);
         return;
     }
-    plan->newest = mail->cycle;
-    note_latency(plan, latency_of(core, mail));
+    setpoints->newest = mail->cycle;
+    note_latency(setpoints, latency_of(core, mail));
     note_inference(core, mail);
-    count(core, COUNT_LATE_ANSWERS, needed_in(plan, mail) < core->cycle);
-    count(core, COUNT_STALE, join(plan, mail, core->cycle));
+    count_in_motion(core, COUNT_LATE_ANSWERS, needed_in(setpoints, mail) < core->cycle);
+    count_in_motion(core, COUNT_STALE, join_answer(setpoints, mail, core->cycle));
 }
 
-static void take_all(struct inphase_core *core, int64_t now_ns)
+static void take_answers(struct inphase_core *core, int64_t now_ns)
 {
-    struct plan *plan = &core->plan;
-    uint64_t head = core->mailbox ? mailbox_head(core->mailbox) : plan->seen;
+    struct setpoints *setpoints = &core->setpoints;
+    uint64_t head = core->mailbox ? mailbox_head(core->mailbox) : setpoints->seen;
 
     /* one look at each: one that is being written now came too late, and is seen in the next
        cycle */
-    if (head < plan->seen || head - plan->seen > MAILBOX_SLOTS)
-        plan->seen = head > MAILBOX_SLOTS ? head - MAILBOX_SLOTS : 0;
-    for (; plan->seen < head; plan->seen++) {
-        if (!mailbox_read(core->mailbox, plan->answer, plan->seen, plan->mail))
+    if (head < setpoints->seen || head - setpoints->seen > MAILBOX_SLOTS)
+        setpoints->seen = head > MAILBOX_SLOTS ? head - MAILBOX_SLOTS : 0;
+    for (; setpoints->seen < head; setpoints->seen++) {
+        if (!mailbox_read(core->mailbox, setpoints->answer, setpoints->seen, setpoints->mail))
             continue;
 
         /* on virtual time an answer is known before it is there */
-        if (core->clock == &virtual_clock && plan->mail->posted_ns > now_ns)
+        if (core->clock == &virtual_clock && setpoints->mail->posted_ns > now_ns)
             return;
-        take(core, plan->mail, now_ns);
+        take_answer(core, setpoints->mail, now_ns);
     }
 }
 
@@ -369,60 +378,62 @@ static void take_all(struct inphase_core *core, int64_t now_ns)
 
 /* slope at a knot, per cycle: from the one before it to the one after it, as far as they are
    known */
-static double slope_at(const struct plan *plan, const struct knot *knot, uint32_t v)
+static double slope_at(const struct setpoints *setpoints, const struct knot *knot, uint32_t v)
 {
-    const struct knot *before = setpoint_at(plan, knot->cycle - plan->spacing);
-    const struct knot *after = setpoint_at(plan, knot->cycle + plan->spacing);
-    double here = values_of(plan, knot)[v], length = (double)plan->spacing;
-    double from = before ? values_of(plan, before)[v] : here;
-    double to = after ? values_of(plan, after)[v] : here;
+    const struct knot *before = setpoint_at(setpoints, knot->cycle - setpoints->spacing);
+    const struct knot *after = setpoint_at(setpoints, knot->cycle + setpoints->spacing);
+    double here = values_of(setpoints, knot)[v], length = (double)setpoints->spacing;
+    double from = before ? values_of(setpoints, before)[v] : here;
+    double to = after ? values_of(setpoints, after)[v] : here;
 
-    if (!before && plan->at >= 0) {
-        from = plan->setpoint[v];
-        length = (double)(knot->cycle - plan->at);
+    if (!before && setpoints->at >= 0) {
+        from = setpoints->setpoint[v];
+        length = (double)(knot->cycle - setpoints->at);
         before = knot;
     }
     if (before && after)
-        length += (double)plan->spacing;
+        length += (double)setpoints->spacing;
     return before || after ? (to - from) / length : 0;
 }
 
 /* exactly at a knot */
-static void arrive(struct plan *plan, const struct knot *knot)
+static void arrive_at(struct setpoints *setpoints, const struct knot *knot)
 {
-    for (uint32_t v = 0; plan->interpolate == INPHASE_CUBIC && v < plan->values; v++)
-        plan->slope[v] = plan->aimed == knot->cycle ? plan->aim[v] : slope_at(plan, knot, v);
-    memcpy(plan->setpoint, values_of(plan, knot), plan->values * sizeof(double));
-    plan->at = knot->cycle;
-    plan->aimed = -1;
+    for (uint32_t v = 0; setpoints->interpolate == INPHASE_CUBIC && v < setpoints->values; v++)
+        setpoints->slope[v] = setpoints->aimed == knot->cycle ? setpoints->aim[v]
+                                                              : slope_at(setpoints, knot, v);
+    memcpy(setpoints->setpoint, values_of(setpoints, knot), setpoints->values * sizeof(double));
+    setpoints->at = knot->cycle;
+    setpoints->aimed = -1;
 }
 
 /* On the way to a knot, from where the setpoint was last: the rest of the same line or cubic, as
-   long as the knot stays what it was; from wherever it is, without a step, when it does not. A
-   cubic: Hermite's, through both points with both slopes */
-static void approach(struct plan *plan, const struct knot *knot, int64_t cycle)
+   long as the knot stays what it was; from wherever it is, without a step, when it does not */
+static void interpolate_towards(struct setpoints *setpoints, const struct knot *knot, int64_t cycle)
 {
-    const double *end = values_of(plan, knot);
-    double length = (double)(knot->cycle - plan->at);
-    double s = (double)(cycle - plan->at) / length, r = 1 - s;
+    const double *end = values_of(setpoints, knot);
+    double length = (double)(knot->cycle - setpoints->at);
+    double s = (double)(cycle - setpoints->at) / length, r = 1 - s;
 
-    for (uint32_t v = 0; v < plan->values; v++) {
-        double from = plan->setpoint[v], to = end[v];
+    for (uint32_t v = 0; v < setpoints->values; v++) {
+        double from = setpoints->setpoint[v], to = end[v], slope = setpoints->slope[v], aim;
 
-        if (plan->steps[v])
+        if (setpoints->steps[v])
             continue;
-        if (plan->interpolate == INPHASE_LINEAR) {
-            plan->setpoint[v] = r * from + s * to;
+        if (setpoints->interpolate == INPHASE_LINEAR) {
+            setpoints->setpoint[v] = r * from + s * to;
             continue;
         }
-        plan->aim[v] = slope_at(plan, knot, v);
-        plan->setpoint[v] = (1 + 2 * s) * r * r * from + s * s * (3 - 2 * s) * to +
-                            s * r * length * (r * plan->slope[v] - s * plan->aim[v]);
-        plan->slope[v] = 6 * s * r * (to - from) / length + r * (1 - 3 * s) * plan->slope[v] +
-                         s * (3 * s - 2) * plan->aim[v];
+
+        /* a cubic: Hermite's, through both points with both slopes */
+        setpoints->aim[v] = aim = slope_at(setpoints, knot, v);
+        setpoints->setpoint[v] = (1 + 2 * s) * r * r * from + s * s * (3 - 2 * s) * to +
+                                 s * r * length * (r * slope - s * aim);
+        setpoints->slope[v] = 6 * s * r * (to - from) / length + r * (1 - 3 * s) * slope +
+                              s * (3 * s - 2) * aim;
     }
-    plan->at = cycle;
-    plan->aimed = knot->cycle;
+    setpoints->at = cycle;
+    setpoints->aimed = knot->cycle;
 }
 
 static bool has_ramped(const struct inphase_core *core)
@@ -435,14 +446,14 @@ static bool has_ramped(const struct inphase_core *core)
 
 static uint32_t next_setpoint(struct inphase_core *core, int64_t now_ns)
 {
-    struct plan *plan = &core->plan;
-    int64_t cycle = core->cycle, base = cycle - (cycle - plan->latency) % plan->spacing;
-    bool between = plan->interpolate != INPHASE_HOLD && base < cycle;
+    struct setpoints *setpoints = &core->setpoints;
+    int64_t cycle = core->cycle, base = cycle - (cycle - setpoints->latency) % setpoints->spacing;
+    bool between = setpoints->interpolate != INPHASE_HOLD && base < cycle;
     const struct knot *knot, *start;
 
-    if (cycle < plan->latency)
+    if (cycle < setpoints->latency)
         return INPHASE_REASON_SILENT;
-    knot = knot_at(plan, between ? base + plan->spacing : base);
+    knot = knot_at(setpoints, between ? base + setpoints->spacing : base);
     if (!knot)
         return INPHASE_REASON_SILENT;
     core->inferred_ns = knot->posted_ns;
@@ -451,54 +462,54 @@ static uint32_t next_setpoint(struct inphase_core *core, int64_t now_ns)
     if (knot->valid_until_ns < now_ns)
         return INPHASE_REASON_EXPIRED;
     if (!between) {
-        arrive(plan, knot);
+        arrive_at(setpoints, knot);
         return INPHASE_REASON_NONE;
     }
-    if (plan->at < 0) {
-        start = setpoint_at(plan, base);
+    if (setpoints->at < 0) {
+        start = setpoint_at(setpoints, base);
         if (!start)
             return INPHASE_REASON_SILENT;
-        arrive(plan, start);
+        arrive_at(setpoints, start);
     }
-    approach(plan, knot, cycle);
-    for (uint32_t v = 0; v < plan->values; v++)
-        if (!isfinite(plan->setpoint[v])) {
-            plan->at = plan->aimed = -1;
+    interpolate_towards(setpoints, knot, cycle);
+    for (uint32_t v = 0; v < setpoints->values; v++)
+        if (!isfinite(setpoints->setpoint[v])) {
+            setpoints->at = setpoints->aimed = -1;
             return INPHASE_REASON_NAN;
         }
     return INPHASE_REASON_NONE;
 }
 
-uint32_t plan_follow(struct inphase_core *core, int64_t now_ns)
+uint32_t setpoints_follow(struct inphase_core *core, int64_t now_ns)
 {
-    struct plan *plan = &core->plan;
+    struct setpoints *setpoints = &core->setpoints;
     uint32_t gone = atomic_load_explicit(&core->policy_gone, memory_order_relaxed), missing;
 
-    if (core->cycle % plan->every == 0) {
-        int64_t at = core->cycle / plan->every % LATCHES;
+    if (core->cycle % setpoints->every == 0) {
+        int64_t at = core->cycle / setpoints->every % LATCHES;
 
-        plan->latch[at].cycle = core->cycle;
-        plan->latch[at].latched_ns = core->latched_ns;
+        setpoints->latch[at].cycle = core->cycle;
+        setpoints->latch[at].latched_ns = core->latched_ns;
     }
-    take_all(core, now_ns);
+    take_answers(core, now_ns);
 
     /* a ramp has taken the robot elsewhere */
     if (has_ramped(core))
-        plan->at = plan->aimed = -1;
+        setpoints->at = setpoints->aimed = -1;
     core->inferred_ns = INPHASE_ABSENT;
     missing = next_setpoint(core, now_ns);
     if (missing == INPHASE_REASON_NONE) {
-        memcpy(core->command, plan->setpoint, plan->values * sizeof(double));
+        memcpy(core->command, setpoints->setpoint, setpoints->values * sizeof(double));
         return INPHASE_REASON_NONE;
     }
 
     /* the robot stands at the setpoint before */
-    memset(plan->slope, 0, plan->values * sizeof(double));
-    plan->aimed = -1;
-    if (plan->at >= 0)
-        plan->at = core->cycle;
+    memset(setpoints->slope, 0, setpoints->values * sizeof(double));
+    setpoints->aimed = -1;
+    if (setpoints->at >= 0)
+        setpoints->at = core->cycle;
     if (missing == INPHASE_REASON_SILENT) {
-        count(core, COUNT_STARVED, plan->chunk > 1 && plan->newest >= 0);
+        count_in_motion(core, COUNT_STARVED, setpoints->chunk > 1 && setpoints->newest >= 0);
         if (gone)
             missing = gone;
     }

@@ -20,7 +20,7 @@ struct knot {
 
 /* What the policy's answers say of this and of coming cycles: setpoint.c. The cycle thread's, but
    for what is constant */
-struct plan {
+struct setpoints {
     int64_t every, latency, spacing, fade; /* constant, cycles; spacing: from command to command */
     uint32_t chunk, join, interpolate;     /* constant */
     uint32_t values, answer;     /* constant: doubles of a command, and of a whole answer */
@@ -50,10 +50,10 @@ struct plan {
 };
 
 /* memory for what the configuration says; -EINVAL: a bound of inphase.h is broken; -ENOMEM */
-int plan_make(struct inphase_core *core, const struct inphase_policy_timing *config);
-void plan_free(struct plan *plan);
+int setpoints_make(struct inphase_core *core, const struct inphase_policy_timing *config);
+void setpoints_free(struct setpoints *setpoints);
 /* nothing that was answered so far is a command any more */
-void plan_forget(struct inphase_core *core);
+void setpoints_forget(struct inphase_core *core);
 /* take what was posted, and put the command of this cycle into core->command; NONE, or why there is
    none. At the act */
-uint32_t plan_follow(struct inphase_core *core, int64_t now_ns);
+uint32_t setpoints_follow(struct inphase_core *core, int64_t now_ns);

@@ -120,7 +120,7 @@ void state_follow(struct inphase_core *core)
 static void begin_epoch(struct inphase_core *core)
 {
     core->epoch_cycle = core->cycle + core->is_latched;
-    plan_forget(core);
+    setpoints_forget(core);
     put_i64(&core->state->epoch, load_i64(&core->state->epoch) + 1);
 }
 

@@ -683,7 +683,7 @@ static void write_mail(struct inphase_core *core, const struct mail *mail)
 {
     struct mailbox *mailbox = core->own_mailbox;
     uint64_t number = mailbox_head(mailbox);
-    uint64_t at = number % MAILBOX_SLOTS * ring_stride(sizeof *mail + 8 * core->plan.answer);
+    uint64_t at = number % MAILBOX_SLOTS * ring_stride(sizeof *mail + 8 * core->setpoints.answer);
 
     slot_write((struct slot *)((uint8_t *)mailbox + MAILBOX_RING + at), number, mail, sizeof *mail);
     atomic_store(&mailbox->head, number + 1);

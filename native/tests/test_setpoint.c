@@ -88,7 +88,7 @@ static int answer(struct robot *robot, int64_t cycle, const double *values)
     struct inphase_core *core = robot->core;
 
     return lockstep_post(core, cycle, core->virtual_ns, INPHASE_REASON_NONE, values,
-                          core->plan.answer);
+                          core->setpoints.answer);
 }
 
 static int refuse(struct robot *robot, int64_t cycle, uint32_t reason)
@@ -335,11 +335,11 @@ static void a_latency_is_forgotten_once_it_is_rare(void)
 {
     struct robot robot;
     double chunk[2] = {HERE, HERE};
-    struct plan *plan;
+    struct setpoints *setpoints;
 
     open_robot(&robot, (struct inphase_policy_timing){
                            .every = 2, .chunk = 2, .join = INPHASE_JOIN_FREEZE});
-    plan = &robot.core->plan;
+    setpoints = &robot.core->setpoints;
     for (int k = 0; k < 100; k++) {
         latch(&robot);
         if (k >= 4)
@@ -349,14 +349,14 @@ static void a_latency_is_forgotten_once_it_is_rare(void)
         if (k < 4)
             CHECK_EQUAL(answer(&robot, 2 * k, chunk), 0);
         act(&robot);
-        CHECK_EQUAL(plan->latencies, k < LATENCIES ? k + 1 : LATENCIES);
+        CHECK_EQUAL(setpoints->latencies, k < LATENCIES ? k + 1 : LATENCIES);
 
         /* sorted, and what was measured, each once */
-        for (uint32_t i = 1; i < plan->latencies; i++)
-            CHECK(plan->sorted[i - 1] <= plan->sorted[i]);
+        for (uint32_t i = 1; i < setpoints->latencies; i++)
+            CHECK(setpoints->sorted[i - 1] <= setpoints->sorted[i]);
 
         /* 4 of 64 are more than 5 %, 3 are not */
-        CHECK_EQUAL(plan->sorted[(plan->latencies * 95 + 99) / 100 - 1], k < 64 ? 1 : 0);
+        CHECK_EQUAL(setpoints->sorted[(setpoints->latencies * 95 + 99) / 100 - 1], k < 64 ? 1 : 0);
     }
     close_robot(&robot);
 }
@@ -502,7 +502,7 @@ static void a_switch_is_neither_blended_nor_interpolated(void)
         open_robot(&robot, (struct inphase_policy_timing){
                                .every = 4, .chunk = 3, .chunk_every = 4, .interpolate = way,
                                .join = INPHASE_JOIN_BLEND, .blend_cycles = 9});
-        robot.core->plan.steps[0] = 1;
+        robot.core->setpoints.steps[0] = 1;
         for (int i = 0; i < 12; i++) {
             latch(&robot);
             if (i % 4 == 0)
@@ -618,7 +618,7 @@ static void one_number_that_is_none_refuses_the_whole_answer(void)
 static void write_mail(struct robot *robot, struct mail head, uint64_t number, uint64_t sequence)
 {
     struct mailbox *mailbox = robot->core->own_mailbox;
-    uint64_t stride = ring_stride(sizeof(struct mail) + 8 * robot->core->plan.answer);
+    uint64_t stride = ring_stride(sizeof(struct mail) + 8 * robot->core->setpoints.answer);
     struct slot *slot =
         (struct slot *)((uint8_t *)mailbox + MAILBOX_RING + number % MAILBOX_SLOTS * stride);
 
@@ -688,7 +688,7 @@ static void torn_answers_and_heads_that_jump_are_passed_over(void)
 /* a whole answer to the frame of cycle 0 that is valid until then */
 static void answer_until(struct robot *robot, int64_t valid_until_ns, const double *values)
 {
-    uint32_t count = robot->core->plan.answer;
+    uint32_t count = robot->core->setpoints.answer;
     struct mailbox *mailbox = robot->core->own_mailbox;
     struct mail *mail = calloc(1, sizeof *mail + count * sizeof *values);
     uint64_t number = mailbox_head(mailbox);
