@@ -199,21 +199,21 @@ class Channel:
         below = self.low - position + self.jerk * highest(-v, -a, bound)
         return most(above, below)
 
-    def beyond(self, acceleration: float, distance: float, moves: float) -> float:
+    def overshoot_of(self, acceleration: float, distance: float, moves: float) -> float:
         velocity, jerk = self.velocity + acceleration, self.jerk
         ends = way((velocity - moves) / jerk, acceleration / jerk, self.acceleration_max / jerk)
         return jerk * ends + velocity - distance
 
-    def approach(self, distance: float, moves: float) -> float:
+    def acceleration_to_goal(self, distance: float, moves: float) -> float:
         low, high = self.slowest, self.fastest
-        at_low, at_high = (self.beyond(end, distance, moves) for end in (low, high))
+        at_low, at_high = (self.overshoot_of(end, distance, moves) for end in (low, high))
         if not at_high > 0:
             return high
         if not at_low < 0:
             return low
         for _ in range(TRIES):
             middle = clamp(low - at_low * (high - low) / (at_high - at_low), low, high)
-            at_middle = self.beyond(middle, distance, moves)
+            at_middle = self.overshoot_of(middle, distance, moves)
             if at_middle == 0:
                 return middle
             if at_middle < 0:
@@ -222,7 +222,7 @@ class Channel:
                 high, at_high = middle, at_middle
         return high if distance < 0 else low
 
-    def inside(self, acceleration: float) -> float:
+    def within_range(self, acceleration: float) -> float:
         good, bad = self.ramp, acceleration
         at_good, at_bad = self.excess(good), self.excess(bad)
         if at_bad <= most(at_good, 0.0):
@@ -238,7 +238,9 @@ class Channel:
                 bad, at_bad = middle, at_middle
         return good
 
-    def take(self, motion: Motion, acceleration: float, position: float, period_s: float) -> None:
+    def apply_step(
+        self, motion: Motion, acceleration: float, position: float, period_s: float
+    ) -> None:
         velocity = self.velocity + acceleration
         taken = clamp(position, self.low, self.high)
         taken = clamp(taken, self.position - self.velocity_max, self.position + self.velocity_max)
@@ -256,7 +258,7 @@ class Channel:
             self.low = most(self.low, least(at - limits.step, self.position))
             self.high = least(self.high, most(at + limits.step, self.position))
 
-    def take_velocity(
+    def apply_velocity(
         self, motion: Motion, velocity: float, acceleration: float, period_s: float
     ) -> None:
         """Velocity mode: its range comes last."""
@@ -292,10 +294,10 @@ def limit_position(
         and (follows or way((distance - moves) / c.jerk, wanted / c.jerk, bound) == 0)
         and c.excess(wanted) <= 0
     ):
-        c.take(motion, wanted, goal, t)
+        c.apply_step(motion, wanted, goal, t)
     else:
-        wanted = c.inside(c.approach(distance, moves))
-        c.take(motion, wanted, c.position + (c.velocity + wanted), t)
+        wanted = c.within_range(c.acceleration_to_goal(distance, moves))
+        c.apply_step(motion, wanted, c.position + (c.velocity + wanted), t)
     motion.goal = goal
 
 
@@ -303,7 +305,7 @@ def ramp_position(limits: Limits, motion: Motion, measured: Measured, t: float) 
     """Position mode."""
     c = Channel(limits, motion, t, motion.position)
     c.stay_near(limits, measured.position)
-    c.take(motion, c.ramp, c.position + (c.velocity + c.ramp), t)
+    c.apply_step(motion, c.ramp, c.position + (c.velocity + c.ramp), t)
     motion.goal = motion.position
 
 
@@ -325,20 +327,20 @@ def limit_velocity(
     wanted = change
     if not follows or not c.slowest <= change <= c.fastest:
         wanted = moves + c.jerk * signed_first_of((change - moves) / c.jerk)
-    chosen = c.inside(clamp(wanted, c.slowest, c.fastest))
+    chosen = c.within_range(clamp(wanted, c.slowest, c.fastest))
     velocity = goal if chosen == change else (c.velocity + chosen) / t
-    c.take_velocity(motion, velocity, chosen, t)
+    c.apply_velocity(motion, velocity, chosen, t)
     motion.goal = goal
 
 
 def ramp_velocity(limits: Limits, motion: Motion, t: float) -> None:
     """Velocity mode."""
     c = Channel(limits, motion, t, 0.0)
-    c.take_velocity(motion, (c.velocity + c.ramp) / t, c.ramp, t)
+    c.apply_velocity(motion, (c.velocity + c.ramp) / t, c.ramp, t)
     motion.goal = motion.velocity
 
 
-def take_effort(limits: Limits, motion: Motion, wanted: float, t: float) -> None:
+def apply_effort(limits: Limits, motion: Motion, wanted: float, t: float) -> None:
     """The effort within its rate, and then in its range."""
     rate = limits.rate * t
     taken = clamp(wanted, motion.effort - rate, motion.effort + rate)
@@ -361,16 +363,16 @@ def limit_effort(
         p >= limits.low or limits.low == -math.inf
     ):
         low = limits.safe
-    take_effort(limits, motion, clamp(motion.goal, low, high), t)
+    apply_effort(limits, motion, clamp(motion.goal, low, high), t)
 
 
 def ramp_effort(limits: Limits, motion: Motion, t: float) -> None:
     """Effort mode."""
-    take_effort(limits, motion, limits.safe, t)
+    apply_effort(limits, motion, limits.safe, t)
     motion.goal = motion.effort
 
 
-def turn(limits: Limits, motion: Motion, on: bool, t: float) -> None:
+def switch_state(limits: Limits, motion: Motion, on: bool, t: float) -> None:
     """Switch mode."""
     dwell = float(math.floor(limits.dwell_s / t + 0.999999))
     was_on = motion.state >= 0.5
@@ -385,7 +387,7 @@ def limit(limits: Limits, motion: Motion, requested: float, measured: Measured, 
     """inphase_limit; limits that are some, and a motion that is finite."""
     if limits.mode == 3:
         wanted = requested if math.isfinite(requested) else motion.goal
-        turn(limits, motion, wanted >= 0.5, t)
+        switch_state(limits, motion, wanted >= 0.5, t)
     else:
         (limit_position, limit_velocity, limit_effort)[limits.mode](
             limits, motion, requested, measured, t
@@ -402,4 +404,4 @@ def ramp(limits: Limits, motion: Motion, measured: Measured, t: float) -> None:
         case 2:
             ramp_effort(limits, motion, t)
         case _:
-            turn(limits, motion, limits.safe >= 0.5, t)
+            switch_state(limits, motion, limits.safe >= 0.5, t)

@@ -3,17 +3,18 @@
 What is proved, and of what:
 
 1. Over IEEE doubles, NaN and infinities included, bit by bit: whatever the look-ahead has worked
-   out, the last step of C (`fill`, the walls, `take`) lets through only positions that are finite,
-   in the range, no further than the velocity from the last, and no further than `step` from the
-   measured position unless standing still is.
+   out, the last step of C (`load_channel`, the walls, `apply_step`) lets through only positions
+   that are finite, in the range, no further than the velocity from the last, and no further than
+   `step` from the measured position unless standing still is.
    So do those of a velocity and an effort: finite, in range, an effort within its rate, and on its
    way to its safe value while a joint is too fast, too far, or not known to be neither.
-2. Over the reals: accelerations and jerks of what `fill` offers are within their bounds, and the
-   velocity will be, for ever; of positions and velocities alike. A velocity that is asked for is
-   reached with nothing left to let go of.
+2. Over the reals: accelerations and jerks of what `load_channel` offers are within their bounds,
+   and the velocity will be, for ever; of positions and velocities alike. A velocity that is asked
+   for is reached with an acceleration of zero.
 3. Over the reals: the closed forms `way_up` and `highest` are what the ramp does, cycle by cycle,
    so that a ramp that stays in the range still does when its first cycle is over. With the check
-   that `inside` makes of all but the ramp itself, the range can be kept for ever within the others.
+   that `within_range` makes of all but the ramp itself, the range can be kept for ever within the
+   others.
 
 The model is `limiter_model`: `test_the_model_is_the_c_code` holds it against C bit for bit, and the
 proofs take its polynomials. What is not modelled: in 2 and 3 the rounding of doubles (the C tests
@@ -238,7 +239,7 @@ def fp_most(a: Any, b: Any) -> Any:
 
 
 class LastGate:
-    """The walls of `fill` and of the step, and `take`; what the look-ahead made is any double.
+    """The walls of `load_channel` and the step, and `apply_step`; the look-ahead gives any double.
 
     So are the sums of C, `below` and `above` the joint, `back` and `forth` of the velocity, but for
     what the two tests after this class prove of them.
@@ -447,7 +448,7 @@ def z3_most(a: Any, b: Any) -> Any:
 
 
 class Offered:
-    """What `fill` offers from a state that is viable, and a choice among it."""
+    """What `load_channel` offers from a state that is viable, and a choice among it."""
 
     def __init__(self) -> None:
         self.v, self.a, self.chosen = z3.Reals("v a chosen")
@@ -459,7 +460,7 @@ class Offered:
         self.fastest, self.slowest = z3_most(fastest, self.ramp), z3_least(slowest, self.ramp)
         self.assumed = [
             *self.viable(v, a),
-            # what binds less than 2 per cycle was made to: see `fill`
+            # what binds less than 2 per cycle was made to: see `load_channel`
             a_max >= z3.Q(1, 2),
             v_max > 0,
             *facts(a, -a, self.chosen, -self.chosen, self.ramp, -self.ramp),

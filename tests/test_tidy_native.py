@@ -48,7 +48,7 @@ LINES_PER_FUNCTION = 60
 LONG_FILES = {
     "src/device_clock.c": 620,
     "src/guard_process.c": 700,
-    "src/limiter.c": 650,
+    "src/limiter.c": 680,
     "src/model.c": 700,
     "src/packet.c": 700,
     "src/twin.c": 650,

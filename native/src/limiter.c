@@ -1,15 +1,14 @@
-/* The limiter and the ramp: what stands between any command and a device. No state of their own and
-   no failure: each is a total function of its arguments, and every loop is bounded by TRIES.
+/* The limiter and the ramp: they stand between any command and a device. They have no state and
+   cannot fail: each is a total function of its arguments, and every loop is bounded by TRIES.
 
-   Of positions and velocities one rule keeps all bounds satisfiable for ever: **nothing is applied
-   after which the ramp would not come to rest inside of the range, within the same velocity,
-   acceleration and jerk.** The ramp's own next step leaves the rest of the ramp, so there is always
-   something that may be applied.
+   For positions and velocities one rule keeps all bounds satisfiable for ever: **a step is applied
+   only if the ramp after it comes to rest inside the range, within the same velocity, acceleration
+   and jerk.** The ramp's next step is always legal, so a legal step always exists.
 
-   Inside, a cycle is the unit of time: velocity is the difference of two positions in a row,
-   acceleration that of two velocities, jerk that of two accelerations. Where sums of a ramp are
-   taken, the jerk is the unit of length too, and a deceleration is counted in the cycles that it
-   takes to let go of it. Only + - * /, sqrt and floor: equal on every machine. */
+   In this file a cycle is the unit of time: velocity is the difference of two positions in a row,
+   acceleration that of two velocities, jerk that of two accelerations. In sums of a ramp the jerk
+   is the unit of length too, and a deceleration is counted in the cycles until it is zero. Only + -
+   * /, sqrt and floor: equal on every machine. */
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>
@@ -17,67 +16,71 @@
 #include "limiter.h"
 #include "sums.h"
 
-#define TRIES 8 /* evaluations of a ramp in a search, which can end at any of them */
-#define ROUNDING 1e-6 /* of a jerk: what is less behind a wall was put there by rounding */
-#define CREEP 1e-11   /* of a jerk: what is slower rests */
+#define TRIES 8 /* evaluations of a ramp in a search, which may end after any of them */
+#define ROUNDING 1e-6 /* of a jerk: less than this behind a wall is rounding */
+#define CREEP 1e-11   /* of a jerk: a slower velocity is zero */
 
 /* ---- one channel in one cycle; unit: rad ---------------------------------------------------- */
 
 struct channel {
     double velocity_max, acceleration_max, jerk, build; /* of the limiter */
-    double low, high;                /* walls for this cycle: the channel is between them */
+    double low, high;                /* walls of this cycle, with the joint between them */
     double position, velocity, acceleration;
-    double slowest, fastest;         /* accelerations that velocity, acceleration and jerk allow */
-    double ramp;                     /* the ramp's; one of them */
+    double slowest, fastest;         /* accelerations that the bounds allow */
+    double ramp;                     /* the ramp's acceleration, one of them */
 };
 
-/* can an acceleration surely be let go of before the velocity has changed by so much? sum(x) is at
-   most (x + 1)^2 / 2; what is more here is room for rounding */
-static bool is_let_go_of(double jerk, double acceleration, double velocity)
+/* Does a jerk-limited acceleration surely reach zero before the velocity has changed by so much?
+   sum(x) is at most (x + 1)^2 / 2; the rest of the factor is room for rounding */
+static bool can_reach_zero_acceleration(double jerk, double acceleration, double velocity)
 {
     double x_and_1 = acceleration + jerk;
 
     return velocity * jerk > 0.501 * x_and_1 * x_and_1;
 }
 
-/* An acceleration up to a bound that can be let go of before the velocity has changed by so much.
-   Mostly it is the bound, which is seen without a root */
-static double let_go_of(const struct channel *c, double bound, double velocity)
+/* The largest acceleration, up to a bound, that can reach zero within the jerk limit before the
+   velocity has changed by so much. Usually it is the bound, which is found without a root */
+static double reach_zero_acceleration(const struct channel *c, double bound, double velocity)
 {
-    if (bound <= 0 ? velocity >= 0 : is_let_go_of(c->jerk, bound, velocity))
+    if (bound <= 0 ? velocity >= 0 : can_reach_zero_acceleration(c->jerk, bound, velocity))
         return bound;
     return least(bound, c->jerk * signed_first_of(velocity / c->jerk));
 }
 
-/* the quickest acceleration with which velocity and acceleration come to rest together */
+/* the quickest acceleration after which velocity and acceleration reach zero together */
 static void find_ramp(struct channel *c)
 {
     double jerk = c->jerk, bound;
 
     bound = least(c->velocity > 0 ? jerk - c->acceleration : jerk + c->acceleration,
                   c->acceleration_max);
-    c->ramp = let_go_of(c, bound, fabs(c->velocity));
+    c->ramp = reach_zero_acceleration(c, bound, fabs(c->velocity));
     c->ramp = clamp(c->velocity > 0 ? -c->ramp : c->ramp, c->acceleration - jerk,
                     c->acceleration + jerk);
     c->ramp = clamp(c->ramp, -c->acceleration_max, c->acceleration_max);
 }
 
-/* the joint is at `here`; false: those are no limits */
-static bool fill(struct channel *c, const struct inphase_limiter *limiter,
-                 const struct inphase_motion *motion, double here)
+/* the channel of a joint at `here`, for this cycle; false: the limits are invalid */
+static bool load_channel(struct channel *c, const struct inphase_limiter *limiter,
+                         const struct inphase_motion *motion, double here)
 {
     double period_s = limiter->period_s, bound;
 
     if (!limiter->moves || !isfinite(here))
         return false;
+
+    /* the limiter's bounds, per cycle */
     c->velocity_max = limiter->velocity;
     c->acceleration_max = limiter->acceleration;
     c->jerk = limiter->jerk;
     c->build = limiter->build;
 
-    /* one that is outside of the range does not go further out */
+    /* a joint outside the range goes no further out */
     c->low = least(limiter->limits.low, here);
     c->high = most(limiter->limits.high, here);
+
+    /* the motion so far, within the bounds */
     c->position = here;
     c->velocity = motion->velocity * period_s;
     c->velocity = isfinite(c->velocity) ? clamp(c->velocity, -c->velocity_max, c->velocity_max) : 0;
@@ -86,18 +89,20 @@ static bool fill(struct channel *c, const struct inphase_limiter *limiter,
                           ? clamp(c->acceleration, -c->acceleration_max, c->acceleration_max)
                           : 0;
 
-    /* an acceleration that can be let go of before the velocity is too high */
+    /* accelerations that can reach zero before the velocity is too high */
     bound = least(c->acceleration + c->jerk, c->acceleration_max);
-    c->fastest = let_go_of(c, bound, c->velocity_max - c->velocity);
+    c->fastest = reach_zero_acceleration(c, bound, c->velocity_max - c->velocity);
     bound = least(c->jerk - c->acceleration, c->acceleration_max);
-    c->slowest = -let_go_of(c, bound, c->velocity_max + c->velocity);
+    c->slowest = -reach_zero_acceleration(c, bound, c->velocity_max + c->velocity);
+
+    /* the ramp is always legal */
     find_ramp(c);
     c->slowest = least(c->slowest, c->ramp);
     c->fastest = most(c->fastest, c->ramp);
     return true;
 }
 
-/* by how much the ramp after an acceleration would leave the walls; 0 or less: it does not */
+/* how far the ramp after an acceleration goes beyond a wall; 0 or less: it stays inside */
 static double excess(const struct channel *c, double acceleration)
 {
     double velocity = c->velocity + acceleration, position = c->position + velocity;
@@ -108,9 +113,9 @@ static double excess(const struct channel *c, double acceleration)
     return most(above, below);
 }
 
-/* How far the ramp after an acceleration surely goes at most. It goes no faster than `fastest`
-   ever, and rests within so many cycles: to let go of the acceleration, to build up the
-   deceleration, to hold it, and to let go of it */
+/* An upper bound of the distance of the ramp after an acceleration. It is never faster than
+   `fastest`. The cycles are those to end the acceleration, to build up the deceleration, to hold
+   it, and to end it */
 static double reach_of(const struct inphase_limiter *limiter, double velocity, double acceleration)
 {
     double rise = fabs(acceleration) + limiter->jerk;
@@ -119,7 +124,7 @@ static double reach_of(const struct inphase_limiter *limiter, double velocity, d
     return fastest * (fastest * limiter->per_acceleration + limiter->build_cycles);
 }
 
-/* does it surely stay between the walls? */
+/* does that ramp surely stay between the walls? */
 static bool is_clear_of_walls(const struct inphase_limiter *limiter, const struct channel *c,
                               double acceleration)
 {
@@ -129,9 +134,9 @@ static bool is_clear_of_walls(const struct inphase_limiter *limiter, const struc
     return position + reach <= c->high && position - reach >= c->low;
 }
 
-/* by how much the ramp after an acceleration would end beyond a goal that itself moves */
-static double beyond(const struct channel *c, double acceleration, double goal_distance,
-                     double goal_velocity)
+/* how far the ramp after an acceleration ends beyond a goal that itself moves */
+static double overshoot_of(const struct channel *c, double acceleration, double goal_distance,
+                           double goal_velocity)
 {
     double velocity = c->velocity + acceleration;
 
@@ -139,21 +144,25 @@ static double beyond(const struct channel *c, double acceleration, double goal_d
            velocity - goal_distance;
 }
 
-/* the acceleration after which the ramp, seen from the goal, would end there; else the end that is
-   nearer to it. Where the search is cut short, the ramp ends before the goal and not beyond */
-static double approach(const struct channel *c, double goal_distance, double goal_velocity)
+/* The acceleration after which the ramp ends at the goal, or the allowed one that is nearest to it.
+   A search that is cut short ends before the goal, never beyond */
+static double acceleration_to_goal(const struct channel *c, double goal_distance,
+                                   double goal_velocity)
 {
     double low = c->slowest, high = c->fastest;
-    double at_low = beyond(c, low, goal_distance, goal_velocity);
-    double at_high = beyond(c, high, goal_distance, goal_velocity);
+    double at_low = overshoot_of(c, low, goal_distance, goal_velocity);
+    double at_high = overshoot_of(c, high, goal_distance, goal_velocity);
 
+    /* no allowed acceleration overshoots, or all do */
     if (!(at_high > 0))
         return high;
     if (!(at_low < 0))
         return low;
+
+    /* regula falsi between the two */
     for (int i = 0; i < TRIES; i++) {
         double middle = clamp(low - at_low * (high - low) / (at_high - at_low), low, high);
-        double at_middle = beyond(c, middle, goal_distance, goal_velocity);
+        double at_middle = overshoot_of(c, middle, goal_distance, goal_velocity);
 
         if (at_middle == 0)
             return middle;
@@ -168,18 +177,21 @@ static double approach(const struct channel *c, double goal_distance, double goa
     return goal_distance < 0 ? high : low;
 }
 
-/* the acceleration nearest to one that leaves the walls after which the ramp does not */
-static double inside(const struct inphase_limiter *limiter, const struct channel *c,
-                     double acceleration)
+/* the acceleration nearest to the wanted one after which the ramp stays between the walls */
+static double within_range(const struct inphase_limiter *limiter, const struct channel *c,
+                           double acceleration)
 {
     double good = c->ramp, bad = acceleration, at_good, at_bad;
 
+    /* usually the wanted one is clear of the walls, or no worse than the ramp itself */
     if (is_clear_of_walls(limiter, c, bad))
         return bad;
     at_good = excess(c, good);
     at_bad = excess(c, bad);
     if (at_bad <= most(at_good, 0))
         return bad;
+
+    /* regula falsi from the ramp's acceleration, which is good, to the wanted one */
     for (int i = 0; i < TRIES && at_good < 0; i++) {
         double middle = good - at_good * (bad - good) / (at_bad - at_good);
         double at_middle = excess(c, middle);
@@ -195,10 +207,10 @@ static double inside(const struct inphase_limiter *limiter, const struct channel
     return good;
 }
 
-/* take a step, to a position that it leads to; the walls and the velocity come last: they win. What
-   a wall stopped rests there, but for what rounding has put behind it; what creeps rests too */
-static void take(const struct channel *c, struct inphase_motion *motion, double acceleration,
-                 double position, double period_s)
+/* Apply a step, to a position. The walls and the velocity bound come last, so they win. A joint
+   stopped by a wall rests there (up to rounding); velocities below CREEP become 0 */
+static void apply_step(const struct channel *c, struct inphase_motion *motion, double acceleration,
+                       double position, double period_s)
 {
     double velocity = c->velocity + acceleration;
     double taken = clamp(clamp(position, c->low, c->high), c->position - c->velocity_max,
@@ -208,6 +220,8 @@ static void take(const struct channel *c, struct inphase_motion *motion, double 
         velocity = acceleration = 0;
     if (fabs(velocity) <= CREEP * c->jerk)
         velocity = 0;
+
+    /* a result that is not finite changes nothing but the velocity, which is zero then */
     motion->velocity = velocity / period_s;
     motion->acceleration = acceleration / period_s / period_s;
     if (isfinite(taken) && isfinite(motion->velocity) && isfinite(motion->acceleration))
@@ -222,10 +236,11 @@ static void stand_still(struct inphase_motion *motion)
     motion->goal = motion->position;
 }
 
-/* The usual case, seen without a root: what was followed goes on, far from walls and bounds. It
-   gives what is worked out below, bit for bit; false: that has to be done */
-static bool follow(const struct inphase_limiter *limiter, struct inphase_motion *motion,
-                   double requested, double measured, double effort)
+/* The usual case, without a root: a request that was followed is followed on, far from walls and
+   bounds. The result equals the general one in limit_position, bit for bit. false: this is not the
+   usual case */
+static bool follow_request(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                           double requested, double measured, double effort)
 {
     double period_s = limiter->period_s, here = motion->position;
     double velocity = motion->velocity * period_s;
@@ -233,7 +248,7 @@ static bool follow(const struct inphase_limiter *limiter, struct inphase_motion 
     double distance = requested - here, wanted = distance - velocity, next = velocity + wanted;
     double position = here + next, reach, room, low, high;
 
-    /* no comparison holds of a NaN; infinities leave the bounds */
+    /* a comparison with NaN is false, and an infinity is out of bounds */
     if (!limiter->moves || motion->goal != here || fabs(effort) > limiter->effort ||
         !(fabs(velocity) <= limiter->velocity) ||
         !(fabs(acceleration) <= limiter->acceleration) ||
@@ -241,6 +256,8 @@ static bool follow(const struct inphase_limiter *limiter, struct inphase_motion 
         !(wanted >= acceleration - limiter->jerk) || !(requested <= here + limiter->velocity) ||
         !(requested >= here - limiter->velocity) || !(fabs(next) > CREEP * limiter->jerk))
         return false;
+
+    /* far from the velocity bound, and the ramp after it from the walls? */
     room = limiter->velocity + (wanted < 0 ? velocity : -velocity);
     reach = reach_of(limiter, next, wanted);
     high = limiter->limits.high;
@@ -249,16 +266,19 @@ static bool follow(const struct inphase_limiter *limiter, struct inphase_motion 
         high = least(high, measured + limiter->limits.step);
         low = most(low, measured - limiter->limits.step);
     }
-    if (!is_let_go_of(limiter->jerk, fabs(wanted), room) || !(position + reach <= high) ||
-        !(position - reach >= low) || !(requested <= high) || !(requested >= low))
+    if (!can_reach_zero_acceleration(limiter->jerk, fabs(wanted), room) ||
+        !(position + reach <= high) || !(position - reach >= low) || !(requested <= high) ||
+        !(requested >= low))
         return false;
+
+    /* then the request is applied as it is */
     motion->velocity = next / period_s;
     motion->acceleration = wanted / period_s / period_s;
     motion->position = motion->goal = requested;
     return true;
 }
 
-/* walls at the step from the joint, or where it is further away already */
+/* walls at `step` from the measured position, or where the command is further away already */
 static void stay_near(struct channel *c, const struct inphase_limits *limits, double measured)
 {
     if (!isfinite(measured) || !(limits->step >= 0))
@@ -267,9 +287,9 @@ static void stay_near(struct channel *c, const struct inphase_limits *limits, do
     c->high = least(c->high, most(measured + limits->step, c->position));
 }
 
-/* no further in its direction while the joint exerts more than it may */
-static double yield(const struct inphase_limiter *limiter, double position, double goal,
-                    double effort)
+/* while the joint exerts more than it may, the goal goes no further in that direction */
+static double limit_goal_by_effort(const struct inphase_limiter *limiter, double position,
+                                   double goal, double effort)
 {
     if (effort > limiter->effort)
         return least(goal, position);
@@ -284,39 +304,44 @@ static void limit_position(const struct inphase_limiter *limiter, struct inphase
     bool follows = motion->goal == motion->position;
     struct channel c;
 
-    if (follow(limiter, motion, requested, measured, effort))
+    if (follow_request(limiter, motion, requested, measured, effort))
         return;
-    if (!fill(&c, limiter, motion, motion->position)) {
+
+    /* the channel of this cycle; invalid limits stop it */
+    if (!load_channel(&c, limiter, motion, motion->position)) {
         stand_still(motion);
         return;
     }
+
+    /* the goal: the request, or without one the goal before */
     if (!isfinite(before))
         before = c.position;
     goal = isfinite(requested) ? requested : before;
 
-    /* near the joint first, inside the range last: the range always wins */
+    /* near the joint first, inside the range last: the range wins */
     if (isfinite(measured) && limits->step >= 0)
         goal = clamp(goal, measured - limits->step, measured + limits->step);
     stay_near(&c, limits, measured);
-    goal = clamp(yield(limiter, c.position, goal, effort), limits->low, limits->high);
+    goal = limit_goal_by_effort(limiter, c.position, goal, effort);
+    goal = clamp(goal, limits->low, limits->high);
     if (!isfinite(goal))
         goal = c.position;
     distance = goal - c.position;
 
-    /* a goal that moves faster than the channel may has jumped, and stands */
+    /* a goal that moves faster than the channel may is a jump: it counts as standing */
     moves = goal - before;
     if (!(moves >= -c.velocity_max && moves <= c.velocity_max))
         moves = 0;
 
-    /* there in one step, if that goes on as it came, or else need not go on */
+    /* reach it in one step, if that continues the motion or needs no continuation */
     wanted = distance - c.velocity;
     if (wanted >= c.slowest && wanted <= c.fastest &&
         (follows || way((distance - moves) / c.jerk, wanted / c.jerk, c.build) == 0) &&
         (is_clear_of_walls(limiter, &c, wanted) || excess(&c, wanted) <= 0)) {
-        take(&c, motion, wanted, goal, limiter->period_s);
+        apply_step(&c, motion, wanted, goal, limiter->period_s);
     } else {
-        wanted = inside(limiter, &c, approach(&c, distance, moves));
-        take(&c, motion, wanted, c.position + (c.velocity + wanted), limiter->period_s);
+        wanted = within_range(limiter, &c, acceleration_to_goal(&c, distance, moves));
+        apply_step(&c, motion, wanted, c.position + (c.velocity + wanted), limiter->period_s);
     }
     motion->goal = goal;
 }
@@ -325,7 +350,7 @@ double limiter_rest(const struct inphase_limiter *limiter, const struct inphase_
 {
     struct channel c;
 
-    if (!fill(&c, limiter, motion, motion->position))
+    if (!load_channel(&c, limiter, motion, motion->position))
         return motion->position;
     return c.position + c.jerk * way(c.velocity / c.jerk, c.acceleration / c.jerk, c.build);
 }
@@ -335,7 +360,7 @@ bool limiter_fits(const struct inphase_limiter *limiter, const struct inphase_mo
     double v, a;
     struct channel c;
 
-    if (!fill(&c, limiter, motion, motion->position))
+    if (!load_channel(&c, limiter, motion, motion->position))
         return false;
     v = c.velocity / c.jerk;
     a = c.acceleration / c.jerk;
@@ -343,25 +368,26 @@ bool limiter_fits(const struct inphase_limiter *limiter, const struct inphase_mo
            c.position - c.jerk * highest(-v, -a, c.build) >= c.low;
 }
 
+/* one step of the ramp to rest */
 static void ramp_position(const struct inphase_limiter *limiter, struct inphase_motion *motion,
                           double measured)
 {
     struct channel c;
 
-    if (!fill(&c, limiter, motion, motion->position)) {
+    if (!load_channel(&c, limiter, motion, motion->position)) {
         stand_still(motion);
         return;
     }
     stay_near(&c, &limiter->limits, measured);
-    take(&c, motion, c.ramp, c.position + (c.velocity + c.ramp), limiter->period_s);
+    apply_step(&c, motion, c.ramp, c.position + (c.velocity + c.ramp), limiter->period_s);
     motion->goal = motion->position;
 }
 
 /* ---- velocity: the same channel, whose position is where the joint is ---------------------- */
 
-/* the range of velocities comes last: it wins */
-static void take_velocity(const struct inphase_limiter *limiter, struct inphase_motion *motion,
-                          double velocity, double acceleration)
+/* the range of velocities comes last, so it wins */
+static void apply_velocity(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                           double velocity, double acceleration)
 {
     double t = limiter->period_s, most_of = limiter->limits.velocity;
     double taken = clamp(velocity, -most_of, most_of);
@@ -372,20 +398,22 @@ static void take_velocity(const struct inphase_limiter *limiter, struct inphase_
         motion->velocity = 0;
 }
 
-static void rest(struct inphase_motion *motion)
+/* velocity mode without valid limits: nothing moves */
+static void stop_velocity(struct inphase_motion *motion)
 {
     motion->velocity = motion->acceleration = motion->goal = 0;
 }
 
+/* one step of the ramp to zero velocity */
 static void ramp_velocity(const struct inphase_limiter *limiter, struct inphase_motion *motion)
 {
     struct channel c;
 
-    if (!fill(&c, limiter, motion, 0)) {
-        rest(motion);
+    if (!load_channel(&c, limiter, motion, 0)) {
+        stop_velocity(motion);
         return;
     }
-    take_velocity(limiter, motion, (c.velocity + c.ramp) / limiter->period_s, c.ramp);
+    apply_velocity(limiter, motion, (c.velocity + c.ramp) / limiter->period_s, c.ramp);
     motion->goal = motion->velocity;
 }
 
@@ -398,38 +426,42 @@ static void limit_velocity(const struct inphase_limiter *limiter, struct inphase
     bool follows = motion->goal == motion->velocity;
     struct channel c;
 
+    /* a range of positions needs a measured position */
     if (!is_free && !isfinite(measured)) {
         ramp_velocity(limiter, motion);
         return;
     }
-    if (!fill(&c, limiter, motion, is_free ? 0 : measured)) {
-        rest(motion);
+    if (!load_channel(&c, limiter, motion, is_free ? 0 : measured)) {
+        stop_velocity(motion);
         return;
     }
+
+    /* the goal: the request, or without one the goal before */
     if (!isfinite(before))
         before = 0;
     goal = clamp(isfinite(requested) ? requested : before, -limits->velocity, limits->velocity);
     change = goal * t - c.velocity;
 
-    /* a goal that changes faster than the channel may has jumped, and stands */
+    /* a goal that changes faster than the channel may is a jump: it counts as standing */
     moves = (goal - before) * t;
     if (!(fabs(moves) <= c.acceleration_max))
         moves = 0;
 
-    /* there at once, if that goes on as it came; else so that the acceleration, seen from the goal,
-       is let go of when it is there */
+    /* reach it at once, if that continues the change; else so that the acceleration relative to the
+       goal is zero on arrival */
     wanted = change;
     if (!follows || !(change >= c.slowest && change <= c.fastest))
         wanted = moves + c.jerk * signed_first_of((change - moves) / c.jerk);
-    chosen = inside(limiter, &c, clamp(wanted, c.slowest, c.fastest));
-    take_velocity(limiter, motion, chosen == change ? goal : (c.velocity + chosen) / t, chosen);
+    chosen = within_range(limiter, &c, clamp(wanted, c.slowest, c.fastest));
+    apply_velocity(limiter, motion, chosen == change ? goal : (c.velocity + chosen) / t, chosen);
     motion->goal = goal;
 }
 
 /* ---- effort ---------------------------------------------------------------------------------- */
 
-static void take_effort(const struct inphase_limiter *limiter, struct inphase_motion *motion,
-                        double wanted)
+/* within the rate from the effort before, and within the range, which comes last */
+static void apply_effort(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                         double wanted)
 {
     double most_of = limiter->limits.effort;
     double before = isfinite(motion->effort) ? motion->effort : limiter->limits.safe;
@@ -448,26 +480,29 @@ static void limit_effort(const struct inphase_limiter *limiter, struct inphase_m
     goal = isfinite(requested) ? requested : isfinite(motion->goal) ? motion->goal : limits->safe;
     motion->goal = clamp(goal, low, high);
 
-    /* a joint that is too fast or too far gets nothing that takes it further; no comparison holds
-       of one that is not known */
+    /* A joint that is too fast or too far gets no effort that takes it further. A comparison with
+       an unknown value is false */
     if (!(measured->velocity <= limits->velocity || limits->velocity == INFINITY) ||
         !(measured->position <= limits->high || limits->high == INFINITY))
         high = limits->safe;
     if (!(measured->velocity >= -limits->velocity || limits->velocity == INFINITY) ||
         !(measured->position >= limits->low || limits->low == -INFINITY))
         low = limits->safe;
-    take_effort(limiter, motion, clamp(motion->goal, low, high));
+    apply_effort(limiter, motion, clamp(motion->goal, low, high));
 }
 
+/* one step towards the declared safe effort */
 static void ramp_effort(const struct inphase_limiter *limiter, struct inphase_motion *motion)
 {
-    take_effort(limiter, motion, limiter->limits.safe);
+    apply_effort(limiter, motion, limiter->limits.safe);
     motion->goal = motion->effort;
 }
 
 /* ---- switch ---------------------------------------------------------------------------------- */
 
-static void turn(const struct inphase_limiter *limiter, struct inphase_motion *motion, bool on)
+/* a switch follows its goal once it has kept its state for the dwell */
+static void switch_state(const struct inphase_limiter *limiter, struct inphase_motion *motion,
+                         bool on)
 {
     bool was_on = motion->state >= 0.5;
 
@@ -496,7 +531,7 @@ void inphase_limit(const struct inphase_limiter *limiter, struct inphase_motion 
         limit_effort(limiter, motion, requested, measured);
         return;
     default:
-        turn(limiter, motion, (isfinite(requested) ? requested : motion->goal) >= 0.5);
+        switch_state(limiter, motion, (isfinite(requested) ? requested : motion->goal) >= 0.5);
     }
 }
 
@@ -514,7 +549,7 @@ void inphase_ramp(const struct inphase_limiter *limiter, struct inphase_motion *
         ramp_effort(limiter, motion);
         return;
     default:
-        turn(limiter, motion, limiter->limits.safe >= 0.5);
+        switch_state(limiter, motion, limiter->limits.safe >= 0.5);
     }
 }
 
@@ -543,7 +578,7 @@ bool limiter_begins(const struct inphase_limiter *limiter, const struct inphase_
     case INPHASE_MODE_POSITION:
         measured = isfinite(measured) ? measured : motion->position;
 
-        /* and the range, which wins over any request, leads it no further than a step */
+        /* the range wins over any request: it leads the joint no further than a step */
         return fabs(requested - measured) <= limiter->velocity &&
                fabs(clamp(requested, limiter->limits.low, limiter->limits.high) - measured) <=
                    most(limiter->limits.step, limiter->velocity);
@@ -570,8 +605,7 @@ void limiter_place(const struct inphase_limiter *limiter, struct inphase_motion 
         motion->goal = motion->state = safe;
 }
 
-/* ---- limits that are some
-   ---------------------------------------------------------------------- */
+/* ---- valid limits ------------------------------------------------------------------------ */
 
 static bool is_above_0(double value)
 {
@@ -586,7 +620,7 @@ static bool make_motion(struct inphase_limiter *limiter, const struct inphase_li
     limiter->acceleration = limits->acceleration * t * t;
     limiter->jerk = limits->jerk * t * t * t;
 
-    /* what goes from one end to the other in one cycle does not bind */
+    /* a jerk that reaches both ends in one cycle does not bind */
     if (!(limiter->jerk > 0 && limiter->jerk < 2 * limiter->acceleration))
         limiter->jerk = 2 * limiter->acceleration;
     limiter->build = limiter->acceleration / limiter->jerk;

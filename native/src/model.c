@@ -494,8 +494,7 @@ static uint32_t infer(inphase_model *model, double *command)
     return reason;
 }
 
-/* ---- the frames before one
-   -------------------------------------------------------------------- */
+/* ---- the frames before one -------------------------------------------------------------- */
 
 /* every part lies in its sensor's sample, or in the record, and every sensor in the frame */
 static bool reader_fits(const inphase_model *model, const struct inphase_layout *layout)

@@ -30,8 +30,8 @@ static uint32_t outside(const struct box *box, const double *positions)
 }
 
 /* a tool that is outside goes no further out */
-static void fill(struct box *box, const struct inphase_workspace *workspace,
-                 const struct inphase_motion *from)
+static void load_box(struct box *box, const struct inphase_workspace *workspace,
+                     const struct inphase_motion *from)
 {
     double positions[INPHASE_MAX_CHANNELS], here[3];
 
@@ -117,7 +117,7 @@ uint32_t workspace_hold(const struct actuator *actuator, const struct inphase_mo
 
     if (joints == 0)
         return 3;
-    fill(&box, &actuator->workspace, from);
+    load_box(&box, &actuator->workspace, from);
     axis = leaves(&box, actuator, motion);
     if (axis == 3)
         return 3;

@@ -455,8 +455,7 @@ static void a_frame_has_the_newest_of_a_stream_and_a_backlog_is_no_lag(void)
     close_robot(&robot);
 }
 
-/* ---- which trigger a reply answers
-   ------------------------------------------------------------ */
+/* ---- which trigger a reply answers ------------------------------------------------------ */
 
 /* every reply says which cycle asked for it; sequences count when they are declared */
 static void fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(uint32_t sequence_type)

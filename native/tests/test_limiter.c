@@ -385,8 +385,7 @@ static void a_goal_that_moves_is_caught_up_with(void)
     }
 }
 
-/* ---- a joint that pushes too hard
-   ------------------------------------------------------------- */
+/* ---- a joint that pushes too hard ------------------------------------------------------- */
 
 /* a wave whose motion has one sign, so smooth that it is followed as it is */
 static double rise(int n)

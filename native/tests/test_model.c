@@ -225,8 +225,7 @@ static void what_breaks_a_bound_is_refused(void)
     CHECK_EQUAL(open_model(&model, &it), -EINVAL);
 }
 
-/* ---- with a core
-   ------------------------------------------------------------------------------ */
+/* ---- with a core ------------------------------------------------------------------------ */
 
 
 /* one sensor of one channel on virtual time, and the model that reads it */
