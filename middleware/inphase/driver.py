@@ -286,10 +286,7 @@ class TwinChannel:
 @dataclass(frozen=True)
 class Servo:
     """A simulated joint: start in rad, natural frequency in rad/s, caps in rad/s and rad/s^2.
-
-    `inertia` and `damping` are for a joint that takes efforts, in its unit of effort per rad/s^2
-    and rad/s.
-    """
+    `inertia` and `damping`: for efforts, in the unit of effort per rad/s^2 and rad/s."""
 
     start: float = 0.0
     natural_rad_s: float = 60.0
@@ -450,9 +447,7 @@ class Driver(ABC):
 
     def goals(self) -> tuple[float, ...]:
         """After `enable`, in position mode: the goals at which the device holds, one per channel.
-
-        Empty: they are the measured positions. An actuator without `feedback` starts at these
-        goals, and is refused without them.
+        Empty: the measured positions. An actuator without `feedback` needs them, and starts there.
         """
         return ()
 
