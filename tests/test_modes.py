@@ -348,12 +348,12 @@ BAD = {
             SPEED,
         ),
         "feedback",
-        "in 'rad/s', and joints that take positions .*; name a field in rad",
+        "in 'rad/s', and position mode needs a position .*; name a field in rad",
     ),
     "a range of what is no position": (
         ("velocity", BOUNDED, SPEED),
         "limits.position",
-        r"\[-0.5, 0.5\] limits where .* 'joints.velocity' is in 'rad/s'; name a field in rad",
+        r"\[-0.5, 0.5\] limits positions, .* 'joints.velocity' is in 'rad/s'; name a field in rad",
     ),
     "a position that measures velocities": (
         (
@@ -367,7 +367,7 @@ BAD = {
     "a velocity that measures efforts": (
         ("effort", EFFORT, SPEED + '\nfeedback_effort = "joints.velocity"'),
         "feedback_effort",
-        "in 'rad/s', which is no effort; name a field of what",
+        "in 'rad/s', which is no effort; name a field with the effort",
     ),
     "a mode that is none": (("torque", EFFORT), "mode", "give .*effort"),
 }

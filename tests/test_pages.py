@@ -106,6 +106,19 @@ def test_a_file_that_a_page_names_exists(page: Path) -> None:
     assert not [name for name in names_of_files(page) - NOT_OURS if not exists(name)]
 
 
+def test_a_name_of_the_core_that_a_page_gives_exists() -> None:
+    source = HEADER + "".join(
+        path.read_text() for path in (ROOT / "native" / "src").iterdir() if path.is_file()
+    )
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"`((?:inphase|INPHASE)_(?!drivers|TEST)\w+)", prose(page))
+    }
+    assert len(named) > 5
+    assert not [name for name in named if name not in source]
+
+
 def test_no_exception_is_left_that_nothing_needs() -> None:
     named = set().union(*(names_of_files(page) for page in PAGES))
     assert not [name for name in NOT_OURS if name not in named or exists(name)]

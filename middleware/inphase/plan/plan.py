@@ -638,7 +638,7 @@ def _feedback_kind(
     if effort is not None and look(effort)[0] != "other":
         raise schedule.error(
             f"{here}.feedback_effort",
-            f"{look(effort)[1]}, which is no effort; name a field of what the joints exert",
+            f"{look(effort)[1]}, which is no effort; name a field with the effort of the joints",
         )
     if feedback is None:
         return "position"
@@ -646,8 +646,7 @@ def _feedback_kind(
     if mode == "position" and kind != "position":
         raise schedule.error(
             f"{here}.feedback",
-            f"{words}, and joints that take positions are measured by theirs; name a field in "
-            f"{own}",
+            f"{words}, and position mode needs a position as feedback; name a field in {own}",
         )
     if mode in ("velocity", "effort") and kind == "other":
         raise schedule.error(
@@ -658,7 +657,7 @@ def _feedback_kind(
     if actuator.limits.position is not None and kind != "position":
         raise schedule.error(
             f"{here}.limits.position",
-            f"{show(actuator.limits.position)} limits where the joints are, and feedback {words}; "
+            f"{show(actuator.limits.position)} limits positions, and feedback {words}; "
             f"name a field in rad or m as feedback, or remove position",
         )
     return kind
@@ -692,8 +691,8 @@ def _beside(
     if wanted.partition(".")[0] != actuator.feedback.partition(".")[0]:
         raise schedule.error(
             f"actuator.{name}.{key}",
-            f"{wanted!r} is of another sensor than the feedback {actuator.feedback!r}: they would "
-            f"not be of one instant; name a field of the same",
+            f"{wanted!r} is of another sensor than the feedback {actuator.feedback!r}, and so of "
+            f"another instant; name a field of the same sensor",
         )
     return _field(schedule, f"actuator.{name}.{key}", wanted, sensors, channels)[1]
 
@@ -722,7 +721,8 @@ def _plan_estop(schedule: Schedule, name: str, sensors: list[SensorPlan]) -> Est
     channel = sensor.first_channel(field_name) + given.channel
     if channel >= len(sensor.offsets):
         raise schedule.error(
-            f"estop.{name}.sample", f"sensor {wanted} has more channels than are looked at"
+            f"estop.{name}.sample",
+            f"sensor {wanted} has more float64 channels than the core checks; name another sensor",
         )
     return EstopPlan(name, given, names.index(wanted), channel)
 
@@ -756,8 +756,8 @@ def _check_watchdogs(schedule: Schedule, actuators: list[ActuatorPlan]) -> list[
             )
         elif watchdog is None:
             notes.append(
-                f"actuator {actuator.name} has no watchdog, and its driver says no bytes that the "
-                f"guard could send: should the runtime die, nothing stops it; it is not run"
+                f"actuator {actuator.name} has no watchdog, and its driver declares no bytes for "
+                f"the guard: should the runtime die, nothing stops it; a run is refused"
             )
         elif watchdog.timeout_ns < 2 * cycle.period_ns:
             raise schedule.error(
@@ -769,6 +769,6 @@ def _check_watchdogs(schedule: Schedule, actuators: list[ActuatorPlan]) -> list[
             notes.append(
                 f"actuator {actuator.name} stops by itself after {watchdog.timeout_ns / 1e6:g} ms "
                 f"without a cycle, and motion is latched only after resumed_after_ms = "
-                f"{cycle.resumed_after_ms:g}: between the two it does not follow, unsaid"
+                f"{cycle.resumed_after_ms:g}: in between it does not follow, and nothing says so"
             )
     return notes
