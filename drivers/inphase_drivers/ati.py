@@ -72,8 +72,11 @@ class NetFTOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Keys of a `[device.NAME]` table with this driver."""
 
     host: str
+    """its address on the network"""
     port: Annotated[int, Meta(ge=1, le=65535)] = 49152
+    """of RDT, on UDP"""
     config_port: Annotated[int, Meta(ge=1, le=65535)] = 80
+    """of its configuration page, on HTTP"""
     counts_per_force: Annotated[float, Meta(gt=0)] | None = None
     """counts per newton; without it the device's configuration page is asked"""
     counts_per_torque: Annotated[float, Meta(gt=0)] | None = None

@@ -41,12 +41,19 @@ class CameraOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     serial: str = ""
     """which camera; serial number or address, else the `index`-th that is found"""
     ip: str = ""
+    """its address, in place of `serial`"""
     index: Annotated[int, Meta(ge=0, le=63)] = 0
+    """which of those that are found, counted from 0"""
     width: Annotated[int, Meta(ge=1, le=65_535)]
+    """of an image, in pixels"""
     height: Annotated[int, Meta(ge=1, le=65_535)]
+    """likewise"""
     offset_x: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    """first column of the image on the sensor"""
     offset_y: Annotated[int, Meta(ge=0, le=65_535)] = 0
+    """first row of the image on the sensor"""
     pixel_format: PixelFormat = "Mono8"
+    """of a pixel, by its name in SFNC"""
     exposure_us: Annotated[float, Meta(gt=0, le=60_000_000)]
     """fixed: an exposure that the camera chooses has no middle that anybody knows beforehand"""
     gain: float | None = None

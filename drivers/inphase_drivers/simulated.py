@@ -35,8 +35,11 @@ class SimulatedField(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """One field of the sample; float64 unless `dtype` says otherwise ("|u1" for an image)."""
 
     unit: str = "1"
+    """of its numbers"""
     shape: list[Annotated[int, Meta(ge=1, le=65_536)]] = []
+    """of its array; left out: one number"""
     dtype: str = "<f8"
+    """of its numbers, as NumPy writes it"""
 
 
 class SimulatedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -47,11 +47,15 @@ class CameraOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Keys of a `[device.NAME]` table with this driver."""
 
     port: str = "/dev/video0"
+    """its device file"""
     width: Annotated[int, Meta(ge=1, le=16_384)] = 640
+    """of an image, in pixels"""
     height: Annotated[int, Meta(ge=1, le=16_384)] = 480
+    """likewise"""
     pixel_format: str = "YUYV"
     """V4L2's fourcc; images are handed on as they come: see `v4l2-ctl --list-formats-ext`"""
     fps: Annotated[float, Meta(ge=0.1, le=1000)] = 30.0
+    """images per second"""
     exposure_us: Annotated[int, Meta(ge=100, le=10_000_000)] | None = None
     """set by hand, in steps of 100: then the middle of the exposure is known better"""
     buffers: Annotated[int, Meta(ge=2, le=16)] = 4

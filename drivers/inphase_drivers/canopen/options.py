@@ -15,9 +15,11 @@ class DriveOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     channel: str
     """what that interface calls a bus: can0, /dev/ttyACM0, 239.74.163.2, ..."""
     nodes: Annotated[list[Annotated[int, Meta(ge=1, le=126)]], Meta(min_length=1, max_length=32)]
+    """node ids of the drives, in the order of the channels"""
     counts_per_rad: float | list[float]
     """position counts per radian of the joint; negative where the joint turns the other way"""
     bitrate: Annotated[int, Meta(ge=10_000, le=1_000_000)] = 1_000_000
+    """bits per second of the bus"""
     bus: dict[str, str | int | float | bool] = {}
     """further arguments of python-can's interface, such as `port` or `tty_baudrate`"""
     velocity_counts_per_rad_s: float | list[float] | None = None
@@ -27,6 +29,7 @@ class DriveOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     own_id: Annotated[int, Meta(ge=1, le=127)] = 127
     """node id under which our heartbeat goes out"""
     heartbeat_ms: Annotated[int, Meta(ge=1, le=10_000)] = 20
+    """from one heartbeat to the next, ours and the drives'"""
     watchdog_ms: Annotated[int, Meta(ge=2, le=60_000)] = 100
     """without a heartbeat for so long a drive stops (ours) or counts as gone (the drive's)"""
     interpolation_us: Annotated[int, Meta(ge=100, le=255_000)] | None = None

@@ -10,11 +10,15 @@ class ServoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Keys of a `[device.NAME]` table with this driver."""
 
     port: str
+    """the serial port"""
     ids: Annotated[list[Annotated[int, Meta(ge=0, le=252)]], Meta(min_length=1, max_length=20)]
+    """of the servos, in the order of the channels"""
     baud: Literal[57_600, 115_200, 1_000_000, 2_000_000, 3_000_000, 4_000_000, 4_500_000] = (
         4_000_000
     )
+    """bits per second, as set in the servos"""
     read: Literal["fast", "sync"] = "fast"
+    """fast sync read, or sync read for servos that lack it"""
     adapter_latency_us: Annotated[int, Meta(ge=0, le=20_000)] = 2_000
     """what the serial adapter may add to a reply, for the worst case"""
     watchdog_ms: Annotated[int, Meta(ge=0, le=2_540, multiple_of=20)] = 200

@@ -11,7 +11,7 @@ A distribution is written in a schedule as a number, or as a table with one kind
     { histogram = { edges = [0, 1, 2, 5], counts = [10, 80, 3] } }
     { quantiles = [[0, 0.2], [0.5, 0.3], [1, 0.9]] }     pairs of probability and value
 
-What falls below `low` or above `high` is set to it. The three kinds with tails need `high`, the
+A draw below `low` or above `high` is set to it. The three kinds with tails need `high`, the
 normal one `low` as well: a latency without a bound is no latency.
 
 Quantiles use + - * / and square roots alone, which are the same on every machine, so that a draw
@@ -43,23 +43,34 @@ class Histogram(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Counts between edges; within a bin every value is as likely."""
 
     edges: Annotated[list[float], Meta(min_length=2, max_length=_KNOTS_MAX)]
+    """Edges of the bins, each above the one before it."""
     counts: Annotated[list[Annotated[float, Meta(ge=0)]], Meta(min_length=1)]
+    """Count of each bin, one fewer than edges."""
 
 
 class Shape(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A distribution as a schedule has it; exactly one of the kinds is set."""
 
     uniform: tuple[float, float] | None = None
+    """`[low, high]`: every value between them is as likely."""
     normal: tuple[float, float] | None = None
+    """`[mean, standard deviation]`; needs `low` and `high`."""
     lognormal: tuple[float, float] | None = None
+    """`[median, sigma of the logarithm]`; needs `high`."""
     exponential: float | None = None
+    """Mean; needs `high`."""
     values: Annotated[list[float], Meta(min_length=1, max_length=_KNOTS_MAX // 2)] | None = None
+    """Measured values, each as likely."""
     histogram: Histogram | None = None
+    """Counts of measured values."""
     quantiles: (
         Annotated[list[tuple[float, float]], Meta(min_length=1, max_length=_KNOTS_MAX)] | None
     ) = None
+    """Pairs of probability and value, from 0 to 1, with lines between them."""
     low: float | None = None
+    """A draw below it is set to it."""
     high: float | None = None
+    """A draw above it is set to it."""
 
 
 KINDS = ("uniform", "normal", "lognormal", "exponential", "values", "histogram", "quantiles")

@@ -16,146 +16,172 @@ Names = str | list[str]
 class Source(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The source of a field of a sample in the world: exactly one quantity, named as in the model.
 
-    Numbers are `zero + gain * quantity`, and `noise` times a draw in -1..1 is added.
+    Numbers are `zero + gain * quantity`, plus noise. A list of names fills a field one after the
+    other.
     """
 
     joint_position: Names | None = None
+    """Position of a joint, in rad or m."""
     joint_velocity: Names | None = None
+    """Velocity of a joint."""
     joint_acceleration: Names | None = None
+    """Acceleration of a joint."""
     joint_effort: Names | None = None
-    """what the actuators put on the joint, N m or N"""
+    """Effort of the actuators on the joint, in N m or N."""
     sensor: Names | None = None
-    """a sensor of the model: all its numbers"""
+    """A sensor of the model: all its numbers."""
     site_position: Names | None = None
+    """Position of a site, in m."""
     site_rotation: Names | None = None
-    """nine numbers, row by row"""
+    """Rotation of a site: nine numbers, row by row."""
     body_position: Names | None = None
+    """Position of a body, in m."""
     body_orientation: Names | None = None
-    """four numbers: w, x, y, z"""
+    """Orientation of a body: four numbers, w, x, y, z."""
     camera: str | None = None
+    """A camera's image."""
     depth: str | None = None
-    """a camera's distance image, in m"""
+    """A camera's distance image, in m."""
     gain: float = 1.0
+    """Factor of the quantity."""
     zero: float = 0.0
+    """Number that is added to that."""
     noise: Annotated[float, Meta(ge=0)] = 0.0
+    """Largest noise: a draw in -1..1 times this is added."""
 
 
 QUANTITIES = tuple(f for f in Source.__struct_fields__ if f not in ("gain", "zero", "noise"))
 
 
 class WorldSensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where in the world a sensor of the schedule is.
-
-    `joints`: the joints of a driver with values per joint, in its order. `camera`: of one with an
-    image. `fields`: its fields one by one; a field that nothing is said of keeps the driver's twin.
-    """
+    """The place of a sensor of the schedule in the world."""
 
     joints: list[str] | None = None
+    """The model's joints, in the order of a driver with values per joint."""
     camera: str | None = None
+    """The model's camera, of a driver with one image."""
     fields: dict[str, Source] = {}
+    """Its fields one by one. A field that is not named keeps the driver's twin."""
 
 
 class WorldActuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which actuators of the model take an actuator's commands, one per channel.
+    """The actuators of the model that take an actuator's commands.
 
-    Actuators of the command's own kind (position, velocity, motor) take them unchanged. With `kp`
-    and `kd` motors become position actuators, with `kd` alone velocity actuators. The motor's own
-    range bounds their force: that is the drive that a real one would have. `kp` is in N m/rad or
-    N/m, `kd` in N m s/rad or N s/m; one number for all channels or one each.
+    Actuators of the command's own kind (position, velocity, motor) take them as they are. With `kp`
+    and `kd` motors are made position actuators, with `kd` alone velocity actuators, whose force the
+    motor's own range bounds: the drive that a real one would have.
     """
 
     actuators: list[str]
+    """Actuators of the model, one per channel."""
     kp: float | list[float] | None = None
+    """Makes motors position actuators, in N m/rad or N/m; for all channels or each."""
     kd: float | list[float] | None = None
+    """Their damping, in N m s/rad or N s/m; alone it makes motors velocity actuators."""
 
 
 class World(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A world of MuJoCo: an MJCF file beside the schedule, and what its parts are to the robot.
-
-    `step_us`: the physics step; left out, the model's. `keyframe`: where an episode starts.
-    """
+    """A world of MuJoCo: an MJCF file beside the schedule, and what its parts are to the robot."""
 
     model: Annotated[str, Meta(min_length=1)]
+    """The MJCF file."""
     step_us: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
+    """The physics step. Left out: the model's."""
     keyframe: str | None = None
+    """Start of an episode. Left out: the model's own start."""
     shadows: bool = False
+    """Cameras see shadows."""
     reflections: bool = False
+    """Cameras see reflections."""
     skybox: bool = False
+    """Cameras see the sky."""
     sensor: dict[str, WorldSensor] = {}
+    """Places of the schedule's sensors in the model."""
     actuator: dict[str, WorldActuator] = {}
+    """Actuators of the model that take the schedule's commands."""
 
 
 class SensorTiming(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A sensor's timing: what is left out is as its driver states it.
-
-    `latency_ms`: from the trigger to the sample in hand (latched: from its acquisition), and
-    `jitter_ms` is added to it. `dropout`: the share of samples that never come. `freeze`: the
-    probability that it stands still from a sample on, for `freeze_samples`. `drift_ppm`: how much
-    faster its own clock runs. `phase_ms`: when one that runs by itself takes its first sample.
-    """
+    """Timing of a sensor's samples."""
 
     latency_ms: Spec | None = None
+    """From the trigger to the sample in hand; of a free-running one from the
+    acquisition. Left out: as its driver states it."""
     jitter_ms: Spec | None = None
+    """Time that is added to the latency. Left out: as its driver states it."""
     dropout: Share = 0.0
+    """Share of samples that never come."""
     freeze: Share = 0.0
+    """Probability that it stands still from a sample on."""
     freeze_samples: Spec = 10.0
+    """For how many samples it stands still then."""
     drift_ppm: Annotated[float, Meta(ge=-100_000, le=100_000)] = 0.0
+    """Lead of its own clock; a positive one runs faster."""
     phase_ms: Annotated[float, Meta(ge=0, le=3_600_000)] = 0.0
+    """Time of the first sample of a free-running sensor."""
 
 
 class PolicyTiming(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How long the policy takes from a frame to its command."""
+    """Timing of the policy."""
 
     inference_ms: Spec = 0.0
+    """From a frame to the policy's command."""
 
 
 class ActuatorTiming(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How long after the act a command takes effect."""
+    """Timing of an actuator's commands."""
 
     delay_ms: Spec = 0.0
+    """From the act to the effect of a command."""
 
 
 class HostTiming(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How late the cycle thread wakes, at each of its sleeps."""
+    """Timing of the machine."""
 
     wake_late_ms: Spec = 0.0
+    """Lateness of the cycle thread at each of its wakes."""
 
 
 class TimingTables(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A timing model, as a schedule or a file of its own has it."""
 
     sensors: dict[str, SensorTiming] = {}
+    """By sensor: the timing of its samples."""
     actuators: dict[str, ActuatorTiming] = {}
+    """By actuator: the timing of its commands."""
     policy: PolicyTiming = PolicyTiming()
+    """Timing of the policy."""
     host: HostTiming = HostTiming()
+    """Timing of the machine."""
 
 
 class Timing(TimingTables, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The timing model; with `file`, that of a TOML file beside the schedule, and nothing else."""
+    """The timing model; with `file` nothing else."""
 
     file: str | None = None
+    """A TOML file beside the schedule that holds all of this table, such as `inphase timing`
+    prints."""
 
 
 class Knob(Shape, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a knob is drawn. A list has a distribution per component.
-
-    - `set`, or a distribution's own keys: the knob is the draw.
-    - `scale`: its own value times a draw.
-    - `add`: its own value plus a draw.
-    """
+    """The draw of a knob: the keys of a distribution, or one of `set`, `scale` and `add`."""
 
     set: Spec | list[Spec] | None = None
+    """A draw in place of its own value; a list has one per component."""
     scale: Spec | list[Spec] | None = None
+    """A draw that its own value is multiplied by."""
     add: Spec | list[Spec] | None = None
+    """A draw that is added to its own value."""
     per: Literal["episode", "cycle"] = "episode"
+    """Drawn once per episode, or in every cycle."""
 
 
 class Task(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The task that an environment gives a policy: functions of a frame, named as a policy is.
-
-    `reward` gives a number. `terminated` is true when the episode is over. `cycles` bounds it.
-    """
+    """The task that an environment gives a policy: functions of a frame, named as a policy is."""
 
     reward: str | None = None
+    """A function of a frame that gives a number: `file.py:name` or `module:name`. Left out: 0."""
     terminated: str | None = None
+    """A function of a frame that ends the episode. Left out: none."""
     cycles: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
+    """Length of an episode. Left out: not bounded."""

@@ -28,14 +28,23 @@ class Cycle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The grid and the offsets of its phases. Exactly one of `rate_hz` and `period_us` is set."""
 
     read_deadline_us: Annotated[int, Meta(gt=0)]
+    """Offset at which the frame is latched: a sample that comes later is LATE. Before `act_us`."""
     act_us: Annotated[int, Meta(gt=0)]
+    """Offset at which commands are written, whatever the policy took. Inside the period."""
     rate_hz: Positive | None = None
+    """Cycles per second."""
     period_us: Positive | None = None
+    """Length of a cycle, in place of `rate_hz`; a whole number of nanoseconds."""
     realtime: Literal["require", "prefer"] = "require"
+    """A right that the machine refuses ends the start ("require"), or is told ("prefer")."""
     priority: Annotated[int, Meta(ge=1, le=98)] = 80
+    """SCHED_FIFO priority of the cycle thread."""
     cpu: Annotated[int, Meta(ge=0, le=4095)] | None = None
+    """Core of the cycle thread. Left out: any."""
     overrun_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 50
+    """The run ends at this count of overruns; each good cycle takes one back."""
     resumed_after_ms: Annotated[float, Meta(gt=0, le=60_000)] = 100.0
+    """A wake that is later than this counts as a suspended machine, and latches motion."""
 
     @property
     def emulator_priority(self) -> int:
@@ -64,90 +73,121 @@ class Cycle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Store(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The readers of the store, and the least depth of its rings (slots, a power of two)."""
+    """The shared memory."""
 
     group: Annotated[str, Meta(min_length=1)] | None = None
+    """Members of this group may read the store too. Left out: its user alone."""
     depth: Annotated[int, Meta(ge=8, le=65_536)] | None = None
+    """Slots that each ring has at least, a power of two. Left out: enough for 0.25 s."""
 
 
 class Gateway(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where frames are published (PUB) and, optionally, where requests are taken (ROUTER)."""
+    """The addresses of the frames (PUB) and of requests (ROUTER)."""
 
     endpoint: str
+    """Address at which frames are published: `ipc:///path` or `tcp://127.0.0.1:PORT`."""
     control: str | None = None
+    """Address at which clients ask for the description and the emergency stop. Left out: none."""
 
 
 class Guard(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """When the guard takes the runtime for frozen; left out: the shortest `max_hold_ms` of an
-    actuator, and two cycles at least."""
+    """The guard's patience with the runtime."""
 
     max_hold_ms: Annotated[float, Meta(gt=0, le=60_000)] | None = None
+    """Age of a heartbeat from which the runtime counts as frozen. Left out: the shortest
+    `max_hold_ms` of an actuator, and two cycles at least."""
 
 
 class EstopInput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An input of the emergency stop: a GPIO line, or a channel of a sensor's float64 field.
 
-    A line stops at the level `pressed`. A sample stops when any bit of `mask` is set (`pressed`
-    "high") or clear ("low"), and outside of `low` to `high`. `accepts`: the statuses with which it
-    counts. An input that cannot be read stops.
+    An input that cannot be read stops.
     """
 
     line: "GpioLine | None" = None
+    """A GPIO line that stops at the level `pressed`."""
     sample: str | None = None
+    """A float64 field of a sensor, as `sensor.field`, in place of a line."""
     channel: Annotated[int, Meta(ge=0, le=63)] = 0
+    """Channel of that field."""
     pressed: Literal["low", "high"] | None = None
+    """Level of a line that stops; left out "low". Or `mask` stops when any of its bits is set
+    ("high", left out) or clear ("low")."""
     mask: Annotated[int, Meta(ge=1, lt=2**53)] | None = None
+    """Bits of the sample's value, a whole number, of which any one stops."""
     low: float | None = None
+    """A sample below this stops."""
     high: float | None = None
+    """A sample above this stops."""
     accepts: tuple[Status, ...] = ("FRESH", "HELD")
+    """Statuses with which a sample counts; with any other status it stops."""
 
 
 class Emulator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The companion process that answers for the devices; `options` are its own keys, raw."""
+    """The companion process that answers for the devices. Its own keys stand beside `module`."""
 
     module: str
+    """Python module that is started with the schedule's path."""
     options: dict[str, Any] = {}
+    """Keys of its own."""
 
 
 class Device(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One device: its driver (`module:Class`), where that runs, and the driver's own keys, raw.
-
-    `home` None: the plan decides. `priority` (SCHED_FIFO) and `cpu` are a worker process's.
-    """
+    """One device. The keys of its driver stand beside these."""
 
     driver: str
+    """The driver: `module:Class`, `file.py:Class` beside the schedule, or the name of an
+    installed one."""
     home: Literal["cycle", "process", "thread"] | None = None
+    """Home of the driver: on the cycle thread (needs an exchange), in a process, or in a thread of
+    the user's process. Left out: "cycle" if it can, else "process"."""
     priority: Annotated[int, Meta(ge=0, le=98)] = 0
+    """SCHED_FIFO priority of its worker process, below the cycle's; 0: none."""
     cpu: Annotated[int, Meta(ge=0, le=4095)] | None = None
+    """Core of its worker process. Left out: any."""
     options: dict[str, Any] = {}
+    """Keys of its driver."""
 
 
 class GpioLine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A GPIO line: its chip's device file and its offset there."""
+    """A GPIO line."""
 
     chip: Annotated[str, Meta(min_length=1)]
+    """Device file of the chip, such as `/dev/gpiochip0`."""
     line: Annotated[int, Meta(ge=0, le=65_535)]
+    """Offset of the line in its chip."""
 
 
 class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """When a device is triggered and how its values are turned, shifted and judged (SI).
+    """The triggers of a device, and the signs, zeros and bounds of its values (SI).
 
     Triggered in cycle n, when `every` divides n, a sample is due in frame n + `latency_cycles`.
-    Without `trigger_us` the sensor is free-running. `frozen_after`: so many bit-identical samples
-    of a noisy channel count as FROZEN.
     """
 
     device: str
+    """The device that gives the samples, by its name in `[device.NAME]`."""
     max_age_ms: Annotated[float, Meta(gt=0, le=3_600_000)]
+    """Age from which a sample is MISSING."""
     trigger_us: Annotated[int, Meta(ge=0)] | None = None
+    """Offset of the trigger from the cycle's start. Left out: the sensor is free-running, and a
+    frame has its newest sample."""
     trigger_line: GpioLine | None = None
+    """A GPIO line that is raised as the trigger."""
     every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    """The device is triggered in cycles that this divides."""
     latency_cycles: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """A sample is due so many frames after its trigger; below `every`."""
     frozen_after: Annotated[int, Meta(ge=2, le=1_000_000)] | None = None
+    """So many bit-identical samples count as FROZEN. Left out: they are never compared."""
     sign: list[Literal[1, -1]] | None = None
+    """Direction of each channel, 1 or -1, of the fields that the driver has per joint."""
     zero: dict[str, Numbers] = {}
+    """By field: subtracted from its values after `sign`, in SI."""
     range: dict[str, Pairs] = {}
+    """By field: `[lo, hi]` for all channels, or one pair per channel; a value outside is
+    INVALID."""
     rate: dict[str, Numbers] = {}
+    """By field: largest change per second, for all channels or each; a faster one is INVALID."""
 
     @property
     def free_running(self) -> bool:
@@ -170,73 +210,90 @@ class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The bounds that the limiter and the ramp keep; `limit_rules` says which of them a mode needs
-    and takes.
+    """The bounds that the limiter and the ramp keep: one number for all channels, or one each.
 
-    Units: rad, rad/s, rad/s^2, rad/s^3, rad from the measured pose, the actuator's unit of effort
-    and that per second. The dwell is ms between two changes of a switch.
+    Position mode needs `position`, `velocity`, `acceleration` and `step`, and takes `jerk` and
+    `effort`. Velocity mode needs `velocity` and `acceleration`, and takes `jerk` and `position`.
+    Effort mode needs `effort` and `effort_rate`, and takes `velocity` and `position`. Switch mode
+    needs `dwell_ms`.
     """
 
     position: Pairs | None = None
+    """`[lo, hi]` in rad or m, for all channels or each. Of velocity and effort mode: where the
+    joint is measured."""
     velocity: Numbers | None = None
+    """Largest velocity, in rad/s or m/s. Of effort mode: of the measured one."""
     acceleration: Numbers | None = None
+    """Largest change of velocity per second."""
     step: Numbers | None = None
+    """Largest distance of a position from the measured one."""
     jerk: Numbers | None = None
+    """Largest change of acceleration per second. Left out: not bounded."""
     effort: Numbers | None = None
+    """Largest effort, in N m or the driver's unit. Of position mode: of the measured one."""
     effort_rate: Numbers | None = None
+    """Largest change of effort per second."""
     dwell_ms: Annotated[float, Meta(ge=0, le=1200)] | None = None
+    """Least time from one change of a switch to the next."""
 
 
 class Joint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One joint of a chain, in the pose in which all positions are 0 and all frames parallel to the
-    base's.
-
-    It has its place from the joint before it (m), and the axis that it turns about or moves along.
-    """
+    base's."""
 
     axis: Vector
+    """Axis that the joint turns about, or moves along; its length does not matter."""
     translation: Vector = (0.0, 0.0, 0.0)
+    """Place of the joint from the joint before it, in m."""
     kind: Literal["revolute", "prismatic"] = "revolute"
+    """Its motion: about the axis, or along it."""
 
 
 class Workspace(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The box (m, in the base's frame) that the tool's point stays in, and the chain up to there.
-
-    The joints are those of the actuator's first channels.
-    """
+    """The box that the tool's point stays in, and the chain up to there."""
 
     low: Vector
+    """Lowest corner of the box, in m, in the base's frame."""
     high: Vector
+    """Highest corner of the box."""
     joints: Annotated[list[Joint], Meta(min_length=1)]
+    """The chain, from the base on: the joints of the actuator's first channels."""
     tool: Vector = (0.0, 0.0, 0.0)
+    """The tool's point, from the last joint, in m."""
 
 
 class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A device that takes commands; without `feedback` (`sensor.field`) it moves blind.
-
-    `feedback` says where its joints are, or where no position is commanded or limited, how fast
-    they are: the unit of the field tells which. `feedback_velocity` and `feedback_effort` are
-    fields of the same sensor. `accepts`: the statuses of its feedback on which it goes on moving.
-    `on_estop`: after the ramp of an emergency stop it is held, or switched off. `on_miss`: for
-    `max_hold_ms` a missing command is the last one again, or the motion is carried on and brought
-    to rest.
-    `rest_speed`: what its feedback shows to be slower, in a position's unit per second, or in a
-    velocity's own, is at rest.
-    """
+    """A device that takes commands."""
 
     device: str
+    """The device that takes the commands, by its name in `[device.NAME]`."""
     limits: Limits
+    """Bounds of its commands. Without limits nothing moves."""
     workspace: Workspace | None = None
+    """A box that the tool's point stays in, in position mode."""
     feedback: str | None = None
+    """Where its joints are, as `sensor.field`; or how fast they are, if the field's unit says
+    so. Left out: it moves blind."""
     feedback_velocity: str | None = None
+    """Velocities of its joints: a field of the same sensor."""
     feedback_effort: str | None = None
+    """Efforts of its joints: a field of the same sensor."""
     accepts: tuple[Status, ...] = ("FRESH", "HELD", "LATE")
+    """Statuses of its feedback on which it goes on moving."""
     mode: Literal["position", "velocity", "effort", "switch"] = "position"
+    """Quantity of a command."""
     max_hold_ms: Annotated[float, Meta(gt=0)] | None = None
+    """A missing command is made up for so long before the ramp. Left out: 20 ms, and two cycles
+    at least."""
     on_miss: Literal["repeat", "coast"] = "repeat"
+    """Until then the last command is repeated, or the motion is carried on and brought to rest
+    ("coast")."""
     rest_speed: Annotated[float, Meta(gt=0, le=1e6)] = 0.05
+    """Below this speed of its feedback it is at rest, in rad/s or m/s."""
     on_stop: Literal["hold", "off"] = "hold"
+    """At the end of a run it is held, or switched off."""
     on_estop: Literal["ramp", "off"] = "ramp"
+    """After the ramp of an emergency stop it is held, or switched off."""
 
     def max_hold_ns(self, period_ns: int) -> int:
         """How long the last valid command is repeated before the ramp, in nanoseconds."""
@@ -249,55 +306,68 @@ class Normalise(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Of a model's tensor: (x - mean) / std goes in, y * std + mean comes out."""
 
     mean: Numbers | None = None
+    """Mean, for all numbers of the tensor or each. Left out: 0."""
     std: Numbers | None = None
+    """Standard deviation, likewise. Left out: 1."""
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A policy turns a frame into a command. Exactly one of `call`, `model` and `remote` is set.
-
-    - `call` is a callable that `import_by_name` imports. With `weights`, a safetensors file, it is
-      the class of a PyTorch module.
-    - `model` is an ONNX file beside the schedule.
-    - `remote` is where another process on this host comes to answer.
-    - `accepts`: per sensor, the statuses on which it is called. A sensor that is not named may have
-      any; one that a model reads has to be FRESH or HELD.
-    - `inputs` and `outputs`: per tensor of the model, fields (`sensor.field`) and actuators.
-    - `priority` (SCHED_FIFO) and `cpu` are its process's. `threads` are those that libraries
-      compute in. `allow` has the rights of that process beside reading files.
+    """The source of commands. Exactly one of `call`, `model` and `remote` is set.
 
     It takes the frames of cycles that `every` divides. Its answer to the frame of cycle n is
     `chunk` commands, number i for cycle n + `latency_cycles` + i * `chunk_every`. See POLICIES.md.
-
-    `align`: its samples are those of the instant at which that sensor acquired its own. `history`:
-    it is given so many frames of those that it takes, the newest last. While there are fewer, the
-    first of them stands for those before (`history_start = "repeat"`), or it is not called.
     """
 
     call: str | None = None
+    """A function or class: `file.py:name` beside the schedule, or `module:name`."""
     args: dict[str, Any] = {}
+    """Arguments of that class."""
     model: Annotated[str, Meta(min_length=1)] | None = None
+    """An ONNX file beside the schedule, in place of `call`."""
     remote: str | None = None
+    """Address to which a policy in another process connects, in place of `call`."""
     weights: Annotated[str, Meta(min_length=1)] | None = None
+    """A safetensors file beside the schedule; `call` is then the class of a PyTorch module."""
     inputs: dict[str, Annotated[list[str], Meta(min_length=1, max_length=64)]] = {}
+    """By input of the model: fields, as `sensor.field`, one after the other."""
     outputs: dict[str, str | Annotated[list[str], Meta(min_length=1, max_length=16)]] = {}
+    """By output of the model: an actuator, or a list of them."""
     normalise: dict[str, Normalise] = {}
+    """By tensor of the model: its mean and standard deviation."""
     runtime: Literal["c", "python"] = "c"
+    """The model is run in C, or through ONNX Runtime's Python interface."""
     providers: list[str] = []
+    """Execution providers of ONNX Runtime, with `runtime = "python"`."""
     every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    """It takes the frames of cycles that this divides."""
     latency_cycles: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Its answer to the frame of cycle n begins with cycle n + `latency_cycles`."""
     chunk: Annotated[int, Meta(ge=1, le=1024)] = 1
+    """Commands in an answer."""
     chunk_every: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+    """Cycles from one command of a chunk to the next; divides `every`."""
     join: Literal["switch", "blend", "freeze"] = "switch"
+    """Transition from the answer before to a new one."""
     blend_cycles: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    """Cycles over which a new answer fades in, with `join = "blend"`."""
     interpolate: Literal["hold", "linear", "cubic"] = "hold"
+    """Course between two commands."""
     align: Annotated[str, Meta(min_length=1)] | None = None
+    """A sensor: the samples of all others are those of the instant at which it acquired its own."""
     history: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Frames that it is given, of those that it takes, the newest last."""
     history_start: Literal["wait", "repeat"] = "wait"
+    """Until there are so many it is not called, or the first one stands for those before it."""
     accepts: dict[str, tuple[Status, ...]] = {}
+    """By sensor: the statuses on which it is called. Left out: any; of a model FRESH and HELD."""
     priority: Annotated[int, Meta(ge=0, le=98)] = 0
+    """SCHED_FIFO priority of its process, below the cycle's; 0: none."""
     cpu: Annotated[int, Meta(ge=0, le=4095)] | None = None
+    """Core of its process. Left out: any."""
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Threads that its libraries compute in."""
     allow: list[Literal["network", "gpu", "devices", "files", "processes"]] = []
+    """Rights of its process beside reading files."""
 
     @property
     def spacing(self) -> int:
@@ -329,20 +399,35 @@ class Tables(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The tables that the TOML file may have."""
 
     name: str
+    """Name of the robot: lower-case letters, digits, - and _, at most 32."""
     cycle: Cycle
+    """The grid and its phases."""
     device: dict[str, Device] = {}
+    """The devices."""
     sensor: dict[str, Sensor] = {}
+    """The sensors; at least one."""
     actuator: dict[str, Actuator] = {}
+    """The actuators."""
     store: Store = Store()
+    """The shared memory."""
     gateway: Gateway | None = None
+    """Frames over ZeroMQ. Left out: in shared memory alone."""
     guard: Guard = Guard()
+    """The process that stops the devices of a dead or frozen runtime."""
     estop: dict[str, EstopInput] = {}
+    """Inputs of the emergency stop."""
     emulator: Emulator | None = None
+    """A process that answers for the devices. Left out: the devices are real."""
     policy: Policy | None = None
+    """The source of commands. Left out: nothing is commanded."""
     world: World | None = None
+    """The simulated world."""
     timing: Timing = Timing()
+    """Latencies in lock step and in simulated worlds."""
     randomise: dict[str, float | list[float] | Knob] = {}
+    """By path of a knob: how it is drawn. A number or a list sets it."""
     task: Task = Task()
+    """Reward and end of an episode."""
 
 
 class Schedule(Tables, frozen=True, forbid_unknown_fields=True, kw_only=True):
