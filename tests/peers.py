@@ -108,12 +108,12 @@ class EmulatorProcess:
 
 
 @contextlib.contextmanager
-def open_folder() -> Iterator[Path]:
+def open_folder(prefix: str = "inphase-") -> Iterator[Path]:
     """A folder in which any user may make what is not there, like /dev/shm.
 
     Its path is short: sockets have names in it. pytest's own folders are neither, with xdist.
     """
-    with tempfile.TemporaryDirectory(prefix="inphase-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o1777)
         yield Path(folder)
 

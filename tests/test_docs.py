@@ -1,0 +1,67 @@
+"""The tutorials and the how-to pages do what they say."""
+
+import re
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+import inphase
+import robots
+from inphase import errors
+from inphase.runtime import summary
+from page_runner import PageRunner, assert_lines
+from peers import ROOT, free_port, open_folder
+
+DOCS = ROOT / "docs"
+TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
+HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
+
+
+def lay_schedules(folder: Path) -> dict[str, str]:
+    """The demo as a reader finds it, with ports and a name of its own; what is other than there."""
+    schedules = folder / "schedules"
+    shutil.copytree(ROOT / "schedules", schedules)
+    made = robots.demo_schedule(schedules, emulator=True, gateway=True)
+    made.rename(schedules / "demo.toml")
+    name = re.findall(r'^name = "(\w+)"', (schedules / "demo.toml").read_text(), re.MULTILINE)[0]
+    return {
+        "inphase echo": f"inphase echo {name}",
+        "demo: 500": f"{name}: 500",
+        '"robot": "demo"': f'"robot": "{name}"',
+        "127.0.0.1:5570": f"127.0.0.1:{free_port(socket.SOCK_STREAM)}",
+        "p99 = 300_000": "p99 = 10**12",  # nobody promises a loaded machine's figures
+    }
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("page", [*TUTORIALS, *HOW_TO], ids=lambda page: page.stem)
+def test_a_page_does_what_it_says(page: Path) -> None:
+    with open_folder("docs-") as folder, PageRunner(folder, lay_schedules(folder)) as runner:
+        runner.play(page)
+
+
+@pytest.mark.parametrize("output", ["one 3\ntwo\n", "two\none\n", "one\n", ""])
+def test_an_output_that_is_not_the_pages_is_noticed(output: str) -> None:
+    assert_lines("one\n... two\n", "one\nand two\n")
+    with pytest.raises(AssertionError):
+        assert_lines("one\n... two\n", output)
+
+
+def test_a_block_that_nothing_runs_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```python\nprint()\n```\n")
+    with PageRunner(tmp_path) as runner, pytest.raises(ValueError, match="nothing is done"):
+        runner.play(page)
+
+
+def test_the_page_of_the_summary_has_every_exit_code_and_every_key() -> None:
+    page = (DOCS / "how-to" / "read-a-summary.md").read_text()
+    codes = {kind.exit_code for kind in vars(errors).values() if hasattr(kind, "exit_code")}
+    codes |= {summary.EXIT_POLICY, summary.EXIT_LATCHED, summary.EXIT_STALLED}
+    assert {f"| {code} |" for code in codes} <= set(re.findall(r"^\| \d+ \|", page, re.MULTILINE))
+    with inphase.Runner(ROOT / "schedules" / "demo.toml", lockstep=True, cycles=1) as robot:
+        next(iter(robot))
+    assert robot.summary is not None
+    assert not [key for key in robot.summary if f"`{key}`" not in page]
