@@ -1,5 +1,6 @@
 # make demo: set up .venv and run the demo robot for 20 seconds, nothing plugged in
 # make test: set up .venv and run the tests and static checks
+# make docs: build the documentation site into build/docs; a warning is an error
 # make world-test: the tests of simulated worlds with the oldest MuJoCo that is supported
 # make native-test: build and run the C tests, as debug and as release
 # make fuzz: two minutes for each fuzz target, by libFuzzer and atheris; needs clang
@@ -26,12 +27,12 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 
 WORLD_TESTS := tests/test_world.py tests/test_timing_model.py tests/test_randomisation.py
 
-.PHONY: demo test lint native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test bench clean
+.PHONY: demo test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test bench clean
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
 
-test: .venv/installed lint native-test walk fuzz-smoke world-test
+test: .venv/installed lint docs native-test walk fuzz-smoke world-test
 	$(BIN)/python -m pytest --numprocesses auto -m "not real"
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m real || $(again)
 
@@ -131,6 +132,9 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: .venv/installed
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs
 
 bench: .venv/installed
 	$(BIN)/python -m benches

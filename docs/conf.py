@@ -1,0 +1,47 @@
+"""The documentation site: `make docs` builds it from the pages where they lie."""
+
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS / "extensions"))
+
+project = "inphase"
+author = "the authors of inphase"
+copyright = "the authors of inphase, Apache-2.0"
+
+# the repository is the source folder: a link between two pages works there and on the site
+root_doc = "docs/index"
+include_patterns = [
+    "docs/**.md",
+    "*.md",
+    "*/README.md",
+    "middleware/**.md",
+    "native/fuzz/README.md",
+    "tests/*.md",
+    "tests/vm/README.md",
+]
+exclude_patterns = [".*", "build", "dist", "**/templates"]
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx_click",
+    "c_header",
+    "decisions",
+    "schedule_keys",
+]
+nitpicky = True
+suppress_warnings = ["duplicate_declaration.c"]  # a structure and a function of one name
+nitpick_ignore_regex = [("c:identifier", r"u?int\d+_t")]
+
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "fieldlist"]
+myst_heading_anchors = 4
+
+html_theme = "furo"
+html_title = "inphase"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_show_sphinx = False
+pygments_style = "friendly"
+pygments_dark_style = "monokai"

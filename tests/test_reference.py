@@ -1,0 +1,74 @@
+"""The generated reference has everything: keys, the header's names and comments, decisions."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+import c_header
+import decisions
+import schedule_keys
+from inphase import schedule
+from inphase._core import ffi, lib
+from inphase.schedule.tables import Tables
+from peers import ROOT
+
+
+def test_every_key_of_a_schedule_has_a_meaning() -> None:
+    for cls in (Tables, *schedule_keys.drivers().values()):
+        for table in schedule_keys.walk(cls):
+            assert not [f"{table.name}.{key.name}" for key in table.keys if not key.meaning]
+    assert not [key.name for key in schedule_keys.keys(schedule_keys.SHAPE) if not key.meaning]
+
+
+def test_every_key_that_a_schedule_uses_is_in_the_reference() -> None:
+    page = schedule_keys.render_tables()
+    anchors = set(re.findall(r"\{#([\w-]+)\}", page))
+    for path in sorted((ROOT / "schedules").glob("*.toml")):
+        assert schedule.load(path)
+        for key in keys_of(tomllib.loads(path.read_text())):
+            assert key in anchors, f"{path}: {key}"
+
+
+def keys_of(data: dict[str, Any]) -> Iterator[str]:
+    """What the reference calls the keys of a schedule; a driver's own are its driver's."""
+    ours = {"driver", "home", "priority", "cpu"}
+    for name, value in data.items():
+        if name in ("device", "sensor", "actuator", "estop"):
+            for table in value.values():
+                own = ours if name == "device" else set(table)
+                yield from (f"{name}-NAME-{key}" for key in own & set(table))
+        elif name == "emulator":
+            yield "emulator-module"
+        elif name in ("cycle", "gateway", "store", "guard", "policy", "world", "task"):
+            yield from (f"{name}-{key}" for key in value)
+        else:
+            yield f"top-{name}"
+
+
+def test_the_reference_of_the_header_has_all_that_the_compiler_sees() -> None:
+    read = {name for section in c_header.read() for _, name in section.names()}
+    seen = set(dir(lib)) | set().union(*ffi.list_types())
+    assert len(read) > 400
+    assert read == seen - {"inphase_render"}  # build_core.py's own: Python's side of a callback
+
+
+def test_no_comment_of_the_header_is_lost() -> None:
+    page = " ".join(re.sub(r"[\\`*]|\{c:\w+\}", "", c_header.render(c_header.read())).split())
+    text = c_header.HEADER.read_text()
+    comments = re.findall(r"^/\* (?!----)(.+?)\*/", text, re.MULTILINE | re.DOTALL)
+    assert len(comments) > 100
+    for comment in comments:
+        assert " ".join(re.sub(r"[`*\\]", "", comment).split()) in page
+
+
+def test_every_dated_decision_is_on_the_list() -> None:
+    found = decisions.read()
+    dated = [
+        line
+        for path in {decision.page for decision in found}
+        for line in (ROOT / path).read_text().partition("## Decisions")[2].splitlines()
+        if re.match(r"(- )?\d{4}-\d\d-\d\d", line)
+    ]
+    assert len(found) == len(dated) > 40
+    assert [decision.date for decision in found] == sorted((d.date for d in found), reverse=True)
