@@ -22,7 +22,7 @@ from inphase.frames.record_layout import REASONS
 from inphase.frames.store_follower import StoreFollower
 from inphase.frames.subscription import ZmqFollower
 from inphase.models import safetensors_file
-from inphase.runtime.gateway import Control
+from inphase.runtime.gateway import ControlSocket
 from robots import demo_schedule
 from test_wire import make_form, vectors
 
@@ -158,7 +158,7 @@ def test_a_number_that_this_version_does_not_know_is_said() -> None:
 @EXAMPLES
 @given(st.binary(max_size=40) | ANY.map(msgpack.packb))
 def test_any_request_of_a_client_is_answered(robot: LockStep, request_: bytes) -> None:
-    control = Control.__new__(Control)
+    control = ControlSocket.__new__(ControlSocket)
     control._reader = robot.follower.reader
     reply = msgpack.unpackb(control.answer(request_))
     assert reply["ok"] is False and reply["error"]

@@ -462,7 +462,7 @@ NESTED = b"\x91" * 5000 + b"\xc0"
 )
 def test_a_malformed_request_is_refused_with_a_sentence(robot: LockStep, request_: bytes) -> None:
     page = Segment.estop_page(robot.core.epoch)
-    control = gateway.Control(robot.core.segment.path, os.dup(page.fd))
+    control = gateway.ControlSocket(robot.core.segment.path, os.dup(page.fd))
     page.close()
     reply = msgpack.unpackb(control.answer(request_))
     assert reply["ok"] is False and reply["error"]

@@ -393,7 +393,7 @@ def test_without_a_guard_nothing_is_enabled(robot: Robot, monkeypatch: pytest.Mo
 def test_a_guard_that_does_not_answer_lets_nothing_move(
     robot: Robot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard.Guard, "_answer", lambda _: (guard._READY, 0, 0, 0))
+    monkeypatch.setattr(guard.GuardProcess, "_answer", lambda _: (guard._READY, 0, 0, 0))
     runtime = Runtime(schedule.load(robot.schedule), Wishes(cycles=5), lambda _: None)
     try:
         runtime.prepare()

@@ -444,7 +444,7 @@ def test_what_was_enabled_is_switched_off_after_a_failed_start_and_an_exception(
         raise RuntimeError("not foreseen")
 
     if where == "guard":
-        monkeypatch.setattr("inphase.runtime.guarding.guard.Guard.give", fail)
+        monkeypatch.setattr("inphase.runtime.guarding.guard.GuardProcess.give", fail)
     runtime = Runtime(schedule.load(robot.schedule), Wishes(), print)
     try:
         runtime.prepare()
@@ -498,7 +498,7 @@ def test_an_answer_that_comes_late_is_none_to_the_next_question(
     driver = Counter("counter", Options(port=1))
     monkeypatch.setattr(Counter, "switching_max_ns", 0)
     asking, slow = worker.Asking(driver), Slow()
-    control = worker.Control(asking.theirs.detach())
+    control = worker.WorkerControl(asking.theirs.detach())
     thread = threading.Thread(target=control.obey_to_the_end, args=(slow,))
     thread.start()
     with pytest.raises(DeviceError, match="does not answer to enable"):

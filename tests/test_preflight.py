@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inphase.host.preflight import Check, Machine, Port, examine, judge, look
+from inphase.host.preflight import Judgement, Machine, SerialPortFacts, examine, judge, look
 from inphase.schedule import Schedule, load
 
 TEXT = """\
@@ -45,7 +45,7 @@ GOOD = Machine(
     cpus_isolated=frozenset({1}),
     group_members=("ada",),
     in_group=True,
-    ports=(Port("/dev/ttyUSB0", "dialout", True),),
+    ports=(SerialPortFacts("/dev/ttyUSB0", "dialout", True),),
     kernel="6.12.0",
     preempt_rt=True,
     timer_slack_ns=50_000,
@@ -59,7 +59,7 @@ def schedule(tmp_path: Path) -> Schedule:
     return load(path)
 
 
-def named(checks: list[Check], name: str) -> Check:
+def named(checks: list[Judgement], name: str) -> Judgement:
     (check,) = [check for check in checks if check.name == name]
     return check
 
@@ -97,7 +97,7 @@ LACKING = {
         "robots",
     ),
     "port /dev/ttyUSB0": (
-        {"ports": (Port("/dev/ttyUSB0", "dialout", False),)},
+        {"ports": (SerialPortFacts("/dev/ttyUSB0", "dialout", False),)},
         "sudo usermod -aG dialout ada",
         "--device=/dev/ttyUSB0 --group-add=dialout",
     ),

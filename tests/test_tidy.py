@@ -108,20 +108,9 @@ LONG_FUNCTIONS = {
 }
 # class names that a second module has too
 TWICE = {
-    "Caller",
-    "Check",
     "Command",
-    "Control",
     "Draws",
-    "Field",
-    "Guard",
     "Image",
-    "Knobs",
-    "Part",
-    "Port",
-    "Reading",
-    "Reply",
-    "Task",
     "Timing",
     "World",
 }

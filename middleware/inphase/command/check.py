@@ -9,7 +9,7 @@ from inphase.core.config import store_size
 from inphase.core.realtime import is_realtime
 from inphase.errors import WorldError
 from inphase.host import preflight
-from inphase.host.preflight import Check
+from inphase.host.preflight import Judgement
 from inphase.plan import plan as planning
 from inphase.plan.plan import ActuatorPlan, Plan
 from inphase.plan.timing import Timing, spread_ns
@@ -25,7 +25,7 @@ class Report:
 
     plan: Plan
     store_bytes: int
-    checks: list[Check]
+    checks: list[Judgement]
     world: dict[str, Any] | None = None
     """of the schedule's simulated world, as it is stepped; None: there is none"""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from inphase._core import ffi, lib
 from inphase.core.arrays import doubles
-from inphase.core.world_seam import Reading, World
+from inphase.core.world_seam import World, WorldReading
 from inphase.driver import TwinChannel, TwinKind
 from inphase.plan.plan import ActuatorPlan, Plan, SensorPlan
 from inphase.schedule.distribution import Distribution, constant
@@ -22,7 +22,7 @@ class LockStepConfig:
 
     seed: int
     timing: TimingModel
-    readings: list[list[Reading | None] | None]
+    readings: list[list[WorldReading | None] | None]
     """per sensor and channel: where its numbers lie; None: the driver's twin answers"""
     world: World | None = None
     native: "NativePolicy | None" = None
@@ -134,7 +134,7 @@ def twin_fields(
     }
 
 
-def _reading(reading: Reading) -> dict[str, Any]:
+def _reading(reading: WorldReading) -> dict[str, Any]:
     """A channel that is a number of the world."""
     return {
         "kind": lib.INPHASE_TWIN_WORLD,

@@ -14,7 +14,7 @@ from inphase.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class Reading:
+class WorldReading:
     """A channel of a sample: `zero + gain * number at address`, and noise times a draw in -1..1."""
 
     address: int
@@ -64,7 +64,7 @@ class Engine:
     fatal: int
 
 
-class Knobs(Protocol):
+class WorldKnobs(Protocol):
     """What of a world can be moved, by path: `world.KIND.NAME.PROPERTY`."""
 
     def paths(self) -> list[str]:
@@ -88,13 +88,13 @@ class World(Protocol):
 
     plan: Plan
     engine: Engine
-    readings: list[list[Reading | None] | None]
+    readings: list[list[WorldReading | None] | None]
     """per sensor and channel; None: the driver's own twin answers"""
     controls: list[Controls | None]
     """per actuator; None: its own simulated servos move"""
 
     @property
-    def knobs(self) -> "Knobs":
+    def knobs(self) -> "WorldKnobs":
         """What of it can be moved, by path."""
 
     def reset(self) -> None:

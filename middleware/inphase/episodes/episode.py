@@ -12,7 +12,7 @@ from inphase.core.lockstep_config import NativePolicy
 from inphase.episodes import observation
 from inphase.episodes.lockstep import LockStep
 from inphase.episodes.observation import Observer
-from inphase.episodes.task import Task
+from inphase.episodes.task import TaskRun
 from inphase.errors import ScheduleError, WorldError
 from inphase.frames.frame import Frame
 from inphase.plan import plan as planning
@@ -138,7 +138,7 @@ class _Watch:
 
     def __init__(self, job: Job, robot: LockStep) -> None:
         self.robot = robot
-        self._task = Task(job.schedule)
+        self._task = TaskRun(job.schedule)
         self._parts = observation.choose(robot.plan, job.record) if job.record else []
         self._observer = Observer(self._parts, robot.follower)
         self._rows: list[list[NDArray[Any]]] = [[] for _ in self._parts]

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from inphase import schedule as schedules
 from inphase.episodes import observation
 from inphase.episodes.client import Client, LockStepClient, RunnerClient
-from inphase.episodes.observation import FlatObserver, Observer, Part
+from inphase.episodes.observation import FlatObserver, ObservedField, Observer
 from inphase.episodes.step_info import StepInfo
-from inphase.episodes.task import Reward, Task, Terminated
+from inphase.episodes.task import Reward, TaskRun, Terminated
 from inphase.errors import WorldError
 from inphase.frames.frame import Frame
 from inphase.plan.plan import Plan
@@ -79,7 +79,7 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
         self._parts = observation.choose(plan, observe)
         self._sensors = tuple(dict.fromkeys(part.sensor for part in self._parts))
         self._flat = flat
-        self._task = Task(loaded, reward, terminated)
+        self._task = TaskRun(loaded, reward, terminated)
         self.action_space, self.action_names = action_space(plan)  # type: ignore[assignment]
         self.observation_space = observation_space(self._parts, flat)
         self._camera = camera
@@ -210,7 +210,7 @@ def action_space(plan: Plan) -> tuple[spaces.Box, list[str]]:
     return spaces.Box(low, high, dtype=np.float64), names
 
 
-def observation_space(parts: list[Part], flat: bool) -> spaces.Space[Any]:
+def observation_space(parts: list[ObservedField], flat: bool) -> spaces.Space[Any]:
     """Of what `Observer` or `FlatObserver` gives of these parts."""
     if flat:
         observation.check_flat(parts)
@@ -223,7 +223,7 @@ def observation_space(parts: list[Part], flat: bool) -> spaces.Space[Any]:
     return spaces.Dict({name: spaces.Dict(fields) for name, fields in sensors.items()})
 
 
-def _space(part: Part) -> spaces.Space[Any]:
+def _space(part: ObservedField) -> spaces.Space[Any]:
     return spaces.Box(part.low, part.high, part.shape, part.dtype.type)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from inphase.core.core import Core
 from inphase.core.lockstep_config import LockStepConfig, NativePolicy
-from inphase.core.world_seam import Reading, World
+from inphase.core.world_seam import World, WorldReading
 from inphase.episodes.progress import Patience
 from inphase.frames import store
 from inphase.frames.frame import Frame
@@ -98,7 +98,7 @@ class LockStep:
         self.seed = randomisation.episode_seed(seed, episode)
         """of this episode"""
         self._native = native
-        readings: list[list[Reading | None] | None] = [None] * len(plan.sensors)
+        readings: list[list[WorldReading | None] | None] = [None] * len(plan.sensors)
         if world is not None:
             readings = [*world.readings]
         timing = plan.timing

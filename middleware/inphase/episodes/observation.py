@@ -20,7 +20,7 @@ Values = dict[str, dict[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
-class Part:
+class ObservedField:
     """One field that is observed: where it is, what it looks like, and between which bounds."""
 
     sensor: str
@@ -45,7 +45,7 @@ class Part:
         return int(np.prod(self.shape, dtype=np.int64))
 
 
-def choose(plan: Plan, observe: Sequence[str] | None = None) -> list[Part]:
+def choose(plan: Plan, observe: Sequence[str] | None = None) -> list[ObservedField]:
     """The parts of a plan's frames that `observe` names, as "sensor" or "sensor.field"; None: all.
 
     They come in the schedule's order. Raises ScheduleError for a name that is none.
@@ -62,7 +62,7 @@ def choose(plan: Plan, observe: Sequence[str] | None = None) -> list[Part]:
     return [part for part in parts if part.sensor in observe or part.name in observe]
 
 
-def check_flat(parts: list[Part]) -> None:
+def check_flat(parts: list[ObservedField]) -> None:
     """Refuse what does not go into one vector of float64. Raises ScheduleError."""
     others = [part.name for part in parts if part.dtype != np.dtype("<f8")]
     if others:
@@ -72,7 +72,7 @@ def check_flat(parts: list[Part]) -> None:
         )
 
 
-def _parts_of(index: int, sensor: SensorPlan) -> list[Part]:
+def _parts_of(index: int, sensor: SensorPlan) -> list[ObservedField]:
     places = sensor.dtype.fields
     assert places is not None
     parts = []
@@ -80,7 +80,9 @@ def _parts_of(index: int, sensor: SensorPlan) -> list[Part]:
         dtype = np.dtype(item.dtype)
         low, high = _bounds(sensor, item.name, item.shape, dtype)
         parts.append(
-            Part(sensor.name, item.name, index, places[item.name][1], item.shape, dtype, low, high)
+            ObservedField(
+                sensor.name, item.name, index, places[item.name][1], item.shape, dtype, low, high
+            )
         )
     return parts
 
@@ -113,7 +115,7 @@ class Observer:
     without a sample yet, each value is 0, or the bound next to it.
     """
 
-    def __init__(self, parts: list[Part], follower: StoreFollower) -> None:
+    def __init__(self, parts: list[ObservedField], follower: StoreFollower) -> None:
         sensors: dict[str, tuple[int, int, list[tuple[str, list[NDArray[Any]]]]]] = {}
         for part in parts:
             mask = follower.reader.rings[part.index][3] - 1
@@ -136,7 +138,7 @@ class Observer:
 class FlatObserver:
     """The same as one vector of float64, part after part."""
 
-    def __init__(self, parts: list[Part], follower: StoreFollower) -> None:
+    def __init__(self, parts: list[ObservedField], follower: StoreFollower) -> None:
         check_flat(parts)
         self._pieces: list[tuple[int, int, list[NDArray[np.float64]]]] = []
         for first, last in _runs(parts):
@@ -159,9 +161,9 @@ class FlatObserver:
         return np.concatenate(found)
 
 
-def _vector(first: Part, count: int, nothing: NDArray[Any]) -> Part:
+def _vector(first: ObservedField, count: int, nothing: NDArray[Any]) -> ObservedField:
     """Parts that lie one after the other in a sample, as one."""
-    return Part(
+    return ObservedField(
         first.sensor,
         first.field,
         first.index,
@@ -173,7 +175,7 @@ def _vector(first: Part, count: int, nothing: NDArray[Any]) -> Part:
     )
 
 
-def _runs(parts: list[Part]) -> list[tuple[int, int]]:
+def _runs(parts: list[ObservedField]) -> list[tuple[int, int]]:
     """First and last + 1 of the parts that lie one after the other in a sample."""
     runs: list[tuple[int, int]] = []
     for i, part in enumerate(parts):
@@ -188,7 +190,7 @@ def _runs(parts: list[Part]) -> list[tuple[int, int]]:
     return runs
 
 
-def _ring(part: Part, follower: StoreFollower) -> NDArray[Any]:
+def _ring(part: ObservedField, follower: StoreFollower) -> NDArray[Any]:
     """A field's values in all slots of its sensor's ring."""
     offset, stride, _, depth = follower.reader.rings[part.index]
     inner = np.empty(part.shape, part.dtype).strides
@@ -201,6 +203,6 @@ def _ring(part: Part, follower: StoreFollower) -> NDArray[Any]:
     )
 
 
-def _nothing(part: Part) -> NDArray[Any]:
+def _nothing(part: ObservedField) -> NDArray[Any]:
     zero = np.zeros(part.shape, part.dtype)
     return zero if part.dtype.kind == "b" else np.clip(zero, part.low, part.high)

@@ -16,7 +16,7 @@ Reward = Callable[[Frame], float]
 Terminated = Callable[[Frame], bool]
 
 
-class Task:
+class TaskRun:
     """One episode after the other. Thread: one at a time.
 
     `reward`, `terminated`, `cycles`: in place of the schedule's. Raises ScheduleError.

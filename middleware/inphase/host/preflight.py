@@ -25,7 +25,7 @@ _CONTAINER_SIGNS = ("docker", "kubepods", "containerd", "libpod", "lxc")
 
 
 @dataclass(frozen=True)
-class Check:
+class Judgement:
     """One thing that the schedule wants of the machine; `remedy` is empty where `ok`."""
 
     name: str
@@ -36,7 +36,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Port:
+class SerialPortFacts:
     """A serial port that exists: its group, and whether this process may open it."""
 
     path: str
@@ -64,7 +64,7 @@ class Machine:
     cpus_isolated: frozenset[int]
     group_members: tuple[str, ...] | None  # of the store's group; None where it does not exist
     in_group: bool
-    ports: tuple[Port, ...]
+    ports: tuple[SerialPortFacts, ...]
     kernel: str
     preempt_rt: bool
     timer_slack_ns: int | None
@@ -75,7 +75,7 @@ class Machine:
     service: str | None = None  # the systemd unit that this runs in, where it is a service
 
 
-def examine(schedule: Schedule, store_bytes: int = 0, locked_bytes: int = 0) -> list[Check]:
+def examine(schedule: Schedule, store_bytes: int = 0, locked_bytes: int = 0) -> list[Judgement]:
     """Compare this machine with a schedule whose store needs `store_bytes`.
 
     locked_bytes: of those, what the cycle thread locks into memory. Raises nothing: what cannot be
@@ -124,7 +124,7 @@ def look(schedule: Schedule, root: Path = Path("/")) -> Machine:
 
 def judge(
     machine: Machine, schedule: Schedule, store_bytes: int, locked_bytes: int = 0
-) -> list[Check]:
+) -> list[Judgement]:
     """Compare facts with a schedule; pure."""
     checks = [
         _fifo(machine, schedule),
@@ -152,11 +152,11 @@ def judge(
 # ---------------------------------------------------------------- judging
 
 
-def _check(name: str, wanted: str, found: str, ok: bool, remedy: str) -> Check:
-    return Check(name, wanted, found, ok, "" if ok else remedy)
+def _check(name: str, wanted: str, found: str, ok: bool, remedy: str) -> Judgement:
+    return Judgement(name, wanted, found, ok, "" if ok else remedy)
 
 
-def _fifo(machine: Machine, schedule: Schedule) -> Check:
+def _fifo(machine: Machine, schedule: Schedule) -> Judgement:
     priority = schedule.cycle.priority
     granted = machine.login_rtprio is not None and machine.login_rtprio >= priority
     if machine.container:
@@ -171,14 +171,14 @@ def _fifo(machine: Machine, schedule: Schedule) -> Check:
     return _check("SCHED_FIFO", wanted, found, machine.fifo_error is None, remedy)
 
 
-def _emulator(machine: Machine, schedule: Schedule) -> Check:
+def _emulator(machine: Machine, schedule: Schedule) -> Judgement:
     """It stands for hardware, which does not slow down when the computer is busy."""
     wanted = f"priority {schedule.cycle.emulator_priority}, below the cycle's, where it is granted"
     found = "ordinary: on a busy machine its replies are late" if machine.fifo_error else "granted"
-    return Check("emulator", wanted, found, True)
+    return Judgement("emulator", wanted, found, True)
 
 
-def _memlock(machine: Machine, locked_bytes: int) -> Check:
+def _memlock(machine: Machine, locked_bytes: int) -> Judgement:
     limit = machine.memlock_bytes
     needed = locked_bytes + _CYCLE_BYTES
     enough = limit == _UNLIMITED or limit >= needed
@@ -195,7 +195,7 @@ def _memlock(machine: Machine, locked_bytes: int) -> Check:
     return _check("locked memory", wanted, found, enough, remedy)
 
 
-def _memory(machine: Machine, store_bytes: int) -> Check:
+def _memory(machine: Machine, store_bytes: int) -> Judgement:
     free = machine.memory_free_bytes
     found = "not shown here" if free is None else f"{_size(free)} free"
     remedy = "end other programs, or take fewer or smaller samples"
@@ -205,7 +205,7 @@ def _memory(machine: Machine, store_bytes: int) -> Check:
     return _check("memory", f"{_size(store_bytes)} for the store", found, enough, remedy)
 
 
-def _throttling(machine: Machine) -> Check:
+def _throttling(machine: Machine) -> Judgement:
     runtime, period = machine.rt_runtime_us, machine.rt_period_us
     wanted = "at least half of the time for real-time threads"
     if runtime is None or period is None:
@@ -217,14 +217,14 @@ def _throttling(machine: Machine) -> Check:
     return _check("real-time throttling", wanted, found, enough, remedy)
 
 
-def _governor(machine: Machine) -> Check:
+def _governor(machine: Machine) -> Judgement:
     found = ", ".join(sorted(machine.governors)) or "not shown here"
     remedy = _on_host(machine, "sudo cpupower frequency-set -g performance")
     enough = machine.governors <= {"performance"}
     return _check("cpu governor", "performance", found, enough, remedy)
 
 
-def _cgroup_rt(machine: Machine) -> Check:
+def _cgroup_rt(machine: Machine) -> Judgement:
     runtime = machine.cgroup_rt_runtime_us
     assert runtime is not None
     if machine.container:
@@ -235,7 +235,7 @@ def _cgroup_rt(machine: Machine) -> Check:
     return _check("cgroup real-time share", "more than 0 us", found, runtime != 0, remedy)
 
 
-def _cgroup_quota(machine: Machine) -> Check:
+def _cgroup_quota(machine: Machine) -> Judgement:
     quota, _, period = (machine.cgroup_cpu_max or "max").partition(" ")
     enough = not (quota.isdigit() and period.isdigit()) or int(quota) >= int(period)
     remedy = "docker run --cpus=2" if machine.container else "systemctl set-property -p CPUQuota="
@@ -243,32 +243,34 @@ def _cgroup_quota(machine: Machine) -> Check:
     return _check("cgroup cpu quota", wanted, machine.cgroup_cpu_max or "", enough, remedy)
 
 
-def _cpu(machine: Machine, cpu: int) -> Check:
+def _cpu(machine: Machine, cpu: int) -> Judgement:
     isolated = "isolated" if cpu in machine.cpus_isolated else "not isolated"
     if cpu in machine.cpus_allowed:
-        return Check("cpu", f"core {cpu}", f"allowed, {isolated}", True)
+        return Judgement("cpu", f"core {cpu}", f"allowed, {isolated}", True)
     allowed = _ranges(machine.cpus_allowed)
     if cpu not in machine.cpus_online:
         found = f"no core {cpu} online; cores {_ranges(machine.cpus_online)}"
-        return Check("cpu", f"core {cpu}", found, False, f"set cycle.cpu to one of {allowed}")
+        return Judgement("cpu", f"core {cpu}", found, False, f"set cycle.cpu to one of {allowed}")
     flag = f"docker run --cpuset-cpus={cpu}" if machine.container else f"taskset -c {allowed},{cpu}"
-    return Check("cpu", f"core {cpu}", f"this process may use {allowed} only", False, flag)
+    return Judgement("cpu", f"core {cpu}", f"this process may use {allowed} only", False, flag)
 
 
-def _store_group(machine: Machine, group: str) -> Check:
+def _store_group(machine: Machine, group: str) -> Judgement:
     wanted = f"group {group}, with {machine.user} in it"
     if machine.group_members is None:
         remedy = f"sudo groupadd -f {group} && sudo usermod -aG {group} {machine.user}"
-        return Check("store group", wanted, "no such group", False, remedy)
+        return Judgement("store group", wanted, "no such group", False, remedy)
     if machine.in_group:
-        return Check("store group", wanted, "member", True)
+        return Judgement("store group", wanted, "member", True)
     if machine.user in machine.group_members:
-        return Check("store group", wanted, "member, not in this session", False, f"newgrp {group}")
+        return Judgement(
+            "store group", wanted, "member, not in this session", False, f"newgrp {group}"
+        )
     remedy = f"sudo usermod -aG {group} {machine.user}"
-    return Check("store group", wanted, "not a member", False, remedy)
+    return Judgement("store group", wanted, "not a member", False, remedy)
 
 
-def _port(machine: Machine, port: Port) -> Check:
+def _port(machine: Machine, port: SerialPortFacts) -> Judgement:
     if machine.container:
         remedy = f"docker run --device={port.path} --group-add={port.group}"
     else:
@@ -277,14 +279,14 @@ def _port(machine: Machine, port: Port) -> Check:
     return _check(f"port {port.path}", "read and write", found, port.allowed, remedy)
 
 
-def _kernel(machine: Machine) -> Check:
+def _kernel(machine: Machine) -> Judgement:
     kind = "PREEMPT_RT" if machine.preempt_rt else "not PREEMPT_RT: lateness has no bound"
-    return Check("kernel", "any (PREEMPT_RT is best)", f"{machine.kernel}, {kind}", True)
+    return Judgement("kernel", "any (PREEMPT_RT is best)", f"{machine.kernel}, {kind}", True)
 
 
-def _timer_slack(machine: Machine) -> Check:
+def _timer_slack(machine: Machine) -> Judgement:
     found = f"{machine.timer_slack_ns} ns (ordinary threads only)"
-    return Check("timer slack", "any (SCHED_FIFO has none)", found, True)
+    return Judgement("timer slack", "any (SCHED_FIFO has none)", found, True)
 
 
 def _limit_remedy(machine: Machine, item: str, value: str, *, granted: bool) -> str:
@@ -425,8 +427,8 @@ def _group(name: str | None) -> tuple[tuple[str, ...] | None, bool]:
     return tuple(group.gr_mem), os.geteuid() == 0 or group.gr_gid in (os.getegid(), *os.getgroups())
 
 
-def _ports(schedule: Schedule) -> tuple[Port, ...]:
-    ports: list[Port] = []
+def _ports(schedule: Schedule) -> tuple[SerialPortFacts, ...]:
+    ports: list[SerialPortFacts] = []
     for device in schedule.device.values():
         path = device.options.get("port")
         if not (isinstance(path, str) and path.startswith("/")):
@@ -436,7 +438,9 @@ def _ports(schedule: Schedule) -> tuple[Port, ...]:
         except (OSError, ValueError):
             continue
         if stat.S_ISCHR(found.st_mode):
-            ports.append(Port(path, _group_name(found.st_gid), os.access(path, os.R_OK | os.W_OK)))
+            ports.append(
+                SerialPortFacts(path, _group_name(found.st_gid), os.access(path, os.R_OK | os.W_OK))
+            )
     return tuple(ports)
 
 

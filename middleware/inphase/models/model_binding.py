@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from inphase.frames.record_layout import RecordLayout
 from inphase.models import onnx_file, safetensors_file
 from inphase.models.model_file import Refused
-from inphase.models.onnx_file import DOUBLE, FLOAT, UINT8, Port
+from inphase.models.onnx_file import DOUBLE, FLOAT, UINT8, ModelPort
 from inphase.schedule import Schedule, toml_position
 from inphase.schedule.document import show
 from inphase.schedule.tables import Status
@@ -32,7 +32,7 @@ File = onnx_file.Model | safetensors_file.Weights
 
 
 @dataclass(frozen=True)
-class Part:
+class TensorPart:
     """Numbers of a tensor that belong together: a field of a sensor, or an actuator's channels."""
 
     index: int
@@ -51,7 +51,7 @@ class Tensor:
     name: str
     type: int
     shape: tuple[int, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[TensorPart, ...]
     mean: NDArray[np.float64] | None = None
     std: NDArray[np.float64] | None = None
 
@@ -83,7 +83,7 @@ class _Wanted:
 
     what: str
     name: str
-    parts: list[Part]
+    parts: list[TensorPart]
     image: tuple[int, ...] | None = None
     """the shape of the one uint8 field that it is"""
     rows: int = 1
@@ -194,7 +194,7 @@ def _input(
         count = math.prod(kind.shape)
         if kind.base == np.uint8:
             image = kind.shape
-        parts.append(Part(list(dtypes).index(owner), field, count, offset))
+        parts.append(TensorPart(list(dtypes).index(owner), field, count, offset))
     if len(kinds) > 1 or (image is not None and len(parts) > 1):
         raise schedule.error(
             toml_position.format_path(("policy", "inputs", name)),
@@ -203,11 +203,11 @@ def _input(
     return _Wanted("inputs", name, parts, image, schedule.policy.history)
 
 
-def _act(sensors: int, channels: Mapping[str, int], actuator: str, what: str) -> Part:
+def _act(sensors: int, channels: Mapping[str, int], actuator: str, what: str) -> TensorPart:
     """What was requested of an actuator, or applied to it, in the frame's record."""
     layout, index = RecordLayout(sensors, list(channels.values())), list(channels).index(actuator)
     place = {"requested": layout.requested, "applied": layout.applied}[what]
-    return Part(FRAME, what, channels[actuator], place(index))
+    return TensorPart(FRAME, what, channels[actuator], place(index))
 
 
 def _outputs(schedule: Schedule, channels: Mapping[str, int]) -> list[_Wanted]:
@@ -219,7 +219,7 @@ def _outputs(schedule: Schedule, channels: Mapping[str, int]) -> list[_Wanted]:
     wanted = []
     for name, named in schedule.policy.outputs.items():
         actuators = [named] if isinstance(named, str) else named
-        parts = [Part(starts[a], a, channels[a]) for a in actuators]
+        parts = [TensorPart(starts[a], a, channels[a]) for a in actuators]
         wanted.append(_Wanted("outputs", name, parts, rows=schedule.policy.chunk))
     return wanted
 
@@ -256,7 +256,7 @@ def _bind(schedule: Schedule, model: File, wanted: _Wanted) -> Tensor:
 
 
 def _shape(
-    schedule: Schedule, model: onnx_file.Model, wanted: _Wanted, port: Port
+    schedule: Schedule, model: onnx_file.Model, wanted: _Wanted, port: ModelPort
 ) -> tuple[int, ...]:
     """The shape of a tensor with one element in its batch, where it leaves that open."""
     own = wanted.shape

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from inphase.models import model_file, protobuf
 from inphase.models.model_file import Refused
-from inphase.models.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Handler, Rule
+from inphase.models.protobuf import BYTES, FIXED32, FIXED64, VARINT, Handler, MessageField, Rule
 
 SIZE_MAX = 64 << 20
 """Bytes of a file."""
@@ -66,7 +66,7 @@ OPERATORS = frozenset(_OPERATORS.split())
 
 
 @dataclass(frozen=True)
-class Port:
+class ModelPort:
     """An input or an output of a model; a dimension that is not a number has its name."""
 
     name: str
@@ -81,8 +81,8 @@ class Model:
     path: Path
     data: bytes
     opset: int
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[ModelPort, ...]
+    outputs: tuple[ModelPort, ...]
     metadata: dict[str, str]
 
 
@@ -116,8 +116,8 @@ class _Reader:
         self._walk = protobuf.Walk(data, _FIELDS_MAX)
         self._nodes = 0
         self._initializers: set[str] = set()
-        self._inputs: list[Port] = []
-        self._outputs: list[Port] = []
+        self._inputs: list[ModelPort] = []
+        self._outputs: list[ModelPort] = []
         self._opset = 0
         self._metadata: dict[str, str] = {}
 
@@ -138,7 +138,7 @@ class _Reader:
         return Model(self._path, data, self._opset, inputs, tuple(self._outputs), self._metadata)
 
     def _refuse(self, what: str, remedy: str) -> Handler:
-        def refuse(item: Field) -> None:
+        def refuse(item: MessageField) -> None:
             raise Refused(f"{item.where}: {what}; {remedy}")
 
         return refuse
@@ -161,26 +161,26 @@ class _Reader:
             25: Rule("functions", BYTES, self._refuse("defines operators", plain), False),
         }
 
-    def _name(self, item: Field) -> None:
+    def _name(self, item: MessageField) -> None:
         self._walk.text(item)
 
-    def _doc(self, item: Field) -> None:
+    def _doc(self, item: MessageField) -> None:
         self._walk.text(item, _TEXT_MAX)
 
-    def _take_ir_version(self, item: Field) -> None:
+    def _take_ir_version(self, item: MessageField) -> None:
         if item.value not in _IR_VERSIONS:
             raise Refused(
                 f"{item.where}: {item.value} is not {_IR_VERSIONS[0]} to {_IR_VERSIONS[-1]}; "
                 f"export the network for another version of ONNX"
             )
 
-    def _take_opset(self, item: Field) -> None:
+    def _take_opset(self, item: MessageField) -> None:
         found: dict[str, int | str] = {"domain": "", "version": 0}
 
-        def domain(part: Field) -> None:
+        def domain(part: MessageField) -> None:
             found["domain"] = self._walk.text(part)
 
-        def version(part: Field) -> None:
+        def version(part: MessageField) -> None:
             found["version"] = part.value
 
         rules = {1: Rule("domain", BYTES, domain), 2: Rule("version", VARINT, version)}
@@ -200,13 +200,13 @@ class _Reader:
                 f"those alone"
             )
 
-    def _take_metadata(self, item: Field) -> None:
+    def _take_metadata(self, item: MessageField) -> None:
         found = {"key": "", "value": ""}
 
-        def key(part: Field) -> None:
+        def key(part: MessageField) -> None:
             found["key"] = self._walk.text(part)
 
-        def value(part: Field) -> None:
+        def value(part: MessageField) -> None:
             found["value"] = self._walk.text(part, _TEXT_MAX)
 
         rules = {1: Rule("key", BYTES, key), 2: Rule("value", BYTES, value)}
@@ -215,7 +215,7 @@ class _Reader:
             raise Refused(f"{item.where}: the key {found['key']!r} stands there twice; remove one")
         self._metadata[found["key"]] = found["value"]
 
-    def _take_graph(self, item: Field) -> None:
+    def _take_graph(self, item: MessageField) -> None:
         plain = "export the network with plain tensors"
         rules = {
             1: Rule("node", BYTES, self._take_node, unique=False),
@@ -231,17 +231,17 @@ class _Reader:
         }
         self._walk.message(item.start, item.end, item.where, rules)
 
-    def _take_node(self, item: Field) -> None:
+    def _take_node(self, item: MessageField) -> None:
         self._nodes += 1
         if self._nodes > _NODES_MAX:
             raise Refused(f"{item.where}: is one of more than {_NODES_MAX}; simplify the network")
         operator = ""
 
-        def op_type(part: Field) -> None:
+        def op_type(part: MessageField) -> None:
             nonlocal operator
             operator = self._walk.text(part)
 
-        def domain(part: Field) -> None:
+        def domain(part: MessageField) -> None:
             self._check_domain(part.where, self._walk.text(part))
 
         rules = {
@@ -262,7 +262,7 @@ class _Reader:
                 f"without it"
             )
 
-    def _take_attribute(self, item: Field) -> None:
+    def _take_attribute(self, item: MessageField) -> None:
         graphs = self._refuse("holds a graph", "export the network without control flow")
         others = self._refuse("is not of plain tensors", "export the network with plain tensors")
         rules = {
@@ -287,7 +287,7 @@ class _Reader:
         }
         self._walk.message(item.start, item.end, item.where, rules)
 
-    def _take_initializer(self, item: Field) -> None:
+    def _take_initializer(self, item: MessageField) -> None:
         name = self._take_tensor(item)
         if name in self._initializers:
             raise Refused(f"{item.where}.name: {name[:80]!r} stands there twice; export it again")
@@ -297,11 +297,11 @@ class _Reader:
                 f"{item.where}: is one of more than {_INITIALIZERS_MAX}; simplify the network"
             )
 
-    def _take_tensor(self, item: Field) -> str:
+    def _take_tensor(self, item: MessageField) -> str:
         """Check a tensor: all its numbers are there, and no more. Its name."""
         found, name = _Tensor(), ""
 
-        def dims(part: Field) -> None:
+        def dims(part: MessageField) -> None:
             if part.wire != BYTES:
                 found.dims.append(part.value)
                 return
@@ -310,22 +310,22 @@ class _Reader:
                 value, at = self._walk.varint(at, part.end, part.where)
                 found.dims.append(value)
 
-        def data_type(part: Field) -> None:
+        def data_type(part: MessageField) -> None:
             found.type = part.value
 
-        def take_name(part: Field) -> None:
+        def take_name(part: MessageField) -> None:
             nonlocal name
             name = self._walk.text(part)
 
-        def raw(part: Field) -> None:
+        def raw(part: MessageField) -> None:
             found.held["raw_data"] = part.end - part.start
 
-        def location(part: Field) -> None:
+        def location(part: MessageField) -> None:
             if part.value:
                 outside(part)
 
         def holds(what: str, wire: int) -> Rule:
-            def take(part: Field) -> None:
+            def take(part: MessageField) -> None:
                 found.held[what] = found.held.get(what, 0) + self._walk.numbers(part, wire)
 
             return Rule(what, wire, take, unique=False)
@@ -353,16 +353,16 @@ class _Reader:
         _check_tensor(item.where, found)
         return name
 
-    def _take_port(self, to: list[Port] | None) -> Handler:
-        def take(item: Field) -> None:
+    def _take_port(self, to: list[ModelPort] | None) -> Handler:
+        def take(item: MessageField) -> None:
             name = ""
             kind: tuple[int, tuple[int | str, ...]] | None = None
 
-            def take_name(part: Field) -> None:
+            def take_name(part: MessageField) -> None:
                 nonlocal name
                 name = self._walk.text(part)
 
-            def take_type(part: Field) -> None:
+            def take_type(part: MessageField) -> None:
                 nonlocal kind
                 kind = self._tensor_type(part)
 
@@ -376,19 +376,19 @@ class _Reader:
             if to is not None:
                 if kind is None:
                     raise Refused(f"{item.where}: has no type; export the network with its shapes")
-                to.append(Port(name, *kind))
+                to.append(ModelPort(name, *kind))
 
         return take
 
-    def _tensor_type(self, item: Field) -> tuple[int, tuple[int | str, ...]]:
+    def _tensor_type(self, item: MessageField) -> tuple[int, tuple[int | str, ...]]:
         kind = 0
         shape: list[int | str] = []
 
-        def element(part: Field) -> None:
+        def element(part: MessageField) -> None:
             nonlocal kind
             kind = part.value
 
-        def dimension(part: Field) -> None:
+        def dimension(part: MessageField) -> None:
             found: list[int | str] = []
             rules = {
                 1: Rule("dim_value", VARINT, lambda p: found.append(p.value)),
@@ -402,11 +402,11 @@ class _Reader:
                     f"{part.where}: is one of more than {_RANK_MAX}; use fewer dimensions"
                 )
 
-        def dimensions(part: Field) -> None:
+        def dimensions(part: MessageField) -> None:
             rules = {1: Rule("dim", BYTES, dimension, unique=False)}
             self._walk.message(part.start, part.end, part.where, rules)
 
-        def tensor(part: Field) -> None:
+        def tensor(part: MessageField) -> None:
             rules = {
                 1: Rule("elem_type", VARINT, element),
                 2: Rule("shape", BYTES, dimensions),

@@ -14,11 +14,11 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 """How a field is encoded."""
 _NAME_MAX = 1024  # bytes
 
-Handler = Callable[["Field"], object]
+Handler = Callable[["MessageField"], object]
 
 
 @dataclass(frozen=True)
-class Field:
+class MessageField:
     """One field of a message: a number, or where its bytes are."""
 
     wire: int
@@ -68,7 +68,7 @@ class Walk:
                 index = counts[rule.name] = counts.get(rule.name, -1) + 1
                 here = f"{here}[{index}]"
             if rule.take is not None:
-                rule.take(Field(wire, value, first, last, here))
+                rule.take(MessageField(wire, value, first, last, here))
         return seen
 
     def _fields_of(self, at: int, end: int, where: str) -> Iterator[tuple[int, int, int, int, int]]:
@@ -119,7 +119,7 @@ class Walk:
             f"copy or export it again"
         )
 
-    def text(self, item: Field, limit: int = _NAME_MAX) -> str:
+    def text(self, item: MessageField, limit: int = _NAME_MAX) -> str:
         if item.end - item.start > limit:
             raise Refused(f"{item.where}: is a text of more than {limit} bytes; shorten it")
         try:
@@ -127,7 +127,7 @@ class Walk:
         except UnicodeDecodeError as error:
             raise Refused(f"{item.where}: is not UTF-8; export the network again") from error
 
-    def numbers(self, item: Field, wire: int) -> int:
+    def numbers(self, item: MessageField, wire: int) -> int:
         """How many numbers a field of a repeated number holds, packed or one."""
         if item.wire != BYTES:
             return 1

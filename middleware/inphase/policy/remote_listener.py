@@ -87,7 +87,7 @@ def remove_left(address: str) -> None:
             Path(path).unlink(missing_ok=True)
 
 
-class Caller:
+class RemoteConnection:
     """One connection."""
 
     def __init__(self, line: sockets.socket, kept: int) -> None:

@@ -29,7 +29,7 @@ from inphase.frames.frame import Frame
 from inphase.frames.message import Form, Writer, describe
 from inphase.frames.record_layout import ACT_FLAGS, FRAME_FLAGS, REASONS, STATES, STATUSES
 from inphase.host import zmtp
-from inphase.policy.remote_listener import Caller, Listener
+from inphase.policy.remote_listener import Listener, RemoteConnection
 from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, READY, REFUSED
 from inphase.schedule import Schedule
 
@@ -46,7 +46,7 @@ _REFUSALS = ("silent", "raised", "shape", "input")
 _MOVES = ("running", "ramping", "uncontrolled")
 
 
-class Reply(msgspec.Struct, frozen=True):
+class RemoteReply(msgspec.Struct, frozen=True):
     """An answer to a frame: values of a shape, or the reason why there are none."""
 
     epoch: int
@@ -89,10 +89,10 @@ class RemotePolicy:
         )
         channels = sum(count for _, count, _ in self._form.layout.actuators)
         self._kept = _KEPT_BYTES + 8 * channels * described.policy.chunk
-        self._decoder = msgspec.msgpack.Decoder(Reply)
+        self._decoder = msgspec.msgpack.Decoder(RemoteReply)
         self._hello = msgspec.msgpack.Decoder(Hello)
-        self._callers: list[Caller] = []
-        self._peer: Caller | None = None
+        self._callers: list[RemoteConnection] = []
+        self._peer: RemoteConnection | None = None
         self._is_ready = False
         self._has_served = self._waits_for_rest = False
         self._applied: tuple[bytes, ...] = ()
@@ -199,18 +199,18 @@ class RemotePolicy:
         if len(strangers) >= _CALLERS - 1:
             self._leave(strangers[0], "")
         try:
-            caller = Caller(line, self._kept)
+            caller = RemoteConnection(line, self._kept)
         except OSError:
             line.close()
             return
         self._callers.append(caller)
         self._poll.register(caller, select.POLLIN)
 
-    def _drop_silent(self, caller: Caller) -> None:
+    def _drop_silent(self, caller: RemoteConnection) -> None:
         if not caller.has_called and time.monotonic() - caller.came_s > _GREETED_S:
             self._leave(caller, "")
 
-    def _leave(self, caller: Caller, why: str) -> None:
+    def _leave(self, caller: RemoteConnection, why: str) -> None:
         """Close a connection; why: what it did, where that is worth a line."""
         if caller not in self._callers:
             return
@@ -228,7 +228,7 @@ class RemotePolicy:
 
     # ---- what they say ---------------------------------------------------------------------
 
-    def _take(self, caller: Caller, message: zmtp.Message, frame: Frame | None) -> Any:
+    def _take(self, caller: RemoteConnection, message: zmtp.Message, frame: Frame | None) -> Any:
         """See to one message; the answer to the frame if it is that, else None."""
         parts = message.parts
         if caller is not self._peer:
@@ -250,7 +250,7 @@ class RemotePolicy:
             return self._malformed(frame, f"a message of kind {kind[:20]!r}")
         return None
 
-    def _hear_hello(self, caller: Caller, content: bytes) -> None:
+    def _hear_hello(self, caller: RemoteConnection, content: bytes) -> None:
         """Greet it, or say why not. Raises OSError."""
         if caller.is_behind and caller.has_called:
             return  # it does not read what it asks for
@@ -264,7 +264,7 @@ class RemotePolicy:
         self._writer = Writer(self._reader, self._form)  # it has had no large sample yet
         caller.send([GREETING, self._greeting])
 
-    def _trouble_with(self, caller: Caller, content: bytes) -> str:
+    def _trouble_with(self, caller: RemoteConnection, content: bytes) -> str:
         """Why a caller is not the policy; empty: it is."""
         if self._peer is not None and self._peer is not caller:
             return f"{self._peer.name} serves this robot; end that one first"
@@ -318,7 +318,7 @@ class RemotePolicy:
         self._listener.close()
         self._reader.close()
 
-    def _say_goodbye(self, peer: Caller) -> None:
+    def _say_goodbye(self, peer: RemoteConnection) -> None:
         """The other side forgets what it has not read when a connection ends: wait for its word."""
         with contextlib.suppress(OSError, WireError):
             peer.send([END, b""])

@@ -17,7 +17,7 @@ from inphase.driver import Driver
 from inphase.errors import DeviceError, RuntimeFault, of_device
 from inphase.host.locks import DeviceLock
 from inphase.plan.plan import Plan
-from inphase.runtime.guarding.guard import Given, Guard
+from inphase.runtime.guarding.guard import Given, GuardProcess
 
 _RETRY_S = 0.25
 _TELL_TRIES = 4  # in which a device that is away refuses with the same words; then they are told
@@ -171,7 +171,7 @@ class Devices:
         self._say = say
         self._told: dict[int, str] = {}
         self._plan = plan
-        self.guard: Guard | None = None
+        self.guard: GuardProcess | None = None
         """who stops the actuators when this process cannot; it has their descriptors first"""
         self.links: list[Link] = []
         try:

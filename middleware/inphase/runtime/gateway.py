@@ -38,7 +38,7 @@ _AGAIN_S = 0.2  # before what sends frames is started again
 _ANSWER_S = 1.0
 
 
-class Control:
+class ControlSocket:
     """The requests of the control socket, each answered or refused. Thread: the event loop's."""
 
     def __init__(self, store_path: str, page_fd: int) -> None:
@@ -94,7 +94,7 @@ class Clients:
     """The connections to the control socket: so many at once, each with a bound on what it may send
     and leave unread. Thread: the event loop's."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: ControlSocket) -> None:
         self._control = control
         self._lines: dict[asyncio.StreamWriter, None] = {}
         """who was heard longest ago first"""
@@ -227,7 +227,7 @@ async def _serve(described: Schedule, store_path: str, page_fd: int) -> None:
     with contextlib.ExitStack() as undo:
         if control_endpoint is not None:
             undo.callback(unlink, control_endpoint)
-        control = Control(store_path, page_fd)
+        control = ControlSocket(store_path, page_fd)
         undo.callback(control.close)
         frames = Frames([str(described.path), store_path])
         undo.callback(frames.close)

@@ -16,7 +16,7 @@ import numpy as np
 
 from inphase.core.core import draw_episode
 from inphase.core.lockstep_config import FREEZE_SAMPLES
-from inphase.core.world_seam import Reading, World
+from inphase.core.world_seam import World, WorldReading
 from inphase.driver import Acquire, Calls, DeviceError, Driver, Field, SensorSpec, TwinChannel
 from inphase.errors import ScheduleError
 from inphase.plan import plan as planning
@@ -272,11 +272,11 @@ class Randomisation:
         made = planning.make(extended, {**plan.drivers, SENSOR: Draws(SENSOR, tuple(fields))})
         return replace(made, client_policy=plan.client_policy)
 
-    def readings(self) -> list[Reading | None]:
+    def readings(self) -> list[WorldReading | None]:
         """Where that sensor's numbers lie."""
         base = int(self.values.ctypes.data)
         return [
-            Reading(base + 8 * i, gain=1.0, zero=0.0, noise=0.0, derived=False)
+            WorldReading(base + 8 * i, gain=1.0, zero=0.0, noise=0.0, derived=False)
             for i in range(len(self.values))
         ]
 

@@ -11,7 +11,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.core.world_seam import Reading
+from inphase.core.world_seam import WorldReading
 from inphase.driver import ActuatorSpec, Servo, TwinChannel, TwinKind
 from inphase.errors import WorldError
 from inphase.plan.plan import Plan
@@ -147,7 +147,7 @@ class _Channel:
         self,
         field: str,
         at: int,
-        reading: Reading | None,
+        reading: WorldReading | None,
         twin: TwinChannel,
         turn: tuple[int, float],
     ) -> None:

@@ -46,7 +46,7 @@ class Given(NamedTuple):
     """that process does more, and is not killed: the worker is one of its threads"""
 
 
-class Guard:
+class GuardProcess:
     """One guard's process. Whoever makes it closes it, after the cycle has ended and before the
     devices are closed. Thread: the supervisor's.
 

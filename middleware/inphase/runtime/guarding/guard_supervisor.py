@@ -14,7 +14,7 @@ from inphase.host.process import Process
 from inphase.plan.plan import Plan
 from inphase.runtime.attached_devices import Devices
 from inphase.runtime.events import Events
-from inphase.runtime.guarding.guard import Given, Guard
+from inphase.runtime.guarding.guard import Given, GuardProcess
 from inphase.runtime.guarding.own_emulator import is_emulated
 from inphase.runtime.wishes import Wishes
 from inphase.runtime.workers.supervisor import Workers
@@ -61,7 +61,7 @@ class GuardSupervisor:
         self._tell = events.tell
         self._path = path
         self._emulator = emulator
-        self._guard: Guard | None = None
+        self._guard: GuardProcess | None = None
         self._pages: tuple[int, int] | None = None
 
     @property
@@ -87,7 +87,7 @@ class GuardSupervisor:
         if self._pages is None:
             self._pages = self._core.guard(hold_ns(self._plan))
         cycle = self._plan.schedule.cycle
-        self._guard = Guard(
+        self._guard = GuardProcess(
             self._pages,
             store_names.note_path(self._path),
             cycle.priority,

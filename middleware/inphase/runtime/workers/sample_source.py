@@ -25,7 +25,7 @@ _FLUSH_READS = 64  # a line that babbles is not read for ever
 _Reply = list[float] | packets.RefusedReply
 
 
-class Caller(Protocol):
+class SampleSource(Protocol):
     """What a worker calls. All raise DeviceError when the device is gone."""
 
     latency_max_ns: int
@@ -309,7 +309,7 @@ class OnALine:
             self._line.set(False)
 
 
-def caller_of(driver: Driver, sensor: SensorPlan, actuator: ActuatorPlan | None) -> Caller:
+def caller_of(driver: Driver, sensor: SensorPlan, actuator: ActuatorPlan | None) -> SampleSource:
     """How this device is called in a worker: by its own calls where it has them.
 
     Raises DeviceError where a trigger line cannot be had.

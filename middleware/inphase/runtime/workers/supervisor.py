@@ -17,7 +17,7 @@ from inphase.frames import store
 from inphase.host.locks import DeviceLock
 from inphase.host.process import Process
 from inphase.plan.plan import Plan
-from inphase.runtime.guarding.guard import Given, Guard
+from inphase.runtime.guarding.guard import Given, GuardProcess
 from inphase.runtime.workers import device_handover
 from inphase.runtime.workers.worker import Asking, WorkerFds, WorkerThread
 from inphase.world.world_process import WorldProcess
@@ -210,7 +210,7 @@ class Workers:
     ) -> None:
         self._say = say
         self._told: dict[int, str] = {}
-        self.guard: Guard | None = None
+        self.guard: GuardProcess | None = None
         self.links: list[WorkerLink] = []
         self._states: dict[int, int] = {}
         try:

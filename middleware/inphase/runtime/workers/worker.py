@@ -182,7 +182,7 @@ class Worker:
             finally:
                 self._close_device()
 
-    def run(self, control: "Control | None" = None) -> None:
+    def run(self, control: "WorkerControl | None" = None) -> None:
         """Follow the grid until the core's run is over, or `stop`. Whatever goes wrong with the
         device is a loss: it is told, and the device is opened again."""
         start_ns = self._wait_for_start(control)
@@ -228,7 +228,7 @@ class Worker:
     def _is_over(self) -> bool:
         return self._stopped or bool(lib.inphase_worker_over(self._handle))
 
-    def _wait_for_start(self, control: "Control | None") -> int:
+    def _wait_for_start(self, control: "WorkerControl | None") -> int:
         """When cycle 0 starts: some periods from now, as soon as the core has said it."""
         pause_ns = min(self._cycle.period_ns // 2, 1_000_000)
         start_ns = 0
@@ -239,7 +239,7 @@ class Worker:
                 control.obey(self)
         return start_ns
 
-    def _get_back(self, control: "Control | None") -> None:
+    def _get_back(self, control: "WorkerControl | None") -> None:
         """The device is gone: say so, and open it again until that works."""
         lib.inphase_worker_state(self._handle, lib.INPHASE_WORKER_OFFLINE)
         self._close_device()
@@ -482,7 +482,7 @@ def _open(fds: WorkerFds, sensor: int) -> Any:
     return handle[0]
 
 
-class Control:
+class WorkerControl:
     """The supervisor's line to a worker: it asks for `enable` and `disable`, between two turns."""
 
     def __init__(self, fd: int) -> None:
@@ -530,7 +530,7 @@ class Control:
 
 
 class Asking:
-    """The supervisor's end of a `Control`; `close` ends the worker's `obey_to_the_end`.
+    """The supervisor's end of a `WorkerControl`; `close` ends the worker's `obey_to_the_end`.
 
     Questions are numbered: an answer that comes after its time is none to the next one.
     """
@@ -584,7 +584,7 @@ class WorkerThread:
         self._worker = Worker(plan, device, fds)
         self._worker.hand = hand
         self._line = Asking(plan.drivers[device])
-        self._control = Control(self._line.theirs.detach())
+        self._control = WorkerControl(self._line.theirs.detach())
         self._started: SimpleQueue[Exception | None] = SimpleQueue()
         self._thread = threading.Thread(
             target=self._main, daemon=True, name=f"inphase worker of {device}"
@@ -662,7 +662,7 @@ def main() -> None:
             gc.collect()
             gc.freeze()
             gc.disable()
-            line = Control(int(control))
+            line = WorkerControl(int(control))
             worker.run(line)
             line.obey_to_the_end(worker)
         finally:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.core.world_seam import Controls, Failure, Reading
+from inphase.core.world_seam import Controls, Failure, WorldReading
 from inphase.driver import TwinKind
 from inphase.errors import WorldError
 from inphase.plan.plan import ActuatorPlan, Plan, SensorPlan
@@ -208,13 +208,13 @@ class MujocoWorld:
 
     # ---- sensors -------------------------------------------------------------------------
 
-    def _read_sensor(self, index: int) -> list[Reading | None] | None:
+    def _read_sensor(self, index: int) -> list[WorldReading | None] | None:
         sensor = self.plan.sensors[index]
         table = self.table.sensor.get(sensor.name)
         if table is None:
             return None
         key = f"world.sensor.{sensor.name}"
-        by_channel: list[Reading | None] = [None] * len(sensor.spec.twin)
+        by_channel: list[WorldReading | None] = [None] * len(sensor.spec.twin)
         if table.joints is not None:
             self._read_joints(sensor, table.joints, f"{key}.joints", by_channel)
         images = {table.camera: f"{key}.camera"} if table.camera is not None else {}
@@ -229,7 +229,7 @@ class MujocoWorld:
         return by_channel
 
     def _read_joints(
-        self, sensor: SensorPlan, joints: list[str], key: str, to: list[Reading | None]
+        self, sensor: SensorPlan, joints: list[str], key: str, to: list[WorldReading | None]
     ) -> None:
         """A driver's channels that follow a joint, by what its twin says of them."""
         wanted = 1 + max(
@@ -243,7 +243,7 @@ class MujocoWorld:
             if twin.kind in _PER_JOINT:
                 quantity = _PER_JOINT[twin.kind]
                 (address,) = self._addresses(quantity, joints[twin.joint], key)
-                to[channel] = Reading(
+                to[channel] = WorldReading(
                     address, twin.gain, twin.base, twin.noise, quantity in _DERIVED
                 )
 
@@ -253,7 +253,7 @@ class MujocoWorld:
         name: str,
         source: Source,
         key: str,
-        to: list[Reading | None],
+        to: list[WorldReading | None],
     ) -> None:
         """A field of float64 from numbers of the model."""
         found = next((item for item in sensor.spec.fields if item.name == name), None)
@@ -270,7 +270,7 @@ class MujocoWorld:
             )
         first = sensor.first_channel(name)
         for channel, address in enumerate(addresses, first):
-            to[channel] = Reading(
+            to[channel] = WorldReading(
                 address, source.gain, source.zero, source.noise, quantity in _DERIVED
             )
 
