@@ -1244,7 +1244,7 @@ def test_the_drives_stop_when_their_worker_is_killed_and_it_comes_back(
 ) -> None:
     robot = DriveRobot(udp, tmp_path)
     with robot.run() as run:
-        run.moving().child("inphase.runtime.workers.worker").kill()
+        run.moving().child("inphase.runtime.workers").kill()
         run.frame(lambda frame: frame["joints"].status not in ("FRESH", "HELD", "LATE"))
         run.status("joints", "FRESH")
         resting(udp)

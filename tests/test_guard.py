@@ -557,7 +557,7 @@ class Sweep:
 
 def worker_of(run: Run) -> psutil.Process:
     """The arm's."""
-    return run.child("inphase.runtime.workers.worker")
+    return run.child("inphase.runtime.workers")
 
 
 def expect_zeros(robot: Robot) -> None:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from inphase import schedule
-from inphase.host import preflight
+from inphase.host import machine
 from inphase.host.scratch import Scratch
 from peers import BOUND_S, until
 from robots import demo_schedule
@@ -60,7 +60,7 @@ def test_a_killed_runtime_leaves_no_process_and_the_next_start_works_at_once(
     assert folders()
     left = children()
     emulator = next(child for child in left if modules[0] in child.cmdline())
-    if preflight.look(schedule.load(path)).fifo_error is None:
+    if machine.look(schedule.load(path)).fifo_error is None:
         until(lambda: os.sched_getparam(emulator.pid).sched_priority == 70)
     first.send_signal(signal.SIGKILL)
     second = start(path, "--cycles", "100")

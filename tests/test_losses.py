@@ -19,7 +19,7 @@ from inphase.frame import Frame
 from inphase.runtime.notices import Notices
 from inphase.runtime.runtime import Runtime
 from inphase.runtime.wishes import Wishes
-from inphase.runtime.workers import worker
+from inphase.runtime.workers import worker_control, worker_thread
 from peers import BOUND_S, ROOT, free_port, until
 from runtimes import Robot, Run
 from test_workers import TURNS, Bench, Device, follow, is_fresh, worker_pid
@@ -325,7 +325,7 @@ def test_a_driver_that_harms_what_it_shares_harms_its_own_device_alone(
         run.moving()
 
         # nor does it wait for the next worker, which refuses such a segment
-        os.kill(run.child("inphase.runtime.workers.worker").pid, signal.SIGKILL)
+        os.kill(run.child("inphase.runtime.workers").pid, signal.SIGKILL)
         run.status("count", "OFFLINE")
         until(lambda: "the segment of sensor" in run.stderr)
         others_are_fresh(run, "count")
@@ -494,11 +494,11 @@ class Slow:
 def test_an_answer_that_comes_late_is_none_to_the_next_question(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker, "_TURN_S", 0.1)
+    monkeypatch.setattr(worker_thread, "_TURN_S", 0.1)
     driver = Counter("counter", Options(port=1))
     monkeypatch.setattr(Counter, "switching_max_ns", 0)
-    asking, slow = worker.Asking(driver), Slow()
-    control = worker.WorkerControl(asking.theirs.detach())
+    asking, slow = worker_thread.Asking(driver), Slow()
+    control = worker_control.WorkerControl(asking.theirs.detach())
     thread = threading.Thread(target=control.obey_to_the_end, args=(slow,))
     thread.start()
     with pytest.raises(DeviceError, match="does not answer to enable"):

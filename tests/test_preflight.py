@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from inphase.host.preflight import Judgement, Machine, SerialPortFacts, examine, judge, look
+from inphase.host.machine import Machine, SerialPortFacts, look
+from inphase.host.preflight import Judgement, examine, judge
 from inphase.schedule import Schedule, load
 
 TEXT = """\
@@ -236,7 +237,7 @@ def test_limits_are_read_as_a_login_gets_them(
 ) -> None:
     rtprio, memlock = limits
     monkeypatch.setattr(
-        "inphase.host.preflight._names_of_user", lambda: {"*": 0, "@robots": 1, "ada": 2}
+        "inphase.host.machine._names_of_user", lambda: {"*": 0, "@robots": 1, "ada": 2}
     )
     folder = tmp_path / "etc/security/limits.d"
     folder.mkdir(parents=True)

@@ -138,9 +138,7 @@ def is_fresh(frame: Frame) -> bool:
 
 def worker_pid(runner: Runner) -> int:
     runtime = psutil.Process(runner._robot._child.pid)  # type: ignore[union-attr]
-    return next(
-        p.pid for p in runtime.children() if "inphase.runtime.workers.worker" in p.cmdline()
-    )
+    return next(p.pid for p in runtime.children() if "inphase.runtime.workers" in p.cmdline())
 
 
 def assert_true(sample: Sample, frame: Frame) -> None:

@@ -34,7 +34,8 @@ from inphase.plan import plan as planning
 from inphase.policy import command_buffer, policy_process
 from inphase.policy import turn as policies
 from inphase.policy.turn import PolicyCall
-from inphase.runtime.workers.worker import WorkerFds, WorkerThread
+from inphase.runtime.workers.worker import WorkerFds
+from inphase.runtime.workers.worker_thread import WorkerThread
 from inphase.schedule import Schedule
 
 _ANSWER_S = 30.0

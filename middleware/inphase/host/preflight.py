@@ -1,27 +1,16 @@
-"""What this machine grants to a schedule, and the one command or container flag that grants more.
+"""What of this machine a schedule wants and what it gets, and the command that grants more.
 
-`look` gathers facts, `judge` compares them with the schedule. No device is opened, and nothing of
-the calling process is changed.
+`judge` compares the facts of `machine` with a schedule. A remedy is one command, or a flag of a
+container.
 """
 
-import grp
-import os
-import platform
-import pwd
-import re
-import resource
-import stat
-import threading
 from dataclasses import dataclass
-from pathlib import Path
 
+from inphase.host.machine import UNLIMITED, Machine, SerialPortFacts, look
 from inphase.schedule import Schedule
 
-_CAP_IPC_LOCK = 14
 _CYCLE_BYTES = 4 << 20  # the cycle thread's stack, the core and its code: 2 MiB, and some room
-_UNLIMITED = resource.RLIM_INFINITY
 _LIMITS = "/etc/security/limits.conf or limits.d"
-_CONTAINER_SIGNS = ("docker", "kubepods", "containerd", "libpod", "lxc")
 
 
 @dataclass(frozen=True)
@@ -35,46 +24,6 @@ class Judgement:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
-class SerialPortFacts:
-    """A serial port that exists: its group, and whether this process may open it."""
-
-    path: str
-    group: str
-    allowed: bool
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Facts about the machine, as this process sees it. None: not shown here."""
-
-    user: str
-    container: str | None
-    fifo_error: str | None  # why SCHED_FIFO at the wanted priority was refused
-    rtprio: int
-    memlock_bytes: int  # resource.RLIM_INFINITY: no limit
-    memory_free_bytes: int | None
-    rt_runtime_us: int | None
-    rt_period_us: int | None
-    cgroup_rt_runtime_us: int | None
-    cgroup_cpu_max: str | None
-    governors: frozenset[str]
-    cpus_online: frozenset[int]
-    cpus_allowed: frozenset[int]
-    cpus_isolated: frozenset[int]
-    group_members: tuple[str, ...] | None  # of the store's group; None where it does not exist
-    in_group: bool
-    ports: tuple[SerialPortFacts, ...]
-    kernel: str
-    preempt_rt: bool
-    timer_slack_ns: int | None
-    login_rtprio: int | None = (
-        None  # what the limits' files give a login of this user; None: nothing
-    )
-    login_memlock_bytes: int | None = None
-    service: str | None = None  # the systemd unit that this runs in, where it is a service
-
-
 def examine(schedule: Schedule, store_bytes: int = 0, locked_bytes: int = 0) -> list[Judgement]:
     """Compare this machine with a schedule whose store needs `store_bytes`.
 
@@ -82,44 +31,6 @@ def examine(schedule: Schedule, store_bytes: int = 0, locked_bytes: int = 0) -> 
     read is told as such.
     """
     return judge(look(schedule), schedule, store_bytes, locked_bytes)
-
-
-def look(schedule: Schedule, root: Path = Path("/")) -> Machine:
-    """Gather the facts. `root` stands in front of /proc and /sys."""
-    proc, cpus = root / "proc", root / "sys/devices/system/cpu"
-    user_id = os.geteuid()
-    group, member = _group(schedule.store.group)
-    return Machine(
-        user=_user_name(user_id),
-        container=_container(root),
-        fifo_error=_try_fifo(schedule.cycle.priority),
-        rtprio=resource.getrlimit(resource.RLIMIT_RTPRIO)[0],
-        memlock_bytes=_memlock_bytes(proc),
-        memory_free_bytes=_memory_free_bytes(root),
-        rt_runtime_us=_number(proc / "sys/kernel/sched_rt_runtime_us"),
-        rt_period_us=_number(proc / "sys/kernel/sched_rt_period_us"),
-        cgroup_rt_runtime_us=_number(_cgroup(root, "cpu") / "cpu.rt_runtime_us"),
-        cgroup_cpu_max=_text(_cgroup(root, "") / "cpu.max"),
-        governors=frozenset(
-            governor
-            for path in sorted(cpus.glob("cpu[0-9]*/cpufreq/scaling_governor"))
-            if schedule.cycle.cpu in (None, int(path.parts[-3][3:]))
-            and (governor := _text(path)) is not None
-        ),
-        cpus_online=_cpu_list(_text(cpus / "online")),
-        cpus_allowed=frozenset(os.sched_getaffinity(0)),
-        cpus_isolated=_cpu_list(_text(cpus / "isolated")),
-        group_members=group,
-        in_group=member,
-        ports=_ports(schedule),
-        kernel=platform.release(),
-        preempt_rt=_text(root / "sys/kernel/realtime") == "1"
-        or "PREEMPT_RT" in (_text(proc / "version") or ""),
-        timer_slack_ns=_number(proc / "self/timerslack_ns"),
-        login_rtprio=_login_limit(root, "rtprio"),
-        login_memlock_bytes=_login_limit(root, "memlock"),
-        service=_service(root),
-    )
 
 
 def judge(
@@ -147,9 +58,6 @@ def judge(
     if machine.timer_slack_ns is not None:
         checks.append(_timer_slack(machine))
     return checks
-
-
-# ---------------------------------------------------------------- judging
 
 
 def _check(name: str, wanted: str, found: str, ok: bool, remedy: str) -> Judgement:
@@ -181,14 +89,14 @@ def _emulator(machine: Machine, schedule: Schedule) -> Judgement:
 def _memlock(machine: Machine, locked_bytes: int) -> Judgement:
     limit = machine.memlock_bytes
     needed = locked_bytes + _CYCLE_BYTES
-    enough = limit == _UNLIMITED or limit >= needed
+    enough = limit == UNLIMITED or limit >= needed
     login = machine.login_memlock_bytes
-    granted = login is not None and (login == _UNLIMITED or login >= needed)
+    granted = login is not None and (login == UNLIMITED or login >= needed)
     if machine.container:
         remedy = "docker run --ulimit memlock=-1"
     else:
         remedy = _limit_remedy(machine, "memlock", "unlimited", granted=granted)
-    found = "no limit" if limit == _UNLIMITED else _size(limit)
+    found = "no limit" if limit == UNLIMITED else _size(limit)
     if not enough and granted:
         found += f", though {_LIMITS} gives a login more"
     wanted = f"{_size(needed)} for the store and the cycle thread"
@@ -323,170 +231,3 @@ def _ranges(cpus: frozenset[int]) -> str:
         else:
             parts.append([cpu, cpu])
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in parts)
-
-
-# ---------------------------------------------------------------- looking
-
-
-def _try_fifo(priority: int) -> str | None:
-    """Ask for SCHED_FIFO in a thread that ends at once; the reason if it is refused."""
-    reasons: list[str] = []
-
-    def ask() -> None:
-        try:  # 0: the calling thread alone
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
-        except OSError as error:
-            reasons.append(error.strerror or str(error))
-
-    thread = threading.Thread(target=ask, name="inphase-preflight")
-    thread.start()
-    thread.join()
-    return reasons[0] if reasons else None
-
-
-def _memlock_bytes(proc: Path) -> int:
-    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", _text(proc / "self/status") or "", re.MULTILINE)
-    if found and int(found[1], 16) >> _CAP_IPC_LOCK & 1:
-        return _UNLIMITED
-    return resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
-
-
-def _login_limit(root: Path, item: str) -> int | None:
-    """What pam_limits gives a login of this user by the files; None where they say nothing.
-
-    memlock in bytes. As limits.conf(5) has it: a line for the user beats one for a group, that one
-    `*`; of the same kind the last one counts. Root is not reached by `*` and groups.
-    """
-    folder = root / "etc/security"
-    names = _names_of_user()
-    best, found = -1, None
-    for path in [folder / "limits.conf", *sorted((folder / "limits.d").glob("*.conf"))]:
-        for line in (_text(path) or "").splitlines():
-            words = line.partition("#")[0].split()
-            if len(words) != 4 or words[1] not in ("-", "soft") or words[2] != item:
-                continue
-            rank = names.get(words[0], -1)
-            value = _limit(words[3], item)
-            if rank >= max(best, 0) and value is not None:
-                best, found = rank, value
-    return found
-
-
-def _names_of_user() -> dict[str, int]:
-    """How the files may call this user, and which counts more."""
-    user = _user_name(os.geteuid())
-    if os.geteuid() == 0:
-        return {user: 2}
-    groups = {_group_name(group): 1 for group in {os.getegid(), *os.getgroups()}}
-    return {"*": 0, **{f"@{name}": rank for name, rank in groups.items()}, user: 2}
-
-
-def _limit(text: str, item: str) -> int | None:
-    if text in ("unlimited", "infinity", "-1"):
-        return _UNLIMITED
-    if not re.fullmatch(r"[0-9]+", text):
-        return None
-    return int(text) * 1024 if item == "memlock" else int(text)
-
-
-def _service(root: Path) -> str | None:
-    """The unit whose process this is, of a service of the system, not of a login."""
-    groups = _text(root / "proc/self/cgroup") or ""
-    found = re.search(
-        r"^(?:0:|\d+:name=systemd):/system\.slice/(?:.*/)?([^/\n]+\.service)$", groups, re.M
-    )
-    return None if found is None or found[1].startswith(("ssh", "cron")) else found[1]
-
-
-def _memory_free_bytes(root: Path) -> int | None:
-    """What can be had without swapping, of the machine and of the control group."""
-    found = re.search(r"MemAvailable:\s*(\d+) kB", _text(root / "proc/meminfo") or "")
-    free = [int(found[1]) * 1024] if found else []
-    group = _cgroup(root, "")
-    limit, used = _number(group / "memory.max"), _number(group / "memory.current")
-    if limit is not None and used is not None:
-        free.append(max(0, limit - used))
-    return min(free, default=None)
-
-
-def _user_name(user_id: int) -> str:
-    try:
-        return pwd.getpwuid(user_id).pw_name
-    except KeyError:
-        return str(user_id)
-
-
-def _group(name: str | None) -> tuple[tuple[str, ...] | None, bool]:
-    """Members of a group, None if there is no such group; and whether this process is in it."""
-    if name is None:
-        return None, False
-    try:
-        group = grp.getgrnam(name)
-    except KeyError:
-        return None, False
-    return tuple(group.gr_mem), os.geteuid() == 0 or group.gr_gid in (os.getegid(), *os.getgroups())
-
-
-def _ports(schedule: Schedule) -> tuple[SerialPortFacts, ...]:
-    ports: list[SerialPortFacts] = []
-    for device in schedule.device.values():
-        path = device.options.get("port")
-        if not (isinstance(path, str) and path.startswith("/")):
-            continue
-        try:
-            found = Path(path).stat()
-        except (OSError, ValueError):
-            continue
-        if stat.S_ISCHR(found.st_mode):
-            ports.append(
-                SerialPortFacts(path, _group_name(found.st_gid), os.access(path, os.R_OK | os.W_OK))
-            )
-    return tuple(ports)
-
-
-def _group_name(group_id: int) -> str:
-    try:
-        return grp.getgrgid(group_id).gr_name
-    except KeyError:
-        return str(group_id)
-
-
-def _container(root: Path) -> str | None:
-    """What kind of container this is, None if none can be seen."""
-    if (root / ".dockerenv").exists():
-        return "docker"
-    if (root / "run/.containerenv").exists():
-        return "podman"
-    groups = _text(root / "proc/self/cgroup") or ""
-    return next((sign for sign in _CONTAINER_SIGNS if sign in groups), None)
-
-
-def _cgroup(root: Path, controller: str) -> Path:
-    """The folder of this process's control group; version 1 with a controller, else version 2."""
-    for line in (_text(root / "proc/self/cgroup") or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controller and controller in controllers.split(","):
-            return root / "sys/fs/cgroup" / controller / path.lstrip("/")
-        if not controller and not controllers:
-            return root / "sys/fs/cgroup" / path.lstrip("/")
-    return root / "sys/fs/cgroup"
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path)
-    return int(text) if text is not None and re.fullmatch(r"-?[0-9]+", text) else None
-
-
-def _cpu_list(text: str | None) -> frozenset[int]:
-    """Read `0-2,5`."""
-    cpus: set[int] = set()
-    for low, high in re.findall(r"(\d+)(?:-(\d+))?", text or ""):
-        cpus.update(range(int(low), int(high or low) + 1))
-    return frozenset(cpus)

@@ -19,7 +19,8 @@ from inphase.host.process import Process
 from inphase.plan.plan import Plan
 from inphase.runtime.guarding.guard import Given, GuardProcess
 from inphase.runtime.workers import device_handover
-from inphase.runtime.workers.worker import Asking, WorkerFds, WorkerThread
+from inphase.runtime.workers.worker import WorkerFds
+from inphase.runtime.workers.worker_thread import Asking, WorkerThread
 from inphase.world.world_process import WorldProcess
 
 _AGAIN_S = 0.5  # between the end of a worker's process and the start of the next
@@ -114,7 +115,7 @@ class WorkerLink:
             path = str(self.plan.schedule.path)
             self.process = Process(
                 f"worker of {self.name}",
-                "inphase.runtime.workers.worker",
+                "inphase.runtime.workers",
                 [path, self.name, *map(str, fds[:5]), *options],
                 pass_fds=fds,
             )

@@ -1,12 +1,7 @@
 """A driver's worker: it triggers and reads one device, and posts samples into its own segment.
 
-In home `process` it is a process of its own, started by the runtime:
-
-    python -m inphase.runtime.workers.worker SCHEDULE DEVICE
-        RING_FD CORE_FD WAKE_FD BELL_FD CONTROL_FD
-        [--hand FD] [--stand-ins NAMES] [--world FD]
-
-In home `thread` the same `Worker` runs in a thread of the user's own process.
+In home `process` it runs in a process of its own (`__main__.py`), in home `thread` in a thread of
+the user's own process (`worker_thread.py`).
 
 A worker follows the schedule's grid by itself: it sleeps to each absolute trigger time, fires,
 reads, and posts what it read under the cycle of the trigger that gave it (see `pairing`).
@@ -14,45 +9,49 @@ reads, and posts what it read under the cycle of the trigger that gave it (see `
 
 import contextlib
 import errno
-import gc
 import os
-import signal
 import socket
 import sys
-import threading
 import time
 import traceback
-from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase import schedule
 from inphase._core import ffi, lib
 from inphase.devices.device_clock import DeviceClock
 from inphase.devices.pairing import Pairing
 from inphase.driver import Acquire, Driver, Reading
-from inphase.errors import DeviceError, InphaseError, StoreError, of_device
+from inphase.errors import DeviceError, StoreError, of_device
 from inphase.frames.record_layout import REASONS
-from inphase.host import process
-from inphase.plan import plan as planning
 from inphase.plan.plan import Plan, SensorPlan
 from inphase.runtime.workers import device_handover
 from inphase.runtime.workers.sample_source import caller_of
-from inphase.world import stand_in
 
 ABSENT = int(lib.INPHASE_ABSENT)
+
+
 _RETRY_S = 0.25  # between attempts to get a lost device back
+
+
 _LOOK_NS = 50_000_000  # how long a worker sleeps before it asks whether the run is over
+
+
 _CONFIRM_TRIES = 10
-_JOIN_S = 2.0
+
+
 _TELL_TRIES = 4  # in which a device that is away refuses with the same words; then they are told
+
+
 _DETAIL_MAX = 0xFFFFFFFF
-_TURN_S = 1.0  # for the turn between whose end and the next start a worker hears a question
-_ANSWER_BYTES = 4096
-_LEAST_S = 1e-3  # a timeout of 0 would mean not to wait at all
+
+
+class Supervised(Protocol):
+    """The supervisor's line to a worker."""
+
+    def obey(self, worker: "Worker") -> None:
+        """Do what it asks for, between two turns."""
 
 
 class Pulse(NamedTuple):
@@ -182,7 +181,7 @@ class Worker:
             finally:
                 self._close_device()
 
-    def run(self, control: "WorkerControl | None" = None) -> None:
+    def run(self, control: Supervised | None = None) -> None:
         """Follow the grid until the core's run is over, or `stop`. Whatever goes wrong with the
         device is a loss: it is told, and the device is opened again."""
         start_ns = self._wait_for_start(control)
@@ -228,7 +227,7 @@ class Worker:
     def _is_over(self) -> bool:
         return self._stopped or bool(lib.inphase_worker_over(self._handle))
 
-    def _wait_for_start(self, control: "WorkerControl | None") -> int:
+    def _wait_for_start(self, control: Supervised | None) -> int:
         """When cycle 0 starts: some periods from now, as soon as the core has said it."""
         pause_ns = min(self._cycle.period_ns // 2, 1_000_000)
         start_ns = 0
@@ -239,7 +238,7 @@ class Worker:
                 control.obey(self)
         return start_ns
 
-    def _get_back(self, control: "WorkerControl | None") -> None:
+    def _get_back(self, control: Supervised | None) -> None:
         """The device is gone: say so, and open it again until that works."""
         lib.inphase_worker_state(self._handle, lib.INPHASE_WORKER_OFFLINE)
         self._close_device()
@@ -480,198 +479,3 @@ def _open(fds: WorkerFds, sensor: int) -> Any:
     if rc < 0:
         raise StoreError(f"the segment of sensor {sensor} cannot be taken over: {os.strerror(-rc)}")
     return handle[0]
-
-
-class WorkerControl:
-    """The supervisor's line to a worker: it asks for `enable` and `disable`, between two turns."""
-
-    def __init__(self, fd: int) -> None:
-        self._socket = socket.socket(fileno=fd)
-
-    def obey(self, worker: Worker) -> None:
-        """Do what was asked, if anything was, and answer `ok` or what is wrong."""
-        with contextlib.suppress(BlockingIOError):
-            self._hear(worker, socket.MSG_DONTWAIT)
-
-    def obey_to_the_end(self, worker: Worker) -> None:
-        """After the run: do what is asked, which may be `disable`, until nobody asks any more."""
-        while self._hear(worker, 0):
-            pass
-
-    def _hear(self, worker: Worker, flags: int) -> bool:
-        """Take one question; False: nobody asks any more."""
-        try:
-            request = self._socket.recv(64, flags)
-        except ConnectionResetError:  # closed, with an answer that nobody has read
-            return False
-        if request:
-            self._do(worker, request)
-        return bool(request)
-
-    def _do(self, worker: Worker, request: bytes) -> None:
-        number, _, what = request.decode().partition(" ")
-        goals: tuple[float, ...] = ()
-        try:
-            if what == "enable":
-                goals = worker.enable()
-            elif what == "disable":
-                worker.disable()
-        except DeviceError as error:
-            self._answer(f"{number} {error}")
-            return
-        self._answer(" ".join([number, "ok", *map(repr, map(float, goals))]))
-
-    def _answer(self, text: str) -> None:
-        try:
-            self._socket.send(text.encode()[:_ANSWER_BYTES])
-        except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.ECONNRESET):
-                raise
-
-
-class Asking:
-    """The supervisor's end of a `WorkerControl`; `close` ends the worker's `obey_to_the_end`.
-
-    Questions are numbered: an answer that comes after its time is none to the next one.
-    """
-
-    def __init__(self, driver: Driver) -> None:
-        self._device = driver.name
-        self._bound_s = driver.switching_max_ns / 1e9 + _TURN_S
-        self._number = 0
-        self._line, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-    def ask(self, what: str) -> tuple[float, ...]:
-        """Ask the worker for something, and wait for so long at most; the goals at which the device
-        holds, after `enable`. Raises DeviceError."""
-        self._number += 1
-        until_s = time.monotonic() + self._bound_s
-        number = answer = ""
-        try:
-            self._line.settimeout(self._bound_s)
-            self._line.send(f"{self._number} {what}".encode())
-            while number != str(self._number):
-                self._line.settimeout(max(until_s - time.monotonic(), _LEAST_S))
-                data = self._line.recv(_ANSWER_BYTES)
-                if not data:
-                    raise DeviceError(f"device {self._device}: its worker is gone")
-                number, _, answer = data.decode(errors="replace").partition(" ")
-        except OSError as error:
-            raise DeviceError(
-                f"device {self._device}: its worker does not answer to {what}: {error}"
-            ) from error
-        ok, *goals = answer.split()
-        if ok != "ok":
-            raise DeviceError(answer)
-        return tuple(map(float, goals))
-
-    def close(self) -> None:
-        """Close the line."""
-        self._line.close()
-
-
-class WorkerThread:
-    """A worker in a thread of this process; `start`, then `close`. Thread: the starter's.
-
-    The driver is called in that thread alone. hand: where the device's descriptor is handed on, for
-    the guard; closed with the rest.
-    """
-
-    def __init__(
-        self, plan: Plan, device: str, fds: WorkerFds, hand: socket.socket | None = None
-    ) -> None:
-        self.device = device
-        self._worker = Worker(plan, device, fds)
-        self._worker.hand = hand
-        self._line = Asking(plan.drivers[device])
-        self._control = WorkerControl(self._line.theirs.detach())
-        self._started: SimpleQueue[Exception | None] = SimpleQueue()
-        self._thread = threading.Thread(
-            target=self._main, daemon=True, name=f"inphase worker of {device}"
-        )
-
-    def start(self) -> None:
-        """Open the device, and follow the grid from now on. Raises DeviceError."""
-        self._thread.start()
-        trouble = self._started.get()
-        if trouble is not None:
-            raise trouble
-
-    def _main(self) -> None:
-        try:
-            try:
-                self._worker.open()
-            except Exception as error:
-                self._started.put(error)
-                return
-            self._started.put(None)
-            self._worker.run(self._control)
-            self._control.obey_to_the_end(self._worker)
-        finally:
-            self._worker.close()
-
-    def ask(self, what: str) -> tuple[float, ...]:
-        """Have the driver `enable` or `disable`, between two turns; see `Asking.ask`."""
-        return self._line.ask(what)
-
-    def close(self) -> None:
-        """End it, and close the device."""
-        self._worker.stop()
-        self._line.close()
-        if self._thread.is_alive():
-            self._thread.join(_JOIN_S)
-        elif self._thread.ident is None:  # it never ran
-            self._worker.close()
-        if self._worker.hand is not None:
-            self._worker.hand.close()
-
-
-def _plan(path: Path, device: str, options: list[str]) -> Plan:
-    """The schedule's plan, or that of a simulated run."""
-    described = schedule.load(path)
-    if "--stand-ins" not in options:
-        return planning.make(described)
-    names = options[options.index("--stand-ins") + 1].split(",")
-    plan = stand_in.make_plan(described, names)
-    driver = plan.drivers[device]
-    if isinstance(driver, stand_in.StandIn):
-        driver.join(plan, int(options[options.index("--world") + 1]))
-    return plan
-
-
-def main() -> None:
-    """Entry of the process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    path, device, ring, core, wake, bell, control, *options = sys.argv[1:]
-    fds = WorkerFds(int(ring), int(core), int(wake), int(bell))
-    try:
-        plan = _plan(Path(path), device, options)
-        worker = Worker(plan, device, fds)
-        for fd in (fds.ring, fds.core, fds.bell):  # mapped: what the driver does cannot find them
-            os.close(fd)
-        if "--hand" in options:
-            worker.hand = socket.socket(fileno=int(options[options.index("--hand") + 1]))
-        try:
-            worker.open()
-            table = plan.schedule.device[device]
-            process.set_rights(f"worker of {device}", table.priority, table.cpu)
-            process.say_ready()
-
-            # what exists now stays: no collection in the loop
-            gc.collect()
-            gc.freeze()
-            gc.disable()
-            line = WorkerControl(int(control))
-            worker.run(line)
-            line.obey_to_the_end(worker)
-        finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already
-            worker.close()
-    except InphaseError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-
-
-if __name__ == "__main__":
-    main()
