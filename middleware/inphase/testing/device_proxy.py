@@ -36,11 +36,11 @@ _END, _SAY = b"e", b"s"
 _TURNS = 3
 
 
-class NoRelayError(Exception):
+class NoProxyError(Exception):
     """A device that cannot be stood in for; says why."""
 
 
-class Relay:
+class DeviceProxy:
     """Hands on what driver and device say. Use it with `with`; `options` lead a driver to it.
 
     `play` has it answer the next request by itself. Thread: its own, and the caller's.
@@ -186,20 +186,20 @@ class Relay:
         return int(struct.unpack("i", count)[0])
 
 
-def relay_to(peer: Peer, address: str, link: Path) -> Relay:
-    """A relay to a device on a serial port, or on UDP; on a serial port it lies at `link`. Raises
-    NoRelayError."""
+def proxy_of(peer: Peer, address: str, link: Path) -> DeviceProxy:
+    """A proxy to a device on a serial port, or on UDP; on a serial port it lies at `link`. Raises
+    NoProxyError."""
     place = peer.options.get(peer.wire)
     if isinstance(place, int) and address.startswith("udp:"):
-        return _relay_to_udp(peer, place)
+        return _proxy_on_udp(peer, place)
     if isinstance(place, str) and Path(place).exists() and stat.S_ISCHR(Path(place).stat().st_mode):
-        return _relay_to_terminal(peer, place, link)
-    raise NoRelayError(
+        return _proxy_on_terminal(peer, place, link)
+    raise NoProxyError(
         f"{type(peer).__name__}: its option {peer.wire!r} is no serial port and no port of UDP"
     )
 
 
-def _relay_to_udp(peer: Peer, port: int) -> Relay:
+def _proxy_on_udp(peer: Peer, port: int) -> DeviceProxy:
     theirs = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     theirs.connect((peer.options.get("host", "127.0.0.1"), port))
     ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -207,58 +207,58 @@ def _relay_to_udp(peer: Peer, port: int) -> Relay:
     options = peer.options | {peer.wire: ours.getsockname()[1]}
     if "host" in options:
         options["host"] = "127.0.0.1"
-    return Relay(ours.detach(), theirs.detach(), -1, options)
+    return DeviceProxy(ours.detach(), theirs.detach(), -1, options)
 
 
-def _relay_to_terminal(peer: Peer, place: str, link: Path) -> Relay:
+def _proxy_on_terminal(peer: Peer, place: str, link: Path) -> DeviceProxy:
     theirs = os.open(place, os.O_RDWR | os.O_NOCTTY)
     tty.setraw(theirs)
     ours, slave = os.openpty()
     tty.setraw(slave)
     link.symlink_to(os.ttyname(slave))
-    return Relay(ours, theirs, slave, peer.options | {peer.wire: str(link)})
+    return DeviceProxy(ours, theirs, slave, peer.options | {peer.wire: str(link)})
 
 
 class Replayed:
     """One reply of a device whose driver reads by itself, and what the driver makes of it when it
     comes in other parts. The driver is open, and is the caller's to close."""
 
-    def __init__(self, driver: Driver, spec: SensorSpec, relay: Relay) -> None:
-        """Have the driver start and read once. Raises TimeoutError, DeviceError, NoRelayError."""
+    def __init__(self, driver: Driver, spec: SensorSpec, proxy: DeviceProxy) -> None:
+        """Have the driver start and read once. Raises TimeoutError, DeviceError, NoProxyError."""
         assert spec.calls is not None
-        self._driver, self._relay = driver, relay
+        self._driver, self._proxy = driver, proxy
         self._worst_ns = spec.calls.latency_max_ns
         self._dtype = wire.sample_dtype([(f.name, f.shape, f.dtype) for f in spec.fields])
-        self.is_packets = relay.is_packets
+        self.is_packets = proxy.is_packets
         self._is_asked = spec.calls.triggered
         driver.start()
         driver.flush()
         if self._is_asked:
             self._ask_once()
         else:
-            relay.stand_alone()
+            proxy.stand_alone()
             self._hear_one()  # its beginning may be lost
             self._hear_one()
         if self.parse(*self.parts) != self.values:
-            raise NoRelayError(f"device {driver.name}: a reply of it answers its own request alone")
+            raise NoProxyError(f"device {driver.name}: a reply of it answers its own request alone")
 
     def _ask_once(self) -> None:
-        driver, relay = self._driver, self._relay
-        relay.record()
+        driver, proxy = self._driver, self._proxy
+        proxy.record()
         driver.trigger()
         values = self._read(_WHOLE_NS)
         if values is None:
             raise TimeoutError("the device gave no good sample")
         self.values: bytes = values
-        self.parts = list(relay.heard)
+        self.parts = list(proxy.heard)
 
     def _hear_one(self) -> None:
         """Take what a device says by itself, byte by byte, until it makes one sample."""
         self.parts, values = [], None
         while values is None:
-            self.parts.append(self._relay.take(1))
-            self._relay.play(self.parts[-1:], unasked=True)
-            self._relay.stop()
+            self.parts.append(self._proxy.take(1))
+            self._proxy.play(self.parts[-1:], unasked=True)
+            self._proxy.stop()
             values = self._read(_BYTE_NS)
         self.values = values
 
@@ -291,15 +291,15 @@ class Replayed:
 
     def _turn(self, parts: Sequence[bytes], wait_ns: int) -> bytes | None:
         if self._is_asked:
-            self._relay.hand_on()
+            self._proxy.hand_on()
             self._driver.flush()
-        self._relay.play(parts, unasked=not self._is_asked)
+        self._proxy.play(parts, unasked=not self._is_asked)
         if self._is_asked:
             self._driver.trigger()
         try:
             return self._read(wait_ns)
         finally:
-            self._relay.stop()
+            self._proxy.stop()
 
     def _read(self, wait_ns: int) -> bytes | None:
         sample = np.zeros((), self._dtype)

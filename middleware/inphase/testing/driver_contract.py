@@ -40,7 +40,7 @@ from inphase.frames.frame import Frame, Sample
 from inphase.host.store_names import note_path
 from inphase.schedule.document import toml_table
 from inphase.testing.comparison import assert_same_frames
-from inphase.testing.device_proxy import NoRelayError, Replayed, relay_to
+from inphase.testing.device_proxy import NoProxyError, Replayed, proxy_of
 from inphase.testing.fault_plan import Fault, fault_plan
 from inphase.testing.fixtures import lockstep
 from inphase.testing.peer import Peer, able
@@ -133,15 +133,15 @@ class DriverContract:
 
     def _replayed(self, device: Peer, rig: Rig, spec: SensorSpec) -> Iterator[Replayed]:
         try:
-            relay = relay_to(device, rig.driver.address, rig.folder / "relay")
-        except NoRelayError as refused:
+            proxy = proxy_of(device, rig.driver.address, rig.folder / "proxy")
+        except NoProxyError as refused:
             pytest.skip(str(refused))
-        with relay:
-            driver = rig.make(**relay.options)
+        with proxy:
+            driver = rig.make(**proxy.options)
             driver.open()
             try:
-                yield Replayed(driver, spec, relay)
-            except NoRelayError as refused:
+                yield Replayed(driver, spec, proxy)
+            except NoProxyError as refused:
                 pytest.skip(str(refused))
             finally:
                 driver.close()

@@ -17,7 +17,7 @@ class Peer:
     """the keys of a `[device.NAME]` table that reach it, without `driver`"""
 
     wire: str = "port"
-    """the key with the serial port, or the port of UDP. For a driver with its own `read`, a relay
+    """the key with the serial port, or the port of UDP. For a driver with its own `read`, a proxy
     is put there, which plays replies in other parts"""
 
     @property
