@@ -1,0 +1,1 @@
+"""The driver contract, subject by subject; `driver_contract` puts them together."""
