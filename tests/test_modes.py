@@ -483,6 +483,24 @@ def test_what_is_too_fast_to_coast_ramps_within_its_limits_and_never_comes_back(
     assert all("COASTING" in f for f in flags[:10]) and "RAMPING" in flags[10]
 
 
+def test_what_is_too_fast_to_coast_brakes_as_quickly_as_the_ramp(write: Write) -> None:
+    speeds = []
+    for keys in (COAST, "max_hold_ms = 0.001"):
+        path = write(
+            "position", PLACE | {"jerk": "2000.0"}, 'feedback = "joints.position"\n' + keys
+        )
+        place = [0.0]
+
+        def policy(frame: Frame, place: list[float] = place) -> Any:
+            place[0] += min(1.0, frame.cycle / 80) * PERIOD_S
+            return place * 2
+
+        places, flags = missed(path, policy, range(LAST, LAST + 60))
+        assert ("COASTING" in flags[0]) == (keys == COAST)
+        speeds.append(np.diff(places)[:40])
+    assert np.array_equal(*speeds)
+
+
 @pytest.mark.parametrize(
     ("mode", "limits", "value"),
     [("velocity", VELOCITY | {"jerk": "1e5"}, 0.2), ("effort", EFFORT, 1.0)],
