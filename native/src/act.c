@@ -135,8 +135,7 @@ static void ramp(struct actuator *actuator, uint32_t reason,
     struct inphase_motion from[INPHASE_MAX_CHANNELS];
 
     actuator->flags |= INPHASE_ACT_RAMPING;
-    if (!actuator->reason)
-        actuator->reason = reason;
+    actuator->reason = reason;
     remember(actuator, from);
     for (uint32_t c = 0; c < actuator->channels; c++)
         inphase_ramp(&actuator->limiter[c], &actuator->motion[c], &measured[c]);
@@ -218,15 +217,45 @@ static void stand_in(struct inphase_core *core, struct actuator *actuator,
     obey(core, actuator, NULL, measured);
 }
 
-/* decide what to apply; false: nothing can be, the robot's place is not known */
-static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_t missing,
+/* The reason why this actuator has no command to follow; NONE: it has one. A first command must start
+   where the robot is */
+static uint32_t refuse_start(struct actuator *actuator, uint32_t reason,
+                             const struct inphase_measured *measured)
+{
+    if (reason != INPHASE_REASON_NONE || actuator->engaged ||
+        starts_here(actuator, actuator->requested, measured))
+        return reason;
+    actuator->flags |= INPHASE_ACT_INVALID;
+    return INPHASE_REASON_START;
+}
+
+/* Where there is no command to follow: hold, carry on for max_hold, or ramp */
+static void go_without(struct inphase_core *core, struct actuator *actuator, uint32_t reason,
+                       const struct inphase_measured *measured)
+{
+    int64_t since_ns = core->due_ns + core->act_ns - actuator->valid_ns;
+    bool may_carry_on = actuator->engaged && since_ns <= actuator->max_hold_ns &&
+                        actuator->invalid_in_a_row < REFUSED_IN_A_ROW;
+
+    actuator->reason = reason;
+    if (may_carry_on)
+        stand_in(core, actuator, measured, since_ns);
+    else if (!actuator->engaged && is_at_rest(actuator))
+        actuator->flags |= INPHASE_ACT_HOLDING;
+    else
+        ramp(actuator, reason, measured);
+}
+
+/* Decide what to apply. `reason`: why there is no command; NONE: there is one. false: nothing can be
+   applied, because the robot's place is not known */
+static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_t reason,
                    int64_t now_ns)
 {
     struct inphase_measured measured[INPHASE_MAX_CHANNELS];
     uint32_t latched = load_u32(&core->state->latched);
-    int64_t act_ns = core->due_ns + core->act_ns;
     bool is_lost = actuator->feedback && !feedback_is_good(actuator, now_ns);
 
+    /* motion begins where the robot is */
     measure(actuator, is_lost, now_ns, measured);
     if (!actuator->placed) {
         if (is_lost || !place_is_known(actuator)) {
@@ -235,31 +264,20 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
         }
         place(core, actuator, measured);
     }
-    if (missing == INPHASE_REASON_NONE && !actuator->engaged &&
-        !starts_here(actuator, actuator->requested, measured)) {
-        missing = INPHASE_REASON_START;
-        actuator->flags |= INPHASE_ACT_INVALID;
-    }
-    actuator->reason = missing;
-    actuator->invalid_in_a_row = missing == INPHASE_REASON_NAN ? actuator->invalid_in_a_row + 1 : 0;
-    if (is_stopping(core) || latched) {
-        actuator->reason = is_stopping(core) ? load_u32(&core->state->reason) : latched;
-        ramp(actuator, actuator->reason, measured);
-    } else if (is_lost) {
-        actuator->reason = INPHASE_REASON_FEEDBACK;
+    reason = refuse_start(actuator, reason, measured);
+    actuator->invalid_in_a_row = reason == INPHASE_REASON_NAN ? actuator->invalid_in_a_row + 1 : 0;
+
+    /* a stop comes first, then lost feedback, then the command */
+    if (is_stopping(core))
+        ramp(actuator, load_u32(&core->state->reason), measured);
+    else if (latched)
+        ramp(actuator, latched, measured);
+    else if (is_lost)
         ramp(actuator, INPHASE_REASON_FEEDBACK, measured);
-    } else if (missing == INPHASE_REASON_NONE) {
+    else if (reason == INPHASE_REASON_NONE)
         obey(core, actuator, actuator->requested, measured);
-    } else if (!actuator->engaged && is_at_rest(actuator)) {
-        actuator->flags |= INPHASE_ACT_HOLDING;
-    } else if (!actuator->engaged) {
-        ramp(actuator, missing, measured);
-    } else if (act_ns - actuator->valid_ns <= actuator->max_hold_ns &&
-               actuator->invalid_in_a_row < REFUSED_IN_A_ROW) {
-        stand_in(core, actuator, measured, act_ns - actuator->valid_ns);
-    } else {
-        ramp(actuator, missing, measured);
-    }
+    else
+        go_without(core, actuator, reason, measured);
     return true;
 }
 
@@ -325,23 +343,24 @@ static void write_command(struct inphase_core *core, struct actuator *actuator)
     }
 }
 
-/* said in the act, and counted: was a command there at all? */
-static bool is_missed(uint32_t missing)
+/* was there no command at all? */
+static bool is_missed(uint32_t reason)
 {
-    return missing == INPHASE_REASON_SILENT || missing == INPHASE_REASON_DIED;
+    return reason == INPHASE_REASON_SILENT || reason == INPHASE_REASON_DIED;
 }
 
-/* and what is wrong with it; one that was made before a stop is good, and too late */
-static uint32_t trouble_flag(uint32_t missing)
+/* the flag of an act without a command, or with a bad one; a command from before a stop is good, and
+   too late */
+static uint32_t trouble_flag(uint32_t reason)
 {
-    if (is_missed(missing))
+    if (is_missed(reason))
         return INPHASE_ACT_MISSED;
-    return missing && missing != INPHASE_REASON_DROPPED ? INPHASE_ACT_INVALID : 0;
+    return reason && reason != INPHASE_REASON_DROPPED ? INPHASE_ACT_INVALID : 0;
 }
 
 /* decide and write; what was not written was not applied, and a place that was only looked up is
    none */
-static void move(struct inphase_core *core, struct actuator *actuator, uint32_t missing,
+static void move(struct inphase_core *core, struct actuator *actuator, uint32_t reason,
                  int64_t now_ns)
 {
     struct inphase_motion before[INPHASE_MAX_CHANNELS];
@@ -351,7 +370,7 @@ static void move(struct inphase_core *core, struct actuator *actuator, uint32_t 
     if (placed)
         stand_by(actuator, core->cycle - actuator->moved_cycle - 1);
     memcpy(before, actuator->motion, size);
-    if (decide(core, actuator, missing, now_ns) && !starve(core, actuator)) {
+    if (decide(core, actuator, reason, now_ns) && !starve(core, actuator)) {
         for (uint32_t c = 0; c < actuator->channels; c++)
             actuator->applied[c] = limiter_applied(&actuator->limiter[c], &actuator->motion[c]);
         write_command(core, actuator);
@@ -383,7 +402,7 @@ static bool stop_owed(struct inphase_core *core, struct actuator *actuator, int6
     return of_values && (actuator->flags & INPHASE_ACT_WRITTEN);
 }
 
-static void act_one(struct inphase_core *core, struct actuator *actuator, uint32_t missing,
+static void act_one(struct inphase_core *core, struct actuator *actuator, uint32_t reason,
                     int64_t now_ns)
 {
     struct inphase_act *act = core->act[actuator->index];
@@ -393,17 +412,17 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
 
     actuator->flags = actuator->reason = actuator->detail = 0;
     if (core->has_policy)
-        actuator->flags = trouble_flag(missing);
+        actuator->flags = trouble_flag(reason);
     for (uint32_t c = 0; c < actuator->channels; c++)
         requested[c] = actuator->requested[c] =
-            missing ? NAN : core->command[actuator->first_value + c];
+            reason ? NAN : core->command[actuator->first_value + c];
     if (core->observe || !core->is_live || actuator->off || actuator->owed ||
         !actuator->device->attached ||
         !atomic_load_explicit(&actuator->enabled, memory_order_acquire)) {
-        actuator->reason = missing;
+        actuator->reason = reason;
         stopped = stop_owed(core, actuator, now_ns);
     } else {
-        move(core, actuator, missing, now_ns);
+        move(core, actuator, reason, now_ns);
     }
     for (uint32_t c = 0; c < actuator->channels; c++)
         applied[c] = actuator->placed
@@ -415,12 +434,13 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     act->detail = actuator->detail;
 }
 
-static void count_command(struct inphase_core *core, uint32_t missing)
+static void count_command(struct inphase_core *core, uint32_t reason)
 {
     struct statistics *statistics = core->statistics;
-    _Atomic int64_t *reason = &statistics->reasons[missing];
+    _Atomic int64_t *of_reason = &statistics->reasons[reason];
     uint32_t all = 0;
 
+    /* what became of it, at any actuator */
     for (uint32_t i = 0; i < core->actuators; i++)
         all |= core->actuator[i].flags;
     count_add(statistics, COUNT_LIMITED, (all & INPHASE_ACT_LIMITED) != 0);
@@ -429,25 +449,28 @@ static void count_command(struct inphase_core *core, uint32_t missing)
     count_add(statistics, COUNT_RAMPED, (all & INPHASE_ACT_RAMPING) != 0);
     if (!core->has_policy)
         return;
-    if (missing == INPHASE_REASON_NONE) {
+
+    /* and why there was none */
+    if (reason == INPHASE_REASON_NONE) {
         count_add(statistics, COUNT_COMMANDS, 1);
         return;
     }
-    put_i64(reason, load_i64(reason) + 1);
-    if (missing != INPHASE_REASON_DROPPED)
-        count_add(statistics, is_missed(missing) ? COUNT_MISSED : COUNT_INVALID, 1);
+    put_i64(of_reason, load_i64(of_reason) + 1);
+    if (reason != INPHASE_REASON_DROPPED)
+        count_add(statistics, is_missed(reason) ? COUNT_MISSED : COUNT_INVALID, 1);
 }
 
-/* this cycle's command, through the limiter, to every device; the reason where there is none */
+/* Apply this cycle's command to every actuator. The result: why there is none, or why an actuator
+   refused it */
 static uint32_t act_all(struct inphase_core *core, int64_t now_ns)
 {
-    uint32_t missing = setpoints_follow(core, now_ns), counted = missing;
+    uint32_t reason = setpoints_follow(core, now_ns), counted = reason;
 
     for (uint32_t i = 0; i < core->actuators; i++) {
-        act_one(core, &core->actuator[i], missing, now_ns);
+        act_one(core, &core->actuator[i], reason, now_ns);
 
-        /* whole, but refused by an actuator: that one alone does not follow it */
-        if (missing == INPHASE_REASON_NONE && core->actuator[i].reason == INPHASE_REASON_START)
+        /* a good command that one actuator refuses: the others follow it */
+        if (reason == INPHASE_REASON_NONE && core->actuator[i].reason == INPHASE_REASON_START)
             counted = INPHASE_REASON_START;
     }
     core->acted_cycle = core->cycle;
