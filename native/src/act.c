@@ -1,4 +1,4 @@
-/* Act: what the policy posted, or what stands in for it, through the limiter to the devices. All
+/* Act: the policy's command, or its substitute, goes through the limiter to the devices. All
    commands leave from write_command. Cycle thread only. */
 #include <errno.h>
 #include <math.h>
@@ -25,11 +25,12 @@
 #include "statistics.h"
 #include "workspace.h"
 
-#define STARVE_NS 1000000000LL /* of rest without fresh feedback or a valid command */
+#define STARVE_NS 1000000000LL /* of rest without fresh feedback or a valid command: then the device
+                                  is fed no more */
 #define GAP_CYCLES 16 /* without a write; after more than these a device counts as at rest */
 
-/* what the newest feedback says of the joints, NaN where it says nothing. A velocity has gone on
-   since: its joint is further than it was measured */
+/* The joints as the newest feedback measures them, NaN where it does not. A joint in velocity mode
+   has moved on since its sample: its position is extrapolated */
 static void measure(const struct actuator *actuator, bool is_lost, int64_t now_ns,
                     struct inphase_measured *measured)
 {
@@ -37,6 +38,7 @@ static void measure(const struct actuator *actuator, bool is_lost, int64_t now_n
     const double *value = sensor ? sensor->newest.value : NULL;
     double age_s = 0;
 
+    /* how long the joint has moved on since its sample */
     if (sensor && actuator->mode == INPHASE_MODE_VELOCITY)
         age_s = (double)sample_age(sensor, now_ns) * 1e-9;
     for (uint32_t c = 0; c < actuator->channels; c++) {
@@ -52,7 +54,7 @@ static void measure(const struct actuator *actuator, bool is_lost, int64_t now_n
     }
 }
 
-/* the first command must lie within one step of where the robot is, of rest, or of the declared
+/* a first command must lie within one step of the robot's place, of rest, or of the declared
    effort */
 static bool starts_here(struct actuator *actuator, const double *requested,
                         const struct inphase_measured *measured)
@@ -66,8 +68,8 @@ static bool starts_here(struct actuator *actuator, const double *requested,
     return true;
 }
 
-/* the goal at which a joint holds already, once; NAN: none, or none that is near where it is
-   measured */
+/* The goal at which a device already holds a joint, taken once; NAN: none, or none near the
+   measured position */
 static double held_goal(struct actuator *actuator, uint32_t channel, double measured)
 {
     double goal = atomic_load_explicit(&actuator->holds[channel], memory_order_relaxed);
@@ -79,8 +81,8 @@ static double held_goal(struct actuator *actuator, uint32_t channel, double meas
     return isfinite(goal) ? goal : NAN;
 }
 
-/* begin at rest, at the goal that the device holds at, else at the measured position or, blind, at
-   the one that was commanded last */
+/* Begin at rest: at the goal that the device holds, else at the measured position. A blind joint
+   begins at its last command */
 static void place(struct inphase_core *core, struct actuator *actuator,
                   const struct inphase_measured *measured)
 {
@@ -88,6 +90,7 @@ static void place(struct inphase_core *core, struct actuator *actuator,
         double here = measured[c].position;
         double goal = held_goal(actuator, c, here);
 
+        /* the held goal comes first: anything else would be a jump */
         if (!isnan(goal))
             here = goal;
         limiter_place(&actuator->limiter[c], &actuator->motion[c],
@@ -98,18 +101,20 @@ static void place(struct inphase_core *core, struct actuator *actuator,
     actuator->moved_cycle = core->cycle - 1;
 }
 
-/* Cycles passed in which nothing went out. A device that takes positions has slowed down, as in a
-   ramp, and stands where it was last told to be: there is no catching up. Any other goes on as it
-   was told */
+/* Cycles passed without a write. A device that takes positions has slowed down, as in a ramp, and
+   stands at its last command: it does not catch up. Any other device carries on its last command */
 static void stand_by(struct actuator *actuator, int64_t cycles)
 {
     static const struct inphase_measured unknown = {NAN, NAN, NAN};
 
+    /* a velocity or an effort stays what it was */
     if (actuator->mode != INPHASE_MODE_POSITION) {
         for (uint32_t c = 0; c < actuator->channels && cycles > 0; c++)
             actuator->motion[c].acceleration = 0;
         return;
     }
+
+    /* a position stays too; its velocity is that of a ramp by now */
     for (uint32_t c = 0; c < actuator->channels; c++) {
         struct inphase_motion *motion = &actuator->motion[c];
         double position = motion->position, goal = motion->goal;
@@ -123,12 +128,13 @@ static void stand_by(struct actuator *actuator, int64_t cycles)
     }
 }
 
-/* where the joints of a workspace were; without one nobody looks there */
+/* where the joints of a workspace were; without a workspace nothing reads it */
 static void remember(const struct actuator *actuator, struct inphase_motion *from)
 {
     memcpy(from, actuator->motion, actuator->workspace.joints * sizeof *from);
 }
 
+/* one step of the ramp to rest, for a reason */
 static void ramp(struct actuator *actuator, uint32_t reason,
                  const struct inphase_measured *measured)
 {
@@ -142,7 +148,7 @@ static void ramp(struct actuator *actuator, uint32_t reason,
     workspace_hold(actuator, from, actuator->motion);
 }
 
-/* towards the request, or without one (NULL) towards the last */
+/* one step towards the request, or without one (NULL) towards the last */
 static void obey(struct inphase_core *core, struct actuator *actuator, const double *requested,
                  const struct inphase_measured *measured)
 {
@@ -150,12 +156,16 @@ static void obey(struct inphase_core *core, struct actuator *actuator, const dou
     uint32_t axis;
 
     remember(actuator, from);
+
+    /* each joint within its limits, then all within the workspace */
     for (uint32_t c = 0; c < actuator->channels; c++)
         inphase_limit(&actuator->limiter[c], &actuator->motion[c], requested ? requested[c] : NAN,
                       &measured[c]);
     axis = workspace_hold(actuator, from, actuator->motion);
     if (!requested)
         return;
+
+    /* tell which limit changed the command */
     if (axis < 3) {
         actuator->reason = INPHASE_REASON_WORKSPACE;
         actuator->detail = axis;
@@ -163,11 +173,13 @@ static void obey(struct inphase_core *core, struct actuator *actuator, const dou
     for (uint32_t c = 0; c < actuator->channels; c++)
         if (limiter_applied(&actuator->limiter[c], &actuator->motion[c]) != requested[c])
             actuator->flags |= INPHASE_ACT_LIMITED;
+
+    /* max_hold counts from here */
     actuator->engaged = true;
     actuator->valid_ns = core->due_ns + core->act_ns;
 }
 
-/* the share of what is applied that is beyond where a ramp ends */
+/* the part of a motion that a ramp has still to take away */
 static double beyond_rest(const struct inphase_limiter *limiter,
                           const struct inphase_motion *motion)
 {
@@ -176,9 +188,8 @@ static double beyond_rest(const struct inphase_limiter *limiter,
     return motion->velocity;
 }
 
-/* Carry on what was applied last, less by an even share in each of the cycles that are `left`, so
-   that it is at rest with the last of them. What the limits do not let it brake that quickly,
-   ramps */
+/* Carry on the last motion, less by an even share in each of the `left` cycles, so that the last of
+   them is at rest. A motion that the limits do not let brake that quickly ramps */
 static void coast(struct actuator *actuator, const struct inphase_measured *measured, int64_t left)
 {
     struct inphase_motion from[INPHASE_MAX_CHANNELS];
@@ -191,11 +202,14 @@ static void coast(struct actuator *actuator, const struct inphase_measured *meas
         double kept = beyond_rest(limiter, motion) * (double)(left - 1) / (double)left;
         double wanted = kept;
 
+        /* too fast for an even share: the ramp brakes as quickly as the limits allow */
         inphase_ramp(limiter, &ramped, &measured[c]);
         if (fabs(beyond_rest(limiter, &ramped)) > fabs(kept)) {
             *motion = ramped;
             continue;
         }
+
+        /* the even share, as a request in the actuator's mode */
         if (actuator->mode == INPHASE_MODE_POSITION)
             wanted = motion->position + kept * limiter->period_s;
         else if (actuator->mode == INPHASE_MODE_EFFORT)
@@ -205,7 +219,7 @@ static void coast(struct actuator *actuator, const struct inphase_measured *meas
     workspace_hold(actuator, from, actuator->motion);
 }
 
-/* a command is missing, and for less than max_hold */
+/* a command is missing, for less than max_hold: coast, or repeat the last */
 static void stand_in(struct inphase_core *core, struct actuator *actuator,
                      const struct inphase_measured *measured, int64_t missing_ns)
 {
@@ -217,8 +231,8 @@ static void stand_in(struct inphase_core *core, struct actuator *actuator,
     obey(core, actuator, NULL, measured);
 }
 
-/* The reason why this actuator has no command to follow; NONE: it has one. A first command must start
-   where the robot is */
+/* The reason why this actuator has no command to follow; NONE: it has one. A first command must
+   start where the robot is */
 static uint32_t refuse_start(struct actuator *actuator, uint32_t reason,
                              const struct inphase_measured *measured)
 {
@@ -246,8 +260,8 @@ static void go_without(struct inphase_core *core, struct actuator *actuator, uin
         ramp(actuator, reason, measured);
 }
 
-/* Decide what to apply. `reason`: why there is no command; NONE: there is one. false: nothing can be
-   applied, because the robot's place is not known */
+/* Decide what to apply. `reason`: why there is no command; NONE: there is one. false: nothing can
+   be applied, because the robot's place is unknown */
 static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_t reason,
                    int64_t now_ns)
 {
@@ -281,10 +295,10 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
     return true;
 }
 
-/* A device with a watchdog is fed only while there is fresh feedback and a valid command. Once the
-   ramp that follows on the lack of either has come to rest, and the lack has lasted, it gets
-   nothing more, no read either where reads feed it, until motion is armed again: then its own
-   watchdog holds it. What comes back sooner was a hiccup, and the motion goes on. */
+/* A device with a watchdog is fed only while feedback is fresh and commands are valid. Without
+   either the actuator ramps to rest. If the lack then lasts STARVE_NS, the device gets no write any
+   more, and no read where reads feed it, until motion is armed again: its own watchdog holds it. A
+   shorter lack is a hiccup, and the motion goes on. */
 static bool starve(struct inphase_core *core, struct actuator *actuator)
 {
     struct device *device = actuator->device;
@@ -292,6 +306,8 @@ static bool starve(struct inphase_core *core, struct actuator *actuator)
 
     if (!actuator->watchdog || is_stopping(core))
         return false;
+
+    /* feed it while it moves, and for a while at rest */
     if (!rests && !actuator->starved) {
         actuator->rests_since_ns = INPHASE_ABSENT;
         return false;
@@ -300,6 +316,8 @@ static bool starve(struct inphase_core *core, struct actuator *actuator)
         actuator->rests_since_ns = core->due_ns;
     if (!actuator->starved && core->due_ns - actuator->rests_since_ns < STARVE_NS)
         return false;
+
+    /* from here on it gets nothing, and its worker is told so */
     latch_motion(core, INPHASE_REASON_WATCHDOG, actuator->reason);
     actuator->starved = true;
     device->starved = actuator->watchdog == 2;
@@ -310,7 +328,7 @@ static bool starve(struct inphase_core *core, struct actuator *actuator)
     return true;
 }
 
-/* a reply may still be on the line, and a write would collide with it */
+/* a reply may still be on the line: a write would collide with it */
 static bool bus_is_busy(const struct inphase_core *core, const struct device *device,
                         int64_t now_ns)
 {
@@ -320,7 +338,7 @@ static bool bus_is_busy(const struct inphase_core *core, const struct device *de
            now_ns < device->quiet_until_ns;
 }
 
-/* The only place in which anything leaves for a device that can move: the limiter's result, or an
+/* The only place from which anything leaves for a device that can move: the limiter's result, or an
    owed stop */
 static void write_command(struct inphase_core *core, struct actuator *actuator)
 {
@@ -330,8 +348,12 @@ static void write_command(struct inphase_core *core, struct actuator *actuator)
         rc = -EAGAIN;
     else
         rc = actuator->device->ops->write(core, actuator);
+
+    /* from now on the device may move, even if the write failed in part */
     if (actuator->stops == STOPS_NOT)
         actuator->driven = actuator->commanded = true;
+
+    /* a busy line is tried again in the next cycle; any other error loses the device */
     if (rc == -EAGAIN) {
         actuator->reason = INPHASE_REASON_BUSY;
         count_add(core->statistics, COUNT_BUSY, 1);
@@ -349,8 +371,8 @@ static bool is_missed(uint32_t reason)
     return reason == INPHASE_REASON_SILENT || reason == INPHASE_REASON_DIED;
 }
 
-/* the flag of an act without a command, or with a bad one; a command from before a stop is good, and
-   too late */
+/* the flag of an act without a command, or with a bad one; a command from before a stop is good,
+   and too late */
 static uint32_t trouble_flag(uint32_t reason)
 {
     if (is_missed(reason))
@@ -358,8 +380,7 @@ static uint32_t trouble_flag(uint32_t reason)
     return reason && reason != INPHASE_REASON_DROPPED ? INPHASE_ACT_INVALID : 0;
 }
 
-/* decide and write; what was not written was not applied, and a place that was only looked up is
-   none */
+/* decide and write; if nothing was written, restore the motion state from before */
 static void move(struct inphase_core *core, struct actuator *actuator, uint32_t reason,
                  int64_t now_ns)
 {
@@ -367,9 +388,12 @@ static void move(struct inphase_core *core, struct actuator *actuator, uint32_t 
     size_t size = actuator->channels * sizeof *before;
     bool placed = actuator->placed, engaged = actuator->engaged;
 
+    /* cycles without a write lie between: the device has slowed down meanwhile */
     if (placed)
         stand_by(actuator, core->cycle - actuator->moved_cycle - 1);
     memcpy(before, actuator->motion, size);
+
+    /* what is decided is written, unless the device is starved */
     if (decide(core, actuator, reason, now_ns) && !starve(core, actuator)) {
         for (uint32_t c = 0; c < actuator->channels; c++)
             actuator->applied[c] = limiter_applied(&actuator->limiter[c], &actuator->motion[c]);
@@ -378,18 +402,21 @@ static void move(struct inphase_core *core, struct actuator *actuator, uint32_t 
     actuator->moved_cycle = core->cycle;
     if (actuator->flags & INPHASE_ACT_WRITTEN)
         return;
+
+    /* nothing was written: the motion of before, and a new place does not count */
     for (uint32_t c = 0; c < actuator->channels; c++)
         before[c].goal = actuator->motion[c].goal;
     memcpy(actuator->motion, before, size);
     actuator->placed = actuator->placed && placed;
     actuator->engaged = actuator->engaged && engaged;
 
-    /* a device that was to repeat stands already; a motion goes on, slower */
+    /* a device that was to repeat its command stands already; any other motion goes on, slower */
     if (actuator->placed)
         stand_by(actuator, actuator->flags & INPHASE_ACT_REPEATED ? GAP_CYCLES + 1 : 1);
 }
 
-/* one that is not commanded: its stop, where it is owed one; true: with the values of `applied` */
+/* write the stop of an actuator that is not commanded, where it is owed one; true: `applied` has
+   its values */
 static bool stop_owed(struct inphase_core *core, struct actuator *actuator, int64_t now_ns)
 {
     bool of_values;
@@ -402,6 +429,7 @@ static bool stop_owed(struct inphase_core *core, struct actuator *actuator, int6
     return of_values && (actuator->flags & INPHASE_ACT_WRITTEN);
 }
 
+/* one actuator: a command, its substitute, or the stop that it is owed; then the record of it */
 static void act_one(struct inphase_core *core, struct actuator *actuator, uint32_t reason,
                     int64_t now_ns)
 {
@@ -413,9 +441,13 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     actuator->flags = actuator->reason = actuator->detail = 0;
     if (core->has_policy)
         actuator->flags = trouble_flag(reason);
+
+    /* the request, as it came */
     for (uint32_t c = 0; c < actuator->channels; c++)
         requested[c] = actuator->requested[c] =
             reason ? NAN : core->command[actuator->first_value + c];
+
+    /* only an enabled actuator of a live robot moves; any other gets its stop at most */
     if (core->observe || !core->is_live || actuator->off || actuator->owed ||
         !actuator->device->attached ||
         !atomic_load_explicit(&actuator->enabled, memory_order_acquire)) {
@@ -424,16 +456,21 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     } else {
         move(core, actuator, reason, now_ns);
     }
+
+    /* what was applied: of its motion, or of its stop */
     for (uint32_t c = 0; c < actuator->channels; c++)
         applied[c] = actuator->placed
                          ? limiter_applied(&actuator->limiter[c], &actuator->motion[c])
                      : stopped ? actuator->applied[c]
                                : NAN;
+
+    /* and why */
     act->flags = actuator->flags;
     act->reason = actuator->reason;
     act->detail = actuator->detail;
 }
 
+/* count the act once, whatever the number of actuators */
 static void count_command(struct inphase_core *core, uint32_t reason)
 {
     struct statistics *statistics = core->statistics;
@@ -478,8 +515,8 @@ static uint32_t act_all(struct inphase_core *core, int64_t now_ns)
     return counted;
 }
 
-/* Without an actuator, a policy or a line that is up the cycle ends with its latch: nothing wakes
-   for the act offset */
+/* Without an actuator, a policy or a raised trigger line the cycle ends with its latch: the thread
+   does not wake for the act offset */
 static bool has_act(const struct inphase_core *core)
 {
     bool has = core->actuators > 0 || core->has_policy;
