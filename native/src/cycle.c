@@ -38,6 +38,8 @@
 
 /* ---- wake -------------------------------------------------------------------------------- */
 
+/* the grid begins a few periods from now, so that the first wake is not late; virtual time begins
+   at 0 */
 void cycle_begin(struct inphase_core *core)
 {
     put_i64(&core->state->start_ns, core->clock->now(core) + 5 * core->period_ns);
@@ -47,7 +49,7 @@ void cycle_begin(struct inphase_core *core)
     state_set(core, INPHASE_STATE_OPENED);
 }
 
-/* follow a stop request: ramp, and end after the frame that says that the ramp is done */
+/* follow a stop request: ramp, and end after the frame that tells the end of the ramp */
 static bool stop_is_complete(struct inphase_core *core)
 {
     struct state *state = core->state;
@@ -55,11 +57,15 @@ static bool stop_is_complete(struct inphase_core *core)
 
     if (core->is_over)
         return true;
+
+    /* a run of so many cycles asks for its own stop */
     if (core->cycle_limit && load_i64(&state->cycles) >= core->cycle_limit)
         inphase_core_stop(core, INPHASE_REASON_DONE, 0);
     stop = atomic_load_explicit(&core->stop, memory_order_relaxed);
     if (stop == INPHASE_REASON_NONE)
         return false;
+
+    /* the ramp begins once, and has a bounded time */
     if (!is_stopping(core)) {
         state_stop(core, (uint32_t)(stop >> 32), (uint32_t)stop);
         return false;
@@ -67,8 +73,8 @@ static bool stop_is_complete(struct inphase_core *core)
     return core->told_stop || (core->cycle - core->stop_cycle) * core->period_ns > STOP_NS;
 }
 
-/* sleep to the grid point of this cycle; a wake that is a period or more late goes on to the next
-   grid point, so that no cycle runs out of phase */
+/* Sleep to the grid point of this cycle. A wake that is late by a period or more goes on to the
+   next grid point, so that no cycle runs out of phase */
 static void sleep_to_grid(struct inphase_core *core)
 {
     int64_t start_ns = load_i64(&core->state->start_ns);
@@ -78,6 +84,7 @@ static void sleep_to_grid(struct inphase_core *core)
     core->sleeps = 0;
     core->is_latched = false;
     for (int tries = 1;; tries++) {
+        /* the absolute time of the grid point, and what a fault plan adds to it */
         core->due_ns = start_ns + core->cycle * core->period_ns;
         core->clock->sleep_until(core, core->due_ns);
         fault = fault_at(core, INPHASE_FAULT_WAKE, 0, core->cycle);
@@ -85,15 +92,19 @@ static void sleep_to_grid(struct inphase_core *core)
             core->clock->sleep_until(core, core->due_ns + fault->argument);
         core->woke_ns = core->clock->now(core);
         late_ns = core->woke_ns - core->due_ns;
+
+        /* how late it was; a pause of the whole machine latches motion */
         if (!is_stopping(core))
             histogram_add(&core->statistics->histogram[INPHASE_HIST_WAKE], late_ns);
         note_late(core, late_ns, INPHASE_PHASE_WAKE, NULL);
         note_suspension(core, late_ns);
         guard_beat(core, core->woke_ns);
 
-        /* after so many tries the cycle runs late, and counts as an overrun */
+        /* after WAKE_TRIES the cycle runs late, and counts as an overrun */
         if (late_ns < core->period_ns || tries == WAKE_TRIES)
             return;
+
+        /* whole grid points are left out, and counted */
         core->skipped += (uint32_t)(late_ns / core->period_ns + 1);
         core->cycle += late_ns / core->period_ns + 1;
         core->overran += late_ns / core->period_ns + 1;
@@ -112,8 +123,8 @@ static void stage_wake(struct inphase_core *core)
 
 /* ---- latch ------------------------------------------------------------------------------- */
 
-/* a part of the reply is there, and the worst case of the whole of it is over; of a set of CAN
-   frames some are missing, which is no cut */
+/* A part of the reply is there, and the time for all of it is over. A set of CAN frames with some
+   missing is not cut */
 static bool is_cut_short(const struct inphase_core *core, const struct sensor *sensor)
 {
     return sensor->outstanding && !sensor->device->ops->pairs && !sensor->frozen &&
@@ -127,16 +138,21 @@ static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
     bool due = sensor->free_running || is_due(sensor, core->cycle);
     bool is_old = sample_age(sensor, core->latched_ns) > sensor->max_age_ns;
 
+    /* a fresh sample; a device that was away has to prove itself first */
     if (sensor->fresh && !is_old) {
         if (sensor->recovering == 0)
             return sensor->suspect ? INPHASE_RECOVERING : INPHASE_FRESH;
         sensor->recovering--;
         return INPHASE_RECOVERING;
     }
+
+    /* no device, or nobody at the other end */
     if (!sensor->device->attached || sensor->device->refused) {
         sensor->recovering = sensor->recover;
         return INPHASE_OFFLINE;
     }
+
+    /* a refused reply, or a part of one */
     if (due && !sensor->refusal && is_cut_short(core, sensor)) {
         sensor->refusal = true;
         sensor->reason = INPHASE_REASON_SIZE;
@@ -147,7 +163,7 @@ static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
         return INPHASE_INVALID;
     }
 
-    /* the reply may still come: it stays outstanding, and is drained before the next trigger */
+    /* a late reply may still come: it stays outstanding, and is drained before the next trigger */
     if (due && sensor->frozen)
         return INPHASE_FROZEN;
     if (is_old)
@@ -155,11 +171,11 @@ static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
     if (due && !sensor->free_running)
         return INPHASE_LATE;
 
-    /* not due: the newest earlier sample, which is no better than it was */
+    /* not due: the newest earlier sample, as good as it was */
     return sensor->newest.trusted ? INPHASE_HELD : INPHASE_RECOVERING;
 }
 
-/* what a status means for motion, when an actuator depends on the sensor */
+/* a status may latch motion, where an actuator depends on the sensor */
 static void watch_feedback(struct inphase_core *core, const struct sensor *sensor, uint16_t status)
 {
     for (uint32_t i = 0; i < core->actuators; i++) {
@@ -168,7 +184,7 @@ static void watch_feedback(struct inphase_core *core, const struct sensor *senso
         if (status == INPHASE_OFFLINE)
             latch_motion(core, INPHASE_REASON_OFFLINE, (uint32_t)(sensor->device - core->device));
 
-        /* the drive itself says that something is wrong, or what it says cannot be */
+        /* the drive itself reports a fault, or a value that cannot be true */
         if (status == INPHASE_INVALID && (sensor->reason == INPHASE_REASON_RANGE ||
                                           sensor->reason == INPHASE_REASON_RATE ||
                                           sensor->reason == INPHASE_REASON_DEVICE))
@@ -176,16 +192,18 @@ static void watch_feedback(struct inphase_core *core, const struct sensor *senso
     }
 }
 
+/* a sensor's status and its row in the frame */
 static void latch_sensor(struct inphase_core *core, struct sensor *sensor, struct inphase_row *row)
 {
     uint16_t status = sensor_status(core, sensor);
     const struct sample *newest = &sensor->newest;
     _Atomic int64_t *count = &core->statistics->statuses[sensor->index][status];
 
-    /* a device that was away may have started its numbers again */
+    /* a device that was away may have restarted its numbers */
     if (status == INPHASE_OFFLINE || status == INPHASE_MISSING)
         sensor->device_sequence_known = false;
 
+    /* the row: the newest sample, with its age at the latch */
     sensor->status = status;
     *row = (struct inphase_row){
         .sequence = newest->sequence,
@@ -199,6 +217,8 @@ static void latch_sensor(struct inphase_core *core, struct sensor *sensor, struc
     };
     if (row->acquired_ns != INPHASE_ABSENT)
         row->age_ns = core->latched_ns - row->acquired_ns;
+
+    /* the reason beside a status that is not good */
     if (status == INPHASE_LATE || (status == INPHASE_MISSING && !sensor->fresh)) {
         row->reason = INPHASE_REASON_SILENT;
     } else if (status == INPHASE_OFFLINE && sensor->device->lost_reason) {
@@ -208,6 +228,8 @@ static void latch_sensor(struct inphase_core *core, struct sensor *sensor, struc
         row->reason = (uint16_t)sensor->reason;
         row->detail = sensor->detail;
     }
+
+    /* count it, and see what it means for motion */
     if (!is_stopping(core))
         put_i64(count, load_i64(count) + 1);
     watch_feedback(core, sensor, status);
@@ -216,6 +238,7 @@ static void latch_sensor(struct inphase_core *core, struct sensor *sensor, struc
                   sensor->device);
 }
 
+/* the largest difference of acquisition times between the fresh samples of a frame */
 static int64_t skew_of(const struct inphase_row *row, uint32_t count)
 {
     int64_t first = INT64_MAX, last = INT64_MIN;
@@ -231,12 +254,14 @@ static int64_t skew_of(const struct inphase_row *row, uint32_t count)
     return known < 2 ? INPHASE_ABSENT : last - first;
 }
 
+/* the flags of a frame, out of the acts before it, the state and the host */
 static uint32_t frame_flags(struct inphase_core *core)
 {
     struct state *state = core->state;
     int64_t page_faults = load_i64(&state->page_faults);
     uint32_t flags = core->flags, acts = 0;
 
+    /* the acts since the frame before */
     for (uint32_t i = 0; i < core->actuators; i++)
         acts |= core->actuator[i].flags;
     if (acts & INPHASE_ACT_LIMITED)
@@ -245,6 +270,8 @@ static uint32_t frame_flags(struct inphase_core *core)
         flags |= INPHASE_FLAG_REPEATED;
     if (acts & INPHASE_ACT_RAMPING)
         flags |= INPHASE_FLAG_RAMPING;
+
+    /* the state of the robot */
     if (load_u32(&state->latched) == INPHASE_REASON_ESTOP || (load_u32(&state->estop) & 0xffff))
         flags |= INPHASE_FLAG_ESTOP;
     if (core->told_stop || load_u32(&state->state) == INPHASE_STATE_FAULTED)
@@ -257,6 +284,8 @@ static uint32_t frame_flags(struct inphase_core *core)
         flags |= INPHASE_FLAG_LATCHED;
     if (is_stopping(core))
         flags |= INPHASE_FLAG_STOPPING;
+
+    /* the host: its real-time rights, its page faults */
     if (core->clock == &monotonic_clock &&
         !atomic_load_explicit(&state->rt_granted, memory_order_relaxed))
         flags |= INPHASE_FLAG_NOT_REALTIME;
@@ -267,41 +296,47 @@ static uint32_t frame_flags(struct inphase_core *core)
     return flags;
 }
 
+/* the rows of the record that is being made, one per sensor */
 static struct inphase_row *frame_rows(struct inphase_core *core)
 {
     return (void *)((struct inphase_frame *)core->record + 1);
 }
 
-/* the status of each sensor, as of one instant for all: ages are counted to it */
+/* the status of each sensor */
 static void stage_status(struct inphase_core *core)
 {
     struct inphase_row *row = frame_rows(core);
 
+    /* as of one instant for all: ages are counted to it */
     core->latched_ns = core->clock->now(core);
     for (uint32_t i = 0; i < core->sensors; i++)
         latch_sensor(core, &core->sensor[i], &row[i]);
 }
 
-/* the state of the robot, out of these statuses: may anything move? */
+/* the robot's state, from these statuses: may anything move? */
 static void stage_state(struct inphase_core *core)
 {
-    /* first the reasons against motion, then the state that follows, then a request to arm */
+    /* first the reasons against motion, then the state that follows from them, then a request to
+       arm */
     state_watch_guards(core);
     state_watch_supervisor(core);
     rest_look(core);
     state_follow(core);
     state_grant(core);
+
+    /* the frame that tells the end of a stop is the last one */
     core->told_stop = is_stopping(core) && core->cycle > core->stop_cycle && all_at_rest(core) &&
                       rest_of_all(core) == REST_KNOWN;
 }
 
-/* the frame of this cycle, complete, to whoever follows */
+/* complete the frame of this cycle and publish it */
 static void stage_latch(struct inphase_core *core)
 {
     struct inphase_frame *frame = (void *)core->record;
     struct state *state = core->state;
     uint64_t number = atomic_load_explicit(&state->head, memory_order_relaxed);
 
+    /* the head of the frame; its rows and its acts are in the record already */
     *frame = (struct inphase_frame){
         .cycle = core->cycle,
         .due_ns = core->due_ns,
@@ -323,9 +358,8 @@ static void stage_latch(struct inphase_core *core)
     if (frame->skew_ns != INPHASE_ABSENT && !is_stopping(core))
         histogram_add(&core->statistics->histogram[INPHASE_HIST_SKEW], frame->skew_ns);
 
-    /* the whole record, then its number, then one call that wakes the policy and the
-       relay. On virtual time nobody is woken: a follower looks for itself every tenth of a
-       second */
+    /* publish the whole record, then its number, then wake the policy and the relay in one call. On
+       virtual time nobody is woken: a follower looks every tenth of a second */
     slot_write(ring_slot(core->segment->memory, &core->layout->frames, number), number,
                core->record, core->record_size);
     core->is_latched = true;
@@ -338,31 +372,37 @@ static void stage_latch(struct inphase_core *core)
 
 /* ---- finish ------------------------------------------------------------------------------ */
 
-/* The leaky counter: grid points that were not run, by a late wake or a long cycle, against cycles
-   that were. It forgives a hiccup, which counts for half of the limit however long it was, and
-   stops on a trend */
+/* The leaky counter: it rises with grid points that were left out, by a late wake or a long cycle,
+   and falls with every good cycle. A single hiccup is forgiven: it counts for half of the limit,
+   however long it was. A trend stops the robot */
 static void count_overrun(struct inphase_core *core, int64_t points)
 {
     int64_t most = core->overrun_limit > 1 ? core->overrun_limit / 2 : 1;
 
     core->overran = 0;
+
+    /* a good cycle */
     if (!points) {
         core->overrun_level -= core->overrun_level > 0;
         return;
     }
+
+    /* an overrun */
     put_i64(&core->state->overruns, load_i64(&core->state->overruns) + 1);
     core->overrun_level += (int32_t)(points < most ? points : most);
     if (core->overrun_level >= (int32_t)core->overrun_limit)
         inphase_core_stop(core, INPHASE_REASON_OVERRUN, 0);
 }
 
-/* On to the next grid point that is not past. An overrun costs whole cycles and keeps the phase */
+/* Go on to the next grid point that is not past. An overrun costs whole cycles and keeps the
+   phase */
 static void stage_finish(struct inphase_core *core)
 {
     struct state *state = core->state;
     int64_t over_ns = core->clock->now(core) - (core->due_ns + core->period_ns);
     int64_t skip = over_ns > 0 ? (over_ns - 1) / core->period_ns + 1 : 0;
 
+    /* count the cycle, and keep its latest moment if it is among the worst */
     put_i64(&state->skipped, load_i64(&state->skipped) + core->skipped);
     if (is_stopping(core))
         put_i64(&state->stopping_cycles, load_i64(&state->stopping_cycles) + 1);
@@ -372,7 +412,11 @@ static void stage_finish(struct inphase_core *core)
         worst_add(core->statistics, core->cycle, core->worst_late_ns, core->worst_phase,
                   core->worst_device);
     core->worst_late_ns = 0;
+
+    /* a cycle that took far too long was a pause of the machine */
     note_suspension(core, over_ns);
+
+    /* the next cycle, and the grid points between */
     core->skipped = (uint32_t)skip;
     core->cycle += 1 + skip;
     if (skip)
@@ -385,20 +429,26 @@ static void stage_finish(struct inphase_core *core)
 bool cycle_run(struct inphase_core *core, enum cycle_part part)
 {
     if (part & CYCLE_READ) {
+        /* a stop is complete, or the simulated world has failed */
         if (stop_is_complete(core) || core->world.failure) {
             state_end(core);
             return false;
         }
+
+        /* wake on the grid, take over devices, trigger and read them */
         stage_wake(core);
         stage_devices(core);
         stage_collect(core);
         if (core->world.failure)
             return false;
+
+        /* judge the samples, decide what may move, publish the frame */
         stage_status(core);
         stage_state(core);
         stage_latch(core);
     }
     if (part & CYCLE_ACT) {
+        /* write the devices, and go on to the next grid point */
         stage_act(core);
         stage_finish(core);
     }
@@ -409,11 +459,14 @@ void *cycle_main(void *argument)
 {
     struct inphase_core *core = argument;
 
+    /* rights first, then the guard, then the grid */
     realtime_setup(core);
     guard_own(core);
     cycle_begin(core);
     while (cycle_run(core, CYCLE_WHOLE))
         ;
+
+    /* the run has ended in good order: the guard has nothing left to do */
     guard_disarm(core);
     atomic_store_explicit(&core->ended, 1, memory_order_release);
     return NULL;
