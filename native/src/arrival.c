@@ -19,7 +19,7 @@
 #include "store.h"
 #include "twin.h"
 
-/* numbers in a row that go on by one for each trigger: the device counts them */
+/* after so many numbers in a row that rise by one per trigger, the device counts its triggers */
 #define COUNTS_ENOUGH 8
 
 void refuse_sample(const struct inphase_core *core, struct sensor *sensor, int64_t cycle,
@@ -32,8 +32,8 @@ void refuse_sample(const struct inphase_core *core, struct sensor *sensor, int64
     sensor->detail = detail;
 }
 
-/* Seconds since the values before, when they may be compared with: trusted, and of a known time.
-   Else NaN, with which no comparison holds */
+/* Seconds since the values before, if those are trusted and of a known time. Else NaN: every
+   comparison with it is false */
 static double compared_over_s(const struct sensor *sensor, const struct sample *sample)
 {
     const struct sample *before = &sensor->newest;
@@ -45,6 +45,7 @@ static double compared_over_s(const struct sensor *sensor, const struct sample *
     return (double)(sample->triggered_ns - before->triggered_ns) * 1e-9;
 }
 
+/* are all values finite, in range, and no faster than their rate? Else the sample is refused */
 static bool values_hold(const struct inphase_core *core, struct sensor *sensor,
                         const struct sample *sample)
 {
@@ -54,7 +55,7 @@ static bool values_hold(const struct inphase_core *core, struct sensor *sensor,
         double value = sample->value[c];
         uint32_t reason = INPHASE_REASON_NONE;
 
-        /* a bound that is NaN is none: the comparison is then false */
+        /* a bound that is NaN does not bind: the comparison is false */
         if (!isfinite(value))
             reason = INPHASE_REASON_NAN;
         else if (value < sensor->low[c] || value > sensor->high[c])
@@ -69,7 +70,7 @@ static bool values_hold(const struct inphase_core *core, struct sensor *sensor,
     return true;
 }
 
-/* a device that gives the same bits again and again, on channels that have noise, stands still */
+/* a device whose noisy channels give the same bits again and again is frozen */
 static bool stands_still(struct sensor *sensor, const struct sample *sample)
 {
     if (sensor->newest.sequence < 0 ||
@@ -85,7 +86,7 @@ static int64_t deadline_of(const struct inphase_core *core, int64_t cycle)
     return load_i64(&core->state->start_ns) + cycle * core->period_ns + core->read_deadline_ns;
 }
 
-/* by how much the device's number differs from another; it wraps at its own width */
+/* the step from one number of the device to another; numbers wrap at their own width */
 static int64_t sequence_step(const struct sensor *sensor, uint64_t step)
 {
     if (sensor->device->ops->pairs)
@@ -104,14 +105,14 @@ static int64_t sequence_step(const struct sensor *sensor, uint64_t step)
     }
 }
 
-/* did the device's number go on? */
+/* did the device's number rise? */
 static bool sequence_advanced(const struct sensor *sensor)
 {
     return sequence_step(sensor, sensor->parser.sequence - sensor->device_sequence) > 0;
 }
 
-/* A number that came before, or an earlier one. After a silence or an absence a device may count
-   from anywhere, and only the very number that it gave last is a repetition */
+/* The number before once more, or an earlier one. After a silence or an absence a device may count
+   from anywhere: then only the same number is a repetition */
 static bool is_repetition(const struct sensor *sensor)
 {
     if (sensor->device_sequence_known)
@@ -131,12 +132,12 @@ void copy_sample(struct sample *to, const struct sample *from, uint32_t channels
     memcpy(to, from, offsetof(struct sample, value) + channels * sizeof from->value[0]);
 }
 
-/* what has arrived, with the stamps that came with it; its number in the ring is not known yet */
+/* the sample that has arrived, with its stamps; its number in the ring is not known yet */
 static void take_arrived(const struct sensor *sensor, int64_t now_ns, struct sample *sample)
 {
     const struct inphase_posted *stamps = &sensor->stamps;
 
-    /* a line is raised here, whoever reads the device */
+    /* a trigger line is raised by the core, whoever reads the device */
     bool ours = sensor->has_line && stamps->cycle == sensor->cycle && !sensor->free_running;
 
     sample->sequence = -1;
@@ -145,13 +146,13 @@ static void take_arrived(const struct sensor *sensor, int64_t now_ns, struct sam
     sample->acquired_ns = stamps->acquired_ns;
     sample->uncertainty_ns = stamps->uncertainty_ns;
 
-    /* nothing is received later than it was seen here */
+    /* nothing is received later than the core sees it */
     sample->received_ns = stamps->received_ns < now_ns ? stamps->received_ns : now_ns;
     sample->trusted = sensor->recovering == 0 && !sensor->suspect;
     memcpy(sample->value, sensor->parser.value, sizeof(double) * sensor->channels);
 }
 
-/* half of what a stamp may be, so that no difference of two overflows: 73 years */
+/* half the range of a stamp, so that no difference of two overflows: 73 years */
 #define POSSIBLE_NS (1LL << 61)
 
 static bool is_possible(int64_t time_ns)
@@ -159,16 +160,19 @@ static bool is_possible(int64_t time_ns)
     return time_ns > -POSSIBLE_NS && time_ns < POSSIBLE_NS;
 }
 
-/* A sample that is triggered has a cycle that has come, and was triggered in it: at the soonest
-   when it began, and before the next one that triggers. What a worker does not know is absent. */
+/* A triggered sample names a cycle that has begun. Its trigger lies after the start of that cycle,
+   and before the next cycle that triggers. A worker leaves out stamps that it does not know. */
 static uint32_t wrong_trigger(const struct inphase_core *core, const struct sensor *sensor,
                               const struct sample *sample)
 {
     bool has_none = sample->cycle == -1 && sample->triggered_ns == INPHASE_ABSENT;
     int64_t grid_ns;
 
+    /* a free-running sensor has no trigger; a worker may not know it */
     if (sensor->free_running || has_none)
         return has_none ? 0 : INPHASE_STAMP_CYCLE;
+
+    /* a cycle that has begun, and a time in it */
     if (sample->cycle < 0 || sample->cycle > core->cycle)
         return INPHASE_STAMP_CYCLE;
     grid_ns = load_i64(&core->state->start_ns) + sample->cycle * core->period_ns;
@@ -178,9 +182,8 @@ static uint32_t wrong_trigger(const struct inphase_core *core, const struct sens
     return 0;
 }
 
-/* Which of a sample's stamps cannot be true by the core's own clock, INPHASE_STAMP_*; 0: none. They
-   may come from another process: here, and nowhere else, they are looked at before they are
-   used. */
+/* The stamp that cannot be true by the core's own clock, INPHASE_STAMP_*; 0: none. Stamps may come
+   from another process: they are checked here, before they are used. */
 static uint32_t wrong_stamp(const struct inphase_core *core, const struct sensor *sensor,
                             const struct sample *sample, int64_t now_ns)
 {
@@ -188,13 +191,17 @@ static uint32_t wrong_stamp(const struct inphase_core *core, const struct sensor
     uint32_t wrong;
     int64_t slack_ns;
 
-    /* what came by a descriptor may say that its receipt is not known: INT64_MAX */
+    /* the receipt; INT64_MAX of a descriptor's sample: not known */
     if (!is_possible(sample->received_ns) ||
         (sensor->device->ops->pairs && sensor->stamps.received_ns > now_ns))
         return INPHASE_STAMP_RECEIVED;
+
+    /* the trigger */
     wrong = wrong_trigger(core, sensor, sample);
     if (wrong)
         return wrong;
+
+    /* the acquisition, within its uncertainty before the receipt */
     if (sample->acquired_ns == INPHASE_ABSENT)
         return 0;
     if (sample->uncertainty_ns < 0 || !is_possible(sample->uncertainty_ns))
@@ -203,7 +210,8 @@ static uint32_t wrong_stamp(const struct inphase_core *core, const struct sensor
         sample->acquired_ns - sample->received_ns > sample->uncertainty_ns)
         return INPHASE_STAMP_ACQUIRED;
 
-    /* a device that samples by itself may have done so before it was asked, as its driver states */
+    /* and after the trigger; a device that samples by itself may be earlier, as its driver
+       states */
     slack_ns = sample->uncertainty_ns + (int64_t)spec->clock_tick_ns;
     if (spec->acquire_ns < 0)
         slack_ns -= spec->acquire_ns;
@@ -213,7 +221,7 @@ static uint32_t wrong_stamp(const struct inphase_core *core, const struct sensor
     return 0;
 }
 
-/* the ring's slot of a sample; a worker has filled its own */
+/* write a sample into its slot of the ring; a worker has filled its own slot */
 static void store_sample(struct inphase_core *core, struct sensor *sensor, struct sample *sample)
 {
     const struct twin *twin = sensor->twin;
@@ -229,9 +237,9 @@ static void store_sample(struct inphase_core *core, struct sensor *sensor, struc
                (uint64_t)sample->sequence, payload, sensor->payload);
 }
 
-/* Is a sample in time for its frame? A core that was held up may find a reply behind the deadline
-   that was there before it, or not: what was not stamped by the kernel or a worker counts as
-   received when it was read. */
+/* Is a sample in time for its frame? A core that was held up finds a reply after the deadline that
+   may have come before it. Without a stamp of the kernel or of a worker it counts as received when
+   it was read. */
 static bool is_in_time(const struct inphase_core *core, const struct sensor *sensor,
                        const struct sample *sample)
 {
@@ -241,6 +249,7 @@ static bool is_in_time(const struct inphase_core *core, const struct sensor *sen
            (due >= core->cycle && sample->received_ns <= deadline_of(core, due));
 }
 
+/* the statistics of a sample: from its trigger to its receipt, and a worker's trigger offset */
 static void note_sample(struct inphase_core *core, const struct sensor *sensor,
                         const struct sample *sample)
 {
@@ -253,7 +262,7 @@ static void note_sample(struct inphase_core *core, const struct sensor *sensor,
     histogram_add(&statistics->histogram[INPHASE_HIST_SENSORS + sensor->index],
                   sample->received_ns - sample->triggered_ns);
 
-    /* a worker's trigger is known only now */
+    /* a worker's trigger is not known before its sample */
     if (sensor->device->ops->pairs && !sensor->has_line)
         histogram_add(&statistics->histogram[INPHASE_HIST_TRIGGER],
                       sample->triggered_ns - planned_ns);
@@ -266,9 +275,8 @@ void forget_trigger(struct sample *sample)
     sample->uncertainty_ns = 0;
 }
 
-/* What a device's count says of a reply, where it has one that goes on by one for each trigger: in
-   a doubt, that all triggers before are accounted for, or that so many are not. A request that was
-   lost looks the same as one that is yet to be answered. */
+/* Use the device's own number, where it rises by one per trigger. In a doubt it tells how many
+   triggers are unanswered. A lost request looks the same as one that is yet to be answered. */
 static void pair_by_count(struct sensor *sensor)
 {
     int64_t step = sequence_step(sensor, sensor->parser.sequence - sensor->paired_sequence);
@@ -277,7 +285,7 @@ static void pair_by_count(struct sensor *sensor)
     if (__builtin_sub_overflow((int64_t)(sensor->asked - sensor->paired_asked), step, &missing))
         missing = -1;
     if (sensor->suspect) {
-        /* one that went back began anew, and says nothing */
+        /* a number that went back has restarted, and tells nothing */
         bool knows = sensor->counts >= COUNTS_ENOUGH && step > 0;
 
         if (knows && missing >= 0 && missing < OWED_NOT_KNOWN)
@@ -285,6 +293,8 @@ static void pair_by_count(struct sensor *sensor)
         sensor->behind = knows && missing != 0;
         return;
     }
+
+    /* without a doubt: does the device count its triggers? */
     if (missing != 0)
         sensor->counts = 0;
     else if (sensor->counts < COUNTS_ENOUGH)
@@ -293,28 +303,29 @@ static void pair_by_count(struct sensor *sensor)
     sensor->paired_sequence = sensor->parser.sequence;
 }
 
-/* Which trigger a worker's sample belongs to where its worker does not know for sure: the one that
-   is waited for, and it is not trusted. */
+/* A worker that does not know the trigger of its sample leaves out the cycle: the sample counts for
+   the trigger that is waited for, and is not trusted. */
 static void take_doubt(struct sensor *sensor)
 {
     if (sensor->device->ops->pairs && !sensor->free_running)
         sensor->suspect = sensor->stamps.cycle == -1;
 }
 
-/* is it whole sooner after its trigger than any reply can be? Then it answers an earlier one */
+/* is it complete sooner after its trigger than any reply can be? Then it answers an earlier
+   trigger */
 static bool is_of_before(const struct sensor *sensor, const struct sample *sample)
 {
     return !sensor->free_running && sample->triggered_ns != INPHASE_ABSENT &&
            sample->received_ns - sample->triggered_ns < sensor->earliest_ns;
 }
 
-/* Does it answer the last trigger, or name its own? What came before, or answers an earlier
-   trigger, is counted and dropped */
+/* Does it answer the last trigger, or name its own? A sample that came before, or answers an
+   earlier trigger, is counted and dropped */
 static bool is_expected(struct inphase_core *core, struct sensor *sensor,
                         const struct sample *sample)
 {
-    /* a sequence that did not advance: a reply sent twice, or a device that stands still. Go on
-       waiting; if no other reply comes, the sensor is FROZEN */
+    /* a number that did not rise: a reply sent twice, or a frozen device. Go on waiting; if no
+       other reply comes, the sensor is FROZEN */
     if (has_sequence(sensor) && is_repetition(sensor)) {
         count_add(core->statistics, COUNT_DUPLICATES, 1);
         sensor->frozen = true;
@@ -323,22 +334,26 @@ static bool is_expected(struct inphase_core *core, struct sensor *sensor,
         return false;
     }
     parser_next(&sensor->parser);
+
+    /* a worker's sample names its trigger */
     if (sensor->device->ops->pairs)
         return true;
     if (is_of_before(sensor, sample)) {
-        /* the one that was asked for may still come */
+        /* the reply to this trigger may still come */
         sensor->owed -= sensor->owed > 1;
         sensor->device_sequence = sensor->parser.sequence;
         slip(core, sensor);
         return false;
     }
+
+    /* an answer: one trigger less is owed one */
     sensor->owed -= sensor->owed > 0;
     if (has_sequence(sensor))
         pair_by_count(sensor);
     return true;
 }
 
-/* Can its stamps and its values be true? Else it is refused, with the reason */
+/* Can its stamps and its values be true? If not, it is refused, with the reason */
 static bool is_plausible(struct inphase_core *core, struct sensor *sensor, struct sample *sample,
                          int64_t now_ns)
 {
@@ -358,15 +373,18 @@ static bool is_plausible(struct inphase_core *core, struct sensor *sensor, struc
     return values_hold(core, sensor, sample);
 }
 
-/* into the ring, and into the frame that it is due in */
+/* keep a good sample: in the ring, and for the frame that it is due in */
 static void keep_sample(struct inphase_core *core, struct sensor *sensor, struct sample *sample)
 {
     bool in_time = is_in_time(core, sensor, sample);
     int64_t due = due_cycle(sensor, sample->cycle);
     bool is_early = in_time && !sensor->free_running && due > core->cycle;
 
+    /* the device answers; does it advance? */
     sensor->refused_in_a_row = 0;
     sensor->frozen = stands_still(sensor, sample);
+
+    /* its acquisition, unless its worker has given it, or its trigger is in doubt */
     if (sensor->suspect)
         forget_trigger(sample);
     else if (sample->acquired_ns == INPHASE_ABSENT && !sensor->device->ops->pairs)
@@ -377,12 +395,14 @@ static void keep_sample(struct inphase_core *core, struct sensor *sensor, struct
     else
         count_add(core->statistics, COUNT_LATE_SAMPLES, 1);
 
-    /* a sample that came early waits for the frame it is due in: its latency is constant */
+    /* an early sample waits for the frame that it is due in: its latency is constant */
     if (is_early) {
         sensor->early_due = due;
         copy_sample(&sensor->early, sample, sensor->channels);
         return;
     }
+
+    /* any other is the newest one */
     if (sensor->free_running && sensor->fresh)
         count_add(core->statistics, COUNT_PASSED, 1);
     copy_sample(&sensor->newest, sample, sensor->channels);
@@ -398,6 +418,8 @@ void accept_sample(struct inphase_core *core, struct sensor *sensor)
     take_arrived(sensor, now_ns, &sample);
     if (!is_expected(core, sensor, &sample))
         return;
+
+    /* the trigger has its answer */
     if (sample.cycle == sensor->cycle || (sample.cycle == -1 && sensor->suspect)) {
         sensor->outstanding = false;
         sensor->dirty = false;

@@ -20,9 +20,10 @@
 #include "statistics.h"
 
 #define DRAIN_READS 8
-#define CLEAN_TURNS 3   /* after so many in a row nothing that is still owed is expected any more */
+#define CLEAN_TURNS 3   /* after so many clean triggers in a row, no owed reply is expected any
+                           more */
 
-/* a sample that is in no frame yet */
+/* a sample that no frame has yet: its trigger is in doubt */
 static void doubt_sample(const struct sensor *sensor, struct sample *sample)
 {
     if (sample->sequence < 0 || sample->cycle != sensor->cycle)
@@ -31,7 +32,7 @@ static void doubt_sample(const struct sensor *sensor, struct sample *sample)
     forget_trigger(sample);
 }
 
-/* what the same read brought behind a reply: one more, or a part of one, which is drained */
+/* bytes behind a reply, from the same read: one more reply, or a part of one, which is drained */
 static void look_behind(struct inphase_core *core, struct sensor *sensor)
 {
     int rc;
@@ -41,6 +42,8 @@ static void look_behind(struct inphase_core *core, struct sensor *sensor)
         if (rc == 1)
             take_left_over(core, sensor);
     } while (rc != 0);
+
+    /* one reply too many: the samples of this trigger are in doubt, too */
     if (sensor->suspect) {
         doubt_sample(sensor, &sensor->newest);
         doubt_sample(sensor, &sensor->early);
@@ -48,8 +51,8 @@ static void look_behind(struct inphase_core *core, struct sensor *sensor)
     sensor->dirty = sensor->dirty || sensor->parser.size > 0;
 }
 
-/* is there a sample that belongs to what was asked for? A device that names its cycles, or runs by
-   itself, gives samples that are judged by their stamps */
+/* Is a sample expected? The samples of a device that names its cycles, or is free-running, are
+   judged by their stamps */
 static bool expects(const struct sensor *sensor)
 {
     return sensor->outstanding || sensor->free_running || sensor->device->ops->pairs;
@@ -62,7 +65,7 @@ static bool receive(struct inphase_core *core, struct sensor *sensor)
     enum received got;
     int rc;
 
-    /* who answers may know more of a sample than this */
+    /* the stamps, unless whoever answers knows better */
     sensor->stamps = (struct inphase_posted){
         .cycle = sensor->free_running ? -1 : sensor->cycle,
         .triggered_ns = sensor->free_running ? INPHASE_ABSENT : sensor->triggered_ns,
@@ -75,9 +78,13 @@ static bool receive(struct inphase_core *core, struct sensor *sensor)
         device_lost(core, sensor->device, rc);
         return false;
     }
+
+    /* a bounded number of reads per cycle; while the line is in doubt, the last one counts */
     sensor->receives++;
     if (sensor->suspect && got != RECEIVED_EMPTY)
         sensor->heard_ns = core->clock->now(core);
+
+    /* a whole reply: to this trigger, or left over from another one */
     if (got == RECEIVED_SAMPLE && expects(sensor)) {
         accept_sample(core, sensor);
         if (sensor->parser.more && !sensor->free_running && !sensor->outstanding)
@@ -85,8 +92,10 @@ static bool receive(struct inphase_core *core, struct sensor *sensor)
     } else if (got == RECEIVED_SAMPLE) {
         take_left_over(core, sensor);
     }
+
+    /* a refused one: the reason is told in the frame */
     if (got == RECEIVED_REFUSED && expects(sensor)) {
-        /* the rest of the packet may still be coming, or the reply after a stray datagram */
+        /* the rest of the packet may still come, or the reply after a stray datagram */
         sensor->outstanding = sensor->outstanding && sensor->stamps.cycle != sensor->cycle;
         sensor->dirty = !sensor->device->ops->pairs;
         refuse_sample(core, sensor, sensor->stamps.cycle, sensor->parser.reason,
@@ -98,9 +107,9 @@ static bool receive(struct inphase_core *core, struct sensor *sensor)
 }
 
 /* A doubt ends before a trigger, when the input was seen empty and the trigger before has its
-   answer. Where triggers are owed an answer, theirs were lost, or they are still to come: a device
-   that is behind goes on at once, and would have answered within twice its stated time. A line that
-   is asked more often than that shows it within a few turns. */
+   answer. Owed answers were lost, or are still to come. A device that is behind goes on at once: it
+   would have answered within twice its stated time. A line that is asked more often than that shows
+   it within a few turns. */
 static bool doubt_ends(struct sensor *sensor, bool clean, int64_t now_ns)
 {
     const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
@@ -114,27 +123,34 @@ static bool doubt_ends(struct sensor *sensor, bool clean, int64_t now_ns)
            (!sensor->behind && now_ns - sensor->heard_ns >= goes_on_ns);
 }
 
-/* Make the line ready for a trigger after an exchange that did not end cleanly. What is in the
-   input belongs to the trigger before: a whole reply is a late sample, a part is dropped. False
-   while the worst case of that reply is not over: a trigger now could collide with it.
+/* Make the line ready for a trigger after an exchange that did not end cleanly. The input belongs
+   to the trigger before: a whole reply is a late sample, a part is dropped. False while that reply
+   may still come by its stated worst case: a trigger now could collide with it.
 
-   A reply that was never seen may still come, later than its stated worst case, and be taken for
-   the reply to this trigger. So the next samples are only RECOVERING, until the doubt has ended. */
+   A reply that was never seen may come even later, and be taken for the reply to this trigger. So
+   the next samples are only RECOVERING, until the doubt has ended. */
 static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
 {
     bool answered = !sensor->outstanding || sensor->repeated;
     bool found = false, seen_empty = false, was_suspect = sensor->suspect;
     int64_t slips = load_i64(&core->statistics->counts[COUNT_SLIPS]);
 
+    /* the usual case: the exchange before ended cleanly */
     if (!sensor->outstanding && !sensor->dirty && !sensor->suspect)
         return true;
+
+    /* drain the input, by a bounded number of reads */
     for (int i = 0; i < DRAIN_READS && !seen_empty; i++) {
         seen_empty = !receive(core, sensor);
         found = found || !seen_empty;
     }
+
+    /* a reply may still be on the line */
     if (!sensor->device->attached ||
         ((sensor->outstanding || sensor->dirty) && now_ns < sensor->device->quiet_until_ns))
         return false;
+
+    /* does a doubt end, or begin? */
     if (was_suspect) {
         if (answered && found && slips == load_i64(&core->statistics->counts[COUNT_SLIPS]))
             count_add(core->statistics, COUNT_SLIPS, 1);
@@ -146,6 +162,8 @@ static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int6
         sensor->clean_turns = 0;
         sensor->heard_ns = now_ns;
     }
+
+    /* the line is clean: all owed replies are settled */
     if (!sensor->suspect)
         sensor->owed = sensor->clean_turns = sensor->behind = 0;
     parser_reset(&sensor->parser);
@@ -154,7 +172,7 @@ static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int6
     return true;
 }
 
-/* from now on a sample of this cycle's trigger is expected */
+/* from now on a sample of this trigger is expected */
 static void expect_sample(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
 {
     sensor->refusal = sensor->frozen = sensor->repeated = false;
@@ -167,6 +185,7 @@ static void expect_sample(struct inphase_core *core, struct sensor *sensor, int6
     sensor->owed += sensor->owed < OWED_NOT_KNOWN;
 }
 
+/* fire a sensor's trigger, unless its device is away or its line is not quiet */
 static void fire(struct inphase_core *core, struct sensor *sensor)
 {
     struct device *device = sensor->device;
@@ -174,15 +193,18 @@ static void fire(struct inphase_core *core, struct sensor *sensor)
     int64_t late_ns;
     int rc;
 
+    /* a trigger after the deadline could not be answered in time */
     if (!device->attached || device->starved ||
         now_ns >= core->due_ns + core->read_deadline_ns ||
         (!device->ops->pairs && !line_is_quiet(core, sensor, now_ns)))
         return;
 
-    /* what was drained belongs to the trigger before */
+    /* drained replies belong to the trigger before */
     now_ns = core->clock->now(core);
     expect_sample(core, sensor, now_ns);
     device->quiet_until_ns = now_ns + sensor->parser.exchange.spec.reply_max_ns;
+
+    /* the line first: its edge is the trigger */
     rc = sensor->has_line ? line_raise(sensor) : 0;
     if (rc == 0)
         rc = device->ops->trigger(core, sensor, now_ns);
@@ -190,6 +212,8 @@ static void fire(struct inphase_core *core, struct sensor *sensor)
         device_lost(core, device, rc);
         return;
     }
+
+    /* the frame's first trigger, and how late this one was */
     if (core->first_trigger_ns == INPHASE_ABSENT)
         core->first_trigger_ns = now_ns;
     late_ns = now_ns - core->due_ns - sensor->trigger_ns;
@@ -198,7 +222,7 @@ static void fire(struct inphase_core *core, struct sensor *sensor)
     note_late(core, late_ns, INPHASE_PHASE_TRIGGER, device);
 }
 
-/* is there a reply that this frame waits for? */
+/* does this frame still wait for a reply? */
 static bool replies_missing(const struct inphase_core *core)
 {
     for (uint32_t i = 0; i < core->sensors; i++) {
@@ -211,7 +235,7 @@ static bool replies_missing(const struct inphase_core *core)
     return false;
 }
 
-/* what this cycle's frame may say of a sensor, before anything has come */
+/* a sensor at the start of a cycle, before anything has come */
 static void begin(struct inphase_core *core, struct sensor *sensor)
 {
     bool triggers = !sensor->free_running && core->cycle % sensor->every == 0;
@@ -220,15 +244,15 @@ static void begin(struct inphase_core *core, struct sensor *sensor)
     sensor->fresh = false;
     sensor->receives = 0;
 
-    /* a sample that came early is due now; when its frame was skipped it is just an earlier one */
+    /* a sample that came early is due now; if its frame was skipped, it is just an earlier one */
     if (sensor->early.sequence >= 0 && due <= core->cycle) {
         sensor->fresh = due == core->cycle && !sensor->frozen;
         copy_sample(&sensor->newest, &sensor->early, sensor->channels);
         sensor->early.sequence = -1;
     }
 
-    /* what came of a trigger is said in the frame that it is due in, and until the next trigger;
-       where the trigger of this frame was skipped, it says nothing of an earlier one */
+    /* the result of a trigger is told in the frame that it is due in, and until the next trigger;
+       if the trigger of this frame was skipped, it tells nothing of an earlier one */
     if (sensor->free_running || triggers ||
         (is_due(sensor, core->cycle) && due_cycle(sensor, sensor->cycle) != core->cycle)) {
         sensor->refusal = sensor->frozen = false;
@@ -240,7 +264,7 @@ static void begin(struct inphase_core *core, struct sensor *sensor)
         expect_sample(core, sensor, core->due_ns + sensor->trigger_ns);
 }
 
-/* one read, and all that it brought for what is waited for */
+/* one read, and all of it that an outstanding trigger waits for */
 static void take_replies(struct inphase_core *core, struct sensor *sensor)
 {
     while (sensor->device->attached && sensor->receives < RECEIVES_PER_CYCLE &&
@@ -248,7 +272,7 @@ static void take_replies(struct inphase_core *core, struct sensor *sensor)
         ;
 }
 
-/* samples that lie in memory, or on a line that nobody waits for: no system call but a read */
+/* samples in memory, or on a line that nobody waits for: no system call but a read */
 static void look(struct inphase_core *core, struct sensor *sensor)
 {
     uint32_t most = sensor->free_running ? LOOKS_PER_CYCLE : RECEIVES_PER_CYCLE;
@@ -262,16 +286,18 @@ void stage_collect(struct inphase_core *core)
     int64_t deadline_ns = core->due_ns + core->read_deadline_ns;
     uint32_t next = 0;
 
+    /* all sensors, before anything has come */
     core->first_trigger_ns = INPHASE_ABSENT;
     for (uint32_t i = 0; i < core->sensors; i++)
         begin(core, &core->sensor[i]);
 
-    /* until every trigger is out and every reply in that this frame wants, or the read deadline;
-       the next trigger bounds each wait */
+    /* until every trigger is out and every wanted reply is in, or the read deadline; the next
+       trigger bounds each wait */
     for (;;) {
         int64_t now_ns = core->clock->now(core);
         int64_t until_ns = deadline_ns;
 
+        /* the triggers whose time has come, in the order of their offsets */
         while (next < core->triggered &&
                core->due_ns + core->sensor[core->order[next]].trigger_ns <= now_ns) {
             struct sensor *sensor = &core->sensor[core->order[next++]];
@@ -282,15 +308,21 @@ void stage_collect(struct inphase_core *core)
         if (next < core->triggered &&
             core->due_ns + core->sensor[core->order[next]].trigger_ns < until_ns)
             until_ns = core->due_ns + core->sensor[core->order[next]].trigger_ns;
+
+        /* samples of workers, which lie in memory */
         for (uint32_t i = 0; i < core->sensors; i++)
             if (core->sensor[i].device->ops->pairs && !core->sensor[i].free_running)
                 look(core, &core->sensor[i]);
+
+        /* nothing to wait for but the next trigger, if there is one */
         if (!replies_missing(core)) {
             if (next == core->triggered)
                 break;
             core->clock->sleep_until(core, until_ns);
             continue;
         }
+
+        /* one wait for all replies, and one read of each that came */
         if (now_ns >= deadline_ns)
             break;
         core->clock->wait(core, until_ns);
@@ -299,9 +331,11 @@ void stage_collect(struct inphase_core *core)
                 take_replies(core, &core->sensor[i]);
     }
 
-    /* what runs by itself: the newest that is there */
+    /* free-running sensors: the newest sample that is there */
     for (uint32_t i = 0; i < core->sensors; i++)
         if (core->sensor[i].free_running)
             look(core, &core->sensor[i]);
+
+    /* pulses that have been long enough */
     lines_lower(core, false);
 }

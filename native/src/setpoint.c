@@ -1,11 +1,10 @@
-/* The command of each cycle, out of what the policy answered: a plan of setpoints to come, its
-   joining with a new answer, and what lies between two of them. Cycle thread only, but for
-   setpoints_make.
+/* The command of each cycle, from the policy's answers: the setpoints to come, joined with each new
+   answer, and interpolated between two knots. Cycle thread only, except for setpoints_make.
 
    The answer to the frame of cycle n holds `chunk` commands, number i for cycle n + latency + i *
-   spacing. As spacing divides every, the commands of all answers lie on one grid of cycles, and the
-   plan is a ring of knots on it. A knot is written when an answer comes, and read when its cycle
-   does. Bounded: per cycle at most MAILBOX_SLOTS answers of `chunk` commands. */
+   spacing. Spacing divides `every`, so the commands of all answers lie on one grid of cycles. The
+   setpoints are a ring of knots on that grid. A knot is written when an answer comes, and read in
+   its cycle. Bounded: per cycle at most MAILBOX_SLOTS answers of `chunk` commands. */
 #include <errno.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -27,6 +26,7 @@
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
+/* are all numbers of the configuration within bounds? */
 static bool timing_holds(const struct inphase_policy_timing *config)
 {
     return config->every >= 0 && config->every <= 1000000 && config->latency_cycles >= 0 &&
@@ -45,6 +45,7 @@ static uint64_t power_of_two(uint64_t at_least)
     return power;
 }
 
+/* a part of the memory that was allocated in one piece */
 static void *cut(uint8_t **from, uint64_t bytes)
 {
     uint8_t *part = *from;
@@ -53,6 +54,7 @@ static void *cut(uint8_t **from, uint64_t bytes)
     return part;
 }
 
+/* a switch has no values between two setpoints */
 static void mark_switches(const struct inphase_core *core)
 {
     for (uint32_t i = 0; i < core->actuators; i++) {
@@ -71,6 +73,8 @@ int setpoints_make(struct inphase_core *core, const struct inphase_policy_timing
 
     if (!timing_holds(config))
         return -EINVAL;
+
+    /* the configuration, with its defaults */
     setpoints->every = config->every ? config->every : 1;
     setpoints->chunk = config->chunk ? config->chunk : 1;
     setpoints->spacing = config->chunk_every ? config->chunk_every : 1;
@@ -83,12 +87,14 @@ int setpoints_make(struct inphase_core *core, const struct inphase_policy_timing
     setpoints->values = core->values;
     setpoints->answer = core->values * setpoints->chunk;
 
-    /* from the knot before this cycle's to the last that an answer to this cycle's frame is for */
+    /* knots from the one before this cycle to the last that an answer to this frame can have */
     setpoints->room = (uint64_t)(setpoints->latency / setpoints->spacing) + setpoints->chunk + 3;
     if (setpoints->every % setpoints->spacing ||
         setpoints->room * (core->values + 1) > INPHASE_MAX_PLAN)
         return -EINVAL;
     setpoints->room = power_of_two(setpoints->room);
+
+    /* one piece of memory, on pages of its own, so that it can be locked */
     value = setpoints->room * one;
     knot = setpoints->room * sizeof *setpoints->knot;
     mail = sizeof *setpoints->mail + sizeof(double) * setpoints->answer;
@@ -105,6 +111,8 @@ int setpoints_make(struct inphase_core *core, const struct inphase_policy_timing
     setpoints->aim = cut(&at, one);
     setpoints->steps = cut(&at, core->values);
     mark_switches(core);
+
+    /* nothing is known yet */
     for (uint64_t i = 0; i < setpoints->room; i++)
         setpoints->knot[i].cycle = -1;
     for (int i = 0; i < LATCHES; i++)
@@ -139,7 +147,7 @@ static double *values_of(const struct setpoints *setpoints, const struct knot *k
     return setpoints->value + (uint64_t)(knot - setpoints->knot) * setpoints->values;
 }
 
-/* the knot for exactly that cycle, NULL: there is none */
+/* the knot of exactly that cycle, NULL: none */
 static const struct knot *knot_at(const struct setpoints *setpoints, int64_t cycle)
 {
     const struct knot *knot = cycle < 0 ? NULL : place_of(setpoints, cycle);
@@ -147,7 +155,7 @@ static const struct knot *knot_at(const struct setpoints *setpoints, int64_t cyc
     return knot && knot->cycle == cycle ? knot : NULL;
 }
 
-/* likewise, with a command */
+/* likewise, only if it has a command */
 static const struct knot *setpoint_at(const struct setpoints *setpoints, int64_t cycle)
 {
     const struct knot *knot = knot_at(setpoints, cycle);
@@ -157,6 +165,7 @@ static const struct knot *setpoint_at(const struct setpoints *setpoints, int64_t
 
 /* ---- an answer comes ------------------------------------------------------------------------- */
 
+/* the reason why an answer is no command; NONE: it is one */
 static uint32_t refusal_of(const struct setpoints *setpoints, const struct mail *mail,
                            int64_t now_ns)
 {
@@ -166,13 +175,15 @@ static uint32_t refusal_of(const struct setpoints *setpoints, const struct mail 
         return mail->reason;
     if (mail->valid_until_ns < now_ns)
         return INPHASE_REASON_EXPIRED;
+
+    /* a command is finite */
     for (uint32_t i = 0; i < setpoints->answer; i++)
         if (!isfinite(mail->value[i]))
             return INPHASE_REASON_NAN;
     return INPHASE_REASON_NONE;
 }
 
-/* cycles from a frame to the first act that its answer was there for */
+/* cycles from a frame to the first act that its answer was in time for */
 static uint32_t latency_of(const struct inphase_core *core, const struct mail *mail)
 {
     int64_t due_ns = load_i64(&core->state->start_ns) + mail->cycle * core->period_ns;
@@ -184,22 +195,26 @@ static uint32_t latency_of(const struct inphase_core *core, const struct mail *m
     return cycles > LATENCY_MAX ? LATENCY_MAX : (uint32_t)cycles;
 }
 
-/* into the sorted ones, in place of the oldest once there are enough */
+/* keep the last LATENCIES of them sorted */
 static void note_latency(struct setpoints *setpoints, uint32_t latency)
 {
     uint32_t count = setpoints->latencies, at;
 
-    /* nearly always the oldest is like the newest: the order stays */
+    /* usually the oldest equals the newest: nothing has to be sorted */
     if (count == LATENCIES && setpoints->measured[setpoints->next_latency] == latency) {
         setpoints->next_latency = (setpoints->next_latency + 1) % LATENCIES;
         return;
     }
+
+    /* take out the oldest */
     if (count == LATENCIES) {
         for (at = 0; setpoints->sorted[at] != setpoints->measured[setpoints->next_latency]; at++)
             ;
         for (count--; at < count; at++)
             setpoints->sorted[at] = setpoints->sorted[at + 1];
     }
+
+    /* put in the newest: one step of an insertion sort */
     for (at = count; at > 0 && setpoints->sorted[at - 1] > latency; at--)
         setpoints->sorted[at] = setpoints->sorted[at - 1];
     setpoints->sorted[at] = latency;
@@ -208,32 +223,34 @@ static void note_latency(struct setpoints *setpoints, uint32_t latency)
     setpoints->latencies = count + 1;
 }
 
-/* the smallest that at least 95 % of them do not exceed */
+/* the smallest latency that at least 95 % of them do not exceed */
 static int64_t usual_latency(const struct setpoints *setpoints)
 {
     return setpoints->latencies ? setpoints->sorted[(setpoints->latencies * 95 + 99) / 100 - 1] : 0;
 }
 
+/* count something, except during the final ramp */
 static void count_in_motion(struct inphase_core *core, enum count which, int64_t amount)
 {
     if (!is_stopping(core))
         count_add(core->statistics, which, amount);
 }
 
+/* the time from the latch to the command, of an answer whose latch is still known */
 static void note_inference(struct inphase_core *core, const struct mail *mail)
 {
     const struct setpoints *setpoints = &core->setpoints;
     int64_t at = mail->cycle / setpoints->every % LATCHES;
     int64_t latched_ns = setpoints->latch[at].latched_ns, cycle = setpoints->latch[at].cycle;
 
-    /* what came too late for its first cycle is no command of it */
+    /* an answer that is too late for its first cycle is not counted */
     if (cycle == mail->cycle && mail->posted_ns >= latched_ns && !is_stopping(core) &&
         cycle + core->setpoints.latency >= core->cycle)
         histogram_add(&core->statistics->histogram[INPHASE_HIST_LATCH_TO_COMMAND],
                       mail->posted_ns - latched_ns);
 }
 
-/* whether a command for that cycle is of no use any more */
+/* is a command for that cycle of no use any more? */
 static bool is_stale(const struct setpoints *setpoints, int64_t cycle, int64_t now)
 {
     int64_t last = setpoints->interpolate == INPHASE_HOLD ? cycle + setpoints->spacing - 1 : cycle;
@@ -252,7 +269,7 @@ static void put_knot(const struct setpoints *setpoints, const struct mail *mail,
     };
 }
 
-/* why there is no command, for the cycles until the next answer is due that have none */
+/* keep the reason for the cycles without a command, until the next answer is due */
 static void put_refusal(const struct setpoints *setpoints, const struct mail *mail, uint32_t reason,
                         int64_t now)
 {
@@ -266,7 +283,7 @@ static void put_refusal(const struct setpoints *setpoints, const struct mail *ma
     }
 }
 
-/* how much of the new command there is in the one for a cycle; 1: the old one is gone */
+/* the share of the new command in a cycle's command; 1: nothing is left of the old one */
 static double share_of_new(const struct setpoints *setpoints, int64_t cycle, int64_t from)
 {
     int64_t since = cycle > from ? cycle - from : 0;
@@ -276,7 +293,7 @@ static double share_of_new(const struct setpoints *setpoints, int64_t cycle, int
     return (double)(since + 1) / (double)(setpoints->fade + 1);
 }
 
-/* join an answer with the plan; how many of its commands are stale */
+/* join an answer with the setpoints to come; the number of its stale commands */
 static uint32_t join_answer(const struct setpoints *setpoints, const struct mail *mail, int64_t now)
 {
     int64_t first = mail->cycle + setpoints->latency;
@@ -284,9 +301,11 @@ static uint32_t join_answer(const struct setpoints *setpoints, const struct mail
     int64_t frozen = first;
     uint32_t stale = 0;
 
+    /* freeze: commands that the robot is about to follow stay */
     if (setpoints->join == INPHASE_JOIN_FREEZE)
         frozen = mail->cycle + usual_latency(setpoints);
 
+    /* each command of the answer: dropped, or blended with the one that is there */
     for (uint32_t i = 0; i < setpoints->chunk; i++) {
         int64_t cycle = first + i * setpoints->spacing;
         const double *fresh = mail->value + (uint64_t)i * setpoints->values;
@@ -294,7 +313,7 @@ static uint32_t join_answer(const struct setpoints *setpoints, const struct mail
         double share = known ? share_of_new(setpoints, cycle, from) : 1;
         double *value = values_of(setpoints, place_of(setpoints, cycle));
 
-        /* the last one before this cycle is where a line may have to start */
+        /* a stale one is kept only where an interpolation may start from it */
         stale += is_stale(setpoints, cycle, now);
         if (is_stale(setpoints, cycle, now) && (known || cycle + setpoints->spacing <= now))
             continue;
@@ -302,7 +321,7 @@ static uint32_t join_answer(const struct setpoints *setpoints, const struct mail
             continue;
         put_knot(setpoints, mail, cycle, INPHASE_REASON_NONE);
 
-        /* within both whatever is rounded: never 0 times what is not finite, for both are */
+        /* both are finite, so the result lies between them, however it is rounded */
         for (uint32_t v = 0; v < setpoints->values; v++)
             value[v] = share == 1 || setpoints->steps[v]
                            ? fresh[v]
@@ -311,7 +330,8 @@ static uint32_t join_answer(const struct setpoints *setpoints, const struct mail
     return stale;
 }
 
-/* the first cycle that an answer is needed in: one command of it is gone to from the one before */
+/* the first cycle that needs the answer: a single command is interpolated to from the one before
+   it */
 static int64_t needed_in(const struct setpoints *setpoints, const struct mail *mail)
 {
     bool is_gone_to = setpoints->chunk == 1 && setpoints->interpolate != INPHASE_HOLD;
@@ -325,28 +345,35 @@ static bool is_current(const struct inphase_core *core, int64_t frame_cycle)
     return frame_cycle >= core->epoch_cycle;
 }
 
+/* check an answer, and join it */
 static void take_answer(struct inphase_core *core, const struct mail *mail, int64_t now_ns)
 {
     struct setpoints *setpoints = &core->setpoints;
     uint32_t refusal;
 
-    /* another process wrote this: what the core indexes with is checked here */
+    /* another process wrote this: the cycle is checked before the core indexes with it */
     if (mail->cycle < 0 || mail->cycle < setpoints->newest || mail->cycle > core->cycle ||
         mail->cycle % setpoints->every) {
         count_in_motion(core, COUNT_REFUSED_ANSWERS, 1);
         return;
     }
+
+    /* an answer from before a stop or an arming */
     if (!is_current(core, mail->cycle)) {
         count_in_motion(core, COUNT_DROPPED, 1);
         put_refusal(setpoints, mail, INPHASE_REASON_DROPPED, core->cycle);
         return;
     }
+
+    /* an answer that is no command */
     refusal = refusal_of(setpoints, mail, now_ns);
     if (refusal) {
         count_in_motion(core, COUNT_REFUSED_ANSWERS, 1);
         put_refusal(setpoints, mail, refusal, core->cycle);
         return;
     }
+
+    /* a command, or several */
     setpoints->newest = mail->cycle;
     note_latency(setpoints, latency_of(core, mail));
     note_inference(core, mail);
@@ -354,20 +381,20 @@ static void take_answer(struct inphase_core *core, const struct mail *mail, int6
     count_in_motion(core, COUNT_STALE, join_answer(setpoints, mail, core->cycle));
 }
 
+/* take all answers that were posted since the last look */
 static void take_answers(struct inphase_core *core, int64_t now_ns)
 {
     struct setpoints *setpoints = &core->setpoints;
     uint64_t head = core->mailbox ? mailbox_head(core->mailbox) : setpoints->seen;
 
-    /* one look at each: one that is being written now came too late, and is seen in the next
-       cycle */
+    /* one look at each: an answer that is being written now is too late for this cycle */
     if (head < setpoints->seen || head - setpoints->seen > MAILBOX_SLOTS)
         setpoints->seen = head > MAILBOX_SLOTS ? head - MAILBOX_SLOTS : 0;
     for (; setpoints->seen < head; setpoints->seen++) {
         if (!mailbox_read(core->mailbox, setpoints->answer, setpoints->seen, setpoints->mail))
             continue;
 
-        /* on virtual time an answer is known before it is there */
+        /* on virtual time an answer is known before it is posted */
         if (core->clock == &virtual_clock && setpoints->mail->posted_ns > now_ns)
             return;
         take_answer(core, setpoints->mail, now_ns);
@@ -376,7 +403,7 @@ static void take_answers(struct inphase_core *core, int64_t now_ns)
 
 /* ---- the setpoint of a cycle ----------------------------------------------------------------- */
 
-/* slope at a knot, per cycle: from the one before it to the one after it, as far as they are
+/* slope at a knot, per cycle: from the knot before it to the knot after it, as far as they are
    known */
 static double slope_at(const struct setpoints *setpoints, const struct knot *knot, uint32_t v)
 {
@@ -386,6 +413,7 @@ static double slope_at(const struct setpoints *setpoints, const struct knot *kno
     double from = before ? values_of(setpoints, before)[v] : here;
     double to = after ? values_of(setpoints, after)[v] : here;
 
+    /* without a knot before it: from the setpoint that was given last */
     if (!before && setpoints->at >= 0) {
         from = setpoints->setpoint[v];
         length = (double)(knot->cycle - setpoints->at);
@@ -396,7 +424,7 @@ static double slope_at(const struct setpoints *setpoints, const struct knot *kno
     return before || after ? (to - from) / length : 0;
 }
 
-/* exactly at a knot */
+/* the setpoint of a cycle that has a knot */
 static void arrive_at(struct setpoints *setpoints, const struct knot *knot)
 {
     for (uint32_t v = 0; setpoints->interpolate == INPHASE_CUBIC && v < setpoints->values; v++)
@@ -407,8 +435,9 @@ static void arrive_at(struct setpoints *setpoints, const struct knot *knot)
     setpoints->aimed = -1;
 }
 
-/* On the way to a knot, from where the setpoint was last: the rest of the same line or cubic, as
-   long as the knot stays what it was; from wherever it is, without a step, when it does not */
+/* The setpoint of a cycle before a knot, from the last setpoint on: the rest of the same line or
+   cubic, as long as the knot does not change. If it changes, the way to it begins at the last
+   setpoint, without a step */
 static void interpolate_towards(struct setpoints *setpoints, const struct knot *knot, int64_t cycle)
 {
     const double *end = values_of(setpoints, knot);
@@ -425,7 +454,7 @@ static void interpolate_towards(struct setpoints *setpoints, const struct knot *
             continue;
         }
 
-        /* a cubic: Hermite's, through both points with both slopes */
+        /* a cubic Hermite spline: through both points, with both slopes */
         setpoints->aim[v] = aim = slope_at(setpoints, knot, v);
         setpoints->setpoint[v] = (1 + 2 * s) * r * r * from + s * s * (3 - 2 * s) * to +
                                  s * r * length * (r * slope - s * aim);
@@ -444,6 +473,7 @@ static bool has_ramped(const struct inphase_core *core)
     return false;
 }
 
+/* the setpoint of this cycle; NONE, or the reason why there is none */
 static uint32_t next_setpoint(struct inphase_core *core, int64_t now_ns)
 {
     struct setpoints *setpoints = &core->setpoints;
@@ -453,14 +483,20 @@ static uint32_t next_setpoint(struct inphase_core *core, int64_t now_ns)
 
     if (cycle < setpoints->latency)
         return INPHASE_REASON_SILENT;
+
+    /* the knot of this cycle, or the next one to interpolate to */
     knot = knot_at(setpoints, between ? base + setpoints->spacing : base);
     if (!knot)
         return INPHASE_REASON_SILENT;
+
+    /* its answer may be no command, or not valid any more */
     core->inferred_ns = knot->posted_ns;
     if (knot->reason)
         return knot->reason;
     if (knot->valid_until_ns < now_ns)
         return INPHASE_REASON_EXPIRED;
+
+    /* at a knot, or between two */
     if (!between) {
         arrive_at(setpoints, knot);
         return INPHASE_REASON_NONE;
@@ -483,8 +519,9 @@ static uint32_t next_setpoint(struct inphase_core *core, int64_t now_ns)
 uint32_t setpoints_follow(struct inphase_core *core, int64_t now_ns)
 {
     struct setpoints *setpoints = &core->setpoints;
-    uint32_t gone = atomic_load_explicit(&core->policy_gone, memory_order_relaxed), missing;
+    uint32_t gone = atomic_load_explicit(&core->policy_gone, memory_order_relaxed), reason;
 
+    /* remember the latch of a frame that may be answered, then take the answers */
     if (core->cycle % setpoints->every == 0) {
         int64_t at = core->cycle / setpoints->every % LATCHES;
 
@@ -493,25 +530,29 @@ uint32_t setpoints_follow(struct inphase_core *core, int64_t now_ns)
     }
     take_answers(core, now_ns);
 
-    /* a ramp has taken the robot elsewhere */
+    /* a ramp has moved the robot away from the last setpoint */
     if (has_ramped(core))
         setpoints->at = setpoints->aimed = -1;
+
+    /* the setpoint is the command */
     core->inferred_ns = INPHASE_ABSENT;
-    missing = next_setpoint(core, now_ns);
-    if (missing == INPHASE_REASON_NONE) {
+    reason = next_setpoint(core, now_ns);
+    if (reason == INPHASE_REASON_NONE) {
         memcpy(core->command, setpoints->setpoint, setpoints->values * sizeof(double));
         return INPHASE_REASON_NONE;
     }
 
-    /* the robot stands at the setpoint before */
+    /* without a command the robot stands at the setpoint before */
     memset(setpoints->slope, 0, setpoints->values * sizeof(double));
     setpoints->aimed = -1;
     if (setpoints->at >= 0)
         setpoints->at = core->cycle;
-    if (missing == INPHASE_REASON_SILENT) {
+
+    /* silence: a chunk has run out, or the policy is gone */
+    if (reason == INPHASE_REASON_SILENT) {
         count_in_motion(core, COUNT_STARVED, setpoints->chunk > 1 && setpoints->newest >= 0);
         if (gone)
-            missing = gone;
+            reason = gone;
     }
-    return missing;
+    return reason;
 }

@@ -1,6 +1,6 @@
-/* The states of a robot, and what leads from one to another: middleware/STATES.md is the page. What
-   the cycle has found decides where to go; the table says what exists. Cycle thread only, but for
-   what the header offers. */
+/* The states of a robot and the transitions between them; middleware/STATES.md is the page. The
+   findings of the cycle decide the next state; the table has the transitions that exist. Cycle
+   thread only, except for the functions of inphase.h. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -16,7 +16,7 @@
 
 #define TO(state) (1u << INPHASE_STATE_##state)
 
-/* from where to where; a bit per state */
+/* from each state, a bit per state that it may go to */
 static const uint32_t transitions[INPHASE_STATES] = {
     [INPHASE_STATE_CONFIGURED] = TO(OPENED),
     [INPHASE_STATE_OPENED] = TO(ARMED) | TO(RAMPING) | TO(FAULTED) | TO(UNCONTROLLED),
@@ -34,6 +34,7 @@ int inphase_state_may(uint32_t from, uint32_t to)
     return from < INPHASE_STATES && to < INPHASE_STATES && (transitions[from] >> to & 1);
 }
 
+/* go to a state, if the transition exists */
 void state_set(struct inphase_core *core, uint32_t to)
 {
     uint32_t from = load_u32(&core->state->state);
@@ -41,16 +42,17 @@ void state_set(struct inphase_core *core, uint32_t to)
     if (from == to)
         return;
 
-    /* a mistake of ours: nothing moves on by it */
+    /* a mistake in this code: it stops motion */
     if (!inphase_state_may(from, to)) {
         latch_motion(core, INPHASE_REASON_STATE, from << 8 | to);
         return;
     }
 
-    /* release: who sees a state sees what led to it, the start among it */
+    /* release: a reader of the state sees everything that led to it, the start included */
     atomic_store_explicit(&core->state->state, to, memory_order_release);
 }
 
+/* is every placed actuator commanded to rest? */
 bool all_at_rest(const struct inphase_core *core)
 {
     for (uint32_t i = 0; i < core->actuators; i++)
@@ -59,8 +61,8 @@ bool all_at_rest(const struct inphase_core *core)
     return true;
 }
 
-/* Latched, and commanded to rest. While feedback is good, a joint has the time of a stop to come to
-   rest as well; at rest is what is measured */
+/* Motion is latched, and commanded to rest. A joint that is measured to move has the time of a stop
+   to come to rest as well */
 static uint32_t rest_state(const struct inphase_core *core, uint32_t from)
 {
     int64_t since_ns = (core->cycle - core->latched_cycle) * core->period_ns;
@@ -74,17 +76,21 @@ static uint32_t rest_state(const struct inphase_core *core, uint32_t from)
     return INPHASE_STATE_UNCONTROLLED;
 }
 
-/* where the facts lead; a latch leads through the ramp, also where nothing moves */
+/* the state that follows from the findings; a latch leads through the ramp, even if nothing
+   moves */
 static uint32_t next_state(const struct inphase_core *core, uint32_t from)
 {
     bool ramps = false, follows = false;
 
+    /* what do the actuators do? */
     for (uint32_t i = 0; i < core->actuators; i++) {
         const struct actuator *actuator = &core->actuator[i];
 
         ramps |= (actuator->flags & INPHASE_ACT_RAMPING) != 0;
         follows |= actuator->placed && actuator->engaged;
     }
+
+    /* a stop comes first, then a latch, then a ramp, then a command */
     if (is_stopping(core))
         return INPHASE_STATE_RAMPING;
     if (load_u32(&core->state->latched))
@@ -98,6 +104,7 @@ static uint32_t next_state(const struct inphase_core *core, uint32_t from)
     return core->is_live ? INPHASE_STATE_ARMED : INPHASE_STATE_OPENED;
 }
 
+/* go to the state that follows, and switch off what an emergency stop switches off */
 void state_follow(struct inphase_core *core)
 {
     uint32_t from = load_u32(&core->state->state);
@@ -106,7 +113,7 @@ void state_follow(struct inphase_core *core)
         return;
     state_set(core, next_state(core, from));
 
-    /* an emergency stop that takes power away does so once the ramp is done */
+    /* an emergency stop that takes power away does so after the ramp */
     if (load_u32(&core->state->state) != INPHASE_STATE_FAULTED ||
         load_u32(&core->state->latched) != INPHASE_REASON_ESTOP)
         return;
@@ -116,7 +123,7 @@ void state_follow(struct inphase_core *core)
 
 /* ---- stopping ---------------------------------------------------------------------------- */
 
-/* what was inferred from the frames so far is not to move anything any more */
+/* commands that answer the frames so far move nothing any more */
 static void begin_epoch(struct inphase_core *core)
 {
     core->epoch_cycle = core->cycle + core->is_latched;
@@ -130,10 +137,13 @@ void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail)
     uint32_t before = load_u32(&state->latched);
     bool estop = reason == INPHASE_REASON_ESTOP;
 
+    /* the first reason stays; only an emergency stop replaces another one */
     if (before != INPHASE_REASON_NONE && (!estop || before == INPHASE_REASON_ESTOP)) {
         core->wants_arm = core->wants_arm && !estop;
         return;
     }
+
+    /* hold motion: the reason, its cycle, and an epoch in which old commands count no more */
     core->wants_arm = false;
     if (estop)
         rest_estop(core);
@@ -145,8 +155,7 @@ void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail)
     begin_epoch(core);
 }
 
-/* what was left alone is read again: it has to be seen before it is moved, or is said to be at
-   rest */
+/* starved devices are read again: a device has to be seen before it moves, or counts as at rest */
 static void feed_again(struct inphase_core *core)
 {
     for (uint32_t i = 0; i < core->actuators; i++) {
@@ -160,9 +169,12 @@ static void feed_again(struct inphase_core *core)
 
 void state_stop(struct inphase_core *core, uint32_t reason, uint32_t detail)
 {
+    /* the ramp begins in this cycle; nothing is armed any more */
     core->stop_cycle = core->cycle;
     core->wants_arm = false;
     feed_again(core);
+
+    /* the reason that every later frame names */
     put_u32(&core->state->reason, reason);
     put_u32(&core->state->detail, detail);
     put_i64(&core->state->reason_cycle, core->cycle);
@@ -176,6 +188,8 @@ void state_end(struct inphase_core *core)
 
     if (core->is_over)
         return;
+
+    /* whoever waits is told last: the state is final then */
     core->is_over = true;
     state_set(core, stopped ? INPHASE_STATE_STOPPED : INPHASE_STATE_UNCONTROLLED);
     atomic_store_explicit(&core->state->over, 1, memory_order_release);
@@ -188,11 +202,14 @@ void state_take_requests(struct inphase_core *core)
     uint32_t requests = atomic_load_explicit(&core->arm_requests, memory_order_acquire);
     bool withdrawn = load_u32(&core->arm_withdrawn) == requests;
 
+    /* no new request: the one that waits may be withdrawn */
     if (requests == core->arm_seen) {
         core->wants_arm = core->wants_arm && !withdrawn;
         return;
     }
     core->arm_seen = requests;
+
+    /* a new one is refused where nothing may be armed, and after a newer emergency stop */
     if (core->observe || !core->actuators || is_stopping(core) || withdrawn ||
         load_u32(&core->arm_estops) != load_u32(&core->state->estops) ||
         (core->is_live && !load_u32(&core->state->latched)))
@@ -208,7 +225,7 @@ static bool is_guarded(const struct inphase_core *core, const struct actuator *a
             guard_lives(core, core->latched_ns));
 }
 
-/* why an actuator cannot be armed; NONE: it can */
+/* the reason why an actuator cannot be armed; NONE: it can */
 static uint32_t actuator_obstacle(const struct inphase_core *core, const struct actuator *actuator)
 {
     if (!actuator->device->attached ||
@@ -225,7 +242,7 @@ static uint32_t actuator_obstacle(const struct inphase_core *core, const struct 
 
 void state_watch_guards(struct inphase_core *core)
 {
-    /* losses are counted: a guard may be lost and replaced between two cycles */
+    /* a guard may be lost and replaced between two cycles: losses are counted */
     for (uint32_t i = 0; i < core->actuators; i++) {
         struct actuator *actuator = &core->actuator[i];
         uint32_t losses = load_u32(&actuator->guard_losses);
@@ -243,17 +260,21 @@ void state_watch_supervisor(struct inphase_core *core)
     uint32_t beats = load_u32(&core->beats);
     int64_t bound_ns = INPHASE_SUPERVISOR_NS;
 
+    /* the supervisor asks for a latch */
     if (asked) {
         atomic_store_explicit(&core->latch_request, 0, memory_order_relaxed);
         latch_motion(core, (uint32_t)(asked >> 32), (uint32_t)asked);
-        core->wants_arm = false; /* who asked to arm did not know of it */
+        core->wants_arm = false; /* the request to arm is older than the latch */
     }
 
-    /* cycles are counted, not the time: after a suspension the supervisor has to run first, too */
+    /* the supervisor is silent: cycles are counted, not the time, because after a suspension it has
+       to run first, too */
     core->silent_ns += core->period_ns;
     if (!beats || beats != core->beats_seen)
         core->silent_ns = 0;
     core->beats_seen = beats;
+
+    /* the bound: two periods at least, and no less than a pause of the machine */
     bound_ns = bound_ns < 2 * core->period_ns ? 2 * core->period_ns : bound_ns;
     bound_ns = bound_ns < core->resumed_after_ns ? core->resumed_after_ns : bound_ns;
     if (core->is_live && !is_stopping(core) && core->silent_ns > bound_ns)
@@ -265,18 +286,23 @@ static bool is_loose(const struct inphase_core *core)
     return load_u32(&core->state->state) == INPHASE_STATE_UNCONTROLLED;
 }
 
+/* the reason why the robot cannot be armed, and its detail; NONE: it can */
 static uint32_t obstacle(const struct inphase_core *core, uint32_t *detail)
 {
     uint32_t estop = load_u32(&core->state->estop);
     uint32_t reason;
 
     *detail = 0;
+
+    /* a ramp, or a pressed emergency stop */
     if (load_u32(&core->state->state) == INPHASE_STATE_RAMPING)
         return INPHASE_REASON_MOVING;
     if (core->estop_inputs && (!core->estop_seen || estop)) {
         *detail = core->estop_seen ? (uint32_t)__builtin_ctz(estop) % INPHASE_ESTOP_INPUTS : 0;
         return INPHASE_REASON_ESTOP;
     }
+
+    /* every actuator has to be there, enabled, guarded and measured */
     for (uint32_t i = 0; i < core->actuators; i++) {
         reason = actuator_obstacle(core, &core->actuator[i]);
         if (reason) {
@@ -284,6 +310,8 @@ static uint32_t obstacle(const struct inphase_core *core, uint32_t *detail)
             return reason;
         }
     }
+
+    /* an uncontrolled robot has to be known to be at rest */
     for (uint32_t i = 0; i < core->actuators && is_loose(core); i++)
         if (rest_of(&core->actuator[i]) != REST_KNOWN) {
             *detail = i;
@@ -299,13 +327,16 @@ void state_grant(struct inphase_core *core)
 
     if (!core->wants_arm)
         return;
+
+    /* what does the request still wait for? */
     reason = obstacle(core, &detail);
     put_u32(&state->refusal_detail, detail);
     put_u32(&state->refusal, reason);
     if (reason)
         return;
 
-    /* every actuator starts from where it is; what moves by itself from what it was told last */
+    /* every actuator starts from its place; a device in another mode than position starts from its
+       last command */
     core->wants_arm = false;
     core->is_live = true;
     for (uint32_t i = 0; i < core->actuators; i++) {
@@ -314,6 +345,8 @@ void state_grant(struct inphase_core *core)
         actuator->placed = actuator->placed && actuator->mode != INPHASE_MODE_POSITION;
         actuator->engaged = actuator->off = false;
     }
+
+    /* nothing holds motion any more; commands count from the next frame on */
     put_u32(&state->latched_detail, 0);
     put_u32(&state->latched, INPHASE_REASON_NONE);
     put_i64(&state->reason_cycle, -1);
@@ -346,7 +379,7 @@ int inphase_core_latch(inphase_core *core, uint32_t reason, uint32_t detail)
     if (reason == INPHASE_REASON_NONE || reason >= INPHASE_REASONS)
         return -EINVAL;
 
-    /* one word, as of a stop: an earlier one that was not taken yet is the first, and stays */
+    /* one word, as for a stop: an earlier request that was not taken yet comes first, and stays */
     atomic_compare_exchange_strong_explicit(&core->latch_request, &none,
                                             (uint64_t)reason << 32 | detail,
                                             memory_order_relaxed, memory_order_relaxed);
@@ -357,7 +390,8 @@ void inphase_core_stop(inphase_core *core, uint32_t reason, uint32_t detail)
 {
     uint64_t none = INPHASE_REASON_NONE;
 
-    /* one word, so that the detail is that of the reason which came first; orders nothing else */
+    /* one word, so that reason and detail belong together, and the first stop stays; it orders
+       nothing else */
     atomic_compare_exchange_strong_explicit(&core->stop, &none, (uint64_t)reason << 32 | detail,
                                             memory_order_relaxed, memory_order_relaxed);
 }
