@@ -86,9 +86,11 @@ def _show_result(result: dict[str, Any], as_json: bool) -> None:
         else:
             from rich.console import Console
 
+            from inphase.command import summary_table
+
             console = Console()
             with console.capture() as text:  # it would end the process where nobody reads
-                console.print(summary.render(result))
+                console.print(summary_table.render(result))
             print(text.get(), end="", flush=True)
     except OSError as error:
         code = _tell_unwritten(error, code)

@@ -22,10 +22,12 @@ from inphase.frames.record_layout import REASONS
 from inphase.frames.store_follower import SLOT_HEADER, StoreFollower
 from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
-from inphase.policy import command_buffer, isolated, model_policy, remote_socket
+from inphase.policy import command_buffer, isolated, model_policy
 from inphase.policy import turn as policies
+from inphase.policy.remote_socket import RemoteSocket
 from inphase.runtime import summary
 from inphase.schedule import Schedule
+from inphase.schedule.timing_model import TimingModel
 from inphase.world import randomisation
 from inphase.world.mujoco import world as mujoco_world
 from inphase.world.randomisation import KnobLike, Randomisation
@@ -97,52 +99,65 @@ class LockStep:
         self.world = world
         self.seed = randomisation.episode_seed(seed, episode)
         """of this episode"""
-        self._native = native
-        readings: list[list[WorldReading | None] | None] = [None] * len(plan.sensors)
-        if world is not None:
-            readings = [*world.readings]
-        timing = plan.timing
         self._randomisation: Randomisation | None = None
         if schedule.randomise or randomise:
             self._randomisation = Randomisation(plan, world, randomise)
-            timing = self._randomisation.begin(seed, episode)
-            plan = self._randomisation.told(plan)
-            readings.append(self._randomisation.readings())
-        elif world is not None:
-            world.begin({})
+        self._draws_cycles = self._randomisation is not None and self._randomisation.has_cycles
+        plan, timing, readings = self._begin_world(plan, seed, episode)
+        self._native = native
         self._model: model_policy.NativeModel | None = None
         if call is not None or native is not None:
             plan = replace(plan, client_policy=True)
         elif plan.model is not None and policies.runs_in_c(schedule) and not isolate:
             self._model = model_policy.NativeModel(schedule, plan.model)
-            self._native = native = self._model.native
+            self._native = self._model.native
         self.plan = plan
+        config = LockStepConfig(self.seed, timing, readings, world, self._native)
+        self.core = self._make_core(config, observe)
+        self.follower = _OwnFrames(self.core.segment.path)
+        if self._model is not None:
+            self._model.follow(self.follower.reader)
+        has_socket = call is None and native is None and not isolate
+        socket = RemoteSocket(schedule, self.core.segment.path) if has_socket else None
+        # nobody's any more: its store must not stay in memory for good
+        self._end = weakref.finalize(self, _end, self.core, self.follower, self._model, socket)
+        self._buffer = command_buffer.make_buffer(schedule, self.follower.layout.actuators)
+        self._turn = self._make_turn(call, isolate, socket)
+        self._digest = Digest(self.follower) if digest else None
+        self.started_s = time.perf_counter()
+
+    def _begin_world(
+        self, plan: Plan, seed: int, episode: int
+    ) -> tuple[Plan, TimingModel, list[list[WorldReading | None] | None]]:
+        """Draw what this episode randomises; the plan, the timing and the readings that follow."""
+        readings: list[list[WorldReading | None] | None] = [None] * len(plan.sensors)
+        if self.world is not None:
+            readings = [*self.world.readings]
+        if self._randomisation is None:
+            if self.world is not None:
+                self.world.begin({})
+            return plan, plan.timing, readings
+        timing = self._randomisation.begin(seed, episode)
+        readings.append(self._randomisation.readings())
+        return self._randomisation.told(plan), timing, readings
+
+    def _make_core(self, config: LockStepConfig, observe: bool) -> Core:
+        """The core, armed, every actuator enabled."""
         epoch = store.new_epoch()
-        self.core = Core(
+        core = Core(
             self.plan,
             epoch=epoch,
             description=self.plan.description(epoch),
             observe=observe,
-            lockstep=LockStepConfig(self.seed, timing, readings, world, native),
+            lockstep=config,
         )
         for index in range(len(self.plan.actuators)):
-            self.core.enable(index, True)
-        self.core.arm()
-        self.follower = _OwnFrames(self.core.segment.path)
-        if self._model is not None:
-            self._model.follow(self.follower.reader)
-        # nobody's any more: its store must not stay in memory for good
-        has_door = call is None and native is None and not isolate
-        door = remote_socket.RemoteSocket(schedule, self.core.segment.path) if has_door else None
-        self._end = weakref.finalize(self, _end, self.core, self.follower, self._model, door)
-        self._buffer = command_buffer.make_buffer(schedule, self.follower.layout.actuators)
-        self._turn = self._make_turn(call, isolate, door)
-        self._digest = Digest(self.follower) if digest else None
-        self._draws_cycles = self._randomisation is not None and self._randomisation.has_cycles
-        self.started_s = time.perf_counter()
+            core.enable(index, True)
+        core.arm()
+        return core
 
     def _make_turn(
-        self, call: PolicyCall | None, isolate: bool, door: remote_socket.RemoteSocket | None
+        self, call: PolicyCall | None, isolate: bool, socket: RemoteSocket | None
     ) -> "_Turn | None":
         if call is not None:
             return policies.Turn(call, self._buffer, self.schedule)
@@ -154,8 +169,8 @@ class LockStep:
             return isolated.IsolatedPolicy(
                 self.schedule, self.follower, self.core.segment.path, self._buffer
             )
-        assert door is not None
-        remote = door.meet()
+        assert socket is not None
+        remote = socket.meet()
         return policies.make_turn(
             self.schedule, self.follower, self._buffer, self.plan.model, remote
         )
@@ -346,10 +361,10 @@ def _end(
     core: Core,
     follower: _OwnFrames,
     model: model_policy.NativeModel | None,
-    door: remote_socket.RemoteSocket | None,
+    socket: RemoteSocket | None,
 ) -> None:
-    if door is not None:
-        door.close()
+    if socket is not None:
+        socket.close()
     follower.close()
     core.close()
     if model is not None:

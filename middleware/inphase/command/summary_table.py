@@ -1,0 +1,112 @@
+"""A run's summary as tables on a terminal."""
+
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from inphase.runtime.summary import ANSWERS, HISTOGRAMS, INFERENCE
+
+
+def _us(value: int) -> str:
+    return f"{value / 1000:.1f}"
+
+
+def render(result: dict[str, Any]) -> Any:
+    """A rich renderable of a summary: what happened, distributions in us, the worst cycles."""
+    return Group(_head(result), _distributions(result), _statuses(result), _worst(result))
+
+
+def _head(result: dict[str, Any]) -> Text:
+    head = Text()
+    head.append(f"{result['robot']}: {result['cycles']} cycles, {result['skipped']} skipped, ")
+    head.append(_stopped_line(result["stopped"]))
+    if "digest" in result:
+        head.append(f"{result['cycles_per_s']:,.0f} cycles/s, digest {result['digest']}\n")
+    else:
+        head.append(_realtime_line(result["realtime"]))
+    if result["latched"]:
+        head.append(f"motion is latched: {result['latched']}\n", "bold red")
+    policy = result["policy"]
+    head.append(
+        f"policy: {policy['commands']} commands, {policy['missed']} missed, "
+        f"{policy['invalid']} refused {policy['reasons'] or ''}\n"
+    )
+    if policy["sandbox"] is not None:
+        head.append(_sandbox_line(policy["sandbox"]))
+    answers = [f"{policy[key]} {key.replace('_', ' ')}" for key in ANSWERS if policy[key]]
+    if answers:
+        head.append(f"answers: {', '.join(answers)}\n", "yellow")
+    commands = ", ".join(f"{count} {what}" for what, count in result["commands"].items())
+    head.append(f"commands: {commands}\n")
+    for event in result["events"]:
+        head.append(f"- {event}\n", "yellow")
+    return head
+
+
+def _distributions(result: dict[str, Any]) -> Table:
+    times = Table(title="distributions [us]", title_justify="left")
+    for column in ("", "count", "min", "p50", "p90", "p99", "p99.9", "max"):
+        times.add_column(column, justify="right" if column else "left")
+    rows = {name.removesuffix("_ns"): result[name] for name in (*HISTOGRAMS, INFERENCE)}
+    rows |= {
+        f"{name} trigger to sample": sensor["trigger_to_sample_ns"]
+        for name, sensor in result["sensors"].items()
+    }
+    for name, values in rows.items():
+        shown = [_us(values[key]) for key in ("min", "p50", "p90", "p99", "p999", "max")]
+        times.add_row(name, str(values["count"]), *(shown if values["count"] else ["-"] * 6))
+    return times
+
+
+def _statuses(result: dict[str, Any]) -> Table:
+    statuses = Table(title="statuses", title_justify="left")
+    present = [
+        status
+        for status in next(iter(result["sensors"].values()))["status"]
+        if any(s["status"][status] for s in result["sensors"].values())
+    ]
+    for column in ("sensor", *present):
+        statuses.add_column(column, justify="left" if column == "sensor" else "right")
+    for name, sensor in result["sensors"].items():
+        statuses.add_row(name, *(str(sensor["status"][status]) for status in present))
+    return statuses
+
+
+def _worst(result: dict[str, Any]) -> Table:
+    worst = Table(title="worst cycles", title_justify="left")
+    for column in ("cycle", "late [us]", "phase", "device"):
+        worst.add_column(column, justify="right" if column in ("cycle", "late [us]") else "left")
+    for item in result["worst"]:
+        worst.add_row(
+            str(item["cycle"]), _us(item["late_ns"]), item["phase"], item["device"] or "-"
+        )
+    return worst
+
+
+def _sandbox_line(found: dict[str, Any]) -> str:
+    held = ["seccomp"] if found["seccomp"] else []
+    held += [f"Landlock ABI {found['landlock']}"] if found["landlock"] else []
+    line = f"policy's sandbox: {', '.join(held) or 'none'}"
+    if found["allow"]:
+        line += f"; allowed: {', '.join(found['allow'])}"
+    if found["lacking"]:
+        line += f"; not available: {found['lacking']}"
+    return f"{line}\n"
+
+
+def _stopped_line(stopped: dict[str, Any]) -> str:
+    when = "" if stopped["cycle"] is None else f" in cycle {stopped['cycle']}"
+    detail = f" ({stopped['detail']})" if stopped["detail"] else ""
+    return f"stopped: {stopped['reason']}{detail}{when}\n"
+
+
+def _realtime_line(realtime: dict[str, Any]) -> str:
+    asked = f"SCHED_FIFO {realtime['priority']}"
+    if realtime["cpu"] is not None:
+        asked += f" on core {realtime['cpu']}"
+    if realtime["granted"]:
+        return f"real time: {asked} and locked memory, granted\n"
+    why = ", ".join(f"{what}: {error}" for what, error in realtime["refused"].items())
+    return f"real time: asked for {asked} and locked memory, refused {why}\n"
