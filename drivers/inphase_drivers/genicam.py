@@ -95,12 +95,12 @@ class CameraOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     @property
     def triggered(self) -> bool:
-        """Whether the schedule says when an image is taken: by the driver or over a line."""
+        """True if the schedule says when an image is taken: by the driver or over a line."""
         return self.trigger != "off" and not self.external
 
     @property
     def fired(self) -> bool:
-        """Whether the driver itself fires the trigger."""
+        """True if the driver itself fires the trigger."""
         return self.trigger == "software"
 
 

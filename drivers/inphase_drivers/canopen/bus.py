@@ -67,7 +67,7 @@ class SdoRefusedError(Exception):
 
     @property
     def absent(self) -> bool:
-        """Whether the object or its sub-index does not exist."""
+        """True if the object or its sub-index does not exist."""
         return self.code in (0x06020000, 0x06090011)
 
 
@@ -284,7 +284,7 @@ class Bus:
         self._timed_beats += 1
 
     def _is_own_beat(self, message: can.Message) -> bool:
-        """Whether a frame is our own heartbeat, which came back.
+        """True if a frame is our own heartbeat, which came back.
 
         It does where the bus echoes, as often as it was sent; and from the kernel's timer, which is
         no part of this socket, with the sign that this computer sent it.

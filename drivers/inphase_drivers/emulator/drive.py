@@ -198,7 +198,7 @@ class Drive:
 
     @property
     def has_power(self) -> bool:
-        """Whether the motor has."""
+        """True if the motor has."""
         return self._state in _HOLDS
 
     # ---- life ----------------------------------------------------------------------------

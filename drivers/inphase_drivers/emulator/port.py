@@ -40,7 +40,7 @@ def taking(what: str, look: str, remedy: str) -> Iterator[None]:
 
 
 def _lives(link: Path) -> bool:
-    """Whether the pseudo-terminal lives that a link was made for. One of its number that is newer
+    """True if the pseudo-terminal lives that a link was made for. One of its number that is newer
     than the link is another: Linux gives numbers again, and changes the times of its making only
     when somebody changes its owner or mode."""
     try:
@@ -64,7 +64,7 @@ class Port:
     """The master side of a pseudo-terminal, with a symbolic link to the slave's side.
 
     The slave is not held open: a port that the host closes loses its exclusive mode and its
-    settings, as a serial adapter does. Whoever opens it closes it.
+    settings, as a serial adapter does. Its opener closes it.
     """
 
     def __init__(self, link: Path) -> None:

@@ -19,7 +19,7 @@ ANSWER = struct.Struct("<I")
 
 
 class IsolatedPolicy:
-    """The parent's side of `serve_lockstep`. Whoever makes it closes it."""
+    """The parent's side of `serve_lockstep`. Its maker closes it."""
 
     def __init__(
         self, described: Schedule, follower: StoreFollower, store_path: str, buffer: CommandBuffer

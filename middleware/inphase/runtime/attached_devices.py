@@ -65,7 +65,7 @@ class Link:
         self._file = _file_of(self.fd)
 
     def is_open(self) -> bool:
-        """Whether the descriptor is still the one that `open` gave: not closed by the driver since,
+        """True if the descriptor is still the one that `open` gave: not closed by the driver since,
         and perhaps somebody else's by now."""
         return self._file is not None and _file_of(self.fd) == self._file
 
@@ -139,7 +139,7 @@ class Link:
             raise self.is_gone() from error
 
     def is_back(self) -> bool:
-        """Whether the device was opened again; true once."""
+        """True if the device was opened again; true once."""
         if self._reopening is None or self._reopening.is_alive():
             return False
         self._reopening = None
@@ -147,7 +147,7 @@ class Link:
 
     @property
     def reopening(self) -> bool:
-        """Whether the device is being waited for."""
+        """True if the device is being waited for."""
         return self._reopening is not None
 
     def close(self) -> None:

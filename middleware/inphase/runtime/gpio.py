@@ -69,7 +69,7 @@ def _trouble(error: OSError | ValueError, chip: str) -> str:
 
 
 class Line:
-    """One output line, low, requested for one sensor. Whoever makes it closes it.
+    """One output line, low, requested for one sensor. Its maker closes it.
 
     sensor: its name, for messages and as the line's consumer in `gpioinfo`. Raises DeviceError.
     """
@@ -108,7 +108,7 @@ class Line:
 
 class StopLine:
     """One input line of the emergency stop, pulled to the level that stops: a wire that breaks
-    stops too. Whoever makes it closes it. Raises DeviceError."""
+    stops too. Its maker closes it. Raises DeviceError."""
 
     def __init__(self, name: str, wanted: GpioLine, pressed: str) -> None:
         bias = "PULL_UP" if pressed == "high" else "PULL_DOWN"

@@ -271,7 +271,7 @@ class Runtime:
 
     @property
     def _has_control(self) -> bool:
-        """Whether clients may stop the robot."""
+        """True if clients may stop the robot."""
         return self.schedule.gateway is not None and self.schedule.gateway.control is not None
 
     def _make_mailbox(self) -> None:
@@ -384,7 +384,7 @@ class Runtime:
 
     @property
     def over(self) -> bool:
-        """Whether the cycle has ended."""
+        """True if the cycle has ended."""
         return self.core is not None and self.core.ended()
 
     def stop(self, reason: str, detail: int = 0) -> None:

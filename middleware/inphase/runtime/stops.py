@@ -19,7 +19,7 @@ _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Stops:
-    """The thread of one core. Whoever makes it closes it, before the core. Thread: the main one.
+    """The thread of one core. Its maker closes it, before the core. Thread: the main one.
 
     keys_fd: a terminal's, see `Keys`. line_fd: a socket to the process that runs the robot. Both
     stay the caller's; -1: there is none. Raises StoreError.

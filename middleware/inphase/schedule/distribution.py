@@ -97,7 +97,7 @@ class Distribution:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it always gives the same."""
+        """True if it always gives the same."""
         return self.low == self.high
 
     @property

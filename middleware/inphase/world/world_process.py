@@ -24,7 +24,7 @@ _START_S = 60.0  # a large model takes its time to load
 
 
 class WorldProcess:
-    """A world in a process of its own, from its start on. Whoever makes it closes it.
+    """A world in a process of its own, from its start on. Its maker closes it.
 
     Thread: the supervisor's. Raises WorldError, RuntimeFault.
     """

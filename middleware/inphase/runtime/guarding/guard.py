@@ -47,7 +47,7 @@ class Given(NamedTuple):
 
 
 class GuardProcess:
-    """One guard's process. Whoever makes it closes it, after the cycle has ended and before the
+    """One guard's process. Its maker closes it, after the cycle has ended and before the
     devices are closed. Thread: the supervisor's.
 
     pages: the core's, see `Core.guard`; they stay the caller's. note: the file that it leaves.

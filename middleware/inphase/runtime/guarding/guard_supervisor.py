@@ -105,7 +105,7 @@ class GuardSupervisor:
         self._workers.give(self._core)
 
     def _is_emulated(self, fd: int) -> bool:
-        """Whether this run's emulator, and nothing real, answers at a descriptor."""
+        """True if this run's emulator, and nothing real, answers at a descriptor."""
         emulator = self._emulator
         return emulator is not None and emulator.ended() is None and is_emulated(fd, emulator.pid)
 

@@ -1,4 +1,4 @@
-"""Whether what answers at a descriptor is a run's own emulator: then nothing that can hurt moves.
+"""True if what answers at a descriptor is a run's own emulator: then nothing that can hurt moves.
 
 Linux says it: a pseudo-terminal's other end, and a local socket's, are among the descriptors of the
 emulator's process (proc(5)). What is not known to be emulated is real.

@@ -99,7 +99,7 @@ class Arming:
         timeout_s: float,
         given_up: Callable[[], bool] = lambda: False,
     ) -> bool:
-        """Whether that was so within the time, before the run was over or it was given up."""
+        """True if that was so within the time, before the run was over or it was given up."""
         until_s = time.monotonic() + timeout_s
         while not done():
             if self._core.ended() or given_up() or time.monotonic() > until_s:

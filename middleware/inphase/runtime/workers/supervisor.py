@@ -149,7 +149,7 @@ class WorkerLink:
         return asking.ask(what)
 
     def take_device(self) -> bool:
-        """Whether the worker has opened its device anew: `device_fd` is another then."""
+        """True if the worker has opened its device anew: `device_fd` is another then."""
         fd = device_handover.take(self._handed) if self._handed is not None else -1
         if fd < 0:
             return False
