@@ -1,4 +1,5 @@
-"""What `inphase check` finds: the schedule's cycle and rings, and what the machine lacks."""
+"""The findings of `inphase check`: the schedule's cycle and rings, and the rights that the machine
+lacks."""
 
 import math
 from collections.abc import Sequence
@@ -107,7 +108,7 @@ def _describe_world(facts: dict[str, Any]) -> str:
 
 
 def _stop_facts(plan: Plan, actuator: ActuatorPlan) -> dict[str, Any]:
-    """What stops an actuator when the runtime is dead or frozen; None: it has no such thing."""
+    """The stop of an actuator when the runtime is dead or frozen; None: it has no such thing."""
     watchdog = actuator.spec.watchdog
     return {
         "name": actuator.name,

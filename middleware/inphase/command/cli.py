@@ -263,7 +263,7 @@ def drivers(as_json: bool) -> None:
 
 
 def _about(offer: Any) -> str:
-    """What it says of itself, or why it cannot be imported."""
+    """Its first line about itself, or the reason why it cannot be imported."""
     try:
         return str(offer.about())
     except InphaseError as error:

@@ -42,7 +42,7 @@ _STYLES = {"FRESH": "green", "HELD": "cyan", "LATE": "yellow", "RECOVERING": "ye
 
 @dataclass
 class View:
-    """What is shown."""
+    """The content of the live view."""
 
     frame: Frame
     """the newest"""
@@ -93,7 +93,7 @@ class Watch:
                 self.worst_ns[name] = age_ns
 
     def view(self, mailbox: store.Segment | None = None) -> View | None:
-        """What there is to show; None before the first frame. mailbox: the policy's."""
+        """The content to show; None before the first frame. mailbox: the policy's."""
         frame = self._newest
         if frame is None:
             return None
@@ -330,7 +330,7 @@ class LiveView:
 
     @property
     def is_live(self) -> bool:
-        """Whether there is a table on a terminal."""
+        """True if there is a table on a terminal."""
         return self._live is not None
 
     def say(self, text: str) -> None:
@@ -356,7 +356,7 @@ class LiveView:
             self._live.console.print(f"inphase: {text}", markup=False, highlight=False)
 
     def _look(self) -> View | None:
-        """What there is to show, if it is time to."""
+        """The content to show, if it is time to."""
         with self._in_use:
             if self._runtime is None:
                 return None

@@ -322,8 +322,8 @@ def suggest(schedule: Schedule, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _suggest_earliest(result: dict[str, Any]) -> tuple[dict[str, int], str]:
-    """What the driver may state for the earliest time of a sample. Never more than half of the
-    quickest, unless more is in force already: a true sample that came sooner would be dropped."""
+    """The earliest time of a sample that the driver may state. It is at most half of the quickest,
+    unless more is in force already: a true sample that came sooner would be dropped."""
     key, in_force_ns = result["stated_min"]["key"], result["stated_min"]["in_force"]
     took = result["trigger_to_sample_ns"]
     half_ns = took["min"] // _LEAST_PART // 1000 * 1000

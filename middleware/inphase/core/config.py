@@ -1,6 +1,7 @@
 """A plan as the structures of native/inphase.h.
 
-What the structures point at is appended to `keep`, whose owner keeps it alive."""
+The targets of their pointers are appended to `keep`, whose owner keeps them alive.
+"""
 
 import math
 from typing import Any, NamedTuple
@@ -177,7 +178,7 @@ def _sensor(
 
 
 def _watchdog(watchdog: Watchdog | None) -> int:
-    """What feeds a device's watchdog: 0 it has none, 1 writes, 2 reads too."""
+    """How a device's watchdog is fed: 0 it has none, 1 by writes, 2 by reads too."""
     if watchdog is None:
         return 0
     return 2 if watchdog.fed_by_reads else 1

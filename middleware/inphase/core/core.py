@@ -33,7 +33,7 @@ _answer_turn = lib.inphase_core_answer_turn  # looked up once: it is called in e
 
 
 class Core:
-    """One core. Whoever opens it closes it; `close` stops the cycle thread.
+    """One core. Its opener closes it; `close` stops the cycle thread.
 
     Threads: any, but one at a time.
     """
@@ -119,7 +119,7 @@ class Core:
             raise StoreError(f"sensor {sensor}: the core does not take its line: errno {-rc}")
 
     def estop_line(self, index: int, fd: int) -> None:
-        """What an emergency-stop input of a line looks at; before `start`."""
+        """Give an emergency-stop input its line; before `start`."""
         rc = lib.inphase_core_estop_line(self._core, index, fd)
         if rc < 0:
             raise StoreError(f"estop input {index}: the core does not take its line: errno {-rc}")
@@ -151,11 +151,11 @@ class Core:
         assert rc == 0, device
 
     def attached(self, device: int) -> bool:
-        """Whether the cycle thread uses what `attach` was called with last."""
+        """True if the cycle thread uses what `attach` was called with last."""
         return bool(lib.inphase_core_attached(self._core, device) == 1)
 
     def let_go(self, device: int) -> bool:
-        """Whether the cycle thread uses nothing of the device: the newest wish was taken, and it
+        """True if the cycle thread uses nothing of the device: the newest wish was taken, and it
         was `detach`, or the device was lost since."""
         return bool(lib.inphase_core_attached(self._core, device) == 0)
 
@@ -177,11 +177,11 @@ class Core:
         lib.inphase_core_guarded(self._core, actuator, guarded)
 
     def moves(self, actuator: int) -> bool:
-        """Whether a robot that is latched or stopping is measured to move at this actuator."""
+        """True if a robot that is latched or stopping is measured to move at this actuator."""
         return bool(lib.inphase_core_moves(self._core, actuator) == 1)
 
     def loose(self, actuator: int) -> bool:
-        """Whether a robot that is latched or stopping is not known to be at rest there."""
+        """True if a robot that is latched or stopping is not known to be at rest there."""
         return bool(lib.inphase_core_loose(self._core, actuator) == 1)
 
     # ---- motion: STATES.md -----------------------------------------------------------------
@@ -236,7 +236,7 @@ class Core:
             raise StoreError(f"the cycle thread does not start: errno {-rc}")
 
     def ended(self, timeout_ns: int = 0) -> bool:
-        """Whether the cycle thread has ended, waiting up to timeout_ns."""
+        """True if the cycle thread has ended, waiting up to timeout_ns."""
         return bool(lib.inphase_core_join(self._core, timeout_ns) == 0)
 
     @property
@@ -253,8 +253,8 @@ class Core:
         return None if number < 0 else number
 
     def answer(self, reason: int, values: Any, count: int) -> None:
-        """What the policy says to that frame; `values`: a C double array of so many, not looked at
-        where there is a reason."""
+        """Give the policy's answer to that frame. `values` is a C double array of so many; it is
+        ignored if there is a reason."""
         lib.inphase_core_answer(self._core, reason, values, count)
 
     def answer_turn(self, reason: int, values: Any, count: int, cycles: int) -> int | None:

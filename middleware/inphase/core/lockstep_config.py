@@ -1,6 +1,7 @@
 """Lock step's part of the core's configuration: virtual time, twins, delays, a world.
 
-The fields are those of native/inphase.h. What they point at is appended to `keep`."""
+The fields are those of native/inphase.h. The targets of their pointers are appended to `keep`.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ FREEZE_SAMPLES = 10.0
 
 @dataclass(frozen=True)
 class LockStepConfig:
-    """What a core needs to run on virtual time."""
+    """The configuration of a core on virtual time."""
 
     seed: int
     timing: TimingModel
@@ -31,7 +32,7 @@ class LockStepConfig:
 @dataclass(frozen=True)
 class NativePolicy:
     """A policy without Python: the address of a function of struct inphase_native_policy, and what
-    it is given as `user`. Whoever makes it keeps both alive."""
+    it is given as `user`. Its maker keeps both alive."""
 
     call: int
     user: int = 0
@@ -39,7 +40,7 @@ class NativePolicy:
 
 @ffi.def_extern(error=-1)  # type: ignore[untyped-decorator]
 def inphase_render(user: Any, sensor: int, payload: Any) -> int:
-    """What C calls to have a sensor's sample rendered; in the caller's thread."""
+    """Called by C to render a sensor's sample, in the caller's thread."""
     world: World = ffi.from_handle(user)
     size = world.plan.sensors[sensor].dtype.itemsize
     return world.render(sensor, ffi.buffer(payload, size))
@@ -80,7 +81,7 @@ def distribution_fields(given: Distribution | None, keep: list[Any]) -> dict[str
 
 
 def fill_lockstep(config: Any, lockstep: LockStepConfig, keep: list[Any]) -> None:
-    """What of struct inphase_config is lock step's alone."""
+    """The part of struct inphase_config that only lock step has."""
     timing = lockstep.timing
     config.virtual_time = 1
     config.seed = lockstep.seed & 0xFFFFFFFFFFFFFFFF

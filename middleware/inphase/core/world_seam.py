@@ -27,8 +27,8 @@ class WorldReading:
 
 @dataclass(frozen=True)
 class Controls:
-    """Where an actuator's commands go, per channel: number in the model, address, gain, and the
-    number that stands there while no command came; None: where the joint is."""
+    """Where an actuator's commands go, per channel: number in the model, address, gain, and start.
+    The start is the number before the first command; None: the joint's position."""
 
     numbers: list[int]
     addresses: list[int]
@@ -65,7 +65,7 @@ class Engine:
 
 
 class WorldKnobs(Protocol):
-    """What of a world can be moved, by path: `world.KIND.NAME.PROPERTY`."""
+    """The parts of a world that can be moved, by path: `world.KIND.NAME.PROPERTY`."""
 
     def paths(self) -> list[str]:
         """Every path."""
@@ -74,7 +74,7 @@ class WorldKnobs(Protocol):
         """The paths that a pattern with `*` stands for."""
 
     def at_start_alone(self, path: str) -> bool:
-        """Whether a knob is for the start of an episode, and not for while the world runs."""
+        """True if a knob is for the start of an episode, and not for while the world runs."""
 
     def get(self, path: str) -> list[float]:
         """A knob's value now."""
@@ -95,7 +95,7 @@ class World(Protocol):
 
     @property
     def knobs(self) -> "WorldKnobs":
-        """What of it can be moved, by path."""
+        """Its parts that can be moved, by path."""
 
     def reset(self) -> None:
         """To the start of an episode; every actuator holds where it stands."""
@@ -104,7 +104,7 @@ class World(Protocol):
         """The same, with these knobs set, and all others as the model has them."""
 
     def rendered(self, index: int) -> bool:
-        """Whether a sensor's payload is rendered."""
+        """True if a sensor's payload is rendered."""
 
     def render(self, index: int, payload: Any) -> int:
         """Render a sensor's sample of the present state into a writable buffer; 0, or -1."""

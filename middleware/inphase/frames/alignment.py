@@ -1,10 +1,10 @@
 """Samples of all sensors at one instant: when one of them acquired its sample.
 
-What is known between two samples is bounded by how fast a quantity can change. For a rate r, the
-sample nearest in time, d away, is at most r * d off; the straight line between two samples, d0 and
-d1 away, at most r * 2 * d0 * d1 / (d0 + d1), which is half the gap in its middle. Both grow by the
-uncertainties of the acquisition times. That line is no better in the worst case, and much better
-for what moves smoothly.
+How fast a quantity can change bounds its value between two samples. For a rate r, the sample
+nearest in time, d away, is at most r * d off. The straight line between two samples, d0 and d1
+away, is at most r * 2 * d0 * d1 / (d0 + d1) off, which is half the gap in its middle. Both grow by
+the uncertainties of the acquisition times. That line is no better in the worst case, and much
+better for smooth motion.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,7 +28,7 @@ _UNCERTAINTY, _STATUS = ROW.index("uncertainty_ns"), ROW.index("status")
 
 
 class Described(Protocol):
-    """What has to be known of the sensors; frame.Layout is one."""
+    """The facts of the sensors that are needed; frame.Layout is one."""
 
     @property
     def sensors(self) -> tuple[str, ...]:
@@ -139,7 +139,7 @@ class _Search:
         self.instant_ns, self.uncertainty_ns = row[_ACQUIRED], row[_UNCERTAINTY]
 
     def _take(self, index: int, sample: _Found) -> bool:
-        """Whether all that is needed of a sensor is found with this sample."""
+        """True if all that is needed of a sensor is found with this sample."""
         found = self.found[index]
         if found and found[-1].sequence == sample.sequence:
             # the same sample one frame earlier: what that frame said of it is nearer to the truth
@@ -170,9 +170,9 @@ class Aligned:
     """One sensor at the instant of an alignment.
 
     method "nearest": a sample of that sensor. "linear": made from the two samples around the
-    instant; float64 fields straight in between, those in quaternions (w, x, y, z) on the shortest
-    arc, and all others as in the nearer of the two. An instant that is not between two samples
-    that can still be read is never extrapolated to: there it is "nearest".
+    instant. float64 fields are straight in between, and those in quaternions (w, x, y, z) on the
+    shortest arc. All others are as in the nearer of the two. It never extrapolates: at an instant
+    that is not between two readable samples it is "nearest".
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class Aligned:
 
     @property
     def is_known(self) -> bool:
-        """Whether there is a sample at all."""
+        """True if there is a sample at all."""
         return self._nearest is not None
 
     @property

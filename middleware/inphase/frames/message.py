@@ -44,7 +44,8 @@ def describe(reader: Reader, packed_max: int = wire.PACKED_MAX) -> dict[str, Any
 
 
 class Form:
-    """What both ends of a connection know of a message. Raises ValueError for what cannot be."""
+    """The facts of a message that both ends of a connection know. Raises ValueError for impossible
+    ones."""
 
     def __init__(self, layout: Layout, places: list[Place]) -> None:
         channels = [count for _, count, _ in layout.actuators]
@@ -212,7 +213,7 @@ class Received:
         return f"{name} was recycled before the gateway had copied it; raise [store] depth"
 
     def intact(self, sensor: int, sequence: int) -> bool:
-        """Whether the sample has come: then it stays whole."""
+        """True if the sample has come: then it stays whole."""
         return self._where[sensor] == _HERE
 
     def past(self, cycle: int) -> "Iterator[tuple[bytes, Received]]":

@@ -1,4 +1,4 @@
-"""What a policy is given of a frame beside the frame: aligned samples, and the frames before it."""
+"""The additions to a frame that a policy gets: aligned samples, and the frames before it."""
 
 from collections.abc import Iterator
 from functools import partial

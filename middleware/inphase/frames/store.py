@@ -31,7 +31,7 @@ def no_segment(size: int, rc: int) -> StoreError:
 
 
 class Segment:
-    """A mapped segment; `close` unmaps it. Whoever makes or maps it closes it."""
+    """A mapped segment; `close` unmaps it. Its maker or mapper closes it."""
 
     def __init__(self, handle: Any) -> None:
         self.handle = handle
@@ -43,7 +43,7 @@ class Segment:
 
     @classmethod
     def bell(cls) -> "Segment":
-        """What one other process waits on. Raises StoreError."""
+        """A word that one other process waits on. Raises StoreError."""
         return cls._made(lib.inphase_bell_make, mmap.PAGESIZE)
 
     @classmethod
@@ -75,7 +75,7 @@ class Segment:
 
     @property
     def fd(self) -> int:
-        """What to hand to others; it stays the segment's."""
+        """The descriptor to hand to others; it stays the segment's."""
         return int(lib.inphase_segment_fd(self.handle))
 
     @property
@@ -117,7 +117,7 @@ class Mailbox:
         lib.inphase_mailbox_taken(self.segment.handle)
 
     def say(self, sandbox: Any) -> None:
-        """What this process may do: struct inphase_sandbox."""
+        """Publish the rights of this process: struct inphase_sandbox."""
         lib.inphase_mailbox_say(self.segment.handle, sandbox)
 
     def refuse(self, cycle: int, reason: str) -> None:
@@ -138,7 +138,7 @@ def inference(mailbox: Segment) -> dict[str, int]:
 
 
 def sandbox(mailbox: Segment) -> dict[str, int]:
-    """What the policy of an attached mailbox may do: struct inphase_sandbox."""
+    """The rights of the policy of an attached mailbox: struct inphase_sandbox."""
     out = ffi.new("struct inphase_sandbox *")
     lib.inphase_mailbox_said(mailbox.handle, out)
     return as_dict(out)
@@ -240,7 +240,7 @@ class Reader:
         return None if rc < 0 else bytes(ffi.buffer(self._past))
 
     def intact(self, sensor: int, sequence: int) -> bool:
-        """Whether a sample is still whole in its ring."""
+        """True if a sample is still whole in its ring."""
         return bool(lib.inphase_reader_intact(self.handle, sensor, sequence))
 
     def status(self) -> dict[str, int]:

@@ -21,7 +21,8 @@ _CREDENTIALS = struct.Struct("3i")  # struct ucred
 
 
 def set_bounds(socket: Socket, *, queue: int, message_bytes: int) -> None:
-    """What libzmq leaves without bound: queues, sizes, linger, handshake; WIRE.md says why so.
+    """Bound a socket where libzmq leaves it without bound: queues, sizes, linger, handshake.
+    WIRE.md says why so.
 
     No heartbeats: libzmq aborts the process when one is due at a full queue whose peer is gone
     (issue 4364 of libzmq, 4.3.5). On this host the kernel says when a peer is gone.
@@ -97,7 +98,7 @@ def listen(key: str, endpoint: str, described: Schedule) -> sockets.socket:
 
 
 def who(line: sockets.socket) -> str:
-    """Who is at the other end of an accepted connection, as far as the kernel says."""
+    """The process at the other end of an accepted connection, as far as the kernel says."""
     if line.family == sockets.AF_UNIX:
         got = line.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, _CREDENTIALS.size)
         process, user, _ = _CREDENTIALS.unpack(got)
@@ -107,11 +108,11 @@ def who(line: sockets.socket) -> str:
 
 
 def make_folder(folder: Path, described: Schedule) -> None:
-    """Make the folder of a socket, for its owner alone, or the store's group; or see that an old
+    """Make the folder of a socket, for its owner alone, or the store's group; or check that an old
     one is safe.
 
-    Who can write to it, or to one around it, can put another socket in the place of ours. Raises
-    OSError.
+    A user who can write to it, or to one around it, can put another socket in the place of ours.
+    Raises OSError.
     """
     try:
         folder.mkdir(mode=0o700, parents=True)
@@ -125,8 +126,11 @@ def make_folder(folder: Path, described: Schedule) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """That only we and root can put something else in the place of a file in it: it and those
-    around it are theirs, and not for all to write to, unless sticky, as /tmp. Raises OSError."""
+    """Check that only we and root can replace a file in this folder. Raises OSError.
+
+    The folder and those around it have to belong to us or root. They may not be writable for all,
+    unless they are sticky, as /tmp.
+    """
     trusted = {0, os.geteuid()}
     place = folder.resolve()
     named = [*reversed(folder.absolute().parents), folder.absolute()]

@@ -113,7 +113,7 @@ def _name_of(place: str) -> str:
 
 
 def _trouble(error: OSError) -> str:
-    """What is wrong with a lock file, and what to do."""
+    """The trouble with a lock file, and the remedy."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"{error.strerror}; free space in {store_names.ROOT}: df {store_names.ROOT}"
     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOLCK, errno.ENOMEM):
@@ -124,8 +124,8 @@ def _trouble(error: OSError) -> str:
 class _Lock:
     """One file, locked until `close`. Raises OSError, _HeldError.
 
-    Each user's lock is a file in the user's own folder, which nobody else can write to or hold; a
-    runtime looks at the other users' files after it has its own.
+    Each user's lock is a file in the user's own folder. Nobody else can write to that folder, or
+    hold the file. A runtime looks at the other users' files after it has its own.
     """
 
     def __init__(self, place: str, robot: str) -> None:
@@ -181,7 +181,7 @@ class _Lock:
         return -1
 
     def _look_at(self, user: int) -> None:
-        """Whether another user's runtime has the device. Raises _HeldError."""
+        """Raises _HeldError if another user's runtime has the device."""
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
         with (
             contextlib.suppress(OSError, StoreError),
@@ -196,7 +196,8 @@ class _Lock:
                 raise _HeldError(f"{holder} (user {user})")
 
     def close(self) -> None:
-        """Give the device free. Whoever locked a file that is removed here looks again."""
+        """Give the device free. A process that locked the file which is removed here looks
+        again."""
         if self._fd >= 0:
             with (
                 contextlib.suppress(OSError, StoreError),
@@ -218,7 +219,8 @@ def _whole(kind: int) -> bytes:
 
 
 def _holder(fd: int) -> str | None:
-    """Who has the file locked for writing, which its owner alone can; None: nobody."""
+    """The process that has the file locked for writing, which its owner alone can; None: no
+    process."""
     told = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _whole(fcntl.F_RDLCK))
     if struct.unpack_from("h", told)[0] != fcntl.F_WRLCK:
         return None

@@ -1,8 +1,8 @@
-"""Where something goes out that nobody may take: to a terminal that stands still, a full pipe, a
-Runner that reads nothing.
+"""Output that nobody may take: to a terminal that stands still, a full pipe, a Runner that reads
+nothing.
 
-Whoever puts something in never waits: it goes into a bounded queue, and what has no room is dropped
-and counted. A thread of its own carries it out, and may wait there for ever.
+The caller never waits. Its text goes into a bounded queue; text without room is dropped and
+counted. A thread of its own carries it out, and may wait there for ever.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What of this machine a schedule wants and what it gets, and the command that grants more.
+"""A schedule's needs of this machine, the rights that it grants, and the command that grants more.
 
 `judge` compares the facts of `machine` with a schedule. A remedy is one command, or a flag of a
 container.

@@ -56,10 +56,11 @@ def set_rights(name: str, priority: int, cpu: int | None = None) -> None:
 
 
 def keep_rights() -> None:
-    """What this thread starts from now on is an ordinary process, whatever this was started as.
+    """The children of this thread are ordinary processes from now on, for any start of this
+    process.
 
-    `chrt -f` and a unit with `CPUSchedulingPolicy=fifo` would else raise every child above whatever
-    the schedule gives none of them; see `set_rights` and `raise_priority`. Affinity is inherited.
+    `chrt -f` and a unit with `CPUSchedulingPolicy=fifo` would otherwise raise every child above the
+    schedule's priorities; see `set_rights` and `raise_priority`. Affinity is inherited.
     """
     scheduler = os.sched_getscheduler(0)
     if scheduler in (os.SCHED_FIFO, os.SCHED_RR):
@@ -116,7 +117,7 @@ class Process:
         return self._child.pid
 
     def raise_priority(self, priority: int) -> bool:
-        """Give its main thread a SCHED_FIFO priority; what it starts has none. Whether that is
+        """Give its main thread a SCHED_FIFO priority; its children have none. True if it is
         granted."""
         fifo = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
         with contextlib.suppress(ProcessLookupError):  # it has ended, which is told elsewhere
@@ -151,7 +152,7 @@ class Process:
         raise fault
 
     def is_ready(self) -> bool:
-        """Whether it has printed `ready`; does not wait."""
+        """True if it has printed `ready`; does not wait."""
         assert self._child.stdout is not None
         if not select.select([self._child.stdout], [], [], 0)[0]:
             return False

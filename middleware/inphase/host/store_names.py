@@ -76,7 +76,8 @@ def _open_folder(path: Path) -> int:
 
 
 def own_file(folder_fd: int, name: str, size_max: int) -> bytes | None:
-    """What is in a file of one's own; None: it is none, or not ours, or larger. Never waits."""
+    """The content of a file of one's own; None: it is no file, or not ours, or larger. Never
+    waits."""
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         fd = os.open(name, flags, dir_fd=folder_fd)
@@ -184,7 +185,7 @@ def _connected(path: str) -> Iterator[socket.socket]:
 
 
 def is_alive(path: str) -> bool:
-    """Whether the runtime behind a name lives, and we may read its store."""
+    """True if the runtime behind a name lives, and we may read its store."""
     try:
         with _connected(path):
             return True
@@ -195,7 +196,7 @@ def is_alive(path: str) -> bool:
 
 
 def _entries(where: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, newest first; nothing where it cannot be read."""
+    """The entries of a folder, newest first; none if it cannot be read."""
     entries: list[tuple[int, os.DirEntry[str]]] = []
     with contextlib.suppress(OSError), os.scandir(where) as found:
         for entry in found:

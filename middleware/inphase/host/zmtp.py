@@ -25,7 +25,7 @@ _SIZE = struct.Struct(">Q")
 
 
 class Message(NamedTuple):
-    """What a client sent."""
+    """A client's message."""
 
     parts: list[bytes]
     """empty where it was larger than what is kept"""
@@ -34,10 +34,10 @@ class Message(NamedTuple):
 
 
 class Connection:
-    """One client. kept: bytes of a message that are kept, a larger one is read and forgotten; most:
-    bytes of a message beyond which it is hung up on, with each part counted as 32 bytes more.
+    """One client. Memory is `kept`, and the argument of one `feed`. Thread: one at a time.
 
-    Memory is `kept`, and what one `feed` is given. Thread: one at a time.
+    kept: bytes of a message that are kept; a larger message is read and forgotten. most: bytes of a
+    message beyond which the client is disconnected, with each part counted as 32 bytes more.
     """
 
     def __init__(self, kept: int, most: int) -> None:

@@ -25,7 +25,7 @@ _ACCEPTS: tuple[Status, ...] = ("FRESH", "HELD")
 FRAME = 0xFFFFFFFF
 """Instead of a sensor: numbers of the frame's record; INPHASE_MODEL_FRAME of inphase.h."""
 ACTS = ("requested", "applied")
-"""What of an actuator can go in: the act before the frame's latch."""
+"""The values of an actuator that can go in: the act before the frame's latch."""
 
 
 File = onnx_file.Model | safetensors_file.Weights
@@ -79,7 +79,7 @@ class Binding:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What the schedule makes of one tensor."""
+    """One tensor as the schedule binds it."""
 
     what: str
     name: str
@@ -204,7 +204,7 @@ def _input(
 
 
 def _act(sensors: int, channels: Mapping[str, int], actuator: str, what: str) -> TensorPart:
-    """What was requested of an actuator, or applied to it, in the frame's record."""
+    """The requested or applied values of an actuator, in the frame's record."""
     layout, index = RecordLayout(sensors, list(channels.values())), list(channels).index(actuator)
     place = {"requested": layout.requested, "applied": layout.applied}[what]
     return TensorPart(FRAME, what, channels[actuator], place(index))

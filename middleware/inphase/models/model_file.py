@@ -27,7 +27,7 @@ def read_bytes(path: Path, at_most: int) -> bytes:
 
 @contextlib.contextmanager
 def named(path: Path) -> Iterator[None]:
-    """What is refused within says which file it is; what a reader of ours did not foresee, too."""
+    """Errors raised inside name the file, and so do exceptions that our reader did not foresee."""
     try:
         yield
     except Refused as error:

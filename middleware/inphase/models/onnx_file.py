@@ -76,7 +76,7 @@ class ModelPort:
 
 @dataclass(frozen=True)
 class Model:
-    """What a file says of itself, and the bytes that were checked."""
+    """The facts of a file, and the bytes that were checked."""
 
     path: Path
     data: bytes
@@ -99,7 +99,7 @@ def check(path: Path, data: bytes) -> Model:
 
 @dataclass
 class _Tensor:
-    """What a tensor's message says, until it is whole."""
+    """The facts of a tensor's message, until it is whole."""
 
     dims: list[int] = field(default_factory=list)
     type: int = 0

@@ -30,7 +30,7 @@ class MessageField:
 
 @dataclass(frozen=True)
 class Rule:
-    """What a message takes under a number; `unique`: at most once."""
+    """The field that a message takes under a number; `unique`: at most once."""
 
     name: str
     wire: int

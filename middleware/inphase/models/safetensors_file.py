@@ -46,7 +46,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Weights:
-    """What a file holds, and the bytes that were checked."""
+    """The tensors of a file, and the bytes that were checked."""
 
     path: Path
     data: bytes

@@ -1,4 +1,4 @@
-"""What `inphase check` draws: a schedule as spans, acquisitions and deadlines in time."""
+"""The drawing of `inphase check`: a schedule as spans, acquisitions and deadlines in time."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ CYCLE = "cycle"
 def timeline(
     schedule: Schedule, timings: Sequence[Timing], commands: Sequence[Command]
 ) -> Timeline:
-    """What happens when, as far as the devices state it."""
+    """The events of a cycle in time, as far as the devices state them."""
     cycle = schedule.cycle
     every = {t.sensor: t.every_ns // cycle.period_ns for t in timings}
     spans = _cycle_spans(schedule.cycle, timings)

@@ -1,4 +1,4 @@
-"""Whether a schedule fits its devices: what cannot be is refused, what may hurt is noted.
+"""True if a schedule fits its devices: what cannot be is refused, what may hurt is noted.
 
 Refused, by what the devices state:
 
@@ -55,7 +55,7 @@ def check(
 
 
 def notes(schedule: Schedule, timings: Sequence[Timing], commands: Sequence[Command]) -> list[str]:
-    """What fits but may hurt, a sentence each."""
+    """Notes on things that fit but may hurt, a sentence each."""
     found: list[str] = []
     for timing in timings:
         if timing.free_running:
@@ -75,7 +75,7 @@ def notes(schedule: Schedule, timings: Sequence[Timing], commands: Sequence[Comm
 
 
 def _exchanges(timings: Sequence[Timing], bus: str) -> list[Timing]:
-    """What the cycle thread asks for on a bus; a device that speaks unasked takes no turn."""
+    """The exchanges of the cycle thread on a bus; a device that speaks unasked takes no turn."""
     return [t for t in timings if t.bus == bus and t.home == "cycle" and not t.free_running]
 
 
@@ -240,10 +240,10 @@ def _drifts(schedule: Schedule, timing: Timing) -> list[str]:
 
 
 def beat(period_ns: int, interval_ns: int) -> tuple[float, bool]:
-    """In how many seconds the phase between two rates goes round, and whether by design.
+    """In how many seconds the phase between two rates goes round; True: by design.
 
     By design: the longer of the two is no multiple of the shorter one, by more than two clocks
-    differ anyway; else the time at which the clocks alone make it go round.
+    differ anyway. Otherwise it is the time in which the clocks alone make it go round.
     """
     short_ns, long_ns = sorted((period_ns, interval_ns))
     off_ns = abs(long_ns - round(long_ns / short_ns) * short_ns)

@@ -1,7 +1,7 @@
-"""The plan: a schedule together with what its drivers declare.
+"""The plan: a schedule together with its drivers' declarations.
 
-It says which channels a sample has, where the wire's time goes, how deep the rings are, and it
-makes the description that every reader is given first. It touches no device.
+It has the channels of each sample, the times on the wires and the depths of the rings. It makes the
+description that every reader is given first. It touches no device.
 """
 
 import math
@@ -152,7 +152,7 @@ class ActuatorPlan:
 
     @property
     def needs_goals(self) -> bool:
-        """Whether its driver alone says where its joints are: no sensor does."""
+        """True if its driver alone says where its joints are: no sensor does."""
         return self.schedule.mode == "position" and self.feedback_sensor < 0
 
     def turned(self, goals: Sequence[float]) -> list[float]:
@@ -169,7 +169,7 @@ class ActuatorPlan:
 
     @property
     def stop(self) -> Stop | None:
-        """What the guard sends; None: it does not have this device."""
+        """The guard's stop; None: it does not have this device."""
         is_own = self.spec.stop.kind == StopKind.BYTES
         if self.encoding is None and not is_own:
             return None
@@ -179,7 +179,7 @@ class ActuatorPlan:
 
     @property
     def stops_itself(self) -> bool:
-        """Whether its device has a watchdog, and the driver makes sure of it."""
+        """True if its device has a watchdog, and the driver makes sure of it."""
         return self.spec.watchdog is not None and self.spec.watchdog.verified
 
 
@@ -281,7 +281,7 @@ class Plan:
         ]
 
     def description(self, epoch: int, **facts: object) -> bytes:
-        """What a reader is given first, as MessagePack: layouts, units, schedule, hash."""
+        """The first message of a reader, as MessagePack: layouts, units, schedule, hash."""
         return bytes(
             msgpack.packb(
                 {
@@ -395,7 +395,7 @@ def make(schedule: Schedule, drivers: dict[str, Driver] | None = None) -> Plan:
 
 
 def says_goals(driver: Driver) -> bool:
-    """Whether a driver says where its joints hold."""
+    """True if a driver says where its joints hold."""
     return type(driver).goals is not Driver.goals
 
 
@@ -606,7 +606,7 @@ def _feedback(
 
 
 def _kind(unit: str, mode: str, own: str) -> FeedbackKind:
-    """What a unit measures, beside the actuator's own."""
+    """The quantity of a unit, beside the actuator's own."""
     if unit in ("rad/s", "m/s") or (mode == "velocity" and unit == own):
         return "velocity"
     if unit in ("rad", "m") or (mode == "position" and unit in (own, "1")):

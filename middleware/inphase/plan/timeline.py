@@ -88,7 +88,7 @@ class Timeline:
 def render(timeline: Timeline, width: int) -> RenderableType:
     """One cycle; the table of offsets, deadlines and slack; then the cycles until all repeats.
 
-    What overlaps in a lane gets a row of its own. `width` is in columns, 60 at least.
+    Spans that overlap in a lane get rows of their own. `width` is in columns, 60 at least.
     """
     assert timeline.period_ns > 0
     parts: list[RenderableType] = [*_draw(timeline, timeline.period_ns, width), Text()]
@@ -135,7 +135,8 @@ def _due(timeline: Timeline) -> list[Point]:
 
 
 def _is_shown(span: Span, cycle: int) -> bool:
-    """What is latched has no phase to be drawn at; what the devices do not wait for is left out."""
+    """A free-running sensor has no phase to draw; spans that the devices do not wait for are left
+    out."""
     if span.kind == "latched":
         return cycle == 0
     return cycle % span.every == 0 and span.kind not in ("publish", "infer")
@@ -193,7 +194,7 @@ class _Scale:
         return min(max(column, 0), self.columns - 1)
 
     def holds(self, at_ns: int) -> bool:
-        """Whether an offset is inside what is drawn."""
+        """True if an offset is inside what is drawn."""
         return 0 <= at_ns <= self.until_ns
 
 

@@ -40,7 +40,7 @@ class Timing:
 
     @property
     def slack_ns(self) -> int:
-        """What is left between the sample and its deadline; below 0 it does not fit."""
+        """The time between the sample and its deadline; below 0 it does not fit."""
         return self.deadline_ns - self.trigger_ns - self.typical_ns
 
 

@@ -1,1 +1,1 @@
-"""Who answers frames: functions, models, remote clients; and their process."""
+"""Policies, which answer frames: functions, models, remote clients; and their process."""

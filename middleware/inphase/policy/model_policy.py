@@ -85,9 +85,11 @@ def _bounded() -> Iterator[None]:
 
 
 class Numbers:
-    """The tensors of a model in C: frames are gathered into them, commands are made of them. What
-    computes the one from the other is for subclasses. Whoever makes it closes it. Thread: one at a
-    time. Raises ScheduleError."""
+    """The tensors of a model in C: frames are gathered into them, commands are made of them.
+
+    Subclasses compute the one from the other. Its maker closes it. Thread: one at a time. Raises
+    ScheduleError.
+    """
 
     def __init__(self, schedule: Schedule, binding: Binding, library: Path | None = None) -> None:
         keep: list[Any] = []
@@ -144,7 +146,7 @@ class Numbers:
 
 
 def does_not_run(schedule: Schedule, binding: Binding, why: str) -> ScheduleError:
-    """What is said where the runtime refuses a model."""
+    """The error for a model that the runtime refuses."""
     return schedule.error(
         "policy.model",
         f"{binding.model.path}: ONNX Runtime does not run it: {why[:500]}; export the "
@@ -383,7 +385,7 @@ class PythonModel(Called):
             raise does_not_run(schedule, binding, str(error)) from error
 
     def _bind(self, binding: Binding) -> Any:
-        """What makes the session read and write the arrays where they are."""
+        """A binding by which the session reads and writes the arrays in place."""
         bound_to = self._session.io_binding()
         for tensors, arrays, bind in (
             (binding.inputs, self.inputs, bound_to.bind_input),

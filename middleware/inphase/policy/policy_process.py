@@ -80,7 +80,7 @@ def _serve_model(described: Schedule, follower: StoreFollower, mailbox: store.Ma
 
 
 def _begin(described: Schedule) -> None:
-    """What comes right before the loop; whoever started it gives it its priority then."""
+    """The last preparations before the loop; its starter gives it its priority then."""
     assert described.policy is not None
     process.set_rights("policy", 0, described.policy.cpu)
     process.say_ready()

@@ -1,7 +1,7 @@
-"""Where remote policies come to: the socket, the proof of who may be one, and one connection.
+"""The listener for remote policies: the socket, the proof of who may be one, and one connection.
 
-A policy on an ipc socket is proved by the mode of its file, which the kernel asks; one on tcp by a
-token out of a file that only the robot's user, or the store's group, can read.
+The mode of its file proves a policy on an ipc socket, and the kernel checks it. On tcp the proof is
+a token out of a file that only the robot's user, or the store's group, can read.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _TOKEN_BYTES = 32
 
 
 class Listener(NamedTuple):
-    """What remotes connect to, and the token that they prove themselves with; empty for ipc."""
+    """The socket that remotes connect to, and the token that proves them; empty for ipc."""
 
     socket: sockets.socket
     token: str
@@ -35,8 +35,10 @@ class Listener(NamedTuple):
 
 
 def listen(described: Schedule) -> Listener | None:
-    """What a remote policy connects to; before the process gives up making sockets. None: the
-    schedule has no such policy. Raises ScheduleError."""
+    """Open the socket for a remote policy, before the process gives up making sockets.
+
+    None: the schedule has no such policy. Raises ScheduleError.
+    """
     policy = described.policy
     if policy is None or policy.remote is None:
         return None
@@ -107,7 +109,8 @@ class RemoteConnection:
         return self.line.fileno()
 
     def receive(self) -> list[zmtp.Message]:
-        """What has come. Raises OSError, WireError when it is gone or to be left."""
+        """The messages that have come. Raises OSError, WireError when it is gone or has to be
+        disconnected."""
         try:
             data = self.line.recv(_RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -118,7 +121,7 @@ class RemoteConnection:
 
     @property
     def is_behind(self) -> bool:
-        """Whether something still waits to be sent."""
+        """True if something still waits to be sent."""
         return bool(self._pieces or self._connection.answers)
 
     def send(self, parts: Sequence[bytes]) -> None:

@@ -57,13 +57,13 @@ class RemoteReply(msgspec.Struct, frozen=True):
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """What a remote says first."""
+    """A remote's first message."""
 
     token: str = ""
 
 
 class RemotePolicy:
-    """A policy that is asked in another process. Whoever makes it closes it. Thread: one.
+    """A policy that is asked in another process. Its maker closes it. Thread: one.
 
     Raises ScheduleError when nobody is there within 15 s.
     """
@@ -135,7 +135,7 @@ class RemotePolicy:
                 return Refusal("silent")
 
     def _is_at_rest(self, frame: Frame) -> bool:
-        """Whether nothing moves any more that the remote before had moved; true without one."""
+        """True if nothing moves any more that the remote before had moved; true without one."""
         if not self._waits_for_rest:
             return True
         acts = [frame.command[name] for name, _, _ in frame.layout.actuators]
@@ -146,7 +146,7 @@ class RemotePolicy:
         return not self._waits_for_rest
 
     def _send_frame(self, frame: Frame) -> bool:
-        """Whether somebody has it, or will."""
+        """True if somebody has it, or will."""
         assert self._peer is not None
         writer = self._writer
         self._reader.record[:] = frame.record

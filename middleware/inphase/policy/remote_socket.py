@@ -9,8 +9,10 @@ from inphase.schedule import Schedule
 
 
 class RemoteSocket:
-    """What a remote policy connects to, opened before this process gives up making sockets; where
-    the schedule has no such policy it does nothing. Raises ScheduleError."""
+    """The socket of a remote policy, opened before this process gives up making sockets.
+
+    Without such a policy in the schedule it does nothing. Raises ScheduleError.
+    """
 
     def __init__(self, described: Schedule, store_path: str) -> None:
         self._described = described

@@ -1,7 +1,9 @@
-"""What a policy's process gives up before it runs what the schedule names: see [policy] allow.
+"""The rights that a policy's process gives up before it runs the schedule's code: see [policy]
+allow.
 
-The kernel does it (`native/src/sandbox.c`): Landlock for files and devices, seccomp for system
-calls, no capabilities but those of opening files. What it does not grant is said.
+The kernel enforces it (`native/src/sandbox.c`): Landlock for files and devices, seccomp for system
+calls, no capabilities except those of opening files. A protection that it does not grant is
+reported.
 """
 
 import os
@@ -19,7 +21,8 @@ _CPU_PROVIDER = "CPUExecutionProvider"
 
 
 def allowed(described: Schedule) -> list[str]:
-    """What the schedule's policy may do; one that computes on an accelerator needs that."""
+    """The rights of the schedule's policy; a policy that computes on an accelerator needs that
+    right."""
     policy = described.policy
     assert policy is not None
     wanted = set(policy.allow)
@@ -29,8 +32,11 @@ def allowed(described: Schedule) -> list[str]:
 
 
 def enter(described: Schedule, mailbox: store.Mailbox | None = None) -> None:
-    """Give up for this process, for good, what is not allowed; what became of it is left in the
-    mailbox, and said where it is not all that was asked. Before any thread is started."""
+    """Give up for this process, for good, every right that is not allowed.
+
+    The result is left in the mailbox, and printed if something is lacking. Before any thread is
+    started.
+    """
     assert described.policy is not None
     names = allowed(described)
     sandbox = ffi.new("struct inphase_sandbox *")
@@ -58,7 +64,7 @@ def narrow() -> None:
 
 
 def summed_up(facts: dict[str, int] | None) -> dict[str, Any] | None:
-    """What a mailbox says of it, for a summary; None: the policy is in no process of its own."""
+    """A mailbox's facts of it, for a summary; None: the policy has no process of its own."""
     if facts is None or not facts["entered"]:
         return None
     return {
@@ -70,7 +76,7 @@ def summed_up(facts: dict[str, int] | None) -> dict[str, Any] | None:
 
 
 def _lacking(facts: dict[str, int]) -> str:
-    """What the kernel did not grant, and why."""
+    """The protections that the kernel did not grant, and why."""
     parts = []
     if facts["seccomp_errno"]:
         parts.append(f"seccomp ({os.strerror(facts['seccomp_errno'])})")

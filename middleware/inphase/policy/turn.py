@@ -1,10 +1,11 @@
-"""A policy's turn at a frame: what the schedule names is called, and its answer is taken.
+"""A policy's turn at a frame: the schedule's policy is called, and its answer is taken.
 
-A policy is a function or an object called with a frame; it returns a command: an array of all
-actuators' channels in schedule order, or a dict of actuator name to array, in SI; None for no
-command. With `chunk = H` it returns H of them: arrays of H rows. A class is made once, with the
-schedule's `args`. Before the first cycle its `warm_up(frame)` is called, where it has one, with a
-frame of zeros, and then its `reset()`.
+A policy is a function or an object called with a frame. It returns a command: an array of all
+actuators' channels in schedule order, or a dict of actuator name to array, in SI. None is no
+command. With `chunk = H` it returns H of them: arrays of H rows.
+
+A class is made once, with the schedule's `args`. Before the first cycle its `warm_up(frame)` is
+called, if it has one, with a frame of zeros, and then its `reset()`.
 """
 
 import sys
@@ -117,7 +118,7 @@ def valid_ns(described: Schedule) -> int:
 
 
 def runs_in_c(described: Schedule) -> bool:
-    """Whether the schedule's policy is a model that C runs."""
+    """True if the schedule's policy is a model that C runs."""
     policy = described.policy
     return policy is not None and policy.model is not None and policy.runtime == "c"
 
@@ -145,7 +146,7 @@ def check_network(described: Schedule, binding: Binding) -> None:
 
 
 def network_of(described: Schedule) -> type[model_policy.Numbers]:
-    """What runs the schedule's network."""
+    """The class that runs the schedule's network."""
     if runs_in_c(described):
         return model_policy.NativeModel
     if described.policy is not None and described.policy.weights is not None:

@@ -15,7 +15,7 @@ from inphase.schedule import toml_position
 
 T = TypeVar("T")
 Meaning = Callable[[toml_position.Path], str]
-"""What belongs at a key, in words: `"the number of a core"`."""
+"""The expected value of a key, in words: `"the number of a core"`."""
 
 _SIZE_MAX = 1_000_000  # bytes; a schedule is a page or two
 

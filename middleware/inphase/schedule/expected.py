@@ -1,4 +1,4 @@
-"""What belongs at each key of a schedule, in words, for the errors that ask for it."""
+"""The expected value of each key of a schedule, in words, for the errors that ask for it."""
 
 from inphase.schedule import toml_position
 
@@ -94,7 +94,7 @@ MEANING = {
 
 
 def meaning(key: toml_position.Path) -> str:
-    """What belongs at a key; inside a sensor's tables the names are the driver's."""
+    """The expected value of a key; inside a sensor's tables the names are the driver's."""
     names = [step for step in key if isinstance(step, str)]
     own = names[-1:]
     if names[:1] == ["sensor"] and len(names) > 2 and names[2] != "trigger_line":

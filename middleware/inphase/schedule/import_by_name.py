@@ -10,10 +10,10 @@ from inphase.errors import ScheduleError
 
 
 def resolve_call(call: str, folder: Path) -> object:
-    """The object that `call` names. Runs the code of the file or module, so not in the runtime.
+    """The object that `call` names. It runs the code of the file or module, so not in the runtime.
 
-    A file is looked up in `folder`, the schedule's; it may import its neighbours, since its folder
-    is put in front of `sys.path` in this process. Raises ScheduleError that names file or module,
+    A file is looked up in `folder`, the schedule's. It may import its neighbours, since its folder
+    is put in front of `sys.path` in this process. Raises ScheduleError, which names file or module,
     attribute and the original exception.
     """
     place, colon, name = call.partition(":")

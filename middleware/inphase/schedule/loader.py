@@ -1,8 +1,8 @@
 """The schedule: who does what when, read from a TOML file into frozen objects.
 
-`load` checks everything that can be known without a driver and without a device. What a driver adds
-(fields of its sample, number of channels, its own keys) is checked later, with `Schedule.error` for
-errors that point at the same file and line.
+`load` checks everything that can be known without a driver and without a device. A driver adds the
+fields of its sample, the number of channels and its own keys. These are checked later, with
+`Schedule.error` for errors that point at the same file and line.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """A simulated robot's timing model: distributions by path, such as `sensors.camera.latency_ms`.
 
-It is read from a schedule's [timing] table, or from a file of its own, and held against what can
-be: nothing takes less than no time, and nothing takes for ever. Knobs replace its entries.
+It is read from a schedule's [timing] table, or from a file of its own. It is checked against
+possible times: no duration is below zero or unbounded. Knobs replace its entries.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ _EFFECTS_MAX = 60  # commands of one actuator that can be under way (native/src/
 
 @dataclass(frozen=True)
 class TimingModel:
-    """What the schedule says, by path, in the unit that the path's name ends in."""
+    """The schedule's entries, by path, in the unit that the path's name ends in."""
 
     entries: dict[str, Distribution]
     error: Callable[[str, str], ScheduleError]
@@ -138,7 +138,7 @@ def _read_file(
 def _entries(
     prefix: str, table: msgspec.Struct, error: Callable[[str, str], ScheduleError]
 ) -> dict[str, Distribution]:
-    """What of a table is not as if nothing had been said."""
+    """The entries of a table that differ from their defaults."""
     found: dict[str, Distribution] = {}
     for item in msgspec.structs.fields(table):
         value: Spec | None = getattr(table, item.name)

@@ -1,4 +1,4 @@
-"""What the schedule's [timing] gives to each sample of a device that is simulated in real time."""
+"""The schedule's [timing] for each sample of a device that is simulated in real time."""
 
 import random
 
@@ -11,8 +11,8 @@ _FREEZE_SAMPLES = 10.0
 class Draws:
     """One sensor's timing, drawn sample by sample. Thread: one.
 
-    What the schedule leaves out is as the driver states it. The same numbers come in the same order
-    in each run; which instants they meet is the machine's.
+    Values that the schedule leaves out are as the driver states them. The same numbers come in the
+    same order in each run. The machine decides which instants they meet.
     """
 
     def __init__(self, plan: Plan, sensor: int) -> None:
@@ -34,7 +34,7 @@ class Draws:
 
     @property
     def is_timed(self) -> bool:
-        """Whether the schedule says anything of its latency."""
+        """True if the schedule says anything of its latency."""
         return self._latency is not None or self._jitter is not None
 
     @property
@@ -57,12 +57,12 @@ class Draws:
         return round(latency_ns + (self._jitter.quantile(draw()) if self._jitter else 0.0))
 
     def is_lost(self) -> bool:
-        """Whether this sample never comes. The first one comes: by it a driver knows its device."""
+        """True if this sample never comes. The first one comes: by it a driver knows its device."""
         is_first, self._is_first = self._is_first, False
         return not is_first and self._dropout > 0 and self._random.random() < self._dropout
 
     def stands(self) -> bool:
-        """Whether the device stands still, and gives its last sample again."""
+        """True if the device stands still, and gives its last sample again."""
         if self._standing:
             self._standing -= 1
         elif self._freeze > 0 and self._random.random() < self._freeze:

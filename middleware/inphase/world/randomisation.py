@@ -35,7 +35,7 @@ _CHANNELS_MAX = 64
 _MASK = (1 << 64) - 1
 
 KnobLike = float | list[float] | Knob | Mapping[str, Any]
-"""What a knob may be given as: as in a schedule, or a table as a dict."""
+"""The forms of a knob: as in a schedule, or a table as a dict."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Randomisation:
         return [self._drawn(one, path, knob, tuple(self._world.knobs.get(one))) for one in paths]
 
     def _check_timing(self) -> None:
-        """Whatever is drawn of the timing model can be. Raises ScheduleError."""
+        """Raises ScheduleError for an impossible draw of the timing model."""
         for drawn in self.drawn:
             if drawn.path in self._known:
                 for end in (0.0, 1.0):
@@ -221,7 +221,7 @@ class Randomisation:
 
     @property
     def has_cycles(self) -> bool:
-        """Whether something of the world is drawn in every cycle."""
+        """True if something of the world is drawn in every cycle."""
         return any(d.per_cycle and d.path not in self._known for d in self.drawn)
 
     def cycle(self, seed: int, cycle: int) -> None:
@@ -237,7 +237,7 @@ class Randomisation:
 
     @property
     def draws(self) -> dict[str, float | list[float]]:
-        """What this episode is: path to number, or numbers."""
+        """The draws of this episode: path to number, or numbers."""
         result: dict[str, float | list[float]] = {}
         for drawn, at in self._places():
             values = self.values[at : at + len(drawn.before)].tolist()

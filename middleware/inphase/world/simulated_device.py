@@ -83,8 +83,8 @@ class SimulatedDevice:
         ]
 
     def try_out(self, state: State) -> None:
-        """Take a sample that nobody gets: what is made at the first time is made, and it is said
-        where one takes longer than the device."""
+        """Take a sample that nobody gets. It makes everything that is made at the first time, and
+        reports a sample that takes longer than the device."""
         self.take(state, state.at_ns)
         began_ns = time.monotonic_ns()
         self.take(state, state.at_ns)
@@ -161,7 +161,7 @@ class _Channel:
         self._sign, self._zero = turn
 
     def value(self, servos: "_Servos | None", draws: Draws) -> float:
-        """What the device says: the schedule's sign and zero are undone."""
+        """The device's own value: the schedule's sign and zero are undone."""
         if self._cell is not None:
             quantity = self._cell.value
         else:
@@ -214,7 +214,7 @@ class _Servos:
                 return 0.0
 
     def quantity(self, twin: TwinChannel) -> float:
-        """What a twin's channel follows."""
+        """The quantity that a twin's channel follows."""
         followed = {
             TwinKind.POSITION: self._position,
             TwinKind.VELOCITY: self._velocity,

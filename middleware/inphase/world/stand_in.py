@@ -42,9 +42,9 @@ class _Exposure:
 
 
 class StandIn(Driver):
-    """What answers for a device in a simulated world. Thread: one.
+    """The driver that answers for a device in a simulated world. Thread: one.
 
-    Without `join` it says what the driver says, and cannot be opened.
+    Without `join` it has the driver's declarations, and cannot be opened.
     """
 
     Options: ClassVar[type[msgspec.Struct]] = msgspec.Struct

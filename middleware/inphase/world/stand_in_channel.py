@@ -42,7 +42,7 @@ class Ask(NamedTuple):
 
 
 class Command(NamedTuple):
-    """What an actuator is to do, channel by channel, in the robot's frame."""
+    """A command for an actuator, channel by channel, in the robot's frame."""
 
     values: list[float]
 
@@ -78,7 +78,7 @@ def pack_state(state: State) -> bytes:
 
 
 def parse(request: bytes) -> Ask | Command | Switch:
-    """What a device says. Raises ValueError for what it cannot be."""
+    """A device's request. Raises ValueError for an impossible one."""
     kind = request[0] if request else 0
     if kind == _ASK and len(request) == _ASKED.size:
         return Ask(int(_ASKED.unpack(request)[1]))

@@ -17,7 +17,7 @@ _NEVER_NS = 2**63 - 1
 
 
 class Host(Protocol):
-    """What of a world the stand-ins use."""
+    """The part of a world that the stand-ins use."""
 
     def state(self, at_ns: int) -> State:
         """The state at an instant, or the present where that is later."""
@@ -26,14 +26,14 @@ class Host(Protocol):
         """The number of the actuator that a device moves."""
 
     def command(self, actuator: int, values: list[float], now_ns: int) -> None:
-        """What an actuator is to do."""
+        """Command an actuator."""
 
     def switch_all(self, actuator: int, *, on: bool) -> None:
         """An actuator follows commands from where it is, or exerts no force."""
 
 
 class Guests:
-    """All stand-ins of one world. Whoever makes it closes it. Thread: the world's.
+    """All stand-ins of one world. Its maker closes it. Thread: the world's.
 
     line: a socket to the runtime, which hands over the lines; below 0: there is none.
     """
@@ -52,7 +52,7 @@ class Guests:
             self._runtime.send(json.dumps({"answers": list(answered)}).encode())
 
     def fileno(self) -> int:
-        """What to wait on."""
+        """The descriptor to wait on."""
         return self._poll.fileno()
 
     @property

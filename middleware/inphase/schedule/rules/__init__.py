@@ -1,1 +1,1 @@
-"""What a schedule must keep, by subject: what can be checked without a driver."""
+"""The rules of a schedule, by subject, as far as they need no driver."""

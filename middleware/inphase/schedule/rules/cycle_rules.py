@@ -200,7 +200,8 @@ def _check_calls(schedule: Schedule) -> None:
 
 
 def _check_simulation(schedule: Schedule) -> None:
-    """What a simulation is said of exists; what its model has is checked where it is loaded."""
+    """The parts that a simulation names exist; the content of its model is checked where it is
+    loaded."""
     for kind in ("sensor", "actuator"):
         known = getattr(schedule, kind)
         for name in getattr(schedule.world, kind, {}):

@@ -41,7 +41,7 @@ def check_size(schedule: Schedule, values: int) -> None:
 
 
 def notes(schedule: Schedule) -> list[str]:
-    """What a person should know of a policy that is not asked and followed in every cycle."""
+    """Notes for a person on a policy that is not asked and followed in every cycle."""
     policy, cycle = schedule.policy, schedule.cycle
     if policy is None or (policy.every == policy.chunk == 1 and not policy.latency_cycles):
         return []

@@ -48,7 +48,7 @@ class Cameras:
         return 0
 
     def picture(self, camera: int, data: Any, height: int, width: int) -> NDArray[np.uint8]:
-        """What a camera sees, -1: a free one; (height, width, 3). `data` stay as they are."""
+        """The view of a camera, -1: a free one; (height, width, 3). `data` stay as they are."""
         if self._shown is None:
             self._shown = self._mujoco.MjData(self._model)
         self._mujoco.mj_copyData(self._shown, self._model, data)

@@ -124,7 +124,7 @@ class Knobs:
         return [path for path in self.paths() if fnmatchcase(path, pattern)]
 
     def at_start_alone(self, path: str) -> bool:
-        """Whether a knob is for the start of an episode, and not for while it runs."""
+        """True if a knob is for the start of an episode, and not for while it runs."""
         _, kind, *_, key = path.split(".")
         if key in _OWN.get(kind, {}):
             return _OWN[kind][key]
@@ -220,7 +220,7 @@ class Knobs:
         return array
 
     def _keep(self, array: str) -> None:
-        """What an array held before anything of it was set."""
+        """Keep an array's content from before any of it was set."""
         if array not in self._before:
             self._before[array] = self._array(array).copy()
 

@@ -1,6 +1,6 @@
 """The package `mujoco` (extra `sim`): its versions, its renderer, its functions' addresses.
 
-One build of the core serves all versions from 3.17 to before 5: it is handed addresses of functions
+One build of the core serves all versions from 3.17 to before 5. It is handed addresses of functions
 and of data, and links to nothing.
 """
 
@@ -52,7 +52,7 @@ def _has_egl() -> bool:
 
 
 def why_no_images() -> str | None:
-    """What keeps cameras from being rendered here, and what to do; None: nothing known."""
+    """Why cameras cannot be rendered here, and the remedy; None: nothing known."""
     package()
     if os.environ.get("MUJOCO_GL") == "disable" or not ("DISPLAY" in os.environ or _has_egl()):
         return "there is no EGL to render with; apt install libegl1 libgl1-mesa-dri"
@@ -60,7 +60,8 @@ def why_no_images() -> str | None:
 
 
 def engine_of(mujoco: Any, model: Any, data: Any, step_ns: int) -> Engine:
-    """What the core needs to step a model. Raises WorldError for a version that is not known."""
+    """The addresses with which the core steps a model. Raises WorldError for a version that is not
+    known."""
     library = _library(mujoco)
     warning = data.warning.number
     return Engine(

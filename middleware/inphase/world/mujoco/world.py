@@ -1,8 +1,8 @@
-"""A world of MuJoCo: a model, and what of it the sensors read and the actuators move.
+"""A world of MuJoCo: a model, and the places that the sensors read and the actuators move.
 
-The core steps it by function pointers and reads its numbers where they lie (native/src/world.c),
-so that nothing links to MuJoCo and one build serves all its versions. `MujocoWorld` finds those
-places by name. It needs the package `mujoco` (extra `sim`).
+The core steps it by function pointers and reads its numbers where they lie (native/src/world.c). So
+nothing links to MuJoCo, and one build serves all its versions. `MujocoWorld` finds those places by
+name. It needs the package `mujoco` (extra `sim`).
 """
 
 import math
@@ -130,7 +130,7 @@ class MujocoWorld:
         )
 
     def _events(self) -> dict[str, int]:
-        """What of the schedule happens at a fixed time, in ns from the start of a cycle."""
+        """The schedule's events at a fixed time, in ns from the start of a cycle."""
         cycle = self.schedule.cycle
         events = {"the period": cycle.period_ns}
         for sensor in self.plan.sensors:
@@ -385,7 +385,7 @@ class MujocoWorld:
         )  # fmt: skip
 
     def rendered(self, index: int) -> bool:
-        """Whether a sensor's payload is rendered."""
+        """True if a sensor's payload is rendered."""
         return index in self._images
 
     def image_field(self, index: int) -> str | None:
@@ -401,16 +401,16 @@ class MujocoWorld:
 
     @property
     def trouble(self) -> BaseException | None:
-        """What the renderer raised."""
+        """The renderer's exception."""
         return self._cameras.trouble
 
     def picture(
         self, camera: str | None = None, height: int = 480, width: int = 640
     ) -> NDArray[np.uint8]:
-        """What a camera of the model sees now, for a person: (height, width, 3). None: the first
-        camera, or a free one where the model has none. The world stays as it is.
+        """The view of a camera of the model now, for a person: (height, width, 3).
 
-        Raises ScheduleError for a camera that is none. Thread: always the same one.
+        None: the first camera, or a free one where the model has none. The world stays as it is.
+        Raises ScheduleError for a camera that does not exist. Thread: always the same one.
         """
         seen = 0 if self.model.ncam else -1
         if camera is not None:

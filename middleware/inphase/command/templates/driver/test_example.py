@@ -32,7 +32,7 @@ class ExamplePeer(Peer):
         self.line()  # ready
 
     def line(self) -> str:
-        """What it says next."""
+        """Its next line."""
         assert self.process.stdout is not None
         return self.process.stdout.readline()
 
