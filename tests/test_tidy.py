@@ -103,8 +103,6 @@ LONG_FUNCTIONS = {
 # class names that a second module has too
 TWICE = {
     "Command",
-    "Draws",
-    "Image",
     "Timing",
     "World",
 }

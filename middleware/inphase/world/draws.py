@@ -8,7 +8,7 @@ from inphase.schedule.distribution import constant
 _FREEZE_SAMPLES = 10.0
 
 
-class Draws:
+class TimingDraws:
     """One sensor's timing, drawn sample by sample. Thread: one.
 
     Values that the schedule leaves out are as the driver states them. The same numbers come in the

@@ -34,7 +34,7 @@ from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
 from inphase.world import stand_in_channel
 from inphase.world.mujoco import package as mujoco_package
-from inphase.world.mujoco.torque_switch import Grip
+from inphase.world.mujoco.drives import TorqueSwitch
 from inphase.world.mujoco.world import MujocoWorld
 from inphase.world.stand_in_channel import State
 from inphase.world.stand_in_server import Guests
@@ -72,7 +72,7 @@ class WallWorld:
         self._mujoco = mujoco_package.package()
         self._state = int(self._mujoco.mjtState.mjSTATE_INTEGRATION)
         self._numbers = np.zeros(self._mujoco.mj_stateSize(self.world.model, self._state))
-        self._grip = Grip(self.world)
+        self._torque = TorqueSwitch(self.world.model)
         self._draw = random.Random(self.plan.schedule.name).random
         self._effects: list[_Effect] = []
         self._number = count()
@@ -174,7 +174,7 @@ class WallWorld:
         self.derive()
         self._effects = [e for e in self._effects if e.actuator != actuator]
         for channel in channels:
-            self._grip.set(controls.numbers[channel], loose=not on)
+            self._torque.set(controls.numbers[channel], loose=not on)
             self.world.rest(controls, [channel])
         self._is_derived = False
 
@@ -242,7 +242,7 @@ class WallWorld:
         later."""
         self.advance(at_ns)
         self._mujoco.mj_getState(self.world.model, self.world.data, self._numbers, self._state)
-        return State(at_ns, self.time_ns, bytes(self._grip.loose), self._numbers)
+        return State(at_ns, self.time_ns, bytes(self._torque.loose), self._numbers)
 
     def control(self, request: dict[str, object]) -> dict[str, object]:
         """The emulator's control channel passes requests about the world to this."""

@@ -15,9 +15,9 @@ from inphase.core.world_seam import WorldReading
 from inphase.driver import ActuatorSpec, Servo, TwinChannel, TwinKind
 from inphase.errors import WorldError
 from inphase.plan.plan import Plan
-from inphase.world.draws import Draws
+from inphase.world.draws import TimingDraws
 from inphase.world.mujoco import package as mujoco_package
-from inphase.world.mujoco.torque_switch import Grip
+from inphase.world.mujoco.drives import TorqueSwitch
 from inphase.world.mujoco.world import MujocoWorld
 from inphase.world.stand_in_channel import State
 
@@ -37,7 +37,7 @@ class SimulatedDevice:
         self._sensor = plan.sensors[self._index]
         self._mujoco = mujoco_package.package()
         self._state = int(self._mujoco.mjtState.mjSTATE_INTEGRATION)
-        self._grip = Grip(self._world)
+        self._torque = TorqueSwitch(self._world.model)
         self._step_s = float(self._world.model.opt.timestep)
         self._channels = self._find_channels()
         if self._world.rendered(self._index):
@@ -60,7 +60,7 @@ class SimulatedDevice:
         assert self._sensor.spec.calls is not None
         self.calls = self._sensor.spec.calls
         self.runs_free = self._sensor.schedule.free_running
-        self.draws = Draws(plan, self._index)
+        self.draws = TimingDraws(plan, self._index)
         period_ns = self.calls.interval_ns or plan.schedule.cycle.period_ns
         self.interval_ns = period_ns / (1 + self.draws.drift)
         self.sample = np.zeros((), self._sensor.dtype)
@@ -101,7 +101,7 @@ class SimulatedDevice:
     def take(self, state: State, at_ns: int) -> None:
         """Take the sample of an instant, or of the state where that is later."""
         model, data = self._world.model, self._world.data
-        self._grip.set_all(state.loose)
+        self._torque.set_all(state.loose)
         self._mujoco.mj_setState(model, data, state.numbers, self._state)
         self.acquired_ns = max(at_ns, state.at_ns)
         rest_s = (self.acquired_ns - state.at_ns) * 1e-9
@@ -160,7 +160,7 @@ class _Channel:
         self._noise = twin.noise if reading is None else reading.noise
         self._sign, self._zero = turn
 
-    def value(self, servos: "_Servos | None", draws: Draws) -> float:
+    def value(self, servos: "_Servos | None", draws: TimingDraws) -> float:
         """The device's own value: the schedule's sign and zero are undone."""
         if self._cell is not None:
             quantity = self._cell.value

@@ -1,4 +1,4 @@
-"""The line between a simulated world's process and a device that it has no protocol for.
+"""The channel between a simulated world's process and a device with a stand-in.
 
 A pair of Unix sockets without a name, one message each way at a time: the device asks for the
 world's state at an instant, and computes what it measures by itself; or it says what its actuator
@@ -41,7 +41,7 @@ class Ask(NamedTuple):
     at_ns: int
 
 
-class Command(NamedTuple):
+class StandInCommand(NamedTuple):
     """A command for an actuator, channel by channel, in the robot's frame."""
 
     values: list[float]
@@ -54,7 +54,7 @@ class Switch(NamedTuple):
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """The two ends of a line."""
+    """The two ends of a channel."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
@@ -69,7 +69,7 @@ def check_size(actuators: int, numbers: int) -> None:
 
 
 def pack_state(state: State) -> bytes:
-    """A state as it goes over a line."""
+    """A state as it goes over a channel."""
     return (
         _STATE.pack(state.asked_ns, state.at_ns, len(state.loose))
         + state.loose
@@ -77,14 +77,14 @@ def pack_state(state: State) -> bytes:
     )
 
 
-def parse(request: bytes) -> Ask | Command | Switch:
+def parse(request: bytes) -> Ask | StandInCommand | Switch:
     """A device's request. Raises ValueError for an impossible one."""
     kind = request[0] if request else 0
     if kind == _ASK and len(request) == _ASKED.size:
         return Ask(int(_ASKED.unpack(request)[1]))
     rest = request[_HEAD.size :]
     if kind == _COMMAND and len(rest) % 8 == 0:
-        return Command(np.frombuffer(rest, np.float64).tolist())
+        return StandInCommand(np.frombuffer(rest, np.float64).tolist())
     if kind == _SWITCH and len(rest) == 1:
         return Switch(rest != b"\0")
     raise ValueError(f"no such request: {request[:16].hex()}")

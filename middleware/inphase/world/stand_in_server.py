@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from inphase.world import stand_in_channel
-from inphase.world.stand_in_channel import Ask, Command, State
+from inphase.world.stand_in_channel import Ask, StandInCommand, State
 
 _ASKED_MAX = 256  # of one device
 _NEVER_NS = 2**63 - 1
@@ -127,7 +127,7 @@ class _Guest:
             self._asked.append(request.at_ns)
         elif self._actuator is None:
             return
-        elif isinstance(request, Command):
+        elif isinstance(request, StandInCommand):
             self._host.command(self._actuator, request.values, time.monotonic_ns())
         else:
             self._host.switch_all(self._actuator, on=request.on)

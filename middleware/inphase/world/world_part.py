@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from inphase.world.draws import Draws
+from inphase.world.draws import TimingDraws
 from inphase.world.mujoco.world import MujocoWorld
 from inphase.world.realtime_world import WallWorld
 
@@ -14,7 +14,7 @@ def part_of(world: WallWorld, device: str) -> "Part | None":
 
 
 class Part:
-    """A device's part: the schedule's signs and zeros are undone, as the core will put them on.
+    """One device's part. The schedule's signs and zeros are taken off; the core puts them on.
 
     Thread: the world's.
     """
@@ -23,11 +23,11 @@ class Part:
         self._world = world
         self._sensor = sensor
         self.actuator = actuator
-        """its number in the plan, where its commands move something"""
+        """number of the device's actuator in the plan; None: its commands move nothing"""
         plan = world.plan
         self.mode = "position" if actuator is None else plan.actuators[actuator].schedule.mode
-        """command mode of what it moves"""
-        self.draws = Draws(plan, sensor) if sensor is not None else None
+        """command mode of that actuator"""
+        self.draws = TimingDraws(plan, sensor) if sensor is not None else None
         """the schedule's timing of its samples"""
         self._turns: list[tuple[int, float]] = []
         self._noise: list[float] = []
@@ -45,7 +45,7 @@ class Part:
 
     @property
     def time_ns(self) -> int:
-        """The instant that its numbers are of."""
+        """The instant of the measurements."""
         return self._world.time_ns
 
     def advance(self, to_ns: int) -> None:
@@ -70,12 +70,12 @@ class Part:
         return noise * self.draws.noise() if noise else 0.0
 
     def command(self, values: list[float], now_ns: int) -> None:
-        """Its joints are to go there; in effect after the schedule's delay."""
+        """Command the device's joints; in effect after the schedule's delay."""
         if self.actuator is not None:
             self._world.command(self.actuator, self._turned(values), now_ns)
 
     def switch(self, channels: Iterable[int], *, on: bool) -> None:
-        """Its joints follow commands from where they are, or nothing is exerted on them."""
+        """Power on: the joints follow commands, from where they are. Off: they are loose."""
         if self.actuator is not None:
             self._world.switch(self.actuator, channels, on=on)
 

@@ -1,8 +1,8 @@
-"""The runtime's side of a simulated world: its process, and which devices have stand-ins.
+"""The runtime's side of a simulated world: its process, and the devices with stand-ins.
 
-The emulator's module hosts the world, where the schedule names one, and answers by their protocols
-for the devices that it knows; else `wall_world` does. All other devices have stand-ins in workers,
-each with a line of its own to the world's process.
+The emulator's module hosts the world, where the schedule names an emulator. It answers for the
+devices whose protocols it knows. Without an emulator, `realtime_world` hosts the world. Every other
+device has a stand-in in a worker, with a channel of its own to the world's process.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ class WorldProcess:
     def __init__(self, schedule: Schedule) -> None:
         emulator = schedule.emulator
         self._schedule = schedule
-        self._line, theirs = stand_in_channel.pair()
+        self._channel, theirs = stand_in_channel.pair()
         path = str(schedule.path)
         with theirs:
             os.set_inheritable(theirs.fileno(), True)
@@ -51,9 +51,9 @@ class WorldProcess:
             raise
 
     def _ask_who_answers(self) -> list[str]:
-        """The devices that it has no protocol for."""
+        """The devices that the world's process does not answer for."""
         try:
-            said = self._line.recv(_ANSWERS_MAX, socket.MSG_DONTWAIT)
+            said = self._channel.recv(_ANSWERS_MAX, socket.MSG_DONTWAIT)
         except BlockingIOError as error:
             emulator = self._schedule.emulator
             module = emulator.module if emulator is not None else _HOST
@@ -68,18 +68,18 @@ class WorldProcess:
         return [name for name in self._schedule.device if name not in answered]
 
     def plan(self) -> Plan:
-        """The plan of the run, with stand-ins. Raises ScheduleError."""
+        """The plan of the run, with stand-ins in place of drivers. Raises ScheduleError."""
         return make_plan(self._schedule, self.stand_ins)
 
     def connect(self, device: str) -> socket.socket:
-        """A new line for a stand-in: its end."""
+        """The stand-in's end of a new channel to the world's process."""
         ours, theirs = stand_in_channel.pair()
         message = json.dumps({"device": device}).encode()
         with theirs, contextlib.suppress(OSError):  # gone: the stand-in will find nobody there
-            socket.send_fds(self._line, [message], [theirs.fileno()])
+            socket.send_fds(self._channel, [message], [theirs.fileno()])
         return ours
 
     def close(self) -> None:
         """End the process."""
-        self._line.close()
+        self._channel.close()
         self.process.stop()

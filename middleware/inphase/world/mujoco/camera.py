@@ -11,7 +11,7 @@ from inphase.world.mujoco.knobs import Knobs
 
 
 @dataclass(frozen=True)
-class Image:
+class RenderedImage:
     """A sensor whose payload is rendered."""
 
     field: str
@@ -34,7 +34,7 @@ class Cameras:
         self.trouble: BaseException | None = None
         """what rendering a sample raised"""
 
-    def render(self, image: Image, data: Any, payload: Any) -> int:
+    def render(self, image: RenderedImage, data: Any, payload: Any) -> int:
         """Render the present state into a sample; 0, or -1: see `trouble`.
 
         payload: a writable buffer of the sample's layout.
@@ -65,7 +65,7 @@ class Cameras:
             renderer.close()
         self._renderers.clear()
 
-    def _draw(self, image: Image, data: Any) -> NDArray[Any]:
+    def _draw(self, image: RenderedImage, data: Any) -> NDArray[Any]:
         height, width = image.shape[:2]
         renderer = self._renderer(height, width)
         if image.depth:

@@ -1,4 +1,4 @@
-"""The actuators of a model as the drives of a robot: what takes a command of each mode."""
+"""The actuators of a model as the drives of a robot: gains, controls, and power."""
 
 import math
 from typing import Any
@@ -125,3 +125,28 @@ class Drives:
         if mode == "effort":
             return 1 / (gear * float(self._model.actuator_gainprm[number][0]))
         return 1.0 if mode == "switch" else gear
+
+
+class TorqueSwitch:
+    """The actuators of a model that exert force. The others are loose, as motors without current.
+
+    Thread: the world's.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._gains = model.actuator_gainprm.copy()
+        self._biases = model.actuator_biasprm.copy()
+        self.loose = bytearray(model.nu)
+
+    def set(self, number: int, *, loose: bool) -> None:
+        """One actuator."""
+        self.loose[number] = loose
+        self._model.actuator_gainprm[number] = 0 if loose else self._gains[number]
+        self._model.actuator_biasprm[number] = 0 if loose else self._biases[number]
+
+    def set_all(self, loose: bytes) -> None:
+        """All actuators, as a state has them."""
+        if loose != self.loose:
+            for number, is_loose in enumerate(loose):
+                self.set(number, loose=bool(is_loose))

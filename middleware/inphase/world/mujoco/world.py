@@ -17,7 +17,7 @@ from inphase.driver import TwinKind
 from inphase.errors import WorldError
 from inphase.plan.plan import ActuatorPlan, Plan, SensorPlan
 from inphase.schedule.simulation_tables import QUANTITIES, Source
-from inphase.world.mujoco.camera import Cameras, Image
+from inphase.world.mujoco.camera import Cameras, RenderedImage
 from inphase.world.mujoco.drives import Drives
 from inphase.world.mujoco.knobs import Knobs
 from inphase.world.mujoco.package import engine_of, package, why_no_images
@@ -67,7 +67,7 @@ class MujocoWorld:
         self.data = self._mujoco.MjData(self.model)
         self.step_ns = self._choose_step()
         self._keyframe = self._find_keyframe()
-        self._images: dict[int, Image] = {}
+        self._images: dict[int, RenderedImage] = {}
         self.reset()
         self.readings = [self._read_sensor(index) for index in range(len(plan.sensors))]
         """per sensor and channel; None: the driver's own twin answers"""
@@ -379,7 +379,7 @@ class MujocoWorld:
             )
         if index in self._images:
             raise self.schedule.error(key, f"{sensor.name} has an image already; give one")
-        self._images[index] = Image(
+        self._images[index] = RenderedImage(
             name, camera, quantity == "depth", found.shape, np.dtype(found.dtype), source.gain,
             sensor.dtype,
         )  # fmt: skip
