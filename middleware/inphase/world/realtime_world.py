@@ -2,13 +2,13 @@
 
 The process is the emulator's, where the schedule has one that can, else this module's:
 
-    python -m inphase.world.realtime_world SCHEDULE LINE_FD
+    python -m inphase.world.realtime_world SCHEDULE CHANNEL_FD
 
-It steps the world to the present in whole physics steps, whenever somebody looks and otherwise
-every few milliseconds. A device that is emulated by its protocol has its part (`world_part`): the
-numbers of the world as that device would give them. Every other device has a stand-in in a worker,
-which asks over a line (`guests`). Time is never stretched: physics that are too slow are said, and
-end it.
+It steps the world to the present in whole physics steps, at each request and otherwise every few
+milliseconds. A device that is emulated by its protocol has its part (`world_part`): the numbers of
+the world as that device would give them. Every other device has a stand-in in a worker, which asks
+over a channel (`stand_in_server`). Time is never stretched: physics that are too slow are reported,
+and end the run.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ from inphase.world.mujoco import package as mujoco_package
 from inphase.world.mujoco.drives import TorqueSwitch
 from inphase.world.mujoco.world import MujocoWorld
 from inphase.world.stand_in_channel import State
-from inphase.world.stand_in_server import Guests
+from inphase.world.stand_in_server import StandInServer
 
 _TICK_NS = 5_000_000  # how often the world moves on when nobody looks
 _CHUNK = 64  # physics steps between two looks at the clock
@@ -57,11 +57,11 @@ class _Effect(NamedTuple):
 class WallWorld:
     """The world of a schedule from now on, in real time. Its maker closes it. Thread: one.
 
-    line: a socket to the runtime, which hands over the lines of stand-ins. The run ends when it
-    ends. Raises ScheduleError, WorldError.
+    channel: a socket to the runtime, which hands over the channels of stand-ins. The run ends when
+    the runtime ends. Raises ScheduleError, WorldError.
     """
 
-    def __init__(self, path: Path, line: int = -1) -> None:
+    def __init__(self, path: Path, channel: int = -1) -> None:
         self.plan = _plan(path)
         self.world = MujocoWorld(self.plan)
         self.step_ns = self.world.step_ns
@@ -82,7 +82,7 @@ class WallWorld:
         self._warned = self._warnings()
         self._cells = [_cells(self.world, index) for index in range(len(self.plan.sensors))]
         stand_in_channel.check_size(self.world.model.nu, len(self._numbers))
-        self._guests = Guests(self, line)
+        self._stand_ins = StandInServer(self, channel)
         self.start_ns = self.due_ns = self._tick_ns = time.monotonic_ns()
 
     # ---- time --------------------------------------------------------------------------------
@@ -218,24 +218,24 @@ class WallWorld:
     def begin(self, answered: Iterable[str]) -> None:
         """Time starts. Tell the runtime which devices are answered for by their protocols."""
         self.start_ns = self.due_ns = time.monotonic_ns()
-        self._guests.tell(answered)
+        self._stand_ins.tell(answered)
 
     def fileno(self) -> int:
         """The descriptor to wait on."""
-        return self._guests.fileno()
+        return self._stand_ins.fileno()
 
     def on_readable(self) -> None:
         """Take what has come. SystemExit when the runtime is gone."""
-        self._guests.on_readable()
-        self.due_ns = min(self.due_ns, self._guests.due_ns)
+        self._stand_ins.on_readable()
+        self.due_ns = min(self.due_ns, self._stand_ins.due_ns)
 
     def work(self, now_ns: int) -> None:
         """Answer whoever asked for an instant that has come, and move the world on."""
-        self._guests.answer(now_ns)
+        self._stand_ins.answer(now_ns)
         if now_ns >= self._tick_ns:
             self.advance(now_ns)
             self._tick_ns = now_ns + _TICK_NS
-        self.due_ns = min(self._tick_ns, self._guests.due_ns)
+        self.due_ns = min(self._tick_ns, self._stand_ins.due_ns)
 
     def state(self, at_ns: int) -> State:
         """The state at an instant: the last whole step before it, or the present where that is
@@ -264,7 +264,7 @@ class WallWorld:
                 file=sys.stderr,
                 flush=True,
             )
-        self._guests.close()
+        self._stand_ins.close()
         self.world.close()
 
     def actuator_of(self, device: str) -> int | None:
@@ -307,9 +307,9 @@ def main() -> None:
     """Entry of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    path, line = sys.argv[1:]
+    path, channel = sys.argv[1:]
     try:
-        with contextlib.closing(WallWorld(Path(path), int(line))) as world:
+        with contextlib.closing(WallWorld(Path(path), int(channel))) as world:
             world.begin([])
             process.say_ready()
             serve(world)

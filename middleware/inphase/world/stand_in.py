@@ -93,7 +93,7 @@ class StandIn(Driver):
         return None if spec is None else replace(spec, encoding=None, watchdog=None)
 
     def join(self, plan: Plan, fd: int) -> None:
-        """The plan, and the device's end of a line to the world. Before `open`."""
+        """The plan, and the device's end of a channel to the world. Before `open`."""
         self._plan = plan
         self._line = WorldLine(fd, self.name)
 
@@ -131,7 +131,7 @@ class StandIn(Driver):
         self._line.switch(False)
 
     def close(self) -> None:
-        """Nothing to do: the line lasts as long as the worker."""
+        """Nothing to do: the channel lasts as long as the worker."""
 
     # ---- samples -----------------------------------------------------------------------------
 

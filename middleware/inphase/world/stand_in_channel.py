@@ -63,8 +63,8 @@ def check_size(actuators: int, numbers: int) -> None:
     size = _STATE.size + actuators + 8 * numbers
     if size > _ROOM // 2:
         raise WorldError(
-            f"the world's state has {size} bytes, and a line to a device takes {_ROOM // 2}; make "
-            f"the model smaller, or run it with --lockstep"
+            f"the world's state has {size} bytes, and a channel to a device takes {_ROOM // 2}; "
+            f"make the model smaller, or run it with --lockstep"
         )
 
 

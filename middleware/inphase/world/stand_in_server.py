@@ -1,4 +1,4 @@
-"""The world's ends of the lines to stand-ins, in the process that holds a simulated world."""
+"""The world's ends of the channels to stand-ins, in the process that holds a simulated world."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ _NEVER_NS = 2**63 - 1
 
 
 class Host(Protocol):
-    """The part of a world that the stand-ins use."""
+    """The part of a world that stand-ins use."""
 
     def state(self, at_ns: int) -> State:
         """The state at an instant, or the present where that is later."""
@@ -32,17 +32,17 @@ class Host(Protocol):
         """An actuator follows commands from where it is, or exerts no force."""
 
 
-class Guests:
-    """All stand-ins of one world. Its maker closes it. Thread: the world's.
+class StandInServer:
+    """All stand-ins of one world. The caller closes it. Thread: the world's.
 
-    line: a socket to the runtime, which hands over the lines; below 0: there is none.
+    channel: a socket to the runtime, which hands over the channels; below 0: there is none.
     """
 
-    def __init__(self, host: Host, line: int) -> None:
+    def __init__(self, host: Host, channel: int) -> None:
         self._host = host
         self._poll = select.epoll()
-        self._runtime = socket.socket(fileno=line) if line >= 0 else None
-        self._guests: dict[int, _Guest] = {}
+        self._runtime = socket.socket(fileno=channel) if channel >= 0 else None
+        self._stand_ins: dict[int, _Connection] = {}
         if self._runtime is not None:
             self._poll.register(self._runtime, select.EPOLLIN)
 
@@ -58,47 +58,47 @@ class Guests:
     @property
     def due_ns(self) -> int:
         """When the next answer is due."""
-        return min((guest.due_ns for guest in self._guests.values()), default=_NEVER_NS)
+        return min((stand_in.due_ns for stand_in in self._stand_ins.values()), default=_NEVER_NS)
 
     def on_readable(self) -> None:
         """Take what has come. SystemExit when the runtime is gone."""
         for fd, _ in self._poll.poll(0):
             if self._runtime is not None and fd == self._runtime.fileno():
                 self._take(self._runtime)
-            elif not self._guests[fd].hear():
+            elif not self._stand_ins[fd].hear():
                 self._poll.unregister(fd)
-                self._guests.pop(fd).close()
+                self._stand_ins.pop(fd).close()
 
     def _take(self, runtime: socket.socket) -> None:
         data, fds, _, _ = socket.recv_fds(runtime, stand_in_channel.REQUEST_MAX, 1)
         if not data:
             raise SystemExit(0)
         actuator = self._host.actuator_of(json.loads(data)["device"])
-        self._guests[fds[0]] = _Guest(self._host, actuator, socket.socket(fileno=fds[0]))
+        self._stand_ins[fds[0]] = _Connection(self._host, actuator, socket.socket(fileno=fds[0]))
         self._poll.register(fds[0], select.EPOLLIN)
 
     def answer(self, now_ns: int) -> None:
         """Answer whoever asked for an instant that has come."""
-        for guest in self._guests.values():
-            guest.answer(now_ns)
+        for stand_in in self._stand_ins.values():
+            stand_in.answer(now_ns)
 
     def close(self) -> None:
-        """Close the lines."""
-        for guest in self._guests.values():
-            guest.close()
-        self._guests.clear()
+        """Close the channels."""
+        for stand_in in self._stand_ins.values():
+            stand_in.close()
+        self._stand_ins.clear()
         if self._runtime is not None:
             self._runtime.close()
         self._poll.close()
 
 
-class _Guest:
-    """One stand-in."""
+class _Connection:
+    """The connection to one stand-in."""
 
-    def __init__(self, host: Host, actuator: int | None, line: socket.socket) -> None:
+    def __init__(self, host: Host, actuator: int | None, channel: socket.socket) -> None:
         self._host = host
         self._actuator = actuator
-        self._line = line
+        self._channel = channel
         self._asked: deque[int] = deque(maxlen=_ASKED_MAX)
 
     @property
@@ -110,7 +110,7 @@ class _Guest:
         """Take what has come; whether the stand-in is still there."""
         while True:
             try:
-                data = self._line.recv(stand_in_channel.REQUEST_MAX, socket.MSG_DONTWAIT)
+                data = self._channel.recv(stand_in_channel.REQUEST_MAX, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
             except OSError:
@@ -138,8 +138,8 @@ class _Guest:
         while self._asked and self._asked[0] <= now_ns:
             state = self._host.state(self._asked.popleft())
             with contextlib.suppress(OSError):
-                self._line.send(stand_in_channel.pack_state(state), socket.MSG_DONTWAIT)
+                self._channel.send(stand_in_channel.pack_state(state), socket.MSG_DONTWAIT)
 
     def close(self) -> None:
-        """Close the line."""
-        self._line.close()
+        """Close the channel."""
+        self._channel.close()
