@@ -3,6 +3,8 @@
 import re
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import c_header
@@ -72,3 +74,29 @@ def test_every_dated_decision_is_on_the_list() -> None:
     ]
     assert len(found) == len(dated) > 40
     assert [decision.date for decision in found] == sorted((d.date for d in found), reverse=True)
+
+
+KEYS_OF_A_MODEL = ("inphase.mean.", "inphase.std.")  # of its file's metadata, no names in Python
+
+
+def named_in_words() -> set[str]:
+    """Every `inphase.module.name` of the pages and of the package's docstrings."""
+    pages = [path for path in ROOT.rglob("*.md") if ".venv" not in path.parts]
+    sources = (ROOT / "middleware" / "inphase").rglob("*.py")
+    text = "".join(path.read_text() for path in (*pages, *sources))
+    return set(re.findall(r"`(inphase\.[a-z_.]+\.\w+)(?:\(.*?\))?`", text))
+
+
+def test_a_name_that_words_give_is_there() -> None:
+    named = {name for name in named_in_words() if not name.startswith(KEYS_OF_A_MODEL)}
+    assert {"inphase.packets.can_frame", "inphase.emulation.part_of"} <= named
+    assert not [name for name in sorted(named) if not is_there(name)]
+
+
+def is_there(name: str) -> bool:
+    """A module, or a name in one."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        return hasattr(import_module(module), attribute) or find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
