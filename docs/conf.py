@@ -29,11 +29,23 @@ extensions = [
     "sphinx_click",
     "c_header",
     "decisions",
+    "docstrings",
     "schedule_keys",
 ]
+add_module_names = False
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
 nitpicky = True
-suppress_warnings = ["duplicate_declaration.c"]  # a structure and a function of one name
-nitpick_ignore_regex = [("c:identifier", r"u?int\d+_t")]
+nitpick_ignore_regex = [
+    ("c:identifier", r"u?int\d+_t"),
+    ("py:.*", r"(?!inphase).*"),  # other people's
+    ("py:.*", r"inphase\.\w+\.\w+\..*"),  # a room's own, which no module offers
+]
+suppress_warnings = [
+    "duplicate_declaration.c",  # a structure and a function of one name
+    "ref.python",  # Python's `type`, and attributes of that name
+]
 
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 4
