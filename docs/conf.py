@@ -52,6 +52,8 @@ myst_heading_anchors = 4
 
 html_theme = "furo"
 html_title = "inphase"
+templates_path = ["templates"]
+html_additional_pages = {"index": "redirect.html"}  # to the first page
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_show_sphinx = False

@@ -12,7 +12,16 @@ import pytest
 from peers import ROOT
 from test_tidy import LEVEL
 
-SKIPPED = {".git", ".venv", "build", "_build", ".hypothesis", ".mypy_cache", ".ruff_cache"}
+SKIPPED = {
+    ".git",
+    ".venv",
+    "build",
+    "_build",
+    ".hypothesis",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+}
 HISTORY = {"CHANGELOG.md"}  # names files that are gone
 WORDS_MAX = 25
 LONG: dict[str, int] = {}

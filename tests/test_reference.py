@@ -1,19 +1,25 @@
 """The generated reference has everything: keys, the header's names and comments, decisions."""
 
 import re
+import runpy
 import tomllib
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from sphinx.util.matching import get_matching_files
+
 import c_header
 import decisions
+import inphase
 import schedule_keys
 from inphase import schedule
 from inphase._core import ffi, lib
 from inphase.schedule.tables import Tables
 from peers import ROOT
+from test_pages import PAGES
+from test_tidy import FACES, GROUND
 
 
 def test_every_key_of_a_schedule_has_a_meaning() -> None:
@@ -74,6 +80,22 @@ def test_every_dated_decision_is_on_the_list() -> None:
     ]
     assert len(found) == len(dated) > 40
     assert [decision.date for decision in found] == sorted((d.date for d in found), reverse=True)
+
+
+def test_every_module_that_users_import_has_a_page_with_all_its_names() -> None:
+    pages = ROOT / "docs" / "reference" / "python"
+    assert {path.stem for path in pages.glob("*.md")} == (set(FACES) | GROUND) - {
+        "inphase.__main__"
+    }
+    page = (pages / "inphase.md").read_text()
+    assert not [name for name in inphase.__all__ if f"inphase.{name}" not in page]
+
+
+def test_every_page_of_the_repository_is_on_the_site() -> None:
+    config: dict[str, Any] = runpy.run_path(str(ROOT / "docs" / "conf.py"))
+    found = get_matching_files(ROOT, config["include_patterns"], config["exclude_patterns"])
+    left_out = {page.as_posix() for page in PAGES} - set(found)
+    assert left_out == {"middleware/inphase/command/templates/driver/README.md"}
 
 
 KEYS_OF_A_MODEL = ("inphase.mean.", "inphase.std.")  # of its file's metadata, no names in Python
