@@ -382,15 +382,17 @@ static void a_line_that_closes_is_offline_and_recovers_when_it_is_back(void)
     CHECK_EQUAL(status.lost_devices, 1);
     close(rig.ours);
 
-    /* back: good answers are RECOVERING first, exactly so many, then FRESH */
+    /* back: good answers are RECOVERING first, exactly so many, then FRESH; one that a busy machine
+       has made late puts the line in doubt, for longer */
     start_device(&rig, SOCK_STREAM);
     CHECK_EQUAL(inphase_core_attach(rig.core, 0, rig.ours), 0);
     CHECK_EQUAL(inphase_core_lost(rig.core, 0), 0);
-    for (int recovering = 0;;) {
+    for (int recovering = 0, late = 0;;) {
         uint16_t now = next(&rig)->status;
 
         recovering += now == INPHASE_RECOVERING;
-        CHECK(now != INPHASE_FRESH || recovering == RECOVER);
+        late += now == INPHASE_LATE;
+        CHECK(now != INPHASE_FRESH || recovering == RECOVER || (late && recovering > RECOVER));
         if (now == INPHASE_FRESH)
             break;
     }
