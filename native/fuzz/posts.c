@@ -14,6 +14,7 @@
 #include "../src/core.h"
 #include "../src/post.h"
 #include "../src/sensor.h"
+#include "../tests/worker_rig.h"
 #include "fuzz.h"
 
 #define PERIOD_NS 1000000LL
@@ -22,13 +23,8 @@
 #define VALUES 2
 #define CYCLES 24
 
-static struct {
-    inphase_segment *segment, *ring, *bell;
-    inphase_segment *theirs; /* the ring, as the worker's process may write it */
-    inphase_core *core;
-    inphase_worker *worker;
-    int wake_fd;
-} robot;
+static struct rig robot;
+static inphase_segment *theirs; /* the ring, as the worker's process may write it */
 
 /* ---- a clock that goes on when it is waited for ---------------------------------------------- */
 
@@ -50,47 +46,17 @@ static const struct clock_ops stepped_clock = {.now = now, .sleep_until = go_on,
 static void open_robot(void)
 {
     static const uint32_t offset[VALUES] = {0, 8};
-    static const struct inphase_limits limits = {
-        .low = -1, .high = 1, .velocity = 2, .acceleration = 20, .step = 0.5};
-    struct inphase_sensor_config sensor = {
-        .worker = 1, .channels = VALUES, .offset = offset, .payload = 8 * VALUES, .every = 1,
-        .max_age_ns = 10 * PERIOD_NS, .depth = DEPTH,
-        .exchange = {.acquire = INPHASE_ACQUIRE_MIDDLE}};
-    struct inphase_actuator_config actuator = {
-        .worker = 1, .channels = 1, .feedback_sensor = 0, .accepts = 1 << INPHASE_FRESH,
-        .max_hold_ns = 3 * PERIOD_NS, .limits = &limits};
-    struct inphase_config config = {
-        .period_ns = PERIOD_NS, .read_deadline_ns = READ_NS, .act_ns = READ_NS,
-        .resumed_after_ns = 20 * PERIOD_NS, .devices = 1, .sensors = 1, .actuators = 1,
-        .frame_depth = 16, .overrun_limit = 5, .has_policy = 1, .cpu = -1, .epoch = 7,
-        .sensor = &sensor, .actuator = &actuator};
-    struct inphase_worker_fds fds;
 
-    CHECK_EQUAL(inphase_segment_make(&robot.segment, inphase_core_size(&config), 0), 0);
-    CHECK_EQUAL(inphase_core_open(&robot.core, &config, robot.segment), 0);
-    CHECK_EQUAL(inphase_worker_make(&robot.ring, 8 * VALUES, DEPTH, config.epoch), 0);
-    CHECK_EQUAL(inphase_segment_map(&robot.theirs, inphase_segment_fd(robot.ring), 1), 0);
-    CHECK_EQUAL(inphase_bell_make(&robot.bell), 0);
-    fds = (struct inphase_worker_fds){
-        .ring = inphase_segment_fd(robot.ring), .core = inphase_segment_fd(robot.segment),
-        .wake = eventfd(0, EFD_NONBLOCK), .bell = inphase_segment_fd(robot.bell)};
-    CHECK(fds.wake >= 0);
-    robot.wake_fd = fds.wake;
-    CHECK_EQUAL(inphase_core_worker(robot.core, 0, robot.ring, fds.wake, robot.bell), 0);
-    CHECK_EQUAL(inphase_worker_open(&robot.worker, &fds, 0), 0);
+    open_rig(&robot, offset, 8 * VALUES, DEPTH, PERIOD_NS, READ_NS);
+    CHECK_EQUAL(inphase_segment_map(&theirs, inphase_segment_fd(robot.ring), 1), 0);
     robot.core->clock = &stepped_clock;
     robot.core->device[0].attached = true;
 }
 
 static void close_robot(void)
 {
-    inphase_worker_close(robot.worker);
-    inphase_core_close(robot.core);
-    inphase_segment_close(robot.theirs);
-    inphase_segment_close(robot.ring);
-    inphase_segment_close(robot.segment);
-    inphase_segment_close(robot.bell);
-    close(robot.wake_fd);
+    inphase_segment_close(theirs);
+    close_rig(&robot);
 }
 
 /* ---- its worker ------------------------------------------------------------------------------ */
@@ -115,7 +81,7 @@ static void post(uint8_t how)
 /* any word of the segment, its head and its ring; the core's own view of it cannot be written */
 static void patch(struct input *input, int most)
 {
-    take_patches(input, robot.theirs->memory, robot.theirs->size, most);
+    take_patches(input, theirs->memory, theirs->size, most);
 }
 
 static void *disturb(void *input)

@@ -10,12 +10,11 @@
 
 #include "../src/core.h"
 #include "../src/cycle.h"
-#include "../src/lockstep.h"
 #include "../src/mailbox.h"
 #include "../src/store.h"
 #include "../src/twin.h"
 #include "check.h"
-#include "segments.h"
+#include "robot.h"
 
 #define PERIOD_NS 1000000LL
 #define DEADLINE_NS 500000LL
@@ -26,12 +25,6 @@
 #define RECOVER 3
 /* cycles after a ramp: the joint follows, and is measured to be at rest for 0.1 s */
 #define SETTLED 130
-
-struct robot {
-    inphase_segment *segment;
-    inphase_core *core;
-    inphase_reader *reader;
-};
 
 /* what a test may want to be different */
 struct choice {
@@ -95,51 +88,13 @@ static int try_open(struct robot *robot, const struct choice *choice)
         .virtual_time = 1, .sensor = sensor, .actuator = &actuator,
     };
 
-    memset(robot, 0, sizeof *robot);
-    CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
-    return inphase_core_open(&robot->core, &config, robot->segment);
+    return make_robot(robot, &config);
 }
 
 static void open_robot(struct robot *robot, const struct choice *choice)
 {
     CHECK_EQUAL(try_open(robot, choice), 0);
-    CHECK_EQUAL(inphase_core_enable(robot->core, 0, 1), 0);
-    CHECK_EQUAL(inphase_core_arm(robot->core), 0);
-    CHECK_EQUAL(open_reader(&robot->reader, robot->segment, 0), 0);
-}
-
-static void close_robot(struct robot *robot)
-{
-    inphase_reader_close(robot->reader);
-    inphase_core_close(robot->core);
-    inphase_segment_close(robot->segment);
-}
-
-static void plan(struct robot *robot, uint32_t kind, uint32_t device, int64_t from, int64_t count,
-                 int64_t argument)
-{
-    const struct inphase_fault fault = {kind, device, from, count, argument};
-
-    CHECK_EQUAL(inphase_core_fault(robot->core, &fault), 0);
-}
-
-/* what the policy says of the present cycle, at once */
-static int post(struct inphase_core *core, uint32_t reason, const double *values, uint32_t channels)
-{
-    return lockstep_post(core, core->cycle, core->virtual_ns, reason, values, channels);
-}
-
-/* up to and with the latch of the next cycle */
-static const struct inphase_frame *latch(struct robot *robot)
-{
-    CHECK(cycle_run(robot->core, CYCLE_READ));
-    CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
-    return inphase_reader_record(robot->reader);
-}
-
-static const struct inphase_row *row_of(const struct inphase_frame *frame, uint32_t sensor)
-{
-    return (const struct inphase_row *)(frame + 1) + sensor;
+    start_robot(robot, 1);
 }
 
 static const struct inphase_act *act_of(const struct inphase_frame *frame)
@@ -155,24 +110,6 @@ static double requested_of(const struct inphase_frame *frame)
 static double applied_of(const struct inphase_frame *frame)
 {
     return ((const double *)(act_of(frame) + 1))[1];
-}
-
-/* one whole cycle in which the policy says nothing, or asks for a value */
-static const struct inphase_frame *idle(struct robot *robot)
-{
-    const struct inphase_frame *frame = latch(robot);
-
-    cycle_run(robot->core, CYCLE_ACT);
-    return frame;
-}
-
-static const struct inphase_frame *ask(struct robot *robot, double value)
-{
-    const struct inphase_frame *frame = latch(robot);
-
-    CHECK_EQUAL(post(robot->core, INPHASE_REASON_NONE, &value, 1), 0);
-    cycle_run(robot->core, CYCLE_ACT);
-    return frame;
 }
 
 /* the statuses of one sensor in the cycles to come, as digits */
@@ -699,7 +636,7 @@ static void a_reason_that_does_not_exist_is_refused(void)
     open_robot(&robot, &usual);
     ask(&robot, 0.25);
     latch(&robot);
-    CHECK_EQUAL(post(robot.core, INPHASE_REASONS, &value, 1), -EINVAL);
+    CHECK_EQUAL(answer(&robot, robot.core->cycle, INPHASE_REASONS, &value, 1), -EINVAL);
 
     /* written past the functions, as a policy gone mad might: counted as a wrong shape */
     write_mail(robot.core, &mail);
@@ -709,7 +646,7 @@ static void a_reason_that_does_not_exist_is_refused(void)
 
     /* the number of channels is the core's to say */
     latch(&robot);
-    CHECK_EQUAL(post(robot.core, INPHASE_REASON_NONE, NULL, 0), 0);
+    CHECK_EQUAL(answer(&robot, robot.core->cycle, INPHASE_REASON_NONE, NULL, 0), 0);
     robot.core->own_mailbox->values = 0;
     cycle_run(robot.core, CYCLE_ACT);
     CHECK_EQUAL(inphase_reader_reasons(robot.reader, reasons), INPHASE_REASONS);
@@ -786,9 +723,9 @@ static const struct inphase_frame *go_on(struct robot *robot, const struct froze
         goal = NAN;
     if (is_frozen && (frozen->what == INPHASE_REASON_RAISED ||
                       frozen->what == INPHASE_REASON_SHAPE))
-        CHECK_EQUAL(post(robot->core, frozen->what, NULL, 0), 0);
+        CHECK_EQUAL(answer(robot, robot->core->cycle, frozen->what, NULL, 0), 0);
     else if (!is_frozen || frozen->what == INPHASE_REASON_NAN)
-        CHECK_EQUAL(post(robot->core, INPHASE_REASON_NONE, &goal, 1), 0);
+        CHECK_EQUAL(answer(robot, robot->core->cycle, INPHASE_REASON_NONE, &goal, 1), 0);
     cycle_run(robot->core, CYCLE_ACT);
     return frame;
 }
@@ -1034,7 +971,7 @@ static void random_faults_never_break_a_frame(void)
             applied = applied_of(frame);
             cycle = frame->cycle;
             if (check_random() % 4)
-                CHECK_EQUAL(post(robot.core, 0, &value, 1), 0);
+                CHECK_EQUAL(answer(&robot, robot.core->cycle, 0, &value, 1), 0);
             cycle_run(robot.core, CYCLE_ACT);
             if (check_random() % 16 == 0)
                 CHECK_EQUAL(inphase_core_arm(robot.core), 0);

@@ -12,11 +12,10 @@
 #include "../src/core.h"
 #include "../src/cycle.h"
 #include "../src/estop.h"
-#include "../src/lockstep.h"
 #include "../src/relaxed.h"
 #include "../src/state.h"
 #include "check.h"
-#include "segments.h"
+#include "robot.h"
 
 #define PERIOD_NS 1000000LL
 #define ACT_NS 700000LL
@@ -25,13 +24,6 @@
 #define STEP 1e-6 /* from command to command: v of 1e-3 rad/s, below what starts_here allows */
 /* cycles after a stop: the joint follows, and is measured to be at rest for 0.1 s */
 #define SETTLED 130
-
-struct robot {
-    inphase_segment *segment;
-    inphase_core *core;
-    inphase_reader *reader;
-    double goal;
-};
 
 static const struct inphase_estop_input line_input = {.kind = INPHASE_INPUT_LINE};
 static const struct inphase_estop_input any_bit = {
@@ -75,41 +67,14 @@ static void open_robot(struct robot *robot, const struct inphase_estop_input *in
         .frame_depth = 64, .overrun_limit = 5, .has_policy = 1, .virtual_time = 1,
         .sensor = sensor, .actuator = &actuator, .estop_inputs = count, .estop = inputs};
 
-    memset(robot, 0, sizeof *robot);
-    CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
-    CHECK_EQUAL(inphase_core_open(&robot->core, &config, robot->segment), 0);
-    CHECK_EQUAL(inphase_core_enable(robot->core, 0, 1), 0);
-    CHECK_EQUAL(inphase_core_arm(robot->core), 0);
-    CHECK_EQUAL(open_reader(&robot->reader, robot->segment, 0), 0);
-}
-
-static void close_robot(struct robot *robot)
-{
-    inphase_reader_close(robot->reader);
-    inphase_core_close(robot->core);
-    inphase_segment_close(robot->segment);
-}
-
-static void plan(struct robot *robot, uint32_t kind, uint32_t device, int64_t from, int64_t count,
-                 int64_t argument)
-{
-    const struct inphase_fault fault = {kind, device, from, count, argument};
-
-    CHECK_EQUAL(inphase_core_fault(robot->core, &fault), 0);
-}
-
-static const struct inphase_frame *latch(struct robot *robot)
-{
-    CHECK(cycle_run(robot->core, CYCLE_READ));
-    CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
-    return inphase_reader_record(robot->reader);
+    CHECK_EQUAL(make_robot(robot, &config), 0);
+    start_robot(robot, 1);
 }
 
 static void post(struct robot *robot)
 {
     robot->goal += STEP;
-    CHECK_EQUAL(lockstep_post(robot->core, robot->core->cycle, robot->core->virtual_ns, 0,
-                               &robot->goal, 1), 0);
+    CHECK_EQUAL(answer(robot, robot->core->cycle, INPHASE_REASON_NONE, &robot->goal, 1), 0);
 }
 
 static const struct inphase_frame *run(struct robot *robot)
@@ -127,14 +92,6 @@ static struct inphase_status status_of(struct robot *robot)
 
     CHECK_EQUAL(inphase_reader_status(robot->reader, &status), 0);
     return status;
-}
-
-static int64_t dropped(struct robot *robot)
-{
-    struct inphase_counts counts;
-
-    CHECK_EQUAL(inphase_reader_counts(robot->reader, &counts), 0);
-    return counts.dropped;
 }
 
 /* up to cycle `cycles`, and moving */
@@ -159,7 +116,7 @@ static void expect_stopped(struct robot *robot, uint32_t detail, int64_t cycle, 
     CHECK_EQUAL(status.latched, INPHASE_REASON_ESTOP);
     CHECK_EQUAL(status.latched_detail, detail);
     CHECK_EQUAL(status.reason_cycle, cycle);
-    CHECK_EQUAL(dropped(robot), before + 1);
+    CHECK_EQUAL(counts(robot).dropped, before + 1);
     CHECK(act_flags(robot) & INPHASE_ACT_RAMPING);
     CHECK(act_flags(robot) & INPHASE_ACT_WRITTEN);
     CHECK(isnan(robot->core->actuator[0].requested[0]));
@@ -445,10 +402,9 @@ static void an_old_answer_moves_nothing_after_a_stop_or_an_arming(void)
     CHECK_EQUAL(status_of(&robot).state, INPHASE_STATE_ARMED);
 
     /* the frame before was latched before the arming... wait for nothing: it is dropped */
-    CHECK_EQUAL(lockstep_post(robot.core, robot.core->cycle - 1, robot.core->virtual_ns, 0, &far,
-                               1), 0);
+    CHECK_EQUAL(answer(&robot, robot.core->cycle - 1, INPHASE_REASON_NONE, &far, 1), 0);
     cycle_run(robot.core, CYCLE_ACT);
-    CHECK_EQUAL(dropped(&robot), 2);
+    CHECK_EQUAL(counts(&robot).dropped, 2);
     CHECK(act_flags(&robot) & INPHASE_ACT_HOLDING);
     CHECK_EQUAL(status_of(&robot).state, INPHASE_STATE_ARMED);
     close_robot(&robot);

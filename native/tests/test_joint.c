@@ -13,13 +13,12 @@
 #include "../src/cycle.h"
 #include "../src/device.h"
 #include "../src/guard_page.h"
-#include "../src/lockstep.h"
 #include "../src/relaxed.h"
 #include "../src/sensor.h"
 #include "../src/state.h"
 #include "../src/twin.h"
 #include "check.h"
-#include "segments.h"
+#include "robot.h"
 
 #define PERIOD_NS 1000000LL
 #define SETTLED 130 /* cycles after which a joint is measured to be at rest, 0.1 s */
@@ -31,13 +30,6 @@
 #define BUS 0
 #define BESIDE 1
 enum { POSITION, VELOCITY, EFFORT, QUANTITIES };
-
-struct robot {
-    inphase_segment *segment;
-    inphase_core *core;
-    inphase_reader *reader;
-    double joint[QUANTITIES];   /* as both sensors measure it */
-};
 
 /* what a test may want to be different */
 struct choice {
@@ -94,69 +86,18 @@ static int try_robot(struct robot *robot, const struct choice *choice)
         .virtual_time = 1, .sensor = sensors, .actuator = &actuator,
     };
 
-    memset(robot, 0, sizeof *robot);
     for (int i = 0; i < QUANTITIES; i++)
         channel[i] = (struct inphase_twin_channel){.kind = INPHASE_TWIN_WORLD, .gain = 1,
                                                    .source = &robot->joint[i]};
     sensors[BESIDE].device = 1;
     sensors[BESIDE].exchange.reply_max_ns = position.reply_max_ns;
-    CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
-    return inphase_core_open(&robot->core, &config, robot->segment);
+    return make_robot(robot, &config);
 }
 
 static void open_robot(struct robot *robot, const struct choice *choice)
 {
     CHECK_EQUAL(try_robot(robot, choice), 0);
-    CHECK_EQUAL(inphase_core_enable(robot->core, 0, !choice->disabled), 0);
-    CHECK_EQUAL(inphase_core_arm(robot->core), 0);
-    CHECK_EQUAL(open_reader(&robot->reader, robot->segment, 0), 0);
-}
-
-static void close_robot(struct robot *robot)
-{
-    inphase_reader_close(robot->reader);
-    inphase_core_close(robot->core);
-    inphase_segment_close(robot->segment);
-}
-
-static void plan(struct robot *robot, uint32_t kind, uint32_t device, int64_t from, int64_t count,
-                 int64_t argument)
-{
-    const struct inphase_fault fault = {kind, device, from, count, argument};
-
-    CHECK_EQUAL(inphase_core_fault(robot->core, &fault), 0);
-}
-
-static struct inphase_counts counts(struct robot *robot)
-{
-    struct inphase_counts found;
-
-    CHECK_EQUAL(inphase_reader_counts(robot->reader, &found), 0);
-    return found;
-}
-
-static const struct inphase_row *row_of(const struct inphase_frame *frame, uint32_t sensor)
-{
-    return (const struct inphase_row *)(frame + 1) + sensor;
-}
-
-/* one whole cycle; the frame that was latched in it */
-static const struct inphase_frame *idle(struct robot *robot)
-{
-    CHECK(cycle_run(robot->core, CYCLE_READ));
-    CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
-    cycle_run(robot->core, CYCLE_ACT);
-    return inphase_reader_record(robot->reader);
-}
-
-static const struct inphase_frame *ask(struct robot *robot, double value)
-{
-    CHECK(cycle_run(robot->core, CYCLE_READ));
-    CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
-    CHECK_EQUAL(lockstep_post(robot->core, robot->core->cycle, robot->core->virtual_ns,
-                               INPHASE_REASON_NONE, &value, 1), 0);
-    cycle_run(robot->core, CYCLE_ACT);
-    return inphase_reader_record(robot->reader);
+    start_robot(robot, !choice->disabled);
 }
 
 /* what the cycle that was run last did */
@@ -358,8 +299,7 @@ static void a_command_that_was_refused_for_any_reason_counts_as_invalid(void)
         int64_t missed = reason == INPHASE_REASON_SILENT || reason == INPHASE_REASON_DIED;
 
         CHECK(cycle_run(robot.core, CYCLE_READ));
-        CHECK_EQUAL(lockstep_post(robot.core, robot.core->cycle, robot.core->virtual_ns, reason,
-                                   NULL, 0), 0);
+        CHECK_EQUAL(answer(&robot, robot.core->cycle, reason, NULL, 0), 0);
         cycle_run(robot.core, CYCLE_ACT);
         refused += !missed && reason != INPHASE_REASON_DROPPED;
         CHECK_EQUAL(counts(&robot).invalid, refused);

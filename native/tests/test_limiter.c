@@ -7,6 +7,7 @@
 
 #include "../src/limiter.h"
 #include "check.h"
+#include "doubles.h"
 
 #define ROUNDS 1000000
 #define PERIOD_S 0.002
@@ -17,37 +18,6 @@ static const struct inphase_limits joint = {.low = -2, .high = 2, .velocity = 3,
 static const struct inphase_limits smooth = {.low = -2, .high = 2, .velocity = 3,
                                              .acceleration = 20,
                                              .step = 0.25, .jerk = 400};
-
-/* values at which something is different, besides ordinary ones of every magnitude */
-static double any_double(void)
-{
-    static const double odd[] = {
-        0,        -0.0,        1,         -1,          NAN,       INFINITY,
-        -INFINITY, 0x1p-1074,  -0x1p-1074, 0x1p-1022,  0x1.fffffffffffffp1023,
-        -0x1.fffffffffffffp1023, 1e300,  -1e300,       0.001,     1e-9,
-    };
-    uint64_t bits = check_random();
-    double value;
-
-    if (bits % 3 == 0)
-        return odd[(bits >> 8) % (sizeof odd / sizeof *odd)];
-    if (bits % 3 == 1)
-        return ((double)(bits >> 11) * 0x1p-53 - 0.5) * 10;
-    bits = check_random();
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static double between(double low, double high)
-{
-    return low + (high - low) * ((double)(check_random() >> 11) * 0x1p-53);
-}
-
-/* between two positive numbers, every magnitude alike */
-static double about(double low, double high)
-{
-    return exp(between(log(low), log(high)));
-}
 
 /* what is looked at here: the limits of a cycle of any period */
 static void limit(const struct inphase_limits *limits, struct inphase_motion *motion,

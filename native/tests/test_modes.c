@@ -6,39 +6,12 @@
 
 #include "../src/limiter.h"
 #include "check.h"
+#include "doubles.h"
 
 #define ROUNDS 200000
 #define SLACK 1e-7 /* what rounding may add to a bound */
 
 static const struct inphase_measured unknown = {NAN, NAN, NAN};
-
-static double any_double(void)
-{
-    static const double odd[] = {
-        0,         -0.0,      1,          -1,        NAN,   INFINITY, -INFINITY,
-        0x1p-1074, 0x1p-1022, 0x1.fffffffffffffp1023, 1e300, -1e300,   0.5,
-    };
-    uint64_t bits = check_random();
-    double value;
-
-    if (bits % 3 == 0)
-        return odd[(bits >> 8) % (sizeof odd / sizeof *odd)];
-    if (bits % 3 == 1)
-        return ((double)(bits >> 11) * 0x1p-53 - 0.5) * 10;
-    bits = check_random();
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static double between(double low, double high)
-{
-    return low + (high - low) * ((double)(check_random() >> 11) * 0x1p-53);
-}
-
-static double about(double low, double high)
-{
-    return exp(between(log(low), log(high)));
-}
 
 /* ---- whatever they are given ------------------------------------------------------------- */
 

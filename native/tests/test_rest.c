@@ -11,12 +11,11 @@
 #include "../src/core.h"
 #include "../src/cycle.h"
 #include "../src/device.h"
-#include "../src/lockstep.h"
 #include "../src/relaxed.h"
 #include "../src/state.h"
 #include "../src/twin.h"
 #include "check.h"
-#include "segments.h"
+#include "robot.h"
 
 #define PERIOD_NS 1000000LL
 #define MAX_AGE_NS 3500000LL
@@ -27,13 +26,6 @@
 #define BACK 25     /* and in which it is there again */
 enum { BUS, BESIDE, SENSORS };
 #define JOINT 1    /* its channel; the one before is always 0 */
-
-struct robot {
-    inphase_segment *segment;
-    inphase_core *core;
-    inphase_reader *reader;
-    double joint;
-};
 
 /* what its device was given */
 static struct {
@@ -69,7 +61,7 @@ static void open_robot(struct robot *robot, uint32_t mode, bool is_blind, int64_
     static const uint8_t packet[4] = {0};
     static const double start = 0;
     const struct inphase_twin_channel channel[JOINT + 1] = {
-        [JOINT] = {.kind = INPHASE_TWIN_WORLD, .gain = 1, .source = &robot->joint}};
+        [JOINT] = {.kind = INPHASE_TWIN_WORLD, .gain = 1, .source = &robot->joint[0]}};
     struct inphase_sensor_config sensor[SENSORS];
     struct inphase_actuator_config actuator = {
         .channels = 1, .feedback_sensor = is_blind ? -1 : BESIDE, .feedback_channel = JOINT,
@@ -94,27 +86,9 @@ static void open_robot(struct robot *robot, uint32_t mode, bool is_blind, int64_
                          .acquire = INPHASE_ACQUIRE_TRIGGER, .acquire_ns = 100000,
                          .reply_max_ns = 400000},
             .twin = {.channel = channel, .latency_ns = 200000}};
-    memset(robot, 0, sizeof *robot);
     memset(&written, 0, sizeof written);
-    CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
-    CHECK_EQUAL(inphase_core_open(&robot->core, &config, robot->segment), 0);
-    CHECK_EQUAL(inphase_core_enable(robot->core, 0, 1), 0);
-    CHECK_EQUAL(inphase_core_arm(robot->core), 0);
-    CHECK_EQUAL(open_reader(&robot->reader, robot->segment, 0), 0);
-}
-
-static void close_robot(struct robot *robot)
-{
-    inphase_reader_close(robot->reader);
-    inphase_core_close(robot->core);
-    inphase_segment_close(robot->segment);
-}
-
-static void plan(struct robot *robot, uint32_t kind, uint32_t sensor, int64_t from, int64_t count)
-{
-    const struct inphase_fault fault = {kind, sensor, from, count, 0};
-
-    CHECK_EQUAL(inphase_core_fault(robot->core, &fault), 0);
+    CHECK_EQUAL(make_robot(robot, &config), 0);
+    start_robot(robot, 1);
 }
 
 /* one cycle, with a command where `value` is one; how often the device was written to in it */
@@ -124,11 +98,9 @@ static int run(struct robot *robot, double value)
     int before = written.count;
 
     ops.write = take_write;
-    CHECK(cycle_run(robot->core, CYCLE_READ));
-    CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
+    latch(robot);
     if (isfinite(value))
-        CHECK_EQUAL(lockstep_post(robot->core, robot->core->cycle, robot->core->virtual_ns,
-                                   INPHASE_REASON_NONE, &value, 1), 0);
+        CHECK_EQUAL(answer(robot, robot->core->cycle, INPHASE_REASON_NONE, &value, 1), 0);
     robot->core->device[BUS].ops = &ops;
     cycle_run(robot->core, CYCLE_ACT);
     robot->core->device[BUS].ops = &twin_ops;
@@ -151,7 +123,7 @@ static uint32_t state(const struct robot *robot)
 /* commanded, lost, and there again: the cycle that has just run is the last without it */
 static void lose(struct robot *robot, double value)
 {
-    plan(robot, INPHASE_FAULT_GONE, BUS, LOST, BACK - LOST);
+    plan(robot, INPHASE_FAULT_GONE, BUS, LOST, BACK - LOST, 0);
     for (int n = 0; n < BACK; n++)
         CHECK_EQUAL(run(robot, value), n < LOST);
     CHECK_EQUAL(state(robot), INPHASE_STATE_UNCONTROLLED);
@@ -163,7 +135,7 @@ static int run_moving(struct robot *robot, int cycles)
     int writes = 0;
 
     for (int n = 0; n < cycles; n++) {
-        robot->joint += 1e-3;
+        robot->joint[0] += 1e-3;
         writes += run_owed(robot);
         CHECK_EQUAL(state(robot), INPHASE_STATE_UNCONTROLLED);
     }
@@ -256,10 +228,10 @@ static void a_joint_that_was_moved_by_hand_is_not_pulled_back(void)
             struct robot robot;
 
             open_robot(&robot, INPHASE_MODE_POSITION, false, PERIOD_NS);
-            plan(&robot, INPHASE_FAULT_GONE, BUS, LOST, BACK - LOST);
+            plan(&robot, INPHASE_FAULT_GONE, BUS, LOST, BACK - LOST, 0);
             for (int n = 0; n < BACK; n++)
                 run(&robot, 0);
-            robot.joint = sign * STEP * (is_far ? 1.01 : 0.99);
+            robot.joint[0] = sign * STEP * (is_far ? 1.01 : 0.99);
             for (int n = 0; n < 10; n++)
                 CHECK_EQUAL(run_owed(&robot), !is_far);
             CHECK(written.value == 0);
@@ -273,7 +245,7 @@ static void a_hold_waits_for_feedback(void)
     struct robot robot;
 
     open_robot(&robot, INPHASE_MODE_POSITION, false, PERIOD_NS);
-    plan(&robot, INPHASE_FAULT_SILENT, BESIDE, LOST, 30);
+    plan(&robot, INPHASE_FAULT_SILENT, BESIDE, LOST, 30, 0);
     lose(&robot, 0);
     for (int n = BACK; n < LOST + 30; n++)
         CHECK_EQUAL(run(&robot, NAN), 0);
@@ -307,7 +279,7 @@ static void what_rests_when_it_is_switched_off_is_owed_nothing(void)
         for (int n = 0; n < SETTLED; n++)
             run(&robot, NAN);
         CHECK_EQUAL(state(&robot), INPHASE_STATE_FAULTED);
-        robot.joint += moves;
+        robot.joint[0] += moves;
         CHECK_EQUAL(inphase_core_enable(robot.core, 0, 0), 0);
         CHECK_EQUAL(run(&robot, NAN), moves);
         close_robot(&robot);
@@ -323,7 +295,7 @@ static void a_device_that_was_away_in_an_emergency_and_never_commanded_is_left_a
 
         open_robot(&robot, INPHASE_MODE_VELOCITY, false, PERIOD_NS);
         CHECK_EQUAL(inphase_core_enable(robot.core, 0, 0), 0);
-        plan(&robot, INPHASE_FAULT_GONE, BUS, 5, is_away ? 10 : 0);
+        plan(&robot, INPHASE_FAULT_GONE, BUS, 5, is_away ? 10 : 0, 0);
         for (int n = 0; n < 8; n++)
             run(&robot, NAN);
         CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_LOCAL), 0);

@@ -9,27 +9,19 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "../src/core.h"
 #include "../src/cycle.h"
-#include "../src/lockstep.h"
 #include "../src/mailbox.h"
 #include "../src/relaxed.h"
 #include "../src/setpoint.h"
 #include "../src/state.h"
 #include "../src/store.h"
 #include "check.h"
-#include "segments.h"
+#include "robot.h"
 
 #define PERIOD_NS 1000000LL
 #define DEADLINE_NS 500000LL
 #define ACT_NS 700000LL
 #define HERE 0.25               /* where the joint starts: first commands lie there */
-
-struct robot {
-    inphase_segment *segment;
-    inphase_core *core;
-    inphase_reader *reader;
-};
 
 static int try_open(struct robot *robot, const struct inphase_policy_timing *timing)
 {
@@ -62,43 +54,24 @@ static int try_open(struct robot *robot, const struct inphase_policy_timing *tim
         .sensor = &sensor, .actuator = &actuator, .policy_timing = *timing,
     };
 
-    memset(robot, 0, sizeof *robot);
-    CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
-    return inphase_core_open(&robot->core, &config, robot->segment);
+    return make_robot(robot, &config);
 }
 
 static void open_robot(struct robot *robot, struct inphase_policy_timing timing)
 {
     CHECK_EQUAL(try_open(robot, &timing), 0);
-    CHECK_EQUAL(inphase_core_enable(robot->core, 0, 1), 0);
-    CHECK_EQUAL(inphase_core_arm(robot->core), 0);
-    CHECK_EQUAL(open_reader(&robot->reader, robot->segment, 0), 0);
+    start_robot(robot, 1);
 }
 
-static void close_robot(struct robot *robot)
+/* a whole answer to the frame of a cycle, or why there is none */
+static int give(struct robot *robot, int64_t cycle, const double *values)
 {
-    inphase_reader_close(robot->reader);
-    inphase_core_close(robot->core);
-    inphase_segment_close(robot->segment);
-}
-
-/* an answer to the frame of a cycle, there now */
-static int answer(struct robot *robot, int64_t cycle, const double *values)
-{
-    struct inphase_core *core = robot->core;
-
-    return lockstep_post(core, cycle, core->virtual_ns, INPHASE_REASON_NONE, values,
-                          core->setpoints.answer);
+    return answer(robot, cycle, INPHASE_REASON_NONE, values, robot->core->setpoints.answer);
 }
 
 static int refuse(struct robot *robot, int64_t cycle, uint32_t reason)
 {
-    return lockstep_post(robot->core, cycle, robot->core->virtual_ns, reason, NULL, 0);
-}
-
-static void latch(struct robot *robot)
-{
-    CHECK(cycle_run(robot->core, CYCLE_READ));
+    return answer(robot, cycle, reason, NULL, 0);
 }
 
 /* the rest of the cycle: what was requested of it, NaN: nothing was */
@@ -119,14 +92,6 @@ static double cycle(struct robot *robot)
     return act(robot);
 }
 
-static struct inphase_counts counts(struct robot *robot)
-{
-    struct inphase_counts found;
-
-    CHECK_EQUAL(inphase_reader_counts(robot->reader, &found), 0);
-    return found;
-}
-
 static bool near(double a, double b)
 {
     return fabs(a - b) < 1e-12;
@@ -144,13 +109,13 @@ static void an_answer_acts_in_its_cycle_whenever_it_came(void)
         for (int i = 0; i < 3; i++) {
             latch(&robot);
             if (i == came)
-                CHECK_EQUAL(answer(&robot, 0, &value), 0);
+                CHECK_EQUAL(give(&robot, 0, &value), 0);
             CHECK(isnan(act(&robot)));
             CHECK_EQUAL(reason(&robot), INPHASE_REASON_SILENT);
         }
         latch(&robot);
         if (came == 3)
-            CHECK_EQUAL(answer(&robot, 0, &value), 0);
+            CHECK_EQUAL(give(&robot, 0, &value), 0);
         CHECK(act(&robot) == HERE);
 
         /* for as many cycles as there are to the next answer's, and no longer */
@@ -173,7 +138,7 @@ static void of_a_late_answer_what_is_left_acts(void)
         CHECK(isnan(cycle(&robot)));
     latch(&robot);
     chunk[2] = HERE;
-    CHECK_EQUAL(answer(&robot, 0, chunk), 0);
+    CHECK_EQUAL(give(&robot, 0, chunk), 0);
     CHECK(act(&robot) == HERE);
     CHECK(cycle(&robot) == HERE + 3);
     CHECK(isnan(cycle(&robot)));
@@ -184,7 +149,7 @@ static void of_a_late_answer_what_is_left_acts(void)
     for (int i = 0; i < 4; i++)
         CHECK(isnan(cycle(&robot)));
     latch(&robot);
-    CHECK_EQUAL(answer(&robot, 4, chunk), 0);
+    CHECK_EQUAL(give(&robot, 4, chunk), 0);
     CHECK(isnan(act(&robot)));
     CHECK(counts(&robot).late_answers == 2 && counts(&robot).stale == 6);
     CHECK_EQUAL(counts(&robot).starved, 6);
@@ -200,7 +165,7 @@ static void a_command_of_several_cycles_acts_for_those_that_are_left(void)
                (struct inphase_policy_timing){.every = 6, .chunk = 2, .chunk_every = 3});
     CHECK(isnan(cycle(&robot)));
     latch(&robot);
-    CHECK_EQUAL(answer(&robot, 0, chunk), 0);
+    CHECK_EQUAL(give(&robot, 0, chunk), 0);
     CHECK(act(&robot) == HERE && cycle(&robot) == HERE);
     for (int i = 0; i < 3; i++)
         CHECK(cycle(&robot) == HERE + 1);
@@ -216,7 +181,7 @@ static void a_starved_robot_repeats_and_then_ramps(void)
 
     open_robot(&robot, (struct inphase_policy_timing){.every = 2, .chunk = 2});
     latch(&robot);
-    CHECK_EQUAL(answer(&robot, 0, chunk), 0);
+    CHECK_EQUAL(give(&robot, 0, chunk), 0);
     CHECK(act(&robot) == HERE && cycle(&robot) == HERE + 1);
     for (int i = 0; i < 3; i++) {
         CHECK(isnan(cycle(&robot)));
@@ -249,7 +214,7 @@ static void two_answers(struct robot *robot, struct inphase_policy_timing timing
     open_robot(robot, timing);
     latch(robot);
     fill(chunk, HERE, 0);
-    CHECK_EQUAL(answer(robot, 0, chunk), 0);
+    CHECK_EQUAL(give(robot, 0, chunk), 0);
     for (int i = 0; i < 4; i++) {
         if (i)
             latch(robot);
@@ -259,7 +224,7 @@ static void two_answers(struct robot *robot, struct inphase_policy_timing timing
     for (int i = 0; i < CHUNK; i++) {
         latch(robot);
         if (i == 2)
-            CHECK_EQUAL(answer(robot, 4, chunk), 0);
+            CHECK_EQUAL(give(robot, 4, chunk), 0);
         requested[i] = act(robot);
     }
     CHECK(counts(robot).late_answers == 1 && counts(robot).stale == 2);
@@ -305,7 +270,7 @@ static void freezing_keeps_the_old_one_for_as_long_as_answers_take(void)
     for (int k = 0; k < 4; k++) {
         fill(chunk, HERE + k, 0);
         latch(&robot);
-        CHECK_EQUAL(answer(&robot, 4 * k, chunk), 0);
+        CHECK_EQUAL(give(&robot, 4 * k, chunk), 0);
         CHECK(act(&robot) == HERE + k);
         for (int i = 0; i < 3; i++)
             CHECK(cycle(&robot) == HERE + k);
@@ -314,7 +279,7 @@ static void freezing_keeps_the_old_one_for_as_long_as_answers_take(void)
     for (int i = 0; i < 2; i++)
         CHECK(cycle(&robot) == HERE + 3);
     latch(&robot);
-    CHECK_EQUAL(answer(&robot, 16, chunk), 0);
+    CHECK_EQUAL(give(&robot, 16, chunk), 0);
     CHECK(act(&robot) == HERE + 4);
     CHECK(cycle(&robot) == HERE + 4);
 
@@ -322,7 +287,7 @@ static void freezing_keeps_the_old_one_for_as_long_as_answers_take(void)
     for (int k = 5; k < 10; k++) {
         fill(chunk, HERE + k, 0);
         latch(&robot);
-        CHECK_EQUAL(answer(&robot, 4 * k, chunk), 0);
+        CHECK_EQUAL(give(&robot, 4 * k, chunk), 0);
         CHECK(act(&robot) == HERE + k - 1);
         CHECK(cycle(&robot) == HERE + k - 1);
         CHECK(cycle(&robot) == HERE + k);
@@ -343,11 +308,11 @@ static void a_latency_is_forgotten_once_it_is_rare(void)
     for (int k = 0; k < 100; k++) {
         latch(&robot);
         if (k >= 4)
-            CHECK_EQUAL(answer(&robot, 2 * k, chunk), 0);
+            CHECK_EQUAL(give(&robot, 2 * k, chunk), 0);
         act(&robot);
         latch(&robot);
         if (k < 4)
-            CHECK_EQUAL(answer(&robot, 2 * k, chunk), 0);
+            CHECK_EQUAL(give(&robot, 2 * k, chunk), 0);
         act(&robot);
         CHECK_EQUAL(setpoints->latencies, k < LATENCIES ? k + 1 : LATENCIES);
 
@@ -372,7 +337,7 @@ static void follow(struct robot *robot, uint32_t interpolate, const double *knot
     for (int i = 0; i < 5 * count; i++) {
         latch(robot);
         if (i % 5 == 0)
-            CHECK_EQUAL(answer(robot, i, &knots[i / 5]), 0);
+            CHECK_EQUAL(give(robot, i, &knots[i / 5]), 0);
         requested[i] = act(robot);
     }
     close_robot(robot);
@@ -451,11 +416,11 @@ static void what_is_gone_to_may_change_on_the_way_without_a_step(void)
 
             latch(&robot);
             if (i == 0)
-                CHECK_EQUAL(answer(&robot, 0, chunk), 0);
+                CHECK_EQUAL(give(&robot, 0, chunk), 0);
             if (i == 15) {
                 chunk[0] = HERE + 1;
                 chunk[1] = HERE + 1.2;
-                CHECK_EQUAL(answer(&robot, 10, chunk), 0);
+                CHECK_EQUAL(give(&robot, 10, chunk), 0);
             }
             requested = act(&robot);
             if (i)
@@ -482,9 +447,9 @@ static void an_answer_that_is_gone_to_is_late_when_the_way_had_to_begin(void)
 
             latch(&robot);
             if (i == 0)
-                CHECK_EQUAL(answer(&robot, 0, &value), 0);
+                CHECK_EQUAL(give(&robot, 0, &value), 0);
             if (i == 5 + came)
-                CHECK_EQUAL(answer(&robot, 4, &value), 0);
+                CHECK_EQUAL(give(&robot, 4, &value), 0);
             requested = act(&robot);
             CHECK(isnan(requested) == (i < 5 || (i == 6 && came == 2)));
         }
@@ -506,7 +471,7 @@ static void a_switch_is_neither_blended_nor_interpolated(void)
         for (int i = 0; i < 12; i++) {
             latch(&robot);
             if (i % 4 == 0)
-                CHECK_EQUAL(answer(&robot, i, chunk), 0);
+                CHECK_EQUAL(give(&robot, i, chunk), 0);
             CHECK(act(&robot) == chunk[0]);
             chunk[0] = i % 4 == 3 ? 1 - chunk[0] : chunk[0];
         }
@@ -523,7 +488,7 @@ static void without_the_next_command_there_is_no_way_on(void)
                            .every = 4, .chunk = 2, .chunk_every = 4,
                            .interpolate = INPHASE_LINEAR});
     latch(&robot);
-    CHECK_EQUAL(answer(&robot, 0, chunk), 0);
+    CHECK_EQUAL(give(&robot, 0, chunk), 0);
     CHECK(act(&robot) == HERE);
     for (int i = 1; i < 4; i++)
         CHECK(near(cycle(&robot), HERE + i / 4.0));
@@ -535,7 +500,7 @@ static void without_the_next_command_there_is_no_way_on(void)
     chunk[0] = HERE + 5;
     chunk[1] = HERE + 3;
     latch(&robot);
-    CHECK_EQUAL(answer(&robot, 4, chunk), 0);
+    CHECK_EQUAL(give(&robot, 4, chunk), 0);
     CHECK(near(act(&robot), HERE + 1 + 2 / 3.0));
     CHECK(near(cycle(&robot), HERE + 1 + 4 / 3.0));
     CHECK(cycle(&robot) == HERE + 3);
@@ -551,7 +516,7 @@ static void a_cubic_goes_on_from_rest_after_a_command_was_missing(void)
     open_robot(&robot, (struct inphase_policy_timing){
                            .every = 4, .chunk = 2, .chunk_every = 4, .interpolate = INPHASE_CUBIC});
     latch(&robot);
-    CHECK_EQUAL(answer(&robot, 0, chunk), 0);
+    CHECK_EQUAL(give(&robot, 0, chunk), 0);
     CHECK(act(&robot) == HERE);
     for (int i = 1; i < 4; i++)
         cycle(&robot);
@@ -560,7 +525,7 @@ static void a_cubic_goes_on_from_rest_after_a_command_was_missing(void)
     chunk[0] = HERE + 5;
     chunk[1] = HERE + 3;
     latch(&robot);
-    CHECK_EQUAL(answer(&robot, 4, chunk), 0);
+    CHECK_EQUAL(give(&robot, 4, chunk), 0);
 
     /* Hermite's, a third of three cycles on: 2 further, with slopes of 0 here and 1/2 there */
     CHECK(near(act(&robot), HERE + 1 + 14 / 27.0 - 1 / 9.0));
@@ -576,7 +541,7 @@ static void a_refusal_leaves_what_was_answered_before(void)
 
     open_robot(&robot, (struct inphase_policy_timing){.every = 2, .chunk = 4});
     latch(&robot);
-    CHECK_EQUAL(answer(&robot, 0, chunk), 0);
+    CHECK_EQUAL(give(&robot, 0, chunk), 0);
     CHECK(act(&robot) == HERE && cycle(&robot) == HERE + 1);
     latch(&robot);
     CHECK_EQUAL(refuse(&robot, 2, INPHASE_REASON_RAISED), 0);
@@ -606,7 +571,7 @@ static void one_number_that_is_none_refuses_the_whole_answer(void)
         open_robot(&robot, (struct inphase_policy_timing){.every = 2, .chunk = 4});
         chunk[bad] = bad % 2 ? NAN : INFINITY;
         latch(&robot);
-        CHECK_EQUAL(answer(&robot, 0, chunk), 0);
+        CHECK_EQUAL(give(&robot, 0, chunk), 0);
         CHECK(isnan(act(&robot)));
         CHECK_EQUAL(reason(&robot), INPHASE_REASON_NAN);
         CHECK(counts(&robot).refused_answers == 1 && counts(&robot).invalid == 1);
@@ -653,7 +618,7 @@ static void hostile_answers_are_refused_and_nothing_else_happens(void)
         else
             CHECK(act(&robot) == 0);
         CHECK_EQUAL(counts(&robot).refused_answers, !last);
-        CHECK_EQUAL(answer(&robot, 0, chunk), 0);
+        CHECK_EQUAL(give(&robot, 0, chunk), 0);
         CHECK(cycle(&robot) == HERE);
         close_robot(&robot);
     }
@@ -680,7 +645,7 @@ static void torn_answers_and_heads_that_jump_are_passed_over(void)
     while (robot.core->cycle % 4)
         cycle(&robot);
     latch(&robot);
-    CHECK_EQUAL(answer(&robot, robot.core->cycle, chunk), 0);
+    CHECK_EQUAL(give(&robot, robot.core->cycle, chunk), 0);
     CHECK(act(&robot) == HERE);
     close_robot(&robot);
 }
@@ -763,13 +728,13 @@ static void an_older_answer_does_not_replace_a_newer_one(void)
         for (int n = 0; n < 4; n++)
             CHECK(isnan(cycle(&robot)));
         latch(&robot);
-        CHECK_EQUAL(answer(&robot, 4, newer), 0);
+        CHECK_EQUAL(give(&robot, 4, newer), 0);
         if (together)
-            CHECK_EQUAL(answer(&robot, 2, older), 0);
+            CHECK_EQUAL(give(&robot, 2, older), 0);
         CHECK(act(&robot) == HERE);
         latch(&robot);
         if (!together)
-            CHECK_EQUAL(answer(&robot, 2, older), 0);
+            CHECK_EQUAL(give(&robot, 2, older), 0);
         CHECK(act(&robot) == HERE);
         for (int n = 6; n < 12; n++)
             CHECK(cycle(&robot) == HERE);
@@ -780,9 +745,9 @@ static void an_older_answer_does_not_replace_a_newer_one(void)
             cycle(&robot);
         latch(&robot);
         newer[0] = HERE + 1;
-        CHECK_EQUAL(answer(&robot, robot.core->cycle, newer), 0);
+        CHECK_EQUAL(give(&robot, robot.core->cycle, newer), 0);
         newer[0] = HERE + 2;
-        CHECK_EQUAL(answer(&robot, robot.core->cycle, newer), 0);
+        CHECK_EQUAL(give(&robot, robot.core->cycle, newer), 0);
         CHECK(act(&robot) == HERE + 2);
         close_robot(&robot);
     }
@@ -799,7 +764,7 @@ static void after_a_ramp_the_setpoint_is_on_the_way_between_its_commands(void)
         open_robot(&robot, (struct inphase_policy_timing){
                                .every = 4, .chunk = 3, .chunk_every = 4, .interpolate = way});
         latch(&robot);
-        CHECK_EQUAL(answer(&robot, 0, chunk), 0);
+        CHECK_EQUAL(give(&robot, 0, chunk), 0);
         CHECK(act(&robot) == HERE);
         for (int n = 1; n < 9; n++)
             CHECK(near(cycle(&robot), HERE));
@@ -813,7 +778,7 @@ static void after_a_ramp_the_setpoint_is_on_the_way_between_its_commands(void)
         chunk[0] = HERE + 8;
         chunk[1] = chunk[2] = HERE + 12;
         latch(&robot);
-        CHECK_EQUAL(answer(&robot, 12, chunk), 0);
+        CHECK_EQUAL(give(&robot, 12, chunk), 0);
 
         /* the first cycle after the ramp is half way from HERE + 8 to HERE + 12 */
         if (way == INPHASE_LINEAR) {
@@ -838,7 +803,7 @@ static void what_was_answered_before_a_stop_is_no_command_after_it(void)
     open_robot(&robot,
                (struct inphase_policy_timing){.every = 4, .latency_cycles = 2, .chunk = 12});
     latch(&robot);
-    CHECK_EQUAL(answer(&robot, 0, chunk), 0);
+    CHECK_EQUAL(give(&robot, 0, chunk), 0);
     act(&robot);
     cycle(&robot);
     CHECK(cycle(&robot) == HERE);
@@ -849,7 +814,7 @@ static void what_was_answered_before_a_stop_is_no_command_after_it(void)
         CHECK(isnan(cycle(&robot)));
 
     /* nor what was asked before it, by a frame that the policy had taken */
-    CHECK_EQUAL(answer(&robot, 0, chunk), 0);
+    CHECK_EQUAL(give(&robot, 0, chunk), 0);
     for (int i = 0; i < 8; i++)
         CHECK(isnan(cycle(&robot)));
     CHECK_EQUAL(counts(&robot).dropped, 1);

@@ -27,6 +27,7 @@
 #include "../src/state.h"
 #include "../src/twin.h"
 #include "check.h"
+#include "doubles.h"
 #include "segments.h"
 
 #define PERIOD_NS 1000000LL
@@ -88,11 +89,6 @@ struct walk {
 };
 
 static uint64_t cycles_walked, robots, armed_cycles, moving_cycles, losses, rests_shown, calms;
-
-static double between(double low, double high)
-{
-    return low + (high - low) * ((double)(check_random() >> 11) * 0x1p-53);
-}
 
 static bool one_in(uint64_t n)
 {

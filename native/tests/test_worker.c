@@ -25,6 +25,7 @@
 #include "../src/state.h"
 #include "../src/store.h"
 #include "check.h"
+#include "worker_rig.h"
 
 #define SECOND_NS 1000000000LL
 #define PERIOD_NS (100 * SECOND_NS) /* longer than any wait of this test */
@@ -34,55 +35,7 @@
 #define PAYLOAD (2 * PAGE - SLOT_HEADER) /* so that each slot is two whole pages */
 #define FAR (PAGE - SLOT_HEADER)         /* in the payload: where the slot's second page begins */
 
-struct rig {
-    inphase_segment *segment, *ring, *bell;
-    inphase_core *core;
-    inphase_worker *worker;
-    int wake_fd;
-};
-
-static void open_rig(struct rig *rig)
-{
-    static const uint32_t offset[2] = {0, FAR};
-    static const struct inphase_limits limits = {
-        .low = -1, .high = 1, .velocity = 2, .acceleration = 20, .step = 0.5};
-    struct inphase_sensor_config sensor = {
-        .worker = 1, .channels = 2, .offset = offset, .payload = PAYLOAD, .every = 1,
-        .max_age_ns = 10 * PERIOD_NS, .depth = DEPTH,
-        .exchange = {.acquire = INPHASE_ACQUIRE_MIDDLE}};
-    struct inphase_actuator_config actuator = {
-        .worker = 1, .channels = 1, .feedback_sensor = 0, .accepts = 1 << INPHASE_FRESH,
-        .max_hold_ns = 3 * PERIOD_NS, .limits = &limits};
-    struct inphase_config config = {
-        .period_ns = PERIOD_NS, .read_deadline_ns = ACT_NS, .act_ns = ACT_NS,
-        .resumed_after_ns = 20 * PERIOD_NS, .devices = 1, .sensors = 1, .actuators = 1,
-        .frame_depth = 16, .overrun_limit = 5, .has_policy = 1, .cpu = -1, .epoch = 7,
-        .sensor = &sensor, .actuator = &actuator};
-    struct inphase_worker_fds fds;
-
-    memset(rig, 0, sizeof *rig);
-    CHECK_EQUAL(inphase_segment_make(&rig->segment, inphase_core_size(&config), 0), 0);
-    CHECK_EQUAL(inphase_core_open(&rig->core, &config, rig->segment), 0);
-    CHECK_EQUAL(inphase_worker_make(&rig->ring, PAYLOAD, DEPTH, config.epoch), 0);
-    CHECK_EQUAL(inphase_bell_make(&rig->bell), 0);
-    fds = (struct inphase_worker_fds){
-        .ring = inphase_segment_fd(rig->ring), .core = inphase_segment_fd(rig->segment),
-        .wake = eventfd(0, EFD_NONBLOCK), .bell = inphase_segment_fd(rig->bell)};
-    rig->wake_fd = fds.wake;
-    CHECK(rig->wake_fd >= 0);
-    CHECK_EQUAL(inphase_core_worker(rig->core, 0, rig->ring, rig->wake_fd, rig->bell), 0);
-    CHECK_EQUAL(inphase_worker_open(&rig->worker, &fds, 0), 0);
-}
-
-static void close_rig(struct rig *rig)
-{
-    inphase_worker_close(rig->worker);
-    inphase_core_close(rig->core);
-    inphase_segment_close(rig->ring);
-    inphase_segment_close(rig->segment);
-    close(rig->wake_fd);
-    inphase_segment_close(rig->bell);
-}
+static const uint32_t offset[2] = {0, FAR};
 
 /* ---- samples ------------------------------------------------------------------------------- */
 
@@ -134,7 +87,7 @@ static void a_sample_that_is_posted_over_while_it_is_read_is_none(void)
         const struct sensor *sensor;
         bool whole = posts < DEPTH;
 
-        open_rig(&rig);
+        open_rig(&rig, offset, PAYLOAD, DEPTH, PERIOD_NS, ACT_NS);
         sensor = &rig.core->sensor[0];
         post(&rig, 1);
         stopped = &rig;
@@ -164,7 +117,7 @@ static void a_sample_of_the_trigger_before_leaves_this_one_open(void)
                                         .acquired_ns = INPHASE_ABSENT};
         struct sensor *sensor;
 
-        open_rig(&rig);
+        open_rig(&rig, offset, PAYLOAD, DEPTH, PERIOD_NS, ACT_NS);
         sensor = &rig.core->sensor[0];
         rig.core->device[0].attached = true;
         rig.core->cycle = 5;
@@ -192,7 +145,7 @@ static void a_number_of_a_workers_device_is_not_taken_twice(void)
         struct inphase_posted posted = {.acquired_ns = INPHASE_ABSENT};
         struct sensor *sensor;
 
-        open_rig(&rig);
+        open_rig(&rig, offset, PAYLOAD, DEPTH, PERIOD_NS, ACT_NS);
         sensor = &rig.core->sensor[0];
         rig.core->device[0].attached = true;
         rig.core->read_deadline_ns = SECOND_NS / 100;
@@ -222,7 +175,7 @@ static void a_segment_that_is_another_workers_is_refused(void)
     struct post *post;
     uint64_t *word[4];
 
-    open_rig(&rig);
+    open_rig(&rig, offset, PAYLOAD, DEPTH, PERIOD_NS, ACT_NS);
     CHECK_EQUAL(inphase_segment_map(&theirs, inphase_segment_fd(rig.ring), 1), 0);
     post = inphase_segment_memory(theirs);
     word[0] = &post->magic;
@@ -265,7 +218,7 @@ static void an_order_is_obeyed_until_the_next_one_is_due_and_no_longer(void)
     struct rig rig;
     double given = 0;
 
-    open_rig(&rig);
+    open_rig(&rig, offset, PAYLOAD, DEPTH, PERIOD_NS, ACT_NS);
     CHECK_EQUAL(order(&rig, 1, 0, &given), 1);
     CHECK(given == 1);
     CHECK_EQUAL(order(&rig, 2, PERIOD_NS - 50 * SECOND_NS, &given), 1);
@@ -284,7 +237,7 @@ static void a_flag_that_its_worker_clears_holds_the_core_up_nowhere(void)
     enum received got;
     struct rig rig;
 
-    open_rig(&rig);
+    open_rig(&rig, offset, PAYLOAD, DEPTH, PERIOD_NS, ACT_NS);
     CHECK_EQUAL(fcntl(rig.wake_fd, F_SETFL, 0), 0);
     alarm(20);
     rig.core->readable[0] = true;
@@ -310,7 +263,7 @@ static void a_sample_of_the_cycle_to_come_waits_for_it(void)
     struct inphase_posted posted = {.device_sequence = INPHASE_ABSENT,
                                     .acquired_ns = INPHASE_ABSENT};
 
-    open_rig(&rig);
+    open_rig(&rig, offset, PAYLOAD, DEPTH, PERIOD_NS, ACT_NS);
     rig.core->cycle = 5;
     posted.cycle = 6;
     memset(inphase_worker_claim(rig.worker), 0, PAYLOAD);
@@ -334,7 +287,7 @@ static void a_stop_is_never_too_late(void)
     struct rig rig;
     double given = 0;
 
-    open_rig(&rig);
+    open_rig(&rig, offset, PAYLOAD, DEPTH, PERIOD_NS, ACT_NS);
     rig.core->actuator[0].stops = STOPS_VALUES;
     CHECK(order(&rig, 0.5, 10 * PERIOD_NS, &given) > 0);
     CHECK(given == 0.5);
@@ -355,7 +308,7 @@ static void a_worker_that_takes_no_orders_is_lost_and_one_that_is_behind_is_not(
         int32_t life;
         int fd, writes = 0;
 
-        open_rig(&rig);
+        open_rig(&rig, offset, PAYLOAD, DEPTH, PERIOD_NS, ACT_NS);
         actuator = &rig.core->actuator[0];
         CHECK_EQUAL(inphase_segment_map(&mapped, inphase_segment_fd(rig.ring), 1), 0);
         theirs = inphase_segment_memory(mapped);
@@ -392,7 +345,7 @@ static void a_device_that_its_worker_opened_anew_between_two_cycles_was_lost(voi
     struct rig rig;
     uint32_t before;
 
-    open_rig(&rig);
+    open_rig(&rig, offset, PAYLOAD, DEPTH, PERIOD_NS, ACT_NS);
     rig.core->relay.word = &bell;
     rig.core->period_ns = 1000000;
     rig.core->read_deadline_ns = 500000;

@@ -7,17 +7,13 @@
 #include "../src/actuator.h"
 #include "../src/workspace.h"
 #include "check.h"
+#include "doubles.h"
 
 #define PERIOD_S 0.002
 #define ROUNDS 200
 #define JOINTS 6
 
 static const double pi = 3.14159265358979323846;
-
-static double between(double low, double high)
-{
-    return low + (high - low) * ((double)(check_random() >> 11) * 0x1p-53);
-}
 
 static void sine_and_cosine_are_those_of_the_angle(void)
 {
