@@ -1,9 +1,9 @@
 """GenICam cameras of any maker (GigE Vision, USB3 Vision) through Aravis.
 
 The library comes with the operating system (`apt install libaravis-0.8-0`) and is called through
-cffi; Python's GObject introspection is not needed. Aravis turns the camera's ticks into nanoseconds
-by the camera's own tick frequency. Where a GigE camera states none, Aravis puts the host's wall
-time in place of the stamp: that is no stamp of the camera, and is left out here.
+cffi. Python's GObject introspection is not needed. Aravis turns the camera's ticks into nanoseconds
+by the camera's own tick frequency. If a GigE camera states none, Aravis puts the host's wall time
+in place of the stamp. That is no stamp of the camera, and is left out here.
 """
 
 from functools import cache
@@ -151,7 +151,7 @@ class Camera(GenicamCamera):
         return -1
 
     def _find(self) -> bytes:
-        """What Aravis opens: an address, or the identity of a camera that it found."""
+        """The name that Aravis opens: an address, or the identity of a camera that it found."""
         o, arv = self.options, self._arv
         if o.ip:
             return o.ip.encode()

@@ -1,4 +1,4 @@
-"""What GenICam cameras share, whichever library speaks to them: options, layout, timing, driver.
+"""The common part of GenICam cameras, for any library: options, layout, timing, driver.
 
 Names of features are those of GenICam's Standard Features Naming Convention (SFNC). This module
 knows no device; `inphase_drivers.pylon` and `inphase_drivers.aravis` do.

@@ -33,7 +33,7 @@ _PIXELS = {
     "RGB3": ((3,), "|u1"),
     "BGR3": ((3,), "|u1"),
 }
-"""What follows height and width in the field's shape, and its dtype, by fourcc."""
+"""The size after height and width in the field's shape, and its dtype, by fourcc."""
 
 _COMPRESSED = ("MJPG", "JPEG", "H264", "HEVC", "VP80", "VP90", "MPEG")
 _WRAP = 1 << 32

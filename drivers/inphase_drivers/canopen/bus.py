@@ -1,8 +1,8 @@
 """A CAN bus through python-can, in one thread: frames, their stamps, heartbeat, expedited SDO.
 
-No thread of python-can or of another library runs here: what is received is received by whoever
-calls `receive`, and the heartbeat goes out only while somebody calls. A driver whose loop has
-stopped therefore falls silent, and the drives notice. The one exception, `hand_over`, is bounded.
+No thread of python-can or of another library runs here. The caller of `receive` receives the
+frames, and the heartbeat goes out only while somebody calls. A driver whose loop has stopped
+therefore falls silent, and the drives notice. The one exception, `hand_over`, is bounded.
 """
 
 import contextlib

@@ -85,8 +85,8 @@ class Drives(Driver):
         return math.ceil(bits * _STUFFED * 1e9 / self.options.bitrate)
 
     def _least_ns(self) -> int:
-        """From SYNC to the last TPDO on the wire, with no bit stuffed, less a tenth for the clocks
-        of both ends; 0 where the bit rate is not known."""
+        """From SYNC to the last TPDO on the wire, with no bit stuffed. A tenth is taken off for the
+        clocks of both ends; 0 if the bit rate is not known."""
         if self.options.interface not in _SETS_BITRATE or self.options.bus.get("fd"):
             return 0
         tpdo_bits = _FRAME_BITS + 8 * TPDO_SIZE
@@ -254,8 +254,8 @@ class Drives(Driver):
     def write(self, command: NDArray[np.float64]) -> None:
         """Send each node its target position; all take effect at the next SYNC.
 
-        A node whose last statusword did not say that it follows gets none (counted in
-        `withheld`): its command would bring one that has stopped by itself to move again.
+        A node whose last statusword did not say that it follows gets none (counted in `withheld`).
+        Its command would make a node move again that has stopped by itself.
         """
         nodes, bus = self.nodes, self.nodes.open_bus()
         if not nodes.enabled:
@@ -293,11 +293,13 @@ class Drives(Driver):
 
         The target is set to the measured position before operation is enabled, and each step is
         verified by reading (CiA 402-2, "State machine of the power drive system"). A drive that
-        holds keeps its power, and its target, which carries its load; one that cannot is refused
-        before anything is written, and one that moves is stopped and told. Where `enable` fails,
-        those that held go on holding, and the others are switched off. The drive is told to stop
-        quickly when our heartbeat is lost (object 6007h). It is refused where another node sends
-        our heartbeat: the bus is listened to for `watchdog_ms` first, 1 s at most.
+        holds keeps its power, and its target, which carries its load. A drive that cannot is
+        refused before anything is written. A drive that moves is stopped and reported. If `enable`
+        fails, those that held go on holding, and the others are switched off.
+
+        The drive is told to stop quickly when our heartbeat is lost (object 6007h). It is refused
+        if another node sends our heartbeat: the bus is listened to for `watchdog_ms` first, 1 s at
+        most.
         """
         nodes, bus = self.nodes, self.nodes.open_bus()
         holding = self._power.rest()
@@ -335,9 +337,9 @@ class Drives(Driver):
     def disable(self) -> None:
         """Quick stop, wait until the measured velocity is zero, then voltage off; verified.
 
-        Every node is told before any is waited for, and one that does not answer keeps no other
-        from being stopped; all troubles are raised at the end. What held before an `enable` that
-        failed goes on holding.
+        Every node is told before any is waited for. A node that does not answer keeps no other from
+        being stopped; all errors are raised at the end. A drive that held before a failed `enable`
+        goes on holding.
         """
         self._power.disable()
         self._armed = False

@@ -1,4 +1,4 @@
-"""What a schedule says of CiA 402 drives on one bus."""
+"""A schedule's options of CiA 402 drives on one bus."""
 
 import math
 from typing import Annotated, Literal

@@ -25,7 +25,7 @@ _HOLDS = (od.ENABLED, od.QUICK_STOP_ACTIVE)
 
 
 class _Found(NamedTuple):
-    """What a drive that held had when it was found, and has again if it is not enabled by us."""
+    """The state of a drive that held when it was found; it has it again if we do not enable it."""
 
     abort: int
     """object 6007h"""
@@ -78,7 +78,8 @@ class Power:
             nodes.set(node, od.ABORT_CONNECTION, od.NOTHING_ON_ABORT)
 
     def give_back(self, bus: Bus, node: int) -> None:
-        """What a drive that holds had. It no longer waits for our heartbeat, which ends."""
+        """Give a drive that holds back its state. It no longer waits for our heartbeat, which
+        ends."""
         abort, consumer = self.found[node]
         own_id = self._nodes.options.own_id
         consumer = 0 if consumer >> 16 & 0x7F == own_id else consumer

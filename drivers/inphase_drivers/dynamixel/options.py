@@ -1,4 +1,4 @@
-"""What a schedule says of DYNAMIXEL servos on one bus."""
+"""A schedule's options of DYNAMIXEL servos on one bus."""
 
 from typing import Annotated, Literal
 

@@ -186,10 +186,10 @@ class Servos(Driver):
     def enable(self) -> None:
         """Operating mode, goal at the measured position or at none, torque on, watchdog; read back.
 
-        A servo that holds is never let go: one whose torque is on in another mode is refused before
-        anything is written, one in position mode keeps its goal, which carries its load. A watchdog
-        that has expired refuses goals and every value but 0 (e-manual, Bus Watchdog). Where it
-        fails, what held goes on holding, and the others are off.
+        A servo that holds is never let go. One whose torque is on in another mode is refused before
+        anything is written. One in position mode keeps its goal, which carries its load. A watchdog
+        that has expired refuses goals and every value but 0 (e-manual, Bus Watchdog). If it fails,
+        servos that held go on holding, and the others are off.
         """
         holding = self._find_holding()
         for ident in holding:
@@ -267,9 +267,11 @@ class Servos(Driver):
         return self._goals if self.mode == "position" else ()
 
     def disable(self) -> None:
-        """Torque off, and the watchdog with it; read back. One servo that does not answer keeps no
-        other on: all are tried, and all troubles are raised at the end. What held before an
-        `enable` that failed goes on holding."""
+        """Torque off, and the watchdog with it; read back.
+
+        A servo that does not answer keeps no other on: all are tried, and all errors are raised at
+        the end. A servo that held before a failed `enable` goes on holding.
+        """
         troubles = self._switch_off(
             ident for ident in self.options.ids if ident not in self._spared
         )

@@ -17,7 +17,7 @@ _ACCELERATION_PER_AMPERE = 1 / _AMPERE_PER_ACCELERATION
 
 
 class Drive(IntEnum):
-    """What a joint follows."""
+    """The quantity that a joint follows."""
 
     OFF = 0
     POSITION = 1

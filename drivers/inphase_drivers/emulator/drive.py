@@ -251,7 +251,7 @@ class Drive:
         self._serves = not is_silent
 
     def status(self) -> dict[str, object]:
-        """What the control channel tells."""
+        """The state for the control channel."""
         return {
             "state": self.state.name,
             "nmt": self.node.nmt.state if self.present else "OFF",
@@ -311,7 +311,7 @@ class Drive:
         self._abort_connection()
 
     def _abort_connection(self) -> None:
-        """What 6007h says."""
+        """Do as 6007h says."""
         reaction = self._value(0x6007)
         if reaction == 1:
             self.state = State.FAULT

@@ -50,7 +50,7 @@ def _join(group: str) -> None:
 
 @dataclass(frozen=True)
 class DrivesOptions:
-    """What the schedule says about one bus of drives."""
+    """The schedule's options of one bus of drives."""
 
     interface: str
     channel: str
@@ -103,7 +103,7 @@ class Drives:
             self._world.advance(now_ns)
 
     def fileno(self) -> int:
-        """What to wait on; -1 while nobody has opened the adapter."""
+        """The descriptor to wait on; -1 while nobody has opened the adapter."""
         return self.bus.fileno()
 
     @property
@@ -132,7 +132,8 @@ class Drives:
                 self._listener.on_message_received(message)
 
     def work(self, now_ns: int) -> None:
-        """Move everything on. What has come meanwhile counts first: a heartbeat may be in it."""
+        """Move everything on. Bytes that have come meanwhile count first: a heartbeat may be in
+        them."""
         self.on_readable()
         self._move(now_ns)
         for drive in self.drives.values():

@@ -41,7 +41,7 @@ _SAMPLES_MAX = 1000
 
 @dataclass(frozen=True)
 class SensorOptions:
-    """What the schedule says about one Net F/T box."""
+    """The schedule's options of one Net F/T box."""
 
     host: str
     port: int
@@ -56,7 +56,7 @@ _FAULTS = frozenset(("silent", "late", "short", "status_word", "freeze", "duplic
 
 @dataclass
 class Counters:
-    """What came over the network since the start."""
+    """Counts of the network traffic since the start."""
 
     requests: int = 0
     malformed: int = 0
@@ -116,7 +116,7 @@ class ForceSensor:
         threading.Thread(target=self._page.serve_forever, daemon=True).start()
 
     def fileno(self) -> int:
-        """What to wait on; -1 while the socket is closed."""
+        """The descriptor to wait on; -1 while the socket is closed."""
         return -1 if self._socket is None else self._socket.fileno()
 
     @property
@@ -259,7 +259,7 @@ class ForceSensor:
                 self._send(record, stream.client)
 
     def _draw(self, faults: dict[str, Fault], now_ns: int) -> int:
-        """What the schedule's timing does to this record; when it is sent."""
+        """Apply the schedule's timing to this record; returns when it is sent."""
         draws = self._world.draws if self._world is not None else None
         if draws is None:
             return now_ns

@@ -24,7 +24,7 @@ class Request(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What one servo says: the error field, its id, the data."""
+    """One servo's part of a packet: the error field, its id, the data."""
 
     error: int
     id: int
@@ -100,7 +100,7 @@ def chain_packet(blocks: Sequence[Block], asked: int, data_length: int) -> bytea
 def take_request(inbox: bytearray) -> Request | None:
     """Take the first whole instruction packet out of `inbox`, and the garbage before it.
 
-    Returns None when there is no whole packet yet. What may still become one stays in `inbox`.
+    Returns None when there is no whole packet yet. Bytes that may still become one stay in `inbox`.
     """
     while True:
         at = inbox.find(HEADER)

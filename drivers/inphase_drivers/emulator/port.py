@@ -51,7 +51,7 @@ def _lives(link: Path) -> bool:
 
 
 def _holder(link: Path) -> str:
-    """Who has the other end of a link's pseudo-terminal, for a person."""
+    """The process at the other end of a link's pseudo-terminal, for a person."""
     wanted = f"tty-index:\t{link.resolve().name}"
     for place in Path("/proc").glob("[0-9]*/fdinfo/*"):
         with contextlib.suppress(OSError):  # another user's, or gone
@@ -126,7 +126,7 @@ class Port:
         self._held = None
 
     def read(self) -> bytearray:
-        """What the host wrote; empty when there is nothing or nobody (see `attended`)."""
+        """The host's bytes; empty when there is nothing or nobody (see `attended`)."""
         try:
             data = os.read(self.fd, _READ_MAX)
         except BlockingIOError:

@@ -190,7 +190,7 @@ class Registers:
         return error
 
     def check(self, address: int, data: bytes) -> ErrorNumber:
-        """What `write` would answer."""
+        """The answer that `write` would give."""
         at, end = address, address + len(data)
         if not data:
             return ErrorNumber.DATA_LENGTH

@@ -1,4 +1,4 @@
-"""What the emulator takes from a schedule: the tables of the devices that it can stand in for."""
+"""The emulator's part of a schedule: the tables of the devices that it can stand in for."""
 
 import tomllib
 from collections.abc import Callable
@@ -76,7 +76,7 @@ def devices(
 
 
 def _part(world: "WallWorld | None", name: str) -> "Part | None":
-    """What of a simulated world a device senses and moves."""
+    """The part of a simulated world that a device senses and moves."""
     if world is None:
         return None
     from inphase.emulation import part_of

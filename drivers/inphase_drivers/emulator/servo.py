@@ -59,7 +59,7 @@ class Servo:
         self._follow()
 
     def block(self, error: int, data: bytes = b"") -> Block:
-        """What this servo puts into a status packet."""
+        """This servo's part of a status packet."""
         alert = ALERT if self.registers.memory[Address.HARDWARE_ERROR] else 0
         return Block(error | alert, self.id, data)
 

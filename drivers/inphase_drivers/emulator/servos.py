@@ -51,7 +51,7 @@ _REPLY_FAULTS = frozenset(("silent", "late", "split", *BLOCK_FAULTS, *BYTE_FAULT
 
 @dataclass(frozen=True)
 class BusOptions:
-    """What the schedule says about one bus of servos."""
+    """The schedule's options of one bus of servos."""
 
     port: Path
     baud: int
@@ -62,7 +62,7 @@ class BusOptions:
 
 
 class _Reply(NamedTuple):
-    """What the bus answers: the servos' blocks, and how they become packets."""
+    """The answer of the bus: the servos' blocks, and how they become packets."""
 
     blocks: list[Block]
     asked: int = 0  # fast sync read: how many servos share the one packet; 0: a packet each
@@ -72,7 +72,7 @@ class _Reply(NamedTuple):
 
 @dataclass
 class Counters:
-    """What came over the bus since the start."""
+    """Counts of the traffic on the bus since the start."""
 
     bytes: int = 0
     requests: int = 0
@@ -122,7 +122,7 @@ class ServoBus:
         self._port.open()
 
     def fileno(self) -> int:
-        """What to wait on; -1 while the port is closed or nobody has opened it."""
+        """The descriptor to wait on; -1 while the port is closed or nobody has opened it."""
         return self._port.fd if self._port.attended else -1
 
     @property

@@ -1,7 +1,7 @@
 """A CAN adapter on a pseudo-terminal that speaks the ASCII protocol of LAWICEL's CAN232.
 
 Source: LAWICEL CAN232 manual, version 3: commands end with CR; the answer is CR, or BELL (7) for an
-error. What is sent by the host goes to the nodes behind the adapter, and the other way round.
+error. Frames of the host go to the nodes behind the adapter, and the other way round.
 """
 
 import contextlib
@@ -36,12 +36,12 @@ class Adapter(can.BusABC):
         super().__init__(channel=str(link))
 
     def fileno(self) -> int:
-        """What to wait on; -1 while nobody has opened the port."""
+        """The descriptor to wait on; -1 while nobody has opened the port."""
         return self.port.fd if self.port.attended else -1
 
     def send(self, msg: can.Message, timeout: float | None = None) -> None:
-        """A frame from a node: the host gets a line, while the channel is open, and not before the
-        wire would have carried the frame and what was there before it."""
+        """Send a node's frame: the host gets a line, while the channel is open. It gets it no
+        sooner than the wire would have carried the frame, and those before it."""
         if self.running and self.port.fd >= 0:
             self._occupy(msg)
             time.sleep(max(0, self._free_ns - time.monotonic_ns()) * 1e-9)

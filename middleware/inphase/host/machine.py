@@ -122,10 +122,11 @@ def _memlock_bytes(proc: Path) -> int:
 
 
 def _login_limit(root: Path, item: str) -> int | None:
-    """What pam_limits gives a login of this user by the files; None where they say nothing.
+    """The limit that pam_limits gives a login of this user by the files; None: they have none.
 
-    memlock in bytes. As limits.conf(5) has it: a line for the user beats one for a group, that one
-    `*`; of the same kind the last one counts. Root is not reached by `*` and groups.
+    memlock in bytes. As limits.conf(5) has it, a line for the user has priority over one for a
+    group, and that one over `*`. Of the same kind the last one counts. Root is not reached by `*`
+    and groups.
     """
     folder = root / "etc/security"
     names = _names_of_user()
@@ -169,7 +170,7 @@ def _service(root: Path) -> str | None:
 
 
 def _memory_free_bytes(root: Path) -> int | None:
-    """What can be had without swapping, of the machine and of the control group."""
+    """The memory of the machine and of the control group that is free without swapping."""
     found = re.search(r"MemAvailable:\s*(\d+) kB", text_of(root / "proc/meminfo") or "")
     free = [int(found[1]) * 1024] if found else []
     group = _cgroup(root, "")
@@ -222,7 +223,7 @@ def _group_name(group_id: int) -> str:
 
 
 def _container(root: Path) -> str | None:
-    """What kind of container this is, None if none can be seen."""
+    """The kind of container that this is, None if none can be seen."""
     if (root / ".dockerenv").exists():
         return "docker"
     if (root / "run/.containerenv").exists():

@@ -1,24 +1,30 @@
-"""True if a schedule fits its devices: what cannot be is refused, what may hurt is noted.
+"""Does a schedule fit its devices? Impossible parts are refused, and parts that may hurt are noted.
 
-Refused, by what the devices state:
+Refused, by the devices' own statements:
 
-- a sample that is typically in hand after its deadline, and stated exchanges of one bus that
-  together end after the read deadline;
-- commands of one bus that run into the next trigger, and an exchange that still has the bus when
-  they leave;
-- a worst case that is longer than the time to the next trigger, for a device that a worker reads:
-  the worker would still wait when it has to trigger again, and its phase would beat;
-- worst cases of one bus that together keep it quiet until one of its sensors is MISSING: one reply
-  that is lost would stop the robot;
-- a latched device whose samples are older than `max_age_ms` when they come;
+- a sample that is typically in hand after its deadline,
+- stated exchanges of one bus that together end after the read deadline,
+- commands of one bus that run into the next trigger,
+- an exchange that still has the bus when commands leave,
+- a worst case that is longer than the time to the next trigger, for a device that a worker reads.
+  The worker would still wait when it has to trigger again, and its phase would beat.
+- worst cases of one bus that together keep it quiet until one of its sensors is MISSING. One lost
+  reply would stop the robot.
+- a free-running device whose samples are older than `max_age_ms` when they come,
 - two devices at one address.
 
-Noted: a worst case after the deadline (such a sample is LATE), or into the act offset or the next
-trigger of an exchange (the command, the trigger are left out); values of `every` of which none
-divides the other (the phase between the two returns only after their least common multiple); a
-device that runs by itself, whose phase drifts through the cycle, with the time in which it beats; a
-worker on the cycle thread's own core. The policy and the gateway have no rate of their own that
-could fail to divide: they see every frame.
+Noted:
+
+- a worst case after the deadline: such a sample is LATE,
+- a worst case into the act offset or the next trigger of an exchange: the command or the trigger is
+  left out,
+- values of `every` of which none divides the other: the phase between the two returns only after
+  their least common multiple,
+- a free-running device, whose phase drifts through the cycle, with the time in which it beats,
+- a worker on the cycle thread's own core.
+
+The policy and the gateway have no rate of their own that could fail to divide: they see every
+frame.
 """
 
 import math

@@ -36,7 +36,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Span:
-    """What one lane does for a time; offsets in nanoseconds from the cycle's start.
+    """A span of one lane; offsets in nanoseconds from the cycle's start.
 
     `kind` picks the colour: trigger, read, bus, latched, latch, infer, act, publish. `every` is in
     cycles. `deadline` None: the first mark after the start.

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 def _file_of(fd: int) -> tuple[int, int] | None:
-    """What a descriptor is of; None: it is closed."""
+    """The file behind a descriptor; None: it is closed."""
     try:
         found = os.fstat(fd)
     except OSError:
@@ -82,7 +82,7 @@ class Link:
         self.is_powered = False
 
     def is_gone(self) -> DeviceError:
-        """What is said where it is needed, and away."""
+        """The error for a device that is needed and away."""
         return DeviceError(f"device {self.driver.name} ({self.driver.address}) is gone")
 
     def start_reopening(self) -> None:
@@ -210,8 +210,11 @@ class Devices:
             core.guarded(link.actuator, True)
 
     def tend(self, core: Core) -> None:
-        """Called now and then: notice losses, hand over what came back. Whatever goes wrong with a
-        device is its own trouble: it is told once, and the device is closed and opened again."""
+        """Called now and then: notice losses, hand over devices that came back.
+
+        Any trouble with a device is its own. It is reported once, and the device is closed and
+        opened again.
+        """
         for link in self.links:
             try:
                 self._tend(link, core)

@@ -1,4 +1,4 @@
-"""What happened in a run, for a person."""
+"""The events of a run, for a person."""
 
 from collections import deque
 from collections.abc import Callable

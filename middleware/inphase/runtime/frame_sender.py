@@ -2,9 +2,10 @@
 
     python -m inphase.runtime.frame_sender SCHEDULE STORE
 
-It follows the store in one plain thread, and nothing else happens in it: the gateway starts it, and
-again when it has ended. libzmq keeps what a client sends until its last part has come, and what a
-slow subscriber has not read: all of that together has a bound, beyond which the process ends.
+It follows the store in one plain thread, and nothing else happens in it. The gateway starts it, and
+again when it has ended. libzmq keeps a client's message until its last part has come, and the
+frames that a slow subscriber has not read. All of that together has a bound, beyond which the
+process ends.
 """
 
 import gc

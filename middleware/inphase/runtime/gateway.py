@@ -2,9 +2,9 @@
 
     python -m inphase.runtime.gateway SCHEDULE STORE ESTOP_PAGE_FD
 
-The frames are sent by a process of its own (`frame_sender`), which is started again when it ends;
-asyncio on uvloop serves the control socket here. The process ends when the store's writer is gone,
-or on SIGTERM.
+A process of its own sends the frames (`frame_sender`), and is started again when it ends. asyncio
+on uvloop serves the control socket here. The process ends when the store's writer is gone, or on
+SIGTERM.
 """
 
 import asyncio
@@ -141,7 +141,7 @@ class Clients:
             line.close()
 
     async def _receive(self, incoming: asyncio.StreamReader, connection: zmtp.Connection) -> bytes:
-        """What comes next; the first words are waited for as long as libzmq does."""
+        """The next bytes; the first ones are waited for as long as libzmq does."""
         async with asyncio.timeout(None if connection.is_ready else _HANDSHAKE_S):
             return await incoming.read(_RECEIVE_BYTES)
 

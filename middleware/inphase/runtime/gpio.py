@@ -126,8 +126,8 @@ class StopLine:
 
 
 class Lines:
-    """The lines that the core has: those it raises, of the sensors with home `cycle`, and those of
-    the emergency stop, unless the run is simulated. Raises DeviceError."""
+    """The lines that the core has. It raises those of the sensors with home `cycle`. The lines of
+    the emergency stop are there unless the run is simulated. Raises DeviceError."""
 
     def __init__(self, plan: Plan, simulated: bool = False) -> None:
         self._lines: dict[int, Line] = {}

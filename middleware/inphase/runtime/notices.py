@@ -1,4 +1,4 @@
-"""What a person is told of a robot's state while it runs, and at the end."""
+"""Notices for a person on a robot's state while it runs, and at the end."""
 
 from inphase.core.core import Core
 from inphase.errors import StoreError

@@ -47,7 +47,7 @@ class _Line:
         self._outlet.put(_event(event="message", text=text))
 
     def send(self, fds: list[int] | None = None, **event: object) -> None:
-        """What the Runner waits for."""
+        """Send an event that the Runner waits for."""
         self._outlet.put(_event(fds, **event), needed=True)
 
     def _carry(self, event: _Event) -> None:
@@ -59,7 +59,7 @@ class _Line:
         self._outlet.close(_SEND_S)
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """What came; None when the Runner is gone."""
+        """The requests that came; None when the Runner is gone."""
         try:
             data = self._socket.recv(65536)
         except ConnectionResetError:

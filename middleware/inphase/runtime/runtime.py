@@ -249,9 +249,12 @@ class Runtime:
 
     @property
     def client_fds(self) -> list[int]:
-        """What the caller's own process gets of the store: the core's segment; per guest its ring,
-        eventfd, bell and, where the guard is to have its device, the line to hand it on; where it
-        runs the policy, the mailbox and its bell."""
+        """The caller's own process gets these parts of the store.
+
+        They are the core's segment, and per guest its ring, eventfd and bell. If the guard is to
+        have the guest's device, the line to hand it on is there. If the caller runs the policy, the
+        mailbox and its bell are there.
+        """
         assert self.core is not None and self._workers is not None
         fds = [self.core.segment.fd]
         for link in self._workers.links:

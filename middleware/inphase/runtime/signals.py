@@ -13,9 +13,9 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 def signals_stop(stop: Callable[[str, int], None]) -> Iterator[None]:
     """SIGINT, SIGTERM, SIGQUIT and SIGHUP ramp the robot and end the run; SIGUSR1 arms it again.
 
-    Once there is a core, a thread in C takes them (`Stops`); these handlers are for the time
+    Once there is a core, a thread in C takes them (`Stops`). These handlers are for the time
     before, and run as late as the interpreter likes. A SIGHUP that is ignored already (nohup) stays
-    so; one that came is ignored from then on: its terminal is gone, and it often comes twice.
+    so. After the first one it is ignored: its terminal is gone, and it often comes twice.
     """
     came: set[int] = set()
 

@@ -1,4 +1,4 @@
-"""What the core says of a robot's state, in words for a person; STATES.md is the page."""
+"""Messages for a person on a robot's state, as the core has it; STATES.md is the page."""
 
 from inphase.core.realtime import is_realtime
 from inphase.frames.frame import Frame
@@ -18,7 +18,7 @@ def estop_source(plan: Plan, detail: int) -> str:
 
 
 def latched(plan: Plan, status: dict[str, int]) -> str:
-    """What is latched, since when, and what to do."""
+    """The cause of a latch, since when, and the remedy."""
     reason, detail = REASONS[status["latched"]], status["latched_detail"]
     if reason == "estop":
         what = f"emergency stop by {estop_source(plan, detail)}"
@@ -35,8 +35,8 @@ def latched(plan: Plan, status: dict[str, int]) -> str:
 
 
 def stalled(plan: Plan, cycle: int) -> str:
-    """What the guard did to a run of an emulated robot that did not run for too long, and what to
-    do."""
+    """The guard's stop of an emulated robot whose runtime did not run for too long, and the
+    remedy."""
     hold_ms = plan.guard_hold_ns(is_realtime(plan.schedule.cycle)) / 1e6
     return (
         f"this machine held the robot's cycle up for more than {hold_ms:g} ms (max_hold), up to "

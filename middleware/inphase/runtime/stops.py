@@ -1,7 +1,7 @@
-"""What stops a robot while its supervisor waits for something: keys, signals, the Runner's word.
+"""Stops of a robot while its supervisor waits for something: keys, signals, the Runner's word.
 
 A thread in C (native/src/stops.c) takes them and tells the core at once, without the interpreter.
-The supervisor hears of them afterwards, and does what is left to do.
+The supervisor hears of them afterwards, and does the rest.
 """
 
 import contextlib

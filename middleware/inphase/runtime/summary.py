@@ -170,9 +170,12 @@ def _realtime(facts: dict[str, int]) -> dict[str, Any]:
 
 
 def exit_code(result: dict[str, Any]) -> int:
-    """0 done or asked to stop; 128 + signal; 6 overruns; 7 the policy ended; 8 motion latched, or
-    an actuator not known to be at rest; 10 the simulated world ended; 11 the guard stopped the
-    emulated robot of a frozen runtime."""
+    """The exit code of a run.
+
+    0 done or asked to stop; 128 + signal; 6 overruns; 7 the policy ended; 8 motion latched, or an
+    actuator not known to be at rest; 10 the simulated world ended; 11 the guard stopped the
+    emulated robot of a frozen runtime.
+    """
     reason = result["stopped"]["reason"]
     ends = {"world": WorldError.exit_code, "guard": EXIT_STALLED, "overrun": 6}
     if result["state"] == "uncontrolled" and reason not in ("world", "guard"):

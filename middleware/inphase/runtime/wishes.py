@@ -1,11 +1,11 @@
-"""What a user asks of one run."""
+"""The wishes of a user for one run."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a user asks of one run."""
+    """The wishes of a user for one run."""
 
     cycles: int = 0
     """0: until it is stopped"""

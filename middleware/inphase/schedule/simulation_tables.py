@@ -67,9 +67,9 @@ class WorldSensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 class WorldActuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The actuators of the model that take an actuator's commands.
 
-    Actuators of the command's own kind (position, velocity, motor) take them as they are. With `kp`
-    and `kd` motors are made position actuators, with `kd` alone velocity actuators, whose force the
-    motor's own range bounds: the drive that a real one would have.
+    Actuators of the command's own kind (position, velocity, motor) take them unchanged. With `kp`
+    and `kd` motors become position actuators, with `kd` alone velocity actuators. The motor's own
+    range bounds their force: that is the drive that a real one would have.
     """
 
     actuators: list[str]

@@ -2,8 +2,8 @@
 
 A knob is an entry of the timing model (`sensors.camera.latency_ms`, `policy.inference_ms`) or a
 part of the world (`world.body.block.mass`, `world.light.*.diffuse`). Draws are keyed by seed,
-episode and path, so that none depends on which others are drawn. What was drawn is the sample of a
-sensor named `episode`, in every frame.
+episode and path, so that none depends on the others. The draws are the sample of a sensor named
+`episode`, in every frame.
 """
 
 from collections.abc import Mapping

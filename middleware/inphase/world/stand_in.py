@@ -1,10 +1,10 @@
 """A stand-in for a driver, where a simulated world answers in real time and no emulator does.
 
-It has the driver's own sample, timing and commands, and lives in a worker like any driver; the
-device behind it is the world. When it is triggered it asks the world's process for the state at the
-instant of the acquisition, and computes or renders its sample by itself, in a copy of the world of
-its own, so that an image holds nobody else up. What a real device takes until the sample is in
-hand is waited for.
+It has the driver's own sample, timing and commands, and lives in a worker like any driver. The
+device behind it is the world. At a trigger it asks the world's process for the state at the instant
+of the acquisition. It computes or renders its sample by itself, in a copy of the world of its own,
+so that an image holds nobody else up. It waits for the time that a real device takes until the
+sample is in hand.
 """
 
 import time

@@ -187,8 +187,8 @@ class GuardProcess:
 
 
 def take_notes(robot: str) -> list[str]:
-    """What guards of this robot's earlier runtimes had to do, in a sentence each; the notes are
-    removed. Notes of one that lives stay. Raises StoreError."""
+    """The notes of guards of this robot's earlier runtimes, in a sentence each; the notes are
+    removed. Notes of a guard that lives stay. Raises StoreError."""
     return [_sentence(note) for note in store_names.take_notes(robot)]
 
 

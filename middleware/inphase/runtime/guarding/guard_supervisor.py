@@ -26,8 +26,10 @@ def hold_ns(plan: Plan) -> int:
 
 
 def held(plan: Plan) -> Plan:
-    """A plan whose motion is latched by every pause that the guard acts upon: a runtime that it
-    leaves alive then ramps when it goes on, and has to be armed."""
+    """A plan whose motion is latched by every pause that the guard acts upon.
+
+    A runtime that the guard leaves alive then ramps when it goes on, and has to be armed.
+    """
     cycle = plan.schedule.cycle
     # from the heartbeat on the guard counts, from the next grid point the core
     hold_ms = (hold_ns(plan) - cycle.period_ns) / 1e6

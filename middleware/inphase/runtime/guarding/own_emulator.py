@@ -1,7 +1,7 @@
-"""True if what answers at a descriptor is a run's own emulator: then nothing that can hurt moves.
+"""Does a run's own emulator answer at a descriptor? Then nothing that can hurt moves.
 
-Linux says it: a pseudo-terminal's other end, and a local socket's, are among the descriptors of the
-emulator's process (proc(5)). What is not known to be emulated is real.
+Linux tells: a pseudo-terminal's other end, and a local socket's, are among the descriptors of the
+emulator's process (proc(5)). A device that is not known to be emulated is real.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Which actuators have power, and taking it away: `on_estop` in a run, `on_stop` at its end.
 
-What was ever enabled counts as powered until its driver has verified that it is off, whatever
-happened in between. Each is switched off on its own: the trouble of one keeps no other on.
+An actuator that was ever enabled counts as powered until its driver has verified that it is off.
+Each is switched off on its own: the trouble of one keeps no other on.
 """
 
 import time
@@ -43,8 +43,8 @@ class Power:
         self._is_over = False
 
     def follow(self, is_stopped: bool) -> None:
-        """Called now and then. is_stopped: there was an emergency stop, and its ramp is over. What
-        `on_estop` has off is then tried until it is."""
+        """Called now and then. is_stopped: there was an emergency stop, and its ramp is over.
+        Actuators with `on_estop = "off"` are then switched off, until it works."""
         if not is_stopped:
             self._told.clear()
             self._again_s = 0.0

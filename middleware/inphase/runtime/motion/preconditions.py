@@ -1,4 +1,4 @@
-"""What must be true before a robot may move: rights, a guard, places that are known."""
+"""The conditions that must be true before a robot may move: rights, a guard, known places."""
 
 from inphase.core.config import store_size
 from inphase.errors import RealtimeError

@@ -26,7 +26,7 @@ _Reply = list[float] | packets.RefusedReply
 
 
 class SampleSource(Protocol):
-    """What a worker calls. All raise DeviceError when the device is gone."""
+    """The calls of a worker. All raise DeviceError when the device is gone."""
 
     latency_max_ns: int
     """what has not come so long after its trigger is lost"""
@@ -161,7 +161,7 @@ class OwnExchange:
         return len(found) or int(some)
 
     def _all_there_is(self) -> Iterator[bytes]:
-        """What the line gives without waiting."""
+        """The bytes that the line gives without waiting."""
         for _ in range(_FLUSH_READS):
             data = self._receive()
             if not data:
@@ -241,7 +241,8 @@ class OwnExchange:
             self.number = before + (sequence - before + half) % (2 * half) - half
 
     def _receive(self) -> bytes:
-        """What is there, past other traffic on a CAN bus. Raises DeviceError at its end."""
+        """The bytes that are there, past other traffic on a CAN bus. Raises DeviceError at its
+        end."""
         for _ in range(_FLUSH_READS):
             try:
                 data = os.read(self._fd, _READ_BYTES)

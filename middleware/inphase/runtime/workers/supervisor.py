@@ -280,9 +280,9 @@ class Workers:
         ]
 
     def tend(self, core: Core, reader: store.Reader) -> None:
-        """Called now and then: notice ends, start again, say what is lost and what is back.
+        """Called now and then: notice ends, start again, report losses and returns.
 
-        Whatever goes wrong with a worker is its own trouble: it is told once, and started again.
+        Any trouble with a worker is its own: it is reported once, and the worker is started again.
         """
         for link in self.links:
             try:

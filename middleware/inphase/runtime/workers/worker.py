@@ -66,7 +66,7 @@ _UNKNOWN = Pulse(-1, ABSENT)
 
 
 class WorkerFds(NamedTuple):
-    """What a worker gets of the store: see struct inphase_worker_fds."""
+    """A worker's descriptors of the store: see struct inphase_worker_fds."""
 
     ring: int
     core: int
@@ -182,8 +182,8 @@ class Worker:
                 self._close_device()
 
     def run(self, control: Supervised | None = None) -> None:
-        """Follow the grid until the core's run is over, or `stop`. Whatever goes wrong with the
-        device is a loss: it is told, and the device is opened again."""
+        """Follow the grid until the core's run is over, or `stop`. Any trouble with the device is a
+        loss: it is reported, and the device is opened again."""
         start_ns = self._wait_for_start(control)
         is_free_running = self.sensor.schedule.free_running
         if is_free_running:  # what has piled up since the device was opened
@@ -464,8 +464,8 @@ class Worker:
                 return
 
     def _halt(self) -> None:
-        """The device is back, and was told to move when it went. What it refuses it has not heard:
-        whether it rests, its samples say."""
+        """The device is back, and was told to move when it went. A refused stop was not heard: its
+        samples show if it rests."""
         try:
             self._caller.halt(self._command)
         except DeviceError as error:
