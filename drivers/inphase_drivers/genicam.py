@@ -125,7 +125,7 @@ class Layout:
 
 
 def format_names(options: CameraOptions) -> tuple[str, ...]:
-    """What cameras call the pixel format: its SFNC name, and that of GigE Vision 1."""
+    """The names that cameras give the pixel format: its SFNC name, and that of GigE Vision 1."""
     name = options.pixel_format
     return (name, f"{name}Packed") if name in ("RGB8", "BGR8") else (name,)
 

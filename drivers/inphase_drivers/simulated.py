@@ -121,7 +121,7 @@ class Device(Driver):
         return [TwinChannel(kind, joint) for joint in range(field.channels)]
 
     def actuator(self) -> ActuatorSpec | None:
-        """What its joints are told."""
+        """Its joints, which take commands."""
         o = self.options
         if not o.joints:
             return None
