@@ -101,6 +101,13 @@ def test_a_sentence_has_25_words_at_most(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
+def test_a_row_of_a_table_has_as_many_cells_as_its_head(page: Path) -> None:
+    for table in re.findall(r"(?:^\|.*\n)+", prose(page), re.MULTILINE):
+        cells = [len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()]
+        assert len(set(cells)) == 1, table
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
 def test_no_sentence_begins_with_a_clause_as_its_subject(page: Path) -> None:
     begins = re.compile(r"[*(\"]*(What|Whatever|Whether|Whoever|Who)\b(?!.*\?$)")
     assert not [sentence for sentence in sentences(page) if begins.match(sentence)]
