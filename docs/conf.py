@@ -50,6 +50,8 @@ suppress_warnings = [
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 4
 
+highlight_language = "text"  # of a block that says none
+
 html_theme = "furo"
 html_title = "inphase"
 templates_path = ["templates"]
