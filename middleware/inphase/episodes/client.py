@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.episodes.lockstep import LockStep
-from inphase.episodes.runner import Runner
+from inphase.episodes.lockstep_robot import LockStepRobot
+from inphase.episodes.robot import Robot, RobotOptions
+from inphase.episodes.runtime_robot import RuntimeRobot
 from inphase.errors import RuntimeFault, ScheduleError
 from inphase.frames.frame import Frame
 from inphase.frames.shaping import Shaping
@@ -65,6 +66,12 @@ class Client:
     def close(self) -> None:
         """End it."""
         raise NotImplementedError
+
+    def _take(self, robot: Robot, next_frame: Callable[[], Frame]) -> None:
+        """A robot that has started."""
+        self.follower = robot.follower
+        self.answer, self._refuse, self._next = robot.answer, robot.refuse, next_frame
+        self.turn = robot.turn
 
     # ---- what they do alike --------------------------------------------------------------
 
@@ -158,10 +165,6 @@ def _place(frame: Frame, actuator: ActuatorPlan) -> NDArray[Any] | None:
     return sample.value[field].reshape(-1).copy() if sample.sequence >= 0 else None
 
 
-def _not_called(frame: Frame) -> None:
-    raise AssertionError("the client answers, not a policy")
-
-
 class LockStepClient(Client):
     """On virtual time, each episode a run of its own from seed and number, in the same world."""
 
@@ -170,27 +173,26 @@ class LockStepClient(Client):
     def __init__(self, schedule: Schedule) -> None:
         super().__init__(schedule)
         self.world = mujoco_world.MujocoWorld(self.plan) if schedule.world is not None else None
-        self._robot: LockStep | None = None
+        self._robot: LockStepRobot | None = None
 
     def start(self, seed: int, episode: int, randomise: Mapping[str, KnobLike] | None) -> None:
         """A new run."""
         if self._robot is not None:
             self._robot.close()
             self._robot = None
-        robot = self._robot = LockStep(
+        robot = LockStepRobot(
             self.schedule,
-            seed=seed,
-            call=_not_called,
-            digest=False,
+            RobotOptions(seed=seed, posts=True),
             world=self.world,
             plan=self.plan,
             episode=episode,
             randomise=randomise,
+            digest=False,
         )
-        self.follower = robot.follower
+        robot.start()
+        self._robot = robot
         self.draws = robot.draws
-        self.answer, self._refuse, self._next = robot.answer, robot.refuse, robot.next
-        self.turn = robot.turn
+        self._take(robot, robot.next)
 
     def close(self) -> None:
         """End the run and the world."""
@@ -213,7 +215,7 @@ class RunnerClient(Client):
     def __init__(self, schedule: Schedule, *, simulate: bool = False) -> None:
         super().__init__(schedule)
         self._simulate = simulate
-        self._runner: Runner | None = None
+        self._robot: RuntimeRobot | None = None
         self._frame: Frame | None = None
 
     def start(self, seed: int, episode: int, randomise: Mapping[str, KnobLike] | None) -> None:
@@ -223,34 +225,24 @@ class RunnerClient(Client):
                 f"{self.schedule.path}: knobs are randomised in lock step alone; got "
                 f"{', '.join(randomise)}"
             )
-        if self._runner is not None and self._simulate:
+        if self._robot is not None and self._simulate:
             self.close()
-        if self._runner is None:
-            runner = Runner(self.schedule, posts=True, simulate=self._simulate)
-            runner.__enter__()
-            self._runner = runner
-            self.follower = runner.follower
-            self.answer, self._refuse, self._next = self._post, self._post_none, self._newest
+        if self._robot is None:
+            robot = RuntimeRobot(self.schedule, RobotOptions(simulate=self._simulate, posts=True))
+            robot.start()
+            self._robot = robot
+            self._take(robot, self._newest)
             self.turn = self._answer_then_next
         elif self._frame is not None and self._frame.reason != "none":
-            self._runner.arm()
-
-    def _post(self, command: Any) -> str | None:
-        """It counts when it is there before its frame's act."""
-        assert self._runner is not None and self._frame is not None
-        return self._runner.post(self._frame, command)
-
-    def _post_none(self, reason: str) -> None:
-        assert self._runner is not None and self._frame is not None
-        self._runner.refuse(self._frame, reason)
+            self._robot.arm()
 
     def _newest(self) -> Frame:
-        assert self._runner is not None
-        self._frame = self._runner.next(_WAIT_S, newest=True)
+        assert self._robot is not None
+        self._frame = self._robot.next(_WAIT_S, newest=True)
         return self._frame
 
     def close(self) -> None:
         """Ramp the robot down and end the runtime."""
-        if self._runner is not None:
-            self._runner.__exit__(None, None, None)
-            self._runner = None
+        if self._robot is not None:
+            self._robot.end()
+            self._robot = None

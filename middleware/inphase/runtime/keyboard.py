@@ -11,7 +11,6 @@ import signal
 import sys
 import termios
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, Self
 
 _INPUT, _LOCAL, _CONTROL = 0, 3, 6  # places in what tcgetattr gives
@@ -53,12 +52,7 @@ class Keys:
             os.close(self.fd)
             self.fd = -1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
         stdin = sys.__stdin__
         if not self._before or stdin is None:

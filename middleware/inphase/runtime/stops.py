@@ -7,7 +7,6 @@ The supervisor hears of them afterwards, and does the rest.
 import contextlib
 import os
 import signal
-from types import TracebackType
 from typing import Self
 
 from inphase._core import ffi, lib
@@ -59,10 +58,5 @@ class Stops:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

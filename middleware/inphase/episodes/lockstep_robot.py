@@ -1,0 +1,108 @@
+"""A robot on virtual time, in the caller's thread."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from inphase.episodes import lockstep
+from inphase.episodes.lockstep import LockStep
+from inphase.episodes.robot import Robot, RobotOptions
+from inphase.frames import store
+from inphase.frames.frame import Frame
+from inphase.plan.plan import Plan
+from inphase.schedule import Schedule
+from inphase.world.mujoco.world import MujocoWorld
+from inphase.world.randomisation import KnobLike
+
+
+def _not_called(frame: Frame) -> None:
+    raise AssertionError("the caller answers, not a policy")
+
+
+class LockStepRobot(Robot):
+    """The run on virtual time; a frame waits until it is answered.
+
+    world, plan, episode, randomise, digest: see LockStep.
+    """
+
+    pid = None
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        options: RobotOptions,
+        *,
+        world: MujocoWorld | None = None,
+        plan: Plan | None = None,
+        episode: int = 0,
+        randomise: Mapping[str, KnobLike] | None = None,
+        digest: bool = True,
+    ) -> None:
+        self._options = options
+        self._make = partial(
+            LockStep,
+            schedule,
+            call=_not_called if options.posts else options.policy,
+            observe=options.observe,
+            seed=options.seed,
+            world=world,
+            plan=plan,
+            episode=episode,
+            randomise=randomise,
+            digest=digest,
+        )
+
+    def start(self) -> None:
+        """Make the world, where none was given, and the core."""
+        made = self._lockstep = self._make()
+        self.store_path = made.core.segment.path
+        self.follower = made.follower
+        self.draws = made.draws
+        """what was drawn for the episode, by path"""
+
+    def next(self, timeout_s: float | None = None, newest: bool = False) -> Frame:
+        """On to the next frame, with the policy's turn at it where the caller does not answer."""
+        cycles = self._options.cycles
+        if cycles and self._lockstep.cycles >= cycles:
+            raise store.Lost(f"the {cycles} cycles asked for are done")
+        return self._lockstep.next() if self._options.posts else self._lockstep.step()
+
+    def frames(self) -> Iterator[Frame]:
+        """Each is a cycle that is run."""
+        with contextlib.suppress(store.Lost):
+            while True:
+                yield self.next()
+
+    def answer(self, command: Any, frame: Frame | None = None) -> str | None:
+        """To the frame that was given last: virtual time stands still at it."""
+        return self._lockstep.answer(command)
+
+    def turn(self, command: Any) -> Frame | str:
+        """In one call of C."""
+        return self._lockstep.turn(command)
+
+    def refuse(self, reason: str, frame: Frame | None = None) -> None:
+        """Likewise."""
+        self._lockstep.refuse(reason)
+
+    def arm(self) -> None:
+        """Granted in a later cycle, as the frames say."""
+        self._lockstep.core.arm()
+
+    def estop(self) -> None:
+        """In the next act."""
+        self._lockstep.core.estop()
+
+    def messages(self) -> list[str]:
+        """None: there is no runtime."""
+        return []
+
+    def close(self) -> None:
+        """End the run without a summary."""
+        self._lockstep.close()
+
+    def end(self) -> dict[str, Any]:
+        """Sum up, and close."""
+        with self._lockstep as robot:
+            return lockstep.sum_up(robot)

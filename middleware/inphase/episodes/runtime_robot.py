@@ -1,0 +1,282 @@
+"""A robot in a runtime process of its own; JSON lines go to and fro, see `runner_process.py`."""
+
+import contextlib
+import gc
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from inphase import errors
+from inphase.episodes.robot import Robot, RobotOptions
+from inphase.errors import InphaseError, RuntimeFault
+from inphase.frames import store
+from inphase.frames.frame import Frame
+from inphase.frames.store_follower import StoreFollower
+from inphase.plan import plan as planning
+from inphase.policy import command_buffer, policy_process
+from inphase.policy import turn as policies
+from inphase.runtime.workers.worker import WorkerFds
+from inphase.runtime.workers.worker_thread import WorkerThread
+from inphase.schedule import Schedule
+
+_ANSWER_S = 30.0
+_STOP_S = 5.0
+_FDS_MAX = 250  # three per device, one more per actuator, and three
+
+
+class RuntimeRobot(Robot):
+    """The run in a runtime process of its own; JSON lines go to and fro, see runtime.py."""
+
+    def __init__(self, schedule: Schedule, options: RobotOptions) -> None:
+        self._schedule = schedule
+        self._policy = options.policy
+        self._observe = options.observe
+        self._simulate = options.simulate
+        self._posts = options.posts
+        self._every = policies.every(schedule)
+        self._is_client = options.posts or options.policy is not None
+        self._frame: Frame | None = None
+        self._arguments = ["--cycles", str(options.cycles)]
+        self._arguments += ["--observe"] if options.observe else []
+        self._arguments += ["--simulate"] if options.simulate else []
+        self._arguments += ["--wait-policy"] if self._is_client else []
+        self._messages: list[str] = []
+        self._rest = b""
+        self._summary: dict[str, Any] | None = None
+        self._client: threading.Thread | None = None
+        self._fds: list[int] = []
+        self._guests: list[WorkerThread] = []
+
+    def start(self) -> None:
+        """Start the runtime process, and what runs in this one."""
+        ours, theirs = socket.socketpair()
+        self._stops, their_stops = socket.socketpair()
+        self._stops.setblocking(False)
+        with theirs, their_stops:
+            command = [
+                sys.executable,
+                "-m",
+                "inphase.runtime.runner_process",
+                str(self._schedule.path),
+            ]
+            fds = [theirs.fileno(), their_stops.fileno()]
+            self._child = subprocess.Popen(
+                [*command, *map(str, fds), *self._arguments],
+                stdin=subprocess.DEVNULL,
+                pass_fds=fds,
+                start_new_session=True,  # ^C in a terminal or notebook is the caller's
+            )
+        self.pid = self._child.pid
+        self._line = ours
+        self._line.settimeout(_ANSWER_S)
+        try:
+            event = self._wait("store")
+            self.store_path = str(event["path"])
+            self._start_guests(event["guests"])
+            if self._is_client:
+                self._start_client()
+            if self._is_client or self._guests:
+                self._send(do="ready")
+            self._wait("running")
+            self.follower = StoreFollower(self.store_path)
+            if self._posts:
+                self._mailbox.wake(self.follower.reader)
+        except BaseException:
+            self._close_lines()
+            self._reap()
+            self._end_guests()
+            raise
+
+    def _start_guests(self, devices: list[str]) -> None:
+        """The drivers of home `thread`, in threads of this process. Raises DeviceError."""
+        plan = planning.make(self._schedule) if devices else None
+        fds = iter(self._fds[1:])
+        for name in devices:
+            assert plan is not None
+            ring, wake, bell = next(fds), next(fds), next(fds)
+            guarded = {a.schedule.device for a in plan.actuators if a.stop is not None}
+            is_guarded = name in guarded and not self._simulate
+            hand = socket.socket(fileno=os.dup(next(fds))) if is_guarded else None
+            guest = WorkerThread(plan, name, WorkerFds(ring, self._fds[0], wake, bell), hand)
+            self._guests.append(guest)
+            guest.start()
+            if self._moves(name) and not self._observe:
+                guest.ask("enable")
+
+    def _moves(self, device: str) -> bool:
+        return any(a.device == device for a in self._schedule.actuator.values())
+
+    def _end_guests(self) -> None:
+        off = {a.device for a in self._schedule.actuator.values() if a.on_stop == "off"}
+        for guest in self._guests:
+            if guest.device in off and not self._observe:
+                try:
+                    guest.ask("disable")
+                except errors.DeviceError as error:
+                    text = f"device {guest.device} may still be powered, switch it off by hand"
+                    print(f"{text}: {error}", file=sys.stderr)
+            guest.close()
+        for fd in self._fds:
+            os.close(fd)
+        self._guests, self._fds = [], []
+
+    def _start_client(self) -> None:
+        """The policy's mailbox, and a policy in a thread of this process."""
+        follower = StoreFollower(self.store_path)
+        self._buffer = command_buffer.make_buffer(self._schedule, follower.layout.actuators)
+        bell, mailbox = self._fds.pop(), self._fds.pop()
+        self._mailbox = store.Mailbox(mailbox, bell)
+        self._valid_ns = policies.valid_ns(self._schedule)
+        if self._policy is None:
+            follower.close()
+            return
+        self._mailbox.wake(follower.reader)
+        turn = policies.Turn(self._policy, self._buffer, self._schedule)
+        self._client = threading.Thread(
+            target=policy_process.follow,
+            args=(follower, self._mailbox, turn, self._every, self._valid_ns),
+            name="inphase policy",
+            daemon=True,
+        )
+        gc.collect()
+        self._client.start()
+
+    def answer(self, command: Any, frame: Frame | None = None) -> str | None:
+        """It counts when it is there before its frame's act."""
+        frame = frame or self._frame
+        assert frame is not None
+        buffer = self._buffer
+        trouble = buffer.fill(command)
+        if trouble is not None:
+            self._mailbox.refuse(frame.cycle, trouble)
+            return trouble
+        until_ns = frame.due_ns + self._valid_ns
+        self._mailbox.post(frame.cycle, until_ns, buffer.pointer, buffer.count)
+        return None
+
+    def refuse(self, reason: str, frame: Frame | None = None) -> None:
+        """Likewise."""
+        frame = frame or self._frame
+        assert frame is not None
+        self._mailbox.refuse(frame.cycle, reason)
+
+    def _send(self, **request: object) -> None:
+        self._line.sendall(json.dumps(request).encode() + b"\n")
+
+    def _wait(self, wanted: str) -> dict[str, Any]:
+        """Read events until one of that kind. Raises what the runtime reports."""
+        while True:
+            while b"\n" not in self._rest:
+                data, fds, _, _ = socket.recv_fds(self._line, 65536, _FDS_MAX)
+                self._fds += fds
+                if not data:
+                    code = self._child.wait()
+                    raise RuntimeFault(f"the runtime ended, exit code {code}; see above for why")
+                self._rest += data
+            line, self._rest = self._rest.split(b"\n", 1)
+            event = json.loads(line)
+            kind = event["event"]
+            if kind == "message":
+                self._messages.append(event["text"])
+            elif kind == "error":
+                raise _error(event["text"], event["exit_code"])
+            elif kind == "summary":
+                self._summary = event["summary"]
+            if kind == wanted:
+                return dict(event)
+
+    def next(self, timeout_s: float | None = None, newest: bool = False) -> Frame:
+        """The next one that the policy takes, where the caller answers."""
+        if self._posts and newest:
+            self._frame = self.follower.next(timeout_s, every=self._every)
+            return self._frame
+        while True:
+            self._frame = self.follower.next(timeout_s, newest)
+            if not self._posts or self._frame.cycle % self._every == 0:
+                return self._frame
+
+    def turn(self, command: Any) -> Frame | str:
+        """The frame after it is the newest one then."""
+        return self.answer(command) or self.next(newest=True)
+
+    def frames(self) -> Iterator[Frame]:
+        """Those until the run ends."""
+        with contextlib.suppress(store.Lost):
+            while True:
+                yield self.next()
+
+    def arm(self) -> None:
+        """Also the drivers of this process. Raises DeviceError, RuntimeFault."""
+        for guest in self._guests:
+            if self._moves(guest.device) and not self._observe:
+                guest.ask("enable")
+        # an emergency stop from now on wins, also one that comes while this waits
+        self._send(do="arm", estops=self.follower.reader.status()["estops"])
+        trouble = self._wait("armed")["error"]
+        if trouble:
+            raise RuntimeFault(trouble)
+
+    def estop(self) -> None:
+        """Never waits, and nothing in the runtime holds it up."""
+        self._say_stop(b"e")
+
+    def _say_stop(self, word: bytes) -> None:
+        """Have the runtime's core stop; never waits, and nothing there holds it up."""
+        with contextlib.suppress(OSError):  # full: as much was said already; gone: it has stopped
+            self._stops.send(word)
+
+    def _close_lines(self) -> None:
+        self._line.close()
+        self._stops.close()
+
+    def messages(self) -> list[str]:
+        """Those that have come so far."""
+        self._line.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._wait("message")
+        self._line.settimeout(_ANSWER_S)
+        return list(self._messages)
+
+    def end(self) -> dict[str, Any] | None:
+        """Ramp down, end the process; the summary."""
+        try:
+            if self._summary is None:
+                self._say_stop(b"s")
+                self._wait("summary")
+        finally:
+            self._close_lines()
+            self._reap()
+            self._end_guests()
+            self.follower.close()
+            if self._client is not None:
+                self._client.join(_STOP_S)
+            if self._is_client and (self._client is None or not self._client.is_alive()):
+                self._mailbox.close()
+        return self._summary
+
+    def _reap(self) -> None:
+        try:
+            self._child.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            os.kill(self._child.pid, 9)
+            self._child.wait()
+
+
+def _error(text: str, code: int) -> InphaseError:
+    """The exception that the runtime raised, by its exit code."""
+    for kind in (
+        errors.ScheduleError,
+        errors.DeviceError,
+        errors.RealtimeError,
+        errors.StoreError,
+        errors.WorldError,
+    ):
+        if kind.exit_code == code:
+            return kind(text)
+    return RuntimeFault(text)
