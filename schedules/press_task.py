@@ -1,4 +1,4 @@
-"""What schedules/press.toml asks for, in numbers: 10 N between the arm's tip and the board."""
+"""The task of schedules/press.toml, in numbers: 10 N between the arm's tip and the board."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,8 @@ SETTLED_CYCLES = 750
 
 
 def pressure(force: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What the board feels [N] from what the wrist's sensor reads, with the hand pointing down."""
+    """The force on the board [N] from the reading of the wrist's sensor, with the hand pointing
+    down."""
     return np.asarray(force)[..., 2] + TIP_N
 
 

@@ -59,7 +59,7 @@ def reach(height: float) -> Array:
 
 
 class Expert:
-    """What to command when everything is known: the drives' law, solved for the wanted force."""
+    """The command when everything is known: the drives' law, solved for the wanted force."""
 
     def __init__(self) -> None:
         self._model = mujoco.MjModel.from_xml_path(str(HERE / "press.xml"))
@@ -170,7 +170,7 @@ class Network:
         return cls(mix, weights)
 
     def change(self, inputs: Array) -> Array:
-        """What is added to the measured positions [rad]."""
+        """The change of the measured positions [rad]."""
         return np.asarray(UNIT_RAD * self._layers(inputs @ self.mix)[-1])
 
     def _layers(self, inputs: Array) -> list[Array]:
@@ -258,7 +258,7 @@ class Driver:
 
 @dataclass(frozen=True)
 class Drive:
-    """What a worker process is told: one episode."""
+    """A worker process's orders: one episode."""
 
     schedule: Path
     network: Network | None

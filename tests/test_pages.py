@@ -3,6 +3,8 @@
 Each list of exceptions fails when an entry is no longer needed.
 """
 
+import ast
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +48,13 @@ def tree() -> Iterator[Path]:
 
 FILES = list(tree())
 PAGES = [path for path in FILES if path.suffix == ".md" and path.name not in HISTORY]
+SOURCES = [
+    path
+    for path in FILES
+    if path.suffix == ".py" and path.parts[0] in ("middleware", "drivers", "schedules")
+]
+CLAUSE = re.compile(r"[*(\"]*(What|Whatever|Whether|Whoever|Who)\b(?!.*\?$)")
+"""a sentence that begins with one has it as its subject, unless it is a question"""
 TOUR = (ROOT / "middleware" / "README.md").read_text()
 HEADER = (ROOT / "native" / "inphase.h").read_text()
 
@@ -56,9 +65,9 @@ def prose(page: Path) -> str:
     return re.sub(r"^ *```.*?^ *```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def sentences(page: Path) -> list[str]:
-    """The page's sentences; a table, a heading and a picture have none, an item begins one."""
-    text = re.sub(r"^ *(\||#|!\[).*$", "\n", prose(page), flags=re.MULTILINE)
+def sentences(text: str) -> list[str]:
+    """Its sentences; a table, a heading and a picture have none, an item begins one."""
+    text = re.sub(r"^ *(\||#|!\[).*$", "\n", text, flags=re.MULTILINE)
     text = re.sub(r"`[^`]*`", "CODE", text)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     text = re.sub(r"^( *)([-*>]|\d+\.) ", r"\n\n", text, flags=re.MULTILINE)
@@ -96,7 +105,7 @@ def rows(heading: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_a_sentence_has_25_words_at_most(page: Path) -> None:
-    long = [sentence for sentence in sentences(page) if words(sentence) > WORDS_MAX]
+    long = [sentence for sentence in sentences(prose(page)) if words(sentence) > WORDS_MAX]
     assert len(long) == LONG.get(str(page), 0), "\n".join(long)
 
 
@@ -109,8 +118,20 @@ def test_a_row_of_a_table_has_as_many_cells_as_its_head(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_no_sentence_begins_with_a_clause_as_its_subject(page: Path) -> None:
-    begins = re.compile(r"[*(\"]*(What|Whatever|Whether|Whoever|Who)\b(?!.*\?$)")
-    assert not [sentence for sentence in sentences(page) if begins.match(sentence)]
+    assert not [sentence for sentence in sentences(prose(page)) if CLAUSE.match(sentence)]
+
+
+def docstrings(path: Path) -> Iterator[str]:
+    """Of a module, its classes and functions, and its fields."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield inspect.cleandoc(str(node.value.value))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_no_docstring_has_a_clause_as_a_subject(path: Path) -> None:
+    said = (sentence for text in docstrings(path) for sentence in sentences(text))
+    assert not [sentence for sentence in said if CLAUSE.match(sentence)]
 
 
 def names_of_files(page: Path) -> set[str]:

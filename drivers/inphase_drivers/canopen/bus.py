@@ -150,8 +150,8 @@ class Bus:
     def receive(self, until_ns: int) -> Frame | None:
         """The next frame, or None when `until_ns` has passed and nothing is there any more.
 
-        Sends the heartbeat meanwhile, until the first command. What is no CAN frame is counted.
-        Raises DeviceError.
+        Sends the heartbeat meanwhile, until the first command. Bytes that are no CAN frame are
+        counted. Raises DeviceError.
         """
         garbage = 0
         while True:

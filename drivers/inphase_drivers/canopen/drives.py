@@ -1,7 +1,7 @@
 """CiA 402 drives as one device: SYNC triggers all of them, PDOs carry samples and commands.
 
-One SYNC (COB-ID 080h) makes every node sample and send its two TPDOs (transmission type 1), and
-put into effect the target positions that came since the SYNC before. Configuration goes by SDO and
+At one SYNC (COB-ID 080h) every node samples and sends its two TPDOs (transmission type 1). It also
+puts into effect the target position that came since the SYNC before. Configuration goes by SDO and
 is read back.
 """
 
@@ -243,9 +243,10 @@ class Drives(Driver):
         """Collect both TPDOs of every node.
 
         A TPDO that comes twice for one SYNC, or that no SYNC asked for, makes the sample invalid
-        (`mismatch`, detail: its COB-ID): then it cannot be said which is whose. A wrong size is
-        `size`. A fault bit, or a drive that no longer follows though it was enabled, is `device`;
-        detail: node in the upper, error code of its last EMCY in the lower 16 bits.
+        (`mismatch`, detail: its COB-ID). It cannot be known then which is whose. A wrong size is
+        `size`. A fault bit is `device`, and so is a drive that no longer follows though it was
+        enabled. Its detail has the node in the upper, the error code of its last EMCY in the lower
+        16 bits.
         """
         return self._data.read(sample, timeout_ns)
 

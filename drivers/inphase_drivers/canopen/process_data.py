@@ -132,9 +132,9 @@ class ProcessData:
         return -(-stale // len(nodes.wanted))
 
     def trigger(self) -> None:
-        """Send SYNC (CiA 301, 7.2.5), after what was still there has been thrown away.
+        """Send SYNC (CiA 301, 7.2.5), after everything that was still there has been thrown away.
 
-        None is sent while a TPDO of the SYNC before may still come: it would be taken for this
+        None is sent while a TPDO of the SYNC before may still come. It would be taken for this
         one's, since a TPDO does not say which SYNC it answers. `read` then raises TimeoutError.
         """
         bus = self._nodes.open_bus()

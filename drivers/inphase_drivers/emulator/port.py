@@ -40,9 +40,11 @@ def taking(what: str, look: str, remedy: str) -> Iterator[None]:
 
 
 def _lives(link: Path) -> bool:
-    """True if the pseudo-terminal lives that a link was made for. One of its number that is newer
-    than the link is another: Linux gives numbers again, and changes the times of its making only
-    when somebody changes its owner or mode."""
+    """True if the pseudo-terminal lives that a link was made for.
+
+    One of its number that is newer than the link is another. Linux gives numbers again, and changes
+    the times of its making only when somebody changes its owner or mode.
+    """
     try:
         made, pointed = link.stat(), link.lstat()
     except OSError:

@@ -1,8 +1,9 @@
-"""What a device is like, for `inphase probe`: one sensor runs alone, and its samples are timed.
+"""A device measured, for `inphase probe`: one sensor runs alone, and its samples are timed.
 
 The sensor runs in the real runtime, observing, on a schedule of its own that is made from the
-user's: the same device, grid, trigger and home, and a read deadline as late as it can be, so that
-what would have been LATE is measured too. A latched sensor is looked at every millisecond.
+user's. Device, grid, trigger and home are the same. The read deadline is as late as it can be, so
+that a sample that would have been LATE is measured too. A free-running sensor is looked at every
+millisecond.
 
 Keys of the result (times in nanoseconds; each distribution has count, min, p50, p90, p99, p999,
 max):

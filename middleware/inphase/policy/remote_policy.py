@@ -1,11 +1,14 @@
 """The robot's side of a policy in another process, over ZeroMQ's protocol on this host.
 
-One remote at a time, the first that proves itself: by the mode of an ipc socket's file, which the
-kernel asks, or on tcp by a token out of a file that only the robot's user can read. Others are
-refused while it lives; one that comes after it gets its first frame when the robot is at rest.
-It has at most one frame, the newest when it was free; its answer counts for that frame's cycle, or
+One remote at a time, the first that proves itself. On an ipc socket the mode of its file is the
+proof, which the kernel checks. On tcp it is a token out of a file that only the robot's user can
+read. Others are refused while it lives. One that comes after it gets its first frame when the robot
+is at rest.
+
+It has at most one frame, the newest when it was free. Its answer counts for that frame's cycle, or
 for none. Nothing that it sends can do more than that: sizes are bounded, decoding is strict, and
-the process that decodes has a policy's walls.
+the process that decodes is inside the policy's sandbox.
+
 `remote` is the other side; WIRE.md ("A remote policy") is the format.
 """
 

@@ -4,7 +4,7 @@ python -m inphase.runtime.runner_process SCHEDULE CONTROL_FD STOP_FD [--cycles N
     [--wait-policy] [--simulate]
 
 Requests and events are JSON lines on the one socket. The other one is for stops alone, a letter
-each, and is read by a thread in C (`Stops`): nothing that waits here holds them up.
+each. A thread in C reads it (`Stops`), so that nothing that waits here holds them up.
 """
 
 import json

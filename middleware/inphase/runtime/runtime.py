@@ -1,8 +1,8 @@
 """The runtime: supervisor of one robot on the wall clock.
 
-It opens the devices, makes the store and the core, starts gateway and policy by exec, and then only
-watches: the cycle is C, in a thread that this code never holds up. `inphase.Runner` has it in a
-process of its own, `runner_process`.
+It opens the devices, makes the store and the core, and starts gateway and policy by exec. Then it
+only watches: the cycle is C, in a thread that this code never holds up. `inphase.Runner` has it in
+a process of its own, `runner_process`.
 """
 
 import contextlib

@@ -75,7 +75,7 @@ class Shape(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 KINDS = ("uniform", "normal", "lognormal", "exponential", "values", "histogram", "quantiles")
 Spec = float | Shape
-"""What a schedule may write for a number that is drawn."""
+"""The forms of a number that is drawn, in a schedule."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 In home `process` it runs in a process of its own (`__main__.py`), in home `thread` in a thread of
 the user's own process (`worker_thread.py`).
 
-A worker follows the schedule's grid by itself: it sleeps to each absolute trigger time, fires,
-reads, and posts what it read under the cycle of the trigger that gave it (see `pairing`).
+A worker follows the schedule's grid by itself. It sleeps to each absolute trigger time, fires and
+reads. It posts its reading under the cycle of the trigger that gave it (see `pairing`).
 """
 
 import contextlib
