@@ -134,7 +134,8 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 docs: .venv/installed
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --jobs auto \
+	    -c docs . build/docs
 
 bench: .venv/installed
 	$(BIN)/python -m benches
