@@ -201,9 +201,9 @@ def probe(
 @cli.command()
 @click.argument("summary", type=click.File("r"), default="-")
 def timing(summary: Any) -> None:
-    """Turn what a run measured into a timing model: SUMMARY is what `inphase run --json` printed.
+    """Turn a run's measurements into a timing model: SUMMARY is what `inphase run --json` printed.
 
-    Put what this prints into a file, and name it in the schedule: [timing] file = "robot.toml".
+    Put its output into a file, and name that in the schedule: [timing] file = "robot.toml".
     """
     from inphase.command import fit_timing
     from inphase.errors import ScheduleError
@@ -212,8 +212,8 @@ def timing(summary: Any) -> None:
         click.echo(fit_timing.of_summary(json.load(summary)))
     except Exception as error:  # whatever is in the file: it is somebody else's
         raise ScheduleError(
-            f"{summary.name}: not the summary of a run: {error!r}; give what `inphase run --json "
-            f"SCHEDULE` printed"
+            f"{summary.name}: not the summary of a run: {error!r}; give the output of `inphase run "
+            f"--json SCHEDULE`"
         ) from error
 
 
@@ -222,7 +222,7 @@ def timing(summary: Any) -> None:
 @click.argument("pattern", default="*")
 @click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")
 def knobs(schedule: Path, pattern: str, as_json: bool) -> None:
-    """List what [randomise] can move in the simulation of SCHEDULE, by path; `*` stands for all."""
+    """List the knobs that [randomise] can move in the simulation of SCHEDULE, by path; `*`: all."""
     from inphase.schedule import load
     from inphase.world import randomisation
 
@@ -272,7 +272,7 @@ def _about(offer: Any) -> str:
 
 @cli.group()
 def new() -> None:
-    """Make something to start from."""
+    """Make a start for something of your own."""
 
 
 @new.command("driver")
@@ -286,7 +286,7 @@ def new_driver(name: str) -> None:
 
 
 def _open_standard_streams() -> None:
-    """One that was closed leads nowhere: a device would get its number, and what is printed."""
+    """A closed one leads to the null device: a device would get its number, and the output."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
