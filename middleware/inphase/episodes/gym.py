@@ -10,7 +10,7 @@ policy's inference time, in lock step the timing model's. It spans the cycles th
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypedDict
 
 import gymnasium
 import numpy as np
@@ -39,6 +39,17 @@ _BACKENDS: dict[str, Callable[[Schedule], Client]] = {
     "hardware": RunnerClient,
 }
 _PICTURE = (480, 640)
+
+
+class EnvironmentOptions(TypedDict, total=False):
+    """The options of an environment; `Environment` says what they are."""
+
+    observe: Sequence[str] | None
+    flat: bool
+    reward: Reward | str | None
+    terminated: Terminated | str | None
+    render_mode: str | None
+    camera: str | None
 
 
 class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -19,8 +19,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from inphase import schedule as schedules
-from inphase.episodes.gym import Backend, Environment, Observed, Step
-from inphase.episodes.task import Reward, Terminated
+from inphase.episodes.gym import Backend, Environment, EnvironmentOptions, Observed, Step
 from inphase.schedule import Schedule
 
 _NUMBERS = (int, float, np.number, np.ndarray)
@@ -32,7 +31,7 @@ class Environments(VectorEnv[Observed, NDArray[np.float64], NDArray[Any]]):
     workers: threads (by default one per core, and no more than environments); each environment
     stays with one of them. With one worker it is the caller's own thread. max_episode_steps: steps
     after which an episode is truncated. `reset` and `step` raise what the first environment that
-    failed has raised, when all are through.
+    failed has raised, when all are through. options: those of an `Environment`.
     """
 
     def __init__(
@@ -41,21 +40,16 @@ class Environments(VectorEnv[Observed, NDArray[np.float64], NDArray[Any]]):
         schedule: Path | str | Schedule,
         backend: Backend = "lockstep",
         *,
-        observe: Sequence[str] | None = None,
-        flat: bool = False,
-        reward: Reward | str | None = None,
-        terminated: Terminated | str | None = None,
-        render_mode: str | None = None,
-        camera: str | None = None,
         workers: int | None = None,
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        **options: Unpack[EnvironmentOptions],
     ) -> None:
         if backend != "lockstep" and num_envs != 1:
             raise ValueError(f"a robot is one environment; got {num_envs} with backend {backend!r}")
         loaded = schedule if isinstance(schedule, Schedule) else schedules.load(schedule)
         self.num_envs = num_envs
-        self.render_mode = render_mode
+        self.render_mode = options.get("render_mode")
         self._mode = AutoresetMode(autoreset_mode)
         self._workers = _Workers(num_envs, workers)
         self._steps_max = max_episode_steps
@@ -64,16 +58,7 @@ class Environments(VectorEnv[Observed, NDArray[np.float64], NDArray[Any]]):
         self._observed: list[Any] = [None] * num_envs
 
         def make(_: int) -> Environment:
-            return Environment(
-                loaded,
-                backend,
-                observe=observe,
-                flat=flat,
-                reward=reward,
-                terminated=terminated,
-                render_mode=render_mode,
-                camera=camera,
-            )
+            return Environment(loaded, backend, **options)
 
         self.envs: list[Environment] = self._workers.each(make)
         first = self.envs[0]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
@@ -16,13 +15,11 @@ from inphase.testing.fault_plan import Fault
 from inphase.world.randomisation import KnobLike
 
 
-class MakeLockStep(Protocol):
-    """Starts a robot in lock step.
+class MakeLockStep:
+    """Starts robots in lock step; `close` ends them all."""
 
-    schedule: a path, or one that was loaded. policy: a callable, or its name beside the schedule,
-    instead of the schedule's; a class is made. faults: what devices do wrong, see fault_plan.
-    Raises as LockStep.
-    """
+    def __init__(self) -> None:
+        self._opened: list[LockStep] = []
 
     def __call__(
         self,
@@ -33,34 +30,33 @@ class MakeLockStep(Protocol):
         episode: int = 0,
         faults: Iterable[Fault] = (),
         randomise: Mapping[str, KnobLike] | None = None,
-    ) -> LockStep: ...
+    ) -> LockStep:
+        """Start one.
+
+        schedule: a path, or one that was loaded. policy: a callable, or its name beside the
+        schedule, instead of the schedule's; a class is made. faults: of the devices, see
+        fault_plan. Raises as LockStep.
+        """
+        loaded = schedule if isinstance(schedule, Schedule) else schedules.load(schedule)
+        call = _made(policy, loaded)
+        robot = LockStep(loaded, seed=seed, call=call, episode=episode, randomise=randomise)
+        self._opened.append(robot)
+        for fault in faults:
+            fault.plan(robot)
+        return robot
+
+    def close(self) -> None:
+        """End them, the last one first."""
+        for robot in reversed(self._opened):
+            robot.close()
 
 
 @pytest.fixture
 def lockstep() -> Iterator[MakeLockStep]:
     """Robots in lock step: `lockstep("arm.toml", policy=..., seed=1, faults=[...])` starts one."""
-    opened: list[LockStep] = []
-
-    def make(
-        schedule: Path | str | Schedule,
-        *,
-        policy: PolicyCall | str | None = None,
-        seed: int = 0,
-        episode: int = 0,
-        faults: Iterable[Fault] = (),
-        randomise: Mapping[str, KnobLike] | None = None,
-    ) -> LockStep:
-        loaded = schedule if isinstance(schedule, Schedule) else schedules.load(schedule)
-        call = _made(policy, loaded)
-        robot = LockStep(loaded, seed=seed, call=call, episode=episode, randomise=randomise)
-        opened.append(robot)
-        for fault in faults:
-            fault.plan(robot)
-        return robot
-
+    make = MakeLockStep()
     yield make
-    for robot in reversed(opened):
-        robot.close()
+    make.close()
 
 
 def _made(policy: PolicyCall | str | None, schedule: Schedule) -> Callable[[Frame], object] | None:
