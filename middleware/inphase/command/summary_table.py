@@ -7,10 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inphase.runtime.summary import ANSWERS, HISTOGRAMS, INFERENCE
-
-
-def _us(value: int) -> str:
-    return f"{value / 1000:.1f}"
+from inphase.schedule.duration import tenths_of_us
 
 
 def render(result: dict[str, Any]) -> Any:
@@ -55,7 +52,7 @@ def _distributions(result: dict[str, Any]) -> Table:
         for name, sensor in result["sensors"].items()
     }
     for name, values in rows.items():
-        shown = [_us(values[key]) for key in ("min", "p50", "p90", "p99", "p999", "max")]
+        shown = [tenths_of_us(values[key]) for key in ("min", "p50", "p90", "p99", "p999", "max")]
         times.add_row(name, str(values["count"]), *(shown if values["count"] else ["-"] * 6))
     return times
 
@@ -80,7 +77,7 @@ def _worst(result: dict[str, Any]) -> Table:
         worst.add_column(column, justify="right" if column in ("cycle", "late [us]") else "left")
     for item in result["worst"]:
         worst.add_row(
-            str(item["cycle"]), _us(item["late_ns"]), item["phase"], item["device"] or "-"
+            str(item["cycle"]), tenths_of_us(item["late_ns"]), item["phase"], item["device"] or "-"
         )
     return worst
 

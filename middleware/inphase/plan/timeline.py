@@ -7,6 +7,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from inphase.schedule.duration import tenths_of_us
+
 CYCLES_MAX = 8
 """More cycles than these are not drawn side by side."""
 
@@ -261,7 +263,7 @@ def _mark_labels(marks: Sequence[Mark], scale: _Scale, margin: int) -> list[Text
     """The names of the marks above their columns, on as many lines as they need."""
     rows: list[str] = []
     for mark in sorted(marks, key=lambda mark: mark.at_ns):
-        text = f"{mark.name} {_us(mark.at_ns)}"
+        text = f"{mark.name} {tenths_of_us(mark.at_ns)}"
         column = scale.column(mark.at_ns)
         text, first = (f"{text} ▼", column - len(text) - 1)
         if first < 0:
@@ -333,7 +335,9 @@ def _table(timeline: Timeline) -> Table:
             _add_span(table, span, timeline.marks)
         for point in (point for point in timeline.points if point.lane == lane):
             table.add_row(
-                Text(lane), Text(f"{point.sign} {point.name}", _POINT_STYLE), _us(point.at_ns)
+                Text(lane),
+                Text(f"{point.sign} {point.name}", _POINT_STYLE),
+                tenths_of_us(point.at_ns),
             )
     return table
 
@@ -343,13 +347,9 @@ def _add_span(table: Table, span: Span, marks: Sequence[Mark]) -> None:
     table.add_row(
         Text(span.lane),
         Text(span.name, _STYLES.get(span.kind, "")),
-        _us(span.start_ns),
-        _us(span.end_ns),
-        _us(span.end_ns - span.start_ns),
-        Text(f"{deadline.name} {_us(deadline.at_ns)}" if deadline else "none"),
-        Text(_us(slack_ns) if deadline else "", _LATE_STYLE if slack_ns < 0 else ""),
+        tenths_of_us(span.start_ns),
+        tenths_of_us(span.end_ns),
+        tenths_of_us(span.end_ns - span.start_ns),
+        Text(f"{deadline.name} {tenths_of_us(deadline.at_ns)}" if deadline else "none"),
+        Text(tenths_of_us(slack_ns) if deadline else "", _LATE_STYLE if slack_ns < 0 else ""),
     )
-
-
-def _us(at_ns: int) -> str:
-    return f"{at_ns / 1000:.1f}"
