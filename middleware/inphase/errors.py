@@ -1,7 +1,8 @@
 """The exceptions of inphase: one class per kind of failure, each with its own exit code."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 
@@ -11,10 +12,41 @@ class InphaseError(Exception):
     exit_code: ClassVar[int] = 1
 
 
+@dataclass(frozen=True)
+class ScheduleFault:
+    """One thing that is wrong in a schedule, or in a file that it names."""
+
+    message: str
+    """the fault, with the value, and the remedy"""
+    file: str = ""
+    line: int = 0
+    key: str = ""
+    doubts: tuple[str, ...] | None = field(default=None, compare=False)
+    """the keys that nothing is concluded from any more; None: `key`"""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.key}: {self.message}" if self.file else self.message
+
+
 class ScheduleError(InphaseError):
-    """A schedule, or a file that it names, is wrong: nothing was started and nothing moved."""
+    """A schedule, or a file that it names, is wrong: nothing was started and nothing moved.
+
+    `faults` has every fault, in the order of their lines. The text has a line for each.
+    """
 
     exit_code = 2
+
+    def __init__(self, text: str, faults: Sequence[ScheduleFault] = ()) -> None:
+        super().__init__(text)
+        self.faults = list(faults) or [ScheduleFault(text)]
+
+    @classmethod
+    def of(cls, faults: Iterable[ScheduleFault]) -> "ScheduleError":
+        """One error of at least one fault: by file and line, none of them twice."""
+        found = list(dict.fromkeys(faults))
+        files = [fault.file for fault in found]
+        found.sort(key=lambda fault: (files.index(fault.file), fault.line))
+        return cls("\n".join(map(str, found)), found)
 
 
 class DeviceError(InphaseError):

@@ -4,6 +4,7 @@ lacks."""
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from inphase.core.config import store_size
@@ -12,10 +13,12 @@ from inphase.errors import WorldError
 from inphase.host import preflight
 from inphase.host.preflight import Judgement
 from inphase.plan import plan as planning
-from inphase.plan.plan import ActuatorPlan, Plan
-from inphase.plan.timing import Timing, spread_ns
+from inphase.plan import validation
+from inphase.plan.actuator_plan import ActuatorPlan
+from inphase.plan.plan import Plan
+from inphase.plan.timing import SampleTiming, spread_ns
 from inphase.policy import turn
-from inphase.schedule import Schedule, timing_model
+from inphase.schedule import Schedule, loader, timing_model
 from inphase.world.mujoco.world import MujocoWorld
 from inphase.world.randomisation import Randomisation
 
@@ -157,7 +160,7 @@ def _rings(plan: Plan) -> Any:
     return table
 
 
-def _spread(timings: Sequence[Timing]) -> str:
+def _spread(timings: Sequence[SampleTiming]) -> str:
     """How near the schedule's trigger offsets bring the acquisitions to one instant."""
     apart_ns = spread_ns(timings)
     if apart_ns is None:
@@ -193,7 +196,7 @@ def _device_facts(plan: Plan) -> list[dict[str, Any]]:
     return found
 
 
-def _sensor_facts(plan: Plan, timing: Timing) -> dict[str, Any]:
+def _sensor_facts(plan: Plan, timing: SampleTiming) -> dict[str, Any]:
     """When a sensor is triggered, acquired and due; from the start of its trigger's cycle."""
     sensor = plan.schedule.sensor[timing.sensor]
     line = sensor.trigger_line
@@ -212,16 +215,29 @@ def _sensor_facts(plan: Plan, timing: Timing) -> dict[str, Any]:
     }
 
 
-def make(schedule: Schedule) -> Report:
-    """Check a schedule, its drivers' options and its policy. Raises ScheduleError."""
-    plan = planning.make(schedule)
-    if plan.model is not None:
-        turn.check_network(schedule, plan.model)
-    elif schedule.policy is not None and schedule.policy.call is not None:
-        turn.load(schedule)
+def make(path: Path | str) -> Report:
+    """Check a schedule, its drivers' options, its policy and its world.
+
+    Raises ScheduleError with every fault. A world is looked at where there is no other.
+    """
+    inspection = loader.inspect(path)
+    valid = validation.inspect(inspection)
+    inspection.attempt(_load_policy)
+    if valid is not None and valid.model is not None:
+        inspection.attempt(turn.check_network, valid.model)
+    schedule = inspection.finish()
+    assert valid is not None
+    plan = planning.of_validated(valid)
     size = store_size(plan)
     checks = preflight.examine(schedule, *size)
     return Report(plan, size.total, checks, None if schedule.world is None else _world(plan))
+
+
+def _load_policy(schedule: Schedule) -> None:
+    """See that a policy that is a call can be made. Raises ScheduleError."""
+    policy = schedule.policy
+    if policy is not None and policy.call is not None and not policy.is_network:
+        turn.load(schedule)
 
 
 def _world(plan: Plan) -> dict[str, Any]:

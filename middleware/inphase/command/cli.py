@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from inphase.errors import InphaseError
+from inphase.errors import InphaseError, ScheduleError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -46,7 +46,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Run the robot that SCHEDULE describes, until it is done or ^C ramps it down."""
-    from inphase.schedule import load
+    from inphase.plan.validation import load
 
     if cycles is not None and seconds is not None:
         raise click.UsageError("give --cycles or --seconds, not both")
@@ -126,9 +126,8 @@ def _run_wall_clock(described: Any, wishes: Any, as_json: bool) -> dict[str, Any
 def check(schedule: Path, as_json: bool) -> None:
     """Validate SCHEDULE without touching a device, draw its cycle, and look at the machine."""
     from inphase.command import check as checkup
-    from inphase.schedule import load
 
-    report = checkup.make(load(schedule))
+    report = checkup.make(schedule)
     if as_json:
         print(json.dumps(report.facts()))
     else:
@@ -177,7 +176,7 @@ def probe(
     from rich.progress import Progress
 
     from inphase.command import probe as probing
-    from inphase.schedule import load
+    from inphase.plan.validation import load
 
     if cycles is not None and seconds is not None:
         raise click.UsageError("give --cycles or --seconds, not both")
@@ -206,7 +205,6 @@ def timing(summary: Any) -> None:
     Put its output into a file, and name that in the schedule: [timing] file = "robot.toml".
     """
     from inphase.command import fit_timing
-    from inphase.errors import ScheduleError
 
     try:
         click.echo(fit_timing.of_summary(json.load(summary)))
@@ -223,7 +221,7 @@ def timing(summary: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")
 def knobs(schedule: Path, pattern: str, as_json: bool) -> None:
     """List the knobs that [randomise] can move in the simulation of SCHEDULE, by path; `*`: all."""
-    from inphase.schedule import load
+    from inphase.plan.validation import load
     from inphase.world import randomisation
 
     found = randomisation.knobs_of(load(schedule), pattern)
@@ -294,14 +292,15 @@ def _open_standard_streams() -> None:
 
 
 def main() -> None:
-    """Entry: every error that is ours becomes one line and its exit code."""
+    """Entry: an error of inphase becomes its exit code and a line, or a line for each fault."""
     _open_standard_streams()
     # a shell that starts a command in the background has it ignore ^C: here it always counts
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         cli(standalone_mode=False)
     except InphaseError as error:
-        click.echo(f"inphase: {error}", err=True)
+        for fault in error.faults if isinstance(error, ScheduleError) else [error]:
+            click.echo(f"inphase: {fault}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

@@ -18,7 +18,9 @@ from inphase.core.lockstep_config import (
 from inphase.devices.packet_fields import encoding_fields, exchange_fields
 from inphase.driver import Stop, StopKind, Watchdog
 from inphase.frames.record_layout import STATUSES
-from inphase.plan.plan import FEEDBACK_KINDS, ActuatorPlan, EstopPlan, Plan
+from inphase.plan.actuator_plan import ActuatorPlan
+from inphase.plan.feedback import FEEDBACK_KINDS
+from inphase.plan.plan import EstopPlan, Plan
 from inphase.schedule.tables import Policy, Workspace
 
 _PAGE = 4096

@@ -10,7 +10,9 @@ from inphase._core import ffi, lib
 from inphase.core.arrays import doubles
 from inphase.core.world_seam import World, WorldReading
 from inphase.driver import TwinChannel, TwinKind
-from inphase.plan.plan import ActuatorPlan, Plan, SensorPlan
+from inphase.plan.actuator_plan import ActuatorPlan
+from inphase.plan.plan import Plan
+from inphase.plan.sensor_plan import SensorPlan
 from inphase.schedule.distribution import Distribution, constant
 from inphase.schedule.timing_model import TimingModel
 

@@ -20,7 +20,7 @@ from inphase.frames.frame import Frame
 from inphase.frames.shaping import Shaping
 from inphase.frames.store_follower import StoreFollower
 from inphase.plan import plan as planning
-from inphase.plan.plan import ActuatorPlan
+from inphase.plan.actuator_plan import ActuatorPlan
 from inphase.schedule import Schedule
 from inphase.world.mujoco import world as mujoco_world
 from inphase.world.randomisation import KnobLike

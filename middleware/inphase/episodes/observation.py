@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from inphase.errors import ScheduleError
 from inphase.frames.store_follower import SLOT_HEADER, StoreFollower
-from inphase.plan.plan import Plan, SensorPlan
+from inphase.plan.plan import Plan
+from inphase.plan.sensor_plan import SensorPlan
 
 Values = dict[str, dict[str, NDArray[Any]]]
 """sensor to field to value"""

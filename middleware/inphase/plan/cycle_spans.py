@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from inphase.plan.timeline import Mark, Point, Span, Timeline
-from inphase.plan.timing import Command, Timing
+from inphase.plan.timing import CommandTiming, SampleTiming
 from inphase.schedule.tables import Cycle, Schedule
 
 CYCLE = "cycle"
@@ -12,7 +12,7 @@ CYCLE = "cycle"
 
 
 def timeline(
-    schedule: Schedule, timings: Sequence[Timing], commands: Sequence[Command]
+    schedule: Schedule, timings: Sequence[SampleTiming], commands: Sequence[CommandTiming]
 ) -> Timeline:
     """The events of a cycle in time, as far as the devices state them."""
     cycle = schedule.cycle
@@ -37,7 +37,7 @@ def timeline(
     return Timeline(cycle.period_ns, spans, marks, points, homes, math.lcm(*every.values()))
 
 
-def _cycle_spans(cycle: Cycle, timings: Sequence[Timing]) -> list[Span]:
+def _cycle_spans(cycle: Cycle, timings: Sequence[SampleTiming]) -> list[Span]:
     last_ns = max((t.trigger_ns for t in timings if t.home == "cycle"), default=0)
     return [
         Span(CYCLE, "trigger", 0, min(last_ns, cycle.read_deadline_ns), "trigger"),
@@ -47,7 +47,7 @@ def _cycle_spans(cycle: Cycle, timings: Sequence[Timing]) -> list[Span]:
     ]
 
 
-def _sensor_spans(timing: Timing, every: int, period_ns: int) -> list[Span]:
+def _sensor_spans(timing: SampleTiming, every: int, period_ns: int) -> list[Span]:
     due = Mark("read deadline", timing.deadline_ns)
     if timing.free_running:
         start_ns = timing.deadline_ns - timing.typical_ns

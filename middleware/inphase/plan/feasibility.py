@@ -29,38 +29,72 @@ frame.
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 
-from inphase.plan.timing import Command, Timing
+from inphase.errors import ScheduleFault
+from inphase.plan import timing as timings_of
+from inphase.plan.declarations import Declarations
+from inphase.plan.timing import CommandTiming, SampleTiming
+from inphase.schedule.duration import ms, us
+from inphase.schedule.inspection import Inspection
+from inphase.schedule.table import Incomplete, Unknown
 from inphase.schedule.tables import Schedule
 
 _CLOCKS_PPM = 50  # by which two quartz clocks may differ: no stated rate is more exact
 
 
-def check(
-    schedule: Schedule,
-    addresses: dict[str, str],
-    timings: Sequence[Timing],
-    commands: Sequence[Command],
-) -> None:
-    """Raise ScheduleError for the first thing that cannot fit. `addresses` are per device."""
-    _check_addresses(schedule, addresses)
-    for timing in timings:
-        if timing.free_running:
-            _check_free_running(schedule, timing)
-        else:
-            _check_deadline(schedule, timing)
-        if not timing.free_running and timing.home != "cycle":
-            _check_interval(schedule, timing)
-    for bus in dict.fromkeys([t.bus for t in timings] + [c.bus for c in commands]):
-        exchanges = _exchanges(timings, bus)
-        _check_bus(schedule, bus, exchanges)
-        _check_commands(schedule, bus, exchanges, [c for c in commands if c.bus == bus])
-        for timing in exchanges:
-            _check_silence(schedule, timing, exchanges)
+def check(inspection: Inspection, declared: Declarations) -> None:
+    """Check a schedule against the statements of its devices."""
+    for name in inspection.names("device"):
+        inspection.apply(_check_address, declared, name)
+    samples: dict[str, SampleTiming] = Incomplete()
+    for name in inspection.names("sensor"):
+        before = len(inspection.faults)
+        timing = inspection.attempt(_time, declared, name)
+        if timing is not None:
+            samples[name] = timing
+        for rule in (_check_free_running, _check_deadline, _check_interval):
+            inspection.apply(rule, samples, name)
+        if len(inspection.faults) > before:
+            samples.pop(name, None)  # a bus that it is on is not judged
+    for bus in _buses(inspection, declared):
+        inspection.apply(_check_bus, samples, bus)
+        inspection.apply(_check_commands, declared, samples, bus)
+        for name in bus.sensors:
+            inspection.apply(_check_silence, samples, bus, name)
 
 
-def notes(schedule: Schedule, timings: Sequence[Timing], commands: Sequence[Command]) -> list[str]:
+@dataclass(frozen=True)
+class _Bus:
+    """A wire, and the sensors and actuators of the schedule that are on it."""
+
+    name: str
+    sensors: list[str] = field(default_factory=list)
+    actuators: list[str] = field(default_factory=list)
+
+
+def _buses(inspection: Inspection, declared: Declarations) -> list[_Bus]:
+    """All of them. A device whose driver is not known counts as on another bus."""
+    of_device = {name: driver.bus for name, driver in declared.drivers.items()}
+    found = {name: _Bus(name) for name in of_device.values()}
+    for kind in ("sensor", "actuator"):
+        for name in inspection.names(kind):
+            with suppress(Unknown, KeyError):
+                bus = found[of_device[getattr(inspection.schedule, kind)[name].device]]
+                (bus.sensors if kind == "sensor" else bus.actuators).append(name)
+    return list(found.values())
+
+
+def _time(schedule: Schedule, declared: Declarations, name: str) -> SampleTiming:
+    driver = declared.drivers[schedule.sensor[name].device]
+    return timings_of.of_sensor(schedule, driver, name, declared.sensors[name])
+
+
+def notes(
+    schedule: Schedule, timings: Sequence[SampleTiming], commands: Sequence[CommandTiming]
+) -> list[str]:
     """Notes on things that fit but may hurt, a sentence each."""
     found: list[str] = []
     for timing in timings:
@@ -80,36 +114,52 @@ def notes(schedule: Schedule, timings: Sequence[Timing], commands: Sequence[Comm
     return found
 
 
-def _exchanges(timings: Sequence[Timing], bus: str) -> list[Timing]:
+def _exchanges(samples: Mapping[str, SampleTiming], bus: _Bus) -> list[SampleTiming]:
     """The exchanges of the cycle thread on a bus; a device that speaks unasked takes no turn."""
-    return [t for t in timings if t.bus == bus and t.home == "cycle" and not t.free_running]
+    found = [samples[name] for name in bus.sensors]
+    return [timing for timing in found if timing.home == "cycle" and not timing.free_running]
 
 
-def _check_addresses(schedule: Schedule, addresses: dict[str, str]) -> None:
-    users: dict[str, str] = {}
-    for device, address in addresses.items():
-        place = os.path.realpath(address) if address.startswith("/") else address
-        if place and place in users:
-            raise schedule.error(
-                f"device.{device}",
-                f"{address} is where the device {users[place]!r} is already; give each device "
+def _check_address(
+    schedule: Schedule, declared: Declarations, name: str
+) -> Iterator[ScheduleFault]:
+    address = declared.drivers[name].address
+    names = list(schedule.device)
+    for other in names[: names.index(name)]:
+        if address and _is_one_place(declared.drivers[other].address, address):
+            yield schedule.fault(
+                f"device.{name}",
+                f"{address} is where the device {other!r} is already; give each device "
                 f"its own, or one driver that serves both",
+                doubts=(),
             )
-        users[place] = device
+            return
 
 
-def _check_free_running(schedule: Schedule, timing: Timing) -> None:
-    max_age_ns = schedule.sensor[timing.sensor].max_age_ns
-    if timing.typical_ns > max_age_ns:
-        raise schedule.error(
-            f"sensor.{timing.sensor}.max_age_ms",
-            f"{max_age_ns / 1e6:g} ms is less than the {_ms(timing.typical_ns)} that device "
+def _is_one_place(address: str, other: str) -> bool:
+    """Two names of one device file are one place."""
+    if address.startswith("/") and other.startswith("/"):
+        return os.path.realpath(address) == os.path.realpath(other)
+    return address == other
+
+
+def _check_free_running(
+    schedule: Schedule, samples: Mapping[str, SampleTiming], name: str
+) -> Iterator[ScheduleFault]:
+    timing, max_age_ns = samples[name], schedule.sensor[name].max_age_ns
+    if timing.free_running and timing.typical_ns > max_age_ns:
+        yield schedule.fault(
+            f"sensor.{name}.max_age_ms",
+            f"{max_age_ns / 1e6:g} ms is less than the {ms(timing.typical_ns)} that device "
             f"{timing.device!r} states for a sample to come: it would always be MISSING; give more",
         )
 
 
-def _check_deadline(schedule: Schedule, timing: Timing) -> None:
-    if timing.slack_ns >= 0:
+def _check_deadline(
+    schedule: Schedule, samples: Mapping[str, SampleTiming], name: str
+) -> Iterator[ScheduleFault]:
+    timing = samples[name]
+    if timing.free_running or timing.slack_ns >= 0:
         return
     cycle, sensor = schedule.cycle, schedule.sensor[timing.sensor]
     end_ns = timing.trigger_ns + timing.typical_ns
@@ -118,95 +168,116 @@ def _check_deadline(schedule: Schedule, timing: Timing) -> None:
     remedy = f"latency_cycles = {least} with every = {max(sensor.every, least + 1)} or more"
     if timing.home == "cycle":
         remedy = "trigger earlier, raise the baud rate, or move read_deadline_us"
-    raise schedule.error(
+    yield schedule.fault(
         f"sensor.{timing.sensor}.{key}",
-        f"the sample is in hand {_us(end_ns)} after the cycle's start, after its read deadline at "
-        f"{_us(timing.deadline_ns)} (device {timing.device!r} states {_us(timing.typical_ns)}); "
+        f"the sample is in hand {us(end_ns)} after the cycle's start, after its read deadline at "
+        f"{us(timing.deadline_ns)} (device {timing.device!r} states {us(timing.typical_ns)}); "
         f"{'' if timing.home == 'cycle' else 'give '}{remedy}",
     )
 
 
-def _check_interval(schedule: Schedule, timing: Timing) -> None:
+def _check_interval(
+    schedule: Schedule, samples: Mapping[str, SampleTiming], name: str
+) -> Iterator[ScheduleFault]:
     """A worker that may still wait for a sample when it has to trigger again cannot keep up."""
+    timing = samples[name]
+    if timing.free_running or timing.home == "cycle" or timing.slack_ns < 0:
+        return  # what is too late at its usual pace is so at its worst
     if timing.worst_ns <= timing.every_ns:
         return
     least = -(-timing.worst_ns // schedule.cycle.period_ns)
-    raise schedule.error(
+    yield schedule.fault(
         f"sensor.{timing.sensor}.every",
-        f"device {timing.device!r} takes up to {_us(timing.worst_ns)} for a sample, and the next "
-        f"trigger comes after {_us(timing.every_ns)}: it could not keep up; give every = {least} "
+        f"device {timing.device!r} takes up to {us(timing.worst_ns)} for a sample, and the next "
+        f"trigger comes after {us(timing.every_ns)}: it could not keep up; give every = {least} "
         f"or more",
     )
 
 
-def _check_bus(schedule: Schedule, bus: str, exchanges: Sequence[Timing]) -> None:
+def _check_bus(
+    schedule: Schedule, samples: Mapping[str, SampleTiming], bus: _Bus
+) -> Iterator[ScheduleFault]:
     """The stated exchanges of devices that share a bus, one after the other."""
+    exchanges = _exchanges(samples, bus)
     if len(exchanges) < 2:
         return
     first = min(exchanges, key=lambda timing: timing.trigger_ns)
     end_ns = first.trigger_ns + sum(timing.typical_ns for timing in exchanges)
     if end_ns > schedule.cycle.read_deadline_ns:
         names = ", ".join(timing.sensor for timing in exchanges)
-        raise schedule.error(
+        yield schedule.fault(
             f"sensor.{exchanges[-1].sensor}.trigger_us",
-            f"the exchanges of {names} share {bus} and take until {_us(end_ns)}, after the read "
-            f"deadline at {_us(schedule.cycle.read_deadline_ns)}; put one on another bus, or lower "
-            f"the cycle's rate",
+            f"the exchanges of {names} share {bus.name} and take until {us(end_ns)}, after the "
+            f"read deadline at {us(schedule.cycle.read_deadline_ns)}; put one on another bus, or "
+            f"lower the cycle's rate",
         )
 
 
 def _check_commands(
-    schedule: Schedule, bus: str, exchanges: Sequence[Timing], commands: Sequence[Command]
-) -> None:
-    """Commands leave one after the other at the act offset; the bus is free from then on."""
-    if not commands:
+    schedule: Schedule, declared: Declarations, samples: Mapping[str, SampleTiming], bus: _Bus
+) -> Iterator[ScheduleFault]:
+    """Commands leave one after the other at the act offset; the bus has to be free from then on."""
+    if not bus.actuators:
         return
-    cycle = schedule.cycle
-    names = ", ".join(command.actuator for command in commands)
-    end_ns = cycle.act_ns + sum(command.write_ns for command in commands)
+    exchanges, cycle = _exchanges(samples, bus), schedule.cycle
+    if not exchanges and any(name not in declared.drivers for name in schedule.device):
+        return
+    names = ", ".join(bus.actuators)
+    specs = [declared.actuators[name] for name in bus.actuators]
+    end_ns = cycle.act_ns + sum(spec.encoding.write_ns for spec in specs if spec.encoding)
     first_ns = min((timing.trigger_ns for timing in exchanges), default=0)
     if end_ns > cycle.period_ns + first_ns:
-        raise schedule.error(
+        yield schedule.fault(
             "cycle.act_us",
-            f"the command of {names} is on the wire of {bus} until {_us(end_ns)}, into the next "
-            f"trigger at {_us(cycle.period_ns + first_ns)}; act earlier, raise the baud rate, or "
-            f"lower the cycle's rate",
+            f"the command of {names} is on the wire of {bus.name} until {us(end_ns)}, into the "
+            f"next trigger at {us(cycle.period_ns + first_ns)}; act earlier, raise the baud rate, "
+            f"or lower the cycle's rate",
+            doubts=(),
         )
     for timing in exchanges:
         in_hand_ns = timing.trigger_ns + timing.typical_ns
         act_ns = cycle.act_ns if timing.trigger_ns < end_ns else cycle.act_ns + cycle.period_ns
         if in_hand_ns > act_ns:
-            raise schedule.error(
+            yield schedule.fault(
                 f"sensor.{timing.sensor}.trigger_us",
-                f"its exchange has {bus} from {_us(timing.trigger_ns)} to {_us(in_hand_ns)}, and "
-                f"at {_us(act_ns)} the command of {names} leaves there; trigger it at another time",
+                f"its exchange has {bus.name} from {us(timing.trigger_ns)} to {us(in_hand_ns)}, "
+                f"and at {us(act_ns)} the command of {names} leaves there; trigger it at another "
+                f"time",
             )
 
 
-def _check_silence(schedule: Schedule, timing: Timing, exchanges: Sequence[Timing]) -> None:
+def _check_silence(
+    schedule: Schedule, samples: Mapping[str, SampleTiming], bus: _Bus, name: str
+) -> Iterator[ScheduleFault]:
     """After a missed reply the bus is quiet for the worst case of whatever may be on it."""
+    exchanges = _exchanges(samples, bus)
+    timing = samples[name]
+    if timing not in exchanges:
+        return
     worst_ns = sum(other.worst_ns for other in exchanges)
     missed = -(-worst_ns // timing.every_ns)
     acquired_ns = timing.trigger_ns if timing.acquired_ns is None else timing.acquired_ns
     sensor, period_ns = schedule.sensor[timing.sensor], schedule.cycle.period_ns
     age_ns = (missed + 1) * timing.every_ns - period_ns + timing.deadline_ns - acquired_ns
     if age_ns > sensor.max_age_ns:
-        raise schedule.error(
+        yield schedule.fault(
             f"sensor.{timing.sensor}.max_age_ms",
-            f"{sensor.max_age_ms:g} ms is less than the age of {_ms(age_ns)} that a sample reaches "
+            f"{sensor.max_age_ms:g} ms is less than the age of {ms(age_ns)} that a sample reaches "
             f"when one reply is missed: {timing.bus} is then quiet for the worst case of its "
-            f"exchanges, {_us(worst_ns)}; give more, or make the worst case shorter",
+            f"exchanges, {us(worst_ns)}; give more, or make the worst case shorter",
         )
 
 
-def _late_at_worst(schedule: Schedule, timing: Timing, commands: Sequence[Command]) -> list[str]:
+def _late_at_worst(
+    schedule: Schedule, timing: SampleTiming, commands: Sequence[CommandTiming]
+) -> list[str]:
     end_ns = timing.trigger_ns + timing.worst_ns
     over_ns = end_ns - timing.deadline_ns
     if over_ns <= 0:
         return []
     text = (
-        f"sensor {timing.sensor}: at its device's worst case of {_us(timing.worst_ns)} it is LATE "
-        f"by up to {_us(over_ns)}"
+        f"sensor {timing.sensor}: at its device's worst case of {us(timing.worst_ns)} it is LATE "
+        f"by up to {us(over_ns)}"
     )
     lost: list[str] = []
     acts = any(command.device == timing.device for command in commands)
@@ -217,18 +288,18 @@ def _late_at_worst(schedule: Schedule, timing: Timing, commands: Sequence[Comman
     return [f"{text}; {' and '.join(lost)} would be left out" if lost else text]
 
 
-def _wander(schedule: Schedule, first: Timing, second: Timing) -> list[str]:
+def _wander(schedule: Schedule, first: SampleTiming, second: SampleTiming) -> list[str]:
     one, other = schedule.sensor[first.sensor].every, schedule.sensor[second.sensor].every
     if max(one, other) % min(one, other) == 0:
         return []
     cycles = math.lcm(one, other)
     return [
         f"sensors {first.sensor} (every {one}) and {second.sensor} (every {other}) meet in one "
-        f"cycle of {cycles} only, each {_ms(cycles * schedule.cycle.period_ns)}: their phase beats"
+        f"cycle of {cycles} only, each {ms(cycles * schedule.cycle.period_ns)}: their phase beats"
     ]
 
 
-def _drifts(schedule: Schedule, timing: Timing) -> list[str]:
+def _drifts(schedule: Schedule, timing: SampleTiming) -> list[str]:
     if timing.interval_ns <= 0:
         return [
             f"sensor {timing.sensor} is free-running, and its device states no rate: only its age "
@@ -255,11 +326,3 @@ def beat(period_ns: int, interval_ns: int) -> tuple[float, bool]:
     off_ns = abs(long_ns - round(long_ns / short_ns) * short_ns)
     least_ns = long_ns * _CLOCKS_PPM * 1e-6
     return short_ns * long_ns / max(off_ns, least_ns) / 1e9, off_ns > least_ns
-
-
-def _us(time_ns: int) -> str:
-    return f"{time_ns / 1000:.0f} us"
-
-
-def _ms(time_ns: int) -> str:
-    return f"{time_ns / 1e6:.4g} ms"

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from inphase.driver import Acquire, Driver, SensorSpec
-from inphase.schedule.tables import Schedule
+from inphase.driver import Acquire, ActuatorSpec, Calls, Driver, Exchange, SensorSpec
+from inphase.schedule.tables import Device, Schedule
 
 Home = Literal["cycle", "process", "thread"]
 
 
 @dataclass(frozen=True)
-class Timing:
+class SampleTiming:
     """One sensor in time. Nanoseconds; offsets are from the start of the trigger's own cycle."""
 
     sensor: str
@@ -45,7 +45,7 @@ class Timing:
 
 
 @dataclass(frozen=True)
-class Command:
+class CommandTiming:
     """An actuator's command: its time on the wire from the act offset, in nanoseconds."""
 
     actuator: str
@@ -54,58 +54,46 @@ class Command:
     write_ns: int
 
 
-def spread_ns(timings: Sequence[Timing]) -> int | None:
+def spread_ns(timings: Sequence[SampleTiming]) -> int | None:
     """How far apart the acquisitions of one cycle's triggers are; None: too few are known."""
     known = [timing.acquired_ns for timing in timings if timing.acquired_ns is not None]
     return max(known) - min(known) if len(known) > 1 else None
 
 
-def home_of(schedule: Schedule, device: str, *, in_cycle: bool) -> Home:
-    """Where a device's driver runs; by default in the cycle if it can (`in_cycle`), else apart.
-
-    Raises ScheduleError for a home that it cannot have.
-    """
-    table, key = schedule.device[device], f"device.{device}"
-    if table.home == "cycle" and not in_cycle:
-        raise schedule.error(
-            f"{key}.home",
-            '"cycle" is for a driver with an exchange, which the core runs, and this one has '
-            'none; give "process" or "thread"',
-        )
-    home: Home = table.home or ("cycle" if in_cycle else "process")
-    for name, given in (("priority", table.priority or None), ("cpu", table.cpu)):
-        if home == "cycle" and given is not None:
-            raise schedule.error(
-                f"{key}.{name}",
-                f"{given} is for a worker process, and this device is at home on the cycle thread; "
-                f'remove it, or give home = "process"',
-            )
-    return home
+def home_of(device: Device, *, in_cycle: bool) -> Home:
+    """Where a device's driver runs; by default in the cycle if it can (`in_cycle`), else apart."""
+    return device.home or ("cycle" if in_cycle else "process")
 
 
-def of_sensor(schedule: Schedule, driver: Driver, name: str, spec: SensorSpec) -> Timing:
-    """The timing of a sensor. Raises ScheduleError for a trigger or a home that it cannot have."""
+def is_triggered(home: Home, spec: SensorSpec) -> bool:
+    """True if a device samples only when it is triggered, read from a home."""
+    exchange, calls = _source(home, spec)
+    if exchange is not None:
+        return bool(exchange.request)
+    assert calls is not None
+    return calls.triggered
+
+
+def of_sensor(schedule: Schedule, driver: Driver, name: str, spec: SensorSpec) -> SampleTiming:
+    """The timing of a sensor."""
     sensor, cycle = schedule.sensor[name], schedule.cycle
-    home = home_of(schedule, sensor.device, in_cycle=spec.exchange is not None)
-    exchange, calls = spec.exchange, spec.calls
-    if home != "cycle" and calls is not None:
-        exchange = None  # a worker calls the driver where it can
+    home = home_of(schedule.device[sensor.device], in_cycle=spec.exchange is not None)
+    exchange, calls = _source(home, spec)
     request_ns = exchange.request_ns if exchange else 0
     if exchange is not None:
-        triggered, interval_ns = bool(exchange.request), 0
+        interval_ns = 0
         typical_ns, worst_ns = request_ns + exchange.reply_ns, exchange.reply_max_ns
         acquire, acquire_ns = exchange.acquire, exchange.acquire_ns
     else:
-        assert calls is not None, "a driver declares an exchange or calls"
-        triggered, interval_ns = calls.triggered, calls.interval_ns
+        assert calls is not None
+        interval_ns = calls.interval_ns
         typical_ns, worst_ns = calls.latency_ns, calls.latency_max_ns
         acquire, acquire_ns = calls.acquire, calls.acquire_ns
-    _check_triggered(schedule, name, triggered=triggered)
     acquired_ns = None
-    if acquire is not Acquire.ABSENT and triggered:
+    if acquire is not Acquire.ABSENT and is_triggered(home, spec):
         middle_ns = typical_ns // 2 if acquire is Acquire.MIDDLE else 0
         acquired_ns = sensor.trigger_ns + middle_ns + acquire_ns
-    return Timing(
+    return SampleTiming(
         sensor=name,
         device=sensor.device,
         bus=driver.bus,
@@ -122,18 +110,14 @@ def of_sensor(schedule: Schedule, driver: Driver, name: str, spec: SensorSpec) -
     )
 
 
-def _check_triggered(schedule: Schedule, name: str, *, triggered: bool) -> None:
-    """A device that samples when it is asked has a trigger, and no other has one."""
-    sensor, key = schedule.sensor[name], f"sensor.{name}.trigger_us"
-    if triggered and sensor.free_running:
-        raise schedule.error(
-            key,
-            f"the key is missing, and device {sensor.device!r} samples only when it is triggered; "
-            f"add trigger_us = 0, or another offset in the cycle",
-        )
-    if not triggered and not sensor.free_running:
-        raise schedule.error(
-            key,
-            f"device {sensor.device!r} is free-running and cannot be triggered, got "
-            f"{sensor.trigger_us}; remove trigger_us: a frame then has its newest sample",
-        )
+def _source(home: Home, spec: SensorSpec) -> tuple[Exchange | None, Calls | None]:
+    """How a sample is had: by the exchange, or by the driver's calls."""
+    if home != "cycle" and spec.calls is not None:
+        return None, spec.calls  # a worker calls the driver where it can
+    assert spec.exchange is not None or spec.calls is not None, "a driver declares one of them"
+    return spec.exchange, spec.calls
+
+
+def of_actuator(driver: Driver, name: str, device: str, spec: ActuatorSpec) -> CommandTiming:
+    """The timing of an actuator's command."""
+    return CommandTiming(name, device, driver.bus, spec.encoding.write_ns if spec.encoding else 0)

@@ -20,10 +20,13 @@ is too. C does the drawing (native/src/draw.c): between knots a quantile lies on
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
+
+from inphase.schedule.table import Table
 
 _LN2 = 0.6931471805599453
 _KNOTS_MAX = 4096
@@ -39,7 +42,7 @@ _PROBABILITIES = [
 ]
 
 
-class Histogram(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Histogram(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Counts between edges; within a bin every value is as likely."""
 
     edges: Annotated[list[float], Meta(min_length=2, max_length=_KNOTS_MAX)]
@@ -48,7 +51,7 @@ class Histogram(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Count of each bin, one fewer than edges."""
 
 
-class Shape(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Shape(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A distribution as a schedule has it; exactly one of the kinds is set."""
 
     uniform: tuple[float, float] | None = None
@@ -202,7 +205,7 @@ def _normal(spec: Shape) -> Distribution:
     if deviation < 0:
         raise ValueError(f"a standard deviation of {deviation:g} is below 0; give 0 or more")
     low, high = _bounded(spec, "normal", below=True)
-    inner = tuple(mean + deviation * _normal_quantile(p) for p in _PROBABILITIES[1:-1])
+    inner = tuple(mean + deviation * quantile for quantile in _normal_quantiles())
     return Distribution(tuple(_PROBABILITIES), (min(low, inner[0]), *inner, max(high, inner[-1])))
 
 
@@ -214,7 +217,7 @@ def _lognormal(spec: Shape) -> Distribution:
             f"lognormal = [{median:g}, {sigma:g}] needs a median above 0 and a sigma of 0 or more"
         )
     _, high = _bounded(spec, "lognormal", below=False)
-    inner = tuple(median * _exp(sigma * _normal_quantile(p)) for p in _PROBABILITIES[1:-1])
+    inner = tuple(median * _exp(sigma * quantile) for quantile in _normal_quantiles())
     return Distribution(tuple(_PROBABILITIES), (0.0, *inner, max(high, inner[-1])))
 
 
@@ -323,6 +326,12 @@ def _exp(x: float) -> float:
         term *= rest / k
         total += term
     return math.ldexp(total, whole)
+
+
+@cache
+def _normal_quantiles() -> tuple[float, ...]:
+    """Between the outermost of the probabilities that are kept."""
+    return tuple(map(_normal_quantile, _PROBABILITIES[1:-1]))
 
 
 def _normal_quantile(p: float) -> float:

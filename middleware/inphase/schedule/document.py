@@ -3,17 +3,17 @@
 import json
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
+from inphase.errors import ScheduleError, ScheduleFault
+from inphase.schedule import conversion, toml_position
+from inphase.schedule.conversion import Mismatch
+from inphase.schedule.table import Table
 
-from inphase.errors import ScheduleError
-from inphase.schedule import toml_position
-
-T = TypeVar("T")
+T = TypeVar("T", bound=Table)
 Meaning = Callable[[toml_position.Path], str]
 """The expected value of a key, in words: `"the number of a core"`."""
 
@@ -28,47 +28,45 @@ class Document:
     text: str
     raw: dict[str, Any]
 
-    def convert(self, data: dict[str, Any], kind: type[T], meaning: Meaning) -> T:
-        """Convert `data` (this file's values, perhaps regrouped) to a msgspec Struct.
+    def convert(
+        self, data: dict[str, Any], kind: type[T], meaning: Meaning
+    ) -> tuple[T, list[ScheduleFault]]:
+        """Convert `data` (this file's values, perhaps regrouped) to a table, with every fault.
 
-        Raises ScheduleError at the first key that does not fit.
+        Where there is one, only those keys of the table are known that are good.
         """
-        try:
-            return msgspec.convert(data, kind)
-        except msgspec.ValidationError as error:
-            what, _, where = str(error).partition(" - at `$")
-            key = _find_key(data, kind, what, where.removesuffix("`"))
-            raise self._explain(what, key, kind, meaning) from error
+        made, mismatches = conversion.convert(data, kind)
+        assert isinstance(made, kind)
+        return made, [self._explain(mismatch, meaning) for mismatch in mismatches]
 
-    def error(self, key: toml_position.Path, message: str) -> ScheduleError:
-        """Build (do not raise) an error that names file, line and key."""
-        return error_at(self.path, self.text, key, message)
+    def fault(self, key: toml_position.Path, message: str) -> ScheduleFault:
+        """A fault of this file, with its line and key."""
+        return fault_at(self.path, self.text, key, message)
 
-    def _explain(
-        self, what: str, key: toml_position.Path, kind: Any, meaning: Meaning
-    ) -> ScheduleError:
+    def _explain(self, mismatch: Mismatch, meaning: Meaning) -> ScheduleFault:
         """Turn one of msgspec's three kinds of message into one that says what to do."""
+        what, key = mismatch.what, mismatch.path
         table = f"[{toml_position.format_path(key)}]" if key else "the schedule"
         missing = re.fullmatch(r"Object missing required field `(.*)`", what)
         if missing:
             name = missing[1]
             reason = "no limits, no motion: " if "limits" in (name, *key) else ""
-            return self.error(
+            return self.fault(
                 (*key, name),
                 f"{reason}the key {name} is missing from {table}; "
                 f"add {name} = {meaning((*key, name))}",
             )
-        unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what)
+        unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL)
         if unknown:
             name = unknown[1]
             value = show(value_at(self.raw, (*key, name)))
-            return self.error(
+            return self.fault(
                 (*key, name),
                 f"unknown key {name} in {table}, with the value {value}; "
-                f"remove it, or use one of {', '.join(sorted(_known_keys(kind, key)))}",
+                f"remove it, or use one of {', '.join(sorted(mismatch.keys))}",
             )
         value = show(value_at(self.raw, key))
-        return self.error(key, f"{_plain(what)}, got {value}; give {meaning(key)}")
+        return self.fault(key, f"{_plain(what)}, got {value}; give {meaning(key)}")
 
 
 def read(path: Path) -> Document:
@@ -85,10 +83,10 @@ def read(path: Path) -> Document:
         ) from error
 
 
-def error_at(path: Path, text: str, key: toml_position.Path, message: str) -> ScheduleError:
-    """Build an error at the line of `key` in `text`; a missing key is placed at its table."""
+def fault_at(path: Path, text: str, key: toml_position.Path, message: str) -> ScheduleFault:
+    """A fault at the line of `key` in `text`; a missing key is placed at its table."""
     where = toml_position.format_path(key) or "schedule"
-    return ScheduleError(f"{path}:{toml_position.line_of(text, key)}: {where}: {message}")
+    return ScheduleFault(message, str(path), toml_position.line_of(text, key), where)
 
 
 def show(value: object) -> str:
@@ -138,63 +136,6 @@ def _plain(what: str) -> str:
     what = re.sub(r"( \| null)?`, got `[^`]*`$", "`", what)
     what = what.replace("object", "table").replace("array", "list")
     return what[:1].lower() + what[1:]
-
-
-def _find_key(data: dict[str, Any], kind: Any, what: str, where: str) -> toml_position.Path:
-    """The path in msgspec's message, which writes `[...]` for a key of a table: try each."""
-    steps: list[str | int] = []
-    told = f"{what} - at `${where}`" if where else what
-    for step in re.findall(r"\[\.\.\.\]|\[\d+\]|[^.\[\]]+", where):
-        if step == "[...]":
-            key = _guilty_key(data, kind, tuple(steps), told)
-            data = _with_only(data, tuple(steps), key)  # a like mistake elsewhere is another one
-            steps.append(key)
-        elif step.startswith("["):
-            steps.append(int(step[1:-1]))
-        else:
-            steps.append(step)
-    return tuple(steps)
-
-
-def _guilty_key(data: dict[str, Any], kind: Any, table: toml_position.Path, told: str) -> str:
-    """The first key of a table for which, alone in it, msgspec says the same."""
-    keys: list[str] = list(value_at(data, table))
-    for key in keys:
-        try:
-            msgspec.convert(_with_only(data, table, key), kind)
-        except msgspec.ValidationError as error:
-            if str(error) == told:
-                return key
-    return keys[0]
-
-
-def _with_only(data: Any, table: toml_position.Path, key: str) -> Any:
-    """A copy of the data in which the table at a path has one key left."""
-    if not table:
-        return {key: data[key]}
-    step, inner = table[0], _with_only(data[table[0]], table[1:], key)
-    if isinstance(data, list):
-        return [inner if index == step else item for index, item in enumerate(data)]
-    return {**data, step: inner}
-
-
-def _known_keys(kind: Any, key: toml_position.Path) -> list[str]:
-    """The keys that the Struct at a path takes."""
-    schema, definitions = msgspec.json.schema_components([kind])
-    node: dict[str, Any] = schema[0]
-    for step in key:
-        node = _table_schema(node, definitions)
-        node = node.get("properties", {}).get(step) or node.get("additionalProperties", {})
-    return list(_table_schema(node, definitions).get("properties", {}))
-
-
-def _table_schema(node: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of a table itself, behind a reference or an `or null`."""
-    for choice in node.get("anyOf", [node]):
-        if "$ref" in choice:
-            found: dict[str, Any] = definitions[choice["$ref"].rpartition("/")[2]]
-            return found
-    return node
 
 
 def toml_value(value: Any) -> str:

@@ -5,15 +5,16 @@ None of them touches a robot: a run on hardware reads the same file and ignores 
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from inphase.schedule.distribution import Shape, Spec
+from inphase.schedule.table import Table
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Names = str | list[str]
 
 
-class Source(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Source(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The source of a field of a sample in the world: exactly one quantity, named as in the model.
 
     Numbers are `zero + gain * quantity`, plus noise. A list of names fills a field one after the
@@ -53,7 +54,7 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 QUANTITIES = tuple(f for f in Source.__struct_fields__ if f not in ("gain", "zero", "noise"))
 
 
-class WorldSensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class WorldSensor(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The place of a sensor of the schedule in the world."""
 
     joints: list[str] | None = None
@@ -64,7 +65,7 @@ class WorldSensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """Its fields one by one. A field that is not named keeps the driver's twin."""
 
 
-class WorldActuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class WorldActuator(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The actuators of the model that take an actuator's commands.
 
     Actuators of the command's own kind (position, velocity, motor) take them unchanged. With `kp`
@@ -80,7 +81,7 @@ class WorldActuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Their damping, in N m s/rad or N s/m; alone it makes motors velocity actuators."""
 
 
-class World(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class WorldTable(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A world of MuJoCo: an MJCF file beside the schedule, and what its parts are to the robot."""
 
     model: Annotated[str, Meta(min_length=1)]
@@ -101,7 +102,7 @@ class World(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Actuators of the model that take the schedule's commands."""
 
 
-class SensorTiming(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class SensorTiming(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Timing of a sensor's samples."""
 
     latency_ms: Spec | None = None
@@ -121,28 +122,28 @@ class SensorTiming(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Time of the first sample of a free-running sensor."""
 
 
-class PolicyTiming(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class PolicyTiming(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Timing of the policy."""
 
     inference_ms: Spec = 0.0
     """From a frame to the policy's command."""
 
 
-class ActuatorTiming(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ActuatorTiming(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Timing of an actuator's commands."""
 
     delay_ms: Spec = 0.0
     """From the act to the effect of a command."""
 
 
-class HostTiming(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class HostTiming(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Timing of the machine."""
 
     wake_late_ms: Spec = 0.0
     """Lateness of the cycle thread at each of its wakes."""
 
 
-class TimingTables(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TimingTables(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A timing model, as a schedule or a file of its own has it."""
 
     sensors: dict[str, SensorTiming] = {}
@@ -176,7 +177,7 @@ class Knob(Shape, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Drawn once per episode, or in every cycle."""
 
 
-class Task(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Task(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The task that an environment gives a policy: functions of a frame, named as a policy is."""
 
     reward: str | None = None

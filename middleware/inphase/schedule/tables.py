@@ -1,15 +1,17 @@
 """The tables of a schedule's file, as frozen objects; `schedule.load` reads and checks them."""
 
+from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
-from inphase.errors import ScheduleError
-from inphase.schedule import document, toml_position
-from inphase.schedule.document import show
-from inphase.schedule.simulation_tables import Knob, Task, Timing, World
+from inphase.errors import ScheduleError, ScheduleFault
+from inphase.schedule import channels, document, toml_position
+from inphase.schedule.simulation_tables import Knob, Task, Timing, WorldTable
+from inphase.schedule.table import Table
 
 Positive = Annotated[float, Meta(gt=0)]
 Numbers = float | list[float]
@@ -24,7 +26,7 @@ Status = Literal["FRESH", "HELD", "LATE", "MISSING", "FROZEN", "INVALID", "OFFLI
 HOLD_NS = 20_000_000  # a missing command leads to the ramp within max(20 ms, 2 cycles)
 
 
-class Cycle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Cycle(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The grid and the offsets of its phases. Exactly one of `rate_hz` and `period_us` is set."""
 
     read_deadline_us: Annotated[int, Meta(gt=0)]
@@ -72,7 +74,7 @@ class Cycle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return _ns(self.resumed_after_ms)
 
 
-class Store(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Store(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The shared memory."""
 
     group: Annotated[str, Meta(min_length=1)] | None = None
@@ -81,7 +83,7 @@ class Store(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Slots that each ring has at least, a power of two. Left out: enough for 0.25 s."""
 
 
-class Gateway(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Gateway(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The addresses of the frames (PUB) and of requests (ROUTER)."""
 
     endpoint: str
@@ -90,7 +92,7 @@ class Gateway(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Address at which clients ask for the description and the emergency stop. Left out: none."""
 
 
-class Guard(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Guard(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The guard's patience with the runtime."""
 
     max_hold_ms: Annotated[float, Meta(gt=0, le=60_000)] | None = None
@@ -98,7 +100,7 @@ class Guard(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     `max_hold_ms` of an actuator, and two cycles at least."""
 
 
-class EstopInput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class EstopInput(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An input of the emergency stop: a GPIO line, or a channel of a sensor's float64 field.
 
     An input that cannot be read stops.
@@ -123,7 +125,7 @@ class EstopInput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Statuses with which a sample counts; with any other status it stops."""
 
 
-class Emulator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Emulator(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The companion process that answers for the devices. Its own keys stand beside `module`."""
 
     module: str
@@ -132,7 +134,7 @@ class Emulator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of its own."""
 
 
-class Device(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Device(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One device. The keys of its driver stand beside these."""
 
     driver: str
@@ -149,7 +151,7 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of its driver."""
 
 
-class GpioLine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class GpioLine(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A GPIO line."""
 
     chip: Annotated[str, Meta(min_length=1)]
@@ -158,7 +160,7 @@ class GpioLine(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Offset of the line in its chip."""
 
 
-class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Sensor(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The triggers of a device, and the signs, zeros and bounds of its values (SI).
 
     Triggered in cycle n, when `every` divides n, a sample is due in frame n + `latency_cycles`.
@@ -209,7 +211,7 @@ class Sensor(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return _ns(self.max_age_ms)
 
 
-class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Limits(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The bounds that the limiter and the ramp keep: one number for all channels, or one each.
 
     Position mode needs `position`, `velocity`, `acceleration` and `step`, and takes `jerk` and
@@ -237,7 +239,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Least time from one change of a switch to the next."""
 
 
-class Joint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Joint(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One joint of a chain, in the pose in which all positions are 0 and all frames parallel to the
     base's."""
 
@@ -249,7 +251,7 @@ class Joint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Its motion: about the axis, or along it."""
 
 
-class Workspace(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Workspace(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The box that the tool's point stays in, and the chain up to there."""
 
     low: Vector
@@ -262,7 +264,7 @@ class Workspace(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The tool's point, from the last joint, in m."""
 
 
-class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Actuator(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A device that takes commands."""
 
     device: str
@@ -302,7 +304,7 @@ class Actuator(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return _ns(self.max_hold_ms)
 
 
-class Normalise(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Normalise(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Of a model's tensor: (x - mean) / std goes in, y * std + mean comes out."""
 
     mean: Numbers | None = None
@@ -311,7 +313,7 @@ class Normalise(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Standard deviation, likewise. Left out: 1."""
 
 
-class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Policy(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The source of commands. Exactly one of `call`, `model` and `remote` is set.
 
     It takes the frames of cycles that `every` divides. Its answer to the frame of cycle n is
@@ -395,7 +397,7 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return self.call or self.model or self.remote or ""
 
 
-class Tables(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Tables(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The tables that the TOML file may have."""
 
     name: str
@@ -420,7 +422,7 @@ class Tables(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A process that answers for the devices. Left out: the devices are real."""
     policy: Policy | None = None
     """The source of commands. Left out: nothing is commanded."""
-    world: World | None = None
+    world: WorldTable | None = None
     """The simulated world."""
     timing: Timing = Timing()
     """Latencies in lock step and in simulated worlds."""
@@ -440,40 +442,33 @@ class Schedule(Tables, frozen=True, forbid_unknown_fields=True, kw_only=True):
     text: str
     hash: str
 
-    def error(self, key_path: str, message: str) -> ScheduleError:
-        """Build (do not raise) an error that names file, line and key.
+    def fault(
+        self, key_path: str, message: str, doubts: tuple[str, ...] | None = None
+    ) -> ScheduleFault:
+        """A fault of this schedule, with its file, line and key.
 
         `key_path` is like `sensor.joints.range.position[1]`; a key that the file lacks is placed at
         its table. `message` says what is wrong, with the value, and what to do.
         """
-        return document.error_at(self.path, self.text, toml_position.parse_path(key_path), message)
+        path = toml_position.parse_path(key_path)
+        found = document.fault_at(self.path, self.text, path, message)
+        return replace(found, doubts=doubts)
 
-    def numbers(self, key_path: str, value: Numbers, channels: int) -> list[float]:
+    def error(self, key_path: str, message: str) -> ScheduleError:
+        """Build (do not raise) the error of one fault."""
+        return ScheduleError.of([self.fault(key_path, message)])
+
+    def numbers(self, key_path: str, value: Numbers, count: int) -> list[float]:
         """One number per channel. Raises ScheduleError if a list has another length."""
-        if not isinstance(value, list):
-            return [float(value)] * channels
-        if len(value) != channels:
-            raise self.error(
-                key_path,
-                f"{channels} values expected, got {len(value)}: {show(value)}; "
-                f"give one number for all channels or one per channel",
-            )
-        return [float(number) for number in value]
+        if trouble := channels.numbers_trouble(value, count):
+            raise self.error(key_path, trouble)
+        return channels.numbers(value, count)
 
-    def pairs(self, key_path: str, value: Pairs, channels: int) -> list[tuple[float, float]]:
+    def pairs(self, key_path: str, value: Pairs, count: int) -> list[tuple[float, float]]:
         """One (low, high) per channel. Raises ScheduleError if a list has another length."""
-        pairs = _as_pairs(value)
-        if pairs is None:
-            raise self.error(key_path, f"a pair is two numbers, got {show(value)}; give [lo, hi]")
-        if not isinstance(value[0], list):
-            return pairs * channels
-        if len(pairs) != channels:
-            raise self.error(
-                key_path,
-                f"{channels} pairs expected, got {len(pairs)}: {show(value)}; "
-                f"give one pair for all channels or one per channel",
-            )
-        return pairs
+        if trouble := channels.pairs_trouble(value, count):
+            raise self.error(key_path, trouble)
+        return channels.pairs(value, count)
 
 
 def _ns(value_ms: float) -> int:
@@ -483,16 +478,12 @@ def _ns(value_ms: float) -> int:
 def exact_period(cycle: Cycle) -> Fraction:
     """The period in nanoseconds, exactly as it was written."""
     if cycle.rate_hz is not None:
-        return Fraction(10**9) / Fraction(repr(cycle.rate_hz))
-    return Fraction(repr(cycle.period_us)) * 1000
+        return _exact_period(cycle.rate_hz, is_rate=True)
+    assert cycle.period_us is not None
+    return _exact_period(cycle.period_us, is_rate=False)
 
 
-def _as_pairs(value: Pairs) -> list[tuple[float, float]] | None:
-    """The pairs of `[lo, hi]` or `[[lo, hi], ...]`; None for any other shape."""
-    numbers = [item for item in value if not isinstance(item, list)]
-    lists = [item for item in value if isinstance(item, list)]
-    if len(numbers) == 2 and not lists:
-        return [(float(numbers[0]), float(numbers[1]))]
-    if lists and not numbers and all(len(item) == 2 for item in lists):
-        return [(float(low), float(high)) for low, high in lists]
-    return None
+@lru_cache(maxsize=16)  # every rule of an offset asks for it
+def _exact_period(written: float, *, is_rate: bool) -> Fraction:
+    exact = Fraction(repr(written))
+    return Fraction(10**9) / exact if is_rate else exact * 1000

@@ -4,14 +4,12 @@ It is read from a schedule's [timing] table, or from a file of its own. It is ch
 possible times: no duration is below zero or unbounded. Knobs replace its entries.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import msgspec
-
-from inphase.errors import ScheduleError
+from inphase.errors import ScheduleError, ScheduleFault
 from inphase.schedule import distribution, document, toml_position
-from inphase.schedule.distribution import Distribution, Spec
+from inphase.schedule.distribution import Distribution
 from inphase.schedule.simulation_tables import (
     ActuatorTiming,
     HostTiming,
@@ -19,6 +17,7 @@ from inphase.schedule.simulation_tables import (
     SensorTiming,
     TimingTables,
 )
+from inphase.schedule.table import Table, known_of
 from inphase.schedule.tables import Schedule
 
 _NS = 1_000_000.0
@@ -39,6 +38,9 @@ _BOUNDS = {
 CONSTANT = ("phase_ms", "dropout", "freeze", "drift_ppm")
 """what does not change within an episode"""
 _EFFECTS_MAX = 60  # commands of one actuator that can be under way (native/src/twin.h: EFFECTS)
+
+_Placed = Callable[[str, str], ScheduleFault]
+"""A fault, from a path of the model and a message."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class TimingModel:
     def changed(self, entries: dict[str, Distribution]) -> "TimingModel":
         """Another model with these entries in place of its own. Raises ScheduleError."""
         for path, entry in entries.items():
-            _check(path, entry, self.error)
+            if trouble := _trouble(path, entry):
+                raise self.error(path, trouble)
         return replace(self, entries={**self.entries, **entries})
 
 
@@ -89,94 +92,104 @@ def paths(schedule: Schedule) -> dict[str, str]:
 
 def of_schedule(schedule: Schedule) -> TimingModel:
     """The model that a schedule names. Raises ScheduleError with file, line and key."""
-    tables: TimingTables = schedule.timing
-    error: Callable[[str, str], ScheduleError] = lambda path, text: schedule.error(  # noqa: E731
-        f"timing.{path}", text
-    )
-    if schedule.timing.file is not None:
-        tables, error = _read_file(schedule)
+    tables, fault = _read(schedule)
     entries: dict[str, Distribution] = {}
+    if found := list(_fill(entries, schedule, tables, fault)):
+        raise ScheduleError.of(found)
+    return TimingModel(entries, lambda path, text: ScheduleError.of([fault(path, text)]))
+
+
+def check(schedule: Schedule) -> Iterator[ScheduleFault]:
+    """The faults of the model that a schedule names. Raises ScheduleError for those of a file."""
+    tables, fault = _read(schedule)
+    yield from _fill({}, schedule, tables, fault)
+
+
+def _read(schedule: Schedule) -> tuple[TimingTables, _Placed]:
+    """The tables of the schedule, or of a file of its own; and what places faults in them."""
+    timing = schedule.timing
+    if timing.file is None:
+        return timing, lambda path, text: schedule.fault(f"timing.{path}", text)
+    others = [
+        key
+        for key in TimingTables.__struct_fields__
+        if getattr(timing, key) != getattr(TimingTables(), key)
+    ]
+    if others:
+        raise schedule.error(f"timing.{others[0]}", "given here and in a file; keep one of the two")
+    file = document.read(schedule.path.parent / timing.file)
+    tables, faults = file.convert(file.raw, TimingTables, lambda _: "a value of a timing model")
+    if faults:
+        raise ScheduleError.of(faults)
+    return tables, lambda path, text: file.fault(toml_position.parse_path(path), text)
+
+
+def _fill(
+    entries: dict[str, Distribution], schedule: Schedule, tables: TimingTables, fault: _Placed
+) -> Iterator[ScheduleFault]:
+    """Add what the tables say to the entries; the faults of it."""
     for group, known, given in (
         ("sensors", schedule.sensor, tables.sensors),
         ("actuators", schedule.actuator, tables.actuators),
     ):
         for name, table in given.items():
             if name not in known:
-                raise error(
+                yield fault(
                     f"{group}.{name}",
                     f"no such part, got {name!r}; the schedule has: {', '.join(known) or 'none'}",
                 )
-            entries |= _entries(f"{group}.{name}", table, error)
-    entries |= _entries("policy", tables.policy, error)
-    entries |= _entries("host", tables.host, error)
-    for path, entry in entries.items():
-        _check(path, entry, error)
-    _check_delays(schedule, entries, error)
-    return TimingModel(entries, error)
+            else:
+                yield from _fill_table(entries, f"{group}.{name}", table, fault)
+    yield from _fill_table(entries, "policy", tables.policy, fault)
+    yield from _fill_table(entries, "host", tables.host, fault)
+    for name in schedule.actuator:
+        yield from _check_delay(entries, schedule, f"actuators.{name}.delay_ms", fault)
 
 
-def _read_file(
-    schedule: Schedule,
-) -> tuple[TimingTables, Callable[[str, str], ScheduleError]]:
-    """The tables of a file of its own."""
-    assert schedule.timing.file is not None
-    others = [
-        key
-        for key in TimingTables.__struct_fields__
-        if getattr(schedule.timing, key) != getattr(TimingTables(), key)
-    ]
-    if others:
-        raise schedule.error(
-            f"timing.{others[0]}",
-            "given here and in a file; keep one of the two",
-        )
-    file = document.read(schedule.path.parent / schedule.timing.file)
-    tables = file.convert(file.raw, TimingTables, lambda _: "a value of a timing model")
-    return tables, lambda path, text: file.error(toml_position.parse_path(path), text)
-
-
-def _entries(
-    prefix: str, table: msgspec.Struct, error: Callable[[str, str], ScheduleError]
-) -> dict[str, Distribution]:
-    """The entries of a table that differ from their defaults."""
-    found: dict[str, Distribution] = {}
-    for item in msgspec.structs.fields(table):
-        value: Spec | None = getattr(table, item.name)
-        if value is None or value == item.default:
+def _fill_table(
+    entries: dict[str, Distribution], prefix: str, table: Table, fault: _Placed
+) -> Iterator[ScheduleFault]:
+    """The same for one table; a value that is the default is no entry."""
+    unsaid = type(table)()
+    for name, value in known_of(table).items():
+        if value is None or value == getattr(unsaid, name):
             continue
-        path = f"{prefix}.{item.name}"
+        path = f"{prefix}.{name}"
         try:
-            found[path] = distribution.make(value)
-        except ValueError as trouble:
-            raise error(path, str(trouble)) from trouble
-    return found
+            entry = distribution.make(value)
+        except ValueError as error:
+            yield fault(path, str(error))
+            continue
+        if trouble := _trouble(path, entry):
+            yield fault(path, trouble)
+        else:
+            entries[path] = entry
 
 
-def _check(path: str, entry: Distribution, error: Callable[[str, str], ScheduleError]) -> None:
+def _trouble(path: str, entry: Distribution) -> str:
+    """Why an entry cannot be; empty: it can."""
     kind = path.rpartition(".")[2]
     low, high = _BOUNDS[kind]
     if entry.low < low or entry.high > high:
         wrong = entry.low if entry.low < low else entry.high
-        raise error(path, f"can be {wrong:g}; give {low:g} to {high:g} (`low` and `high` bound it)")
+        return f"can be {wrong:g}; give {low:g} to {high:g} (`low` and `high` bound it)"
     if kind in CONSTANT and not entry.is_constant:
-        raise error(
-            path,
+        return (
             "does not change within an episode; give a number, and draw it per episode under "
-            "[randomise]",
+            "[randomise]"
         )
+    return ""
 
 
-def _check_delays(
-    schedule: Schedule,
-    entries: dict[str, Distribution],
-    error: Callable[[str, str], ScheduleError],
-) -> None:
+def _check_delay(
+    entries: dict[str, Distribution], schedule: Schedule, path: str, fault: _Placed
+) -> Iterator[ScheduleFault]:
+    if path not in entries:
+        return
     longest_ms = _EFFECTS_MAX * schedule.cycle.period_ns / _NS
-    for name in schedule.actuator:
-        path = f"actuators.{name}.delay_ms"
-        if path in entries and entries[path].high > longest_ms:
-            raise error(
-                path,
-                f"can be {entries[path].high:g} ms, more than {_EFFECTS_MAX} cycles; give at most "
-                f"{longest_ms:g}",
-            )
+    if entries[path].high > longest_ms:
+        yield fault(
+            path,
+            f"can be {entries[path].high:g} ms, more than {_EFFECTS_MAX} cycles; give at most "
+            f"{longest_ms:g}",
+        )

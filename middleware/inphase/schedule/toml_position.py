@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from bisect import bisect_right
+from functools import lru_cache
 
 Path = tuple[str | int, ...]
 """Where a value sits in a document: keys of tables, indices of arrays."""
@@ -58,6 +59,7 @@ def line_of(text: str, path: Path) -> int:
     return lines.get(path, 1)
 
 
+@lru_cache(maxsize=2)  # one text has many faults
 def lines_of(text: str) -> dict[Path, int]:
     """Lines (from 1) of all keys, tables and array elements of a valid TOML document.
 

@@ -14,7 +14,7 @@ from inphase.driver import Driver, SensorSpec
 from inphase.episodes.runner import Runner
 from inphase.frames.frame import Frame, Sample
 from inphase.frames.store import Lost, Reader
-from inphase.plan import plan as planning
+from inphase.plan import declarations
 from inphase.policy.turn import PolicyCall
 from inphase.schedule import Schedule
 from inphase.schedule.document import toml_table
@@ -64,7 +64,9 @@ class Rig:
         """A new driver; with `changes` to its options. Raises ScheduleError."""
         head = _CYCLE.format(name="options", period_us=1000, deadline_us=500, act_us=600)
         # a driver's options are checked before its sensor is known
-        return planning.make_driver(self._load("options", head, {**self.options, **changes}), NAME)
+        return declarations.make_driver(
+            self._load("options", head, {**self.options, **changes}), NAME
+        )
 
     def schedule(self, *tables: str) -> Schedule:
         """Its schedule with the sensor, and more tables."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from inphase.driver import Acquire, ActuatorSpec, Calls, Driver, Exchange, Reading, SensorSpec
 from inphase.errors import DeviceError
+from inphase.plan import declarations
 from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
 from inphase.schedule import Schedule, timing_model
@@ -272,6 +273,6 @@ def make_plan(schedule: Schedule, names: Collection[str]) -> Plan:
     schedule = replaced(schedule, names)
     drivers: dict[str, Driver] = {}
     for name in schedule.device:
-        driver = planning.make_driver(schedule, name)
+        driver = declarations.make_driver(schedule, name)
         drivers[name] = StandIn(driver, schedule) if name in names else driver
     return planning.make(schedule, drivers)

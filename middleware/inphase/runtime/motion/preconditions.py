@@ -3,7 +3,7 @@
 from inphase.core.config import store_size
 from inphase.errors import RealtimeError
 from inphase.host import preflight
-from inphase.plan import plan as planning
+from inphase.plan import declarations
 from inphase.plan.plan import Plan
 from inphase.runtime.wishes import Wishes
 from inphase.schedule import Schedule
@@ -27,7 +27,7 @@ def check_starts(plan: Plan, wishes: Wishes) -> None:
     for actuator in plan.actuators if not wishes.observe else ():
         is_guest = wishes.client_threads and actuator.home == "thread"
         driver = plan.drivers[actuator.schedule.device]
-        if actuator.needs_goals and (is_guest or not planning.says_goals(driver)):
+        if actuator.needs_goals and (is_guest or not declarations.says_goals(driver)):
             raise plan.schedule.error(
                 f"actuator.{actuator.name}.feedback",
                 "the place of its joints is unknown: the key is missing, and the driver does "

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from inphase.devices import packets
 from inphase.driver import Driver, Encoding, Exchange, Raw, Reading
 from inphase.errors import DeviceError
-from inphase.plan.plan import ActuatorPlan, SensorPlan
+from inphase.plan.actuator_plan import ActuatorPlan
+from inphase.plan.sensor_plan import SensorPlan
 from inphase.runtime.gpio import Line
 
 _READ_BYTES = 4096

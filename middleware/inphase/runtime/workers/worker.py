@@ -25,7 +25,8 @@ from inphase.devices.pairing import Pairing
 from inphase.driver import Acquire, Driver, Reading
 from inphase.errors import DeviceError, StoreError, of_device
 from inphase.frames.record_layout import REASONS
-from inphase.plan.plan import Plan, SensorPlan
+from inphase.plan.plan import Plan
+from inphase.plan.sensor_plan import SensorPlan
 from inphase.runtime.workers import device_handover
 from inphase.runtime.workers.sample_source import caller_of
 

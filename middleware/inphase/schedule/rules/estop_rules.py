@@ -1,86 +1,134 @@
-"""The rules of a schedule's emergency stop; that its fields exist is looked at by the plan."""
+"""The rules of a schedule's emergency stop, as far as they need no driver."""
 
 import os
+from collections.abc import Iterator, Mapping
 
+from inphase.errors import ScheduleFault
 from inphase.schedule.expected import MEANING
-from inphase.schedule.tables import EstopInput, Schedule
+from inphase.schedule.inspection import Inspection
+from inphase.schedule.tables import EstopInput, GpioLine, Schedule
 
 _INPUTS_MAX = 16
 
 
-def check(schedule: Schedule) -> None:
-    """Raise ScheduleError for the first thing that does not fit."""
-    if not schedule.estop:
-        return
-    if not schedule.actuator:
-        raise schedule.error(
+def check(inspection: Inspection) -> None:
+    """Apply them to a schedule."""
+    inspection.apply(_check_count)
+    for rule in (
+        _check_chip,
+        _check_line_of_sensors,
+        _check_line_is_free,
+        _check_source,
+        _check_line,
+        _check_sample,
+        _check_sensor,
+    ):
+        inspection.each("estop", rule)
+
+
+def _check_count(schedule: Schedule) -> Iterator[ScheduleFault]:
+    if schedule.estop and not schedule.actuator:
+        yield schedule.fault(
             "estop", "it stops nothing: the schedule has no actuator; add one, or remove it"
         )
     if len(schedule.estop) > _INPUTS_MAX:
-        raise schedule.error(
+        yield schedule.fault(
             "estop",
             f"{len(schedule.estop)} inputs; give at most {_INPUTS_MAX}, or wire them in line",
         )
-    _check_lines(schedule)
-    for name, given in schedule.estop.items():
-        _check_input(schedule, f"estop.{name}", given)
 
 
-def _check_lines(schedule: Schedule) -> None:
-    users = {
-        (os.path.realpath(sensor.trigger_line.chip), sensor.trigger_line.line): f"sensor.{name}"
-        for name, sensor in schedule.sensor.items()
-        if sensor.trigger_line is not None
-    }
-    for name, given in schedule.estop.items():
-        if given.line is None:
-            continue
-        if not given.line.chip.startswith("/"):
-            raise schedule.error(
-                f"estop.{name}.line.chip",
-                f"not a path, got {given.line.chip!r}; give {MEANING['chip']}",
-            )
-        place = (os.path.realpath(given.line.chip), given.line.line)
-        if place in users:
-            raise schedule.error(
+def _check_chip(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
+    line = schedule.estop[name].line
+    if line is not None and not line.chip.startswith("/"):
+        yield schedule.fault(
+            f"estop.{name}.line.chip", f"not a path, got {line.chip!r}; give {MEANING['chip']}"
+        )
+
+
+def _check_line_of_sensors(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
+    sensors = {f"sensor.{key}": sensor.trigger_line for key, sensor in schedule.sensor.items()}
+    return _check_taken(schedule, name, sensors)
+
+
+def _check_line_is_free(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
+    inputs = list(schedule.estop)
+    others = {f"estop.{key}": schedule.estop[key].line for key in inputs[: inputs.index(name)]}
+    return _check_taken(schedule, name, others)
+
+
+def _check_taken(
+    schedule: Schedule, name: str, others: Mapping[str, GpioLine | None]
+) -> Iterator[ScheduleFault]:
+    """The line of an input is none of others."""
+    line = schedule.estop[name].line
+    for user, other in others.items():
+        if line is not None and other is not None and _place(line) == _place(other):
+            yield schedule.fault(
                 f"estop.{name}.line",
-                f"line {given.line.line} of {given.line.chip!r} belongs to {users[place]} already; "
+                f"line {line.line} of {line.chip!r} belongs to {user} already; "
                 f"give each its own line",
             )
-        users[place] = f"estop.{name}"
+            return
 
 
-def _check_input(schedule: Schedule, here: str, given: EstopInput) -> None:
+def _place(line: GpioLine) -> tuple[str, int]:
+    return os.path.realpath(line.chip), line.line
+
+
+def _check_source(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
+    given = schedule.estop[name]
     if (given.line is None) == (given.sample is None):
-        raise schedule.error(here, "exactly one of line and sample is needed; keep one")
-    bounds = {"mask": given.mask, "low": given.low, "high": given.high}
-    if given.line is not None:
-        more = {"channel": given.channel or None, "accepts": _other(given), **bounds}
-        for key, value in more.items():
-            if value is not None:
-                raise schedule.error(
-                    f"{here}.{key}", f"{value} belongs to a sample, and this is a line; remove it"
-                )
+        yield schedule.fault(f"estop.{name}", "exactly one of line and sample is needed; keep one")
+
+
+def _check_line(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
+    """A line takes no key of a sample."""
+    given = schedule.estop[name]
+    if given.line is None:
         return
-    if all(value is None for value in bounds.values()):
-        raise schedule.error(
+    accepts = None if given.accepts == EstopInput().accepts else list(given.accepts)
+    keys = {"channel": given.channel or None, "accepts": accepts, **_bounds(given)}
+    for key, value in keys.items():
+        if value is not None:
+            yield schedule.fault(
+                f"estop.{name}.{key}",
+                f"{value} belongs to a sample, and this is a line; remove it",
+            )
+
+
+def _check_sample(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
+    given, here = schedule.estop[name], f"estop.{name}"
+    if given.sample is None:
+        return
+    if all(value is None for value in _bounds(given).values()):
+        yield schedule.fault(
             here,
             "no condition says when the sample stops the robot; give mask, low, high, or several",
         )
-    if given.pressed is not None and given.mask is None:
-        raise schedule.error(
+    elif given.pressed is not None and given.mask is None:
+        yield schedule.fault(
             f"{here}.pressed", f"{given.pressed!r} belongs to a mask or a line; remove it"
         )
     if given.low is not None and given.high is not None and given.low >= given.high:
-        raise schedule.error(
+        yield schedule.fault(
             f"{here}.low", f"not below high, got {given.low:g} and {given.high:g}; give low < high"
         )
     if "FRESH" not in given.accepts:
-        raise schedule.error(
+        yield schedule.fault(
             f"{here}.accepts",
             f"FRESH is missing, got {list(given.accepts)}; add it: no status is better",
         )
 
 
-def _other(given: EstopInput) -> list[str] | None:
-    return None if given.accepts == EstopInput().accepts else list(given.accepts)
+def _check_sensor(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
+    sample = schedule.estop[name].sample
+    if sample is not None and sample.partition(".")[0] not in schedule.sensor:
+        yield schedule.fault(
+            f"estop.{name}.sample",
+            f"no such sensor, got {sample!r}; the schedule has: {', '.join(schedule.sensor)}",
+        )
+
+
+def _bounds(given: EstopInput) -> dict[str, float | None]:
+    return {"mask": given.mask, "low": given.low, "high": given.high}

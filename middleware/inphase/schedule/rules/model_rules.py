@@ -1,136 +1,200 @@
 """The rules of a policy that is a model, as far as they need neither its file nor a driver."""
 
+from collections.abc import Iterator
 from pathlib import PurePath
 
+from inphase.errors import ScheduleFault
 from inphase.schedule import toml_position
 from inphase.schedule.document import show
 from inphase.schedule.expected import MEANING
+from inphase.schedule.inspection import Inspection
+from inphase.schedule.table import known_of
 from inphase.schedule.tables import Policy, Schedule
 
 _TENSORS_MAX = 16
+_KINDS = ("call", "model", "remote")
 _OF_A_MODEL = ("inputs", "outputs", "normalise", "providers")
 
 
-def check(schedule: Schedule) -> None:
-    """Raise ScheduleError for the first thing that does not fit."""
+def check(inspection: Inspection) -> None:
+    """Apply them to a schedule's policy."""
+    inspection.apply(_check_kind)
+    inspection.apply(_check_call)
+    if inspection.attempt(_network) is None:
+        return
+    inspection.apply(_check_module)
+    inspection.apply(_check_args)
+    inspection.apply(_check_providers)
+    for key in ("model", "weights"):
+        inspection.apply(_check_file, key)
+    for key in ("inputs", "outputs"):
+        inspection.apply(_check_count, key)
+    inspection.apply(_check_inputs)
+    inspection.apply(_check_outputs)
+    inspection.apply(_check_all_move)
+    inspection.apply(_check_normalise)
+
+
+def _check_kind(schedule: Schedule) -> Iterator[ScheduleFault]:
     policy = schedule.policy
-    assert policy is not None
-    kinds = ("call", "model", "remote")
-    found = [f"{kind} = {show(getattr(policy, kind))}" for kind in kinds if getattr(policy, kind)]
+    if policy is None:
+        return
+    # a module has a class as `call`, and its weights beside it
+    found = [f"{kind} = {show(getattr(policy, kind))}" for kind in _KINDS if getattr(policy, kind)]
     if len(found) != 1:
-        raise schedule.error(
+        yield schedule.fault(
             "policy",
             f"exactly one of call, model and remote is needed, got {', '.join(found) or 'none'}; "
             f"give one",
+            tuple(f"policy.{kind}" for kind in _KINDS),
         )
-    if not policy.is_network:
-        _check_call(schedule, policy)
+
+
+def _check_call(schedule: Schedule) -> Iterator[ScheduleFault]:
+    """A policy that is no network takes no key of one; a remote one no arguments."""
+    policy = schedule.policy
+    if policy is None or policy.is_network:
         return
-    if policy.weights is not None:
-        _check_module(schedule, policy)
-    if policy.args and policy.model is not None:
-        raise schedule.error(
+    known = known_of(policy)
+    for key in (*_OF_A_MODEL, *(["runtime"] if known.get("runtime") != "c" else [])):
+        if value := known.get(key):
+            yield schedule.fault(
+                f"policy.{key}",
+                f"only applies to a model, got {show(value)}; remove it, or add model",
+            )
+    if policy.remote is not None and (value := known.get("args")):
+        yield schedule.fault("policy.args", f"only applies to call, got {show(value)}; remove it")
+
+
+def _network(schedule: Schedule) -> Policy | None:
+    """The policy, where it is a network."""
+    policy = schedule.policy
+    return policy if policy is not None and policy.is_network else None
+
+
+def _check_module(schedule: Schedule) -> Iterator[ScheduleFault]:
+    """A PyTorch module: its class, and its weights."""
+    policy = schedule.policy
+    if policy is None or policy.weights is None:
+        return
+    if policy.call is None:
+        yield schedule.fault(
+            "policy.weights",
+            f"{policy.weights!r} needs a PyTorch module, and call is missing; give the module's "
+            f"class as call, or remove weights",
+        )
+        return
+    for key in ("providers", *(["runtime"] if policy.runtime != "c" else [])):
+        if value := getattr(policy, key):
+            yield schedule.fault(
+                f"policy.{key}", f"only applies to an ONNX model, got {show(value)}; remove it"
+            )
+
+
+def _check_args(schedule: Schedule) -> Iterator[ScheduleFault]:
+    policy = _network(schedule)
+    if policy is not None and policy.args and policy.model is not None:
+        yield schedule.fault(
             "policy.args",
             f"only applies to call, and this policy has model, got {show(policy.args)}; remove it",
         )
-    for key in ("model", "weights"):
-        name = getattr(policy, key)
-        if name is not None and PurePath(name).name != name:
-            raise schedule.error(
-                f"policy.{key}",
-                f"not beside the schedule, got {name!r}; copy the file there and give its name",
-            )
-    for what in ("inputs", "outputs"):
-        count = len(getattr(policy, what))
-        if not 0 < count <= _TENSORS_MAX:
-            raise schedule.error(
-                f"policy.{what}",
-                f"{count} tensors are bound, got {show(getattr(policy, what))}; give 1 to "
-                f"{_TENSORS_MAX}: {MEANING[what]}",
-            )
-    _check_inputs(schedule, policy)
-    _check_outputs(schedule, policy)
-    for name in policy.normalise:
-        if name not in policy.inputs and name not in policy.outputs:
-            raise schedule.error(
-                toml_position.format_path(("policy", "normalise", name)),
-                f"no such tensor in inputs or outputs, got {name!r}; those are: "
-                f"{', '.join([*policy.inputs, *policy.outputs])}",
-            )
-    if policy.providers and policy.runtime == "c" and policy.model is not None:
-        raise schedule.error(
+
+
+def _check_providers(schedule: Schedule) -> Iterator[ScheduleFault]:
+    policy = _network(schedule)
+    if policy is not None and policy.providers and policy.runtime == "c" and policy.model:
+        yield schedule.fault(
             "policy.providers",
             f'{show(policy.providers)} is for runtime = "python"; add that, or remove providers',
         )
 
 
-def _check_module(schedule: Schedule, policy: Policy) -> None:
-    """A PyTorch module: its class, and its weights."""
-    if policy.call is None:
-        raise schedule.error(
-            "policy.weights",
-            f"{policy.weights!r} needs a PyTorch module, and call is missing; give the module's "
-            f"class as call, or remove weights",
-        )
-    for key in ("providers", *(["runtime"] if policy.runtime != "c" else [])):
-        if value := getattr(policy, key):
-            raise schedule.error(
-                f"policy.{key}", f"only applies to an ONNX model, got {show(value)}; remove it"
-            )
-
-
-def _check_call(schedule: Schedule, policy: Policy) -> None:
-    for key in (*_OF_A_MODEL, *(["runtime"] if policy.runtime != "c" else [])):
-        value = getattr(policy, key)
-        if value:
-            raise schedule.error(
-                f"policy.{key}",
-                f"only applies to a model, got {show(value)}; remove it, or add model",
-            )
-    if policy.remote is not None and policy.args:
-        raise schedule.error(
-            "policy.args", f"only applies to call, got {show(policy.args)}; remove it"
+def _check_file(schedule: Schedule, key: str) -> Iterator[ScheduleFault]:
+    policy = _network(schedule)
+    name = None if policy is None else getattr(policy, key)
+    if name is not None and PurePath(name).name != name:
+        yield schedule.fault(
+            f"policy.{key}",
+            f"not beside the schedule, got {name!r}; copy the file there and give its name",
         )
 
 
-def _check_inputs(schedule: Schedule, policy: Policy) -> None:
-    for name, places in policy.inputs.items():
+def _check_count(schedule: Schedule, key: str) -> Iterator[ScheduleFault]:
+    policy = _network(schedule)
+    if policy is None:
+        return
+    bound = getattr(policy, key)
+    if not 0 < len(bound) <= _TENSORS_MAX:
+        yield schedule.fault(
+            f"policy.{key}",
+            f"{len(bound)} tensors are bound, got {show(bound)}; give 1 to "
+            f"{_TENSORS_MAX}: {MEANING[key]}",
+        )
+
+
+def _check_inputs(schedule: Schedule) -> Iterator[ScheduleFault]:
+    policy = _network(schedule)
+    for name, places in {} if policy is None else policy.inputs.items():
         for index, place in enumerate(places):
-            key = toml_position.format_path(("policy", "inputs", name, index))
-            sensor, dot, field = place.partition(".")
-            if not (sensor and dot and field):
-                raise schedule.error(key, f'not a field, got {place!r}; give "sensor.field"')
-            if sensor in schedule.actuator and sensor not in schedule.sensor:
-                if field not in ("requested", "applied"):
-                    raise schedule.error(
-                        key, f"no such part of an act, got {place!r}; give requested or applied"
-                    )
-            elif sensor not in schedule.sensor:
-                known = ", ".join([*schedule.sensor, *schedule.actuator])
-                raise schedule.error(
-                    key, f"no such sensor, got {place!r}; the schedule has: {known}"
-                )
+            yield from _check_input(schedule, name, index, place)
 
 
-def _check_outputs(schedule: Schedule, policy: Policy) -> None:
+def _check_input(schedule: Schedule, name: str, index: int, place: str) -> Iterator[ScheduleFault]:
+    key = toml_position.format_path(("policy", "inputs", name, index))
+    sensor, dot, field = place.partition(".")
+    if not (sensor and dot and field):
+        yield schedule.fault(key, f'not a field, got {place!r}; give "sensor.field"')
+    elif sensor in schedule.actuator and sensor not in schedule.sensor:
+        if field not in ("requested", "applied"):
+            yield schedule.fault(
+                key, f"no such part of an act, got {place!r}; give requested or applied"
+            )
+    elif sensor not in schedule.sensor:
+        known = ", ".join([*schedule.sensor, *schedule.actuator])
+        yield schedule.fault(key, f"no such sensor, got {place!r}; the schedule has: {known}")
+
+
+def _check_outputs(schedule: Schedule) -> Iterator[ScheduleFault]:
+    """Outputs move actuators that there are, and no two of them the same."""
+    policy = _network(schedule)
     users: dict[str, str] = {}
-    for name, named in policy.outputs.items():
+    for name, named in {} if policy is None else policy.outputs.items():
         for actuator in [named] if isinstance(named, str) else named:
             key = toml_position.format_path(("policy", "outputs", name))
             if actuator not in schedule.actuator:
                 known = ", ".join(schedule.actuator) or "none"
-                raise schedule.error(
+                yield schedule.fault(
                     key, f"no such actuator, got {actuator!r}; the schedule has: {known}"
                 )
-            if actuator in users:
-                raise schedule.error(
+            elif actuator in users:
+                yield schedule.fault(
                     key, f"{actuator!r} is moved by {users[actuator]!r} already; name it once"
                 )
             users[actuator] = name
-    left = [actuator for actuator in schedule.actuator if actuator not in users]
+
+
+def _check_all_move(schedule: Schedule) -> Iterator[ScheduleFault]:
+    policy = _network(schedule)
+    if policy is None:
+        return
+    lists = [[named] if isinstance(named, str) else named for named in policy.outputs.values()]
+    moved = {actuator for named in lists for actuator in named}
+    left = [actuator for actuator in schedule.actuator if actuator not in moved]
     if left:
-        raise schedule.error(
+        yield schedule.fault(
             "policy.outputs",
             f"no output moves {', '.join(left)}, got {show(policy.outputs)}; a command is for all "
             f"actuators: bind them too",
         )
+
+
+def _check_normalise(schedule: Schedule) -> Iterator[ScheduleFault]:
+    policy = _network(schedule)
+    for name in () if policy is None else policy.normalise:
+        assert policy is not None
+        if name not in policy.inputs and name not in policy.outputs:
+            yield schedule.fault(
+                toml_position.format_path(("policy", "normalise", name)),
+                f"no such tensor in inputs or outputs, got {name!r}; those are: "
+                f"{', '.join([*policy.inputs, *policy.outputs])}",
+            )

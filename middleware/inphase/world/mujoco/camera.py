@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.schedule.simulation_tables import World as Table
+from inphase.schedule.simulation_tables import WorldTable
 from inphase.world.mujoco.knobs import Knobs
 
 
@@ -27,7 +27,7 @@ class RenderedImage:
 class Cameras:
     """The renderers of one model. Thread: always the same one, which its contexts belong to."""
 
-    def __init__(self, mujoco: Any, model: Any, table: Table, knobs: Knobs) -> None:
+    def __init__(self, mujoco: Any, model: Any, table: WorldTable, knobs: Knobs) -> None:
         self._mujoco, self._model, self._table, self._knobs = mujoco, model, table, knobs
         self._renderers: dict[tuple[int, int], Any] = {}
         self._shown: Any = None

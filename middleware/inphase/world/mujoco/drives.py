@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from inphase.plan.plan import ActuatorPlan
+from inphase.plan.actuator_plan import ActuatorPlan
 from inphase.schedule.simulation_tables import WorldActuator
 from inphase.schedule.tables import Numbers, Schedule
 

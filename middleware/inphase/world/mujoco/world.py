@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from inphase.core.world_seam import Controls, Failure, WorldReading
 from inphase.driver import TwinKind
 from inphase.errors import WorldError
-from inphase.plan.plan import ActuatorPlan, Plan, SensorPlan
+from inphase.plan.actuator_plan import ActuatorPlan
+from inphase.plan.plan import Plan
+from inphase.plan.sensor_plan import SensorPlan
 from inphase.schedule.simulation_tables import QUANTITIES, Source
 from inphase.world.mujoco.camera import Cameras, RenderedImage
 from inphase.world.mujoco.drives import Drives

@@ -1,0 +1,93 @@
+"""Notes on a plan for a person, a sentence each: parts that fit and may yet surprise."""
+
+from collections.abc import Mapping, Sequence
+
+from inphase.driver import Driver
+from inphase.plan import feasibility
+from inphase.plan.actuator_plan import ActuatorPlan
+from inphase.plan.declarations import says_goals
+from inphase.plan.timing import CommandTiming, SampleTiming
+from inphase.schedule import Schedule
+from inphase.schedule.tables import Cycle
+
+
+def make(
+    schedule: Schedule,
+    drivers: Mapping[str, Driver],
+    actuators: Sequence[ActuatorPlan],
+    timings: Sequence[SampleTiming],
+    commands: Sequence[CommandTiming],
+) -> list[str]:
+    """All of them."""
+    found = [_blind(a, drivers) for a in actuators if a.feedback_sensor < 0]
+    found += [note for actuator in actuators for note in _slow_for_step(actuator)]
+    found += [note for actuator in actuators for note in _watchdog(schedule.cycle, actuator)]
+    found += _pace(schedule)
+    return found + feasibility.notes(schedule, timings, commands)
+
+
+def _blind(actuator: ActuatorPlan, drivers: Mapping[str, Driver]) -> str:
+    note = f"actuator {actuator.name} moves blind: it has no feedback"
+    if not actuator.needs_goals:
+        return note
+    if says_goals(drivers[actuator.schedule.device]):
+        return f"{note}, and starts where its device says that it holds"
+    return (
+        f"{note}, and its driver does not say where its joints are: it runs in lock step alone; "
+        f'for a device add feedback = "SENSOR.FIELD" to [actuator.{actuator.name}]'
+    )
+
+
+def _slow_for_step(actuator: ActuatorPlan) -> list[str]:
+    """Channels that do not reach full velocity, because they brake before their step."""
+    if actuator.schedule.mode != "position" or actuator.feedback_sensor < 0:
+        return []
+    for channel, one in enumerate(actuator.limits):
+        way = one.velocity**2 / (2 * one.acceleration)
+        if one.jerk:
+            way += one.velocity * one.acceleration / (2 * one.jerk)
+        if way > one.step:
+            return [
+                f"actuator {actuator.name}: channel {channel} does not reach its velocity of "
+                f"{one.velocity:g}: it brakes before its step of {one.step:g}, and a ramp takes "
+                f"{way:.3g}"
+            ]
+    return []
+
+
+def _watchdog(cycle: Cycle, actuator: ActuatorPlan) -> list[str]:
+    """Notes on the stop of an actuator when the runtime is gone."""
+    watchdog = actuator.spec.watchdog
+    if watchdog is None and actuator.stop is not None:
+        return [
+            f"actuator {actuator.name} has no watchdog: should the runtime die, only the guard "
+            f"stops it"
+        ]
+    if watchdog is None:
+        return [
+            f"actuator {actuator.name} has no watchdog, and its driver declares no bytes for "
+            f"the guard: should the runtime die, nothing stops it; a run is refused"
+        ]
+    if watchdog.timeout_ns < cycle.resumed_after_ns:
+        return [
+            f"actuator {actuator.name} stops by itself after {watchdog.timeout_ns / 1e6:g} ms "
+            f"without a cycle, and motion is latched only after resumed_after_ms = "
+            f"{cycle.resumed_after_ms:g}: in between it does not follow, and nothing says so"
+        ]
+    return []
+
+
+def _pace(schedule: Schedule) -> list[str]:
+    """Notes for a person on a policy that is not asked and followed in every cycle."""
+    policy, cycle = schedule.policy, schedule.cycle
+    if policy is None or (policy.every == policy.chunk == 1 and not policy.latency_cycles):
+        return []
+    reach = policy.chunk * policy.spacing
+    if policy.interpolate != "hold" and policy.spacing > 1:
+        reach -= policy.spacing - 1
+    late_ns = (policy.latency_cycles + reach - policy.every) * cycle.period_ns + cycle.act_ns
+    return [
+        f"the policy takes a frame every {policy.every * cycle.period_ns / 1e6:g} ms, and has "
+        f"{late_ns / 1e6:g} ms from the frame's due time to its answer: after that, cycles go "
+        f"without a command"
+    ]

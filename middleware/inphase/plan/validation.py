@@ -1,0 +1,78 @@
+"""One pass over a schedule and its drivers that finds every fault: after it, planning cannot fail.
+
+`validate` checks a loaded schedule against its drivers. `load` reads a schedule that will be
+validated, and reports the faults that only drivers know of together with the file's own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inphase.driver import Driver
+from inphase.models import model_binding
+from inphase.models.model_binding import Binding
+from inphase.plan import driver_rules, feasibility
+from inphase.plan.channel_places import dtype_of
+from inphase.plan.declarations import Declarations, declare
+from inphase.schedule import Schedule, loader, timing_model
+from inphase.schedule.inspection import Inspection
+from inphase.schedule.table import Incomplete, Unknown
+from inphase.schedule.timing_model import TimingModel
+
+
+@dataclass(frozen=True)
+class Validated:
+    """A schedule without a fault, and what belongs to it."""
+
+    schedule: Schedule
+    declared: Declarations
+    timing: TimingModel
+    model: Binding | None
+    """the policy's, bound to fields and actuators, where it is a model"""
+
+
+def validate(schedule: Schedule, drivers: Mapping[str, Driver] | None = None) -> Validated:
+    """Check a schedule against its drivers; give those that were opened, for their own scales.
+
+    Raises ScheduleError with every fault.
+    """
+    inspection = Inspection(schedule)
+    validated = inspect(inspection, drivers)
+    inspection.finish()
+    assert validated is not None
+    return validated
+
+
+def load(path: Path | str) -> Schedule:
+    """Read and check a schedule. Where it has a fault, its drivers are asked for theirs too.
+
+    Raises ScheduleError with every fault.
+    """
+    inspection = loader.inspect(path)
+    if inspection.faults:
+        inspect(inspection)
+    return inspection.finish()
+
+
+def inspect(
+    inspection: Inspection, drivers: Mapping[str, Driver] | None = None
+) -> Validated | None:
+    """Apply every rule that needs the drivers of a schedule; None where there is a fault."""
+    declared = declare(inspection, drivers)
+    driver_rules.check(inspection, declared)
+    feasibility.check(inspection, declared)
+    timing = inspection.attempt(timing_model.of_schedule)
+    model = inspection.attempt(_bind_model, declared)
+    if inspection.faults or timing is None:
+        return None
+    return Validated(inspection.schedule, declared, timing, model)
+
+
+def _bind_model(schedule: Schedule, declared: Declarations) -> Binding | None:
+    if schedule.policy is None or not schedule.policy.is_network:
+        return None
+    if isinstance(schedule.sensor, Incomplete) or isinstance(schedule.actuator, Incomplete):
+        raise Unknown(schedule.policy.name)  # it may be bound to those that are not there
+    dtypes = {name: dtype_of(declared.sensors[name]) for name in schedule.sensor}
+    channels = {name: declared.actuators[name].channels for name in schedule.actuator}
+    return model_binding.make(schedule, dtypes, channels)

@@ -1,0 +1,119 @@
+"""The rules of a schedule's addresses: those of its gateway, of a remote policy and of devices."""
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator
+
+from inphase.errors import ScheduleFault
+from inphase.schedule.inspection import Inspection
+from inphase.schedule.table import known_of
+from inphase.schedule.tables import Schedule
+
+_IPC_BYTES_MAX = 107  # sun_path of a Unix socket, without its final zero
+
+
+def check(inspection: Inspection) -> None:
+    """Apply them to a schedule."""
+    for key in ("endpoint", "control"):
+        inspection.apply(_check_gateway, key)
+    inspection.apply(_check_control_is_another)
+    inspection.apply(_check_remote)
+    inspection.each("device", _check_port)
+
+
+def _check_gateway(schedule: Schedule, key: str) -> Iterator[ScheduleFault]:
+    address = None if schedule.gateway is None else getattr(schedule.gateway, key)
+    if address is not None:
+        yield from _check_address(schedule, f"gateway.{key}", address)
+
+
+def _check_control_is_another(schedule: Schedule) -> Iterator[ScheduleFault]:
+    gateway = schedule.gateway
+    if gateway is not None and gateway.control == gateway.endpoint:
+        yield schedule.fault(
+            "gateway.control", f"the same address as endpoint, {gateway.control!r}; give another"
+        )
+
+
+def _check_remote(schedule: Schedule) -> Iterator[ScheduleFault]:
+    policy = schedule.policy
+    if policy is None or policy.remote is None:
+        return
+    troubles = list(_check_address(schedule, "policy.remote", policy.remote))
+    yield from troubles
+    gateway = schedule.gateway
+    if (
+        not troubles
+        and gateway is not None
+        and policy.remote in (gateway.endpoint, gateway.control)
+    ):
+        yield schedule.fault(
+            "policy.remote", f"an address of the gateway, {policy.remote!r}; give another"
+        )
+
+
+def _check_address(schedule: Schedule, key: str, address: str) -> Iterator[ScheduleFault]:
+    kind, _, rest = address.partition("://")
+    host, _, port = rest.rpartition(":")
+    if kind == "ipc" and rest.startswith("@"):
+        name = known_of(schedule).get("name", "ROBOT")
+        yield schedule.fault(
+            key,
+            f"{address!r} is an abstract name, which has no owner and no mode: every user could "
+            f"connect; give a file, as in ipc:///tmp/{name}/socket",
+        )
+    elif kind == "ipc" and rest.startswith("/") and len(rest) > 1:
+        if len(rest.encode()) > _IPC_BYTES_MAX:
+            yield schedule.fault(
+                key,
+                f"the path has {len(rest.encode())} bytes, a socket takes {_IPC_BYTES_MAX}, "
+                f"got {address!r}; give a shorter one",
+            )
+    elif kind == "tcp" and _is_loopback(host):
+        if not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65_536):
+            yield schedule.fault(
+                key, f"no port, got {address!r}; give one, as in tcp://127.0.0.1:5555"
+            )
+    elif kind == "tcp":
+        yield schedule.fault(
+            key,
+            f"{address!r} can be reached from elsewhere: that needs keys (CURVE), which this "
+            f"version does not have; use ipc:///path or tcp://127.0.0.1:PORT",
+        )
+    else:
+        yield schedule.fault(
+            key, f"not an address, got {address!r}; use ipc:///path or tcp://127.0.0.1:PORT"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_port(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
+    """No two devices are at one place, as far as their own keys say it."""
+    options = schedule.device[name].options
+    key = "host" if options.get("port") is None else "port"
+    if options.get(key) is None:
+        return
+    for other in list(schedule.device)[: list(schedule.device).index(name)]:
+        if _is_one_place(options, schedule.device[other].options):
+            yield schedule.fault(
+                f"device.{name}.{key}",
+                f"{options[key]!r} is where the device {other!r} is already; "
+                f"give each device its own, or one driver that serves both",
+            )
+            return
+
+
+def _is_one_place(options: dict[str, object], other: dict[str, object]) -> bool:
+    if repr(options.get("host")) != repr(other.get("host")):
+        return False
+    port, taken = options.get("port"), other.get("port")
+    if isinstance(port, str) and isinstance(taken, str) and port[:1] == taken[:1] == "/":
+        return os.path.realpath(port) == os.path.realpath(taken)  # two names of one terminal
+    return repr(port) == repr(taken)
