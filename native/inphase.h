@@ -48,17 +48,17 @@
 #define INPHASE_REASON_RAISED 9     /* the policy raised */
 #define INPHASE_REASON_DIED 10      /* the policy's process is gone */
 #define INPHASE_REASON_SILENT 11    /* no command for this cycle, no reply */
-#define INPHASE_REASON_START 12     /* first command too far from the measured pose, or the range
-                                       ends too far from it; detail: channel */
-#define INPHASE_REASON_FEEDBACK 13  /* feedback older than max_age, or nothing says where it is */
+#define INPHASE_REASON_START 12     /* the first command, or the end of the range, is too far from
+                                       the measured pose; detail: channel */
+#define INPHASE_REASON_FEEDBACK 13  /* feedback older than max_age, or an unknown place */
 #define INPHASE_REASON_OFFLINE 14   /* a device that motion depends on is gone; detail: device */
 #define INPHASE_REASON_RESUMED 15   /* the machine or the process was suspended */
 #define INPHASE_REASON_OVERRUN 16   /* the overrun counter reached its limit */
 #define INPHASE_REASON_SIGNAL 17    /* detail: signal number */
 #define INPHASE_REASON_DONE 18      /* the cycles asked for are done */
 #define INPHASE_REASON_REQUEST 19   /* the caller asked to stop */
-#define INPHASE_REASON_BUSY 20      /* the bus was not quiet: nothing was sent; or, of a command of
-                                       several chunks, detail of them were taken, no more */
+#define INPHASE_REASON_BUSY 20      /* the bus was not quiet, and nothing was sent; of a command in
+                                       chunks, only `detail` chunks were sent */
 #define INPHASE_REASON_EXPIRED 21   /* the command's valid-until had passed */
 #define INPHASE_REASON_PARENT 22    /* the process that started the runtime is gone */
 #define INPHASE_REASON_GATEWAY 23   /* the gateway is gone, and clients' emergency stops with it */
@@ -67,24 +67,23 @@
 #define INPHASE_REASON_WATCHDOG 26  /* the device's watchdog is no longer fed: see arm */
 #define INPHASE_REASON_BUS_OFF 27   /* the CAN controller is off; detail: its transmit errors */
 #define INPHASE_REASON_WORLD 28     /* the simulated world failed: see inphase_core_world_failure */
-#define INPHASE_REASON_WORKSPACE 29 /* LIMITED, so that the tool stays in its box; detail: axis */
+#define INPHASE_REASON_WORKSPACE 29 /* LIMITED: the tool stays in its box; detail: axis */
 #define INPHASE_REASON_ESTOP 30     /* emergency stop; detail: its input, or INPHASE_ESTOP_* */
-#define INPHASE_REASON_DROPPED 31   /* the command answers a frame from before a stop or an
-                                       arming */
-#define INPHASE_REASON_UNGUARDED 32 /* nothing stops the device without us; detail: actuator */
+#define INPHASE_REASON_DROPPED 31   /* the command answers a frame of before a stop or an arming */
+#define INPHASE_REASON_UNGUARDED 32 /* nothing else can stop the device; detail: actuator */
 #define INPHASE_REASON_MOVING 33    /* not armed: a ramp has not come to rest */
 #define INPHASE_REASON_STATE 34     /* a transition that does not exist; detail: from << 8 | to */
-#define INPHASE_REASON_STAMP 35     /* a stamp that the core's clock, the trigger or the receipt
-                                       speaks against; detail: INPHASE_STAMP_* */
+#define INPHASE_REASON_STAMP 35     /* a stamp contradicts the core's clock, the trigger or the
+                                       receipt; detail: INPHASE_STAMP_* */
 #define INPHASE_REASON_SUPERVISOR 36 /* the supervisor is silent: see inphase_core_beat */
-#define INPHASE_REASON_REST 37      /* an actuator is not known to be at rest: it gets its stop, or
-                                       is not armed; detail: actuator */
-#define INPHASE_REASON_GUARD 38     /* the guard stopped the devices of this frozen runtime, and let
-                                       it live: its robot is emulated */
+#define INPHASE_REASON_REST 37      /* an actuator may not be at rest: it gets its stop, or is not
+                                       armed; detail: actuator */
+#define INPHASE_REASON_GUARD 38     /* the guard stopped the devices of this frozen runtime, and
+                                       spared it: its robot is emulated */
 #define INPHASE_REASONS 39
 
 /* which stamp of a sample cannot be true */
-#define INPHASE_STAMP_CYCLE 1       /* a cycle that has not come, or is none */
+#define INPHASE_STAMP_CYCLE 1       /* not a cycle that has begun */
 #define INPHASE_STAMP_TRIGGERED 2   /* outside of its cycle, or after the receipt */
 #define INPHASE_STAMP_ACQUIRED 3    /* before the trigger, after the receipt, or in the future */
 #define INPHASE_STAMP_RECEIVED 4    /* in the future */
@@ -99,13 +98,12 @@
 #define INPHASE_FLAG_OBSERVING 32
 #define INPHASE_FLAG_LATCHED 64     /* motion needs inphase_core_arm */
 #define INPHASE_FLAG_STOPPING 128
-#define INPHASE_FLAG_CLOCK_STEP 256 /* the wall clock was set; nothing here runs by it */
-#define INPHASE_FLAG_LIMITED 512    /* of the acts below, any */
+#define INPHASE_FLAG_CLOCK_STEP 256 /* the wall clock was set; the core does not use it */
+#define INPHASE_FLAG_LIMITED 512    /* of any act below */
 #define INPHASE_FLAG_REPEATED 1024  /* likewise */
 #define INPHASE_FLAG_RAMPING 2048   /* likewise */
-#define INPHASE_FLAG_ESTOP 4096     /* an emergency stop: it holds, or its input is pressed */
-#define INPHASE_FLAG_STOPPED 8192   /* measured to be at rest, for `reason`, that came in
-                                       `reason_cycle` */
+#define INPHASE_FLAG_ESTOP 4096     /* an emergency stop holds, or its input is pressed */
+#define INPHASE_FLAG_STOPPED 8192   /* measured to be at rest, for `reason` of `reason_cycle` */
 
 /* flags of an actuator's act */
 #define INPHASE_ACT_WRITTEN 1       /* handed to the device, or to its worker */
@@ -115,8 +113,8 @@
 #define INPHASE_ACT_HOLDING 16      /* no command was ever accepted since arming */
 #define INPHASE_ACT_INVALID 32      /* a command came and was refused: see reason */
 #define INPHASE_ACT_MISSED 64       /* no command for this cycle */
-#define INPHASE_ACT_STARVED 128     /* nothing is written, so that the device's watchdog trips */
-#define INPHASE_ACT_COASTING 256    /* without a command it carries on, and is brought to rest */
+#define INPHASE_ACT_STARVED 128     /* nothing is written: the device's watchdog trips */
+#define INPHASE_ACT_COASTING 256    /* without a command it carries on, slower, to rest */
 
 /* phases, for the list of worst cycles */
 #define INPHASE_PHASE_WAKE 0
@@ -129,25 +127,25 @@
 #define INPHASE_STATE_OPENED 1      /* cycles run and frames are latched; nothing is written */
 #define INPHASE_STATE_ARMED 2       /* held where it is; no command was accepted yet */
 #define INPHASE_STATE_RUNNING 3     /* commands are followed */
-#define INPHASE_STATE_RAMPING 4     /* an actuator at least is brought to rest, or held there */
-#define INPHASE_STATE_FAULTED 5     /* at rest and latched: inphase_core_arm alone leads on */
+#define INPHASE_STATE_RAMPING 4     /* at least one actuator is brought to rest, or held there */
+#define INPHASE_STATE_FAULTED 5     /* latched, at rest; only inphase_core_arm leaves it */
 #define INPHASE_STATE_STOPPED 6     /* over */
-#define INPHASE_STATE_UNCONTROLLED 7 /* latched, and not known to be at rest */
+#define INPHASE_STATE_UNCONTROLLED 7 /* latched, and may not be at rest */
 #define INPHASE_STATES 8
 
-/* where an emergency stop came from, when from no input of the configuration */
+/* the source of an emergency stop that no configured input has caused */
 #define INPHASE_ESTOP_INPUTS 16
 #define INPHASE_ESTOP_LOCAL 16      /* inphase_core_estop: a key, the program that runs the robot */
 #define INPHASE_ESTOP_CLIENT 17     /* a client's message, by the gateway */
 
 /* ---- the frame record ------------------------------------------------------------------ */
 
-/* A frame is one fixed-size record: this header, then a row per sensor, then an act per actuator
-   (with its values behind it). It is written once, at the latch, and never changed. What was
-   commanded is known only after the latch, so a frame carries the act before it, with its cycle. */
+/* A frame is one record of fixed size: this header, then a row per sensor, then an act per actuator
+   with its values. It is written once, at the latch, and never changed. The command of a cycle is
+   known only after the latch, so a frame carries the act before it, with its cycle. */
 struct inphase_frame {
     int64_t cycle;
-    int64_t due_ns;             /* where the grid says the cycle starts */
+    int64_t due_ns;             /* start of the cycle on the grid */
     int64_t woke_ns;            /* when the cycle thread ran */
     int64_t triggered_ns;       /* first trigger fired, or ABSENT */
     int64_t latched_ns;
@@ -161,7 +159,7 @@ struct inphase_frame {
     uint32_t reason;            /* why motion is latched or the core is stopping */
     uint32_t detail;
     uint32_t state;             /* INPHASE_STATE_* */
-    uint32_t estop;             /* bit per emergency-stop input: pressed; + 16: not known */
+    uint32_t estop;             /* bit per emergency-stop input: pressed; + 16: unknown */
 };
 
 /* one sensor in a frame: status of this cycle, and which sample of its ring is named */
@@ -170,7 +168,7 @@ struct inphase_row {
     int64_t cycle;              /* whose trigger gave that sample; -1: not triggered, or none yet */
     int64_t triggered_ns;       /* of that sample, or ABSENT */
     int64_t acquired_ns;        /* of that sample, or ABSENT */
-    int64_t received_ns;        /* of that sample: its last byte was in, as far as is known */
+    int64_t received_ns;        /* of that sample: its last byte, as far as known */
     int64_t age_ns;             /* latched_ns - acquired_ns, never below 0; or ABSENT */
     int64_t uncertainty_ns;     /* of acquired_ns by a device's clock, 0: stated by a model */
     uint16_t status;
@@ -214,7 +212,7 @@ struct inphase_layout {
     struct inphase_ring orders[16]; /* commands for the worker of an actuator; depth 0: none */
 };
 
-/* what the core says of itself, for the supervisor's live line */
+/* the core's own figures, for the supervisor's live line */
 struct inphase_status {
     int64_t start_ns;           /* of cycle 0 */
     int64_t cycle;              /* last latched */
@@ -228,8 +226,7 @@ struct inphase_status {
     uint32_t detail;
     uint32_t latched;           /* INPHASE_REASON_* that holds motion, 0: none */
     uint32_t latched_detail;
-    uint32_t refusal;           /* INPHASE_REASON_*: why arming waits or was refused; 0: it is
-                                   not */
+    uint32_t refusal;           /* INPHASE_REASON_*: why arming waits or was refused, 0: neither */
     uint32_t refusal_detail;    /* actuator; of ESTOP the input */
     uint32_t estop;             /* as in a frame */
     uint32_t lost_devices;      /* times a device went away */
@@ -239,14 +236,14 @@ struct inphase_status {
     uint32_t estops;            /* emergency stops so far: see inphase_core_arm_after */
 };
 
-/* what real-time right was asked for and what the kernel gave; errno of each refusal, 0: granted */
+/* the real-time rights that were requested and granted; errno of each refusal, 0: granted */
 struct inphase_realtime {
     int32_t priority;           /* asked, SCHED_FIFO */
     int32_t priority_errno;
     int32_t cpu;                /* asked, -1: none */
     int32_t cpu_errno;
     int32_t memory_errno;       /* locking of segments, stack and the core's pages */
-    int32_t granted;            /* 1 when everything that was asked for was given */
+    int32_t granted;            /* 1: everything that was requested is granted */
 };
 
 struct inphase_worst {
@@ -271,7 +268,7 @@ struct inphase_quantiles {
 /* counts that belong to the policy and the commands */
 struct inphase_counts {
     int64_t commands;           /* valid for their cycle */
-    int64_t missed;             /* cycles in which a policy owed a command and had posted none */
+    int64_t missed;             /* cycles without a command that the policy owed */
     int64_t invalid;            /* commands refused */
     int64_t repeated;
     int64_t ramped;
@@ -284,13 +281,12 @@ struct inphase_counts {
     int64_t duplicates;         /* replies whose number had come before */
     int64_t foreign_frames;     /* CAN frames that no exchange wants */
     int64_t error_passive;      /* CAN error frames: a controller turned error-passive */
-    int64_t late_answers;       /* came after the act of the first cycle that they were needed in */
-    int64_t stale;              /* commands of answers whose cycle had passed when they came */
-    int64_t refused_answers;    /* said why there is no command, or broke a rule: see reasons */
-    int64_t starved;            /* cycles that nothing was left for of a chunk (see missed) */
-    int64_t dropped;            /* commands to frames from before a stop or an arming */
-    int64_t passed;             /* samples of free-running sensors that a newer one followed at
-                                   once */
+    int64_t late_answers;       /* answers after the act of the first cycle that needed them */
+    int64_t stale;              /* commands whose cycle had passed when their answer came */
+    int64_t refused_answers;    /* answers without a command, or against a rule: see reasons */
+    int64_t starved;            /* cycles after the end of a chunk (see missed) */
+    int64_t dropped;            /* commands to frames of before a stop or an arming */
+    int64_t passed;             /* free-running samples that a newer one replaced at once */
 };
 
 typedef struct inphase_segment inphase_segment;
@@ -298,39 +294,39 @@ typedef struct inphase_reader inphase_reader;
 typedef struct inphase_core inphase_core;
 typedef struct inphase_worker inphase_worker;
 
-/* Make a segment: memory without a name, allocated in full, mapped, and sealed: whoever else gets a
-   descriptor of it can neither shorten nor lengthen it. others_write 0: nobody else can write to it
-   either, and while it is open a lock on it says that its writer lives; 1: another process may map
-   it for writing, and has no lock. -ENOMEM: this machine has not so much memory. Thread: any. Ends
-   with inphase_segment_close. */
+/* Make a segment: memory without a name, allocated in full, mapped and sealed. Other processes that
+   get its descriptor cannot change its size. others_write 0: they cannot write to it either, and a
+   lock tells that its writer lives. 1: another process may map it for writing, without a lock.
+   -ENOMEM: the machine does not have that much memory. Thread: any. Ends with
+   inphase_segment_close. */
 int inphase_segment_make(inphase_segment **out, uint64_t size, int others_write);
-/* The descriptor to hand to others, which stays the segment's. It cannot be written through where
-   nobody else may. -1: the segment was not made here. */
+/* The descriptor to hand to others. It stays the segment's. It is read-only, unless others may
+   write. -1: the segment was not made here. */
 int inphase_segment_fd(const inphase_segment *segment);
 /* Map a segment that was made elsewhere, by its descriptor, which stays the caller's. writes 1: as
-   its writer. -EPROTO: not sealed; what is in it is checked by whoever reads it. Thread: any. */
+   its writer. -EPROTO: it is not sealed. Its content is not checked here. Thread: any. */
 int inphase_segment_map(inphase_segment **out, int fd, int writes);
 void inphase_segment_close(inphase_segment *segment);
 void *inphase_segment_memory(inphase_segment *segment);
 uint64_t inphase_segment_size(inphase_segment *segment);
 /* Publish: from now on readers may map it. Thread: the maker. */
 void inphase_segment_publish(inphase_segment *segment);
-/* Make a bell: a segment with one word, that the core rings and one other process waits on. */
+/* Make a bell: a segment with one word. The core rings it, and one other process waits on it. */
 int inphase_bell_make(inphase_segment **out);
 
 /* ---- workers --------------------------------------------------------------------------- */
 
-/* A driver's worker posts into a segment of its own, beside the core's. The runtime makes it; the
-   worker alone writes it, and a worker that takes over from a dead one goes on with its numbers. */
+/* A driver's worker posts into a segment of its own, beside the core's. The runtime makes it, and
+   only the worker writes it. A worker that replaces a dead one continues its numbers. */
 #define INPHASE_WORKER_STARTING 0
 #define INPHASE_WORKER_RUNNING 1
 #define INPHASE_WORKER_OFFLINE 2    /* the device is gone; the worker tries to get it back */
 
-/* what a worker says of its device, for a person; since the segment was made */
+/* a worker's figures about its device, for a person; counted since the segment was made */
 struct inphase_worker_facts {
     int64_t state;              /* INPHASE_WORKER_* */
     int64_t pulses;             /* triggers fired */
-    int64_t readings;           /* samples that the device gave, whatever became of them */
+    int64_t readings;           /* samples that the device gave, good or bad */
     int64_t slips;              /* readings that belonged to another pulse */
     int64_t flushed;            /* stale samples thrown away before a trigger */
     int64_t timeouts;           /* triggers without a sample in time */
@@ -344,7 +340,7 @@ struct inphase_worker_facts {
     int64_t clock_uncertainty_ns;
 };
 
-/* what goes with a sample; times of CLOCK_MONOTONIC or ABSENT */
+/* the stamps of a sample; times of CLOCK_MONOTONIC or ABSENT */
 struct inphase_posted {
     int64_t cycle;              /* whose trigger gave it, -1: free-running */
     int64_t triggered_ns;
@@ -356,69 +352,71 @@ struct inphase_posted {
     uint32_t detail;
 };
 
-/* Make a worker's segment, which this process can only read from then on. Thread: the runtime's. */
+/* Make a worker's segment. From then on this process can only read it. Thread: the runtime's. */
 int inphase_worker_make(inphase_segment **out, uint64_t payload, uint64_t depth, uint64_t epoch);
 
 /* descriptors of a worker, which stay the caller's */
 struct inphase_worker_fds {
     int32_t ring;               /* its segment */
     int32_t core;               /* the core's segment */
-    int32_t wake;               /* an eventfd that the core waits on, -1: none. It is used as long
-                                   as the worker is open; the others are not needed after that */
-    int32_t bell;               /* that the core rings for an order, -1: its device takes none */
+    int32_t wake;               /* an eventfd that the core waits on, -1: none. Keep it open as long
+                                   as the worker; the other descriptors may be closed */
+    int32_t bell;               /* the core rings it for an order, -1: the device takes none */
 };
 
-/* Take the segment of a sensor's worker over for writing. Ends with inphase_worker_close. All
-   functions of a worker: one thread. */
+/* Open the segment of a sensor's worker for writing. Ends with inphase_worker_close. All functions
+   of a worker: one thread. */
 int inphase_worker_open(inphase_worker **out, const struct inphase_worker_fds *fds,
                         uint32_t sensor);
 void inphase_worker_close(inphase_worker *worker);
 void inphase_worker_state(inphase_worker *worker, uint32_t state);
-/* The facts, which the worker counts itself; those of INPHASE_WORKER_* state are set above. */
+/* The figures. The worker counts them itself; inphase_worker_state sets the state. */
 struct inphase_worker_facts *inphase_worker_facts(inphase_worker *worker);
-/* Copy the facts out to where readers see them. */
+/* Publish the figures to readers. */
 void inphase_worker_tell(inphase_worker *worker);
 /* Start of cycle 0 as the core published it; 0: not yet. */
 int64_t inphase_worker_start_ns(inphase_worker *worker);
-/* Whether the core's run is over, or its process gone: 1. */
+/* 1: the core's run is over, or its process is gone; else 0. */
 int inphase_worker_over(inphase_worker *worker);
-/* 1 while the device of an actuator is asked for nothing, where reads feed its watchdog too: its
-   worker then neither triggers nor reads it. */
+/* 1 while an actuator's device is starved and reads would feed its watchdog: its worker then
+   neither triggers nor reads it. */
 int inphase_worker_starved(inphase_worker *worker, uint32_t actuator);
-/* Memory of the next sample, to be filled in; readers take it for no sample until it is posted. */
+/* The memory of the next sample, to be filled in. Readers do not see it until it is posted. */
 void *inphase_worker_claim(inphase_worker *worker);
-/* Post what was filled in, and wake the core. Returns the sample's number. */
+/* Post that sample, and wake the core. Returns the sample's number. */
 int64_t inphase_worker_post(inphase_worker *worker, const struct inphase_posted *posted);
-/* Wait until time_ns (CLOCK_MONOTONIC), or until a command for this actuator's worker is there that
-   was not taken yet; without a bell for the time alone.
-   1: values hold a command that is still valid, 2: one that brings to rest a device that was away,
-   0: it is time, -EAGAIN: a command came too late and is not to be written, -EINTR. */
+/* Wait until time_ns (CLOCK_MONOTONIC), or until there is a new command for this actuator's worker.
+   Without a bell: until the time. 1: `values` has a valid command. 2: `values` stops a device that
+   was away. 0: time_ns has come. -EAGAIN: the command is too late and must not be written.
+   -EINTR. */
 int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, uint32_t actuator, double *values,
                         int64_t *cycle);
 
 /* ---- device clocks --------------------------------------------------------------------- */
 
-/* Maps the stamps of a device's own clock, of any origin and rate, to the host's clock. What it
-   learns from is *readings*: a stamp, and the two host times between which the device took it.
-   Triggered: the trigger's time and the reply's last byte. Only the arrival known: the device is
-   *heard*. Its arrivals are upper bounds, and the earliest of many say most: a stamp is mapped to
-   the line below the arrivals, less the latency that the driver states. The error covers all
-   latencies from the least to the worst. A careful worst case makes the error larger and moves no
-   stamp. An arrival later than the worst case is mapped, and teaches nothing. A stamp of coarse
-   resolution: the caller widens the bounds by it. A mapped time is within its error of the truth as
-   long as at most two of 8 or three of 16 kept readings have wrong stamps or bounds, and the
-   clocks' ratio wanders no more than is assumed below. A jump that is shorter than the narrowest
-   bounds are wide cannot be told from an uneven delay.
+/* Maps the stamps of a device's own clock, of any origin and rate, to the host's clock. It learns
+   from *readings*: a stamp, and the two host times between which the device took it. For a
+   triggered device these are the trigger's time and the reply's last byte.
+
+   A device with known arrivals only is *heard*. Its arrivals are upper bounds, and the earliest of
+   many are the best. A stamp is mapped to the line below the arrivals, less the latency that the
+   driver states. The error covers all latencies from the least to the worst. A careful worst case
+   makes the error larger and moves no stamp. An arrival later than the worst case is mapped, and
+   teaches nothing. If stamps have a coarse resolution, the caller widens the bounds by it.
+
+   A mapped time is within its error of the truth on two conditions. At most two of 8 or three of 16
+   kept readings have wrong stamps or bounds. The clocks' ratio wanders no more than is assumed
+   below. A jump that is shorter than the narrowest bounds are wide looks like an uneven delay.
 
    Threads: any, also the cycle thread, one at a time. No allocation, no call that can wait, no
    mathematics but + - * / on doubles: the same readings give the same bytes on every machine. */
 #define INPHASE_CLOCK_READINGS 16    /* kept: each the narrowest of its span of time */
-#define INPHASE_CLOCK_ENOUGH 8       /* readings kept before anything is mapped */
+#define INPHASE_CLOCK_ENOUGH 8       /* readings that are needed for a mapping */
 #define INPHASE_CLOCK_HORIZON_NS 16000000000 /* over which the kept ones are spread */
 #define INPHASE_CLOCK_WANDER_PPB 100 /* assumed change of the rate per second, at most... */
 #define INPHASE_CLOCK_RANGE_PPB 500000 /* ...and in all, from what was last measured */
-/* largest drift of a device that is only heard: a slower or faster one looks like a backlog, and is
-   not mapped */
+/* largest drift of a device that is only heard; a larger one looks like a backlog, and is not
+   mapped */
 #define INPHASE_CLOCK_HEARD_PPB 50000000
 
 #define INPHASE_CLOCK_REJECTED 0     /* contradicts the mapping, or does not advance */
@@ -432,7 +430,7 @@ struct inphase_clock_reading {
     int64_t latest_ns;
 };
 
-/* owned by its caller, who may copy it and reads it only through the functions below */
+/* owned by its caller, who may copy it; read it only through the functions below */
 struct inphase_device_clock {
     struct inphase_clock_reading reading[16]; /* INPHASE_CLOCK_READINGS, oldest first */
     struct inphase_clock_reading contrary; /* the last one that the mapping excludes */
@@ -440,8 +438,8 @@ struct inphase_device_clock {
     uint32_t known;             /* there is a mapping */
     uint32_t contrary_in_a_row;
     uint32_t contrary_agreeing; /* of those, the last ones that agree with each other */
-    struct inphase_clock_reading late; /* heard after the worst case: the first of those that
-                                          agree */
+    struct inphase_clock_reading late; /* heard after the worst case: the first of those that agree
+                                          with each other */
     uint32_t late_in_a_row;     /* of those, up to 4 */
     uint32_t heard;             /* its readings are arrivals alone */
     int64_t last_ns;            /* the newest stamp that was not rejected */
@@ -486,59 +484,61 @@ int inphase_device_clock_add(struct inphase_device_clock *clock, int64_t device_
 int inphase_device_clock_hear(struct inphase_device_clock *clock, int64_t device_ns,
                               int64_t arrival_ns, int64_t least_ns, int64_t stated_ns,
                               int64_t most_ns);
-/* Host time of a device stamp, and how far from the truth it can be. -EAGAIN: not known, because
-   there are too few readings or the last one contradicts the mapping (so add a stamp's own reading
-   first, then map it): then the acquisition is absent. -ERANGE: too far away. */
+/* The host time of a device stamp, and its largest error. Add a stamp's own reading first, then map
+   it. -EAGAIN: unknown, because there are too few readings or the last one contradicts the mapping.
+   Then the acquisition is absent. -ERANGE: too far away. */
 int inphase_device_clock_map(const struct inphase_device_clock *clock, int64_t device_ns,
                              int64_t *host_ns, int64_t *error_ns);
-/* The same for the stamp of a reading that was added before, within what that reading says too: it
-   is never mapped to before its trigger or after its receipt. Of a reading that was heard
-   earliest_ns is its arrival minus most_ns, and limits the error alone. -ERANGE also where the two
-   contradict. */
+/* The same for the stamp of a reading that was added before, within the bounds of that reading:
+   never before its trigger or after its receipt. For a heard reading earliest_ns is its arrival
+   minus most_ns, and limits only the error. -ERANGE also if mapping and bounds contradict each
+   other. */
 int inphase_device_clock_locate(const struct inphase_device_clock *clock, int64_t device_ns,
                                 int64_t earliest_ns, int64_t latest_ns, int64_t *host_ns,
                                 int64_t *error_ns);
 void inphase_device_clock_facts(const struct inphase_device_clock *clock,
                                 struct inphase_clock_facts *out);
-/* The value of a counter that wraps at 2^bits (1 to 64) and never goes back: the first value at or
-   after `previous`, the value of the read before, that ends in raw. Good for reads less than one
-   wrap apart. */
+/* The value of a counter that wraps at 2^bits (1 to 64) and never goes back: the first value from
+   `previous` on (the value of the read before) that ends in raw. Reads must be less than one wrap
+   apart. */
 int64_t inphase_unwrap(int64_t previous, uint64_t raw, uint32_t bits);
 
 /* ---- readers ---------------------------------------------------------------------------- */
 
 /* Follow the frames of a core's segment. fds: of that segment, then of the workers' segments in the
-   order of their sensors; they stay the caller's. Ends with inphase_reader_close. The reader starts
-   behind the newest frame: the first frame it returns is the next one; with from_first it starts at
-   the oldest that the ring holds. The layout is copied and checked once: a writer that changes it,
-   or anything else, leads a reader nowhere but to other values. Thread: one at a time. */
+   order of their sensors; they stay the caller's. Ends with inphase_reader_close. The first frame
+   that it returns is the next one. With from_first it is the oldest in the ring. The layout is
+   copied and checked once. A writer that changes its memory later changes values, and nothing else.
+   Thread: one at a time. */
 int inphase_reader_open(inphase_reader **out, const int *fds, uint32_t count, int from_first);
-/* Wait for frames on a bell that the core rings, as a policy: it is woken by the cycle thread
-   itself, all other readers after it by a thread of the runtime. The bell stays the caller's, and
-   open for as long as the reader. -EPROTO: it is none. */
+/* Wait for frames on a bell that the core rings, as a policy does. The cycle thread itself wakes
+   it; a thread of the runtime then wakes all other readers. The bell stays the caller's, and open
+   as long as the reader. -EPROTO: it is no bell. */
 int inphase_reader_bell(inphase_reader *reader, const inphase_segment *bell);
 void inphase_reader_close(inphase_reader *reader);
 const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);
-/* Wait for the next frame (newest: the newest one, leaving out those between) and copy its record
-   to where inphase_reader_record points. Returns the number of frames lost before it (overwritten,
-   or left out), or -ETIMEDOUT, -EINTR, -EPIPE (the writer is gone, there is no further frame). */
+/* Wait for the next frame and copy its record to where inphase_reader_record points. newest 1: take
+   the newest frame, and leave out those between. Returns the number of frames before it that were
+   overwritten or left out, or -ETIMEDOUT, -EINTR, -EPIPE (the writer is gone, and no frame is
+   left). */
 int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_ns);
-/* Likewise for a policy: the newest frame that was not returned yet of a cycle that `every`
-   divides, waiting until there is one. */
+/* Likewise for a policy: wait for the newest frame that was not returned yet and whose cycle
+   `every` divides. */
 int64_t inphase_reader_due(inphase_reader *reader, int64_t every, int64_t timeout_ns);
 const void *inphase_reader_record(inphase_reader *reader);
-/* Number of the frame that inphase_reader_next returned last (before its first: of the one before
-   what it will return; -1: none). Frames are numbered from 0 without gaps. */
+/* The number of the frame that inphase_reader_next returned last. Before its first frame: the
+   number before that one, -1: none. Frames are numbered from 0 without gaps. */
 int64_t inphase_reader_number(inphase_reader *reader);
-/* Copy the record of an earlier frame by its number and check it after the copy; the one that was
-   returned last stays. 0, -ESTALE: overwritten or not there yet, -EINVAL. */
+/* Copy the record of an earlier frame by its number, and check it after the copy. The frame that
+   was returned last stays. 0, -ESTALE: overwritten or not there yet, -EINVAL. */
 int inphase_reader_past(inphase_reader *reader, int64_t number, void *to);
-/* 1 if sample number sequence of a sensor is still whole in its ring, else 0. What was read from
-   the slot before this call was then never torn or recycled. */
+/* 1: sample number `sequence` of a sensor is still whole in its ring. Everything read from its slot
+   before this call is then valid. 0: it is overwritten. */
 int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t sequence);
 /* Copy a sample's payload and check it after the copy. 0, or -ESTALE. */
 int inphase_reader_copy(inphase_reader *reader, uint32_t sensor, int64_t sequence, void *to);
-/* Statistics as they stand; sensor rows for INPHASE_HIST_SENSORS + i. -EINVAL: no such one. */
+/* The present quantiles of a distribution; INPHASE_HIST_SENSORS + i: of sensor i. -EINVAL: there is
+   no such distribution. */
 int inphase_reader_quantiles(inphase_reader *reader, uint32_t histogram,
                              struct inphase_quantiles *out);
 int inphase_reader_status(inphase_reader *reader, struct inphase_status *out);
@@ -546,32 +546,32 @@ int inphase_reader_realtime(inphase_reader *reader, struct inphase_realtime *out
 int inphase_reader_counts(inphase_reader *reader, struct inphase_counts *out);
 /* counts[sensor * INPHASE_STATUSES + status]; returns the number of sensors */
 int inphase_reader_statuses(inphase_reader *reader, int64_t *counts);
-/* What the worker of a sensor says of its device; -ENOENT: the sensor has no worker. */
+/* The figures of a sensor's worker. -ENOENT: the sensor has no worker. */
 int inphase_reader_worker(inphase_reader *reader, uint32_t sensor,
                           struct inphase_worker_facts *out);
-/* What is known of the clock of a device whose exchange the core runs; -ENOENT: nothing. */
+/* The clock of a device whose exchange the core runs. -ENOENT: nothing is known of it. */
 int inphase_reader_clock(inphase_reader *reader, uint32_t sensor, struct inphase_clock_facts *out);
 /* reasons beside commands that were missed or refused: counts[INPHASE_REASONS] */
 int inphase_reader_reasons(inphase_reader *reader, int64_t *counts);
-/* the worst cycles, worst first; returns how many */
+/* the worst cycles, worst first; returns their number */
 int inphase_reader_worst(inphase_reader *reader, struct inphase_worst *out);
 
 /* ---- the policy's mailbox ---------------------------------------------------------------- */
 
-/* The command mailbox of one policy: its own segment, which the runtime makes and can only read
-   from then on. values: doubles of an answer, in SI: a command's, times the commands of a chunk,
-   one command after the other. post answers the frame of a cycle, and is made by the policy's
-   process, which has mapped the mailbox as its writer. Reason 0 posts commands, any other
-   INPHASE_REASON_* says why there are none, count is then 0. valid_until_ns: commands are of no use
-   after that. Never waits, wakes nobody. */
+/* The command mailbox of one policy: a segment of its own. The runtime makes it, and can only read
+   it from then on. values: doubles of an answer, in SI: those of a command, times the commands of a
+   chunk, one command after the other. The policy's process maps it as its writer, and posts the
+   answer to the frame of a cycle. Reason 0: commands. Any other INPHASE_REASON_*: why there is no
+   command; count is then 0. valid_until_ns: commands are dropped after that time. A post never
+   waits and wakes nobody. */
 int inphase_mailbox_make(inphase_segment **out, uint32_t values, uint64_t epoch);
 /* Bytes of that segment. */
 uint64_t inphase_mailbox_size(uint32_t values);
 int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_until_ns,
                          uint32_t reason, const double *values, uint32_t count);
-/* A frame was taken: the time until the next command is posted is an inference. */
+/* Note that a frame was taken. The time until the next command is posted counts as an inference. */
 void inphase_mailbox_taken(inphase_segment *segment);
-/* The distribution of inferences. 0, or -EPROTO: not a mailbox. Any process that maps it. */
+/* The distribution of inference times. 0, or -EPROTO: not a mailbox. Any process that maps it. */
 int inphase_mailbox_inference(const inphase_segment *segment, struct inphase_quantiles *out);
 
 /* ---- what a policy's process may do ------------------------------------------------------ */
@@ -582,7 +582,7 @@ int inphase_mailbox_inference(const inphase_segment *segment, struct inphase_qua
 #define INPHASE_ALLOW_FILES 8       /* writing to files, not to the store */
 #define INPHASE_ALLOW_PROCESSES 16  /* starting programs */
 
-/* what was asked, and what the kernel gave */
+/* the rights that were requested, and those that the kernel gave */
 struct inphase_sandbox {
     uint32_t allow;             /* in: INPHASE_ALLOW_* */
     int32_t priority;           /* in: the highest SCHED_FIFO priority that RLIMIT_RTPRIO may let it
@@ -596,22 +596,22 @@ struct inphase_sandbox {
                                    out */
 };
 
-/* Give up for this process, for good, what sandbox->allow does not name: sockets, devices, writing
-   to files, programs, other processes, and all capabilities but those of opening files. scratch: a
-   folder in which it may write, NULL: none. What the kernel does not grant is said in *sandbox.
-   Call it before threads are started. */
+/* Put this process into a sandbox, for good. It keeps only the rights in sandbox->allow. It gives
+   up sockets, devices, writing to files, programs, other processes, and all capabilities but those
+   of opening files. scratch: a folder in which it may write, NULL: none. *sandbox tells what the
+   kernel does not grant. Call it before threads are started. */
 void inphase_sandbox_enter(struct inphase_sandbox *sandbox, const char *scratch);
-/* Give up all system calls but those of inphase_model_serve and of ending. After the above, for
-   every thread. 0 or a negative errno. */
+/* Give up all system calls except those that inphase_model_serve and ending need. Call it after
+   inphase_sandbox_enter; it holds for every thread. 0 or a negative errno. */
 int inphase_sandbox_narrow(void);
-/* Where whoever reads the mailbox finds what became of it. 0 or -EPROTO: not a mailbox. */
+/* Write the result into the mailbox, and read it there. 0 or -EPROTO: not a mailbox. */
 int inphase_mailbox_say(inphase_segment *segment, const struct inphase_sandbox *sandbox);
 int inphase_mailbox_said(const inphase_segment *segment, struct inphase_sandbox *out);
 
 /* ---- policies that are models ------------------------------------------------------------ */
 
-/* A policy that is an ONNX model, run by ONNX Runtime's library on the thread that calls: never the
-   cycle thread. The caller has checked the file and how its tensors are bound. */
+/* A policy that is an ONNX model. ONNX Runtime's library runs it on the calling thread, never on
+   the cycle thread. The caller has checked the file and the binding of its tensors. */
 #define INPHASE_MODEL_TENSORS 16    /* inputs, and outputs */
 #define INPHASE_MODEL_PARTS 64      /* of one tensor */
 #define INPHASE_MODEL_RANK 8
@@ -666,42 +666,42 @@ struct inphase_model_config {
 };
 
 typedef struct inphase_model inphase_model;
-/* Open the library, make a session and tensors over own buffers, and run it some times
-   on zeros: from then on nothing is allocated here. All else in config is copied. message: why not,
-   for a person. -ENOENT: no such library; -ENOTSUP: of another version; -EPROTO: it refuses the
+/* Open the library, make a session and tensors over its own buffers, and run it a few times on
+   zeros. From then on nothing is allocated here. Everything else in config is copied. message: the
+   error, for a person. -ENOENT: no such library; -ENOTSUP: another version; -EPROTO: it refuses the
    model; -EINVAL: a bound above is broken; -ENOMEM. Thread: any. */
 int inphase_model_open(inphase_model **out, const struct inphase_model_config *config,
                        char *message, uint32_t room);
 void inphase_model_close(inphase_model *model);
-/* Where the frames of its history are read, before the first call or answer: a reader of its own,
-   or on the same thread. It stays the caller's. -EINVAL: the parts do not lie in that reader's
-   frames; -ENOMEM. Without a history not needed by inphase_model_call. */
+/* Give the model the reader of its history, before the first call or answer: a reader of its own,
+   or one of the same thread. It stays the caller's. inphase_model_call does not need it without a
+   history. -EINVAL: the parts do not lie in that reader's frames; -ENOMEM. */
 int inphase_model_follow(inphase_model *model, inphase_reader *reader);
 /* `call` of struct inphase_native_policy; model: the inphase_model. Thread: one at a time. */
 uint32_t inphase_model_call(void *model, const void *record, const void *const *samples,
                             double *command);
-/* The same for a frame's record that came by the reader that the model follows. 0, and a double per
-   value of each command, or INPHASE_REASON_* why there is none. Thread: the reader's. */
+/* The same for a frame's record from the reader that the model follows. 0, and a double per value
+   of each command; else INPHASE_REASON_*: why there is no command. Thread: the reader's. */
 uint32_t inphase_model_answer(inphase_model *model, inphase_reader *reader, const void *record,
                               double *command);
-/* The two halves of the same, for a runtime that is not ONNX Runtime's library: what the model
-   reads of the frame into the inputs' numbers, 0 or the reason why not; and the outputs' numbers
+/* The two halves of the same, for another runtime than ONNX Runtime's library. take: from the frame
+   into the numbers of the inputs; 0, or the reason why not. give: from the numbers of the outputs
    into a command. Thread: the reader's. */
 uint32_t inphase_model_take(inphase_model *model, inphase_reader *reader, const void *record);
 void inphase_model_give(const inphase_model *model, double *command);
-/* The numbers of an input or output, in its shape and type; NULL: there is no such. They stay where
-   they are until the model is closed. */
+/* The numbers of an input or output, in its shape and type; NULL: it does not exist. They stay in
+   place until the model is closed. */
 void *inphase_model_numbers(inphase_model *model, int output, uint32_t index);
-/* The policy's loop: newest frame of a cycle that `every` divides in, answer out, valid for
-   max_hold_ns from the frame's due time. Returns when the runtime is gone or SIGTERM came, which it
-   unblocks and handles meanwhile (block it before the call, so that none is lost): one at a time in
-   a process. 0 or a negative errno. */
+/* The policy's loop. It takes the newest frame whose cycle `every` divides, and posts the answer,
+   which is valid for max_hold_ns from the frame's due time. It returns when the runtime is gone or
+   SIGTERM came. It unblocks and handles SIGTERM meanwhile; block it before the call, so that none
+   is lost. One at a time in a process. 0 or a negative errno. */
 int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
                         int64_t every, int64_t max_hold_ns);
-/* The two halves of that loop, for another runtime. wait: the next due frame, and take: 0, a reason
-   (INPHASE_REASON_*) why there is nothing to compute, or a negative errno (-ETIMEDOUT, -EINTR;
-   -EPIPE: the runtime is gone). post: give and post for that frame, or the reason why there is
-   none. Follow the reader first. Thread: the reader's. */
+/* The two halves of that loop, for another runtime. wait: wait for the next due frame, and take it.
+   0; or INPHASE_REASON_*: why there is nothing to compute; or a negative errno (-ETIMEDOUT, -EINTR;
+   -EPIPE: the runtime is gone). post: give, and post the answer to that frame, or the reason why
+   there is none. Call inphase_model_follow first. Thread: the reader's. */
 int inphase_model_wait(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
                        int64_t every, int64_t timeout_ns);
 int inphase_model_post(inphase_model *model, inphase_reader *reader, inphase_segment *mailbox,
@@ -709,7 +709,8 @@ int inphase_model_post(inphase_model *model, inphase_reader *reader, inphase_seg
 
 /* ---- frames on the wire ---------------------------------------------------------------- */
 
-/* What both ends of a connection know of frames from their description. The caller fills it. */
+/* The shape of the frames, which both ends of a connection know from the description. The caller
+   fills it. */
 struct inphase_wire {
     uint64_t epoch;
     uint8_t hash[16];           /* of the schedule: hexadecimal digits */
@@ -719,7 +720,7 @@ struct inphase_wire {
     uint8_t large[64];          /* per sensor, 1: its sample has a part of its own, sent once */
 };
 
-/* where a message has a sample */
+/* the place of a sample in a message */
 #define INPHASE_WIRE_NOWHERE 0
 #define INPHASE_WIRE_HERE 1
 #define INPHASE_WIRE_BEFORE 2   /* large: an earlier message brought the one of this sequence */
@@ -732,16 +733,15 @@ int32_t inphase_wire_record_size(const struct inphase_wire *wire);
    INPHASE_WIRE_*. Returns the header's bytes, or -EMSGSIZE. Any thread. */
 int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, int64_t number,
                           int64_t sent_ns, const uint8_t *where, uint8_t *header, uint32_t room);
-/* The reader's present frame as a message: copy each sample to samples[sensor], checked after the
-   copy, and say in where[sensor] whether it is there. Small ones that are not are zeros. A large
+/* The reader's present frame as a message. Each sample is copied to samples[sensor] and checked
+   after the copy; where[sensor] tells the result. A small sample that is missing is zeros. A large
    one whose sequence is sent[sensor] (-1: none) is not copied. Returns as inphase_wire_pack.
    Thread: the reader's. */
 int32_t inphase_wire_frame(const struct inphase_wire *wire, inphase_reader *reader, int64_t number,
                            uint8_t *const *samples, const int64_t *sent, uint8_t *where,
                            uint8_t *header, uint32_t room);
-/* Read a header into a frame record, the frame's number, and where per sensor. 0, -ESTALE (of
-   another run), -EPROTO (not a header of such frames; what was written is then of no use).
-   Any thread. */
+/* Read a header into a frame record, the frame's number, and `where` per sensor. 0, -ESTALE (of
+   another run), -EPROTO (not a header of such frames; the output is then invalid). Any thread. */
 int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, uint32_t size,
                         void *record, int64_t *number, uint8_t *where);
 
@@ -768,7 +768,7 @@ struct inphase_field {
     double zero;
 };
 
-/* what must hold of a packet */
+/* a check that a packet has to pass */
 #define INPHASE_CHECK_MATCH 1       /* (value & mask) == expect, else REASON_MISMATCH */
 #define INPHASE_CHECK_ZERO 2        /* (value & mask) == 0, else REASON_DEVICE with the value */
 #define INPHASE_CHECK_CRC16 3       /* CRC-16 of the bytes before offset is at offset, low first,
@@ -783,7 +783,7 @@ struct inphase_check {
     uint32_t expect;
 };
 
-/* how packets are told apart in a stream, and the escape rule of those that have one */
+/* the framing of packets in a stream, and their escape rule, if they have one */
 struct inphase_framing {
     uint32_t datagram;          /* 1: one read gives one packet; start and length are not used */
     uint32_t can;               /* 1: a datagram is a struct can_frame or canfd_frame: see below */
@@ -802,14 +802,14 @@ struct inphase_framing {
     uint32_t escape_tail;       /* ... up to this many bytes before the end */
 };
 
-/* one reply: what must hold and which fields it carries, at offsets of the unstuffed packet */
+/* one reply: its checks and its fields, at offsets of the unstuffed packet */
 struct inphase_reply {
     uint32_t size;              /* of the unstuffed packet, 0: any */
     uint32_t first_check, checks;
     uint32_t first_field, fields;
 };
 
-#define INPHASE_ACQUIRE_ABSENT 0    /* nothing is known of the acquisition */
+#define INPHASE_ACQUIRE_ABSENT 0    /* the acquisition is unknown */
 #define INPHASE_ACQUIRE_TRIGGER 1   /* triggered_ns + acquire_ns */
 #define INPHASE_ACQUIRE_MIDDLE 2    /* middle of trigger and reply, + acquire_ns */
 
@@ -848,10 +848,10 @@ struct inphase_exchange {
     int64_t acquire_ns;
     int64_t reply_max_ns;       /* worst case from trigger to the last byte: how long the bus must
                                    stay quiet when a reply is missed */
-    int64_t reply_ns;           /* from trigger to the last byte, as the device states it; 0: it
-                                   states only the worst case */
-    int64_t reply_min_ns;       /* from trigger to the last byte at the least: what comes sooner
-                                   answers an earlier trigger, and is a slip. 0: not known */
+    int64_t reply_ns;           /* from trigger to the last byte, as the driver states it; 0: only
+                                   the worst case is stated */
+    int64_t reply_min_ns;       /* the least time from trigger to the last byte: a sooner reply
+                                   answers an earlier trigger, and is a slip. 0: unknown */
 };
 
 /* how a command becomes bytes: the template, its fields, then escape rule, length and CRC-16 */
@@ -877,11 +877,11 @@ int32_t inphase_unescape(const struct inphase_framing *framing, const uint8_t *f
 int32_t inphase_encode(const struct inphase_encoding *encoding, const double *values, uint8_t *to,
                        uint32_t room);
 
-/* An incremental parser, the one that the cycle thread uses, for drivers' own transactions and for
-   tests. feed returns 1 when the last reply is complete (values are filled; the first reply is then
-   waited for again), 0 when bytes are missing, -EBADMSG when a reply was refused: reason and detail
-   say why. It stops at the first of these: inphase_parser_taken says how many bytes it took in. The
-   rest is fed again, and when all is in, no bytes are fed until 0 comes back. */
+/* The cycle thread's incremental parser, for drivers' own transactions and for tests. feed returns
+   1 when the last reply is complete: values are filled, and the first reply is expected again. 0:
+   bytes are missing. -EBADMSG: a reply was refused; see reason and detail. feed stops at the first
+   complete or refused set. inphase_parser_taken is the number of bytes that it took in: feed the
+   rest again. After the last byte, feed no bytes until it returns 0. */
 typedef struct inphase_parser inphase_parser;
 int inphase_parser_open(inphase_parser **out, const struct inphase_exchange *exchange);
 void inphase_parser_close(inphase_parser *parser);
@@ -903,7 +903,7 @@ int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t s
 #define INPHASE_MODE_EFFORT 2       /* N m, or what the driver says */
 #define INPHASE_MODE_SWITCH 3       /* 0 or 1 */
 
-/* limits of one channel, SI; what its mode does not know is not looked at */
+/* limits of one channel, SI; fields that the mode does not use are ignored */
 struct inphase_limits {
     double low, high;           /* position; velocity and effort: of the measured one, may be
                                    infinite */
@@ -922,80 +922,79 @@ struct inphase_limits {
     uint32_t mode;              /* INPHASE_MODE_* */
 };
 
-/* what is measured of one joint, SI; NaN: not known */
+/* the measured values of one joint, SI; NaN: unknown */
 struct inphase_measured {
     double position, velocity, effort;
 };
 
-/* what was applied to one channel, SI; differences are of commands one period apart */
+/* the motion applied to one channel, SI; differences are of commands one period apart */
 struct inphase_motion {
     double position;            /* position mode */
     double velocity, acceleration; /* position and velocity mode */
-    double goal;                /* what was asked for, brought into the limits; at the start what is
-                                   applied */
+    double goal;                /* the request within the limits; at the start the applied value */
     double effort;              /* effort mode */
     double state;               /* switch: 0 or 1 */
     double cycles;              /* switch: since it changed */
 };
 
-/* Limits made ready for one period; set by inphase_limiter_make, then constant. Whoever calls the
-   limiter keeps one per channel. */
+/* The limits of one channel, prepared for one period. inphase_limiter_make sets them; then they are
+   constant. */
 struct inphase_limiter {
     struct inphase_limits limits;
     double period_s;
     double velocity, acceleration, jerk; /* largest change from cycle to cycle: of position, ... */
     double build;               /* cycles in which the jerk builds up the acceleration */
-    double build_cycles, per_2_jerk, per_acceleration; /* for how far a ramp goes at most */
+    double build_cycles, per_2_jerk, per_acceleration; /* bounds of a ramp's distance */
     double effort;              /* position mode: largest measured |effort|, may be infinite */
     double rate;                /* effort mode: largest change from cycle to cycle */
     double dwell;               /* switch: cycles from one change to the next */
-    uint32_t moves;             /* 0: those are no limits, and the channel stands still */
+    uint32_t moves;             /* 0: the limits are invalid, and the channel stands still */
 };
-/* Limits that are none are NaN, low above high, a velocity or acceleration (of effort: an effort or
-   a rate) not above 0, not finite, safe beyond effort. -EINVAL: they are, or the period is;
-   *limiter is one that stands still. Any thread. */
+/* Prepare limits. Invalid are NaN, low above high, a velocity or acceleration (effort mode: an
+   effort or rate) that is infinite or not above 0, and safe beyond effort. -EINVAL: the limits or
+   the period are invalid, and the channel stands still. Any thread. */
 int inphase_limiter_make(struct inphase_limiter *limiter, const struct inphase_limits *limits,
                          double period_s);
 
-/* One channel, one cycle: from what was applied one period ago to what may be applied when
-   `requested` is asked for (not finite: the goal before) and the joint is where it is measured. A
-   request that can be reached within all bounds is applied as it is. Any other is approached as
-   quickly as they allow, without going past it unless that cannot be helped any more.
+/* One channel, one cycle: from the motion applied one period ago to the one that may be applied
+   now. `requested` that is not finite means the goal before. A request that can be reached within
+   all bounds is applied as it is. Any other is approached as quickly as the bounds allow. It is
+   passed only if that cannot be avoided any more.
 
-   What is applied, *motion* on return, for any values of all arguments but a motion->position that
-   is not finite: finite; within its range, a position from outside never further out; no further
-   from what was applied before than its rate allows (a position's velocity, a velocity's
-   acceleration, an effort's rate); and, if motion came from these functions, a position within
-   acceleration and jerk, a velocity within jerk: up to 1e-7 of them, and what numbers of that size
-   are rounded by. There is always something that keeps all of them: nothing is applied after which
+   The applied motion (*motion on return) is finite and within its range; a position outside the
+   range goes no further out. It changes by no more than its rate: a position by its velocity, a
+   velocity by its acceleration, an effort by its rate. This holds for any values of all arguments,
+   except a motion->position that is not finite. If motion came from these functions, a position
+   also keeps acceleration and jerk, and a velocity keeps jerk: up to 1e-7 of them and the rounding
+   of numbers of that size. A legal command always exists: nothing is applied after which
    inphase_ramp would leave the range or a bound.
 
-   A position is never further than `step` from the measured one, unless standing still would be
-   too, and then it goes no further away. Where that moves so suddenly that this and the
-   acceleration cannot both be kept, it is the step that is kept, and the velocity. While the
-   measured effort is beyond its limit the goal is no further in its direction than the position is.
+   A position is never further than `step` from the measured one. If it is further already, it goes
+   no further away. If the measured position moves so suddenly that step and acceleration cannot
+   both be kept, the step and the velocity are kept. While the measured effort is beyond its limit,
+   the goal is no further in its direction than the position.
 
-   A velocity whose position has a range brakes so that the joint comes to rest inside: as far as
-   the joint does what it is told. Where its position is not known it ramps.
+   A velocity with a range of positions brakes so that the joint comes to rest inside, as far as the
+   joint follows its commands. If the position is unknown, it ramps.
 
-   An effort is on the far side of `safe` only while the measured velocity and position are within
-   their limits, else on its way there at its rate; likewise while one that is bounded is not known.
+   An effort is beyond `safe` only while the measured velocity and position are within their limits.
+   Else it goes back to `safe` at its rate; likewise while a limited quantity is unknown.
 
    A switch is on from 0.5. It changes when `dwell_s` have passed since its last change.
 
-   Bounded: at most 22 ramps are worked out. Any thread, the cycle thread included. */
+   Bounded: at most 22 ramps are computed. Any thread, the cycle thread included. */
 void inphase_limit(const struct inphase_limiter *limiter, struct inphase_motion *motion,
                    double requested, const struct inphase_measured *measured);
-/* The next step of a ramp, total likewise: position and velocity to rest, as quick as acceleration
-   and jerk allow, a position no further than `step` from the measured one; an effort to `safe` at
-   its rate; a switch to `safe` when it may change. */
+/* The next step of a ramp, likewise for any values. Position and velocity go to rest as quickly as
+   acceleration and jerk allow, a position no further than `step` from the measured one. An effort
+   goes to `safe` at its rate, a switch when it may change. */
 void inphase_ramp(const struct inphase_limiter *limiter, struct inphase_motion *motion,
                   const struct inphase_measured *measured);
 
 /* ---- the workspace ----------------------------------------------------------------------- */
 
-/* one joint of a chain. With all positions at 0 the frames of all joints are parallel to the
-   base's: any chain can be written down in that pose */
+/* one joint of a chain, written down in the pose in which all positions are 0 and the frames of all
+   joints are parallel to the base's; every chain has such a pose */
 struct inphase_joint {
     double translation[3];      /* m, from the joint before it (the first: from the base) */
     double axis[3];             /* of length 1 */
@@ -1027,7 +1026,7 @@ struct inphase_servo {
     uint32_t mode;              /* INPHASE_MODE_*, of the goal */
     double inertia, damping;    /* effort mode: per rad/s^2, above 0, and per rad/s */
 };
-/* Advance by dt_ns in steps of at most 250 us. Only + - * /: the same on every machine. */
+/* Advance by dt_ns in steps of at most 250 us. Only + - * /: equal on every machine. */
 void inphase_servo_advance(struct inphase_servo *servos, uint32_t count, int64_t dt_ns);
 /* Counter-based draw in [0, 1): depends on its arguments alone, not on the order of draws. */
 double inphase_draw(uint64_t seed, uint64_t cycle, uint64_t device, uint64_t kind);
@@ -1047,7 +1046,7 @@ double inphase_quantile(const struct inphase_distribution *distribution, double 
 #define INPHASE_DRAW_HOST 64
 #define INPHASE_DRAW_POLICY 65
 #define INPHASE_DRAW_ACTUATOR 66    /* the first actuator's; + its index */
-#define INPHASE_DRAW_EPISODE 90     /* not the core's: knobs that are drawn once per episode */
+#define INPHASE_DRAW_EPISODE 90     /* not the core's: values that are drawn once per episode */
 /* kinds of a sensor's draws; of the others 0, and of the host's the number of the sleep */
 #define INPHASE_DRAW_JITTER 0
 #define INPHASE_DRAW_LATENCY 1
@@ -1069,7 +1068,7 @@ struct inphase_twin_channel {
     uint32_t actuator;          /* whose servo */
     uint32_t joint;
     double base, gain, noise;
-    const double *source;       /* of the world: read at the acquisition; stays the world's */
+    const double *source;       /* of the world, which keeps it; read at the acquisition */
 };
 struct inphase_twin {
     const struct inphase_twin_channel *channel;
@@ -1080,22 +1079,22 @@ struct inphase_twin {
     struct inphase_distribution latency; /* ns, trigger to reply; free-running: sample to
                                             reply */
     struct inphase_distribution jitter;  /* ns, added to it */
-    struct inphase_distribution freeze_samples; /* how long it stands still once it does */
+    struct inphase_distribution freeze_samples; /* number of samples of a freeze */
     double dropout;             /* probability that a sample never comes */
-    double freeze;              /* probability that it stands still from a sample on */
+    double freeze;              /* probability that a freeze begins at a sample */
     double drift;               /* its clock's rate less one: of its stamps and of its period */
     uint32_t clock;             /* 1: it gives stamps of that clock, where its exchange has them */
     uint32_t derived;           /* 1: reads what the world computes only in a forward pass */
     uint32_t rendered;          /* 1: the world renders its payload */
 };
 
-/* A world that simulated devices belong to, stepped by the core through the world's own functions;
-   the core links to no simulator. Lock step alone. Everything stays the caller's, who keeps it
-   alive and touches it only between calls of the core.
+/* The world of the simulated devices. The core steps it through the world's own functions, and
+   links to no simulator. Lock step only. Everything stays the caller's, who keeps it alive and uses
+   it only between calls of the core.
 
-   The world stands at grid points start + n * step_ns. An event in between (a late trigger, a drawn
-   latency) is reached by a shorter step, and another one leads back to the grid, so that what is
-   sampled is the state of the instant that it is stamped with. */
+   The world stands at grid points start + n * step_ns. An event between two grid points (a late
+   trigger, a drawn latency) is reached by a shorter step, and another one leads back to the grid.
+   So a sample has the state of the instant of its stamp. */
 struct inphase_world {
     void (*step)(const void *model, void *data);
     void (*forward)(const void *model, void *data); /* derived quantities, for the present state */
@@ -1113,9 +1112,9 @@ struct inphase_world {
     void *user;                 /* of render, which may be Python: the caller's thread runs it */
 };
 
-/* A policy without Python: called in the caller's thread with the frame's record and the sample of
-   each sensor that it names (NULL: none yet). 0: command is filled, with all of a chunk, else
-   INPHASE_REASON_* why there is none. */
+/* A policy without Python. It is called in the caller's thread with the frame's record and the
+   sample of each sensor (NULL: none yet). 0: `command` is filled with all commands of a chunk; else
+   INPHASE_REASON_*: why there is no command. */
 struct inphase_native_policy {
     uint32_t (*call)(void *user, const void *record, const void *const *samples, double *command);
     void *user;
@@ -1148,8 +1147,9 @@ struct inphase_fault {
 
 struct inphase_sensor_config {
     uint32_t device;
-    uint32_t worker;            /* 1: a worker posts the samples; of exchange only acquire counts */
-    uint32_t free_running;      /* 1: never triggered: the newest sample before the latch */
+    uint32_t worker;            /* 1: a worker posts the samples; only `acquire` of the exchange is
+                                   used */
+    uint32_t free_running;      /* 1: never triggered; a frame has the newest sample */
     uint32_t channels;          /* float64 values of a sample that are checked and used */
     const uint32_t *offset;     /* of each in the payload in bytes; NULL: one after the other */
     uint64_t payload;           /* bytes of a sample, a multiple of 8 */
@@ -1166,17 +1166,17 @@ struct inphase_sensor_config {
     const double *rate;         /* largest change per second; NaN: not checked */
 };
 
-/* what the guard sends an actuator when the runtime is gone or frozen */
+/* the bytes that the guard sends an actuator when the runtime is dead or frozen */
 #define INPHASE_STOP_NONE 0         /* nothing: the guard does not have this device */
 #define INPHASE_STOP_HOLD 1         /* the command that was written last, again: position mode */
-#define INPHASE_STOP_ZERO 2         /* where a ramp ends: no velocity, the safe effort or state */
+#define INPHASE_STOP_ZERO 2         /* the end of a ramp: zero velocity, the safe effort or state */
 #define INPHASE_STOP_BYTES 3        /* these bytes: a quick stop, torque off */
 struct inphase_stop {
     uint32_t kind;              /* INPHASE_STOP_* */
     uint32_t size;              /* of BYTES */
     uint32_t chunk;             /* bytes of one datagram of BYTES; 0: they are one write */
     const uint8_t *bytes;
-    int64_t gap_ns;             /* how long the line is left idle before each time */
+    int64_t gap_ns;             /* idle time of the line before each stop */
     int64_t wire_ns;            /* the bytes' own time on the wire */
 };
 
@@ -1186,55 +1186,54 @@ struct inphase_stop {
 /* the quantity of an actuator's feedback */
 #define INPHASE_FEEDBACK_POSITION 0
 #define INPHASE_FEEDBACK_VELOCITY 1 /* not in position mode, nor where positions are limited */
-#define INPHASE_FEEDBACK_OTHER 2    /* of a switch alone: it says nothing of motion */
+#define INPHASE_FEEDBACK_OTHER 2    /* only of a switch: it does not measure motion */
 struct inphase_actuator_config {
     uint32_t device;
     uint32_t channels;
     int32_t feedback_sensor;    /* -1: moves blind */
     uint32_t feedback_channel;  /* first of the feedback's channels */
-    uint32_t feedback_kind;     /* INPHASE_FEEDBACK_*: what they are */
-    uint32_t measures;          /* what else the feedback says: INPHASE_MEASURES_* */
-    uint32_t velocity_channel;  /* first of those; likewise */
+    uint32_t feedback_kind;     /* INPHASE_FEEDBACK_*: their quantity */
+    uint32_t measures;          /* other quantities of the feedback: INPHASE_MEASURES_* */
+    uint32_t velocity_channel;  /* their first channels */
     uint32_t effort_channel;
-    uint32_t accepts;           /* bit per status of the feedback that a motion may go by */
+    uint32_t accepts;           /* bit per status of the feedback with which it may move */
     uint32_t worker;            /* 1: a worker writes the commands; the encoding is for the guard */
-    uint32_t watchdog;          /* 1: the device has one that writes feed, 2: and reads too */
-    uint32_t guarded;           /* 1: its watchdog is verified: it moves without
+    uint32_t watchdog;          /* 1: writes feed the device's watchdog, 2: reads do, too */
+    uint32_t guarded;           /* 1: its watchdog is verified; it moves without
                                    inphase_core_guarded */
-    uint32_t coasts;            /* 1: a missing command is not repeated: what was applied last is
-                                   carried on and brought to rest within max_hold_ns; not of a
-                                   switch */
+    uint32_t coasts;            /* 1: a missing command is not repeated; the last motion is carried
+                                   on and brought to rest within max_hold_ns; not for a switch */
     uint32_t off_on_estop;      /* 1: after the ramp of an emergency stop nothing is written */
     int64_t max_hold_ns;
-    double rest_speed;          /* of a position's unit per second, or of a velocity's: what is
-                                   measured to be slower, over 0.1 s, is at rest; 0: 0.05 */
+    double rest_speed;          /* per second for a position, or a velocity: a joint that is slower
+                                   over 0.1 s is at rest; 0: 0.05 */
     const struct inphase_limits *limits;    /* per channel, all of one mode */
     const struct inphase_workspace *workspace; /* position mode; NULL: not bounded */
-    const double *start;        /* per channel: where one that moves blind in position mode is, as
-                                   far as that is known now; NULL: inphase_core_holds says it, and
-                                   before it does, nothing moves */
+    const double *start;        /* per channel: the place of a blind actuator in position mode, as
+                                   far as it is known; NULL: it moves only after inphase_core_holds
+                                   has given it */
     struct inphase_encoding encoding;
     struct inphase_stop stop;
     const struct inphase_servo *servo;      /* per channel: its twin */
-    double *const *control;     /* per channel: where the world takes the command; NULL: the servo
+    double *const *control;     /* per channel: the world's number for the command; NULL: the servo
                                    follows it */
     const double *control_gain; /* per channel: the world's number per unit of the command */
     struct inphase_distribution delay;      /* ns, from the act until a command takes effect */
 };
 
-/* When a policy is asked and when its answers act (middleware/POLICIES.md). It takes the frames of
-   cycles that `every` divides. Its answer to the frame of cycle n is `chunk` commands; the i-th is
-   for cycle n + latency_cycles + i * chunk_every, whenever it comes: those whose cycle has passed
-   by then are dropped. */
+/* When a policy is asked, and when its answers act (middleware/POLICIES.md). It takes the frames of
+   cycles that `every` divides. Its answer to the frame of cycle n has `chunk` commands. Command i
+   is for cycle n + latency_cycles + i * chunk_every, whenever the answer comes. Commands whose
+   cycle has passed by then are dropped. */
 #define INPHASE_JOIN_SWITCH 0       /* the newest answer counts from its first command on */
-#define INPHASE_JOIN_BLEND 1        /* it fades in over blend_cycles, from the one before */
-#define INPHASE_JOIN_FREEZE 2       /* the one before counts for as long as answers take: for the
-                                       95 % quantile of the last 64, counted in cycles */
+#define INPHASE_JOIN_BLEND 1        /* it is blended in over blend_cycles */
+#define INPHASE_JOIN_FREEZE 2       /* the answer before counts for the usual latency: the 95 %
+                                       quantile of the last 64, in cycles */
 #define INPHASE_HOLD 0              /* a command holds until the next one's cycle */
 #define INPHASE_LINEAR 1            /* straight to the next one */
-#define INPHASE_CUBIC 2             /* on a cubic with the slope that the setpoint has, to the slope
-                                       of the next one: from the one before it to the one after
-                                       it */
+#define INPHASE_CUBIC 2             /* a cubic from the setpoint and its slope to the next one and
+                                       its slope, which is that from the one before it to the one
+                                       after it */
 #define INPHASE_MAX_CHUNK 1024
 #define INPHASE_MAX_PLAN 65536      /* (latency_cycles / chunk_every + chunk + 3) * (values of a
                                        command + 1) is at most this */
@@ -1248,18 +1247,18 @@ struct inphase_policy_timing {
     uint32_t interpolate;       /* INPHASE_HOLD, _LINEAR, _CUBIC */
 };
 
-/* an input of the emergency stop, looked at in every cycle before anything is written */
+/* an input of the emergency stop; the core looks at it in every cycle before anything is written */
 #define INPHASE_INPUT_NONE 0        /* never pressed */
 #define INPHASE_INPUT_LINE 1        /* a GPIO line: see inphase_core_estop_line */
 #define INPHASE_INPUT_SAMPLE 2      /* a channel of a sensor's samples */
 struct inphase_estop_input {
     uint32_t kind;
-    uint32_t pressed;           /* LINE: the level that stops. SAMPLE with a mask: 1, stop when any
-                                   of its bits is set, 0: when any is not */
+    uint32_t pressed;           /* LINE: the level that stops. SAMPLE with a mask: 1: any bit that
+                                   is set stops; 0: any bit that is not set stops */
     uint32_t sensor, channel;   /* SAMPLE */
-    uint32_t accepts;           /* bit per status; with any other one the input is not known */
-    uint64_t mask;              /* of the value, which is then a whole number; 0: not looked at */
-    double low, high;           /* stop outside of them; NaN: not looked at. A NaN value stops */
+    uint32_t accepts;           /* bit per status; with any other status the input is unknown */
+    uint64_t mask;              /* of the value, which is then a whole number; 0: not used */
+    double low, high;           /* values outside stop; NaN: not used. A value that is NaN stops */
 };
 
 struct inphase_config {
@@ -1302,183 +1301,183 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
 /* Stops and joins the cycle thread if it runs. */
 void inphase_core_close(inphase_core *core);
 
-/* What is wanted of a device from the next cycle on, in place of what was wanted before: that the
-   core uses this descriptor, or no descriptor. Each call is a new wish, also for the same number;
-   it is never refused for one that is not taken yet, and the core lets go before it takes. Only the
-   cycle thread reads and writes a descriptor until it has let go. The caller still owns it, and
-   ignores SIGPIPE. Of a socket, the kernel's receive stamps are switched on here, and of a CAN
-   socket its error frames; one that has none does without. 0, or -EINVAL. Threads: any one. */
+/* Request that the core uses a device through this descriptor (attach), or not any more (detach),
+   from the next cycle on. Each call is a new request, also for the same descriptor. It replaces an
+   earlier request that the core has not followed yet. The core lets the old descriptor go before it
+   takes the new one. Until then only the cycle thread reads and writes a descriptor. The caller
+   still owns it, and ignores SIGPIPE. The kernel's receive stamps of a socket are switched on here,
+   and the error frames of a CAN socket, if it has them. 0, or -EINVAL. Threads: any one. */
 int inphase_core_attach(inphase_core *core, uint32_t device, int fd);
 int inphase_core_detach(inphase_core *core, uint32_t device);
-/* By the newest wish: 1: the core is using the device, 0: it is not (never wanted, let go, or
-   lost), -EINPROGRESS: the wish is not taken yet, and the core may be using what was wanted before
-   it. */
+/* By the newest request: 1: the core uses the device; 0: it does not (never requested, detached, or
+   lost); -EINPROGRESS: the core has not followed the request yet, and may still use the descriptor
+   before. */
 int inphase_core_attached(inphase_core *core, uint32_t device);
-/* errno with which the device was lost since the newest wish; 0: it was not. */
+/* errno with which the device was lost since the newest request; 0: it was not lost. */
 int inphase_core_lost(inphase_core *core, uint32_t device);
-/* Make the policy's mailbox, and the bell that it waits on, which is rung at each latch. Before the
+/* Make the policy's mailbox, and the bell that the core rings for it at each latch. Before the
    start, once. Both are the caller's, who closes them after the core. */
 int inphase_core_mailbox(inphase_core *core, inphase_segment **mailbox, inphase_segment **bell);
 /* A worker's device: its segment, the eventfd with which it wakes the core, and the bell that the
-   core rings when there is a command for it (NULL: it takes none). Before the start. From then on
-   attach (with any descriptor) and detach say whether the worker lives, and the core goes by that
-   and by what the worker says of its device. */
+   core rings for a command (NULL: it takes none). Before the start. From then on attach (with any
+   descriptor) and detach tell if the worker lives. The core uses the device while the worker lives
+   and reports it as running. */
 int inphase_core_worker(inphase_core *core, uint32_t device, inphase_segment *ring, int wake_fd,
                         inphase_segment *bell);
 /* Raise a GPIO line at a sensor's trigger offset, before its request if it has one; triggered_ns is
-   read right before. A sensor of a worker is then triggered by the core, the worker only reads. The
-   line is lowered at the latch when pulse_ns have passed by then, else after the act: the pulse's
-   length is not exact, and short of pulse_ns by as much as the trigger was late. fd: a line request
-   of one line, see inphase_gpio_set; it stays the caller's. A line that cannot be set loses the
-   sensor's device. Before the start. -EINVAL: pulse_ns reaches beyond the act, or the sensor is
-   latched. Thread: any. */
+   read right before. The core then triggers the sensor of a worker, and the worker only reads. The
+   line is lowered at the latch if pulse_ns have passed by then, else after the act. So the length
+   of the pulse is not exact, and it is shorter than pulse_ns by the lateness of the trigger. fd: a
+   line request of one line, see inphase_gpio_set; it stays the caller's. A line that cannot be set
+   loses the sensor's device. Before the start. -EINVAL: pulse_ns reaches beyond the act, or the
+   sensor is free-running. Thread: any. */
 int inphase_core_line(inphase_core *core, uint32_t sensor, int fd, int64_t pulse_ns);
-/* Make the page on which the cycle thread leaves the guard a heartbeat in every cycle and, before
-   each command, what stops that device; a heartbeat older than max_hold_ns means a frozen runtime.
-   Returns a descriptor of it, which nobody can map for writing or resize; *life_fd: one of the page
-   on which the guard leaves its own beat. The caller closes both. The cycle thread reads that beat:
-   a guard that died, or whose beat is older than 5 max_hold_ns, guards nothing; one that stopped
-   the devices and let this process live, for its robot is emulated, ends the run:
-   INPHASE_REASON_GUARD. Before the start. -EBUSY: there is one, or on virtual time; a negative
-   errno of memfd_create and the like. */
+/* Make the guard's page. In every cycle the cycle thread writes a heartbeat there, and before each
+   command the bytes that stop that device. A heartbeat older than max_hold_ns means a frozen
+   runtime. Returns a descriptor of the page, which nobody can map for writing or resize. *life_fd:
+   a descriptor of the page for the guard's own heartbeat. The caller closes both. The cycle thread
+   reads the guard's heartbeat. A guard that is dead, or whose heartbeat is older than 5
+   max_hold_ns, guards nothing. A guard that stopped the devices of an emulated robot and spared
+   this process ends the run (INPHASE_REASON_GUARD). Before the start. -EBUSY: there is a page
+   already, or the clock is virtual; else a negative errno of memfd_create and the like. */
 int inphase_core_guard(inphase_core *core, int64_t max_hold_ns, int32_t *life_fd);
-/* An actuator's enable sequence is done: commands may be written to it, and it stands (enable is
-   said before its device is attached again). 0: commands may not be; what it was told to do is
-   stopped. */
+/* enabled 1: the actuator's enable sequence is done and it stands still, so commands may be written
+   to it. Call it before its device is attached again. 0: no commands may be written, and its motion
+   is stopped. */
 int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled);
-/* The goals at which a device in position mode holds already, one per channel, said before enable:
-   its first motion begins there and not where it is measured, so that it does not give way by what
-   holds its load. One that is further from the measured position than `step` is left out. One that
-   moves blind begins there wherever that is, and is not armed where its place is not known. count
-   0: none. */
+/* The goals at which a device in position mode already holds, one per channel. Call it before
+   enable. The first motion begins there and not at the measured position, so that a joint does not
+   sag under its load. A goal further than `step` from the measured position is not used. A blind
+   actuator begins there in any case, and is not armed while its place is unknown. count 0: no
+   goals. */
 int inphase_core_holds(inphase_core *core, uint32_t actuator, const double *goal, uint32_t count);
-/* 1: latched or stopping, and the actuator's feedback shows that it moves. Any thread; -EINVAL. */
+/* 1: motion is latched or stopping, and the feedback shows that the actuator moves. Any thread;
+   -EINVAL. */
 int inphase_core_moves(inphase_core *core, uint32_t actuator);
-/* 1: latched or stopping, and the actuator is not known to be at rest. Any thread; -EINVAL. */
+/* 1: motion is latched or stopping, and the actuator may not be at rest. Any thread; -EINVAL. */
 int inphase_core_loose(inphase_core *core, uint32_t actuator);
-/* Ask for motion: from OPENED, or to clear what is latched (the local reset, and the only one). At
-   the latch of a cycle the core grants it once every actuator is enabled, its device attached, its
-   feedback good and something there that stops it without us; nothing moves; no emergency-stop
-   input is pressed or not known. Motion then starts from where the robot is. Until then the request
-   stays; inphase_reader_status says what it waits for. What is latched meanwhile ends it. Where
-   motion is armed it does nothing. Threads: any one. */
+/* Request motion: from OPENED, or to clear a latch (the local reset, and the only one). The core
+   grants it at the latch of a cycle when all of this holds: every actuator is enabled, its device
+   is attached, its feedback is good, and something else can stop it; nothing moves; no
+   emergency-stop input is pressed or unknown. Motion then starts from the robot's place. Until then
+   the request stays pending; `refusal` of inphase_reader_status tells the reason. A new latch
+   cancels it. If motion is armed already, the call does nothing. Threads: any one. */
 int inphase_core_arm(inphase_core *core);
-/* The same by a person who knew of so many emergency stops (`estops` of inphase_reader_status) when
-   they asked: one that came since then wins, and nothing is armed. */
+/* The same, requested by a person who knew of so many emergency stops (`estops` of
+   inphase_reader_status). A newer emergency stop wins, and nothing is armed. */
 int inphase_core_arm_after(inphase_core *core, uint32_t estops);
-/* Take back a request to arm that was not granted. */
+/* Withdraw a request to arm that was not granted yet. */
 int inphase_core_disarm(inphase_core *core);
-/* Emergency stop, taken up by the next act before anything is written: motion is latched, every
+/* Emergency stop. The next act follows it before anything is written: motion is latched, and every
    actuator ramps. from: INPHASE_ESTOP_LOCAL or _CLIENT. Async-signal-safe, any thread. */
 int inphase_core_estop(inphase_core *core, uint32_t from);
-/* What an emergency-stop input of lines looks at: a line request of one line (see
-   inphase_gpio_get), which stays the caller's. Before the start. Without it the input is not known,
-   and nothing is armed. */
+/* The line of an emergency-stop input: a line request of one line (see inphase_gpio_get), which
+   stays the caller's. Before the start. Without it the input is unknown, and nothing is armed. */
 int inphase_core_estop_line(inphase_core *core, uint32_t input, int fd);
-/* The page on which the gateway leaves clients' emergency stops: a segment of its own, which the
-   runtime makes, can only read from then on, and looks at in every cycle. post is the gateway's,
-   which has mapped it as its writer; it never waits, and wakes nobody. */
+/* The page for clients' emergency stops: a segment of its own. The runtime makes it, can only read
+   it from then on, and looks at it in every cycle. The gateway maps it as its writer, and posts. A
+   post never waits and wakes nobody. */
 int inphase_estop_page_make(inphase_segment **out, uint64_t epoch);
 int inphase_estop_page_post(inphase_segment *segment);
-/* Let the core look at that page; before the start. The segment stays the caller's. -EPROTO: it is
-   not one of this runtime's. */
+/* Let the core look at that page. Before the start. The segment stays the caller's. -EPROTO: it is
+   not of this runtime. */
 int inphase_core_estop_page(inphase_core *core, inphase_segment *segment);
-/* Something stops an actuator's device when this process does not (the guard), or no longer: then
-   nothing is armed, and what is armed is latched, also where something else does before the next
-   cycle. Any thread. */
+/* guarded 1: the guard can stop an actuator's device when this process does not. 0: not any more;
+   then nothing is armed, and armed motion is latched, even if another guard takes over before the
+   next cycle. Any thread. */
 int inphase_core_guarded(inphase_core *core, uint32_t actuator, int guarded);
-/* Whether a robot may go from one state to another: 1 or 0. Any thread. */
+/* 1: a robot may go from one state to another; else 0. Any thread. */
 int inphase_state_may(uint32_t from, uint32_t to);
-/* Latch motion at the next latch of a cycle: for what the cycle thread cannot see by itself. The
-   first reason stays, as always. -EINVAL: no such reason. Async-signal-safe, any thread. */
+/* Latch motion at the next latch of a cycle, for a fault that the cycle thread cannot see itself.
+   The first reason stays, as always. -EINVAL: no such reason. Async-signal-safe, any thread. */
 int inphase_core_latch(inphase_core *core, uint32_t reason, uint32_t detail);
-/* The supervisor lives. From its first beat on it is watched: where motion is live, and cycles of
-   INPHASE_SUPERVISOR_NS in all were run without another beat, motion is latched; of two periods, or
-   of resumed_after_ns, where those are longer. Never waits. Any thread. */
+/* The supervisor's heartbeat. From the first beat on the supervisor is watched: live motion is
+   latched after cycles without a beat of INPHASE_SUPERVISOR_NS in all, or of two periods or of
+   resumed_after_ns, if those are longer. Never waits. Any thread. */
 #define INPHASE_SUPERVISOR_NS 1000000000
 void inphase_core_beat(inphase_core *core);
-/* The policy is gone for good: says why commands are missing from now on. */
+/* The policy is gone for good: the reason why commands are missing from now on. */
 void inphase_core_policy_gone(inphase_core *core, uint32_t reason);
 /* Page faults of the cycle thread, counted by the supervisor from /proc. */
 void inphase_core_page_faults(inphase_core *core, int64_t faults);
 /* Ask for a stop: ramp, then end. Async-signal-safe. The first reason stays. */
 void inphase_core_stop(inphase_core *core, uint32_t reason, uint32_t detail);
 
-/* Start the cycle thread. Real-time rights that were refused are in inphase_reader_realtime; a
-   caller that requires them asks inphase_realtime_try first. */
+/* Start the cycle thread. inphase_reader_realtime tells which real-time rights were refused; a
+   caller that requires them calls inphase_realtime_try first. */
 int inphase_core_start(inphase_core *core);
 /* Wait until the cycle thread has ended; -ETIMEDOUT. */
 int inphase_core_join(inphase_core *core, int64_t timeout_ns);
-/* Ask the kernel, in a thread that ends at once, for what the cycle thread would ask for. */
+/* Ask the kernel for the rights of the cycle thread, in a thread that ends at once. */
 int inphase_realtime_try(int32_t priority, int32_t cpu, struct inphase_realtime *out);
 
 /* ---- stops that nothing holds up --------------------------------------------------------- */
 
-/* A thread in C that hands stops to a core. It waits for these descriptors and for nothing else, so
-   that an interpreter that is busy, a driver that takes its time, a guard that is frozen or an
-   output that nobody reads delays none of them. Each is -1: there is none; all stay the caller's,
-   who has made them non-blocking (not a terminal that others share: open it anew). */
+/* A thread in C that hands stops to a core. It waits for these descriptors and for nothing else. So
+   a busy interpreter, a slow driver, a frozen guard or an output that nobody reads delays no stop.
+   -1: there is no such descriptor. All stay the caller's, who has made them non-blocking. A
+   terminal that others share has to be opened anew for that. */
 struct inphase_stops_config {
-    int32_t keys_fd;            /* a terminal's. Space, e and E are the emergency stop. Its hang-up
-                                   is a stop, as by SIGHUP; that it is another's to read ends the
-                                   keys */
-    int32_t signals_fd;         /* a byte per signal that came, its number: SIGHUP, SIGINT, SIGQUIT
-                                   and SIGTERM are a stop, SIGUSR1 is told on as the key `a` */
+    int32_t keys_fd;            /* a terminal. Space, e and E are the emergency stop. Its hang-up is
+                                   a stop, as by SIGHUP. The keys end when another process takes the
+                                   terminal */
+    int32_t signals_fd;         /* a byte per signal, its number: SIGHUP, SIGINT, SIGQUIT and
+                                   SIGTERM are a stop, SIGUSR1 becomes the key `a` */
     int32_t line_fd;            /* a socket to the process that runs the robot. `e` is the emergency
                                    stop, `s` a stop; its end is a stop, INPHASE_REASON_PARENT */
-    int32_t told_fd;            /* out: keys as they were pressed, for the supervisor. What has no
-                                   room is dropped */
+    int32_t told_fd;            /* out: the pressed keys, for the supervisor. A key without room is
+                                   dropped */
 };
 typedef struct inphase_stops inphase_stops;
-/* Start the thread, which blocks all signals. Close it before the core; it never waits long to end.
-   0, or the negative errno of eventfd and pthread_create. Thread: any. */
+/* Start the thread, which blocks all signals. Close it before the core; it ends quickly. 0, or the
+   negative errno of eventfd and pthread_create. Thread: any. */
 int inphase_stops_open(inphase_stops **out, inphase_core *core,
                        const struct inphase_stops_config *config);
 void inphase_stops_close(inphase_stops *stops);
 
-/* Lock step, all in the caller's thread. The policy is one server, as on the robot: it takes the
-   newest frame that is due (see inphase_policy_timing) and that it has not had as soon as it is
-   free, and answers when its inference has passed. Meanwhile the robot's cycles go on. */
+/* Lock step, all in the caller's thread. The policy is one server, as on the robot. As soon as it
+   is free, it takes the newest due frame (see inphase_policy_timing) that it has not had. It
+   answers after its inference time. Meanwhile the robot's cycles go on. */
 
-/* Run on to the frame that the policy takes next: its number (see inphase_reader_number), or
-   -EAGAIN: so many cycles in all were run before (0: no bound), or -ESHUTDOWN: the core has
-   stopped. */
+/* Run to the frame that the policy takes next. Returns its number (see inphase_reader_number).
+   -EAGAIN: `cycles` in all were run before that (0: no bound). -ESHUTDOWN: the core has stopped. */
 int64_t inphase_core_turn(inphase_core *core, int64_t cycles);
-/* What the policy answers to that frame: reason 0 and `count` values, of each command of the chunk
-   a value per channel, or why there is none, and then no values are looked at. The rest of the
-   frame's cycle is run where the answer is there before the act. */
+/* The policy's answer to that frame. Reason 0: `count` values, per command of the chunk a value per
+   channel. Any other reason: why there is no command; values are not used. If the answer is there
+   before the act, the rest of the frame's cycle is run. */
 int inphase_core_answer(inphase_core *core, uint32_t reason, const double *values,
                         uint32_t count);
-/* The answer, and on to the next frame: both in one call, for a loop in Python. Returns as
-   inphase_core_turn, or as inphase_core_answer when that fails. */
+/* The answer, and the run to the next frame, in one call, for a loop in Python. Returns as
+   inphase_core_turn, or as inphase_core_answer if that fails. */
 int64_t inphase_core_answer_turn(inphase_core *core, uint32_t reason, const double *values,
                                  uint32_t count, int64_t cycles);
-/* Run so many cycles without leaving C, with the native policy where there is one. Returns the
-   cycles run: fewer when the core stops by itself. */
+/* Run so many cycles without leaving C, with the native policy, if there is one. Returns the number
+   of cycles run: fewer if the core stops by itself. */
 int64_t inphase_core_run(inphase_core *core, int64_t cycles);
 /* Plan a fault. -ENOSPC: too many; -EPERM: not on virtual time. */
 int inphase_core_fault(inphase_core *core, const struct inphase_fault *fault);
-/* Cycles run so far, those of a final ramp included. frames: latched so far. */
+/* The number of cycles run so far, those of a final ramp included. *frames: frames latched so
+   far. */
 int64_t inphase_core_progress(inphase_core *core, int64_t *frames);
 
-/* how the world failed, and when */
+/* the failure of a world, and its time */
 struct inphase_world_failure {
     int32_t what;               /* 0: it did not; 1 + number of the warning; -EIO: an error that it
                                    raised, -EPIPE: its renderer failed */
     int64_t cycle;
     int64_t world_ns;           /* where the world stood */
-    char message[256];          /* what it said, may be empty */
+    char message[256];          /* its message, may be empty */
 };
 void inphase_core_world_failure(inphase_core *core, struct inphase_world_failure *out);
 
 /* ---- video capture --------------------------------------------------------------------- */
 
 /* A camera behind Video4Linux: one plane, memory-mapped buffers. Not for the cycle thread: these
-   calls go into the kernel's drivers and may wait. Threads: any, one at a time.
-   Beside what is said at each function: -ENODEV or -EIO, the camera is gone. */
+   calls go into the kernel's drivers and may wait. Threads: any, one at a time. Every function may
+   also return -ENODEV or -EIO: the camera is gone. */
 #define INPHASE_VIDEO_BUFFERS 32    /* most that a driver may make of those asked for */
 
-/* in: what is wanted; out: what the driver granted, which the caller has to compare */
+/* in: the wanted format; out: the granted format, which the caller has to compare */
 struct inphase_video_format {
     uint32_t width, height;
     uint32_t fourcc;            /* V4L2's code, first letter in the low byte */
@@ -1511,26 +1510,26 @@ struct inphase_video_image {
 };
 
 typedef struct inphase_video inphase_video;
-/* Open a camera, set format and interval, map buffers. -ENOTTY: not a V4L2 device; -ENOTSUP: one
-   that does not capture, or not into mapped buffers, or in several planes; -EBUSY: another process
-   captures; -ENOMEM; -E2BIG: more buffers than the bound above. Ends with inphase_video_close. */
+/* Open a camera, set format and interval, map buffers. -ENOTTY: not a V4L2 device; -ENOTSUP: it
+   does not capture into mapped buffers of one plane; -EBUSY: another process captures; -ENOMEM;
+   -E2BIG: more buffers than the bound above. Ends with inphase_video_close. */
 int inphase_video_open(inphase_video **out, const char *path, struct inphase_video_format *format,
                        uint32_t buffers);
 void inphase_video_close(inphase_video *video);
-/* Pixel formats that a camera offers, at most room of them; returns how many. */
+/* The pixel formats of a camera, at most `room` of them; returns their number. */
 int inphase_video_offered(const char *path, uint32_t *fourcc, uint32_t room);
 /* Set a control and read it back. -EINVAL: the camera has no such control; -ERANGE. */
 int inphase_video_control(inphase_video *video, uint32_t id, int32_t *value);
 /* The stream on and off. */
 int inphase_video_start(inphase_video *video);
 void inphase_video_stop(inphase_video *video);
-/* Give back all images that wait in the driver, unread; returns how many. */
+/* Give back all images that wait in the driver, unread; returns their number. */
 int inphase_video_flush(inphase_video *video);
-/* Wait for the newest image and hold its buffer; the one held before goes back to the driver. When
-   all buffers were full, those are older than the driver's halt: they are given back and the next
-   one is waited for. -ETIMEDOUT, -EINTR, -EINVAL (not started). */
+/* Wait for the newest image and hold its buffer; the buffer held before goes back to the driver. If
+   all buffers are full, the driver has halted and its images are old: they are given back, and the
+   call waits for the next image. -ETIMEDOUT, -EINTR, -EINVAL (not started). */
 int inphase_video_next(inphase_video *video, int64_t timeout_ns, struct inphase_video_image *image);
-/* Give the held buffer back, once its image is copied. */
+/* Give the held buffer back, after its image was copied. */
 int inphase_video_release(inphase_video *video);
 
 /* ---- for whoever needs a clock and a process rule -------------------------------------- */
@@ -1543,5 +1542,5 @@ int inphase_gpio_set(int fd, uint64_t mask, uint64_t value);
 int inphase_gpio_get(int fd, uint64_t mask, uint64_t *value);
 /* End this process (SIGTERM) when the thread that started it ends. 0 or a negative errno. */
 int inphase_die_with_parent(void);
-/* Wait until the word at address differs from value. For yardsticks: a bare futex. */
+/* Wait until the word at address differs from value. A bare futex, for yardsticks. */
 int inphase_futex_wait(const uint32_t *address, uint32_t value, int64_t timeout_ns);
