@@ -142,9 +142,10 @@ class PageRunner:
 
 def patient(schedule: str) -> str:
     """A schedule that a loaded machine runs as well; one that is already is left as it is."""
-    if "[guard]" in schedule or "[cycle]" not in schedule:
+    if "resumed_after_ms" in schedule:
         return schedule
-    schedule = schedule.replace("[cycle]\n", PATIENT_GUARD + PATIENT_CYCLE, 1)
+    guard = "" if "[guard]" in schedule else PATIENT_GUARD
+    schedule = schedule.replace("[cycle]\n", guard + PATIENT_CYCLE, 1)
     return schedule.replace('driver = "dynamixel"\n', PATIENT_ARM)
 
 

@@ -11,7 +11,7 @@ import inphase
 import robots
 from inphase import errors
 from inphase.runtime import summary
-from page_runner import PageRunner, assert_lines
+from page_runner import PageRunner, assert_lines, patient
 from peers import ROOT, free_port, open_folder
 
 DOCS = ROOT / "docs"
@@ -24,8 +24,9 @@ def lay_schedules(folder: Path) -> dict[str, str]:
     schedules = folder / "schedules"
     shutil.copytree(ROOT / "schedules", schedules)
     made = robots.demo_schedule(schedules, emulator=True, gateway=True)
-    made.rename(schedules / "demo.toml")
-    name = re.findall(r'^name = "(\w+)"', (schedules / "demo.toml").read_text(), re.MULTILINE)[0]
+    text = made.read_text()
+    (schedules / "demo.toml").write_text(patient(text))
+    name = re.findall(r'^name = "(\w+)"', text, re.MULTILINE)[0]
     return {
         "inphase echo": f"inphase echo {name}",
         "demo: 500": f"{name}: 500",
