@@ -8,6 +8,7 @@ screen (EGL).
 """
 
 import argparse
+import contextlib
 import json
 import shutil
 import tempfile
@@ -23,12 +24,8 @@ from numpy.typing import NDArray
 from press_task import SETTLED_CYCLES, WANTED_N, Score, pressure, score
 
 import inphase
-from inphase import schedule
-from inphase.episodes.lockstep import LockStep
+from inphase.errors import WorldError
 from inphase.frame import Frame
-from inphase.plan import plan
-from inphase.world.mujoco import world as mujoco_world
-from inphase.world.mujoco.package import why_no_images
 
 HERE = Path(__file__).resolve().parent
 CYCLE_S = 0.004
@@ -119,6 +116,7 @@ PHOTOGRAPHED = range(120, SHOWN_CYCLES, 380)
 class Shown:
     """One episode: a row per frame, and photographs."""
 
+    time_s: list[float]
     tip_m: list[float]
     board_m: list[float]
     force_n: list[float]
@@ -126,23 +124,24 @@ class Shown:
 
 
 def show(policy: Without | None, seed: int, *, photographs: bool = False) -> Shown:
-    """Run episode 0 of a seed."""
-    shown = Shown([], [], [], [])
+    """Run episode 0 of a seed; without graphics there are no photographs."""
+    shown = Shown([], [], [], [], [])
     with tempfile.TemporaryDirectory(prefix="inphase-press-") as folder:
         path = press_truth.write(Path(folder), policy=policy is None)
-        made = plan.make(schedule.load(path))
-        world = mujoco_world.MujocoWorld(made)
         if policy is not None:
             policy.reset()
-        with LockStep(made.schedule, seed=seed, world=world, call=policy) as robot:
-            for frame in robot.frames(SHOWN_CYCLES):
+        with inphase.Runner(
+            path, policy=policy, cycles=SHOWN_CYCLES, lockstep=True, seed=seed
+        ) as robot:
+            for frame in robot:
                 truth = frame["truth"].value
+                shown.time_s.append(frame.cycle * CYCLE_S)
                 shown.tip_m.append(float(truth["tip"][2]))
                 shown.board_m.append(press_truth.BOARD_M + float(truth["board"].sum()))
                 shown.force_n.append(float(truth["touch"][0]))
                 if photographs and frame.cycle in PHOTOGRAPHED:
-                    shown.photographs.append(world.picture("side", 300, 300))
-        world.close()
+                    with contextlib.suppress(WorldError):
+                        shown.photographs.append(robot.picture("side", 300, 300))
     return shown
 
 
@@ -154,9 +153,8 @@ def draw(path: Path, seed: int) -> None:
     from matplotlib import pyplot
     from PIL import Image
 
-    network = show(None, seed, photographs=why_no_images() is None)
+    network = show(None, seed, photographs=True)
     blind = show(Without("force"), seed)
-    time_s = np.arange(SHOWN_CYCLES) * CYCLE_S
     figure, rows = pyplot.subplots(3, 1, figsize=(8, 6.4), height_ratios=[1.1, 1, 1.2])
     rows[0].axis("off")
     if network.photographs:
@@ -164,16 +162,16 @@ def draw(path: Path, seed: int) -> None:
         rows[0].imshow(np.hstack(network.photographs))
         for i, cycle in enumerate(PHOTOGRAPHED):
             rows[0].text(i * side + 8, 30, f"{cycle * CYCLE_S:.1f} s", color="white", fontsize=8)
-    rows[1].plot(time_s, 100 * np.array(network.board_m), color="tab:blue", label="board")
-    rows[1].plot(time_s, 100 * np.array(network.tip_m), color="black", lw=0.8, label="tip")
+    rows[1].plot(network.time_s, 100 * np.array(network.board_m), color="tab:blue", label="board")
+    rows[1].plot(network.time_s, 100 * np.array(network.tip_m), color="black", lw=0.8, label="tip")
     rows[1].set_ylabel("height, cm")
-    rows[2].plot(time_s, blind.force_n, color="tab:orange", lw=0.8, label="blind from 3 s on")
-    rows[2].plot(time_s, network.force_n, color="black", lw=0.8, label="the network")
+    rows[2].plot(blind.time_s, blind.force_n, color="tab:orange", lw=0.8, label="blind from 3 s on")
+    rows[2].plot(network.time_s, network.force_n, color="black", lw=0.8, label="the network")
     rows[2].axhline(WANTED_N, color="tab:green", ls="--", lw=0.8, label="wanted")
     rows[2].set(ylabel="force, N", xlabel="s", ylim=(0, 25))
     for row in rows[1:]:
         row.legend(loc="upper right", fontsize=8)
-        row.set_xlim(0, time_s[-1])
+        row.set_xlim(0, SHOWN_CYCLES * CYCLE_S)
         row.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=90)

@@ -30,8 +30,7 @@ import press_truth
 from numpy.typing import NDArray
 from press_task import TIP_N, WANTED_N, score
 
-from inphase import schedule
-from inphase.episodes.lockstep import LockStep
+import inphase
 from inphase.frame import Frame
 
 Array = NDArray[np.float64]
@@ -270,10 +269,17 @@ class Drive:
         """Inputs, changes that the expert would have made, forces: a row per frame."""
         expert = Expert()
         driver = Driver(self.network, expert, [self.seed, self.number])
-        loaded = schedule.load(self.schedule)
-        with LockStep(loaded, seed=self.seed, episode=self.number, call=driver) as robot:
+        with inphase.Runner(
+            self.schedule,
+            policy=driver,
+            cycles=self.cycles,
+            lockstep=True,
+            seed=self.seed,
+            episode=self.number,
+        ) as robot:
             expert.begin(robot.draws)
-            robot.run(self.cycles)
+            for _ in robot:
+                pass
         return np.array(driver.inputs), np.array(driver.wanted), np.array(driver.forces)
 
 

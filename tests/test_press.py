@@ -9,7 +9,9 @@ import pytest
 
 import inphase
 from inphase import Runner, schedule
+from inphase.errors import ScheduleError, WorldError
 from inphase.plan import plan
+from inphase.world.mujoco.package import why_no_images
 from peers import BOUND_S, ROOT, free_port
 
 pytest.importorskip("mujoco", reason="a world needs MuJoCo: pip install 'inphase[sim]'")
@@ -83,6 +85,32 @@ def test_the_file_computes_what_was_trained(tmp_path: Path) -> None:
     (action,) = session.run(None, {"obs": inputs.astype(np.float32)})
     position = (inputs * train_press.STD + train_press.MEAN)[:, :6]
     np.testing.assert_allclose(action, position + network.change(inputs), atol=1e-6)
+
+
+def test_a_runner_in_lock_step_names_the_draws_of_its_episode() -> None:
+    episodes = inphase.rollout(PRESS, None, episodes=2, seed=7, cycles=10, workers=1)
+    for episode in episodes:
+        with Runner(PRESS, lockstep=True, seed=7, episode=episode.number, cycles=10) as robot:
+            assert robot.draws == episode.draws
+    assert episodes[0].draws != episodes[1].draws
+
+
+def test_a_picture_is_of_a_world_alone() -> None:
+    if why_no_images() is not None:
+        pytest.skip(f"no pictures: {why_no_images()}")
+    with Runner(PRESS, lockstep=True, cycles=50) as robot:
+        before = robot.picture("side", 60, 80)
+        frames = [frame.cycle for frame in robot]
+        assert (before.shape, before.dtype) == ((60, 80, 3), np.uint8)
+        assert not np.array_equal(before, robot.picture("side", 60, 80)), "the arm has moved"
+        with pytest.raises(ScheduleError, match="no_such_camera"):
+            robot.picture("no_such_camera")
+    assert frames == list(range(50))
+    with (
+        Runner(SCHEDULES / "demo.toml", lockstep=True, cycles=1) as robot,
+        pytest.raises(WorldError, match=r"no \[world\]"),
+    ):
+        robot.picture()
 
 
 @pytest.mark.real

@@ -8,6 +8,9 @@ is in `mujoco_world`.
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inphase.errors import WorldError
 from inphase.plan.plan import Plan
 from inphase.schedule import Schedule
@@ -108,6 +111,9 @@ class World(Protocol):
 
     def render(self, index: int, payload: Any) -> int:
         """Render a sensor's sample of the present state into a writable buffer; 0, or -1."""
+
+    def picture(self, camera: str | None, height: int, width: int) -> NDArray[np.uint8]:
+        """The view of a camera now, for a person; None: the first one."""
 
     def explain(self, failure: Failure) -> WorldError:
         """The error for a failure that the core reports."""

@@ -5,13 +5,18 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inphase.episodes import lockstep
 from inphase.episodes.lockstep import LockStep
 from inphase.episodes.robot import Robot, RobotOptions
+from inphase.errors import WorldError
 from inphase.frames import store
 from inphase.frames.frame import Frame
 from inphase.plan.plan import Plan
 from inphase.schedule import Schedule
+from inphase.world.mujoco import package as mujoco_package
 from inphase.world.mujoco.world import MujocoWorld
 from inphase.world.randomisation import KnobLike
 
@@ -59,7 +64,6 @@ class LockStepRobot(Robot):
         self.store_path = made.core.segment.path
         self.follower = made.follower
         self.draws = made.draws
-        """what was drawn for the episode, by path"""
 
     def next(self, timeout_s: float | None = None, newest: bool = False) -> Frame:
         """On to the next frame, with the policy's turn at it where the caller does not answer."""
@@ -97,6 +101,14 @@ class LockStepRobot(Robot):
     def messages(self) -> list[str]:
         """None: there is no runtime."""
         return []
+
+    def picture(self, camera: str | None, height: int, width: int) -> NDArray[np.uint8]:
+        """Of the present; the world stays as it is."""
+        world, path = self._lockstep.world, self._lockstep.schedule.path
+        trouble = "no [world]" if world is None else mujoco_package.why_no_images()
+        if world is None or trouble is not None:
+            raise WorldError(f"{path}: no picture: {trouble}")
+        return world.picture(camera, height, width)
 
     def close(self) -> None:
         """End the run without a summary."""

@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inphase.frames.frame import Frame
 from inphase.frames.store_follower import StoreFollower
 from inphase.policy.turn import PolicyCall
@@ -29,6 +32,8 @@ class Robot(Protocol):
     store_path: str
     pid: int | None
     """the runtime's process; None on virtual time, which has none"""
+    draws: dict[str, float | list[float]]
+    """of [randomise] for the episode, by path; none on the wall clock"""
 
     def start(self) -> None:
         """Raises what `Runner` raises."""
@@ -62,3 +67,6 @@ class Robot(Protocol):
 
     def messages(self) -> list[str]:
         """The runtime's messages so far."""
+
+    def picture(self, camera: str | None, height: int, width: int) -> NDArray[np.uint8]:
+        """The view of a camera of the world; None: the first one. Raises WorldError."""

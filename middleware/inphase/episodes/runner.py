@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inphase import schedule as schedules
 from inphase.episodes.lockstep_robot import LockStepRobot
 from inphase.episodes.robot import Robot, RobotOptions
@@ -28,8 +31,8 @@ class Runner:
 
     schedule: a path, or one that was loaded. policy: a callable that runs in this process instead
     of the schedule's policy (it then shares this process's GIL). cycles: end after so many (0: at
-    the end of the block). observe: never write to an actuator. lockstep: on virtual time, with
-    seed, that of the simulated devices. simulate: in real time, in the schedule's simulated world.
+    the end of the block). observe: never write to an actuator. lockstep: on virtual time; seed
+    and episode decide its draws. simulate: in real time, in the schedule's simulated world.
     posts: the caller answers frames itself, with `post`, instead of any policy.
 
     Raises, on entering, ScheduleError, DeviceError, RealtimeError, StoreError, RuntimeFault,
@@ -47,6 +50,7 @@ class Runner:
         lockstep: bool = False,
         simulate: bool = False,
         seed: int = 0,
+        episode: int = 0,
         posts: bool = False,
     ) -> None:
         assert not (lockstep and simulate), (
@@ -61,7 +65,10 @@ class Runner:
         """as `inphase run --json` prints it, after the run has ended"""
         options = RobotOptions(policy, cycles, observe, seed, simulate, posts)
         self._robot: Robot
-        self._robot = LockStepRobot(loaded, options) if lockstep else RuntimeRobot(loaded, options)
+        if lockstep:
+            self._robot = LockStepRobot(loaded, options, episode=episode)
+        else:
+            self._robot = RuntimeRobot(loaded, options)
 
     def __enter__(self) -> Self:
         self._robot.start()
@@ -106,6 +113,21 @@ class Runner:
     def messages(self) -> list[str]:
         """The runtime's messages so far: devices that went and came, processes that ended."""
         return self._robot.messages()
+
+    @property
+    def draws(self) -> dict[str, float | list[float]]:
+        """In lock step the draws of [randomise] for this episode, by path; else none."""
+        return self._robot.draws
+
+    def picture(
+        self, camera: str | None = None, height: int = 480, width: int = 640
+    ) -> NDArray[np.uint8]:
+        """The view of a camera of the world's model now: (height, width, 3).
+
+        camera: the model's first one by default. The world stays as it is. Raises WorldError where
+        there is no world in lock step or no graphics, ScheduleError for an unknown camera.
+        """
+        return self._robot.picture(camera, height, width)
 
     @property
     def store_path(self) -> str:

@@ -11,9 +11,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inphase import errors
 from inphase.episodes.robot import Robot, RobotOptions
-from inphase.errors import InphaseError, RuntimeFault
+from inphase.errors import InphaseError, RuntimeFault, WorldError
 from inphase.frames import store
 from inphase.frames.frame import Frame
 from inphase.frames.store_follower import StoreFollower
@@ -51,6 +54,7 @@ class RuntimeRobot(Robot):
         self._client: threading.Thread | None = None
         self._fds: list[int] = []
         self._guests: list[WorkerThread] = []
+        self.draws: dict[str, float | list[float]] = {}
 
     def start(self) -> None:
         """Start the runtime process, and what runs in this one."""
@@ -233,6 +237,10 @@ class RuntimeRobot(Robot):
     def _close_lines(self) -> None:
         self._line.close()
         self._stops.close()
+
+    def picture(self, camera: str | None, height: int, width: int) -> NDArray[np.uint8]:
+        """Only on virtual time."""
+        raise WorldError(f"{self._schedule.path}: no picture: it is for lockstep=True")
 
     def messages(self) -> list[str]:
         """Those that have come so far."""
