@@ -156,18 +156,14 @@ def _many(words: str) -> str:
 
 
 def _bounds(kind: Any, meta: msgspec.Meta) -> str:
-    """What a value is bounded by, in words; a length has no unit."""
+    """The bounds of a value, or of a list's or text's length, in words."""
     if typing.get_origin(kind) in (list, dict) or kind is str:
-        low, high = meta.min_length, meta.max_length
-        if high is None:
-            return "" if low in (None, 1) else f", {low} or more"
-        return f", {low or 0} to {high}"
-    low, high = meta.ge, meta.le
-    words = []
-    if meta.gt is None and meta.lt is None and low is not None and high is not None:
-        words.append(f"{low:,} to {high:,}")
+        least, most = meta.min_length, meta.max_length
+        return f", {least or 0} to {most}" if most is not None else ""
+    if None not in (meta.ge, meta.le):
+        words = [f"{meta.ge:,} to {meta.le:,}"]
     else:
-        words += [f"above {meta.gt:,}"] if meta.gt is not None else []
+        words = [f"above {meta.gt:,}"] if meta.gt is not None else []
         words += [f"{meta.ge:,} or more"] if meta.ge is not None else []
         words += [f"at most {meta.le:,}"] if meta.le is not None else []
         words += [f"below {meta.lt:,}"] if meta.lt is not None else []
@@ -186,9 +182,10 @@ def render_tables() -> str:
 
 
 def drivers() -> dict[str, type]:
-    """The keys' structure of each driver that has a name, in its order."""
+    """The keys' structure of each driver that comes with inphase, by name."""
     points = sorted(entry_points(group="inphase.drivers"), key=lambda point: point.name)
-    return {point.name: point.load().Options for point in points}
+    ours = [point for point in points if point.value.startswith("inphase_drivers.")]
+    return {point.name: point.load().Options for point in ours}
 
 
 def render_drivers() -> str:
