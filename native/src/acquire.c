@@ -1,6 +1,6 @@
-/* When a sample was acquired, of an exchange that the core runs: by the device's own clock, mapped
-   to the host's, where it gives one; else by the model that its driver states; else it is absent.
-   A worker says it by itself. Cycle thread only. */
+/* The acquisition time of a sample, of an exchange that the core runs. It comes from the device's
+   own clock, mapped to the host's, if it has one; else from the model that its driver states; else
+   it is absent. A worker gives it itself. Cycle thread only. */
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -12,7 +12,7 @@
 #include "statistics.h"
 #include "twin.h"
 
-#define FAR_NS 4e18 /* 127 years: device times are cut off here */
+#define FAR_NS 4e18 /* 127 years: the bound of device times */
 
 /* the device's time in nanoseconds, since it was first seen */
 static int64_t device_time(struct sensor *sensor)
@@ -30,7 +30,7 @@ static int64_t device_time(struct sensor *sensor)
     sensor->clock_known = true;
     sensor->clock_ticks = ticks;
 
-    /* from a device that wraps at 64 bits, or lies, it may be any number */
+    /* it may be any number, from a device that wraps at 64 bits or is wrong */
     device_ns = (double)(int64_t)((uint64_t)ticks - (uint64_t)sensor->clock_first) *
                 spec->clock_tick_ns;
     if (device_ns > FAR_NS)
@@ -52,7 +52,7 @@ static void tell_clock(struct inphase_core *core, const struct sensor *sensor)
     put_i64(&told[5], facts.resets);
 }
 
-/* a device that runs by itself: it took its stamp one latency before its packet came */
+/* a free-running device: it took its stamp one latency before its packet came */
 static bool by_arrival(struct inphase_core *core, struct sensor *sensor, struct sample *sample)
 {
     const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
@@ -86,7 +86,7 @@ static bool by_clock(struct inphase_core *core, struct sensor *sensor, struct sa
         return by_arrival(core, sensor, sample);
     device_ns = device_time(sensor);
 
-    /* the acquisition lies between, and its stamp is so much earlier or later than it */
+    /* the acquisition lies between; its stamp is clock_shift_ns earlier */
     if (spec->clock_shift_ns > 0)
         latest_ns -= spec->clock_shift_ns;
     else
@@ -118,12 +118,12 @@ void acquire(struct inphase_core *core, struct sensor *sensor, struct sample *sa
     if (spec->acquire == INPHASE_ACQUIRE_TRIGGER)
         sample->acquired_ns = sample->triggered_ns + spec->acquire_ns;
 
-    /* when a late reply came is not known: it was found, before a later trigger */
+    /* the receipt of a late reply is unknown: it was found before a later trigger */
     if (spec->acquire == INPHASE_ACQUIRE_MIDDLE && in_time)
         sample->acquired_ns = sample->triggered_ns +
                               (sample->received_ns - sample->triggered_ns) / 2 + spec->acquire_ns;
 
-    /* nothing is acquired after it has come: then the model does not hold */
+    /* no sample is acquired after its receipt: the model is wrong then */
     if (sample->acquired_ns > sample->received_ns)
         sample->acquired_ns = INPHASE_ABSENT;
 }

@@ -1,4 +1,4 @@
-/* What is known of an actuator's place. Cycle thread only. */
+/* The place of an actuator, as far as it is known. Cycle thread only. */
 #include <math.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -12,7 +12,7 @@ bool feedback_is_good(const struct actuator *actuator, int64_t now_ns)
 {
     const struct sensor *sensor = actuator->feedback;
 
-    /* a reply that was refused is as good as one that is late: the sample before it stands in */
+    /* a refused reply counts as a late one: the sample before it is used */
     uint32_t status = sensor->status == INPHASE_INVALID ? INPHASE_LATE : sensor->status;
 
     return sensor->newest.sequence >= 0 && (actuator->accepts >> status & 1) &&

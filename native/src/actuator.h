@@ -20,8 +20,8 @@ enum stops { STOPS_NOT, STOPS_VALUES, STOPS_BYTES };
 struct actuator {
     struct device *device;
     uint32_t index, channels, first_value; /* first_value: offset in a policy's command */
-    struct sensor *feedback;               /* NULL: moves blind */
-    uint32_t feedback_channel, measures, velocity_channel, effort_channel; /* what of it is known */
+    struct sensor *feedback;               /* NULL: it moves blind */
+    uint32_t feedback_channel, measures, velocity_channel, effort_channel; /* of the feedback */
     uint32_t feedback_kind;                /* INPHASE_FEEDBACK_* */
     uint32_t accepts, watchdog;
     uint32_t mode;                         /* INPHASE_MODE_* of all channels */
@@ -34,49 +34,49 @@ struct actuator {
     struct inphase_field field[INPHASE_MAX_CHANNELS];
     struct inphase_stop stop;    /* its bytes are in stop_bytes */
     uint8_t stop_bytes[INPHASE_MAX_PACKET];
-    double rest_speed;           /* constant: what is measured to be slower is at rest */
+    double rest_speed;           /* constant: a joint that is slower is at rest */
     _Atomic int enabled;         /* supervisor */
-    _Atomic uint32_t enables;    /* supervisor: how often its driver has made it ready, at a
-                                    stand */
+    _Atomic uint32_t enables;    /* supervisor: enable sequences so far, each ends at a
+                                    standstill */
     _Atomic int guarded;         /* supervisor */
-    _Atomic uint32_t guard_losses; /* supervisor: how often nothing guarded it any more */
-    /* supervisor, before `enabled`: goals that the device holds at, NAN: where it is measured;
-       taken by the cycle thread, once, as motion is placed */
+    _Atomic uint32_t guard_losses; /* supervisor: losses of its guard so far */
+    /* supervisor, before `enabled`: goals that the device holds, NAN: none. The cycle thread takes
+       each once, when motion is placed */
     _Atomic double holds[INPHASE_MAX_CHANNELS];
-    bool guards_itself;          /* or nobody minds */
+    bool guards_itself;          /* no guard is required */
     bool off_on_estop;
-    bool coasts;                 /* without a command it carries on, and is brought to rest */
+    bool coasts;                 /* without a command it carries on, slower, to rest */
 
     /* cycle thread */
     uint32_t guard_losses_seen;  /* at the latch before */
-    bool off;                    /* an emergency stop is over that takes power away: see arm */
-    bool placed;                 /* motion is where the robot is, or was commanded */
+    bool off;                    /* power is off after an emergency stop: see arm */
+    bool placed;                 /* motion is the robot's place, or its last command */
     bool engaged;                /* a command was accepted since placed */
-    bool starved;                /* nothing is written, so that the device's watchdog trips */
-    int64_t rests_since_ns;      /* the ramp has come to rest, ABSENT: it has not */
-    int64_t moved_cycle;         /* of the last act that motion knows of */
+    bool starved;                /* nothing is written: the device's watchdog trips */
+    int64_t rests_since_ns;      /* since the ramp came to rest, ABSENT: it has not */
+    int64_t moved_cycle;         /* of the last act in motion */
     int64_t valid_ns;            /* act time of the last command valid for its own cycle */
     uint32_t invalid_in_a_row;
     double requested[INPHASE_MAX_CHANNELS];
     struct inphase_motion motion[INPHASE_MAX_CHANNELS];
-    double applied[INPHASE_MAX_CHANNELS]; /* of motion, as it goes out */
+    double applied[INPHASE_MAX_CHANNELS]; /* of motion, in the mode's unit, as it is written */
     uint32_t flags, reason, detail;
 
     /* rest, and the stop that is owed: cycle thread */
     bool commanded;              /* ever: a command was written */
-    bool driven;                 /* in the last act, or in all since the last but that */
-    bool owed;                   /* it was told to move, and nobody has stopped it */
-    enum stops stops;            /* what is being written is that stop */
-    uint32_t told;               /* stops so far, since it is owed */
-    uint32_t enables_seen;       /* when it came to be owed */
+    bool driven;                 /* commanded in the last act */
+    bool owed;                   /* it was commanded, and nothing has stopped it */
+    enum stops stops;            /* the present write is that stop */
+    uint32_t told;               /* stops written since it is owed one */
+    uint32_t enables_seen;       /* `enables` when it came to be owed */
     enum rest rest;              /* by its feedback, while anybody asks */
-    int64_t rest_sequence;       /* of the sample that was looked at last */
-    int64_t rest_from_ns;        /* when it was where it is compared with, ABSENT: no such yet */
+    int64_t rest_sequence;       /* of the last sample that was looked at */
+    int64_t rest_from_ns;        /* time of rest_from, ABSENT: none yet */
     double rest_from[INPHASE_MAX_CHANNELS];
-    _Atomic uint32_t moves;      /* it is measured to move; the supervisor reads it */
-    _Atomic uint32_t loose;      /* it is not known to be at rest; likewise */
+    _Atomic uint32_t moves;      /* the feedback shows motion; the supervisor reads it */
+    _Atomic uint32_t loose;      /* it may not be at rest; the supervisor reads it */
 
-    struct plant *plant;         /* what it moves in lock step; NULL: a device */
+    struct plant *plant;         /* its simulated part in lock step; NULL: a device */
 };
 
 static inline bool is_at_rest(const struct actuator *actuator)
@@ -88,6 +88,5 @@ static inline bool is_at_rest(const struct actuator *actuator)
 }
 
 bool feedback_is_good(const struct actuator *actuator, int64_t now_ns);
-/* can motion begin, as far as nothing measures it? One that is measured begins where it is
-   measured */
+/* is the place of a blind actuator known? One with feedback begins at its measured place */
 bool place_is_known(const struct actuator *actuator);

@@ -17,8 +17,8 @@
 #define WALL_TRIES 3
 #define WALL_NARROW_NS 2000
 #define BOOT_TRIES 3
-#define BOOT_STEP_NS 1000000 /* of suspension: the two clocks are slewed alike */
-#define WALL_STEP_NS 1000000 /* it was set by more than this: told in the frame */
+#define BOOT_STEP_NS 1000000 /* of suspension; the two clocks are slewed alike */
+#define WALL_STEP_NS 1000000 /* a larger step is told in the frame */
 
 static int64_t monotonic_now(struct inphase_core *core)
 {
@@ -35,9 +35,9 @@ static void monotonic_sleep(struct inphase_core *core, int64_t time_ns)
         ;
 }
 
-/* One ppoll over the descriptors that owe a reply. Its timeout is what is left until an absolute
-   time, taken anew at each call, so errors do not add up; a timerfd armed to the absolute deadline
-   would cost one system call more in every cycle. Real-time threads have no timer slack. */
+/* One ppoll over the descriptors that owe a reply. Its timeout is computed from an absolute time at
+   each call, so errors do not add up. A timerfd with the absolute deadline would cost one more
+   system call per cycle. Real-time threads have no timer slack. */
 static void monotonic_wait(struct inphase_core *core, int64_t time_ns)
 {
     struct sensor *asked[INPHASE_MAX_SENSORS];
@@ -74,7 +74,7 @@ static int64_t monotonic_wall(struct inphase_core *core)
     return wall.tv_sec * 1000000000LL + wall.tv_nsec;
 }
 
-/* ours is read last: a thread that is held up in between finds too little */
+/* the monotonic clock is read last: a thread that is held up in between finds too small a value */
 static int64_t monotonic_boot(struct inphase_core *core)
 {
     struct timespec boot;
@@ -88,8 +88,8 @@ const struct clock_ops monotonic_clock = {
     monotonic_now, monotonic_sleep, monotonic_wait, monotonic_wall, monotonic_boot,
 };
 
-/* It only ever grows: what is smaller was held up while it was read. At first the largest of a
-   few */
+/* The offset only grows: a smaller value was held up while it was read. The first one is the
+   largest of a few */
 void note_boot_clock(struct inphase_core *core)
 {
     int64_t offset_ns = core->clock->boot_offset(core);
@@ -106,7 +106,7 @@ void note_boot_clock(struct inphase_core *core)
     core->boot_known = true;
 }
 
-/* the wall clock read between two readings of ours, the narrowest of a few */
+/* read the wall clock between two readings of the monotonic clock; the narrowest of a few */
 int64_t wall_offset(struct inphase_core *core, int64_t *error_ns)
 {
     int64_t narrowest = INT64_MAX, offset = 0;
@@ -133,8 +133,8 @@ void note_wall_clock(struct inphase_core *core)
     int64_t slewed_ns = (core->woke_ns - core->wall_looked_ns) / 1000;
     bool set = core->wall_known && moved_ns > error_ns + core->wall_error_ns + slewed_ns;
 
-    /* held up at every reading: nothing is known in this cycle, the next one compares with the
-       last that was */
+    /* held up at every reading: the offset is unknown in this cycle; the next cycle compares with
+       the last known one */
     if (error_ns > WALL_STEP_NS / 2) {
         core->wall_since_ns = INT64_MAX;
         return;
@@ -157,7 +157,7 @@ static int64_t virtual_now(struct inphase_core *core)
     return core->virtual_ns;
 }
 
-/* on to time_ns, with all that happens on the way; a thread that slept wakes late */
+/* go to time_ns, with all events on the way; a thread that slept wakes late */
 static void virtual_sleep(struct inphase_core *core, int64_t time_ns)
 {
     if (time_ns > core->virtual_ns && core->wake_late.knots)
@@ -173,7 +173,7 @@ static void virtual_wait(struct inphase_core *core, int64_t time_ns)
 {
     int64_t until = time_ns;
 
-    /* a world that has failed takes no samples any more: nothing comes */
+    /* a world that has failed takes no samples any more */
     for (uint32_t i = 0; i < core->sensors && !core->world.failure; i++) {
         const struct sensor *sensor = &core->sensor[i];
 
@@ -194,7 +194,7 @@ static int64_t virtual_wall(struct inphase_core *core)
     return core->virtual_ns + (fault ? fault->argument : 0);
 }
 
-/* what was planned so far */
+/* the planned suspensions so far */
 static int64_t virtual_boot(struct inphase_core *core)
 {
     int64_t suspended_ns = 0;

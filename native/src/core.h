@@ -45,8 +45,8 @@ struct inphase_core {
     struct server server;
     struct inphase_native_policy policy;
     struct inphase_distribution wake_late, inference;
-    uint32_t sleeps;             /* of this cycle so far: each has a lateness of its own */
-    int64_t event_ns;            /* nothing happens in the simulated devices before */
+    uint32_t sleeps;             /* in this cycle so far: each has its own lateness */
+    int64_t event_ns;            /* time of the next event of the simulated devices */
 
     /* store */
     inphase_segment *segment;
@@ -64,17 +64,17 @@ struct inphase_core {
     /* this cycle; cycle thread */
     int64_t cycle, due_ns, woke_ns, first_trigger_ns, latched_ns;
     uint32_t flags, skipped;
-    int64_t wall_offset_ns, wall_error_ns; /* the wall clock less ours, once per cycle */
-    int64_t wall_looked_ns;      /* when */
-    int64_t wall_since_ns;       /* it has not been set since: triggers from then on can be
+    int64_t wall_offset_ns, wall_error_ns; /* wall clock less monotonic clock, once per cycle */
+    int64_t wall_looked_ns;      /* when that was measured */
+    int64_t wall_since_ns;       /* the wall clock was not set since: later triggers can be
                                     stamped */
     bool wall_known;
-    int64_t boot_offset_ns;      /* the largest so far: by how much the machine was suspended */
+    int64_t boot_offset_ns;      /* the largest so far: time of suspensions */
     bool boot_known;
-    int64_t worst_late_ns;       /* in this cycle, where and by which device */
+    int64_t worst_late_ns;       /* the latest moment of this cycle, its phase and device */
     int worst_phase, worst_device;
-    uint32_t order[INPHASE_MAX_SENSORS]; /* that the core triggers, by offset; constant */
-    uint32_t triggered;          /* how many those are; constant */
+    uint32_t order[INPHASE_MAX_SENSORS]; /* sensors that the core triggers, by offset; constant */
+    uint32_t triggered;          /* their number; constant */
     struct pollfd poll[INPHASE_MAX_DEVICES];
     bool readable[INPHASE_MAX_SENSORS];
     struct setpoints setpoints;
@@ -82,24 +82,24 @@ struct inphase_core {
     int64_t acted_cycle, acted_ns, inferred_ns;
     int64_t noted_page_faults;
     int32_t overrun_level;
-    int64_t overran;             /* grid points that this cycle's wake left out */
-    int64_t stop_cycle;          /* first cycle of the final ramp; -1: there is none yet */
+    int64_t overran;             /* grid points left out by this cycle's wake */
+    int64_t stop_cycle;          /* first cycle of the final ramp; -1: not stopping */
 
     /* states; cycle thread */
-    bool is_live;                /* armed at least once: what was not is not written to */
-    bool wants_arm;              /* asked for, and not granted yet */
-    bool is_latched;             /* this cycle's frame is: commands to it are of its epoch */
-    bool told_stop;              /* a frame said STOPPED, after a stop */
+    bool is_live;                /* armed at least once; nothing is written before */
+    bool wants_arm;              /* requested, and not granted yet */
+    bool is_latched;             /* this cycle's frame is latched: its commands are of this epoch */
+    bool told_stop;              /* a frame has told STOPPED, after a stop */
     bool is_over;                /* no cycle follows */
-    bool watches_rest;           /* something is to come to rest: feedback is looked at for it */
-    int64_t epoch_cycle;         /* commands to frames before it are dropped */
+    bool watches_rest;           /* something has to come to rest: look at the feedback */
+    int64_t epoch_cycle;         /* commands that answer frames before it are dropped */
     int64_t latched_cycle;       /* in which motion was latched */
     uint32_t estop_inputs;       /* constant */
     struct inphase_estop_input estop[INPHASE_ESTOP_INPUTS]; /* constant */
     int estop_fd[INPHASE_ESTOP_INPUTS]; /* constant; -1: none */
     bool estop_seen;             /* the inputs were looked at */
-    const struct estop_page *estop_page; /* constant; NULL: no client can reach us */
-    uint32_t estop_page_seen;    /* stops taken up */
+    const struct estop_page *estop_page; /* constant; NULL: clients have no emergency stop */
+    uint32_t estop_page_seen;    /* its stops that were followed */
 
     struct guard guard;          /* the page that the guard reads; cycle thread, once it runs */
 
@@ -109,7 +109,7 @@ struct inphase_core {
     _Atomic uint32_t arm_requests, arm_withdrawn, policy_gone;
     _Atomic uint32_t arm_estops; /* emergency stops that the last request to arm knows of */
     _Atomic uint32_t estop_request; /* INPHASE_ESTOP_LOCAL or _CLIENT; taken back to 0 */
-    _Atomic uint32_t beats;      /* of the supervisor; 0: none is asked for */
+    _Atomic uint32_t beats;      /* of the supervisor; 0: it is not watched */
     uint32_t arm_seen, beats_seen;
     int64_t silent_ns;           /* of cycles without a beat */
 

@@ -1,9 +1,9 @@
 /* Devices behind a file descriptor: serial lines, connected datagram sockets and raw CAN sockets,
-   non-blocking. A trigger is one system call, a command is one, and so is a receive; a receive on
-   CAN takes as many frames as are there, up to CAN_BATCH.
+   all non-blocking. A trigger, a command and a receive are one system call each. A receive on CAN
+   takes up to CAN_BATCH frames.
 
-   Datagrams come with the kernel's receive stamp, of the wall clock, which is mapped to ours by
-   what note_wall_clock found in this cycle. A datagram that was there before the trigger is no
+   Datagrams have the kernel's receive stamp, of the wall clock. It is mapped to the monotonic clock
+   by the offset that note_wall_clock found in this cycle. A datagram from before the trigger is no
    reply to it. */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,10 +28,10 @@
 #include "statistics.h"
 
 #define CAN_BATCH 16
-/* further off than this a stamp is not of this machine's clock */
+/* a stamp that is further off is not of this machine's clock */
 #define STAMP_FAR_NS 10000000000LL
 
-/* room for what the kernel says beside a datagram */
+/* room for the kernel's data beside a datagram */
 union control {
     struct cmsghdr header;
     uint8_t bytes[CMSG_SPACE(sizeof(struct timespec)) + 64];
@@ -42,8 +42,8 @@ void fd_prepare(int fd, bool can)
     int on = 1;
     can_err_mask_t all = CAN_ERR_MASK;
 
-    /* what has no such thing refuses, and does without. The kernel switches its stamps of packets
-       on a moment later: what comes until then is stamped when it is read */
+    /* a descriptor without stamps refuses this, and does without. The kernel switches its stamps on
+       a moment later: packets until then are stamped when they are read */
     setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
     if (can)
         setsockopt(fd, SOL_CAN_RAW, CAN_RAW_ERR_FILTER, &all, sizeof all);
@@ -62,8 +62,8 @@ static int64_t stamp_of(struct msghdr *message)
     return INPHASE_ABSENT;
 }
 
-/* Was the wall clock, which is now so much ahead of ours, set since this cycle's look at it? Who
-   was held up between the two looks again */
+/* Was the wall clock set since this cycle's look at it? ahead_ns: its present offset. A thread that
+   was held up between the two readings looks again */
 static bool wall_clock_moved(struct inphase_core *core, int64_t ahead_ns, int64_t slack_ns)
 {
     int64_t error_ns = 0, moved_ns = ahead_ns - core->wall_offset_ns;
@@ -73,9 +73,9 @@ static bool wall_clock_moved(struct inphase_core *core, int64_t ahead_ns, int64_
     return moved_ns > slack_ns + error_ns || moved_ns < -slack_ns - error_ns;
 }
 
-/* Note in the sensor's stamps when a datagram arrived: between its trigger, where it has one, and
-   now; INT64_MAX: not known, as where the clock that stamped it was set since it was mapped. False:
-   it was there before the trigger, by more than the mapping may be wrong. */
+/* Note the arrival of a datagram in the sensor's stamps, between its trigger, if it has one, and
+   now. INT64_MAX: unknown, for example because the wall clock was set. false: it came before the
+   trigger, by more than the error of the mapping. */
 static bool take_stamp(struct inphase_core *core, struct sensor *sensor, struct msghdr *message)
 {
     int64_t stamp_ns = stamp_of(message);
@@ -103,21 +103,21 @@ static bool take_stamp(struct inphase_core *core, struct sensor *sensor, struct 
     return true;
 }
 
-/* something that belongs to another trigger came in while a reply is waited for */
+/* a reply to another trigger came while a reply is expected */
 static void note_slip(struct inphase_core *core, struct sensor *sensor)
 {
     if (sensor->outstanding)
         slip(core, sensor);
 }
 
-/* the output queue is full: the line does not move, or not as fast as it is written to. A CAN
-   device whose frames nobody acknowledges says ENOBUFS */
+/* the output queue is full: the line does not move, or is slower than the writes. A CAN device
+   whose frames nobody acknowledges gives ENOBUFS */
 static bool queue_is_full(int error)
 {
     return error == EAGAIN || error == ENOBUFS;
 }
 
-/* a closed UDP port says so at the next call on the socket: the peer is away, the socket is not */
+/* a closed UDP port is told at the next call on the socket: the peer is away, the socket is fine */
 static bool peer_refused(struct device *device, int error)
 {
     if (error != ECONNREFUSED)
@@ -141,13 +141,13 @@ static int fd_trigger(struct inphase_core *core, struct sensor *sensor, int64_t 
     if (sent == (ssize_t)spec->request_size)
         return 0;
 
-    /* a full or half-taken output queue means that the line does not move: no reply will come, and
-       the silence rules see to the rest */
+    /* a full output queue means that the line does not move: no reply will come, and the rules of
+       silence follow */
     return sent >= 0 || queue_is_full(errno) || peer_refused(sensor->device, errno) ? 0 : -errno;
 }
 
-/* what a CAN controller says of itself. Bus-off and a transmit timeout lose the device; all else is
-   told and changes nothing */
+/* the error frames of a CAN controller. Bus-off and a transmit timeout lose the device; any other
+   is counted and changes nothing */
 static int take_error(struct inphase_core *core, struct device *device,
                       const struct canfd_frame *frame)
 {
@@ -197,7 +197,7 @@ static int take_frame(struct inphase_core *core, struct sensor *sensor, struct m
     }
     rc = parser_feed(parser, (const uint8_t *)frame, size);
     if (parser->left_over != left_over) {
-        /* of it and the one before, which is of this trigger is not known */
+        /* either it or the frame before may belong to another trigger */
         sensor->stamps.received_ns = received_ns;
         note_slip(core, sensor);
     }
@@ -215,7 +215,7 @@ static int can_receive(struct inphase_core *core, struct sensor *sensor, enum re
     struct mmsghdr message[CAN_BATCH];
     union control control[CAN_BATCH];
 
-    /* what runs by itself is a sample per frame */
+    /* of a free-running device each frame is a sample */
     int room = sensor->free_running ? 1 : CAN_BATCH;
     int count, rc = 0;
 
@@ -256,8 +256,8 @@ static ssize_t read_datagram(int fd, uint8_t *bytes, uint32_t room, struct msghd
     return size;
 }
 
-/* What the parser found. Of a device that runs by itself the newest packet that is here: one that
-   was refused before or behind it is left. */
+/* The parser's result. Of a free-running device: the newest good packet that is there; refused ones
+   before or behind it are left out. */
 static void take_packets(struct inphase_core *core, struct sensor *sensor, int rc,
                          enum received *got)
 {
@@ -294,7 +294,7 @@ static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum rec
     struct inphase_parser *parser = &sensor->parser;
     bool datagram = parser->exchange.spec.framing.datagram;
 
-    /* with what is held it must fit into the parser: nothing that was read is forgotten */
+    /* all bytes that are read have to fit into the parser beside those that it holds */
     uint32_t room = datagram ? sizeof bytes : sizeof bytes - parser->size;
     union control control;
     struct msghdr message;
@@ -304,7 +304,7 @@ static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum rec
         return can_receive(core, sensor, got);
     *got = RECEIVED_EMPTY;
     if (parser->more) {
-        /* what the read before brought beyond its packet */
+        /* bytes of the read before, beyond its packet */
         take_packets(core, sensor, parser_feed(parser, NULL, 0), got);
         if (*got != RECEIVED_EMPTY)
             return 0;

@@ -1,5 +1,5 @@
-/* Devices come and go: the cycle thread takes over what the supervisor wants of each, and gives up
-   a device that was lost. Cycle thread only. */
+/* Devices come and go: the cycle thread follows the supervisor's wishes, and gives up a device that
+   was lost. Cycle thread only. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -16,7 +16,7 @@
 #include "state.h"
 #include "twin.h"
 
-/* the answer to the wish that was taken last */
+/* answer the wish that was taken last */
 static void tell_use(struct device *device, uint32_t use)
 {
     atomic_store_explicit(&device->use, device->taken >> 32 << 32 | use, memory_order_release);
@@ -36,7 +36,7 @@ void device_lost(struct inphase_core *core, struct device *device, int error)
             guard_abandon(core, &core->actuator[device->actuator], error == -ETIMEDOUT);
     }
 
-    /* what moves depends on it, whatever its feedback is and whether or not anybody looks */
+    /* motion depends on an actuator's device, whatever its feedback says */
     if (device->actuator >= 0 && core->is_live)
         latch_motion(core, INPHASE_REASON_OFFLINE, (uint32_t)(device - core->device));
     put_u32(&core->state->lost_devices, load_u32(&core->state->lost_devices) + 1);
@@ -65,7 +65,7 @@ static void start_over(struct inphase_core *core, struct device *device)
     }
 }
 
-/* a worker's device is there while its worker lives and says so */
+/* a worker's device is attached while its worker lives and reports it as running */
 static void follow_worker(struct inphase_core *core, struct device *device)
 {
     bool there = device->worker_lives && device->post &&
@@ -73,7 +73,7 @@ static void follow_worker(struct inphase_core *core, struct device *device)
                      INPHASE_WORKER_RUNNING;
     int64_t opens = device->post ? load_i64(&device->post->fact[WORKER_OPENS]) : 0;
 
-    /* opens are counted: it may have been lost and opened again between two cycles */
+    /* the device may be lost and opened again between two cycles: opens are counted */
     if (device->attached && (!there || opens != device->opens_seen))
         device_lost(core, device, -ENODEV);
     else if (there && !device->attached)
@@ -81,7 +81,7 @@ static void follow_worker(struct inphase_core *core, struct device *device)
     device->opens_seen = opens;
 }
 
-/* let go of what the wish before was for; a worker that is wanted no longer has ended */
+/* let the device of the wish before go; a worker that is not wanted any more has ended */
 static void let_go(struct inphase_core *core, struct device *device)
 {
     if (device->ops == &worker_ops) {
@@ -97,8 +97,8 @@ static void let_go(struct inphase_core *core, struct device *device)
         core->sensor[device->sensor].outstanding = false;
 }
 
-/* Follow a new wish. One that came and went between two cycles was never seen, and need not be: a
-   wish says all, and every new one begins with letting go. */
+/* Follow a new wish. It replaces the wish before as a whole, and begins with letting go. So a wish
+   that came and went between two cycles is not missed. */
 static void take_wish(struct inphase_core *core, struct device *device, uint64_t wanted)
 {
     uint32_t what = (uint32_t)wanted;

@@ -9,7 +9,7 @@
 
 #include "draw.h"
 
-#define DRAW_MAX_NS 3600000000000000LL /* what is later than this never comes */
+#define DRAW_MAX_NS 3600000000000000LL /* a longer time counts as never */
 
 /* splitmix64's finisher over the four keys in turn */
 double inphase_draw(uint64_t seed, uint64_t cycle, uint64_t device, uint64_t kind)

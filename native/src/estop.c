@@ -1,5 +1,6 @@
-/* The emergency stop: its inputs are looked at once per cycle, right before anything is written.
-   What cannot be read counts as pressed. Cycle thread only, but for what the header offers. */
+/* The emergency stop: its inputs are read once per cycle, right before anything is written. An
+   input that cannot be read counts as pressed. Cycle thread only, except for the functions of
+   inphase.h. */
 #include <errno.h>
 #include <linux/gpio.h>
 #include <math.h>
@@ -67,7 +68,7 @@ static enum level sample_level(const struct inphase_core *core,
     if (!input->mask)
         return RELEASED;
 
-    /* a number that has no bits says that something is wrong */
+    /* a value that is no whole number is a fault, and stops */
     if (!(value >= 0 && value < 0x1p53) || value != floor(value))
         return PRESSED;
     if (input->pressed)
@@ -87,7 +88,7 @@ static enum level input_level(const struct inphase_core *core, uint32_t input)
     }
 }
 
-/* stops that were asked for since the last look; 0: none */
+/* the source of stops since the last look; 0: none */
 static uint32_t asked_for(struct inphase_core *core)
 {
     uint32_t from = load_u32(&core->estop_request), stops;
@@ -123,7 +124,7 @@ void estop_look(struct inphase_core *core)
     if (pressed)
         latch_motion(core, INPHASE_REASON_ESTOP, (uint32_t)__builtin_ctz(pressed));
     else if (from && load_u32(&core->state->latched) == INPHASE_REASON_ESTOP)
-        rest_estop(core); /* pressed again */
+        rest_estop(core); /* a second press */
     else if (from)
         latch_motion(core, INPHASE_REASON_ESTOP, from);
     else if (unknown && core->is_live && !load_u32(&core->state->latched))

@@ -1,5 +1,5 @@
-/* GPIO lines as triggers: up at a sensor's trigger offset, down again in the same cycle. The line
-   is requested elsewhere (libgpiod); here is one ioctl per edge. */
+/* GPIO lines as triggers: up at a sensor's trigger offset, down again in the same cycle. The
+   supervisor requests the line (libgpiod); one ioctl per edge is here. */
 #include <errno.h>
 #include <linux/gpio.h>
 #include <stdbool.h>

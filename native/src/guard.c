@@ -1,5 +1,6 @@
-/* The core's side of the guard: its page, what the cycle thread leaves there, and whether the guard
-   lives. Memory reads and writes only; without a page (lock step, observing) nothing. */
+/* The core's side of the guard: its page, the cycle thread's records there, and the guard's
+   heartbeat. Memory reads and writes only. Without a page (lock step, observing) nothing is
+   done. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +30,8 @@ static uint64_t align(uint64_t size)
     return (size + ALIGN - 1) & ~(ALIGN - 1);
 }
 
-/* the most that a command can become: an escape rule adds one byte to every few, and a checksum */
+/* the largest size of a command on the wire: an escape rule adds one byte to every few, and there
+   is a checksum */
 static uint32_t room_of(const struct actuator *actuator)
 {
     uint32_t room = 2 * actuator->encoding.packet_size + 16;
@@ -39,7 +41,7 @@ static uint32_t room_of(const struct actuator *actuator)
     return room < INPHASE_MAX_PACKET ? (room + 7) & ~7U : INPHASE_MAX_PACKET;
 }
 
-/* what is constant of an actuator's stop; its bytes too where they are */
+/* the constants of an actuator's stop, and its bytes, if they are constant */
 static int lay_out(struct inphase_core *core, struct guard_page *page)
 {
     struct guard_record *record = &core->guard.record;
@@ -79,8 +81,8 @@ static int lay_out(struct inphase_core *core, struct guard_page *page)
     return 0;
 }
 
-/* where the guard leaves its beat; the descriptor. It cannot be resized, and is mapped read-only
-   here */
+/* the page for the guard's heartbeat; returns its descriptor. It cannot be resized, and is mapped
+   read-only here */
 static int make_life(struct inphase_core *core)
 {
     struct guard_life *life;
@@ -119,7 +121,7 @@ int inphase_core_guard(inphase_core *core, int64_t max_hold_ns, int32_t *life_fd
     if (fd < 0)
         return -errno;
 
-    /* allocated in full now, and never of another size */
+    /* allocated in full now; its size never changes */
     rc = ftruncate(fd, (off_t)size) < 0 ? -errno : -posix_fallocate(fd, 0, (off_t)size);
     if (rc < 0)
         goto close_page;
@@ -138,7 +140,7 @@ int inphase_core_guard(inphase_core *core, int64_t max_hold_ns, int32_t *life_fd
         goto unmap_page;
     page->layout.magic = GUARD_MAGIC;
 
-    /* from here on nobody maps it for writing any more; this mapping stays */
+    /* from here on nobody can map it for writing; this mapping stays */
     rc = fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL);
     if (rc < 0) {
         rc = -errno;
@@ -179,9 +181,9 @@ int guard_lock(const struct inphase_core *core)
 
 /* ---- the cycle thread -------------------------------------------------------------------- */
 
-/* The end of a process is told when its memory is given back, which takes milliseconds, at ordinary
-   priority; the end of a thread that owns a robust futex at once. The list that the C library made
-   for this thread is replaced: it takes no robust mutex. */
+/* The kernel tells the end of a process after its memory was given back, which takes milliseconds,
+   at ordinary priority. It tells the end of a thread that owns a robust futex at once. The C
+   library's list of this thread is replaced: the thread takes no robust mutex. */
 void guard_own(struct inphase_core *core)
 {
     struct guard_page *page = core->guard.page;
@@ -198,8 +200,8 @@ void guard_own(struct inphase_core *core)
     syscall(SYS_futex, &page->owner, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
-/* A machine that stood still as a whole: the guard's beat that is found then counts from now on,
-   once. It is the same rule as the guard's own, guard_woke. */
+/* The machine stood still as a whole: the guard's present beat counts from now on, once. The guard
+   has the same rule, guard_woke. */
 static void note_held_up(struct inphase_core *core, int64_t now_ns)
 {
     int64_t beat_ns = load_i64(&core->guard.life->beat_ns);
@@ -224,7 +226,7 @@ bool guard_lives(const struct inphase_core *core, int64_t now_ns)
     if (beat_ns == core->guard.forgiven_ns)
         beat_ns = core->guard.awake_ns;
 
-    /* another process wrote it: any number. One that lies ahead, beyond what may have passed since
+    /* another process wrote it: it may be any number. A beat that lies ahead, beyond the time since
        now_ns, is no beat */
     bound = GUARD_LATE * (uint64_t)core->guard.page->layout.max_hold_ns;
     return (uint64_t)now_ns - (uint64_t)beat_ns + bound <= 2 * bound;
@@ -264,7 +266,7 @@ void guard_leave(struct inphase_core *core, const struct actuator *actuator, con
         record->size[actuator->index] = size;
     }
 
-    /* the record, then that it is the newest, then that it is needed */
+    /* first the record, then its number, then the mark that it is needed */
     slot_write(ring_slot((uint8_t *)page, &page->layout.ring, number), number, record,
                page->layout.ring.payload);
     atomic_store_explicit(&page->head, number + 1, memory_order_release);

@@ -1,5 +1,4 @@
-/* The guard's page as it is read, and what follows from it. In the guard's process; pure but for
-   reading. */
+/* Reading the guard's page, and judging it. In the guard's process; pure except for reading. */
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -60,7 +59,7 @@ bool guard_page_take(const struct guard_page *page, uint64_t size, struct guard_
     return layout_fits(layout, size);
 }
 
-/* the sizes are those that its writer may write, whatever became of it */
+/* the sizes lie within the bounds of its writer, whatever happened to the page */
 static bool record_holds(const struct guard_layout *layout, const struct guard_record *record)
 {
     for (uint32_t i = 0; i < layout->actuators; i++)
@@ -103,7 +102,7 @@ enum guard_verdict guard_judge(const struct guard_view *view, int64_t max_hold_n
         now_ns < view->held_until_ns)
         return GUARD_WAIT;
 
-    /* so that nothing overflows: the beat may be any number. One of the future is no beat */
+    /* nothing overflows: the beat may be any number. A beat of the future is no beat */
     if (since_ns < now_ns - max_hold_ns || since_ns > now_ns + max_hold_ns)
         return GUARD_FROZEN;
     *until_ns = since_ns + max_hold_ns + 1;

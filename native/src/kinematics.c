@@ -1,5 +1,5 @@
-/* Where a chain of joints has its tool, and whether that is inside of a box. Pure functions; sine
-   and cosine are polynomials of + - * /, because those of C libraries differ. */
+/* The tool's point of a chain of joints. Pure functions. Sine and cosine are polynomials of + - *
+   /, because those of C libraries differ. */
 #include <math.h>
 #include <stdint.h>
 

@@ -1,5 +1,5 @@
-/* Lateness: the latest moment of each cycle, and a machine or a process that stood still. Cycle
-   thread only. */
+/* Lateness: the latest moment of each cycle, and pauses of the machine or the process. Cycle thread
+   only. */
 #include <stdint.h>
 
 #include "core.h"
@@ -9,7 +9,8 @@
 #include "rest.h"
 #include "state.h"
 
-/* what was latest in this cycle, and where: one entry per cycle in the list of the worst */
+/* the latest moment of this cycle, its phase and device: one entry per cycle in the list of the
+   worst */
 void note_late(struct inphase_core *core, int64_t late_ns, int phase, const struct device *device)
 {
     if (late_ns <= core->worst_late_ns)
@@ -19,7 +20,7 @@ void note_late(struct inphase_core *core, int64_t late_ns, int phase, const stru
     core->worst_device = device ? (int)(device - core->device) : -1;
 }
 
-/* The guard has stopped the devices already, as nothing here ran: they get the same stop again
+/* While this process did not run, the guard has stopped the devices. They get the same stop again
    until they are at rest, and no command */
 static void end_spared(struct inphase_core *core)
 {
@@ -35,7 +36,7 @@ void note_resumed(struct inphase_core *core)
     latch_motion(core, INPHASE_REASON_RESUMED, 0);
 }
 
-/* the machine or this process stood still, wherever in the cycle it was: the next frame says so */
+/* the machine or this process stood still, at any point of the cycle: the next frame tells it */
 void note_suspension(struct inphase_core *core, int64_t late_ns)
 {
     if (guard_spared(&core->guard))

@@ -1,5 +1,5 @@
-/* What of the limiter is the core's own. It stands alone, so that an analyser can read it with its
-   file and nothing else. */
+/* The limiter's functions for the core. The header stands alone: an analyser reads it with its file
+   and nothing else. */
 #pragma once
 
 #include <stdbool.h>
@@ -7,7 +7,7 @@
 
 #include "../inphase.h"
 
-/* what of a motion goes to the device, in its mode's unit */
+/* the value of a motion that is written to the device, in its mode's unit */
 static inline double limiter_applied(const struct inphase_limiter *limiter,
                                      const struct inphase_motion *motion)
 {
@@ -23,20 +23,20 @@ static inline double limiter_applied(const struct inphase_limiter *limiter,
     }
 }
 
-/* where a ramp ends that is not of positions: no velocity, the safe effort or state */
+/* the end of a ramp in other modes than position: zero velocity, the safe effort or state */
 double limiter_rest_value(const struct inphase_limiter *limiter);
-/* whether what is applied is where a ramp ends */
+/* is the applied value that of the end of a ramp? */
 bool limiter_rests(const struct inphase_limiter *limiter, const struct inphase_motion *motion);
-/* whether a first request is within one cycle's step of where the robot is (measured, NaN: last
-   commanded), of rest, or of the declared effort; and the range does not lead a joint that is
-   outside of it further than limits.step */
+/* Is a first request within one cycle's step of the robot's place (measured, NaN: last commanded),
+   of rest, or of the declared effort? And does the range lead a joint outside it no further than
+   limits.step? */
 bool limiter_begins(const struct inphase_limiter *limiter, const struct inphase_motion *motion,
                     double requested, double measured);
-/* at rest at a position, or in the declared state */
+/* put the motion at rest at a position, or in the declared state */
 void limiter_place(const struct inphase_limiter *limiter, struct inphase_motion *motion,
                    double position);
 
-/* of position mode: where the ramp from a motion comes to rest */
+/* position mode: the place of rest of the ramp from a motion */
 double limiter_rest(const struct inphase_limiter *limiter, const struct inphase_motion *motion);
-/* whether it stays inside of the range on its way, or goes no further out */
+/* does that ramp stay inside the range, or go no further out? */
 bool limiter_fits(const struct inphase_limiter *limiter, const struct inphase_motion *motion);

@@ -48,7 +48,7 @@ static void finish_cycle(struct inphase_core *core)
     core->server.pending = false;
 }
 
-/* a failed world stops the run, and says so once */
+/* a failed world stops the run, with its reason */
 static int latch_next(struct inphase_core *core)
 {
     struct server *server = &core->server;
@@ -86,14 +86,14 @@ int64_t inphase_core_turn(inphase_core *core, int64_t cycles)
     if (core->clock != &virtual_clock)
         return -EPERM;
 
-    /* one that does not answer takes no time */
+    /* a policy that does not answer takes no time */
     server->owes = false;
     for (;;) {
         int64_t before = server->due, before_cycle = server->due_cycle;
         int rc;
 
         if (server->pending) {
-            /* free before the act: the newest due frame is taken as soon as it can be */
+            /* free before the act: it takes the newest due frame as soon as it can */
             if (server->number < server->due && server->free_ns < act_time(core)) {
                 take(core, server->due, server->due_cycle);
                 return server->number;
@@ -106,7 +106,7 @@ int64_t inphase_core_turn(inphase_core *core, int64_t cycles)
         if (rc < 0)
             return rc;
 
-        /* free after that act and before this latch: the due frame before was the newest one
+        /* free after that act and before this latch: it takes the frame that was the newest due one
            then */
         if (server->number < before && server->free_ns < core->latched_ns) {
             int64_t free_ns = server->free_ns;

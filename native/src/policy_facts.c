@@ -1,5 +1,5 @@
-/* What a policy's process says of itself, behind its mailbox: what it gave up, and how long it
-   takes from a frame to its command. It writes, anyone reads; the core never looks here. */
+/* The figures of a policy's process, behind its mailbox: its sandbox, and the times from a frame to
+   its command. The process writes, anyone reads; the core never looks here. */
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* What the core reads of a worker's segment, and a worker's device on the cycle thread: memory, and
-   an eventfd towards the core and a bell towards the worker. */
+/* The core's side of a worker: its segment, and its device on the cycle thread. The two share
+   memory; the worker wakes the core by an eventfd, the core the worker by a bell. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdatomic.h>
@@ -34,7 +34,7 @@ const struct post *post_of(const inphase_segment *segment, const struct inphase_
     return post;
 }
 
-/* copy the stamps of sample `number`, and the values that the core looks at */
+/* copy the stamps of sample `number`, and the values that the core uses */
 static bool read_posted(const struct inphase_core *core, struct sensor *sensor, uint64_t number)
 {
     uint8_t *memory = (uint8_t *)(uintptr_t)sensor->device->post;
@@ -74,7 +74,7 @@ static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum
     int64_t ahead;
     bool is_far;
 
-    /* per call: the flag of the descriptor is the worker's, too, which may clear it */
+    /* RWF_NOWAIT per call: the worker shares the descriptor's flag, and may clear it */
     *got = RECEIVED_EMPTY;
     if (core->readable[sensor->index]) {
         core->readable[sensor->index] = false;
@@ -84,7 +84,7 @@ static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum
     if (head == sensor->posted || head == 0 || head > INT64_MAX)
         return 0;
 
-    /* another process wrote this: a head that went back, or too far, leads to the newest sample */
+    /* another process wrote the head: one that went back, or too far, leads to the newest sample */
     if (head - sensor->posted >= core->layout->samples[sensor->index].depth)
         sensor->posted = head - 1;
     *got = RECEIVED_PART;
@@ -93,7 +93,7 @@ static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum
         return 0;
     }
 
-    /* of the trigger that the core, held up, has not come to: it stays where it is */
+    /* a sample of a trigger that the core, held up, has not reached: it waits */
     is_far = __builtin_sub_overflow(sensor->stamps.cycle, core->cycle, &ahead) ||
              ahead > sensor->every;
     if (ahead > 0 && !is_far) {
@@ -107,7 +107,7 @@ static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum
                                                                     : INPHASE_REASON_DEVICE;
     sensor->parser.detail = sensor->stamps.detail;
     if (is_far) {
-        /* of a cycle that will not come for long: it is said of the trigger that is waited for */
+        /* a sample of a far cycle is refused, for the trigger that is waited for */
         sensor->stamps.cycle = sensor->cycle;
         sensor->parser.reason = INPHASE_REASON_STAMP;
         sensor->parser.detail = INPHASE_STAMP_CYCLE;
@@ -115,8 +115,7 @@ static int worker_receive(struct inphase_core *core, struct sensor *sensor, enum
     return 0;
 }
 
-/* a worker that takes nothing of what it is handed is stuck: what it wrote last goes on, and
-   nothing but the guard stops it */
+/* a worker that takes no order is stuck: its last write goes on, and only the guard can stop it */
 static bool is_stuck(const struct inphase_core *core, struct device *device, uint64_t handed)
 {
     uint64_t taken = atomic_load_explicit(&device->post->orders, memory_order_relaxed);
@@ -127,13 +126,13 @@ static bool is_stuck(const struct inphase_core *core, struct device *device, uin
         return false;
     }
 
-    /* acts are counted, not time: a pause of the whole machine is none */
+    /* acts are counted, not time: a pause of the whole machine does not count */
     device->orders_waiting++;
     return core->guard.page && device->orders_waiting * core->period_ns >
                                    GUARD_STUCK * core->guard.page->layout.max_hold_ns;
 }
 
-/* before the order is there: the bytes that stop its device */
+/* before the order is published: leave the guard the bytes that stop its device */
 static int leave_stop(struct inphase_core *core, const struct actuator *actuator)
 {
     uint8_t bytes[INPHASE_MAX_PACKET];
@@ -156,8 +155,8 @@ static int worker_write(struct inphase_core *core, struct actuator *actuator)
     struct order order = {
         .cycle = core->cycle,
 
-        /* until the next command is due, the worker may be late with this one. A stop is never too
-           late: a worker that has just started takes it when it comes to it */
+        /* The worker may be late until the next command is due. A stop is never too late: a worker
+           that has just started takes it later */
         .valid_until_ns = actuator->stops ? INT64_MAX
                                           : core->due_ns + core->act_ns + core->period_ns,
         .stops = actuator->stops != STOPS_NOT,
@@ -165,7 +164,7 @@ static int worker_write(struct inphase_core *core, struct actuator *actuator)
 
     if (actuator->stop.kind != INPHASE_STOP_NONE) {
         if (is_stuck(core, actuator->device, number)) {
-            actuator->device->worker_lives = false; /* until there is another */
+            actuator->device->worker_lives = false; /* until there is another worker */
             return -ETIMEDOUT;
         }
         if (leave_stop(core, actuator) < 0)

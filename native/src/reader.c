@@ -1,5 +1,5 @@
-/* Readers of a store: they follow frames, look at samples in place or copy them, and sum up. A
-   reader maps the segment read-only and believes nothing in it before it was checked. */
+/* Readers of a store: they follow frames, use samples in place or copy them, and read the
+   statistics. A reader maps the segment read-only and checks everything before it uses it. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -20,14 +20,14 @@ struct inphase_reader {
     inphase_segment *segment;
     struct inphase_layout layout;        /* our copy: what was checked, whatever the writer does */
     const struct state *state;
-    const uint32_t *wake;                /* what it waits on: the store's word, or a bell's */
+    const uint32_t *wake;                /* the word that it waits on: the store's, or a bell's */
     const struct statistics *statistics;
     inphase_segment *outside[INPHASE_MAX_SENSORS]; /* a worker's segment, NULL: it has none */
     uint64_t next;       /* number of the frame to return next */
     uint8_t record[];
 };
 
-/* a layout of ours, none of whose parts leads out of the segment */
+/* is it a layout of this version, with all parts inside the segment? */
 static bool layout_holds(const struct inphase_layout *layout, uint64_t size)
 {
     if (layout->magic != MAGIC || layout->version != STORE_VERSION || layout->size != size ||

@@ -1,4 +1,4 @@
-/* Real-time rights: what is asked for, and what the kernel says. */
+/* Real-time rights: requested, and granted or refused by the kernel. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <link.h>
@@ -42,7 +42,7 @@ static int set_priority(int32_t priority)
 {
     struct sched_param param = {.sched_priority = priority};
 
-    /* reset on fork: nothing that this thread might start inherits its priority */
+    /* reset on fork: a child of this thread does not inherit its priority */
     if (priority <= 0)
         return 0;
     return sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &param) < 0 ? errno : 0;
@@ -87,8 +87,8 @@ static int lock_object(struct dl_phdr_info *info, size_t size, void *result)
     return 0;
 }
 
-/* what the core looks at in a worker's segment: its head, and in each slot the stamps and the
-   values that are checked; an image behind them need not stay in memory */
+/* lock the parts of a worker's segment that the core reads: its head, and in each slot the stamps
+   and the checked values; an image behind them may leave the memory */
 static int lock_post(const struct inphase_core *core, const struct sensor *sensor)
 {
     const struct inphase_ring *ring = &core->layout->samples[sensor->index];

@@ -1,6 +1,5 @@
-/* Waking who follows the frames. The cycle thread wakes two at most: the policy, by its bell, and
-   the relay, an ordinary thread, which wakes all others. So a crowd of readers costs the cycle
-   nothing. */
+/* Waking the readers of frames. The cycle thread wakes two at most: the policy, by its bell, and
+   the relay, an ordinary thread, which wakes all others. So many readers cost the cycle nothing. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/futex.h>
@@ -16,7 +15,7 @@
 #include "state.h"
 #include "store.h"
 
-#define RELAY_LOOK_NS 1000000000LL /* it is woken; this is for a wake that got lost */
+#define RELAY_LOOK_NS 1000000000LL /* bound of its wait, for a lost wake */
 
 static void *relay_main(void *argument)
 {
@@ -31,7 +30,7 @@ static void *relay_main(void *argument)
             continue;
         }
         seen = rung;
-        /* all readers but those who wait on a bell */
+        /* all readers except those that wait on a bell */
         futex_wake(&relay->state->wake, INT32_MAX);
     }
     return NULL;
@@ -43,7 +42,7 @@ int relay_start(struct relay *relay, const struct state *state)
     pthread_attr_t attributes;
     int rc;
 
-    /* shared, but with nobody: the kernel takes one kind of word in one call */
+    /* shared with nobody, but shared memory: one call of the kernel takes one kind of word */
     relay->word = mmap(NULL, BELL_BYTES, PROT_READ | PROT_WRITE,
                        MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (relay->word == MAP_FAILED) {
@@ -88,8 +87,8 @@ void relay_ring(const struct relay *relay, _Atomic uint32_t *bell, uint32_t numb
         return;
     }
 
-    /* one call: wake one on the bell, add 1 to the relay's word, wake one there. The comparison
-       fails once in 2^32 cycles; the relay then looks a second later */
+    /* One call: wake one on the bell, add 1 to the relay's word, wake one there. The comparison
+       fails once in 2^32 cycles; the relay then looks one second later */
     atomic_store_explicit(bell, number, memory_order_release);
     syscall(SYS_futex, bell, FUTEX_WAKE_OP, 1, 1UL, relay->word,
             FUTEX_OP(FUTEX_OP_ADD, 1, FUTEX_OP_CMP_NE, 0));

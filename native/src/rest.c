@@ -1,6 +1,6 @@
-/* At rest is what is measured. An actuator that was told to move, and that this core does not
-   command any more (its device was lost, or nobody enabled it), is owed its stop: it is the first
-   thing that its device gets when it is attached again. Cycle thread only. */
+/* Rest is measured. An actuator that was commanded, and that the core does not command any more
+   (its device was lost, or it is not enabled), is owed its stop. That stop is the first write to
+   its device when it is attached again. Cycle thread only. */
 #include <errno.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -18,8 +18,8 @@
 #include "sensor.h"
 #include "state.h"
 
-#define WINDOW_NS 100000000LL /* in which a joint was no faster than its speed of rest */
-#define BLIND_STOPS 3         /* at least, and for the window's time, for one without feedback */
+#define WINDOW_NS 100000000LL /* a joint at rest was no faster than its speed of rest for so long */
+#define BLIND_STOPS 3         /* without feedback: stops to write at least, and for WINDOW_NS */
 
 /* ---- what is measured ---------------------------------------------------------------------- */
 
@@ -29,27 +29,27 @@ static void begin_window(struct actuator *actuator)
     actuator->rest_from_ns = INPHASE_ABSENT;
 }
 
-/* the feedback tells motion from rest; one that does not counts as none here */
+/* does the feedback tell motion from rest? */
 static bool is_seen(const struct actuator *actuator)
 {
     return actuator->feedback && actuator->feedback_kind != INPHASE_FEEDBACK_OTHER;
 }
 
-/* since the window began; a velocity says so by itself */
+/* has it moved since the window began? A velocity tells it without a window */
 static bool has_moved(const struct actuator *actuator, const double *value)
 {
     bool is_velocity = actuator->feedback_kind == INPHASE_FEEDBACK_VELOCITY;
     double bound = actuator->rest_speed * (is_velocity ? 1 : WINDOW_NS * 1e-9);
 
-    /* no comparison holds of a value that is not a number */
+    /* a comparison with NaN is false */
     for (uint32_t c = 0; c < actuator->channels; c++)
         if (!(fabs(value[c] - (is_velocity ? 0 : actuator->rest_from[c])) <= bound))
             return true;
     return false;
 }
 
-/* Between two samples, not two cycles: one that is repeated says nothing new. Their own times
-   count, so that a backlog which comes at once is no long rest. */
+/* Compare samples, not cycles: a repeated sample tells nothing new. Their own times count, so that
+   a backlog that comes at once is no long rest. */
 static void look(struct inphase_core *core, struct actuator *actuator)
 {
     const struct sensor *sensor = actuator->feedback;
@@ -68,7 +68,7 @@ static void look(struct inphase_core *core, struct actuator *actuator)
         return;
     actuator->rest_sequence = sensor->newest.sequence;
 
-    /* a joint that turns round is slow for a moment: every velocity of the window is to be slow */
+    /* a joint that turns round is slow for a moment: every velocity of the window has to be slow */
     if (actuator->feedback_kind == INPHASE_FEEDBACK_VELOCITY && has_moved(actuator, value)) {
         begin_window(actuator);
         return;
@@ -84,7 +84,7 @@ static void look(struct inphase_core *core, struct actuator *actuator)
     actuator->rest_from_ns = at_ns;
 }
 
-/* the stop was delivered, and what it was for has ended */
+/* the stop was written, and the motion has ended */
 static bool is_paid(const struct inphase_core *core, const struct actuator *actuator)
 {
     if (!actuator->device->attached || !actuator->told)
@@ -101,7 +101,7 @@ void rest_look(struct inphase_core *core)
     for (uint32_t i = 0; i < core->actuators; i++)
         wanted |= core->actuator[i].owed;
 
-    /* in motion nobody asks; and what was seen before a motion says nothing after it */
+    /* in motion nobody asks, and samples from before a motion tell nothing after it */
     if (!wanted && !core->watches_rest)
         return;
     for (uint32_t i = 0; i < core->actuators; i++) {
@@ -132,7 +132,8 @@ enum rest rest_of(const struct actuator *actuator)
     if (actuator->owed && actuator->rest == REST_KNOWN)
         return REST_MOVES;
 
-    /* one that was switched off at rest need not measure any more; while it does, it is believed */
+    /* an actuator that was switched off at rest may stop measuring; while it measures, it is
+       believed */
     return actuator->off && actuator->rest == REST_UNKNOWN ? REST_KNOWN : actuator->rest;
 }
 
@@ -166,13 +167,13 @@ int inphase_core_loose(inphase_core *core, uint32_t actuator)
 
 static uint32_t stop_kind(const struct actuator *actuator)
 {
-    /* a worker is told values: its driver's own bytes are the guard's alone */
+    /* a worker gets values: only the guard has its driver's stop bytes */
     if (actuator->stop.kind == INPHASE_STOP_BYTES && actuator->device->ops != &worker_ops)
         return INPHASE_STOP_BYTES;
     return actuator->mode == INPHASE_MODE_POSITION ? INPHASE_STOP_HOLD : INPHASE_STOP_ZERO;
 }
 
-/* one that moves blind stands where its commands do */
+/* a blind actuator stands when its commands do */
 static bool stands(const struct actuator *actuator)
 {
     return is_seen(actuator) ? actuator->rest == REST_KNOWN : is_at_rest(actuator);
@@ -183,7 +184,7 @@ static void owe(struct actuator *actuator)
     actuator->owed = true;
     actuator->told = 0;
 
-    /* what its driver has enabled since then stands, verified by reading */
+    /* a driver's enable sequence after this ends at a standstill, verified by reading */
     actuator->enables_seen = load_u32(&actuator->enables);
 }
 
@@ -200,15 +201,15 @@ void rest_estop(struct inphase_core *core)
         struct actuator *actuator = &core->actuator[i];
         bool is_written = actuator->driven && !actuator->starved;
 
-        /* a hold needs something that was applied before */
+        /* a hold needs a command that was applied before */
         if (!is_written && actuator->device->attached &&
             (actuator->commanded || stop_kind(actuator) != INPHASE_STOP_HOLD))
             owe(actuator);
     }
 }
 
-/* Whether holding what was applied last is a stop. A joint that is further from it than a command
-   may be was moved by hand, or has sagged without power: there it would be a jump */
+/* Is holding the last command a stop? A joint further than a step from it was moved by hand, or has
+   sagged without power: the hold would be a jump */
 static bool may_hold(const struct actuator *actuator)
 {
     if (!actuator->commanded)
@@ -222,7 +223,7 @@ static bool may_hold(const struct actuator *actuator)
     return true;
 }
 
-/* its stop, ready to be written; false: there is none that could be */
+/* prepare its stop; false: it cannot be written now */
 static bool choose_stop(struct actuator *actuator, int64_t now_ns)
 {
     uint32_t kind = stop_kind(actuator);

@@ -17,8 +17,8 @@ struct twin;
 
 /* a sample as a frame names it */
 struct sample {
-    int64_t sequence;            /* its number in the ring, -1: none */
-    int64_t cycle;               /* whose trigger gave it, -1: none did */
+    int64_t sequence;            /* its number in the ring, -1: no sample */
+    int64_t cycle;               /* of its trigger, -1: without a trigger */
     int64_t triggered_ns, acquired_ns, received_ns, uncertainty_ns;
     bool trusted;                /* it was FRESH, or late but in order, and not RECOVERING */
     double value[INPHASE_MAX_CHANNELS]; /* last: see copy_sample */
@@ -31,7 +31,7 @@ struct sensor {
     uint32_t offset[INPHASE_MAX_CHANNELS];
     uint64_t payload;
     bool free_running;           /* never triggered */
-    bool has_line;               /* a trigger raises this line, for at least so long */
+    bool has_line;               /* a trigger raises a line, for at least pulse_ns */
     int line_fd;
     int64_t pulse_ns;
     int64_t trigger_ns, every, latency_cycles, max_age_ns;
@@ -39,42 +39,40 @@ struct sensor {
     struct inphase_parser parser;
 
     /* the last trigger */
-    int64_t cycle;               /* in which it fired, -1: none did */
+    int64_t cycle;               /* of that trigger, -1: there was none */
     int64_t triggered_ns;
     bool line_is_up;             /* the trigger line was raised, and not yet lowered */
     bool outstanding;            /* triggered, reply not complete */
     bool dirty;                  /* the last exchange did not end cleanly: drain before a trigger */
-    bool suspect;                /* which trigger the next reply answers is not known for sure */
-    uint32_t owed;               /* triggers whose reply was not seen, since the line was trusted */
+    bool suspect;                /* the next reply may answer an earlier trigger */
+    uint32_t owed;               /* unanswered triggers since the line was trusted */
 #define OWED_NOT_KNOWN INT32_MAX
     uint32_t clean_turns;        /* while suspect: triggers in a row with an empty input before them
                                     and none unanswered */
-    bool behind;                 /* its count says that triggers before the last one are
-                                    unanswered */
-    bool slipped;                /* something of another trigger came since the last trigger */
-    int64_t heard_ns;            /* while suspect: something was read last */
-    int64_t earliest_ns;         /* constant: no reply is whole sooner after its trigger */
-    bool repeated;               /* it got a reply that had come before */
-    bool fresh, frozen, refusal; /* what came of it */
+    bool behind;                 /* by its count, triggers before the last one are unanswered */
+    bool slipped;                /* a reply to another trigger came since the last trigger */
+    int64_t heard_ns;            /* while suspect: time of the last read that gave something */
+    int64_t earliest_ns;         /* constant: the least time from a trigger to its whole reply */
+    bool repeated;               /* it gave a reply that had come before */
+    bool fresh, frozen, refusal; /* the result of the trigger */
     uint32_t reason, detail;     /* of a refusal */
 
     uint64_t bytes_in;           /* read from the device so far... */
     uint64_t bytes_asked;        /* ...before the last trigger */
     uint64_t asked;              /* triggers so far */
-    uint64_t paired_asked, paired_sequence; /* triggers, and the device's number, when a sample was
-                                    trusted last */
-    uint32_t counts;             /* trusted samples in a row whose number went on by one per
-                                    trigger */
+    uint64_t paired_asked, paired_sequence; /* triggers, and the device's number, at the last
+                                               trusted sample */
+    uint32_t counts;             /* trusted samples in a row whose number rose by one per trigger */
     uint32_t receives;           /* in this cycle, bounded */
     uint32_t status;             /* at the last latch */
 
-    struct sample newest;        /* what frames name */
+    struct sample newest;        /* the one that frames name */
     struct sample early;         /* arrived before the frame that it is due in; sequence -1: none */
     int64_t early_due;           /* that frame's cycle */
     int64_t next_sequence;       /* number of the next sample in the ring */
     uint64_t device_sequence;
-    bool device_sequence_known;  /* and the next one must be later */
-    bool device_sequence_seen;   /* at all: the next one must be another */
+    bool device_sequence_known;  /* the next number must be larger */
+    bool device_sequence_seen;   /* a number came at all: the next one must differ */
     uint32_t identical;          /* samples in a row with the same bits */
     uint32_t recovering;         /* good replies still needed */
     uint32_t refused_in_a_row;
@@ -84,14 +82,14 @@ struct sensor {
     int64_t clock_ticks, clock_first; /* last and first, unwrapped */
     bool clock_known;
 
-    struct inphase_posted stamps; /* of what was received last */
+    struct inphase_posted stamps; /* of the last receipt */
     uint64_t posted;             /* a worker's: number of the sample to look at next */
 
-    struct twin *twin;           /* who answers in lock step; NULL: a device does */
+    struct twin *twin;           /* answers in lock step; NULL: a device does */
 };
 
-/* how old the newest sample is, for max_age: from its acquisition or its arrival, whichever is
-   earlier; from its trigger, where the acquisition is not known. Without a sample INT64_MAX */
+/* The age of the newest sample, for max_age: from its acquisition or its arrival, whichever is
+   earlier. If the acquisition is unknown: from its trigger. Without a sample: INT64_MAX */
 static inline int64_t sample_age(const struct sensor *sensor, int64_t now_ns)
 {
     const struct sample *newest = &sensor->newest;

@@ -7,7 +7,7 @@
 
 #include "../inphase.h"
 
-#define STOP_NS 1300000000LL /* a ramp that has not ended by then is cut: a stop is under 2 s */
+#define STOP_NS 1300000000LL /* a longer ramp is cut: a stop takes less than 2 s */
 
 /* the cycle thread writes all of it unless a field says otherwise; anyone reads */
 struct state {
@@ -22,12 +22,12 @@ struct state {
     _Atomic int32_t rt_priority, rt_priority_errno, rt_cpu, rt_cpu_errno, rt_memory_errno;
     _Atomic int32_t rt_granted;
     _Atomic uint64_t orders[INPHASE_MAX_ACTUATORS]; /* commands handed to workers so far */
-    _Atomic uint32_t starved;    /* bit per actuator: its worker asks its device for nothing */
+    _Atomic uint32_t starved;    /* bit per actuator: its worker leaves its device alone */
     _Atomic uint32_t estops;     /* emergency stops so far; any thread adds */
     _Atomic uint32_t over;       /* 1: no cycle follows */
 };
 
-/* hold motion, with the first reason that there was, until inphase_core_arm; ESTOP replaces any */
+/* hold motion until inphase_core_arm; the first reason stays, only ESTOP replaces any other */
 void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail);
 /* go to the state that follows from this cycle's findings; at the latch and after the act */
 void state_follow(struct inphase_core *core);
@@ -36,11 +36,11 @@ void state_set(struct inphase_core *core, uint32_t to);
 void state_stop(struct inphase_core *core, uint32_t reason, uint32_t detail);
 void state_end(struct inphase_core *core);
 bool all_at_rest(const struct inphase_core *core);
-/* take up a request to arm, or to take it back: reads begin again; before the triggers */
+/* follow a request to arm, or its withdrawal: reads begin again; before the triggers */
 void state_take_requests(struct inphase_core *core);
 /* latch motion when an actuator's guard is lost; at the latch */
 void state_watch_guards(struct inphase_core *core);
 /* likewise, when the supervisor asks for it or is silent */
 void state_watch_supervisor(struct inphase_core *core);
-/* grant the request that waits, or say why not; at the latch, when the statuses are known */
+/* grant the pending request, or tell why not; at the latch, when the statuses are known */
 void state_grant(struct inphase_core *core);

@@ -1,4 +1,4 @@
-/* Where a ramp leads, in closed form: sums over its cycles. No state and no failure; only + - * /,
+/* The end of a ramp, in closed form: sums over its cycles. No state and no failure; only + - * /,
    sqrt and floor, equal on every machine. A part of limiter.c, which alone includes it. */
 #pragma once
 
@@ -23,7 +23,7 @@ static double most(double a, double b)
 
 /* ---- sums of a ramp; unit: the jerk ------------------------------------------------------- */
 
-/* what a quantity x changes that falls by 1 per cycle to 0: x + (x - 1) + (x - 2) + ... */
+/* the sum of a quantity that falls from x by 1 per cycle to 0: x + (x - 1) + (x - 2) + ... */
 static double sum(double x)
 {
     double n = floor(x);
@@ -44,7 +44,7 @@ static double first_of(double total)
 {
     double n;
 
-    if (!(total >= 1)) /* itself, and most ramps of no jerk bound know no other */
+    if (!(total >= 1)) /* x itself; without a jerk bound most ramps need only this */
         return total > 0 ? total : 0;
     n = floor((sqrt(1 + 8 * total) - 1) / 2);
     return total / (n + 1) + n / 2;
@@ -55,13 +55,13 @@ static double signed_first_of(double total)
     return total < 0 ? -first_of(-total) : first_of(total);
 }
 
-/* the velocity that is left once the acceleration has been let go of */
+/* the velocity that is left when the acceleration has reached zero within the jerk limit */
 static double velocity_to_come(double velocity, double acceleration)
 {
     return acceleration < 0 ? velocity - sum(-acceleration - 1) : velocity + sum(acceleration - 1);
 }
 
-/* how far a ramp goes from a velocity whose velocity_to_come is not negative: its deceleration
+/* the distance of a ramp from a velocity whose velocity_to_come is not negative: its deceleration
    grows by 1 per cycle up to `bound`, stays there, and falls to 0 together with the velocity */
 static double way_up(double velocity, double acceleration, double bound)
 {
@@ -88,7 +88,7 @@ static double way_up(double velocity, double acceleration, double bound)
     return way + sum_of_sums(first_of(velocity)) - velocity;
 }
 
-/* where a ramp comes to rest, from where it starts */
+/* the distance from the start of a ramp to its rest */
 static double way(double velocity, double acceleration, double bound)
 {
     if (velocity_to_come(velocity, acceleration) < 0)
@@ -96,7 +96,7 @@ static double way(double velocity, double acceleration, double bound)
     return way_up(velocity, acceleration, bound);
 }
 
-/* how far up a ramp comes on its way */
+/* the highest point of a ramp above its start */
 static double highest(double velocity, double acceleration, double bound)
 {
     double rises, twice;
@@ -106,7 +106,7 @@ static double highest(double velocity, double acceleration, double bound)
     if (!(velocity > 0))
         return 0;
 
-    /* it turns back before the acceleration is let go of */
+    /* it turns back before the acceleration has reached zero */
     twice = -2 * acceleration - 1;
     rises = most(floor((twice - sqrt(most(twice * twice - 8 * velocity, 0))) / 2), 0);
     return rises * velocity + rises * (rises + 1) / 2 * acceleration +

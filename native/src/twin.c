@@ -1,7 +1,7 @@
-/* Simulated devices for lock step: they answer at the level of samples, each sample taken at the
-   instant of its acquisition, each command in effect after its delay. What they measure and move is
-   a world, or servos that follow their commands. Everything happens in the order of virtual time.
-   Only + - * / on doubles of our own, so that every machine draws the same bytes. */
+/* Simulated devices for lock step. They answer at the level of samples: each sample is taken at the
+   instant of its acquisition, each command takes effect after its delay. They measure and move a
+   world, or servos that follow their commands. Everything happens in the order of virtual time.
+   Only + - * / on doubles, so that every machine gives the same bytes. */
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>
@@ -79,7 +79,7 @@ const struct inphase_fault *fault_at(const struct inphase_core *core, uint32_t k
 
 /* ---- what a sensor measures -------------------------------------------------------------- */
 
-/* the servo of an actuator as it is at at_ns */
+/* the servo of an actuator at the time at_ns */
 static const struct inphase_servo *servo_at(struct actuator *actuator, uint32_t joint,
                                             int64_t at_ns)
 {
@@ -157,7 +157,7 @@ static bool stands(struct inphase_core *core, struct sensor *sensor, const struc
             fault_at(core, INPHASE_FAULT_FROZEN, sensor->index, coming->cycle));
 }
 
-/* planned faults of what a device measures; of one that runs by itself, of what is looked at */
+/* planned faults of a measurement; of a free-running device: of the sample that is looked at */
 static void plan_refusal(struct inphase_core *core, struct sensor *sensor, struct coming *coming)
 {
     const struct inphase_fault *fault;
@@ -173,7 +173,7 @@ static void plan_refusal(struct inphase_core *core, struct sensor *sensor, struc
     coming->reason = fault ? (uint32_t)fault->argument : INPHASE_REASON_NONE;
 }
 
-/* the acquisition; a device that stands still gives its last sample again */
+/* the acquisition; a frozen device gives its last sample again */
 static void measure(struct inphase_core *core, struct sensor *sensor, struct coming *coming)
 {
     struct twin *twin = sensor->twin;
@@ -205,7 +205,7 @@ static int64_t next_free_ns(const struct twin *twin)
                                            (1 + twin->spec.drift));
 }
 
-/* when a sensor is next to be acquired; INT64_MAX: nobody asks */
+/* the time of a sensor's next acquisition; INT64_MAX: none is expected */
 static int64_t acquisition_ns(struct sensor *sensor)
 {
     struct twin *twin = sensor->twin;
@@ -222,7 +222,7 @@ static int64_t draw_latency(struct inphase_core *core, const struct sensor *sens
     int64_t latency_ns;
 
     if (!spec->latency.knots) {
-        /* jitter is drawn only where there is some, so that a zero costs nothing */
+        /* jitter is drawn only if it is not 0, so that zero costs nothing */
         latency_ns = spec->latency_ns;
         if (spec->jitter_ns && !sensor->free_running)
             latency_ns += (int64_t)((double)spec->jitter_ns *
@@ -333,7 +333,7 @@ void twins_advance(struct inphase_core *core, int64_t to_ns)
     }
 }
 
-/* something will happen at that time */
+/* an event at that time */
 static void expect_event(struct inphase_core *core, int64_t at_ns)
 {
     if (at_ns < core->event_ns)
@@ -408,7 +408,7 @@ static uint64_t device_ticks(const struct sensor *sensor, int64_t at_ns)
                                                      : whole;
 }
 
-/* what is in goes to whoever asked */
+/* give a sample that is in to the sensor that asked */
 static void deliver(struct sensor *sensor, struct coming *coming, enum received *got)
 {
     struct twin *twin = sensor->twin;
@@ -425,7 +425,7 @@ static void deliver(struct sensor *sensor, struct coming *coming, enum received 
     *got = coming->reason ? RECEIVED_REFUSED : RECEIVED_SAMPLE;
 }
 
-/* a device that runs by itself: the newest of its samples that has had the time to come */
+/* a free-running device: the newest of its samples that has arrived */
 static int receive_latched(struct inphase_core *core, struct sensor *sensor, enum received *got)
 {
     struct twin *twin = sensor->twin;
@@ -490,7 +490,7 @@ static int twin_write(struct inphase_core *core, struct actuator *actuator)
                     draw_ns(core->seed, &plant->delay, (uint64_t)core->cycle,
                             INPHASE_DRAW_ACTUATOR + actuator->index, 0);
 
-    /* of a stop in bytes its twin knows where it was told to be last, if anything */
+    /* after a stop in bytes the twin knows its last command, if any */
     if (actuator->stops == STOPS_BYTES && !actuator->commanded)
         return 0;
     if (plant->count == EFFECTS)

@@ -10,25 +10,25 @@ struct device_ops;
 struct sensor;
 struct actuator;
 
-/* a sample that a simulated device takes, or has taken, and that is still under way */
+/* a sample of a simulated device that is still under way */
 struct coming {
-    int64_t at_ns;               /* when it is acquired */
-    int64_t ready_ns;            /* when its last byte is in, INPHASE_ABSENT: never */
-    int64_t cycle;               /* that faults and draws go by */
+    int64_t at_ns;               /* time of its acquisition */
+    int64_t ready_ns;            /* time of its last byte, INPHASE_ABSENT: never */
+    int64_t cycle;               /* of its faults and draws */
     uint64_t key;                /* of draws: the cycle, or the number of a free-running sample */
     uint64_t sequence;           /* the device's */
     uint32_t reason;             /* planned refusal */
-    bool taken;                  /* values and payload are there */
+    bool taken;                  /* it is acquired: values and payload are there */
     double value[INPHASE_MAX_CHANNELS];
-    uint8_t *payload;            /* of a sample that is not float64 alone; NULL: it is */
+    uint8_t *payload;            /* of a sample with more than float64 values; else NULL */
 };
 
-/* Who answers as a sensor in lock step. The caller's thread writes it. A triggered device has one
-   sample under way; one that runs by itself has a queue of them, oldest first */
+/* The simulated device of a sensor in lock step. The caller's thread writes it. A triggered device
+   has one sample under way, a free-running device a queue, oldest first */
 struct twin {
-    struct inphase_twin spec;    /* its pointers point at what follows */
+    struct inphase_twin spec;    /* its pointers point into this struct */
     struct inphase_twin_channel channel[INPHASE_MAX_CHANNELS];
-    bool is_stamped;             /* its worker, or the kernel, says when a sample came */
+    bool is_stamped;             /* its worker, or the kernel, stamps the receipt */
     struct coming *coming;       /* `room` of them */
     uint32_t room, first, count;
     uint64_t number;             /* of a free-running device: samples begun */
@@ -37,8 +37,8 @@ struct twin {
     uint64_t drawn;              /* samples taken, frozen ones included */
     double value[INPHASE_MAX_CHANNELS]; /* of the last sample, before a planned fault */
     uint8_t *payload;            /* of the last sample */
-    uint8_t *given;              /* payload of the sample that was given last; NULL: no such */
-    uint64_t shown;              /* of a free-running device: the sample that was given last */
+    uint8_t *given;              /* payload of the last given sample; NULL: none */
+    uint64_t shown;              /* of a free-running device: the last given sample */
     double shown_value[INPHASE_MAX_CHANNELS];
 };
 
@@ -48,11 +48,11 @@ struct effect {
     double value[INPHASE_MAX_CHANNELS];
 };
 
-/* what an actuator moves in lock step: servos of its own, or the world. The caller's thread
-   writes */
+/* the simulated part of an actuator in lock step: servos, or joints of the world. The caller's
+   thread writes */
 struct plant {
     struct inphase_servo servo[INPHASE_MAX_CHANNELS];
-    int64_t servo_ns;            /* up to which they have moved */
+    int64_t servo_ns;            /* time up to which they have moved */
     bool in_world;
     double *control[INPHASE_MAX_CHANNELS];
     double gain[INPHASE_MAX_CHANNELS];
@@ -71,7 +71,7 @@ int twin_make(struct sensor *sensor, const struct inphase_sensor_config *config)
 void twin_free(struct sensor *sensor);
 int plant_make(struct actuator *actuator, const struct inphase_actuator_config *config);
 void plant_free(struct actuator *actuator);
-/* let everything happen in the simulated devices that happens up to to_ns, in its order */
+/* let all events of the simulated devices up to to_ns happen, in their order */
 void twins_advance(struct inphase_core *core, int64_t to_ns);
-/* when the next sample that a sensor waits for is in; INT64_MAX: none is coming */
+/* when the next expected sample of a sensor is in; INT64_MAX: none is coming */
 int64_t twin_ready_ns(const struct sensor *sensor);

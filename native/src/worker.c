@@ -20,7 +20,7 @@
 struct inphase_worker {
     inphase_segment *segment;           /* ours */
     inphase_segment *core;
-    inphase_segment *bell;              /* rung when there is an order; NULL: there are none */
+    inphase_segment *bell;              /* the core rings it for an order; NULL: no orders */
     struct inphase_layout layout;       /* our copy: what was checked */
     const struct state *state;
     struct post *post;
@@ -81,7 +81,7 @@ int inphase_worker_open(inphase_worker **out, const struct inphase_worker_fds *f
     worker->state = (const void *)(worker->core->memory + worker->layout.state_offset);
     worker->wake_fd = fds->wake;
 
-    /* commands that were there before this worker are none of its business */
+    /* commands from before this worker are not its own */
     for (int i = 0; i < INPHASE_MAX_ACTUATORS; i++)
         worker->orders_seen[i] = atomic_load_explicit(&worker->state->orders[i],
                                                       memory_order_acquire);
@@ -113,7 +113,7 @@ static void wake_core(const inphase_worker *worker)
 {
     uint64_t one = 1;
 
-    /* a counter that is full wakes as well */
+    /* a full counter wakes, too */
     if (worker->wake_fd >= 0 && write(worker->wake_fd, &one, sizeof one) < 0)
         return;
 }
@@ -172,7 +172,7 @@ void *inphase_worker_claim(inphase_worker *worker)
 
     atomic_store_explicit(&slot->sequence, 2 * number + 1, memory_order_relaxed);
 
-    /* the payload is written in place, by anything: none of it is seen before the odd sequence */
+    /* the payload is written in place, by any code: none of it is seen before the odd sequence */
     atomic_thread_fence(memory_order_release);
     return slot->payload;
 }
@@ -193,8 +193,8 @@ int64_t inphase_worker_post(inphase_worker *worker, const struct inphase_posted 
     return (int64_t)number;
 }
 
-/* the newest command of an actuator that was not taken yet: 1, 2: it is a stop, 0: none, -EAGAIN:
-   too old */
+/* the newest command of an actuator that was not taken yet: 1; 2: a stop; 0: none; -EAGAIN: too
+   old */
 static int take_order(inphase_worker *worker, uint32_t actuator, double *values, int64_t *cycle)
 {
     const struct inphase_ring *ring = &worker->layout.orders[actuator];
@@ -228,13 +228,13 @@ int inphase_worker_wait(inphase_worker *worker, int64_t time_ns, uint32_t actuat
     if (actuator >= INPHASE_MAX_ACTUATORS)
         return -EINVAL;
 
-    /* whoever waits again is done with what it took */
+    /* a worker that waits again is done with the order before */
     atomic_store_explicit(&worker->post->orders, worker->orders_seen[actuator],
                           memory_order_relaxed);
     if (!worker->bell)
         return clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR ? -EINTR : 0;
 
-    /* acquire: an order that is not seen now rings later, and the wait then returns at once */
+    /* acquire: an order that is not seen now rings later, and then the wait returns at once */
     word = (const void *)worker->bell->memory;
     rung = __atomic_load_n(word, __ATOMIC_ACQUIRE);
     rc = take_order(worker, actuator, values, cycle);

@@ -1,6 +1,5 @@
-/* The box that an actuator's tool stays in: what the limiter allows of each joint is held back, for
-   all joints of the chain together, until the tool is inside, and would be at the end of the ramp
-   from there. Cycle thread. */
+/* The box of an actuator's tool. The limiter's motion of all joints is held back together, until
+   the tool is inside the box now and at the end of the ramp from there. Cycle thread. */
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -47,7 +46,7 @@ static void load_box(struct box *box, const struct inphase_workspace *workspace,
     }
 }
 
-/* outside, now or at the end of the ramp from there */
+/* the axis along which the tool is outside, now or at the end of the ramp; 3: none */
 static uint32_t leaves(const struct box *box, const struct actuator *actuator,
                        const struct inphase_motion *motion)
 {
@@ -64,8 +63,8 @@ static uint32_t leaves(const struct box *box, const struct actuator *actuator,
     return outside(box, positions);
 }
 
-/* a share of the way from the ramp to what was allowed: within velocity, acceleration and jerk as
-   both are; false: the range would not be kept */
+/* a share of the way from the ramp to the allowed motion: velocity, acceleration and jerk stay
+   legal, as both ends are; false: a joint would leave its range */
 static bool mix(const struct actuator *actuator, const struct inphase_motion *ramp,
                 const struct inphase_motion *allowed, double share,
                 struct inphase_motion *out)
@@ -82,7 +81,7 @@ static bool mix(const struct actuator *actuator, const struct inphase_motion *ra
     return true;
 }
 
-/* where no ramp keeps the tool inside: a part of its next step, and at rest from there */
+/* no ramp keeps the tool inside: apply a part of its next step, and rest there */
 static void halt(const struct box *box, const struct inphase_motion *from,
                  const struct inphase_motion *ramp, struct inphase_motion *out)
 {
@@ -125,8 +124,7 @@ uint32_t workspace_hold(const struct actuator *actuator, const struct inphase_mo
     for (uint32_t c = 0; c < joints; c++) {
         double allowed = fabs(motion[c].position - from[c].position);
 
-        /* what moves less than the ramp already, for the joint's sake, does not move more for the
-           box's */
+        /* a joint that already moves less than its ramp does not move more for the box */
         inphase_ramp(&actuator->limiter[c], &ramp[c], &unknown);
         if (allowed < fabs(ramp[c].position - from[c].position))
             ramp[c] = motion[c];

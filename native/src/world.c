@@ -1,4 +1,4 @@
-/* A simulator's world, moved by the simulator's own functions. Lock step alone: these calls may
+/* A simulator's world, stepped by the simulator's own functions. Lock step only: these calls may
    allocate, print and take any time. */
 #include <errno.h>
 #include <setjmp.h>
@@ -9,14 +9,14 @@
 
 #include "world.h"
 
-/* what a handler of the world is given; the head of MuJoCo's struct mjLogMessage */
+/* the argument of the world's message handler; the head of MuJoCo's struct mjLogMessage */
 struct world_message {
     int level, topic;
     char subject[1024];
 };
 #define MESSAGE_ERROR 3
 
-/* where an error of the world leads: out of the call that it happened in */
+/* the way out of the call in which an error of the world happens */
 struct way_out {
     jmp_buf here;
     struct world *world;
@@ -31,7 +31,7 @@ void world_fail(struct world *world, int failure, const char *message)
     snprintf(world->message, sizeof world->message, "%.200s", message);
 }
 
-/* the world's error function must not return; its other messages are told by its warnings */
+/* the world's error function must not return; its warnings tell the other messages */
 static void on_message(const struct world_message *message)
 {
     struct way_out *out = way_out;
@@ -62,7 +62,7 @@ static bool call(struct world *world, void (*function)(const void *, void *))
     return world->failure == 0;
 }
 
-/* a warning that means that its numbers are no longer the world's */
+/* is there no warning after which its numbers are invalid? */
 static bool is_sound(struct world *world)
 {
     const struct inphase_world *spec = &world->spec;
@@ -88,7 +88,7 @@ bool world_advance(struct world *world, int64_t to_ns)
         int64_t until_ns = grid_ns < to_ns ? grid_ns : to_ns;
         int64_t step_ns = until_ns - world->now_ns;
 
-        /* an instant between grid points: a shorter step to it, and another one on from it */
+        /* an instant between grid points: a shorter step to it, and another one from it */
         if (step_ns != spec->step_ns)
             *spec->timestep = (double)step_ns / 1e9;
         if (!call(world, spec->step) || !is_sound(world))
