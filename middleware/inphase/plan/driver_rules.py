@@ -352,7 +352,7 @@ def _check_setpoints(schedule: Schedule, declared: Declarations) -> Iterator[Sch
         most = _SETPOINTS_MAX // (values + 1) - 3
         yield schedule.fault(
             f"policy.{key}",
-            f"{getattr(policy, key)} needs room for {commands} commands of {values} values, "
+            f"{getattr(policy, key)} keeps {commands} commands of {values} values, "
             f"more than there is room for; latency_cycles / chunk_every + chunk may be {most}",
         )
 
