@@ -463,18 +463,22 @@ struct wires {
     int first[2], second[2];
 };
 
-static void open_wires(struct wires *wires)
+/* a guard with a wire to each of two devices: the first end is the guard's, the second the
+   device's */
+static void open_wired(struct rig *rig, struct wires *wires, int64_t hold_ns)
 {
     CHECK_EQUAL(socketpair(AF_UNIX, SOCK_DGRAM, 0, wires->first), 0);
     CHECK_EQUAL(socketpair(AF_UNIX, SOCK_DGRAM, 0, wires->second), 0);
+    open_rig(rig, hold_ns, 0, 0);
 }
 
-static void close_wires(struct wires *wires)
+static void close_wired(struct rig *rig, struct wires *wires)
 {
     for (int i = 0; i < 2; i++) {
         close(wires->first[i]);
         close(wires->second[i]);
     }
+    close_rig(rig);
 }
 
 /* until a stop has come to that end */
@@ -493,8 +497,7 @@ static void a_frozen_runtime_whose_robot_is_emulated_is_stopped_and_left_alive(v
     struct rig rig;
     int status;
 
-    open_wires(&wires);
-    open_rig(&rig, 100 * MS, 0, 0);
+    open_wired(&rig, &wires, 100 * MS);
     life = mmap(NULL, sizeof *life, PROT_READ, MAP_SHARED, rig.life, 0);
     CHECK(life != MAP_FAILED);
     give_one(&rig, 0, wires.first[0], true);
@@ -522,8 +525,7 @@ static void a_frozen_runtime_whose_robot_is_emulated_is_stopped_and_left_alive(v
     expect_stops(wires.first[1], 0);
     CHECK_EQUAL(access(rig.note, F_OK), 0);
     munmap((void *)(uintptr_t)life, sizeof *life);
-    close_wires(&wires);
-    close_rig(&rig);
+    close_wired(&rig, &wires);
 }
 
 /* also where the one that is real does not move, was given without a word, or was taken away
@@ -535,8 +537,7 @@ static void a_frozen_runtime_with_one_real_actuator_is_killed(void)
         struct rig rig;
         int status;
 
-        open_wires(&wires);
-        open_rig(&rig, 100 * MS, 0, 0);
+        open_wired(&rig, &wires, 100 * MS);
         give_one(&rig, 0, wires.first[0], true);
         if (turn == 0)
             give_one(&rig, 1, wires.second[0], false);
@@ -552,8 +553,7 @@ static void a_frozen_runtime_with_one_real_actuator_is_killed(void)
         expect_end(rig.guard);
         expect_stops(wires.first[1], 0);
         CHECK_EQUAL(access(rig.note, F_OK), 0);
-        close_wires(&wires);
-        close_rig(&rig);
+        close_wired(&rig, &wires);
     }
 }
 
@@ -588,8 +588,7 @@ static void a_worker_that_ends_in_motion_has_its_device_stopped(void)
         pid_t worker[2];
         int pidfd[2], status, moved, rested;
 
-        open_wires(&wires);
-        open_rig(&rig, 10000 * MS, 0, 0);
+        open_wired(&rig, &wires, 10000 * MS);
         for (int i = 0; i < 2; i++)
             worker[i] = start_worker(&pidfd[i]);
         give_to(&rig, 0, wires.first[0], pidfd[0], false);
@@ -618,8 +617,7 @@ static void a_worker_that_ends_in_motion_has_its_device_stopped(void)
         CHECK_EQUAL(recv(rested, &status, 1, MSG_DONTWAIT), -1);
         for (int i = 0; i < 2; i++)
             close(pidfd[i]);
-        close_wires(&wires);
-        close_rig(&rig);
+        close_wired(&rig, &wires);
     }
 }
 
@@ -632,8 +630,7 @@ static void the_worker_of_what_moves_is_killed_with_the_runtime_and_no_other(voi
         pid_t worker[2];
         int pidfd[2], status;
 
-        open_wires(&wires);
-        open_rig(&rig, 10000 * MS, 0, 0);
+        open_wired(&rig, &wires, 10000 * MS);
         for (int i = 0; i < 2; i++)
             worker[i] = start_worker(&pidfd[i]);
         give_to(&rig, 0, wires.first[0], pidfd[0], false);
@@ -649,8 +646,7 @@ static void the_worker_of_what_moves_is_killed_with_the_runtime_and_no_other(voi
         CHECK_EQUAL(waitpid(worker[1 - mover], &status, 0), worker[1 - mover]);
         for (int i = 0; i < 2; i++)
             close(pidfd[i]);
-        close_wires(&wires);
-        close_rig(&rig);
+        close_wired(&rig, &wires);
     }
 }
 
@@ -661,8 +657,7 @@ static void the_death_of_the_cycle_thread_alone_is_enough(void)
     struct rig rig;
     int status;
 
-    open_wires(&wires);
-    open_rig(&rig, 10000 * MS, 0, 0);
+    open_wired(&rig, &wires, 10000 * MS);
     give(&rig, 0, wires.first[0]);
     guard_beat(rig.core, inphase_now());
     moves(&rig, 0);
@@ -674,8 +669,7 @@ static void the_death_of_the_cycle_thread_alone_is_enough(void)
     expect_stops(wires.first[1], 0);
     CHECK_EQUAL(waitpid(rig.runtime, &status, WNOHANG), 0);
     kill_runtime(&rig);
-    close_wires(&wires);
-    close_rig(&rig);
+    close_wired(&rig, &wires);
 }
 
 /* its descriptors are those that it was given: what moves and was not has no stop to go anywhere */
@@ -685,8 +679,7 @@ static void a_device_that_was_never_given_is_sent_nothing(void)
     struct rig rig;
     char byte;
 
-    open_wires(&wires);
-    open_rig(&rig, 10000 * MS, 0, 0);
+    open_wired(&rig, &wires, 10000 * MS);
     give(&rig, 1, wires.second[0]);
     moves(&rig, 0);
     moves(&rig, 1);
@@ -694,8 +687,7 @@ static void a_device_that_was_never_given_is_sent_nothing(void)
     expect_end(rig.guard);
     expect_stops(wires.second[1], 1);
     CHECK_EQUAL(recv(rig.input, &byte, 1, MSG_DONTWAIT), 0);
-    close_wires(&wires);
-    close_rig(&rig);
+    close_wired(&rig, &wires);
 }
 
 /* the core has lost it: a worker that takes no orders is killed before the stop, any other is
@@ -708,8 +700,7 @@ static void a_device_that_the_core_lost_in_motion_is_stopped(void)
         int pidfd, status;
         pid_t worker = start_worker(&pidfd);
 
-        open_wires(&wires);
-        open_rig(&rig, 10000 * MS, 0, 0);
+        open_wired(&rig, &wires, 10000 * MS);
         give_to(&rig, 0, wires.first[0], pidfd, false);
         guard_beat(rig.core, inphase_now());
         moves(&rig, 0);
@@ -730,8 +721,7 @@ static void a_device_that_the_core_lost_in_motion_is_stopped(void)
             CHECK_EQUAL(waitpid(worker, &status, 0), worker);
         }
         close(pidfd);
-        close_wires(&wires);
-        close_rig(&rig);
+        close_wired(&rig, &wires);
     }
 }
 
@@ -744,8 +734,7 @@ static void a_workers_device_that_is_taken_away_in_motion_is_stopped(void)
         int pidfd, status;
         pid_t worker = start_worker(&pidfd);
 
-        open_wires(&wires);
-        open_rig(&rig, 10000 * MS, 0, 0);
+        open_wired(&rig, &wires, 10000 * MS);
         give_to(&rig, 0, wires.first[0], pidfd, false);
         guard_beat(rig.core, inphase_now());
         moves(&rig, 0);
@@ -769,8 +758,7 @@ static void a_workers_device_that_is_taken_away_in_motion_is_stopped(void)
             CHECK_EQUAL(waitpid(worker, &status, 0), worker);
         }
         close(pidfd);
-        close_wires(&wires);
-        close_rig(&rig);
+        close_wired(&rig, &wires);
     }
 }
 
@@ -783,8 +771,7 @@ static void the_process_of_a_thread_is_left_alive_and_its_device_stopped_each_ti
     int pidfd, status;
     pid_t worker = start_worker(&pidfd);
 
-    open_wires(&wires);
-    open_rig(&rig, 10000 * MS, 0, 0);
+    open_wired(&rig, &wires, 10000 * MS);
     CHECK_EQUAL(ask_with(&rig, (struct guard_request){.kind = GUARD_GIVE, .is_shared = 1,
                                                       .name = "device"},
                          wires.first[0], pidfd),
@@ -806,8 +793,7 @@ static void the_process_of_a_thread_is_left_alive_and_its_device_stopped_each_ti
     CHECK_EQUAL(kill(worker, SIGKILL), 0);
     CHECK_EQUAL(waitpid(worker, &status, 0), worker);
     close(pidfd);
-    close_wires(&wires);
-    close_rig(&rig);
+    close_wired(&rig, &wires);
 }
 
 /* nobody wants what came with a request that takes none, or that cannot be: it is closed, so that a
@@ -850,8 +836,7 @@ static void a_device_that_is_given_after_a_loss_is_not_lost(void)
     int pidfd, byte;
     pid_t worker = start_worker(&pidfd);
 
-    open_wires(&wires);
-    open_rig(&rig, 10000 * MS, 0, 0);
+    open_wired(&rig, &wires, 10000 * MS);
     guard_beat(rig.core, inphase_now());
     give_to(&rig, 0, wires.first[0], pidfd, false);
     moves(&rig, 0);
@@ -869,8 +854,7 @@ static void a_device_that_is_given_after_a_loss_is_not_lost(void)
     expect_stops(wires.second[1], 0);
     CHECK_EQUAL(waitpid(worker, NULL, 0), worker);
     close(pidfd);
-    close_wires(&wires);
-    close_rig(&rig);
+    close_wired(&rig, &wires);
 }
 
 /* a stop could never be written to it */
@@ -897,8 +881,7 @@ static void a_device_that_blocks_holds_up_no_other(void)
     struct rig rig;
     uint8_t bytes[64] = {0};
 
-    open_wires(&wires);
-    open_rig(&rig, 1000 * MS, 0, 0);
+    open_wired(&rig, &wires, 1000 * MS);
     while (send(wires.first[0], bytes, sizeof bytes, MSG_DONTWAIT) > 0)
         ;
     give(&rig, 0, wires.first[0]);
@@ -911,8 +894,7 @@ static void a_device_that_blocks_holds_up_no_other(void)
     CHECK_EQUAL(noted(&rig, "sent"), 0);
     CHECK_EQUAL(noted(&rig, "tries"), TRIES);
     CHECK_EQUAL(noted(&rig, "errno"), EAGAIN);
-    close_wires(&wires);
-    close_rig(&rig);
+    close_wired(&rig, &wires);
 }
 
 /* how it was, for who starts next, and for nobody else */
@@ -923,8 +905,7 @@ static void the_note_of_a_frozen_runtime_says_how_old_its_beat_was(void)
     struct stat facts;
     int64_t beat_ns;
 
-    open_wires(&wires);
-    open_rig(&rig, 100 * MS, 0, 0);
+    open_wired(&rig, &wires, 100 * MS);
     give(&rig, 0, wires.first[0]);
     moves(&rig, 0);
     beat_ns = inphase_now() - 1000 * MS;
@@ -938,8 +919,7 @@ static void the_note_of_a_frozen_runtime_says_how_old_its_beat_was(void)
     CHECK_EQUAL(facts.st_mode & 07777, 0600);
     expect_words(&rig, "the runtime froze while moving, in cycle 0; it was killed; device was sent "
                        "its stop 3 times; see /dev/shm/");
-    close_wires(&wires);
-    close_rig(&rig);
+    close_wired(&rig, &wires);
 }
 
 int main(void)
