@@ -914,6 +914,31 @@ static void the_same_seed_gives_the_same_bytes(void)
 }
 
 /* nothing planned here is better than the truth: random faults, and what must hold of any frame */
+static void plan_any(struct robot *robot)
+{
+    uint32_t kind = 1 + (uint32_t)(check_random() % 8);
+    int64_t argument = (int64_t)(check_random() % 3000000);
+
+    if (kind == INPHASE_FAULT_INVALID)
+        argument = 1 + argument % 5;
+    if (kind == INPHASE_FAULT_NAN)
+        argument = 0;
+    if (kind == INPHASE_FAULT_WRONG)
+        argument = 100; /* out of range: a wrong place that is possible is believed */
+    plan(robot, kind, (uint32_t)(check_random() % 2), (int64_t)(check_random() % 200),
+         1 + (int64_t)(check_random() % 8), argument);
+}
+
+static void expect_possible(const struct inphase_frame *frame, const struct inphase_row *row)
+{
+    CHECK(row->status < INPHASE_STATUSES && row->reason < INPHASE_REASONS);
+    if (row->status == INPHASE_FRESH)
+        CHECK(row->triggered_ns >= frame->due_ns && row->reason == 0);
+    if (row->sequence >= 0)
+        CHECK((row->age_ns >= 0 || row->age_ns == INPHASE_ABSENT) &&
+              row->triggered_ns <= frame->latched_ns);
+}
+
 static void random_faults_never_break_a_frame(void)
 {
     struct robot robot;
@@ -928,20 +953,8 @@ static void random_faults_never_break_a_frame(void)
         choice.reply_max_ns = 200000 + (int64_t)(check_random() % 1500000);
         choice.watchdog = (uint32_t)(check_random() % 3);
         open_robot(&robot, &choice);
-        for (int i = 0; i < 20; i++) {
-            uint32_t kind = 1 + (uint32_t)(check_random() % 8);
-            int64_t argument = (int64_t)(check_random() % 3000000);
-
-            if (kind == INPHASE_FAULT_INVALID)
-                argument = 1 + argument % 5;
-            if (kind == INPHASE_FAULT_NAN)
-                argument = 0;
-            if (kind == INPHASE_FAULT_WRONG)
-                argument = 100; /* out of range: a wrong place that is possible is believed */
-
-            plan(&robot, kind, (uint32_t)(check_random() % 2), (int64_t)(check_random() % 200),
-                 1 + (int64_t)(check_random() % 8), argument);
-        }
+        for (int i = 0; i < 20; i++)
+            plan_any(&robot);
         while (cycle < 200 && cycle_run(robot.core, CYCLE_READ)) {
             double value = check_random() % 20 ? 0.25 + 0.0005 * (double)(cycle % 100) : NAN;
             const struct inphase_frame *frame;
@@ -950,16 +963,8 @@ static void random_faults_never_break_a_frame(void)
             frame = inphase_reader_record(robot.reader);
             CHECK_EQUAL(frame->cycle, cycle + 1 + frame->skipped);
             CHECK_EQUAL(frame->due_ns, frame->cycle * PERIOD_NS);
-            for (uint32_t i = 0; i < 2; i++) {
-                const struct inphase_row *row = row_of(frame, i);
-
-                CHECK(row->status < INPHASE_STATUSES && row->reason < INPHASE_REASONS);
-                if (row->status == INPHASE_FRESH)
-                    CHECK(row->triggered_ns >= frame->due_ns && row->reason == 0);
-                if (row->sequence >= 0)
-                    CHECK((row->age_ns >= 0 || row->age_ns == INPHASE_ABSENT) &&
-                          row->triggered_ns <= frame->latched_ns);
-            }
+            for (uint32_t i = 0; i < 2; i++)
+                expect_possible(frame, row_of(frame, i));
 
             /* neither a jump nor a number that is none */
             if (!isnan(applied) && !isnan(applied_of(frame)) && frame->acted_cycle == cycle)

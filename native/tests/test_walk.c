@@ -97,9 +97,33 @@ static bool one_in(uint64_t n)
 
 /* ---- the robot --------------------------------------------------------------------------- */
 
-static void open_walk(struct walk *walk)
+/* sensor s of the robot: the place and the velocity of an actuator, or the panel */
+static void describe_sensor(uint32_t s, struct inphase_twin_channel channel[2],
+                            struct inphase_sensor_config *sensor)
 {
     static const struct inphase_reply reply = {0, 0, 0, 0, 0};
+
+    /* a switch has no motion; the panel measures nothing that moves */
+    uint32_t of = s == APART_SENSOR ? APART : s;
+    bool moves = s != PANEL && s != SWITCH;
+
+    for (int c = 0; c < 2; c++)
+        channel[c] = (struct inphase_twin_channel){
+            .kind = !moves ? INPHASE_TWIN_CONSTANT
+                           : c ? INPHASE_TWIN_VELOCITY : INPHASE_TWIN_POSITION,
+            .gain = 1, .actuator = moves ? of : 0};
+    *sensor = (struct inphase_sensor_config){
+        .device = s < APART_SENSOR ? s : s + 1, .channels = 2, .every = 1, .payload = 16,
+        .max_age_ns = 4 * PERIOD_NS, .recover = 2, .depth = 16,
+        .exchange = {.replies = 1, .reply = &reply,
+                     .framing = {.datagram = 1, .min_size = 4, .max_size = 4},
+                     .acquire = INPHASE_ACQUIRE_TRIGGER, .acquire_ns = 50000,
+                     .reply_max_ns = 400000},
+        .twin = {.channel = channel, .latency_ns = 200000}};
+}
+
+static void open_walk(struct walk *walk)
+{
     static const uint8_t packet[8] = {0};
     static const struct inphase_estop_input line = {.kind = INPHASE_INPUT_LINE};
     struct inphase_twin_channel channel[SENSORS][2];
@@ -115,25 +139,8 @@ static void open_walk(struct walk *walk)
         .estop = &line, .seed = check_random()};
 
     memset(walk, 0, sizeof *walk);
-    for (uint32_t s = 0; s < SENSORS; s++) {
-        /* a switch has no motion; the panel measures nothing that moves */
-        uint32_t of = s == APART_SENSOR ? APART : s;
-        bool moves = s != PANEL && s != SWITCH;
-
-        for (int c = 0; c < 2; c++)
-            channel[s][c] = (struct inphase_twin_channel){
-                .kind = !moves ? INPHASE_TWIN_CONSTANT
-                               : c ? INPHASE_TWIN_VELOCITY : INPHASE_TWIN_POSITION,
-                .gain = 1, .actuator = moves ? of : 0};
-        sensor[s] = (struct inphase_sensor_config){
-            .device = s < APART_SENSOR ? s : s + 1, .channels = 2, .every = 1, .payload = 16,
-            .max_age_ns = 4 * PERIOD_NS, .recover = 2, .depth = 16,
-            .exchange = {.replies = 1, .reply = &reply,
-                         .framing = {.datagram = 1, .min_size = 4, .max_size = 4},
-                         .acquire = INPHASE_ACQUIRE_TRIGGER, .acquire_ns = 50000,
-                         .reply_max_ns = 400000},
-            .twin = {.channel = channel[s], .latency_ns = 200000}};
-    }
+    for (uint32_t s = 0; s < SENSORS; s++)
+        describe_sensor(s, channel[s], &sensor[s]);
     for (uint32_t i = 0; i < ACTUATORS; i++) {
         bool is_switch = modes[i] == INPHASE_MODE_SWITCH;
 
