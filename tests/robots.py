@@ -6,6 +6,28 @@ from pathlib import Path
 
 from peers import ROOT, free_port
 
+# cycles that a loaded machine keeps: what is tested is what happens, not when
+_PATIENT_CYCLE = """[cycle]
+rate_hz = {rate_hz}
+read_deadline_us = {read_us}
+act_us = {act_us}
+realtime = "prefer"
+resumed_after_ms = 20000
+overrun_limit = 1000000
+"""
+SLOW_CYCLE = _PATIENT_CYCLE.format(rate_hz=50, read_us=12000, act_us=14000)
+FAST_CYCLE = (
+    _PATIENT_CYCLE.format(rate_hz=125, read_us=5000, act_us=6000)
+    + """[guard]
+max_hold_ms = 20000
+"""
+)
+ARM_LIMITS = """[actuator.arm.limits]
+position = [-3.0, 3.0]
+velocity = 2.0
+acceleration = 4.0
+step = 0.5
+"""
 PATIENT = "[guard]\nmax_hold_ms = 20_000\n"
 
 

@@ -20,21 +20,12 @@ from inphase.frames import store
 from inphase.frames.store_follower import StoreFollower
 from inphase.host import store_names
 from peers import BOUND_S, EmulatorProcess, robot_schedule, until
+from robots import ARM_LIMITS, FAST_CYCLE
 
-# slow and patient: what is tested is what happens, not when, also on a loaded machine
-_HEAD = """
-name = "{name}"
-[cycle]
-rate_hz = 125
-read_deadline_us = 5000
-act_us = 6000
-realtime = "prefer"
-resumed_after_ms = 20000
-overrun_limit = 1000000
-[guard]
-max_hold_ms = 20000
-"""
-_TAIL = """
+_HEAD = f"""
+name = "{{name}}"
+{FAST_CYCLE}"""
+_TAIL = f"""
 [sensor.joints]
 device = "arm"
 trigger_us = 0
@@ -46,12 +37,7 @@ max_age_ms = 60
 [actuator.arm]
 device = "arm"
 feedback = "joints.position"
-[actuator.arm.limits]
-position = [-3.0, 3.0]
-velocity = 2.0
-acceleration = 4.0
-step = 0.5
-[policy]
+{ARM_LIMITS}[policy]
 call = "sweep.py:Sweep"
 """
 SWEEP = '''

@@ -6,6 +6,7 @@ that keeps message borders: a raw CAN socket gives and takes the same bytes.
 
 import contextlib
 import secrets
+import shutil
 import signal
 import socket
 import struct
@@ -20,6 +21,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import can_motors
+from can_motors import GOAL, MOTORS, STATE, SYNC
 from inphase.devices.packets import Parser, RefusedReply, can_frame, can_id
 from inphase.driver import (
     Check,
@@ -37,12 +40,11 @@ from inphase.errors import DeviceError
 from inphase.host import store_names
 from inphase.runtime.workers.sample_source import OwnExchange
 from peers import until
+from robots import FAST_CYCLE
 from runtimes import Run, has_ended
 
 EFF, RTR, ERR = 0x80000000, 0x40000000, 0x20000000
 BUS_OFF, CONTROL, COUNTERS = 0x40, 0x04, 0x200
-SYNC, STATE, GOAL = 0x80, 0x181, 0x201
-MOTORS = 3
 
 idents = st.integers(0, 0x7FF)
 
@@ -163,18 +165,13 @@ import os
 import socket
 
 import msgspec
+from can_motors import CanMotors
 
-from inphase.driver import (
-    ActuatorSpec, Check, CheckKind, DeviceError, Driver, Encoding, Exchange, Field, Framing, Raw,
-    Reply, SensorSpec, Servo, Stop, StopKind, TwinChannel, TwinKind, Value,
-)
-from inphase.devices.packets import can_frame, can_id
-
-STATE, GOAL, MOTORS = 0x181, 0x201, 3
-MICRORAD = 1e-6
+from inphase.driver import DeviceError, Stop, StopKind
+from inphase.packets import can_frame
 
 
-class Motors(Driver):
+class Motors(CanMotors):
     class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         bus: str
         brake: bool = False
@@ -185,47 +182,10 @@ class Motors(Driver):
     def address(self):
         return self.options.bus
 
-    def sensor(self):
-        return SensorSpec(
-            fields=(Field("position", "rad", (MOTORS,)),),
-            twin=tuple(TwinChannel(TwinKind.POSITION, motor) for motor in range(MOTORS)),
-            twin_latency_ns=300_000,
-            exchange=Exchange(
-                request=can_frame(0x80),
-                framing=Framing(16, 16, can=True),
-                replies=tuple(
-                    Reply(
-                        values=(Value(8, Raw.I32, motor, MICRORAD),),
-                        checks=(
-                            Check(CheckKind.MATCH, 0, Raw.U32, expect=can_id(STATE + motor)),
-                        ),
-                    )
-                    for motor in range(MOTORS)
-                ),
-                request_ns=50_000,
-                reply_ns=400_000,
-                reply_max_ns=2_000_000,
-            ),
-        )
-
-    def actuator(self):
-        return ActuatorSpec(
-            channels=MOTORS,
-            unit="rad",
-            servos=tuple(Servo() for _ in range(MOTORS)),
-            encoding=Encoding(
-                packet=b"".join(can_frame(GOAL + motor, bytes(4)) for motor in range(MOTORS)),
-                values=tuple(Value(16 * m + 8, Raw.I32, m, MICRORAD) for m in range(MOTORS)),
-                framing=Framing(16, 16, can=True),
-                crc16=False,
-                write_ns=400_000,
-                chunk=16,
-            ),
-            # NMT: all nodes stop
-            stop=Stop(StopKind.BYTES, 2 * can_frame(0, bytes([2, 0])), 16)
-            if self.options.brake
-            else Stop(),
-        )
+    def stop(self):
+        # NMT: all nodes stop
+        stops = 2 * can_frame(0, bytes([2, 0]))
+        return Stop(StopKind.BYTES, stops, 16) if self.options.brake else super().stop()
 
     def open(self):
         self.link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -241,36 +201,11 @@ class Motors(Driver):
             self.link.close()
             self.link = None
 """
-_POLICY = """
-class Creep:
-    goal = None
-
-    def __call__(self, frame):
-        motors = frame["motors"]
-        if frame.reason != "none":
-            self.goal = None
-            return None
-        if self.goal is None:
-            if motors.status != "FRESH":
-                return None
-            self.goal = motors.value["position"].copy()
-        self.goal = self.goal + 0.001
-        return self.goal
-"""
-_SCHEDULE = """
-name = "{name}"
-[cycle]
-rate_hz = 125
-read_deadline_us = 5000
-act_us = 6000
-realtime = "prefer"
-resumed_after_ms = 20000
-overrun_limit = 1000000
-[guard]
-max_hold_ms = 20000
-[device.arm]
+_SCHEDULE = f"""
+name = "{{name}}"
+{FAST_CYCLE}[device.arm]
 driver = "motors.py:Motors"
-bus = "{folder}/bus"
+bus = "{{folder}}/bus"
 [sensor.motors]
 device = "arm"
 trigger_us = 0
@@ -284,7 +219,7 @@ velocity = 2.0
 acceleration = 4.0
 step = 0.5
 [policy]
-call = "creep.py:Creep"
+call = "can_motors.py:Creep"
 """
 
 
@@ -350,7 +285,7 @@ class Robot:
         self.folder = folder
         self.name = folder.name.lower().replace("_", "-")
         folder.joinpath("motors.py").write_text(_DRIVER)
-        folder.joinpath("creep.py").write_text(_POLICY)
+        shutil.copy(can_motors.__file__, folder)
         self.schedule = folder / "run.toml"
         self.schedule.write_text(_SCHEDULE.format(name=self.name, folder=folder))
 

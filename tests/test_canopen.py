@@ -31,6 +31,7 @@ from inphase_drivers.canopen import DriveOptions, Drives
 from inphase_drivers.emulator import drives as emulated
 from inphase_drivers.emulator.drive import dictionary
 from peers import BOUND_S, EmulatorProcess, free_port, until
+from robots import ARM_LIMITS, SLOW_CYCLE
 from runtimes import SWEEP, Run
 
 GROUP = "239.74.163.2"
@@ -1148,16 +1149,9 @@ def test_an_absent_bus_is_named_with_what_to_do() -> None:
 
 # ---- in a running robot --------------------------------------------------------------------
 
-_ROBOT = """
-name = "{name}"
-[cycle]
-rate_hz = 50
-read_deadline_us = 12000
-act_us = 14000
-realtime = "prefer"
-resumed_after_ms = 20000
-overrun_limit = 1000000
-{device}
+_ROBOT = f"""
+name = "{{name}}"
+{SLOW_CYCLE}{{device}}
 [sensor.joints]
 device = "drives"
 trigger_us = 0
@@ -1166,12 +1160,7 @@ max_age_ms = 500
 device = "drives"
 feedback = "joints.position"
 on_stop = "off"
-[actuator.arm.limits]
-position = [-3.0, 3.0]
-velocity = 2.0
-acceleration = 4.0
-step = 0.5
-[policy]
+{ARM_LIMITS}[policy]
 call = "sweep.py:Sweep"
 """
 

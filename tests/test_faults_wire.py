@@ -16,29 +16,23 @@ from inphase import Runner
 from inphase.frame import Frame
 from inphase.packets import crc16
 from peers import BOUND_S, ROOT, until
+from robots import SLOW_CYCLE
 from wired import SIZE, VALUE, Answer, SerialDevice, UdpDevice, reply
 
 pytestmark = pytest.mark.real
 HOMES = ["cycle", "process"]
 
-_SCHEDULE = """
-name = "{name}"
-[cycle]
-rate_hz = 50
-read_deadline_us = 12000
-act_us = 14000
-realtime = "prefer"
-resumed_after_ms = 20000
-overrun_limit = 1000000
-[device.probe]
-driver = "wired:{kind}"
-home = "{home}"
-port = {port}
+_SCHEDULE = f"""
+name = "{{name}}"
+{SLOW_CYCLE}[device.probe]
+driver = "wired:{{kind}}"
+home = "{{home}}"
+port = {{port}}
 [sensor.probe]
 device = "probe"
 trigger_us = 0
 max_age_ms = 200
-range = {{ value = [-2, 2] }}
+range = {{{{ value = [-2, 2] }}}}
 """
 
 

@@ -21,29 +21,23 @@ from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame, Sample
 from inphase.host import store_names as names
 from peers import BOUND_S, ROOT, free_port, until
+from robots import SLOW_CYCLE
 
 pytestmark = pytest.mark.real
 
-_SCHEDULE = """
-name = "{name}"
-[cycle]
-rate_hz = 50
-read_deadline_us = 12000
-act_us = 14000
-realtime = "prefer"
-resumed_after_ms = 20000
-overrun_limit = 1000000
-[device.counter]
+_SCHEDULE = f"""
+name = "{{name}}"
+{SLOW_CYCLE}[device.counter]
 driver = "counter:Counter"
-home = "{home}"
-port = {port}
-{options}
+home = "{{home}}"
+port = {{port}}
+{{options}}
 [sensor.count]
 device = "counter"
 trigger_us = 1000
 max_age_ms = 200
-{sensor}
-{rest}
+{{sensor}}
+{{rest}}
 """
 
 

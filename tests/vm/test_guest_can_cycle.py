@@ -14,12 +14,11 @@ from typing import Self
 import pytest
 from guest import CAN_PAIR, Robot, gpio_card, need, wire_up
 
+import can_motors
+from can_motors import GOAL, MICRORAD, MOTORS, STATE, SYNC
 from peers import BOUND_S, until
 
 can = pytest.importorskip("can", reason="python-can is not installed")
-
-SYNC, STATE, GOAL, MOTORS = 0x80, 0x181, 0x201, 3
-MICRORAD = 1e-6
 
 _DRIVER = """
 import os
@@ -27,64 +26,21 @@ from pathlib import Path
 
 import can
 import msgspec
+from can_motors import MOTORS, STATE, CanMotors
 
-from inphase.driver import (
-    ActuatorSpec, Check, CheckKind, DeviceError, Driver, Encoding, Exchange, Field, Framing, Raw,
-    Reply, SensorSpec, Servo, TwinChannel, TwinKind, Value,
-)
-from inphase.devices.packets import can_frame, can_id
-
-SYNC, STATE, GOAL, MOTORS = 0x80, 0x181, 0x201, 3
-MICRORAD = 1e-6
+from inphase.driver import DeviceError
 
 
-class Motors(Driver):
+class Motors(CanMotors):
     class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         channel: str
 
-    bus = None
+    request_ns, reply_ns, reply_max_ns, write_ns = 100_000, 2_000_000, 60_000_000, 1_000_000
+    link = None
 
     @property
     def address(self):
         return self.options.channel
-
-    def sensor(self):
-        return SensorSpec(
-            fields=(Field("position", "rad", (MOTORS,)),),
-            twin=tuple(TwinChannel(TwinKind.POSITION, motor) for motor in range(MOTORS)),
-            twin_latency_ns=300_000,
-            exchange=Exchange(
-                request=can_frame(SYNC),
-                framing=Framing(16, 16, can=True),
-                replies=tuple(
-                    Reply(
-                        values=(Value(8, Raw.I32, motor, MICRORAD),),
-                        checks=(
-                            Check(CheckKind.MATCH, 0, Raw.U32, expect=can_id(STATE + motor)),
-                        ),
-                    )
-                    for motor in range(MOTORS)
-                ),
-                request_ns=100_000,
-                reply_ns=2_000_000,
-                reply_max_ns=60_000_000,
-            ),
-        )
-
-    def actuator(self):
-        return ActuatorSpec(
-            channels=MOTORS,
-            unit="rad",
-            servos=tuple(Servo() for _ in range(MOTORS)),
-            encoding=Encoding(
-                packet=b"".join(can_frame(GOAL + motor, bytes(4)) for motor in range(MOTORS)),
-                values=tuple(Value(16 * m + 8, Raw.I32, m, MICRORAD) for m in range(MOTORS)),
-                framing=Framing(16, 16, can=True),
-                crc16=False,
-                write_ns=1_000_000,
-                chunk=16,
-            ),
-        )
 
     def open(self):
         flags = Path("/sys/class/net", self.options.channel, "flags")
@@ -94,30 +50,14 @@ class Motors(Driver):
             {"can_id": STATE + motor, "can_mask": 0x7FF, "extended": False}
             for motor in range(MOTORS)
         ]
-        self.bus = can.Bus(self.options.channel, interface="socketcan", can_filters=filters)
-        os.set_blocking(self.bus.fileno(), False)
-        return self.bus.fileno()
+        self.link = can.Bus(self.options.channel, interface="socketcan", can_filters=filters)
+        os.set_blocking(self.link.fileno(), False)
+        return self.link.fileno()
 
     def close(self):
-        if self.bus is not None:
-            self.bus.shutdown()
-            self.bus = None
-"""
-_POLICY = """
-class Creep:
-    goal = None
-
-    def __call__(self, frame):
-        motors = frame["motors"]
-        if frame.reason != "none":
-            self.goal = None
-            return None
-        if self.goal is None:
-            if motors.status != "FRESH":
-                return None
-            self.goal = motors.value["position"].copy()
-        self.goal = self.goal + 0.001
-        return self.goal
+        if self.link is not None:
+            self.link.shutdown()
+            self.link = None
 """
 # slow: what is tested is what happens, in an emulated machine
 _SCHEDULE = """
@@ -145,7 +85,7 @@ velocity = 2.0
 acceleration = 4.0
 step = 0.5
 [policy]
-call = "creep.py:Creep"
+call = "can_motors.py:Creep"
 """
 
 
@@ -203,7 +143,8 @@ class Motors:
 def robot(folder: Path, channel: str, more: str = "") -> Robot:
     """A robot on a bus; `more` goes into its sensor's table."""
     schedule = _SCHEDULE.format(channel=channel, more=more)
-    return Robot(folder, f"can-{channel}", schedule, motors=_DRIVER, creep=_POLICY)
+    shutil.copy(can_motors.__file__, folder)
+    return Robot(folder, f"can-{channel}", schedule, motors=_DRIVER)
 
 
 @pytest.fixture
