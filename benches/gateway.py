@@ -13,13 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zmq
-from numpy.typing import NDArray
 
 from benches import robot
-from benches.distribution import Rounds, show
-from benches.latch import DEPTH, IMAGE, Contents, Reader, Row, Writer, describe
+from benches.distribution import Rounds
+from benches.latch import DEPTH, IMAGE, Contents, Reader, Row, Writer, describe, take_turns
 from benches.machine import Options
 from inphase.frames import record_layout, store, wire
 from inphase.host.process import Process
@@ -92,25 +90,8 @@ def processes(row: Row, options: Options) -> Iterator[tuple[Writer, Reader]]:
 def _measure(row: Row, options: Options) -> dict[str, Any]:
     figure = Rounds(f"latch to Python over ZeroMQ ipc, {row.name}", goal=_GOAL)
     with processes(row, options) as (writer, reader):
-
-        def bare() -> NDArray[np.int64]:
-            reader.ask("bare", int(writer.bare.word) + row.cycles)
-            writer.bare_block(row.period_us, row.cycles)
-            return reader.answer()
-
-        def ours() -> NDArray[np.int64]:
-            reader.ask("ours", writer.frames + row.cycles - 1)
-            writer.frames_block(row.period_us, row.cycles)
-            return reader.answer()
-
         time.sleep(2 * _SETTLE_S)
-        bare()
-        ours()
-        for _ in range(options.rounds):
-            figure.add(bare(), ours(), bare())
-    result = figure.result()
-    show(result)
-    return result
+        return take_turns(figure, row, writer, reader, rounds=options.rounds, ours="ours")
 
 
 def run(options: Options) -> list[dict[str, Any]]:

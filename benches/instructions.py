@@ -18,7 +18,6 @@ from benches.machine import Options
 from benches.native import ffi, lib
 from inphase import schedule as schedules
 from inphase.episodes.lockstep import LockStep
-from inphase.frames.store_follower import StoreFollower
 
 _PERIOD_US = 300_000
 _PIECES = 80
@@ -45,23 +44,12 @@ def steps(tid: int, pieces: int) -> list[tuple[str, str, int]]:
 
 def child_cycles(options: Options) -> None:
     """A core on slow cycles; prints its thread."""
-    plan = robot.plan_of(
-        robot.demo(options.priority, options.cycle_cpu, period_us=_PERIOD_US, policy=True)
-    )
-    with (
-        robot.socket_pairs(0, options.other_cpu) as fds,
-        robot.open_core(plan) as core,
-        robot.commanded(core),
-    ):
-        for device, fd in enumerate(fds):
-            core.attach(device, fd)
-        follower = StoreFollower(core.segment.path)
-        core.start()
+    schedule = robot.demo(options.priority, options.cycle_cpu, period_us=_PERIOD_US, policy=True)
+    with robot.running(schedule, 0, options.other_cpu) as follower:
         for _ in range(2):
             follower.next(timeout_s=10.0)
         print(follower.reader.status()["thread_id"], flush=True)
         sys.stdin.readline()
-        follower.close()
 
 
 def child_lockstep(options: Options) -> None:

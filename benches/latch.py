@@ -233,27 +233,34 @@ def processes(row: Row, options: Options) -> Iterator[tuple[Writer, Reader]]:
         writer.close()
 
 
-def _measure(row: Row, options: Options) -> dict[str, Any]:
-    figure = Rounds(f"latch to Python, {row.name}", goal=row.goal)
-    with processes(row, options) as (writer, reader):
+def take_turns(
+    figure: Rounds, row: Row, writer: Writer, reader: Reader, *, rounds: int, ours: str
+) -> dict[str, Any]:
+    """Blocks of frames (of the reader's kind `ours`) between bare ones; the figure, shown."""
 
-        def bare() -> NDArray[np.int64]:
-            reader.ask("bare", int(writer.bare.word) + row.cycles, row.touch)
-            writer.bare_block(row.period_us, row.cycles)
-            return reader.answer()
+    def bare_block() -> NDArray[np.int64]:
+        reader.ask("bare", int(writer.bare.word) + row.cycles, row.touch)
+        writer.bare_block(row.period_us, row.cycles)
+        return reader.answer()
 
-        def ours() -> NDArray[np.int64]:
-            reader.ask("store", writer.frames + row.cycles - 1, row.touch)
-            writer.frames_block(row.period_us, row.cycles)
-            return reader.answer()
+    def our_block() -> NDArray[np.int64]:
+        reader.ask(ours, writer.frames + row.cycles - 1, row.touch)
+        writer.frames_block(row.period_us, row.cycles)
+        return reader.answer()
 
-        bare()
-        ours()
-        for _ in range(options.rounds):
-            figure.add(bare(), ours(), bare())
+    bare_block()
+    our_block()
+    for _ in range(rounds):
+        figure.add(bare_block(), our_block(), bare_block())
     result = figure.result()
     show(result)
     return result
+
+
+def _measure(row: Row, options: Options) -> dict[str, Any]:
+    figure = Rounds(f"latch to Python, {row.name}", goal=row.goal)
+    with processes(row, options) as (writer, reader):
+        return take_turns(figure, row, writer, reader, rounds=options.rounds, ours="store")
 
 
 def run(options: Options) -> list[dict[str, Any]]:

@@ -6,8 +6,6 @@ A line of JSON on stdin asks for a block: kind (store, bare, echo), touch (none,
 sum), last (the number after which it ends). `ready`, then the latencies come back on stdout.
 """
 
-import gc
-import json
 import mmap
 import os
 import sys
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benches.blocks import serve
 from benches.native import ffi, lib
 from inphase.frame import Frame
 from inphase.frames.store_follower import StoreFollower
@@ -122,21 +121,17 @@ def main() -> None:
         os.sched_setaffinity(0, [int(cpu)])
     bare = Bare(mapping, *map(int, shape))
     follower = StoreFollower(store_path) if store_path else None
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    for line in sys.stdin:
-        asked = json.loads(line)
-        late: list[int] = []
-        print("ready", flush=True)
+
+    def receive(asked: dict[str, Any]) -> list[int]:
         if asked["kind"] == "echo":
             bare.echo(asked["last"])
-        elif asked["kind"] == "bare":
-            late = bare.receive(asked["touch"], asked["last"])
-        else:
-            assert follower is not None
-            late = receive_frames(follower, asked["touch"], asked["last"])
-        print(json.dumps(late), flush=True)
+            return []
+        if asked["kind"] == "bare":
+            return bare.receive(asked["touch"], asked["last"])
+        assert follower is not None
+        return receive_frames(follower, asked["touch"], asked["last"])
+
+    serve(receive)
 
 
 if __name__ == "__main__":

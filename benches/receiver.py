@@ -3,13 +3,13 @@
 python -m benches.receiver GATEWAY_ENDPOINT BARE_ENDPOINT
 """
 
-import gc
-import json
 import sys
 from time import monotonic_ns
+from typing import Any
 
 import zmq
 
+from benches.blocks import serve
 from benches.sender import STAMP
 from inphase import subscribe
 
@@ -33,21 +33,18 @@ def main() -> None:
     socket.setsockopt(zmq.RCVHWM, 64)
     socket.setsockopt(zmq.SUBSCRIBE, b"inphase.frame\0")
     socket.connect(bare_endpoint)
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    for line in sys.stdin:
-        asked = json.loads(line)
-        late: list[int] = []
-        print("ready", flush=True)
+
+    def receive(asked: dict[str, Any]) -> list[int]:
         if asked["kind"] == "bare":
-            late = _bare(socket, asked["last"])
-        while asked["kind"] == "ours":
+            return _bare(socket, asked["last"])
+        late = []
+        while True:
             frame = subscription.next(timeout_s=10.0)
             late.append(monotonic_ns() - frame.latched_ns)
             if frame.cycle >= asked["last"]:
-                break
-        print(json.dumps(late), flush=True)
+                return late
+
+    serve(receive)
 
 
 if __name__ == "__main__":

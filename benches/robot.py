@@ -191,6 +191,22 @@ def emulated(schedule: Schedule) -> Iterator[tuple[Plan, list[int]]]:
             process.wait()
 
 
+@contextmanager
+def running(schedule: Schedule, responder_priority: int, cpu: int) -> Iterator[StoreFollower]:
+    """A core on the wall clock, commanded, its devices answered on `cpu`; its frames."""
+    with (
+        socket_pairs(responder_priority, cpu) as fds,
+        open_core(plan_of(schedule)) as core,
+        commanded(core),
+    ):
+        for device, fd in enumerate(fds):
+            core.attach(device, fd)
+        follower = StoreFollower(core.segment.path)
+        core.start()
+        yield follower
+        follower.close()
+
+
 def wait_ended(core: Core) -> None:
     """Until the cycle thread has ended."""
     until = time.monotonic() + _READY_S

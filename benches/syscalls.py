@@ -19,7 +19,6 @@ from typing import Any
 from benches import robot
 from benches.machine import Options
 from benches.native import preload
-from inphase.frames.store_follower import StoreFollower
 
 _TRACED_CYCLES = 200
 _TRACE_PERIOD_US = 20_000
@@ -42,24 +41,16 @@ def _trace(options: Options) -> list[list[str]]:
     schedule = robot.demo(
         options.priority, options.cycle_cpu, period_us=_TRACE_PERIOD_US, policy=True
     )
-    plan = robot.plan_of(schedule)
     with (
-        robot.socket_pairs(options.priority, options.other_cpu) as fds,
-        robot.open_core(plan) as core,
-        robot.commanded(core),
+        robot.running(schedule, options.priority, options.other_cpu) as follower,
         tempfile.NamedTemporaryFile("r") as log,
     ):
-        for device, fd in enumerate(fds):
-            core.attach(device, fd)
-        follower = StoreFollower(core.segment.path)
-        core.start()
         follower.next(timeout_s=5.0)
         tid = follower.reader.status()["thread_id"]
         tracer = subprocess.Popen(["strace", "-q", "-p", str(tid), "-o", log.name])
         time.sleep(_TRACED_CYCLES * _TRACE_PERIOD_US * 1e-6)
         tracer.terminate()
         tracer.wait()
-        follower.close()
         calls = [m.group(1) for m in re.finditer(r"^(\w+)\(", log.read(), re.MULTILINE)]
     return _cycles(calls)
 
@@ -113,19 +104,9 @@ def _faults(tid: int) -> tuple[int, int]:
 
 def child(options: Options) -> None:
     """Run the cycles and print what was counted from the hundredth on."""
-    plan = robot.plan_of(
-        robot.demo(options.priority, options.cycle_cpu, period_us=_PERIOD_US, policy=True)
-    )
+    schedule = robot.demo(options.priority, options.cycle_cpu, period_us=_PERIOD_US, policy=True)
     counter = ctypes.CDLL(None)
-    with (
-        robot.socket_pairs(options.priority, options.other_cpu) as fds,
-        robot.open_core(plan) as core,
-        robot.commanded(core),
-    ):
-        for device, fd in enumerate(fds):
-            core.attach(device, fd)
-        follower = StoreFollower(core.segment.path)
-        core.start()
+    with robot.running(schedule, options.priority, options.other_cpu) as follower:
         for _ in range(100):
             follower.next(timeout_s=5.0)
         status = follower.reader.status()
@@ -139,7 +120,6 @@ def child(options: Options) -> None:
         allocations = counter.allocations_watch(0)
         after = _faults(tid)
         fresh = [s["FRESH"] / max(sum(s.values()), 1) for s in follower.reader.statuses()]
-        follower.close()
     print(cycles, allocations, after[0] - before[0], after[1] - before[1], *fresh)
 
 
