@@ -28,6 +28,18 @@ velocity = 2.0
 acceleration = 4.0
 step = 0.5
 """
+CREEP = """[actuator.arm]
+device = "arm"
+feedback = "motors.position"
+[actuator.arm.limits]
+position = [-300.0, 300.0]
+velocity = 2.0
+acceleration = 4.0
+step = 0.5
+[policy]
+call = "can_motors.py:Creep"
+"""
+"""three motors on a CAN bus, see can_motors.py"""
 PATIENT = "[guard]\nmax_hold_ms = 20_000\n"
 
 

@@ -40,7 +40,7 @@ from inphase.errors import DeviceError
 from inphase.host import store_names
 from inphase.runtime.workers.sample_source import OwnExchange
 from peers import until
-from robots import FAST_CYCLE
+from robots import CREEP, FAST_CYCLE
 from runtimes import Run, has_ended
 
 EFF, RTR, ERR = 0x80000000, 0x40000000, 0x20000000
@@ -210,17 +210,7 @@ bus = "{{folder}}/bus"
 device = "arm"
 trigger_us = 0
 max_age_ms = 60
-[actuator.arm]
-device = "arm"
-feedback = "motors.position"
-[actuator.arm.limits]
-position = [-300.0, 300.0]
-velocity = 2.0
-acceleration = 4.0
-step = 0.5
-[policy]
-call = "can_motors.py:Creep"
-"""
+{CREEP}"""
 
 
 class Bus:

@@ -1,6 +1,7 @@
 """PyTorch: a module that runs as a policy, and one that is exported to a model that binds."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,8 @@ def demo(folder: Path, keys: str = KEYS, data: bytes | None = None) -> Schedule:
     return load(path)
 
 
-def test_a_modules_commands_are_its_own_numbers(tmp_path: Path) -> None:
-    described = demo(tmp_path)
-    module = made(tmp_path)
+def commands(described: Schedule, module: Any) -> Iterator[tuple[Any, Any]]:
+    """The command of each of 30 frames, and the module's answer to the frame before."""
     with LockStep(described, seed=2) as robot:
         before = robot.step()
         for _ in range(30):
@@ -67,10 +67,17 @@ def test_a_modules_commands_are_its_own_numbers(tmp_path: Path) -> None:
             sample = before["joints"].value
             obs = np.concatenate([sample["position"], sample["velocity"]]).astype(np.float32)
             with torch.inference_mode():
-                expected = module(torch.from_numpy(obs[None]))[0].numpy().astype(np.float64)
-            assert np.array_equal(frame.command["arm"].requested, expected)
+                expected = module(torch.from_numpy(obs[None]))[0].numpy()
+            yield frame.command["arm"].requested, expected
             before = frame
         assert robot.follower.reader.counts()["commands"] >= 30
+
+
+def test_a_modules_commands_are_its_own_numbers(tmp_path: Path) -> None:
+    described = demo(tmp_path)
+    module = made(tmp_path)
+    for requested, expected in commands(described, module):
+        assert np.array_equal(requested, expected.astype(np.float64))
 
 
 def test_lock_step_gives_the_same_bytes_where_the_module_is_isolated(tmp_path: Path) -> None:
@@ -161,13 +168,5 @@ def test_an_exported_module_binds_and_gives_the_same_numbers(
     )
     keys = KEYS.replace('call = "net.py:Net"\nweights = "net.safetensors"', 'model = "policy.onnx"')
     described = demo(tmp_path, f'{keys}runtime = "{runtime}"\n')
-    with LockStep(described, seed=2) as robot:
-        before = robot.step()
-        for _ in range(30):
-            frame = robot.step()
-            sample = before["joints"].value
-            obs = np.concatenate([sample["position"], sample["velocity"]]).astype(np.float32)
-            with torch.inference_mode():
-                expected = module(torch.from_numpy(obs[None]))[0].numpy()
-            assert frame.command["arm"].requested == pytest.approx(expected, abs=1e-6)
-            before = frame
+    for requested, expected in commands(described, module):
+        assert requested == pytest.approx(expected, abs=1e-6)

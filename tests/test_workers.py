@@ -19,7 +19,7 @@ from inphase import Runner, schedule
 from inphase._core import lib
 from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame, Sample
-from inphase.host import store_names as names
+from inphase.host import store_names
 from peers import BOUND_S, ROOT, free_port, until
 from robots import SLOW_CYCLE
 
@@ -491,4 +491,4 @@ def test_no_segment_is_left_behind(bench: Bench) -> None:
     with Runner(bench.schedule(), cycles=10) as runner:
         assert Path(runner.store_path).is_socket()
         name = runner.schedule.name
-    until(lambda: not list(names.folder().glob(f"{name}.*")))
+    until(lambda: not list(store_names.folder().glob(f"{name}.*")))

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import cffi
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from inphase.driver import DeviceError, Reading
@@ -294,7 +293,7 @@ class Camera(GenicamCamera):
             self.trigger()
             buffer = self._pop(patience_ns)
             if buffer is not None:
-                self._arv.arv_stream_push_buffer(self._stream, buffer)
+                self._give_back(buffer)
                 return
         raise self._error(
             "is armed and gives no image; "
@@ -305,7 +304,7 @@ class Camera(GenicamCamera):
         """Throw away the images that wait in Aravis's buffers; how many."""
         thrown = 0
         while thrown < _BUFFERS and (buffer := self._pop(0)) is not None:
-            self._arv.arv_stream_push_buffer(self._stream, buffer)
+            self._give_back(buffer)
             thrown += 1
         return thrown
 
@@ -321,16 +320,6 @@ class Camera(GenicamCamera):
         except DeviceError:
             self._gone = True
             raise
-
-    def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
-        """Wait for the next image and copy it, once, out of Aravis's buffer."""
-        buffer = self._pop(timeout_ns)
-        if buffer is None:
-            raise TimeoutError(f"device {self.name}: no image within {timeout_ns} ns")
-        try:
-            return self._take(buffer, sample)
-        finally:
-            self._arv.arv_stream_push_buffer(self._stream, buffer)
 
     def _pop(self, timeout_ns: int) -> Any:
         """The next buffer; None where there is none. Raises DeviceError where control is lost."""
@@ -351,20 +340,22 @@ class Camera(GenicamCamera):
             )
         return None
 
-    def _take(self, buffer: Any, sample: NDArray[Any]) -> Reading:
+    def _give_back(self, image: Any) -> None:
+        self._arv.arv_stream_push_buffer(self._stream, image)
+
+    def _take(self, image: Any, sample: NDArray[Any]) -> Reading:
         arv, ffi = self._arv, self._ffi
-        sequence = self._count.of(arv.arv_buffer_get_frame_id(buffer))
-        data = arv.arv_buffer_get_data(buffer, size := ffi.new("size_t *"))
-        status = arv.arv_buffer_get_status(buffer)
+        sequence = self._count.of(arv.arv_buffer_get_frame_id(image))
+        data = arv.arv_buffer_get_data(image, size := ffi.new("size_t *"))
+        status = arv.arv_buffer_get_status(image)
         if status in _INCOMPLETE:  # what Aravis has as its size and stamp may be an older image's
             return Reading(sequence, reason="size", detail=status)
         if status != _SUCCESS:
             return Reading(sequence, reason="device", detail=status & 0xFFFFFFFF)
         if size[0] != self._layout.size:
             return Reading(sequence, reason="size", detail=size[0])
-        pixels = np.frombuffer(ffi.buffer(data, size[0]), self._layout.dtype)
-        sample["image"][...] = pixels.reshape(self._layout.shape)
-        stamp_ns = arv.arv_buffer_get_timestamp(buffer) if self._stamps else 0
+        self._copy(ffi.buffer(data, size[0]), sample)
+        stamp_ns = arv.arv_buffer_get_timestamp(image) if self._stamps else 0
         return Reading(sequence, middle_ns(self.options, stamp_ns, self._exposure_ns))
 
 

@@ -7,11 +7,13 @@ knows no device; `inphase_drivers.pylon` and `inphase_drivers.aravis` do.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from msgspec import Meta, Struct
+from numpy.typing import NDArray
 
-from inphase.driver import Acquire, Calls, DeviceError, Driver, Field, SensorSpec
+from inphase.driver import Acquire, Calls, DeviceError, Driver, Field, Reading, SensorSpec
 
 _LINK_NS_PER_BYTE = 9  # gigabit Ethernet with its headers: the slowest usual link
 _READOUT_NS = 2_000_000
@@ -221,3 +223,32 @@ class GenicamCamera(Driver):
             f"device {self.name}: no camera with {o.which}; found: "
             f"{', '.join(serials) or 'none'}; check power, cable and serial or index"
         )
+
+    # ---- images --------------------------------------------------------------------------------
+
+    def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
+        """Wait for the next image and copy it, once, out of the library's buffer."""
+        image = self._pop(timeout_ns)
+        if image is None:
+            raise TimeoutError(f"device {self.name}: no image within {timeout_ns} ns")
+        try:
+            return self._take(image, sample)
+        finally:
+            self._give_back(image)
+
+    def _pop(self, timeout_ns: int) -> Any:
+        """The library's next image; None where there is none in time. Raises DeviceError."""
+        raise NotImplementedError
+
+    def _take(self, image: Any, sample: NDArray[Any]) -> Reading:
+        """Copy an image into a sample, and say what is known of it."""
+        raise NotImplementedError
+
+    def _give_back(self, image: Any) -> None:
+        """Let the library use an image's buffer again."""
+        raise NotImplementedError
+
+    def _copy(self, data: Any, sample: NDArray[Any]) -> None:
+        """Copy the bytes of a whole image into a sample."""
+        pixels = np.frombuffer(data, self._layout.dtype)
+        sample["image"][...] = pixels.reshape(self._layout.shape)

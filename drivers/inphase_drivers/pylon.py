@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from inphase.driver import DeviceError, Reading
@@ -206,12 +205,12 @@ class Camera(GenicamCamera):
             if self.options.fired:
                 self.trigger()
             latency_max_ns = calls(self.options, self._exposure_ns).latency_max_ns
-            result = self._retrieve(latency_max_ns + _READY_MS * 1_000_000)
+            result = self._pop(latency_max_ns + _READY_MS * 1_000_000)
             if result is None:
                 raise self._error(
                     "is armed and gives no image; check the link's speed and packet_bytes"
                 )
-            result.Release()
+            self._give_back(result)
             if self.options.fired:
                 self._wait_until_ready(pylon)
 
@@ -222,8 +221,8 @@ class Camera(GenicamCamera):
     def flush(self) -> int:
         """Throw away the images that wait in pylon's buffers; how many."""
         thrown = 0
-        while (result := self._retrieve(0)) is not None:
-            result.Release()
+        while (result := self._pop(0)) is not None:
+            self._give_back(result)
             thrown += 1
         return thrown
 
@@ -233,17 +232,7 @@ class Camera(GenicamCamera):
             with self._refusals("did not take the trigger"):
                 self.camera.TriggerSoftware.Execute()
 
-    def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
-        """Wait for the next image and copy it, once, out of pylon's buffer."""
-        result = self._retrieve(timeout_ns)
-        if result is None:
-            raise TimeoutError(f"device {self.name}: no image within {timeout_ns} ns")
-        try:
-            return self._take(result, sample)
-        finally:
-            result.Release()
-
-    def _retrieve(self, timeout_ns: int) -> Any:
+    def _pop(self, timeout_ns: int) -> Any:
         """The next grab result; None where there is none. pylon counts in milliseconds."""
         from pypylon import pylon
 
@@ -257,16 +246,18 @@ class Camera(GenicamCamera):
             raise self._error("is gone; check power and cable")
         return None
 
-    def _take(self, result: Any, sample: NDArray[Any]) -> Reading:
-        sequence = None if result.BlockID == _NO_BLOCK else self._count.of(result.BlockID)
-        came = min(result.PayloadSize, result.ImageSize)
+    def _give_back(self, image: Any) -> None:
+        image.Release()
+
+    def _take(self, image: Any, sample: NDArray[Any]) -> Reading:
+        sequence = None if image.BlockID == _NO_BLOCK else self._count.of(image.BlockID)
+        came = min(image.PayloadSize, image.ImageSize)
         if came != self._layout.size:
             return Reading(sequence, reason="size", detail=came)
-        if not result.GrabSucceeded():
-            return Reading(sequence, reason="device", detail=result.ErrorCode)
-        pixels = np.frombuffer(result.GetImageMemoryView(), self._layout.dtype)
-        sample["image"][...] = pixels.reshape(self._layout.shape)
-        stamp_ns = result.TimeStamp * 1_000_000_000 // self._ticks_hz
+        if not image.GrabSucceeded():
+            return Reading(sequence, reason="device", detail=image.ErrorCode)
+        self._copy(image.GetImageMemoryView(), sample)
+        stamp_ns = image.TimeStamp * 1_000_000_000 // self._ticks_hz
         return Reading(sequence, middle_ns(self.options, stamp_ns, self._exposure_ns))
 
 

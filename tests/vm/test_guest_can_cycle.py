@@ -17,6 +17,7 @@ from guest import CAN_PAIR, Robot, gpio_card, need, wire_up
 import can_motors
 from can_motors import GOAL, MICRORAD, MOTORS, STATE, SYNC
 from peers import BOUND_S, until
+from robots import CREEP
 
 can = pytest.importorskip("can", reason="python-can is not installed")
 
@@ -60,7 +61,7 @@ class Motors(CanMotors):
             self.link = None
 """
 # slow: what is tested is what happens, in an emulated machine
-_SCHEDULE = """
+_SCHEDULE = f"""
 [cycle]
 rate_hz = 10
 read_deadline_us = 50000
@@ -70,23 +71,13 @@ resumed_after_ms = 60000
 overrun_limit = 1000000
 [device.arm]
 driver = "motors.py:Motors"
-channel = "{channel}"
+channel = "{{channel}}"
 [sensor.motors]
 device = "arm"
 trigger_us = 0
 max_age_ms = 1000
-{more}
-[actuator.arm]
-device = "arm"
-feedback = "motors.position"
-[actuator.arm.limits]
-position = [-300.0, 300.0]
-velocity = 2.0
-acceleration = 4.0
-step = 0.5
-[policy]
-call = "can_motors.py:Creep"
-"""
+{{more}}
+{CREEP}"""
 
 
 class Motors:

@@ -1,5 +1,7 @@
 """Instruction packets of Protocol 2.0 (ROBOTIS e-manual, Protocol 2.0)."""
 
+from dataclasses import replace
+
 from inphase.driver import Framing
 from inphase.packets import crc16, escape
 
@@ -21,16 +23,7 @@ STATUS_PACKET = Framing(
     escape_tail=2,
 )
 """how an answer is found and unstuffed"""
-INSTRUCTION = Framing(
-    min_size=10,
-    max_size=1024,
-    length_offset=5,
-    length_size=2,
-    length_add=7,
-    escape=b"\xff\xff\xfd",
-    escape_insert=0xFD,
-    escape_from=7,
-)
+INSTRUCTION = replace(STATUS_PACKET, start=b"", escape_tail=0)
 """how an instruction is stuffed"""
 
 

@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 
 from inphase.devices.packets import Parser
-from inphase.driver import (
-    Exchange,
-    SensorSpec,
-)
+from inphase.driver import Exchange, SensorSpec
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
 from inphase.testing.contract.driver_fixtures import BOUNDS, DriverFixtures

@@ -7,11 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from inphase.driver import (
-    Driver,
-    Exchange,
-    SensorSpec,
-)
+from inphase.driver import Driver, Exchange, SensorSpec
 from inphase.frames import wire
 from inphase.testing.device_proxy import NoProxyError, Replayed, proxy_of
 from inphase.testing.peer import Peer

@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 
 from inphase.devices.packets import encode
-from inphase.driver import (
-    ActuatorSpec,
-    DeviceError,
-    Driver,
-    StopKind,
-)
+from inphase.driver import ActuatorSpec, DeviceError, Driver, StopKind
 from inphase.frames import wire
 from inphase.host.store_names import note_path
 from inphase.testing.contract.driver_fixtures import BOUNDS, DriverFixtures, ask_by_hand

@@ -5,9 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inphase.driver import (
-    ActuatorSpec,
-)
+from inphase.driver import ActuatorSpec
 from inphase.frames.frame import Frame
 from inphase.schedule.document import toml_table
 from inphase.testing.rig import NAME, Rig

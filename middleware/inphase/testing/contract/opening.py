@@ -5,14 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from inphase.driver import (
-    DeviceError,
-)
-from inphase.testing.contract.driver_fixtures import (
-    DriverFixtures,
-    ask_by_hand,
-    assert_names,
-)
+from inphase.driver import DeviceError, Driver
+from inphase.testing.contract.driver_fixtures import DriverFixtures, ask_by_hand, assert_names
 from inphase.testing.peer import Peer, able
 from inphase.testing.rig import Rig
 
@@ -65,10 +59,7 @@ class OpeningContract(DriverFixtures):
             ask_by_hand(driver)
         if isinstance(refusal.value, DeviceError):
             assert_names(str(refusal.value), device)
-        driver.close()
-        device.heal()
-        driver.open()
-        driver.close()
+        _heal_and_open(device, driver)
 
     def test_a_wrong_device_is_refused_and_named_with_its_place(
         self, device: Peer, rig: Rig
@@ -80,7 +71,12 @@ class OpeningContract(DriverFixtures):
         with pytest.raises(DeviceError) as refusal:
             driver.open()
         assert_names(str(refusal.value), device)
-        driver.close()
-        device.heal()
-        driver.open()
-        driver.close()
+        _heal_and_open(device, driver)
+
+
+def _heal_and_open(device: Peer, driver: Driver) -> None:
+    """The device is found again when it is well."""
+    driver.close()
+    device.heal()
+    driver.open()
+    driver.close()

@@ -2,10 +2,7 @@
 
 import pytest
 
-from inphase.driver import (
-    Acquire,
-    SensorSpec,
-)
+from inphase.driver import Acquire, SensorSpec
 from inphase.frames.frame import Frame, Sample
 from inphase.testing.contract.driver_fixtures import DriverFixtures
 from inphase.testing.peer import Peer, able
