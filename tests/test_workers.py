@@ -404,16 +404,17 @@ limits = { velocity = 2.0, acceleration = 4.0 }
 """
 
 
+def speed_up(frame: Frame) -> list[float]:
+    """A policy that speeds the joint up to 0.5."""
+    return [min(0.5, 0.02 * frame.cycle)]
+
+
 def test_a_worker_that_comes_back_tells_its_device_to_stop_before_anything_else(
     bench: Bench,
 ) -> None:
     """The device keeps the velocity that it was told last, and gives it as its value."""
     path = bench.schedule("process", "moves = true\nwatchdog_ms = 1000", rest=TURNS)
-
-    def policy(frame: Frame) -> list[float]:
-        return [min(0.5, 0.02 * frame.cycle)]
-
-    with Runner(path, policy=policy) as runner:
+    with Runner(path, policy=speed_up) as runner:
         follow(runner, lambda f: is_fresh(f) and f["count"].value["value"] == 0.5)
         os.kill(worker_pid(runner), signal.SIGKILL)
         gone = follow(runner, lambda f: f["count"].status == "OFFLINE")
@@ -429,11 +430,7 @@ def test_a_datagram_device_whose_worker_dies_in_motion_gets_its_own_bytes_from_t
     bench: Bench,
 ) -> None:
     path = bench.schedule("process", "moves = true\nguarded = true", rest=TURNS)
-
-    def policy(frame: Frame) -> list[float]:
-        return [min(0.5, 0.02 * frame.cycle)]
-
-    with Runner(path, policy=policy) as runner:
+    with Runner(path, policy=speed_up) as runner:
         follow(runner, lambda f: is_fresh(f) and f["count"].value["value"] == 0.5)
         assert bench.device.is_enabled
         os.kill(worker_pid(runner), signal.SIGKILL)

@@ -16,7 +16,7 @@ import click
 from inphase.errors import ScheduleError, StoreError
 from inphase.frames.frame import Frame, FrameLost, Sample
 from inphase.frames.subscription import Transport, subscribe
-from inphase.host import store_names as names
+from inphase.host import store_names
 
 
 def echo(
@@ -48,7 +48,7 @@ def echo(
 
 def _only_robot() -> str:
     """The robot that runs on this host, if there is just one."""
-    running = sorted({names.robot_of(Path(path).name) for path in names.running()})
+    running = sorted({store_names.robot_of(Path(path).name) for path in store_names.running()})
     if len(running) == 1:
         return running[0]
     found = ", ".join(running) if running else "none"
