@@ -76,7 +76,7 @@ class Report:
         for column in ("", "right", "wanted", "found", "remedy"):
             machine.add_column(column)
         for check in self.checks:
-            mark = "[green]ok[/]" if check.ok else "[red]lacks[/]"
+            mark = Text("ok", "green") if check.ok else Text("lacks", "red")
             machine.add_row(mark, check.name, check.wanted, check.found, check.remedy)
         notes = [Text(note, "yellow") for note in plan.notes]
         drawn = timeline.render(

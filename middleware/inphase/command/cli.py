@@ -84,11 +84,10 @@ def _show_result(result: dict[str, Any], as_json: bool) -> None:
         if as_json:
             print(json.dumps(result), flush=True)
         else:
-            from rich.console import Console
-
             from inphase.command import summary_table
+            from inphase.command.screen import screen
 
-            console = Console()
+            console = screen()
             with console.capture() as text:  # it would end the process where nobody reads
                 console.print(summary_table.render(result))
             print(text.get(), end="", flush=True)
@@ -131,9 +130,9 @@ def check(schedule: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report.facts()))
     else:
-        from rich.console import Console
+        from inphase.command.screen import screen
 
-        console = Console()
+        console = screen()
         console.print(report.render(console.width))
 
 
@@ -172,10 +171,10 @@ def probe(
     *, schedule: Path, sensor: str, cycles: int | None, seconds: float | None, as_json: bool
 ) -> None:
     """Measure the device behind SENSOR of SCHEDULE: run it alone, and never command it."""
-    from rich.console import Console
     from rich.progress import Progress
 
     from inphase.command import probe as probing
+    from inphase.command.screen import screen
     from inphase.plan.validation import load
 
     if cycles is not None and seconds is not None:
@@ -183,8 +182,8 @@ def probe(
     described = load(schedule)
     if cycles is None:
         cycles = max(1, round((seconds or 10.0) * 1e9 / described.cycle.period_ns))
-    screen = Console(stderr=True)
-    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
+    stderr = screen(stderr=True)
+    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task(f"{sensor}: ^C ends it and sums up", total=cycles)
         result = probing.probe(
             described, sensor, cycles, lambda done: progress.update(task, completed=done)
@@ -194,7 +193,7 @@ def probe(
     else:
         from inphase.command import probe_report
 
-        Console().print(probe_report.render(result))
+        screen().print(probe_report.render(result))
 
 
 @cli.command()
@@ -228,15 +227,16 @@ def knobs(schedule: Path, pattern: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps([knob._asdict() for knob in found]))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from inphase.command.screen import screen
 
     table = Table(title=f"knobs: {len(found)}", title_justify="left")
     for column in ("path", "now", "per", "drawn"):
         table.add_column(column, no_wrap=column == "path")
     for knob in found:
         table.add_row(knob.path, knob.now, knob.per, "yes" if knob.drawn else "")
-    Console().print(table)
+    screen().print(table)
 
 
 @cli.command()
@@ -249,15 +249,16 @@ def drivers(as_json: bool) -> None:
     if as_json:
         print(json.dumps([offer._asdict() | {"about": _about(offer)} for offer in offers]))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from inphase.command.screen import screen
 
     table = Table(title='drivers: in a schedule, driver = "NAME"', title_justify="left")
     for column in ("name", "device", "class", "package"):
         table.add_column(column)
     for offer in offers:
         table.add_row(offer.name, _about(offer), offer.call, offer.package)
-    Console().print(table)
+    screen().print(table)
 
 
 def _about(offer: Any) -> str:

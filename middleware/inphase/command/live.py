@@ -315,11 +315,12 @@ class LiveView:
         self._file = _Stderr()
         self._live: Any = None
         if shown and sys.stderr.isatty():
-            from rich.console import Console
             from rich.live import Live
 
+            from inphase.command.screen import screen
+
             self._live = Live(
-                console=Console(file=cast(IO[str], self._file)),
+                console=screen(cast(IO[str], self._file)),
                 auto_refresh=False,
                 transient=True,
                 redirect_stdout=False,
@@ -352,7 +353,7 @@ class LiveView:
         if self._live is None:
             self._file.write(f"inphase: {text}\n")
         else:
-            self._live.console.print(f"inphase: {text}", markup=False, highlight=False)
+            self._live.console.print(f"inphase: {text}", highlight=False)
 
     def _look(self) -> View | None:
         """The content to show, if it is time to."""
