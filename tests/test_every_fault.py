@@ -142,6 +142,32 @@ def test_a_name_that_is_wrong_brings_no_fault_where_it_is_meant(tmp_path: Path) 
     assert [fault.key for fault in caught.value.faults] == ["sensors"]
 
 
+def test_a_table_whose_header_is_misspelt_lacks_nothing_in_its_inner_tables(tmp_path: Path) -> None:
+    text = GOOD + '[worldx]\nmodel = "arm.xml"\n[world.sensor.joints]\njoints = ["a", "b", "c"]\n'
+    with pytest.raises(ScheduleError) as caught:
+        load(written(tmp_path, text))
+    assert [fault.key for fault in caught.value.faults] == ["worldx"]
+
+
+def test_a_list_of_the_wrong_kind_is_one_fault(tmp_path: Path) -> None:
+    text = GOOD.replace("sign = [1, 1, -1]", 'sign = ["a", "b", "c"]')
+    with pytest.raises(ScheduleError) as caught:
+        load(written(tmp_path, text))
+    assert [fault.key for fault in caught.value.faults] == ["sensor.joints.sign[0]"]
+
+
+def test_a_sensor_of_a_wrong_name_is_not_missed_by_its_actuator(tmp_path: Path) -> None:
+    text = ROBOT.replace("request_us = 50", 'request_us = 50\nhome = "process"')
+    text = text.replace("[sensor.joints]", "[sensor.Joints]")
+    keys = [fault.key for fault in faults_of(written(tmp_path, text))]
+    assert keys == ["sensor.Joints"]
+
+
+def test_what_a_trigger_needs_is_not_told_twice(tmp_path: Path) -> None:
+    keys = [f.key for f in faults_of(written(tmp_path, ROBOT.replace("trigger_us = 1500\n", "")))]
+    assert keys == ["sensor.camera.every", "sensor.camera.latency_cycles"]
+
+
 def test_every_key_of_a_table_that_is_wrong_is_named(tmp_path: Path) -> None:
     text = GOOD.replace("rate_hz = 500", 'rate_hz = "fast"\nspeed = 1\nphase = 2')
     text = text.replace("max_age_ms = 10\n", "")

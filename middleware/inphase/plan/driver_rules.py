@@ -13,6 +13,7 @@ from inphase.plan.timing import home_of, is_triggered
 from inphase.schedule import Schedule, Sensor, channels, toml_position
 from inphase.schedule.document import show
 from inphase.schedule.inspection import Inspection
+from inphase.schedule.table import Incomplete, Unknown
 
 _SETPOINTS_MAX = 65_536  # INPHASE_MAX_PLAN of inphase.h
 
@@ -300,11 +301,20 @@ def _check_largest(
             return
 
 
+def _has_sensor(schedule: Schedule, device: str) -> bool:
+    """True if a sensor has this device. Raises Unknown where that is not known."""
+    if any(sensor.device == device for sensor in schedule.sensor.values()):
+        return True
+    if isinstance(schedule.sensor, Incomplete):
+        raise Unknown(device)
+    return False
+
+
 def _check_actuator_home(
     schedule: Schedule, declared: Declarations, name: str
 ) -> Iterator[ScheduleFault]:
     device = schedule.actuator[name].device
-    if any(sensor.device == device for sensor in schedule.sensor.values()):
+    if _has_sensor(schedule, device):
         return  # it is at home where its sensor is
     in_cycle = declared.actuators[name].encoding is not None
     yield from _check_device_home(schedule, device, in_cycle=in_cycle)
@@ -313,7 +323,7 @@ def _check_actuator_home(
 def _check_worker(schedule: Schedule, declared: Declarations, name: str) -> Iterator[ScheduleFault]:
     """A worker follows the triggers of its device's sensor."""
     device = schedule.actuator[name].device
-    if any(sensor.device == device for sensor in schedule.sensor.values()):
+    if _has_sensor(schedule, device):
         return
     in_cycle = declared.actuators[name].encoding is not None
     if home_of(schedule.device[device], in_cycle=in_cycle) != "cycle":

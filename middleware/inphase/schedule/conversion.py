@@ -37,7 +37,7 @@ def convert(value: Any, kind: type[T]) -> tuple[T | UnsetType, list[Mismatch]]:
     try:
         return msgspec.convert(value, kind), []
     except msgspec.ValidationError:
-        parts = _Parts([])
+        parts = _Parts([], set())
         return parts.convert(value, kind, ()), parts.found
 
 
@@ -45,9 +45,13 @@ class _Parts(NamedTuple):
     """A value that does not fit as a whole, part by part."""
 
     found: list[Mismatch]
+    unsure: set[Path]
+    """tables that have no key of their own, beside an unknown key: their header may be misspelt"""
 
     def convert(self, value: Any, hint: Any, path: Path) -> Any:
         """The value, its known part, or UNSET."""
+        if path in self.unsure:
+            return self._convert_parts(value, hint, path)
         try:
             return msgspec.convert(value, hint)
         except msgspec.ValidationError as error:
@@ -70,10 +74,16 @@ class _Parts(NamedTuple):
             each = (
                 inner if get_origin(kind) is tuple and ... not in inner else inner[:1] * len(value)
             )
+            before = len(self.found)
             for index, (item, hint_of_item) in enumerate(zip(value, each, strict=False)):
                 self.convert(item, hint_of_item, (*path, index))
+                if len(self.found) > before:
+                    break  # of a list, one element is enough
             return UNSET
-        items = {key: self.convert(item, inner[1], (*path, key)) for key, item in value.items()}
+        items = {}
+        for key, item in value.items():
+            self._doubt(item, (*path, key), path in self.unsure)
+            items[key] = self.convert(item, inner[1], (*path, key))
         if isinstance(inner[1], type) and issubclass(inner[1], Table):
             unknown = with_known(inner[1], {})
             return {key: unknown if item is UNSET else item for key, item in items.items()}
@@ -88,23 +98,29 @@ class _Parts(NamedTuple):
         for key in strange:
             what = f"Object contains unknown field `{key}`"
             self.found.append(Mismatch(path, what, keys))
-        known = {}
+        unsure, known = bool(strange) or path in self.unsure, {}
         for field in fields:
             item: Any = UNSET
             if field.encode_name in value:
-                item = self.convert(
-                    value[field.encode_name], field.type, (*path, field.encode_name)
-                )
-            elif not strange and field.required:
+                raw, here = value[field.encode_name], (*path, field.encode_name)
+                self._doubt(raw, here, unsure)
+                item = self.convert(raw, field.type, here)
+                if unsure and isinstance(item, dict):
+                    item = Incomplete(item)
+            elif not unsure and field.required:
                 what = f"Object missing required field `{field.encode_name}`"
                 self.found.append(Mismatch(path, what))
-            elif not strange:
+            elif not unsure:
                 made_new = field.default_factory is not msgspec.NODEFAULT
                 item = field.default_factory() if made_new else field.default
             if item is not UNSET:
-                unsure = strange and isinstance(item, dict)
-                known[field.name] = Incomplete(item) if unsure else item
+                known[field.name] = item
         return with_known(kind, known) if issubclass(kind, Table) else UNSET
+
+    def _doubt(self, value: Any, path: Path, unsure: bool) -> None:
+        """Note a table that has tables alone, beside an unknown key."""
+        if unsure and isinstance(value, dict) and all(isinstance(v, dict) for v in value.values()):
+            self.unsure.add(path)
 
 
 def _choices(hint: Any) -> Iterator[Any]:

@@ -74,6 +74,7 @@ def _check_free_running(schedule: Schedule, name: str) -> Iterator[ScheduleFault
                 f"sensor.{name}.{key}",
                 f"{value} belongs to a trigger, and without trigger_us the sensor is "
                 f"free-running; add trigger_us, or remove {key}",
+                doubts=(f"sensor.{name}.trigger_us", f"sensor.{name}.{key}"),
             )
 
 
