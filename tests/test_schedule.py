@@ -235,6 +235,13 @@ class Bad:
 
 
 BAD = {
+    "a world without a model": Bad(
+        "[policy]",
+        "[world]\nstep_us = 500\n[policy]",
+        "world.model",
+        ("model is missing from [world]", "an MJCF file"),
+        "[world]",
+    ),
     "an abstract name": Bad(
         'endpoint = "ipc:///tmp/inphase-demo/frames"',
         'endpoint = "ipc://@robot"',

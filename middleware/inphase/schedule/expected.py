@@ -44,6 +44,7 @@ MEANING = {
     "driver": '"module:Class", "file.py:Class", or a name that `inphase drivers` shows',
     "call": '"file.py:name" or "module:name"',
     "model": 'an ONNX file beside the schedule, such as "policy.onnx"',
+    "world.model": 'an MJCF file beside the schedule, such as "arm.xml"',
     "weights": 'a safetensors file beside the schedule, such as "policy.safetensors"',
     "remote": "an ipc:// or loopback tcp:// address that the policy connects to",
     "inputs": 'a table such as { obs = ["joints.position", "joints.velocity"] }',
@@ -105,6 +106,6 @@ def meaning(key: toml_position.Path) -> str:
         own = [f"workspace.{names[-1]}"]
     elif names[:2] == ["policy", "accepts"]:
         own = names[1:2]
-    elif names[:1] == ["policy"] and f"policy.{names[-1]}" in MEANING:
-        own = [f"policy.{names[-1]}"]
+    elif names[:1] in (["policy"], ["world"]) and ".".join(names) in MEANING:
+        own = [".".join(names)]
     return MEANING.get(own[0], "a value of that kind") if own else "tables"
