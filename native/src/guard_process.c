@@ -188,10 +188,11 @@ static int start(char **argument)
     if (param.sched_priority && sched_setscheduler(0, SCHED_FIFO, &param) < 0)
         ready.error = errno;
 
-    /* with the rights of this one */
+    /* the second thread, with the rights of this one; nobody waits for its end */
     guard.bell = eventfd(0, EFD_CLOEXEC);
     if (guard.bell < 0 || pthread_create(&thread, NULL, watch, NULL))
         return -EAGAIN;
+    pthread_detach(thread);
     if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
         ready.other = errno;
     if (send(guard.line, &ready, sizeof ready, MSG_NOSIGNAL) < 0)
