@@ -97,6 +97,8 @@ LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
 # class names that a second module has too
 TWICE: set[str] = set()
+# words that no file and no folder has in its name
+SAYS_NOTHING = {"base", "common", "helper", "helpers", "manager", "misc", "util", "utils"}
 COPIED_WHOLE = {"inphase.remote"}  # users copy this file: it repeats what it needs
 
 
@@ -112,6 +114,17 @@ MODULES = {
     if "templates" not in path.relative_to(PACKAGE).parts
 }
 SOURCES = [*MODULES.values(), *sorted(DRIVERS.rglob("*.py"))]
+NAMED = re.compile(r"(inphase(\.\w+)+)(:\w+)?")
+
+
+def named(path: Path) -> set[str]:
+    """The modules of this package that a string of a file names, to import or to start them."""
+    return {
+        match[1]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if (match := NAMED.fullmatch(node.value))
+    }
 
 
 def imports(path: Path) -> set[str]:
@@ -120,9 +133,19 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{origin(node, path)}.{alias.name}" for alias in node.names}
     return found
+
+
+def origin(node: ast.ImportFrom, path: Path) -> str:
+    """The module that a `from` names, also one that counts from the file's own folder."""
+    parts = [node.module] if node.module else []
+    if node.level:
+        folder = path.parents[node.level - 1]
+        root = PACKAGE if folder.is_relative_to(PACKAGE) else DRIVERS
+        parts = [*folder.relative_to(root.parent).parts, *parts]
+    return ".".join(parts)
 
 
 def own_imports(path: Path) -> set[str]:
@@ -188,7 +211,8 @@ def test_a_module_imports_its_own_room_and_lower_ones(name: str) -> None:
         allowed = FACES[name]
         assert {room(other) for other in own_imports(MODULES[name])} - {""} <= allowed
         return
-    for other in own_imports(MODULES[name]) - GROUND - {"inphase._core", "inphase"}:
+    others = own_imports(MODULES[name]) | (named(MODULES[name]) & set(MODULES) - set(FACES))
+    for other in others - GROUND - {"inphase._core"}:
         here, there = room(name), room(other)
         assert here, f"{name} imports {other}: what stands beside the rooms imports no room"
         assert there, f"{name} imports {other}: a room imports the room that has it, not its face"
@@ -250,10 +274,10 @@ def test_the_middleware_names_no_driver(name: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(DRIVERS.rglob("*.py")), ids=lambda path: path.stem)
 def test_a_driver_knows_the_contract_and_nothing_else(path: Path) -> None:
-    assert own_imports(path) - {"inphase"} <= DRIVER_MAY_IMPORT
-    others = {file.stem for file in DRIVERS.glob("*.py")} - {path.stem, "__init__"} - STANDARDS
-    foreign = {name.split(".")[1] for name in imports(path) if name.startswith("inphase_drivers.")}
-    assert not others & foreign
+    assert own_imports(path) <= DRIVER_MAY_IMPORT
+    own = path.relative_to(DRIVERS).with_suffix("").parts[0]
+    used = {name.split(".")[1] for name in imports(path) if name.startswith("inphase_drivers.")}
+    assert used <= {own} | STANDARDS
 
 
 @pytest.mark.parametrize(
@@ -265,15 +289,20 @@ def test_schedules_and_templates_import_faces_alone(path: Path) -> None:
     assert own_imports(path) <= set(FACES) | GROUND
 
 
-NAMED = re.compile(r"(inphase(\.\w+)+)(:\w+)?")
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_that_is_named_in_a_string_is_there(name: str) -> None:
-    for node in ast.walk(ast.parse(MODULES[name].read_text())):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found = NAMED.fullmatch(node.value)
-            assert not found or found[1] in {*MODULES, "inphase.drivers"}, node.value
+    assert named(MODULES[name]) <= {*MODULES, "inphase.drivers"}
+
+
+def test_no_list_has_an_entry_that_nothing_needs() -> None:
+    drivers = [*DRIVERS.rglob("*.py"), *PACKAGE.rglob("templates/**/*.py")]
+    assert set().union(*map(own_imports, drivers)) >= DRIVER_MAY_IMPORT
+    assert {path.stem for path in DRIVERS.iterdir()} >= STANDARDS
+    assert set(MODULES) >= SEES_C
+    assert set().union(*map(top_imports, MODULES.values())) >= set(LIBRARY_FROM)
+    for face, rooms in FACES.items():
+        used = own_imports(MODULES[face]) | named(MODULES[face])
+        assert {room(other) for other in used} - {""} == rooms, face
 
 
 # ---- sizes and names -------------------------------------------------------------------------
@@ -302,12 +331,22 @@ def test_a_function_fits_a_screen() -> None:
     assert {name: n for name, n in LONG_FUNCTIONS.items() if long[name] > n} == {}
 
 
+def classes(name: str) -> list[str]:
+    """The classes that a module defines."""
+    tree = ast.parse(MODULES[name].read_text())
+    return [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+
+
 def test_a_class_name_occurs_once() -> None:
-    names = Counter(
-        node.name
-        for name, path in MODULES.items()
-        if name not in COPIED_WHOLE
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ClassDef)
-    )
+    names = Counter(one for name in MODULES if name not in COPIED_WHOLE for one in classes(name))
     assert {name for name, n in names.items() if n > 1} == TWICE
+    for copied in COPIED_WHOLE:
+        assert set(classes(copied)) & set(names), f"{copied} repeats no class any more"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=shown)
+def test_a_name_says_more_than_that_there_is_something(path: Path) -> None:
+    words = {
+        word for part in path.relative_to(ROOT).with_suffix("").parts for word in part.split("_")
+    }
+    assert not words & SAYS_NOTHING
