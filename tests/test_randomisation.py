@@ -220,6 +220,41 @@ def test_a_knob_that_cannot_be_is_refused(
         LockStep(described, randomise={path: knob}, digest=False)
 
 
+def test_every_knob_that_cannot_be_is_named(described: Schedule) -> None:
+    knobs = {
+        "world.body.four.mass": 1.0,
+        "world.body.fore.mass": 1.0,
+        "sensors.tip.dropout": {"uniform": [0, 2]},
+        "world.body.ball.pos": [1.0, 2.0],
+    }
+    with pytest.raises(ScheduleError) as caught:
+        LockStep(described, randomise=knobs, digest=False)
+    said = str(caught.value).splitlines()
+    assert len(said) == 3
+    for path in knobs.keys() - {"world.body.fore.mass"}:
+        assert any(path in line for line in said), path
+
+
+def test_a_wrong_knob_of_a_schedule_is_named_at_its_own_line(tmp_path: Path) -> None:
+    tables = """[timing]
+sensors.tip.dropout = 0.1
+
+[randomise]
+"world.body.fore.mass" = { uniform = [0.2, 0.4] }
+"world.body.four.mass" = { uniform = [0.2, 0.4] }
+"sensors.tip.dropout" = { uniform = [5, 6] }
+"""
+    described = world_schedule(tmp_path, tables)
+    lines = described.text.splitlines()
+    with pytest.raises(ScheduleError) as caught:
+        LockStep(described, digest=False)
+    found = [(fault.key, lines[fault.line - 1].split(" = ")[0]) for fault in caught.value.faults]
+    assert found == [
+        ('randomise."world.body.four.mass"', '"world.body.four.mass"'),
+        ('randomise."sensors.tip.dropout"', '"sensors.tip.dropout"'),
+    ]
+
+
 def test_a_schedule_says_what_is_drawn_and_errors_name_the_line(tmp_path: Path) -> None:
     good = '[randomise]\n"world.body.fore.mass" = { uniform = [0.2, 0.4] }\n'
     with LockStep(world_schedule(tmp_path, good), digest=False) as robot:

@@ -304,6 +304,25 @@ def test_what_does_not_fit_the_model_is_refused_with_its_key(
         LockStep(world_schedule(tmp_path, replace={old: new}), digest=False)
 
 
+def test_everything_that_does_not_fit_the_model_is_named(tmp_path: Path) -> None:
+    changes = {
+        '"home"': '"nowhere"',
+        "step_us = 500": "step_us = 300",
+        'joints = ["one", "two"]': 'joints = ["one", "three"]',
+        '{ sensor = "tip" }': '{ sensor = "tap" }',
+        'actuators = ["one", "two"]': 'actuators = ["one"]',
+    }
+    with pytest.raises(ScheduleError) as caught:
+        LockStep(world_schedule(tmp_path, replace=changes), digest=False)
+    assert {fault.key for fault in caught.value.faults} == {
+        "world.keyframe",
+        "world.step_us",
+        "world.sensor.joints.joints",
+        "world.sensor.tip.fields.place",
+        "world.actuator.limb.actuators",
+    }
+
+
 @pytest.mark.parametrize(
     ("broken", "what"),
     [

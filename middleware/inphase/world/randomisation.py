@@ -6,7 +6,7 @@ episode and path, so that none depends on the others. The draws are the sample o
 `episode`, in every frame.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, NamedTuple
@@ -18,10 +18,10 @@ from inphase.core.core import draw_episode
 from inphase.core.lockstep_config import FREEZE_SAMPLES
 from inphase.core.world_seam import World, WorldReading
 from inphase.driver import Acquire, Calls, DeviceError, Driver, Field, SensorSpec, TwinChannel
-from inphase.errors import ScheduleError
+from inphase.errors import ScheduleError, ScheduleFault
 from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
-from inphase.schedule import Schedule, distribution, timing_model
+from inphase.schedule import Schedule, distribution, timing_model, toml_position
 from inphase.schedule.distribution import KINDS, Distribution, Shape, Spec
 from inphase.schedule.simulation_tables import Knob
 from inphase.schedule.tables import Device, Sensor
@@ -68,7 +68,7 @@ class _Drawn:
 
 
 class Randomisation:
-    """The knobs of one schedule, ready to be drawn. Raises ScheduleError for one that is not there.
+    """The knobs of one schedule, ready to be drawn. Raises ScheduleError with every wrong one.
 
     knobs: further ones, which replace the schedule's of the same path: a curriculum's.
     """
@@ -88,10 +88,17 @@ class Randomisation:
         for path, knob in (knobs or {}).items():
             wanted[path] = _converted(self.schedule, path, knob)
         self._known = timing_model.paths(self.schedule)
-        self.drawn = [
-            drawn for path, knob in wanted.items() for drawn in self._expand(plan, path, knob)
-        ]
-        self._check_timing()
+        self.drawn: list[_Drawn] = []
+        faults: list[ScheduleFault] = []
+        for path, knob in wanted.items():
+            try:
+                drawn = self._expand(plan, path, knob)
+                self._check_timing(path, drawn)
+                self.drawn += drawn
+            except ScheduleError as error:
+                faults += error.faults
+        if faults:
+            raise ScheduleError.of(faults)
         self.values = np.zeros(1 + sum(len(drawn.before) for drawn in self.drawn))
         """what frames tell: the episode's number, then every knob's numbers"""
         if len(self.values) > _CHANNELS_MAX:
@@ -120,13 +127,16 @@ class Randomisation:
         assert self._world is not None
         return [self._drawn(one, path, knob, tuple(self._world.knobs.get(one))) for one in paths]
 
-    def _check_timing(self) -> None:
+    def _check_timing(self, key: str, expanded: Iterable[_Drawn]) -> None:
         """Raises ScheduleError for an impossible draw of the timing model."""
-        for drawn in self.drawn:
+        for drawn in expanded:
             if drawn.path in self._known:
                 for end in (0.0, 1.0):
                     (value,) = drawn.at([one.quantile(end) for one in drawn.distributions])
-                    self._timing.changed({drawn.path: self._entry(drawn, value)})
+                    try:
+                        self._timing.changed({drawn.path: self._entry(drawn, value)})
+                    except ScheduleError as error:  # the draw is wrong, not the timing model
+                        raise self._error(key, error.faults[0].message) from error
 
     def _drawn(
         self, path: str, key: str, knob: float | list[float] | Knob, before: tuple[float, ...]
@@ -178,7 +188,7 @@ class Randomisation:
             raise self._error(key, str(error)) from error
 
     def _error(self, path: str, text: str) -> ScheduleError:
-        return self.schedule.error(f"randomise.{path}", f"{path}: {text}")
+        return self.schedule.error(toml_position.format_path(("randomise", path)), text)
 
     # ---- an episode --------------------------------------------------------------------------
 

@@ -6,15 +6,15 @@ name. It needs the package `mujoco` (extra `sim`).
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inphase.core.world_seam import Controls, Failure, WorldReading
 from inphase.driver import TwinKind
-from inphase.errors import WorldError
+from inphase.errors import ScheduleError, ScheduleFault, WorldError
 from inphase.plan.actuator_plan import ActuatorPlan
 from inphase.plan.plan import Plan
 from inphase.plan.sensor_plan import SensorPlan
@@ -23,6 +23,9 @@ from inphase.world.mujoco.camera import Cameras, RenderedImage
 from inphase.world.mujoco.drives import Drives
 from inphase.world.mujoco.knobs import Knobs
 from inphase.world.mujoco.package import engine_of, package, why_no_images
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _SUGGESTED = 8
 _REMEDIES = {
@@ -53,8 +56,8 @@ _DERIVED = frozenset(QUANTITIES) - {"joint_position", "joint_velocity"}
 class MujocoWorld:
     """The world of a plan; `reset` puts it at the start of an episode.
 
-    Thread: one at a time, and not while the core steps it. Raises ScheduleError where the schedule
-    and the model do not fit.
+    Thread: one at a time, and not while the core steps it. Raises ScheduleError with every place
+    where the schedule and the model do not fit.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -67,18 +70,29 @@ class MujocoWorld:
         self._refuse_callbacks()
         self.model = self._load()
         self.data = self._mujoco.MjData(self.model)
-        self.step_ns = self._choose_step()
-        self._keyframe = self._find_keyframe()
+        self._faults: list[ScheduleFault] = []
+        self.step_ns = self._attempt(self._choose_step) or 0
+        self._keyframe = self._attempt(self._find_keyframe)
         self._images: dict[int, RenderedImage] = {}
         self.reset()
         self.readings = [self._read_sensor(index) for index in range(len(plan.sensors))]
         """per sensor and channel; None: the driver's own twin answers"""
-        self.controls = [self._find_controls(a) for a in plan.actuators]
+        self.controls = [self._attempt(self._find_controls, a) for a in plan.actuators]
         """per actuator (addresses, gains); None: its own servos move"""
+        if self._faults:
+            raise ScheduleError.of(self._faults)
         self.knobs = Knobs(self._mujoco, self.model, self.data)
         self._cameras = Cameras(self._mujoco, self.model, self.table, self.knobs)
         self.reset()
         self.engine = engine_of(self._mujoco, self.model, self.data, self.step_ns)
+
+    def _attempt(self, make: Callable[P, T], *given: P.args, **options: P.kwargs) -> T | None:
+        """The result of `make`. None: it found faults, which are kept."""
+        try:
+            return make(*given, **options)
+        except ScheduleError as error:
+            self._faults += error.faults
+            return None
 
     # ---- the model -----------------------------------------------------------------------
 
@@ -218,16 +232,15 @@ class MujocoWorld:
         key = f"world.sensor.{sensor.name}"
         by_channel: list[WorldReading | None] = [None] * len(sensor.spec.twin)
         if table.joints is not None:
-            self._read_joints(sensor, table.joints, f"{key}.joints", by_channel)
-        images = {table.camera: f"{key}.camera"} if table.camera is not None else {}
-        for camera, where in images.items():
-            self._read_camera(index, self._image_field(sensor, where), Source(camera=camera), where)
+            self._attempt(self._read_joints, sensor, table.joints, f"{key}.joints", by_channel)
+        if table.camera is not None:
+            self._attempt(self._read_only_image, index, table.camera, f"{key}.camera")
         for name, source in table.fields.items():
             where = f"{key}.fields.{name}"
             if source.camera is not None or source.depth is not None:
-                self._read_camera(index, name, source, where)
+                self._attempt(self._read_camera, index, name, source, where)
             else:
-                self._read_field(sensor, name, source, where, by_channel)
+                self._attempt(self._read_field, sensor, name, source, where, by_channel)
         return by_channel
 
     def _read_joints(
@@ -351,6 +364,10 @@ class MujocoWorld:
         return Controls(numbers, addresses, gains, rests)
 
     # ---- cameras -------------------------------------------------------------------------
+
+    def _read_only_image(self, index: int, camera: str, key: str) -> None:
+        field = self._image_field(self.plan.sensors[index], key)
+        self._read_camera(index, field, Source(camera=camera), key)
 
     def _image_field(self, sensor: SensorPlan, key: str) -> str:
         images = [f.name for f in sensor.spec.fields if f.dtype != "<f8" and len(f.shape) >= 2]
