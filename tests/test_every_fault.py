@@ -183,6 +183,19 @@ def test_every_option_of_a_driver_that_is_wrong_is_named(tmp_path: Path) -> None
     assert keys == ["device.arm.request_us", "device.arm.colour", "device.arm.shape"]
 
 
+def test_two_devices_at_one_place_are_one_fault(tmp_path: Path) -> None:
+    demo = (ROOT / "schedules" / "demo.toml").read_text()
+    second = """
+[device.second]
+driver = "dynamixel"
+port = "/tmp/inphase-demo/arm"
+baud = 1_000_000
+ids = [9]
+"""
+    keys = [fault.key for fault in faults_of(written(tmp_path, demo + second))]
+    assert keys == ["device.second.port"]
+
+
 def test_an_error_of_one_fault_reads_as_the_fault(tmp_path: Path) -> None:
     path = written(tmp_path, GOOD.replace("depth = 64", "depth = 60"))
     with pytest.raises(ScheduleError) as caught:

@@ -39,6 +39,7 @@ from inphase.plan.declarations import Declarations
 from inphase.plan.timing import CommandTiming, SampleTiming
 from inphase.schedule.duration import ms, us
 from inphase.schedule.inspection import Inspection
+from inphase.schedule.rules import address_rules
 from inphase.schedule.table import Incomplete, Unknown
 from inphase.schedule.tables import Schedule
 
@@ -125,7 +126,10 @@ def _check_address(
 ) -> Iterator[ScheduleFault]:
     address = declared.drivers[name].address
     names = list(schedule.device)
+    options = schedule.device[name].options
     for other in names[: names.index(name)]:
+        if address_rules.is_one_place(options, schedule.device[other].options):
+            return  # the keys alone say it, and so does the rule of the keys
         if address and _is_one_place(declared.drivers[other].address, address):
             yield schedule.fault(
                 f"device.{name}",

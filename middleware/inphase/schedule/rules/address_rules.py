@@ -101,7 +101,7 @@ def _check_port(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
     if options.get(key) is None:
         return
     for other in list(schedule.device)[: list(schedule.device).index(name)]:
-        if _is_one_place(options, schedule.device[other].options):
+        if is_one_place(options, schedule.device[other].options):
             yield schedule.fault(
                 f"device.{name}.{key}",
                 f"{options[key]!r} is where the device {other!r} is already; "
@@ -110,7 +110,10 @@ def _check_port(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
             return
 
 
-def _is_one_place(options: dict[str, object], other: dict[str, object]) -> bool:
+def is_one_place(options: dict[str, object], other: dict[str, object]) -> bool:
+    """True if the keys of two devices name one place."""
+    if options.get("host") is None and options.get("port") is None:
+        return False
     if repr(options.get("host")) != repr(other.get("host")):
         return False
     port, taken = options.get("port"), other.get("port")
