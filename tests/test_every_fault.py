@@ -196,6 +196,23 @@ ids = [9]
     assert keys == ["device.second.port"]
 
 
+def test_check_names_what_the_machine_and_the_files_beside_do_not_have(tmp_path: Path) -> None:
+    more = """
+[store]
+group = "nobody-has-this-group"
+
+[task]
+reward = "nothing.py:reward"
+terminated = "math:no_such_function"
+"""
+    path = written(tmp_path, (ROOT / "schedules" / "demo.toml").read_text() + more)
+    load(path)  # another machine may have them
+    with pytest.raises(ScheduleError) as caught:
+        check.make(path)
+    keys = [fault.key for fault in caught.value.faults]
+    assert keys == ["policy.call", "store.group", "task.reward", "task.terminated"]
+
+
 def test_an_error_of_one_fault_reads_as_the_fault(tmp_path: Path) -> None:
     path = written(tmp_path, GOOD.replace("depth = 64", "depth = 60"))
     with pytest.raises(ScheduleError) as caught:

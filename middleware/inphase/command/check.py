@@ -5,12 +5,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from inphase.core.config import store_size
 from inphase.core.realtime import is_realtime
+from inphase.episodes import task
 from inphase.errors import WorldError
 from inphase.host import preflight
+from inphase.host.endpoint import group_of
 from inphase.host.preflight import Judgement
 from inphase.plan import plan as planning
 from inphase.plan import validation
@@ -216,13 +218,16 @@ def _sensor_facts(plan: Plan, timing: SampleTiming) -> dict[str, Any]:
 
 
 def make(path: Path | str) -> Report:
-    """Check a schedule, its drivers' options, its policy and its world.
+    """Check a schedule, its drivers' options, its policy, its task and its world.
 
     Raises ScheduleError with every fault. A world is looked at where there is no other.
     """
     inspection = loader.inspect(path)
     valid = validation.inspect(inspection)
     inspection.attempt(_load_policy)
+    inspection.attempt(group_of)
+    for what in ("reward", "terminated"):
+        inspection.attempt(_load_task, what)
     if valid is not None and valid.model is not None:
         inspection.attempt(turn.check_network, valid.model)
     schedule = inspection.finish()
@@ -238,6 +243,11 @@ def _load_policy(schedule: Schedule) -> None:
     policy = schedule.policy
     if policy is not None and policy.call is not None and not policy.is_network:
         turn.load(schedule)
+
+
+def _load_task(schedule: Schedule, what: Literal["reward", "terminated"]) -> None:
+    """See that a function of the task can be made. Raises ScheduleError."""
+    task.load(schedule, what, getattr(schedule.task, what))
 
 
 def _world(plan: Plan) -> dict[str, Any]:

@@ -30,8 +30,8 @@ class TaskRun:
         cycles: int | None = None,
     ) -> None:
         table = schedule.task
-        self._reward = _make(schedule, "reward", reward or table.reward)
-        self._terminated = _make(schedule, "terminated", terminated or table.terminated)
+        self._reward = load(schedule, "reward", reward or table.reward)
+        self._terminated = load(schedule, "terminated", terminated or table.terminated)
         self._cycles = cycles or table.cycles
         self.last: int | None = None
         """the cycle whose frame is the episode's last one"""
@@ -55,8 +55,8 @@ class TaskRun:
         return self._terminated is not None and bool(self._terminated(frame))
 
 
-def _make(schedule: Schedule, what: str, given: Any) -> Any:
-    """A callable from itself or from its name; a class is made."""
+def load(schedule: Schedule, what: str, given: Any) -> Any:
+    """A callable from itself or from its name; a class is made. Raises ScheduleError."""
     if given is None:
         return None
     try:

@@ -209,6 +209,15 @@ def _share(path: Path | None, described: Schedule) -> None:
 
 
 def group_of(described: Schedule) -> int | None:
-    """The number of the group that may use what is shared; None: the user alone may."""
+    """The number of the group that may use what is shared; None: the user alone may.
+
+    Raises ScheduleError for a group that this machine does not have.
+    """
     name = described.store.group
-    return None if name is None else grp.getgrnam(name).gr_gid
+    try:
+        return None if name is None else grp.getgrnam(name).gr_gid
+    except KeyError as error:
+        raise described.error(
+            "store.group",
+            f"no such group on this machine, got {name!r}; name another, or make it with groupadd",
+        ) from error

@@ -6,7 +6,6 @@ a process of its own, `runner_process`.
 """
 
 import contextlib
-import grp
 import math
 import select
 import time
@@ -22,6 +21,7 @@ from inphase.errors import InphaseError
 from inphase.frames import store
 from inphase.frames.record_layout import REASONS
 from inphase.host import locks, store_names
+from inphase.host.endpoint import group_of
 from inphase.host.locks import DeviceLock
 from inphase.host.process import Process, thread_environment
 from inphase.plan import plan as planning
@@ -176,7 +176,6 @@ class Runtime:
         epoch = store.new_epoch()
         path = store_names.path_of(described.name, epoch)
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        group = described.store.group
         self.core = Core(
             self.plan,
             epoch=epoch,
@@ -204,8 +203,8 @@ class Runtime:
         if self._stop is not None:  # asked for before there was a core
             self.stop(*self._stop)
         fds = [self.core.segment.fd, *self._workers.rings]
-        gid = grp.getgrnam(group).gr_gid if group else -1
-        self.name = store_names.Name(described.name, epoch, fds, gid)
+        group = group_of(described)
+        self.name = store_names.Name(described.name, epoch, fds, -1 if group is None else group)
         self._undo.callback(self.name.close)
         self.reader = store.Reader(self.name.path)
         self._undo.callback(self.reader.close)
