@@ -47,6 +47,7 @@ MEMORY = 16 << 30
 # the files, and the C tests that are likely to notice a mistake in them
 LIKELY = {
     "act.c": ("joint", "cycle", "setpoint", "estop"),
+    "actuator.c": ("joint", "cycle", "estop"),
     "limiter.c": ("limiter", "modes"),
     "setpoint.c": ("setpoint", "cycle"),
     "state.c": ("estop", "cycle", "joint"),
