@@ -131,7 +131,7 @@ device = "lidar"
 max_age_ms = 250
 
 """
-"""A sensor slower than the cycle, and a latched one."""
+"""A sensor slower than the cycle, and a free-running one."""
 MORE = GOOD.replace("[actuator.arm]\n", CAMERA + "[actuator.arm]\n").replace(
     "[policy]\n", '[policy]\naccepts = { camera = ["FRESH", "HELD"] }\n'
 )
@@ -553,19 +553,19 @@ BAD_MORE = {
         ("17", "'wrench'", "its own line"),
         "trigger_line",
     ),
-    "latched sensor with every": Bad(
+    "free-running sensor with every": Bad(
         "max_age_ms = 250",
         "every = 3\nmax_age_ms = 250",
         "sensor.lidar.every",
         ("3 belongs to a trigger", "free-running", "add trigger_us"),
     ),
-    "latched sensor with a latency": Bad(
+    "free-running sensor with a latency": Bad(
         "max_age_ms = 250",
         "latency_cycles = 3\nmax_age_ms = 250",
         "sensor.lidar.latency_cycles",
         ("3 belongs to a trigger",),
     ),
-    "latched sensor with a line": Bad(
+    "free-running sensor with a line": Bad(
         "max_age_ms = 250",
         'trigger_line = { chip = "/dev/gpiochip0", line = 0 }\nmax_age_ms = 250',
         "sensor.lidar.trigger_line",

@@ -64,9 +64,9 @@ class CameraOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """`software`, an input line (`Line1`) that the sensor's `trigger_line` drives, or `off`: the
     camera runs by itself"""
     external: bool = False
-    """the line is driven by somebody else; images are latched"""
+    """the line is driven by somebody else; images are free-running"""
     rate_hz: Annotated[float, Meta(gt=0, le=100_000)] | None = None
-    """of images that are latched: set with `trigger = "off"`, else only stated"""
+    """of free-running images: set with `trigger = "off"`, else only stated"""
     packet_bytes: Annotated[int, Meta(ge=220, le=16_000)] | None = None
     """GigE Vision packets; left out: as it stands in the camera"""
     stamp: Literal["start", "end", "none"] = "start"

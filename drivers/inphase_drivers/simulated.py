@@ -60,7 +60,7 @@ class SimulatedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     acquire_us: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
     """from the trigger to the acquisition"""
     rate_hz: Annotated[float, Meta(gt=0, le=100_000)] | None = None
-    """given: it runs by itself at this rate, and is latched"""
+    """given: it is free-running at this rate"""
 
     def __post_init__(self) -> None:
         """Check what one key alone does not say. Raises ValueError, as msgspec wants it."""

@@ -1,4 +1,4 @@
-"""USB and other cameras of the Linux kernel (Video4Linux, UVC), as a latched sensor.
+"""USB and other cameras of the Linux kernel (Video4Linux, UVC), as a free-running sensor.
 
 Such a camera runs by itself: the newest image before the read deadline goes into the frame, with
 the truth about its time. The kernel stamps each image, and says with which clock and what the stamp

@@ -152,7 +152,7 @@ class Timed:
         """start of the trigger's cycle, trigger, arrival"""
         self.received: list[int] = []
         self.acquired: list[tuple[int, int]] = []
-        """acquisition, and when it was asked for or (latched) came"""
+        """acquisition, and when it was asked for or (free-running) came"""
         self.has_clock = False
 
     def take(self, frame: Frame) -> None:

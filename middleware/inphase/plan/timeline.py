@@ -145,7 +145,7 @@ def _is_shown(span: Span, cycle: int) -> bool:
 
 
 def _in_cycle(span: Span, cycle: int, timeline: Timeline) -> Span:
-    """The span as it is so many cycles later; a latched one's fills them all."""
+    """The span as it is so many cycles later; a free-running one's fills them all."""
     if span.kind == "latched":
         return replace(span, start_ns=0, end_ns=timeline.cycles_drawn * timeline.period_ns)
     later_ns = cycle * timeline.period_ns

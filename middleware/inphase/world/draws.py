@@ -48,7 +48,7 @@ class TimingDraws:
         return self._spec.twin_latency_ns + self._spec.twin_jitter_ns
 
     def latency_ns(self) -> int:
-        """From the trigger to the sample in hand; of a latched one, from its acquisition."""
+        """From the trigger to the sample in hand; of a free-running one, from its acquisition."""
         draw = self._random.random
         if self._latency is not None:
             latency_ns = self._latency.quantile(draw())
