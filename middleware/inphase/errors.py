@@ -67,7 +67,7 @@ class StoreError(InphaseError):
     exit_code = 5
 
 
-class RuntimeFault(InphaseError):  # noqa: N818 - a fault, as in FAULTS.md
+class RuntimeFault(InphaseError):  # noqa: N818 - a fault, by name
     """The runtime stopped by itself: too many overruns, a dead worker, a failed ramp."""
 
     exit_code = 6
