@@ -25,7 +25,7 @@ import numpy as np
 from benches.machine import Options
 from inphase._core import ffi, lib
 from inphase.frames import record_layout, wire
-from inphase.frames.frame import Layout
+from inphase.frames.layout import Layout
 from inphase.frames.message import Form
 
 SENSORS = 16

@@ -15,7 +15,8 @@ from inphase import schedule
 from inphase.episodes.lockstep import LockStep
 from inphase.frames import record_layout, wire
 from inphase.frames.alignment import Method, slerp
-from inphase.frames.frame import Frame, FrameLost, Layout
+from inphase.frames.frame import Frame, FrameLost
+from inphase.frames.layout import Layout
 from inphase.frames.message import Form, Writer
 from inphase.frames.store import Reader
 from robots import demo_schedule

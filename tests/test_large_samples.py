@@ -18,7 +18,8 @@ import inphase
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import WireError
 from inphase.frames import store, wire
-from inphase.frames.frame import Frame, FrameLost, Layout
+from inphase.frames.frame import Frame, FrameLost
+from inphase.frames.layout import Layout
 from inphase.frames.message import Form, Writer, describe
 from inphase.frames.subscription import ZmqFollower
 from inphase.host import endpoint as endpoints

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import inphase
 from inphase.errors import WireError
 from inphase.frames import record_layout, wire
-from inphase.frames.frame import FrameLost, Layout
+from inphase.frames.frame import FrameLost
+from inphase.frames.layout import Layout
 from inphase.frames.message import Form
 
 PAGE = Path(inphase.__file__).with_name("WIRE.md")

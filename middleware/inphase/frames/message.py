@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from inphase._core import ffi, lib
 from inphase.errors import StoreError, WireError
 from inphase.frames import wire
-from inphase.frames.frame import Frame, FrameLost, Layout
+from inphase.frames.frame import Frame, FrameLost
+from inphase.frames.layout import Layout
 from inphase.frames.record_layout import cycle_of
 from inphase.frames.store import Reader
 from inphase.frames.wire import Place

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from inphase.errors import StoreError
 from inphase.frames import store, wire
-from inphase.frames.frame import Frame, Layout
+from inphase.frames.frame import Frame
+from inphase.frames.layout import Layout
 from inphase.frames.record_layout import cycle_of
 from inphase.host import store_names
 

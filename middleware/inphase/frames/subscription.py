@@ -9,7 +9,8 @@ import zmq
 
 from inphase.errors import StoreError, WireError
 from inphase.frames import store, wire
-from inphase.frames.frame import Frame, Layout
+from inphase.frames.frame import Frame
+from inphase.frames.layout import Layout
 from inphase.frames.message import Form
 from inphase.frames.store_follower import StoreFollower
 from inphase.host import store_names

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.frames.frame import Frame, Layout, Payloads
+from inphase.frames.frame import Frame, Payloads
+from inphase.frames.layout import Layout
 from inphase.frames.record_layout import ABSENT, ACT, HEADER, ROW, STATES, STATUSES
 
 _FRESH = STATUSES.index("FRESH")

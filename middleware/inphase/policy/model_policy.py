@@ -24,7 +24,8 @@ from inphase._core import ffi, lib
 from inphase.core.lockstep_config import NativePolicy
 from inphase.errors import RuntimeFault, ScheduleError
 from inphase.frames import store
-from inphase.frames.frame import Frame, Layout
+from inphase.frames.frame import Frame
+from inphase.frames.layout import Layout
 from inphase.frames.record_layout import REASONS, STATUSES
 from inphase.models import model_binding
 from inphase.models.model_binding import Binding, Tensor

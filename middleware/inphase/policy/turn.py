@@ -15,7 +15,8 @@ from typing import Any
 
 from inphase.errors import ScheduleError
 from inphase.frames import zero_frame
-from inphase.frames.frame import Frame, Layout
+from inphase.frames.frame import Frame
+from inphase.frames.layout import Layout
 from inphase.frames.shaping import NotThere, Shaping
 from inphase.frames.store_follower import StoreFollower
 from inphase.models.model_binding import Binding

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from inphase.frames.frame import Frame, Layout, Sample
+from inphase.frames.frame import Frame, Sample
+from inphase.frames.layout import Layout
 from inphase.frames.record_layout import ABSENT, HEADER
 
 # of the header's fields, those that are facts of the command
