@@ -218,7 +218,7 @@ def test_what_cannot_be_aligned_says_what_to_do() -> None:
     aligned = frame.at("joints")
     with pytest.raises(LookupError, match="camera has given no sample yet"):
         _ = aligned["camera"].value
-    with pytest.raises(KeyError, match="no sensor 'wrist'; sensors are joints, camera"):
+    with pytest.raises(KeyError, match="no sensor 'wrist'; there are: joints, camera"):
         frame.at("wrist")
     with pytest.raises(ValueError, match="nearest or linear, got 'cubic'"):
         frame.at("joints", method="cubic")  # type: ignore[arg-type]

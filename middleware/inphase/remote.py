@@ -32,6 +32,7 @@ _HERE, _BEFORE = 1, 2  # where a sample is
 _PACKED = 2  # the part with the small samples
 _SILENT_MS = 1000  # so long without a message, and the robot is greeted anew
 _RETRY_MS = 50
+_SHOWN = 6  # of an actuator's channels, at a prompt
 _TRACEBACKS = 3  # shown in full; later ones would flood
 
 
@@ -47,8 +48,23 @@ def token_file(endpoint: str) -> str | None:
     return f"/tmp/inphase-{os.geteuid()}/policy-{endpoint.rpartition(':')[2]}.token"
 
 
+def _span(nanoseconds: int | None) -> str:
+    return "-" if nanoseconds is None else f"{nanoseconds / 1000:.1f} us"
+
+
 def _name(number: int, names: list[str]) -> str:
     return names[number] if 0 <= number < len(names) else f"unknown ({number})"
+
+
+class _Named(dict):  # type: ignore[type-arg] # Python 3.8
+    """A dict whose error for a name that is none lists those there are. kind: what they name."""
+
+    def __init__(self, kind: str, items: Any) -> None:
+        super().__init__(items)
+        self.kind = kind
+
+    def __missing__(self, name: Any) -> Any:
+        raise KeyError(f"no {self.kind} {name!r}; there are: {', '.join(self) or 'none'}")
 
 
 class Sample:
@@ -75,6 +91,17 @@ class Sample:
             raise LookupError(f"{self.name} has no sample here ({self.status})")
         return self._value
 
+    def __getitem__(self, field: str) -> Any:
+        """A field of `value`. KeyError for an unknown one."""
+        names = self.value.dtype.names
+        if field not in names:
+            raise KeyError(f"no field {field!r}; there are: {', '.join(names)}")
+        return self.value[field]
+
+    def __repr__(self) -> str:
+        reason = "" if self.reason == "none" else f" ({self.reason} {self.detail})"
+        return f"<Sample {self.name}  {self.status}{reason}  age {_span(self.age_ns)}>"
+
 
 class Act:
     """An actuator's requested and applied values; NaN where there was none."""
@@ -83,7 +110,16 @@ class Act:
         self.name = name
         self.flags = tuple(f for bit, f in enumerate(link.act_flags) if act[0] >> bit & 1)
         self.reason = _name(act[1], link.reasons)
+        self.detail = act[3]
         self.requested, self.applied = np.frombuffer(act[4], "<f8"), np.frombuffer(act[5], "<f8")
+
+    def __repr__(self) -> str:
+        reason = "" if self.reason == "none" else f"({self.reason} {self.detail})"
+        values = ["-" if np.isnan(value) else f"{value:.4f}" for value in self.applied[:_SHOWN]]
+        values += ["..."] * (len(self.applied) > _SHOWN)
+        said = " ".join(word for word in (*self.flags, reason) if word)
+        words = (self.name, said, f"applied {' '.join(values)}")
+        return f"<Act {'  '.join(word for word in words if word)}>"
 
 
 class Frame:
@@ -99,18 +135,31 @@ class Frame:
         self.reason = _name(numbers[12], link.reasons)
         self.reason_cycle = numbers[9] if numbers[9] >= 0 else None
         self.state = _name(numbers[14], link.states)
-        self.samples: dict[str, Sample] = {
-            name: Sample(link, name, row, value)
-            for name, row, value in zip(link.sensors, rows, values)  # noqa: B905 - Python 3.8
-        }
-        self.command: dict[str, Act] = {
-            name: Act(link, name, act)
-            for name, act in zip(link.actuators, acts)  # noqa: B905
-        }
+        self.samples: dict[str, Sample] = _Named(
+            "sensor",
+            (
+                (name, Sample(link, name, row, value))
+                for name, row, value in zip(link.sensors, rows, values)  # noqa: B905 - Python 3.8
+            ),
+        )
+        self.command: dict[str, Act] = _Named(
+            "actuator",
+            ((name, Act(link, name, act)) for name, act in zip(link.actuators, acts)),  # noqa: B905
+        )
         """of the act before this frame"""
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self.samples)
 
     def __getitem__(self, sensor: str) -> Sample:
         return self.samples[sensor]
+
+    def __repr__(self) -> str:
+        words = (f"cycle {self.cycle}", f"skew {_span(self.skew_ns)}", " ".join(self.flags))
+        shown = "  ".join(word for word in words if word)
+        return f"<Frame {shown}  of {', '.join(self.samples)}>"
 
 
 class Link:

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from inphase.errors import ScheduleError, StoreError
+from inphase.frames import words
 from inphase.frames.frame import Frame, FrameLost, Sample
 from inphase.frames.subscription import Transport, subscribe
 from inphase.host import store_names
@@ -115,14 +116,11 @@ def as_dict(frame: Frame, sensor: str | None = None) -> dict[str, Any]:
 
 def as_text(frame: Frame, sensor: str | None = None) -> str:
     """A frame as a block of lines for a person."""
-    skew = "-" if frame.skew_ns is None else f"{frame.skew_ns / 1000:.1f} us"
-    lines = [f"cycle {frame.cycle}  skew {skew}  {' '.join(frame.flags)}".rstrip()]
+    lines = [words.of_frame(frame)]
     for name, sample in frame.samples.items():
         if sensor not in (None, name):
             continue
-        age = "-" if sample.age_ns is None else f"{sample.age_ns / 1000:.1f} us"
-        reason = "" if sample.reason == "none" else f" ({sample.reason} {sample.detail})"
-        lines.append(f"  {name}  {sample.status}{reason}  age {age}")
+        lines.append(f"  {words.of_sample(sample)}")
         units = frame.layout.units[frame.layout.sensors.index(name)]
         for field, value in (_values(sample) or {}).items():
             values = " ".join(f"{v:9.4f}" for v in value.reshape(-1))

@@ -63,6 +63,7 @@ class Runner:
         self.schedule = loaded
         self.summary: dict[str, Any] | None = None
         """as `inphase run --json` prints it, after the run has ended"""
+        self._stage = "not started"
         options = RobotOptions(policy, cycles, observe, seed, simulate, posts)
         self._robot: Robot
         if lockstep:
@@ -72,10 +73,16 @@ class Runner:
 
     def __enter__(self) -> Self:
         self._robot.start()
+        self._stage = "running"
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stage = "ended"
         self.summary = self._robot.end()
+
+    def __repr__(self) -> str:
+        clock = "lock step" if isinstance(self._robot, LockStepRobot) else "wall clock"
+        return f"<Runner {self.schedule.name}  {clock}  {self._stage}>"
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames until the run ends; in lock step each one is a cycle that is run."""

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from inphase.frames import words
 from inphase.frames.record_layout import ABSENT, ROW, STATUSES, RecordLayout, name_of
 
 Method = Literal["nearest", "linear"]
@@ -28,7 +29,7 @@ _UNCERTAINTY, _STATUS = ROW.index("uncertainty_ns"), ROW.index("status")
 
 
 class Described(Protocol):
-    """The facts of the sensors that are needed; frame.Layout is one."""
+    """The facts of the sensors that are needed; layout.Layout is one."""
 
     @property
     def sensors(self) -> tuple[str, ...]:
@@ -69,7 +70,7 @@ class Alignment:
         method: Method = "nearest",
     ) -> None:
         if sensor not in layout.sensors:
-            raise KeyError(f"no sensor {sensor!r}; sensors are {', '.join(layout.sensors)}")
+            raise words.unknown("sensor", sensor, layout.sensors)
         if method not in ("nearest", "linear"):
             raise ValueError(f"method must be nearest or linear, got {method!r}")
         self.sensor = sensor
@@ -86,7 +87,10 @@ class Alignment:
         """sensor name to aligned sample"""
 
     def __getitem__(self, sensor: str) -> "Aligned":
-        return self.samples[sensor]
+        try:
+            return self.samples[sensor]
+        except KeyError:
+            raise words.unknown("sensor", sensor, self.samples) from None
 
     def _align(self, index: int, found: list[_Found], method: Method) -> "Aligned":
         """Choose from the samples of a sensor, which come newest first."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase.errors import StoreError
+from inphase.frames import words
 from inphase.frames.alignment import Alignment, Method
 from inphase.frames.layout import Layout
 from inphase.frames.record_layout import (
@@ -159,6 +160,17 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
         """True if everything that was read of `value` so far was whole."""
         return self.sequence < 0 or self._frame.payloads.intact(self._index, self.sequence)
 
+    def __getitem__(self, field: str) -> NDArray[Any]:
+        """A field of `value`. Raises KeyError for an unknown one, else as `value` does."""
+        value = self.value
+        names = value.dtype.names or ()
+        if field not in names:
+            raise words.unknown("field", field, names)
+        return value[field]
+
+    def __repr__(self) -> str:
+        return f"<Sample {words.of_sample(self)}>"
+
 
 class Act:
     """One actuator's requested and applied values: arrays of float64 in SI, one per channel."""
@@ -194,6 +206,9 @@ class Act:
         """Of the reasons `start` the channel, `workspace` the axis; else 0."""
         return int(self._head[_ACT_DETAIL])
 
+    def __repr__(self) -> str:
+        return f"<Act {words.of_act(self)}>"
+
 
 class Command:
     """The act before a frame's latch: `cycle` says which cycle it belongs to."""
@@ -212,10 +227,17 @@ class Command:
             self._acts[name] = Act(name, head, values[:channels], values[channels:])
 
     def __getitem__(self, name: str) -> Act:
-        return self._acts[name]
+        """The act of an actuator. Raises KeyError for an unknown one."""
+        try:
+            return self._acts[name]
+        except KeyError:
+            raise words.unknown("actuator", name, self._acts) from None
 
     def __iter__(self) -> Iterator[Act]:
         return iter(self._acts.values())
+
+    def __repr__(self) -> str:
+        return f"<Command of cycle {self.cycle}: {', '.join(self._acts) or 'no actuators'}>"
 
 
 class Frame(msgspec.Struct, eq=False, gc=False):
@@ -312,6 +334,11 @@ class Frame(msgspec.Struct, eq=False, gc=False):
         return name_of(self.header[_HEADER_STATE], STATES)
 
     @property
+    def sensors(self) -> tuple[str, ...]:
+        """Their names."""
+        return self.layout.sensors
+
+    @property
     def samples(self) -> dict[str, Sample]:
         """Sensor name to sample."""
         sequences = self._sequences or self._read_sequences()
@@ -326,7 +353,11 @@ class Frame(msgspec.Struct, eq=False, gc=False):
         return self._sequences
 
     def __getitem__(self, sensor: str) -> Sample:
-        index = self.layout.indices[sensor]
+        """The sample of a sensor. Raises KeyError for an unknown one."""
+        try:
+            index = self.layout.indices[sensor]
+        except KeyError:
+            raise words.unknown("sensor", sensor, self.layout.sensors) from None
         return Sample(self, index, (self._sequences or self._read_sequences())[index])
 
     @property
@@ -360,6 +391,9 @@ class Frame(msgspec.Struct, eq=False, gc=False):
         """
         past = chain([(self.record, self.payloads)], self.payloads.past(self.cycle))
         return Alignment(self.layout, past, partial(_copy, self.layout), sensor, method)
+
+    def __repr__(self) -> str:
+        return f"<Frame {words.of_frame(self)}  of {', '.join(self.layout.sensors)}>"
 
 
 def _copy(layout: Layout, payloads: Payloads, sensor: int, sequence: int) -> NDArray[Any]:
