@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,28 @@ from inphase.frame import Frame
 from inphase.testing import Fault, assert_same_frames, fault_plan, lockstep
 from inphase.testing.fault_plan import KINDS
 from inphase.testing.fixtures import MakeLockStep
+from inphase.testing.rig import REST_S, until_at_rest
 from peers import ROOT
 
 DEMO = ROOT / "schedules" / "demo.toml"
 __all__ = ["lockstep"]  # a fixture
+
+
+def test_a_joint_that_swings_back_is_not_at_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+
+    def speed() -> float:
+        """It turns at 0.1 s, swings back until 0.2 s, and rests from then on."""
+        return 1.0 if now_s < 0.095 or 0.105 < now_s < 0.2 else 0.0
+
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    monkeypatch.setattr(time, "sleep", sleep)
+    until_at_rest(speed, 0.05)
+    assert now_s == pytest.approx(0.2 + REST_S, abs=0.011)
 
 
 def pytest_in(folder: Path) -> subprocess.CompletedProcess[str]:

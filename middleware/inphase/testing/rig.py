@@ -22,6 +22,7 @@ from inphase.schedule.document import toml_table
 NAME = "device"
 """of the device, its sensor and its actuator"""
 BOUND_S = 20.0
+REST_S = 0.2  # how long a joint stays at rest before it counts as stopped
 """generous: how long any event may take before a test gives up"""
 _LOOKS = 20
 _AGE_PERIODS = 8
@@ -47,6 +48,19 @@ def until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < end_s, f"waited {BOUND_S:.0f} s for this: {what}"
         time.sleep(0.005)
+
+
+def until_at_rest(speed: Callable[[], float], rest: float) -> None:
+    """Wait until a speed stays at rest: a joint that swings back is slow for a moment only."""
+    moved_s = time.monotonic()
+
+    def has_rested() -> bool:
+        nonlocal moved_s
+        if speed() > rest:
+            moved_s = time.monotonic()
+        return time.monotonic() - moved_s >= REST_S
+
+    until(has_rested, "the joints come to rest")
 
 
 class Rig:

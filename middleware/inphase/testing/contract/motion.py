@@ -20,7 +20,7 @@ from inphase.testing.contract.motion_policies import (
 )
 from inphase.testing.peer import Peer, able
 from inphase.testing.recorded import Recorded
-from inphase.testing.rig import NAME, Rig, until
+from inphase.testing.rig import NAME, Rig, until, until_at_rest
 
 
 class MotionContract(DriverFixtures):
@@ -115,7 +115,7 @@ class MotionContract(DriverFixtures):
             robot.frame(lambda frame: "WRITTEN" in frame.command[NAME].flags, "a command written")
             until(lambda: device.speed() > 2 * self.rest, "the joints move")
             robot.kill(guarded=False)
-            until(lambda: device.speed() <= self.rest, "the joints come to rest")
+            until_at_rest(device.speed, self.rest)
         driver = running.make()
         fd = driver.open()
         try:
@@ -153,7 +153,7 @@ class MotionContract(DriverFixtures):
             note = Path(note_path(robot.runner.store_path))
             until(lambda: note.exists() and "sent = 3" in note.read_text(), "three stops are sent")
             assert go.start is not None
-            until(lambda: device.speed() <= self.rest, "the joints come to rest")
+            until_at_rest(device.speed, self.rest)
             note.unlink()
         driver = running.make()
         fd = driver.open()
