@@ -1,4 +1,5 @@
-/* Checks of a core's configuration: one that breaks a bound of inphase.h makes no core. */
+/* Checks of a core's configuration: a configuration that breaks a bound of inphase.h makes no
+   core. */
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -11,7 +12,7 @@ static bool is_power_of_two(uint64_t value)
     return value && !(value & (value - 1));
 }
 
-/* chunks are datagrams of one size: nothing may change the length of what is cut into them */
+/* chunks are datagrams of one size: nothing may change the length of a command with chunks */
 static bool chunks_hold(const struct inphase_encoding *encoding)
 {
     return !encoding->chunk ||
@@ -20,7 +21,7 @@ static bool chunks_hold(const struct inphase_encoding *encoding)
             encoding->packet_size / encoding->chunk <= MAX_CHUNKS);
 }
 
-/* a year: what is added to stamps must not overflow them */
+/* a year: a sum with a stamp must not overflow */
 static bool exchange_times_hold(const struct inphase_exchange *exchange)
 {
     const int64_t most_ns = 1LL << 55;
@@ -75,7 +76,7 @@ static bool workspace_holds(const struct inphase_workspace *workspace, uint32_t 
     return true;
 }
 
-/* of a worker's actuator the encoding is that of what the guard sends, if any */
+/* for a worker's actuator the encoding is that of the guard's stop, if it has one */
 static bool stop_holds(const struct inphase_actuator_config *actuator)
 {
     const struct inphase_stop *stop = &actuator->stop;
@@ -98,7 +99,7 @@ static bool channels_hold(const struct inphase_actuator_config *actuator,
     return (uint64_t)first + actuator->channels <= feedback->channels;
 }
 
-/* what is limited is measured, by a feedback that has so many channels */
+/* a limited quantity is measured, by a feedback with enough channels */
 static bool feedback_holds(const struct inphase_config *config,
                            const struct inphase_actuator_config *a)
 {

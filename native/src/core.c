@@ -49,7 +49,7 @@ static int make_sensor(struct inphase_core *core, uint32_t index,
     struct sensor *sensor = &core->sensor[index];
     int rc = 0;
 
-    /* of a worker's sensor only the model of the acquisition is used */
+    /* for a worker's sensor only the model of the acquisition is used */
     if (config->worker)
         sensor->parser.exchange.spec = (struct inphase_exchange){
             .acquire = config->exchange.acquire,
@@ -181,7 +181,7 @@ static void make_record(struct inphase_core *core)
     }
 }
 
-/* what a simulated sensor follows is there */
+/* do the world, the actuators and the joints of a simulated sensor exist? */
 static bool twin_holds(const struct inphase_core *core, const struct sensor *sensor)
 {
     const struct inphase_twin *spec = &sensor->twin->spec;
@@ -367,7 +367,7 @@ void inphase_core_close(inphase_core *core)
     munmap(core, page_align(sizeof *core));
 }
 
-/* say what is wanted of a device from now on; what was wanted before, taken or not, is over */
+/* publish a new wish for a device; it replaces the one before, taken or not */
 static int want(inphase_core *core, uint32_t index, uint32_t what)
 {
     struct device *device;
@@ -399,7 +399,7 @@ int inphase_core_detach(inphase_core *core, uint32_t device)
     return want(core, device, WANTED_NONE);
 }
 
-/* what the cycle thread says of the newest wish; -EINPROGRESS: nothing yet */
+/* the cycle thread's answer to the newest wish; -EINPROGRESS: not yet */
 static int64_t use_of(inphase_core *core, uint32_t index)
 {
     struct device *device;
@@ -430,7 +430,7 @@ int inphase_core_lost(inphase_core *core, uint32_t device)
     return use < 0 ? (int)use : (int)(use & USE_ERRNO);
 }
 
-/* the word of a bell that this process rings, NULL: it is none */
+/* the word of a bell that this process rings; NULL: it is no bell */
 static _Atomic uint32_t *bell_word(inphase_segment *bell)
 {
     return bell && bell->writer && bell->size >= BELL_BYTES ? (_Atomic uint32_t *)bell->memory
@@ -514,7 +514,7 @@ static void touch(volatile uint8_t *memory, uint64_t size)
         memory[i] = memory[i];
 }
 
-/* the cycle thread on a stack of ours, with a page below it that a stack too deep runs into */
+/* start the cycle thread on a stack of our own, with a protected page below it */
 static int start_cycle(inphase_core *core)
 {
     pthread_attr_t attributes;
@@ -543,12 +543,12 @@ int inphase_core_start(inphase_core *core)
     if (core->started || core->clock == &virtual_clock)
         return -EBUSY;
 
-    /* every page once, while nobody else uses them */
+    /* touch every page once, while no other thread uses them */
     touch((uint8_t *)core, sizeof *core);
     touch(core->setpoints.memory, core->setpoints.size);
     touch(core->segment->memory, core->segment->size);
 
-    /* signals are for other threads: no handler runs on these, but for what they did themselves */
+    /* signals are for other threads: these threads handle only faults of their own */
     sigfillset(&all);
     sigdelset(&all, SIGSEGV);
     sigdelset(&all, SIGBUS);

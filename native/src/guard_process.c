@@ -43,15 +43,16 @@
 #define REPEATS 3
 #define TRIES 12 /* of one device, those that failed included */
 #define AGAIN_NS 1000000
-#define LOOK_NS 100000000 /* at the page, and a beat of its own: at least so often */
-#define KILL_NS 2000000000LL /* until a killed runtime has ended; then it is stopped all the same */
+#define LOOK_NS 100000000 /* at least so often it looks at the page, and beats */
+#define KILL_NS 2000000000LL /* bound of the wait for a killed runtime; then the devices are stopped
+                                in any case */
 #define NOTE_BYTES 65536 /* all bytes of all actuators, as hexadecimal digits, and more */
 
-/* a descriptor of an actuator's device, and what became of its stop */
+/* a descriptor of an actuator's device, and the state of its stop */
 struct device {
     int fd; /* -1: none was given */
     int worker; /* pidfd of the process that writes to it; -1: the cycle thread does */
-    uint32_t lost_seen; /* of the page's lost, when it was given */
+    uint32_t lost_seen; /* the page's `lost` when it was given */
     bool ended; /* its worker's process */
     bool is_emulated;
     bool is_shared; /* its worker is one thread of a process, which is left alive */
@@ -64,9 +65,9 @@ struct device {
 
 struct guard {
     const struct guard_page *page;
-    struct guard_layout layout; /* the page's, as it was at the start */
+    struct guard_layout layout; /* of the page, as it was at the start */
     struct guard_life *life;
-    struct robust_list_head robust; /* how the kernel tells the core its death */
+    struct robust_list_head robust; /* for the kernel, which tells the core its death */
     struct robust_list entry;
     int runtime, line, bell;
     bool holds;
@@ -130,9 +131,9 @@ static void *watch(void *nothing)
     return nothing;
 }
 
-/* From now on the core knows whether this process lives: the kernel tells the end of this thread,
-   and the beat that it runs. The list that the C library made for this thread is replaced: it takes
-   no robust mutex. */
+/* From now on the core knows if this process lives: the kernel tells the end of this thread, and
+   the beat shows that it runs. The C library's list of this thread is replaced: the thread takes no
+   robust mutex. */
 static int own_life(int fd)
 {
     struct guard_life *life = mmap(NULL, sizeof *life, PROT_READ | PROT_WRITE,
@@ -160,7 +161,7 @@ static int start(char **argument)
     struct stat facts;
     int page = atoi(argument[1]), rc;
 
-    /* ^C and the end of a session are the runtime's; the guard ends when that has ended */
+    /* ^C and the end of a session are for the runtime; the guard ends after the runtime */
     for (int i = 0; i < 5; i++)
         signal((int[]){SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT}[i], SIG_IGN);
     guard.runtime = atoi(argument[3]);
@@ -182,7 +183,7 @@ static int start(char **argument)
     if (rc < 0)
         return rc;
 
-    /* rights: what is refused is said, and the guard does what it can without */
+    /* rights: the guard reports refused ones, and goes on without them */
     leave_cpu(atoi(argument[6]));
     prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     if (param.sched_priority && sched_setscheduler(0, SCHED_FIFO, &param) < 0)
@@ -241,7 +242,7 @@ static int give(struct device *device, const struct guard_request *request, cons
     return 0;
 }
 
-/* those that came with a request; -1: it has none */
+/* descriptors that came with a request; -1: none */
 static void descriptors_of(struct msghdr *message, int fds[2])
 {
     struct cmsghdr *header = CMSG_FIRSTHDR(message);
@@ -270,7 +271,7 @@ static void look(void)
 
 /* ---- stopping ---------------------------------------------------------------------------- */
 
-/* until the process has ended, or its cycle thread, which alone writes to what moves */
+/* wait until the process has ended, or its cycle thread, which alone writes to moving devices */
 static bool wait_for_end(int64_t until_ns)
 {
     struct pollfd poll[2] = {{.fd = guard.runtime, .events = POLLIN},
@@ -282,8 +283,8 @@ static bool wait_for_end(int64_t until_ns)
     return poll[0].revents || poll[1].revents;
 }
 
-/* What a worker writes after the stop would undo it. SIGKILL to all of these devices' workers that
-   have a process of their own, then wait */
+/* A worker's write after the stop would undo it. So send SIGKILL to all workers of these devices
+   that have a process of their own, then wait */
 static void kill_workers(uint32_t which)
 {
     int64_t until_ns = now() + KILL_NS;
@@ -310,14 +311,14 @@ static void kill_runtime(void)
     guard.view.is_dead = wait_for_end(now() + KILL_NS);
 }
 
-/* all of a stop, or the errno with which it did not go out */
+/* write all of a stop; 0, or the errno of the failure */
 static int send_stop(const struct device *device, const struct guard_stop *stop,
                      const uint8_t *bytes, uint32_t size)
 {
     for (uint32_t at = 0, part; at < size; at += part) {
         ssize_t sent;
 
-        /* a socket of a worker's may be one that blocks; a terminal may not, see guard.py */
+        /* a worker's socket may block; a terminal does not, see guard.py */
         part = stop->chunk && stop->chunk < size - at ? stop->chunk : size - at;
         sent = send(device->fd, bytes + at, part, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent < 0 && errno == ENOTSOCK)
@@ -330,7 +331,7 @@ static int send_stop(const struct device *device, const struct guard_stop *stop,
     return 0;
 }
 
-/* of all that still have to be stopped, the one whose turn is next; NULL: done */
+/* the next device that has to be stopped; NULL: all are stopped */
 static struct device *next_due(uint32_t which)
 {
     struct device *next = NULL;
@@ -351,7 +352,7 @@ static void send_stops(uint32_t which)
 {
     struct device *device;
 
-    /* what was queued and not sent yet is older than the stop, and would go out before it */
+    /* queued bytes are older than the stop, and would go out before it */
     for (uint32_t i = 0; i < guard.layout.actuators; i++) {
         device = &guard.device[i];
         device->sent = device->tries = 0;
@@ -411,8 +412,7 @@ static void put(int fd)
     }
 }
 
-/* to a person, where that does not block: a terminal that is stopped, or a pipe that nobody
-   reads */
+/* tell a person, if that does not block (a stopped terminal, or a pipe that nobody reads) */
 static void say(void)
 {
     struct pollfd poll = {.fd = STDERR_FILENO, .events = POLLOUT};
@@ -427,8 +427,8 @@ static int64_t since_noticed(int64_t time_ns)
     return time_ns ? time_ns - guard.noticed_ns : -1;
 }
 
-/* A file of our own, in a folder in which anybody may have laid something under its name. An
-   earlier one of this guard goes; anything else is left alone, and there is no note then */
+/* The note is a new file. Anybody may have put something into the folder under its name. An earlier
+   note of this guard is replaced; anything else is left alone, and then there is no note */
 static int open_note(void)
 {
     int fd;
@@ -484,7 +484,7 @@ static void tell(enum guard_verdict verdict)
     for (uint32_t i = 0; i < guard.layout.actuators; i++)
         if (guard.view.moving >> i & 1)
             add(" %s was sent its stop %u times;", guard.device[i].name, guard.device[i].sent);
-    if (guard.spared) /* it says so itself */
+    if (guard.spared) /* the worker reports it itself */
         add(" the run ends\n");
     else
         add(guard.has_noted ? " see %s\n" : " %s could not be written\n", guard.note);
@@ -497,8 +497,8 @@ static void take_record(void)
         memset(guard.record.size, 0, sizeof guard.record.size);
 }
 
-/* A worker ended in motion, or the core lost its device: the runtime lives and goes on with the
-   others. Whoever the device belongs to next is given anew */
+/* A worker ended in motion, or the core lost its device. The runtime lives and goes on with the
+   others. The device is given again with its next worker */
 static void stop_one(uint32_t actuator, bool is_stuck)
 {
     struct device *device = &guard.device[actuator];
@@ -517,8 +517,7 @@ static void stop_one(uint32_t actuator, bool is_stuck)
     say();
 }
 
-/* stop and close a worker's device that has to be; is_leaving: whatever becomes of it, it leaves
-   us */
+/* stop and close a worker's device, if it has to be stopped; is_leaving: close it in any case */
 static void look_at_worker(uint32_t actuator, bool is_leaving)
 {
     struct device *device = &guard.device[actuator];
@@ -528,7 +527,7 @@ static void look_at_worker(uint32_t actuator, bool is_leaving)
     if (device->worker < 0)
         return;
 
-    /* in this order: the core says that a device moves before it can lose it */
+    /* in this order: the core marks a device as moving before it can lose it */
     is_moving = moving() >> actuator & 1;
     found = lost(actuator);
     is_lost = found != device->lost_seen;
@@ -538,8 +537,7 @@ static void look_at_worker(uint32_t actuator, bool is_leaving)
         stop_one(actuator, is_stuck);
     device->lost_seen = found;
 
-    /* a thread that is stuck has its device still, and may go on: the next time it is stopped
-       again */
+    /* a stuck thread still has its device, and may go on: then it is stopped again */
     if (is_leaving || (is_lost && !(is_stuck && device->is_shared)))
         drop(device);
 }
@@ -564,16 +562,17 @@ static void stop(enum guard_verdict verdict)
     if (verdict == GUARD_FROZEN && !guard.holds && !guard.spared)
         kill_runtime();
 
-    /* before the first stop: a runtime that goes on meanwhile writes no command after it */
+    /* before the first stop, so that a runtime that goes on meanwhile writes no command after it */
     if (guard.spared)
         atomic_fetch_add_explicit(&guard.life->spared, 1, memory_order_release);
     if (guard.view.is_dead)
         guard.dead_ns = now();
 
-    /* what was left last is what was written last, or was about to be */
+    /* the newest record belongs to the last written command, or to the one that was about to be
+       written */
     take_record();
     guard.view.moving = moving();
-    /* left alive, it hands its workers nothing while it is frozen */
+    /* a spared runtime hands its workers nothing while it is frozen */
     if (!guard.holds && !guard.spared)
         kill_workers(guard.view.moving);
     send_stops(guard.view.moving);
@@ -621,12 +620,12 @@ static bool obey(void)
         }
     }
     for (int i = 0; i < 2; i++)
-        if (fds[i] >= 0) /* nobody wanted it */
+        if (fds[i] >= 0) /* nobody asked for it */
             close(fds[i]);
     return send(guard.line, &answer, sizeof answer, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
 }
 
-/* until something happens, or the time has come; both are looked at after that */
+/* wait for an event or the time; both are checked after that */
 static void wait_until(int64_t until_ns)
 {
     struct pollfd poll[3 + INPHASE_MAX_ACTUATORS] = {

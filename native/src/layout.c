@@ -1,4 +1,4 @@
-/* The layout of a core's segment: this file alone says where things lie. */
+/* The layout of a core's segment. Only this file knows it. */
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -30,7 +30,7 @@ static struct inphase_ring ring_at(uint64_t offset, uint64_t payload, uint64_t d
         .offset = offset, .payload = payload, .stride = ring_stride(payload), .depth = depth};
 }
 
-/* the one place that says where things lie; without the mark that publishes it */
+/* the layout without the mark that publishes it */
 void lay_out(const struct inphase_config *config, struct inphase_layout *layout)
 {
     uint64_t at = page_align(sizeof *layout);

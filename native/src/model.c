@@ -1,5 +1,5 @@
-/* A policy that is an ONNX model: fields of a frame in, ONNX Runtime, a command out, without
-   Python. The library is opened by its path when a model is; nothing here is linked to it. */
+/* A policy that is an ONNX model: fields of a frame in, a command out, without Python. ONNX
+   Runtime's library is opened by its path together with a model; nothing here is linked to it. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <math.h>
@@ -93,7 +93,7 @@ static size_t type_size(uint32_t type)
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/* a status of the library's: said in message and given back; -EPROTO when it is an error */
+/* a status of the library: its text goes to message, and it is released; -EPROTO: an error */
 static int failed(const inphase_model *model, void *status, const char *what, char *message,
                   uint32_t room)
 {
@@ -149,7 +149,7 @@ static int open_session(inphase_model *model, const struct inphase_model_config 
                     ((void *(*)(void **))api[CREATE_SESSION_OPTIONS])(&options),
                     "options", message, room);
 
-    /* one thread, unless more are asked for: the policy's own, so that nothing is handed over */
+    /* one thread, unless more are requested: the policy's own, so that no work is handed over */
     if (rc == 0)
         rc = failed(model,
                     ((void *(*)(void *, int))api[SET_INTRA_OP_THREADS])(options,
@@ -171,7 +171,8 @@ static int open_session(inphase_model *model, const struct inphase_model_config 
                                                                                 OPTIMISE_ALL),
                     "optimisation", message, room);
 
-    /* from memory: what was checked is what is run, and there is no folder for other files */
+    /* from memory: the checked bytes are the ones that run, and there is no folder for other
+       files */
     if (rc == 0)
         rc = failed(model,
                     ((void *(*)(void *, const void *, size_t, void *, void **))
@@ -261,8 +262,7 @@ static int open_tensors(inphase_model *model, const struct inphase_model_config 
         rc = open_tensor(model, &model->output[i], &config->output[i], model->chunk,
                          &model->output_name[i], &model->output_value[i], message, room);
 
-    /* whatever the parts are, what is read lies in a known sensor, what is written in the
-       command */
+    /* all parts read from known sensors and write into the command */
     for (uint32_t i = 0; i < config->inputs && rc == 0; i++)
         for (uint32_t p = 0; p < config->input[i].parts; p++)
             if (config->input[i].part[p].sensor >= model->sensors &&
@@ -399,7 +399,7 @@ static void put_doubles(const struct tensor *tensor, uint64_t at, const uint8_t 
     }
 }
 
-/* where the numbers of a part lie; NULL: they are not there */
+/* the numbers of a part; NULL: they are not there */
 static const uint8_t *part_of(const struct inphase_model_part *part, const void *record,
                               const void *const *samples)
 {
@@ -531,7 +531,7 @@ int inphase_model_follow(inphase_model *model, inphase_reader *reader)
     return 0;
 }
 
-/* whether the samples that the model reads are still those that the frame names */
+/* are the samples that the model has read still those that the frame names? */
 static bool are_intact(const inphase_model *model, const void *record)
 {
     for (uint32_t t = 0; t < model->inputs; t++)
@@ -545,8 +545,8 @@ static bool are_intact(const inphase_model *model, const void *record)
     return true;
 }
 
-/* a frame that came by the reader: read in place, and checked after that, so that a sample that was
-   overwritten meanwhile is none */
+/* a frame from the reader: read in place and checked after that, so that a sample that was
+   overwritten meanwhile does not count */
 static bool gather_read(const inphase_model *model, uint32_t row, const void *record)
 {
     const void *samples[INPHASE_MAX_SENSORS];
@@ -670,7 +670,8 @@ int inphase_model_serve(inphase_model *model, inphase_reader *reader, inphase_se
     if (rc < 0)
         return rc;
 
-    /* without SA_RESTART: a wait ends with the signal; one that the caller held back comes now */
+    /* without SA_RESTART: a wait ends with the signal; a signal that the caller held back comes
+       now */
     asked_to_end = 0;
     sigemptyset(&terminate);
     sigaddset(&terminate, SIGTERM);

@@ -106,7 +106,7 @@ static uint64_t raw_bits(const uint8_t *bytes, uint32_t size, bool big_endian)
 {
     uint64_t bits = 0;
 
-    /* a double as this machine has it */
+    /* a double in this machine's byte order */
     if (size == sizeof bits && !big_endian && HOST_IS_LITTLE_ENDIAN) {
         memcpy(&bits, bytes, sizeof bits);
         return bits;
@@ -197,7 +197,7 @@ int32_t inphase_encode(const struct inphase_encoding *encoding, const double *va
     uint8_t plain[INPHASE_MAX_PACKET];
     int32_t size;
 
-    /* the tail that the escape rule leaves alone begins with the checksum, which comes later */
+    /* the tail without the escape rule begins with the checksum, which is added later */
     framing.escape_tail -= framing.escape_tail < crc_size ? framing.escape_tail : crc_size;
     if (encoding->packet_size > sizeof plain || room < crc_size || framing.escape_size > 4 ||
         !lies_within(framing.length_offset, framing.length_size, encoding->packet_size))
@@ -214,7 +214,7 @@ int32_t inphase_encode(const struct inphase_encoding *encoding, const double *va
         put_raw(plain + field->offset, field->type, field->big_endian, raw);
     }
 
-    /* escape, then the length of what was escaped, then the checksum over all of it */
+    /* escape, then the length of the escaped packet, then the checksum over all of it */
     size = inphase_escape(&framing, plain, encoding->packet_size, to, room - crc_size);
     if (size < 0)
         return size;
@@ -242,7 +242,7 @@ static bool is_id_check(const struct inphase_check *check)
            check->type == INPHASE_U32;
 }
 
-/* every reply in CAN frames says by which id it is known */
+/* every reply in CAN frames has a check on its id */
 static bool can_fits(const struct inphase_exchange *e)
 {
     const struct inphase_framing *f = &e->framing;
@@ -262,7 +262,7 @@ static bool can_fits(const struct inphase_exchange *e)
     return true;
 }
 
-/* a number that counts is whole */
+/* numbers that count are whole */
 static bool counts(uint32_t type)
 {
     return type_size(type) && type != INPHASE_F32 && type != INPHASE_F64;
@@ -370,8 +370,8 @@ static void find_start(struct inphase_parser *parser)
         drop(parser, at);
 }
 
-/* size of the packet at the front: 0 when its length field is not here yet, -EBADMSG when no packet
-   of this exchange can have it */
+/* the size of the packet at the front; 0: its length field is not here yet; -EBADMSG: no packet of
+   this exchange has that size */
 static int32_t packet_size(const struct inphase_parser *parser)
 {
     const struct inphase_framing *framing = &parser->exchange.spec.framing;
@@ -438,7 +438,7 @@ static int check_values(struct inphase_parser *parser, const struct inphase_repl
     return 0;
 }
 
-/* one whole packet of `size` bytes at the front: check it and take its fields, as reply `index` */
+/* check the whole packet of `size` bytes at the front, and take its fields, as reply `index` */
 static int take_reply(struct inphase_parser *parser, uint32_t index, uint32_t size)
 {
     const struct exchange *exchange = &parser->exchange;
@@ -557,8 +557,8 @@ static int feed_can(struct inphase_parser *parser, const uint8_t *bytes, uint32_
 /* the packets in a stream of bytes */
 static int feed_stream(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size)
 {
-    /* every round takes bytes in, or takes a packet out, or drops at least one byte: at most
-       2 * size + INPHASE_MAX_PACKET rounds */
+    /* every round takes bytes in, takes a packet out, or drops at least one byte: at most 2 * size
+       + INPHASE_MAX_PACKET rounds */
     for (;;) {
         uint32_t room = INPHASE_MAX_PACKET - parser->size, left = size - parser->taken;
         uint32_t part = left < room ? left : room;
@@ -582,7 +582,7 @@ static int feed_stream(struct inphase_parser *parser, const uint8_t *bytes, uint
         }
         rc = take_reply(parser, parser->replies, (uint32_t)wanted);
         if (rc < 0) {
-            /* not a packet after all, or not ours: look for the next start inside it */
+            /* not a packet of this exchange: look for the next start inside it */
             drop(parser, 1);
             return rc;
         }

@@ -1,6 +1,6 @@
-/* What a policy's process gives up before it runs what others wrote: system calls by seccomp, files
-   and devices by Landlock, capabilities, and with them any higher priority. None of it can be
-   undone, also not by exec. Numbers that older kernel headers lack stand here. */
+/* The sandbox of a policy's process, before it runs foreign code: system calls by seccomp, files
+   and devices by Landlock, capabilities, and with them any higher priority. Nothing can undo it,
+   exec included. Numbers that older kernel headers lack stand here. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -58,7 +58,7 @@ static void load(struct filter *filter, size_t offset)
     put(filter, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0);
 }
 
-/* the low half of an argument: all that the kernel looks at where a call takes an int */
+/* the low half of an argument: the kernel ignores the rest if a call takes an int */
 static void load_argument(struct filter *filter, int index)
 {
     load(filter, offsetof(struct seccomp_data, args) + 8 * (size_t)index);
@@ -76,8 +76,8 @@ static void refuse(struct filter *filter, uint32_t call, uint32_t error)
     answer(filter, error);
 }
 
-/* a call about a process, its first argument: about this one alone, by its number or, where zero
-   means it, by that */
+/* a call about a process, its first argument: only about this one, by its number or, if zero means
+   it, by zero */
 static void only_own(struct filter *filter, uint32_t call, bool zero)
 {
     unless_call_skip(filter, call, zero ? 5 : 4);
@@ -89,8 +89,9 @@ static void only_own(struct filter *filter, uint32_t call, bool zero)
     answer(filter, 0);
 }
 
-/* a call about a thread: about this one; for another nothing is done. It must not fail, since a
-   filter cannot see whose thread it is, and libraries (libzmq) end the process where it does */
+/* a call about a thread: about this one; for another thread nothing is done. It must not fail,
+   since a filter cannot see whose thread it is, and libraries (libzmq) end the process if it
+   fails */
 static void only_this(struct filter *filter, uint32_t call)
 {
     unless_call_skip(filter, call, 5);
@@ -101,7 +102,7 @@ static void only_this(struct filter *filter, uint32_t call)
     answer(filter, 0);
 }
 
-/* a call one of whose arguments must have none of these bits */
+/* a call with an argument that must have none of these bits */
 static void without_bits(struct filter *filter, uint32_t call, int argument, uint32_t bits)
 {
     unless_call_skip(filter, call, 4);
@@ -143,7 +144,8 @@ static int install(struct filter *filter)
     return rc < 0 ? errno : rc > 0 ? ESRCH : 0;
 }
 
-/* calls that no policy needs: other processes, the kernel, the machine, and ways around a filter */
+/* calls that no policy needs: about other processes, the kernel, the machine, and ways around a
+   filter */
 static const uint32_t never[] = {
     SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev, SYS_kcmp,
     SYS_tkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo,
@@ -175,7 +177,7 @@ static const uint32_t of_processes[] = {
 #endif
 };
 
-/* what changes a file without opening it for that; the rest of it is Landlock's */
+/* calls that change a file without opening it for that; Landlock handles the rest */
 static const uint32_t of_files[] = {
     SYS_fchmod, SYS_fchmodat, 452 /* fchmodat2 */, SYS_fchown, SYS_fchownat, SYS_utimensat,
     SYS_setxattr, SYS_lsetxattr, SYS_fsetxattr, SYS_removexattr, SYS_lremovexattr,
@@ -185,7 +187,7 @@ static const uint32_t of_files[] = {
 #endif
 };
 
-/* and what Landlock would see to, where the kernel has none */
+/* calls that Landlock would handle, for a kernel without it */
 static const uint32_t of_names[] = {
     SYS_unlinkat, SYS_mkdirat, SYS_symlinkat, SYS_linkat, SYS_renameat, SYS_renameat2,
     437 /* openat2 */,
@@ -194,7 +196,7 @@ static const uint32_t of_names[] = {
 #endif
 };
 
-/* what may be asked of a descriptor that is no device */
+/* requests to a descriptor that is no device */
 static const uint32_t harmless_ioctls[] = {
     TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX,
 };
@@ -269,7 +271,7 @@ static int restrict_calls(uint32_t allow, bool has_landlock)
 
 int inphase_sandbox_narrow(void)
 {
-    /* what a loop needs that waits for frames, computes and posts; and the way out of it */
+    /* the calls of a loop that waits for frames, computes and posts; and those of its end */
     static const uint32_t needed[] = {
         SYS_futex, SYS_clock_gettime, SYS_clock_nanosleep, SYS_fcntl, SYS_write, SYS_munmap,
         SYS_madvise, SYS_brk, SYS_mremap, SYS_sched_yield, SYS_rt_sigreturn, SYS_rt_sigaction,
@@ -322,7 +324,7 @@ struct ruleset {
     uint64_t handled;   /* rights that this kernel knows */
 };
 
-/* a folder with what is beneath it, or a file; what is not there is left out */
+/* a folder with everything beneath it, or a file; a missing one is left out */
 static void grant(const struct ruleset *rules, int folder, const char *name, uint64_t rights)
 {
     struct landlock_beneath rule = {0, openat(folder, name, O_PATH | O_CLOEXEC)};
@@ -360,7 +362,7 @@ static void grant_files(const struct ruleset *rules, uint32_t allow, const char 
     if (allow & INPHASE_ALLOW_PROCESSES)
         rights |= FS_EXECUTE;
 
-    /* all that stands in / but /dev: a right once given holds for everything beneath */
+    /* everything in / except /dev: a right holds for everything beneath */
     for (const struct dirent *entry; root && (entry = readdir(root));)
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
             strcmp(entry->d_name, "dev") != 0)
@@ -435,8 +437,8 @@ static int restrict_files(uint32_t allow, const char *scratch, int32_t *abi)
 
 /* ---- rights ---------------------------------------------------------------------------------- */
 
-/* Keep of its capabilities what opening files needs. Not that of any priority: the runtime gives it
-   its own from outside. 0 or an errno */
+/* Keep only the capabilities for opening files, not that for priorities: the runtime gives the
+   process its priority from outside. 0 or an errno */
 static int drop_capabilities(uint32_t allow)
 {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
@@ -459,8 +461,8 @@ static int drop_capabilities(uint32_t allow)
     return syscall(SYS_capset, &header, sets) < 0 ? errno : 0;
 }
 
-/* a SCHED_FIFO priority up to that one, or up to the limit that there is, where that is lower and
-   may not be raised. 0 or an errno */
+/* allow a SCHED_FIFO priority up to that one, or up to the present limit, if that is lower and may
+   not be raised. 0 or an errno */
 static int bound_priority(int32_t priority)
 {
     struct rlimit limit, wanted = {(rlim_t)priority, (rlim_t)priority};

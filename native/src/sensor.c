@@ -5,8 +5,7 @@
 #include "sensor.h"
 #include "statistics.h"
 
-/* among the sensors that the core triggers, in the order of their offsets; insertion sort,
-   stable */
+/* insert a sensor among those that the core triggers, in the order of their offsets; stable */
 void order_trigger(struct inphase_core *core, uint32_t sensor)
 {
     int64_t trigger_ns = core->sensor[sensor].trigger_ns;
@@ -17,8 +16,8 @@ void order_trigger(struct inphase_core *core, uint32_t sensor)
     core->order[at] = sensor;
 }
 
-/* something that belongs to another trigger came in: which ones the next replies belong to is in
-   doubt, see line_is_quiet */
+/* a reply to another trigger came: the triggers of the next replies are in doubt, see
+   line_is_quiet */
 void slip(struct inphase_core *core, struct sensor *sensor)
 {
     count_add(core->statistics, COUNT_SLIPS, 1);

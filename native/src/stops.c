@@ -1,8 +1,7 @@
-/* The thread that hands stops to the core: keys, signals, and the word of the process that runs the
-   robot. It waits for its descriptors and for nothing else. It takes no lock, calls no Python, and
-   what it tells the supervisor is dropped where there is no room. So nobody who waits (Python for a
-   driver, a writer for a terminal) delays a stop: what stops the robot is one atomic word of the
-   core's.
+/* The thread that hands stops to the core: from keys, signals, and the process that runs the robot.
+   It waits for its descriptors and for nothing else. It takes no lock and calls no Python. Its
+   messages to the supervisor are dropped if there is no room. So a thread that waits (Python for a
+   driver, a writer for a terminal) delays no stop: one atomic word of the core stops the robot.
 
    One poll over at most four descriptors; each turn reads at most READ_BYTES of each. */
 #define _GNU_SOURCE
@@ -24,7 +23,7 @@
 
 enum source { KEYS, SIGNALS, LINE, END, SOURCES };
 
-/* constant once the thread runs, but for `source`, which is the thread's */
+/* constant after the start, except for `source`, which is the thread's */
 struct inphase_stops {
     inphase_core *core;
     struct pollfd source[SOURCES]; /* fd -1: there is none, or it has ended */
@@ -35,7 +34,7 @@ struct inphase_stops {
 
 static void tell(const struct inphase_stops *stops, const char *keys, size_t count)
 {
-    /* the supervisor hears it late or not at all; the core has been told */
+    /* the supervisor may hear it late or never; the core has been told */
     if (stops->told_fd >= 0 && write(stops->told_fd, keys, count) < 0)
         return;
 }
@@ -55,7 +54,7 @@ static bool take_keys(struct inphase_stops *stops)
     if (is_passing(count))
         return true;
 
-    /* a terminal that is gone can stop nothing any more; one that is another's by now could */
+    /* a terminal that is gone is a stop; one that another process has taken is none */
     if (count <= 0) {
         if (count == 0 || stops->source[KEYS].revents & POLLHUP)
             inphase_core_stop(stops->core, INPHASE_REASON_SIGNAL, SIGHUP);
@@ -151,8 +150,8 @@ int inphase_stops_open(inphase_stops **out, inphase_core *core,
     for (int i = 0; i < SOURCES; i++)
         stops->source[i].events = POLLIN;
 
-    /* with SIGTTIN blocked, a terminal that is another's by now gives an error instead of a stop of
-       this process */
+    /* with SIGTTIN blocked, a terminal that another process has taken gives an error, and does not
+       stop this process */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     rc = pthread_create(&stops->thread, NULL, stops_main, stops);

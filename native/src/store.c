@@ -40,7 +40,7 @@ static int lock_byte(int fd, int command, short type, short *found)
     return 0;
 }
 
-/* another description of what is behind fd, without the right to write, and without its locks */
+/* open the memory behind fd once more, read-only and without its locks */
 static int open_to_read(int fd)
 {
     char path[32];
@@ -51,7 +51,7 @@ static int open_to_read(int fd)
     return to_read < 0 ? -errno : to_read;
 }
 
-/* memory of that size, all of it now: too little is an error here and no SIGBUS later */
+/* allocate all of the memory now: too little is an error here and no SIGBUS later */
 static int allocate(int fd, uint64_t size)
 {
     struct sysinfo machine;
@@ -65,8 +65,8 @@ static int allocate(int fd, uint64_t size)
     return -posix_fallocate(fd, 0, (off_t)size);
 }
 
-/* Whoever else has a descriptor of it can neither shorten it, which would end the runtime by
-   SIGBUS, nor, unless it is a writer, change it: its own mapping is the last one that may */
+/* Other processes with a descriptor cannot shorten it, which would end the runtime by SIGBUS.
+   Unless they are its writer, they cannot change it: this mapping is the last writable one */
 static int seal(inphase_segment *segment, bool others_write)
 {
     int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
@@ -80,7 +80,7 @@ static int seal(inphase_segment *segment, bool others_write)
     if (others_write)
         return 0;
 
-    /* the lock, which says that the writer lives, is on a description that nobody else gets */
+    /* the lock that tells that the writer lives is on a description that no other process gets */
     rc = open_to_read(segment->fd);
     if (rc < 0)
         return rc;
@@ -121,7 +121,7 @@ int inphase_segment_map(inphase_segment **out, int fd, int writes)
     int seals = fcntl(fd, F_GET_SEALS);
     int rc;
 
-    /* what its writer could shorten is never mapped */
+    /* a segment that its writer could shorten is never mapped */
     if (seals < 0 || !(seals & F_SEAL_SHRINK))
         return -EPROTO;
     segment = calloc(1, sizeof *segment);
@@ -202,7 +202,7 @@ void inphase_segment_publish(inphase_segment *segment)
 {
     struct inphase_layout *layout = (void *)segment->memory;
 
-    /* release: whoever sees the mark sees the whole layout */
+    /* release: a reader that sees the mark sees the whole layout */
     __atomic_store_n(&layout->magic, MAGIC, __ATOMIC_RELEASE);
 }
 

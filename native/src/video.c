@@ -55,7 +55,7 @@ static int check_kind(int fd)
     return can & V4L2_CAP_VIDEO_CAPTURE && can & V4L2_CAP_STREAMING ? 0 : -ENOTSUP;
 }
 
-/* the driver may change what it is asked for, without an error: what it took is written back */
+/* the driver may change the request without an error: its choice is written back */
 static int set_format(int fd, struct inphase_video_format *format)
 {
     struct v4l2_format asked = {.type = V4L2_BUF_TYPE_VIDEO_CAPTURE};
@@ -77,7 +77,7 @@ static int set_format(int fd, struct inphase_video_format *format)
     return 0;
 }
 
-/* a camera whose interval cannot be set or asked for is a camera all the same */
+/* a camera without a settable interval is fine */
 static void set_interval(int fd, struct inphase_video_format *format)
 {
     struct v4l2_streamparm parameters = {.type = V4L2_BUF_TYPE_VIDEO_CAPTURE};
@@ -228,7 +228,7 @@ void inphase_video_stop(inphase_video *video)
 {
     int type = V4L2_BUF_TYPE_VIDEO_CAPTURE;
 
-    /* this takes every buffer out of the driver's queues, also those of a device that is gone */
+    /* this takes every buffer out of the driver's queues, also after the device is gone */
     ask(video->fd, VIDIOC_STREAMOFF, &type);
     video->running = false;
     video->held = -1;
@@ -356,7 +356,7 @@ int inphase_video_next(inphase_video *video, int64_t timeout_ns, struct inphase_
         if (left_ns <= 0)
             return -ETIMEDOUT;
 
-        /* what poll says of errors, the next look at the queue says more exactly */
+        /* the next look at the queue tells errors more exactly than poll */
         if (ppoll(&ready, 1, &left, NULL) < 0)
             return -errno;
         if (ready.revents & (POLLERR | POLLHUP) && !(ready.revents & POLLIN)) {

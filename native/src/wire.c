@@ -24,7 +24,7 @@
 #define ROW_SIZE (1 + 7 * NUMBER_64 + 2 * NUMBER_16 + NUMBER_32 + 1)
 #define ACT_SIZE (1 + 4 * NUMBER_32 + 2 * BINARY)
 
-/* the fields of the record are gone through in order: no holes between them */
+/* the fields of the record are in order, without holes */
 _Static_assert(sizeof(struct inphase_frame) == 10 * 8 + 6 * 4, "frame has no padding");
 _Static_assert(sizeof(struct inphase_row) == 7 * 8 + 2 * 2 + 4, "row has no padding");
 _Static_assert(sizeof(struct inphase_act) == 4 * 4, "act has no padding");
@@ -136,7 +136,7 @@ int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, i
     if ((uint32_t)size > room)
         return -EMSGSIZE;
 
-    /* what does not change, the frame's number, and when it was sent */
+    /* the constants, the frame's number, and its time of sending */
     to = put_byte(to, 0x98);
     to = put_byte(to, WIRE_VERSION);
     to = put_byte(to, 0xa0 | HASH_SIZE);
@@ -205,7 +205,7 @@ int32_t inphase_wire_frame(const struct inphase_wire *wire, inphase_reader *read
 
 /* ---- reading ---------------------------------------------------------------------------- */
 
-/* what is left of a header; broken once something did not fit, and then nothing is read */
+/* the rest of a header; `broken` after the first mismatch, and then nothing is read */
 struct cursor {
     const uint8_t *at, *end;
     bool broken;
@@ -305,7 +305,7 @@ static uint8_t *take_binary(struct cursor *cursor, uint8_t *to, uint32_t size)
     return to + size;
 }
 
-/* a number as wide as the writer makes them, or as any other */
+/* a number in the writer's width, or in any other */
 static inline uint64_t take_64(struct cursor *cursor)
 {
     uint64_t number;
@@ -367,7 +367,7 @@ int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, 
     if (take_number(&cursor) != wire->epoch && !cursor.broken)
         return -ESTALE;
     *number = (int64_t)take_signed(&cursor);
-    take_signed(&cursor); /* when it was sent */
+    take_signed(&cursor); /* time of sending */
 
     take_array(&cursor, FRAME_NUMBERS);
     to = take_numbers(&cursor, to, 10, 8);
