@@ -8,6 +8,7 @@ from inphase.devices.driver_names import resolve_driver
 from inphase.driver import ActuatorSpec, Driver, SensorSpec
 from inphase.errors import ScheduleError, ScheduleFault
 from inphase.schedule import Schedule, conversion, toml_position
+from inphase.schedule.document import explain
 from inphase.schedule.inspection import Inspection
 from inphase.schedule.table import Incomplete
 
@@ -68,14 +69,18 @@ def _make(schedule: Schedule, declared: Declarations, name: str) -> Iterator[Sch
         yield schedule.fault(f"{key}.driver", f"{device.driver!r} is not a Driver class; name one")
         return
     options, mismatches = conversion.convert(device.options, kind.Options)
-    for path, what, _ in mismatches:
-        steps = (*path, what.split("`")[1]) if "unknown field" in what else path
-        where = toml_position.format_path(("device", name, *steps))
-        yield schedule.fault(where, f"{what}; correct the key")
+    for mismatch in mismatches:
+        where, message = explain(mismatch, device.options, _mean_drivers, ("device", name))
+        yield schedule.fault(toml_position.format_path(where), message)
     if not mismatches:
         driver = kind(name, options)
         driver.mode = driver.modes[0]
         declared.drivers[name] = driver
+
+
+def _mean_drivers(_key: toml_position.Path) -> str:
+    """The expected value of a driver's own key: only the driver knows more."""
+    return "a value that the driver takes"
 
 
 def _check_mode(schedule: Schedule, declared: Declarations, name: str) -> Iterator[ScheduleFault]:

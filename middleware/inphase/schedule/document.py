@@ -44,29 +44,36 @@ class Document:
         return fault_at(self.path, self.text, key, message)
 
     def _explain(self, mismatch: Mismatch, meaning: Meaning) -> ScheduleFault:
-        """Turn one of msgspec's three kinds of message into one that says what to do."""
-        what, key = mismatch.what, mismatch.path
-        table = f"[{toml_position.format_path(key)}]" if key else "the schedule"
-        missing = re.fullmatch(r"Object missing required field `(.*)`", what)
-        if missing:
-            name = missing[1]
-            reason = "no limits, no motion: " if "limits" in (name, *key) else ""
-            return self.fault(
-                (*key, name),
-                f"{reason}the key {name} is missing from {table}; "
-                f"add {name} = {meaning((*key, name))}",
-            )
-        unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL)
-        if unknown:
-            name = unknown[1]
-            value = show(value_at(self.raw, (*key, name)))
-            return self.fault(
-                (*key, name),
-                f"unknown key {name} in {table}, with the value {value}; "
-                f"remove it, or use one of {', '.join(sorted(mismatch.keys))}",
-            )
-        value = show(value_at(self.raw, key))
-        return self.fault(key, f"{_plain(what)}, got {value}; give {meaning(key)}")
+        return self.fault(*explain(mismatch, self.raw, meaning))
+
+
+def explain(
+    mismatch: Mismatch, data: dict[str, Any], meaning: Meaning, at: toml_position.Path = ()
+) -> tuple[toml_position.Path, str]:
+    """The key of a mismatch, and msgspec's message turned into one that says what to do.
+
+    data: the values that do not fit. at: their place in the file.
+    """
+    what, key = mismatch.what, (*at, *mismatch.path)
+    table = f"[{toml_position.format_path(key)}]" if key else "the schedule"
+    missing = re.fullmatch(r"Object missing required field `(.*)`", what)
+    if missing:
+        name = missing[1]
+        reason = "no limits, no motion: " if "limits" in (name, *key) else ""
+        return (*key, name), (
+            f"{reason}the key {name} is missing from {table}; add {name} = {meaning((*key, name))}"
+        )
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what, re.DOTALL)
+    if unknown:
+        name = unknown[1]
+        value = show(value_at(data, (*mismatch.path, name)))
+        return (*key, name), (
+            f"unknown key {name} in {table}, with the value {value}; "
+            f"remove it, or use one of {', '.join(sorted(mismatch.keys))}"
+        )
+    if not what.startswith(("Expected", "Invalid")):
+        return key, f"{what}; correct the key"  # in the words of a driver's own check
+    return key, f"{_plain(what)}, got {show(value_at(data, mismatch.path))}; give {meaning(key)}"
 
 
 def read(path: Path) -> Document:
