@@ -56,7 +56,7 @@ def test_five_faults_of_five_kinds_are_reported_in_the_order_of_their_lines(
     lines = str(caught.value).splitlines()
     expected = [
         ("store.depth", "expected `int`, got 'deep'"),
-        ("device.wrist.places", "unknown field"),
+        ("device.wrist.places", "unknown key places in [device.wrist], with the value 2"),
         ("sensor.joints.trigger_us", "1201 us after the cycle's start"),
         ("sensor.camera.evry", "unknown key evry"),
         ("actuator.arm.limits.position", "low is not below high"),
@@ -183,6 +183,22 @@ def test_every_option_of_a_driver_that_is_wrong_is_named(tmp_path: Path) -> None
     assert keys == ["device.arm.request_us", "device.arm.colour", "device.arm.shape"]
 
 
+def test_a_drivers_key_and_module_are_explained_as_the_schedules_own_are(tmp_path: Path) -> None:
+    demo = (ROOT / "schedules" / "demo.toml").read_text()
+    demo = demo.replace('host = "127.0.0.1"\n', "").replace("4_000_000", '"fast"')
+    said = [fault.message for fault in faults_of(written(tmp_path, demo))]
+    assert said == [
+        "expected `int`, got 'fast'; give a value that the driver takes",
+        "the key host is missing from [device.wrist]; add host = a value that the driver takes",
+    ]
+    demo = demo.replace("inphase_drivers.dynamixel", "inphase_drivers.nothing")
+    first, _ = faults_of(written(tmp_path, demo))
+    assert first.message == (
+        "module inphase_drivers.nothing: cannot be imported: ModuleNotFoundError: No module named "
+        "'inphase_drivers.nothing'; correct the file, or install what it imports"
+    )
+
+
 def test_two_devices_at_one_place_are_one_fault(tmp_path: Path) -> None:
     demo = (ROOT / "schedules" / "demo.toml").read_text()
     second = """
@@ -205,12 +221,20 @@ group = "nobody-has-this-group"
 reward = "nothing.py:reward"
 terminated = "math:no_such_function"
 """
-    path = written(tmp_path, (ROOT / "schedules" / "demo.toml").read_text() + more)
+    demo = (ROOT / "schedules" / "demo.toml").read_text()
+    demo = demo.replace("inphase_drivers.emulator", "nothing.emulator")
+    path = written(tmp_path, demo + more)
     load(path)  # another machine may have them
     with pytest.raises(ScheduleError) as caught:
         check.make(path)
     keys = [fault.key for fault in caught.value.faults]
-    assert keys == ["policy.call", "store.group", "task.reward", "task.terminated"]
+    assert keys == [
+        "emulator.module",
+        "policy.call",
+        "store.group",
+        "task.reward",
+        "task.terminated",
+    ]
 
 
 def test_an_error_of_one_fault_reads_as_the_fault(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from inphase.core.config import store_size
 from inphase.core.realtime import is_realtime
 from inphase.episodes import task
-from inphase.errors import WorldError
+from inphase.errors import ScheduleError, WorldError
 from inphase.host import preflight
 from inphase.host.endpoint import group_of
 from inphase.host.preflight import Judgement
@@ -20,7 +20,7 @@ from inphase.plan.actuator_plan import ActuatorPlan
 from inphase.plan.plan import Plan
 from inphase.plan.timing import SampleTiming, spread_ns
 from inphase.policy import turn
-from inphase.schedule import Schedule, loader, timing_model
+from inphase.schedule import Schedule, import_by_name, loader, timing_model
 from inphase.world.mujoco.world import MujocoWorld
 from inphase.world.randomisation import Randomisation
 
@@ -218,7 +218,7 @@ def _sensor_facts(plan: Plan, timing: SampleTiming) -> dict[str, Any]:
 
 
 def make(path: Path | str) -> Report:
-    """Check a schedule, its drivers' options, its policy, its task and its world.
+    """Check a schedule, its drivers' options, its emulator, policy, task and world.
 
     Raises ScheduleError with every fault. A world is looked at where there is no other.
     """
@@ -226,6 +226,7 @@ def make(path: Path | str) -> Report:
     valid = validation.inspect(inspection)
     inspection.attempt(_load_policy)
     inspection.attempt(group_of)
+    inspection.attempt(_find_emulator)
     for what in ("reward", "terminated"):
         inspection.attempt(_load_task, what)
     if valid is not None and valid.model is not None:
@@ -243,6 +244,16 @@ def _load_policy(schedule: Schedule) -> None:
     policy = schedule.policy
     if policy is not None and policy.call is not None and not policy.is_network:
         turn.load(schedule)
+
+
+def _find_emulator(schedule: Schedule) -> None:
+    """See that the emulator's module is there. Raises ScheduleError."""
+    if schedule.emulator is None:
+        return
+    try:
+        import_by_name.find_module(schedule.emulator.module, schedule.path.resolve().parent)
+    except ScheduleError as error:
+        raise schedule.error("emulator.module", str(error)) from error
 
 
 def _load_task(schedule: Schedule, what: Literal["reward", "terminated"]) -> None:

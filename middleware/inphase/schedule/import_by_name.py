@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 
@@ -37,6 +38,26 @@ def resolve_call(call: str, folder: Path) -> object:
     return found
 
 
+def find_module(name: str, folder: Path) -> None:
+    """See that a module can be started with `folder` in front of `sys.path`. Only the packages that
+    it is in are run. Raises ScheduleError.
+    """
+    before = list(sys.path)
+    sys.path.insert(0, str(folder))
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        found = None
+    except (Exception, SystemExit) as error:
+        raise _failed(f"module {name}", error) from error
+    finally:
+        sys.path[:] = before
+    if found is None:
+        raise ScheduleError(
+            f"module {name}: is neither beside the schedule nor installed; correct the name"
+        )
+
+
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise ScheduleError(f"{path}: no such file; a policy's file stands beside its schedule")
@@ -65,11 +86,13 @@ def _import_module(name: str) -> ModuleType:
 
 
 def place_of(error: BaseException) -> str:
-    """The innermost line where it was raised, as the end of a sentence."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f" in {trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}" if trace else ""
+    """The innermost line where it was raised, as the end of a sentence; importing has none."""
+    steps = [step for step in traceback.extract_tb(error.__traceback__) if _is_users(step.filename)]
+    return f" in {steps[-1].filename}, line {steps[-1].lineno}" if steps else ""
+
+
+def _is_users(file: str) -> bool:
+    return file not in (__file__, importlib.__file__) and not file.startswith("<frozen importlib")
 
 
 def _failed(where: str, error: BaseException) -> ScheduleError:
