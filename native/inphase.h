@@ -287,6 +287,7 @@ struct inphase_counts {
     int64_t starved;            /* cycles after the end of a chunk (see missed) */
     int64_t dropped;            /* commands to frames of before a stop or an arming */
     int64_t passed;             /* free-running samples that a newer one replaced at once */
+    int64_t unanswered;         /* cycles in a row without an accepted command, to the last act */
 };
 
 typedef struct inphase_segment inphase_segment;

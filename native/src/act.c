@@ -475,6 +475,7 @@ static void count_command(struct inphase_core *core, uint32_t reason)
 {
     struct statistics *statistics = core->statistics;
     _Atomic int64_t *of_reason = &statistics->reasons[reason];
+    _Atomic int64_t *unanswered = &statistics->counts[COUNT_UNANSWERED];
     uint32_t all = 0;
 
     /* what became of it, at any actuator */
@@ -487,11 +488,13 @@ static void count_command(struct inphase_core *core, uint32_t reason)
     if (!core->has_policy)
         return;
 
-    /* and why there was none */
+    /* and why there was none, for how long */
     if (reason == INPHASE_REASON_NONE) {
         count_add(statistics, COUNT_COMMANDS, 1);
+        put_i64(unanswered, 0);
         return;
     }
+    put_i64(unanswered, load_i64(unanswered) + 1);
     put_i64(of_reason, load_i64(of_reason) + 1);
     if (reason != INPHASE_REASON_DROPPED)
         count_add(statistics, is_missed(reason) ? COUNT_MISSED : COUNT_INVALID, 1);

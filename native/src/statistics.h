@@ -17,7 +17,7 @@ struct histogram {
 
 /* single counters are exact; together they may be one cycle apart */
 struct statistics {
-    _Atomic int64_t counts[20]; /* in the order of struct inphase_counts */
+    _Atomic int64_t counts[21]; /* in the order of struct inphase_counts */
     _Atomic int64_t reasons[INPHASE_REASONS];
     _Atomic int64_t statuses[INPHASE_MAX_SENSORS][INPHASE_STATUSES];
     _Atomic int64_t clock[INPHASE_MAX_SENSORS][6]; /* in the order of struct inphase_clock_facts */
@@ -32,7 +32,7 @@ enum count {
     COUNT_DUPLICATES,
     COUNT_FOREIGN_FRAMES, COUNT_ERROR_PASSIVE,
     COUNT_LATE_ANSWERS, COUNT_STALE, COUNT_REFUSED_ANSWERS, COUNT_STARVED, COUNT_DROPPED,
-    COUNT_PASSED
+    COUNT_PASSED, COUNT_UNANSWERED
 };
 
 void histogram_add(struct histogram *histogram, int64_t value);

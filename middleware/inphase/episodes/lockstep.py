@@ -445,7 +445,8 @@ def run(
 
 def sum_up(robot: LockStep) -> dict[str, Any]:
     """The summary of a run in lock step up to now."""
-    result = summary.make(robot.plan, robot.follower.reader, [])
+    result = summary.make(robot.plan, robot.follower.reader)
+    result["events"] = summary.shortfalls(result)
     if robot.stopped is None:
         result["stopped"] = {"cycle": robot.cycles, "reason": "done", "detail": 0}
     result["seed"] = robot.seed

@@ -429,9 +429,10 @@ class Runtime:
         self._notices.latch()
         self._power.end()
         self._notices.end(simulated=self.wishes.simulate)
-        return summary.make(
-            self.plan, self.reader, self.events.kept, self._policy_end, self.mailbox
-        )
+        result = summary.make(self.plan, self.reader, self._policy_end, self.mailbox)
+        for text in summary.shortfalls(result):
+            self._tell(text)
+        return {**result, "events": self.events.kept}
 
     def close(self) -> None:
         """End everything that was started, in bounded time; always callable."""

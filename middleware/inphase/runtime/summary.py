@@ -12,6 +12,7 @@ Keys (times in nanoseconds; each distribution has count, min, p50, p90, p99, p99
     policy.commands, policy.missed, policy.invalid, policy.dropped, policy.reasons.REASON,
     policy.ended, policy.late_answers, policy.refused_answers, policy.stale, policy.starved: struct
     inphase_counts
+    policy.unanswered (cycles in a row without an accepted command, up to the end)
     policy.home (process, or thread: shares the GIL of whoever started the runtime)
     policy.sandbox.seccomp, .landlock (its ABI, None: not in force), .lacking, .allow (of a process)
     commands.written, .limited, .repeated, .ramped, .busy
@@ -27,7 +28,7 @@ import os
 import signal
 from typing import Any
 
-from inphase.errors import WorldError
+from inphase.errors import DeviceError, WorldError
 from inphase.frames import store
 from inphase.frames.record_layout import ABSENT, REASONS, STATES
 from inphase.frames.store import Reader, Segment
@@ -49,6 +50,16 @@ _COUNTS = (
     "foreign_frames",
     "error_passive",
 )
+_MOMENT_NS = 1_000_000_000
+_REMEDIES = {
+    "raised": "correct the error that it printed",
+    "shape": "return one number per channel, in the schedule's order of actuators",
+    "nan": "return finite numbers",
+    "start": "let its first command be the robot's place, as the frame's sensor has it",
+    "silent": "it returned None, or took longer than the act offset allows",
+    "input": "no frame had the statuses that [policy] accepts names",
+}
+EXIT_OVERRUN = 6
 EXIT_POLICY = 7
 EXIT_LATCHED = 8
 EXIT_STALLED = 11
@@ -57,7 +68,6 @@ EXIT_STALLED = 11
 def make(
     plan: Plan,
     reader: Reader,
-    events: list[str],
     policy_end: str | None = None,
     mailbox: Segment | None = None,
 ) -> dict[str, Any]:
@@ -81,7 +91,6 @@ def make(
         **{key: counts[key] for key in _COUNTS},
         "lost_devices": status["lost_devices"],
         "page_faults": status["page_faults"],
-        "events": events,
     }
 
 
@@ -114,6 +123,7 @@ def _policy(
     counts = reader.counts()
     return {
         **{key: counts[key] for key in ("commands", "missed", "invalid", *ANSWERS, "dropped")},
+        "unanswered": counts["unanswered"],
         "reasons": reader.reasons(),
         "ended": policy_end,
         "home": _policy_home(plan),
@@ -170,20 +180,60 @@ def _realtime(facts: dict[str, int]) -> dict[str, Any]:
 
 
 def exit_code(result: dict[str, Any]) -> int:
-    """The exit code of a run.
+    """The exit code of a run; the first line that applies.
 
-    0 done or asked to stop; 128 + signal; 6 overruns; 7 the policy ended; 8 motion latched, or an
-    actuator not known to be at rest; 10 the simulated world ended; 11 the guard stopped the
-    emulated robot of a frozen runtime.
+    10 the simulated world ended; 11 the guard stopped the emulated robot of a frozen runtime;
+    8 an actuator is not known to be at rest; 128 + signal; 6 overruns; 7 the policy ended;
+    8 motion is latched; 7 no command was accepted, in the whole run or in its last second;
+    3 a sensor was never FRESH in a run of a second or more; 0 done, or asked to stop.
     """
     reason = result["stopped"]["reason"]
-    ends = {"world": WorldError.exit_code, "guard": EXIT_STALLED, "overrun": 6}
-    if result["state"] == "uncontrolled" and reason not in ("world", "guard"):
-        return EXIT_LATCHED
-    if reason == "signal":
+    by_reason = {"world": WorldError.exit_code, "guard": EXIT_STALLED}
+    if reason in by_reason:
+        return by_reason[reason]
+    if reason == "signal" and result["state"] != "uncontrolled":
         return 128 + int(signal.Signals[result["stopped"]["detail"]])
-    if reason in ends:
-        return ends[reason]
-    if result["policy"]["ended"]:
-        return EXIT_POLICY
-    return EXIT_LATCHED if result["latched"] else 0
+    ends = (
+        (result["state"] == "uncontrolled", EXIT_LATCHED),
+        (reason == "overrun", EXIT_OVERRUN),
+        (result["policy"]["ended"], EXIT_POLICY),
+        (result["latched"], EXIT_LATCHED),
+        (_is_unanswered(result), EXIT_POLICY),
+        (_never_fresh(result), DeviceError.exit_code),
+    )
+    return next((code for applies, code in ends if applies), 0)
+
+
+def shortfalls(result: dict[str, Any]) -> list[str]:
+    """The jobs that a run did not do, for a person: nobody commanded, a sensor gave nothing."""
+    texts = []
+    if _is_unanswered(result):
+        policy = result["policy"]
+        reason, count = max(policy["reasons"].items(), key=lambda item: item[1])
+        last_s = policy["unanswered"] * result["period_ns"] / 1e9
+        remedy = _REMEDIES.get(reason, "see the table of reasons in POLICIES.md")
+        texts.append(
+            f"the policy gave no acceptable command for the last {last_s:.1f} s ({reason}: {count} "
+            f"cycles of the run): {remedy}"
+        )
+    for name in _never_fresh(result):
+        found = result["sensors"][name]["status"]
+        counts = ", ".join(f"{status} {n}" for status, n in found.items() if n)
+        texts.append(
+            f"sensor {name} was never FRESH ({counts}): `inphase probe SCHEDULE {name}` measures "
+            f"its device"
+        )
+    return texts
+
+
+def _is_unanswered(result: dict[str, Any]) -> bool:
+    """True if no command was accepted: in the whole run, or at its end for longer than a moment."""
+    commands, missing = int(result["policy"]["commands"]), int(result["policy"]["unanswered"])
+    return missing > 0 and (commands == 0 or missing * int(result["period_ns"]) >= _MOMENT_NS)
+
+
+def _never_fresh(result: dict[str, Any]) -> list[str]:
+    """The sensors without a single fresh sample, in a run that was longer than a moment."""
+    if result["cycles"] * result["period_ns"] < _MOMENT_NS:
+        return []
+    return [name for name, found in result["sensors"].items() if not found["status"]["FRESH"]]

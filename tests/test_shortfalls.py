@@ -1,0 +1,117 @@
+"""A run that did not do its job says so, and does not end with exit code 0."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inphase import load
+from inphase.episodes.lockstep import LockStep, sum_up
+from inphase.frames.frame import Frame
+from inphase.runtime.summary import exit_code
+from inphase.testing import Fault
+from peers import BOUND_S
+from robots import demo_schedule
+
+CYCLES = 700  # of 2 ms
+
+
+def here(frame: Frame) -> Any:
+    """Stay where the robot is."""
+    return frame["joints"].value["position"]
+
+
+def wrong_shape(frame: Frame) -> Any:
+    return [0.0] * 5
+
+
+def nothing(frame: Frame) -> Any:
+    return None
+
+
+def elsewhere(frame: Frame) -> Any:
+    return here(frame) + 1.0
+
+
+def broken(frame: Frame) -> Any:
+    raise RuntimeError("broken")
+
+
+def then(policy: Callable[[Frame], Any], cycle: int) -> Callable[[Frame], Any]:
+    """Good up to a cycle, and another policy from there on."""
+    return lambda frame: here(frame) if frame.cycle < cycle else policy(frame)
+
+
+def until(policy: Callable[[Frame], Any], cycle: int) -> Callable[[Frame], Any]:
+    """Another policy up to a cycle, and good from there on."""
+    return lambda frame: policy(frame) if frame.cycle < cycle else here(frame)
+
+
+def run(tmp_path: Path, policy: Callable[[Frame], Any], *faults: Fault) -> dict[str, Any]:
+    with LockStep(load(demo_schedule(tmp_path)), call=policy, digest=True) as robot:
+        for fault in faults:
+            fault.plan(robot)
+        robot.run(CYCLES)
+        return sum_up(robot)
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [(wrong_shape, "shape"), (nothing, "silent"), (elsewhere, "start"), (broken, "raised")],
+)
+def test_a_policy_of_which_no_command_is_accepted_is_told_with_its_reason(
+    tmp_path: Path, policy: Callable[[Frame], Any], reason: str
+) -> None:
+    result = run(tmp_path, policy)
+    (told,) = result["events"]
+    assert told.startswith(
+        f"the policy gave no acceptable command for the last 1.4 s ({reason}: {CYCLES} cycles"
+    )
+    assert (exit_code(result), result["policy"]["unanswered"]) == (7, CYCLES)
+
+
+def test_a_policy_that_fails_for_the_rest_of_a_run_is_told(tmp_path: Path) -> None:
+    result = run(tmp_path, then(broken, CYCLES - 500))
+    (told,) = result["events"]
+    assert told.startswith("the policy gave no acceptable command for the last 1.0 s (raised: 500 ")
+    assert (exit_code(result), result["policy"]["unanswered"]) == (7, 500)
+
+
+@pytest.mark.parametrize("policy", [then(broken, CYCLES - 499), until(broken, 600)])
+def test_a_gap_of_less_than_a_second_or_one_that_ended_is_no_failure(
+    tmp_path: Path, policy: Callable[[Frame], Any]
+) -> None:
+    result = run(tmp_path, policy)
+    assert (result["events"], exit_code(result)) == ([], 0)
+
+
+def test_a_sensor_that_was_never_fresh_is_told(tmp_path: Path) -> None:
+    result = run(tmp_path, here, Fault("silent", "wrench", 0, CYCLES))
+    (told,) = result["events"]
+    assert told.startswith("sensor wrench was never FRESH (")
+    assert "`inphase probe SCHEDULE wrench`" in told
+    assert exit_code(result) == 3
+
+
+def test_one_fresh_sample_is_enough(tmp_path: Path) -> None:
+    result = run(tmp_path, here, Fault("silent", "wrench", 1, CYCLES))
+    assert (result["sensors"]["wrench"]["status"]["FRESH"], exit_code(result)) == (1, 0)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("where", [["--lockstep"], []])
+def test_the_command_says_it_and_ends_with_its_code(tmp_path: Path, where: list[str]) -> None:
+    path = demo_schedule(tmp_path, emulator=True, policy="wrong.py:policy")
+    (tmp_path / "wrong.py").write_text("def policy(frame):\n    return [0.0] * 5\n")
+    command = [sys.executable, "-m", "inphase", "run", str(path), "--cycles", "300", "--json"]
+    done = subprocess.run(
+        [*command, *where], capture_output=True, text=True, timeout=3 * BOUND_S, check=False
+    )
+    assert done.returncode == 7, done.stderr
+    told = [line for line in json.loads(done.stdout)["events"] if "no acceptable command" in line]
+    assert len(told) == 1
+    assert where or told[0] in done.stderr
