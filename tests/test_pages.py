@@ -182,6 +182,16 @@ def test_a_word_of_the_glossary_stands_once_in_order_and_is_used() -> None:
     assert not [word for word in glossary if not re.search(rf"\b{word}", rest, re.IGNORECASE)]
 
 
+def test_a_word_that_a_first_page_introduces_stands_in_the_glossary() -> None:
+    first = "".join(
+        prose(Path(page)) for page in ("README.md", "docs/index.md", "drivers/README.md")
+    )
+    introduced = set(re.findall(r"(?<!\*)\*([a-z]+)\*(?!\*)", first)) - {"uncontrolled"}  # a state
+    assert introduced >= {"schedule", "frame", "exchange"}
+    drawn = {writer for writer, *_ in memory()} - {"cycle thread"}
+    assert introduced | drawn <= {row[0] for row in rows("Words")}
+
+
 def memory() -> list[tuple[str, str, list[str]]]:
     """The drawing's pieces of memory: who writes it, the function that makes it, who reads it."""
     found: list[tuple[str, str, str]] = []

@@ -226,6 +226,11 @@ def test_a_function_fits_a_screen() -> None:
     assert over(lengths, LINES_PER_FUNCTION, LONG_FUNCTIONS) == []
 
 
+def test_a_program_has_a_main_and_no_other_file_does() -> None:
+    mains = {path.name for path in FILES if "main" in {name for name, *_ in functions(path)}}
+    assert mains == PROGRAMS
+
+
 def test_functions_are_found() -> None:
     found = {name for path in FILES for name, *_ in functions(path)}
     assert {"cycle_main", "stage_act", "inphase_core_open", "limit_position", "main"} <= found
