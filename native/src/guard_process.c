@@ -46,6 +46,7 @@
 #define LOOK_NS 100000000 /* at least so often it looks at the page, and beats */
 #define KILL_NS 2000000000LL /* bound of the wait for a killed runtime; then the devices are stopped
                                 in any case */
+#define WATCH_STACK 65536 /* locked with the rest: a login may often lock no more than 8 MiB */
 #define NOTE_BYTES 65536 /* all bytes of all actuators, as hexadecimal digits, and more */
 
 /* a descriptor of an actuator's device, and the state of its stop */
@@ -153,11 +154,24 @@ static int own_life(int fd)
     return syscall(SYS_set_robust_list, head, sizeof *head) < 0 ? -errno : 0;
 }
 
+static int start_watch(void)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    int rc;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, WATCH_STACK);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    rc = pthread_create(&thread, &attributes, watch, NULL);
+    pthread_attr_destroy(&attributes);
+    return -rc;
+}
+
 static int start(char **argument)
 {
     struct sched_param param = {.sched_priority = atoi(argument[5])};
     struct guard_answer ready = {.kind = GUARD_READY};
-    pthread_t thread;
     struct stat facts;
     int page = atoi(argument[1]), rc;
 
@@ -191,9 +205,8 @@ static int start(char **argument)
 
     /* the second thread, with the rights of this one; nobody waits for its end */
     guard.bell = eventfd(0, EFD_CLOEXEC);
-    if (guard.bell < 0 || pthread_create(&thread, NULL, watch, NULL))
+    if (guard.bell < 0 || start_watch() < 0)
         return -EAGAIN;
-    pthread_detach(thread);
     if (mlockall(MCL_CURRENT | MCL_FUTURE) < 0)
         ready.other = errno;
     if (send(guard.line, &ready, sizeof ready, MSG_NOSIGNAL) < 0)

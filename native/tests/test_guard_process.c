@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pty.h>
@@ -13,7 +14,9 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -44,6 +47,18 @@ struct rig {
 };
 
 static uint32_t chunk; /* of the stops' bytes; 0: they are one write */
+static rlim_t memory_max; /* that the guard may lock, without rights of root; 0: as this process */
+static int memory_errno; /* with which its memory was not locked */
+
+static void limit_memory(void)
+{
+    struct rlimit limit = {memory_max, memory_max};
+
+    if (!memory_max)
+        return;
+    setrlimit(RLIMIT_MEMLOCK, &limit);
+    prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0); /* refused to those who have none anyway */
+}
 
 /* the runtime's process, and the guard's beside it */
 static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t wire_ns)
@@ -96,6 +111,7 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
             fcntl((int[]){rig->page, rig->life, rig->pidfd, pair[1]}[i], F_SETFD, 0);
         dup2(words[1], STDERR_FILENO);
         dup2(input[1], STDIN_FILENO);
+        limit_memory();
         execl(GUARD, GUARD, page, life, pidfd, line, "0", "-1", "0", rig->note, (char *)NULL);
         _exit(127);
     }
@@ -104,6 +120,7 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
     close(input[1]);
     CHECK_EQUAL(recv(rig->line, &ready, sizeof ready, 0), sizeof ready);
     CHECK_EQUAL(ready.kind, GUARD_READY);
+    memory_errno = ready.other;
 }
 
 static void close_rig(struct rig *rig)
@@ -922,8 +939,22 @@ static void the_note_of_a_frozen_runtime_says_how_old_its_beat_was(void)
     close_wired(&rig, &wires);
 }
 
+static void what_a_login_may_lock_is_enough_for_all_of_its_memory(void)
+{
+    struct rig rig;
+
+    memory_max = 8 << 20; /* of a login on Debian 12 and 13 */
+    open_rig(&rig, 50 * MS, 0, 0);
+    CHECK_EQUAL(memory_errno, 0);
+    kill_runtime(&rig);
+    expect_end(rig.guard);
+    close_rig(&rig);
+    memory_max = 0;
+}
+
 int main(void)
 {
+    RUN(what_a_login_may_lock_is_enough_for_all_of_its_memory);
     RUN(a_worker_that_ends_in_motion_has_its_device_stopped);
     RUN(the_worker_of_what_moves_is_killed_with_the_runtime_and_no_other);
     RUN(the_death_of_the_cycle_thread_alone_is_enough);
