@@ -5,6 +5,7 @@ Rows 29 and 30 of the catalogue of faults.
 """
 
 import contextlib
+import errno
 import os
 import random
 import shutil
@@ -26,7 +27,7 @@ from inphase.errors import RuntimeFault, ScheduleError
 from inphase.frames.record_layout import REASONS
 from inphase.host import store_names
 from inphase.plan import plan as planning
-from inphase.runtime.guarding import guard
+from inphase.runtime.guarding import guard, guard_supervisor
 from inphase.runtime.guarding.own_emulator import is_emulated
 from inphase.runtime.runtime import Runtime
 from inphase.runtime.wishes import Wishes
@@ -289,15 +290,36 @@ def test_what_lies_under_the_notes_name_is_left_alone(robot: Robot) -> None:
         note.unlink()
 
 
-def test_rights_that_are_refused_are_told_and_it_guards_all_the_same(robot: Robot) -> None:
+def test_without_rights_it_guards_all_the_same_and_the_summary_alone_says_so(robot: Robot) -> None:
+    robot.write(HELD, ("[policy]\n", "[policy]\npriority = 60\n"))
+    with robot.run(preexec_fn=give_rights_up) as run:
+        run.moving()
+        run.signal(signal.SIGINT)
+        _, summary = run.end()
+    assert "refused" not in run.stderr
+    assert "SCHED_FIFO" in summary["realtime"]["refused"]
     with robot.run(preexec_fn=give_rights_up) as run:
         run.moving()
         process = guard_of(run)
-        assert "guard: SCHED_FIFO is refused" in run.stderr
-        if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # it makes mlock do nothing
-            assert "guard: locked memory is refused" in run.stderr
         run.signal(signal.SIGKILL)
         stopped(robot, process)
+
+
+def test_a_right_that_the_guard_alone_lacks_is_told_at_the_start(
+    robot: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard_supervisor, "is_realtime", lambda _: True)
+    refused = guard._ANSWER.pack(guard._READY, 0, errno.EPERM, 0)
+    monkeypatch.setattr(guard.GuardProcess, "_answer", lambda _: guard._ANSWER.unpack(refused))
+    said: list[str] = []
+    runtime = Runtime(schedule.load(robot.schedule), Wishes(cycles=5), said.append)
+    try:
+        runtime.prepare()
+        with pytest.raises(RuntimeFault, match="the guard refuses device arm"):
+            runtime.start()
+    finally:
+        runtime.close()
+    assert "guard: SCHED_FIFO is refused: Operation not permitted; runs on" in said
 
 
 def test_without_real_time_a_late_thread_is_forgiven_what_the_core_forgives(robot: Robot) -> None:

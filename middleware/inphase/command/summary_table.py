@@ -106,4 +106,7 @@ def _realtime_line(realtime: dict[str, Any]) -> str:
     if realtime["granted"]:
         return f"real time: {asked} and locked memory, granted\n"
     why = ", ".join(f"{what}: {error}" for what, error in realtime["refused"].items())
-    return f"real time: asked for {asked} and locked memory, refused {why}\n"
+    return (
+        f"real time: asked for {asked} and locked memory, refused {why}; "
+        f"inphase check SCHEDULE prints how to grant it\n"
+    )

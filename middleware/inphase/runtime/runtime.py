@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from inphase.core.core import Core
+from inphase.core.realtime import is_realtime
 from inphase.core.world_seam import require
 from inphase.errors import InphaseError
 from inphase.frames import store
@@ -306,7 +307,9 @@ class Runtime:
         )
         # it has given up the right to take one, before it ran what the schedule names
         priority = self.schedule.policy.priority
-        if priority and not self._policy.raise_priority(priority):
+        is_refused = priority and not self._policy.raise_priority(priority)
+        # where the cycle thread gets none either, the summary says so once
+        if is_refused and is_realtime(self.schedule.cycle):
             self._tell(f"policy: SCHED_FIFO {priority} is refused; runs on")
 
     def start(self) -> None:

@@ -97,7 +97,9 @@ class GuardSupervisor:
             hold=self._wishes.debug_hold,
             is_emulated=self._is_emulated,
         )
-        for what, why in self._guard.refused.items():
+        # where the cycle thread gets none either, the summary says so once
+        refused = self._guard.refused if is_realtime(cycle) else {}
+        for what, why in refused.items():
             self._tell(f"guard: {what} is refused: {why}; runs on")
         for device in given:
             if device.worker < 0:
