@@ -91,6 +91,17 @@ def test_an_empty_line_says_so_instead_of_reading_as_none(line: tuple[int, str])
         assert termios.tcgetattr(fd)[6][termios.VMIN] == 1
 
 
+def test_a_port_without_a_low_latency_mode_opens(
+    line: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, path = line
+    # a pseudo-terminal has no TIOCGSERIAL, like the drivers of some adapters
+    monkeypatch.setattr("inphase.devices.serial_port.os.ttyname", lambda _: "/dev/ttyUSB0")
+    with open_port("arm", path, 1_000_000) as port:
+        os.write(device, b"\x01\n")
+        assert port.read(2) == b"\x01\n"
+
+
 OPEN = "import os, sys; os.setuid(65534); os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)"
 
 

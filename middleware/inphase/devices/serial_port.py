@@ -76,10 +76,18 @@ def open_port(device: str, path: str, baud: int, timeout_s: float = 0.01) -> ser
 
 
 def _set_low_latency(device: str, path: str, port: serial.Serial) -> None:
-    """Ask the kernel's driver to hand bytes on at once."""
+    """Ask the kernel's driver to hand bytes on at once.
+
+    Drivers without TIOCGSERIAL (ch341 before Linux 5.13, Bluetooth's) have no such mode. Their
+    ports are taken as they are: `check_latency_timer` refuses an adapter that holds bytes back.
+    """
     try:
         port.set_low_latency_mode(True)
     except (ValueError, OSError) as error:
+        # pyserial gives the kernel's error as a ValueError's context
+        cause = error.__context__ if isinstance(error, ValueError) else error
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOTTY, errno.EOPNOTSUPP):
+            return
         raise DeviceError(
             f"device {device}: {path} refuses low-latency mode: {error}; "
             f"an FTDI adapter would hold replies back for up to 16 ms"
