@@ -27,7 +27,7 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 
 WORLD_TESTS := tests/test_world.py tests/test_timing_model.py tests/test_randomisation.py
 
-.PHONY: demo test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test bench clean
+.PHONY: demo test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test bench clean always
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
@@ -46,7 +46,12 @@ build/oldest/installed: pyproject.toml $(NATIVE) $(PACKAGE)
 	    'mujoco==3.17.0'
 	touch $@
 
-.venv/installed: pyproject.toml $(NATIVE)
+# an editable install has a list of the modules: another list wants another install
+build/modules: always
+	@mkdir -p build
+	@printf '%s\n' $(sort $(PACKAGE)) | cmp -s - $@ || printf '%s\n' $(sort $(PACKAGE)) > $@
+
+.venv/installed: pyproject.toml $(NATIVE) build/modules
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
 	touch $@
