@@ -48,7 +48,7 @@ struct rig {
 
 static uint32_t chunk; /* of the stops' bytes; 0: they are one write */
 static rlim_t memory_max; /* that the guard may lock, without rights of root; 0: as this process */
-static int memory_errno; /* with which its memory was not locked */
+static struct guard_answer ready; /* the first word of the last guard */
 
 static void limit_memory(void)
 {
@@ -64,7 +64,6 @@ static void limit_memory(void)
 static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t wire_ns)
 {
     char page[16], life[16], pidfd[16], line[16];
-    struct guard_answer ready;
     int pair[2], words[2], input[2];
 
     memset(rig, 0, sizeof *rig);
@@ -120,7 +119,6 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
     close(input[1]);
     CHECK_EQUAL(recv(rig->line, &ready, sizeof ready, 0), sizeof ready);
     CHECK_EQUAL(ready.kind, GUARD_READY);
-    memory_errno = ready.other;
 }
 
 static void close_rig(struct rig *rig)
@@ -945,7 +943,7 @@ static void what_a_login_may_lock_is_enough_for_all_of_its_memory(void)
 
     memory_max = 8 << 20; /* of a login on Debian 12 and 13 */
     open_rig(&rig, 50 * MS, 0, 0);
-    CHECK_EQUAL(memory_errno, 0);
+    CHECK_EQUAL(ready.other, 0);
     kill_runtime(&rig);
     expect_end(rig.guard);
     close_rig(&rig);
