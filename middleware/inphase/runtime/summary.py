@@ -1,27 +1,6 @@
 """The summary of a run: a dict with documented, stable keys, and a picture of it for a terminal.
 
-Keys (times in nanoseconds; each distribution has count, min, p50, p90, p99, p999, max):
-
-    robot, schedule_hash, period_ns, cycles, skipped, overruns, stopping_cycles
-    state (one of STATES), stopped.reason, stopped.detail, stopped.cycle, latched
-    realtime.granted, realtime.priority, realtime.cpu, realtime.refused (what: why)
-    sensors.NAME.status.STATUS (counts), sensors.NAME.trigger_to_sample_ns
-    sensors.NAME.worker (of a sensor that has one): struct inphase_worker_facts of inphase.h; what
-    is not known is None
-    sensors.NAME.clock (of an exchange with the device's time): struct inphase_clock_facts, likewise
-    policy.commands, policy.missed, policy.invalid, policy.dropped, policy.reasons.REASON,
-    policy.ended, policy.late_answers, policy.refused_answers, policy.stale, policy.starved: struct
-    inphase_counts
-    policy.unanswered (cycles in a row without an accepted command, up to the end)
-    policy.home (process, or thread: shares the GIL of whoever started the runtime)
-    policy.sandbox.seccomp, .landlock (its ABI, None: not in force), .lacking, .allow (of a process)
-    commands.written, .limited, .repeated, .ramped, .busy
-    wake_late_ns, trigger_late_ns, act_late_ns, skew_ns, latch_to_command_ns
-    inference_ns (in the policy: from a frame taken to its command posted; on the wall clock)
-    worst: list of cycle, late_ns, phase, device (worst first)
-    late_samples, slips, duplicates, dropped_bytes, foreign_frames, error_passive, lost_devices,
-    page_faults, events
-    digest, cycles_per_s (lock step)
+docs/how-to/read-a-summary.md has every key with its meaning.
 """
 
 import os

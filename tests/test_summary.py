@@ -1,0 +1,107 @@
+"""The keys of a run's summary: its page has those that a run prints, and no others."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import inphase
+from inphase._core import ffi
+from inphase.episodes import lockstep
+from inphase.episodes.lockstep import LockStep
+from inphase.frames import store
+from inphase.runtime import summary
+from peers import ROOT
+from robots import demo_schedule
+from test_run import summary_of
+
+PAGE = (ROOT / "docs" / "how-to" / "read-a-summary.md").read_text()
+DISTRIBUTION = {"count", "min", "p50", "p90", "p99", "p999", "max"}
+NAMES = {
+    "status": "STATUS",
+    "reasons": "REASON",
+    "refused": "WHAT",
+    "versions": "PACKAGE",
+    "draws": "PATH",
+}
+"""tables whose keys are names: the word that the page has for them"""
+
+
+def keys_of_the_page() -> list[str]:
+    """In its order."""
+    table = PAGE.split("\n## All keys\n", 1)[1]
+    return re.findall(r"^\| `(\S+)` \| ", table, re.MULTILINE)
+
+
+def keys_of(value: Any, path: str = "") -> Iterator[str]:
+    """The keys of a summary, dotted, as the page writes them."""
+    name = path.rpartition(".")[2]
+    if name in NAMES:
+        yield f"{path}.{NAMES[name]}"
+    elif path == "sensors":
+        for sensor in value.values():
+            yield from keys_of(sensor, f"{path}.NAME")
+    elif isinstance(value, dict) and set(value) != DISTRIBUTION:
+        for key, item in value.items():
+            yield from keys_of(item, f"{path}.{key}".lstrip("."))
+    elif path == "worst":
+        for item in value:
+            yield from keys_of(item, path)
+    else:
+        yield path
+
+
+@pytest.fixture
+def robot(tmp_path: Path) -> Iterator[LockStep]:
+    """The demo robot, after some cycles."""
+    with LockStep(inphase.load(demo_schedule(tmp_path))) as robot:
+        robot.run(10)
+        yield robot
+
+
+@pytest.fixture
+def whole(robot: LockStep, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A summary that has all that one can have: a worker, a clock and a sandbox, too."""
+
+    def zero(kind: str, **fields: int) -> dict[str, int]:
+        return store.as_dict(ffi.new(f"struct {kind} *", fields))
+
+    monkeypatch.setattr(store.Reader, "worker", lambda *_: zero("inphase_worker_facts"))
+    monkeypatch.setattr(store.Reader, "clock", lambda *_: zero("inphase_clock_facts"))
+    monkeypatch.setattr(store.Reader, "worst", lambda *_: [zero("inphase_worst")])
+    monkeypatch.setattr(store, "sandbox", lambda _: zero("inphase_sandbox", entered=1))
+    monkeypatch.setattr(store, "inference", lambda _: zero("inphase_quantiles"))
+    mailbox: Any = object()
+    made = summary.make(robot.plan, robot.follower.reader, [], mailbox=mailbox)
+    return lockstep.sum_up(robot) | made
+
+
+def test_the_page_has_every_key_that_a_run_prints(whole: dict[str, Any]) -> None:
+    assert sorted(set(keys_of(whole)) - set(keys_of_the_page())) == []
+
+
+def test_a_run_prints_every_key_that_the_page_has(whole: dict[str, Any]) -> None:
+    assert sorted(set(keys_of_the_page()) - set(keys_of(whole))) == []
+
+
+def test_the_page_has_a_key_once_and_says_what_a_distribution_is() -> None:
+    keys = keys_of_the_page()
+    assert len(keys) == len(set(keys))
+    (said,) = re.findall(r"^A \*distribution\* is .*$", PAGE, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", said)) == DISTRIBUTION
+
+
+def test_a_summary_is_plain_json(whole: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(whole)) == whole
+
+
+@pytest.mark.real
+def test_the_page_has_every_key_of_a_run_on_the_wall_clock_with_a_worker(tmp_path: Path) -> None:
+    path = demo_schedule(tmp_path, emulator=True)
+    path.write_text(path.read_text().replace("[device.wrist]", '[device.wrist]\nhome = "process"'))
+    result = summary_of(str(path), "--cycles", "50")
+    assert "worker" in result["sensors"]["wrench"] and result["policy"]["sandbox"] is not None
+    assert set(keys_of(result)) <= set(keys_of_the_page())
