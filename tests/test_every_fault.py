@@ -183,6 +183,15 @@ def test_every_option_of_a_driver_that_is_wrong_is_named(tmp_path: Path) -> None
     assert keys == ["device.arm.request_us", "device.arm.colour", "device.arm.shape"]
 
 
+def test_arguments_that_are_no_table_are_one_fault(tmp_path: Path) -> None:
+    demo = (ROOT / "schedules" / "demo.toml").read_text()
+    demo = demo.replace("args = { amplitude = 0.4, seconds = 4.0 }", 'args = "wide"')
+    (tmp_path / "demo_policy.py").write_text("class Wave:\n    pass\n")
+    with pytest.raises(ScheduleError) as caught:
+        check.make(written(tmp_path, demo))
+    assert [fault.key for fault in caught.value.faults] == ["policy.args"]
+
+
 def test_a_drivers_key_and_module_are_explained_as_the_schedules_own_are(tmp_path: Path) -> None:
     demo = (ROOT / "schedules" / "demo.toml").read_text()
     demo = demo.replace('host = "127.0.0.1"\n', "").replace("4_000_000", '"fast"')

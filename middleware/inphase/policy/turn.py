@@ -34,10 +34,11 @@ def load(described: Schedule, layout: Layout | None = None) -> PolicyCall:
     """Import and make the schedule's policy, let it warm up on a frame of that layout, and reset
     it. Raises ScheduleError."""
     assert described.policy is not None and described.policy.call is not None
+    args = described.policy.args  # a key with a fault ends it here
     try:
         found = import_by_name.resolve_call(described.policy.call, described.path.parent)
         if isinstance(found, type):
-            found = found(**described.policy.args)
+            found = found(**args)
     except ScheduleError as error:
         raise described.error("policy.call", str(error)) from error
     except Exception as error:

@@ -176,7 +176,7 @@ class Randomisation:
             if len(ways) + len(own) != 1:
                 raise ValueError(
                     "exactly one distribution is needed, or one of set, scale and add with it, got "
-                    f"{', '.join([*own, *ways]) or 'none'}"
+                    f"{', '.join([*own, *ways]) or 'none'}; give one"
                 )
             if own:
                 shape = {name: getattr(knob, name) for name in Shape.__struct_fields__}

@@ -252,7 +252,9 @@ class MujocoWorld:
         )
         if len(joints) != wanted:
             raise self.schedule.error(
-                key, f"{wanted} joints expected by the driver of {sensor.name}, got {len(joints)}"
+                key,
+                f"{wanted} joints expected by the driver of {sensor.name}, got {len(joints)}; "
+                f"give as many",
             )
         for channel, twin in enumerate(sensor.spec.twin):
             if twin.kind in _PER_JOINT:
