@@ -13,6 +13,7 @@ import pytest
 import zmq
 
 from inphase import schedule
+from inphase.command import live
 from inphase.episodes.lockstep import LockStep
 from inphase.episodes.runner import Runner
 from inphase.errors import ScheduleError
@@ -230,6 +231,23 @@ def test_a_key_stops_and_another_arms_and_the_terminal_is_as_it_was(
     terminal.press(b"\x03")
     assert terminal.process.wait(BOUND_S) == 130
     assert terminal.modes == terminal.before
+    reader.close()
+
+
+@pytest.mark.real
+def test_what_is_typed_before_the_view_is_up_stops_nothing_and_later_keys_do(
+    robot: Robot, terminal: Terminal
+) -> None:
+    terminal.press(b"clear; make demo\n")  # for the shell that had the terminal before
+    until(lambda: terminal.modes != terminal.before)
+    terminal.press(b"e")
+    until(lambda: robot.speed > 0.1)
+    reader = store.Reader(str(store_names.find(robot.name)))
+    assert reader.status()["estops"] == 0
+    until(lambda: b"frames so far" in terminal.shown)
+    assert terminal.shown.index(live.KEYS.encode()) < terminal.shown.index(b"frames so far")
+    terminal.press(b"e")
+    until(lambda: reader.status()["latched"] == REASONS.index("estop"))
     reader.close()
 
 

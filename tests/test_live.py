@@ -151,6 +151,20 @@ def test_latched_motion_is_said_with_its_reason(watched: Watched) -> None:
     assert re.search(r"joints +OFFLINE", text)
 
 
+@pytest.mark.parametrize("rows", [5, 8, 24])
+def test_the_keys_stand_in_the_last_line_whatever_fits_above_them(
+    watched: Watched, rows: int
+) -> None:
+    above = live.render(watched.run(3), 80)
+    console = Console(width=80, height=rows, file=io.StringIO(), color_system=None)
+    console.print(live.AboveKeys(above))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert lines[-1].rstrip() == live.KEYS
+    assert len(lines) <= rows and lines[0].startswith(watched.robot.schedule.name)
+    assert ("..." in lines) == (rows < 24)
+
+
 # ---- as a user sees it ---------------------------------------------------------------------
 
 

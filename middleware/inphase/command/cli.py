@@ -114,8 +114,7 @@ def _run_wall_clock(described: Any, wishes: Any, as_json: bool) -> dict[str, Any
     from inphase.runtime.keyboard import Keys
 
     with LiveView(shown=not as_json) as view, Keys(wanted=view.is_live) as keys:
-        if keys.fd >= 0:
-            view.say("space or e: emergency stop; a: arm; ^C: ramp and end")
+        view.has_keys = keys.fd >= 0
         return runtime.run(described, wishes, view.say, view.watching, keys.fd)
 
 

@@ -29,6 +29,9 @@ _END_S = 2.0
 _EVERY_S = 0.25
 _LINE_EVERY_S = 5.0
 _RATE_NS = 2_000_000_000  # rates are of this long
+_UP_S = 1.0  # so long a run waits for the terminal to show the view
+KEYS = "space, e: emergency stop   a: arm   ^C: ramp and end"
+"""the keys of a terminal that runs a robot"""
 _NUMBER = 9  # columns of a channel's value
 _STATE_STYLES = {
     "running": "green",
@@ -135,6 +138,26 @@ def render(view: View, width: int) -> Any:
     return Group(
         _head(view), _sensors(view), *(_act(act, view, width) for act in view.frame.command)
     )
+
+
+@dataclass
+class AboveKeys:
+    """A rich renderable: what fits of another above a last line, the keys that count."""
+
+    above: Any
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from rich.segment import Segment
+        from rich.text import Text
+
+        rows = options.size.height - 1
+        lines = console.render_lines(self.above, options, pad=False)
+        if len(lines) > rows:
+            lines = [*lines[: rows - 1], [Segment("...")]]
+        for line in lines:
+            yield from line
+            yield Segment.line()
+        yield Text(KEYS, "dim", no_wrap=True, overflow="crop")
 
 
 def _head(view: View) -> Any:
@@ -311,6 +334,9 @@ class LiveView:
         self._next = 0.0
         self._watch: Watch | None = None
         self._runtime: Runtime | None = None
+        self.has_keys = False
+        """keys count, and stand in the view's last line; set before `watching`"""
+        self._is_up = threading.Event()
         self._in_use = threading.Lock()  # held by who looks at the runtime, never while it writes
         self._file = _Stderr()
         self._live: Any = None
@@ -339,8 +365,10 @@ class LiveView:
 
     @contextlib.contextmanager
     def watching(self, runtime: Runtime) -> Iterator[None]:
-        """While it runs: show it."""
+        """While it runs: show it. Waits a moment for a terminal to show the view."""
         self._runtime = runtime if self._shown else None
+        if self._live is not None:
+            self._is_up.wait(_UP_S)
         try:
             yield
         finally:
@@ -367,19 +395,27 @@ class LiveView:
             self._watch.look()
             if time.monotonic() < self._next:
                 return None
-            self._next = time.monotonic() + (_LINE_EVERY_S if self._live is None else _EVERY_S)
-            return self._watch.view(self._runtime.mailbox)
+            view = self._watch.view(self._runtime.mailbox)
+            if view is not None:
+                every_s = _LINE_EVERY_S if self._live is None else _EVERY_S
+                self._next = time.monotonic() + every_s
+            return view
 
     def _show(self) -> None:
         """Called often; writes some times a second, or every few seconds where nobody watches."""
         view = self._look()
-        if view is None:
-            return
         if self._live is None:
-            self._write(line(view))
-            return
+            if view is not None:
+                self._write(line(view))
+        elif view is not None:
+            self._draw(render(view, self._live.console.width))
+        elif self._runtime is not None and not self._is_up.is_set():
+            self._draw("starting")
+
+    def _draw(self, above: Any) -> None:
         self._live.start()
-        self._live.update(render(view, self._live.console.width), refresh=True)
+        self._live.update(AboveKeys(above) if self.has_keys else above, refresh=True)
+        self._is_up.set()
 
     def _end(self) -> None:
         if self._live is not None:

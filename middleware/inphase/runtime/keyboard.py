@@ -61,6 +61,12 @@ class Keys:
             termios.tcsetattr(stdin.fileno(), termios.TCSANOW, self._before)
 
 
+def discard_typed(fd: int) -> None:
+    """Throw away the keys that were pressed on a terminal, and not read."""
+    with contextlib.suppress(OSError, termios.error), _from_the_background():
+        termios.tcflush(fd, termios.TCIFLUSH)
+
+
 @contextlib.contextmanager
 def _from_the_background() -> Iterator[None]:
     """A process in the background that sets a terminal is stopped, unless it ignores that."""

@@ -34,6 +34,7 @@ from inphase.runtime.events import Events
 from inphase.runtime.gpio import Lines
 from inphase.runtime.guarding.guard import take_notes
 from inphase.runtime.guarding.guard_supervisor import GuardSupervisor, held
+from inphase.runtime.keyboard import discard_typed
 from inphase.runtime.motion import preconditions
 from inphase.runtime.motion.arming import Arming
 from inphase.runtime.motion.power import Power
@@ -73,7 +74,7 @@ class Runtime:
         self.say = say
         self.events = Events(say)
         self._tell = self.events.tell
-        self._stop_fds = keys_fd, line_fd
+        self._keys_fd, self._line_fd = keys_fd, line_fd
         self._stops: Stops | None = None
         self.core: Core | None = None
         self.reader: store.Reader | None = None
@@ -189,7 +190,7 @@ class Runtime:
         )
         self._undo.callback(self._close_segments)  # after the core, which reads them
         self._undo.callback(self.core.close)
-        self._stops = Stops(self.core, *self._stop_fds)
+        self._stops = Stops(self.core, self._line_fd)
         self._undo.callback(self._stops.close)
         self._make_mailbox()
         outside = self.wishes.client_threads
@@ -311,6 +312,13 @@ class Runtime:
         # where the cycle thread gets none either, the summary says so once
         if is_refused and is_realtime(self.schedule.cycle):
             self._tell(f"policy: SCHED_FIFO {priority} is refused; runs on")
+
+    def listen(self) -> None:
+        """Let keys count from now on, and no key that was pressed before."""
+        assert self._stops is not None
+        if self._keys_fd >= 0:
+            discard_typed(self._keys_fd)
+            self._stops.listen(self._keys_fd)
 
     def start(self) -> None:
         """Start the processes, enable the devices, start the cycle."""
@@ -477,8 +485,9 @@ def run(
     with signals_stop(runtime.stop):
         try:
             runtime.prepare()
-            runtime.start()
             with watching(runtime):
+                runtime.listen()  # before anything can move, and once the keys are on the screen
+                runtime.start()
                 while not runtime.over:
                     runtime.tend()
                     if (estops := runtime.asks_to_arm()) is not None:

@@ -1,13 +1,14 @@
 """Stops of a robot while its supervisor waits for something: keys, signals, the Runner's word.
 
 A thread in C (native/src/stops.c) takes them and tells the core at once, without the interpreter.
+Keys have one of their own, which starts when they begin to count.
 The supervisor hears of them afterwards, and does the rest.
 """
 
 import contextlib
 import os
 import signal
-from typing import Self
+from typing import Any, Self
 
 from inphase._core import ffi, lib
 from inphase.core.core import Core
@@ -18,24 +19,37 @@ _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Stops:
-    """The thread of one core. Its maker closes it, before the core. Thread: the main one.
+    """The threads of one core. Its maker closes it, before the core. Thread: the main one.
 
-    keys_fd: a terminal's, see `Keys`. line_fd: a socket to the process that runs the robot. Both
-    stay the caller's; -1: there is none. Raises StoreError.
+    line_fd: a socket to the process that runs the robot. It stays the caller's; -1: there is none.
+    Raises StoreError.
     """
 
-    def __init__(self, core: Core, keys_fd: int = -1, line_fd: int = -1) -> None:
+    def __init__(self, core: Core, line_fd: int = -1) -> None:
+        self._core = core
         self._pipes = [*os.pipe2(_FLAGS), *os.pipe2(_FLAGS)]
-        signals, woken, self.fd, told = self._pipes
-        config = ffi.new("struct inphase_stops_config *", [keys_fd, signals, line_fd, told])
-        stops = ffi.new("inphase_stops **")
-        rc = lib.inphase_stops_open(stops, core.handle, config)
-        if rc < 0:
+        signals, woken, self.fd, self._told = self._pipes
+        self._threads: list[Any] = []
+        try:
+            self._start([-1, signals, line_fd, self._told])
+        except StoreError:
             self._close_pipes()
-            raise StoreError(f"the thread that stops the robot does not start: {os.strerror(-rc)}")
-        self._stops = stops[0]
+            raise
         # the interpreter's handler in C writes a signal's number here, whatever runs in Python
         self._before = signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+
+    def listen(self, keys_fd: int) -> None:
+        """From now on keys count: a terminal's, see `Keys`. It stays the caller's. Raises
+        StoreError."""
+        self._start([keys_fd, -1, -1, self._told])
+
+    def _start(self, fds: list[int]) -> None:
+        stops = ffi.new("inphase_stops **")
+        config = ffi.new("struct inphase_stops_config *", fds)
+        rc = lib.inphase_stops_open(stops, self._core.handle, config)
+        if rc < 0:
+            raise StoreError(f"the thread that stops the robot does not start: {os.strerror(-rc)}")
+        self._threads.append(stops[0])
 
     def take(self) -> str:
         """The keys that were pressed since the last call, and `a` for each SIGUSR1; never waits."""
@@ -46,9 +60,10 @@ class Stops:
         return keys.decode(errors="ignore")
 
     def close(self) -> None:
-        """End the thread; signals are the interpreter's alone again."""
+        """End the threads; signals are the interpreter's alone again."""
         signal.set_wakeup_fd(self._before)
-        lib.inphase_stops_close(self._stops)
+        for thread in self._threads:
+            lib.inphase_stops_close(thread)
         self._close_pipes()
 
     def _close_pipes(self) -> None:
