@@ -70,6 +70,7 @@ def test_the_checker_passes_an_image_too(tmp_path: Path) -> None:
     env.close()
 
 
+@needs_images
 def test_spaces_follow_the_schedule(make: Make) -> None:
     env = make({"camera": True})
     assert env.action_names == [f"arm[{i}]" for i in range(6)]
@@ -104,6 +105,7 @@ def test_a_flat_observation_has_the_same_values_in_the_schedules_order(make: Mak
         a, b = deep.step(action)[0], flat.step(action)[0]
 
 
+@needs_images
 def test_a_flat_observation_takes_no_image_and_says_so(make: Make) -> None:
     with pytest.raises(ScheduleError, match=r"image\.image"):
         make({"camera": True}, flat=True)

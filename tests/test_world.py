@@ -5,7 +5,11 @@ what the frames say was commanded and when.
 """
 
 import ctypes
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -415,3 +419,50 @@ def test_the_place_of_the_time_step_is_found_in_this_version() -> None:
     at = mujoco_package.timestep_address(mujoco, model)
     ctypes.c_double.from_address(at).value = 0.00321
     assert model.opt.timestep == 0.00321
+
+
+# ---- machines with half a renderer ---------------------------------------------------------------
+
+WHY = """
+from inphase.errors import WorldError
+from inphase.world.mujoco.package import why_no_images
+try:
+    print(why_no_images())
+except WorldError as error:
+    print(error)
+"""
+HIDE = """
+for library in $(ldconfig -p | sed -n 's|.* => ||p' | grep -E "/lib($hidden)\\.so"); do
+    mount --bind /dev/null "$library"
+done
+exec "$@"
+"""
+UNSHARE = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+
+
+def _can_hide() -> bool:
+    return (
+        shutil.which("unshare") is not None
+        and not subprocess.run(
+            [*UNSHARE, "mount --bind /dev/null /etc/hostname"], capture_output=True, check=False
+        ).returncode
+    )
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not _can_hide(), reason="this user may not mount in a namespace of its own")
+@pytest.mark.parametrize("chosen", [{}, {"MUJOCO_GL": "egl"}], ids=["none", "egl"])
+@pytest.mark.parametrize("hidden", ["EGL", "OpenGL|GL", "EGL|OpenGL|GL"])
+def test_a_machine_with_half_a_renderer_is_told_what_to_install(
+    hidden: str, chosen: dict[str, str]
+) -> None:
+    kept = {k: v for k, v in os.environ.items() if k not in ("MUJOCO_GL", "DISPLAY")}
+    done = subprocess.run(
+        [*UNSHARE, HIDE, "sh", sys.executable, "-c", WHY],
+        env=kept | chosen | {"hidden": hidden, "PATH": f"{kept['PATH']}:/usr/sbin:/sbin"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert "apt install libegl1 libgl1-mesa-dri libopengl0" in done.stdout, done.stderr

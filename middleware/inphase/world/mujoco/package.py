@@ -15,6 +15,7 @@ from inphase.core.world_seam import Engine
 from inphase.errors import WorldError
 
 _OLDEST = (3, 17)
+_RENDERER = "apt install libegl1 libgl1-mesa-dri libopengl0"
 
 
 def package() -> Any:
@@ -27,6 +28,10 @@ def package() -> Any:
     except ImportError as error:
         raise WorldError(
             f"a world needs MuJoCo: {error}; install it with: pip install 'inphase[sim]'"
+        ) from error
+    except Exception as error:  # of half a renderer that MUJOCO_GL or DISPLAY chose
+        raise WorldError(
+            f"MuJoCo's renderer cannot be loaded: {error}; {_RENDERER}, or set MUJOCO_GL=disable"
         ) from error
     version = tuple(int(part) for part in mujoco.__version__.split(".")[:2])
     if version < _OLDEST:
@@ -44,8 +49,14 @@ def package() -> Any:
 
 @cache
 def _has_egl() -> bool:
+    """True for EGL with the functions of OpenGL, which are in a package of their own: importing
+    MuJoCo's renderer fails without them."""
+    return _loads("libEGL.so.1") and (_loads("libOpenGL.so.0") or _loads("libGL.so.1"))
+
+
+def _loads(library: str) -> bool:
     try:
-        ctypes.CDLL("libEGL.so.1")
+        ctypes.CDLL(library)
     except OSError:
         return False
     return True
@@ -55,7 +66,7 @@ def why_no_images() -> str | None:
     """Why cameras cannot be rendered here, and the remedy; None: nothing known."""
     package()
     if os.environ.get("MUJOCO_GL") == "disable" or not ("DISPLAY" in os.environ or _has_egl()):
-        return "there is no EGL to render with; apt install libegl1 libgl1-mesa-dri"
+        return f"there is no EGL to render with; {_RENDERER}"
     return None
 
 
