@@ -162,6 +162,16 @@ def test_a_name_of_the_core_that_a_page_gives_exists() -> None:
     assert not [name for name in named if name not in source]
 
 
+def test_a_function_that_the_tour_names_exists() -> None:
+    named = set(
+        re.findall(r"`(?:[a-z]+\.)?([a-z]+(?:_[a-z]+)+)`", prose(Path("middleware/README.md")))
+    )
+    assert {"cycle_run", "of_device", "write_command"} <= named
+    core = [path for path in FILES if path.parts[0] == "native" and path.suffix in (".c", ".h")]
+    source = "".join((ROOT / path).read_text() for path in [*core, *SOURCES])
+    assert not [name for name in named if not re.search(rf"\b{name}\b", source)]
+
+
 def test_no_exception_is_left_that_nothing_needs() -> None:
     named = set().union(*(names_of_files(page) for page in PAGES))
     assert not [name for name in NOT_OURS if name not in named or exists(name)]
