@@ -15,6 +15,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from inphase.driver import DeviceError, Reading
+from inphase.errors import install
 from inphase_drivers.genicam import (
     CameraOptions,
     GenicamCamera,
@@ -267,6 +268,6 @@ def _pylon(name: str) -> Any:
         from pypylon import pylon
     except ImportError as error:
         raise DeviceError(
-            f"device {name}: pypylon is not there: {error}; pip install 'inphase[pylon]'"
+            f"device {name}: pypylon is not there: {error}; {install('pypylon')}"
         ) from error
     return pylon

@@ -5,6 +5,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+EXTRAS = {
+    "can": "can",
+    "canopen": "can",
+    "gpiod": "gpio",
+    "gymnasium": "gym",
+    "mujoco": "sim",
+    "onnxruntime": "onnx",
+    "pypylon": "pylon",
+    "pytest": "testing",
+}
+"""module -> the extra of inphase that brings it"""
+
+
+def install(module: str) -> str:
+    """The remedy for a module that is not installed."""
+    name = module.partition(".")[0]
+    if name in EXTRAS:
+        return f"install it: pip install 'inphase[{EXTRAS[name]}]'"
+    return f"install it: pip install {name}"
+
 
 class InphaseError(Exception):
     """The outside world is at fault. The text is meant for a person."""

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from inphase.errors import install
+
 from .arm import Joints
 from .netft import ForceSensor, SensorOptions
 from .registers import BAUD_OF_REGISTER
@@ -126,7 +128,7 @@ def _drives(name: str, table: Table, now_ns: int, world: "WallWorld | None") -> 
     try:
         from .drives import Drives, DrivesOptions
     except ImportError as error:
-        raise ScheduleError(f"device.{name}: {error}; pip install 'inphase[can]'") from error
+        raise ScheduleError(f"device.{name}: {error}; {install('canopen')}") from error
     where = f"device.{name}"
     nodes = _take(table, where, "nodes", _ids)
 

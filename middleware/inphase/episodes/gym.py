@@ -12,9 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypedDict
 
-import gymnasium
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from inphase import schedule as schedules
@@ -23,11 +21,17 @@ from inphase.episodes.client import Client, LockStepClient, RunnerClient
 from inphase.episodes.observation import FlatObserver, ObservedField, Observer
 from inphase.episodes.step_info import StepInfo
 from inphase.episodes.task import Reward, TaskRun, Terminated
-from inphase.errors import WorldError
+from inphase.errors import WorldError, install
 from inphase.frames.frame import Frame
 from inphase.plan.plan import Plan
 from inphase.schedule import Schedule
 from inphase.world.mujoco import package as mujoco_package
+
+try:
+    import gymnasium
+    from gymnasium import spaces
+except ImportError as error:
+    raise ImportError(f"{error}; {install('gymnasium')}") from error
 
 ID = "inphase/Schedule-v0"
 Backend = Literal["lockstep", "simulate", "hardware"]

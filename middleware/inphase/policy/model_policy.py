@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from inphase._core import ffi, lib
 from inphase.core.lockstep_config import NativePolicy
-from inphase.errors import RuntimeFault, ScheduleError
+from inphase.errors import RuntimeFault, ScheduleError, install
 from inphase.frames import store
 from inphase.frames.frame import Frame
 from inphase.frames.layout import Layout
@@ -57,7 +57,7 @@ def _package(schedule: Schedule) -> Path:
         raise schedule.error(
             "policy.model",
             "the package onnxruntime, which runs models, is not installed; "
-            "install it: pip install 'inphase[onnx]'",
+            + install("onnxruntime"),
         )
     return Path(found.submodule_search_locations[0])
 

@@ -8,7 +8,7 @@ Needs PyTorch, which no extra brings: its builds differ by machine.
 from collections.abc import Mapping
 from typing import Any
 
-from inphase.errors import ScheduleError
+from inphase.errors import ScheduleError, install
 from inphase.models.model_binding import Binding
 from inphase.models.safetensors_file import Weights
 from inphase.policy.model_policy import Called
@@ -30,7 +30,7 @@ class TorchModel(Called):
             import torch
         except ImportError as error:
             raise schedule.error(
-                "policy.weights", f"PyTorch cannot be imported ({error}); install the package torch"
+                "policy.weights", f"PyTorch cannot be imported ({error}); {install('torch')}"
             ) from error
         super().__init__(schedule, binding)
         self._torch = torch

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from inphase.core.core import Core
-from inphase.errors import DeviceError
+from inphase.errors import DeviceError, install
 from inphase.plan.plan import Plan
 from inphase.schedule.tables import GpioLine
 
@@ -29,8 +29,7 @@ def _ask(key: str, wanted: GpioLine, consumer: str, settings: dict[str, str]) ->
         import gpiod
     except ImportError as error:
         raise DeviceError(
-            f"{where} needs libgpiod's Python binding: {error}; "
-            f"install it: pip install 'inphase[gpio]'"
+            f"{where} needs libgpiod's Python binding: {error}; {install('gpiod')}"
         ) from error
     kinds = {
         "direction": gpiod.line.Direction,

@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from inphase.errors import ScheduleError
+from inphase.errors import EXTRAS, ScheduleError, install
 
 
 def resolve_call(call: str, folder: Path) -> object:
@@ -97,7 +97,9 @@ def _is_users(file: str) -> bool:
 
 def _failed(where: str, error: BaseException) -> ScheduleError:
     """An import that raised."""
+    remedy = "correct the file, or install what it imports"
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRAS:
+        remedy = install(str(error.name))
     return ScheduleError(
-        f"{where}: cannot be imported: {type(error).__name__}: {error}{place_of(error)}; "
-        f"correct the file, or install what it imports"
+        f"{where}: cannot be imported: {type(error).__name__}: {error}{place_of(error)}; {remedy}"
     )

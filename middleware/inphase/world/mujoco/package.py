@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from inphase.core.world_seam import Engine
-from inphase.errors import WorldError
+from inphase.errors import WorldError, install
 
 _OLDEST = (3, 17)
 _RENDERER = "apt install libegl1 libgl1-mesa-dri libopengl0"
@@ -26,9 +26,7 @@ def package() -> Any:
     try:
         import mujoco
     except ImportError as error:
-        raise WorldError(
-            f"a world needs MuJoCo: {error}; install it with: pip install 'inphase[sim]'"
-        ) from error
+        raise WorldError(f"a world needs MuJoCo: {error}; {install('mujoco')}") from error
     except Exception as error:  # of half a renderer that MUJOCO_GL or DISPLAY chose
         raise WorldError(
             f"MuJoCo's renderer cannot be loaded: {error}; {_RENDERER}, or set MUJOCO_GL=disable"

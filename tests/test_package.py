@@ -1,0 +1,68 @@
+"""The extras of the package, and the remedies that name them."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+
+import pytest
+
+from inphase.errors import EXTRAS, install
+from peers import BOUND_S, ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MISSING = {
+    "can": "from inphase.command.cli import cli; cli(['check', 'schedules/rig.toml'])",
+    "pypylon": "from inphase_drivers import pylon; pylon._pylon('camera')",
+    "gpiod": "from inphase.runtime import gpio; from inphase.schedule.tables import GpioLine; "
+    "gpio._ask('estop.button', GpioLine(chip='/dev/gpiochip0', line=1), 'robot', {})",
+    "mujoco": "from inphase.world.mujoco.package import package; package()",
+    "onnxruntime": "from inphase.command.cli import cli; cli(['check', 'schedules/press.toml'])",
+    "gymnasium": "import inphase.gym",
+}
+"""module -> what wants it"""
+
+
+def requirements(extra: str) -> set[str]:
+    """The packages that an extra brings, those of extras in it, too."""
+    found = set()
+    for wanted in PROJECT["optional-dependencies"][extra]:
+        nested = re.fullmatch(r"inphase\[(.*)\]", wanted)
+        if nested:
+            found |= {name for one in nested[1].split(",") for name in requirements(one)}
+        else:
+            found.add(re.split(r"[^\w-]", wanted)[0])
+    return found
+
+
+def test_every_extra_that_a_remedy_names_brings_its_package() -> None:
+    have = metadata.packages_distributions()  # mujoco's parts have its name, too
+    for module, extra in EXTRAS.items():
+        assert set(have.get(module, [module])) & requirements(extra), module
+
+
+@pytest.mark.parametrize("module", MISSING)
+def test_a_module_that_is_missing_is_answered_with_the_extra_that_brings_it(module: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; {MISSING[module]}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert install(module) in done.stderr
+
+
+def test_a_module_of_nobodys_extra_is_installed_by_its_name() -> None:
+    assert install("torch.nn") == "install it: pip install torch"
+    assert install("canopen.sdo") == "install it: pip install 'inphase[can]'"
+
+
+def test_no_other_message_names_an_extra() -> None:
+    sources = [*(ROOT / "middleware").rglob("*.py"), *(ROOT / "drivers").rglob("*.py")]
+    named = [path.name for path in sources if "pip install 'inphase[" in path.read_text()]
+    assert named == ["errors.py"]
