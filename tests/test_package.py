@@ -1,4 +1,5 @@
-"""The extras of the package, and the remedies that name them."""
+"""The package as an index and its users see it: its page, its extras, and the remedies that name
+them."""
 
 import re
 import subprocess
@@ -12,6 +13,7 @@ from inphase.errors import EXTRAS, install
 from peers import BOUND_S, ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 MISSING = {
     "can": "from inphase.command.cli import cli; cli(['check', 'schedules/rig.toml'])",
     "pypylon": "from inphase_drivers import pylon; pylon._pylon('camera')",
@@ -22,6 +24,11 @@ MISSING = {
     "gymnasium": "import inphase.gym",
 }
 """module -> what wants it"""
+
+
+def links(text: str) -> list[str]:
+    """Where its links and pictures lead."""
+    return LINK.findall(text)
 
 
 def requirements(extra: str) -> set[str]:
@@ -36,10 +43,38 @@ def requirements(extra: str) -> set[str]:
     return found
 
 
+def test_every_relative_link_of_the_readme_leads_to_a_file() -> None:
+    relative = [link for link in links((ROOT / "README.md").read_text()) if "//" not in link]
+    assert relative
+    files = {link.partition("#")[0] for link in relative} - {""}
+    assert [file for file in files if not (ROOT / file).is_file()] == []
+
+
+def test_the_page_on_an_index_has_the_words_and_no_link_into_the_repository() -> None:
+    page = str(metadata.metadata("inphase").get_payload())
+    assert page.startswith("# inphase\n") and "middleware/LIMITS.md" in page
+    leads = links(page)
+    assert [link for link in leads if not link.startswith(("https://", "#"))] == []
+    assert f"[the list]({leads[0]})" in page
+
+
+def test_the_metadata_says_whose_it_is_and_where_it_runs() -> None:
+    found = metadata.metadata("inphase")
+    assert found["Author"] == "inphase contributors"
+    classifiers = found.get_all("Classifier") or []
+    assert {"Operating System :: POSIX :: Linux", "Typing :: Typed"} <= set(classifiers)
+    assert any(f":: {sys.version_info[0]}.{sys.version_info[1]}" in c for c in classifiers)
+
+
 def test_every_extra_that_a_remedy_names_brings_its_package() -> None:
     have = metadata.packages_distributions()  # mujoco's parts have its name, too
     for module, extra in EXTRAS.items():
         assert set(have.get(module, [module])) & requirements(extra), module
+
+
+def test_all_runs_every_schedule_that_comes_along() -> None:
+    runs = set(EXTRAS.values()) - {"testing"}
+    assert requirements("all") == {name for extra in runs for name in requirements(extra)}
 
 
 @pytest.mark.parametrize("module", MISSING)
