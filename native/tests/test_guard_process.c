@@ -61,12 +61,9 @@ static void limit_memory(void)
 }
 
 /* the runtime's process, and the guard's beside it */
-static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t wire_ns)
+/* a core whose actuators have stop bytes, and its page */
+static void make_core(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t wire_ns)
 {
-    char page[16], life[16], pidfd[16], line[16];
-    int pair[2], words[2], input[2];
-
-    memset(rig, 0, sizeof *rig);
     rig->core = calloc(1, sizeof *rig->core);
     CHECK(rig->core);
     rig->core->clock = &monotonic_clock;
@@ -84,6 +81,11 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
     rig->page = inphase_core_guard(rig->core, hold_ns, &rig->life);
     CHECK(rig->page >= 0);
     guard_beat(rig->core, inphase_now());
+}
+
+/* a process that does nothing: the guard takes it for the runtime */
+static void start_runtime(struct rig *rig)
+{
     rig->runtime = fork();
     CHECK(rig->runtime >= 0);
     if (rig->runtime == 0)
@@ -91,6 +93,36 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
             pause();
     rig->pidfd = (int)syscall(SYS_pidfd_open, rig->runtime, 0);
     CHECK(rig->pidfd >= 0);
+}
+
+/* the guard's program, with the descriptors that the supervisor gives it */
+static void run_guard(const struct rig *rig, int line_fd, int words, int input)
+{
+    char page[16], life[16], pidfd[16], line[16];
+    int kept[] = {rig->page, rig->life, rig->pidfd, line_fd};
+
+    snprintf(page, sizeof page, "%d", rig->page);
+    snprintf(life, sizeof life, "%d", rig->life);
+    snprintf(pidfd, sizeof pidfd, "%d", rig->pidfd);
+    snprintf(line, sizeof line, "%d", line_fd);
+    for (int i = 0; i < 4; i++)
+        fcntl(kept[i], F_SETFD, 0);
+    dup2(words, STDERR_FILENO);
+    dup2(input, STDIN_FILENO);
+    limit_memory();
+    execl(GUARD, GUARD, page, life, pidfd, line, "0", "-1", "0", rig->note, (char *)NULL);
+    _exit(127);
+}
+
+static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t wire_ns)
+{
+    int pair[2], words[2], input[2];
+
+    memset(rig, 0, sizeof *rig);
+    make_core(rig, hold_ns, gap_ns, wire_ns);
+    start_runtime(rig);
+
+    /* the guard's line, its words and its input */
     CHECK_EQUAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
     rig->line = pair[0];
     CHECK_EQUAL(pipe2(words, O_CLOEXEC | O_NONBLOCK), 0);
@@ -99,21 +131,11 @@ static void open_rig(struct rig *rig, int64_t hold_ns, int64_t gap_ns, int64_t w
     rig->input = input[0];
     snprintf(rig->note, sizeof rig->note, "/dev/shm/inphase-test-guard-%d", (int)getpid());
     unlink(rig->note);
-    snprintf(page, sizeof page, "%d", rig->page);
-    snprintf(life, sizeof life, "%d", rig->life);
-    snprintf(pidfd, sizeof pidfd, "%d", rig->pidfd);
-    snprintf(line, sizeof line, "%d", pair[1]);
+
     rig->guard = fork();
     CHECK(rig->guard >= 0);
-    if (rig->guard == 0) {
-        for (int i = 0; i < 4; i++)
-            fcntl((int[]){rig->page, rig->life, rig->pidfd, pair[1]}[i], F_SETFD, 0);
-        dup2(words[1], STDERR_FILENO);
-        dup2(input[1], STDIN_FILENO);
-        limit_memory();
-        execl(GUARD, GUARD, page, life, pidfd, line, "0", "-1", "0", rig->note, (char *)NULL);
-        _exit(127);
-    }
+    if (rig->guard == 0)
+        run_guard(rig, pair[1], words[1], input[1]);
     close(pair[1]);
     close(words[1]);
     close(input[1]);
