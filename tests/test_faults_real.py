@@ -26,8 +26,8 @@ from inphase.episodes.runner import Runner
 from inphase.errors import DeviceError, InphaseError
 from inphase.frame import Frame
 from inphase.frames import store
+from inphase.runtime.run_options import RunOptions
 from inphase.runtime.runtime import Runtime
-from inphase.runtime.wishes import Wishes
 from peers import BOUND_S, until
 from runtimes import Robot, Run, give_rights_up, has_ended
 
@@ -498,7 +498,7 @@ def test_a_policy_whose_interpreter_is_held_is_repeated_then_ramped_and_goes_on(
 
 def test_the_cycle_goes_on_while_the_runtimes_interpreter_is_held(robot: Robot) -> None:
     robot.write(('[policy]\ncall = "sweep.py:Sweep"\n', ""))
-    runtime = Runtime(schedule.load(robot.schedule), Wishes(), lambda _: None)
+    runtime = Runtime(schedule.load(robot.schedule), RunOptions(), lambda _: None)
     try:
         runtime.prepare()
         runtime.start()

@@ -29,8 +29,8 @@ from inphase.host import store_names
 from inphase.plan import plan as planning
 from inphase.runtime.guarding import guard, guard_supervisor
 from inphase.runtime.guarding.own_emulator import is_emulated
+from inphase.runtime.run_options import RunOptions
 from inphase.runtime.runtime import Runtime
-from inphase.runtime.wishes import Wishes
 from peers import BOUND_S, until
 from runtimes import Robot, Run, give_rights_up, has_ended
 from test_servo_modes import CURRENT, VELOCITY, tell
@@ -312,7 +312,7 @@ def test_a_right_that_the_guard_alone_lacks_is_told_at_the_start(
     refused = guard._ANSWER.pack(guard._READY, 0, errno.EPERM, 0)
     monkeypatch.setattr(guard.GuardProcess, "_answer", lambda _: guard._ANSWER.unpack(refused))
     said: list[str] = []
-    runtime = Runtime(schedule.load(robot.schedule), Wishes(cycles=5), said.append)
+    runtime = Runtime(schedule.load(robot.schedule), RunOptions(cycles=5), said.append)
     try:
         runtime.prepare()
         with pytest.raises(RuntimeFault, match="the guard refuses device arm"):
@@ -353,7 +353,7 @@ def test_the_core_itself_latches_motion_that_nothing_guards(
     robot: Robot, how: signal.Signals
 ) -> None:
     """Without a supervisor: nobody tends this runtime."""
-    runtime = Runtime(schedule.load(robot.schedule), Wishes(), lambda _: None)
+    runtime = Runtime(schedule.load(robot.schedule), RunOptions(), lambda _: None)
     try:
         runtime.prepare()
         runtime.start()
@@ -402,7 +402,7 @@ def test_the_program_is_installed_and_refuses_to_be_run_by_hand() -> None:
 
 def test_without_a_guard_nothing_is_enabled(robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "PROGRAM", robot.folder / "nothing")
-    runtime = Runtime(schedule.load(robot.schedule), Wishes(), lambda _: None)
+    runtime = Runtime(schedule.load(robot.schedule), RunOptions(), lambda _: None)
     try:
         runtime.prepare()
         with pytest.raises(RuntimeFault, match="does not start"):
@@ -416,7 +416,7 @@ def test_a_guard_that_does_not_answer_lets_nothing_move(
     robot: Robot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard.GuardProcess, "_answer", lambda _: (guard._READY, 0, 0, 0))
-    runtime = Runtime(schedule.load(robot.schedule), Wishes(cycles=5), lambda _: None)
+    runtime = Runtime(schedule.load(robot.schedule), RunOptions(cycles=5), lambda _: None)
     try:
         runtime.prepare()
         with pytest.raises(RuntimeFault, match="the guard refuses device arm"):

@@ -17,8 +17,8 @@ from inphase import Runner, schedule
 from inphase.errors import DeviceError, ScheduleError
 from inphase.frame import Frame
 from inphase.runtime.notices import Notices
+from inphase.runtime.run_options import RunOptions
 from inphase.runtime.runtime import Runtime
-from inphase.runtime.wishes import Wishes
 from inphase.runtime.workers import worker_control, worker_thread
 from peers import BOUND_S, ROOT, free_port, until
 from runtimes import Robot, Run
@@ -445,7 +445,7 @@ def test_what_was_enabled_is_switched_off_after_a_failed_start_and_an_exception(
 
     if where == "guard":
         monkeypatch.setattr("inphase.runtime.guarding.guard.GuardProcess.give", fail)
-    runtime = Runtime(schedule.load(robot.schedule), Wishes(), print)
+    runtime = Runtime(schedule.load(robot.schedule), RunOptions(), print)
     try:
         runtime.prepare()
         if where == "tend":

@@ -15,8 +15,8 @@ import pytest
 from inphase import Runner, subscribe
 from inphase.errors import DeviceError
 from inphase.frame import Frame
+from inphase.runtime.run_options import RunOptions
 from inphase.runtime.runtime import Runtime
-from inphase.runtime.wishes import Wishes
 from inphase.schedule import load
 from peers import BOUND_S, ROOT
 from robots import demo_schedule
@@ -343,7 +343,7 @@ def test_a_run_that_went_well_ends_with_1_where_its_summary_is_lost(
 
 def test_of_very_many_events_the_newest_are_kept(tmp_path: Path) -> None:
     said: list[str] = []
-    runtime = Runtime(load(demo_schedule(tmp_path)), Wishes(), said.append)
+    runtime = Runtime(load(demo_schedule(tmp_path)), RunOptions(), said.append)
     for number in range(2500):
         runtime.events.tell(f"event {number}")
     assert len(said) == 2500

@@ -75,7 +75,7 @@ SEES_C = {
     "inphase.policy.sandbox",
     "inphase.runtime.guarding.guard",
     "inphase.runtime.stops",
-    "inphase.runtime.workers.supervisor",
+    "inphase.runtime.workers.worker_supervisor",
     "inphase.runtime.workers.worker",
 }
 # libraries that the rooms below a level know nothing of

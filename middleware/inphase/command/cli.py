@@ -66,13 +66,14 @@ def run(
             raise click.UsageError("--lockstep needs an end: give --cycles or --seconds")
         from inphase.episodes.lockstep import run as run_lockstep
 
-        options: dict[str, Any] = {"isolate": isolate, "observe": observe}
-        result = run_lockstep(described, cycles, seed=seed, episode=episode, **options)
+        result = run_lockstep(
+            described, cycles, seed=seed, episode=episode, isolate=isolate, observe=observe
+        )
     else:
-        from inphase.runtime.wishes import Wishes
+        from inphase.runtime.run_options import RunOptions
 
-        wishes = Wishes(cycles or 0, observe, simulate=simulate, debug_hold=debug_hold)
-        result = _run_wall_clock(described, wishes, as_json)
+        options = RunOptions(cycles or 0, observe, simulate=simulate, debug_hold=debug_hold)
+        result = _run_wall_clock(described, options, as_json)
     _show_result(result, as_json)
 
 
@@ -108,14 +109,14 @@ def _tell_unwritten(error: OSError, code: int) -> int:
     return code or int(error.errno not in (errno.EPIPE, errno.EIO))
 
 
-def _run_wall_clock(described: Any, wishes: Any, as_json: bool) -> dict[str, Any]:
+def _run_wall_clock(described: Any, options: Any, as_json: bool) -> dict[str, Any]:
     from inphase.command.live import LiveView
     from inphase.runtime import runtime
     from inphase.runtime.keyboard import Keys
 
     with LiveView(shown=not as_json) as view, Keys(wanted=view.is_live) as keys:
         view.has_keys = keys.fd >= 0
-        return runtime.run(described, wishes, view.say, view.watching, keys.fd)
+        return runtime.run(described, options, view.say, view.watching, keys.fd)
 
 
 @cli.command()

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 from inphase.driver import ActuatorSpec, Encoding, Stop, StopKind
 from inphase.errors import DeviceError
-from inphase.plan import channel_limits, turns
+from inphase.plan import channel_limits, channel_signs
 from inphase.plan.channel_limits import ChannelLimits
+from inphase.plan.channel_signs import Turn
 from inphase.plan.feedback import FeedbackKind, kind_of, unit_of
 from inphase.plan.sensor_plan import SensorPlan
 from inphase.plan.timing import Home, home_of
-from inphase.plan.turns import Turn
 from inphase.schedule import Actuator, Schedule
 
 
@@ -75,7 +75,7 @@ def make(
     actuator, encoding = schedule.actuator[name], spec.encoding
     sensor, channel = _find(sensors, actuator.feedback)
     feedback = None if sensor < 0 else (sensors[sensor].schedule, sensors[sensor].spec)
-    turned = turns.of_actuator(actuator, spec.channels, feedback)
+    turned = channel_signs.of_actuator(actuator, spec.channels, feedback)
     if encoding is not None:
         values = tuple(v.turned(*turned[v.channel]) for v in encoding.values)
         encoding = replace(encoding, values=values)
@@ -94,7 +94,7 @@ def make(
         feedback_kind=_feedback_kind(actuator, spec, sensors),
         velocity_channel=_beside(sensors, actuator.feedback_velocity),
         effort_channel=_beside(sensors, actuator.feedback_effort),
-        limits=channel_limits.of_actuator(actuator, turns.safe_of(spec, turned)),
+        limits=channel_limits.of_actuator(actuator, channel_signs.safe_of(spec, turned)),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from inphase.driver import SensorSpec
 from inphase.errors import ScheduleFault
-from inphase.plan import channel_limits, turns
+from inphase.plan import channel_limits, channel_signs
 from inphase.plan.channel_places import channel_offsets, first_channel, value_fields
 from inphase.plan.declarations import Declarations
 from inphase.plan.feedback import FeedbackKind, kind_of, unit_of
@@ -262,7 +262,7 @@ def _check_safe(schedule: Schedule, declared: Declarations, name: str) -> Iterat
     if actuator.mode != "effort" or not spec.safe:
         return
     feedback = _feedback_sensor(schedule, declared, name)
-    safe = turns.safe_of(spec, turns.of_actuator(actuator, spec.channels, feedback))
+    safe = channel_signs.safe_of(spec, channel_signs.of_actuator(actuator, spec.channels, feedback))
     for channel, one in enumerate(channel_limits.of_actuator(actuator, safe)):
         if abs(one.safe) > one.effort:
             yield schedule.fault(

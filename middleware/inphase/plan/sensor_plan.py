@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from inphase.driver import Acquire, Calls, Exchange, SensorSpec
-from inphase.plan import turns
+from inphase.plan import channel_signs
 from inphase.plan.channel_places import channel_offsets, dtype_of, first_channel, value_fields
+from inphase.plan.channel_signs import Turn
 from inphase.plan.timing import Home, home_of
-from inphase.plan.turns import Turn
 from inphase.schedule import Schedule, Sensor, channels
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ class SensorPlan:
 def make(schedule: Schedule, name: str, spec: SensorSpec) -> SensorPlan:
     """The plan of a sensor, of a schedule without a fault."""
     sensor = schedule.sensor[name]
-    turned, exchange = turns.of_sensor(sensor, spec), spec.exchange
+    turned, exchange = channel_signs.of_sensor(sensor, spec), spec.exchange
     if exchange is not None:
         replies = tuple(
             replace(r, values=tuple(v.turned(*turned[v.channel]) for v in r.values))

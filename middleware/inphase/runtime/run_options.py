@@ -1,11 +1,11 @@
-"""The wishes of a user for one run."""
+"""The options of one run on the wall clock."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """The wishes of a user for one run."""
+class RunOptions:
+    """The options of one run on the wall clock."""
 
     cycles: int = 0
     """0: until it is stopped"""

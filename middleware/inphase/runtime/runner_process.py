@@ -18,9 +18,9 @@ from inphase import schedule
 from inphase.errors import InphaseError, RuntimeFault
 from inphase.host.outlet import Outlet
 from inphase.runtime import summary
+from inphase.runtime.run_options import RunOptions
 from inphase.runtime.runtime import Runtime
 from inphase.runtime.signals import signals_stop
-from inphase.runtime.wishes import Wishes
 from inphase.schedule import Schedule
 
 _SEND_S = 30.0  # as long as a Runner waits for an answer
@@ -79,15 +79,15 @@ def _dropped(count: int) -> _Event:
     return _event(event="message", text=text)
 
 
-def _serve(line: _Line, stop_fd: int, described: Schedule, wishes: Wishes) -> int:
-    runtime = Runtime(described, wishes, line.say, line_fd=stop_fd)
+def _serve(line: _Line, stop_fd: int, described: Schedule, options: RunOptions) -> int:
+    runtime = Runtime(described, options, line.say, line_fd=stop_fd)
     with signals_stop(runtime.stop):
         try:
             runtime.prepare()
             assert runtime.core is not None
             guests = runtime.guests
             line.send(runtime.client_fds, event="store", path=runtime.name.path, guests=guests)
-            is_waited_for = wishes.client_policy or guests
+            is_waited_for = options.client_policy or guests
             if is_waited_for and line.receive() is None:  # `ready`
                 return RuntimeFault.exit_code
             runtime.start()
@@ -130,7 +130,7 @@ def main() -> None:
             line,
             int(stop_fd),
             schedule.load(Path(path)),
-            Wishes(
+            RunOptions(
                 cycles,
                 "--observe" in options,
                 "--wait-policy" in options,

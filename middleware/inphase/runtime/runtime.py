@@ -40,10 +40,10 @@ from inphase.runtime.motion.arming import Arming
 from inphase.runtime.motion.power import Power
 from inphase.runtime.notices import Notices
 from inphase.runtime.page_faults import PageFaults
+from inphase.runtime.run_options import RunOptions
 from inphase.runtime.signals import signals_stop
 from inphase.runtime.stops import Stops
-from inphase.runtime.wishes import Wishes
-from inphase.runtime.workers.supervisor import Workers
+from inphase.runtime.workers.worker_supervisor import Workers
 from inphase.schedule import Schedule
 from inphase.world.world_process import WorldProcess
 
@@ -63,14 +63,14 @@ class Runtime:
     def __init__(
         self,
         described: Schedule,
-        wishes: Wishes,
+        options: RunOptions,
         say: Callable[[str], None],
         *,
         keys_fd: int = -1,
         line_fd: int = -1,
     ) -> None:
         self.schedule = described
-        self.wishes = wishes
+        self.options = options
         self.say = say
         self.events = Events(say)
         self._tell = self.events.tell
@@ -110,12 +110,12 @@ class Runtime:
         Raises ScheduleError, DeviceError, RealtimeError, StoreError, RuntimeFault.
         """
         described = self.schedule
-        if self.wishes.simulate:
+        if self.options.simulate:
             require(described)
         self.plan = planning.make(described)
         preconditions.check_rights(described, self.plan)
-        preconditions.check_guarded(self.plan, self.wishes)
-        if not self.wishes.simulate:
+        preconditions.check_guarded(self.plan, self.options)
+        if not self.options.simulate:
             self._lock_devices(is_made_later=described.emulator is not None)
         locks.clean()
         for note in take_notes(described.name):
@@ -127,7 +127,7 @@ class Runtime:
                 f"robot {described.name} runs already, {store_names.who_runs(path)}; while both "
                 f"run, each is found by its path alone"
             )
-        if self.wishes.simulate:
+        if self.options.simulate:
             described = self._start_world()
         elif described.emulator is not None:
             self._emulator = self._children.start(
@@ -140,13 +140,13 @@ class Runtime:
             self._emulator.raise_priority(described.cycle.emulator_priority)
             for lock in self._locks.values():
                 lock.resolve()
-        preconditions.check_starts(self.plan, self.wishes)
+        preconditions.check_starts(self.plan, self.options)
         self._devices = Devices(self.plan, self._locks, self._tell)
         self._undo.callback(self._devices.close)
-        self._lines = Lines(self.plan, self.wishes.simulate)
+        self._lines = Lines(self.plan, self.options.simulate)
         self._undo.callback(self._lines.close)
         self.plan = replace(
-            planning.make(described, self.plan.drivers), client_policy=self.wishes.client_policy
+            planning.make(described, self.plan.drivers), client_policy=self.options.client_policy
         )
         self._make_core()
 
@@ -173,7 +173,7 @@ class Runtime:
 
     def _make_core(self) -> None:
         described = self.schedule
-        if self.wishes.debug_hold:
+        if self.options.debug_hold:
             self.plan = held(self.plan)
         epoch = store.new_epoch()
         path = store_names.path_of(described.name, epoch)
@@ -184,16 +184,16 @@ class Runtime:
             description=self.plan.description(
                 epoch, host=boot, store=path, wall_offset_ns=time.time_ns() - time.monotonic_ns()
             ),
-            observe=self.wishes.observe,
-            cycles=self.wishes.cycles,
-            lines=not self.wishes.simulate,
+            observe=self.options.observe,
+            cycles=self.options.cycles,
+            lines=not self.options.simulate,
         )
         self._undo.callback(self._close_segments)  # after the core, which reads them
         self._undo.callback(self.core.close)
         self._stops = Stops(self.core, self._line_fd)
         self._undo.callback(self._stops.close)
         self._make_mailbox()
-        outside = self.wishes.client_threads
+        outside = self.options.client_threads
         self._workers = Workers(
             self.plan,
             self.core,
@@ -225,11 +225,11 @@ class Runtime:
             workers=self._workers,
             events=events,
             say=self.say,
-            observes=self.wishes.observe,
+            observes=self.options.observe,
         )
         self._guard = GuardSupervisor(
             plan,
-            self.wishes,
+            self.options,
             core,
             devices=self._devices,
             workers=self._workers,
@@ -263,7 +263,7 @@ class Runtime:
                 fds += [link.fds.ring, link.fds.wake, link.fds.bell]
                 if link.guests_hand is not None:
                     fds.append(link.guests_hand.fileno())
-        if self.wishes.client_policy and self.mailbox is not None:
+        if self.options.client_policy and self.mailbox is not None:
             fds += [self.mailbox.fd, self._bell.fd]
         return fds
 
@@ -280,8 +280,8 @@ class Runtime:
 
     def _make_mailbox(self) -> None:
         assert self.core is not None
-        is_ours = self.schedule.policy is not None and not self.wishes.observe
-        if is_ours or self.wishes.client_policy:
+        is_ours = self.schedule.policy is not None and not self.options.observe
+        if is_ours or self.options.client_policy:
             self.mailbox, self._bell = self.core.mailbox()
             self._segments += [self.mailbox, self._bell]
 
@@ -328,10 +328,10 @@ class Runtime:
         described = self.schedule
         if described.gateway is not None:
             self._start_gateway()
-        if self.mailbox is not None and not self.wishes.client_policy:
+        if self.mailbox is not None and not self.options.client_policy:
             self._start_policy()
         # a run that is to end already switches nothing on
-        passive = self.wishes.observe or self._stop is not None
+        passive = self.options.observe or self._stop is not None
         self._workers.start(self.core, passive)
         if not passive:
             self._guard.start()
@@ -439,7 +439,7 @@ class Runtime:
         self._page_faults.count()
         self._notices.latch()
         self._power.end()
-        self._notices.end(simulated=self.wishes.simulate)
+        self._notices.end(simulated=self.options.simulate)
         result = summary.make(self.plan, self.reader, self._policy_end, self.mailbox)
         for text in summary.shortfalls(result):
             self._tell(text)
@@ -469,7 +469,7 @@ class Runtime:
 
 def run(
     described: Schedule,
-    wishes: Wishes,
+    options: RunOptions,
     say: Callable[[str], None],
     watching: Callable[[Runtime], AbstractContextManager[None]] = lambda _: (
         contextlib.nullcontext()
@@ -481,7 +481,7 @@ def run(
 
     Raises what `Runtime.prepare` raises.
     """
-    runtime = Runtime(described, wishes, say, keys_fd=keys_fd)
+    runtime = Runtime(described, options, say, keys_fd=keys_fd)
     with signals_stop(runtime.stop):
         try:
             runtime.prepare()

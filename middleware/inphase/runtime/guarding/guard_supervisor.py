@@ -16,8 +16,8 @@ from inphase.runtime.attached_devices import Devices
 from inphase.runtime.events import Events
 from inphase.runtime.guarding.guard import Given, GuardProcess
 from inphase.runtime.guarding.own_emulator import is_emulated
-from inphase.runtime.wishes import Wishes
-from inphase.runtime.workers.supervisor import Workers
+from inphase.runtime.run_options import RunOptions
+from inphase.runtime.workers.worker_supervisor import Workers
 
 
 def hold_ns(plan: Plan) -> int:
@@ -46,7 +46,7 @@ class GuardSupervisor:
     def __init__(
         self,
         plan: Plan,
-        wishes: Wishes,
+        options: RunOptions,
         core: Core,
         *,
         devices: Devices,
@@ -56,7 +56,7 @@ class GuardSupervisor:
         emulator: Process | None,
     ) -> None:
         self._plan = plan
-        self._wishes = wishes
+        self._options = options
         self._core = core
         self._devices = devices
         self._workers = workers
@@ -82,9 +82,9 @@ class GuardSupervisor:
         given: the devices that an earlier one had.
         """
         for index, _ in enumerate(self._plan.actuators):
-            if self._wishes.simulate:  # no device
+            if self._options.simulate:  # no device
                 self._core.guarded(index, True)
-        if self._wishes.simulate or all(a.stop is None for a in self._plan.actuators):
+        if self._options.simulate or all(a.stop is None for a in self._plan.actuators):
             return
         if self._pages is None:
             self._pages = self._core.guard(hold_ns(self._plan))
@@ -94,7 +94,7 @@ class GuardSupervisor:
             store_names.note_path(self._path),
             cycle.priority,
             cycle.cpu,
-            hold=self._wishes.debug_hold,
+            hold=self._options.debug_hold,
             is_emulated=self._is_emulated,
         )
         # where the cycle thread gets none either, the summary says so once

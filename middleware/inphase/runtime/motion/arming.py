@@ -11,7 +11,7 @@ from inphase.plan.plan import Plan
 from inphase.runtime import state_messages
 from inphase.runtime.attached_devices import Devices
 from inphase.runtime.events import Events
-from inphase.runtime.workers.supervisor import Workers
+from inphase.runtime.workers.worker_supervisor import Workers
 
 _LOOK_S = 0.002
 _ARMED = ("armed", "running", "ramping")

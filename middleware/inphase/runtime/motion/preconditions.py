@@ -5,13 +5,13 @@ from inphase.errors import RealtimeError
 from inphase.host import preflight
 from inphase.plan import declarations
 from inphase.plan.plan import Plan
-from inphase.runtime.wishes import Wishes
+from inphase.runtime.run_options import RunOptions
 from inphase.schedule import Schedule
 
 
-def check_guarded(plan: Plan, wishes: Wishes) -> None:
+def check_guarded(plan: Plan, options: RunOptions) -> None:
     """Refuse to move what nothing would stop. Raises ScheduleError."""
-    if wishes.observe or wishes.simulate or not plan.unguarded:
+    if options.observe or options.simulate or not plan.unguarded:
         return
     name = plan.unguarded[0]
     raise plan.schedule.error(
@@ -22,10 +22,10 @@ def check_guarded(plan: Plan, wishes: Wishes) -> None:
     )
 
 
-def check_starts(plan: Plan, wishes: Wishes) -> None:
+def check_starts(plan: Plan, options: RunOptions) -> None:
     """Refuse to move joints of which nobody says where they are. Raises ScheduleError."""
-    for actuator in plan.actuators if not wishes.observe else ():
-        is_guest = wishes.client_threads and actuator.home == "thread"
+    for actuator in plan.actuators if not options.observe else ():
+        is_guest = options.client_threads and actuator.home == "thread"
         driver = plan.drivers[actuator.schedule.device]
         if actuator.needs_goals and (is_guest or not declarations.says_goals(driver)):
             raise plan.schedule.error(
