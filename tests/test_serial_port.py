@@ -1,12 +1,13 @@
 """Serial ports: what is set on a pseudo-terminal, and an FTDI adapter's latency timer in a tree of
 files as sysfs has them."""
 
+import grp
 import os
 import pty
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ from inphase.devices.serial_port import (
 )
 from inphase.errors import DeviceError
 
+NOBODY = 65534
+becomes_a_user = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 PLACES = ("class/tty/ttyUSB0/device/latency_timer", "bus/usb-serial/devices/ttyUSB0/latency_timer")
 
 
@@ -78,6 +81,63 @@ def test_a_port_is_held_by_one(line: tuple[int, str]) -> None:
 def test_a_port_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match=r"device arm: cannot open .*is it plugged in"):
         open_port("arm", str(tmp_path / "ttyUSB9"), 1_000_000)
+
+
+def as_a_user(call: Callable[[], object]) -> str:
+    """The DeviceError of a call by a user without a group or a right, in a process of its own."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            call()
+        except DeviceError as error:
+            os.write(theirs, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as pipe:
+        text = pipe.read().decode()
+    assert os.waitpid(child, 0) == (child, 0)
+    return text
+
+
+@becomes_a_user
+@pytest.mark.parametrize("name", ["dialout", "uucp"])
+def test_a_port_of_another_group_is_refused_with_the_command_that_gives_the_right(
+    line: tuple[int, str], name: str
+) -> None:
+    os.chown(line[1], 0, grp.getgrnam(name).gr_gid)
+    Path(line[1]).chmod(0o660)
+    said = as_a_user(lambda: open_port("arm", line[1], 115_200))
+    assert f"device arm: cannot open {line[1]}: [Errno 13]" in said
+    assert f"the group {name} may use it: sudo usermod -aG {name} $USER, then log in again" in said
+    assert "plugged in" not in said
+
+
+@becomes_a_user
+@pytest.mark.parametrize(("group", "mode"), [("dialout", 0o600), ("root", 0o660)])
+def test_a_port_that_no_group_may_use_is_refused_with_the_command_that_gives_it_to_one(
+    line: tuple[int, str], group: str, mode: int
+) -> None:
+    os.chown(line[1], 0, grp.getgrnam(group).gr_gid)
+    Path(line[1]).chmod(mode)
+    said = as_a_user(lambda: open_port("arm", line[1], 115_200))
+    assert f"sudo chgrp dialout {line[1]} && sudo chmod g+rw {line[1]}" in said
+
+
+@becomes_a_user
+def test_a_can_adapter_on_a_port_of_another_group_is_refused_likewise(
+    line: tuple[int, str],
+) -> None:
+    bus = pytest.importorskip("inphase_drivers.canopen.bus", reason="needs the extra can")
+    os.chown(line[1], 0, grp.getgrnam("dialout").gr_gid)
+    Path(line[1]).chmod(0o660)
+    arguments = {"interface": "slcan", "channel": f"{line[1]}@115200", "bitrate": 1_000_000}
+    said = as_a_user(lambda: bus.Bus("drives", arguments, print))
+    assert "sudo usermod -aG dialout $USER" in said
 
 
 def test_an_empty_line_says_so_instead_of_reading_as_none(line: tuple[int, str]) -> None:

@@ -4,6 +4,7 @@ from inphase.devices.serial_port import (
     Port,
     hand_over,
     keep_others_out,
+    missing_right,
     open_port,
 )
 
@@ -11,5 +12,6 @@ __all__ = [
     "Port",
     "hand_over",
     "keep_others_out",
+    "missing_right",
     "open_port",
 ]

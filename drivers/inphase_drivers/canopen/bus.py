@@ -16,7 +16,7 @@ from typing import NamedTuple
 import can
 
 from inphase.driver import DeviceError
-from inphase.serial_port import keep_others_out
+from inphase.serial_port import keep_others_out, missing_right
 
 from .objects import HEARTBEAT, OPERATIONAL, SDO_REPLY, SDO_REQUEST, Entry
 
@@ -103,6 +103,8 @@ class Bus:
                     f"does a network interface of this computer carry multicast to it? "
                     f"sudo ip route add {arguments['channel']} dev lo"
                 )
+            elif self._interface == "slcan":
+                hint = missing_right(str(arguments["channel"]).partition("@")[0]) or hint
             raise DeviceError(
                 f"device {device}: cannot open CAN bus {self.where}: {error}; {hint}"
             ) from error

@@ -6,7 +6,10 @@ pyserial opens and configures; once `hand_over` was called the descriptor is the
 import contextlib
 import errno
 import fcntl
+import grp
 import os
+import pwd
+import stat
 import termios
 from pathlib import Path
 
@@ -14,6 +17,8 @@ import serial
 
 from inphase.errors import DeviceError
 
+_GROUP = "dialout"  # has serial ports on most systems
+_GROUP_MAY = stat.S_IRGRP | stat.S_IWGRP
 _RULE = 'ACTION=="add", SUBSYSTEM=="usb-serial", DRIVER=="ftdi_sio", ATTR{latency_timer}="1"'
 
 
@@ -49,6 +54,28 @@ def _users(path: str, error: Exception) -> list[str]:
     return [f"process {process}" for process in sorted(found)]
 
 
+def missing_right(path: str) -> str | None:
+    """How this user gets the right to use a device file; None: has it, or there is no such file."""
+    try:
+        facts = Path(path).stat()
+    except OSError:
+        return None
+    if os.access(path, os.R_OK | os.W_OK):
+        return None
+    if not facts.st_gid or facts.st_mode & _GROUP_MAY != _GROUP_MAY:
+        return (
+            f"no group may use it: sudo chgrp {_GROUP} {path} && sudo chmod g+rw {path}, or a udev "
+            f'rule with GROUP="{_GROUP}", MODE="0660"'
+        )
+    group, members = str(facts.st_gid), list[str]()
+    with contextlib.suppress(KeyError):
+        group, _, _, members = grp.getgrgid(facts.st_gid)
+    with contextlib.suppress(KeyError):
+        if pwd.getpwuid(os.geteuid()).pw_name in members:
+            return f"the group {group} may use it, and has you since your last login: log in again"
+    return f"the group {group} may use it: sudo usermod -aG {group} $USER, then log in again"
+
+
 def open_port(device: str, path: str, baud: int, timeout_s: float = 0.01) -> serial.Serial:
     """A port of 8 data bits, no parity, 1 stop bit, held exclusively, in low-latency mode.
 
@@ -60,7 +87,9 @@ def open_port(device: str, path: str, baud: int, timeout_s: float = 0.01) -> ser
         port = Port(path, baud, timeout=timeout_s, write_timeout=1, exclusive=True)
     except (serial.SerialException, OSError, termios.error, ValueError) as error:
         hint = "is it plugged in, and is no other program using it?"
-        if users := _users(path, error):
+        if right := missing_right(path):
+            hint = right
+        elif users := _users(path, error):
             hint = f"{' and '.join(users)} has it open: stop that first"
         raise DeviceError(f"device {device}: cannot open {path}: {error}; {hint}") from error
     try:
