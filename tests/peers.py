@@ -157,3 +157,14 @@ config_port = {free_port(socket.SOCK_STREAM)}
 """
     )
     return path
+
+
+def said_by_another_user(imports: str, script: str) -> str:
+    """What Python prints as a user without rights, after it has imported. Only root may ask."""
+    lines = [*imports.splitlines(), "import os; os.setgroups([]); os.setgid(65534)"]
+    lines += ["os.setuid(65534)", *script.splitlines()]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

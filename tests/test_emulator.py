@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import struct
+import tempfile
 import termios
 import time
 import tomllib
@@ -40,11 +41,19 @@ from inphase_drivers.emulator.packets import (
     take_request,
     unstuff,
 )
+from inphase_drivers.emulator.port import Port
 from inphase_drivers.emulator.registers import ErrorNumber, Registers
 from inphase_drivers.emulator.schedule import ScheduleError, devices, load
 from inphase_drivers.emulator.servos import BusOptions, ServoBus
 from inphase_drivers.emulator.wire import Wire
-from peers import BOUND_S, EmulatorProcess, free_port, robot_schedule, until
+from peers import (
+    BOUND_S,
+    EmulatorProcess,
+    free_port,
+    robot_schedule,
+    said_by_another_user,
+    until,
+)
 
 IDS = (1, 2, 3, 4, 5, 6)
 GOAL_POSITION, TORQUE, PRESENT_CURRENT, PRESENT_POSITION = 116, 64, 126, 132
@@ -715,6 +724,36 @@ def test_a_stale_link_is_replaced_and_a_file_is_not(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="ended"), EmulatorProcess() as emulator:
         emulator.start(schedule)
     assert link.read_text() == "mine"
+
+
+@pytest.mark.real
+@pytest.mark.skipif(os.geteuid() != 0, reason="other users can be had by root alone")
+def test_another_users_port_is_left_alone_and_its_user_is_named() -> None:
+    with tempfile.TemporaryDirectory(prefix="inphase-test-") as folder:
+        Path(folder).chmod(0o755)
+        link = Path(folder, "ports", "arm")
+        ours = Port(link)
+        ours.open()
+        opens = (
+            "from pathlib import Path\nfrom inphase_drivers.emulator.port import Port, PortError",
+            f"try: Port(Path({str(link)!r})).open()\nexcept PortError as error: print(error)",
+        )
+        said = said_by_another_user(*opens)
+        assert said.startswith(f"{link}: is the port of another emulator")
+        os.close(ours.fd)  # as it dies
+        said = said_by_another_user(*opens)
+        assert "belongs to user root" in said and f"sudo rm -r {link.parent}" in said
+
+
+@pytest.mark.real
+def test_an_empty_folder_that_keeps_others_out_is_removed_and_no_other() -> None:
+    with tempfile.TemporaryDirectory(prefix="inphase-test-") as folder:
+        for mode, remains in ((0o1777, False), (0o755, True)):
+            Path(folder).chmod(mode)
+            port = Port(Path(folder, "ports", "arm"))
+            port.open()
+            port.close()
+            assert port.link.parent.exists() == remains
 
 
 @pytest.mark.real

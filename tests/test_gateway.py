@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket as sockets
 import stat
@@ -31,7 +32,7 @@ from inphase.host import endpoint as endpoints
 from inphase.host import store_names, zmtp
 from inphase.host.process import Process
 from inphase.runtime import frame_sender, gateway
-from peers import until
+from peers import said_by_another_user, until
 from test_zmtp import GREETING, READY
 
 ROOT = Path(__file__).parents[1]
@@ -380,6 +381,26 @@ def refused_folder(robot: LockStep, capfd: pytest.CaptureFixture[str]) -> str:
     return capfd.readouterr().err
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="other users can be had by root alone")
+def test_a_folder_that_another_user_left_is_named_with_its_user(robot: LockStep) -> None:
+    with tempfile.TemporaryDirectory(prefix="inphase-test-") as folder:
+        Path(folder).chmod(0o755)
+        text = Path(robot.schedule.path).read_text()
+        schedule = Path(folder, "robot.toml")
+        schedule.write_text(re.sub(r'control = ".*"', "", text))
+        place = f"ipc://{folder}/frames"
+        said = said_by_another_user(
+            "import zmq\nfrom inphase import load\nfrom inphase.errors import ScheduleError\n"
+            "from inphase.host.endpoint import bind, listen\n"
+            f"described = load({str(schedule)!r})",
+            "for call in (lambda *a: bind(zmq.Context().socket(zmq.PUB), *a), listen):\n"
+            f"    try: call('gateway.endpoint', {place!r}, described)\n"
+            "    except ScheduleError as error: print(error)",
+        )
+        assert said.count(f"{folder} belongs to user root, who runs this robot") == 2
+        assert said.count(f"sudo rm -r {folder}") == 2
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="files of another user are needed")
 def test_a_folder_in_which_others_could_replace_the_socket_is_refused(
     robot: LockStep, capfd: pytest.CaptureFixture[str]
@@ -408,8 +429,10 @@ def test_a_folder_in_which_others_could_replace_the_socket_is_refused(
     # sticky, as /tmp, is well, and what is made is for us alone
     folder.rmdir()
     folder.parent.chmod(0o1777)
-    start_gateway(robot).stop()
+    gateway = start_gateway(robot)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    gateway.stop()
+    assert not folder.exists(), "it would keep other users out"
 
 
 # ---- control -----------------------------------------------------------------------------

@@ -4,6 +4,8 @@ import contextlib
 import errno
 import fcntl
 import os
+import pwd
+import stat
 import termios
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +64,23 @@ def _holder(link: Path) -> str:
     return "another user's process"
 
 
+@contextlib.contextmanager
+def _naming_owner(folder: Path) -> Iterator[None]:
+    """Around what is done in a link's folder. Raises PortError for another user's."""
+    try:
+        yield
+    except PermissionError as error:
+        while not folder.exists():
+            folder = folder.parent
+        user = str(folder.stat().st_uid)
+        with contextlib.suppress(KeyError):
+            user = pwd.getpwuid(int(user)).pw_name
+        raise PortError(
+            f"{folder}: belongs to user {user}, who runs this robot or has left it there; once "
+            f"that robot has ended: sudo rm -r {folder}; or give another port"
+        ) from error
+
+
 class Port:
     """The master side of a pseudo-terminal, with a symbolic link to the slave's side.
 
@@ -80,6 +99,10 @@ class Port:
         """Make a pseudo-terminal and point the link at it. Raises PortError."""
         if self.fd >= 0:
             return
+        with _naming_owner(self.link.parent):
+            self._make()
+
+    def _make(self) -> None:
         self.link.parent.mkdir(parents=True, exist_ok=True)
         with self._alone():
             self._check_link()
@@ -115,13 +138,16 @@ class Port:
     def close(self) -> None:
         """Hang up: the host gets an end of file, and the link goes where it is still ours.
 
-        It goes first, because the number of the pseudo-terminal may then be somebody else's.
+        It goes first, because the number of the pseudo-terminal may then be somebody else's. Its
+        folder goes too where it is empty and in /tmp: another user could not use it.
         """
         if self.fd < 0:
             return
         with contextlib.suppress(OSError), self._alone():
             if str(self.link.readlink()) == self._slave_name:
                 self.link.unlink()
+                if self.link.parent.parent.stat().st_mode & stat.S_ISVTX:
+                    self.link.parent.rmdir()
         os.close(self.fd)
         self.fd = -1
         self.attended = False

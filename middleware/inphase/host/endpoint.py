@@ -4,8 +4,10 @@ WIRE.md says why the bounds are what they are.
 """
 
 import contextlib
+import errno
 import grp
 import os
+import pwd
 import socket as sockets
 import stat
 import struct
@@ -53,7 +55,7 @@ def bind(socket: Socket, key: str, endpoint: str, described: Schedule) -> None:
         _share(path, described)
     except (OSError, zmq.ZMQError) as error:
         raise described.error(
-            key, f"{endpoint!r}: {error.strerror}; stop the process that has it, or give another"
+            key, f"{endpoint!r}: {error.strerror}; {_remedy(error, path)}"
         ) from error
     finally:
         os.umask(before)
@@ -90,11 +92,24 @@ def listen(key: str, endpoint: str, described: Schedule) -> sockets.socket:
         if listener is not None:
             listener.close()
         raise described.error(
-            key, f"{endpoint!r}: {error.strerror}; stop the process that has it, or give another"
+            key, f"{endpoint!r}: {error.strerror}; {_remedy(error, path)}"
         ) from error
     finally:
         os.umask(before)
     return listener
+
+
+def _remedy(error: OSError | zmq.ZMQError, path: Path | None) -> str:
+    if path is None or error.errno not in (errno.EACCES, errno.EPERM):
+        return "stop the process that has it, or give another"
+    folder = path.parent
+    user = str(folder.stat().st_uid)
+    with contextlib.suppress(KeyError):
+        user = pwd.getpwuid(int(user)).pw_name
+    return (
+        f"{folder} belongs to user {user}, who runs this robot or has left it there; once that "
+        f"robot has ended: sudo rm -r {folder}; or give another"
+    )
 
 
 def who(line: sockets.socket) -> str:
@@ -162,6 +177,7 @@ def unlink(endpoint: str) -> None:
     path = _path(endpoint)
     if path is not None:
         path.unlink(missing_ok=True)
+        _leave(path.parent)
 
 
 def remove_left(endpoint: str) -> None:
@@ -170,6 +186,14 @@ def remove_left(endpoint: str) -> None:
     if path is not None:
         with contextlib.suppress(OSError):  # another serves it
             remove_stale(path)
+            _leave(path.parent)
+
+
+def _leave(folder: Path) -> None:
+    """Remove an empty folder in /tmp, or another that all share: other users could not use it."""
+    with contextlib.suppress(OSError):  # not empty, or not ours
+        if folder.parent.stat().st_mode & stat.S_ISVTX:
+            folder.rmdir()
 
 
 def remove_stale(path: Path) -> None:
