@@ -225,6 +225,7 @@ def test_a_key_stops_and_another_arms_and_the_terminal_is_as_it_was(
     until(lambda: robot.speed < 0.05)
     terminal.press(b"x")  # means nothing
     until(lambda: b"emergency stop by a key" in terminal.shown)
+    until(lambda: b"; arm again (key a, or SIGUSR1)" in terminal.shown)  # nothing to release
     terminal.press(b"a")
     until(lambda: reader.status()["latched"] == 0)
     until(lambda: robot.speed > 0.1)

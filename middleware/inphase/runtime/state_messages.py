@@ -22,7 +22,7 @@ def latched(plan: Plan, status: dict[str, int]) -> str:
     reason, detail = REASONS[status["latched"]], status["latched_detail"]
     if reason == "estop":
         what = f"emergency stop by {estop_source(plan, detail)}"
-        remedy = "release it, then arm again"
+        remedy = "arm again" if detail in (_LOCAL, _CLIENT) else "release it, then arm again"
     elif reason == "offline":
         what = f"motion is latched: offline (device {list(plan.schedule.device)[detail]})"
         remedy = "arm again once the cause is gone"
@@ -31,7 +31,7 @@ def latched(plan: Plan, status: dict[str, int]) -> str:
     else:
         what = f"motion is latched: {reason}" + (f" ({detail})" if detail else "")
         remedy = "arm again once the cause is gone"
-    return f"{what}, in cycle {status['reason_cycle']}; {remedy} (SIGUSR1)"
+    return f"{what}, in cycle {status['reason_cycle']}; {remedy} (key a, or SIGUSR1)"
 
 
 def stalled(plan: Plan, cycle: int) -> str:
