@@ -363,7 +363,8 @@ def test_a_supervisor_that_is_held_up_latches_motion_until_it_is_armed(robot: Ro
         run.moving()
         reader = store.Reader(str(store_names.find(robot.name)))
         held = Held(robot, "hold")
-        until(lambda: robot.speed < REST and latched(reader) == "supervisor")
+        # in this order: a joint that turns round stands still, too
+        until(lambda: latched(reader) == "supervisor" and robot.speed < REST)
         held.let_go()
         until(lambda: "motion is latched: supervisor" in run.stderr)
         assert robot.speed < REST
