@@ -392,6 +392,81 @@ def test_without_landlock_less_is_refused_and_it_is_said(tmp_path: Path) -> None
     assert not tmp_path.joinpath("written").exists() and path.exists()
 
 
+ORDINARY = f"""
+import ctypes, os, struct, sys
+from inphase import load
+from inphase.policy import sandbox
+import tries
+
+described = load(sys.argv[1])
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+LIBC = ctypes.CDLL(None, use_errno=True)
+assert LIBC.prctl(4, 1, 0, 0, 0) == 0  # as a program that this user has started
+until_here_ends, ours = os.pipe()
+tries.OTHER = os.fork()
+if not tries.OTHER:
+    os.close(ours)
+    os.read(until_here_ends, 1)
+    os._exit(0)
+code = [(0x20, 0, 0, 0)]
+for number in {_LANDLOCK}, *map(int, sys.argv[2:]):
+    code += [(0x15, 0, 1, number), (0x06, 0, 0, 0x00050026)]  # its calls are not known
+code.append((0x06, 0, 0, 0x7FFF0000))
+program = b"".join(struct.pack("<HBBI", *one) for one in code)
+filter = ctypes.create_string_buffer(program)
+fprog = struct.pack("<HxxxxxxQ", len(code), ctypes.addressof(filter))
+assert LIBC.prctl(38, 1, 0, 0, 0) == 0
+assert LIBC.prctl(22, 2, ctypes.c_char_p(fprog), 0, 0) == 0
+user = os.getuid()
+sandbox.enter(described)
+assert os.getuid() == user
+tries.tell(["another's memory", "another's descriptor"])
+"""
+_UNSHARE = 272 if os.uname().machine == "x86_64" else 97
+
+
+def _ordinary(tmp_path: Path, *unknown: int) -> tuple[str, set[str]]:
+    """What the sandbox of an ordinary user says without Landlock, and what became of tries."""
+    path = demo_schedule(tmp_path)
+    tmp_path.joinpath("tries.py").write_text(TRIES)
+    done = subprocess.run(
+        [sys.executable, "-c", ORDINARY, str(path), *map(str, unknown)],
+        cwd=tmp_path,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    said, tried = done.stderr.splitlines()
+    return said, set(json.loads(tried.removeprefix("tried ")).values())
+
+
+def _has_user_namespaces() -> bool:
+    command = ["unshare", "--map-current-user", "true"]
+    with contextlib.suppress(FileNotFoundError):
+        return not subprocess.run(command, check=False, capture_output=True).returncode
+    return False
+
+
+@pytest.mark.skipif(not _has_user_namespaces(), reason="user namespaces are refused here")
+def test_without_landlock_a_namespace_keeps_the_users_other_processes_closed(
+    tmp_path: Path,
+) -> None:
+    said, tried = _ordinary(tmp_path)
+    assert "Landlock" in said and "namespace" not in said
+    assert tried <= {"EACCES", "EPERM"}
+
+
+def test_without_both_other_processes_can_be_read_and_it_is_said(tmp_path: Path) -> None:
+    said, tried = _ordinary(tmp_path, _UNSHARE)
+    assert "a user namespace (Function not implemented), so it can read the memory" in said
+    assert "done" in tried  # the memory; whose file the descriptor leads to may differ
+
+
 def test_what_is_allowed_has_known_names(tmp_path: Path) -> None:
     path = demo_schedule(tmp_path)
     path.write_text(path.read_text().replace("[policy]", '[policy]\nallow = ["everything"]'))

@@ -21,6 +21,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../inphase.h"
@@ -435,6 +436,58 @@ static int restrict_files(uint32_t allow, const char *scratch, int32_t *abi)
     return rc;
 }
 
+/* ---- other processes of this user ------------------------------------------------------------ */
+
+static int write_file(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC), rc = 0;
+
+    if (fd < 0)
+        return errno;
+    if (write(fd, text, strlen(text)) < 0)
+        rc = errno;
+    close(fd);
+    return rc;
+}
+
+/* a user namespace of its own, in which it is the same user and group; 0 or an errno */
+static int enter_namespace(void)
+{
+    const unsigned user = geteuid(), group = getegid();
+    char users[48], groups[48];
+    int rc;
+
+    if (unshare(CLONE_NEWUSER) < 0)
+        return errno;
+    snprintf(users, sizeof users, "%u %u 1", user, user);
+    snprintf(groups, sizeof groups, "%u %u 1", group, group);
+    rc = write_file("/proc/self/setgroups", "deny");
+    if (!rc)
+        rc = write_file("/proc/self/uid_map", users);
+    return rc ? rc : write_file("/proc/self/gid_map", groups);
+}
+
+/* Without Landlock, /proc shows a process the memory and the descriptors of all others of its user;
+   not those outside of its user namespace. A child tries it first: half of it would leave this
+   process without a user. 0 or an errno */
+static int leave_others(void)
+{
+    int status = 0;
+    pid_t child;
+
+    /* root has rights that it gives up: then the others have more, and are kept from it */
+    if (geteuid() == 0)
+        return 0;
+    child = fork();
+    if (child == 0)
+        _exit(enter_namespace());
+    if (child < 0 || waitpid(child, &status, 0) < 0)
+        return errno;
+    if (!WIFEXITED(status) || WEXITSTATUS(status))
+        return WIFEXITED(status) ? WEXITSTATUS(status) : ECANCELED;
+    return enter_namespace();
+}
+
 /* ---- rights ---------------------------------------------------------------------------------- */
 
 /* Keep only the capabilities for opening files, not that for priorities: the runtime gives the
@@ -497,6 +550,7 @@ void inphase_sandbox_enter(struct inphase_sandbox *sandbox, const char *scratch)
         return;
     }
     sandbox->landlock_errno = restrict_files(sandbox->allow, scratch, &sandbox->landlock_abi);
+    sandbox->users_errno = sandbox->landlock_abi ? 0 : leave_others();
     sandbox->capabilities_errno = drop_capabilities(sandbox->allow);
     if (!sandbox->capabilities_errno)
         sandbox->capabilities_errno = rc;

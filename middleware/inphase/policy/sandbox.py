@@ -82,6 +82,11 @@ def _lacking(facts: dict[str, int]) -> str:
         parts.append(f"seccomp ({os.strerror(facts['seccomp_errno'])})")
     if not facts["landlock_abi"]:
         parts.append(f"Landlock ({os.strerror(facts['landlock_errno'])})")
+    if facts["users_errno"]:
+        parts.append(
+            f"a user namespace ({os.strerror(facts['users_errno'])}), so it can read the memory of "
+            f"this user's other processes"
+        )
     if facts["capabilities_errno"]:
         parts.append(f"giving up capabilities ({os.strerror(facts['capabilities_errno'])})")
     if facts["others"] > 0:
