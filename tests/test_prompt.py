@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from rich import pretty
 
 import inphase
 from inphase import remote
@@ -140,6 +141,25 @@ def test_a_policy_elsewhere_sees_the_same_lines(frames: Frames) -> None:
     assert repr(there) == repr(here)
     assert [repr(there[name]) for name in there.sensors] == [repr(here[n]) for n in here.sensors]
     assert repr(there.command["arm"]) == repr(here.command["arm"])
+
+
+def test_a_prompt_that_prints_by_rich_has_one_line_likewise(frames: Frames) -> None:
+    for thing in (frames.here, *frames.here.samples.values()):
+        shown = pretty.pretty_repr(thing)
+        assert "\n" not in shown and len(shown) <= 100, shown
+
+
+def test_an_alignment_says_its_instant_and_how_far_each_sample_is(frames: Frames) -> None:
+    at = frames.here.at("joints")
+    assert repr(at) == "<Alignment at joints  of joints, wrench>"
+    assert repr(at["joints"]) == "<Aligned joints  FRESH  nearest  0.0 us away>"
+    assert re.fullmatch(r"<Aligned wrench  FRESH  \w+  \d+\.\d us away>", repr(at["wrench"]))
+
+
+def test_an_alignment_without_a_sample_says_so(tmp_path: Path) -> None:
+    with LockStep(inphase.load(demo_schedule(tmp_path))) as robot:
+        robot.core.fault("silent", 1, 0, 5)
+        assert repr(robot.step().at("joints")["wrench"]) == "<Aligned wrench  no sample>"
 
 
 def test_a_runner_says_its_robot_its_clock_and_how_far_it_is(tmp_path: Path) -> None:

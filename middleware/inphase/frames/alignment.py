@@ -92,6 +92,9 @@ class Alignment:
         except KeyError:
             raise words.unknown("sensor", sensor, self.samples) from None
 
+    def __repr__(self) -> str:
+        return f"<Alignment at {self.sensor}  of {', '.join(self.samples)}>"
+
     def _align(self, index: int, found: list[_Found], method: Method) -> "Aligned":
         """Choose from the samples of a sensor, which come newest first."""
         placed = [f for f in found if f.acquired_ns is not None]
@@ -193,6 +196,9 @@ class Aligned:
         self._instant_ns = alignment.acquired_ns
         self._own = self._layout.sensors[index] == alignment.sensor
         self._uncertainty_ns = alignment.uncertainty_ns
+
+    def __repr__(self) -> str:
+        return f"<Aligned {words.of_aligned(self)}>"
 
     @property
     def name(self) -> str:

@@ -171,6 +171,9 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     def __repr__(self) -> str:
         return f"<Sample {words.of_sample(self)}>"
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, getattr(self, name)) for name in ("name", "status", "age_ns")]
+
 
 class Act:
     """One actuator's requested and applied values: arrays of float64 in SI, one per channel."""
@@ -394,6 +397,9 @@ class Frame(msgspec.Struct, eq=False, gc=False):
 
     def __repr__(self) -> str:
         return f"<Frame {words.of_frame(self)}  of {', '.join(self.layout.sensors)}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, getattr(self, name)) for name in ("cycle", "skew_ns", "sensors")]
 
 
 def _copy(layout: Layout, payloads: Payloads, sensor: int, sequence: int) -> NDArray[Any]:

@@ -20,6 +20,13 @@ def of_sample(sample: Any) -> str:
     return f"{sample.name}  {sample.status}{reason}  age {_span(sample.age_ns)}"
 
 
+def of_aligned(aligned: Any) -> str:
+    """The sensor, the status, and how far from the instant."""
+    if not aligned.is_known:
+        return f"{aligned.name}  no sample"
+    return f"{aligned.name}  {aligned.status}  {aligned.method}  {_span(aligned.distance_ns)} away"
+
+
 def of_act(act: Any) -> str:
     """The actuator, its flags with their reason, and the first values that were applied."""
     reason = "" if act.reason == "none" else f"({act.reason} {act.detail})"
