@@ -592,8 +592,8 @@ struct inphase_sandbox {
     int32_t seccomp_errno;      /* 0: system calls are restricted */
     int32_t landlock_abi;       /* files and devices are restricted by this version of Landlock */
     int32_t landlock_errno;     /* where landlock_abi is 0 */
-    int32_t users_errno;        /* where landlock_abi is 0: no user namespace keeps it from the memory
-                                   and the descriptors of this user's other processes */
+    int32_t users_errno;        /* where landlock_abi is 0: no user namespace keeps it from the
+                                   memory and the descriptors of this user's other processes */
     int32_t capabilities_errno;
     int32_t others;             /* threads that were there: Landlock and capabilities leave them
                                    out */
