@@ -8,6 +8,7 @@
 # make mutants: plants mistakes in the core and counts those that a test notices; an hour or so
 # make faults: 200 random faults per mode on the emulated arm in motion, in random order (a quarter of an hour)
 # make vm-test: the tests that need a kernel's own devices, in a virtual machine (tests/vm/README.md)
+# make bare-test: both commands on bare Debian systems, by a user and by root (tests/bare/README.md)
 # make bench: the figures of benches/README.md, beside their yardsticks; wants a quiet machine
 PYTHON ?= python3
 BIN := .venv/bin
@@ -15,6 +16,9 @@ CMAKE := $(abspath $(BIN))/cmake
 CTEST := $(abspath $(BIN))/ctest
 PACKAGE := $(shell find middleware drivers -name '*.py')
 NATIVE := $(wildcard native/*.h native/*.py native/CMakeLists.txt native/src/*)
+
+# pip is silent about newer versions of itself, and about root, who owns .venv as any user does
+CALM := --disable-pip-version-check --root-user-action=ignore
 
 # what native/fuzz looks at: the program, and inputs of its smoke run
 FUZZ_TARGETS := packets wire mailbox posts guard_page store
@@ -27,7 +31,8 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 
 WORLD_TESTS := tests/test_world.py tests/test_timing_model.py tests/test_randomisation.py
 
-.PHONY: demo test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test bench clean always
+.PHONY: demo test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
+    bare-test bench clean always
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
@@ -41,10 +46,11 @@ world-test: build/oldest/installed
 
 # a second environment: the same package with the oldest simulator
 build/oldest/installed: pyproject.toml $(NATIVE) $(PACKAGE)
-	test -x build/oldest/bin/python || $(PYTHON) -m venv build/oldest
-	build/oldest/bin/python -m pip install --quiet '.[sim,testing]' hypothesis pytest-xdist \
+	@echo "Set-up of build/oldest: fetches the oldest MuJoCo and builds the C core; a minute or two."
+	@test -x build/oldest/bin/python || $(PYTHON) -m venv build/oldest
+	@build/oldest/bin/python -m pip install --quiet $(CALM) '.[sim,testing]' hypothesis pytest-xdist \
 	    'mujoco==3.17.0'
-	touch $@
+	@touch $@
 
 # an editable install has a list of the modules: another list wants another install
 build/modules: always
@@ -52,9 +58,12 @@ build/modules: always
 	@printf '%s\n' $(sort $(PACKAGE)) | cmp -s - $@ || printf '%s\n' $(sort $(PACKAGE)) > $@
 
 .venv/installed: pyproject.toml $(NATIVE) build/modules
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
-	touch $@
+	@test -x $(BIN)/python || echo "Set-up, 1 of 2: makes a Python environment in .venv."
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Set-up, 2 of 2: fetches Python packages (900 MB on disk) and builds the C core;" \
+	    "a minute or two."
+	@$(BIN)/python -m pip install --quiet $(CALM) --editable '.[all,dev]'
+	@touch $@
 
 # what failed beside another test that wants the same cores, by itself: the wall clock is real there
 again = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m real
@@ -117,8 +126,9 @@ sanitize: .venv/installed build/asan/installed
 
 # a second environment: the same package, with its core built for ASAN+UBSAN
 build/asan/installed: pyproject.toml $(NATIVE) $(PACKAGE)
-	test -x build/asan/bin/python || $(PYTHON) -m venv build/asan
-	build/asan/bin/python -m pip install --quiet \
+	@echo "Set-up of build/asan: fetches Python packages and builds the C core for ASAN."
+	@test -x build/asan/bin/python || $(PYTHON) -m venv build/asan
+	@build/asan/bin/python -m pip install --quiet $(CALM) \
 	    --config-settings=cmake.define.INPHASE_SANITIZE=address,undefined \
 	    --config-settings=build-dir=build/asan-core '.[all,dev]'
 	touch $@
@@ -132,6 +142,9 @@ faults: .venv/installed
 
 vm-test: .venv/installed
 	$(BIN)/python tests/vm/run.py
+
+bare-test:
+	$(PYTHON) tests/bare/run.py
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

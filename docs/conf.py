@@ -20,6 +20,7 @@ include_patterns = [
     "native/fuzz/README.md",
     "tests/*.md",
     "tests/vm/README.md",
+    "tests/bare/README.md",
 ]
 exclude_patterns = [".*", "build", "dist", "**/templates"]
 
