@@ -285,6 +285,20 @@ def test_two_users_and_two_robots_of_one_name_never_meet(robot: LockStep, root: 
 
 
 @needs_root
+def test_another_users_robot_is_named_with_its_user_and_the_key_that_opens_it(
+    robot: LockStep, root: Path
+) -> None:
+    ask = (
+        "from inphase.frames.store_follower import StoreFollower\n"
+        "try: StoreFollower.of_robot('arm')\nexcept errors.StoreError as error: print(error)"
+    )
+    with named(robot, "arm"):
+        done = as_user(NOBODY, root, ask)
+        assert "User root has one" in done.stdout and "[store] group" in done.stdout, done.stderr
+    assert "start it with: inphase run" in as_user(NOBODY, root, ask).stdout
+
+
+@needs_root
 def test_a_group_that_may_read_finds_the_robot_and_cannot_change_it(
     robot: LockStep, root: Path
 ) -> None:

@@ -37,8 +37,12 @@ class StoreFollower:
         """Of a running robot, by its name, or by its path. Raises StoreError."""
         path = robot if "/" in robot else store_names.find(robot)
         if path is None:
+            others = " and ".join(store_names.not_ours(robot))
             raise StoreError(
                 f"no robot {robot!r} runs on this host; start it with: inphase run SCHEDULE"
+                if not others
+                else f"no robot {robot!r} of this user runs on this host. User {others} has one: "
+                f'[store] group = "GROUP" in its schedule lets that group read it'
             )
         return cls(path)
 

@@ -9,6 +9,7 @@ dead.
 import contextlib
 import errno
 import os
+import pwd
 import re
 import socket
 import stat
@@ -247,6 +248,19 @@ def find(robot: str) -> str | None:
             f"its schedule, or ask by the path"
         )
     return found[0] if found else None
+
+
+def not_ours(robot: str) -> list[str]:
+    """Users, by their names, who have a robot of that name, running or left by one that was killed,
+    which this user may not read."""
+    users = []
+    for user in other_users():
+        theirs = [e for e in _entries(folder(user)) if _NAME.fullmatch(e.name)]
+        if any(robot_of(e.name) == robot and not _is_for_us(e.path) for e in theirs):
+            users.append(str(user))
+            with contextlib.suppress(KeyError):
+                users[-1] = pwd.getpwuid(user).pw_name
+    return users
 
 
 def who_runs(path: str) -> str:
