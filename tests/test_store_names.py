@@ -56,6 +56,7 @@ def as_user(user: int, root: Path, code: str, *groups: int) -> subprocess.Comple
         "import os\nfrom pathlib import Path\nfrom inphase import errors\n"
         "from inphase.host import store_names as names\n"
         "from inphase.frames import store\n"
+        "from inphase.frames.store_follower import StoreFollower\n"
         f"os.setgroups({list(groups)})\nos.setgid({user})\nos.setuid({user})\n"
         f"names.ROOT = Path({str(root)!r})\n{code}"
     )
@@ -288,10 +289,7 @@ def test_two_users_and_two_robots_of_one_name_never_meet(robot: LockStep, root: 
 def test_another_users_robot_is_named_with_its_user_and_the_key_that_opens_it(
     robot: LockStep, root: Path
 ) -> None:
-    ask = (
-        "from inphase.frames.store_follower import StoreFollower\n"
-        "try: StoreFollower.of_robot('arm')\nexcept errors.StoreError as error: print(error)"
-    )
+    ask = "try: StoreFollower.of_robot('arm')\nexcept errors.StoreError as error: print(error)"
     with named(robot, "arm"):
         done = as_user(NOBODY, root, ask)
         assert "User root has one" in done.stdout and "[store] group" in done.stdout, done.stderr
