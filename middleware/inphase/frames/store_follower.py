@@ -41,7 +41,8 @@ class StoreFollower:
             raise StoreError(
                 f"no robot {robot!r} runs on this host; start it with: inphase run SCHEDULE"
                 if not others
-                else f"no robot {robot!r} of this user runs on this host. User {others} has one: "
+                else f"no robot {robot!r} of this user runs on this host. User {others} has one, "
+                f"or left it behind: "
                 f'[store] group = "GROUP" in its schedule lets that group read it'
             )
         return cls(path)
