@@ -89,8 +89,12 @@ def system(name: str) -> Path:
     with log.open("wb") as out:
         if subprocess.run(words, stdout=out, stderr=out, check=False).returncode:
             raise Missing(f"debootstrap cannot make {name}: see {log}")
-    for command in ("useradd --create-home --uid 1000 person", "sh -c 'echo bare >/etc/hostname'"):
-        subprocess.run(["chroot", fresh, *shlex.split(command)], check=True)
+    # an installer writes both
+    (fresh / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
+    (fresh / "etc/hostname").write_text("bare\n")
+    subprocess.run(
+        ["chroot", fresh, "useradd", "--create-home", "--uid", "1000", "person"], check=True
+    )
     fresh.rename(path)
     return path
 
