@@ -69,7 +69,8 @@ def test_a_policy_of_which_no_command_is_accepted_is_told_with_its_reason(
     result = run(tmp_path, policy)
     (told,) = result["events"]
     assert told.startswith(
-        f"the policy gave no acceptable command for the last 1.4 s ({reason}: {CYCLES} cycles"
+        f"the policy gave no acceptable command for the last 1.4 s; cycles of the run without one: "
+        f"{reason} {CYCLES} ("
     )
     assert (exit_code(result), result["policy"]["unanswered"]) == (7, CYCLES)
 
@@ -77,8 +78,17 @@ def test_a_policy_of_which_no_command_is_accepted_is_told_with_its_reason(
 def test_a_policy_that_fails_for_the_rest_of_a_run_is_told(tmp_path: Path) -> None:
     result = run(tmp_path, then(broken, CYCLES - 500))
     (told,) = result["events"]
-    assert told.startswith("the policy gave no acceptable command for the last 1.0 s (raised: 500 ")
+    assert told.startswith("the policy gave no acceptable command for the last 1.0 s; ")
+    assert " raised 500 (" in told
     assert (exit_code(result), result["policy"]["unanswered"]) == (7, 500)
+
+
+def test_all_reasons_of_a_run_are_told_since_the_last_ones_are_not_counted(tmp_path: Path) -> None:
+    def odd(frame: Frame) -> Any:
+        return wrong_shape(frame) if frame.cycle < CYCLES - 200 else broken(frame)
+
+    (told,) = run(tmp_path, odd)["events"]
+    assert told.index(" shape 500 (") < told.index(" raised 200 (")
 
 
 @pytest.mark.parametrize("policy", [then(broken, CYCLES - 499), until(broken, 600)])

@@ -30,6 +30,7 @@ _COUNTS = (
     "error_passive",
 )
 _MOMENT_NS = 1_000_000_000
+_PAGE = "see the reasons in native/inphase.h"
 _REMEDIES = {
     "raised": "correct the error that it printed",
     "shape": "return one number per channel, in the schedule's order of actuators",
@@ -188,12 +189,13 @@ def shortfalls(result: dict[str, Any]) -> list[str]:
     texts = []
     if _is_unanswered(result):
         policy = result["policy"]
-        reason, count = max(policy["reasons"].items(), key=lambda item: item[1])
         last_s = policy["unanswered"] * result["period_ns"] / 1e9
-        remedy = _REMEDIES.get(reason, "see the table of reasons in POLICIES.md")
+        # which of them were the last is not counted: all are told
+        by_count = sorted(policy["reasons"].items(), key=lambda item: -item[1])
+        reasons = [f"{reason} {n} ({_REMEDIES.get(reason, _PAGE)})" for reason, n in by_count]
         texts.append(
-            f"the policy gave no acceptable command for the last {last_s:.1f} s ({reason}: {count} "
-            f"cycles of the run): {remedy}"
+            f"the policy gave no acceptable command for the last {last_s:.1f} s; cycles of the run "
+            f"without one: {', '.join(reasons)}"
         )
     for name in _never_fresh(result):
         found = result["sensors"][name]["status"]
