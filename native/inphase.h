@@ -1095,7 +1095,8 @@ struct inphase_twin {
    links to no simulator. Lock step only. Everything stays the caller's, who keeps it alive and uses
    it only between calls of the core.
 
-   The world stands at grid points start + n * step_ns. An event between two grid points (a late
+   The world stands at grid points start + k * period / steps, rounded down to nanoseconds: `steps`
+   equal steps make a cycle. An event between two grid points (an offset of the schedule, a late
    trigger, a drawn latency) is reached by a shorter step, and another one leads back to the grid.
    So a sample has the state of the instant of its stamp. */
 struct inphase_world {
@@ -1106,7 +1107,7 @@ struct inphase_world {
     void *data;
     double *timestep;           /* in the model, seconds: the core sets it for a shorter step */
     double step_s;              /* its value for a whole step */
-    int64_t step_ns;
+    int64_t steps;              /* whole steps per cycle, 1 or more */
     const int32_t *warning;     /* counts of the world's warnings */
     uint32_t warnings;
     uint32_t warning_stride;    /* bytes from one to the next */

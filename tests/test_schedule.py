@@ -312,7 +312,9 @@ BAD = {
         "rate_hz = 500", "rate_hz = 500\nperiod_us = 2000", "cycle", ("500", "2000"), "[cycle]"
     ),
     "neither rate nor period": Bad("rate_hz = 500\n", "", "cycle", ("exactly one",), "[cycle]"),
-    "period not whole": Bad("= 500", "= 300", "cycle.rate_hz", ("300", "period_us = 3333.333")),
+    "rate of another form": Bad(
+        "= 500", "= '30000:1001'", "cycle.rate_hz", ("'30000:1001'", '"30000/1001"'), "rate_hz"
+    ),
     "period too long": Bad("= 500", "= 0.5", "cycle.rate_hz", ("2000000000 ns", "0.5")),
     "period too short": Bad("= 500", "= 20_000", "cycle.rate_hz", ("50000 ns", "100000")),
     "rate not finite": Bad("= 500", "= inf", "cycle.rate_hz", ("not finite", "inf")),

@@ -267,7 +267,7 @@ def test_motors_with_a_drive_take_positions_within_the_motors_force(tmp_path: Pa
     [
         ('"two.xml"', '"none.xml"', r"world\.model", "no such file"),
         ('"home"', '"nowhere"', r"world\.keyframe", "no key 'nowhere'; it has home"),
-        ("step_us = 500", "step_us = 300", r"world\.step_us", "nearest .* step_us = 250"),
+        ("step_us = 500", "step_us = 0.3", r"world\.step_us", "give step_us = 1 or more"),
         ("step_us = 500\n", "", r"", ""),
         ('joints = ["one", "two"]', 'joints = ["one", "three"]', r"world\.sensor\.joints\.joints",
          "no joint 'three'; it has one, two"),
@@ -311,7 +311,7 @@ def test_what_does_not_fit_the_model_is_refused_with_its_key(
 def test_everything_that_does_not_fit_the_model_is_named(tmp_path: Path) -> None:
     changes = {
         '"home"': '"nowhere"',
-        "step_us = 500": "step_us = 300",
+        "step_us = 500": "step_us = 0.3",
         'joints = ["one", "two"]': 'joints = ["one", "three"]',
         '{ sensor = "tip" }': '{ sensor = "tap" }',
         'actuators = ["one", "two"]': 'actuators = ["one"]',

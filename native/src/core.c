@@ -200,13 +200,15 @@ static bool twin_holds(const struct inphase_core *core, const struct sensor *sen
     return true;
 }
 
-static int fill_world(struct world *world, const struct inphase_world *config)
+static int fill_world(struct world *world, const struct inphase_world *config, int64_t period_ns)
 {
-    if (!config->step || !config->forward || !config->timestep || config->step_ns <= 0 ||
+    if (!config->step || !config->forward || !config->timestep || config->steps <= 0 ||
+        config->steps > period_ns ||
         config->warnings > sizeof world->warned / sizeof *world->warned ||
         (config->warnings && !config->warning))
         return -EINVAL;
     world->spec = *config;
+    world->period_ns = period_ns;
     for (uint32_t i = 0; i < config->warnings; i++)
         world->warned[i] =
             *(const int32_t *)((const char *)config->warning + i * config->warning_stride);
@@ -261,7 +263,7 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
         core->device[i].sensor = core->device[i].actuator = -1;
     }
     if (config->world && config->virtual_time)
-        rc = fill_world(&core->world, config->world);
+        rc = fill_world(&core->world, config->world, config->period_ns);
     for (uint32_t i = 0; i < core->sensors && rc == 0; i++)
         rc = make_sensor(core, i, &config->sensor[i], config->virtual_time);
     for (uint32_t i = 0; i < core->actuators && rc == 0; i++)

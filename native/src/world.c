@@ -79,21 +79,30 @@ static bool is_sound(struct world *world)
     return true;
 }
 
+/* the instant of a grid point; in whole cycles and the rest, so that no product overflows */
+static int64_t grid_point(const struct world *world, int64_t number)
+{
+    int64_t steps = world->spec.steps;
+
+    return number / steps * world->period_ns + number % steps * world->period_ns / steps;
+}
+
 bool world_advance(struct world *world, int64_t to_ns)
 {
     const struct inphase_world *spec = &world->spec;
 
     while (world->now_ns < to_ns && !world->failure) {
-        int64_t grid_ns = (world->whole_steps + 1) * spec->step_ns;
+        int64_t grid_ns = grid_point(world, world->whole_steps + 1);
         int64_t until_ns = grid_ns < to_ns ? grid_ns : to_ns;
-        int64_t step_ns = until_ns - world->now_ns;
+        bool is_whole =
+            until_ns == grid_ns && world->now_ns == grid_point(world, world->whole_steps);
 
         /* an instant between grid points: a shorter step to it, and another one from it */
-        if (step_ns != spec->step_ns)
-            *spec->timestep = (double)step_ns / 1e9;
+        if (!is_whole)
+            *spec->timestep = (double)(until_ns - world->now_ns) / 1e9;
         if (!call(world, spec->step) || !is_sound(world))
             break;
-        if (step_ns != spec->step_ns)
+        if (!is_whole)
             *spec->timestep = spec->step_s;
         world->now_ns = until_ns;
         world->whole_steps += until_ns == grid_ns;

@@ -9,6 +9,7 @@
 struct world {
     struct inphase_world spec;   /* step NULL: there is none */
     int64_t now_ns;              /* where it stands */
+    int64_t period_ns;           /* constant: of a cycle, spec.steps whole steps */
     int64_t whole_steps;         /* grid points passed */
     bool is_derived;             /* a forward pass was made since it last moved or was commanded */
     int failure;                 /* as struct inphase_world_failure says */

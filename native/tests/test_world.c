@@ -93,6 +93,7 @@ struct choice {
     bool derived, rendered;
     const struct inphase_distribution *delay, *inference, *wake_late;
     int warn_at, raise_at;
+    int64_t steps;              /* per cycle, 0: four */
 };
 static const struct choice usual = {.warn_at = -1, .raise_at = -1};
 
@@ -122,8 +123,8 @@ static void open_robot(struct robot *robot, const struct choice *choice)
     struct inphase_world world = {
         .step = step, .forward = forward, .catch_errors = catch_errors, .model = &robot->stub,
         .data = &robot->stub, .timestep = &robot->stub.timestep, .step_s = 0.00025,
-        .step_ns = STEP_NS, .warning = robot->stub.warning, .warnings = 2, .warning_stride = 4,
-        .fatal = 2, .render = render, .user = &robot->render_result,
+        .steps = PERIOD_NS / STEP_NS, .warning = robot->stub.warning, .warnings = 2,
+        .warning_stride = 4, .fatal = 2, .render = render, .user = &robot->render_result,
     };
     struct inphase_config config = {
         .period_ns = PERIOD_NS, .read_deadline_ns = 400000, .act_ns = ACT_NS,
@@ -138,6 +139,10 @@ static void open_robot(struct robot *robot, const struct choice *choice)
     robot->stub.raise_at = choice->raise_at;
     if (choice->delay)
         actuator.delay = *choice->delay;
+    if (choice->steps) {
+        world.steps = choice->steps;
+        world.step_s = robot->stub.timestep = PERIOD_NS / 1e9 / (double)choice->steps;
+    }
     if (choice->inference)
         config.inference = *choice->inference;
     if (choice->wake_late)
@@ -194,6 +199,28 @@ static void an_instant_between_grid_points_is_reached_by_a_shorter_step(void)
     CHECK(robot.stub.step[2] == 0.00025 && robot.stub.step[4] == 0.00025);
     CHECK_EQUAL(robot.core->sensor[0].newest.acquired_ns, 2 * PERIOD_NS + 100000);
     CHECK(robot.stub.timestep == 0.00025);
+    close_robot(&robot);
+}
+
+static void steps_that_are_no_whole_nanoseconds_end_with_the_cycle(void)
+{
+    const struct choice choice = {.warn_at = -1, .raise_at = -1, .steps = 3};
+    const double third = PERIOD_NS / 1e9 / 3;
+    struct robot robot;
+
+    /* of each cycle: to 333333 ns, to the act at 500000 and on to 666666, and to its end */
+    open_robot(&robot, &choice);
+    for (int i = 0; i < 601; i++)
+        turn(&robot, 1);
+    CHECK_EQUAL(robot.stub.steps, 600 * 4);
+    for (int i = 0; i < robot.stub.steps; i += 4) {
+        CHECK(robot.stub.step[i] == third && robot.stub.step[i + 3] == third);
+        CHECK(fabs(robot.stub.step[i + 1] - 0.000166667) < 1e-15);
+        CHECK(fabs(robot.stub.step[i + 2] - 0.000166666) < 1e-15);
+    }
+    CHECK_EQUAL(robot.core->world.whole_steps, 600 * 3);
+    CHECK_EQUAL(robot.core->world.now_ns, 600LL * PERIOD_NS);
+    CHECK(robot.stub.timestep == third);
     close_robot(&robot);
 }
 
@@ -396,6 +423,7 @@ int main(void)
 {
     RUN(steps_are_whole_where_events_are_on_the_grid);
     RUN(an_instant_between_grid_points_is_reached_by_a_shorter_step);
+    RUN(steps_that_are_no_whole_nanoseconds_end_with_the_cycle);
     RUN(a_command_takes_effect_after_its_delay);
     RUN(commands_overtake_none);
     RUN(what_is_derived_is_of_the_acquisition);

@@ -90,6 +90,7 @@ class Report:
         world = [] if self.world is None else [Text(_describe_world(self.world))]
         return Group(
             head,
+            Text(_describe_period(plan.schedule.cycle.period_ns)),
             drawn,
             Text(),
             spread,
@@ -101,6 +102,11 @@ class Report:
             machine,
             *notes,
         )
+
+
+def _describe_period(period_ns: int) -> str:
+    """The cycle as the core has it: a rate is rounded to a period of whole nanoseconds."""
+    return f"a cycle of {period_ns} ns: {1e9 / period_ns:.10g} Hz"
 
 
 def _describe_world(facts: dict[str, Any]) -> str:
@@ -273,8 +279,8 @@ def _world(plan: Plan) -> dict[str, Any]:
     drawn = Randomisation(plan, world).drawn
     return facts | {
         "version": world.version,
-        "step_ns": world.step_ns,
-        "steps": described.cycle.period_ns // world.step_ns,
+        "step_ns": float(world.grid.step_ns),
+        "steps": world.grid.steps,
         "knobs": len(world.knobs.paths()) + len(timing_model.paths(described)),
         "drawn": len(drawn),
     }

@@ -61,7 +61,7 @@ def world_struct(world: World, keep: list[Any]) -> Any:
     made.data = ffi.cast("void *", engine.data)
     made.timestep = ffi.cast("double *", engine.timestep)
     made.step_s = engine.step_s
-    made.step_ns = engine.step_ns
+    made.steps = engine.steps
     made.warning = ffi.cast("int32_t *", engine.warning)
     made.warnings = engine.warnings
     made.warning_stride = engine.warning_stride

@@ -5,7 +5,9 @@ where they lie (native/inphase.h, struct inphase_world); nothing of a simulator 
 is in `mujoco_world`.
 """
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 from inphase.errors import WorldError
 from inphase.plan.plan import Plan
 from inphase.schedule import Schedule
+
+_NO_MATTER = Fraction(1, 1000)  # share by which a step may be longer than the model's
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,36 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class StepGrid:
+    """Physics steps of equal length, a whole number of them in each cycle.
+
+    Step k ends at k * period / steps, rounded down to nanoseconds, from the start of cycle 0.
+    """
+
+    period_ns: int
+    steps: int
+    """per cycle"""
+
+    @classmethod
+    def near(cls, period_ns: int, step_ns: Fraction) -> "StepGrid":
+        """The steps nearest to a length, and not above it by more than a thousandth."""
+        return cls(period_ns, max(1, math.ceil(period_ns / step_ns * (1 - _NO_MATTER))))
+
+    @property
+    def step_ns(self) -> Fraction:
+        """Length of a step in nanoseconds."""
+        return Fraction(self.period_ns, self.steps)
+
+    def end_ns(self, step: int) -> int:
+        """The instant at which that many steps are done."""
+        return step * self.period_ns // self.steps
+
+    def done(self, at_ns: int) -> int:
+        """The steps that end at an instant or before it."""
+        return ((at_ns + 1) * self.steps - 1) // self.period_ns
+
+
+@dataclass(frozen=True)
 class Engine:
     """Addresses of functions and of data, as struct inphase_world has them."""
 
@@ -60,7 +94,7 @@ class Engine:
     data: int
     timestep: int
     step_s: float
-    step_ns: int
+    steps: int
     warning: int
     warnings: int
     warning_stride: int

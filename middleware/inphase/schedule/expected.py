@@ -3,7 +3,7 @@
 from inphase.schedule import toml_position
 
 MEANING = {
-    "rate_hz": "cycles per second, such as 500",
+    "rate_hz": 'cycles per second, such as 500, or a fraction such as "30000/1001"',
     "period_us": "the period in microseconds, such as 2000",
     "read_deadline_us": "microseconds from the cycle's start, such as 1200",
     "act_us": "microseconds from the cycle's start, such as 1600",

@@ -87,7 +87,8 @@ class WorldTable(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     model: Annotated[str, Meta(min_length=1)]
     """The MJCF file."""
     step_us: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
-    """The physics step. Left out: the model's."""
+    """The physics step; the nearest one below that divides the period is taken. Left out: the
+    model's."""
     keyframe: str | None = None
     """Start of an episode. Left out: the model's own start."""
     shadows: bool = False

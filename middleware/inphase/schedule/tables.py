@@ -14,6 +14,8 @@ from inphase.schedule.simulation_tables import Knob, Task, Timing, WorldTable
 from inphase.schedule.table import Table
 
 Positive = Annotated[float, Meta(gt=0)]
+Ratio = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,8}/[1-9][0-9]{0,8}$")]
+"""A fraction, as "30000/1001"."""
 Numbers = float | list[float]
 """A number for all channels, or one per channel; read it with `Schedule.numbers`."""
 Pairs = list[float | list[float]]
@@ -33,10 +35,11 @@ class Cycle(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Offset at which the frame is latched: a sample that comes later is LATE. Before `act_us`."""
     act_us: Annotated[int, Meta(gt=0)]
     """Offset at which commands are written, whatever the policy took. Inside the period."""
-    rate_hz: Positive | None = None
-    """Cycles per second."""
+    rate_hz: Positive | Ratio | None = None
+    """Cycles per second, such as 500, 29.97 or "30000/1001". The period is rounded to nanoseconds,
+    and `inphase check` shows it."""
     period_us: Positive | None = None
-    """Length of a cycle, in place of `rate_hz`; a whole number of nanoseconds."""
+    """Length of a cycle, in place of `rate_hz`."""
     realtime: Literal["require", "prefer"] = "require"
     """A right that the machine refuses ends the start ("require"), or is told ("prefer")."""
     priority: Annotated[int, Meta(ge=1, le=98)] = 80
@@ -55,8 +58,8 @@ class Cycle(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def period_ns(self) -> int:
-        """Length of one cycle in nanoseconds; a loaded schedule's is whole."""
-        return int(exact_period(self))
+        """Length of one cycle in nanoseconds; `exact_period`, rounded."""
+        return round(exact_period(self))
 
     @property
     def read_deadline_ns(self) -> int:
@@ -484,6 +487,6 @@ def exact_period(cycle: Cycle) -> Fraction:
 
 
 @lru_cache(maxsize=16)  # every rule of an offset asks for it
-def _exact_period(written: float, *, is_rate: bool) -> Fraction:
-    exact = Fraction(repr(written))
+def _exact_period(written: float | str, *, is_rate: bool) -> Fraction:
+    exact = Fraction(str(written))  # decimal, as it was written
     return Fraction(10**9) / exact if is_rate else exact * 1000

@@ -64,7 +64,7 @@ class WallWorld:
     def __init__(self, path: Path, channel: int = -1) -> None:
         self.plan = _plan(path)
         self.world = MujocoWorld(self.plan)
-        self.step_ns = self.world.step_ns
+        self.grid = self.world.grid
         self.steps = 0
         self.behind = 0
         """how often the world was behind"""
@@ -90,14 +90,14 @@ class WallWorld:
     @property
     def time_ns(self) -> int:
         """The instant of CLOCK_MONOTONIC that the world is at."""
-        return self.start_ns + self.steps * self.step_ns
+        return self.start_ns + self.grid.end_ns(self.steps)
 
     def advance(self, to_ns: int) -> None:
         """Step the world up to an instant, in whole steps; an earlier one changes nothing.
 
         Raises WorldError when it diverges, or cannot keep up with real time.
         """
-        target = (to_ns - self.start_ns) // self.step_ns
+        target = self.grid.done(to_ns - self.start_ns)
         if target <= self.steps:
             return
         began_ns = time.monotonic_ns()
@@ -155,7 +155,7 @@ class WallWorld:
             raise self._failure(1 + what, "")
 
     def _failure(self, what: int, message: str) -> WorldError:
-        return self.world.explain(Failure(what, -1, self.steps * self.step_ns, message))
+        return self.world.explain(Failure(what, -1, self.grid.end_ns(self.steps), message))
 
     # ---- commands ----------------------------------------------------------------------------
 
@@ -196,7 +196,8 @@ class WallWorld:
     def _steps_to_effect(self) -> int:
         if not self._effects:
             return _CHUNK
-        return max(1, -((self.time_ns - self._effects[0].at_ns) // self.step_ns))
+        before = self.grid.done(self._effects[0].at_ns - 1 - self.start_ns)
+        return max(1, before + 1 - self.steps)
 
     # ---- readings ----------------------------------------------------------------------------
 

@@ -32,14 +32,8 @@ def _check_period(schedule: Schedule) -> Iterator[ScheduleFault]:
         return
     key = "cycle.period_us" if cycle.rate_hz is None else "cycle.rate_hz"
     written = cycle.period_us if cycle.rate_hz is None else cycle.rate_hz
-    period = exact_period(cycle)
-    if period.denominator != 1:
-        yield schedule.fault(
-            key,
-            f"the period is not a whole number of nanoseconds: {float(period):.3f} ns, "
-            f"got {written}; give period_us = {round(period) / 1000}",
-        )
-    elif not _PERIOD_NS_MIN <= period <= _PERIOD_NS_MAX:
+    period = round(exact_period(cycle))
+    if not _PERIOD_NS_MIN <= period <= _PERIOD_NS_MAX:
         yield schedule.fault(
             key,
             f"the period is {period} ns, got {written}; "
@@ -59,11 +53,10 @@ def _check_read_deadline(schedule: Schedule) -> Iterator[ScheduleFault]:
 
 def _check_act(schedule: Schedule) -> Iterator[ScheduleFault]:
     cycle = schedule.cycle
-    period = exact_period(cycle)
-    if cycle.act_ns >= period:
+    if cycle.act_ns >= cycle.period_ns:
         yield schedule.fault(
             "cycle.act_us",
-            f"{cycle.act_us} us is not inside the period of {float(period) / 1000:g} us; "
+            f"{cycle.act_us} us is not inside the period of {cycle.period_ns / 1000:g} us; "
             f"act earlier or make the period longer",
         )
 

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from inphase.core.world_seam import Engine
+from inphase.core.world_seam import Engine, StepGrid
 from inphase.errors import WorldError, install
 
 _OLDEST = (3, 17)
@@ -68,7 +68,7 @@ def why_no_images() -> str | None:
     return None
 
 
-def engine_of(mujoco: Any, model: Any, data: Any, step_ns: int) -> Engine:
+def engine_of(mujoco: Any, model: Any, data: Any, grid: StepGrid) -> Engine:
     """The addresses with which the core steps a model. Raises WorldError for a version that is not
     known."""
     library = _library(mujoco)
@@ -81,7 +81,7 @@ def engine_of(mujoco: Any, model: Any, data: Any, step_ns: int) -> Engine:
         data=int(data._address),
         timestep=timestep_address(mujoco, model),
         step_s=float(model.opt.timestep),
-        step_ns=step_ns,
+        steps=grid.steps,
         warning=int(warning.ctypes.data),
         warnings=len(warning),
         warning_stride=int(warning.strides[0]),

@@ -6,13 +6,14 @@ name. It needs the package `mujoco` (extra `sim`).
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.core.world_seam import Controls, Failure, WorldReading
+from inphase.core.world_seam import Controls, Failure, StepGrid, WorldReading
 from inphase.driver import TwinKind
 from inphase.errors import ScheduleError, ScheduleFault, WorldError
 from inphase.plan.actuator_plan import ActuatorPlan
@@ -28,6 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _SUGGESTED = 8
+_STEP_US_MIN = 1
 _REMEDIES = {
     "CONTACTFULL": 'more memory for it in the model, <size memory="..."/>',
     "CNSTRFULL": 'more memory for it in the model, <size memory="..."/>',
@@ -71,7 +73,7 @@ class MujocoWorld:
         self.model = self._load()
         self.data = self._mujoco.MjData(self.model)
         self._faults: list[ScheduleFault] = []
-        self.step_ns = self._attempt(self._choose_step) or 0
+        self.grid = self._attempt(self._choose_steps) or StepGrid(plan.schedule.cycle.period_ns, 1)
         self._keyframe = self._attempt(self._find_keyframe)
         self._images: dict[int, RenderedImage] = {}
         self.reset()
@@ -84,7 +86,7 @@ class MujocoWorld:
         self.knobs = Knobs(self._mujoco, self.model, self.data)
         self._cameras = Cameras(self._mujoco, self.model, self.table, self.knobs)
         self.reset()
-        self.engine = engine_of(self._mujoco, self.model, self.data, self.step_ns)
+        self.engine = engine_of(self._mujoco, self.model, self.data, self.grid)
 
     def _attempt(self, make: Callable[P, T], *given: P.args, **options: P.kwargs) -> T | None:
         """The result of `make`. None: it found faults, which are kept."""
@@ -123,40 +125,22 @@ class MujocoWorld:
                 f"remove it with mujoco.set_mjcb_{found[0]}(None)",
             )
 
-    def _choose_step(self) -> int:
-        """The physics step in ns, which divides the schedule's events."""
-        step_ns = self.model.opt.timestep * 1e9
-        key = "world.model"
-        if self.table.step_us is not None:
-            step_ns, key = self.table.step_us * 1e3, "world.step_us"
-        whole = round(step_ns)
-        events = self._events()
-        divisor = math.gcd(*events.values())
-        if whole > 0 and abs(step_ns - whole) < 1e-3 and divisor % whole == 0:
-            if self.table.step_us is not None:
-                self.model.opt.timestep = whole / 1e9
-            return int(whole)
-        worst = next((name for name, at in events.items() if whole < 1 or at % whole), "")
-        nearest = min(_divisors(divisor), key=lambda ns: (abs(ns - step_ns), ns))
-        raise self.schedule.error(
-            key,
-            f"a physics step of {step_ns / 1e3:g} us does not divide {worst}, "
-            f"{events.get(worst, 0) / 1e3:g} us; the nearest that divides all events is "
-            f"step_us = {nearest / 1e3:g}",
-        )
-
-    def _events(self) -> dict[str, int]:
-        """The schedule's events at a fixed time, in ns from the start of a cycle."""
-        cycle = self.schedule.cycle
-        events = {"the period": cycle.period_ns}
-        for sensor in self.plan.sensors:
-            if not sensor.schedule.free_running:
-                events[f"the trigger of {sensor.name}"] = sensor.schedule.trigger_ns
-        for actuator in self.plan.actuators:
-            delay_ns = self.plan.timing.delay(actuator.name)
-            at_ns = cycle.act_ns + round(delay_ns.low if delay_ns.is_constant else 0)
-            events[f"the effect of {actuator.name}"] = at_ns
-        return events
+    def _choose_steps(self) -> StepGrid:
+        """The physics steps of a cycle: the schedule's or the model's step, or the nearest below
+        that divides the period."""
+        key, step_us = "world.step_us", self.table.step_us
+        if step_us is None:
+            key, step_us = "world.model", self.model.opt.timestep * 1e6
+        if not _STEP_US_MIN <= step_us < math.inf:
+            raise self.schedule.error(
+                key,
+                f"a physics step of {step_us:g} us; give step_us = {_STEP_US_MIN} or more in "
+                f"[world]",
+            )
+        # decimal, as it was written: 0.002 s are 2 ms exactly
+        grid = StepGrid.near(self.schedule.cycle.period_ns, 1000 * Fraction(f"{step_us:.12g}"))
+        self.model.opt.timestep = float(grid.step_ns / 10**9)
+        return grid
 
     def _find_keyframe(self) -> int | None:
         if self.table.keyframe is None:
@@ -486,8 +470,3 @@ _COUNTS = {"joint": "jnt", "camera": "cam", "actuator": "u", "texture": "tex", "
 def _places(array: NDArray[np.float64], first: int, count: int) -> list[int]:
     base = int(array.ctypes.data)
     return [base + 8 * (first + i) for i in range(count)]
-
-
-def _divisors(number: int) -> Sequence[int]:
-    small = [i for i in range(1, math.isqrt(number) + 1) if number % i == 0]
-    return small + [number // i for i in small]
