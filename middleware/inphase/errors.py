@@ -21,9 +21,12 @@ EXTRAS = {
 def install(module: str) -> str:
     """The remedy for a module that is not installed."""
     name = module.partition(".")[0]
-    if name in EXTRAS:
-        return f"install it: pip install 'inphase[{EXTRAS[name]}]'"
-    return f"install it: pip install {name}"
+    return install_extras([EXTRAS[name]]) if name in EXTRAS else f"install it: pip install {name}"
+
+
+def install_extras(extras: Iterable[str]) -> str:
+    """The remedy for extras of inphase that are not installed."""
+    return f"install it: pip install 'inphase[{','.join(extras)}]'"
 
 
 class InphaseError(Exception):

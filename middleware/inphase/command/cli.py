@@ -120,6 +120,67 @@ def _run_wall_clock(described: Any, options: Any, as_json: bool) -> dict[str, An
 
 
 @cli.command()
+@click.argument("name", default="demo")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="stop after so long",
+)
+def demo(*, name: str, seconds: float) -> None:
+    """Run a ready schedule in real time, by default the one called demo; nothing is plugged in.
+
+    `inphase schedules` lists them. One with a simulated world runs in it.
+    """
+    from inphase.command import ready_schedules
+    from inphase.plan.validation import load
+    from inphase.runtime.run_options import RunOptions
+
+    ready = ready_schedules.find(name)
+    ready.refuse_missing_extras()
+    click.echo(f"{name}: {ready.about}", err=True)
+    click.echo(f"to change it: inphase schedules --copy {name}", err=True)
+    described = load(ready.path)
+    cycles = max(1, round(seconds * 1e9 / described.cycle.period_ns))
+    options = RunOptions(cycles, simulate=ready.has_world)
+    _show_result(_run_wall_clock(described, options, as_json=False), as_json=False)
+
+
+@cli.command()
+@click.option("--copy", "name", metavar="NAME", help="copy this one, and the files that it names")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="copy into this folder  [default: this one]",
+)
+@click.option("--json", "as_json", is_flag=True, help="the list as JSON on stdout")
+def schedules(*, name: str | None, output: Path, as_json: bool) -> None:
+    """List the schedules that come along, or copy one of them, to run and to change it."""
+    from inphase.command import ready_schedules
+
+    if name is not None:
+        for copy in ready_schedules.find(name).copy(output):
+            click.echo(copy)
+        return
+    found = ready_schedules.all_schedules()
+    if as_json:
+        print(json.dumps([one.facts() for one in found]))
+        return
+    from rich.table import Table
+
+    from inphase.command.screen import screen
+
+    table = Table(title="schedules: inphase demo NAME runs one", title_justify="left")
+    for column in ("name", "robot", "missing extras"):
+        table.add_column(column)
+    for one in found:
+        table.add_row(one.name, one.about, ", ".join(one.missing_extras()))
+    screen().print(table)
+
+
+@cli.command()
 @click.argument("schedule", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="facts as JSON on stdout")
 def check(schedule: Path, as_json: bool) -> None:
