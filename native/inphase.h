@@ -1222,6 +1222,7 @@ struct inphase_actuator_config {
     double *const *control;     /* per channel: the world's number for the command; NULL: the servo
                                    follows it */
     const double *control_gain; /* per channel: the world's number per unit of the command */
+    const double *control_zero; /* per channel: the world's number for a command of 0; NULL: 0 */
     struct inphase_distribution delay;      /* ns, from the act until a command takes effect */
 };
 

@@ -84,7 +84,7 @@ BAD = {
     ),
     "positions for efforts": (
         (MODEL, EFFORT, ACTUATORS),
-        r"actuators: .*takes no command of effort mode; make it <motor",
+        r"actuators: .*takes no command of effort mode; .*make it <motor",
     ),
     "motors for positions": (
         (MOTORS, POSITIONS, ACTUATORS),

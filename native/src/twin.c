@@ -289,7 +289,7 @@ static void take_effect(struct inphase_core *core, struct actuator *actuator)
             plant->servo[c].goal = effect->value[c];
     }
     for (uint32_t c = 0; c < actuator->channels && plant->in_world; c++)
-        *plant->control[c] = plant->gain[c] * effect->value[c];
+        *plant->control[c] = plant->gain[c] * effect->value[c] + plant->zero[c];
     core->world.is_derived = core->world.is_derived && !plant->in_world;
     plant->first = (plant->first + 1) % EFFECTS;
     plant->count--;
@@ -617,6 +617,7 @@ int plant_make(struct actuator *actuator, const struct inphase_actuator_config *
     for (uint32_t c = 0; c < config->channels && plant->in_world; c++) {
         plant->control[c] = config->control[c];
         plant->gain[c] = config->control_gain ? config->control_gain[c] : 1;
+        plant->zero[c] = config->control_zero ? config->control_zero[c] : 0;
         if (!plant->control[c])
             return -EINVAL;
     }

@@ -55,7 +55,7 @@ struct plant {
     int64_t servo_ns;            /* time up to which they have moved */
     bool in_world;
     double *control[INPHASE_MAX_CHANNELS];
-    double gain[INPHASE_MAX_CHANNELS];
+    double gain[INPHASE_MAX_CHANNELS], zero[INPHASE_MAX_CHANNELS];
     struct inphase_distribution delay;
     struct effect effect[EFFECTS];
     uint32_t first, count;

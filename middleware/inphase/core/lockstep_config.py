@@ -183,7 +183,8 @@ def start_positions(
     if controls is None or actuator.schedule.mode != "position":
         return doubles([servo.start for servo in actuator.spec.servos], keep)
     places = [ffi.cast("double *", address)[0] for address in controls.addresses]
-    return doubles([at / gain for at, gain in zip(places, controls.gains, strict=True)], keep)
+    turned = zip(places, controls.gains, controls.zeros, strict=True)
+    return doubles([(at - zero) / gain for at, gain, zero in turned], keep)
 
 
 def plant_fields(
@@ -197,5 +198,6 @@ def plant_fields(
         places = [ffi.cast("double *", address) for address in controls.addresses]
         fields["control"] = ffi.new("double *[]", places)
         fields["control_gain"] = doubles(controls.gains, keep)
+        fields["control_zero"] = doubles(controls.zeros, keep)
         keep.append(fields["control"])
     return fields

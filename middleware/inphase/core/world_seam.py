@@ -34,13 +34,13 @@ class WorldReading:
 
 @dataclass(frozen=True)
 class Controls:
-    """Where an actuator's commands go, per channel: number in the model, address, gain, and start.
-    The start is the number before the first command; None: the joint's position."""
+    """Where an actuator's commands go, per channel: number in the model, address, gain and zero.
+    The number at the address is `gain * command + zero`."""
 
     numbers: list[int]
     addresses: list[int]
     gains: list[float]
-    rests: list[float | None]
+    zeros: list[float]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,10 @@ class Source(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Acceleration of a joint."""
     joint_effort: Names | None = None
     """Effort of the actuators on the joint, in N m or N."""
+    tendon_position: Names | None = None
+    """Length of a tendon; of a fixed one in the unit of its joints."""
+    tendon_velocity: Names | None = None
+    """Velocity of that length."""
     sensor: Names | None = None
     """A sensor of the model: all its numbers."""
     site_position: Names | None = None
@@ -68,17 +72,17 @@ class WorldSensor(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class WorldActuator(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The actuators of the model that take an actuator's commands.
 
-    Actuators of the command's own kind (position, velocity, motor) take them unchanged. With `kp`
-    and `kd` motors become position actuators, with `kd` alone velocity actuators. The motor's own
-    range bounds their force: that is the drive that a real one would have.
+    Actuators of the command's own kind take them, and their gains and filters stay. With `kp` and
+    `kd` they become position actuators of those gains, with `kd` alone velocity actuators. Their
+    own force range, and of a motor its control range, bounds their force.
     """
 
     actuators: list[str]
     """Actuators of the model, one per channel."""
     kp: float | list[float] | None = None
-    """Makes motors position actuators, in N m/rad or N/m; for all channels or each."""
+    """Makes position actuators of them, in N m/rad or N/m; for all channels or each."""
     kd: float | list[float] | None = None
-    """Their damping, in N m s/rad or N s/m; alone it makes motors velocity actuators."""
+    """Their damping, in N m s/rad or N s/m; alone it makes velocity actuators."""
 
 
 class WorldTable(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inphase.world.mujoco.drives import actuators
+
 Values = list[float]
 
 
@@ -35,7 +37,7 @@ _KINDS = {
     "geom": ("geom", "ngeom"),
     "joint": ("joint", "njnt"),
     "site": ("site", "nsite"),
-    "actuator": ("actuator", "nu"),
+    "actuator": ("actuator", ""),
     "camera": ("camera", "ncam"),
     "light": ("light", "nlight"),
     "material": ("material", "nmat"),
@@ -140,7 +142,7 @@ class Knobs:
             "mass": lambda: [float(model.body_mass[number])],
             "present": lambda: [1.0],
             "position": lambda: [float(self._data.qpos[model.jnt_qposadr[number]])],
-            "kp": lambda: [float(model.actuator_gainprm[number][0])],
+            "kp": lambda: [-float(model.actuator_biasprm[number][1])],
             "kv": lambda: [-float(model.actuator_biasprm[number][2])],
             "rgb": lambda: [1.0, 1.0, 1.0],
             "noise": lambda: [0.0],
@@ -148,8 +150,9 @@ class Knobs:
         return values[key]()
 
     def _names(self, kind: str) -> list[str]:
-        _, count = _KINDS[kind]
-        return [self._name(kind, number) for number in range(getattr(self._model, count))]
+        _, name = _KINDS[kind]
+        count = getattr(self._model, name) if name else actuators(self._model)
+        return [self._name(kind, number) for number in range(count)]
 
     def _name(self, kind: str, number: int) -> str:
         kinds = getattr(self._mujoco.mjtObj, f"mjOBJ_{_KINDS[kind][0].upper()}")
@@ -170,6 +173,11 @@ class Knobs:
                 int(kinds.mjJNT_HINGE),
                 int(kinds.mjJNT_SLIDE),
             )
+        if key in ("kp", "kv"):
+            affine = int(self._mujoco.mjtBias.mjBIAS_AFFINE)
+            _, spring, damping = -self._model.actuator_biasprm[number][:3]
+            is_drive = int(self._model.actuator_biastype[number]) == affine
+            return is_drive and bool(spring > 0 or (key == "kv" and damping > 0))
         return True
 
     def _split(self, path: str) -> tuple[str, int, str]:
@@ -261,14 +269,24 @@ class Knobs:
         self._start.append(lambda: self._data.qpos.__setitem__(at, value[0]))
 
     def _set_kp(self, actuator: int, value: Values) -> None:
-        self._keep("actuator_gainprm")
-        self._keep("actuator_biasprm")
-        self._model.actuator_gainprm[actuator][0] = value[0]
-        self._model.actuator_biasprm[actuator][1] = -value[0]
+        """The gain goes with it: a control stands for the same position."""
+        gain, bias = self._drive(actuator)
+        self._model.actuator_gainprm[actuator][0] = gain[0] / -bias[1] * value[0]
+        self._model.actuator_biasprm[actuator][:2] = bias[0] / -bias[1] * value[0], -value[0]
 
     def _set_kv(self, actuator: int, value: Values) -> None:
-        self._keep("actuator_biasprm")
+        """Of a velocity drive the gain goes with it."""
+        gain, bias = self._drive(actuator)
+        if bias[1] == 0:
+            self._model.actuator_gainprm[actuator][0] = gain[0] / -bias[2] * value[0]
         self._model.actuator_biasprm[actuator][2] = -value[0]
+
+    def _drive(self, actuator: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Gain and bias of an actuator as the model was loaded."""
+        self._keep("actuator_gainprm")
+        self._keep("actuator_biasprm")
+        gains, biases = self._before["actuator_gainprm"], self._before["actuator_biasprm"]
+        return gains[actuator], biases[actuator]
 
     def _set_rgb(self, texture: int, value: Values) -> None:
         """Its pixels times a colour."""

@@ -19,11 +19,12 @@ from inphase.errors import ScheduleError, ScheduleFault, WorldError
 from inphase.plan.actuator_plan import ActuatorPlan
 from inphase.plan.plan import Plan
 from inphase.plan.sensor_plan import SensorPlan
-from inphase.schedule.simulation_tables import QUANTITIES, Source
+from inphase.schedule.simulation_tables import Source
 from inphase.world.mujoco.camera import Cameras, RenderedImage
-from inphase.world.mujoco.drives import Drives
+from inphase.world.mujoco.drives import Drives, actuators, control_of
 from inphase.world.mujoco.knobs import Knobs
 from inphase.world.mujoco.package import engine_of, package, why_no_images
+from inphase.world.mujoco.quantities import DERIVED, Quantities, places
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,8 +52,6 @@ _PER_JOINT = {
     TwinKind.VELOCITY: "joint_velocity",
     TwinKind.ACCELERATION: "joint_acceleration",
 }
-_DERIVED = frozenset(QUANTITIES) - {"joint_position", "joint_velocity"}
-"""quantities that MuJoCo computes in a forward pass alone"""
 
 
 class MujocoWorld:
@@ -77,6 +76,10 @@ class MujocoWorld:
         self._keyframe = self._attempt(self._find_keyframe)
         self._images: dict[int, RenderedImage] = {}
         self.reset()
+        self._quantities = Quantities(
+            self._mujoco, self.schedule, self.model, self.data, self._find
+        )
+        self._drives = Drives(self._mujoco, plan, self.model, self.grid, self.path.name)
         self.readings = [self._read_sensor(index) for index in range(len(plan.sensors))]
         """per sensor and channel; None: the driver's own twin answers"""
         self.controls = [self._attempt(self._find_controls, a) for a in plan.actuators]
@@ -156,7 +159,7 @@ class MujocoWorld:
         number = int(self._mujoco.mj_name2id(self.model, kinds, name))
         if number >= 0:
             return number
-        if name.isdecimal() and int(name) < getattr(self.model, f"n{_COUNTS.get(kind, kind)}"):
+        if name.isdecimal() and int(name) < self._count(kind):
             return int(name)
         raise self.schedule.error(
             key, f"{self.path.name} has no {kind} {name!r}; it has {self._known(kind)}"
@@ -164,10 +167,17 @@ class MujocoWorld:
 
     def _known(self, kind: str) -> str:
         kinds = getattr(self._mujoco.mjtObj, f"mjOBJ_{kind.upper()}")
-        count = getattr(self.model, f"n{_COUNTS.get(kind, kind)}")
-        names = [self._mujoco.mj_id2name(self.model, kinds, i) or str(i) for i in range(count)]
+        names = [
+            self._mujoco.mj_id2name(self.model, kinds, i) or str(i)
+            for i in range(self._count(kind))
+        ]
         shown = ", ".join(names[:_SUGGESTED]) + (", ..." if len(names) > _SUGGESTED else "")
         return shown or "none"
+
+    def _count(self, kind: str) -> int:
+        if kind == "actuator":
+            return actuators(self.model)
+        return int(getattr(self.model, f"n{_COUNTS.get(kind, kind)}"))
 
     # ---- episodes ------------------------------------------------------------------------
 
@@ -203,8 +213,7 @@ class MujocoWorld:
     def rest(self, control: Controls, channels: Iterable[int]) -> None:
         """These channels get no command: they stay, do not move, or exert what is safe."""
         for channel in channels:
-            number, at = control.numbers[channel], control.rests[channel]
-            self.data.ctrl[number] = self.data.actuator_length[number] if at is None else at
+            self._drives.hold(self.data, control.numbers[channel])
 
     # ---- sensors -------------------------------------------------------------------------
 
@@ -243,9 +252,9 @@ class MujocoWorld:
         for channel, twin in enumerate(sensor.spec.twin):
             if twin.kind in _PER_JOINT:
                 quantity = _PER_JOINT[twin.kind]
-                (address,) = self._addresses(quantity, joints[twin.joint], key)
+                (address,) = self._quantities.addresses(quantity, joints[twin.joint], key)
                 to[channel] = WorldReading(
-                    address, twin.gain, twin.base, twin.noise, quantity in _DERIVED
+                    address, twin.gain, twin.base, twin.noise, quantity in DERIVED
                 )
 
     def _read_field(
@@ -261,8 +270,8 @@ class MujocoWorld:
         if found is None or found.dtype != "<f8":
             known = [item.name for item in sensor.spec.fields if item.dtype == "<f8"]
             raise self.schedule.error(key, f"no field {name!r} of float64; those are {known}")
-        quantity, names = self._quantity(source, key)
-        addresses = [at for one in names for at in self._addresses(quantity, one, key)]
+        quantity, names = self._quantities.named(source, key)
+        addresses = [at for one in names for at in self._quantities.addresses(quantity, one, key)]
         if len(addresses) != found.channels:
             raise self.schedule.error(
                 key,
@@ -272,54 +281,8 @@ class MujocoWorld:
         first = sensor.first_channel(name)
         for channel, address in enumerate(addresses, first):
             to[channel] = WorldReading(
-                address, source.gain, source.zero, source.noise, quantity in _DERIVED
+                address, source.gain, source.zero, source.noise, quantity in DERIVED
             )
-
-    def _quantity(self, source: Source, key: str) -> tuple[str, list[str]]:
-        given = [name for name in QUANTITIES if getattr(source, name) is not None]
-        if len(given) != 1:
-            raise self.schedule.error(
-                key,
-                f"exactly one quantity is needed, got {', '.join(given) or 'none'}; give one of "
-                f"{', '.join(QUANTITIES)}",
-            )
-        value = getattr(source, given[0])
-        return given[0], value if isinstance(value, list) else [value]
-
-    def _addresses(self, quantity: str, name: str, key: str) -> list[int]:
-        """Where the numbers of a quantity lie in the data."""
-        kind, _, what = quantity.partition("_")
-        number = self._find(kind, name, key)
-        if kind == "joint":
-            return [self._joint_address(what, number, name, key)]
-        if kind == "sensor":
-            first, count = int(self.model.sensor_adr[number]), int(self.model.sensor_dim[number])
-            return _places(self.data.sensordata, first, count)
-        array, count = {
-            ("site", "position"): (self.data.site_xpos, 3),
-            ("site", "rotation"): (self.data.site_xmat, 9),
-            ("body", "position"): (self.data.xpos, 3),
-            ("body", "orientation"): (self.data.xquat, 4),
-        }[kind, what]
-        return _places(array, count * number, count)
-
-    def _joint_address(self, what: str, number: int, name: str, key: str) -> int:
-        kinds = self._mujoco.mjtJoint
-        if int(self.model.jnt_type[number]) not in (
-            int(kinds.mjJNT_HINGE),
-            int(kinds.mjJNT_SLIDE),
-        ):
-            raise self.schedule.error(
-                key, f"joint {name!r} is neither a hinge nor a slide; read its body or a sensor"
-            )
-        position, velocity = int(self.model.jnt_qposadr[number]), int(self.model.jnt_dofadr[number])
-        array, at = {
-            "position": (self.data.qpos, position),
-            "velocity": (self.data.qvel, velocity),
-            "acceleration": (self.data.qacc, velocity),
-            "effort": (self.data.qfrc_actuator, velocity),
-        }[what]
-        return _places(array, at, 1)[0]
 
     # ---- actuators -----------------------------------------------------------------------
 
@@ -344,10 +307,11 @@ class MujocoWorld:
                     f"actuator of its own",
                 )
         numbers = [self._find("actuator", name, key) for name in table.actuators]
-        drives = Drives(self._mujoco, self.schedule, self.model, self.path.name)
-        gains, rests = drives.make(actuator, table, numbers, where)
-        addresses = [_places(self.data.ctrl, number, 1)[0] for number in numbers]
-        return Controls(numbers, addresses, gains, rests)
+        drives = self._drives.make(actuator, table, numbers, where)
+        controls = [control_of(self.model, number) for number in numbers]
+        addresses = [places(self.data.ctrl, control, 1)[0] for control in controls]
+        gains, zeros = [one.gain for one in drives], [one.zero for one in drives]
+        return Controls(numbers, addresses, gains, zeros)
 
     # ---- cameras -------------------------------------------------------------------------
 
@@ -365,7 +329,7 @@ class MujocoWorld:
 
     def _read_camera(self, index: int, name: str, source: Source, key: str) -> None:
         sensor = self.plan.sensors[index]
-        quantity, (camera,) = self._quantity(source, key)
+        quantity, (camera,) = self._quantities.named(source, key)
         self._find("camera", camera, key)
         trouble = why_no_images()
         if trouble is not None:
@@ -464,9 +428,4 @@ class MujocoWorld:
         self._cameras.close()
 
 
-_COUNTS = {"joint": "jnt", "camera": "cam", "actuator": "u", "texture": "tex", "material": "mat"}
-
-
-def _places(array: NDArray[np.float64], first: int, count: int) -> list[int]:
-    base = int(array.ctypes.data)
-    return [base + 8 * (first + i) for i in range(count)]
+_COUNTS = {"joint": "jnt", "camera": "cam", "texture": "tex", "material": "mat"}
