@@ -115,6 +115,7 @@
 #define INPHASE_ACT_MISSED 64       /* no command for this cycle */
 #define INPHASE_ACT_STARVED 128     /* nothing is written: the device's watchdog trips */
 #define INPHASE_ACT_COASTING 256    /* without a command it carries on, slower, to rest */
+#define INPHASE_ACT_APPROACHING 512 /* on its way to commands of which the first was too far away */
 
 /* phases, for the list of worst cycles */
 #define INPHASE_PHASE_WAKE 0
@@ -1208,6 +1209,8 @@ struct inphase_actuator_config {
     uint32_t coasts;            /* 1: a missing command is not repeated; the last motion is carried
                                    on and brought to rest within max_hold_ns; not for a switch */
     uint32_t off_on_estop;      /* 1: after the ramp of an emergency stop nothing is written */
+    uint32_t approaches;        /* 1: a first command that is too far away is approached within the
+                                   limits; 0: it is refused (INPHASE_REASON_START) */
     int64_t max_hold_ns;
     double rest_speed;          /* per second for a position, or a velocity: a joint that is slower
                                    over 0.1 s is at rest; 0: 0.05 */

@@ -54,7 +54,11 @@ def test_make_finds_it_by_its_name_with_the_module_in_front(tmp_path: Path) -> N
 @needs_images  # render modes are checked
 @pytest.mark.parametrize("flat", [False, True])
 def test_it_passes_the_checker(tmp_path: Path, flat: bool) -> None:
-    env = gymnasium.make(ID, schedule=arm_schedule(tmp_path), flat=flat).unwrapped
+    path = arm_schedule(tmp_path)
+    path.write_text(
+        path.read_text().replace("[actuator.arm]", '[actuator.arm]\nfirst_command = "approach"')
+    )
+    env = gymnasium.make(ID, schedule=path, flat=flat).unwrapped
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for expected in ("symmetric and normalized space", "value is -?infinity"):

@@ -54,17 +54,25 @@ static void measure(const struct actuator *actuator, bool is_lost, int64_t now_n
     }
 }
 
-/* a first command must lie within one step of the robot's place, of rest, or of the declared
-   effort */
-static bool starts_here(struct actuator *actuator, const double *requested,
-                        const struct inphase_measured *measured)
+/* A first command must lie within one step of the robot's place, of rest, or of the declared
+   effort. An actuator that approaches takes one from anywhere, if its joints may begin at all */
+static bool may_start(struct actuator *actuator, const double *requested,
+                      const struct inphase_measured *measured)
 {
-    for (uint32_t c = 0; c < actuator->channels; c++)
-        if (!limiter_begins(&actuator->limiter[c], &actuator->motion[c], requested[c],
-                            measured[c].position)) {
-            actuator->detail = c;
+    actuator->approaching = false;
+    for (uint32_t c = 0; c < actuator->channels; c++) {
+        const struct inphase_limiter *limiter = &actuator->limiter[c];
+        const struct inphase_motion *motion = &actuator->motion[c];
+
+        if (limiter_begins(limiter, motion, requested[c], measured[c].position))
+            continue;
+        actuator->detail = c;
+        if (!actuator->approaches ||
+            !limiter_may_begin(limiter, motion, requested[c], measured[c].position))
             return false;
-        }
+        actuator->approaching = true;
+    }
+    actuator->detail = 0;
     return true;
 }
 
@@ -97,7 +105,7 @@ static void place(struct inphase_core *core, struct actuator *actuator,
                       isnan(here) ? actuator->motion[c].position : here);
     }
     actuator->placed = true;
-    actuator->engaged = false;
+    actuator->engaged = actuator->approaching = false;
     actuator->moved_cycle = core->cycle - 1;
 }
 
@@ -148,6 +156,15 @@ static void ramp(struct actuator *actuator, uint32_t reason,
     workspace_hold(actuator, from, actuator->motion);
 }
 
+/* an approach ends at a request that is applied as it is, or where the bounds lead no further */
+static void follow_approach(struct actuator *actuator)
+{
+    actuator->approaching = actuator->approaching && actuator->flags & INPHASE_ACT_LIMITED &&
+                            !is_at_rest(actuator);
+    if (actuator->approaching)
+        actuator->flags |= INPHASE_ACT_APPROACHING;
+}
+
 /* one step towards the request, or without one (NULL) towards the last */
 static void obey(struct inphase_core *core, struct actuator *actuator, const double *requested,
                  const struct inphase_measured *measured)
@@ -173,6 +190,7 @@ static void obey(struct inphase_core *core, struct actuator *actuator, const dou
     for (uint32_t c = 0; c < actuator->channels; c++)
         if (limiter_applied(&actuator->limiter[c], &actuator->motion[c]) != requested[c])
             actuator->flags |= INPHASE_ACT_LIMITED;
+    follow_approach(actuator);
 
     /* max_hold counts from here */
     actuator->engaged = true;
@@ -231,15 +249,16 @@ static void stand_in(struct inphase_core *core, struct actuator *actuator,
     obey(core, actuator, NULL, measured);
 }
 
-/* The reason why this actuator has no command to follow; NONE: it has one. A first command must
-   start where the robot is */
+/* The reason why this actuator has no command to follow; NONE: it has one. A first command starts
+   where the robot is, or is approached */
 static uint32_t refuse_start(struct actuator *actuator, uint32_t reason,
                              const struct inphase_measured *measured)
 {
     if (reason != INPHASE_REASON_NONE || actuator->engaged ||
-        starts_here(actuator, actuator->requested, measured))
+        may_start(actuator, actuator->requested, measured))
         return reason;
     actuator->flags |= INPHASE_ACT_INVALID;
+    actuator->refused = true;
     return INPHASE_REASON_START;
 }
 
@@ -439,6 +458,7 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     bool stopped = false;
 
     actuator->flags = actuator->reason = actuator->detail = 0;
+    actuator->refused = false;
     if (core->has_policy)
         actuator->flags = trouble_flag(reason);
 
@@ -509,8 +529,8 @@ static uint32_t act_all(struct inphase_core *core, int64_t now_ns)
     for (uint32_t i = 0; i < core->actuators; i++) {
         act_one(core, &core->actuator[i], reason, now_ns);
 
-        /* a good command that one actuator refuses: the others follow it */
-        if (reason == INPHASE_REASON_NONE && core->actuator[i].reason == INPHASE_REASON_START)
+        /* a good command that one actuator refuses, also where another reason counts for the act */
+        if (reason == INPHASE_REASON_NONE && core->actuator[i].refused)
             counted = INPHASE_REASON_START;
     }
     core->acted_cycle = core->cycle;

@@ -46,12 +46,15 @@ struct actuator {
     bool guards_itself;          /* no guard is required */
     bool off_on_estop;
     bool coasts;                 /* without a command it carries on, slower, to rest */
+    bool approaches;             /* a first command may be far away */
 
     /* cycle thread */
     uint32_t guard_losses_seen;  /* at the latch before */
     bool off;                    /* power is off after an emergency stop: see arm */
     bool placed;                 /* motion is the robot's place, or its last command */
     bool engaged;                /* a command was accepted since placed */
+    bool refused;                /* the first command, in the last act */
+    bool approaching;            /* the first one was far away, and is not reached yet */
     bool starved;                /* nothing is written: the device's watchdog trips */
     int64_t rests_since_ns;      /* since the ramp came to rest, ABSENT: it has not */
     int64_t moved_cycle;         /* of the last act in motion */

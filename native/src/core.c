@@ -143,6 +143,7 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     actuator->off_on_estop = config->off_on_estop;
     actuator->max_hold_ns = config->max_hold_ns;
     actuator->coasts = config->coasts;
+    actuator->approaches = config->approaches;
     actuator->rest_speed = config->rest_speed > 0 ? config->rest_speed : REST_SPEED;
     actuator->rest_sequence = -1;
     actuator->rest_from_ns = INPHASE_ABSENT;

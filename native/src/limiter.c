@@ -571,17 +571,27 @@ bool limiter_rests(const struct inphase_limiter *limiter, const struct inphase_m
     }
 }
 
+bool limiter_may_begin(const struct inphase_limiter *limiter, const struct inphase_motion *motion,
+                       double requested, double measured)
+{
+    if (limiter->limits.mode != INPHASE_MODE_POSITION)
+        return isfinite(requested);
+    measured = isfinite(measured) ? measured : motion->position;
+
+    /* the range wins over any request: it leads the joint no further than a step */
+    return isfinite(requested) &&
+           fabs(clamp(measured, limiter->limits.low, limiter->limits.high) - measured) <=
+               most(limiter->limits.step, limiter->velocity);
+}
+
 bool limiter_begins(const struct inphase_limiter *limiter, const struct inphase_motion *motion,
                     double requested, double measured)
 {
     switch (limiter->limits.mode) {
     case INPHASE_MODE_POSITION:
-        measured = isfinite(measured) ? measured : motion->position;
-
-        /* the range wins over any request: it leads the joint no further than a step */
-        return fabs(requested - measured) <= limiter->velocity &&
-               fabs(clamp(requested, limiter->limits.low, limiter->limits.high) - measured) <=
-                   most(limiter->limits.step, limiter->velocity);
+        return limiter_may_begin(limiter, motion, requested, measured) &&
+               fabs(requested - (isfinite(measured) ? measured : motion->position)) <=
+                   limiter->velocity;
     case INPHASE_MODE_VELOCITY:
         return fabs(requested - motion->velocity) * limiter->period_s <= limiter->acceleration;
     case INPHASE_MODE_EFFORT:

@@ -27,9 +27,11 @@ static inline double limiter_applied(const struct inphase_limiter *limiter,
 double limiter_rest_value(const struct inphase_limiter *limiter);
 /* is the applied value that of the end of a ramp? */
 bool limiter_rests(const struct inphase_limiter *limiter, const struct inphase_motion *motion);
-/* Is a first request within one cycle's step of the robot's place (measured, NaN: last commanded),
-   of rest, or of the declared effort? And does the range lead a joint outside it no further than
-   limits.step? */
+/* May a first request lead the joint? Only if the range leads a joint outside it no further than
+   limits.step from its place (measured, NaN: last commanded) */
+bool limiter_may_begin(const struct inphase_limiter *limiter, const struct inphase_motion *motion,
+                       double requested, double measured);
+/* And is it within one cycle's step of that place, of rest, or of the declared effort? */
 bool limiter_begins(const struct inphase_limiter *limiter, const struct inphase_motion *motion,
                     double requested, double measured);
 /* put the motion at rest at a position, or in the declared state */

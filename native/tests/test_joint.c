@@ -39,7 +39,7 @@ struct choice {
     uint32_t watchdog;          /* of the actuator */
     uint32_t frozen_after;      /* of both sensors */
     uint32_t kind;              /* of the feedback: INPHASE_FEEDBACK_* */
-    bool disabled;
+    bool disabled, approaches;
 };
 static const struct choice position = {
     .limits = {.low = -1, .high = 1, .velocity = 2, .acceleration = 2000, .step = 0.5},
@@ -74,7 +74,8 @@ static int try_robot(struct robot *robot, const struct choice *choice)
         .measures = choice->feedback < 0 ? 0 : INPHASE_MEASURES_VELOCITY | INPHASE_MEASURES_EFFORT,
         .velocity_channel = VELOCITY, .effort_channel = EFFORT,
         .accepts = 1 << INPHASE_FRESH | 1 << INPHASE_HELD | 1 << INPHASE_LATE,
-        .watchdog = choice->watchdog, .max_hold_ns = 3 * PERIOD_NS,
+        .watchdog = choice->watchdog, .approaches = choice->approaches,
+        .max_hold_ns = 3 * PERIOD_NS,
         .limits = &choice->limits, .servo = &servo, .guarded = 1,
         .encoding = {.packet = packet, .packet_size = 4},
     };
@@ -222,6 +223,113 @@ static void a_first_command_after_arming_again_is_compared_in_every_mode(void)
         CHECK(applied(&robot) == 0.5 * step[i]);
         close_robot(&robot);
     }
+}
+
+/* a command that is refused is no accepted one because its feedback is lost as well */
+static void a_refused_command_counts_as_refused_whatever_else_is_wrong(void)
+{
+    struct robot robot;
+
+    open_robot(&robot, &position);
+    plan(&robot, INPHASE_FAULT_SILENT, BUS, 10, 10, 0);
+    for (int n = 0; n < 30; n++) {
+        ask(&robot, 0.5);
+        if (n == 15)
+            CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_FEEDBACK);
+    }
+    CHECK_EQUAL(counts(&robot).commands, 0);
+    CHECK_EQUAL(counts(&robot).invalid, 30);
+    CHECK_EQUAL(counts(&robot).unanswered, 30);
+    close_robot(&robot);
+}
+
+/* ask for a value until it is applied, with a joint that follows its commands; the cycles that it
+   took. Differences of the applied values keep within `first`, and their differences in `second` */
+static int approach(struct robot *robot, double value, double first, double second)
+{
+    double before = 0, rise = 0;
+
+    for (int n = 0; n < 1000; n++) {
+        uint32_t flags;
+        double now;
+
+        ask(robot, value);
+        now = applied(robot);
+        flags = act_of(robot)->flags;
+        CHECK(((const double *)(act_of(robot) + 1))[0] == value);
+        CHECK(fabs(now - before) <= first * (1 + 1e-9));
+        CHECK(fabs(now - before - rise) <= second * (1 + 1e-9));
+        CHECK_EQUAL(act_of(robot)->reason, INPHASE_REASON_NONE);
+        CHECK(flags & INPHASE_ACT_WRITTEN);
+        CHECK(flags & INPHASE_ACT_APPROACHING || fabs(now - value) < 1e-12);
+        if (!(flags & INPHASE_ACT_APPROACHING))
+            return n;
+        CHECK(flags & INPHASE_ACT_LIMITED);
+        rise = now - before;
+        before = now;
+        if (robot->core->actuator[0].mode == INPHASE_MODE_POSITION) {
+            robot->joint[VELOCITY] = rise / PERIOD_S;
+            robot->joint[POSITION] = now;
+        }
+    }
+    CHECK(!"it is reached");
+    return 0;
+}
+
+/* what a policy asks for first is far away: where that may be approached, no limit is broken on the
+   way, each act says so, and after a stop it holds again */
+static void a_first_command_from_far_away_is_approached(void)
+{
+    static const struct { const struct choice *mode; double value, first, second; } cases[] = {
+        {&position, 0.4, 2e-3, 20e-6}, {&velocity, 1.5, 20e-3, 1}, {&effort, -2.5, 0.1, 1},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct choice choice = *cases[i].mode;
+        struct robot robot;
+
+        choice.approaches = true;
+        choice.limits.acceleration = 20;
+        open_robot(&robot, &choice);
+        CHECK(approach(&robot, cases[i].value, cases[i].first, cases[i].second) > 10);
+        CHECK_EQUAL(counts(&robot).invalid, 0);
+
+        /* a silence that ramps: the next command is approached from there, as any is */
+        for (int n = 0; n < SETTLED; n++) {
+            idle(&robot);
+            robot.joint[VELOCITY] = 0;
+        }
+        ask(&robot, cases[i].value);
+        CHECK_EQUAL(act_of(&robot)->reason, INPHASE_REASON_NONE);
+
+        /* a stop, and motion again from where it is */
+        CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_LOCAL), 0);
+        for (int n = 0; n < 2 * SETTLED; n++)
+            idle(&robot);
+        robot.joint[POSITION] = 0;
+        for (int n = 0; n < SETTLED; n++)
+            idle(&robot);
+        CHECK_EQUAL(inphase_core_arm(robot.core), 0);
+        CHECK(approach(&robot, -cases[i].value, cases[i].first, cases[i].second) > 10);
+        close_robot(&robot);
+    }
+}
+
+/* an approach to beyond the range ends at its end */
+static void an_approach_ends_where_the_bounds_end_it(void)
+{
+    struct choice choice = position;
+    struct robot robot;
+
+    choice.approaches = true;
+    open_robot(&robot, &choice);
+    for (int n = 0; n < 1000; n++) {
+        ask(&robot, 3);
+        robot.joint[POSITION] = applied(&robot);
+    }
+    CHECK(applied(&robot) == 1);
+    CHECK_EQUAL(act_of(&robot)->flags, INPHASE_ACT_WRITTEN | INPHASE_ACT_LIMITED);
+    close_robot(&robot);
 }
 
 /* a policy that goes on smoothly, and a wall at 0.1 with 50 N m per rad of command behind it */
@@ -487,10 +595,12 @@ static void a_blind_joint_starts_where_its_driver_says_or_is_not_armed(void)
    by less it comes back */
 static void a_joint_that_is_found_far_outside_of_its_range_stands(void)
 {
-    for (int sign = -1; sign <= 1; sign += 2) {
+    for (int i = 0; i < 4; i++) {
+        int sign = i % 2 ? 1 : -1;
         struct choice choice = position;
         struct robot robot;
 
+        choice.approaches = i / 2;
         open_robot(&robot, &choice);
         robot.joint[POSITION] = sign * 1.51;
         for (int n = 0; n < 10; n++) {
@@ -1040,6 +1150,9 @@ int main(void)
     RUN(feedback_that_grows_too_old_before_the_act_ramps);
     RUN(a_first_command_is_compared_with_where_the_joint_is);
     RUN(a_first_command_after_arming_again_is_compared_in_every_mode);
+    RUN(a_refused_command_counts_as_refused_whatever_else_is_wrong);
+    RUN(a_first_command_from_far_away_is_approached);
+    RUN(an_approach_ends_where_the_bounds_end_it);
     RUN(a_joint_that_meets_a_wall_is_sent_no_further_in_either_direction);
     RUN(an_actuator_that_is_not_enabled_is_not_written_to);
     RUN(a_command_that_was_refused_for_any_reason_counts_as_invalid);

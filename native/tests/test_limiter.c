@@ -490,6 +490,24 @@ static void a_first_command_begins_where_the_joint_is(void)
           joint.low - 1.01 * joint.step));
 }
 
+/* a request from far away may lead a joint, and none may lead one that is far out of its range */
+static void a_command_that_is_approached_begins_anywhere_in_the_range(void)
+{
+    struct inphase_motion motion = at(0.5);
+    struct inphase_limiter limiter;
+
+    CHECK(inphase_limiter_make(&limiter, &joint, PERIOD_S) == 0);
+    CHECK(limiter_may_begin(&limiter, &motion, 100, 0.6));
+    CHECK(limiter_may_begin(&limiter, &motion, -100, NAN));
+    CHECK(!limiter_may_begin(&limiter, &motion, NAN, 0.6));
+    CHECK(!limiter_may_begin(&limiter, &motion, INFINITY, 0.6));
+    CHECK(limiter_may_begin(&limiter, &motion, 0, joint.high + 0.99 * joint.step));
+    CHECK(!limiter_may_begin(&limiter, &motion, 0, joint.high + 1.01 * joint.step));
+    CHECK(!limiter_may_begin(&limiter, &motion, 0, joint.low - 1.01 * joint.step));
+    motion.position = NAN;
+    CHECK(!limiter_may_begin(&limiter, &motion, 0, NAN));
+}
+
 /* ---- the ramp -------------------------------------------------------------------------------- */
 
 static void a_ramp_ends_at_rest_within_its_limits(void)
@@ -598,6 +616,7 @@ int main(void)
     RUN(a_joint_that_pushes_too_hard_is_followed_no_further_in_its_direction);
     RUN(a_joint_beyond_its_range_takes_no_goal_out_of_it);
     RUN(a_first_command_begins_where_the_joint_is);
+    RUN(a_command_that_is_approached_begins_anywhere_in_the_range);
     RUN(a_ramp_ends_at_rest_within_its_limits);
     RUN(a_ramp_comes_to_rest_where_it_was_said_to);
     RUN(a_motion_fits_when_its_ramp_stays_in_the_range);

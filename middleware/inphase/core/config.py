@@ -225,6 +225,7 @@ def _actuator(
         "off_on_estop": actuator.schedule.on_estop == "off",
         "max_hold_ns": actuator.schedule.max_hold_ns(period_ns),
         "coasts": actuator.schedule.on_miss == "coast",
+        "approaches": actuator.schedule.first_command == "approach",
         "rest_speed": actuator.schedule.rest_speed,
         "limits": limits,
         "workspace": _workspace(actuator.schedule.workspace, keep),

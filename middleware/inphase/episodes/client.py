@@ -1,8 +1,8 @@
 """A policy client: the caller takes frames and answers them, on virtual time or on the wall clock.
 
 `LockStepClient` steps a robot on virtual time in the caller's thread. `RunnerClient` runs one in a
-runtime process. Both give the frames that a policy would be called with. Both start an episode with
-the robot under command where it stands, and end with `close`.
+runtime process. Both give the frames that a policy would be called with. Both start an episode
+where the robot stands, and end with `close`.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from inphase.episodes.first_turn import FirstTurn, place
 from inphase.episodes.lockstep_robot import LockStepRobot
 from inphase.episodes.robot import Robot, RobotOptions
 from inphase.episodes.runtime_robot import RuntimeRobot
@@ -20,7 +21,6 @@ from inphase.frames.frame import Frame
 from inphase.frames.shaping import Shaping
 from inphase.frames.store_follower import StoreFollower
 from inphase.plan import plan as planning
-from inphase.plan.actuator_plan import ActuatorPlan
 from inphase.schedule import Schedule
 from inphase.world.mujoco import world as mujoco_world
 from inphase.world.randomisation import KnobLike
@@ -51,11 +51,13 @@ class Client:
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self.plan = replace(planning.make(schedule), client_policy=True)
+        self._holds = all(one.first_command is None for one in schedule.actuator.values())
         self._accepts = dict(schedule.policy.accepts) if schedule.policy is not None else {}
         self._shaping = Shaping(schedule.policy)
         self._is_choosy = bool(self._accepts) or not self._shaping.is_none
         self._wait_cycles = int(_WAIT_S * 1e9 / schedule.cycle.period_ns)
         self.draws = {}
+        self.has_warned = False
 
     # ---- what the two do differently -----------------------------------------------------
 
@@ -110,9 +112,10 @@ class Client:
     ) -> Frame:
         """Start an episode; returns its first frame, which is not answered yet.
 
-        By then every one of `sensors` has given a sample, and every actuator follows commands. The
-        commands so far keep it where it is, since the first one must start there. Raises
-        ScheduleError, DeviceError, WorldError, RuntimeFault, store.Lost.
+        By then every one of `sensors` has given a sample. Where no actuator has the key
+        `first_command`, every actuator follows commands, so far those to stay where it is. Where
+        one has it, nothing was commanded, and the first turn is a run's. Raises ScheduleError,
+        DeviceError, WorldError, RuntimeFault, store.Lost.
         """
         self.start(seed, episode, randomise)
         self.next = self.accepted if self._is_choosy else self._next
@@ -121,10 +124,14 @@ class Client:
         frame = self.next()
         for _ in range(self._wait_cycles):
             missing = [name for name in sensors if frame[name].sequence < 0]
-            idle = [act.name for act in frame.command if not _follows(act.flags)]
+            idle = [act.name for act in frame.command if not self._is_ready(act.flags)]
             if not (missing or idle):
+                FirstTurn(self, frame)
                 return frame
-            self.answer(self._here(frame))
+            if self._holds:
+                self.answer(self._here(frame))
+            else:
+                self._refuse("silent")
             frame = self.next()
         why = [f"{name} gave no sample ({frame[name].status})" for name in missing]
         why += [f"{name} does not follow ({frame.command[name].reason})" for name in idle]
@@ -133,36 +140,23 @@ class Client:
             f"a command has to be there before its cycle's act"
         )
 
+    def _is_ready(self, flags: tuple[str, ...]) -> bool:
+        """An actuator may be told the first command. In lock step the core says so at once."""
+        if self._holds:
+            return "WRITTEN" in flags and not _NOT_FOLLOWED & set(flags)
+        return not self.is_live or "WRITTEN" in flags
+
     def _answer_then_next(self, command: Any) -> Frame | str:
         return self.answer(command) or self.next()
 
     def _here(self, frame: Frame) -> dict[str, NDArray[Any]] | None:
         """The command to stay where the robot is; None: not known yet."""
-        parts = {actuator.name: _place(frame, actuator) for actuator in self.plan.actuators}
-        known = {name: place for name, place in parts.items() if place is not None}
+        parts = {actuator.name: place(frame, actuator) for actuator in self.plan.actuators}
+        known = {name: here for name, here in parts.items() if here is not None}
         policy = self.schedule.policy
         if policy is not None and policy.chunk > 1:
-            known = {name: np.tile(place, (policy.chunk, 1)) for name, place in known.items()}
+            known = {name: np.tile(here, (policy.chunk, 1)) for name, here in known.items()}
         return known if len(known) == len(parts) else None
-
-
-def _follows(flags: tuple[str, ...]) -> bool:
-    return "WRITTEN" in flags and not _NOT_FOLLOWED & set(flags)
-
-
-def _place(frame: Frame, actuator: ActuatorPlan) -> NDArray[Any] | None:
-    """Where an actuator is: measured, or for one without feedback what was last applied. One that
-    takes no positions is told no velocity, or the value at which its ramps end."""
-    if actuator.schedule.mode == "velocity":
-        return np.zeros(actuator.spec.channels)
-    if actuator.schedule.mode != "position":
-        return np.array([one.safe for one in actuator.limits])
-    if actuator.schedule.feedback is None:
-        applied = frame.command[actuator.name].applied
-        return applied if np.isfinite(applied).all() else None
-    sensor, _, field = actuator.schedule.feedback.partition(".")
-    sample = frame[sensor]
-    return sample.value[field].reshape(-1).copy() if sample.sequence >= 0 else None
 
 
 class LockStepClient(Client):

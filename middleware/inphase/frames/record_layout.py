@@ -175,6 +175,7 @@ ACT_FLAGS = (
     "MISSED",
     "STARVED",
     "COASTING",
+    "APPROACHING",
 )
 REASONS = (
     "none",

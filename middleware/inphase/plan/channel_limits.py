@@ -38,6 +38,19 @@ class ChannelLimits(NamedTuple):
             case _:
                 return 0.0, 1.0
 
+    def first_step(self, period_s: float) -> float:
+        """Distance of a first command from the place of its joint, from zero velocity or from the
+        safe effort, from which on it is too far away."""
+        match MODES[self.mode]:
+            case "position":
+                return self.velocity * period_s
+            case "velocity":
+                return self.acceleration * period_s
+            case "effort":
+                return self.rate * period_s
+            case _:
+                return 1.0
+
 
 def of_actuator(actuator: Actuator, safe: Sequence[float]) -> list[ChannelLimits]:
     """The limits of an actuator; safe: per channel, where a ramp ends in effort and switch mode."""

@@ -22,6 +22,7 @@ def make(
     found = [_blind(a, drivers) for a in actuators if a.feedback_sensor < 0]
     found += [note for actuator in actuators for note in _slow_for_step(actuator)]
     found += [note for actuator in actuators for note in _watchdog(schedule.cycle, actuator)]
+    found += [note for actuator in actuators for note in _first_command(schedule, actuator)]
     found += _pace(schedule)
     return found + feasibility.notes(schedule, timings, commands)
 
@@ -53,6 +54,22 @@ def _slow_for_step(actuator: ActuatorPlan) -> list[str]:
                 f"{way:.3g}"
             ]
     return []
+
+
+def _first_command(schedule: Schedule, actuator: ActuatorPlan) -> list[str]:
+    """A note on a network whose training and run begin in different ways."""
+    policy, mode = schedule.policy, actuator.schedule.mode
+    if actuator.schedule.first_command is not None or mode == "switch":
+        return []
+    if policy is None or not policy.is_network:
+        return []
+    steps = [one.first_step(schedule.cycle.period_ns / 1e9) for one in actuator.limits]
+    return [
+        f"actuator {actuator.name}: a run refuses a first command that is further than "
+        f"{min(steps):.3g} from where a joint is, and an environment approaches it: write "
+        f'first_command = "approach" in [actuator.{actuator.name}], and a network that was trained '
+        f'in the environment runs, or "refuse", and the environment refuses it, too'
+    ]
 
 
 def _watchdog(cycle: Cycle, actuator: ActuatorPlan) -> list[str]:

@@ -35,7 +35,8 @@ _REMEDIES = {
     "raised": "correct the error that it printed",
     "shape": "return one number per channel, in the schedule's order of actuators",
     "nan": "return finite numbers",
-    "start": "let its first command be the robot's place, as the frame's sensor has it",
+    "start": "let its first command be the robot's place, as the frame's sensor has it, or write "
+    'first_command = "approach" in its [actuator.NAME]',
     "silent": "it returned None, or took longer than the act offset allows",
     "input": "no frame had the statuses that [policy] accepts names",
 }

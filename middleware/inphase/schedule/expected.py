@@ -32,6 +32,7 @@ MEANING = {
     "sample": '"sensor.field"',
     "pressed": '"low" or "high"',
     "mask": "the bits that count, a whole number such as 1",
+    "first_command": '"refuse" or "approach"',
     "on_miss": '"repeat" or "coast"',
     "on_estop": '"ramp" or "off"',
     "sign": "1 or -1 for each channel",

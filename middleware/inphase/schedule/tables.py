@@ -290,6 +290,9 @@ class Actuator(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_hold_ms: Annotated[float, Meta(gt=0)] | None = None
     """A missing command is made up for so long before the ramp. Left out: 20 ms, and two cycles
     at least."""
+    first_command: Literal["refuse", "approach"] | None = None
+    """A command further than one cycle's step from where the joints start is refused, or approached
+    within the limits. Left out: a run refuses it, an environment approaches it."""
     on_miss: Literal["repeat", "coast"] = "repeat"
     """Until then the last command is repeated, or the motion is carried on and brought to rest
     ("coast")."""
