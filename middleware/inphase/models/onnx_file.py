@@ -10,12 +10,13 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inphase.models import model_file, protobuf
+from inphase.models import external_data, model_file, protobuf
+from inphase.models.external_data import Outside
 from inphase.models.model_file import Refused
 from inphase.models.protobuf import BYTES, FIXED32, FIXED64, VARINT, Handler, MessageField, Rule
 
-SIZE_MAX = 64 << 20
-"""Bytes of a file."""
+SIZE_MAX = 1 << 30
+"""Bytes of a file, and of the one beside it."""
 OPSETS = range(7, 27)
 _IR_VERSIONS = range(3, 14)
 _NODES_MAX = 20_000
@@ -94,7 +95,12 @@ def read(path: Path) -> Model:
 def check(path: Path, data: bytes) -> Model:
     """Check the bytes of a file. Raises Refused."""
     with model_file.named(path):
-        return _Reader(path, data).model()
+        reader = _Reader(path, data)
+        model = reader.model()
+        if not reader.outside:
+            return model
+        whole = external_data.inline(path, data, reader.graph, reader.outside, SIZE_MAX)
+        return _Reader(path, whole).model()
 
 
 @dataclass
@@ -120,6 +126,10 @@ class _Reader:
         self._outputs: list[ModelPort] = []
         self._opset = 0
         self._metadata: dict[str, str] = {}
+        self.graph = (0, 0, 0)
+        """where its field begins, its message begins, and it ends"""
+        self.outside: list[Outside] = []
+        """initializers whose numbers lie in another file"""
 
     def model(self) -> Model:
         """Check all of it."""
@@ -185,7 +195,8 @@ class _Reader:
 
         rules = {1: Rule("domain", BYTES, domain), 2: Rule("version", VARINT, version)}
         self._walk.message(item.start, item.end, item.where, rules)
-        self._check_domain(f"{item.where}.domain", str(found["domain"]))
+        if not _is_own(str(found["domain"])):
+            return  # a node that uses it is refused
         if found["version"] not in OPSETS:
             raise Refused(
                 f"{item.where}.version: {found['version']} is not {OPSETS[0]} to {OPSETS[-1]}; "
@@ -194,13 +205,20 @@ class _Reader:
         self._opset = int(found["version"])
 
     def _check_domain(self, where: str, domain: str) -> None:
-        if domain not in ("", "ai.onnx"):
+        if not _is_own(domain):
             raise Refused(
                 f"{where}: {domain[:80]!r} are not ONNX's own operators; export the network with "
                 f"those alone"
             )
 
     def _take_metadata(self, item: MessageField) -> None:
+        key, value = self._entry(item)
+        if key in self._metadata:
+            raise Refused(f"{item.where}: the key {key!r} stands there twice; remove one")
+        self._metadata[key] = value
+
+    def _entry(self, item: MessageField) -> tuple[str, str]:
+        """A key and its value."""
         found = {"key": "", "value": ""}
 
         def key(part: MessageField) -> None:
@@ -211,9 +229,7 @@ class _Reader:
 
         rules = {1: Rule("key", BYTES, key), 2: Rule("value", BYTES, value)}
         self._walk.message(item.start, item.end, item.where, rules)
-        if found["key"] in self._metadata:
-            raise Refused(f"{item.where}: the key {found['key']!r} stands there twice; remove one")
-        self._metadata[found["key"]] = found["value"]
+        return found["key"], found["value"]
 
     def _take_graph(self, item: MessageField) -> None:
         plain = "export the network with plain tensors"
@@ -229,6 +245,7 @@ class _Reader:
             15: Rule("sparse_initializer", BYTES, self._refuse("is sparse", plain), False),
             16: Rule("metadata_props", BYTES, unique=False),
         }
+        self.graph = (item.begin, item.start, item.end)
         self._walk.message(item.start, item.end, item.where, rules)
 
     def _take_node(self, item: MessageField) -> None:
@@ -288,7 +305,10 @@ class _Reader:
         self._walk.message(item.start, item.end, item.where, rules)
 
     def _take_initializer(self, item: MessageField) -> None:
-        name = self._take_tensor(item)
+        outside = Outside(item.where, item.begin, item.start, item.end)
+        name = self._take_tensor(item, outside)
+        if outside.named:
+            self.outside.append(outside)
         if name in self._initializers:
             raise Refused(f"{item.where}.name: {name[:80]!r} stands there twice; export it again")
         self._initializers.add(name)
@@ -297,8 +317,11 @@ class _Reader:
                 f"{item.where}: is one of more than {_INITIALIZERS_MAX}; simplify the network"
             )
 
-    def _take_tensor(self, item: MessageField) -> str:
-        """Check a tensor: all its numbers are there, and no more. Its name."""
+    def _take_tensor(self, item: MessageField, outside: Outside | None = None) -> str:
+        """Check a tensor: all its numbers are there, and no more. Its name.
+
+        outside: takes the place of numbers in another file, which are refused without it.
+        """
         found, name = _Tensor(), ""
 
         def dims(part: MessageField) -> None:
@@ -322,7 +345,7 @@ class _Reader:
 
         def location(part: MessageField) -> None:
             if part.value:
-                outside(part)
+                elsewhere(part)
 
         def holds(what: str, wire: int) -> Rule:
             def take(part: MessageField) -> None:
@@ -330,7 +353,15 @@ class _Reader:
 
             return Rule(what, wire, take, unique=False)
 
-        outside = self._refuse("lies in another file", "save the model in one file")
+        def elsewhere(part: MessageField) -> None:
+            if outside is None:
+                raise Refused(f"{part.where}: lies in another file; {external_data.REMEDY}")
+            outside.named.append((part.begin, part.end))
+            outside.is_outside = outside.is_outside or part.wire == VARINT
+            if part.wire == BYTES:
+                key, value = self._entry(part)
+                outside.entries[key] = value
+
         whole = self._refuse("is a piece of a tensor", "export the network again")
         rules = {
             1: Rule("dims", VARINT, dims, unique=False),
@@ -345,12 +376,12 @@ class _Reader:
             10: holds("double_data", FIXED64),
             11: holds("uint64_data", VARINT),
             12: Rule("doc_string", BYTES, self._doc),
-            13: Rule("external_data", BYTES, outside, unique=False),
+            13: Rule("external_data", BYTES, elsewhere, unique=False),
             14: Rule("data_location", VARINT, location),
             16: Rule("metadata_props", BYTES, unique=False),
         }
         self._walk.message(item.start, item.end, item.where, rules)
-        _check_tensor(item.where, found)
+        _check_tensor(item.where, found, outside)
         return name
 
     def _take_port(self, to: list[ModelPort] | None) -> Handler:
@@ -421,7 +452,12 @@ class _Reader:
         return kind, tuple(shape)
 
 
-def _check_tensor(where: str, found: _Tensor) -> None:
+def _is_own(domain: str) -> bool:
+    """True for the operators of ONNX."""
+    return domain in ("", "ai.onnx")
+
+
+def _check_tensor(where: str, found: _Tensor, outside: Outside | None) -> None:
     bits = _BITS.get(found.type)
     if bits is None:
         raise Refused(f"{where}.data_type: {found.type} is no type of numbers; use float32")
@@ -433,6 +469,11 @@ def _check_tensor(where: str, found: _Tensor) -> None:
             f"{where}.dims: {found.dims} are more than {_NUMBERS_MAX} numbers; use a smaller one"
         )
     held = {what: n for what, n in found.held.items() if n}
+    if outside is not None and outside.named:
+        outside.size = count * bits // 8
+        if held:
+            raise Refused(f"{where}: has numbers here and in a file; {external_data.REMEDY}")
+        return
     if len(held) > 1:
         raise Refused(f"{where}: has its numbers in {sorted(held)}; export the network again")
     what, n = next(iter(held.items()), ("raw_data", 0))

@@ -26,6 +26,8 @@ class MessageField:
     start: int
     end: int
     where: str
+    begin: int
+    """of its key"""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Walk:
         """Walk a message; the names of the fields that it has."""
         seen: set[str] = set()
         counts: dict[str, int] = {}
+        begin = start
         for number, wire, value, first, last in self._fields_of(start, end, where):
             rule = rules.get(number)
             if rule is None:
@@ -68,7 +71,8 @@ class Walk:
                 index = counts[rule.name] = counts.get(rule.name, -1) + 1
                 here = f"{here}[{index}]"
             if rule.take is not None:
-                rule.take(MessageField(wire, value, first, last, here))
+                rule.take(MessageField(wire, value, first, last, here, begin))
+            begin = last
         return seen
 
     def _fields_of(self, at: int, end: int, where: str) -> Iterator[tuple[int, int, int, int, int]]:
