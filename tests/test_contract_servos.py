@@ -55,6 +55,10 @@ class ServosPeer(Peer):
     def disguise(self) -> None:
         self._set(8, 3)  # its register says another baud rate
 
+    def forget(self) -> None:
+        fast = self.options.get("read", "fast") == "fast"
+        self.arm(fault="unknown", instruction=0x8A if fast else 0x82)
+
     def heal(self) -> None:
         self._set(8, 6)
         self.arm(fault="clear")

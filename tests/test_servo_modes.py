@@ -97,8 +97,9 @@ def test_limits_beyond_what_a_servo_is_set_to_take_are_refused(robot: Robot) -> 
     changes = (*VELOCITY[:1], (LIMITS, "velocity = 9.0\nacceleration = 20.0\n"))
     tell(robot, 0.3, changes)
     run = robot.run()
-    assert run.process.wait(40) != 0
-    assert "limits.velocity: 9 is more than the 8.39" in run.stderr
+    assert run.process.wait(40) == 3
+    assert "limits.velocity: -9 to 9 rad/s on channel 0 is beyond what" in run.stderr
+    assert "register 44 is 350" in run.stderr
     assert robot.arm()["torque"] == [0] * 6
 
 

@@ -32,7 +32,7 @@ LEVEL = {
     "command": 10,
 }
 # what every room may import; these import each other at most
-GROUND = {"inphase.errors", "inphase.driver", "inphase.remote"}
+GROUND = {"inphase.errors", "inphase.exchange", "inphase.driver", "inphase.remote"}
 # what drivers, schedules and pages import: they name what a room has, and have nothing themselves
 FACES = {
     "inphase": {"episodes", "frames", "schedule"},

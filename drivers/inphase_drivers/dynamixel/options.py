@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from .models import ModelName
+
 
 class ServoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Keys of a `[device.NAME]` table with this driver."""
@@ -19,6 +21,9 @@ class ServoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """bits per second, as set in the servos"""
     read: Literal["fast", "sync"] = "fast"
     """fast sync read, or sync read for servos that lack it"""
+    models: list[ModelName] | None = None
+    """of the servos, in the order of `ids`; needed where one measures load instead of current. Left
+    out: the servos are asked, and all have to measure current"""
     adapter_latency_us: Annotated[int, Meta(ge=0, le=20_000)] = 2_000
     """what the serial adapter may add to a reply, for the worst case"""
     watchdog_ms: Annotated[int, Meta(ge=0, le=2_540, multiple_of=20)] = 200
@@ -33,6 +38,10 @@ class ServoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         """Check what one key alone does not say. Raises ValueError, as msgspec wants it."""
         if len(set(self.ids)) != len(self.ids):
             raise ValueError(f"ids must be different from each other, got {self.ids}")
+        if self.models is not None and len(self.models) != len(self.ids):
+            raise ValueError(
+                f"models: one per servo ({len(self.ids)}) expected, got {len(self.models)}"
+            )
         start = self.start_position
         if isinstance(start, list) and len(start) != len(self.ids):
             raise ValueError(

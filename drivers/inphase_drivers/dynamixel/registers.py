@@ -8,6 +8,7 @@ import serial
 from inphase.driver import Check, CheckKind, DeviceError, Exchange, Raw, Reply, Value
 from inphase.packets import Parser, RefusedReply
 from inphase.serial_port import hand_over, open_port
+from inphase.serial_sensor import ask_once
 
 from .options import ServoOptions
 from .packets import READ, STATUS, STATUS_PACKET, WRITE, packet, word
@@ -66,6 +67,31 @@ class Registers:
         data = value.to_bytes(size, "little", signed=value < 0)
         self._transact(ident, packet(ident, WRITE, word(register) + data), None, 0)
 
+    def answers(self, exchange: Exchange) -> bool:
+        """Ask all servos at once, as every cycle will; True if they answer in full."""
+        channels = sum(len(reply.values) for reply in exchange.replies)
+        trouble: Exception | None = None
+        fd = self.hand_over()
+        for _ in range(TRIES):
+            try:
+                if ask_once(fd, exchange, channels, REPLY_S):
+                    return True
+            except RefusedReply as refused:
+                trouble = refused
+            except (OSError, termios.error) as error:
+                raise self._failed(error) from error
+        if trouble is not None:
+            raise DeviceError(
+                f"device {self._device}: {self._options.port}: the answer of all servos together "
+                f"is refused: {trouble}; check wiring and termination, or a lower baud rate"
+            )
+        return False
+
+    def _failed(self, error: Exception) -> DeviceError:
+        return DeviceError(
+            f"device {self._device}: {self._options.port} failed: {error}; check the cable"
+        )
+
     def _transact(self, ident: int, request: bytes, value: Value | None, size: int) -> float:
         """Send an instruction to one servo and wait for its status packet."""
         trouble = "no answer"
@@ -77,9 +103,7 @@ class Registers:
             except TimeoutError:
                 trouble = "no answer"
             except (OSError, serial.SerialException, termios.error) as error:
-                raise DeviceError(
-                    f"device {self._device}: {self._options.port} failed: {error}; check the cable"
-                ) from error
+                raise self._failed(error) from error
         raise DeviceError(
             f"device {self._device}: servo {ident} on {self._options.port} at {self._options.baud} "
             f"baud: {trouble} to {TRIES} requests; check power, wiring, id and baud rate"

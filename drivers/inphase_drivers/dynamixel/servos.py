@@ -14,6 +14,7 @@ import msgspec
 
 from inphase.driver import (
     ActuatorSpec,
+    Bound,
     DeviceError,
     Driver,
     Encoding,
@@ -28,26 +29,22 @@ from inphase.driver import (
 )
 
 from .control_table import (
-    A_PER_COUNT,
-    BAUD_INDEX,
-    BAUD_RATE,
     BUS_WATCHDOG,
     GOAL_CURRENT,
     GOALS,
-    HARDWARE_ERROR,
     OPERATING_MODE,
     PRESENT_POSITION,
     RAD_PER_COUNT,
     RAD_S_PER_COUNT,
-    RETURN_DELAY,
-    STATUS_RETURN_LEVEL,
     TORQUE_ENABLE,
     WATCHDOG_UNIT_MS,
     Goal,
 )
+from .models import BY_NAME, LOAD_PER_COUNT, USUAL
 from .options import ServoOptions
 from .packets import BROADCAST, INSTRUCTION, SYNC_WRITE, template, word
 from .registers import REPLY_S, TRIES, Registers
+from .setup_check import SetupCheck
 from .sync_read import exchange_of
 
 _TURN_NS = 50_000  # what a servo may take to begin its reply, beside its return delay of 0
@@ -66,7 +63,11 @@ class Servos(Driver):
         self._goals: tuple[float, ...] = ()
         self._ours: set[int] = set()  # enabled by us, and not known to be off since
         self._spared: set[int] = set()  # held before an `enable` that failed
-        self._limits: list[int] = []  # raw, of each servo's goal; known once it was opened
+        self._check = SetupCheck(name, options, self.registers)
+        self._models = tuple(
+            BY_NAME[one] for one in options.models or [USUAL.name] * len(options.ids)
+        )
+        self._bounds: tuple[Bound, ...] = ()  # known once it was opened
 
     @property
     def address(self) -> str:
@@ -76,29 +77,39 @@ class Servos(Driver):
     # ---- what the core runs --------------------------------------------------------------
 
     def sensor(self) -> SensorSpec:
-        """Position in rad, velocity in rad/s, current in A, one per servo in `ids` order."""
+        """Position in rad and velocity in rad/s of each servo, in `ids` order. Then current in A of
+        those that measure it, and load of the others, as a part of their largest torque."""
         n = len(self.options.ids)
+        loads = [i for i, model in enumerate(self._models) if model.a_per_count is None]
+        currents = [i for i in range(n) if i not in loads]
+        effort = {"current": ("A", currents), "load": ("1", loads)}
         fields = (
             Field("position", "rad", (n,)),
             Field("velocity", "rad/s", (n,)),
-            Field("current", "A", (n,)),
+            *(Field(name, unit, (len(of),)) for name, (unit, of) in effort.items() if of),
         )
         twin = (
             *(TwinChannel(TwinKind.POSITION, i, noise=RAD_PER_COUNT / 2) for i in range(n)),
             *(TwinChannel(TwinKind.VELOCITY, i, noise=RAD_S_PER_COUNT / 2) for i in range(n)),
             *(
-                TwinChannel(TwinKind.ACCELERATION, i, gain=0.01, noise=A_PER_COUNT)
-                for i in range(n)
+                TwinChannel(
+                    TwinKind.ACCELERATION,
+                    i,
+                    gain=0.01,
+                    noise=self._models[i].a_per_count or LOAD_PER_COUNT,
+                )
+                for i in (*currents, *loads)
             ),
         )
-        exchange = exchange_of(self.options)
+        exchange = exchange_of(self.options, self._models)
         return SensorSpec(
             fields=fields,
             exchange=exchange,
             twin=twin,
             twin_latency_ns=exchange.request_ns + exchange.reply_ns + 100_000,
             twin_jitter_ns=50_000,
-            per_joint=("position", "velocity", "current"),
+            per_joint=tuple(field.name for field in fields),
+            joints={name: tuple(of) for name, (_, of) in effort.items() if 0 < len(of) < n},
         )
 
     @property
@@ -112,28 +123,31 @@ class Servos(Driver):
         return {"position": "rad", "velocity": "rad/s"}[self.mode]
 
     @property
-    def _scale(self) -> float:
-        """The actuator's unit per count of its goal."""
-        per_a = self.options.torque_n_m_per_a if self.mode == "effort" else None
-        return self._goal.scale * (1.0 if per_a is None else per_a)
+    def _scales(self) -> list[float]:
+        """The actuator's unit per count of each servo's goal."""
+        if self._goal.scale is not None:
+            return [self._goal.scale] * len(self._models)
+        per_a = self.options.torque_n_m_per_a or 1.0
+        return [per_a * (model.a_per_count or 0.0) for model in self._models]
 
     def actuator(self) -> ActuatorSpec:
         """Goals of the mode, one per servo in `ids` order: rad, rad/s, or A (N m)."""
         goal = self._goal
         parameters = word(goal.register) + word(goal.size)
         values = []
+        scales = self._scales
         for servo, ident in enumerate(self.options.ids):
             parameters += bytes([ident])
-            values.append(Value(8 + len(parameters), goal.type, servo, self._scale, goal.zero))
+            values.append(Value(8 + len(parameters), goal.type, servo, scales[servo], goal.zero))
             parameters += bytes(goal.size)
         packet = template(BROADCAST, SYNC_WRITE, parameters)
-        exchange = exchange_of(self.options)
+        exchange = exchange_of(self.options, self._models)
         start = self.options.start_position
         starts = start if isinstance(start, list) else [start] * len(self.options.ids)
         return ActuatorSpec(
             channels=len(self.options.ids),
             unit=self._unit,
-            largest=tuple(limit * self._scale for limit in self._limits),
+            bounds=self._bounds,
             encoding=Encoding(
                 packet=packet,
                 values=tuple(values),
@@ -156,32 +170,32 @@ class Servos(Driver):
     # ---- off the cycle thread ------------------------------------------------------------
 
     def open(self) -> int:
-        """Open the port and check every servo: that it answers, and the registers that matter."""
+        """Open the port and ask every servo: its model, the registers that matter, the goals that
+        it takes. Then ask once what every cycle will ask."""
         self.registers.open()
         try:
             for ident in self.options.ids:
-                self._check_servo(ident)
-            goal = self._goal
-            if goal.limit:
-                self._limits = [
-                    self.registers.read(ident, goal.limit, goal.limit_size)
-                    for ident in self.options.ids
-                ]
+                self._check.check_setup(ident)
+            self._models = self._check.find_models()
+            self._refuse_effort()
+            self._bounds = self._check.bounds(self._goal, self._scales)
+            self._ask_once()
+            return self.registers.hand_over()
         except BaseException:
             self.close()
             raise
-        return self.registers.hand_over()
 
-    def _check_servo(self, ident: int) -> None:
-        self.registers.expect(ident, "baud rate", BAUD_RATE, BAUD_INDEX[self.options.baud])
-        self.registers.expect(ident, "status return level", STATUS_RETURN_LEVEL, 2)
-        self.registers.expect(ident, "hardware error status", HARDWARE_ERROR, 0)
-        delay = self.registers.read(ident, RETURN_DELAY, 1)
-        if delay != 0:
-            if self.registers.read(ident, TORQUE_ENABLE, 1):
-                raise self.registers.refusal(ident, "return delay time", RETURN_DELAY, delay, 0)
-            self.registers.write(ident, RETURN_DELAY, 0, 1)
-            self.registers.expect(ident, "return delay time", RETURN_DELAY, 0)
+    def _refuse_effort(self) -> None:
+        for ident, model in zip(self.options.ids, self._models, strict=True):
+            if self.mode == "effort" and model.a_per_count is None:
+                raise DeviceError(
+                    f"device {self.name}: servo {ident} on {self.options.port} is a {model.name}, "
+                    f'which follows no current; use mode "position" or "velocity"'
+                )
+
+    def _ask_once(self) -> None:
+        if not self.registers.answers(exchange_of(self.options, self._models)):
+            raise self._check.no_group_answer()
 
     def enable(self) -> None:
         """Operating mode, goal at the measured position or at none, torque on, watchdog; read back.
@@ -219,6 +233,7 @@ class Servos(Driver):
     def _enable(self, holding: set[int]) -> None:
         goal = self._goal
         for ident in self.options.ids:
+            self._check.check_faults(ident)
             self.registers.write(ident, BUS_WATCHDOG, 0, 1)
             self.registers.expect(ident, "bus watchdog", BUS_WATCHDOG, 0)
             if self.registers.read(ident, OPERATING_MODE, 1) != goal.operating_mode:
@@ -247,7 +262,9 @@ class Servos(Driver):
         for ident in self.options.ids if units else ():
             self.registers.write(ident, BUS_WATCHDOG, units, 1)
             self.registers.expect(ident, "bus watchdog", BUS_WATCHDOG, units)
-        self._goals = tuple(raw * goal.scale + goal.zero for raw in goals)
+        self._goals = tuple(
+            raw * scale + goal.zero for raw, scale in zip(goals, self._scales, strict=True)
+        )
 
     def _refuse_to_let_go(self, ident: int) -> None:
         """Raises DeviceError where a servo that holds would have to be let go for this mode."""

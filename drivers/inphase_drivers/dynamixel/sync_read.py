@@ -1,10 +1,12 @@
 """The exchange that reads all servos: fast sync read or sync read (e-manual, Protocol 2.0)."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from inphase.driver import Acquire, Check, CheckKind, Exchange, Framing, Raw, Reply, Value
 
-from .control_table import A_PER_COUNT, CENTRE, PRESENT_CURRENT, RAD_PER_COUNT, RAD_S_PER_COUNT
+from .control_table import CENTRE, PRESENT_CURRENT, RAD_PER_COUNT, RAD_S_PER_COUNT
+from .models import LOAD_PER_COUNT, Model
 from .options import ServoOptions
 from .packets import (
     BROADCAST,
@@ -21,7 +23,7 @@ _BLOCK = 10  # current (2), velocity (4), position (4), in this order from addre
 _SYNC_FRAMING = replace(STATUS_PACKET, min_size=11, max_size=_BLOCK + 11 + _BLOCK // 3)
 
 
-def exchange_of(options: ServoOptions) -> Exchange:
+def exchange_of(options: ServoOptions, models: Sequence[Model]) -> Exchange:
     """The request for all servos' values, its replies, and how long they take."""
     ids = options.ids
     fast = options.read == "fast"
@@ -34,7 +36,7 @@ def exchange_of(options: ServoOptions) -> Exchange:
     return Exchange(
         request=request,
         framing=_fast_framing(options) if fast else _SYNC_FRAMING,
-        replies=(_fast_reply(options),) if fast else _sync_replies(options),
+        replies=(_fast_reply(options, models),) if fast else _sync_replies(options, models),
         request_ns=request_ns,
         reply_ns=reply_ns,
         reply_max_ns=request_ns + options.wire_ns(worst_bytes) + options.adapter_latency_us * 1000,
@@ -46,13 +48,20 @@ def exchange_of(options: ServoOptions) -> Exchange:
     )
 
 
-def _values(options: ServoOptions, servo: int, at: int) -> tuple[Value, ...]:
-    n = len(options.ids)
+def _values(models: Sequence[Model], servo: int, at: int) -> tuple[Value, ...]:
+    """One servo's; the channels of currents come before those of loads."""
+    n = len(models)
     centre = -CENTRE * RAD_PER_COUNT
+    order = sorted(range(n), key=lambda one: models[one].a_per_count is None)
     return (
         Value(at + 6, Raw.I32, servo, RAD_PER_COUNT, centre),
         Value(at + 2, Raw.I32, n + servo, RAD_S_PER_COUNT),
-        Value(at, Raw.I16, 2 * n + servo, A_PER_COUNT),
+        Value(
+            at,
+            Raw.I16,
+            2 * n + order.index(servo),
+            models[servo].a_per_count or LOAD_PER_COUNT,
+        ),
     )
 
 
@@ -68,7 +77,7 @@ def _fast_framing(options: ServoOptions) -> Framing:
     )
 
 
-def _fast_reply(options: ServoOptions) -> Reply:
+def _fast_reply(options: ServoOptions, models: Sequence[Model]) -> Reply:
     """One packet; per servo: error, id, data, CRC over everything before it."""
     checks = [
         Check(CheckKind.MATCH, 4, expect=BROADCAST),
@@ -82,14 +91,14 @@ def _fast_reply(options: ServoOptions) -> Reply:
             Check(CheckKind.MATCH, at + 1, expect=ident),
             Check(CheckKind.ZERO, at),
         ]
-        values += _values(options, servo, at + 2)
+        values += _values(models, servo, at + 2)
     return Reply(values=tuple(values), checks=tuple(checks))
 
 
-def _sync_replies(options: ServoOptions) -> tuple[Reply, ...]:
+def _sync_replies(options: ServoOptions, models: Sequence[Model]) -> tuple[Reply, ...]:
     return tuple(
         Reply(
-            values=_values(options, servo, 9),
+            values=_values(models, servo, 9),
             checks=(
                 Check(CheckKind.CRC16_END),
                 Check(CheckKind.MATCH, 4, expect=ident),

@@ -114,6 +114,7 @@ class ServoBus:
         self._tick_ns = now_ns  # when to move the joints on, or look at the port, without requests
         self._line_baud = 0
         self._faults = Faults(_REPLY_FAULTS)
+        self._unknown: set[object] = set()  # instructions that the servos do not know
         self._journal: list[tuple[int, int, str]] = []  # the first writes: id, address, hex
         self._heard: deque[tuple[int, int, int, str]] = deque(maxlen=_HEARD_MAX)
         self._marks = False  # present currents say the number of their sample
@@ -185,6 +186,8 @@ class ServoBus:
                 plain[name]()
             elif name in {"off", "on"}:
                 self._switch(request, name == "off")
+            elif name == "unknown":  # as firmware that is older than an instruction
+                self._unknown.add(request.get("instruction"))
             else:
                 self._faults.turn_on(request)
         if "flood" in request:
@@ -234,6 +237,8 @@ class ServoBus:
             self.counters.crc_errors += 1
             servo = self._listening(request.id, now_ns)
             return _Reply([servo.block(ErrorNumber.CRC)]) if servo else None
+        if request.instruction in self._unknown:
+            return None
         group = _GROUP.get(request.instruction)
         if request.id == BROADCAST_ID and group is not None:
             return group(self, request.params, now_ns)
@@ -408,6 +413,7 @@ class ServoBus:
 
     def _clear(self) -> None:
         self._faults.clear()
+        self._unknown.clear()
         self._port.go_on()
         for servo in self.servos:
             servo.deaf_until_ns = 0

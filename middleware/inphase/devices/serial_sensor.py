@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from inphase.devices.packets import Parser, RefusedReply
 from inphase.devices.serial_port import hand_over, open_port
-from inphase.driver import DeviceError, Driver, SensorSpec
+from inphase.driver import DeviceError, Driver, Exchange, SensorSpec
 
 _ANSWER_S = 0.3
 _TRIES = 3
@@ -64,7 +64,7 @@ class SerialSensor(Driver):
         trouble = "no answer"
         for _ in range(_TRIES):
             try:
-                if _exchange(fd, spec):
+                if spec.exchange and ask_once(fd, spec.exchange, len(spec.twin), _ANSWER_S):
                     return
             except RefusedReply as refused:
                 trouble = f"{refused.reason} ({refused.detail}) in its reply"
@@ -82,13 +82,15 @@ class SerialSensor(Driver):
             self._serial = None
 
 
-def _exchange(fd: int, spec: SensorSpec) -> bool:
-    """True if a whole reply came in time. Raises RefusedReply, OSError."""
-    assert spec.exchange is not None
-    parser = Parser(spec.exchange, len(spec.twin))
+def ask_once(fd: int, exchange: Exchange, channels: int, wait_s: float) -> bool:
+    """Ask what every cycle will ask, on a port that was handed over: for a driver's `open`.
+
+    Returns True if a whole reply came in time. Raises RefusedReply, OSError, termios.error.
+    """
+    parser = Parser(exchange, channels)
     termios.tcflush(fd, termios.TCIFLUSH)
-    os.write(fd, spec.exchange.request)
-    until = time.monotonic() + _ANSWER_S
+    os.write(fd, exchange.request)
+    until = time.monotonic() + wait_s
     while (left := until - time.monotonic()) > 0:
         if not select.select([fd], [], [], left)[0]:
             break

@@ -15,8 +15,10 @@ def of_sensor(sensor: Sensor, spec: SensorSpec) -> list[Turn]:
     found: list[Turn] = []
     for item in value_fields(spec):
         zeros = channels.numbers(sensor.zero.get(item.name, 0.0), item.channels)
-        turned = item.name in spec.per_joint and sensor.sign is not None
-        signs = [int(sign) for sign in sensor.sign or []] if turned else [1] * item.channels
+        signs = [1] * item.channels
+        if item.name in spec.per_joint and sensor.sign is not None:
+            joints = spec.joints.get(item.name, range(len(sensor.sign)))
+            signs = [int(sensor.sign[joint]) for joint in joints]
         found += zip(signs, zeros, strict=True)
     return found
 

@@ -44,7 +44,7 @@ def _check_actuator(inspection: Inspection, declared: Declarations, name: str) -
         _check_position_limit,
         _check_limits,
         _check_safe,
-        _check_largest,
+        _check_bounds,
         _check_actuator_home,
         _check_worker,
         _check_watchdog,
@@ -104,7 +104,8 @@ def _check_trigger(
 def _check_sign(schedule: Schedule, declared: Declarations, name: str) -> Iterator[ScheduleFault]:
     sign, spec = schedule.sensor[name].sign, declared.sensors[name]
     for item in value_fields(spec):
-        if item.name in spec.per_joint and sign is not None and len(sign) != item.channels:
+        is_whole = item.name in spec.per_joint and item.name not in spec.joints
+        if is_whole and sign is not None and len(sign) != item.channels:
             yield schedule.fault(
                 f"sensor.{name}.sign",
                 f"{item.channels} signs expected, got {len(sign)}; give one each",
@@ -283,22 +284,24 @@ def _feedback_sensor(
     return schedule.sensor[sensor], declared.sensors[sensor]
 
 
-def _check_largest(
-    schedule: Schedule, declared: Declarations, name: str
-) -> Iterator[ScheduleFault]:
+def _check_bounds(schedule: Schedule, declared: Declarations, name: str) -> Iterator[ScheduleFault]:
     """Limits are within the device's own: beyond these it would drop commands silently."""
     actuator, spec = schedule.actuator[name], declared.actuators[name]
-    if actuator.mode not in ("velocity", "effort"):
-        return
+    feedback = _feedback_sensor(schedule, declared, name) if spec.bounds else None
+    turned = channel_signs.of_actuator(actuator, spec.channels, feedback)
     found = channel_limits.of_actuator(actuator, (0.0,) * spec.channels)
-    for channel, (one, most) in enumerate(zip(found, spec.largest, strict=False)):
-        if one.range[1] > most:
-            yield schedule.fault(
-                f"actuator.{name}.limits.{actuator.mode}",
-                f"{one.range[1]:g} is more than the {most:g} that channel {channel} of the device "
-                f"is set to take, which refuses the commands beyond; give less, or set the device",
-            )
-            return
+    for channel, (one, bound) in enumerate(zip(found, spec.bounds, strict=False)):
+        sign, zero = turned[channel]
+        low, high = sorted((sign * bound.low - zero, sign * bound.high - zero))
+        if low <= one.range[0] and one.range[1] <= high:
+            continue
+        yield schedule.fault(
+            f"actuator.{name}.limits.{actuator.mode}",
+            f"{one.range[0]:g} to {one.range[1]:g} {spec.unit} on channel {channel} is beyond what "
+            f"the device takes, {low:.4g} to {high:.4g} ({bound.where}); it would drop the "
+            f"commands beyond. Give limits within these, or set the device",
+        )
+        return
 
 
 def _has_sensor(schedule: Schedule, device: str) -> bool:

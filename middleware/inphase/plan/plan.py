@@ -11,6 +11,7 @@ import msgpack
 import numpy as np
 
 from inphase.driver import Driver
+from inphase.errors import DeviceError, ScheduleError
 from inphase.frames import wire
 from inphase.models.model_binding import Binding
 from inphase.plan import actuator_plan, notes, sensor_plan, timing
@@ -168,12 +169,23 @@ def _describe_rates(sensor: SensorPlan) -> dict[str, list[float | None]]:
 
 
 def make(schedule: Schedule, drivers: Mapping[str, Driver] | None = None) -> Plan:
-    """Check a schedule against its drivers, and plan it. Give the drivers again after they were
-    opened, for their own scales.
+    """Check a schedule against its drivers, and plan it. `drivers`: those that are made already.
 
     Raises ScheduleError with every fault.
     """
     return of_validated(validate(schedule, drivers))
+
+
+def of_opened(plan: Plan) -> Plan:
+    """The same plan with what its drivers know once they are open: their devices' own scales.
+
+    Raises DeviceError where a device takes less than the schedule asks of it.
+    """
+    try:
+        found = make(plan.schedule, plan.drivers)
+    except ScheduleError as error:
+        raise DeviceError(str(error)) from error
+    return replace(found, client_policy=plan.client_policy)
 
 
 def of_validated(valid: Validated) -> Plan:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from inphase.core.core import Core
+from inphase.devices.first_opening import FirstOpening
 from inphase.driver import Driver
 from inphase.errors import DeviceError, RuntimeFault, of_device
 from inphase.host.locks import DeviceLock
@@ -46,6 +47,7 @@ class Link:
         self._lock = lock
         self.fd = -1
         self._file: tuple[int, int] | None = None
+        self._first = FirstOpening()
         self.actuator: int | None = None
         self.is_powered = False
         """whether it was enabled, and is not known to have been switched off since"""
@@ -61,7 +63,13 @@ class Link:
 
     def open(self) -> None:
         """Open and check the device."""
-        self.fd = self.call("open", self.driver.open)
+        fd = self.call("open", self.driver.open)
+        try:
+            self._first.check(self.driver)
+        except DeviceError:
+            self.call("close", self.driver.close)
+            raise
+        self.fd = fd
         self._file = _file_of(self.fd)
 
     def is_open(self) -> bool:

@@ -145,9 +145,7 @@ class Runtime:
         self._undo.callback(self._devices.close)
         self._lines = Lines(self.plan, self.options.simulate)
         self._undo.callback(self._lines.close)
-        self.plan = replace(
-            planning.make(described, self.plan.drivers), client_policy=self.options.client_policy
-        )
+        self.plan = replace(planning.of_opened(self.plan), client_policy=self.options.client_policy)
         self._make_core()
 
     def _lock_devices(self, *, is_made_later: bool = False) -> None:

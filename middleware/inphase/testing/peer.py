@@ -10,7 +10,8 @@ class Peer:
     """It answers for the device, and a test can disturb it.
 
     A subclass sets `options`, and defines as much of the rest as it can. Each call has its effect
-    before it returns. `heal` ends what `silence`, `mute`, `spoil`, `disguise` and `stall` began.
+    before it returns. `heal` ends what `silence`, `mute`, `spoil`, `disguise`, `forget` and
+    `stall` began.
     """
 
     options: dict[str, Any]
@@ -33,6 +34,10 @@ class Peer:
 
     def disguise(self) -> None:
         """Answer as another device would, or as this one in another set-up: `open` refuses it."""
+
+    def forget(self) -> None:
+        """Answer everything but the question of a cycle, as firmware does that is too old for it.
+        """
 
     def heal(self) -> None:
         """Answer as before."""

@@ -43,6 +43,9 @@ class SampleSource(Protocol):
     passed: int
     """samples of a device that runs by itself that a newer one followed at once, so far"""
 
+    def learn(self, sensor: SensorPlan, actuator: ActuatorPlan | None) -> None:
+        """Take the scales that the open device gave."""
+
     def opened(self, descriptor: int) -> None:
         """The driver was opened, and gave this descriptor."""
 
@@ -79,6 +82,9 @@ class OwnCalls:
         self._halt = driver.halt
         self._turns = _turns_by_field(sensor)
         self._command = np.array(actuator.turns if actuator else [(1, 0.0)])
+
+    def learn(self, sensor: SensorPlan, actuator: ActuatorPlan | None) -> None:
+        """Nothing: the driver gives values in SI."""
 
     def opened(self, descriptor: int) -> None:
         """Nothing: the driver has its own connection."""
@@ -141,6 +147,12 @@ class OwnExchange:
         self._channels = channels
         self._fd = -1
         self._poll = select.poll()
+
+    def learn(self, sensor: SensorPlan, actuator: ActuatorPlan | None) -> None:
+        """Parse and encode by the open device's scales."""
+        assert sensor.exchange is not None
+        self._parser = packets.Parser(sensor.exchange, self._channels)
+        self._encoding = actuator.encoding if actuator is not None else None
 
     def opened(self, descriptor: int) -> None:
         """Use this descriptor from now on."""
@@ -276,6 +288,7 @@ class OnALine:
 
     def __init__(self, caller: OwnCalls | OwnExchange, line: Line) -> None:
         self.latency_max_ns = caller.latency_max_ns
+        self.learn = caller.learn
         self.opened = caller.opened
         self.flush = caller.flush
         self.write = caller.write

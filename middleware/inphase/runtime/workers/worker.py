@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 from inphase._core import ffi, lib
 from inphase.devices.device_clock import DeviceClock
+from inphase.devices.first_opening import FirstOpening
 from inphase.devices.pairing import Pairing
 from inphase.driver import Acquire, Driver, Reading
 from inphase.errors import DeviceError, StoreError, of_device
 from inphase.frames.record_layout import REASONS
+from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
 from inphase.plan.sensor_plan import SensorPlan
 from inphase.runtime.workers import device_handover
@@ -85,6 +87,7 @@ class Worker:
         index = list(plan.schedule.device).index(device)
         sensor = next(i for i, s in enumerate(plan.sensors) if s.device == index)
         actuator = next((a for a in plan.actuators if a.device == index), None)
+        self._plan, self._index, self._first = plan, sensor, FirstOpening()
         self.sensor: SensorPlan = plan.sensors[sensor]
         self._cycle = plan.schedule.cycle
         self._driver: Driver = plan.drivers[device]
@@ -114,6 +117,8 @@ class Worker:
         try:
             with self._call("open"):
                 descriptor = self._driver.open()
+                if self._first.check(self._driver):
+                    self._learn()
                 self._caller.opened(descriptor)
                 self._driver.start()
                 if self.sensor.schedule.free_running:
@@ -129,6 +134,14 @@ class Worker:
         self._clock = DeviceClock()
         self._facts.opens += 1
         lib.inphase_worker_state(self._handle, lib.INPHASE_WORKER_RUNNING)
+
+    def _learn(self) -> None:
+        """Take the open device's own scales. Raises DeviceError where it takes less than the
+        schedule asks of it."""
+        plan = planning.of_opened(self._plan)
+        self.sensor = plan.sensors[self._index]
+        actuator = plan.actuators[self._actuator] if self._actuator >= 0 else None
+        self._caller.learn(self.sensor, actuator)
 
     def _call(self, what: str) -> contextlib.AbstractContextManager[None]:
         return of_device(self._driver.name, self._driver.address, what)

@@ -110,7 +110,7 @@ class MotionContract(DriverFixtures):
         able(device, "speed")
         feedback = feedback_of(running, actuator)
         go = FarGoal(feedback, self.reach)
-        tables = motion_tables(feedback, self.reach)
+        tables = motion_tables(running, feedback, self.reach)
         with running.run(*tables, policy=go) as robot:
             robot.frame(lambda frame: "WRITTEN" in frame.command[NAME].flags, "a command written")
             until(lambda: device.speed() > 2 * self.rest, "the joints move")
@@ -146,7 +146,7 @@ class MotionContract(DriverFixtures):
         able(device, "speed")
         feedback = feedback_of(running, actuator)
         go = WalkToZero(feedback, self.reach)
-        tables = motion_tables(feedback, self.reach)
+        tables = motion_tables(running, feedback, self.reach)
         with running.run(*tables, policy=go) as robot:
             until(lambda: device.speed() > 2 * self.rest, "the joints move")
             robot.kill(guarded=True)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inphase.driver import ActuatorSpec
+from inphase.driver import ActuatorSpec, Bound
 from inphase.frames.frame import Frame
 from inphase.schedule.document import toml_table
 from inphase.testing.rig import NAME, Rig
@@ -62,15 +62,12 @@ class SteadyValue:
 def moves(rig: Rig, mode: str, feedback: str, reach: float) -> tuple[Any, tuple[str, ...]] | None:
     """A policy and limits that move an actuator in a mode; None: nothing is known to do so."""
     if mode == "position":
-        return WalkToZero(feedback, reach), motion_tables(feedback, reach)
-    driver = rig.make()
-    driver.mode = mode
-    spec = driver.actuator()
-    assert spec is not None
+        return WalkToZero(feedback, reach), motion_tables(rig, feedback, reach)
+    bounds = _bounds_of(rig, mode)
     if mode == "velocity":
         value, limits = reach / 8, {"velocity": reach / 4, "acceleration": 4 * reach}
-    elif mode == "effort" and spec.largest:
-        value = 0.1 * min(spec.largest)
+    elif mode == "effort" and bounds:
+        value = 0.1 * min(bound.high for bound in bounds)
         limits = {"effort": 2 * value, "effort_rate": 20 * value}
     else:
         return None
@@ -92,10 +89,26 @@ def feedback_of(rig: Rig, actuator: ActuatorSpec) -> str:
     pytest.skip(f"no field of the sensor says where the actuator's joints are [{actuator.unit}]")
 
 
-def motion_tables(feedback: str, reach: float) -> tuple[str, str]:
+def _bounds_of(rig: Rig, mode: str) -> tuple[Bound, ...]:
+    """The commands that the device takes in a mode."""
+    driver = rig.make()
+    driver.mode = mode
+    driver.open()
+    try:
+        spec = driver.actuator()
+        assert spec is not None
+        return spec.bounds
+    finally:
+        driver.close()
+
+
+def motion_tables(rig: Rig, feedback: str, reach: float) -> tuple[str, str]:
     """Limits that let one command ask for the whole way: what stops it is not the limiter."""
+    most = 10 * reach
+    bounds = _bounds_of(rig, "position")
     limits = {
-        "position": [-10 * reach, 10 * reach],
+        "position": [[max(-most, one.low), min(most, one.high)] for one in bounds]
+        or [-most, most],
         "velocity": 1e4 * reach,
         "acceleration": 1e10 * reach,
         "step": 2 * reach,

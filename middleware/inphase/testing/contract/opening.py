@@ -61,6 +61,21 @@ class OpeningContract(DriverFixtures):
             assert_names(str(refusal.value), device)
         _heal_and_open(device, driver)
 
+    def test_what_every_cycle_will_ask_is_asked_once_before_power(
+        self, device: Peer, rig: Rig
+    ) -> None:
+        """A device that answers all but that is refused with its place, and nothing has power."""
+        able(device, "forget", "heal")
+        driver = rig.make()
+        device.forget()
+        with pytest.raises((DeviceError, TimeoutError)) as refusal:
+            driver.open()
+            ask_by_hand(driver)
+        if isinstance(refusal.value, DeviceError):
+            assert_names(str(refusal.value), device)
+        assert not any(device.power()), "it has power, and nobody can read it"
+        _heal_and_open(device, driver)
+
     def test_a_wrong_device_is_refused_and_named_with_its_place(
         self, device: Peer, rig: Rig
     ) -> None:
