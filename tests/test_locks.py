@@ -170,3 +170,27 @@ def test_another_users_runtime_is_named_and_a_lock_can_be_held_by_its_user_alone
         lock.write_text("left over")
         DeviceLock("arm", "/dev/ttyX", "robot_four").close()
         other.stdin.write("\n")
+
+
+def test_a_pseudo_terminals_number_that_is_given_out_again_is_another_device(
+    tmp_path: Path,
+) -> None:
+    master, slave = os.openpty()
+    name = os.ttyname(slave)
+    first = DeviceLock("arm", name, "robot_one")
+    link = tmp_path / "arm"
+    link.symlink_to(name)
+    with pytest.raises(DeviceError, match="robot_one"):  # the same terminal, by another name
+        DeviceLock("arm", str(link), "robot_two")
+    os.close(master)
+    os.close(slave)
+    made = [os.openpty()]
+    while os.ttyname(made[-1][1]) != name:  # other processes take numbers too
+        assert len(made) < 64
+        made.append(os.openpty())
+    DeviceLock("arm", name, "robot_two").close()
+    DeviceLock("arm", str(link), "robot_two").close()
+    first.close()
+    for pair in made:
+        for fd in pair:
+            os.close(fd)

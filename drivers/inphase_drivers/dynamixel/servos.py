@@ -63,7 +63,6 @@ class Servos(Driver):
         self._goals: tuple[float, ...] = ()
         self._ours: set[int] = set()  # enabled by us, and not known to be off since
         self._spared: set[int] = set()  # held before an `enable` that failed
-        self._check = SetupCheck(name, options, self.registers)
         self._models = tuple(
             BY_NAME[one] for one in options.models or [USUAL.name] * len(options.ids)
         )
@@ -73,6 +72,10 @@ class Servos(Driver):
     def address(self) -> str:
         """The port's path."""
         return os.path.abspath(self.options.port)  # noqa: PTH100 - resolves no link
+
+    @property
+    def _check(self) -> SetupCheck:
+        return SetupCheck(self.name, self.options, self.registers)
 
     # ---- what the core runs --------------------------------------------------------------
 

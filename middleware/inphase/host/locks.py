@@ -19,6 +19,7 @@ from inphase.host import store_names
 
 _TEXT_MAX = 200
 _PREFIX = "lock."
+_TERMINALS = "/dev/pts/"
 _TRIES, _AGAIN_S = 5, 0.02  # a lock that `clean` holds, or that is being given back, is soon free
 
 
@@ -26,7 +27,8 @@ def one_name(address: str) -> str:
     """A device's address with one spelling: links resolved, a host by its number. A host that
     cannot be resolved keeps its name."""
     if address.startswith("/"):
-        return os.path.realpath(address)
+        place = os.path.realpath(address)
+        return place + _life_of(place)
     kind, _, rest = address.partition(":")
     host, _, port = rest.rpartition(":")
     if kind not in ("udp", "tcp") or not host:
@@ -39,13 +41,25 @@ def one_name(address: str) -> str:
     return f"{kind}:{numbers[0]}:{port}"
 
 
+def _life_of(place: str) -> str:
+    """Of a pseudo-terminal, which it is of all that had its number: numbers are given out again,
+    and whoever has lost an older one may still hold its lock. "" for every other place."""
+    if not place.startswith(_TERMINALS):
+        return ""
+    with contextlib.suppress(OSError):
+        facts = Path(place).stat()
+        return f" of {facts.st_dev}, made at {facts.st_ctime_ns}"
+    return ""
+
+
 def as_written(address: str) -> str:
     """The same, but a path's last part is left as it is: a link that leads elsewhere later has one
     name."""
     if not address.startswith("/"):
         return one_name(address)
     place = Path(address)
-    return os.path.realpath(place.parent) + "/" + place.name
+    written = os.path.realpath(place.parent) + "/" + place.name
+    return written + _life_of(written)
 
 
 class DeviceLock:

@@ -36,8 +36,7 @@ class Peer:
         """Answer as another device would, or as this one in another set-up: `open` refuses it."""
 
     def forget(self) -> None:
-        """Answer everything but the question of a cycle, as firmware does that is too old for it.
-        """
+        """Answer everything but the question of a cycle, as firmware that is too old for it."""
 
     def heal(self) -> None:
         """Answer as before."""

@@ -107,8 +107,7 @@ def motion_tables(rig: Rig, feedback: str, reach: float) -> tuple[str, str]:
     most = 10 * reach
     bounds = _bounds_of(rig, "position")
     limits = {
-        "position": [[max(-most, one.low), min(most, one.high)] for one in bounds]
-        or [-most, most],
+        "position": [[max(-most, one.low), min(most, one.high)] for one in bounds] or [-most, most],
         "velocity": 1e4 * reach,
         "acceleration": 1e10 * reach,
         "step": 2 * reach,
