@@ -29,6 +29,8 @@ WORDS_MAX = 25
 LONG: dict[str, int] = {}
 """page -> its sentences over WORDS_MAX"""
 NOT_OURS = {
+    "example_policy.py",
+    "test_example_policy.py",
     "range_finder.py",
     "range_finder.toml",
     "range_finder_emulator.py",

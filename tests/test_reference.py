@@ -95,7 +95,8 @@ def test_every_page_of_the_repository_is_on_the_site() -> None:
     config: dict[str, Any] = runpy.run_path(str(ROOT / "docs" / "conf.py"))
     found = get_matching_files(ROOT, config["include_patterns"], config["exclude_patterns"])
     left_out = {page.as_posix() for page in PAGES} - set(found)
-    assert left_out == {"middleware/inphase/command/templates/driver/README.md"}
+    templates = "middleware/inphase/command/templates"
+    assert left_out == {f"{templates}/driver/README.md", f"{templates}/project/README.md"}
 
 
 KEYS_OF_A_MODEL = ("inphase.mean.", "inphase.std.")  # of its file's metadata, no names in Python

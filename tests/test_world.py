@@ -466,3 +466,31 @@ def test_a_machine_with_half_a_renderer_is_told_what_to_install(
         timeout=60,
     )
     assert "apt install libegl1 libgl1-mesa-dri libopengl0" in done.stdout, done.stderr
+
+
+# ---- the start -----------------------------------------------------------------------------------
+
+
+def test_a_pose_moves_its_joints_and_leaves_the_keyframe_to_the_others(tmp_path: Path) -> None:
+    pose = {'keyframe = "home"\n': 'keyframe = "home"\npose = { two = -0.25 }\n'}
+    with LockStep(world_schedule(tmp_path, replace=pose), digest=False) as robot:
+        world: Any = robot.world
+        home = world.model.key_qpos[0]
+        assert list(world.data.qpos[:2]) == [home[0], -0.25]
+        robot.step()
+        assert robot.world is world
+        world.begin({})
+        assert world.data.qpos[1] == -0.25, "in every episode"
+
+
+@pytest.mark.parametrize(
+    ("pose", "what"),
+    [
+        ("{ three = 0.1 }", r"world\.pose\.three: .*no joint 'three'; it has one, two"),
+        ("{ two = 99 }", r"world\.pose\.two: 99 is outside of its range; give "),
+    ],
+)
+def test_a_pose_that_the_model_cannot_take_is_refused(tmp_path: Path, pose: str, what: str) -> None:
+    change = {'keyframe = "home"\n': f'keyframe = "home"\npose = {pose}\n'}
+    with pytest.raises(ScheduleError, match=what):
+        LockStep(world_schedule(tmp_path, replace=change), digest=False)

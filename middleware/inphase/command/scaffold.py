@@ -1,4 +1,4 @@
-"""A new driver to start from: `inphase new driver NAME` copies the template and puts the name in.
+"""New files to start from: `inphase new driver NAME` copies the template and puts the name in.
 
 The template, `templates/driver`, is itself a working driver called example.
 """
@@ -6,6 +6,7 @@ The template, `templates/driver`, is itself a working driver called example.
 import importlib.util
 import keyword
 import re
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -19,23 +20,39 @@ def class_name(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
+def check_module_name(name: str, what: str, folder: Path) -> None:
+    """Raise ScheduleError for a name that cannot be one of a new Python module in a folder."""
+    if not _NAME.fullmatch(name) or keyword.iskeyword(name) or not class_name(name):
+        raise ScheduleError(
+            f"{name!r} is no name for a {what}; give a lower-case letter, then letters, digits and "
+            f"_, at most 31 in all"
+        )
+    if not (folder / f"{name}.py").exists() and importlib.util.find_spec(name) is not None:
+        raise ScheduleError(f"{name!r} is the name of a Python module already; give another")
+
+
+def write_new(files: Mapping[Path, str]) -> list[Path]:
+    """Write files that do not exist yet. Raises ScheduleError, and writes none, where one does."""
+    for path in files:
+        if path.exists():
+            raise ScheduleError(f"{path} exists already; give another name, or remove it")
+    for path, text in files.items():
+        try:
+            path.write_text(text)
+        except OSError as error:
+            raise ScheduleError(
+                f"{path} cannot be written: {error.strerror}; name a folder that is yours"
+            ) from error
+    return list(files)
+
+
 def new_driver(name: str, folder: Path) -> Path:
     """Write the package of a driver into `folder / name`, which must not exist; its path.
 
     Raises ScheduleError for a name that cannot be one.
     """
-    if not _NAME.fullmatch(name) or keyword.iskeyword(name) or not class_name(name):
-        raise ScheduleError(
-            f"{name!r} is no name for a driver; give a lower-case letter, then letters, digits and "
-            f"_, at most 31 in all"
-        )
-    if importlib.util.find_spec(name) is not None:
-        raise ScheduleError(f"{name!r} is the name of a Python module already; give another")
-    made = folder / name
-    try:
-        made.mkdir(parents=True)
-    except FileExistsError:
-        raise ScheduleError(f"{made} exists already; give another name, or remove it") from None
+    check_module_name(name, "driver", folder)
+    made = make_folder(folder / name)
     for template in sorted(
         resources.files("inphase.command").joinpath("templates/driver").iterdir(), key=str
     ):
@@ -44,3 +61,12 @@ def new_driver(name: str, folder: Path) -> Path:
             text = text.replace("Example", class_name(name)).replace("example", name)
             (made / template.name.replace("example", name)).write_text(text)
     return made
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder. Raises ScheduleError where it exists."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise ScheduleError(f"{path} exists already; give another name, or remove it") from None
+    return path

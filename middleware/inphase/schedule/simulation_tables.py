@@ -95,6 +95,8 @@ class WorldTable(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     model's."""
     keyframe: str | None = None
     """Start of an episode. Left out: the model's own start."""
+    pose: dict[str, float] = {}
+    """By joint of the model: its position at the start, in rad or m, in place of the keyframe's."""
     shadows: bool = False
     """Cameras see shadows."""
     reflections: bool = False

@@ -120,8 +120,11 @@ class SimulatedDevice:
         memory = self.sample.reshape(1).view(np.uint8)
         if self._world.rendered(self._index):
             if self._world.render(self._index, memory) != 0:
+                trouble = self._world.trouble
+                if isinstance(trouble, SystemExit):  # the run ended while it was rendered
+                    raise trouble
                 raise WorldError(
-                    f"device {self._name}: its image cannot be rendered: {self._world.trouble}; "
+                    f"device {self._name}: its image cannot be rendered: {trouble!r}; "
                     f"MUJOCO_GL=osmesa renders without a graphics device"
                 )
         elif self._has_other:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inphase.schedule import toml_position
 from inphase.schedule.simulation_tables import QUANTITIES, Source
 from inphase.schedule.tables import Schedule
 
@@ -60,12 +61,29 @@ class Quantities:
         }[kind, what]
         return places(array, count * number, count)
 
-    def _joint_address(self, what: str, number: int, name: str, key: str) -> int:
-        model, data, kinds = self._model, self._data, self._mujoco.mjtJoint
-        if int(model.jnt_type[number]) not in (int(kinds.mjJNT_HINGE), int(kinds.mjJNT_SLIDE)):
+    def start(self, joint: str, value: float) -> tuple[int, float]:
+        """Where in qpos the schedule's pose puts a joint, and its value."""
+        key = toml_position.format_path(("world", "pose", joint))
+        number = self._find("joint", joint, key)
+        self._refuse_many_numbers(number, joint, key, "start in a keyframe of the model")
+        low, high = self._model.jnt_range[number]
+        if self._model.jnt_limited[number] and not low <= value <= high:
             raise self._schedule.error(
-                key, f"joint {name!r} is neither a hinge nor a slide; read its body or a sensor"
+                key, f"{value:g} is outside of its range; give {low:.4g} to {high:.4g}"
             )
+        return int(self._model.jnt_qposadr[number]), value
+
+    def _refuse_many_numbers(self, number: int, name: str, key: str, instead: str) -> None:
+        kinds = self._mujoco.mjtJoint
+        one = (int(kinds.mjJNT_HINGE), int(kinds.mjJNT_SLIDE))
+        if int(self._model.jnt_type[number]) not in one:
+            raise self._schedule.error(
+                key, f"joint {name!r} is neither a hinge nor a slide; {instead}"
+            )
+
+    def _joint_address(self, what: str, number: int, name: str, key: str) -> int:
+        model, data = self._model, self._data
+        self._refuse_many_numbers(number, name, key, "read its body or a sensor")
         position, velocity = int(model.jnt_qposadr[number]), int(model.jnt_dofadr[number])
         array, at = {
             "position": (data.qpos, position),

@@ -75,10 +75,11 @@ class MujocoWorld:
         self.grid = self._attempt(self._choose_steps) or StepGrid(plan.schedule.cycle.period_ns, 1)
         self._keyframe = self._attempt(self._find_keyframe)
         self._images: dict[int, RenderedImage] = {}
-        self.reset()
         self._quantities = Quantities(
             self._mujoco, self.schedule, self.model, self.data, self._find
         )
+        self._pose = [self._attempt(self._quantities.start, *one) for one in self.table.pose.items()]
+        self.reset()
         self._drives = Drives(self._mujoco, plan, self.model, self.grid, self.path.name)
         self.readings = [self._read_sensor(index) for index in range(len(plan.sensors))]
         """per sensor and channel; None: the driver's own twin answers"""
@@ -187,6 +188,8 @@ class MujocoWorld:
             self._mujoco.mj_resetData(self.model, self.data)
         else:
             self._mujoco.mj_resetDataKeyframe(self.model, self.data, self._keyframe)
+        for at, value in filter(None, self._pose):
+            self.data.qpos[at] = value
         if hasattr(self, "knobs"):
             self.knobs.start()
         try:

@@ -1,0 +1,46 @@
+"""Motors for a model that has none, such as a URDF file: one at each hinge and slide."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from inphase.errors import ScheduleError
+from inphase.world.mujoco.package import package
+
+
+def model_with_motors(path: Path, folder: Path) -> str | None:
+    """The MJCF text of a model with a motor at each joint, for a file in `folder`.
+
+    None: the model has actuators, or no joint for one. A motor exerts N m or N, within the effort
+    that the model gives its joint. Raises ScheduleError where the model does not load.
+    """
+    mujoco = package()
+    try:
+        spec = mujoco.MjSpec.from_file(str(path))
+        moved = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
+        joints = [joint for joint in spec.joints if joint.type in moved]
+        if spec.actuators or not joints:
+            return None
+        for number, joint in enumerate(joints):
+            _add_motor(mujoco, spec, joint, number)
+        for key in ("meshdir", "texturedir"):
+            where = path.resolve().parent / getattr(spec, key)
+            setattr(spec, key, os.path.relpath(where, folder.resolve()))
+        spec.compile()  # to_xml wants it
+        return str(spec.to_xml())
+    except (ValueError, mujoco.FatalError) as error:
+        raise ScheduleError(
+            f"{path} does not load: {str(error).strip()}; correct the model"
+        ) from error
+
+
+def _add_motor(mujoco: Any, spec: Any, joint: Any, number: int) -> None:
+    if not joint.name:
+        joint.name = f"joint_{number}"
+    motor = spec.add_actuator(name=joint.name, target=joint.name)
+    motor.trntype = mujoco.mjtTrn.mjTRN_JOINT
+    motor.set_to_motor()
+    low, high = map(float, joint.actfrcrange)
+    if low < high:
+        motor.ctrlrange = [low, high]
+        motor.ctrllimited = True
