@@ -7,14 +7,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from inphase.command.scaffold import class_name
-from inphase.world.mujoco.survey import ModelJoint, ModelMotor, Survey
+from inphase.world.mujoco.survey import ModelMotor, MovedPart, Survey
 
 _JOINTS_MAX = 20  # of one simulated device
 _CAMERAS_MAX = 2  # without a graphics device no more are drawn in real time
 _COLUMN = 32  # of comments
 _WIDTH = 100
-_NAMES = {"rad": ("motors", "joints"), "m": ("sliders", "slides")}
-"""by unit: the actuator, and the sensor of its joints"""
+_NAMES = {
+    ("joint", "rad"): ("motors", "joints"),
+    ("joint", "m"): ("sliders", "slides"),
+    ("tendon", "rad"): ("pulls", "tendons"),
+    ("tendon", "m"): ("pulls", "tendons"),
+}
+"""the actuator, and the sensor of what it moves"""
 _EFFORTS = {"rad": "N m", "m": "N"}
 _VELOCITY = {"rad": 1.0, "m": 0.2}  # guesses
 _ACCELERATION = {"rad": 5.0, "m": 1.0}
@@ -31,13 +36,25 @@ class _Group:
 
     @property
     def mode(self) -> str:
-        """The commands that the robot takes: a motor with gains takes positions."""
-        return "position" if self.motors[0].gains else self.motors[0].mode
+        """The commands that it takes."""
+        return self.motors[0].mode
+
+    @property
+    def kind(self) -> str:
+        """The kind of what it moves."""
+        return self.motors[0].part.kind
 
     @property
     def unit(self) -> str:
         """The unit of its positions."""
-        return self.motors[0].joint.unit
+        return self.motors[0].part.unit
+
+    @property
+    def own_unit(self) -> str | None:
+        """The unit of its commands, where it is not the one of its mode."""
+        if self.unit == "rad":
+            return None
+        return {"position": "m", "velocity": "m/s", "effort": "N"}[self.mode]
 
 
 class ScheduleText:
@@ -109,14 +126,14 @@ class ScheduleText:
 
     def _groups(self, motors: Sequence[ModelMotor]) -> list[_Group]:
         """One per mode and unit, and per as many joints as a device has."""
-        kinds: dict[tuple[str, bool, str], list[ModelMotor]] = {}
+        kinds: dict[tuple[str, bool, str, str], list[ModelMotor]] = {}
         for motor in motors:
-            key = (motor.mode, motor.gains is None, motor.joint.unit)
+            key = (motor.mode, motor.gains is None, motor.part.kind, motor.part.unit)
             kinds.setdefault(key, []).append(motor)
         found = []
-        for (_, _, unit), alike in kinds.items():
+        for (_, _, kind, unit), alike in kinds.items():
             for first in range(0, len(alike), _JOINTS_MAX):
-                actuator, sensor = map(self._unique, _NAMES[unit])
+                actuator, sensor = map(self._unique, _NAMES[kind, unit])
                 found.append(_Group(actuator, sensor, alike[first : first + _JOINTS_MAX]))
         return found
 
@@ -124,16 +141,17 @@ class ScheduleText:
         device: list[str] = []
         world: list[str] = []
         for group in groups:
-            joints = [motor.joint for motor in group.motors]
+            parts = [motor.part for motor in group.motors]
+            with_effort = group.kind == "joint"
             device += [
                 "",
                 _noted(f"[device.{group.actuator}]", "no driver yet: it exists in the world alone"),
                 *_SIMULATED,
-                f"joints = {len(joints)}",
-                *([f'unit = "{_unit(group)}"'] if group.unit == "m" else []),
-                *_joint_fields(f"device.{group.actuator}", group.unit, len(joints)),
+                f"joints = {len(parts)}",
+                *([f'unit = "{group.own_unit}"'] if group.own_unit else []),
+                *_fields(group.actuator, group.unit, len(parts), with_effort=with_effort),
                 *_sensor(group.sensor, group.actuator),
-                *_sensor_range(group.unit, joints),
+                *_sensor_range(group.unit, parts),
                 "",
                 f"[actuator.{group.actuator}]",
                 f'device = "{group.actuator}"',
@@ -142,10 +160,9 @@ class ScheduleText:
                 f'feedback_velocity = "{group.sensor}.velocity"',
                 *_limits(group),
             ]
-            names = [joint.name for joint in joints]
             actuators = [motor.name for motor in group.motors]
             world += [
-                *_joint_sources(group.sensor, names, with_effort=True),
+                *_sources(group.sensor, parts, with_effort=with_effort),
                 "",
                 f"[world.actuator.{group.actuator}]",
                 *_list("actuators", actuators),
@@ -160,7 +177,7 @@ class ScheduleText:
         device: list[str] = []
         world: list[str] = []
         for unit in ("rad", "m"):
-            joints = [joint for joint in self._unused() if joint.unit == unit]
+            joints = [joint for joint in self.survey.passive if joint.unit == unit]
             if not joints:
                 continue
             name = self._unique("passive_joints" if unit == "rad" else "passive_slides")
@@ -168,14 +185,11 @@ class ScheduleText:
                 "",
                 _noted(f"[device.{name}]", "joints without a motor"),
                 *_SIMULATED,
-                *_joint_fields(f"device.{name}", unit, len(joints), with_effort=False),
+                *_fields(name, unit, len(joints), with_effort=False),
                 *_sensor(name, name),
             ]
-            world += _joint_sources(name, [one.name for one in joints], with_effort=False)
+            world += _sources(name, joints, with_effort=False)
         return device, world
-
-    def _unused(self) -> list[ModelJoint]:
-        return self.survey.passive
 
     def _objects(self) -> tuple[list[str], list[str]]:
         """Bodies that are free in space."""
@@ -188,7 +202,7 @@ class ScheduleText:
             rows.append(f"{field}_orientation = {{ shape = [4] }}")
             sources.append(f"{field}_position = {{ body_position = {json.dumps(body)} }}")
             sources.append(f"{field}_orientation = {{ body_orientation = {json.dumps(body)} }}")
-        return self._fields("objects", "bodies that are free in space", rows, sources)
+        return self._table("objects", "bodies that are free in space", rows, sources)
 
     def _instruments(self) -> tuple[list[str], list[str]]:
         """The model's sensors."""
@@ -202,9 +216,9 @@ class ScheduleText:
             (first, *others) = map(json.dumps, field.sensors)
             named = f"[{', '.join([first, *others])}]" if others else first
             sources.append(f"{name} = {{ sensor = {named} }}")
-        return self._fields("instruments", "the model's sensors", rows, sources)
+        return self._table("instruments", "the model's sensors", rows, sources)
 
-    def _fields(
+    def _table(
         self, name: str, note: str, rows: Iterable[str], sources: Iterable[str]
     ) -> tuple[list[str], list[str]]:
         name = self._unique(name)
@@ -277,16 +291,12 @@ def _key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
 
 
-def _unit(group: _Group) -> str:
-    return "m" if group.mode == "position" else "m/s"
-
-
-def _joint_fields(table: str, unit: str, count: int, *, with_effort: bool = True) -> list[str]:
+def _fields(device: str, unit: str, count: int, *, with_effort: bool) -> list[str]:
     fields = [("position", unit), ("velocity", f"{unit}/s")]
     if with_effort:
         fields.append(("effort", _EFFORTS[unit]))
     rows = [f'{name} = {{ unit = "{of}", shape = [{count}] }}' for name, of in fields]
-    return ["", f"[{table}.fields]", *rows]
+    return ["", f"[device.{device}.fields]", *rows]
 
 
 def _sensor(name: str, device: str) -> list[str]:
@@ -299,7 +309,7 @@ def _sensor(name: str, device: str) -> list[str]:
     ]
 
 
-def _sensor_range(unit: str, joints: Sequence[ModelJoint]) -> list[str]:
+def _sensor_range(unit: str, joints: Sequence[MovedPart]) -> list[str]:
     """A little beyond the ends, where all joints have some."""
     if not all(math.isfinite(one.low) and math.isfinite(one.high) for one in joints):
         return []
@@ -311,9 +321,16 @@ def _sensor_range(unit: str, joints: Sequence[ModelJoint]) -> list[str]:
 def _limits(group: _Group) -> list[str]:
     unit, motors = group.unit, group.motors
     lines = ["", f"[actuator.{group.actuator}.limits]"]
+    if group.mode == "effort":
+        efforts = [_rounded(motor.effort if motor.effort < math.inf else 1.0) for motor in motors]
+        if not all(motor.effort < math.inf for motor in motors):
+            lines.append("# guess: of those that have no range in the model")
+        lines += _list("effort", efforts)
+        lines += ["# guess: from one end to the other in half a second"]
+        return lines + _list("effort_rate", [4 * effort for effort in efforts])
     if group.mode == "position":
         if not all(motor.is_range_known for motor in motors):
-            lines.append("# guess: of joints that have no range in the model")
+            lines.append("# guess: of those that have no range in the model")
         lines += _list("position", [_inside(motor.low, motor.high) for motor in motors])
     velocity, acceleration = _VELOCITY[unit], _ACCELERATION[unit]
     lines.append(_noted(f"velocity = {velocity:g}", f"guess, {unit}/s"))
@@ -336,11 +353,11 @@ def _gains(group: _Group) -> list[str]:
     ]
 
 
-def _joint_sources(sensor: str, joints: list[str], *, with_effort: bool) -> list[str]:
+def _sources(sensor: str, parts: Sequence[MovedPart], *, with_effort: bool) -> list[str]:
     quantities = ["position", "velocity", *(["effort"] if with_effort else [])]
     lines = ["", f"[world.sensor.{sensor}.fields]"]
     for quantity in quantities:
-        lines += _list(f"{quantity}.joint_{quantity}", joints)
+        lines += _list(f"{quantity}.{parts[0].kind}_{quantity}", [part.name for part in parts])
     return lines
 
 

@@ -143,12 +143,12 @@ class Drives:
         drives = []
         for name, number, at in zip(table.actuators, numbers, safe, strict=True):
             law = Law(self._mujoco, self._model, number)
-            if not _takes(mode, law):
+            if not takes(mode, law):
                 raise self._schedule.error(
                     f"{key}.actuators", self._refusal(name, mode, law, actuator.name)
                 )
             self._check_delay(name, number, f"{key}.actuators")
-            drives.append(_drive(mode, law, at))
+            drives.append(drive_of(mode, law, at))
         self._made.update(zip(numbers, drives, strict=True))
         return drives
 
@@ -186,7 +186,7 @@ class Drives:
             if _GAINS[mode] and _drive_trouble(mode, law) is None:
                 yield f"give {' and '.join(_GAINS[mode])} here"
             for other in _KINDS:
-                if other != mode and _takes(other, law):
+                if other != mode and takes(other, law):
                     yield f'give mode = "{other}" in [actuator.{actuator}]'
         yield f"make it {_KINDS[mode]} in {self._file}"
 
@@ -285,7 +285,7 @@ def _times(span_ns: int, interval_ns: int) -> int:
     return -(-span_ns // interval_ns)
 
 
-def _takes(mode: str, law: Law) -> bool:
+def takes(mode: str, law: Law) -> bool:
     """True if a constant makes the actuator's control of a command of that mode."""
     if law.strange() is not None:
         return False
@@ -335,8 +335,8 @@ def _drive_trouble(mode: str, law: Law) -> str | None:
     return None
 
 
-def _drive(mode: str, law: Law, safe: float) -> Drive:
-    """Of an actuator that takes the mode."""
+def drive_of(mode: str, law: Law, safe: float) -> Drive:
+    """The drive of an actuator that takes the mode."""
     gain, (constant, spring, damping) = law.gain or 1.0, law.bias or (0.0, 0.0, 0.0)
     offset = -constant / gain
     held = (-spring / gain, offset)

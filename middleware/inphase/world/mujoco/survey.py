@@ -12,9 +12,11 @@ from typing import Any, Literal
 import numpy as np
 
 from inphase.errors import ScheduleError
+from inphase.world.mujoco.drives import Law, actuators, drive_of, takes
 from inphase.world.mujoco.package import package, why_no_images
 
 MotorMode = Literal["position", "velocity", "effort"]
+PartKind = Literal["joint", "tendon"]
 
 _FREE = {"rad": math.pi, "m": 1.0}
 """half of the range of a joint that has none"""
@@ -37,31 +39,30 @@ _OF_JOINT = {
 
 
 @dataclass(frozen=True)
-class ModelJoint:
-    """A hinge or a slide."""
+class MovedPart:
+    """A part of the model that has one position: a hinge, a slide, or a tendon."""
 
+    kind: PartKind
     name: str
     unit: str
-    """"rad" or "m"""
+    """rad or m"""
     low: float
     high: float
     """ends of its range; infinite where it has none"""
     start: float
-    effort_unit: str
-    """"N m" or "N"""
 
 
 @dataclass(frozen=True)
 class ModelMotor:
-    """An actuator of the model on a joint, as a channel of a schedule's actuator."""
+    """An actuator of the model as a channel of a schedule's actuator."""
 
     name: str
     mode: MotorMode
     """the command that it takes"""
-    joint: ModelJoint
+    part: MovedPart
     low: float
     high: float
-    """ends of its positions, within the joint's and its own"""
+    """ends of its positions, within the part's and its own"""
     is_range_known: bool
     effort: float
     """largest effort; infinite where it has no bound"""
@@ -92,7 +93,7 @@ class Survey:
     pose: dict[str, float]
     """start of the joints that would start outside of their range, in rad or m"""
     motors: list[ModelMotor]
-    passive: list[ModelJoint]
+    passive: list[MovedPart]
     """joints without a motor that is used"""
     objects: list[str]
     """bodies that are free in space"""
@@ -139,7 +140,7 @@ class _Surveyor:
                 f"{self.path} has no hinge and no slide, so nothing moves; give a robot's model"
             )
         motors = self._motors(joints)
-        used = {motor.joint.name for motor in motors}
+        used = {motor.part.name for motor in motors if motor.part.kind == "joint"}
         return Survey(
             path=self.path,
             name=str(self.model.names.split(b"\0", 1)[0].decode(errors="replace")),
@@ -164,14 +165,7 @@ class _Surveyor:
 
     def _kind(self, array: str, number: int, prefix: str) -> str:
         """An enumerator's name, of an array of the model."""
-        enums = {
-            "mjJNT_": self.mujoco.mjtJoint,
-            "mjSENS_": self.mujoco.mjtSensor,
-            "mjTRN_": self.mujoco.mjtTrn,
-            "mjBIAS_": self.mujoco.mjtBias,
-            "mjGAIN_": self.mujoco.mjtGain,
-            "mjDYN_": self.mujoco.mjtDyn,
-        }
+        enums = {"mjJNT_": self.mujoco.mjtJoint, "mjSENS_": self.mujoco.mjtSensor}
         value = enums[prefix](int(getattr(self.model, array)[number]))
         return str(value.name).removeprefix(prefix)
 
@@ -189,10 +183,8 @@ class _Surveyor:
             low, high = self._range(number)
             at = int(self.model.jnt_qposadr[number])
             if not low < self.data.qpos[at] < high and low < high:
-                margin = 0.02 * (high - low)
-                inside = float(np.clip(self.data.qpos[at], low + margin, high - margin))
-                self.pose[self._name("joint", number)] = round(inside, 4)
-                self.data.qpos[at] = round(inside, 4)
+                inside = _inside(float(self.data.qpos[at]), low, high)
+                self.pose[self._name("joint", number)] = self.data.qpos[at] = inside
         self.mujoco.mj_forward(self.model, self.data)
 
     def _range(self, joint: int) -> tuple[float, float]:
@@ -203,78 +195,73 @@ class _Surveyor:
 
     # ---- joints and motors -------------------------------------------------------------------
 
-    def _joint(self, number: int) -> ModelJoint:
+    def _joint(self, number: int) -> MovedPart:
         turns = self._kind("jnt_type", number, "mjJNT_") == "HINGE"
-        low, high = self._range(number)
         start = float(self.data.qpos[int(self.model.jnt_qposadr[number])])
-        unit, effort_unit = ("rad", "N m") if turns else ("m", "N")
-        return ModelJoint(self._name("joint", number), unit, low, high, start, effort_unit)
+        name, unit = self._name("joint", number), "rad" if turns else "m"
+        return MovedPart("joint", name, unit, *self._range(number), start)
 
-    def _motors(self, joints: dict[int, ModelJoint]) -> list[ModelMotor]:
-        """The actuators that move a joint, one for each joint."""
+    def _tendon(self, number: int) -> MovedPart:
+        """A tendon over hinges alone is an angle."""
+        model = self.model
+        low, high = -math.inf, math.inf
+        if model.tendon_limited[number]:
+            low, high = map(float, model.tendon_range[number])
+        first, count = int(model.tendon_adr[number]), int(model.tendon_num[number])
+        wraps = range(first, first + count)
+        turns = all(
+            int(model.wrap_type[wrap]) == int(self.mujoco.mjtWrap.mjWRAP_JOINT)
+            and self._kind("jnt_type", int(model.wrap_objid[wrap]), "mjJNT_") == "HINGE"
+            for wrap in wraps
+        )
+        start = float(self.data.ten_length[number])
+        unit = "rad" if turns else "m"
+        return MovedPart("tendon", self._name("tendon", number), unit, low, high, start)
+
+    def _motors(self, joints: dict[int, MovedPart]) -> list[ModelMotor]:
+        """The actuators that move a joint or a tendon, one for each."""
         found: list[ModelMotor] = []
-        taken: set[str] = set()
-        for number in range(self.model.nu):
-            name = self._name("actuator", number)
-            why = self._refusal(number, joints, taken)
-            if why is not None:
-                self.left_out.append((f"actuator {name}", why))
+        taken: set[tuple[str, str]] = set()
+        for number in range(actuators(self.model)):
+            law = Law(self.mujoco, self.model, number)
+            part = self._part(number, law, joints)
+            why = _refusal(law, part, taken)
+            if part is None or why is not None:
+                self.left_out.append((f"actuator {self._name('actuator', number)}", why or ""))
                 continue
-            joint = joints[int(self.model.actuator_trnid[number][0])]
-            taken.add(joint.name)
-            found.append(self._motor(number, name, joint))
+            taken.add((part.kind, part.name))
+            motor = self._motor(number, law, part)
+            found.append(motor)
+            if part.kind == "joint" and not motor.low <= part.start <= motor.high:
+                self.pose[part.name] = _inside(part.start, motor.low, motor.high)
         return found
 
-    def _refusal(self, number: int, joints: dict[int, ModelJoint], taken: set[str]) -> str | None:
-        """Why an actuator is no motor of a joint; None: it is one."""
-        if self._kind("actuator_trntype", number, "mjTRN_") not in ("JOINT", "JOINTINPARENT"):
-            return "it moves no single joint"
-        joint = joints.get(int(self.model.actuator_trnid[number][0]))
-        if joint is None:
-            return "its joint is neither a hinge nor a slide"
-        if joint.name in taken:
-            return f"joint {joint.name} has another actuator already"
-        if self._mode(number) is None:
-            return "it is no position, velocity or motor actuator"
-        return None
+    def _part(self, number: int, law: Law, joints: dict[int, MovedPart]) -> MovedPart | None:
+        """The part that an actuator moves; None: neither a hinge, a slide nor a tendon."""
+        target = int(self.model.actuator_trnid[number][0])
+        if law.transmission == "TENDON":
+            return self._tendon(target)
+        return joints.get(target) if law.transmission in ("JOINT", "JOINTINPARENT") else None
 
-    def _mode(self, number: int) -> MotorMode | None:
-        model = self.model
-        gain, bias = float(model.actuator_gainprm[number][0]), model.actuator_biasprm[number]
-        fixed = self._kind("actuator_gaintype", number, "mjGAIN_") == "FIXED"
-        if not fixed or gain <= 0 or not model.actuator_gear[number][0]:
-            return None
-        match self._kind("actuator_biastype", number, "mjBIAS_"):
-            case "NONE":
-                return "effort"
-            case "AFFINE" if bias[1] < 0:
-                return "position"
-            case "AFFINE" if bias[2] < 0:
-                return "velocity"
-        return None
-
-    def _motor(self, number: int, name: str, joint: ModelJoint) -> ModelMotor:
-        mode = self._mode(number)
+    def _motor(self, number: int, law: Law, part: MovedPart) -> ModelMotor:
+        mode = _mode(law)
         assert mode is not None
-        dof = int(self.model.jnt_dofadr[int(self.model.actuator_trnid[number][0])])
-        inertia = self._inertia(dof)
-        weight = abs(float(self.data.qfrc_bias[dof] - self.data.qfrc_passive[dof]))
-        effort = self._effort(number)
-        gains = None
-        if mode == "effort":
-            gains = self._drive(inertia, weight)
-            stiffness = gains[0]
-        elif mode == "position":
-            gear = float(self.model.actuator_gear[number][0])
-            stiffness = -float(self.model.actuator_biasprm[number][1]) * gear**2
-        else:
-            stiffness = math.inf
-        low, high, known = self._ends(number, mode, joint)
-        usual = 0.3 if joint.unit == "rad" else 0.05
+        low, high, known = self._ends(law, mode, part)
+        effort = self._effort(number, law, mode)
+        gains, stiffness, weight = None, math.inf, 0.0
+        if part.kind == "joint":
+            dof = int(self.model.jnt_dofadr[int(self.model.actuator_trnid[number][0])])
+            weight = abs(float(self.data.qfrc_bias[dof] - self.data.qfrc_passive[dof]))
+            if mode == "effort" and law.is_motor:
+                mode, gains = "position", self._drive(self._inertia(dof), weight)
+                stiffness = gains[0]
+            elif mode == "position" and law.bias is not None:
+                stiffness = -law.bias[1] * law.unit**2
+        usual = 0.3 if part.unit == "rad" else 0.05
         return ModelMotor(
-            name=name,
+            name=self._name("actuator", number),
             mode=mode,
-            joint=joint,
+            part=part,
             low=low,
             high=high,
             is_range_known=known,
@@ -290,17 +277,23 @@ class _Surveyor:
         self.mujoco.mj_mulM(self.model, self.data, felt, moved)
         return float(felt[dof])
 
-    def _effort(self, number: int) -> float:
-        model = self.model
-        gear = abs(float(model.actuator_gear[number][0]))
-        effort = math.inf
+    def _effort(self, number: int, law: Law, mode: MotorMode) -> float:
+        """The largest effort at the joint, by the actuator's ranges of force and of control."""
+        model, most = self.model, math.inf
         if model.actuator_forcelimited[number]:
-            effort = gear * float(np.max(np.abs(model.actuator_forcerange[number])))
-        if self._mode(number) == "effort" and model.actuator_ctrllimited[number]:
-            gain = float(model.actuator_gainprm[number][0])
-            ctrl = float(np.max(np.abs(model.actuator_ctrlrange[number])))
-            effort = min(effort, gear * gain * ctrl)
-        return effort
+            most = abs(law.unit) * float(np.max(np.abs(model.actuator_forcerange[number])))
+        if mode == "effort":
+            ends = self._commands(law, mode)
+            most = min(most, max(map(abs, ends))) if ends else most
+        return most
+
+    def _commands(self, law: Law, mode: MotorMode) -> list[float]:
+        """The commands at the ends of the control range, in order; empty: it has none."""
+        if not self.model.actuator_ctrllimited[law.control]:
+            return []
+        drive = drive_of(mode, law, 0.0)
+        ends = self.model.actuator_ctrlrange[law.control]
+        return sorted((float(end) - drive.zero) / drive.gain for end in ends)
 
     def _drive(self, inertia: float, weight: float) -> tuple[float, float]:
         """Gains that hold the weight, and that the physics step can follow."""
@@ -308,23 +301,15 @@ class _Surveyor:
         rate = min(rate, 0.2 / float(self.model.opt.timestep))
         return _digits(inertia * rate**2), _digits(2 * inertia * rate)
 
-    def _ends(self, number: int, mode: MotorMode, joint: ModelJoint) -> tuple[float, float, bool]:
+    def _ends(self, law: Law, mode: MotorMode, part: MovedPart) -> tuple[float, float, bool]:
         """The range of positions, around the start where nothing is known."""
-        low, high = joint.low, joint.high
-        if mode == "position" and self.model.actuator_ctrllimited[number]:
-            gain = float(self.model.actuator_gainprm[number][0])
-            bias = self.model.actuator_biasprm[number]
-            gear = float(self.model.actuator_gear[number][0])
-            # where the force is 0: gain * control + bias[0] + bias[1] * gear * position
-            ends = sorted(
-                -(gain * float(ctrl) + float(bias[0])) / (float(bias[1]) * gear)
-                for ctrl in self.model.actuator_ctrlrange[number]
-            )
+        low, high = part.low, part.high
+        if mode == "position" and (ends := self._commands(law, mode)):
             low, high = max(low, ends[0]), min(high, ends[1])
         known = low > -math.inf and high < math.inf
-        free = _FREE[joint.unit]
-        low = joint.start - free if low == -math.inf else low
-        high = joint.start + free if high == math.inf else high
+        free = _FREE[part.unit]
+        low = part.start - free if low == -math.inf else low
+        high = part.start + free if high == math.inf else high
         return low, high, known
 
     # ---- the rest ----------------------------------------------------------------------------
@@ -362,6 +347,29 @@ class _Surveyor:
             joint = int(self.model.sensor_objid[number])
             return "N m" if self._kind("jnt_type", joint, "mjJNT_") == "HINGE" else "N"
         return _UNITS.get(kind, "1")
+
+
+def _mode(law: Law) -> MotorMode | None:
+    """The command that an actuator takes, positions first."""
+    modes: tuple[MotorMode, ...] = ("position", "velocity", "effort")
+    return next((mode for mode in modes if takes(mode, law)), None)
+
+
+def _refusal(law: Law, part: MovedPart | None, taken: set[tuple[str, str]]) -> str | None:
+    """Why an actuator is left out; None: it is a motor."""
+    if part is None:
+        return "it moves neither a hinge, a slide nor a tendon"
+    if (part.kind, part.name) in taken:
+        return f"{part.kind} {part.name} has another actuator already"
+    if _mode(law) is None:
+        return law.strange() or "it takes no command of a position, a velocity or an effort"
+    return None
+
+
+def _inside(value: float, low: float, high: float) -> float:
+    """The nearest value that is no end of a range."""
+    margin = 0.02 * (high - low)
+    return round(float(np.clip(value, low + margin, high - margin)), 4)
 
 
 def _digits(value: float) -> float:

@@ -78,7 +78,9 @@ class MujocoWorld:
         self._quantities = Quantities(
             self._mujoco, self.schedule, self.model, self.data, self._find
         )
-        self._pose = [self._attempt(self._quantities.start, *one) for one in self.table.pose.items()]
+        self._pose = [
+            self._attempt(self._quantities.start, *one) for one in self.table.pose.items()
+        ]
         self.reset()
         self._drives = Drives(self._mujoco, plan, self.model, self.grid, self.path.name)
         self.readings = [self._read_sensor(index) for index in range(len(plan.sensors))]
