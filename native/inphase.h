@@ -247,6 +247,15 @@ struct inphase_realtime {
     int32_t granted;            /* 1: everything that was requested is granted */
 };
 
+/* How far a joint was commanded and measured to move, from end to end, over all its motion before
+   the final ramp. In the unit of its positions; of velocities their sums over time. All 0: it has
+   no feedback of its motion, or is in effort or switch mode. */
+struct inphase_travel {
+    double commanded;
+    double measured;
+    int64_t since_ns;           /* for how long, since it was commanded far enough to be judged */
+};
+
 struct inphase_worst {
     int64_t cycle;
     int64_t late_ns;
@@ -555,6 +564,9 @@ int inphase_reader_worker(inphase_reader *reader, uint32_t sensor,
 int inphase_reader_clock(inphase_reader *reader, uint32_t sensor, struct inphase_clock_facts *out);
 /* reasons beside commands that were missed or refused: counts[INPHASE_REASONS] */
 int inphase_reader_reasons(inphase_reader *reader, int64_t *counts);
+/* of the first channels of an actuator, at most INPHASE_MAX_CHANNELS; 0, or -ENOENT */
+int inphase_reader_travel(inphase_reader *reader, uint32_t actuator, uint32_t channels,
+                          struct inphase_travel *out);
 /* the worst cycles, worst first; returns their number */
 int inphase_reader_worst(inphase_reader *reader, struct inphase_worst *out);
 

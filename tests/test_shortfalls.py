@@ -16,6 +16,7 @@ from inphase.runtime.summary import exit_code
 from inphase.testing import Fault
 from peers import BOUND_S
 from robots import demo_schedule
+from worlds import MODEL, Swing, world_schedule
 
 CYCLES = 700  # of 2 ms
 
@@ -110,6 +111,53 @@ def test_a_sensor_that_was_never_fresh_is_told(tmp_path: Path) -> None:
 def test_one_fresh_sample_is_enough(tmp_path: Path) -> None:
     result = run(tmp_path, here, Fault("silent", "wrench", 1, CYCLES))
     assert (result["sensors"]["wrench"]["status"]["FRESH"], exit_code(result)) == (1, 0)
+
+
+# ---- joints that do not follow -------------------------------------------------------------------
+
+JAMMED = MODEL.replace('damping="0.4" armature="0.01"', 'damping="0.4" armature="1e6"')
+
+
+def of_world(tmp_path: Path, policy: Callable[[Frame], Any], model: str) -> dict[str, Any]:
+    pytest.importorskip("mujoco", reason="a world needs the package mujoco (extra sim)")
+    with LockStep(world_schedule(tmp_path, model=model), call=policy, digest=True) as robot:
+        robot.run(2 * CYCLES)
+        return sum_up(robot)
+
+
+def test_a_joint_that_never_follows_is_told(tmp_path: Path) -> None:
+    result = of_world(tmp_path, Swing(), JAMMED)
+    (told,) = result["events"]
+    assert told.startswith("limb[0] never followed: it was commanded over 0.402 and measured ")
+    assert "torque" in told and exit_code(result) == 3
+    assert result["actuators"]["limb"]["never_followed"] == [0]
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [lambda frame: [0.4, -0.9], lambda frame: [0.4 + 0.0002 * min(frame.cycle, 600), -0.9]],
+    ids=["holds", "moves a little"],
+)
+def test_a_jammed_joint_that_is_not_commanded_far_is_not_judged(
+    tmp_path: Path, policy: Callable[[Frame], Any]
+) -> None:
+    result = of_world(tmp_path, policy, JAMMED)
+    assert (result["events"], exit_code(result)) == ([], 0)
+
+
+def test_a_command_that_came_a_moment_ago_is_not_judged(tmp_path: Path) -> None:
+    result = of_world(
+        tmp_path, lambda frame: [0.4 + 0.002 * max(0, frame.cycle - 1000), -0.9], JAMMED
+    )
+    assert result["actuators"]["limb"]["commanded"][0] > 0.4
+    assert (result["events"], exit_code(result)) == ([], 0)
+
+
+def test_joints_that_move_and_one_that_then_meets_a_wall_follow(tmp_path: Path) -> None:
+    wall = MODEL.replace('armature="0.01" range="-3 3"', 'armature="0.01" range="-3 0.5"', 1)
+    for model in (MODEL, wall):
+        result = of_world(tmp_path, Swing(), model)
+        assert (result["events"], exit_code(result)) == ([], 0)
 
 
 @pytest.mark.real

@@ -41,9 +41,9 @@ def keys_of(value: Any, path: str = "") -> Iterator[str]:
     name = path.rpartition(".")[2]
     if name in NAMES:
         yield f"{path}.{NAMES[name]}"
-    elif path == "sensors":
-        for sensor in value.values():
-            yield from keys_of(sensor, f"{path}.NAME")
+    elif path in ("sensors", "actuators"):
+        for part in value.values():
+            yield from keys_of(part, f"{path}.NAME")
     elif isinstance(value, dict) and set(value) != DISTRIBUTION:
         for key, item in value.items():
             yield from keys_of(item, f"{path}.{key}".lstrip("."))

@@ -13,6 +13,7 @@
 #include "core.h"
 #include "device.h"
 #include "estop.h"
+#include "follow.h"
 #include "gpio.h"
 #include "guard.h"
 #include "lateness.h"
@@ -475,6 +476,9 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
         stopped = stop_owed(core, actuator, now_ns);
     } else {
         move(core, actuator, reason, now_ns);
+        if (actuator->flags & INPHASE_ACT_WRITTEN && !is_stopping(core))
+            follow_note(actuator, core->statistics->travel[actuator->index], core->period_ns,
+                        now_ns);
     }
 
     /* what was applied: of its motion, or of its stop */

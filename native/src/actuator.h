@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "../inphase.h"
+#include "follow.h"
 #include "limiter.h"
 #include "rest.h"
 
@@ -64,6 +65,7 @@ struct actuator {
     struct inphase_motion motion[INPHASE_MAX_CHANNELS];
     double applied[INPHASE_MAX_CHANNELS]; /* of motion, in the mode's unit, as it is written */
     uint32_t flags, reason, detail;
+    struct follow follow[INPHASE_MAX_CHANNELS];
 
     /* rest, and the stop that is owed: cycle thread */
     bool commanded;              /* ever: a command was written */

@@ -20,6 +20,7 @@
 #include "descriptor.h"
 #include "device.h"
 #include "draw.h"
+#include "follow.h"
 #include "guard.h"
 #include "layout.h"
 #include "limiter.h"
@@ -147,6 +148,7 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     actuator->rest_speed = config->rest_speed > 0 ? config->rest_speed : REST_SPEED;
     actuator->rest_sequence = -1;
     actuator->rest_from_ns = INPHASE_ABSENT;
+    follow_begin(actuator);
     for (uint32_t c = 0; c < config->channels; c++)
         if (inphase_limiter_make(&actuator->limiter[c], &config->limits[c],
                                  (double)core->period_ns * 1e-9) < 0)

@@ -430,6 +430,23 @@ int inphase_reader_reasons(inphase_reader *reader, int64_t *counts)
     return INPHASE_REASONS;
 }
 
+int inphase_reader_travel(inphase_reader *reader, uint32_t actuator, uint32_t channels,
+                          struct inphase_travel *out)
+{
+    if (actuator >= INPHASE_MAX_ACTUATORS || channels > INPHASE_MAX_CHANNELS)
+        return -ENOENT;
+    for (uint32_t c = 0; c < channels; c++) {
+        const struct travel *travel = &reader->statistics->travel[actuator][c];
+
+        out[c] = (struct inphase_travel){
+            .commanded = load_f64(&travel->commanded),
+            .measured = load_f64(&travel->measured),
+            .since_ns = load_i64(&travel->since_ns),
+        };
+    }
+    return 0;
+}
+
 int inphase_reader_worst(inphase_reader *reader, struct inphase_worst *out)
 {
     const struct statistics *from = reader->statistics;

@@ -23,3 +23,13 @@ static inline void put_u32(_Atomic uint32_t *to, uint32_t value)
 {
     atomic_store_explicit(to, value, memory_order_relaxed);
 }
+
+static inline double load_f64(const _Atomic double *from)
+{
+    return atomic_load_explicit(from, memory_order_relaxed);
+}
+
+static inline void put_f64(_Atomic double *to, double value)
+{
+    atomic_store_explicit(to, value, memory_order_relaxed);
+}

@@ -15,12 +15,19 @@ struct histogram {
     _Atomic uint64_t bucket[HIST_BUCKETS];
 };
 
+/* struct inphase_travel */
+struct travel {
+    _Atomic double commanded, measured;
+    _Atomic int64_t since_ns;
+};
+
 /* single counters are exact; together they may be one cycle apart */
 struct statistics {
     _Atomic int64_t counts[21]; /* in the order of struct inphase_counts */
     _Atomic int64_t reasons[INPHASE_REASONS];
     _Atomic int64_t statuses[INPHASE_MAX_SENSORS][INPHASE_STATUSES];
     _Atomic int64_t clock[INPHASE_MAX_SENSORS][6]; /* in the order of struct inphase_clock_facts */
+    struct travel travel[INPHASE_MAX_ACTUATORS][INPHASE_MAX_CHANNELS];
     _Atomic uint32_t worst_count;
     _Atomic int64_t worst_cycle[INPHASE_WORST], worst_late_ns[INPHASE_WORST];
     _Atomic int32_t worst_phase[INPHASE_WORST], worst_device[INPHASE_WORST];

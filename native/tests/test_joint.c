@@ -243,6 +243,68 @@ static void a_refused_command_counts_as_refused_whatever_else_is_wrong(void)
     close_robot(&robot);
 }
 
+static struct inphase_travel travel(struct robot *robot)
+{
+    struct inphase_travel found;
+
+    CHECK_EQUAL(inphase_reader_travel(robot->reader, 0, 1, &found), 0);
+    return found;
+}
+
+/* a joint is commanded, and follows with a share of the motion; in velocity mode at half speed */
+static void the_travel_of_a_joint_is_kept_as_it_was_commanded_and_measured(void)
+{
+    static const struct choice *modes[] = {&position, &velocity};
+    static const double shares[] = {1, 0.02, 0};
+
+    for (int i = 0; i < 6; i++) {
+        struct choice choice = *modes[i / 3];
+        double share = shares[i % 3], place = 0;
+        struct robot robot;
+
+        choice.limits.acceleration = 20;
+        choice.limits.low = -5;
+        choice.limits.high = 5;
+        open_robot(&robot, &choice);
+        ask(&robot, 0);
+        CHECK(travel(&robot).commanded == 0 && travel(&robot).since_ns == 0);
+        for (int n = 0; n < 600; n++) {
+            ask(&robot, i < 3 ? 0.0005 * n : fmin(0.002 * n, 1));
+            place = i < 3 ? share * applied(&robot) : place + share * applied(&robot) * PERIOD_S;
+            robot.joint[POSITION] = place;
+        }
+
+        /* a position from end to end; 0 to 1 rad/s in 0.5 s, and 0.1 s more */
+        CHECK(fabs(travel(&robot).commanded - (i < 3 ? 0.2995 : 0.35)) < 0.003);
+        CHECK(fabs(travel(&robot).measured - share * travel(&robot).commanded) < 0.002);
+
+        /* it is judged once it was commanded over half of a step, or a quarter of a second */
+        CHECK_EQUAL(travel(&robot).since_ns > 0, i < 3);
+        close_robot(&robot);
+    }
+}
+
+/* where nothing is measured, and where a command has no place, nothing is told */
+static void the_travel_of_what_has_no_place_is_none(void)
+{
+    struct choice choices[2] = {position, effort};
+
+    choices[0].feedback = -1;
+    for (int i = 0; i < 2; i++) {
+        static const double start = 0;
+        struct robot robot;
+
+        open_robot(&robot, &choices[i]);
+        if (i == 0)
+            CHECK_EQUAL(inphase_core_holds(robot.core, 0, &start, 1), 0);
+        for (int n = 0; n < 500; n++)
+            ask(&robot, 0.001 * n);
+        CHECK(applied(&robot) > 0.4);
+        CHECK(travel(&robot).commanded == 0 && travel(&robot).since_ns == 0);
+        close_robot(&robot);
+    }
+}
+
 /* ask for a value until it is applied, with a joint that follows its commands; the cycles that it
    took. Differences of the applied values keep within `first`, and their differences in `second` */
 static int approach(struct robot *robot, double value, double first, double second)
@@ -1150,6 +1212,8 @@ int main(void)
     RUN(feedback_that_grows_too_old_before_the_act_ramps);
     RUN(a_first_command_is_compared_with_where_the_joint_is);
     RUN(a_first_command_after_arming_again_is_compared_in_every_mode);
+    RUN(the_travel_of_a_joint_is_kept_as_it_was_commanded_and_measured);
+    RUN(the_travel_of_what_has_no_place_is_none);
     RUN(a_refused_command_counts_as_refused_whatever_else_is_wrong);
     RUN(a_first_command_from_far_away_is_approached);
     RUN(an_approach_ends_where_the_bounds_end_it);

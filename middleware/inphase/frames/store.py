@@ -291,6 +291,13 @@ class Reader:
             return None
         return as_dict(out)
 
+    def travel(self, actuator: int, channels: int) -> list[dict[str, float]]:
+        """struct inphase_travel of each channel of an actuator, by field name."""
+        out = ffi.new("struct inphase_travel[]", channels)
+        lib.inphase_reader_travel(self.handle, actuator, channels, out)
+        kind = ffi.typeof("struct inphase_travel")
+        return [{name: getattr(one, name) for name, _ in kind.fields} for one in out]
+
     def worst(self) -> list[dict[str, int]]:
         """The worst cycles, worst first."""
         out = ffi.new("struct inphase_worst[]", lib.INPHASE_WORST)

@@ -30,6 +30,8 @@ _COUNTS = (
     "error_passive",
 )
 _MOMENT_NS = 1_000_000_000
+_STOOD = 0.1
+"""share of its commanded motion below which a joint has not moved"""
 _PAGE = "see the reasons in native/inphase.h"
 _REMEDIES = {
     "raised": "correct the error that it printed",
@@ -65,6 +67,7 @@ def make(
         "realtime": _realtime(reader.realtime()),
         "sensors": _sensors(plan, reader),
         "policy": _policy(plan, reader, policy_end, mailbox),
+        "actuators": _actuators(plan, reader),
         "commands": {key: counts[key] for key in _COMMANDS},
         **{name: reader.quantiles(index) for index, name in enumerate(HISTOGRAMS)},
         INFERENCE: store.inference(mailbox) if mailbox is not None else dict(_NONE),
@@ -96,6 +99,28 @@ def _sensors(plan: Plan, reader: Reader) -> dict[str, Any]:
         }
         for index, sensor in enumerate(plan.sensors)
     }
+
+
+def _actuators(plan: Plan, reader: Reader) -> dict[str, Any]:
+    """How far each joint was commanded, and how far it was measured to move."""
+    found = {}
+    for index, actuator in enumerate(plan.actuators):
+        travel = reader.travel(index, actuator.spec.channels)
+        found[actuator.name] = {
+            "commanded": [one["commanded"] for one in travel],
+            "measured": [one["measured"] for one in travel],
+            "never_followed": [channel for channel, one in enumerate(travel) if _stood(one)],
+        }
+    return found
+
+
+def _stood(travel: dict[str, float]) -> bool:
+    """True for a joint that was commanded far, for longer than a moment, and moved next to nothing.
+
+    A joint that presses against something, or that sags, moves more.
+    """
+    is_judged = travel["since_ns"] >= _MOMENT_NS
+    return is_judged and travel["measured"] < _STOOD * travel["commanded"]
 
 
 def _policy(
@@ -166,7 +191,8 @@ def exit_code(result: dict[str, Any]) -> int:
     10 the simulated world ended; 11 the guard stopped the emulated robot of a frozen runtime;
     8 an actuator is not known to be at rest; 128 + signal; 6 overruns; 7 the policy ended;
     8 motion is latched; 7 no command was accepted, in the whole run or in its last second;
-    3 a sensor was never FRESH in a run of a second or more; 0 done, or asked to stop.
+    3 a sensor was never FRESH in a run of a second or more, or a joint never followed its commands;
+    0 done, or asked to stop.
     """
     reason = result["stopped"]["reason"]
     by_reason = {"world": WorldError.exit_code, "guard": EXIT_STALLED}
@@ -181,12 +207,14 @@ def exit_code(result: dict[str, Any]) -> int:
         (result["latched"], EXIT_LATCHED),
         (_is_unanswered(result), EXIT_POLICY),
         (_never_fresh(result), DeviceError.exit_code),
+        (_never_followed(result), DeviceError.exit_code),
     )
     return next((code for applies, code in ends if applies), 0)
 
 
 def shortfalls(result: dict[str, Any]) -> list[str]:
-    """The jobs that a run did not do, for a person: nobody commanded, a sensor gave nothing."""
+    """The jobs that a run did not do, for a person: nobody commanded, a sensor gave nothing, or a
+    joint did not move."""
     texts = []
     if _is_unanswered(result):
         policy = result["policy"]
@@ -205,6 +233,14 @@ def shortfalls(result: dict[str, Any]) -> list[str]:
             f"sensor {name} was never FRESH ({counts}): `inphase probe SCHEDULE {name}` measures "
             f"its device"
         )
+    for name, channel in _never_followed(result):
+        travel = result["actuators"][name]
+        texts.append(
+            f"{name}[{channel}] never followed: it was commanded over "
+            f"{travel['commanded'][channel]:.3g} and measured to move over "
+            f"{travel['measured'][channel]:.3g}; look if it is blocked, if its torque is on, and "
+            f"if its id and its feedback are those of this joint"
+        )
     return texts
 
 
@@ -212,6 +248,15 @@ def _is_unanswered(result: dict[str, Any]) -> bool:
     """True if no command was accepted: in the whole run, or at its end for longer than a moment."""
     commands, missing = int(result["policy"]["commands"]), int(result["policy"]["unanswered"])
     return missing > 0 and (commands == 0 or missing * int(result["period_ns"]) >= _MOMENT_NS)
+
+
+def _never_followed(result: dict[str, Any]) -> list[tuple[str, int]]:
+    """The joints that stood while they were commanded to move, by actuator and channel."""
+    return [
+        (name, channel)
+        for name, travel in result["actuators"].items()
+        for channel in travel["never_followed"]
+    ]
 
 
 def _never_fresh(result: dict[str, Any]) -> list[str]:
