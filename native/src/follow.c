@@ -8,6 +8,7 @@
 #include "actuator.h"
 #include "follow.h"
 #include "relaxed.h"
+#include "sensor.h"
 #include "statistics.h"
 
 #define RANGE_SHARE 0.05 /* of its range: commanded further than this a joint is seen to move */
