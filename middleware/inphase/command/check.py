@@ -10,17 +10,18 @@ from typing import Any, Literal
 from inphase.core.config import store_size
 from inphase.core.realtime import is_realtime
 from inphase.episodes import task
-from inphase.errors import ScheduleError, WorldError
+from inphase.errors import ScheduleError, ScheduleFault, WorldError
 from inphase.host import preflight
 from inphase.host.endpoint import group_of
 from inphase.host.preflight import Judgement
+from inphase.plan import missing_samples, validation
 from inphase.plan import plan as planning
-from inphase.plan import validation
 from inphase.plan.actuator_plan import ActuatorPlan
 from inphase.plan.plan import Plan
 from inphase.plan.timing import SampleTiming, spread_ns
 from inphase.policy import turn
 from inphase.schedule import Schedule, import_by_name, loader, timing_model
+from inphase.world.mujoco.certainties import Certainties
 from inphase.world.mujoco.world import MujocoWorld
 from inphase.world.randomisation import Randomisation
 
@@ -34,6 +35,7 @@ class Report:
     checks: list[Judgement]
     world: dict[str, Any] | None = None
     """of the schedule's simulated world, as it is stepped; None: there is none"""
+    world_notes: Sequence[str] = ()
 
     def facts(self) -> dict[str, Any]:
         """The report as plain values."""
@@ -51,7 +53,7 @@ class Report:
             "acquired_spread_ns": spread_ns(self.plan.timings),
             "world": self.world,
             "stops": [_stop_facts(self.plan, actuator) for actuator in self.plan.actuators],
-            "notes": self.plan.notes,
+            "notes": self.notes,
             "machine": [
                 {
                     "name": c.name,
@@ -63,6 +65,11 @@ class Report:
                 for c in self.checks
             ],
         }
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for a person on parts that may yet surprise."""
+        return [*self.plan.notes, *self.world_notes]
 
     def render(self, width: int) -> Any:
         """A rich renderable: timeline, devices, store, machine."""
@@ -80,7 +87,7 @@ class Report:
         for check in self.checks:
             mark = Text("ok", "green") if check.ok else Text("lacks", "red")
             machine.add_row(mark, check.name, check.wanted, check.found, check.remedy)
-        notes = [Text(note, "yellow") for note in plan.notes]
+        notes = [Text(note, "yellow") for note in self.notes]
         drawn = timeline.render(
             cycle_spans.timeline(plan.schedule, plan.timings, plan.commands), width
         )
@@ -226,7 +233,8 @@ def _sensor_facts(plan: Plan, timing: SampleTiming) -> dict[str, Any]:
 def make(path: Path | str) -> Report:
     """Check a schedule, its drivers' options, its emulator, policy, task and world.
 
-    Raises ScheduleError with every fault. A world is looked at where there is no other.
+    Raises ScheduleError with every fault. A world is looked at where there is no other, and what
+    is certain of the robot's start after that.
     """
     inspection = loader.inspect(path)
     valid = validation.inspect(inspection)
@@ -242,7 +250,11 @@ def make(path: Path | str) -> Report:
     plan = planning.of_validated(valid)
     size = store_size(plan)
     checks = preflight.examine(schedule, *size)
-    return Report(plan, size.total, checks, None if schedule.world is None else _world(plan))
+    found = missing_samples.faults(plan)
+    facts, notes = (None, []) if schedule.world is None else _world(plan, found)
+    if found:
+        raise ScheduleError.of(found)
+    return Report(plan, size.total, checks, facts, notes)
 
 
 def _load_policy(schedule: Schedule) -> None:
@@ -267,20 +279,25 @@ def _load_task(schedule: Schedule, what: Literal["reward", "terminated"]) -> Non
     task.load(schedule, what, getattr(schedule.task, what))
 
 
-def _world(plan: Plan) -> dict[str, Any]:
-    """The world of a plan, loaded where MuJoCo is installed. Raises ScheduleError."""
+def _world(plan: Plan, faults: list[ScheduleFault]) -> tuple[dict[str, Any], list[str]]:
+    """The world of a plan and notes on it, loaded where MuJoCo is installed. Its faults are added.
+
+    Raises ScheduleError.
+    """
     described = plan.schedule
     assert described.world is not None
     facts: dict[str, Any] = {"model": described.world.model, "trouble": None}
     try:
         world = MujocoWorld(plan)
     except WorldError as error:
-        return facts | {"trouble": str(error)}
+        return facts | {"trouble": str(error)}, []
     drawn = Randomisation(plan, world).drawn
+    certainties = Certainties(world)
+    faults += certainties.faults()
     return facts | {
         "version": world.version,
         "step_ns": float(world.grid.step_ns),
         "steps": world.grid.steps,
         "knobs": len(world.knobs.paths()) + len(timing_model.paths(described)),
         "drawn": len(drawn),
-    }
+    }, certainties.notes()
