@@ -32,6 +32,7 @@ extensions = [
     "decisions",
     "docstrings",
     "schedule_keys",
+    "words",
 ]
 add_module_names = False
 autodoc_member_order = "bysource"

@@ -28,7 +28,8 @@ from inphase.frame import Act, Frame, FrameLost
 from inphase.frames import store
 from inphase.frames.record_layout import REASONS
 from inphase.frames.store_follower import StoreFollower
-from inphase.runtime import state_messages, summary
+from inphase.runtime import summary
+from inphase.runtime.words import state_messages
 
 ROOT = Path(__file__).resolve().parent.parent
 JOINTS, WRENCH = 0, 1

@@ -16,9 +16,9 @@ from counter import Counter, Options
 from inphase import Runner, schedule
 from inphase.errors import DeviceError, ScheduleError
 from inphase.frame import Frame
-from inphase.runtime.notices import Notices
 from inphase.runtime.run_options import RunOptions
 from inphase.runtime.runtime import Runtime
+from inphase.runtime.words.notices import Notices
 from inphase.runtime.workers import worker_control, worker_thread
 from peers import BOUND_S, ROOT, free_port, until
 from runtimes import Robot, Run

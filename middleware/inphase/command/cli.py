@@ -330,6 +330,26 @@ def _about(offer: Any) -> str:
         return str(error)
 
 
+@cli.command()
+@click.argument("words", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")
+def explain(words: tuple[str, ...], as_json: bool) -> None:
+    """Say the meaning of WORDS, and the first thing to do about them.
+
+    WORDS are a status, reason, flag, state or exit code of a run, a key of a schedule, or a
+    question such as `why is my sensor LATE?`. Without WORDS: the list of all.
+    """
+    from inphase.command import explain as explaining
+
+    found = explaining.of(words) if words else explaining.every()
+    if as_json:
+        print(json.dumps([one._asdict() for one in found]))
+        return
+    from inphase.command.screen import screen
+
+    screen().print(explaining.render(found) if words else explaining.render_list())
+
+
 @cli.group()
 def new() -> None:
     """Make a start for something of your own."""

@@ -290,7 +290,8 @@ def line(view: View) -> str:
         for counts, (name, sample) in zip(view.statuses, frame.samples.items(), strict=True)
     )
     parts = (
-        f"cycle {frame.cycle}  {frame.state}  {_hz(view.rate_hz)}  "
+        f"cycle {frame.cycle}  {frame.state}  "
+        f"{'' if view.rate_hz is None else _hz(view.rate_hz) + '  '}"
         f"skipped {view.status['skipped']}",
         sensors,
         f"missed {view.counts['missed']}",

@@ -9,10 +9,27 @@ from rich.text import Text
 from inphase.runtime.summary import ANSWERS, HISTOGRAMS, INFERENCE
 from inphase.schedule.duration import tenths_of_us
 
+_GRADES = {"good": "bold green", "fair": "bold yellow", "not good": "bold red"}
+
 
 def render(result: dict[str, Any]) -> Any:
-    """A rich renderable of a summary: what happened, distributions in us, the worst cycles."""
-    return Group(_head(result), _distributions(result), _statuses(result), _worst(result))
+    """A rich renderable of a summary: what happened, distributions in us, the worst cycles, and
+    the verdict as its last lines."""
+    parts: list[Any] = [_head(result), _distributions(result), _statuses(result)]
+    if result["worst"]:
+        parts.append(_worst(result))
+    return Group(*parts, _verdict(result["verdict"]))
+
+
+def _verdict(verdict: list[str]) -> Text:
+    """The overall sentence, and a line for each thing to look at."""
+    overall, *things = verdict
+    text = Text("\n")
+    grade = overall.partition(",")[0].partition(":")[0]
+    text.append(f"verdict: {overall}", _GRADES[grade])
+    for thing in things:
+        text.append(f"\n- {thing}")
+    return text
 
 
 def _head(result: dict[str, Any]) -> Text:
@@ -38,6 +55,8 @@ def _head(result: dict[str, Any]) -> Text:
     commands = ", ".join(f"{count} {what}" for what, count in result["commands"].items())
     head.append(f"commands: {commands}\n")
     for event in result["events"]:
+        if event in result["verdict"]:
+            continue  # it stands there
         head.append(f"- {event}\n", "yellow")
     return head
 
@@ -51,6 +70,8 @@ def _distributions(result: dict[str, Any]) -> Table:
         f"{name} trigger to sample": sensor["trigger_to_sample_ns"]
         for name, sensor in result["sensors"].items()
     }
+    if "digest" in result:  # virtual time is never late: a row of zeros says nothing
+        rows = {name: values for name, values in rows.items() if values["max"]}
     for name, values in rows.items():
         shown = [tenths_of_us(values[key]) for key in ("min", "p50", "p90", "p99", "p999", "max")]
         times.add_row(name, str(values["count"]), *(shown if values["count"] else ["-"] * 6))

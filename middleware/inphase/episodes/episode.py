@@ -204,16 +204,11 @@ def _policy_maker(job: Job) -> Callable[[], Any]:
         raise ScheduleError(f"policy {job.policy!r} is not callable; name a function of a frame")
 
     def make() -> Any:
-        reset = getattr(found, "reset", None)
-        made = found
         if isinstance(found, type):
-            made = found(**args)
-            reset = getattr(made, "reset", None)
-        elif not callable(reset):
-            made = copy.deepcopy(found)  # a plain function is its own copy
-        if callable(reset):
-            reset()
-        return made
+            return found(**args)
+        if callable(getattr(found, "reset", None)):
+            return found  # LockStep resets it
+        return copy.deepcopy(found)  # a plain function is its own copy
 
     return make
 

@@ -4,17 +4,21 @@ The core advances virtual time, the drivers' twins answer, and Python is entered
 tick. Same schedule, seed, policy and versions give the same bytes.
 """
 
-import hashlib
+import logging
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
+from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from inphase.core.core import Core
 from inphase.core.lockstep_config import LockStepConfig, NativePolicy
 from inphase.core.world_seam import World, WorldReading
+from inphase.episodes.digest import Digest
 from inphase.episodes.progress import Patience
 from inphase.frames import store
 from inphase.frames.frame import Frame
@@ -24,8 +28,12 @@ from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
 from inphase.policy import command_buffer, isolated, model_policy
 from inphase.policy import turn as policies
+from inphase.policy.remarks import Remarks
 from inphase.policy.remote_socket import RemoteSocket
 from inphase.runtime import summary
+from inphase.runtime.events import Events
+from inphase.runtime.words import verdict
+from inphase.runtime.words.policy_notices import PolicyNotices
 from inphase.schedule import Schedule
 from inphase.schedule.timing_model import TimingModel
 from inphase.world import randomisation
@@ -34,6 +42,9 @@ from inphase.world.randomisation import KnobLike, Randomisation
 
 PolicyCall = Callable[[Frame], Any]
 _SILENT = REASONS.index("silent")
+_LOG = logging.getLogger("inphase")
+_LOOK = 127
+"""at every 128th frame it is looked at what became of the policy's answers"""
 
 
 class _OwnFrames(StoreFollower):
@@ -53,6 +64,10 @@ class _OwnFrames(StoreFollower):
         """Number of the newest frame that was given."""
         return self._newest
 
+    def peek(self, number: int) -> Frame:
+        """A frame that was latched lately; it does not count as given."""
+        return Frame(self.layout, self._memory[self._records[number & self._mask]], self)
+
     def frame(self, number: int) -> Frame:
         """A frame that was just latched."""
         self._newest = number
@@ -69,6 +84,10 @@ class LockStep:
     - `plan`: of the schedule, made before; a world has its own.
     - `episode`: the number of the episode, which with `seed` decides the draws.
     - `randomise`: knobs beside the schedule's, by path, as a curriculum moves them.
+    - `raises`: an exception of `call`, or of the schedule's policy in this process, ends the run.
+      Else it is a cycle without a command, as on the robot.
+
+    `messages` has the remarks on the policy, which the logger `inphase` got at once.
 
     Raises ScheduleError, also for a world that does not fit the schedule.
     """
@@ -87,7 +106,10 @@ class LockStep:
         plan: Plan | None = None,
         episode: int = 0,
         randomise: Mapping[str, KnobLike] | None = None,
+        raises: bool = False,
     ) -> None:
+        self._events = Events(_LOG.warning)
+        self._raises = raises
         if world is not None:
             plan = world.plan
         elif plan is None:
@@ -124,6 +146,8 @@ class LockStep:
         self._buffer = command_buffer.make_buffer(schedule, self.follower.layout.actuators)
         self._turn = self._make_turn(call, isolate, socket)
         self._digest = Digest(self.follower) if digest else None
+        reasons = self.follower.reader.reasons
+        self._notices = PolicyNotices(plan, self._events.tell, reasons, self._newest)
         self.started_s = time.perf_counter()
 
     def _begin_world(
@@ -159,20 +183,32 @@ class LockStep:
     def _make_turn(
         self, call: PolicyCall | None, isolate: bool, socket: RemoteSocket | None
     ) -> "_Turn | None":
+        remarks = Remarks(self._events.tell, self.schedule)
         if call is not None:
-            return policies.Turn(call, self._buffer, self.schedule)
+            begun = policies.begin(call, self.follower.layout)
+            return policies.Turn(begun, self._buffer, self.schedule, remarks, raises=self._raises)
         if self._model is not None:
             return model_policy.ModelTurn(self._model, self.follower.reader, self._buffer)
         if self.schedule.policy is None or self._native is not None:
             return None
         if isolate:
             return isolated.IsolatedPolicy(
-                self.schedule, self.follower, self.core.segment.path, self._buffer
+                self.schedule,
+                self.follower,
+                self.core.segment.path,
+                self._buffer,
+                self._events.tell,
             )
         assert socket is not None
         remote = socket.meet()
         return policies.make_turn(
-            self.schedule, self.follower, self._buffer, self.plan.model, remote
+            self.schedule,
+            self.follower,
+            self._buffer,
+            self.plan.model,
+            remarks,
+            remote=remote,
+            raises=self._raises,
         )
 
     def step(self) -> Frame:
@@ -185,7 +221,12 @@ class LockStep:
         self._take_turn(frame)
         return frame
 
+    def _newest(self) -> Frame | None:
+        return self.follower.peek(self.core.frames - 1) if self.core.frames else None
+
     def _take_turn(self, frame: Frame) -> None:
+        if self.follower.number & _LOOK == _LOOK:
+            self._notices.look()
         if self._turn is None:
             self._answer(_SILENT)
             return
@@ -277,7 +318,15 @@ class LockStep:
 
     def frames(self, cycles: int) -> Iterator[Frame]:
         """Run cycles as `run` does, and give each frame that the policy took, after its turn; where
-        that is none of Python's, each frame. Raises WorldError when the world failed."""
+        that is none of Python's, each frame. The first of them is run at the call.
+
+        Raises WorldError when the world failed, and with `raises` the policy's exceptions.
+        """
+        frames = self._frames(cycles)
+        first = next(frames, None)
+        return frames if first is None else chain([first], frames)
+
+    def _frames(self, cycles: int) -> Iterator[Frame]:
         until = self.cycles + cycles
         if self._turn is not None:
             while (number := self._turn_to(until)) is not None:
@@ -305,11 +354,33 @@ class LockStep:
         while True:
             if number is None:
                 return
+            if number & _LOOK == _LOOK:
+                self._notices.look()
             trouble = take(frame(number))
             if digest is not None:
                 digest.follow(number + 1)
             reason = 0 if trouble is None else REASONS.index(trouble)
             number = answer_turn(reason, values, count, until)
+
+    @property
+    def messages(self) -> list[str]:
+        """The remarks so far."""
+        self._notices.look()
+        return self._events.kept
+
+    def inference(self) -> dict[str, int] | None:
+        """How long the policy's newest calls took on this machine: quantiles, in nanoseconds.
+
+        None: there was none, or it is no function in this process.
+        """
+        took = self._turn.took_ns if isinstance(self._turn, policies.Turn) else ()
+        if not took:
+            return None
+        values = np.sort(np.array(took))
+        at = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
+        return {"count": len(values)} | {
+            key: int(values[int(share * (len(values) - 1))]) for key, share in at.items()
+        }
 
     @property
     def draws(self) -> dict[str, float | list[float]]:
@@ -371,58 +442,6 @@ def _end(
         model.close()
 
 
-class Digest:
-    """SHA-256 over a store's rings, in whole batches of slots.
-
-    It is taken of the SHA-256 of each ring, so that the time of a look does not matter. It covers
-    each frame record and each sample payload in order, with their slots' sequence words. It covers
-    nothing of the host: the epoch and rights are elsewhere in the segment.
-    """
-
-    def __init__(self, follower: StoreFollower) -> None:
-        self._reader = follower.reader
-        self._sequences = follower.layout.record.sequences
-        self._rings = [self._reader.frame_ring, *self._reader.rings]
-        self._hashes = [hashlib.sha256() for _ in self._rings]
-        self._taken = [0] * len(self._rings)
-
-    def follow(self, frames: int) -> None:
-        """Take in what is new, once it is a quarter of a ring."""
-        if frames - self._taken[0] >= self._reader.frame_ring[3] // 4:
-            self._take(frames)
-
-    def value(self, frames: int) -> str:
-        """The digest of everything up to frame number `frames`."""
-        self._take(frames)
-        return hashlib.sha256(b"".join(one.digest() for one in self._hashes)).hexdigest()
-
-    def _take(self, frames: int) -> None:
-        if frames == self._taken[0]:
-            return
-        ends = [frames, *(newest + 1 for newest in self._newest_samples(frames - 1))]
-        for ring, taken in enumerate(self._taken):
-            self._update(ring, taken, ends[ring])
-        self._taken = ends
-
-    def _newest_samples(self, frame: int) -> tuple[int, ...]:
-        """The sequence numbers in a frame's rows."""
-        offset, stride, _, depth = self._reader.frame_ring
-        at = offset + frame % depth * stride + SLOT_HEADER
-        sequences: tuple[int, ...] = self._sequences.unpack_from(self._reader.memory, at)
-        return sequences
-
-    def _update(self, ring: int, first: int, last: int) -> None:
-        """Take in slots first..last of a ring, in at most two pieces."""
-        offset, stride, _, depth = self._rings[ring]
-        memory = memoryview(self._reader.memory)
-        while first < last:
-            slot = first % depth
-            count = min(last - first, depth - slot)
-            start = offset + slot * stride
-            self._hashes[ring].update(memory[start : start + count * stride])
-            first += count
-
-
 def run(
     described: Schedule,
     cycles: int,
@@ -446,7 +465,9 @@ def run(
 def sum_up(robot: LockStep) -> dict[str, Any]:
     """The summary of a run in lock step up to now."""
     result = summary.make(robot.plan, robot.follower.reader)
-    result["events"] = summary.shortfalls(result)
+    result["inference_ns"] = robot.inference() or result["inference_ns"]
+    shortfalls = summary.shortfalls(result)
+    result["events"] = [*robot.messages, *shortfalls]
     if robot.stopped is None:
         result["stopped"] = {"cycle": robot.cycles, "reason": "done", "detail": 0}
     result["seed"] = robot.seed
@@ -456,4 +477,5 @@ def sum_up(robot: LockStep) -> dict[str, Any]:
         result["versions"] |= dict([robot.world.version.split()])
     result["draws"] = robot.draws
     result["cycles_per_s"] = robot.cycles / (time.perf_counter() - robot.started_s)
+    result["verdict"] = verdict.of(robot.plan, result, shortfalls)
     return result

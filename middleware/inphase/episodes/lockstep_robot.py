@@ -56,6 +56,7 @@ class LockStepRobot(Robot):
             episode=episode,
             randomise=randomise,
             digest=digest,
+            raises=options.policy is not None,
         )
 
     def start(self) -> None:
@@ -99,8 +100,8 @@ class LockStepRobot(Robot):
         self._lockstep.core.estop()
 
     def messages(self) -> list[str]:
-        """None: there is no runtime."""
-        return []
+        """The remarks on the policy."""
+        return self._lockstep.messages
 
     def picture(self, camera: str | None, height: int, width: int) -> NDArray[np.uint8]:
         """Of the present; the world stays as it is."""

@@ -33,7 +33,8 @@ class Runner:
     of the schedule's policy (it then shares this process's GIL). cycles: end after so many (0: at
     the end of the block). observe: never write to an actuator. lockstep: on virtual time; seed
     and episode decide its draws. simulate: in real time, in the schedule's simulated world.
-    posts: the caller answers frames itself, with `post`, instead of any policy.
+    posts: the caller answers frames itself, with `post`, instead of any policy. In lock step an
+    exception of `policy` is raised where frames are taken; on the wall clock it is a message.
 
     Raises, on entering, ScheduleError, DeviceError, RealtimeError, StoreError, RuntimeFault,
     WorldError.
@@ -118,7 +119,11 @@ class Runner:
 
     @property
     def messages(self) -> list[str]:
-        """The runtime's messages so far: devices that went and came, processes that ended."""
+        """The messages so far: devices that went and came, mistakes of the policy.
+
+        The logger `inphase` gets each at once; without a set-up of `logging` it is on stderr, and
+        in a notebook below the cell.
+        """
         return self._robot.messages()
 
     @property

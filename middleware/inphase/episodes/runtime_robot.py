@@ -2,7 +2,7 @@
 
 import contextlib
 import gc
-import json
+import logging
 import os
 import socket
 import subprocess
@@ -16,24 +16,26 @@ from numpy.typing import NDArray
 
 from inphase import errors
 from inphase.episodes.robot import Robot, RobotOptions
-from inphase.errors import InphaseError, RuntimeFault, WorldError
+from inphase.errors import RuntimeFault, WorldError
 from inphase.frames import store
 from inphase.frames.frame import Frame
 from inphase.frames.store_follower import StoreFollower
 from inphase.plan import plan as planning
 from inphase.policy import command_buffer, policy_process
 from inphase.policy import turn as policies
+from inphase.policy.remarks import Remarks
+from inphase.runtime.events import Events
+from inphase.runtime.runner_line import RunnerLine
 from inphase.runtime.workers.worker import WorkerFds
 from inphase.runtime.workers.worker_thread import WorkerThread
 from inphase.schedule import Schedule
 
-_ANSWER_S = 30.0
 _STOP_S = 5.0
-_FDS_MAX = 250  # three per device, one more per actuator, and three
+_LOG = logging.getLogger("inphase")
 
 
 class RuntimeRobot(Robot):
-    """The run in a runtime process of its own; JSON lines go to and fro, see runtime.py."""
+    """The run in a runtime process of its own."""
 
     def __init__(self, schedule: Schedule, options: RobotOptions) -> None:
         self._schedule = schedule
@@ -48,9 +50,7 @@ class RuntimeRobot(Robot):
         self._arguments += ["--observe"] if options.observe else []
         self._arguments += ["--simulate"] if options.simulate else []
         self._arguments += ["--wait-policy"] if self._is_client else []
-        self._messages: list[str] = []
-        self._rest = b""
-        self._summary: dict[str, Any] | None = None
+        self._events = Events(_LOG.warning)
         self._client: threading.Thread | None = None
         self._fds: list[int] = []
         self._guests: list[WorkerThread] = []
@@ -76,16 +76,16 @@ class RuntimeRobot(Robot):
                 start_new_session=True,  # ^C in a terminal or notebook is the caller's
             )
         self.pid = self._child.pid
-        self._line = ours
-        self._line.settimeout(_ANSWER_S)
+        self._line = RunnerLine(ours, self._events.tell)
         try:
             event = self._wait("store")
+            self._fds = self._line.fds
             self.store_path = str(event["path"])
             self._start_guests(event["guests"])
             if self._is_client:
                 self._start_client()
             if self._is_client or self._guests:
-                self._send(do="ready")
+                self._line.send(do="ready")
             self._wait("running")
             self.follower = StoreFollower(self.store_path)
             if self._posts:
@@ -140,7 +140,9 @@ class RuntimeRobot(Robot):
             follower.close()
             return
         self._mailbox.wake(follower.reader)
-        turn = policies.Turn(self._policy, self._buffer, self._schedule)
+        call = policies.begin(self._policy, follower.layout)
+        remarks = Remarks(self._events.tell, self._schedule)
+        turn = policies.Turn(call, self._buffer, self._schedule, remarks)
         self._client = threading.Thread(
             target=policy_process.follow,
             args=(follower, self._mailbox, turn, self._every, self._valid_ns),
@@ -169,30 +171,14 @@ class RuntimeRobot(Robot):
         assert frame is not None
         self._mailbox.refuse(frame.cycle, reason)
 
-    def _send(self, **request: object) -> None:
-        self._line.sendall(json.dumps(request).encode() + b"\n")
-
     def _wait(self, wanted: str) -> dict[str, Any]:
-        """Read events until one of that kind. Raises what the runtime reports."""
-        while True:
-            while b"\n" not in self._rest:
-                data, fds, _, _ = socket.recv_fds(self._line, 65536, _FDS_MAX)
-                self._fds += fds
-                if not data:
-                    code = self._child.wait()
-                    raise RuntimeFault(f"the runtime ended, exit code {code}; see above for why")
-                self._rest += data
-            line, self._rest = self._rest.split(b"\n", 1)
-            event = json.loads(line)
-            kind = event["event"]
-            if kind == "message":
-                self._messages.append(event["text"])
-            elif kind == "error":
-                raise _error(event["text"], event["exit_code"])
-            elif kind == "summary":
-                self._summary = event["summary"]
-            if kind == wanted:
-                return dict(event)
+        """The next event of that kind. Raises what the runtime reports, RuntimeFault."""
+        try:
+            return self._line.wait(wanted)
+        except EOFError as error:
+            code = self._child.wait()
+            said = "; ".join(self.messages()[-1:]) or "see above for why"
+            raise RuntimeFault(f"the runtime ended, exit code {code}; {said}") from error
 
     def next(self, timeout_s: float | None = None, newest: bool = False) -> Frame:
         """The next one that the policy takes, where the caller answers."""
@@ -220,7 +206,7 @@ class RuntimeRobot(Robot):
             if self._moves(guest.device) and not self._observe:
                 guest.ask("enable")
         # an emergency stop from now on wins, also one that comes while this waits
-        self._send(do="arm", estops=self.follower.reader.status()["estops"])
+        self._line.send(do="arm", estops=self.follower.reader.status()["estops"])
         trouble = self._wait("armed")["error"]
         if trouble:
             raise RuntimeFault(trouble)
@@ -244,17 +230,12 @@ class RuntimeRobot(Robot):
 
     def messages(self) -> list[str]:
         """Those that have come so far."""
-        self._line.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self._wait("message")
-        self._line.settimeout(_ANSWER_S)
-        return list(self._messages)
+        return self._events.kept
 
     def end(self) -> dict[str, Any] | None:
         """Ramp down, end the process; the summary."""
         try:
-            if self._summary is None:
+            if self._line.summary is None:
                 self._say_stop(b"s")
                 self._wait("summary")
         finally:
@@ -266,7 +247,7 @@ class RuntimeRobot(Robot):
                 self._client.join(_STOP_S)
             if self._is_client and (self._client is None or not self._client.is_alive()):
                 self._mailbox.close()
-        return self._summary
+        return self._line.summary
 
     def _reap(self) -> None:
         try:
@@ -274,17 +255,3 @@ class RuntimeRobot(Robot):
         except subprocess.TimeoutExpired:
             os.kill(self._child.pid, 9)
             self._child.wait()
-
-
-def _error(text: str, code: int) -> InphaseError:
-    """The exception that the runtime raised, by its exit code."""
-    for kind in (
-        errors.ScheduleError,
-        errors.DeviceError,
-        errors.RealtimeError,
-        errors.StoreError,
-        errors.WorldError,
-    ):
-        if kind.exit_code == code:
-            return kind(text)
-    return RuntimeFault(text)

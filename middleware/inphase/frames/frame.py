@@ -65,6 +65,15 @@ class FrameLost(StoreError):  # noqa: N818 - named for what happened
     """A sample is not to be had: its slot was recycled, or the message that brought it was lost."""
 
 
+class NoSample(LookupError):  # noqa: N818 - named for what is not there
+    """A sensor has given no sample yet."""
+
+    def __init__(self, sensor: str, status: str) -> None:
+        super().__init__(f"{sensor} has given no sample yet ({status})")
+        self.sensor = sensor
+        """its name"""
+
+
 class Payloads(Protocol):
     """Where a frame's samples lie."""
 
@@ -98,10 +107,10 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     def value(self) -> NDArray[Any]:
         """Read-only structured array, shape (), fields in SI as the description says.
 
-        Raises LookupError when the sensor has given no sample yet.
+        Raises NoSample, a LookupError, when the sensor has given none yet.
         """
         if self.sequence < 0:
-            raise LookupError(f"{self.name} has given no sample yet ({self.status})")
+            raise NoSample(self.name, self.status)
         return self._frame.payloads.view(self._index, self.sequence)
 
     @property

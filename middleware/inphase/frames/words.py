@@ -1,5 +1,6 @@
 """A frame in words of one line: for a prompt, for `inphase echo`, and for a name that is wrong."""
 
+import difflib
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -38,7 +39,10 @@ def of_act(act: Any) -> str:
 
 def unknown(kind: str, name: object, names: Iterable[str]) -> KeyError:
     """The error for the name of a sensor, field or actuator that is none."""
-    return KeyError(f"no {kind} {name!r}; there are: {', '.join(names) or 'none'}")
+    known = list(names)
+    near = difflib.get_close_matches(str(name), known, 1, 0.5)
+    meant = f" (did you mean {near[0]!r}?)" if near else ""
+    return KeyError(f"no {kind} {name!r}{meant}; there are: {', '.join(known) or 'none'}")
 
 
 def _span(nanoseconds: int | None) -> str:

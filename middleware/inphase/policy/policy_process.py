@@ -1,16 +1,18 @@
 """The process of a policy: its loop on the wall clock, and in lock step.
 
-    python -m inphase.policy SCHEDULE STORE MAILBOX_FD BELL_FD
-    python -m inphase.policy SCHEDULE STORE --lockstep FD
+    python -m inphase.policy SCHEDULE STORE MAILBOX_FD BELL_FD WORDS_FD
+    python -m inphase.policy SCHEDULE STORE --lockstep FD WORDS_FD
 
 A model's loop is C (`model_policy`), and so is its turn in lock step.
 """
 
 import contextlib
 import gc
+import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from inphase import schedule
@@ -22,8 +24,10 @@ from inphase.host import process
 from inphase.policy import model_policy, sandbox
 from inphase.policy.command_buffer import make_buffer
 from inphase.policy.isolated import ANSWER, NUMBER
+from inphase.policy.remarks import Remarks
 from inphase.policy.remote_socket import RemoteSocket
 from inphase.policy.turn import Turn, binding_of, every, make_turn, network_of, runs_in_c, valid_ns
+from inphase.policy.words_line import say_to
 from inphase.schedule import Schedule
 
 
@@ -49,7 +53,13 @@ def follow(
         return
 
 
-def serve(described: Schedule, store_path: str, mailbox_fd: int, bell_fd: int) -> None:
+def serve(
+    described: Schedule,
+    store_path: str,
+    mailbox_fd: int,
+    bell_fd: int,
+    say: Callable[[str], None],
+) -> None:
     """The policy process on the wall clock."""
     follower = StoreFollower(store_path)
     buffer = make_buffer(described, follower.layout.actuators)
@@ -60,7 +70,8 @@ def serve(described: Schedule, store_path: str, mailbox_fd: int, bell_fd: int) -
         if described.policy is not None and described.policy.is_network:
             _serve_model(described, follower, mailbox)
             return
-        turn = make_turn(described, follower, buffer, None, remote_socket.meet())
+        remarks = Remarks(say, described, is_confined=True)
+        turn = make_turn(described, follower, buffer, None, remarks, remote=remote_socket.meet())
         _begin(described)
         follow(follower, mailbox, turn, every(described), valid_ns(described))
 
@@ -91,7 +102,9 @@ def _begin(described: Schedule) -> None:
     gc.disable()
 
 
-def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
+def serve_lockstep(
+    described: Schedule, store_path: str, fd: int, say: Callable[[str], None]
+) -> None:
     """The policy process in lock step: the number of a frame in, reason and values out."""
     follower = StoreFollower(store_path, from_first=True)
     buffer = make_buffer(described, follower.layout.actuators)
@@ -106,8 +119,9 @@ def serve_lockstep(described: Schedule, store_path: str, fd: int) -> None:
             model = model_policy.NativeModel(described, binding)
             turn = model_policy.ModelTurn(model, follower.reader, buffer)
         else:
+            remarks = Remarks(say, described, is_confined=True)
             remote = remote_socket.meet()
-            turn = make_turn(described, follower, buffer, binding, remote)
+            turn = make_turn(described, follower, buffer, binding, remarks, remote=remote)
         process.say_ready()
         while asked := line.recv(NUMBER.size, socket.MSG_WAITALL):
             (number,) = NUMBER.unpack(asked)
@@ -128,13 +142,15 @@ def main() -> None:
     """Entry of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
     signal.signal(signal.SIGTERM, _end)
-    path, store_path, *where = sys.argv[1:]
+    path, store_path, *where, words_fd = sys.argv[1:]
+    os.set_inheritable(int(words_fd), False)
+    say = say_to(int(words_fd))
     try:
         described = schedule.load(Path(path))
         if where[0] == "--lockstep":
-            serve_lockstep(described, store_path, int(where[1]))
+            serve_lockstep(described, store_path, int(where[1]), say)
         else:
-            serve(described, store_path, int(where[0]), int(where[1]))
+            serve(described, store_path, int(where[0]), int(where[1]), say)
     except ScheduleError as error:
-        print(error, file=sys.stderr)
+        say(str(error))  # whoever started it raises it
         sys.exit(error.exit_code)

@@ -8,11 +8,12 @@ A class is made once, with the schedule's `args`. Before the first cycle its `wa
 called, if it has one, with a frame of zeros, and then its `reset()`.
 """
 
-import sys
-import traceback
+from collections import deque
 from collections.abc import Callable
+from time import perf_counter_ns
 from typing import Any
 
+from inphase.devices.packets import Refusal
 from inphase.errors import ScheduleError
 from inphase.frames import zero_frame
 from inphase.frames.frame import Frame
@@ -22,12 +23,11 @@ from inphase.frames.store_follower import StoreFollower
 from inphase.models.model_binding import Binding
 from inphase.policy import model_policy, torch_policy
 from inphase.policy.command_buffer import CommandBuffer
+from inphase.policy.remarks import Remarks
 from inphase.schedule import Schedule, import_by_name
 
 PolicyCall = Callable[[Frame], Any]
-
-
-_TRACEBACKS = 3  # shown in full; later ones would flood
+_TIMES = 4096
 
 
 def load(described: Schedule, layout: Layout | None = None) -> PolicyCall:
@@ -48,11 +48,7 @@ def load(described: Schedule, layout: Layout | None = None) -> PolicyCall:
     if not callable(found):
         raise described.error("policy.call", f"{described.policy.call} is not callable")
     try:
-        warm_up, reset = getattr(found, "warm_up", None), getattr(found, "reset", None)
-        if callable(warm_up) and layout is not None:
-            warm_up(zero_frame.frame(layout))
-        if callable(reset):
-            reset()
+        begin(found, layout)
     except Exception as error:
         raise described.error(
             "policy.call",
@@ -62,11 +58,27 @@ def load(described: Schedule, layout: Layout | None = None) -> PolicyCall:
     return found
 
 
+def begin(policy: Any, layout: Layout | None) -> PolicyCall:
+    """Before a policy's first cycle: its `warm_up` with a frame of zeros, then its `reset`, if it
+    has them. A class is made first. Raises whatever they raise."""
+    if isinstance(policy, type):
+        policy = policy()
+    assert callable(policy), f"policy {policy!r} is not callable; give a function of a frame"
+    warm_up, reset = getattr(policy, "warm_up", None), getattr(policy, "reset", None)
+    if callable(warm_up) and layout is not None:
+        warm_up(zero_frame.frame(layout))
+    if callable(reset):
+        reset()
+    call: PolicyCall = policy
+    return call
+
+
 class Turn:
     """One policy's turn at a frame: calls it and says what came of it.
 
     It is called only when every sensor that the schedule's `accepts` names has one of the statuses
-    named there; else the reason is `input`.
+    named there; else the reason is `input`. remarks: takes what it does wrong. raises: the policy's
+    errors end the loop, as a test wants it.
     """
 
     def __init__(
@@ -74,10 +86,16 @@ class Turn:
         call: PolicyCall,
         buffer: CommandBuffer,
         described: Schedule,
+        remarks: Remarks,
+        *,
+        raises: bool = False,
     ) -> None:
         self._call = call
         self.buffer = buffer
-        self._shown = 0
+        self._remarks = remarks
+        self._raises = raises
+        self.took_ns: deque[int] = deque(maxlen=_TIMES)
+        """of the newest calls, by this process's clock"""
         self._accepts = dict(described.policy.accepts) if described.policy is not None else {}
         self._shaping = Shaping(described.policy)
 
@@ -92,15 +110,20 @@ class Turn:
                 if shaped is None:
                     return "input"
                 frame = shaped
-            return self.buffer.fill(call(frame))
+            began_ns = perf_counter_ns()
+            answer = call(frame)
+            self.took_ns.append(perf_counter_ns() - began_ns)
         except NotThere:
             return "input"
-        except Exception:  # the policy is the outside world: it must not end the loop
-            self._shown += 1
-            if self._shown <= _TRACEBACKS:
-                print(f"policy raised in cycle {frame.cycle}:", file=sys.stderr)
-                traceback.print_exc()
+        except Exception as error:  # the policy is the outside world: it must not end the loop
+            if self._raises:
+                raise
+            self._remarks.raised(error, frame)
             return "raised"
+        trouble = self.buffer.fill(answer)
+        if trouble is not None and not isinstance(answer, Refusal):
+            self._remarks.no_command(answer, frame)
+        return trouble
 
     def _is_accepted(self, frame: Frame) -> bool:
         return all(frame[name].status in accepted for name, accepted in self._accepts.items())
@@ -130,14 +153,17 @@ def make_turn(
     follower: StoreFollower,
     buffer: CommandBuffer,
     binding: Binding | None,
+    remarks: Remarks,
+    *,
     remote: PolicyCall | None = None,
+    raises: bool = False,
 ) -> Turn | model_policy.ModelTurn:
     """The turn of the schedule's policy where that runs in Python, at a follower's frames; binding:
     of a model; remote: as `meet` gives it. Raises ScheduleError."""
     if remote is not None:
-        return Turn(remote, buffer, described)
+        return Turn(remote, buffer, described, remarks)
     if binding is None:
-        return Turn(load(described, follower.layout), buffer, described)
+        return Turn(load(described, follower.layout), buffer, described, remarks, raises=raises)
     model = network_of(described)(described, binding)
     return model_policy.ModelTurn(model, follower.reader, buffer)
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from inphase.core.core import Core
-from inphase.core.realtime import is_realtime
 from inphase.core.world_seam import require
 from inphase.errors import InphaseError
 from inphase.frames import store
@@ -24,9 +23,8 @@ from inphase.frames.record_layout import REASONS
 from inphase.host import locks, store_names
 from inphase.host.endpoint import group_of
 from inphase.host.locks import DeviceLock
-from inphase.host.process import Process, thread_environment
+from inphase.host.process import Process
 from inphase.plan import plan as planning
-from inphase.policy import remote_socket
 from inphase.runtime import summary
 from inphase.runtime.attached_devices import Devices
 from inphase.runtime.children import Children
@@ -38,11 +36,13 @@ from inphase.runtime.keyboard import discard_typed
 from inphase.runtime.motion import preconditions
 from inphase.runtime.motion.arming import Arming
 from inphase.runtime.motion.power import Power
-from inphase.runtime.notices import Notices
 from inphase.runtime.page_faults import PageFaults
+from inphase.runtime.policy_child import PolicyChild
 from inphase.runtime.run_options import RunOptions
 from inphase.runtime.signals import signals_stop
 from inphase.runtime.stops import Stops
+from inphase.runtime.words import verdict
+from inphase.runtime.words.notices import Notices
 from inphase.runtime.workers.worker_supervisor import Workers
 from inphase.schedule import Schedule
 from inphase.world.world_process import WorldProcess
@@ -81,7 +81,7 @@ class Runtime:
         self._undo = contextlib.ExitStack()
         # a run that is to end waits for no child that gets ready
         self._children = Children(lambda: self._stop is not None and self.core is not None)
-        self._policy: Process | None = None
+        self._policy: PolicyChild | None = None
         self._gateway: Process | None = None
         self._emulator: Process | None = None
         self._locks: dict[str, DeviceLock] = {}
@@ -94,7 +94,6 @@ class Runtime:
         self._world_end_s = math.inf
         self.mailbox: store.Segment | None = None
         """the policy's, from `start` on"""
-        self._policy_end: str | None = None
         self._stop: tuple[str, int] | None = None
         self._page_faults: PageFaults | None = None
         self._segments: list[store.Segment] = []
@@ -237,7 +236,7 @@ class Runtime:
         )
         self._undo.callback(self._guard.close_pages)
         self._page_faults = PageFaults(core, reader)
-        self._notices = Notices(plan, core, reader, path, events)
+        self._notices = Notices(plan, core, reader, events, path=path, mailbox=self.mailbox)
         self._undo.callback(self._notices.close)
 
     @property
@@ -294,22 +293,9 @@ class Runtime:
         )
 
     def _start_policy(self) -> None:
-        assert self.mailbox is not None and self.schedule.policy is not None
-        fds = [self.mailbox.fd, self._bell.fd]
-        self._policy = self._children.start(
-            "policy",
-            "inphase.policy",
-            [str(self.schedule.path), self.name.path, *map(str, fds)],
-            pass_fds=fds,
-            environment=thread_environment(self.schedule.policy.threads),
-            has_scratch=True,
-        )
-        # it has given up the right to take one, before it ran what the schedule names
-        priority = self.schedule.policy.priority
-        is_refused = priority and not self._policy.raise_priority(priority)
-        # where the cycle thread gets none either, the summary says so once
-        if is_refused and is_realtime(self.schedule.cycle):
-            self._tell(f"policy: SCHED_FIFO {priority} is refused; runs on")
+        assert self.mailbox is not None
+        self._policy = PolicyChild(self.schedule, self.events)
+        self._policy.start(self._children, self.name.path, [self.mailbox.fd, self._bell.fd])
 
     def listen(self) -> None:
         """Let keys count from now on, and no key that was pressed before."""
@@ -358,8 +344,10 @@ class Runtime:
         if not self.over:
             self._workers.tend(self.core, self.reader)
         self._page_faults.count()
+        if self._policy is not None:
+            self._policy.listen()
         self._notices.latch()
-        self._notices.start()
+        self._notices.policy()
         self._switch_off()
         for child, how in self._children.ended():
             self._note_end(child, how)
@@ -369,11 +357,10 @@ class Runtime:
 
     def _note_end(self, child: Process, how: str) -> None:
         self._tell(f"{child.name} ended: {how}")
-        if child is self._policy:
-            self._policy_end = how
+        if self._policy is not None and child is self._policy.process:
+            self._policy.ended(how)
             assert self.core is not None
             self.core.policy_gone(died=True)
-            self._remove_socket()
         elif child is self._gateway and self._has_control:
             assert self.core is not None
             self._tell("no client can stop the robot any more; arm to go on without")
@@ -438,10 +425,13 @@ class Runtime:
         self._notices.latch()
         self._power.end()
         self._notices.end(simulated=self.options.simulate)
-        result = summary.make(self.plan, self.reader, self._policy_end, self.mailbox)
-        for text in summary.shortfalls(result):
+        policy_end = self._policy.end if self._policy is not None else None
+        result = summary.make(self.plan, self.reader, policy_end, self.mailbox)
+        shortfalls = summary.shortfalls(result)
+        for text in shortfalls:
             self._tell(text)
-        return {**result, "events": self.events.kept}
+        found = verdict.of(self.plan, result, shortfalls)
+        return {**result, "events": self.events.kept, "verdict": found}
 
     def close(self) -> None:
         """End everything that was started, in bounded time; always callable."""
@@ -456,13 +446,10 @@ class Runtime:
         if self._workers is not None:
             self._workers.ask_to_end()
         self._children.stop()
-        self._remove_socket()
-        self._undo.close()
-
-    def _remove_socket(self) -> None:
-        """Where a remote policy came to, which its process may not remove."""
         if self._policy is not None:
-            remote_socket.remove_socket(self.schedule)
+            self._policy.close()
+            self._policy = None
+        self._undo.close()
 
 
 def run(

@@ -8,7 +8,7 @@ import signal
 from typing import Any
 
 from inphase.errors import DeviceError, WorldError
-from inphase.frames import store
+from inphase.frames import meanings, store
 from inphase.frames.record_layout import ABSENT, REASONS, STATES
 from inphase.frames.store import Reader, Segment
 from inphase.plan.plan import Plan
@@ -32,16 +32,6 @@ _COUNTS = (
 _MOMENT_NS = 1_000_000_000
 _STOOD = 0.1
 """share of its commanded motion below which a joint has not moved"""
-_PAGE = "see the reasons in native/inphase.h"
-_REMEDIES = {
-    "raised": "correct the error that it printed",
-    "shape": "return one number per channel, in the schedule's order of actuators",
-    "nan": "return finite numbers",
-    "start": "let its first command be the robot's place, as the frame's sensor has it, or write "
-    'first_command = "approach" in its [actuator.NAME]',
-    "silent": "it returned None, or took longer than the act offset allows",
-    "input": "no frame had the statuses that [policy] accepts names",
-}
 EXIT_OVERRUN = 6
 EXIT_POLICY = 7
 EXIT_LATCHED = 8
@@ -221,7 +211,7 @@ def shortfalls(result: dict[str, Any]) -> list[str]:
         last_s = policy["unanswered"] * result["period_ns"] / 1e9
         # which of them were the last is not counted: all are told
         by_count = sorted(policy["reasons"].items(), key=lambda item: -item[1])
-        reasons = [f"{reason} {n} ({_REMEDIES.get(reason, _PAGE)})" for reason, n in by_count]
+        reasons = [f"{reason} {n} ({meanings.REASONS[reason].remedy})" for reason, n in by_count]
         texts.append(
             f"the policy gave no acceptable command for the last {last_s:.1f} s; cycles of the run "
             f"without one: {', '.join(reasons)}"

@@ -1,13 +1,13 @@
 """Fixtures for tests of controllers: a robot in lock step, closed at the test's end."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inphase import schedule as schedules
 from inphase.episodes.lockstep import LockStep
-from inphase.frames.frame import Frame
 from inphase.policy.turn import PolicyCall
 from inphase.schedule import Schedule
 from inphase.schedule.import_by_name import resolve_call
@@ -30,16 +30,20 @@ class MakeLockStep:
         episode: int = 0,
         faults: Iterable[Fault] = (),
         randomise: Mapping[str, KnobLike] | None = None,
+        raises: bool = True,
     ) -> LockStep:
         """Start one.
 
         schedule: a path, or one that was loaded. policy: a callable, or its name beside the
         schedule, instead of the schedule's; a class is made. faults: of the devices, see
-        fault_plan. Raises as LockStep.
+        fault_plan. raises: an exception of the policy fails the test; False: it is a cycle without
+        a command, as on the robot. Raises as LockStep.
         """
         loaded = schedule if isinstance(schedule, Schedule) else schedules.load(schedule)
-        call = _made(policy, loaded)
-        robot = LockStep(loaded, seed=seed, call=call, episode=episode, randomise=randomise)
+        call: Any = resolve_call(policy, loaded.path.parent) if isinstance(policy, str) else policy
+        robot = LockStep(
+            loaded, seed=seed, call=call, episode=episode, randomise=randomise, raises=raises
+        )
         self._opened.append(robot)
         for fault in faults:
             fault.plan(robot)
@@ -57,12 +61,3 @@ def lockstep() -> Iterator[MakeLockStep]:
     make = MakeLockStep()
     yield make
     make.close()
-
-
-def _made(policy: PolicyCall | str | None, schedule: Schedule) -> Callable[[Frame], object] | None:
-    """A policy by its name, and one of its class."""
-    found = resolve_call(policy, schedule.path.parent) if isinstance(policy, str) else policy
-    if isinstance(found, type):
-        found = found()
-    assert found is None or callable(found), f"policy {policy!r} is not callable"
-    return found

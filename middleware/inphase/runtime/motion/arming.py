@@ -8,9 +8,9 @@ from inphase.errors import RuntimeFault
 from inphase.frames import store
 from inphase.frames.record_layout import STATES
 from inphase.plan.plan import Plan
-from inphase.runtime import state_messages
 from inphase.runtime.attached_devices import Devices
 from inphase.runtime.events import Events
+from inphase.runtime.words import state_messages
 from inphase.runtime.workers.worker_supervisor import Workers
 
 _LOOK_S = 0.002

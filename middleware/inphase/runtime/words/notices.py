@@ -3,23 +3,32 @@
 from inphase.core.core import Core
 from inphase.errors import StoreError
 from inphase.frames import store
+from inphase.frames.frame import Frame
 from inphase.frames.record_layout import STATES
 from inphase.frames.store_follower import StoreFollower
 from inphase.host import store_names
 from inphase.plan.plan import Plan
-from inphase.runtime import state_messages
 from inphase.runtime.events import Events
 from inphase.runtime.guarding.guard import loose_note
+from inphase.runtime.words import state_messages
+from inphase.runtime.words.policy_notices import PolicyNotices
 
 
 class Notices:
     """Looks at one robot's status, and tells each thing once. Thread: the supervisor's.
 
-    path: of the robot's store.
+    path: of the robot's store. mailbox: its policy's.
     """
 
     def __init__(
-        self, plan: Plan, core: Core, reader: store.Reader, path: str, events: Events
+        self,
+        plan: Plan,
+        core: Core,
+        reader: store.Reader,
+        events: Events,
+        *,
+        path: str,
+        mailbox: store.Segment | None = None,
     ) -> None:
         self._plan = plan
         self._core = core
@@ -28,15 +37,20 @@ class Notices:
         self._tell = events.tell
         self.latched = 0
         """number of the reason why motion is latched, as far as it was told; 0: it is not"""
-        self._starts = 0
-        """first commands that were refused, as far as they were looked at"""
-        self._start_said = ""
         self._follower: StoreFollower | None = None
         """of the frames that say so, made when there are some"""
 
+        self._policy = PolicyNotices(
+            plan,
+            events.tell,
+            reader.reasons,
+            self._newest,
+            (lambda: store.inference(mailbox)) if mailbox is not None else lambda: None,
+        )
+
     def armed(self) -> None:
-        """Motion was armed: a start that is refused again is told again."""
-        self._start_said = ""
+        """Motion was armed."""
+        self._policy.armed()
 
     def close(self) -> None:
         """Let the store go."""
@@ -52,22 +66,17 @@ class Notices:
         if self.latched:
             self._tell(state_messages.latched(self._plan, status))
 
-    def start(self) -> None:
-        """Say why no first command is taken, where a joint is outside of its range: once per
-        arming and place."""
-        refused = self._reader.reasons().get("start", 0)
-        if refused == self._starts:
-            return
-        self._starts = refused
+    def policy(self) -> None:
+        """Say what became of the policy's answers, where it is no good."""
+        self._policy.look()
+
+    def _newest(self) -> Frame | None:
         if self._follower is None:
             self._follower = StoreFollower(self._path, from_first=True)
         try:
-            said = state_messages.outside(self._plan, self._follower.next(0, newest=True))
+            return self._follower.next(0, newest=True)
         except (TimeoutError, store.Lost):
-            return
-        if said and said != self._start_said:
-            self._start_said = said
-            self._tell(said)
+            return None
 
     def end(self, *, simulated: bool) -> None:
         """Say what is not known to be at rest at the end, and leave a note for the next run."""

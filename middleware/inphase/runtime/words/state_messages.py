@@ -64,6 +64,26 @@ def outside(plan: Plan, frame: Frame) -> str:
     return ""
 
 
+def far(plan: Plan, frame: Frame) -> str:
+    """Which joint's first command is too far away, and from where to start; "": none."""
+    for actuator in plan.actuators:
+        act = frame.command[actuator.name]
+        if act.reason != "start" or actuator.schedule.mode != "position":
+            continue
+        channel, unit = act.detail, actuator.spec.unit
+        asked, here = float(act.requested[channel]), float(act.applied[channel])
+        sensor, _, field = (actuator.schedule.feedback or "").partition(".")
+        place = f'frame["{sensor}"]["{field}"]' if field else f"{here:.4g} {unit}"
+        step = actuator.limits[channel].velocity * plan.schedule.cycle.period_ns / 1e9
+        return (
+            f"policy asks {asked:.4g} {unit} of channel {channel} of actuator {actuator.name}, "
+            f"which stands at {here:.4g}: a first command may be {step:.3g} {unit} away (one cycle "
+            f"at its velocity limit); let it start from {place} and move on from there, "
+            f'or write first_command = "approach" in [actuator.{actuator.name}]'
+        )
+    return ""
+
+
 def pressed(plan: Plan, inputs: int) -> str:
     """Which inputs of the emergency stop are pressed."""
     names = [one.name for index, one in enumerate(plan.estop) if inputs >> index & 1]

@@ -1,0 +1,190 @@
+"""The verdict on a run, in words: did it do its job, which figure says so, and what to try next."""
+
+from typing import Any, NamedTuple
+
+from inphase.frames.meanings import REASONS
+from inphase.plan.plan import Plan
+from inphase.runtime.words import policy_notices
+from inphase.runtime.words.policy_notices import milliseconds as ms
+
+_FAIR, _BAD = 0.01, 0.05
+"""shares of the cycles, or of a sensor's frames, that may go wrong"""
+_FAIR_OF_GRID, _BAD_OF_GRID = 0.002, 0.02
+"""of the grid that may be left out"""
+_FEW = 5
+"""so many always may, as the first frames before a sample came"""
+_NOT_DUE = "HELD"
+
+
+class Finding(NamedTuple):
+    """One thing to look at."""
+
+    is_bad: bool
+    text: str
+
+
+def of(plan: Plan, result: dict[str, Any], shortfalls: list[str]) -> list[str]:
+    """Sentences for a person, the overall one first: `good`, `fair` or `not good`.
+
+    shortfalls: the jobs that the run did not do.
+    """
+    is_virtual = "digest" in result
+    found = [Finding(True, text) for text in shortfalls]
+    if not is_virtual:
+        found += _machine(result)
+    found += _sensors(plan, result, shortfalls)
+    if any("no acceptable command" in text for text in shortfalls):
+        slow = "" if is_virtual else policy_notices.slow(plan.schedule, result["inference_ns"])
+        found += [Finding(True, slow)] if slow else []
+    else:
+        found += _policy(plan, result)
+    if is_virtual:
+        found += _pace(plan, result)
+    if result["latched"]:
+        latched = result["latched"]
+        found.append(Finding(True, f"motion is latched ({latched}): `inphase explain {latched}`"))
+    if not found:
+        return [_good(plan, result, is_virtual=is_virtual)]
+    grade = "not good" if any(one.is_bad for one in found) else "fair"
+    things = "one thing" if len(found) == 1 else f"{len(found)} things"
+    return [f"{grade}, with {things} to look at:", *(one.text for one in found)]
+
+
+def _graded(wrong: int, total: int, fair: float, bad: float, text: str) -> list[Finding]:
+    """Nothing, as long as few are wrong."""
+    if wrong <= max(_FEW, fair * total):
+        return []
+    return [Finding(wrong > max(_FEW, bad * total), text)]
+
+
+def _good(plan: Plan, result: dict[str, Any], *, is_virtual: bool) -> str:
+    cycles, policy = result["cycles"], result["policy"]
+    parts = [f"all {cycles} cycles ran"]
+    if not is_virtual:
+        parts[0] += f", each within {ms(result['wake_late_ns']['max'])} of its time"
+    if policy["commands"]:
+        late = result["latch_to_command_ns"]
+        share = 100 * policy["commands"] / max(1, policy["commands"] + policy["missed"])
+        text = f"{share:.4g} % of the commands were in time"
+        if not is_virtual and late["count"]:
+            due = ms(policy_notices.budget_ns(plan.schedule))
+            text += f" (p99 {ms(late['p99'])}, due after {due})"
+        parts.append(text)
+    elif plan.schedule.policy is not None or plan.client_policy:
+        parts.append("nothing was commanded")
+    worst = min((_fresh(one) for one in result["sensors"].values()), default=1.0)
+    parts.append(f"every sensor was FRESH in {100 * worst:.4g} % of its frames or more")
+    return f"good: {'; '.join(parts)}"
+
+
+def _machine(result: dict[str, Any]) -> list[Finding]:
+    """Cycles that came too late for their place on the grid."""
+    cycles, skipped, overruns = (result[key] for key in ("cycles", "skipped", "overruns"))
+    late = result["wake_late_ns"]
+    rights = (
+        "" if result["realtime"]["granted"] else
+        "grant the real-time rights (`inphase check SCHEDULE` prints how), "
+    )  # fmt: skip
+    text = (
+        f"the machine was too busy: {skipped} cycles were left out and {overruns} took too long; "
+        f"it woke up to {ms(late['max'])} late, for cycles of {ms(result['period_ns'])}. Try: "
+        f"close other programs, {rights}or give a lower rate_hz"
+    )
+    return _graded(skipped + overruns, cycles, _FAIR_OF_GRID, _BAD_OF_GRID, text)
+
+
+def _fresh(sensor: dict[str, Any]) -> float:
+    """The share of a sensor's frames, of those in which it was due, that were FRESH."""
+    status = sensor["status"]
+    due = sum(count for name, count in status.items() if name != _NOT_DUE)
+    return float(status["FRESH"] / due) if due else 1.0
+
+
+def _sensors(plan: Plan, result: dict[str, Any], shortfalls: list[str]) -> list[Finding]:
+    found = []
+    for sensor in plan.sensors:
+        one = result["sensors"][sensor.name]
+        status = {name: count for name, count in one["status"].items() if name != _NOT_DUE}
+        if any(text.startswith(f"sensor {sensor.name} ") for text in shortfalls):
+            continue
+        due = sum(status.values())
+        fresh = status.pop("FRESH")
+        counts = ", ".join(f"{name} {count}" for name, count in status.items() if count)
+        worst = max(status, key=lambda name: status[name])
+        text = (
+            f"sensor {sensor.name} was FRESH in {100 * _fresh(one):.3g} % of its frames "
+            f"({counts}){_taking(plan, sensor, one)}. Try: `inphase explain {worst}`"
+        )
+        found += _graded(due - fresh, due, _FAIR, _BAD, text)
+    return found
+
+
+def _taking(plan: Plan, sensor: Any, found: dict[str, Any]) -> str:
+    """How long its samples take, and how long they may."""
+    took, trigger_us = found["trigger_to_sample_ns"], sensor.schedule.trigger_us
+    if not took["count"] or trigger_us is None:
+        return ""
+    cycle = plan.schedule.cycle
+    may_ns = sensor.schedule.latency_cycles * cycle.period_ns + cycle.read_deadline_ns
+    return (
+        f": a sample takes {ms(took['p50'])} from its trigger (p99 {ms(took['p99'])}), and may "
+        f"take {ms(may_ns - trigger_us * 1000)}"
+    )
+
+
+def _policy(plan: Plan, result: dict[str, Any]) -> list[Finding]:
+    """Cycles without a command, and commands that were refused."""
+    policy, cycles = result["policy"], max(1, result["cycles"])
+    if plan.schedule.policy is None and not plan.client_policy:
+        return []
+    missed = (
+        f"{100 * policy['missed'] / cycles:.2g} % of the cycles had no command "
+        f"({_reasons(policy)}): {_why_missed(plan, result)}"
+    )
+    refused = (
+        f"{policy['invalid']} commands were refused ({_reasons(policy)}): "
+        f"{_remedy(policy, without='silent')}"
+    )
+    return [
+        *_graded(policy["missed"], cycles, _FAIR, _BAD, missed),
+        *_graded(policy["invalid"], cycles, _FAIR, _BAD, refused),
+    ]
+
+
+def _reasons(policy: dict[str, Any]) -> str:
+    by_count = sorted(policy["reasons"].items(), key=lambda item: -item[1])
+    return ", ".join(f"{reason} {count}" for reason, count in by_count)
+
+
+def _remedy(policy: dict[str, Any], *, without: str = "") -> str:
+    """Of the commonest reason."""
+    reasons = {name: count for name, count in policy["reasons"].items() if name != without}
+    if not reasons:
+        return "`inphase explain silent`"
+    reason = max(reasons, key=lambda name: reasons[name])
+    return REASONS[reason].remedy if reason in REASONS else f"`inphase explain {reason}`"
+
+
+def _why_missed(plan: Plan, result: dict[str, Any]) -> str:
+    slow = policy_notices.slow(plan.schedule, result["inference_ns"])
+    if slow:
+        return slow
+    commonest = max(result["policy"]["reasons"].items(), key=lambda item: item[1], default=("", 0))
+    if commonest[0] != "silent" or "digest" in result:
+        return _remedy(result["policy"])
+    own, late = result["inference_ns"], result["latch_to_command_ns"]
+    due_ns = policy_notices.budget_ns(plan.schedule)
+    if not own["count"]:
+        return "the policy answered no frame. Try: " + REASONS["silent"].remedy
+    return (
+        f"the policy itself takes {ms(own['p50'])} (median, p99 {ms(own['p99'])}), but its command "
+        f"came {ms(late['p99'])} after the frame (p99) and is due after {ms(due_ns)}: it waited "
+        f"for a core. Try: close other programs, give [policy] priority and cpu, or "
+        f"{policy_notices.advice(plan.schedule, late['p99'])}"
+    )
+
+
+def _pace(plan: Plan, result: dict[str, Any]) -> list[Finding]:
+    """In lock step: a policy that virtual time waits for, and a robot does not."""
+    text = policy_notices.slow(plan.schedule, result["inference_ns"], is_virtual=True)
+    return [Finding(True, text)] if text else []
