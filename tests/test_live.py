@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 import inphase
-from inphase.command import live
+from inphase.command import live, live_picture
+from inphase.command.live_picture import Picture, View
 from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
 from inphase.frames.record_layout import REASONS
@@ -34,7 +36,7 @@ class Watched:
         self.watch = live.Watch(StoreFollower(self.robot.core.segment.path))
         self.frames: list[Frame] = []
 
-    def run(self, cycles: int) -> live.View:
+    def run(self, cycles: int) -> View:
         """Run; the view after it, looked at as often as the supervisor does."""
         for cycle in range(cycles):
             self.frames.append(self.robot.step())
@@ -61,10 +63,10 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     watched.close()
 
 
-def text_of(view: live.View, width: int) -> list[str]:
-    """The lines that a terminal of that width shows."""
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(live.render(view, width))
+def text_of(watched: Watched, view: View, width: int, height: int = 40) -> list[str]:
+    """The lines that a terminal of that size shows."""
+    console = Console(width=width, height=height, file=io.StringIO(), color_system=None)
+    console.print(Picture(view, watched.robot.plan))
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
@@ -81,22 +83,29 @@ def test_every_sensor_and_channel_is_there_and_no_line_is_wider(
     watched.run(200)
     watched.fault("invalid", WRENCH, 3, REASONS.index("checksum"))
     view = watched.run(3)
-    lines = text_of(view, width)
+    lines = text_of(watched, view, width)
     assert all(len(line) <= width for line in lines)
     assert row_of(lines, watched.robot.schedule.name)[1:6] == [
         *("running", "cycle", "202"),
         *("500", "Hz"),
     ]
-    assert row_of(lines, "joints")[1] == "FRESH"
-    assert "INVALID checksum" in " ".join(row_of(lines, "wrench"))
+    assert row_of(lines, "joints ")[1] == "FRESH"
+    assert "INVALID checksum" in " ".join(row_of(lines, "wrench "))
     assert "skipped 0" in lines[0] and "missed 0" in lines[1]
 
     # the act's numbers, rounded
     command = view.frame.command["arm"]
-    assert row_of(lines, "arm")[:2] == ["arm", "[rad]"]
-    assert "WRITTEN" in row_of(lines, "arm")
-    assert row_of(lines, "requested")[1:] == [f"{value:.3f}" for value in command.requested]
-    assert row_of(lines, "applied")[1:] == [f"{value:.3f}" for value in command.applied]
+    assert row_of(lines, "arm ")[:2] == ["arm", "[rad]"]
+    assert "WRITTEN" in row_of(lines, "arm ")
+    measured = view.frame["joints"]["position"]
+    for channel in range(6):
+        (row,) = (line.split() for line in lines if line.split()[:1] == [str(channel)])
+        asked, applied, here = (
+            command.requested[channel],
+            command.applied[channel],
+            measured[channel],
+        )
+        assert row[1:5] == [f"{one:.3f}" for one in (asked, applied, here, here - applied)]
 
 
 def test_statuses_are_counted_and_the_worst_age_is_that_of_all_frames(watched: Watched) -> None:
@@ -106,7 +115,7 @@ def test_statuses_are_counted_and_the_worst_age_is_that_of_all_frames(watched: W
     ages = [frame["wrench"].age_ns for frame in watched.frames]
     assert view.worst_ns["wrench"] == max(age for age in ages if age is not None)
     assert view.worst_ns["wrench"] > 10 * view.worst_ns["joints"]
-    row = row_of(text_of(view, 120), "wrench")
+    row = row_of(text_of(watched, view, 120), "wrench ")
     for status in ("FRESH", "LATE", "MISSING", "RECOVERING"):
         count = sum(frame["wrench"].status == status for frame in watched.frames)
         assert f"{status}:{count}" in row
@@ -114,7 +123,7 @@ def test_statuses_are_counted_and_the_worst_age_is_that_of_all_frames(watched: W
 
 
 def test_rates_are_those_of_frames_and_of_samples(watched: Watched) -> None:
-    assert "  - Hz  " in text_of(watched.run(1), 80)[0]
+    assert "  - Hz  " in text_of(watched, watched.run(1), 80)[0]
     for _ in range(10):
         watched.fault("silent", WRENCH, 1)
         view = watched.run(5)
@@ -126,13 +135,13 @@ def test_frames_that_went_by_unseen_are_told(watched: Watched) -> None:
     watched.robot.run(2 * watched.robot.plan.depth)
     view = watched.run(1)
     assert view.unseen > 0
-    assert f"the ages leave out {view.unseen} frames" in "\n".join(text_of(view, 80))
+    assert f"the ages leave out {view.unseen} frames" in "\n".join(text_of(watched, view, 80))
 
 
 def test_what_was_not_asked_is_a_dash_and_channels_go_on_in_further_rows(tmp_path: Path) -> None:
     watched = Watched(demo_schedule(tmp_path), observe=True)
     view = watched.run(3)
-    lines = text_of(view, 40)
+    lines = text_of(watched, view, 40, 20)
     assert all(len(line) <= 40 for line in lines)
     channels = [line.split()[1:] for line in lines if line.startswith("channel")]
     assert channels == [["0", "1", "2"], ["3", "4", "5"]]
@@ -146,23 +155,55 @@ def test_latched_motion_is_said_with_its_reason(watched: Watched) -> None:
     watched.run(20)
     watched.fault("gone", JOINTS, 40)
     view = watched.run(30)
-    text = "\n".join(text_of(view, 80))
+    text = "\n".join(text_of(watched, view, 80))
     assert "motion is latched: offline" in text
     assert re.search(r"joints +OFFLINE", text)
 
 
-@pytest.mark.parametrize("rows", [5, 8, 24])
+@pytest.mark.parametrize("rows", [5, 8, 20, 24])
 def test_the_keys_stand_in_the_last_line_whatever_fits_above_them(
     watched: Watched, rows: int
 ) -> None:
-    above = live.render(watched.run(3), 80)
+    picture = Picture(watched.run(3), watched.robot.plan, has_keys=True)
     console = Console(width=80, height=rows, file=io.StringIO(), color_system=None)
-    console.print(live.AboveKeys(above))
+    console.print(picture)
     assert isinstance(console.file, io.StringIO)
     lines = console.file.getvalue().splitlines()
-    assert lines[-1].rstrip() == live.KEYS
+    assert lines[-1].rstrip() == live_picture.KEYS
     assert len(lines) <= rows and lines[0].startswith(watched.robot.schedule.name)
-    assert ("..." in lines) == (rows < 24)
+    assert ("more lines" in lines[-2]) == (rows < 20)
+
+
+def test_what_is_measured_and_commanded_is_there_in_20_rows_of_80_columns(
+    watched: Watched,
+) -> None:
+    view = watched.run(100)
+    for height, is_tall in ((21, True), (18, False)):
+        lines = text_of(watched, view, 80, height)
+        assert len(lines) < height and all(len(line) <= 80 for line in lines)
+        force = row_of(lines, "wrench.force [N]")[2:]
+        assert force == [f"{one:.3f}" for one in view.frame["wrench"]["force"]]
+        assert not [line for line in lines if line.startswith("joints.position")]  # is below arm
+        words = " ".join(lines).split()
+        assert {"asked", "applied", "measured", "off"} <= set(words)
+        assert bool([line for line in lines if re.search(r"-o-|-\|o-|-o\|-", line)]) == is_tall
+
+
+def test_a_bar_has_the_command_and_the_measured_value_at_their_places(watched: Watched) -> None:
+    view = watched.run(3)
+    low, high = watched.robot.plan.actuators[0].limits[0].range
+    assert (low, high) == (-2.6, 2.6)
+    view.values["joints"]["position"][:] = [low, high, 0, low, 0, 99.0]
+    view.frame.command["arm"].applied = np.array([high, low, 0, np.nan, 1.3, 0])
+    rows = text_of(watched, view, 80)
+    (first,) = (number for number, line in enumerate(rows) if line.split()[:1] == ["0"])
+    bars = [line.split()[5] for line in rows[first : first + 6]]
+    size = len(bars[0])
+    places = [(bar.find("|"), bar.find("o")) for bar in bars]
+    middle, three_quarters = size // 2, round((size - 1) * 0.75)
+    assert places[:4] == [(size - 1, 0), (0, size - 1), (-1, middle), (-1, 0)]
+    assert places[4:] == [(three_quarters, middle), (middle, size - 1)]
+    assert len(set(map(len, bars))) == 1
 
 
 # ---- as a user sees it ---------------------------------------------------------------------
@@ -217,6 +258,6 @@ def test_on_a_terminal_the_table_is_written_over_and_leaves_with_the_run(tmp_pat
     child.wait(BOUND_S)
     text = shown.decode()
     assert text.count("frames so far") >= 2
-    assert "joints" in text and "requested" in text
+    assert "joints" in text and "measured" in text
     assert "\x1b[1A" in text  # up, over the last one
-    assert text.rindex("\x1b[2K") > text.rindex("applied")  # and away at the end
+    assert text.rindex("\x1b[2K") > text.rindex("measured")  # and away at the end

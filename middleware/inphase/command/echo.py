@@ -15,7 +15,7 @@ import click
 
 from inphase.errors import ScheduleError, StoreError
 from inphase.frames import words
-from inphase.frames.frame import Frame, FrameLost, Sample
+from inphase.frames.frame import Frame, Sample
 from inphase.frames.subscription import Transport, subscribe
 from inphase.host import store_names
 
@@ -64,20 +64,8 @@ def _plain(value: Any) -> Any:
     return value if math.isfinite(value) else None
 
 
-def _values(sample: Sample) -> dict[str, Any] | None:
-    """The sample's fields, None when there is none or it was recycled meanwhile."""
-    if sample.sequence < 0:
-        return None
-    try:
-        value = sample.value
-    except FrameLost:
-        return None
-    fields = {name: value[name].copy() for name in value.dtype.names or ()}
-    return fields if sample.intact else None
-
-
 def _sample(sample: Sample) -> dict[str, Any]:
-    values = _values(sample)
+    values = words.values_of(sample)
     return {
         "status": sample.status,
         "reason": sample.reason,
@@ -122,7 +110,7 @@ def as_text(frame: Frame, sensor: str | None = None) -> str:
             continue
         lines.append(f"  {words.of_sample(sample)}")
         units = frame.layout.units[frame.layout.sensors.index(name)]
-        for field, value in (_values(sample) or {}).items():
+        for field, value in (words.values_of(sample) or {}).items():
             values = " ".join(f"{v:9.4f}" for v in value.reshape(-1))
             lines.append(f"    {field:<10} {values}  {units[field]}")
     return "\n".join(lines)

@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from inphase.errors import StoreError
+
 _VALUES = 6
 """of an actuator's channels so many are shown"""
 
@@ -19,6 +21,18 @@ def of_sample(sample: Any) -> str:
     """The sensor, the status with its reason, and the age."""
     reason = "" if sample.reason == "none" else f" ({sample.reason} {sample.detail})"
     return f"{sample.name}  {sample.status}{reason}  age {_span(sample.age_ns)}"
+
+
+def values_of(sample: Any) -> dict[str, Any] | None:
+    """Copies of a sample's fields; None when there is none, or it was recycled meanwhile."""
+    if sample.sequence < 0:
+        return None
+    try:
+        value = sample.value
+    except StoreError:
+        return None
+    fields = {name: value[name].copy() for name in value.dtype.names or ()}
+    return fields if sample.intact else None
 
 
 def of_aligned(aligned: Any) -> str:

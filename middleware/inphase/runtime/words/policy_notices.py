@@ -10,6 +10,8 @@ from inphase.schedule import Schedule
 
 _ANSWERS = 5
 """from so many on a policy's time is judged"""
+_LOOKS = 3
+"""for a frame that has the cause; then it is told without"""
 _MARGIN = 1.25
 """room above the time that a policy took"""
 _MOMENT_NS = 1_000_000_000
@@ -37,6 +39,7 @@ class PolicyNotices:
         self._inference = inference
         self._seen: dict[str, int] = {}
         self._said: set[str] = set()
+        self._looks = 0
 
     def armed(self) -> None:
         """Motion was armed: a start that is refused again is told again."""
@@ -62,7 +65,8 @@ class PolicyNotices:
             if not outside:
                 self._once("start", state_messages.far(self._plan, frame))
         if "nan" in grown:
-            self._once("nan", not_a_number(frame))
+            self._looks += 1
+            self._once("nan", not_a_number(frame, is_last_look=self._looks >= _LOOKS))
         if "input" in grown and reasons["input"] * self._plan.schedule.cycle.period_ns > _MOMENT_NS:
             self._once("input", not_asked(self._plan.schedule, frame))
 
@@ -72,14 +76,16 @@ class PolicyNotices:
             self._tell(text)
 
 
-def not_a_number(frame: Frame) -> str:
-    """Which channel is NaN."""
+def not_a_number(frame: Frame, *, is_last_look: bool) -> str:
+    """Which channel is NaN; "": not in this frame, and another may say it."""
     for act in frame.command:
         if act.reason == "nan":
             return (
                 f"policy returned NaN for channel {act.detail} of actuator {act.name} in cycle "
                 f"{frame.command.cycle}: the command is refused; return finite numbers"
             )
+    if not is_last_look:
+        return ""
     return "policy returned NaN: the command is refused; return finite numbers"
 
 
