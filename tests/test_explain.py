@@ -1,4 +1,4 @@
-"""The words of frames and runs have one table: the command, the pages and the code agree with it."""
+"""Words of frames and runs have one table; the command, the pages and the code agree with it."""
 
 import json
 import re

@@ -15,8 +15,9 @@ import pytest
 from rich.console import Console
 
 import inphase
-from inphase.command import live, live_picture
-from inphase.command.live_picture import Picture, View
+from inphase.command import live
+from inphase.command.pictures import live_picture
+from inphase.command.pictures.live_picture import Picture, View
 from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
 from inphase.frames.record_layout import REASONS

@@ -32,7 +32,11 @@ UNITS = {
     "knobs": ("latency_ms", "drift_ppm", "inference_ms", "wake_late_ms"),
     "timing": ("latency_ms", "inference_ms", "wake_late_ms", "cycles of 2 ms"),
 }
-PRINTED_BY = {"summary_table": "run", "check": "check", "probe_report": "probe"}
+PRINTED_BY = {
+    "pictures.summary_table": "run",
+    "check": "check",
+    "pictures.probe_report": "probe",
+}
 """module of the room `command` with units in brackets -> the command that prints its tables"""
 
 
@@ -81,8 +85,19 @@ def assert_printed(command: str, text: str) -> None:
     assert [unit for unit in wanted if unit not in text] == []
 
 
-def test_run_prints_the_units_of_its_tables() -> None:
-    assert_printed("run", printed("run", "--lockstep", DEMO, "--cycles", "100"))
+@pytest.mark.real
+def test_run_prints_the_units_of_its_tables(tmp_path: Path) -> None:
+    path = demo_schedule(tmp_path, emulator=True)
+    assert_printed("run", printed("run", str(path), "--cycles", "100"))
+
+
+def test_a_run_in_lock_step_prints_neither_zeros_nor_an_empty_table() -> None:
+    text = printed("run", "--lockstep", DEMO, "--cycles", "100")
+    assert "[us]" in text and "late" not in text
+    lines = [line.split("│") for line in text.splitlines() if line.startswith("│")]
+    rows = [line for line in lines if len(line) == 10]  # of the distributions
+    assert len(rows) >= 4
+    assert not [row for row in rows if all(cell.strip() in ("0.0", "-", "") for cell in row[3:])]
 
 
 @pytest.mark.parametrize("schedule", ["demo", "press", "rig"])

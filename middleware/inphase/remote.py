@@ -11,6 +11,7 @@ WIRE.md ("A remote policy") is the format, for other languages.
 
 from __future__ import annotations  # Python 3.8
 
+import difflib
 import os
 import sys
 import traceback
@@ -56,6 +57,12 @@ def _name(number: int, names: list[str]) -> str:
     return names[number] if 0 <= number < len(names) else f"unknown ({number})"
 
 
+def _unknown(kind: str, name: Any, known: list[str]) -> KeyError:
+    near = difflib.get_close_matches(str(name), known, 1, 0.5)
+    meant = f" (did you mean {near[0]!r}?)" if near else ""
+    return KeyError(f"no {kind} {name!r}{meant}; there are: {', '.join(known) or 'none'}")
+
+
 class _Named(dict):  # type: ignore[type-arg] # Python 3.8
     """A dict whose error for a name that is none lists those there are. kind: what they name."""
 
@@ -64,7 +71,7 @@ class _Named(dict):  # type: ignore[type-arg] # Python 3.8
         self.kind = kind
 
     def __missing__(self, name: Any) -> Any:
-        raise KeyError(f"no {self.kind} {name!r}; there are: {', '.join(self) or 'none'}")
+        raise _unknown(self.kind, name, list(self))
 
 
 class Sample:
@@ -95,7 +102,7 @@ class Sample:
         """A field of `value`. KeyError for an unknown one."""
         names = self.value.dtype.names
         if field not in names:
-            raise KeyError(f"no field {field!r}; there are: {', '.join(names)}")
+            raise _unknown("field", field, list(names))
         return self.value[field]
 
     def __repr__(self) -> str:

@@ -85,7 +85,7 @@ def _show_result(result: dict[str, Any], as_json: bool) -> None:
         if as_json:
             print(json.dumps(result), flush=True)
         else:
-            from inphase.command import summary_table
+            from inphase.command.pictures import summary_table
             from inphase.command.screen import screen
 
             console = screen()
@@ -252,7 +252,7 @@ def probe(
     if as_json:
         print(json.dumps(result))
     else:
-        from inphase.command import probe_report
+        from inphase.command.pictures import probe_report
 
         screen().print(probe_report.render(result))
 

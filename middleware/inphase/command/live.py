@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, Any, Self, cast
 
-from inphase.command.live_picture import Picture, Values, View, hertz, span
+from inphase.command.pictures.live_picture import Picture, Values, View, hertz, span
 from inphase.frames import store, words
 from inphase.frames.frame import Frame
 from inphase.frames.store_follower import StoreFollower
