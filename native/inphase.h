@@ -654,10 +654,14 @@ struct inphase_model_tensor {
     uint32_t type;
     uint32_t rank;
     int64_t shape[8];           /* INPHASE_MODEL_RANK */
-    uint32_t parts;
+    uint32_t parts;             /* of a state 0: see states below */
     const struct inphase_model_part *part;
     const double *mean, *std;   /* per number: (x - mean) / std goes in, y * std + mean comes out;
-                                   both NULL: as it is. Not used for uint8 */
+                                   both NULL: as it is. Not used for uint8 and images */
+    uint32_t channels;          /* of an image, whose part is uint8: numbers per pixel; 0: none */
+    uint32_t planar;            /* 1: one channel of the image after the other */
+    const double *pixels;       /* per channel: the number that goes in for each of 256 values;
+                                   NULL, and the type is uint8: the value itself */
 };
 
 struct inphase_model_config {
@@ -677,6 +681,9 @@ struct inphase_model_config {
     uint32_t repeats;           /* 1: while there are fewer, the first one stands for those before
                                    it */
     int64_t every;              /* 0: 1 */
+    uint32_t states;            /* the last so many inputs, and outputs, are states: an input is the
+                                   output of the run before, in the same order. It is zeros at
+                                   first, after a stop or an arming, and when cycles begin anew */
     const uint8_t *accepts;     /* per sensor: bit per status on which the model is run */
     const struct inphase_model_tensor *input, *output;
 };
@@ -691,7 +698,7 @@ int inphase_model_open(inphase_model **out, const struct inphase_model_config *c
 void inphase_model_close(inphase_model *model);
 /* Give the model the reader of its history, before the first call or answer: a reader of its own,
    or one of the same thread. It stays the caller's. inphase_model_call does not need it without a
-   history. -EINVAL: the parts do not lie in that reader's frames; -ENOMEM. */
+   history or a state, which learns of stops by it. -EINVAL: the parts do not lie in that reader's frames; -ENOMEM. */
 int inphase_model_follow(inphase_model *model, inphase_reader *reader);
 /* `call` of struct inphase_native_policy; model: the inphase_model. Thread: one at a time. */
 uint32_t inphase_model_call(void *model, const void *record, const void *const *samples,
@@ -702,9 +709,9 @@ uint32_t inphase_model_answer(inphase_model *model, inphase_reader *reader, cons
                               double *command);
 /* The two halves of the same, for another runtime than ONNX Runtime's library. take: from the frame
    into the numbers of the inputs; 0, or the reason why not. give: from the numbers of the outputs
-   into a command. Thread: the reader's. */
+   into a command, once per take. Thread: the reader's. */
 uint32_t inphase_model_take(inphase_model *model, inphase_reader *reader, const void *record);
-void inphase_model_give(const inphase_model *model, double *command);
+void inphase_model_give(inphase_model *model, double *command);
 /* The numbers of an input or output, in its shape and type; NULL: it does not exist. They stay in
    place until the model is closed. */
 void *inphase_model_numbers(inphase_model *model, int output, uint32_t index);

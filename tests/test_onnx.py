@@ -554,7 +554,7 @@ MISFITS: dict[str, tuple[bytes | None, str, str, str]] = {
             [port("obs", "float32", (1, 6)), port("more", "float32", (1, 6))],
             [port("action", "float32", (1, 6))],
         ),
-        keys(inputs='{ obs = ["joints.position"] }'), "policy.model", "the input 'more'",
+        keys(inputs='{ obs = ["joints.position"] }'), "policy.model", "does not bind: 'more'",
     ),
     "fewer numbers": (
         STEADY, keys(inputs='{ obs = ["joints.position"] }'), "policy.model",

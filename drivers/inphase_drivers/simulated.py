@@ -47,7 +47,7 @@ class SimulatedOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
     fields: dict[str, SimulatedField] = {}
     """what it senses; `position`, `velocity`, `acceleration` are per joint where it has joints"""
-    joints: Annotated[int, Meta(ge=0, le=20)] = 0
+    joints: Annotated[int, Meta(ge=0, le=64)] = 0
     """channels of its actuator; 0: it has none"""
     unit: str | None = None
     """of a command; left out: that of the mode, rad, rad/s, N m or 1"""

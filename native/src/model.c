@@ -18,6 +18,7 @@
 #define WAIT_NS 200000000LL     /* at most this long until a signal is seen */
 #define ALIGNMENT 64            /* of tensors */
 #define HISTORY_MAX 1024
+#define PIXEL 256               /* values of a uint8 */
 
 /* OrtApi is a table of function pointers that only grows at its end; these are where
    onnxruntime_c_api.h has them since version 1, which its sources assert */
@@ -61,6 +62,9 @@ struct tensor {
     uint64_t count;             /* numbers in it */
     struct inphase_model_part *part;
     double *mean, *std;         /* per number, NULL: taken as they are */
+    uint32_t channels;          /* of an image; 0: none */
+    bool planar;
+    double *pixels;             /* per channel and value, NULL: taken as they are */
     void *data;                 /* an input's: written before a run; an output's: written by it */
 };
 
@@ -69,10 +73,11 @@ struct inphase_model {
     const void *const *api;
     void *env, *session, *memory_info;
     ort_run run;
-    uint32_t inputs, outputs, sensors, values, chunk, history;
+    uint32_t inputs, outputs, states, sensors, values, chunk, history;
     int64_t every;
     bool repeats;
     inphase_reader *reader;     /* of the frames before one; the caller's */
+    int64_t epoch, cycle;       /* of the frame that was looked at last */
     uint8_t *past;              /* the record of one of those */
     double *command;            /* of the loop: values times chunk */
     uint8_t accepts[INPHASE_MAX_SENSORS];
@@ -197,13 +202,29 @@ static void *copy_of(const void *from, size_t size)
     return to;
 }
 
-/* numbers in a tensor, 0: it breaks a bound, or its parts, `times` over, do not make it up */
+/* the numbers of its parts are uint8 */
+static bool takes_bytes(const struct tensor *tensor)
+{
+    return tensor->type == INPHASE_TENSOR_U8 || tensor->channels;
+}
+
+static bool image_fits(const struct inphase_model_tensor *config)
+{
+    if (!config->channels)
+        return !config->pixels && !config->planar;
+    return config->parts == 1 && config->part[0].count % config->channels == 0 &&
+           !config->mean && !config->pixels == (config->type == INPHASE_TENSOR_U8);
+}
+
+/* numbers in a tensor, 0: it breaks a bound, or its parts, `times` over, do not make it up; a state
+   has times 0, and no parts */
 static uint64_t count_of(const struct inphase_model_tensor *config, uint32_t times)
 {
     uint64_t count = 1, parts = 0;
 
-    if (!type_size(config->type) || config->rank > INPHASE_MODEL_RANK || !config->parts ||
-        config->parts > INPHASE_MODEL_PARTS || !config->mean != !config->std)
+    if (!type_size(config->type) || config->rank > INPHASE_MODEL_RANK ||
+        !config->parts != !times || config->parts > INPHASE_MODEL_PARTS ||
+        !config->mean != !config->std || !image_fits(config))
         return 0;
     for (uint32_t i = 0; i < config->rank; i++) {
         if (config->shape[i] <= 0 || (uint64_t)config->shape[i] > INPHASE_MODEL_NUMBERS / count)
@@ -212,7 +233,7 @@ static uint64_t count_of(const struct inphase_model_tensor *config, uint32_t tim
     }
     for (uint32_t i = 0; i < config->parts; i++)
         parts += config->part[i].count;
-    return parts * times == count ? count : 0;
+    return parts * times == count || !times ? count : 0;
 }
 
 static int open_tensor(inphase_model *model, struct tensor *tensor,
@@ -227,15 +248,20 @@ static int open_tensor(inphase_model *model, struct tensor *tensor,
     tensor->type = config->type;
     tensor->count = count;
     tensor->parts = config->parts;
-    tensor->part = copy_of(config->part, config->parts * sizeof *config->part);
+    tensor->channels = config->channels;
+    tensor->planar = config->planar;
+    if (config->parts)
+        tensor->part = copy_of(config->part, config->parts * sizeof *config->part);
     *name = strdup(config->name);
     tensor->data = aligned_alloc(ALIGNMENT, (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
     if (config->mean) {
         tensor->mean = copy_of(config->mean, count * sizeof(double));
         tensor->std = copy_of(config->std, count * sizeof(double));
     }
-    if (!tensor->part || !*name || !tensor->data ||
-        (config->mean && !(tensor->mean && tensor->std)))
+    if (config->pixels)
+        tensor->pixels = copy_of(config->pixels, config->channels * PIXEL * sizeof(double));
+    if (!tensor->part != !config->parts || !*name || !tensor->data ||
+        (config->mean && !(tensor->mean && tensor->std)) || !tensor->pixels != !config->pixels)
         return -ENOMEM;
     memset(tensor->data, 0, size);
     if (!model->api)
@@ -251,23 +277,31 @@ static int open_tensor(inphase_model *model, struct tensor *tensor,
 static int open_tensors(inphase_model *model, const struct inphase_model_config *config,
                         char *message, uint32_t room)
 {
+    uint32_t fed = model->inputs - model->states, given = model->outputs - model->states;
     int rc = 0;
 
     for (uint32_t i = 0; i < config->inputs && rc == 0; i++)
-        rc = open_tensor(model, &model->input[i], &config->input[i], model->history,
+        rc = open_tensor(model, &model->input[i], &config->input[i], i < fed ? model->history : 0,
                          &model->input_name[i], &model->input_value[i], message, room);
     for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
-        rc = config->output[i].type == INPHASE_TENSOR_U8 ? -EINVAL : 0;
+        rc = config->output[i].type == INPHASE_TENSOR_U8 || config->output[i].channels ? -EINVAL
+                                                                                       : 0;
     for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
-        rc = open_tensor(model, &model->output[i], &config->output[i], model->chunk,
+        rc = open_tensor(model, &model->output[i], &config->output[i], i < given ? model->chunk : 0,
                          &model->output_name[i], &model->output_value[i], message, room);
+
+    /* a state comes out as it goes in */
+    for (uint32_t i = 0; i < model->states && rc == 0; i++)
+        if (model->input[fed + i].type != model->output[given + i].type ||
+            model->input[fed + i].count != model->output[given + i].count)
+            rc = -EINVAL;
 
     /* all parts read from known sensors and write into the command */
     for (uint32_t i = 0; i < config->inputs && rc == 0; i++)
         for (uint32_t p = 0; p < config->input[i].parts; p++)
             if (config->input[i].part[p].sensor >= model->sensors &&
                 (config->input[i].part[p].sensor != INPHASE_MODEL_FRAME ||
-                 config->input[i].type == INPHASE_TENSOR_U8))
+                 takes_bytes(&model->input[i])))
                 rc = -EINVAL;
     for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
         for (uint32_t p = 0; p < config->output[i].parts; p++) {
@@ -296,6 +330,7 @@ int inphase_model_open(inphase_model **out, const struct inphase_model_config *c
     if (!config->inputs || !config->outputs || !config->threads ||
         config->threads > INPHASE_MODEL_THREADS || config->inputs > INPHASE_MODEL_TENSORS ||
         config->outputs > INPHASE_MODEL_TENSORS || config->sensors > INPHASE_MAX_SENSORS ||
+        config->states > config->inputs || config->states >= config->outputs ||
         config->values > INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS ||
         config->chunk > INPHASE_MAX_CHUNK || config->history > HISTORY_MAX || config->every < 0)
         return rc;
@@ -304,6 +339,8 @@ int inphase_model_open(inphase_model **out, const struct inphase_model_config *c
         return -ENOMEM;
     model->inputs = config->inputs;
     model->outputs = config->outputs;
+    model->states = config->states;
+    model->cycle = INT64_MAX;
     model->sensors = config->sensors;
     model->values = config->values;
     model->chunk = config->chunk ? config->chunk : 1;
@@ -339,6 +376,7 @@ static void close_tensor(const inphase_model *model, struct tensor *tensor, cons
     free(tensor->part);
     free(tensor->mean);
     free(tensor->std);
+    free(tensor->pixels);
     free((void *)name);
 }
 
@@ -399,6 +437,28 @@ static void put_doubles(const struct tensor *tensor, uint64_t at, const uint8_t 
     }
 }
 
+/* an image's uint8 numbers into a tensor, from its number `at` on; a pixel's channels lie together
+   in them */
+static void put_pixels(const struct tensor *tensor, uint64_t at, const uint8_t *from,
+                       uint64_t count)
+{
+    uint64_t pixels = count / tensor->channels;
+
+    for (uint64_t pixel = 0; pixel < pixels; pixel++)
+        for (uint32_t channel = 0; channel < tensor->channels; channel++) {
+            uint8_t value = from[pixel * tensor->channels + channel];
+            uint64_t to = at + (tensor->planar ? channel * pixels + pixel
+                                               : pixel * tensor->channels + channel);
+
+            if (tensor->type == INPHASE_TENSOR_U8)
+                ((uint8_t *)tensor->data)[to] = value;
+            else if (tensor->type == INPHASE_TENSOR_F64)
+                ((double *)tensor->data)[to] = tensor->pixels[channel * PIXEL + value];
+            else
+                ((float *)tensor->data)[to] = (float)tensor->pixels[channel * PIXEL + value];
+        }
+}
+
 /* the numbers of a part; NULL: they are not there */
 static const uint8_t *part_of(const struct inphase_model_part *part, const void *record,
                               const void *const *samples)
@@ -421,7 +481,7 @@ static const uint8_t *part_of(const struct inphase_model_part *part, const void 
 static bool gather(const inphase_model *model, uint32_t row, const void *record,
                    const void *const *samples)
 {
-    for (uint32_t t = 0; t < model->inputs; t++) {
+    for (uint32_t t = 0; t < model->inputs - model->states; t++) {
         const struct tensor *tensor = &model->input[t];
         uint64_t at = row * (tensor->count / model->history);
 
@@ -431,7 +491,9 @@ static bool gather(const inphase_model *model, uint32_t row, const void *record,
 
             if (!from)
                 return false;
-            if (tensor->type == INPHASE_TENSOR_U8)
+            if (tensor->channels)
+                put_pixels(tensor, at, from, part->count);
+            else if (tensor->type == INPHASE_TENSOR_U8)
                 memcpy((uint8_t *)tensor->data + at, from, part->count);
             else
                 put_doubles(tensor, at, from, part->count);
@@ -444,7 +506,7 @@ static bool gather(const inphase_model *model, uint32_t row, const void *record,
 /* row `from` of every input stands for row `row` too */
 static void repeat(const inphase_model *model, uint32_t row, uint32_t from)
 {
-    for (uint32_t t = 0; t < model->inputs; t++) {
+    for (uint32_t t = 0; t < model->inputs - model->states; t++) {
         const struct tensor *tensor = &model->input[t];
         size_t width = tensor->count / model->history * type_size(tensor->type);
 
@@ -461,9 +523,45 @@ static double number_of(const struct tensor *tensor, uint64_t at)
     return tensor->mean ? value * tensor->std[at] + tensor->mean[at] : value;
 }
 
+static size_t size_of(const struct tensor *tensor)
+{
+    return tensor->count * type_size(tensor->type);
+}
+
+/* the state before the first run, and after a stop */
+static void zero_states(const inphase_model *model)
+{
+    for (uint32_t i = model->inputs - model->states; i < model->inputs; i++)
+        memset(model->input[i].data, 0, size_of(&model->input[i]));
+}
+
+/* the next run begins with the state that this one gave */
+static void carry_states(const inphase_model *model)
+{
+    for (uint32_t i = 1; i <= model->states; i++) {
+        const struct tensor *to = &model->input[model->inputs - i];
+
+        memcpy(to->data, model->output[model->outputs - i].data, size_of(to));
+    }
+}
+
+/* a frame is looked at: its commands follow on the ones before it, unless there was a stop or an
+   arming, or its cycles begin anew */
+static void follow_on(inphase_model *model, const struct inphase_frame *frame)
+{
+    int64_t epoch = model->reader ? reader_epoch(model->reader) : 0;
+
+    if (epoch != model->epoch || frame->cycle <= model->cycle)
+        zero_states(model);
+    model->epoch = epoch;
+    model->cycle = frame->cycle;
+}
+
+/* what a run gave: its commands, and the state of the next one */
 static void scatter(const inphase_model *model, double *command)
 {
-    for (uint32_t t = 0; t < model->outputs; t++) {
+    carry_states(model);
+    for (uint32_t t = 0; t < model->outputs - model->states; t++) {
         const struct tensor *tensor = &model->output[t];
         uint64_t at = 0;
 
@@ -507,8 +605,7 @@ static bool reader_fits(const inphase_model *model, const struct inphase_layout 
             uint64_t payload = part->sensor == INPHASE_MODEL_FRAME
                                    ? layout->frames.payload
                                    : layout->samples[part->sensor].payload;
-            uint64_t size = model->input[t].type == INPHASE_TENSOR_U8 ? part->count
-                                                                      : 8 * part->count;
+            uint64_t size = takes_bytes(&model->input[t]) ? part->count : 8 * part->count;
 
             if (part->offset > payload || size > payload - part->offset)
                 return false;
@@ -590,6 +687,7 @@ uint32_t inphase_model_call(void *user, const void *record, const void *const *s
     inphase_model *model = user;
     const struct inphase_frame *frame = record;
 
+    follow_on(model, frame);
     if (!is_accepted(model, record) || !gather(model, model->history - 1, record, samples) ||
         !gather_past(model, frame->cycle))
         return INPHASE_REASON_INPUT;
@@ -602,6 +700,7 @@ uint32_t inphase_model_take(inphase_model *model, inphase_reader *reader, const 
 
     if (reader != model->reader)
         return INPHASE_REASON_SHAPE;
+    follow_on(model, frame);
     return is_accepted(model, record) && gather_read(model, model->history - 1, record) &&
                    gather_past(model, frame->cycle)
                ? INPHASE_REASON_NONE
@@ -616,7 +715,7 @@ uint32_t inphase_model_answer(inphase_model *model, inphase_reader *reader, cons
     return reason ? reason : infer(model, command);
 }
 
-void inphase_model_give(const inphase_model *model, double *command)
+void inphase_model_give(inphase_model *model, double *command)
 {
     scatter(model, command);
 }

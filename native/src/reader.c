@@ -325,6 +325,11 @@ int inphase_reader_quantiles(inphase_reader *reader, uint32_t histogram,
     return 0;
 }
 
+int64_t reader_epoch(const inphase_reader *reader)
+{
+    return load_i64(&reader->state->epoch);
+}
+
 int inphase_reader_status(inphase_reader *reader, struct inphase_status *out)
 {
     const struct state *state = reader->state;

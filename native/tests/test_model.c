@@ -126,6 +126,103 @@ static void bytes_go_in_as_they_are(void)
     inphase_model_close(model);
 }
 
+/* two pixels of three channels, of which the number of the value v is 10 * channel + v / 2 */
+static void an_image_goes_in_channel_by_channel_as_a_table_says(void)
+{
+    static const struct inphase_model_part part = {.sensor = 1, .count = 6, .offset = 1};
+    static const struct inphase_model_part six = {.count = 6};
+    static const uint8_t image[8] = {9, 1, 2, 3, 4, 5, 255, 9};
+    static double pixels[3 * 256];
+    const void *samples[2] = {NULL, image};
+    struct record record = {0};
+    struct described it;
+    inphase_model *model;
+    double command[6];
+
+    for (int i = 0; i < 3 * 256; i++)
+        pixels[i] = 10 * (i / 256) + (i % 256) / 2.0;
+    describe(&it);
+    it.config.values = 6;
+    it.input.parts = it.output.parts = 1;
+    it.input.part = &part;
+    it.output.part = &six;
+    it.input.shape[1] = it.output.shape[0] = 6;
+    it.input.channels = 3;
+    it.input.planar = 1;
+    CHECK_EQUAL(open_model(&model, &it), -EINVAL);
+    it.input.pixels = pixels;
+    CHECK_EQUAL(open_model(&model, &it), 0);
+    CHECK_EQUAL(inphase_model_call(model, &record, samples, command), 0);
+    CHECK(command[0] == 0.5 && command[1] == 2.0 + 1 && command[2] == 11.0 + 2);
+    CHECK(command[3] == 12.5 + 3 && command[4] == 21.5 + 4 && command[5] == 147.5 + 5);
+    inphase_model_close(model);
+
+    it.input.planar = 0;
+    it.input.type = INPHASE_TENSOR_F64;
+    CHECK_EQUAL(open_model(&model, &it), 0);
+    CHECK_EQUAL(inphase_model_call(model, &record, samples, command), 0);
+    CHECK(command[1] == 11.0 + 1 && command[5] == 147.5 + 5);
+    inphase_model_close(model);
+
+    it.input.planar = 1;
+    it.input.type = INPHASE_TENSOR_U8;
+    CHECK_EQUAL(open_model(&model, &it), -EINVAL);
+    it.input.pixels = NULL;
+    CHECK_EQUAL(open_model(&model, &it), 0);
+    CHECK_EQUAL(inphase_model_call(model, &record, samples, command), 0);
+    CHECK(command[1] == 4.0 + 1 && command[2] == 2.0 + 2 && command[5] == 255.0 + 5);
+    inphase_model_close(model);
+    it.input.channels = 4;
+    CHECK_EQUAL(open_model(&model, &it), -EINVAL);
+}
+
+/* the runtime gives number i of its input plus i, and the state is all that goes in */
+static void a_state_is_what_the_run_before_gave_and_zeros_when_cycles_begin_anew(void)
+{
+    static const struct inphase_model_part three = {.count = 3};
+    struct inphase_model_tensor outputs[2];
+    struct record record = {0};
+    struct described it;
+    inphase_model *model;
+    double command[3];
+
+    describe(&it);
+    it.input = (struct inphase_model_tensor){.name = "h_in", .type = INPHASE_TENSOR_F32,
+                                             .rank = 2, .shape = {1, 3}};
+    outputs[0] = outputs[1] = it.output;
+    outputs[0].parts = 1;
+    outputs[0].part = &three;
+    outputs[1] = it.input;
+    it.config.output = outputs;
+    it.config.outputs = 2;
+    CHECK_EQUAL(open_model(&model, &it), -EINVAL);
+    it.config.states = 1;
+    CHECK_EQUAL(open_model(&model, &it), 0);
+    for (int run = 1; run <= 3; run++) {
+        record.frame.cycle = 5 * run;
+        CHECK_EQUAL(inphase_model_call(model, &record, NULL, command), 0);
+        CHECK(command[0] == 0.0 && command[1] == run && command[2] == 2.0 * run);
+    }
+
+    /* a frame that is not accepted is no run */
+    record.row[1].status = INPHASE_OFFLINE;
+    record.frame.cycle++;
+    CHECK_EQUAL(inphase_model_call(model, &record, NULL, command), INPHASE_REASON_INPUT);
+    record.row[1].status = INPHASE_FRESH;
+    record.frame.cycle++;
+    CHECK_EQUAL(inphase_model_call(model, &record, NULL, command), 0);
+    CHECK(command[1] == 4.0);
+    record.frame.cycle = 0;
+    CHECK_EQUAL(inphase_model_call(model, &record, NULL, command), 0);
+    CHECK(command[1] == 1.0);
+    inphase_model_close(model);
+
+    outputs[1].type = INPHASE_TENSOR_F64;
+    CHECK_EQUAL(open_model(&model, &it), -EINVAL);
+    it.config.states = 2;
+    CHECK_EQUAL(open_model(&model, &it), -EINVAL);
+}
+
 static void what_is_not_accepted_or_not_there_gives_no_command(void)
 {
     static const double first[1], second[3];
@@ -434,6 +531,8 @@ int main(void)
     RUN(fields_go_in_and_commands_come_out_in_order);
     RUN(numbers_are_normalised_as_doubles);
     RUN(bytes_go_in_as_they_are);
+    RUN(an_image_goes_in_channel_by_channel_as_a_table_says);
+    RUN(a_state_is_what_the_run_before_gave_and_zeros_when_cycles_begin_anew);
     RUN(what_is_not_accepted_or_not_there_gives_no_command);
     RUN(a_run_that_fails_is_told_and_the_next_one_goes_on);
     RUN(what_cannot_be_opened_says_why);

@@ -28,8 +28,9 @@ from inphase.frames.frame import Frame
 from inphase.frames.layout import Layout
 from inphase.frames.record_layout import REASONS, STATUSES
 from inphase.models import model_binding
-from inphase.models.model_binding import Binding, Tensor
+from inphase.models.model_binding import Binding
 from inphase.models.onnx_file import DOUBLE, FLOAT, UINT8
+from inphase.models.tensor import Tensor
 from inphase.schedule import Schedule
 
 _DATA_MAX = 4 << 30  # bytes
@@ -231,6 +232,7 @@ def _config(binding: Binding, library: Path | None, threads: int, keep: list[Any
             "history": binding.history,
             "repeats": binding.repeats,
             "every": binding.every,
+            "states": binding.states,
             "accepts": own("uint8_t[]", accepts),
             "input": tensors(binding.inputs, True),
             "output": tensors(binding.outputs, False),
@@ -254,6 +256,11 @@ def _tensor(tensor: Tensor, is_input: bool, own: Any) -> dict[str, Any]:
         "parts": len(parts),
         "part": own("struct inphase_model_part[]", parts),
     }
+    if tensor.pixels is not None:
+        made["channels"] = tensor.pixels.channels
+        made["planar"] = tensor.pixels.is_planar
+        if tensor.pixels.numbers is not None:
+            made["pixels"] = own("double[]", tensor.pixels.numbers.ravel().tolist())
     if tensor.mean is not None and tensor.std is not None:
         made["mean"] = own("double[]", tensor.mean.tolist())
         made["std"] = own("double[]", tensor.std.tolist())

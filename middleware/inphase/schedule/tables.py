@@ -319,6 +319,17 @@ class Normalise(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Standard deviation, likewise. Left out: 1."""
 
 
+class ImageInput(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Of a model's tensor that is an image: (pixel * scale - mean) / std goes in."""
+
+    layout: Literal["NHWC", "NCHW"] = "NHWC"
+    """Order of its sides: batch, height, width, channels, or the channels before height and width.
+    """
+    scale: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
+    """Factor of a pixel, such as 0.00392156862745098 for 0 to 1. `normalise` has mean and std, one
+    number or one per channel."""
+
+
 class Policy(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The source of commands. Exactly one of `call`, `model` and `remote` is set.
 
@@ -342,6 +353,11 @@ class Policy(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """By output of the model: an actuator, or a list of them."""
     normalise: dict[str, Normalise] = {}
     """By tensor of the model: its mean and standard deviation."""
+    images: dict[str, ImageInput] = {}
+    """By input of the model that is an image: its layout and scale."""
+    state: dict[str, str] = {}
+    """By input of the model: the output that is its next value. It is zeros at first, and after a
+    stop."""
     runtime: Literal["c", "python"] = "c"
     """The model is run in C, or through ONNX Runtime's Python interface."""
     providers: list[str] = []

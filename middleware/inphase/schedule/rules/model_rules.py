@@ -13,7 +13,7 @@ from inphase.schedule.tables import Policy, Schedule
 
 _TENSORS_MAX = 16
 _KINDS = ("call", "model", "remote")
-_OF_A_MODEL = ("inputs", "outputs", "normalise", "providers")
+_OF_A_MODEL = ("inputs", "outputs", "normalise", "images", "state", "providers")
 
 
 def check(inspection: Inspection) -> None:
@@ -33,6 +33,8 @@ def check(inspection: Inspection) -> None:
     inspection.apply(_check_outputs)
     inspection.apply(_check_all_move)
     inspection.apply(_check_normalise)
+    inspection.apply(_check_images)
+    inspection.apply(_check_state)
 
 
 def _check_kind(schedule: Schedule) -> Iterator[ScheduleFault]:
@@ -123,12 +125,12 @@ def _check_count(schedule: Schedule, key: str) -> Iterator[ScheduleFault]:
     policy = _network(schedule)
     if policy is None:
         return
-    bound = getattr(policy, key)
-    if not 0 < len(bound) <= _TENSORS_MAX:
+    bound, most = getattr(policy, key), _TENSORS_MAX - len(policy.state)
+    if not 0 < len(bound) <= most:
         yield schedule.fault(
             f"policy.{key}",
             f"{len(bound)} tensors are bound, got {show(bound)}; give 1 to "
-            f"{_TENSORS_MAX}: {MEANING[key]}",
+            f"{max(most, 1)}: {MEANING[key]}",
         )
 
 
@@ -197,4 +199,49 @@ def _check_normalise(schedule: Schedule) -> Iterator[ScheduleFault]:
                 toml_position.format_path(("policy", "normalise", name)),
                 f"no such tensor in inputs or outputs, got {name!r}; those are: "
                 f"{', '.join([*policy.inputs, *policy.outputs])}",
+            )
+
+
+def _check_images(schedule: Schedule) -> Iterator[ScheduleFault]:
+    policy = _network(schedule)
+    for name in () if policy is None else policy.images:
+        assert policy is not None
+        if name not in policy.inputs:
+            yield schedule.fault(
+                toml_position.format_path(("policy", "images", name)),
+                f"no such tensor in inputs, got {name!r}; those are: {', '.join(policy.inputs)}",
+            )
+
+
+def _check_state(schedule: Schedule) -> Iterator[ScheduleFault]:
+    """A state is no field and no command, and each output is the next value of one input."""
+    policy = _network(schedule)
+    if policy is None or not policy.state:
+        return
+    if policy.model is None:
+        yield schedule.fault(
+            "policy.state",
+            f"a module's file does not say the shape of a state, got {show(policy.state)}; export "
+            f"the module to ONNX, or keep the state in a class that is call alone",
+        )
+    if len(policy.state) >= _TENSORS_MAX:
+        yield schedule.fault(
+            "policy.state",
+            f"{len(policy.state)} states are more than {_TENSORS_MAX - 1}; export the network with "
+            f"fewer, larger ones",
+        )
+    outputs = list(policy.state.values())
+    for name, output in policy.state.items():
+        key = toml_position.format_path(("policy", "state", name))
+        if name in policy.inputs:
+            yield schedule.fault(
+                key, f"{name!r} is bound to fields already; remove it from inputs or from state"
+            )
+        if output in policy.outputs:
+            yield schedule.fault(
+                key, f"{output!r} moves an actuator already; remove it from outputs or from state"
+            )
+        if outputs.count(output) > 1:
+            yield schedule.fault(
+                key, f"{output!r} is the next value of two inputs; give each an output of its own"
             )
