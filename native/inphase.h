@@ -698,7 +698,8 @@ int inphase_model_open(inphase_model **out, const struct inphase_model_config *c
 void inphase_model_close(inphase_model *model);
 /* Give the model the reader of its history, before the first call or answer: a reader of its own,
    or one of the same thread. It stays the caller's. inphase_model_call does not need it without a
-   history or a state, which learns of stops by it. -EINVAL: the parts do not lie in that reader's frames; -ENOMEM. */
+   history or a state, which learns of stops by it. -EINVAL: the parts do not lie in that reader's
+   frames; -ENOMEM. */
 int inphase_model_follow(inphase_model *model, inphase_reader *reader);
 /* `call` of struct inphase_native_policy; model: the inphase_model. Thread: one at a time. */
 uint32_t inphase_model_call(void *model, const void *record, const void *const *samples,

@@ -12,13 +12,12 @@
 #include <string.h>
 
 #include "reader.h"
+#include "tensor.h"
 
 #define ORT_API 20              /* of onnxruntime 1.20, the oldest that is supported */
 #define WARM_UP 16              /* runs until a session has made all its memory */
 #define WAIT_NS 200000000LL     /* at most this long until a signal is seen */
-#define ALIGNMENT 64            /* of tensors */
 #define HISTORY_MAX 1024
-#define PIXEL 256               /* values of a uint8 */
 
 /* OrtApi is a table of function pointers that only grows at its end; these are where
    onnxruntime_c_api.h has them since version 1, which its sources assert */
@@ -56,18 +55,6 @@ typedef void *(*ort_run)(void *session, const void *options, const char *const *
                          const void *const *inputs, size_t input_count,
                          const char *const *output_names, size_t output_count, void **outputs);
 
-/* one input or output, over a buffer of ours; constant once open, but for data */
-struct tensor {
-    uint32_t type, parts;
-    uint64_t count;             /* numbers in it */
-    struct inphase_model_part *part;
-    double *mean, *std;         /* per number, NULL: taken as they are */
-    uint32_t channels;          /* of an image; 0: none */
-    bool planar;
-    double *pixels;             /* per channel and value, NULL: taken as they are */
-    void *data;                 /* an input's: written before a run; an output's: written by it */
-};
-
 struct inphase_model {
     void *library;
     const void *const *api;
@@ -85,16 +72,6 @@ struct inphase_model {
     const char *input_name[INPHASE_MODEL_TENSORS], *output_name[INPHASE_MODEL_TENSORS];
     void *input_value[INPHASE_MODEL_TENSORS], *output_value[INPHASE_MODEL_TENSORS];
 };
-
-static size_t type_size(uint32_t type)
-{
-    switch (type) {
-    case INPHASE_TENSOR_F32: return 4;
-    case INPHASE_TENSOR_U8: return 1;
-    case INPHASE_TENSOR_F64: return 8;
-    default: return 0;
-    }
-}
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
@@ -193,84 +170,24 @@ static int open_session(inphase_model *model, const struct inphase_model_config 
     return rc;
 }
 
-static void *copy_of(const void *from, size_t size)
-{
-    void *to = malloc(size);
-
-    if (to)
-        memcpy(to, from, size);
-    return to;
-}
-
-/* the numbers of its parts are uint8 */
-static bool takes_bytes(const struct tensor *tensor)
-{
-    return tensor->type == INPHASE_TENSOR_U8 || tensor->channels;
-}
-
-static bool image_fits(const struct inphase_model_tensor *config)
-{
-    if (!config->channels)
-        return !config->pixels && !config->planar;
-    return config->parts == 1 && config->part[0].count % config->channels == 0 &&
-           !config->mean && !config->pixels == (config->type == INPHASE_TENSOR_U8);
-}
-
-/* numbers in a tensor, 0: it breaks a bound, or its parts, `times` over, do not make it up; a state
-   has times 0, and no parts */
-static uint64_t count_of(const struct inphase_model_tensor *config, uint32_t times)
-{
-    uint64_t count = 1, parts = 0;
-
-    if (!type_size(config->type) || config->rank > INPHASE_MODEL_RANK ||
-        !config->parts != !times || config->parts > INPHASE_MODEL_PARTS ||
-        !config->mean != !config->std || !image_fits(config))
-        return 0;
-    for (uint32_t i = 0; i < config->rank; i++) {
-        if (config->shape[i] <= 0 || (uint64_t)config->shape[i] > INPHASE_MODEL_NUMBERS / count)
-            return 0;
-        count *= (uint64_t)config->shape[i];
-    }
-    for (uint32_t i = 0; i < config->parts; i++)
-        parts += config->part[i].count;
-    return parts * times == count || !times ? count : 0;
-}
-
 static int open_tensor(inphase_model *model, struct tensor *tensor,
                        const struct inphase_model_tensor *config, uint32_t times, const char **name,
                        void **value, char *message, uint32_t room)
 {
-    uint64_t count = count_of(config, times);
-    size_t size = count * type_size(config->type);
+    int rc = tensor_make(tensor, config, times);
 
-    if (!count)
-        return -EINVAL;
-    tensor->type = config->type;
-    tensor->count = count;
-    tensor->parts = config->parts;
-    tensor->channels = config->channels;
-    tensor->planar = config->planar;
-    if (config->parts)
-        tensor->part = copy_of(config->part, config->parts * sizeof *config->part);
+    if (rc < 0)
+        return rc;
     *name = strdup(config->name);
-    tensor->data = aligned_alloc(ALIGNMENT, (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
-    if (config->mean) {
-        tensor->mean = copy_of(config->mean, count * sizeof(double));
-        tensor->std = copy_of(config->std, count * sizeof(double));
-    }
-    if (config->pixels)
-        tensor->pixels = copy_of(config->pixels, config->channels * PIXEL * sizeof(double));
-    if (!tensor->part != !config->parts || !*name || !tensor->data ||
-        (config->mean && !(tensor->mean && tensor->std)) || !tensor->pixels != !config->pixels)
+    if (!*name)
         return -ENOMEM;
-    memset(tensor->data, 0, size);
     if (!model->api)
         return 0;
     return failed(model,
                   ((void *(*)(const void *, void *, size_t, const int64_t *, size_t, int, void **))
                        model->api[CREATE_TENSOR_WITH_DATA])(
-                      model->memory_info, tensor->data, size, config->shape, config->rank,
-                      (int)config->type, value),
+                      model->memory_info, tensor->data, tensor_size(tensor), config->shape,
+                      config->rank, (int)config->type, value),
                   config->name, message, room);
 }
 
@@ -301,7 +218,7 @@ static int open_tensors(inphase_model *model, const struct inphase_model_config 
         for (uint32_t p = 0; p < config->input[i].parts; p++)
             if (config->input[i].part[p].sensor >= model->sensors &&
                 (config->input[i].part[p].sensor != INPHASE_MODEL_FRAME ||
-                 takes_bytes(&model->input[i])))
+                 tensor_takes_bytes(&model->input[i])))
                 rc = -EINVAL;
     for (uint32_t i = 0; i < config->outputs && rc == 0; i++)
         for (uint32_t p = 0; p < config->output[i].parts; p++) {
@@ -372,11 +289,7 @@ static void close_tensor(const inphase_model *model, struct tensor *tensor, cons
                          void *value)
 {
     release(model, RELEASE_VALUE, value);
-    free(tensor->data);
-    free(tensor->part);
-    free(tensor->mean);
-    free(tensor->std);
-    free(tensor->pixels);
+    tensor_free(tensor);
     free((void *)name);
 }
 
@@ -420,45 +333,6 @@ static bool is_accepted(const inphase_model *model, const void *record)
     return true;
 }
 
-/* float64 numbers of a sample into a tensor, from its number `at` on */
-static void put_doubles(const struct tensor *tensor, uint64_t at, const uint8_t *from,
-                        uint64_t count)
-{
-    for (uint64_t i = 0; i < count; i++) {
-        double value;
-
-        memcpy(&value, from + 8 * i, 8);
-        if (tensor->mean)
-            value = (value - tensor->mean[at + i]) / tensor->std[at + i];
-        if (tensor->type == INPHASE_TENSOR_F64)
-            ((double *)tensor->data)[at + i] = value;
-        else
-            ((float *)tensor->data)[at + i] = (float)value;
-    }
-}
-
-/* an image's uint8 numbers into a tensor, from its number `at` on; a pixel's channels lie together
-   in them */
-static void put_pixels(const struct tensor *tensor, uint64_t at, const uint8_t *from,
-                       uint64_t count)
-{
-    uint64_t pixels = count / tensor->channels;
-
-    for (uint64_t pixel = 0; pixel < pixels; pixel++)
-        for (uint32_t channel = 0; channel < tensor->channels; channel++) {
-            uint8_t value = from[pixel * tensor->channels + channel];
-            uint64_t to = at + (tensor->planar ? channel * pixels + pixel
-                                               : pixel * tensor->channels + channel);
-
-            if (tensor->type == INPHASE_TENSOR_U8)
-                ((uint8_t *)tensor->data)[to] = value;
-            else if (tensor->type == INPHASE_TENSOR_F64)
-                ((double *)tensor->data)[to] = tensor->pixels[channel * PIXEL + value];
-            else
-                ((float *)tensor->data)[to] = (float)tensor->pixels[channel * PIXEL + value];
-        }
-}
-
 /* the numbers of a part; NULL: they are not there */
 static const uint8_t *part_of(const struct inphase_model_part *part, const void *record,
                               const void *const *samples)
@@ -491,12 +365,7 @@ static bool gather(const inphase_model *model, uint32_t row, const void *record,
 
             if (!from)
                 return false;
-            if (tensor->channels)
-                put_pixels(tensor, at, from, part->count);
-            else if (tensor->type == INPHASE_TENSOR_U8)
-                memcpy((uint8_t *)tensor->data + at, from, part->count);
-            else
-                put_doubles(tensor, at, from, part->count);
+            tensor_put(tensor, at, from, part->count);
             at += part->count;
         }
     }
@@ -508,31 +377,18 @@ static void repeat(const inphase_model *model, uint32_t row, uint32_t from)
 {
     for (uint32_t t = 0; t < model->inputs - model->states; t++) {
         const struct tensor *tensor = &model->input[t];
-        size_t width = tensor->count / model->history * type_size(tensor->type);
+        size_t width = tensor->count / model->history * tensor_type_size(tensor->type);
 
         memcpy((uint8_t *)tensor->data + row * width, (uint8_t *)tensor->data + from * width,
                width);
     }
 }
 
-static double number_of(const struct tensor *tensor, uint64_t at)
-{
-    double value = tensor->type == INPHASE_TENSOR_F64 ? ((const double *)tensor->data)[at]
-                                                      : (double)((const float *)tensor->data)[at];
-
-    return tensor->mean ? value * tensor->std[at] + tensor->mean[at] : value;
-}
-
-static size_t size_of(const struct tensor *tensor)
-{
-    return tensor->count * type_size(tensor->type);
-}
-
 /* the state before the first run, and after a stop */
 static void zero_states(const inphase_model *model)
 {
     for (uint32_t i = model->inputs - model->states; i < model->inputs; i++)
-        memset(model->input[i].data, 0, size_of(&model->input[i]));
+        memset(model->input[i].data, 0, tensor_size(&model->input[i]));
 }
 
 /* the next run begins with the state that this one gave */
@@ -541,7 +397,7 @@ static void carry_states(const inphase_model *model)
     for (uint32_t i = 1; i <= model->states; i++) {
         const struct tensor *to = &model->input[model->inputs - i];
 
-        memcpy(to->data, model->output[model->outputs - i].data, size_of(to));
+        memcpy(to->data, model->output[model->outputs - i].data, tensor_size(to));
     }
 }
 
@@ -570,7 +426,7 @@ static void scatter(const inphase_model *model, double *command)
                 double *to = command + (uint64_t)step * model->values + tensor->part[p].offset;
 
                 for (uint64_t i = 0; i < tensor->part[p].count; i++)
-                    to[i] = number_of(tensor, at++);
+                    to[i] = tensor_number(tensor, at++);
             }
     }
 }
@@ -605,7 +461,7 @@ static bool reader_fits(const inphase_model *model, const struct inphase_layout 
             uint64_t payload = part->sensor == INPHASE_MODEL_FRAME
                                    ? layout->frames.payload
                                    : layout->samples[part->sensor].payload;
-            uint64_t size = takes_bytes(&model->input[t]) ? part->count : 8 * part->count;
+            uint64_t size = tensor_takes_bytes(&model->input[t]) ? part->count : 8 * part->count;
 
             if (part->offset > payload || size > payload - part->offset)
                 return false;

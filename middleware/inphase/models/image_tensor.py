@@ -10,7 +10,7 @@ from inphase.models import normalisation, tensor
 from inphase.models.onnx_file import DOUBLE, FLOAT, UINT8, ModelPort
 from inphase.models.tensor import File, Pixels, Tensor, Wanted, refuse
 from inphase.schedule import Schedule
-from inphase.schedule.tables import ImageInput
+from inphase.schedule.network_tables import ImageInput
 
 _TO_ONE = 1 / 255  # scale that makes pixels 0 to 1
 

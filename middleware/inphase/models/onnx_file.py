@@ -343,24 +343,11 @@ class _Reader:
         def raw(part: MessageField) -> None:
             found.held["raw_data"] = part.end - part.start
 
-        def location(part: MessageField) -> None:
-            if part.value:
-                elsewhere(part)
-
         def holds(what: str, wire: int) -> Rule:
             def take(part: MessageField) -> None:
                 found.held[what] = found.held.get(what, 0) + self._walk.numbers(part, wire)
 
             return Rule(what, wire, take, unique=False)
-
-        def elsewhere(part: MessageField) -> None:
-            if outside is None:
-                raise Refused(f"{part.where}: lies in another file; {external_data.REMEDY}")
-            outside.named.append((part.begin, part.end))
-            outside.is_outside = outside.is_outside or part.wire == VARINT
-            if part.wire == BYTES:
-                key, value = self._entry(part)
-                outside.entries[key] = value
 
         whole = self._refuse("is a piece of a tensor", "export the network again")
         rules = {
@@ -376,13 +363,33 @@ class _Reader:
             10: holds("double_data", FIXED64),
             11: holds("uint64_data", VARINT),
             12: Rule("doc_string", BYTES, self._doc),
-            13: Rule("external_data", BYTES, elsewhere, unique=False),
-            14: Rule("data_location", VARINT, location),
+            **self._outside_rules(outside),
             16: Rule("metadata_props", BYTES, unique=False),
         }
         self._walk.message(item.start, item.end, item.where, rules)
         _check_tensor(item.where, found, outside)
         return name
+
+    def _outside_rules(self, outside: Outside | None) -> dict[int, Rule]:
+        """The fields that name another file."""
+
+        def elsewhere(part: MessageField) -> None:
+            if outside is None:
+                raise Refused(f"{part.where}: lies in another file; {external_data.REMEDY}")
+            outside.named.append((part.begin, part.end))
+            outside.is_outside = outside.is_outside or part.wire == VARINT
+            if part.wire == BYTES:
+                key, value = self._entry(part)
+                outside.entries[key] = value
+
+        def location(part: MessageField) -> None:
+            if part.value:
+                elsewhere(part)
+
+        return {
+            13: Rule("external_data", BYTES, elsewhere, unique=False),
+            14: Rule("data_location", VARINT, location),
+        }
 
     def _take_port(self, to: list[ModelPort] | None) -> Handler:
         def take(item: MessageField) -> None:

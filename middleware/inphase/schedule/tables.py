@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from inphase.errors import ScheduleError, ScheduleFault
 from inphase.schedule import channels, document, toml_position
+from inphase.schedule.network_tables import ImageInput, Normalise
 from inphase.schedule.simulation_tables import Knob, Task, Timing, WorldTable
 from inphase.schedule.table import Table
 
@@ -308,26 +309,6 @@ class Actuator(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
         if self.max_hold_ms is None:
             return max(2 * period_ns, HOLD_NS)
         return _ns(self.max_hold_ms)
-
-
-class Normalise(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Of a model's tensor: (x - mean) / std goes in, y * std + mean comes out."""
-
-    mean: Numbers | None = None
-    """Mean, for all numbers of the tensor or each. Left out: 0."""
-    std: Numbers | None = None
-    """Standard deviation, likewise. Left out: 1."""
-
-
-class ImageInput(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Of a model's tensor that is an image: (pixel * scale - mean) / std goes in."""
-
-    layout: Literal["NHWC", "NCHW"] = "NHWC"
-    """Order of its sides: batch, height, width, channels, or the channels before height and width.
-    """
-    scale: Annotated[float, Meta(gt=0, le=1e6)] = 1.0
-    """Factor of a pixel, such as 0.00392156862745098 for 0 to 1. `normalise` has mean and std, one
-    number or one per channel."""
 
 
 class Policy(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
