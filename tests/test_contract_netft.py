@@ -30,6 +30,8 @@ class NetFTPeer(Peer):
     def silence(self) -> None:
         self.wrist(fault="silent", count=-1)
 
+    forget = silence  # its page goes on answering
+
     def spoil(self) -> None:
         self.wrist(fault="short", count=-1, arg=20)
 

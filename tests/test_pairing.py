@@ -13,8 +13,8 @@ MS = 1_000_000
 PERIOD_NS, WORST_NS, TYPICAL_NS, LEAST_NS = 10 * MS, 6 * MS, 2 * MS, 1 * MS
 
 
-def paired(sequence: int | None = 41) -> Pairing:
-    pairing = Pairing(TYPICAL_NS, WORST_NS)
+def paired(sequence: int | None = 41, worst_ns: int = WORST_NS) -> Pairing:
+    pairing = Pairing(worst_ns)
     pairing.fire(-PERIOD_NS)
     pairing.confirm(sequence)
     return pairing
@@ -34,12 +34,12 @@ def test_a_sample_of_another_number_says_by_how_much_it_is_off(sequence: int, of
     assert pairing.judge(sequence) == off
 
 
-def turn(pairing: Pairing, now_ns: int, answers: bool, number: int | None = None) -> bool:
+def turn(pairing: Pairing, now_ns: int, answers: bool) -> bool:
     """A turn in which nothing was left over. Whether its sample is trusted."""
     assert pairing.look(0, now_ns)
     pairing.fire(now_ns)
     if answers:
-        pairing.answer(None, now_ns + TYPICAL_NS, number)
+        pairing.answer(None, now_ns + TYPICAL_NS)
     return answers and not pairing.is_suspect
 
 
@@ -50,12 +50,17 @@ def test_a_lost_sample_costs_itself_and_one_that_is_not_trusted() -> None:
     assert pairing.slips == 0, "silence is no slip"
 
 
-def test_a_pulse_that_the_count_says_is_behind_is_trusted_later() -> None:
-    pairing = paired(None)
-    turns = [turn(pairing, n * PERIOD_NS, True, n) for n in range(20)]
-    turns += [turn(pairing, 20 * PERIOD_NS, False)]
-    turns += [turn(pairing, n * PERIOD_NS, True, n - 1) for n in range(21, 26)]
-    assert turns == [True] * 20 + [False] * 4 + [True] * 2
+def test_a_line_that_may_owe_an_answer_is_silent_for_its_worst_case_before_it_is_trusted() -> None:
+    pairing = paired(None, worst_ns := 2 * PERIOD_NS)
+    pairing.fire(0)  # and is never answered
+    assert not pairing.look(0, PERIOD_NS)
+    assert pairing.look(0, worst_ns)
+    pairing.fire(worst_ns)
+    pairing.answer(None, heard_ns := worst_ns + TYPICAL_NS)
+    assert not pairing.look(0, heard_ns + worst_ns - 1)
+    assert pairing.is_suspect, "the answer may be the first pulse's, and the second's yet to come"
+    assert pairing.look(0, heard_ns + worst_ns)
+    assert not pairing.is_suspect
 
 
 def test_no_pulse_is_fired_while_the_one_before_may_be_answered() -> None:
@@ -77,10 +82,13 @@ def test_a_late_sample_that_was_thrown_away_leaves_no_doubt() -> None:
 
 class Device:
     """Answers in order, each within its stated time of the one before, but for its faults, which
-    come one at a time. `counted` devices number what they take."""
+    come one at a time. Behind a standstill it takes its stated worst case. `counted` devices number
+    what they take."""
 
-    def __init__(self, draw: random.Random, counted: bool) -> None:
+    def __init__(self, draw: random.Random, counted: bool, worst_ns: int) -> None:
         self._draw = draw
+        self._worst_ns = worst_ns
+        self._slow = 0
         self._counted = counted
         self._taken = 0
         self._free_ns = 0
@@ -103,7 +111,10 @@ class Device:
         begins_ns = max(now_ns, self._free_ns)
         if self._fails():
             begins_ns += self._draw.randint(1, 60) * MS
-        self._free_ns = begins_ns + self._draw.randint(LEAST_NS, TYPICAL_NS)
+            self._slow = self._draw.randint(0, 8)
+        most_ns = self._worst_ns if self._slow else TYPICAL_NS
+        self._slow = max(0, self._slow - 1)
+        self._free_ns = begins_ns + self._draw.randint(LEAST_NS, most_ns)
         if not self._fails():
             number = self._taken if self._counted else None
             self._under_way.append((self._free_ns, number, cycle))
@@ -115,11 +126,13 @@ class Device:
         return None
 
 
-@given(st.integers(0, 2**32), st.booleans())
-def test_no_sample_is_ever_given_to_another_pulse_than_its_own(seed: int, counted: bool) -> None:
+@given(st.integers(0, 2**32), st.booleans(), st.sampled_from([WORST_NS, 15 * MS, 35 * MS]))
+def test_no_sample_is_ever_given_to_another_pulse_than_its_own(
+    seed: int, counted: bool, worst_ns: int
+) -> None:
     """The worker's turns, with a device that has every fault."""
-    device = Device(random.Random(seed), counted)
-    pairing = paired(0 if counted else None)
+    device = Device(random.Random(seed), counted, worst_ns)
+    pairing = paired(0 if counted else None, worst_ns)
     given_out = 0
     for cycle in range(300):
         now_ns = cycle * PERIOD_NS
@@ -138,10 +151,10 @@ def test_no_sample_is_ever_given_to_another_pulse_than_its_own(seed: int, counte
                 pairing.pass_over()
                 passed = True
             elif off > 0:
-                pairing.slip()
+                pairing.slip(came_ns)
                 break
             elif came_ns - now_ns < LEAST_NS:
-                pairing.slip()
+                pairing.slip(came_ns)
             else:
                 pairing.answer(number, came_ns)
                 if not pairing.is_suspect:
@@ -151,4 +164,4 @@ def test_no_sample_is_ever_given_to_another_pulse_than_its_own(seed: int, counte
         else:
             if passed and pairing.counts:
                 pairing.doubt(now_ns + PERIOD_NS * 7 // 8)
-    assert given_out > 150, f"seed {seed}"
+    assert given_out > 50, f"seed {seed}"

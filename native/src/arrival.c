@@ -19,9 +19,6 @@
 #include "store.h"
 #include "twin.h"
 
-/* after so many numbers in a row that rise by one per trigger, the device counts its triggers */
-#define COUNTS_ENOUGH 8
-
 void refuse_sample(const struct inphase_core *core, struct sensor *sensor, int64_t cycle,
                           uint32_t reason, uint32_t detail)
 {
@@ -275,34 +272,6 @@ void forget_trigger(struct sample *sample)
     sample->uncertainty_ns = 0;
 }
 
-/* Use the device's own number, where it rises by one per trigger. In a doubt it tells how many
-   triggers are unanswered. A lost request looks the same as one that is yet to be answered. */
-static void pair_by_count(struct sensor *sensor)
-{
-    int64_t step = sequence_step(sensor, sensor->parser.sequence - sensor->paired_sequence);
-    int64_t missing;
-
-    if (__builtin_sub_overflow((int64_t)(sensor->asked - sensor->paired_asked), step, &missing))
-        missing = -1;
-    if (sensor->suspect) {
-        /* a number that went back has restarted, and tells nothing */
-        bool knows = sensor->counts >= COUNTS_ENOUGH && step > 0;
-
-        if (knows && missing >= 0 && missing < OWED_NOT_KNOWN)
-            sensor->owed = (uint32_t)missing;
-        sensor->behind = knows && missing != 0;
-        return;
-    }
-
-    /* without a doubt: does the device count its triggers? */
-    if (missing != 0)
-        sensor->counts = 0;
-    else if (sensor->counts < COUNTS_ENOUGH)
-        sensor->counts++;
-    sensor->paired_asked = sensor->asked;
-    sensor->paired_sequence = sensor->parser.sequence;
-}
-
 /* A worker that does not know the trigger of its sample leaves out the cycle: the sample counts for
    the trigger that is waited for, and is not trusted. */
 static void take_doubt(struct sensor *sensor)
@@ -348,8 +317,6 @@ static bool is_expected(struct inphase_core *core, struct sensor *sensor,
 
     /* an answer: one trigger less is owed one */
     sensor->owed -= sensor->owed > 0;
-    if (has_sequence(sensor))
-        pair_by_count(sensor);
     return true;
 }
 

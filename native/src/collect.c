@@ -20,8 +20,6 @@
 #include "statistics.h"
 
 #define DRAIN_READS 8
-#define CLEAN_TURNS 3   /* after so many clean triggers in a row, no owed reply is expected any
-                           more */
 
 /* a sample that no frame has yet: its trigger is in doubt */
 static void doubt_sample(const struct sensor *sensor, struct sample *sample)
@@ -106,21 +104,13 @@ static bool receive(struct inphase_core *core, struct sensor *sensor)
     return got != RECEIVED_EMPTY;
 }
 
-/* A doubt ends before a trigger, when the input was seen empty and the trigger before has its
-   answer. Owed answers were lost, or are still to come. A device that is behind goes on at once: it
-   would have answered within twice its stated time. A line that is asked more often than that shows
-   it within a few turns. */
-static bool doubt_ends(struct sensor *sensor, bool clean, int64_t now_ns)
+/* Can no owed reply come any more? The trigger before has its answer. A device that is behind goes
+   on with the next one within its stated worst case, so a silence of that length says that it owes
+   nothing: what is missing was lost. */
+static bool owes_nothing(const struct sensor *sensor, int64_t now_ns)
 {
-    const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
-    int64_t goes_on_ns = spec->reply_ns ? 2 * spec->reply_ns : spec->reply_max_ns;
-
-    if (!clean) {
-        sensor->clean_turns = 0;
-        return false;
-    }
-    return ++sensor->clean_turns >= CLEAN_TURNS || sensor->owed == 0 ||
-           (!sensor->behind && now_ns - sensor->heard_ns >= goes_on_ns);
+    return sensor->owed == 0 ||
+           now_ns - sensor->heard_ns >= sensor->parser.exchange.spec.reply_max_ns;
 }
 
 /* Make the line ready for a trigger after an exchange that did not end cleanly. The input belongs
@@ -128,7 +118,9 @@ static bool doubt_ends(struct sensor *sensor, bool clean, int64_t now_ns)
    may still come by its stated worst case: a trigger now could collide with it.
 
    A reply that was never seen may come even later, and be taken for the reply to this trigger. So
-   the next samples are only RECOVERING, until the doubt has ended. */
+   the next samples are only RECOVERING, until the doubt has ended: before a trigger, when the input
+   is empty, the trigger before has its answer, and nothing is owed. For that the line may have to
+   stay silent: no trigger goes out meanwhile. */
 static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
 {
     bool answered = !sensor->outstanding || sensor->repeated;
@@ -152,20 +144,22 @@ static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int6
 
     /* does a doubt end, or begin? */
     if (was_suspect) {
+        bool clean = answered && !found && seen_empty && !sensor->slipped;
+
         if (answered && found && slips == load_i64(&core->statistics->counts[COUNT_SLIPS]))
             count_add(core->statistics, COUNT_SLIPS, 1);
-        sensor->suspect =
-            !doubt_ends(sensor, answered && !found && seen_empty && !sensor->slipped, now_ns);
+        if (clean && !owes_nothing(sensor, now_ns))
+            return false;
+        sensor->suspect = !clean;
         sensor->slipped = false;
     } else if ((sensor->outstanding && !sensor->repeated) || !seen_empty) {
         sensor->suspect = true;
-        sensor->clean_turns = 0;
         sensor->heard_ns = now_ns;
     }
 
     /* the line is clean: all owed replies are settled */
     if (!sensor->suspect)
-        sensor->owed = sensor->clean_turns = sensor->behind = 0;
+        sensor->owed = 0;
     parser_reset(&sensor->parser);
     sensor->outstanding = false;
     sensor->dirty = false;
@@ -181,7 +175,6 @@ static void expect_sample(struct inphase_core *core, struct sensor *sensor, int6
     sensor->triggered_ns = now_ns;
     sensor->outstanding = true;
     sensor->bytes_asked = sensor->bytes_in;
-    sensor->asked++;
     sensor->owed += sensor->owed < OWED_NOT_KNOWN;
 }
 

@@ -58,7 +58,7 @@ static void start_over(struct inphase_core *core, struct device *device)
         sensor->outstanding = false;
         sensor->dirty = !device->ops->pairs;
         sensor->suspect = false;
-        sensor->owed = sensor->counts = 0;
+        sensor->owed = 0;
         sensor->device_sequence_known = false;
         sensor->clock_known = false;
         sensor->recovering = device->was_lost ? sensor->recover : 0;

@@ -1,6 +1,7 @@
 /* A sensor's place among the triggers, and its replies that belong to another trigger. */
 #include <stdint.h>
 
+#include "clock.h"
 #include "core.h"
 #include "sensor.h"
 #include "statistics.h"
@@ -24,5 +25,5 @@ void slip(struct inphase_core *core, struct sensor *sensor)
     if (!sensor->suspect)
         sensor->owed = OWED_NOT_KNOWN;
     sensor->suspect = sensor->slipped = true;
-    sensor->clean_turns = 0;
+    sensor->heard_ns = core->clock->now(core);
 }

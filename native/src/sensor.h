@@ -47,9 +47,6 @@ struct sensor {
     bool suspect;                /* the next reply may answer an earlier trigger */
     uint32_t owed;               /* unanswered triggers since the line was trusted */
 #define OWED_NOT_KNOWN INT32_MAX
-    uint32_t clean_turns;        /* while suspect: triggers in a row with an empty input before them
-                                    and none unanswered */
-    bool behind;                 /* by its count, triggers before the last one are unanswered */
     bool slipped;                /* a reply to another trigger came since the last trigger */
     int64_t heard_ns;            /* while suspect: time of the last read that gave something */
     int64_t earliest_ns;         /* constant: the least time from a trigger to its whole reply */
@@ -59,10 +56,6 @@ struct sensor {
 
     uint64_t bytes_in;           /* read from the device so far... */
     uint64_t bytes_asked;        /* ...before the last trigger */
-    uint64_t asked;              /* triggers so far */
-    uint64_t paired_asked, paired_sequence; /* triggers, and the device's number, at the last
-                                               trusted sample */
-    uint32_t counts;             /* trusted samples in a row whose number rose by one per trigger */
     uint32_t receives;           /* in this cycle, bounded */
     uint32_t status;             /* at the last latch */
 

@@ -78,6 +78,8 @@ static struct {
     struct { int64_t at_ns, cycle; } reply[64];
     uint32_t count;
     int64_t free_ns, fault_cycle;
+    int64_t worst_ns;               /* behind a standstill it is as slow as its driver states */
+    uint32_t slow;                  /* replies that will be */
 } line;
 
 static bool is_hit(int64_t cycle)
@@ -102,10 +104,17 @@ static int line_trigger(struct inphase_core *core, struct sensor *sensor, int64_
 
     if (is_hit(core->cycle))
         return 0;
-    if (is_hit(core->cycle))
+    if (is_hit(core->cycle)) {
         start_ns += (int64_t)(check_random() % 20) * PERIOD_NS +
                     (int64_t)(check_random() % PERIOD_NS);
+        line.slow = line.worst_ns ? 1 + (uint32_t)(check_random() % 20) : 0;
+    }
     line.free_ns = start_ns + LEAST_NS + (int64_t)(check_random() % (MOST_NS - LEAST_NS));
+    if (line.slow) {
+        line.slow--;
+        line.free_ns = start_ns + LEAST_NS +
+                       (int64_t)(check_random() % (uint64_t)(line.worst_ns - LEAST_NS));
+    }
     if (is_hit(core->cycle))
         return 0;
     CHECK(line.count < 64);
@@ -458,7 +467,8 @@ static void a_frame_has_the_newest_of_a_stream_and_a_backlog_is_no_lag(void)
 /* ---- which trigger a reply answers ------------------------------------------------------ */
 
 /* every reply says which cycle asked for it; sequences count when they are declared */
-static void fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(uint32_t sequence_type)
+static void fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(uint32_t sequence_type,
+                                                                        int64_t worst_ns)
 {
     int64_t fresh = 0;
 
@@ -467,6 +477,8 @@ static void fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(uint32_t
 
         open_robot(&robot);
         robot.core->sensor[LINE].parser.exchange.spec.sequence_type = (uint16_t)sequence_type;
+        if (worst_ns)
+            robot.core->sensor[LINE].parser.exchange.spec.reply_max_ns = line.worst_ns = worst_ns;
         for (int i = 0; i < 500; i++) {
             const struct inphase_frame *frame = run(&robot);
             const struct inphase_row *row = row_of(frame, LINE);
@@ -481,7 +493,7 @@ static void fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(uint32_t
         }
         close_robot(&robot);
     }
-    CHECK(fresh > 60 * 250);
+    CHECK(fresh > 60 * (worst_ns ? 100 : 250));
 }
 
 /* what the device on the pipe gives when it is asked: so many replies at once, of which the first
@@ -629,12 +641,21 @@ static void a_workers_trigger_is_as_late_as_it_says(void)
 
 static void fresh_is_of_this_trigger_by_silence(void)
 {
-    fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(0);
+    fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(0, 0);
 }
 
 static void fresh_is_of_this_trigger_by_count(void)
 {
-    fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(INPHASE_U32);
+    fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(INPHASE_U32, 0);
+}
+
+/* each reply takes as long as its driver states at most, which may be longer than a period */
+static void fresh_is_of_this_trigger_of_a_device_that_is_as_slow_as_stated(void)
+{
+    for (int64_t worst_ns = PERIOD_NS / 2; worst_ns < 6 * PERIOD_NS; worst_ns += PERIOD_NS / 2) {
+        fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(0, worst_ns);
+        fresh_is_of_this_trigger_whatever_stands_still_or_gets_lost(INPHASE_U32, worst_ns);
+    }
 }
 
 /* one that was lost costs two samples */
@@ -764,5 +785,6 @@ int main(void)
     RUN(a_sample_that_came_before_the_deadline_is_in_time_however_late_it_is_read);
     RUN(fresh_is_of_this_trigger_by_silence);
     RUN(fresh_is_of_this_trigger_by_count);
+    RUN(fresh_is_of_this_trigger_of_a_device_that_is_as_slow_as_stated);
     return 0;
 }

@@ -9,33 +9,26 @@ long as none was ever left over, and none was ever missing.
 Whenever that is in doubt, a device that is a pulse behind looks the same as one that left a pulse
 out. Samples are then not trusted until the doubt ends: before a pulse, with nothing left over, and
 with the pulse before answered. If pulses are unanswered, either their answers were lost, or the
-device is behind. A device that is behind would have gone on within twice its stated time. One that
-is asked more often than that shows it within three such turns.
+device is behind. A device that is behind goes on with the next one within its stated worst case. So
+no pulse is fired until the line was silent for that long.
 """
 
-_CLEAN_TURNS = 3
 _NOT_KNOWN = 1 << 30
-_COUNTS_ENOUGH = 8
 
 
 class Pairing:
     """The pulses and samples of one device. Times in ns. Thread: one at a time."""
 
-    def __init__(self, typical_ns: int, worst_ns: int) -> None:
+    def __init__(self, worst_ns: int) -> None:
         self.is_suspect = False
         """which pulse the next sample belongs to is not known for sure"""
         self.slips = 0
         """samples of another pulse than the one they came for"""
-        self._typical_ns = typical_ns
         self._worst_ns = worst_ns
         self._fired = 0
         self._base: int | None = None
         self._owed = 0  # pulses without a sample, since nothing was in doubt
-        self._clean_turns = 0
         self._has_slipped = False
-        self._is_behind = False
-        self._counts = 0  # trusted samples in a row whose number went on by one per pulse
-        self._paired = (0, 0)  # pulses and number, when a sample was trusted last
         self._is_answered = True
         self._quiet_ns = 0
         self._heard_ns = 0
@@ -50,8 +43,8 @@ class Pairing:
 
     def _trust(self) -> None:
         self.is_suspect = False
-        self._owed = self._clean_turns = 0
-        self._has_slipped = self._is_behind = False
+        self._owed = 0
+        self._has_slipped = False
         self._is_answered = True
 
     @property
@@ -64,13 +57,14 @@ class Pairing:
     def look(self, left_over: int, now_ns: int) -> bool:
         """So many samples were there right before a pulse, and are thrown away.
 
-        False: the worst case of the pulse before is not over; one now could collide with it.
+        False: no pulse now. The worst case of the one before is not over, or that of an answer that
+        is owed.
         """
         extra = left_over - self._owed
         self._owed = max(0, -extra)
         if self.counts and not self.is_suspect:  # silence says nothing: the numbers pair
             if extra > 0:
-                self.slip()
+                self.slip(now_ns)
             return True
         was_answered = self._is_answered
         if left_over:
@@ -79,28 +73,24 @@ class Pairing:
         if not self._is_answered and now_ns < self._quiet_ns:
             return False
         if self.is_suspect:
-            self._end_doubt(was_answered, left_over, now_ns)
-        elif extra > 0:
-            self.slip()
+            return self._end_doubt(was_answered, left_over, now_ns)
+        if extra > 0:
+            self.slip(now_ns)
         elif not self._is_answered:
             self.doubt(now_ns)
         if not self.is_suspect:
             self._owed = 0
         return True
 
-    def _end_doubt(self, was_answered: bool, left_over: int, now_ns: int) -> None:
-        slipped, self._has_slipped = self._has_slipped, False
-        if left_over or slipped or not was_answered:
+    def _end_doubt(self, was_answered: bool, left_over: int, now_ns: int) -> bool:
+        if left_over or self._has_slipped or not was_answered:
             self.slips += was_answered and left_over > 0
-            self._clean_turns = 0
-            return
-        self._clean_turns += 1
-        if (
-            self._clean_turns >= _CLEAN_TURNS
-            or not self._owed
-            or (not self._is_behind and now_ns - self._heard_ns >= 2 * self._typical_ns)
-        ):
-            self._trust()
+            self._has_slipped = False
+            return True
+        if self._owed and now_ns - self._heard_ns < self._worst_ns:
+            return False
+        self._trust()
+        return True
 
     def fire(self, now_ns: int) -> None:
         """Note a pulse."""
@@ -111,14 +101,9 @@ class Pairing:
 
     # ---- after it --------------------------------------------------------------------------
 
-    def answer(self, sequence: int | None, now_ns: int, number: int | None = None) -> None:
-        """A good sample came that is taken for the last pulse's.
-
-        number: the device's own, of which nobody says that it goes on by one for each pulse.
-        """
+    def answer(self, sequence: int | None, now_ns: int) -> None:
+        """A good sample came that is taken for the last pulse's."""
         self._owed = max(0, self._owed - 1)
-        if number is not None:
-            self._pair_by(number)
         self._is_answered = True
         self._heard_ns = now_ns
         if self.is_suspect:
@@ -126,35 +111,23 @@ class Pairing:
         elif self.counts:  # it accounts for all before it
             self._owed = 0
 
-    def _pair_by(self, number: int) -> None:
-        fired, before = self._paired
-        missing = self._fired - fired - (number - before)
-        if self.is_suspect:
-            knows = self._counts >= _COUNTS_ENOUGH and number > before  # else it began anew
-            if knows and missing >= 0:
-                self._owed = missing
-            self._is_behind = knows and missing != 0
-            return
-        self._counts = 0 if missing else min(self._counts + 1, _COUNTS_ENOUGH)
-        self._paired = self._fired, number
-
-    def refuse(self) -> None:
+    def refuse(self, now_ns: int) -> None:
         """One came that was refused: a further one may be the answer, or the rest of it."""
         self._is_answered = True
+        self._heard_ns = now_ns
 
     def doubt(self, now_ns: int) -> None:
         """A sample is missing that may still come."""
         self.is_suspect = True
-        self._clean_turns = 0
         self._heard_ns = now_ns
 
-    def slip(self) -> None:
+    def slip(self, now_ns: int) -> None:
         """A sample of an earlier pulse came, or one of another number."""
         self.slips += 1
         self._has_slipped = True
         self._owed = max(1, self._owed - 1) if self.is_suspect else _NOT_KNOWN
         self.is_suspect = True
-        self._clean_turns = 0
+        self._heard_ns = now_ns
 
     def pass_over(self) -> None:
         """A sample came whose number says that it is an earlier pulse's."""

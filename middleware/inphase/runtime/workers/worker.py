@@ -92,7 +92,7 @@ class Worker:
         self._cycle = plan.schedule.cycle
         self._driver: Driver = plan.drivers[device]
         self._caller = caller_of(self._driver, self.sensor, actuator)
-        self._pairing = Pairing(self.sensor.typical_ns, self._caller.latency_max_ns)
+        self._pairing = Pairing(self._caller.latency_max_ns)
         self._clock = DeviceClock()
         self._sequence = ABSENT
         self._device_ns: int | None = None
@@ -351,23 +351,23 @@ class Worker:
                 return
             self._facts.readings += 1
             if reading.reason:
-                pairing.refuse()
+                pairing.refuse(int(lib.inphase_now()))
                 self._post(reading, pulse)
                 return
             received_ns = reading.received_ns or int(lib.inphase_now())
             reading = reading._replace(received_ns=received_ns)
             off = pairing.judge(reading.sequence)
             if off > 0:
-                pairing.slip()
+                pairing.slip(received_ns)
                 self._post(reading._replace(reason="slip", detail=min(off, _DETAIL_MAX)), pulse)
                 return
             if off < 0:  # of an earlier pulse: the one that was asked for may still come
                 pairing.pass_over()
                 left_over = True
             elif received_ns - pulse.triggered_ns < self.sensor.earliest_ns:
-                pairing.slip()
+                pairing.slip(received_ns)
             else:
-                pairing.answer(reading.sequence, received_ns, self._caller.number)
+                pairing.answer(reading.sequence, received_ns)
                 self._post(reading, _UNKNOWN if pairing.is_suspect else pulse)
                 return
 

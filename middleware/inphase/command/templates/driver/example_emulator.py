@@ -35,7 +35,7 @@ class RangeFinder:
         self.asked = 0
         self.count = 0
         self.inbox = b""
-        self.waiting: list[int] = []  # when it was asked for what it has not answered yet
+        self.held = b""  # replies that its link holds back
         self.taken: dict[int, int] = {}  # by distance [mm]: when it was asked for it
         self.fds: tuple[int, ...] = ()
         self.replug()
@@ -53,7 +53,7 @@ class RangeFinder:
         """Hang up."""
         for fd in self.fds:
             os.close(fd)
-        self.fds, self.waiting = (), []
+        self.fds, self.held = (), b""
         self.port.unlink(missing_ok=True)
 
     def work(self) -> None:
@@ -63,15 +63,20 @@ class RangeFinder:
             self.inbox = self.inbox.partition(REQUEST)[2]
             self.asked += 1
             if self.mode != "silence":
-                self.waiting.append(time.monotonic_ns())
+                self.measure(time.monotonic_ns())
         self.inbox = self.inbox[-len(REQUEST) + 1 :]
-        self.answer()
 
-    def answer(self) -> None:
-        """Measure once for each request; not while it stands still."""
-        while self.waiting and self.mode != "stall":
-            time.sleep(MEASURE_S + WIRE_S)
-            os.write(self.fds[0], self.reply(self.waiting.pop(0)))
+    def measure(self, asked_ns: int) -> None:
+        """Measure once, and say it; a link that stands still holds it back."""
+        time.sleep(MEASURE_S + WIRE_S)
+        self.held += self.reply(asked_ns)
+        self.let_out()
+
+    def let_out(self) -> None:
+        """All that was held back, at once."""
+        if self.held and self.mode != "stall":
+            os.write(self.fds[0], self.held)
+            self.held = b""
 
     def flood(self, count: int) -> int:
         """Say so many samples at once; when it took the last of them."""
@@ -100,7 +105,7 @@ class RangeFinder:
             getattr(self, word)()
         elif word != "asked":
             self.mode = word
-            self.answer()
+            self.let_out()
         return self.asked
 
 

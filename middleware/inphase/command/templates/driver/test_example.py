@@ -49,6 +49,8 @@ class ExamplePeer(Peer):
     def silence(self) -> None:
         self.tell("silence")
 
+    forget = silence  # it knows one question, and no other
+
     def spoil(self) -> None:
         self.tell("spoil")
 
