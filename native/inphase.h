@@ -18,7 +18,8 @@
 #define INPHASE_MAX_DEVICES 64
 #define INPHASE_MAX_SENSORS 64
 #define INPHASE_MAX_ACTUATORS 16
-#define INPHASE_MAX_CHANNELS 64     /* of one sensor or actuator */
+#define INPHASE_MAX_CHANNELS 64     /* of one actuator */
+#define INPHASE_MAX_VALUES 256      /* float64 numbers of one sensor that the core looks at */
 #define INPHASE_MAX_PACKET 1024     /* bytes of one request, reply or command on the wire */
 #define INPHASE_WORST 10            /* worst cycles kept */
 

@@ -291,7 +291,7 @@ class Wire:
         parser = ffi.new("inphase_parser **")
         assert lib.inphase_parser_open(parser, self._exchange) == 0
         try:
-            values = ffi.new("double[]", lib.INPHASE_MAX_CHANNELS)
+            values = ffi.new("double[]", lib.INPHASE_MAX_VALUES)
             reason, detail = ffi.new("uint32_t *"), ffi.new("uint32_t *")
             size = len(packet)
             assert lib.inphase_parser_feed(parser[0], packet, size, values, reason, detail) == 1

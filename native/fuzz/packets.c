@@ -62,7 +62,7 @@ static const struct inphase_exchange exchanges[] = {
 /* feed one piece, as a read may bring it; no number is given with a refusal */
 static void feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size)
 {
-    double values[INPHASE_MAX_CHANNELS];
+    double values[INPHASE_MAX_VALUES];
     uint32_t reason = 0, detail = 0;
     int rc = inphase_parser_feed(parser, bytes, size, values, &reason, &detail);
 

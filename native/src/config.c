@@ -36,7 +36,7 @@ static bool exchange_times_hold(const struct inphase_exchange *exchange)
 static bool sensor_holds(const struct inphase_config *config,
                          const struct inphase_sensor_config *sensor)
 {
-    if (sensor->device >= config->devices || sensor->channels > INPHASE_MAX_CHANNELS ||
+    if (sensor->device >= config->devices || sensor->channels > INPHASE_MAX_VALUES ||
         sensor->payload < 8 || sensor->payload % 8 || sensor->depth < 8 ||
         !is_power_of_two(sensor->depth) || sensor->every < 1 || sensor->latency_cycles < 0 ||
         sensor->latency_cycles >= sensor->every || !exchange_times_hold(&sensor->exchange) ||

@@ -264,7 +264,7 @@ static void take_packets(struct inphase_core *core, struct sensor *sensor, int r
     struct inphase_parser *parser = &sensor->parser;
 
     while (sensor->free_running && rc == 1 && parser->more) {
-        double value[INPHASE_MAX_CHANNELS];
+        double value[INPHASE_MAX_VALUES];
         uint64_t sequence = parser->sequence, clock = parser->clock;
 
         memcpy(value, parser->value, sensor->channels * sizeof *value);

@@ -288,7 +288,7 @@ static int exchange_fits(const struct inphase_exchange *e)
         if (!lies_within(e->check[i].offset, type_size(e->check[i].type), INPHASE_MAX_PACKET))
             return -EINVAL;
     for (uint32_t i = 0; i < e->fields; i++)
-        if (!type_size(e->field[i].type) || e->field[i].channel >= INPHASE_MAX_CHANNELS ||
+        if (!type_size(e->field[i].type) || e->field[i].channel >= INPHASE_MAX_VALUES ||
             !lies_within(e->field[i].offset, type_size(e->field[i].type), INPHASE_MAX_PACKET))
             return -EINVAL;
     if (e->clock_type && (!counts(e->clock_type) ||

@@ -34,7 +34,7 @@ struct inphase_parser {
     uint64_t sequence;    /* of the last complete set, when the exchange has one */
     uint64_t clock;       /* the device's time in it, likewise */
     uint32_t reason, detail;
-    double value[INPHASE_MAX_CHANNELS];
+    double value[INPHASE_MAX_VALUES];
 };
 
 int exchange_copy(struct exchange *to, const struct inphase_exchange *from);

@@ -21,21 +21,21 @@ struct sample {
     int64_t cycle;               /* of its trigger, -1: without a trigger */
     int64_t triggered_ns, acquired_ns, received_ns, uncertainty_ns;
     bool trusted;                /* it was FRESH, or late but in order, and not RECOVERING */
-    double value[INPHASE_MAX_CHANNELS]; /* last: see copy_sample */
+    double value[INPHASE_MAX_VALUES]; /* last: see copy_sample */
 };
 
 /* everything but the configuration is the cycle thread's */
 struct sensor {
     struct device *device;
     uint32_t index, channels, recover, frozen_after;
-    uint32_t offset[INPHASE_MAX_CHANNELS];
+    uint32_t offset[INPHASE_MAX_VALUES];
     uint64_t payload;
     bool free_running;           /* never triggered */
     bool has_line;               /* a trigger raises a line, for at least pulse_ns */
     int line_fd;
     int64_t pulse_ns;
     int64_t trigger_ns, every, latency_cycles, max_age_ns;
-    double low[INPHASE_MAX_CHANNELS], high[INPHASE_MAX_CHANNELS], rate[INPHASE_MAX_CHANNELS];
+    double low[INPHASE_MAX_VALUES], high[INPHASE_MAX_VALUES], rate[INPHASE_MAX_VALUES];
     struct inphase_parser parser;
 
     /* the last trigger */

@@ -19,7 +19,7 @@ struct coming {
     uint64_t sequence;           /* the device's */
     uint32_t reason;             /* planned refusal */
     bool taken;                  /* it is acquired: values and payload are there */
-    double value[INPHASE_MAX_CHANNELS];
+    double value[INPHASE_MAX_VALUES];
     uint8_t *payload;            /* of a sample with more than float64 values; else NULL */
 };
 
@@ -27,7 +27,7 @@ struct coming {
    has one sample under way, a free-running device a queue, oldest first */
 struct twin {
     struct inphase_twin spec;    /* its pointers point into this struct */
-    struct inphase_twin_channel channel[INPHASE_MAX_CHANNELS];
+    struct inphase_twin_channel channel[INPHASE_MAX_VALUES];
     bool is_stamped;             /* its worker, or the kernel, stamps the receipt */
     struct coming *coming;       /* `room` of them */
     uint32_t room, first, count;
@@ -35,11 +35,11 @@ struct twin {
     uint64_t sequence;           /* of the last sample that was new */
     uint64_t stands_until;       /* `drawn` up to which a drawn freeze lasts */
     uint64_t drawn;              /* samples taken, frozen ones included */
-    double value[INPHASE_MAX_CHANNELS]; /* of the last sample, before a planned fault */
+    double value[INPHASE_MAX_VALUES]; /* of the last sample, before a planned fault */
     uint8_t *payload;            /* of the last sample */
     uint8_t *given;              /* payload of the last given sample; NULL: none */
     uint64_t shown;              /* of a free-running device: the last given sample */
-    double shown_value[INPHASE_MAX_CHANNELS];
+    double shown_value[INPHASE_MAX_VALUES];
 };
 
 #define EFFECTS 64               /* commands of one actuator under way to their effect */

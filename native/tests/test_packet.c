@@ -168,7 +168,7 @@ static void a_stuffed_reply_is_read_in_every_position_and_at_every_split(void)
     struct bus bus;
     inphase_parser *parser;
     uint8_t bytes[512];
-    double values[INPHASE_MAX_CHANNELS];
+    double values[INPHASE_MAX_VALUES];
     uint32_t reason;
 
     sync_read(&bus, SERVOS);
@@ -202,7 +202,7 @@ static void a_fast_sync_read_is_not_unstuffed_and_checked_block_by_block(void)
                                         .check = check, .field = field,
                                         .checks = 2 * SERVOS + 1, .fields = 3 * SERVOS};
     uint8_t bytes[256] = {0xff, 0xff, 0xfd, 0, 0xfe, 0, 0, 0x55};
-    double values[INPHASE_MAX_CHANNELS];
+    double values[INPHASE_MAX_VALUES];
     uint32_t size = 8, reason, detail;
     inphase_parser *parser;
 
@@ -249,7 +249,7 @@ static void garbage_before_a_reply_is_dropped(void)
     struct bus bus;
     inphase_parser *parser;
     uint8_t bytes[512];
-    double values[INPHASE_MAX_CHANNELS];
+    double values[INPHASE_MAX_VALUES];
     uint32_t size, reason;
 
     sync_read(&bus, 1);
@@ -272,7 +272,7 @@ static void garbage_inside_is_refused_and_the_next_reply_is_found(void)
     struct bus bus;
     inphase_parser *parser;
     uint8_t bytes[512];
-    double values[INPHASE_MAX_CHANNELS];
+    double values[INPHASE_MAX_VALUES];
     uint32_t first, second, reason;
 
     sync_read(&bus, 1);
@@ -308,7 +308,7 @@ static void what_a_wrong_reply_is_refused_for(void)
     struct bus bus;
     inphase_parser *parser;
     uint8_t bytes[512];
-    double values[INPHASE_MAX_CHANNELS];
+    double values[INPHASE_MAX_VALUES];
     uint32_t size, reason, detail;
 
     sync_read(&bus, 1);
@@ -350,7 +350,7 @@ static void a_length_out_of_bounds_is_no_packet(void)
     struct bus bus;
     inphase_parser *parser;
     uint8_t bytes[512] = {0xff, 0xff, 0xfd, 0, 1};
-    double values[INPHASE_MAX_CHANNELS];
+    double values[INPHASE_MAX_VALUES];
     uint32_t size, reason;
 
     sync_read(&bus, 1);
@@ -372,7 +372,7 @@ static void random_bytes_never_crash_or_hang(void)
     struct bus bus;
     inphase_parser *parser;
     uint8_t bytes[3 * INPHASE_MAX_PACKET];
-    double values[INPHASE_MAX_CHANNELS];
+    double values[INPHASE_MAX_VALUES];
     uint32_t reason;
 
     sync_read(&bus, 2);
@@ -404,7 +404,7 @@ static void a_datagram_of_the_wrong_size_is_refused(void)
                                         .fields = 1, .sequence_offset = 4,
                                         .sequence_type = INPHASE_U32, .sequence_big_endian = 1};
     uint8_t bytes[2 * INPHASE_MAX_PACKET] = {0};
-    double values[INPHASE_MAX_CHANNELS];
+    double values[INPHASE_MAX_VALUES];
     uint32_t reason, detail;
     inphase_parser *parser;
 

@@ -136,7 +136,7 @@ class Parser:
             raise ValueError("the exchange breaks a bound of the core")
         self._rest = b""
         self._parser = ffi.gc(parser[0], lib.inphase_parser_close)
-        self._values = ffi.new("double[]", lib.INPHASE_MAX_CHANNELS)
+        self._values = ffi.new("double[]", lib.INPHASE_MAX_VALUES)
         self._reason = ffi.new("uint32_t[2]")
         self._channels = channels
 

@@ -7,7 +7,8 @@ import numpy as np
 from inphase.driver import Field, SensorSpec
 from inphase.frames import wire
 
-_CHECKED_MAX = 64  # float64 values of a sample that the core looks at
+CHECKED_MAX = 256
+"""float64 values of a sample that the core looks at."""
 
 
 def value_fields(spec: SensorSpec) -> list[Field]:
@@ -39,4 +40,4 @@ def channel_offsets(spec: SensorSpec) -> list[int]:
         for item in value_fields(spec)
         for i in range(item.channels)
     ]
-    return found if len(found) <= _CHECKED_MAX else []
+    return found if len(found) <= CHECKED_MAX else []

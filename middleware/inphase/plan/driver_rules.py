@@ -6,7 +6,7 @@ from typing import Any
 from inphase.driver import SensorSpec
 from inphase.errors import ScheduleFault
 from inphase.plan import channel_limits, channel_signs
-from inphase.plan.channel_places import channel_offsets, first_channel, value_fields
+from inphase.plan.channel_places import CHECKED_MAX, channel_offsets, first_channel, value_fields
 from inphase.plan.declarations import Declarations
 from inphase.plan.feedback import FeedbackKind, kind_of, unit_of
 from inphase.plan.timing import home_of, is_triggered
@@ -127,6 +127,21 @@ def _check_fields(
         find_trouble = channels.pairs_trouble if key == "range" else channels.numbers_trouble
         if trouble := find_trouble(value, fields[field].channels):
             yield schedule.fault(where, trouble)
+        yield from _check_looked_at(schedule, declared, name, where)
+
+
+def _check_looked_at(
+    schedule: Schedule, declared: Declarations, name: str, where: str
+) -> Iterator[ScheduleFault]:
+    """The core looks at the numbers of a sensor, or at none where they are too many."""
+    spec = declared.sensors[name]
+    numbers = sum(item.channels for item in value_fields(spec))
+    if numbers and not channel_offsets(spec):
+        yield schedule.fault(
+            where,
+            f"{name} has {numbers} numbers of float64, and the core looks at {CHECKED_MAX} of a "
+            f'sensor at most; declare its large fields as float32 ("<f4") in the driver',
+        )
 
 
 # ---- actuators ---------------------------------------------------------------------------------
@@ -170,6 +185,8 @@ def _check_feedback_field(
             f"{wanted!r} is no field of {count} channels; fields of {sensor} are "
             f"{[(f.name, f.channels) for f in fields.values()]}",
         )
+        return
+    yield from _check_looked_at(schedule, declared, sensor, where)
 
 
 def _look(

@@ -31,7 +31,7 @@ from inphase.world.mujoco.knobs import nearest
 
 SENSOR = "episode"
 """the sensor whose sample is what was drawn"""
-_CHANNELS_MAX = 64
+_CHANNELS_MAX = 256
 _MASK = (1 << 64) - 1
 
 KnobLike = float | list[float] | Knob | Mapping[str, Any]

@@ -73,7 +73,7 @@ class DeclarationContract(DriverFixtures):
         assert len(exchange.request) <= BOUNDS["INPHASE_MAX_PACKET"]
         channels = sorted(v.channel for reply in exchange.replies for v in reply.values)
         assert channels == list(range(channels_of(spec))), "each channel is in the replies once"
-        assert len(channels) <= BOUNDS["INPHASE_MAX_CHANNELS"]
+        assert len(channels) <= BOUNDS["INPHASE_MAX_VALUES"]
         assert exchange.request_ns >= 0 and exchange.reply_ns >= 0
         assert exchange.reply_max_ns >= exchange.request_ns + exchange.reply_ns
 
