@@ -1,6 +1,8 @@
 """Motors for a model that has none, such as a URDF file: one at each hinge and slide."""
 
+import html
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +26,22 @@ def model_with_motors(path: Path, folder: Path) -> str | None:
         for number, joint in enumerate(joints):
             _add_motor(mujoco, spec, joint, number)
         for key in ("meshdir", "texturedir"):
-            where = path.resolve().parent / getattr(spec, key)
-            setattr(spec, key, os.path.relpath(where, folder.resolve()))
-        spec.compile()  # to_xml wants it
-        return str(spec.to_xml())
+            setattr(spec, key, str((path.resolve().parent / getattr(spec, key)).resolve()))
+        spec.compile()  # to_xml wants it, with the files where they are
+        return _with_relative_folders(str(spec.to_xml()), folder.resolve())
     except (ValueError, mujoco.FatalError) as error:
         raise ScheduleError(
             f"{path} does not load: {str(error).strip()}; correct the model"
         ) from error
+
+
+def _with_relative_folders(text: str, folder: Path) -> str:
+    """An MJCF text whose folders of meshes and textures are named from its own folder."""
+
+    def relative(found: re.Match[str]) -> str:
+        return f'{found[1]}="{os.path.relpath(html.unescape(found[2]), folder)}"'
+
+    return re.sub(r'\b(meshdir|texturedir)="([^"]*)"', relative, text, count=2)
 
 
 def _add_motor(mujoco: Any, spec: Any, joint: Any, number: int) -> None:
