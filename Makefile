@@ -9,6 +9,9 @@
 # make faults: 200 random faults per mode on the emulated arm in motion, in random order (a quarter of an hour)
 # make vm-test: the tests that need a kernel's own devices, in a virtual machine (tests/vm/README.md)
 # make bare-test: both commands on bare Debian systems, by a user and by root (tests/bare/README.md)
+# make first-hour: counts what a person types on a bare system, up to three goals (tests/bare/README.md)
+# make models-test: new schedules for models of other people's packages (tests/models/README.md)
+# make wheel: the package for an index, in dist; auditwheel names the systems that it runs on
 # make bench: the figures of benches/README.md, beside their yardsticks; wants a quiet machine
 PYTHON ?= python3
 BIN := .venv/bin
@@ -19,6 +22,20 @@ NATIVE := $(wildcard native/*.h native/*.py native/CMakeLists.txt native/src/*)
 
 # pip is silent about newer versions of itself, and about root, who owns .venv as any user does
 CALM := --disable-pip-version-check --root-user-action=ignore
+
+comma := ,
+
+# install with the pip of a Python, and say in a line each what it does; errors are shown as they are
+# $(1): the Python. $(2): what to install
+define pip_install
+@mkdir -p build; rm -f build/pip-failed
+@{ $(1) -m pip install --progress-bar off $(CALM) $(2) || touch build/pip-failed; } | sed -u -n \
+    -e 's/^ *Collecting \([A-Za-z0-9._-]*\).*/  fetches \1/p' \
+    -e 's/^ *Installing build dependencies: started.*/  fetches what the C core is built with/p' \
+    -e 's/^ *Building \(editable\|wheel\) for inphase .*: started.*/  builds the C core/p' \
+    -e 's/^Installing collected packages.*/  installs them/p'
+@test ! -e build/pip-failed
+endef
 
 # what native/fuzz looks at: the program, and inputs of its smoke run
 FUZZ_TARGETS := packets wire mailbox posts guard_page store
@@ -32,7 +49,7 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 WORLD_TESTS := tests/test_world.py tests/test_timing_model.py tests/test_randomisation.py
 
 .PHONY: demo test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
-    bare-test bench clean always
+    bare-test first-hour models-test wheel bench clean always
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
@@ -48,8 +65,7 @@ world-test: build/oldest/installed
 build/oldest/installed: pyproject.toml $(NATIVE) $(PACKAGE)
 	@echo "Set-up of build/oldest: fetches the oldest MuJoCo and builds the C core; a minute or two."
 	@test -x build/oldest/bin/python || $(PYTHON) -m venv build/oldest
-	@build/oldest/bin/python -m pip install --quiet $(CALM) '.[sim,testing]' hypothesis pytest-xdist \
-	    'mujoco==3.17.0'
+	$(call pip_install,build/oldest/bin/python,'.[sim$(comma)testing]' hypothesis pytest-xdist 'mujoco==3.17.0')
 	@touch $@
 
 # an editable install has a list of the modules: another list wants another install
@@ -62,7 +78,7 @@ build/modules: always
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Set-up, 2 of 2: fetches Python packages (900 MB on disk) and builds the C core;" \
 	    "a minute or two."
-	@$(BIN)/python -m pip install --quiet $(CALM) --editable '.[all,dev]'
+	$(call pip_install,$(BIN)/python,--editable '.[all$(comma)dev]')
 	@touch $@
 
 # what failed beside another test that wants the same cores, by itself: the wall clock is real there
@@ -128,9 +144,9 @@ sanitize: .venv/installed build/asan/installed
 build/asan/installed: pyproject.toml $(NATIVE) $(PACKAGE)
 	@echo "Set-up of build/asan: fetches Python packages and builds the C core for ASAN."
 	@test -x build/asan/bin/python || $(PYTHON) -m venv build/asan
-	@build/asan/bin/python -m pip install --quiet $(CALM) \
-	    --config-settings=cmake.define.INPHASE_SANITIZE=address,undefined \
-	    --config-settings=build-dir=build/asan-core '.[all,dev]'
+	$(call pip_install,build/asan/bin/python, \
+	    --config-settings=cmake.define.INPHASE_SANITIZE=address$(comma)undefined \
+	    --config-settings=build-dir=build/asan-core '.[all$(comma)dev]')
 	touch $@
 
 # COUNT=20 SEED=2 for another sample; broken off, it goes on where it was
@@ -145,6 +161,14 @@ vm-test: .venv/installed
 
 bare-test:
 	$(PYTHON) tests/bare/run.py
+
+first-hour: wheel
+	$(PYTHON) tests/bare/first_hour.py
+
+wheel: .venv/installed
+	rm -rf build/wheel dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/auditwheel repair --wheel-dir dist build/wheel/*.whl
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

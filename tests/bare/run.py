@@ -72,20 +72,20 @@ class Missing(Exception):  # noqa: N818 - named for what happened
     """Something that this machine lacks; the text says what to do."""
 
 
-def system(name: str) -> Path:
-    """The folder of a bare system, made at the first call."""
-    path = CACHE / name
+def system(name: str, packages: str = PACKAGES) -> Path:
+    """The folder of a bare system with these packages, made at the first call."""
+    path = CACHE / (name if packages == PACKAGES else f"{name}-without-compiler")
     if path.is_dir():
         return path
     program = shutil.which("debootstrap", path="/usr/sbin:/sbin:/usr/bin:/bin")
     if program is None:
         raise Missing("debootstrap is missing: install debootstrap (Debian and Ubuntu)")
     print(f"bare: makes {path}, which takes a few minutes", flush=True)
-    fresh = CACHE / f"{name}.new"
+    fresh = CACHE / f"{path.name}.new"
     shutil.rmtree(fresh, ignore_errors=True)
     CACHE.mkdir(parents=True, exist_ok=True)
-    log = CACHE / f"{name}.log"
-    words = [program, "--variant=minbase", f"--include={PACKAGES}", name, fresh]
+    log = CACHE / f"{path.name}.log"
+    words = [program, "--variant=minbase", f"--include={packages}", name, fresh]
     with log.open("wb") as out:
         if subprocess.run(words, stdout=out, stderr=out, check=False).returncode:
             raise Missing(f"debootstrap cannot make {name}: see {log}")
@@ -114,8 +114,8 @@ def _checkout(where: Path, person: Person) -> Path:
     return where / person.home.lstrip("/") / "inphase"
 
 
-def run(where: Path, name: str, command: str) -> int:
-    """Run a shell command as a person in the checkout of a system; its exit code."""
+def run(where: Path, name: str, command: str, folder: str = "inphase") -> int:
+    """Run a shell command as a person in a folder of their home; its exit code."""
     person = PEOPLE[name]
     cache = CACHE / f"cache-{name}"  # of pip's downloads
     cache.mkdir(exist_ok=True)
@@ -128,7 +128,7 @@ def run(where: Path, name: str, command: str) -> int:
         "HOME": person.home,
         "TERM": "dumb",
     } | passed
-    words = ["sh", "-c", f"cd {person.home}/inphase && {command}"]
+    words = ["sh", "-c", f"cd {person.home}/{folder} && {command}"]
     entered = [
         *("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "sh"),
         *("env", "--unset=system", "--unset=cache", "--unset=home", *person.rights, *words),

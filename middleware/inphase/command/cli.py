@@ -26,6 +26,7 @@ def cli() -> None:
 @click.option("--observe", is_flag=True, help="read and publish, never write to an actuator")
 @click.option("--lockstep", is_flag=True, help="virtual time, simulated devices, one thread")
 @click.option("--simulate", is_flag=True, help="real time, in the schedule's simulated world")
+@click.option("--view", is_flag=True, help="with --simulate: a window shows the world")
 @click.option("--debug-hold", is_flag=True, help="the guard leaves a frozen runtime alive")
 @click.option("--seed", type=int, default=0, show_default=True, help="of the simulated devices")
 @click.option("--episode", type=click.IntRange(min=0), default=0, help="which draws of [randomise]")
@@ -39,6 +40,7 @@ def run(
     observe: bool,
     lockstep: bool,
     simulate: bool,
+    view: bool,
     debug_hold: bool,
     seed: int,
     episode: int,
@@ -56,6 +58,8 @@ def run(
         raise click.UsageError(
             "--isolate is for --lockstep: on the wall clock a policy is always isolated"
         )
+    if view and not simulate:
+        raise click.UsageError("--view is for --simulate: it shows the simulated world")
     if debug_hold and lockstep:
         raise click.UsageError("--debug-hold is for the wall clock: lock step has no guard")
     described = load(schedule)
@@ -72,7 +76,9 @@ def run(
     else:
         from inphase.runtime.run_options import RunOptions
 
-        options = RunOptions(cycles or 0, observe, simulate=simulate, debug_hold=debug_hold)
+        options = RunOptions(
+            cycles or 0, observe, simulate=simulate, view=view, debug_hold=debug_hold
+        )
         result = _run_wall_clock(described, options, as_json)
     _show_result(result, as_json)
 
@@ -120,7 +126,7 @@ def _run_wall_clock(described: Any, options: Any, as_json: bool) -> dict[str, An
 
 
 @cli.command()
-@click.argument("name", default="demo")
+@click.argument("name", required=False)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
@@ -128,7 +134,10 @@ def _run_wall_clock(described: Any, options: Any, as_json: bool) -> dict[str, An
     show_default=True,
     help="stop after so long",
 )
-def demo(*, name: str, seconds: float) -> None:
+@click.option(
+    "--view", is_flag=True, help="a window shows the simulated world, of press by default"
+)
+def demo(*, name: str | None, seconds: float, view: bool) -> None:
     """Run a ready schedule in real time, by default the one called demo; nothing is plugged in.
 
     `inphase schedules` lists them. One with a simulated world runs in it.
@@ -137,13 +146,16 @@ def demo(*, name: str, seconds: float) -> None:
     from inphase.plan.validation import load
     from inphase.runtime.run_options import RunOptions
 
+    name = name or ("press" if view else "demo")
     ready = ready_schedules.find(name)
     ready.refuse_missing_extras()
+    if view and not ready.has_world:
+        raise click.UsageError(f"{name} has no simulated world to show; try press or arm")
     click.echo(f"{name}: {ready.about}", err=True)
     click.echo(f"to change it: inphase schedules --copy {name}", err=True)
     described = load(ready.path)
     cycles = max(1, round(seconds * 1e9 / described.cycle.period_ns))
-    options = RunOptions(cycles, simulate=ready.has_world)
+    options = RunOptions(cycles, simulate=ready.has_world, view=view)
     _show_result(_run_wall_clock(described, options, as_json=False), as_json=False)
 
 

@@ -17,5 +17,7 @@ class RunOptions:
     """whoever asks runs the drivers of home `thread` itself"""
     simulate: bool = False
     """in the schedule's world, in real time; no device is touched"""
+    view: bool = False
+    """a window shows that world"""
     debug_hold: bool = False
     """the guard stops the devices of a frozen runtime and leaves it alive, for a debugger"""

@@ -325,6 +325,8 @@ class Runtime:
         if not passive:
             self.core.arm()
         self.core.start()
+        if self._world is not None and self.options.view:
+            self._world.show(self._tell)  # last: a window takes its time
 
     # ---- while it runs -------------------------------------------------------------------
 

@@ -73,7 +73,8 @@ class StandInServer:
         data, fds, _, _ = socket.recv_fds(runtime, stand_in_channel.REQUEST_MAX, 1)
         if not data:
             raise SystemExit(0)
-        actuator = self._host.actuator_of(json.loads(data)["device"])
+        device = json.loads(data)["device"]
+        actuator = None if device is None else self._host.actuator_of(device)
         self._stand_ins[fds[0]] = _Connection(self._host, actuator, socket.socket(fileno=fds[0]))
         self._poll.register(fds[0], select.EPOLLIN)
 

@@ -9,16 +9,18 @@ import contextlib
 import json
 import os
 import socket
+from collections.abc import Callable
 
 from inphase.errors import WorldError
 from inphase.host.process import Process
 from inphase.plan.plan import Plan
 from inphase.schedule import Schedule
-from inphase.world import stand_in_channel
+from inphase.world import stand_in_channel, view
 from inphase.world.stand_in import make_plan
 
 NAME = "world"
 _HOST = "inphase.world.realtime_world"
+_VIEW = "inphase.world.view"
 _ANSWERS_MAX = 65_536
 _START_S = 60.0  # a large model takes its time to load
 
@@ -32,6 +34,7 @@ class WorldProcess:
     def __init__(self, schedule: Schedule) -> None:
         emulator = schedule.emulator
         self._schedule = schedule
+        self._view: Process | None = None
         self._channel, theirs = stand_in_channel.pair()
         path = str(schedule.path)
         with theirs:
@@ -71,8 +74,22 @@ class WorldProcess:
         """The plan of the run, with stand-ins in place of drivers. Raises ScheduleError."""
         return make_plan(self._schedule, self.stand_ins)
 
-    def connect(self, device: str) -> socket.socket:
-        """The stand-in's end of a new channel to the world's process."""
+    def show(self, tell: Callable[[str], object]) -> None:
+        """Open a window that shows the world, in a process of its own. Where there is no display,
+        that is told."""
+        if not view.has_display():
+            tell(view.NO_DISPLAY)
+            return
+        with self.connect(None) as theirs:
+            os.set_inheritable(theirs.fileno(), True)
+            fd = theirs.fileno()
+            path = str(self._schedule.path)
+            folder = self._schedule.path.resolve().parent
+            self._view = Process("view", _VIEW, [path, str(fd)], [fd], folder)
+
+    def connect(self, device: str | None) -> socket.socket:
+        """The other end of a new channel to the world's process: of the stand-in for a device, or
+        of a view, which moves nothing."""
         ours, theirs = stand_in_channel.pair()
         message = json.dumps({"device": device}).encode()
         with theirs, contextlib.suppress(OSError):  # gone: the stand-in will find nobody there
@@ -80,6 +97,8 @@ class WorldProcess:
         return ours
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and the window."""
+        if self._view is not None:
+            self._view.stop()
         self._channel.close()
         self.process.stop()

@@ -23,6 +23,7 @@ from inphase.runtime.workers.worker import WorkerFds
 from inphase.runtime.workers.worker_thread import Asking, WorkerThread
 from inphase.world.world_process import WorldProcess
 
+_START_S = 60.0  # one of a simulated run loads the world's model
 _AGAIN_S = 0.5  # between the end of a worker's process and the start of the next
 
 
@@ -231,7 +232,7 @@ class Workers:
             link.start()
         for link in self.links:
             if link.process is not None:
-                link.process.wait_ready()
+                link.process.wait_ready(_START_S)
         for link in self.links:
             if link.actuator is not None and not observe:
                 link.enable(core)

@@ -20,14 +20,16 @@ _RENDERER = "apt install libegl1 libgl1-mesa-dri libopengl0"
 
 def package() -> Any:
     """The package `mujoco`, set to render off screen. Raises WorldError."""
-    chosen = "MUJOCO_GL" in os.environ or "DISPLAY" in os.environ
+    chosen = "MUJOCO_GL" in os.environ
     if not chosen:
-        os.environ["MUJOCO_GL"] = "egl" if _has_egl() else "disable"
+        # a display is for windows: with it every process would look for GLFW, for seconds
+        fallback = "glfw" if "DISPLAY" in os.environ else "disable"
+        os.environ["MUJOCO_GL"] = "egl" if _has_egl() else fallback
     try:
         import mujoco
     except ImportError as error:
         raise WorldError(f"a world needs MuJoCo: {error}; {install('mujoco')}") from error
-    except Exception as error:  # of half a renderer that MUJOCO_GL or DISPLAY chose
+    except Exception as error:  # of half a renderer that MUJOCO_GL chose
         raise WorldError(
             f"MuJoCo's renderer cannot be loaded: {error}; {_RENDERER}, or set MUJOCO_GL=disable"
         ) from error
