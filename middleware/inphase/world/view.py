@@ -3,8 +3,8 @@
     python -m inphase.world.view SCHEDULE CHANNEL
 
 It is a process of its own, with a copy of the world that is set to the states that the world's
-process gives, like a stand-in's. Neither the world nor the cycle waits for a frame of it. Whoever
-closes the window ends it, and the run goes on. CHANNEL: the number of its end of a channel.
+process gives, like a stand-in's. Neither the world nor the cycle waits for a frame of it. A closed
+window ends it, and the run goes on. CHANNEL: the number of its end of a channel.
 """
 
 import contextlib
