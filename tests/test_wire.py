@@ -2,6 +2,7 @@
 
 import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgpack
@@ -10,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import inphase
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import WireError
-from inphase.frames import record_layout, wire
+from inphase.frames import meanings, record_layout, wire
 from inphase.frames.frame import FrameLost
 from inphase.frames.layout import Layout
 from inphase.frames.message import Form
+from robots import demo_schedule
 
 PAGE = Path(inphase.__file__).with_name("WIRE.md")
 SAMPLES = struct.pack("<2d", 1.5, -2.0)
@@ -156,3 +159,68 @@ def test_large_samples_have_parts_of_their_own() -> None:
 def test_a_place_that_no_message_has_is_refused(place: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError):
         Form(make_form().layout, [wire.Place(*place)])
+
+
+# ---- the page's tables ---------------------------------------------------------------------------
+
+
+def rows(head: str) -> list[list[str]]:
+    """The cells below a head of a table of the page, without marks of code."""
+    table = PAGE.read_text().split(f"{head}\n", 1)[1].split("\n\n", 1)[0]
+    lines = [line.removeprefix("| ").removesuffix(" |") for line in table.splitlines()[1:]]
+    return [[cell.replace("`", "") for cell in line.split(" | ")] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("heading", "first", "kind"),
+    [
+        ("Statuses of a sample", "number", "status"),
+        ("States of a robot", "number", "state"),
+        ("Flags of a frame", "bit", "flag of a frame"),
+        ("Flags of an act", "bit", "flag of an act"),
+        ("Reasons", "number", "reason"),
+    ],
+)
+def test_the_page_has_every_name_with_its_number(heading: str, first: str, kind: str) -> None:
+    section = PAGE.read_text().split(f"\n### {heading}\n", 1)[1]
+    table = section.split(f"| {first} | name | meaning |\n", 1)[1].split("\n\n", 1)[0]
+    found = [line.strip("| ").split(" | ") for line in table.splitlines()[1:]]
+    assert found == [
+        [str(number), name, meaning.meaning]
+        for number, (name, meaning) in enumerate(meanings.KINDS[kind].items())
+    ]
+
+
+@pytest.fixture
+def lockstep(tmp_path: Path) -> Iterator[LockStep]:
+    """The demo robot."""
+    with LockStep(inphase.load(demo_schedule(tmp_path))) as robot:
+        yield robot
+
+
+def test_the_page_has_every_counter_of_the_control_socket(lockstep: LockStep) -> None:
+    reader = lockstep.follower.reader
+    for head, counters in (("status", reader.status()), ("counts", reader.counts())):
+        table = rows(f"| key of `{head}` | meaning |")
+        assert [name for name, _ in table] == list(counters)
+        assert all(meaning for _, meaning in table)
+
+
+def test_the_page_has_every_key_of_a_description(lockstep: LockStep) -> None:
+    plan = lockstep.plan
+    described = msgpack.unpackb(plan.description(1, host="", store="", wall_offset_ns=0))
+    keys = {key for row in rows("| key | value |") for key in row[0].split(", ")}
+    assert set(described) == keys
+    sensor = {key for row in rows("| key of a sensor | value |") for key in row[0].split(", ")}
+    assert set(described["sensors"][0]) == sensor - {"part", "offset", "size"}  # the gateway's
+    (said,) = re.findall(r"^\| `actuators` \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    assert set(described["actuators"][0]) <= set(re.findall(r"`(\w+)`", said))
+
+
+def test_a_description_names_the_numbers_of_its_frames(lockstep: LockStep) -> None:
+    described = msgpack.unpackb(lockstep.plan.description(1))
+    assert described["statuses"] == list(record_layout.STATUSES)
+    assert described["reasons"] == list(record_layout.REASONS)
+    assert described["states"] == list(record_layout.STATES)
+    assert described["frame_flags"] == list(record_layout.FRAME_FLAGS)
+    assert described["act_flags"] == list(record_layout.ACT_FLAGS)

@@ -177,9 +177,9 @@ class Link:
         if description["wire"] != WIRE:
             raise ValueError(f"the robot speaks version {description['wire']}, this is {WIRE}")
         self.epoch = description["epoch"]
-        self.statuses, self.reasons = greeting["statuses"], greeting["reasons"]
-        self.frame_flags, self.act_flags = greeting["frame_flags"], greeting["act_flags"]
-        self.states = greeting["states"]
+        self.statuses, self.reasons = description["statuses"], description["reasons"]
+        self.frame_flags, self.act_flags = description["frame_flags"], description["act_flags"]
+        self.states = description["states"]
         self.sensors = [s["name"] for s in description["sensors"]]
         self.actuators = {a["name"]: a["channels"] for a in description["actuators"]}
         self._places = [(s["part"], s["offset"], s["size"]) for s in description["sensors"]]

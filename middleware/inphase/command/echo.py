@@ -1,7 +1,7 @@
 """Printing frames as they arrive, for `inphase echo`.
 
 With `--json` it prints one object per line. The keys are cycle, due_ns, latched_ns, skew_ns, flags,
-lost, sensors.NAME and command. A sensor has status, reason, age_ns, acquired_ns, sequence, and
+lost, state, sensors.NAME and command. A sensor has status, reason, age_ns, acquired_ns, sequence, and
 value by field. command has cycle, and by actuator requested, applied, flags, reason. An unknown
 value is null.
 """
@@ -86,6 +86,7 @@ def as_dict(frame: Frame, sensor: str | None = None) -> dict[str, Any]:
         "skew_ns": frame.skew_ns,
         "flags": list(frame.flags),
         "lost": frame.lost,
+        "state": frame.state,
         "sensors": {name: _sample(frame[name]) for name in names},
         "command": {
             "cycle": frame.command.cycle,

@@ -177,7 +177,7 @@ REASONS = {
         "not armed, because a ramp has not come to rest", "wait for rest, then arm again"
     ),
     "state": Meaning(
-        "the core was about to make a transition that does not exist; detail: from << 8 | to",
+        "the core was about to make a transition that does not exist; detail: from * 256 + to",
         "this is an error of inphase: please report it",
     ),
     "stamp": Meaning(

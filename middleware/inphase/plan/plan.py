@@ -13,6 +13,7 @@ import numpy as np
 from inphase.driver import Driver
 from inphase.errors import DeviceError, ScheduleError
 from inphase.frames import wire
+from inphase.frames.record_layout import ACT_FLAGS, FRAME_FLAGS, REASONS, STATES, STATUSES
 from inphase.models.model_binding import Binding
 from inphase.plan import actuator_plan, notes, sensor_plan, timing
 from inphase.plan.actuator_plan import ActuatorPlan
@@ -136,6 +137,12 @@ class Plan:
                         }
                         for a in self.actuators
                     ],
+                    # of the numbers in a frame, so that a reader needs no table of its own
+                    "statuses": STATUSES,
+                    "reasons": REASONS,
+                    "states": STATES,
+                    "frame_flags": FRAME_FLAGS,
+                    "act_flags": ACT_FLAGS,
                     **facts,
                 }
             )

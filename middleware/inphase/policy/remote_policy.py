@@ -30,7 +30,7 @@ from inphase.errors import WireError
 from inphase.frames import store
 from inphase.frames.frame import Frame
 from inphase.frames.message import Form, Writer, describe
-from inphase.frames.record_layout import ACT_FLAGS, FRAME_FLAGS, REASONS, STATES, STATUSES
+from inphase.frames.record_layout import REASONS
 from inphase.host import zmtp
 from inphase.policy.remote_listener import Listener, RemoteConnection
 from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, READY, REFUSED
@@ -80,16 +80,7 @@ class RemotePolicy:
         self._form = Form.from_description(description)
         self._writer = Writer(self._reader, self._form)
         self._epoch = self._reader.epoch
-        self._greeting = msgpack.packb(
-            {
-                "description": description,
-                "statuses": STATUSES,
-                "reasons": REASONS,
-                "states": STATES,
-                "frame_flags": FRAME_FLAGS,
-                "act_flags": ACT_FLAGS,
-            }
-        )
+        self._greeting = msgpack.packb({"description": description})
         channels = sum(count for _, count, _ in self._form.layout.actuators)
         self._kept = _KEPT_BYTES + 8 * channels * described.policy.chunk
         self._decoder = msgspec.msgpack.Decoder(RemoteReply)
