@@ -155,7 +155,8 @@ def _check_free_running(
         yield schedule.fault(
             f"sensor.{name}.max_age_ms",
             f"{max_age_ns / 1e6:g} ms is less than the {ms(timing.typical_ns)} that device "
-            f"{timing.device!r} states for a sample to come: it would always be MISSING; give more",
+            f"{timing.device!r} states for a sample to come: it would always be MISSING; give "
+            f"{timing.typical_ns / 1e6:g} or more",
         )
 
 
@@ -268,7 +269,8 @@ def _check_silence(
             f"sensor.{timing.sensor}.max_age_ms",
             f"{sensor.max_age_ms:g} ms is less than the age of {ms(age_ns)} that a sample reaches "
             f"when one reply is missed: {timing.bus} is then quiet for the worst case of its "
-            f"exchanges, {us(worst_ns)}; give more, or make the worst case shorter",
+            f"exchanges, {us(worst_ns)}; give {age_ns / 1e6:g} or more, or make the worst case "
+            f"shorter",
         )
 
 

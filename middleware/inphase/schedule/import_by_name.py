@@ -60,7 +60,9 @@ def find_module(name: str, folder: Path) -> None:
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise ScheduleError(f"{path}: no such file; a policy's file stands beside its schedule")
+        raise ScheduleError(
+            f"{path}: no such file; put it beside the schedule, or correct its name"
+        )
     folder = str(path.parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)

@@ -53,8 +53,7 @@ def _check_box(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
         if low >= high:
             yield schedule.fault(
                 f"actuator.{name}.workspace.low",
-                f"low is not below high along {axis}, got {low:g} and {high:g}; give "
-                f"{MEANING['workspace.low']}",
+                f"low is not below high along {axis}, got {low:g} and {high:g}; give low < high",
             )
 
 

@@ -55,7 +55,9 @@ def _check_remote(schedule: Schedule) -> Iterator[ScheduleFault]:
 
 def _check_address(schedule: Schedule, key: str, address: str) -> Iterator[ScheduleFault]:
     kind, _, rest = address.partition("://")
-    host, _, port = rest.rpartition(":")
+    host, colon, port = rest.rpartition(":")
+    if not colon or rest.endswith("]"):
+        host, port = rest, ""
     if kind == "ipc" and rest.startswith("@"):
         name = known_of(schedule).get("name", "ROBOT")
         yield schedule.fault(

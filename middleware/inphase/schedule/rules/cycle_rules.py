@@ -23,10 +23,13 @@ def check(inspection: Inspection) -> None:
 def _check_period(schedule: Schedule) -> Iterator[ScheduleFault]:
     cycle = schedule.cycle
     if (cycle.rate_hz is None) == (cycle.period_us is None):
-        found = f"rate_hz = {cycle.rate_hz}, period_us = {cycle.period_us}"
+        found, remedy = "none", "add rate_hz = 500, or another rate"
+        if cycle.rate_hz is not None:
+            found = f"rate_hz = {cycle.rate_hz}, period_us = {cycle.period_us}"
+            remedy = "keep one"
         yield schedule.fault(
             "cycle",
-            f"exactly one of rate_hz and period_us is needed, got {found}; keep one",
+            f"exactly one of rate_hz and period_us is needed, got {found}; {remedy}",
             ("cycle.rate_hz", "cycle.period_us"),
         )
         return
@@ -34,11 +37,10 @@ def _check_period(schedule: Schedule) -> Iterator[ScheduleFault]:
     written = cycle.period_us if cycle.rate_hz is None else cycle.rate_hz
     period = round(exact_period(cycle))
     if not _PERIOD_NS_MIN <= period <= _PERIOD_NS_MAX:
-        yield schedule.fault(
-            key,
-            f"the period is {period} ns, got {written}; "
-            f"give {_PERIOD_NS_MIN} to {_PERIOD_NS_MAX} ns (10000 Hz to 1 Hz)",
-        )
+        low, high = _PERIOD_NS_MIN // 1000, _PERIOD_NS_MAX // 1000
+        if cycle.period_us is None:
+            low, high = 10**9 // _PERIOD_NS_MAX, 10**9 // _PERIOD_NS_MIN
+        yield schedule.fault(key, f"the period is {period} ns, got {written}; give {low} to {high}")
 
 
 def _check_read_deadline(schedule: Schedule) -> Iterator[ScheduleFault]:
@@ -75,5 +77,5 @@ def _check_guard(schedule: Schedule) -> Iterator[ScheduleFault]:
         yield schedule.fault(
             "guard.max_hold_ms",
             f"{max_hold_ms:g} ms are less than two cycles of {period_ns / 1e6:g} ms: a cycle that "
-            f"is late once would end the run; make it longer",
+            f"is late once would end the run; give {2 * period_ns / 1e6:g} or more",
         )

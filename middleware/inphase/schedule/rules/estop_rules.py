@@ -79,7 +79,10 @@ def _place(line: GpioLine) -> tuple[str, int]:
 def _check_source(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
     given = schedule.estop[name]
     if (given.line is None) == (given.sample is None):
-        yield schedule.fault(f"estop.{name}", "exactly one of line and sample is needed; keep one")
+        remedy = f"add sample = {MEANING['sample']} or line = {MEANING['line']}"
+        if given.line is not None:
+            remedy = "keep one"
+        yield schedule.fault(f"estop.{name}", f"exactly one of line and sample is needed; {remedy}")
 
 
 def _check_line(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:

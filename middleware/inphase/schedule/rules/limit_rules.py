@@ -87,7 +87,7 @@ def _check_measured(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
             yield schedule.fault(
                 f"actuator.{name}.limits.{key}",
                 f"{show(known[key])} limits a measured value, and the schedule names no field for "
-                f"it; add {source} = {MEANING[source]} to [actuator.{name}]",
+                f"it; add {source} = {MEANING[source]} to [actuator.{name}], or remove {key}",
             )
 
 

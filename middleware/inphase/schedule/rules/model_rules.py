@@ -44,10 +44,11 @@ def _check_kind(schedule: Schedule) -> Iterator[ScheduleFault]:
     # a module has a class as `call`, and its weights beside it
     found = [f"{kind} = {show(getattr(policy, kind))}" for kind in _KINDS if getattr(policy, kind)]
     if len(found) != 1:
+        remedy = "keep one" if found else f"add call = {MEANING['call']}, or one of the others"
         yield schedule.fault(
             "policy",
             f"exactly one of call, model and remote is needed, got {', '.join(found) or 'none'}; "
-            f"give one",
+            f"{remedy}",
             tuple(f"policy.{kind}" for kind in _KINDS),
         )
 

@@ -110,7 +110,8 @@ def _check_history(schedule: Schedule) -> Iterator[ScheduleFault]:
         yield schedule.fault(
             "policy.history",
             f"{policy.history} frames, one in every {policy.every} cycles, reach back over "
-            f"{policy.history_cycles} cycles; give a history of at most {_HISTORY_CYCLES_MAX}",
+            f"{policy.history_cycles} cycles, more than {_HISTORY_CYCLES_MAX}; give at most "
+            f"{_HISTORY_CYCLES_MAX // policy.every + 1}",
         )
 
 

@@ -83,10 +83,13 @@ def _check_latency(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
     sensor = schedule.sensor[name]
     every, latency = sensor.every, sensor.latency_cycles
     if not sensor.free_running and latency >= every:
+        # a trigger that is after the read deadline needs a cycle more
+        least = 1 if sensor.trigger_ns >= schedule.cycle.read_deadline_ns else 0
+        lower = f"at most {every - 1}, or " if every - 1 >= least else ""
         yield schedule.fault(
             f"sensor.{name}.latency_cycles",
             f"{latency} is not below every = {every}: the next trigger would fire before the "
-            f"sample of the last one is due; give at most {every - 1}, or every = {latency + 1}",
+            f"sample of the last one is due; give {lower}every = {latency + 1} or more",
         )
 
 
@@ -96,10 +99,11 @@ def _check_trigger(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
     if sensor.free_running:
         return
     if sensor.latency_cycles == 0 and sensor.trigger_ns >= cycle.read_deadline_ns:
+        every = " with every = 2 or more" if sensor.every == 1 else ""
         yield schedule.fault(
             f"sensor.{name}.trigger_us",
-            f"{sensor.trigger_us} us is not before read_deadline_us = "
-            f"{cycle.read_deadline_us} us; trigger earlier, read later, or give latency_cycles",
+            f"{sensor.trigger_us} us is not before read_deadline_us = {cycle.read_deadline_us} us; "
+            f"trigger earlier, read later, or give latency_cycles = 1{every}",
         )
     elif sensor.trigger_ns >= cycle.period_ns:
         yield schedule.fault(
@@ -119,7 +123,7 @@ def _check_age(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
             f"sensor.{name}.max_age_ms",
             f"{sensor.max_age_ms:g} ms is less than the age of {oldest_ns / 1e6:g} ms that a "
             f"sample reaches before the next one is due (every = {every}, latency_cycles = "
-            f"{latency}): it would be MISSING in between; give more",
+            f"{latency}): it would be MISSING in between; give {oldest_ns / 1e6:g} or more",
         )
 
 
