@@ -10,7 +10,7 @@
 # make vm-test: the tests that need a kernel's own devices, in a virtual machine (tests/vm/README.md)
 # make bare-test: both commands on bare Debian systems, by a user and by root (tests/bare/README.md)
 # make first-hour: counts what a person types on a bare system, up to three goals (tests/bare/README.md)
-# make models-test: new schedules for models of other people's packages (tests/models/README.md)
+# make models-test: new schedules for models of other people's packages (tests/other_models/README.md)
 # make wheel: the package for an index, in dist; auditwheel names the systems that it runs on
 # make bench: the figures of benches/README.md, beside their yardsticks; wants a quiet machine
 PYTHON ?= python3
@@ -164,6 +164,17 @@ bare-test:
 
 first-hour: wheel
 	$(PYTHON) tests/bare/first_hour.py
+
+models-test: build/models/installed
+	build/models/bin/python tests/other_models/run.py
+
+# a third environment: the package, and models of other packages as files
+build/models/installed: pyproject.toml $(NATIVE) $(PACKAGE)
+	@echo "Set-up of build/models: fetches MuJoCo and 250 MB of models, and builds the C core."
+	@test -x build/models/bin/python || $(PYTHON) -m venv build/models
+	$(call pip_install,build/models/bin/python,'.[sim$(comma)gym]')
+	$(call pip_install,build/models/bin/python,--no-deps robosuite gymnasium-robotics dm_control)
+	@touch $@
 
 wheel: .venv/installed
 	rm -rf build/wheel dist

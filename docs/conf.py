@@ -21,6 +21,7 @@ include_patterns = [
     "tests/*.md",
     "tests/vm/README.md",
     "tests/bare/README.md",
+    "tests/other_models/README.md",
 ]
 exclude_patterns = [".*", "build", "dist", "**/templates"]
 

@@ -21,7 +21,7 @@ from inphase.world.mujoco.motors import model_with_motors
 from inphase.world.mujoco.survey import ModelMotor, survey
 from inphase.world.mujoco.world import MujocoWorld
 
-_TRIED_CYCLES = 100
+_TRIED_CYCLES = 30
 _SMALLER = (1, 2, 4, 8)
 """parts of the model's own physics step that are tried, until the world does not diverge"""
 
