@@ -46,7 +46,7 @@ FUZZ_SECONDS ?= 120
 CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))) \
     $(addsuffix /clang-[12]?,$(subst :, ,$(PATH))))))
 
-WORLD_TESTS := tests/test_world.py tests/test_timing_model.py tests/test_randomisation.py
+WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_model.py tests/test_randomisation.py
 
 .PHONY: demo test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
     bare-test first-hour models-test wheel bench clean always

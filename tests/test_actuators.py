@@ -5,6 +5,7 @@ The world of a schedule is held against the same model that is stepped here by `
 controls that are computed here by hand.
 """
 
+import contextlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from inphase import schedule
+from inphase.emulation import WallWorld
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
@@ -344,6 +346,82 @@ def test_an_actuator_moves_as_mj_step_alone_moves_it(tmp_path: Path, name: str) 
     assert moved > 1e-3, "something moves"
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_an_actuator_moves_alike_in_real_time(tmp_path: Path, name: str) -> None:
+    """The world of --simulate, whose time the test makes."""
+    kind = KINDS[name]
+    described = written(tmp_path, kind.xml, kind.mode, kind.gains)
+    with contextlib.closing(WallWorld(described.path)) as world:
+        world.begin([])
+        model, data, number = alone(kind, described)
+        now_ns = world.start_ns
+        for cycle in range(40):
+            command = kind.start + 0.01 * cycle if kind.mode != "switch" else float(cycle > 20)
+            world.command(0, [command], now_ns)
+            now_ns += 5_000_000
+            world.advance(now_ns)
+            data.ctrl[number] = kind.control(command)
+            mujoco.mj_step(model, data, 5)
+            ours = world.world.data.qpos
+            np.testing.assert_allclose(ours, data.qpos, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["position with a filter", "intvelocity", "0 to 255"])
+def test_a_drive_that_was_off_holds_where_it_is_switched_on(tmp_path: Path, name: str) -> None:
+    kind = KINDS[name]
+    described = written(tmp_path, kind.xml, kind.mode)
+    with contextlib.closing(WallWorld(described.path)) as world:
+        world.begin([])
+        data, now_ns = world.world.data, world.start_ns
+        world.switch(0, [0], on=False)
+        for _ in range(300):
+            now_ns += 1_000_000
+            world.advance(now_ns)
+        assert data.qpos[0] > 0.5, "it falls"
+        data.qvel[:] = 0
+        world.switch(0, [0], on=True)
+        fallen = float(data.qpos[0])
+        mujoco.mj_forward(world.world.model, data)
+        assert data.actuator_force[0] == pytest.approx(0, abs=1e-9), "it begins with no force"
+        for _ in range(1000):
+            now_ns += 1_000_000
+            world.advance(now_ns)
+        sag = 2.5 / 16  # N m, and N m/rad
+        assert abs(data.qpos[0] - fallen) < sag
+
+
+def test_controls_are_found_behind_an_actuator_that_has_several(tmp_path: Path) -> None:
+    """An orientation has three."""
+    turns = '<orientation name="turns" joint="ball" kp="2" kv="1"/>'
+    described = written(tmp_path, '<position name="a" joint="one" kp="20" kv="1"/>', other=turns)
+
+    def rising(frame: Frame) -> list[float]:
+        return [min(0.6, 0.4 + 0.01 * frame.cycle)]
+
+    with LockStep(described, call=rising, digest=False) as robot:
+        frames = [robot.step().copy() for _ in range(200)]
+        world: Any = robot.world
+        assert world.data.ctrl[:3].tolist() == [0, 0, 0]
+        assert world.data.ctrl[3] == pytest.approx(0.6)
+    assert abs(frames[-1]["joints"].value["place"][0] - 0.6) < 0.2
+
+
+def test_a_knob_of_a_drives_stiffness_keeps_the_meaning_of_its_control(tmp_path: Path) -> None:
+    described = written(tmp_path, KINDS["0 to 255"].xml)
+    knobs = {"world.actuator.a.kp": 32.0}
+    with LockStep(described, call=lambda _: None, randomise=knobs, digest=False) as robot:
+        world: Any = robot.world
+        assert world.model.actuator_gainprm[0][0] == 0.25
+        assert world.model.actuator_biasprm[0][:2].tolist() == [0, -32]
+        assert world.data.ctrl[0] == pytest.approx(128 * 0.4)
+        paths = world.knobs.paths()
+    assert "world.actuator.a.kv" in paths
+    described = written(tmp_path, KINDS["motor"].xml, "effort")
+    with LockStep(described, call=lambda _: None, digest=False) as robot:
+        world = robot.world
+        assert not [path for path in world.knobs.paths() if path.endswith((".kp", ".kv"))]
+
+
 # ---- what is refused, and what its advice leads to -----------------------------------------------
 
 MADE = {
@@ -386,6 +464,11 @@ REFUSED: dict[str, tuple[str, str, str, str]] = {
     "a user's dynamics": (
         f'<general {GENERAL} dyntype="user" actdim="1"/>', "effort", "", "of type user",
     ),
+    "a controller": ('<pid name="a" joint="one" kp="9"/>', "position", "", "type pid"),
+    "a DC motor": (
+        '<dcmotor name="a" joint="one" motorconst="0.05" resistance="2"/>', "effort", "",
+        "type dcmotor",
+    ),
     "a short memory": (
         '<position name="a" joint="one" kp="20" delay="0.003" nsample="3"/>', "position", "",
         "keeps 3 controls for its delay of 3 ms",
@@ -397,13 +480,6 @@ REFUSED: dict[str, tuple[str, str, str, str]] = {
         '<motor name="a" joint="one"/>', "effort", "", "; remove <flag actuation",
     ),
 }  # fmt: skip
-if hasattr(mujoco.mjtGain, "mjGAIN_PID"):  # since MuJoCo 4
-    REFUSED["a controller"] = ('<pid name="a" joint="one" kp="9"/>', "position", "", "type pid")
-if hasattr(mujoco.mjtDyn, "mjDYN_DCMOTOR"):
-    REFUSED["a DC motor"] = (
-        '<dcmotor name="a" joint="one" motorconst="0.05" resistance="2"/>', "effort", "",
-        "type dcmotor",
-    )  # fmt: skip
 OPTIONS = {
     "a disabled group": '<option timestep="0.001" actuatorgroupdisable="3"/>',
     "no actuation": '<option timestep="0.001"><flag actuation="disable"/></option>',
@@ -449,8 +525,6 @@ def test_every_advice_of_a_refused_actuator_makes_one_that_runs(tmp_path: Path, 
 def test_a_sensor_of_the_model_with_a_delay_of_its_own_is_refused(
     tmp_path: Path, what: str
 ) -> None:
-    if not hasattr(mujoco.MjModel, "sensor_interval"):
-        pytest.skip(f"MuJoCo {mujoco.__version__} has no delays of sensors")
     given = {"delay": 'delay="0.002" nsample="4"', "interval": 'interval="0.002"'}[what]
     described = written(tmp_path, MADE["position"])
     path = described.path

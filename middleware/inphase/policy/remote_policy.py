@@ -30,7 +30,6 @@ from inphase.errors import WireError
 from inphase.frames import store
 from inphase.frames.frame import Frame
 from inphase.frames.message import Form, Writer, describe
-from inphase.frames.record_layout import REASONS
 from inphase.host import zmtp
 from inphase.policy.remote_listener import Listener, RemoteConnection
 from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, READY, REFUSED

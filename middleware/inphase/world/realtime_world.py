@@ -34,7 +34,7 @@ from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
 from inphase.world import stand_in_channel
 from inphase.world.mujoco import package as mujoco_package
-from inphase.world.mujoco.drives import TorqueSwitch, actuators, control_of
+from inphase.world.mujoco.drives import TorqueSwitch, control_of
 from inphase.world.mujoco.world import MujocoWorld
 from inphase.world.stand_in_channel import State
 from inphase.world.stand_in_server import StandInServer
@@ -81,7 +81,7 @@ class WallWorld:
         self._told_ns = _BEHIND_NS
         self._warned = self._warnings()
         self._cells = [_cells(self.world, index) for index in range(len(self.plan.sensors))]
-        stand_in_channel.check_size(actuators(self.world.model), len(self._numbers))
+        stand_in_channel.check_size(self.world.model.nactuator, len(self._numbers))
         self._stand_ins = StandInServer(self, channel)
         self.start_ns = self.due_ns = self._tick_ns = time.monotonic_ns()
 

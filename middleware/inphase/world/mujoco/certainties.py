@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from inphase.errors import ScheduleFault
 from inphase.plan.actuator_plan import ActuatorPlan
-from inphase.world.mujoco.drives import actuators, control_of, output_of
+from inphase.world.mujoco.drives import control_of, output_of
 from inphase.world.mujoco.package import package
 from inphase.world.mujoco.world import MujocoWorld
 
@@ -195,7 +195,7 @@ class Certainties:
             )
         left = [
             self._name("ACTUATOR", number)
-            for number in sorted(set(range(actuators(model))) - ours)
+            for number in sorted(set(range(model.nactuator)) - ours)
             if self._moved[number] - driven
             and {int(model.dof_treeid[dof]) for dof in self._moved[number]} <= trees
         ]
@@ -253,7 +253,7 @@ def _subtree(model: Any, body: int) -> set[int]:
 def _moved_dofs(model: Any, data: Any) -> list[set[int]]:
     """Per actuator the degrees of freedom that its force acts on."""
     found = []
-    for number in range(actuators(model)):
+    for number in range(model.nactuator):
         row = output_of(model, number)
         first, count = int(data.moment_rowadr[row]), int(data.moment_rownnz[row])
         columns: NDArray[np.int32] = data.moment_colind[first : first + count]

@@ -364,27 +364,19 @@ def _name(kinds: Any, value: int) -> str:
         return f"{int(value)}"
 
 
-def actuators(model: Any) -> int:
-    """How many actuators a model has; since MuJoCo 4 an actuator may have several controls."""
-    return int(getattr(model, "nactuator", model.nu))
-
-
 def control_of(model: Any, number: int) -> int:
-    """The place of an actuator's first control."""
-    places = getattr(model, "actuator_ctrladr", None)
-    return number if places is None else int(places[number])
+    """The place of an actuator's first control: some have several."""
+    return int(model.actuator_ctrladr[number])
 
 
 def output_of(model: Any, number: int) -> int:
     """The place of its first length, and of its first gear."""
-    places = getattr(model, "actuator_outadr", None)
-    return number if places is None else int(places[number])
+    return int(model.actuator_outadr[number])
 
 
 def _delayed(model: Any, number: int) -> int:
     """Controls that MuJoCo keeps for an actuator's delay; 0: it acts at once."""
-    history = getattr(model, "actuator_history", None)
-    return 0 if history is None else int(history[number][0])
+    return int(model.actuator_history[number][0])
 
 
 class TorqueSwitch:
@@ -397,7 +389,7 @@ class TorqueSwitch:
         self._model = model
         self._gains = model.actuator_gainprm.copy()
         self._biases = model.actuator_biasprm.copy()
-        self.loose = bytearray(actuators(model))
+        self.loose = bytearray(model.nactuator)
 
     def set(self, number: int, *, loose: bool) -> None:
         """One actuator."""

@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.world.mujoco.drives import actuators
-
 Values = list[float]
 
 
@@ -37,7 +35,7 @@ _KINDS = {
     "geom": ("geom", "ngeom"),
     "joint": ("joint", "njnt"),
     "site": ("site", "nsite"),
-    "actuator": ("actuator", ""),
+    "actuator": ("actuator", "nactuator"),
     "camera": ("camera", "ncam"),
     "light": ("light", "nlight"),
     "material": ("material", "nmat"),
@@ -150,9 +148,8 @@ class Knobs:
         return values[key]()
 
     def _names(self, kind: str) -> list[str]:
-        _, name = _KINDS[kind]
-        count = getattr(self._model, name) if name else actuators(self._model)
-        return [self._name(kind, number) for number in range(count)]
+        _, count = _KINDS[kind]
+        return [self._name(kind, number) for number in range(getattr(self._model, count))]
 
     def _name(self, kind: str, number: int) -> str:
         kinds = getattr(self._mujoco.mjtObj, f"mjOBJ_{_KINDS[kind][0].upper()}")

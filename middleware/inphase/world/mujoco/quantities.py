@@ -96,8 +96,8 @@ class Quantities:
     def _refuse_delay(self, number: int, name: str, key: str) -> None:
         """A sample has the stamp of its instant, and a delayed number is of an earlier one."""
         for what, instead in (("delay", "latency_ms"), ("interval", "every")):
-            given = getattr(self._model, f"sensor_{what}", None)
-            seconds = 0.0 if given is None else float(np.atleast_1d(given[number])[0])
+            given = getattr(self._model, f"sensor_{what}")[number]
+            seconds = float(np.atleast_1d(given)[0])
             if seconds > 0:
                 raise self._schedule.error(
                     key,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from inphase.errors import ScheduleError
-from inphase.world.mujoco.drives import Law, actuators, drive_of, takes
+from inphase.world.mujoco.drives import Law, drive_of, takes
 from inphase.world.mujoco.package import package, why_no_images
 
 MotorMode = Literal["position", "velocity", "effort"]
@@ -222,7 +222,7 @@ class _Surveyor:
         """The actuators that move a joint or a tendon, one for each."""
         found: list[ModelMotor] = []
         taken: set[tuple[str, str]] = set()
-        for number in range(actuators(self.model)):
+        for number in range(self.model.nactuator):
             law = Law(self.mujoco, self.model, number)
             part = self._part(number, law, joints)
             why = _refusal(law, part, taken)

@@ -21,7 +21,7 @@ from inphase.plan.plan import Plan
 from inphase.plan.sensor_plan import SensorPlan
 from inphase.schedule.simulation_tables import Source
 from inphase.world.mujoco.camera import Cameras, RenderedImage
-from inphase.world.mujoco.drives import Drives, actuators, control_of
+from inphase.world.mujoco.drives import Drives, control_of
 from inphase.world.mujoco.knobs import Knobs
 from inphase.world.mujoco.package import engine_of, package, why_no_images
 from inphase.world.mujoco.quantities import DERIVED, Quantities, places
@@ -178,8 +178,6 @@ class MujocoWorld:
         return shown or "none"
 
     def _count(self, kind: str) -> int:
-        if kind == "actuator":
-            return actuators(self.model)
         return int(getattr(self.model, f"n{_COUNTS.get(kind, kind)}"))
 
     # ---- episodes ------------------------------------------------------------------------
