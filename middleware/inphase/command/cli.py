@@ -334,6 +334,28 @@ def drivers(as_json: bool) -> None:
     screen().print(table)
 
 
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")
+def ports(as_json: bool) -> None:
+    """List the serial ports, with names that stay, USB ids, and the right that a port wants."""
+    from inphase.command import ports as serial_ports
+
+    found = serial_ports.all_ports()
+    if as_json:
+        print(json.dumps([port._asdict() for port in found]))
+        return
+    for port in found:
+        about = ", ".join(filter(None, (port.about, port.usb_id, port.serial_number)))
+        click.echo(f"{port.path}" + (f" ({port.device})" if port.path != port.device else ""))
+        click.echo(f"    {about or 'built in'}")
+        if port.remedy:
+            click.echo(f"    {port.remedy}")
+    if not found:
+        click.echo(
+            "no serial port; plug the adapter in, and look at: sudo dmesg --follow", err=True
+        )
+
+
 def _about(offer: Any) -> str:
     """Its first line about itself, or the reason why it cannot be imported."""
     try:
