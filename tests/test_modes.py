@@ -318,7 +318,7 @@ BAD = {
     "a safe value beyond the range": (
         ("effort", EFFORT, "", 4.0),
         "limits.effort",
-        "less than the 4 .*; give more",
+        "less than the 4 .*; give 4.0 or more",
     ),
     "a switch without a dwell": (("switch", {}), "limits.dwell_ms", "; add dwell_ms"),
     "a switch with a velocity": (

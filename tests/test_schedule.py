@@ -316,7 +316,7 @@ BAD = {
         "= 500", "= '30000:1001'", "cycle.rate_hz", ("'30000:1001'", '"30000/1001"'), "rate_hz"
     ),
     "period too long": Bad("= 500", "= 0.5", "cycle.rate_hz", ("2000000000 ns", "0.5")),
-    "period too short": Bad("= 500", "= 20_000", "cycle.rate_hz", ("50000 ns", "100000")),
+    "period too short": Bad("= 500", "= 20_000", "cycle.rate_hz", ("50000 ns", "give 1 to 10000")),
     "rate not finite": Bad("= 500", "= inf", "cycle.rate_hz", ("not finite", "inf")),
     "priority too high": Bad(
         "act_us = 1600", "act_us = 1600\npriority = 99", "cycle.priority", ("99", "98"), "priority"

@@ -12,6 +12,7 @@ from inphase.plan.feedback import FeedbackKind, kind_of, unit_of
 from inphase.plan.timing import home_of, is_triggered
 from inphase.schedule import Schedule, Sensor, channels, toml_position
 from inphase.schedule.document import show
+from inphase.schedule.duration import least_ms
 from inphase.schedule.inspection import Inspection
 from inphase.schedule.table import Incomplete, Unknown
 
@@ -286,7 +287,7 @@ def _check_safe(schedule: Schedule, declared: Declarations, name: str) -> Iterat
             yield schedule.fault(
                 f"actuator.{name}.limits.effort",
                 f"{one.effort:g} is less than the {one.safe:g} at which a ramp of the driver's "
-                f"channel {channel} ends; give more",
+                f"channel {channel} ends; give {abs(one.safe)} or more",
             )
             return
 
@@ -363,7 +364,7 @@ def _check_watchdog(
         yield schedule.fault(
             f"actuator.{name}.device",
             f"its watchdog of {watchdog.timeout_ns / 1e6:g} ms trips when one cycle of "
-            f"{period_ns / 1e6:g} ms is missed; make it longer than two cycles",
+            f"{period_ns / 1e6:g} ms is missed; give it {least_ms(2 * period_ns)} ms or more",
         )
 
 

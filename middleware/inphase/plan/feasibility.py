@@ -37,7 +37,7 @@ from inphase.errors import ScheduleFault
 from inphase.plan import timing as timings_of
 from inphase.plan.declarations import Declarations
 from inphase.plan.timing import CommandTiming, SampleTiming
-from inphase.schedule.duration import ms, us
+from inphase.schedule.duration import least_ms, ms, us
 from inphase.schedule.inspection import Inspection
 from inphase.schedule.rules import address_rules
 from inphase.schedule.table import Incomplete, Unknown
@@ -156,7 +156,7 @@ def _check_free_running(
             f"sensor.{name}.max_age_ms",
             f"{max_age_ns / 1e6:g} ms is less than the {ms(timing.typical_ns)} that device "
             f"{timing.device!r} states for a sample to come: it would always be MISSING; give "
-            f"{timing.typical_ns / 1e6:g} or more",
+            f"{least_ms(timing.typical_ns)} or more",
         )
 
 
@@ -269,7 +269,7 @@ def _check_silence(
             f"sensor.{timing.sensor}.max_age_ms",
             f"{sensor.max_age_ms:g} ms is less than the age of {ms(age_ns)} that a sample reaches "
             f"when one reply is missed: {timing.bus} is then quiet for the worst case of its "
-            f"exchanges, {us(worst_ns)}; give {age_ns / 1e6:g} or more, or make the worst case "
+            f"exchanges, {us(worst_ns)}; give {least_ms(age_ns)} or more, or make the worst case "
             f"shorter",
         )
 

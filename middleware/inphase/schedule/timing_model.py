@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from inphase.errors import ScheduleError, ScheduleFault
 from inphase.schedule import distribution, document, toml_position
 from inphase.schedule.distribution import Distribution
+from inphase.schedule.duration import most_ms
 from inphase.schedule.simulation_tables import (
     ActuatorTiming,
     HostTiming,
@@ -186,10 +187,10 @@ def _check_delay(
 ) -> Iterator[ScheduleFault]:
     if path not in entries:
         return
-    longest_ms = _EFFECTS_MAX * schedule.cycle.period_ns / _NS
-    if entries[path].high > longest_ms:
+    longest_ns = _EFFECTS_MAX * schedule.cycle.period_ns
+    if entries[path].high * _NS > longest_ns:
         yield fault(
             path,
             f"can be {entries[path].high:g} ms, more than {_EFFECTS_MAX} cycles; give at most "
-            f"{longest_ms:g}",
+            f"{most_ms(longest_ns)}",
         )

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from inphase.errors import ScheduleFault
 from inphase.schedule.document import show
+from inphase.schedule.duration import most_ms
 from inphase.schedule.expected import MEANING
 from inphase.schedule.inspection import Inspection
 from inphase.schedule.rules import limit_rules
@@ -120,5 +121,5 @@ def _check_hold(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
         yield schedule.fault(
             f"actuator.{name}.max_hold_ms",
             f"{actuator.max_hold_ms} ms is longer than the larger of 20 ms and 2 periods: "
-            f"a robot without commands must ramp; give at most {hold_max_ns / 1e6:g}",
+            f"a robot without commands must ramp; give at most {most_ms(hold_max_ns)}",
         )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from inphase.errors import ScheduleFault
+from inphase.schedule.duration import least_ms
 from inphase.schedule.expected import MEANING
 from inphase.schedule.inspection import Inspection
 from inphase.schedule.tables import Schedule, exact_period
@@ -77,5 +78,5 @@ def _check_guard(schedule: Schedule) -> Iterator[ScheduleFault]:
         yield schedule.fault(
             "guard.max_hold_ms",
             f"{max_hold_ms:g} ms are less than two cycles of {period_ns / 1e6:g} ms: a cycle that "
-            f"is late once would end the run; give {2 * period_ns / 1e6:g} or more",
+            f"is late once would end the run; give {least_ms(2 * period_ns)} or more",
         )

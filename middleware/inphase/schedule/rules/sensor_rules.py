@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from inphase.errors import ScheduleFault
 from inphase.schedule import toml_position
+from inphase.schedule.duration import least_ms
 from inphase.schedule.expected import MEANING
 from inphase.schedule.inspection import Inspection
 from inphase.schedule.rules import limit_rules
@@ -123,7 +124,7 @@ def _check_age(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
             f"sensor.{name}.max_age_ms",
             f"{sensor.max_age_ms:g} ms is less than the age of {oldest_ns / 1e6:g} ms that a "
             f"sample reaches before the next one is due (every = {every}, latency_cycles = "
-            f"{latency}): it would be MISSING in between; give {oldest_ns / 1e6:g} or more",
+            f"{latency}): it would be MISSING in between; give {least_ms(oldest_ns)} or more",
         )
 
 
