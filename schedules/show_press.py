@@ -3,14 +3,15 @@
 In lock step, over episodes of another seed than those that the network was trained in. From 3 s on,
 when the tip is on the board, "blind" is the same network that is told that the force is as wanted,
 and "held" the last command, for good. --live SECONDS runs in real time. --picture FILE
-draws one episode, and wants: pip install matplotlib, and for photographs a machine that draws off
-screen (EGL).
+draws one episode, and wants: pip install 'inphase[plot]', and for photographs a machine that draws
+off screen (EGL).
 """
 
 import argparse
 import contextlib
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from press_task import SETTLED_CYCLES, WANTED_N, Score, pressure, score
 
 import inphase
-from inphase.errors import WorldError
+from inphase.errors import WorldError, install
 from inphase.frame import Frame
 
 HERE = Path(__file__).resolve().parent
@@ -147,11 +148,13 @@ def show(policy: Without | None, seed: int, *, photographs: bool = False) -> Sho
 
 def draw(path: Path, seed: int) -> None:
     """Write a picture of what the network does, and of the force without."""
-    import matplotlib
-
+    try:
+        import matplotlib
+        from PIL import Image
+    except ImportError as error:
+        sys.exit(f"a picture needs {error.name}; {install('matplotlib')}")
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from PIL import Image
 
     network = show(None, seed, photographs=True)
     blind = show(Without("force"), seed)

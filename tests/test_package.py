@@ -22,6 +22,8 @@ MISSING = {
     "mujoco": "from inphase.world.mujoco.package import package; package()",
     "onnxruntime": "from inphase.command.cli import cli; cli(['check', 'schedules/press.toml'])",
     "gymnasium": "import inphase.gym",
+    "matplotlib": "import sys; sys.path.insert(0, 'schedules'); import show_press; "
+    "show_press.draw(None, 1)",
 }
 """module -> what wants it"""
 

@@ -10,6 +10,7 @@ EXTRAS = {
     "canopen": "can",
     "gpiod": "gpio",
     "gymnasium": "gym",
+    "matplotlib": "plot",
     "mujoco": "sim",
     "onnxruntime": "onnx",
     "pypylon": "pylon",
