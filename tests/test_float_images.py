@@ -44,9 +44,10 @@ def bound(
     folder: Path, data: bytes, field: tuple[int, ...] = (HEIGHT, WIDTH, 3), **more: str
 ) -> Asked:
     """The network as C runs it, with a camera's field of that shape."""
-    schedule = demo(folder, data, keys(inputs='{ image = ["joints.image"] }', **more))
+    schedule = demo(folder, data, keys(**({"inputs": '{ image = ["joints.image"] }'} | more)))
+    joints = [("position", (JOINTS,), "<f8"), ("velocity", (JOINTS,), "<f8")]
     dtypes = {
-        "joints": wire.sample_dtype([("count", (), "<f8"), ("image", field, "|u1")]),
+        "joints": wire.sample_dtype([*joints, ("image", field, "|u1")]),
         "wrench": wire.sample_dtype([("count", (), "<f8")]),
     }
     return Asked(schedule, model_binding.make(schedule, dtypes, {"arm": JOINTS}), dtypes)
@@ -150,11 +151,15 @@ def test_the_advice_for_an_image_makes_a_policy_that_runs(tmp_path: Path, name: 
          "policy.normalise.image", "remove its normalisation"),
         (network("float32", 1, 3, HEIGHT, WIDTH), {"images": "{ picture = { scale = 0.5 } }"},
          "policy.images.picture", "no such tensor in inputs"),
+        (models.network((2 * JOINTS, JOINTS)),
+         {"images": "{ obs = { scale = 0.5 } }",
+          "inputs": '{ obs = ["joints.position", "joints.velocity"] }'},
+         "policy.images.obs", "remove it from images"),
         (network("float32", 1, 3, HEIGHT, WIDTH),
          {"images": PLANAR, "normalise": "{ image = { mean = [0.5, 0.5] } }"},
          "policy.normalise.image", "mean has 2 numbers for 3"),
     ],
-    ids=["another size", "scaled bytes", "normalised bytes", "no such input", "two channels"],
+    ids=["another size", "scaled bytes", "normalised bytes", "no input", "no image", "two channels"],
 )  # fmt: skip
 def test_an_image_that_cannot_go_in_is_refused_at_its_key(
     tmp_path: Path, data: bytes, more: dict[str, str], key: str, words: str

@@ -241,6 +241,22 @@ def test_the_advice_for_a_state_that_is_not_bound_makes_a_policy_that_runs(
     stepped(load(path), 5)
 
 
+def test_an_input_beside_the_state_is_named_with_what_can_be_done(tmp_path: Path) -> None:
+    """As of an exporter that also wants to be told of every first step."""
+    made = onnx.load_model_from_string(recurrent("GRU"))
+    begins = helper.make_tensor_value_info("episode_starts", TensorProto.FLOAT, (1,))
+    made.graph.input.append(begins)
+    path = demo(tmp_path, "GRU", "")
+    path.with_name("policy.onnx").write_bytes(made.SerializeToString())
+    with pytest.raises(ScheduleError) as refused:
+        planning.make(load(path))
+    text = str(refused.value)
+    assert text.endswith(
+        '; add state = { h_in = "h_out" } to [policy], and say what goes in: inputs = '
+        '{ episode_starts = ["sensor.field"] }, or export the network without it'
+    ), text
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("runtime", ["c", "python"])
 def test_a_recurrent_network_moves_a_robot_on_the_wall_clock(runtime: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from inphase.models import normalisation, tensor
 from inphase.models.onnx_file import DOUBLE, FLOAT, UINT8, ModelPort
 from inphase.models.tensor import File, Pixels, Tensor, Wanted, refuse
-from inphase.schedule import Schedule
+from inphase.schedule import Schedule, toml_position
 from inphase.schedule.network_tables import ImageInput
 
 _TO_ONE = 1 / 255  # scale that makes pixels 0 to 1
@@ -29,6 +29,17 @@ def bind(schedule: Schedule, model: File, wanted: Wanted, port: ModelPort | None
     pixels = _pixels(schedule, model, wanted, layout, kind)
     parts = tuple(wanted.parts)
     return Tensor(wanted.name, kind, shape, parts, pixels=pixels)
+
+
+def refuse_key(schedule: Schedule, wanted: Wanted) -> None:
+    """Raise ScheduleError where `images` names a tensor that is no image."""
+    assert schedule.policy is not None
+    if wanted.what == "inputs" and wanted.name in schedule.policy.images:
+        raise schedule.error(
+            toml_position.format_path(("policy", "images", wanted.name)),
+            f"{wanted.name!r} takes {', '.join(part.name for part in wanted.parts)}, which is no "
+            f"image of uint8; remove it from images",
+        )
 
 
 def _shapes(wanted: Wanted, layout: str) -> list[tuple[int, ...]]:

@@ -184,6 +184,7 @@ def _bind(schedule: Schedule, model: File, wanted: Wanted) -> Tensor:
         port = tensor.port_of(schedule, model, ports, wanted.name, wanted.key)
     if wanted.image is not None:
         return image_tensor.bind(schedule, model, wanted, port)
+    image_tensor.refuse_key(schedule, wanted)
     mean, std = _normalisation(schedule, model, wanted)
     if port is None:
         return Tensor(wanted.name, FLOAT, (1, *wanted.shape), tuple(wanted.parts), mean, std)

@@ -69,11 +69,18 @@ def refuse_unbound(schedule: Schedule, model: Model) -> None:
     free = [port for port in model.outputs if port.name not in taken]
     states = _pairs(unbound, free)
     names = ", ".join(repr(port.name) for port in unbound)
-    fields = ", ".join(f'{port.name} = ["sensor.field"]' for port in unbound)
-    remedy = f"say what goes in: inputs = {{ {fields} }}"
-    if states and len(states) == len(unbound):
+    others = [port for port in unbound if port.name not in states] or unbound
+    fields = ", ".join(f'{port.name} = ["sensor.field"]' for port in others)
+    remedy = (
+        f"say what goes in: inputs = {{ {fields} }}, or export the network without "
+        f"{'it' if len(others) == 1 else 'them'}"
+    )
+    if states:
         both = ", ".join(f'{into} = "{out}"' for into, out in (policy.state | states).items())
-        remedy = f"if they are its state, add state = {{ {both} }} to [policy]; else {remedy}"
+        added = f"add state = {{ {both} }} to [policy]"
+        what = "it is its state" if len(states) == 1 else "they are its state"
+        alone = len(states) == len(unbound)
+        remedy = f"if {what}, {added}; else {remedy}" if alone else f"{added}, and {remedy}"
     elif any(_is_image(port) for port in unbound):
         remedy += ', and of an image images = { image = { layout = "NCHW", scale = ... } }'
     refuse(schedule, model, f"inputs that [policy] does not bind: {names}", remedy)
@@ -92,7 +99,7 @@ def _pairs(unbound: list[ModelPort], free: list[ModelPort]) -> dict[str, str]:
     for into in unbound:
         candidates = {port.name: port for port in left if _may_follow(into, port)}
         if not candidates:
-            return {}
+            continue
         alike = difflib.get_close_matches(into.name, candidates, n=1, cutoff=0.0)
         pairs[into.name] = alike[0]
         left.remove(candidates[alike[0]])
