@@ -159,7 +159,7 @@ def test_the_advice_for_an_image_makes_a_policy_that_runs(tmp_path: Path, name: 
          {"images": PLANAR, "normalise": "{ image = { mean = [0.5, 0.5] } }"},
          "policy.normalise.image", "mean has 2 numbers for 3"),
     ],
-    ids=["another size", "scaled bytes", "normalised bytes", "no input", "no image", "two channels"],
+    ids=["another size", "scaled bytes", "normalised bytes", "no input", "no image", "channels"],
 )  # fmt: skip
 def test_an_image_that_cannot_go_in_is_refused_at_its_key(
     tmp_path: Path, data: bytes, more: dict[str, str], key: str, words: str
