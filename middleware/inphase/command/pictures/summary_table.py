@@ -45,7 +45,7 @@ def _head(result: dict[str, Any]) -> Text:
     policy = result["policy"]
     head.append(
         f"policy: {policy['commands']} commands, {policy['missed']} missed, "
-        f"{policy['invalid']} refused {policy['reasons'] or ''}\n"
+        f"{policy['invalid']} refused{_reasons(policy['reasons'])}\n"
     )
     if policy["sandbox"] is not None:
         head.append(_sandbox_line(policy["sandbox"]))
@@ -59,6 +59,12 @@ def _head(result: dict[str, Any]) -> Text:
             continue  # it stands there
         head.append(f"- {event}\n", "yellow")
     return head
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    """Why cycles had no command, or one that was refused."""
+    words = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+    return f" ({words})" if words else ""
 
 
 def _distributions(result: dict[str, Any]) -> Table:

@@ -1,5 +1,6 @@
 """The verdict on a run, in words: did it do its job, which figure says so, and what to try next."""
 
+import math
 from typing import Any, NamedTuple
 
 from inphase.frames.meanings import REASONS
@@ -64,8 +65,8 @@ def _good(plan: Plan, result: dict[str, Any], *, is_virtual: bool) -> str:
         parts[0] += f", each within {ms(result['wake_late_ns']['max'])} of its time"
     if policy["commands"]:
         late = result["latch_to_command_ns"]
-        share = 100 * policy["commands"] / max(1, policy["commands"] + policy["missed"])
-        text = f"{share:.4g} % of the commands were in time"
+        share = policy["commands"] / max(1, policy["commands"] + policy["missed"])
+        text = f"{_percent(share)} of the commands were in time"
         if not is_virtual and late["count"]:
             due = ms(policy_notices.budget_ns(plan.schedule))
             text += f" (p99 {ms(late['p99'])}, due after {due})"
@@ -73,7 +74,8 @@ def _good(plan: Plan, result: dict[str, Any], *, is_virtual: bool) -> str:
     elif plan.schedule.policy is not None or plan.client_policy:
         parts.append("nothing was commanded")
     worst = min((_fresh(one) for one in result["sensors"].values()), default=1.0)
-    parts.append(f"every sensor was FRESH in {100 * worst:.4g} % of its frames or more")
+    fresh = "in each frame" if worst == 1 else f"in at least {_percent(worst)} of its frames"
+    parts.append(f"every sensor was FRESH {fresh}")
     return f"good: {'; '.join(parts)}"
 
 
@@ -91,6 +93,11 @@ def _machine(result: dict[str, Any]) -> list[Finding]:
         f"close other programs, {rights}or give a lower rate_hz"
     )
     return _graded(skipped + overruns, cycles, _FAIR_OF_GRID, _BAD_OF_GRID, text)
+
+
+def _percent(share: float) -> str:
+    """A share, never rounded up: 100 % is all."""
+    return f"{math.floor(share * 1e4) / 100:g} %"
 
 
 def _fresh(sensor: dict[str, Any]) -> float:

@@ -106,8 +106,9 @@ def motion_tables(rig: Rig, feedback: str, reach: float) -> tuple[str, str]:
     """Limits that let one command ask for the whole way: what stops it is not the limiter."""
     most = 10 * reach
     bounds = _bounds_of(rig, "position")
-    limits = {
-        "position": [[max(-most, one.low), min(most, one.high)] for one in bounds] or [-most, most],
+    per_joint = [[max(-most, one.low), min(most, one.high)] for one in bounds]
+    limits: dict[str, Any] = {
+        "position": per_joint or [-most, most],
         "velocity": 1e4 * reach,
         "acceleration": 1e10 * reach,
         "step": 2 * reach,
