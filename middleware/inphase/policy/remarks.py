@@ -20,6 +20,7 @@ _TRACEBACKS = 3
 _NO_FIELD = "no field of name"  # NumPy's words, of a structured array
 _PACKAGE = Path(__file__).resolve().parent.parent
 _INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+_GOOD = ("FRESH", "HELD")
 _SHOWN = 60
 """letters of a value"""
 _OF_MODULES = {
@@ -46,13 +47,16 @@ class Remarks:
         self._said: set[object] = set()
 
     def no_command(self, answer: Any, frame: Frame) -> None:
-        """The policy returned something that is no command: None, or of the wrong shape."""
+        """The policy returned something that is no command: None, or of the wrong shape.
+
+        None is told only where every sample was good: a policy may wait for its sensors.
+        """
         wanted = wanted_of(frame, self._described)
         if answer is not None:
             self._once(
                 "shape", f"policy returned {_seen(answer)} in cycle {frame.cycle}; return {wanted}"
             )
-        elif all(sample.sequence >= 0 for sample in frame.samples.values()):
+        elif all(sample.status in _GOOD for sample in frame.samples.values()):
             self._once(
                 "silent",
                 f"policy returned None in cycle {frame.cycle}, which is no command: the robot "

@@ -127,16 +127,14 @@ def slow(schedule: Schedule, inference: dict[str, int] | None, *, is_virtual: bo
         return ""
     if not is_slow(schedule, inference["p50"]):
         return ""
+    took, due = milliseconds(inference["p50"]), milliseconds(budget_ns(schedule))
+    remedy = f"make it quicker, or {advice(schedule, inference['p90'])}"
     if is_virtual:
         return (
-            f"policy took {milliseconds(inference['p50'])} (median, on this machine), and on the "
-            f"robot its command is due {milliseconds(budget_ns(schedule))} after its frame: "
-            f"virtual time waited for it, a robot will not; {advice(schedule, inference['p90'])}"
+            f"policy took {took} (median, on this machine), and on the robot its command is due "
+            f"{due} after its frame: virtual time waited for it, a robot will not; {remedy}"
         )
-    return (
-        f"policy takes {milliseconds(inference['p50'])} (median), and its command is due "
-        f"{milliseconds(budget_ns(schedule))} after its frame: {advice(schedule, inference['p90'])}"
-    )
+    return f"policy takes {took} (median), and its command is due {due} after its frame: {remedy}"
 
 
 def advice(schedule: Schedule, took_ns: int) -> str:
@@ -157,7 +155,7 @@ def advice(schedule: Schedule, took_ns: int) -> str:
         keys["every"] = every
     keys["latency_cycles"] = latency
     given = ", ".join(f"{key} = {value}" for key, value in keys.items())
-    return f"make it quicker, or give [policy] {given} (middleware/POLICIES.md)"
+    return f"give [policy] {given} (middleware/POLICIES.md)"
 
 
 def milliseconds(nanoseconds: int) -> str:
