@@ -38,3 +38,95 @@ def test_one_in_a_million_is_not_all(made: Made) -> None:
     (text,) = verdict.of(plan, result, [])
     assert "99.99 % of the commands were in time" in text
     assert text.endswith("FRESH in at least 99.99 % of its frames")
+
+
+def test_cycles_that_were_left_out_are_told_also_by_a_good_verdict(made: Made) -> None:
+    plan, result = made
+    result["skipped"] = 2
+    (text,) = verdict.of(plan, result, [])
+    assert text.startswith("good: 50 cycles ran, 2 were left out; ")
+
+
+def on_the_wall_clock(result: dict[str, Any], cycles: int = 10_000) -> dict[str, Any]:
+    """A run of so many cycles in which nothing went wrong."""
+    result.pop("digest")
+    status = dict.fromkeys(result["sensors"]["joints"]["status"], 0)
+    for sensor in result["sensors"].values():
+        sensor["status"] = status | {"FRESH": cycles}
+    counts = {"commands": cycles, "missed": 0, "invalid": 0, "reasons": {}}
+    return result | {
+        "cycles": cycles,
+        "policy": result["policy"] | counts,
+        "wake_late_ns": quantiles(20_000),
+        "latch_to_command_ns": quantiles(200_000),
+        "inference_ns": quantiles(100_000),
+        "realtime": result["realtime"] | {"granted": True},
+    }
+
+
+def quantiles(value: int) -> dict[str, int]:
+    return dict.fromkeys(("count", "min", "p50", "p90", "p99", "p999", "max"), value)
+
+
+def missing(result: dict[str, Any], count: int, reason: str = "silent") -> dict[str, Any]:
+    """So many cycles of it had no command."""
+    policy = result["policy"] | {
+        "commands": result["cycles"] - count,
+        "missed": count,
+        "reasons": {reason: count},
+    }
+    return result | {"policy": policy}
+
+
+def test_a_policy_that_is_too_slow_is_told_with_its_time_and_the_keys(made: Made) -> None:
+    plan, result = made
+    slow = missing(on_the_wall_clock(result), 5_700) | {"inference_ns": quantiles(10_100_000)}
+    overall, text = verdict.of(plan, slow, [])
+    assert overall == "not good, with one thing to look at:"
+    assert text.startswith("57 % of the cycles had no command (silent 5700): ")
+    assert "policy takes 10.1 ms (median), and its command is due 0.4 ms after its frame" in text
+    assert "[policy] every = 7, latency_cycles = 7" in text
+
+
+def test_a_quick_policy_that_waited_for_a_core_is_not_blamed(made: Made) -> None:
+    plan, result = made
+    waited = missing(on_the_wall_clock(result), 300) | {"latch_to_command_ns": quantiles(2_600_000)}
+    overall, text = verdict.of(plan, waited, [])
+    assert overall == "fair, with one thing to look at:"
+    assert "the policy itself takes 0.1 ms" in text and "2.6 ms after the frame" in text
+    assert "it waited for a core. Try: close other programs" in text
+    assert "quicker" not in text
+
+
+def test_a_busy_machine_and_a_late_sensor_are_told_with_figures_and_what_to_try(made: Made) -> None:
+    plan, result = made
+    busy = on_the_wall_clock(result) | {"skipped": 300, "wake_late_ns": quantiles(9_800_000)}
+    busy["realtime"]["granted"] = False
+    busy["sensors"]["wrench"]["status"] |= {"FRESH": 9_580, "LATE": 420}
+    overall, machine, sensor = verdict.of(plan, busy, [])
+    assert overall == "not good, with 2 things to look at:"
+    assert (
+        "300 cycles were left out" in machine and "up to 9.8 ms late, for cycles of 2 ms" in machine
+    )
+    assert "`inphase check SCHEDULE` prints how" in machine
+    assert sensor.startswith("sensor wrench was FRESH in 95.8 % of its frames (LATE 420): a sample")
+    assert "may take 1.3 ms. Try: `inphase explain LATE`" in sensor
+
+
+def test_a_sensor_that_is_held_between_its_samples_is_not_late(made: Made) -> None:
+    plan, result = made
+    slow = on_the_wall_clock(result)
+    slow["sensors"]["wrench"]["status"] |= {"FRESH": 2_500, "HELD": 7_500}
+    (text,) = verdict.of(plan, slow, [])
+    assert text.startswith("good: all 10000 cycles ran, each within 0.02 ms of its time; ")
+
+
+def test_a_shortfall_and_a_latch_are_never_good(made: Made) -> None:
+    plan, result = made
+    latched = on_the_wall_clock(result) | {"latched": "offline"}
+    shortfall = "sensor wrench was never FRESH (LATE 10000): ..."
+    assert verdict.of(plan, latched, [shortfall]) == [
+        "not good, with 2 things to look at:",
+        shortfall,
+        "motion is latched (offline): `inphase explain offline`",
+    ]

@@ -60,7 +60,10 @@ def _graded(wrong: int, total: int, fair: float, bad: float, text: str) -> list[
 
 def _good(plan: Plan, result: dict[str, Any], *, is_virtual: bool) -> str:
     cycles, policy = result["cycles"], result["policy"]
-    parts = [f"all {cycles} cycles ran"]
+    skipped = result["skipped"]
+    parts = [
+        f"{cycles} cycles ran, {skipped} were left out" if skipped else f"all {cycles} cycles ran"
+    ]
     if not is_virtual:
         parts[0] += f", each within {ms(result['wake_late_ns']['max'])} of its time"
     if policy["commands"]:
