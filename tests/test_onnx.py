@@ -569,7 +569,7 @@ MISFITS: dict[str, tuple[bytes | None, str, str, str]] = {
             [port("obs", "int64", (1, 12))],
             [port("action", "int64", (1, 12))],
         ),
-        keys(), "policy.model", "input 'obs' is of type 7; export it as float32 or float64",
+        keys(), "policy.model", "input 'obs' is of int64; export it as float32 or float64",
     ),
     "an open dimension": (
         network((12, 4, 6), batch=("a", "b")), keys(), "policy.model", "['a', 'b', 12]",

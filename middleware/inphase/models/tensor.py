@@ -10,7 +10,20 @@ from inphase.models import onnx_file, safetensors_file
 from inphase.models.onnx_file import DOUBLE, FLOAT, UINT8, ModelPort
 from inphase.schedule import Schedule, toml_position
 
-TYPES = {FLOAT: "float32", DOUBLE: "float64", UINT8: "uint8"}
+TYPES = {
+    FLOAT: "float32",
+    DOUBLE: "float64",
+    UINT8: "uint8",
+    3: "int8",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    8: "string",
+    9: "bool",
+    10: "float16",
+    16: "bfloat16",
+}
+"""of TensorProto.DataType: names for a person"""
 
 File = onnx_file.Model | safetensors_file.Weights
 
