@@ -118,6 +118,22 @@ def test_one_fresh_sample_is_enough(tmp_path: Path) -> None:
     assert (result["sensors"]["wrench"]["status"]["FRESH"], exit_code(result)) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("fault", "status", "is_of_time"),
+    [
+        (Fault("nan", "wrench", 10, 200), "INVALID", False),
+        (Fault("silent", "wrench", 10, 200), "MISSING", True),
+    ],
+)
+def test_a_verdict_says_how_long_samples_take_where_they_come_too_late(
+    tmp_path: Path, fault: Fault, status: str, is_of_time: bool
+) -> None:
+    result = run(tmp_path, here, fault)
+    (told,) = [text for text in result["verdict"] if text.startswith("sensor wrench was FRESH")]
+    assert f"{status} " in told and f"`inphase explain {status}`" in told
+    assert ("from its trigger" in told) == is_of_time
+
+
 # ---- joints that do not follow -------------------------------------------------------------------
 
 JAMMED = MODEL.replace('damping="0.4" armature="0.01"', 'damping="0.4" armature="1e6"')

@@ -15,6 +15,8 @@ _FAIR_OF_GRID, _BAD_OF_GRID = 0.002, 0.02
 _FEW = 5
 """so many always may, as the first frames before a sample came"""
 _NOT_DUE = "HELD"
+_IN_TIME = ("LATE", "MISSING")
+"""statuses of a sensor about which the time that its samples take says something"""
 
 
 class Finding(NamedTuple):
@@ -121,9 +123,10 @@ def _sensors(plan: Plan, result: dict[str, Any], shortfalls: list[str]) -> list[
         fresh = status.pop("FRESH")
         counts = ", ".join(f"{name} {count}" for name, count in status.items() if count)
         worst = max(status, key=lambda name: status[name])
+        taking = _taking(plan, sensor, one) if worst in _IN_TIME else ""
         text = (
             f"sensor {sensor.name} was FRESH in {100 * _fresh(one):.3g} % of its frames "
-            f"({counts}){_taking(plan, sensor, one)}. Try: `inphase explain {worst}`"
+            f"({counts}){taking}. Try: `inphase explain {worst}`"
         )
         found += _graded(due - fresh, due, _FAIR, _BAD, text)
     return found
