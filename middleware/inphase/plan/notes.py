@@ -83,7 +83,9 @@ def _watchdog(cycle: Cycle, actuator: ActuatorPlan) -> list[str]:
     if watchdog is None:
         return [
             f"actuator {actuator.name} has no watchdog, and its driver declares no bytes for "
-            f"the guard: should the runtime die, nothing stops it; a run is refused"
+            f"the guard: should the runtime die, nothing stops it. A run on the robot is refused "
+            f"(run --simulate, --lockstep and --observe are not); give its device a driver with "
+            f"a watchdog or bytes for the guard (drivers/README.md)"
         ]
     if watchdog.timeout_ns < cycle.resumed_after_ns:
         return [
