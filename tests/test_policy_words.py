@@ -13,6 +13,7 @@ from inphase.episodes.lockstep import LockStep, sum_up
 from inphase.errors import ScheduleError
 from inphase.frames.frame import Frame
 from inphase.policy.words_line import WordsLine, say_to
+from inphase.runtime.summary import exit_code
 from inphase.runtime.words import policy_notices
 from inphase.testing.fixtures import MakeLockStep
 from peers import BOUND_S
@@ -96,6 +97,29 @@ def start(frame):
 
 def device(frame):
     open("/dev/ptmx", "r+b")
+
+
+def infinite(frame):
+    return here(frame) + float("inf")
+
+
+def leaves(frame):
+    import sys
+
+    sys.exit(0)
+
+
+class Driver:
+    def drive(self, frame):
+        return here(frame)
+
+
+gain = 0.5
+
+
+class Leaver:
+    def __init__(self):
+        raise SystemExit
 """
 SAID = {
     "five": ["an array of shape (5,) in cycle 0", "an array of shape (6,), arm 6 [rad]", '{"arm"'],
@@ -103,7 +127,9 @@ SAID = {
     "other": ["a dict {'leg': an array of shape (6,)}", '{"arm": ...}'],
     "part": ["a dict {'arm': an array of shape (5,)}"],
     "none": ["returned None", "shape (6,)", 'frame["joints"]["position"] to stay'],
-    "not_a_number": ["NaN for channel 0 of actuator arm", "return finite numbers"],
+    "not_a_number": ["NaN or infinity for channel 0 of actuator arm", "return finite numbers"],
+    "infinite": ["NaN or infinity for channel 0 of actuator arm", "return finite numbers"],
+    "leaves": ["SystemExit in cycle 0", "return a command or None, and exit nowhere"],
     "far": [
         "channel 0 of actuator arm",
         "0.004 rad away",
@@ -160,13 +186,36 @@ def test_in_lock_step_a_mistake_is_told_once(
     assert [record.getMessage() for record in caplog.records if record.name == "inphase"] == [text]
 
 
-@pytest.mark.parametrize("name", ["five", "sensor", *CONFINED])
+@pytest.mark.parametrize("name", ["five", "sensor", "leaves", *CONFINED])
 def test_a_confined_policy_is_told_the_right_that_it_lacks(
     make: Callable[..., Path], name: str
 ) -> None:
     with LockStep(load(make(name)), isolate=True) as robot:
         robot.run(20)
         one_with(robot.messages, {**SAID, **CONFINED}[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Driver", r"is an object of Driver.*; give Driver a method __call__\(self, frame\)"),
+        ("gain", "is of type float, .*; name a function of a frame"),
+        ("Leaver", r"cannot be constructed: SystemExit\(\)"),
+    ],
+)
+def test_what_is_no_policy_is_refused_with_what_it_is(
+    make: Callable[..., Path], name: str, words: str
+) -> None:
+    with pytest.raises(ScheduleError, match=words):
+        LockStep(load(make(name)))
+
+
+def test_a_policy_that_exits_ends_no_run_with_0(make: Callable[..., Path]) -> None:
+    with LockStep(load(make("leaves"))) as robot:
+        robot.run(CYCLES)
+        result = sum_up(robot)
+    assert result["policy"]["reasons"] == {"raised": CYCLES}
+    assert exit_code(result) == 7
 
 
 def test_a_good_policy_is_not_remarked_upon(make: Callable[..., Path]) -> None:

@@ -26,7 +26,16 @@ from inphase.policy.command_buffer import make_buffer
 from inphase.policy.isolated import ANSWER, NUMBER
 from inphase.policy.remarks import Remarks
 from inphase.policy.remote_socket import RemoteSocket
-from inphase.policy.turn import Turn, binding_of, every, make_turn, network_of, runs_in_c, valid_ns
+from inphase.policy.turn import (
+    Ended,
+    Turn,
+    binding_of,
+    every,
+    make_turn,
+    network_of,
+    runs_in_c,
+    valid_ns,
+)
 from inphase.policy.words_line import say_to
 from inphase.schedule import Schedule
 
@@ -135,7 +144,7 @@ def serve_lockstep(
 def _end(*_: object) -> None:
     """SIGTERM; a second one must not disturb the end."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.exit(0)
+    raise Ended(0)
 
 
 def main() -> None:

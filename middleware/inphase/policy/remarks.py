@@ -64,7 +64,7 @@ class Remarks:
                 f"{self._stay()}",
             )
 
-    def raised(self, error: Exception, frame: Frame) -> None:
+    def raised(self, error: BaseException, frame: Frame) -> None:
         """The policy raised; the traceback follows on stderr, but for a sample that is not there
         yet."""
         if isinstance(error, NoSample):
@@ -91,7 +91,7 @@ class Remarks:
             self._said.add(key)
             self._say(text)
 
-    def _remedy(self, error: Exception, frame: Frame) -> str:
+    def _remedy(self, error: BaseException, frame: Frame) -> str:
         known = remedy_of(error, is_confined=self._is_confined)
         if not known and isinstance(error, ValueError) and str(error).startswith(_NO_FIELD):
             known = f"there are: {_fields_of(frame)}"
@@ -168,6 +168,8 @@ def words_of(error: BaseException) -> str:
 def remedy_of(error: BaseException, *, is_confined: bool) -> str:
     """The first thing to do about an error of a policy; "": nothing is known of it."""
     for one in _chain(error):
+        if isinstance(one, SystemExit):
+            return "return a command or None, and exit nowhere: a run ends by ^C or --cycles"
         if isinstance(one, ModuleNotFoundError) and one.name:
             return f"{install(one.name)} into {sys.prefix}"
         if is_confined and isinstance(one, PermissionError):

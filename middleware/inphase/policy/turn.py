@@ -30,6 +30,10 @@ PolicyCall = Callable[[Frame], Any]
 _TIMES = 4096
 
 
+class Ended(SystemExit):
+    """The policy's process was told to end, wherever its policy is."""
+
+
 def load(described: Schedule, layout: Layout | None = None) -> PolicyCall:
     """Import and make the schedule's policy, let it warm up on a frame of that layout, and reset
     it. Raises ScheduleError."""
@@ -41,21 +45,36 @@ def load(described: Schedule, layout: Layout | None = None) -> PolicyCall:
             found = found(**args)
     except ScheduleError as error:
         raise described.error("policy.call", str(error)) from error
-    except Exception as error:
+    except Ended:
+        raise
+    except (Exception, SystemExit) as error:
         raise described.error(
             "policy.args", f"{described.policy.call} cannot be constructed: {error!r}; correct args"
         ) from error
     if not callable(found):
-        raise described.error("policy.call", f"{described.policy.call} is not callable")
+        raise described.error("policy.call", f"{described.policy.call} {_uncallable(found)}")
     try:
         begin(found, layout)
-    except Exception as error:
+    except Ended:
+        raise
+    except (Exception, SystemExit) as error:
         raise described.error(
             "policy.call",
             f"{described.policy.call} cannot be warmed up and reset: {error!r}"
             f"{import_by_name.place_of(error)}; correct it",
         ) from error
     return found
+
+
+def _uncallable(found: object) -> str:
+    """What an object is that no frame can be given to, and the remedy."""
+    kind = type(found)
+    if kind.__module__ == "builtins":
+        return f"is of type {kind.__name__}, which is not callable; name a function of a frame"
+    return (
+        f"is an object of {kind.__name__}, which is not callable; give {kind.__name__} a method "
+        f"__call__(self, frame), or name a function of a frame"
+    )
 
 
 def begin(policy: Any, layout: Layout | None) -> PolicyCall:
@@ -115,7 +134,9 @@ class Turn:
             self.took_ns.append(perf_counter_ns() - began_ns)
         except NotThere:
             return "input"
-        except Exception as error:  # the policy is the outside world: it must not end the loop
+        except Ended:
+            raise
+        except (Exception, SystemExit) as error:  # the policy must not end the loop
             if self._raises:
                 raise
             self._remarks.raised(error, frame)

@@ -77,16 +77,16 @@ class PolicyNotices:
 
 
 def not_a_number(frame: Frame, *, is_last_look: bool) -> str:
-    """Which channel is NaN; "": not in this frame, and another may say it."""
+    """Which channel is NaN or infinite; "": not in this frame, and another may say it."""
     for act in frame.command:
         if act.reason == "nan":
             return (
-                f"policy returned NaN for channel {act.detail} of actuator {act.name} in cycle "
-                f"{frame.command.cycle}: the command is refused; return finite numbers"
+                f"policy returned NaN or infinity for channel {act.detail} of actuator {act.name}, "
+                f"as in cycle {frame.command.cycle}: the command is refused; return finite numbers"
             )
     if not is_last_look:
         return ""
-    return "policy returned NaN: the command is refused; return finite numbers"
+    return "policy returned NaN or infinity: the command is refused; return finite numbers"
 
 
 def not_asked(schedule: Schedule, frame: Frame) -> str:
