@@ -1,13 +1,8 @@
 """Printing frames as they arrive, for `inphase echo`.
 
 With `--json` it prints one object per line. The keys are cycle, due_ns, latched_ns, skew_ns, flags,
-<<<<<<< Updated upstream
 lost, state, sensors.NAME and command. A sensor has status, reason, age_ns, acquired_ns, sequence,
 and value by field. command has cycle, and by actuator requested, applied, flags, reason. An unknown
-=======
-lost, state, sensors.NAME and command. A sensor has status, reason, age_ns, acquired_ns, sequence and
-value by field. command has cycle, and by actuator requested, applied, flags, reason. An unknown
->>>>>>> Stashed changes
 value is null.
 """
 
