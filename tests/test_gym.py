@@ -214,6 +214,11 @@ def test_an_action_of_another_shape_is_refused(make: Make) -> None:
         env.step(np.zeros(5))
 
 
+def test_a_step_before_an_episode_says_what_to_call(make: Make) -> None:
+    with pytest.raises(ValueError, match=r"no episode has begun.*call reset first"):
+        make().step(np.zeros(6))
+
+
 def test_frames_that_the_policy_does_not_accept_are_not_given(make: Make) -> None:
     often = "[timing]\nsensors.wrench.dropout = 0.3\n"
     accepts = '[policy.accepts]\nwrench = ["FRESH"]\n'

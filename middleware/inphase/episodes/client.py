@@ -58,6 +58,7 @@ class Client:
         self._wait_cycles = int(_WAIT_S * 1e9 / schedule.cycle.period_ns)
         self.draws = {}
         self.has_warned = False
+        self.turn = _not_begun
 
     # ---- what the two do differently -----------------------------------------------------
 
@@ -157,6 +158,10 @@ class Client:
         if policy is not None and policy.chunk > 1:
             known = {name: np.tile(here, (policy.chunk, 1)) for name, here in known.items()}
         return known if len(known) == len(parts) else None
+
+
+def _not_begun(command: Any) -> Frame | str:
+    raise ValueError("no episode has begun, so there is no frame to answer; call reset first")
 
 
 class LockStepClient(Client):
