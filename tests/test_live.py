@@ -1,5 +1,6 @@
 """The live view of `inphase run`: what it shows of a robot on virtual time, and on a terminal."""
 
+import dataclasses
 import io
 import os
 import pty
@@ -121,6 +122,19 @@ def test_statuses_are_counted_and_the_worst_age_is_that_of_all_frames(watched: W
         count = sum(frame["wrench"].status == status for frame in watched.frames)
         assert f"{status}:{count}" in row
     assert "HELD" not in " ".join(row)
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_counts_of_many_statuses_cut_no_name_status_or_age(watched: Watched, width: int) -> None:
+    view = watched.run(100)
+    many = [dict.fromkeys(counts, 123_456) for counts in view.statuses]
+    wide = text_of(watched, view, 200)
+    lines = text_of(watched, dataclasses.replace(view, statuses=many), width)
+    assert len(lines) == len(wide) and all(len(line) <= width for line in lines)
+    for start in ("sensor ", "joints ", "wrench "):
+        columns = 6 if start == "sensor " else 8  # without the counts: numbers have units
+        assert row_of(lines, start)[: columns - 1] == row_of(wide, start)[: columns - 1]
+    assert row_of(lines, "joints ")[-1].endswith("…")
 
 
 def test_rates_are_those_of_frames_and_of_samples(watched: Watched) -> None:

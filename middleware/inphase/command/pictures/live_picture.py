@@ -147,11 +147,15 @@ def _head(view: View) -> Any:
     return head
 
 
+_COUNTS = "frames so far"
+
+
 def _sensors(view: View) -> Any:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("sensor", "status", "age", "worst", "rate", "frames so far"):
+    for column in ("sensor", "status", "age", "worst", "rate", _COUNTS):
         right = column in ("age", "worst", "rate")
-        table.add_column(column, justify="right" if right else "left", no_wrap=True)
+        # the counts alone give way where it is narrow; their text never takes a second line
+        table.add_column(column, justify="right" if right else "left", no_wrap=column != _COUNTS)
     for counts, (name, sample) in zip(view.statuses, view.frame.samples.items(), strict=True):
         status = Text(sample.status, _style(sample.status))
         if sample.reason != "none":
@@ -169,7 +173,7 @@ def _sensors(view: View) -> Any:
 
 def _counted(counts: dict[str, int]) -> Any:
     """How many frames had which status, those that occurred."""
-    return Text("  ").join(
+    return Text("  ", no_wrap=True, overflow="ellipsis").join(
         Text(f"{status}:{count}", _style(status)) for status, count in counts.items() if count
     )
 
