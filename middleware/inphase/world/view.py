@@ -26,7 +26,7 @@ from inphase.world.stand_in_channel import WorldLine
 
 _FRAME_S = 1 / 30
 _ANSWER_NS = 1_000_000_000
-_NICE = 10  # a window without a graphics device takes whole cores, which the others need in time
+_NICE = 5  # a window without a graphics device takes whole cores, which the others need in time
 NO_DISPLAY = (
     "there is no display, so no window shows the world; the run goes on (over ssh: ssh -X, or set "
     "DISPLAY)"
