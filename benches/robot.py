@@ -21,7 +21,7 @@ from inphase._core import ffi as core_ffi
 from inphase.core.core import Core
 from inphase.frames import store
 from inphase.frames.store_follower import StoreFollower
-from inphase.packets import crc16
+from inphase.packets import checksum
 from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
 from inphase.schedule import Schedule
@@ -114,7 +114,7 @@ def fast_sync_reply() -> bytes:
     packet = b"\xff\xff\xfd\x00\xfe" + struct.pack("<HB", 1 + SERVOS * 14, 0x55)
     for ident in range(1, SERVOS + 1):
         packet += struct.pack("<BBhii", 0, ident, 0, 0, 2048)
-        packet += struct.pack("<H", crc16(packet))
+        packet += struct.pack("<H", checksum("CRC-16/UMTS", packet))
     return packet
 
 

@@ -796,9 +796,10 @@ struct inphase_field {
 /* a check that a packet has to pass */
 #define INPHASE_CHECK_MATCH 1       /* (value & mask) == expect, else REASON_MISMATCH */
 #define INPHASE_CHECK_ZERO 2        /* (value & mask) == 0, else REASON_DEVICE with the value */
-#define INPHASE_CHECK_CRC16 3       /* CRC-16 of the bytes before offset is at offset, low first,
+#define INPHASE_CHECK_SUM 3         /* the checksum of the bytes from `from` to offset is at offset,
                                        in the packet as received, before unstuffing */
-#define INPHASE_CHECK_CRC16_END 4   /* the same for the last two bytes of the packet */
+#define INPHASE_CHECK_SUM_END 4     /* the same, offset counts from the packet's end; 0: the packet
+                                       ends with it */
 struct inphase_check {
     uint16_t kind;
     uint16_t type;
@@ -806,7 +807,31 @@ struct inphase_check {
     uint32_t offset;
     uint32_t mask;
     uint32_t expect;
+    uint32_t number;            /* ZERO: 1 + the offset of a byte that is told instead of the value,
+                                   where the packet has it; 0: there is none */
+    uint32_t from;              /* SUM: the first byte that the checksum covers */
+    uint32_t checksum;          /* SUM: which one of the exchange's */
 };
+
+/* a checksum */
+#define INPHASE_CHECKSUM_CRC 1
+#define INPHASE_CHECKSUM_SUM 2      /* of all bytes */
+#define INPHASE_CHECKSUM_XOR 3      /* width 8 */
+struct inphase_checksum {
+    uint32_t kind;              /* INPHASE_CHECKSUM_* */
+    uint32_t width;             /* bits, 1..64; it takes whole bytes in a packet */
+    uint64_t polynomial;        /* of a CRC, without its top bit */
+    uint64_t initial;
+    uint64_t final;             /* exclusive or with the result */
+    uint32_t reflected_in;      /* of a CRC: low bit first, in each byte... */
+    uint32_t reflected_out;     /* ...and in the result */
+    uint32_t negated;           /* of a sum: all bytes and it add up to 0, before `final` */
+};
+/* The checksum of some bytes. 0, or -EINVAL for a kind or width that is none. Any thread. */
+int inphase_checksum(const struct inphase_checksum *spec, const uint8_t *bytes, uint32_t size,
+                     uint64_t *value);
+
+#define INPHASE_MAX_SIZES 16
 
 /* the framing of packets in a stream, and their escape rule, if they have one */
 struct inphase_framing {
@@ -815,11 +840,16 @@ struct inphase_framing {
     uint32_t start_size;        /* start bytes, 1..4 in a stream */
     uint8_t start[4];
     uint32_t length_offset;     /* of the length field; packet size = field + length_add */
-    uint32_t length_size;       /* 1 or 2 bytes; 0: every packet has min_size bytes */
+    uint32_t length_size;       /* 1 or 2 bytes; 0: by `sizes`, or every packet has min_size */
     uint32_t big_endian;
     int32_t length_add;
     uint32_t min_size;          /* smallest and largest packet as received */
     uint32_t max_size;
+    uint32_t sizes;             /* so many values of the byte at size_offset say a packet's size; a
+                                   packet with another value is none */
+    uint32_t size_offset;
+    uint8_t size_value[INPHASE_MAX_SIZES];
+    uint16_t size_of[INPHASE_MAX_SIZES];
     uint32_t escape_size;       /* 0: no escape rule; 1..4: after this pattern ... */
     uint8_t escape[4];
     uint32_t escape_insert;     /* ... this byte was inserted by the sender */
@@ -860,6 +890,8 @@ struct inphase_exchange {
     const struct inphase_check *check;
     const struct inphase_field *field;
     uint32_t checks, fields;    /* in those arrays */
+    const struct inphase_checksum *checksum;
+    uint32_t checksums;
     uint32_t sequence_offset;   /* in the last reply */
     uint16_t sequence_type;     /* of a whole number; 0: the device has none */
     uint16_t sequence_big_endian;
@@ -879,20 +911,19 @@ struct inphase_exchange {
                                    answers an earlier trigger, and is a slip. 0: unknown */
 };
 
-/* how a command becomes bytes: the template, its fields, then escape rule, length and CRC-16 */
+/* how a command becomes bytes: the template, its fields, then escape rule, length and checksum */
 struct inphase_encoding {
     const uint8_t *packet;      /* template, without checksum */
     uint32_t packet_size;
     uint32_t fields;
     const struct inphase_field *field;      /* raw = (value - zero) / scale, rounded, saturated */
     struct inphase_framing framing;         /* escape rule and length field */
-    uint32_t crc16;             /* 1: append it */
+    struct inphase_checksum checksum;       /* appended; kind 0: none */
+    uint32_t checksum_big_endian;
     uint32_t chunk;             /* bytes of one datagram, when a command is several (CAN frames);
                                    packet_size is a multiple. 0: a command is one write */
 };
 
-/* CRC-16 with polynomial 0x8005, initial 0, not reflected (ROBOTIS: CRC-16/IBM). Any thread. */
-uint16_t inphase_crc16(uint16_t start, const uint8_t *bytes, uint32_t size);
 /* Apply or undo an escape rule. Return the new size, or -EMSGSIZE. Any thread. */
 int32_t inphase_escape(const struct inphase_framing *framing, const uint8_t *from, uint32_t size,
                        uint8_t *to, uint32_t room);
@@ -916,6 +947,8 @@ void inphase_parser_reset(inphase_parser *parser);
 int inphase_parser_wants(const inphase_parser *parser, uint32_t can_id);
 /* The device's number in the last complete set, as it came; 0 where the exchange has none. */
 uint64_t inphase_parser_sequence(const inphase_parser *parser);
+/* The device's time in the last complete set, as it came; 0 where the exchange has none. */
+uint64_t inphase_parser_clock(const inphase_parser *parser);
 uint32_t inphase_parser_taken(const inphase_parser *parser);
 int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t size, double *values,
                         uint32_t *reason, uint32_t *detail);

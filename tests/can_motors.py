@@ -70,7 +70,6 @@ class CanMotors(Driver):
                 packet=b"".join(can_frame(GOAL + motor, bytes(4)) for motor in range(MOTORS)),
                 values=tuple(Value(16 * m + 8, Raw.I32, m, MICRORAD) for m in range(MOTORS)),
                 framing=Framing(16, 16, can=True),
-                crc16=False,
                 write_ns=self.write_ns,
                 chunk=16,
             ),

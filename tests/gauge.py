@@ -11,7 +11,7 @@ import serial
 from numpy.typing import NDArray
 
 from inphase.driver import Calls, DeviceError, Driver, Field, Reading, SensorSpec, TwinChannel
-from inphase.packets import crc16
+from inphase.packets import checksum
 from inphase.serial_port import hand_over, open_port
 from inphase.serial_sensor import SerialOptions
 
@@ -111,7 +111,7 @@ class Gauge(Driver):
             reply, self._held = self._held[at : at + SIZE], self._held[at:]
             if len(reply) < SIZE:
                 return None
-            if crc16(reply[:-2]) == int.from_bytes(reply[-2:], "little"):
+            if checksum("CRC-16/UMTS", reply[:-2]) == int.from_bytes(reply[-2:], "little"):
                 self._held = self._held[SIZE:]
                 return reply
             self._held = self._held[1:]

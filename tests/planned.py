@@ -105,7 +105,6 @@ class Planned(Driver):
             packet=bytes(4 * CHANNELS),
             values=tuple(Value(4 * c, Raw.F32, c) for c in range(CHANNELS)),
             framing=Framing(4 * CHANNELS, 4 * CHANNELS, datagram=True),
-            crc16=False,
             write_ns=50_000,
         )
         watchdog = Watchdog(given.watchdog_ms * 1_000_000) if given.watchdog_ms else None

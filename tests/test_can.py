@@ -373,7 +373,6 @@ def ends() -> Iterator[tuple[OwnExchange, socket.socket]]:
         packet=b"".join(can_frame(GOAL + motor, bytes(4)) for motor in range(MOTORS)),
         values=tuple(Value(16 * motor + 8, Raw.I32, motor) for motor in range(MOTORS)),
         framing=Framing(16, 16, can=True),
-        crc16=False,
         write_ns=400_000,
         chunk=16,
     )

@@ -44,7 +44,7 @@ def test_a_command_that_holds_the_header_pattern_is_stuffed_and_its_length_grows
     body = raw[7:-2]
     assert len(raw) >= len(plain)
     assert int.from_bytes(raw[5:7], "little") == len(raw) - 7
-    assert packets.crc16(raw[:-2]) == int.from_bytes(raw[-2:], "little")
+    assert packets.checksum("CRC-16/UMTS", raw[:-2]) == int.from_bytes(raw[-2:], "little")
     assert b"\xff\xff\xfd" not in body.replace(b"\xff\xff\xfd\xfd", b"")
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from inphase import Runner
 from inphase.frame import Frame
-from inphase.packets import crc16
+from inphase.packets import checksum
 from peers import BOUND_S, ROOT, until
 from robots import SLOW_CYCLE
 from wired import SIZE, VALUE, Answer, SerialDevice, UdpDevice, reply
@@ -234,4 +234,4 @@ def test_a_reply_with_any_byte_spoiled_is_never_a_sample(
 def test_the_reply_that_the_tests_make_is_the_one_that_the_driver_describes() -> None:
     whole = reply(7)
     assert (len(whole), whole[:2]) == (SIZE, b"\xaa\x55")
-    assert struct.unpack("<H", whole[-2:])[0] == crc16(whole[:-2])
+    assert struct.unpack("<H", whole[-2:])[0] == checksum("CRC-16/UMTS", whole[:-2])

@@ -59,14 +59,6 @@ def escape_by_hand(data: bytes, start: int, tail: int) -> bytes:
     return bytes(made)
 
 
-@given(st.binary(max_size=300), st.integers(0, 300))
-def test_crc_is_that_of_the_bits(data: bytes, cut: int) -> None:
-    cut = min(cut, len(data))
-    assert lib.inphase_crc16(0, data, len(data)) == crc_bit_by_bit(data)
-    first = lib.inphase_crc16(0, data, cut)
-    assert lib.inphase_crc16(first, data[cut:], len(data) - cut) == crc_bit_by_bit(data)
-
-
 @given(
     st.lists(st.sampled_from([0xFF, 0xFD, 0x00, 0x55]), max_size=60).map(bytes),
     st.integers(0, 10),

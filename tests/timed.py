@@ -101,7 +101,6 @@ class Timed(Driver):
             packet=bytes(8),
             values=(Value(0, Raw.F64, 0),),
             framing=Framing(8, 8, datagram=True),
-            crc16=False,
             write_ns=self.options.write_us * 1000,
         )
         return ActuatorSpec(channels=1, unit="m", servos=(Servo(),), encoding=encoding)

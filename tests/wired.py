@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from inphase import driver
 from inphase.driver import Raw
-from inphase.packets import crc16
+from inphase.packets import checksum
 from inphase.serial_sensor import SerialOptions, SerialSensor
 
 REQUEST = b"\x55\xaa\x01"
@@ -32,7 +32,7 @@ Answer = list[bytes]
 def reply(count: int, value: float = VALUE) -> bytes:
     """A whole reply."""
     body = b"\xaa\x55" + struct.pack("<Id", count & 0xFFFFFFFF, value)
-    return body + struct.pack("<H", crc16(body))
+    return body + struct.pack("<H", checksum("CRC-16/UMTS", body))
 
 
 def _sensor(framing: driver.Framing) -> driver.SensorSpec:
@@ -42,7 +42,7 @@ def _sensor(framing: driver.Framing) -> driver.SensorSpec:
         replies=(
             driver.Reply(
                 values=(driver.Value(offset=6, type=Raw.F64, channel=0),),
-                checks=(driver.Check(driver.CheckKind.CRC16_END),),
+                checks=(driver.Check(driver.CheckKind.CHECKSUM, -2, checksum="CRC-16/UMTS"),),
                 size=SIZE,
             ),
         ),

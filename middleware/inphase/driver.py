@@ -25,9 +25,11 @@ from numpy.typing import NDArray
 
 from inphase.errors import DeviceError
 from inphase.exchange import (
+    CHECKSUMS,
     Acquire,
     Check,
     CheckKind,
+    Checksum,
     Clock,
     Encoding,
     Exchange,
@@ -38,12 +40,14 @@ from inphase.exchange import (
 )
 
 __all__ = [
+    "CHECKSUMS",
     "Acquire",
     "ActuatorSpec",
     "Bound",
     "Calls",
     "Check",
     "CheckKind",
+    "Checksum",
     "Clock",
     "DeviceError",
     "Driver",
@@ -190,6 +194,12 @@ class SensorSpec:
     """fields that a schedule's per-channel `sign` applies to"""
     joints: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """of a field in `per_joint` that not every joint has: the joint of each of its channels"""
+
+    @property
+    def interval_ns(self) -> int:
+        """Of a free-running device: from one sample to the next, as stated; 0: not known."""
+        stated = self.calls.interval_ns if self.calls is not None else 0
+        return stated or (self.exchange.interval_ns if self.exchange is not None else 0)
 
 
 @dataclass(frozen=True)

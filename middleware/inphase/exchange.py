@@ -3,8 +3,10 @@
 Drivers import all of it from `inphase.driver`.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import Literal
 
 
 class Raw(IntEnum):
@@ -26,8 +28,7 @@ class CheckKind(IntEnum):
 
     MATCH = 1
     ZERO = 2
-    CRC16 = 3
-    CRC16_END = 4
+    CHECKSUM = 3
 
 
 class Acquire(IntEnum):
@@ -55,15 +56,101 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Checksum:
+    """A checksum: a CRC by the parameters of the catalogue of CRCs, a sum, or exclusive or.
+
+    Source: G. Cook, "Catalogue of parametrised CRC algorithms". `CHECKSUMS` has the common ones.
+    """
+
+    kind: Literal["crc", "sum", "xor"]
+    width: int = 8
+    """bits, at most 64; in a packet it has whole bytes. "xor" has 8"""
+    polynomial: int = 0
+    """of a CRC, without its top bit"""
+    initial: int = 0
+    reflected_in: bool = False
+    reflected_out: bool = False
+    final: int = 0
+    """exclusive or with the result: all ones give the complement"""
+    negated: bool = False
+    """all bytes and the checksum add up to 0 (two's complement of a sum)"""
+
+
+CHECKSUMS: dict[str, Checksum] = {
+    name: Checksum("crc", width, polynomial, initial, bool(reflected), bool(reflected), final)
+    for name, width, polynomial, initial, reflected, final in (
+        ("CRC-8/SMBUS", 8, 0x07, 0x00, 0, 0x00),
+        ("CRC-8/I-432-1", 8, 0x07, 0x00, 0, 0x55),
+        ("CRC-8/MAXIM-DOW", 8, 0x31, 0x00, 1, 0x00),
+        ("CRC-8/NRSC-5", 8, 0x31, 0xFF, 0, 0x00),
+        ("CRC-8/SAE-J1850", 8, 0x1D, 0xFF, 0, 0xFF),
+        ("CRC-8/AUTOSAR", 8, 0x2F, 0xFF, 0, 0xFF),
+        ("CRC-8/DVB-S2", 8, 0xD5, 0x00, 0, 0x00),
+        ("CRC-16/ARC", 16, 0x8005, 0x0000, 1, 0x0000),
+        ("CRC-16/MODBUS", 16, 0x8005, 0xFFFF, 1, 0x0000),
+        ("CRC-16/USB", 16, 0x8005, 0xFFFF, 1, 0xFFFF),
+        ("CRC-16/UMTS", 16, 0x8005, 0x0000, 0, 0x0000),
+        ("CRC-16/IBM-3740", 16, 0x1021, 0xFFFF, 0, 0x0000),
+        ("CRC-16/XMODEM", 16, 0x1021, 0x0000, 0, 0x0000),
+        ("CRC-16/KERMIT", 16, 0x1021, 0x0000, 1, 0x0000),
+        ("CRC-16/MCRF4XX", 16, 0x1021, 0xFFFF, 1, 0x0000),
+        ("CRC-16/IBM-SDLC", 16, 0x1021, 0xFFFF, 1, 0xFFFF),
+        ("CRC-16/GENIBUS", 16, 0x1021, 0xFFFF, 0, 0xFFFF),
+        ("CRC-16/DNP", 16, 0x3D65, 0x0000, 1, 0xFFFF),
+        ("CRC-24/OPENPGP", 24, 0x864CFB, 0xB704CE, 0, 0x000000),
+        ("CRC-32/ISO-HDLC", 32, 0x04C11DB7, 0xFFFFFFFF, 1, 0xFFFFFFFF),
+        ("CRC-32/BZIP2", 32, 0x04C11DB7, 0xFFFFFFFF, 0, 0xFFFFFFFF),
+        ("CRC-32/MPEG-2", 32, 0x04C11DB7, 0xFFFFFFFF, 0, 0x00000000),
+        ("CRC-32/ISCSI", 32, 0x1EDC6F41, 0xFFFFFFFF, 1, 0xFFFFFFFF),
+        ("CRC-64/XZ", 64, 0x42F0E1EBA9EA3693, 2**64 - 1, 1, 2**64 - 1),
+    )
+}
+"""Checksums by their names: those of the catalogue, its common other names, and plain ones."""
+CHECKSUMS |= {
+    "CRC-16/CCITT-FALSE": CHECKSUMS["CRC-16/IBM-3740"],
+    "CRC-16/CCITT": CHECKSUMS["CRC-16/KERMIT"],
+    "CRC-16/X-25": CHECKSUMS["CRC-16/IBM-SDLC"],
+    "CRC-16/DYNAMIXEL": CHECKSUMS["CRC-16/UMTS"],
+    "CRC-32": CHECKSUMS["CRC-32/ISO-HDLC"],
+    "CRC-32C": CHECKSUMS["CRC-32/ISCSI"],
+    "SUM-8": Checksum("sum"),
+    "SUM-8/COMPLEMENT": Checksum("sum", final=0xFF),
+    "SUM-8/NEGATED": Checksum("sum", negated=True),
+    "SUM-16": Checksum("sum", 16),
+    "XOR-8": Checksum("xor"),
+}
+
+
+def checksum_of(given: str | Checksum) -> Checksum:
+    """A checksum by its name. Raises ValueError with the names that there are."""
+    if isinstance(given, Checksum):
+        return given
+    if given in CHECKSUMS:
+        return CHECKSUMS[given]
+    raise ValueError(
+        f"no checksum {given!r}; give inphase.driver.Checksum(...) with its parameters, or one of "
+        f"{', '.join(CHECKSUMS)}"
+    )
+
+
+@dataclass(frozen=True)
 class Check:
     """A condition on a reply: see `CheckKind` and inphase.h, struct inphase_check."""
 
     kind: CheckKind
     offset: int = 0
+    """below 0, of a checksum: from the packet's end, so -2 for the last two bytes"""
     type: Raw = Raw.U8
     expect: int = 0
     mask: int = 0xFFFFFFFF
     big_endian: bool = False
+    checksum: str | Checksum = ""
+    """for CHECKSUM: a name of `CHECKSUMS`, or its parameters; over the packet as received"""
+    start: int = 0
+    """for CHECKSUM: the first byte that it covers; it covers all up to itself"""
+    number: int | None = None
+    """for ZERO: the offset of a byte that says why the device refuses, such as an exception code;
+    the sample's detail. None: the value that should be zero"""
 
 
 @dataclass(frozen=True)
@@ -86,6 +173,10 @@ class Framing:
     escape_from: int = 0
     escape_tail: int = 0
     big_endian: bool = False
+    sizes: Mapping[int, int] = field(default_factory=dict)
+    """the whole packet's size by the value of the byte at `size_offset`, such as a function code.
+    A packet with another value is none"""
+    size_offset: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,6 +212,9 @@ class Exchange:
     is dropped. None: on a serial line the time of request and smallest reply at the speed that
     `request_ns` implies, less a tenth. In datagrams and frames it is 0"""
 
+    interval_ns: int = 0
+    """of a device that streams: from one packet to the next, as stated; 0: not known"""
+
     @property
     def earliest_ns(self) -> int:
         """`reply_min_ns`, or its substitute."""
@@ -153,8 +247,10 @@ class Encoding:
     packet: bytes
     values: tuple[Value, ...]
     framing: Framing
-    crc16: bool
     write_ns: int
     """the command's time on the wire"""
+    checksum: str | Checksum | None = None
+    """it ends the command: a name of `CHECKSUMS`, or its parameters"""
+    checksum_big_endian: bool = False
     chunk: int = 0
     """bytes of one datagram, if a command is several: 16 for CAN frames; 0: it is one write"""

@@ -7,7 +7,7 @@ from inphase.devices.packets import (
     RefusedReply,
     can_frame,
     can_id,
-    crc16,
+    checksum,
     encode,
     escape,
 )
@@ -21,7 +21,7 @@ __all__ = [
     "RefusedReply",
     "can_frame",
     "can_id",
-    "crc16",
+    "checksum",
     "encode",
     "escape",
 ]

@@ -16,7 +16,7 @@ static bool is_power_of_two(uint64_t value)
 static bool chunks_hold(const struct inphase_encoding *encoding)
 {
     return !encoding->chunk ||
-           (encoding->packet_size % encoding->chunk == 0 && !encoding->crc16 &&
+           (encoding->packet_size % encoding->chunk == 0 && !encoding->checksum.kind &&
             !encoding->framing.escape_size &&
             encoding->packet_size / encoding->chunk <= MAX_CHUNKS);
 }

@@ -1,4 +1,4 @@
-/* Packets: checksum, escape rule, framing, and raw values to SI and back. The parser is incremental
+/* Packets: escape rule, framing, and raw values to SI and back. The parser is incremental
    and bounded: it holds at most one packet, and looks at each byte a bounded number of times. */
 #include <errno.h>
 #include <float.h>
@@ -10,27 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "checksum.h"
 #include "packet.h"
-
-/* ---- checksum --------------------------------------------------------------------------- */
-
-/* polynomial 0x8005, not reflected: crc_table[i] is i << 8 divided by the polynomial, four bits at
-   a time, so that the table has 16 entries and needs no generation at start */
-static const uint16_t crc_nibble[16] = {
-    0x0000, 0x8005, 0x800f, 0x000a, 0x801b, 0x001e, 0x0014, 0x8011,
-    0x8033, 0x0036, 0x003c, 0x8039, 0x0028, 0x802d, 0x8027, 0x0022,
-};
-
-uint16_t inphase_crc16(uint16_t start, const uint8_t *bytes, uint32_t size)
-{
-    uint16_t crc = start;
-
-    for (uint32_t i = 0; i < size; i++) {
-        crc = (uint16_t)((crc << 4) ^ crc_nibble[(crc >> 12) ^ (bytes[i] >> 4)]);
-        crc = (uint16_t)((crc << 4) ^ crc_nibble[(crc >> 12) ^ (bytes[i] & 15)]);
-    }
-    return crc;
-}
 
 /* ---- escape rule ------------------------------------------------------------------------ */
 
@@ -151,6 +132,12 @@ static int64_t saturate(double raw, double low, double high)
     return rounded >= high ? (int64_t)high : (int64_t)rounded;
 }
 
+static void put_bits(uint8_t *bytes, uint32_t size, bool big_endian, uint64_t bits)
+{
+    for (uint32_t i = 0; i < size; i++)
+        bytes[big_endian ? size - 1 - i : i] = (uint8_t)(bits >> (8 * i));
+}
+
 static void put_raw(uint8_t *bytes, uint32_t type, bool big_endian, double raw)
 {
     uint32_t size = type_size(type);
@@ -185,21 +172,22 @@ static void put_raw(uint8_t *bytes, uint32_t type, bool big_endian, double raw)
     default:
         memcpy(&bits, &raw, sizeof bits);
     }
-    for (uint32_t i = 0; i < size; i++)
-        bytes[big_endian ? size - 1 - i : i] = (uint8_t)(bits >> (8 * i));
+    put_bits(bytes, size, big_endian, bits);
 }
 
 int32_t inphase_encode(const struct inphase_encoding *encoding, const double *values, uint8_t *to,
                        uint32_t room)
 {
     struct inphase_framing framing = encoding->framing;
-    uint32_t crc_size = encoding->crc16 ? 2 : 0;
+    const struct inphase_checksum *sum = &encoding->checksum;
+    uint32_t sum_size = sum->kind ? checksum_size(sum) : 0;
     uint8_t plain[INPHASE_MAX_PACKET];
     int32_t size;
 
     /* the tail without the escape rule begins with the checksum, which is added later */
-    framing.escape_tail -= framing.escape_tail < crc_size ? framing.escape_tail : crc_size;
-    if (encoding->packet_size > sizeof plain || room < crc_size || framing.escape_size > 4 ||
+    framing.escape_tail -= framing.escape_tail < sum_size ? framing.escape_tail : sum_size;
+    if (encoding->packet_size > sizeof plain || room < sum_size || framing.escape_size > 4 ||
+        (sum->kind && !checksum_holds(sum)) ||
         !lies_within(framing.length_offset, framing.length_size, encoding->packet_size))
         return -EMSGSIZE;
     memcpy(plain, encoding->packet, encoding->packet_size);
@@ -215,23 +203,22 @@ int32_t inphase_encode(const struct inphase_encoding *encoding, const double *va
     }
 
     /* escape, then the length of the escaped packet, then the checksum over all of it */
-    size = inphase_escape(&framing, plain, encoding->packet_size, to, room - crc_size);
+    size = inphase_escape(&framing, plain, encoding->packet_size, to, room - sum_size);
     if (size < 0)
         return size;
     if (framing.length_size) {
-        int64_t length = size + (int64_t)crc_size - framing.length_add;
+        int64_t length = size + (int64_t)sum_size - framing.length_add;
 
         put_raw(to + framing.length_offset,
                 framing.length_size == 1 ? INPHASE_U8 : INPHASE_U16, framing.big_endian,
                 (double)length);
     }
-    if (encoding->crc16) {
-        uint16_t crc = inphase_crc16(0, to, (uint32_t)size);
+    if (sum->kind) {
+        uint64_t state = checksum_add(sum, NULL, checksum_begin(sum), to, (uint32_t)size);
 
-        to[size++] = (uint8_t)crc;
-        to[size++] = (uint8_t)(crc >> 8);
+        put_bits(to + size, sum_size, encoding->checksum_big_endian, checksum_end(sum, state));
     }
-    return size;
+    return size + (int32_t)sum_size;
 }
 
 /* ---- the parser ------------------------------------------------------------------------- */
@@ -240,6 +227,11 @@ static bool is_id_check(const struct inphase_check *check)
 {
     return check->kind == INPHASE_CHECK_MATCH && check->offset == 0 &&
            check->type == INPHASE_U32;
+}
+
+static bool is_checksum(const struct inphase_check *check)
+{
+    return check->kind == INPHASE_CHECK_SUM || check->kind == INPHASE_CHECK_SUM_END;
 }
 
 /* every reply in CAN frames has a check on its id */
@@ -280,12 +272,23 @@ static int exchange_fits(const struct inphase_exchange *e)
                          !lies_within(f->length_offset, f->length_size, f->min_size) ||
                          f->start_size > f->min_size))
         return -EINVAL;
+    if (f->sizes > INPHASE_MAX_SIZES || e->checksums > MAX_CHECKSUMS ||
+        (f->sizes && !lies_within(f->size_offset, 1, f->min_size)))
+        return -EINVAL;
+    for (uint32_t i = 0; i < f->sizes; i++)
+        if (f->size_of[i] < f->min_size || f->size_of[i] > f->max_size)
+            return -EINVAL;
+    for (uint32_t i = 0; i < e->checksums; i++)
+        if (!checksum_holds(&e->checksum[i]))
+            return -EINVAL;
     for (uint32_t i = 0; i < e->replies; i++)
         if (!lies_within(e->reply[i].first_check, e->reply[i].checks, e->checks) ||
             !lies_within(e->reply[i].first_field, e->reply[i].fields, e->fields))
             return -EINVAL;
     for (uint32_t i = 0; i < e->checks; i++)
-        if (!lies_within(e->check[i].offset, type_size(e->check[i].type), INPHASE_MAX_PACKET))
+        if (!lies_within(e->check[i].offset, type_size(e->check[i].type), INPHASE_MAX_PACKET) ||
+            e->check[i].number > INPHASE_MAX_PACKET ||
+            (is_checksum(&e->check[i]) && e->check[i].checksum >= e->checksums))
             return -EINVAL;
     for (uint32_t i = 0; i < e->fields; i++)
         if (!type_size(e->field[i].type) || e->field[i].channel >= INPHASE_MAX_VALUES ||
@@ -318,6 +321,9 @@ int exchange_copy(struct exchange *to, const struct inphase_exchange *from)
         memcpy(to->check, from->check, from->checks * sizeof *from->check);
     if (from->fields)
         memcpy(to->field, from->field, from->fields * sizeof *from->field);
+    for (uint32_t i = 0; i < from->checksums; i++)
+        checksum_make(&to->checksum[i], &from->checksum[i]);
+    to->spec.checksum = NULL;
     to->spec.request = to->request;
     to->spec.reply = to->reply;
     to->spec.check = to->check;
@@ -370,6 +376,20 @@ static void find_start(struct inphase_parser *parser)
         drop(parser, at);
 }
 
+/* the size of the packet at the front, where a byte says it by its value, as a function code does.
+   0, -EBADMSG: as packet_size */
+static int32_t size_by_value(const struct inphase_parser *parser)
+{
+    const struct inphase_framing *framing = &parser->exchange.spec.framing;
+
+    if (parser->size <= framing->size_offset)
+        return 0;
+    for (uint32_t i = 0; i < framing->sizes; i++)
+        if (framing->size_value[i] == parser->bytes[framing->size_offset])
+            return framing->size_of[i];
+    return -EBADMSG;
+}
+
 /* the size of the packet at the front; 0: its length field is not here yet; -EBADMSG: no packet of
    this exchange has that size */
 static int32_t packet_size(const struct inphase_parser *parser)
@@ -377,6 +397,8 @@ static int32_t packet_size(const struct inphase_parser *parser)
     const struct inphase_framing *framing = &parser->exchange.spec.framing;
     int64_t size;
 
+    if (framing->sizes)
+        return size_by_value(parser);
     if (framing->length_size == 0)
         return (int32_t)framing->min_size;
     if (parser->size < framing->length_offset + framing->length_size)
@@ -392,26 +414,24 @@ static int check_checksums(struct inphase_parser *parser, const struct inphase_r
                            uint32_t size)
 {
     const struct exchange *exchange = &parser->exchange;
-    uint16_t crc = 0;
-    uint32_t done = 0;
+    struct checksum_run running = {0};
 
     for (uint32_t i = 0; i < reply->checks; i++) {
         const struct inphase_check *check = &exchange->check[reply->first_check + i];
-        uint32_t at = check->kind == INPHASE_CHECK_CRC16_END ? size - 2 : check->offset;
+        uint32_t at = check->offset, width;
 
-        if (check->kind != INPHASE_CHECK_CRC16 && check->kind != INPHASE_CHECK_CRC16_END)
+        if (!is_checksum(check))
             continue;
-        if (size < 2 || at > size - 2)
-            return refuse(parser, INPHASE_REASON_SIZE, size);
-
-        /* cumulative: each block's checksum covers all bytes before it, earlier checksums too */
-        if (at < done) {
-            crc = 0;
-            done = 0;
+        width = checksum_size(&exchange->checksum[check->checksum].spec);
+        if (check->kind == INPHASE_CHECK_SUM_END) {
+            at = check->offset ? check->offset : width;
+            at = at < size ? size - at : 0;
         }
-        crc = inphase_crc16(crc, parser->bytes + done, at - done);
-        done = at;
-        if (crc != raw_bits(parser->bytes + at, 2, false))
+        if (at < check->from || !lies_within(at, width, size))
+            return refuse(parser, INPHASE_REASON_SIZE, size);
+        if (checksum_run(&running, &exchange->checksum[check->checksum], parser->bytes,
+                         check->from, at) !=
+            raw_bits(parser->bytes + at, width, check->big_endian))
             return refuse(parser, INPHASE_REASON_CHECKSUM, at);
     }
     return 0;
@@ -433,7 +453,9 @@ static int check_values(struct inphase_parser *parser, const struct inphase_repl
         if (check->kind == INPHASE_CHECK_MATCH && value != check->expect)
             return refuse(parser, INPHASE_REASON_MISMATCH, value);
         if (check->kind == INPHASE_CHECK_ZERO && value)
-            return refuse(parser, INPHASE_REASON_DEVICE, value);
+            return refuse(parser, INPHASE_REASON_DEVICE,
+                          check->number && check->number <= size ? packet[check->number - 1]
+                                                                 : value);
     }
     return 0;
 }
@@ -639,6 +661,11 @@ void inphase_parser_reset(inphase_parser *parser)
 uint32_t inphase_parser_taken(const inphase_parser *parser)
 {
     return parser->taken;
+}
+
+uint64_t inphase_parser_clock(const inphase_parser *parser)
+{
+    return parser->clock;
 }
 
 uint64_t inphase_parser_sequence(const inphase_parser *parser)

@@ -5,10 +5,12 @@
 #include <stdint.h>
 
 #include "../inphase.h"
+#include "checksum.h"
 
 #define MAX_REPLIES 32
 #define MAX_CHECKS 256
 #define MAX_FIELDS 256
+#define MAX_CHECKSUMS 4
 #define MAX_CHUNKS 64 /* of one command */
 
 /* an exchange with its arrays held in place: nothing points outside */
@@ -17,7 +19,8 @@ struct exchange {
     struct inphase_reply reply[MAX_REPLIES];
     struct inphase_check check[MAX_CHECKS];
     struct inphase_field field[MAX_FIELDS];
-    struct inphase_exchange spec; /* its pointers point at the arrays above */
+    struct checksum checksum[MAX_CHECKSUMS];
+    struct inphase_exchange spec; /* its pointers point at the arrays above; checksum is NULL */
 };
 
 struct inphase_parser {

@@ -57,7 +57,7 @@ static void make_motors(struct motors *motors)
     for (uint32_t i = 0; i < MOTORS; i++) {
         motors->reply[i] = (struct inphase_reply){0, i, 1, i, 1};
         motors->check[i] = (struct inphase_check){INPHASE_CHECK_MATCH, INPHASE_U32, 0, 0,
-                                                  0xffffffff, STATE + i};
+                                                  0xffffffff, STATE + i, 0, 0, 0};
         motors->field[i] = (struct inphase_field){DATA, INPHASE_I32, 0, i, 1, 0};
     }
     motors->exchange = (struct inphase_exchange){

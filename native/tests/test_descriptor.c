@@ -47,10 +47,14 @@ struct rig {
     int64_t base_ns;
 };
 
+/* CRC-16/UMTS */
+static const struct inphase_checksum sum = {
+    .kind = INPHASE_CHECKSUM_CRC, .width = 16, .polynomial = 0x8005};
+
 /* AA, size, when the request came in us since base (low first), sequence, zeros, CRC */
 static void make_reply(uint8_t *reply, uint32_t came_us, uint32_t sequence)
 {
-    uint16_t crc;
+    uint64_t crc = 0;
 
     memset(reply, 0, REPLY);
     reply[0] = 0xaa;
@@ -59,7 +63,7 @@ static void make_reply(uint8_t *reply, uint32_t came_us, uint32_t sequence)
         reply[2 + i] = (uint8_t)(came_us >> (8 * i));
         reply[6 + i] = (uint8_t)(sequence >> (8 * i));
     }
-    crc = inphase_crc16(0, reply, REPLY - 2);
+    CHECK_EQUAL(inphase_checksum(&sum, reply, REPLY - 2, &crc), 0);
     reply[REPLY - 2] = (uint8_t)crc;
     reply[REPLY - 1] = (uint8_t)(crc >> 8);
 }
@@ -126,13 +130,14 @@ static void open_rig(struct rig *rig, int kind)
 {
     static const uint8_t request[REQUEST] = {1, 2, 3, 4};
     static const struct inphase_reply reply = {REPLY, 0, 1, 0, 1};
-    static const struct inphase_check check = {.kind = INPHASE_CHECK_CRC16_END};
+    static const struct inphase_check check = {.kind = INPHASE_CHECK_SUM_END};
     static const struct inphase_field field = {2, INPHASE_U32, 0, 0, 1, 0};
     struct inphase_sensor_config sensor = {
         .channels = 1, .max_age_ns = 100 * PERIOD_NS, .recover = RECOVER, .depth = 64,
         .every = 1, .payload = 8,
         .exchange = {.request = request, .request_size = REQUEST, .replies = 1, .reply = &reply,
                      .check = &check, .field = &field, .checks = 1, .fields = 1,
+                     .checksum = &sum, .checksums = 1,
                      .sequence_offset = 6, .sequence_type = INPHASE_U32,
                      .framing = {.datagram = kind == SOCK_DGRAM, .start_size = 1, .start = {0xaa},
                                  .length_offset = 1, .length_size = 1, .min_size = 4,

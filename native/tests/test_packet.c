@@ -27,6 +27,11 @@ static const struct inphase_framing protocol2 = {
     .escape_tail = 2,
 };
 
+/* CRC-16/UMTS */
+static const struct inphase_checksum dynamixel_crc = {
+    .kind = INPHASE_CHECKSUM_CRC, .width = 16, .polynomial = 0x8005};
+#define SUMS .checksum = &dynamixel_crc, .checksums = 1
+
 /* what the replies of one sync read are made of */
 struct bus {
     struct inphase_reply reply[SERVOS];
@@ -49,9 +54,10 @@ static void sync_read(struct bus *bus, uint32_t servos)
         struct inphase_check *check = &bus->check[3 * i];
 
         bus->reply[i] = (struct inphase_reply){PLAIN, 3 * i, 3, 3 * i, 3};
-        check[0] = (struct inphase_check){.kind = INPHASE_CHECK_CRC16_END};
-        check[1] = (struct inphase_check){INPHASE_CHECK_MATCH, INPHASE_U8, 0, 4, 0xff, i + 1};
-        check[2] = (struct inphase_check){INPHASE_CHECK_ZERO, INPHASE_U8, 0, 8, 0x7f, 0};
+        check[0] = (struct inphase_check){.kind = INPHASE_CHECK_SUM_END};
+        check[1] = (struct inphase_check){.kind = INPHASE_CHECK_MATCH, .type = INPHASE_U8,
+                                          .offset = 4, .mask = 0xff, .expect = i + 1};
+        check[2] = (struct inphase_check){INPHASE_CHECK_ZERO, INPHASE_U8, 0, 8, 0x7f, 0, 0, 0, 0};
         set_fields(&bus->field[3 * i], i, 9);
     }
     bus->exchange = (struct inphase_exchange){
@@ -61,6 +67,7 @@ static void sync_read(struct bus *bus, uint32_t servos)
         .check = bus->check,
         .field = bus->field,
         .checks = 3 * servos,
+        SUMS,
         .fields = 3 * servos,
     };
 }
@@ -71,9 +78,17 @@ static void put32(uint8_t *to, int32_t value)
         to[i] = (uint8_t)((uint32_t)value >> (8 * i));
 }
 
+static uint16_t crc_of(const uint8_t *bytes, uint32_t size)
+{
+    uint64_t crc = 0;
+
+    CHECK_EQUAL(inphase_checksum(&dynamixel_crc, bytes, size, &crc), 0);
+    return (uint16_t)crc;
+}
+
 static uint32_t put_crc(uint8_t *packet, uint32_t size)
 {
-    uint16_t crc = inphase_crc16(0, packet, size);
+    uint16_t crc = crc_of(packet, size);
 
     packet[size] = (uint8_t)crc;
     packet[size + 1] = (uint8_t)(crc >> 8);
@@ -131,8 +146,7 @@ static void crc_of_the_manuals_ping_is_4e19(void)
 {
     static const uint8_t ping[] = {0xff, 0xff, 0xfd, 0, 1, 3, 0, 1};
 
-    CHECK_EQUAL(inphase_crc16(0, ping, sizeof ping), 0x4e19);
-    CHECK_EQUAL(inphase_crc16(inphase_crc16(0, ping, 3), ping + 3, 5), 0x4e19);
+    CHECK_EQUAL(crc_of(ping, sizeof ping), 0x4e19);
 }
 
 static void an_escaped_packet_comes_back_as_it_was(void)
@@ -200,7 +214,7 @@ static void a_fast_sync_read_is_not_unstuffed_and_checked_block_by_block(void)
     struct inphase_field field[3 * SERVOS];
     struct inphase_exchange exchange = {.replies = 1, .framing = protocol2, .reply = &reply,
                                         .check = check, .field = field,
-                                        .checks = 2 * SERVOS + 1, .fields = 3 * SERVOS};
+                                        .checks = 2 * SERVOS + 1, SUMS, .fields = 3 * SERVOS};
     uint8_t bytes[256] = {0xff, 0xff, 0xfd, 0, 0xfe, 0, 0, 0x55};
     double values[INPHASE_MAX_VALUES];
     uint32_t size = 8, reason, detail;
@@ -209,13 +223,14 @@ static void a_fast_sync_read_is_not_unstuffed_and_checked_block_by_block(void)
     /* a block is error, id, current, velocity, position, and the checksum of all before it */
     exchange.framing.escape_size = 0;
     bytes[5] = SERVOS * 14 + 1;
-    check[0] = (struct inphase_check){INPHASE_CHECK_MATCH, INPHASE_U8, 0, 4, 0xff, 0xfe};
+    check[0] = (struct inphase_check){INPHASE_CHECK_MATCH, INPHASE_U8, 0, 4, 0xff, 0xfe, 0, 0, 0};
     for (uint32_t i = 0; i < SERVOS; i++) {
         uint32_t at = 8 + 14 * i;
 
-        check[2 * i + 1] = (struct inphase_check){.kind = INPHASE_CHECK_CRC16, .offset = at + 12};
+        check[2 * i + 1] = (struct inphase_check){.kind = INPHASE_CHECK_SUM, .offset = at + 12};
         check[2 * i + 2] =
-            (struct inphase_check){INPHASE_CHECK_MATCH, INPHASE_U16, 0, at, 0xff7f, (i + 1) << 8};
+            (struct inphase_check){.kind = INPHASE_CHECK_MATCH, .type = INPHASE_U16,
+                                   .offset = at, .mask = 0xff7f, .expect = (i + 1) << 8};
         set_fields(&field[3 * i], i, at + 2);
         bytes[at + 1] = (uint8_t)(i + 1);
         memset(bytes + at + 2, 0xff, 2);
@@ -425,6 +440,54 @@ static void a_datagram_of_the_wrong_size_is_refused(void)
     inphase_parser_close(parser);
 }
 
+/* Modbus RTU: the function code says the packet's size, and a refusal is shorter */
+static void a_byte_says_the_size_by_its_value_and_a_refusal_is_told_by_its_number(void)
+{
+    static const struct inphase_checksum modbus = {
+        .kind = INPHASE_CHECKSUM_CRC, .width = 16, .polynomial = 0x8005, .initial = 0xffff,
+        .reflected_in = 1, .reflected_out = 1};
+    static const struct inphase_reply reply = {0, 0, 2, 0, 1};
+    static const struct inphase_check check[] = {
+        {.kind = INPHASE_CHECK_SUM_END},
+        {.kind = INPHASE_CHECK_ZERO, .type = INPHASE_U8, .offset = 1, .mask = 0x80, .number = 3}};
+    static const struct inphase_field field = {3, INPHASE_I16, 1, 0, 1, 0};
+    struct inphase_exchange exchange = {
+        .replies = 1, .reply = &reply, .check = check, .field = &field, .checks = 2, .fields = 1,
+        .checksum = &modbus, .checksums = 1,
+        .framing = {.start_size = 1, .start = {1}, .min_size = 5, .max_size = 7, .sizes = 2,
+                    .size_offset = 1, .size_value = {4, 0x84}, .size_of = {7, 5}}};
+    static const uint8_t good[] = {1, 4, 2, 0xff, 0xfe, 0x79, 0x40};
+    static const uint8_t refusal[] = {1, 0x84, 2, 0xc2, 0xc1};
+    double values[INPHASE_MAX_VALUES];
+    uint32_t reason, detail;
+    inphase_parser *parser;
+
+    CHECK_EQUAL(inphase_parser_open(&parser, &exchange), 0);
+    for (uint32_t cut = 0; cut < sizeof good; cut++) {
+        CHECK_EQUAL(feed(parser, good, cut, values, &reason), 0);
+        CHECK_EQUAL(feed(parser, good + cut, sizeof good - cut, values, &reason), 1);
+        CHECK(values[0] == -2);
+    }
+    for (uint32_t cut = 0; cut < sizeof refusal; cut++) {
+        inphase_parser_reset(parser);
+        CHECK_EQUAL(feed(parser, refusal, cut, values, &reason), 0);
+        CHECK_EQUAL(inphase_parser_feed(parser, refusal + cut, sizeof refusal - cut, values,
+                                        &reason, &detail), -EBADMSG);
+        CHECK_EQUAL(reason, INPHASE_REASON_DEVICE);
+        CHECK_EQUAL(detail, 2);
+    }
+
+    /* bytes with a code that is none are no packet, and what follows them is found */
+    inphase_parser_reset(parser);
+    CHECK_EQUAL(feed(parser, (const uint8_t[]){1, 9, 1, 1, 7}, 5, values, &reason), 0);
+    CHECK_EQUAL(feed(parser, good, sizeof good, values, &reason), 1);
+    inphase_parser_close(parser);
+
+    /* a size beyond the stated ones is a mistake */
+    exchange.framing.size_of[1] = 8;
+    CHECK_EQUAL(inphase_parser_open(&parser, &exchange), -EINVAL);
+}
+
 /* a sync write of goal positions to two servos */
 static const uint8_t sync_write[] = {0xff, 0xff, 0xfd, 0, 0xfe, 0, 0, 0x83, 116, 0, 4, 0,
                                      1,    0,    0,    0, 0,    2, 0, 0,    0,   0};
@@ -434,7 +497,7 @@ static void an_encoded_command_is_stuffed_and_counts_it_in_its_length(void)
     struct inphase_field field[] = {{13, INPHASE_I32, 0, 0, 1, 0}, {18, INPHASE_I32, 0, 1, 1, 0}};
     struct inphase_encoding encoding = {.packet = sync_write, .packet_size = sizeof sync_write,
                                         .fields = 2, .field = field, .framing = protocol2,
-                                        .crc16 = 1};
+                                        .checksum = dynamixel_crc};
     uint8_t bytes[64], plain[64];
 
     /* the pattern in front, at the very end of the parameters, one before that, in both */
@@ -456,7 +519,7 @@ static void an_encoded_command_is_stuffed_and_counts_it_in_its_length(void)
 
         CHECK_EQUAL(size, (int32_t)sizeof sync_write + 2 + cases[i].stuffed);
         CHECK_EQUAL(bytes[5] | bytes[6] << 8, size - 7);
-        CHECK_EQUAL(inphase_crc16(0, bytes, (uint32_t)size - 2),
+        CHECK_EQUAL(crc_of(bytes, (uint32_t)size - 2),
                     bytes[size - 2] | bytes[size - 1] << 8);
         back = inphase_unescape(&protocol2, bytes, (uint32_t)size, plain, sizeof plain);
         CHECK_EQUAL(back, sizeof sync_write + 2);
@@ -630,6 +693,7 @@ int main(void)
     RUN(a_length_out_of_bounds_is_no_packet);
     RUN(random_bytes_never_crash_or_hang);
     RUN(a_datagram_of_the_wrong_size_is_refused);
+    RUN(a_byte_says_the_size_by_its_value_and_a_refusal_is_told_by_its_number);
     RUN(an_encoded_command_is_stuffed_and_counts_it_in_its_length);
     RUN(encoding_rounds_saturates_and_refuses_what_is_not_finite);
     RUN(an_exchange_that_points_outside_its_bounds_is_refused);

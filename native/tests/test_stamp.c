@@ -52,7 +52,8 @@ static void begin_cycle(struct rig *rig)
 static void open_rig(struct rig *rig, int ours, int theirs, bool can)
 {
     static const struct inphase_reply reply = {0, 0, 1, 0, 1};
-    struct inphase_check check = {INPHASE_CHECK_MATCH, INPHASE_U32, 0, 0, 0xffffffff, 0x181};
+    struct inphase_check check = {.kind = INPHASE_CHECK_MATCH, .type = INPHASE_U32,
+                                  .mask = 0xffffffff, .expect = 0x181};
     struct inphase_field field = {can ? 8 : 0, INPHASE_U32, 0, 0, 1, 0};
     struct inphase_exchange exchange = {
         .replies = 1, .reply = &reply, .check = &check, .field = &field, .checks = 1, .fields = 1,
@@ -60,7 +61,7 @@ static void open_rig(struct rig *rig, int ours, int theirs, bool can)
                     .max_size = can ? CAN_MTU : REPLY}};
 
     if (!can)
-        check = (struct inphase_check){INPHASE_CHECK_ZERO, INPHASE_U8, 0, 3, 0xff, 0};
+        check = (struct inphase_check){INPHASE_CHECK_ZERO, INPHASE_U8, 0, 3, 0xff, 0, 0, 0, 0};
     wall_extra_ns = 0;
     settable = monotonic_clock;
     settable.wall = settable_wall;

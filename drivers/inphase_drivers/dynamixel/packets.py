@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from inphase.driver import Framing
-from inphase.packets import crc16, escape
+from inphase.packets import checksum, escape
 
+CRC = "CRC-16/UMTS"  # the e-manual's CRC-16 (IBM/ANSI)
 START = b"\xff\xff\xfd\x00"
 BROADCAST = 0xFE
 READ, WRITE, STATUS = 0x02, 0x03, 0x55
@@ -44,4 +45,4 @@ def packet(ident: int, instruction: int, parameters: bytes = b"") -> bytes:
     """
     body = escape(INSTRUCTION, template(ident, instruction, parameters))
     body = body[:5] + word(len(body) - 5) + body[7:]
-    return body + word(crc16(body))
+    return body + word(checksum(CRC, body))

@@ -11,7 +11,7 @@ from inphase.serial_port import hand_over, open_port
 from inphase.serial_sensor import ask_once
 
 from .options import ServoOptions
-from .packets import READ, STATUS, STATUS_PACKET, WRITE, packet, word
+from .packets import CRC, READ, STATUS, STATUS_PACKET, WRITE, packet, word
 
 REPLY_S = 0.2
 TRIES = 3
@@ -114,7 +114,7 @@ class Registers:
         reply = Reply(
             values=(value,) if value else (),
             checks=(
-                Check(CheckKind.CRC16_END),
+                Check(CheckKind.CHECKSUM, -2, checksum=CRC),
                 Check(CheckKind.MATCH, 4, expect=ident),
                 Check(CheckKind.MATCH, 7, expect=STATUS),
                 Check(CheckKind.ZERO, 8, mask=0x7F),

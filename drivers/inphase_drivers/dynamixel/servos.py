@@ -42,7 +42,7 @@ from .control_table import (
 )
 from .models import BY_NAME, LOAD_PER_COUNT, USUAL
 from .options import ServoOptions
-from .packets import BROADCAST, INSTRUCTION, SYNC_WRITE, template, word
+from .packets import BROADCAST, CRC, INSTRUCTION, SYNC_WRITE, template, word
 from .registers import REPLY_S, TRIES, Registers
 from .setup_check import SetupCheck
 from .sync_read import exchange_of
@@ -155,7 +155,7 @@ class Servos(Driver):
                 packet=packet,
                 values=tuple(values),
                 framing=INSTRUCTION,
-                crc16=True,
+                checksum=CRC,
                 write_ns=self.options.wire_ns(len(packet) + 2),
             ),
             servos=tuple(Servo(start=position) for position in starts),

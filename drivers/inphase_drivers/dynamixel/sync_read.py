@@ -10,6 +10,7 @@ from .models import LOAD_PER_COUNT, Model
 from .options import ServoOptions
 from .packets import (
     BROADCAST,
+    CRC,
     FAST_SYNC_READ,
     START,
     STATUS,
@@ -87,7 +88,7 @@ def _fast_reply(options: ServoOptions, models: Sequence[Model]) -> Reply:
     for servo, ident in enumerate(options.ids):
         at = 8 + servo * (_BLOCK + 4)
         checks += [
-            Check(CheckKind.CRC16, at + 2 + _BLOCK),
+            Check(CheckKind.CHECKSUM, at + 2 + _BLOCK, checksum=CRC),
             Check(CheckKind.MATCH, at + 1, expect=ident),
             Check(CheckKind.ZERO, at),
         ]
@@ -100,7 +101,7 @@ def _sync_replies(options: ServoOptions, models: Sequence[Model]) -> tuple[Reply
         Reply(
             values=_values(models, servo, 9),
             checks=(
-                Check(CheckKind.CRC16_END),
+                Check(CheckKind.CHECKSUM, -2, checksum=CRC),
                 Check(CheckKind.MATCH, 4, expect=ident),
                 Check(CheckKind.MATCH, 7, expect=STATUS),
                 Check(CheckKind.ZERO, 8),

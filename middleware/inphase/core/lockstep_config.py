@@ -114,14 +114,14 @@ def twin_fields(
         or 1,
     )
     keep.append(channels)
-    calls, path = sensor.spec.calls, f"sensors.{sensor.name}"
+    path = f"sensors.{sensor.name}"
     rendered = world is not None and index < len(world.readings) and world.rendered(index)
     has_clock = sensor.exchange is not None and sensor.exchange.clock is not None
     return {
         "channel": channels,
         "latency_ns": sensor.spec.twin_latency_ns,
         "jitter_ns": sensor.spec.twin_jitter_ns,
-        "period_ns": (calls.interval_ns if calls else 0) or plan.schedule.cycle.period_ns,
+        "period_ns": sensor.spec.interval_ns or plan.schedule.cycle.period_ns,
         "phase_ns": round(timing.number(f"{path}.phase_ms") * 1e6),
         "latency": distribution_fields(timing.ns(f"{path}.latency_ms"), keep),
         "jitter": distribution_fields(timing.ns(f"{path}.jitter_ms"), keep),

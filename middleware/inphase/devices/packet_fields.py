@@ -2,8 +2,25 @@
 
 from typing import Any
 
-from inphase._core import ffi
-from inphase.driver import Check, Clock, Encoding, Exchange, Framing, Reply, Value
+from inphase._core import ffi, lib
+from inphase.exchange import (
+    Check,
+    CheckKind,
+    Checksum,
+    Clock,
+    Encoding,
+    Exchange,
+    Framing,
+    Reply,
+    Value,
+    checksum_of,
+)
+
+_CHECKSUM_KINDS = {
+    "crc": int(lib.INPHASE_CHECKSUM_CRC),
+    "sum": int(lib.INPHASE_CHECKSUM_SUM),
+    "xor": int(lib.INPHASE_CHECKSUM_XOR),
+}
 
 
 def framing_fields(framing: Framing) -> dict[str, Any]:
@@ -24,6 +41,25 @@ def framing_fields(framing: Framing) -> dict[str, Any]:
         "escape_insert": framing.escape_insert,
         "escape_from": framing.escape_from,
         "escape_tail": framing.escape_tail,
+        "sizes": len(framing.sizes),
+        "size_offset": framing.size_offset,
+        "size_value": list(framing.sizes),
+        "size_of": list(framing.sizes.values()),
+    }
+
+
+def checksum_fields(given: str | Checksum) -> dict[str, Any]:
+    """The fields of struct inphase_checksum. Raises ValueError."""
+    found = checksum_of(given)
+    return {
+        "kind": _CHECKSUM_KINDS[found.kind],
+        "width": found.width,
+        "polynomial": found.polynomial,
+        "initial": found.initial,
+        "final": found.final,
+        "reflected_in": found.reflected_in,
+        "reflected_out": found.reflected_out,
+        "negated": found.negated,
     }
 
 
@@ -38,27 +74,38 @@ def _value_fields(value: Value) -> dict[str, Any]:
     }
 
 
-def _check_fields(check: Check) -> dict[str, Any]:
-    return {
+def _check_fields(check: Check, checksums: list[Checksum]) -> dict[str, Any]:
+    fields = {
         "kind": int(check.kind),
         "type": int(check.type),
         "big_endian": check.big_endian,
-        "offset": check.offset,
+        "offset": abs(check.offset),
         "mask": check.mask,
         "expect": check.expect,
+        "number": 0 if check.number is None else check.number + 1,
+        "from": check.start,
     }
+    if check.kind != CheckKind.CHECKSUM:
+        return fields
+    found = checksum_of(check.checksum)
+    if found not in checksums:
+        checksums.append(found)
+    kind = lib.INPHASE_CHECK_SUM_END if check.offset < 0 else lib.INPHASE_CHECK_SUM
+    return fields | {"kind": kind, "checksum": checksums.index(found)}
 
 
 def exchange_fields(exchange: Exchange, keep: list[Any]) -> dict[str, Any]:
     """The fields of struct inphase_exchange; what they point at is appended to `keep`."""
     checks: list[dict[str, Any]] = []
     values: list[dict[str, Any]] = []
-    replies = [_reply_fields(reply, checks, values) for reply in exchange.replies]
+    sums: list[Checksum] = []
+    replies = [_reply_fields(reply, checks, values, sums) for reply in exchange.replies]
     arrays = {
         "request": ffi.new("uint8_t[]", exchange.request),
         "reply": ffi.new("struct inphase_reply[]", replies),
         "check": ffi.new("struct inphase_check[]", checks or 1),
         "field": ffi.new("struct inphase_field[]", values or 1),
+        "checksum": ffi.new("struct inphase_checksum[]", [checksum_fields(s) for s in sums] or 1),
     }
     keep.append(arrays)
     sequence = exchange.sequence
@@ -69,6 +116,7 @@ def exchange_fields(exchange: Exchange, keep: list[Any]) -> dict[str, Any]:
         "framing": framing_fields(exchange.framing),
         "checks": len(checks),
         "fields": len(values),
+        "checksums": len(sums),
         "sequence_offset": sequence.offset if sequence else 0,
         "sequence_type": int(sequence.type) if sequence else 0,
         "sequence_big_endian": sequence.big_endian if sequence else 0,
@@ -95,7 +143,10 @@ def _clock_fields(clock: Clock | None) -> dict[str, Any]:
 
 
 def _reply_fields(
-    reply: Reply, checks: list[dict[str, Any]], values: list[dict[str, Any]]
+    reply: Reply,
+    checks: list[dict[str, Any]],
+    values: list[dict[str, Any]],
+    sums: list[Checksum],
 ) -> dict[str, Any]:
     fields = {
         "size": reply.size,
@@ -104,7 +155,7 @@ def _reply_fields(
         "first_field": len(values),
         "fields": len(reply.values),
     }
-    checks.extend(_check_fields(check) for check in reply.checks)
+    checks.extend(_check_fields(check, sums) for check in reply.checks)
     values.extend(_value_fields(value) for value in reply.values)
     return fields
 
@@ -123,6 +174,7 @@ def encoding_fields(encoding: Encoding, keep: list[Any]) -> dict[str, Any]:
         "packet_size": len(encoding.packet),
         "fields": len(encoding.values),
         "framing": framing_fields(encoding.framing),
-        "crc16": encoding.crc16,
+        "checksum": checksum_fields(encoding.checksum) if encoding.checksum else {},
+        "checksum_big_endian": encoding.checksum_big_endian,
         "chunk": encoding.chunk,
     }

@@ -6,8 +6,13 @@ import sys
 from typing import Any, NamedTuple
 
 from inphase._core import ffi, lib
-from inphase.devices.packet_fields import encoding_fields, exchange_fields, framing_fields
-from inphase.driver import Encoding, Exchange, Framing
+from inphase.devices.packet_fields import (
+    checksum_fields,
+    encoding_fields,
+    exchange_fields,
+    framing_fields,
+)
+from inphase.driver import Checksum, Encoding, Exchange, Framing
 from inphase.frames.record_layout import REASONS
 
 
@@ -26,9 +31,16 @@ class RefusedReply(ValueError):  # noqa: N818 - named for what happened
         self.detail = detail
 
 
-def crc16(data: bytes) -> int:
-    """CRC-16 with polynomial 0x8005, initial 0, not reflected (DYNAMIXEL Protocol 2.0)."""
-    return int(lib.inphase_crc16(0, data, len(data)))
+def checksum(kind: str | Checksum, data: bytes) -> int:
+    """The checksum of some bytes: by a name of `inphase.driver.CHECKSUMS`, or by its parameters.
+
+    Raises ValueError.
+    """
+    value = ffi.new("uint64_t *")
+    spec = ffi.new("struct inphase_checksum *", checksum_fields(kind))
+    if lib.inphase_checksum(spec, data, len(data), value) < 0:
+        raise ValueError(f"no such checksum: {kind}")
+    return int(value[0])
 
 
 def escape(framing: Framing, data: bytes) -> bytes:
@@ -164,6 +176,11 @@ class Parser:
     def sequence(self) -> int:
         """The device's number in the last complete reply, as it came; it wraps at its width."""
         return int(lib.inphase_parser_sequence(self._parser))
+
+    @property
+    def clock(self) -> int:
+        """The device's time in the last complete reply, in ticks as they came; they wrap."""
+        return int(lib.inphase_parser_clock(self._parser))
 
     def wants(self, frame: bytes) -> bool:
         """True if a CAN frame, as a raw CAN socket gives it, belongs to this exchange.

@@ -139,8 +139,7 @@ def _cycles_between(schedule: Schedule, sensor: Sensor, spec: SensorSpec) -> int
     it states its rate."""
     if not sensor.free_running:
         return sensor.every
-    interval_ns = spec.calls.interval_ns if spec.calls is not None else 0
-    return max(1, interval_ns // schedule.cycle.period_ns)
+    return max(1, spec.interval_ns // schedule.cycle.period_ns)
 
 
 def _per_channel(

@@ -81,7 +81,7 @@ def of_sensor(schedule: Schedule, driver: Driver, name: str, spec: SensorSpec) -
     exchange, calls = _source(home, spec)
     request_ns = exchange.request_ns if exchange else 0
     if exchange is not None:
-        interval_ns = 0
+        interval_ns = exchange.interval_ns
         typical_ns, worst_ns = request_ns + exchange.reply_ns, exchange.reply_max_ns
         acquire, acquire_ns = exchange.acquire, exchange.acquire_ns
     else:

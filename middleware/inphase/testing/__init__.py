@@ -1,5 +1,6 @@
 """For tests of drivers and controllers, needs `inphase[testing]`: TESTING.md is the page."""
 
+from inphase.testing import assertions  # noqa: F401 - first: pytest then tells the values
 from inphase.testing.comparison import assert_same_frames
 from inphase.testing.driver_contract import DriverContract
 from inphase.testing.fault_plan import Fault, fault_plan

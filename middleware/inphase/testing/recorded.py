@@ -4,7 +4,7 @@ import os
 import select
 
 from inphase.devices.packets import Parser, RefusedReply
-from inphase.driver import Exchange, SensorSpec
+from inphase.driver import CheckKind, Exchange, SensorSpec
 
 _BOUND_S = 20.0
 _READ_MAX = 4096
@@ -63,7 +63,7 @@ class Recorded:
     def has_checksum(self) -> bool:
         """True if each of its packets has a checksum."""
         return all(
-            any(check.kind.name.startswith(("CRC", "SUM", "XOR")) for check in reply.checks)
+            any(check.kind is CheckKind.CHECKSUM for check in reply.checks)
             for reply in self.exchange.replies
         )
 

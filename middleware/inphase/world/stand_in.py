@@ -240,6 +240,7 @@ def _calls(exchange: Exchange | None) -> Calls:
         latency_ns=exchange.request_ns + exchange.reply_ns,
         latency_max_ns=exchange.reply_max_ns,
         triggered=bool(exchange.request),
+        interval_ns=exchange.interval_ns,
         acquire=exchange.acquire,
         acquire_ns=exchange.acquire_ns,
     )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase.devices import packets
+from inphase.devices.device_clock import unwrap
 from inphase.driver import Driver, Encoding, Exchange, Raw, Reading
 from inphase.errors import DeviceError
 from inphase.plan.actuator_plan import ActuatorPlan
@@ -140,6 +141,8 @@ class OwnExchange:
         self._whole = self._datagram or self._can  # a read is a packet, and nothing is behind it
         self._encoding = encoding
         self._parser = packets.Parser(exchange, channels)
+        self._clock = exchange.clock
+        self._ticks: int | None = None  # of the device's clock, in the last reply; unwrapped
         self._bits = _WIDTH.get(exchange.sequence.type, 32) if exchange.sequence else 0
         self.number: int | None = None
         self.part = 0
@@ -160,7 +163,7 @@ class OwnExchange:
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
         self._parser.reset()
-        self.number = None
+        self.number = self._ticks = None
 
     def flush(self) -> int:
         """Drain the line; how many replies were there. A part of one counts as one."""
@@ -200,6 +203,7 @@ class OwnExchange:
             return refused
         if values is not None:
             self._count(self._parser.sequence)
+            self._take_ticks(self._parser.clock)
         return values
 
     def trigger(self) -> None:
@@ -233,7 +237,7 @@ class OwnExchange:
         if isinstance(found, packets.RefusedReply):
             return Reading(reason=found.reason, detail=found.detail)
         sample.reshape(1).view(np.float64)[: self._channels] = found
-        return Reading()
+        return Reading(device_ns=self._device_ns())
 
     def _newest(self, found: _Reply) -> _Reply:
         """The last good one of this and all that are there: one never waits behind another."""
@@ -252,6 +256,18 @@ class OwnExchange:
             half = 1 << (self._bits - 1)
             before = sequence if self.number is None else self.number
             self.number = before + (sequence - before + half) % (2 * half) - half
+
+    def _take_ticks(self, raw: int) -> None:
+        if self._clock is None:
+            return
+        before = raw if self._ticks is None else self._ticks
+        self._ticks = unwrap(before, raw, self._clock.bits) if self._clock.bits else raw
+
+    def _device_ns(self) -> int | None:
+        """The middle of the acquisition by the device's clock."""
+        if self._clock is None or self._ticks is None:
+            return None
+        return round(self._ticks * self._clock.tick_ns) + self._clock.shift_ns
 
     def _receive(self) -> bytes:
         """The bytes that are there, past other traffic on a CAN bus. Raises DeviceError at its

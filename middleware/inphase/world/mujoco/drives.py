@@ -211,7 +211,7 @@ class Drives:
         period_ns = self._schedule.cycle.period_ns
         cycles = _times(span_ns, period_ns) + 1
         free = [s for s in self._plan.sensors if s.schedule.free_running]
-        intervals = [s.spec.calls.interval_ns if s.spec.calls else 0 for s in free]
+        intervals = [s.spec.interval_ns for s in free]
         by_themselves = sum(_times(span_ns, round(one or period_ns)) + 1 for one in intervals)
         others = len(self._plan.sensors) - len(free) + len(self._plan.actuators)
         return cycles * others + by_themselves

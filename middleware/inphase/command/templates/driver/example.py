@@ -16,7 +16,7 @@ class Example(SerialSensor):
             replies=(
                 driver.Reply(
                     values=(driver.Value(offset=4, type=Raw.U16, channel=0, scale=0.001),),
-                    checks=(driver.Check(driver.CheckKind.CRC16_END),),
+                    checks=(driver.Check(driver.CheckKind.CHECKSUM, -2, checksum="CRC-16/UMTS"),),
                 ),
             ),
             sequence=driver.Value(offset=2, type=Raw.U16, channel=0),

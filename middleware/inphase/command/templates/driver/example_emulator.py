@@ -18,7 +18,7 @@ import tomllib
 import tty
 from pathlib import Path
 
-from inphase.packets import crc16
+from inphase.packets import checksum
 
 REQUEST = b"\x55\xaa\x01"
 MEASURE_S = 0.001
@@ -91,7 +91,7 @@ class RangeFinder:
         self.taken[distance_mm] = asked_ns
         start = b"\xaa\x56" if self.mode == "disguise" else b"\xaa\x55"
         body = start + self.count.to_bytes(2, "little") + distance_mm.to_bytes(2, "little")
-        crc = crc16(body) ^ (self.mode == "spoil")
+        crc = checksum("CRC-16/UMTS", body) ^ (self.mode == "spoil")
         return body + crc.to_bytes(2, "little")
 
     def control(self, line: str) -> int:

@@ -1,0 +1,210 @@
+"""The example drivers, a streaming IMU and a Modbus gauge, against the contract and others."""
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from numpy.typing import NDArray
+
+from inphase import packets
+from inphase.driver import DeviceError
+from inphase.serial_sensor import SerialOptions
+from inphase.testing import DriverContract, Peer
+from inphase_drivers.examples import ModbusGauge, StreamingImu
+from inphase_drivers.examples.imu import RAD_S
+from peers import BOUND_S, ROOT
+
+pytestmark = pytest.mark.real
+
+
+class ExamplePeer(Peer):
+    """An emulated example device in a process of its own."""
+
+    driver: ClassVar[str]
+
+    def __init__(self, folder: Path) -> None:
+        self.options = {"port": str(folder / "port")}
+        schedule = folder / "device.toml"
+        driver = f"inphase_drivers.examples:{self.driver}"
+        schedule.write_text(f'[device.one]\ndriver = "{driver}"\nport = "{folder}/port"\n')
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "inphase_drivers.examples.emulator", str(schedule), "--control"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "drivers")},
+            text=True,
+            bufsize=1,
+        )
+        self._line()  # ready
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def tell(self, line: str) -> int:
+        """Have it do what a line says; its answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        return int(self._line())
+
+    def close(self) -> None:
+        self._process.communicate(timeout=BOUND_S)
+
+    def silence(self) -> None:
+        self.tell("silence")
+
+    forget = silence  # it knows one question, or none
+
+    def spoil(self) -> None:
+        self.tell("spoil")
+
+    def disguise(self) -> None:
+        self.tell("disguise")
+
+    def stall(self) -> None:
+        self.tell("stall")
+
+    def heal(self) -> None:
+        self.tell("heal")
+
+    def unplug(self) -> None:
+        self.tell("unplug")
+
+    def replug(self) -> None:
+        self.tell("replug")
+
+    def flood(self, count: int) -> int:
+        return self.tell(f"flood {count}")
+
+    def taken(self, number: int) -> int:
+        """When sample `number` was taken."""
+        found = self.tell(f"taken {number}")
+        if found < 0:
+            raise KeyError(number)
+        return found
+
+
+class ImuPeer(ExamplePeer):
+    driver = "StreamingImu"
+
+    def taken_ns(self, value: NDArray[Any]) -> int:
+        return self.taken(round(float(value["gyro"][0]) / RAD_S))
+
+
+class GaugePeer(ExamplePeer):
+    driver = "ModbusGauge"
+
+    def asked(self) -> int:
+        return self.tell("asked")
+
+    def taken_ns(self, value: NDArray[Any]) -> int:
+        return self.taken(round(float(value["torque"]) * 1e3))
+
+
+class TestStreamingImu(DriverContract):
+    driver = StreamingImu
+    replugs = 2
+
+    @pytest.fixture
+    def device(self, tmp_path: Path) -> Iterator[ImuPeer]:
+        peer = ImuPeer(tmp_path)
+        yield peer
+        peer.close()
+
+
+class TestModbusGauge(DriverContract):
+    driver = ModbusGauge
+    replugs = 2
+
+    @pytest.fixture
+    def device(self, tmp_path: Path) -> Iterator[GaugePeer]:
+        peer = GaugePeer(tmp_path)
+        yield peer
+        peer.close()
+
+
+@pytest.mark.parametrize("module", ["imu", "gauge"])
+def test_an_example_is_shorter_than_forty_lines(module: str) -> None:
+    text = (ROOT / "drivers" / "inphase_drivers" / "examples" / f"{module}.py").read_text()
+    assert len(text.splitlines()) <= 40
+
+
+SERVER = """
+import sys
+from pymodbus.server import StartSerialServer
+from pymodbus.simulator import DataType, SimData, SimDevice
+
+data = SimData(int(sys.argv[2]), values=[1.5, 21.25, 0.0, 0.0], datatype=DataType.FLOAT32)
+StartSerialServer(SimDevice(1, simdata=[data]), port=sys.argv[1], baudrate=115200)
+"""
+
+
+def link_two(fds: tuple[int, int]) -> None:
+    """What is written to either end is read from the other, until one is closed."""
+    with contextlib.suppress(OSError, ValueError):
+        while True:
+            for fd in select.select(fds, [], [])[0]:
+                os.write(fds[fd == fds[0]], os.read(fd, 4096))
+
+
+@contextlib.contextmanager
+def modbus_server(first: int) -> Iterator[str]:
+    """pymodbus as the device, with registers from `first` on; the port that reaches it."""
+    ours, theirs = os.openpty(), os.openpty()
+    for pair in (ours, theirs):
+        tty.setraw(pair[1])
+    threading.Thread(target=link_two, args=((ours[0], theirs[0]),), daemon=True).start()
+    server = subprocess.Popen([sys.executable, "-c", SERVER, os.ttyname(theirs[1]), str(first)])
+    try:
+        yield os.ttyname(ours[1])
+    finally:
+        server.kill()
+        server.wait(BOUND_S)
+        for fd in (*ours, *theirs):
+            os.close(fd)
+
+
+def opened(driver: ModbusGauge) -> int:
+    """Open it, as soon as the server is up. Raises DeviceError."""
+    end_s = time.monotonic() + BOUND_S
+    while True:
+        try:
+            return driver.open()
+        except DeviceError as error:
+            if "no answer" not in str(error) or time.monotonic() > end_s:
+                raise
+
+
+def test_the_gauge_reads_a_device_of_pymodbus() -> None:
+    pytest.importorskip("pymodbus", reason="pymodbus is not installed")
+    with modbus_server(0) as port:
+        driver = ModbusGauge("gauge", SerialOptions(port=port))
+        fd = opened(driver)
+        exchange = driver.sensor().exchange
+        assert exchange is not None
+        parser = packets.Parser(exchange, 2)
+        for _ in range(5):
+            os.write(fd, exchange.request)
+            values = None
+            while values is None:
+                assert select.select([fd], [], [], BOUND_S)[0]
+                values = parser.feed(os.read(fd, 4096))
+            assert values == [1.5, 21.25]
+        driver.close()
+
+
+def test_a_refusal_of_pymodbus_is_told_by_its_code() -> None:
+    pytest.importorskip("pymodbus", reason="pymodbus is not installed")
+    with modbus_server(100) as port:  # it has no register 0: illegal data address
+        driver = ModbusGauge("gauge", SerialOptions(port=port))
+        with pytest.raises(DeviceError, match=r"device \(2\) in its reply"):
+            opened(driver)
