@@ -159,6 +159,9 @@ static void open_walk(struct walk *walk)
         if (i == APART)
             actuator[i].feedback_sensor = APART_SENSOR;
 
+        /* some approach a first command from far away */
+        actuator[i].approaches = one_in(2);
+
         /* some joints are measured by their velocity alone */
         if (modes[i] != INPHASE_MODE_POSITION && !is_switch && one_in(2)) {
             actuator[i].feedback_kind = INPHASE_FEEDBACK_VELOCITY;
