@@ -313,7 +313,11 @@ BAD = {
     ),
     "neither rate nor period": Bad("rate_hz = 500\n", "", "cycle", ("exactly one",), "[cycle]"),
     "rate of another form": Bad(
-        "= 500", "= '30000:1001'", "cycle.rate_hz", ("'30000:1001'", '"30000/1001"'), "rate_hz"
+        "= 500",
+        "= '30000:1001'",
+        "cycle.rate_hz",
+        ("not in the form that this key takes, got '30000:1001'", '"30000/1001"'),
+        "rate_hz",
     ),
     "period too long": Bad("= 500", "= 0.5", "cycle.rate_hz", ("2000000000 ns", "0.5")),
     "period too short": Bad("= 500", "= 20_000", "cycle.rate_hz", ("50000 ns", "give 1 to 10000")),

@@ -140,6 +140,8 @@ def _plain(what: str) -> str:
     """msgspec's words for a value of the wrong kind, in TOML's words and without the value."""
     if what.startswith("Invalid enum value"):
         return "not one of the values that this key takes"
+    if "matching regex" in what:
+        return "not in the form that this key takes"
     what = re.sub(r"( \| null)?`, got `[^`]*`$", "`", what)
     what = what.replace("object", "table").replace("array", "list")
     return what[:1].lower() + what[1:]
