@@ -1,5 +1,6 @@
 """For drivers: reading and writing the packets that the C core reads and writes."""
 
+from inphase.devices.device_clock import unwrap
 from inphase.devices.packets import (
     BusOff,
     Parser,
@@ -24,4 +25,5 @@ __all__ = [
     "checksum",
     "encode",
     "escape",
+    "unwrap",
 ]

@@ -12,7 +12,7 @@ from inphase.devices.packet_fields import (
     exchange_fields,
     framing_fields,
 )
-from inphase.driver import Checksum, Encoding, Exchange, Framing
+from inphase.driver import Checksum, Encoding, Exchange, Framing, Reply
 from inphase.frames.record_layout import REASONS
 
 
@@ -151,6 +151,16 @@ class Parser:
         self._values = ffi.new("double[]", lib.INPHASE_MAX_VALUES)
         self._reason = ffi.new("uint32_t[2]")
         self._channels = channels
+
+    @classmethod
+    def of_packets(cls, framing: Framing, *replies: Reply, **where: Any) -> "Parser":
+        """A parser for a driver's own `read`: framing, and the replies that make a sample.
+
+        where: `sequence` and `clock` of `Exchange`, for the properties of that name. Raises
+        ValueError.
+        """
+        exchange = Exchange(b"", framing, replies, 0, 0, 0, **where)
+        return cls(exchange, sum(len(reply.values) for reply in replies))
 
     def reset(self) -> None:
         """Forget what has come in so far."""
