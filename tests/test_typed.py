@@ -76,6 +76,7 @@ class Gauge(Driver):
         return SensorSpec(
             fields=(Field("force", "N", (3,)),),
             twin=(driver.TwinChannel(base=1.0, noise=0.01),) * 3,
+            twin_latency_ns=1_000_000,
         )
 
     def open(self) -> int:
@@ -124,7 +125,7 @@ def test_it_stays(lockstep: MakeLockStep) -> None:
 
 
 def many(path: str) -> list[dict[str, int]]:
-    return [episode.reasons for episode in inphase.rollout(path, "pol.py:Reach", episodes=2)]
+    return [episode.reasons for episode in inphase.rollout(path, "pol.py:Reach", 2, seed=1)]
 """
 BAD = """\
 import inphase
@@ -134,7 +135,7 @@ inphase.subscribe("demo", transport="tcp")
 inphase.load("robot.toml").cycle.period
 """
 BAD_DRIVER = """\
-from inphase.driver import Driver, Field, Reading, SensorSpec
+from inphase.driver import Driver, Field, SensorSpec
 
 
 class Gauge(Driver):
