@@ -18,7 +18,6 @@ from robots import demo_schedule
 from test_run import inphase
 
 READY = ready_schedules.all_schedules()
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OF_DRIVER = {"canopen": "can", "pylon": "pylon"}
 
 
@@ -34,8 +33,8 @@ def wanted_extras(schedule: ReadySchedule) -> set[str]:
 
 
 def test_the_wheel_has_the_folder_of_the_repository() -> None:
-    packages = PROJECT["tool"]["scikit-build"]["wheel"]["packages"]
-    assert packages["inphase/schedules"] == "schedules"
+    lists = (ROOT / "native" / "CMakeLists.txt").read_text()
+    assert "install(DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}/../schedules DESTINATION inphase" in lists
     assert {one.path.parent for one in READY} == {ROOT / "schedules"}
 
 
