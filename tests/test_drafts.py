@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,24 @@ def test_a_urdf_file_gets_motors_within_its_efforts(tmp_path: Path) -> None:
         ("elbow", 20),
     ]
     assert moved(made.files[0])["motors"] > 0.15
+
+
+@pytest.mark.parametrize(
+    ("other", "velocity", "guess"),
+    [("2", 2.0, False), ("3.5", [2.0, 3.5], False), ("0", [2.0, 1.0], True)],
+)
+def test_a_urdf_files_speeds_are_the_limits(
+    tmp_path: Path, other: str, velocity: object, guess: bool
+) -> None:
+    head, tail = URDF.split('effort="20" velocity="2"')
+    made = drafted(tmp_path, "two.urdf", f'{head}effort="20" velocity="{other}"{tail}')
+    assert load(made.files[0]).actuator["motors"].limits.velocity == velocity
+    (line, before) = next(
+        (line, before)
+        for before, line in pairwise(made.files[0].read_text().splitlines())
+        if line.startswith("velocity = ") and "unit" not in line
+    )
+    assert ("guess" in before + line) is guess
 
 
 def test_gains_of_motors_hold_the_weight(tmp_path: Path) -> None:

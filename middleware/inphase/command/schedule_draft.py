@@ -17,7 +17,7 @@ from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError, WorldError
 from inphase.plan import plan as planning
 from inphase.plan.validation import load
-from inphase.world.mujoco.motors import model_with_motors
+from inphase.world.mujoco.motors import joint_speeds, model_with_motors
 from inphase.world.mujoco.survey import ModelMotor, survey
 from inphase.world.mujoco.world import MujocoWorld
 
@@ -54,12 +54,14 @@ def new_schedule(model: Path, output: Path | None) -> DraftResult:
     output.parent.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     moved = model_with_motors(model, output.parent)
+    speeds = joint_speeds(model)
     if moved is not None:
         model = output.with_name(f"{part_name(output.stem)}_with_motors.xml")
         files += write_new({model: moved})
     found = survey(model)
     relative = os.path.relpath(model.resolve(), output.parent.resolve())
     text = ScheduleText(output.name, robot_name(output.stem), relative, policy, found)
+    text.speeds = speeds
     motors = _accepted(text, output)
     output.write_text(text.render(motors))
     files = [output, *files]

@@ -65,6 +65,8 @@ class ScheduleText:
         self.survey = survey
         self.left_out = list(survey.left_out)
         self.step_us: float | None = None
+        self.speeds: dict[str, float] = {}
+        """largest speeds of joints, where the file states some, in rad/s or m/s"""
 
     def render(self, motors: Sequence[ModelMotor], *, bare: bool = False) -> str:
         """The schedule with these motors; bare: with nothing else of the model."""
@@ -158,7 +160,7 @@ class ScheduleText:
                 *([f'mode = "{group.mode}"'] if group.mode != "position" else []),
                 f'feedback = "{group.sensor}.position"',
                 f'feedback_velocity = "{group.sensor}.velocity"',
-                *_limits(group),
+                *_limits(group, self.speeds),
             ]
             actuators = [motor.name for motor in group.motors]
             world += [
@@ -318,7 +320,7 @@ def _sensor_range(unit: str, joints: Sequence[MovedPart]) -> list[str]:
     return _list("range.position", pairs)
 
 
-def _limits(group: _Group) -> list[str]:
+def _limits(group: _Group, speeds: dict[str, float]) -> list[str]:
     unit, motors = group.unit, group.motors
     lines = ["", f"[actuator.{group.actuator}.limits]"]
     if group.mode == "effort":
@@ -332,14 +334,25 @@ def _limits(group: _Group) -> list[str]:
         if not all(motor.is_range_known for motor in motors):
             lines.append("# guess: of those that have no range in the model")
         lines += _list("position", [_inside(motor.low, motor.high) for motor in motors])
-    velocity, acceleration = _VELOCITY[unit], _ACCELERATION[unit]
-    lines.append(_noted(f"velocity = {velocity:g}", f"guess, {unit}/s"))
-    lines.append(_noted(f"acceleration = {acceleration:g}", f"guess, {unit}/s^2"))
+    lines += _velocities(group, speeds)
+    lines.append(_noted(f"acceleration = {_ACCELERATION[unit]:g}", f"guess, {unit}/s^2"))
     if group.mode == "position":
         step = max(motor.step for motor in motors)
         note = f"guess, {unit}, from the measured position"
         lines.append(_noted(f"step = {step:.2g}", note))
     return lines
+
+
+def _velocities(group: _Group, speeds: dict[str, float]) -> list[str]:
+    """What the file states, and a guess for the rest."""
+    unit, names = group.unit, [motor.part.name for motor in group.motors]
+    guess = _VELOCITY[unit]
+    if not speeds.keys() & set(names):
+        return [_noted(f"velocity = {guess:g}", f"guess, {unit}/s")]
+    lines = _list("velocity", [_rounded(speeds.get(name, guess)) for name in names])
+    if speeds.keys() >= set(names):
+        return lines
+    return [f"# guess: {guess:g} {unit}/s for those that the file states none of", *lines]
 
 
 def _gains(group: _Group) -> list[str]:

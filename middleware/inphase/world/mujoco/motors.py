@@ -1,10 +1,12 @@
 """Motors for a model that has none, such as a URDF file: one at each hinge and slide."""
 
 import html
+import math
 import os
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from inphase.errors import ScheduleError
 from inphase.world.mujoco.package import package
@@ -33,6 +35,22 @@ def model_with_motors(path: Path, folder: Path) -> str | None:
         raise ScheduleError(
             f"{path} does not load: {str(error).strip()}; correct the model"
         ) from error
+
+
+def joint_speeds(path: Path) -> dict[str, float]:
+    """The largest speed of each joint of a URDF file that states one, in rad/s or m/s.
+
+    MuJoCo reads the file without them. An MJCF file has none, and 0 in a URDF file states none.
+    """
+    root = ElementTree.parse(path).getroot()
+    if root.tag != "robot":
+        return {}
+    stated = {
+        str(joint.get("name")): float(limit.get("velocity", 0))
+        for joint in root.iter("joint")
+        if (limit := joint.find("limit")) is not None
+    }
+    return {name: speed for name, speed in stated.items() if 0 < speed < math.inf}
 
 
 def _with_relative_folders(text: str, folder: Path) -> str:
