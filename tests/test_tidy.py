@@ -224,7 +224,7 @@ def test_a_face_defines_nothing(name: str) -> None:
     if name == "inphase":  # its names are imported when they are first used
         return
     tree = ast.parse(MODULES[name].read_text())
-    kinds = (ast.ImportFrom, ast.Expr, ast.Assign, ast.If)
+    kinds = (ast.Import, ast.ImportFrom, ast.Expr, ast.Assign, ast.If)
     assert all(isinstance(node, kinds) for node in tree.body)
 
 

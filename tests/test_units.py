@@ -23,7 +23,8 @@ from robots import demo_schedule
 from test_tidy import MODULES
 
 DEMO = str(ROOT / "schedules" / "demo.toml")
-IN_BRACKETS = re.compile(r"[\w .]*\[[a-z/]{1,5}\]")
+IN_BRACKETS = re.compile(r"[\w .]+\[[a-z/]{1,5}\] *")
+"""after a word or a space: `[cycle]` alone is a table of a schedule"""
 UNITS = {
     "run": ("distributions [us]", "late [us]"),
     "check": ("devices [us]", "a view lasts [ms]", "start us", "takes us", "slack us", "bytes"),
@@ -47,7 +48,7 @@ def written_in(module: str) -> set[str]:
         for node in ast.walk(ast.parse(MODULES[f"inphase.command.{module}"].read_text()))
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
-        and IN_BRACKETS.fullmatch(node.value.strip())
+        and IN_BRACKETS.fullmatch(node.value)
     }
 
 

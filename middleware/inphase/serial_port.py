@@ -1,5 +1,7 @@
 """For drivers: a serial port that is theirs alone."""
 
+import os
+
 from inphase.devices.serial_port import (
     Port,
     hand_over,
@@ -14,4 +16,5 @@ __all__ = [
     "keep_others_out",
     "missing_right",
     "open_port",
+    "os",  # for tests of a driver: calls to the kernel that they answer themselves
 ]
