@@ -130,3 +130,12 @@ def test_a_shortfall_and_a_latch_are_never_good(made: Made) -> None:
         shortfall,
         "motion is latched (offline): `inphase explain offline`",
     ]
+
+
+def test_a_command_that_was_missing_has_no_remedy_of_samples(tmp_path: Path) -> None:
+    schedule = inphase.load(demo_schedule(tmp_path))
+    with LockStep(schedule, call=lambda frame: None) as robot:
+        robot.run(600)
+        text = " ".join(sum_up(robot)["verdict"])
+    assert "it returned None" in text
+    assert "of a sample" not in text and "cable" not in text

@@ -14,6 +14,11 @@ class Meaning(NamedTuple):
     remedy: str = ""
     """the first thing to do about it; "": nothing is wrong"""
 
+    @property
+    def remedy_of_command(self) -> str:
+        """The remedy without what it says of samples."""
+        return self.remedy.partition("; of a sample: ")[0]
+
 
 _PROBE = "`inphase probe SCHEDULE SENSOR` measures the device"
 _ARM = "remove the cause, then arm: key a, SIGUSR1 or Runner.arm()"

@@ -211,7 +211,9 @@ def shortfalls(result: dict[str, Any]) -> list[str]:
         last_s = policy["unanswered"] * result["period_ns"] / 1e9
         # which of them were the last is not counted: all are told
         by_count = sorted(policy["reasons"].items(), key=lambda item: -item[1])
-        reasons = [f"{reason} {n} ({meanings.REASONS[reason].remedy})" for reason, n in by_count]
+        reasons = [
+            f"{reason} {n} ({meanings.REASONS[reason].remedy_of_command})" for reason, n in by_count
+        ]
         texts.append(
             f"the policy gave no acceptable command for the last {last_s:.1f} s; cycles of the run "
             f"without one: {', '.join(reasons)}"

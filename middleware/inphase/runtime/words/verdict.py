@@ -175,7 +175,7 @@ def _remedy(policy: dict[str, Any], *, without: str = "") -> str:
     if not reasons:
         return "`inphase explain silent`"
     reason = max(reasons, key=lambda name: reasons[name])
-    return REASONS[reason].remedy if reason in REASONS else f"`inphase explain {reason}`"
+    return REASONS[reason].remedy_of_command if reason in REASONS else f"`inphase explain {reason}`"
 
 
 def _why_missed(plan: Plan, result: dict[str, Any]) -> str:
@@ -188,7 +188,7 @@ def _why_missed(plan: Plan, result: dict[str, Any]) -> str:
     own, late = result["inference_ns"], result["latch_to_command_ns"]
     due_ns = policy_notices.budget_ns(plan.schedule)
     if not own["count"]:
-        return "the policy answered no frame. Try: " + REASONS["silent"].remedy
+        return "the policy answered no frame. Try: " + REASONS["silent"].remedy_of_command
     return (
         f"the policy itself takes {ms(own['p50'])} (median, p99 {ms(own['p99'])}), but its command "
         f"came {ms(late['p99'])} after the frame (p99) and is due after {ms(due_ns)}: it waited "
