@@ -21,7 +21,13 @@ from test_fit import ROBOT
 from test_schedule import BAD, GOOD, MORE, Bad
 
 PLAN = ROOT / "middleware" / "inphase" / "plan"
-CHECKS = {"declarations.py", "driver_rules.py", "feasibility.py", "validation.py"}
+CHECKS = {
+    "declarations.py",
+    "driver_rules.py",
+    "feasibility.py",
+    "missing_samples.py",
+    "validation.py",
+}
 
 FIVE = (
     ROBOT.replace("[cycle]", '[store]\ndepth = "deep"\n\n[cycle]')

@@ -716,6 +716,10 @@ OF_BARE = {
         SERVOS, 'device = "arm"\ntrigger', 'device = "arm"\nsign = [1, 1]\ntrigger',
         step("3 signs expected, got 2; give one each", "[1, 1]", "[1, 1, -1]"),
     ),
+    "a sign that turns nothing": changed(
+        BARE, '[sensor.joints]\n', '[sensor.joints]\nsign = [1, -1]\n',
+        step("remove sign", "sign = [1, -1]\n", ""),
+    ),
     "gains of an effort": Row(
         SCHEDULE.replace(POSITION, 'mode = "effort"\nlimits = { effort = 4, effort_rate = 40 }')
         .replace('["one", "two"]\n', '["motor", "two"]\nkp = 3.0\n')

@@ -12,10 +12,11 @@ import pytest
 from inphase import packets
 from inphase.driver import DeviceError
 from inphase.plan import plan as planning
+from inphase.runtime.workers import opened
 from inphase.schedule import load
 from inphase_drivers.dynamixel import ServoOptions, Servos, packet
 from inphase_drivers.dynamixel.models import BY_NUMBER
-from peers import EmulatorProcess, robot_schedule, until
+from peers import BOUND_S, EmulatorProcess, robot_schedule, until
 from runtimes import Robot
 
 pytestmark = pytest.mark.real
@@ -150,7 +151,7 @@ def test_the_servos_own_position_limits_count_as_the_schedule_counts(
         plan.drivers["arm"].open()
         plan.drivers["arm"].close()
         try:
-            planning.of_opened(plan)
+            opened.of_opened(plan)
         except DeviceError as error:
             return str(error)
         return ""
@@ -217,9 +218,19 @@ def test_a_hardware_error_is_told_by_its_name_and_with_a_remedy_that_works(
     assert "torque-off write" not in str(told.value) and "instruction 0x08" in str(told.value)
     # the remedy: the instruction that it names
     driver.registers.open()
-    os.write(driver.registers.hand_over(), packet(3, 0x08))
+    port = driver.registers.hand_over()
+    os.write(port, packet(3, 0x08))
+    assert select.select([port], [], [], BOUND_S)[0]  # its answer: it was understood
     driver.close()
-    driver.open()
+
+    def opens() -> bool:
+        try:
+            driver.open()
+        except DeviceError:
+            return False  # it is deaf while it starts again
+        return True
+
+    until(opens)
     driver.close()
 
 

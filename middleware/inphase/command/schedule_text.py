@@ -344,7 +344,7 @@ def _limits(group: _Group, speeds: dict[str, float]) -> list[str]:
 
 
 def _velocities(group: _Group, speeds: dict[str, float]) -> list[str]:
-    """What the file states, and a guess for the rest."""
+    """The file's own, and a guess for the rest."""
     unit, names = group.unit, [motor.part.name for motor in group.motors]
     guess = _VELOCITY[unit]
     if not speeds.keys() & set(names):

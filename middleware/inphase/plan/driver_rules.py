@@ -104,6 +104,12 @@ def _check_trigger(
 
 def _check_sign(schedule: Schedule, declared: Declarations, name: str) -> Iterator[ScheduleFault]:
     sign, spec = schedule.sensor[name].sign, declared.sensors[name]
+    if sign is not None and not spec.per_joint:
+        yield schedule.fault(
+            f"sensor.{name}.sign",
+            "it would turn nothing: the driver declares no field as one of joints; remove sign",
+        )
+        return
     for item in value_fields(spec):
         is_whole = item.name in spec.per_joint and item.name not in spec.joints
         if is_whole and sign is not None and len(sign) != item.channels:

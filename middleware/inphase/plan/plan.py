@@ -11,7 +11,6 @@ import msgpack
 import numpy as np
 
 from inphase.driver import Driver
-from inphase.errors import DeviceError, ScheduleError
 from inphase.frames import wire
 from inphase.frames.record_layout import ACT_FLAGS, FRAME_FLAGS, REASONS, STATES, STATUSES
 from inphase.models.model_binding import Binding
@@ -181,18 +180,6 @@ def make(schedule: Schedule, drivers: Mapping[str, Driver] | None = None) -> Pla
     Raises ScheduleError with every fault.
     """
     return of_validated(validate(schedule, drivers))
-
-
-def of_opened(plan: Plan) -> Plan:
-    """The same plan with what its drivers know once they are open: their devices' own scales.
-
-    Raises DeviceError where a device takes less than the schedule asks of it.
-    """
-    try:
-        found = make(plan.schedule, plan.drivers)
-    except ScheduleError as error:
-        raise DeviceError(str(error)) from error
-    return replace(found, client_policy=plan.client_policy)
 
 
 def of_validated(valid: Validated) -> Plan:

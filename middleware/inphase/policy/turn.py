@@ -67,7 +67,7 @@ def load(described: Schedule, layout: Layout | None = None) -> PolicyCall:
 
 
 def _uncallable(found: object) -> str:
-    """What an object is that no frame can be given to, and the remedy."""
+    """The kind of an object that takes no frame, and the remedy."""
     kind = type(found)
     if kind.__module__ == "builtins":
         return f"is of type {kind.__name__}, which is not callable; name a function of a frame"

@@ -43,6 +43,7 @@ from inphase.runtime.signals import signals_stop
 from inphase.runtime.stops import Stops
 from inphase.runtime.words import verdict
 from inphase.runtime.words.notices import Notices
+from inphase.runtime.workers import opened
 from inphase.runtime.workers.worker_supervisor import Workers
 from inphase.schedule import Schedule
 from inphase.world.world_process import WorldProcess
@@ -144,7 +145,7 @@ class Runtime:
         self._undo.callback(self._devices.close)
         self._lines = Lines(self.plan, self.options.simulate)
         self._undo.callback(self._lines.close)
-        self.plan = replace(planning.of_opened(self.plan), client_policy=self.options.client_policy)
+        self.plan = replace(opened.of_opened(self.plan), client_policy=self.options.client_policy)
         self._make_core()
 
     def _lock_devices(self, *, is_made_later: bool = False) -> None:

@@ -26,10 +26,9 @@ from inphase.devices.pairing import Pairing
 from inphase.driver import Acquire, Driver, Reading
 from inphase.errors import DeviceError, StoreError, of_device
 from inphase.frames.record_layout import REASONS
-from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
 from inphase.plan.sensor_plan import SensorPlan
-from inphase.runtime.workers import device_handover
+from inphase.runtime.workers import device_handover, opened
 from inphase.runtime.workers.sample_source import caller_of
 
 ABSENT = int(lib.INPHASE_ABSENT)
@@ -138,7 +137,7 @@ class Worker:
     def _learn(self) -> None:
         """Take the open device's own scales. Raises DeviceError where it takes less than the
         schedule asks of it."""
-        plan = planning.of_opened(self._plan)
+        plan = opened.of_opened(self._plan)
         self.sensor = plan.sensors[self._index]
         actuator = plan.actuators[self._actuator] if self._actuator >= 0 else None
         self._caller.learn(self.sensor, actuator)
