@@ -97,7 +97,7 @@ class ImuPeer(ExamplePeer):
     driver = "StreamingImu"
 
     def taken_ns(self, value: NDArray[Any]) -> int:
-        return self.taken(round(float(value["gyro"][0]) / RAD_S))
+        return self.taken(round(float(value["gyro"][0]) / RAD_S) % 65536)
 
 
 class GaugePeer(ExamplePeer):

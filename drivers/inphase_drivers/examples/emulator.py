@@ -22,6 +22,7 @@ from inphase.packets import checksum
 
 _CONTROL = 0
 _KEPT = 1000  # samples of which it is known when they were taken
+_NUMBERS = 1 << 16  # a count of 16 bits
 _IDLE_S = 0.2
 
 
@@ -66,8 +67,9 @@ class Emulated:
 
     def sample(self, time_ns: int) -> bytes:
         """Take a sample; its packet, spoilt where that is the mode."""
-        self.number = (self.number + 1) % _KEPT
+        self.number = (self.number + 1) % _NUMBERS
         self._taken[self.number] = time_ns
+        self._taken.pop((self.number - _KEPT) % _NUMBERS, None)
         data = self.packet(self.number, time_ns)
         return data[:-1] + bytes([data[-1] ^ 1]) if self.mode == "spoil" else data
 
@@ -105,7 +107,7 @@ class Emulated:
 
 
 class EmulatedImu(Emulated):
-    """Streams. The gyro's first axis has the number of the sample, in counts."""
+    """Streams. The gyro's first axis has the number of the sample, as a count with a sign."""
 
     interval_ns = 1_000_000
 
@@ -113,7 +115,7 @@ class EmulatedImu(Emulated):
         """As `imu.py` declares it; its clock is the host's, in us, and wraps."""
         start = b"\xaa\x56" if self.mode == "disguise" else b"\xaa\x55"
         ticks = time_ns // 1000 & 0xFFFF_FFFF
-        body = start + struct.pack(">HI6h", number, ticks, number, 0, 0, 0, 0, 4096)
+        body = start + struct.pack(">HIH5h", number, ticks, number, 0, 0, 0, 0, 4096)
         return body + checksum("CRC-16/CCITT-FALSE", body).to_bytes(2, "big")
 
 
