@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from inphase import schedule
-from inphase.command import live
+from inphase.command.pictures import live_picture
 from inphase.episodes.lockstep import LockStep
 from inphase.episodes.runner import Runner
 from inphase.errors import ScheduleError
@@ -246,7 +246,7 @@ def test_what_is_typed_before_the_view_is_up_stops_nothing_and_later_keys_do(
     reader = store.Reader(str(store_names.find(robot.name)))
     assert reader.status()["estops"] == 0
     until(lambda: b"frames so far" in terminal.shown)
-    assert terminal.shown.index(live.KEYS.encode()) < terminal.shown.index(b"frames so far")
+    until(lambda: live_picture.KEYS.encode() in terminal.shown)
     terminal.press(b"e")
     until(lambda: reader.status()["latched"] == REASONS.index("estop"))
     reader.close()
