@@ -247,18 +247,18 @@ def test_a_servo_that_was_overloaded_in_between_is_not_enabled(arm: Arm) -> None
 def test_other_servos_that_come_back_in_a_run_are_refused(tmp_path: Path) -> None:
     with Robot() as robot:
         robot.write()
-        run = robot.run("--observe")
-        run.status("joints", "FRESH")
-        robot.arm(fault="close")
-        run.status("joints", "OFFLINE")
-        for servo in range(6):
-            register = {"servo": servo, "address": 0, "value": XL330}
-            robot.arm(set={"register": register})
-        robot.arm(fault="reopen")
-        until(lambda: "came back with other units" in run.stderr)
-        for servo in range(6):
-            robot.arm(set={"register": {"servo": servo, "address": 0, "value": XM430}})
-        run.status("joints", "FRESH")
+        with robot.run("--observe") as run:
+            run.status("joints", "FRESH")
+            robot.arm(fault="close")
+            run.status("joints", "OFFLINE")
+            for servo in range(6):
+                register = {"servo": servo, "address": 0, "value": XL330}
+                robot.arm(set={"register": register})
+            robot.arm(fault="reopen")
+            until(lambda: "came back with other units" in run.stderr)
+            for servo in range(6):
+                robot.arm(set={"register": {"servo": servo, "address": 0, "value": XM430}})
+            run.status("joints", "FRESH")
 
 
 @pytest.mark.parametrize("home", ["cycle", "process"])
@@ -273,6 +273,8 @@ def test_every_home_has_the_units_that_the_servos_have(home: str) -> None:
         for servo in range(6):
             robot.arm(set={"register": {"servo": servo, "address": 0, "value": XL330}})
         robot.arm(set={"current_raw": [1, 2, 3, 4, 5, 6]})
-        run = robot.run("--observe")
-        frame = run.status("joints", "FRESH")
-        assert frame["joints"].value["current"] == pytest.approx([n * 1e-3 for n in range(1, 7)])
+        with robot.run("--observe") as run:
+            frame = run.status("joints", "FRESH")
+            assert frame["joints"].value["current"] == pytest.approx(
+                [n * 1e-3 for n in range(1, 7)]
+            )
