@@ -1,4 +1,4 @@
-"""What answers for the devices of `streamer` and `mover` in tests of their drivers."""
+"""What answers for devices in tests of their drivers: a program that is told what to do."""
 
 import os
 import subprocess
@@ -13,21 +13,26 @@ from peers import BOUND_S, ROOT
 
 
 class ScriptPeer(Peer):
-    """A script of this folder in a process of its own, told what to do on its stdin."""
+    """A program in a process of its own, told what to do on its stdin."""
 
     script: ClassVar[str]
+    """a file of this folder, whose argument is the port"""
 
     def __init__(self, folder: Path) -> None:
         self.options = {"port": str(folder / "port")}
         self._process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / self.script), self.options["port"]],
+            [sys.executable, *self.program(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'tests'}:{ROOT / 'drivers'}"},
             text=True,
             bufsize=1,
         )
         self._line()  # ready
+
+    def program(self, folder: Path) -> list[str]:
+        """The arguments of Python."""
+        return [str(ROOT / "tests" / self.script), str(folder / "port")]
 
     def _line(self) -> str:
         assert self._process.stdout is not None
@@ -59,10 +64,8 @@ class MoverPeer(ScriptPeer):
         return float(self.tell("speed"))
 
 
-class StreamerPeer(ScriptPeer):
-    """A sensor that is never asked."""
-
-    script = "streamer.py"
+class ModedPeer(ScriptPeer):
+    """A sensor whose program knows the contract's faults by the words of their names."""
 
     def silence(self) -> None:
         self.tell("silence")
@@ -81,6 +84,12 @@ class StreamerPeer(ScriptPeer):
 
     def flood(self, count: int) -> int:
         return int(self.tell(f"flood {count}"))
+
+
+class StreamerPeer(ModedPeer):
+    """A sensor that is never asked."""
+
+    script = "streamer.py"
 
     def taken_ns(self, value: NDArray[Any]) -> int:
         return round(float(value["value"]) * 1e9)

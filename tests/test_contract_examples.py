@@ -18,76 +18,31 @@ from numpy.typing import NDArray
 from inphase import packets
 from inphase.driver import DeviceError
 from inphase.serial_sensor import SerialOptions
-from inphase.testing import DriverContract, Peer
+from inphase.testing import DriverContract
 from inphase_drivers.examples import ModbusGauge, StreamingImu
 from inphase_drivers.examples.imu import RAD_S
 from peers import BOUND_S, ROOT
+from script_peers import ModedPeer
 
 pytestmark = pytest.mark.real
 
 
-class ExamplePeer(Peer):
+class ExamplePeer(ModedPeer):
     """An emulated example device in a process of its own."""
 
     driver: ClassVar[str]
 
-    def __init__(self, folder: Path) -> None:
-        self.options = {"port": str(folder / "port")}
+    def program(self, folder: Path) -> list[str]:
         schedule = folder / "device.toml"
         driver = f"inphase_drivers.examples:{self.driver}"
         schedule.write_text(f'[device.one]\ndriver = "{driver}"\nport = "{folder}/port"\n')
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "inphase_drivers.examples.emulator", str(schedule), "--control"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "drivers")},
-            text=True,
-            bufsize=1,
-        )
-        self._line()  # ready
+        return ["-m", "inphase_drivers.examples.emulator", str(schedule), "--control"]
 
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline()
-
-    def tell(self, line: str) -> int:
-        """Have it do what a line says; its answer."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{line}\n")
-        return int(self._line())
-
-    def close(self) -> None:
-        self._process.communicate(timeout=BOUND_S)
-
-    def silence(self) -> None:
-        self.tell("silence")
-
-    forget = silence  # it knows one question, or none
-
-    def spoil(self) -> None:
-        self.tell("spoil")
-
-    def disguise(self) -> None:
-        self.tell("disguise")
-
-    def stall(self) -> None:
-        self.tell("stall")
-
-    def heal(self) -> None:
-        self.tell("heal")
-
-    def unplug(self) -> None:
-        self.tell("unplug")
-
-    def replug(self) -> None:
-        self.tell("replug")
-
-    def flood(self, count: int) -> int:
-        return self.tell(f"flood {count}")
+    forget = ModedPeer.silence  # it knows one question, or none
 
     def taken(self, number: int) -> int:
         """When sample `number` was taken."""
-        found = self.tell(f"taken {number}")
+        found = int(self.tell(f"taken {number}"))
         if found < 0:
             raise KeyError(number)
         return found
@@ -104,7 +59,7 @@ class GaugePeer(ExamplePeer):
     driver = "ModbusGauge"
 
     def asked(self) -> int:
-        return self.tell("asked")
+        return int(self.tell("asked"))
 
     def taken_ns(self, value: NDArray[Any]) -> int:
         return self.taken(round(float(value["torque"]) * 1e3))

@@ -7,6 +7,7 @@ opens the `port` of every device in SCHEDULE that has one of the example drivers
 disguise, stall, heal, unplug, replug, asked, flood N, taken N), and ends with its stdin.
 """
 
+import abc
 import contextlib
 import os
 import select
@@ -26,7 +27,7 @@ _NUMBERS = 1 << 16  # a count of 16 bits
 _IDLE_S = 0.2
 
 
-class Emulated:
+class Emulated(abc.ABC):
     """One device behind a link to a pseudo-terminal."""
 
     interval_ns = 0
@@ -58,12 +59,13 @@ class Emulated:
         self.fds, self._held = (), b""
         self._link.unlink(missing_ok=True)
 
+    @abc.abstractmethod
     def hear(self, data: bytes) -> None:
         """Take bytes from the host."""
 
+    @abc.abstractmethod
     def packet(self, number: int, time_ns: int) -> bytes:
-        """The packet of a sample. Overridden."""
-        raise NotImplementedError
+        """The packet of a sample."""
 
     def sample(self, time_ns: int) -> bytes:
         """Take a sample; its packet, spoilt where that is the mode."""
@@ -110,6 +112,9 @@ class EmulatedImu(Emulated):
     """Streams. The gyro's first axis has the number of the sample, as a count with a sign."""
 
     interval_ns = 1_000_000
+
+    def hear(self, data: bytes) -> None:
+        """Nothing: it is never asked."""
 
     def packet(self, number: int, time_ns: int) -> bytes:
         """As `imu.py` declares it; its clock is the host's, in us, and wraps."""
