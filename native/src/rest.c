@@ -63,6 +63,13 @@ static void look(struct inphase_core *core, struct actuator *actuator)
     }
     if (actuator->rest == REST_UNKNOWN)
         begin_window(actuator);
+
+    /* While its commands are not at rest, a joint that stands says nothing: a drive that did not
+       hear them may still hear the last ones. */
+    if (actuator->driven && !is_at_rest(actuator)) {
+        begin_window(actuator);
+        return;
+    }
     if (sensor->newest.sequence == actuator->rest_sequence &&
         actuator->rest_from_ns != INPHASE_ABSENT)
         return;

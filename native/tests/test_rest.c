@@ -329,6 +329,26 @@ static void rest_is_as_long_as_its_samples_say(void)
     close_robot(&robot);
 }
 
+/* A drive that hears none of a ramp stands through it, and may hear the ramp's last commands: its
+   rest counts from where the commands are at rest, too. */
+static void rest_begins_where_the_commands_are_at_rest(void)
+{
+    struct robot robot;
+    int ramp = 0, rest = 0;
+
+    open_robot(&robot, INPHASE_MODE_VELOCITY, false, PERIOD_NS);
+    for (int n = 0; n < 200; n++)
+        run(&robot, fmin(0.01 * n, 1));
+    CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_LOCAL), 0);
+    for (; written.value > 0 && ramp < SETTLED; ramp++)
+        run(&robot, NAN);
+    CHECK(ramp >= 49 && ramp <= 53); /* 1 rad/s at 20 rad/s2 */
+    for (; state(&robot) != INPHASE_STATE_FAULTED && rest < 2 * SETTLED; rest++)
+        run(&robot, NAN);
+    CHECK(rest >= 100 && rest <= 103); /* 0.1 s */
+    close_robot(&robot);
+}
+
 int main(void)
 {
     RUN(a_stop_is_written_in_every_cycle_and_for_a_stops_time_at_most);
@@ -341,5 +361,6 @@ int main(void)
     RUN(what_rests_when_it_is_switched_off_is_owed_nothing);
     RUN(a_device_that_was_away_in_an_emergency_and_never_commanded_is_left_alone);
     RUN(rest_is_as_long_as_its_samples_say);
+    RUN(rest_begins_where_the_commands_are_at_rest);
     return 0;
 }
