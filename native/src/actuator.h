@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "../inphase.h"
+#include "checksum.h"
 #include "follow.h"
 #include "limiter.h"
 #include "rest.h"
@@ -33,6 +34,7 @@ struct actuator {
     struct inphase_encoding encoding;
     uint8_t packet[INPHASE_MAX_PACKET];
     struct inphase_field field[INPHASE_MAX_CHANNELS];
+    struct checksum checksum;    /* of its commands, with the table */
     struct inphase_stop stop;    /* its bytes are in stop_bytes */
     uint8_t stop_bytes[INPHASE_MAX_PACKET];
     double rest_speed;           /* constant: a joint that is slower is at rest */

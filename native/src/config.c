@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "checksum.h"
 #include "config.h"
 #include "packet.h"
 
@@ -19,6 +20,12 @@ static bool chunks_hold(const struct inphase_encoding *encoding)
            (encoding->packet_size % encoding->chunk == 0 && !encoding->checksum.kind &&
             !encoding->framing.escape_size &&
             encoding->packet_size / encoding->chunk <= MAX_CHUNKS);
+}
+
+static bool encoding_holds(const struct inphase_encoding *encoding)
+{
+    return chunks_hold(encoding) &&
+           (!encoding->checksum.kind || checksum_holds(&encoding->checksum));
 }
 
 /* a year: a sum with a stamp must not overflow */
@@ -179,7 +186,7 @@ bool config_holds(const struct inphase_config *config)
             a->channels > INPHASE_MAX_CHANNELS || !a->limits || !feedback_holds(config, a) ||
             a->watchdog > 2 || !(a->rest_speed >= 0) || isinf(a->rest_speed) ||
             a->encoding.packet_size > INPHASE_MAX_PACKET || !stop_holds(a) ||
-            !chunks_hold(&a->encoding) || !workspace_holds(a->workspace, a->channels) ||
+            !encoding_holds(&a->encoding) || !workspace_holds(a->workspace, a->channels) ||
             a->encoding.fields > INPHASE_MAX_CHANNELS)
             return false;
         for (uint32_t f = 0; f < a->encoding.fields; f++)

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "actuator.h"
+#include "checksum.h"
 #include "clock.h"
 #include "config.h"
 #include "core.h"
@@ -102,6 +103,8 @@ static int make_sensor(struct inphase_core *core, uint32_t index,
 static void copy_packets(struct actuator *actuator, const struct inphase_actuator_config *config)
 {
     actuator->encoding = config->encoding;
+    if (config->encoding.checksum.kind)
+        checksum_make(&actuator->checksum, &config->encoding.checksum);
     if (config->encoding.packet_size)
         memcpy(actuator->packet, config->encoding.packet, config->encoding.packet_size);
     if (config->encoding.fields)

@@ -22,6 +22,7 @@
 #include "core.h"
 #include "descriptor.h"
 #include "device.h"
+#include "encode.h"
 #include "guard.h"
 #include "packet.h"
 #include "sensor.h"
@@ -360,7 +361,8 @@ static int fd_write(struct inphase_core *core, struct actuator *actuator)
         chunk = actuator->stop.chunk;
         memcpy(bytes, actuator->stop_bytes, (size_t)size);
     } else {
-        size = inphase_encode(&actuator->encoding, actuator->applied, bytes, sizeof bytes);
+        size = encode(&actuator->encoding, actuator->checksum.table, actuator->applied, bytes,
+                      sizeof bytes);
     }
     if (size < 0)
         return -EAGAIN;

@@ -17,6 +17,7 @@
 #include "actuator.h"
 #include "clock.h"
 #include "core.h"
+#include "encode.h"
 #include "guard.h"
 #include "guard_page.h"
 #include "limiter.h"
@@ -69,7 +70,8 @@ static int lay_out(struct inphase_core *core, struct guard_page *page)
         } else if (actuator->stop.kind == INPHASE_STOP_ZERO) {
             for (uint32_t c = 0; c < actuator->channels; c++)
                 rest[c] = limiter_rest_value(&actuator->limiter[c]);
-            size = inphase_encode(&actuator->encoding, rest, record->bytes + offset, stop->room);
+            size = encode(&actuator->encoding, actuator->checksum.table, rest,
+                          record->bytes + offset, stop->room);
         }
         if (size < 0)
             return size;

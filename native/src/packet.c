@@ -1,9 +1,7 @@
-/* Packets: escape rule, framing, and raw values to SI and back. The parser is incremental
-   and bounded: it holds at most one packet, and looks at each byte a bounded number of times. */
+/* Packets: framing, checks and fields of replies. The parser is incremental and bounded: it holds
+   at most one packet, and looks at each byte a bounded number of times. */
 #include <errno.h>
-#include <float.h>
 #include <linux/can.h>
-#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -11,217 +9,8 @@
 #include <string.h>
 
 #include "checksum.h"
+#include "encode.h"
 #include "packet.h"
-
-/* ---- escape rule ------------------------------------------------------------------------ */
-
-/* does the pattern end at position `at` of bytes, within the rule's range? */
-static bool pattern_ends(const struct inphase_framing *framing, const uint8_t *bytes, uint32_t at)
-{
-    uint32_t size = framing->escape_size;
-
-    return at + 1 >= framing->escape_from + size &&
-           memcmp(bytes + at + 1 - size, framing->escape, size) == 0;
-}
-
-int32_t inphase_escape(const struct inphase_framing *framing, const uint8_t *from, uint32_t size,
-                       uint8_t *to, uint32_t room)
-{
-    uint32_t made = 0;
-
-    for (uint32_t i = 0; i < size; i++) {
-        if (made >= room)
-            return -EMSGSIZE;
-        to[made++] = from[i];
-        if (framing->escape_size && i + framing->escape_tail < size &&
-            pattern_ends(framing, from, i)) {
-            if (made >= room)
-                return -EMSGSIZE;
-            to[made++] = (uint8_t)framing->escape_insert;
-        }
-    }
-    return (int32_t)made;
-}
-
-int32_t inphase_unescape(const struct inphase_framing *framing, const uint8_t *from, uint32_t size,
-                         uint8_t *to, uint32_t room)
-{
-    uint32_t made = 0;
-
-    if (framing->escape_size == 0) {
-        if (size > room)
-            return -EMSGSIZE;
-        if (size)
-            memcpy(to, from, size);
-        return (int32_t)size;
-    }
-    for (uint32_t i = 0; i < size; i++) {
-        if (made >= room)
-            return -EMSGSIZE;
-        to[made++] = from[i];
-        if (i + 1 + framing->escape_tail < size &&
-            from[i + 1] == framing->escape_insert && pattern_ends(framing, to, made - 1))
-            i++;
-    }
-    return (int32_t)made;
-}
-
-/* ---- raw values ------------------------------------------------------------------------- */
-
-#define HOST_IS_LITTLE_ENDIAN (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
-
-static uint32_t type_size(uint32_t type)
-{
-    static const uint8_t size[] = {0, 1, 1, 2, 2, 4, 4, 4, 8, 8};
-
-    return type < sizeof size ? size[type] : 0;
-}
-
-/* in 64 bits: an offset near the end of its type must not wrap round to the front */
-static bool lies_within(uint32_t offset, uint32_t count, uint32_t size)
-{
-    return (uint64_t)offset + count <= size;
-}
-
-static uint64_t raw_bits(const uint8_t *bytes, uint32_t size, bool big_endian)
-{
-    uint64_t bits = 0;
-
-    /* a double in this machine's byte order */
-    if (size == sizeof bits && !big_endian && HOST_IS_LITTLE_ENDIAN) {
-        memcpy(&bits, bytes, sizeof bits);
-        return bits;
-    }
-    for (uint32_t i = 0; i < size; i++)
-        bits |= (uint64_t)bytes[big_endian ? size - 1 - i : i] << (8 * i);
-    return bits;
-}
-
-double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian)
-{
-    uint64_t bits = raw_bits(bytes, type_size(type), big_endian);
-    uint32_t low = (uint32_t)bits;
-    float f32;
-    double f64;
-
-    switch (type) {
-    case INPHASE_I8:
-        return (int8_t)bits;
-    case INPHASE_I16:
-        return (int16_t)bits;
-    case INPHASE_I32:
-        return (int32_t)low;
-    case INPHASE_F32:
-        memcpy(&f32, &low, sizeof f32);
-        return f32;
-    case INPHASE_F64:
-        memcpy(&f64, &bits, sizeof f64);
-        return f64;
-    default:
-        return (double)bits;
-    }
-}
-
-/* round to nearest, halves away from zero, and saturate; raw is finite */
-static int64_t saturate(double raw, double low, double high)
-{
-    double rounded = raw < 0 ? raw - 0.5 : raw + 0.5;
-
-    if (rounded <= low)
-        return (int64_t)low;
-    return rounded >= high ? (int64_t)high : (int64_t)rounded;
-}
-
-static void put_bits(uint8_t *bytes, uint32_t size, bool big_endian, uint64_t bits)
-{
-    for (uint32_t i = 0; i < size; i++)
-        bytes[big_endian ? size - 1 - i : i] = (uint8_t)(bits >> (8 * i));
-}
-
-static void put_raw(uint8_t *bytes, uint32_t type, bool big_endian, double raw)
-{
-    uint32_t size = type_size(type);
-    float f32;
-    uint32_t low;
-    uint64_t bits;
-
-    switch (type) {
-    case INPHASE_U8:
-        bits = (uint64_t)saturate(raw, 0, UINT8_MAX);
-        break;
-    case INPHASE_I8:
-        bits = (uint64_t)saturate(raw, INT8_MIN, INT8_MAX);
-        break;
-    case INPHASE_U16:
-        bits = (uint64_t)saturate(raw, 0, UINT16_MAX);
-        break;
-    case INPHASE_I16:
-        bits = (uint64_t)saturate(raw, INT16_MIN, INT16_MAX);
-        break;
-    case INPHASE_U32:
-        bits = (uint64_t)saturate(raw, 0, UINT32_MAX);
-        break;
-    case INPHASE_I32:
-        bits = (uint64_t)saturate(raw, INT32_MIN, INT32_MAX);
-        break;
-    case INPHASE_F32:
-        f32 = raw > FLT_MAX ? FLT_MAX : raw < -FLT_MAX ? -FLT_MAX : (float)raw;
-        memcpy(&low, &f32, sizeof low);
-        bits = low;
-        break;
-    default:
-        memcpy(&bits, &raw, sizeof bits);
-    }
-    put_bits(bytes, size, big_endian, bits);
-}
-
-int32_t inphase_encode(const struct inphase_encoding *encoding, const double *values, uint8_t *to,
-                       uint32_t room)
-{
-    struct inphase_framing framing = encoding->framing;
-    const struct inphase_checksum *sum = &encoding->checksum;
-    uint32_t sum_size = sum->kind ? checksum_size(sum) : 0;
-    uint8_t plain[INPHASE_MAX_PACKET];
-    int32_t size;
-
-    /* the tail without the escape rule begins with the checksum, which is added later */
-    framing.escape_tail -= framing.escape_tail < sum_size ? framing.escape_tail : sum_size;
-    if (encoding->packet_size > sizeof plain || room < sum_size || framing.escape_size > 4 ||
-        (sum->kind && !checksum_holds(sum)) ||
-        !lies_within(framing.length_offset, framing.length_size, encoding->packet_size))
-        return -EMSGSIZE;
-    memcpy(plain, encoding->packet, encoding->packet_size);
-    for (uint32_t i = 0; i < encoding->fields; i++) {
-        const struct inphase_field *field = &encoding->field[i];
-        double raw = (values[field->channel] - field->zero) / field->scale;
-
-        if (!isfinite(raw))
-            return -EDOM;
-        if (!lies_within(field->offset, type_size(field->type), encoding->packet_size))
-            return -EMSGSIZE;
-        put_raw(plain + field->offset, field->type, field->big_endian, raw);
-    }
-
-    /* escape, then the length of the escaped packet, then the checksum over all of it */
-    size = inphase_escape(&framing, plain, encoding->packet_size, to, room - sum_size);
-    if (size < 0)
-        return size;
-    if (framing.length_size) {
-        int64_t length = size + (int64_t)sum_size - framing.length_add;
-
-        put_raw(to + framing.length_offset,
-                framing.length_size == 1 ? INPHASE_U8 : INPHASE_U16, framing.big_endian,
-                (double)length);
-    }
-    if (sum->kind) {
-        uint64_t state = checksum_add(sum, NULL, checksum_begin(sum), to, (uint32_t)size);
-
-        put_bits(to + size, sum_size, encoding->checksum_big_endian, checksum_end(sum, state));
-    }
-    return size + (int32_t)sum_size;
-}
-
-/* ---- the parser ------------------------------------------------------------------------- */
 
 static bool is_id_check(const struct inphase_check *check)
 {
@@ -257,7 +46,7 @@ static bool can_fits(const struct inphase_exchange *e)
 /* numbers that count are whole */
 static bool counts(uint32_t type)
 {
-    return type_size(type) && type != INPHASE_F32 && type != INPHASE_F64;
+    return raw_size(type) && type != INPHASE_F32 && type != INPHASE_F64;
 }
 
 static int exchange_fits(const struct inphase_exchange *e)
@@ -286,22 +75,22 @@ static int exchange_fits(const struct inphase_exchange *e)
             !lies_within(e->reply[i].first_field, e->reply[i].fields, e->fields))
             return -EINVAL;
     for (uint32_t i = 0; i < e->checks; i++)
-        if (!lies_within(e->check[i].offset, type_size(e->check[i].type), INPHASE_MAX_PACKET) ||
+        if (!lies_within(e->check[i].offset, raw_size(e->check[i].type), INPHASE_MAX_PACKET) ||
             e->check[i].number > INPHASE_MAX_PACKET ||
             (is_checksum(&e->check[i]) && e->check[i].checksum >= e->checksums))
             return -EINVAL;
     for (uint32_t i = 0; i < e->fields; i++)
-        if (!type_size(e->field[i].type) || e->field[i].channel >= INPHASE_MAX_VALUES ||
-            !lies_within(e->field[i].offset, type_size(e->field[i].type), INPHASE_MAX_PACKET))
+        if (!raw_size(e->field[i].type) || e->field[i].channel >= INPHASE_MAX_VALUES ||
+            !lies_within(e->field[i].offset, raw_size(e->field[i].type), INPHASE_MAX_PACKET))
             return -EINVAL;
     if (e->clock_type && (!counts(e->clock_type) ||
                           !(e->clock_tick_ns > 0 && e->clock_tick_ns <= 1e9) ||
                           e->clock_bits > 64 ||
-                          !lies_within(e->clock_offset, type_size(e->clock_type),
+                          !lies_within(e->clock_offset, raw_size(e->clock_type),
                                        INPHASE_MAX_PACKET)))
         return -EINVAL;
     if (e->sequence_type && (!counts(e->sequence_type) ||
-                             !lies_within(e->sequence_offset, type_size(e->sequence_type),
+                             !lies_within(e->sequence_offset, raw_size(e->sequence_type),
                                           INPHASE_MAX_PACKET)))
         return -EINVAL;
     return f->can && !can_fits(e) ? -EINVAL : 0;
@@ -442,7 +231,7 @@ static int check_values(struct inphase_parser *parser, const struct inphase_repl
 {
     for (uint32_t i = 0; i < reply->checks; i++) {
         const struct inphase_check *check = &parser->exchange.check[reply->first_check + i];
-        uint32_t width = type_size(check->type);
+        uint32_t width = raw_size(check->type);
         uint32_t value;
 
         if (check->kind != INPHASE_CHECK_MATCH && check->kind != INPHASE_CHECK_ZERO)
@@ -481,14 +270,14 @@ static int take_reply(struct inphase_parser *parser, uint32_t index, uint32_t si
     for (uint32_t i = 0; i < reply->fields; i++) {
         const struct inphase_field *field = &exchange->field[reply->first_field + i];
 
-        if (field->offset + type_size(field->type) > (uint32_t)plain_size)
+        if (field->offset + raw_size(field->type) > (uint32_t)plain_size)
             return refuse(parser, INPHASE_REASON_SIZE, size);
         parser->value[field->channel] =
             raw_to_double(plain + field->offset, field->type, field->big_endian) * field->scale +
             field->zero;
     }
     if (spec->sequence_type && index + 1 == spec->replies) {
-        uint32_t width = type_size(spec->sequence_type);
+        uint32_t width = raw_size(spec->sequence_type);
 
         if (spec->sequence_offset + width > (uint32_t)plain_size)
             return refuse(parser, INPHASE_REASON_SIZE, size);
@@ -496,7 +285,7 @@ static int take_reply(struct inphase_parser *parser, uint32_t index, uint32_t si
             raw_bits(plain + spec->sequence_offset, width, spec->sequence_big_endian);
     }
     if (spec->clock_type && index + 1 == spec->replies) {
-        uint32_t width = type_size(spec->clock_type);
+        uint32_t width = raw_size(spec->clock_type);
 
         if (spec->clock_offset + width > (uint32_t)plain_size)
             return refuse(parser, INPHASE_REASON_SIZE, size);

@@ -48,4 +48,3 @@ void parser_next(struct inphase_parser *parser);
    that completes a set or is refused: `taken` says how many bytes it took in. With `more`, a feed
    of no bytes goes on */
 int parser_feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size);
-double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian);

@@ -11,6 +11,7 @@
 #include "actuator.h"
 #include "core.h"
 #include "device.h"
+#include "encode.h"
 #include "guard.h"
 #include "guard_page.h"
 #include "post.h"
@@ -139,7 +140,8 @@ static int leave_stop(struct inphase_core *core, const struct actuator *actuator
     int32_t size = 0;
 
     if (actuator->stop.kind == INPHASE_STOP_HOLD)
-        size = inphase_encode(&actuator->encoding, actuator->applied, bytes, sizeof bytes);
+        size = encode(&actuator->encoding, actuator->checksum.table, actuator->applied, bytes,
+                      sizeof bytes);
     if (size < 0)
         return -EAGAIN;
     guard_leave(core, actuator, bytes, (uint32_t)size);

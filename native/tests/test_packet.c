@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "../src/encode.h"
 #include "../src/packet.h"
 #include "check.h"
 

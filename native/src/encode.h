@@ -1,0 +1,20 @@
+/* From values to the bytes of a packet, and raw values back. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../inphase.h"
+
+/* bytes of a raw type; 0 for a number that is none */
+uint32_t raw_size(uint32_t type);
+uint64_t raw_bits(const uint8_t *bytes, uint32_t size, bool big_endian);
+double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian);
+
+/* in 64 bits: an offset near the end of its type must not wrap round to the front */
+bool lies_within(uint32_t offset, uint32_t count, uint32_t size);
+
+/* As inphase_encode. With the table of its CRC no entry is worked out, so the cycle thread gives
+   one. */
+int32_t encode(const struct inphase_encoding *encoding, const uint64_t *table, const double *values,
+               uint8_t *to, uint32_t room);
