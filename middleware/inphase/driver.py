@@ -54,10 +54,12 @@ __all__ = [
     "Encoding",
     "Exchange",
     "Field",
+    "Found",
     "Framing",
     "Raw",
     "Reading",
     "Reply",
+    "Scan",
     "SensorSpec",
     "Servo",
     "Stop",
@@ -264,6 +266,27 @@ class ActuatorSpec:
     before anything is enabled. Empty: not stated"""
 
 
+class Found(NamedTuple):
+    """One device that answered on a serial port."""
+
+    ident: int
+    """the number by which it is asked"""
+    baud: int
+    """bits per second at which it answered"""
+    model: str
+    firmware: str
+
+
+class Scan(NamedTuple):
+    """The answers on a serial port to one kind of question."""
+
+    question: str
+    """the question, and the rates at which it was asked"""
+    found: tuple[Found, ...]
+    remarks: tuple[str, ...]
+    """what else came back or could not be asked, each with its remedy"""
+
+
 class Driver(ABC):
     """One device; `name` is the schedule's.
 
@@ -346,6 +369,15 @@ class Driver(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the port; it may always be called."""
+
+    @classmethod
+    def scan(cls, port: str) -> Scan | None:
+        """Ask who is on a serial port that no runtime holds; `inphase ports --scan` does.
+
+        port: the device's path. It writes questions only, and changes nothing in a device. None: a
+        driver of this class has no such question. Raises DeviceError.
+        """
+        return None
 
     # ---- home process and thread -----------------------------------------------------------
 

@@ -8,7 +8,7 @@ from inphase.packets import checksum, escape
 CRC = "CRC-16/UMTS"  # the e-manual's CRC-16 (IBM/ANSI)
 START = b"\xff\xff\xfd\x00"
 BROADCAST = 0xFE
-READ, WRITE, STATUS = 0x02, 0x03, 0x55
+PING, READ, WRITE, STATUS = 0x01, 0x02, 0x03, 0x55
 SYNC_READ, SYNC_WRITE, FAST_SYNC_READ = 0x82, 0x83, 0x8A
 
 STATUS_PACKET = Framing(

@@ -19,6 +19,7 @@ from inphase.driver import (
     Driver,
     Encoding,
     Field,
+    Scan,
     SensorSpec,
     Servo,
     Stop,
@@ -44,6 +45,7 @@ from .models import BY_NAME, LOAD_PER_COUNT, USUAL
 from .options import ServoOptions
 from .packets import BROADCAST, CRC, INSTRUCTION, SYNC_WRITE, template, word
 from .registers import REPLY_S, TRIES, Registers
+from .scan import scan
 from .setup_check import SetupCheck
 from .sync_read import exchange_of
 
@@ -320,3 +322,8 @@ class Servos(Driver):
     def close(self) -> None:
         """Close the port."""
         self.registers.close()
+
+    @classmethod
+    def scan(cls, port: str) -> Scan:
+        """Ping all servos at every rate that they have; it takes ten seconds or so."""
+        return scan(port)

@@ -335,25 +335,19 @@ def drivers(as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--scan", metavar="PORT", help="ask on this port who is there: DYNAMIXEL servos")
 @click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")
-def ports(as_json: bool) -> None:
-    """List the serial ports, with names that stay, USB ids, and the right that a port wants."""
+def ports(*, scan: str | None, as_json: bool) -> None:
+    """List the serial ports, with names that stay, USB ids, and the right that a port wants.
+
+    A scan sends questions to whatever is on PORT, and changes nothing in a device.
+    """
     from inphase.command import ports as serial_ports
 
-    found = serial_ports.all_ports()
-    if as_json:
-        print(json.dumps([port._asdict() for port in found]))
-        return
-    for port in found:
-        about = ", ".join(filter(None, (port.about, port.usb_id, port.serial_number)))
-        click.echo(f"{port.path}" + (f" ({port.device})" if port.path != port.device else ""))
-        click.echo(f"    {about or 'built in'}")
-        if port.remedy:
-            click.echo(f"    {port.remedy}")
-    if not found:
-        click.echo(
-            "no serial port; plug the adapter in, and look at: sudo dmesg --follow", err=True
-        )
+    if scan is None:
+        serial_ports.show(as_json=as_json)
+    else:
+        serial_ports.show_scan(scan, as_json=as_json)
 
 
 def _about(offer: Any) -> str:

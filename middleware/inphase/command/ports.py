@@ -1,14 +1,29 @@
-"""The serial ports of this machine, as `inphase ports` lists them: names that stay, and rights."""
+"""The serial ports of this machine, as `inphase ports` lists them: names that stay, and rights.
 
+A scan of a port asks who answers there. Drivers know how to ask their devices (`Driver.scan`).
+"""
+
+import contextlib
+import itertools
+import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
+from rich.table import Table
 from serial.tools import list_ports
 
+from inphase.command.screen import screen
+from inphase.devices.driver_names import installed_drivers
 from inphase.devices.serial_port import missing_right
+from inphase.driver import Driver, Scan
+from inphase.errors import DeviceError, ScheduleError
+from inphase.host.locks import DeviceLock
+from inphase.schedule.import_by_name import resolve_call
 
 BY_ID = Path("/dev/serial/by-id")
+_SCAN = "scan"  # the name of the device in a lock's and a port's messages
 
 
 class SerialPort(NamedTuple):
@@ -49,3 +64,88 @@ def _lasting(device: str) -> str:
             if os.path.realpath(link) == os.path.realpath(device):
                 return str(link)
     return device
+
+
+def show(*, as_json: bool) -> None:
+    """Print all ports."""
+    found = all_ports()
+    if as_json:
+        print(json.dumps([port._asdict() for port in found]))
+        return
+    for port in found:
+        about = ", ".join(filter(None, (port.about, port.usb_id, port.serial_number)))
+        click.echo(f"{port.path}" + (f" ({port.device})" if port.path != port.device else ""))
+        click.echo(f"    {about or 'built in'}")
+        if port.remedy:
+            click.echo(f"    {port.remedy}")
+    if not found:
+        click.echo(
+            "no serial port; plug the adapter in, and look at: sudo dmesg --follow", err=True
+        )
+
+
+# ---- who answers -----------------------------------------------------------------------------
+
+
+def scan(path: str) -> dict[str, Scan]:
+    """Ask on one port for the devices of every driver that can ask; by the driver's name.
+
+    The port is locked as a runtime locks it: one that a runtime has is not written to. Raises
+    DeviceError.
+    """
+    try:
+        lock = DeviceLock(_SCAN, path, "of `inphase ports --scan`")
+        with contextlib.closing(lock):
+            found = {name: driver.scan(path) for name, driver in _drivers().items()}
+    except DeviceError as error:
+        raise DeviceError(str(error).removeprefix(f"device {_SCAN}: ")) from error
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _drivers() -> dict[str, type[Driver]]:
+    """The drivers that can be imported here, by name."""
+    found = {}
+    for offer in installed_drivers():
+        with contextlib.suppress(ScheduleError):  # its library is not installed
+            driver = resolve_call(offer.call, Path())
+            if isinstance(driver, type) and issubclass(driver, Driver):
+                found[offer.name] = driver
+    return found
+
+
+def show_scan(path: str, *, as_json: bool) -> None:
+    """Print who answers on a port. Raises DeviceError, also where nobody does."""
+    click.echo(f"{path}: asks who is there; half a minute at most", err=True)
+    scans = scan(path)
+    facts = [
+        {"driver": name, **found._asdict()} for name, one in scans.items() for found in one.found
+    ]
+    remarks = [remark for one in scans.values() for remark in one.remarks]
+    questions = [one.question for one in scans.values()]
+    if as_json:
+        print(
+            json.dumps({"port": path, "found": facts, "remarks": remarks, "questions": questions})
+        )
+    elif facts:
+        _print_found(path, scans)
+    for remark in remarks:
+        click.echo(remark, err=True)
+    if not facts:
+        raise DeviceError(
+            f"{path}: nothing answers; asked was: {'; '.join(questions)}. Check that the devices "
+            f"have power, that the data line and ground are connected, and that this is their port"
+        )
+
+
+def _print_found(path: str, scans: dict[str, Scan]) -> None:
+    table = Table(title=f"answers on {path}", title_justify="left")
+    for column in ("driver", "id", "model", "firmware", "baud"):
+        table.add_column(column)
+    for name, one in scans.items():
+        for found in one.found:
+            table.add_row(name, str(found.ident), found.model, found.firmware, str(found.baud))
+    screen().print(table)
+    for name, one in scans.items():
+        for baud, group in itertools.groupby(one.found, lambda found: found.baud):
+            click.echo(f'driver = "{name}"\nport = "{path}"\nbaud = {baud}')
+            click.echo(f"ids = {[found.ident for found in group]}")

@@ -89,6 +89,8 @@ def open_port(device: str, path: str, baud: int, timeout_s: float = 0.01) -> ser
         hint = "is it plugged in, and is no other program using it?"
         if right := missing_right(path):
             hint = right
+        elif not Path(path).exists():
+            hint = "is it plugged in? `inphase ports` lists those that are"
         elif users := _users(path, error):
             hint = f"{' and '.join(users)} has it open: stop that first"
         raise DeviceError(f"device {device}: cannot open {path}: {error}; {hint}") from error
