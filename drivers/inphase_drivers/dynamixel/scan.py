@@ -37,7 +37,7 @@ RATES = (_FACTORY_BAUD, *(rate for rate in BAUD_INDEX if rate != _FACTORY_BAUD))
 
 
 class _Answers(NamedTuple):
-    """What came back at one rate."""
+    """The answers at one rate."""
 
     found: list[Found]
     alerts: list[int]
