@@ -80,10 +80,27 @@ def test_a_late_sample_that_was_thrown_away_leaves_no_doubt() -> None:
     assert (pairing.is_suspect, pairing.slips) == (True, 1), "one more than was asked for"
 
 
+@pytest.mark.parametrize("worst_ns", [WORST_NS, 35 * MS])
+def test_a_number_that_fits_behind_a_missing_sample_is_trusted_after_a_silence_only(
+    worst_ns: int,
+) -> None:
+    """The device lost a sample, or is a pulse behind and counted that pulse twice."""
+    pairing = paired(0, worst_ns)
+    for now_ns, number in ((0, 1), (PERIOD_NS, None), (2 * PERIOD_NS, 3)):
+        assert pairing.look(0, now_ns)
+        pairing.fire(now_ns)
+        if number:
+            assert pairing.judge(number) == 0
+            pairing.answer(number, now_ns + TYPICAL_NS)
+    assert pairing.is_suspect == (worst_ns > PERIOD_NS)
+    assert pairing.slips == 0
+
+
 class Device:
     """Answers in order, each within its stated time of the one before, but for its faults, which
-    come one at a time. Behind a standstill it takes its stated worst case. `counted` devices number
-    what they take."""
+    come one at a time. Behind a standstill it takes its stated worst case, and none but a pulse
+    that it counts twice is a fault of a device that is behind. `counted` devices number what they
+    take."""
 
     def __init__(self, draw: random.Random, counted: bool, worst_ns: int) -> None:
         self._draw = draw
@@ -96,8 +113,8 @@ class Device:
         self._fault_cycle = 0
         self._under_way: deque[tuple[int, int | None, int]] = deque()
 
-    def _fails(self) -> bool:
-        if self._cycle - self._fault_cycle < 10 or self._draw.random() > 0.05:
+    def _fails(self, is_behind: bool = False) -> bool:
+        if is_behind or self._cycle - self._fault_cycle < 10 or self._draw.random() > 0.05:
             return False
         self._fault_cycle = self._cycle
         return True
@@ -105,17 +122,18 @@ class Device:
     def pulse(self, now_ns: int, cycle: int) -> None:
         """Take a sample, unless this pulse is lost."""
         self._cycle = cycle
-        if self._fails():
+        begins_ns = max(now_ns, self._free_ns)
+        is_behind = begins_ns > now_ns or self._slow > 0
+        if self._fails(is_behind):
             return
         self._taken += 1 + (self._counted and self._fails())
-        begins_ns = max(now_ns, self._free_ns)
-        if self._fails():
+        if self._fails(is_behind):
             begins_ns += self._draw.randint(1, 60) * MS
             self._slow = self._draw.randint(0, 8)
         most_ns = self._worst_ns if self._slow else TYPICAL_NS
         self._slow = max(0, self._slow - 1)
         self._free_ns = begins_ns + self._draw.randint(LEAST_NS, most_ns)
-        if not self._fails():
+        if not self._fails(is_behind):
             number = self._taken if self._counted else None
             self._under_way.append((self._free_ns, number, cycle))
 

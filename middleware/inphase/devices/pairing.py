@@ -3,7 +3,9 @@
 The rules are those of `native/src/collect.c` and `arrival.c`.
 
 A device that counts its samples gives their numbers: number `base + n` belongs to pulse n, any
-other does not. Without numbers pairing is by silence. A sample belongs to the pulse before it as
+other does not. If the sample before is missing, it may have been lost, or the device is behind and
+counted a pulse twice. Only a silence before the pulse tells these apart. Without numbers pairing is
+by silence. A sample belongs to the pulse before it as
 long as none was ever left over, and none was ever missing.
 
 Whenever that is in doubt, a device that is a pulse behind looks the same as one that left a pulse
@@ -30,6 +32,7 @@ class Pairing:
         self._owed = 0  # pulses without a sample, since nothing was in doubt
         self._has_slipped = False
         self._is_answered = True
+        self._was_silent = True  # for the worst case, right before the last pulse
         self._quiet_ns = 0
         self._heard_ns = 0
 
@@ -97,6 +100,7 @@ class Pairing:
         self._fired += 1
         self._owed += 1
         self._is_answered = False
+        self._was_silent = now_ns >= max(self._quiet_ns, self._heard_ns + self._worst_ns)
         self._quiet_ns = now_ns + self._worst_ns
 
     # ---- after it --------------------------------------------------------------------------
@@ -108,6 +112,8 @@ class Pairing:
         self._heard_ns = now_ns
         if self.is_suspect:
             self._count_from(sequence)
+        elif self.counts and self._owed and not self._was_silent:
+            self.is_suspect = True
         elif self.counts:  # it accounts for all before it
             self._owed = 0
 
