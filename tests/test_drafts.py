@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from itertools import pairwise
@@ -223,6 +224,30 @@ def test_a_model_without_a_robot_is_told(tmp_path: Path, text: str, what: str) -
     with pytest.raises(ScheduleError, match=what):
         drafted(tmp_path, "none.xml", text)
     assert not list(tmp_path.glob("robot/*.toml"))
+
+
+OVERLAPPING = """<mujoco><worldbody>
+  <body name="palm"><geom size="0.3"/>
+    <body name="finger" pos="0 0 0.1">
+      <joint name="knuckle" type="slide" axis="0 0 1" limited="true" range="0 0.02"/>
+      <geom size="0.3" mass="0.1"/></body></body>
+  </worldbody>
+  <actuator><position name="pull" joint="knuckle" kp="20" kv="1" ctrllimited="true"
+    ctrlrange="0 0.02"/></actuator></mujoco>"""
+
+
+def test_bodies_that_push_a_joint_out_of_its_range_are_told_and_the_remedy_works(
+    tmp_path: Path,
+) -> None:
+    made = drafted(tmp_path, "grip.xml", OVERLAPPING)
+    assert "out of its range: sensor slides" in made.trouble
+    assert "palm and finger by 499.6 mm" in made.trouble
+    remedy = re.search("<contact>.*</contact>", made.trouble)
+    assert remedy is not None
+    again = tmp_path / "again"
+    again.mkdir()
+    mended = OVERLAPPING.replace("<actuator>", f"{remedy[0]}<actuator>")
+    assert drafted(again, "grip.xml", mended).trouble == ""
 
 
 def test_no_file_is_written_over(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def inphase(*words: str | Path) -> tuple[int, str, str]:
 def steps(model: Path, schedule: Path, *, in_real_time: bool) -> Iterator[tuple[str, str]]:
     """What is done with a model, and what went wrong each time; empty: nothing."""
     code, _, said = inphase("new", "schedule", "--world", model, "--output", schedule)
-    trouble = "the world failed: " in said
+    trouble = "it was tried, and " in said
     yield "new schedule", last(said) if code or trouble else ""
     if code:
         return

@@ -416,7 +416,7 @@ def new_schedule(*, model: Path, output: Path | None) -> None:
     for part, why in made.left_out:
         click.echo(f"left out: {part}: {why}", err=True)
     if made.trouble:
-        click.echo(f"it was tried, and the world failed: {made.trouble}", err=True)
+        click.echo(f"it was tried, and {made.trouble}", err=True)
     click.echo(f"next: inphase run --simulate {made.files[0]}", err=True)
 
 

@@ -18,7 +18,7 @@ from inphase.errors import ScheduleError, WorldError
 from inphase.plan import plan as planning
 from inphase.plan.validation import load
 from inphase.world.mujoco.motors import joint_speeds, model_with_motors
-from inphase.world.mujoco.survey import ModelMotor, survey
+from inphase.world.mujoco.survey import ModelMotor, Survey, survey
 from inphase.world.mujoco.world import MujocoWorld
 
 _TRIED_CYCLES = 30
@@ -35,7 +35,7 @@ class DraftResult:
     left_out: list[tuple[str, str]]
     """parts of the model that it does not have, and why"""
     trouble: str
-    """how the world failed when it was tried; empty: it did not"""
+    """what went wrong when it was tried, and the remedy; empty: nothing"""
 
 
 def new_schedule(model: Path, output: Path | None) -> DraftResult:
@@ -72,9 +72,11 @@ def new_schedule(model: Path, output: Path | None) -> DraftResult:
         if part > 1:
             text.step_us = found.step_s * 1e6 / part
             output.write_text(text.render(motors))
-        trouble = _try_out(output)
+        trouble, invalid = _try_out(output)
         if not trouble:
             break
+    if invalid and not trouble:
+        trouble = _out_of_range(invalid, found)
     return DraftResult(files, text.left_out, trouble)
 
 
@@ -119,12 +121,34 @@ def _refusal(text: str, output: Path) -> str | None:
     return None
 
 
-def _try_out(output: Path) -> str:
-    """How the world fails within the first cycles; empty: it does not."""
+def _try_out(output: Path) -> tuple[str, list[str]]:
+    """How the world fails within the first cycles (empty: it does not), and the sensors whose
+    values are out of range in the end."""
+    invalid = []
     try:
         with contextlib.closing(LockStep(load(output))) as robot:
-            for _ in robot.frames(_TRIED_CYCLES):
-                pass
+            for frame in robot.frames(_TRIED_CYCLES):
+                samples = frame.samples.values()
+                invalid = [sample.name for sample in samples if sample.reason == "range"]
     except WorldError as error:
-        return str(error)
-    return ""
+        return f"the world failed: {error}", []
+    return "", invalid
+
+
+def _out_of_range(sensors: list[str], found: Survey) -> str:
+    """The joints moved beyond their ends by themselves: what pushes them, and the remedy."""
+    told = f"the model's own forces push it out of its range: sensor {' and '.join(sensors)}"
+    if not found.overlaps:
+        return f"{told}; correct the model's ranges or its start, or widen range.position"
+    bodies = ", ".join(
+        f"{pair.body} and {pair.other} by {pair.depth_mm:.1f} mm" for pair in found.overlaps
+    )
+    excluded = "".join(
+        f'<exclude body1="{pair.body}" body2="{pair.other}"/>' for pair in found.overlaps
+    )
+    if any(name.isdigit() for pair in found.overlaps for name in pair[:2]):
+        bodies += " (a number is a body without a name: give it one)"
+    return (
+        f"{told}. These bodies overlap at the start: {bodies}. Where they are meant to, add to the "
+        f"model <contact>{excluded}</contact>, then make the schedule again with --output"
+    )

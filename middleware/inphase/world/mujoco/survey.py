@@ -7,7 +7,7 @@ number is not in the model it is estimated, and the fields here say so.
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,7 @@ _FREE = {"rad": math.pi, "m": 1.0}
 """half of the range of a joint that has none"""
 _STIFF_RAD_S = 20.0  # natural frequency of a drive that is made of a motor
 _SAG_RAD = 0.05  # of such a drive, under the weight at the start
+_OVERLAP_MM = 1.0  # a contact that carries a weight is not as deep
 _UNITS = {
     "TOUCH": "N", "ACCELEROMETER": "m/s^2", "VELOCIMETER": "m/s", "GYRO": "rad/s", "FORCE": "N",
     "TORQUE": "N m", "MAGNETOMETER": "T", "RANGEFINDER": "m", "TENDONPOS": "m",
@@ -82,6 +83,14 @@ class SensorField:
     sensors: tuple[str, ...]
 
 
+class Overlap(NamedTuple):
+    """Two bodies that are in each other at the start, which pushes them apart."""
+
+    body: str
+    other: str
+    depth_mm: float
+
+
 @dataclass(frozen=True)
 class Survey:
     """All of it. Names are as the model has them; a part without a name has its number."""
@@ -101,6 +110,8 @@ class Survey:
     cameras: list[str]
     no_images: str | None
     """why cameras cannot be rendered here"""
+    overlaps: list[Overlap]
+    """by the bodies' names, as the model's `exclude` takes them"""
     left_out: list[tuple[str, str]] = field(default_factory=list)
     """parts of the model that the schedule cannot have, and why"""
 
@@ -153,6 +164,7 @@ class _Surveyor:
             fields=self._fields(),
             cameras=[self._name("camera", number) for number in range(self.model.ncam)],
             no_images=why_no_images(),
+            overlaps=self._overlaps(),
             left_out=self.left_out,
         )
 
@@ -337,6 +349,20 @@ class _Surveyor:
             else:
                 found += [SensorField(name, unit, shape, (name,)) for name in names]
         return found
+
+    def _overlaps(self) -> list[Overlap]:
+        """The deepest contact of each pair of bodies that a contact at rest does not explain."""
+        deepest: dict[tuple[str, str], float] = {}
+        for contact in self.data.contact:
+            bodies = self.model.geom_bodyid[contact.geom]
+            one, other = (self._name("body", int(body)) for body in bodies)
+            depth_mm = max(deepest.get((one, other), 0.0), -1e3 * float(contact.dist))
+            deepest[one, other] = depth_mm
+        return [
+            Overlap(one, other, depth_mm)
+            for (one, other), depth_mm in deepest.items()
+            if depth_mm > _OVERLAP_MM
+        ]
 
     def _unit(self, kind: str, number: int) -> str:
         if kind in _OF_JOINT:
