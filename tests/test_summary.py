@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import inphase
 from inphase._core import ffi
+from inphase.command.pictures import summary_table
 from inphase.episodes import lockstep
 from inphase.episodes.lockstep import LockStep
 from inphase.frames import store
@@ -92,6 +94,24 @@ def test_the_page_has_a_key_once_and_says_what_a_distribution_is() -> None:
     assert len(keys) == len(set(keys))
     (said,) = re.findall(r"^A \*distribution\* is .*$", PAGE, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", said)) == DISTRIBUTION
+
+
+def test_nothing_of_a_summary_is_cut_at_80_columns(whole: dict[str, Any]) -> None:
+    names = ["second_overview_camera_in_front", "wrist_camera"]
+    quantiles = {key: 30_000_000 + number for number, key in enumerate(sorted(DISTRIBUTION))}
+    for name in names:
+        status = dict.fromkeys(store.STATUSES, 12_345)
+        whole["sensors"][name] = {"status": status, "trigger_to_sample_ns": quantiles}
+    console = Console(width=80, markup=False, emoji=False)
+    with console.capture() as captured:
+        console.print(summary_table.render(whole))
+    text = captured.get()
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+    cells = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
+    assert all("".join(cells).count(name) == 2 for name in names)  # times, statuses
+    assert text.count("12345") == 2 * len(store.STATUSES)
+    assert all(status in text for status in store.STATUSES)
+    assert text.count("30000.0") == 2 * 6
 
 
 def test_a_summary_is_plain_json(whole: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from inphase.episodes.lockstep import LockStep, sum_up
 from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
 from inphase.runtime.words import verdict
+from peers import ROOT
 from robots import demo_schedule
 
 Made = tuple[Plan, dict[str, Any]]
@@ -119,6 +120,19 @@ def test_a_sensor_that_is_held_between_its_samples_is_not_late(made: Made) -> No
     slow["sensors"]["wrench"]["status"] |= {"FRESH": 2_500, "HELD": 7_500}
     (text,) = verdict.of(plan, slow, [])
     assert text.startswith("good: all 10000 cycles ran, each within 0.02 ms of its time; ")
+
+
+def test_a_sensor_is_neither_late_nor_unfresh_before_its_first_sample_is_due() -> None:
+    with LockStep(inphase.load(ROOT / "schedules" / "rig.toml")) as robot:
+        robot.run(100)
+        result = sum_up(robot)
+    counts = {name: one["status"]["MISSING"] for name, one in result["sensors"].items()}
+    assert counts == {"joints": 0, "wrench": 0, "angles": 1, "image": 3}  # latency_cycles
+    assert result["worst"] == []
+    assert result["verdict"] == [
+        "good: all 100 cycles ran; 99 % of the commands were in time; every sensor was FRESH in "
+        "each frame in which it was due"
+    ]
 
 
 def test_a_shortfall_and_a_latch_are_never_good(made: Made) -> None:

@@ -233,7 +233,8 @@ static void latch_sensor(struct inphase_core *core, struct sensor *sensor, struc
     if (!is_stopping(core))
         put_i64(count, load_i64(count) + 1);
     watch_feedback(core, sensor, status);
-    if (status != INPHASE_FRESH && status != INPHASE_HELD)
+    if (status != INPHASE_FRESH && status != INPHASE_HELD &&
+        (sensor->free_running || is_due(sensor, core->cycle)))
         note_late(core, core->latched_ns - core->due_ns - sensor->trigger_ns, INPHASE_PHASE_READ,
                   sensor->device);
 }

@@ -74,16 +74,14 @@ class Report:
     def render(self, width: int) -> Any:
         """A rich renderable: timeline, devices, store, machine."""
         from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
 
+        from inphase.command.screen import table
         from inphase.plan import cycle_spans, timeline
 
         plan = self.plan
         head = Text(f"{plan.schedule.path}: {plan.schedule.name}, valid, hash {plan.schedule.hash}")
-        machine = Table(title="machine", title_justify="left")
-        for column in ("", "right", "wanted", "found", "remedy"):
-            machine.add_column(column)
+        machine = table("machine", ("", "right", "wanted", "found", "remedy"))
         for check in self.checks:
             mark = Text("ok", "green") if check.ok else Text("lacks", "red")
             machine.add_row(mark, check.name, check.wanted, check.found, check.remedy)
@@ -147,32 +145,28 @@ def _describe_stop(facts: dict[str, Any]) -> str:
 
 def _devices(plan: Plan) -> Any:
     """A table of where each device's driver runs and how long its exchanges take."""
-    from rich.table import Table
+    from inphase.command.screen import table
 
-    table = Table(title="devices [us]", title_justify="left")
-    for column in ("device", "home", "request", "sample", "worst", "command", "address"):
-        words = column in ("device", "home", "address")
-        table.add_column(column, justify="left" if words else "right", overflow="fold")
+    columns = ("device", "home", "request", "sample", "worst", "command", "address")
+    made = table("devices [us]", columns, left=("device", "home", "address"))
     for facts in _device_facts(plan):
         times = ("request_ns", "sample_ns", "worst_ns", "command_ns")
         shown = ["-" if facts[key] is None else f"{facts[key] / 1000:.0f}" for key in times]
-        table.add_row(facts["name"], facts["home"], *shown, facts["address"])
-    return table
+        made.add_row(facts["name"], facts["home"], *shown, facts["address"])
+    return made
 
 
 def _rings(plan: Plan) -> Any:
     """A table of the store's rings; a view lasts until its slot is written again."""
-    from rich.table import Table
+    from inphase.command.screen import table
 
     period_ns = plan.schedule.cycle.period_ns
     intervals = {t.sensor: t.interval_ns or t.every_ns for t in plan.timings}
-    table = Table(title="store", title_justify="left")
-    for column in ("ring", "slots", "a view lasts [ms]"):
-        table.add_column(column, justify="left" if column == "ring" else "right")
+    made = table("store", ("ring", "slots", "a view lasts [ms]"), left=("ring",))
     for name, depth in [("frames", plan.depth), *((s.name, s.depth) for s in plan.sensors)]:
         lasts_ms = (depth - 1) * intervals.get(name, period_ns) / 1e6
-        table.add_row(name, str(depth), f"{lasts_ms:.0f}")
-    return table
+        made.add_row(name, str(depth), f"{lasts_ms:.0f}")
+    return made
 
 
 def _spread(timings: Sequence[SampleTiming]) -> str:

@@ -180,16 +180,12 @@ def schedules(*, name: str | None, output: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps([one.facts() for one in found]))
         return
-    from rich.table import Table
+    from inphase.command.screen import screen, table
 
-    from inphase.command.screen import screen
-
-    table = Table(title="schedules: inphase demo NAME runs one", title_justify="left")
-    for column in ("name", "robot", "missing extras"):
-        table.add_column(column)
+    made = table("schedules: inphase demo NAME runs one", ("name", "robot", "missing extras"))
     for one in found:
-        table.add_row(one.name, one.about, ", ".join(one.missing_extras()))
-    screen().print(table)
+        made.add_row(one.name, one.about, ", ".join(one.missing_extras()))
+    screen().print(made)
 
 
 @cli.command()
@@ -300,16 +296,12 @@ def knobs(schedule: Path, pattern: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps([knob._asdict() for knob in found]))
         return
-    from rich.table import Table
+    from inphase.command.screen import screen, table
 
-    from inphase.command.screen import screen
-
-    table = Table(title=f"knobs: {len(found)}", title_justify="left")
-    for column in ("path", "now", "per", "drawn"):
-        table.add_column(column, no_wrap=column == "path")
+    made = table(f"knobs: {len(found)}", ("path", "now", "per", "drawn"))
     for knob in found:
-        table.add_row(knob.path, knob.now, knob.per, "yes" if knob.drawn else "")
-    screen().print(table)
+        made.add_row(knob.path, knob.now, knob.per, "yes" if knob.drawn else "")
+    screen().print(made)
 
 
 @cli.command()
@@ -322,16 +314,13 @@ def drivers(as_json: bool) -> None:
     if as_json:
         print(json.dumps([offer._asdict() | {"about": _about(offer)} for offer in offers]))
         return
-    from rich.table import Table
+    from inphase.command.screen import screen, table
 
-    from inphase.command.screen import screen
-
-    table = Table(title='drivers: in a schedule, driver = "NAME"', title_justify="left")
-    for column in ("name", "device", "class", "package"):
-        table.add_column(column)
+    columns = ("name", "device", "class", "package")
+    made = table('drivers: in a schedule, driver = "NAME"', columns)
     for offer in offers:
-        table.add_row(offer.name, _about(offer), offer.call, offer.package)
-    screen().print(table)
+        made.add_row(offer.name, _about(offer), offer.call, offer.package)
+    screen().print(made)
 
 
 @cli.command()

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-from rich.table import Table
 from serial.tools import list_ports
 
-from inphase.command.screen import screen
+from inphase.command.screen import screen, table
 from inphase.devices.driver_names import installed_drivers
 from inphase.devices.serial_port import missing_right
 from inphase.driver import Driver, Scan
@@ -138,13 +137,11 @@ def show_scan(path: str, *, as_json: bool) -> None:
 
 
 def _print_found(path: str, scans: dict[str, Scan]) -> None:
-    table = Table(title=f"answers on {path}", title_justify="left")
-    for column in ("driver", "id", "model", "firmware", "baud"):
-        table.add_column(column)
+    made = table(f"answers on {path}", ("driver", "id", "model", "firmware", "baud"))
     for name, one in scans.items():
         for found in one.found:
-            table.add_row(name, str(found.ident), found.model, found.firmware, str(found.baud))
-    screen().print(table)
+            made.add_row(name, str(found.ident), found.model, found.firmware, str(found.baud))
+    screen().print(made)
     for name, one in scans.items():
         for baud, group in itertools.groupby(one.found, lambda found: found.baud):
             click.echo(f'driver = "{name}"\nport = "{path}"\nbaud = {baud}')

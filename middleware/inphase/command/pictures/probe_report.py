@@ -3,8 +3,9 @@
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
+
+from inphase.command.screen import table
 
 _BAR = 40
 _COLUMNS = ("min", "p50", "p90", "p99", "p999", "max")
@@ -28,9 +29,8 @@ def render(result: dict[str, Any]) -> Group:
     head.append(f"frames: {statuses}\n")
     for event in result["events"]:
         head.append(f"- {event}\n", "yellow")
-    times = Table(title="distributions [us]", title_justify="left")
-    for column in ("", "count", "min", "p50", "p90", "p99", "p99.9", "max"):
-        times.add_column(column, justify="right" if column else "left")
+    columns = ("", "count", "min", "p50", "p90", "p99", "p99.9", "max")
+    times = table("distributions [us]", columns, left=("",), is_tight=True)
     for key, name in _NAMES.items():
         values = result[key]
         if values["count"]:

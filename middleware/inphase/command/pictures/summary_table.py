@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from inphase.command.screen import table
 from inphase.runtime.summary import ANSWERS, HISTOGRAMS, INFERENCE
 from inphase.schedule.duration import tenths_of_us
 
@@ -15,7 +16,8 @@ _GRADES = {"good": "bold green", "fair": "bold yellow", "not good": "bold red"}
 def render(result: dict[str, Any]) -> Any:
     """A rich renderable of a summary: what happened, distributions in us, the worst cycles, and
     the verdict as its last lines."""
-    parts: list[Any] = [_head(result), _distributions(result), _statuses(result)]
+    parts: list[Any] = [_head(result), _distributions(result), _samples(result)]
+    parts.append(_statuses(result))
     if result["worst"]:
         parts.append(_worst(result))
     return Group(*parts, _verdict(result["verdict"]))
@@ -68,15 +70,19 @@ def _reasons(counts: dict[str, int]) -> str:
 
 
 def _distributions(result: dict[str, Any]) -> Table:
-    times = Table(title="distributions [us]", title_justify="left")
-    for column in ("", "count", "min", "p50", "p90", "p99", "p99.9", "max"):
-        times.add_column(column, justify="right" if column else "left")
     rows = {name.removesuffix("_ns"): result[name] for name in (*HISTOGRAMS, INFERENCE)}
-    rows |= {
-        f"{name} trigger to sample": sensor["trigger_to_sample_ns"]
-        for name, sensor in result["sensors"].items()
-    }
-    if "digest" in result:  # virtual time is never late: a row of zeros says nothing
+    return _times("distributions [us]", rows, is_virtual="digest" in result)
+
+
+def _samples(result: dict[str, Any]) -> Table:
+    rows = {name: sensor["trigger_to_sample_ns"] for name, sensor in result["sensors"].items()}
+    return _times("trigger to sample [us]", rows, is_virtual="digest" in result)
+
+
+def _times(title: str, rows: dict[str, dict[str, int]], *, is_virtual: bool) -> Table:
+    columns = ("", "count", "min", "p50", "p90", "p99", "p99.9", "max")
+    times = table(title, columns, left=("",), is_tight=True)
+    if is_virtual:  # virtual time is never late: a row of zeros says nothing
         rows = {name: values for name, values in rows.items() if values["max"]}
     for name, values in rows.items():
         shown = [tenths_of_us(values[key]) for key in ("min", "p50", "p90", "p99", "p999", "max")]
@@ -85,23 +91,20 @@ def _distributions(result: dict[str, Any]) -> Table:
 
 
 def _statuses(result: dict[str, Any]) -> Table:
-    statuses = Table(title="statuses", title_justify="left")
     present = [
         status
         for status in next(iter(result["sensors"].values()))["status"]
         if any(s["status"][status] for s in result["sensors"].values())
     ]
-    for column in ("sensor", *present):
-        statuses.add_column(column, justify="left" if column == "sensor" else "right")
+    statuses = table("statuses", ("sensor", *present), left=("sensor",), is_tight=True)
     for name, sensor in result["sensors"].items():
         statuses.add_row(name, *(str(sensor["status"][status]) for status in present))
     return statuses
 
 
 def _worst(result: dict[str, Any]) -> Table:
-    worst = Table(title="worst cycles", title_justify="left")
-    for column in ("cycle", "late [us]", "phase", "device"):
-        worst.add_column(column, justify="right" if column in ("cycle", "late [us]") else "left")
+    columns = ("cycle", "late [us]", "phase", "device")
+    worst = table("worst cycles", columns, left=("phase", "device"))
     for item in result["worst"]:
         worst.add_row(
             str(item["cycle"]), tenths_of_us(item["late_ns"]), item["phase"], item["device"] or "-"

@@ -78,8 +78,10 @@ def _good(plan: Plan, result: dict[str, Any], *, is_virtual: bool) -> str:
         parts.append(text)
     elif plan.schedule.policy is not None or plan.client_policy:
         parts.append("nothing was commanded")
-    worst = min((_fresh(one) for one in result["sensors"].values()), default=1.0)
+    worst = min((_fresh(_due(sensor, result)) for sensor in plan.sensors), default=1.0)
     fresh = "in each frame" if worst == 1 else f"in at least {_percent(worst)} of its frames"
+    if any(result["sensors"][sensor.name]["status"].get(_NOT_DUE) for sensor in plan.sensors):
+        fresh += " in which it was due"
     parts.append(f"every sensor was FRESH {fresh}")
     return f"good: {'; '.join(parts)}"
 
@@ -105,18 +107,26 @@ def _percent(share: float) -> str:
     return f"{math.floor(share * 1e4) / 100:g} %"
 
 
-def _fresh(sensor: dict[str, Any]) -> float:
-    """The share of a sensor's frames, of those in which it was due, that were FRESH."""
-    status = sensor["status"]
-    due = sum(count for name, count in status.items() if name != _NOT_DUE)
-    return float(status["FRESH"] / due) if due else 1.0
+def _due(sensor: Any, result: dict[str, Any]) -> dict[str, int]:
+    """Statuses of the frames in which a sensor was due. Before its first sample was, it is
+    MISSING."""
+    counts = {"MISSING": 0, **result["sensors"][sensor.name]["status"]}
+    counts["MISSING"] -= min(counts["MISSING"], sensor.schedule.latency_cycles)
+    return {name: count for name, count in counts.items() if name != _NOT_DUE}
+
+
+def _fresh(due: dict[str, int]) -> float:
+    """The share of frames that were FRESH."""
+    frames = sum(due.values())
+    return float(due["FRESH"] / frames) if frames else 1.0
 
 
 def _sensors(plan: Plan, result: dict[str, Any], shortfalls: list[str]) -> list[Finding]:
     found = []
     for sensor in plan.sensors:
         one = result["sensors"][sensor.name]
-        status = {name: count for name, count in one["status"].items() if name != _NOT_DUE}
+        status = _due(sensor, result)
+        share = _fresh(status)
         if any(text.startswith(f"sensor {sensor.name} ") for text in shortfalls):
             continue
         due = sum(status.values())
@@ -125,7 +135,7 @@ def _sensors(plan: Plan, result: dict[str, Any], shortfalls: list[str]) -> list[
         worst = max(status, key=lambda name: status[name])
         taking = _taking(plan, sensor, one) if worst in _IN_TIME else ""
         text = (
-            f"sensor {sensor.name} was FRESH in {100 * _fresh(one):.3g} % of its frames "
+            f"sensor {sensor.name} was FRESH in {100 * share:.3g} % of its frames "
             f"({counts}){taking}. Try: `inphase explain {worst}`"
         )
         found += _graded(due - fresh, due, _FAIR, _BAD, text)
