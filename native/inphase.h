@@ -855,7 +855,17 @@ struct inphase_framing {
     uint32_t escape_insert;     /* ... this byte was inserted by the sender */
     uint32_t escape_from;       /* the rule holds from this offset on ... */
     uint32_t escape_tail;       /* ... up to this many bytes before the end */
+    int64_t idle_ns;            /* 0, or a silence of this length ends a packet, and nothing else
+                                   does: see below */
 };
+
+/* Packets that silence ends, as in Modbus RTU. They have no start bytes, no length and no sizes;
+   all bytes since the last silence are one packet, of min_size to max_size. idle_ns is at most a
+   second. Each reply has a checksum or a size: a packet that a pause cuts in two is then refused,
+   part by part. Two packets without a seen silence between them are one, which is refused too.
+   The cycle thread ends a packet once the line was empty idle_ns after the read that gave its last
+   byte. That read is its receipt: never earlier than the byte, later by what it took to wake. No
+   free-running sensor has such packets: the silence between two of them is over when it looks. */
 
 /* one reply: its checks and its fields, at offsets of the unstuffed packet */
 struct inphase_reply {
@@ -952,6 +962,11 @@ uint64_t inphase_parser_clock(const inphase_parser *parser);
 uint32_t inphase_parser_taken(const inphase_parser *parser);
 int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t size, double *values,
                         uint32_t *reason, uint32_t *detail);
+/* Of packets that silence ends, feed returns 0 and takes in all bytes. Once the line was silent for
+   idle_ns, end returns as feed does. It returns 0 where no byte is held. */
+int inphase_parser_end(inphase_parser *parser, double *values, uint32_t *reason, uint32_t *detail);
+/* Bytes of a packet that is not whole yet. */
+uint32_t inphase_parser_held(const inphase_parser *parser);
 
 /* ---- the limiter ----------------------------------------------------------------------- */
 

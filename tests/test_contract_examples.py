@@ -19,6 +19,7 @@ from inphase import packets
 from inphase.driver import DeviceError
 from inphase.serial_sensor import SerialOptions
 from inphase.testing import DriverContract
+from inphase.testing.rig import Rig
 from inphase_drivers.examples import ModbusGauge, StreamingImu
 from inphase_drivers.examples.imu import RAD_S
 from peers import BOUND_S, ROOT
@@ -61,6 +62,10 @@ class GaugePeer(ExamplePeer):
     def asked(self) -> int:
         return int(self.tell("asked"))
 
+    def pause(self) -> None:
+        """From now on it falls silent in the middle of each answer."""
+        self.tell("pause")
+
     def taken_ns(self, value: NDArray[Any]) -> int:
         return self.taken(round(float(value["torque"]) * 1e3))
 
@@ -85,6 +90,33 @@ class TestModbusGauge(DriverContract):
         peer = GaugePeer(tmp_path)
         yield peer
         peer.close()
+
+    def test_a_pause_in_an_answer_is_refused_and_never_a_value(
+        self, running: Rig, device: GaugePeer
+    ) -> None:
+        with running.run() as robot:
+            robot.status("FRESH")
+            device.pause()
+            bad = robot.status("INVALID")
+            assert (bad.reason, bad.detail) == ("checksum", 4), "6 of 13 bytes are the packet"
+            for sample in robot.samples(10):
+                assert sample.status in {"INVALID", "LATE", "MISSING"}
+                assert sample.sequence == bad.sequence
+            device.heal()
+            assert robot.status("FRESH").sequence > bad.sequence
+
+    def test_an_answer_is_received_with_its_last_byte(
+        self, running: Rig, device: GaugePeer
+    ) -> None:
+        """The silence that ends it is no part of the way."""
+        exchange = running.driver.sensor().exchange  # type: ignore[union-attr]
+        assert exchange is not None
+        with running.run() as robot:
+            for _ in range(5):
+                frame = robot.frame(lambda frame: frame["device"].status == "FRESH", "FRESH")
+                received_ns = frame["device"].received_ns
+                assert received_ns is not None and frame.latched_ns is not None
+                assert frame.latched_ns - received_ns >= exchange.framing.idle_ns
 
 
 @pytest.mark.parametrize("module", ["imu", "gauge"])
@@ -151,8 +183,11 @@ def test_the_gauge_reads_a_device_of_pymodbus() -> None:
             os.write(fd, exchange.request)
             values = None
             while values is None:
-                assert select.select([fd], [], [], BOUND_S)[0]
-                values = parser.feed(os.read(fd, 4096))
+                idle_ns = parser.idle_ns
+                if select.select([fd], [], [], BOUND_S if idle_ns is None else idle_ns / 1e9)[0]:
+                    values = parser.feed(os.read(fd, 4096))
+                else:
+                    values = parser.end()
             assert values == [1.5, 21.25]
         driver.close()
 

@@ -589,6 +589,10 @@ OF_WORLD = {
 BARE = SCHEDULE[: SCHEDULE.index("[world]")]
 THIRTY = BARE.replace("rate_hz = 500", "rate_hz = 30")
 SERVOS = ROBOT + "".join(f"{key} = {value}\n" for key, value in KEYS.items())
+QUIET = (
+    '[device.q]\ndriver = "quiet:Quiet"\nport = "/dev/q"\n'
+    '[sensor.q]\ndevice = "q"\nmax_age_ms = 20\n'
+)
 NETWORK = (
     '[policy]\nmodel = "net.onnx"\ninputs = { obs = ["joints.position", "joints.velocity"] }\n'
     'outputs = { action = "limb" }\n'
@@ -698,6 +702,26 @@ OF_BARE = {
     "a mode of no servo": changed(
         SERVOS, "feedback = ", 'mode = "switch"\nfeedback = ',
         step("give 'position' or 'velocity'", '"switch"', '"position"'),
+    ),
+    # packets that silence ends
+    "a stream that silence ends": Row(
+        BARE + QUIET,
+        (step('give home = "process"', 'port = "/dev/q"', 'port = "/dev/q"\nhome = "process"'),),
+    ),
+    "a packet that a pause tears": Row(
+        BARE + QUIET.replace("Quiet", "Torn").replace("port", 'home = "process"\nport'),
+        (step("give it a size, or a check of its checksum", "quiet:Torn", "quiet:Quiet"),),
+    ),
+    "a silence longer than the time to read": Row(
+        BARE + QUIET.replace("quiet:Quiet", "inphase_drivers.examples:ModbusGauge").replace(
+            "max_age", "trigger_us = 0\nmax_age"
+        ),
+        (
+            step("1750 us of it the silence that ends it); trigger earlier, raise the baud rate, "
+                 "or move read_deadline_us", "read_deadline_us = 1200\nact_us = 1500",
+                 "read_deadline_us = 6000\nact_us = 6500", "rate_hz = 500", "rate_hz = 50"),
+            step("max_age_ms", "max_age_ms = 20", "max_age_ms = 60"),
+        ),
     ),
     # limits
     "a limit of another quantity": changed(

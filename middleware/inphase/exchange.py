@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Literal
 
+_IDLE_MAX_NS = 1_000_000_000
+
 
 class Raw(IntEnum):
     """Types of raw values in packets."""
@@ -177,6 +179,28 @@ class Framing:
     """the whole packet's size by the value of the byte at `size_offset`, such as a function code.
     A packet with another value is none"""
     size_offset: int = 0
+    idle_ns: int = 0
+    """a silence of this length ends a packet, and nothing else does, as in Modbus RTU. Such packets
+    have no `start`, length or `sizes`, and each reply a checksum or a size. Under a second. A USB
+    adapter that holds bytes back makes silences of its own: it has to be longer than those"""
+
+    def trouble(self, replies: "tuple[Reply, ...]") -> str:
+        """Why packets of these replies cannot be told apart; empty: they can, as far as `idle_ns`
+        matters."""
+        if not self.idle_ns:
+            return ""
+        others = ("datagram", "can", "start", "length_size", "sizes")
+        if given := [key for key in others if getattr(self, key)]:
+            return f"idle_ns alone ends its packets; remove {given[0]}, or idle_ns"
+        if not 0 < self.idle_ns <= _IDLE_MAX_NS:
+            return f"idle_ns is 1 to {_IDLE_MAX_NS}, got {self.idle_ns}; give a value within"
+        for number, reply in enumerate(replies):
+            if not reply.size and not any(c.kind is CheckKind.CHECKSUM for c in reply.checks):
+                return (
+                    f"a pause may cut its reply {number} in two, and nothing tells a part of it "
+                    f"from the whole; give it a size, or a check of its checksum"
+                )
+        return ""
 
 
 @dataclass(frozen=True)
@@ -200,7 +224,8 @@ class Exchange:
     reply_ns: int
     """from the end of the request to the last byte of the last reply, as stated by the device"""
     reply_max_ns: int
-    """worst case from trigger to last byte: how long a line stays quiet after a missed reply"""
+    """worst case from trigger to last byte: how long a line stays quiet after a missed reply. The
+    silence that ends a packet (`Framing.idle_ns`) comes on top"""
     sequence: Value | None = None
     """the device's own sample counter, in the last reply"""
     acquire: Acquire = Acquire.ABSENT
@@ -214,6 +239,16 @@ class Exchange:
 
     interval_ns: int = 0
     """of a device that streams: from one packet to the next, as stated; 0: not known"""
+
+    @property
+    def typical_ns(self) -> int:
+        """From the trigger to the sample in hand, as stated."""
+        return self.request_ns + self.reply_ns + self.framing.idle_ns
+
+    @property
+    def worst_ns(self) -> int:
+        """The same at worst."""
+        return self.reply_max_ns + self.framing.idle_ns
 
     @property
     def earliest_ns(self) -> int:

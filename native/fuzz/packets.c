@@ -72,15 +72,21 @@ static const struct inphase_exchange exchanges[] = {
      .checks = 2, .fields = 1, .checksum = &modbus_sum, .checksums = 1,
      .framing = {.start_size = 1, .start = {1}, .min_size = 5, .max_size = 7, .sizes = 2,
                  .size_offset = 1, .size_value = {4, 0x84}, .size_of = {7, 5}}},
+    {.replies = 1, .reply = modbus_reply, .check = modbus_checks, .field = modbus_field,
+     .checks = 2, .fields = 1, .checksum = &modbus_sum, .checksums = 1,
+     .framing = {.min_size = 5, .max_size = 7, .idle_ns = 1750000}},
 };
 #define EXCHANGES (sizeof exchanges / sizeof *exchanges)
 
-/* feed one piece, as a read may bring it; no number is given with a refusal */
+/* feed one piece, as a read may bring it, or none: where silence ends packets, it does so then; no
+   number is given with a refusal */
 static void feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size)
 {
     double values[INPHASE_MAX_VALUES];
     uint32_t reason = 0, detail = 0;
-    int rc = inphase_parser_feed(parser, bytes, size, values, &reason, &detail);
+    int is_silent = size == 0 && parser->exchange.spec.framing.idle_ns;
+    int rc = is_silent ? inphase_parser_end(parser, values, &reason, &detail)
+                       : inphase_parser_feed(parser, bytes, size, values, &reason, &detail);
 
     CHECK(rc == 0 || rc == 1 || rc == -EBADMSG);
     CHECK(parser->size <= sizeof parser->bytes);

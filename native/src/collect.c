@@ -137,8 +137,8 @@ static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int6
         found = found || !seen_empty;
     }
 
-    /* a reply may still be on the line */
-    if (!sensor->device->attached ||
+    /* a reply may still be on the line, or not have ended yet */
+    if (!sensor->device->attached || silence_ends_ns(sensor) != INT64_MAX ||
         ((sensor->outstanding || sensor->dirty) && now_ns < sensor->device->quiet_until_ns))
         return false;
 
@@ -195,7 +195,8 @@ static void fire(struct inphase_core *core, struct sensor *sensor)
     /* drained replies belong to the trigger before */
     now_ns = core->clock->now(core);
     expect_sample(core, sensor, now_ns);
-    device->quiet_until_ns = now_ns + sensor->parser.exchange.spec.reply_max_ns;
+    device->quiet_until_ns = now_ns + sensor->parser.exchange.spec.reply_max_ns +
+                             sensor->parser.exchange.spec.framing.idle_ns;
 
     /* the line first: its edge is the trigger */
     rc = sensor->has_line ? line_raise(sensor) : 0;
@@ -274,6 +275,24 @@ static void look(struct inphase_core *core, struct sensor *sensor)
         ;
 }
 
+/* End the packets behind which the line was silent for long enough. Returns when silence ends the
+   next one, or until_ns. A line that babbles has had its reads, and ends none */
+static int64_t end_by_silence(struct inphase_core *core, int64_t now_ns, int64_t until_ns)
+{
+    for (uint32_t i = 0; i < core->sensors; i++) {
+        struct sensor *sensor = &core->sensor[i];
+
+        if (!sensor->outstanding || sensor->receives >= RECEIVES_PER_CYCLE)
+            continue;
+        if (silence_ends_ns(sensor) <= now_ns)
+            take_replies(core, sensor);
+        if (sensor->outstanding && sensor->receives < RECEIVES_PER_CYCLE &&
+            silence_ends_ns(sensor) < until_ns)
+            until_ns = silence_ends_ns(sensor);
+    }
+    return until_ns;
+}
+
 void stage_collect(struct inphase_core *core)
 {
     int64_t deadline_ns = core->due_ns + core->read_deadline_ns;
@@ -306,6 +325,8 @@ void stage_collect(struct inphase_core *core)
         for (uint32_t i = 0; i < core->sensors; i++)
             if (core->sensor[i].device->ops->pairs && !core->sensor[i].free_running)
                 look(core, &core->sensor[i]);
+
+        until_ns = end_by_silence(core, now_ns, until_ns);
 
         /* nothing to wait for but the next trigger, if there is one */
         if (!replies_missing(core)) {

@@ -47,7 +47,8 @@ static bool sensor_holds(const struct inphase_config *config,
         sensor->payload < 8 || sensor->payload % 8 || sensor->depth < 8 ||
         !is_power_of_two(sensor->depth) || sensor->every < 1 || sensor->latency_cycles < 0 ||
         sensor->latency_cycles >= sensor->every || !exchange_times_hold(&sensor->exchange) ||
-        (sensor->free_running && sensor->exchange.framing.can && sensor->exchange.replies > 1))
+        (sensor->free_running && sensor->exchange.framing.can && sensor->exchange.replies > 1) ||
+        (sensor->free_running && !sensor->worker && sensor->exchange.framing.idle_ns))
         return false;
     for (uint32_t c = 0; c < sensor->channels; c++)
         if ((sensor->offset ? sensor->offset[c] : 8ULL * c) + sizeof(double) > sensor->payload)

@@ -6,10 +6,11 @@
    act.c, devices come and go in device.c; the other stages are here.
 
    System calls per cycle, in order: clock_nanosleep to the due time; per exchange one write and,
-   when its reply is there, one read; per trigger line two ioctls; one ppoll, and a further one
-   while replies are missing; per worker that posted one preadv2; one futex, which wakes two at
-   most; where anything acts, clock_nanosleep to the act offset, one ioctl per line of the emergency
-   stop, and per actuator one write, or one futex where a worker has it. Everything else is memory.
+   when its reply is there, one read, and one more where silence ends it; per trigger line two
+   ioctls; one ppoll, and a further one while replies are missing; per worker that posted one
+   preadv2; one futex, which wakes two at most; where anything acts, clock_nanosleep to
+   the act offset, one ioctl per line of the emergency stop, and per actuator one write, or one
+   futex where a worker has it. Everything else is memory.
    Each loop is bounded by the number of sensors, channels or grid points, or by the deadline. */
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -289,6 +289,17 @@ static void take_packets(struct inphase_core *core, struct sensor *sensor, int r
         *got = RECEIVED_SAMPLE;
 }
 
+/* The line was empty at looked_ns: has the packet that it brought ended? It was received with its
+   last byte, not with the silence behind it */
+static void end_packet(struct inphase_core *core, struct sensor *sensor, int64_t looked_ns,
+                       enum received *got)
+{
+    if (looked_ns < silence_ends_ns(sensor))
+        return;
+    sensor->stamps.received_ns = sensor->byte_ns;
+    take_packets(core, sensor, parser_end(&sensor->parser), got);
+}
+
 static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum received *got)
 {
     uint8_t bytes[INPHASE_MAX_PACKET];
@@ -296,7 +307,9 @@ static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum rec
     bool datagram = parser->exchange.spec.framing.datagram;
 
     /* all bytes that are read have to fit into the parser beside those that it holds */
-    uint32_t room = datagram ? sizeof bytes : sizeof bytes - parser->size;
+    bool holds_all = datagram || parser->exchange.spec.framing.idle_ns;
+    uint32_t room = holds_all ? sizeof bytes : sizeof bytes - parser->size;
+    int64_t looked_ns = core->clock->now(core);
     union control control;
     struct msghdr message;
     ssize_t size;
@@ -312,8 +325,13 @@ static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum rec
     }
     size = datagram ? read_datagram(sensor->device->fd, bytes, sizeof bytes, &message, &control)
                     : read(sensor->device->fd, bytes, room);
+    if (size < 0 && errno == EAGAIN) {
+        end_packet(core, sensor, looked_ns, got);
+        return 0;
+    }
     if (size < 0)
-        return errno == EAGAIN || peer_refused(sensor->device, errno) ? 0 : -errno;
+        return peer_refused(sensor->device, errno) ? 0 : -errno;
+    sensor->byte_ns = core->clock->now(core);
 
     /* end of file: the other side of the line is gone */
     if (size == 0 && !datagram)

@@ -49,6 +49,26 @@ static bool counts(uint32_t type)
     return raw_size(type) && type != INPHASE_F32 && type != INPHASE_F64;
 }
 
+/* Packets that silence ends have nothing else that says where they end. A pause in the middle cuts
+   one in two, so each reply has a checksum or a size of its own, which no part of it fulfils */
+static bool silence_fits(const struct inphase_exchange *e)
+{
+    const struct inphase_framing *f = &e->framing;
+
+    if (f->idle_ns < 0 || f->idle_ns > 1000000000 || f->datagram || f->start_size ||
+        f->length_size || f->sizes)
+        return false;
+    for (uint32_t i = 0; i < e->replies; i++) {
+        bool is_known = e->reply[i].size > 0;
+
+        for (uint32_t c = 0; c < e->reply[i].checks; c++)
+            is_known = is_known || is_checksum(&e->check[e->reply[i].first_check + c]);
+        if (!is_known)
+            return false;
+    }
+    return true;
+}
+
 static int exchange_fits(const struct inphase_exchange *e)
 {
     const struct inphase_framing *f = &e->framing;
@@ -57,7 +77,8 @@ static int exchange_fits(const struct inphase_exchange *e)
         e->checks > MAX_CHECKS || e->fields > MAX_FIELDS || f->min_size < 1 ||
         f->min_size > f->max_size || f->max_size > INPHASE_MAX_PACKET || f->escape_size > 4)
         return -EINVAL;
-    if (!f->datagram && (f->start_size < 1 || f->start_size > 4 || f->length_size > 2 ||
+    if (!f->datagram && !f->idle_ns &&
+                        (f->start_size < 1 || f->start_size > 4 || f->length_size > 2 ||
                          !lies_within(f->length_offset, f->length_size, f->min_size) ||
                          f->start_size > f->min_size))
         return -EINVAL;
@@ -92,6 +113,8 @@ static int exchange_fits(const struct inphase_exchange *e)
     if (e->sequence_type && (!counts(e->sequence_type) ||
                              !lies_within(e->sequence_offset, raw_size(e->sequence_type),
                                           INPHASE_MAX_PACKET)))
+        return -EINVAL;
+    if (f->idle_ns && !silence_fits(e))
         return -EINVAL;
     return f->can && !can_fits(e) ? -EINVAL : 0;
 }
@@ -128,7 +151,7 @@ void parser_next(struct inphase_parser *parser)
 
 void parser_reset(struct inphase_parser *parser)
 {
-    parser->size = 0;
+    parser->size = parser->beyond = 0;
     parser->more = false;
     parser_next(parser);
 }
@@ -404,9 +427,49 @@ static int feed_stream(struct inphase_parser *parser, const uint8_t *bytes, uint
     }
 }
 
+/* bytes of a packet that silence will end; those beyond the largest one are counted, until there
+   are too many for any packet */
+static void feed_until_silence(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size)
+{
+    uint32_t room = parser->exchange.spec.framing.max_size - parser->size;
+    uint32_t part = size < room ? size : room;
+
+    if (part)
+        memcpy(parser->bytes + parser->size, bytes, part);
+    parser->size += part;
+    if (parser->beyond <= INPHASE_MAX_PACKET)
+        parser->beyond += size - part;
+    parser->taken = size;
+}
+
+int parser_end(struct inphase_parser *parser)
+{
+    const struct inphase_framing *framing = &parser->exchange.spec.framing;
+    uint32_t held = parser->size, size = held + parser->beyond;
+    int rc;
+
+    if (size == 0)
+        return 0;
+    parser->size = parser->beyond = 0;
+    if (size < framing->min_size || size > framing->max_size)
+        rc = refuse(parser, INPHASE_REASON_SIZE, size);
+    else
+        rc = take_reply(parser, parser->replies, held);
+    if (rc < 0) {
+        parser->dropped += size;
+        return rc;
+    }
+    return ++parser->replies == parser->exchange.spec.replies;
+}
+
 int parser_feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size)
 {
     int rc;
+
+    if (parser->exchange.spec.framing.idle_ns) {
+        feed_until_silence(parser, bytes, size);
+        return 0;
+    }
 
     if (parser->exchange.spec.framing.datagram) {
         parser->taken = size;
@@ -472,11 +535,9 @@ int inphase_parser_wants(const inphase_parser *parser, uint32_t can_id)
     return 0;
 }
 
-int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t size, double *values,
-                        uint32_t *reason, uint32_t *detail)
+/* hand a result over, and go on to the next set */
+static int give(inphase_parser *parser, int rc, double *values, uint32_t *reason, uint32_t *detail)
 {
-    int rc = parser_feed(parser, bytes, size);
-
     if (rc == 1) {
         memcpy(values, parser->value, sizeof parser->value);
         parser_next(parser);
@@ -486,4 +547,20 @@ int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t s
         *detail = parser->detail;
     }
     return rc;
+}
+
+int inphase_parser_feed(inphase_parser *parser, const uint8_t *bytes, uint32_t size, double *values,
+                        uint32_t *reason, uint32_t *detail)
+{
+    return give(parser, parser_feed(parser, bytes, size), values, reason, detail);
+}
+
+uint32_t inphase_parser_held(const inphase_parser *parser)
+{
+    return parser->size + parser->beyond;
+}
+
+int inphase_parser_end(inphase_parser *parser, double *values, uint32_t *reason, uint32_t *detail)
+{
+    return give(parser, parser_end(parser), values, reason, detail);
 }

@@ -27,6 +27,7 @@ struct inphase_parser {
     struct exchange exchange;
     uint8_t bytes[INPHASE_MAX_PACKET];
     uint32_t size;        /* bytes held */
+    uint32_t beyond;      /* bytes behind them that were only counted: see parser_end */
     uint32_t replies;     /* complete so far */
     uint32_t complete;    /* of CAN frames, which come in any order: a bit per complete reply */
     uint32_t foreign;     /* CAN frames that no reply wanted */
@@ -48,3 +49,6 @@ void parser_next(struct inphase_parser *parser);
    that completes a set or is refused: `taken` says how many bytes it took in. With `more`, a feed
    of no bytes goes on */
 int parser_feed(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size);
+/* The line was silent for the framing's idle_ns, so the packet that was fed is whole. Returns as
+   parser_feed does; 0 also where nothing was fed. A refused packet is dropped as a whole */
+int parser_end(struct inphase_parser *parser);

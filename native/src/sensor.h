@@ -54,6 +54,7 @@ struct sensor {
     bool fresh, frozen, refusal; /* the result of the trigger */
     uint32_t reason, detail;     /* of a refusal */
 
+    int64_t byte_ns;             /* when the read returned that gave the last byte */
     uint64_t bytes_in;           /* read from the device so far... */
     uint64_t bytes_asked;        /* ...before the last trigger */
     uint32_t receives;           /* in this cycle, bounded */
@@ -95,6 +96,15 @@ static inline int64_t sample_age(const struct sensor *sensor, int64_t now_ns)
     else if (newest->triggered_ns != INPHASE_ABSENT)
         since_ns = newest->triggered_ns;
     return now_ns - since_ns;
+}
+
+/* When silence ends the packet of which bytes are held, unless more come. INT64_MAX: none is held,
+   or silence ends nothing */
+static inline int64_t silence_ends_ns(const struct sensor *sensor)
+{
+    int64_t idle_ns = sensor->parser.exchange.spec.framing.idle_ns;
+
+    return idle_ns && sensor->parser.size ? sensor->byte_ns + idle_ns : INT64_MAX;
 }
 
 /* the cycle whose frame wants a sample of this trigger */

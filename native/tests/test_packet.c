@@ -681,9 +681,142 @@ static void an_exchange_beyond_its_bounds_is_refused(void)
     inphase_parser_close(parser);
 }
 
+/* unit, 4, count, two values (high byte first), CRC (low byte first); a refusal has 5 bytes */
+static const struct inphase_checksum modbus_crc = {
+    .kind = INPHASE_CHECKSUM_CRC, .width = 16, .polynomial = 0x8005, .initial = 0xffff,
+    .reflected_in = 1, .reflected_out = 1};
+static struct inphase_check modbus_check[] = {
+    {.kind = INPHASE_CHECK_SUM_END},
+    {.kind = INPHASE_CHECK_ZERO, .type = INPHASE_U8, .offset = 1, .mask = 0x80, .number = 3}};
+static const struct inphase_field modbus_field[] = {{3, INPHASE_I16, 1, 0, 1, 0},
+                                                    {5, INPHASE_I16, 1, 1, 1, 0}};
+static struct inphase_reply modbus_reply[] = {{0, 0, 2, 0, 2}};
+static const struct inphase_exchange modbus = {
+    .replies = 1, .framing = {.min_size = 5, .max_size = 9, .idle_ns = 1750000},
+    .reply = modbus_reply, .check = modbus_check, .checks = 2, .field = modbus_field, .fields = 2,
+    .checksum = &modbus_crc, .checksums = 1};
+static const uint8_t modbus_answer[9] = {1, 4, 4, 0x01, 0x02, 0xff, 0xfe, 0, 0};
+
+static uint32_t modbus_packet(uint8_t *to, const uint8_t *from, uint32_t size)
+{
+    uint64_t crc = 0;
+
+    memcpy(to, from, size);
+    CHECK_EQUAL(inphase_checksum(&modbus_crc, to, size - 2, &crc), 0);
+    to[size - 2] = (uint8_t)crc;
+    to[size - 1] = (uint8_t)(crc >> 8);
+    return size;
+}
+
+static int end(inphase_parser *parser, double *values, uint32_t *reason, uint32_t *detail)
+{
+    *reason = *detail = 0;
+    return inphase_parser_end(parser, values, reason, detail);
+}
+
+/* at every split a packet is what came before the silence; cut in two it is refused twice, and the
+   next one is whole again */
+static void silence_ends_a_packet_wherever_its_bytes_were_split(void)
+{
+    uint8_t packet[9];
+    uint32_t size = modbus_packet(packet, modbus_answer, 9), reason, detail;
+    double values[INPHASE_MAX_VALUES] = {0};
+    inphase_parser *parser;
+
+    CHECK_EQUAL(inphase_parser_open(&parser, &modbus), 0);
+    CHECK_EQUAL(end(parser, values, &reason, &detail), 0);
+    for (uint32_t at = 0; at <= size; at++) {
+        CHECK_EQUAL(inphase_parser_feed(parser, packet, at, values, &reason, &detail), 0);
+        CHECK_EQUAL(inphase_parser_held(parser), at);
+        CHECK_EQUAL(inphase_parser_feed(parser, packet + at, size - at, values, &reason, &detail),
+                    0);
+        CHECK_EQUAL(end(parser, values, &reason, &detail), 1);
+        CHECK(values[0] == 0x102 && values[1] == -2);
+        CHECK_EQUAL(inphase_parser_held(parser), 0);
+    }
+    for (uint32_t at = 1; at < size; at++) {
+        inphase_parser_feed(parser, packet, at, values, &reason, &detail);
+        CHECK_EQUAL(end(parser, values, &reason, &detail), -EBADMSG);
+        CHECK_EQUAL(reason, at < 5 ? INPHASE_REASON_SIZE : INPHASE_REASON_CHECKSUM);
+        inphase_parser_feed(parser, packet + at, size - at, values, &reason, &detail);
+        CHECK_EQUAL(end(parser, values, &reason, &detail), -EBADMSG);
+        inphase_parser_feed(parser, packet, size, values, &reason, &detail);
+        CHECK_EQUAL(end(parser, values, &reason, &detail), 1);
+        CHECK(values[0] == 0x102 && values[1] == -2);
+    }
+    inphase_parser_close(parser);
+}
+
+/* garbage without a silence, two packets in one, and more than any packet has: one refusal each */
+static void what_comes_without_a_silence_is_one_packet_and_refused(void)
+{
+    static const uint8_t exception[5] = {1, 0x84, 2, 0, 0};
+    uint8_t packet[9], many[64] = {0};
+    uint32_t size = modbus_packet(packet, modbus_answer, 9), reason, detail;
+    double values[INPHASE_MAX_VALUES] = {0};
+    inphase_parser *parser;
+
+    CHECK_EQUAL(inphase_parser_open(&parser, &modbus), 0);
+    inphase_parser_feed(parser, many, 1, values, &reason, &detail);
+    inphase_parser_feed(parser, packet, size, values, &reason, &detail);
+    CHECK_EQUAL(end(parser, values, &reason, &detail), -EBADMSG);
+    CHECK_EQUAL(reason, INPHASE_REASON_SIZE);
+    CHECK_EQUAL(detail, 10);
+    for (int i = 0; i < 1000; i++)
+        inphase_parser_feed(parser, many, sizeof many, values, &reason, &detail);
+    CHECK_EQUAL(end(parser, values, &reason, &detail), -EBADMSG);
+    CHECK_EQUAL(reason, INPHASE_REASON_SIZE);
+    CHECK(detail > INPHASE_MAX_PACKET);
+    size = modbus_packet(packet, exception, 5);
+    inphase_parser_feed(parser, packet, size, values, &reason, &detail);
+    CHECK_EQUAL(end(parser, values, &reason, &detail), -EBADMSG);
+    CHECK_EQUAL(reason, INPHASE_REASON_DEVICE);
+    CHECK_EQUAL(detail, 2);
+    inphase_parser_feed(parser, packet, 3, values, &reason, &detail);
+    inphase_parser_reset(parser);
+    CHECK_EQUAL(end(parser, values, &reason, &detail), 0);
+    inphase_parser_close(parser);
+}
+
+static void a_packet_that_silence_ends_is_told_by_nothing_else(void)
+{
+    struct inphase_exchange exchange = modbus;
+    struct inphase_reply bare = {.fields = 2};
+    inphase_parser *parser;
+
+    exchange.framing.start_size = 1;
+    CHECK_EQUAL(inphase_parser_open(&parser, &exchange), -EINVAL);
+    exchange.framing = modbus.framing;
+    exchange.framing.length_size = 1;
+    CHECK_EQUAL(inphase_parser_open(&parser, &exchange), -EINVAL);
+    exchange.framing = modbus.framing;
+    exchange.framing.datagram = 1;
+    CHECK_EQUAL(inphase_parser_open(&parser, &exchange), -EINVAL);
+    exchange.framing = modbus.framing;
+    exchange.framing.sizes = 1;
+    exchange.framing.size_of[0] = 5;
+    CHECK_EQUAL(inphase_parser_open(&parser, &exchange), -EINVAL);
+    exchange.framing = modbus.framing;
+    exchange.framing.idle_ns = 1000000001;
+    CHECK_EQUAL(inphase_parser_open(&parser, &exchange), -EINVAL);
+    exchange.framing.idle_ns = -1;
+    CHECK_EQUAL(inphase_parser_open(&parser, &exchange), -EINVAL);
+
+    /* a part of it would pass for a whole one */
+    exchange.framing = modbus.framing;
+    exchange.reply = &bare;
+    CHECK_EQUAL(inphase_parser_open(&parser, &exchange), -EINVAL);
+    bare.size = 9;
+    CHECK_EQUAL(inphase_parser_open(&parser, &exchange), 0);
+    inphase_parser_close(parser);
+}
+
 int main(void)
 {
     check_seed();
+    RUN(silence_ends_a_packet_wherever_its_bytes_were_split);
+    RUN(what_comes_without_a_silence_is_one_packet_and_refused);
+    RUN(a_packet_that_silence_ends_is_told_by_nothing_else);
     RUN(crc_of_the_manuals_ping_is_4e19);
     RUN(an_escaped_packet_comes_back_as_it_was);
     RUN(a_stuffed_reply_is_read_in_every_position_and_at_every_split);

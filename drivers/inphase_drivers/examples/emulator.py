@@ -4,7 +4,7 @@
 
 opens the `port` of every device in SCHEDULE that has one of the example drivers, and prints
 `ready`. With `--control` it does what lines on stdin say to the first device (silence, spoil,
-disguise, stall, heal, unplug, replug, asked, flood N, taken N), and ends with its stdin.
+disguise, stall, pause, heal, unplug, replug, asked, flood N, taken N), and ends with its stdin.
 """
 
 import abc
@@ -125,24 +125,30 @@ class EmulatedImu(Emulated):
 
 
 class EmulatedGauge(Emulated):
-    """Answers Modbus RTU requests to unit 1. The torque is the number of the sample, in mN m."""
+    """Answers Modbus RTU requests to unit 1. The torque is the number of the sample, in mN m.
 
-    _inbox = b""
+    With the mode `pause` the line falls silent in the middle of each answer, for longer than the
+    silence that ends a packet.
+    """
 
     def hear(self, data: bytes) -> None:
-        """Answer each whole request, after the time on its wire."""
-        self._inbox = (self._inbox + data)[-256:]
-        while len(self._inbox) >= 8:
-            request, rest = self._inbox[:8], self._inbox[8:]
-            if request[0] != 1 or checksum("CRC-16/MODBUS", request):
-                self._inbox = self._inbox[1:]
-                continue
-            self._inbox = rest
-            self.asked += 1
-            if self.mode != "silence":
-                asked_ns = time.monotonic_ns()
-                time.sleep(16.5 * self._byte_s)
-                self.say(self._answer(request, asked_ns))
+        """Answer a request once silence has ended it; each on a line of its own."""
+        asked_ns = time.monotonic_ns()
+        silence_s = max(1.75e-3, 3.5 * self._byte_s)
+        while select.select([self.fds[0]], [], [], silence_s)[0]:
+            data += os.read(self.fds[0], 4096)
+        if len(data) != 8 or data[0] != 1 or checksum("CRC-16/MODBUS", data):
+            return
+        self.asked += 1
+        if self.mode == "silence":
+            return
+        answer = self._answer(data, asked_ns)
+        time.sleep(len(answer) * self._byte_s)
+        if self.mode == "pause":
+            self.say(answer[:6])
+            time.sleep(3 * silence_s)
+            answer = answer[6:]
+        self.say(answer)
 
     def _answer(self, request: bytes, asked_ns: int) -> bytes:
         function, first, count = struct.unpack(">BHH", request[1:6])

@@ -45,6 +45,7 @@ def framing_fields(framing: Framing) -> dict[str, Any]:
         "size_offset": framing.size_offset,
         "size_value": list(framing.sizes),
         "size_of": list(framing.sizes.values()),
+        "idle_ns": framing.idle_ns,
     }
 
 

@@ -144,8 +144,11 @@ class Parser:
         keep: list[Any] = []
         parser = ffi.new("inphase_parser **")
         fields = exchange_fields(exchange, keep)
+        if trouble := exchange.framing.trouble(exchange.replies):
+            raise ValueError(trouble)
         if lib.inphase_parser_open(parser, ffi.new("struct inphase_exchange *", fields)) < 0:
             raise ValueError("the exchange breaks a bound of the core")
+        self._idle_ns = exchange.framing.idle_ns or None
         self._rest = b""
         self._parser = ffi.gc(parser[0], lib.inphase_parser_close)
         self._values = ffi.new("double[]", lib.INPHASE_MAX_VALUES)
@@ -171,13 +174,31 @@ class Parser:
         """Take bytes in; the values in SI when the last reply is complete, else None.
 
         It stops at the first reply that is complete or refused: `feed(b"")` goes on with the rest.
-        Raises RefusedReply.
+        Where silence ends packets it only takes them in: see `idle_ns`. Raises RefusedReply.
         """
         data = self._rest + data
         rc = lib.inphase_parser_feed(
             self._parser, data, len(data), self._values, self._reason, self._reason + 1
         )
         self._rest = data[lib.inphase_parser_taken(self._parser) :]
+        return self._given(rc)
+
+    @property
+    def idle_ns(self) -> int | None:
+        """A packet has begun that this silence will end: wait for more bytes so long at most, then
+        call `end`. None: no packet has begun, or its bytes say where it ends."""
+        return self._idle_ns if lib.inphase_parser_held(self._parser) else None
+
+    def end(self) -> list[float] | None:
+        """The line was silent for `idle_ns`: as `feed`, for the packet that ended so.
+
+        Raises RefusedReply: nothing of that packet is kept.
+        """
+        return self._given(
+            lib.inphase_parser_end(self._parser, self._values, self._reason, self._reason + 1)
+        )
+
+    def _given(self, rc: int) -> list[float] | None:
         if rc < 0:
             raise RefusedReply(REASONS[self._reason[0]], int(self._reason[1]))
         return list(self._values[0 : self._channels]) if rc == 1 else None

@@ -92,11 +92,14 @@ def ask_once(fd: int, exchange: Exchange, channels: int, wait_s: float) -> bool:
     os.write(fd, exchange.request)
     until = time.monotonic() + wait_s
     while (left := until - time.monotonic()) > 0:
-        if not select.select([fd], [], [], left)[0]:
-            break
-        data = os.read(fd, _READ_MAX)
-        if not data:
-            raise OSError("it hung up")
-        if parser.feed(data) is not None:
+        idle_ns = parser.idle_ns
+        if select.select([fd], [], [], left if idle_ns is None else idle_ns / 1e9)[0]:
+            data = os.read(fd, _READ_MAX)
+            if not data:
+                raise OSError("it hung up")
+            values = parser.feed(data)
+        else:
+            values = parser.end()
+        if values is not None:
             return True
     return False

@@ -21,7 +21,7 @@ _SETPOINTS_MAX = 65_536  # INPHASE_MAX_PLAN of inphase.h
 
 def check(inspection: Inspection, declared: Declarations) -> None:
     """Apply them to a schedule."""
-    for rule in (_check_home, _check_trigger, _check_sign):
+    for rule in (_check_home, _check_silence, _check_trigger, _check_sign):
         for name in inspection.names("sensor"):
             inspection.apply(rule, declared, name)
     for key in ("zero", "range", "rate"):
@@ -79,6 +79,24 @@ def _check_device_home(schedule: Schedule, name: str, *, in_cycle: bool) -> Iter
                 f'remove it, or give home = "process"',
             )
             return  # the remedy is one for both
+
+
+def _check_silence(
+    schedule: Schedule, declared: Declarations, name: str
+) -> Iterator[ScheduleFault]:
+    """Packets that silence ends are told apart, by one who looks all the time."""
+    sensor, exchange = schedule.sensor[name], declared.sensors[name].exchange
+    if exchange is None or not exchange.framing.idle_ns:
+        return
+    device = schedule.device[sensor.device]
+    if trouble := exchange.framing.trouble(exchange.replies):
+        yield schedule.fault(f"sensor.{name}.device", f"the driver of {sensor.device!r}: {trouble}")
+    elif not exchange.request and home_of(device, in_cycle=True) == "cycle":
+        yield schedule.fault(
+            f"device.{sensor.device}.home",
+            f"{sensor.device!r} streams packets that silence ends, and the cycle thread looks once "
+            f'in a cycle, when the silences are over; give home = "process"',
+        )
 
 
 def _check_trigger(

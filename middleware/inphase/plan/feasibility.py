@@ -176,9 +176,14 @@ def _check_deadline(
     yield schedule.fault(
         f"sensor.{timing.sensor}.{key}",
         f"the sample is in hand {us(end_ns)} after the cycle's start, after its read deadline at "
-        f"{us(timing.deadline_ns)} (device {timing.device!r} states {us(timing.typical_ns)}); "
+        f"{us(timing.deadline_ns)} (device {timing.device!r} states {us(timing.typical_ns)}"
+        f"{_and_silence(timing)}); "
         f"{'' if timing.home == 'cycle' else 'give '}{remedy}",
     )
+
+
+def _and_silence(timing: SampleTiming) -> str:
+    return f", {us(timing.idle_ns)} of it the silence that ends it" if timing.idle_ns else ""
 
 
 def _check_interval(

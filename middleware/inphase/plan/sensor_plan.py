@@ -61,7 +61,7 @@ class SensorPlan:
 
     @property
     def typical_ns(self) -> int:
-        """From trigger to sample, as stated."""
+        """From trigger to the sample's last byte, as stated."""
         if self._calls is not None:
             return self._calls.latency_ns
         assert self.exchange is not None

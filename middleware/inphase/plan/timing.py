@@ -37,6 +37,8 @@ class SampleTiming:
     """the acquisition's middle, by the model that the driver states"""
     interval_ns: int = 0
     """a device that runs by itself: from one sample to the next; 0: not stated"""
+    idle_ns: int = 0
+    """part of `typical_ns`: the silence behind its last byte"""
 
     @property
     def slack_ns(self) -> int:
@@ -80,9 +82,10 @@ def of_sensor(schedule: Schedule, driver: Driver, name: str, spec: SensorSpec) -
     home = home_of(schedule.device[sensor.device], in_cycle=spec.exchange is not None)
     exchange, calls = _source(home, spec)
     request_ns = exchange.request_ns if exchange else 0
+    idle_ns = exchange.framing.idle_ns if exchange else 0
     if exchange is not None:
         interval_ns = exchange.interval_ns
-        typical_ns, worst_ns = request_ns + exchange.reply_ns, exchange.reply_max_ns
+        typical_ns, worst_ns = exchange.typical_ns, exchange.worst_ns
         acquire, acquire_ns = exchange.acquire, exchange.acquire_ns
     else:
         assert calls is not None
@@ -91,7 +94,7 @@ def of_sensor(schedule: Schedule, driver: Driver, name: str, spec: SensorSpec) -
         acquire, acquire_ns = calls.acquire, calls.acquire_ns
     acquired_ns = None
     if acquire is not Acquire.ABSENT and is_triggered(home, spec):
-        middle_ns = typical_ns // 2 if acquire is Acquire.MIDDLE else 0
+        middle_ns = (typical_ns - idle_ns) // 2 if acquire is Acquire.MIDDLE else 0
         acquired_ns = sensor.trigger_ns + middle_ns + acquire_ns
     return SampleTiming(
         sensor=name,
@@ -107,6 +110,7 @@ def of_sensor(schedule: Schedule, driver: Driver, name: str, spec: SensorSpec) -
         worst_ns=max(worst_ns, typical_ns),
         acquired_ns=acquired_ns,
         interval_ns=interval_ns,
+        idle_ns=idle_ns,
     )
 
 

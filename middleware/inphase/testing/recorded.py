@@ -33,11 +33,21 @@ class Recorded:
         self.parts.clear()
         parser, values = self.parser(), None
         while values is None:
-            if not select.select([fd], [], [], _BOUND_S)[0]:
-                raise TimeoutError(f"no whole reply in {_BOUND_S:.0f} s, only {self.data.hex()}")
-            self.parts.append(os.read(fd, size))
+            self.parts.append(self._read(fd, size))
             values = feed(parser, self.parts[-1])
         self.values = values
+
+    def _read(self, fd: int, size: int) -> bytes:
+        """The next bytes; where silence ends a packet, all up to that. Raises TimeoutError."""
+        data, wait_s = b"", _BOUND_S
+        while select.select([fd], [], [], wait_s)[0]:
+            data += os.read(fd, size)
+            if not self.ends_by_silence:
+                break
+            wait_s = self.exchange.framing.idle_ns / 1e9
+        if not data:
+            raise TimeoutError(f"no whole reply in {_BOUND_S:.0f} s, only {self.data.hex()}")
+        return data
 
     @property
     def data(self) -> bytes:
@@ -46,8 +56,15 @@ class Recorded:
 
     @property
     def is_packets(self) -> bool:
-        """True if one read is one packet; else its bytes may come in any parts."""
-        return self.exchange.framing.datagram or self.exchange.framing.can
+        """True if something beside the bytes parts its packets; else these may come in any
+        parts."""
+        framing = self.exchange.framing
+        return framing.datagram or framing.can or self.ends_by_silence
+
+    @property
+    def ends_by_silence(self) -> bool:
+        """True if silence ends its packets, and their bytes may come in any parts."""
+        return self.exchange.framing.idle_ns > 0
 
     @property
     def start(self) -> bytes:
@@ -80,6 +97,15 @@ class Recorded:
 
     refuse = parse
 
+    def parse_byte_by_byte(self) -> list[float] | None:
+        """A new parser's values from packets that silence ends, whose bytes come one at a time."""
+        parser, values = self.parser(), None
+        for part in self.parts:
+            for at in range(len(part)):
+                parser.feed(part[at : at + 1])
+            values = parser.end()
+        return values
+
     def after(self, *parts: bytes) -> tuple[list[float] | None, list[list[float] | None]]:
         """A new parser's values from these parts, and from each part of whole replies after
         them."""
@@ -103,10 +129,12 @@ def channels_of(spec: SensorSpec) -> int:
 
 
 def feed(parser: Parser, data: bytes) -> list[float] | None:
-    """Feed a parser; a refusal is no sample, and what it still holds is looked at again."""
+    """Feed a parser; a refusal is no sample, and what it still holds is looked at again. Where
+    silence ends packets, there is one behind these bytes."""
     for _ in range(2 * len(data) + 2):
         try:
-            return parser.feed(data)
+            values = parser.feed(data)
+            return values if parser.idle_ns is None else parser.end()
         except RefusedReply:
             data = b""
     return None

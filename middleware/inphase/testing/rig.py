@@ -208,7 +208,7 @@ def runs_free(spec: SensorSpec) -> bool:
 
 def _worst_ns(spec: SensorSpec) -> int:
     if spec.exchange is not None:
-        return max(spec.exchange.reply_max_ns, spec.exchange.request_ns + spec.exchange.reply_ns)
+        return max(spec.exchange.worst_ns, spec.exchange.typical_ns)
     assert spec.calls is not None
     return spec.calls.latency_max_ns
 

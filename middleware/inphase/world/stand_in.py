@@ -237,8 +237,8 @@ def _calls(exchange: Exchange | None) -> Calls:
     """A declared exchange, as calls."""
     assert exchange is not None, "a driver declares an exchange or calls"
     return Calls(
-        latency_ns=exchange.request_ns + exchange.reply_ns,
-        latency_max_ns=exchange.reply_max_ns,
+        latency_ns=exchange.typical_ns,
+        latency_max_ns=exchange.worst_ns,
         triggered=bool(exchange.request),
         interval_ns=exchange.interval_ns,
         acquire=exchange.acquire,

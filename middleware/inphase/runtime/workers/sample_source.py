@@ -7,7 +7,7 @@ import errno
 import os
 import select
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -133,7 +133,7 @@ class OwnExchange:
     def __init__(
         self, driver: Driver, exchange: Exchange, channels: int, encoding: Encoding | None
     ) -> None:
-        self.latency_max_ns = exchange.reply_max_ns
+        self.latency_max_ns = exchange.worst_ns
         self._name = f"device {driver.name} ({driver.address})"
         self._request = exchange.request
         self._datagram = exchange.framing.datagram
@@ -141,6 +141,8 @@ class OwnExchange:
         self._whole = self._datagram or self._can  # a read is a packet, and nothing is behind it
         self._encoding = encoding
         self._parser = packets.Parser(exchange, channels)
+        self._ends_by_silence = exchange.framing.idle_ns > 0
+        self._received_ns = 0  # of the last bytes
         self._clock = exchange.clock
         self._ticks: int | None = None  # of the device's clock, in the last reply; unwrapped
         self._bits = _WIDTH.get(exchange.sequence.type, 32) if exchange.sequence else 0
@@ -168,7 +170,7 @@ class OwnExchange:
     def flush(self) -> int:
         """Drain the line; how many replies were there. A part of one counts as one."""
         found = self._feed_all(b"")
-        some = False
+        some = self._parser.idle_ns is not None
         for data in self._all_there_is():
             some = True
             found += self._feed_all(data)
@@ -197,8 +199,12 @@ class OwnExchange:
         """The first of them; no bytes: the next one, of what is there already."""
         if not data and self._whole:
             return None
+        return self._take(lambda: self._parser.feed(data))
+
+    def _take(self, parse: Callable[[], list[float] | None]) -> _Reply | None:
+        """The result of a call of the parser, noted."""
         try:
-            values = self._parser.feed(data)
+            values = parse()
         except packets.RefusedReply as refused:
             return refused
         if values is not None:
@@ -225,19 +231,26 @@ class OwnExchange:
         until_ns = time.monotonic_ns() + timeout_ns
         found = self._feed(b"")
         while found is None:
-            left_ns = max(0, until_ns - time.monotonic_ns())
-            if not self._poll.poll(left_ns / 1e6):
+            left_ns, idle_ns = max(0, until_ns - time.monotonic_ns()), self._parser.idle_ns
+            wait_ns = left_ns if idle_ns is None else min(left_ns, idle_ns)
+            if self._poll.poll(wait_ns / 1e6):
+                data = self._receive()
+                self._received_ns = time.monotonic_ns()
+                self.part += len(data)
+                found = self._feed(data) if data else None
+            elif wait_ns == idle_ns:
+                found = self._take(self._parser.end)
+            else:
                 raise TimeoutError
-            data = self._receive()
-            self.part += len(data)
-            found = self._feed(data) if data else None
         if not self._request:
             found = self._newest(found)
         self.part = 0
         if isinstance(found, packets.RefusedReply):
             return Reading(reason=found.reason, detail=found.detail)
         sample.reshape(1).view(np.float64)[: self._channels] = found
-        return Reading(device_ns=self._device_ns())
+        # silence behind a packet is no part of it
+        received_ns = self._received_ns if self._ends_by_silence else None
+        return Reading(device_ns=self._device_ns(), received_ns=received_ns)
 
     def _newest(self, found: _Reply) -> _Reply:
         """The last good one of this and all that are there: one never waits behind another."""
