@@ -1,6 +1,7 @@
 """A policy's mistake is told once, where it is made, with its remedy."""
 
 import queue
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -117,6 +118,27 @@ class Driver:
 gain = 0.5
 
 
+class Maker(Driver):
+    def __init__(self):
+        (Path(tempfile.gettempdir()).parent / "made").mkdir(exist_ok=True)
+
+    __call__ = Driver.drive
+
+
+def harmless(frame):
+    import socket
+
+    for one in socket.socketpair():
+        one.close()
+    folder = Path(tempfile.gettempdir())
+    (folder / "own").write_text(str(frame.cycle + 1))
+    (folder / "made").mkdir()
+    (folder / "made").rmdir()
+    open("/dev/null", "w").close()
+    open(__file__).close()
+    return here(frame)
+
+
 class Leaver:
     def __init__(self):
         raise SystemExit
@@ -184,6 +206,58 @@ def test_in_lock_step_a_mistake_is_told_once(
         text = one_with(robot.messages, SAID[name])
         assert text in sum_up(robot)["events"]
     assert [record.getMessage() for record in caplog.records if record.name == "inphase"] == [text]
+
+
+FORESEEN = {
+    "log": ["policy calls open('", "a.log')", "policies.py, line 58", 'allow = ["files"]'],
+    "connect": ["policy calls socket.__new__()", "policies.py, line 64", 'allow = ["network"]'],
+    "start": ["policy calls subprocess.Popen(", "policies.py, line 70", 'allow = ["processes"]'],
+    "device": ["policy calls open('/dev/ptmx')", 'allow = ["devices"]'],
+    "Maker": ["policy calls os.mkdir('", "policies.py, line 97", 'allow = ["files"]'],
+}
+"""by policy: what is told of it in lock step, where nothing refuses it"""
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for temporary files, in one where nothing else is."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("name", FORESEEN)
+def test_in_lock_step_it_is_told_once_what_a_run_would_refuse(
+    make: Callable[..., Path], scratch: Path, name: str
+) -> None:
+    with LockStep(load(make(name))) as robot:
+        robot.run(CYCLES)
+        told = [text for text in robot.messages if text.startswith("policy calls")]
+    assert len(told) == 1
+    assert [part for part in FORESEEN[name] if part not in told[0]] == []
+
+
+@pytest.mark.parametrize("name", FORESEEN)
+def test_nothing_is_foreseen_of_a_right_that_a_policy_has(
+    make: Callable[..., Path], scratch: Path, name: str
+) -> None:
+    path = make(name)
+    rights = '[policy]\nallow = ["files", "network", "processes", "devices"]'
+    path.write_text(path.read_text().replace("[policy]", rights))
+    with LockStep(load(path)) as robot:
+        robot.run(CYCLES)
+        assert not [text for text in robot.messages if text.startswith("policy calls")]
+
+
+def test_what_a_sandbox_lets_pass_is_not_remarked_upon(
+    make: Callable[..., Path], scratch: Path
+) -> None:
+    with LockStep(load(make("harmless"))) as robot:
+        robot.run(5)
+        (scratch.parent / "mine").touch()  # not the policy's
+        assert robot.messages == []
+    assert (scratch / "own").read_text() == "5" and not (scratch / "made").exists()
 
 
 @pytest.mark.parametrize("name", ["five", "sensor", "leaves", *CONFINED])

@@ -209,6 +209,7 @@ class LockStep:
             remarks,
             remote=remote,
             raises=self._raises,
+            is_confined=False,
         )
 
     def step(self) -> Frame:

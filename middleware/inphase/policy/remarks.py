@@ -7,6 +7,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,10 @@ class Remarks:
         )
         traceback.print_exception(error)
 
+    def foreseen(self, text: str) -> None:
+        """Tell an act that a run would refuse; the teller does so once."""
+        self._say(text)
+
     def _once(self, key: object, text: str) -> None:
         if key not in self._said:
             self._said.add(key)
@@ -149,11 +154,16 @@ def _fields_of(frame: Frame) -> str:
 
 def _place_of(error: BaseException) -> str:
     """The innermost line of the user's own, as the end of a sentence."""
-    steps = [
-        step
-        for step in traceback.extract_tb(error.__traceback__)
-        if not Path(step.filename).is_relative_to(_PACKAGE)
-    ]
+    return _own_line(traceback.extract_tb(error.__traceback__))
+
+
+def caller_of(frame: FrameType) -> str:
+    """The innermost line of the user's own that led to a frame, as the end of a sentence."""
+    return _own_line(traceback.extract_stack(frame))
+
+
+def _own_line(stack: traceback.StackSummary) -> str:
+    steps = [step for step in stack if not Path(step.filename).is_relative_to(_PACKAGE)]
     own = [step for step in steps if not step.filename.startswith(_INSTALLED)] or steps
     return f", {own[-1].filename}, line {own[-1].lineno}" if own else ""
 
@@ -176,12 +186,13 @@ def remedy_of(error: BaseException, *, is_confined: bool) -> str:
             right = _right_of(one)
             return (
                 f"the policy's sandbox refuses it: give [policy] allow = [{json.dumps(right)}]"
-                f"{_temporary(right)}"
+                f"{temporary(right)}"
             )
     return ""
 
 
-def _temporary(right: str) -> str:
+def temporary(right: str) -> str:
+    """The other remedy of a policy that wants to write, as the end of a sentence."""
     return ", or write into tempfile.gettempdir(), which it may" if right == "files" else ""
 
 

@@ -23,6 +23,7 @@ from inphase.frames.store_follower import StoreFollower
 from inphase.models.model_binding import Binding
 from inphase.policy import model_policy, torch_policy
 from inphase.policy.command_buffer import CommandBuffer
+from inphase.policy.foresight import Foresight
 from inphase.policy.remarks import Remarks
 from inphase.schedule import Schedule, import_by_name
 
@@ -178,13 +179,19 @@ def make_turn(
     *,
     remote: PolicyCall | None = None,
     raises: bool = False,
+    is_confined: bool = True,
 ) -> Turn | model_policy.ModelTurn:
     """The turn of the schedule's policy where that runs in Python, at a follower's frames; binding:
-    of a model; remote: as `meet` gives it. Raises ScheduleError."""
+    of a model; remote: as `meet` gives it. Where it is not confined, it is told what a run would
+    refuse. Raises ScheduleError."""
     if remote is not None:
         return Turn(remote, buffer, described, remarks)
-    if binding is None:
+    if binding is None and is_confined:
         return Turn(load(described, follower.layout), buffer, described, remarks, raises=raises)
+    if binding is None:
+        with Foresight(remarks, described) as foresight:
+            call = load(described, follower.layout)
+        return Turn(foresight.around(call), buffer, described, remarks, raises=raises)
     model = network_of(described)(described, binding)
     return model_policy.ModelTurn(model, follower.reader, buffer)
 
