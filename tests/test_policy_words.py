@@ -164,7 +164,7 @@ SAID = {
         "policies.py, line 38",
     ],
     "field": ["no field 'pos' (did you mean 'position'?)", "position, velocity, current"],
-    "member": ["ValueError", "joints: position, velocity, current; wrench: force, torque"],
+    "member": ["no field 'pos' (did you mean 'position'?)", "position, velocity, current"],
     "actuator": ["no actuator 'arms' (did you mean 'arm'?)"],
     "module": ["No module named 'no_such_module'", "install it: pip install no_such_module"],
 }

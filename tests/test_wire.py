@@ -61,6 +61,8 @@ def test_the_message_of_the_page_is_read_to_the_byte() -> None:
     assert (frame.cycle, frame.skew_ns, frame.flags) == (7, None, ("OBSERVING",))
     assert frame["touch"].value["force"].tolist() == [1.5, -2.0]
     assert not frame["touch"].value.flags.writeable
+    with pytest.raises(KeyError, match=r"no field 'forces' .*there are: force"):
+        frame["touch"].value["forces"]
     act = frame.command["finger"]
     assert (act.flags, act.applied.tolist()) == (("HOLDING",), [0.25])
 

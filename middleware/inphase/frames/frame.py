@@ -30,6 +30,7 @@ from inphase.frames.record_layout import (
     name_of,
     names_of,
 )
+from inphase.frames.sample_array import sample_array
 
 # where a field is among the unpacked ones
 _HEADER_CYCLE = HEADER.index("cycle")
@@ -107,7 +108,8 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     def value(self) -> NDArray[Any]:
         """Read-only structured array, shape (), fields in SI as the description says.
 
-        Raises NoSample, a LookupError, when the sensor has given none yet.
+        An unknown field is a KeyError. Raises NoSample, a LookupError, when the sensor has given
+        none yet.
         """
         if self.sequence < 0:
             raise NoSample(self.name, self.status)
@@ -171,11 +173,8 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
 
     def __getitem__(self, field: str) -> NDArray[Any]:
         """A field of `value`. Raises KeyError for an unknown one, else as `value` does."""
-        value = self.value
-        names = value.dtype.names or ()
-        if field not in names:
-            raise words.unknown("field", field, names)
-        return value[field]
+        found: NDArray[Any] = self.value[field]
+        return found
 
     def __repr__(self) -> str:
         return f"<Sample {words.of_sample(self)}>"
@@ -413,13 +412,13 @@ class Frame(msgspec.Struct, eq=False, gc=False):
 
 def _copy(layout: Layout, payloads: Payloads, sensor: int, sequence: int) -> NDArray[Any]:
     """An owned copy of a sample, checked after the copy. Raises FrameLost."""
-    value = payloads.view(sensor, sequence).copy()
+    value = np.array(payloads.view(sensor, sequence))
     if not payloads.intact(sensor, sequence):
         raise FrameLost(
             f"sample {sequence} of {layout.sensors[sensor]} was recycled; raise [store] depth"
         )
     value.flags.writeable = False
-    return value
+    return sample_array(value)
 
 
 def with_history(frame: Frame, before: tuple[Frame, ...]) -> Frame:

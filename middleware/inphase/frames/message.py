@@ -19,6 +19,7 @@ from inphase.frames import wire
 from inphase.frames.frame import Frame, FrameLost
 from inphase.frames.layout import Layout
 from inphase.frames.record_layout import cycle_of
+from inphase.frames.sample_array import sample_array
 from inphase.frames.store import Reader
 from inphase.frames.wire import Place
 
@@ -202,7 +203,7 @@ class Received:
             (), self._form.layout.dtypes[sensor], self._parts[place.part], place.offset
         )
         view.flags.writeable = False
-        return view
+        return sample_array(view)
 
     def _why(self, sensor: int, sequence: int) -> str:
         name = self._form.layout.sensors[sensor]

@@ -5,7 +5,6 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from inphase.frames.alignment import Alignment
@@ -122,4 +121,5 @@ class _Aligned:
 
 
 def _value(alignment: Alignment, sensor: int) -> NDArray[Any]:
-    return np.asarray(alignment[list(alignment.samples)[sensor]].value)
+    value: NDArray[Any] = alignment[list(alignment.samples)[sensor]].value
+    return value

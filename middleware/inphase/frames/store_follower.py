@@ -11,6 +11,7 @@ from inphase.frames import store, wire
 from inphase.frames.frame import Frame
 from inphase.frames.layout import Layout
 from inphase.frames.record_layout import cycle_of
+from inphase.frames.sample_array import sample_array
 from inphase.host import store_names
 
 SLOT_HEADER = 64
@@ -90,7 +91,8 @@ class StoreFollower:
     def _make_view(self, sensor: int, slot: int) -> NDArray[Any]:
         offset, stride, _, _ = self.reader.rings[sensor]
         at = offset + slot * stride + SLOT_HEADER
-        return np.ndarray((), self.layout.dtypes[sensor], self.reader.memories[sensor], at)
+        memory = self.reader.memories[sensor]
+        return sample_array(np.ndarray((), self.layout.dtypes[sensor], memory, at))
 
     def intact(self, sensor: int, sequence: int) -> bool:
         """True if the slot still holds that sample."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from inphase.frames.frame import Frame, Payloads
 from inphase.frames.layout import Layout
 from inphase.frames.record_layout import ABSENT, ACT, HEADER, ROW, STATES, STATUSES
+from inphase.frames.sample_array import sample_array
 
 _FRESH = STATUSES.index("FRESH")
 
@@ -17,7 +18,7 @@ class _Zeros:
     """Samples of zeros; there was nothing before."""
 
     def __init__(self, layout: Layout) -> None:
-        self._samples = [np.zeros((), dtype) for dtype in layout.dtypes]
+        self._samples = [sample_array(np.zeros((), dtype)) for dtype in layout.dtypes]
         for sample in self._samples:
             sample.flags.writeable = False
 

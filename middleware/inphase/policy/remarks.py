@@ -18,7 +18,6 @@ from inphase.schedule import Schedule
 
 _TRACEBACKS = 3
 """so many different errors are told; later ones would flood"""
-_NO_FIELD = "no field of name"  # NumPy's words, of a structured array
 _PACKAGE = Path(__file__).resolve().parent.parent
 _INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
 _GOOD = ("FRESH", "HELD")
@@ -83,7 +82,8 @@ class Remarks:
         self._once(
             key,
             f"policy raised {type(error).__name__} in cycle {frame.cycle}{place}: "
-            f"{words_of(error)}; {self._remedy(error, frame)}",
+            f"{words_of(error)}; "
+            f"{remedy_of(error, is_confined=self._is_confined) or 'that cycle has no command'}",
         )
         traceback.print_exception(error)
 
@@ -95,12 +95,6 @@ class Remarks:
         if key not in self._said:
             self._said.add(key)
             self._say(text)
-
-    def _remedy(self, error: BaseException, frame: Frame) -> str:
-        known = remedy_of(error, is_confined=self._is_confined)
-        if not known and isinstance(error, ValueError) and str(error).startswith(_NO_FIELD):
-            known = f"there are: {_fields_of(frame)}"
-        return known or "that cycle has no command"
 
     def _stay(self) -> str:
         """How to stay where the robot is, if its only actuator has positions as feedback."""
@@ -142,14 +136,6 @@ def _seen(answer: Any) -> str:
     text = repr(answer)
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
     return f"a {type(answer).__name__} ({shown})"
-
-
-def _fields_of(frame: Frame) -> str:
-    """The fields of every sensor."""
-    return "; ".join(
-        f"{name}: {', '.join(dtype.names or ())}"
-        for name, dtype in zip(frame.layout.sensors, frame.layout.dtypes, strict=True)
-    )
 
 
 def _place_of(error: BaseException) -> str:
