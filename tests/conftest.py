@@ -2,5 +2,7 @@
 
 from hypothesis import settings
 
+pytest_plugins = ["inphase.testing"]  # before a test imports it: pytest rewrites its assertions
+
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

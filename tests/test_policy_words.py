@@ -20,8 +20,6 @@ from inphase.testing.fixtures import MakeLockStep
 from peers import BOUND_S
 from robots import demo_schedule
 
-pytest_plugins = ["inphase.testing"]
-
 CYCLES = 300
 POLICIES = """\
 import tempfile
