@@ -131,22 +131,31 @@ class EmulatedGauge(Emulated):
     silence that ends a packet.
     """
 
+    _inbox = b""
+
     def hear(self, data: bytes) -> None:
-        """Answer a request once silence has ended it; each on a line of its own."""
-        asked_ns = time.monotonic_ns()
+        """Answer each whole request, after the silence that ends it and the time on the wire.
+
+        A request is told by its checksum: this process may be too late to see the silence.
+        """
+        self._inbox = (self._inbox + data)[-256:]
+        while len(self._inbox) >= 8:
+            request, rest = self._inbox[:8], self._inbox[8:]
+            if request[0] != 1 or checksum("CRC-16/MODBUS", request):
+                self._inbox = self._inbox[1:]
+                continue
+            self._inbox = rest
+            self.asked += 1
+            if self.mode != "silence":
+                self._reply(request)
+
+    def _reply(self, request: bytes) -> None:
+        answer = self._answer(request, time.monotonic_ns())
         silence_s = max(1.75e-3, 3.5 * self._byte_s)
-        while select.select([self.fds[0]], [], [], silence_s)[0]:
-            data += os.read(self.fds[0], 4096)
-        if len(data) != 8 or data[0] != 1 or checksum("CRC-16/MODBUS", data):
-            return
-        self.asked += 1
-        if self.mode == "silence":
-            return
-        answer = self._answer(data, asked_ns)
-        time.sleep(len(answer) * self._byte_s)
+        time.sleep(silence_s + len(answer) * self._byte_s)
         if self.mode == "pause":
             self.say(answer[:6])
-            time.sleep(3 * silence_s)
+            time.sleep(20 * silence_s)
             answer = answer[6:]
         self.say(answer)
 

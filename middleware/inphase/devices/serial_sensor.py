@@ -85,21 +85,32 @@ class SerialSensor(Driver):
 def ask_once(fd: int, exchange: Exchange, channels: int, wait_s: float) -> bool:
     """Ask what every cycle will ask, on a port that was handed over: for a driver's `open`.
 
-    Returns True if a whole reply came in time. Raises RefusedReply, OSError, termios.error.
+    Returns True if a whole reply came in time. Of a device that streams, what is refused may be a
+    part of a packet, and the next one counts. Raises RefusedReply, OSError, termios.error.
     """
-    parser = Parser(exchange, channels)
+    parser, refusal = Parser(exchange, channels), None
     termios.tcflush(fd, termios.TCIFLUSH)
     os.write(fd, exchange.request)
     until = time.monotonic() + wait_s
     while (left := until - time.monotonic()) > 0:
-        idle_ns = parser.idle_ns
-        if select.select([fd], [], [], left if idle_ns is None else idle_ns / 1e9)[0]:
-            data = os.read(fd, _READ_MAX)
-            if not data:
-                raise OSError("it hung up")
-            values = parser.feed(data)
-        else:
-            values = parser.end()
-        if values is not None:
-            return True
+        try:
+            if _hear(fd, parser, left):
+                return True
+        except RefusedReply as refused:
+            if exchange.request:
+                raise
+            refusal = refused
+    if refusal is not None:
+        raise refusal
     return False
+
+
+def _hear(fd: int, parser: Parser, wait_s: float) -> bool:
+    """Feed what comes, or the silence that ends a packet: is a reply whole now?"""
+    idle_ns = parser.idle_ns
+    if not select.select([fd], [], [], wait_s if idle_ns is None else idle_ns / 1e9)[0]:
+        return parser.end() is not None
+    data = os.read(fd, _READ_MAX)
+    if not data:
+        raise OSError("it hung up")
+    return parser.feed(data) is not None

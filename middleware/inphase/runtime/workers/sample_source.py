@@ -39,7 +39,7 @@ class SampleSource(Protocol):
 
     @property
     def part(self) -> int:
-        """Bytes of a reply that is not whole yet."""
+        """Bytes of a reply that is not whole yet; 0 where silence will say so."""
 
     passed: int
     """samples of a device that runs by itself that a newer one followed at once, so far"""
@@ -236,7 +236,7 @@ class OwnExchange:
             if self._poll.poll(wait_ns / 1e6):
                 data = self._receive()
                 self._received_ns = time.monotonic_ns()
-                self.part += len(data)
+                self.part += 0 if self._ends_by_silence else len(data)
                 found = self._feed(data) if data else None
             elif wait_ns == idle_ns:
                 found = self._take(self._parser.end)

@@ -83,12 +83,17 @@ class SampleContract(DriverFixtures):
     def test_damaged_replies_give_no_sample(self, device: Peer, running: Rig) -> None:
         """For any damage."""
         able(device, "spoil", "heal")
+        spec = running.driver.sensor()
+        assert spec is not None
+        none = {"INVALID", "LATE", "MISSING"}
+        if runs_free(spec):
+            none.add("HELD")  # in a cycle in which nothing came at all
         with running.run() as robot:
             robot.status("FRESH")
             device.spoil()
             bad = robot.status("INVALID", "LATE", "MISSING")
             for sample in robot.samples(10):
-                assert sample.status in {"INVALID", "LATE", "MISSING"}, sample.status
+                assert sample.status in none, sample.status
                 assert sample.sequence == bad.sequence
             device.heal()
             assert robot.status("FRESH").sequence > bad.sequence
