@@ -1,8 +1,11 @@
 """Messages for a person on a robot's state, as the core has it; STATES.md is the page."""
 
+from collections.abc import Iterator
+
 from inphase.core.realtime import is_realtime
-from inphase.frames.frame import Frame
+from inphase.frames.frame import Act, Frame
 from inphase.frames.record_layout import REASONS
+from inphase.plan.actuator_plan import ActuatorPlan
 from inphase.plan.plan import Plan
 
 _LOCAL, _CLIENT = 16, 17  # INPHASE_ESTOP_* of inphase.h
@@ -46,12 +49,17 @@ def stalled(plan: Plan, cycle: int) -> str:
     )
 
 
-def outside(plan: Plan, frame: Frame) -> str:
-    """Which joint takes no first command: it is too far outside of its range; "": none."""
+def _refused_starts(plan: Plan, frame: Frame) -> Iterator[tuple[ActuatorPlan, Act]]:
+    """The actuators in position mode whose first command was refused, and what became of it."""
     for actuator in plan.actuators:
         act = frame.command[actuator.name]
-        if act.reason != "start" or actuator.schedule.mode != "position":
-            continue
+        if act.reason == "start" and actuator.schedule.mode == "position":
+            yield actuator, act
+
+
+def outside(plan: Plan, frame: Frame) -> str:
+    """Which joint takes no first command: it is too far outside of its range; "": none."""
+    for actuator, act in _refused_starts(plan, frame):
         one, here = actuator.limits[act.detail], act.applied[act.detail]
         if one.low - one.step <= here <= one.high + one.step:
             continue
@@ -66,10 +74,7 @@ def outside(plan: Plan, frame: Frame) -> str:
 
 def far(plan: Plan, frame: Frame) -> str:
     """Which joint's first command is too far away, and from where to start; "": none."""
-    for actuator in plan.actuators:
-        act = frame.command[actuator.name]
-        if act.reason != "start" or actuator.schedule.mode != "position":
-            continue
+    for actuator, act in _refused_starts(plan, frame):
         channel, unit = act.detail, actuator.spec.unit
         asked, here = float(act.requested[channel]), float(act.applied[channel])
         sensor, _, field = (actuator.schedule.feedback or "").partition(".")
