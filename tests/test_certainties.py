@@ -13,6 +13,7 @@ from inphase.episodes.lockstep import LockStep, sum_up
 from inphase.errors import ScheduleError
 from inphase.runtime.summary import exit_code
 from inphase.schedule import load
+from peers import ROOT
 from worlds import MODEL, write_world
 
 pytest.importorskip("mujoco", reason="a world needs the package mujoco (extra sim)")
@@ -111,9 +112,14 @@ def test_limits_beyond_the_models_control_range_are_noted(tmp_path: Path) -> Non
     model = MODEL.replace('joint="two" kp="40"', 'joint="two" kp="40" ctrlrange="-4 3"')
     path = write_world(tmp_path, model=model)  # its gear is 2: half of that in rad
     (note,) = noted(path, "control range")
-    assert "channel 1 more" in note and "within [-2.5, 2.5], [-2, 1.5]" in note
+    assert note.endswith("in limits.position narrow channel 1 to [-2, 1.5]")
     fitting = {LIMITS: "position = [[-2.5, 2.5], [-2, 1.5]]"}
     assert not noted(write_world(tmp_path, model=model, replace=fitting), "control range")
+
+
+@pytest.mark.parametrize("name", ["arm", "press"])
+def test_the_limits_of_the_ready_schedules_are_within_the_control_range(name: str) -> None:
+    assert not noted(ROOT / "schedules" / f"{name}.toml", "control range")
 
 
 @pytest.mark.parametrize(("force", "holds"), [(0.5, False), (3.0, True)])

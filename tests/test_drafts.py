@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from inphase.command import policy_draft, project_draft, schedule_draft
+from inphase.command import policy_draft, project_draft, scaffold, schedule_draft
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
 from inphase.schedule import load
@@ -336,6 +336,17 @@ def test_a_policy_without_a_schedule_is_told(tmp_path: Path) -> None:
         policy_draft.new_policy("reach", tmp_path, None)
 
 
+def assert_comments_are_in_one_column(page: Path, count: int) -> None:
+    columns = [line.index(" # ") for line in page.read_text().splitlines() if " # " in line]
+    assert len(columns) == count and len(set(columns)) == 1
+
+
+@pytest.mark.parametrize("name", ["ir", "a_driver_with_a_long_name"])
+def test_the_comments_of_a_drivers_page_are_in_one_column(tmp_path: Path, name: str) -> None:
+    made = scaffold.new_driver(name, tmp_path)
+    assert_comments_are_in_one_column(made / "README.md", 5)
+
+
 @pytest.mark.parametrize("model", [None, ROOT / "tests" / "planned.toml", "urdf"])
 def test_a_project_passes_its_own_test(tmp_path: Path, model: Path | str | None) -> None:
     if model == "urdf":
@@ -354,6 +365,7 @@ def test_a_project_passes_its_own_test(tmp_path: Path, model: Path | str | None)
         ".github", "README.md", f"{name}.toml", "requirements.txt", f"test_{name}_policy.py",
     }  # fmt: skip
     assert "python -m pytest" in (project / ".github/workflows/test.yml").read_text()
+    assert_comments_are_in_one_column(project / "README.md", 3)
     done = pytest_in(project)
     assert done.returncode == 0, done.stdout
 

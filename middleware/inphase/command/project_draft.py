@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from inphase.command import policy_draft, schedule_draft
-from inphase.command.scaffold import check_module_name, make_folder, write_new
+from inphase.command.scaffold import aligned, check_module_name, make_folder, write_new
 
 _RENDERER = "      - run: sudo apt-get install -y libegl1 libgl1-mesa-dri libopengl0\n"
 _IGNORED = "__pycache__/\n.venv/\n.pytest_cache/\n"
@@ -33,7 +33,7 @@ def new_project(name: str, folder: Path, model: Path | None) -> list[Path]:
         files = schedule_draft.new_schedule(copied, made / f"{name}.toml").files
         extras, options, packages = "sim,testing", "--simulate ", _RENDERER
     workflow = make_folder(made / ".github" / "workflows") / "test.yml"
-    readme = _template("README.md", name).replace("RUN_OPTION", options)
+    readme = aligned(_template("README.md", name).replace("RUN_OPTION", options))
     return files + write_new(
         {
             workflow: _template("test.yml", name).replace("SYSTEM_PACKAGES", packages),

@@ -59,6 +59,7 @@ def new_driver(name: str, folder: Path) -> Path:
         if template.is_file():
             text = template.read_text()
             text = text.replace("Example", class_name(name)).replace("example", name)
+            text = aligned(text) if template.name.endswith(".md") else text
             (made / template.name.replace("example", name)).write_text(text)
     return made
 
@@ -70,3 +71,12 @@ def make_folder(path: Path) -> Path:
     except FileExistsError:
         raise ScheduleError(f"{path} exists already; give another name, or remove it") from None
     return path
+
+
+def aligned(page: str) -> str:
+    """A page with the comments behind its commands in one column."""
+    lines = [line.split(" # ", 1) for line in page.split("\n")]
+    column = max(len(parts[0].rstrip()) for parts in lines if len(parts) == 2)
+    return "\n".join(
+        " # ".join([parts[0].rstrip().ljust(column), *parts[1:]]).rstrip() for parts in lines
+    )

@@ -88,7 +88,7 @@ class Certainties:
 
     def _is_cut(self, index: int, actuator: ActuatorPlan) -> Iterator[str]:
         """Commands that the limits allow, and that the model's control range does not."""
-        controls, cut, kept = self._world.controls[index], [], []
+        controls, cut = self._world.controls[index], []
         if controls is None:
             return
         for channel, limits in enumerate(actuator.limits):
@@ -100,15 +100,15 @@ class Certainties:
                 least, most = sorted(map(float, ends))
                 slack = _NEAR * (most - least)
                 if low < least - slack or high > most + slack:
-                    cut.append(channel)
-                low, high = max(low, least), min(high, most)
-            kept.append(f"[{low:.4g}, {high:.4g}]")
+                    low, high = max(low, least), min(high, most)
+                    cut.append(f"channel {channel} to [{low:.4g}, {high:.4g}]")
         if cut:
-            channels = ", ".join(map(str, cut))
+            key = "effort" if actuator.schedule.mode == "effort" else "position"
+            key = "velocity" if actuator.schedule.mode == "velocity" else key
             yield (
-                f"actuator {actuator.name}: the limits allow channel {channels} more than the "
-                f"control range of the model, which cuts it while the act says it was applied; "
-                f"both are within {', '.join(dict.fromkeys(kept))}"
+                f"actuator {actuator.name}: the limits allow more than the control range of the "
+                f"model, which cuts a command while the act says that it was applied: in "
+                f"limits.{key} narrow {' and '.join(cut)}"
             )
 
     def _falls(self) -> Iterator[ScheduleFault]:
