@@ -33,7 +33,12 @@ class DrivesPeer(Peer):
         return str(self.options["channel"])
 
     def silence(self) -> None:
+        self.forget()
         for node in test_canopen.NODES:
+            self.drives.node(node, mute=True)
+
+    def forget(self) -> None:
+        for node in test_canopen.NODES:  # SDOs are answered, a SYNC is not
             self.drives.node(node, faults=["silent"] * 100_000)
 
     def stall(self) -> None:
@@ -59,10 +64,9 @@ class DrivesPeer(Peer):
 
     def heal(self) -> None:
         for node in test_canopen.NODES:
-            self.drives.node(node, faults=[])
+            self.drives.node(node, faults=[], mute=False)
         self.drives.control(stall=False)
         self.drives.node(1, object=[0x1000, 0, 0x00020192])
-        self.drives.node(2, mute=False)
 
     def unplug(self) -> None:
         self.drives.control(port=False)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from inphase.testing import DriverContract, Peer
 from inphase_drivers.dynamixel import Servos
-from inphase_drivers.emulator.servo import AMPERE_PER_COUNT
 from peers import EmulatorProcess, robot_schedule
 
 pytestmark = pytest.mark.real
@@ -50,7 +49,7 @@ class ServosPeer(Peer):
 
     def taken_ns(self, value: NDArray[Any]) -> int:
         samples = dict(self.arm(samples=True)["samples"])
-        return min(int(samples[number]) for number in np.rint(value["current"] / AMPERE_PER_COUNT))
+        return min(int(samples[number]) for number in np.rint(value["current"] / 2.69e-3))
 
     def disguise(self) -> None:
         self._set(8, 3)  # its register says another baud rate

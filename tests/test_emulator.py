@@ -333,7 +333,7 @@ def robot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Robot]:
 @pytest.fixture
 def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServoBus]:
     link = tmp_path_factory.mktemp("bus") / "arm"
-    bus = ServoBus(BusOptions(link, 4_000_000, IDS), time.monotonic_ns())
+    bus = ServoBus(BusOptions(link, 4_000_000, IDS, (1020,) * len(IDS)), time.monotonic_ns())
     yield bus
     bus.close()
 

@@ -29,8 +29,10 @@ IDS = [1, 2, 3, 4, 5, 6]
 class Arm:
     """Six emulated servos, and drivers for them."""
 
-    def __init__(self, folder: Path) -> None:
-        self._emulator = EmulatorProcess().start(robot_schedule(folder, "wire_time = false"))
+    def __init__(self, folder: Path, keys: str = "") -> None:
+        schedule = robot_schedule(folder, "wire_time = false")
+        schedule.write_text(schedule.read_text().replace("[device.arm]", f"[device.arm]\n{keys}"))
+        self._emulator = EmulatorProcess().start(schedule)
         self.port = f"{folder}/ports/arm"
 
     def tell(self, **request: Any) -> dict[str, Any]:
@@ -96,6 +98,28 @@ def test_currents_of_one_kind_need_no_models_in_the_schedule(arm: Arm) -> None:
     arm.be(*[XL330] * 6)
     arm.tell(set={"current_raw": [1, 2, 3, 4, 5, 6]})
     assert values(arm.driver())["current"] == pytest.approx([n * 1e-3 for n in range(1, 7)])
+
+
+def test_the_emulated_servos_are_the_schedules_models_with_currents_in_their_units(
+    tmp_path: Path,
+) -> None:
+    models = ["XL430-W250", "XM430-W350", "XL330-M288", "XL330-M077", "XH430-V350", "MX-64"]
+    arm = Arm(tmp_path, f"models = {models}".replace("'", '"'))
+    driver = arm.driver(models=models)
+    try:
+        driver.open()
+        for ident in IDS:
+            driver.registers.write(ident, 64, 1, 1)  # torque on, where it stands
+        driver.close()
+        until(lambda: abs(arm.tell()["current"][1]) > 0.1)  # it holds its weight
+        told = values(driver)
+        current = arm.tell()["current"]  # A, of the joints
+    finally:
+        arm.stop()
+    counts = [2.69e-3, 1e-3, 1e-3, 1.34e-3, 3.36e-3]
+    errors = [abs(a - b) for a, b in zip(told["current"], current[1:], strict=True)]
+    assert all(error <= 0.51 * count for error, count in zip(errors, counts, strict=True))
+    assert told["load"] == pytest.approx([current[0] / 3.2], abs=1e-3)  # of 3.2 A
 
 
 def test_a_servo_that_measures_load_is_refused_with_the_line_that_helps(arm: Arm) -> None:

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 SIZE = 147  # bytes from address 0 to the end of present temperature
 RAM_START = 64
-MODEL_NUMBER = 1020
 FIRMWARE = 46  # knows fast sync read
 BAUD_OF_REGISTER = (9_600, 57_600, 115_200, 1_000_000, 2_000_000, 3_000_000, 4_000_000, 4_500_000)
 
@@ -89,7 +88,7 @@ def _read_only(size: int, initial: int = 0) -> Field:
 _S32 = 2**31 - 1
 
 FIELDS: dict[int, Field] = {
-    0: _read_only(2, MODEL_NUMBER),
+    0: _read_only(2),
     2: _read_only(4),
     6: _read_only(1, FIRMWARE),
     7: Field(1, 1, 0, 252),

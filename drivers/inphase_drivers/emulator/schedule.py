@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inphase.errors import install
 
+from ..dynamixel.models import BY_NAME, USUAL
 from .arm import Joints
 from .netft import ForceSensor, SensorOptions
 from .registers import BAUD_OF_REGISTER
@@ -101,14 +102,27 @@ def _bus_options(name: str, table: Table, emulator: Table, wire_time: bool) -> B
     baud = _take(table, where, "baud", _integer)
     if baud not in BAUD_OF_REGISTER:
         raise ScheduleError(f"{where}.baud must be one of {BAUD_OF_REGISTER}, got {baud}")
+    ids = tuple(_take(table, where, "ids", _ids))
     return BusOptions(
         port=Path(_take(table, where, "port", _text)),
         baud=baud,
-        ids=tuple(_take(table, where, "ids", _ids)),
+        ids=ids,
+        models=_models(table, where, len(ids)),
         return_delay_us=_take(emulator, "emulator", "return_delay_us", _integer, 0),
         baud_register=emulator.get("baud_register"),
         wire_time=wire_time,
     )
+
+
+def _models(table: Table, where: str, count: int) -> tuple[int, ...]:
+    """The model numbers of servos, by the names that the driver has for them."""
+    names = table.get("models", [USUAL.name] * count)
+    if not isinstance(names, list) or len(names) != count or not set(names) <= set(BY_NAME):
+        raise ScheduleError(
+            f"{where}.models must be one of {', '.join(BY_NAME)} for each of {count} servos, got "
+            f"{names!r}"
+        )
+    return tuple(BY_NAME[name].number for name in names)
 
 
 def _sensor_options(name: str, table: Table, emulator: Table) -> SensorOptions:

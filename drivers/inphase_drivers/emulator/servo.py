@@ -7,6 +7,7 @@ the choice is in a comment.
 import math
 import struct
 
+from ..dynamixel.models import BY_NUMBER, LOAD_PER_COUNT, USUAL
 from .arm import ACCELERATION_MAX, VELOCITY_MAX, Drive, Joints
 from .packets import Block
 from .registers import (
@@ -23,7 +24,7 @@ from .wire import NEVER_NS
 RAD_PER_COUNT = 2 * math.pi / 4096  # present and goal position; 2048 is 0 rad
 RAD_S_PER_COUNT = 0.229 * 2 * math.pi / 60  # velocities: 0.229 rev/min
 RAD_S2_PER_COUNT = 214.577 * 2 * math.pi / 3600  # profile acceleration: 214.577 rev/min^2
-AMPERE_PER_COUNT = 0.00269
+FULL_LOAD_A = 3.2  # largest torque of a servo that measures load; the manual gives no current
 ZERO_COUNT = 2048
 
 _PRESENT = struct.Struct("<hii")  # current, velocity, position from address 126 on
@@ -35,9 +36,10 @@ _DRIVE_OF_MODE = {0: Drive.CURRENT, 1: Drive.VELOCITY, 16: Drive.CURRENT}
 class Servo:
     """One servo: its registers, and the joint that it turns."""
 
-    def __init__(self, dxl_id: int, joint: int, joints: Joints) -> None:
+    def __init__(self, dxl_id: int, joint: int, joints: Joints, model: int = USUAL.number) -> None:
         self.registers = Registers()
         self.registers.put(Address.ID, dxl_id)
+        self.registers.put(Address.MODEL, model)
         self.baud = 0  # the speed it listens at, whatever its register claims
         self.deaf_until_ns = 0
         self.velocity_raw: int | None = None  # set by the control channel: reported as it is
@@ -50,6 +52,12 @@ class Servo:
     @property
     def id(self) -> int:
         return self.registers.memory[Address.ID]
+
+    @property
+    def _a_per_count(self) -> float:
+        """Current of a count, or of a count of load, by the model that the register names."""
+        model = BY_NUMBER.get(self.registers.get(Address.MODEL), USUAL)
+        return model.a_per_count or FULL_LOAD_A * LOAD_PER_COUNT
 
     def boot(self) -> None:
         """Start with the RAM area as after power-on: torque off, goal where the joint stands."""
@@ -131,7 +139,7 @@ class Servo:
         if drive is Drive.VELOCITY:
             joints.goal[joint] = registers.get(Address.GOAL_VELOCITY) * RAD_S_PER_COUNT
         elif drive is Drive.CURRENT:
-            joints.goal[joint] = registers.get(Address.GOAL_CURRENT) * AMPERE_PER_COUNT
+            joints.goal[joint] = registers.get(Address.GOAL_CURRENT) * self._a_per_count
         else:
             goal = registers.get(Address.GOAL_POSITION)
             joints.goal[joint] = (goal - ZERO_COUNT) * RAD_PER_COUNT
@@ -151,7 +159,7 @@ class Servo:
         joints, joint, memory = self._joints, self._joint, self.registers.memory
         lag_s = max(0, now_ns - joints.time_ns) * 1e-9
         velocity = round(joints.velocity[joint] / RAD_S_PER_COUNT)
-        current = round(joints.current[joint] / AMPERE_PER_COUNT)
+        current = round(joints.current[joint] / self._a_per_count)
         _PRESENT.pack_into(
             memory,
             Address.PRESENT_CURRENT,

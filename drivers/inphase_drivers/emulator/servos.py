@@ -56,6 +56,8 @@ class BusOptions:
     port: Path
     baud: int
     ids: tuple[int, ...]
+    models: tuple[int, ...]
+    """their model numbers"""
     return_delay_us: int = 0
     baud_register: int | None = None  # None: as `baud`; else what the register claims
     wire_time: bool = True
@@ -94,7 +96,8 @@ class ServoBus:
         self.joints: Joints = world or Joints(len(options.ids), now_ns)
         self._draws = world.draws if world is not None else None
         self.servos = [
-            Servo(dxl_id, joint, self.joints) for joint, dxl_id in enumerate(options.ids)
+            Servo(dxl_id, joint, self.joints, model)
+            for joint, (dxl_id, model) in enumerate(zip(options.ids, options.models, strict=True))
         ]
         for servo in self.servos:
             servo.baud = options.baud
