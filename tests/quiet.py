@@ -1,9 +1,12 @@
-"""Drivers of packets that nothing but silence ends: the stream of `streamer.py`, read so."""
+"""Drivers of the stream of `streamer.py`: its packets ended by silence, or its numbers wrapping."""
 
 from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 from inphase import driver
-from streamer import Streamer
+from streamer import ByHand, Streamer
 
 IDLE_NS = 1_000_000
 
@@ -28,3 +31,32 @@ class Torn(Quiet):
         assert spec.exchange is not None
         replies = tuple(replace(r, checks=(), size=0) for r in spec.exchange.replies)
         return replace(spec, exchange=replace(spec.exchange, replies=replies))
+
+
+class Miscounted(Quiet):
+    """A clock that wraps, and whose ticks have no length."""
+
+    def sensor(self) -> driver.SensorSpec:
+        """Read by calls."""
+        calls = driver.Calls(500_000, 8_000_000, triggered=False, clock_bits=16)
+        return replace(super().sensor(), exchange=None, calls=calls)
+
+
+class Wrapped(ByHand):
+    """Its count has 6 bits, its time 16 of a microsecond: both wrap some times a second."""
+
+    def sensor(self) -> driver.SensorSpec:
+        """Read by calls."""
+        spec = super().sensor()
+        assert spec.calls is not None
+        calls = replace(spec.calls, sequence_bits=6, clock_tick_ns=1000, clock_bits=16)
+        return replace(spec, calls=calls)
+
+    def read(self, sample: NDArray[Any], timeout_ns: int) -> driver.Reading:
+        """The next one, with its numbers cut to their bits."""
+        reading = super().read(sample, timeout_ns)
+        if reading.reason:
+            return reading
+        assert reading.sequence is not None
+        ticks = round(float(sample["value"]) * 1e6)
+        return reading._replace(sequence=reading.sequence % 64, device_ticks=ticks % 65536)

@@ -59,6 +59,7 @@ class ByHand(Streamer):
             latency_max_ns=2 * PERIOD_NS,
             triggered=False,
             interval_ns=PERIOD_NS,
+            sequence_bits=32,
         )
         return replace(super().sensor(), exchange=None, calls=calls)
 

@@ -712,6 +712,10 @@ OF_BARE = {
         BARE + QUIET.replace("Quiet", "Torn").replace("port", 'home = "process"\nport'),
         (step("give it a size, or a check of its checksum", "quiet:Torn", "quiet:Quiet"),),
     ),
+    "ticks of no length": Row(
+        BARE + QUIET.replace("Quiet", "Miscounted"),
+        (step("give clock_tick_ns", "quiet:Miscounted\"", "quiet:Quiet\"\nhome = \"process\""),),
+    ),
     "a silence longer than the time to read": Row(
         BARE + QUIET.replace("quiet:Quiet", "inphase_drivers.examples:ModbusGauge").replace(
             "max_age", "trigger_us = 0\nmax_age"

@@ -9,17 +9,23 @@ import sys
 import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inphase.devices.serial_port import (
+    Character,
     Port,
+    check_character,
     check_latency_timer,
     hand_over,
     keep_others_out,
     open_port,
 )
-from inphase.errors import DeviceError
+from inphase.errors import DeviceError, ScheduleError
+from inphase.plan.declarations import make_driver
+from inphase.schedule import Schedule, load
+from inphase.serial_sensor import SerialOptions
 
 NOBODY = 65534
 becomes_a_user = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
@@ -185,3 +191,91 @@ def test_a_terminal_that_is_held_cannot_be_opened_by_others_until_it_is_closed(
     assert not may_open(path)
     port.close()
     assert may_open(path)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "bits"),
+    [(Character(), 10), (Character(7, "E"), 10), (Character(8, "O", 2), 12), (Character(5), 7)],
+)
+def test_a_character_has_its_bits_on_the_line(wanted: Character, bits: int) -> None:
+    assert wanted.bits == bits
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [(Character(8, "E"), "8N1"), (Character(8, "M", 2), "8N2"), (Character(7), "8N1")],
+)
+def test_a_port_that_cannot_do_it_is_refused_with_what_it_does(
+    line: tuple[int, str], wanted: Character, found: str
+) -> None:
+    """The kernel gives a pseudo-terminal no parity, and 8 bits."""
+    path = line[1]
+    with open_port("arm", path, 9600, character=wanted) as port:
+        with pytest.raises(DeviceError, match=f"{path} stays at {found} and cannot do {wanted}"):
+            check_character("arm", path, port.fileno(), wanted)
+        check_character("arm", path, port.fileno(), Character(stopbits=wanted.stopbits))
+
+
+@pytest.mark.parametrize(
+    ("name", "parity", "mark", "odd"),
+    [
+        ("E", True, False, False),
+        ("O", True, False, True),
+        ("S", True, True, False),
+        ("M", True, True, True),
+    ],
+)
+def test_parity_has_pyserials_names(
+    monkeypatch: pytest.MonkeyPatch, name: str, parity: bool, mark: bool, odd: bool
+) -> None:
+    """As pyserial sets the flags, so they are read: caught on the way to the kernel, which drops
+    them of a pseudo-terminal."""
+    device, end = pty.openpty()
+    asked: list[Any] = []
+    real = termios.tcsetattr
+
+    def note(fd: int, when: int, settings: list[Any]) -> None:
+        asked.append(list(settings))
+        real(fd, when, settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(termios, "tcsetattr", note)
+        open_port("arm", os.ttyname(end), 9600, character=Character(7, name, 2)).close()
+        patch.setattr(termios, "tcgetattr", lambda _: asked[0])
+        check_character("arm", "port", end, Character(7, name, 2))
+    flags = asked[0][2]
+    assert bool(flags & termios.PARENB) == parity
+    assert bool(flags & 0o10000000000) == mark
+    assert bool(flags & termios.PARODD) == odd
+    os.close(end)
+    os.close(device)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ('parity = "even"', "parity"),
+        ("stopbits = 3", "stopbits"),
+        ("bytesize = 9", "bytesize"),
+    ],
+)
+def test_keys_of_the_line_take_what_pyserial_takes(tmp_path: Path, given: str, said: str) -> None:
+    schedule = load_gauge(tmp_path, given)
+    with pytest.raises(ScheduleError, match=rf"device\.q\.{said}: "):
+        make_driver(schedule, "q")
+    good = load_gauge(tmp_path, 'bytesize = 7\nparity = "E"\nstopbits = 2')
+    options = make_driver(good, "q").options
+    assert isinstance(options, SerialOptions)
+    assert (str(options.character), options.char_ns) == ("7E2", 11 * 1_000_000_000 // 115_200)
+
+
+def load_gauge(folder: Path, keys: str) -> Schedule:
+    """A schedule whose device q has these keys."""
+    path = folder / "q.toml"
+    path.write_text(
+        'name = "q"\n[cycle]\nrate_hz = 50\nread_deadline_us = 9000\nact_us = 9500\n'
+        'realtime = "prefer"\n[device.q]\ndriver = "inphase_drivers.examples:ModbusGauge"\n'
+        f'port = "/dev/q"\n{keys}\n'
+        '[sensor.q]\ndevice = "q"\ntrigger_us = 0\nmax_age_ms = 60\n'
+    )
+    return load(path)

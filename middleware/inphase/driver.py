@@ -71,6 +71,10 @@ __all__ = [
 ]
 
 
+_BITS_MAX = 64
+_TICK_MAX_NS = 1_000_000_000
+
+
 class TwinKind(IntEnum):
     """The quantity that a channel of a simulated sensor follows."""
 
@@ -130,6 +134,28 @@ class Calls:
     latency_min_ns: int = 0
     """the shortest time from trigger, or acquisition, to sample in hand. A sample that comes sooner
     after its trigger answers an earlier one, and is dropped"""
+    sequence_bits: int = 0
+    """at which `Reading.sequence` wraps, as the device counts; 0: it never does"""
+    clock_tick_ns: float = 0.0
+    """of `Reading.device_ticks`; 0: the device's time is not given in ticks"""
+    clock_bits: int = 0
+    """at which they wrap; 0: never"""
+    clock_shift_ns: int = 0
+    """from their stamp to the middle of the acquisition"""
+
+    @property
+    def trouble(self) -> str:
+        """Why its numbers cannot be followed; empty: they can."""
+        for key in ("sequence_bits", "clock_bits"):
+            if not 0 <= getattr(self, key) <= _BITS_MAX:
+                return f"{key} is 0 to {_BITS_MAX}, got {getattr(self, key)}; give a value within"
+        if not 0 <= self.clock_tick_ns <= _TICK_MAX_NS:
+            return (
+                f"clock_tick_ns is 0 to {_TICK_MAX_NS}, got {self.clock_tick_ns}; give one within"
+            )
+        if self.clock_bits and not self.clock_tick_ns:
+            return "clock_bits wrap ticks of no length; give clock_tick_ns, or remove clock_bits"
+        return ""
 
 
 class Reading(NamedTuple):
@@ -137,7 +163,7 @@ class Reading(NamedTuple):
 
     sequence: int | None = None
     """the device's own count of samples, one more for each sample. It pairs pulses with samples;
-    without it pairing is by silence"""
+    without it pairing is by silence. As it came, where `Calls.sequence_bits` say how it wraps"""
     device_ns: int | None = None
     """middle of the acquisition by the device's clock, in its own nanoseconds from any origin; the
     worker maps it to the host's clock"""
@@ -151,6 +177,9 @@ class Reading(NamedTuple):
     """why the sample is invalid: one of `inphase.packets.REASONS`, such as checksum or device"""
     detail: int = 0
     """number that belongs to the reason"""
+    device_ticks: int | None = None
+    """in place of `device_ns`: the device's time as it came, in ticks of `Calls.clock_tick_ns` that
+    wrap at `Calls.clock_bits`"""
 
 
 @dataclass(frozen=True)

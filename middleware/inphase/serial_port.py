@@ -3,6 +3,7 @@
 import os
 
 from inphase.devices.serial_port import (
+    Character,
     Port,
     hand_over,
     keep_others_out,
@@ -11,6 +12,7 @@ from inphase.devices.serial_port import (
 )
 
 __all__ = [
+    "Character",
     "Port",
     "hand_over",
     "keep_others_out",

@@ -19,7 +19,7 @@ class ModbusGauge(SerialSensor):
 
     def sensor(self) -> driver.SensorSpec:
         """Unit, 4, 8, two f32 (high bytes first), CRC; or unit, 84h, exception code, CRC."""
-        char_ns = 10 * 1_000_000_000 // self.options.baud
+        char_ns = self.options.char_ns
         idle_ns = max(1_750_000, 35 * char_ns // 10)  # ends a packet, a request too
         numbers = tuple(Value(3 + 4 * n, Raw.F32, n, big_endian=True) for n in range(2))
         return driver.SensorSpec(

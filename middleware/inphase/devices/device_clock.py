@@ -102,3 +102,36 @@ def unwrap(previous: int, raw: int, bits: int) -> int:
     Good for reads that are less than one wrap apart.
     """
     return int(lib.inphase_unwrap(previous, raw, bits))
+
+
+class Wrapping:
+    """A device's number that wraps, followed from one sample to the next; 0 bits: it never wraps.
+
+    Thread: one at a time.
+    """
+
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
+        self.value: int | None = None
+        """the last one, gone on with; None: there was none"""
+
+    def restart(self) -> None:
+        """The device was opened: it may count from anywhere."""
+        self.value = None
+
+    def rise(self, raw: int) -> int:
+        """Go on to a time, which only rises: less than one wrap after the one before."""
+        before = self.value
+        wraps = self._bits and before is not None
+        self.value = unwrap(before, raw, self._bits) if wraps and before is not None else raw
+        return self.value
+
+    def step(self, raw: int) -> int:
+        """Go on to a count, to the nearest value that ends in `raw`: one that came before is no
+        step up."""
+        before = self.value
+        if self._bits and before is not None:
+            half = 1 << (self._bits - 1)
+            raw = before + (raw - before + half) % (2 * half) - half
+        self.value = raw
+        return raw

@@ -11,15 +11,42 @@ import os
 import pwd
 import stat
 import termios
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import serial
 
 from inphase.errors import DeviceError
 
+_CMSPAR = 0o10000000000  # linux/termbits.h: the parity bit is constant
+_SIZES = {termios.CS5: 5, termios.CS6: 6, termios.CS7: 7, termios.CS8: 8}
 _GROUP = "dialout"  # has serial ports on most systems
 _GROUP_MAY = stat.S_IRGRP | stat.S_IWGRP
 _RULE = 'ACTION=="add", SUBSYSTEM=="usb-serial", DRIVER=="ftdi_sio", ATTR{latency_timer}="1"'
+
+
+@dataclass(frozen=True)
+class Character:
+    """How a byte goes over the line, by pyserial's names. The default is 8N1."""
+
+    bytesize: int = 8
+    """data bits, 5 to 8"""
+    parity: str = "N"
+    """N none, E even, O odd, M mark, S space"""
+    stopbits: int = 1
+    """1 or 2"""
+
+    @property
+    def bits(self) -> int:
+        """Bits on the line, with the start bit."""
+        return 1 + self.bytesize + (self.parity != "N") + self.stopbits
+
+    def __str__(self) -> str:
+        return f"{self.bytesize}{self.parity}{self.stopbits}"
+
+
+_PLAIN = Character()
 
 
 class Port(serial.Serial):
@@ -76,15 +103,22 @@ def missing_right(path: str) -> str | None:
     return f"the group {group} may use it: sudo usermod -aG {group} $USER, then log in again"
 
 
-def open_port(device: str, path: str, baud: int, timeout_s: float = 0.01) -> serial.Serial:
-    """A port of 8 data bits, no parity, 1 stop bit, held exclusively, in low-latency mode.
+def open_port(
+    device: str,
+    path: str,
+    baud: int,
+    timeout_s: float = 0.01,
+    character: Character = _PLAIN,
+) -> serial.Serial:
+    """A port held exclusively, in low-latency mode.
 
     Held by a lock, which other programs may not ask for, and by `keep_others_out`.
-    device: its name, for messages. A pseudo-terminal has no latency to switch off. The caller
-    closes the port. Raises DeviceError.
+    device: its name, for messages. A pseudo-terminal has no latency to switch off, and no parity.
+    The caller closes the port. Raises DeviceError.
     """
+    shape: Any = asdict(character)
     try:
-        port = Port(path, baud, timeout=timeout_s, write_timeout=1, exclusive=True)
+        port = Port(path, baud, timeout=timeout_s, write_timeout=1, exclusive=True, **shape)
     except (serial.SerialException, OSError, termios.error, ValueError) as error:
         hint = "is it plugged in, and is no other program using it?"
         if right := missing_right(path):
@@ -98,12 +132,31 @@ def open_port(device: str, path: str, baud: int, timeout_s: float = 0.01) -> ser
         keep_others_out(port.fileno())
         name = os.ttyname(port.fileno())
         if not name.startswith("/dev/pts/"):
+            check_character(device, path, port.fileno(), character)
             _set_low_latency(device, path, port)
             check_latency_timer(device, name)
     except BaseException:
         port.close()
         raise
     return port
+
+
+def check_character(device: str, path: str, fd: int, wanted: Character) -> None:
+    """The kernel's driver may leave out what its hardware cannot: it is read back.
+
+    Raises DeviceError.
+    """
+    flags = termios.tcgetattr(fd)[2]
+    parity = "N"
+    if flags & termios.PARENB:
+        odd = bool(flags & termios.PARODD)
+        parity = ("SM" if flags & _CMSPAR else "EO")[odd]
+    found = Character(_SIZES[flags & termios.CSIZE], parity, 2 if flags & termios.CSTOPB else 1)
+    if found != wanted:
+        raise DeviceError(
+            f"device {device}: {path} stays at {found} and cannot do {wanted} (data bits, parity, "
+            f"stop bits); use another adapter, or set the device to {found} and give its keys"
+        )
 
 
 def _set_low_latency(device: str, path: str, port: serial.Serial) -> None:

@@ -5,14 +5,14 @@ import select
 import termios
 import time
 from abc import abstractmethod
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import serial
 from msgspec import Meta
 
 from inphase.devices.packets import Parser, RefusedReply
-from inphase.devices.serial_port import hand_over, open_port
+from inphase.devices.serial_port import Character, hand_over, open_port
 from inphase.driver import DeviceError, Driver, Exchange, SensorSpec
 
 _ANSWER_S = 0.3
@@ -25,6 +25,21 @@ class SerialOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     port: str
     baud: Annotated[int, Meta(ge=300, le=12_000_000)] = 115_200
+    bytesize: Literal[5, 6, 7, 8] = 8
+    """data bits"""
+    parity: Literal["N", "E", "O", "M", "S"] = "N"
+    """none, even, odd, mark, space"""
+    stopbits: Literal[1, 2] = 1
+
+    @property
+    def character(self) -> Character:
+        """How a byte goes over the line."""
+        return Character(self.bytesize, self.parity, self.stopbits)
+
+    @property
+    def char_ns(self) -> int:
+        """The time of a byte on the line."""
+        return self.character.bits * 1_000_000_000 // self.baud
 
 
 class SerialSensor(Driver):
@@ -50,7 +65,8 @@ class SerialSensor(Driver):
 
     def open(self) -> int:
         """Open the port, and see that the device answers there."""
-        self._serial = open_port(self.name, self.options.port, self.options.baud)
+        options = self.options
+        self._serial = open_port(self.name, options.port, options.baud, character=options.character)
         try:
             fd = hand_over(self._serial)
             self._find(fd, self.sensor())
@@ -71,8 +87,9 @@ class SerialSensor(Driver):
             except (OSError, termios.error) as error:
                 trouble = str(error)
         raise DeviceError(
-            f"device {self.name}: {self.options.port} at {self.options.baud} baud: {trouble}; is "
-            f"it the right device, is it powered, and is this its baud rate?"
+            f"device {self.name}: {self.options.port} at {self.options.baud} baud, "
+            f"{self.options.character}: {trouble}; is it the right device, is it powered, and are "
+            f"these its baud rate, data bits, parity and stop bits?"
         )
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ _SETPOINTS_MAX = 65_536  # INPHASE_MAX_PLAN of inphase.h
 
 def check(inspection: Inspection, declared: Declarations) -> None:
     """Apply them to a schedule."""
-    for rule in (_check_home, _check_silence, _check_trigger, _check_sign):
+    for rule in (_check_home, _check_declaration, _check_trigger, _check_sign):
         for name in inspection.names("sensor"):
             inspection.apply(rule, declared, name)
     for key in ("zero", "range", "rate"):
@@ -81,11 +81,17 @@ def _check_device_home(schedule: Schedule, name: str, *, in_cycle: bool) -> Iter
             return  # the remedy is one for both
 
 
-def _check_silence(
+def _check_declaration(
     schedule: Schedule, declared: Declarations, name: str
 ) -> Iterator[ScheduleFault]:
-    """Packets that silence ends are told apart, by one who looks all the time."""
+    """A device's numbers can be followed; packets that silence ends are told apart, by one who
+    looks all the time."""
     sensor, exchange = schedule.sensor[name], declared.sensors[name].exchange
+    calls = declared.sensors[name].calls
+    if calls is not None and calls.trouble:
+        yield schedule.fault(
+            f"sensor.{name}.device", f"the driver of {sensor.device!r}: {calls.trouble}"
+        )
     if exchange is None or not exchange.framing.idle_ns:
         return
     device = schedule.device[sensor.device]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase.devices import packets
-from inphase.devices.device_clock import unwrap
+from inphase.devices.device_clock import Wrapping
 from inphase.driver import Driver, Encoding, Exchange, Raw, Reading
 from inphase.errors import DeviceError
 from inphase.plan.actuator_plan import ActuatorPlan
@@ -75,7 +75,10 @@ class OwnCalls:
 
     def __init__(self, driver: Driver, sensor: SensorPlan, actuator: ActuatorPlan | None) -> None:
         assert sensor.spec.calls is not None
-        self.latency_max_ns = sensor.spec.calls.latency_max_ns
+        self._calls = sensor.spec.calls
+        self.latency_max_ns = self._calls.latency_max_ns
+        self._count = Wrapping(self._calls.sequence_bits)
+        self._ticks = Wrapping(self._calls.clock_bits)
         self.flush = driver.flush
         self.trigger = driver.trigger
         self._read = driver.read
@@ -88,13 +91,27 @@ class OwnCalls:
         """Nothing: the driver gives values in SI."""
 
     def opened(self, descriptor: int) -> None:
-        """Nothing: the driver has its own connection."""
+        """The driver has its own connection; its numbers may begin anywhere."""
+        self._count.restart()
+        self._ticks.restart()
 
     def read(self, sample: NDArray[Any], timeout_ns: int) -> Reading:
-        """Read, then turn the float64 fields: sign * SI - zero."""
-        reading = self._read(sample, timeout_ns)
+        """Read, go on with the device's numbers, and turn the float64 fields: sign * SI - zero."""
+        reading = self._followed(self._read(sample, timeout_ns))
         for name, sign, zero in self._turns:
             sample[name] = sign * sample[name] - zero
+        return reading
+
+    def _followed(self, reading: Reading) -> Reading:
+        """Its numbers gone on with where they wrap. Those of a refused sample may be anything."""
+        if reading.reason:
+            return reading._replace(device_ticks=None)
+        if reading.sequence is not None:
+            reading = reading._replace(sequence=self._count.step(reading.sequence))
+        if reading.device_ticks is not None and self._calls.clock_tick_ns:
+            ticks = self._ticks.rise(reading.device_ticks)
+            device_ns = round(ticks * self._calls.clock_tick_ns) + self._calls.clock_shift_ns
+            reading = reading._replace(device_ns=device_ns)
         return reading
 
     def write(self, command: NDArray[np.float64]) -> None:
@@ -144,9 +161,9 @@ class OwnExchange:
         self._ends_by_silence = exchange.framing.idle_ns > 0
         self._received_ns = 0  # of the last bytes
         self._clock = exchange.clock
-        self._ticks: int | None = None  # of the device's clock, in the last reply; unwrapped
-        self._bits = _WIDTH.get(exchange.sequence.type, 32) if exchange.sequence else 0
-        self.number: int | None = None
+        self._ticks = Wrapping(self._clock.bits if self._clock is not None else 0)
+        counts = exchange.sequence
+        self._count = Wrapping(_WIDTH.get(counts.type, 32)) if counts is not None else None
         self.part = 0
         self.passed = 0
         self._channels = channels
@@ -165,7 +182,14 @@ class OwnExchange:
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
         self._parser.reset()
-        self.number = self._ticks = None
+        self._ticks.restart()
+        if self._count is not None:
+            self._count.restart()
+
+    @property
+    def number(self) -> int | None:
+        """The device's count in the last reply, which goes on where it wraps."""
+        return self._count.value if self._count is not None else None
 
     def flush(self) -> int:
         """Drain the line; how many replies were there. A part of one counts as one."""
@@ -208,8 +232,9 @@ class OwnExchange:
         except packets.RefusedReply as refused:
             return refused
         if values is not None:
-            self._count(self._parser.sequence)
-            self._take_ticks(self._parser.clock)
+            if self._count is not None:
+                self._count.step(self._parser.sequence)
+            self._ticks.rise(self._parser.clock)
         return values
 
     def trigger(self) -> None:
@@ -263,24 +288,11 @@ class OwnExchange:
                 found = reply
         return found
 
-    def _count(self, sequence: int) -> None:
-        """Go on to a number that wraps at its width; one that came before is no step up."""
-        if self._bits:
-            half = 1 << (self._bits - 1)
-            before = sequence if self.number is None else self.number
-            self.number = before + (sequence - before + half) % (2 * half) - half
-
-    def _take_ticks(self, raw: int) -> None:
-        if self._clock is None:
-            return
-        before = raw if self._ticks is None else self._ticks
-        self._ticks = unwrap(before, raw, self._clock.bits) if self._clock.bits else raw
-
     def _device_ns(self) -> int | None:
         """The middle of the acquisition by the device's clock."""
-        if self._clock is None or self._ticks is None:
+        if self._clock is None or self._ticks.value is None:
             return None
-        return round(self._ticks * self._clock.tick_ns) + self._clock.shift_ns
+        return round(self._ticks.value * self._clock.tick_ns) + self._clock.shift_ns
 
     def _receive(self) -> bytes:
         """The bytes that are there, past other traffic on a CAN bus. Raises DeviceError at its
