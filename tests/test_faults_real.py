@@ -96,6 +96,23 @@ def test_a_bad_reply_gives_its_status_and_the_cycle_goes_on(robot: Robot, name: 
         assert summary["latched"] is None
 
 
+def test_an_overload_in_motion_is_told_by_its_name_and_servo(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving()
+        robot.arm(set={"register": {"servo": 1, "address": 70, "value": 0x20}})
+        bad = run.status("joints", "INVALID")["joints"]
+        assert (bad.reason, bad.detail) == ("device", 0x80)
+        run.frame(lambda frame: "LATCHED" in frame.flags)
+        run.signal(signal.SIGINT)
+        _, summary = run.end()
+    assert summary["latched"] == "device"
+    (latched,) = [text for text in summary["events"] if text.startswith("motion is latched")]
+    assert "device (0x80 of arm: a servo has a hardware error, as an overload" in latched
+    (fault,) = [text for text in summary["events"] if "register 70" in text and text != latched]
+    assert fault.startswith("device arm: servo 2 on ")
+    assert "overload (hardware error status, register 70, is 0x20)" in fault
+
+
 def test_a_servo_that_reports_a_fault_ramps_the_arm_until_it_is_armed_again(robot: Robot) -> None:
     with robot.run() as run:
         run.moving()

@@ -258,6 +258,16 @@ def test_a_hardware_error_is_told_by_its_name_and_with_a_remedy_that_works(
     driver.close()
 
 
+@pytest.mark.parametrize(
+    ("detail", "said"),
+    [(0x80, "hardware error, as an overload"), (6, "beyond a limit"), (0x87, "cannot be read")],
+)
+def test_a_number_in_place_of_a_value_has_words(detail: int, said: str) -> None:
+    driver = Servos("arm", ServoOptions(port="/dev/null", ids=IDS))
+    assert said in driver.meaning(detail)
+    assert driver.meaning(0x55) == "" and ("register 70" in driver.meaning(detail)) == (detail > 7)
+
+
 def test_a_servo_that_was_overloaded_in_between_is_not_enabled(arm: Arm) -> None:
     driver = arm.driver()
     driver.open()

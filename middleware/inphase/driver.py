@@ -395,6 +395,18 @@ class Driver(ABC):
         """
         return
 
+    def meaning(self, detail: int) -> str:
+        """The words for a number that the device gave instead of a value: the detail of the reason
+        `device`. Empty: not known. It asks nobody."""
+        return ""
+
+    def faults(self) -> list[str]:
+        """The faults that the device has by itself, each with its remedy.
+
+        It asks the open device, which nobody else uses: after a run that such a number ended.
+        """
+        return []
+
     @abstractmethod
     def close(self) -> None:
         """Close the port; it may always be called."""

@@ -313,6 +313,20 @@ class Servos(Driver):
                 troubles.append(str(error))
         return troubles
 
+    def meaning(self, detail: int) -> str:
+        """The error field of a status packet."""
+        return self._check.meaning(detail)
+
+    def faults(self) -> list[str]:
+        """The hardware errors, by name."""
+        found = []
+        for ident in self.options.ids:
+            try:
+                self._check.check_faults(ident)
+            except DeviceError as error:
+                found.append(str(error))
+        return found
+
     @property
     def switching_max_ns(self) -> int:
         """Each servo may be silent, for one question; what answers takes a millisecond or two."""

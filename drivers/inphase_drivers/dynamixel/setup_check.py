@@ -25,6 +25,17 @@ _FAULTS = {
     0x10: ("electrical shock or too little power", "check supply and wiring"),
     0x20: ("overload", "find what holds or pushes it, and lower its load"),
 }
+_ALERT = 0x80
+# the rest of a status packet's error field (e-manual, Protocol 2.0, Status Packet)
+_ERRORS = {
+    1: "it could not process the instruction",
+    2: "it does not know the instruction",
+    3: "the CRC of the instruction was wrong",
+    4: "a value was out of its register's range",
+    5: "data of a wrong length",
+    6: "a value was beyond a limit that is set in it",
+    7: "the register cannot be read or written now",
+}
 
 
 class SetupCheck:
@@ -84,6 +95,16 @@ class SetupCheck:
                 raise self._registers.refusal(ident, "return delay time", RETURN_DELAY, delay, 0)
             self._registers.write(ident, RETURN_DELAY, 0, 1)
             expect(ident, "return delay time", RETURN_DELAY, 0)
+
+    def meaning(self, error: int) -> str:
+        """The words for the error field of a status packet."""
+        words = [_ERRORS[error & ~_ALERT]] if error & ~_ALERT in _ERRORS else []
+        if error & _ALERT:
+            words.append(
+                f"a servo has a hardware error, as an overload, and has let go of its load: its "
+                f"register {HARDWARE_ERROR} says which, and is read when the run ends"
+            )
+        return "; ".join(words)
 
     def check_faults(self, ident: int) -> None:
         """A servo with a hardware error has let go, and takes no torque until it starts anew."""

@@ -333,6 +333,17 @@ class Devices:
             link.open_once_more()
         link.disable()
 
+    def tell_faults(self) -> None:
+        """After the cycle thread has ended: say what the devices say of themselves."""
+        for link in self.links:
+            if link.is_open() and not link.reopening:
+                try:
+                    faults = link.call("faults", link.driver.faults)
+                except DeviceError as error:
+                    faults = [str(error)]
+                for fault in faults:
+                    self._say(fault)
+
     def close(self) -> None:
         """Close all."""
         for link in self.links:

@@ -427,6 +427,8 @@ class Runtime:
         self._page_faults.count()
         self._notices.latch()
         self._power.end()
+        if REASONS[self._notices.latched] == "device" and self._devices is not None:
+            self._devices.tell_faults()
         self._notices.end(simulated=self.options.simulate)
         policy_end = self._policy.end if self._policy is not None else None
         result = summary.make(self.plan, self.reader, policy_end, self.mailbox)

@@ -31,10 +31,22 @@ def latched(plan: Plan, status: dict[str, int]) -> str:
         remedy = "arm again once the cause is gone"
     elif reason == "guard":
         return stalled(plan, status["reason_cycle"])
+    elif reason == "device":
+        what = f"motion is latched: device ({_meaning(plan, detail)})"
+        remedy = "arm again once the cause is gone"
     else:
         what = f"motion is latched: {reason}" + (f" ({detail})" if detail else "")
         remedy = "arm again once the cause is gone"
     return f"{what}, in cycle {status['reason_cycle']}; {remedy} (key a, or SIGUSR1)"
+
+
+def _meaning(plan: Plan, detail: int) -> str:
+    """The words for a device's number, by the drivers of those that motion depends on."""
+    for index in sorted(plan.motion_devices):
+        name = list(plan.schedule.device)[index]
+        if words := plan.drivers[name].meaning(detail):
+            return f"{detail:#x} of {name}: {words}"
+    return str(detail)
 
 
 def stalled(plan: Plan, cycle: int) -> str:
