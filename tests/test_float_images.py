@@ -26,6 +26,8 @@ def network(kind: str, *shape: int | str) -> bytes:
     """Every number of the image with a weight of its own."""
     sides = [side for side in shape if isinstance(side, int)]
     numbers = int(np.prod(sides))
+    if "h" in shape:  # open: those of the camera
+        numbers = 3 * HEIGHT * WIDTH
     nodes = [
         *([node("Cast", ["image"], ["light"], models.attribute("to", 1))] if kind != "float32"
           else []),
@@ -69,6 +71,43 @@ def test_a_network_takes_an_image_as_torchvision_gives_it(
     turned = (image.astype(np.float32) / np.float32(255)).transpose(2, 0, 1)
     expected = by_its_own(data, image=turned.reshape(*(1 for _ in batch), 3, HEIGHT, WIDTH))
     assert np.array_equal(model(joints_image=image), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        (("b", 3, "h", "w"), "NCHW"),
+        ((1, "c", "h", "w"), "NCHW"),
+        (("b", "h", "w", 3), "NHWC"),
+        (("h", "w", 3), "NHWC"),
+    ],
+)
+def test_open_sides_are_those_of_the_camera(
+    tmp_path: Path, shape: tuple[int | str, ...], layout: str
+) -> None:
+    data = network("float32", *shape)
+    images = f'{{ image = {{ layout = "{layout}", scale = {SCALE} }} }}'
+    model = bound(tmp_path, data, images=images)
+    image = picture(HEIGHT, WIDTH, 3)
+    lying = (image * SCALE).astype(np.float32)
+    given = lying.transpose(2, 0, 1) if layout == "NCHW" else lying
+    given = given if len(shape) == 3 else given[np.newaxis]
+    assert np.array_equal(model(joints_image=image), by_its_own(data, image=given))
+
+
+def test_open_sides_of_one_name_are_of_one_size(tmp_path: Path) -> None:
+    data = network("float32", "b", 3, "h", "h")
+    with pytest.raises(ScheduleError, match=r"has the shape \['b', 3, 'h', 'h'\].*\[1, 3, 4, 5\]"):
+        bound(tmp_path, data, images=PLANAR)
+
+
+def test_the_first_message_on_open_sides_ends(tmp_path: Path) -> None:
+    data = network("float32", "b", 3, "h", "w")
+    with pytest.raises(ScheduleError, match="say how its pixels go in") as told:
+        bound(tmp_path, data)
+    images = str(told.value).partition("images = ")[2]
+    assert images == PLANAR
+    bound(tmp_path, data, images=images)
 
 
 def test_every_value_is_scaled_as_a_division_by_255_scales_it() -> None:

@@ -556,6 +556,18 @@ MISFITS: dict[str, tuple[bytes | None, str, str, str]] = {
         ),
         keys(inputs='{ obs = ["joints.position"] }'), "policy.model", "does not bind: 'more'",
     ),
+    "an integer that is not bound": (
+        models.model(
+            [
+                node("Add", ["obs", "obs"], ["action"]),
+                node("Add", ["step", "step"], ["next"]),
+            ],
+            [port("obs", "float32", (1, 6)), port("step", "int64", (1,))],
+            [port("action", "float32", (1, 6)), port("next", "int64", (1,))],
+        ),
+        keys(inputs='{ obs = ["joints.position"] }'), "policy.model",
+        "does not bind: 'step'; 'step' is of int64, and no field is: export the network without it",
+    ),
     "fewer numbers": (
         STEADY, keys(inputs='{ obs = ["joints.position"] }'), "policy.model",
         "input 'obs' has the shape [1, 12]",

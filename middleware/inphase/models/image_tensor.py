@@ -76,14 +76,18 @@ def _fitting(
     schedule: Schedule, model: File, wanted: Wanted, port: ModelPort, layout: ImageInput
 ) -> tuple[int, ...]:
     """The shape of a tensor, in a batch of one."""
-    fits = [tensor.fitting(port, own) for own in _shapes(wanted, layout.layout)]
+    fits = [_fitting_one(port, own) for own in _shapes(wanted, layout.layout)]
     shape = next((shape for shape in fits if shape is not None), None)
     if shape is not None:
         return shape
     remedy = f"say its layout in [policy]: {_advice(wanted, port, layout.scale)}"
     if _layout_of(wanted, port) is None:
-        sides = [1, *_shapes(wanted, layout.layout)[0]]
-        remedy = f"give the camera that size, or export the network for {sides}"
+        likely = _likely_layout(wanted, port) or layout.layout
+        sides = [1, *_shapes(wanted, likely)[0]]
+        remedy = (
+            f"give the camera that size, or export the network for {sides}, or for any size "
+            f"(dynamic height and width)"
+        )
     return refuse(
         schedule, model,
         f"input {port.name!r} has the shape {list(port.shape)}, and {wanted.parts[0].name} is "
@@ -92,17 +96,31 @@ def _fitting(
     )  # fmt: skip
 
 
+def _fitting_one(port: ModelPort, own: tuple[int, ...]) -> tuple[int, ...] | None:
+    """`own` in a batch of one, where a port takes that: its open sides take any size."""
+    return tensor.fitting(tensor.filled(port, own), own)
+
+
+def _likely_layout(wanted: Wanted, port: ModelPort) -> str | None:
+    """The layout in which a port has as many channels as the image; None: neither, or both."""
+    assert wanted.image is not None
+    channels = wanted.image[2] if len(wanted.image) == 3 else 1
+    sides = {"NCHW": port.shape[-3:-2], "NHWC": port.shape[-1:]}
+    found = [layout for layout, side in sides.items() if side == (channels,)]
+    return found[0] if len(found) == 1 else None
+
+
 def _layout_of(wanted: Wanted, port: ModelPort) -> str | None:
     """The layout in which a port takes the image; None: its sides are others."""
     for layout in ("NCHW", "NHWC"):
-        if any(tensor.fitting(port, own) is not None for own in _shapes(wanted, layout)):
+        if any(_fitting_one(port, own) is not None for own in _shapes(wanted, layout)):
             return layout
     return None
 
 
 def _advice(wanted: Wanted, port: ModelPort, scale: float) -> str:
     """The key that binds an image to a port."""
-    layout = _layout_of(wanted, port) or "NCHW"
+    layout = _layout_of(wanted, port) or _likely_layout(wanted, port) or "NCHW"
     scaled = f", scale = {scale!r}" if port.type != UINT8 else ""
     return f'images = {{ {wanted.name} = {{ layout = "{layout}"{scaled} }} }}'
 

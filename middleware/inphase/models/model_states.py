@@ -7,7 +7,7 @@ import difflib
 import math
 
 from inphase.models import tensor
-from inphase.models.onnx_file import DOUBLE, FLOAT, Model, ModelPort
+from inphase.models.onnx_file import DOUBLE, FLOAT, UINT8, Model, ModelPort
 from inphase.models.tensor import Tensor, refuse
 from inphase.schedule import Schedule, toml_position
 
@@ -70,11 +70,7 @@ def refuse_unbound(schedule: Schedule, model: Model) -> None:
     states = _pairs(unbound, free)
     names = ", ".join(repr(port.name) for port in unbound)
     others = [port for port in unbound if port.name not in states] or unbound
-    fields = ", ".join(f'{port.name} = ["sensor.field"]' for port in others)
-    remedy = (
-        f"say what goes in: inputs = {{ {fields} }}, or export the network without "
-        f"{'it' if len(others) == 1 else 'them'}"
-    )
+    remedy = _binding(others)
     if states:
         both = ", ".join(f'{into} = "{out}"' for into, out in (policy.state | states).items())
         added = f"add state = {{ {both} }} to [policy]"
@@ -84,6 +80,31 @@ def refuse_unbound(schedule: Schedule, model: Model) -> None:
     elif any(_is_image(port) for port in unbound):
         remedy += ', and of an image images = { image = { layout = "NCHW", scale = ... } }'
     refuse(schedule, model, f"inputs that [policy] does not bind: {names}", remedy)
+
+
+def _binding(ports: list[ModelPort]) -> str:
+    """How inputs are bound, those that can be: a field is float64, or an image of uint8."""
+    able = [port for port in ports if port.type in (FLOAT, DOUBLE) or _takes_bytes(port)]
+    rest = [port for port in ports if port not in able]
+    parts = []
+    if able:
+        fields = ", ".join(f'{port.name} = ["sensor.field"]' for port in able)
+        them = "it" if len(able) == 1 else "them"
+        parts.append(
+            f"say what goes in: inputs = {{ {fields} }}, or export the network without {them}"
+        )
+    if rest:
+        kinds = ", ".join(f"{port.name!r} is of {tensor.type_name(port.type)}" for port in rest)
+        them = "it" if len(rest) == 1 else "them"
+        parts.append(
+            f"{kinds}, and no field is: export the network without {them} (a constant inside it), "
+            f"or with {them} as float32 and bind that"
+        )
+    return "; ".join(parts)
+
+
+def _takes_bytes(port: ModelPort) -> bool:
+    return port.type == UINT8 and _is_image(port)
 
 
 def _is_image(port: ModelPort) -> bool:
@@ -98,7 +119,7 @@ def _pairs(unbound: list[ModelPort], free: list[ModelPort]) -> dict[str, str]:
     left, pairs = list(free), {}
     for into in unbound:
         candidates = {port.name: port for port in left if _may_follow(into, port)}
-        if not candidates:
+        if into.type not in (FLOAT, DOUBLE) or not candidates:
             continue
         alike = difflib.get_close_matches(into.name, candidates, n=1, cutoff=0.0)
         pairs[into.name] = alike[0]

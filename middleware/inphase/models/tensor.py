@@ -125,3 +125,15 @@ def fitting(port: ModelPort, own: tuple[int, ...]) -> tuple[int, ...] | None:
     if len(given) == len(own) + 1 and isinstance(given[0], str):
         given = (1, *given[1:])
     return tuple(int(side) for side in given) if given in (own, (1, *own)) else None
+
+
+def filled(port: ModelPort, own: tuple[int, ...]) -> ModelPort:
+    """A port whose sides take those of `own` where they are open; one name is one size."""
+    sizes: dict[str, int] = {}
+    given = list(port.shape)
+    first = len(given) - len(own)
+    for at, size in enumerate(own) if first >= 0 else ():
+        side = given[first + at]
+        if isinstance(side, str):
+            given[first + at] = sizes.setdefault(side, size) if side else size
+    return ModelPort(port.name, port.type, tuple(given))
