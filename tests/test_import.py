@@ -31,6 +31,7 @@ def test_every_public_name_is_there() -> None:
         assert getattr(inphase, name) is not None
     assert set(inphase.__all__) == {
         "Frame",
+        "Recording",
         "Runner",
         "__version__",
         "load",

@@ -26,7 +26,8 @@ LEVEL = {
     "core": 6,
     "policy": 7,
     "world": 7,
-    "runtime": 8,  # a recorder's room will be here
+    "recording": 7,
+    "runtime": 8,
     "episodes": 9,  # and the service's here
     "testing": 10,
     "command": 10,
@@ -35,7 +36,7 @@ LEVEL = {
 GROUND = {"inphase.errors", "inphase.exchange", "inphase.driver", "inphase.remote"}
 # what drivers, schedules and pages import: they name what a room has, and have nothing themselves
 FACES = {
-    "inphase": {"episodes", "frames", "schedule"},
+    "inphase": {"episodes", "frames", "recording", "schedule"},
     "inphase.__main__": {"command"},
     "inphase.emulation": {"world"},
     "inphase.frame": {"frames"},
@@ -87,6 +88,8 @@ LIBRARY_FROM = {
     "mujoco": "world",
     "click": "command",
     "rich": "plan",
+    "mcap": "recording",
+    "google": "recording",
     "gymnasium": "episodes",
 }
 

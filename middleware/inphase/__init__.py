@@ -11,15 +11,26 @@ if TYPE_CHECKING:
     from inphase.episodes.runner import Runner
     from inphase.frames.frame import Frame
     from inphase.frames.subscription import subscribe
+    from inphase.recording.recording import Recording
     from inphase.remote import serve_policy
     from inphase.schedule import load
 
     __version__: str
 
-__all__ = ["Frame", "Runner", "__version__", "load", "rollout", "serve_policy", "subscribe"]
+__all__ = [
+    "Frame",
+    "Recording",
+    "Runner",
+    "__version__",
+    "load",
+    "rollout",
+    "serve_policy",
+    "subscribe",
+]
 
 _HOMES = {
     "Frame": "inphase.frames.frame",
+    "Recording": "inphase.recording.recording",
     "Runner": "inphase.episodes.runner",
     "load": "inphase.schedule",
     "rollout": "inphase.episodes.rollout",

@@ -9,8 +9,10 @@ EXTRAS = {
     "can": "can",
     "canopen": "can",
     "gpiod": "gpio",
+    "google": "record",
     "gymnasium": "gym",
     "matplotlib": "plot",
+    "mcap": "record",
     "mujoco": "sim",
     "onnxruntime": "onnx",
     "pypylon": "pylon",
@@ -101,6 +103,12 @@ class WireError(InphaseError):
     """A message over ZeroMQ is not in the format of its page, or in another version of it."""
 
     exit_code = 9
+
+
+class RecordingError(InphaseError):
+    """A recording cannot be written or read, or something is missing in it."""
+
+    exit_code = 12
 
 
 class WorldError(InphaseError):

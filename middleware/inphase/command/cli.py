@@ -1,8 +1,6 @@
 """The command `inphase`. Nothing imports this module."""
 
-import errno
 import json
-import os
 import signal
 import sys
 from pathlib import Path
@@ -10,7 +8,9 @@ from typing import Any
 
 import click
 
+from inphase.command import recordings
 from inphase.errors import InphaseError, ScheduleError
+from inphase.host.standard_streams import open_standard_streams, tell_unwritten
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,6 +31,9 @@ def cli() -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="of the simulated devices")
 @click.option("--episode", type=click.IntRange(min=0), default=0, help="which draws of [randomise]")
 @click.option("--isolate", is_flag=True, help="lock step: the policy in a process of its own")
+@click.option(
+    "--record", type=click.Path(path_type=Path), help="record all frames into this file, an MCAP"
+)
 @click.option("--json", "as_json", is_flag=True, help="only the summary, as JSON, on stdout")
 def run(
     *,
@@ -45,11 +48,64 @@ def run(
     seed: int,
     episode: int,
     isolate: bool,
+    record: Path | None,
     as_json: bool,
 ) -> None:
     """Run the robot that SCHEDULE describes, until it is done or ^C ramps it down."""
     from inphase.plan.validation import load
 
+    _refuse_contradictions(
+        cycles=cycles,
+        seconds=seconds,
+        lockstep=lockstep,
+        simulate=simulate,
+        isolate=isolate,
+        view=view,
+        debug_hold=debug_hold,
+    )
+    described = load(schedule)
+    if seconds is not None:
+        cycles = max(1, round(seconds * 1e9 / described.cycle.period_ns))
+    if lockstep:
+        if cycles is None:
+            raise click.UsageError("--lockstep needs an end: give --cycles or --seconds")
+        from inphase.episodes.lockstep import run as run_lockstep
+
+        result = run_lockstep(
+            described,
+            cycles,
+            seed=seed,
+            episode=episode,
+            isolate=isolate,
+            observe=observe,
+            record=record,
+        )
+    else:
+        from inphase.runtime.run_options import RunOptions
+
+        options = RunOptions(
+            cycles or 0,
+            observe,
+            simulate=simulate,
+            view=view,
+            record=record,
+            debug_hold=debug_hold,
+        )
+        result = _run_wall_clock(described, options, as_json)
+    _show_result(result, as_json)
+
+
+def _refuse_contradictions(
+    *,
+    cycles: int | None,
+    seconds: float | None,
+    lockstep: bool,
+    simulate: bool,
+    isolate: bool,
+    view: bool,
+    debug_hold: bool,
+) -> None:
+    """Raise UsageError for options of `run` that do not go together."""
     if cycles is not None and seconds is not None:
         raise click.UsageError("give --cycles or --seconds, not both")
     if lockstep and simulate:
@@ -62,25 +118,6 @@ def run(
         raise click.UsageError("--view is for --simulate: it shows the simulated world")
     if debug_hold and lockstep:
         raise click.UsageError("--debug-hold is for the wall clock: lock step has no guard")
-    described = load(schedule)
-    if seconds is not None:
-        cycles = max(1, round(seconds * 1e9 / described.cycle.period_ns))
-    if lockstep:
-        if cycles is None:
-            raise click.UsageError("--lockstep needs an end: give --cycles or --seconds")
-        from inphase.episodes.lockstep import run as run_lockstep
-
-        result = run_lockstep(
-            described, cycles, seed=seed, episode=episode, isolate=isolate, observe=observe
-        )
-    else:
-        from inphase.runtime.run_options import RunOptions
-
-        options = RunOptions(
-            cycles or 0, observe, simulate=simulate, view=view, debug_hold=debug_hold
-        )
-        result = _run_wall_clock(described, options, as_json)
-    _show_result(result, as_json)
 
 
 def _show_result(result: dict[str, Any], as_json: bool) -> None:
@@ -99,20 +136,8 @@ def _show_result(result: dict[str, Any], as_json: bool) -> None:
                 console.print(summary_table.render(result))
             print(text.get(), end="", flush=True)
     except OSError as error:
-        code = _tell_unwritten(error, code)
+        code = tell_unwritten(error, code)
     sys.exit(code)
-
-
-def _tell_unwritten(error: OSError, code: int) -> int:
-    """Say that the summary was not written, which changes no exit code that the run has. A reader
-    or a terminal that left wanted none; else the code is 1 in place of 0."""
-    nobody = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nobody, 1)
-    try:
-        click.echo(f"inphase: the summary was not written to stdout: {error.strerror}", err=True)
-    except OSError:
-        os.dup2(nobody, 2)
-    return code or int(error.errno not in (errno.EPIPE, errno.EIO))
 
 
 def _run_wall_clock(described: Any, options: Any, as_json: bool) -> dict[str, Any]:
@@ -367,6 +392,10 @@ def explain(words: tuple[str, ...], as_json: bool) -> None:
     screen().print(explaining.render(found) if words else explaining.render_list())
 
 
+cli.add_command(recordings.record)
+cli.add_command(recordings.recover)
+
+
 @cli.group()
 def new() -> None:
     """Make a start for something of your own."""
@@ -442,17 +471,9 @@ def new_project(*, name: str, model: Path | None) -> None:
     click.echo(f"next: cd {name} && python -m pytest", err=True)
 
 
-def _open_standard_streams() -> None:
-    """A closed one leads to the null device: a device would get its number, and the output."""
-    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
-        if getattr(sys, name) is None:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
-
-
 def main() -> None:
     """Entry: an error of inphase becomes its exit code and a line, or a line for each fault."""
-    _open_standard_streams()
+    open_standard_streams()
     # a shell that starts a command in the background has it ignore ^C: here it always counts
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib import metadata
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from inphase.policy import command_buffer, isolated, model_policy
 from inphase.policy import turn as policies
 from inphase.policy.remarks import Remarks
 from inphase.policy.remote_socket import RemoteSocket
+from inphase.recording.lockstep_recorder import run_recorded
 from inphase.runtime import summary
 from inphase.runtime.events import Events
 from inphase.runtime.words import verdict
@@ -451,16 +453,21 @@ def run(
     episode: int = 0,
     isolate: bool = False,
     observe: bool = False,
+    record: Path | None = None,
 ) -> dict[str, Any]:
-    """Run a schedule in lock step; its summary, with `digest` and `cycles_per_s`.
+    """Run a schedule in lock step; its summary, with `digest` and `cycles_per_s`. record: a file
+    that is made, with all its frames.
 
-    Raises ScheduleError.
+    Raises ScheduleError, RecordingError.
     """
     options: dict[str, Any] = {"isolate": isolate, "observe": observe}
     with LockStep(described, seed=seed, episode=episode, **options) as robot:
         with Patience(robot.core.segment.path, cycles):
-            robot.run(cycles)
-        return sum_up(robot)
+            if record is None:
+                robot.run(cycles)
+                return sum_up(robot)
+            recording = run_recorded(robot.follower, robot.run, cycles, record, described)
+        return sum_up(robot) | {"recording": recording}
 
 
 def sum_up(robot: LockStep) -> dict[str, Any]:

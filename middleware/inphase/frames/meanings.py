@@ -313,6 +313,10 @@ EXIT_CODES = {
     "9": Meaning("messages in another format", "use the same version on both sides"),
     "10": Meaning("the simulated world", "correct the model at the place that is named"),
     "11": Meaning("the machine held an emulated robot up for too long", "see the reason `guard`"),
+    "12": Meaning(
+        "something is missing in the recording, or it could not be made",
+        "the recorder's lines name it: a file that is there, a full disk, a busy machine",
+    ),
     "128 + n": Meaning("signal n, after the ramp"),
 }
 """of `inphase run`"""

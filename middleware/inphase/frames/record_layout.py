@@ -20,7 +20,7 @@ class Fields:
 
     def __init__(self, **codes: str) -> None:
         self.names = tuple(codes)
-        self._codes = codes
+        self.codes = codes
         packed = Struct("<" + "".join(codes.values()))
         self.size = packed.size
         self.pack, self.pack_into = packed.pack, packed.pack_into
@@ -33,18 +33,18 @@ class Fields:
 
     def values(self, **known: int) -> tuple[int, ...]:
         """One for each field, in order; 0 for those that are not given."""
-        assert known.keys() <= self._codes.keys(), known
+        assert known.keys() <= self.codes.keys(), known
         return tuple(known.get(name, 0) for name in self.names)
 
     def offset(self, name: str) -> int:
         """Where a field starts, in bytes."""
-        return Struct("<" + "".join(list(self._codes.values())[: self.index(name)])).size
+        return Struct("<" + "".join(list(self.codes.values())[: self.index(name)])).size
 
     def only(self, *names: str) -> str:
         """The format that takes these fields, in the struct's order, and passes over all others."""
         assert names == tuple(name for name in self.names if name in names), names
         return "".join(
-            code if name in names else f"{Struct(code).size}x" for name, code in self._codes.items()
+            code if name in names else f"{Struct(code).size}x" for name, code in self.codes.items()
         )
 
 

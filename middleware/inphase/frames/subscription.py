@@ -102,6 +102,16 @@ class Subscription:
         return "store" if isinstance(self._source, StoreFollower) else "zmq"
 
     @property
+    def store(self) -> store.Reader | None:
+        """The store that is followed; None: over ZeroMQ."""
+        return self._source.reader if isinstance(self._source, StoreFollower) else None
+
+    @property
+    def number(self) -> int:
+        """Number in the store of the frame that was given last; -1 before the first."""
+        return self._source.number
+
+    @property
     def layout(self) -> Layout:
         """Names, dtypes, units."""
         return self._source.layout
@@ -211,6 +221,11 @@ class ZmqFollower:
                 f"nothing from {self._endpoint} within {timeout_s} s; does the robot run, and has "
                 f"its schedule a [gateway] with that endpoint?"
             ) from None
+
+    @property
+    def number(self) -> int:
+        """Number of the frame that was given last; -1 before the first."""
+        return self._number
 
     def next(self, timeout_s: float | None = None) -> Frame:
         """The next frame; None waits for ever.

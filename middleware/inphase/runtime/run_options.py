@@ -1,6 +1,7 @@
 """The options of one run on the wall clock."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -19,5 +20,7 @@ class RunOptions:
     """in the schedule's world, in real time; no device is touched"""
     view: bool = False
     """a window shows that world"""
+    record: Path | None = None
+    """a file that is made, with all frames of the run"""
     debug_hold: bool = False
     """the guard stops the devices of a frozen runtime and leaves it alive, for a debugger"""

@@ -25,6 +25,7 @@ from inphase.host.endpoint import group_of
 from inphase.host.locks import DeviceLock
 from inphase.host.process import Process
 from inphase.plan import plan as planning
+from inphase.recording import recorder_process
 from inphase.runtime import summary
 from inphase.runtime.attached_devices import Devices
 from inphase.runtime.children import Children
@@ -84,6 +85,7 @@ class Runtime:
         self._children = Children(lambda: self._stop is not None and self.core is not None)
         self._policy: PolicyChild | None = None
         self._gateway: Process | None = None
+        self._recorder: Process | None = None
         self._emulator: Process | None = None
         self._locks: dict[str, DeviceLock] = {}
         """by device, until it is lost for the first time"""
@@ -112,6 +114,8 @@ class Runtime:
         described = self.schedule
         if self.options.simulate:
             require(described)
+        if self.options.record is not None:
+            recorder_process.refuse(self.options.record)
         self.plan = planning.make(described)
         preconditions.check_rights(described, self.plan)
         preconditions.check_guarded(self.plan, self.options)
@@ -313,6 +317,9 @@ class Runtime:
         described = self.schedule
         if described.gateway is not None:
             self._start_gateway()
+        if self.options.record is not None:
+            line = recorder_process.arguments(self.name.path, self.options.record, described)
+            self._recorder = self._children.start("recorder", recorder_process.MODULE, line)
         if self.mailbox is not None and not self.options.client_policy:
             self._start_policy()
         # a run that is to end already switches nothing on
@@ -432,6 +439,8 @@ class Runtime:
         self._notices.end(simulated=self.options.simulate)
         policy_end = self._policy.end if self._policy is not None else None
         result = summary.make(self.plan, self.reader, policy_end, self.mailbox)
+        if self._recorder is not None and self.options.record is not None:
+            result["recording"] = recorder_process.finish(self._recorder, self.options.record)
         shortfalls = summary.shortfalls(result)
         for text in shortfalls:
             self._tell(text)

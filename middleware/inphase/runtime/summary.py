@@ -7,7 +7,7 @@ import os
 import signal
 from typing import Any
 
-from inphase.errors import DeviceError, WorldError
+from inphase.errors import DeviceError, RecordingError, WorldError
 from inphase.frames import meanings, store
 from inphase.frames.record_layout import ABSENT, REASONS, STATES
 from inphase.frames.store import Reader, Segment
@@ -182,6 +182,7 @@ def exit_code(result: dict[str, Any]) -> int:
     8 an actuator is not known to be at rest; 128 + signal; 6 overruns; 7 the policy ended;
     8 motion is latched; 7 no command was accepted, in the whole run or in its last second;
     3 a sensor was never FRESH in a run of a second or more, or a joint never followed its commands;
+    12 something is missing in its recording;
     0 done, or asked to stop.
     """
     reason = result["stopped"]["reason"]
@@ -198,8 +199,13 @@ def exit_code(result: dict[str, Any]) -> int:
         (_is_unanswered(result), EXIT_POLICY),
         (_never_fresh(result), DeviceError.exit_code),
         (_never_followed(result), DeviceError.exit_code),
+        (_is_recorded_in_part(result), RecordingError.exit_code),
     )
     return next((code for applies, code in ends if applies), 0)
+
+
+def _is_recorded_in_part(result: dict[str, Any]) -> bool:
+    return bool(result.get("recording", {"state": "COMPLETE"})["state"] != "COMPLETE")
 
 
 def shortfalls(result: dict[str, Any]) -> list[str]:

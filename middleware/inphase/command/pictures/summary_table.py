@@ -56,11 +56,18 @@ def _head(result: dict[str, Any]) -> Text:
         head.append(f"answers: {', '.join(answers)}\n", "yellow")
     commands = ", ".join(f"{count} {what}" for what, count in result["commands"].items())
     head.append(f"commands: {commands}\n")
+    if "recording" in result:
+        head.append(*_recording_line(result["recording"]))
     for event in result["events"]:
         if event in result["verdict"]:
             continue  # it stands there
         head.append(f"- {event}\n", "yellow")
     return head
+
+
+def _recording_line(recording: dict[str, Any]) -> tuple[str, str]:
+    line = f"recording: {recording['path']}, {recording['frames']} frames, {recording['state']}\n"
+    return line, "" if recording["state"] == "COMPLETE" else "bold red"
 
 
 def _reasons(counts: dict[str, int]) -> str:

@@ -1,0 +1,53 @@
+"""The commands that write and read recordings."""
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("robot")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="stop after so long")
+def record(*, robot: str, file: Path, seconds: float | None) -> None:
+    """Record a robot that runs into FILE, an MCAP, until it ends or ^C.
+
+    ROBOT is its name, or an endpoint (ipc://, tcp://). `inphase run --record` misses no frame of a
+    run's start.
+    """
+    from inphase.recording.recorder_process import refuse
+
+    refuse(file)
+    from inphase.recording.recorder import record_robot
+
+    sys.exit(record_robot(robot, file, seconds))
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="the new file  [default: FILE with .recovered before its ending]",
+)
+def recover(*, file: Path, output: Path | None) -> None:
+    """Make a recording whole that was cut: what can be read of FILE, in a new file.
+
+    FILE stays as it is. The new file says INCOMPLETE, and what is not in it.
+    """
+    from inphase.recording.recorder_process import refuse
+
+    made = output or file.with_name(f"{file.stem}.recovered{file.suffix}")
+    refuse(made)
+    from inphase.recording import recovery
+
+    result = recovery.recover(file, made)
+    if result is None:
+        click.echo(f"{file} is whole: there is nothing to recover")
+        return
+    for topic, count in result.messages.items():
+        click.echo(f"{topic}: {count} messages")
+    for text in result.lost:
+        click.echo(f"lost: {text}", err=True)
+    click.echo(result.path)

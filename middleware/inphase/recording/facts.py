@@ -1,0 +1,119 @@
+"""The facts that a recording has beside its messages: metadata, as texts by name.
+
+RECORDING.md lists the keys. A fact that is not known has no key.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mcap import records
+
+from inphase.frames.record_layout import ACT_FLAGS, FRAME_FLAGS, REASONS, STATES, STATUSES
+from inphase.host.machine import text_of
+from inphase.recording.channels import FRAME_TOPIC, Forms, sensor_topic
+from inphase.recording.mcap_file import PROFILE
+from inphase.schedule import Schedule
+
+FORMAT = 1
+"""of a recording; another number is another meaning of the same bytes"""
+RUN, DESCRIPTION, SCHEDULE, RECORDER, LEGEND, CHANNELS, END = (
+    f"{PROFILE}.{name}"
+    for name in ("run", "description", "schedule", "recorder", "legend", "channels", "end")
+)
+COMPLETE, INCOMPLETE = "COMPLETE", "INCOMPLETE"
+_PACKAGES = ("inphase", "numpy", "mujoco", "onnxruntime", "torch", "mcap", "protobuf")
+
+
+def of_run(
+    description: Mapping[str, Any], forms: Forms, wall_offset_ns: int, schedule: Schedule | None
+) -> list[records.Metadata]:
+    """All that is known at the start. schedule: the file, where the recorder has it."""
+    layout = forms.layout
+    run = {
+        "format": str(FORMAT),
+        "robot": layout.robot,
+        "schedule_hash": layout.hash,
+        "epoch": str(layout.epoch),
+        "period_ns": str(layout.period_ns),
+        "wall_offset_ns": str(wall_offset_ns),
+    }
+    if schedule is not None:
+        run |= _policy(schedule)
+    described = {key: value for key, value in description.items() if key != "schedule"}
+    found = {
+        RUN: run,
+        DESCRIPTION: {"json": json.dumps(described)},
+        SCHEDULE: {"toml": str(description["schedule"])},
+        RECORDER: _recorder(),
+        LEGEND: _legend(),
+        CHANNELS: _channels(forms),
+    }
+    return [records.Metadata(name, texts) for name, texts in found.items()]
+
+
+def _policy(schedule: Schedule) -> dict[str, str]:
+    """The policy, and the SHA-256 of each of its files that can be read."""
+    policy = schedule.policy
+    if policy is None:
+        return {}
+    found = {"policy": policy.call or policy.model or policy.remote or ""}
+    for key, name in (("call", policy.call), ("model", policy.model), ("weights", policy.weights)):
+        if name is None or (key == "call" and not name.partition(":")[0].endswith(".py")):
+            continue
+        file = schedule.path.parent / (name.partition(":")[0] if key == "call" else name)
+        if file.is_file():
+            with file.open("rb") as data:
+                digest = hashlib.file_digest(data, "sha256").hexdigest()
+            found[f"policy_{key}_sha256"] = digest
+    return found
+
+
+def _recorder() -> dict[str, str]:
+    """The machine and the packages of this process."""
+    found = {
+        "host": platform.node(),
+        "kernel": f"{platform.system()} {platform.release()} {platform.version()}",
+        "architecture": platform.machine(),
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+    }
+    lines = (text_of(Path("/proc/cpuinfo")) or "").splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    if models:
+        found["processor"] = models[0]
+    for package in _PACKAGES:
+        try:
+            found[f"version_{package}"] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _legend() -> dict[str, str]:
+    """The names of numbers, by the fields that have them."""
+    by_number = {"status": STATUSES, "reason": REASONS, "state": STATES}
+    by_bit = {"flags": FRAME_FLAGS, "actuators.flags": ACT_FLAGS}
+    found = {
+        field: " ".join(f"{number}={name}" for number, name in enumerate(names))
+        for field, names in by_number.items()
+    }
+    return found | {
+        field: " ".join(f"{1 << bit:#x}={name}" for bit, name in enumerate(names))
+        for field, names in by_bit.items()
+    }
+
+
+def _channels(forms: Forms) -> dict[str, str]:
+    """Every channel, also of a sensor that never gave a sample, with its units."""
+    layout = forms.layout
+    found = {FRAME_TOPIC: "cycle, stamps, statuses, commands and states of each frame"}
+    for name, dtype, units in zip(layout.sensors, layout.dtypes, layout.units, strict=True):
+        fields = [f"{field} {units.get(field, '')}".strip() for field in dtype.names or ()]
+        found[sensor_topic(name)] = ", ".join(fields)
+    return found

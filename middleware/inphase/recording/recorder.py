@@ -1,0 +1,294 @@
+"""The recorder: follows a robot's frames as any reader does, and writes them to a file.
+
+    python -m inphase.recording.recorder STORE FILE SCHEDULE TAKEN_FD
+
+It is a process of its own: a disk that stands still holds up nothing else. Frames that it was too
+slow for, samples that were recycled before they were read, and messages that the disk had no room
+for are counted, said, and marked in the file, which then is INCOMPLETE. SCHEDULE is its path;
+TAKEN_FD an eventfd that counts the frames taken, or -1.
+"""
+
+import contextlib
+import json
+import math
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from mcap import records
+
+from inphase.errors import InphaseError, RecordingError, StoreError
+from inphase.frames import store
+from inphase.frames.frame import Frame, FrameLost, Sample
+from inphase.frames.layout import Layout
+from inphase.frames.record_layout import ABSENT
+from inphase.frames.store_follower import StoreFollower
+from inphase.frames.subscription import subscribe
+from inphase.host import process
+from inphase.recording import channels, facts
+from inphase.recording.channels import Forms
+from inphase.recording.mcap_file import McapFile
+from inphase.recording.recorder_process import refuse
+from inphase.schedule import Schedule, load
+
+_WAIT_S = 0.05
+_FLUSH_S = 0.5  # what is older than a second is to be on the disk
+_CHUNK_BYTES = 1 << 20
+
+
+class FrameSource(Protocol):
+    """The origin of frames: the store of this host, or a gateway."""
+
+    @property
+    def layout(self) -> Layout:
+        """Names, dtypes, units."""
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """All that the robot says of itself."""
+
+    @property
+    def number(self) -> int:
+        """Of the frame that was given last, in the store; -1 before the first."""
+
+    def next(self, timeout_s: float | None = None) -> Frame:
+        """The next frame. Raises TimeoutError, and store.Lost at the robot's end."""
+
+
+class Recorder:
+    """Writes the frames of a source to a file, from the next one on; `run`, then `close`.
+
+    path: of the file, which is made. Raises RecordingError.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        path: Path,
+        schedule: Schedule | None,
+        say: Callable[[str], None],
+        *,
+        first: int | None = None,
+    ) -> None:
+        """first: number of the frame that is to be the first; None: whichever comes."""
+        self._source = source
+        self._layout = source.layout
+        self._say = say
+        offset_ns = source.description.get("wall_offset_ns")
+        # virtual time has none: its start is now
+        self._offset_ns = int(time.time_ns() if offset_ns is None else offset_ns)
+        self._forms = Forms.of(self._layout, self._offset_ns)
+        self._newest = [-1] * len(self._layout.sensors)
+        self._expected = first
+        self.frames = 0
+        """that were taken"""
+        self.missed = 0
+        """frames that the recorder was too slow for"""
+        self.recycled: Counter[str] = Counter()
+        """samples likewise, by sensor"""
+        self._first_cycle = self._last_cycle = -1
+        self._has_room = True
+        described = facts.of_run(source.description, self._forms, self._offset_ns, schedule)
+        library = f"inphase {metadata.version('inphase')}"
+        self._file = McapFile(path, library, *_definitions(self._forms), described)
+
+    def run(self, is_stopping: Callable[[], bool], taken: Callable[[], None]) -> None:
+        """Record until the robot's end; once it is stopping, what the source still holds. taken: is
+        called after each frame."""
+        left = max([*self._layout.depths, 1 << 16])
+        flush_s = time.monotonic() + _FLUSH_S
+        while left > 0:
+            try:
+                frame = self._source.next(0.0 if is_stopping() else _WAIT_S)
+            except TimeoutError:
+                if is_stopping():
+                    return
+            except store.Lost:
+                return
+            else:
+                if self._source.layout.epoch != self._layout.epoch:
+                    self._say(f"{self._layout.robot} was started again: that is another run")
+                    return
+                self._take(frame)
+                taken()
+                left -= is_stopping()
+            if self._file.waiting_bytes >= _CHUNK_BYTES or time.monotonic() >= flush_s:
+                self._flush()
+                flush_s = time.monotonic() + _FLUSH_S
+
+    def _take(self, frame: Frame) -> None:
+        number, record = self._source.number, bytes(frame.record)
+        log_ns = frame.latched_ns + self._offset_ns
+        if self._expected is not None and number > self._expected:
+            self._miss(number - self._expected, frame.cycle)
+        self._expected = number + 1
+        message = self._forms.frame.encode(number.to_bytes(8, "little") + record)
+        self._file.add(0, frame.cycle, log_ns, message)
+        for index, sample in enumerate(frame.samples.values()):
+            if sample.sequence > self._newest[index]:
+                self._newest[index] = sample.sequence
+                self._take_sample(index, frame.cycle, sample, log_ns)
+        if not self.frames:
+            self._first_cycle = frame.cycle
+        self._last_cycle = frame.cycle
+        self.frames += 1
+
+    def _take_sample(self, index: int, cycle: int, sample: Sample, log_ns: int) -> None:
+        acquired_ns = sample.acquired_ns
+        try:
+            message = self._forms.samples[index].encode(
+                cycle, sample.sequence, ABSENT if acquired_ns is None else acquired_ns, sample.value
+            )
+        except FrameLost:
+            message = None
+        if message is None or not sample.intact:
+            self.recycled[sample.name] += 1
+            return
+        self._file.add(index + 1, sample.sequence, log_ns, *message)
+
+    def _miss(self, count: int, cycle: int) -> None:
+        if not self.missed:
+            self._say(f"too slow: {count} frames before cycle {cycle} are missing")
+        self.missed += count
+
+    def _flush(self) -> None:
+        had_room, self._has_room = self._has_room, self._file.flush()
+        if had_room and not self._has_room:
+            self._say(f"no room for {self._file.path}: frames are lost until there is some")
+        if not had_room and self._has_room:
+            self._say(f"there is room for {self._file.path} again")
+
+    @property
+    def is_whole(self) -> bool:
+        """True if nothing is missing so far."""
+        return not (self.missed or self.recycled or self._file.lost)
+
+    def close(self, end: dict[str, str]) -> str:
+        """Write the rest and the end of the file; what became of it, in a line. end: more facts.
+        Raises RecordingError."""
+        self._flush()
+        topics = self._forms.topics
+        lost = {topics[channel]: n for channel, n in sorted(self._file.lost.items())}
+        self._file.close(
+            records.Metadata(
+                facts.END,
+                {
+                    "state": facts.COMPLETE if self.is_whole else facts.INCOMPLETE,
+                    "frames": str(self._file.counts[0]),
+                    "first_cycle": str(self._first_cycle),
+                    "last_cycle": str(self._last_cycle),
+                    "missed_frames": str(self.missed),
+                    "recycled_samples": json.dumps(self.recycled),
+                    "lost_messages": json.dumps(lost),
+                }
+                | end,
+            )
+        )
+        return self._outcome(lost)
+
+    def _outcome(self, lost: dict[str, int]) -> str:
+        text = f"{self._file.path}: {self._file.counts[0]} frames"
+        if self.is_whole:
+            return text
+        missing = []
+        if self.missed:
+            missing.append(f"{self.missed} frames that the recorder was too slow for")
+        if self.recycled:
+            missing.append(f"samples recycled before they were read: {dict(self.recycled)}")
+        if lost:
+            missing.append(f"messages that there was no room for: {lost}")
+        return f"{text}; {facts.INCOMPLETE}: without {', '.join(missing)}"
+
+
+def _definitions(forms: Forms) -> tuple[list[records.Schema], list[records.Channel]]:
+    """Of all channels, each with a schema of its own."""
+    frame = (channels.FRAME_TYPE, channels.descriptor_set(forms.frame.group))
+    described = [frame, *((form.type_name, form.descriptor) for form in forms.samples)]
+    schemas = [
+        records.Schema(id=number, name=name, encoding="protobuf", data=data)
+        for number, (name, data) in enumerate(described, 1)
+    ]
+    made = [
+        records.Channel(
+            id=number, topic=topic, message_encoding="protobuf", metadata={}, schema_id=number + 1
+        )
+        for number, topic in enumerate(forms.topics)
+    ]
+    return schemas, made
+
+
+def end_of_store(reader: store.Reader, sensors: Sequence[str]) -> dict[str, str]:
+    """The facts that a store has at the end: rights that were granted, and all counters."""
+    return {
+        "realtime": json.dumps(reader.realtime()),
+        "status": json.dumps(reader.status()),
+        "counts": json.dumps(reader.counts()),
+        "statuses": json.dumps(dict(zip(sensors, reader.statuses(), strict=True))),
+        "reasons": json.dumps(reader.reasons()),
+    }
+
+
+def record_store(store_path: str, path: Path, schedule_path: Path, taken_fd: int) -> int:
+    """Record a run from its first frame to its end; the exit code. Raises RecordingError,
+    StoreError, ScheduleError."""
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    follower = StoreFollower(store_path, from_first=True)
+    recorder = Recorder(follower, path, load(schedule_path), _say, first=0)
+    process.say_ready()
+    taken = (lambda: os.eventfd_write(taken_fd, 1)) if taken_fd >= 0 else lambda: None
+    recorder.run(lambda: bool(asked), taken)
+    _say(recorder.close(end_of_store(follower.reader, follower.layout.sensors)))
+    follower.close()
+    return 0 if recorder.is_whole else RecordingError.exit_code
+
+
+def record_robot(endpoint: str, path: Path, seconds: float | None) -> int:
+    """Record a robot that runs, from now on until its end, for so long, or until ^C; the exit code.
+
+    endpoint: as `subscribe` takes it. Raises RecordingError, StoreError, WireError.
+    """
+    refuse(path)
+    asked: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: asked.append(number))
+    until_s = math.inf if seconds is None else time.monotonic() + seconds
+    try:
+        source = subscribe(endpoint)
+    except TimeoutError as error:
+        raise StoreError(str(error)) from error
+    with source:
+        recorder = Recorder(source, path, None, _say)
+        _say(f"{source.layout.robot} by {source.transport}, until it ends or ^C")
+        recorder.run(lambda: bool(asked) or time.monotonic() >= until_s, lambda: None)
+        end = {} if source.store is None else end_of_store(source.store, source.layout.sensors)
+        _say(recorder.close(end))
+    return 0 if recorder.is_whole else RecordingError.exit_code
+
+
+def _say(text: str) -> None:
+    """For a person, on stderr; a reader that left wanted nothing."""
+    with contextlib.suppress(OSError):
+        print(f"recorder: {text}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Entry of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
+    store_path, path, schedule_path, taken_fd = sys.argv[1:5]
+    try:
+        code = record_store(store_path, Path(path), Path(schedule_path), int(taken_fd))
+    except InphaseError as error:
+        print(error, file=sys.stderr)
+        code = error.exit_code
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
