@@ -3,7 +3,7 @@
 Names are imported when they are first used, so that `import inphase` costs next to nothing.
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib import metadata  # imported where it is used: as slow as a quarter of NumPy
+
         return metadata.version("inphase")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)

@@ -9,13 +9,13 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import inphase
 from inphase.core.core import Core
 from inphase.core.lockstep_config import LockStepConfig, NativePolicy
 from inphase.core.world_seam import World, WorldReading
@@ -480,7 +480,7 @@ def sum_up(robot: LockStep) -> dict[str, Any]:
         result["stopped"] = {"cycle": robot.cycles, "reason": "done", "detail": 0}
     result["seed"] = robot.seed
     result["digest"] = robot.digest()
-    result["versions"] = {name: metadata.version(name) for name in ("inphase", "numpy")}
+    result["versions"] = {"inphase": inphase.__version__, "numpy": np.__version__}
     if robot.world is not None:
         result["versions"] |= dict([robot.world.version.split()])
     result["draws"] = robot.draws
