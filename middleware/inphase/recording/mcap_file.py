@@ -34,7 +34,7 @@ _MESSAGE_OPCODE, _CHUNK_OPCODE, _INDEX_OPCODE = (
     int(Opcode.MESSAGE_INDEX),
 )
 _PARTS = 512  # in one call of the kernel
-_END_BYTES = 16384  # of what is written at the end beside the index
+_END_BYTES = 16384  # of metadata that are written at the end
 _INDEX_BYTES = 128  # of a chunk or a piece of metadata in the index, at most; and per channel:
 _INDEX_BYTES_CHANNEL = 10
 
@@ -179,13 +179,14 @@ class McapFile:
         *,
         then: Sequence[Octets],
         counts: Mapping[int, int] | None = None,
+        is_last: bool = False,
     ) -> None:
-        """Append, all of it or nothing. Raises OSError."""
+        """Append, all of it or nothing, where there is room for the end too. Raises OSError."""
         notes = [packed(one) for one in metadata]
         parts = [memoryview(one).cast("B") for one in (*before, *notes, *then)]
         parts = [part for part in parts if part.nbytes]
         size = sum(part.nbytes for part in parts)
-        self._allocate(self._end + size + self._end_bytes(len(notes)))
+        self._allocate(self._end + size + (0 if is_last else self._end_bytes(len(notes))))
         _write_all(self._fd, parts, self._end)
 
         at = self._end + sum(memoryview(one).nbytes for one in before)
@@ -240,7 +241,7 @@ class McapFile:
         assert not self._parts
         notes = [records.Metadata(GAP, self._gap)] if self._gap else []
         try:
-            self._write([], [*notes, end], then=[])
+            self._write([], [*notes, end], then=[], is_last=True)
             tail = self._summary()
             _write_all(self._fd, [memoryview(tail)], self._end)
             os.ftruncate(self._fd, self._end + len(tail))

@@ -119,7 +119,7 @@ class Recorder:
                 taken()
                 left -= is_stopping()
             if self._file.waiting_bytes >= _CHUNK_BYTES or time.monotonic() >= flush_s:
-                self._flush()
+                self.flush()
                 flush_s = time.monotonic() + _FLUSH_S
 
     def _take(self, frame: Frame) -> None:
@@ -157,7 +157,8 @@ class Recorder:
             self._say(f"too slow: {count} frames before cycle {cycle} are missing")
         self.missed += count
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what has gathered; a lack of room is said."""
         had_room, self._has_room = self._has_room, self._file.flush()
         if had_room and not self._has_room:
             self._say(f"no room for {self._file.path}: frames are lost until there is some")
@@ -172,7 +173,7 @@ class Recorder:
     def close(self, end: dict[str, str]) -> str:
         """Write the rest and the end of the file; what became of it, in a line. end: more facts.
         Raises RecordingError."""
-        self._flush()
+        self.flush()
         topics = self._forms.topics
         lost = {topics[channel]: n for channel, n in sorted(self._file.lost.items())}
         self._file.close(

@@ -52,7 +52,7 @@ class Recording:
         self.gaps = [one.metadata for one in self._scan.metadata if one.name == GAP]
         """the losses on a full disk, as texts: topics, and log times"""
         self._frames, *self._samples = map(self._places, self._forms.topics)
-        self._sequences = [self._sequences_of(places) for places in self._samples]
+        self._sequences: dict[int, NDArray[np.int64]] = {}
         self._decoded: dict[tuple[int, int], NDArray[Any]] = {}
 
     def _places(self, topic: str) -> NDArray[np.int64]:
@@ -139,7 +139,10 @@ class Recording:
         key = (sensor, sequence)
         if key in self._decoded:
             return self._decoded[key]
-        sequences = self._sequences[sensor]
+        sequences = self._sequences.get(sensor)
+        if sequences is None:
+            sequences = self._sequences_of(self._samples[sensor])
+            self._sequences[sensor] = sequences
         at = int(np.searchsorted(sequences, sequence))
         name = self.layout.sensors[sensor]
         if at == len(sequences) or sequences[at] != sequence:

@@ -1,0 +1,215 @@
+"""Recorders of a robot that runs: beside it, by its name, over ZeroMQ; killed, and without room."""
+
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from inphase.frames.frame import Frame
+from inphase.recording import facts
+from inphase.recording.recording import Recording
+from peers import BOUND_S, until
+from recorded_runs import Foreign
+from runtimes import Robot
+
+pytestmark = pytest.mark.real
+
+MODULE = "inphase.recording.recorder"
+WHOLE = 0
+IN_PART = 12
+
+
+@pytest.fixture
+def robot() -> Iterator[Robot]:
+    """The emulated arm, with a gateway."""
+    with Robot() as robot:
+        endpoint = f'[gateway]\nendpoint = "ipc://{robot.folder}/frames"\n'
+        robot.write(("[sensor.joints]", f"{endpoint}[sensor.joints]"))
+        yield robot
+
+
+def frames_of(path: Path) -> dict[int, Frame]:
+    """By cycle; what is read of them stays."""
+    with Recording(path) as recording:
+        return {frame.cycle: frame.copy() for frame in recording}
+
+
+def assert_the_same(one: Frame, other: Frame) -> None:
+    """To the bit, samples too."""
+    assert one.record == other.record
+    for name, sample in one.samples.items():
+        if sample.sequence >= 0:
+            assert sample.value.tobytes() == other[name].value.tobytes()
+
+
+def test_a_run_is_recorded_from_its_first_frame_to_its_last(robot: Robot) -> None:
+    path = robot.folder / "run.mcap"
+    with robot.run("--cycles", "400", "--record", str(path)) as run:
+        code, summary = run.end()
+        assert code == WHOLE, run.stderr
+    assert summary["recording"]["state"] == facts.COMPLETE
+    foreign = Foreign(path)
+    numbers = [one.number for one in foreign.of["/frame"]]
+    assert numbers == [*range(len(numbers))]
+    assert len(numbers) == summary["recording"]["frames"] >= 400
+    with Recording(path) as recording:
+        assert recording[0].cycle == 0
+        assert "STOPPED" in recording[-1].flags
+        assert recording.end is not None
+        assert '"granted": ' in recording.end["realtime"]
+
+
+def attach(robot: Robot, endpoint: str, path: Path, *options: str) -> subprocess.Popen[str]:
+    """A recorder that a person starts."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "inphase", "record", endpoint, str(path), *options],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_robot_that_runs_is_recorded_by_its_name_and_over_zeromq(robot: Robot) -> None:
+    path, by_name, by_wire = (robot.folder / f"{name}.mcap" for name in ("run", "name", "wire"))
+    with robot.run("--record", str(path)) as run:
+        run.frame(lambda frame: frame.cycle > 50)
+        recorders = [
+            attach(robot, robot.name, by_name),
+            attach(robot, f"ipc://{robot.folder}/frames", by_wire),
+        ]
+        until(lambda: by_name.exists() and by_wire.exists())
+        begun = run.frame(lambda _: True).cycle
+        run.frame(lambda frame: frame.cycle > begun + 400)
+        recorders[0].send_signal(signal.SIGINT)  # one is stopped, the other sees the robot's end
+        errors = [recorders[0].communicate(timeout=BOUND_S)[1]]
+        run.signal(signal.SIGINT)
+        run.end()
+        errors.append(recorders[1].communicate(timeout=BOUND_S)[1])
+    for recorder, error in zip(recorders, errors, strict=True):
+        assert recorder.returncode in (WHOLE, IN_PART), error
+    whole = frames_of(path)
+    for attached, error in zip((by_name, by_wire), errors, strict=True):
+        with Recording(attached) as recording:
+            cycles = []
+            for frame in recording:
+                assert_the_same(frame, whole[frame.cycle])
+                cycles.append(frame.cycle)
+            missed = sum(frame.lost for frame in recording)
+            assert recording.end is not None
+            assert missed == int(recording.end["missed_frames"])
+            assert (facts.INCOMPLETE in error) == (recording.state == facts.INCOMPLETE)
+        assert len(cycles) > 300
+        Foreign(attached)
+    with Recording(by_wire) as recording:
+        assert "STOPPED" in recording[-1].flags
+
+
+def test_a_recorder_that_is_killed_loses_a_second_at_most_and_the_run_goes_on(
+    robot: Robot,
+) -> None:
+    path, made = robot.folder / "run.mcap", robot.folder / "run.recovered.mcap"
+    with robot.run("--record", str(path)) as run:
+        newest = run.frame(lambda frame: frame.cycle > 600)
+        recorder = run.child(MODULE)
+        recorder.kill()
+        run.frame(lambda frame: frame.cycle > newest.cycle + 200)
+        run.signal(signal.SIGINT)
+        _, summary = run.end()
+        assert "recorder ended: signal 9" in run.stderr
+    assert summary["recording"]["state"] == "CUT"
+    assert summary["stopped"]["reason"] == "signal"
+    with Recording(path) as recording:
+        last = recording[-1]
+        assert last.latched_ns > newest.latched_ns - 1_000_000_000
+        before = [frame.record for frame in recording]
+    done = recover(path)
+    assert done.returncode == 0, done.stderr
+    with Recording(made) as recording:
+        assert [frame.record for frame in recording] == before
+        assert recording.state == facts.INCOMPLETE
+    assert len(Foreign(made).of["/frame"]) == len(before)
+
+
+def recover(path: Path) -> subprocess.CompletedProcess[str]:
+    """As a person does."""
+    return subprocess.run(
+        [sys.executable, "-m", "inphase", "recover", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=False,
+    )
+
+
+def test_a_run_whose_recorder_has_no_room_ends_as_it_would_and_says_so(robot: Robot) -> None:
+    path = robot.folder / "run.mcap"
+    with robot.run("--record", str(path)) as run:
+        run.frame(lambda frame: frame.cycle > 100)
+        recorder = run.child(MODULE)
+        set_room(recorder, path.stat().st_size)
+        until(lambda: "no room for" in run.stderr)
+        full = run.frame(lambda _: True)
+        run.frame(lambda frame: frame.cycle > full.cycle + 100)
+        set_room(recorder, None)
+        until(lambda: "there is room for" in run.stderr)
+        back = run.frame(lambda _: True)
+        run.frame(lambda frame: frame.cycle > back.cycle + 300)
+        run.signal(signal.SIGTERM)
+        code, summary = run.end()
+    assert code == 128 + signal.SIGTERM
+    assert summary["recording"]["state"] == facts.INCOMPLETE
+    foreign = Foreign(path)
+    numbers = [one.number for one in foreign.of["/frame"]]
+    with Recording(path) as recording:
+        assert recording.end is not None
+        lost = sum(int(gap["/frame"]) for gap in recording.gaps)
+        assert lost > 100
+        assert len(numbers) + lost == numbers[-1] + 1
+        assert recording[-1].state == "stopped"
+
+
+def set_room(process: psutil.Process, size: int | None) -> None:
+    """Let no file of a process grow beyond that."""
+    hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)[1]
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
+
+
+def test_an_incomplete_recording_has_an_exit_code_of_its_own(robot: Robot) -> None:
+    path = robot.folder / "run.mcap"
+    with robot.run("--cycles", "1500", "--record", str(path)) as run:
+        run.frame(lambda frame: frame.cycle > 100)
+        recorder = run.child(MODULE)
+        recorder.kill()
+        code, summary = run.end()
+    assert (code, summary["recording"]["state"]) == (IN_PART, "CUT")
+
+
+def test_a_file_that_is_there_stops_a_run_before_anything_moves(robot: Robot) -> None:
+    path = robot.folder / "run.mcap"
+    path.write_text("mine")
+    with robot.run("--cycles", "10", "--record", str(path)) as run:
+        code, _ = run.end()
+        assert code == IN_PART
+        assert "is there already; give another name" in run.stderr
+    assert path.read_text() == "mine"
+
+
+def test_nobody_is_there_to_be_recorded(tmp_path: Path) -> None:
+    done: dict[str, Any] = {}
+    for name, endpoint in (("store", "nobody-is-there"), ("wire", f"ipc://{tmp_path}/none")):
+        done[name] = subprocess.run(
+            [sys.executable, "-m", "inphase", "record", endpoint, str(tmp_path / "x.mcap")],
+            capture_output=True,
+            text=True,
+            timeout=BOUND_S,
+            check=False,
+        )
+        assert done[name].returncode == 5
+    assert "no robot 'nobody-is-there' runs on this host" in done["store"].stderr
+    assert "does the robot run" in done["wire"].stderr
+    assert [*tmp_path.iterdir()] == []
