@@ -1219,6 +1219,13 @@ struct inphase_fault {
 
 /* ---- the core -------------------------------------------------------------------------- */
 
+/* Bursts. The payload of a stream may have all its samples since the last frame beside the newest.
+   Behind the newest values lie, as int64: how many there are, how many more came and are lost, then
+   `burst` acquisitions, receipts and uncertainties; then, per group of channels, `burst` times its
+   float64 values. The oldest is first. Entries without a sample are INPHASE_ABSENT and NaN. One
+   slot of the ring has them all, and its number rises by one per frame. */
+#define INPHASE_MAX_BURST 64
+
 struct inphase_sensor_config {
     uint32_t device;
     uint32_t worker;            /* 1: a worker posts the samples; only `acquire` of the exchange is
@@ -1227,6 +1234,10 @@ struct inphase_sensor_config {
     uint32_t channels;          /* float64 values of a sample that are checked and used */
     const uint32_t *offset;     /* of each in the payload in bytes; NULL: one after the other */
     uint64_t payload;           /* bytes of a sample, a multiple of 8 */
+    uint32_t burst;             /* samples since the last frame at most, in the payload too; 0: only
+                                   the newest. Free-running, and no worker's */
+    uint32_t burst_groups;      /* fields... */
+    const uint32_t *burst_group; /* ...and the channels of each, in their order */
     int64_t trigger_ns;         /* offset in the cycle, before the read deadline */
     int64_t every;              /* triggered in cycles that this divides */
     int64_t latency_cycles;     /* a sample is due so many frames after its trigger; below every */

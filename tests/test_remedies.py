@@ -201,6 +201,7 @@ OF_BAD: dict[str, tuple[Step, ...]] = {
         step("or give latency_cycles = 1", "every = 16", "every = 16\nlatency_cycles = 1"),
     ),
     "age that its own rate exceeds": (step("give 44 or more", "= 40", "= 44"),),
+    "a burst of nothing": (step("1 to 64", "burst = 0", "burst = 4"),),
     "frozen at the first sample": (step("2 or more", "frozen_after = 1", "frozen_after = 2"),),
     "line without a chip": (
         step('such as "/dev/gpiochip0"', "{ line = 17 }", '{ chip = "/dev/gpiochip0", line = 17 }'),
@@ -711,6 +712,16 @@ OF_BARE = {
     "a packet that a pause tears": Row(
         BARE + QUIET.replace("Quiet", "Torn").replace("port", 'home = "process"\nport'),
         (step("give it a size, or a check of its checksum", "quiet:Torn", "quiet:Quiet"),),
+    ),
+    "a burst of what is asked": changed(
+        BARE, "[sensor.joints]", "[sensor.joints]\nburst = 4",
+        step("remove burst", "burst = 4", ""),
+    ),
+    "a burst in a worker": Row(
+        BARE + QUIET.replace("quiet:Quiet", "streamer:Streamer").replace(
+            "port", 'home = "process"\nport'
+        ) + "burst = 4\n",
+        (step('give home = "cycle"', 'home = "process"', 'home = "cycle"'),),
     ),
     "ticks of no length": Row(
         BARE + QUIET.replace("Quiet", "Miscounted"),

@@ -533,6 +533,9 @@ BAD_MORE = {
         "sensor.camera.frozen_after",
         ("got 1", "2 or more"),
     ),
+    "a burst of nothing": Bad(
+        "frozen_after = 5", "burst = 0", "sensor.camera.burst", ("got 0", "1 to 64")
+    ),
     "line without a chip": Bad(
         'chip = "/dev/gpiochip0", ',
         "",

@@ -225,6 +225,9 @@ class SensorSpec:
     """fields that a schedule's per-channel `sign` applies to"""
     joints: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """of a field in `per_joint` that not every joint has: the joint of each of its channels"""
+    burst: int = 0
+    """the schedule's key of this name: all samples of a stream since the last frame, so many at
+    most. The middleware sets it"""
 
     @property
     def interval_ns(self) -> int:

@@ -8,6 +8,7 @@
 
 #include "acquire.h"
 #include "arrival.h"
+#include "burst.h"
 #include "clock.h"
 #include "core.h"
 #include "packet.h"
@@ -228,6 +229,13 @@ static void store_sample(struct inphase_core *core, struct sensor *sensor, struc
         sample->sequence = (int64_t)sensor->posted - 1;
         return;
     }
+    if (sensor->burst.most) {
+        /* one payload for all of a frame: see store_burst */
+        sample->sequence = sensor->next_sequence;
+        if (!burst_add(&sensor->burst, sample))
+            count_add(core->statistics, COUNT_PASSED, 1);
+        return;
+    }
     sample->sequence = sensor->next_sequence++;
     slot_write(ring_slot(core->segment->memory, &core->layout->samples[sensor->index],
                          (uint64_t)sample->sequence),
@@ -370,10 +378,22 @@ static void keep_sample(struct inphase_core *core, struct sensor *sensor, struct
     }
 
     /* any other is the newest one */
-    if (sensor->free_running && sensor->fresh)
+    if (sensor->free_running && sensor->fresh && !sensor->burst.most)
         count_add(core->statistics, COUNT_PASSED, 1);
     copy_sample(&sensor->newest, sample, sensor->channels);
     sensor->fresh = in_time && !sensor->frozen;
+}
+
+void store_burst(struct inphase_core *core, struct sensor *sensor)
+{
+    uint64_t number = (uint64_t)sensor->next_sequence;
+
+    if (!sensor->burst.most || burst_count(&sensor->burst) == 0)
+        return;
+    slot_write(ring_slot(core->segment->memory, &core->layout->samples[sensor->index], number),
+               number, sensor->burst.payload, sensor->payload);
+    sensor->next_sequence++;
+    burst_begin(&sensor->burst);
 }
 
 void accept_sample(struct inphase_core *core, struct sensor *sensor)

@@ -17,6 +17,9 @@ void copy_sample(struct sample *to, const struct sample *from, uint32_t channels
 void forget_trigger(struct sample *sample);
 /* a complete reply to the last trigger, or a sample that names its own */
 void accept_sample(struct inphase_core *core, struct sensor *sensor);
+/* The samples that came since the last frame go into the ring as one, before the frame that names
+   it. Nothing where the sensor gives no bursts, or none came */
+void store_burst(struct inphase_core *core, struct sensor *sensor);
 /* A whole reply that nothing is expected for. Where a refused one is owed, that was something
    else's, and this is it. A reply sent twice says nothing. Any other is one too many: which of them
    belongs to the last trigger is not known. */

@@ -275,6 +275,17 @@ static void look(struct inphase_core *core, struct sensor *sensor)
         ;
 }
 
+/* free-running sensors: the newest sample that is there, or all of them as a burst */
+static void look_at_streams(struct inphase_core *core)
+{
+    for (uint32_t i = 0; i < core->sensors; i++) {
+        if (!core->sensor[i].free_running)
+            continue;
+        look(core, &core->sensor[i]);
+        store_burst(core, &core->sensor[i]);
+    }
+}
+
 /* End the packets behind which the line was silent for long enough. Returns when silence ends the
    next one, or until_ns. A line that babbles has had its reads, and ends none */
 static int64_t end_by_silence(struct inphase_core *core, int64_t now_ns, int64_t until_ns)
@@ -345,10 +356,7 @@ void stage_collect(struct inphase_core *core)
                 take_replies(core, &core->sensor[i]);
     }
 
-    /* free-running sensors: the newest sample that is there */
-    for (uint32_t i = 0; i < core->sensors; i++)
-        if (core->sensor[i].free_running)
-            look(core, &core->sensor[i]);
+    look_at_streams(core);
 
     /* pulses that have been long enough */
     lines_lower(core, false);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "checksum.h"
+#include "burst.h"
 #include "config.h"
 #include "packet.h"
 
@@ -40,6 +41,23 @@ static bool exchange_times_hold(const struct inphase_exchange *exchange)
            exchange->reply_min_ns >= 0 && exchange->reply_min_ns < most_ns;
 }
 
+/* only the cycle thread collects bursts, of a stream whose sample is its channels and no more */
+static bool burst_holds(const struct inphase_sensor_config *sensor)
+{
+    uint64_t channels = 0;
+
+    if (sensor->burst > INPHASE_MAX_BURST || !sensor->free_running || sensor->worker ||
+        sensor->burst_groups > INPHASE_MAX_VALUES ||
+        sensor->payload != burst_bytes(sensor->burst, sensor->channels))
+        return false;
+    for (uint32_t i = 0; i < sensor->burst_groups; i++)
+        channels += sensor->burst_group[i];
+    for (uint32_t c = 0; c < sensor->channels; c++)
+        if (sensor->offset && sensor->offset[c] != 8 * c)
+            return false;
+    return channels == sensor->channels;
+}
+
 static bool sensor_holds(const struct inphase_config *config,
                          const struct inphase_sensor_config *sensor)
 {
@@ -49,6 +67,8 @@ static bool sensor_holds(const struct inphase_config *config,
         sensor->latency_cycles >= sensor->every || !exchange_times_hold(&sensor->exchange) ||
         (sensor->free_running && sensor->exchange.framing.can && sensor->exchange.replies > 1) ||
         (sensor->free_running && !sensor->worker && sensor->exchange.framing.idle_ns))
+        return false;
+    if (sensor->burst && !burst_holds(sensor))
         return false;
     for (uint32_t c = 0; c < sensor->channels; c++)
         if ((sensor->offset ? sensor->offset[c] : 8ULL * c) + sizeof(double) > sensor->payload)

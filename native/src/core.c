@@ -14,6 +14,7 @@
 
 #include "actuator.h"
 #include "checksum.h"
+#include "burst.h"
 #include "clock.h"
 #include "config.h"
 #include "core.h"
@@ -96,7 +97,8 @@ static int make_sensor(struct inphase_core *core, uint32_t index,
     copy_doubles(sensor->low, config->low, config->channels);
     copy_doubles(sensor->high, config->high, config->channels);
     copy_doubles(sensor->rate, config->rate, config->channels);
-    return virtual_time ? twin_make(sensor, config) : 0;
+    rc = burst_make(&sensor->burst, config);
+    return rc == 0 && virtual_time ? twin_make(sensor, config) : rc;
 }
 
 /* its commands and its stop, held in place */
@@ -293,6 +295,8 @@ static void free_parts(struct inphase_core *core)
     free(core->server.command);
     for (uint32_t i = 0; i < core->sensors; i++)
         twin_free(&core->sensor[i]);
+    for (uint32_t i = 0; i < core->sensors; i++)
+        burst_free(&core->sensor[i].burst);
     for (uint32_t i = 0; i < core->actuators; i++)
         plant_free(&core->actuator[i]);
     distribution_free(&core->wake_late);

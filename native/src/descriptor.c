@@ -258,13 +258,13 @@ static ssize_t read_datagram(int fd, uint8_t *bytes, uint32_t room, struct msghd
 }
 
 /* The parser's result. Of a free-running device: the newest good packet that is there; refused ones
-   before or behind it are left out. */
+   before or behind it are left out. Where it gives bursts: the next one. */
 static void take_packets(struct inphase_core *core, struct sensor *sensor, int rc,
                          enum received *got)
 {
     struct inphase_parser *parser = &sensor->parser;
 
-    while (sensor->free_running && rc == 1 && parser->more) {
+    while (sensor->free_running && rc == 1 && parser->more && !sensor->burst.most) {
         double value[INPHASE_MAX_VALUES];
         uint64_t sequence = parser->sequence, clock = parser->clock;
 

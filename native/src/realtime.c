@@ -124,6 +124,10 @@ void realtime_setup(struct inphase_core *core)
         mlock(core->record, core->record_size) < 0 ||
         mlock(core->setpoints.memory, core->setpoints.size) < 0)
         memory_errno = errno;
+    for (uint32_t i = 0; i < core->sensors; i++)
+        if (core->sensor[i].burst.payload &&
+            mlock(core->sensor[i].burst.payload, core->sensor[i].burst.size) < 0)
+            memory_errno = errno;
     if (core->estop_page && mlock(core->estop_page, sizeof *core->estop_page) < 0)
         memory_errno = errno;
     if (core->policy_bell && mlock((void *)core->policy_bell, BELL_BYTES) < 0)

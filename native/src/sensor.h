@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "../inphase.h"
+#include "burst.h"
 #include "packet.h"
 
 struct device;
@@ -79,6 +80,7 @@ struct sensor {
     struct inphase_posted stamps; /* of the last receipt */
     uint64_t posted;             /* a worker's: number of the sample to look at next */
 
+    struct burst burst;          /* all samples since the last frame, where it gives them */
     struct twin *twin;           /* answers in lock step; NULL: a device does */
 };
 

@@ -425,7 +425,8 @@ static void deliver(struct sensor *sensor, struct coming *coming, enum received 
     *got = coming->reason ? RECEIVED_REFUSED : RECEIVED_SAMPLE;
 }
 
-/* a free-running device: the newest of its samples that has arrived */
+/* a free-running device: the newest of its samples that has arrived; the next one where it gives
+   bursts */
 static int receive_latched(struct inphase_core *core, struct sensor *sensor, enum received *got)
 {
     struct twin *twin = sensor->twin;
@@ -438,7 +439,7 @@ static int receive_latched(struct inphase_core *core, struct sensor *sensor, enu
         sensor->device->gone_until_cycle = gone->from_cycle + gone->count;
         return -EIO;
     }
-    for (uint32_t i = 0; i < twin->count; i++) {
+    for (uint32_t i = 0; i < twin->count && !(newest && sensor->burst.most); i++) {
         struct coming *coming = coming_at(twin, i);
 
         if (coming->taken && coming->ready_ns != INPHASE_ABSENT &&
@@ -548,7 +549,7 @@ static int copy_distributions(struct inphase_twin *to, const struct inphase_twin
 
 int twin_make(struct sensor *sensor, const struct inphase_sensor_config *config)
 {
-    bool is_plain = config->payload == sizeof(double) * config->channels;
+    bool is_plain = config->burst || config->payload == sizeof(double) * config->channels;
     struct twin *twin;
     int room, rc;
 

@@ -151,6 +151,8 @@ def _sensor(
     keep.append(places)
     acquire, acquire_ns = sensor.acquire
     exchange = {} if sensor.exchange is None else exchange_fields(sensor.exchange, keep)
+    groups = ffi.new("uint32_t[]", [field.channels for field in sensor.spec.fields])
+    keep.append(groups)
     return {
         "device": sensor.device,
         "worker": sensor.home != "cycle",
@@ -158,6 +160,9 @@ def _sensor(
         "channels": len(offsets),
         "offset": places,
         "payload": sensor.dtype.itemsize,
+        "burst": sensor.spec.burst,
+        "burst_groups": len(groups) if sensor.spec.burst else 0,
+        "burst_group": groups,
         "trigger_ns": sensor.schedule.trigger_ns,
         "every": sensor.schedule.every,
         "latency_cycles": sensor.schedule.latency_cycles,

@@ -310,9 +310,11 @@ class Aligned:
         return result
 
     def _kind(self, field: str) -> str:
-        """How a field is interpolated: linear, slerp or nearest."""
-        dtype = self._layout.dtypes[self._index][field]
-        if dtype.base != _FLOAT64:
+        """How a field is interpolated: linear, slerp or nearest. A burst stays as it came."""
+        sample = self._layout.dtypes[self._index]
+        dtype, names = sample[field], sample.names or ()
+        of_burst = "burst_count" in names and field.endswith("_burst")
+        if dtype.base != _FLOAT64 or of_burst:
             return "nearest"
         turns = self._layout.units[self._index][field] == "quaternion" and dtype.shape[-1:] == (4,)
         return "slerp" if turns else "linear"

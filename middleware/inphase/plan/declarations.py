@@ -1,7 +1,7 @@
 """The declarations of a schedule's drivers, before any device is opened."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from inphase.devices.driver_names import resolve_driver
@@ -105,7 +105,7 @@ def _ask_sensor(schedule: Schedule, declared: Declarations, name: str) -> Iterat
             f"sensor.{name}.device", f"device {device!r} has no sensor; name one that has"
         )
     else:
-        declared.sensors[name] = spec
+        declared.sensors[name] = replace(spec, burst=schedule.sensor[name].burst or 0)
 
 
 def _ask_actuator(schedule: Schedule, declared: Declarations, name: str) -> Iterator[ScheduleFault]:

@@ -6,7 +6,12 @@ from typing import Any
 from inphase.driver import SensorSpec
 from inphase.errors import ScheduleFault
 from inphase.plan import channel_limits, channel_signs
-from inphase.plan.channel_places import CHECKED_MAX, channel_offsets, first_channel, value_fields
+from inphase.plan.channel_places import (
+    CHECKED_MAX,
+    channel_offsets,
+    first_channel,
+    value_fields,
+)
 from inphase.plan.declarations import Declarations
 from inphase.plan.feedback import FeedbackKind, kind_of, unit_of
 from inphase.plan.timing import home_of, is_triggered
@@ -21,7 +26,7 @@ _SETPOINTS_MAX = 65_536  # INPHASE_MAX_PLAN of inphase.h
 
 def check(inspection: Inspection, declared: Declarations) -> None:
     """Apply them to a schedule."""
-    for rule in (_check_home, _check_declaration, _check_trigger, _check_sign):
+    for rule in (_check_home, _check_declaration, _check_burst, _check_trigger, _check_sign):
         for name in inspection.names("sensor"):
             inspection.apply(rule, declared, name)
     for key in ("zero", "range", "rate"):
@@ -102,6 +107,27 @@ def _check_declaration(
             f"device.{sensor.device}.home",
             f"{sensor.device!r} streams packets that silence ends, and the cycle thread looks once "
             f'in a cycle, when the silences are over; give home = "process"',
+        )
+
+
+def _check_burst(schedule: Schedule, declared: Declarations, name: str) -> Iterator[ScheduleFault]:
+    """The cycle thread collects what streams in float64, and nobody else does."""
+    sensor, spec = schedule.sensor[name], declared.sensors[name]
+    device, key = schedule.device[sensor.device], f"sensor.{name}.burst"
+    if sensor.burst is None:
+        return
+    streams = spec.exchange is not None and not spec.exchange.request
+    if not streams or len(channel_offsets(spec)) != sum(f.channels for f in spec.fields):
+        yield schedule.fault(
+            key,
+            f"{sensor.burst} samples are collected of an exchange that streams float64 fields, and "
+            f"{sensor.device!r} is none; remove burst. A simulated run has it with --lockstep",
+        )
+    elif home_of(device, in_cycle=True) != "cycle":
+        yield schedule.fault(
+            f"device.{sensor.device}.home",
+            f"only the cycle thread collects the samples since the last frame, which {key} asks "
+            f'for, got "{device.home}"; give home = "cycle"',
         )
 
 

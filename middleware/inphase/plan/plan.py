@@ -16,6 +16,7 @@ from inphase.frames.record_layout import ACT_FLAGS, FRAME_FLAGS, REASONS, STATES
 from inphase.models.model_binding import Binding
 from inphase.plan import actuator_plan, notes, sensor_plan, timing
 from inphase.plan.actuator_plan import ActuatorPlan
+from inphase.plan.channel_places import all_fields
 from inphase.plan.sensor_plan import SensorPlan, ring_depth
 from inphase.plan.timing import CommandTiming, Home, SampleTiming
 from inphase.plan.validation import Validated, validate
@@ -151,7 +152,7 @@ class Plan:
 def _describe_sensor(sensor: SensorPlan) -> dict[str, object]:
     return {
         "name": sensor.name,
-        "fields": [[f.name, list(f.shape), f.dtype, f.unit] for f in sensor.spec.fields],
+        "fields": [[f.name, list(f.shape), f.dtype, f.unit] for f in all_fields(sensor.spec)],
         "trigger_ns": sensor.schedule.trigger_ns,
         "max_age_ns": sensor.schedule.max_age_ns,
         "home": sensor.home,

@@ -14,6 +14,7 @@ MEANING = {
     "every": "a count of cycles from one trigger to the next, 1 or more",
     "latency_cycles": "a count of cycles from the trigger to the frame, 0 or more, below every",
     "frozen_after": "a count of bit-identical samples, 2 or more",
+    "burst": "a count of samples since the last frame, 1 to 64",
     "accepts": 'a list of statuses such as ["FRESH", "HELD"]',
     "home": '"cycle", "process" or "thread"',
     "max_age_ms": "milliseconds from which a sample counts as MISSING, such as 10",

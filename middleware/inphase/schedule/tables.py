@@ -185,6 +185,8 @@ class Sensor(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A sample is due so many frames after its trigger; below `every`."""
     frozen_after: Annotated[int, Meta(ge=2, le=1_000_000)] | None = None
     """So many bit-identical samples count as FROZEN. Left out: they are never compared."""
+    burst: Annotated[int, Meta(ge=1, le=64)] | None = None
+    """A frame also has all samples since the last one, so many at most. Left out: the newest."""
     sign: list[Literal[1, -1]] | None = None
     """Direction of each channel, 1 or -1, of the fields that the driver has per joint."""
     zero: dict[str, Numbers] = {}
