@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 import inphase
 from inphase.episodes.lockstep import LockStep
 from inphase.frames.record_layout import ABSENT
+from inphase.recording.recording import Recording
 from inphase.schedule import Schedule, load
 from inphase.testing.rig import NAME, Rig, path_for_children
 from inphase_drivers.examples import StreamingImu
 from inphase_drivers.examples.imu import RAD_S
 from peers import BOUND_S
+from recorded_runs import Foreign, keep, record
 from test_contract_examples import ImuPeer
 
 MS = 1_000_000
@@ -113,6 +115,23 @@ def test_a_burst_is_not_interpolated_between_two_frames(tmp_path: Path) -> None:
         value = aligned.value
     assert value["gyro_burst"].tobytes() in bursts
     assert all(value["gyro"].tobytes() != frame["imu"].value["gyro"].tobytes() for frame in frames)
+
+
+def test_a_burst_is_recorded_and_read_back_byte_for_byte(tmp_path: Path) -> None:
+    path = schedule(tmp_path, 4).path
+    record(path, 60, tmp_path / "run.mcap")
+    frames, _ = keep(path, 60)
+    foreign = Foreign(tmp_path / "run.mcap")
+    compared = 0
+    with Recording(tmp_path / "run.mcap") as recording:
+        for ours, theirs in zip(frames, recording, strict=True):
+            if ours["imu"].status == "FRESH":
+                assert ours["imu"].value.tobytes() == theirs["imu"].value.tobytes()
+                gone_through(theirs["imu"].value, 4)
+                compared += 1
+    assert compared > 50
+    (topic,) = (name for name in foreign.of if "imu" in name)
+    assert len(foreign.of[topic]) == compared
 
 
 @pytest.fixture
