@@ -5,6 +5,7 @@ first frame that names it. RECORDING.md is the format's page.
 """
 
 from dataclasses import dataclass
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,8 @@ def _plain(group: Group, places: dict[str, int], size: int) -> np.dtype[Any]:
 class SampleForm:
     """The samples of a sensor as messages: cycle, sequence, acquired_ns and value."""
 
-    _HEAD = np.dtype([("cycle", "<i8"), ("sequence", "<i8"), ("acquired_ns", "<i8")])
+    _HEAD = Struct("<qqq")
+    _HEAD_NAMES = ("cycle", "sequence", "acquired_ns")
 
     def __init__(self, sensor: str, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
@@ -116,8 +118,8 @@ class SampleForm:
             Number("acquired_ns", np.dtype("<i8"), absent=ABSENT),
         )
         group = Group("", self.type_name, (*known, value))
-        head = self._HEAD.itemsize
-        places = {name: int(self._HEAD.fields[name][1]) for name in self._HEAD.names or ()}  # type: ignore[index]
+        head = self._HEAD.size
+        places = {name: 8 * index for index, name in enumerate(self._HEAD_NAMES)}
         places |= {f"value.{name}": head + int(at[1]) for name, at in self.wide.fields.items()}
         self.shape = MessageShape(group, _plain(group, places, head + self.wide.itemsize))
         self.descriptor = descriptor_set(group)
@@ -128,13 +130,13 @@ class SampleForm:
         """A message, in parts."""
         if self.wide != self.dtype:
             value = value.astype(self.wide)
-        head = np.array((cycle, sequence, acquired_ns), self._HEAD)
-        return [self.shape.encode(head.tobytes() + value.tobytes())]
+        head = self._HEAD.pack(cycle, sequence, acquired_ns)
+        return [self.shape.encode(head + value.tobytes())]
 
     def decode(self, message: bytes) -> NDArray[Any]:
         """The sample of a message, shape (). Raises ValueError."""
         plain = self.shape.decode(message)
-        value = np.frombuffer(plain, self.wide, 1, self._HEAD.itemsize)[0]
+        value = np.frombuffer(plain, self.wide, 1, self._HEAD.size)[0]
         return np.asarray(value).astype(self.dtype)
 
 
@@ -197,13 +199,13 @@ class ImageForm:
     def encode(
         self, cycle: int, sequence: int, acquired_ns: int, value: NDArray[Any]
     ) -> list[bytes | memoryview]:
-        """A message, in parts."""
+        """A message, in parts, of which the last is the sample itself."""
         stamp = b""
         if acquired_ns != ABSENT:
             seconds, nanos = divmod(acquired_ns + self._offset_ns, _NS)
             packed = timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos).SerializeToString()
             stamp = tag_of(1, Group("", "", ())) + varint(len(packed)) + packed
-        pixels = value[self._field].copy().reshape(-1).view(np.uint8)
+        pixels = value[self._field].reshape(-1).view(np.uint8)
         return [stamp + self._head, pixels.data]
 
     def decode(self, message: bytes) -> NDArray[Any]:

@@ -25,6 +25,9 @@ MAGIC = b"\x89MCAP0\r\n"
 PROFILE = "inphase"
 GAP = f"{PROFILE}.gap"
 """the metadata that stands where chunks are missing"""
+MESSAGE_HEAD = 31
+"""bytes of a message's record before its data"""
+_GATHERED_BYTES = 2 << 20  # at first
 _MESSAGE = struct.Struct("<BQHIQQ")
 _CHUNK = struct.Struct("<BQQQQIIQ")
 _MESSAGE_INDEX = struct.Struct("<BQHI")
@@ -75,6 +78,8 @@ class McapFile:
         self._end = self._allocated = 0
         self._gap: dict[str, str] = {}
         self._gap_counts: Counter[int] = Counter()
+        self._gathered = memoryview(bytearray(_GATHERED_BYTES))
+        """the chunk that is made; its memory is used again"""
         self._clear()
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -95,26 +100,45 @@ class McapFile:
     # ---- messages ------------------------------------------------------------------------------
 
     def _clear(self) -> None:
-        self._parts: list[Octets] = []
         self._size = 0
         self._indices: dict[int, array.array[int]] = {}
         self._start_ns, self._last_ns = 1 << 64, 0
 
     def add(self, channel: int, sequence: int, log_time: int, *data: Octets) -> None:
-        """A message, in parts that nobody changes any more."""
-        size = sum(memoryview(part).nbytes for part in data)
-        head = _MESSAGE.pack(
-            _MESSAGE_OPCODE, 22 + size, channel, sequence & 0xFFFFFFFF, log_time, log_time
-        )
+        """A message, in parts, which are copied."""
+        size = sum(map(len, data))
+        at, end = self._size, self._size + MESSAGE_HEAD + size
+        if end > len(self._gathered):
+            self._gathered = memoryview(bytearray(self._gathered) + bytearray(end))
         index = self._indices.get(channel)
         if index is None:
             index = self._indices[channel] = array.array("Q")
-        index.extend((log_time, self._size))
-        self._parts.append(head)
-        self._parts.extend(data)
-        self._size += len(head) + size
+        index.extend((log_time, at))
+        _MESSAGE.pack_into(
+            self._gathered,
+            at,
+            _MESSAGE_OPCODE,
+            22 + size,
+            channel,
+            sequence & 0xFFFFFFFF,
+            log_time,
+            log_time,
+        )
+        at += MESSAGE_HEAD
+        for part in data:
+            self._gathered[at : at + len(part)] = part
+            at += len(part)
+        self._size = end
         self._start_ns = min(self._start_ns, log_time)
         self._last_ns = max(self._last_ns, log_time)
+
+    def undo(self, channel: int) -> None:
+        """Take back the message that was added last, which is of that channel."""
+        index = self._indices[channel]
+        self._size = index.pop()
+        index.pop()
+        if not index:
+            del self._indices[channel]
 
     @property
     def waiting_bytes(self) -> int:
@@ -124,7 +148,7 @@ class McapFile:
     def flush(self) -> bool:
         """Write what has gathered, and have it on the disk soon. False: there was no room for it,
         and it is lost."""
-        if not self._parts:
+        if not self._size:
             return True
         counts = Counter({one: len(index) // 2 for one, index in self._indices.items()})
         gap = [records.Metadata(GAP, self._gap)] if self._gap else []
@@ -141,16 +165,14 @@ class McapFile:
         return is_written
 
     def _chunk(self) -> list[Octets]:
-        crc = 0
-        for part in self._parts:
-            crc = zlib.crc32(part, crc)
+        gathered = self._gathered[: self._size]
         head = _CHUNK.pack(
             _CHUNK_OPCODE,
             _CHUNK.size - 9 + self._size,
             self._start_ns,
             self._last_ns,
             self._size,
-            crc,
+            zlib.crc32(gathered),
             0,
             self._size,
         )
@@ -159,7 +181,7 @@ class McapFile:
             + index.tobytes()
             for channel, index in self._indices.items()
         ]
-        return [head, *self._parts, *indices]
+        return [head, gathered, *indices]
 
     def _lose(self, counts: Counter[int], error: OSError) -> None:
         """Count a chunk that was not written, and note what the next one is to say."""
@@ -183,13 +205,12 @@ class McapFile:
     ) -> None:
         """Append, all of it or nothing, where there is room for the end too. Raises OSError."""
         notes = [packed(one) for one in metadata]
-        parts = [memoryview(one).cast("B") for one in (*before, *notes, *then)]
-        parts = [part for part in parts if part.nbytes]
+        parts = [memoryview(one) for one in (*before, *notes, *then) if len(one)]
         size = sum(part.nbytes for part in parts)
         self._allocate(self._end + size + (0 if is_last else self._end_bytes(len(notes))))
         _write_all(self._fd, parts, self._end)
 
-        at = self._end + sum(memoryview(one).nbytes for one in before)
+        at = self._end + sum(map(len, before))
         for one, note in zip(metadata, notes, strict=True):
             self._notes.append(records.MetadataIndex(at, len(note), one.name))
             at += len(note)
@@ -238,7 +259,7 @@ class McapFile:
     def close(self, end: records.Metadata) -> None:
         """After a last `flush`: write `end` and the index. Raises RecordingError where the disk
         refuses: what was written before is there, without an index."""
-        assert not self._parts
+        assert not self._size
         notes = [records.Metadata(GAP, self._gap)] if self._gap else []
         try:
             self._write([], [*notes, end], then=[], is_last=True)

@@ -17,10 +17,8 @@ from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
 from numpy.typing import NDArray
 
-from inphase.recording.mcap_file import MAGIC
+from inphase.recording.mcap_file import MAGIC, MESSAGE_HEAD
 
-MESSAGE_HEAD = 31
-"""bytes of a message's record before its data"""
 _HEAD = struct.Struct("<BQ")
 _CHUNK = struct.Struct("<QQQI")
 _MESSAGE_FIELDS = 22

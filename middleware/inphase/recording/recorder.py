@@ -25,9 +25,8 @@ from mcap import records
 
 from inphase.errors import InphaseError, RecordingError, StoreError
 from inphase.frames import store
-from inphase.frames.frame import Frame, FrameLost, Sample
+from inphase.frames.frame import Frame, FrameLost
 from inphase.frames.layout import Layout
-from inphase.frames.record_layout import ABSENT
 from inphase.frames.store_follower import StoreFollower
 from inphase.frames.subscription import subscribe
 from inphase.host import process
@@ -40,6 +39,7 @@ from inphase.schedule import Schedule, load
 _WAIT_S = 0.05
 _FLUSH_S = 0.5  # what is older than a second is to be on the disk
 _CHUNK_BYTES = 1 << 20
+_OF_ROW = ("sequence", "acquired_ns")
 
 
 class FrameSource(Protocol):
@@ -85,6 +85,7 @@ class Recorder:
         self._offset_ns = int(time.time_ns() if offset_ns is None else offset_ns)
         self._forms = Forms.of(self._layout, self._offset_ns)
         self._newest = [-1] * len(self._layout.sensors)
+        self._looked_at = self._layout.record.only(("cycle", "latched_ns"), _OF_ROW)
         self._expected = first
         self.frames = 0
         """that were taken"""
@@ -124,33 +125,38 @@ class Recorder:
 
     def _take(self, frame: Frame) -> None:
         number, record = self._source.number, bytes(frame.record)
-        log_ns = frame.latched_ns + self._offset_ns
+        cycle, latched_ns, *rows = self._looked_at.unpack_from(record)
+        log_ns = latched_ns + self._offset_ns
         if self._expected is not None and number > self._expected:
-            self._miss(number - self._expected, frame.cycle)
+            self._miss(number - self._expected, cycle)
         self._expected = number + 1
         message = self._forms.frame.encode(number.to_bytes(8, "little") + record)
-        self._file.add(0, frame.cycle, log_ns, message)
-        for index, sample in enumerate(frame.samples.values()):
-            if sample.sequence > self._newest[index]:
-                self._newest[index] = sample.sequence
-                self._take_sample(index, frame.cycle, sample, log_ns)
+        self._file.add(0, cycle, log_ns, message)
+        for index, newest in enumerate(self._newest):
+            if rows[2 * index] > newest:
+                self._newest[index] = rows[2 * index]
+                self._take_sample(index, rows[2 * index : 2 * index + 2], frame, cycle, log_ns)
         if not self.frames:
-            self._first_cycle = frame.cycle
-        self._last_cycle = frame.cycle
+            self._first_cycle = cycle
+        self._last_cycle = cycle
         self.frames += 1
 
-    def _take_sample(self, index: int, cycle: int, sample: Sample, log_ns: int) -> None:
-        acquired_ns = sample.acquired_ns
+    def _take_sample(
+        self, index: int, row: Sequence[int], frame: Frame, cycle: int, log_ns: int
+    ) -> None:
+        """row: the values of _OF_ROW."""
+        sequence, acquired_ns = row
+        payloads = frame.payloads
         try:
-            message = self._forms.samples[index].encode(
-                cycle, sample.sequence, ABSENT if acquired_ns is None else acquired_ns, sample.value
-            )
+            value = payloads.view(index, sequence)
         except FrameLost:
-            message = None
-        if message is None or not sample.intact:
-            self.recycled[sample.name] += 1
+            self.recycled[self._layout.sensors[index]] += 1
             return
-        self._file.add(index + 1, sample.sequence, log_ns, *message)
+        message = self._forms.samples[index].encode(cycle, sequence, acquired_ns, value)
+        self._file.add(index + 1, sequence, log_ns, *message)
+        if not payloads.intact(index, sequence):
+            self._file.undo(index + 1)
+            self.recycled[self._layout.sensors[index]] += 1
 
     def _miss(self, count: int, cycle: int) -> None:
         if not self.missed:

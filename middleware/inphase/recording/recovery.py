@@ -13,8 +13,8 @@ from mcap import records
 
 from inphase.errors import RecordingError
 from inphase.recording import facts
-from inphase.recording.mcap_file import McapFile
-from inphase.recording.mcap_scan import MESSAGE_HEAD, FileScan, scan
+from inphase.recording.mcap_file import MESSAGE_HEAD, McapFile
+from inphase.recording.mcap_scan import FileScan, scan
 
 _HEAD = struct.Struct("<QHIQ")
 _CHUNK_BYTES = 1 << 20
