@@ -54,7 +54,9 @@ WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_mod
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
 
-test: .venv/installed lint docs native-test walk fuzz-smoke world-test
+# what needs no core of its own goes two at a time; the Python tests share the cores by themselves
+test: .venv/installed
+	$(MAKE) --no-print-directory --jobs 2 lint docs walk fuzz-smoke world-test
 	$(BIN)/python -m pytest --numprocesses auto -m "not real"
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m real || $(again)
 
