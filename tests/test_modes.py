@@ -182,8 +182,13 @@ def test_a_joint_that_is_at_rest_by_its_velocity_is_stopped(
         robot.run(300)
         frames = ends(robot)
     assert frames[-1].state == "stopped"
-    slow = [np.max(np.abs(f["joints"].value["velocity"])) <= 0.1 for f in frames]
-    assert all(slow[-51:]) and len(frames) - slow.index(True) <= 53, "0.1 s of samples, not more"
+    end = frames[-1].command["arm"].applied
+    still = [
+        np.max(np.abs(f["joints"].value["velocity"])) <= 0.1
+        and np.array_equal(f.command["arm"].applied, end)
+        for f in frames
+    ]
+    assert all(still[-51:]) and len(frames) - still.index(True) <= 53, "0.1 s of samples, not more"
 
 
 # ---- effort ----------------------------------------------------------------------------------
