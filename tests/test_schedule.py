@@ -741,6 +741,7 @@ def test_each_kind_of_error_has_its_exit_code() -> None:
         "RuntimeFault": 6,
         "WireError": 9,
         "WorldError": 10,
+        "RecordingError": 12,
     }
     assert issubclass(RuntimeFault, InphaseError)
 

@@ -64,8 +64,18 @@ def robot(tmp_path: Path) -> Iterator[LockStep]:
         yield robot
 
 
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a summary says of a run's recording."""
+    folder = tmp_path_factory.mktemp("recorded")
+    described = inphase.load(demo_schedule(folder))
+    return dict(lockstep.run(described, 10, record=folder / "run.mcap")["recording"])
+
+
 @pytest.fixture
-def whole(robot: LockStep, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def whole(
+    recording: dict[str, Any], robot: LockStep, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
     """A summary that has all that one can have: a worker, a clock and a sandbox, too."""
 
     def zero(kind: str, **fields: int) -> dict[str, int]:
@@ -78,7 +88,7 @@ def whole(robot: LockStep, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(store, "inference", lambda _: zero("inphase_quantiles"))
     mailbox: Any = object()
     made = summary.make(robot.plan, robot.follower.reader, [], mailbox=mailbox)
-    return lockstep.sum_up(robot) | made
+    return lockstep.sum_up(robot) | made | {"recording": recording}
 
 
 def test_the_page_has_every_key_that_a_run_prints(whole: dict[str, Any]) -> None:
