@@ -15,6 +15,7 @@ from mcap.writer import CompressionType, Writer
 import inphase
 from inphase.errors import RecordingError
 from inphase.recording import facts, mcap_scan
+from inphase.recording.chunk import ChunkBuilder
 from inphase.recording.mcap_file import McapFile
 from inphase.recording.recording import Recording
 from inphase.recording.recovery import recover
@@ -33,14 +34,14 @@ def small(path: Path, chunks: int = 3, messages: int = 4) -> list[bytes]:
     ]
     start = [records.Metadata(facts.RUN, {"format": "1"})]
     file = McapFile(path, "test", schemas, channels, start)
-    written = []
+    written, gathered = [], ChunkBuilder()
     for chunk in range(chunks):
         for i in range(messages):
             number = chunk * messages + i
             data = bytes([number + 1]) * (5 + number) + b"\0" * (number % 3)
             written.append(data)
-            file.add(number % 2, number, 1000 + number, data)
-        assert file.flush()
+            gathered.add(number % 2, number, 1000 + number, data)
+        assert file.write(gathered.take())
     file.close(records.Metadata(facts.END, {"state": facts.COMPLETE}))
     return written
 

@@ -213,3 +213,48 @@ def test_nobody_is_there_to_be_recorded(tmp_path: Path) -> None:
     assert "no robot 'nobody-is-there' runs on this host" in done["store"].stderr
     assert "does the robot run" in done["wire"].stderr
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_mark_by_a_signal_saves_what_was_before_it_in_files_of_a_bounded_length(
+    robot: Robot,
+) -> None:
+    path = robot.folder / "run.mcap"
+    with robot.run() as run:
+        run.frame(lambda frame: frame.cycle > 50)
+        recorder = attach(robot, robot.name, path, "--around", "1", "--split-seconds", "0.6")
+        until(lambda: catches(recorder.pid, signal.SIGUSR1))
+        begun = run.frame(lambda _: True).cycle
+        run.frame(lambda frame: frame.cycle > begun + 300)
+        assert not path.exists()
+        marked = run.frame(lambda _: True)
+        recorder.send_signal(signal.SIGUSR1)
+        until(path.exists)
+        until(lambda: len([*robot.folder.glob("run*.mcap")]) > 2)
+        run.signal(signal.SIGINT)
+        run.end()
+        error = recorder.communicate(timeout=BOUND_S)[1]
+    assert recorder.returncode in (WHOLE, IN_PART), error
+    frames = [frame for part in parts(robot.folder) for frame in frames_of(part).values()]
+    stamps = [frame.latched_ns for frame in frames]
+    assert stamps == sorted(stamps)
+    assert stamps[0] < marked.latched_ns < stamps[-1]
+    if recorder.returncode == WHOLE:
+        numbers = [n for part in parts(robot.folder) for n in numbers_of(part)]
+        assert numbers == [*range(numbers[0], numbers[0] + len(numbers))]
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal."""
+    line = Path(f"/proc/{pid}/status").read_text().partition("SigCgt:")[2].split()[0]
+    return bool(int(line, 16) >> (number - 1) & 1)
+
+
+def parts(folder: Path) -> list[Path]:
+    """In the order in which they were written."""
+    return sorted(folder.glob("run*.mcap"), key=lambda path: (len(path.name), path.name))
+
+
+def numbers_of(path: Path) -> list[int]:
+    """Of the frames in a file."""
+    with Recording(path) as recording:
+        return [int(number) for number in recording.frames()["number"]]

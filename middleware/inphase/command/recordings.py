@@ -5,23 +5,46 @@ from pathlib import Path
 
 import click
 
+_SECONDS = click.FloatRange(min=0, min_open=True)
+
 
 @click.command()
 @click.argument("robot")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="stop after so long")
-def record(*, robot: str, file: Path, seconds: float | None) -> None:
+@click.option("--seconds", type=_SECONDS, help="stop after so long")
+@click.option("--split-mb", type=click.IntRange(min=1), help="go on in another file from this size")
+@click.option("--split-seconds", type=_SECONDS, help="go on in another file after so long")
+@click.option(
+    "--around",
+    type=_SECONDS,
+    help="write only so many seconds before and after an emergency stop, a latch or SIGUSR1",
+)
+def record(
+    *,
+    robot: str,
+    file: Path,
+    seconds: float | None,
+    split_mb: int | None,
+    split_seconds: float | None,
+    around: float | None,
+) -> None:
     """Record a robot that runs into FILE, an MCAP, until it ends or ^C.
 
     ROBOT is its name, or an endpoint (ipc://, tcp://). `inphase run --record` misses no frame of a
-    run's start.
+    run's start. Further files have .2, .3 and so on before the ending.
     """
     from inphase.recording.recorder_process import refuse
 
     refuse(file)
     from inphase.recording.recorder import record_robot
+    from inphase.recording.recording_files import RecorderOptions
 
-    sys.exit(record_robot(robot, file, seconds))
+    options = RecorderOptions(
+        split_bytes=None if split_mb is None else split_mb * 1_000_000,
+        split_ns=None if split_seconds is None else round(split_seconds * 1e9),
+        around_ns=None if around is None else round(around * 1e9),
+    )
+    sys.exit(record_robot(robot, file, seconds, options))
 
 
 @click.command()

@@ -22,9 +22,9 @@ from inphase.schedule import Schedule
 
 FORMAT = 1
 """of a recording; another number is another meaning of the same bytes"""
-RUN, DESCRIPTION, SCHEDULE, RECORDER, LEGEND, CHANNELS, END = (
+RUN, DESCRIPTION, SCHEDULE, RECORDER, LEGEND, CHANNELS, PART, END = (
     f"{PROFILE}.{name}"
-    for name in ("run", "description", "schedule", "recorder", "legend", "channels", "end")
+    for name in ("run", "description", "schedule", "recorder", "legend", "channels", "part", "end")
 )
 COMPLETE, INCOMPLETE = "COMPLETE", "INCOMPLETE"
 _PACKAGES = ("inphase", "numpy", "mujoco", "onnxruntime", "torch", "mcap", "protobuf")

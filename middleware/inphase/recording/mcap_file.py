@@ -1,17 +1,16 @@
 """Writing an MCAP file that is whole at every end: killed, or on a full disk.
 
-Messages gather in memory into a chunk, which is written at once. Before that, room for the chunk
-and for the end of the file is allocated. Where there is none, the chunk is dropped and counted, the
-file stays as it was, and the next chunk says what is missing before it. Nothing is compressed.
+A chunk is written at once. Before that, room for it and for the end of the file is allocated. Where
+there is none, the chunk is dropped and counted, the file stays as it was, and the next chunk says
+what is missing before it. Nothing is compressed.
 """
 
-import array
 import os
 import struct
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mcap import records
@@ -19,23 +18,12 @@ from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
 
 from inphase.errors import RecordingError
+from inphase.recording.chunk import Chunk, Octets
 
-Octets = bytes | memoryview
 MAGIC = b"\x89MCAP0\r\n"
 PROFILE = "inphase"
 GAP = f"{PROFILE}.gap"
 """the metadata that stands where chunks are missing"""
-MESSAGE_HEAD = 31
-"""bytes of a message's record before its data"""
-_GATHERED_BYTES = 2 << 20  # at first
-_MESSAGE = struct.Struct("<BQHIQQ")
-_CHUNK = struct.Struct("<BQQQQIIQ")
-_MESSAGE_INDEX = struct.Struct("<BQHI")
-_MESSAGE_OPCODE, _CHUNK_OPCODE, _INDEX_OPCODE = (
-    int(Opcode.MESSAGE),
-    int(Opcode.CHUNK),
-    int(Opcode.MESSAGE_INDEX),
-)
 _PARTS = 512  # in one call of the kernel
 _END_BYTES = 16384  # of metadata that are written at the end
 _INDEX_BYTES = 128  # of a chunk or a piece of metadata in the index, at most; and per channel:
@@ -78,9 +66,6 @@ class McapFile:
         self._end = self._allocated = 0
         self._gap: dict[str, str] = {}
         self._gap_counts: Counter[int] = Counter()
-        self._gathered = memoryview(bytearray(_GATHERED_BYTES))
-        """the chunk that is made; its memory is used again"""
-        self._clear()
         try:
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except FileExistsError:
@@ -97,100 +82,35 @@ class McapFile:
             path.unlink()
             raise RecordingError(f"{path}: no room for its start: {error.strerror}") from error
 
-    # ---- messages ------------------------------------------------------------------------------
-
-    def _clear(self) -> None:
-        self._size = 0
-        self._indices: dict[int, array.array[int]] = {}
-        self._start_ns, self._last_ns = 1 << 64, 0
-
-    def add(self, channel: int, sequence: int, log_time: int, *data: Octets) -> None:
-        """A message, in parts, which are copied."""
-        size = sum(map(len, data))
-        at, end = self._size, self._size + MESSAGE_HEAD + size
-        if end > len(self._gathered):
-            self._gathered = memoryview(bytearray(self._gathered) + bytearray(end))
-        index = self._indices.get(channel)
-        if index is None:
-            index = self._indices[channel] = array.array("Q")
-        index.extend((log_time, at))
-        _MESSAGE.pack_into(
-            self._gathered,
-            at,
-            _MESSAGE_OPCODE,
-            22 + size,
-            channel,
-            sequence & 0xFFFFFFFF,
-            log_time,
-            log_time,
-        )
-        at += MESSAGE_HEAD
-        for part in data:
-            self._gathered[at : at + len(part)] = part
-            at += len(part)
-        self._size = end
-        self._start_ns = min(self._start_ns, log_time)
-        self._last_ns = max(self._last_ns, log_time)
-
-    def undo(self, channel: int) -> None:
-        """Take back the message that was added last, which is of that channel."""
-        index = self._indices[channel]
-        self._size = index.pop()
-        index.pop()
-        if not index:
-            del self._indices[channel]
+    # ---- chunks --------------------------------------------------------------------------------
 
     @property
-    def waiting_bytes(self) -> int:
-        """Of the messages that gather for the next chunk."""
-        return self._size
+    def size(self) -> int:
+        """Bytes so far, without the end."""
+        return self._end
 
-    def flush(self) -> bool:
-        """Write what has gathered, and have it on the disk soon. False: there was no room for it,
-        and it is lost."""
-        if not self._size:
-            return True
-        counts = Counter({one: len(index) // 2 for one, index in self._indices.items()})
+    def write(self, chunk: Chunk) -> bool:
+        """Append it, and have it on the disk soon. False: there was no room for it, and it is
+        lost."""
         gap = [records.Metadata(GAP, self._gap)] if self._gap else []
         try:
-            self._write([], gap, then=self._chunk(), counts=counts)
+            self._write([], gap, chunk=chunk)
         except OSError as error:
-            self._lose(counts, error)
+            self._lose(chunk, error)
         else:
             self._gap.clear()
             self._gap_counts.clear()
-        is_written = not self._gap
-        self._clear()
         self._sync.ask()
-        return is_written
+        return not self._gap
 
-    def _chunk(self) -> list[Octets]:
-        gathered = self._gathered[: self._size]
-        head = _CHUNK.pack(
-            _CHUNK_OPCODE,
-            _CHUNK.size - 9 + self._size,
-            self._start_ns,
-            self._last_ns,
-            self._size,
-            zlib.crc32(gathered),
-            0,
-            self._size,
-        )
-        indices = [
-            _MESSAGE_INDEX.pack(_INDEX_OPCODE, 6 + 8 * len(index), channel, 8 * len(index))
-            + index.tobytes()
-            for channel, index in self._indices.items()
-        ]
-        return [head, gathered, *indices]
-
-    def _lose(self, counts: Counter[int], error: OSError) -> None:
+    def _lose(self, chunk: Chunk, error: OSError) -> None:
         """Count a chunk that was not written, and note what the next one is to say."""
-        self.lost += counts
-        self._gap_counts += counts
+        self.lost += chunk.counts
+        self._gap_counts += chunk.counts
         topics = {one.id: one.topic for one in self._channels}
         self._gap |= {topics[one]: str(n) for one, n in sorted(self._gap_counts.items())}
-        self._gap.setdefault("first_log_time", str(self._start_ns))
-        self._gap |= {"last_log_time": str(self._last_ns), "why": error.strerror or str(error)}
+        self._gap.setdefault("first_log_time", str(chunk.start_ns))
+        self._gap |= {"last_log_time": str(chunk.last_ns), "why": error.strerror or str(error)}
 
     # ---- the disk ------------------------------------------------------------------------------
 
@@ -199,13 +119,14 @@ class McapFile:
         before: Sequence[Octets],
         metadata: Sequence[records.Metadata],
         *,
-        then: Sequence[Octets],
-        counts: Mapping[int, int] | None = None,
+        then: Sequence[Octets] = (),
+        chunk: Chunk | None = None,
         is_last: bool = False,
     ) -> None:
         """Append, all of it or nothing, where there is room for the end too. Raises OSError."""
         notes = [packed(one) for one in metadata]
-        parts = [memoryview(one) for one in (*before, *notes, *then) if len(one)]
+        after = then if chunk is None else chunk.parts
+        parts = [memoryview(one) for one in (*before, *notes, *after) if len(one)]
         size = sum(part.nbytes for part in parts)
         self._allocate(self._end + size + (0 if is_last else self._end_bytes(len(notes))))
         _write_all(self._fd, parts, self._end)
@@ -214,9 +135,9 @@ class McapFile:
         for one, note in zip(metadata, notes, strict=True):
             self._notes.append(records.MetadataIndex(at, len(note), one.name))
             at += len(note)
-        if counts is not None:
-            self._index_chunk(at)
-            self.counts += Counter(counts)
+        if chunk is not None:
+            self._index(chunk, at)
+            self.counts += chunk.counts
         self._end += size
 
     def _allocate(self, end: int) -> None:
@@ -234,35 +155,33 @@ class McapFile:
             + entries * (_INDEX_BYTES + _INDEX_BYTES_CHANNEL * len(self._channels))
         )
 
-    def _index_chunk(self, at: int) -> None:
-        length = _CHUNK.size + self._size
-        offsets, next_index = {}, at + length
-        for channel, index in self._indices.items():
+    def _index(self, chunk: Chunk, at: int) -> None:
+        offsets, next_index = {}, at + chunk.length
+        for channel, index in chunk.indices.items():
             offsets[channel] = next_index
-            next_index += _MESSAGE_INDEX.size + 8 * len(index)
+            next_index += len(index)
         self._chunks.append(
             records.ChunkIndex(
-                chunk_length=length,
+                chunk_length=chunk.length,
                 chunk_start_offset=at,
                 compression="",
-                compressed_size=self._size,
-                message_end_time=self._last_ns,
-                message_index_length=next_index - at - length,
+                compressed_size=len(chunk.messages),
+                message_end_time=chunk.last_ns,
+                message_index_length=next_index - at - chunk.length,
                 message_index_offsets=offsets,
-                message_start_time=self._start_ns,
-                uncompressed_size=self._size,
+                message_start_time=chunk.start_ns,
+                uncompressed_size=len(chunk.messages),
             )
         )
 
     # ---- the end -------------------------------------------------------------------------------
 
     def close(self, end: records.Metadata) -> None:
-        """After a last `flush`: write `end` and the index. Raises RecordingError where the disk
+        """Write `end` and the index. Raises RecordingError where the disk
         refuses: what was written before is there, without an index."""
-        assert not self._size
         notes = [records.Metadata(GAP, self._gap)] if self._gap else []
         try:
-            self._write([], [*notes, end], then=[], is_last=True)
+            self._write([], [*notes, end], is_last=True)
             tail = self._summary()
             _write_all(self._fd, [memoryview(tail)], self._end)
             os.ftruncate(self._fd, self._end + len(tail))

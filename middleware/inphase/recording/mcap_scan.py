@@ -17,7 +17,8 @@ from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
 from numpy.typing import NDArray
 
-from inphase.recording.mcap_file import MAGIC, MESSAGE_HEAD
+from inphase.recording.chunk import MESSAGE_HEAD
+from inphase.recording.mcap_file import MAGIC
 
 _HEAD = struct.Struct("<BQ")
 _CHUNK = struct.Struct("<QQQI")

@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -27,19 +26,23 @@ from inphase.errors import InphaseError, RecordingError, StoreError
 from inphase.frames import store
 from inphase.frames.frame import Frame, FrameLost
 from inphase.frames.layout import Layout
+from inphase.frames.record_layout import FRAME_FLAGS
 from inphase.frames.store_follower import StoreFollower
 from inphase.frames.subscription import subscribe
 from inphase.host import process
 from inphase.recording import channels, facts
 from inphase.recording.channels import Forms
-from inphase.recording.mcap_file import McapFile
+from inphase.recording.chunk import ChunkBuilder
 from inphase.recording.recorder_process import refuse
+from inphase.recording.recording_files import Head, RecorderOptions, RecordingFiles, Shortfall
 from inphase.schedule import Schedule, load
 
 _WAIT_S = 0.05
 _FLUSH_S = 0.5  # what is older than a second is to be on the disk
 _CHUNK_BYTES = 1 << 20
+_OF_HEADER = ("cycle", "latched_ns", "flags")
 _OF_ROW = ("sequence", "acquired_ns")
+_FAULTS = sum(1 << FRAME_FLAGS.index(name) for name in ("LATCHED", "ESTOP"))
 
 
 class FrameSource(Protocol):
@@ -64,7 +67,8 @@ class FrameSource(Protocol):
 class Recorder:
     """Writes the frames of a source to a file, from the next one on; `run`, then `close`.
 
-    path: of the file, which is made. Raises RecordingError.
+    first: number of the frame that is to be the first; None: whichever comes. path: of the file,
+    which is made. Further ones have `.2`, `.3` and so on before the ending. Raises RecordingError.
     """
 
     def __init__(
@@ -75,8 +79,8 @@ class Recorder:
         say: Callable[[str], None],
         *,
         first: int | None = None,
+        options: RecorderOptions | None = None,
     ) -> None:
-        """first: number of the frame that is to be the first; None: whichever comes."""
         self._source = source
         self._layout = source.layout
         self._say = say
@@ -84,20 +88,16 @@ class Recorder:
         # virtual time has none: its start is now
         self._offset_ns = int(time.time_ns() if offset_ns is None else offset_ns)
         self._forms = Forms.of(self._layout, self._offset_ns)
-        self._newest = [-1] * len(self._layout.sensors)
-        self._looked_at = self._layout.record.only(("cycle", "latched_ns"), _OF_ROW)
-        self._expected = first
-        self.frames = 0
-        """that were taken"""
-        self.missed = 0
-        """frames that the recorder was too slow for"""
-        self.recycled: Counter[str] = Counter()
-        """samples likewise, by sensor"""
-        self._first_cycle = self._last_cycle = -1
-        self._has_room = True
         described = facts.of_run(source.description, self._forms, self._offset_ns, schedule)
         library = f"inphase {metadata.version('inphase')}"
-        self._file = McapFile(path, library, *_definitions(self._forms), described)
+        head = Head(library, *_definitions(self._forms), described)
+        self._looked_at = self._layout.record.only(_OF_HEADER, _OF_ROW)
+        self._newest = [-1] * len(self._layout.sensors)
+        self._expected = first
+        self._gathered = ChunkBuilder()
+        self._shortfall = Shortfall()
+        """of what has gathered"""
+        self._files = RecordingFiles(path, head, say, options or RecorderOptions())
 
     def run(self, is_stopping: Callable[[], bool], taken: Callable[[], None]) -> None:
         """Record until the robot's end; once it is stopping, what the source still holds. taken: is
@@ -119,98 +119,72 @@ class Recorder:
                 self._take(frame)
                 taken()
                 left -= is_stopping()
-            if self._file.waiting_bytes >= _CHUNK_BYTES or time.monotonic() >= flush_s:
+            if self._gathered.size >= _CHUNK_BYTES or time.monotonic() >= flush_s:
                 self.flush()
                 flush_s = time.monotonic() + _FLUSH_S
 
+    def mark(self) -> None:
+        """A person wants what lies around now. Callable from a signal handler."""
+        self._files.mark()
+
     def _take(self, frame: Frame) -> None:
         number, record = self._source.number, bytes(frame.record)
-        cycle, latched_ns, *rows = self._looked_at.unpack_from(record)
+        cycle, latched_ns, flags, *rows = self._looked_at.unpack_from(record)
         log_ns = latched_ns + self._offset_ns
         if self._expected is not None and number > self._expected:
             self._miss(number - self._expected, cycle)
         self._expected = number + 1
         message = self._forms.frame.encode(number.to_bytes(8, "little") + record)
-        self._file.add(0, cycle, log_ns, message)
+        self._gathered.add(0, cycle, log_ns, message)
         for index, newest in enumerate(self._newest):
             if rows[2 * index] > newest:
                 self._newest[index] = rows[2 * index]
                 self._take_sample(index, rows[2 * index : 2 * index + 2], frame, cycle, log_ns)
-        if not self.frames:
-            self._first_cycle = cycle
-        self._last_cycle = cycle
-        self.frames += 1
+        if flags & _FAULTS:
+            self._files.mark()
 
     def _take_sample(
         self, index: int, row: Sequence[int], frame: Frame, cycle: int, log_ns: int
     ) -> None:
         """row: the values of _OF_ROW."""
         sequence, acquired_ns = row
-        payloads = frame.payloads
+        payloads, name = frame.payloads, self._layout.sensors[index]
         try:
             value = payloads.view(index, sequence)
         except FrameLost:
-            self.recycled[self._layout.sensors[index]] += 1
+            self._shortfall.recycled[name] += 1
             return
         message = self._forms.samples[index].encode(cycle, sequence, acquired_ns, value)
-        self._file.add(index + 1, sequence, log_ns, *message)
+        self._gathered.add(index + 1, sequence, log_ns, *message)
         if not payloads.intact(index, sequence):
-            self._file.undo(index + 1)
-            self.recycled[self._layout.sensors[index]] += 1
+            self._gathered.undo(index + 1)
+            self._shortfall.recycled[name] += 1
 
     def _miss(self, count: int, cycle: int) -> None:
-        if not self.missed:
+        if not self._files.shortfall and not self._shortfall:
             self._say(f"too slow: {count} frames before cycle {cycle} are missing")
-        self.missed += count
+        self._shortfall.missed += count
 
     def flush(self) -> None:
-        """Write what has gathered; a lack of room is said."""
-        had_room, self._has_room = self._has_room, self._file.flush()
-        if had_room and not self._has_room:
-            self._say(f"no room for {self._file.path}: frames are lost until there is some")
-        if not had_room and self._has_room:
-            self._say(f"there is room for {self._file.path} again")
+        """Write what has gathered, or keep it until it is wanted; a lack of room is said."""
+        chunk = self._gathered.take()
+        if chunk is None:
+            return
+        shortfall, self._shortfall = self._shortfall, Shortfall()
+        if self._files.take(chunk, shortfall):
+            # another file is to have the samples that its first frames name
+            self._newest = [-1] * len(self._newest)
 
     @property
     def is_whole(self) -> bool:
         """True if nothing is missing so far."""
-        return not (self.missed or self.recycled or self._file.lost)
+        return not (self._files.shortfall or self._shortfall)
 
     def close(self, end: dict[str, str]) -> str:
         """Write the rest and the end of the file; what became of it, in a line. end: more facts.
         Raises RecordingError."""
         self.flush()
-        topics = self._forms.topics
-        lost = {topics[channel]: n for channel, n in sorted(self._file.lost.items())}
-        self._file.close(
-            records.Metadata(
-                facts.END,
-                {
-                    "state": facts.COMPLETE if self.is_whole else facts.INCOMPLETE,
-                    "frames": str(self._file.counts[0]),
-                    "first_cycle": str(self._first_cycle),
-                    "last_cycle": str(self._last_cycle),
-                    "missed_frames": str(self.missed),
-                    "recycled_samples": json.dumps(self.recycled),
-                    "lost_messages": json.dumps(lost),
-                }
-                | end,
-            )
-        )
-        return self._outcome(lost)
-
-    def _outcome(self, lost: dict[str, int]) -> str:
-        text = f"{self._file.path}: {self._file.counts[0]} frames"
-        if self.is_whole:
-            return text
-        missing = []
-        if self.missed:
-            missing.append(f"{self.missed} frames that the recorder was too slow for")
-        if self.recycled:
-            missing.append(f"samples recycled before they were read: {dict(self.recycled)}")
-        if lost:
-            missing.append(f"messages that there was no room for: {lost}")
-        return f"{text}; {facts.INCOMPLETE}: without {', '.join(missing)}"
+        return self._files.close(end)
 
 
 def _definitions(forms: Forms) -> tuple[list[records.Schema], list[records.Channel]]:
@@ -256,8 +230,9 @@ def record_store(store_path: str, path: Path, schedule_path: Path, taken_fd: int
     return 0 if recorder.is_whole else RecordingError.exit_code
 
 
-def record_robot(endpoint: str, path: Path, seconds: float | None) -> int:
+def record_robot(endpoint: str, path: Path, seconds: float | None, options: RecorderOptions) -> int:
     """Record a robot that runs, from now on until its end, for so long, or until ^C; the exit code.
+    SIGUSR1 is a mark.
 
     endpoint: as `subscribe` takes it. Raises RecordingError, StoreError, WireError.
     """
@@ -271,7 +246,8 @@ def record_robot(endpoint: str, path: Path, seconds: float | None) -> int:
     except TimeoutError as error:
         raise StoreError(str(error)) from error
     with source:
-        recorder = Recorder(source, path, None, _say)
+        recorder = Recorder(source, path, None, _say, options=options)
+        signal.signal(signal.SIGUSR1, lambda *_: recorder.mark())
         _say(f"{source.layout.robot} by {source.transport}, until it ends or ^C")
         recorder.run(lambda: bool(asked) or time.monotonic() >= until_s, lambda: None)
         end = {} if source.store is None else end_of_store(source.store, source.layout.sensors)

@@ -17,7 +17,8 @@ from inphase.frames.frame import Frame, FrameLost
 from inphase.frames.layout import Layout
 from inphase.recording import facts
 from inphase.recording.channels import Forms, ImageForm
-from inphase.recording.mcap_file import GAP, MESSAGE_HEAD, PROFILE
+from inphase.recording.chunk import MESSAGE_HEAD
+from inphase.recording.mcap_file import GAP, PROFILE
 from inphase.recording.mcap_scan import FileScan, scan
 from inphase.recording.message_shape import MessageShape
 

@@ -13,7 +13,8 @@ from mcap import records
 
 from inphase.errors import RecordingError
 from inphase.recording import facts
-from inphase.recording.mcap_file import MESSAGE_HEAD, McapFile
+from inphase.recording.chunk import MESSAGE_HEAD, ChunkBuilder
+from inphase.recording.mcap_file import McapFile
 from inphase.recording.mcap_scan import FileScan, scan
 
 _HEAD = struct.Struct("<QHIQ")
@@ -111,17 +112,19 @@ def _copy(
     """All messages, in the order of the file. Raises RecordingError where there is no room."""
     places = [found.places(channel) for channel in known]
     order = np.sort(np.concatenate(places)) if places else np.zeros(0, np.int64)
+    chunk = ChunkBuilder()
     for at in order.tolist():
         size, channel, sequence, log_time = _HEAD.unpack_from(memory, at + 1)
         data = memory[at + MESSAGE_HEAD : at + 9 + size]
-        file.add(channel, sequence, log_time, data)
-        if file.waiting_bytes >= _CHUNK_BYTES:
-            _flush(file)
-    _flush(file)
+        chunk.add(channel, sequence, log_time, data)
+        if chunk.size >= _CHUNK_BYTES:
+            _flush(chunk, file)
+    _flush(chunk, file)
 
 
-def _flush(file: McapFile) -> None:
-    if not file.flush():
+def _flush(gathered: ChunkBuilder, file: McapFile) -> None:
+    chunk = gathered.take()
+    if chunk is not None and not file.write(chunk):
         raise RecordingError(f"no room for {file.path}; nothing was kept of it")
 
 

@@ -1,0 +1,220 @@
+"""The files of a recorder: one after the other, without a gap, or only around what was wanted."""
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from mcap import records
+
+from inphase.errors import RecordingError
+from inphase.recording import facts
+from inphase.recording.chunk import Chunk
+from inphase.recording.mcap_file import McapFile
+
+
+@dataclass(frozen=True)
+class RecorderOptions:
+    """The files that a recorder makes."""
+
+    split_bytes: int | None = None
+    """from this size on a file is followed by the next"""
+    split_ns: int | None = None
+    """likewise, from this time on"""
+    around_ns: int | None = None
+    """only what lies so near to an emergency stop, a latch or a mark is written; None: all"""
+
+
+@dataclass
+class Shortfall:
+    """Frames and samples that never reached the recorder, and messages that had no room."""
+
+    missed: int = 0
+    """frames"""
+    recycled: Counter[str] = field(default_factory=Counter)
+    """samples, by sensor"""
+    lost: Counter[str] = field(default_factory=Counter)
+    """messages, by topic"""
+
+    def add(self, other: "Shortfall") -> None:
+        """Take in those of a chunk, or of a file."""
+        self.missed += other.missed
+        self.recycled += other.recycled
+        self.lost += other.lost
+
+    def __bool__(self) -> bool:
+        return bool(self.missed or self.recycled or self.lost)
+
+    def __str__(self) -> str:
+        found = []
+        if self.missed:
+            found.append(f"{self.missed} frames that the recorder was too slow for")
+        if self.recycled:
+            found.append(f"samples recycled before they were read: {dict(self.recycled)}")
+        if self.lost:
+            found.append(f"messages that there was no room for: {dict(self.lost)}")
+        return ", ".join(found)
+
+
+class Head(NamedTuple):
+    """The start of each file."""
+
+    library: str
+    schemas: Sequence[records.Schema]
+    channels: Sequence[records.Channel]
+    metadata: Sequence[records.Metadata]
+
+
+class RecordingFiles:
+    """Takes chunks in order. Thread: one at a time.
+
+    path: of the first file, which is made; with `around_ns` once there is something to be in it.
+    Raises RecordingError.
+    """
+
+    def __init__(
+        self, path: Path, head: Head, say: Callable[[str], None], options: RecorderOptions
+    ) -> None:
+        self._path = path
+        self._head = head
+        self._say = say
+        self._options = options
+        self.shortfall = Shortfall()
+        """of all files so far"""
+        self._of_file = Shortfall()
+        self._number = 0
+        self._has_room = True
+        self._told = ""
+        self._is_marked = False
+        self._wanted_until_ns = 0
+        self._before: deque[tuple[Chunk, Shortfall]] = deque()
+        self._frames = 0
+        self._started_ns = 0
+        self._file: McapFile | None = None
+        if options.around_ns is None:
+            self._file = self._open()
+
+    def _open(self) -> McapFile:
+        """The next file. Raises RecordingError."""
+        number = self._number + 1
+        path = self._path
+        if number > 1:
+            path = path.with_suffix(f".{number}{path.suffix}")
+        part = records.Metadata(facts.PART, {"number": str(number), "first": self._path.name})
+        head = self._head
+        file = McapFile(path, head.library, head.schemas, head.channels, [*head.metadata, part])
+        self._number = number
+        self._started_ns = 0
+        self._of_file = Shortfall()
+        return file
+
+    def mark(self) -> None:
+        """The frames around now are wanted. Callable from a signal handler."""
+        self._is_marked = True
+
+    def take(self, chunk: Chunk, shortfall: Shortfall) -> bool:
+        """Write a chunk, or keep it until it is wanted. True: a file ended with it."""
+        around_ns = self._options.around_ns
+        if around_ns is None:
+            self._write(chunk, shortfall)
+            return self._split()
+        if self._is_marked:
+            self._is_marked = False
+            self._wanted_until_ns = chunk.last_ns + around_ns
+        if chunk.start_ns <= self._wanted_until_ns and self._begin():
+            self._write(chunk, shortfall)
+            return self._split()
+        ended = self._file is not None
+        self._end_file({})
+        self._keep(chunk, shortfall, around_ns)
+        return ended
+
+    def _begin(self) -> bool:
+        """Have a file, with what was kept; False: there is no room for one."""
+        if self._file is None:
+            try:
+                self._file = self._open()
+            except RecordingError as error:
+                self._tell(error)
+                return False
+            while self._before:
+                self._write(*self._before.popleft())
+        return True
+
+    def _tell(self, error: RecordingError) -> None:
+        """Once, however often it is tried."""
+        if self._told != str(error):
+            self._told = str(error)
+            self._say(self._told)
+
+    def _keep(self, chunk: Chunk, shortfall: Shortfall, around_ns: int) -> None:
+        self._before.append((replace(chunk, messages=bytes(chunk.messages)), shortfall))
+        while self._before[0][0].last_ns < chunk.last_ns - around_ns:
+            self._before.popleft()
+
+    def _write(self, chunk: Chunk, shortfall: Shortfall) -> None:
+        assert self._file is not None
+        had_room, self._has_room = self._has_room, self._file.write(chunk)
+        self._started_ns = self._started_ns or chunk.start_ns
+        lost = Counter() if self._has_room else self._topics(chunk.counts)
+        for part in (self._of_file, self.shortfall):
+            part.add(shortfall)
+            part.lost += lost
+        if had_room and not self._has_room:
+            self._say(f"no room for {self._file.path}: frames are lost until there is some")
+        if not had_room and self._has_room:
+            self._say(f"there is room for {self._file.path} again")
+        self._last_ns = chunk.last_ns
+
+    def _topics(self, counts: Counter[int]) -> Counter[str]:
+        topics = {channel.id: channel.topic for channel in self._head.channels}
+        return Counter({topics[channel]: count for channel, count in sorted(counts.items())})
+
+    def _split(self) -> bool:
+        """Go on in the next file, if it is time; in this one where there is no room for it."""
+        assert self._file is not None
+        options, age_ns = self._options, self._last_ns - self._started_ns
+        is_large = options.split_bytes is not None and self._file.size >= options.split_bytes
+        is_old = options.split_ns is not None and age_ns >= options.split_ns
+        if not (is_large or is_old):
+            return False
+        before, shortfall = self._file, self._of_file
+        try:
+            following = self._open()
+        except RecordingError as error:
+            self._tell(error)
+            return False
+        self._close(before, shortfall, {"next": following.path.name})
+        self._file = following
+        return True
+
+    def _end_file(self, end: dict[str, str]) -> None:
+        if self._file is not None:
+            self._close(self._file, self._of_file, end)
+            self._file = None
+
+    def _close(self, file: McapFile, shortfall: Shortfall, end: dict[str, str]) -> None:
+        """Raises RecordingError."""
+        found = {
+            "state": facts.INCOMPLETE if shortfall else facts.COMPLETE,
+            "frames": str(file.counts[0]),
+            "missed_frames": str(shortfall.missed),
+            "recycled_samples": json.dumps(shortfall.recycled),
+            "lost_messages": json.dumps(shortfall.lost),
+        }
+        file.close(records.Metadata(facts.END, found | end))
+        self._frames += file.counts[0]
+
+    def close(self, end: dict[str, str]) -> str:
+        """Write the end of the last file; the outcome, in a line. end: more facts. Raises
+        RecordingError."""
+        self._end_file(end)
+        if not self._number:
+            return f"{self._path}: nothing was wanted, and nothing is written"
+        files = "" if self._number == 1 else f" in {self._number} files"
+        text = f"{self._path}: {self._frames} frames{files}"
+        if not self.shortfall:
+            return text
+        return f"{text}; {facts.INCOMPLETE}: without {self.shortfall}"

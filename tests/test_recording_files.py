@@ -1,0 +1,146 @@
+"""Recordings in several files: split without a gap, or only around what was wanted."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from inphase import load
+from inphase.episodes.lockstep import LockStep
+from inphase.frames.frame import Frame
+from inphase.frames.store_follower import StoreFollower
+from inphase.recording import facts
+from inphase.recording.recorder import Recorder
+from inphase.recording.recording import Recording
+from inphase.recording.recording_files import RecorderOptions
+from recorded_runs import DEMO, ODD, Foreign, keep
+
+STEP = 16
+
+
+def record(
+    schedule: Path,
+    cycles: int,
+    path: Path,
+    options: RecorderOptions,
+    at: Callable[[int, LockStep, Recorder], None] = lambda *_: None,
+) -> tuple[str, list[str]]:
+    """Record a run in lock step, in small chunks; what the recorder said. at: is called before each
+    step, with the cycle."""
+    said: list[str] = []
+    with LockStep(load(schedule), seed=1) as robot:
+        follower = StoreFollower(robot.core.segment.path)
+        recorder = Recorder(follower, path, None, said.append, first=0, options=options)
+        for cycle in range(0, cycles, STEP):
+            at(cycle, robot, recorder)
+            robot.run(STEP)
+            recorder.run(lambda: True, lambda: None)
+            recorder.flush()
+        outcome = recorder.close({})
+        follower.close()
+        return outcome, said
+
+
+def parts(folder: Path) -> list[Path]:
+    """In the order in which they were written."""
+    return sorted(folder.glob("run*.mcap"), key=lambda path: (len(path.name), path.name))
+
+
+def numbers_of(path: Path) -> list[int]:
+    """Of the frames in a file, by a foreign reader."""
+    return [one.number for one in Foreign(path).of["/frame"]]
+
+
+def test_files_that_are_split_have_every_frame_once(tmp_path: Path) -> None:
+    for name, options in (
+        ("size", RecorderOptions(split_bytes=60_000)),
+        ("time", RecorderOptions(split_ns=100_000_000)),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        outcome, said = record(DEMO, 640, folder / "run.mcap", options)
+        found = parts(folder)
+        assert len(found) > 4
+        assert outcome == f"{folder / 'run.mcap'}: 640 frames in {len(found)} files"
+        assert said == []
+        numbers = [number for path in found for number in numbers_of(path)]
+        assert numbers == [*range(640)]
+        for path, following in zip(found, [*found[1:], None], strict=True):
+            with Recording(path) as recording:
+                assert recording.end is not None
+                assert recording.state == facts.COMPLETE
+                assert recording.end.get("next") == (following and following.name)
+
+
+def test_each_file_has_the_samples_that_its_frames_name(tmp_path: Path) -> None:
+    schedule = tmp_path / "odd.toml"
+    schedule.write_text(ODD)
+    record(schedule, 320, tmp_path / "run.mcap", RecorderOptions(split_ns=200_000_000))
+    frames, _ = keep(schedule, 320)
+    found = parts(tmp_path)
+    assert len(found) > 4
+    cameras = 0
+    for path in found:
+        with Recording(path) as recording:
+            for frame in recording:
+                cameras += assert_samples(frame, frames[frame.cycle])
+    assert cameras > 300  # most of them HELD, and some from the file before
+
+
+def assert_samples(frame: Frame, kept: Frame) -> int:
+    """All of them; 1 if the camera's is there."""
+    for name, sample in kept.samples.items():
+        if sample.sequence >= 0:
+            for field in sample.value.dtype.names or ():
+                np.testing.assert_array_equal(frame[name][field], sample[field])
+    return int(kept["camera"].sequence >= 0)
+
+
+def test_only_what_lies_around_a_mark_is_written(tmp_path: Path) -> None:
+    def mark(cycle: int, _: LockStep, recorder: Recorder) -> None:
+        if cycle in (320, 960):
+            recorder.mark()
+
+    options = RecorderOptions(around_ns=100_000_000)  # 50 cycles
+    outcome, _ = record(DEMO, 1280, tmp_path / "run.mcap", options, mark)
+    found = parts(tmp_path)
+    assert [path.name for path in found] == ["run.mcap", "run.2.mcap"]
+    assert "in 2 files" in outcome
+    for path, marked in zip(found, (320, 960), strict=True):
+        numbers = numbers_of(path)
+        assert numbers == [*range(numbers[0], numbers[-1] + 1)]
+        # whole chunks: what is wanted, and at most a chunk more on either side
+        assert marked - 50 - 2 * STEP < numbers[0] <= marked - 50 + STEP
+        assert marked + 50 <= numbers[-1] <= marked + 50 + 3 * STEP
+
+
+def test_an_emergency_stop_saves_what_lies_around_it(tmp_path: Path) -> None:
+    def stop(cycle: int, robot: LockStep, _: Recorder) -> None:
+        if cycle == 640:
+            robot.core.estop()
+
+    options = RecorderOptions(around_ns=100_000_000)
+    record(DEMO, 960, tmp_path / "run.mcap", options, stop)
+    (path,) = parts(tmp_path)
+    with Recording(path) as recording:
+        flags = {frame.cycle: frame.flags for frame in recording}
+    first = min(cycle for cycle, names in flags.items() if "ESTOP" in names)
+    assert min(flags) <= first - 50
+    assert max(flags) == 959  # it holds to the end
+
+
+def test_a_run_in_which_nothing_was_wanted_leaves_no_file(tmp_path: Path) -> None:
+    options = RecorderOptions(around_ns=100_000_000)
+    outcome, _ = record(DEMO, 320, tmp_path / "run.mcap", options)
+    assert outcome.endswith("nothing was wanted, and nothing is written")
+    assert parts(tmp_path) == []
+
+
+def test_a_file_that_cannot_be_followed_goes_on(tmp_path: Path) -> None:
+    tmp_path.joinpath("run.2.mcap").write_text("mine")
+    options = RecorderOptions(split_ns=100_000_000)
+    outcome, said = record(DEMO, 640, tmp_path / "run.mcap", options)
+    assert outcome.endswith("640 frames")
+    assert len(said) == 1 and "run.2.mcap is there already" in said[0]
+    assert numbers_of(tmp_path / "run.mcap") == [*range(640)]
+    assert tmp_path.joinpath("run.2.mcap").read_text() == "mine"
