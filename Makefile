@@ -11,6 +11,7 @@
 # make bare-test: both commands on bare Debian systems, by a user and by root (tests/bare/README.md)
 # make first-hour: counts what a person types on a bare system, up to three goals (tests/bare/README.md)
 # make models-test: new schedules for models of other people's packages (tests/other_models/README.md)
+# make readers-test: recordings in readers of other people (tests/other_readers/README.md)
 # make wheel: the package for an index, in dist; auditwheel names the systems that it runs on
 # make bench: the figures of benches/README.md, beside their yardsticks; wants a quiet machine
 PYTHON ?= python3
@@ -49,7 +50,7 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_model.py tests/test_randomisation.py
 
 .PHONY: demo test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
-    bare-test first-hour models-test wheel bench clean always
+    bare-test first-hour models-test readers-test wheel bench clean always
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
@@ -176,6 +177,18 @@ build/models/installed: pyproject.toml $(NATIVE) $(PACKAGE)
 	@test -x build/models/bin/python || $(PYTHON) -m venv build/models
 	$(call pip_install,build/models/bin/python,'.[sim$(comma)gym]')
 	$(call pip_install,build/models/bin/python,--no-deps robosuite gymnasium-robotics dm_control)
+	@touch $@
+
+readers-test: .venv/installed build/readers/installed
+	$(BIN)/python tests/other_readers/run.py
+
+# readers in Python and in JavaScript; theirs alone
+build/readers/installed: tests/other_readers/read.mjs
+	@echo "Set-up of build/readers: fetches 250 MB of other people's readers."
+	@test -x build/readers/bin/python || $(PYTHON) -m venv build/readers
+	$(call pip_install,build/readers/bin/python,'rerun-sdk>=0.41' 'pymcap-cli>=0.34')
+	cp tests/other_readers/read.mjs build/readers
+	cd build/readers && npm install --silent --no-audit @mcap/core@2 @mcap/nodejs@1
 	@touch $@
 
 wheel: .venv/installed
