@@ -1,5 +1,6 @@
 """All samples of a stream since the last frame: in lock step, of a device, and on the wire."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,37 @@ def test_what_does_not_fit_is_counted_and_the_newest_are_kept(tmp_path: Path) ->
     for frame in frames[2:]:
         assert gone_through(frame["imu"].value, 1) == (1, 1)
         assert frame["imu"].value["burst_acquired_ns"][0] == frame["imu"].acquired_ns
+
+
+@pytest.mark.parametrize(("most", "kept"), [(16, 16), (64, 20)])
+def test_a_slow_cycle_has_every_sample_or_counts_it(tmp_path: Path, most: int, kept: int) -> None:
+    path = schedule(tmp_path, most).path
+    path.write_text(path.read_text().replace("= 500", "= 50"))
+    acquired = []
+    with LockStep(load(path), digest=False) as robot:
+        frames = [robot.step().copy() for _ in range(20)]
+    for frame in frames[2:]:
+        value = frame["imu"].value
+        assert gone_through(value, most) == (kept, 20 - kept)
+        acquired.append(value["burst_acquired_ns"][:kept])
+    assert all(set(np.diff(stamps)) == {MS} for stamps in acquired)
+    gaps = {after[0] - before[-1] for before, after in itertools.pairwise(acquired)}
+    assert gaps == {(21 - kept) * MS}, "between two bursts is what they count as lost"
+
+
+@pytest.mark.parametrize("fault", ["silent", "gone"])
+def test_what_a_device_took_while_it_was_away_is_in_no_burst(tmp_path: Path, fault: str) -> None:
+    with LockStep(schedule(tmp_path, 8), digest=False) as robot:
+        robot.core.fault(fault, 0, 20, 10)
+        frames = [robot.step().copy() for _ in range(40)]
+    back = next(
+        frame for frame in frames[20:] if frame["imu"].sequence > frames[19]["imu"].sequence
+    )
+    assert back.cycle in range(30, 32)
+    count, lost = gone_through(back["imu"].value, 8)
+    assert lost == 0 and count <= 2
+    oldest = back["imu"].value["burst_acquired_ns"][0]
+    assert oldest >= back.due_ns - 3 * MS
 
 
 def test_a_burst_changes_nothing_of_the_newest_sample(tmp_path: Path) -> None:

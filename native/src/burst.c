@@ -95,6 +95,11 @@ static void drop_oldest(struct burst *burst)
     numbers[LOST]++;
 }
 
+void burst_lose(struct burst *burst)
+{
+    numbers_of(burst)[LOST]++;
+}
+
 bool burst_add(struct burst *burst, const struct sample *sample)
 {
     int64_t *numbers = numbers_of(burst), *stamps = numbers + STAMPS;

@@ -28,5 +28,7 @@ uint64_t burst_bytes(uint32_t most, uint32_t channels);
 void burst_begin(struct burst *burst);
 /* One more. Where there are too many the oldest is left out, and counted. false: one was */
 bool burst_add(struct burst *burst, const struct sample *sample);
+/* a sample that came and is not kept */
+void burst_lose(struct burst *burst);
 /* samples in it */
 int64_t burst_count(const struct burst *burst);

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "burst.h"
 #include "core.h"
 #include "device.h"
 #include "guard.h"
@@ -62,6 +63,12 @@ static void start_over(struct inphase_core *core, struct device *device)
         sensor->device_sequence_known = false;
         sensor->clock_known = false;
         sensor->recovering = device->was_lost ? sensor->recover : 0;
+
+        /* what a simulated stream took while it was away never comes */
+        if (device->was_lost && sensor->free_running && sensor->twin)
+            sensor->twin->count = 0;
+        if (sensor->burst.most)
+            burst_begin(&sensor->burst);
     }
 }
 

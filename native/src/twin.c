@@ -10,10 +10,12 @@
 #include <string.h>
 
 #include "actuator.h"
+#include "burst.h"
 #include "core.h"
 #include "device.h"
 #include "draw.h"
 #include "sensor.h"
+#include "statistics.h"
 #include "twin.h"
 #include "world.h"
 
@@ -246,13 +248,18 @@ static bool is_dropped(const struct inphase_core *core, const struct sensor *sen
            inphase_draw(core->seed, key, sensor->index, INPHASE_DRAW_DROPOUT) < dropout;
 }
 
-/* the next sample of a free-running device; the oldest that nobody took makes room */
+/* The next sample of a free-running device; the oldest that nobody took makes room. It had come,
+   since the queue holds more than can be under way: a burst counts it */
 static void begin_free(struct inphase_core *core, struct sensor *sensor)
 {
     struct twin *twin = sensor->twin;
     struct coming *coming;
 
     if (twin->count == twin->room) {
+        if (sensor->burst.most && coming_at(twin, 0)->ready_ns != INPHASE_ABSENT) {
+            burst_lose(&sensor->burst);
+            count_add(core->statistics, COUNT_PASSED, 1);
+        }
         twin->first = (twin->first + 1) % twin->room;
         twin->count--;
     }
@@ -432,6 +439,8 @@ static int receive_latched(struct inphase_core *core, struct sensor *sensor, enu
     struct twin *twin = sensor->twin;
     const struct inphase_fault *gone =
         fault_at(core, INPHASE_FAULT_GONE, sensor->index, core->cycle);
+    bool is_silent = fault_at(core, INPHASE_FAULT_SILENT, sensor->index, core->cycle) != NULL;
+    bool one_by_one = sensor->burst.most && !is_silent;
     struct coming *newest = NULL;
     uint32_t past = 0;
 
@@ -439,7 +448,7 @@ static int receive_latched(struct inphase_core *core, struct sensor *sensor, enu
         sensor->device->gone_until_cycle = gone->from_cycle + gone->count;
         return -EIO;
     }
-    for (uint32_t i = 0; i < twin->count && !(newest && sensor->burst.most); i++) {
+    for (uint32_t i = 0; i < twin->count && !(newest && one_by_one); i++) {
         struct coming *coming = coming_at(twin, i);
 
         if (coming->taken && coming->ready_ns != INPHASE_ABSENT &&
@@ -450,7 +459,9 @@ static int receive_latched(struct inphase_core *core, struct sensor *sensor, enu
     }
     twin->first = (twin->first + past) % twin->room;
     twin->count -= past;
-    if (!newest || fault_at(core, INPHASE_FAULT_SILENT, sensor->index, core->cycle))
+    if (is_silent && sensor->burst.most)
+        burst_begin(&sensor->burst);
+    if (!newest || is_silent)
         return 0;
     newest->cycle = core->cycle;
     if (twin->shown && fault_at(core, INPHASE_FAULT_FROZEN, sensor->index, core->cycle)) {
@@ -516,8 +527,9 @@ const struct device_ops twin_ops = {
 
 /* ---- making them ------------------------------------------------------------------------- */
 
-/* samples of a free-running device that can be under way at once; -EINVAL: too many */
-static int room_for(const struct inphase_twin *spec, bool free_running)
+/* samples of a free-running device that can be under way at once, and those of a burst; -EINVAL:
+   too many */
+static int room_for(const struct inphase_twin *spec, bool free_running, uint32_t burst)
 {
     double latest = spec->latency.knots ? spec->latency.value[spec->latency.knots - 1]
                                         : (double)spec->latency_ns;
@@ -529,7 +541,7 @@ static int room_for(const struct inphase_twin *spec, bool free_running)
         return -EINVAL;
     if (spec->jitter.knots)
         latest += spec->jitter.value[spec->jitter.knots - 1];
-    room = latest / (double)spec->period_ns + 4;
+    room = latest / (double)spec->period_ns + 4 + burst;
     return room > QUEUE_MAX ? -EINVAL : (int)room;
 }
 
@@ -568,7 +580,7 @@ int twin_make(struct sensor *sensor, const struct inphase_sensor_config *config)
     rc = copy_distributions(&twin->spec, &config->twin);
     if (rc < 0)
         return rc;
-    room = room_for(&twin->spec, config->free_running);
+    room = room_for(&twin->spec, config->free_running, config->burst);
     if (room < 0)
         return room;
     if (config->channels)
