@@ -22,6 +22,7 @@ include_patterns = [
     "tests/vm/README.md",
     "tests/bare/README.md",
     "tests/other_models/README.md",
+    "tests/other_readers/README.md",
 ]
 exclude_patterns = [".*", "build", "dist", "**/templates"]
 

@@ -1620,6 +1620,25 @@ int inphase_video_next(inphase_video *video, int64_t timeout_ns, struct inphase_
 /* Give the held buffer back, after its image was copied. */
 int inphase_video_release(inphase_video *video);
 
+/* ---- players ---------------------------------------------------------------------------- */
+
+/* A store that no core writes: a recorded robot's frames, played to readers as they are. */
+typedef struct inphase_player inphase_player;
+/* Make one, as a core's store before its first cycle. Of config count the payloads and depths of
+   the sensors, the channels of the actuators, frame_depth, epoch and description; virtual_time is
+   1. -EINVAL: it breaks a bound. -ENOMEM. Thread: one at a time. Ends with inphase_player_close. */
+int inphase_player_open(inphase_player **out, const struct inphase_config *config);
+void inphase_player_close(inphase_player *player);
+/* Its segment, to be handed out as a core's; it stays the player's. */
+inphase_segment *inphase_player_segment(inphase_player *player);
+/* Put sample number `sequence` of a sensor into its ring, before the first frame that names it.
+   -EINVAL: there is no such sensor or number. */
+int inphase_player_sample(inphase_player *player, uint32_t sensor, int64_t sequence,
+                          const void *payload);
+/* Publish a frame's record of `size` bytes, and wake all readers. -EINVAL: the record has another
+   size. */
+int inphase_player_frame(inphase_player *player, const void *record, uint64_t size);
+
 /* ---- for whoever needs a clock and a process rule -------------------------------------- */
 
 int64_t inphase_now(void);

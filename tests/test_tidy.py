@@ -28,6 +28,7 @@ LEVEL = {
     "world": 7,
     "recording": 7,
     "runtime": 8,
+    "replay": 9,
     "episodes": 9,  # and the service's here
     "testing": 10,
     "command": 10,
@@ -69,6 +70,7 @@ SEES_C = {
     "inphase.devices.packets",
     "inphase.devices.video",
     "inphase.frames.message",
+    "inphase.frames.played_store",
     "inphase.frames.store",
     "inphase.host.process",
     "inphase.policy.command_buffer",

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from inphase.command import recordings
+from inphase.command.recorded import files, replaying
 from inphase.errors import InphaseError, ScheduleError
 from inphase.host.standard_streams import open_standard_streams, tell_unwritten
 
@@ -392,8 +392,9 @@ def explain(words: tuple[str, ...], as_json: bool) -> None:
     screen().print(explaining.render(found) if words else explaining.render_list())
 
 
-cli.add_command(recordings.record)
-cli.add_command(recordings.recover)
+cli.add_command(files.record)
+cli.add_command(files.recover)
+cli.add_command(replaying.replay)
 
 
 @cli.group()

@@ -317,6 +317,10 @@ EXIT_CODES = {
         "something is missing in the recording, or it could not be made",
         "the recorder's lines name it: a file that is there, a full disk, a busy machine",
     ),
+    "13": Meaning(
+        "the policy's commands differ from the recorded ones, or none could be compared",
+        "the first difference is named; --tolerance bounds what counts as one",
+    ),
     "128 + n": Meaning("signal n, after the ramp"),
 }
 """of `inphase run`"""

@@ -1,10 +1,10 @@
 """The gateway: a process that puts a store's frames on ZeroMQ. WIRE.md is the format's page.
 
-    python -m inphase.runtime.gateway SCHEDULE STORE ESTOP_PAGE_FD
+    python -m inphase.runtime.gateway SCHEDULE STORE [ESTOP_PAGE_FD]
 
 A process of its own sends the frames (`frame_sender`), and is started again when it ends. asyncio
 on uvloop serves the control socket here. The process ends when the store's writer is gone, or on
-SIGTERM.
+SIGTERM. Without a page for emergency stops nothing moves behind the store: it is a replay.
 """
 
 import asyncio
@@ -41,9 +41,9 @@ _ANSWER_S = 1.0
 class ControlSocket:
     """The requests of the control socket, each answered or refused. Thread: the event loop's."""
 
-    def __init__(self, store_path: str, page_fd: int) -> None:
+    def __init__(self, store_path: str, page_fd: int | None) -> None:
         self._reader = store.Reader(store_path)
-        self._page = store.EstopPage(page_fd)
+        self._page = None if page_fd is None else store.EstopPage(page_fd)
 
     def answer(self, request: bytes) -> bytes:
         """The reply to a request, whatever that holds."""
@@ -72,6 +72,8 @@ class ControlSocket:
             case "status":
                 return {"status": self._reader.status(), "counts": self._reader.counts()}
             case "estop":
+                if self._page is None:
+                    raise ValueError("this is a replay: no robot is behind it, and none is stopped")
                 self._page.post()
                 return {}
             case other:
@@ -86,7 +88,8 @@ class ControlSocket:
 
     def close(self) -> None:
         """Leave the store."""
-        self._page.close()
+        if self._page is not None:
+            self._page.close()
         self._reader.close()
 
 
@@ -217,7 +220,7 @@ class Frames:
         self._child.stop()
 
 
-async def _serve(described: Schedule, store_path: str, page_fd: int) -> None:
+async def _serve(described: Schedule, store_path: str, page_fd: int | None) -> None:
     assert described.gateway is not None
     control_endpoint = described.gateway.control
     loop = asyncio.get_running_loop()
@@ -246,7 +249,7 @@ async def _serve(described: Schedule, store_path: str, page_fd: int) -> None:
                 await task
 
 
-def serve(described: Schedule, store_path: str, page_fd: int) -> None:
+def serve(described: Schedule, store_path: str, page_fd: int | None) -> None:
     """Run the gateway until the store's writer is gone or SIGTERM comes.
 
     Raises ScheduleError, StoreError, RuntimeFault.
@@ -260,9 +263,9 @@ def main() -> None:
     """Entry of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    path, store_path, page_fd = sys.argv[1:4]
+    path, store_path, *page_fd = sys.argv[1:4]
     try:
-        serve(schedule.load(Path(path)), store_path, int(page_fd))
+        serve(schedule.load(Path(path)), store_path, int(page_fd[0]) if page_fd else None)
     except InphaseError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

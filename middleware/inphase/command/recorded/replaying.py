@@ -1,0 +1,176 @@
+"""`inphase replay`: a recording published again, looked at, or answered by another policy."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from inphase.frames.frame import Frame
+    from inphase.recording.recording import Recording
+    from inphase.replay.comparison import Comparison
+
+DIFFERS = 13
+_KEYS = "Enter: the next one   b: back   NUMBER: that cycle   q: quit"
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="so many times as fast as it was",
+)
+@click.option("--at", "cycle", type=click.IntRange(min=0), help="begin with this cycle")
+@click.option("--step", is_flag=True, help="show frame by frame, and publish nothing")
+@click.option(
+    "--policy", help="compare the commands of FILE.py:NAME, MODULE:NAME or FILE.onnx; no publishing"
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="with --policy: differences up to here are none, in the channel's unit",
+)
+def replay(
+    *,
+    file: Path,
+    speed: float,
+    cycle: int | None,
+    step: bool,
+    policy: str | None,
+    tolerance: float,
+) -> None:
+    """Publish a recording again, at the endpoints of its robot.
+
+    Stamps stay those of the recorded run. No device is touched.
+    """
+    if policy is not None and (step or cycle is not None):
+        raise click.UsageError("--policy takes the whole recording; leave out --at and --step")
+    from inphase.recording.recording import Recording
+
+    with Recording(file) as recording:
+        for trouble in recording.troubles:
+            click.echo(f"inphase: {file}: {trouble}", err=True)
+        if policy is not None:
+            sys.exit(_compare(recording, policy, tolerance))
+        place = _place(recording, cycle)
+        if step:
+            _step(recording, place)
+        else:
+            _publish(recording, place, speed)
+
+
+def _place(recording: "Recording", cycle: int | None) -> int:
+    from inphase.replay.player import place_of
+
+    try:
+        return place_of(recording, cycle if cycle is not None else -1)
+    except ValueError as error:
+        raise click.BadParameter(
+            str(error), param_hint="--at" if cycle is not None else "FILE"
+        ) from error
+
+
+def _publish(recording: "Recording", place: int, speed: float) -> None:
+    from inphase.replay.publishing import Publisher
+
+    with Publisher(recording) as publisher, _progress(recording) as watch:
+        where = publisher.gateway.endpoint if publisher.gateway is not None else "its store alone"
+        click.echo(f"{recording.layout.robot}: a replay of {recording.path}, at {where}", err=True)
+        published = publisher.run(place, speed, watch)
+    click.echo(f"{published} frames were published", err=True)
+
+
+@contextlib.contextmanager
+def _progress(recording: "Recording") -> Iterator[Callable[[int], None]]:
+    """Takes each place of the file; a bar where stderr is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    stderr = Console(stderr=True)
+    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        task = progress.add_task("frames", total=len(recording))
+        yield lambda place: progress.update(task, completed=place)
+
+
+# ---- frame by frame ------------------------------------------------------------------------------
+
+
+def _step(recording: "Recording", place: int) -> None:
+    """Show a frame, then what each line of stdin asks for."""
+    from inphase.replay.player import place_of
+
+    if sys.stdin.isatty():
+        click.echo(_KEYS, err=True)
+    click.echo(_text(recording[place]))
+    for line in sys.stdin:
+        asked = line.strip()
+        if asked == "q":
+            return
+        try:
+            place = place_of(recording, int(asked)) if asked.isdecimal() else _moved(place, asked)
+            frame = recording[place]
+        except (ValueError, IndexError) as error:
+            click.echo(str(error) if asked else "that was the last frame", err=True)
+            continue
+        click.echo(_text(frame))
+
+
+def _moved(place: int, asked: str) -> int:
+    """Raises ValueError for what is no key."""
+    if asked not in ("", "b"):
+        raise ValueError(f"{asked!r} is no key; {_KEYS}")
+    return place + 1 if not asked else max(0, place - 1)
+
+
+def _text(frame: "Frame") -> str:
+    """A frame with its state and the act before it."""
+    from inphase.command import echo
+    from inphase.frames import words
+
+    lost = f"  {frame.lost} frames before it are missing" if frame.lost else ""
+    lines = [echo.as_text(frame), f"  state {frame.state}{_why(frame)}{lost}"]
+    lines += [f"  act of cycle {frame.command.cycle}: {words.of_act(a)}" for a in frame.command]
+    return "\n".join(lines)
+
+
+def _why(frame: "Frame") -> str:
+    return "" if frame.reason == "none" else f" ({frame.reason} {frame.detail})"
+
+
+# ---- another policy ------------------------------------------------------------------------------
+
+
+def _compare(recording: "Recording", policy: str, tolerance: float) -> int:
+    """The exit code."""
+    from inphase.replay.comparison import compare
+
+    def say(text: str) -> None:
+        click.echo(f"inphase: {text}", err=True)
+
+    with _progress(recording) as watch:
+        found = compare(recording, policy, tolerance, say=say, watch=watch)
+    for line in _lines(found):
+        click.echo(line)
+    return DIFFERS if found.differ or not found.compared else 0
+
+
+def _lines(found: "Comparison") -> Iterator[str]:
+    yield f"{found.compared} cycles have a recorded command and one of this policy"
+    if found.only_recorded:
+        why = ", ".join(f"{reason} {count}" for reason, count in found.reasons.items())
+        yield f"{found.only_recorded} have a recorded one alone{f' ({why})' if why else ''}"
+    if found.only_answered:
+        yield f"{found.only_answered} have one of this policy alone"
+    if found.first is None:
+        yield "no value differs" if found.compared else "nothing could be compared"
+        return
+    yield f"{found.differ} differ, first in {found.first}"
+    yield f"most in {found.largest}"

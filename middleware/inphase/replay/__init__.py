@@ -1,0 +1,1 @@
+"""Recorded runs once more: published, stepped through, answered by another policy."""
