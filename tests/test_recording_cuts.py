@@ -1,5 +1,7 @@
 """A recording that was cut at any byte opens or says why not, and is made whole."""
 
+import contextlib
+import random
 import shutil
 import struct
 import subprocess
@@ -14,6 +16,7 @@ from mcap.writer import CompressionType, Writer
 
 import inphase
 from inphase.errors import RecordingError
+from inphase.frames.frame import FrameLost, NoSample
 from inphase.recording import facts, mcap_scan
 from inphase.recording.chunk import ChunkBuilder
 from inphase.recording.mcap_file import McapFile
@@ -254,3 +257,40 @@ def test_the_command_refuses_what_is_no_recording(tmp_path: Path) -> None:
     assert done.returncode == 12
     assert "notes.txt is no recording" in done.stderr
     assert [*tmp_path.iterdir()] == [path]
+
+
+# ---- damage ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_damaged_recording_is_read_or_refused_in_words(
+    run: Path, tmp_path: Path, seed: int
+) -> None:
+    """Nothing but our own errors comes out of a file in which bytes were changed at random."""
+    content = run.read_bytes()
+    draw = random.Random(seed)
+    path, made = tmp_path / "damaged.mcap", tmp_path / "made.mcap"
+    readable = 0
+    for _ in range(60):
+        damaged = bytearray(content)
+        for _ in range(draw.choice([1, 1, 10])):
+            damaged[draw.randrange(len(damaged))] = draw.choice([0, 1, 0x7F, 0xFF])
+        path.write_bytes(damaged)
+        made.unlink(missing_ok=True)
+        with contextlib.suppress(RecordingError):
+            recover(path, made)
+        with contextlib.suppress(RecordingError), Recording(path) as recording:
+            read_all(recording)
+            readable += 1
+    assert readable > 20
+
+
+def read_all(recording: Recording) -> None:
+    """Whatever a file has. Raises RecordingError."""
+    for frame in recording:
+        for sample in frame.samples.values():
+            with contextlib.suppress(FrameLost, NoSample):
+                _ = sample.value
+    recording.frames()
+    for name in recording.layout.sensors:
+        recording.samples(name)

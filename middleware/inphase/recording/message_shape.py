@@ -129,9 +129,10 @@ class MessageShape:
         self._nones = np.array(list(optional.values()), "<i8")
         self._aligned = plain.itemsize // 8 * 8
         # what a plain record has where no number of a message belongs
-        self._nothing = np.zeros((), plain)
+        nothing = np.zeros((), plain)
         for name, none in optional.items():
-            self._nothing[name] = none
+            nothing[name] = none
+        self._nothing = nothing.tobytes()
         self._variants: dict[bytes, Variant] = {}
         self._by_size: dict[int, list[Variant]] = {}
 
@@ -143,20 +144,25 @@ class MessageShape:
 
     def decode(self, message: bytes) -> bytes:
         """The plain record of a message. Raises ValueError for one of another shape."""
-        return self.decode_all(message, 1).tobytes()
+        variant = self.variant_of(message)
+        return np.frombuffer(message + self._nothing, np.uint8).take(variant.back).tobytes()
 
-    def decode_all(self, messages: bytes, count: int) -> NDArray[np.uint8]:
-        """The plain records of messages of one size, with the same numbers absent; uint8, (count,
-        size). Raises ValueError for a message of another shape."""
-        size = len(messages) // count
-        variant = self.variant_of(messages[:size])
-        found = np.frombuffer(messages, np.uint8).reshape(count, size)
-        tags = np.frombuffer(variant.tags, np.uint8)
-        if not (found[:, variant.places] == tags).all():
-            raise ValueError(f"messages of {self.group.type_name} that differ in their fields")
-        nothing = np.frombuffer(self._nothing.tobytes(), np.uint8)
-        whole = np.hstack([found, np.broadcast_to(nothing, (count, len(nothing)))])
-        return whole.take(variant.back, axis=1)
+    def decode_rows(self, messages: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The plain records of messages of one size, both with a row each. Raises ValueError for a
+        message of another shape."""
+        found = np.empty((len(messages), self.plain.itemsize), np.uint8)
+        left = np.arange(len(messages))
+        while len(left):
+            variant = self.variant_of(messages[left[0]].tobytes())
+            tags = np.frombuffer(variant.tags, np.uint8)
+            fits = (messages[left][:, variant.places] == tags).all(axis=1)
+            rows = messages[left[fits]]
+            nothing = np.broadcast_to(
+                np.frombuffer(self._nothing, np.uint8), (len(rows), len(self._nothing))
+            )
+            found[left[fits]] = np.hstack([rows, nothing]).take(variant.back, axis=1)
+            left = left[~fits]
+        return found
 
     def variant_of(self, message: bytes) -> Variant:
         """The variant of a message. Raises ValueError for one of another shape."""
@@ -165,7 +171,11 @@ class MessageShape:
             if found.take(variant.places).tobytes() == variant.tags:
                 return variant
         absent = _absent_in(self.group, message)
-        return self._variant(bytes(name in absent for name in self._optional))
+        variant = self._variant(bytes(name in absent for name in self._optional))
+        fits = len(found) == len(variant.order)
+        if not fits or found.take(variant.places).tobytes() != variant.tags:
+            raise ValueError(f"a message of {self.group.type_name} has other lengths")
+        return variant
 
     def _variant(self, key: bytes) -> Variant:
         """key: of each optional number whether it is absent."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from inphase.errors import RecordingError
@@ -24,6 +25,8 @@ from inphase.recording.message_shape import MessageShape
 
 _LENGTH = struct.Struct("<Q")
 _FIELDS = 22
+_BLOCK = 4096
+"""messages that are decoded at once"""
 _KEPT = 64
 """samples that are kept decoded"""
 
@@ -177,21 +180,26 @@ class Recording:
         return self._columns(form.shape, self._samples[index])
 
     def _columns(self, shape: MessageShape, places: NDArray[np.int64]) -> NDArray[Any]:
-        """Decoded in groups of equal messages."""
-        found = np.zeros((len(places), shape.plain.itemsize), np.uint8)
-        groups: dict[int, tuple[list[int], list[bytes]]] = {}
-        for row, place in enumerate(places.tolist()):
-            message = self._message(place)
-            rows, messages = groups.setdefault(id(shape.variant_of(message)), ([], []))
-            rows.append(row)
-            messages.append(message)
-        for rows, messages in groups.values():
-            found[rows] = shape.decode_all(b"".join(messages), len(messages))
+        """Decoded in blocks, and in groups of messages of one size. Raises RecordingError."""
+        found = np.empty((len(places), shape.plain.itemsize), np.uint8)
+        octets = np.frombuffer(self._memory, np.uint8)
+        for first in range(0, len(places), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            starts = places[block]
+            sizes = sliding_window_view(octets, 8)[starts + 1].view("<u8")[:, 0] - _FIELDS
+            for size in np.unique(sizes).tolist():
+                is_of = sizes == size
+                try:
+                    messages = sliding_window_view(octets, size)[starts[is_of] + MESSAGE_HEAD]
+                    found[block][is_of] = shape.decode_rows(messages)
+                except (ValueError, IndexError) as error:  # the file is damaged
+                    raise RecordingError(f"{self.path}: {error}") from error
         return found.view(shape.plain)[:, 0]
 
     def close(self) -> None:
         """End it: its frames' samples are gone."""
-        self._memory.close()
+        with contextlib.suppress(BufferError):  # an error's traceback has a view: it goes with that
+            self._memory.close()
 
     def __enter__(self) -> Self:
         return self
