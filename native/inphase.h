@@ -588,6 +588,8 @@ int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_
 void inphase_mailbox_taken(inphase_segment *segment);
 /* The distribution of inference times. 0, or -EPROTO: not a mailbox. Any process that maps it. */
 int inphase_mailbox_inference(const inphase_segment *segment, struct inphase_quantiles *out);
+/* How long ago the frame was taken that is being answered, 0: none. Any process that maps it. */
+int64_t inphase_mailbox_busy_ns(const inphase_segment *segment);
 
 /* ---- what a policy's process may do ------------------------------------------------------ */
 

@@ -342,6 +342,22 @@ def test_a_policy_that_only_virtual_time_waits_for_is_told(make: Callable[..., P
     assert "latency_cycles = " in text
 
 
+def test_a_long_call_in_lock_step_is_told_at_once(make: Callable[..., Path]) -> None:
+    told: list[list[str]] = []
+
+    def waits(frame: Frame) -> Any:
+        if frame.cycle == 4:
+            time.sleep(0.7)
+        told.append(list(robot.messages))
+        return frame["joints"]["position"]
+
+    with LockStep(load(make("here")), call=waits) as robot:
+        robot.run(8)
+    assert told[4] == [], "the call that lasts"
+    one_with(told[5], ["in cycle 4", "virtual time waited", "warm_up(frame)"])
+    assert told[5] == told[7], "once"
+
+
 PACES: dict[str, dict[str, Any]] = {
     "every cycle": {},
     "a chunk": {"chunk": 8, "chunk_every": 1, "every": 4, "latency_cycles": 1},
@@ -483,6 +499,22 @@ def test_a_runner_is_told_of_its_own_policy_and_of_its_time(make: Callable[..., 
     said = "\n".join(runner.messages)
     assert "did you mean 'wrench'?" in said
     assert "its command is due 0.4 ms after its frame" in said and "every = " in said
+
+
+@pytest.mark.real
+def test_a_policy_that_never_returns_is_told_while_it_hangs(make: Callable[..., Path]) -> None:
+    path = make("here", emulator=True)
+    path.with_name("policies.py").write_text(
+        "import time\ndef here(frame):\n    if frame.cycle > 100:\n        time.sleep(600)\n"
+        '    return frame["joints"]["position"]\n'
+    )
+    with Runner(path) as runner:
+        deadline_s = time.monotonic() + BOUND_S
+        for _ in runner:
+            if runner.messages or time.monotonic() > deadline_s:
+                break
+        said = list(runner.messages)
+    one_with(said, ["has been in one call for", "was due 0.4 ms", "warm_up(frame)"])
 
 
 @pytest.mark.real

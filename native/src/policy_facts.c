@@ -46,6 +46,14 @@ int inphase_mailbox_inference(const inphase_segment *segment, struct inphase_qua
     return 0;
 }
 
+int64_t inphase_mailbox_busy_ns(const inphase_segment *segment)
+{
+    const struct policy_facts *facts = facts_of(segment);
+    int64_t taken_ns = facts ? load_i64(&facts->taken_ns) : 0;
+
+    return taken_ns ? inphase_now() - taken_ns : 0;
+}
+
 int inphase_mailbox_say(inphase_segment *segment, const struct inphase_sandbox *sandbox)
 {
     struct policy_facts *facts = facts_of(segment);

@@ -184,7 +184,7 @@ class LockStep:
     def _make_turn(
         self, call: PolicyCall | None, isolate: bool, socket: RemoteSocket | None
     ) -> "_Turn | None":
-        remarks = Remarks(self._events.tell, self.schedule)
+        remarks = Remarks(self._events.tell, self.schedule, is_virtual=True)
         if call is not None:
             begun = policies.begin(call, self.follower.layout)
             return policies.Turn(begun, self._buffer, self.schedule, remarks, raises=self._raises)

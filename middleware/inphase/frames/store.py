@@ -137,6 +137,11 @@ def inference(mailbox: Segment) -> dict[str, int]:
     return as_dict(out)
 
 
+def busy_ns(mailbox: Segment) -> int:
+    """How long ago the policy of an attached mailbox took the frame that it answers, 0: none."""
+    return int(lib.inphase_mailbox_busy_ns(mailbox.handle))
+
+
 def sandbox(mailbox: Segment) -> dict[str, int]:
     """The rights of the policy of an attached mailbox: struct inphase_sandbox."""
     out = ffi.new("struct inphase_sandbox *")

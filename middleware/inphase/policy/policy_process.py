@@ -128,7 +128,7 @@ def serve_lockstep(
             model = model_policy.NativeModel(described, binding)
             turn = model_policy.ModelTurn(model, follower.reader, buffer)
         else:
-            remarks = Remarks(say, described, is_confined=True)
+            remarks = Remarks(say, described, is_confined=True, is_virtual=True)
             remote = remote_socket.meet()
             turn = make_turn(described, follower, buffer, binding, remarks, remote=remote)
         process.say_ready()

@@ -21,6 +21,8 @@ _TRACEBACKS = 3
 _PACKAGE = Path(__file__).resolve().parent.parent
 _INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
 _GOOD = ("FRESH", "HELD")
+_LONG_NS = 500_000_000
+"""a call that takes longer is no hiccup of the machine"""
 _SHOWN = 60
 """letters of a value"""
 _OF_MODULES = {
@@ -35,15 +37,22 @@ _OF_MODULES = {
 class Remarks:
     """The mistakes of a policy, told where it makes them. Thread: the policy's.
 
-    say: takes each text. is_confined: the policy runs in its sandbox.
+    say: takes each text. is_confined: the policy runs in its sandbox. is_virtual: time waits for
+    it.
     """
 
     def __init__(
-        self, say: Callable[[str], None], described: Schedule, *, is_confined: bool = False
+        self,
+        say: Callable[[str], None],
+        described: Schedule,
+        *,
+        is_confined: bool = False,
+        is_virtual: bool = False,
     ) -> None:
         self._say = say
         self._described = described
         self._is_confined = is_confined
+        self._is_virtual = is_virtual
         self._said: set[object] = set()
 
     def no_command(self, answer: Any, frame: Frame) -> None:
@@ -86,6 +95,16 @@ class Remarks:
             f"{remedy_of(error, is_confined=self._is_confined) or 'that cycle has no command'}",
         )
         traceback.print_exception(error)
+
+    def took(self, took_ns: int, frame: Frame) -> None:
+        """A call took long. On the wall clock the runtime says so, while the call lasts."""
+        if self._is_virtual and took_ns > _LONG_NS:
+            self._once(
+                "long",
+                f"policy took {took_ns / 1e9:.1f} s in cycle {frame.cycle}: virtual time waited "
+                f"for it, a robot will not; let a call wait for nothing, and do what is slow in "
+                f"its warm_up(frame), before the first cycle",
+            )
 
     def foreseen(self, text: str) -> None:
         """Tell an act that a run would refuse; the teller does so once."""

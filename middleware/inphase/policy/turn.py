@@ -132,7 +132,9 @@ class Turn:
                 frame = shaped
             began_ns = perf_counter_ns()
             answer = call(frame)
-            self.took_ns.append(perf_counter_ns() - began_ns)
+            took_ns = perf_counter_ns() - began_ns
+            self.took_ns.append(took_ns)
+            self._remarks.took(took_ns, frame)
         except NotThere:
             return "input"
         except Ended:

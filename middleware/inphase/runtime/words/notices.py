@@ -45,7 +45,8 @@ class Notices:
             events.tell,
             reader.reasons,
             self._newest,
-            (lambda: store.inference(mailbox)) if mailbox is not None else lambda: None,
+            inference=(lambda: store.inference(mailbox)) if mailbox is not None else lambda: None,
+            busy=(lambda: store.busy_ns(mailbox)) if mailbox is not None else lambda: 0,
         )
 
     def armed(self) -> None:

@@ -15,13 +15,15 @@ _LOOKS = 3
 _MARGIN = 1.25
 """room above the time that a policy took"""
 _MOMENT_NS = 1_000_000_000
+_HANGS_NS = 500_000_000
 
 
 class PolicyNotices:
     """Looks at what became of a policy's answers, and tells each thing once.
 
     reasons: counts by reason, of the core. newest: gives the newest frame. inference: quantiles of
-    the policy's own time, or None. Thread: one at a time.
+    the policy's own time, or None. busy: how long it has been in its call, in nanoseconds. Thread:
+    one at a time.
     """
 
     def __init__(
@@ -30,13 +32,16 @@ class PolicyNotices:
         tell: Callable[[str], None],
         reasons: Callable[[], dict[str, int]],
         newest: Callable[[], Frame | None],
+        *,
         inference: Callable[[], dict[str, int] | None] = lambda: None,
+        busy: Callable[[], int] = lambda: 0,
     ) -> None:
         self._plan = plan
         self._tell = tell
         self._reasons = reasons
         self._newest = newest
         self._inference = inference
+        self._busy = busy
         self._seen: dict[str, int] = {}
         self._said: set[str] = set()
         self._looks = 0
@@ -54,6 +59,7 @@ class PolicyNotices:
         self._seen = reasons
         if "silent" in grown:
             self._once("slow", slow(self._plan.schedule, self._inference()))
+            self._once("hangs", hangs(self._plan.schedule, self._busy()))
         if not grown & {"start", "nan", "input"}:
             return
         frame = self._newest()
@@ -135,6 +141,17 @@ def slow(schedule: Schedule, inference: dict[str, int] | None, *, is_virtual: bo
             f"{due} after its frame: virtual time waited for it, a robot will not; {remedy}"
         )
     return f"policy takes {took} (median), and its command is due {due} after its frame: {remedy}"
+
+
+def hangs(schedule: Schedule, busy_ns: int) -> str:
+    """A policy that stays in one call; "": it does not, or no longer than its command has time."""
+    if busy_ns < max(_HANGS_NS, 2 * budget_ns(schedule)):
+        return ""
+    return (
+        f"policy has been in one call for {milliseconds(busy_ns)}, and its command was due "
+        f"{milliseconds(budget_ns(schedule))} after its frame: let a call wait for nothing, and do "
+        f"what is slow in its warm_up(frame), before the first cycle"
+    )
 
 
 def advice(schedule: Schedule, took_ns: int) -> str:
