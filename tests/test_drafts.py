@@ -357,6 +357,7 @@ def test_a_project_passes_its_own_test(tmp_path: Path, model: Path | str | None)
     elif model is not None:
         with pytest.raises(ScheduleError, match="does not load"):
             project_draft.new_project("wrong", tmp_path, Path(model))
+        assert not (tmp_path / "wrong").exists(), "the corrected command is the same one"
         return
     name = "bot" if model is None else "two"
     project_draft.new_project(name, tmp_path, model)
@@ -368,6 +369,32 @@ def test_a_project_passes_its_own_test(tmp_path: Path, model: Path | str | None)
     assert_comments_are_in_one_column(project / "README.md", 3)
     done = pytest_in(project)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_project_is_made_beside_its_model(tmp_path: Path) -> None:
+    model = tmp_path / "two.urdf"
+    model.write_text(URDF)
+    schedule_draft.new_schedule(model, tmp_path / "two_of_before.toml")
+    (tmp_path / "conftest.py").write_text("pytest_plugins = []\n")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "meshes").mkdir()
+    (tmp_path / "meshes" / "hand.stl").write_text("solid")
+    project_draft.new_project("two", tmp_path, model)
+    copied = {path.name for path in (tmp_path / "two" / "model").rglob("*")}
+    assert copied == {"two.urdf", "two_of_before_with_motors.xml", "meshes", "hand.stl"}
+    done = pytest_in(tmp_path / "two")
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_folder_that_is_no_models_is_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "two.urdf"
+    model.write_text(URDF)
+    monkeypatch.setattr(project_draft, "_MOST_BYTES", 100)
+    with pytest.raises(ScheduleError, match=r"more than 1 GiB.*folder of its own"):
+        project_draft.new_project("large", tmp_path, model)
+    assert not (tmp_path / "large").exists()
 
 
 def test_a_projects_files_are_typed(tmp_path: Path) -> None:

@@ -461,7 +461,7 @@ def new_policy(*, name: str, schedule: Path | None) -> None:
     "--world",
     "model",
     type=click.Path(path_type=Path),
-    help="a model of the robot, an MJCF or URDF file: its folder is copied",
+    help="a model of the robot, an MJCF or URDF file: its folder is copied, without its Python",
 )
 def new_project(*, name: str, model: Path | None) -> None:
     """A folder NAME with a schedule, a policy, a test and a file for CI; it passes its test."""
