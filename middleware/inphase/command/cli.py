@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from inphase.command.recorded import files, replaying
+from inphase.command.recorded import files, replaying, reporting
 from inphase.errors import InphaseError, ScheduleError
 from inphase.host.standard_streams import open_standard_streams, tell_unwritten
 
@@ -395,6 +395,7 @@ def explain(words: tuple[str, ...], as_json: bool) -> None:
 cli.add_command(files.record)
 cli.add_command(files.recover)
 cli.add_command(replaying.replay)
+cli.add_command(reporting.report)
 
 
 @cli.group()

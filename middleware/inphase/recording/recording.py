@@ -51,6 +51,8 @@ class Recording:
         except BaseException:
             self._memory.close()
             raise
+        self.metadata: dict[str, dict[str, str]] = texts
+        """all facts of the file beside its messages, as texts; RECORDING.md lists them"""
         self.end: dict[str, str] | None = texts.get(facts.END)
         """the facts of its end; None: it was cut"""
         self.gaps = [one.metadata for one in self._scan.metadata if one.name == GAP]
@@ -164,11 +166,18 @@ class Recording:
 
     # ---- columns -------------------------------------------------------------------------------
 
-    def frames(self) -> NDArray[Any]:
+    def frames(self, first: int = 0, stop: int | None = None) -> NDArray[Any]:
         """All frames as one structured array, shape (len,): `number` and the fields of the header,
         then `sensors.NAME.FIELD` and `actuators.NAME.FIELD`; a number that is absent is ABSENT or
-        -1."""
-        return self._columns(self._forms.frame, self._frames)
+        -1. first, stop: those of a stretch, by their places in the file, as in a slice."""
+        return self._columns(self._forms.frame, self._frames[first:stop])
+
+    def stretches(self, rows: int) -> Iterator[NDArray[Any]]:
+        """All frames as `frames` gives them, at most so many at a time: memory holds one stretch,
+        however long the file is."""
+        for first in range(0, len(self._frames), rows):
+            yield self.frames(first, first + rows)
+            self._memory.madvise(mmap.MADV_DONTNEED)
 
     def samples(self, sensor: str) -> NDArray[Any]:
         """All samples of a sensor as one structured array: `cycle`, `sequence`, `acquired_ns` and

@@ -8,9 +8,9 @@ from inphase.plan.plan import Plan
 from inphase.runtime.words import policy_notices
 from inphase.runtime.words.policy_notices import milliseconds as ms
 
-_FAIR, _BAD = 0.01, 0.05
+FAIR, BAD = 0.01, 0.05
 """shares of the cycles, or of a sensor's frames, that may go wrong"""
-_FAIR_OF_GRID, _BAD_OF_GRID = 0.002, 0.02
+FAIR_OF_GRID, BAD_OF_GRID = 0.002, 0.02
 """of the grid that may be left out"""
 _FEW = 5
 """so many always may, as the first frames before a sample came"""
@@ -53,7 +53,7 @@ def of(plan: Plan, result: dict[str, Any], shortfalls: list[str]) -> list[str]:
     return [f"{grade}, with {things} to look at:", *(one.text for one in found)]
 
 
-def _graded(wrong: int, total: int, fair: float, bad: float, text: str) -> list[Finding]:
+def graded(wrong: int, total: int, fair: float, bad: float, text: str) -> list[Finding]:
     """Nothing, as long as few are wrong."""
     if wrong <= max(_FEW, fair * total):
         return []
@@ -71,7 +71,7 @@ def _good(plan: Plan, result: dict[str, Any], *, is_virtual: bool) -> str:
     if policy["commands"]:
         late = result["latch_to_command_ns"]
         share = policy["commands"] / max(1, policy["commands"] + policy["missed"])
-        text = f"{_percent(share)} of the commands were in time"
+        text = f"{percent(share)} of the commands were in time"
         if not is_virtual and late["count"]:
             due = ms(policy_notices.budget_ns(plan.schedule))
             text += f" (p99 {ms(late['p99'])}, due after {due})"
@@ -79,7 +79,7 @@ def _good(plan: Plan, result: dict[str, Any], *, is_virtual: bool) -> str:
     elif plan.schedule.policy is not None or plan.client_policy:
         parts.append("nothing was commanded")
     worst = min((_fresh(_due(sensor, result)) for sensor in plan.sensors), default=1.0)
-    fresh = "in each frame" if worst == 1 else f"in at least {_percent(worst)} of its frames"
+    fresh = "in each frame" if worst == 1 else f"in at least {percent(worst)} of its frames"
     if any(result["sensors"][sensor.name]["status"].get(_NOT_DUE) for sensor in plan.sensors):
         fresh += " in which it was due"
     parts.append(f"every sensor was FRESH {fresh}")
@@ -99,10 +99,10 @@ def _machine(result: dict[str, Any]) -> list[Finding]:
         f"it woke up to {ms(late['max'])} late, for cycles of {ms(result['period_ns'])}. Try: "
         f"close other programs, {rights}or give a lower rate_hz"
     )
-    return _graded(skipped + overruns, cycles, _FAIR_OF_GRID, _BAD_OF_GRID, text)
+    return graded(skipped + overruns, cycles, FAIR_OF_GRID, BAD_OF_GRID, text)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """A share, never rounded up: 100 % is all."""
     return f"{math.floor(share * 1e4) / 100:g} %"
 
@@ -138,7 +138,7 @@ def _sensors(plan: Plan, result: dict[str, Any], shortfalls: list[str]) -> list[
             f"sensor {sensor.name} was FRESH in {100 * share:.3g} % of its frames "
             f"({counts}){taking}. Try: `inphase explain {worst}`"
         )
-        found += _graded(due - fresh, due, _FAIR, _BAD, text)
+        found += graded(due - fresh, due, FAIR, BAD, text)
     return found
 
 
@@ -169,8 +169,8 @@ def _policy(plan: Plan, result: dict[str, Any]) -> list[Finding]:
         f"{_remedy(policy, without='silent')}"
     )
     return [
-        *_graded(policy["missed"], cycles, _FAIR, _BAD, missed),
-        *_graded(policy["invalid"], cycles, _FAIR, _BAD, refused),
+        *graded(policy["missed"], cycles, FAIR, BAD, missed),
+        *graded(policy["invalid"], cycles, FAIR, BAD, refused),
     ]
 
 

@@ -1,0 +1,48 @@
+"""Commands over time: the span of requested and applied values of each channel, per slot."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inphase.command.report.numbers import in_slots
+
+
+class Joints:
+    """The channels of one actuator; a slot without a value has NaN. Arrays: (channels, slots)."""
+
+    def __init__(self, channels: int, slots: int) -> None:
+        self.channels = channels
+        shape = (channels, slots)
+        self.requested_min, self.requested_max = np.full(shape, np.nan), np.full(shape, np.nan)
+        self.applied_min, self.applied_max = np.full(shape, np.nan), np.full(shape, np.nan)
+        self.apart = np.zeros(channels)
+        """largest distance of applied and requested, per channel"""
+        self.differing = np.zeros(channels, np.int64)
+        """acts in which they differ, per channel"""
+        self.requested = np.zeros(channels, np.int64)
+        """acts with a requested value, per channel"""
+
+    def add(
+        self,
+        requested: NDArray[np.float64],
+        applied: NDArray[np.float64],
+        is_new: NDArray[np.bool_],
+        first_slot: int,
+        per_slot: int,
+    ) -> None:
+        """The acts of a stretch of frames, shape (frames, channels); is_new: those that are no
+        repetition of the frame before."""
+        for channel in range(self.channels):
+            wanted = np.where(is_new, requested[:, channel], np.nan)
+            given = np.where(is_new, applied[:, channel], np.nan)
+            for values, low, high in (
+                (wanted, self.requested_min, self.requested_max),
+                (given, self.applied_min, self.applied_max),
+            ):
+                rows = in_slots(values, per_slot)
+                slots = slice(first_slot, first_slot + len(rows))
+                low[channel, slots] = np.fmin.reduce(rows, axis=1)
+                high[channel, slots] = np.fmax.reduce(rows, axis=1)
+            apart = np.abs(wanted - given)
+            self.apart[channel] = np.fmax(self.apart[channel], np.fmax.reduce(apart, initial=0.0))
+            self.differing[channel] += np.count_nonzero(apart > 0)
+            self.requested[channel] += np.count_nonzero(~np.isnan(wanted))
