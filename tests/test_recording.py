@@ -13,6 +13,7 @@ from inphase.frames.record_layout import ABSENT, ACT, HEADER, ROW, STATUSES
 from inphase.recording import facts
 from inphase.recording.channels import ImageForm, SampleForm
 from inphase.recording.recording import Recording
+from inphase.recording.recovery import recover
 from inphase.testing.comparison import assert_same_frames
 from recorded_runs import DEMO, ODD, Foreign, keep, message_class, record
 
@@ -237,6 +238,16 @@ def test_a_sample_that_is_not_in_the_file_is_said_to_be_lost(
         recording.sample(0, 100_000)
 
 
+def test_a_recording_shows_what_it_is_and_names_its_sensors(
+    demo: tuple[Path, dict[str, Any]],
+) -> None:
+    with Recording(demo[0]) as recording:
+        shown = f"<Recording {demo[0]} of demo: {CYCLES} frames, COMPLETE>"
+        assert repr(recording) == shown
+        with pytest.raises(KeyError, match=r"did you mean 'joints'\?\); there are: joints, wrench"):
+            recording.samples("joint")
+
+
 # ---- what is none ------------------------------------------------------------------------------
 
 
@@ -252,7 +263,13 @@ def test_a_file_that_is_no_recording_is_refused(tmp_path: Path) -> None:
     from mcap.writer import Writer
 
     path = tmp_path / "x.mcap"
-    for content in (b"", b"short", b"\x89MCAP0\r\n", bytes(1000)):
+    path.touch()
+    for read in (Recording, lambda path: recover(path, tmp_path / "new.mcap")):
+        with pytest.raises(RecordingError, match="is empty"):
+            read(path)
+        with pytest.raises(RecordingError, match="cannot be read: Is a directory"):
+            read(tmp_path)
+    for content in (b"short", b"\x89MCAP0\r\n", bytes(1000)):
         path.write_bytes(content)
         with pytest.raises(RecordingError, match=r"x\.mcap is "):
             Recording(path)

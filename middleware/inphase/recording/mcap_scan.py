@@ -9,6 +9,7 @@ import mmap
 import struct
 import zlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
 from numpy.typing import NDArray
 
+from inphase.errors import RecordingError
 from inphase.recording.chunk import MESSAGE_HEAD
 from inphase.recording.mcap_file import MAGIC
 
@@ -65,6 +67,17 @@ class FileScan:
         """The places at which the messages of a channel start."""
         found = self.messages.get(channel)
         return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def mapped(path: Path) -> mmap.mmap:
+    """A file to look through. Raises RecordingError."""
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RecordingError(f"{path} is no recording: it is empty") from error
 
 
 def scan(memory: mmap.mmap | bytes, *, checks: bool = False) -> FileScan:

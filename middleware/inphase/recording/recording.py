@@ -3,7 +3,6 @@
 import contextlib
 import json
 import mmap
-import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +13,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from inphase.errors import RecordingError
+from inphase.frames import words
 from inphase.frames.frame import Frame, FrameLost
 from inphase.frames.layout import Layout
 from inphase.recording import facts
 from inphase.recording.channels import Forms, ImageForm
 from inphase.recording.chunk import MESSAGE_HEAD
 from inphase.recording.mcap_file import GAP, PROFILE
-from inphase.recording.mcap_scan import FileScan, scan
+from inphase.recording.mcap_scan import FileScan, mapped, scan
 from inphase.recording.message_shape import MessageShape
 
 _LENGTH = struct.Struct("<Q")
@@ -41,7 +41,7 @@ class Recording:
 
     def __init__(self, path: Path | str) -> None:
         path = self.path = Path(path)
-        self._memory = _map(path)
+        self._memory = mapped(path)
         try:
             self._scan = _scan(path, self._memory)
             texts = {one.name: one.metadata for one in self._scan.metadata}
@@ -96,6 +96,10 @@ class Recording:
     def troubles(self) -> list[str]:
         """The faults of the file, for a person."""
         return self._scan.damaged
+
+    def __repr__(self) -> str:
+        robot = self.run.get("robot", "")
+        return f"<Recording {self.path} of {robot}: {len(self)} frames, {self.state}>"
 
     def __len__(self) -> int:
         """The number of its frames."""
@@ -182,6 +186,8 @@ class Recording:
     def samples(self, sensor: str) -> NDArray[Any]:
         """All samples of a sensor as one structured array: `cycle`, `sequence`, `acquired_ns` and
         `value.FIELD`. Raises KeyError for an unknown sensor, ValueError for one of images."""
+        if sensor not in self.layout.indices:
+            raise words.unknown("sensor", sensor, self.layout.indices)
         index = self.layout.indices[sensor]
         form = self._forms.samples[index]
         if isinstance(form, ImageForm):
@@ -238,19 +244,6 @@ class _Payloads:
             frame = self._recording[index]
             if frame.cycle < cycle:
                 yield frame.record, _Payloads(self._recording, index)
-
-
-def _map(path: Path) -> mmap.mmap:
-    """Raises RecordingError."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise RecordingError(f"{path} cannot be read: {error.strerror}") from error
-    with contextlib.closing(os.fdopen(fd, "rb")) as file:
-        try:
-            return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        except (OSError, ValueError) as error:  # a folder, or an empty file
-            raise RecordingError(f"{path} is no recording: {error}") from error
 
 
 def _scan(path: Path, memory: mmap.mmap) -> FileScan:

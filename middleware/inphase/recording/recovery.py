@@ -15,7 +15,7 @@ from inphase.errors import RecordingError
 from inphase.recording import facts
 from inphase.recording.chunk import MESSAGE_HEAD, ChunkBuilder
 from inphase.recording.mcap_file import McapFile
-from inphase.recording.mcap_scan import FileScan, scan
+from inphase.recording.mcap_scan import FileScan, mapped, scan
 
 _HEAD = struct.Struct("<QHIQ")
 _CHUNK_BYTES = 1 << 20
@@ -44,7 +44,7 @@ def recover(path: Path, output: Path) -> Recovery | None:
     Raises RecordingError for what is no MCAP file, for one without any channel, and where `output`
     is there.
     """
-    with _open(path) as memory:
+    with mapped(path) as memory:
         try:
             found = scan(memory, checks=True)
         except ValueError as error:
@@ -55,15 +55,6 @@ def recover(path: Path, output: Path) -> Recovery | None:
         if not known:
             raise RecordingError(f"{path} was cut before its channels: nothing can be recovered")
         return _write(path, memory, found, known, output)
-
-
-def _open(path: Path) -> mmap.mmap:
-    """Raises RecordingError."""
-    try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-    except (OSError, ValueError) as error:
-        raise RecordingError(f"{path} cannot be read: {error}") from error
 
 
 def _known_channels(found: FileScan) -> dict[int, records.Channel]:
