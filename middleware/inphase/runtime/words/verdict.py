@@ -197,13 +197,15 @@ def _why_missed(plan: Plan, result: dict[str, Any]) -> str:
         return _remedy(result["policy"])
     own, late = result["inference_ns"], result["latch_to_command_ns"]
     due_ns = policy_notices.budget_ns(plan.schedule)
+    policy = plan.schedule.policy
+    latency = policy.latency_cycles + 1 if policy is not None else 1
     if not own["count"]:
         return "the policy answered no frame. Try: " + REASONS["silent"].remedy_of_command
     return (
         f"the policy itself takes {ms(own['p50'])} (median, p99 {ms(own['p99'])}), but its command "
-        f"came {ms(late['p99'])} after the frame (p99) and is due after {ms(due_ns)}: it waited "
-        f"for a core. Try: close other programs, give [policy] priority and cpu, or "
-        f"{policy_notices.advice(plan.schedule, late['p99'])}"
+        f"came {ms(late['p99'])} after the frame (p99 of those in time), and is due after "
+        f"{ms(due_ns)}: it waited for a core. Try: close other programs, or give [policy] priority "
+        f"and cpu, or latency_cycles = {latency} (middleware/POLICIES.md)"
     )
 
 
