@@ -15,11 +15,15 @@ import numpy as np
 import pytest
 from mcap.writer import Writer
 
+import inphase
 from inphase.command.report import figures, making, measures, waterfall
 from inphase.command.report.making import report
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import RecordingError
 from inphase.frames.record_layout import STATUSES
+from inphase.recording.lockstep_recorder import run_recorded
 from inphase.recording.recording import Recording
+from inphase.testing.fault_plan import Fault
 from recorded_runs import DEMO, ODD, Foreign, record
 
 CYCLES = 1500
@@ -243,7 +247,27 @@ def test_the_worst_cycles_are_those_that_lost_most(
     assert listed[latest][2][0] in ("wake", "overrun")
     assert "left out just before" in listed[latest][3][0]
     waits = [row for _, row in shown if row[2][0] == "read"]
-    assert waits and all("which was" in row[3][0] for row in waits)
+    assert waits and all("without a good sample: " in row[3][0] for row in waits)
+
+
+def test_faults_that_were_planned_are_found_with_their_phase_and_device(tmp_path: Path) -> None:
+    schedule = inphase.load(DEMO)
+    with LockStep(schedule, seed=1) as robot:
+        Fault("wake", "", first=100, argument=5_000_000).plan(robot)
+        Fault("delayed", "wrench", first=200, argument=1_500_000).plan(robot)
+        Fault("gone", "joints", first=300, cycles=50).plan(robot)
+        run_recorded(robot.follower, robot.run, 500, tmp_path / "run.mcap", schedule)
+    page = make(tmp_path / "run.mcap", tmp_path / "page.html")
+    worst = [[text for text, _ in row] for row in page.tables["worst"] if row]
+    # 5 ms of 2 ms cycles: points 100, 101 and 102 are left out
+    assert worst[0][:3] == ["103", "6 ms", "wake"]
+    assert "The frame does not say why." in worst[0][3]
+    late = next(row for row in worst if row[0] == "200")
+    assert late[2] == "read"
+    assert "the trigger of wrench (device wrist), without a good sample: LATE" in late[3]
+    assert re.search(r"Motion was latched in \d+ frames; from cycle 30\d on: .*offline", page.text)
+    assert re.search(r"Sensor joints \(device arm\) was FRESH in .*OFFLINE 50", page.text)
+    assert "Try: plug it in and power it" in page.text
 
 
 def test_a_sensor_that_never_spoke_and_images_are_reported(tmp_path: Path) -> None:

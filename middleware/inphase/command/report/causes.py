@@ -23,8 +23,8 @@ def of(late: Late, found: Measures) -> str:
         else f"the cycle thread woke {took} late",
         OVERRUN: f"it began {took} late, because the cycle before took too long",
         "trigger": f"the trigger of {late.sensor}{device} came {took} late",
-        "read": f"{took} were spent waiting for {late.sensor}{device}, which was "
-        f"{name_of(late.status, STATUSES)} in this frame",
+        "read": f"the frame was latched {took} after the trigger of {late.sensor}{device}, without "
+        f"a good sample: {name_of(late.status, STATUSES)}",
         "act": f"the writes of the act were done {took} after their time",
     }[late.phase]
     parts = [first]

@@ -190,6 +190,7 @@ def _course(found: Measures, quantities: list[Quantity]) -> Figure:
     axes.set_yscale("symlog", linthresh=_LINEAR_NS, linscale=_LINEAR_SHARE)
     axes.set_ylim(low, high)
     axes.set_xlabel("s")
+    axes.set_xlim(0, found.seconds)
     _in_time(axes.yaxis, low, high)
     if quantities[0].part:
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
@@ -219,8 +220,8 @@ def _statuses(found: Measures) -> Figure:
         axes.barh(0, 0, color=STATUS_COLOURS[SEVERITY[number]], label=SEVERITY[number])
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(0, found.seconds)
     axes.set_xlabel("s")
+    axes.set_xlim(0, found.seconds)
     axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=4)
     return figure
 
@@ -233,6 +234,7 @@ def _shares(found: Measures) -> Figure:
     axes.set_ylim(bottom=0)
     axes.set_ylabel("%")
     axes.set_xlabel("s")
+    axes.set_xlim(0, found.seconds)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     return figure
 
@@ -251,5 +253,6 @@ def _joint(found: Measures, name: str, channel: int) -> Figure:
     units = {one["name"]: one.get("unit", "") for one in found.recording.description["actuators"]}
     axes.set_ylabel(units[name])
     axes.set_xlabel("s")
+    axes.set_xlim(0, found.seconds)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure

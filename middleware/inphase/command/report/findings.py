@@ -5,6 +5,7 @@ from typing import Any
 
 from inphase.command.report.measures import ACT, COMMAND, WAKE, Measures
 from inphase.command.report.numbers import quantiles
+from inphase.frames.meanings import REASONS as REASON_MEANINGS
 from inphase.frames.meanings import STATUSES as MEANINGS
 from inphase.frames.record_layout import REASONS, STATES, STATUSES, name_of
 from inphase.recording import facts
@@ -42,8 +43,8 @@ def _end(found: Measures) -> list[Finding]:
     if stops:
         things.append(Finding(True, f"An emergency stop held in {stops} frames"))
     if latched > stops:
-        reasons = [event.text for event in found.events if "because of" in event.text]
-        first = f"; first: {reasons[0]}" if reasons else ""
+        reasons = [event for event in found.events if "because of" in event.text]
+        first = f"; from cycle {reasons[0].cycle} on: {reasons[0].text}" if reasons else ""
         things.append(Finding(True, f"Motion was latched in {latched} frames{first}"))
     elif found.last["reason"] and found.last["state"] == STATES.index("faulted"):
         reason = name_of(found.last["reason"], REASONS)
@@ -105,7 +106,7 @@ def _policy(found: Measures) -> list[Finding]:
     reasons = ", ".join(f"{name} {count}" for name, count in found.reasons.items())
     told = f" ({reasons})" if reasons else ""
     commonest = max(found.reasons, key=lambda name: found.reasons[name], default="silent")
-    remedy = f"Try: `inphase explain {commonest}`"
+    remedy = f"Try: {_remedy(commonest)}"
     waited = quantiles(found.quantities[COMMAND, ""].all())
     slow = f" Commands came {ms(waited.p99)} after their frame (p99)." if waited else ""
     return [
@@ -114,6 +115,12 @@ def _policy(found: Measures) -> list[Finding]:
         *graded(invalid, found.acts, FAIR, BAD,
                 f"{invalid} commands were refused{told}. {remedy}"),
     ]  # fmt: skip
+
+
+def _remedy(reason: str) -> str:
+    """Of acts without a command."""
+    words = REASON_MEANINGS[reason].remedy_of_command if reason in REASON_MEANINGS else ""
+    return words or f"`inphase explain {reason}`"
 
 
 def _commands(found: Measures) -> int:

@@ -28,7 +28,7 @@ class Late(NamedTuple):
 
     cycle: int
     late_ns: int
-    """lost in that phase; of read: the wait for a sample that was not in time"""
+    """lost in that phase; of read: from the trigger to the latch, without a good sample"""
     phase: str
     sensor: str
     """that was waited for, or whose trigger came late; "": none"""

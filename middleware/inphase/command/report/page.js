@@ -17,6 +17,9 @@ function time(ns) {
   return `${ns} ns`;
 }
 
+// a moment of a cycle: samples may be older than it
+const moment = (ns) => (ns < 0 ? `${time(-ns)} before this cycle` : time(ns));
+
 function element(kind, className, parent, text) {
   const made = document.createElement(kind);
   made.className = className;
@@ -31,7 +34,8 @@ function lines(row) {
   const deadline = told.deadline ?? NaN;
   const known = (ns) => (Number.isNaN(ns) ? "not known" : time(ns));
   const found = [
-    ["wake", [[0, get("woke")]], `woke ${known(get("woke"))} after its time`, "#d1495b"],
+    ["wake", [[0, get("woke")]], `woke ${known(get("woke"))} after its time` +
+      (get("skipped") ? `; grid points left out just before: ${get("skipped")}` : ""), "#d1495b"],
     ["read", [[get("woke"), get("latched")]],
       `latched at ${known(get("latched"))}` +
       (get("latched") > deadline ? `, ${time(get("latched") - deadline)} after the deadline` : ""),
@@ -44,9 +48,9 @@ function lines(row) {
     const from = Number.isNaN(trigger) ? acquired : trigger;
     const taken = received - trigger;
     const words = Number.isNaN(received) ? status
-      : `${status}, received at ${time(received)}` +
+      : `${status}, received: ${moment(received)}` +
         (Number.isNaN(taken) ? "" : `, ${time(taken)} after its trigger`) +
-        (Number.isNaN(acquired) ? ", acquired: not known" : `, acquired at ${time(acquired)}`);
+        (Number.isNaN(acquired) ? ", acquired: not known" : `, acquired: ${moment(acquired)}`);
     const title = device ? `${name} (${device})` : name;
     found.push([title, [[from, received]], words, told.colours[status] ?? "#999"]);
   }
@@ -92,8 +96,12 @@ function draw() {
   element("span", "", line, "");
   const axis = element("div", "axis", line);
   const ticks = [[0, "0"], [told.deadline, "deadline"], [told.act, "act"], [told.period, time(told.period)]];
-  for (const [ns, words] of ticks)
-    if (ns !== null) element("span", "", axis, words).style.left = `${Math.min(97, share(ns))}%`;
+  let right = -Infinity;
+  for (const [ns, words] of ticks) {
+    if (ns === null || share(ns) - right < 14) continue;
+    right = Math.min(97, share(ns));
+    element("span", "", axis, words).style.left = `${right}%`;
+  }
   tell();
 }
 

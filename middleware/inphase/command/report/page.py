@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import resources
@@ -16,8 +17,9 @@ from inphase.recording import facts
 
 MARK = f'<meta name="generator" content="{MADE_BY}">'
 """stands in the first bytes of every page"""
-_SHOWN = 20
-"""of the worst cycles in the table; the picture of cycles has all"""
+_SHOWN, _OF_A_KIND = 20, 5
+"""of the worst cycles in the table, and of those with the same phase and sensor; the picture of
+cycles has all"""
 # a browser that keeps this loads nothing, whatever the page has in it
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -117,15 +119,19 @@ def _cell(cell: Any) -> str:
 def _worst(found: Measures) -> str:
     if not found.worst:
         return "<p>No cycle lost time in any phase.</p>"
-    rows = [
-        (
-            f'<button class="cycle" data-cycle="{late.cycle}">{late.cycle}</button>',
-            duration(late.late_ns),
-            late.phase,
-            causes.of(late, found),
-        )
-        for late in found.worst[:_SHOWN]
-    ]
+    kinds = Counter((late.phase, late.sensor) for late in found.worst)
+    seen: Counter[tuple[str, str]] = Counter()
+    rows: list[tuple[str, str, str, str]] = []
+    for late in found.worst:
+        kind = (late.phase, late.sensor)
+        seen[kind] += 1
+        if seen[kind] > _OF_A_KIND or len(rows) == _SHOWN:
+            continue
+        text = causes.of(late, found)
+        if seen[kind] == _OF_A_KIND < kinds[kind]:
+            text += f" The list has {kinds[kind] - _OF_A_KIND} more like this one."
+        cycle = f'<button class="cycle" data-cycle="{late.cycle}">{late.cycle}</button>'
+        rows.append((cycle, duration(late.late_ns), late.phase, text))
     return _table(("cycle", "lost", "phase", "cause"), rows, "worst") + (
         f'<p class="note">{_words(causes.NOT_RECORDED)}</p>'
     )
