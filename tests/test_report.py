@@ -23,6 +23,7 @@ from inphase.errors import RecordingError
 from inphase.frames.record_layout import STATUSES
 from inphase.recording.lockstep_recorder import run_recorded
 from inphase.recording.recording import Recording
+from inphase.recording.recovery import recover
 from inphase.testing.fault_plan import Fault
 from recorded_runs import DEMO, ODD, Foreign, record
 
@@ -462,6 +463,20 @@ def test_a_cut_file_is_reported_as_far_as_it_goes(
     assert (refused.returncode, page.path.read_text()) == (12, "mine")
 
 
+def test_a_recovered_file_tells_what_was_lost(
+    rough: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    whole = rough[0].read_bytes()
+    (tmp_path / "run.mcap").write_bytes(whole[: len(whole) // 2])
+    lost = recover(tmp_path / "run.mcap", tmp_path / "made.mcap")
+    assert lost is not None and lost.lost
+    page = make(tmp_path / "made.mcap", tmp_path / "page.html")
+    assert "Missing in this file (INCOMPLETE)" in page.text
+    assert "The file was made by inphase recover, of run.mcap" in page.text
+    for text in lost.lost:
+        assert text[1:] in page.text
+
+
 def test_progress_is_told_in_lines_where_there_is_no_terminal(
     rough: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -485,18 +500,47 @@ def test_without_matplotlib_the_remedy_is_told(
 # ---- a browser ---------------------------------------------------------------------------------
 
 
+def shown(page: Path, folder: Path, clicks: str = "") -> str:
+    """The page as a browser has it after its script, and after clicks on these ids."""
+    assert BROWSER is not None
+    copy = folder / "page.html"
+    script = "".join(f'document.getElementById("{one}").click();' for one in clicks.split())
+    copy.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
+    done = subprocess.run(
+        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+         f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000", "--dump-dom",
+         f"file://{copy}#700"],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr  # an error of the script, or something that was refused
+    return done.stdout
+
+
+def told(dom: str) -> str:
+    found = re.search(r'id="told">([^<]*)<', dom)
+    assert found
+    return found[1]
+
+
 @pytest.mark.real
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt install chromium-headless-shell")
 def test_a_browser_shows_the_cycle_that_is_asked_for(rough_page: Page, tmp_path: Path) -> None:
-    assert BROWSER is not None
-    dom = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
-         "--virtual-time-budget=5000", "--dump-dom", f"file://{rough_page.path}#700"],
-        capture_output=True, text=True, timeout=120, check=True,
-    ).stdout  # fmt: skip
-    told = re.search(r'id="told">([^<]*)<', dom)
-    assert told and told[1].startswith("cycle 700: ")
+    dom = shown(rough_page.path, tmp_path)
+    assert told(dom).startswith("cycle 700: ")
     drawn = dom[dom.index('id="waterfall"') :]
     for row in ("wake", "read", "joints (arm)", "wrench (wrist)", "policy", "act"):
         assert f">{row}</span>" in drawn
     assert drawn.count('class="bar"') >= 4
+
+
+@pytest.mark.real
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt install chromium-headless-shell")
+def test_a_browser_steps_through_the_cycles(rough_page: Page, tmp_path: Path) -> None:
+    cycles = [row["cycle"] for row in moments(rough_page)]
+    after = int(cycles[cycles.index(700) + 2])
+    assert told(shown(rough_page.path, tmp_path, "after after")).startswith(f"cycle {after}: ")
+    worst = rough_page.moments["worst"]
+    second = told(shown(rough_page.path, tmp_path, "better better"))
+    assert 700 not in [cycle for cycle, _ in worst]  # so the first click shows the worst one
+    assert second.startswith(f"cycle {worst[1][0]}: ")
+    assert worst[1][1] in second

@@ -173,6 +173,9 @@ def losses(found: Measures) -> list[str]:
         texts += [f"{count} messages of {name} {what}" for name, count in lost.items()]
     texts += [f"Gap: {_gap(gap)}" for gap in recording.gaps]
     texts += [_sentence(trouble) for trouble in recording.troubles]
+    if "recovered_from" in end:
+        texts.append(f"The file was made by `inphase recover`, of {end['recovered_from']}")
+        texts += [_sentence(text) for text in _list(end.get("recovered"))]
     if recording.state == facts.INCOMPLETE and not texts:
         texts.append("The recorder says that something is missing (INCOMPLETE)")
     return texts
@@ -199,11 +202,21 @@ def notes(found: Measures) -> list[str]:
 
 
 def _counts(text: str | None) -> dict[str, Any]:
-    try:
-        found = json.loads(text or "{}")
-    except json.JSONDecodeError:
-        return {}
+    found = _read(text)
     return found if isinstance(found, dict) else {}
+
+
+def _list(text: str | None) -> list[str]:
+    found = _read(text)
+    return [str(one) for one in found] if isinstance(found, list) else []
+
+
+def _read(text: str | None) -> Any:
+    """None for a text that is not readable: then the rest of the page has what it has."""
+    try:
+        return json.loads(text or "null")
+    except json.JSONDecodeError:
+        return None
 
 
 def _gap(gap: dict[str, str]) -> str:
