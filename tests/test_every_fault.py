@@ -206,7 +206,8 @@ def test_a_drivers_key_and_module_are_explained_as_the_schedules_own_are(tmp_pat
     demo = demo.replace('host = "127.0.0.1"\n', "").replace("4_000_000", '"fast"')
     said = [fault.message for fault in faults_of(written(tmp_path, demo))]
     assert said == [
-        "expected `int`, got 'fast'; give a value that the driver takes",
+        "expected `int`, got 'fast'; give 57600 or 115200 or 1000000 or 2000000 or 3000000 or "
+        "4000000 or 4500000",
         "the key host is missing from [device.wrist]; add host = a value that the driver takes",
     ]
     demo = demo.replace("inphase_drivers.dynamixel", "inphase_drivers.nothing")

@@ -1,14 +1,16 @@
 """The declarations of a schedule's drivers, before any device is opened."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
 
 from inphase.devices.driver_names import resolve_driver
 from inphase.driver import ActuatorSpec, Driver, SensorSpec
 from inphase.errors import ScheduleError, ScheduleFault
 from inphase.schedule import Schedule, conversion, toml_position
-from inphase.schedule.document import explain
+from inphase.schedule.document import explain, toml_value
 from inphase.schedule.inspection import Inspection
 from inphase.schedule.table import Incomplete
 
@@ -70,7 +72,7 @@ def _make(schedule: Schedule, declared: Declarations, name: str) -> Iterator[Sch
         return
     options, mismatches = conversion.convert(device.options, kind.Options)
     for mismatch in mismatches:
-        where, message = explain(mismatch, device.options, _mean_drivers, ("device", name))
+        where, message = explain(mismatch, device.options, _means(kind.Options), ("device", name))
         yield schedule.fault(toml_position.format_path(where), message)
     if not mismatches:
         driver = kind(name, options)
@@ -78,9 +80,17 @@ def _make(schedule: Schedule, declared: Declarations, name: str) -> Iterator[Sch
         declared.drivers[name] = driver
 
 
-def _mean_drivers(_key: toml_position.Path) -> str:
-    """The expected value of a driver's own key: only the driver knows more."""
-    return "a value that the driver takes"
+def _means(options: type) -> Callable[[toml_position.Path], str]:
+    """What is expected of a driver's own keys: one of the values that its type names, if it does;
+    else only the driver knows more."""
+    types = {field.encode_name: field.type for field in msgspec.structs.fields(options)}
+
+    def mean(key: toml_position.Path) -> str:
+        kind = types.get(str(key[-1]))
+        values = get_args(kind) if get_origin(kind) is Literal else ()
+        return " or ".join(map(toml_value, values)) or "a value that the driver takes"
+
+    return mean
 
 
 def _check_mode(schedule: Schedule, declared: Declarations, name: str) -> Iterator[ScheduleFault]:
