@@ -110,6 +110,14 @@ def as_a_user(call: Callable[[], object]) -> str:
     return text
 
 
+@pytest.mark.parametrize("name", ["/dev/null", "a file"])
+def test_what_is_no_serial_port_is_refused_as_such(tmp_path: Path, name: str) -> None:
+    path = Path(name) if name.startswith("/") else tmp_path / "run.log"
+    path.touch()
+    with pytest.raises(DeviceError, match="it is no serial port; `inphase ports` lists"):
+        open_port("arm", str(path), 1_000_000)
+
+
 @becomes_a_user
 @pytest.mark.parametrize("name", ["dialout", "uucp"])
 def test_a_port_of_another_group_is_refused_with_the_command_that_gives_the_right(

@@ -125,6 +125,8 @@ def open_port(
             hint = right
         elif not Path(path).exists():
             hint = "is it plugged in? `inphase ports` lists those that are"
+        elif os.strerror(errno.ENOTTY) in str(error):
+            hint = "it is no serial port; `inphase ports` lists those that are"
         elif users := _users(path, error):
             hint = f"{' and '.join(users)} has it open: stop that first"
         raise DeviceError(f"device {device}: cannot open {path}: {error}; {hint}") from error
