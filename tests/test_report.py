@@ -265,7 +265,7 @@ def test_faults_that_were_planned_are_found_with_their_phase_and_device(tmp_path
     assert "The frame does not say why." in worst[0][3]
     late = next(row for row in worst if row[0] == "200")
     assert late[2] == "read"
-    assert "the trigger of wrench (device wrist), without a good sample: LATE" in late[3]
+    assert "the trigger of wrench (device wrist) without a good sample: LATE" in late[3]
     assert re.search(r"Motion was latched in \d+ frames; from cycle 30\d on: .*offline", page.text)
     assert re.search(r"Sensor joints \(device arm\) was FRESH in .*OFFLINE 50", page.text)
     assert "Try: plug it in and power it" in page.text

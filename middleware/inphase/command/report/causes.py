@@ -23,8 +23,10 @@ def of(late: Late, found: Measures) -> str:
         else f"the cycle thread woke {took} late",
         OVERRUN: f"it began {took} late, because the cycle before took too long",
         "trigger": f"the trigger of {late.sensor}{device} came {took} late",
-        "read": f"the frame was latched {took} after the trigger of {late.sensor}{device}, without "
-        f"a good sample: {name_of(late.status, STATUSES)}",
+        "read": f"{took} passed after the trigger of {late.sensor}{device} without a good sample: "
+        f"{name_of(late.status, STATUSES)}",
+        "latch": f"the frame was latched {took} after the read deadline: the cycle thread itself "
+        f"was held up",
         "act": f"the writes of the act were done {took} after their time",
     }[late.phase]
     parts = [first]

@@ -5,6 +5,8 @@ from its time, or from the end of the phase before where that came later: so a l
 blamed on the act.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +16,8 @@ from inphase.command.report.numbers import Values, difference
 from inphase.command.report.recorded_schedule import RecordedSchedule
 from inphase.frames.record_layout import FRAME_FLAGS, STATUSES
 
-WORST = 50
-"""cycles in the list"""
-PHASES = ("wake", "trigger", "read", "act")
+WORST, OF_A_KIND = 50, 5
+"""cycles in the list, and those of each phase and sensor that are there however short they are"""
 OVERRUN = "overrun"
 """the phase of a cycle that waited for the end of the one before"""
 _OVERRUN = 1 << FRAME_FLAGS.index("OVERRUN")
@@ -28,7 +29,8 @@ class Late(NamedTuple):
 
     cycle: int
     late_ns: int
-    """lost in that phase; of read: from the trigger to the latch, without a good sample"""
+    """lost in that phase; of read: from the trigger to the read deadline or the latch, without a
+    good sample; of latch: from the deadline on"""
     phase: str
     sensor: str
     """that was waited for, or whose trigger came late; "": none"""
@@ -40,47 +42,59 @@ class Late(NamedTuple):
 
 
 class _Moments(NamedTuple):
-    """One moment of each cycle: its phase, and how late it was."""
+    """One phase of each cycle: how much time it lost."""
 
-    cycles: NDArray[np.int64]
-    late: Values
-    phase: int
+    phase: str
     sensor: str
+    late: Values
 
 
 def latest(
-    before: list[Late], frames: NDArray[Any], schedule: RecordedSchedule, count: int = WORST
+    before: list[Late], frames: NDArray[Any], schedule: RecordedSchedule, *, is_end: bool = False
 ) -> list[Late]:
-    """The latest cycles of those before and of these frames, the latest one first; the first of
-    the frames may be one that was seen before."""
-    found = {late.cycle: late for late in before}
-    rows = {int(cycle): row for row, cycle in enumerate(frames["cycle"].tolist())}
-    for moments in _moments(frames, schedule):
-        late = np.nan_to_num(moments.late, nan=0.0)
-        few = min(count, len(late))
-        for place in np.argpartition(late, len(late) - few)[len(late) - few :].tolist():
-            cycle, late_ns = int(moments.cycles[place]), int(late[place])
-            if late_ns <= 0 or (cycle in found and found[cycle].late_ns >= late_ns):
-                continue
-            found[cycle] = _late(cycle, late_ns, moments, frames, rows.get(cycle))
-    ordered = sorted(found.values(), key=lambda late: (-late.late_ns, late.cycle))
-    return ordered[:count]
+    """The latest cycles of those before and of these frames, the latest one first.
+
+    The last frame only tells the act of the one before it; is_end: it is the last of all, and
+    counts too. Else it comes again as the first frame of the next call.
+    """
+    kinds = _moments(frames, schedule)
+    late = np.nan_to_num(np.vstack([one.late for one in kinds]), nan=0.0)
+    if not is_end:
+        late = late[:, :-1]
+    kind, most = late.argmax(axis=0), late.max(axis=0, initial=0)
+    found = list(before)
+    for number, one in enumerate(kinds):
+        rows = np.flatnonzero((kind == number) & (most > 0))
+        rows = rows[np.argsort(-most[rows], kind="stable")][:WORST]
+        found += [_late(int(most[row]), one, frames[row]) for row in rows.tolist()]
+    return _chosen(found)
 
 
-def _late(
-    cycle: int, late_ns: int, moments: _Moments, frames: NDArray[Any], row: int | None
-) -> Late:
-    """row: None: the cycle's own frame is not among these."""
-    flags = skipped = 0
-    status = -1
-    if row is not None:
-        flags, skipped = int(frames["flags"][row]), int(frames["skipped"][row])
-        if moments.sensor:
-            status = int(frames[f"sensors.{moments.sensor}.status"][row])
-    phase = PHASES[moments.phase]
-    if phase == "wake" and flags & _OVERRUN and skipped:
-        phase = OVERRUN
-    return Late(cycle, late_ns, phase, moments.sensor, flags, status, skipped)
+def _chosen(found: Iterable[Late]) -> list[Late]:
+    """The latest of each kind, then as many of the others as there is room for."""
+    ordered = sorted(found, key=lambda late: (-late.late_ns, late.cycle))
+    seen: Counter[tuple[str, str]] = Counter()
+    first: list[Late] = []
+    others: list[Late] = []
+    for late in ordered:
+        seen[late.phase, late.sensor] += 1
+        is_first = seen[late.phase, late.sensor] <= OF_A_KIND
+        (first if is_first else others).append(late)
+    kept = [*first, *others[: max(0, WORST - len(first))]]
+    return sorted(kept, key=lambda late: (-late.late_ns, late.cycle))
+
+
+def _late(late_ns: int, one: _Moments, frame: Any) -> Late:
+    status = int(frame[f"sensors.{one.sensor}.status"]) if one.sensor else -1
+    return Late(
+        int(frame["cycle"]),
+        late_ns,
+        one.phase,
+        one.sensor,
+        int(frame["flags"]),
+        status,
+        int(frame["skipped"]),
+    )
 
 
 def wake_late(frames: NDArray[Any], period_ns: int) -> Values:
@@ -91,7 +105,18 @@ def wake_late(frames: NDArray[Any], period_ns: int) -> Values:
 
 def _moments(frames: NDArray[Any], schedule: RecordedSchedule) -> list[_Moments]:
     due, cycles, woke = frames["due_ns"], frames["cycle"], frames["woke_ns"]
-    found = [_Moments(cycles, wake_late(frames, schedule.period_ns), PHASES.index("wake"), "")]
+    began = wake_late(frames, schedule.period_ns)
+    is_overrun = (frames["flags"] & _OVERRUN != 0) & (frames["skipped"] > 0)
+    found = [
+        _Moments("wake", "", np.where(is_overrun, np.nan, began)),
+        _Moments(OVERRUN, "", np.where(is_overrun, began, np.nan)),
+    ]
+    # nobody waits for a sample after the deadline: then the thread itself did not run
+    read_end = frames["latched_ns"]
+    if schedule.read_deadline_ns is not None:
+        deadline = np.maximum(due + schedule.read_deadline_ns, woke)
+        found.append(_Moments("latch", "", difference(read_end, deadline)))
+        read_end = np.minimum(read_end, deadline)
     for sensor in schedule.sensors:
         if sensor.trigger_ns is None:
             continue
@@ -99,28 +124,19 @@ def _moments(frames: NDArray[Any], schedule: RecordedSchedule) -> list[_Moments]
         since = np.maximum(due + sensor.trigger_ns, woke)
         triggered = difference(frames[f"{at}triggered_ns"], since)
         triggered[frames[f"{at}cycle"] != cycles] = np.nan
-        found.append(_Moments(cycles, triggered, PHASES.index("trigger"), sensor.name))
-        waited = difference(frames["latched_ns"], since)
+        found.append(_Moments("trigger", sensor.name, triggered))
+        waited = difference(read_end, since)
         waited[np.isin(frames[f"{at}status"], _IN_TIME)] = np.nan
-        found.append(_Moments(cycles, waited, PHASES.index("read"), sensor.name))
+        found.append(_Moments("read", sensor.name, waited))
     if schedule.act_ns is not None:
-        found.append(
-            _Moments(
-                frames["acted_cycle"],
-                _act(frames, schedule.act_ns, schedule.period_ns),
-                PHASES.index("act"),
-                "",
-            )
-        )
+        found.append(_Moments("act", "", _act(frames, schedule.act_ns)))
     return found
 
 
-def _act(frames: NDArray[Any], act_ns: int, period_ns: int) -> Values:
-    """How late the act was that each frame tells of, after its time and its own frame's latch."""
-    acted = frames["acted_cycle"]
-    since = frames["due_ns"] - (frames["cycle"] - acted) * period_ns + act_ns
-    is_next = acted[1:] == frames["cycle"][:-1]
-    since[1:][is_next] = np.maximum(since[1:], frames["latched_ns"][:-1])[is_next]
-    late = difference(frames["acted_ns"], since)
-    late[acted < 0] = np.nan
+def _act(frames: NDArray[Any], act_ns: int) -> Values:
+    """How late each frame's act was, after its time and the latch; the next frame tells it."""
+    since = np.maximum(frames["due_ns"] + act_ns, frames["latched_ns"])
+    late = np.full(len(frames), np.nan)
+    late[:-1] = difference(frames["acted_ns"][1:], since[:-1])
+    late[:-1][frames["acted_cycle"][1:] != frames["cycle"][:-1]] = np.nan
     return late

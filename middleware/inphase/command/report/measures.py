@@ -106,6 +106,8 @@ def measure(recording: Recording, progress: Callable[[int], None]) -> Measures:
         done += len(frames)
         before = frames[-_kept(found.schedule) :].copy()
         progress(done)
+    if before is not None:
+        found.worst = latest(found.worst, before[-1:], found.schedule, is_end=True)
     found.waterfall.finish(recording, [late.cycle for late in found.worst])
     return found
 

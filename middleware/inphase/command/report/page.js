@@ -96,9 +96,10 @@ function draw() {
   element("span", "", line, "");
   const axis = element("div", "axis", line);
   const ticks = [[0, "0"], [told.deadline, "deadline"], [told.act, "act"], [told.period, time(told.period)]];
+  const room = 6000 / Math.max(200, axis.clientWidth);
   let right = -Infinity;
   for (const [ns, words] of ticks) {
-    if (ns === null || share(ns) - right < 14) continue;
+    if (ns === null || share(ns) - right < room) continue;
     right = Math.min(97, share(ns));
     element("span", "", axis, words).style.left = `${right}%`;
   }

@@ -10,6 +10,7 @@ from typing import Any
 
 from inphase.command.report import causes, findings
 from inphase.command.report.figures import MADE_BY, STATUS_COLOURS, Drawing, duration
+from inphase.command.report.lateness import OF_A_KIND
 from inphase.command.report.measures import Measures
 from inphase.command.report.numbers import Quantiles, quantiles
 from inphase.frames.record_layout import FRAME_FLAGS, REASONS, STATES, STATUSES
@@ -17,9 +18,8 @@ from inphase.recording import facts
 
 MARK = f'<meta name="generator" content="{MADE_BY}">'
 """stands in the first bytes of every page"""
-_SHOWN, _OF_A_KIND = 20, 5
-"""of the worst cycles in the table, and of those with the same phase and sensor; the picture of
-cycles has all"""
+_SHOWN = 30
+"""of the worst cycles in the table; the picture of cycles has all"""
 # a browser that keeps this loads nothing, whatever the page has in it
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -125,11 +125,11 @@ def _worst(found: Measures) -> str:
     for late in found.worst:
         kind = (late.phase, late.sensor)
         seen[kind] += 1
-        if seen[kind] > _OF_A_KIND or len(rows) == _SHOWN:
+        if seen[kind] > OF_A_KIND or len(rows) == _SHOWN:
             continue
         text = causes.of(late, found)
-        if seen[kind] == _OF_A_KIND < kinds[kind]:
-            text += f" The list has {kinds[kind] - _OF_A_KIND} more like this one."
+        if seen[kind] == OF_A_KIND < kinds[kind]:
+            text += f" The list has {kinds[kind] - OF_A_KIND} more like this one."
         cycle = f'<button class="cycle" data-cycle="{late.cycle}">{late.cycle}</button>'
         rows.append((cycle, duration(late.late_ns), late.phase, text))
     return _table(("cycle", "lost", "phase", "cause"), rows, "worst") + (
