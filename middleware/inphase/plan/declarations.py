@@ -81,8 +81,7 @@ def _make(schedule: Schedule, declared: Declarations, name: str) -> Iterator[Sch
 
 
 def _means(options: type) -> Callable[[toml_position.Path], str]:
-    """What is expected of a driver's own keys: one of the values that its type names, if it does;
-    else only the driver knows more."""
+    """The expected values of a driver's own keys, by their types. Only the driver knows more."""
     types = {field.encode_name: field.type for field in msgspec.structs.fields(options)}
 
     def mean(key: toml_position.Path) -> str:
