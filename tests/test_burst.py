@@ -1,6 +1,8 @@
 """All samples of a stream since the last frame: in lock step, of a device, and on the wire."""
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,18 @@ def test_a_frame_has_both_samples_of_a_sensor_that_is_twice_as_fast(tmp_path: Pa
         assert sample.value["burst_received_ns"][count - 1] == sample.received_ns
         acquired += stamps.tolist()
     assert set(np.diff(acquired)) == {MS}, "every sample, once, in its order"
+
+
+def test_a_view_of_a_burst_lasts_as_many_frames_as_its_ring_has(
+    tmp_path: Path,
+) -> None:
+    path = schedule(tmp_path, 4).path
+    path.write_text(path.read_text().replace("= 500", "= 100"))
+    command = [sys.executable, "-m", "inphase", "check", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=BOUND_S)
+    rows = [line.replace("│", " ").split() for line in done.stdout.splitlines()]
+    (row,) = (row for row in rows if row[:1] == ["imu"] and len(row) == 3 and row[1].isdigit())
+    assert int(row[2]) == (int(row[1]) - 1) * 10, "ms, at 100 Hz"
 
 
 def test_what_does_not_fit_is_counted_and_the_newest_are_kept(tmp_path: Path) -> None:

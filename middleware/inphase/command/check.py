@@ -162,6 +162,9 @@ def _rings(plan: Plan) -> Any:
 
     period_ns = plan.schedule.cycle.period_ns
     intervals = {t.sensor: t.interval_ns or t.every_ns for t in plan.timings}
+    for name, sensor in plan.schedule.sensor.items():
+        if sensor.burst:  # one entry for all samples of a frame
+            intervals[name] = period_ns
     made = table("store", ("ring", "slots", "a view lasts [ms]"), left=("ring",))
     for name, depth in [("frames", plan.depth), *((s.name, s.depth) for s in plan.sensors)]:
         lasts_ms = (depth - 1) * intervals.get(name, period_ns) / 1e6
