@@ -1,4 +1,4 @@
-"""An example range finder on a pseudo-terminal, for as long as there is none on the desk.
+"""A range finder, example, on a pseudo-terminal, for as long as there is none on the desk.
 
     python example_emulator.py SCHEDULE [--control]
 
