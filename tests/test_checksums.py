@@ -154,3 +154,9 @@ def test_a_checksum_that_is_none_is_answered_with_those_there_are() -> None:
         packets.checksum("CRC-17", b"")
     with pytest.raises(ValueError, match="no such checksum"):
         packets.checksum(Checksum("crc", 65, 1), b"")
+
+
+def test_a_driver_from_before_there_were_other_checksums_means_the_same() -> None:
+    means = Check(CheckKind.CHECKSUM, -2, checksum="CRC-16/DYNAMIXEL")
+    assert Check(CheckKind.CRC16_END) == means
+    assert packets.crc16(b"123456789") == CATALOGUE["CRC-16/UMTS"]

@@ -31,6 +31,8 @@ class CheckKind(IntEnum):
     MATCH = 1
     ZERO = 2
     CHECKSUM = 3
+    CRC16_END = 4
+    """DYNAMIXEL's CRC in the last two bytes, as older drivers have it: the same as a CHECKSUM"""
 
 
 class Acquire(IntEnum):
@@ -135,6 +137,9 @@ def checksum_of(given: str | Checksum) -> Checksum:
     )
 
 
+_CRC16_END = {"kind": CheckKind.CHECKSUM, "offset": -2, "checksum": "CRC-16/DYNAMIXEL"}
+
+
 @dataclass(frozen=True)
 class Check:
     """A condition on a reply: see `CheckKind` and inphase.h, struct inphase_check."""
@@ -153,6 +158,11 @@ class Check:
     number: int | None = None
     """for ZERO: the offset of a byte that says why the device refuses, such as an exception code;
     the sample's detail. None: the value that should be zero"""
+
+    def __post_init__(self) -> None:
+        if self.kind is CheckKind.CRC16_END:
+            for name, value in _CRC16_END.items():
+                object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)

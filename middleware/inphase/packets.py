@@ -9,6 +9,7 @@ from inphase.devices.packets import (
     can_frame,
     can_id,
     checksum,
+    crc16,
     encode,
     escape,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "can_frame",
     "can_id",
     "checksum",
+    "crc16",
     "encode",
     "escape",
     "unwrap",

@@ -43,6 +43,11 @@ def checksum(kind: str | Checksum, data: bytes) -> int:
     return int(value[0])
 
 
+def crc16(data: bytes) -> int:
+    """DYNAMIXEL's CRC, which older drivers ask for by this name: `CheckKind.CRC16_END`."""
+    return checksum("CRC-16/DYNAMIXEL", data)
+
+
 def escape(framing: Framing, data: bytes) -> bytes:
     """Apply an escape rule to a packet that has no checksum yet."""
     room = 2 * len(data) + 8
