@@ -154,3 +154,21 @@ def test_a_command_that_was_missing_has_no_remedy_of_samples(tmp_path: Path) -> 
         text = " ".join(sum_up(robot)["verdict"])
     assert "it returned None" in text
     assert "of a sample" not in text and "cable" not in text
+
+
+@pytest.mark.parametrize(
+    ("recording", "words"),
+    [
+        ({"state": "CUT"}, "was cut. Try: `inphase recover run.mcap`"),
+        ({"state": "INCOMPLETE", "missed_frames": 7}, "lacks 7 frames"),
+        ({"state": "INCOMPLETE", "missed_frames": 0}, "lacks messages"),
+    ],
+)
+def test_a_recording_in_which_something_is_missing_is_never_good(
+    made: Made, recording: dict[str, Any], words: str
+) -> None:
+    plan, result = made
+    whole = {"path": "run.mcap", "state": "COMPLETE"}
+    assert verdict.of(plan, result | {"recording": whole}, [])[0].startswith("good")
+    said = verdict.of(plan, result | {"recording": whole | recording}, [])
+    assert said[0].startswith("not good") and words in said[1]

@@ -118,10 +118,11 @@ def _check_burst(schedule: Schedule, declared: Declarations, name: str) -> Itera
         return
     streams = spec.exchange is not None and not spec.exchange.request
     if not streams or len(channel_offsets(spec)) != sum(f.channels for f in spec.fields):
+        in_lockstep = ". A simulated run has it with --lockstep" if spec.exchange is None else ""
         yield schedule.fault(
             key,
             f"{sensor.burst} samples are collected of an exchange that streams float64 fields, and "
-            f"{sensor.device!r} is none; remove burst. A simulated run has it with --lockstep",
+            f"{sensor.device!r} is none; remove burst{in_lockstep}",
         )
     elif home_of(device, in_cycle=True) != "cycle":
         yield schedule.fault(

@@ -43,6 +43,7 @@ def of(plan: Plan, result: dict[str, Any], shortfalls: list[str]) -> list[str]:
         found += _policy(plan, result)
     if is_virtual:
         found += _pace(plan, result)
+    found += _recording(result)
     if result["latched"]:
         latched = result["latched"]
         found.append(Finding(True, f"motion is latched ({latched}): `inphase explain {latched}`"))
@@ -100,6 +101,21 @@ def _machine(result: dict[str, Any]) -> list[Finding]:
         f"close other programs, {rights}or give a lower rate_hz"
     )
     return graded(skipped + overruns, cycles, FAIR_OF_GRID, BAD_OF_GRID, text)
+
+
+def _recording(result: dict[str, Any]) -> list[Finding]:
+    """A file in which something is missing."""
+    recording = result.get("recording")
+    if recording is None or recording["state"] == "COMPLETE":
+        return []
+    path, missed = recording["path"], recording.get("missed_frames", 0)
+    if recording["state"] == "CUT":
+        text = f"the recording {path} was cut. Try: `inphase recover {path}`"
+    elif missed:
+        text = f"the recording {path} lacks {missed} frames: its recorder waited for a core"
+    else:
+        text = f"the recording {path} lacks messages. Try: `inphase report {path}` has them"
+    return [Finding(True, text)]
 
 
 def percent(share: float) -> str:
