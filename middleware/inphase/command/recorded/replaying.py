@@ -91,10 +91,11 @@ def _publish(recording: "Recording", place: int, speed: float) -> None:
 @contextlib.contextmanager
 def _progress(recording: "Recording") -> Iterator[Callable[[int], None]]:
     """Takes each place of the file; a bar where stderr is a terminal."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    stderr = Console(stderr=True)
+    from inphase.command.screen import screen
+
+    stderr = screen(stderr=True)
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task("frames", total=len(recording))
         yield lambda place: progress.update(task, completed=place)
