@@ -1,5 +1,6 @@
 # make demo: set up .venv and run the demo robot for 20 seconds, nothing plugged in
 # make test: set up .venv and run the tests and static checks
+# make long-test: all pages' commands, examples' contracts and other whole runs; a quarter of an hour
 # make docs: build the documentation site into build/docs; a warning is an error
 # make world-test: the tests of simulated worlds with the oldest MuJoCo that is supported
 # make native-test: build and run the C tests, as debug and as release
@@ -49,7 +50,7 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 
 WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_model.py tests/test_randomisation.py
 
-.PHONY: demo test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
+.PHONY: demo test long-test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
     bare-test first-hour models-test readers-test wheel bench clean always
 
 demo: .venv/installed
@@ -58,8 +59,11 @@ demo: .venv/installed
 # what needs no core of its own goes two at a time; the Python tests share the cores by themselves
 test: .venv/installed
 	$(MAKE) --no-print-directory --jobs 2 lint docs walk fuzz-smoke world-test
-	$(BIN)/python -m pytest --numprocesses auto -m "not real"
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m real || $(again)
+	$(BIN)/python -m pytest --numprocesses auto -m "not real and not long"
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "real and not long" || $(again)
+
+long-test: .venv/installed
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m long || $(again)
 
 world-test: build/oldest/installed
 	build/oldest/bin/python -m pytest --numprocesses auto $(WORLD_TESTS)
@@ -85,7 +89,7 @@ build/modules: always
 	@touch $@
 
 # what failed beside another test that wants the same cores, by itself: the wall clock is real there
-again = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m real
+again = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 # configure, build and run the C tests of one preset of native/CMakePresets.json
 define run_preset

@@ -11,7 +11,7 @@ import pytest
 from inphase.command import scaffold
 from peers import BOUND_S, ROOT
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 BROKEN = {
     "takes_anything": (

@@ -25,7 +25,7 @@ from inphase_drivers.examples.imu import RAD_S
 from peers import BOUND_S, ROOT
 from script_peers import ModedPeer
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 
 class ExamplePeer(ModedPeer):

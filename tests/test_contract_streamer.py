@@ -9,7 +9,7 @@ from inphase.testing import DriverContract
 from script_peers import StreamerPeer
 from streamer import ByHand, Streamer
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 
 
 class TestStreamer(DriverContract):

@@ -48,6 +48,7 @@ def lay_schedules(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.real
+@pytest.mark.long
 @pytest.mark.parametrize("page", [*TUTORIALS, *HOW_TO], ids=lambda page: page.stem)
 def test_a_page_does_what_it_says(page: Path) -> None:
     with open_folder("docs-") as folder, PageRunner(folder, lay_schedules(folder)) as runner:

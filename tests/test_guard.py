@@ -129,6 +129,7 @@ def check_wire(robot: Robot, stop: bytes) -> None:
     assert way <= steps * STEP_COUNTS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
 def test_at_any_phase_the_arm_is_sent_its_stop_three_times_and_nothing_after(
     robot: Robot, how: signal.Signals

@@ -46,6 +46,7 @@ def made(tmp_path: Path) -> Path:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_a_new_drivers_own_test_passes_as_it_comes(made: Path) -> None:
     done = run(made, "pytest", "-q", "-ra", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout
@@ -54,6 +55,7 @@ def test_a_new_drivers_own_test_passes_as_it_comes(made: Path) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_a_new_drivers_schedule_runs_in_real_time_and_in_lock_step(made: Path) -> None:
     for options in (("--cycles", "100"), ("--cycles", "100", "--lockstep")):
         done = run(

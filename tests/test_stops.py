@@ -7,10 +7,12 @@ speed that the emulated arm measures. What the C thread does is `native/tests/te
 
 import fcntl
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -244,10 +246,29 @@ def test_a_signal_and_a_client_stop_while_nobody_reads_what_is_said(robot: Robot
 # ---- a Runner --------------------------------------------------------------------------------
 
 
+class FullLog(logging.Handler):
+    """Takes nothing until it goes on."""
+
+    def __init__(self, goes_on: threading.Event) -> None:
+        super().__init__()
+        self._goes_on = goes_on
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._goes_on.wait()
+
+
 def leave_messages_unread(robot: Robot, runner: Runner) -> Callable[[], None]:
-    """Until nothing more goes out: each SIGUSR1 is answered that motion is armed already."""
+    """The caller's log takes nothing more. Each SIGUSR1 is answered that motion is armed already,
+    until nothing more goes out."""
     assert runner.pid is not None
     pid = runner.pid
+    goes_on = threading.Event()
+    log, handler = logging.getLogger("inphase"), FullLog(goes_on)
+    log.addHandler(handler)
+
+    def let_go() -> None:
+        log.removeHandler(handler)
+        goes_on.set()
 
     def is_full() -> bool:
         os.kill(pid, signal.SIGUSR1)
@@ -256,7 +277,7 @@ def leave_messages_unread(robot: Robot, runner: Runner) -> Callable[[], None]:
         return any(wait == "sock_alloc_send_pskb" for wait in waits)
 
     until(is_full)
-    return lambda: None
+    return let_go
 
 
 def hold_the_interpreter(robot: Robot, runner: Runner) -> Callable[[], None]:
