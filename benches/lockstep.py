@@ -22,9 +22,15 @@ _TURNS = 7
 PolicyCall = Callable[[Frame], Any]
 
 
-def _seconds(call: PolicyCall | None, cycles: int, digest: bool) -> float:
+def _demo() -> schedules.Schedule:
+    """The demo without its policy. A trivial one begins far away."""
     read = schedules.load(robot.SCHEDULES / "demo.toml")
-    with LockStep(replace(read, policy=None), call=call, digest=digest) as run:
+    near = {n: replace(a, first_command="approach") for n, a in read.actuator.items()}
+    return replace(read, policy=None, actuator=near)
+
+
+def _seconds(call: PolicyCall | None, cycles: int, digest: bool) -> float:
+    with LockStep(_demo(), call=call, digest=digest) as run:
         run.run(1000)
         start = time.perf_counter()
         run.run(cycles)
@@ -35,8 +41,7 @@ def _seconds(call: PolicyCall | None, cycles: int, digest: bool) -> float:
 
 def _bare_seconds(call: PolicyCall, cycles: int) -> float:
     """The policy alone, on one frame."""
-    read = schedules.load(robot.SCHEDULES / "demo.toml")
-    with LockStep(replace(read, policy=None), call=hold, digest=False) as run:
+    with LockStep(_demo(), call=hold, digest=False) as run:
         for _ in range(100):
             frame = run.step()
         start = time.perf_counter()
