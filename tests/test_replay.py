@@ -62,7 +62,7 @@ def test_readers_of_a_players_store_find_every_frame_and_sample(recorded: Path, 
         with Recording(path) as recording, Player(recording) as player:
             follower = StoreFollower(player.store.path, from_first=True)
             for place in range(len(recording)):
-                player.play(place)
+                player.play(recording[place])
                 assert_same_frames([recording[place]], [follower.next(timeout_s=1).copy()])
             assert follower.layout.epoch == player.epoch != recording.layout.epoch
             assert follower.description["replay"] == {"epoch": recording.layout.epoch}
@@ -74,7 +74,7 @@ def test_a_store_ends_with_its_player(odd: Path) -> None:
     with Recording(odd) as recording:
         player = Player(recording)
         follower = StoreFollower(player.store.path, from_first=True)
-        player.play(0)
+        player.play(recording[0])
         player.close()
         assert len([*follower]) == 1
         follower.close()

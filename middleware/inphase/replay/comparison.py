@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from msgspec import structs
+from numpy.typing import NDArray
 
-from inphase import schedule
 from inphase.errors import RecordingError
 from inphase.frames.frame import Frame
 from inphase.frames.store_follower import StoreFollower
@@ -17,7 +17,7 @@ from inphase.policy import turn as policies
 from inphase.policy.command_buffer import make_buffer
 from inphase.policy.remarks import Remarks
 from inphase.recording.recording import Recording
-from inphase.replay.player import Player
+from inphase.replay.player import Player, schedule_of
 from inphase.schedule import Schedule
 from inphase.schedule.tables import Policy
 
@@ -78,20 +78,23 @@ def compare(
     with tempfile.TemporaryDirectory(prefix="inphase-") as folder:
         described = _described(recording, policy, Path(folder))
         latency = described.policy.latency_cycles if described.policy is not None else 0
-        answers = dict(_answers(recording, described, found, say, watch))
-        for frame in recording:
+        answers: dict[int, dict[str, NDArray[np.float64]]] = {}
+        for frame, answer in _answers(recording, described, found, say, watch):
             command = frame.command
-            answer = answers.pop(command.cycle - latency, None)
             asked = {act.name: act.requested for act in command}
-            _take(found, command.cycle, asked, answer, tolerance)
+            _take(
+                found, command.cycle, asked, answers.pop(command.cycle - latency, None), tolerance
+            )
+            for cycle in [cycle for cycle in answers if cycle < command.cycle - latency]:
+                del answers[cycle]  # its act is not in the file
+            if answer is not None:
+                answers[frame.cycle] = answer
     return found
 
 
 def _described(recording: Recording, policy: str, folder: Path) -> Schedule:
     """The recorded schedule with that policy."""
-    path = folder / f"{recording.layout.robot}.toml"
-    path.write_text(recording.schedule_text)
-    described = schedule.load(path)
+    described = schedule_of(recording, folder)
     before = described.policy
     if before is not None and (before.chunk > 1 or before.interpolate != "hold"):
         raise RecordingError(
@@ -116,8 +119,8 @@ def _answers(
     found: Comparison,
     say: Callable[[str], None],
     watch: Callable[[int], None],
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """By the cycle of a frame: what the policy asks of each actuator."""
+) -> Iterator[tuple[Frame, dict[str, NDArray[np.float64]] | None]]:
+    """Each frame, and what the policy asks of each actuator; None: nothing, or it is not called."""
     with Player(recording) as player, contextlib.ExitStack() as undo:
         follower = StoreFollower(player.store.path, from_first=True)
         undo.callback(follower.close)
@@ -132,18 +135,18 @@ def _answers(
         )
         for place in range(len(recording)):
             watch(place)
-            player.play(place)
+            player.play(recording[place])
             frame = follower.next(timeout_s=1.0)
             if frame.cycle % policies.every(described):
+                yield frame, None
                 continue
             trouble = turn.take(frame)
-            if trouble is None:
-                yield frame.cycle, _parts(frame, buffer.tobytes())
-            else:
+            if trouble is not None:
                 found.reasons[trouble] = found.reasons.get(trouble, 0) + 1
+            yield frame, None if trouble else _parts(frame, buffer.tobytes())
 
 
-def _parts(frame: Frame, values: bytes) -> dict[str, np.ndarray]:
+def _parts(frame: Frame, values: bytes) -> dict[str, NDArray[np.float64]]:
     """A command by actuator."""
     numbers, parts, at = np.frombuffer(values), {}, 0
     for name, channels, _ in frame.layout.actuators:
@@ -155,8 +158,8 @@ def _parts(frame: Frame, values: bytes) -> dict[str, np.ndarray]:
 def _take(
     found: Comparison,
     cycle: int,
-    recorded: dict[str, np.ndarray],
-    answer: dict[str, np.ndarray] | None,
+    recorded: dict[str, NDArray[np.float64]],
+    answer: dict[str, NDArray[np.float64]] | None,
     tolerance: float,
 ) -> None:
     """Count one cycle."""

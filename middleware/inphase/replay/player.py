@@ -1,12 +1,22 @@
 """A recording's frames in a store, as the robot that was recorded had them."""
 
+import bisect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Self
 
 from inphase.frames import store
-from inphase.frames.frame import FrameLost
+from inphase.frames.frame import Frame, FrameLost
 from inphase.frames.played_store import PlayedStore
 from inphase.recording.recording import Recording
+from inphase.schedule import Schedule, load
+
+
+def schedule_of(recording: Recording, folder: Path) -> Schedule:
+    """The schedule of a recording, which is written into `folder`. Raises ScheduleError."""
+    path = folder / f"{recording.layout.robot}.toml"
+    path.write_text(recording.schedule_text)
+    return load(path)
 
 
 def place_of(recording: Recording, cycle: int) -> int:
@@ -14,10 +24,10 @@ def place_of(recording: Recording, cycle: int) -> int:
 
     Raises ValueError: the recording ends before it.
     """
-    cycles = recording.frames()["cycle"]
-    place = int(cycles.searchsorted(cycle))
-    if place == len(cycles):
-        ends = f"cycles {cycles[0]} to {cycles[-1]}" if len(cycles) else "no frame"
+    place = bisect.bisect_left(recording, cycle, key=lambda frame: frame.cycle)
+    if place == len(recording):
+        has_one = len(recording) > 0
+        ends = f"cycles {recording[0].cycle} to {recording[-1].cycle}" if has_one else "no frame"
         raise ValueError(f"{recording.path} has {ends}, and none from cycle {cycle} on")
     return place
 
@@ -40,18 +50,17 @@ class Player:
         self.store = PlayedStore(recording.layout, description)
         self._given = [-1] * len(recording.layout.sensors)
 
-    def play(self, place: int) -> None:
-        """Publish the frame at that place of the file, and before it the samples that it names."""
-        frame = self.recording[place]
+    def play(self, frame: Frame) -> None:
+        """Publish a frame of the recording, and before it the samples that it names."""
         for sensor, sequence in self._new(frame):
             try:
-                value = self.recording.sample(sensor, sequence)
+                value = frame.payloads.view(sensor, sequence)
             except FrameLost:
                 continue
             self.store.put_sample(sensor, sequence, value.tobytes())
         self.store.publish(frame.record)
 
-    def _new(self, frame: Any) -> Iterator[tuple[int, int]]:
+    def _new(self, frame: Frame) -> Iterator[tuple[int, int]]:
         """The samples that no frame before this one had: sensor and sequence number."""
         for index, name in enumerate(self.recording.layout.sensors):
             sequence = frame[name].sequence

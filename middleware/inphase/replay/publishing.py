@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from inphase import schedule
 from inphase.errors import StoreError
 from inphase.host import store_names
 from inphase.host.process import Process
 from inphase.recording.recording import Recording
-from inphase.replay.player import Player
+from inphase.replay.player import Player, schedule_of
 
 _SLICE_S = 0.1
 
@@ -43,13 +42,11 @@ class Publisher:
     def _start_gateway(self, store_path: str) -> Process | None:
         """None: the robot had none."""
         folder = Path(self._undo.enter_context(tempfile.TemporaryDirectory(prefix="inphase-")))
-        path = folder / f"{self._recording.layout.robot}.toml"
-        path.write_text(self._recording.schedule_text)
-        described = schedule.load(path)
+        described = schedule_of(self._recording, folder)
         self.gateway = described.gateway
         if described.gateway is None:
             return None
-        arguments = [str(path), store_path]
+        arguments = [str(described.path), store_path]
         gateway = Process("gateway", "inphase.runtime.gateway", arguments)
         self._undo.callback(gateway.stop)
         gateway.wait_ready()
@@ -60,13 +57,14 @@ class Publisher:
     ) -> int:
         """Publish all frames from that place of the file on, so many times as fast as they came;
         the number of those that were published. watch: is told each place."""
-        latched = self._recording.frames()["latched_ns"]
-        began_s = time.monotonic()
+        began_s, first_ns = time.monotonic(), None
         for place in range(start, len(self._recording)):
-            due_s = began_s + int(latched[place] - latched[start]) * 1e-9 / speed
+            frame = self._recording[place]
+            first_ns = frame.latched_ns if first_ns is None else first_ns
+            due_s = began_s + (frame.latched_ns - first_ns) * 1e-9 / speed
             while (left_s := due_s - time.monotonic()) > 0:
                 time.sleep(min(left_s, _SLICE_S))
-            self._player.play(place)
+            self._player.play(frame)
             watch(place)
         return len(self._recording) - start
 
