@@ -103,8 +103,8 @@ class RecordingFiles:
         if number > 1:
             path = path.with_suffix(f".{number}{path.suffix}")
         part = records.Metadata(facts.PART, {"number": str(number), "first": self._path.name})
-        head = self._head
-        file = McapFile(path, head.library, head.schemas, head.channels, [*head.metadata, part])
+        library, schemas, channels, described = self._head
+        file = McapFile(path, library, schemas, channels, [*described, part])
         self._number = number
         self._started_ns = 0
         self._of_file = Shortfall()
