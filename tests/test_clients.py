@@ -12,7 +12,7 @@ import pytest
 
 import inphase
 from inphase import Runner
-from inphase.command import echo
+from inphase.command.live import echo
 from peers import BOUND_S, ROOT, until
 from robots import demo_schedule
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from inphase.command import scaffold
+from inphase.command.drafts import scaffold
 from peers import BOUND_S, ROOT
 
 pytestmark = [pytest.mark.real, pytest.mark.long]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from inphase.command import policy_draft, project_draft, scaffold, schedule_draft
+from inphase.command.drafts import policy_draft, project_draft, scaffold, schedule_draft
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
 from inphase.schedule import load

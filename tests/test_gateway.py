@@ -20,7 +20,7 @@ import pytest
 import zmq
 
 import inphase
-from inphase.command import echo
+from inphase.command.live import echo
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import RuntimeFault, StoreError
 from inphase.frame import Frame, FrameLost

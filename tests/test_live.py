@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 import inphase
-from inphase.command import live
+from inphase.command.live import live_view
 from inphase.command.pictures import live_picture
 from inphase.command.pictures.live_picture import Picture, View
 from inphase.episodes.lockstep import LockStep
@@ -35,7 +35,7 @@ class Watched:
 
     def __init__(self, path: Path, **options: Any) -> None:
         self.robot = LockStep(inphase.load(path), **options)
-        self.watch = live.Watch(StoreFollower(self.robot.core.segment.path))
+        self.watch = live_view.Watch(StoreFollower(self.robot.core.segment.path))
         self.frames: list[Frame] = []
 
     def run(self, cycles: int) -> View:

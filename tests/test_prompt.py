@@ -12,7 +12,7 @@ from rich import pretty
 
 import inphase
 from inphase import remote
-from inphase.command import echo
+from inphase.command.live import echo
 from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
 from inphase.frames import record_layout

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import inphase
-from inphase.command import scaffold
+from inphase.command.drafts import scaffold
 from inphase.errors import ScheduleError
 from peers import BOUND_S, ROOT
 

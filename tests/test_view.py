@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from inphase.command import schedule_draft
+from inphase.command.drafts import schedule_draft
 from inphase.world import view
 from peers import BOUND_S, ROOT, until
 from test_run import inphase

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from inphase.command.recorded import files, replaying, reporting
+from inphase.command import drafts, live, recorded
 from inphase.errors import InphaseError, ScheduleError
 from inphase.host.standard_streams import open_standard_streams, tell_unwritten
 
@@ -141,7 +141,7 @@ def _show_result(result: dict[str, Any], as_json: bool) -> None:
 
 
 def _run_wall_clock(described: Any, options: Any, as_json: bool) -> dict[str, Any]:
-    from inphase.command.live import LiveView
+    from inphase.command.live.live_view import LiveView
     from inphase.runtime import runtime
     from inphase.runtime.keyboard import Keys
 
@@ -228,27 +228,6 @@ def check(schedule: Path, as_json: bool) -> None:
 
         console = screen()
         console.print(report.render(console.width))
-
-
-@cli.command()
-@click.argument("endpoint", required=False)
-@click.option("--json", "json_lines", is_flag=True, help="one JSON object per frame")
-@click.option("-n", "count", type=click.IntRange(min=1), help="end after so many frames")
-@click.option("--sensor", help="this sensor only")
-@click.option(
-    "--transport",
-    type=click.Choice(["auto", "store", "zmq"]),
-    default="auto",
-    show_default=True,
-    help="shared memory of this host, or ZeroMQ",
-)
-def echo(
-    *, endpoint: str | None, json_lines: bool, count: int | None, sensor: str | None, transport: Any
-) -> None:
-    """Print frames as they arrive, from a robot's name or an endpoint (ipc://, tcp://)."""
-    from inphase.command import echo as echoing
-
-    echoing.echo(endpoint, json_lines, count, sensor, transport)
 
 
 @cli.command()
@@ -392,85 +371,9 @@ def explain(words: tuple[str, ...], as_json: bool) -> None:
     screen().print(explaining.render(found) if words else explaining.render_list())
 
 
-cli.add_command(files.record)
-cli.add_command(files.recover)
-cli.add_command(replaying.replay)
-cli.add_command(reporting.report)
-
-
-@cli.group()
-def new() -> None:
-    """Make a start for something of your own."""
-
-
-@new.command("driver")
-@click.argument("name")
-def new_driver(name: str) -> None:
-    """A package with a driver, its twin, an emulator, a schedule and a test, in the folder NAME."""
-    from inphase.command import scaffold
-
-    made = scaffold.new_driver(name, Path())
-    click.echo(f"{made}: a driver that works. Its README.md says how to run, test and install it.")
-
-
-@new.command("schedule")
-@click.option(
-    "--world",
-    "model",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="the model: an MJCF or URDF file",
-)
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    help="the schedule's file  [default: the model's name, in this folder]",
-)
-def new_schedule(*, model: Path, output: Path | None) -> None:
-    """A schedule of a robot in a simulated world, with a policy that moves it, and a test."""
-    from inphase.command import schedule_draft
-
-    made = schedule_draft.new_schedule(model, output)
-    for path in made.files:
-        click.echo(path)
-    for part, why in made.left_out:
-        click.echo(f"left out: {part}: {why}", err=True)
-    if made.trouble:
-        click.echo(f"it was tried, and {made.trouble}", err=True)
-    click.echo(f"next: inphase run --simulate {made.files[0]}", err=True)
-
-
-@new.command("policy")
-@click.argument("name")
-@click.option(
-    "--schedule",
-    type=click.Path(path_type=Path),
-    help="the robot that it is for  [default: the only schedule in this folder]",
-)
-def new_policy(*, name: str, schedule: Path | None) -> None:
-    """A policy NAME.py that moves the joints of a schedule a little, with its test."""
-    from inphase.command import policy_draft
-
-    folder = Path() if schedule is None else schedule.parent
-    for path in policy_draft.new_policy(name, folder, schedule):
-        click.echo(path)
-
-
-@new.command("project")
-@click.argument("name")
-@click.option(
-    "--world",
-    "model",
-    type=click.Path(path_type=Path),
-    help="a model of the robot, an MJCF or URDF file: its folder is copied, without its Python",
-)
-def new_project(*, name: str, model: Path | None) -> None:
-    """A folder NAME with a schedule, a policy, a test and a file for CI; it passes its test."""
-    from inphase.command import project_draft
-
-    for path in project_draft.new_project(name, Path(), model):
-        click.echo(path)
-    click.echo(f"next: cd {name} && python -m pytest", err=True)
+# those of a subject, which its own folder lists
+for command in (*live.COMMANDS, *recorded.COMMANDS, *drafts.COMMANDS):
+    cli.add_command(command)
 
 
 def main() -> None:

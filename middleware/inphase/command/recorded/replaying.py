@@ -133,7 +133,7 @@ def _moved(place: int, asked: str) -> int:
 
 def _text(frame: "Frame") -> str:
     """A frame with its state and the act before it."""
-    from inphase.command import echo
+    from inphase.command.live import echo
     from inphase.frames import words
 
     lost = f"  {frame.lost} frames before it are missing" if frame.lost else ""

@@ -6,7 +6,7 @@ It runs as it comes: it sways every joint a little around where it was found.
 import re
 from pathlib import Path
 
-from inphase.command.scaffold import check_module_name, class_name, write_new
+from inphase.command.drafts.scaffold import check_module_name, class_name, write_new
 from inphase.errors import ScheduleError
 from inphase.plan import plan as planning
 from inphase.plan.actuator_plan import ActuatorPlan

@@ -8,8 +8,8 @@ import shutil
 from importlib import resources
 from pathlib import Path
 
-from inphase.command import policy_draft, schedule_draft
-from inphase.command.scaffold import aligned, check_module_name, make_folder, write_new
+from inphase.command.drafts import policy_draft, schedule_draft
+from inphase.command.drafts.scaffold import aligned, check_module_name, make_folder, write_new
 from inphase.errors import ScheduleError
 
 _RENDERER = "      - run: sudo apt-get install -y libegl1 libgl1-mesa-dri libopengl0\n"

@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from inphase.command import policy_draft
-from inphase.command.scaffold import write_new
-from inphase.command.schedule_text import ScheduleText
+from inphase.command.drafts import policy_draft
+from inphase.command.drafts.scaffold import write_new
+from inphase.command.drafts.schedule_text import ScheduleText
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError, WorldError
 from inphase.plan import plan as planning

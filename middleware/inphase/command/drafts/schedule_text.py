@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from inphase.command.scaffold import class_name
+from inphase.command.drafts.scaffold import class_name
 from inphase.world.mujoco.survey import ModelMotor, MovedPart, Survey
 
 _JOINTS_MAX = 20  # of one simulated device

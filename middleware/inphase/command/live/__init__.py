@@ -1,0 +1,5 @@
+"""The live view of a run, and the commands that follow a robot while it runs."""
+
+from inphase.command.live import following
+
+COMMANDS = (following.echo,)
