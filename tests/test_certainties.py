@@ -14,7 +14,7 @@ from inphase.errors import ScheduleError
 from inphase.runtime.summary import exit_code
 from inphase.schedule import load
 from peers import ROOT
-from worlds import MODEL, write_world
+from worlds import MODEL, needs_images, write_world
 
 pytest.importorskip("mujoco", reason="a world needs the package mujoco (extra sim)")
 
@@ -117,7 +117,7 @@ def test_limits_beyond_the_models_control_range_are_noted(tmp_path: Path) -> Non
     assert not noted(write_world(tmp_path, model=model, replace=fitting), "control range")
 
 
-@pytest.mark.parametrize("name", ["arm", "press"])
+@pytest.mark.parametrize("name", [pytest.param("arm", marks=needs_images), "press"])
 def test_the_limits_of_the_ready_schedules_are_within_the_control_range(name: str) -> None:
     assert not noted(ROOT / "schedules" / f"{name}.toml", "control range")
 

@@ -202,7 +202,7 @@ def _take_chunk(
         _take_messages(view, start, place.end, found)
         return
     for channel, offsets in indices.items():
-        if len(offsets) and start + int(offsets.max()) + MESSAGE_HEAD <= place.end:
+        if len(offsets) and start + int(np.max(offsets)) + MESSAGE_HEAD <= place.end:
             _add(found, channel, start + offsets)
 
 

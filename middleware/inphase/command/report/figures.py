@@ -138,7 +138,7 @@ def _spread(quantities: list[Quantity]) -> Figure:
     low, high = np.inf, 0.0
     for colour, one in zip(_COLOURS, quantities, strict=False):
         numbers = one.all()
-        edges = bins(int(numbers.min()), int(numbers.max()))
+        edges = bins(int(np.min(numbers)), int(np.max(numbers)))
         counts, _ = np.histogram(numbers, edges)
         assert counts.sum() == len(numbers)
         axes.stairs(counts, edges, color=colour, label=one.part, fill=len(quantities) == 1)

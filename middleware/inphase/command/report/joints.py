@@ -40,9 +40,18 @@ class Joints:
             ):
                 rows = in_slots(values, per_slot)
                 slots = slice(first_slot, first_slot + len(rows))
-                low[channel, slots] = np.fmin.reduce(rows, axis=1)
-                high[channel, slots] = np.fmax.reduce(rows, axis=1)
+                low[channel, slots], high[channel, slots] = _range(rows)
             apart = np.abs(wanted - given)
-            self.apart[channel] = np.fmax(self.apart[channel], np.fmax.reduce(apart, initial=0.0))
+            largest = np.max(apart, initial=0.0, where=~np.isnan(apart))
+            self.apart[channel] = max(self.apart[channel], largest)
             self.differing[channel] += np.count_nonzero(apart > 0)
             self.requested[channel] += np.count_nonzero(~np.isnan(wanted))
+
+
+def _range(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The smallest and the largest number of each row; NaN where all are NaN."""
+    is_known = ~np.isnan(rows)
+    low = np.min(rows, axis=1, initial=np.inf, where=is_known)
+    high = np.max(rows, axis=1, initial=-np.inf, where=is_known)
+    is_any = is_known.any(axis=1)
+    return np.where(is_any, low, np.nan), np.where(is_any, high, np.nan)
