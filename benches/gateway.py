@@ -62,7 +62,7 @@ def processes(row: Row, options: Options) -> Iterator[tuple[Writer, Reader]]:
     contents = Contents(epoch, describe(row, epoch), [row.payload] * row.sensors, record)
     writer = Writer(options, contents)
     with tempfile.TemporaryDirectory(prefix="inphase-bench-") as folder:
-        page = store.Segment.estop_page(epoch)
+        page = store.Segment.client_page(epoch)
         arguments = [str(schedule_file(folder)), writer.path, str(page.fd)]
         gateway = Process("gateway", "inphase.runtime.gateway", arguments, pass_fds=[page.fd])
         gateway.wait_ready()

@@ -83,6 +83,15 @@
                                        spared it: its robot is emulated */
 #define INPHASE_REASONS 39
 
+/* outcomes of an episode */
+#define INPHASE_EPISODE_NONE 0
+#define INPHASE_EPISODE_RUNNING 1
+#define INPHASE_EPISODE_ENDED 2      /* nobody said how */
+#define INPHASE_EPISODE_SUCCESS 3
+#define INPHASE_EPISODE_FAILURE 4
+#define INPHASE_EPISODE_DISCARDED 5  /* not to be used */
+#define INPHASE_EPISODES 6
+
 /* which stamp of a sample cannot be true */
 #define INPHASE_STAMP_CYCLE 1       /* not a cycle that has begun */
 #define INPHASE_STAMP_TRIGGERED 2   /* outside of its cycle, or after the receipt */
@@ -155,6 +164,8 @@ struct inphase_frame {
     int64_t acted_cycle;        /* the cycle that the acts below belong to, -1: nothing acted yet */
     int64_t acted_ns;           /* when the writes of that act were done, or ABSENT */
     int64_t inferred_ns;        /* when the policy posted that command, or ABSENT */
+    int64_t inference_ns;       /* from the frame that the policy took to that post, or ABSENT */
+    int64_t answered_cycle;     /* of that frame; -1: none, or no command */
     int64_t reason_cycle;       /* in which `reason` came, -1: there is none */
     uint32_t flags;             /* INPHASE_FLAG_* */
     uint32_t skipped;           /* grid points skipped just before this cycle */
@@ -162,6 +173,8 @@ struct inphase_frame {
     uint32_t detail;
     uint32_t state;             /* INPHASE_STATE_* */
     uint32_t estop;             /* bit per emergency-stop input: pressed; + 16: unknown */
+    uint32_t episode;           /* number of the newest one, from 1 on; 0: none was begun */
+    uint32_t outcome;           /* INPHASE_EPISODE_*, of that one */
 };
 
 /* one sensor in a frame: status of this cycle, and which sample of its ring is named */
@@ -1464,14 +1477,19 @@ int inphase_core_estop(inphase_core *core, uint32_t from);
 /* The line of an emergency-stop input: a line request of one line (see inphase_gpio_get), which
    stays the caller's. Before the start. Without it the input is unknown, and nothing is armed. */
 int inphase_core_estop_line(inphase_core *core, uint32_t input, int fd);
-/* The page for clients' emergency stops: a segment of its own. The runtime makes it, can only read
-   it from then on, and looks at it in every cycle. The gateway maps it as its writer, and posts. A
-   post never waits and wakes nobody. */
-int inphase_estop_page_make(inphase_segment **out, uint64_t epoch);
-int inphase_estop_page_post(inphase_segment *segment);
+/* The page of clients' wishes: a segment of its own. The runtime makes it, and the core looks at it
+   in every cycle. Whoever maps it as its writer, as the gateway does, may wish. A wish never waits
+   and wakes nobody. */
+int inphase_client_page_make(inphase_segment **out, uint64_t epoch);
+/* an emergency stop: the next act follows it */
+int inphase_client_page_estop(inphase_segment *segment);
+/* An episode begins (outcome INPHASE_EPISODE_RUNNING), or the newest one has that outcome. The
+   frames from the next latch on tell it. Its number; -EBUSY: another one is running; -ENOENT: none
+   was begun; -EALREADY: it has ended, and has an outcome then; -EINVAL. */
+int64_t inphase_client_page_episode(inphase_segment *segment, uint32_t outcome);
 /* Let the core look at that page. Before the start. The segment stays the caller's. -EPROTO: it is
    not of this runtime. */
-int inphase_core_estop_page(inphase_core *core, inphase_segment *segment);
+int inphase_core_client_page(inphase_core *core, inphase_segment *segment);
 /* guarded 1: the guard can stop an actuator's device when this process does not. 0: not any more;
    then nothing is armed, and armed motion is latched, even if another guard takes over before the
    next cycle. Any thread. */

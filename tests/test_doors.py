@@ -137,7 +137,7 @@ def test_a_number_that_this_version_does_not_know_is_said() -> None:
     page = vectors()
     record = bytearray(page["record"])
     header = [*record_layout.HEADER.unpack_from(record)]
-    header[12], header[14] = 991, 992
+    header[14], header[16], header[19] = 991, 992, 996
     record_layout.HEADER.pack_into(record, 0, *header)
     row = [*record_layout.ROW.unpack_from(record, record_layout.HEADER.size)]
     row[7], row[8] = 993, 994
@@ -147,6 +147,7 @@ def test_a_number_that_this_version_does_not_know_is_said() -> None:
     record_layout.ACT.pack_into(record, at, act[0], 995, *act[2:])
     frame = Frame(make_form().layout, bytes(record), None)  # type: ignore[arg-type]
     assert (frame.reason, frame.state) == ("unknown (991)", "unknown (992)")
+    assert frame.outcome == "unknown (996)"
     assert (frame["touch"].status, frame["touch"].reason) == ("unknown (993)", "unknown (994)")
     assert frame.command["finger"].reason == "unknown (995)"
     assert record_layout.name_of(len(REASONS) - 1, REASONS) == REASONS[-1]

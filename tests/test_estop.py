@@ -12,6 +12,7 @@ import msgpack
 import pytest
 import zmq
 
+import inphase
 from inphase import schedule
 from inphase.command.pictures import live_picture
 from inphase.episodes.lockstep import LockStep
@@ -229,6 +230,14 @@ def test_a_key_stops_and_another_arms_and_the_terminal_is_as_it_was(
     terminal.press(b"a")
     until(lambda: reader.status()["latched"] == 0)
     until(lambda: robot.speed > 0.1)
+    for mark, said in ((b"s", "start one"), (b"b", "episode 1 begins"), (b"f", "1 is failure")):
+        terminal.press(mark)
+        until(lambda said=said: said.encode() in terminal.shown)
+    terminal.press(b"bb")
+    until(lambda: b"an episode is running already" in terminal.shown)
+    with inphase.subscribe(robot.name) as frames:
+        frame = next(iter(frames))
+        assert (frame.episode, frame.outcome) == (2, "running")
     terminal.press(b"\x03")
     assert terminal.process.wait(BOUND_S) == 130
     assert terminal.modes == terminal.before

@@ -22,6 +22,7 @@ ORDERED = {
     "flag of a frame": record_layout.FRAME_FLAGS,
     "flag of an act": record_layout.ACT_FLAGS,
     "state": record_layout.STATES,
+    "outcome": record_layout.OUTCOMES,
 }
 
 

@@ -67,7 +67,7 @@ def robot(folder: Path) -> Iterator[LockStep]:
 
 
 def start_gateway(robot: LockStep) -> Process:
-    with contextlib.closing(Segment.estop_page(robot.core.epoch)) as page:
+    with contextlib.closing(Segment.client_page(robot.core.epoch)) as page:
         child = Process(
             "gateway",
             "inphase.runtime.gateway",
@@ -154,7 +154,7 @@ def test_a_client_of_pyzmq_msgpack_and_numpy_reads_frames(robot: LockStep) -> No
     topic, header, samples = socket.recv_multipart()
     socket.close()
     version, hash_, epoch, _, _, frame, rows, acts = msgpack.unpackb(header)
-    assert (topic, version, hash_) == (b"inphase.frame\0", 3, description["hash"])
+    assert (topic, version, hash_) == (b"inphase.frame\0", 4, description["hash"])
     assert (epoch, frame[0]) == (description["epoch"], expected.cycle)
     assert (joints["name"], rows[0][7], rows[0][10]) == ("joints", 0, 1)
     value = np.frombuffer(samples, dtype, 1, joints["offset"])[0]
@@ -484,7 +484,7 @@ NESTED = b"\x91" * 5000 + b"\xc0"
     ],
 )
 def test_a_malformed_request_is_refused_with_a_sentence(robot: LockStep, request_: bytes) -> None:
-    page = Segment.estop_page(robot.core.epoch)
+    page = Segment.client_page(robot.core.epoch)
     control = gateway.ControlSocket(robot.core.segment.path, os.dup(page.fd))
     page.close()
     reply = msgpack.unpackb(control.answer(request_))

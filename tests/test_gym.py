@@ -11,6 +11,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
+import inphase
 from arms import arm_schedule
 from inphase.episodes.gym_vector import Environments
 from inphase.episodes.lockstep import LockStep
@@ -413,13 +414,22 @@ def test_an_environment_that_fails_does_not_hold_up_the_others(tmp_path: Path) -
 # ---- on the wall clock -------------------------------------------------------------------------
 
 
+def marked(robot: str) -> tuple[int, str]:
+    """The episode that a robot's frames tell."""
+    with inphase.subscribe(robot) as frames:
+        frame = frames.next()
+        return frame.episode, frame.outcome
+
+
 @pytest.mark.real
 def test_the_same_environment_runs_on_the_wall_clock(tmp_path: Path) -> None:
-    path = demo_schedule(tmp_path, emulator=True)
+    path = demo_schedule(tmp_path, emulator=True, gateway=True)
     path.write_text(path.read_text().replace(ARM, APPROACHES))
     env = gymnasium.make(ID, schedule=path, backend="hardware", observe=["joints"])
     observed, before = env.reset(seed=1)
     start = observed["joints"]["position"]
+    robot = inphase.load(path).name
+    assert marked(robot) == (1, "running")
     for _ in range(100):
         observed, _, _, _, info = env.step(start + 0.01)
         assert info["cycle"] > before["cycle"]
@@ -427,8 +437,10 @@ def test_the_same_environment_runs_on_the_wall_clock(tmp_path: Path) -> None:
         before = info
     assert env.observation_space.contains(observed)
     assert np.allclose(info["applied"], start + 0.01)
+    assert inphase.mark_episode(robot, "success")[0] == 1  # by a person
     _, info = env.reset()  # the robot runs on
     assert info["cycle"] > before["cycle"]
+    assert marked(robot) == (2, "running")
     env.close()
     env.close()
 

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+import inphase
 from inphase.frames.frame import Frame
 from inphase.recording import facts
 from inphase.recording.recording import Recording
@@ -29,8 +30,11 @@ IN_PART = 12
 def robot() -> Iterator[Robot]:
     """The emulated arm, with a gateway."""
     with Robot() as robot:
-        endpoint = f'[gateway]\nendpoint = "ipc://{robot.folder}/frames"\n'
-        robot.write(("[sensor.joints]", f"{endpoint}[sensor.joints]"))
+        gateway = (
+            f'[gateway]\nendpoint = "ipc://{robot.folder}/frames"\n'
+            f'control = "ipc://{robot.folder}/control"\n'
+        )
+        robot.write(("[sensor.joints]", f"{gateway}[sensor.joints]"))
         yield robot
 
 
@@ -258,3 +262,51 @@ def numbers_of(path: Path) -> list[int]:
     """Of the frames in a file."""
     with Recording(path) as recording:
         return [int(number) for number in recording.frames()["number"]]
+
+
+def mark(robot: Robot, word: str) -> tuple[int, str]:
+    """The exit code of the command, and what it says."""
+    line = [sys.executable, "-m", "inphase", "episode", robot.name, word]
+    found = subprocess.run(line, capture_output=True, text=True, timeout=BOUND_S, check=False)
+    return found.returncode, found.stdout + found.stderr
+
+
+def test_episodes_are_marked_while_it_runs_and_are_stretches_of_the_recording(
+    robot: Robot,
+) -> None:
+    whole, apart = robot.folder / "run.mcap", robot.folder / "episode.mcap"
+    with robot.run("--record", str(whole)) as run:
+        run.frame(lambda frame: frame.cycle > 20)
+        recorder = attach(robot, robot.name, apart, "--by-episode")
+        assert recorder.stderr is not None
+        assert "until it ends" in recorder.stderr.readline()
+        code, text = mark(robot, "success")
+        assert (code, "no episode was begun; start one" in text) == (5, True)
+        told = [mark(robot, word)[1] for word in ("start", "success", "start", "failure")]
+        assert "one runs already" not in (told[0] + told[2])
+        assert mark(robot, "discard")[1].startswith("episode 2 discarded at cycle ")
+        assert inphase.mark_episode(robot.name, "running")[0] == 3
+        with pytest.raises(ValueError, match="an episode is running already; end it first"):
+            inphase.mark_episode(robot.name, "running")
+        run.frame(lambda frame: frame.episode == 3)
+        run.signal(signal.SIGINT)
+        run.end()
+        said = recorder.communicate(timeout=BOUND_S)[1]
+    first, begins, ends, stops = told
+    assert (first.split()[1], ends.split()[1]) == ("1", "2"), told
+    edges = [int(text.split()[-1]) for text in (first, begins, ends, stops)]
+    with Recording(whole) as recording:
+        found = recording.episodes
+        outcomes = [(one.number, one.outcome) for one in found]
+        assert outcomes == [(1, "success"), (2, "discarded"), (3, "running")]
+        cycles = [frame.cycle for frame in recording]
+        assert [cycles[one.first] for one in found[:2]] == edges[::2]
+        assert [cycles[one.stop] for one in found[:2]] == edges[1::2]
+        assert found[2].stop == len(recording)
+        wanted = [cycles[one.first : one.stop] for one in found]
+    for number, cycles in enumerate(wanted, 1):
+        path = apart if number == 1 else apart.with_suffix(f".{number}.mcap")
+        with Recording(path) as recording:
+            (one,) = recording.episodes
+            assert [frame.cycle for frame in recording][: len(one)] == cycles, said
+            assert recording.state == facts.COMPLETE, said

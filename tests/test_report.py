@@ -394,7 +394,7 @@ def foreign(path: Path, good: bytes) -> None:
 
 
 def newer(path: Path, good: bytes) -> None:
-    old = b"\x06\0\0\0format\x01\0\0\0001"
+    old = b"\x06\0\0\0format\x01\0\0\0002"
     assert good.count(old) > 0
     path.write_bytes(good.replace(old, old[:-1] + b"7"))
 
@@ -409,7 +409,7 @@ def cut_early(path: Path, good: bytes) -> None:
         (nothing, "is no recording"),
         (text, "does not begin as an MCAP file does"),
         (foreign, "profile 'ros2', and no recording of inphase"),
-        (newer, "has format 7, this version reads 1"),
+        (newer, "has format 7, this version reads 2"),
         (cut_early, "cut before the first frame"),
     ],
 )

@@ -77,7 +77,7 @@ SEES_C = {
     "inphase.policy.model_policy",
     "inphase.policy.sandbox",
     "inphase.runtime.guarding.guard",
-    "inphase.runtime.stops",
+    "inphase.runtime.requests.stops",
     "inphase.runtime.workers.worker_supervisor",
     "inphase.runtime.workers.worker",
 }

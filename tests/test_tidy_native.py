@@ -19,6 +19,7 @@ SEES_CORE = {
     "acquire.c",
     "act.c",
     "arrival.c",
+    "client_page.c",
     "clock.c",
     "collect.c",
     "core.c",

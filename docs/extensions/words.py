@@ -12,6 +12,7 @@ TITLES = {
     "flag of a frame": "Flags of a frame",
     "flag of an act": "Flags of an act",
     "state": "States of a robot",
+    "outcome": "Outcomes of an episode",
     "exit code": "Exit codes",
 }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from inphase.episodes.rollout import rollout
     from inphase.episodes.runner import Runner
+    from inphase.frames.control import mark_episode
     from inphase.frames.frame import Frame
     from inphase.frames.subscription import subscribe
     from inphase.recording.recording import Recording
@@ -23,6 +24,7 @@ __all__ = [
     "Runner",
     "__version__",
     "load",
+    "mark_episode",
     "rollout",
     "serve_policy",
     "subscribe",
@@ -33,6 +35,7 @@ _HOMES = {
     "Recording": "inphase.recording.recording",
     "Runner": "inphase.episodes.runner",
     "load": "inphase.schedule",
+    "mark_episode": "inphase.frames.control",
     "rollout": "inphase.episodes.rollout",
     "serve_policy": "inphase.remote",
     "subscribe": "inphase.frames.subscription",

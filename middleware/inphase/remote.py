@@ -23,7 +23,7 @@ import msgpack
 import numpy as np
 import zmq
 
-WIRE = 3
+WIRE = 4
 """version of the format"""
 HELLO, GREETING, READY = b"inphase.hello\0", b"inphase.greeting\0", b"inphase.ready\0"
 FRAME, COMMAND, END = b"inphase.frame\0", b"inphase.command\0", b"inphase.end\0"
@@ -137,11 +137,12 @@ class Frame:
         self.cycle, self.due_ns, self.woke_ns = numbers[0], numbers[1], numbers[2]
         self.triggered_ns, self.latched_ns = _known(numbers[3]), numbers[4]
         self.skew_ns = _known(numbers[5])
-        self.flags = tuple(f for bit, f in enumerate(link.frame_flags) if numbers[10] >> bit & 1)
-        self.skipped = numbers[11]
-        self.reason = _name(numbers[12], link.reasons)
-        self.reason_cycle = numbers[9] if numbers[9] >= 0 else None
-        self.state = _name(numbers[14], link.states)
+        self.flags = tuple(f for bit, f in enumerate(link.frame_flags) if numbers[12] >> bit & 1)
+        self.skipped = numbers[13]
+        self.reason = _name(numbers[14], link.reasons)
+        self.reason_cycle = numbers[11] if numbers[11] >= 0 else None
+        self.state = _name(numbers[16], link.states)
+        self.episode, self.outcome = numbers[18], _name(numbers[19], link.outcomes)
         self.samples: dict[str, Sample] = _Named(
             "sensor",
             (
@@ -179,7 +180,7 @@ class Link:
         self.epoch = description["epoch"]
         self.statuses, self.reasons = description["statuses"], description["reasons"]
         self.frame_flags, self.act_flags = description["frame_flags"], description["act_flags"]
-        self.states = description["states"]
+        self.states, self.outcomes = description["states"], description["outcomes"]
         self.sensors = [s["name"] for s in description["sensors"]]
         self.actuators = {a["name"]: a["channels"] for a in description["actuators"]}
         self._places = [(s["part"], s["offset"], s["size"]) for s in description["sensors"]]

@@ -95,7 +95,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         if (!is_disturbed) {
             double chunk[4] = {good, good, good, good};
 
-            lockstep_post(robot.core, robot.core->cycle, robot.core->virtual_ns, 0, chunk, 4);
+            lockstep_post(robot.core, robot.core->cycle, INPHASE_ABSENT, robot.core->virtual_ns, 0,
+                          chunk, 4);
             patch(&input, take_byte(&input) % 8);
         }
         cycle_run(robot.core, CYCLE_ACT);

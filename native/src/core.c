@@ -264,7 +264,8 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
         core->estop[i] = config->estop[i];
         core->estop_fd[i] = -1;
     }
-    core->acted_ns = core->inferred_ns = INPHASE_ABSENT;
+    core->acted_ns = core->inferred_ns = core->inference_ns = INPHASE_ABSENT;
+    core->answered_cycle = -1;
     for (uint32_t i = 0; i < core->devices; i++) {
         core->device[i].ops = config->virtual_time ? &twin_ops : &fd_ops;
         core->device[i].fd = -1;

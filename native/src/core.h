@@ -19,7 +19,7 @@
 #include "world.h"
 
 struct clock_ops;
-struct estop_page;
+struct client_page;
 struct mailbox;
 struct state;
 struct statistics;
@@ -79,7 +79,7 @@ struct inphase_core {
     bool readable[INPHASE_MAX_SENSORS];
     struct setpoints setpoints;
     double command[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
-    int64_t acted_cycle, acted_ns, inferred_ns;
+    int64_t acted_cycle, acted_ns, inferred_ns, inference_ns, answered_cycle;
     int64_t noted_page_faults;
     int32_t overrun_level;
     int64_t overran;             /* grid points left out by this cycle's wake */
@@ -98,8 +98,8 @@ struct inphase_core {
     struct inphase_estop_input estop[INPHASE_ESTOP_INPUTS]; /* constant */
     int estop_fd[INPHASE_ESTOP_INPUTS]; /* constant; -1: none */
     bool estop_seen;             /* the inputs were looked at */
-    const struct estop_page *estop_page; /* constant; NULL: clients have no emergency stop */
-    uint32_t estop_page_seen;    /* its stops that were followed */
+    const struct client_page *client_page; /* constant; NULL: clients have no wishes */
+    uint32_t stops_seen;         /* its emergency stops that were followed */
 
     struct guard guard;          /* the page that the guard reads; cycle thread, once it runs */
 

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "act.h"
+#include "client_page.h"
 #include "clock.h"
 #include "collect.h"
 #include "core.h"
@@ -349,6 +350,8 @@ static void stage_latch(struct inphase_core *core)
         .acted_cycle = core->acted_cycle,
         .acted_ns = core->acted_ns,
         .inferred_ns = core->inferred_ns,
+        .inference_ns = core->inference_ns,
+        .answered_cycle = core->answered_cycle,
         .reason_cycle = load_i64(&state->reason_cycle),
         .flags = frame_flags(core),
         .skipped = core->skipped,
@@ -357,6 +360,7 @@ static void stage_latch(struct inphase_core *core)
         .state = core->told_stop ? INPHASE_STATE_STOPPED : load_u32(&state->state),
         .estop = load_u32(&state->estop),
     };
+    client_page_tell(core->client_page, frame);
     if (frame->skew_ns != INPHASE_ABSENT && !is_stopping(core))
         histogram_add(&core->statistics->histogram[INPHASE_HIST_SKEW], frame->skew_ns);
 

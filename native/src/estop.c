@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/ioctl.h>
 
+#include "client_page.h"
 #include "clock.h"
 #include "core.h"
 #include "estop.h"
@@ -15,7 +16,6 @@
 #include "rest.h"
 #include "sensor.h"
 #include "state.h"
-#include "store.h"
 
 enum level { RELEASED, PRESSED, UNKNOWN };
 
@@ -95,14 +95,14 @@ static uint32_t asked_for(struct inphase_core *core)
 
     if (from)
         put_u32(&core->estop_request, 0);
-    if (!core->estop_page)
+    if (!core->client_page)
         return from;
-    stops = atomic_load_explicit(&core->estop_page->stops, memory_order_relaxed);
-    if (stops != core->estop_page_seen) {
+    stops = atomic_load_explicit(&core->client_page->stops, memory_order_relaxed);
+    if (stops != core->stops_seen) {
         atomic_fetch_add_explicit(&core->state->estops, 1, memory_order_relaxed);
         from = INPHASE_ESTOP_CLIENT;
     }
-    core->estop_page_seen = stops;
+    core->stops_seen = stops;
     return from;
 }
 
@@ -137,45 +137,6 @@ int inphase_core_estop(inphase_core *core, uint32_t from)
         return -EINVAL;
     atomic_fetch_add_explicit(&core->state->estops, 1, memory_order_relaxed);
     put_u32(&core->estop_request, from);
-    return 0;
-}
-
-int inphase_estop_page_make(inphase_segment **out, uint64_t epoch)
-{
-    inphase_segment *segment;
-    struct estop_page *page;
-    int rc = inphase_segment_make(&segment, ESTOP_PAGE_BYTES, 1);
-
-    if (rc < 0)
-        return rc;
-    page = (void *)segment->memory;
-    page->magic = MAGIC;
-    page->version = STORE_VERSION;
-    page->epoch = epoch;
-    return segment_leave(out, segment);
-}
-
-int inphase_estop_page_post(inphase_segment *segment)
-{
-    struct estop_page *page = (void *)segment->memory;
-
-    if (!segment->writer)
-        return -EPERM;
-    atomic_fetch_add_explicit(&page->stops, 1, memory_order_relaxed);
-    return 0;
-}
-
-int inphase_core_estop_page(inphase_core *core, inphase_segment *segment)
-{
-    const struct estop_page *page = (const void *)segment->memory;
-
-    if (core->started || core->clock == &virtual_clock)
-        return -EBUSY;
-    if (segment->size < sizeof *page || page->magic != MAGIC || page->version != STORE_VERSION ||
-        page->epoch != core->epoch)
-        return -EPROTO;
-    core->estop_page = page;
-    core->estop_page_seen = load_u32(&page->stops);
     return 0;
 }
 

@@ -118,11 +118,11 @@ int64_t inphase_core_turn(inphase_core *core, int64_t cycles)
     }
 }
 
-int lockstep_post(struct inphase_core *core, int64_t cycle, int64_t posted_ns, uint32_t reason,
-                   const double *values, uint32_t count)
+int lockstep_post(struct inphase_core *core, int64_t cycle, int64_t taken_ns, int64_t posted_ns,
+                  uint32_t reason, const double *values, uint32_t count)
 {
-    struct mail mail = {.cycle = cycle, .posted_ns = posted_ns, .valid_until_ns = INT64_MAX,
-                        .reason = reason, .values = count};
+    struct mail mail = {.cycle = cycle, .posted_ns = posted_ns, .taken_ns = taken_ns,
+                        .valid_until_ns = INT64_MAX, .reason = reason, .values = count};
 
     if (!core->own_mailbox)
         return -EPERM;
@@ -148,7 +148,8 @@ int inphase_core_answer(inphase_core *core, uint32_t reason, const double *value
                                INPHASE_DRAW_POLICY, 0);
     server->owes = false;
     server->free_ns = server->started_ns + inference_ns;
-    rc = lockstep_post(core, server->cycle, server->free_ns, reason, values, reason ? 0 : count);
+    rc = lockstep_post(core, server->cycle, server->started_ns, server->free_ns, reason, values,
+                       reason ? 0 : count);
     if (rc == 0 && server->pending && server->number == server->latest &&
         server->free_ns < act_time(core))
         finish_cycle(core);

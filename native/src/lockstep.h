@@ -17,6 +17,7 @@ struct server {
     bool pending;                /* the newest frame's cycle has not acted yet */
 };
 
-/* post a command as of a time of its own */
-int lockstep_post(struct inphase_core *core, int64_t cycle, int64_t posted_ns, uint32_t reason,
-                  const double *values, uint32_t count);
+/* Post a command as of a time of its own. taken_ns: when the frame of that cycle was taken, or
+   ABSENT */
+int lockstep_post(struct inphase_core *core, int64_t cycle, int64_t taken_ns, int64_t posted_ns,
+                  uint32_t reason, const double *values, uint32_t count);

@@ -74,16 +74,16 @@ int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_
                          uint32_t reason, const double *values, uint32_t count)
 {
     struct mailbox *mailbox = (void *)segment->memory;
-    struct mail mail = {.cycle = cycle, .posted_ns = inphase_now(),
+    struct mail mail = {.cycle = cycle, .posted_ns = inphase_now(), .taken_ns = INPHASE_ABSENT,
                         .valid_until_ns = valid_until_ns, .reason = reason, .values = count};
 
     if (!segment->writer)
         return -EPERM;
     if (cycle < 0 || reason >= INPHASE_REASONS || count > mailbox->values || (count && !values))
         return -EINVAL;
-    mailbox_put(mailbox, &mail, values);
     if (reason == INPHASE_REASON_NONE)
-        policy_facts_posted(segment, mail.posted_ns);
+        mail.taken_ns = policy_facts_posted(segment, mail.posted_ns);
+    mailbox_put(mailbox, &mail, values);
     return 0;
 }
 

@@ -21,6 +21,7 @@ _Static_assert(sizeof(struct mailbox) <= MAILBOX_RING, "the head lies before the
 /* payload of a slot: the policy's answer to the frame of a cycle */
 struct mail {
     int64_t cycle, posted_ns, valid_until_ns;
+    int64_t taken_ns;            /* when the policy took that frame, or ABSENT */
     uint32_t reason, values;     /* values: how many were posted */
     double value[];
 };

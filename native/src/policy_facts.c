@@ -25,15 +25,16 @@ void inphase_mailbox_taken(inphase_segment *segment)
         put_i64(&facts->taken_ns, inphase_now());
 }
 
-void policy_facts_posted(inphase_segment *segment, int64_t posted_ns)
+int64_t policy_facts_posted(inphase_segment *segment, int64_t posted_ns)
 {
     struct policy_facts *facts = facts_of(segment);
     int64_t taken_ns = facts ? load_i64(&facts->taken_ns) : 0;
 
     if (!taken_ns)
-        return;
+        return INPHASE_ABSENT;
     histogram_add(&facts->inference, posted_ns - taken_ns);
     put_i64(&facts->taken_ns, 0);
+    return taken_ns;
 }
 
 int inphase_mailbox_inference(const inphase_segment *segment, struct inphase_quantiles *out)

@@ -15,5 +15,5 @@ struct policy_facts {
 };
 #define POLICY_FACTS_BYTES ((sizeof(struct policy_facts) + 4095) / 4096 * 4096)
 
-/* a command was posted: from the frame that it answers, if that was noted */
-void policy_facts_posted(inphase_segment *segment, int64_t posted_ns);
+/* a command is posted: when the frame that it answers was taken, ABSENT if that was not noted */
+int64_t policy_facts_posted(inphase_segment *segment, int64_t posted_ns);

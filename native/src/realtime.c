@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "core.h"
+#include "client_page.h"
 #include "estop.h"
 #include "guard.h"
 #include "mailbox.h"
@@ -128,7 +129,7 @@ void realtime_setup(struct inphase_core *core)
         if (core->sensor[i].burst.payload &&
             mlock(core->sensor[i].burst.payload, core->sensor[i].burst.size) < 0)
             memory_errno = errno;
-    if (core->estop_page && mlock(core->estop_page, sizeof *core->estop_page) < 0)
+    if (core->client_page && mlock(core->client_page, sizeof *core->client_page) < 0)
         memory_errno = errno;
     if (core->policy_bell && mlock((void *)core->policy_bell, BELL_BYTES) < 0)
         memory_errno = errno;

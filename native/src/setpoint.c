@@ -258,6 +258,14 @@ static bool is_stale(const struct setpoints *setpoints, int64_t cycle, int64_t n
     return last < now;
 }
 
+/* what the policy says that it took; ABSENT: unknown, or not possible */
+static int64_t inference_of(const struct mail *mail)
+{
+    if (mail->taken_ns < 0 || mail->taken_ns > mail->posted_ns)
+        return INPHASE_ABSENT;
+    return mail->posted_ns - mail->taken_ns;
+}
+
 static void put_knot(const struct setpoints *setpoints, const struct mail *mail, int64_t cycle,
                      uint32_t reason)
 {
@@ -265,6 +273,8 @@ static void put_knot(const struct setpoints *setpoints, const struct mail *mail,
         .cycle = cycle,
         .posted_ns = mail->posted_ns,
         .valid_until_ns = mail->valid_until_ns,
+        .frame_cycle = mail->cycle,
+        .inference_ns = inference_of(mail),
         .reason = reason,
     };
 }
@@ -491,6 +501,8 @@ static uint32_t next_setpoint(struct inphase_core *core, int64_t now_ns)
 
     /* its answer may be no command, or not valid any more */
     core->inferred_ns = knot->posted_ns;
+    core->inference_ns = knot->inference_ns;
+    core->answered_cycle = knot->frame_cycle;
     if (knot->reason)
         return knot->reason;
     if (knot->valid_until_ns < now_ns)
@@ -535,7 +547,8 @@ uint32_t setpoints_follow(struct inphase_core *core, int64_t now_ns)
         setpoints->at = setpoints->aimed = -1;
 
     /* the setpoint is the command */
-    core->inferred_ns = INPHASE_ABSENT;
+    core->inferred_ns = core->inference_ns = INPHASE_ABSENT;
+    core->answered_cycle = -1;
     reason = next_setpoint(core, now_ns);
     if (reason == INPHASE_REASON_NONE) {
         memcpy(core->command, setpoints->setpoint, setpoints->values * sizeof(double));

@@ -12,6 +12,8 @@ struct mail;
 struct knot {
     int64_t cycle;               /* of the command; -1: empty */
     int64_t posted_ns, valid_until_ns;
+    int64_t frame_cycle;         /* of the frame that was answered */
+    int64_t inference_ns;        /* from taking that frame to the post, or ABSENT */
     uint32_t reason;             /* why there is no command, 0: there is one */
 };
 

@@ -10,7 +10,7 @@
 
 #include "../inphase.h"
 
-#define WIRE_VERSION 3
+#define WIRE_VERSION 4
 #define HASH_SIZE 16
 
 #define NUMBER_64 9                         /* bytes of an integer with its type byte */
@@ -19,13 +19,15 @@
 #define ARRAY 3                             /* an array's head with 16 bits of length */
 #define BINARY 3
 #define START_SIZE (1 + 1 + 1 + HASH_SIZE + 3 * NUMBER_64)
-#define FRAME_NUMBERS 16
-#define FRAME_SIZE (ARRAY + 10 * NUMBER_64 + 6 * NUMBER_32)
+#define FRAME_NUMBERS 20
+#define FRAME_64 12                         /* of those, with 64 bits */
+#define FRAME_32 8
+#define FRAME_SIZE (ARRAY + FRAME_64 * NUMBER_64 + FRAME_32 * NUMBER_32)
 #define ROW_SIZE (1 + 7 * NUMBER_64 + 2 * NUMBER_16 + NUMBER_32 + 1)
 #define ACT_SIZE (1 + 4 * NUMBER_32 + 2 * BINARY)
 
 /* the fields of the record are in order, without holes */
-_Static_assert(sizeof(struct inphase_frame) == 10 * 8 + 6 * 4, "frame has no padding");
+_Static_assert(sizeof(struct inphase_frame) == FRAME_64 * 8 + FRAME_32 * 4, "frame has no padding");
 _Static_assert(sizeof(struct inphase_row) == 7 * 8 + 2 * 2 + 4, "row has no padding");
 _Static_assert(sizeof(struct inphase_act) == 4 * 4, "act has no padding");
 
@@ -146,8 +148,8 @@ int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, i
     to = put_64(to, 0xd3, (uint64_t)sent_ns);
 
     to = put_16(to, 0xdc, FRAME_NUMBERS);
-    to = put_numbers_64(to, from, 10);
-    to = put_numbers_32(to, from + 80, 6);
+    to = put_numbers_64(to, from, FRAME_64);
+    to = put_numbers_32(to, from + FRAME_64 * 8, FRAME_32);
     from += sizeof(struct inphase_frame);
 
     to = put_16(to, 0xdc, (uint16_t)wire->sensors);
@@ -370,8 +372,8 @@ int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, 
     take_signed(&cursor); /* time of sending */
 
     take_array(&cursor, FRAME_NUMBERS);
-    to = take_numbers(&cursor, to, 10, 8);
-    to = take_numbers(&cursor, to, 6, 4);
+    to = take_numbers(&cursor, to, FRAME_64, 8);
+    to = take_numbers(&cursor, to, FRAME_32, 4);
 
     take_array(&cursor, wire->sensors);
     for (uint32_t i = 0; i < wire->sensors; i++) {

@@ -53,7 +53,8 @@ static inline void plan(struct robot *robot, uint32_t kind, uint32_t device, int
 static inline int answer(struct robot *robot, int64_t cycle, uint32_t reason, const double *values,
                          uint32_t count)
 {
-    return lockstep_post(robot->core, cycle, robot->core->virtual_ns, reason, values, count);
+    return lockstep_post(robot->core, cycle, INPHASE_ABSENT, robot->core->virtual_ns, reason,
+                         values, count);
 }
 
 /* up to and with the latch of the next cycle */

@@ -22,6 +22,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "../src/client_page.h"
 #include "../src/core.h"
 #include "../src/estop.h"
 #include "check.h"
@@ -380,17 +381,17 @@ static void a_clients_stop_is_a_word_in_a_page_of_this_run(void)
 
     open_rig_with(&rig, true);
     rig.core->estop[0].kind = INPHASE_INPUT_NONE;
-    CHECK_EQUAL(inphase_segment_make(&other, ESTOP_PAGE_BYTES, 1), 0);
-    CHECK_EQUAL(inphase_core_estop_page(rig.core, other), -EPROTO);
+    CHECK_EQUAL(inphase_segment_make(&other, CLIENT_PAGE_BYTES, 1), 0);
+    CHECK_EQUAL(inphase_core_client_page(rig.core, other), -EPROTO);
     inphase_segment_close(other);
-    CHECK_EQUAL(inphase_estop_page_make(&other, rig.core->epoch + 1), 0);
-    CHECK_EQUAL(inphase_core_estop_page(rig.core, other), -EPROTO);
+    CHECK_EQUAL(inphase_client_page_make(&other, rig.core->epoch + 1), 0);
+    CHECK_EQUAL(inphase_core_client_page(rig.core, other), -EPROTO);
     inphase_segment_close(other);
-    CHECK_EQUAL(inphase_estop_page_make(&page, rig.core->epoch), 0);
-    CHECK_EQUAL(inphase_estop_page_post(page), -EPERM); /* the gateway's to do */
+    CHECK_EQUAL(inphase_client_page_make(&page, rig.core->epoch), 0);
+    CHECK_EQUAL(inphase_client_page_estop(page), -EPERM); /* the gateway's to do */
     CHECK_EQUAL(inphase_segment_map(&theirs, inphase_segment_fd(page), 1), 0);
-    CHECK_EQUAL(inphase_estop_page_post(theirs), 0); /* before us: not for us */
-    CHECK_EQUAL(inphase_core_estop_page(rig.core, page), 0);
+    CHECK_EQUAL(inphase_client_page_estop(theirs), 0); /* before us: not for us */
+    CHECK_EQUAL(inphase_core_client_page(rig.core, page), 0);
     CHECK_EQUAL(inphase_core_enable(rig.core, 0, 1), 0);
     CHECK_EQUAL(inphase_core_arm(rig.core), 0);
     CHECK_EQUAL(inphase_core_start(rig.core), 0);
@@ -398,11 +399,64 @@ static void a_clients_stop_is_a_word_in_a_page_of_this_run(void)
         frame = frame_of(&rig);
     while (frame->state != INPHASE_STATE_ARMED && inphase_now() < until);
     CHECK_EQUAL(frame->state, INPHASE_STATE_ARMED);
-    CHECK_EQUAL(inphase_estop_page_post(theirs), 0);
+    CHECK_EQUAL(inphase_client_page_estop(theirs), 0);
     do
         frame = frame_of(&rig);
     while (!(frame->flags & INPHASE_FLAG_ESTOP) && inphase_now() < until);
     CHECK(frame->reason == INPHASE_REASON_ESTOP && frame->detail == INPHASE_ESTOP_CLIENT);
+    close_rig(&rig);
+    inphase_segment_close(theirs);
+    inphase_segment_close(page);
+}
+
+/* the next frame that tells this episode */
+static void wait_for_episode(struct rig *rig, uint32_t episode, uint32_t outcome)
+{
+    int64_t until = inphase_now() + BOUND_NS;
+    const struct inphase_frame *frame;
+
+    do
+        frame = frame_of(rig);
+    while ((frame->episode != episode || frame->outcome != outcome) && inphase_now() < until);
+    CHECK_EQUAL(frame->episode, episode);
+    CHECK_EQUAL(frame->outcome, outcome);
+}
+
+static void an_episode_is_a_word_that_the_frames_tell(void)
+{
+    inphase_segment *page, *theirs;
+    struct rig rig;
+
+    open_rig_with(&rig, true);
+    CHECK_EQUAL(inphase_client_page_make(&page, rig.core->epoch), 0);
+    CHECK_EQUAL(inphase_client_page_episode(page, INPHASE_EPISODE_RUNNING), -EPERM);
+    CHECK_EQUAL(inphase_segment_map(&theirs, inphase_segment_fd(page), 1), 0);
+    CHECK_EQUAL(inphase_core_client_page(rig.core, page), 0);
+    CHECK_EQUAL(inphase_core_start(rig.core), 0);
+    wait_for_episode(&rig, 0, INPHASE_EPISODE_NONE);
+
+    /* what is refused changes nothing */
+    CHECK_EQUAL(inphase_client_page_episode(theirs, INPHASE_EPISODE_NONE), -EINVAL);
+    CHECK_EQUAL(inphase_client_page_episode(theirs, INPHASE_EPISODES), -EINVAL);
+    CHECK_EQUAL(inphase_client_page_episode(theirs, INPHASE_EPISODE_SUCCESS), -ENOENT);
+    CHECK_EQUAL(inphase_client_page_episode(theirs, INPHASE_EPISODE_RUNNING), 1);
+    CHECK_EQUAL(inphase_client_page_episode(theirs, INPHASE_EPISODE_RUNNING), -EBUSY);
+    wait_for_episode(&rig, 1, INPHASE_EPISODE_RUNNING);
+
+    /* an outcome may be thought over until the next episode */
+    CHECK_EQUAL(inphase_client_page_episode(theirs, INPHASE_EPISODE_SUCCESS), 1);
+    wait_for_episode(&rig, 1, INPHASE_EPISODE_SUCCESS);
+    CHECK_EQUAL(inphase_client_page_episode(theirs, INPHASE_EPISODE_ENDED), -EALREADY);
+    CHECK_EQUAL(inphase_client_page_episode(theirs, INPHASE_EPISODE_DISCARDED), 1);
+    wait_for_episode(&rig, 1, INPHASE_EPISODE_DISCARDED);
+    CHECK_EQUAL(inphase_client_page_episode(theirs, INPHASE_EPISODE_RUNNING), 2);
+    CHECK_EQUAL(inphase_client_page_episode(theirs, INPHASE_EPISODE_ENDED), 2);
+    wait_for_episode(&rig, 2, INPHASE_EPISODE_ENDED);
+
+    /* another process may write anything: an outcome that is none is no episode */
+    atomic_store(&((struct client_page *)(void *)inphase_segment_memory(theirs))->episode,
+                 9ULL << 8 | INPHASE_EPISODES);
+    wait_for_episode(&rig, 0, INPHASE_EPISODE_NONE);
     close_rig(&rig);
     inphase_segment_close(theirs);
     inphase_segment_close(page);
@@ -420,6 +474,7 @@ int main(void)
     RUN(a_line_that_cannot_be_set_loses_the_device);
     RUN(a_line_that_cannot_be_read_keeps_all_from_being_armed);
     RUN(a_clients_stop_is_a_word_in_a_page_of_this_run);
+    RUN(an_episode_is_a_word_that_the_frames_tell);
     listener = listen_to_lines();
     if (listener < 0) {
         printf("the rest is skipped: this kernel has no seccomp user notification\n");

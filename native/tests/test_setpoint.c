@@ -97,6 +97,41 @@ static bool near(double a, double b)
     return fabs(a - b) < 1e-12;
 }
 
+/* the cycle after an act tells the frame that was answered, and the time that it took, as far as
+   that is possible */
+static void a_frame_tells_which_frame_was_answered_and_how_long_that_took(void)
+{
+    static const struct { int64_t before_ns, told_ns; } taken[] = {
+        {0, 0}, {400, 400}, {-1, INPHASE_ABSENT}, {INPHASE_ABSENT, INPHASE_ABSENT},
+    };
+    struct inphase_frame frame;
+    int64_t now_ns, taken_ns;
+    double value = HERE;
+    struct robot robot;
+
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
+        open_robot(&robot, (struct inphase_policy_timing){.every = 4, .latency_cycles = 2});
+        latch(&robot);
+        memcpy(&frame, robot.core->record, sizeof frame);
+        CHECK_EQUAL(frame.answered_cycle, -1);
+        CHECK_EQUAL(frame.inference_ns, INPHASE_ABSENT);
+        act(&robot);
+        latch(&robot);
+        now_ns = robot.core->virtual_ns;
+        taken_ns = taken[i].before_ns == INPHASE_ABSENT ? INPHASE_ABSENT
+                                                        : now_ns - taken[i].before_ns;
+        CHECK_EQUAL(lockstep_post(robot.core, 0, taken_ns, now_ns, 0, &value, 1), 0);
+        act(&robot);
+        cycle(&robot); /* 2: the answer acts */
+        latch(&robot);
+        memcpy(&frame, robot.core->record, sizeof frame);
+        CHECK_EQUAL(frame.acted_cycle, 2);
+        CHECK_EQUAL(frame.answered_cycle, 0);
+        CHECK_EQUAL(frame.inference_ns, taken[i].told_ns);
+        close_robot(&robot);
+    }
+}
+
 /* ---- when --------------------------------------------------------------------------------- */
 
 static void an_answer_acts_in_its_cycle_whenever_it_came(void)
@@ -838,6 +873,7 @@ static void what_breaks_a_bound_is_refused(void)
 
 int main(void)
 {
+    RUN(a_frame_tells_which_frame_was_answered_and_how_long_that_took);
     RUN(an_answer_acts_in_its_cycle_whenever_it_came);
     RUN(of_a_late_answer_what_is_left_acts);
     RUN(a_command_of_several_cycles_acts_for_those_that_are_left);

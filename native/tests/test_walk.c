@@ -317,9 +317,9 @@ static void answer(struct walk *walk)
     if (walk->behaviour == STALE && one_in(2))
         cycle -= (int64_t)(check_random() % 40);
     if (cycle >= 0)
-        lockstep_post(core, cycle, core->virtual_ns,
-                       one_in(100) ? INPHASE_REASON_RAISED : INPHASE_REASON_NONE, values,
-                       one_in(200) ? 1 : ACTUATORS);
+        lockstep_post(core, cycle, INPHASE_ABSENT, core->virtual_ns,
+                      one_in(100) ? INPHASE_REASON_RAISED : INPHASE_REASON_NONE, values,
+                      one_in(200) ? 1 : ACTUATORS);
 }
 
 /* ---- the rules --------------------------------------------------------------------------- */

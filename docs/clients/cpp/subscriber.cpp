@@ -30,7 +30,7 @@ using nlohmann::json;
 using Bytes = std::vector<std::uint8_t>;
 using Parts = std::vector<zmq::message_t>;
 
-constexpr int WIRE = 3;
+constexpr int WIRE = 4;
 constexpr std::int64_t ABSENT = -0x7fffffffffffffff;  // a time or an age that is not known
 constexpr int TIMEOUT_MS = 30'000, ANSWER_MS = 10'000;
 const std::string DESCRIPTION("inphase.description\0", 20);
@@ -155,9 +155,9 @@ class Robot
             {"due_ns", one[1]},
             {"latched_ns", one[4]},
             {"skew_ns", known(one[5])},
-            {"flags", names_of(one[10], described["frame_flags"])},
+            {"flags", names_of(one[12], described["frame_flags"])},
             {"lost", lost},
-            {"state", name_of(one[14], described["states"])},
+            {"state", name_of(one[16], described["states"])},
             {"sensors", json::object()},
             {"command", {{"cycle", one[6]}}},
         };

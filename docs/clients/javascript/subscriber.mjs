@@ -16,7 +16,7 @@ import { parseArgs } from "node:util";
 import { Decoder, encode } from "@msgpack/msgpack";
 import { Request, Subscriber } from "zeromq";
 
-const WIRE = 3;
+const WIRE = 4;
 const ABSENT = -0x7fffffffffffffffn; // a time or an age that is not known
 const TOPICS = {
   description: Buffer.from("inphase.description\0"),
@@ -106,9 +106,9 @@ class Robot {
       due_ns: BigInt(frame[1]),
       latched_ns: BigInt(frame[4]),
       skew_ns: known(frame[5]),
-      flags: namesOf(frame[10], this.frame_flags),
+      flags: namesOf(frame[12], this.frame_flags),
       lost,
-      state: nameOf(frame[14], this.states),
+      state: nameOf(frame[16], this.states),
       sensors: Object.fromEntries(
         this.sensors.map((sensor, index) => [sensor.name, this.sample(sensor, rows[index], parts)]),
       ),

@@ -123,10 +123,13 @@ class Core:
         if rc < 0:
             raise StoreError(f"estop input {index}: the core does not take its line: errno {-rc}")
 
-    def estop_page(self, segment: Segment) -> None:
-        """Where the gateway leaves clients' emergency stops; before `start`."""
-        if lib.inphase_core_estop_page(self._core, segment.handle) < 0:
-            raise StoreError("not the page of this runtime's gateway")
+    def client_page(self) -> Segment:
+        """Make the page where clients leave their wishes, which the caller closes after this core;
+        before `start`, once."""
+        page = Segment.client_page(self.epoch)
+        rc = lib.inphase_core_client_page(self._core, page.handle)
+        assert rc == 0, rc
+        return page
 
     def guard(self, max_hold_ns: int) -> tuple[int, int]:
         """The page for the guard, and that for its own beat: descriptors that the caller closes;

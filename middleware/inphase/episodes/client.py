@@ -5,6 +5,7 @@ runtime process. Both give the frames that a policy would be called with. Both s
 where the robot stands, and end with `close`.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -206,7 +207,8 @@ class RunnerClient(Client):
     """On the wall clock: hardware, or with `simulate` a simulated robot behind the same runtime.
 
     The robot runs on from one episode to the next, as it stands; a simulated one starts anew.
-    Episodes are not reproducible: neither a robot nor the wall clock has a seed.
+    Episodes are not reproducible: neither a robot nor the wall clock has a seed. Its frames, and
+    so a recording, tell each as an episode.
     """
 
     is_live = True
@@ -234,6 +236,14 @@ class RunnerClient(Client):
             self.turn = self._answer_then_next
         elif self._frame is not None and self._frame.reason != "none":
             self._robot.arm()
+        self._mark("ended")
+        self._mark("running")
+
+    def _mark(self, outcome: str) -> None:
+        """Of the episode, for recordings; where a person marked it otherwise, that stays."""
+        if self._robot is not None:
+            with contextlib.suppress(ValueError):
+                self._robot.episode(outcome)
 
     def _newest(self) -> Frame:
         assert self._robot is not None
@@ -243,5 +253,6 @@ class RunnerClient(Client):
     def close(self) -> None:
         """Ramp the robot down and end the runtime."""
         if self._robot is not None:
+            self._mark("ended")
             self._robot.end()
             self._robot = None

@@ -95,6 +95,12 @@ class LockStepRobot(Robot):
         """Granted in a later cycle, as the frames say."""
         self._lockstep.core.arm()
 
+    def episode(self, outcome: str) -> int:
+        """Refused: raises ValueError."""
+        raise ValueError(
+            f"no episode {outcome!r}: in lock step each run is one; marks are for the wall clock"
+        )
+
     def estop(self) -> None:
         """In the next act."""
         self._lockstep.core.estop()

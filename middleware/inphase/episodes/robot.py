@@ -62,6 +62,10 @@ class Robot(Protocol):
     def arm(self) -> None:
         """Let motion start again. Raises DeviceError, RuntimeFault."""
 
+    def episode(self, outcome: str) -> int:
+        """Begin an episode (`running`) or say the outcome of the newest one; its number. Raises
+        ValueError."""
+
     def estop(self) -> None:
         """Emergency stop, before anything else is written."""
 

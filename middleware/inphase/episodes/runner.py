@@ -113,6 +113,15 @@ class Runner:
         """Let motion start again from where the robot is. Raises DeviceError, RuntimeFault."""
         self._robot.arm()
 
+    def episode(self, outcome: str) -> int:
+        """Begin an episode of a recording with `running`; its number.
+
+        Later say its outcome: `success`, `failure`, `discarded`, or `ended` where nobody knows. It
+        may be thought over until the next one begins. The frames tell `episode` and `outcome`.
+        Raises ValueError where none was begun, where one runs already, and in lock step.
+        """
+        return self._robot.episode(outcome)
+
     def estop(self) -> None:
         """Emergency stop, before anything else is written: motion is latched until `arm`."""
         self._robot.estop()

@@ -23,6 +23,7 @@ from inphase.frames.record_layout import (
     ACT_FLAGS,
     FRAME_FLAGS,
     HEADER,
+    OUTCOMES,
     REASONS,
     ROW,
     STATES,
@@ -42,12 +43,16 @@ _HEADER_SKEW_NS = HEADER.index("skew_ns")
 _HEADER_ACTED_CYCLE = HEADER.index("acted_cycle")
 _HEADER_ACTED_NS = HEADER.index("acted_ns")
 _HEADER_INFERRED_NS = HEADER.index("inferred_ns")
+_HEADER_INFERENCE_NS = HEADER.index("inference_ns")
+_HEADER_ANSWERED_CYCLE = HEADER.index("answered_cycle")
 _HEADER_REASON_CYCLE = HEADER.index("reason_cycle")
 _HEADER_FLAGS = HEADER.index("flags")
 _HEADER_SKIPPED = HEADER.index("skipped")
 _HEADER_REASON = HEADER.index("reason")
 _HEADER_DETAIL = HEADER.index("detail")
 _HEADER_STATE = HEADER.index("state")
+_HEADER_EPISODE = HEADER.index("episode")
+_HEADER_OUTCOME = HEADER.index("outcome")
 _ROW_CYCLE = ROW.index("cycle")
 _ROW_TRIGGERED_NS = ROW.index("triggered_ns")
 _ROW_ACQUIRED_NS = ROW.index("acquired_ns")
@@ -224,12 +229,18 @@ class Act:
 class Command:
     """The act before a frame's latch: `cycle` says which cycle it belongs to."""
 
-    __slots__ = ("_acts", "acted_ns", "cycle", "inferred_ns")
+    __slots__ = ("_acts", "acted_ns", "answered_cycle", "cycle", "inference_ns", "inferred_ns")
 
     def __init__(self, frame: "Frame") -> None:
         self.cycle = frame.header[_HEADER_ACTED_CYCLE]
         self.acted_ns = _known(frame.header[_HEADER_ACTED_NS])
         self.inferred_ns = _known(frame.header[_HEADER_INFERRED_NS])
+        """when the policy posted it"""
+        self.inference_ns = _known(frame.header[_HEADER_INFERENCE_NS])
+        """from the frame that the policy took to that post"""
+        answered = frame.header[_HEADER_ANSWERED_CYCLE]
+        self.answered_cycle = answered if answered >= 0 else None
+        """of that frame; None: it is no command of a policy"""
         self._acts: dict[str, Act] = {}
         layout = frame.layout.record
         for index, (name, channels, _) in enumerate(frame.layout.actuators):
@@ -322,6 +333,16 @@ class Frame(msgspec.Struct, eq=False, gc=False):
     def skipped(self) -> int:
         """Grid points skipped just before this cycle."""
         return self.header[_HEADER_SKIPPED]
+
+    @property
+    def episode(self) -> int:
+        """The number of the newest episode, from 1 on; 0: none was begun."""
+        return self.header[_HEADER_EPISODE]
+
+    @property
+    def outcome(self) -> str:
+        """Of that episode, one of OUTCOMES: `running` while the frame belongs to it."""
+        return name_of(self.header[_HEADER_OUTCOME], OUTCOMES)
 
     @property
     def reason(self) -> str:

@@ -286,6 +286,16 @@ STATES = {
 }
 """of a robot"""
 
+OUTCOMES = {
+    "none": Meaning("no episode was begun", ""),
+    "running": Meaning("the frame belongs to the episode", ""),
+    "ended": Meaning("it has ended, and nobody said how", ""),
+    "success": Meaning("it has ended well", ""),
+    "failure": Meaning("it has ended badly", ""),
+    "discarded": Meaning("it is not to be used", ""),
+}
+"""of an episode: INPHASE_EPISODE_*"""
+
 EXIT_CODES = {
     "0": Meaning("done"),
     "1": Meaning("done, and its summary could not be written"),
@@ -331,6 +341,7 @@ KINDS = {
     "flag of a frame": FRAME_FLAGS,
     "flag of an act": ACT_FLAGS,
     "state": STATES,
+    "outcome": OUTCOMES,
     "exit code": EXIT_CODES,
 }
 """all tables, by the kind of their words"""

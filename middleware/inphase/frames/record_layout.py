@@ -58,6 +58,8 @@ HEADER = Fields(
     acted_cycle="q",
     acted_ns="q",
     inferred_ns="q",
+    inference_ns="q",
+    answered_cycle="q",
     reason_cycle="q",
     flags="I",
     skipped="I",
@@ -65,6 +67,8 @@ HEADER = Fields(
     detail="I",
     state="I",
     estop="I",
+    episode="I",
+    outcome="I",
 )
 """struct inphase_frame"""
 ROW = Fields(
@@ -177,6 +181,8 @@ ACT_FLAGS = (
     "COASTING",
     "APPROACHING",
 )
+OUTCOMES = ("none", "running", "ended", "success", "failure", "discarded")
+"""of an episode"""
 REASONS = (
     "none",
     "checksum",

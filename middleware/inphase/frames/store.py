@@ -8,7 +8,7 @@ from typing import Any
 
 from inphase._core import ffi, lib
 from inphase.errors import StoreError
-from inphase.frames.record_layout import REASONS, STATUSES
+from inphase.frames.record_layout import OUTCOMES, REASONS, STATUSES
 from inphase.host import store_names
 
 
@@ -52,9 +52,9 @@ class Segment:
         return cls._made(lib.inphase_worker_make, payload * depth, payload, depth, epoch)
 
     @classmethod
-    def estop_page(cls, epoch: int) -> "Segment":
+    def client_page(cls, epoch: int) -> "Segment":
         """Where the gateway leaves emergency stops. Raises StoreError."""
-        return cls._made(lib.inphase_estop_page_make, mmap.PAGESIZE, epoch)
+        return cls._made(lib.inphase_client_page_make, mmap.PAGESIZE, epoch)
 
     @classmethod
     def _made(cls, make: Any, size: int, *arguments: int) -> "Segment":
@@ -149,8 +149,16 @@ def sandbox(mailbox: Segment) -> dict[str, int]:
     return as_dict(out)
 
 
-class EstopPage:
-    """The gateway's side of the page of clients' emergency stops. Thread: one at a time.
+_REFUSED_EPISODE = {
+    errno.EBUSY: "an episode is running already; end it first: end, success, failure or discard",
+    errno.ENOENT: "no episode was begun; start one",
+    errno.EALREADY: "the newest episode has ended already; give it an outcome, or start another",
+    errno.EPERM: "this page cannot be written",
+}
+
+
+class ClientPage:
+    """The clients' side of the page of their wishes. Thread: one at a time.
 
     fd: which is closed.
     """
@@ -161,9 +169,21 @@ class EstopPage:
         finally:
             os.close(fd)
 
-    def post(self) -> None:
+    def estop(self) -> None:
         """Stop the robot: taken up by its next act."""
-        lib.inphase_estop_page_post(self.segment.handle)
+        lib.inphase_client_page_estop(self.segment.handle)
+
+    def episode(self, outcome: str) -> int:
+        """Begin an episode (`running`), or say the outcome of the newest one, one of OUTCOMES; its
+        number. The frames from the next latch on tell it. Raises ValueError where there is none to
+        end, or one runs already."""
+        if outcome not in OUTCOMES[1:]:
+            raise ValueError(f"no outcome {outcome!r}; there are {', '.join(OUTCOMES[1:])}")
+        wish = OUTCOMES.index(outcome)
+        number = int(lib.inphase_client_page_episode(self.segment.handle, wish))
+        if number < 0:
+            raise ValueError(_REFUSED_EPISODE[-number])
+        return number
 
     def close(self) -> None:
         """Unmap it."""

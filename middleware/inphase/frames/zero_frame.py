@@ -37,7 +37,8 @@ class _Zeros:
 
 def frame(layout: Layout) -> Frame:
     """Cycle 0 at time 0 of a robot that runs, no command before it."""
-    nothing = {"acted_cycle": -1, "acted_ns": ABSENT, "inferred_ns": ABSENT, "reason_cycle": -1}
+    stamps = dict.fromkeys(("acted_ns", "inferred_ns", "inference_ns"), ABSENT)
+    nothing = dict.fromkeys(("acted_cycle", "answered_cycle", "reason_cycle"), -1) | stamps
     record = HEADER.pack(*HEADER.values(state=STATES.index("running"), **nothing))
     record += ROW.pack(*ROW.values(status=_FRESH)) * len(layout.sensors)
     for _, channels, _ in layout.actuators:

@@ -12,7 +12,14 @@ import numpy as np
 
 from inphase.driver import Driver
 from inphase.frames import wire
-from inphase.frames.record_layout import ACT_FLAGS, FRAME_FLAGS, REASONS, STATES, STATUSES
+from inphase.frames.record_layout import (
+    ACT_FLAGS,
+    FRAME_FLAGS,
+    OUTCOMES,
+    REASONS,
+    STATES,
+    STATUSES,
+)
 from inphase.models.model_binding import Binding
 from inphase.plan import actuator_plan, notes, sensor_plan, timing
 from inphase.plan.actuator_plan import ActuatorPlan
@@ -141,6 +148,7 @@ class Plan:
                     "statuses": STATUSES,
                     "reasons": REASONS,
                     "states": STATES,
+                    "outcomes": OUTCOMES,
                     "frame_flags": FRAME_FLAGS,
                     "act_flags": ACT_FLAGS,
                     **facts,

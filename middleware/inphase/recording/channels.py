@@ -20,9 +20,18 @@ FRAME_TOPIC = "/frame"
 _PACKAGE = "inphase"  # of the messages
 FRAME_TYPE = f"{_PACKAGE}.Frame"
 _NONE = dict.fromkeys(
-    ("triggered_ns", "acquired_ns", "received_ns", "age_ns", "skew_ns", "acted_ns", "inferred_ns"),
+    (
+        "triggered_ns",
+        "acquired_ns",
+        "received_ns",
+        "age_ns",
+        "skew_ns",
+        "acted_ns",
+        "inferred_ns",
+        "inference_ns",
+    ),
     ABSENT,
-) | dict.fromkeys(("cycle", "sequence", "acted_cycle", "reason_cycle"), -1)
+) | dict.fromkeys(("cycle", "sequence", "acted_cycle", "answered_cycle", "reason_cycle"), -1)
 """the numbers of a record that may be absent, and what a record then has"""
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _NS = 1_000_000_000

@@ -14,13 +14,20 @@ from typing import Any
 
 from mcap import records
 
-from inphase.frames.record_layout import ACT_FLAGS, FRAME_FLAGS, REASONS, STATES, STATUSES
+from inphase.frames.record_layout import (
+    ACT_FLAGS,
+    FRAME_FLAGS,
+    OUTCOMES,
+    REASONS,
+    STATES,
+    STATUSES,
+)
 from inphase.host.machine import text_of
 from inphase.recording.channels import FRAME_TOPIC, Forms, sensor_topic
 from inphase.recording.mcap_file import PROFILE
 from inphase.schedule import Schedule
 
-FORMAT = 1
+FORMAT = 2
 """of a recording; another number is another meaning of the same bytes"""
 RUN, DESCRIPTION, SCHEDULE, RECORDER, LEGEND, CHANNELS, PART, END = (
     f"{PROFILE}.{name}"
@@ -97,7 +104,7 @@ def _recorder() -> dict[str, str]:
 
 def _legend() -> dict[str, str]:
     """The names of numbers, by the fields that have them."""
-    by_number = {"status": STATUSES, "reason": REASONS, "state": STATES}
+    by_number = {"status": STATUSES, "reason": REASONS, "state": STATES, "outcome": OUTCOMES}
     by_bit = {"flags": FRAME_FLAGS, "actuators.flags": ACT_FLAGS}
     found = {
         field: " ".join(f"{number}={name}" for number, name in enumerate(names))

@@ -33,6 +33,7 @@ from inphase.host import process
 from inphase.recording import channels, facts
 from inphase.recording.channels import Forms
 from inphase.recording.chunk import ChunkBuilder
+from inphase.recording.episodes import EpisodeMark
 from inphase.recording.recorder_process import refuse
 from inphase.recording.recording_files import Head, RecorderOptions, RecordingFiles, Shortfall
 from inphase.schedule import Schedule, load
@@ -40,7 +41,7 @@ from inphase.schedule import Schedule, load
 _WAIT_S = 0.05
 _FLUSH_S = 0.5  # what is older than a second is to be on the disk
 _CHUNK_BYTES = 1 << 20
-_OF_HEADER = ("cycle", "latched_ns", "flags")
+_OF_HEADER = ("cycle", "latched_ns", "flags", "episode", "outcome")
 _OF_ROW = ("sequence", "acquired_ns")
 _FAULTS = sum(1 << FRAME_FLAGS.index(name) for name in ("LATCHED", "ESTOP"))
 
@@ -95,6 +96,7 @@ class Recorder:
         self._newest = [-1] * len(self._layout.sensors)
         self._expected = first
         self._gathered = ChunkBuilder()
+        self._episode = EpisodeMark(0, 0)
         self._shortfall = Shortfall()
         """of what has gathered"""
         self._files = RecordingFiles(path, head, say, options or RecorderOptions())
@@ -129,8 +131,10 @@ class Recorder:
 
     def _take(self, frame: Frame) -> None:
         number, record = self._source.number, bytes(frame.record)
-        cycle, latched_ns, flags, *rows = self._looked_at.unpack_from(record)
+        cycle, latched_ns, flags, *head = self._looked_at.unpack_from(record)
+        rows = head[2:]
         log_ns = latched_ns + self._offset_ns
+        is_edge = self._follow_episode(EpisodeMark(*head[:2]))
         if self._expected is not None and number > self._expected:
             self._miss(number - self._expected, cycle)
         self._expected = number + 1
@@ -142,6 +146,19 @@ class Recorder:
                 self._take_sample(index, rows[2 * index : 2 * index + 2], frame, cycle, log_ns)
         if flags & _FAULTS:
             self._files.mark()
+        if is_edge and not self._episode.is_running:
+            self.flush()  # an episode is durable from its end on
+            self._files.end_episode()
+
+    def _follow_episode(self, now: EpisodeMark) -> bool:
+        """True: the frame is the first of an episode, or tells another outcome of it."""
+        before, self._episode = self._episode, now
+        if now == before:
+            return False
+        if now.is_running:
+            self.flush()  # what was before it may be in another file
+            self._files.begin_episode(now.number)
+        return True
 
     def _take_sample(
         self, index: int, row: Sequence[int], frame: Frame, cycle: int, log_ns: int

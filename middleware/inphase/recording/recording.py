@@ -1,6 +1,7 @@
 """Reading a recording: its frames as the objects that a robot gives, or as NumPy columns."""
 
 import contextlib
+import functools
 import json
 import mmap
 import struct
@@ -19,6 +20,7 @@ from inphase.frames.layout import Layout
 from inphase.recording import facts
 from inphase.recording.channels import Forms, ImageForm
 from inphase.recording.chunk import MESSAGE_HEAD
+from inphase.recording.episodes import EpisodeFinder, RecordedEpisode
 from inphase.recording.mcap_file import GAP, PROFILE
 from inphase.recording.mcap_scan import FileScan, mapped, scan
 from inphase.recording.message_shape import MessageShape
@@ -182,6 +184,15 @@ class Recording:
         for first in range(0, len(self._frames), rows):
             yield self.frames(first, first + rows)
             self._memory.madvise(mmap.MADV_DONTNEED)
+
+    @functools.cached_property
+    def episodes(self) -> list[RecordedEpisode]:
+        """The episodes that were marked while it was recorded, in order; none: no episode was. An
+        episode that began in the file before has the frames that are in this one."""
+        finder = EpisodeFinder()
+        for frames in self.stretches(_BLOCK):
+            finder.take(frames)
+        return finder.found
 
     def samples(self, sensor: str) -> NDArray[Any]:
         """All samples of a sensor as one structured array: `cycle`, `sequence`, `acquired_ns` and

@@ -25,6 +25,8 @@ class RecorderOptions:
     """likewise, from this time on"""
     around_ns: int | None = None
     """only what lies so near to an emergency stop, a latch or a mark is written; None: all"""
+    by_episode: bool = False
+    """only episodes are written, each into a file of its own"""
 
 
 @dataclass
@@ -89,11 +91,13 @@ class RecordingFiles:
         self._told = ""
         self._is_marked = False
         self._wanted_until_ns = 0
+        self._episode = 0
+        """the number of the one that is being written, 0: none"""
         self._before: deque[tuple[Chunk, Shortfall]] = deque()
         self._frames = 0
         self._started_ns = 0
         self._file: McapFile | None = None
-        if options.around_ns is None:
+        if options.around_ns is None and not options.by_episode:
             self._file = self._open()
 
     def _open(self) -> McapFile:
@@ -114,8 +118,20 @@ class RecordingFiles:
         """The frames around now are wanted. Callable from a signal handler."""
         self._is_marked = True
 
+    def begin_episode(self, number: int) -> None:
+        """The chunks from the next one on belong to it."""
+        self._episode = number
+
+    def end_episode(self) -> None:
+        """The chunks from the next one on belong to none."""
+        self._episode = 0
+        if self._options.by_episode:
+            self._end_file({})
+
     def take(self, chunk: Chunk, shortfall: Shortfall) -> bool:
         """Write a chunk, or keep it until it is wanted. True: a file ended with it."""
+        if self._options.by_episode:
+            return self._take_of_episode(chunk, shortfall)
         around_ns = self._options.around_ns
         if around_ns is None:
             self._write(chunk, shortfall)
@@ -130,6 +146,15 @@ class RecordingFiles:
         self._end_file({})
         self._keep(chunk, shortfall, around_ns)
         return ended
+
+    def _take_of_episode(self, chunk: Chunk, shortfall: Shortfall) -> bool:
+        """Likewise, where only episodes are wanted. True: the next one begins anew."""
+        if not self._episode:
+            return True
+        if self._begin():
+            self._write(chunk, shortfall)
+            return self._split()
+        return False
 
     def _begin(self) -> bool:
         """Have a file, with what was kept; False: there is no room for one."""

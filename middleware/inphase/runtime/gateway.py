@@ -1,10 +1,10 @@
 """The gateway: a process that puts a store's frames on ZeroMQ. WIRE.md is the format's page.
 
-    python -m inphase.runtime.gateway SCHEDULE STORE [ESTOP_PAGE_FD]
+    python -m inphase.runtime.gateway SCHEDULE STORE [PAGE_FD]
 
 A process of its own sends the frames (`frame_sender`), and is started again when it ends. asyncio
 on uvloop serves the control socket here. The process ends when the store's writer is gone, or on
-SIGTERM. Without a page for emergency stops nothing moves behind the store: it is a replay.
+SIGTERM. Without a page for clients' wishes nothing moves behind the store: it is a replay.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class ControlSocket:
 
     def __init__(self, store_path: str, page_fd: int | None) -> None:
         self._reader = store.Reader(store_path)
-        self._page = None if page_fd is None else store.EstopPage(page_fd)
+        self._page = None if page_fd is None else store.ClientPage(page_fd)
 
     def answer(self, request: bytes) -> bytes:
         """The reply to a request, whatever that holds."""
@@ -61,7 +61,8 @@ class ControlSocket:
         return bytes(msgpack.packb({"id": number, "ok": False, "error": text}))
 
     def _do(self, asked: dict[str, Any]) -> dict[str, Any]:
-        unknown = sorted(asked.keys() - {"do", "id"})
+        known = {"do", "id"} | ({"outcome"} if asked.get("do") == "episode" else set())
+        unknown = sorted(asked.keys() - known)
         if unknown:
             raise ValueError(f"unknown keys {unknown}; a request has do and id")
         match asked.get("do"):
@@ -72,12 +73,20 @@ class ControlSocket:
             case "status":
                 return {"status": self._reader.status(), "counts": self._reader.counts()}
             case "estop":
-                if self._page is None:
-                    raise ValueError("this is a replay: no robot is behind it, and none is stopped")
-                self._page.post()
+                self._wishes().estop()
                 return {}
+            case "episode":
+                return {"episode": self._wishes().episode(str(asked.get("outcome")))}
             case other:
-                raise ValueError(f"no request {other!r}; there are describe, estop, ping, status")
+                raise ValueError(
+                    f"no request {other!r}; there are describe, episode, estop, ping, status"
+                )
+
+    def _wishes(self) -> store.ClientPage:
+        """Raises ValueError where no robot is behind the store."""
+        if self._page is None:
+            raise ValueError("this is a replay: no robot is behind it, and none hears a wish")
+        return self._page
 
     def answer_message(self, message: zmtp.Message) -> list[bytes]:
         """The reply to a message: after the empty part that a REQ socket puts before a request."""

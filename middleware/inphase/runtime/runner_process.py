@@ -18,9 +18,9 @@ from inphase import schedule
 from inphase.errors import InphaseError, RuntimeFault
 from inphase.host.outlet import Outlet
 from inphase.runtime import summary
+from inphase.runtime.requests.signals import signals_stop
 from inphase.runtime.run_options import RunOptions
 from inphase.runtime.runtime import Runtime
-from inphase.runtime.signals import signals_stop
 from inphase.schedule import Schedule
 
 _SEND_S = 30.0  # as long as a Runner waits for an answer
@@ -116,6 +116,12 @@ def _obey(runtime: Runtime, line: _Line) -> None:
                 line.send(event="armed", error=None)
             except InphaseError as error:
                 line.send(event="armed", error=str(error))
+        elif request["do"] == "episode":
+            try:
+                number = runtime.episodes.mark(request["outcome"])
+                line.send(event="episode", number=number, error=None)
+            except ValueError as error:
+                line.send(event="episode", number=0, error=str(error))
 
 
 def main() -> None:

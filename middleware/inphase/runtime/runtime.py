@@ -33,15 +33,16 @@ from inphase.runtime.events import Events
 from inphase.runtime.gpio import Lines
 from inphase.runtime.guarding.guard import take_notes
 from inphase.runtime.guarding.guard_supervisor import GuardSupervisor, held
-from inphase.runtime.keyboard import discard_typed
 from inphase.runtime.motion import preconditions
 from inphase.runtime.motion.arming import Arming
 from inphase.runtime.motion.power import Power
 from inphase.runtime.page_faults import PageFaults
 from inphase.runtime.policy_child import PolicyChild
+from inphase.runtime.requests.episode_marks import EpisodeMarks
+from inphase.runtime.requests.keyboard import discard_typed
+from inphase.runtime.requests.signals import signals_stop
+from inphase.runtime.requests.stops import Stops
 from inphase.runtime.run_options import RunOptions
-from inphase.runtime.signals import signals_stop
-from inphase.runtime.stops import Stops
 from inphase.runtime.words import verdict
 from inphase.runtime.words.notices import Notices
 from inphase.runtime.workers import opened
@@ -194,6 +195,9 @@ class Runtime:
         self._undo.callback(self.core.close)
         self._stops = Stops(self.core, self._line_fd)
         self._undo.callback(self._stops.close)
+        self._segments.append(self.core.client_page())
+        self.episodes = EpisodeMarks(self._segments[0], self._tell)
+        self._undo.callback(self.episodes.close)
         self._make_mailbox()
         outside = self.options.client_threads
         self._workers = Workers(
@@ -289,12 +293,10 @@ class Runtime:
 
     def _start_gateway(self) -> None:
         assert self.core is not None
-        page = store.Segment.estop_page(self.core.epoch)
-        self._segments.append(page)
-        self.core.estop_page(page)
-        arguments = [str(self.schedule.path), self.name.path, str(page.fd)]
+        fd = self._segments[0].fd  # the page of clients' wishes
+        arguments = [str(self.schedule.path), self.name.path, str(fd)]
         self._gateway = self._children.start(
-            "gateway", "inphase.runtime.gateway", arguments, pass_fds=[page.fd]
+            "gateway", "inphase.runtime.gateway", arguments, pass_fds=[fd]
         )
 
     def _start_policy(self) -> None:
@@ -408,6 +410,7 @@ class Runtime:
         assert self.reader is not None and self._stops is not None
         estops = self.reader.status()["estops"]  # before the keys: a later one then differs
         keys = self._stops.take()
+        self.episodes.take(keys)
         last_stop = max(keys.rfind(key) for key in _STOP_KEYS)
         return estops if keys.rfind("a") > last_stop else None
 

@@ -2,4 +2,4 @@
 
 from inphase.command.live import following
 
-COMMANDS = (following.echo,)
+COMMANDS = (following.echo, following.episode)

@@ -4,6 +4,14 @@ from typing import Any
 
 import click
 
+_MARKS = {
+    "start": "running",
+    "end": "ended",
+    "success": "success",
+    "failure": "failure",
+    "discard": "discarded",
+}
+
 
 @click.command()
 @click.argument("endpoint", required=False)
@@ -24,3 +32,23 @@ def echo(
     from inphase.command.live import echo as echoing
 
     echoing.echo(endpoint, json_lines, count, sensor, transport)
+
+
+@click.command()
+@click.argument("robot")
+@click.argument("mark", type=click.Choice([*_MARKS]))
+def episode(*, robot: str, mark: str) -> None:
+    """Mark an episode of ROBOT, which runs: its start, or how it ended.
+
+    ROBOT is its name, or an endpoint (ipc://, tcp://). Each frame tells its episode, and so do
+    recordings. An outcome may be thought over until the next start. It prints the number, the
+    outcome, and the cycle of the first frame that tells it.
+    """
+    from inphase.errors import StoreError
+    from inphase.frames.control import mark_episode
+
+    try:
+        number, cycle = mark_episode(robot, _MARKS[mark])
+    except ValueError as error:
+        raise StoreError(f"{robot}: {error}") from error
+    click.echo(f"episode {number} {_MARKS[mark]} at cycle {cycle}")

@@ -17,7 +17,7 @@ from inphase.frames.record_layout import REASONS
 from inphase.plan.channel_limits import ChannelLimits
 from inphase.plan.plan import Plan
 
-KEYS = "space, e: emergency stop   a: arm   ^C: ramp and end"
+KEYS = "space, e: emergency stop   a: arm   ^C: end   episode: b begin, s f d end"
 """the keys of a terminal that runs a robot"""
 Values = dict[str, dict[str, NDArray[Any]]]
 """copies of the newest samples, by sensor and field"""

@@ -19,6 +19,7 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
     type=_SECONDS,
     help="write only so many seconds before and after an emergency stop, a latch or SIGUSR1",
 )
+@click.option("--by-episode", is_flag=True, help="write only episodes, each into its own file")
 def record(
     *,
     robot: str,
@@ -27,6 +28,7 @@ def record(
     split_mb: int | None,
     split_seconds: float | None,
     around: float | None,
+    by_episode: bool,
 ) -> None:
     """Record a robot that runs into FILE, an MCAP, until it ends or ^C.
 
@@ -35,6 +37,8 @@ def record(
     """
     from inphase.recording.recorder_process import refuse
 
+    if by_episode and around is not None:
+        raise click.UsageError("give --by-episode or --around, not both")
     refuse(file)
     from inphase.recording.recorder import record_robot
     from inphase.recording.recording_files import RecorderOptions
@@ -43,6 +47,7 @@ def record(
         split_bytes=None if split_mb is None else split_mb * 1_000_000,
         split_ns=None if split_seconds is None else round(split_seconds * 1e9),
         around_ns=None if around is None else round(around * 1e9),
+        by_episode=by_episode,
     )
     sys.exit(record_robot(robot, file, seconds, options))
 

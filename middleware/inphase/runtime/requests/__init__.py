@@ -1,0 +1,1 @@
+"""Requests to a run that goes on: keys, signals, stops, episodes."""
