@@ -13,6 +13,7 @@
 # make first-hour: counts what a person types on a bare system, up to three goals (tests/bare/README.md)
 # make models-test: new schedules for models of other people's packages (tests/other_models/README.md)
 # make readers-test: recordings in readers of other people (tests/other_readers/README.md)
+# make lerobot-test: exported recordings in LeRobot's own loader (tests/other_readers/README.md)
 # make wheel: the package for an index, in dist; auditwheel names the systems that it runs on
 # make bench: the figures of benches/README.md, beside their yardsticks; wants a quiet machine
 PYTHON ?= python3
@@ -51,7 +52,7 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_model.py tests/test_randomisation.py
 
 .PHONY: demo test long-test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
-    bare-test first-hour models-test readers-test wheel bench clean always
+    bare-test first-hour models-test readers-test lerobot-test wheel bench clean always
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
@@ -193,6 +194,19 @@ build/readers/installed: tests/other_readers/read.mjs
 	$(call pip_install,build/readers/bin/python,'rerun-sdk>=0.41' 'pymcap-cli>=0.34')
 	cp tests/other_readers/read.mjs build/readers
 	cd build/readers && npm install --silent --no-audit @mcap/core@2 @mcap/nodejs@1
+	@touch $@
+
+lerobot-test: .venv/installed build/lerobot/installed
+	$(BIN)/python tests/other_readers/lerobot_run.py
+
+# LeRobot, and of what it asks for the packages that its loader imports
+build/lerobot/installed:
+	@echo "Set-up of build/lerobot: fetches LeRobot and PyTorch, 6 GB on disk."
+	@test -x build/lerobot/bin/python || $(PYTHON) -m venv build/lerobot
+	$(call pip_install,build/lerobot/bin/python,torch==2.7.1 torchvision==0.22.1 accelerate \
+	    'av>=15$(comma)<16' 'datasets>=4$(comma)<5' 'draccus==0.10.0' einops gymnasium 'huggingface-hub<0.36' \
+	    jsonlines deepdiff opencv-python-headless packaging)
+	$(call pip_install,build/lerobot/bin/python,--no-deps lerobot==0.4.4)
 	@touch $@
 
 wheel: .venv/installed

@@ -27,6 +27,7 @@ LEVEL = {
     "policy": 7,
     "world": 7,
     "recording": 7,
+    "export": 8,
     "runtime": 8,
     "replay": 9,
     "episodes": 9,  # and the service's here

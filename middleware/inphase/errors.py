@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 EXTRAS = {
+    "av": "export",
     "can": "can",
     "canopen": "can",
     "gpiod": "gpio",
@@ -15,6 +16,7 @@ EXTRAS = {
     "mcap": "record",
     "mujoco": "sim",
     "onnxruntime": "onnx",
+    "pyarrow": "export",
     "pypylon": "pylon",
     "pytest": "testing",
 }

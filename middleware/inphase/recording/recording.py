@@ -29,8 +29,8 @@ _LENGTH = struct.Struct("<Q")
 _FIELDS = 22
 _BLOCK = 4096
 """messages that are decoded at once"""
-_KEPT = 64
-"""samples that are kept decoded"""
+_KEPT, _KEPT_BYTES = 64, 1 << 26
+"""samples that are kept decoded, at most"""
 
 
 class Recording:
@@ -139,11 +139,23 @@ class Recording:
 
     def _sequences_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """The sequence numbers of a sensor's messages, of which each has the low 32 bits."""
-        low = np.array(
-            [int.from_bytes(self._memory[at + 11 : at + 15], "little") for at in places.tolist()],
-            np.int64,
-        )
+        octets = np.frombuffer(self._memory, np.uint8)
+        low = sliding_window_view(octets, 4)[places + 11].view("<u4")[:, 0].astype(np.int64)
         return low + (np.cumsum(np.diff(low, prepend=low[:1]) < 0) << 32)
+
+    def sequences(self, sensor: str) -> NDArray[np.int64]:
+        """The sequence numbers of all samples of a sensor, in their order, shape (samples,).
+        Raises KeyError for an unknown sensor."""
+        index = self._index(sensor)
+        if index not in self._sequences:
+            self._sequences[index] = self._sequences_of(self._samples[index])
+        return self._sequences[index]
+
+    def _index(self, sensor: str) -> int:
+        """Of a sensor. Raises KeyError."""
+        if sensor not in self.layout.indices:
+            raise words.unknown("sensor", sensor, self.layout.indices)
+        return self.layout.indices[sensor]
 
     def sample(self, sensor: int, sequence: int) -> NDArray[Any]:
         """A sample by its sequence number, shape (). Raises FrameLost when it is not in the file,
@@ -151,12 +163,9 @@ class Recording:
         key = (sensor, sequence)
         if key in self._decoded:
             return self._decoded[key]
-        sequences = self._sequences.get(sensor)
-        if sequences is None:
-            sequences = self._sequences_of(self._samples[sensor])
-            self._sequences[sensor] = sequences
-        at = int(np.searchsorted(sequences, sequence))
         name = self.layout.sensors[sensor]
+        sequences = self.sequences(name)
+        at = int(np.searchsorted(sequences, sequence))
         if at == len(sequences) or sequences[at] != sequence:
             raise FrameLost(f"sample {sequence} of {name} is not in {self.path}")
         message = self._message(int(self._samples[sensor][at]))
@@ -165,7 +174,8 @@ class Recording:
         except ValueError as error:
             raise RecordingError(f"{self.path}: sample {sequence} of {name}: {error}") from error
         value.flags.writeable = False
-        while len(self._decoded) >= _KEPT:
+        kept = max(1, min(_KEPT, _KEPT_BYTES // value.nbytes))
+        while len(self._decoded) >= kept:
             del self._decoded[next(iter(self._decoded))]
         self._decoded[key] = value
         return value
@@ -183,7 +193,7 @@ class Recording:
         however long the file is."""
         for first in range(0, len(self._frames), rows):
             yield self.frames(first, first + rows)
-            self._memory.madvise(mmap.MADV_DONTNEED)
+            self.forget()
 
     @functools.cached_property
     def episodes(self) -> list[RecordedEpisode]:
@@ -194,16 +204,19 @@ class Recording:
             finder.take(frames)
         return finder.found
 
-    def samples(self, sensor: str) -> NDArray[Any]:
+    def forget(self) -> None:
+        """Let go of what memory holds of the file: it is read again when it is asked for."""
+        self._memory.madvise(mmap.MADV_DONTNEED)
+
+    def samples(self, sensor: str, first: int = 0, stop: int | None = None) -> NDArray[Any]:
         """All samples of a sensor as one structured array: `cycle`, `sequence`, `acquired_ns` and
-        `value.FIELD`. Raises KeyError for an unknown sensor, ValueError for one of images."""
-        if sensor not in self.layout.indices:
-            raise words.unknown("sensor", sensor, self.layout.indices)
-        index = self.layout.indices[sensor]
+        `value.FIELD`. first, stop: those of a stretch, by their places among its samples. Raises
+        KeyError for an unknown sensor, ValueError for one of images."""
+        index = self._index(sensor)
         form = self._forms.samples[index]
         if isinstance(form, ImageForm):
             raise ValueError(f"{sensor} gives images: take them frame by frame")
-        return self._columns(form.shape, self._samples[index])
+        return self._columns(form.shape, self._samples[index][first:stop])
 
     def _columns(self, shape: MessageShape, places: NDArray[np.int64]) -> NDArray[Any]:
         """Decoded in blocks, and in groups of messages of one size. Raises RecordingError."""

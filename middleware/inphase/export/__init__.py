@@ -1,0 +1,1 @@
+"""Recordings as the files of other tools: Parquet, NumPy, LeRobot datasets."""

@@ -1,0 +1,1 @@
+"""Recordings as a LeRobot dataset, version 3.0 of its format."""

@@ -1,0 +1,128 @@
+"""The rows of an episode: what a policy saw in a frame, and the act that answered that frame."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inphase.export.frame_table import FrameTable, Values
+from inphase.export.lerobot.features import ACTION, OWN, STATE, Features
+from inphase.export.source import EpisodeSpan
+from inphase.frames.record_layout import ABSENT
+
+_AHEAD = 4
+"""frames after the last one of a stretch in which the act of its cycle is looked for"""
+
+
+class RowBlock(NamedTuple):
+    """Rows of an episode: the numbers of each column, and the sequence of each camera's image."""
+
+    columns: dict[str, Values]
+    images: dict[str, NDArray[np.int64]]
+    """by camera's key, -1 where there is none"""
+    stop: int
+    """place of the frame after the last one that was read"""
+
+
+class EpisodeRows:
+    """Reads the rows of an episode, some at a time. Thread: one at a time."""
+
+    def __init__(self, table: FrameTable, features: Features, span: EpisodeSpan) -> None:
+        self._table = table
+        self._features = features
+        self._span = span
+        self._held: dict[str, NDArray[np.float32]] = {}
+        """the last known numbers"""
+        self.without_action = 0
+        """rows whose frame nothing answered"""
+        self.absent = 0
+        """stamps"""
+
+    def __len__(self) -> int:
+        first, stop, _ = self._span
+        return len(range(first, stop, self._features.options.every))
+
+    def __iter__(self) -> Iterator[RowBlock]:
+        first, stop, _ = self._span
+        every = self._features.options.every
+        for stretch in self._table.stretches(first, stop):
+            rows = self._table.rows(stretch)
+            rows |= self._acts(stretch, rows["cycle"].values)
+            taken = np.arange((first - stretch.start) % every, len(stretch), every)
+            picked = {
+                name: Values(one.values[taken], None if one.known is None else one.known[taken])
+                for name, one in rows.items()
+            }
+            yield RowBlock(self._columns(picked), self._images(picked), stretch.stop)
+
+    def _acts(self, stretch: range, cycles: NDArray[np.int64]) -> dict[str, Values]:
+        """Of each frame's own cycle: a frame has the act before it, so it is in the next one."""
+        ahead = self._table.recording.frames(stretch.start, stretch.stop + _AHEAD)
+        acted = ahead["acted_cycle"]
+        at = np.searchsorted(acted, cycles)
+        known = at < len(acted)
+        known[known] = acted[at[known]] == cycles[known]
+        at[~known] = 0
+        found = {}
+        for name in self._features.action:
+            values = ahead[name][at].astype(np.float64)
+            values[~known] = np.nan
+            found[name] = Values(values, known & np.isfinite(values).all(axis=1))
+        for stamp in ("acted_ns", "inferred_ns"):
+            there = known & (ahead[stamp][at] != ABSENT)
+            found[stamp] = Values(np.where(there, ahead[stamp][at], ABSENT), there)
+        return found
+
+    def _columns(self, rows: dict[str, Values]) -> dict[str, Values]:
+        features = self._features
+        found: dict[str, Values] = {}
+        count = len(rows["cycle"].values)
+        if features.state:
+            found[STATE] = self._joined(STATE, [rows[c.name] for c in features.state])
+        if features.action:
+            found[ACTION] = self._joined(ACTION, [rows[name] for name in features.action])
+            known: Any = np.ones(count, bool)
+            for name in features.action:
+                known = known & rows[name].known
+            found[f"{OWN}.{ACTION}_known"] = Values(known)
+            self.without_action += count - int(known.sum())
+        for name, source in features.frame_stamps:
+            found[name] = Values(rows[source].values)
+        for name, source in features.stamps:
+            values, known = rows[source]
+            assert known is not None
+            self.absent += count - int(known.sum())
+            if features.options.fill_absent:
+                found[name] = Values(np.where(known, values, np.iinfo(np.int64).min))
+            else:
+                found[name] = Values(values, known)
+            found[f"{name}_known"] = Values(known)
+        for sensor in features.sensors:
+            status = rows[f"sensors.{sensor}.status"].values
+            found[f"{OWN}.{sensor}.status"] = Values(status.astype(np.int64))
+            _, there = self._table.places(sensor, rows[f"sensors.{sensor}.sequence"].values)
+            found[f"{OWN}.{sensor}.known"] = Values(there)
+        return found
+
+    def _joined(self, key: str, parts: list[Values]) -> Values:
+        """The numbers of several columns side by side, float32. Where one is not known the last
+        known ones stay: they are still what the policy has, or what the robot does."""
+        done = []
+        for index, (values, known) in enumerate(parts):
+            flat = values.reshape(len(values), -1).astype(np.float32)
+            assert known is not None
+            last = self._held.get(f"{key}.{index}", np.full(flat.shape[1], np.nan, np.float32))
+            at = np.maximum.accumulate(np.where(known, np.arange(len(flat)), -1))
+            flat = np.where(at[:, None] < 0, last, flat[at])
+            self._held[f"{key}.{index}"] = flat[-1]
+            done.append(flat)
+        return Values(np.hstack(done))
+
+    def _images(self, rows: dict[str, Values]) -> dict[str, NDArray[np.int64]]:
+        found = {}
+        for camera in self._features.cameras:
+            wanted = rows[f"sensors.{camera.image.sensor}.sequence"].values
+            _, known = self._table.places(camera.image.sensor, wanted)
+            found[camera.key] = np.where(known, wanted, -1)
+        return found

@@ -1,0 +1,21 @@
+"""The choices of a person for a LeRobot dataset."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LeRobotOptions:
+    """Choices that hold for all episodes."""
+
+    task: str
+    """the text that a policy is told"""
+    action: str = "applied"
+    """`applied`: what the robot did, or `requested`: what the policy asked for"""
+    state: tuple[str, ...] = ()
+    """fields of `observation.state`, each SENSOR.FIELD, or SENSOR for all of it; none: all"""
+    images: str = "video"
+    """`video`, `png`: in the table, without loss, or `none`"""
+    every: int = 1
+    """each so many-th frame is a row"""
+    fill_absent: bool = False
+    """an absent stamp is the lowest number and not null"""

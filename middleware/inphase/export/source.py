@@ -1,0 +1,93 @@
+"""The recordings of a conversion: opened, refused where they are not finished, and their losses."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib import util
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from inphase.errors import RecordingError, install
+from inphase.recording import facts
+from inphase.recording.recording import Recording
+
+
+class EpisodeSpan(NamedTuple):
+    """Frames of a recording that belong together, by their places in the file."""
+
+    first: int
+    stop: int
+    outcome: str = ""
+    """empty: nobody said"""
+
+
+class ConvertedRecording(NamedTuple):
+    """A recording that is converted."""
+
+    recording: Recording
+    spans: list[EpisodeSpan]
+    """the episodes that are taken"""
+    discarded: int
+    """episodes that are left out"""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Recording]:
+    """A finished recording with at least one frame. Raises RecordingError."""
+    require("mcap", "google.protobuf")
+    with Recording(path) as recording:
+        if recording.state == "CUT":
+            raise RecordingError(
+                f"{path} was cut, so it is not finished; make it whole: inphase recover {path}"
+            )
+        if not len(recording):
+            raise RecordingError(f"{path} has no frame, so there is nothing to convert")
+        yield recording
+
+
+@contextmanager
+def sources(paths: Sequence[Path]) -> Iterator[list[ConvertedRecording]]:
+    """Finished recordings and their episodes. Raises RecordingError."""
+    with ExitStack() as stack:
+        yield [_source(stack.enter_context(opened(path))) for path in paths]
+
+
+def _source(recording: Recording) -> ConvertedRecording:
+    return ConvertedRecording(recording, [EpisodeSpan(0, len(recording))], 0)
+
+
+def require(*modules: str) -> None:
+    """Raise RecordingError for a package that is not there."""
+    for module in modules:
+        if util.find_spec(module.partition(".")[0]) is None:
+            raise RecordingError(f"this needs a package that is not there; {install(module)}")
+
+
+def losses(recording: Recording) -> list[str]:
+    """All that is missing in a recording, for a person."""
+    found = [f"{recording.path}: {text}" for text in recording.troubles]
+    end = recording.end or {}
+    if missed := int(end.get("missed_frames", 0)):
+        found.append(f"{recording.path}: {missed} frames that the recorder was too slow for")
+    for key, what in (
+        ("recycled_samples", "samples recycled before they were read"),
+        ("lost_messages", "messages that the disk had no room for"),
+    ):
+        if counted := json.loads(end.get(key, "{}")):
+            found.append(f"{recording.path}: {what}: {counted}")
+    if not found and recording.state != facts.COMPLETE:
+        found.append(
+            f"{recording.path} is {recording.state}: {end.get('lost', 'not all is there')}"
+        )
+    return found
+
+
+def run_facts(recording: Recording) -> dict[str, Any]:
+    """The facts of a recording that a converted file keeps, as plain values."""
+    return {
+        "recording": recording.path.name,
+        "state": recording.state,
+        "run": recording.run,
+        "legend": recording.metadata.get(facts.LEGEND, {}),
+        "schedule": recording.schedule_text,
+    }

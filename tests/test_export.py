@@ -1,0 +1,291 @@
+"""A converted recording has the recording's numbers, a row per frame, and is whole or not there."""
+
+import fcntl
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from conversions import CYCLES, ODD_CYCLES, demo, demo_frames, made, names, odd, odd_frames
+from inphase.errors import RecordingError
+from inphase.export.conversion import LEROBOT, NUMPY, PARQUET
+from inphase.frames.frame import Frame
+from inphase.frames.record_layout import ABSENT, STATUSES
+from inphase.recording.recording import Recording
+from peers import BOUND_S
+from recorded_runs import DEMO, Foreign
+
+__all__ = ["demo", "demo_frames", "odd", "odd_frames"]  # fixtures
+HARD = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+
+
+# ---- Parquet -----------------------------------------------------------------------------------
+
+
+def test_a_parquet_file_has_a_row_per_frame_with_its_numbers(
+    demo: Path, demo_frames: list[Frame], tmp_path: Path
+) -> None:
+    made(PARQUET, tmp_path / "x.parquet", demo)
+    table = pq.read_table(tmp_path / "x.parquet")
+    assert table.num_rows == len(demo_frames) == CYCLES
+    assert table["cycle"].to_pylist() == [frame.cycle for frame in demo_frames]
+    for name in ("joints", "wrench"):
+        rows = table[f"sensors.{name}.acquired_ns"].to_pylist()
+        assert rows == [frame[name].acquired_ns for frame in demo_frames]
+        statuses = [STATUSES[n] for n in table[f"sensors.{name}.status"].to_pylist()]
+        assert statuses == [frame[name].status for frame in demo_frames]
+        for field in demo_frames[-1][name].value.dtype.names or ():
+            column = table[f"sensors.{name}.value.{field}"].to_pylist()
+            for row, frame in zip(column, demo_frames, strict=True):
+                np.testing.assert_array_equal(row, frame[name][field])
+    applied = table["actuators.arm.applied"].to_pylist()
+    np.testing.assert_array_equal(applied, [f.command["arm"].applied for f in demo_frames])
+
+
+def test_a_stamp_that_is_absent_is_null_and_one_that_is_there_is_not(
+    odd: Path, tmp_path: Path
+) -> None:
+    made(PARQUET, tmp_path / "x.parquet", odd)
+    table = pq.read_table(tmp_path / "x.parquet")
+    messages = Foreign(odd).of["/frame"]
+    for name in ("imu", "camera", "mute"):
+        for stamp in ("triggered_ns", "acquired_ns", "received_ns", "age_ns", "sequence"):
+            rows = [getattr(one.sensors, name) for one in messages]
+            wanted = [getattr(r, stamp) if r.HasField(stamp) else None for r in rows]
+            assert table[f"sensors.{name}.{stamp}"].to_pylist() == wanted
+    assert table["sensors.mute.value.x"].null_count == ODD_CYCLES
+
+
+def test_an_image_is_in_the_first_row_that_names_it(
+    odd: Path, odd_frames: list[Frame], tmp_path: Path
+) -> None:
+    made(PARQUET, tmp_path / "x.parquet", odd)
+    found = pq.read_table(tmp_path / "x.parquet")["sensors.camera.value.image"]
+    newest, images = -1, 0
+    for row, frame in zip(found.to_pylist(), odd_frames, strict=True):
+        sample = frame["camera"]
+        is_new = sample.sequence is not None and sample.sequence > newest
+        assert row == (sample["image"].tobytes() if is_new else None)
+        newest, images = max(newest, sample.sequence), images + is_new
+    assert images == len(Foreign(odd).of["/sensors/camera"]) > 20
+
+
+def test_units_and_the_run_are_in_a_parquet_files_metadata(demo: Path, tmp_path: Path) -> None:
+    made(PARQUET, tmp_path / "x.parquet", demo)
+    schema = pq.read_schema(tmp_path / "x.parquet")
+    units = {field.name: (field.metadata or {}).get(b"unit") for field in schema}
+    assert units["latched_ns"] == b"ns"
+    assert units["sensors.joints.value.position"] == units["actuators.arm.applied"] == b"rad"
+    assert units["cycle"] is None
+    facts = json.loads(schema.metadata[b"inphase"])
+    assert (facts["state"], facts["run"]["robot"]) == ("COMPLETE", "demo")
+    assert facts["schedule"] == DEMO.read_text()
+
+
+# ---- NumPy -------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_columns_can_be_mapped_and_has_the_frames_numbers(
+    odd: Path, odd_frames: list[Frame], tmp_path: Path
+) -> None:
+    made(NUMPY, tmp_path / "x", odd)
+
+    def column(name: str) -> Any:
+        return np.load(tmp_path / "x" / f"{name}.npy", mmap_mode="r")
+
+    place, images = column("sensors.camera.place"), column("sensors.camera.value.image")
+    assert isinstance(images, np.memmap)
+    with Recording(odd) as recording:
+        np.testing.assert_array_equal(column("latched_ns"), recording.frames()["latched_ns"])
+    turn, known = column("sensors.imu.value.turn"), column("sensors.imu.known")
+    assert len(turn) == len(known) == ODD_CYCLES
+    for index, frame in enumerate(odd_frames):
+        assert known[index] == (frame["imu"].sequence >= 0)
+        if known[index]:
+            np.testing.assert_array_equal(turn[index], frame["imu"]["turn"])
+        assert (place[index] >= 0) == (frame["camera"].sequence >= 0)
+        if place[index] >= 0:
+            np.testing.assert_array_equal(images[place[index]], frame["camera"]["image"])
+    assert np.isnan(column("sensors.mute.value.x")).all()
+    assert (column("sensors.mute.acquired_ns") == ABSENT).all()
+    facts = json.loads((tmp_path / "x" / "recording.json").read_text())
+    assert facts["units"]["sensors.imu.value.turn"] == "rad/s"
+
+
+def test_an_npz_has_the_columns_of_the_folder(odd: Path, tmp_path: Path) -> None:
+    made(NUMPY, tmp_path / "x.npz", odd)
+    made(NUMPY, tmp_path / "x", odd)
+    with np.load(tmp_path / "x.npz") as packed:
+        names = {path.stem for path in (tmp_path / "x").glob("*.npy")}
+        assert set(packed) == names | {"recording"}
+        for name in names:
+            np.testing.assert_array_equal(packed[name], np.load(tmp_path / "x" / f"{name}.npy"))
+        facts = json.loads(str(packed["recording"]))
+    assert facts == json.loads((tmp_path / "x" / "recording.json").read_text())
+
+
+# ---- whole, or not there ------------------------------------------------------------------------
+
+FORMS = [(PARQUET, "x.parquet"), (NUMPY, "x"), (NUMPY, "x.npz"), (LEROBOT, "x")]
+
+
+@pytest.mark.parametrize(("form", "name"), FORMS)
+def test_what_is_there_is_not_overwritten(form: str, name: str, odd: Path, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(RecordingError, match="is there already; give another name"):
+        made(form, tmp_path / name, odd)
+    assert (tmp_path / name).read_text() == "mine"
+    assert names(tmp_path) == [name]
+
+
+@pytest.mark.parametrize(("form", "name"), FORMS)
+def test_a_disk_without_room_has_nothing_of_it(
+    form: str, name: str, odd: Path, tmp_path: Path
+) -> None:
+    kept = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        for size in (0, 1, 100, 1000, 5000, 20_000):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, HARD))
+            with pytest.raises(RecordingError, match=r"is not made: .*[Ff]ile too large"):
+                made(form, tmp_path / name, odd)
+            assert names(tmp_path) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (HARD, HARD))
+        signal.signal(signal.SIGXFSZ, kept)
+    made(form, tmp_path / name, odd)
+    assert names(tmp_path) == [name]
+
+
+STOPS = """
+import os, signal, sys
+from pathlib import Path
+from inphase.export.conversion import convert
+from inphase.export.lerobot.options import LeRobotOptions
+def progress(done, total):
+    print([path.name for path in Path().iterdir()], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+convert([Path(sys.argv[1])], Path(sys.argv[3]), sys.argv[2], LeRobotOptions("x"), progress)
+"""
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("form", "name"), FORMS)
+def test_a_conversion_that_is_killed_leaves_nothing_under_its_name(
+    form: str, name: str, odd: Path, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STOPS, str(odd), form, name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=BOUND_S,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout == f"['.{name}.unfinished']\n"
+    assert names(tmp_path) == [f".{name}.unfinished"]
+    made(form, tmp_path / name, odd)
+    assert names(tmp_path) == [name]
+
+
+def test_two_that_make_the_same_do_not_mix(odd: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ".x.unfinished"
+    folder.mkdir()
+    held = os.open(folder, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(RecordingError, match="is being made by another process"):
+            made(NUMPY, tmp_path / "x", odd)
+    finally:
+        os.close(held)
+    made(NUMPY, tmp_path / "x", odd)
+    assert names(tmp_path) == ["x"]
+
+
+# ---- what cannot be converted ------------------------------------------------------------------
+
+
+def test_a_recording_that_was_cut_is_refused_with_the_remedy(demo: Path, tmp_path: Path) -> None:
+    content = demo.read_bytes()
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(content[: len(content) // 2])
+    with pytest.raises(RecordingError, match=r"was cut.*: inphase recover .*cut\.mcap"):
+        made(PARQUET, tmp_path / "x.parquet", cut)
+    assert names(tmp_path) == ["cut.mcap"]
+
+
+def test_what_is_missing_in_a_recording_is_said(demo: Path, tmp_path: Path) -> None:
+    from inphase.recording.recovery import recover
+
+    content = demo.read_bytes()
+    (tmp_path / "cut.mcap").write_bytes(content[: len(content) // 2])
+    recover(tmp_path / "cut.mcap", tmp_path / "whole.mcap")
+    found = made(PARQUET, tmp_path / "x.parquet", tmp_path / "whole.mcap")
+    with Recording(tmp_path / "whole.mcap") as recording:
+        assert found.rows == len(recording) == pq.read_table(tmp_path / "x.parquet").num_rows
+    assert found.missing
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"state": ("joint",)}, r"no numbers joint; there are: joints\.position, "),
+        ({"state": ("joints.x",)}, r"no numbers joints\.x; there are: "),
+    ],
+)
+def test_a_state_that_is_not_there_is_refused(
+    options: dict[str, Any], text: str, demo: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecordingError, match=text):
+        made(LEROBOT, tmp_path / "x", demo, **options)
+    assert names(tmp_path) == []
+
+
+def test_robots_that_differ_are_no_one_dataset(demo: Path, odd: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"odd\.mcap does not fit .*: fps is 100, there 500"):
+        made(LEROBOT, tmp_path / "x", demo, odd)
+    with pytest.raises(RecordingError, match="a parquet file has one recording"):
+        made(PARQUET, tmp_path / "x", demo, odd)
+    with pytest.raises(RecordingError, match="there is no folder"):
+        made(PARQUET, tmp_path / "none" / "x", demo)
+    assert names(tmp_path) == []
+
+
+def test_a_missing_package_is_named_with_its_extra(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from importlib import util
+
+    find = util.find_spec
+    monkeypatch.setattr(util, "find_spec", lambda name: None if name == "av" else find(name))
+    with pytest.raises(RecordingError, match=r"pip install 'inphase\[export\]'"):
+        made(LEROBOT, tmp_path / "x", demo)
+
+
+def test_the_command_says_rows_and_what_is_missing(demo: Path, tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "inphase", "export", *words]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=BOUND_S, check=False
+        )
+
+    done = run(str(demo), "x.parquet")
+    assert (done.returncode, done.stdout) == (0, f"x.parquet: {CYCLES} rows\n")
+    done = run(str(demo), "x.parquet")
+    assert done.returncode == RecordingError.exit_code
+    assert done.stderr == "inphase: x.parquet is there already; give another name\n"
+    assert run(str(demo), "y").returncode == 2
+    assert run(str(demo), "y.npz", "--every", "2").returncode == 2
+    (tmp_path / "note.txt").write_text("no recording at all")
+    done = run("note.txt", "z.npz")
+    assert done.returncode == RecordingError.exit_code
+    assert "note.txt is no recording" in done.stderr
+    assert names(tmp_path) == ["note.txt", "x.parquet"]
