@@ -22,6 +22,10 @@ MISSING = {
     "mujoco": "from inphase.world.mujoco.package import package; package()",
     "onnxruntime": "from inphase.command.cli import cli; cli(['check', 'schedules/press.toml'])",
     "gymnasium": "import inphase.gym",
+    "av": "from inphase.command.cli import cli; "
+    "cli(['export', 'x.mcap', 'y', '--format', 'lerobot'])",
+    "pyarrow": "from inphase.command.cli import cli; cli(['export', 'x.mcap', 'y.parquet'])",
+    "zlib_ng": "from inphase.command.cli import cli; cli(['export', 'x.mcap', 'y.npz'])",
     "matplotlib": "import sys; sys.path.insert(0, 'schedules'); import show_press; "
     "show_press.draw(None, 1)",
 }

@@ -93,6 +93,9 @@ LIBRARY_FROM = {
     "rich": "plan",
     "mcap": "recording",
     "google": "recording",
+    "zlib_ng": "recording",
+    "av": "export",
+    "pyarrow": "export",
     "gymnasium": "episodes",
 }
 

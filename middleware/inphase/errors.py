@@ -19,6 +19,7 @@ EXTRAS = {
     "pyarrow": "export",
     "pypylon": "pylon",
     "pytest": "testing",
+    "zlib_ng": "record",
 }
 """module -> the extra of inphase that brings it"""
 

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from inphase.errors import RecordingError
 from inphase.export.lerobot.options import LeRobotOptions
-from inphase.export.source import losses, opened, require, sources
+from inphase.export.source import losses, opened, sources
 from inphase.export.whole import made_whole, refuse
+from inphase.recording.packages import require
 from inphase.recording.recording import Recording
 
 LEROBOT, PARQUET, NUMPY = "lerobot", "parquet", "numpy"
@@ -43,7 +44,7 @@ def convert(
         return _to_lerobot(paths, out, options, progress)
     if len(paths) > 1:
         raise RecordingError(f"a {form} file has one recording; convert each by itself")
-    require("numpy" if form == NUMPY else "pyarrow")
+    require(*(["pyarrow"] if form == PARQUET else []))
     with opened(paths[0]) as recording:
         total = len(recording)
         with made_whole(out) as made:

@@ -3,11 +3,10 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib import util
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inphase.errors import RecordingError, install
+from inphase.errors import RecordingError
 from inphase.recording import facts
 from inphase.recording.recording import Recording
 
@@ -34,7 +33,6 @@ class ConvertedRecording(NamedTuple):
 @contextmanager
 def opened(path: Path) -> Iterator[Recording]:
     """A finished recording with at least one frame. Raises RecordingError."""
-    require("mcap", "google.protobuf")
     with Recording(path) as recording:
         if recording.state == "CUT":
             raise RecordingError(
@@ -54,13 +52,6 @@ def sources(paths: Sequence[Path]) -> Iterator[list[ConvertedRecording]]:
 
 def _source(recording: Recording) -> ConvertedRecording:
     return ConvertedRecording(recording, [EpisodeSpan(0, len(recording))], 0)
-
-
-def require(*modules: str) -> None:
-    """Raise RecordingError for a package that is not there."""
-    for module in modules:
-        if util.find_spec(module.partition(".")[0]) is None:
-            raise RecordingError(f"this needs a package that is not there; {install(module)}")
 
 
 def losses(recording: Recording) -> list[str]:

@@ -2,11 +2,11 @@
 
 import array
 import struct
-import zlib
 from collections import Counter
 from dataclasses import dataclass
 
 from mcap.opcode import Opcode
+from zlib_ng.zlib_ng import crc32
 
 Octets = bytes | memoryview
 MESSAGE_HEAD = 31
@@ -102,7 +102,7 @@ class ChunkBuilder:
             self._start_ns,
             self._last_ns,
             self.size,
-            zlib.crc32(messages),
+            crc32(messages),
             0,
             self.size,
         )

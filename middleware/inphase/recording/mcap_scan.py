@@ -7,7 +7,6 @@ gives the messages that are.
 import io
 import mmap
 import struct
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from mcap import records
 from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
 from numpy.typing import NDArray
+from zlib_ng.zlib_ng import crc32
 
 from inphase.errors import RecordingError
 from inphase.recording.chunk import MESSAGE_HEAD
@@ -191,7 +191,7 @@ def _take_chunk(
         found.damaged.append(f"the chunk at byte {place.start} is {kind}; it is left out")
         return
     start, _, crc, _ = content
-    if checks and crc and zlib.crc32(view[start : place.end]) != crc:
+    if checks and crc and crc32(view[start : place.end]) != crc:
         if indices or _record(view, place.end) is not None:
             found.damaged.append(f"the chunk at byte {start} has another checksum; it is left out")
         else:

@@ -2,12 +2,12 @@
 
 import os
 import select
-from importlib import util
 from pathlib import Path
 from typing import Any
 
-from inphase.errors import RecordingError, install
+from inphase.errors import RecordingError
 from inphase.host.process import Process
+from inphase.recording.packages import require
 from inphase.schedule import Schedule
 
 MODULE = "inphase.recording.recorder"
@@ -16,8 +16,7 @@ _FINISH_S = 30.0  # for what its memory holds: at most a chunk, and the index
 
 def refuse(path: Path) -> None:
     """Before anything is started: raise RecordingError for what cannot become a recording."""
-    if util.find_spec("mcap") is None or util.find_spec("google.protobuf") is None:
-        raise RecordingError(f"a recording needs a package that is not there; {install('mcap')}")
+    require()
     if os.path.lexists(path):
         raise RecordingError(f"{path} is there already; give another name")
     if not path.parent.is_dir():

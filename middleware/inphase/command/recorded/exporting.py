@@ -66,6 +66,9 @@ def export(
     A row is a frame. Several FILES become episodes of one LeRobot dataset. OUT is there once it is
     whole; nothing is overwritten. Exit code 12: something is missing in FILES, or OUT is not made.
     """
+    from inphase.recording.packages import require
+
+    require()
     from inphase.command.recorded.reporting import FrameProgress
     from inphase.errors import RecordingError
     from inphase.export.conversion import ENDINGS, LEROBOT, convert
