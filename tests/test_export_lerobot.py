@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from conversions import CYCLES, ODD_CYCLES, demo, demo_frames, made, odd, odd_frames
+from conversions import CYCLES, ODD_CYCLES, demo, demo_frames, made, odd, odd_frames, write_marked
+from inphase.errors import RecordingError
 from inphase.export.conversion import LEROBOT
 from inphase.export.lerobot.statistics import RunningStatistics
 from inphase.frames.frame import Frame
@@ -92,7 +93,7 @@ def test_an_absent_stamp_is_null_beside_a_flag_or_the_lowest_number(
         assert filled[f"inphase.{name}.acquired_ns"].to_pylist() == lowest
     for name, column in zip(rows.column_names, rows.columns, strict=True):
         nulls += column.null_count
-        assert (column.null_count > 0) <= name.endswith("_ns"), name
+        assert column.null_count == 0 or f"{name}_known" in rows.column_names, name
     assert any(f"{nulls} absent stamps are null" in note for note in noted)
     assert any("mute gave no sample" in note for note in noted)
 
@@ -127,6 +128,47 @@ def test_several_recordings_are_episodes_with_a_video_each(
                 assert picture.max() < 20
             else:
                 assert min(off, key=lambda n: off[n]) == sequence
+
+
+EPISODES = {
+    range(10, 190): "success",
+    range(200, 300): "discarded",
+    range(350, 500): "failure",
+    range(650, CYCLES): "running",
+}
+
+
+def test_marked_episodes_are_taken_and_discarded_ones_are_left_out(
+    demo: Path, tmp_path: Path
+) -> None:
+    write_marked(demo, tmp_path / "marked.mcap", EPISODES)
+    for outcomes in ((), ("success",), ("failure", "discarded")):
+        folder = tmp_path / "-".join(("x", *outcomes))
+        found = made(LEROBOT, folder, tmp_path / "marked.mcap", outcomes=outcomes)
+        wanted = {
+            frames: outcome
+            for frames, outcome in EPISODES.items()
+            if outcome in (outcomes or ("success", "failure", "running"))
+        }
+        rows = rows_of(folder)
+        assert rows["inphase.cycle"].to_pylist() == [n for frames in wanted for n in frames]
+        assert rows["frame_index"].to_pylist() == [n for f in wanted for n in range(len(f))]
+        episodes = pq.read_table(folder / "meta" / "episodes").to_pylist()
+        assert [one["inphase/outcome"] for one in episodes] == [*wanted.values()]
+        assert [one["length"] for one in episodes] == [len(frames) for frames in wanted]
+        # each but the very last frame of the recording has its act in the frame behind it
+        assert rows["inphase.action_known"].to_pylist().count(False) == (range(650, 700) in wanted)
+        assert any("220 frames outside of episodes are left out" in note for note in found.notes)
+        if not outcomes:
+            assert any("1 episodes with the outcome discarded" in note for note in found.notes)
+
+
+def test_a_recording_without_a_wanted_episode_is_refused(demo: Path, tmp_path: Path) -> None:
+    write_marked(demo, tmp_path / "marked.mcap", {range(690): "discarded"})
+    with pytest.raises(RecordingError, match=r"no episode to convert: .*outcome discarded"):
+        made(LEROBOT, tmp_path / "x", tmp_path / "marked.mcap")
+    with pytest.raises(RecordingError, match=r"no episode to convert: .*no marked episode"):
+        made(LEROBOT, tmp_path / "x", demo, outcomes=("success",))
 
 
 def test_a_picture_in_the_table_is_the_cameras_own(

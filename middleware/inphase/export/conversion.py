@@ -74,16 +74,12 @@ def _to_lerobot(
     require("pyarrow", *(["av"] if options.images != "none" else []))
     from inphase.export.lerobot import dataset
 
-    with sources(paths) as found:
+    with sources(paths, options.outcomes) as found:
         total = sum(len(source.recording) for source in found)
         with made_whole(out) as made:
             written = dataset.write(found, made, options, lambda done: progress(done, total))
         missing = [text for source in found for text in losses(source.recording)]
-        notes = [
-            f"{source.recording.path}: {source.discarded} discarded episodes are left out"
-            for source in found
-            if source.discarded
-        ]
+        notes = [note for source in found for note in source.notes]
     return Converted(
         written.rows, written.episodes, missing + written.missing, notes + written.notes
     )

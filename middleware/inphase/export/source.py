@@ -1,6 +1,7 @@
 """The recordings of a conversion: opened, refused where they are not finished, and their losses."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 from inphase.errors import RecordingError
 from inphase.recording import facts
 from inphase.recording.recording import Recording
+
+DISCARDED = "discarded"
 
 
 class EpisodeSpan(NamedTuple):
@@ -26,8 +29,8 @@ class ConvertedRecording(NamedTuple):
     recording: Recording
     spans: list[EpisodeSpan]
     """the episodes that are taken"""
-    discarded: int
-    """episodes that are left out"""
+    notes: list[str]
+    """those that are left out, for a person"""
 
 
 @contextmanager
@@ -44,14 +47,37 @@ def opened(path: Path) -> Iterator[Recording]:
 
 
 @contextmanager
-def sources(paths: Sequence[Path]) -> Iterator[list[ConvertedRecording]]:
-    """Finished recordings and their episodes. Raises RecordingError."""
+def sources(paths: Sequence[Path], outcomes: Sequence[str]) -> Iterator[list[ConvertedRecording]]:
+    """Finished recordings and their episodes. outcomes: of those that are taken; none: all but
+    discarded ones. Raises RecordingError, also where no episode is left."""
     with ExitStack() as stack:
-        yield [_source(stack.enter_context(opened(path))) for path in paths]
+        found = [_source(stack.enter_context(opened(path)), outcomes) for path in paths]
+        if not any(source.spans for source in found):
+            notes = "; ".join(note for source in found for note in source.notes)
+            raise RecordingError(f"there is no episode to convert: {notes}")
+        yield found
 
 
-def _source(recording: Recording) -> ConvertedRecording:
-    return ConvertedRecording(recording, [EpisodeSpan(0, len(recording))], 0)
+def _source(recording: Recording, outcomes: Sequence[str]) -> ConvertedRecording:
+    """A recording in which nobody marked an episode is one."""
+    episodes = recording.episodes
+    if not episodes:
+        if outcomes:
+            return ConvertedRecording(recording, [], [f"{recording.path} has no marked episode"])
+        return ConvertedRecording(recording, [EpisodeSpan(0, len(recording))], [])
+    taken, left_out = [], Counter[str]()
+    for one in episodes:
+        if one.outcome in outcomes or (not outcomes and one.outcome != DISCARDED):
+            taken.append(EpisodeSpan(one.first, one.stop, one.outcome))
+        else:
+            left_out[one.outcome] += 1
+    notes = [
+        f"{recording.path}: {count} episodes with the outcome {outcome} are left out"
+        for outcome, count in left_out.items()
+    ]
+    if outside := len(recording) - sum(map(len, episodes)):
+        notes.append(f"{recording.path}: {outside} frames outside of episodes are left out")
+    return ConvertedRecording(recording, taken, notes)
 
 
 def losses(recording: Recording) -> list[str]:

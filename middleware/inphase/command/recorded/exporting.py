@@ -46,6 +46,13 @@ _FORMS = ("lerobot", "parquet", "numpy")
     help="LeRobot: each so many-th frame",
 )
 @click.option(
+    "--outcome",
+    "outcomes",
+    multiple=True,
+    type=click.Choice(["success", "failure", "ended", "running", "discarded"]),
+    help="LeRobot: episodes with this outcome; may be repeated  [default: all but discarded]",
+)
+@click.option(
     "--fill-absent", is_flag=True, help="LeRobot: an absent stamp is the lowest number, not null"
 )
 def export(
@@ -58,6 +65,7 @@ def export(
     state: tuple[str, ...],
     images: str,
     every: int,
+    outcomes: tuple[str, ...],
     fill_absent: bool,
 ) -> None:
     """Convert finished recordings FILES into OUT: a LeRobot dataset, a Parquet file, or NumPy
@@ -77,11 +85,11 @@ def export(
     form = form or ENDINGS.get(out.suffix)
     if form is None:
         raise click.UsageError(f"the form of {out} is not known: give --format")
-    options = LeRobotOptions(task or "", action, state, images, every, fill_absent)
+    options = LeRobotOptions(task or "", action, state, images, every, outcomes, fill_absent)
     if form != LEROBOT and options != LeRobotOptions(""):
         raise click.UsageError(
-            f"--task, --action, --state, --images, --every and --fill-absent are for --format "
-            f"{LEROBOT}"
+            f"--task, --action, --state, --images, --every, --outcome and --fill-absent are for "
+            f"--format {LEROBOT}"
         )
     with FrameProgress() as progress:
         made = convert(files, out, form, options, progress.show)

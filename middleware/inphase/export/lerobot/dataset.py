@@ -76,6 +76,7 @@ def write(
                 for stop in dataset.add(source, table, part):
                     progress(done + stop)
         done += len(source.recording)
+        progress(done)
     dataset.close([run_facts(source.recording) for source in sources])
     notes = sorted({note for _, left_out in described for note in left_out})
     return Written(len(dataset.episodes), dataset.rows, _missing(tables), notes + dataset.notes())

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase.export.frame_table import FrameTable, Values
-from inphase.export.lerobot.features import ACTION, OWN, STATE, Features
+from inphase.export.lerobot.features import ACT_STAMPS, ACTION, OWN, STATE, Features
 from inphase.export.source import EpisodeSpan
-from inphase.frames.record_layout import ABSENT
 
 _AHEAD = 4
 """frames after the last one of a stretch in which the act of its cycle is looked for"""
@@ -69,9 +68,10 @@ class EpisodeRows:
             values = ahead[name][at].astype(np.float64)
             values[~known] = np.nan
             found[name] = Values(values, known & np.isfinite(values).all(axis=1))
-        for stamp in ("acted_ns", "inferred_ns"):
-            there = known & (ahead[stamp][at] != ABSENT)
-            found[stamp] = Values(np.where(there, ahead[stamp][at], ABSENT), there)
+        for column in self._table.of_frames:
+            if column.name in ACT_STAMPS:
+                there = known & (ahead[column.name][at] != column.absent)
+                found[column.name] = Values(ahead[column.name][at], there)
         return found
 
     def _columns(self, rows: dict[str, Values]) -> dict[str, Values]:

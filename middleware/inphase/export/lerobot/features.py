@@ -15,7 +15,8 @@ STATE, ACTION = "observation.state", "action"
 OWN = "inphase"
 """the first name of the columns that LeRobot's policies do not look at"""
 _FRAME_STAMPS = ("due_ns", "woke_ns", "latched_ns")
-_ACT_STAMPS = ("acted_ns", "inferred_ns")
+ACT_STAMPS = ("acted_ns", "inferred_ns", "inference_ns", "answered_cycle")
+"""of a frame, about the act before it"""
 _ROW_STAMPS = ("triggered_ns", "acquired_ns", "received_ns", "age_ns")
 _COLOURS = 3
 _LONGEST_DENOMINATOR = 1001
@@ -66,7 +67,7 @@ class Features:
     def stamps(self) -> Iterator[tuple[str, str]]:
         """Columns of stamps that may be absent, and what they are called in a recording; of an act
         it is that which answers the row's frame."""
-        for stamp in _ACT_STAMPS:
+        for stamp in ACT_STAMPS:
             yield f"{OWN}.{stamp}", stamp
         for sensor in self.sensors:
             for stamp in _ROW_STAMPS:

@@ -17,5 +17,7 @@ class LeRobotOptions:
     """`video`, `png`: in the table, without loss, or `none`"""
     every: int = 1
     """each so many-th frame is a row"""
+    outcomes: tuple[str, ...] = ()
+    """of the episodes that are taken; none: all but discarded ones"""
     fill_absent: bool = False
     """an absent stamp is the lowest number and not null"""
