@@ -29,6 +29,7 @@ LEVEL = {
     "recording": 7,
     "export": 8,
     "runtime": 8,
+    "viewing": 8,
     "replay": 9,
     "episodes": 9,  # and the service's here
     "testing": 10,
@@ -92,6 +93,7 @@ LIBRARY_FROM = {
     "click": "command",
     "rich": "plan",
     "mcap": "recording",
+    "foxglove": "viewing",
     "google": "recording",
     "zlib_ng": "recording",
     "av": "export",

@@ -9,6 +9,7 @@ EXTRAS = {
     "av": "export",
     "can": "can",
     "canopen": "can",
+    "foxglove": "view",
     "gpiod": "gpio",
     "google": "record",
     "gymnasium": "gym",
@@ -19,6 +20,7 @@ EXTRAS = {
     "pyarrow": "export",
     "pypylon": "pylon",
     "pytest": "testing",
+    "rerun": "rerun",
     "zlib_ng": "record",
 }
 """module -> the extra of inphase that brings it"""
@@ -112,6 +114,12 @@ class RecordingError(InphaseError):
     """A recording cannot be written or read, or something is missing in it."""
 
     exit_code = 12
+
+
+class ViewError(InphaseError):
+    """A live view cannot be served or sent: a port, a package or a viewer."""
+
+    exit_code = 14
 
 
 class WorldError(InphaseError):

@@ -331,6 +331,10 @@ EXIT_CODES = {
         "the policy's commands differ from the recorded ones, or none could be compared",
         "the first difference is named; --tolerance bounds what counts as one",
     ),
+    "14": Meaning(
+        "a live view could not be served or sent: its port, its package or its viewer",
+        "the message names it; --port 0 takes any port that is free",
+    ),
     "128 + n": Meaning("signal n, after the ramp"),
 }
 """of `inphase run`"""

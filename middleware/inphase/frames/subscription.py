@@ -1,5 +1,7 @@
 """Subscribing to a robot's frames: from the store on the same host, else over ZeroMQ."""
 
+import contextlib
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,6 +130,17 @@ class Subscription:
         """
         return self._source.next(self._timeout_s if timeout_s is None else timeout_s)
 
+    def newest(self, at_s: float) -> Frame:
+        """The newest frame at a time of `time.monotonic`, or the first one after it. `lost` of it
+        counts those that were left out.
+
+        Raises TimeoutError, and store.Lost when the robot has stopped.
+        """
+        if isinstance(self._source, ZmqFollower):
+            return self._source.newest(at_s, self._timeout_s)
+        time.sleep(max(0.0, at_s - time.monotonic()))
+        return self._source.next(self._timeout_s, newest=True)
+
     def __iter__(self) -> Iterator[Frame]:
         following, timeout_s = self._source.next, self._timeout_s
         try:
@@ -242,6 +255,23 @@ class ZmqFollower:
                 return frame
             self._note(bytes(parts[0]))
         raise store.Lost(f"the robot at {self._endpoint} has stopped")
+
+    def newest(self, at_s: float, timeout_s: float | None) -> Frame:
+        """The newest frame at a time of `time.monotonic`, or the first one after it.
+
+        Messages are taken as they come: ZeroMQ would drop the newest ones where they wait. Raises
+        as `next` does.
+        """
+        frame, number = None, self._number
+        with contextlib.suppress(TimeoutError, store.Lost):
+            while (left_s := at_s - time.monotonic()) > 0:
+                frame = self.next(left_s)
+            for _ in range(_QUEUE):
+                frame = self.next(0.0)
+        if frame is None:
+            return self.next(timeout_s)
+        frame.lost = max(0, self._number - number - 1) if number >= 0 else frame.lost
+        return frame
 
     def _note(self, message: bytes) -> None:
         """An end; or the description of a gateway that was started again."""

@@ -250,6 +250,15 @@ def find(robot: str) -> str | None:
     return found[0] if found else None
 
 
+def only_robot() -> str:
+    """The robot of this user that runs on this host. Raises StoreError unless there is just one."""
+    names = sorted({robot_of(Path(path).name) for path in running()})
+    if len(names) == 1:
+        return names[0]
+    found = ", ".join(names) if names else "none"
+    raise StoreError(f"robots on this host: {found}; name one, or give an endpoint")
+
+
 def not_ours(robot: str) -> list[str]:
     """Users, by their names, who have a robot of that name, running or left by one that was killed,
     which this user may not read."""

@@ -17,8 +17,9 @@ from inphase.frames.record_layout import ABSENT, ACT, HEADER, ROW, VALUE_BYTES, 
 from inphase.recording.message_shape import Group, MessageShape, Number, leaves, tag_of, varint
 
 FRAME_TOPIC = "/frame"
-_PACKAGE = "inphase"  # of the messages
-FRAME_TYPE = f"{_PACKAGE}.Frame"
+PACKAGE = "inphase"
+"""of the messages"""
+FRAME_TYPE = f"{PACKAGE}.Frame"
 _NONE = dict.fromkeys(
     (
         "triggered_ns",
@@ -49,11 +50,11 @@ def frame_shape(layout: Layout) -> MessageShape:
     """Of a plain record that is the frame's number in the store, int64, and then its record."""
     record = layout.record
     header = _numbers(HEADER, leave=("cycle",))
-    row = Group("", f"{_PACKAGE}.Row", _numbers(ROW))
+    row = Group("", f"{PACKAGE}.Row", _numbers(ROW))
     fields: list[Number | Group] = [Number("number", np.dtype("<i8")), *header]
-    fields.append(_each("sensors", f"{_PACKAGE}.Sensors", [(row, name) for name in layout.sensors]))
+    fields.append(_each("sensors", f"{PACKAGE}.Sensors", [(row, name) for name in layout.sensors]))
     acts = [(_act(channels), name) for name, channels, _ in layout.actuators]
-    fields.append(_each("actuators", f"{_PACKAGE}.Actuators", acts))
+    fields.append(_each("actuators", f"{PACKAGE}.Actuators", acts))
     group = Group("", FRAME_TYPE, tuple(fields))
 
     places = {"number": 0} | {name: 8 + HEADER.offset(name) for name in HEADER.names}
@@ -80,7 +81,7 @@ def _act(channels: int) -> Group:
     values = [
         Number(name, np.dtype(f"<f{VALUE_BYTES}"), (channels,)) for name in ("requested", "applied")
     ]
-    return Group("", f"{_PACKAGE}.Act", (*_numbers(ACT), *values))
+    return Group("", f"{PACKAGE}.Act", (*_numbers(ACT), *values))
 
 
 def _each(name: str, type_name: str, parts: list[tuple[Group, str]]) -> Group:
@@ -113,7 +114,7 @@ class SampleForm:
     def __init__(self, sensor: str, dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
         self.wide = _widened(dtype)
-        self.type_name = f"{_PACKAGE}.sample.{sensor}"
+        self.type_name = f"{PACKAGE}.sample.{sensor}"
         assert self.wide.fields is not None
         fields = {name: _split(place[0]) for name, place in self.wide.fields.items()}
         value = Group(
@@ -132,6 +133,8 @@ class SampleForm:
         places |= {f"value.{name}": head + int(at[1]) for name, at in self.wide.fields.items()}
         self.shape = MessageShape(group, _plain(group, places, head + self.wide.itemsize))
         self.descriptor = descriptor_set(group)
+        self.largest = self.shape.largest
+        """bytes of a message at most"""
 
     def encode(
         self, cycle: int, sequence: int, acquired_ns: int, value: NDArray[Any]
@@ -171,6 +174,7 @@ def _widened(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 _ENCODINGS = {("|u1", 1): "mono8", ("<u2", 1): "mono16", ("|u1", 3): "rgb8", ("|u1", 4): "rgba8"}
 """by dtype and colours"""
+_STAMP_MAX = 20  # bytes of a Timestamp as a field
 
 
 class ImageForm:
@@ -204,6 +208,8 @@ class ImageForm:
             )
         )
         self.descriptor = _raw_image_set()
+        self.largest = _STAMP_MAX + len(self._head) + self._size
+        """bytes of a message at most"""
 
     def encode(
         self, cycle: int, sequence: int, acquired_ns: int, value: NDArray[Any]
@@ -341,3 +347,9 @@ class Forms:
     def topics(self) -> tuple[str, ...]:
         """In the order of the channels."""
         return (FRAME_TOPIC, *map(sensor_topic, self.layout.sensors))
+
+    @property
+    def schemas(self) -> tuple[tuple[str, bytes], ...]:
+        """Of each channel the name of its messages and their description, a FileDescriptorSet."""
+        frame = (FRAME_TYPE, descriptor_set(self.frame.group))
+        return (frame, *((form.type_name, form.descriptor) for form in self.samples))

@@ -136,6 +136,11 @@ class MessageShape:
         self._variants: dict[bytes, Variant] = {}
         self._by_size: dict[int, list[Variant]] = {}
 
+    @property
+    def largest(self) -> int:
+        """Bytes of a message in which no number is absent."""
+        return len(self._variant(bytes(len(self._optional))).order)
+
     def encode(self, plain: bytes) -> bytes:
         """The message of a plain record."""
         words = np.frombuffer(plain, "<i8", self._aligned // 8)

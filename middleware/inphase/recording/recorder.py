@@ -30,7 +30,7 @@ from inphase.frames.record_layout import FRAME_FLAGS
 from inphase.frames.store_follower import StoreFollower
 from inphase.frames.subscription import subscribe
 from inphase.host import process
-from inphase.recording import channels, facts
+from inphase.recording import facts
 from inphase.recording.channels import Forms
 from inphase.recording.chunk import ChunkBuilder
 from inphase.recording.episodes import EpisodeMark
@@ -206,11 +206,9 @@ class Recorder:
 
 def _definitions(forms: Forms) -> tuple[list[records.Schema], list[records.Channel]]:
     """Of all channels, each with a schema of its own."""
-    frame = (channels.FRAME_TYPE, channels.descriptor_set(forms.frame.group))
-    described = [frame, *((form.type_name, form.descriptor) for form in forms.samples)]
     schemas = [
         records.Schema(id=number, name=name, encoding="protobuf", data=data)
-        for number, (name, data) in enumerate(described, 1)
+        for number, (name, data) in enumerate(forms.schemas, 1)
     ]
     made = [
         records.Channel(

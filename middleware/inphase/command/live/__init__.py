@@ -1,5 +1,9 @@
 """The live view of a run, and the commands that follow a robot while it runs."""
 
-from inphase.command.live import following
+from inphase.command.live import following, showing
 
-COMMANDS = (following.echo, following.episode)
+COMMANDS = (
+    following.echo,
+    following.episode,
+    showing.view,
+)

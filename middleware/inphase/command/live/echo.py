@@ -8,7 +8,6 @@ value is null.
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import click
@@ -32,7 +31,7 @@ def echo(
     Raises StoreError, ScheduleError for a sensor that the robot does not have.
     """
     try:
-        with subscribe(endpoint or _only_robot(), transport=transport) as frames:
+        with subscribe(endpoint or store_names.only_robot(), transport=transport) as frames:
             if sensor is not None and sensor not in frames.layout.sensors:
                 raise ScheduleError(
                     f"no sensor {sensor!r}; {frames.layout.robot} has {list(frames.layout.sensors)}"
@@ -45,15 +44,6 @@ def echo(
                     return
     except TimeoutError as error:
         raise StoreError(str(error) or "no frame came in time") from error
-
-
-def _only_robot() -> str:
-    """The robot that runs on this host, if there is just one."""
-    running = sorted({store_names.robot_of(Path(path).name) for path in store_names.running()})
-    if len(running) == 1:
-        return running[0]
-    found = ", ".join(running) if running else "none"
-    raise StoreError(f"robots on this host: {found}; name one, or give an endpoint")
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,82 @@
+"""The command that shows a robot in viewers of other people."""
+
+import signal
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from inphase.viewing.live_show import Screen
+
+
+@click.command()
+@click.argument("robot", required=False)
+@click.option(
+    "--rate",
+    "rate_hz",
+    type=click.FloatRange(min=0.01, max=10_000),
+    default=50.0,
+    show_default=True,
+    help="so many frames per second at most: the newest one counts",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="listen on this address")
+@click.option(
+    "--port",
+    type=click.IntRange(min=0, max=65_535),
+    default=8765,
+    show_default=True,
+    help="listen on this port; 0: any that is free",
+)
+@click.option(
+    "--backlog-mb",
+    type=click.FloatRange(min=0, min_open=True),
+    default=32.0,
+    show_default=True,
+    help="keep so much for a viewer that takes nothing; one frame at least",
+)
+@click.option("--stay", is_flag=True, help="wait for the robot, and after its end for its next run")
+def view(
+    *,
+    robot: str | None,
+    rate_hz: float,
+    host: str,
+    port: int,
+    backlog_mb: float,
+    stay: bool,
+) -> None:
+    """Show a robot that runs in Foxglove's viewers, until it ends or ^C.
+
+    ROBOT is its name, or an endpoint (ipc://, tcp://); it may be left out if one robot runs here.
+    Channels, topics and messages are those of a recording.
+    """
+    from inphase.errors import ViewError, install
+    from inphase.host.store_names import only_robot
+
+    try:
+        from inphase.viewing.foxglove_server import FoxgloveServer
+    except ModuleNotFoundError as error:
+        remedy = install(error.name or "foxglove")
+        raise ViewError(f"a live view needs a package that is not there; {remedy}") from error
+    server = FoxgloveServer(host, port, round(backlog_mb * 1e6), _say)
+    _show(robot or only_robot(), server, rate_hz, stay)
+
+
+def _show(endpoint: str, screen: "Screen", rate_hz: float, stays: bool) -> None:
+    """Until the robot's end, ^C or SIGTERM, which is an end like any other once a frame was
+    shown."""
+    from inphase.viewing.live_show import LiveShow
+
+    show = LiveShow(endpoint, screen, _say, rate_hz, stays)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        show.run()
+    except KeyboardInterrupt:
+        if not show.shown:
+            raise
+    finally:
+        screen.close()
+
+
+def _say(text: str) -> None:
+    """For a person, on stderr."""
+    click.echo(f"view: {text}", err=True)

@@ -1,0 +1,1 @@
+"""Live views of a robot that runs, for viewers of other people."""
