@@ -27,6 +27,9 @@ FIGURES = (
     "skew",
     "cost",
     "camera",
+    "recorded",
+    "recorder",
+    "reading",
     "worker",
     "guard",
 )

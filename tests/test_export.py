@@ -222,6 +222,18 @@ def test_a_recording_that_was_cut_is_refused_with_the_remedy(demo: Path, tmp_pat
     assert names(tmp_path) == ["cut.mcap"]
 
 
+def test_a_recording_with_wrong_bytes_is_refused(demo: Path, tmp_path: Path) -> None:
+    content = bytearray(demo.read_bytes())
+    with Recording(demo) as recording:
+        assert recording.damage() == []
+        wanted = recording.frames()["latched_ns"][100]
+    content[content.index(wanted.tobytes())] ^= 1
+    (tmp_path / "wrong.mcap").write_bytes(content)
+    with pytest.raises(RecordingError, match=r"chunk at byte \d+ has another.*: inphase recover "):
+        made(PARQUET, tmp_path / "x.parquet", tmp_path / "wrong.mcap")
+    assert names(tmp_path) == ["wrong.mcap"]
+
+
 def test_what_is_missing_in_a_recording_is_said(demo: Path, tmp_path: Path) -> None:
     from inphase.recording.recovery import recover
 

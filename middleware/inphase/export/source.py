@@ -35,7 +35,8 @@ class ConvertedRecording(NamedTuple):
 
 @contextmanager
 def opened(path: Path) -> Iterator[Recording]:
-    """A finished recording with at least one frame. Raises RecordingError."""
+    """A finished recording with at least one frame, whose checksums are right. Raises
+    RecordingError."""
     with Recording(path) as recording:
         if recording.state == "CUT":
             raise RecordingError(
@@ -43,6 +44,11 @@ def opened(path: Path) -> Iterator[Recording]:
             )
         if not len(recording):
             raise RecordingError(f"{path} has no frame, so there is nothing to convert")
+        if damage := recording.damage():
+            raise RecordingError(
+                f"{path}: {damage[0]}: its numbers may be wrong; leave it out: "
+                f"inphase recover {path}"
+            )
         yield recording
 
 

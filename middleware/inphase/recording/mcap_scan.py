@@ -25,6 +25,7 @@ from inphase.recording.mcap_file import MAGIC
 _HEAD = struct.Struct("<BQ")
 _CHUNK = struct.Struct("<QQQI")
 _MESSAGE_FIELDS = 22
+_HELD_BYTES = 32 << 20
 _NEVER_CLOSED = (1 << 64) - 1
 _MESSAGE, _CHUNK_CODE = int(Opcode.MESSAGE), int(Opcode.CHUNK)
 _INDEX, _FOOTER = int(Opcode.MESSAGE_INDEX), int(Opcode.FOOTER)
@@ -90,13 +91,47 @@ def scan(memory: mmap.mmap | bytes, *, checks: bool = False) -> FileScan:
     found = FileScan(good_bytes=len(MAGIC))
     view = memoryview(memory)
     try:
-        _scan(view, found, checks=checks)
+        _scan(view, found, _Held(memory), checks=checks)
     finally:
         view.release()
     return found
 
 
-def _scan(view: memoryview, found: FileScan, *, checks: bool) -> None:
+def wrong_chunks(memory: mmap.mmap | bytes) -> list[int]:
+    """The places of chunks whose bytes do not have their checksum; each is read. A chunk without a
+    checksum counts as right."""
+    found, at = [], len(MAGIC)
+    view, held = memoryview(memory), _Held(memory)
+    try:
+        while (place := _record(view, at)) is not None and place.end <= len(view):
+            content = _content(view, place) if place.opcode == _CHUNK_CODE else None
+            if content is not None and content[2] and not content[3]:
+                start, _, crc, _ = content
+                if crc32(view[start : place.end]) != crc:
+                    found.append(at)
+            at = place.end
+            held.reach(at)
+    finally:
+        view.release()
+    return found
+
+
+class _Held:
+    """What memory holds of a file that is read from its start: what lies far back is let go."""
+
+    def __init__(self, memory: mmap.mmap | bytes) -> None:
+        self._memory = memory
+        self._until = _HELD_BYTES
+
+    def reach(self, at: int) -> None:
+        """So far it is read now."""
+        if at >= self._until:
+            self._until = at + _HELD_BYTES
+            if isinstance(self._memory, mmap.mmap):
+                self._memory.madvise(mmap.MADV_DONTNEED)
+
+
+def _scan(view: memoryview, found: FileScan, held: _Held, *, checks: bool) -> None:
     at = len(MAGIC)
     chunk: RecordPlace | None = None
     indices: dict[int, NDArray[np.int64]] = {}
@@ -115,6 +150,7 @@ def _scan(view: memoryview, found: FileScan, *, checks: bool) -> None:
         elif place.opcode in _NAMED:
             _take_named(view, place, found)
         at = found.good_bytes = place.end
+        held.reach(at)
         if place.opcode == _FOOTER:
             found.has_end = bytes(view[at : at + len(MAGIC)]) == MAGIC
             break
@@ -201,8 +237,9 @@ def _take_chunk(
     if checks or not indices:
         _take_messages(view, start, place.end, found)
         return
+    last = place.end - start - MESSAGE_HEAD
     for channel, offsets in indices.items():
-        if len(offsets) and start + int(np.max(offsets)) + MESSAGE_HEAD <= place.end:
+        if len(offsets) and 0 <= int(np.min(offsets)) <= int(np.max(offsets)) <= last:
             _add(found, channel, start + offsets)
 
 

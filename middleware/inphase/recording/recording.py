@@ -22,7 +22,7 @@ from inphase.recording.channels import Forms, ImageForm
 from inphase.recording.chunk import MESSAGE_HEAD
 from inphase.recording.episodes import EpisodeFinder, RecordedEpisode
 from inphase.recording.mcap_file import GAP, PROFILE
-from inphase.recording.mcap_scan import FileScan, mapped, scan
+from inphase.recording.mcap_scan import FileScan, mapped, scan, wrong_chunks
 from inphase.recording.message_shape import MessageShape
 
 _LENGTH = struct.Struct("<Q")
@@ -139,8 +139,12 @@ class Recording:
 
     def _sequences_of(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """The sequence numbers of a sensor's messages, of which each has the low 32 bits."""
-        octets = np.frombuffer(self._memory, np.uint8)
-        low = sliding_window_view(octets, 4)[places + 11].view("<u4")[:, 0].astype(np.int64)
+        octets = sliding_window_view(np.frombuffer(self._memory, np.uint8), 4)
+        low = np.empty(len(places), np.int64)
+        for first in range(0, len(places), _BLOCK):
+            block = slice(first, first + _BLOCK)
+            low[block] = octets[places[block] + 11].view("<u4")[:, 0]
+            self.forget()
         return low + (np.cumsum(np.diff(low, prepend=low[:1]) < 0) << 32)
 
     def sequences(self, sensor: str) -> NDArray[np.int64]:
@@ -207,6 +211,11 @@ class Recording:
     def forget(self) -> None:
         """Let go of what memory holds of the file: it is read again when it is asked for."""
         self._memory.madvise(mmap.MADV_DONTNEED)
+
+    def damage(self) -> list[str]:
+        """Chunks whose bytes do not have their checksum, for a person; reads all of the file."""
+        places = wrong_chunks(self._memory)
+        return [f"the chunk at byte {place} has another checksum" for place in places]
 
     def samples(self, sensor: str, first: int = 0, stop: int | None = None) -> NDArray[Any]:
         """All samples of a sensor as one structured array: `cycle`, `sequence`, `acquired_ns` and

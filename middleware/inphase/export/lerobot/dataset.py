@@ -136,7 +136,7 @@ class _Dataset:
         self._all = _statistics(features)
         self.episodes: list[dict[str, Any]] = []
         self.rows = 0
-        self._without_action = 0
+        self._without_action = self._without_state = 0
         self._blank = self._absent = 0
 
     def add(
@@ -174,6 +174,7 @@ class _Dataset:
             own[reel.key] = reel.statistics
             self._all[reel.key].add_all(reel.statistics)
         self._without_action += rows.without_action
+        self._without_state += rows.without_state
         self._absent += rows.absent
         self._note(source, span, done, own)
 
@@ -250,6 +251,8 @@ class _Dataset:
                 f"{self._without_action} rows have no action of their own: the last one before "
                 f"stays, {OWN}.{ACTION}_known is false"
             )
+        if self._without_state:
+            found.append(f"{self._without_state} rows have NaN in {STATE}: no sample yet")
         if self._absent and not self._features.options.fill_absent:
             found.append(
                 f"{self._absent} absent stamps are null: LeRobot's own training takes none, give "

@@ -35,6 +35,8 @@ class EpisodeRows:
         """the last known numbers"""
         self.without_action = 0
         """rows whose frame nothing answered"""
+        self.without_state = 0
+        """rows in which a sensor has not given a sample yet: NaN"""
         self.absent = 0
         """stamps"""
 
@@ -80,6 +82,7 @@ class EpisodeRows:
         count = len(rows["cycle"].values)
         if features.state:
             found[STATE] = self._joined(STATE, [rows[c.name] for c in features.state])
+            self.without_state += int(np.isnan(found[STATE].values).any(axis=1).sum())
         if features.action:
             found[ACTION] = self._joined(ACTION, [rows[name] for name in features.action])
             known: Any = np.ones(count, bool)

@@ -54,7 +54,7 @@ class RunningStatistics:
 
     def _keep(self, rows: NDArray[np.float64]) -> None:
         first = -self._seen % self._stride
-        self._kept.append(rows[first :: self._stride])
+        self._kept.append(rows[first :: self._stride].copy())  # and not all of the block
         self._seen += len(rows)
         if sum(map(len, self._kept)) > 2 * _KEPT_ROWS:
             self._kept = [np.concatenate(self._kept)[::2]]
