@@ -117,7 +117,7 @@ def wrong_chunks(memory: mmap.mmap | bytes) -> list[int]:
 
 
 class _Held:
-    """What memory holds of a file that is read from its start: what lies far back is let go."""
+    """Lets go of the part of a file that lies far behind the place that is read."""
 
     def __init__(self, memory: mmap.mmap | bytes) -> None:
         self._memory = memory
