@@ -30,6 +30,7 @@ LEVEL = {
     "export": 8,
     "runtime": 8,
     "viewing": 8,
+    "timing": 8,
     "replay": 9,
     "episodes": 9,  # and the service's here
     "testing": 10,

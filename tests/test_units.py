@@ -31,12 +31,16 @@ UNITS = {
     "probe": ("distributions [us]", "trigger to sample [us]", "cycles of 10 ms"),
     "echo": (" us", " rad", " N", " N m"),
     "knobs": ("latency_ms", "drift_ppm", "inference_ms", "wake_late_ms"),
+    "check FILE": ("limit [us]", "worst [us]"),
+    "diff": ("timing [us]", " rad", " ns"),
+    "fit": ("latency_ms", "inference_ms", "wake_late_ms", "frames of 2 ms"),
     "timing": ("latency_ms", "inference_ms", "wake_late_ms", "cycles of 2 ms"),
 }
 PRINTED_BY = {
     "pictures.summary_table": "run",
     "check": "check",
     "pictures.probe_report": "probe",
+    "recorded.keeping": "check FILE",
 }
 """module of the room `command` with units in brackets -> the command that prints its tables"""
 
@@ -131,6 +135,18 @@ def test_timing_prints_keys_that_end_in_their_unit(tmp_path: Path) -> None:
     path.write_text(printed("run", "--lockstep", DEMO, "--cycles", "100", "--json"))
     assert json.loads(path.read_text())["cycles"] == 100
     assert_printed("timing", printed("timing", str(path)))
+
+
+def test_commands_of_recordings_print_units(tmp_path: Path) -> None:
+    files = [str(tmp_path / f"{seed}.mcap") for seed in "12"]
+    for seed, file in zip("12", files, strict=True):
+        run = ("run", "--lockstep", DEMO, "--cycles", "50", "--seed", seed, "--record", file)
+        printed(*run)
+    assert_printed("check FILE", printed("check", files[0]))
+    assert_printed("fit", printed("fit", files[0]))
+    found = CliRunner().invoke(cli, ["diff", *files], env={"COLUMNS": "120"})
+    assert found.exit_code == 13
+    assert_printed("diff", found.stdout)
 
 
 def test_every_module_with_units_in_brackets_is_looked_at() -> None:

@@ -214,13 +214,42 @@ def schedules(*, name: str | None, output: Path, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("schedule", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("schedule", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="facts as JSON on stdout")
-def check(schedule: Path, as_json: bool) -> None:
-    """Validate SCHEDULE without touching a device, draw its cycle, and look at the machine."""
+@click.option(
+    "--percent",
+    type=click.FloatRange(min=0, max=100),
+    help="of a recording: frames in which a promise may be broken  [default: 0.1]",
+)
+@click.option(
+    "--slack-us",
+    type=click.FloatRange(min=0),
+    help="of a recording: by how much an offset may be missed  [default: 5 % of the period]",
+)
+def check(
+    *,
+    file: Path,
+    schedule: Path | None,
+    as_json: bool,
+    percent: float | None,
+    slack_us: float | None,
+) -> None:
+    """Validate the schedule FILE without touching a device, draw its cycle, look at the machine.
+
+    Or of the recording FILE: does it keep what its SCHEDULE promises? Left out, the schedule is the
+    one in the recording. Exit code 13: a promise is broken.
+    """
+    from inphase.command.recorded import keeping
+
+    if keeping.is_recording(file):
+        percent = 0.1 if percent is None else percent
+        sys.exit(keeping.check(file, schedule, percent=percent, slack_us=slack_us, as_json=as_json))
+    if schedule is not None or percent is not None or slack_us is not None:
+        raise click.UsageError(f"{file} is no recording: give one schedule, and nothing else")
     from inphase.command import check as checkup
 
-    report = checkup.make(schedule)
+    report = checkup.make(file)
     if as_json:
         print(json.dumps(report.facts()))
     else:

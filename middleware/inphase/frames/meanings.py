@@ -328,8 +328,10 @@ EXIT_CODES = {
         "the recorder's lines name it: a file that is there, a full disk, a busy machine",
     ),
     "13": Meaning(
-        "the policy's commands differ from the recorded ones, or none could be compared",
-        "the first difference is named; --tolerance bounds what counts as one",
+        "a policy's commands differ from the recorded ones, a recording differs from another or "
+        "breaks what its schedule promises, or nothing could be compared",
+        "the first difference is named; --tolerance of `replay`, and --percent and --slack-us of "
+        "`check` bound what counts as one",
     ),
     "14": Meaning(
         "a live view could not be served or sent: its port, its package or its viewer",

@@ -167,6 +167,8 @@ def _describe_sensor(sensor: SensorPlan) -> dict[str, object]:
         "latched": sensor.schedule.free_running,
         "every": sensor.between,
         "latency_cycles": sensor.schedule.latency_cycles,
+        "interval_ns": sensor.interval_ns or None,
+        "stamped": sensor.is_stamped,
         "depth": sensor.depth,
         "rate": _describe_rates(sensor),
     }

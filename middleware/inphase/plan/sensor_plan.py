@@ -44,6 +44,17 @@ class SensorPlan:
     rate: list[float]
 
     @property
+    def interval_ns(self) -> int:
+        """Of a free-running one: from sample to sample, as its driver states it; 0: not stated."""
+        return self.spec.interval_ns if self.schedule.free_running else 0
+
+    @property
+    def is_stamped(self) -> bool:
+        """True if its worker or the kernel stamps the receipt; else the cycle thread does, once it
+        has woken."""
+        return self.exchange is None or self.exchange.framing.datagram
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Layout of a sample: its fields one after the other, padded to 8 bytes."""
         return dtype_of(self.spec)

@@ -167,7 +167,7 @@ class Timing(TimingTables, frozen=True, forbid_unknown_fields=True, kw_only=True
     """The timing model; with `file` nothing else."""
 
     file: str | None = None
-    """A TOML file beside the schedule that holds all of this table, such as `inphase timing`
+    """A TOML file beside the schedule that holds all of this table, such as `inphase fit`
     prints."""
 
 

@@ -1,6 +1,13 @@
 """The commands that write, read, play and convert recordings."""
 
-from inphase.command.recorded import exporting, files, replaying, reporting
+from inphase.command.recorded import (
+    diffing,
+    exporting,
+    files,
+    replaying,
+    reporting,
+    timing,
+)
 
 COMMANDS = (
     files.record,
@@ -8,4 +15,6 @@ COMMANDS = (
     replaying.replay,
     reporting.report,
     exporting.export,
+    timing.fit,
+    diffing.diff,
 )

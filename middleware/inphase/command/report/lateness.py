@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase.command.report.numbers import Values, difference
-from inphase.command.report.recorded_schedule import RecordedSchedule
 from inphase.frames.record_layout import FRAME_FLAGS, STATUSES
+from inphase.timing.recorded_schedule import RecordedSchedule
 
 WORST, OF_A_KIND = 50, 5
 """cycles in the list, and those of each phase and sensor that are there however short they are"""

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from inphase.command.report.joints import Joints
 from inphase.command.report.lateness import Late, latest, wake_late
 from inphase.command.report.numbers import Quantity, Values, difference, in_slots, known
-from inphase.command.report.recorded_schedule import RecordedSchedule
 from inphase.command.report.waterfall import Waterfall
 from inphase.frames.record_layout import (
     ABSENT,
@@ -22,6 +21,7 @@ from inphase.frames.record_layout import (
     name_of,
 )
 from inphase.recording.recording import Recording
+from inphase.timing.recorded_schedule import RecordedSchedule
 
 Frames = NDArray[Any]
 SLOTS = 800

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase.command.report.numbers import difference
-from inphase.command.report.recorded_schedule import RecordedSchedule
 from inphase.frames.record_layout import ABSENT
 from inphase.recording.recording import Recording
+from inphase.timing.recorded_schedule import RecordedSchedule
 
 _BYTES_MAX = 4_000_000
 """of a page's moments; a longer run has those around its worst cycles, and at its ends"""

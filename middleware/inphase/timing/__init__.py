@@ -1,0 +1,1 @@
+"""The timing of recorded runs: what happened when in each cycle, and what was promised."""

@@ -1,0 +1,164 @@
+"""The timing of a recorded run becomes a model, and a run with that model has the same timing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import inphase
+from inphase.recording.recording import Recording
+from inphase.schedule import timing_model
+from inphase.schedule.distribution import Distribution
+from inphase.schedule.timing_model import TimingModel
+from inphase.timing import fitting
+from inphase.timing.differences import tallies_of
+from inphase.timing.tally import Tally, critical_distance, distance, fewer
+from timed_runs import INJECTED, run, write
+
+CYCLES = 20_000
+WITHIN = 0.05
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a recorded run of the injected model, its fit, and a recorded run of that."""
+    folder = tmp_path_factory.mktemp("loop")
+    first = run(folder, INJECTED, CYCLES, "injected")
+    run(folder, fitting.of_recording(first), CYCLES, "fitted", seed=2)
+    return folder
+
+
+def model(folder: Path, name: str) -> TimingModel:
+    return timing_model.of_schedule(inphase.load(folder / f"{name}.toml"))
+
+
+def mean(one: Distribution) -> float:
+    return float(np.mean([one.quantile((at + 0.5) / 4000) for at in range(4000)]))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sensors.joints.latency_ms",
+        "sensors.wrench.latency_ms",
+        "sensors.eye.latency_ms",
+        "sensors.imu.latency_ms",
+        "policy.inference_ms",
+        "host.wake_late_ms",
+    ],
+)
+def test_injected_times_are_recovered(folder: Path, path: str) -> None:
+    injected, fitted = (model(folder, name).get(path) for name in ("injected", "fitted"))
+    assert injected is not None and fitted is not None
+    assert mean(fitted) == pytest.approx(mean(injected), rel=WITHIN)
+    for share in (0.05, 0.5, 0.95):
+        assert fitted.quantile(share) == pytest.approx(injected.quantile(share), rel=WITHIN)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sensors.wrench.dropout",
+        "sensors.eye.freeze",
+        "sensors.imu.dropout",
+        "sensors.imu.drift_ppm",
+        "sensors.imu.phase_ms",
+    ],
+)
+def test_injected_numbers_are_recovered(folder: Path, path: str) -> None:
+    injected, fitted = (model(folder, name).number(path) for name in ("injected", "fitted"))
+    assert fitted == pytest.approx(injected, rel=WITHIN)
+
+
+def test_how_long_a_sensor_stands_is_recovered(folder: Path) -> None:
+    fitted = model(folder, "fitted").get("sensors.eye.freeze_samples")
+    assert fitted is not None
+    assert fitted.middle == 4
+    assert mean(fitted) == pytest.approx(4, rel=WITHIN)
+
+
+def test_a_run_with_the_fitted_model_has_the_distributions_of_the_first_run(folder: Path) -> None:
+    """By the statistic of Kolmogorov and Smirnov: below what two samples of one distribution exceed
+    once in 100 000 pairs."""
+    found = []
+    for name in ("injected", "fitted"):
+        with Recording(folder / f"{name}.mcap") as recording:
+            found.append(tallies_of(recording, lambda frames: None))
+    assert found[0].keys() == found[1].keys()
+    assert len(found[0]) == 12
+    for name, one in found[0].items():
+        other = found[1][name]
+        apart = distance(one, other)
+        assert apart < critical_distance(one.total, other.total), name
+        assert apart < 0.02, name
+
+
+def test_another_model_is_told_from_it(folder: Path, tmp_path: Path) -> None:
+    """The statistic sees 30 us more of one latency: the test above can fail."""
+    other = INJECTED.replace("normal = [0.5, 0.08]", "normal = [0.53, 0.08]")
+    path = run(tmp_path, other, 2000)
+    with Recording(folder / "injected.mcap") as one, Recording(path) as two:
+        first, second = (tallies_of(recording, lambda frames: None) for recording in (one, two))
+    name = "joints trigger to sample"
+    limit = critical_distance(first[name].total, second[name].total)
+    assert distance(first[name], second[name]) > limit
+
+
+def test_a_model_has_few_knots(folder: Path) -> None:
+    text = (folder / "fitted-timing.toml").read_text()
+    assert len(text) < 16_000
+
+
+def test_what_cannot_be_measured_is_said(folder: Path) -> None:
+    text = (folder / "fitted-timing.toml").read_text()
+    assert "actuators (arm): no frame says when a command takes effect" in text
+    assert "# wrench: " in text and "RECOVERING" in text
+
+
+def test_a_sensor_that_never_speaks_has_no_latency(tmp_path: Path) -> None:
+    text = "[sensors.wrench]\ndropout = 1.0\n"
+    fitted = fitting.of_recording(run(tmp_path, text, 200))
+    assert "without a sample its latency is not known" in fitted
+    path = write(tmp_path, fitted, "again")
+    assert timing_model.of_schedule(inphase.load(path)).number("sensors.wrench.dropout") == 1.0
+
+
+def test_samples_after_their_frame_count_in_the_middle_of_when_they_came(tmp_path: Path) -> None:
+    """They are overtaken by the next sample: a gap in the sequence numbers is all that is left."""
+    text = "[sensors.wrench]\nlatency_ms = { values = [0.3, 0.3, 0.3, 1.1] }\n"
+    fitted = fitting.of_recording(run(tmp_path, text, 400))
+    path = write(tmp_path, fitted, "again")
+    found = timing_model.of_schedule(inphase.load(path)).get("sensors.wrench.latency_ms")
+    assert found is not None
+    assert "came after their frame and 1 to 2 ms after the trigger" in fitted
+    assert found.quantile(0.5) == pytest.approx(0.3)
+    assert found.high == pytest.approx(1.5)
+    assert timing_model.of_schedule(inphase.load(path)).number("sensors.wrench.dropout") == 0
+
+
+# ---- tallies -----------------------------------------------------------------------------------
+
+
+def test_a_tally_keeps_what_is_always_the_same() -> None:
+    tally = Tally()
+    tally.add(np.full(1000, 123_456_789))
+    curve = fewer(tally.curve(), tally.total)
+    assert curve.is_constant and curve.values[0] == 123_456_789
+    assert tally.moments() == (123_456_789.0, 0.0)
+
+
+def test_a_tally_of_any_durations_has_their_quantiles() -> None:
+    rng = np.random.default_rng(5)
+    values = (10 ** rng.uniform(4, 12, 50_000)).astype(np.int64)
+    tally = Tally()
+    for part in np.array_split(values, 7):
+        tally.add(part)
+    assert tally.total == len(values)
+    exact = np.sort(values)
+    for share in (0.001, 0.1, 0.5, 0.9, 0.999, 1.0):
+        rank = max(0, int(np.ceil(share * len(values))) - 1)
+        assert tally.quantile(share) == pytest.approx(exact[rank], rel=2e-3, abs=1)
+    curve = fewer(tally.curve(), tally.total)
+    assert len(curve.values) <= 512
+    back = np.interp(exact, curve.values, curve.probabilities)
+    assert np.abs(back - (np.arange(len(exact)) + 0.5) / len(exact)).max() < 0.003
