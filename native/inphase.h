@@ -1176,6 +1176,29 @@ struct inphase_twin {
     uint32_t rendered;          /* 1: the world renders its payload */
 };
 
+/* The timing of a recorded run, which lock step then has in place of drawn times. Cycle n has that
+   of cycle n modulo `cycles`. Times in ns, one per cycle. All of it stays the caller's, who keeps
+   it until the core is closed. */
+#define INPHASE_TRACE_NONE -1       /* no reply comes */
+#define INPHASE_TRACE_STOOD -2      /* the device gives its last sample again, as late as that */
+struct inphase_sensor_trace {
+    const int64_t *took;        /* from the trigger to the reply, or one of the above */
+    const int64_t *trigger_late; /* of the trigger, if the thread slept until its offset */
+    const int64_t *acquired, *received; /* of a free-running device: of each sample, from the start
+                                           of the trace; acquired ascends */
+    uint64_t samples;
+};
+struct inphase_trace {
+    uint64_t cycles;            /* 0: no trace */
+    const int64_t *wake_late;   /* of the wake at the start of a cycle */
+    const int64_t *latched;     /* from the start of the cycle to its latch: the thread wakes then
+                                   behind the last reply, or behind the read deadline */
+    const int64_t *act_late;    /* of the wake at the act offset */
+    const int64_t *inference;   /* of the answer to this cycle's frame; below 0: the policy does not
+                                   take that frame */
+    const struct inphase_sensor_trace *sensor;
+};
+
 /* The world of the simulated devices. The core steps it through the world's own functions, and
    links to no simulator. Lock step only. Everything stays the caller's, who keeps it alive and uses
    it only between calls of the core.
@@ -1393,6 +1416,7 @@ struct inphase_config {
     struct inphase_native_policy policy;    /* call NULL: none */
     struct inphase_distribution wake_late;  /* ns, of each sleep of the cycle thread */
     struct inphase_distribution inference;  /* ns, from a frame to the policy's command */
+    struct inphase_trace trace;             /* in place of these, and of the twins' latencies */
 };
 
 /* bytes of the segment that a core with this configuration needs */

@@ -68,6 +68,7 @@ SEES_C = {
     "inphase.core.core",
     "inphase.core.lockstep_config",
     "inphase.core.realtime",
+    "inphase.core.trace",
     "inphase.devices.device_clock",
     "inphase.devices.packet_fields",
     "inphase.devices.packets",

@@ -37,6 +37,7 @@ SEES_CORE = {
     "sensor.c",
     "setpoint.c",
     "state.c",
+    "timing.c",
     "twin.c",
 }
 # headers without a file of code of their name

@@ -140,13 +140,13 @@ def test_what_is_no_recording_is_told_as_such(
         writer.finish()
     empty.write_bytes(b"")
     newer.write_bytes(
-        demo.read_bytes().replace(b"format\x01\x00\x00\x001", b"format\x01\x00\x00\x009")
+        demo.read_bytes().replace(b"format\x01\x00\x00\x002", b"format\x01\x00\x00\x009")
     )
     text.write_text("name = 'demo'\n")
     expected = {
         foreign: "profile 'ros2', and no recording of inphase",
         empty: "is no recording: it is empty",
-        newer: "has format 9, this version reads 1",
+        newer: "has format 9, this version reads 2",
         text: "is no recording: it does not begin as an MCAP file does",
         tmp_path / "absent.mcap": "cannot be read: No such file",
     }

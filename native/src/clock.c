@@ -9,9 +9,9 @@
 
 #include "clock.h"
 #include "core.h"
-#include "draw.h"
 #include "lateness.h"
 #include "sensor.h"
+#include "timing.h"
 #include "twin.h"
 
 #define WALL_TRIES 3
@@ -157,15 +157,38 @@ static int64_t virtual_now(struct inphase_core *core)
     return core->virtual_ns;
 }
 
-/* go to time_ns, with all events on the way; a thread that slept wakes late */
-static void virtual_sleep(struct inphase_core *core, int64_t time_ns)
+/* go to time_ns, with all events on the way */
+static void advance(struct inphase_core *core, int64_t time_ns)
 {
-    if (time_ns > core->virtual_ns && core->wake_late.knots)
-        time_ns += draw_ns(core->seed, &core->wake_late, (uint64_t)core->cycle,
-                           INPHASE_DRAW_HOST, core->sleeps++);
     if (time_ns > core->virtual_ns)
         core->virtual_ns = time_ns;
     twins_advance(core, core->virtual_ns);
+}
+
+/* a thread that slept wakes late; of a recorded run also at the very start */
+static void virtual_sleep(struct inphase_core *core, int64_t time_ns)
+{
+    if (time_ns > core->virtual_ns || (core->trace.cycles && time_ns == core->due_ns))
+        time_ns += timing_wake_late(core, time_ns);
+    advance(core, time_ns);
+}
+
+/* Of a recorded run: a reply has the wake in its time, unless it is stamped before. Behind the last
+   reply that this frame waits for, the cycle is latched */
+static int64_t reply_wake(const struct inphase_core *core, int64_t reply_ns, int64_t time_ns)
+{
+    int64_t latch_ns = timing_latch_wake(core);
+
+    if (time_ns != core->due_ns + core->read_deadline_ns)
+        return reply_ns;
+    for (uint32_t i = 0; i < core->sensors; i++) {
+        const struct sensor *sensor = &core->sensor[i];
+
+        if (sensor->outstanding && due_cycle(sensor, sensor->cycle) == core->cycle &&
+            twin_ready_ns(sensor) > reply_ns)
+            return reply_ns;
+    }
+    return latch_ns > reply_ns ? latch_ns : reply_ns;
 }
 
 /* go to the first reply that comes before time_ns, or to time_ns */
@@ -181,7 +204,10 @@ static void virtual_wait(struct inphase_core *core, int64_t time_ns)
             twin_ready_ns(sensor) < until)
             until = twin_ready_ns(sensor);
     }
-    virtual_sleep(core, until);
+    if (core->trace.cycles && until < time_ns)
+        advance(core, reply_wake(core, until, time_ns));
+    else
+        virtual_sleep(core, until);
     for (uint32_t i = 0; i < core->sensors; i++)
         core->readable[i] = core->sensor[i].outstanding &&
                             twin_ready_ns(&core->sensor[i]) <= core->virtual_ns;

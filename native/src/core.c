@@ -37,6 +37,7 @@
 #include "state.h"
 #include "statistics.h"
 #include "store.h"
+#include "timing.h"
 #include "twin.h"
 #include "world.h"
 
@@ -228,6 +229,9 @@ static int fill_lockstep(struct inphase_core *core, const struct inphase_config 
     int rc;
 
     core->policy = config->policy;
+    if (!timing_holds(core, &config->trace))
+        return -EINVAL;
+    core->trace = config->trace;
     core->server.number = core->server.latest = core->server.due = -1;
     core->server.command = calloc(core->setpoints.answer + 1, sizeof(double));
     if (!core->server.command)

@@ -45,6 +45,7 @@ struct inphase_core {
     struct server server;
     struct inphase_native_policy policy;
     struct inphase_distribution wake_late, inference;
+    struct inphase_trace trace;  /* constant; its arrays are the caller's */
     uint32_t sleeps;             /* in this cycle so far: each has its own lateness */
     int64_t event_ns;            /* time of the next event of the simulated devices */
 

@@ -7,12 +7,12 @@
 #include "clock.h"
 #include "core.h"
 #include "cycle.h"
-#include "draw.h"
 #include "lockstep.h"
 #include "mailbox.h"
 #include "relaxed.h"
 #include "state.h"
 #include "store.h"
+#include "timing.h"
 
 /* a frame and its samples in their rings: written by this very thread */
 static const void *frame_record(const struct inphase_core *core, int64_t number)
@@ -61,7 +61,7 @@ static int latch_next(struct inphase_core *core)
         return -ESHUTDOWN;
     }
     server->latest++;
-    if (core->cycle % core->setpoints.every == 0) {
+    if (core->cycle % core->setpoints.every == 0 && timing_is_taken(core, core->cycle)) {
         server->due = server->latest;
         server->due_cycle = core->cycle;
     }
@@ -143,9 +143,8 @@ int inphase_core_answer(inphase_core *core, uint32_t reason, const double *value
         return -EPERM;
 
     /* a frame that the policy does not accept is answered at once */
-    if (core->inference.knots && reason != INPHASE_REASON_INPUT)
-        inference_ns = draw_ns(core->seed, &core->inference, (uint64_t)server->cycle,
-                               INPHASE_DRAW_POLICY, 0);
+    if (reason != INPHASE_REASON_INPUT)
+        inference_ns = timing_inference(core, server->cycle);
     server->owes = false;
     server->free_ns = server->started_ns + inference_ns;
     rc = lockstep_post(core, server->cycle, server->started_ns, server->free_ns, reason, values,

@@ -16,6 +16,7 @@
 #include "draw.h"
 #include "sensor.h"
 #include "statistics.h"
+#include "timing.h"
 #include "twin.h"
 #include "world.h"
 
@@ -148,6 +149,8 @@ static bool stands(struct inphase_core *core, struct sensor *sensor, const struc
 
     if (!twin->sequence)
         return false;
+    if (core->trace.cycles)
+        return timing_stands(core, sensor, coming->key);
     if (twin->spec.freeze > 0 && sample >= twin->stands_until &&
         inphase_draw(core->seed, coming->key, sensor->index, INPHASE_DRAW_FREEZE) <
             twin->spec.freeze)
@@ -200,52 +203,14 @@ static struct coming *coming_at(struct twin *twin, uint32_t index)
     return &twin->coming[(twin->first + index) % twin->room];
 }
 
-/* when a free-running device takes its next sample, by its own clock */
-static int64_t next_free_ns(const struct twin *twin)
-{
-    return twin->spec.phase_ns + (int64_t)((double)twin->number * (double)twin->spec.period_ns /
-                                           (1 + twin->spec.drift));
-}
-
 /* the time of a sensor's next acquisition; INT64_MAX: none is expected */
-static int64_t acquisition_ns(struct sensor *sensor)
+static int64_t acquisition_ns(const struct inphase_core *core, const struct sensor *sensor)
 {
-    struct twin *twin = sensor->twin;
+    const struct twin *twin = sensor->twin;
 
     if (sensor->free_running)
-        return next_free_ns(twin);
+        return timing_next_free(core, sensor);
     return twin->count && !twin->coming->taken ? twin->coming->at_ns : INT64_MAX;
-}
-
-/* how long a sample takes from its trigger, or a free-running one from its acquisition */
-static int64_t draw_latency(struct inphase_core *core, const struct sensor *sensor, uint64_t key)
-{
-    const struct inphase_twin *spec = &sensor->twin->spec;
-    int64_t latency_ns;
-
-    if (!spec->latency.knots) {
-        /* jitter is drawn only if it is not 0, so that zero costs nothing */
-        latency_ns = spec->latency_ns;
-        if (spec->jitter_ns && !sensor->free_running)
-            latency_ns += (int64_t)((double)spec->jitter_ns *
-                                    inphase_draw(core->seed, key, sensor->index,
-                                                 INPHASE_DRAW_JITTER));
-    } else {
-        latency_ns =
-            draw_ns(core->seed, &spec->latency, key, sensor->index, INPHASE_DRAW_LATENCY);
-    }
-    if (spec->jitter.knots)
-        latency_ns += draw_ns(core->seed, &spec->jitter, key, sensor->index,
-                              INPHASE_DRAW_JITTER);
-    return latency_ns;
-}
-
-static bool is_dropped(const struct inphase_core *core, const struct sensor *sensor, uint64_t key)
-{
-    double dropout = sensor->twin->spec.dropout;
-
-    return dropout > 0 &&
-           inphase_draw(core->seed, key, sensor->index, INPHASE_DRAW_DROPOUT) < dropout;
 }
 
 /* The next sample of a free-running device; the oldest that nobody took makes room. It had come,
@@ -264,12 +229,12 @@ static void begin_free(struct inphase_core *core, struct sensor *sensor)
         twin->count--;
     }
     coming = coming_at(twin, twin->count++);
-    coming->at_ns = next_free_ns(twin);
+    coming->at_ns = timing_next_free(core, sensor);
     coming->taken = false;
     coming->key = twin->number++;
-    coming->ready_ns = is_dropped(core, sensor, coming->key)
+    coming->ready_ns = timing_drops(core, sensor, coming->key)
                            ? INPHASE_ABSENT
-                           : coming->at_ns + draw_latency(core, sensor, coming->key);
+                           : coming->at_ns + timing_latency(core, sensor, coming->key);
 }
 
 static void acquire_next(struct inphase_core *core, struct sensor *sensor)
@@ -312,7 +277,7 @@ void twins_advance(struct inphase_core *core, int64_t to_ns)
         struct actuator *actuator = NULL;
 
         for (uint32_t i = 0; i < core->sensors; i++) {
-            int64_t at_ns = acquisition_ns(&core->sensor[i]);
+            int64_t at_ns = acquisition_ns(core, &core->sensor[i]);
 
             if (at_ns < first_ns) {
                 first_ns = at_ns;
@@ -372,12 +337,13 @@ static int twin_trigger(struct inphase_core *core, struct sensor *sensor, int64_
         sensor->device->gone_until_cycle = fault->from_cycle + fault->count;
         return -EIO;
     }
-    latency_ns = draw_latency(core, sensor, key);
+    latency_ns = timing_latency(core, sensor, key);
 
     /* no reply is sooner than the earliest that its driver states: such a one would answer an
        earlier trigger */
     if (latency_ns < sensor->earliest_ns)
         latency_ns = sensor->earliest_ns;
+    sensor->twin->latency_ns = latency_ns;
 
     /* what the device measures is fixed when it measures, whenever its reply comes; and it has
        measured before it replies */
@@ -395,7 +361,7 @@ static int twin_trigger(struct inphase_core *core, struct sensor *sensor, int64_
     fault = fault_at(core, INPHASE_FAULT_DELAYED, sensor->index, core->cycle);
     if (fault)
         coming->ready_ns += fault->argument;
-    if (is_dropped(core, sensor, key) ||
+    if (timing_drops(core, sensor, key) ||
         fault_at(core, INPHASE_FAULT_SILENT, sensor->index, core->cycle))
         coming->ready_ns = INPHASE_ABSENT;
     sensor->twin->count = 1;

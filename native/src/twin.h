@@ -31,6 +31,7 @@ struct twin {
     bool is_stamped;             /* its worker, or the kernel, stamps the receipt */
     struct coming *coming;       /* `room` of them */
     uint32_t room, first, count;
+    int64_t latency_ns;          /* of the last reply that was drawn */
     uint64_t number;             /* of a free-running device: samples begun */
     uint64_t sequence;           /* of the last sample that was new */
     uint64_t stands_until;       /* `drawn` up to which a drawn freeze lasts */

@@ -34,6 +34,11 @@ def cli() -> None:
 @click.option(
     "--record", type=click.Path(path_type=Path), help="record all frames into this file, an MCAP"
 )
+@click.option(
+    "--timing",
+    type=click.Path(path_type=Path),
+    help="lock step: follow the timing of this recording, cycle by cycle",
+)
 @click.option("--json", "as_json", is_flag=True, help="only the summary, as JSON, on stdout")
 def run(
     *,
@@ -49,6 +54,7 @@ def run(
     episode: int,
     isolate: bool,
     record: Path | None,
+    timing: Path | None,
     as_json: bool,
 ) -> None:
     """Run the robot that SCHEDULE describes, until it is done or ^C ramps it down."""
@@ -62,6 +68,7 @@ def run(
         isolate=isolate,
         view=view,
         debug_hold=debug_hold,
+        timing=timing,
     )
     described = load(schedule)
     if seconds is not None:
@@ -71,15 +78,8 @@ def run(
             raise click.UsageError("--lockstep needs an end: give --cycles or --seconds")
         from inphase.episodes.lockstep import run as run_lockstep
 
-        result = run_lockstep(
-            described,
-            cycles,
-            seed=seed,
-            episode=episode,
-            isolate=isolate,
-            observe=observe,
-            record=record,
-        )
+        more: dict[str, Any] = {"isolate": isolate, "observe": observe, "record": record}
+        result = run_lockstep(described, cycles, seed=seed, episode=episode, timing=timing, **more)
     else:
         from inphase.runtime.run_options import RunOptions
 
@@ -104,6 +104,7 @@ def _refuse_contradictions(
     isolate: bool,
     view: bool,
     debug_hold: bool,
+    timing: Path | None,
 ) -> None:
     """Raise UsageError for options of `run` that do not go together."""
     if cycles is not None and seconds is not None:
@@ -114,6 +115,8 @@ def _refuse_contradictions(
         raise click.UsageError(
             "--isolate is for --lockstep: on the wall clock a policy is always isolated"
         )
+    if timing is not None and not lockstep:
+        raise click.UsageError("--timing is for --lockstep: elsewhere time is the machine's")
     if view and not simulate:
         raise click.UsageError("--view is for --simulate: it shows the simulated world")
     if debug_hold and lockstep:

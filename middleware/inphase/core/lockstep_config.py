@@ -8,6 +8,7 @@ from typing import Any
 
 from inphase._core import ffi, lib
 from inphase.core.arrays import doubles
+from inphase.core.trace import FreeTrace, Trace
 from inphase.core.world_seam import World, WorldReading
 from inphase.driver import TwinChannel, TwinKind
 from inphase.plan.actuator_plan import ActuatorPlan
@@ -29,6 +30,8 @@ class LockStepConfig:
     """per sensor and channel: where its numbers lie; None: the driver's twin answers"""
     world: World | None = None
     native: "NativePolicy | None" = None
+    trace: Trace | None = None
+    """times of a recorded run, in place of drawn ones"""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ def fill_lockstep(config: Any, lockstep: LockStepConfig, keep: list[Any]) -> Non
     config.seed = lockstep.seed & 0xFFFFFFFFFFFFFFFF
     config.wake_late = distribution_fields(timing.ns("host.wake_late_ms"), keep)
     config.inference = distribution_fields(timing.ns("policy.inference_ms"), keep)
+    if lockstep.trace is not None:
+        lockstep.trace.fill(config.trace, keep)
     if lockstep.world is not None:
         config.world = world_struct(lockstep.world, keep)
     if lockstep.native is not None:
@@ -116,14 +121,20 @@ def twin_fields(
     keep.append(channels)
     path = f"sensors.{sensor.name}"
     rendered = world is not None and index < len(world.readings) and world.rendered(index)
+    latency, period_ns = timing.ns(f"{path}.latency_ms"), sensor.spec.interval_ns
+    if lockstep.trace is not None and isinstance(lockstep.trace.sensors[index], FreeTrace):
+        # the room for its samples follows from the most that can be under way
+        free = lockstep.trace.sensors[index]
+        assert isinstance(free, FreeTrace)
+        latency, period_ns = constant(float(free.longest_ns)), free.between_ns
     has_clock = sensor.exchange is not None and sensor.exchange.clock is not None
     return {
         "channel": channels,
         "latency_ns": sensor.spec.twin_latency_ns,
         "jitter_ns": sensor.spec.twin_jitter_ns,
-        "period_ns": sensor.spec.interval_ns or plan.schedule.cycle.period_ns,
+        "period_ns": period_ns or plan.schedule.cycle.period_ns,
         "phase_ns": round(timing.number(f"{path}.phase_ms") * 1e6),
-        "latency": distribution_fields(timing.ns(f"{path}.latency_ms"), keep),
+        "latency": distribution_fields(latency, keep),
         "jitter": distribution_fields(timing.ns(f"{path}.jitter_ms"), keep),
         "freeze_samples": distribution_fields(
             timing.get(f"{path}.freeze_samples") or constant(FREEZE_SAMPLES), keep

@@ -37,6 +37,7 @@ from inphase.runtime.words import verdict
 from inphase.runtime.words.policy_notices import PolicyNotices
 from inphase.schedule import Schedule
 from inphase.schedule.timing_model import TimingModel
+from inphase.timing.replayed_timing import ReplayedTiming
 from inphase.world import randomisation
 from inphase.world.mujoco import world as mujoco_world
 from inphase.world.randomisation import KnobLike, Randomisation
@@ -85,6 +86,7 @@ class LockStep:
     - `plan`: of the schedule, made before; a world has its own.
     - `episode`: the number of the episode, which with `seed` decides the draws.
     - `randomise`: knobs beside the schedule's, by path, as a curriculum moves them.
+    - `timing`: of a recorded run, followed cycle by cycle in place of the timing model's.
     - `raises`: an exception of `call`, or of the schedule's policy in this process, ends the run.
       Else it is a cycle without a command, as on the robot.
 
@@ -108,9 +110,10 @@ class LockStep:
         episode: int = 0,
         randomise: Mapping[str, KnobLike] | None = None,
         raises: bool = False,
+        timing: ReplayedTiming | None = None,
     ) -> None:
         self._events = Events(_LOG.warning)
-        self._raises = raises
+        self._raises, self.recorded_timing = raises, timing
         if world is not None:
             plan = world.plan
         elif plan is None:
@@ -126,7 +129,7 @@ class LockStep:
         if schedule.randomise or randomise:
             self._randomisation = Randomisation(plan, world, randomise)
         self._draws_cycles = self._randomisation is not None and self._randomisation.has_cycles
-        plan, timing, readings = self._begin_world(plan, seed, episode)
+        plan, model, readings = self._begin_world(plan, seed, episode)
         self._native = native
         self._model: model_policy.NativeModel | None = None
         if call is not None or native is not None:
@@ -135,7 +138,8 @@ class LockStep:
             self._model = model_policy.NativeModel(schedule, plan.model)
             self._native = self._model.native
         self.plan = plan
-        config = LockStepConfig(self.seed, timing, readings, world, self._native)
+        trace = None if timing is None else timing.trace
+        config = LockStepConfig(self.seed, model, readings, world, self._native, trace)
         self.core = self._make_core(config, observe)
         self.follower = _OwnFrames(self.core.segment.path)
         if self._model is not None:
@@ -148,7 +152,7 @@ class LockStep:
         self._turn = self._make_turn(call, isolate, socket)
         self._digest = Digest(self.follower) if digest else None
         reasons = self.follower.reader.reasons
-        self._notices = PolicyNotices(plan, self._events.tell, reasons, self._newest)
+        self._notices = PolicyNotices(plan, self._events.tell, reasons, self.newest)
         self.started_s = time.perf_counter()
 
     def _begin_world(
@@ -223,7 +227,8 @@ class LockStep:
         self._take_turn(frame)
         return frame
 
-    def _newest(self) -> Frame | None:
+    def newest(self) -> Frame | None:
+        """The newest frame; None before the first."""
         return self.follower.peek(self.core.frames - 1) if self.core.frames else None
 
     def _take_turn(self, frame: Frame) -> None:
@@ -453,14 +458,17 @@ def run(
     isolate: bool = False,
     observe: bool = False,
     record: Path | None = None,
+    timing: Path | None = None,
 ) -> dict[str, Any]:
     """Run a schedule in lock step; its summary, with `digest` and `cycles_per_s`. record: a file
-    that is made, with all its frames.
+    that is made, with all its frames. timing: a recording whose timing is followed.
 
     Raises ScheduleError, RecordingError.
     """
-    options: dict[str, Any] = {"isolate": isolate, "observe": observe}
-    with LockStep(described, seed=seed, episode=episode, **options) as robot:
+    plan = planning.make(described)
+    followed = None if timing is None else ReplayedTiming(timing, plan, cycles)
+    options: dict[str, Any] = {"isolate": isolate, "observe": observe, "timing": followed}
+    with LockStep(described, seed=seed, episode=episode, plan=plan, **options) as robot:
         with Patience(robot.core.segment.path, cycles):
             if record is None:
                 robot.run(cycles)
@@ -477,6 +485,8 @@ def sum_up(robot: LockStep) -> dict[str, Any]:
     result["inference_ns"] = robot.inference() or result["inference_ns"]
     shortfalls = summary.shortfalls(result)
     result["events"] = [*robot.messages, *shortfalls]
+    if robot.recorded_timing is not None:
+        robot.recorded_timing.note(result, robot.newest())
     if robot.stopped is None:
         result["stopped"] = {"cycle": robot.cycles, "reason": "done", "detail": 0}
     result["seed"] = robot.seed

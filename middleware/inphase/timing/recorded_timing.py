@@ -22,6 +22,7 @@ from inphase.timing.cycle_series import (
     NONE,
     OFFLINE,
     STOOD,
+    UNTOLD,
     CycleSeries,
 )
 from inphase.timing.free_samples import FreeSamples
@@ -29,6 +30,8 @@ from inphase.timing.recorded_schedule import RecordedSchedule, SensorFacts
 
 Frames = NDArray[Any]
 _STRETCH = 8192
+_LATEST = 4096
+"""cycles after which a sample or an act is told at the latest, where not all are wanted"""
 _CYCLES_MAX = 1 << 31
 _OVERRUN = 1 << FRAME_FLAGS.index("OVERRUN")
 _UNSAMPLED = {"FROZEN": STOOD, "OFFLINE": OFFLINE, "INVALID": INVALID}
@@ -46,7 +49,7 @@ class TriggeredTiming:
 
 
 class RecordedTiming:
-    """All of a recording, or its first cycles; a context manager. Thread: one at a time."""
+    """All of a recording, or its first frames; a context manager. Thread: one at a time."""
 
     def __init__(
         self,
@@ -54,7 +57,7 @@ class RecordedTiming:
         most: int | None = None,
         watch: Callable[[int], None] = lambda frames: None,
     ) -> None:
-        """most: so many cycles at most. watch: is told how many frames are done. Raises
+        """most: so many frames at most. watch: is told how many frames are done. Raises
         RecordingError for a file without a frame."""
         self.recording = recording
         self.schedule = RecordedSchedule.of(recording)
@@ -66,8 +69,6 @@ class RecordedTiming:
         self._series: list[CycleSeries] = []
         self.wake_late = self._make()
         """of the cycle thread at the start of each cycle that has a frame"""
-        self.latch_late = self._make()
-        """of a latch after the read deadline"""
         self.act_late = self._make()
         """of an act's writes, after the act offset or the latch"""
         self.left_out = self._make()
@@ -99,14 +100,10 @@ class RecordedTiming:
         self.frames += len(frames)
         # times on the grid's clock, so that sums of them stay small
         cycles = frames["cycle"]
-        due = frames["due_ns"] - self.start_ns
         latched = frames["latched_ns"] - self.start_ns
         self.latched.put(cycles, latched)
         self.wake_late.put(cycles, np.maximum(0, frames["woke_ns"] - frames["due_ns"]))
         self._take_left_out(frames)
-        if self.schedule.read_deadline_ns is not None:
-            late = latched - due - self.schedule.read_deadline_ns
-            self.latch_late.put(cycles, np.maximum(0, late))
         self._take_acts(frames, before)
         self.answers.take(frames, before, self.start_ns)
         for sensor in self.sensors:
@@ -135,6 +132,7 @@ class RecordedTiming:
         # the frames in which one was due say what became of it, as far as they know
         triggers = frames["cycle"] - facts.latency_cycles
         is_due = (triggers >= 0) & (triggers % facts.every == 0)
+        is_due &= self.latched.at(triggers) != UNTOLD  # in a cycle left out nobody triggered
         status = frames[f"{at}status"][is_due]
         told = np.full(len(status), NONE, np.int64)
         for name, code in _UNSAMPLED.items():
@@ -205,15 +203,12 @@ def _extent(recording: Recording, most: int | None) -> tuple[int, int]:
     """The first cycle, and how many there are up to the last."""
     if not len(recording):
         raise RecordingError(f"{recording.path} has no frame: nothing can be said of its timing")
-    first, last = (int(recording.frames(at, at + 1)["cycle"][0]) for at in _ends(recording))
+    ends = (0, min(len(recording), most or len(recording)) - 1)
+    first, last = (int(recording.frames(at, at + 1)["cycle"][0]) for at in ends)
     cycles = last - first + 1
     if not 0 < cycles <= _CYCLES_MAX:
         raise RecordingError(f"{recording.path}: its frames go from cycle {first} to cycle {last}")
-    return first, cycles if most is None else min(cycles, most)
-
-
-def _ends(recording: Recording) -> tuple[int, int]:
-    return 0, len(recording) - 1
+    return first, cycles
 
 
 def _stretches(recording: Recording, stop: int) -> Iterator[tuple[Frames, Frames | None]]:
@@ -222,5 +217,5 @@ def _stretches(recording: Recording, stop: int) -> Iterator[tuple[Frames, Frames
     for frames in recording.stretches(_STRETCH):
         yield frames, before
         before = frames[-1:].copy()
-        if int(before["cycle"][0]) > 2 * stop + _STRETCH:
+        if int(before["cycle"][0]) > stop + _LATEST:
             return
