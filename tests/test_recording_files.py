@@ -1,18 +1,23 @@
 """Recordings in several files: split without a gap, or only around what was wanted."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from click.testing import CliRunner
 
 from inphase import load
+from inphase.command.cli import cli
+from inphase.episodes import lockstep
 from inphase.episodes.lockstep import LockStep
 from inphase.frames.frame import Frame
 from inphase.frames.store_follower import StoreFollower
 from inphase.recording import facts
 from inphase.recording.recorder import Recorder
+from inphase.recording.recorder_process import RecorderOptions
 from inphase.recording.recording import Recording
-from inphase.recording.recording_files import RecorderOptions
 from recorded_runs import DEMO, ODD, Foreign, keep
 
 STEP = 16
@@ -144,3 +149,33 @@ def test_a_file_that_cannot_be_followed_goes_on(tmp_path: Path) -> None:
     assert len(said) == 1 and "run.2.mcap is there already" in said[0]
     assert numbers_of(tmp_path / "run.mcap") == [*range(640)]
     assert tmp_path.joinpath("run.2.mcap").read_text() == "mine"
+
+
+def run(path: Path, **options: Any) -> dict[str, Any]:
+    """A run in lock step with its recorder, as `inphase run --record` has it; what it sums up."""
+    found = lockstep.run(load(DEMO), 600, record=path, recorder=RecorderOptions(**options))
+    return dict(found["recording"])
+
+
+def test_a_run_sums_up_all_its_files(tmp_path: Path) -> None:
+    whole = run(tmp_path / "run.mcap", split_ns=500_000_000)
+    assert (whole["files"], whole["state"]) == (len(parts(tmp_path)), "COMPLETE")
+    assert whole["files"] > 1
+    counted = [number for path in parts(tmp_path) for number in numbers_of(path)]
+    assert counted == [*range(600)] and whole["frames"] == 600
+    # a recording of another run, and a file of somebody else, are none of its files
+    other = tmp_path / "other.mcap"
+    tmp_path.joinpath("other.2.mcap").write_bytes((tmp_path / "run.mcap").read_bytes())
+    assert run(other)["files"] == 1
+    for options in ({"around_ns": 1}, {"by_episode": True}):
+        none = run(tmp_path / "none.mcap", **options)
+        assert (none["files"], none["frames"], none["state"]) == (0, 0, "COMPLETE")
+
+
+def test_files_follow_the_options_of_the_command(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    line = ["run", str(DEMO), "--lockstep", "--cycles", "600", "--record", str(path)]
+    done = CliRunner().invoke(cli, [*line, "--split-seconds", "0.5", "--json"])
+    assert json.loads(done.stdout)["recording"]["files"] == len(parts(tmp_path)) > 1
+    refused = CliRunner().invoke(cli, [*line, "--around", "1", "--by-episode"])
+    assert refused.exit_code == 2 and "give --by-episode or --around, not both" in refused.output

@@ -4,13 +4,17 @@ import json
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from inphase.command import drafts, live, recorded
+from inphase.command.recorded.file_options import file_options
 from inphase.errors import InphaseError, ScheduleError
 from inphase.host.standard_streams import open_standard_streams, tell_unwritten
+
+if TYPE_CHECKING:
+    from inphase.recording.recorder_process import RecorderOptions
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,6 +43,7 @@ def cli() -> None:
     type=click.Path(path_type=Path),
     help="lock step: follow the timing of this recording, cycle by cycle",
 )
+@file_options
 @click.option("--json", "as_json", is_flag=True, help="only the summary, as JSON, on stdout")
 def run(
     *,
@@ -55,6 +60,7 @@ def run(
     isolate: bool,
     record: Path | None,
     timing: Path | None,
+    recorder: "RecorderOptions",
     as_json: bool,
 ) -> None:
     """Run the robot that SCHEDULE describes, until it is done or ^C ramps it down."""
@@ -73,24 +79,24 @@ def run(
     described = load(schedule)
     if seconds is not None:
         cycles = max(1, round(seconds * 1e9 / described.cycle.period_ns))
+    alike: dict[str, Any] = {"observe": observe, "record": record, "recorder": recorder}
     if lockstep:
         if cycles is None:
             raise click.UsageError("--lockstep needs an end: give --cycles or --seconds")
         from inphase.episodes.lockstep import run as run_lockstep
 
-        more: dict[str, Any] = {"isolate": isolate, "observe": observe, "record": record}
-        result = run_lockstep(described, cycles, seed=seed, episode=episode, timing=timing, **more)
+        draws: dict[str, Any] = {
+            "seed": seed,
+            "episode": episode,
+            "timing": timing,
+            "isolate": isolate,
+        }
+        result = run_lockstep(described, cycles, **draws, **alike)
     else:
         from inphase.runtime.run_options import RunOptions
 
-        options = RunOptions(
-            cycles or 0,
-            observe,
-            simulate=simulate,
-            view=view,
-            record=record,
-            debug_hold=debug_hold,
-        )
+        seen: dict[str, Any] = {"simulate": simulate, "view": view, "debug_hold": debug_hold}
+        options = RunOptions(cycles or 0, **seen, **alike)
         result = _run_wall_clock(described, options, as_json)
     _show_result(result, as_json)
 

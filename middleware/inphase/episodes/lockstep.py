@@ -31,6 +31,7 @@ from inphase.policy import turn as policies
 from inphase.policy.remarks import Remarks
 from inphase.policy.remote_socket import RemoteSocket
 from inphase.recording.lockstep_recorder import run_recorded
+from inphase.recording.recorder_process import RecorderOptions
 from inphase.runtime import summary
 from inphase.runtime.events import Events
 from inphase.runtime.words import verdict
@@ -459,6 +460,7 @@ def run(
     observe: bool = False,
     record: Path | None = None,
     timing: Path | None = None,
+    recorder: RecorderOptions | None = None,
 ) -> dict[str, Any]:
     """Run a schedule in lock step; its summary, with `digest` and `cycles_per_s`. record: a file
     that is made, with all its frames. timing: a recording whose timing is followed.
@@ -473,7 +475,9 @@ def run(
             if record is None:
                 robot.run(cycles)
                 return sum_up(robot)
-            recording = run_recorded(robot.follower, robot.run, cycles, record, described)
+            recording = run_recorded(
+                robot.follower, robot.run, cycles, record, described, options=recorder
+            )
         return sum_up(robot) | {"recording": recording}
 
 

@@ -9,7 +9,13 @@ from typing import Any, Self
 from inphase.errors import RecordingError
 from inphase.frames.store_follower import StoreFollower
 from inphase.host.process import Process
-from inphase.recording.recorder_process import MODULE, arguments, finish, refuse
+from inphase.recording.recorder_process import (
+    MODULE,
+    RecorderOptions,
+    arguments,
+    finish,
+    refuse,
+)
 from inphase.schedule import Schedule
 
 
@@ -19,6 +25,8 @@ def run_recorded(
     cycles: int,
     path: Path,
     described: Schedule,
+    *,
+    options: RecorderOptions | None = None,
 ) -> dict[str, Any]:
     """Run so many cycles, and record all frames of the store that `follower` reads; the outcome.
 
@@ -27,7 +35,8 @@ def run_recorded(
     refuse(path)
     batch = _batch(follower)
     done = 0
-    with LockStepRecorder(follower.reader.path, path, described, batch) as recorder:
+    options = options or RecorderOptions()
+    with LockStepRecorder(follower.reader.path, path, described, batch, options) as recorder:
         while done < cycles and (ran := run(min(batch, cycles - done))):
             done += ran
             recorder.keep_up(done)
@@ -47,15 +56,23 @@ class LockStepRecorder:
     batch: so many cycles may be run between two calls of `keep_up`.
     """
 
-    def __init__(self, store_path: str, path: Path, described: Schedule, batch: int) -> None:
+    def __init__(
+        self,
+        store_path: str,
+        path: Path,
+        described: Schedule,
+        batch: int,
+        options: RecorderOptions,
+    ) -> None:
         self._path = path
+        self._options = options
         self._batch = batch
         self._taken = 0
         self._taken_fd = os.eventfd(0, os.EFD_CLOEXEC)
         self._process = Process(
             "recorder",
             MODULE,
-            arguments(store_path, path, described, self._taken_fd),
+            arguments(store_path, path, described, options, self._taken_fd),
             pass_fds=[self._taken_fd],
         )
         try:
@@ -78,7 +95,7 @@ class LockStepRecorder:
 
     def finish(self) -> dict[str, Any]:
         """The outcome, for a summary."""
-        return finish(self._process, self._path)
+        return finish(self._process, self._path, self._options)
 
     def close(self) -> None:
         """End it."""

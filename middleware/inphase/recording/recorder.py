@@ -1,11 +1,12 @@
 """The recorder: follows a robot's frames as any reader does, and writes them to a file.
 
-    python -m inphase.recording.recorder STORE FILE SCHEDULE TAKEN_FD
+    python -m inphase.recording.recorder STORE FILE SCHEDULE TAKEN_FD OPTIONS
 
 It is a process of its own: a disk that stands still holds up nothing else. Frames that it was too
 slow for, samples that were recycled before they were read, and messages that the disk had no room
 for are counted, said, and marked in the file, which then is INCOMPLETE. SCHEDULE is its path;
-TAKEN_FD an eventfd that counts the frames taken, or -1.
+TAKEN_FD an eventfd that counts the frames taken, or -1. OPTIONS are the fields of RecorderOptions,
+as JSON. SIGUSR1 is a mark.
 """
 
 import contextlib
@@ -34,8 +35,8 @@ from inphase.recording import facts
 from inphase.recording.channels import Forms
 from inphase.recording.chunk import ChunkBuilder
 from inphase.recording.episodes import EpisodeMark
-from inphase.recording.recorder_process import refuse
-from inphase.recording.recording_files import Head, RecorderOptions, RecordingFiles, Shortfall
+from inphase.recording.recorder_process import RecorderOptions, refuse
+from inphase.recording.recording_files import Head, RecordingFiles, Shortfall
 from inphase.schedule import Schedule, load
 
 _WAIT_S = 0.05
@@ -230,13 +231,16 @@ def end_of_store(reader: store.Reader, sensors: Sequence[str]) -> dict[str, str]
     }
 
 
-def record_store(store_path: str, path: Path, schedule_path: Path, taken_fd: int) -> int:
+def record_store(
+    store_path: str, path: Path, schedule_path: Path, taken_fd: int, options: RecorderOptions
+) -> int:
     """Record a run from its first frame to its end; the exit code. Raises RecordingError,
     StoreError, ScheduleError."""
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     follower = StoreFollower(store_path, from_first=True)
-    recorder = Recorder(follower, path, load(schedule_path), _say, first=0)
+    recorder = Recorder(follower, path, load(schedule_path), _say, first=0, options=options)
+    signal.signal(signal.SIGUSR1, lambda *_: recorder.mark())
     process.say_ready()
     taken = (lambda: os.eventfd_write(taken_fd, 1)) if taken_fd >= 0 else lambda: None
     recorder.run(lambda: bool(asked), taken)
@@ -279,9 +283,10 @@ def _say(text: str) -> None:
 def main() -> None:
     """Entry of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
-    store_path, path, schedule_path, taken_fd = sys.argv[1:5]
+    store_path, path, schedule_path, taken_fd, options = sys.argv[1:6]
     try:
-        code = record_store(store_path, Path(path), Path(schedule_path), int(taken_fd))
+        wanted = RecorderOptions(**json.loads(options))
+        code = record_store(store_path, Path(path), Path(schedule_path), int(taken_fd), wanted)
     except InphaseError as error:
         print(error, file=sys.stderr)
         code = error.exit_code

@@ -13,20 +13,7 @@ from inphase.errors import RecordingError
 from inphase.recording import facts
 from inphase.recording.chunk import Chunk
 from inphase.recording.mcap_file import McapFile
-
-
-@dataclass(frozen=True)
-class RecorderOptions:
-    """The files that a recorder makes."""
-
-    split_bytes: int | None = None
-    """from this size on a file is followed by the next"""
-    split_ns: int | None = None
-    """likewise, from this time on"""
-    around_ns: int | None = None
-    """only what lies so near to an emergency stop, a latch or a mark is written; None: all"""
-    by_episode: bool = False
-    """only episodes are written, each into a file of its own"""
+from inphase.recording.recorder_process import RecorderOptions, part_of
 
 
 @dataclass
@@ -97,15 +84,13 @@ class RecordingFiles:
         self._frames = 0
         self._started_ns = 0
         self._file: McapFile | None = None
-        if options.around_ns is None and not options.by_episode:
+        if not options.may_be_empty:
             self._file = self._open()
 
     def _open(self) -> McapFile:
         """The next file. Raises RecordingError."""
         number = self._number + 1
-        path = self._path
-        if number > 1:
-            path = path.with_suffix(f".{number}{path.suffix}")
+        path = part_of(self._path, number)
         part = records.Metadata(facts.PART, {"number": str(number), "first": self._path.name})
         library, schemas, channels, described = self._head
         file = McapFile(path, library, schemas, channels, [*described, part])

@@ -1,7 +1,9 @@
 """The options of one run on the wall clock."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from inphase.recording.recorder_process import RecorderOptions
 
 
 @dataclass(frozen=True)
@@ -22,5 +24,7 @@ class RunOptions:
     """a window shows that world"""
     record: Path | None = None
     """a file that is made, with all frames of the run"""
+    recorder: RecorderOptions = field(default_factory=RecorderOptions)
+    """the files of that recording"""
     debug_hold: bool = False
     """the guard stops the devices of a frozen runtime and leaves it alive, for a debugger"""

@@ -25,7 +25,6 @@ from inphase.host.endpoint import group_of
 from inphase.host.locks import DeviceLock
 from inphase.host.process import Process
 from inphase.plan import plan as planning
-from inphase.recording import recorder_process
 from inphase.runtime import summary
 from inphase.runtime.attached_devices import Devices
 from inphase.runtime.children import Children
@@ -43,6 +42,7 @@ from inphase.runtime.requests.keyboard import discard_typed
 from inphase.runtime.requests.signals import signals_stop
 from inphase.runtime.requests.stops import Stops
 from inphase.runtime.run_options import RunOptions
+from inphase.runtime.run_recorder import RunRecorder
 from inphase.runtime.words import verdict
 from inphase.runtime.words.notices import Notices
 from inphase.runtime.workers import opened
@@ -86,7 +86,6 @@ class Runtime:
         self._children = Children(lambda: self._stop is not None and self.core is not None)
         self._policy: PolicyChild | None = None
         self._gateway: Process | None = None
-        self._recorder: Process | None = None
         self._emulator: Process | None = None
         self._locks: dict[str, DeviceLock] = {}
         """by device, until it is lost for the first time"""
@@ -115,8 +114,7 @@ class Runtime:
         described = self.schedule
         if self.options.simulate:
             require(described)
-        if self.options.record is not None:
-            recorder_process.refuse(self.options.record)
+        self._recorder = RunRecorder(described, self.options)
         self.plan = planning.make(described)
         preconditions.check_rights(described, self.plan)
         preconditions.check_guarded(self.plan, self.options)
@@ -319,9 +317,7 @@ class Runtime:
         described = self.schedule
         if described.gateway is not None:
             self._start_gateway()
-        if self.options.record is not None:
-            line = recorder_process.arguments(self.name.path, self.options.record, described)
-            self._recorder = self._children.start("recorder", recorder_process.MODULE, line)
+        self._recorder.start(self._children, self.name.path)
         if self.mailbox is not None and not self.options.client_policy:
             self._start_policy()
         # a run that is to end already switches nothing on
@@ -411,6 +407,7 @@ class Runtime:
         estops = self.reader.status()["estops"]  # before the keys: a later one then differs
         keys = self._stops.take()
         self.episodes.take(keys)
+        self._recorder.take(keys)
         last_stop = max(keys.rfind(key) for key in _STOP_KEYS)
         return estops if keys.rfind("a") > last_stop else None
 
@@ -442,8 +439,7 @@ class Runtime:
         self._notices.end(simulated=self.options.simulate)
         policy_end = self._policy.end if self._policy is not None else None
         result = summary.make(self.plan, self.reader, policy_end, self.mailbox)
-        if self._recorder is not None and self.options.record is not None:
-            result["recording"] = recorder_process.finish(self._recorder, self.options.record)
+        result |= self._recorder.finish()
         shortfalls = summary.shortfalls(result)
         for text in shortfalls:
             self._tell(text)

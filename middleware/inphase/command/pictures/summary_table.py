@@ -66,7 +66,9 @@ def _head(result: dict[str, Any]) -> Text:
 
 
 def _recording_line(recording: dict[str, Any]) -> tuple[str, str]:
-    line = f"recording: {recording['path']}, {recording['frames']} frames, {recording['state']}\n"
+    files = f" in {recording['files']} files" if recording["files"] > 1 else ""
+    line = f"recording: {recording['path']}, {recording['frames']} frames{files}"
+    line += f", {recording['state']}\n" if recording["files"] else ", nothing was wanted\n"
     return line, "" if recording["state"] == "COMPLETE" else "bold red"
 
 

@@ -2,8 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from inphase.command.recorded.file_options import file_options
+
+if TYPE_CHECKING:
+    from inphase.recording.recorder_process import RecorderOptions
 
 _SECONDS = click.FloatRange(min=0, min_open=True)
 
@@ -12,23 +18,13 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 @click.argument("robot")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--seconds", type=_SECONDS, help="stop after so long")
-@click.option("--split-mb", type=click.IntRange(min=1), help="go on in another file from this size")
-@click.option("--split-seconds", type=_SECONDS, help="go on in another file after so long")
-@click.option(
-    "--around",
-    type=_SECONDS,
-    help="write only so many seconds before and after an emergency stop, a latch or SIGUSR1",
-)
-@click.option("--by-episode", is_flag=True, help="write only episodes, each into its own file")
+@file_options
 def record(
     *,
     robot: str,
     file: Path,
     seconds: float | None,
-    split_mb: int | None,
-    split_seconds: float | None,
-    around: float | None,
-    by_episode: bool,
+    recorder: "RecorderOptions",
 ) -> None:
     """Record a robot that runs into FILE, an MCAP, until it ends or ^C.
 
@@ -37,19 +33,10 @@ def record(
     """
     from inphase.recording.recorder_process import refuse
 
-    if by_episode and around is not None:
-        raise click.UsageError("give --by-episode or --around, not both")
     refuse(file)
     from inphase.recording.recorder import record_robot
-    from inphase.recording.recording_files import RecorderOptions
 
-    options = RecorderOptions(
-        split_bytes=None if split_mb is None else split_mb * 1_000_000,
-        split_ns=None if split_seconds is None else round(split_seconds * 1e9),
-        around_ns=None if around is None else round(around * 1e9),
-        by_episode=by_episode,
-    )
-    sys.exit(record_robot(robot, file, seconds, options))
+    sys.exit(record_robot(robot, file, seconds, recorder))
 
 
 @click.command()
