@@ -31,8 +31,9 @@ class Model:
     def stamp(self, host_ns: int) -> int:
         """The device's time at a host time."""
         apart = host_ns - 10**15
-        gained = apart * self.drift_ppb // SECOND
-        return self.origin_ns + apart + gained + self.wander_ppb * apart * apart // (2 * 10**18)
+        drifted = 2 * SECOND * apart * self.drift_ppb
+        wandered = self.wander_ppb * apart * apart
+        return self.origin_ns + apart + (drifted + wandered) // (2 * 10**18)  # rounded once
 
 
 models = st.builds(
