@@ -17,13 +17,13 @@ import numpy as np
 
 from inphase.core.core import Core
 from inphase.core.lockstep_config import LockStepConfig, NativePolicy
+from inphase.core.own_frames import OwnFrames
 from inphase.core.world_seam import World, WorldReading
 from inphase.episodes.digest import Digest
 from inphase.episodes.progress import Patience
 from inphase.frames import store
 from inphase.frames.frame import Frame
 from inphase.frames.record_layout import REASONS
-from inphase.frames.store_follower import SLOT_HEADER, StoreFollower
 from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
 from inphase.policy import command_buffer, isolated, model_policy
@@ -48,33 +48,6 @@ _SILENT = REASONS.index("silent")
 _LOG = logging.getLogger("inphase")
 _LOOK = 127
 """at every 128th frame it is looked at what became of the policy's answers"""
-
-
-class _OwnFrames(StoreFollower):
-    """The frames of a store that this very thread writes: nothing is waited for or checked."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self._newest = -1
-        first, stride, size, depth = self.reader.frame_ring
-        starts = (first + slot * stride + SLOT_HEADER for slot in range(depth))
-        self._records = [slice(at, at + size) for at in starts]
-        self._mask = depth - 1  # a power of two
-        self._memory = self.reader.memory
-
-    @property
-    def number(self) -> int:
-        """Number of the newest frame that was given."""
-        return self._newest
-
-    def peek(self, number: int) -> Frame:
-        """A frame that was latched lately; it does not count as given."""
-        return Frame(self.layout, self._memory[self._records[number & self._mask]], self)
-
-    def frame(self, number: int) -> Frame:
-        """A frame that was just latched."""
-        self._newest = number
-        return Frame(self.layout, self._memory[self._records[number & self._mask]], self)
 
 
 class LockStep:
@@ -142,7 +115,7 @@ class LockStep:
         trace = None if timing is None else timing.trace
         config = LockStepConfig(self.seed, model, readings, world, self._native, trace)
         self.core = self._make_core(config, observe)
-        self.follower = _OwnFrames(self.core.segment.path)
+        self.follower = OwnFrames(self.core.segment.path)
         if self._model is not None:
             self._model.follow(self.follower.reader)
         has_socket = call is None and native is None and not isolate
@@ -438,7 +411,7 @@ _Turn = policies.Turn | isolated.IsolatedPolicy | model_policy.ModelTurn
 
 def _end(
     core: Core,
-    follower: _OwnFrames,
+    follower: OwnFrames,
     model: model_policy.NativeModel | None,
     socket: RemoteSocket | None,
 ) -> None:
