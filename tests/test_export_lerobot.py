@@ -11,6 +11,7 @@ import pytest
 
 from conversions import CYCLES, ODD_CYCLES, demo, demo_frames, made, odd, odd_frames, write_marked
 from inphase.errors import RecordingError
+from inphase.export import frame_table
 from inphase.export.conversion import LEROBOT
 from inphase.export.lerobot.statistics import RunningStatistics
 from inphase.frames.frame import Frame
@@ -61,6 +62,16 @@ def test_a_dataset_has_a_row_per_frame_and_the_act_that_answered_it(
         np.testing.assert_array_equal(state[index], wanted)
         act = acted[frame.cycle] if known[index] else demo_frames[-1].command["arm"].applied
         np.testing.assert_array_equal(action[index], act.astype(np.float32))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 50])
+def test_how_many_rows_are_read_at_a_time_changes_nothing(
+    rows: int, odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(LEROBOT, tmp_path / "x", odd, every=7, images="png")
+    monkeypatch.setattr(frame_table, "_STRETCH_ROWS", rows)
+    made(LEROBOT, tmp_path / "y", odd, every=7, images="png")
+    assert rows_of(tmp_path / "x").equals(rows_of(tmp_path / "y"))
 
 
 def test_requested_commands_are_the_other_choice(

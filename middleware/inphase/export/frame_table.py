@@ -56,6 +56,11 @@ class ImageColumn:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        """Of one image, in bytes."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
 
 class FrameTable:
     """The frames of a recording in stretches that fit into memory. Thread: one at a time."""
@@ -86,6 +91,8 @@ class FrameTable:
                 )
                 for field, (kind, shape) in parts.items()
             )
+        self._read_bytes = 0
+        """of images, since the file was let go of"""
         self.lost: dict[str, int] = {}
         """rows whose sample is not in the file, by sensor, of all that was read so far"""
 
@@ -129,6 +136,10 @@ class FrameTable:
     def image(self, column: ImageColumn, sequence: int) -> NDArray[Any]:
         """An image by its sequence number. Raises FrameLost when it is not in the file."""
         index = self.recording.layout.indices[column.sensor]
+        self._read_bytes += column.size
+        if self._read_bytes >= _STRETCH_BYTES:
+            self._read_bytes = 0
+            self.recording.forget()
         found: NDArray[Any] = self.recording.sample(index, sequence)[column.field]
         return found
 

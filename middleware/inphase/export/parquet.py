@@ -98,7 +98,11 @@ class _Images:
     def __init__(self, table: FrameTable) -> None:
         self._table = table
         self._newest = dict.fromkeys((one.sensor for one in table.images), -1)
-        self.row_bytes = sum(int(np.prod(one.shape)) * one.dtype.itemsize for one in table.images)
+        frames = len(table.recording)
+        self.row_bytes = sum(
+            one.size * len(table.recording.sequences(one.sensor)) // frames for one in table.images
+        )
+        """on the average: each image is in one row"""
 
     def arrays(self, rows: dict[str, Values]) -> list[pa.Array]:
         """Of a stretch, in the order of the table's images."""

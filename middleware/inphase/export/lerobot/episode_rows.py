@@ -47,15 +47,24 @@ class EpisodeRows:
     def __iter__(self) -> Iterator[RowBlock]:
         first, stop, _ = self._span
         every = self._features.options.every
-        for stretch in self._table.stretches(first, stop):
+        for stretch in self._table.stretches(first, stop, self._picture_bytes // every):
             rows = self._table.rows(stretch)
             rows |= self._acts(stretch, rows["cycle"].values)
             taken = np.arange((first - stretch.start) % every, len(stretch), every)
+            if not len(taken):
+                continue
             picked = {
                 name: Values(one.values[taken], None if one.known is None else one.known[taken])
                 for name, one in rows.items()
             }
             yield RowBlock(self._columns(picked), self._images(picked), stretch.stop)
+
+    @property
+    def _picture_bytes(self) -> int:
+        """Of a row's pictures, where they are in the table."""
+        if self._features.options.images != "png":
+            return 0
+        return sum(camera.image.size for camera in self._features.cameras)
 
     def _acts(self, stretch: range, cycles: NDArray[np.int64]) -> dict[str, Values]:
         """Of each frame's own cycle: a frame has the act before it, so it is in the next one."""

@@ -126,6 +126,8 @@ def features_of(
         if image.dtype != np.uint8:
             left_out.append(f"{image.sensor}: a picture has 8 bits per colour, this one has 16")
             continue
+        if image.shape[2:] == (4,):
+            left_out.append(f"{image.sensor}: the fourth colour is left out")
         cameras.append(Camera(f"observation.images.{image.sensor}", image))
     made = Features(
         fps=rate.limit_denominator(_LONGEST_DENOMINATOR),
