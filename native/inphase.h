@@ -165,7 +165,8 @@ struct inphase_frame {
     int64_t acted_ns;           /* when the writes of that act were done, or ABSENT */
     int64_t inferred_ns;        /* when the policy posted that command, or ABSENT */
     int64_t inference_ns;       /* from the frame that the policy took to that post, or ABSENT */
-    int64_t answered_cycle;     /* of that frame; -1: none, or no command */
+    int64_t answered_cycle;     /* of that frame; -1: none. Without a command these three are of an
+                                   answer that came too late since the act before, if one did */
     int64_t reason_cycle;       /* in which `reason` came, -1: there is none */
     uint32_t flags;             /* INPHASE_FLAG_* */
     uint32_t skipped;           /* grid points skipped just before this cycle */

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from inphase import load
-from inphase.command import fit_timing
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
 from inphase.schedule import timing_model
+from inphase.timing import fitting
 from robots import demo_schedule
 from runtimes import SWEEP, Robot
 
@@ -114,7 +114,7 @@ def test_how_long_a_policy_takes_is_in_the_summary_and_in_a_timing_model(tmp_pat
     with Robot() as robot:
         slow = "        import time\n        time.sleep(0.012)\n        joints ="
         robot.folder.joinpath("sweep.py").write_text(SWEEP.replace("        joints =", slow, 1))
-        with robot.run() as run:
+        with robot.run("--record", str(tmp_path / "run.mcap")) as run:
             for _ in range(120):
                 run.follower.next(10.0)
             run.signal(signal.SIGINT)
@@ -123,7 +123,8 @@ def test_how_long_a_policy_takes_is_in_the_summary_and_in_a_timing_model(tmp_pat
     assert inference["count"] >= 20
     assert 12_000_000 <= inference["min"] <= inference["p50"] <= inference["max"]
     assert summary["latch_to_command_ns"]["count"] == 0, "each came after its cycle's act"
-    tmp_path.joinpath("measured.toml").write_text(fit_timing.of_summary(summary))
+    fitted = fitting.of_recording(tmp_path / "run.mcap")
+    tmp_path.joinpath("measured.toml").write_text(fitted)
     path = demo_schedule(tmp_path)
     path.write_text(f'{path.read_text()}\n[timing]\nfile = "measured.toml"\n')
     drawn = timing_model.of_schedule(load(path)).get("policy.inference_ms")

@@ -115,6 +115,19 @@ def test_what_cannot_be_measured_is_said(folder: Path) -> None:
     assert "# wrench: " in text and "RECOVERING" in text
 
 
+@pytest.mark.parametrize(("low", "high"), [(1.0, 2.6), (4.5, 5.5), (1.9, 9.0)])
+def test_answers_that_come_too_late_are_measured(tmp_path: Path, low: float, high: float) -> None:
+    """The act is at 1.5 ms, the latch at 0.5 ms or later, and a cycle has 2 ms."""
+    text = f"policy.inference_ms = {{ uniform = [{low}, {high}] }}\n"
+    fitted = fitting.of_recording(run(tmp_path, text, 3000))
+    path = write(tmp_path, fitted, "again")
+    found = timing_model.of_schedule(inphase.load(path)).get("policy.inference_ms")
+    assert found is not None
+    assert mean(found) == pytest.approx((low + high) / 2, rel=WITHIN)
+    for share in (0.1, 0.5, 0.9):
+        assert found.quantile(share) == pytest.approx(low + share * (high - low), rel=WITHIN)
+
+
 def test_a_sensor_that_never_speaks_has_no_latency(tmp_path: Path) -> None:
     text = "[sensors.wrench]\ndropout = 1.0\n"
     fitted = fitting.of_recording(run(tmp_path, text, 200))

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inphase._core import ffi, lib
-from inphase.command import fit_timing
-from inphase.episodes.lockstep import LockStep, sum_up
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
 from inphase.frame import Frame
 from inphase.schedule import distribution, timing_model
@@ -243,37 +242,6 @@ sensors.far = { drift_ppm = 200, latency_ms = { uniform = [0.15, 0.3] } }
         clock = robot.follower.reader.clock(2)
     assert clock is not None and worst_ns > 0, "the device's clock says when"
     assert abs(clock["drift_ppb"] - 200_000) <= clock["drift_error_ppb"]
-
-
-def test_what_a_run_measured_becomes_a_timing_model(tmp_path: Path) -> None:
-    timing = """
-[timing]
-sensors.joints = { latency_ms = { normal = [0.5, 0.1], low = 0.2, high = 0.9 } }
-sensors.tip = { latency_ms = { uniform = [0.2, 0.5] }, dropout = 0.1 }
-policy.inference_ms = { lognormal = [0.1, 0.3], high = 0.4 }
-"""
-    with LockStep(world_schedule(tmp_path, timing), call=hold, seed=4) as robot:
-        robot.run(3000)
-        summary = sum_up(robot)
-    text = fit_timing.of_summary(summary)
-    (tmp_path / "robot.toml").write_text(text)
-    described = world_schedule(tmp_path, '[timing]\nfile = "robot.toml"\n')
-    model = timing_model.of_schedule(described)
-    joints, tip = (model.get(f"sensors.{name}.latency_ms") for name in ("joints", "tip"))
-    assert joints is not None and tip is not None
-    assert joints.quantile(0.5) == pytest.approx(0.5, abs=0.02)
-    assert joints.quantile(0.9) == pytest.approx(0.628, abs=0.03)
-    assert tip.low == pytest.approx(0.2, abs=0.01) and tip.high == pytest.approx(0.5, abs=0.01)
-    assert model.number("sensors.tip.dropout") == pytest.approx(0.1, abs=0.03)
-    inference = model.get("policy.inference_ms")
-    assert inference is not None and inference.middle == pytest.approx(0.1, abs=0.01)
-    with LockStep(described, call=hold, seed=4) as robot:
-        robot.run(3000)
-        again = sum_up(robot)
-    for name in ("p50", "p90", "p99"):
-        for sensor in ("joints", "tip"):
-            one, two = (s["sensors"][sensor]["trigger_to_sample_ns"] for s in (summary, again))
-            assert two[name] == pytest.approx(one[name], rel=0.08)
 
 
 # ---- the policy as a server ----------------------------------------------------------------------

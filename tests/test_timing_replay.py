@@ -129,8 +129,8 @@ def test_a_recording_that_begins_later_begins_with_a_cycle_of_all_triggers(tmp_p
     found, whole = (ReplayedTiming(one, plan, 10_000) for one in (later, path))
     assert found.cycles == (cycles - start) // 5 * 5
     for name in ("wake_late", "inference", "act_late"):
-        series = getattr(whole.trace, name)[start : start + found.cycles]
-        assert np.array_equal(getattr(found.trace, name)[10:-10], series[10:-10]), name
+        series = getattr(whole.trace(plan), name)[start : start + found.cycles]
+        assert np.array_equal(getattr(found.trace(plan), name)[10:-10], series[10:-10]), name
 
 
 def _without_first(path: Path, output: Path) -> int:

@@ -3,7 +3,6 @@ alone."""
 
 import ast
 import io
-import json
 import re
 import threading
 from collections.abc import Iterator
@@ -34,7 +33,6 @@ UNITS = {
     "check FILE": ("limit [us]", "worst [us]"),
     "diff": ("timing [us]", " rad", " ns"),
     "fit": ("latency_ms", "inference_ms", "wake_late_ms", "frames of 2 ms"),
-    "timing": ("latency_ms", "inference_ms", "wake_late_ms", "cycles of 2 ms"),
 }
 PRINTED_BY = {
     "pictures.summary_table": "run",
@@ -128,13 +126,6 @@ def test_echo_prints_the_unit_of_every_field(echoed: str) -> None:
 
 def test_knobs_prints_paths_that_end_in_their_unit() -> None:
     assert_printed("knobs", printed("knobs", DEMO))
-
-
-def test_timing_prints_keys_that_end_in_their_unit(tmp_path: Path) -> None:
-    path = tmp_path / "summary.json"
-    path.write_text(printed("run", "--lockstep", DEMO, "--cycles", "100", "--json"))
-    assert json.loads(path.read_text())["cycles"] == 100
-    assert_printed("timing", printed("timing", str(path)))
 
 
 def test_commands_of_recordings_print_units(tmp_path: Path) -> None:

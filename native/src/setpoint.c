@@ -117,7 +117,7 @@ int setpoints_make(struct inphase_core *core, const struct inphase_policy_timing
         setpoints->knot[i].cycle = -1;
     for (int i = 0; i < LATCHES; i++)
         setpoints->latch[i].cycle = -1;
-    setpoints->newest = setpoints->at = setpoints->aimed = -1;
+    setpoints->newest = setpoints->at = setpoints->aimed = setpoints->late.cycle = -1;
     return 0;
 }
 
@@ -132,7 +132,7 @@ void setpoints_forget(struct inphase_core *core)
 
     for (uint64_t i = 0; i < setpoints->room; i++)
         setpoints->knot[i].cycle = -1;
-    setpoints->newest = setpoints->at = setpoints->aimed = -1;
+    setpoints->newest = setpoints->at = setpoints->aimed = setpoints->late.cycle = -1;
 }
 
 /* ---- knots ----------------------------------------------------------------------------------- */
@@ -375,6 +375,12 @@ static void take_answer(struct inphase_core *core, const struct mail *mail, int6
         return;
     }
 
+    /* an answer that is too late, and may have expired */
+    if (needed_in(setpoints, mail) < core->cycle)
+        setpoints->late = (struct knot){.cycle = core->cycle, .posted_ns = mail->posted_ns,
+                                        .frame_cycle = mail->cycle,
+                                        .inference_ns = inference_of(mail)};
+
     /* an answer that is no command */
     refusal = refusal_of(setpoints, mail, now_ns);
     if (refusal) {
@@ -389,6 +395,18 @@ static void take_answer(struct inphase_core *core, const struct mail *mail, int6
     note_inference(core, mail);
     count_in_motion(core, COUNT_LATE_ANSWERS, needed_in(setpoints, mail) < core->cycle);
     count_in_motion(core, COUNT_STALE, join_answer(setpoints, mail, core->cycle));
+}
+
+/* an act without a command tells the answer that was too late for the act before, if one came */
+static void tell_late(struct inphase_core *core)
+{
+    const struct knot *late = &core->setpoints.late;
+
+    if (core->inferred_ns != INPHASE_ABSENT || late->cycle != core->cycle)
+        return;
+    core->inferred_ns = late->posted_ns;
+    core->inference_ns = late->inference_ns;
+    core->answered_cycle = late->frame_cycle;
 }
 
 /* take all answers that were posted since the last look */
@@ -554,6 +572,7 @@ uint32_t setpoints_follow(struct inphase_core *core, int64_t now_ns)
         memcpy(core->command, setpoints->setpoint, setpoints->values * sizeof(double));
         return INPHASE_REASON_NONE;
     }
+    tell_late(core);
 
     /* without a command the robot stands at the setpoint before */
     memset(setpoints->slope, 0, setpoints->values * sizeof(double));

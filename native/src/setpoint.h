@@ -37,6 +37,8 @@ struct setpoints {
     uint64_t seen;               /* posts looked at */
     int64_t newest;              /* cycle of the newest frame that was answered, -1: none */
 
+    struct knot late;            /* newest answer that was too late, and the cycle that found it */
+
     /* the last setpoint: interpolation goes on from it */
     int64_t at;                  /* its cycle; -1: there is none */
     double *setpoint, *slope;    /* slope: per cycle */

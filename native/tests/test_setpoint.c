@@ -132,6 +132,48 @@ static void a_frame_tells_which_frame_was_answered_and_how_long_that_took(void)
     }
 }
 
+/* an answer that is too late for its act is told where no other one is followed */
+static void an_act_without_a_command_tells_the_answer_that_came_too_late(void)
+{
+    struct inphase_frame frame;
+    double value = HERE;
+    int64_t late_ns;
+    struct robot robot;
+
+    open_robot(&robot, (struct inphase_policy_timing){.every = 1});
+    latch(&robot);
+    act(&robot);
+    latch(&robot);
+    memcpy(&frame, robot.core->record, sizeof frame);
+    CHECK_EQUAL(frame.inferred_ns, INPHASE_ABSENT); /* nothing came yet */
+    late_ns = robot.core->virtual_ns;
+    CHECK_EQUAL(lockstep_post(robot.core, 0, late_ns - 300, late_ns, 0, &value, 1), 0);
+    act(&robot); /* 1: the answer to 0 comes too late for 0 */
+    latch(&robot);
+    memcpy(&frame, robot.core->record, sizeof frame);
+    CHECK_EQUAL(frame.acted_cycle, 1);
+    CHECK_EQUAL(frame.inferred_ns, late_ns);
+    CHECK_EQUAL(frame.answered_cycle, 0);
+    CHECK_EQUAL(frame.inference_ns, 300);
+    act(&robot);
+    latch(&robot);
+    memcpy(&frame, robot.core->record, sizeof frame);
+    CHECK_EQUAL(frame.inferred_ns, INPHASE_ABSENT); /* it is told once */
+    CHECK_EQUAL(frame.answered_cycle, -1);
+
+    /* where another answer is followed in the same act, that one is told */
+    late_ns = robot.core->virtual_ns;
+    CHECK_EQUAL(lockstep_post(robot.core, 2, late_ns - 300, late_ns, 0, &value, 1), 0);
+    CHECK_EQUAL(lockstep_post(robot.core, 3, late_ns - 200, late_ns, 0, &value, 1), 0);
+    act(&robot);
+    latch(&robot);
+    memcpy(&frame, robot.core->record, sizeof frame);
+    CHECK_EQUAL(frame.acted_cycle, 3);
+    CHECK_EQUAL(frame.answered_cycle, 3);
+    CHECK_EQUAL(frame.inference_ns, 200);
+    close_robot(&robot);
+}
+
 /* ---- when --------------------------------------------------------------------------------- */
 
 static void an_answer_acts_in_its_cycle_whenever_it_came(void)
@@ -874,6 +916,7 @@ static void what_breaks_a_bound_is_refused(void)
 int main(void)
 {
     RUN(a_frame_tells_which_frame_was_answered_and_how_long_that_took);
+    RUN(an_act_without_a_command_tells_the_answer_that_came_too_late);
     RUN(an_answer_acts_in_its_cycle_whenever_it_came);
     RUN(of_a_late_answer_what_is_left_acts);
     RUN(a_command_of_several_cycles_acts_for_those_that_are_left);

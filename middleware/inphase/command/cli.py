@@ -308,24 +308,6 @@ def probe(
 
 
 @cli.command()
-@click.argument("summary", type=click.File("r"), default="-")
-def timing(summary: Any) -> None:
-    """Turn a run's measurements into a timing model: SUMMARY is what `inphase run --json` printed.
-
-    Put its output into a file, and name that in the schedule: [timing] file = "robot.toml".
-    """
-    from inphase.command import fit_timing
-
-    try:
-        click.echo(fit_timing.of_summary(json.load(summary)))
-    except Exception as error:  # whatever is in the file: it is somebody else's
-        raise ScheduleError(
-            f"{summary.name}: not the summary of a run: {error!r}; give the output of `inphase run "
-            f"--json SCHEDULE`"
-        ) from error
-
-
-@cli.command()
 @click.argument("schedule", type=click.Path(path_type=Path))
 @click.argument("pattern", default="*")
 @click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")

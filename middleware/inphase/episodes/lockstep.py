@@ -112,7 +112,7 @@ class LockStep:
             self._model = model_policy.NativeModel(schedule, plan.model)
             self._native = self._model.native
         self.plan = plan
-        trace = None if timing is None else timing.trace
+        trace = None if timing is None else timing.trace(plan)
         config = LockStepConfig(self.seed, model, readings, world, self._native, trace)
         self.core = self._make_core(config, observe)
         self.follower = OwnFrames(self.core.segment.path)

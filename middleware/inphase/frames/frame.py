@@ -235,12 +235,12 @@ class Command:
         self.cycle = frame.header[_HEADER_ACTED_CYCLE]
         self.acted_ns = _known(frame.header[_HEADER_ACTED_NS])
         self.inferred_ns = _known(frame.header[_HEADER_INFERRED_NS])
-        """when the policy posted it"""
+        """when the policy posted it; without a command, the answer that came too late, if any"""
         self.inference_ns = _known(frame.header[_HEADER_INFERENCE_NS])
         """from the frame that the policy took to that post"""
         answered = frame.header[_HEADER_ANSWERED_CYCLE]
         self.answered_cycle = answered if answered >= 0 else None
-        """of that frame; None: it is no command of a policy"""
+        """of that frame; None: no policy answered"""
         self._acts: dict[str, Act] = {}
         layout = frame.layout.record
         for index, (name, channels, _) in enumerate(frame.layout.actuators):

@@ -1,7 +1,8 @@
 """The policy's answers in a recording: to which frame, and how long it took.
 
-An answer is told by the frame after the act that followed it. An answer that was too late for every
-act is in no frame.
+The frame after an act tells the answer that it followed. An act without a command tells an answer
+that came too late since the act before. One that came in the same cycle as the next one is told by
+nobody: what the next one says of its own start has to do.
 """
 
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase.frames.record_layout import ABSENT
-from inphase.timing.cycle_series import CycleSeries, Numbers
-from inphase.timing.recorded_schedule import PolicyFacts, RecordedSchedule
+from inphase.timing.cycle_series import CycleSeries
+from inphase.timing.recorded_schedule import RecordedSchedule
+
+_PART = 20  # of a period: a policy that took its frame so late after the latch had no time before
 
 
 class Answers:
@@ -24,81 +27,85 @@ class Answers:
     def __init__(
         self, schedule: RecordedSchedule, latched: CycleSeries, inference: CycleSeries
     ) -> None:
-        self._policy = schedule.policy or PolicyFacts(1, 0, 1, 1, interpolates=False)
+        self._schedule = schedule
         self._latched = latched
         self.inference = inference
-        self._posted_ns = -1
+        self.every = 1 if schedule.policy is None else schedule.policy.every
+        """a frame of so many is for the policy"""
         self._answered = -1
+        self._posted_ns = -1
         self.count = 0
-        """answers that were followed"""
+        """answers that frames tell"""
+        self.guessed = 0
+        """answers that no frame tells, and that others leave room for"""
         self.missed = 0
         """cycles without a command of their own"""
 
-    @property
-    def every(self) -> int:
-        """A frame of so many is for the policy."""
-        return self._policy.every
-
     def take(self, frames: NDArray[Any], before: NDArray[Any] | None, start_ns: int) -> None:
         """Those that these frames are the first to tell. before: the frame before them."""
-        posted = frames["inferred_ns"]
-        acted = frames["acted_cycle"]
-        last = (-1, -1) if before is None else (before["inferred_ns"], before["acted_cycle"])
-        self.missed += int(
-            np.count_nonzero((np.diff(acted, prepend=last[1]) != 0) & (posted == ABSENT))
-        )
-        is_new = (posted != ABSENT) & (np.diff(posted, prepend=last[0]) != 0)
-        posted, acted = posted[is_new] - start_ns, acted[is_new]
-        if self._policy.chunk > 1:
-            for one, of_cycle in zip(posted.tolist(), acted.tolist(), strict=True):
-                self._follow_chunk(one, of_cycle)
-        else:
-            self._follow(posted, self._frames_of(acted))
-
-    def _frames_of(self, acted: Numbers) -> Numbers:
-        """The cycles of the frames that commands of these cycles answer."""
-        since = acted - self._policy.latency_cycles
-        between = since % self._policy.spacing
-        if self._policy.interpolates:  # it is gone to the command that comes next
-            return np.asarray(since + (self._policy.spacing - between) % self._policy.spacing)
-        return np.asarray(since - between)
-
-    def _follow(self, posted: Numbers, answered: Numbers) -> None:
-        """Answers in their order."""
+        self._count_missed(frames, before)
+        posted, answered = frames["inferred_ns"], frames["answered_cycle"]
+        last = -1 if before is None else before["inferred_ns"]
+        is_new = (posted != ABSENT) & (answered >= 0) & (np.diff(posted, prepend=last) != 0)
+        answered, own = answered[is_new], frames["inference_ns"][is_new]
+        posted = posted[is_new] - start_ns
+        if not len(posted):
+            return
         latched = self._latched.at(answered)
-        free = np.concatenate([[self._posted_ns], posted[:-1]])
         is_known = (latched >= 0) & (posted >= latched)
-        took = posted - np.maximum(latched, free)
+        since = np.maximum(latched, np.append(self._posted_ns, posted[:-1]))
+        follows = answered - np.append(self._answered, answered[:-1]) == self.every
+        # between two answers in a row it waited for nothing else; else its own word counts
+        took = np.where(follows | (own == ABSENT), posted - since, own)
         self.inference.put(answered[is_known], np.maximum(0, took[is_known]))
         self.count += int(np.count_nonzero(is_known))
-        if len(posted):
-            self._posted_ns = int(posted[-1])
+        gaps = np.flatnonzero(~follows & is_known & (own != ABSENT))
+        for at in gaps.tolist():
+            before_it = (self._answered, self._posted_ns)
+            if at > 0:
+                before_it = (int(answered[at - 1]), int(posted[at - 1]))
+            self._guess(before_it, int(answered[at]), int(posted[at] - own[at]))
+        self._answered, self._posted_ns = int(answered[-1]), int(posted[-1])
 
-    def _follow_chunk(self, posted_ns: int, acted: int) -> None:
-        """An answer of several commands; acted: the cycle in which one is seen for the first
-        time."""
-        policy, every = self._policy, self._policy.every
-        newest = (acted - policy.latency_cycles + policy.spacing) // every * every
-        oldest = newest - policy.chunk * policy.spacing - every
-        cycle = self._answered + every
-        if self._answered < 0 or cycle < oldest:  # of answers before it nothing is known
-            cycle = oldest
-            while self._is_latched(cycle + every, posted_ns) and cycle + every <= newest:
-                cycle += every
-        else:
-            # it takes what was due when it was free, or waits for the next one
-            while self._is_latched(cycle + every, self._posted_ns):
-                cycle += every
-            latched_ns = self._latch(cycle)
-            if 0 <= latched_ns <= posted_ns:
-                took = posted_ns - max(latched_ns, self._posted_ns)
-                self.inference.put(np.array([cycle]), max(0, took))
-                self.count += 1
-        self._answered = cycle
-        self._posted_ns = posted_ns
+    def _count_missed(self, frames: NDArray[Any], before: NDArray[Any] | None) -> None:
+        has_none = np.ones(len(frames), bool)
+        for name in frames.dtype.names or ():
+            if name.endswith(".requested"):
+                has_none &= ~np.isfinite(frames[name]).any(axis=-1)
+        acted = frames["acted_cycle"]
+        last = -1 if before is None else before["acted_cycle"]
+        is_new = (np.diff(acted, prepend=last) != 0) & (acted >= 0)
+        self.missed += int(np.count_nonzero(is_new & has_none))
 
-    def _is_latched(self, cycle: int, by_ns: int) -> bool:
-        return 0 <= self._latch(cycle) <= by_ns
+    def _guess(self, before: tuple[int, int], answered: int, taken_ns: int) -> None:
+        """The answer between two that frames tell. It was too late for its act, and there before
+        the policy took the next frame.
+
+        before: cycle and time of the answer before. answered, taken_ns: of the one behind.
+        """
+        last, posted_ns = before
+        if last < 0:
+            return
+        cycle = last + self.every
+        # it takes what was due when it was free, or waits for the next one
+        while cycle < answered and 0 <= self._latch(cycle + self.every) <= posted_ns:
+            cycle += self.every
+        since_ns, latched_ns = max(self._latch(cycle), posted_ns), self._latch(answered)
+        if cycle >= answered or since_ns < 0 or latched_ns < 0:
+            return
+        until_ns = taken_ns
+        if taken_ns - latched_ns <= self._schedule.period_ns // _PART:
+            # it was free before that frame was latched, and behind the act that it was too late for
+            latest_ns = max(self._act_ns(cycle), self._latch(answered - self.every))
+            until_ns = (min(latest_ns, latched_ns) + latched_ns) // 2
+        self.inference.put(np.array([cycle]), max(0, until_ns - since_ns))
+        self.guessed += 1
+
+    def _act_ns(self, cycle: int) -> int:
+        """Of the first act that the answer to a frame is for."""
+        schedule = self._schedule
+        act = (cycle + schedule.latency_cycles) * schedule.period_ns
+        return act + (schedule.act_ns or 0)
 
     def _latch(self, cycle: int) -> int:
         return int(self._latched.at(np.array([cycle]))[0])

@@ -50,6 +50,8 @@ def tables(timing: RecordedTiming) -> Iterator[Fitted]:
     """Of each sensor, the policy, the actuators and the host."""
     wake, left_out = _wake(timing)
     for sensor in timing.sensors:
+        if not sensor.facts.device:
+            continue
         if isinstance(sensor, FreeSamples):
             yield free_running(sensor, timing.schedule.period_ns)
         else:
@@ -132,10 +134,12 @@ def _lengths(runs: list[int]) -> Any:
 def _policy(timing: RecordedTiming) -> Fitted:
     answers = timing.answers
     inference = counted(answers.inference, answers.every)
-    remarks = [f"policy: {inference.total} answers, each from its frame or the answer before it"]
-    if answers.missed:
+    remarks = [f"policy: {answers.count} answers, each from its frame or the answer before it"]
+    if answers.guessed:
         remarks.append(
-            f"{answers.missed} cycles had no command of their own: an answer that was too late for "
-            f"its act is in no frame, and does not count"
+            f"{answers.guessed} more were too late for their act, and no frame tells them: they "
+            f"count as the answers around them leave room"
         )
+    if answers.missed:
+        remarks.append(f"{answers.missed} cycles had no command of their own")
     return Fitted(("policy",), {"inference_ms": distribution(inference)}, remarks)

@@ -15,6 +15,7 @@ class SensorFacts:
 
     name: str
     device: str
+    """"": the schedule has no such sensor, as the draws of [randomise]"""
     trigger_ns: int | None
     latency_cycles: int
     is_free: bool = False

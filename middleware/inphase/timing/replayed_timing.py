@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from inphase.timing import cycle_series
 from inphase.timing.cycle_series import DOUBT, LATE, UNTOLD, CycleSeries
 from inphase.timing.free_samples import FreeSamples
 from inphase.timing.recorded_timing import RecordedTiming, TriggeredTiming
+from inphase.world.randomisation import SENSOR
 
 _ROOM = 1 << 32  # see RecordedTiming.left_out
 
@@ -58,14 +60,22 @@ class ReplayedTiming:
                 f"{every}, so that its timing cannot begin again"
             )
         self._first, self.cycles = first, cycles
-        self.trace = Trace(
+        self._sensors = {one.facts.name: self._sensor(timing, one) for one in timing.sensors}
+        self._trace = Trace(
             cycles,
             self._wake(timing),
             self._latched(timing),
             self._known(timing.act_late),
             self._inference(timing),
-            tuple(self._sensor(timing, sensor) for sensor in timing.sensors),
+            (),
         )
+
+    def trace(self, plan: Plan) -> Trace:
+        """For a core of this plan, which may have the draws of [randomise] as a sensor more."""
+        nothing = np.zeros(self.cycles, np.int64)
+        at_once = TriggeredTrace(nothing, nothing)
+        sensors = tuple(self._sensors.get(one.name, at_once) for one in plan.sensors)
+        return replace(self._trace, sensors=sensors)
 
     def _of(self, series: CycleSeries) -> Times:
         start = self._first - series.first
@@ -159,12 +169,17 @@ def _faults(recording: Recording, schedule: Schedule) -> Iterable[ScheduleFault]
             f"a cycle of {schedule.cycle.period_ns} ns; {recording.path} has cycles of {period_ns} "
             f"ns: its timing is for that rate",
         )
-    recorded = {str(one["name"]): one for one in recording.description["sensors"]}
-    if [*recorded] != [*schedule.sensor]:
+    drawn = set() if SENSOR in schedule.sensor else {SENSOR}
+    recorded = {
+        str(one["name"]): one
+        for one in recording.description["sensors"]
+        if one["name"] not in drawn
+    }
+    if recorded.keys() != schedule.sensor.keys():
         yield schedule.fault(
             "sensor",
             f"{', '.join(schedule.sensor)}; {recording.path} has the timing of "
-            f"{', '.join(recorded)}: give the same sensors in the same order",
+            f"{', '.join(recorded)}: give the same sensors",
         )
         return
     for name, sensor in schedule.sensor.items():

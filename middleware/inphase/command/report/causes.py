@@ -7,8 +7,7 @@ from inphase.runtime.words.policy_notices import milliseconds as ms
 
 NOT_RECORDED = (
     "A recording does not say when another program had the core (preemption), or when the host "
-    "took it from a virtual machine (stolen time), nor how long the policy itself took: it has the "
-    "time from the frame to the command, and `inference_ns` of the run's own summary has the rest."
+    "took it from a virtual machine (stolen time)."
 )
 
 

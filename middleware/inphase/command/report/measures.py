@@ -216,24 +216,17 @@ class _Stretch:
 
     def _latch_to_command(self) -> Values:
         """NaN where no new command came, and where it is not known which frame it answers."""
-        schedule, frames = self.found.schedule, self.frames
-        values = np.full(len(frames), np.nan)
+        frames, values = self.frames, np.full(len(self.frames), np.nan)
         is_new = self._differs("inferred_ns") & (frames["inferred_ns"] != ABSENT)
-        answered = frames["acted_cycle"] - schedule.latency_cycles
-        every = schedule.answers_every
-        is_known = is_new & (answered >= 0)
-        if every is not None:
-            is_known &= answered % every == 0
-            names = ["cycle", "latched_ns"]
-            parts = [frames[names]] if self.before is None else [self.before[names], frames[names]]
-            cycles = np.concatenate([part["cycle"] for part in parts])
-            latches = np.concatenate([part["latched_ns"] for part in parts])
-            places = np.minimum(np.searchsorted(cycles, answered), len(cycles) - 1)
-            waited = frames["inferred_ns"] - latches[places]
-            is_known &= (cycles[places] == answered) & (waited >= 0)
-            values[is_known] = waited[is_known]
-        else:
-            is_known[:] = False
+        answered = frames["answered_cycle"]
+        names = ["cycle", "latched_ns"]
+        parts = [frames[names]] if self.before is None else [self.before[names], frames[names]]
+        cycles = np.concatenate([part["cycle"] for part in parts])
+        latches = np.concatenate([part["latched_ns"] for part in parts])
+        places = np.minimum(np.searchsorted(cycles, answered), len(cycles) - 1)
+        waited = frames["inferred_ns"] - latches[places]
+        is_known = is_new & (answered >= 0) & (cycles[places] == answered) & (waited >= 0)
+        values[is_known] = waited[is_known]
         self.found.answers_without_latch += int(np.count_nonzero(is_new & ~is_known))
         return values
 
