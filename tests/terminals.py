@@ -16,23 +16,29 @@ from peers import BOUND_S
 _FOREGROUND = """
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # as a shell's job has it
-sys.argv[:] = ["inphase", "run", *sys.argv[1:]]
+sys.argv[0] = "inphase"
 from inphase.command.cli import main
 main()
 """
 
 
 class Terminal:
-    """A terminal whose session `inphase run` leads. reads: what is written there is taken."""
+    """A terminal whose session `inphase run`, or another command, leads. reads: what is written
+    there is taken."""
 
     def __init__(
-        self, path: Path, *options: str, reads: bool = True, stdout: Any = subprocess.DEVNULL
+        self,
+        of: Path | str,
+        *options: str,
+        command: str = "run",
+        reads: bool = True,
+        stdout: Any = subprocess.DEVNULL,
     ) -> None:
         self.ours, theirs = pty.openpty()
         self.before = termios.tcgetattr(theirs)
         self._keep = theirs
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _FOREGROUND, str(path), *options],
+            [sys.executable, "-c", _FOREGROUND, command, str(of), *options],
             stdin=theirs,
             stdout=stdout,
             stderr=theirs,

@@ -16,8 +16,9 @@ import pytest
 from rich.console import Console
 
 import inphase
-from inphase.command.live import live_view
-from inphase.command.pictures import live_picture
+from inphase.command.live.counted import CountedByCore
+from inphase.command.live.watch import Watch
+from inphase.command.pictures import live_picture, shown_actuator
 from inphase.command.pictures.live_picture import Picture, View
 from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
@@ -35,7 +36,9 @@ class Watched:
 
     def __init__(self, path: Path, **options: Any) -> None:
         self.robot = LockStep(inphase.load(path), **options)
-        self.watch = live_view.Watch(StoreFollower(self.robot.core.segment.path))
+        follower = StoreFollower(self.robot.core.segment.path)
+        self.actuators = shown_actuator.of_plan(self.robot.plan)
+        self.watch = Watch(follower, CountedByCore(follower.reader), self.actuators)
         self.frames: list[Frame] = []
 
     def run(self, cycles: int) -> View:
@@ -53,7 +56,7 @@ class Watched:
         self.robot.core.fault(kind, sensor, self.robot.cycles, count, argument)
 
     def close(self) -> None:
-        self.watch.follower.close()
+        self.watch.close()
         self.robot.close()
 
 
@@ -68,7 +71,7 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
 def text_of(watched: Watched, view: View, width: int, height: int = 40) -> list[str]:
     """The lines that a terminal of that size shows."""
     console = Console(width=width, height=height, file=io.StringIO(), color_system=None)
-    console.print(Picture(view, watched.robot.plan))
+    console.print(Picture(view, watched.actuators))
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
@@ -179,7 +182,7 @@ def test_latched_motion_is_said_with_its_reason(watched: Watched) -> None:
 def test_the_keys_stand_in_the_last_line_whatever_fits_above_them(
     watched: Watched, rows: int
 ) -> None:
-    picture = Picture(watched.run(3), watched.robot.plan, has_keys=True)
+    picture = Picture(watched.run(3), watched.actuators, has_keys=True)
     console = Console(width=80, height=rows, file=io.StringIO(), color_system=None)
     console.print(picture)
     assert isinstance(console.file, io.StringIO)

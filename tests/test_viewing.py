@@ -136,6 +136,15 @@ class View:
         self.stderr += self.process.communicate(timeout=BOUND_S)[1]
         return self.process.returncode
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait(BOUND_S)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
 
 def recorded(path: Path) -> dict[str, dict[int, bytes]]:
     """The messages of a recording by topic and log time."""
@@ -164,16 +173,15 @@ def test_viewers_are_sent_the_messages_of_a_recording_byte_for_byte(robot: Robot
     endpoint = robot.name if way == "name" else f"ipc://{robot.folder}/frames"
     with robot.run("--record", str(path)) as run:
         run.moving()
-        view = View(endpoint, "--rate", "20")
-        with Viewer(view.address) as viewer:
+        with View(endpoint, "--rate", "20") as view, Viewer(view.address) as viewer:
             seen = viewer.messages(60)
             facts = viewer.ask_parameters()
             run.signal(signal.SIGINT)
             with pytest.raises(ConnectionClosed):
                 while True:
                     viewer.next()
+            assert view.end() == 0, view.stderr
         _, summary = run.end()
-        assert view.end() == 0, view.stderr
         assert f"view: {robot.name} has ended" in view.stderr
     whole = recorded(path)
     topics = {one.topic for one in seen}
@@ -204,11 +212,11 @@ def test_viewers_are_sent_the_messages_of_a_recording_byte_for_byte(robot: Robot
 def test_a_frame_is_sent_no_more_often_than_the_rate_and_is_the_newest(robot: Robot) -> None:
     with robot.run() as run:
         run.moving()
-        view = View(robot.name, "--rate", "10")
-        with Viewer(view.address, {"/frame"}) as viewer:
-            frames = [one.value for one in viewer.messages(12)]
-        view.process.send_signal(signal.SIGINT)
-        assert view.end() == 0, view.stderr
+        with View(robot.name, "--rate", "10") as view:
+            with Viewer(view.address, {"/frame"}) as viewer:
+                frames = [one.value for one in viewer.messages(12)]
+            view.process.send_signal(signal.SIGINT)
+            assert view.end() == 0, view.stderr
         run.signal(signal.SIGINT)
         run.end()
     gaps = [b.cycle - a.cycle for a, b in itertools.pairwise(frames)]
@@ -337,25 +345,22 @@ def connected(address: str) -> Viewer:
 
 @pytest.mark.parametrize("other", [True, False])
 def test_a_view_waits_for_its_robot_and_for_its_next_run(robot: Robot, other: bool) -> None:
-    view = View(robot.name, "--stay", wait=False)
-    view.until("no robot")
-    with robot.run("--cycles", "200") as run:
-        address = view.until(ADDRESS)
-        with Viewer(address, {"/frame"}) as viewer:
+    with View(robot.name, "--stay", wait=False) as view:
+        view.until("no robot")
+        with robot.run("--cycles", "200") as run, Viewer(view.until(ADDRESS), {"/frame"}) as viewer:
             (first,) = viewer.messages(1)
             run.end()
             view.until("has ended")
             if other:
                 robot.write(("[sensor.wrench]", "[sensor.force]"))
             with robot.run() as second:
-                assert second.follower.layout.epoch
                 if other:
                     with pytest.raises(ConnectionClosed):
                         viewer.messages(10_000)
                 else:
                     while viewer.messages(1)[0].value.number >= first.value.number:
                         pass
-                with connected(address) as again:
+                with connected(view.until(ADDRESS)) as again:
                     topics = {one.topic for one in again.messages(20)}
                     assert ("/sensors/force" in topics) == other
                 view.process.send_signal(signal.SIGINT)

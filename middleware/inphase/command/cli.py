@@ -150,13 +150,17 @@ def _show_result(result: dict[str, Any], as_json: bool) -> None:
 
 
 def _run_wall_clock(described: Any, options: Any, as_json: bool) -> dict[str, Any]:
-    from inphase.command.live.live_view import LiveView
+    from inphase.command.live.live_view import LiveView, OwnRobot
     from inphase.runtime import runtime
     from inphase.runtime.requests.keyboard import Keys
 
     with LiveView(shown=not as_json) as view, Keys(wanted=view.is_live) as keys:
         view.has_keys = keys.fd >= 0
-        return runtime.run(described, options, view.say, view.watching, keys.fd)
+
+        def watching(robot: Any) -> Any:
+            return view.watching(OwnRobot(robot))
+
+        return runtime.run(described, options, view.say, watching, keys.fd)
 
 
 @cli.command()

@@ -5,5 +5,6 @@ from inphase.command.live import following, showing
 COMMANDS = (
     following.echo,
     following.episode,
+    following.top,
     showing.view,
 )

@@ -35,6 +35,28 @@ def echo(
 
 
 @click.command()
+@click.argument("robot", required=False)
+@click.option(
+    "--transport",
+    type=click.Choice(["auto", "store", "zmq"]),
+    default="auto",
+    show_default=True,
+    help="shared memory of this host, or ZeroMQ",
+)
+def top(*, robot: str | None, transport: Any) -> None:
+    """Show the live table of `run` for a robot that runs already, until it ends or ^C.
+
+    ROBOT is its name, or an endpoint (ipc://, tcp://); it may be left out if one robot runs here.
+    If stderr is no terminal there is a line every few seconds. Over ZeroMQ the counts are of the
+    frames that came.
+    """
+    from inphase.command.live.top import top as show
+    from inphase.host.store_names import only_robot
+
+    show(robot or only_robot(), transport)
+
+
+@click.command()
 @click.argument("robot")
 @click.argument("mark", type=click.Choice([*_MARKS]))
 def episode(*, robot: str, mark: str) -> None:

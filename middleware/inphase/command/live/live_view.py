@@ -1,4 +1,4 @@
-"""The live view of `inphase run`, on stderr: a table on a terminal, else a line now and then.
+"""The live view of `run` and `top`, on stderr: a table on a terminal, else a line now and then.
 
 It follows the store like any other reader, in a thread of its own: a terminal that stands still
 holds up nothing but itself.
@@ -12,94 +12,54 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import IO, Any, Self, cast
+from dataclasses import dataclass
+from typing import IO, Any, Protocol, Self, cast
 
-from inphase.command.pictures.live_picture import Picture, Values, View, hertz, span
-from inphase.frames import store, words
-from inphase.frames.frame import Frame
+from inphase.command.live.counted import CountedByCore
+from inphase.command.live.watch import Watch
+from inphase.command.pictures import shown_actuator
+from inphase.command.pictures.live_picture import Picture, View, hertz, span
+from inphase.frames.store import Segment
 from inphase.frames.store_follower import StoreFollower
 from inphase.host.outlet import Outlet
-from inphase.plan.plan import Plan
 from inphase.runtime.runtime import Runtime
-from inphase.runtime.summary import HISTOGRAMS
 
 _LOOK_S = 0.05  # often enough for every frame to be seen
 _END_S = 2.0
 _EVERY_S = 0.25
 _LINE_EVERY_S = 5.0
-_RATE_NS = 2_000_000_000  # rates are of this long
 _UP_S = 1.0  # so long a run waits for the terminal to show the view
 _KEPT = 4  # messages that are shown again when the terminal has another size
 
 
-@dataclass
-class Watch:
-    """Looks at every frame of a store that it can. Thread: one at a time."""
+class ShownRobot(Protocol):
+    """A robot that the view shows."""
 
-    follower: StoreFollower
-    unseen: int = 0
-    worst_ns: dict[str, int] = field(default_factory=dict)
-    _count: int = 0
-    _newest: Frame | None = None
-    _marks: deque[tuple[int, Frame]] = field(default_factory=deque)
-    """of the last two seconds, a frame per view and how many there were before it"""
+    @property
+    def mailbox(self) -> Segment | None:
+        """Its policy's; None: it is not known."""
 
-    def look(self) -> None:
-        """Take in the frames that came; never waits."""
-        try:
-            while True:
-                self._take(self.follower.next(timeout_s=0.0))
-        except (TimeoutError, store.Lost):
-            return
-
-    def _take(self, frame: Frame) -> None:
-        self.unseen += frame.lost
-        self._count += 1 + frame.lost
-        self._newest = frame
-        for name, sample in frame.samples.items():
-            age_ns = sample.age_ns
-            if age_ns is not None and age_ns > self.worst_ns.get(name, -1):
-                self.worst_ns[name] = age_ns
-
-    def view(self, mailbox: store.Segment | None = None) -> View | None:
-        """The content to show; None before the first frame. mailbox: the policy's."""
-        frame = self._newest
-        if frame is None:
-            return None
-        marks = self._marks
-        while len(marks) > 1 and frame.due_ns - marks[0][1].due_ns > _RATE_NS:
-            marks.popleft()
-        if not marks or marks[-1][1] is not frame:
-            marks.append((self._count, frame))
-        count, before = marks[0]
-        seconds = (frame.due_ns - before.due_ns) / 1e9
-        reader = self.follower.reader
-        return View(
-            frame,
-            reader.status(),
-            reader.counts(),
-            reader.statuses(),
-            _rate(self._count - count, seconds),
-            {
-                name: _rate(sample.sequence - before[name].sequence, seconds)
-                for name, sample in frame.samples.items()
-            },
-            self.worst_ns,
-            self.unseen,
-            reader.quantiles(HISTOGRAMS.index("latch_to_command_ns")),
-            self._values(frame),
-            store.inference(mailbox) if mailbox is not None else None,
-        )
-
-    def _values(self, frame: Frame) -> Values:
-        """Copies of the samples that are still there."""
-        found = {name: words.values_of(sample) for name, sample in frame.samples.items()}
-        return {name: values for name, values in found.items() if values is not None}
+    def watch(self) -> Watch:
+        """Begin to look at it. Called once, in the view's thread, which closes it."""
 
 
-def _rate(count: int, seconds: float) -> float | None:
-    return count / seconds if seconds > 0 else None
+@dataclass(frozen=True)
+class OwnRobot:
+    """The robot that this process runs, from its first frame on."""
+
+    runtime: Runtime
+
+    @property
+    def mailbox(self) -> Segment | None:
+        """Of its policy, while there is one."""
+        return self.runtime.mailbox
+
+    def watch(self) -> Watch:
+        """Follow its store."""
+        assert self.runtime.core is not None
+        follower = StoreFollower(self.runtime.name.path, from_first=True)
+        counted = CountedByCore(follower.reader)
+        return Watch(follower, counted, shown_actuator.of_plan(self.runtime.plan))
 
 
 # ---- for a file or a pipe ------------------------------------------------------------------
@@ -157,8 +117,7 @@ class LiveView:
         self._shown = shown
         self._next = 0.0
         self._watch: Watch | None = None
-        self._plan: Plan | None = None
-        self._runtime: Runtime | None = None
+        self._robot: ShownRobot | None = None
         self.has_keys = False
         """keys count, and stand in the view's last line; set before `watching`"""
         self._is_up = threading.Event()
@@ -193,16 +152,16 @@ class LiveView:
         self._outlet.put(text)
 
     @contextlib.contextmanager
-    def watching(self, runtime: Runtime) -> Iterator[None]:
+    def watching(self, robot: ShownRobot) -> Iterator[None]:
         """While it runs: show it. Waits a moment for a terminal to show the view."""
-        self._runtime = runtime if self._shown else None
+        self._robot = robot if self._shown else None
         if self._live is not None:
             self._is_up.wait(_UP_S)
         try:
             yield
         finally:
             with self._in_use:
-                self._runtime = None
+                self._robot = None
 
     # ---- in the outlet's thread ----------------------------------------------------------------
 
@@ -216,18 +175,15 @@ class LiveView:
     def _look(self) -> View | None:
         """The content to show, if it is time to."""
         with self._in_use:
-            if self._runtime is None:
+            if self._robot is None:
                 return None
             if self._watch is None:
-                assert self._runtime.core is not None
-                self._plan = self._runtime.plan
-                path = self._runtime.name.path
-                self._watch = Watch(StoreFollower(path, from_first=True))
+                self._watch = self._robot.watch()
             self._watch.look()
             has_moved = self._live is not None and self._size not in (None, self._live.console.size)
             if time.monotonic() < self._next and not has_moved:
                 return None
-            view = self._watch.view(self._runtime.mailbox)
+            view = self._watch.view(self._robot.mailbox)
             if view is not None:
                 every_s = _LINE_EVERY_S if self._live is None else _EVERY_S
                 self._next = time.monotonic() + every_s
@@ -240,9 +196,9 @@ class LiveView:
             if view is not None:
                 self._write(line(view))
         elif view is not None:
-            assert self._plan is not None
-            self._draw(Picture(view, self._plan, self.has_keys))
-        elif self._runtime is not None and not self._is_up.is_set():
+            assert self._watch is not None
+            self._draw(Picture(view, self._watch.actuators, self.has_keys))
+        elif self._robot is not None and not self._is_up.is_set():
             self._draw("starting")
 
     def _draw(self, picture: Any) -> None:
@@ -265,7 +221,7 @@ class LiveView:
         if self._live is not None:
             self._live.stop()
         if self._watch is not None:
-            self._watch.follower.close()
+            self._watch.close()
 
     def __enter__(self) -> Self:
         return self

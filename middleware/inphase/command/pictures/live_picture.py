@@ -1,7 +1,7 @@
 """The picture of a running robot on a terminal: what it measures and does."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from inphase.command.pictures.shown_actuator import ShownActuator
 from inphase.frames.frame import Act, Frame
 from inphase.frames.record_layout import REASONS
 from inphase.plan.channel_limits import ChannelLimits
-from inphase.plan.plan import Plan
 
 KEYS = "space, e: emergency stop   a: arm   ^C: end   episode: b begin, s f d end"
 """the keys of a terminal that runs a robot"""
@@ -41,8 +41,8 @@ class View:
 
     frame: Frame
     """the newest"""
-    status: dict[str, int]
-    counts: dict[str, int]
+    status: Mapping[str, int]
+    counts: Mapping[str, int]
     statuses: list[dict[str, int]]
     """per sensor, frames with each status so far"""
     rate_hz: float | None
@@ -52,12 +52,14 @@ class View:
     """largest age so far, by sensor; in the frames that were seen"""
     unseen: int
     """frames that went by unseen"""
-    policy: dict[str, int]
+    policy: Mapping[str, int]
     """quantiles of latch to command"""
     values: Values
     """of the samples that are there"""
     inference: dict[str, int] | None
     """quantiles of what the policy itself takes"""
+    whole: bool = True
+    """counters are of the whole run, and not only of the frames that were seen"""
 
 
 @dataclass
@@ -66,7 +68,7 @@ class Picture:
     keys that count."""
 
     view: View
-    plan: Plan
+    actuators: list[ShownActuator]
     has_keys: bool = False
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
@@ -105,16 +107,20 @@ class Picture:
 
     def measured(self, actuator: str) -> tuple[str, NDArray[Any] | None]:
         """The field that measures what is commanded, and its values now."""
-        (plan,) = (one for one in self.plan.actuators if one.name == actuator)
-        schedule, layout = plan.schedule, self.view.frame.layout
-        for name in (schedule.feedback, schedule.feedback_velocity, schedule.feedback_effort):
-            sensor, _, field = (name or "").partition(".")
-            if not field or layout.units[layout.indices[sensor]][field] != plan.spec.unit:
+        shown, layout = self.shown(actuator), self.view.frame.layout
+        for name in shown.feedback:
+            sensor, _, field = name.partition(".")
+            if not field or layout.units[layout.indices[sensor]][field] != shown.unit:
                 continue
             values = self.view.values.get(sensor, {}).get(field)
-            if values is None or values.size == plan.spec.channels:
-                return name or "", None if values is None else values.reshape(-1)
+            if values is None or values.size == shown.channels:
+                return name, None if values is None else values.reshape(-1)
         return "", None
+
+    def shown(self, actuator: str) -> ShownActuator:
+        """The facts about an actuator."""
+        (found,) = (one for one in self.actuators if one.name == actuator)
+        return found
 
 
 # ---- the robot ---------------------------------------------------------------------------------
@@ -147,16 +153,17 @@ def _head(view: View) -> Any:
     return head
 
 
-_COUNTS = "frames so far"
+_COUNTS, _COUNTS_SEEN = "frames so far", "frames seen"
 
 
 def _sensors(view: View) -> Any:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("sensor", "status", "age", "worst", "rate", _COUNTS):
+    counts = _COUNTS if view.whole else _COUNTS_SEEN
+    for column in ("sensor", "status", "age", "worst", "rate", counts):
         right = column in ("age", "worst", "rate")
         # the counts alone give way where it is narrow; their text never takes a second line
-        table.add_column(column, justify="right" if right else "left", no_wrap=column != _COUNTS)
-    for counts, (name, sample) in zip(view.statuses, view.frame.samples.items(), strict=True):
+        table.add_column(column, justify="right" if right else "left", no_wrap=column != counts)
+    for had, (name, sample) in zip(view.statuses, view.frame.samples.items(), strict=True):
         status = Text(sample.status, _style(sample.status))
         if sample.reason != "none":
             status.append(f" {sample.reason}")
@@ -166,7 +173,7 @@ def _sensors(view: View) -> Any:
             span(sample.age_ns),
             span(view.worst_ns.get(name)),
             hertz(view.rates_hz[name]),
-            _counted(counts),
+            _counted(had),
         )
     return table
 
@@ -223,7 +230,7 @@ def _title(act: Act, picture: Picture) -> Text:
 
 def _channels(act: Act, picture: Picture, width: int) -> Iterator[Any]:
     """A row per channel: asked, applied, measured, how far off, and where in its range."""
-    (plan,) = (one for one in picture.plan.actuators if one.name == act.name)
+    shown = picture.shown(act.name)
     _, measured = picture.measured(act.name)
     columns = ["asked", "applied"] + ["measured", "off"] * (measured is not None)
     room = width - _LABEL - _NUMBER * len(columns) - 2
@@ -231,9 +238,9 @@ def _channels(act: Act, picture: Picture, width: int) -> Iterator[Any]:
     head = Text(no_wrap=True)
     head.append(" " * _LABEL + "".join(f"{one:>{_NUMBER}}" for one in columns), "dim")
     if bar:
-        head.append(f"  {_ends(plan.limits, bar)}", "dim")
+        head.append(f"  {_ends(shown.limits, bar)}", "dim")
     yield Group(_title(act, picture), head)
-    for channel, limits in enumerate(plan.limits):
+    for channel, limits in enumerate(shown.limits):
         here = math.nan if measured is None else float(measured[channel])
         asked, applied = float(act.requested[channel]), float(act.applied[channel])
         text = Text(no_wrap=True)
@@ -252,7 +259,7 @@ def _channels(act: Act, picture: Picture, width: int) -> Iterator[Any]:
 
 def _side_by_side(act: Act, picture: Picture, width: int) -> Any:
     """The same with the channels side by side, as many in a row as fit."""
-    (plan,) = (one for one in picture.plan.actuators if one.name == act.name)
+    shown = picture.shown(act.name)
     _, measured = picture.measured(act.name)
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(_title(act, picture))
@@ -270,7 +277,7 @@ def _side_by_side(act: Act, picture: Picture, width: int) -> Any:
             text.append("\nmeasured " + "".join(number(float(measured[k])) for k in channels))
             text.append("\noff      ")
             for k, one in zip(channels, off, strict=True):
-                text.append(number(one), _off_style(one, plan.limits[k]))
+                text.append(number(one), _off_style(one, shown.limits[k]))
     return text
 
 
