@@ -15,7 +15,7 @@ _ALIVE_S = 0.001
 _RATE_NS = 2_000_000_000  # rates are of this long
 
 
-class Frames(Protocol):
+class FrameStream(Protocol):
     """A store that is followed, or a subscription."""
 
     def next(self, timeout_s: float | None = None) -> Frame:
@@ -29,7 +29,7 @@ class Frames(Protocol):
 class Watch:
     """Looks at every frame of a robot that it can; `close` ends it. Thread: one at a time."""
 
-    source: Frames
+    source: FrameStream
     counted: Counted
     actuators: list[ShownActuator]
     unseen: int = 0
