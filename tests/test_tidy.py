@@ -31,10 +31,10 @@ LEVEL = {
     "runtime": 8,
     "viewing": 8,
     "timing": 8,
-    "replay": 9,
     "episodes": 9,  # and the service's here
+    "replay": 10,
     "testing": 10,
-    "command": 10,
+    "command": 11,
 }
 # what every room may import; these import each other at most
 GROUND = {"inphase.errors", "inphase.exchange", "inphase.driver", "inphase.remote"}

@@ -32,6 +32,13 @@ _KEYS = "Enter: the next one   b: back   NUMBER: that cycle   q: quit"
     "--policy", help="compare the commands of FILE.py:NAME, MODULE:NAME or FILE.onnx; no publishing"
 )
 @click.option(
+    "--robot",
+    "schedule",
+    type=click.Path(path_type=Path),
+    help="move the robot of this schedule by the recorded commands, at most as fast as they were",
+)
+@click.option("--simulate", is_flag=True, help="with --robot: in the schedule's simulated world")
+@click.option(
     "--tolerance",
     type=click.FloatRange(min=0),
     default=0.0,
@@ -45,14 +52,22 @@ def replay(
     cycle: int | None,
     step: bool,
     policy: str | None,
+    schedule: Path | None,
+    simulate: bool,
     tolerance: float,
 ) -> None:
     """Publish a recording again, at the endpoints of its robot.
 
-    Stamps stay those of the recorded run. No device is touched.
+    Stamps stay those of the recorded run. No device is touched, unless --robot names a schedule.
     """
     if policy is not None and (step or cycle is not None):
         raise click.UsageError("--policy takes the whole recording; leave out --at and --step")
+    if schedule is not None and (policy is not None or step):
+        raise click.UsageError("--robot moves a robot; leave out --policy and --step")
+    if schedule is not None and speed > 1:
+        raise click.UsageError("--robot is at most as fast as it was: give --speed 1 or less")
+    if simulate and schedule is None:
+        raise click.UsageError("--simulate is for --robot: it says where the robot is")
     from inphase.recording.recording import Recording
 
     with Recording(file) as recording:
@@ -60,6 +75,8 @@ def replay(
             click.echo(f"inphase: {file}: {trouble}", err=True)
         if policy is not None:
             sys.exit(_compare(recording, policy, tolerance))
+        if schedule is not None:
+            sys.exit(_move(recording, schedule, simulate, speed, cycle or 0))
         place = _place(recording, cycle)
         if step:
             _step(recording, place)
@@ -91,14 +108,21 @@ def _publish(recording: "Recording", place: int, speed: float) -> None:
 @contextlib.contextmanager
 def _progress(recording: "Recording") -> Iterator[Callable[[int], None]]:
     """Takes each place of the file; a bar where stderr is a terminal."""
+    with _bar("frames", len(recording)) as watch:
+        yield watch
+
+
+@contextlib.contextmanager
+def _bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Takes how much is done; a bar where stderr is a terminal."""
     from rich.progress import Progress
 
     from inphase.command.screen import screen
 
     stderr = screen(stderr=True)
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        task = progress.add_task("frames", total=len(recording))
-        yield lambda place: progress.update(task, completed=place)
+        task = progress.add_task(name, total=total)
+        yield lambda done: progress.update(task, completed=done)
 
 
 # ---- frame by frame ------------------------------------------------------------------------------
@@ -144,6 +168,45 @@ def _text(frame: "Frame") -> str:
 
 def _why(frame: "Frame") -> str:
     return "" if frame.reason == "none" else f" ({frame.reason} {frame.detail})"
+
+
+# ---- on a robot ----------------------------------------------------------------------------------
+
+
+def _move(
+    recording: "Recording", schedule: Path, simulate: bool, speed: float, first_cycle: int
+) -> int:
+    """The exit code."""
+    from inphase.errors import RuntimeFault
+    from inphase.plan import plan
+    from inphase.plan.validation import load
+    from inphase.replay.on_robot import play_on_robot
+    from inphase.replay.recorded_commands import RecordedCommands
+    from inphase.runtime import summary
+
+    described = load(schedule)
+    made = plan.make(described)
+    commands = RecordedCommands(recording, made, speed=speed, first_cycle=first_cycle)
+    track = commands.track
+    if track.left_out:
+        text = f"{track.left_out} commands are not in the file; the robot goes on between them"
+        click.echo(f"inphase: {recording.path}: {text}", err=True)
+    click.echo(f"{described.name}: space and e stop it, ^C ramps it and ends", err=True)
+    with _bar("commands", track.duration_ns) as watch:
+        found = play_on_robot(described, commands, simulate=simulate, watch=watch)
+    for line in found.summary.get("verdict", ()):
+        click.echo(line)
+    played_s, all_s = found.played_ns / 1e9, track.duration_ns / 1e9
+    click.echo(
+        f"played {played_s:.3f} of {all_s:.3f} s; the limits changed {found.limited} of "
+        f"{found.acts} acts"
+    )
+    if not found.stopped:
+        return summary.exit_code(found.summary)
+    click.echo(f"inphase: stopped before the last command: {found.stopped}", err=True)
+    if found.stopped == "^C":
+        return 130
+    return summary.exit_code(found.summary) or RuntimeFault.exit_code
 
 
 # ---- another policy ------------------------------------------------------------------------------
