@@ -164,8 +164,8 @@ class RecordedCommands:
 
 
 def _way_s(actuator: ActuatorPlan, here: NDArray[np.float64], goal: NDArray[np.float64]) -> float:
-    """How long a way is to take: at a share of the limits' velocity and acceleration. What takes no
-    positions goes there as fast as the limiter lets it."""
+    """How long a way is to take: at a share of the limits' velocity and acceleration. An actuator
+    that takes no positions goes there as fast as the limiter lets it."""
     if actuator.schedule.mode != "position":
         return 0.0
     longest = 0.0
