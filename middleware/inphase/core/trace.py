@@ -35,7 +35,7 @@ class FreeTrace:
     @property
     def longest_ns(self) -> int:
         """From the acquisition of a sample to its receipt, at most."""
-        return int((self.received - self.acquired).max(initial=0))
+        return int(np.max(self.received - self.acquired, initial=0))
 
     @property
     def between_ns(self) -> int:

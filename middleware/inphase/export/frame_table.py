@@ -129,7 +129,7 @@ class FrameTable:
         self.lost[sensor] = self.lost.get(sensor, 0) + int((~known & (wanted >= 0)).sum())
         if not known.any():
             return None, known
-        low, high = int(at[known].min()), int(at[known].max()) + 1
+        low, high = int(np.min(at[known])), int(np.max(at[known])) + 1
         samples = self.recording.samples(sensor, low, high)
         return samples[np.where(known, at - low, 0)], known
 

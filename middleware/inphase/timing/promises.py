@@ -67,7 +67,7 @@ class Promise:
     ) -> None:
         """Likewise, with what was measured in each. limit_ns: one, or one each."""
         if len(values_ns):
-            self.worst_us = max(self.worst_us or 0.0, float(values_ns.max()) / _NS_PER_US)
+            self.worst_us = max(self.worst_us or 0.0, float(np.max(values_ns)) / _NS_PER_US)
         self.take(cycles, values_ns > limit_ns)
 
     def facts(self) -> dict[str, Any]:
@@ -281,7 +281,7 @@ class _Looker:
         for name in self._names(frames):
             has_one |= np.isfinite(frames[f"actuators.{name}.requested"]).any(axis=-1)
         if not self._commanded and has_one.any():
-            is_act &= np.arange(len(frames)) >= int(has_one.argmax())
+            is_act &= np.arange(len(frames)) >= int(np.argmax(has_one))
         if self._commanded or has_one.any():
             self._commanded = True
             self._commands.take(acted[is_act], ~has_one[is_act])
