@@ -13,7 +13,8 @@ from inphase.schedule.timing_model import TimingModel
 from inphase.timing import fitting
 from inphase.timing.differences import tallies_of
 from inphase.timing.tally import Tally, critical_distance, distance, fewer
-from timed_runs import INJECTED, run, write
+from recorded_runs import record
+from timed_runs import INJECTED, ROBOT, run, write
 
 CYCLES = 20_000
 WITHIN = 0.05
@@ -126,6 +127,31 @@ def test_answers_that_come_too_late_are_measured(tmp_path: Path, low: float, hig
     assert mean(found) == pytest.approx((low + high) / 2, rel=WITHIN)
     for share in (0.1, 0.5, 0.9):
         assert found.quantile(share) == pytest.approx(low + share * (high - low), rel=WITHIN)
+
+
+def test_the_drift_of_a_clock_that_stamps_is_recovered(tmp_path: Path) -> None:
+    robot = (
+        ROBOT
+        + """
+[device.far]
+driver = "timed:Timed"
+place = "far"
+request_us = 10
+takes_us = 200
+acquire_us = 100
+ticks = true
+[sensor.far]
+device = "far"
+trigger_us = 0
+max_age_ms = 20
+"""
+    )
+    text = "[sensors.far]\ndrift_ppm = 200\nlatency_ms = { uniform = [0.15, 0.3] }\n"
+    path = tmp_path / "far.mcap"
+    record(write(tmp_path, text, "far", robot), 4000, path)
+    again = write(tmp_path, fitting.of_recording(path), "again", robot)
+    found = timing_model.of_schedule(inphase.load(again))
+    assert found.number("sensors.far.drift_ppm") == pytest.approx(200, rel=WITHIN)
 
 
 def test_a_sensor_that_never_speaks_has_no_latency(tmp_path: Path) -> None:

@@ -99,6 +99,17 @@ def test_the_table_names_promises_limits_and_units(demo: Path, broken: Path) -> 
     assert "broken" not in good.stdout.replace("broken│", "").replace("broken┃", "")
 
 
+def test_gaps_of_a_free_running_sensor_are_found(tmp_path: Path) -> None:
+    text = "[sensors.imu]\nlatency_ms = 0.2\ndropout = 0.05\n"
+    path = run(tmp_path, text, 400)
+    code, found = as_json("check", path, path.with_suffix(".toml"))
+    gap = promise(found, "gap", "imu")
+    assert code == 13 and not gap["kept"]
+    assert gap["limit_us"] == pytest.approx(1.5 * 2500)
+    assert gap["worst_us"] >= 2 * 2500
+    assert 5 < gap["broken"] < 40 and gap["count"] == pytest.approx(400 * 0.8 * 0.95, abs=20)
+
+
 def test_frames_that_the_file_lacks_break_a_promise_whatever_is_allowed(
     demo: Path, tmp_path: Path
 ) -> None:
@@ -156,6 +167,23 @@ def test_what_is_no_recording_is_told_as_such(
         assert isinstance(result.exception, RecordingError), (path, result.exception)
         assert message in str(result.exception)
         assert result.exception.exit_code == 12
+
+
+def test_a_file_that_is_cut_anywhere_is_judged_or_refused(demo: Path, tmp_path: Path) -> None:
+    data, path = demo.read_bytes(), tmp_path / "cut.mcap"
+    judged = 0
+    for size in range(1, len(data), len(data) // 40):
+        path.write_bytes(data[:size])
+        for words in (("check", path, DEMO), ("fit", path), ("diff", demo, path)):
+            result = inphase(*words)
+            if isinstance(result.exception, SystemExit) or result.exception is None:
+                # of a cut behind the last frame the content is the same
+                assert result.exit_code in ((0,) if words[0] == "fit" else (0, 13))
+                assert words[0] != "check" or result.exit_code == 13
+                judged += 1
+            else:
+                assert isinstance(result.exception, RecordingError), result.exception
+    assert judged > 60
 
 
 def test_a_recording_without_a_frame_is_told_as_such(demo: Path, tmp_path: Path) -> None:

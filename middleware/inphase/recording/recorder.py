@@ -228,6 +228,7 @@ def end_of_store(reader: store.Reader, sensors: Sequence[str]) -> dict[str, str]
         "counts": json.dumps(reader.counts()),
         "statuses": json.dumps(dict(zip(sensors, reader.statuses(), strict=True))),
         "reasons": json.dumps(reader.reasons()),
+        "clocks": json.dumps({name: reader.clock(at) for at, name in enumerate(sensors)}),
     }
 
 

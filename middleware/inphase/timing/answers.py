@@ -5,7 +5,7 @@ that came too late since the act before. One that came in the same cycle as the 
 nobody: what the next one says of its own start has to do.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,14 @@ from inphase.timing.cycle_series import CycleSeries
 from inphase.timing.recorded_schedule import RecordedSchedule
 
 _PART = 20  # of a period: a policy that took its frame so late after the latch had no time before
+
+
+class _Told(NamedTuple):
+    """An answer: its frame, when the policy took that, and the act that found it."""
+
+    cycle: int
+    taken_ns: int
+    acted: int
 
 
 class Answers:
@@ -48,6 +56,7 @@ class Answers:
         last = -1 if before is None else before["inferred_ns"]
         is_new = (posted != ABSENT) & (answered >= 0) & (np.diff(posted, prepend=last) != 0)
         answered, own = answered[is_new], frames["inference_ns"][is_new]
+        acted = frames["acted_cycle"][is_new]
         posted = posted[is_new] - start_ns
         if not len(posted):
             return
@@ -64,7 +73,8 @@ class Answers:
             before_it = (self._answered, self._posted_ns)
             if at > 0:
                 before_it = (int(answered[at - 1]), int(posted[at - 1]))
-            self._guess(before_it, int(answered[at]), int(posted[at] - own[at]))
+            behind = _Told(int(answered[at]), int(posted[at] - own[at]), int(acted[at]))
+            self._guess(before_it, behind)
         self._answered, self._posted_ns = int(answered[-1]), int(posted[-1])
 
     def _count_missed(self, frames: NDArray[Any], before: NDArray[Any] | None) -> None:
@@ -77,35 +87,26 @@ class Answers:
         is_new = (np.diff(acted, prepend=last) != 0) & (acted >= 0)
         self.missed += int(np.count_nonzero(is_new & has_none))
 
-    def _guess(self, before: tuple[int, int], answered: int, taken_ns: int) -> None:
-        """The answer between two that frames tell. It was too late for its act, and there before
-        the policy took the next frame.
-
-        before: cycle and time of the answer before. answered, taken_ns: of the one behind.
-        """
+    def _guess(self, before: tuple[int, int], behind: "_Told") -> None:
+        """The answer between two that frames tell: it was too late for its act, and came in the
+        same cycle as the one behind it. before: cycle and time of the answer before."""
         last, posted_ns = before
         if last < 0:
             return
         cycle = last + self.every
         # it takes what was due when it was free, or waits for the next one
-        while cycle < answered and 0 <= self._latch(cycle + self.every) <= posted_ns:
+        while cycle < behind.cycle and 0 <= self._latch(cycle + self.every) <= posted_ns:
             cycle += self.every
-        since_ns, latched_ns = max(self._latch(cycle), posted_ns), self._latch(answered)
-        if cycle >= answered or since_ns < 0 or latched_ns < 0:
+        since_ns, latched_ns = max(self._latch(cycle), posted_ns), self._latch(behind.cycle)
+        if cycle >= behind.cycle or since_ns < 0 or latched_ns < 0:
             return
-        until_ns = taken_ns
-        if taken_ns - latched_ns <= self._schedule.period_ns // _PART:
-            # it was free before that frame was latched, and behind the act that it was too late for
-            latest_ns = max(self._act_ns(cycle), self._latch(answered - self.every))
-            until_ns = (min(latest_ns, latched_ns) + latched_ns) // 2
+        until_ns, schedule = behind.taken_ns, self._schedule
+        if until_ns - latched_ns <= schedule.period_ns // _PART:
+            # it was free before that frame was latched, and after the act before
+            act_ns = (behind.acted - 1) * schedule.period_ns + (schedule.act_ns or 0)
+            until_ns = (min(max(act_ns, since_ns), latched_ns) + latched_ns) // 2
         self.inference.put(np.array([cycle]), max(0, until_ns - since_ns))
         self.guessed += 1
-
-    def _act_ns(self, cycle: int) -> int:
-        """Of the first act that the answer to a frame is for."""
-        schedule = self._schedule
-        act = (cycle + schedule.latency_cycles) * schedule.period_ns
-        return act + (schedule.act_ns or 0)
 
     def _latch(self, cycle: int) -> int:
         return int(self._latched.at(np.array([cycle]))[0])

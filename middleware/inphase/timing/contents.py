@@ -1,6 +1,6 @@
 """The frames and samples of two recordings side by side, cycle by cycle: in what they differ."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -8,13 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.frames.frame import FrameLost
-from inphase.frames.record_layout import ABSENT, REASONS, STATES, STATUSES, name_of
+from inphase.frames.record_layout import (
+    ABSENT,
+    ACT_FLAGS,
+    FRAME_FLAGS,
+    OUTCOMES,
+    REASONS,
+    STATES,
+    STATUSES,
+    name_of,
+    names_of,
+)
+from inphase.recording.channels import image_encoding
 from inphase.recording.recording import Recording
 
 Frames = NDArray[Any]
 _STRETCH = 8192
-_NAMES = {"status": STATUSES, "reason": REASONS, "state": STATES}
+_NAMES = {"status": STATUSES, "reason": REASONS, "state": STATES, "outcome": OUTCOMES}
 _OWN = ("number", "cycle")
 """of a frame: its place in its own store, and the key by which two are compared"""
 
@@ -147,7 +157,7 @@ def _compare_column(
             np.where(column == ABSENT, ABSENT, column - side.start_ns)
             for column, side in zip(columns, sides, strict=True)
         ]
-    _note(found, name, _unit(kind), parts[0]["cycle"], (columns[0], columns[1]))
+    _note(found, name, _unit(name, sides[0].recording), parts[0]["cycle"], (columns[0], columns[1]))
 
 
 _STAMPS = (
@@ -156,8 +166,13 @@ _STAMPS = (
 )  # fmt: skip
 
 
-def _unit(kind: str) -> str:
-    return "ns" if kind.endswith("_ns") else ""
+def _unit(name: str, recording: Recording) -> str:
+    """Of a field of the frames."""
+    group, _, rest = name.partition(".")
+    if group == "actuators" and name.endswith((".requested", ".applied")):
+        actuator = rest.rpartition(".")[0]
+        return {one[0]: one[2] for one in recording.layout.actuators}.get(actuator, "")
+    return "ns" if name.endswith("_ns") else ""
 
 
 def _note(
@@ -204,13 +219,16 @@ def _text(name: str, value: Any, other: Any) -> str:
         size = raw[0].itemsize
         octets = [one.view(np.uint8).reshape(-1, size) for one in raw]
         at = int((octets[0] != octets[1]).any(axis=1).argmax())
-        return f"[{at}] {raw[0][at]:.9g}" if raw[0].dtype.kind == "f" else f"[{at}] {raw[0][at]}"
+        return f"[{at}] {raw[0][at]:.7g}" if raw[0].dtype.kind == "f" else f"[{at}] {raw[0][at]}"
     kind = name.rpartition(".")[2]
     if kind in _NAMES:
         return name_of(int(array), _NAMES[kind])
+    if kind == "flags":
+        names = ACT_FLAGS if name.startswith("actuators.") else FRAME_FLAGS
+        return " ".join(names_of(int(array), names)) or "none"
     if array.dtype.kind == "i" and int(array) == ABSENT:
         return "absent"
-    return f"{array:.9g}" if array.dtype.kind == "f" else str(array)
+    return f"{array:.7g}" if array.dtype.kind == "f" else str(array)
 
 
 # ---- samples -----------------------------------------------------------------------------------
@@ -220,48 +238,60 @@ def _compare_samples(
     found: Contents, sensor: str, parts: tuple[Frames, Frames], sides: tuple[_Side, _Side]
 ) -> None:
     """Those that a frame is the first to name, in both."""
-    numbers = [part[f"sensors.{sensor}.sequence"] for part in parts]
-    index = [side.recording.layout.indices[sensor] for side in sides]
-    units = sides[0].recording.layout.units[index[0]]
-    is_new = []
-    for place, side in enumerate(sides):
-        last = side.given[index[place]]
-        is_new.append(np.diff(numbers[place], prepend=last) > 0)
-        if len(numbers[place]):
-            side.given[index[place]] = int(numbers[place][-1])
-    for row in np.flatnonzero(is_new[0] & is_new[1]).tolist():
-        values = [
-            _sample(side.recording, at, int(number[row]))
-            for side, at, number in zip(sides, index, numbers, strict=True)
-        ]
-        one, other = values
-        if one is None or other is None:
-            found.lost[0] += one is None and other is not None
-            found.lost[1] += other is None and one is not None
-            continue
-        found.samples += 1
-        if one.tobytes() != other.tobytes():
-            _note_sample(found, sensor, units, parts[0]["cycle"][row : row + 1], (one, other))
-
-
-def _sample(recording: Recording, sensor: int, sequence: int) -> NDArray[Any] | None:
-    try:
-        return recording.sample(sensor, sequence)
-    except FrameLost:
-        return None
-
-
-def _note_sample(
-    found: Contents,
-    sensor: str,
-    units: Mapping[str, str],
-    cycle: NDArray[np.int64],
-    pair: tuple[NDArray[Any], NDArray[Any]],
-) -> None:
-    one, other = pair
-    if one.dtype != other.dtype:
-        _note(found, f"{sensor} (layout)", "", cycle, (np.zeros(1), np.ones(1)))
+    numbers, is_new, is_there = [], [], []
+    for part, side in zip(parts, sides, strict=True):
+        index = side.recording.layout.indices[sensor]
+        sequences = part[f"sensors.{sensor}.sequence"]
+        is_new.append(np.diff(sequences, prepend=side.given[index]) > 0)
+        if len(sequences):
+            side.given[index] = int(sequences[-1])
+        numbers.append(sequences)
+        known = side.recording.sequences(sensor)
+        places = np.minimum(np.searchsorted(known, sequences), max(0, len(known) - 1))
+        is_there.append(known[places] == sequences if len(known) else np.zeros(len(places), bool))
+    named = is_new[0] & is_new[1]
+    found.lost[0] += int(np.count_nonzero(named & ~is_there[0] & is_there[1]))
+    found.lost[1] += int(np.count_nonzero(named & is_there[0] & ~is_there[1]))
+    rows = np.flatnonzero(named & is_there[0] & is_there[1])
+    found.samples += len(rows)
+    layouts = [side.recording.layout for side in sides]
+    dtypes = [layout.dtypes[layout.indices[sensor]] for layout in layouts]
+    units = layouts[0].units[layouts[0].indices[sensor]]
+    cycles = parts[0]["cycle"][rows]
+    if dtypes[0] != dtypes[1]:
+        different = (np.zeros(len(rows)), np.ones(len(rows)))
+        _note(found, f"{sensor} (its layout)", "", cycles, different)
         return
-    for name in one.dtype.names or ():
-        columns = (one[name][None], other[name][None])
-        _note(found, f"{sensor}.{name}", units.get(name, ""), cycle, columns)
+    pairs = [
+        _values(side.recording, sensor, sequences[rows])
+        for side, sequences in zip(sides, numbers, strict=True)
+    ]
+    for first, second, start in zip(*pairs, _starts(len(rows), sensor, sides[0]), strict=True):
+        for name in dtypes[0].names or ():
+            columns = (first[name], second[name])
+            part_of = cycles[start : start + len(first[name])]
+            _note(found, f"{sensor}.{name}", units.get(name, ""), part_of, columns)
+
+
+def _starts(rows: int, sensor: str, side: _Side) -> range:
+    """Where the parts begin in which samples are taken: an image by itself, others together."""
+    layout = side.recording.layout
+    is_image = image_encoding(layout.dtypes[layout.indices[sensor]]) is not None
+    return range(0, rows, 1 if is_image else max(1, rows))
+
+
+def _values(
+    recording: Recording, sensor: str, sequences: NDArray[np.int64]
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The fields of samples that are all in the file, in such parts."""
+    index = recording.layout.indices[sensor]
+    dtype = recording.layout.dtypes[index]
+    if image_encoding(dtype) is not None:
+        for sequence in sequences.tolist():
+            value = recording.sample(index, sequence)
+            yield {name: value[name][None] for name in dtype.names or ()}
+    elif len(sequences):
+        places = np.searchsorted(recording.sequences(sensor), sequences)
+        first = int(places[0])
+        samples = recording.samples(sensor, first, int(places[-1]) + 1)[places - first]
+        yield {name: samples[f"value.{name}"] for name in dtype.names or ()}

@@ -1,6 +1,7 @@
 """A timing model out of a recording: what was measured on the robot, for the simulator to draw
 from."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,12 @@ def _triggered(timing: RecordedTiming, sensor: TriggeredTiming, wake: Tally) -> 
         remarks.append("without a sample its latency is not known")
     elif found.took.total < MANY:
         remarks.append("these are too few for a latency")
+    clock = _clock(timing, facts.name)
+    if clock is not None:
+        remarks.append(
+            f"its clock leads by {clock['drift_ppb'] / 1000:g} ppm, within "
+            f"{clock['drift_error_ppb'] / 1000:g} ppm"
+        )
     many = found.fired >= MANY
     runs = found.standing
     values = {
@@ -118,8 +125,20 @@ def _triggered(timing: RecordedTiming, sensor: TriggeredTiming, wake: Tally) -> 
         "dropout": share(found.dropped / found.fired) if many and found.dropped else None,
         "freeze": share(len(runs) / max(1, found.moving)) if many and runs else None,
         "freeze_samples": _lengths(runs) if many and runs else None,
+        "drift_ppm": clock["drift_ppb"] / 1000 if clock is not None else None,
     }
     return Fitted(("sensors", facts.name), values, remarks)
+
+
+def _clock(timing: RecordedTiming, sensor: str) -> dict[str, int] | None:
+    """The core's last word on the clock of a device that stamps; None: it has none, or the file
+    does not say."""
+    try:
+        clocks = json.loads((timing.recording.end or {})["clocks"])
+        found = {key: int(clocks[sensor][key]) for key in ("drift_ppb", "drift_error_ppb")}
+    except (KeyError, ValueError, TypeError):
+        return None
+    return found
 
 
 def _lengths(runs: list[int]) -> Any:

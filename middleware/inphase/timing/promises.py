@@ -157,7 +157,14 @@ class _Looker:
             name: Promise("age", name, sensor.max_age_ns / _NS_PER_US)
             for name, sensor in plan.schedule.sensor.items()
         }
+        self._gap = {
+            timing.sensor: Promise("gap", timing.sensor, 1.5 * timing.interval_ns / _NS_PER_US)
+            for timing in plan.timings
+            if timing.free_running and timing.interval_ns > self._cycle.period_ns
+        }
         self._seen: dict[str, bool] = dict.fromkeys(self._fresh, False)
+        self._acquired: dict[str, int] = {}
+        """of the last sample of each sensor that has gaps"""
         self._commanded = False
         self._start_ns: int | None = None
         self._has_actuators = bool(plan.actuators)
@@ -172,7 +179,7 @@ class _Looker:
     def promises(self) -> list[Promise]:
         """All of them that are about anything."""
         found = [self._file, self._grid, self._wake, *self._fresh.values(), *self._age.values()]
-        found += [self._skew, self._commands, self._act]
+        found += [*self._gap.values(), self._skew, self._commands, self._act]
         return [one for one in found if one.count]
 
     def take(self, frames: Frames, before: Frames | None) -> None:
@@ -195,6 +202,8 @@ class _Looker:
         self._wake.measure(cycles, late, self._slack_ns)
         for timing in self._plan.timings:
             self._take_sensor(timing, frames)
+            if timing.sensor in self._gap:
+                self._take_gaps(self._gap[timing.sensor], timing, frames, before)
         self._take_skew(frames)
         self._take_acts(frames, before)
 
@@ -222,6 +231,27 @@ class _Looker:
             age = frames[f"{at}age_ns"]
             is_known = (age != ABSENT) & (frames[f"{at}sequence"] >= 0)
             self._age[timing.sensor].measure(cycles[is_known], age[is_known], sensor.max_age_ns)
+
+    def _take_gaps(
+        self, gap: Promise, timing: SampleTiming, frames: Frames, before: Frames | None
+    ) -> None:
+        """From a sample of a free-running sensor to the next one. Every sample is in a frame, since
+        the sensor is slower than the cycle."""
+        at = f"sensors.{timing.sensor}."
+        frames = frames if before is None else np.concatenate([before, frames])
+        is_new = np.diff(frames[f"{at}sequence"], prepend=-1) > 0
+        is_new &= frames[f"{at}acquired_ns"] != ABSENT
+        last = self._acquired.get(timing.sensor)
+        stamps = frames[f"{at}acquired_ns"][is_new]
+        cycles = frames["cycle"][is_new]
+        if before is not None and last is not None:
+            is_later = stamps > last
+            stamps, cycles = stamps[is_later], cycles[is_later]
+        if not len(stamps):
+            return
+        self._acquired[timing.sensor] = int(stamps[-1])
+        between = np.diff(stamps) if last is None else np.diff(stamps, prepend=last)
+        gap.measure(cycles[-len(between) :], between, 3 * timing.interval_ns // 2)
 
     def _is_in_each_frame(self, timing: SampleTiming) -> bool:
         return 0 < timing.interval_ns <= self._cycle.period_ns

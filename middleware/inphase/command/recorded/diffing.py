@@ -71,11 +71,12 @@ def _show(found: "Differences") -> None:
         console.print(_timing_table(found.timing))
     content = found.content
     if content.differ:
-        names = ("field", "cycles", "first cycle", "1", "2", "largest difference")
-        made = table("content", names, left=("field", "1", "2"))
+        names = ("field", "cycles", "first cycle", "1", "2", "differ by at most")
+        made = table("content", names, left=("field", "1", "2"), is_tight=True)
         for one in content.differ.values():
             largest = "" if one.largest is None else f"{one.largest:.6g} {one.unit}".strip()
-            made.add_row(one.field, str(one.cycles), str(one.first), *one.values, largest)
+            field = one.field.removeprefix("sensors.").removeprefix("actuators.")
+            made.add_row(field, str(one.cycles), str(one.first), *one.values, largest)
         console.print(made)
     for text in _of_content(content):
         console.print(f"content: {text}")
@@ -98,12 +99,11 @@ def _of_content(content: "Contents") -> Iterator[str]:
             )
         if content.lost[place]:
             yield f"{content.lost[place]} samples are in {other + 1} alone"
-    same = "equal" if content.is_same else "both"
     if content.is_same:
         yield f"equal, bit for bit: {content.both} frames and {content.samples} samples"
     else:
         yield (
-            f"{same} have {content.both} cycles and {content.samples} samples; "
+            f"both have {content.both} cycles and {content.samples} samples; "
             f"{len(content.differ)} fields differ"
         )
 
