@@ -174,6 +174,29 @@ def test_marked_episodes_are_taken_and_discarded_ones_are_left_out(
             assert any("1 episodes with the outcome discarded" in note for note in found.notes)
 
 
+def test_a_complete_episode_has_a_number_everywhere(
+    odd: Path, odd_frames: list[Frame], demo: Path, tmp_path: Path
+) -> None:
+    found = made(LEROBOT, tmp_path / "x", odd, complete=True)
+    first = next(n for n, frame in enumerate(odd_frames) if frame["camera"].sequence >= 0)
+    assert found.rows == ODD_CYCLES - first < ODD_CYCLES
+    rows = rows_of(tmp_path / "x")
+    assert rows["inphase.cycle"].to_pylist() == [*range(first, ODD_CYCLES)]
+    assert np.isfinite(rows["observation.state"].to_pylist()).all()
+    assert any(f"{first} frames are left out" in note for note in found.notes)
+    made(LEROBOT, tmp_path / "y", demo, complete=True)
+    rows = rows_of(tmp_path / "y")
+    assert all(rows["inphase.action_known"].to_pylist())
+    assert rows["inphase.cycle"].to_pylist() == [*range(CYCLES - 1)]
+
+
+def test_episodes_without_a_complete_frame_are_refused(demo: Path, tmp_path: Path) -> None:
+    write_marked(demo, tmp_path / "end.mcap", {range(CYCLES - 1, CYCLES): "running"})
+    with pytest.raises(RecordingError, match=r"no frame that is complete.*leave out --complete"):
+        made(LEROBOT, tmp_path / "x", tmp_path / "end.mcap", complete=True)
+    assert made(LEROBOT, tmp_path / "x", tmp_path / "end.mcap").rows == 1
+
+
 def test_a_recording_without_a_wanted_episode_is_refused(demo: Path, tmp_path: Path) -> None:
     write_marked(demo, tmp_path / "marked.mcap", {range(690): "discarded"})
     with pytest.raises(RecordingError, match=r"no episode to convert: .*outcome discarded"):

@@ -18,6 +18,7 @@ from inphase.export.lerobot.options import LeRobotOptions  # noqa: E402
 from inphase.recording.recording import Recording  # noqa: E402
 from recorded_runs import DEMO, ODD, record  # noqa: E402
 
+RIG = ROOT / "schedules" / "rig.toml"
 PYTHON = ROOT / "build" / "lerobot" / "bin" / "python"
 BOUND_S = 600
 
@@ -71,6 +72,24 @@ def compare_picture(found: list[float], sample: Any) -> None:
     assert abs(found[3] - image.mean() / 255) < 0.02, (found[3], image.mean() / 255)
 
 
+def edited_and_trained(folder: Path) -> bool:
+    """LeRobot's tools join two datasets of a robot with a camera and an arm, and ACT learns."""
+    record(RIG, 400, folder / "rig.mcap")
+    options = LeRobotOptions("move", every=10, complete=True, fill_absent=True)
+    made = [folder / "rig-one", folder / "rig-two"]
+    for one in made:
+        convert([folder / "rig.mcap"], one, LEROBOT, options, lambda *_: None)
+    work = folder / "work"
+    work.mkdir()
+    done = subprocess.run(
+        [str(PYTHON), str(Path(__file__).with_name("train_lerobot.py")), *map(str, (*made, work))],
+        env=os.environ | {"HF_HOME": str(folder / "cache"), "HF_HUB_OFFLINE": "1"},
+        timeout=BOUND_S,
+        check=False,
+    )
+    return done.returncode == 0
+
+
 def main() -> None:
     """Print a line for each dataset; exit code 1 where something differs."""
     cases = {
@@ -105,6 +124,7 @@ def main() -> None:
             print(
                 f"{case}: {found['length']} rows in {found['episodes']} episodes, {found['policy']}"
             )
+        failures += not edited_and_trained(folder)
     sys.exit(bool(failures))
 
 

@@ -324,8 +324,9 @@ EXIT_CODES = {
     "10": Meaning("the simulated world", "correct the model at the place that is named"),
     "11": Meaning("the machine held an emulated robot up for too long", "see the reason `guard`"),
     "12": Meaning(
-        "something is missing in the recording, or it could not be made",
-        "the recorder's lines name it: a file that is there, a full disk, a busy machine",
+        "something is missing in a recording, or it could not be made, read or converted",
+        "the lines before name it: a file that is there, a full disk, a file that was cut, a busy "
+        "machine",
     ),
     "13": Meaning(
         "a policy's commands differ from the recorded ones, a recording differs from another or "

@@ -53,6 +53,11 @@ _FORMS = ("lerobot", "parquet", "numpy")
     help="LeRobot: episodes with this outcome; may be repeated  [default: all but discarded]",
 )
 @click.option(
+    "--complete",
+    is_flag=True,
+    help="LeRobot: from the first sample of every sensor to the last act of an episode",
+)
+@click.option(
     "--fill-absent", is_flag=True, help="LeRobot: an absent stamp is the lowest number, not null"
 )
 def export(
@@ -66,6 +71,7 @@ def export(
     images: str,
     every: int,
     outcomes: tuple[str, ...],
+    complete: bool,
     fill_absent: bool,
 ) -> None:
     """Convert finished recordings FILES into OUT: a LeRobot dataset, a Parquet file, or NumPy
@@ -85,12 +91,11 @@ def export(
     form = form or ENDINGS.get(out.suffix)
     if form is None:
         raise click.UsageError(f"the form of {out} is not known: give --format")
-    options = LeRobotOptions(task or "", action, state, images, every, outcomes, fill_absent)
+    options = LeRobotOptions(
+        task or "", action, state, images, every, outcomes, complete, fill_absent
+    )
     if form != LEROBOT and options != LeRobotOptions(""):
-        raise click.UsageError(
-            f"--task, --action, --state, --images, --every, --outcome and --fill-absent are for "
-            f"--format {LEROBOT}"
-        )
+        raise click.UsageError(f"--format {form} takes no option of LeRobot's")
     with FrameProgress() as progress:
         made = convert(files, out, form, options, progress.show)
     for text in made.notes:

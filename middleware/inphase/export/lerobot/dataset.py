@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from inphase.errors import RecordingError
 from inphase.export.frame_table import FrameTable
 from inphase.export.lerobot import pictures
-from inphase.export.lerobot.episode_rows import EpisodeRows, RowBlock
+from inphase.export.lerobot.episode_rows import EpisodeRows, RowBlock, complete
 from inphase.export.lerobot.features import ACTION, OWN, STATE, Features, features_of
 from inphase.export.lerobot.options import LeRobotOptions
 from inphase.export.lerobot.reels import Reel
@@ -33,6 +33,9 @@ _DATA = f"data/{_FILE}.parquet"
 _VIDEO = f"videos/{{video_key}}/{_FILE}.mp4"
 _EPISODES = f"meta/episodes/{_FILE}.parquet"
 _ROWS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+
+
+_COMPLETE = "--complete begins later"
 
 
 class Written(NamedTuple):
@@ -71,12 +74,18 @@ def write(
     dataset = _Dataset(folder, features)
     done = 0
     for source, table in zip(sources, tables, strict=True):
-        for span in source.spans:
-            for part in _parts(span, features):
+        for marked in source.spans:
+            span = dataset.whole(table, marked)
+            for part in _parts(span, features) if span.stop > span.first else ():
                 for stop in dataset.add(source, table, part):
                     progress(done + stop)
         done += len(source.recording)
         progress(done)
+    if not dataset.episodes:
+        raise RecordingError(
+            f"{sources[0].recording.path} has no frame that is complete: a sensor gave no sample, "
+            f"or nothing acted; leave out --complete"
+        )
     dataset.close([run_facts(source.recording) for source in sources])
     notes = sorted({note for _, left_out in described for note in left_out})
     return Written(len(dataset.episodes), dataset.rows, _missing(tables), notes + dataset.notes())
@@ -137,7 +146,15 @@ class _Dataset:
         self.episodes: list[dict[str, Any]] = []
         self.rows = 0
         self._without_action = self._without_state = 0
-        self._blank = self._absent = 0
+        self._blank = self._absent = self._incomplete = 0
+
+    def whole(self, table: FrameTable, span: EpisodeSpan) -> EpisodeSpan:
+        """The part of an episode that is taken."""
+        if not self._features.options.complete:
+            return span
+        found = complete(table, self._features, span)
+        self._incomplete += span.stop - span.first - (found.stop - found.first)
+        return found
 
     def add(
         self, source: ConvertedRecording, table: FrameTable, span: EpisodeSpan
@@ -246,20 +263,27 @@ class _Dataset:
     def notes(self) -> list[str]:
         """All that a person should know of the rows."""
         found = []
+        if self._incomplete:
+            found.append(
+                f"{self._incomplete} frames are left out, before the first sample of every sensor "
+                f"and after the last act"
+            )
         if self._without_action:
             found.append(
                 f"{self._without_action} rows have no action of their own: the last one before "
                 f"stays, {OWN}.{ACTION}_known is false"
             )
         if self._without_state:
-            found.append(f"{self._without_state} rows have NaN in {STATE}: no sample yet")
+            found.append(
+                f"{self._without_state} rows have NaN in {STATE}, no sample yet: {_COMPLETE}"
+            )
         if self._absent and not self._features.options.fill_absent:
             found.append(
                 f"{self._absent} absent stamps are null: LeRobot's own training takes none, give "
                 f"--fill-absent for it"
             )
         if self._blank:
-            found.append(f"{self._blank} rows have no picture yet: they are black")
+            found.append(f"{self._blank} rows have no picture yet, and are black: {_COMPLETE}")
         return found
 
     def close(self, recordings: list[dict[str, Any]]) -> None:

@@ -13,6 +13,9 @@ from inphase.export.source import EpisodeSpan
 _AHEAD = 4
 """frames after the last one of a stretch in which the act of its cycle is looked for"""
 
+_LOOKED_BACK = 1024
+"""frames at a time, for the last one that was acted on"""
+
 
 class RowBlock(NamedTuple):
     """Rows of an episode: the numbers of each column, and the sequence of each camera's image."""
@@ -22,6 +25,37 @@ class RowBlock(NamedTuple):
     """by camera's key, -1 where there is none"""
     stop: int
     """place of the frame after the last one that was read"""
+
+
+def complete(table: FrameTable, features: Features, span: EpisodeSpan) -> EpisodeSpan:
+    """The part of an episode from the first frame on in which each column has a number, up to the
+    last frame that was acted on; empty where there is none."""
+    wanted = {column.sensor for column in features.state}
+    wanted |= {camera.image.sensor for camera in features.cameras}
+    first = span.stop
+    for stretch in table.stretches(span.first, span.stop):
+        frames = table.recording.frames(stretch.start, stretch.stop)
+        known = np.ones(len(frames), bool)
+        for sensor in wanted:
+            known &= table.places(sensor, frames[f"sensors.{sensor}.sequence"])[1]
+        if known.any():
+            first = stretch.start + int(np.argmax(known))
+            break
+    stop = _last_acted(table, first, span.stop) if features.action else span.stop
+    return EpisodeSpan(first, stop, span.outcome)
+
+
+def _last_acted(table: FrameTable, first: int, stop: int) -> int:
+    """The place behind the last of these frames that was acted on; `first` where none was."""
+    while stop > first:
+        start = max(first, stop - _LOOKED_BACK)
+        ahead = table.recording.frames(start, stop + _AHEAD)
+        own = ahead["cycle"][: stop - start]
+        acted = np.flatnonzero(np.isin(own, ahead["acted_cycle"]))
+        if len(acted):
+            return start + int(acted[-1]) + 1
+        stop = start
+    return first
 
 
 class EpisodeRows:

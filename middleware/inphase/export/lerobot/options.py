@@ -19,5 +19,7 @@ class LeRobotOptions:
     """each so many-th frame is a row"""
     outcomes: tuple[str, ...] = ()
     """of the episodes that are taken; none: all but discarded ones"""
+    complete: bool = False
+    """an episode begins with the first sample of every sensor, and ends with the last act"""
     fill_absent: bool = False
     """an absent stamp is the lowest number and not null"""
