@@ -51,10 +51,12 @@ bool timing_holds(const struct inphase_core *core, const struct inphase_trace *t
     return true;
 }
 
-/* the lateness that was recorded at this place of the cycle, if the thread slept for it */
+/* The lateness that was recorded at this place of the cycle, if the thread slept for it. A thread
+   never wakes early: where the recorded run waited for fewer replies, it latched before the read
+   deadline, and here the deadline ends the wait */
 static int64_t recorded_late(const struct inphase_core *core, int64_t time_ns)
 {
-    int64_t offset_ns = time_ns - core->due_ns;
+    int64_t offset_ns = time_ns - core->due_ns, late_ns;
     const int64_t *late = NULL;
 
     if (offset_ns == 0)
@@ -62,7 +64,7 @@ static int64_t recorded_late(const struct inphase_core *core, int64_t time_ns)
     else if (offset_ns == core->act_ns)
         late = core->trace.act_late;
     else if (offset_ns == core->read_deadline_ns)
-        return at_cycle(core, core->trace.latched, core->cycle) - offset_ns;
+        late = core->trace.latched;
 
     /* a trigger may be at the read deadline's own offset, but nobody waits for it then */
     for (uint32_t i = 0; i < core->triggered && !late; i++) {
@@ -71,7 +73,10 @@ static int64_t recorded_late(const struct inphase_core *core, int64_t time_ns)
         if (core->cycle % sensor->every == 0 && offset_ns == sensor->trigger_ns)
             late = trace_of(core, sensor)->trigger_late;
     }
-    return late ? at_cycle(core, late, core->cycle) : 0;
+    if (!late)
+        return 0;
+    late_ns = at_cycle(core, late, core->cycle) - (late == core->trace.latched ? offset_ns : 0);
+    return late_ns > 0 ? late_ns : 0;
 }
 
 /* ---- both -------------------------------------------------------------------------------- */
