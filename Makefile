@@ -187,13 +187,14 @@ build/models/installed: pyproject.toml $(NATIVE) $(PACKAGE)
 readers-test: .venv/installed build/readers/installed
 	$(BIN)/python tests/other_readers/run.py
 
-# readers in Python and in JavaScript; theirs alone
-build/readers/installed: tests/other_readers/read.mjs
-	@echo "Set-up of build/readers: fetches 250 MB of other people's readers."
+# readers in Python and in JavaScript, and the package, which streams into one of them
+build/readers/installed: pyproject.toml $(NATIVE) $(PACKAGE) $(wildcard tests/other_readers/*.mjs)
+	@echo "Set-up of build/readers: fetches 300 MB of other people's readers, and builds the C core."
 	@test -x build/readers/bin/python || $(PYTHON) -m venv build/readers
-	$(call pip_install,build/readers/bin/python,'rerun-sdk>=0.41' 'pymcap-cli>=0.34')
-	cp tests/other_readers/read.mjs build/readers
-	cd build/readers && npm install --silent --no-audit @mcap/core@2 @mcap/nodejs@1
+	$(call pip_install,build/readers/bin/python,'.[rerun]' 'pymcap-cli>=0.34')
+	cp tests/other_readers/*.mjs build/readers
+	cd build/readers && npm install --silent --no-audit @mcap/core@2 @mcap/nodejs@1 \
+	    @foxglove/ws-protocol@0.8 protobufjs@7 ws@8
 	@touch $@
 
 lerobot-test: .venv/installed build/lerobot/installed

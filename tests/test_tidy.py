@@ -96,6 +96,7 @@ LIBRARY_FROM = {
     "rich": "plan",
     "mcap": "recording",
     "foxglove": "viewing",
+    "rerun": "viewing",
     "google": "recording",
     "zlib_ng": "recording",
     "av": "export",

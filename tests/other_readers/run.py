@@ -1,4 +1,4 @@
-"""Recordings in readers of other people: counted messages, rows and bytes. See README.md.
+"""Recordings and live views in readers of other people: counted messages, rows and bytes.
 
 An exit code proves nothing here: a converter may end with 0 on a file that it could not load.
 """
@@ -15,6 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
+
+import live  # noqa: E402
 
 from inphase.recording.recording import Recording  # noqa: E402
 from inphase.recording.recovery import recover  # noqa: E402
@@ -123,6 +125,7 @@ def main() -> None:
                 differs = {t: found.get(t, 0) for t in wanted if found.get(t, 0) != wanted[t]}
                 print(f"{path.name}: {reader}: {f'differs: {differs}' if differs else found}")
                 failures += bool(differs)
+        failures += live.failures(Path(name))
     sys.exit(bool(failures))
 
 

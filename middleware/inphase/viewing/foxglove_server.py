@@ -176,6 +176,11 @@ class FoxgloveServer:
         if self._server is not None:
             self._server.publish_status(text, foxglove.StatusLevel.Info)
 
+    @property
+    def holds_exit(self) -> bool:
+        """Its end waits for nobody."""
+        return False
+
     def close(self) -> None:
         """Say goodbye to the viewers, after a moment for what they were told last."""
         if self._server is not None:

@@ -32,6 +32,10 @@ class Screen(Protocol):
     def close(self) -> None:
         """No frame follows."""
 
+    @property
+    def holds_exit(self) -> bool:
+        """True if its library would wait for a viewer at the end of the process."""
+
 
 @dataclass
 class LiveShow:

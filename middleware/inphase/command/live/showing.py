@@ -1,6 +1,8 @@
 """The command that shows a robot in viewers of other people."""
 
+import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +20,14 @@ if TYPE_CHECKING:
     default=50.0,
     show_default=True,
     help="so many frames per second at most: the newest one counts",
+)
+@click.option(
+    "--to",
+    "target",
+    default="foxglove",
+    show_default=True,
+    help="rerun: start Rerun's viewer; or the address of one, rerun+http://HOST:PORT/proxy; or a "
+    "new FILE.rrd",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="listen on this address")
 @click.option(
@@ -39,26 +49,46 @@ def view(
     *,
     robot: str | None,
     rate_hz: float,
+    target: str,
     host: str,
     port: int,
     backlog_mb: float,
     stay: bool,
 ) -> None:
-    """Show a robot that runs in Foxglove's viewers, until it ends or ^C.
+    """Show a robot that runs in Foxglove's viewers or Rerun's, until it ends or ^C.
 
     ROBOT is its name, or an endpoint (ipc://, tcp://); it may be left out if one robot runs here.
-    Channels, topics and messages are those of a recording.
+    Foxglove's have channels, topics and messages of a recording; --host, --port and --backlog-mb
+    are theirs.
     """
     from inphase.errors import ViewError, install
     from inphase.host.store_names import only_robot
 
     try:
-        from inphase.viewing.foxglove_server import FoxgloveServer
+        screen = _screen(target, stay, (host, port, round(backlog_mb * 1e6)))
     except ModuleNotFoundError as error:
-        remedy = install(error.name or "foxglove")
-        raise ViewError(f"a live view needs a package that is not there; {remedy}") from error
-    server = FoxgloveServer(host, port, round(backlog_mb * 1e6), _say)
-    _show(robot or only_robot(), server, rate_hz, stay)
+        remedy = install(error.name or "")
+        raise ViewError(f"this view needs a package that is not there; {remedy}") from error
+    _show(robot or only_robot(), screen, rate_hz, stay)
+
+
+def _screen(target: str, stays: bool, server: tuple[str, int, int]) -> "Screen":
+    """server: host, port and bytes for a viewer that takes nothing."""
+    if target == "foxglove":
+        from inphase.viewing.foxglove_server import FoxgloveServer
+
+        return FoxgloveServer(*server, _say)
+    is_file = target.endswith(".rrd")
+    if not is_file and target != "rerun" and not target.startswith(("rerun://", "rerun+http")):
+        raise click.BadParameter(
+            f"{target!r} is none of foxglove, rerun, rerun+http://HOST:PORT/proxy and FILE.rrd",
+            param_hint="--to",
+        )
+    if is_file and stays:
+        raise click.UsageError("--stay wants a viewer: a file has one run")
+    from inphase.viewing.rerun_stream import RerunStream
+
+    return RerunStream(target, _say)
 
 
 def _show(endpoint: str, screen: "Screen", rate_hz: float, stays: bool) -> None:
@@ -75,6 +105,10 @@ def _show(endpoint: str, screen: "Screen", rate_hz: float, stays: bool) -> None:
             raise
     finally:
         screen.close()
+    if screen.holds_exit:
+        _say("what the viewer did not take is lost")
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _say(text: str) -> None:
