@@ -14,7 +14,7 @@ import pytest
 import inphase
 from inphase.episodes.lockstep import LockStep
 from inphase.frames.record_layout import STATUSES
-from inphase.viewing.frame_series import FrameSeries, SeenImage, Remark, Series
+from inphase.viewing.frame_series import FrameSeries, Remark, SeenImage, Series
 from peers import BOUND_S
 from recorded_runs import ODD
 from robots import demo_schedule

@@ -70,8 +70,8 @@ class FrameSeries:
                 yield f"sensors/{sensor}"
 
     def of(self, frame: Frame) -> Iterator[Series | SeenImage | Remark]:
-        """The content of a frame. A number that is not known has no series, nor has a sample that is
-        not in the store any more."""
+        """The content of a frame. A number that is not known has no series, nor has a sample that
+        was recycled."""
         yield from self._timing(frame)
         yield from self._remark("state", _with(frame.state, frame.reason))
         yield from self._remark("flags", " ".join(frame.flags) or "none")

@@ -17,7 +17,7 @@ import rerun.blueprint as rrb
 
 from inphase.errors import ViewError
 from inphase.frames.frame import Frame
-from inphase.viewing.frame_series import FrameSeries, SeenImage, Remark, Series
+from inphase.viewing.frame_series import FrameSeries, Remark, SeenImage, Series
 from inphase.viewing.seen_robot import SeenRobot
 
 LOG_TIME = "message_log_time"
