@@ -210,7 +210,9 @@ def test_the_page_has_every_counter_of_the_control_socket(lockstep: LockStep) ->
 
 def test_the_page_has_every_key_of_a_description(lockstep: LockStep) -> None:
     plan = lockstep.plan
-    described = msgpack.unpackb(plan.description(1, host="", store="", wall_offset_ns=0))
+    described = msgpack.unpackb(
+        plan.description(1, host="", store="", wall_offset_ns=0, lockstep={})
+    )
     keys = {key for row in rows("| key | value |") for key in row[0].split(", ")}
     assert set(described) == keys
     sensor = {key for row in rows("| key of a sensor | value |") for key in row[0].split(", ")}

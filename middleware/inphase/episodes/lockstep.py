@@ -114,7 +114,8 @@ class LockStep:
         self.plan = plan
         trace = None if timing is None else timing.trace(plan)
         config = LockStepConfig(self.seed, model, readings, world, self._native, trace)
-        self.core = self._make_core(config, observe)
+        self._made_with = {"seed": seed, "episode": episode, "observe": observe}
+        self.core = self._make_core(config)
         self.follower = OwnFrames(self.core.segment.path)
         if self._model is not None:
             self._model.follow(self.follower.reader)
@@ -144,14 +145,17 @@ class LockStep:
         readings.append(self._randomisation.readings())
         return self._randomisation.told(plan), timing, readings
 
-    def _make_core(self, config: LockStepConfig, observe: bool) -> Core:
+    def _make_core(self, config: LockStepConfig) -> Core:
         """The core, armed, every actuator enabled."""
         epoch = store.new_epoch()
+        made_with: dict[str, Any] = {**self._made_with}
+        if self.recorded_timing is not None:
+            made_with["timing"] = str(self.recorded_timing.path)
         core = Core(
             self.plan,
             epoch=epoch,
-            description=self.plan.description(epoch),
-            observe=observe,
+            description=self.plan.description(epoch, lockstep=made_with),
+            observe=bool(made_with["observe"]),
             lockstep=config,
         )
         for index in range(len(self.plan.actuators)):

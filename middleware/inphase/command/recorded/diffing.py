@@ -33,7 +33,7 @@ def diff(*, first: Path, second: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps(_as_values(found)))
     else:
-        _show(found)
+        show(found)
     sys.exit(0 if found.are_equal else DIFFER)
 
 
@@ -55,7 +55,8 @@ def _as_values(found: "Differences") -> dict[str, Any]:
     }
 
 
-def _show(found: "Differences") -> None:
+def show(found: "Differences") -> None:
+    """Print it."""
     from inphase.command.screen import screen, table
 
     console = screen()

@@ -37,6 +37,12 @@ _KEYS = "Enter: the next one   b: back   NUMBER: that cycle   q: quit"
     type=click.Path(path_type=Path),
     help="move the robot of this schedule by the recorded commands, at most as fast as they were",
 )
+@click.option(
+    "--again",
+    "same",
+    type=click.Path(path_type=Path),
+    help="run this schedule again from the seed of the recording, in lock step, and compare",
+)
 @click.option("--simulate", is_flag=True, help="with --robot: in the schedule's simulated world")
 @click.option(
     "--tolerance",
@@ -53,6 +59,7 @@ def replay(
     step: bool,
     policy: str | None,
     schedule: Path | None,
+    same: Path | None,
     simulate: bool,
     tolerance: float,
 ) -> None:
@@ -66,6 +73,8 @@ def replay(
         raise click.UsageError("--robot moves a robot; leave out --policy and --step")
     if schedule is not None and speed > 1:
         raise click.UsageError("--robot is at most as fast as it was: give --speed 1 or less")
+    if same is not None and (policy is not None or step or cycle is not None or schedule):
+        raise click.UsageError("--again compares the whole recording; leave out other options")
     if simulate and schedule is None:
         raise click.UsageError("--simulate is for --robot: it says where the robot is")
     from inphase.recording.recording import Recording
@@ -75,6 +84,8 @@ def replay(
             click.echo(f"inphase: {file}: {trouble}", err=True)
         if policy is not None:
             sys.exit(_compare(recording, policy, tolerance))
+        if same is not None:
+            sys.exit(_run_again(recording, same))
         if schedule is not None:
             sys.exit(_move(recording, schedule, simulate, speed, cycle or 0))
         place = _place(recording, cycle)
@@ -168,6 +179,22 @@ def _text(frame: "Frame") -> str:
 
 def _why(frame: "Frame") -> str:
     return "" if frame.reason == "none" else f" ({frame.reason} {frame.detail})"
+
+
+# ---- once more in lock step ---------------------------------------------------------------------
+
+
+def _run_again(recording: "Recording", schedule: Path) -> int:
+    """The exit code."""
+    from inphase.command.recorded import diffing
+    from inphase.command.recorded.reporting import FrameProgress
+    from inphase.plan.validation import load
+    from inphase.replay.again import run_again
+
+    with FrameProgress() as progress:
+        found = run_again(recording, load(schedule), progress.show)
+    diffing.show(found)
+    return 0 if found.are_equal else DIFFERS
 
 
 # ---- on a robot ----------------------------------------------------------------------------------
