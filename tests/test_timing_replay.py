@@ -11,13 +11,17 @@ from click.testing import CliRunner
 import inphase
 from inphase.command.cli import cli
 from inphase.episodes import lockstep
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import RecordingError, ScheduleError
 from inphase.frames.record_layout import ABSENT, STATUSES
+from inphase.plan import plan as planning
 from inphase.recording.recording import Recording
 from inphase.timing.contents import compare
+from inphase.timing.replayed_timing import ReplayedTiming
 from peers import ROOT
 from recorded_runs import DEMO, record
 from timed_runs import INJECTED, ROBOT, run, write
+from worlds import needs_images
 
 CYCLES = 1200
 HARD = """
@@ -62,7 +66,9 @@ def test_a_run_with_its_own_timing_is_the_same_bit_for_bit(first: Path, tmp_path
     assert found.is_same and found.both == CYCLES
 
 
-@pytest.mark.parametrize("name", ["demo", "rig", "press", "arm"])
+@pytest.mark.parametrize(
+    "name", ["demo", "rig", *(pytest.param(one, marks=needs_images) for one in ("press", "arm"))]
+)
 def test_a_ready_schedule_has_its_own_timing_again(name: str, tmp_path: Path) -> None:
     """With worlds, cameras, draws of [randomise], and a policy that is often too late."""
     described = inphase.load(ROOT / "schedules" / f"{name}.toml")
@@ -107,6 +113,19 @@ def test_what_was_missing_is_missing_there_too(tmp_path: Path) -> None:
     assert np.count_nonzero(answered[0] != answered[1]) < 0.02 * CYCLES
 
 
+def test_a_wait_that_the_recorded_run_did_not_have_ends_at_the_deadline(
+    first: Path, tmp_path: Path
+) -> None:
+    """A planned fault keeps a reply back that came in the recording."""
+    described = inphase.load(write(tmp_path, NOTHING, "again"))
+    plan = planning.make(described)
+    timing = ReplayedTiming(first, plan, 100)
+    with LockStep(described, seed=1, plan=plan, timing=timing) as robot:
+        robot.core.fault("silent", 1, 40, 5)
+        status = [frame["wrench"].status for frame in robot.frames(60)]
+    assert status[40:45] == ["LATE"] * 5
+
+
 def test_a_timing_that_is_used_up_begins_again_and_says_so(first: Path, tmp_path: Path) -> None:
     summary = follow(tmp_path, NOTHING, first, 2 * CYCLES + 100)
     assert summary["timing"] == {"recording": str(first), "cycles": CYCLES, "again": 2}
@@ -134,9 +153,6 @@ def test_a_shorter_run_takes_the_first_cycles(first: Path, tmp_path: Path) -> No
 
 def test_a_recording_that_begins_later_begins_with_a_cycle_of_all_triggers(tmp_path: Path) -> None:
     """Here the sensor eye is triggered in every fifth cycle."""
-    from inphase.plan import plan as planning
-    from inphase.timing.replayed_timing import ReplayedTiming
-
     cycles = 3000
     path, later = run(tmp_path, INJECTED, cycles), tmp_path / "later.mcap"
     plan = planning.make(inphase.load(path.with_suffix(".toml")))

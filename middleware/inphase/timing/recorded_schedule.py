@@ -36,10 +36,6 @@ class PolicyFacts:
 
     every: int
     latency_cycles: int
-    chunk: int
-    spacing: int
-    """from one command to the next"""
-    interpolates: bool
 
 
 @dataclass(frozen=True)
@@ -56,15 +52,6 @@ class RecordedSchedule:
     def has_policy(self) -> bool:
         """True if the schedule names one."""
         return self.policy is not None
-
-    @property
-    def answers_every(self) -> int | None:
-        """An answer is for one frame in so many. None: one answer has many commands, and a frame
-        does not say which answer its command is of."""
-        if self.policy is None:
-            return 1
-        whole = self.policy.chunk == 1 and not self.policy.interpolates
-        return self.policy.every if whole else None
 
     @property
     def latency_cycles(self) -> int:
@@ -109,14 +96,7 @@ def _sensor(described: dict[str, Any], tables: dict[str, Any]) -> SensorFacts:
 def _policy(table: dict[str, Any]) -> PolicyFacts | None:
     if not table:
         return None
-    every, chunk = int(table.get("every", 1)), int(table.get("chunk", 1))
-    return PolicyFacts(
-        every,
-        int(table.get("latency_cycles", 0)),
-        chunk,
-        every if chunk == 1 else int(table.get("chunk_every", 1)),
-        table.get("interpolate", "hold") != "hold",
-    )
+    return PolicyFacts(int(table.get("every", 1)), int(table.get("latency_cycles", 0)))
 
 
 def _table(raw: dict[str, Any], key: str) -> dict[str, Any]:
