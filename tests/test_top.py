@@ -18,7 +18,10 @@ from inphase.command.pictures.live_picture import Picture
 from inphase.errors import StoreError
 from inphase.frames.store_follower import StoreFollower
 from inphase.frames.subscription import Subscription
+from inphase.recording.recording import Recording
+from inphase.replay.player import Player
 from peers import BOUND_S, until
+from recorded_runs import record
 from robots import demo_schedule
 from runtimes import Robot
 from terminals import Terminal
@@ -79,6 +82,22 @@ def test_what_is_counted_in_frames_is_what_the_core_counts(watched: Watched) -> 
         assert count == pytest.approx(view.counts[name], abs=1), name  # of the last act
     assert counted.counts()["missed"] or counted.counts()["limited"]
     assert counted.policy()["p50"] == pytest.approx(view.policy["p50"], rel=0.2)
+
+
+def test_a_replay_is_counted_in_its_frames_for_it_has_no_core(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    record(demo_schedule(tmp_path), 30, path)
+    with Recording(path) as recording, Player(recording) as player:
+        others = OthersRobot(Subscription(StoreFollower(player.store.path), BOUND_S)).watch()
+        for frame in recording:
+            player.play(frame)
+            others.look()
+        view = others.view()
+        assert view is not None
+        assert [counts["FRESH"] for counts in view.statuses] == [30, 30]
+        assert view.counts["commands"] == 29
+        assert "frames seen" in printed(Picture(view, others.actuators))
+        others.close()
 
 
 def test_a_schedule_that_cannot_be_read_leaves_out_ranges_and_what_is_measured(

@@ -1,7 +1,6 @@
 """Live views in Foxglove's viewers: what they are sent, what they cost, and when they end."""
 
 import contextlib
-import itertools
 import re
 import signal
 import subprocess
@@ -168,7 +167,9 @@ def schemas(path: Path) -> dict[str, tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize("way", ["name", "wire"])
-def test_viewers_are_sent_the_messages_of_a_recording_byte_for_byte(robot: Robot, way: str) -> None:
+def test_viewers_are_sent_the_newest_messages_of_a_recording_byte_for_byte(
+    robot: Robot, way: str
+) -> None:
     path = robot.folder / "run.mcap"
     endpoint = robot.name if way == "name" else f"ipc://{robot.folder}/frames"
     with robot.run("--record", str(path)) as run:
@@ -183,6 +184,8 @@ def test_viewers_are_sent_the_messages_of_a_recording_byte_for_byte(robot: Robot
             assert view.end() == 0, view.stderr
         _, summary = run.end()
         assert f"view: {robot.name} has ended" in view.stderr
+    cycles = [one.value.cycle for one in seen if one.topic == "/frame"]
+    assert cycles[-1] - cycles[0] >= 5 * (len(cycles) - 1)  # 6.25 from one to the next
     whole = recorded(path)
     topics = {one.topic for one in seen}
     assert topics >= {"/frame", "/sensors/joints", "/sensors/wrench"}
@@ -207,20 +210,6 @@ def test_viewers_are_sent_the_messages_of_a_recording_byte_for_byte(robot: Robot
     assert told["/sensors/wrench"]["metadata"]["about"] == "force N, torque N m"
     assert facts["run.robot"] == robot.name
     assert facts["legend.status"].startswith("0=FRESH 1=HELD")
-
-
-def test_a_frame_is_sent_no_more_often_than_the_rate_and_is_the_newest(robot: Robot) -> None:
-    with robot.run() as run:
-        run.moving()
-        with View(robot.name, "--rate", "10") as view:
-            with Viewer(view.address, {"/frame"}) as viewer:
-                frames = [one.value for one in viewer.messages(12)]
-            view.process.send_signal(signal.SIGINT)
-            assert view.end() == 0, view.stderr
-        run.signal(signal.SIGINT)
-        run.end()
-    gaps = [b.cycle - a.cycle for a, b in itertools.pairwise(frames)]
-    assert sum(gaps) >= 100  # 12.5 cycles from one to the next
 
 
 def test_what_is_known_of_the_run_comes_each_second_on_a_topic_of_its_own() -> None:
@@ -256,13 +245,15 @@ def test_a_viewer_that_comes_later_is_given_the_newest_sample_of_a_slow_sensor(
 ) -> None:
     path = tmp_path / "odd.toml"
     path.write_text(ODD.replace("every = 4", "every = 100").replace("ms = 100", "ms = 4000"))
-    with Shown(path) as shown:
-        shown.run(10)
-        with shown.viewer("/sensors/camera") as viewer:
+    with Shown(path) as shown, shown.viewer("/sensors/camera") as first:
+        shown.run(20)
+        (one,) = first.messages(1)
+        with shown.viewer("/sensors/camera") as second:
+            until(lambda: bool(shown.server.newcomers))
             shown.run(1)
-            (seen,) = viewer.messages(1)
-            assert seen.topic == "/sensors/camera"
-            assert (seen.value.width, seen.value.height) == (16, 12)
+            (again,) = second.messages(1)
+            assert (again.value.width, again.value.height) == (16, 12)
+            assert again.value.data == one.value.data
 
 
 # ---- viewers that stand still --------------------------------------------------------------------

@@ -171,6 +171,11 @@ class FoxgloveServer:
         """The topics that somebody has subscribed to."""
         return {one.topic() for one in self._channels if one.has_sinks()}
 
+    @property
+    def newcomers(self) -> int:
+        """Subscriptions since the last frame."""
+        return self._listener.waiting
+
     def tell(self, text: str) -> None:
         """A message that viewers show."""
         if self._server is not None:
@@ -220,6 +225,11 @@ class ViewerListener(ServerListener):
     def __init__(self) -> None:
         self.facts: dict[str, dict[str, str]] = {}
         self._subscribed: deque[int] = deque(maxlen=4096)
+
+    @property
+    def waiting(self) -> int:
+        """Subscriptions since the last `take`."""
+        return len(self._subscribed)
 
     def take(self) -> Iterator[int]:
         """Ids of the channels that were subscribed to since the last call."""

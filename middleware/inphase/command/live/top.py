@@ -3,7 +3,7 @@
 import contextlib
 import time
 
-from inphase.command.live.counted import CountedByCore, CountedInFrames
+from inphase.command.live.counted import Counted, CountedByCore, CountedInFrames
 from inphase.command.live.live_view import LiveView
 from inphase.command.live.watch import Watch
 from inphase.command.pictures import shown_actuator
@@ -20,10 +20,11 @@ class OthersRobot:
     mailbox = None
 
     def __init__(self, source: Subscription) -> None:
-        reader = source.store
-        counted = (
-            CountedInFrames(len(source.layout.sensors)) if reader is None else CountedByCore(reader)
-        )
+        # a replay has a store without a core
+        reader = None if "replay" in source.description else source.store
+        counted: Counted = CountedInFrames(len(source.layout.sensors))
+        if reader is not None:
+            counted = CountedByCore(reader)
         self.seen = Watch(source, counted, shown_actuator.of_description(source.description))
 
     def watch(self) -> Watch:
