@@ -205,8 +205,9 @@ build/lerobot/installed:
 	@echo "Set-up of build/lerobot: fetches LeRobot and PyTorch, 6 GB on disk."
 	@test -x build/lerobot/bin/python || $(PYTHON) -m venv build/lerobot
 	$(call pip_install,build/lerobot/bin/python,torch==2.7.1 torchvision==0.22.1 accelerate \
-	    'av>=15$(comma)<16' 'datasets>=4$(comma)<5' 'draccus==0.10.0' einops gymnasium 'huggingface-hub<0.36' \
-	    jsonlines deepdiff 'diffusers<0.36' opencv-python-headless packaging pyserial)
+	    'av>=15$(comma)<16' 'datasets>=4$(comma)<5' deepdiff 'diffusers<0.36' 'draccus==0.10.0' \
+	    einops gymnasium 'huggingface-hub<0.36' imageio jsonlines opencv-python-headless \
+	    packaging pyserial)
 	$(call pip_install,build/lerobot/bin/python,--no-deps lerobot==0.4.4)
 	@touch $@
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from mcap.writer import Writer
 
 from conversions import CYCLES, ODD_CYCLES, demo, demo_frames, made, names, odd, odd_frames
 from inphase.errors import RecordingError
@@ -301,3 +302,29 @@ def test_the_command_says_rows_and_what_is_missing(demo: Path, tmp_path: Path) -
     assert done.returncode == RecordingError.exit_code
     assert "note.txt is no recording" in done.stderr
     assert names(tmp_path) == ["note.txt", "x.parquet"]
+
+
+def test_somebody_elses_file_is_refused(tmp_path: Path) -> None:
+    writer = Writer(str(tmp_path / "theirs.mcap"))
+    writer.start("ros2", "somebody")
+    writer.finish()
+    for form, name in FORMS:
+        with pytest.raises(RecordingError, match="profile 'ros2', and no recording of inphase"):
+            made(form, tmp_path / name, tmp_path / "theirs.mcap")
+    assert names(tmp_path) == ["theirs.mcap"]
+
+
+def test_a_recording_cut_anywhere_is_refused_and_nothing_is_made(
+    demo: Path, tmp_path: Path
+) -> None:
+    content = demo.read_bytes()
+    cut = tmp_path / "cut.mcap"
+    for size in range(0, len(content), len(content) // 150):
+        cut.write_bytes(content[:size])
+        with pytest.raises(RecordingError):
+            made(PARQUET, tmp_path / "x.parquet", cut)
+        assert names(tmp_path) == ["cut.mcap"]
+    # its last 8 bytes say that it is whole
+    cut.write_bytes(content[:-1])
+    with pytest.raises(RecordingError, match="was cut, so it is not finished"):
+        made(PARQUET, tmp_path / "x.parquet", cut)
