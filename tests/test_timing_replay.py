@@ -10,11 +10,13 @@ from click.testing import CliRunner
 
 import inphase
 from inphase.command.cli import cli
+from inphase.core.trace import NONE, STOOD, FreeTrace, Trace, TriggeredTrace
 from inphase.episodes import lockstep
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import RecordingError, ScheduleError
 from inphase.frames.record_layout import ABSENT, STATUSES
 from inphase.plan import plan as planning
+from inphase.plan.plan import Plan
 from inphase.recording.recording import Recording
 from inphase.timing.contents import compare
 from inphase.timing.replayed_timing import ReplayedTiming
@@ -225,3 +227,57 @@ def test_the_command_takes_it_in_lock_step_alone(tmp_path: Path) -> None:
     assert (result.exit_code, found["timing"]["cycles"]) == (0, 60)
     plain = lockstep.run(inphase.load(DEMO), 60, seed=1)
     assert found["digest"] == plain["digest"]
+
+
+def test_a_recording_whose_schedule_names_a_model_beside_it_can_be_replayed(
+    first: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """That file is not where the schedule of the recording is written to."""
+    monkeypatch.chdir(first.parent)
+    result = CliRunner().invoke(cli, ["replay", str(first), "--policy", "hold.py:hold"])
+    assert result.exit_code == 0, result.output
+    assert "no value differs" in result.stdout
+
+
+class Given:
+    """Any times, in place of a recording's."""
+
+    path = Path("given.mcap")
+
+    def __init__(self, seed: int, cycles: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._cycles = cycles
+
+    def _times(self, most_ns: int, *others: int) -> Any:
+        """Mostly 0, at times up to that, or one of the others."""
+        drawn = self._rng.integers(0, most_ns + 1, self._cycles)
+        found = np.where(self._rng.random(self._cycles) < 0.5, 0, drawn)
+        for other in others:
+            found[self._rng.random(self._cycles) < 0.1] = other
+        return found.astype(np.int64)
+
+    def trace(self, plan: Plan) -> Trace:
+        sensors: list[TriggeredTrace | FreeTrace] = []
+        for sensor in plan.sensors:
+            if sensor.schedule.free_running:
+                acquired = np.sort(self._rng.integers(0, self._cycles * 2_000_000, self._cycles))
+                sensors.append(FreeTrace(acquired, acquired + self._times(3_000_000)))
+            else:
+                took = self._times(7_000_000, NONE, STOOD)
+                sensors.append(TriggeredTrace(took, self._times(3_000_000)))
+        early, late = self._times(1_000_000), self._times(9_000_000)
+        latched, inference = self._times(3_000_000), self._times(9_000_000, NONE)
+        return Trace(self._cycles, late, latched, early, inference, tuple(sensors))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_time_goes_on_whatever_the_times_are(tmp_path: Path, seed: int) -> None:
+    described = inphase.load(write(tmp_path, NOTHING, "again"))
+    plan = planning.make(described)
+    given: Any = Given(seed, 40)
+    with LockStep(described, plan=plan, timing=given, digest=False) as robot:
+        before = -1
+        for frame in robot.frames(90):
+            assert frame.latched_ns >= frame.woke_ns >= frame.due_ns > before
+            before = frame.due_ns
+        assert robot.cycles == 90

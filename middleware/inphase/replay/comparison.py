@@ -17,9 +17,10 @@ from inphase.policy import turn as policies
 from inphase.policy.command_buffer import make_buffer
 from inphase.policy.remarks import Remarks
 from inphase.recording.recording import Recording
-from inphase.replay.player import Player, schedule_of
+from inphase.replay.player import Player
 from inphase.schedule import Schedule
 from inphase.schedule.tables import Policy
+from inphase.timing.recorded_schedule import schedule_of
 
 
 @dataclass(frozen=True)

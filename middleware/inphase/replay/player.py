@@ -2,21 +2,12 @@
 
 import bisect
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Self
 
 from inphase.frames import store
 from inphase.frames.frame import Frame, FrameLost
 from inphase.frames.played_store import PlayedStore
 from inphase.recording.recording import Recording
-from inphase.schedule import Schedule, load
-
-
-def schedule_of(recording: Recording, folder: Path) -> Schedule:
-    """The schedule of a recording, which is written into `folder`. Raises ScheduleError."""
-    path = folder / f"{recording.layout.robot}.toml"
-    path.write_text(recording.schedule_text)
-    return load(path)
 
 
 def place_of(recording: Recording, cycle: int) -> int:

@@ -10,7 +10,8 @@ from inphase.errors import StoreError
 from inphase.host import store_names
 from inphase.host.process import Process
 from inphase.recording.recording import Recording
-from inphase.replay.player import Player, schedule_of
+from inphase.replay.player import Player
+from inphase.timing.recorded_schedule import schedule_of
 
 _SLICE_S = 0.1
 

@@ -1,12 +1,38 @@
 """The part of a recorded schedule that says when, taken from its text: nothing is opened."""
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from inphase.recording.recording import Recording
+from inphase.schedule import Schedule, load
+from inphase.schedule.document import toml_value
 
 _US = 1000
+OF_SIMULATION = ("world", "timing", "randomise", "task")
+"""tables that no robot needs; they may name files that lie beside the schedule"""
+
+
+def schedule_of(
+    recording: Recording, folder: Path, without: Iterable[str] = OF_SIMULATION
+) -> Schedule:
+    """The schedule of a recording, which is written into `folder`; its text and hash are those of
+    the recording. without: tables that are left out. Raises ScheduleError."""
+    path, text = folder / f"{recording.layout.robot}.toml", recording.schedule_text
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:  # load says where
+        raw = {}
+    if any(name in raw for name in without):
+        kept = {key: value for key, value in raw.items() if key not in without}
+        path.write_text("".join(f"{key} = {toml_value(value)}\n" for key, value in kept.items()))
+    else:
+        path.write_text(text)
+    return structs.replace(load(path), text=text, hash=recording.layout.hash)
 
 
 @dataclass(frozen=True)

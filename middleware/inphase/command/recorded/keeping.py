@@ -2,16 +2,15 @@
 
 import json
 import tempfile
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inphase.recording.recording import Recording
-    from inphase.schedule import Schedule
     from inphase.timing.promises import Judged
 
 BROKEN = 13
+_NO_PROMISE = ("policy", "emulator", "world", "timing", "randomise", "task", "gateway")
+"""tables of which no promise is made; they may name files that lie beside the schedule"""
 _MAGIC = b"\x89MCAP0\r\n"
 
 
@@ -39,13 +38,17 @@ def check(
     from inphase.plan.validation import load
     from inphase.recording.recording import Recording
     from inphase.timing.promises import judge
+    from inphase.timing.recorded_schedule import schedule_of
 
     with (
         Recording(path) as recording,
         tempfile.TemporaryDirectory(prefix="inphase-") as folder,
         FrameProgress() as progress,
     ):
-        described = load(schedule) if schedule else _recorded(recording, Path(folder))
+        if schedule is not None:
+            described = load(schedule)
+        else:
+            described = schedule_of(recording, Path(folder), _NO_PROMISE)
         plan = planning.make(described)
         slack_ns = plan.schedule.cycle.period_ns // 20
         if slack_us is not None:
@@ -59,25 +62,6 @@ def check(
     else:
         _show(found, troubles)
     return 0 if found.is_kept else BROKEN
-
-
-_OF_FILES = ("policy", "emulator", "world", "timing", "randomise", "task", "gateway")
-"""tables of which no promise is made; they may name files that are beside the schedule"""
-
-
-def _recorded(recording: "Recording", folder: Path) -> "Schedule":
-    """The schedule in a recording, without the files beside it. A driver may be such a file: then
-    it cannot be planned."""
-    from msgspec import structs
-
-    from inphase.plan.validation import load
-    from inphase.schedule.document import toml_value
-
-    raw = tomllib.loads(recording.schedule_text)
-    path = folder / f"{recording.layout.robot}.toml"
-    kept = {key: value for key, value in raw.items() if key not in _OF_FILES}
-    path.write_text("".join(f"{key} = {toml_value(value)}\n" for key, value in kept.items()))
-    return structs.replace(load(path), hash=recording.layout.hash)
 
 
 def _facts(found: "Judged", troubles: list[str]) -> dict[str, Any]:
