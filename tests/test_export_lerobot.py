@@ -1,6 +1,7 @@
 """A LeRobot dataset has the frames of its recordings, and the act that answered each."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from inphase.export.conversion import LEROBOT
 from inphase.export.lerobot.statistics import RunningStatistics
 from inphase.frames.frame import Frame
 from inphase.frames.record_layout import HEADER
-from recorded_runs import ODD, record
+from recorded_runs import DEMO, ODD, record
 
 __all__ = ["demo", "demo_frames", "odd", "odd_frames"]  # fixtures
 
@@ -188,6 +189,31 @@ def test_a_complete_episode_has_a_number_everywhere(
     rows = rows_of(tmp_path / "y")
     assert all(rows["inphase.action_known"].to_pylist())
     assert rows["inphase.cycle"].to_pylist() == [*range(CYCLES - 1)]
+
+
+def test_cycles_without_a_frame_are_said(tmp_path: Path) -> None:
+    late = "[timing]\nhost.wake_late_ms = { lognormal = [0.02, 1.4], high = 5.0 }\n"
+    shutil.copy(DEMO.with_name("demo_policy.py"), tmp_path)
+    (tmp_path / "late.toml").write_text(DEMO.read_text() + late)
+    record(tmp_path / "late.toml", 400, tmp_path / "late.mcap")
+    found = made(LEROBOT, tmp_path / "x", tmp_path / "late.mcap")
+    cycles = rows_of(tmp_path / "x")["inphase.cycle"].to_pylist()
+    gaps = cycles[-1] - cycles[0] + 1 - len(cycles)
+    assert gaps > 0
+    assert any(note.startswith(f"{gaps} cycles within episodes have no") for note in found.notes)
+    write_marked(tmp_path / "late.mcap", tmp_path / "marked.mcap", {range(100, 300): "success"})
+    found = made(LEROBOT, tmp_path / "y", tmp_path / "marked.mcap", every=3)
+    gaps = cycles[299] - cycles[100] + 1 - 200
+    assert any(note.startswith(f"{gaps} cycles within episodes have no") for note in found.notes)
+
+
+def test_tasks_are_a_table_that_pandas_indexes_by_the_text(demo: Path, tmp_path: Path) -> None:
+    made(LEROBOT, tmp_path / "x", demo, task="fold a towel")
+    table = pq.read_table(tmp_path / "x" / "meta" / "tasks.parquet")
+    (index,) = json.loads(table.schema.metadata[b"pandas"])["index_columns"]
+    assert table.to_pylist() == [{"task_index": 0, index: "fold a towel"}]
+    (episode,) = pq.read_table(tmp_path / "x" / "meta" / "episodes").to_pylist()
+    assert episode["tasks"] == ["fold a towel"]
 
 
 def test_episodes_without_a_complete_frame_are_refused(demo: Path, tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ class _Dataset:
         self._all = _statistics(features)
         self.episodes: list[dict[str, Any]] = []
         self.rows = 0
-        self._without_action = self._without_state = 0
+        self._without_action = self._without_state = self._left_out = 0
         self._blank = self._absent = self._incomplete = 0
 
     def whole(self, table: FrameTable, span: EpisodeSpan) -> EpisodeSpan:
@@ -192,6 +192,7 @@ class _Dataset:
             self._all[reel.key].add_all(reel.statistics)
         self._without_action += rows.without_action
         self._without_state += rows.without_state
+        self._left_out += rows.left_out
         self._absent += rows.absent
         self._note(source, span, done, own)
 
@@ -267,6 +268,11 @@ class _Dataset:
             found.append(
                 f"{self._incomplete} frames are left out, before the first sample of every sensor "
                 f"and after the last act"
+            )
+        if self._left_out:
+            found.append(
+                f"{self._left_out} cycles within episodes have no frame: rows lay further apart "
+                f"than `timestamp` says, {OWN}.cycle and {OWN}.latched_ns are right"
             )
         if self._without_action:
             found.append(

@@ -73,6 +73,9 @@ class EpisodeRows:
         """rows in which a sensor has not given a sample yet: NaN"""
         self.absent = 0
         """stamps"""
+        self.left_out = 0
+        """cycles between the frames, of which there is no frame"""
+        self._newest: int | None = None
 
     def __len__(self) -> int:
         first, stop, _ = self._span
@@ -83,7 +86,11 @@ class EpisodeRows:
         every = self._features.options.every
         for stretch in self._table.stretches(first, stop, self._picture_bytes // every):
             rows = self._table.rows(stretch)
-            rows |= self._acts(stretch, rows["cycle"].values)
+            cycles = rows["cycle"].values
+            before = cycles[:1] - 1 if self._newest is None else [self._newest]
+            self.left_out += int((np.diff(cycles, prepend=before) - 1).sum())
+            self._newest = int(cycles[-1])
+            rows |= self._acts(stretch, cycles)
             taken = np.arange((first - stretch.start) % every, len(stretch), every)
             if not len(taken):
                 continue
