@@ -10,6 +10,7 @@
 
 #include "../src/core.h"
 #include "../src/draw.h"
+#include "../src/timing.h"
 #include "../src/twin.h"
 #include "check.h"
 #include "segments.h"
@@ -94,6 +95,7 @@ struct choice {
     const struct inphase_distribution *delay, *inference, *wake_late;
     int warn_at, raise_at;
     int64_t steps;              /* per cycle, 0: four */
+    const struct inphase_trace *trace;
 };
 static const struct choice usual = {.warn_at = -1, .raise_at = -1};
 
@@ -147,6 +149,8 @@ static void open_robot(struct robot *robot, const struct choice *choice)
         config.inference = *choice->inference;
     if (choice->wake_late)
         config.wake_late = *choice->wake_late;
+    if (choice->trace)
+        config.trace = *choice->trace;
     CHECK_EQUAL(inphase_segment_make(&robot->segment, inphase_core_size(&config), 0), 0);
     CHECK_EQUAL(inphase_core_open(&robot->core, &config, robot->segment), 0);
     CHECK_EQUAL(inphase_core_enable(robot->core, 0, 1), 0);
@@ -401,6 +405,66 @@ static void a_late_host_wakes_late_at_each_sleep(void)
     close_robot(&robot);
 }
 
+/* ---- the timing of a recorded run --------------------------------------------------------- */
+
+static void recorded_times_are_followed_and_begin_again(void)
+{
+    static const int64_t wake[3] = {1000, 0, 5000}, latched[3] = {30000, 0, 60000}, zero[3];
+    static const int64_t took[3] = {20000, INPHASE_TRACE_NONE, 30000};
+    const struct inphase_sensor_trace of = {.took = took, .trigger_late = zero};
+    const struct inphase_trace trace = {3, wake, latched, zero, zero, &of};
+    const struct choice choice = {.warn_at = -1, .raise_at = -1, .trace = &trace};
+    struct robot robot;
+
+    open_robot(&robot, &choice);
+    for (int i = 0; i < 7; i++) {
+        const struct inphase_core *core = robot.core;
+        const struct sample *newest = &core->sensor[0].newest;
+
+        CHECK_EQUAL(inphase_core_run(robot.core, 1), 1);
+        CHECK_EQUAL(core->woke_ns - core->due_ns, wake[i % 3]);
+        if (took[i % 3] == INPHASE_TRACE_NONE) {
+            CHECK(newest->received_ns < core->due_ns);
+            continue;
+        }
+
+        /* it is triggered at the wake; behind a missed reply nobody says so */
+        CHECK_EQUAL(newest->received_ns - core->woke_ns, took[i % 3]);
+        CHECK_EQUAL(core->latched_ns - core->due_ns, latched[i % 3]);
+    }
+    close_robot(&robot);
+}
+
+static void recorded_times_that_lack_something_are_refused(void)
+{
+    static const int64_t zero[2], up[2] = {5, 9}, down[2] = {9, 5}, early[2] = {-1, 5};
+    const struct inphase_sensor_trace good = {zero, zero, NULL, NULL, 0};
+    const struct inphase_sensor_trace bad[] = {
+        {zero, NULL, NULL, NULL, 0}, {NULL, zero, up, up, 2},
+    };
+    const struct inphase_sensor_trace free_bad[] = {
+        {NULL, NULL, down, up, 2}, {NULL, NULL, early, up, 2}, {NULL, NULL, up, NULL, 2},
+    };
+    const struct inphase_sensor_trace free_good = {NULL, NULL, up, up, 2};
+    struct robot robot;
+
+    open_robot(&robot, &usual);
+    CHECK(timing_holds(robot.core, &(struct inphase_trace){0}));
+    CHECK(timing_holds(robot.core, &(struct inphase_trace){2, zero, zero, zero, zero, &good}));
+    CHECK(!timing_holds(robot.core, &(struct inphase_trace){2, NULL, zero, zero, zero, &good}));
+    CHECK(!timing_holds(robot.core, &(struct inphase_trace){2, zero, zero, zero, zero, NULL}));
+    for (int i = 0; i < 2; i++)
+        CHECK(!timing_holds(robot.core,
+                            &(struct inphase_trace){2, zero, zero, zero, zero, &bad[i]}));
+    robot.core->sensor[0].free_running = true;
+    CHECK(timing_holds(robot.core, &(struct inphase_trace){2, zero, zero, zero, zero, &free_good}));
+    for (int i = 0; i < 3; i++)
+        CHECK(!timing_holds(robot.core,
+                            &(struct inphase_trace){2, zero, zero, zero, zero, &free_bad[i]}));
+    robot.core->sensor[0].free_running = false;
+    close_robot(&robot);
+}
+
 static void distributions_that_are_none_are_refused(void)
 {
     static const double value[3] = {1, 2, 3}, up[3] = {0, 0.5, 1}, back[3] = {0, 0.6, 0.5};
@@ -432,6 +496,8 @@ int main(void)
     RUN(a_slow_policy_takes_the_newest_frame_when_it_is_free);
     RUN(a_policy_in_c_is_asked_every_cycle);
     RUN(a_late_host_wakes_late_at_each_sleep);
+    RUN(recorded_times_are_followed_and_begin_again);
+    RUN(recorded_times_that_lack_something_are_refused);
     RUN(distributions_that_are_none_are_refused);
     return 0;
 }
