@@ -14,6 +14,7 @@ from conversions import CYCLES, ODD_CYCLES, demo, demo_frames, made, odd, odd_fr
 from inphase.errors import RecordingError
 from inphase.export import frame_table
 from inphase.export.conversion import LEROBOT
+from inphase.export.lerobot import dataset
 from inphase.export.lerobot.statistics import RunningStatistics
 from inphase.frames.frame import Frame
 from inphase.frames.record_layout import HEADER
@@ -205,6 +206,22 @@ def test_cycles_without_a_frame_are_said(tmp_path: Path) -> None:
     found = made(LEROBOT, tmp_path / "y", tmp_path / "marked.mcap", every=3)
     gaps = cycles[299] - cycles[100] + 1 - 200
     assert any(note.startswith(f"{gaps} cycles within episodes have no") for note in found.notes)
+
+
+def test_a_large_table_goes_on_in_another_file(
+    odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(LEROBOT, tmp_path / "x", odd, odd, odd, images="none")
+    monkeypatch.setattr(dataset, "_DATA_MB", 0)
+    made(LEROBOT, tmp_path / "y", odd, odd, odd, images="none")
+    files = sorted((tmp_path / "y" / "data").rglob("*.parquet"))
+    assert [file.name for file in files] == [f"file-00{n}.parquet" for n in range(3)]
+    episodes = pq.read_table(tmp_path / "y" / "meta" / "episodes").to_pylist()
+    assert [one["data/file_index"] for one in episodes] == [0, 1, 2]
+    for one, file in zip(episodes, files, strict=True):
+        rows = pq.read_table(file)["index"].to_pylist()
+        assert rows == [*range(one["dataset_from_index"], one["dataset_to_index"])]
+    assert rows_of(tmp_path / "x").equals(rows_of(tmp_path / "y"))
 
 
 def test_tasks_are_a_table_that_pandas_indexes_by_the_text(demo: Path, tmp_path: Path) -> None:
