@@ -11,7 +11,7 @@ from inphase.command.cli import cli
 from inphase.errors import RecordingError, ScheduleError
 from peers import ROOT
 from recorded_runs import DEMO, ODD, record
-from timed_runs import INJECTED, run
+from timed_runs import INJECTED, ROBOT, run, write
 
 BROKEN = """
 [sensors.wrench]
@@ -199,6 +199,18 @@ def test_a_recording_without_a_frame_is_told_as_such(demo: Path, tmp_path: Path)
         assert isinstance(result.exception, RecordingError), result.output
         assert "no frame" in str(result.exception)
     assert as_json("diff", demo, path)[0] == 13
+
+
+def test_a_driver_beside_the_schedule_wants_the_schedule(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("from inphase_drivers.simulated import Device as Own\n")
+    text = ROBOT.replace('driver = "simulated"', 'driver = "own.py:Own"', 1)
+    schedule = write(tmp_path, "", "own", text)
+    path = tmp_path / "own.mcap"
+    record(schedule, 60, path)
+    assert as_json("check", path, schedule)[0] == 0
+    result = inphase("check", path)
+    assert isinstance(result.exception, ScheduleError)
+    assert f"give the schedule too: inphase check {path} SCHEDULE" in str(result.exception)
 
 
 def test_check_still_takes_a_schedule(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 from."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from inphase.recording.recording import Recording
-from inphase.schedule.document import toml_table
+from inphase.schedule.document import toml_value
 from inphase.timing.cycle_series import CycleSeries
 from inphase.timing.fitted import MANY, NS_PER_MS, Fitted, distribution, share
 from inphase.timing.free_fitting import free_running
@@ -17,6 +18,8 @@ from inphase.timing.free_samples import FreeSamples
 from inphase.timing.outcomes import Outcomes
 from inphase.timing.recorded_timing import RecordedTiming, TriggeredTiming
 from inphase.timing.tally import Tally
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def of_recording(path: Path, watch: Callable[[int, int], None] = lambda done, all_: None) -> str:
@@ -32,8 +35,20 @@ def of_recording(path: Path, watch: Callable[[int, int], None] = lambda done, al
         for one in tables(timing):
             lines += ["", *(f"# {text}" for text in one.remarks)]
             if any(value is not None for value in one.values.values()):
-                lines.append(toml_table(one.name, one.values).strip("\n"))
+                lines += _lines(one)
         return "\n".join(lines)
+
+
+def _lines(table: Fitted) -> Iterator[str]:
+    """The table in TOML, with bare keys: it is for people, too."""
+    parts = (part if _BARE.fullmatch(part) else json.dumps(part) for part in table.name)
+    yield f"[{'.'.join(parts)}]"
+    for key, value in table.values.items():
+        if isinstance(value, dict):
+            ((kind, numbers),) = value.items()
+            yield f"{key} = {{ {kind} = {toml_value(numbers)} }}"
+        elif value is not None:
+            yield f"{key} = {toml_value(value)}"
 
 
 def _heading(recording: Recording, timing: RecordedTiming) -> list[str]:

@@ -34,6 +34,7 @@ def check(
     RecordingError, ScheduleError.
     """
     from inphase.command.recorded.reporting import FrameProgress
+    from inphase.errors import ScheduleError
     from inphase.plan import plan as planning
     from inphase.plan.validation import load
     from inphase.recording.recording import Recording
@@ -46,10 +47,15 @@ def check(
         FrameProgress() as progress,
     ):
         if schedule is not None:
-            described = load(schedule)
+            plan = planning.make(load(schedule))
         else:
-            described = schedule_of(recording, Path(folder), _NO_PROMISE)
-        plan = planning.make(described)
+            try:
+                plan = planning.make(schedule_of(recording, Path(folder), _NO_PROMISE))
+            except ScheduleError as error:
+                raise ScheduleError(
+                    f"the schedule in {path} wants files that lay beside it ({error}); give the "
+                    f"schedule too: inphase check {path} SCHEDULE"
+                ) from error
         slack_ns = plan.schedule.cycle.period_ns // 20
         if slack_us is not None:
             slack_ns = round(slack_us * 1000)
