@@ -1,9 +1,17 @@
 """What `import inphase` brings along: next to nothing."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 import inphase
+from inphase import errors
+from peers import ROOT
+
+DEMO = ROOT / "schedules" / "demo.toml"
 
 
 def modules_after(statement: str) -> set[str]:
@@ -35,7 +43,76 @@ def test_every_public_name_is_there() -> None:
         "Runner",
         "__version__",
         "load",
+        "mark_episode",
         "rollout",
         "serve_policy",
         "subscribe",
     }
+
+
+# ---- without the extras ------------------------------------------------------------------------
+
+EXTRAS = sorted(
+    {*errors.EXTRAS, "onnx", "PIL", "scipy", "torch", "google.protobuf"} - {"google", "pytest"}
+)
+WITHOUT = f"""
+import importlib.abc, runpy, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name in {EXTRAS} or name.partition(".")[0] in {EXTRAS}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocked())
+sys.argv[:] = ["inphase", *sys.argv[1:]]
+"""
+
+
+def without_extras(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run code in an interpreter that has only what the package depends on."""
+    line = [sys.executable, "-c", WITHOUT + code, *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
+
+
+MAIN = "from inphase.command.cli import main; main()"
+
+
+def test_lock_step_and_the_runtime_need_no_extra() -> None:
+    modules = (
+        "episodes.client, episodes.lockstep, episodes.runner, runtime.runtime, runtime.gateway, "
+        "runtime.frame_sender, runtime.runner_process, policy.policy_process"
+    )
+    done = without_extras(f"import {', '.join(f'inphase.{m}' for m in modules.split(', '))}")
+    assert done.returncode == 0, done.stderr
+    done = without_extras("import inphase; inphase.Recording")
+    assert "RecordingError: a recording needs the package " in done.stderr
+    assert "install it: pip install 'inphase[record]'" in done.stderr
+    run = ("run", str(DEMO), "--lockstep", "--cycles", "50", "--json")
+    done = without_extras(MAIN, *run)
+    assert json.loads(done.stdout)["cycles"] == 50, done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check run.mcap",
+        "diff run.mcap run.mcap",
+        "export run.mcap run.parquet",
+        "fit run.mcap",
+        "record demo new.mcap",
+        "recover run.mcap",
+        "replay run.mcap",
+        "report run.mcap",
+        "run DEMO --lockstep --cycles 5 --record new.mcap",
+        "run DEMO --lockstep --cycles 5 --timing run.mcap",
+    ],
+)
+def test_a_command_without_its_extra_names_it(command: str, tmp_path: Path) -> None:
+    tmp_path.joinpath("run.mcap").write_bytes(b"\x89MCAP0\r\n")
+    places = {"DEMO": str(DEMO)}
+    words = [places.get(word, word) for word in command.split()]
+    words = [str(tmp_path / word) if "." in word and "/" not in word else word for word in words]
+    done = without_extras(MAIN, *words)
+    assert done.returncode == 12, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr
+    assert "pip install 'inphase[" in done.stderr

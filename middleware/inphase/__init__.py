@@ -48,7 +48,15 @@ def __getattr__(name: str) -> Any:
 
         return metadata.version("inphase")
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        try:
+            return getattr(import_module(_HOMES[name]), name)
+        except ModuleNotFoundError as missing:
+            from inphase.errors import of_missing_package
+
+            error = of_missing_package(missing)
+            if error is None:
+                raise
+            raise error from missing
     raise AttributeError(f"module 'inphase' has no attribute {name!r}")
 
 

@@ -116,6 +116,16 @@ class RecordingError(InphaseError):
     exit_code = 12
 
 
+def of_missing_package(missing: ModuleNotFoundError) -> RecordingError | None:
+    """Say which extra brings a package that recordings need; None: it is no such package."""
+    name = (missing.name or "").partition(".")[0]
+    if EXTRAS.get(name) not in ("record", "export"):
+        return None
+    return RecordingError(
+        f"a recording needs the package {name}, which is not there; {install(name)}"
+    )
+
+
 class ViewError(InphaseError):
     """A live view cannot be served or sent: a port, a package or a viewer."""
 

@@ -10,7 +10,7 @@ import click
 
 from inphase.command import drafts, live, recorded
 from inphase.command.recorded.file_options import file_options
-from inphase.errors import InphaseError, ScheduleError
+from inphase.errors import InphaseError, ScheduleError, of_missing_package
 from inphase.host.standard_streams import open_standard_streams, tell_unwritten
 
 if TYPE_CHECKING:
@@ -400,13 +400,23 @@ for command in (*live.COMMANDS, *recorded.COMMANDS, *drafts.COMMANDS):
     cli.add_command(command)
 
 
+def _run_command() -> None:
+    try:
+        cli(standalone_mode=False)
+    except ModuleNotFoundError as missing:
+        error = of_missing_package(missing)
+        if error is None:
+            raise
+        raise error from missing
+
+
 def main() -> None:
     """Entry: an error of inphase becomes its exit code and a line, or a line for each fault."""
     open_standard_streams()
     # a shell that starts a command in the background has it ignore ^C: here it always counts
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        cli(standalone_mode=False)
+        _run_command()
     except InphaseError as error:
         for fault in error.faults if isinstance(error, ScheduleError) else [error]:
             click.echo(f"inphase: {fault}", err=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,10 +38,12 @@ from inphase.runtime.words import verdict
 from inphase.runtime.words.policy_notices import PolicyNotices
 from inphase.schedule import Schedule
 from inphase.schedule.timing_model import TimingModel
-from inphase.timing.replayed_timing import ReplayedTiming
 from inphase.world import randomisation
 from inphase.world.mujoco import world as mujoco_world
 from inphase.world.randomisation import KnobLike, Randomisation
+
+if TYPE_CHECKING:
+    from inphase.timing.replayed_timing import ReplayedTiming
 
 PolicyCall = Callable[[Frame], Any]
 _SILENT = REASONS.index("silent")
@@ -84,7 +86,7 @@ class LockStep:
         episode: int = 0,
         randomise: Mapping[str, KnobLike] | None = None,
         raises: bool = False,
-        timing: ReplayedTiming | None = None,
+        timing: "ReplayedTiming | None" = None,
     ) -> None:
         self._events = Events(_LOG.warning)
         self._raises, self.recorded_timing = raises, timing
@@ -445,7 +447,11 @@ def run(
     Raises ScheduleError, RecordingError.
     """
     plan = planning.make(described)
-    followed = None if timing is None else ReplayedTiming(timing, plan, cycles)
+    followed = None
+    if timing is not None:
+        from inphase.timing.replayed_timing import ReplayedTiming  # of the extra `record`
+
+        followed = ReplayedTiming(timing, plan, cycles)
     options: dict[str, Any] = {"isolate": isolate, "observe": observe, "timing": followed}
     with LockStep(described, seed=seed, episode=episode, plan=plan, **options) as robot:
         with Patience(robot.core.segment.path, cycles):
