@@ -1,11 +1,13 @@
 """The timing of a recorded run becomes a model, and a run with that model has the same timing."""
 
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import inphase
+from inphase.errors import RecordingError
 from inphase.recording.recording import Recording
 from inphase.schedule import timing_model
 from inphase.schedule.distribution import Distribution
@@ -173,6 +175,16 @@ def test_samples_after_their_frame_count_in_the_middle_of_when_they_came(tmp_pat
     assert found.quantile(0.5) == pytest.approx(0.3)
     assert found.high == pytest.approx(1.5)
     assert timing_model.of_schedule(inphase.load(path)).number("sensors.wrench.dropout") == 0
+
+
+def test_a_full_folder_of_temporary_files_is_told(folder: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(RecordingError, match=r"no room for 160000 bytes in .*set TMPDIR"):
+            fitting.of_recording(folder / "injected.mcap")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 # ---- tallies -----------------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 """A number per cycle of a run, in a file without a name: memory holds what is looked at."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from inphase.errors import RecordingError
 
 Numbers = NDArray[np.int64]
 UNTOLD, NONE, STOOD, LATE, OFFLINE, INVALID = -1, -2, -3, -4, -5, -6
@@ -16,17 +19,31 @@ DOUBT = 1 << 60
 _BLOCK = 1 << 16
 
 
+def no_room(error: OSError, size: int) -> RecordingError:
+    """The error of a file without a name that cannot have so many bytes."""
+    return RecordingError(
+        f"no room for {size} bytes in {tempfile.gettempdir()}: {error.strerror}; set TMPDIR to a "
+        f"folder with room"
+    )
+
+
 class CycleSeries:
     """A number in nanoseconds, 0 or more, for each cycle from `first` on; or UNTOLD and so on.
 
-    It has a file of 8 bytes per cycle, where nothing was written without any: `close` ends it.
+    It has a file of 8 bytes per cycle: `close` ends it. Raises RecordingError where there is no
+    room for that.
     """
 
     def __init__(self, first: int, cycles: int) -> None:
         self.first = first
         self.cycles = cycles
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (close is its end)
-        self._file.truncate(8 * max(1, cycles))
+        size = 8 * max(1, cycles)
+        try:  # all of it: a page that finds no room later would kill the process
+            os.posix_fallocate(self._file.fileno(), 0, size)
+        except OSError as error:
+            self._file.close()
+            raise no_room(error, size) from error
         self._stored: np.memmap[Any, Any] = np.memmap(self._file, "<i8", "r+", shape=(cycles or 1,))
         """one more than the number: a file of zeros says nothing"""
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase.frames.record_layout import ABSENT
+from inphase.timing.cycle_series import no_room
 from inphase.timing.recorded_schedule import SensorFacts
 
 SAMPLE = np.dtype(
@@ -47,7 +48,11 @@ class FreeSamples:
         if before is None and len(samples):
             samples["passed"][0] = 0
         self._file.seek(0, 2)
-        self._file.write(samples.tobytes())
+        try:
+            self._file.write(samples.tobytes())
+            self._file.flush()
+        except OSError as error:
+            raise no_room(error, samples.nbytes) from error
         self.count += len(samples)
 
     def read(self, first: int = 0, count: int = -1) -> NDArray[Any]:
