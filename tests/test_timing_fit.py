@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import inphase
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import RecordingError
+from inphase.recording.lockstep_recorder import run_recorded
 from inphase.recording.recording import Recording
 from inphase.schedule import timing_model
 from inphase.schedule.distribution import Distribution
@@ -162,6 +164,18 @@ def test_a_sensor_that_never_speaks_has_no_latency(tmp_path: Path) -> None:
     assert "without a sample its latency is not known" in fitted
     path = write(tmp_path, fitted, "again")
     assert timing_model.of_schedule(inphase.load(path)).number("sensors.wrench.dropout") == 1.0
+
+
+def test_a_device_that_starts_late_has_dropped_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "late.mcap"
+    described = inphase.load(write(tmp_path, "", "late"))
+    with LockStep(described, seed=1) as robot:
+        robot.core.fault("silent", 1, 0, 40)
+        run_recorded(robot.follower, robot.run, 400, path, described)
+    fitted = fitting.of_recording(path)
+    assert "wrench: 359 samples of 360 triggers" in fitted
+    again = timing_model.of_schedule(inphase.load(write(tmp_path, fitted, "again")))
+    assert again.number("sensors.wrench.dropout") == 0
 
 
 def test_samples_after_their_frame_count_in_the_middle_of_when_they_came(tmp_path: Path) -> None:

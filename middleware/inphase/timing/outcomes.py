@@ -30,14 +30,19 @@ class Outcomes:
         self._is_stamped = sensor.facts.is_stamped
         self._lengths = {NONE: 0, STOOD: 0}
         self._busy = 0
+        self._before_first = 0
+        """triggers without a sample, as long as there was none at all: its device was starting"""
+        self._has_begun = False
         for block in sensor.took.blocks(sensor.facts.every):
             self._take(block)
         self._end(NONE)
         self._end(STOOD)
+        if not self._has_begun and self._before_first:
+            self._missing[self._before_first] += 1
 
     def _take(self, codes: Numbers) -> None:
         """Triggers in a row."""
-        codes = self._without_busy(codes)
+        codes = self._without_start(self._without_busy(codes))
         self.took.add(codes)
         self.late += int(np.count_nonzero(codes == LATE))
         self.doubted += int(np.count_nonzero(codes >= DOUBT))
@@ -58,6 +63,17 @@ class Outcomes:
             part = codes[at + 1 : at + 1 + held]
             part[part == NONE] = UNTOLD
             self._busy = max(0, at + 1 + held - len(codes))
+        return codes
+
+    def _without_start(self, codes: Numbers) -> Numbers:
+        """Without what is missing before the first sample."""
+        if self._has_begun:
+            return codes
+        samples = np.flatnonzero(codes >= 0)
+        self._has_begun = len(samples) > 0
+        start = codes[: samples[0]] if self._has_begun else codes
+        self._before_first += int(np.count_nonzero(start == NONE))
+        start[start == NONE] = UNTOLD
         return codes
 
     def _take_runs(self, is_so: np.ndarray[tuple[int], np.dtype[np.bool_]], code: int) -> None:
