@@ -12,7 +12,7 @@
 # make bare-test: both commands on bare Debian systems, by a user and by root (tests/bare/README.md)
 # make first-hour: counts what a person types on a bare system, up to three goals (tests/bare/README.md)
 # make models-test: new schedules for models of other people's packages (tests/other_models/README.md)
-# make readers-test: recordings in readers of other people (tests/other_readers/README.md)
+# make readers-test: recordings and live views in readers of other people (tests/other_readers/README.md)
 # make lerobot-test: exported recordings in LeRobot's own loader (tests/other_readers/README.md)
 # make wheel: the package for an index, in dist; auditwheel names the systems that it runs on
 # make bench: the figures of benches/README.md, beside their yardsticks; wants a quiet machine

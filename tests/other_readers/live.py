@@ -27,6 +27,7 @@ from runtimes import Robot  # noqa: E402
 BUILD = ROOT / "build" / "readers"
 PYTHON = BUILD / "bin" / "python"
 FRAMES = 40
+CANNOT = 14
 
 
 @contextmanager
@@ -195,11 +196,33 @@ def by_rerun_that_stands_still(robot: Robot, path: Path) -> None:
     assert grown < 64e6
 
 
+def by_rerun_without_room(robot: Robot, path: Path) -> None:
+    """A file that has no room: the view says so and ends, and the robot goes on."""
+    limited = 'ulimit -f 200; exec "$@"'
+    to = ("--to", str(path.with_suffix(".small.rrd")), "--rate", "100")
+    with robot.run() as run:
+        run.moving()
+        done = subprocess.run(
+            [*("bash", "-c", limited, "-", str(PYTHON), "-m", "inphase", "view", robot.name), *to],
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        newest = run.frame(lambda _: True).cycle
+        run.frame(lambda frame: frame.cycle > newest + 10)
+        run.signal(signal.SIGINT)
+        run.end()
+    assert done.returncode == CANNOT, done.stderr
+    print(f"rerun, without room: {done.stderr.strip().splitlines()[-2:]}")
+
+
 VIEWS: tuple[Callable[[Robot, Path], None], ...] = (
     by_foxglove_client,
     by_rerun_file,
     by_rerun_server,
     by_rerun_that_stands_still,
+    by_rerun_without_room,
 )
 
 

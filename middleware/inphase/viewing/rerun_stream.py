@@ -7,6 +7,7 @@ it is asked if all was sent; as long as it was not, frames are left out.
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ LOG_TIME = "message_log_time"
 _TIMED_OUT = "timed out"
 _FRAME_S = 0.02  # waited for a viewer after a frame
 _END_S = 2.0
+_FILE_S = 0.5  # a file is asked so often
 _CONNECT_S = 2.0
 _PORT = 9876
 
@@ -41,6 +43,7 @@ class RerunStream:
         self._say = say
         self._stream: Any = None
         self._is_file = to != "rerun" and "://" not in to
+        self._asks_s = 0.0
         self._is_held = False
         """the viewer has not taken all"""
         self.left_out = 0
@@ -118,7 +121,17 @@ class RerunStream:
         stream.set_time("cycle", sequence=frame.cycle)
         for one in self._series.of(frame):
             stream.log(one.path, _archetype(one))
-        self._is_held = not self._is_file and not self._sent(_FRAME_S)
+        if not self._is_file:
+            self._is_held = not self._sent(_FRAME_S)
+        elif time.monotonic() >= self._asks_s:
+            self._ask_file()
+
+    def _ask_file(self) -> None:
+        """Raise ViewError where the file does not take what was logged: the library only waits."""
+        self._asks_s = time.monotonic() + _FILE_S
+        self._is_held = not self._sent(_END_S)
+        if self._is_held:
+            raise ViewError(f"{self._to}: takes nothing any more; is the disk full?")
 
     def _sent(self, timeout_s: float) -> bool:
         """True if the viewer, or at the end the file, has all of it."""
@@ -149,11 +162,17 @@ class RerunStream:
     def _finish(self) -> None:
         if self._stream is None:
             return
-        with contextlib.suppress(ViewError):  # it is gone, which was told
-            self._is_held = not self._sent(_END_S)
-        if not self._is_held:
+        if self._is_held and self._is_file:
+            return  # which was told
+        with contextlib.suppress(Exception):  # it is gone, which was told
+            self._stream.flush(timeout_sec=_END_S)
             self._stream.disconnect()
-            self._stream = None
+            self._stream, self._is_held = None, False
+            return
+        # it stays referred to: the library would wait for it where it is let go
+        self._is_held = True
+        if self._is_file:
+            raise ViewError(f"{self._to}: its end could not be written; is the disk full?")
 
 
 def _archetype(one: Series | SeenImage | Remark) -> Any:

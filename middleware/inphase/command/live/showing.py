@@ -94,21 +94,29 @@ def _screen(target: str, stays: bool, server: tuple[str, int, int]) -> "Screen":
 def _show(endpoint: str, screen: "Screen", rate_hz: float, stays: bool) -> None:
     """Until the robot's end, ^C or SIGTERM, which is an end like any other once a frame was
     shown."""
+    from inphase.errors import InphaseError
     from inphase.viewing.live_show import LiveShow
 
     show = LiveShow(endpoint, screen, _say, rate_hz, stays)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    code = 0
     try:
-        show.run()
-    except KeyboardInterrupt:
-        if not show.shown:
+        try:
+            show.run()
+        except KeyboardInterrupt:
+            if not show.shown:
+                raise
+        finally:
+            screen.close()
+    except InphaseError as error:
+        if not screen.holds_exit:
             raise
-    finally:
-        screen.close()
+        click.echo(f"inphase: {error}", err=True)
+        code = error.exit_code
     if screen.holds_exit:
-        _say("what the viewer did not take is lost")
+        _say("what was not taken is lost")
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(code)
 
 
 def _say(text: str) -> None:
