@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from inphase import load
 from inphase.command.cli import cli
 from inphase.episodes.lockstep import LockStep
-from inphase.errors import InphaseError, ScheduleError, StoreError, WireError
+from inphase.errors import InphaseError, RecordingError, ScheduleError, StoreError, WireError
 from inphase.frame import Frame
 from inphase.frames import record_layout, wire
 from inphase.frames.message import Form, describe
@@ -180,18 +180,19 @@ def test_weights_with_anything_anywhere_in_their_header_are_refused(data: st.Dat
         )
 
 
-SUMMARIES = ["[]", "7", '"x"', "{}", '{"sensors": []}', "[" * 100_000, "\x00", '{"robot": 1}']
+NO_RECORDINGS = ["[]", "7", '"x"', "{}", '{"sensors": []}', "[" * 100_000, "\x00", '{"robot": 1}']
 
 
-@pytest.mark.parametrize("text", SUMMARIES, ids=range(len(SUMMARIES)))
-def test_what_is_no_summary_is_refused_with_the_files_name(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "run.json"
-    full = '{"robot": "r", "cycles": 1, "period_ns": 1, "schedule_hash": "h", "sensors": []}'
-    for given_ in (text, full):
-        path.write_text(given_)
-        result = CliRunner().invoke(cli, ["timing", str(path)])
-        assert isinstance(result.exception, ScheduleError)
-        assert str(path) in str(result.exception)
+@pytest.mark.parametrize("text", NO_RECORDINGS, ids=range(len(NO_RECORDINGS)))
+@pytest.mark.parametrize("command", ["fit", "check", "replay", "report", "recover"])
+def test_what_is_no_recording_is_refused_with_the_files_name(
+    tmp_path: Path, text: str, command: str
+) -> None:
+    path = tmp_path / "run.mcap"
+    path.write_text(text)
+    result = CliRunner().invoke(cli, [command, str(path)])
+    assert isinstance(result.exception, RecordingError)
+    assert str(path) in str(result.exception)
 
 
 # ---- schedules -----------------------------------------------------------------------------------

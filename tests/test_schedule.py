@@ -742,6 +742,7 @@ def test_each_kind_of_error_has_its_exit_code() -> None:
         "WireError": 9,
         "WorldError": 10,
         "RecordingError": 12,
+        "ViewError": 14,
     }
     assert issubclass(RuntimeFault, InphaseError)
 
