@@ -14,6 +14,7 @@ import pytest
 import inphase
 from inphase.frames.frame import Frame
 from inphase.recording import facts
+from inphase.recording.recorder import Recorder
 from inphase.recording.recording import Recording
 from peers import BOUND_S, until
 from recorded_runs import Foreign
@@ -310,3 +311,24 @@ def test_episodes_are_marked_while_it_runs_and_are_stretches_of_the_recording(
             (one,) = recording.episodes
             assert [frame.cycle for frame in recording][: len(one)] == cycles, said
             assert recording.state == facts.COMPLETE, said
+
+
+def test_a_recorder_of_a_robot_that_fell_silent_says_so_and_waits_until_it_is_stopped(
+    robot: Robot,
+) -> None:
+    path, said = robot.folder / "wire.mcap", []
+    with robot.run() as run:
+        run.frame(lambda frame: frame.cycle > 20)
+        (sender,) = [c for c in run.children() if "inphase.runtime.frame_sender" in c.cmdline()]
+        with inphase.subscribe(f"ipc://{robot.folder}/frames", transport="zmq") as source:
+            recorder = Recorder(source, path, None, said.append)
+            source.next()
+            sender.suspend()
+            recorder.run(
+                lambda: any("no frame came for 5 s" in text for text in said), lambda: None
+            )
+            recorder.close({})
+            sender.resume()
+    assert said[-1] == "no frame came for 5 s: it waits on; ^C ends it"
+    with Recording(path) as recording:
+        assert recording.end is not None

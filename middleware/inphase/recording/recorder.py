@@ -42,6 +42,7 @@ from inphase.schedule import Schedule, load
 _WAIT_S = 0.05
 _FLUSH_S = 0.5  # what is older than a second is to be on the disk
 _CHUNK_BYTES = 1 << 20
+_SILENT_S = 5.0
 _OF_HEADER = ("cycle", "latched_ns", "flags", "episode", "outcome")
 _OF_ROW = ("sequence", "acquired_ns")
 _FAULTS = sum(1 << FRAME_FLAGS.index(name) for name in ("LATCHED", "ESTOP"))
@@ -95,7 +96,7 @@ class Recorder:
         head = Head(library, *_definitions(self._forms), described)
         self._looked_at = self._layout.record.only(_OF_HEADER, _OF_ROW)
         self._newest = [-1] * len(self._layout.sensors)
-        self._expected = first
+        self._expected, self._is_guest = first, first is None
         self._gathered = ChunkBuilder()
         self._episode = EpisodeMark(0, 0)
         self._shortfall = Shortfall()
@@ -107,12 +108,17 @@ class Recorder:
         called after each frame."""
         left = max([*self._layout.depths, 1 << 16])
         flush_s = time.monotonic() + _FLUSH_S
+        # whoever starts a run sees its end; a robot that is followed may be gone without a word
+        silent_s = time.monotonic() + _SILENT_S if self._is_guest else math.inf
         while left > 0:
             try:
                 frame = self._source.next(0.0 if is_stopping() else _WAIT_S)
             except TimeoutError:
                 if is_stopping():
                     return
+                if time.monotonic() >= silent_s:
+                    self._say(f"no frame came for {_SILENT_S:g} s: it waits on; ^C ends it")
+                    silent_s = math.inf
             except store.Lost:
                 return
             else:
@@ -121,6 +127,8 @@ class Recorder:
                     return
                 self._take(frame)
                 taken()
+                if self._is_guest:
+                    silent_s = time.monotonic() + _SILENT_S
                 left -= is_stopping()
             if self._gathered.size >= _CHUNK_BYTES or time.monotonic() >= flush_s:
                 self.flush()
