@@ -12,6 +12,7 @@ from serial.tools import list_ports
 from serial.tools.list_ports_common import ListPortInfo
 
 from inphase.command import ports
+from inphase.driver import Driver, Scan
 from inphase.errors import DeviceError
 from inphase.host.locks import DeviceLock
 from inphase.serial_port import open_port
@@ -170,3 +171,23 @@ def test_what_comes_beside_answers_is_told_and_an_echo_is_not(silent: tuple[int,
     assert [remark.partition(":")[0] for remark in told.remarks] == [
         "14 bytes at 1000000 baud are no servo's answer"
     ]
+
+
+def test_a_driver_whose_scan_fails_is_named_and_keeps_no_other_from_asking(
+    silent: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(Driver):
+        @classmethod
+        def scan(cls, port: str) -> Scan | None:
+            raise ValueError(f"no table for {port}")
+
+    class Whole(Driver):
+        @classmethod
+        def scan(cls, port: str) -> Scan | None:
+            return Scan(f"nothing on {port}", (), ())
+
+    monkeypatch.setattr(ports, "_drivers", lambda: {"broken": Broken, "whole": Whole})
+    found = ports.scan(silent[1])
+    assert "driver broken failed" in found["broken"].remarks[0]
+    assert "no table for" in found["broken"].remarks[0]
+    assert found["whole"].question == f"nothing on {silent[1]}"

@@ -95,10 +95,21 @@ def scan(path: str) -> dict[str, Scan]:
     try:
         lock = DeviceLock(_SCAN, path, "of `inphase ports --scan`")
         with contextlib.closing(lock):
-            found = {name: driver.scan(path) for name, driver in _drivers().items()}
+            found = {name: _ask(name, driver, path) for name, driver in _drivers().items()}
     except DeviceError as error:
         raise DeviceError(str(error).removeprefix(f"device {_SCAN}: ")) from error
     return {name: one for name, one in found.items() if one is not None}
+
+
+def _ask(name: str, driver: type[Driver], path: str) -> Scan | None:
+    """The driver's scan; one that fails keeps no other from asking. Raises DeviceError."""
+    try:
+        return driver.scan(path)
+    except DeviceError:
+        raise
+    except Exception as error:  # a driver may be anybody's
+        text = f"the scan of driver {name} failed, and says nothing of its devices: {error!r}"
+        return Scan(f"{name} (it failed)", (), (text,))
 
 
 def _drivers() -> dict[str, type[Driver]]:
