@@ -115,7 +115,8 @@ def values(foreign: Foreign) -> dict[str, list[int]]:
     period = int(foreign.metadata["inphase.run"]["period_ns"])
     by_cycle = {frame.number: frame for frame in frames}
     by_cycle = {frame_cycle(frame): frame for frame in by_cycle.values()}
-    found: dict[str, list[int]] = {"wake": [], "skew": [], "latch to command": [], "act": []}
+    names = ("wake", "skew", "latch to command", "inference", "act")
+    found: dict[str, list[int]] = {name: [] for name in names}
     before: Any = None
     for frame in frames:
         cycle = frame_cycle(frame)
@@ -136,6 +137,8 @@ def values(foreign: Foreign) -> dict[str, list[int]]:
         is_old = before is not None and before.inferred_ns == frame.inferred_ns
         if frame.HasField("inferred_ns") and acted is not None and not is_old:
             found["latch to command"].append(frame.inferred_ns - acted.latched_ns)
+        if frame.HasField("inference_ns") and not is_old:
+            found["inference"].append(frame.inference_ns)
         if frame.HasField("acted_ns"):
             due = frame.due_ns - (cycle - frame.acted_cycle) * period
             found["act"].append(frame.acted_ns - due - 1_700_000)

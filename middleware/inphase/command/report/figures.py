@@ -19,6 +19,7 @@ from inphase.command.report.measures import (
     ACT,
     AGE,
     COMMAND,
+    INFERENCE,
     SAMPLE,
     SEVERITY,
     SKEW,
@@ -99,7 +100,7 @@ def pictures(found: Measures) -> Iterator[Drawing]:
 
 def _drawings(found: Measures) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
     """The name, the title and the drawing of each."""
-    for name in (WAKE, SAMPLE, SKEW, AGE, COMMAND, ACT):
+    for name in (WAKE, SAMPLE, SKEW, AGE, COMMAND, INFERENCE, ACT):
         shown = [one for one in found.quantities.values() if one.name == name and one.count]
         if shown:
             key = name.replace(" ", "-")

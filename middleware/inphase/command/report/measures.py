@@ -31,7 +31,7 @@ _EVENTS = 200
 SEVERITY = ("FRESH", "HELD", "RECOVERING", "LATE", "MISSING", "INVALID", "FROZEN", "OFFLINE")
 """statuses, the worst one last"""
 _RANK = np.array([SEVERITY.index(name) for name in STATUSES], np.int8)
-WAKE, SKEW, COMMAND, ACT = "wake", "skew", "latch to command", "act"
+WAKE, SKEW, COMMAND, INFERENCE, ACT = "wake", "skew", "latch to command", "inference", "act"
 SAMPLE, AGE = "trigger to sample", "age"
 
 
@@ -131,6 +131,7 @@ def _start(recording: Recording) -> Measures:
         (SKEW, ""): "largest difference of acquisition between the fresh samples of a frame",
         **{(AGE, one.name): "age of the sample at the latch" for one in schedule.sensors},
         (COMMAND, ""): "from the latch of a frame to the command that answers it",
+        (INFERENCE, ""): "of that time, what the policy itself took: from taking the frame",
         (ACT, ""): "when the writes of an act were done, after the act offset",
     }
     return Measures(
@@ -179,6 +180,7 @@ class _Stretch:
         for sensor in found.schedule.sensors:
             self._sensor(sensor.name)
         self._add(COMMAND, "", self._latch_to_command())
+        self._add(INFERENCE, "", self._inference())
         self._add(ACT, "", self._act_late())
         self._commands()
         self._counts()
@@ -228,6 +230,12 @@ class _Stretch:
         is_known = is_new & (answered >= 0) & (cycles[places] == answered) & (waited >= 0)
         values[is_known] = waited[is_known]
         self.found.answers_without_latch += int(np.count_nonzero(is_new & ~is_known))
+        return values
+
+    def _inference(self) -> Values:
+        """NaN where no new command came, and where the policy does not say when it took a frame."""
+        values = known(self.frames["inference_ns"])
+        values[~self._differs("inferred_ns")] = np.nan
         return values
 
     def _act_late(self) -> Values:
