@@ -1587,6 +1587,13 @@ int64_t inphase_core_answer_turn(inphase_core *core, uint32_t reason, const doub
 /* Run so many cycles without leaving C, with the native policy, if there is one. Returns the number
    of cycles run: fewer if the core stops by itself. */
 int64_t inphase_core_run(inphase_core *core, int64_t cycles);
+/* What devices did in the next cycle of a recorded run, in place of the simulated ones: a row per
+   sensor, with its stamps on this core's clock, the numbers of the sample that it names (NULL:
+   those of before), and a bit per actuator to which nothing could be written. So the run meets the
+   same states, latches and limits again. Both arrays stay the caller's, unchanged until the next
+   call. rows NULL: the simulated ones. -EPERM: not on virtual time. */
+int inphase_core_given(inphase_core *core, const struct inphase_row *rows,
+                       const double *const *values, uint32_t unwritten);
 /* Plan a fault. -ENOSPC: too many; -EPERM: not on virtual time. */
 int inphase_core_fault(inphase_core *core, const struct inphase_fault *fault);
 /* The number of cycles run so far, those of a final ramp included. *frames: frames latched so

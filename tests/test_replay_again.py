@@ -1,17 +1,24 @@
 """A recording of lock step, run once more from its seed."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec import structs
 
 from inphase import load
 from inphase.command.cli import cli
+from inphase.episodes.lockstep import LockStep
 from inphase.errors import RecordingError
+from inphase.recording.recorder import Recorder
+from inphase.recording.recorder_process import RecorderOptions
 from inphase.recording.recording import Recording
-from inphase.replay.again import run_again
-from recorded_runs import record
+from inphase.replay.state_machine import decide_again
+from recorded_runs import DEMO, record
 from robots import demo_schedule
+from runtimes import Robot
+from test_recording_files import record as record_by_steps
 
 POLICY = """
 import os
@@ -57,18 +64,65 @@ def test_another_behaviour_is_told_with_its_first_cycle(
     assert " 22│" in line  # the frame after the act of cycle 21
 
 
-def test_a_recording_that_cannot_come_again_says_why(
-    run: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_schedule_is_refused(run: tuple[Path, Path]) -> None:
     schedule, path = run
-    real = Recording(path)
-    real.description.pop("lockstep")
-    with pytest.raises(
-        RecordingError, match="the wall clock does not come again; follow its timing"
-    ):
-        run_again(real, load(schedule), lambda *_: None)
-    real.close()
     schedule.write_text(schedule.read_text() + "\n# another text\n")
     done = again(path, schedule)
     assert done.exception is not None
     assert "was recorded with another schedule" in str(done.exception)
+
+
+# ---- the core's own decisions --------------------------------------------------------------------
+
+
+def disturb(cycle: int, robot: LockStep, _: Recorder) -> None:
+    """A sensor that falls silent, an emergency stop, and arming after each."""
+    if cycle == 160:
+        robot.core.fault("silent", 0, 170, 60)
+        robot.core.fault("nan", 1, 200, 10)
+    elif cycle == 640:
+        robot.core.estop()
+    elif cycle in (480, 960):
+        robot.core.arm()
+
+
+def test_states_ramps_and_commands_are_decided_again_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "run.mcap"
+    record_by_steps(DEMO, 1280, path, RecorderOptions(), disturb)
+    with Recording(path) as recording:
+        met = {(frame.state, frame.reason) for frame in recording}
+        ramps = {("ramping", "none"), ("ramping", "estop")}  # no feedback, and the stop
+        assert ramps | {("running", "none"), ("faulted", "estop"), ("armed", "none")} == met
+        found = decide_again(recording, load(DEMO))
+        assert (found.compared, found.differ, found.first) == (1280, {}, "")
+        slower = load(DEMO)
+        arm = slower.actuator["arm"]
+        limits = structs.replace(arm.limits, velocity=arm.limits.velocity / 4)
+        slower = structs.replace(slower, actuator={"arm": structs.replace(arm, limits=limits)})
+        found = decide_again(recording, slower)
+        assert found.differ["arm.applied"] > 10 and "arm.applied was [" in found.first
+
+
+def test_a_recording_that_begins_later_is_refused(tmp_path: Path) -> None:
+    record_by_steps(DEMO, 640, tmp_path / "run.mcap", RecorderOptions(split_ns=500_000_000))
+    with Recording(tmp_path / "run.2.mcap") as recording:
+        assert recording[0].cycle > 0
+        with pytest.raises(RecordingError, match="does not begin with cycle 0"):
+            decide_again(recording, load(DEMO))
+
+
+@pytest.mark.real
+def test_a_run_of_emulated_hardware_is_decided_again_as_it_was() -> None:
+    with Robot() as robot:
+        path = robot.folder / "run.mcap"
+        with robot.run("--record", str(path)) as run:
+            run.frame(lambda frame: frame.cycle > 200)
+            run.signal(signal.SIGINT)
+            run.end()
+        with Recording(path) as recording:
+            if recording.state != "COMPLETE":
+                pytest.skip("the recorder was too slow for a frame: what was in it is not known")
+            frames = len(recording)
+        done = again(path, robot.schedule)
+        assert done.exit_code == 0, done.output
+        assert f"are equal, bit for bit, in {frames} frames" in done.output

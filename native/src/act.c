@@ -364,7 +364,8 @@ static void write_command(struct inphase_core *core, struct actuator *actuator)
 {
     int rc;
 
-    if (bus_is_busy(core, actuator->device, core->clock->now(core)))
+    if (core->given ? core->unwritten >> actuator->index & 1
+                    : bus_is_busy(core, actuator->device, core->clock->now(core)))
         rc = -EAGAIN;
     else
         rc = actuator->device->ops->write(core, actuator);

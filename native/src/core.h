@@ -46,6 +46,11 @@ struct inphase_core {
     struct inphase_native_policy policy;
     struct inphase_distribution wake_late, inference;
     struct inphase_trace trace;  /* constant; its arrays are the caller's */
+    const struct inphase_row *given; /* outcomes in place of the sensors' own, NULL: none; virtual
+                                        time */
+    const double *const *given_values;
+    uint32_t given_unwritten;    /* bit per actuator to which nothing can be written */
+    uint32_t unwritten;          /* of this cycle */
     uint32_t sleeps;             /* in this cycle so far: each has its own lateness */
     int64_t event_ns;            /* time of the next event of the simulated devices */
 

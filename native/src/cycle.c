@@ -194,10 +194,34 @@ static void watch_feedback(struct inphase_core *core, const struct sensor *senso
     }
 }
 
+/* the outcome that a recorded run had, in place of the sensor's own */
+static uint16_t take_given(const struct inphase_core *core, struct sensor *sensor)
+{
+    const struct inphase_row *row = &core->given[sensor->index];
+    const double *value = core->given_values[sensor->index];
+    struct sample *newest = &sensor->newest;
+
+    newest->sequence = row->sequence;
+    newest->cycle = row->cycle;
+    newest->triggered_ns = row->triggered_ns;
+    newest->acquired_ns = row->acquired_ns;
+    newest->received_ns = row->received_ns;
+    newest->uncertainty_ns = row->uncertainty_ns;
+    if (value)
+        memcpy(newest->value, value, sensor->channels * sizeof *value);
+    sensor->fresh = row->status == INPHASE_FRESH;
+    if (row->status == INPHASE_FRESH || row->status == INPHASE_HELD ||
+        row->status == INPHASE_RECOVERING)
+        newest->trusted = row->status != INPHASE_RECOVERING;
+    sensor->reason = row->reason;
+    sensor->detail = row->detail;
+    return row->status;
+}
+
 /* a sensor's status and its row in the frame */
 static void latch_sensor(struct inphase_core *core, struct sensor *sensor, struct inphase_row *row)
 {
-    uint16_t status = sensor_status(core, sensor);
+    uint16_t status = core->given ? take_given(core, sensor) : sensor_status(core, sensor);
     const struct sample *newest = &sensor->newest;
     _Atomic int64_t *count = &core->statistics->statuses[sensor->index][status];
 
@@ -229,6 +253,11 @@ static void latch_sensor(struct inphase_core *core, struct sensor *sensor, struc
     } else if (status != INPHASE_HELD && status != INPHASE_FRESH) {
         row->reason = (uint16_t)sensor->reason;
         row->detail = sensor->detail;
+    }
+
+    if (core->given) {
+        row->reason = core->given[sensor->index].reason;
+        row->detail = core->given[sensor->index].detail;
     }
 
     /* count it, and see what it means for motion */
@@ -312,6 +341,7 @@ static void stage_status(struct inphase_core *core)
 
     /* as of one instant for all: ages are counted to it */
     core->latched_ns = core->clock->now(core);
+    core->unwritten = core->given_unwritten;
     for (uint32_t i = 0; i < core->sensors; i++)
         latch_sensor(core, &core->sensor[i], &row[i]);
 }

@@ -4,6 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inphase._core import ffi, lib
 from inphase.core.config import base_config, estop_inputs
 from inphase.core.lockstep_config import LockStepConfig
@@ -68,6 +71,7 @@ class Core:
             self.segment.close()
             raise StoreError(f"the core refuses its configuration: errno {-rc}")
         self._core = core[0]
+        self._given: tuple[Any, ...] = ()
         self._number = ffi.new("int64_t *")
 
     def _config(
@@ -287,6 +291,21 @@ class Core:
             return None
         text = ffi.string(out.message).decode(errors="replace")
         return Failure(int(out.what), int(out.cycle), int(out.world_ns), text)
+
+    def given(
+        self, rows: bytes, values: Sequence[NDArray[np.float64] | None], unwritten: int
+    ) -> None:
+        """Tell what devices did in the next cycle of a recorded run, on virtual time.
+
+        rows: struct inphase_row of each sensor. values: the numbers of its new sample. unwritten: a
+        bit per actuator to which nothing could be written.
+        """
+        numbers = [None if one is None else ffi.from_buffer("double[]", one) for one in values]
+        pointers = ffi.new("double *[]", [one or ffi.NULL for one in numbers] or 1)
+        made = ffi.from_buffer("struct inphase_row[]", rows)
+        rc = lib.inphase_core_given(self._core, made, pointers, unwritten)
+        assert rc == 0, rc
+        self._given = (made, pointers, numbers)  # the core reads them until the next call
 
     def fault(self, kind: str, sensor: int, from_cycle: int, count: int, argument: int = 0) -> None:
         """Plan a fault of a simulated device (see FAULTS), for `count` cycles."""

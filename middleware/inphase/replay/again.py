@@ -11,28 +11,33 @@ from inphase.schedule import Schedule
 from inphase.timing.differences import Differences, find
 
 
-def run_again(
-    recording: Recording, described: Schedule, watch: Callable[[int, int], None]
-) -> Differences:
-    """Run the schedule of a recording with its seed for as many cycles, and compare the two.
+def has_seed(recording: Recording) -> bool:
+    """True for a recording of lock step."""
+    return isinstance(recording.description.get("lockstep"), dict)
 
-    The second recording lies in a temporary folder, and is gone afterwards. watch: is told how many
-    frames of how many are compared. Raises RecordingError for a recording that cannot come again,
-    ScheduleError.
-    """
-    made_with = recording.description.get("lockstep")
-    if not isinstance(made_with, dict):
-        raise RecordingError(
-            f"{recording.path} was not recorded in lock step, and the wall clock does not come "
-            f"again; follow its timing: inphase run {described.path} --lockstep --timing "
-            f"{recording.path}"
-        )
+
+def refuse_another(recording: Recording, described: Schedule) -> None:
+    """Raise RecordingError for a schedule that is not the recorded one."""
     if recording.layout.hash != described.hash:
         raise RecordingError(
             f"{recording.path} was recorded with another schedule (hash {recording.layout.hash}) "
             f"than {described.path} is now ({described.hash}); give the recorded one, which is its "
             f"metadata inphase.schedule"
         )
+
+
+def run_again(
+    recording: Recording, described: Schedule, watch: Callable[[int, int], None]
+) -> Differences:
+    """Run the schedule of a recording with its seed for as many cycles, and compare the two.
+
+    The second recording lies in a temporary folder, and is gone afterwards. watch: is told how many
+    frames of how many are compared. Raises RecordingError for another schedule or no frame,
+    ScheduleError.
+    """
+    assert has_seed(recording), recording.path
+    made_with = recording.description["lockstep"]
+    refuse_another(recording, described)
     if not len(recording):
         raise RecordingError(f"{recording.path} has no frame")
     timing = made_with.get("timing")

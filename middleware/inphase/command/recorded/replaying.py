@@ -41,7 +41,8 @@ _KEYS = "Enter: the next one   b: back   NUMBER: that cycle   q: quit"
     "--again",
     "same",
     type=click.Path(path_type=Path),
-    help="run this schedule again from the seed of the recording, in lock step, and compare",
+    help="run it again by this schedule, and compare: lock step from its seed, bit for bit; of the "
+    "wall clock states, latches and applied commands",
 )
 @click.option("--simulate", is_flag=True, help="with --robot: in the schedule's simulated world")
 @click.option(
@@ -189,12 +190,34 @@ def _run_again(recording: "Recording", schedule: Path) -> int:
     from inphase.command.recorded import diffing
     from inphase.command.recorded.reporting import FrameProgress
     from inphase.plan.validation import load
+    from inphase.replay import again
     from inphase.replay.again import run_again
 
+    if not again.has_seed(recording):
+        return _decide_again(recording, schedule)
     with FrameProgress() as progress:
         found = run_again(recording, load(schedule), progress.show)
     diffing.show(found)
     return 0 if found.are_equal else DIFFERS
+
+
+def _decide_again(recording: "Recording", schedule: Path) -> int:
+    """The exit code."""
+    from inphase.plan.validation import load
+    from inphase.replay.again import refuse_another
+    from inphase.replay.state_machine import decide_again
+
+    described = load(schedule)
+    refuse_another(recording, described)
+    with _progress(recording) as watch:
+        found = decide_again(recording, described, watch)
+    about = "states, reasons, flags of acts and applied commands"
+    if found.differ:
+        kinds = ", ".join(f"{name} in {count}" for name, count in found.differ.items())
+        click.echo(f"of {found.compared} frames these differ: {kinds}; first {found.first}")
+    else:
+        click.echo(f"{about} are equal, bit for bit, in {found.compared} frames")
+    return DIFFERS if found.differ or not found.compared else 0
 
 
 # ---- on a robot ----------------------------------------------------------------------------------
