@@ -410,3 +410,15 @@ def test_a_projects_files_are_typed(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_a_joint_that_damping_locks_gets_no_motor(tmp_path: Path) -> None:
+    base = '<joint name="base" type="slide" axis="1 0 0" damping="1e11"/>'
+    text = f"""<mujoco><compiler angle="radian"/><option gravity="0 0 0"/><worldbody>
+      <body>{base}<geom size="0.1" mass="5"/>
+        <body><joint name="arm" axis="0 0 1" damping="1" range="-1 1" limited="true"/>
+          <geom size="0.05" pos="0.2 0 0" mass="0.5"/></body></body>
+    </worldbody></mujoco>"""
+    made = drafted(tmp_path, "fixed.xml", text)
+    assert [motor.name for motor in survey(made.files[1]).motors] == ["arm"]
+    assert moved(made.files[0])["motors"] > 0.05

@@ -8,21 +8,26 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
+
 from inphase.errors import ScheduleError
 from inphase.world.mujoco.package import package
+
+_LOCKED = 1e8  # N s/m or N m s/rad: with 1 MN it moves by a centimetre per second
 
 
 def model_with_motors(path: Path, folder: Path) -> str | None:
     """The MJCF text of a model with a motor at each joint, for a file in `folder`.
 
-    None: the model has actuators, or no joint for one. A motor exerts N m or N, within the effort
-    that the model gives its joint. Raises ScheduleError where the model does not load.
+    None: the model has actuators, or no joint for one; a joint that damping locks is none. A motor
+    exerts N m or N, within the effort that the model gives its joint. Raises ScheduleError where
+    the model does not load.
     """
     mujoco = package()
     try:
         spec = mujoco.MjSpec.from_file(str(path))
         moved = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
-        joints = [joint for joint in spec.joints if joint.type in moved]
+        joints = [one for one in spec.joints if one.type in moved and not _is_locked(one)]
         if spec.actuators or not joints:
             return None
         for number, joint in enumerate(joints):
@@ -60,6 +65,11 @@ def _with_relative_folders(text: str, folder: Path) -> str:
         return f'{found[1]}="{os.path.relpath(html.unescape(found[2]), folder)}"'
 
     return re.sub(r'\b(meshdir|texturedir)="([^"]*)"', relative, text, count=2)
+
+
+def _is_locked(joint: Any) -> bool:
+    """Damped so much that it stands, as models of Fetch fix their base."""
+    return float(np.max(joint.damping)) >= _LOCKED
 
 
 def _add_motor(mujoco: Any, spec: Any, joint: Any, number: int) -> None:
