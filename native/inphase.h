@@ -1591,7 +1591,8 @@ int64_t inphase_core_run(inphase_core *core, int64_t cycles);
    sensor, with its stamps on this core's clock, the numbers of the sample that it names (NULL:
    those of before), and a bit per actuator to which nothing could be written. So the run meets the
    same states, latches and limits again. Both arrays stay the caller's, unchanged until the next
-   call. rows NULL: the simulated ones. -EPERM: not on virtual time. */
+   call. rows NULL: the simulated ones. -EPERM: not on virtual time; -EINVAL: no such status or
+   reason, and then nothing changes. */
 int inphase_core_given(inphase_core *core, const struct inphase_row *rows,
                        const double *const *values, uint32_t unwritten);
 /* Plan a fault. -ENOSPC: too many; -EPERM: not on virtual time. */

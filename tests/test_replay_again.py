@@ -3,6 +3,7 @@
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from msgspec import structs
@@ -11,6 +12,7 @@ from inphase import load
 from inphase.command.cli import cli
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import RecordingError
+from inphase.frames.record_layout import HEADER, ROW
 from inphase.recording.recorder import Recorder
 from inphase.recording.recorder_process import RecorderOptions
 from inphase.recording.recording import Recording
@@ -101,6 +103,26 @@ def test_states_ramps_and_commands_are_decided_again_as_they_were(tmp_path: Path
         slower = structs.replace(slower, actuator={"arm": structs.replace(arm, limits=limits)})
         found = decide_again(recording, slower)
         assert found.differ["arm.applied"] > 10 and "arm.applied was [" in found.first
+
+
+def test_outcomes_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    with LockStep(load(DEMO), digest=False) as robot:
+        robot.run(3)
+        frame = robot.follower.peek(robot.core.frames - 1)
+        rows = [HEADER.size + index * ROW.size for index in (0, 1, 2)]
+        good = frame.record[rows[0] : rows[2]]
+        robot.core.given(good, [None, None], 0)
+        bad = bytearray(good)
+        bad[ROW.offset("status")] = 8
+        for outcomes, values in (
+            (bytes(bad), [None, None]),
+            (good[:-1], [None, None]),
+            (good, [None]),
+            (good, [np.zeros(1), None]),
+        ):
+            with pytest.raises(ValueError, match=r"are not those of|does not know"):
+                robot.core.given(outcomes, values, 0)
+        robot.run(3)
 
 
 def test_a_recording_that_begins_later_is_refused(tmp_path: Path) -> None:

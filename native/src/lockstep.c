@@ -137,6 +137,9 @@ int inphase_core_given(inphase_core *core, const struct inphase_row *rows,
 {
     if (core->clock != &virtual_clock)
         return -EPERM;
+    for (uint32_t i = 0; rows && i < core->sensors; i++)
+        if (rows[i].status >= INPHASE_STATUSES || rows[i].reason >= INPHASE_REASONS)
+            return -EINVAL;
     core->given = rows;
     core->given_values = values;
     core->given_unwritten = unwritten;

@@ -12,6 +12,7 @@ from inphase.core.config import base_config, estop_inputs
 from inphase.core.lockstep_config import LockStepConfig
 from inphase.core.world_seam import Failure
 from inphase.errors import StoreError
+from inphase.frames.record_layout import ROW
 from inphase.frames.store import Segment, no_segment
 from inphase.plan.plan import Plan
 
@@ -298,13 +299,21 @@ class Core:
         """Tell what devices did in the next cycle of a recorded run, on virtual time.
 
         rows: struct inphase_row of each sensor. values: the numbers of its new sample. unwritten: a
-        bit per actuator to which nothing could be written.
+        bit per actuator to which nothing could be written. Raises ValueError for others than this
+        plan's sensors, and for a status or a reason that this version does not know.
         """
+        sizes = [one.dtype.itemsize for one in self.plan.sensors]
+        fits = len(values) == len(sizes) and len(rows) == len(sizes) * ROW.size
+        pairs = zip(values, sizes, strict=False)
+        if not fits or any(one is not None and one.nbytes != size for one, size in pairs):
+            raise ValueError(
+                f"rows or samples are not those of {len(sizes)} sensors of {sizes} bytes"
+            )
         numbers = [None if one is None else ffi.from_buffer("double[]", one) for one in values]
         pointers = ffi.new("double *[]", [one or ffi.NULL for one in numbers] or 1)
         made = ffi.from_buffer("struct inphase_row[]", rows)
-        rc = lib.inphase_core_given(self._core, made, pointers, unwritten)
-        assert rc == 0, rc
+        if lib.inphase_core_given(self._core, made, pointers, unwritten) < 0:
+            raise ValueError("a status or a reason that this version does not know")
         self._given = (made, pointers, numbers)  # the core reads them until the next call
 
     def fault(self, kind: str, sensor: int, from_cycle: int, count: int, argument: int = 0) -> None:

@@ -181,7 +181,10 @@ class _RecordedRun:
                 row[stamp] -= self._start_ns if row[stamp] != ABSENT else 0
             rows += ROW.pack(*row.values())
             values.append(self._numbers(frame, index, row["sequence"]))
-        self.robot.core.given(bytes(rows), values, self._outside.unwritten[frame.cycle])
+        try:
+            self.robot.core.given(bytes(rows), values, self._outside.unwritten[frame.cycle])
+        except ValueError as error:  # the file is damaged, or another robot's
+            raise RecordingError(f"{self._recording.path}, cycle {frame.cycle}: {error}") from error
 
     def _numbers(self, frame: Frame, sensor: int, sequence: int) -> NDArray[np.float64] | None:
         """The numbers of a new sample that the core looks at; None: it has none of them."""
@@ -253,7 +256,9 @@ def decide_again(
     timing = _Timing(recording.path, plan, cycles)
     with (
         _without_remarks(),
-        LockStep(described, call=recorded, plan=plan, timing=timing, digest=False) as robot,
+        LockStep(
+            described, call=recorded, plan=plan, timing=timing, digest=False, raises=True
+        ) as robot,
     ):
         recorded.robot = robot
         recorded.give()
