@@ -98,7 +98,8 @@ def make_form() -> Form:
 def make_record() -> bytes:
     """A frame record with the numbers of a robot that has run for a while."""
     times = [_NOW_NS + 1000 * i for i in range(8)]
-    record = record_layout.HEADER.pack(123_456, *times[:5], 123_455, *times[5:7], -1, *[0] * 6)
+    head = (123_456, *times[:5], 123_455, *times[5:7], 40_000, 123_455, -1)
+    record = record_layout.HEADER.pack(*head, *[0] * (len(record_layout.HEADER.names) - len(head)))
     count = len(record_layout.ROW.unpack(bytes(record_layout.ROW.size)))
     for sensor in range(SENSORS):
         stamps = [_NOW_NS + 100 * sensor + i for i in range(count - 4)]

@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from benches import robot
+from benches import policy_process, robot
 from benches.latch import Reader, Writer
 from benches.machine import Options
 from benches.policy import contents_of, schedule_file
 from benches.wake import gil_held
 from inphase.frames import store
 from inphase.frames.store_follower import StoreFollower
-from inphase.host.process import Process, thread_environment
+from inphase.host.process import thread_environment
 from inphase.plan.plan import Plan
 
 _PAIRS = 10
@@ -54,14 +54,8 @@ def _ours(plan: Plan, fds: list[int], options: Options, schedule: Path, cycles: 
     core = robot.open_core(plan, cycles=cycles)
     mailbox, bell = core.mailbox()
     with core:
-        policy = Process(
-            "policy",
-            "inphase.policy",
-            [str(schedule), core.segment.path, str(mailbox.fd), str(bell.fd)],
-            pass_fds=[mailbox.fd, bell.fd],
-            environment=thread_environment(1),
-        )
-        policy.wait_ready()
+        ends = [mailbox.fd, bell.fd]
+        policy = policy_process.start(schedule, core.segment.path, ends, thread_environment(1))
         follower = StoreFollower(core.segment.path)
         for device, fd in enumerate(fds):
             core.attach(device, fd)

@@ -320,8 +320,8 @@ static int run(const char *name, long long commands, uint64_t seed)
         if (n > 3 && draw() % 256 == 0)
             values[draw() % channels] = draw() % 2 ? NAN : -INFINITY;
         if (mode != 7 || n < 3) {
-            lockstep_post(core, core->cycle, core->virtual_ns, INPHASE_REASON_NONE, values,
-                          channels);
+            lockstep_post(core, core->cycle, INPHASE_ABSENT, core->virtual_ns,
+                          INPHASE_REASON_NONE, values, channels);
             count.commands += channels;
         }
         cycle_run(core, CYCLE_ACT);

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benches import robot
+from benches import policy_process, robot
 from benches.distribution import Rounds, show
 from benches.latch import Reader, Writer
 from benches.machine import Options
 from benches.policy import contents_of
 from inphase import schedule
 from inphase.frames import store
-from inphase.host.process import Process, thread_environment
+from inphase.host.process import thread_environment
 from inphase.plan import plan as planning
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))  # the writer of ONNX files
@@ -47,14 +47,7 @@ def _measure(name: str, options: Options, runtime: str) -> dict[str, Any]:
         fds = writer.mailbox(_LAYERS[-1])
         arguments = (path, writer.mapping, options.other_cpu, 0, runtime)
         answerer = Reader(*arguments, module="benches.answerer")
-        worker = Process(
-            "policy",
-            "inphase.policy",
-            [str(path), writer.path, *map(str, fds)],
-            pass_fds=fds,
-            environment=thread_environment(1),
-        )
-        worker.wait_ready()
+        worker = policy_process.start(path, writer.path, fds, thread_environment(1))
         os.sched_setaffinity(worker.pid, [options.other_cpu])
 
         def kept(side: int, late: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benches import robot
+from benches import policy_process, robot
 from benches.distribution import Rounds, show
 from benches.latch import DEPTH, Contents, Reader, Writer
 from benches.machine import Options
 from inphase.frames import record_layout, store
-from inphase.host.process import Process
 from inphase.plan.plan import Plan
 
 _CYCLES = 200
@@ -68,9 +67,7 @@ def _measure(name: str, options: Options, pin: bool) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         path = schedule_file(folder)
-        arguments = [str(path), writer.path, *map(str, fds)]
-        worker = Process("policy", "inphase.policy", arguments, pass_fds=fds)
-        worker.wait_ready()
+        worker = policy_process.start(path, writer.path, fds)
         if pin:
             os.sched_setaffinity(worker.pid, [options.other_cpu])
         _take_turns(figure, options.rounds, bare, ours)
