@@ -7,8 +7,9 @@ from typing import NamedTuple
 from inphase.errors import RecordingError
 from inphase.export.lerobot.options import LeRobotOptions
 from inphase.export.source import losses, opened, sources
-from inphase.export.whole import made_whole, refuse
+from inphase.export.whole import made_whole
 from inphase.recording.packages import require
+from inphase.recording.recorder_process import refuse_name
 from inphase.recording.recording import Recording
 
 LEROBOT, PARQUET, NUMPY = "lerobot", "parquet", "numpy"
@@ -39,7 +40,7 @@ def convert(
     form: LEROBOT, PARQUET or NUMPY; the last two take one recording. progress: is told how many
     frames of how many are done. Raises RecordingError: then nothing is left of it.
     """
-    refuse(out)
+    refuse_name(out)
     if form == LEROBOT:
         return _to_lerobot(paths, out, options, progress)
     if len(paths) > 1:

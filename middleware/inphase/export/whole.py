@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inphase.errors import RecordingError
+from inphase.recording.recorder_process import refuse_name
 
 
 @contextlib.contextmanager
@@ -19,7 +20,7 @@ def made_whole(out: Path) -> Iterator[Path]:
     and the next one for the same `out` removes it. Nothing is overwritten. Raises RecordingError,
     also for an OSError in the block.
     """
-    refuse(out)
+    refuse_name(out)
     try:
         with _folder(out) as folder:
             made = folder / out.name
@@ -31,14 +32,6 @@ def made_whole(out: Path) -> Iterator[Path]:
         if error.errno == errno.ENOSPC:
             why = "no space left on the disk: make room, or give a name on another disk"
         raise RecordingError(f"{out} is not made: {why}") from error
-
-
-def refuse(out: Path) -> None:
-    """Raise RecordingError for a name under which nothing can be made."""
-    if os.path.lexists(out):
-        raise RecordingError(f"{out} is there already; give another name")
-    if not out.parent.is_dir():
-        raise RecordingError(f"{out}: there is no folder {out.parent}; make it")
 
 
 @contextlib.contextmanager
@@ -84,7 +77,7 @@ def _to_disk(made: Path) -> None:
 def _name(made: Path, out: Path) -> None:
     """Give it its name. Raises OSError, and RecordingError where something has the name now."""
     if made.is_dir():
-        refuse(out)
+        refuse_name(out)
         made.rename(out)  # refused by the kernel where a file or a folder with something in it is
     else:
         try:

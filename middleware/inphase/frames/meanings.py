@@ -287,12 +287,12 @@ STATES = {
 """of a robot"""
 
 OUTCOMES = {
-    "none": Meaning("no episode was begun", ""),
-    "running": Meaning("the frame belongs to the episode", ""),
-    "ended": Meaning("it has ended, and nobody said how", ""),
-    "success": Meaning("it has ended well", ""),
-    "failure": Meaning("it has ended badly", ""),
-    "discarded": Meaning("it is not to be used", ""),
+    "none": Meaning("no episode was begun"),
+    "running": Meaning("the frame belongs to the episode"),
+    "ended": Meaning("it has ended, and nobody said how"),
+    "success": Meaning("it has ended well"),
+    "failure": Meaning("it has ended badly"),
+    "discarded": Meaning("it is not to be used"),
 }
 """of an episode: INPHASE_EPISODE_*"""
 

@@ -44,6 +44,11 @@ def part_of(path: Path, number: int) -> Path:
 def refuse(path: Path) -> None:
     """Before anything is started: raise RecordingError for what cannot become a recording."""
     require()
+    refuse_name(path)
+
+
+def refuse_name(path: Path) -> None:
+    """Raise RecordingError for a name under which no file can be made."""
     if os.path.lexists(path):
         raise RecordingError(f"{path} is there already; give another name")
     if not path.parent.is_dir():

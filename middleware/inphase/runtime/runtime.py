@@ -193,8 +193,9 @@ class Runtime:
         self._undo.callback(self.core.close)
         self._stops = Stops(self.core, self._line_fd)
         self._undo.callback(self._stops.close)
-        self._segments.append(self.core.client_page())
-        self.episodes = EpisodeMarks(self._segments[0], self._tell)
+        self._page = self.core.client_page()
+        self._segments.append(self._page)
+        self.episodes = EpisodeMarks(self._page, self._tell)
         self._undo.callback(self.episodes.close)
         self._make_mailbox()
         outside = self.options.client_threads
@@ -291,10 +292,9 @@ class Runtime:
 
     def _start_gateway(self) -> None:
         assert self.core is not None
-        fd = self._segments[0].fd  # the page of clients' wishes
-        arguments = [str(self.schedule.path), self.name.path, str(fd)]
+        arguments = [str(self.schedule.path), self.name.path, str(self._page.fd)]
         self._gateway = self._children.start(
-            "gateway", "inphase.runtime.gateway", arguments, pass_fds=[fd]
+            "gateway", "inphase.runtime.gateway", arguments, pass_fds=[self._page.fd]
         )
 
     def _start_policy(self) -> None:

@@ -190,10 +190,9 @@ def _run_again(recording: "Recording", schedule: Path) -> int:
     from inphase.command.recorded import diffing
     from inphase.command.recorded.reporting import FrameProgress
     from inphase.plan.validation import load
-    from inphase.replay import again
-    from inphase.replay.again import run_again
+    from inphase.replay.again import has_seed, run_again
 
-    if not again.has_seed(recording):
+    if not has_seed(recording):
         return _decide_again(recording, schedule)
     with FrameProgress() as progress:
         found = run_again(recording, load(schedule), progress.show)
