@@ -17,11 +17,13 @@ from inphase.recording.recorder import Recorder
 from inphase.recording.recorder_process import RecorderOptions
 from inphase.recording.recording import Recording
 from inphase.replay.state_machine import decide_again
+from peers import ROOT
 from recorded_runs import DEMO, record
 from robots import demo_schedule
 from runtimes import Robot
 from test_recording_files import record as record_by_steps
 
+PERIOD_NS = 2_000_000  # of the demo
 POLICY = """
 import os
 
@@ -103,6 +105,30 @@ def test_states_ramps_and_commands_are_decided_again_as_they_were(tmp_path: Path
         slower = structs.replace(slower, actuator={"arm": structs.replace(arm, limits=limits)})
         found = decide_again(recording, slower)
         assert found.differ["arm.applied"] > 10 and "arm.applied was [" in found.first
+
+
+def test_a_cycle_that_took_too_long_leaves_the_same_ones_out(tmp_path: Path) -> None:
+    def delay(cycle: int, robot: LockStep, _: Recorder) -> None:
+        if cycle == 160:
+            robot.core.fault("wake", 0, 200, 1, int(2.5 * PERIOD_NS))
+            robot.core.fault("wake", 0, 260, 1, PERIOD_NS - 20_000)
+
+    path = tmp_path / "run.mcap"
+    record_by_steps(DEMO, 640, path, RecorderOptions(), delay)
+    with Recording(path) as recording:
+        assert sum(frame.skipped for frame in recording) >= 2
+        found = decide_again(recording, load(DEMO))
+        assert (found.compared, found.differ, found.first) == (len(recording), {}, "")
+
+
+def test_the_draws_of_randomise_are_no_sensor_of_the_robot(tmp_path: Path) -> None:
+    pytest.importorskip("mujoco", reason="a world needs the package mujoco (extra sim)")
+    pytest.importorskip("onnxruntime", reason="a model needs it: pip install 'inphase[onnx]'")
+    path = tmp_path / "run.mcap"
+    record(ROOT / "schedules" / "press.toml", 200, path, seed=1)
+    with Recording(path) as recording:
+        found = decide_again(recording, load(ROOT / "schedules" / "press.toml"))
+        assert (found.compared, found.differ) == (200, {})
 
 
 def test_outcomes_that_cannot_be_are_refused(tmp_path: Path) -> None:

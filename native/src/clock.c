@@ -165,10 +165,14 @@ static void advance(struct inphase_core *core, int64_t time_ns)
     twins_advance(core, core->virtual_ns);
 }
 
-/* a thread that slept wakes late; of a recorded run also at the very start */
+/* A thread that slept wakes late. A recorded run tells when a cycle began and when it acted, also
+   where nobody slept for that */
 static void virtual_sleep(struct inphase_core *core, int64_t time_ns)
 {
-    if (time_ns > core->virtual_ns || (core->trace.cycles && time_ns == core->due_ns))
+    bool is_told = core->trace.cycles &&
+                   (time_ns == core->due_ns || time_ns == core->due_ns + core->act_ns);
+
+    if (time_ns > core->virtual_ns || is_told)
         time_ns += timing_wake_late(core, time_ns);
     advance(core, time_ns);
 }

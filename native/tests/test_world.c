@@ -435,6 +435,27 @@ static void recorded_times_are_followed_and_begin_again(void)
     close_robot(&robot);
 }
 
+/* the latch was behind the act offset, so that nobody slept for the act, and its writes ended
+   behind the next grid point: the next cycle was left out */
+static void an_act_that_ended_too_late_leaves_the_next_cycle_out(void)
+{
+    static const int64_t zero[4], took[4] = {20000, 20000, 20000, 20000};
+    const struct inphase_sensor_trace of = {.took = took, .trigger_late = zero};
+    int64_t latched[4] = {30000, 0, 30000, 30000}, late[4] = {0};
+    const struct inphase_trace trace = {4, zero, latched, late, zero, &of};
+    const struct choice choice = {.warn_at = -1, .raise_at = -1, .trace = &trace};
+    struct robot robot;
+
+    open_robot(&robot, &choice);
+    latched[1] = robot.core->act_ns + 1000;
+    late[1] = robot.core->period_ns - robot.core->act_ns + 2000;
+    CHECK_EQUAL(inphase_core_run(robot.core, 1), 1);
+    CHECK_EQUAL(robot.core->cycle, 1);
+    CHECK_EQUAL(inphase_core_run(robot.core, 1), 1);
+    CHECK_EQUAL(robot.core->cycle, 3);
+    close_robot(&robot);
+}
+
 static void recorded_times_that_lack_something_are_refused(void)
 {
     static const int64_t zero[2], up[2] = {5, 9}, down[2] = {9, 5}, early[2] = {-1, 5};
@@ -497,6 +518,7 @@ int main(void)
     RUN(a_policy_in_c_is_asked_every_cycle);
     RUN(a_late_host_wakes_late_at_each_sleep);
     RUN(recorded_times_are_followed_and_begin_again);
+    RUN(an_act_that_ended_too_late_leaves_the_next_cycle_out);
     RUN(recorded_times_that_lack_something_are_refused);
     RUN(distributions_that_are_none_are_refused);
     return 0;

@@ -173,7 +173,10 @@ class _RecordedRun:
         frame, layout = self._recording[self._place], self._recording.layout
         rows = bytearray()
         values: list[NDArray[np.float64] | None] = []
-        for index in range(len(layout.sensors)):
+        for sensor in self.robot.plan.sensors:  # a recording may have the draws of [randomise] too
+            if sensor.name not in layout.indices:
+                raise RecordingError(f"{self._recording.path} has no sensor {sensor.name}")
+            index = layout.indices[sensor.name]
             row = dict(
                 zip(ROW.names, ROW.unpack_from(frame.record, layout.record.row(index)), strict=True)
             )
