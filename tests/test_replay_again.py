@@ -18,7 +18,7 @@ from inphase.recording.recorder_process import RecorderOptions
 from inphase.recording.recording import Recording
 from inphase.replay.state_machine import decide_again
 from peers import ROOT
-from recorded_runs import DEMO, record
+from recorded_runs import DEMO, ODD, record
 from robots import demo_schedule
 from runtimes import Robot
 from test_recording_files import record as record_by_steps
@@ -119,6 +119,20 @@ def test_a_cycle_that_took_too_long_leaves_the_same_ones_out(tmp_path: Path) -> 
         assert sum(frame.skipped for frame in recording) >= 2
         found = decide_again(recording, load(DEMO))
         assert (found.compared, found.differ, found.first) == (len(recording), {}, "")
+
+
+def test_the_last_cycles_count_whatever_a_sensor_repeats_after(tmp_path: Path) -> None:
+    def delay(cycle: int, robot: LockStep, _: Recorder) -> None:
+        if cycle == 0:
+            robot.core.fault("wake", 0, 63, 1, 15_000_000)
+
+    schedule, path = tmp_path / "odd.toml", tmp_path / "run.mcap"
+    schedule.write_text(ODD.replace("every = 4", "every = 7"))  # of which 63 is a multiple
+    record_by_steps(schedule, 64, path, RecorderOptions(), delay)
+    with Recording(path) as recording:
+        assert recording[-1].cycle > len(recording) - 1, "a cycle was left out"
+        found = decide_again(recording, load(schedule))
+        assert (found.compared, found.differ) == (len(recording), {})
 
 
 def test_the_draws_of_randomise_are_no_sensor_of_the_robot(tmp_path: Path) -> None:

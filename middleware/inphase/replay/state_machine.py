@@ -41,7 +41,7 @@ class Decisions:
 
     compared: int = 0
     differ: dict[str, int] = field(default_factory=dict)
-    """frames by what differs in them: `state`, `reason`, `NAME.flags`, `NAME.applied`"""
+    """frames by what differs in them: `state`, `reason`, `skipped`, `NAME.flags`, `NAME.applied`"""
     first: str = ""
     """the first difference, in words"""
 
@@ -204,7 +204,10 @@ class _RecordedRun:
 
     def _compare(self, frame: Frame, recorded: Frame) -> None:
         self.found.compared += 1
-        pairs = [("state", recorded.state, frame.state), ("reason", recorded.reason, frame.reason)]
+        pairs: list[tuple[str, object, object]] = [
+            (name, getattr(recorded, name), getattr(frame, name))
+            for name in ("state", "reason", "skipped")
+        ]
         for was, now in zip(recorded.command, frame.command, strict=True):
             pairs.append((f"{was.name}.flags", " ".join(was.flags), " ".join(now.flags)))
             applied = (f"{was.applied.tolist()}", f"{now.applied.tolist()}")
@@ -218,6 +221,10 @@ class _RecordedRun:
 
 class _Timing(ReplayedTiming):
     """Each frame is taken and answered at once: an answer that came too late is none."""
+
+    def repeats_after(self, schedule: Schedule) -> int:
+        """It never begins again, so that its last cycles are not left out."""
+        return 1
 
     def trace(self, plan: Plan) -> Trace:
         """For a core of this plan."""

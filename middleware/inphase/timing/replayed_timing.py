@@ -47,9 +47,14 @@ class ReplayedTiming:
                     f"{path} was recorded with another schedule ({recording.layout.hash}); its "
                     f"cycle and its sensors are the same"
                 )
-            every = _repeats_after(plan.schedule)
+            every = self.repeats_after(plan.schedule)
             with RecordedTiming(recording, most + 2 * every) as timing:
                 self._read(timing, every)
+
+    def repeats_after(self, schedule: Schedule) -> int:
+        """Cycles after which all triggers and turns of the policy repeat."""
+        policy = 1 if schedule.policy is None else schedule.policy.every
+        return math.lcm(policy, *(sensor.every for sensor in schedule.sensor.values()))
 
     def _read(self, timing: RecordedTiming, every: int) -> None:
         first = -(-timing.first // every) * every
@@ -151,12 +156,6 @@ class ReplayedTiming:
                 f"the timing of {self.path} has {self.cycles} cycles: it was used up and began "
                 f"again {again} times"
             )
-
-
-def _repeats_after(schedule: Schedule) -> int:
-    """Cycles after which all triggers and turns of the policy repeat."""
-    policy = 1 if schedule.policy is None else schedule.policy.every
-    return math.lcm(policy, *(sensor.every for sensor in schedule.sensor.values()))
 
 
 def _faults(recording: Recording, schedule: Schedule) -> Iterable[ScheduleFault]:
