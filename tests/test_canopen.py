@@ -823,7 +823,10 @@ def another_master(peer: Peer) -> Iterator[list[Any]]:
     options = peer.options
     network.connect(interface=options["interface"], channel=options["channel"], **options["bus"])
     try:
-        yield [network.add_node(node, dictionary()) for node in NODES]
+        nodes = [network.add_node(node, dictionary()) for node in NODES]
+        for node in nodes:
+            node.sdo.RESPONSE_TIMEOUT = BOUND_S
+        yield nodes
     finally:
         network.disconnect()
 

@@ -48,7 +48,7 @@ def robot() -> Iterator[Robot]:
 REPLIES = {
     "arm late": ("arm", "joints", {"fault": "late", "arg": 6000}, "LATE", "silent", None),
     "arm silent": ("arm", "joints", {"fault": "silent"}, "MISSING", "silent", None),
-    "arm short": ("arm", "joints", {"fault": "short", "arg": 20}, "MISSING", "silent", None),
+    "arm short": ("arm", "joints", {"fault": "short", "arg": 20}, "INVALID", "size", 20),
     "arm garbled": ("arm", "joints", {"fault": "garble"}, "INVALID", "checksum", None),
     "arm wrong id": (
         "arm",

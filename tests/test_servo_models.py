@@ -112,8 +112,11 @@ def test_the_emulated_servos_are_the_schedules_models_with_currents_in_their_uni
             driver.registers.write(ident, 64, 1, 1)  # torque on, where it stands
         driver.close()
         until(lambda: abs(arm.tell()["current"][1]) > 0.1)  # it holds its weight
-        told = values(driver)
-        current = arm.tell()["current"]  # A, of the joints
+        before, told, current = None, {}, arm.tell()["current"]  # A, of the joints
+        while before != pytest.approx(current, abs=1e-6):  # until it is at rest
+            before = current
+            told = values(driver)
+            current = arm.tell()["current"]
     finally:
         arm.stop()
     counts = [2.69e-3, 1e-3, 1e-3, 1.34e-3, 3.36e-3]
