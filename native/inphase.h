@@ -262,6 +262,17 @@ struct inphase_realtime {
     int32_t granted;            /* 1: everything that was requested is granted */
 };
 
+/* Disturbances of the cycle thread by its host, from /proc, since the supervisor first looked. A
+   count was read at some time between began_ns and ended_ns. -1: the kernel does not tell. */
+struct inphase_host_counts {
+    int64_t began_ns;
+    int64_t ended_ns;
+    int64_t page_faults;
+    int64_t preemptions;        /* times it lost its processor although it was ready to run */
+    int64_t waited_ns;          /* that it was ready and had no processor; waits that have ended */
+    int64_t stolen_ns;          /* taken by the hypervisor, of the processors it may run on */
+};
+
 /* How far a joint was commanded and measured to move, from end to end, over all its motion before
    the final ramp. In the unit of its positions; of velocities their sums over time. All 0: it has
    no feedback of its motion, or is in effort or switch mode. */
@@ -570,6 +581,9 @@ int inphase_reader_quantiles(inphase_reader *reader, uint32_t histogram,
 int inphase_reader_status(inphase_reader *reader, struct inphase_status *out);
 int inphase_reader_realtime(inphase_reader *reader, struct inphase_realtime *out);
 int inphase_reader_counts(inphase_reader *reader, struct inphase_counts *out);
+/* The newest counts of inphase_core_host. -ENODATA: there are none; -EAGAIN: they are just being
+   written. */
+int inphase_reader_host(inphase_reader *reader, struct inphase_host_counts *out);
 /* counts[sensor * INPHASE_STATUSES + status]; returns the number of sensors */
 int inphase_reader_statuses(inphase_reader *reader, int64_t *counts);
 /* The figures of a sensor's worker. -ENOENT: the sensor has no worker. */
@@ -1531,8 +1545,9 @@ int inphase_core_latch(inphase_core *core, uint32_t reason, uint32_t detail);
 void inphase_core_beat(inphase_core *core);
 /* The policy is gone for good: the reason why commands are missing from now on. */
 void inphase_core_policy_gone(inphase_core *core, uint32_t reason);
-/* Page faults of the cycle thread, counted by the supervisor from /proc. */
-void inphase_core_page_faults(inphase_core *core, int64_t faults);
+/* What the host did to the cycle thread, for every reader. A frame after further page faults says
+   so. Never waits. The supervisor's thread. */
+void inphase_core_host(inphase_core *core, const struct inphase_host_counts *counts);
 /* Ask for a stop: ramp, then end. Async-signal-safe. The first reason stays. */
 void inphase_core_stop(inphase_core *core, uint32_t reason, uint32_t detail);
 

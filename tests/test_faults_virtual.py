@@ -653,7 +653,7 @@ def test_a_reader_that_was_too_slow_is_told_how_many_frames_it_lost(make: Make) 
 def test_page_faults_of_the_cycle_thread_mark_the_next_frame_once(make: Make) -> None:
     robot = make()
     robot.run(5)
-    robot.core.page_faults(3)
+    robot.core.host({"page_faults": 3})
     marked = ["PAGE_FAULTS" in frame.flags for frame in robot.run(3)]
     assert marked == [True, False, False]
 

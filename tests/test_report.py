@@ -266,6 +266,7 @@ def test_faults_that_were_planned_are_found_with_their_phase_and_device(tmp_path
     # 5 ms of 2 ms cycles: points 100, 101 and 102 are left out
     assert worst[0][:3] == ["103", "6 ms", "wake"]
     assert "The frame does not say why." in worst[0][3]
+    assert "This recording does not say when another program had the processor" in page.text
     late = next(row for row in worst if row[0] == "200")
     assert late[2] == "read"
     assert "the trigger of wrench (device wrist) without a good sample: LATE" in late[3]

@@ -518,9 +518,10 @@ void inphase_core_policy_gone(inphase_core *core, uint32_t reason)
     put_u32(&core->policy_gone, reason < INPHASE_REASONS ? reason : INPHASE_REASON_DIED);
 }
 
-void inphase_core_page_faults(inphase_core *core, int64_t faults)
+void inphase_core_host(inphase_core *core, const struct inphase_host_counts *counts)
 {
-    put_i64(&core->state->page_faults, faults);
+    slot_write((struct slot *)core->state->host, core->host_counts++, counts, sizeof *counts);
+    put_i64(&core->state->page_faults, counts->page_faults);
 }
 
 /* ---- the cycle thread -------------------------------------------------------------------- */

@@ -87,6 +87,7 @@ struct inphase_core {
     double command[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
     int64_t acted_cycle, acted_ns, inferred_ns, inference_ns, answered_cycle;
     int64_t noted_page_faults;
+    uint64_t host_counts;        /* times that they were given; supervisor */
     int32_t overrun_level;
     int64_t overran;             /* grid points left out by this cycle's wake */
     int64_t stop_cycle;          /* first cycle of the final ramp; -1: not stopping */

@@ -386,6 +386,16 @@ int inphase_reader_counts(inphase_reader *reader, struct inphase_counts *out)
     return 0;
 }
 
+int inphase_reader_host(inphase_reader *reader, struct inphase_host_counts *out)
+{
+    const struct slot *slot = (const struct slot *)reader->state->host;
+    uint64_t sequence = atomic_load_explicit(&slot->sequence, memory_order_relaxed);
+
+    if (!sequence)
+        return -ENODATA;
+    return slot_read(slot, sequence / 2 - 1, out, sizeof *out) ? 0 : -EAGAIN;
+}
+
 int inphase_reader_statuses(inphase_reader *reader, int64_t *counts)
 {
     for (uint32_t i = 0; i < reader->layout.sensors; i++)

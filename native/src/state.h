@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "../inphase.h"
+#include "store.h"
 
 #define STOP_NS 1300000000LL /* a longer ramp is cut: a stop takes less than 2 s */
 
@@ -25,6 +26,8 @@ struct state {
     _Atomic uint32_t starved;    /* bit per actuator: its worker leaves its device alone */
     _Atomic uint32_t estops;     /* emergency stops so far; any thread adds */
     _Atomic uint32_t over;       /* 1: no cycle follows */
+    /* supervisor: a slot with a struct inphase_host_counts */
+    _Alignas(SLOT_HEADER) uint8_t host[SLOT_HEADER + sizeof(struct inphase_host_counts)];
 };
 
 /* hold motion until inphase_core_arm; the first reason stays, only ESTOP replaces any other */

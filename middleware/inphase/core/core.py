@@ -1,7 +1,7 @@
 """The C core as an object: configured from a plan, on a segment of the store."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -230,9 +230,10 @@ class Core:
             self._core, lib.INPHASE_REASON_DIED if died else lib.INPHASE_REASON_SILENT
         )
 
-    def page_faults(self, faults: int) -> None:
-        """Page faults of the cycle thread since its start."""
-        lib.inphase_core_page_faults(self._core, faults)
+    def host(self, counts: Mapping[str, int]) -> None:
+        """Disturbances of the cycle thread by its host: struct inphase_host_counts by field name.
+        Thread: the supervisor's."""
+        lib.inphase_core_host(self._core, ffi.new("struct inphase_host_counts *", dict(counts)))
 
     # ---- the cycle thread ------------------------------------------------------------------
 

@@ -280,6 +280,12 @@ class Reader:
         """struct inphase_counts by field name."""
         return _fields("struct inphase_counts", lib.inphase_reader_counts, self.handle)
 
+    def host(self) -> dict[str, int] | None:
+        """struct inphase_host_counts by field name: what the host did to the cycle thread so far,
+        -1: unknown. None: nobody has counted, or the counts are just being written."""
+        out = ffi.new("struct inphase_host_counts *")
+        return None if lib.inphase_reader_host(self.handle, out) < 0 else as_dict(out)
+
     def quantiles(self, histogram: int) -> dict[str, int]:
         """struct inphase_quantiles by field name, nanoseconds."""
         out = ffi.new("struct inphase_quantiles *")

@@ -38,9 +38,15 @@ _PACKAGES = ("inphase", "numpy", "mujoco", "onnxruntime", "torch", "mcap", "prot
 
 
 def of_run(
-    description: Mapping[str, Any], forms: Forms, wall_offset_ns: int, schedule: Schedule | None
+    description: Mapping[str, Any],
+    forms: Forms,
+    wall_offset_ns: int,
+    schedule: Schedule | None,
+    *,
+    beside: Mapping[str, str] | None = None,
 ) -> list[records.Metadata]:
-    """All that is known at the start. schedule: the file, where the recorder has it."""
+    """All that is known at the start. schedule: the file, where the recorder has it. beside:
+    channels that are not of the robot, with their fields."""
     layout = forms.layout
     run = {
         "format": str(FORMAT),
@@ -59,7 +65,7 @@ def of_run(
         SCHEDULE: {"toml": str(description["schedule"])},
         RECORDER: _recorder(),
         LEGEND: _legend(),
-        CHANNELS: _channels(forms),
+        CHANNELS: _channels(forms) | dict(beside or {}),
     }
     return [records.Metadata(name, texts) for name, texts in found.items()]
 

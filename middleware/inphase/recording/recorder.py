@@ -32,9 +32,10 @@ from inphase.frames.store_follower import StoreFollower
 from inphase.frames.subscription import subscribe
 from inphase.host import process
 from inphase.recording import facts
-from inphase.recording.channels import Forms
+from inphase.recording.channels import Forms, descriptor_set
 from inphase.recording.chunk import ChunkBuilder
 from inphase.recording.episodes import EpisodeMark
+from inphase.recording.host_channel import HOST_MEANING, HOST_TOPIC, HostFollower
 from inphase.recording.recorder_process import RecorderOptions, refuse
 from inphase.recording.recording_files import Head, RecordingFiles, Shortfall
 from inphase.schedule import Schedule, load
@@ -70,6 +71,7 @@ class FrameSource(Protocol):
 class Recorder:
     """Writes the frames of a source to a file, from the next one on; `run`, then `close`.
 
+    reader: of the source's store, which tells what the host did; None: it is not on this host.
     first: number of the frame that is to be the first; None: whichever comes. path: of the file,
     which is made. Further ones have `.2`, `.3` and so on before the ending. Raises RecordingError.
     """
@@ -81,6 +83,7 @@ class Recorder:
         schedule: Schedule | None,
         say: Callable[[str], None],
         *,
+        reader: store.Reader | None = None,
         first: int | None = None,
         options: RecorderOptions | None = None,
     ) -> None:
@@ -91,9 +94,13 @@ class Recorder:
         # virtual time has none: its start is now
         self._offset_ns = int(time.time_ns() if offset_ns is None else offset_ns)
         self._forms = Forms.of(self._layout, self._offset_ns)
-        described = facts.of_run(source.description, self._forms, self._offset_ns, schedule)
+        self._host = HostFollower(reader)
+        channels = {HOST_TOPIC: HOST_MEANING}
+        described = facts.of_run(
+            source.description, self._forms, self._offset_ns, schedule, beside=channels
+        )
         library = f"inphase {metadata.version('inphase')}"
-        head = Head(library, *_definitions(self._forms), described)
+        head = Head(library, *_definitions(self._forms, self._host), described)
         self._looked_at = self._layout.record.only(_OF_HEADER, _OF_ROW)
         self._newest = [-1] * len(self._layout.sensors)
         self._expected, self._is_guest = first, first is None
@@ -153,6 +160,8 @@ class Recorder:
             if rows[2 * index] > newest:
                 self._newest[index] = rows[2 * index]
                 self._take_sample(index, rows[2 * index : 2 * index + 2], frame, cycle, log_ns)
+        if (counted := self._host.after(latched_ns)) is not None:
+            self._gathered.add(len(self._newest) + 1, cycle, log_ns, counted)
         if flags & _FAULTS:
             self._files.mark()
         if is_edge and not self._episode.is_running:
@@ -213,17 +222,21 @@ class Recorder:
         return self._files.close(end)
 
 
-def _definitions(forms: Forms) -> tuple[list[records.Schema], list[records.Channel]]:
-    """Of all channels, each with a schema of its own."""
+def _definitions(
+    forms: Forms, host: HostFollower
+) -> tuple[list[records.Schema], list[records.Channel]]:
+    """Of all channels, each with a schema of its own; the host's is the last one."""
+    group = host.shape.group
+    described = [*forms.schemas, (group.type_name, descriptor_set(group))]
     schemas = [
         records.Schema(id=number, name=name, encoding="protobuf", data=data)
-        for number, (name, data) in enumerate(forms.schemas, 1)
+        for number, (name, data) in enumerate(described, 1)
     ]
     made = [
         records.Channel(
             id=number, topic=topic, message_encoding="protobuf", metadata={}, schema_id=number + 1
         )
-        for number, topic in enumerate(forms.topics)
+        for number, topic in enumerate([*forms.topics, HOST_TOPIC])
     ]
     return schemas, made
 
@@ -248,7 +261,15 @@ def record_store(
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     follower = StoreFollower(store_path, from_first=True)
-    recorder = Recorder(follower, path, load(schedule_path), _say, first=0, options=options)
+    recorder = Recorder(
+        follower,
+        path,
+        load(schedule_path),
+        _say,
+        reader=follower.reader,
+        first=0,
+        options=options,
+    )
     signal.signal(signal.SIGUSR1, lambda *_: recorder.mark())
     process.say_ready()
     taken = (lambda: os.eventfd_write(taken_fd, 1)) if taken_fd >= 0 else lambda: None
@@ -274,7 +295,7 @@ def record_robot(endpoint: str, path: Path, seconds: float | None, options: Reco
     except TimeoutError as error:
         raise StoreError(str(error)) from error
     with source:
-        recorder = Recorder(source, path, None, _say, options=options)
+        recorder = Recorder(source, path, None, _say, reader=source.store, options=options)
         signal.signal(signal.SIGUSR1, lambda *_: recorder.mark())
         _say(f"{source.layout.robot} by {source.transport}, until it ends or ^C")
         recorder.run(lambda: bool(asked) or time.monotonic() >= until_s, lambda: None)

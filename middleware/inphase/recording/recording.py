@@ -21,6 +21,7 @@ from inphase.recording import facts
 from inphase.recording.channels import Forms, ImageForm
 from inphase.recording.chunk import MESSAGE_HEAD
 from inphase.recording.episodes import EpisodeFinder, RecordedEpisode
+from inphase.recording.host_channel import HOST_TOPIC, host_shape
 from inphase.recording.mcap_file import GAP, PROFILE
 from inphase.recording.mcap_scan import FileScan, mapped, scan, wrong_chunks
 from inphase.recording.message_shape import MessageShape
@@ -226,6 +227,12 @@ class Recording:
         if isinstance(form, ImageForm):
             raise ValueError(f"{sensor} gives images: take them frame by frame")
         return self._columns(form.shape, self._samples[index][first:stop])
+
+    def host(self) -> NDArray[Any]:
+        """Disturbances of the cycle thread by its host, one structured array of int64: `from_ns`,
+        `until_ns`, `page_faults`, `preemptions`, `waited_ns` and `stolen_ns`, -1: unknown. Empty
+        where nobody counted, as in lock step."""
+        return self._columns(host_shape(), self._places(HOST_TOPIC))
 
     def _columns(self, shape: MessageShape, places: NDArray[np.int64]) -> NDArray[Any]:
         """Decoded in blocks, and in groups of messages of one size. Raises RecordingError."""

@@ -32,10 +32,10 @@ from inphase.runtime.events import Events
 from inphase.runtime.gpio import Lines
 from inphase.runtime.guarding.guard import take_notes
 from inphase.runtime.guarding.guard_supervisor import GuardSupervisor, held
+from inphase.runtime.host_counts import HostCounts
 from inphase.runtime.motion import preconditions
 from inphase.runtime.motion.arming import Arming
 from inphase.runtime.motion.power import Power
-from inphase.runtime.page_faults import PageFaults
 from inphase.runtime.policy_child import PolicyChild
 from inphase.runtime.requests.episode_marks import EpisodeMarks
 from inphase.runtime.requests.keyboard import discard_typed
@@ -98,7 +98,7 @@ class Runtime:
         self.mailbox: store.Segment | None = None
         """the policy's, from `start` on"""
         self._stop: tuple[str, int] | None = None
-        self._page_faults: PageFaults | None = None
+        self._host_counts: HostCounts | None = None
         self._segments: list[store.Segment] = []
         self._notices: Notices | None = None
         self._power: Power | None = None
@@ -243,7 +243,7 @@ class Runtime:
             emulator=self._emulator,
         )
         self._undo.callback(self._guard.close_pages)
-        self._page_faults = PageFaults(core, reader)
+        self._host_counts = HostCounts(core, reader)
         self._notices = Notices(plan, core, reader, events, path=path, mailbox=self.mailbox)
         self._undo.callback(self._notices.close)
 
@@ -341,7 +341,7 @@ class Runtime:
         assert self.core is not None and self.reader is not None
         assert self._devices is not None and self._workers is not None
         assert self._stops is not None and self._guard is not None
-        assert self._page_faults is not None and self._notices is not None
+        assert self._host_counts is not None and self._notices is not None
         self.core.beat()
         fds = [*self._children.pidfds, self._stops.fd]
         fds += [*self._workers.pidfds, *self._guard.pidfds]
@@ -351,7 +351,7 @@ class Runtime:
         self._devices.tend(self.core)
         if not self.over:
             self._workers.tend(self.core, self.reader)
-        self._page_faults.count()
+        self._host_counts.count()
         if self._policy is not None:
             self._policy.listen()
         self._notices.latch()
@@ -429,9 +429,9 @@ class Runtime:
     def finish(self) -> dict[str, Any]:
         """After the cycle has ended: switch off what is to be off, and sum up."""
         assert self.core is not None and self.reader is not None
-        assert self._page_faults is not None and self._notices is not None
+        assert self._host_counts is not None and self._notices is not None
         assert self._power is not None
-        self._page_faults.count()
+        self._host_counts.count()
         self._notices.latch()
         self._power.end()
         if REASONS[self._notices.latched] == "device" and self._devices is not None:

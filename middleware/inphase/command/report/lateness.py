@@ -39,6 +39,8 @@ class Late(NamedTuple):
     """of that sensor; -1: none"""
     skipped: int
     """grid points that were left out just before"""
+    ended_ns: int
+    """when the lost time was over"""
 
 
 class _Moments(NamedTuple):
@@ -47,6 +49,8 @@ class _Moments(NamedTuple):
     phase: str
     sensor: str
     late: Values
+    ended_ns: NDArray[np.int64]
+    """when it was over; any number where no time is known"""
 
 
 def latest(
@@ -66,7 +70,7 @@ def latest(
     for number, one in enumerate(kinds):
         rows = np.flatnonzero((kind == number) & (most > 0))
         rows = rows[np.argsort(-most[rows], kind="stable")][:WORST]
-        found += [_late(int(most[row]), one, frames[row]) for row in rows.tolist()]
+        found += [_late(int(most[row]), one, frames, row) for row in rows.tolist()]
     return _chosen(found)
 
 
@@ -84,7 +88,8 @@ def _chosen(found: Iterable[Late]) -> list[Late]:
     return sorted(kept, key=lambda late: (-late.late_ns, late.cycle))
 
 
-def _late(late_ns: int, one: _Moments, frame: Any) -> Late:
+def _late(late_ns: int, one: _Moments, frames: NDArray[Any], row: int) -> Late:
+    frame = frames[row]
     status = int(frame[f"sensors.{one.sensor}.status"]) if one.sensor else -1
     return Late(
         int(frame["cycle"]),
@@ -94,6 +99,7 @@ def _late(late_ns: int, one: _Moments, frame: Any) -> Late:
         int(frame["flags"]),
         status,
         int(frame["skipped"]),
+        int(one.ended_ns[row]),
     )
 
 
@@ -108,14 +114,14 @@ def _moments(frames: NDArray[Any], schedule: RecordedSchedule) -> list[_Moments]
     began = wake_late(frames, schedule.period_ns)
     is_overrun = (frames["flags"] & _OVERRUN != 0) & (frames["skipped"] > 0)
     found = [
-        _Moments("wake", "", np.where(is_overrun, np.nan, began)),
-        _Moments(OVERRUN, "", np.where(is_overrun, began, np.nan)),
+        _Moments("wake", "", np.where(is_overrun, np.nan, began), woke),
+        _Moments(OVERRUN, "", np.where(is_overrun, began, np.nan), woke),
     ]
     # nobody waits for a sample after the deadline: then the thread itself did not run
     read_end = frames["latched_ns"]
     if schedule.read_deadline_ns is not None:
         deadline = np.maximum(due + schedule.read_deadline_ns, woke)
-        found.append(_Moments("latch", "", difference(read_end, deadline)))
+        found.append(_Moments("latch", "", difference(read_end, deadline), read_end))
         read_end = np.minimum(read_end, deadline)
     for sensor in schedule.sensors:
         if sensor.trigger_ns is None:
@@ -124,19 +130,25 @@ def _moments(frames: NDArray[Any], schedule: RecordedSchedule) -> list[_Moments]
         since = np.maximum(due + sensor.trigger_ns, woke)
         triggered = difference(frames[f"{at}triggered_ns"], since)
         triggered[frames[f"{at}cycle"] != cycles] = np.nan
-        found.append(_Moments("trigger", sensor.name, triggered))
+        found.append(_Moments("trigger", sensor.name, triggered, frames[f"{at}triggered_ns"]))
         waited = difference(read_end, since)
         waited[np.isin(frames[f"{at}status"], _IN_TIME)] = np.nan
-        found.append(_Moments("read", sensor.name, waited))
+        found.append(_Moments("read", sensor.name, waited, read_end))
     if schedule.act_ns is not None:
-        found.append(_Moments("act", "", _act(frames, schedule.act_ns)))
+        found.append(_Moments("act", "", _act(frames, schedule.act_ns), _after(frames["acted_ns"])))
     return found
 
 
 def _act(frames: NDArray[Any], act_ns: int) -> Values:
     """How late each frame's act was, after its time and the latch; the next frame tells it."""
-    since = np.maximum(frames["due_ns"] + act_ns, frames["latched_ns"])
-    late = np.full(len(frames), np.nan)
-    late[:-1] = difference(frames["acted_ns"][1:], since[:-1])
-    late[:-1][frames["acted_cycle"][1:] != frames["cycle"][:-1]] = np.nan
+    late = difference(
+        _after(frames["acted_ns"]), np.maximum(frames["due_ns"] + act_ns, frames["latched_ns"])
+    )
+    late[_after(frames["acted_cycle"]) != frames["cycle"]] = np.nan
+    late[-1:] = np.nan
     return late
+
+
+def _after(column: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The next frame's number; the last frame's own number where there is none."""
+    return np.concatenate([column[1:], column[-1:]])

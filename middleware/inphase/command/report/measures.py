@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from inphase.command.report.host_times import HostTimes
 from inphase.command.report.joints import Joints
 from inphase.command.report.lateness import Late, latest, wake_late
 from inphase.command.report.numbers import Quantity, Values, difference, in_slots, known
@@ -54,6 +55,7 @@ class Measures:
     quantities: dict[tuple[str, str], Quantity]
     waterfall: Waterfall
     joints: dict[str, Joints]
+    host: HostTimes
     slot_s: NDArray[np.float64]
     """start of each slot, after the first frame"""
     worst_status: dict[str, NDArray[np.int8]]
@@ -142,6 +144,7 @@ def _start(recording: Recording) -> Measures:
         {key: Quantity(*key, meaning, slots) for key, meaning in meanings.items()},
         Waterfall(schedule, frames),
         {name: Joints(channels, slots) for name, channels, _ in recording.layout.actuators},
+        HostTimes(recording.host()),
         np.zeros(slots),
         {one.name: np.zeros(slots, np.int8) for one in schedule.sensors},
         {one.name: np.zeros(len(STATUSES), np.int64) for one in schedule.sensors},

@@ -133,7 +133,7 @@ def _worst(found: Measures) -> str:
         cycle = f'<button class="cycle" data-cycle="{late.cycle}">{late.cycle}</button>'
         rows.append((cycle, duration(late.late_ns), late.phase, text))
     return _table(("cycle", "lost", "phase", "cause"), rows, "worst") + (
-        f'<p class="note">{_words(causes.NOT_RECORDED)}</p>'
+        f'<p class="note">{_words(causes.note(found))}</p>'
     )
 
 
