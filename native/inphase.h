@@ -81,7 +81,15 @@
                                        armed; detail: actuator */
 #define INPHASE_REASON_GUARD 38     /* the guard stopped the devices of this frozen runtime, and
                                        spared it: its robot is emulated */
-#define INPHASE_REASONS 39
+#define INPHASE_REASON_LEASE 39     /* nobody holds the lease, or the command is of another one */
+#define INPHASE_REASONS 40
+
+/* who gives a command */
+#define INPHASE_DROVE_NOBODY 0
+#define INPHASE_DROVE_POLICY 1      /* on the robot's side: the schedule's, a job's, a caller's */
+#define INPHASE_DROVE_CLIENT 2      /* from afar, under a lease */
+#define INPHASE_DROVE_PERSON 3      /* who took over */
+#define INPHASE_DROVES 4
 
 /* outcomes of an episode */
 #define INPHASE_EPISODE_NONE 0
@@ -176,6 +184,9 @@ struct inphase_frame {
     uint32_t estop;             /* bit per emergency-stop input: pressed; + 16: unknown */
     uint32_t episode;           /* number of the newest one, from 1 on; 0: none was begun */
     uint32_t outcome;           /* INPHASE_EPISODE_*, of that one */
+    uint32_t lease;             /* that could drive in that act, 0: none, or none is asked for */
+    uint32_t drove;             /* INPHASE_DROVE_*, who gave that act's command; an act without one:
+                                   nobody */
 };
 
 /* one sensor in a frame: status of this cycle, and which sample of its ring is named */
@@ -612,6 +623,9 @@ int inphase_mailbox_make(inphase_segment **out, uint32_t values, uint64_t epoch)
 uint64_t inphase_mailbox_size(uint32_t values);
 int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_until_ns,
                          uint32_t reason, const double *values, uint32_t count);
+/* The answers posted here from now on are given under that lease (0: none) by that INPHASE_DROVE_*;
+   before the first call under none, by the policy. This process alone. -EINVAL */
+int inphase_mailbox_sign(inphase_segment *segment, uint32_t lease, uint32_t drove);
 /* Note that a frame was taken. The time until the next command is posted counts as an inference. */
 void inphase_mailbox_taken(inphase_segment *segment);
 /* The distribution of inference times. 0, or -EPROTO: not a mailbox. Any process that maps it. */
@@ -1529,6 +1543,18 @@ int64_t inphase_client_page_episode(inphase_segment *segment, uint32_t outcome);
 /* Let the core look at that page. Before the start. The segment stays the caller's. -EPROTO: it is
    not of this runtime. */
 int inphase_core_client_page(inphase_core *core, inphase_segment *segment);
+/* The lease page: a segment of its own. The runtime makes it, and whoever decides about leases maps
+   it as its writer. With such a page a command moves the robot only under the lease that the page
+   names, and before `until_ns` of the monotonic clock. What is left of an earlier lease is dropped
+   in the next act, and the robot ramps to rest; the next lease drives from there on. */
+int inphase_lease_page_make(inphase_segment **out, uint64_t epoch);
+/* Let that lease drive until then, 0: none. A number is not used again. */
+int inphase_lease_page_set(inphase_segment *segment, uint32_t lease, int64_t until_ns);
+/* the lease that counts now, 0: none; any process that maps it */
+uint32_t inphase_lease_page_get(const inphase_segment *segment);
+/* Let the core look at that page. Before the start. The segment stays the caller's. -EPROTO: it is
+   not of this runtime. */
+int inphase_core_lease_page(inphase_core *core, const inphase_segment *segment);
 /* guarded 1: the guard can stop an actuator's device when this process does not. 0: not any more;
    then nothing is armed, and armed motion is latched, even if another guard takes over before the
    next cycle. Any thread. */

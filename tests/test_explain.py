@@ -23,6 +23,7 @@ ORDERED = {
     "flag of an act": record_layout.ACT_FLAGS,
     "state": record_layout.STATES,
     "outcome": record_layout.OUTCOMES,
+    "driver of an act": record_layout.DROVE,
 }
 
 

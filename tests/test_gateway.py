@@ -154,7 +154,7 @@ def test_a_client_of_pyzmq_msgpack_and_numpy_reads_frames(robot: LockStep) -> No
     topic, header, samples = socket.recv_multipart()
     socket.close()
     version, hash_, epoch, _, _, frame, rows, acts = msgpack.unpackb(header)
-    assert (topic, version, hash_) == (b"inphase.frame\0", 4, description["hash"])
+    assert (topic, version, hash_) == (b"inphase.frame\0", 5, description["hash"])
     assert (epoch, frame[0]) == (description["epoch"], expected.cycle)
     assert (joints["name"], rows[0][7], rows[0][10]) == ("joints", 0, 1)
     value = np.frombuffer(samples, dtype, 1, joints["offset"])[0]

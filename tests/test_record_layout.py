@@ -33,7 +33,7 @@ def test_the_parts_of_a_record_follow_each_other() -> None:
     assert layout.act(0) == layout.acts == HEADER.size + 2 * ROW.size
     assert (layout.requested(0), layout.applied(0)) == (layout.acts + 16, layout.acts + 16 + 24)
     assert (layout.act(1), layout.size) == (layout.acts + 16 + 48, layout.acts + 16 + 48 + 16 + 16)
-    record = HEADER.pack(*range(20)) + ROW.pack(*range(10)) + ROW.pack(*range(50, 60))
+    record = HEADER.pack(*range(22)) + ROW.pack(*range(10)) + ROW.pack(*range(50, 60))
     record += b"".join(ACT.pack(n, n + 1, c, 0) + bytes(16 * c) for n, c in ((5, 3), (7, 1)))
     assert len(record) == layout.size
     assert layout.sequences.unpack_from(record) == (0, 50)
@@ -51,6 +51,9 @@ def test_every_flag_and_reason_has_the_name_that_the_header_gives_it() -> None:
     for number, name in enumerate(record_layout.OUTCOMES):
         assert getattr(lib, f"INPHASE_EPISODE_{name.upper()}") == number
     assert len(record_layout.OUTCOMES) == lib.INPHASE_EPISODES
+    for number, name in enumerate(record_layout.DROVE):
+        assert getattr(lib, f"INPHASE_DROVE_{name.upper()}") == number
+    assert len(record_layout.DROVE) == lib.INPHASE_DROVES
     for bit, name in enumerate(record_layout.FRAME_FLAGS):
         assert getattr(lib, f"INPHASE_FLAG_{name}") == 1 << bit
     for bit, name in enumerate(record_layout.ACT_FLAGS):

@@ -288,9 +288,9 @@ def test_another_format_is_refused_with_the_version_that_reads_it(
     path = tmp_path / "newer.mcap"
     key = b"format" + (1).to_bytes(4, "little")
     whole = demo[0].read_bytes()
-    assert whole.count(key + b"2") == 1
-    path.write_bytes(whole.replace(key + b"2", key + b"3"))
-    with pytest.raises(RecordingError, match=r"has format 3, this version reads 2.*recorded it: "):
+    assert whole.count(key + b"3") == 1
+    path.write_bytes(whole.replace(key + b"3", key + b"4"))
+    with pytest.raises(RecordingError, match=r"has format 4, this version reads 3.*recorded it: "):
         Recording(path)
 
 

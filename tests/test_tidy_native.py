@@ -30,6 +30,7 @@ SEES_CORE = {
     "gpio.c",
     "guard.c",
     "lateness.c",
+    "lease.c",
     "lockstep.c",
     "post.c",
     "realtime.c",

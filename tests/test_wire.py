@@ -70,7 +70,7 @@ def test_the_message_of_the_page_is_read_to_the_byte() -> None:
 def test_msgpack_reads_the_header_and_one_that_it_writes_is_read() -> None:
     page = vectors()
     header = msgpack.unpackb(page["header"])
-    assert header[:5] == [4, "0123456789abcdef", 0x1122334455667788, 9, 14_600_000]
+    assert header[:5] == [5, "0123456789abcdef", 0x1122334455667788, 9, 14_600_000]
     assert tuple(header[5]) == record_layout.HEADER.unpack_from(page["record"])
     assert header[6] == [[7, 7, 14_015_000, 14_100_000, 14_400_000, 400_000, 0, 0, 0, 0, 1]]
     compact = msgpack.packb(header)

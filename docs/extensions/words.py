@@ -13,6 +13,7 @@ TITLES = {
     "flag of an act": "Flags of an act",
     "state": "States of a robot",
     "outcome": "Outcomes of an episode",
+    "driver of an act": "Who gave the command of an act",
     "exit code": "Exit codes",
 }
 

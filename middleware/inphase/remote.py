@@ -23,7 +23,7 @@ import msgpack
 import numpy as np
 import zmq
 
-WIRE = 4
+WIRE = 5
 """version of the format"""
 HELLO, GREETING, READY = b"inphase.hello\0", b"inphase.greeting\0", b"inphase.ready\0"
 FRAME, COMMAND, END = b"inphase.frame\0", b"inphase.command\0", b"inphase.end\0"
@@ -143,6 +143,7 @@ class Frame:
         self.reason_cycle = numbers[11] if numbers[11] >= 0 else None
         self.state = _name(numbers[16], link.states)
         self.episode, self.outcome = numbers[18], _name(numbers[19], link.outcomes)
+        self.lease, self.drove = numbers[20], _name(numbers[21], link.drove)
         self.samples: dict[str, Sample] = _Named(
             "sensor",
             (
@@ -181,6 +182,7 @@ class Link:
         self.statuses, self.reasons = description["statuses"], description["reasons"]
         self.frame_flags, self.act_flags = description["frame_flags"], description["act_flags"]
         self.states, self.outcomes = description["states"], description["outcomes"]
+        self.drove = description["drove"]
         self.sensors = [s["name"] for s in description["sensors"]]
         self.actuators = {a["name"]: a["channels"] for a in description["actuators"]}
         self._places = [(s["part"], s["offset"], s["size"]) for s in description["sensors"]]

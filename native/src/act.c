@@ -17,6 +17,7 @@
 #include "gpio.h"
 #include "guard.h"
 #include "lateness.h"
+#include "lease.h"
 #include "limiter.h"
 #include "relaxed.h"
 #include "rest.h"
@@ -529,8 +530,10 @@ static void count_command(struct inphase_core *core, uint32_t reason)
    refused it */
 static uint32_t act_all(struct inphase_core *core, int64_t now_ns)
 {
-    uint32_t reason = setpoints_follow(core, now_ns), counted = reason;
+    uint32_t reason, counted;
 
+    lease_look(core, now_ns);
+    counted = reason = setpoints_follow(core, now_ns);
     for (uint32_t i = 0; i < core->actuators; i++) {
         act_one(core, &core->actuator[i], reason, now_ns);
 

@@ -20,6 +20,7 @@
 
 struct clock_ops;
 struct client_page;
+struct lease_page;
 struct mailbox;
 struct state;
 struct statistics;
@@ -107,6 +108,9 @@ struct inphase_core {
     bool estop_seen;             /* the inputs were looked at */
     const struct client_page *client_page; /* constant; NULL: clients have no wishes */
     uint32_t stops_seen;         /* its emergency stops that were followed */
+    const struct lease_page *lease_page; /* constant; NULL: who may drive is not asked */
+    uint32_t lease;              /* the one that drives; 0: none, or its robot is not at rest yet */
+    uint32_t acted_lease, drove; /* of the last act: that lease, and INPHASE_DROVE_* */
 
     struct guard guard;          /* the page that the guard reads; cycle thread, once it runs */
 

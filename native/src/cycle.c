@@ -389,6 +389,8 @@ static void stage_latch(struct inphase_core *core)
         .detail = load_u32(is_stopping(core) ? &state->detail : &state->latched_detail),
         .state = core->told_stop ? INPHASE_STATE_STOPPED : load_u32(&state->state),
         .estop = load_u32(&state->estop),
+        .lease = core->acted_lease,
+        .drove = core->drove,
     };
     client_page_tell(core->client_page, frame);
     if (frame->skew_ns != INPHASE_ABSENT && !is_stopping(core))

@@ -122,7 +122,8 @@ int lockstep_post(struct inphase_core *core, int64_t cycle, int64_t taken_ns, in
                   uint32_t reason, const double *values, uint32_t count)
 {
     struct mail mail = {.cycle = cycle, .posted_ns = posted_ns, .taken_ns = taken_ns,
-                        .valid_until_ns = INT64_MAX, .reason = reason, .values = count};
+                        .valid_until_ns = INT64_MAX, .reason = reason, .values = count,
+                        .drove = INPHASE_DROVE_POLICY};
 
     if (!core->own_mailbox)
         return -EPERM;

@@ -70,13 +70,25 @@ void mailbox_put(struct mailbox *mailbox, const struct mail *mail, const double 
     atomic_store_explicit(&mailbox->head, number + 1, memory_order_release);
 }
 
+int inphase_mailbox_sign(inphase_segment *segment, uint32_t lease, uint32_t drove)
+{
+    if (drove == INPHASE_DROVE_NOBODY || drove >= INPHASE_DROVES)
+        return -EINVAL;
+    segment->lease = lease;
+    segment->drove = drove;
+    return 0;
+}
+
 int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_until_ns,
                          uint32_t reason, const double *values, uint32_t count)
 {
     struct mailbox *mailbox = (void *)segment->memory;
     struct mail mail = {.cycle = cycle, .posted_ns = inphase_now(), .taken_ns = INPHASE_ABSENT,
-                        .valid_until_ns = valid_until_ns, .reason = reason, .values = count};
+                        .valid_until_ns = valid_until_ns, .reason = reason, .values = count,
+                        .lease = segment->lease, .drove = segment->drove};
 
+    if (mail.drove == INPHASE_DROVE_NOBODY)
+        mail.drove = INPHASE_DROVE_POLICY;
     if (!segment->writer)
         return -EPERM;
     if (cycle < 0 || reason >= INPHASE_REASONS || count > mailbox->values || (count && !values))

@@ -23,6 +23,7 @@ struct mail {
     int64_t cycle, posted_ns, valid_until_ns;
     int64_t taken_ns;            /* when the policy took that frame, or ABSENT */
     uint32_t reason, values;     /* values: how many were posted */
+    uint32_t lease, drove;       /* 0: under none; INPHASE_DROVE_* */
     double value[];
 };
 

@@ -19,6 +19,7 @@
 #include "client_page.h"
 #include "estop.h"
 #include "guard.h"
+#include "lease.h"
 #include "mailbox.h"
 #include "post.h"
 #include "realtime.h"
@@ -130,6 +131,8 @@ void realtime_setup(struct inphase_core *core)
             mlock(core->sensor[i].burst.payload, core->sensor[i].burst.size) < 0)
             memory_errno = errno;
     if (core->client_page && mlock(core->client_page, sizeof *core->client_page) < 0)
+        memory_errno = errno;
+    if (core->lease_page && mlock(core->lease_page, sizeof *core->lease_page) < 0)
         memory_errno = errno;
     if (core->policy_bell && mlock((void *)core->policy_bell, BELL_BYTES) < 0)
         memory_errno = errno;

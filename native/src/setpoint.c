@@ -16,6 +16,7 @@
 #include "actuator.h"
 #include "clock.h"
 #include "core.h"
+#include "latency.h"
 #include "mailbox.h"
 #include "relaxed.h"
 #include "setpoint.h"
@@ -169,7 +170,8 @@ static const struct knot *setpoint_at(const struct setpoints *setpoints, int64_t
 static uint32_t refusal_of(const struct setpoints *setpoints, const struct mail *mail,
                            int64_t now_ns)
 {
-    if (mail->reason >= INPHASE_REASONS || (!mail->reason && mail->values != setpoints->answer))
+    if (mail->reason >= INPHASE_REASONS || mail->drove >= INPHASE_DROVES ||
+        (!mail->reason && mail->values != setpoints->answer))
         return INPHASE_REASON_SHAPE;
     if (mail->reason)
         return mail->reason;
@@ -193,40 +195,6 @@ static uint32_t latency_of(const struct inphase_core *core, const struct mail *m
                          : (mail->posted_ns - act_ns - 1) / core->period_ns + 1;
 
     return cycles > LATENCY_MAX ? LATENCY_MAX : (uint32_t)cycles;
-}
-
-/* keep the last LATENCIES of them sorted */
-static void note_latency(struct setpoints *setpoints, uint32_t latency)
-{
-    uint32_t count = setpoints->latencies, at;
-
-    /* usually the oldest equals the newest: nothing has to be sorted */
-    if (count == LATENCIES && setpoints->measured[setpoints->next_latency] == latency) {
-        setpoints->next_latency = (setpoints->next_latency + 1) % LATENCIES;
-        return;
-    }
-
-    /* take out the oldest */
-    if (count == LATENCIES) {
-        for (at = 0; setpoints->sorted[at] != setpoints->measured[setpoints->next_latency]; at++)
-            ;
-        for (count--; at < count; at++)
-            setpoints->sorted[at] = setpoints->sorted[at + 1];
-    }
-
-    /* put in the newest: one step of an insertion sort */
-    for (at = count; at > 0 && setpoints->sorted[at - 1] > latency; at--)
-        setpoints->sorted[at] = setpoints->sorted[at - 1];
-    setpoints->sorted[at] = latency;
-    setpoints->measured[setpoints->next_latency] = latency;
-    setpoints->next_latency = (setpoints->next_latency + 1) % LATENCIES;
-    setpoints->latencies = count + 1;
-}
-
-/* the smallest latency that at least 95 % of them do not exceed */
-static int64_t usual_latency(const struct setpoints *setpoints)
-{
-    return setpoints->latencies ? setpoints->sorted[(setpoints->latencies * 95 + 99) / 100 - 1] : 0;
 }
 
 /* count something, except during the final ramp */
@@ -276,6 +244,7 @@ static void put_knot(const struct setpoints *setpoints, const struct mail *mail,
         .frame_cycle = mail->cycle,
         .inference_ns = inference_of(mail),
         .reason = reason,
+        .drove = mail->drove,
     };
 }
 
@@ -313,7 +282,7 @@ static uint32_t join_answer(const struct setpoints *setpoints, const struct mail
 
     /* freeze: commands that the robot is about to follow stay */
     if (setpoints->join == INPHASE_JOIN_FREEZE)
-        frozen = mail->cycle + usual_latency(setpoints);
+        frozen = mail->cycle + latency_usual(&setpoints->latencies);
 
     /* each command of the answer: dropped, or blended with the one that is there */
     for (uint32_t i = 0; i < setpoints->chunk; i++) {
@@ -355,6 +324,19 @@ static bool is_current(const struct inphase_core *core, int64_t frame_cycle)
     return frame_cycle >= core->epoch_cycle;
 }
 
+/* may a command of that lease move the robot? */
+static bool lease_drives(const struct inphase_core *core, uint32_t lease)
+{
+    return !core->lease_page || (core->lease && lease == core->lease);
+}
+
+/* an answer that moves nothing, and why */
+static void refuse_answer(struct inphase_core *core, const struct mail *mail, uint32_t reason)
+{
+    count_in_motion(core, COUNT_REFUSED_ANSWERS, 1);
+    put_refusal(&core->setpoints, mail, reason, core->cycle);
+}
+
 /* check an answer, and join it */
 static void take_answer(struct inphase_core *core, const struct mail *mail, int64_t now_ns)
 {
@@ -365,6 +347,12 @@ static void take_answer(struct inphase_core *core, const struct mail *mail, int6
     if (mail->cycle < 0 || mail->cycle < setpoints->newest || mail->cycle > core->cycle ||
         mail->cycle % setpoints->every) {
         count_in_motion(core, COUNT_REFUSED_ANSWERS, 1);
+        return;
+    }
+
+    /* an answer of somebody who may not drive */
+    if (!lease_drives(core, mail->lease)) {
+        refuse_answer(core, mail, INPHASE_REASON_LEASE);
         return;
     }
 
@@ -384,14 +372,13 @@ static void take_answer(struct inphase_core *core, const struct mail *mail, int6
     /* an answer that is no command */
     refusal = refusal_of(setpoints, mail, now_ns);
     if (refusal) {
-        count_in_motion(core, COUNT_REFUSED_ANSWERS, 1);
-        put_refusal(setpoints, mail, refusal, core->cycle);
+        refuse_answer(core, mail, refusal);
         return;
     }
 
     /* a command, or several */
     setpoints->newest = mail->cycle;
-    note_latency(setpoints, latency_of(core, mail));
+    latency_note(&setpoints->latencies, latency_of(core, mail));
     note_inference(core, mail);
     count_in_motion(core, COUNT_LATE_ANSWERS, needed_in(setpoints, mail) < core->cycle);
     count_in_motion(core, COUNT_STALE, join_answer(setpoints, mail, core->cycle));
@@ -525,6 +512,7 @@ static uint32_t next_setpoint(struct inphase_core *core, int64_t now_ns)
         return knot->reason;
     if (knot->valid_until_ns < now_ns)
         return INPHASE_REASON_EXPIRED;
+    core->drove = knot->drove;
 
     /* at a knot, or between two */
     if (!between) {
@@ -567,11 +555,14 @@ uint32_t setpoints_follow(struct inphase_core *core, int64_t now_ns)
     /* the setpoint is the command */
     core->inferred_ns = core->inference_ns = INPHASE_ABSENT;
     core->answered_cycle = -1;
+    core->acted_lease = core->lease;
+    core->drove = INPHASE_DROVE_NOBODY;
     reason = next_setpoint(core, now_ns);
     if (reason == INPHASE_REASON_NONE) {
         memcpy(core->command, setpoints->setpoint, setpoints->values * sizeof(double));
         return INPHASE_REASON_NONE;
     }
+    core->drove = INPHASE_DROVE_NOBODY;
     tell_late(core);
 
     /* without a command the robot stands at the setpoint before */
@@ -585,6 +576,8 @@ uint32_t setpoints_follow(struct inphase_core *core, int64_t now_ns)
         count_in_motion(core, COUNT_STARVED, setpoints->chunk > 1 && setpoints->newest >= 0);
         if (gone)
             reason = gone;
+        if (!lease_drives(core, core->lease))
+            reason = INPHASE_REASON_LEASE;
     }
     return reason;
 }

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "../inphase.h"
+#include "latency.h"
 
 struct mail;
 
@@ -15,9 +16,9 @@ struct knot {
     int64_t frame_cycle;         /* of the frame that was answered */
     int64_t inference_ns;        /* from taking that frame to the post, or ABSENT */
     uint32_t reason;             /* why there is no command, 0: there is one */
+    uint32_t drove;              /* who gave it, INPHASE_DROVE_* */
 };
 
-#define LATENCIES 64             /* answers in the latency's quantile */
 #define LATCHES 64               /* latches kept, of frames that may still be answered */
 
 /* The commands of this and of coming cycles, from the policy's answers. Cycle thread, except for
@@ -45,9 +46,7 @@ struct setpoints {
     int64_t aimed;               /* cycle of the knot that it was on its way to; -1: at a knot */
     double *aim;                 /* slope on arrival there */
 
-    uint32_t latencies, next_latency;      /* measured so far, at most LATENCIES; oldest */
-    uint32_t measured[LATENCIES];          /* cycles, in the order they came */
-    uint32_t sorted[LATENCIES];
+    struct latencies latencies;  /* of the answers so far */
     struct { int64_t cycle, latched_ns; } latch[LATCHES];
 };
 

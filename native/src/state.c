@@ -123,8 +123,7 @@ void state_follow(struct inphase_core *core)
 
 /* ---- stopping ---------------------------------------------------------------------------- */
 
-/* commands that answer the frames so far move nothing any more */
-static void begin_epoch(struct inphase_core *core)
+void begin_epoch(struct inphase_core *core)
 {
     core->epoch_cycle = core->cycle + core->is_latched;
     setpoints_forget(core);

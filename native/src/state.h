@@ -35,6 +35,8 @@ void latch_motion(struct inphase_core *core, uint32_t reason, uint32_t detail);
 /* go to the state that follows from this cycle's findings; at the latch and after the act */
 void state_follow(struct inphase_core *core);
 void state_set(struct inphase_core *core, uint32_t to);
+/* commands that answer the frames so far move nothing any more; cycle thread */
+void begin_epoch(struct inphase_core *core);
 /* begin the ramp that ends the run; at the start of a cycle */
 void state_stop(struct inphase_core *core, uint32_t reason, uint32_t detail);
 void state_end(struct inphase_core *core);

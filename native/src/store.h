@@ -22,6 +22,7 @@ struct inphase_segment {
                                     too */
     int handed;                  /* the descriptor for others; -1: it is not ours to hand over */
     bool writer;
+    uint32_t lease, drove;       /* of the answers that are posted here: see inphase_mailbox_sign */
 };
 
 /* a slot of a ring; sequence is 2n + 1 while sample n is written and 2n + 2 when it is whole */

@@ -10,7 +10,7 @@
 
 #include "../inphase.h"
 
-#define WIRE_VERSION 4
+#define WIRE_VERSION 5
 #define HASH_SIZE 16
 
 #define NUMBER_64 9                         /* bytes of an integer with its type byte */
@@ -19,9 +19,9 @@
 #define ARRAY 3                             /* an array's head with 16 bits of length */
 #define BINARY 3
 #define START_SIZE (1 + 1 + 1 + HASH_SIZE + 3 * NUMBER_64)
-#define FRAME_NUMBERS 20
+#define FRAME_NUMBERS 22
 #define FRAME_64 12                         /* of those, with 64 bits */
-#define FRAME_32 8
+#define FRAME_32 10
 #define FRAME_SIZE (ARRAY + FRAME_64 * NUMBER_64 + FRAME_32 * NUMBER_32)
 #define ROW_SIZE (1 + 7 * NUMBER_64 + 2 * NUMBER_16 + NUMBER_32 + 1)
 #define ACT_SIZE (1 + 4 * NUMBER_32 + 2 * BINARY)

@@ -30,7 +30,7 @@ using nlohmann::json;
 using Bytes = std::vector<std::uint8_t>;
 using Parts = std::vector<zmq::message_t>;
 
-constexpr int WIRE = 4;
+constexpr int WIRE = 5;
 constexpr std::int64_t ABSENT = -0x7fffffffffffffff;  // a time or an age that is not known
 constexpr int TIMEOUT_MS = 30'000, ANSWER_MS = 10'000;
 const std::string DESCRIPTION("inphase.description\0", 20);

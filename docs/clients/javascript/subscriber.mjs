@@ -16,7 +16,7 @@ import { parseArgs } from "node:util";
 import { Decoder, encode } from "@msgpack/msgpack";
 import { Request, Subscriber } from "zeromq";
 
-const WIRE = 4;
+const WIRE = 5;
 const ABSENT = -0x7fffffffffffffffn; // a time or an age that is not known
 const TOPICS = {
   description: Buffer.from("inphase.description\0"),

@@ -136,6 +136,14 @@ class Core:
         assert rc == 0, rc
         return page
 
+    def lease_page(self) -> Segment:
+        """Make the page that says who may drive, which the caller closes after this core; before
+        `start`, once. From then on nothing moves without a lease."""
+        page = Segment.lease_page(self.epoch)
+        rc = lib.inphase_core_lease_page(self._core, page.handle)
+        assert rc == 0, rc
+        return page
+
     def guard(self, max_hold_ns: int) -> tuple[int, int]:
         """The page for the guard, and that for its own beat: descriptors that the caller closes;
         before `start`."""

@@ -21,6 +21,7 @@ from inphase.frames.record_layout import (
     ABSENT,
     ACT,
     ACT_FLAGS,
+    DROVE,
     FRAME_FLAGS,
     HEADER,
     OUTCOMES,
@@ -53,6 +54,8 @@ _HEADER_DETAIL = HEADER.index("detail")
 _HEADER_STATE = HEADER.index("state")
 _HEADER_EPISODE = HEADER.index("episode")
 _HEADER_OUTCOME = HEADER.index("outcome")
+_HEADER_LEASE = HEADER.index("lease")
+_HEADER_DROVE = HEADER.index("drove")
 _ROW_CYCLE = ROW.index("cycle")
 _ROW_TRIGGERED_NS = ROW.index("triggered_ns")
 _ROW_ACQUIRED_NS = ROW.index("acquired_ns")
@@ -229,7 +232,16 @@ class Act:
 class Command:
     """The act before a frame's latch: `cycle` says which cycle it belongs to."""
 
-    __slots__ = ("_acts", "acted_ns", "answered_cycle", "cycle", "inference_ns", "inferred_ns")
+    __slots__ = (
+        "_acts",
+        "acted_ns",
+        "answered_cycle",
+        "cycle",
+        "drove",
+        "inference_ns",
+        "inferred_ns",
+        "lease",
+    )
 
     def __init__(self, frame: "Frame") -> None:
         self.cycle = frame.header[_HEADER_ACTED_CYCLE]
@@ -241,6 +253,10 @@ class Command:
         answered = frame.header[_HEADER_ANSWERED_CYCLE]
         self.answered_cycle = answered if answered >= 0 else None
         """of that frame; None: no policy answered"""
+        self.lease = frame.header[_HEADER_LEASE]
+        """the number of the lease under which the robot could be driven; 0: none"""
+        self.drove = name_of(frame.header[_HEADER_DROVE], DROVE)
+        """one of DROVE: who gave the command"""
         self._acts: dict[str, Act] = {}
         layout = frame.layout.record
         for index, (name, channels, _) in enumerate(frame.layout.actuators):

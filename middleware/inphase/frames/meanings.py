@@ -201,6 +201,10 @@ REASONS = {
         "the guard stopped the emulated robot of a runtime that stood still for too long",
         "close other programs, grant the rights that `inphase check` lists, or use --lockstep",
     ),
+    "lease": Meaning(
+        "nobody holds the lease of this robot, or the command is of another lease",
+        "`inphase lease ROBOT` asks for it; a lease ends where its holder is silent",
+    ),
 }
 """of a status, a command, a latch or the end of a run"""
 
@@ -296,6 +300,14 @@ OUTCOMES = {
 }
 """of an episode: INPHASE_EPISODE_*"""
 
+DROVE = {
+    "nobody": Meaning("there was no command"),
+    "policy": Meaning("a policy on the robot's side, or one of the program that runs the robot"),
+    "client": Meaning("a client from afar, under its lease"),
+    "person": Meaning("a person who took over"),
+}
+"""who gave the command of an act: INPHASE_DROVE_*"""
+
 EXIT_CODES = {
     "0": Meaning("done"),
     "1": Meaning("done, and its summary could not be written"),
@@ -349,6 +361,7 @@ KINDS = {
     "flag of an act": ACT_FLAGS,
     "state": STATES,
     "outcome": OUTCOMES,
+    "driver of an act": DROVE,
     "exit code": EXIT_CODES,
 }
 """all tables, by the kind of their words"""

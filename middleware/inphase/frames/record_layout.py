@@ -69,6 +69,8 @@ HEADER = Fields(
     estop="I",
     episode="I",
     outcome="I",
+    lease="I",
+    drove="I",
 )
 """struct inphase_frame"""
 ROW = Fields(
@@ -183,6 +185,8 @@ ACT_FLAGS = (
 )
 OUTCOMES = ("none", "running", "ended", "success", "failure", "discarded")
 """of an episode"""
+DROVE = ("nobody", "policy", "client", "person")
+"""who gave the command of an act"""
 REASONS = (
     "none",
     "checksum",
@@ -223,6 +227,7 @@ REASONS = (
     "supervisor",
     "rest",
     "guard",
+    "lease",
 )
 """Names of INPHASE_REASON_*, by number."""
 

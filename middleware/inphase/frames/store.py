@@ -8,7 +8,7 @@ from typing import Any
 
 from inphase._core import ffi, lib
 from inphase.errors import StoreError
-from inphase.frames.record_layout import OUTCOMES, REASONS, STATUSES
+from inphase.frames.record_layout import DROVE, OUTCOMES, REASONS, STATUSES
 from inphase.host import store_names
 
 
@@ -55,6 +55,11 @@ class Segment:
     def client_page(cls, epoch: int) -> "Segment":
         """Where the gateway leaves emergency stops. Raises StoreError."""
         return cls._made(lib.inphase_client_page_make, mmap.PAGESIZE, epoch)
+
+    @classmethod
+    def lease_page(cls, epoch: int) -> "Segment":
+        """Where whoever decides about leases says who may drive. Raises StoreError."""
+        return cls._made(lib.inphase_lease_page_make, mmap.PAGESIZE, epoch)
 
     @classmethod
     def _made(cls, make: Any, size: int, *arguments: int) -> "Segment":
@@ -111,6 +116,10 @@ class Mailbox:
     def post(self, cycle: int, valid_until_ns: int, values: Any, count: int) -> None:
         """The answer to the frame of this cycle; `values` is a C double array of `count`."""
         lib.inphase_mailbox_post(self.segment.handle, cycle, valid_until_ns, 0, values, count)
+
+    def sign(self, lease: int, drove: str) -> None:
+        """From now on the answers are given under that lease, by that one of DROVE."""
+        lib.inphase_mailbox_sign(self.segment.handle, lease, DROVE.index(drove))
 
     def taken(self) -> None:
         """A frame was taken: from here to the next `post` is an inference."""
@@ -184,6 +193,32 @@ class ClientPage:
         if number < 0:
             raise ValueError(_REFUSED_EPISODE[-number])
         return number
+
+    def close(self) -> None:
+        """Unmap it."""
+        self.segment.close()
+
+
+class LeasePage:
+    """A lease page, for whoever decides about leases, or looks at it. Thread: one at a time.
+
+    fd: which is closed. writes: to `set`; else to look at it.
+    """
+
+    def __init__(self, fd: int, *, writes: bool) -> None:
+        try:
+            self.segment = Segment.map(fd, writes=writes)
+        finally:
+            os.close(fd)
+
+    def set(self, lease: int, until_ns: int) -> None:
+        """Let that lease drive until then, by the monotonic clock; 0: nobody. A number is not used
+        again."""
+        lib.inphase_lease_page_set(self.segment.handle, lease, until_ns)
+
+    def get(self) -> int:
+        """The lease that counts now; 0: none."""
+        return int(lib.inphase_lease_page_get(self.segment.handle))
 
     def close(self) -> None:
         """Unmap it."""

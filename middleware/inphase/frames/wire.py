@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgpack
 import numpy as np
 
-VERSION = 4
+VERSION = 5
 
 TOPIC_DESCRIPTION = b"inphase.description\0"
 TOPIC_FRAME = b"inphase.frame\0"

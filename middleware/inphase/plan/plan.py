@@ -14,6 +14,7 @@ from inphase.driver import Driver
 from inphase.frames import wire
 from inphase.frames.record_layout import (
     ACT_FLAGS,
+    DROVE,
     FRAME_FLAGS,
     OUTCOMES,
     REASONS,
@@ -149,6 +150,7 @@ class Plan:
                     "reasons": REASONS,
                     "states": STATES,
                     "outcomes": OUTCOMES,
+                    "drove": DROVE,
                     "frame_flags": FRAME_FLAGS,
                     "act_flags": ACT_FLAGS,
                     **facts,

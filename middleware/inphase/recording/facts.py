@@ -16,6 +16,7 @@ from mcap import records
 
 from inphase.frames.record_layout import (
     ACT_FLAGS,
+    DROVE,
     FRAME_FLAGS,
     OUTCOMES,
     REASONS,
@@ -27,7 +28,7 @@ from inphase.recording.channels import FRAME_TOPIC, Forms, sensor_topic
 from inphase.recording.mcap_file import PROFILE
 from inphase.schedule import Schedule
 
-FORMAT = 2
+FORMAT = 3
 """of a recording; another number is another meaning of the same bytes"""
 RUN, DESCRIPTION, SCHEDULE, RECORDER, LEGEND, CHANNELS, PART, END = (
     f"{PROFILE}.{name}"
@@ -110,7 +111,13 @@ def _recorder() -> dict[str, str]:
 
 def _legend() -> dict[str, str]:
     """The names of numbers, by the fields that have them."""
-    by_number = {"status": STATUSES, "reason": REASONS, "state": STATES, "outcome": OUTCOMES}
+    by_number = {
+        "status": STATUSES,
+        "reason": REASONS,
+        "state": STATES,
+        "outcome": OUTCOMES,
+        "drove": DROVE,
+    }
     by_bit = {"flags": FRAME_FLAGS, "actuators.flags": ACT_FLAGS}
     found = {
         field: " ".join(f"{number}={name}" for number, name in enumerate(names))

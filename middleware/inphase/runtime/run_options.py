@@ -16,6 +16,8 @@ class RunOptions:
     """read and publish, never write to an actuator"""
     client_policy: bool = False
     """whoever asks runs the policy itself, and is given its mailbox"""
+    leased: bool = False
+    """whoever asks says who may drive, too: it is given the lease page and that of wishes"""
     client_threads: bool = False
     """whoever asks runs the drivers of home `thread` itself"""
     simulate: bool = False

@@ -1,7 +1,7 @@
 """The process that `inphase.Runner` starts: a runtime that does what it is asked over a socket.
 
 python -m inphase.runtime.runner_process SCHEDULE CONTROL_FD STOP_FD [--cycles N] [--observe]
-    [--wait-policy] [--simulate]
+    [--wait-policy] [--leased] [--simulate]
 
 Requests and events are JSON lines on the one socket. The other one is for stops alone, a letter
 each. A thread in C reads it (`Stops`), so that nothing that waits here holds them up.
@@ -140,6 +140,7 @@ def main() -> None:
                 cycles,
                 "--observe" in options,
                 "--wait-policy" in options,
+                "--leased" in options,
                 client_threads=True,
                 simulate="--simulate" in options,
             ),

@@ -97,6 +97,7 @@ class Runtime:
         self._world_end_s = math.inf
         self.mailbox: store.Segment | None = None
         """the policy's, from `start` on"""
+        self._lease_page: store.Segment | None = None
         self._stop: tuple[str, int] | None = None
         self._host_counts: HostCounts | None = None
         self._segments: list[store.Segment] = []
@@ -195,6 +196,9 @@ class Runtime:
         self._undo.callback(self._stops.close)
         self._page = self.core.client_page()
         self._segments.append(self._page)
+        if self.options.leased:
+            self._lease_page = self.core.lease_page()
+            self._segments.append(self._lease_page)
         self.episodes = EpisodeMarks(self._page, self._tell)
         self._undo.callback(self.episodes.close)
         self._make_mailbox()
@@ -255,11 +259,11 @@ class Runtime:
 
     @property
     def client_fds(self) -> list[int]:
-        """The caller's own process gets these parts of the store.
+        """The parts of the store that the caller's own process gets.
 
-        They are the core's segment, and per guest its ring, eventfd and bell. If the guard is to
-        have the guest's device, the line to hand it on is there. If the caller runs the policy, the
-        mailbox and its bell are there.
+        First the core's segment. Per guest its ring, eventfd and bell, and the line to hand its
+        device on to the guard, if that is to have it. Mailbox and bell, if the caller runs the
+        policy. Lease page and page of wishes, if it decides about leases.
         """
         assert self.core is not None and self._workers is not None
         fds = [self.core.segment.fd]
@@ -270,6 +274,8 @@ class Runtime:
                     fds.append(link.guests_hand.fileno())
         if self.options.client_policy and self.mailbox is not None:
             fds += [self.mailbox.fd, self._bell.fd]
+        if self._lease_page is not None:
+            fds += [self._lease_page.fd, self._page.fd]
         return fds
 
     def _close_segments(self) -> None:
@@ -291,7 +297,6 @@ class Runtime:
             self._segments += [self.mailbox, self._bell]
 
     def _start_gateway(self) -> None:
-        assert self.core is not None
         arguments = [str(self.schedule.path), self.name.path, str(self._page.fd)]
         self._gateway = self._children.start(
             "gateway", "inphase.runtime.gateway", arguments, pass_fds=[self._page.fd]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from inphase.frames.record_layout import (
     ABSENT,
     ACT_FLAGS,
+    DROVE,
     FRAME_FLAGS,
     OUTCOMES,
     REASONS,
@@ -24,7 +25,13 @@ from inphase.recording.recording import Recording
 
 Frames = NDArray[Any]
 _STRETCH = 8192
-_NAMES = {"status": STATUSES, "reason": REASONS, "state": STATES, "outcome": OUTCOMES}
+_NAMES = {
+    "status": STATUSES,
+    "reason": REASONS,
+    "state": STATES,
+    "outcome": OUTCOMES,
+    "drove": DROVE,
+}
 _OWN = ("number", "cycle")
 """of a frame: its place in its own store, and the key by which two are compared"""
 
