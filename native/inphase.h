@@ -1621,6 +1621,11 @@ int64_t inphase_core_turn(inphase_core *core, int64_t cycles);
    before the act, the rest of the frame's cycle is run. */
 int inphase_core_answer(inphase_core *core, uint32_t reason, const double *values,
                         uint32_t count);
+/* An answer to the frame of any cycle, which is there from a time of its own on, by a caller that
+   lets no turn pass and calls no inphase_core_answer. Answers come in the order of their frames and
+   times. -EPERM: not on virtual time; -EINVAL: no such reason or number of values. */
+int inphase_core_post(inphase_core *core, int64_t cycle, int64_t posted_ns, uint32_t reason,
+                      const double *values, uint32_t count);
 /* The answer, and the run to the next frame, in one call, for a loop in Python. Returns as
    inphase_core_turn, or as inphase_core_answer if that fails. */
 int64_t inphase_core_answer_turn(inphase_core *core, uint32_t reason, const double *values,
@@ -1631,7 +1636,8 @@ int64_t inphase_core_run(inphase_core *core, int64_t cycles);
 /* What devices did in the next cycle of a recorded run, in place of the simulated ones: a row per
    sensor, with its stamps on this core's clock, the numbers of the sample that it names (NULL:
    those of before), and a bit per actuator to which nothing could be written. So the run meets the
-   same states, latches and limits again. Both arrays stay the caller's, unchanged until the next
+   same states, latches and limits again. Then every frame is a turn of inphase_core_turn, whatever
+   frames the policy takes. Both arrays stay the caller's, unchanged until the next
    call. rows NULL: the simulated ones. -EPERM: not on virtual time; -EINVAL: no such status or
    reason, and then nothing changes. */
 int inphase_core_given(inphase_core *core, const struct inphase_row *rows,

@@ -16,14 +16,17 @@ from inphase.command.cli import cli
 from inphase.errors import RecordingError, StoreError
 from inphase.frames.frame import Frame
 from inphase.frames.store_follower import StoreFollower
+from inphase.recording.recorder_process import RecorderOptions
 from inphase.recording.recording import Recording
-from inphase.replay.comparison import Difference, compare
+from inphase.replay.command_differences import Difference
+from inphase.replay.comparison import compare
 from inphase.replay.player import Player, place_of
 from inphase.replay.publishing import Publisher
 from inphase.testing.comparison import assert_same_frames
 from peers import ROOT
 from recorded_runs import ODD, record
 from robots import demo_schedule
+from test_recording_files import record as record_by_steps
 
 CYCLES = 120
 WAVE = f"{ROOT}/schedules/demo_policy.py:Wave"
@@ -164,16 +167,92 @@ def test_a_policy_that_never_answers_is_no_success(recorded: Path, tmp_path: Pat
     assert code == 13 and "nothing could be compared" in said
 
 
-def test_what_makes_several_commands_of_an_answer_is_refused(tmp_path: Path) -> None:
-    schedule = demo_schedule(tmp_path, policy=WAVE)
+# ---- answers of several commands -----------------------------------------------------------------
+
+REACH = """
+import os
+import numpy as np
+
+def reach(frame):
+    \"\"\"Eight commands along a wave, from where the robot is.\"\"\"
+    cycles = frame.cycle + 4 + np.arange(8)
+    step = float(os.environ.get("STEP", "0")) if frame.cycle >= 80 else 0.0
+    here = frame["joints"]["position"] if frame["joints"].sequence >= 0 else np.zeros(6)
+    return here + 0.002 * np.sin(0.05 * cycles)[:, None] + step
+
+def one(frame):
+    return reach(frame)[0]
+"""
+SLOW = """
+[timing]
+policy.inference_ms = { lognormal = [8.0, 0.4], high = 30.0 }
+"""
+JOINED = {
+    "linear": ("one", 'interpolate = "linear"', ""),
+    "switch": ("reach", "chunk = 8", ""),
+    "blend": ("reach", 'chunk = 8\njoin = "blend"\nblend_cycles = 3', SLOW),
+    "freeze": ("reach", 'chunk = 8\njoin = "freeze"', SLOW),
+    "cubic": ("reach", 'chunk = 8\nchunk_every = 2\ninterpolate = "cubic"', SLOW),
+}
+
+
+def record_joined(name: str, folder: Path) -> tuple[Path, str]:
+    """A recording of a policy whose answers are joined, and that policy."""
+    call, keys, timing = JOINED[name]
+    (folder / "reach.py").write_text(REACH)
+    policy = f"{folder}/reach.py:{call}"
+    schedule = demo_schedule(folder, policy=policy)
     text = schedule.read_text().replace(
-        "[policy]", '[policy]\nevery = 4\nlatency_cycles = 4\ninterpolate = "linear"'
+        "[policy]", f"[policy]\nevery = 4\nlatency_cycles = 4\n{keys}"
     )
-    schedule.write_text(text)
-    record(schedule, 20, tmp_path / "run.mcap")
-    with Recording(tmp_path / "run.mcap") as recording, pytest.raises(RecordingError) as caught:
-        compare(recording, WAVE, say=print)
-    assert "interpolate" in str(caught.value)
+    schedule.write_text(text + timing)
+    record(schedule, 400, folder / "run.mcap", seed=5)
+    return folder / "run.mcap", policy
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_answers_that_were_joined_are_joined_again_to_the_bit(name: str, tmp_path: Path) -> None:
+    path, policy = record_joined(name, tmp_path)
+    with Recording(path) as recording:
+        asked = [f.command for f in recording if np.isfinite(f.command["arm"].requested).all()]
+        missed = [f.command.cycle for f in recording if "MISSED" in f.command["arm"].flags]
+    code, said = compared(path, policy)
+    assert code == 0, said
+    assert f"{len(asked)} cycles have a recorded command and one of this policy" in said
+    assert "no value differs" in said
+    assert len(asked) > 200
+    if name in ("blend", "freeze"):
+        assert len(missed) > 4  # late answers are among them
+
+
+def test_another_policy_differs_from_its_first_joined_command_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, policy = record_joined("switch", tmp_path)
+    with Recording(path) as recording:
+        was = {f.command.cycle: f.command["arm"].requested[0] for f in recording}
+        monkeypatch.setenv("STEP", "0.25")
+        found = compare(recording, policy, say=print)
+    assert found.first is not None
+    assert (found.first.cycle, found.first.actuator, found.first.channel) == (84, "arm", 0)
+    assert found.first.recorded == was[84]
+    assert found.first.answered == pytest.approx(was[84] + 0.25)
+    assert found.differ == len([cycle for cycle in was if cycle >= 84])
+    code, said = compared(path, policy)
+    assert code == 13
+    assert f"differ, first in cycle 84: arm[0] was {was[84]:.9g}" in said
+
+
+def test_one_of_several_recorded_files_cannot_be_joined_again(tmp_path: Path) -> None:
+    path, policy = record_joined("switch", tmp_path)
+    text = next(tmp_path.glob("*.toml"))
+    record_by_steps(text, 640, tmp_path / "parts.mcap", RecorderOptions(split_ns=500_000_000))
+    with (
+        Recording(tmp_path / "parts.2.mcap") as recording,
+        pytest.raises(RecordingError, match="does not begin with cycle 0"),
+    ):
+        compare(recording, policy, say=print)
+    assert path.exists()
 
 
 # ---- published ---------------------------------------------------------------------------------

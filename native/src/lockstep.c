@@ -61,7 +61,8 @@ static int latch_next(struct inphase_core *core)
         return -ESHUTDOWN;
     }
     server->latest++;
-    if (core->cycle % core->setpoints.every == 0 && timing_is_taken(core, core->cycle)) {
+    if (core->given || (core->cycle % core->setpoints.every == 0 &&
+                        timing_is_taken(core, core->cycle))) {
         server->due = server->latest;
         server->due_cycle = core->cycle;
     }
@@ -131,6 +132,15 @@ int lockstep_post(struct inphase_core *core, int64_t cycle, int64_t taken_ns, in
         return -EINVAL;
     mailbox_put(core->own_mailbox, &mail, values);
     return 0;
+}
+
+int inphase_core_post(inphase_core *core, int64_t cycle, int64_t posted_ns, uint32_t reason,
+                      const double *values, uint32_t count)
+{
+    if (core->clock != &virtual_clock)
+        return -EPERM;
+    return lockstep_post(core, cycle, INPHASE_ABSENT, posted_ns, reason, values,
+                         reason ? 0 : count);
 }
 
 int inphase_core_given(inphase_core *core, const struct inphase_row *rows,

@@ -273,6 +273,12 @@ class Core:
         ignored if there is a reason."""
         lib.inphase_core_answer(self._core, reason, values, count)
 
+    def post(self, cycle: int, posted_ns: int, reason: int, values: Any, count: int) -> None:
+        """An answer to the frame of a cycle, as it came at a time of its own. Raises ValueError for
+        one that is none."""
+        if lib.inphase_core_post(self._core, cycle, posted_ns, reason, values, count) < 0:
+            raise ValueError(f"no answer to cycle {cycle}: reason {reason}, {count} values")
+
     def answer_turn(self, reason: int, values: Any, count: int, cycles: int) -> int | None:
         """Both in one call: `answer`, then `turn`."""
         number: int = _answer_turn(self._core, reason, values, count, cycles)

@@ -105,7 +105,7 @@ class _Outside:
             self.events[cycle - 1 if is_on else cycle].append(("on" if is_on else "off", index))
 
 
-class _RecordedRun:
+class RecordedRun:
     """A policy that tells the core of its cycles, and answers as it was answered."""
 
     def __init__(self, recording: Recording, watch: Callable[[int], None]) -> None:
@@ -115,35 +115,40 @@ class _RecordedRun:
         columns = [frames["cycle"].copy() for frames in recording.stretches(_STRETCH)]
         self.cycles = np.concatenate(columns)
         first = recording.frames(0, 1)[0]
-        self._start_ns = int(first["due_ns"]) - int(first["cycle"]) * recording.layout.period_ns
+        self.start_ns = int(first["due_ns"]) - int(first["cycle"]) * recording.layout.period_ns
+        """of cycle 0"""
         self._newest = [-1] * len(recording.layout.sensors)
-        self._place = 0
+        self.place = 0
+        """of the recorded frame that comes next"""
         self.found = Decisions()
         self.robot: LockStep | None = None
 
     def __call__(self, frame: Frame) -> Any:
-        """The command of this cycle; before that, what came between its latch and the next."""
-        assert self.robot is not None
+        """The command of this cycle."""
+        self.begin_turn(frame)
+        answer = self._outside.answers.get(frame.cycle, "silent")
+        return Refusal(answer) if isinstance(answer, str) else answer
+
+    def begin_turn(self, frame: Frame) -> None:
+        """Between a frame's latch and its act: tell the core what came up to the next latch."""
         self._take_frame(frame)
         self.give()
         for what, detail in self._outside.events.get(frame.cycle, ()):
             self._tell(what, detail)
-        answer = self._outside.answers.get(frame.cycle, "silent")
-        return Refusal(answer) if isinstance(answer, str) else answer
 
     def _take_frame(self, frame: Frame) -> None:
         """Compare it with the recorded one of its cycle, and go on to the next of those."""
-        while self._place < len(self.cycles) and self.cycles[self._place] <= frame.cycle:
-            if self.cycles[self._place] == frame.cycle:
-                self._compare(frame, self._recording[self._place])
-            self._place += 1
-        self._watch(self._place)
+        while self.place < len(self.cycles) and self.cycles[self.place] <= frame.cycle:
+            if self.cycles[self.place] == frame.cycle:
+                self.compare(frame, self._recording[self.place])
+            self.place += 1
+        self._watch(self.place)
 
     def end(self) -> None:
         """After the last cycle: a frame that never came again is a difference."""
         assert self.robot is not None
         last = self.robot.newest()
-        if last is not None and self._place < len(self.cycles):
+        if last is not None and self.place < len(self.cycles):
             self._take_frame(last)
         missing = len(self.cycles) - self.found.compared
         if missing:
@@ -168,9 +173,9 @@ class _RecordedRun:
     def give(self) -> None:
         """Tell the core of the next recorded frame's sensors, and of the act after it."""
         assert self.robot is not None
-        if self._place == len(self.cycles):
+        if self.place == len(self.cycles):
             return
-        frame, layout = self._recording[self._place], self._recording.layout
+        frame, layout = self._recording[self.place], self._recording.layout
         rows = bytearray()
         values: list[NDArray[np.float64] | None] = []
         for sensor in self.robot.plan.sensors:  # a recording may have the draws of [randomise] too
@@ -181,7 +186,7 @@ class _RecordedRun:
                 zip(ROW.names, ROW.unpack_from(frame.record, layout.record.row(index)), strict=True)
             )
             for stamp in _STAMPS:
-                row[stamp] -= self._start_ns if row[stamp] != ABSENT else 0
+                row[stamp] -= self.start_ns if row[stamp] != ABSENT else 0
             rows += ROW.pack(*row.values())
             values.append(self._numbers(frame, index, row["sequence"]))
         try:
@@ -202,7 +207,8 @@ class _RecordedRun:
         except FrameLost:
             return None
 
-    def _compare(self, frame: Frame, recorded: Frame) -> None:
+    def compare(self, frame: Frame, recorded: Frame) -> None:
+        """A frame with the recorded one of its cycle."""
         self.found.compared += 1
         pairs: list[tuple[str, object, object]] = [
             (name, getattr(recorded, name), getattr(frame, name))
@@ -219,7 +225,7 @@ class _RecordedRun:
                 self.found.first = self.found.first or text
 
 
-class _Timing(ReplayedTiming):
+class AnsweredAtOnce(ReplayedTiming):
     """Each frame is taken and answered at once: an answer that came too late is none."""
 
     def repeats_after(self, schedule: Schedule) -> int:
@@ -233,7 +239,7 @@ class _Timing(ReplayedTiming):
 
 
 @contextmanager
-def _without_remarks() -> Iterator[None]:
+def without_remarks() -> Iterator[None]:
     """The policy's faults were said in the run."""
     log = logging.getLogger("inphase")
     before, log.disabled = log.disabled, True
@@ -241,6 +247,15 @@ def _without_remarks() -> Iterator[None]:
         yield
     finally:
         log.disabled = before
+
+
+def refuse_later_start(recording: Recording) -> None:
+    """Raise RecordingError where the state before the first frame is not known."""
+    if not len(recording) or recording[0].cycle != 0:
+        raise RecordingError(
+            f"{recording.path} does not begin with cycle 0, so that the state before it is not "
+            f"known; record with inphase run --record, and take the first of several files"
+        )
 
 
 def decide_again(
@@ -251,21 +266,17 @@ def decide_again(
     watch: is told how many frames are done. Raises RecordingError for a recording that does not
     begin with cycle 0, ScheduleError.
     """
-    if not len(recording) or recording[0].cycle != 0:
-        raise RecordingError(
-            f"{recording.path} does not begin with cycle 0, so that the state before it is not "
-            f"known; record with inphase run --record, and take the first of several files"
-        )
+    refuse_later_start(recording)
     # the outcomes of all devices are given, and each command is that of its cycle
     described = structs.replace(described, world=None, randomise={})
     if described.policy is not None:
         described = structs.replace(described, policy=Policy())  # called in each cycle
     plan = planning.make(described)
-    recorded = _RecordedRun(recording, watch)
+    recorded = RecordedRun(recording, watch)
     cycles = int(recorded.cycles[-1]) + 1
-    timing = _Timing(recording.path, plan, cycles)
+    timing = AnsweredAtOnce(recording.path, plan, cycles)
     with (
-        _without_remarks(),
+        without_remarks(),
         LockStep(
             described, call=recorded, plan=plan, timing=timing, digest=False, raises=True
         ) as robot,

@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from inphase.frames.frame import Frame
     from inphase.recording.recording import Recording
-    from inphase.replay.comparison import Comparison
+    from inphase.replay.command_differences import Comparison
 
 DIFFERS = 13
 _KEYS = "Enter: the next one   b: back   NUMBER: that cycle   q: quit"
@@ -282,6 +282,8 @@ def _lines(found: "Comparison") -> Iterator[str]:
         yield f"{found.only_recorded} have a recorded one alone{f' ({why})' if why else ''}"
     if found.only_answered:
         yield f"{found.only_answered} have one of this policy alone"
+    if found.unasked:
+        yield f"{found.unasked} frames have no answer in the recording, and were not asked about"
     if found.first is None:
         yield "no value differs" if found.compared else "nothing could be compared"
         return
