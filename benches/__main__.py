@@ -30,6 +30,7 @@ FIGURES = (
     "recorded",
     "recorder",
     "reading",
+    "view",
     "worker",
     "guard",
 )

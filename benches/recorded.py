@@ -51,13 +51,30 @@ max_age_ms = 10000
 _IMAGES = "camera"
 
 
-def _schedule(folder: Path) -> schedules.Schedule:
+def filmed(folder: Path) -> schedules.Schedule:
+    """The demo's schedule with that camera, written into a folder."""
     text = _DEMO.read_text().replace("/tmp/inphase-demo", str(folder))
     text += _CAMERA.format(path=folder / "images", every=_EVERY)
     shutil.copy(_DEMO.with_name("demo_policy.py"), folder)
     path = folder / "filmed.toml"
     path.write_text(text.replace('name = "demo"', f'name = "filmed-{os.getpid()}"'))
     return schedules.load(path)
+
+
+@contextlib.contextmanager
+def filming(folder: Path) -> Iterator[None]:
+    """The camera of that schedule."""
+    camera = subprocess.Popen(
+        [sys.executable, "-m", "benches.camera", str(folder / "images")], stdout=subprocess.PIPE
+    )
+    assert camera.stdout is not None
+    assert camera.stdout.readline() == b"ready\n"
+    try:
+        yield
+    finally:
+        camera.kill()
+        camera.wait()
+        camera.stdout.close()
 
 
 @contextlib.contextmanager
@@ -131,13 +148,8 @@ def run(options: Options) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="inphase-bench-") as name:
         folder = Path(name)
-        schedule = _schedule(folder)
-        camera = subprocess.Popen(
-            [sys.executable, "-m", "benches.camera", str(folder / "images")], stdout=subprocess.PIPE
-        )
-        assert camera.stdout is not None
-        assert camera.stdout.readline() == b"ready\n"
-        try:
+        schedule = filmed(folder)
+        with filming(folder):
             for _ in range(max(options.rounds // 3, 5)):
                 blocks = []
                 for path in (None, folder / "run.mcap", None):
@@ -146,10 +158,6 @@ def run(options: Options) -> list[dict[str, Any]]:
                     told += [recorded] if recorded else []
                 for key, figure in figures.items():
                     figure.add(*(block[key] for block in blocks))
-        finally:
-            camera.kill()
-            camera.wait()
-            camera.stdout.close()
     results = [figure.result() for figure in figures.values()]
     for result in results:
         result["recorded"] = told
