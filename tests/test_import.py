@@ -43,6 +43,7 @@ def test_every_public_name_is_there() -> None:
         "Runner",
         "__version__",
         "load",
+        "connect",
         "mark_episode",
         "rollout",
         "serve_policy",

@@ -31,8 +31,9 @@ LEVEL = {
     "runtime": 8,
     "viewing": 8,
     "timing": 8,
-    "episodes": 9,  # and the service's here
+    "episodes": 9,
     "replay": 10,
+    "service": 10,
     "testing": 10,
     "command": 11,
 }
@@ -40,7 +41,7 @@ LEVEL = {
 GROUND = {"inphase.errors", "inphase.exchange", "inphase.driver", "inphase.remote"}
 # what drivers, schedules and pages import: they name what a room has, and have nothing themselves
 FACES = {
-    "inphase": {"episodes", "frames", "recording", "schedule"},
+    "inphase": {"episodes", "frames", "recording", "schedule", "service"},
     "inphase.__main__": {"command"},
     "inphase.emulation": {"world"},
     "inphase.frame": {"frames"},

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from inphase.recording.recording import Recording
     from inphase.remote import serve_policy
     from inphase.schedule import load
+    from inphase.service.client.remote_robot import connect
 
     __version__: str
 
@@ -23,6 +24,7 @@ __all__ = [
     "Recording",
     "Runner",
     "__version__",
+    "connect",
     "load",
     "mark_episode",
     "rollout",
@@ -34,6 +36,7 @@ _HOMES = {
     "Frame": "inphase.frames.frame",
     "Recording": "inphase.recording.recording",
     "Runner": "inphase.episodes.runner",
+    "connect": "inphase.service.client.remote_robot",
     "load": "inphase.schedule",
     "mark_episode": "inphase.frames.control",
     "rollout": "inphase.episodes.rollout",

@@ -132,6 +132,16 @@ class ViewError(InphaseError):
     exit_code = 14
 
 
+class ServiceError(InphaseError):
+    """A robot's service cannot be started, is not there, or refuses what was asked of it."""
+
+    exit_code = 15
+
+
+class LeaseRefused(ServiceError):  # noqa: N818 - no fault of anybody
+    """The lease of a robot is not to be had, or is not the caller's any more."""
+
+
 class WorldError(InphaseError):
     """A simulated world cannot be made here, or it failed while it was stepped."""
 

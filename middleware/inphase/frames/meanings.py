@@ -350,6 +350,10 @@ EXIT_CODES = {
         "a live view could not be served or sent: its port, its package or its viewer",
         "the message names it; --port 0 takes any port that is free",
     ),
+    "15": Meaning(
+        "a robot's service could not be started, is not there, or refused what was asked of it",
+        "the message names the reason",
+    ),
     "128 + n": Meaning("signal n, after the ramp"),
 }
 """of `inphase run`"""

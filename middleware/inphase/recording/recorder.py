@@ -256,18 +256,18 @@ def end_of_store(reader: store.Reader, sensors: Sequence[str]) -> dict[str, str]
 def record_store(
     store_path: str, path: Path, schedule_path: Path, taken_fd: int, options: RecorderOptions
 ) -> int:
-    """Record a run from its first frame to its end; the exit code. Raises RecordingError,
-    StoreError, ScheduleError."""
+    """Record a run to its end, or until SIGTERM; the exit code. Raises RecordingError, StoreError,
+    ScheduleError."""
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
-    follower = StoreFollower(store_path, from_first=True)
+    follower = StoreFollower(store_path, from_first=not options.from_now)
     recorder = Recorder(
         follower,
         path,
         load(schedule_path),
         _say,
         reader=follower.reader,
-        first=0,
+        first=None if options.from_now else 0,
         options=options,
     )
     signal.signal(signal.SIGUSR1, lambda *_: recorder.mark())

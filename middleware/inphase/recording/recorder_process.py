@@ -30,6 +30,9 @@ class RecorderOptions:
     by_episode: bool = False
     """only episodes are written, each into a file of its own"""
 
+    from_now: bool = False
+    """those of a run from the next frame on: what was before is not missing"""
+
     @property
     def may_be_empty(self) -> bool:
         """A run without what is wanted leaves no file."""
@@ -69,9 +72,14 @@ def arguments(
 def finish(recorder: Process, path: Path, options: RecorderOptions) -> dict[str, Any]:
     """Let it write what the store holds and the file's end; the outcome, for a summary."""
     recorder.ask_to_end()
+    wait(recorder)
+    return outcome(path, options)
+
+
+def wait(recorder: Process) -> None:
+    """Until it has written what it was asked to, after `ask_to_end`; bounded."""
     select.select([recorder.pidfd], [], [], _FINISH_S)
     recorder.stop()
-    return outcome(path, options)
 
 
 def outcome(path: Path, options: RecorderOptions) -> dict[str, Any]:

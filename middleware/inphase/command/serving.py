@@ -1,0 +1,36 @@
+"""`inphase serve`: robots as a service."""
+
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("schedules", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--simulate", is_flag=True, help="in real time, in the schedules' simulated worlds")
+@click.option("--folder", type=click.Path(path_type=Path), help="of its history and recordings")
+@click.option("--no-record", is_flag=True, help="make no recording of each lease")
+def serve(
+    *, schedules: tuple[Path, ...], simulate: bool, folder: Path | None, no_record: bool
+) -> None:
+    """Keep the robots that SCHEDULES describe up, each for whoever holds its lease."""
+    from inphase.plan.validation import load
+    from inphase.service.service import Service, ServiceOptions
+
+    options = ServiceOptions(simulate=simulate, record=not no_record, folder=folder)
+    service = Service(
+        [load(path) for path in schedules], options, lambda text: print(text, file=sys.stderr)
+    )
+    signal.signal(signal.SIGINT, service.stop)
+    signal.signal(signal.SIGTERM, service.stop)
+    try:
+        service.start()
+        print(f"serving at {service.addresses['control']}", file=sys.stderr)
+        service.serve()
+    finally:
+        service.close()
+
+
+COMMANDS = (serve,)

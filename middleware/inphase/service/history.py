@@ -1,0 +1,74 @@
+"""The history of all leases: to whom, when, and with what result. A database, in SQLite."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS leases (
+    robot TEXT NOT NULL, number INTEGER NOT NULL, user TEXT NOT NULL,
+    granted_s REAL NOT NULL, ended_s REAL, why TEXT, recording TEXT, result TEXT,
+    PRIMARY KEY (robot, number)
+);
+CREATE INDEX IF NOT EXISTS leases_by_user ON leases (user, granted_s);
+"""
+_COLUMNS = ("robot", "number", "user", "granted_s", "ended_s", "why", "recording", "result")
+
+
+class History:
+    """The leases so far. Times are seconds of the wall clock. Thread: one.
+
+    path: its file, made where there is none. Raises sqlite3.Error for one that is no database.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.executescript(_SCHEMA)
+
+    def newest(self, robot: str) -> int:
+        """The highest number of a lease of that robot; 0: it had none."""
+        (found,) = self._database.execute(
+            "SELECT COALESCE(MAX(number), 0) FROM leases WHERE robot = ?", (robot,)
+        ).fetchone()
+        return int(found)
+
+    def granted(self, robot: str, number: int, user: str, at_s: float, recording: str) -> None:
+        """A lease begins; recording: its file, empty: none is made."""
+        with self._database:
+            self._database.execute(
+                "INSERT INTO leases (robot, number, user, granted_s, recording) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (robot, number, user, at_s, recording),
+            )
+
+    def ended(self, robot: str, number: int, at_s: float, why: str, result: str) -> None:
+        """A lease has ended; result: of its recording, or of its job."""
+        with self._database:
+            self._database.execute(
+                "UPDATE leases SET ended_s = ?, why = ?, result = ? WHERE robot = ? AND number = ?",
+                (at_s, why, result, robot, number),
+            )
+
+    def close_open(self, at_s: float) -> None:
+        """Leases that a service left open that ended without a word."""
+        with self._database:
+            self._database.execute(
+                "UPDATE leases SET ended_s = ?, why = 'service' WHERE ended_s IS NULL", (at_s,)
+            )
+
+    def find(
+        self, *, robot: str = "", user: str = "", since_s: float = 0.0, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """Leases, the newest first, at most `limit`; robot, user: of these alone, empty: of all."""
+        rows = self._database.execute(
+            f"SELECT {', '.join(_COLUMNS)} FROM leases "
+            "WHERE (? = '' OR robot = ?) AND (? = '' OR user = ?) AND granted_s >= ? "
+            "ORDER BY granted_s DESC, number DESC LIMIT ?",
+            (robot, robot, user, user, since_s, limit),
+        )
+        return [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
+
+    def close(self) -> None:
+        """Close it."""
+        self._database.close()

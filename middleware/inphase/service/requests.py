@@ -1,0 +1,190 @@
+"""The requests of the service, by name: who may ask what, and what is answered.
+
+A request is a map with `do`, optionally `id`, and the keys that its row below names. Sizes are
+bound before anything is decoded. SERVICE.md is the format.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import msgpack
+import msgspec
+
+from inphase.errors import InphaseError, LeaseRefused, ServiceError
+from inphase.frames.message import describe
+from inphase.service.history import History
+from inphase.service.kept_robot import KeptRobot, now
+from inphase.service.leases import Standing
+
+REQUEST_BYTES = 65_536
+_WATCH, _DRIVE, _OPERATE = "watch", "drive", "operate"
+MAY = {_WATCH: {_WATCH}, _DRIVE: {_WATCH, _DRIVE}, _OPERATE: {_WATCH, _DRIVE, _OPERATE}}
+"""what each role may ask for; `operate` is that of who sits at the robot's host"""
+
+
+class Caller(NamedTuple):
+    """Somebody who asks: the name of its key, and its role."""
+
+    user: str
+    role: str
+
+
+class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The keys of all requests."""
+
+    do: str
+    id: int | str | None = None
+    robot: str = ""
+    seconds: float | None = None
+    lease: int = 0
+    token: str = ""
+    user: str = ""
+    start_s: float = 0.0
+    end_s: float = 0.0
+    number: int = 0
+    since_s: float = 0.0
+
+
+_Method = Callable[[Caller, Words], dict[str, Any]]
+
+
+class Requests:
+    """Answers them. Thread: the service's.
+
+    addresses: of each robot's drive process; frames: of its frames, empty: none from afar.
+    """
+
+    def __init__(
+        self,
+        robots: Mapping[str, KeptRobot],
+        history: History,
+        addresses: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        self._robots = robots
+        self._history = history
+        self._addresses = addresses
+        self._decoder = msgspec.msgpack.Decoder(Words)
+        self.methods: dict[str, tuple[str, _Method]] = {
+            "ping": (_WATCH, lambda caller, words: {"user": caller.user, "role": caller.role}),
+            "robots": (_WATCH, self._list),
+            "describe": (_WATCH, self._describe),
+            "stop": (_WATCH, self._stop),
+            "leases": (_WATCH, self._leases),
+            "lease": (_DRIVE, self._lease),
+            "standing": (_DRIVE, self._standing),
+            "keep": (_DRIVE, self._keep),
+            "release": (_DRIVE, self._release),
+            "leave": (_DRIVE, self._leave),
+            "reserve": (_DRIVE, self._reserve),
+            "cancel": (_DRIVE, self._cancel),
+            "take": (_OPERATE, self._take),
+            "arm": (_OPERATE, self._arm),
+        }
+        """by name: the least role that may ask, and what is done"""
+
+    def answer(self, caller: Caller, request: bytes) -> tuple[dict[str, Any], Words | None]:
+        """The reply, whatever the request holds, and the request as it was understood."""
+        if len(request) > REQUEST_BYTES:
+            return _refusal(f"a request has at most {REQUEST_BYTES} bytes"), None
+        try:
+            words = self._decoder.decode(request)
+        except Exception as error:  # whatever a decoder makes of it, it is the client's
+            return _refusal(f"no request: {error}"), None
+        role, method = self.methods.get(words.do, ("", None))
+        if method is None:
+            known = ", ".join(sorted(self.methods))
+            return _refusal(f"no request {words.do!r}; there are {known}", words.id), words
+        if role not in MAY.get(caller.role, ()):
+            text = f"{words.do} is for who may {role}; the key {caller.user} may {caller.role}"
+            return _refusal(text, words.id), words
+        try:
+            return {"id": words.id, "ok": True, **method(caller, words)}, words
+        except InphaseError as error:
+            return _refusal(str(error), words.id), words
+
+    def _robot(self, words: Words) -> KeptRobot:
+        """Raises ServiceError."""
+        if not words.robot and len(self._robots) == 1:
+            return next(iter(self._robots.values()))
+        if words.robot not in self._robots:
+            known = ", ".join(self._robots)
+            raise ServiceError(f"no robot {words.robot!r} is served here; there are {known}")
+        return self._robots[words.robot]
+
+    def _list(self, caller: Caller, words: Words) -> dict[str, Any]:
+        robots = [one.facts() | dict(self._addresses[one.name]) for one in self._robots.values()]
+        return {"robots": robots, "user": caller.user, "role": caller.role}
+
+    def _describe(self, caller: Caller, words: Words) -> dict[str, Any]:
+        return {"description": describe(self._robot(words).robot.reader)}
+
+    def _stop(self, caller: Caller, words: Words) -> dict[str, Any]:
+        self._robot(words).robot.estop()
+        return {}
+
+    def _leases(self, caller: Caller, words: Words) -> dict[str, Any]:
+        found = self._history.find(robot=words.robot, user=words.user, since_s=words.since_s)
+        return {"leases": found}
+
+    def _lease(self, caller: Caller, words: Words) -> dict[str, Any]:
+        robot = self._robot(words)
+        robot.refuse_where_closed()
+        standing = robot.book.request(caller.user, now(), words.seconds)
+        robot.follow_book()
+        return self._told(robot, standing)
+
+    def _told(self, robot: KeptRobot, standing: Standing) -> dict[str, Any]:
+        return {"robot": robot.name, **asdict(standing), **self._addresses[robot.name]}
+
+    def _standing(self, caller: Caller, words: Words) -> dict[str, Any]:
+        robot = self._robot(words)
+        return self._told(robot, robot.standing(caller.user))
+
+    def _keep(self, caller: Caller, words: Words) -> dict[str, Any]:
+        robot = self._robot(words)
+        standing = robot.book.keep(caller.user, words.lease, words.token, now())
+        robot.follow_book()
+        return {"left_s": standing.left_s}
+
+    def _release(self, caller: Caller, words: Words) -> dict[str, Any]:
+        robot = self._robot(words)
+        robot.book.release(caller.user, words.lease, words.token, now())
+        robot.follow_book()
+        return {}
+
+    def _leave(self, caller: Caller, words: Words) -> dict[str, Any]:
+        self._robot(words).book.leave(caller.user)
+        return {}
+
+    def _reserve(self, caller: Caller, words: Words) -> dict[str, Any]:
+        robot = self._robot(words)
+        made = robot.book.reserve(caller.user, words.start_s, words.end_s, now())
+        robot.follow_book()
+        return {"number": made.number}
+
+    def _cancel(self, caller: Caller, words: Words) -> dict[str, Any]:
+        self._robot(words).book.cancel(words.number, caller.user)
+        return {}
+
+    def _take(self, caller: Caller, words: Words) -> dict[str, Any]:
+        robot = self._robot(words)
+        standing = robot.book.take(caller.user, now())
+        robot.follow_book()
+        return self._told(robot, standing)
+
+    def _arm(self, caller: Caller, words: Words) -> dict[str, Any]:
+        robot = self._robot(words)
+        if robot.robot.ended:
+            raise LeaseRefused(f"{robot.name} has ended: {robot.robot.ended}")
+        robot.robot.arm()
+        return {}
+
+
+def _refusal(text: str, number: int | str | None = None) -> dict[str, Any]:
+    return {"id": number, "ok": False, "error": text}
+
+
+def packed(reply: dict[str, Any]) -> bytes:
+    """A reply as bytes."""
+    return bytes(msgpack.packb(reply))

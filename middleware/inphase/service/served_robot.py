@@ -1,0 +1,200 @@
+"""One robot that is kept up: its runtime's process, its lease page, and what drives it.
+
+The runtime is the one of `inphase run`, in its process. It gives the service the policy's mailbox,
+the lease page and the page of wishes. The service decides about leases, and never posts a command.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from inphase.errors import RuntimeFault, ServiceError
+from inphase.frames import store
+from inphase.host.endpoint import remove_left
+from inphase.host.process import Process
+from inphase.runtime.runner_line import RunnerLine
+from inphase.schedule import Schedule
+
+_STOP_S = 5.0
+
+
+class ServedRobot:
+    """A robot from its start to its end. Thread: the service's.
+
+    drive: where its drive process listens, and the folder of keys (empty: none). say: takes a
+    message for a person.
+    """
+
+    def __init__(
+        self,
+        described: Schedule,
+        drive: tuple[str, str],
+        say: Callable[[str], None],
+        simulate: bool,
+    ) -> None:
+        self.schedule = described
+        self.name = described.name
+        self._drive_arguments = drive
+        self._say = say
+        self._simulate = simulate
+        self._undo = contextlib.ExitStack()
+        self._drive: Process | None = None
+        self._drives_for: dict[str, Any] = {"lease": 0}
+        self.path = ""
+        """of its store"""
+
+    # ---- start and end ---------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start it, armed, and idle until a lease is granted. Raises what the runtime raises."""
+        ours, theirs = socket.socketpair()
+        self._stops, their_stops = socket.socketpair()
+        self._stops.setblocking(False)
+        options = ["--wait-policy", "--leased", *(["--simulate"] if self._simulate else [])]
+        module = "inphase.runtime.runner_process"
+        with theirs, their_stops:
+            fds = [theirs.fileno(), their_stops.fileno()]
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", module, str(self.schedule.path), *map(str, fds), *options],
+                stdin=subprocess.DEVNULL,
+                pass_fds=fds,
+                start_new_session=True,  # ^C is the service's
+            )
+        self._line = RunnerLine(ours, self._say)
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
+        event = self._wait("store")
+        if event["guests"]:
+            raise ServiceError(
+                f"{self.schedule.path}: devices {', '.join(event['guests'])} have home = "
+                f'"thread", the caller\'s own; give them home = "process" to serve them'
+            )
+        self.path = str(event["path"])
+        self._mailbox, self._bell, lease_page, wishes = self._line.fds[1:]
+        for fd in self._line.fds:
+            self._undo.callback(os.close, fd)
+        self._line.fds = []
+        self._lease_fd, self.wishes_fd = lease_page, wishes
+        self._page = store.LeasePage(os.dup(lease_page), writes=True)
+        self._undo.callback(self._page.close)
+        self.reader = store.Reader(self.path)
+        self._undo.callback(self.reader.close)
+        self._start_drive()
+        assert self._drive is not None
+        self._drive.wait_ready()
+        self._line.send(do="ready")
+        self._wait("running")
+
+    def _start_drive(self) -> None:
+        """The process that takes commands from afar, and posts them under the lease."""
+        endpoint, keys = self._drive_arguments
+        ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        self._drive_line = ours
+        with theirs:
+            fds = [self._mailbox, self._bell, self._lease_fd, theirs.fileno()]
+            self._drive = Process(
+                f"drive of {self.name}",
+                "inphase.service.drive",
+                [str(self.schedule.path), self.path, endpoint, keys, *map(str, fds)],
+                pass_fds=fds,
+            )
+        self._tell_drive()
+
+    def _wait(self, wanted: str) -> dict[str, Any]:
+        try:
+            return self._line.wait(wanted)
+        except EOFError as error:
+            raise RuntimeFault(
+                f"the runtime of {self.name} ended, exit code {self._child.wait()}; see above"
+            ) from error
+
+    def close(self) -> dict[str, Any] | None:
+        """Ramp it, end its processes; the summary of its run, where it had one."""
+        self._say_stop(b"s")
+        with contextlib.suppress(Exception):  # its end is what is wanted
+            self._line.wait("summary")
+        if self._drive is not None:
+            self._drive.stop()
+            self._drive_line.close()
+            self._drive = None
+            remove_left(self._drive_arguments[0])
+        self._line.close()
+        self._stops.close()
+        try:
+            self._child.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._undo.close()
+        return self._line.summary
+
+    # ---- while it is up --------------------------------------------------------------------
+
+    @property
+    def ended(self) -> str:
+        """How its runtime ended; empty: it runs."""
+        code = self._child.poll()
+        return "" if code is None else f"exit code {code}"
+
+    def tend(self) -> list[dict[str, Any]]:
+        """Start what drives again where that has ended; what it has said since."""
+        if self._drive is None:
+            return []
+        said = self._hear_drive()
+        how = self._drive.ended()
+        if how is not None and not self.ended:
+            self._say(f"{self.name}: what drives it ended ({how}); it is started again")
+            self._drive.stop()
+            self._drive_line.close()
+            self._start_drive()
+        return said
+
+    def _hear_drive(self) -> list[dict[str, Any]]:
+        said = []
+        with contextlib.suppress(OSError):
+            while word := self._drive_line.recv(65536):
+                said.append(json.loads(word))
+        return said
+
+    def drive_by(self, lease: int, user: str = "", token: str = "") -> None:
+        """Tell what drives whose commands it takes from now on; lease 0: nobody's."""
+        self._drives_for = {"lease": lease, "user": user, "token": token}
+        self._tell_drive()
+
+    def _tell_drive(self) -> None:
+        with contextlib.suppress(OSError):  # it has ended, and is told when it is started again
+            self._drive_line.send(json.dumps(self._drives_for).encode())
+
+    def let_drive(self, lease: int, until_ns: int) -> None:
+        """Let the core obey that lease until then, by the monotonic clock; 0: none."""
+        self._page.set(lease, until_ns)
+
+    def arm(self) -> None:
+        """A local operator asks to arm it again; what comes of it is said."""
+        self._line.send(do="arm", estops=self.reader.status()["estops"])
+        threading.Thread(target=self._hear_armed, name="inphase armed", daemon=True).start()
+
+    def _hear_armed(self) -> None:
+        with contextlib.suppress(Exception):  # it has ended, which is told elsewhere
+            trouble = self._wait("armed")["error"]
+            self._say(f"{self.name}: {trouble or 'armed'}")
+
+    def estop(self) -> None:
+        """Emergency stop; never waits."""
+        self._say_stop(b"e")
+
+    def _say_stop(self, word: bytes) -> None:
+        with contextlib.suppress(OSError):  # full: as much was said already; gone: it has stopped
+            self._stops.send(word)
