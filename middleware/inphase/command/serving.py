@@ -12,14 +12,40 @@ import click
 @click.option("--simulate", is_flag=True, help="in real time, in the schedules' simulated worlds")
 @click.option("--folder", type=click.Path(path_type=Path), help="of its history and recordings")
 @click.option("--no-record", is_flag=True, help="make no recording of each lease")
+@click.option(
+    "--longest",
+    type=click.FloatRange(min=1),
+    default=900.0,
+    show_default=True,
+    help="seconds of a lease at most",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=1),
+    default=10.0,
+    show_default=True,
+    help="seconds of silence after which a lease is the next user's",
+)
 def serve(
-    *, schedules: tuple[Path, ...], simulate: bool, folder: Path | None, no_record: bool
+    *,
+    schedules: tuple[Path, ...],
+    simulate: bool,
+    folder: Path | None,
+    no_record: bool,
+    longest: float,
+    grace: float,
 ) -> None:
     """Keep the robots that SCHEDULES describe up, each for whoever holds its lease."""
     from inphase.plan.validation import load
+    from inphase.service.leases import LeaseRules
     from inphase.service.service import Service, ServiceOptions
 
-    options = ServiceOptions(simulate=simulate, record=not no_record, folder=folder)
+    options = ServiceOptions(
+        simulate=simulate,
+        record=not no_record,
+        folder=folder,
+        rules=LeaseRules(longest_s=longest, grace_s=grace),
+    )
     service = Service(
         [load(path) for path in schedules], options, lambda text: print(text, file=sys.stderr)
     )

@@ -75,7 +75,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class CommandCheck:
-    """The rules of a command beside its lease: which frame it answers, and how old its picture is."""
+    """The rules of a command beside its lease: its frame, its picture, its shape."""
 
     def __init__(self, described: Schedule, form: Form) -> None:
         self._period_ns = described.cycle.period_ns
@@ -220,8 +220,9 @@ class DriveProcess:
         with contextlib.suppress(zmq.ZMQError):  # gone, or it does not read
             self._router.send_multipart([peer, kind, content], zmq.NOBLOCK)
 
-    def _refuse(self, peer: bytes, why: str) -> None:
-        self._tell(peer, REFUSED, msgpack.packb({"error": why}))
+    def _refuse(self, peer: bytes, why: str, *, is_early: bool = False) -> None:
+        """is_early: the lease is newer than those that this process knows; it will be told."""
+        self._tell(peer, REFUSED, msgpack.packb({"error": why, "early": is_early}))
 
     # ---- in --------------------------------------------------------------------------------
 
@@ -252,7 +253,8 @@ class DriveProcess:
         is_holders = holder.lease and (hello.lease, user) == (holder.lease, holder.user)
         if not is_holders or not hmac.compare_digest(hello.token.encode(), holder.token.encode()):
             self.counts["strangers"] += 1
-            self._refuse(peer, f"lease {hello.lease} is not {user}'s, or has ended; ask for one")
+            why = f"lease {hello.lease} is not {user}'s, or has ended; ask for one"
+            self._refuse(peer, why, is_early=hello.lease > holder.lease)
             return
         if self._peer and self._peer != peer:
             self._refuse(self._peer, "another connection of the same lease drives now")

@@ -9,7 +9,7 @@ import zmq
 from inphase.errors import LeaseRefused, ServiceError
 from inphase.service import place
 
-_ANSWER_MS = 5000
+_ANSWER_S = 5.0
 
 
 class ServiceConnection:
@@ -33,13 +33,13 @@ class ServiceConnection:
         self._socket.setsockopt(zmq.MAXMSGSIZE, 1 << 22)
         self._socket.connect(self.address)
 
-    def ask(self, do: str, **words: object) -> dict[str, Any]:
+    def ask(self, do: str, *, timeout_s: float = _ANSWER_S, **words: object) -> dict[str, Any]:
         """The reply. Raises LeaseRefused for what is refused, ServiceError where nobody answers."""
         with self._lock:
             self._number += 1
             request = {"do": do, "id": self._number, **words}
             self._socket.send(msgpack.packb(request))
-            while self._socket.poll(_ANSWER_MS):
+            while self._socket.poll(int(timeout_s * 1000)):
                 reply = msgpack.unpackb(self._socket.recv())
                 if reply.get("id") in (self._number, None):
                     break

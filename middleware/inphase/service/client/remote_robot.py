@@ -28,6 +28,7 @@ _PING_S = 1.0
 _KEEPS = 4
 """keep-alives in the time after which a silent holder's robot ramps"""
 _KEEP_S = 1.0 / _KEEPS
+_KEEP_ANSWER_S = 1.0
 
 
 def connect(address: str = "", *, robot: str = "") -> "RemoteRobot":
@@ -190,7 +191,7 @@ class RemoteLease:
         words = {"lease": self._standing["lease"], "token": self._standing["token"]}
         while not self._over.wait(_KEEP_S):
             try:
-                self._connection.ask("keep", robot=self._robot, **words)
+                self._connection.ask("keep", timeout_s=_KEEP_ANSWER_S, robot=self._robot, **words)
             except LeaseRefused as error:
                 self.ended = str(error)
                 return
@@ -207,7 +208,9 @@ class RemoteLease:
         with contextlib.suppress(ServiceError):  # it has ended already, or the service has
             if self.state == "holds":
                 words = {"lease": self._standing["lease"], "token": self._standing["token"]}
-                self._connection.ask("release", robot=self._robot, **words)
+                self._connection.ask(
+                    "release", timeout_s=_KEEP_ANSWER_S, robot=self._robot, **words
+                )
             else:
                 self._connection.ask("leave", robot=self._robot)
 
@@ -265,7 +268,10 @@ class RemoteDrive:
                     raise WireError(f"the robot is of another version: {error}") from error
                 return
             if kind == REFUSED:
-                why = msgpack.unpackb(content[0])["error"]
+                refused = msgpack.unpackb(content[0])
+                why = refused["error"]
+                if not refused["early"]:
+                    break
                 time.sleep(_HELLO_S)
         raise LeaseRefused(f"the robot is not to be driven: {why}")
 
