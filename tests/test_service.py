@@ -190,3 +190,25 @@ def test_an_end_of_the_service_ramps_the_robot_and_leaves_nothing() -> None:
         assert not [child for child in children if child.is_running()]
         assert list((served.run / "inphase").iterdir()) == []
         assert robot.segments() == []
+
+
+def test_the_robot_is_slower_from_afar_than_its_schedule_allows(served: Served) -> None:
+    with (
+        served.connect() as robot,
+        robot.request(LEASE_S).wait(20) as lease,
+        lease.drive() as drive,
+    ):
+        applied = []
+        for frame in drive:
+            start = frame["joints"].value["position"]
+            # as far as the limiter lets it: 0.25 of 2 rad/s are 4 mrad in a cycle of 8 ms
+            drive.act(start + 0.02 if frame.command.drove == "client" else start)
+            applied.append((frame.command.cycle, frame.command["arm"].applied))
+            if len(applied) == 100:
+                break
+    steps = [
+        np.max(np.abs(b - a))
+        for (one, a), (next_, b) in zip(applied, applied[1:], strict=False)
+        if next_ == one + 1
+    ]
+    assert 0.003 < np.max(steps) <= 0.25 * 2.0 * 0.008 + 1e-9

@@ -10,6 +10,13 @@ import click
 @click.command()
 @click.argument("schedules", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--simulate", is_flag=True, help="in real time, in the schedules' simulated worlds")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=0, min_open=True, max=1),
+    default=0.25,
+    show_default=True,
+    help="the share of the velocity limits that is allowed",
+)
 @click.option("--folder", type=click.Path(path_type=Path), help="of its history and recordings")
 @click.option("--no-record", is_flag=True, help="make no recording of each lease")
 @click.option(
@@ -30,6 +37,7 @@ def serve(
     *,
     schedules: tuple[Path, ...],
     simulate: bool,
+    speed: float,
     folder: Path | None,
     no_record: bool,
     longest: float,
@@ -42,6 +50,7 @@ def serve(
 
     options = ServiceOptions(
         simulate=simulate,
+        speed=speed,
         record=not no_record,
         folder=folder,
         rules=LeaseRules(longest_s=longest, grace_s=grace),

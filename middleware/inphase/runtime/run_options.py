@@ -18,6 +18,8 @@ class RunOptions:
     """whoever asks runs the policy itself, and is given its mailbox"""
     leased: bool = False
     """whoever asks says who may drive, too: it is given the lease page and that of wishes"""
+    speed: float = 1.0
+    """the share of each velocity limit that is allowed"""
     client_threads: bool = False
     """whoever asks runs the drivers of home `thread` itself"""
     simulate: bool = False

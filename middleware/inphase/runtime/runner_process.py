@@ -1,7 +1,7 @@
 """The process that `inphase.Runner` starts: a runtime that does what it is asked over a socket.
 
 python -m inphase.runtime.runner_process SCHEDULE CONTROL_FD STOP_FD [--cycles N] [--observe]
-    [--wait-policy] [--leased] [--simulate]
+    [--wait-policy] [--leased] [--speed SHARE] [--simulate]
 
 Requests and events are JSON lines on the one socket. The other one is for stops alone, a letter
 each. A thread in C reads it (`Stops`), so that nothing that waits here holds them up.
@@ -141,6 +141,7 @@ def main() -> None:
                 "--observe" in options,
                 "--wait-policy" in options,
                 "--leased" in options,
+                speed=float(options[options.index("--speed") + 1]) if "--speed" in options else 1.0,
                 client_threads=True,
                 simulate="--simulate" in options,
             ),

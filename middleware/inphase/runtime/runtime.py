@@ -11,7 +11,6 @@ import select
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,7 @@ class Runtime:
         self._undo.callback(self._devices.close)
         self._lines = Lines(self.plan, self.options.simulate)
         self._undo.callback(self._lines.close)
-        self.plan = replace(opened.of_opened(self.plan), client_policy=self.options.client_policy)
+        self.plan = opened.as_asked(opened.of_opened(self.plan), self.options)
         self._make_core()
 
     def _lock_devices(self, *, is_made_later: bool = False) -> None:

@@ -27,7 +27,8 @@ _STOP_S = 5.0
 class ServedRobot:
     """A robot from its start to its end. Thread: the service's.
 
-    drive: where its drive process listens, and the folder of keys (empty: none). say: takes a
+    drive: where its drive process listens, and the folder of keys (empty: none). speed: the
+    share of its velocity limits that is allowed. say: takes a
     message for a person.
     """
 
@@ -36,13 +37,16 @@ class ServedRobot:
         described: Schedule,
         drive: tuple[str, str],
         say: Callable[[str], None],
+        *,
         simulate: bool,
+        speed: float,
     ) -> None:
         self.schedule = described
         self.name = described.name
         self._drive_arguments = drive
         self._say = say
-        self._simulate = simulate
+        self._options = ["--wait-policy", "--leased", "--speed", str(speed)]
+        self._options += ["--simulate"] if simulate else []
         self._undo = contextlib.ExitStack()
         self._drive: Process | None = None
         self._drives_for: dict[str, Any] = {"lease": 0}
@@ -56,12 +60,18 @@ class ServedRobot:
         ours, theirs = socket.socketpair()
         self._stops, their_stops = socket.socketpair()
         self._stops.setblocking(False)
-        options = ["--wait-policy", "--leased", *(["--simulate"] if self._simulate else [])]
         module = "inphase.runtime.runner_process"
         with theirs, their_stops:
             fds = [theirs.fileno(), their_stops.fileno()]
             self._child = subprocess.Popen(
-                [sys.executable, "-m", module, str(self.schedule.path), *map(str, fds), *options],
+                [
+                    sys.executable,
+                    "-m",
+                    module,
+                    str(self.schedule.path),
+                    *map(str, fds),
+                    *self._options,
+                ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=fds,
                 start_new_session=True,  # ^C is the service's

@@ -38,6 +38,8 @@ class ServiceOptions:
     """The options of a service."""
 
     simulate: bool = False
+    speed: float = 0.25
+    """the share of the velocity limits that is allowed from afar"""
     record: bool = True
     folder: Path | None = None
     """of its history and recordings; None: in the user's folder"""
@@ -77,7 +79,13 @@ class Service:
         drives = {}
         for described in self._schedules:
             address = place.local_address(f"{described.name}.drive")
-            robot = ServedRobot(described, (address, ""), self._say, self._options.simulate)
+            robot = ServedRobot(
+                described,
+                (address, ""),
+                self._say,
+                simulate=self._options.simulate,
+                speed=self._options.speed,
+            )
             robot.start()
             recordings = folder / "recordings" if self._options.record else None
             kept = KeptRobot(robot, self._options.rules, history, self._tell, recordings)
