@@ -1,5 +1,6 @@
 """A served robot: who drives it, who does not, and what stops it. All with real processes."""
 
+import itertools
 from collections.abc import Iterator
 
 import msgpack
@@ -208,7 +209,7 @@ def test_the_robot_is_slower_from_afar_than_its_schedule_allows(served: Served) 
                 break
     steps = [
         np.max(np.abs(b - a))
-        for (one, a), (next_, b) in zip(applied, applied[1:], strict=False)
+        for (one, a), (next_, b) in itertools.pairwise(applied)
         if next_ == one + 1
     ]
     assert 0.003 < np.max(steps) <= 0.25 * 2.0 * 0.008 + 1e-9
