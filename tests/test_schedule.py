@@ -743,6 +743,8 @@ def test_each_kind_of_error_has_its_exit_code() -> None:
         "WorldError": 10,
         "RecordingError": 12,
         "ViewError": 14,
+        "ServiceError": 15,
+        "AccessError": 16,
     }
     assert issubclass(RuntimeFault, InphaseError)
 

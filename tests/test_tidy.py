@@ -18,6 +18,7 @@ DRIVERS = ROOT / "drivers" / "inphase_drivers"
 # a module imports its own room, and rooms of a lower level
 LEVEL = {
     "schedule": 1,
+    "access": 2,
     "host": 2,
     "frames": 3,
     "devices": 4,
@@ -88,7 +89,7 @@ SEES_C = {
 }
 # libraries that the rooms below a level know nothing of
 LIBRARY_FROM = {
-    "zmq": "host",
+    "zmq": "access",
     "uvloop": "runtime",
     "torch": "policy",
     "onnxruntime": "policy",

@@ -132,6 +132,13 @@ class ViewError(InphaseError):
     exit_code = 14
 
 
+class AccessError(InphaseError):
+    """A key, or a file of a service's private folder, cannot be used; or an audit log does not
+    fit."""
+
+    exit_code = 16
+
+
 class ServiceError(InphaseError):
     """A robot's service cannot be started, is not there, or refuses what was asked of it."""
 

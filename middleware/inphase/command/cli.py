@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from inphase.command import drafts, live, recorded, serving
+from inphase.command import access, drafts, live, recorded, serving
 from inphase.command.recorded.file_options import file_options
 from inphase.errors import InphaseError, ScheduleError, of_missing_package
 from inphase.host.standard_streams import open_standard_streams, tell_unwritten
@@ -396,7 +396,14 @@ def explain(words: tuple[str, ...], as_json: bool) -> None:
 
 
 # those of a subject, which its own folder lists
-for command in (*live.COMMANDS, *recorded.COMMANDS, *drafts.COMMANDS, *serving.COMMANDS):
+COMMANDS = (
+    *live.COMMANDS,
+    *recorded.COMMANDS,
+    *drafts.COMMANDS,
+    *serving.COMMANDS,
+    *access.COMMANDS,
+)
+for command in COMMANDS:
     cli.add_command(command)
 
 

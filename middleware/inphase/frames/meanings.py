@@ -354,6 +354,11 @@ EXIT_CODES = {
         "a robot's service could not be started, is not there, or refused what was asked of it",
         "the message names the reason",
     ),
+    "16": Meaning(
+        "a key, or a file of a service's private folder, could not be used; or an audit log has a "
+        "line that does not fit",
+        "the message names the file and the remedy",
+    ),
     "128 + n": Meaning("signal n, after the ramp"),
 }
 """of `inphase run`"""

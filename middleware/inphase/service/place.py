@@ -27,13 +27,18 @@ def local_address(name: str) -> str:
     return f"ipc://{run_folder() / name}"
 
 
+def default_state_folder() -> Path:
+    """The folder of a service that is given none."""
+    base = os.environ.get("XDG_STATE_HOME", str(Path.home() / ".local" / "state"))
+    return Path(base) / "inphase"
+
+
 def state_folder(wanted: Path | None) -> Path:
     """The folder of a service's history, audit log and recordings, made where there is none.
 
     wanted: None is `~/.local/state/inphase`. Raises ServiceError.
     """
-    base = os.environ.get("XDG_STATE_HOME", str(Path.home() / ".local" / "state"))
-    folder = wanted or Path(base) / "inphase"
+    folder = wanted or default_state_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / "recordings").mkdir(exist_ok=True)

@@ -1,0 +1,1 @@
+"""Access from elsewhere: keys of users, their check on sockets, and rates."""
