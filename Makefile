@@ -14,6 +14,8 @@
 # make models-test: new schedules for models of other people's packages (tests/other_models/README.md)
 # make readers-test: recordings and live views in readers of other people (tests/other_readers/README.md)
 # make lerobot-test: exported recordings in LeRobot's own loader (tests/other_readers/README.md)
+# make page-test: clicks through the web page in a headless Chromium, and keeps its pictures
+# make vendor: builds other people's parts of the web page again, from npm, and compares them
 # make wheel: the package for an index, in dist; auditwheel names the systems that it runs on
 # make bench: the figures of benches/README.md, beside their yardsticks; wants a quiet machine
 PYTHON ?= python3
@@ -52,7 +54,7 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_model.py tests/test_randomisation.py
 
 .PHONY: demo test long-test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
-    bare-test first-hour models-test readers-test lerobot-test wheel bench clean always
+    bare-test first-hour models-test readers-test lerobot-test page-test vendor wheel bench clean always
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 20
@@ -210,6 +212,19 @@ build/lerobot/installed:
 	    packaging pyserial)
 	$(call pip_install,build/lerobot/bin/python,--no-deps lerobot==0.4.4)
 	@touch $@
+
+page-test: .venv/installed
+	@for name in chromium-headless-shell chromium google-chrome; do command -v $$name && exit; done; \
+	    echo "make page-test needs Chromium: apt install chromium-headless-shell"; exit 1
+	INPHASE_PICTURES=build/page $(BIN)/python -m pytest tests/test_web.py tests/test_web_browser.py
+
+VENDORED := middleware/inphase/web/static/vendor
+
+vendor:
+	mkdir -p build/vendor
+	cp middleware/inphase/web/vendor/* build/vendor
+	cd build/vendor && npm ci --silent --no-audit --no-fund && npm run --silent build
+	for file in $$(ls build/vendor/built); do cmp build/vendor/built/$$file $(VENDORED)/$$file || exit 1; done
 
 wheel: .venv/installed
 	rm -rf build/wheel dist

@@ -44,11 +44,16 @@ PATIENT = "[guard]\nmax_hold_ms = 20_000\n"
 
 
 def demo_schedule(
-    folder: Path, *, emulator: bool = False, gateway: bool = False, policy: str | None = None
+    folder: Path,
+    *,
+    emulator: bool = False,
+    gateway: bool = False,
+    page: bool = False,
+    policy: str | None = None,
 ) -> Path:
     """Write the demo's schedule into `folder`, with free ports; its path.
 
-    emulator, gateway: keep those tables. policy: another `call`, its file in `folder`.
+    emulator, gateway, page: keep those tables. policy: another `call`, its file in `folder`.
     """
     text = (ROOT / "schedules" / "demo.toml").read_text()
     for patience in (r"^(?:overrun_limit|watchdog_ms) = .*\n", r"^\[guard\]\n.*\n\n"):
@@ -64,6 +69,8 @@ def demo_schedule(
         text = re.sub(r"(?ms)^\[emulator\]$.*?(?=^\[)", "", text)
     if not gateway:
         text = re.sub(r"(?ms)^\[gateway\]$.*?(?=^\[)", "", text)
+    if not page:
+        text = re.sub(r"(?ms)^\[page\].*?(?=^\[)", "", text)
     if policy is not None:
         text = re.sub(r"(?ms)^call = .*", f'call = "{policy}"\n', text)
     else:

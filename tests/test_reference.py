@@ -48,7 +48,7 @@ def keys_of(data: dict[str, Any]) -> Iterator[str]:
                 yield from (f"{name}-NAME-{key}" for key in own & set(table))
         elif name == "emulator":
             yield "emulator-module"
-        elif name in ("cycle", "gateway", "store", "guard", "policy", "world", "task"):
+        elif name in ("cycle", "gateway", "page", "store", "guard", "policy", "world", "task"):
             yield from (f"{name}-{key}" for key in value)
         else:
             yield f"top-{name}"

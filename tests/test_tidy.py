@@ -28,6 +28,7 @@ LEVEL = {
     "policy": 7,
     "world": 7,
     "recording": 7,
+    "web": 7,
     "export": 8,
     "runtime": 8,
     "viewing": 8,
@@ -90,7 +91,7 @@ SEES_C = {
 # libraries that the rooms below a level know nothing of
 LIBRARY_FROM = {
     "zmq": "access",
-    "uvloop": "runtime",
+    "uvloop": "web",
     "torch": "policy",
     "onnxruntime": "policy",
     "mujoco": "world",
@@ -99,6 +100,8 @@ LIBRARY_FROM = {
     "mcap": "recording",
     "foxglove": "viewing",
     "rerun": "viewing",
+    "starlette": "web",
+    "uvicorn": "web",
     "google": "recording",
     "zlib_ng": "recording",
     "av": "export",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 EXTRAS = {
+    "PIL": "web",
     "av": "export",
     "can": "can",
     "canopen": "can",
@@ -21,6 +22,9 @@ EXTRAS = {
     "pypylon": "pylon",
     "pytest": "testing",
     "rerun": "rerun",
+    "starlette": "web",
+    "uvicorn": "web",
+    "websockets": "web",
     "zlib_ng": "record",
 }
 """module -> the extra of inphase that brings it"""

@@ -35,9 +35,10 @@ def end_with_parent(parent: int) -> None:
         sys.exit(0)
 
 
-def say_ready() -> None:
-    """Called by a child when it is: from then on what it prints goes to stderr, for a person."""
-    print("ready", flush=True)
+def say_ready(words: str = "") -> None:
+    """Called by a child when it is: from then on what it prints goes to stderr, for a person.
+    words: for its parent."""
+    print("ready", words, flush=True)
     os.dup2(2, 1)
 
 
@@ -92,6 +93,8 @@ class Process:
         has_scratch: bool = False,
     ) -> None:
         self.name = name
+        self.said = ""
+        """beside its `ready`"""
         self._is_asked = False
         more = dict(environment or {})
         self._scratch = Scratch(name) if has_scratch else None
@@ -139,7 +142,7 @@ class Process:
                 return
             ready, _, _ = select.select([self._child.stdout], [], [], _LOOK_S)
         line = self._child.stdout.readline() if ready else b""
-        if line.strip() == b"ready":
+        if self._is_ready(line):
             return
         code = self._child.poll() if ready else None
         if ready and code is None:
@@ -156,7 +159,11 @@ class Process:
         assert self._child.stdout is not None
         if not select.select([self._child.stdout], [], [], 0)[0]:
             return False
-        return self._child.stdout.readline().strip() == b"ready"
+        return self._is_ready(self._child.stdout.readline())
+
+    def _is_ready(self, line: bytes) -> bool:
+        word, _, self.said = line.decode(errors="replace").strip().partition(" ")
+        return word == "ready"
 
     def ended(self) -> str | None:
         """How it ended (`signal 9`, `exit code 1`), None while it runs."""

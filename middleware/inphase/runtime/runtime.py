@@ -27,6 +27,7 @@ from inphase.plan import plan as planning
 from inphase.runtime import summary
 from inphase.runtime.attached_devices import Devices
 from inphase.runtime.children import Children
+from inphase.runtime.client_processes import ClientProcesses
 from inphase.runtime.events import Events
 from inphase.runtime.gpio import Lines
 from inphase.runtime.guarding.guard import take_notes
@@ -83,8 +84,8 @@ class Runtime:
         self._undo = contextlib.ExitStack()
         # a run that is to end waits for no child that gets ready
         self._children = Children(lambda: self._stop is not None and self.core is not None)
+        self._clients = ClientProcesses(described, self._children, say)
         self._policy: PolicyChild | None = None
-        self._gateway: Process | None = None
         self._emulator: Process | None = None
         self._locks: dict[str, DeviceLock] = {}
         """by device, until it is lost for the first time"""
@@ -283,23 +284,12 @@ class Runtime:
         for segment in self._segments:
             segment.close()
 
-    @property
-    def _has_control(self) -> bool:
-        """True if clients may stop the robot."""
-        return self.schedule.gateway is not None and self.schedule.gateway.control is not None
-
     def _make_mailbox(self) -> None:
         assert self.core is not None
         is_ours = self.schedule.policy is not None and not self.options.observe
         if is_ours or self.options.client_policy:
             self.mailbox, self._bell = self.core.mailbox()
             self._segments += [self.mailbox, self._bell]
-
-    def _start_gateway(self) -> None:
-        arguments = [str(self.schedule.path), self.name.path, str(self._page.fd)]
-        self._gateway = self._children.start(
-            "gateway", "inphase.runtime.gateway", arguments, pass_fds=[self._page.fd]
-        )
 
     def _start_policy(self) -> None:
         assert self.mailbox is not None
@@ -319,8 +309,7 @@ class Runtime:
         assert self._devices is not None and self._workers is not None
         assert self._lines is not None and self._guard is not None
         described = self.schedule
-        if described.gateway is not None:
-            self._start_gateway()
+        self._clients.start(self.name.path, self._page.fd)
         self._recorder.start(self._children, self.name.path)
         if self.mailbox is not None and not self.options.client_policy:
             self._start_policy()
@@ -356,6 +345,7 @@ class Runtime:
         if not self.over:
             self._workers.tend(self.core, self.reader)
         self._host_counts.count()
+        self._clients.tend()
         if self._policy is not None:
             self._policy.listen()
         self._notices.latch()
@@ -373,7 +363,7 @@ class Runtime:
             self._policy.ended(how)
             assert self.core is not None
             self.core.policy_gone(died=True)
-        elif child is self._gateway and self._has_control:
+        elif self._clients.ends_control(child):
             assert self.core is not None
             self._tell("no client can stop the robot any more; arm to go on without")
             self.core.latch(REASONS.index("gateway"))

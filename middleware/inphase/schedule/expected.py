@@ -81,6 +81,9 @@ MEANING = {
     "feedback_effort": '"sensor.field"',
     "endpoint": "an ipc:// or loopback tcp:// address",
     "control": "an ipc:// or loopback tcp:// address",
+    "page.address": 'an address of this host and a port, such as "127.0.0.1:8470"',
+    "page.model": 'an MJCF file beside the schedule, such as "arm.xml"',
+    "page.joints": 'a table such as { "joints.position" = ["pan", "lift"] }',
     "name": "lower-case letters, digits, - and _, at most 32",
     "limits": "a table; in position mode with position, velocity, acceleration, step and, if "
     "wanted, jerk",
@@ -115,6 +118,6 @@ def meaning(key: toml_position.Path) -> str:
         own = [f"workspace.{names[-1]}"]
     elif names[:2] == ["policy", "accepts"]:
         own = names[1:2]
-    elif names[:1] in (["policy"], ["world"]) and ".".join(names) in MEANING:
+    elif names[:1] in (["page"], ["policy"], ["world"]) and ".".join(names) in MEANING:
         own = [".".join(names)]
     return MEANING.get(own[0], "a value of that kind") if own else "tables"

@@ -1,6 +1,7 @@
 """A schedule's tables of its simulation: the world, the timing model, randomisation, the task.
 
-None of them touches a robot: a run on hardware reads the same file and ignores them.
+None of them touches a robot: a run on hardware reads the same file and ignores them. So it is with
+the page, which shows the same model.
 """
 
 from typing import Annotated, Literal
@@ -193,3 +194,17 @@ class Task(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A function of a frame that ends the episode. Left out: none."""
     cycles: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
     """Length of an episode. Left out: not bounded."""
+
+
+class Page(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The web page of a robot that runs. Left out: there is none."""
+
+    address: str = "127.0.0.1:8470"
+    """Address and port on this host. Port 0, or one that is taken, gives a free one."""
+    model: str | None = None
+    """The MJCF file of the robot that is drawn. Left out: that of `[world]`, if there is one."""
+    keyframe: str | None = None
+    """Keyframe that gives the joints which no sensor measures. Left out: the model's own start."""
+    joints: dict[str, list[str]] = {}
+    """By measured field, as `"joints.position"`: the joints of the model that its numbers move.
+    Left out: as `[world]` has them."""

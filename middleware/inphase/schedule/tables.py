@@ -11,7 +11,7 @@ from msgspec import Meta
 from inphase.errors import ScheduleError, ScheduleFault
 from inphase.schedule import channels, document, toml_position
 from inphase.schedule.network_tables import ImageInput, Normalise
-from inphase.schedule.simulation_tables import Knob, Task, Timing, WorldTable
+from inphase.schedule.simulation_tables import Knob, Page, Task, Timing, WorldTable
 from inphase.schedule.table import Table
 
 Positive = Annotated[float, Meta(gt=0)]
@@ -419,6 +419,8 @@ class Tables(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The shared memory."""
     gateway: Gateway | None = None
     """Frames over ZeroMQ. Left out: in shared memory alone."""
+    page: Page | None = None
+    """The web page. Left out: none."""
     guard: Guard = Guard()
     """The process that stops the devices of a dead or frozen runtime."""
     estop: dict[str, EstopInput] = {}

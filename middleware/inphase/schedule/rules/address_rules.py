@@ -1,4 +1,4 @@
-"""The rules of a schedule's addresses: those of its gateway, of a remote policy and of devices."""
+"""The rules of a schedule's addresses: of its gateway, its page, a remote policy and devices."""
 
 import ipaddress
 import os
@@ -18,6 +18,7 @@ def check(inspection: Inspection) -> None:
     for key in ("endpoint", "control"):
         inspection.apply(_check_gateway, key)
     inspection.apply(_check_control_is_another)
+    inspection.apply(_check_page)
     inspection.apply(_check_remote)
     inspection.each("device", _check_port)
 
@@ -33,6 +34,23 @@ def _check_control_is_another(schedule: Schedule) -> Iterator[ScheduleFault]:
     if gateway is not None and gateway.control == gateway.endpoint:
         yield schedule.fault(
             "gateway.control", f"the same address as endpoint, {gateway.control!r}; give another"
+        )
+
+
+def _check_page(schedule: Schedule) -> Iterator[ScheduleFault]:
+    if schedule.page is None:
+        return
+    address = schedule.page.address
+    host, colon, port = address.rpartition(":")
+    if not (colon and re.fullmatch(r"[0-9]{1,5}", port) and int(port) < 65_536):
+        yield schedule.fault(
+            "page.address", f"no port, got {address!r}; give one, as in 127.0.0.1:8470"
+        )
+    elif not _is_loopback(host):
+        yield schedule.fault(
+            "page.address",
+            f"{address!r} can be reached from elsewhere: the page has no keys; use "
+            f"127.0.0.1:{port}, and from another machine: ssh -L {port}:localhost:{port} ROBOT",
         )
 
 

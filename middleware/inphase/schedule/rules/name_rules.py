@@ -23,6 +23,7 @@ def check(inspection: Inspection) -> None:
         for name in inspection.names(kind):
             inspection.apply(_check_device, kind, name)
             inspection.apply(_check_device_is_free, kind, name)
+    inspection.apply(_check_page)
 
 
 def _check_robot(schedule: Schedule) -> Iterator[ScheduleFault]:
@@ -60,3 +61,15 @@ def _check_device_is_free(schedule: Schedule, kind: str, name: str) -> Iterator[
                 f"a device takes one {kind}: remove one or name another device",
             )
             return
+
+
+def _check_page(schedule: Schedule) -> Iterator[ScheduleFault]:
+    """The fields whose joints the page moves are those of a sensor."""
+    for field in schedule.page.joints if schedule.page is not None else ():
+        sensor, dot, _ = field.partition(".")
+        if not dot or sensor not in schedule.sensor:
+            yield schedule.fault(
+                toml_position.format_path(("page", "joints", field)),
+                f"no field of a sensor, got {field!r}; give sensor.field, of one of: "
+                f"{', '.join(schedule.sensor)}",
+            )

@@ -1,0 +1,115 @@
+"""The page's server: files, the model, the emergency stop, and the frames over a WebSocket.
+
+The event loop's thread does nothing that takes time, so that a stop is taken at once. The frames
+are followed in a thread of its own (`follower.py`), the model is compiled in another.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+
+from inphase.frames import store
+from inphase.web.bounded_protocol import BoundedProtocol
+from inphase.web.follower import Follower
+from inphase.web.guarded_app import GuardedApp
+from inphase.web.service_data import service_data
+from inphase.web.viewers import Viewers
+
+_STATIC = Path(__file__).parent / "static"
+_HEARD_BYTES = 1024  # of a message from a viewer, which has none to send
+_PING_S = 5.0
+_END_S = 0.2
+_MODEL_S = 60.0
+
+
+class PageServer:
+    """Serves one run. folder: the schedule's. wishes: where an emergency stop is left.
+
+    Raises StoreError where there is no such store.
+    """
+
+    def __init__(self, store_path: str, folder: Path, wishes: store.ClientPage) -> None:
+        self._wishes = wishes
+        self._viewers = Viewers()
+        self._follower = Follower(store_path, folder)
+
+    def app(self) -> GuardedApp:
+        """The application, for a server of ASGI."""
+        routes = [
+            Route("/api/stop", self._stop, methods=["POST"]),
+            Route("/api/model", self._model),
+            Route("/api/service", self._service),
+            WebSocketRoute("/api/live", self._viewers.serve),
+            Mount("/", StaticFiles(directory=_STATIC, html=True)),
+        ]
+        return GuardedApp(Starlette(routes=routes))
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Until the process is asked to end, or the run is over and its viewers were told."""
+        config = uvicorn.Config(
+            self.app(),
+            http=BoundedProtocol,
+            ws="websockets-sansio",
+            ws_max_size=_HEARD_BYTES,
+            ws_ping_interval=_PING_S,
+            ws_ping_timeout=_PING_S,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=1,
+        )
+        # a client could fill the pipe of what is printed, and so keep others from stopping
+        logging.getLogger("uvicorn.error").disabled = True
+        server = uvicorn.Server(config)
+        following = asyncio.create_task(self._follow(server))
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            self._follower.close()
+            following.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await following
+
+    async def _follow(self, server: uvicorn.Server) -> None:
+        loop = asyncio.get_running_loop()
+
+        def offer(kind: str, message: str | bytes, keep: bool = False) -> None:
+            loop.call_soon_threadsafe(lambda: self._viewers.offer(kind, message, keep=keep))
+
+        offer("description", self._follower.description(), keep=True)
+        while True:
+            await self._viewers.some.wait()
+            self._follower.look(offer)
+            is_over = await loop.run_in_executor(None, self._follower.follow, self._wanted)
+            if is_over:
+                await asyncio.sleep(_END_S)
+                server.should_exit = True
+                return
+
+    def _wanted(self) -> bool:
+        return len(self._viewers) > 0
+
+    async def _stop(self, request: Request) -> Response:
+        self._wishes.estop()
+        return JSONResponse({"ok": True})
+
+    async def _model(self, request: Request) -> Response:
+        scene = await asyncio.wrap_future(self._follower.scene())
+        if scene is None:
+            return Response(status_code=204)
+        return Response(scene, media_type="application/octet-stream")
+
+    async def _service(self, request: Request) -> Response:
+        found = service_data()
+        return Response(status_code=204) if found is None else JSONResponse(found)

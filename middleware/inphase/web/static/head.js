@@ -1,0 +1,60 @@
+// The head: robot, state in words, and the figures of the cycle.
+
+import { count, element, show, write } from "./format.js";
+
+const COLOURS = {
+  running: "good", armed: "good", opened: "doubt", configured: "doubt", stopped: "doubt",
+  ramping: "bad", faulted: "bad", uncontrolled: "bad",
+};
+const FIGURES = { rate: "cycles/s", late: "late", skipped: "skipped", missed: "missed", cycle: "cycle" };
+
+export class Head {
+  constructor(description) {
+    this.meanings = description.meanings;
+    this.state = document.getElementById("state");
+    write(document.getElementById("robot"), description.robot);
+    document.title = `${description.robot} · inphase`;
+    this.values = {};
+    const rows = Object.entries(FIGURES).map(([key, name]) => {
+      this.values[key] = element("dd", "–");
+      return element("div", element("dt", name), this.values[key]);
+    });
+    document.getElementById("figures").replaceChildren(...rows);
+    this.counts = null;
+  }
+
+  frame(frame) {
+    write(this.state, frame.state);
+    this.state.className = `pill ${COLOURS[frame.state] ?? "doubt"}`;
+    write(this.values.cycle, count(frame.cycle));
+    const latched = frame.flags.includes("LATCHED");
+    const [meaning, remedy] = this.words("state", frame.state);
+    let why = meaning, todo = remedy;
+    if (latched || frame.reason !== "none") {
+      const [cause, help] = this.words("reason", frame.reason);
+      why = `${latched ? "Motion is latched" : "The reason"}: ${cause} (${frame.reason} ${frame.detail}).`;
+      todo = help;
+    }
+    write(document.getElementById("why"), capital(why));
+    write(document.getElementById("remedy"), todo ? `To do: ${todo}` : "");
+    write(document.getElementById("flags"), frame.flags.length ? `Flags: ${frame.flags.join(" ")}` : "");
+    show("panel-why");
+  }
+
+  counted(counts) {
+    const { rate_hz } = counts;
+    write(this.values.rate, rate_hz === null ? "–" : rate_hz.toFixed(rate_hz < 100 ? 1 : 0));
+    write(this.values.late, count(counts.overruns));
+    write(this.values.skipped, count(counts.skipped));
+    write(this.values.missed, count(counts.counts.missed));
+  }
+
+  words(kind, name) {
+    const [meaning, remedy] = this.meanings[kind][name] ?? [name, ""];
+    return [meaning.split("; detail:")[0], remedy];
+  }
+}
+
+function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}

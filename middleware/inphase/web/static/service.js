@@ -1,0 +1,55 @@
+// The service's panels: lease, queue, calendar, jobs, recordings. Each is there when its data is.
+
+import { element } from "./format.js";
+
+const EVERY_MS = 2000;
+const TITLES = { lease: "Lease", queue: "Queue", calendar: "Calendar", jobs: "Jobs", recordings: "Recordings" };
+
+export class Service {
+  constructor() {
+    this.into = document.getElementById("service");
+    this.look();
+  }
+
+  async look() {
+    try {
+      const answer = await fetch("/api/service");
+      if (answer.status === 204) return; // no service runs this robot
+      if (answer.ok) this.show(await answer.json());
+    } catch {
+      // the link says it
+    }
+    setTimeout(() => this.look(), EVERY_MS);
+  }
+
+  show(data) {
+    const panels = Object.entries(TITLES)
+      .filter(([name]) => data[name] && Object.keys(data[name]).length)
+      .map(([name, title]) => {
+        const made = element("section", element("h2", title), element("div.scroll", table(data[name])));
+        made.id = `panel-${name}`;
+        return made;
+      });
+    this.into.replaceChildren(...panels);
+  }
+}
+
+function table(data) {
+  if (!Array.isArray(data))
+    return element("table", ...Object.entries(data).map(([name, value]) => element("tr", element("th", name), element("td", text(value)))));
+  const names = Object.keys(data[0]).filter((name) => name !== "href");
+  const rows = data.map((row) => element("tr", ...names.map((name, index) => element("td", index ? text(row[name]) : first(row, name)))));
+  return element("table", element("tr", ...names.map((name) => element("th", name))), ...rows);
+}
+
+// a link leads to this host alone
+function first(row, name) {
+  if (!row.href?.startsWith("/") || row.href.startsWith("//")) return text(row[name]);
+  const link = element("a", text(row[name]));
+  link.href = row.href;
+  return link;
+}
+
+function text(value) {
+  return value === null || value === undefined ? "" : String(value);
+}

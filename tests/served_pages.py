@@ -1,0 +1,91 @@
+"""A page of a robot in lock step: its process, and clients of HTTP and WebSocket."""
+
+import contextlib
+import http.client
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Self
+
+from websockets.sync.client import ClientConnection, connect
+
+import inphase
+from inphase.episodes.lockstep import LockStep
+from inphase.frames.store import Segment
+from inphase.host.process import Process
+from peers import BOUND_S, ROOT
+
+SCHEDULES = ROOT / "schedules"
+
+
+class ServedPage:
+    """The demo's robot, or another ready one's, and the process of its page."""
+
+    def __init__(
+        self, folder: Path, schedule: str = "demo.toml", address: str = "127.0.0.1:0"
+    ) -> None:
+        self._undo = contextlib.ExitStack()
+        for name in ("demo_policy.py", "arm.xml"):
+            shutil.copy(SCHEDULES / name, folder)
+        path = folder / "robot.toml"
+        path.write_text((SCHEDULES / schedule).read_text())
+        self.robot = self._undo.enter_context(LockStep(inphase.load(path)))
+        wishes = Segment.client_page(self.robot.core.epoch)
+        self._undo.callback(wishes.close)
+        arguments = [str(path), self.robot.core.segment.path, str(wishes.fd), address]
+        self.process = Process("page", "inphase.web", arguments, [wishes.fd])
+        self._undo.callback(self.process.stop)
+        self.process.wait_ready()
+        self.address = self.process.said
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port."""
+        host, _, port = self.address.partition(":")
+        return host, int(port)
+
+    @property
+    def url(self) -> str:
+        """Of the page."""
+        return f"http://{self.address}"
+
+    def ask(
+        self, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and body of an answer. headers: with _ for -."""
+        line = http.client.HTTPConnection(self.address, timeout=BOUND_S)
+        with contextlib.closing(line):
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            line.request(method, path, body, named)
+            answer = line.getresponse()
+            found = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, found, answer.read()
+
+    def watch(self, **options: Any) -> ClientConnection:
+        """A viewer, as a browser connects."""
+        asked: dict[str, Any] = {"origin": self.url, "compression": None, "open_timeout": BOUND_S}
+        return connect(f"ws://{self.address}/api/live", **(asked | options))
+
+    def message(self, viewer: ClientConnection, kind: str) -> dict[str, Any]:
+        """The next one of a kind; cycles are run until it comes."""
+        while True:
+            self.robot.run(20)
+            with contextlib.suppress(TimeoutError):
+                came = viewer.recv(0.1)
+                if isinstance(came, str) and (found := json.loads(came))["kind"] == kind:
+                    return dict(found)
+
+    def image(self, viewer: ClientConnection) -> bytes:
+        """The next image; cycles are run until it comes."""
+        while True:
+            self.robot.run(20)
+            with contextlib.suppress(TimeoutError):
+                came = viewer.recv(0.1)
+                if isinstance(came, bytes):
+                    return came
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
