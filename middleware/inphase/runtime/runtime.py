@@ -308,7 +308,6 @@ class Runtime:
         assert self.core is not None
         assert self._devices is not None and self._workers is not None
         assert self._lines is not None and self._guard is not None
-        described = self.schedule
         self._clients.start(self.name.path, self._page.fd)
         self._recorder.start(self._children, self.name.path)
         if self.mailbox is not None and not self.options.client_policy:
