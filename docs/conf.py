@@ -24,7 +24,7 @@ include_patterns = [
     "tests/other_models/README.md",
     "tests/other_readers/README.md",
 ]
-exclude_patterns = [".*", "build", "dist", "**/templates", "**/vendor"]
+exclude_patterns = [".*", "build", "dist", "**/templates"]
 
 extensions = [
     "myst_parser",

@@ -111,7 +111,7 @@ def test_parts_of_others_are_the_ones_that_are_written_down() -> None:
 
 
 def _vendor_page() -> str:
-    return (STATIC.parent / "vendor" / "VENDOR.md").read_text()
+    return (STATIC.parent / "vendor" / "VENDOR.txt").read_text()
 
 
 def test_an_address_that_others_reach_is_a_fault_of_the_schedule(tmp_path: Path) -> None:
