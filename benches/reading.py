@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,12 +80,12 @@ def _chunks(memory: Any) -> Any:
             start, last = (
                 int.from_bytes(memory[at + place : at + place + 8], "little") for place in (9, 17)
             )
-            held = Chunk(memory[at:head], memory[head:end], {}, Counter(), start, last)
+            crc = int.from_bytes(memory[at + 33 : at + 37], "little")
+            held = Chunk((memory[head:end],), crc, {}, start, last)
         elif opcode == Opcode.MESSAGE_INDEX:
             assert held is not None
             channel = int.from_bytes(memory[at + 9 : at + 11], "little")
-            held.indices[channel] = memory[at:end]
-            held.counts[channel] = (length - 6) // 16
+            held.indices[channel] = bytes(memory[at + 15 : end])
         at = end
         if held is not None and memory[at] != Opcode.MESSAGE_INDEX:
             yield held

@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 from benches.distribution import Rounds, show
 from benches.machine import Options
 from inphase.recording.channels import ImageForm
-from inphase.recording.chunk import ChunkBuilder
+from inphase.recording.chunk import ChunkBuilder, HeldMessage
 from inphase.recording.mcap_file import McapFile
 
 _SHM = Path("/dev/shm")
 _CHUNK_BYTES = 1 << 20  # the recorder's
 _BLOCK_BYTES = 160 << 20
+_FRAME = bytes(600)  # the frame that names an image is before it
 _SMALL, _HEIGHT, _WIDTH = 4096, 1080, 1920
 GOALS = {("4 KiB", "foxglove-sdk"): 1.3, ("4 KiB", "a plain write"): 2.0,
          ("6.2 MB", "foxglove-sdk"): 1.3, ("6.2 MB", "a plain write"): 1.3}  # fmt: skip
@@ -72,6 +73,12 @@ def by_recorder(payloads: Payloads) -> Write:
     """Ours. Its memory lasts for a run, which has many blocks."""
     gathered = ChunkBuilder()
 
+    def flush(file: McapFile) -> None:
+        if (chunk := gathered.take()) is not None:
+            for message in gathered.take_held():
+                chunk = chunk.followed_by(message)
+            file.write(chunk)
+
     def write(path: Path, count: int) -> None:
         schemas = [records.Schema(id=1, name="x", encoding="protobuf", data=b"")]
         channels = [
@@ -79,11 +86,15 @@ def by_recorder(payloads: Payloads) -> Write:
         ]
         file = McapFile(path, "bench", schemas, channels, [])
         for number in range(count):
-            gathered.add(0, number, number, *payloads.parts(number))
-            if gathered.size >= _CHUNK_BYTES:
-                file.write(gathered.take())
-        if (rest := gathered.take()) is not None:
-            file.write(rest)
+            parts = payloads.parts(number)
+            if payloads.form is None:
+                gathered.add(0, number, number, *parts)
+            else:
+                gathered.add(0, number, number, _FRAME)
+                gathered.held.append(HeldMessage("x", 0, number, number, parts, lambda: True))
+            if gathered.held or gathered.size >= _CHUNK_BYTES:
+                flush(file)
+        flush(file)
         file.close(records.Metadata("end", {}))
         assert not file.lost
 

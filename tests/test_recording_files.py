@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from click.testing import CliRunner
+from mcap import records
+from mcap.reader import make_reader
 
 from inphase import load
 from inphase.command.cli import cli
@@ -15,9 +17,12 @@ from inphase.episodes.lockstep import LockStep
 from inphase.frames.frame import Frame
 from inphase.frames.store_follower import StoreFollower
 from inphase.recording import facts
+from inphase.recording.chunk import Chunk, ChunkBuilder, HeldMessage
+from inphase.recording.mcap_scan import scan
 from inphase.recording.recorder import Recorder
 from inphase.recording.recorder_process import RecorderOptions
 from inphase.recording.recording import Recording
+from inphase.recording.recording_files import Head, RecordingFiles, Shortfall
 from recorded_runs import DEMO, ODD, Foreign, keep
 
 STEP = 16
@@ -179,3 +184,91 @@ def test_files_follow_the_options_of_the_command(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["recording"]["files"] == len(parts(tmp_path)) > 1
     refused = CliRunner().invoke(cli, [*line, "--around", "1", "--by-episode"])
     assert refused.exit_code == 2 and "give --by-episode or --around, not both" in refused.output
+
+
+# ---- samples that are written right from their ring ----------------------------------------------
+
+
+def with_large_images(folder: Path) -> Path:
+    """A robot with an image of 0.9 MB in each frame."""
+    text = ODD.replace("[12, 16, 3]", "[480, 640, 3]")
+    text = text.replace("every = 4\nlatency_cycles = 2\n", "").replace("12000", "2000")
+    path = folder / "large.toml"
+    path.write_text(text)
+    return path
+
+
+def test_large_images_are_in_the_file_as_the_frames_have_them(tmp_path: Path) -> None:
+    schedule = with_large_images(tmp_path)
+    for name, options in (
+        ("all", RecorderOptions()),
+        ("split", RecorderOptions(split_bytes=20_000_000)),
+        ("around", RecorderOptions(around_ns=100_000_000)),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+
+        def want(cycle: int, _: LockStep, recorder: Recorder) -> None:
+            if cycle == 48:
+                recorder.mark()
+
+        record(schedule, 96, folder / "run.mcap", options, want)
+        frames, _ = keep(schedule, 96)
+        images = 0
+        for path in parts(folder):
+            foreign = Foreign(path)  # with checksums
+            with Recording(path) as recording:
+                assert recording.state == facts.COMPLETE
+                assert recording.damage() == []
+                for frame in recording:
+                    assert_samples(frame, frames[frame.cycle])
+                images += len(foreign.of["/sensors/camera"])
+                assert len(recording) == len(foreign.of["/frame"])
+        assert images > (20 if name == "around" else 90)
+
+
+def chunk_of(numbers: range) -> Chunk:
+    gathered = ChunkBuilder()
+    for number in numbers:
+        gathered.add(0, number, number, bytes([number]) * 40)
+    chunk = gathered.take()
+    assert chunk is not None
+    return chunk
+
+
+def test_a_sample_that_is_recycled_while_it_is_written_is_left_out_and_counted(
+    tmp_path: Path,
+) -> None:
+    channels = [
+        records.Channel(id=at, topic=topic, message_encoding="x", metadata={}, schema_id=0)
+        for at, topic in enumerate(("/frame", "/sensors/good", "/sensors/gone"))
+    ]
+    path, said = tmp_path / "run.mcap", list[str]()
+    looks: list[bytes] = []
+
+    def is_gone() -> bool:
+        looks.append(path.read_bytes())
+        return False
+
+    held = [
+        HeldMessage("gone", 2, 7, 3, [b"head", memoryview(b"x" * 1000)], is_gone),
+        HeldMessage("good", 1, 8, 3, [b"head", memoryview(b"y" * 2000)], lambda: True),
+    ]
+    files = RecordingFiles(path, Head("test", [], channels, []), said.append, RecorderOptions())
+    shortfall = Shortfall()
+    files.take(chunk_of(range(3)), shortfall, held)
+    files.take(chunk_of(range(3, 6)), Shortfall())
+    assert "INCOMPLETE" in files.close({})
+    assert shortfall.recycled == {"gone": 1}
+    with path.open("rb") as file:
+        found = [
+            (c.topic, m.data) for _, c, m in make_reader(file, validate_crcs=True).iter_messages()
+        ]
+    assert [data for topic, data in found if topic == "/sensors/good"] == [b"head" + b"y" * 2000]
+    assert not [data for topic, data in found if topic == "/sensors/gone"]
+    assert [data[0] for topic, data in found if topic == "/frame"] == [*range(6)]
+    # whoever was killed while it was written has a file that ends before it
+    assert b"x" * 1000 in looks[0]
+    cut = scan(looks[0])
+    assert cut.chunks == 0 and cut.places(0).size == 0
+    assert b"x" * 10 not in path.read_bytes()

@@ -21,6 +21,7 @@ from inphase.command.report.making import report
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import RecordingError
 from inphase.frames.record_layout import STATUSES
+from inphase.recording import facts
 from inphase.recording.lockstep_recorder import run_recorded
 from inphase.recording.recording import Recording
 from inphase.recording.recovery import recover
@@ -398,7 +399,7 @@ def foreign(path: Path, good: bytes) -> None:
 
 
 def newer(path: Path, good: bytes) -> None:
-    old = b"\x06\0\0\0format\x01\0\0\0002"
+    old = b"\x06\0\0\0format\x01\0\0\0" + str(facts.FORMAT).encode()
     assert good.count(old) > 0
     path.write_bytes(good.replace(old, old[:-1] + b"7"))
 
@@ -413,7 +414,7 @@ def cut_early(path: Path, good: bytes) -> None:
         (nothing, "is no recording"),
         (text, "does not begin as an MCAP file does"),
         (foreign, "profile 'ros2', and no recording of inphase"),
-        (newer, "has format 7, this version reads 2"),
+        (newer, f"has format 7, this version reads {facts.FORMAT}"),
         (cut_early, "cut before the first frame"),
     ],
 )

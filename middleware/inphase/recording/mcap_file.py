@@ -18,7 +18,7 @@ from mcap.data_stream import RecordBuilder
 from mcap.opcode import Opcode
 
 from inphase.errors import RecordingError
-from inphase.recording.chunk import Chunk, Octets
+from inphase.recording.chunk import Chunk, Octets, Recycled
 
 MAGIC = b"\x89MCAP0\r\n"
 PROFILE = "inphase"
@@ -91,7 +91,7 @@ class McapFile:
 
     def write(self, chunk: Chunk) -> bool:
         """Append it, and have it on the disk soon. False: there was no room for it, and it is
-        lost."""
+        lost. Raises Recycled, and then the file is as it was."""
         gap = [records.Metadata(GAP, self._gap)] if self._gap else []
         try:
             self._write([], gap, chunk=chunk)
@@ -125,11 +125,23 @@ class McapFile:
     ) -> None:
         """Append, all of it or nothing, where there is room for the end too. Raises OSError."""
         notes = [packed(one) for one in metadata]
-        after = then if chunk is None else chunk.parts
-        parts = [memoryview(one) for one in (*before, *notes, *after) if len(one)]
-        size = sum(part.nbytes for part in parts)
+        lead, body = [*before, *notes, *then], []
+        if chunk is not None:
+            lead.append(chunk.head)
+            body = chunk.body
+        first, rest = ([memoryview(one) for one in some if len(one)] for some in (lead, body))
+        body_at = self._end + sum(part.nbytes for part in first)
+        size = body_at - self._end + sum(part.nbytes for part in rest)
         self._allocate(self._end + size + (0 if is_last else self._end_bytes(len(notes))))
-        _write_all(self._fd, parts, self._end)
+        if chunk is not None and chunk.held:
+            # without its head it is nothing, until its bytes are known to be whole
+            _write_all(self._fd, rest, body_at)
+            if not chunk.is_intact:
+                zeros = memoryview(bytes(sum(part.nbytes for part in rest)))
+                _write_all(self._fd, [zeros], body_at)  # nobody is to take it for a record
+                raise Recycled
+            rest = []
+        _write_all(self._fd, [*first, *rest], self._end)
 
         at = self._end + sum(map(len, before))
         for one, note in zip(metadata, notes, strict=True):
@@ -157,7 +169,7 @@ class McapFile:
 
     def _index(self, chunk: Chunk, at: int) -> None:
         offsets, next_index = {}, at + chunk.length
-        for channel, index in chunk.indices.items():
+        for channel, index in chunk.index_records.items():
             offsets[channel] = next_index
             next_index += len(index)
         self._chunks.append(
@@ -165,12 +177,12 @@ class McapFile:
                 chunk_length=chunk.length,
                 chunk_start_offset=at,
                 compression="",
-                compressed_size=len(chunk.messages),
+                compressed_size=chunk.size,
                 message_end_time=chunk.last_ns,
                 message_index_length=next_index - at - chunk.length,
                 message_index_offsets=offsets,
                 message_start_time=chunk.start_ns,
-                uncompressed_size=len(chunk.messages),
+                uncompressed_size=chunk.size,
             )
         )
 

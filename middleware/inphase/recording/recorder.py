@@ -33,7 +33,7 @@ from inphase.frames.subscription import subscribe
 from inphase.host import process
 from inphase.recording import facts
 from inphase.recording.channels import Forms, descriptor_set
-from inphase.recording.chunk import ChunkBuilder
+from inphase.recording.chunk import ChunkBuilder, HeldMessage
 from inphase.recording.episodes import EpisodeMark
 from inphase.recording.host_channel import HOST_MEANING, HOST_TOPIC, HostFollower
 from inphase.recording.recorder_process import RecorderOptions, refuse
@@ -43,6 +43,7 @@ from inphase.schedule import Schedule, load
 _WAIT_S = 0.05
 _FLUSH_S = 0.5  # what is older than a second is to be on the disk
 _CHUNK_BYTES = 1 << 20
+_HELD_BYTES = 1 << 18  # a sample that is so large is written right from its ring
 _SILENT_S = 5.0
 _OF_HEADER = ("cycle", "latched_ns", "flags", "episode", "outcome")
 _OF_ROW = ("sequence", "acquired_ns")
@@ -137,7 +138,11 @@ class Recorder:
                 if self._is_guest:
                     silent_s = time.monotonic() + _SILENT_S
                 left -= is_stopping()
-            if self._gathered.size >= _CHUNK_BYTES or time.monotonic() >= flush_s:
+            if (
+                self._gathered.held
+                or self._gathered.size >= _CHUNK_BYTES
+                or time.monotonic() >= flush_s
+            ):
                 self.flush()
                 flush_s = time.monotonic() + _FLUSH_S
 
@@ -190,6 +195,18 @@ class Recorder:
             self._shortfall.recycled[name] += 1
             return
         message = self._forms.samples[index].encode(cycle, sequence, acquired_ns, value)
+        if len(message[-1]) >= _HELD_BYTES and isinstance(message[-1], memoryview):
+            self._gathered.held.append(
+                HeldMessage(
+                    name,
+                    index + 1,
+                    sequence,
+                    log_ns,
+                    message,
+                    lambda: payloads.intact(index, sequence),
+                )
+            )
+            return
         self._gathered.add(index + 1, sequence, log_ns, *message)
         if not payloads.intact(index, sequence):
             self._gathered.undo(index + 1)
@@ -202,11 +219,11 @@ class Recorder:
 
     def flush(self) -> None:
         """Write what has gathered, or keep it until it is wanted; a lack of room is said."""
-        chunk = self._gathered.take()
+        chunk, held = self._gathered.take(), self._gathered.take_held()
         if chunk is None:
             return
         shortfall, self._shortfall = self._shortfall, Shortfall()
-        if self._files.take(chunk, shortfall):
+        if self._files.take(chunk, shortfall, held):
             # another file is to have the samples that its first frames name
             self._newest = [-1] * len(self._newest)
 

@@ -3,7 +3,7 @@
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from mcap import records
 
 from inphase.errors import RecordingError
 from inphase.recording import facts
-from inphase.recording.chunk import Chunk
+from inphase.recording.chunk import Chunk, HeldMessage, Recycled
 from inphase.recording.mcap_file import McapFile
 from inphase.recording.recorder_process import RecorderOptions, part_of
 
@@ -113,8 +113,21 @@ class RecordingFiles:
         if self._options.by_episode:
             self._end_file({})
 
-    def take(self, chunk: Chunk, shortfall: Shortfall) -> bool:
-        """Write a chunk, or keep it until it is wanted. True: a file ended with it."""
+    def take(self, chunk: Chunk, shortfall: Shortfall, held: Sequence[HeldMessage] = ()) -> bool:
+        """Write a chunk with the messages that follow in it, or keep it until it is wanted. True: a
+        file ended with it. Of the messages that were recycled meanwhile the shortfall is told."""
+        followed = chunk
+        for message in held:
+            followed = followed.followed_by(message)
+        try:
+            return self._take(followed, shortfall)
+        except Recycled:
+            whole = [message for message in held if message.is_intact()]
+            shortfall.recycled.update(one.name for one in held if one not in whole)
+            return self.take(chunk, shortfall, whole)
+
+    def _take(self, chunk: Chunk, shortfall: Shortfall) -> bool:
+        """Raises Recycled, and then nothing was written or kept."""
         if self._options.by_episode:
             return self._take_of_episode(chunk, shortfall)
         around_ns = self._options.around_ns
@@ -128,8 +141,8 @@ class RecordingFiles:
             self._write(chunk, shortfall)
             return self._split()
         ended = self._file is not None
-        self._end_file({})
         self._keep(chunk, shortfall, around_ns)
+        self._end_file({})
         return ended
 
     def _take_of_episode(self, chunk: Chunk, shortfall: Shortfall) -> bool:
@@ -160,7 +173,7 @@ class RecordingFiles:
             self._say(self._told)
 
     def _keep(self, chunk: Chunk, shortfall: Shortfall, around_ns: int) -> None:
-        self._before.append((replace(chunk, messages=bytes(chunk.messages)), shortfall))
+        self._before.append((chunk.kept(), shortfall))
         while self._before[0][0].last_ns < chunk.last_ns - around_ns:
             self._before.popleft()
 
