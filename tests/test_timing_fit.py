@@ -1,5 +1,6 @@
 """The timing of a recorded run becomes a model, and a run with that model has the same timing."""
 
+import re
 import resource
 from pathlib import Path
 
@@ -131,6 +132,29 @@ def test_answers_that_come_too_late_are_measured(tmp_path: Path, low: float, hig
     assert mean(found) == pytest.approx((low + high) / 2, rel=WITHIN)
     for share in (0.1, 0.5, 0.9):
         assert found.quantile(share) == pytest.approx(low + share * (high - low), rel=WITHIN)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.1, 0.4), (1.0, 2.6), (4.5, 5.5)])
+def test_frames_whose_answer_is_not_known_are_counted_as_censored(
+    tmp_path: Path, low: float, high: float
+) -> None:
+    path = run(tmp_path, f"policy.inference_ms = {{ uniform = [{low}, {high}] }}\n", 1000)
+    with Recording(path) as recording:
+        frames = recording.frames()
+        told = np.unique(frames["answered_cycle"][frames["answered_cycle"] >= 0])
+    text = fitting.of_recording(path)
+
+    def number(pattern: str) -> int:
+        found = re.search(rf"(\d+) {pattern}", text)
+        return int(found[1]) if found else 0
+
+    known = number("answers, each") + number("more were too late")
+    assert known + number("frames are censored") == told[-1] - told[0] + 1
+    assert bool(number("frames are censored")) == (high > 2)
+    if number("more were too late"):
+        bounds = re.search(r"between ([\d.]+) and ([\d.]+) ms. So there ([\d.]+)%", text)
+        assert bounds is not None
+        assert 0 <= float(bounds[1]) < low + 0.5 < float(bounds[2]) <= high + 2.0  # a cycle more
 
 
 def test_the_drift_of_a_clock_that_stamps_is_recovered(tmp_path: Path) -> None:

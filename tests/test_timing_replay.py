@@ -1,6 +1,7 @@
 """Lock step follows the timing of a recorded run, in order, cycle by cycle."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from inphase.errors import RecordingError, ScheduleError
 from inphase.frames.record_layout import ABSENT, STATUSES
 from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
+from inphase.recording.lockstep_recorder import run_recorded
 from inphase.recording.recording import Recording
+from inphase.testing.fault_plan import Fault
 from inphase.timing.contents import compare
 from inphase.timing.replayed_timing import ReplayedTiming
 from peers import ROOT
@@ -113,6 +116,28 @@ def test_what_was_missing_is_missing_there_too(tmp_path: Path) -> None:
     answered = [one["inferred_ns"] != ABSENT for one in frames]
     assert np.count_nonzero(~answered[0]) > 0.2 * CYCLES
     assert np.count_nonzero(answered[0] != answered[1]) < 0.02 * CYCLES
+
+
+def test_refused_samples_and_a_device_that_was_gone_are_missing_and_said(tmp_path: Path) -> None:
+    schedule = inphase.load(DEMO)
+    with LockStep(schedule, seed=1) as robot:
+        Fault("nan", "wrench", first=100, cycles=10).plan(robot)
+        Fault("gone", "wrench", first=200, cycles=50).plan(robot)
+        run_recorded(robot.follower, robot.run, 400, tmp_path / "run.mcap", schedule)
+    with Recording(tmp_path / "run.mcap") as recording:
+        found = Counter(frame["wrench"].status for frame in recording)
+    assert found["INVALID"] == 10 and found["OFFLINE"] > 40
+    timing = ReplayedTiming(tmp_path / "run.mcap", planning.make(schedule), 400)
+    assert timing.remarks == [
+        f"wrench was INVALID in 10 and OFFLINE in {found['OFFLINE']} cycles of "
+        f"{tmp_path / 'run.mcap'}: there it gives no sample here, and is LATE, then MISSING"
+    ]
+    summary = lockstep.run(schedule, 400, timing=tmp_path / "run.mcap")
+    assert set(timing.remarks) <= set(summary["events"])
+    counts = summary["sensors"]["wrench"]["status"]
+    assert {status for status, count in counts.items() if count} == {
+        "FRESH", "LATE", "MISSING", "RECOVERING"
+    }  # fmt: skip
 
 
 def test_a_wait_that_the_recorded_run_did_not_have_ends_at_the_deadline(

@@ -46,6 +46,11 @@ class Answers:
         """answers that frames tell"""
         self.guessed = 0
         """answers that no frame tells, and that others leave room for"""
+        self.guess_low_ns, self.guess_high_ns = 1 << 62, 0
+        """between these times they took"""
+        self.censored = 0
+        """frames between the first and the last answer of which nothing is known: the policy was
+        busy, or its answer came too late"""
         self.missed = 0
         """cycles without a command of their own"""
 
@@ -68,13 +73,14 @@ class Answers:
         took = np.where(follows | (own == ABSENT), posted - since, own)
         self.inference.put(answered[is_known], np.maximum(0, took[is_known]))
         self.count += int(np.count_nonzero(is_known))
-        gaps = np.flatnonzero(~follows & is_known & (own != ABSENT))
-        for at in gaps.tolist():
+        has_own = is_known & (own != ABSENT)
+        for at in np.flatnonzero(~follows).tolist():
             before_it = (self._answered, self._posted_ns)
             if at > 0:
                 before_it = (int(answered[at - 1]), int(posted[at - 1]))
             behind = _Told(int(answered[at]), int(posted[at] - own[at]), int(acted[at]))
-            self._guess(before_it, behind)
+            guessed = self._guess(before_it, behind) if has_own[at] else 0
+            self._censor(before_it[0], behind.cycle, guessed)
         self._answered, self._posted_ns = int(answered[-1]), int(posted[-1])
 
     def _count_missed(self, frames: NDArray[Any], before: NDArray[Any] | None) -> None:
@@ -87,26 +93,37 @@ class Answers:
         is_new = (np.diff(acted, prepend=last) != 0) & (acted >= 0)
         self.missed += int(np.count_nonzero(is_new & has_none))
 
-    def _guess(self, before: tuple[int, int], behind: "_Told") -> None:
+    def _censor(self, last: int, cycle: int, guessed: int) -> None:
+        """Count the frames between two answers that had a turn and have no number."""
+        if last >= 0:
+            turns = np.arange(last + self.every, cycle, self.every)
+            self.censored += int(np.count_nonzero(self._latched.at(turns) >= 0)) - guessed
+
+    def _guess(self, before: tuple[int, int], behind: "_Told") -> int:
         """The answer between two that frames tell: it was too late for its act, and came in the
-        same cycle as the one behind it. before: cycle and time of the answer before."""
+        same cycle as the one behind it. before: cycle and time of the answer before. How many were
+        put, 0 or 1."""
         last, posted_ns = before
         if last < 0:
-            return
+            return 0
         cycle = last + self.every
         # it takes what was due when it was free, or waits for the next one
         while cycle < behind.cycle and 0 <= self._latch(cycle + self.every) <= posted_ns:
             cycle += self.every
         since_ns, latched_ns = max(self._latch(cycle), posted_ns), self._latch(behind.cycle)
         if cycle >= behind.cycle or since_ns < 0 or latched_ns < 0:
-            return
+            return 0
         until_ns, schedule = behind.taken_ns, self._schedule
+        needed_ns = (cycle + schedule.latency_cycles) * schedule.period_ns + (schedule.act_ns or 0)
+        self.guess_low_ns = min(self.guess_low_ns, max(0, needed_ns - since_ns))
+        self.guess_high_ns = max(self.guess_high_ns, until_ns - since_ns)
         if until_ns - latched_ns <= schedule.period_ns // _PART:
             # it was free before that frame was latched, and after the act before
             act_ns = (behind.acted - 1) * schedule.period_ns + (schedule.act_ns or 0)
             until_ns = (min(max(act_ns, since_ns), latched_ns) + latched_ns) // 2
         self.inference.put(np.array([cycle]), max(0, until_ns - since_ns))
         self.guessed += 1
+        return 1
 
     def _latch(self, cycle: int) -> int:
         return int(self._latched.at(np.array([cycle]))[0])

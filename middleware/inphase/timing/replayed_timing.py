@@ -16,7 +16,7 @@ from inphase.plan.plan import Plan
 from inphase.recording.recording import Recording
 from inphase.schedule import Schedule
 from inphase.timing import cycle_series
-from inphase.timing.cycle_series import DOUBT, LATE, UNTOLD, CycleSeries
+from inphase.timing.cycle_series import DOUBT, INVALID, LATE, OFFLINE, UNTOLD, CycleSeries
 from inphase.timing.free_samples import FreeSamples
 from inphase.timing.recorded_timing import RecordedTiming, TriggeredTiming
 from inphase.world.randomisation import SENSOR
@@ -119,6 +119,12 @@ class ReplayedTiming:
         if isinstance(sensor, FreeSamples):
             return self._free(timing, sensor)
         codes = self._of(sensor.took)
+        refused, gone = (int(np.count_nonzero(codes == c)) for c in (INVALID, OFFLINE))
+        if refused or gone:
+            self.remarks.append(
+                f"{sensor.facts.name} was INVALID in {refused} and OFFLINE in {gone} cycles of "
+                f"{self.path}: there it gives no sample here, and is LATE, then MISSING"
+            )
         low_ns, high_ns = timing.late_bounds_ns(sensor.facts)
         codes[codes == LATE] = (low_ns + high_ns) // 2
         codes[codes >= DOUBT] -= DOUBT
