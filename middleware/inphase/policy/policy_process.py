@@ -1,6 +1,6 @@
 """The process of a policy: its loop on the wall clock, and in lock step.
 
-    python -m inphase.policy SCHEDULE STORE MAILBOX_FD BELL_FD WORDS_FD
+    python -m inphase.policy SCHEDULE STORE MAILBOX_FD BELL_FD WORDS_FD [--lease NUMBER]
     python -m inphase.policy SCHEDULE STORE --lockstep FD WORDS_FD
 
 A model's loop is C (`model_policy`), and so is its turn in lock step.
@@ -74,6 +74,7 @@ def serve(
     buffer = make_buffer(described, follower.layout.actuators)
     mailbox = store.Mailbox(mailbox_fd, bell_fd)
     mailbox.wake(follower.reader)
+    mailbox.sign(_lease(), "policy")
     with contextlib.closing(RemoteSocket(described, store_path)) as remote_socket:
         sandbox.enter(described, mailbox)  # nothing that the schedule names has run up to here
         if described.policy is not None and described.policy.is_network:
@@ -147,11 +148,20 @@ def _end(*_: object) -> None:
     raise Ended(0)
 
 
+def _lease() -> int:
+    """The lease under which its answers are given; 0: none."""
+    return int(sys.argv[sys.argv.index("--lease") + 1]) if "--lease" in sys.argv else 0
+
+
+def _without_lease(arguments: list[str]) -> list[str]:
+    return arguments[: arguments.index("--lease")] if "--lease" in arguments else arguments
+
+
 def main() -> None:
     """Entry of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
     signal.signal(signal.SIGTERM, _end)
-    path, store_path, *where, words_fd = sys.argv[1:]
+    path, store_path, *where, words_fd = _without_lease(sys.argv[1:])
     os.set_inheritable(int(words_fd), False)
     say = say_to(int(words_fd))
     try:

@@ -1,4 +1,4 @@
-"""The history of all leases: to whom, when, and with what result. A database, in SQLite."""
+"""The history of all leases and jobs: whose, when, and with what result. A database, in SQLite."""
 
 import sqlite3
 from pathlib import Path
@@ -9,6 +9,11 @@ CREATE TABLE IF NOT EXISTS leases (
     robot TEXT NOT NULL, number INTEGER NOT NULL, user TEXT NOT NULL,
     granted_s REAL NOT NULL, ended_s REAL, why TEXT, recording TEXT, result TEXT,
     PRIMARY KEY (robot, number)
+);
+CREATE TABLE IF NOT EXISTS jobs (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, robot TEXT NOT NULL, user TEXT NOT NULL,
+    state TEXT NOT NULL, why TEXT NOT NULL, submitted_s REAL NOT NULL, job BLOB NOT NULL,
+    outcomes TEXT NOT NULL, recording TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS leases_by_user ON leases (user, granted_s);
 """
@@ -51,8 +56,12 @@ class History:
             )
 
     def close_open(self, at_s: float) -> None:
-        """Leases that a service left open that ended without a word."""
+        """Leases and jobs that a service left open, which ended without a word."""
         with self._database:
+            self._database.execute(
+                "UPDATE jobs SET state = 'failed', why = 'the service ended; submit it again' "
+                "WHERE state IN ('checking', 'waiting', 'running')"
+            )
             self._database.execute(
                 "UPDATE leases SET ended_s = ?, why = 'service' WHERE ended_s IS NULL", (at_s,)
             )
@@ -68,6 +77,41 @@ class History:
             (robot, robot, user, user, since_s, limit),
         )
         return [dict(zip(_COLUMNS, row, strict=True)) for row in rows]
+
+    # ---- jobs ------------------------------------------------------------------------------
+
+    def submitted(self, robot: str, user: str, at_s: float, job: bytes) -> int:
+        """A job comes; its number."""
+        with self._database:
+            made = self._database.execute(
+                "INSERT INTO jobs (robot, user, state, why, submitted_s, job, outcomes, recording) "
+                "VALUES (?, ?, 'checking', '', ?, ?, '', '')",
+                (robot, user, at_s, job),
+            )
+        assert made.lastrowid is not None
+        return made.lastrowid
+
+    def tell_job(
+        self, number: int, state: str, why: str = "", outcomes: str = "", recording: str = ""
+    ) -> None:
+        """How a job stands now."""
+        with self._database:
+            self._database.execute(
+                "UPDATE jobs SET state = ?, why = ?, outcomes = ?, recording = ? WHERE number = ?",
+                (state, why, outcomes, recording, number),
+            )
+
+    def jobs(
+        self, *, robot: str = "", user: str = "", number: int = 0, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """Jobs, the newest first; robot, user, number: of these alone, empty or 0: of all."""
+        names = ("number", "robot", "user", "state", "why", "submitted_s", "outcomes", "recording")
+        rows = self._database.execute(
+            f"SELECT {', '.join(names)} FROM jobs WHERE (? = '' OR robot = ?) "
+            "AND (? = '' OR user = ?) AND (? = 0 OR number = ?) ORDER BY number DESC LIMIT ?",
+            (robot, robot, user, user, number, number, limit),
+        )
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def close(self) -> None:
         """Close it."""

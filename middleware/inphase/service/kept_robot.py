@@ -7,8 +7,17 @@ from typing import Any
 
 from inphase.errors import LeaseRefused, RecordingError
 from inphase.service.history import History
+from inphase.service.jobs import Jobs
 from inphase.service.lease_recorder import LeaseRecorder
-from inphase.service.leases import EndedLease, Lease, LeaseBook, LeaseRules, Now, Standing
+from inphase.service.leases import (
+    JOB_MARK,
+    EndedLease,
+    Lease,
+    LeaseBook,
+    LeaseRules,
+    Now,
+    Standing,
+)
 from inphase.service.served_robot import ServedRobot
 
 Tell = Callable[..., None]
@@ -23,7 +32,7 @@ def now() -> Now:
 class KeptRobot:
     """One robot, its lease book, and the recording of each lease. Thread: the service's.
 
-    recordings: the folder of the recordings; None: none are made.
+    folder: the service's. recordings: that of the recordings; None: none are made.
     """
 
     def __init__(
@@ -31,7 +40,9 @@ class KeptRobot:
         robot: ServedRobot,
         rules: LeaseRules,
         history: History,
+        *,
         tell: Tell,
+        folder: Path,
         recordings: Path | None,
     ) -> None:
         self.robot = robot
@@ -40,7 +51,15 @@ class KeptRobot:
         self._tell = tell
         self._recorder = LeaseRecorder(robot, recordings)
         self._is_told = True
-        """what drives knows of the lease"""
+        """the holder was let in"""
+        self.jobs = Jobs(
+            robot,
+            self.book,
+            history,
+            folder=folder,
+            tell=tell,
+            may_begin=self._has_begun,
+        )
         self._drives = (0, 0)
         self.counts: dict[str, int] = {}
         """of the commands from afar: taken, and refused by reason"""
@@ -56,6 +75,7 @@ class KeptRobot:
             self.book.close(f"its runtime ended: {self.robot.ended}", now())
             self._tell("robot_ended", robot=self.name, how=self.robot.ended)
         self.book.advance(now())
+        self.jobs.advance(now())
         self.follow_book()
         self._let_in()
         self._recorder.reap()
@@ -95,8 +115,13 @@ class KeptRobot:
         """From here on what drives takes the holder's commands: the recording has begun."""
         lease = self.book.lease
         if lease is not None and not self._is_told and self._recorder.is_ready():
-            self.robot.drive_by(lease.number, lease.user, lease.token)
+            if JOB_MARK not in lease.user:
+                self.robot.drive_by(lease.number, lease.user, lease.token)
             self._is_told = True
+
+    def _has_begun(self) -> bool:
+        """True once the recording of the lease has, so that the robot may move."""
+        return self._is_told
 
     def _end(self, ended: EndedLease) -> None:
         self.robot.let_drive(0, 0)  # first: nothing that follows may hold it up
@@ -140,6 +165,7 @@ class KeptRobot:
 
     def close(self) -> None:
         """Ramp the robot, end its processes."""
+        self.jobs.close(now())
         self.book.close("the service ends", now())
         self.follow_book()
         self.robot.close()

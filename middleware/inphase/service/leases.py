@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from inphase.errors import LeaseRefused
 
+JOB_MARK = "#job"
+"""between a user and the number of its job, where a job holds or waits"""
+
 
 @dataclass(frozen=True)
 class Now:
@@ -189,8 +192,10 @@ class LeaseBook:
 
     def revoke(self, user: str, now: Now) -> None:
         """That user holds and waits no more: its key is gone."""
-        self.leave(user)
-        if self._holds(user):
+        for waiting in self.queue:
+            if _account(waiting) == user:
+                self.leave(waiting)
+        if self.lease is not None and _account(self.lease.user) == user:
             self._end("revoked", now)
             self.advance(now)
 
@@ -260,9 +265,9 @@ class LeaseBook:
         return lease.number, min(lease.heard_s + self.rules.keep_s, lease.ends_s)
 
     def used_s(self, user: str, now: Now) -> float:
-        """Seconds of leases of that user on this day."""
-        used = self._used.get((user, int(now.wall_s // 86400)), 0.0)
-        if self.lease is not None and self.lease.user == user:
+        """Seconds of leases of that user on this day, its jobs among them."""
+        used = self._used.get((_account(user), int(now.wall_s // 86400)), 0.0)
+        if self.lease is not None and _account(self.lease.user) == _account(user):
             used += now.run_s - self.lease.granted.run_s
         return used
 
@@ -289,6 +294,11 @@ class LeaseBook:
         lease, self.lease = self.lease, None
         if lease is None:
             return
-        day = (lease.user, int(now.wall_s // 86400))
+        day = (_account(lease.user), int(now.wall_s // 86400))
         self._used[day] = self._used.get(day, 0.0) + now.run_s - lease.granted.run_s
         self.ended.append(EndedLease(lease, now, why))
+
+
+def _account(holder: str) -> str:
+    """Whose time a lease is: a job's is its user's."""
+    return holder.partition(JOB_MARK)[0]

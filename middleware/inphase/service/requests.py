@@ -6,6 +6,7 @@ bound before anything is decoded. SERVICE.md is the format.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgpack
@@ -14,8 +15,10 @@ import msgspec
 from inphase.errors import InphaseError, LeaseRefused, ServiceError
 from inphase.frames.message import describe
 from inphase.service.history import History
+from inphase.service.jobs import JobWords
 from inphase.service.kept_robot import KeptRobot, now
 from inphase.service.leases import Standing
+from inphase.service.uploads import PIECE_BYTES
 
 REQUEST_BYTES = 65_536
 _WATCH, _DRIVE, _OPERATE = "watch", "drive", "operate"
@@ -44,6 +47,13 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     end_s: float = 0.0
     number: int = 0
     since_s: float = 0.0
+    sha256: str = ""
+    ending: str = ""
+    size: int = 0
+    offset: int = 0
+    piece: bytes = b""
+    job: JobWords | None = None
+    outcome: str = ""
 
 
 _Method = Callable[[Caller, Words], dict[str, Any]]
@@ -60,10 +70,12 @@ class Requests:
         robots: Mapping[str, KeptRobot],
         history: History,
         addresses: Mapping[str, Mapping[str, str]],
+        recordings: Path,
     ) -> None:
         self._robots = robots
         self._history = history
         self._addresses = addresses
+        self._recordings = recordings
         self._decoder = msgspec.msgpack.Decoder(Words)
         self.methods: dict[str, tuple[str, _Method]] = {
             "ping": (_WATCH, lambda caller, words: {"user": caller.user, "role": caller.role}),
@@ -78,6 +90,12 @@ class Requests:
             "leave": (_DRIVE, self._leave),
             "reserve": (_DRIVE, self._reserve),
             "cancel": (_DRIVE, self._cancel),
+            "upload": (_DRIVE, self._upload),
+            "submit": (_DRIVE, self._submit),
+            "jobs": (_WATCH, self._list_jobs),
+            "cancel_job": (_DRIVE, self._cancel_job),
+            "mark": (_DRIVE, self._mark),
+            "fetch": (_WATCH, self._fetch),
             "take": (_OPERATE, self._take),
             "arm": (_OPERATE, self._arm),
         }
@@ -166,6 +184,46 @@ class Requests:
     def _cancel(self, caller: Caller, words: Words) -> dict[str, Any]:
         self._robot(words).book.cancel(words.number, caller.user)
         return {}
+
+    # ---- jobs ------------------------------------------------------------------------------
+
+    def _upload(self, caller: Caller, words: Words) -> dict[str, Any]:
+        uploads = self._robot(words).jobs.uploads
+        return {
+            "here": uploads.put(words.sha256, words.ending, words.size, words.offset, words.piece)
+        }
+
+    def _submit(self, caller: Caller, words: Words) -> dict[str, Any]:
+        if words.job is None:
+            raise ServiceError("a job is missing: give the key job")
+        return {"number": self._robot(words).jobs.submit(caller.user, words.job, now())}
+
+    def _list_jobs(self, caller: Caller, words: Words) -> dict[str, Any]:
+        found = self._history.jobs(robot=words.robot, user=words.user, number=words.number)
+        return {"jobs": found}
+
+    def _cancel_job(self, caller: Caller, words: Words) -> dict[str, Any]:
+        robot = self._robot(words)
+        robot.jobs.cancel(caller.user, words.number, now())
+        robot.follow_book()
+        return {}
+
+    def _mark(self, caller: Caller, words: Words) -> dict[str, Any]:
+        self._robot(words).jobs.mark(words.number, words.outcome)
+        return {}
+
+    def _fetch(self, caller: Caller, words: Words) -> dict[str, Any]:
+        """A piece of a lease's recording."""
+        name = f"{self._robot(words).name}-{words.lease}.mcap"
+        path = self._recordings / name
+        try:
+            with path.open("rb") as file:
+                file.seek(words.offset)
+                return {"size": path.stat().st_size, "piece": file.read(PIECE_BYTES)}
+        except (OSError, ValueError) as error:
+            raise ServiceError(f"there is no recording {name}") from error
+
+    # ---- what the operator decides ---------------------------------------------------------
 
     def _take(self, caller: Caller, words: Words) -> dict[str, Any]:
         robot = self._robot(words)

@@ -158,6 +158,15 @@ class ServedRobot:
         code = self._child.poll()
         return "" if code is None else f"exit code {code}"
 
+    @property
+    def policy_fds(self) -> list[int]:
+        """For a policy of a job: its mailbox and its bell."""
+        return [self._mailbox, self._bell]
+
+    def wishes(self) -> store.ClientPage:
+        """The page of wishes, which the caller closes."""
+        return store.ClientPage(os.dup(self.wishes_fd))
+
     def tend(self) -> list[dict[str, Any]]:
         """Start what drives again where that has ended; what it has said since."""
         if self._drive is None:

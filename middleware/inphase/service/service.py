@@ -6,7 +6,6 @@ thread and a socket of their own (`emergency`).
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 import zmq
 
 from inphase.errors import ServiceError
-from inphase.frames import store
 from inphase.host import endpoint
 from inphase.schedule import Schedule
 from inphase.service import place, requests
@@ -88,11 +86,18 @@ class Service:
             )
             robot.start()
             recordings = folder / "recordings" if self._options.record else None
-            kept = KeptRobot(robot, self._options.rules, history, self._tell, recordings)
+            kept = KeptRobot(
+                robot,
+                self._options.rules,
+                history,
+                tell=self._tell,
+                folder=folder,
+                recordings=recordings,
+            )
             self._undo.callback(kept.close)
             self._robots[described.name] = kept
             drives[described.name] = {"drive": address, "stop": self.addresses["stop"]}
-        self._requests = Requests(self._robots, history, drives)
+        self._requests = Requests(self._robots, history, drives, folder / "recordings")
         self._start_emergency()
 
     def _listen(self) -> None:
@@ -113,10 +118,7 @@ class Service:
         return socket
 
     def _start_emergency(self) -> None:
-        pages = {
-            name: store.ClientPage(os.dup(one.robot.wishes_fd))
-            for name, one in self._robots.items()
-        }
+        pages = {name: one.robot.wishes() for name, one in self._robots.items()}
         lane = EmergencyLane(
             self._stops,
             pages,

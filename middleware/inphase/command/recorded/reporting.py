@@ -43,16 +43,20 @@ def report(*, file: Path, output: Path | None, folder: Path | None) -> None:
 
 
 class FrameProgress:
-    """How many frames are done, on stderr: a bar on a terminal, elsewhere a line each tenth."""
+    """How much is done, on stderr: a bar on a terminal, elsewhere a line each tenth.
 
-    def __init__(self) -> None:
+    what: of what, as `frames`.
+    """
+
+    def __init__(self, what: str = "frames") -> None:
         from rich.progress import Progress
 
         from inphase.command.screen import screen
 
         console = screen(stderr=True)
         self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._bar.add_task("frames", total=None)
+        self._task = self._bar.add_task(what, total=None)
+        self._what = what
         self._is_terminal = console.is_terminal
         self._tenths = 0
 
@@ -61,7 +65,7 @@ class FrameProgress:
         self._bar.update(self._task, completed=done, total=total)
         if not self._is_terminal and done * 10 // total > self._tenths:
             self._tenths = done * 10 // total
-            click.echo(f"{done} of {total} frames", err=True)
+            click.echo(f"{done} of {total} {self._what}", err=True)
 
     def __enter__(self) -> Self:
         self._bar.start()

@@ -3,21 +3,25 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import msgpack
-import numpy as np
 import zmq
 
 from inphase.errors import LeaseRefused, ServiceError, WireError
 from inphase.frames import wire
 from inphase.frames.frame import Frame
+from inphase.frames.layout import Layout
 from inphase.frames.message import Form
 from inphase.frames.store import Lost
+from inphase.policy.command_buffer import CommandBuffer
 from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, REFUSED
 from inphase.service.client.connection import ServiceConnection
+from inphase.service.client.files import FileUpload, fetch_recording
 from inphase.service.clocks import PING, PONG, RobotClock
 from inphase.service.emergency import STOP, STOPPED
 
@@ -76,6 +80,76 @@ class RemoteRobot:
         if self._lease is None or self._lease.is_closed:
             self._lease = RemoteLease(self._connection, self.name)
         return self._lease
+
+    def submit(
+        self,
+        model: Path,
+        *,
+        policy: dict[str, Any] | None = None,
+        episodes: int = 1,
+        seconds: float = 10.0,
+        success: str = "nobody",
+        watch: Callable[[int, int], None] = lambda here, size: None,
+    ) -> int:
+        """Submit a job: that model runs on the robot's side, unattended. The number of the job.
+
+        model: an ONNX or safetensors file, which is sent unless it is there. policy: how it is
+        bound, the keys of `[policy]` that are a job's: inputs, outputs, normalise, images. seconds:
+        of each episode. success: `person` where one says how an episode ended. watch: is told how
+        many bytes of how many are there. Raises ServiceError, OSError.
+        """
+        upload = FileUpload(self._connection, self.name, model)
+        upload.send(watch)
+        job = {
+            "sha256": upload.sha256,
+            "ending": model.suffix,
+            "policy": policy or {},
+            "episodes": episodes,
+            "seconds": seconds,
+            "success": success,
+        }
+        return int(self._connection.ask("submit", robot=self.name, job=job)["number"])
+
+    def job(self, number: int) -> dict[str, Any]:
+        """How a job stands: state, why, outcomes, recording. Raises ServiceError."""
+        found = self._connection.ask("jobs", robot=self.name, number=number)["jobs"]
+        if not found:
+            raise ServiceError(f"{self.name} has no job {number}")
+        return dict(found[0])
+
+    def jobs(self, user: str = "") -> list[dict[str, Any]]:
+        """Its jobs, the newest first; of one user, or of all."""
+        return list(self._connection.ask("jobs", robot=self.name, user=user)["jobs"])
+
+    def cancel_job(self, number: int) -> None:
+        """Take a job back, also while it runs. Raises LeaseRefused where it is another's."""
+        self._connection.ask("cancel_job", robot=self.name, number=number)
+
+    def mark(self, number: int, outcome: str) -> None:
+        """Say how the present episode of a job ended: `success`, `failure` or `discarded`."""
+        self._connection.ask("mark", robot=self.name, number=number, outcome=outcome)
+
+    def fetch(
+        self,
+        lease: int,
+        path: Path,
+        watch: Callable[[int, int], None] = lambda here, size: None,
+    ) -> None:
+        """Fetch the recording of a lease into a file that is made. watch: as in `submit`.
+
+        Raises ServiceError where there is none, FileExistsError, OSError.
+        """
+        fetch_recording(self._connection, self.name, lease, path, watch)
+
+    def take(self) -> "RemoteLease":
+        """Take the lease over: for the local operator alone. Raises LeaseRefused."""
+        self._connection.ask("take", robot=self.name)
+        self._lease = RemoteLease(self._connection, self.name)
+        return self._lease
+
+    def arm(self) -> None:
+        """Ask to arm the robot again: for the local operator alone. Raises LeaseRefused."""
+        self._connection.ask("arm", robot=self.name)
 
     def stop(self) -> None:
         """Emergency stop, on the lane that stops have alone. Raises ServiceError where the service
@@ -262,10 +336,7 @@ class RemoteDrive:
             kind, *content = self._socket.recv_multipart()
             if kind == GREETING:
                 description = msgpack.unpackb(content[0])["description"]
-                try:
-                    self._form = Form.from_description(description)
-                except ValueError as error:
-                    raise WireError(f"the robot is of another version: {error}") from error
+                self._take_description(description)
                 return
             if kind == REFUSED:
                 refused = msgpack.unpackb(content[0])
@@ -274,6 +345,25 @@ class RemoteDrive:
                     break
                 time.sleep(_HELLO_S)
         raise LeaseRefused(f"the robot is not to be driven: {why}")
+
+    def _take_description(self, description: dict[str, Any]) -> None:
+        """Raises WireError."""
+        try:
+            self._form = Form.from_description(description)
+            policy = tomllib.loads(description["schedule"]).get("policy", {})
+            chunk = int(policy.get("chunk", 1))
+        except Exception as error:  # it came over a network
+            raise WireError(f"the robot is of another version: {error}") from error
+        actuators = self._form.layout.actuators
+        self._buffer = CommandBuffer(actuators, chunk)
+        channels = sum(count for _, count, _ in actuators)
+        self._shape = [channels] if chunk == 1 else [chunk, channels]
+
+    @property
+    def layout(self) -> Layout:
+        """Names, dtypes and units of the robot's sensors and actuators."""
+        assert self._form is not None
+        return self._form.layout
 
     def next(self, timeout_s: float | None = 5.0) -> Frame:
         """The next frame that is to be answered. Raises TimeoutError, LeaseRefused where the lease
@@ -319,18 +409,20 @@ class RemoteDrive:
     def act(self, command: Any, frame: Frame | None = None) -> None:
         """Answer a frame, the newest by default.
 
-        command: float64 of shape (channels,) of all actuators in schedule order, in SI; or of shape
-        (chunk, channels) where the schedule has chunks. Never waits.
+        command: as a policy's: float64 of shape (channels,) of all actuators in schedule order, in
+        SI, or a dict of such by actuator; of shape (chunk, channels) where the schedule has chunks.
+        Never waits. Raises ValueError for what is no command.
         """
         frame = frame or self.frame
         assert frame is not None, "no frame has come yet"
-        values = np.ascontiguousarray(command, "<f8")
+        if trouble := self._buffer.fill(command):
+            raise ValueError(f"no command ({trouble}): {command!r}; it has the shape {self._shape}")
         content = {
             "lease": self._lease,
             "cycle": frame.cycle,
             "image_cycle": self._image_cycle,
-            "shape": list(values.shape),
-            "values": values.tobytes(),
+            "shape": self._shape,
+            "values": self._buffer.tobytes(),
         }
         with contextlib.suppress(zmq.Again):  # the way is full: a later command is as good
             self._socket.send_multipart([COMMAND, msgpack.packb(content)], zmq.NOBLOCK)

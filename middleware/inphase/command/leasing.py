@@ -1,0 +1,258 @@
+"""`inphase lease`, `drive`, `submit`, `jobs`, `fetch`, `stop`: robots that a service keeps up."""
+
+import contextlib
+import time
+import tomllib
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from inphase.service.client.remote_robot import RemoteLease, RemoteRobot
+
+_LOOK_S = 0.5
+
+
+def _service(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of all who talk to a service."""
+    return click.option(
+        "--service", default="", help="its address; left out: this user's, on this host"
+    )(command)
+
+
+def _connect(service: str, robot: str | None) -> "RemoteRobot":
+    from inphase.service.client.remote_robot import connect
+
+    return connect(service, robot=robot or "")
+
+
+@click.command()
+@click.argument("robot", required=False)
+@_service
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="at most so long")
+@click.option("--show", is_flag=True, help="only show who holds what")
+@click.option("--take", is_flag=True, help="take it over; for the local operator")
+@click.option("--arm", is_flag=True, help="arm the robot again; for the local operator")
+def lease(
+    *, robot: str | None, service: str, seconds: float | None, show: bool, take: bool, arm: bool
+) -> None:
+    """Ask for the lease of ROBOT, and hold it until ^C; or show who holds it."""
+    if show:
+        _show(service)
+        return
+    with _connect(service, robot) as remote:
+        if arm:
+            remote.arm()
+            click.echo(f"{remote.name} is asked to arm")
+            return
+        held = remote.take() if take else remote.request(seconds)
+        with contextlib.suppress(KeyboardInterrupt):
+            _follow(remote, held)
+            click.echo(f"lease {held.number} of {remote.name}; ^C gives it back", err=True)
+            while held.poll() == "holds":
+                time.sleep(_LOOK_S)
+            click.echo("the lease has ended", err=True)
+
+
+def _follow(remote: "RemoteRobot", held: "RemoteLease") -> None:
+    """Tell the place in the queue, each time that it changes."""
+    told = 0
+    for state in held.follow():
+        if state == "waits" and held.position != told:
+            told = held.position
+            click.echo(
+                f"{remote.name}: place {told} in the queue, at most {held.wait_s:.0f} s", err=True
+            )
+
+
+def _show(service: str) -> None:
+    from inphase.command.screen import screen, table
+    from inphase.frames.record_layout import STATES, name_of
+    from inphase.service.client.connection import ServiceConnection
+
+    connection = ServiceConnection(service)
+    try:
+        found = connection.ask("robots")["robots"]
+    finally:
+        connection.close()
+    made = table("Robots", ("robot", "state", "holder", "left [s]", "queue"), left=("robot",))
+    for one in found:
+        left = f"{one['left_s']:.0f}" if one["holder"] else ""
+        state = one["closed"] or name_of(one["state"], STATES)
+        made.add_row(one["robot"], state, one["holder"], left, ", ".join(one["queue"]))
+    screen().print(made)
+
+
+@click.command()
+@click.argument("robot")
+@click.argument("policy")
+@_service
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="stop after so long")
+@click.option("--no-images", is_flag=True, help="send no images here")
+def drive(*, robot: str, policy: str, service: str, seconds: float | None, no_images: bool) -> None:
+    """Drive ROBOT from here with POLICY: a function or class, `file.py:name` or `module:name`."""
+    from inphase.policy import turn
+    from inphase.schedule import import_by_name
+
+    found = import_by_name.resolve_call(policy, Path())
+    with _connect(service, robot) as remote, remote.request(seconds) as held:
+        with contextlib.suppress(KeyboardInterrupt):
+            _follow(remote, held)
+            with held.drive(images=not no_images) as driving:
+                call = turn.begin(found, driving.layout)
+                click.echo(f"lease {held.number} of {remote.name}; ^C ends it", err=True)
+                end_s = None if seconds is None else time.monotonic() + seconds
+                for frame in driving:
+                    command = call(frame)
+                    if command is not None:
+                        driving.act(command, frame)
+                    if end_s is not None and time.monotonic() > end_s:
+                        break
+        counts = remote.facts["commands"]
+    click.echo(", ".join(f"{name} {count}" for name, count in sorted(counts.items())), err=True)
+
+
+@click.command()
+@click.argument("robot")
+@click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@_service
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="a TOML file: how the model is bound, as [policy] of a schedule says it",
+)
+@click.option("--episodes", type=click.IntRange(1, 1000), default=1, show_default=True)
+@click.option("--seconds", type=float, default=10.0, show_default=True, help="of each episode")
+@click.option(
+    "--success",
+    type=click.Choice(["nobody", "person"]),
+    default="nobody",
+    show_default=True,
+    help="who says how an episode ended",
+)
+@click.option("--wait", is_flag=True, help="until the job is over")
+def submit(
+    *,
+    robot: str,
+    model: Path,
+    service: str,
+    policy: Path | None,
+    episodes: int,
+    seconds: float,
+    success: str,
+    wait: bool,
+) -> None:
+    """Submit a job: MODEL, an ONNX or safetensors file, runs on the side of ROBOT, unattended."""
+    from inphase.command.recorded.reporting import FrameProgress
+    from inphase.errors import ScheduleError
+
+    bound: dict[str, Any] = {}
+    if policy is not None:
+        try:
+            bound = tomllib.loads(policy.read_text())
+        except tomllib.TOMLDecodeError as error:
+            raise ScheduleError(f"{policy}: {error}") from error
+        bound = bound.get("policy", bound)
+    with _connect(service, robot) as remote:
+        with FrameProgress("bytes") as progress:
+            number = remote.submit(
+                model,
+                policy=bound,
+                episodes=episodes,
+                seconds=seconds,
+                success=success,
+                watch=progress.show,
+            )
+        click.echo(f"job {number} of {remote.name}", err=True)
+        if wait:
+            _wait(remote, number)
+
+
+def _wait(remote: "RemoteRobot", number: int) -> None:
+    """Tell how it stands, until it is over. Raises ServiceError where it did not do what it was to
+    do."""
+    from inphase.errors import ServiceError
+
+    told = ""
+    while True:
+        found = remote.job(number)
+        now = f"{found['state']} {found['outcomes']}".strip()
+        if now != told:
+            told = now
+            click.echo(f"job {number}: {now}", err=True)
+        if found["state"] == "done":
+            click.echo(f"inphase fetch {remote.name} {found['recording'].rpartition('-')[2]}")
+            return
+        if found["state"] not in {"checking", "waiting", "running"}:
+            raise ServiceError(f"job {number} is {found['state']}: {found['why']}")
+        time.sleep(_LOOK_S)
+
+
+@click.command()
+@click.argument("robot", required=False)
+@_service
+@click.option("--cancel", type=int, help="take back the job of that number")
+@click.option(
+    "--mark",
+    type=(int, click.Choice(["success", "failure", "discarded"])),
+    help="how the present episode of a job ended",
+)
+def jobs(
+    *, robot: str | None, service: str, cancel: int | None, mark: tuple[int, str] | None
+) -> None:
+    """Show the jobs of ROBOT, the newest first."""
+    from inphase.command.screen import screen, table
+
+    with _connect(service, robot) as remote:
+        if cancel is not None:
+            remote.cancel_job(cancel)
+            return
+        if mark is not None:
+            remote.mark(*mark)
+            return
+        made = table(
+            f"Jobs of {remote.name}", ("job", "user", "submitted", "state", "episodes", "recording")
+        )
+        for one in remote.jobs():
+            at = datetime.fromtimestamp(one["submitted_s"]).isoformat(" ", "seconds")
+            state = f"{one['state']}: {one['why']}" if one["why"] else one["state"]
+            made.add_row(
+                str(one["number"]), one["user"], at, state, one["outcomes"], one["recording"]
+            )
+    screen().print(made)
+
+
+@click.command()
+@click.argument("robot")
+@click.argument("lease", type=int)
+@_service
+@click.option("--to", type=click.Path(path_type=Path), help="the file that is made")
+def fetch(*, robot: str, lease: int, service: str, to: Path | None) -> None:
+    """Fetch the recording of a LEASE of ROBOT; `inphase jobs` names that of each job."""
+    from inphase.command.recorded.reporting import FrameProgress
+    from inphase.errors import RecordingError
+
+    with _connect(service, robot) as remote:
+        path = to or Path(f"{remote.name}-{lease}.mcap")
+        try:
+            with FrameProgress("bytes") as progress:
+                remote.fetch(lease, path, progress.show)
+        except OSError as error:
+            raise RecordingError(f"{path}: {error.strerror}; give another name by --to") from error
+    click.echo(f"{path}; inphase report {path}", err=True)
+
+
+@click.command()
+@click.argument("robot", required=False)
+@_service
+def stop(*, robot: str | None, service: str) -> None:
+    """Emergency stop of ROBOT, by the lane that stops have alone."""
+    with _connect(service, robot) as remote:
+        remote.stop()
+        click.echo(f"{remote.name} is stopped; the local operator arms it: inphase lease --arm")
+
+
+COMMANDS = (lease, drive, submit, jobs, fetch, stop)

@@ -1,0 +1,173 @@
+"""Jobs of a served robot: checked, run in the sandbox, judged, recorded, refused."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from inphase import Recording
+from inphase.errors import LeaseRefused, ServiceError
+from inphase.service.client.remote_robot import RemoteRobot
+from inphase.service.uploads import PIECE_BYTES, Uploads
+from models import model, node, port, tensor
+from peers import until
+from runtimes import Robot
+from serving import Served
+
+BOUND = {"inputs": {"obs": ["joints.position"]}, "outputs": {"act": "arm"}}
+pytestmark = pytest.mark.real
+
+
+def write_model(path: Path, by: float, *, shape: int = 6, padding: int = 0) -> Path:
+    """A model that asks for what it sees, and a bit more; padding: bytes that say nothing."""
+    path.write_bytes(
+        model(
+            [node("Add", ["obs", "by"], ["act"])],
+            [port("obs", "float32", [1, shape])],
+            [port("act", "float32", [1, shape])],
+            [tensor("by", np.full((1, shape), by, np.float32))],
+            metadata={"padding": "x" * padding},
+        )
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with Robot() as robot, Served(robot, "--grace", "2") as made:
+        yield made
+
+
+def over(robot: RemoteRobot, number: int) -> dict[str, Any]:
+    """A job once it is over."""
+    until(lambda: robot.job(number)["state"] not in {"checking", "waiting", "running"})
+    return robot.job(number)
+
+
+def test_a_job_runs_on_the_robots_side_and_leaves_episodes_and_a_recording(
+    served: Served, tmp_path: Path
+) -> None:
+    path = write_model(tmp_path / "creep.onnx", 0.004, padding=3 * PIECE_BYTES)
+    sent: list[int] = []
+    with served.connect() as robot:
+        number = robot.submit(
+            path, policy=BOUND, episodes=2, seconds=0.5, watch=lambda here, _: sent.append(here)
+        )
+        assert sent == sorted(set(sent)) and sent[-1] == path.stat().st_size and len(sent) == 4
+        found = over(robot, number)
+        assert (found["state"], found["outcomes"]) == ("done", "ended ended"), found
+        lease = int(found["recording"].rpartition("-")[2])
+        robot.submit(path, policy=BOUND, watch=lambda here, _: sent.append(-here))
+        assert sent[-1] == -path.stat().st_size and len(sent) == 5  # it is there already
+        robot.cancel_job(number + 1)
+        assert robot.job(number + 1)["state"] == "cancelled"
+        until(lambda: f"{served.recording(lease)}: " in served.said)
+        copy = tmp_path / "copy.mcap"
+        robot.fetch(lease, copy)
+        with pytest.raises(FileExistsError):
+            robot.fetch(lease, copy)
+        with pytest.raises(LeaseRefused, match="no recording"):
+            robot.fetch(lease + 1000, tmp_path / "none.mcap")
+        assert not (tmp_path / "none.mcap").exists()
+    with Recording(copy) as recording:
+        assert recording.state == "COMPLETE"
+        assert [episode.outcome for episode in recording.episodes] == ["ended", "ended"]
+        drove = [frame.command.drove for frame in recording]
+        assert {frame.command.lease for frame in recording} <= {0, lease}
+    assert "policy" in drove and "client" not in drove
+
+
+def test_a_person_says_how_an_episode_ended(served: Served, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "stand.onnx", 0.0)
+    with served.connect() as robot:
+        number = robot.submit(path, policy=BOUND, episodes=2, seconds=30, success="person")
+        for outcome in ("success", "failure"):
+            done = len(robot.job(number)["outcomes"].split())
+
+            def marked(outcome: str = outcome) -> bool:
+                try:
+                    robot.mark(number, outcome)
+                except LeaseRefused:
+                    return False
+                return True
+
+            until(marked)
+            until(lambda done=done: len(robot.job(number)["outcomes"].split()) > done)  # type: ignore[misc]
+        found = over(robot, number)
+    assert (found["state"], found["outcomes"]) == ("done", "success failure")
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_runs(
+    served: Served, tmp_path: Path
+) -> None:
+    with served.connect() as robot:
+        wrong = write_model(tmp_path / "wrong.onnx", 0.0, shape=5)
+        found = over(robot, robot.submit(wrong, policy=BOUND))
+        assert found["state"] == "refused" and "policy" in found["why"]
+        garbage = tmp_path / "garbage.onnx"
+        garbage.write_bytes(b"\x80\x04" + b"x" * 100)
+        found = over(robot, robot.submit(garbage, policy=BOUND))
+        assert found["state"] == "refused" and "ONNX" in found["why"]
+        with pytest.raises(LeaseRefused, match="a job says nothing of allow"):
+            robot.submit(wrong, policy=BOUND | {"allow": ["network"]})
+        with pytest.raises(LeaseRefused, match=r"takes no \.safetensors"):
+            robot.submit(wrong.rename(tmp_path / "a.safetensors"), policy=BOUND)
+        with pytest.raises(LeaseRefused, match="1 to 1000 episodes"):
+            robot.submit(garbage, policy=BOUND, episodes=0)
+        assert robot.facts["holder"] == ""
+
+
+def test_a_policy_that_dies_fails_its_job_and_the_robot_stays_up(
+    served: Served, tmp_path: Path
+) -> None:
+    import psutil
+
+    path = write_model(tmp_path / "long.onnx", 0.0)
+    with served.connect() as robot:
+        number = robot.submit(path, policy=BOUND, seconds=60)
+
+        def killed() -> bool:
+            for child in psutil.Process(served.process.pid).children():
+                if "inphase.policy" in child.cmdline() and robot.job(number)["state"] == "running":
+                    child.kill()
+                    return True
+            return False
+
+        until(killed)
+        found = over(robot, number)
+        assert found["state"] == "failed" and "the policy ended (signal 9)" in found["why"]
+        assert robot.request(60).wait(20).number > 0
+
+
+def test_pieces_of_a_file_follow_each_other_or_change_nothing(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path / "uploads")
+    whole = bytes(range(256)) * 300
+    sha256 = hashlib.sha256(whole).hexdigest()
+
+    def put(offset: int, piece: bytes, size: int = 76_800) -> int:
+        return uploads.put(sha256, ".onnx", size, offset, piece)
+
+    assert put(0, whole[:1000]) == 1000
+    assert put(0, whole[:1000]) == 1000  # sent twice
+    assert put(2000, whole[2000:3000]) == 1000  # out of order
+    with pytest.raises(ServiceError, match="a piece"):
+        put(1000, b"x" * (PIECE_BYTES + 1))
+    with pytest.raises(ServiceError, match="at most"):
+        put(0, b"", 1 << 40)
+    for wrong in ("../../etc/passwd", sha256[:-1], sha256.upper()):
+        with pytest.raises(ServiceError, match="SHA-256"):
+            uploads.put(wrong, ".onnx", 10, 0, b"x" * 10)
+    with pytest.raises(ServiceError, match="SHA-256"):
+        uploads.put(sha256, ".py", 10, 0, b"x" * 10)
+    assert put(1000, whole[1000:40_000]) == 40_000
+    assert put(40_000, whole[40_000:]) == len(whole)
+    path = uploads.path(sha256, ".onnx")
+    assert path is not None and path.read_bytes() == whole
+    other = "0" * 64
+    with pytest.raises(ServiceError, match="send it anew"):
+        uploads.put(other, ".onnx", 5, 0, b"hello")
+    assert uploads.path(other, ".onnx") is None
+    assert len(list((tmp_path / "uploads").iterdir())) == 1
