@@ -1,4 +1,4 @@
-# make demo: set up .venv and run the demo robot for 20 seconds, nothing plugged in
+# make demo: set up .venv and run the demo robot for a minute, nothing plugged in; it prints its web page
 # make test: set up .venv and run the tests and static checks
 # make long-test: all pages' commands, examples' contracts and other whole runs; a quarter of an hour
 # make docs: build the documentation site into build/docs; a warning is an error
@@ -57,7 +57,7 @@ WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_mod
     bare-test first-hour models-test readers-test lerobot-test page-test vendor wheel bench clean always
 
 demo: .venv/installed
-	$(BIN)/inphase run schedules/demo.toml --seconds 20
+	$(BIN)/inphase run schedules/demo.toml --seconds 60
 
 # what needs no core of its own goes two at a time; the Python tests share the cores by themselves
 test: .venv/installed

@@ -31,6 +31,7 @@ FIGURES = (
     "recorder",
     "reading",
     "view",
+    "page",
     "worker",
     "guard",
 )

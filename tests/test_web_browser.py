@@ -119,7 +119,8 @@ def test_the_robot_moves_in_every_panel(
     with opened(browser, f"{arm.url}/", **looks) as shown:
         assert shown.inner_text("#robot") == "arm"
         reads(shown, "#state", "running")
-        reads(shown, "#why", "Commands are followed")
+        reads(shown, "#meaning", "Commands are followed.")
+        reads(shown, "#drive", "Driven by its policy.")
         assert shown.inner_text("#sensors").count("FRESH") >= 3
         shown.wait_for_selector("#histograms .bars")
         shown.wait_for_selector("#robot-view canvas")
@@ -163,6 +164,30 @@ def test_a_channel_is_chosen_by_its_button(browser: Any, arm: ServedPage) -> Non
         assert pressed.count() == 1 and pressed.inner_text() == "3"
         labels = panel.locator(".u-legend .u-label").all_inner_texts()
         assert labels == ["requested", "applied", "measured"]
+
+
+def test_the_panels_of_a_service_are_there_when_it_has_data(browser: Any, arm: ServedPage) -> None:
+    data = {
+        "lease": {"holder": "ada", "until": "14:30"},
+        "queue": [],
+        "recordings": [
+            {"file": "<b>run</b>.mcap", "verdict": "kept", "href": "/recordings/1"},
+            {"file": "other.mcap", "verdict": None, "href": "https://evil.example/"},
+        ],
+    }
+    context = browser.new_context(**PHONE)
+    shown = context.new_page()
+    shown.set_default_timeout(BOUND_S * 1000)
+    shown.route("**/api/service", lambda route: route.fulfill(json=data))
+    shown.goto(arm.url)
+    shown.wait_for_selector("#panel-recordings")
+    assert shown.inner_text("#panel-lease td >> nth=0") == "ada"
+    assert shown.query_selector("#panel-queue") is None
+    names = shown.locator("#panel-recordings td:first-child")
+    assert names.all_inner_texts() == ["<b>run</b>.mcap", "other.mcap"]  # texts, and no markup
+    links = shown.locator("#panel-recordings a")
+    assert [link.get_attribute("href") for link in links.all()] == ["/recordings/1"]
+    context.close()
 
 
 def test_a_page_without_a_connection_says_so_and_comes_back(browser: Any, tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ class FrameWords:
             "flags": frame.flags,
             "skew_us": None if frame.skew_ns is None else frame.skew_ns / 1e3,
             "episode": [frame.episode, frame.outcome],
+            "lease": frame.command.lease,
+            "drove": frame.command.drove,
             "sensors": [self._sample(frame, index) for index in range(len(self.fields))],
             "acts": [
                 {

@@ -28,16 +28,16 @@ export class Head {
     this.state.className = `pill ${COLOURS[frame.state] ?? "doubt"}`;
     write(this.values.cycle, count(frame.cycle));
     const latched = frame.flags.includes("LATCHED");
-    const [meaning, remedy] = this.words("state", frame.state);
-    let why = meaning, todo = remedy;
-    if (latched || frame.reason !== "none") {
-      const [cause, help] = this.words("reason", frame.reason);
-      why = `${latched ? "Motion is latched" : "The reason"}: ${cause} (${frame.reason} ${frame.detail}).`;
-      todo = help;
-    }
-    write(document.getElementById("why"), capital(why));
-    write(document.getElementById("remedy"), todo ? `To do: ${todo}` : "");
-    write(document.getElementById("flags"), frame.flags.length ? `Flags: ${frame.flags.join(" ")}` : "");
+    const [meaning, instead] = this.words("state", frame.state);
+    const [cause, remedy] = this.words("reason", frame.reason);
+    const hasReason = latched || frame.reason !== "none";
+    const begin = latched ? "Motion is latched" : "The reason";
+    const todo = hasReason ? remedy : instead;
+    put("meaning", capital(`${meaning}.`));
+    put("why", hasReason ? `${begin}: ${cause} (${frame.reason} ${frame.detail}).` : "");
+    put("remedy", todo ? `To do: ${todo}.` : "");
+    put("drive", driver(frame));
+    put("flags", frame.flags.length ? `Flags: ${frame.flags.join(" ")}` : "");
     show("panel-why");
   }
 
@@ -53,6 +53,18 @@ export class Head {
     const [meaning, remedy] = this.meanings[kind][name] ?? [name, ""];
     return [meaning.split("; detail:")[0], remedy];
   }
+}
+
+function put(id, text) {
+  write(document.getElementById(id), text);
+  show(id, text !== "");
+}
+
+const DRIVERS = { nobody: "nobody", policy: "its policy", client: "a client", person: "a person" };
+
+function driver({ lease, drove, episode: [episode, outcome] }) {
+  const by = `Driven by ${DRIVERS[drove] ?? drove}${lease ? `, under lease ${lease}` : ""}.`;
+  return episode ? `${by} Episode ${episode}: ${outcome}.` : by;
 }
 
 function capital(text) {
