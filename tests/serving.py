@@ -1,6 +1,8 @@
 """A service as a process, on an emulated robot, and its clients."""
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -8,9 +10,23 @@ from pathlib import Path
 from typing import Any, Self
 
 import inphase
+from inphase.access.keys import KeyFolder, May
 from inphase.service.client.remote_robot import RemoteRobot
 from peers import BOUND_S, until
 from runtimes import Robot
+
+
+def free_ports(count: int) -> int:
+    """The first of so many ports on loopback, one after the other, that nobody uses now."""
+    while True:
+        with contextlib.ExitStack() as open_ones:
+            first = open_ones.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            with contextlib.suppress(OSError, OverflowError):
+                for further in range(1, count):
+                    open_ones.enter_context(socket.socket()).bind(("127.0.0.1", port + further))
+                return port
 
 
 class Served:
@@ -19,7 +35,8 @@ class Served:
     Its sockets, history and recordings are in folders of its own.
     """
 
-    def __init__(self, robot: Robot, *options: str) -> None:
+    def __init__(self, robot: Robot, *options: str, users: dict[str, May] | None = None) -> None:
+        """users: who has a key, and may do what; it then listens on loopback TCP too."""
         self.robot = robot
         self._folder = tempfile.TemporaryDirectory(prefix="inphase-s-")
         self.folder = Path(self._folder.name)
@@ -28,6 +45,12 @@ class Served:
         self.run.mkdir(mode=0o700)
         self._said = self.folder / "said"
         self.environment = os.environ | {"XDG_RUNTIME_DIR": str(self.run)}
+        self.remote = ""
+        if users is not None:
+            self.remote = f"tcp://127.0.0.1:{free_ports(3)}"
+            options = (*options, "--listen", self.remote, "--keys", str(self.folder / "keys"))
+            for user, may in users.items():
+                self.make_key(user, may)
         command = ["serve", str(robot.schedule), "--folder", str(self.folder / "state"), *options]
         with self._said.open("wb") as said:
             self.process = subprocess.Popen(
@@ -49,9 +72,19 @@ class Served:
         """Of its control socket."""
         return f"ipc://{self.run}/inphase/control"
 
-    def connect(self) -> RemoteRobot:
-        """A client of it."""
-        return inphase.connect(self.address)
+    def connect(self, key: Path | None = None) -> RemoteRobot:
+        """A client of it; key: over the network, as the user whose file that is."""
+        return inphase.connect(self.address if key is None else self.remote, key=key)
+
+    def make_key(self, user: str, may: May) -> Path:
+        """A key for a user; its file."""
+        path = self.key_of(user)
+        KeyFolder(self.folder / "keys").create(user, may, path)
+        return path
+
+    def key_of(self, user: str) -> Path:
+        """The file of a user's key."""
+        return self.folder / f"{user}.key"
 
     def recording(self, lease: int) -> Path:
         """Of that lease."""

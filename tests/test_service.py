@@ -77,17 +77,17 @@ def test_one_waits_while_another_holds_and_follows_it(served: Served) -> None:
         held = first.request(LEASE_S).wait(20)
         # a client is its key: on this host all are one user, so another one is the operator's
         assert first.request(LEASE_S).poll() == "holds"
-        with pytest.raises(LeaseRefused, match="is not local's, or has ended"):
+        with pytest.raises(LeaseRefused, match="is not @local's, or has ended"):
             first._connection.ask("keep", robot=first.name, lease=held.number + 1, token="")
         with pytest.raises(LeaseRefused, match="not the token"):
             first._connection.ask("keep", robot=first.name, lease=held.number, token="no")
         standing = dict(held._standing)
         for wrong in ({"token": "no"}, {"lease": held.number - 1}):
-            with pytest.raises(LeaseRefused, match="is not local's, or has ended"):
+            with pytest.raises(LeaseRefused, match="is not @local's, or has ended"):
                 RemoteDrive(first._connection, standing | wrong, images=True)
         number = held.number
         held.close()
-        with pytest.raises(LeaseRefused, match="is not local's, or has ended"):
+        with pytest.raises(LeaseRefused, match="is not @local's, or has ended"):
             first._connection.ask("release", robot=first.name, lease=number, token="no")
         assert first.request(LEASE_S).wait(20).number == number + 1
 

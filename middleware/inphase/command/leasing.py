@@ -18,15 +18,25 @@ _LOOK_S = 0.5
 
 def _service(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of all who talk to a service."""
-    return click.option(
-        "--service", default="", help="its address; left out: this user's, on this host"
-    )(command)
+    options = (
+        click.option(
+            "--service", default="", help="its address; left out: this user's, on this host"
+        ),
+        click.option(
+            "--key",
+            type=click.Path(path_type=Path),
+            help="your key for a service on the network: a file of `inphase keys create`",
+        ),
+    )
+    for option in options:
+        command = option(command)
+    return command
 
 
-def _connect(service: str, robot: str | None) -> "RemoteRobot":
+def _connect(service: str, key: Path | None, robot: str | None) -> "RemoteRobot":
     from inphase.service.client.remote_robot import connect
 
-    return connect(service, robot=robot or "")
+    return connect(service, robot=robot or "", key=key)
 
 
 @click.command()
@@ -37,13 +47,20 @@ def _connect(service: str, robot: str | None) -> "RemoteRobot":
 @click.option("--take", is_flag=True, help="take it over; for the local operator")
 @click.option("--arm", is_flag=True, help="arm the robot again; for the local operator")
 def lease(
-    *, robot: str | None, service: str, seconds: float | None, show: bool, take: bool, arm: bool
+    *,
+    robot: str | None,
+    service: str,
+    key: Path | None,
+    seconds: float | None,
+    show: bool,
+    take: bool,
+    arm: bool,
 ) -> None:
     """Ask for the lease of ROBOT, and hold it until ^C; or show who holds it."""
     if show:
-        _show(service)
+        _show(service, key)
         return
-    with _connect(service, robot) as remote:
+    with _connect(service, key, robot) as remote:
         if arm:
             remote.arm()
             click.echo(f"{remote.name} is asked to arm")
@@ -68,12 +85,12 @@ def _follow(remote: "RemoteRobot", held: "RemoteLease") -> None:
             )
 
 
-def _show(service: str) -> None:
+def _show(service: str, key: Path | None) -> None:
     from inphase.command.screen import screen, table
     from inphase.frames.record_layout import STATES, name_of
     from inphase.service.client.connection import ServiceConnection
 
-    connection = ServiceConnection(service)
+    connection = ServiceConnection(service, key)
     try:
         found = connection.ask("robots")["robots"]
     finally:
@@ -92,13 +109,21 @@ def _show(service: str) -> None:
 @_service
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="stop after so long")
 @click.option("--no-images", is_flag=True, help="send no images here")
-def drive(*, robot: str, policy: str, service: str, seconds: float | None, no_images: bool) -> None:
+def drive(
+    *,
+    robot: str,
+    policy: str,
+    service: str,
+    key: Path | None,
+    seconds: float | None,
+    no_images: bool,
+) -> None:
     """Drive ROBOT from here with POLICY: a function or class, `file.py:name` or `module:name`."""
     from inphase.policy import turn
     from inphase.schedule import import_by_name
 
     found = import_by_name.resolve_call(policy, Path())
-    with _connect(service, robot) as remote, remote.request(seconds) as held:
+    with _connect(service, key, robot) as remote, remote.request(seconds) as held:
         with contextlib.suppress(KeyboardInterrupt):
             _follow(remote, held)
             with held.drive(images=not no_images) as driving:
@@ -139,6 +164,7 @@ def submit(
     robot: str,
     model: Path,
     service: str,
+    key: Path | None,
     policy: Path | None,
     episodes: int,
     seconds: float,
@@ -156,7 +182,7 @@ def submit(
         except tomllib.TOMLDecodeError as error:
             raise ScheduleError(f"{policy}: {error}") from error
         bound = bound.get("policy", bound)
-    with _connect(service, robot) as remote:
+    with _connect(service, key, robot) as remote:
         with FrameProgress("bytes") as progress:
             number = remote.submit(
                 model,
@@ -201,12 +227,17 @@ def _wait(remote: "RemoteRobot", number: int) -> None:
     help="how the present episode of a job ended",
 )
 def jobs(
-    *, robot: str | None, service: str, cancel: int | None, mark: tuple[int, str] | None
+    *,
+    robot: str | None,
+    service: str,
+    key: Path | None,
+    cancel: int | None,
+    mark: tuple[int, str] | None,
 ) -> None:
     """Show the jobs of ROBOT, the newest first."""
     from inphase.command.screen import screen, table
 
-    with _connect(service, robot) as remote:
+    with _connect(service, key, robot) as remote:
         if cancel is not None:
             remote.cancel_job(cancel)
             return
@@ -230,12 +261,12 @@ def jobs(
 @click.argument("lease", type=int)
 @_service
 @click.option("--to", type=click.Path(path_type=Path), help="the file that is made")
-def fetch(*, robot: str, lease: int, service: str, to: Path | None) -> None:
+def fetch(*, robot: str, lease: int, service: str, key: Path | None, to: Path | None) -> None:
     """Fetch the recording of a LEASE of ROBOT; `inphase jobs` names that of each job."""
     from inphase.command.recorded.reporting import FrameProgress
     from inphase.errors import RecordingError
 
-    with _connect(service, robot) as remote:
+    with _connect(service, key, robot) as remote:
         path = to or Path(f"{remote.name}-{lease}.mcap")
         try:
             with FrameProgress("bytes") as progress:
@@ -248,9 +279,9 @@ def fetch(*, robot: str, lease: int, service: str, to: Path | None) -> None:
 @click.command()
 @click.argument("robot", required=False)
 @_service
-def stop(*, robot: str | None, service: str) -> None:
+def stop(*, robot: str | None, service: str, key: Path | None) -> None:
     """Emergency stop of ROBOT, by the lane that stops have alone."""
-    with _connect(service, robot) as remote:
+    with _connect(service, key, robot) as remote:
         remote.stop()
         click.echo(f"{remote.name} is stopped; the local operator arms it: inphase lease --arm")
 

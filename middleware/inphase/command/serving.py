@@ -11,6 +11,12 @@ import click
 @click.argument("schedules", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--simulate", is_flag=True, help="in real time, in the schedules' simulated worlds")
 @click.option(
+    "--listen",
+    default="",
+    help="tcp://HOST:PORT on the network, for who has a key; and the ports on",
+)
+@click.option("--keys", type=click.Path(path_type=Path), help="the folder of keys")
+@click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True, max=1),
     default=0.25,
@@ -37,6 +43,8 @@ def serve(
     *,
     schedules: tuple[Path, ...],
     simulate: bool,
+    listen: str,
+    keys: Path | None,
     speed: float,
     folder: Path | None,
     no_record: bool,
@@ -51,6 +59,8 @@ def serve(
     options = ServiceOptions(
         simulate=simulate,
         speed=speed,
+        listen=listen,
+        keys=keys,
         record=not no_record,
         folder=folder,
         rules=LeaseRules(longest_s=longest, grace_s=grace),

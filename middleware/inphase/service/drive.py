@@ -1,6 +1,7 @@
 """The drive process of a served robot: it sends frames, and takes commands from afar.
 
-    python -m inphase.service.drive SCHEDULE STORE ENDPOINT KEYS MAILBOX_FD BELL_FD LEASE_FD LINE_FD
+    python -m inphase.service.drive SCHEDULE STORE LOCAL REMOTE KEYS
+        MAILBOX_FD BELL_FD LEASE_FD LINE_FD
 
 It follows the store as a policy does, and its answers are posted as a policy's are. It takes those
 of the lease's holder alone; the core asks for the lease once more. SERVICE.md is the format.
@@ -17,7 +18,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import msgspec
@@ -25,23 +26,27 @@ import numpy as np
 import zmq
 
 from inphase import schedule
+from inphase.access.rates import Rate, Rates
 from inphase.errors import InphaseError
 from inphase.frames import store
 from inphase.frames.frame import Frame
 from inphase.frames.message import Form, Writer, describe
 from inphase.frames.store_follower import StoreFollower
-from inphase.host import endpoint as endpoints
 from inphase.host import process
 from inphase.policy.command_buffer import make_buffer
 from inphase.policy.turn import every, valid_ns
 from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, REFUSED
 from inphase.schedule import Schedule
 from inphase.service.clocks import PING, PONG
+from inphase.service.doors import Door, DoorKeys, take
 
 _IDLE_MS = 50
 _QUEUE = 8  # messages to a client that does not read; further frames are left out
 _COMMAND_BYTES = 1 << 16
+_BURST = 64  # messages that are looked at before the next frame is
+_RATE = Rate(messages=10_000, messages_burst=10_000, size=64 << 20, size_burst=64 << 20)
 _TELL_S = 1.0
+_LINGER_MS = 100
 _PERSON, _CLIENT = "person", "client"
 
 
@@ -117,12 +122,19 @@ class CommandCheck:
         )
 
 
+class DrivePeer(NamedTuple):
+    """One connection of a client."""
+
+    socket: Any
+    identity: bytes
+
+
 class DriveProcess:
     """The process of one robot. Thread: one."""
 
-    def __init__(self, described: Schedule, follower: StoreFollower, router: Any) -> None:
+    def __init__(self, described: Schedule, follower: StoreFollower, door: Door) -> None:
         self._follower = follower
-        self._router = router
+        self._door = door
         self._form = Form.from_description(describe(follower.reader))
         self._greeting = msgpack.packb({"description": describe(follower.reader)})
         self._writer = Writer(follower.reader, self._form)
@@ -133,19 +145,21 @@ class DriveProcess:
         self._hellos = msgspec.msgpack.Decoder(DriveHello)
         self._commands = msgspec.msgpack.Decoder(DriveCommand)
         self._holder = Holder()
-        self._peer = b""
-        """the connection that drives; empty: none"""
+        self._peer: DrivePeer | None = None
+        """that drives"""
         self._has_images = True
         self._number = 0
         self._newest: Frame | None = None
         self.counts: Counter[str] = Counter()
+        self._rates = Rates(_RATE)
         self._told_s = time.monotonic()
 
     def serve(self, mailbox: store.Mailbox, page: store.LeasePage, line: socket.socket) -> None:
         """Until the robot ends."""
         self._mailbox, self._page, self._line = mailbox, page, line
         poller = zmq.Poller()
-        poller.register(self._router, zmq.POLLIN)
+        for one in self._door.sockets:
+            poller.register(one, zmq.POLLIN)
         poller.register(line, zmq.POLLIN)
         with contextlib.suppress(store.Lost):
             while True:
@@ -172,13 +186,14 @@ class DriveProcess:
         came = dict(poller.poll(timeout_ms))
         if self._line.fileno() in came:
             self._hear_service()
-        if self._router in came:
-            for _ in range(_QUEUE):
-                try:
-                    parts = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
-                except zmq.Again:
+        for one in self._door.sockets:
+            if one not in came:
+                continue
+            for _ in range(_BURST):
+                parts = take(one)
+                if parts is None:
                     break
-                self._take(parts)
+                self._take(one, parts)
         if self.counts and time.monotonic() - self._told_s > _TELL_S:
             self._told_s = time.monotonic()
             with contextlib.suppress(BlockingIOError):
@@ -191,11 +206,12 @@ class DriveProcess:
         self._holder = msgspec.json.decode(said, type=Holder)
         if self._peer:
             self._refuse(self._peer, "the lease has ended, or is another's")
-            self._peer = b""
+            self._peer = None
 
     # ---- out -------------------------------------------------------------------------------
 
     def _send(self, frame: Frame) -> None:
+        assert self._peer is not None
         self._newest = frame
         self._writer.write(self._number)
         self._number += 1
@@ -204,46 +220,54 @@ class DriveProcess:
             for sample in self._writer.large
         ]
         try:
-            self._router.send_multipart(
-                [self._peer, FRAME, self._writer.header, self._writer.packed, *large], zmq.NOBLOCK
+            self._peer.socket.send_multipart(
+                [self._peer.identity, FRAME, self._writer.header, self._writer.packed, *large],
+                zmq.NOBLOCK,
             )
         except zmq.Again:
             self.counts["unsent"] += 1
             return
         except zmq.ZMQError:
-            self._peer = b""
+            self._peer = None
             return
         self._writer.sent()
         self._mailbox.taken()
 
-    def _tell(self, peer: bytes, kind: bytes, content: bytes) -> None:
+    def _tell(self, peer: DrivePeer, kind: bytes, content: bytes) -> None:
         with contextlib.suppress(zmq.ZMQError):  # gone, or it does not read
-            self._router.send_multipart([peer, kind, content], zmq.NOBLOCK)
+            peer.socket.send_multipart([peer.identity, kind, content], zmq.NOBLOCK)
 
-    def _refuse(self, peer: bytes, why: str, *, is_early: bool = False) -> None:
+    def _refuse(self, peer: DrivePeer, why: str, *, is_early: bool = False) -> None:
         """is_early: the lease is newer than those that this process knows; it will be told."""
         self._tell(peer, REFUSED, msgpack.packb({"error": why, "early": is_early}))
 
     # ---- in --------------------------------------------------------------------------------
 
-    def _take(self, parts: list[Any]) -> None:
+    def _take(self, socket: Any, parts: list[Any]) -> None:
         received_ns = time.monotonic_ns()
         if len(parts) != 3 or len(parts[2].buffer) > _COMMAND_BYTES:
             self.counts["malformed"] += 1
             return
-        peer, kind, content = parts[0].bytes, parts[1].bytes, parts[2].buffer
-        user = user_of(parts[2])
+        peer, kind = DrivePeer(socket, parts[0].bytes), parts[1].bytes
+        content = parts[2].buffer
+        caller = self._door.caller(socket, parts[2])
+        if caller is None or not self._rates.take(caller.user, len(content)):
+            self.counts["strangers" if caller is None else "flood"] += 1
+            if peer == self._peer and caller is None:
+                self._peer = None  # its key was revoked
+            return
+        user = caller.user
         if kind == PING:
             self._tell(peer, PONG, msgpack.packb([bytes(content[:16]), received_ns]))
         elif kind == HELLO:
             self._hear_hello(peer, user, content)
         elif kind == END and peer == self._peer:
-            self._peer = b""
+            self._peer = None
         elif kind == COMMAND:
             reason = self._obey(peer, user, content)
             self.counts[reason or "taken"] += 1
 
-    def _hear_hello(self, peer: bytes, user: str, content: Any) -> None:
+    def _hear_hello(self, peer: DrivePeer, user: str, content: Any) -> None:
         try:
             hello = self._hellos.decode(content)
         except Exception as error:  # whatever it sent, it is no hello
@@ -263,7 +287,7 @@ class DriveProcess:
         self._check.begin()
         self._tell(peer, GREETING, self._greeting)
 
-    def _obey(self, peer: bytes, user: str, content: Any) -> str:
+    def _obey(self, peer: DrivePeer, user: str, content: Any) -> str:
         """Post a command; the reason why not, empty: it is posted."""
         if peer != self._peer or user != self._holder.user:
             return "strangers"
@@ -287,19 +311,11 @@ class DriveProcess:
         return ""
 
 
-def user_of(part: Any) -> str:
-    """Whose key a message came under; `local`: on an ipc socket, whose file is the proof."""
-    try:
-        return str(part.get("User-Id"))
-    except zmq.ZMQError:
-        return "local"
-
-
 def main() -> None:
     """Entry of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the service's to handle
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    path, store_path, endpoint, _, *fds = sys.argv[1:]
+    path, store_path, local, remote, keys, *fds = sys.argv[1:]
     mailbox_fd, bell_fd, lease_fd, line_fd = map(int, fds)
     try:
         described = schedule.load(Path(path))
@@ -308,17 +324,21 @@ def main() -> None:
         mailbox.wake(follower.reader)
         page = store.LeasePage(lease_fd, writes=False)
         context: zmq.Context[Any] = zmq.Context()
-        router = context.socket(zmq.ROUTER)
-        endpoints.set_bounds(router, queue=_QUEUE, message_bytes=_COMMAND_BYTES)
-        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        endpoints.bind(router, "service.drive", endpoint, described)
+        door_keys = DoorKeys(context, Path(keys)) if keys else None
+        door = Door(
+            context,
+            described,
+            local,
+            remote,
+            door_keys,
+            queue=_QUEUE,
+            message_bytes=_COMMAND_BYTES,
+        )
         process.say_ready()
         gc.collect()
         gc.freeze()
-        drive = DriveProcess(described, follower, router)
-        drive.serve(mailbox, page, socket.socket(fileno=line_fd))
-        router.close(100)
-        endpoints.unlink(endpoint)
+        DriveProcess(described, follower, door).serve(mailbox, page, socket.socket(fileno=line_fd))
+        door.close(_LINGER_MS)
     except InphaseError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -8,6 +8,7 @@ from typing import Any
 import zmq
 
 from inphase.frames import store
+from inphase.service.doors import Door, take
 
 STOP, STOPPED, UNKNOWN = b"inphase.stop\0", b"inphase.stopped\0", b"inphase.unknown\0"
 _LOOK_MS = 200
@@ -16,21 +17,18 @@ _LOOK_MS = 200
 class EmergencyLane:
     """Takes stops and carries them out at once. Its thread starts with `start`.
 
-    socket: a ROUTER that is bound. pages: of each robot's wishes, of this thread alone. may: says
-    if a message's part is of somebody who may stop: any signed-in person. tell: takes who stopped
-    what; it does not wait.
+    door: any signed-in person may come in. pages: of each robot's wishes, of this thread alone.
+    tell: takes who stopped what; it does not wait.
     """
 
     def __init__(
         self,
-        socket: Any,
+        door: Door,
         pages: Mapping[str, store.ClientPage],
-        may: Callable[[Any], str | None],
         tell: Callable[[str, str], None],
     ) -> None:
-        self._socket = socket
+        self._door = door
         self._pages = pages
-        self._may = may
         self._tell = tell
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="inphase emergency", daemon=True)
@@ -40,32 +38,36 @@ class EmergencyLane:
         self._thread.start()
 
     def _serve(self) -> None:
+        poller = zmq.Poller()
+        for socket in self._door.sockets:
+            poller.register(socket, zmq.POLLIN)
         while not self._over.is_set():
-            if self._socket.poll(_LOOK_MS):
-                self._take(self._socket.recv_multipart(copy=False))
+            for socket, _ in poller.poll(_LOOK_MS):
+                if (parts := take(socket)) is not None:
+                    self._take(socket, parts)
 
-    def _take(self, parts: list[Any]) -> None:
+    def _take(self, socket: Any, parts: list[Any]) -> None:
         """One message: who, STOP, the robot's name; empty: all robots."""
         if len(parts) != 3 or parts[1].bytes != STOP:
             return
-        user = self._may(parts[2])
-        if user is None:
+        caller = self._door.caller(socket, parts[2])
+        if caller is None:
             return
         named = bytes(parts[2].buffer[:256]).decode(errors="replace")
         stopped = [name for name in self._pages if named in ("", name)]
         for name in stopped:
             self._pages[name].estop()
         for name in stopped:
-            self._tell(user, name)
+            self._tell(caller.user, name)
         with contextlib.suppress(zmq.ZMQError):  # it has gone: it is stopped all the same
             kind = STOPPED if stopped else UNKNOWN
-            self._socket.send_multipart([parts[0], kind, ",".join(stopped).encode()], zmq.NOBLOCK)
+            socket.send_multipart([parts[0], kind, ",".join(stopped).encode()], zmq.NOBLOCK)
 
     def close(self) -> None:
         """End it."""
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._socket.close(0)
+        self._door.close()
         for page in self._pages.values():
             page.close()

@@ -231,6 +231,12 @@ class LeaseBook:
         return sorted(self._reservations.values(), key=lambda one: one.start_s)
 
     @property
+    def users(self) -> set[str]:
+        """All who hold or wait, by themselves or by a job."""
+        holders = [self.lease.user] if self.lease is not None else []
+        return {_account(one) for one in [*holders, *self._waiting]}
+
+    @property
     def queue(self) -> list[str]:
         """The users that wait, who came first first."""
         return list(self._waiting)

@@ -14,6 +14,7 @@ import msgspec
 
 from inphase.errors import InphaseError, LeaseRefused, ServiceError
 from inphase.frames.message import describe
+from inphase.service.doors import Caller
 from inphase.service.history import History
 from inphase.service.jobs import JobWords
 from inphase.service.kept_robot import KeptRobot, now
@@ -26,11 +27,17 @@ MAY = {_WATCH: {_WATCH}, _DRIVE: {_WATCH, _DRIVE}, _OPERATE: {_WATCH, _DRIVE, _O
 """what each role may ask for; `operate` is that of who sits at the robot's host"""
 
 
-class Caller(NamedTuple):
-    """Somebody who asks: the name of its key, and its role."""
+class Places(NamedTuple):
+    """The sockets of a robot, by purpose."""
 
-    user: str
-    role: str
+    local: Mapping[str, str]
+    """addresses on this host"""
+    remote: Mapping[str, int]
+    """ports on the network, counted from that of the control socket"""
+
+    def of(self, caller: Caller) -> dict[str, Any]:
+        """As that caller can reach them."""
+        return dict(self.local if caller.is_local else self.remote)
 
 
 class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -62,19 +69,19 @@ _Method = Callable[[Caller, Words], dict[str, Any]]
 class Requests:
     """Answers them. Thread: the service's.
 
-    addresses: of each robot's drive process; frames: of its frames, empty: none from afar.
+    places: the sockets of each robot. recordings: the folder of the recordings.
     """
 
     def __init__(
         self,
         robots: Mapping[str, KeptRobot],
         history: History,
-        addresses: Mapping[str, Mapping[str, str]],
+        places: Mapping[str, Places],
         recordings: Path,
     ) -> None:
         self._robots = robots
         self._history = history
-        self._addresses = addresses
+        self._places = places
         self._recordings = recordings
         self._decoder = msgspec.msgpack.Decoder(Words)
         self.methods: dict[str, tuple[str, _Method]] = {
@@ -131,7 +138,7 @@ class Requests:
         return self._robots[words.robot]
 
     def _list(self, caller: Caller, words: Words) -> dict[str, Any]:
-        robots = [one.facts() | dict(self._addresses[one.name]) for one in self._robots.values()]
+        robots = [one.facts() | self._places[one.name].of(caller) for one in self._robots.values()]
         return {"robots": robots, "user": caller.user, "role": caller.role}
 
     def _describe(self, caller: Caller, words: Words) -> dict[str, Any]:
@@ -150,14 +157,14 @@ class Requests:
         robot.refuse_where_closed()
         standing = robot.book.request(caller.user, now(), words.seconds)
         robot.follow_book()
-        return self._told(robot, standing)
+        return self._told(caller, robot, standing)
 
-    def _told(self, robot: KeptRobot, standing: Standing) -> dict[str, Any]:
-        return {"robot": robot.name, **asdict(standing), **self._addresses[robot.name]}
+    def _told(self, caller: Caller, robot: KeptRobot, standing: Standing) -> dict[str, Any]:
+        return {"robot": robot.name, **asdict(standing), **self._places[robot.name].of(caller)}
 
     def _standing(self, caller: Caller, words: Words) -> dict[str, Any]:
         robot = self._robot(words)
-        return self._told(robot, robot.standing(caller.user))
+        return self._told(caller, robot, robot.standing(caller.user))
 
     def _keep(self, caller: Caller, words: Words) -> dict[str, Any]:
         robot = self._robot(words)
@@ -229,7 +236,7 @@ class Requests:
         robot = self._robot(words)
         standing = robot.book.take(caller.user, now())
         robot.follow_book()
-        return self._told(robot, standing)
+        return self._told(caller, robot, standing)
 
     def _arm(self, caller: Caller, words: Words) -> dict[str, Any]:
         robot = self._robot(words)

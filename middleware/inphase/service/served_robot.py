@@ -27,7 +27,8 @@ _STOP_S = 5.0
 class ServedRobot:
     """A robot from its start to its end. Thread: the service's.
 
-    drive: where its drive process listens, and the folder of keys (empty: none). speed: the
+    drive: where its drive process listens on this host and on the network, and the folder of keys;
+    empty: not on the network. speed: the
     share of its velocity limits that is allowed. say: takes a
     message for a person.
     """
@@ -35,7 +36,7 @@ class ServedRobot:
     def __init__(
         self,
         described: Schedule,
-        drive: tuple[str, str],
+        drive: tuple[str, str, str],
         say: Callable[[str], None],
         *,
         simulate: bool,
@@ -108,7 +109,6 @@ class ServedRobot:
 
     def _start_drive(self) -> None:
         """The process that takes commands from afar, and posts them under the lease."""
-        endpoint, keys = self._drive_arguments
         ours, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._drive_line = ours
@@ -117,7 +117,7 @@ class ServedRobot:
             self._drive = Process(
                 f"drive of {self.name}",
                 "inphase.service.drive",
-                [str(self.schedule.path), self.path, endpoint, keys, *map(str, fds)],
+                [str(self.schedule.path), self.path, *self._drive_arguments, *map(str, fds)],
                 pass_fds=fds,
             )
         self._tell_drive()

@@ -13,22 +13,25 @@ from typing import Any
 
 import zmq
 
+from inphase.access.authenticator import RefusedKey
+from inphase.access.keys import default_folder
+from inphase.access.rates import Rates
 from inphase.errors import ServiceError
-from inphase.host import endpoint
 from inphase.schedule import Schedule
 from inphase.service import place, requests
-from inphase.service.drive import user_of
+from inphase.service.audit.log import AuditLog
+from inphase.service.doors import LOCAL, Door, DoorKeys, RemotePlaces, take
 from inphase.service.emergency import EmergencyLane
 from inphase.service.history import History
 from inphase.service.kept_robot import KeptRobot, now
 from inphase.service.leases import LeaseRules
-from inphase.service.requests import Caller, Requests
+from inphase.service.requests import Places, Requests
 from inphase.service.served_robot import ServedRobot
 
 _TICK_MS = 20
 _BURST = 64  # requests that are answered before the time is looked at
 _QUEUE = 64
-_LOCAL = "operate"  # the role of who can use the socket in this user's folder
+_CONTROL, _STOP, _DRIVE = 0, 1, 2  # ports after the first; each robot has one from there on
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,10 @@ class ServiceOptions:
     record: bool = True
     folder: Path | None = None
     """of its history and recordings; None: in the user's folder"""
+    listen: str = ""
+    """`tcp://HOST:PORT`, with the ports that follow it; empty: this host alone, by sockets"""
+    keys: Path | None = None
+    """the folder of keys; None: this user's"""
     rules: LeaseRules = field(default_factory=LeaseRules)
 
 
@@ -62,6 +69,10 @@ class Service:
         self._undo = contextlib.ExitStack()
         self._robots: dict[str, KeptRobot] = {}
         self._over = False
+        self._places = RemotePlaces.parse(options.listen) if options.listen else None
+        self._places_of: dict[str, Places] = {}
+        self._keys: DoorKeys | None = None
+        self._rates = Rates()
         self.addresses: dict[str, str] = {}
         """of its sockets, by what they are for"""
 
@@ -73,57 +84,82 @@ class Service:
         history = History(folder / "history.sqlite")
         self._undo.callback(history.close)
         history.close_open(now().wall_s)
-        self._listen()
-        drives = {}
-        for described in self._schedules:
-            address = place.local_address(f"{described.name}.drive")
-            robot = ServedRobot(
-                described,
-                (address, ""),
-                self._say,
-                simulate=self._options.simulate,
-                speed=self._options.speed,
-            )
-            robot.start()
-            recordings = folder / "recordings" if self._options.record else None
-            kept = KeptRobot(
-                robot,
-                self._options.rules,
-                history,
-                tell=self._tell,
-                folder=folder,
-                recordings=recordings,
-            )
-            self._undo.callback(kept.close)
-            self._robots[described.name] = kept
-            drives[described.name] = {"drive": address, "stop": self.addresses["stop"]}
-        self._requests = Requests(self._robots, history, drives, folder / "recordings")
+        self._listen(folder)
+        for number, described in enumerate(self._schedules):
+            self._start_robot(described, number, history, folder)
+        self._requests = Requests(self._robots, history, self._places_of, folder / "recordings")
         self._start_emergency()
 
-    def _listen(self) -> None:
-        """The sockets of this host; taken by another service of this user: an error."""
+    def _listen(self, folder: Path) -> None:
+        """The doors; a place that is taken by another service is an error."""
+        self._audit = AuditLog(folder)
+        self._undo.callback(self._audit.close)
         self._context: zmq.Context[Any] = zmq.Context()
         self._undo.callback(self._context.term)
-        self._socket = self._bind("control")
-        self._undo.callback(self._socket.close, 0)
-        self._stops = self._bind("stop")
+        if self._places is not None:
+            self._keys = DoorKeys(self._context, self._options.keys or default_folder(), self._note)
+            self._undo.callback(self._keys.close)
+            if not self._keys.users():
+                raise ServiceError(
+                    f"{self._options.listen} is on the network, and nobody has a key; make one: "
+                    f"inphase keys create NAME"
+                )
+        self._door = self._open("control", _CONTROL)
+        self._undo.callback(self._door.close)
+        self._stops = self._open("stop", _STOP)
 
-    def _bind(self, name: str) -> Any:
+    def _open(self, name: str, port: int) -> Door:
         address = place.local_address(name)
-        socket = self._context.socket(zmq.ROUTER)
-        endpoint.set_bounds(socket, queue=_QUEUE, message_bytes=requests.REQUEST_BYTES)
-        endpoint.bind(socket, "name", address, self._schedules[0])
-        self._undo.callback(endpoint.unlink, address)
-        self.addresses[name] = address
-        return socket
+        remote = self._places.at(port) if self._places is not None else ""
+        door = Door(
+            self._context,
+            self._schedules[0],
+            address,
+            remote,
+            self._keys,
+            queue=_QUEUE,
+            message_bytes=requests.REQUEST_BYTES,
+        )
+        self.addresses[name] = remote or address
+        return door
+
+    def _note(self, refused: RefusedKey) -> None:
+        """A key that was not let in; on another thread."""
+        self._audit.note("refused", **refused._asdict())
+
+    def _start_robot(
+        self, described: Schedule, number: int, history: History, folder: Path
+    ) -> None:
+        local = place.local_address(f"{described.name}.drive")
+        remote = self._places.at(_DRIVE + number) if self._places is not None else ""
+        keys = str(self._options.keys or default_folder()) if remote else ""
+        robot = ServedRobot(
+            described,
+            (local, remote, keys),
+            self._say,
+            simulate=self._options.simulate,
+            speed=self._options.speed,
+        )
+        robot.start()
+        kept = KeptRobot(
+            robot,
+            self._options.rules,
+            history,
+            tell=self._tell,
+            folder=folder,
+            recordings=folder / "recordings" if self._options.record else None,
+        )
+        self._undo.callback(kept.close)
+        self._robots[described.name] = kept
+        self._places_of[described.name] = Places(
+            {"drive": local, "stop": place.local_address("stop")},
+            {"drive": _DRIVE + number, "stop": _STOP},
+        )
 
     def _start_emergency(self) -> None:
         pages = {name: one.robot.wishes() for name, one in self._robots.items()}
         lane = EmergencyLane(
-            self._stops,
-            pages,
-            user_of,
-            lambda user, name: self._tell("stopped", robot=name, user=user),
+            self._stops, pages, lambda user, name: self._tell("stopped", robot=name, user=user)
         )
         self._undo.callback(lane.close)
         lane.start()
@@ -140,25 +176,45 @@ class Service:
 
     def serve(self) -> None:
         """Until `stop`, or until no robot is left."""
+        poller = zmq.Poller()
+        for socket in self._door.sockets:
+            poller.register(socket, zmq.POLLIN)
         while not self._over:
-            if self._socket.poll(_TICK_MS):
+            for socket, _ in poller.poll(_TICK_MS):
                 for _ in range(_BURST):
-                    try:
-                        self._take(self._socket.recv_multipart(zmq.NOBLOCK, copy=False))
-                    except zmq.Again:
+                    parts = take(socket)
+                    if parts is None:
                         break
+                    self._take(socket, parts)
+            self._drop_revoked()
             for robot in self._robots.values():
                 robot.advance()
             if all(robot.book.closed for robot in self._robots.values()):
                 self._over = True
 
-    def _take(self, parts: list[Any]) -> None:
+    def _take(self, socket: Any, parts: list[Any]) -> None:
         if len(parts) != 2:
             return  # no request of ours; who sent it waits in vain
-        caller = Caller(user_of(parts[1]), _LOCAL)
-        reply, _ = self._requests.answer(caller, parts[1].bytes)
+        caller = self._door.caller(socket, parts[1])
+        if caller is None or not self._rates.take(caller.user, len(parts[1].buffer)):
+            return  # a revoked key, or a flood: an answer would be more work than it is worth
+        reply, words = self._requests.answer(caller, parts[1].bytes)
+        if not reply["ok"]:
+            asked = words.do if words is not None else ""
+            self._audit.note("denied", user=caller.user, do=asked, why=reply["error"])
         with contextlib.suppress(zmq.ZMQError):  # it has gone, or does not read
-            self._socket.send_multipart([parts[0].bytes, requests.packed(reply)], zmq.NOBLOCK)
+            socket.send_multipart([parts[0].bytes, requests.packed(reply)], zmq.NOBLOCK)
+
+    def _drop_revoked(self) -> None:
+        """A user without a key any more neither holds nor waits from now on."""
+        if self._keys is None:
+            return
+        users = self._keys.users() | {LOCAL}
+        for robot in self._robots.values():
+            for user in robot.book.users - users:
+                self._tell("revoked", robot=robot.name, user=user)
+                robot.book.revoke(user, now())
 
     def _tell(self, event: str, **facts: object) -> None:
+        self._audit.note(event, **facts)
         self._say(" ".join([event, *(f"{key} {value}" for key, value in facts.items())]))

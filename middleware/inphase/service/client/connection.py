@@ -1,11 +1,13 @@
 """Requests to a service, each answered or refused."""
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import msgpack
 import zmq
 
+from inphase.access.client_key import ClientKey
 from inphase.errors import LeaseRefused, ServiceError
 from inphase.service import place
 
@@ -15,12 +17,18 @@ _ANSWER_S = 5.0
 class ServiceConnection:
     """A service's control socket. Any thread: one request at a time.
 
-    address: its `tcp://` or `ipc://` address; empty: the service of this user on this host. Raises
-    ServiceError.
+    address: its `tcp://` or `ipc://` address; empty: the service of this user on this host. key:
+    the file that `inphase keys create` made, for tcp. Raises ServiceError, AccessError.
     """
 
-    def __init__(self, address: str = "") -> None:
+    def __init__(self, address: str = "", key: str | Path | None = None) -> None:
         self.address = address or place.local_address("control")
+        if self.address.startswith("tcp://") and key is None:
+            raise ServiceError(
+                f"{self.address} is on the network: give your key, the file that its owner made "
+                f"by `inphase keys create`"
+            )
+        self._key = None if key is None else ClientKey.load(key)
         self._context: zmq.Context[Any] = zmq.Context()
         self._lock = threading.Lock()
         self._number = 0
@@ -28,10 +36,7 @@ class ServiceConnection:
 
     def _connect(self) -> None:
         """A new socket: one that was refused, or met an oversize message, stays deaf."""
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, 1 << 22)
-        self._socket.connect(self.address)
+        self._socket = self.socket(self.address)
 
     def ask(self, do: str, *, timeout_s: float = _ANSWER_S, **words: object) -> dict[str, Any]:
         """The reply. Raises LeaseRefused for what is refused, ServiceError where nobody answers."""
@@ -46,19 +51,41 @@ class ServiceConnection:
             else:
                 self._socket.close()
                 self._connect()
-                raise ServiceError(
-                    f"no service answers at {self.address}; start one: inphase serve SCHEDULE"
-                )
+                raise ServiceError(f"no service answers at {self.address}; {self._remedy()}")
         if not reply["ok"]:
             raise LeaseRefused(str(reply["error"]))
         return dict(reply)
 
-    def socket(self, address: str) -> Any:
-        """Another socket to the same service, for one thread."""
+    def _remedy(self) -> str:
+        if self._key is None:
+            return "start one: inphase serve SCHEDULE"
+        return (
+            f"does it run there, and is the key of {self._key.name} on its list? Its owner sees "
+            f"that: inphase keys list"
+        )
+
+    def socket(self, address: str | int) -> Any:
+        """Another socket to the same service, for one thread.
+
+        address: whole, or by how many ports it lies after the control socket's.
+        """
+        if isinstance(address, int):
+            host, _, port = self.address.rpartition(":")
+            address = f"{host}:{int(port) + address}"
         made = self._context.socket(zmq.DEALER)
         made.setsockopt(zmq.LINGER, 0)
         made.setsockopt(zmq.MAXMSGSIZE, 64 << 20)
-        made.connect(address)
+        made.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        made.setsockopt(zmq.HANDSHAKE_IVL, 2_000)
+        if self._key is not None:
+            self._key.secure(made)
+        try:
+            made.connect(address)
+        except zmq.ZMQError as error:
+            made.close()
+            raise ServiceError(
+                f"{address!r} cannot be connected to: {error.strerror}; give tcp://host:port"
+            ) from error
         return made
 
     def close(self) -> None:

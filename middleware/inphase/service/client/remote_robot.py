@@ -35,13 +35,14 @@ _KEEP_S = 1.0 / _KEEPS
 _KEEP_ANSWER_S = 1.0
 
 
-def connect(address: str = "", *, robot: str = "") -> "RemoteRobot":
+def connect(address: str = "", *, robot: str = "", key: str | Path | None = None) -> "RemoteRobot":
     """A robot that a service keeps up; a context manager.
 
     address: of the service, empty: this user's on this host. robot: its name; empty: the only one.
-    Raises ServiceError where nobody answers, or there is no such robot.
+    key: for a `tcp://` address the file that the service's owner made by `inphase keys create`.
+    Raises ServiceError where nobody answers, or there is no such robot; AccessError for the file.
     """
-    return RemoteRobot(ServiceConnection(address), robot)
+    return RemoteRobot(ServiceConnection(address, key), robot)
 
 
 class RemoteRobot:

@@ -1,0 +1,118 @@
+"""A served robot over the network: keys, roles, and a key that is gone."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from inphase.access.keys import KeyFolder
+from inphase.errors import AccessError, LeaseRefused, ServiceError
+from inphase.frames.store_follower import StoreFollower
+from inphase.service.audit import verdict
+from inphase.service.client.connection import ServiceConnection
+from peers import until
+from runtimes import Robot
+from serving import Served
+from test_service import LEASE_S, swing
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    users = {"ann": "drive", "ben": "drive", "wes": "watch"}
+    with Robot() as robot, Served(robot, "--grace", "2", users=users) as made:  # type: ignore[arg-type]
+        yield made
+
+
+def test_two_users_share_a_robot_and_one_drives_at_a_time(served: Served) -> None:
+    with served.connect(served.key_of("ann")) as ann, served.connect(served.key_of("ben")) as ben:
+        first = ann.request(LEASE_S).wait(20)
+        second = ben.request(LEASE_S)
+        assert (second.poll(), second.position) == ("waits", 1) and second.wait_s > 0
+        with pytest.raises(LeaseRefused, match="is not held yet"):
+            second.drive()
+        assert ann.facts["holder"] == "ann" and ann.facts["queue"] == ["ben"]
+        with first.drive() as drive:
+            until(lambda: any(f.command.drove == "client" for f in swing(drive, 50)))
+            offset = drive.clock.at(drive.next().latched_ns)
+            # one host, one clock: what is said to be uncertain holds the truth
+            assert offset is not None and abs(offset.offset_ns) <= offset.uncertainty_ns
+        first.close()
+        with second.wait(20).drive() as drive:
+            until(lambda: any(f.command.drove == "client" for f in swing(drive, 50)))
+            assert drive.next().command.lease == second.number == first.number + 1
+
+
+def test_who_may_watch_may_stop_and_nothing_else(served: Served) -> None:
+    with served.connect(served.key_of("wes")) as wes, served.connect() as local:
+        with pytest.raises(LeaseRefused, match="lease is for who may drive; the key wes may watch"):
+            wes.request()
+        with pytest.raises(LeaseRefused, match="take is for who may operate"):
+            wes.take()
+        wes.stop()
+        follower = StoreFollower.of_robot(served.robot.name)
+        until(lambda: follower.next().reason == "estop")
+        ann = served.connect(served.key_of("ann"))
+        with ann, pytest.raises(LeaseRefused, match="arm is for who may operate"):
+            ann.arm()
+        until(lambda: follower.next().state == "faulted")
+        local.arm()
+        until(lambda: follower.next().state == "armed")
+        follower.close()
+
+
+def test_an_unknown_key_is_told_nothing_until_it_is_on_the_list(served: Served) -> None:
+    with pytest.raises(ServiceError, match="give your key"):
+        ServiceConnection(served.remote)
+    other = KeyFolder(served.folder / "other").create("eve", "drive", served.folder / "eve.key")
+    text = (served.folder / "eve.key").read_text()
+    ours = KeyFolder(served.folder / "keys").server().public
+    (served.folder / "eve.key").write_text(text.replace(other.server, ours))
+    eve = ServiceConnection(served.remote, served.folder / "eve.key")
+    with pytest.raises(ServiceError, match="is the key of eve on its list"):
+        eve.ask("ping", timeout_s=0.5)
+    eve.close()
+    late = ServiceConnection(served.remote, served.make_key("dan", "watch"))
+    until(lambda: late.ask("ping")["user"] == "dan")
+    late.close()
+
+
+def test_a_revoked_key_is_out_at_once_and_its_robot_ramps(served: Served) -> None:
+    key = served.make_key("cas", "drive")
+    with served.connect(key) as cas:
+        lease = cas.request(LEASE_S).wait(20)
+        with lease.drive() as drive:
+            until(lambda: any(f.command.drove == "client" for f in swing(drive, 20)))
+            follower = StoreFollower.of_robot(served.robot.name)
+            KeyFolder(served.folder / "keys").revoke("cas")
+            until(lambda: follower.next(newest=True).command.lease == 0)
+            until(lambda: follower.next(newest=True).command["arm"].reason == "lease")
+            follower.close()
+            drive.act(drive.layout.record.channels[0] * [0.0])  # nobody hears it
+        with pytest.raises(ServiceError, match="no service answers"):
+            cas._connection.ask("robots", timeout_s=0.5)
+    with served.connect() as local:
+        assert local.facts["holder"] == ""
+        leases = local._connection.ask("leases", user="cas")["leases"]
+    assert [one["why"] for one in leases] == ["revoked"]
+
+
+def test_the_audit_log_tells_all_of_it_and_is_whole(served: Served) -> None:
+    log = (served.folder / "state" / "audit.jsonl").read_text()
+    for event in ("granted", "ended", "stopped", "denied", "refused", "revoked"):
+        assert f'"{event}"' in log, event
+    assert verdict.of(served.folder / "state").facts()["trouble"] is None
+
+
+def test_a_service_on_the_network_without_keys_does_not_start(served: Served) -> None:
+    command = ["serve", str(served.robot.schedule), "--folder", str(served.folder / "none")]
+    command += ["--listen", "tcp://127.0.0.1:7447", "--keys", str(served.folder / "nobody")]
+    done = subprocess.run(
+        [sys.executable, "-m", "inphase", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "inphase keys create NAME" in done.stderr or "another process serves it" in done.stderr
+    with pytest.raises(AccessError):
+        ServiceConnection(served.remote, served.folder / "nowhere.key")
