@@ -568,7 +568,7 @@ const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);
 /* Wait for the next frame and copy its record to where inphase_reader_record points. newest 1: take
    the newest frame, and leave out those between. Returns the number of frames before it that were
    overwritten or left out, or -ETIMEDOUT, -EINTR, -EPIPE (the writer is gone, and no frame is
-   left). */
+   left; also told where there is no time to wait). */
 int64_t inphase_reader_next(inphase_reader *reader, int newest, int64_t timeout_ns);
 /* Likewise for a policy: wait for the newest frame that was not returned yet and whose cycle
    `every` divides. */

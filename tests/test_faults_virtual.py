@@ -647,6 +647,38 @@ def test_a_reader_that_was_too_slow_is_told_how_many_frames_it_lost(make: Make) 
     follower.close()
 
 
+ENDLESS = """
+import sys
+import inphase
+from inphase.episodes.lockstep import LockStep
+
+with LockStep(inphase.load(sys.argv[1])) as robot:
+    robot.run(3)
+    print(robot.core.segment.path, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.real
+def test_a_dead_writer_is_told_to_a_reader_that_never_waits() -> None:
+    demo = str(ROOT / "schedules" / "demo.toml")
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDLESS, demo], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        follower = StoreFollower(process.stdout.readline().decode().strip(), from_first=True)
+        assert [follower.next(0.0).cycle for _ in range(3)] == [0, 1, 2]
+        for every in (None, 2):
+            with pytest.raises(TimeoutError):
+                follower.next(0.0, every=every)
+        process.kill()
+        process.wait()
+        for every in (None, 2):
+            with pytest.raises(store.Lost):
+                follower.next(0.0, every=every)
+        follower.close()
+
+
 # ---- row 16: page faults -------------------------------------------------------------------
 
 

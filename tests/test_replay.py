@@ -122,7 +122,7 @@ def test_it_begins_with_the_first_frame_and_refuses_one_that_is_not_there(record
 
 def compared(path: Path, policy: str, *options: str) -> tuple[int, str]:
     done = CliRunner().invoke(cli, ["replay", str(path), "--policy", policy, *options])
-    return done.exit_code, done.output
+    return done.exit_code, done.stdout
 
 
 def test_the_recorded_policy_asks_for_the_same_to_the_bit(recorded: Path) -> None:

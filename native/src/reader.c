@@ -172,6 +172,13 @@ const void *inphase_reader_record(inphase_reader *reader)
     return reader->record;
 }
 
+/* is the writer gone, and no frame left? */
+static bool has_ended(const inphase_reader *reader)
+{
+    return writer_alive(reader->segment->fd) == 0 &&
+           atomic_load_explicit(&reader->state->head, memory_order_acquire) <= reader->next;
+}
+
 /* wait until frame number reader->next exists */
 static int wait_for_frame(inphase_reader *reader, int64_t timeout_ns)
 {
@@ -186,13 +193,12 @@ static int wait_for_frame(inphase_reader *reader, int64_t timeout_ns)
         if (atomic_load_explicit(&state->head, memory_order_acquire) > reader->next)
             break;
         if (left <= 0)
-            return -ETIMEDOUT;
+            return has_ended(reader) ? -EPIPE : -ETIMEDOUT;
         rc = inphase_futex_wait(reader->wake, seen,
                                 left < WRITER_CHECK_NS ? left : WRITER_CHECK_NS);
         if (rc == -EINTR)
             return rc;
-        if (rc == -ETIMEDOUT && writer_alive(reader->segment->fd) == 0 &&
-            atomic_load_explicit(&state->head, memory_order_acquire) <= reader->next)
+        if (rc == -ETIMEDOUT && has_ended(reader))
             return -EPIPE;
     }
     return 0;

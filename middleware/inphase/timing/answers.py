@@ -78,9 +78,11 @@ class Answers:
             before_it = (self._answered, self._posted_ns)
             if at > 0:
                 before_it = (int(answered[at - 1]), int(posted[at - 1]))
-            behind = _Told(int(answered[at]), int(posted[at] - own[at]), int(acted[at]))
-            guessed = self._guess(before_it, behind) if has_own[at] else 0
-            self._censor(before_it[0], behind.cycle, guessed)
+            guessed = 0
+            if has_own[at]:
+                taken_ns = int(posted[at] - own[at])
+                guessed = self._guess(before_it, _Told(int(answered[at]), taken_ns, int(acted[at])))
+            self._censor(before_it[0], int(answered[at]), guessed)
         self._answered, self._posted_ns = int(answered[-1]), int(posted[-1])
 
     def _count_missed(self, frames: NDArray[Any], before: NDArray[Any] | None) -> None:

@@ -1,12 +1,13 @@
 """`inphase replay`: a recording published again, looked at, or answered by another policy."""
 
-import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from inphase.command.recorded.reporting import FrameProgress
 
 if TYPE_CHECKING:
     from inphase.frames.frame import Frame
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from inphase.replay.command_differences import Comparison
 
 DIFFERS = 13
+_NS_PER_MS = 1_000_000
 _KEYS = "Enter: the next one   b: back   NUMBER: that cycle   q: quit"
 
 
@@ -110,31 +112,13 @@ def _place(recording: "Recording", cycle: int | None) -> int:
 def _publish(recording: "Recording", place: int, speed: float) -> None:
     from inphase.replay.publishing import Publisher
 
-    with Publisher(recording) as publisher, _progress(recording) as watch:
+    with Publisher(recording) as publisher, FrameProgress() as progress:
         where = publisher.gateway.endpoint if publisher.gateway is not None else "its store alone"
         click.echo(f"{recording.layout.robot}: a replay of {recording.path}, at {where}", err=True)
-        published = publisher.run(place, speed, watch)
+        published = publisher.run(
+            place, speed, lambda done: progress.show(done + 1, len(recording))
+        )
     click.echo(f"{published} frames were published", err=True)
-
-
-@contextlib.contextmanager
-def _progress(recording: "Recording") -> Iterator[Callable[[int], None]]:
-    """Takes each place of the file; a bar where stderr is a terminal."""
-    with _bar("frames", len(recording)) as watch:
-        yield watch
-
-
-@contextlib.contextmanager
-def _bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Takes how much is done; a bar where stderr is a terminal."""
-    from rich.progress import Progress
-
-    from inphase.command.screen import screen
-
-    stderr = screen(stderr=True)
-    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        task = progress.add_task(name, total=total)
-        yield lambda done: progress.update(task, completed=done)
 
 
 # ---- frame by frame ------------------------------------------------------------------------------
@@ -188,7 +172,6 @@ def _why(frame: "Frame") -> str:
 def _run_again(recording: "Recording", schedule: Path) -> int:
     """The exit code."""
     from inphase.command.recorded import diffing
-    from inphase.command.recorded.reporting import FrameProgress
     from inphase.plan.validation import load
     from inphase.replay.again import has_seed, run_again
 
@@ -208,8 +191,8 @@ def _decide_again(recording: "Recording", schedule: Path) -> int:
 
     described = load(schedule)
     refuse_another(recording, described)
-    with _progress(recording) as watch:
-        found = decide_again(recording, described, watch)
+    with FrameProgress() as progress:
+        found = decide_again(recording, described, lambda done: progress.show(done, len(recording)))
     about = "states, reasons, flags of acts and applied commands"
     if found.differ:
         kinds = ", ".join(f"{name} in {count}" for name, count in found.differ.items())
@@ -241,8 +224,13 @@ def _move(
         text = f"{track.left_out} commands are not in the file; the robot goes on between them"
         click.echo(f"inphase: {recording.path}: {text}", err=True)
     click.echo(f"{described.name}: space and e stop it, ^C ramps it and ends", err=True)
-    with _bar("commands", track.duration_ns) as watch:
-        found = play_on_robot(described, commands, simulate=simulate, watch=watch)
+    with FrameProgress("ms of commands") as progress:
+        found = play_on_robot(
+            described,
+            commands,
+            simulate=simulate,
+            watch=lambda ns: progress.show(ns // _NS_PER_MS, track.duration_ns // _NS_PER_MS),
+        )
     for line in found.summary.get("verdict", ()):
         click.echo(line)
     played_s, all_s = found.played_ns / 1e9, track.duration_ns / 1e9
@@ -268,8 +256,14 @@ def _compare(recording: "Recording", policy: str, tolerance: float) -> int:
     def say(text: str) -> None:
         click.echo(f"inphase: {text}", err=True)
 
-    with _progress(recording) as watch:
-        found = compare(recording, policy, tolerance, say=say, watch=watch)
+    with FrameProgress() as progress:
+        found = compare(
+            recording,
+            policy,
+            tolerance,
+            say=say,
+            watch=lambda done: progress.show(done, len(recording)),
+        )
     for line in _lines(found):
         click.echo(line)
     return DIFFERS if found.differ or not found.compared else 0

@@ -63,7 +63,7 @@ class FrameProgress:
     def show(self, done: int, total: int) -> None:
         """So many of so many."""
         self._bar.update(self._task, completed=done, total=total)
-        if not self._is_terminal and done * 10 // total > self._tenths:
+        if not self._is_terminal and total and done * 10 // total > self._tenths:
             self._tenths = done * 10 // total
             click.echo(f"{done} of {total} {self._what}", err=True)
 
