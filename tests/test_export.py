@@ -20,9 +20,12 @@ from inphase.errors import RecordingError
 from inphase.export.conversion import LEROBOT, NUMPY, PARQUET
 from inphase.frames.frame import Frame
 from inphase.frames.record_layout import ABSENT, STATUSES
+from inphase.recording.recorder_process import RecorderOptions
 from inphase.recording.recording import Recording
 from peers import BOUND_S
-from recorded_runs import DEMO, Foreign
+from recorded_runs import DEMO, ODD, Foreign
+from test_recording_files import parts
+from test_recording_files import record as record_by_steps
 
 __all__ = ["demo", "demo_frames", "odd", "odd_frames"]  # fixtures
 HARD = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
@@ -262,10 +265,82 @@ def test_a_state_that_is_not_there_is_refused(
     assert names(tmp_path) == []
 
 
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    """A run recorded into one file, and into several."""
+    folder = tmp_path_factory.mktemp("split")
+    schedule = folder / "odd.toml"
+    schedule.write_text(ODD)
+    record_by_steps(schedule, 320, folder / "whole.mcap", RecorderOptions())
+    record_by_steps(schedule, 320, folder / "run.mcap", RecorderOptions(split_ns=800_000_000))
+    found = parts(folder)
+    assert len(found) >= 3
+    return folder / "whole.mcap", found
+
+
+def test_the_files_of_one_run_are_one_table(split: tuple[Path, list[Path]], tmp_path: Path) -> None:
+    whole, files = split
+    one = made(PARQUET, tmp_path / "one.parquet", whole)
+    several = made(PARQUET, tmp_path / "several.parquet", *files)
+    assert (several.rows, several.missing) == (one.rows, one.missing) == (320, [])
+    tables = [pq.read_table(tmp_path / f"{name}.parquet") for name in ("one", "several")]
+    assert repr(tables[0].to_pydict()) == repr(tables[1].to_pydict())
+    known = json.loads(tables[1].schema.metadata[b"inphase"])
+    assert known["parts"] == [path.name for path in files]
+    made(NUMPY, tmp_path / "one.npz", whole)
+    made(NUMPY, tmp_path / "several.npz", *files)
+    with np.load(tmp_path / "one.npz") as first, np.load(tmp_path / "several.npz") as second:
+        assert first.files == second.files
+        for name in set(first.files) - {"recording"}:
+            np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_a_file_that_is_left_out_between_two_is_said(
+    split: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    files = split[1]
+    with Recording(files[0]) as before, Recording(files[2]) as after:
+        last, first = before[-1].cycle, after[0].cycle
+    found = made(PARQUET, tmp_path / "x.parquet", files[0], files[2])
+    assert found.missing[-1] == (
+        f"{first - last - 1} frames between {files[0]}, which ends with cycle {last}, and "
+        f"{files[2]}, which begins with cycle {first}"
+    )
+
+
+def test_files_in_another_order_or_of_another_run_are_refused(
+    split: tuple[Path, list[Path]], demo: Path, tmp_path: Path
+) -> None:
+    whole, files = split
+    for some, words in (
+        ([files[1], files[0]], "give the files in their order, each once"),
+        ([files[0], files[0]], "give the files in their order, each once"),
+        ([files[0], whole], "is of another run"),
+        ([files[0], demo], "is of another run"),
+    ):
+        with pytest.raises(RecordingError, match=words):
+            made(NUMPY, tmp_path / "x.npz", *some)
+    assert names(tmp_path) == []
+
+
+def test_an_episode_in_two_files_is_one(split: tuple[Path, list[Path]], tmp_path: Path) -> None:
+    whole, files = split
+    one = made(LEROBOT, tmp_path / "one", whole, images="none")
+    several = made(LEROBOT, tmp_path / "several", *files, images="none")
+    assert (several.rows, several.episodes) == (one.rows, one.episodes) == (320, 1)
+    both = made(LEROBOT, tmp_path / "both", *files, whole, images="none")
+    assert (both.rows, both.episodes) == (640, 2)
+    tables = [
+        pq.read_table(tmp_path / name / "data" / "chunk-000" / "file-000.parquet")
+        for name in ("one", "several")
+    ]
+    assert repr(tables[0].to_pydict()) == repr(tables[1].to_pydict())
+
+
 def test_robots_that_differ_are_no_one_dataset(demo: Path, odd: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"odd\.mcap does not fit .*: fps is 100, there 500"):
         made(LEROBOT, tmp_path / "x", demo, odd)
-    with pytest.raises(RecordingError, match="a parquet file has one recording"):
+    with pytest.raises(RecordingError, match="is of another run"):
         made(PARQUET, tmp_path / "x", demo, odd)
     with pytest.raises(RecordingError, match="there is no folder"):
         made(PARQUET, tmp_path / "none" / "x", demo)

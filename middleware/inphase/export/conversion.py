@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from inphase.errors import RecordingError
 from inphase.export.lerobot.options import LeRobotOptions
-from inphase.export.source import losses, opened, sources
+from inphase.export.source import losses, opened_parts, sources
 from inphase.export.whole import made_whole
 from inphase.recording.packages import require
 from inphase.recording.recorder_process import refuse_name
@@ -37,16 +36,15 @@ def convert(
 ) -> Converted:
     """Convert finished recordings into `out`, which is made and is there only when it is whole.
 
-    form: LEROBOT, PARQUET or NUMPY; the last two take one recording. progress: is told how many
-    frames of how many are done. Raises RecordingError: then nothing is left of it.
+    form: LEROBOT, PARQUET or NUMPY; the last two take one recording, or the files of one run in
+    order. progress: is told how many frames of how many are done. Raises RecordingError: then
+    nothing is left of it.
     """
     refuse_name(out)
     if form == LEROBOT:
         return _to_lerobot(paths, out, options, progress)
-    if len(paths) > 1:
-        raise RecordingError(f"a {form} file has one recording; convert each by itself")
     require(*(["pyarrow"] if form == PARQUET else []))
-    with opened(paths[0]) as recording:
+    with opened_parts(paths) as recording:
         total = len(recording)
         with made_whole(out) as made:
             found = _written(recording, made, form, lambda done: progress(done, total))

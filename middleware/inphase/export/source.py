@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from inphase.errors import RecordingError
 from inphase.recording import facts
 from inphase.recording.recording import Recording
+from inphase.recording.recording_parts import RecordingParts, is_continued
 
 DISCARDED = "discarded"
 
@@ -53,11 +54,31 @@ def opened(path: Path) -> Iterator[Recording]:
 
 
 @contextmanager
+def opened_parts(paths: Sequence[Path]) -> Iterator[Recording]:
+    """Finished files of one run, in order, as one recording. Raises RecordingError."""
+    with ExitStack() as stack:
+        parts = [stack.enter_context(opened(path)) for path in paths]
+        yield parts[0] if len(parts) == 1 else RecordingParts(parts)
+
+
+def _joined(recordings: list[Recording]) -> list[Recording]:
+    """Files of a run that was split become one recording. Raises RecordingError."""
+    groups: list[list[Recording]] = []
+    for one in recordings:
+        if groups and is_continued(groups[-1][-1], one):
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    return [group[0] if len(group) == 1 else RecordingParts(group) for group in groups]
+
+
+@contextmanager
 def sources(paths: Sequence[Path], outcomes: Sequence[str]) -> Iterator[list[ConvertedRecording]]:
     """Finished recordings and their episodes. outcomes: of those that are taken; none: all but
     discarded ones. Raises RecordingError, also where no episode is left."""
     with ExitStack() as stack:
-        found = [_source(stack.enter_context(opened(path)), outcomes) for path in paths]
+        recordings = [stack.enter_context(opened(path)) for path in paths]
+        found = [_source(one, outcomes) for one in _joined(recordings)]
         if not any(source.spans for source in found):
             notes = "; ".join(note for source in found for note in source.notes)
             raise RecordingError(f"there is no episode to convert: {notes}")
@@ -88,6 +109,8 @@ def _source(recording: Recording, outcomes: Sequence[str]) -> ConvertedRecording
 
 def losses(recording: Recording) -> list[str]:
     """All that is missing in a recording, for a person."""
+    if isinstance(recording, RecordingParts):
+        return [text for part in recording.parts for text in losses(part)] + recording.breaks
     found = [f"{recording.path}: {text}" for text in recording.troubles]
     end = recording.end or {}
     if missed := int(end.get("missed_frames", 0)):
@@ -109,6 +132,11 @@ def run_facts(recording: Recording) -> dict[str, Any]:
     """The facts of a recording that a converted file keeps, as plain values."""
     return {
         "recording": recording.path.name,
+        **(
+            {"parts": [part.path.name for part in recording.parts]}
+            if isinstance(recording, RecordingParts)
+            else {}
+        ),
         "state": recording.state,
         "run": recording.run,
         "legend": recording.metadata.get(facts.LEGEND, {}),

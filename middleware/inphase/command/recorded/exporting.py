@@ -77,7 +77,8 @@ def export(
     """Convert finished recordings FILES into OUT: a LeRobot dataset, a Parquet file, or NumPy
     columns.
 
-    A row is a frame. Several FILES become episodes of one LeRobot dataset. OUT is there once it is
+    A row is a frame. FILES of one run that was split, in order, are one recording. Other FILES
+    become episodes of one LeRobot dataset. OUT is there once it is
     whole; nothing is overwritten. Exit code 12: something is missing in FILES, or OUT is not made.
     """
     from inphase.recording.packages import require
