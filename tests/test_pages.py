@@ -107,7 +107,19 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
 
 
+def cells(text: str) -> Iterator[str]:
+    """The sentences in its tables."""
+    for row in re.findall(r"^ *\|(.*)\|$", text, re.MULTILINE):
+        for cell in re.split(r"(?<!\\)\|", row):
+            yield from sentences(cell)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=str)
+def test_a_sentence_in_a_table_has_25_words_at_most(page: Path) -> None:
+    assert not [one for one in cells(prose(page)) if words(one) > WORDS_MAX]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *map(Path, HISTORY)], ids=str)
 def test_a_sentence_has_25_words_at_most(page: Path) -> None:
     long = [sentence for sentence in sentences(prose(page)) if words(sentence) > WORDS_MAX]
     assert len(long) == LONG.get(str(page), 0), "\n".join(long)
