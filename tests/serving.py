@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import inphase
 from inphase.access.keys import KeyFolder, May
-from inphase.service.client.remote_robot import RemoteRobot
+from inphase.client.remote_robot import RemoteRobot
 from peers import BOUND_S, until
 from runtimes import Robot
 

@@ -80,7 +80,7 @@ MAIN = "from inphase.command.cli import main; main()"
 
 def test_lock_step_and_the_runtime_need_no_extra() -> None:
     modules = (
-        "episodes.client, episodes.lockstep, episodes.runner, runtime.runtime, runtime.gateway, "
+        "episodes.clients.client, episodes.lockstep, episodes.runner, runtime.runtime, runtime.gateway, "
         "runtime.frame_sender, runtime.runner_process, policy.policy_process"
     )
     done = without_extras(f"import {', '.join(f'inphase.{m}' for m in modules.split(', '))}")

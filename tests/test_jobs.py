@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from inphase import Recording
+from inphase.client.kinds import PIECE_BYTES
+from inphase.client.remote_robot import RemoteRobot
 from inphase.errors import LeaseRefused, ServiceError
-from inphase.service.client.remote_robot import RemoteRobot
-from inphase.service.uploads import PIECE_BYTES, Uploads
+from inphase.service.uploads import Uploads
 from models import model, node, port, tensor
 from peers import until
 from runtimes import Robot

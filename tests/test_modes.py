@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from inphase.episodes.client import LockStepClient
+from inphase.episodes.clients.client import LockStepClient
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import ScheduleError
 from inphase.frame import Frame

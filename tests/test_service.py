@@ -9,11 +9,11 @@ import psutil
 import pytest
 
 from inphase import Recording
+from inphase.client.remote_robot import RemoteDrive
 from inphase.errors import LeaseRefused
 from inphase.frame import Frame
 from inphase.frames.store_follower import StoreFollower
 from inphase.remote import COMMAND
-from inphase.service.client.remote_robot import RemoteDrive
 from peers import until
 from runtimes import Robot
 from serving import Served

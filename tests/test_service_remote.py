@@ -4,13 +4,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from inphase.access.keys import KeyFolder
+from inphase.client.connection import ServiceConnection
 from inphase.errors import AccessError, LeaseRefused, ServiceError
 from inphase.frames.store_follower import StoreFollower
+from inphase.gym import Environment
 from inphase.service.audit import verdict
-from inphase.service.client.connection import ServiceConnection
 from peers import until
 from runtimes import Robot
 from serving import Served
@@ -116,3 +118,33 @@ def test_a_service_on_the_network_without_keys_does_not_start(served: Served) ->
     assert "inphase keys create NAME" in done.stderr or "another process serves it" in done.stderr
     with pytest.raises(AccessError):
         ServiceConnection(served.remote, served.folder / "nowhere.key")
+
+
+def test_a_leased_robot_is_an_environment_like_the_simulated_one(served: Served) -> None:
+    env = Environment(
+        served.robot.schedule,
+        "remote",
+        observe=["joints.position"],
+        service=served.remote,
+        key=str(served.key_of("ben")),
+    )
+    observed, info = env.reset(seed=1)
+    begun = info["cycle"]
+    here = observed["joints"]["position"]  # type: ignore[index]
+    for n in range(20):
+        observed, _, _, truncated, info = env.step(here + 0.002 * n)
+        assert not truncated
+    assert info["cycle"] >= begun + 20 and env.observation_space.contains(observed)
+    moved = np.max(np.abs(observed["joints"]["position"] - here))  # type: ignore[index]
+    assert moved > 0.005, info
+    env.reset()
+    env.step(observed["joints"]["position"])  # type: ignore[index]
+    follower = StoreFollower.of_robot(served.robot.name)
+    assert follower.next(newest=True).episode == 2
+    follower.close()
+    env.close()
+    with served.connect() as robot:
+        until(lambda: robot.facts["holder"] == "")
+    other = served.robot.write(("velocity = 2.0", "velocity = 1.0"))
+    with pytest.raises(ServiceError, match="is not the schedule of that robot"):
+        Environment(other, "remote", service=served.remote, key=str(served.key_of("ben"))).reset()

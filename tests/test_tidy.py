@@ -29,6 +29,7 @@ LEVEL = {
     "world": 7,
     "recording": 7,
     "web": 7,
+    "client": 8,
     "export": 8,
     "runtime": 8,
     "viewing": 8,
@@ -43,7 +44,7 @@ LEVEL = {
 GROUND = {"inphase.errors", "inphase.exchange", "inphase.driver", "inphase.remote"}
 # what drivers, schedules and pages import: they name what a room has, and have nothing themselves
 FACES = {
-    "inphase": {"episodes", "frames", "recording", "schedule", "service"},
+    "inphase": {"client", "episodes", "frames", "recording", "schedule"},
     "inphase.__main__": {"command"},
     "inphase.emulation": {"world"},
     "inphase.frame": {"frames"},

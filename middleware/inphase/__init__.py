@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inphase.client.remote_robot import connect
     from inphase.episodes.rollout import rollout
     from inphase.episodes.runner import Runner
     from inphase.frames.control import mark_episode
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from inphase.recording.recording import Recording
     from inphase.remote import serve_policy
     from inphase.schedule import load
-    from inphase.service.client.remote_robot import connect
 
     __version__: str
 
@@ -36,7 +36,7 @@ _HOMES = {
     "Frame": "inphase.frames.frame",
     "Recording": "inphase.recording.recording",
     "Runner": "inphase.episodes.runner",
-    "connect": "inphase.service.client.remote_robot",
+    "connect": "inphase.client.remote_robot",
     "load": "inphase.schedule",
     "mark_episode": "inphase.frames.control",
     "rollout": "inphase.episodes.rollout",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from inphase.service.client.remote_robot import RemoteLease, RemoteRobot
+    from inphase.client.remote_robot import RemoteLease, RemoteRobot
 
 _LOOK_S = 0.5
 
@@ -34,7 +34,7 @@ def _service(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _connect(service: str, key: Path | None, robot: str | None) -> "RemoteRobot":
-    from inphase.service.client.remote_robot import connect
+    from inphase.client.remote_robot import connect
 
     return connect(service, robot=robot or "", key=key)
 
@@ -86,16 +86,16 @@ def _follow(remote: "RemoteRobot", held: "RemoteLease") -> None:
 
 
 def _show(service: str, key: Path | None) -> None:
+    from inphase.client.connection import ServiceConnection
     from inphase.command.screen import screen, table
     from inphase.frames.record_layout import STATES, name_of
-    from inphase.service.client.connection import ServiceConnection
 
     connection = ServiceConnection(service, key)
     try:
         found = connection.ask("robots")["robots"]
     finally:
         connection.close()
-    made = table("Robots", ("robot", "state", "holder", "left [s]", "queue"), left=("robot",))
+    made = table("Robots", ("robot", "state", "holder", "seconds left", "queue"), left=("robot",))
     for one in found:
         left = f"{one['left_s']:.0f}" if one["holder"] else ""
         state = one["closed"] or name_of(one["state"], STATES)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from inphase import schedule as schedules
 from inphase.episodes import observation
-from inphase.episodes.client import Client, LockStepClient, RunnerClient
+from inphase.episodes.clients.client import Client, LockStepClient, RunnerClient
+from inphase.episodes.clients.remote_client import RemoteClient
 from inphase.episodes.observation import FlatObserver, ObservedField, Observer
 from inphase.episodes.step_info import StepInfo
 from inphase.episodes.task import Reward, TaskRun, Terminated
@@ -34,13 +35,14 @@ except ImportError as error:
     raise ImportError(f"{error}; {install('gymnasium')}") from error
 
 ID = "inphase/Schedule-v0"
-Backend = Literal["lockstep", "simulate", "hardware"]
+Backend = Literal["lockstep", "simulate", "hardware", "remote"]
 Observed = NDArray[np.float64] | observation.Values
 Step = tuple[Observed, float, bool, bool, dict[str, Any]]
-_BACKENDS: dict[str, Callable[[Schedule], Client]] = {
+_BACKENDS: dict[str, Callable[..., Client]] = {
     "lockstep": LockStepClient,
     "simulate": lambda schedule: RunnerClient(schedule, simulate=True),
     "hardware": RunnerClient,
+    "remote": RemoteClient,
 }
 _PICTURE = (480, 640)
 
@@ -54,6 +56,8 @@ class EnvironmentOptions(TypedDict, total=False):
     terminated: Terminated | str | None
     render_mode: str | None
     camera: str | None
+    service: str | None
+    key: str | None
 
 
 class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
@@ -61,7 +65,8 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
     one. `close` ends it.
 
     schedule: a path, or one that was loaded. backend: "lockstep" on virtual time, "hardware" the
-    robot, "simulate" a simulated one in real time. observe: sensors and fields ("joints",
+    robot, "simulate" a simulated one in real time, "remote" one that a service keeps up: service
+    and key are those of `inphase.connect`. observe: sensors and fields ("joints",
     "joints.position"); all by default. flat: one vector of float64 instead of a dict of dicts.
     reward, terminated: functions of a frame, or their names, instead of the schedule's [task];
     without either the reward is 0.0. render_mode "rgb_array": `render` gives the image of the
@@ -85,11 +90,16 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
         terminated: Terminated | str | None = None,
         render_mode: str | None = None,
         camera: str | None = None,
+        service: str | None = None,
+        key: str | None = None,
     ) -> None:
         loaded = schedule if isinstance(schedule, Schedule) else schedules.load(schedule)
         if backend not in _BACKENDS:
             raise ValueError(f"backend is one of {', '.join(_BACKENDS)}, got {backend!r}")
-        self.client = _BACKENDS[backend](loaded)
+        if backend != "remote" and (service, key) != (None, None):
+            raise ValueError(f"service and key are for backend='remote', got {backend!r}")
+        reached = {} if backend != "remote" else {"service": service or "", "key": key}
+        self.client = _BACKENDS[backend](loaded, **reached)
         plan = self.client.plan
         self._parts = observation.choose(plan, observe)
         self._sensors = tuple(dict.fromkeys(part.sensor for part in self._parts))

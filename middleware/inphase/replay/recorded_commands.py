@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.episodes.first_turn import place
+from inphase.episodes.clients.first_turn import place
 from inphase.errors import RecordingError
 from inphase.frames.frame import Frame
 from inphase.plan.actuator_plan import ActuatorPlan

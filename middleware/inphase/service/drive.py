@@ -27,6 +27,7 @@ import zmq
 
 from inphase import schedule
 from inphase.access.rates import Rate, Rates
+from inphase.client.kinds import PING, PONG
 from inphase.errors import InphaseError
 from inphase.frames import store
 from inphase.frames.frame import Frame
@@ -37,7 +38,6 @@ from inphase.policy.command_buffer import make_buffer
 from inphase.policy.turn import every, valid_ns
 from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, REFUSED
 from inphase.schedule import Schedule
-from inphase.service.clocks import PING, PONG
 from inphase.service.doors import Door, DoorKeys, take
 
 _IDLE_MS = 50

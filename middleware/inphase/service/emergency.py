@@ -7,10 +7,10 @@ from typing import Any
 
 import zmq
 
+from inphase.client.kinds import STOP, STOPPED, UNKNOWN
 from inphase.frames import store
 from inphase.service.doors import Door, take
 
-STOP, STOPPED, UNKNOWN = b"inphase.stop\0", b"inphase.stopped\0", b"inphase.unknown\0"
 _LOOK_MS = 200
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgpack
 import msgspec
 
+from inphase.client.kinds import PIECE_BYTES
 from inphase.errors import InphaseError, LeaseRefused, ServiceError
 from inphase.frames.message import describe
 from inphase.service.doors import Caller
@@ -19,7 +20,6 @@ from inphase.service.history import History
 from inphase.service.jobs import JobWords
 from inphase.service.kept_robot import KeptRobot, now
 from inphase.service.leases import Standing
-from inphase.service.uploads import PIECE_BYTES
 
 REQUEST_BYTES = 65_536
 _WATCH, _DRIVE, _OPERATE = "watch", "drive", "operate"
@@ -97,6 +97,7 @@ class Requests:
             "leave": (_DRIVE, self._leave),
             "reserve": (_DRIVE, self._reserve),
             "cancel": (_DRIVE, self._cancel),
+            "episode": (_DRIVE, self._mark_episode),
             "upload": (_DRIVE, self._upload),
             "submit": (_DRIVE, self._submit),
             "jobs": (_WATCH, self._list_jobs),
@@ -191,6 +192,18 @@ class Requests:
     def _cancel(self, caller: Caller, words: Words) -> dict[str, Any]:
         self._robot(words).book.cancel(words.number, caller.user)
         return {}
+
+    def _mark_episode(self, caller: Caller, words: Words) -> dict[str, Any]:
+        robot = self._robot(words)
+        standing = robot.book.keep(caller.user, words.lease, words.token, now())
+        assert standing.state == "holds"
+        wishes = robot.robot.wishes()
+        try:
+            return {"episode": wishes.episode(words.outcome)}
+        except ValueError as error:
+            raise ServiceError(str(error)) from error
+        finally:
+            wishes.close()
 
     # ---- jobs ------------------------------------------------------------------------------
 

@@ -16,9 +16,10 @@ import zmq
 from inphase.access.authenticator import RefusedKey
 from inphase.access.keys import default_folder
 from inphase.access.rates import Rates
+from inphase.client import place
 from inphase.errors import ServiceError
 from inphase.schedule import Schedule
-from inphase.service import place, requests
+from inphase.service import requests
 from inphase.service.audit.log import AuditLog
 from inphase.service.doors import LOCAL, Door, DoorKeys, RemotePlaces, take
 from inphase.service.emergency import EmergencyLane
@@ -27,6 +28,7 @@ from inphase.service.kept_robot import KeptRobot, now
 from inphase.service.leases import LeaseRules
 from inphase.service.requests import Places, Requests
 from inphase.service.served_robot import ServedRobot
+from inphase.service.state_folder import state_folder
 
 _TICK_MS = 20
 _BURST = 64  # requests that are answered before the time is looked at
@@ -80,7 +82,7 @@ class Service:
 
     def start(self) -> None:
         """Start the robots, then listen. Raises ServiceError, and what a robot's start raises."""
-        folder = place.state_folder(self._options.folder)
+        folder = state_folder(self._options.folder)
         history = History(folder / "history.sqlite")
         self._undo.callback(history.close)
         history.close_open(now().wall_s)

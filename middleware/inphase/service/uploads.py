@@ -10,9 +10,9 @@ import re
 import time
 from pathlib import Path
 
+from inphase.client.kinds import PIECE_BYTES
 from inphase.errors import ServiceError
 
-PIECE_BYTES = 48 << 10
 FILE_BYTES = 512 << 20
 _FOLDER_BYTES = 4 << 30
 _PART_S = 3600.0

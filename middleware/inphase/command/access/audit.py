@@ -24,7 +24,7 @@ def audit(*, folder: Path | None, wanted: str | None, last: int, as_json: bool) 
     line does not fit, and the first such line is named; or HASH is not there.
     """
     from inphase.service.audit import verdict
-    from inphase.service.place import default_state_folder
+    from inphase.service.state_folder import default_state_folder
 
     found = verdict.of(folder or default_state_folder(), wanted, last)
     if as_json:

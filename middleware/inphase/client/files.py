@@ -5,9 +5,9 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from inphase.client.connection import ServiceConnection
+from inphase.client.kinds import PIECE_BYTES
 from inphase.errors import ServiceError
-from inphase.service.client.connection import ServiceConnection
-from inphase.service.uploads import PIECE_BYTES
 
 Watch = Callable[[int, int], None]
 

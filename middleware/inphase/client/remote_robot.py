@@ -12,6 +12,10 @@ from typing import Any, Self
 import msgpack
 import zmq
 
+from inphase.client.clocks import RobotClock
+from inphase.client.connection import ServiceConnection
+from inphase.client.files import FileUpload, fetch_recording
+from inphase.client.kinds import PING, PONG, STOP, STOPPED
 from inphase.errors import LeaseRefused, ServiceError, WireError
 from inphase.frames import wire
 from inphase.frames.frame import Frame
@@ -20,10 +24,6 @@ from inphase.frames.message import Form
 from inphase.frames.store import Lost
 from inphase.policy.command_buffer import CommandBuffer
 from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, REFUSED
-from inphase.service.client.connection import ServiceConnection
-from inphase.service.client.files import FileUpload, fetch_recording
-from inphase.service.clocks import PING, PONG, RobotClock
-from inphase.service.emergency import STOP, STOPPED
 
 _HELLO_S = 0.1
 _STOP_MS = 2000
@@ -261,12 +261,22 @@ class RemoteLease:
             raise LeaseRefused(f"{self._robot} is not held yet; follow the lease until it is")
         return RemoteDrive(self._connection, self._standing, images=images)
 
+    def episode(self, outcome: str) -> int:
+        """Begin an episode (`running`), or say the outcome of the newest one, as `mark_episode`;
+        its number. Raises LeaseRefused where the lease is not held, or there is none to end."""
+        reply = self._connection.ask("episode", robot=self._robot, outcome=outcome, **self._proof)
+        return int(reply["episode"])
+
+    @property
+    def _proof(self) -> dict[str, Any]:
+        return {"lease": self._standing.get("lease", 0), "token": self._standing.get("token", "")}
+
     def _keep(self) -> None:
         """In a thread: the lease is kept alive until it is given back, or lost."""
-        words = {"lease": self._standing["lease"], "token": self._standing["token"]}
+        proof = self._proof
         while not self._over.wait(_KEEP_S):
             try:
-                self._connection.ask("keep", timeout_s=_KEEP_ANSWER_S, robot=self._robot, **words)
+                self._connection.ask("keep", timeout_s=_KEEP_ANSWER_S, robot=self._robot, **proof)
             except LeaseRefused as error:
                 self.ended = str(error)
                 return
@@ -282,9 +292,8 @@ class RemoteLease:
             self._keeper.join()
         with contextlib.suppress(ServiceError):  # it has ended already, or the service has
             if self.state == "holds":
-                words = {"lease": self._standing["lease"], "token": self._standing["token"]}
                 self._connection.ask(
-                    "release", timeout_s=_KEEP_ANSWER_S, robot=self._robot, **words
+                    "release", timeout_s=_KEEP_ANSWER_S, robot=self._robot, **self._proof
                 )
             else:
                 self._connection.ask("leave", robot=self._robot)
@@ -320,6 +329,8 @@ class RemoteDrive:
         """the robot's clock as this host sees it"""
         self.frame: Frame | None = None
         """the newest one"""
+        self.description: dict[str, Any] = {}
+        """all that the robot says of itself"""
         try:
             self._begin()
         except BaseException:
@@ -355,6 +366,7 @@ class RemoteDrive:
             chunk = int(policy.get("chunk", 1))
         except Exception as error:  # it came over a network
             raise WireError(f"the robot is of another version: {error}") from error
+        self.description = description
         actuators = self._form.layout.actuators
         self._buffer = CommandBuffer(actuators, chunk)
         channels = sum(count for _, count, _ in actuators)

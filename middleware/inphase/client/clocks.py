@@ -8,8 +8,6 @@ trips say most. Nothing is joined by clocks: commands name cycles.
 from collections import deque
 from dataclasses import dataclass
 
-PING, PONG = b"inphase.ping\0", b"inphase.pong\0"
-
 _KEPT = 64
 _DRIFT_MAX = 1e-4
 """of two monotonic clocks, more than any that are sold"""

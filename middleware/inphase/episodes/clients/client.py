@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.episodes.first_turn import FirstTurn, place
+from inphase.episodes.clients.first_turn import FirstTurn, place
 from inphase.episodes.lockstep_robot import LockStepRobot
 from inphase.episodes.robot import Robot, RobotOptions
 from inphase.episodes.runtime_robot import RuntimeRobot

@@ -8,8 +8,8 @@ import msgpack
 import zmq
 
 from inphase.access.client_key import ClientKey
+from inphase.client import place
 from inphase.errors import LeaseRefused, ServiceError
-from inphase.service import place
 
 _ANSWER_S = 5.0
 

@@ -1,0 +1,5 @@
+"""The kinds of a service's messages beside requests, and the size of a file's pieces."""
+
+PING, PONG = b"inphase.ping\0", b"inphase.pong\0"
+STOP, STOPPED, UNKNOWN = b"inphase.stop\0", b"inphase.stopped\0", b"inphase.unknown\0"
+PIECE_BYTES = 48 << 10

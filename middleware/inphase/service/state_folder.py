@@ -1,0 +1,26 @@
+"""The folder of a service: its history, its audit log and its recordings."""
+
+import os
+from pathlib import Path
+
+from inphase.errors import ServiceError
+
+
+def default_state_folder() -> Path:
+    """The folder of a service that is given none."""
+    base = os.environ.get("XDG_STATE_HOME", str(Path.home() / ".local" / "state"))
+    return Path(base) / "inphase"
+
+
+def state_folder(wanted: Path | None) -> Path:
+    """The folder of a service's history, audit log and recordings, made where there is none.
+
+    wanted: None is `~/.local/state/inphase`. Raises ServiceError.
+    """
+    folder = wanted or default_state_folder()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / "recordings").mkdir(exist_ok=True)
+    except OSError as error:
+        raise ServiceError(f"{folder} cannot be made: {error.strerror}; give --folder") from error
+    return folder
