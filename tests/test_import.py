@@ -80,8 +80,8 @@ MAIN = "from inphase.command.cli import main; main()"
 
 def test_lock_step_and_the_runtime_need_no_extra() -> None:
     modules = (
-        "episodes.clients.client, episodes.lockstep, episodes.runner, runtime.runtime, runtime.gateway, "
-        "runtime.frame_sender, runtime.runner_process, policy.policy_process"
+        "episodes.clients.client, episodes.lockstep, episodes.runner, runtime.runtime, "
+        "runtime.gateway, runtime.frame_sender, runtime.runner_process, policy.policy_process"
     )
     done = without_extras(f"import {', '.join(f'inphase.{m}' for m in modules.split(', '))}")
     assert done.returncode == 0, done.stderr
