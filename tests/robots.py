@@ -56,7 +56,10 @@ def demo_schedule(
     emulator, gateway, page: keep those tables. policy: another `call`, its file in `folder`.
     """
     text = (ROOT / "schedules" / "demo.toml").read_text()
-    for patience in (r"^(?:overrun_limit|watchdog_ms) = .*\n", r"^\[guard\]\n.*\n\n"):
+    for patience in (
+        r"^(?:overrun_limit|resumed_after_ms|watchdog_ms) = .*\n",
+        r"^\[guard\]\n.*\n\n",
+    ):
         text, found = re.subn(patience, "", text, flags=re.MULTILINE)
         assert found
     text = text.replace('name = "demo"', f'name = "t{free_port(socket.SOCK_DGRAM)}"')

@@ -227,6 +227,7 @@ def test_a_click_stops_a_robot_that_moves(browser: Any) -> None:
                 )
                 shown.wait_for_selector("#state.bad")
                 assert "then arm" in shown.inner_text("#remedy")
+                reads(shown, "#drive", "Driven by nobody.")
                 picture(shown, "stopped-phone")
 
 

@@ -19,7 +19,7 @@ from inphase.web.robot_model import RobotModel, model_file, moved_joints
 
 RATE_HZ = 30
 _COUNTS_S = 0.5
-_WAIT_S = 0.5
+_WAIT_S = 0.1
 _PAST_MAX = 512  # frames between two that are sent whose times are looked at
 
 
@@ -55,7 +55,10 @@ class Follower:
 
     def description(self) -> str:
         """The message that comes first."""
-        return self._text(self._words.describe(model=self._model_path is not None))
+        sensors = self._source.layout.sensors
+        moving = {field.partition(".")[0] for field in self._joints}
+        model = [index for index, name in enumerate(sensors) if name in moving]
+        return self._text(self._words.describe(None if self._model_path is None else model))
 
     # ---- the model -----------------------------------------------------------------------------
 

@@ -45,8 +45,9 @@ class FrameWords:
         ]
         """by sensor, those that are plotted"""
 
-    def describe(self, *, model: bool) -> dict[str, Any]:
-        """The facts that do not change in a run."""
+    def describe(self, model: list[int] | None) -> dict[str, Any]:
+        """The facts that do not change in a run. model: the sensors that move it; None: there is
+        none."""
         layout, tables = self.layout, tables_of(self._description)
         return {
             "kind": "description",

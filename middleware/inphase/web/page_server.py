@@ -67,7 +67,7 @@ class PageServer:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=1,
+            timeout_graceful_shutdown=0,
         )
         # a client could fill the pipe of what is printed, and so keep others from stopping
         logging.getLogger("uvicorn.error").disabled = True

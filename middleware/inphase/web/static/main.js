@@ -44,7 +44,7 @@ async function draw(mine) {
   const [{ Robot }, answer] = await Promise.all([import("./robot.js"), fetch("/api/model")]);
   if (answer.status !== 200) return; // it cannot be had here: the run says why
   const buffer = await answer.arrayBuffer();
-  if (mine === panels) mine.robot = new Robot(buffer);
+  if (mine === panels) mine.robot = new Robot(buffer, described.model);
 }
 
 function take(message) {

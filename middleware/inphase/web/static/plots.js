@@ -26,9 +26,9 @@ class Series {
   }
 }
 
-export class Plot {
+class Plot {
   // colours: of each name, a CSS colour
-  constructor(into, names, colours, unit, format = (_, value) => value?.toPrecision(4) ?? "–") {
+  constructor(into, names, colours) {
     this.series = new Series(names);
     this.isSeen = true;
     this.last = 0;
@@ -40,8 +40,8 @@ export class Plot {
       cursor: { drag: { x: false, y: false } },
       legend: { live: false },
       scales: { x: { time: false } },
-      axes: [{ ...axis, size: 26, splits: () => this.splits(), values: (_, ticks) => ticks.map((tick) => `${Math.round(tick - this.last)} s`) }, { ...axis, size: 52 }],
-      series: [{}, ...names.map((name, index) => ({ label: name, stroke: colours[index], width: 1.6, value: format, points: { show: false } }))],
+      axes: [{ ...axis, size: 26, splits: () => this.splits(), values: (_, ticks) => ticks.map((tick) => `${Math.round(tick - this.last)} s`) }, { ...axis, size: 56, values: numbers }],
+      series: [{}, ...names.map((name, index) => ({ label: name, stroke: colours[index], width: 1.6, points: { show: false } }))],
     }, this.series.columns, into);
     new ResizeObserver(() => this.plot.setSize({ width: into.clientWidth, height: HEIGHT })).observe(into);
     new IntersectionObserver(([entry]) => (this.isSeen = entry.isIntersecting)).observe(into);
@@ -70,7 +70,13 @@ export class Plot {
   }
 }
 
-export function hues(count) {
+// ticks with as many digits as tell one from the next
+function numbers(_plot, ticks, _axis, _space, step) {
+  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+  return ticks.map((tick) => (digits > 5 ? tick.toExponential(1) : tick.toFixed(digits)));
+}
+
+function hues(count) {
   return Array.from({ length: count }, (_, index) => `hsl(${HUES[index % HUES.length]} 70% 52%)`);
 }
 
@@ -100,7 +106,7 @@ class ActuatorPlot {
       body.before(element("div.chips", ...this.chips));
     }
     const kinds = this.measured ? ["requested", "applied", "measured"] : ["requested", "applied"];
-    this.plot = new Plot(body, kinds, kinds.map(colour), unit);
+    this.plot = new Plot(body, kinds, kinds.map(colour));
     this.choose(0);
   }
 
@@ -115,7 +121,7 @@ class ActuatorPlot {
     const values = [requested[this.channel], applied[this.channel]];
     if (this.measured) {
       const [sensor, field] = this.measured;
-      values.push(frame.sensors[sensor].values?.[field][this.channel] ?? null);
+      values.push(measured(frame.sensors[sensor])?.[field][this.channel] ?? null);
     }
     this.plot.add(t, values);
   }
@@ -128,14 +134,18 @@ class FieldPlot {
     section.dataset.field = `${sensor.name}.${field.name}`;
     into.append(section);
     const names = Array.from({ length: field.count }, (_, index) => String(index));
-    this.plot = new Plot(body, names, hues(field.count), field.unit);
+    this.plot = new Plot(body, names, hues(field.count));
   }
 
   frame(t, frame) {
     const [sensor, field] = this.place;
-    const values = frame.sensors[sensor].values;
-    if (values) this.plot.add(t, values[field]);
+    this.plot.add(t, measured(frame.sensors[sensor])?.[field] ?? []);
   }
+}
+
+// the values of a sample that may be shown as those of now: else there is a gap
+function measured({ status, values }) {
+  return status === "FRESH" || status === "HELD" ? values : null;
 }
 
 // sensor and field, by number, of a name such as joints.position

@@ -12,9 +12,12 @@ const SHAPES = {
   box: ([x, y, z]) => new three.BoxGeometry(2 * x, 2 * y, 2 * z),
 };
 
+const OLD = new Set(["MISSING", "FROZEN", "INVALID", "OFFLINE", "RECOVERING"]);
+
 export class Robot {
-  // buffer: what /api/model gives
-  constructor(buffer) {
+  // buffer: what /api/model gives. measuring: the numbers of the sensors that move it
+  constructor(buffer, measuring) {
+    this.measuring = measuring;
     const length = new DataView(buffer).getUint32(0, true);
     this.model = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
     this.arrays = { buffer, at: 4 + length };
@@ -89,7 +92,8 @@ export class Robot {
     this.isNew = true;
   }
 
-  frame({ poses }) {
+  frame({ poses, sensors }) {
+    this.into.classList.toggle("old", this.measuring.some((index) => OLD.has(sensors[index].status)));
     if (!poses) return;
     poses.forEach(([x, y, z, ...turned], index) => {
       this.bodies[index].position.set(x, y, z);
