@@ -1,7 +1,13 @@
 """A served robot: who drives it, who does not, and what stops it. All with real processes."""
 
+import configparser
 import itertools
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgpack
 import numpy as np
@@ -213,3 +219,23 @@ def test_the_robot_is_slower_from_afar_than_its_schedule_allows(served: Served) 
         if next_ == one + 1
     ]
     assert 0.003 < np.max(steps) <= 0.25 * 2.0 * 0.008 + 1e-9
+
+
+def test_a_unit_has_the_rights_of_a_cycle_and_time_for_its_ramp(tmp_path: Path) -> None:
+    schedule = tmp_path / "50% demo.toml"
+    shutil.copy("schedules/demo.toml", schedule)
+    shutil.copy("schedules/demo_policy.py", tmp_path)
+    command = [sys.executable, "-m", "inphase", "serve", str(schedule), "--speed", "0.5", "--unit"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(done.stdout)
+    service = unit["Service"]
+    assert (service["LimitRTPRIO"], service["LimitMEMLOCK"]) == ("95", "infinity")
+    assert int(service["TimeoutStopSec"]) > 2 * 2  # a stop takes less than 2 s
+    words = shlex.split(service["ExecStart"].replace("%%", "%"))
+    assert words == [sys.executable, "-m", "inphase", "serve", str(schedule), "--speed", "0.5"]
+    if shutil.which("systemd-analyze"):
+        path = tmp_path / "inphase.service"
+        path.write_text(done.stdout)
+        subprocess.run(["systemd-analyze", "verify", str(path)], check=True)

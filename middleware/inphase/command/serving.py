@@ -24,6 +24,7 @@ import click
     help="the share of the velocity limits that is allowed",
 )
 @click.option("--folder", type=click.Path(path_type=Path), help="of its history and recordings")
+@click.option("--unit", is_flag=True, help="print a systemd unit that serves so, and end")
 @click.option("--no-record", is_flag=True, help="make no recording of each lease")
 @click.option(
     "--longest",
@@ -48,6 +49,7 @@ def serve(
     speed: float,
     folder: Path | None,
     no_record: bool,
+    unit: bool,
     longest: float,
     grace: float,
 ) -> None:
@@ -55,7 +57,12 @@ def serve(
     from inphase.plan.validation import load
     from inphase.service.leases import LeaseRules
     from inphase.service.service import Service, ServiceOptions
+    from inphase.service.unit import unit_of
 
+    described = [load(path) for path in schedules]
+    if unit:
+        click.echo(unit_of(described, _without_unit(sys.argv[2:], schedules)), nl=False)
+        return
     options = ServiceOptions(
         simulate=simulate,
         speed=speed,
@@ -65,9 +72,7 @@ def serve(
         folder=folder,
         rules=LeaseRules(longest_s=longest, grace_s=grace),
     )
-    service = Service(
-        [load(path) for path in schedules], options, lambda text: print(text, file=sys.stderr)
-    )
+    service = Service(described, options, lambda text: print(text, file=sys.stderr))
     signal.signal(signal.SIGINT, service.stop)
     signal.signal(signal.SIGTERM, service.stop)
     try:
@@ -76,6 +81,12 @@ def serve(
         service.serve()
     finally:
         service.close()
+
+
+def _without_unit(arguments: list[str], schedules: tuple[Path, ...]) -> list[str]:
+    """The options as they were typed, for the unit."""
+    left_out = {"--unit", *map(str, schedules)}
+    return [one for one in arguments if one not in left_out]
 
 
 COMMANDS = (serve,)

@@ -1,0 +1,47 @@
+"""A systemd unit that serves robots: with the rights that a cycle needs, and time for its ramp."""
+
+import getpass
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from inphase.schedule import Schedule
+
+_STOP_S = 20
+"""more than the longest ramp (2 s) and the ends of all processes after it"""
+
+
+def unit_of(schedules: Sequence[Schedule], arguments: Sequence[str]) -> str:
+    """The text of a unit that runs `inphase serve` with those arguments, by this user.
+
+    arguments: all that follow `inphase serve`, but for the paths of the schedules.
+    """
+    paths = [str(one.path.resolve()) for one in schedules]
+    command = [str(Path(sys.executable)), "-m", "inphase", "serve", *paths, *arguments]
+    line = " ".join(shlex.quote(one).replace("%", "%%") for one in command)
+    names = ", ".join(one.name for one in schedules)
+    return f"""[Unit]
+Description=inphase: {names}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=exec
+User={getpass.getuser()}
+ExecStart={line}
+Restart=on-failure
+# the cycle thread: real-time priority, and memory that stays
+LimitRTPRIO=95
+LimitMEMLOCK=infinity
+# SIGTERM to the service alone: it ramps its robots and ends what it started
+KillMode=mixed
+TimeoutStopSec={_STOP_S}
+# sockets of this host: for the same user, with XDG_RUNTIME_DIR=/run/inphase
+RuntimeDirectory=inphase
+RuntimeDirectoryMode=0700
+Environment=XDG_RUNTIME_DIR=%t/inphase
+
+[Install]
+WantedBy=multi-user.target
+"""
