@@ -13,6 +13,7 @@
 # make first-hour: counts what a person types on a bare system, up to three goals (tests/bare/README.md)
 # make models-test: new schedules for models of other people's packages (tests/other_models/README.md)
 # make readers-test: recordings and live views in readers of other people (tests/other_readers/README.md)
+# make policy-servers-test: a policy server's protocol, by the package openpi-client (tests/other_servers/README.md)
 # make lerobot-test: exported recordings in LeRobot's own loader (tests/other_readers/README.md)
 # make page-test: clicks through the web page in a headless Chromium, and keeps its pictures
 # make vendor: builds other people's parts of the web page again, from npm, and compares them
@@ -54,7 +55,8 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_model.py tests/test_randomisation.py
 
 .PHONY: demo test long-test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
-    bare-test first-hour models-test readers-test lerobot-test page-test vendor wheel bench clean always
+    bare-test first-hour models-test readers-test policy-servers-test lerobot-test page-test vendor wheel \
+    bench clean always
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 60
@@ -197,6 +199,16 @@ build/readers/installed: pyproject.toml $(NATIVE) $(PACKAGE) $(wildcard tests/ot
 	cp tests/other_readers/*.mjs build/readers
 	cd build/readers && npm install --silent --no-audit @mcap/core@2 @mcap/nodejs@1 \
 	    @foxglove/ws-protocol@0.8 protobufjs@7 ws@8
+	@touch $@
+
+policy-servers-test: .venv/installed build/peers/installed
+	$(BIN)/python tests/other_servers/run.py
+
+# openpi's client, and what it imports and does not ask for
+build/peers/installed:
+	@echo "Set-up of build/peers: fetches openpi-client and NumPy, 150 MB on disk."
+	@test -x build/peers/bin/python || $(PYTHON) -m venv build/peers
+	$(call pip_install,build/peers/bin/python,openpi-client==0.1.2 typing_extensions)
 	@touch $@
 
 lerobot-test: .venv/installed build/lerobot/installed

@@ -23,6 +23,7 @@ include_patterns = [
     "tests/bare/README.md",
     "tests/other_models/README.md",
     "tests/other_readers/README.md",
+    "tests/other_servers/README.md",
 ]
 exclude_patterns = [".*", "build", "dist", "**/templates"]
 

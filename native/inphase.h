@@ -633,6 +633,21 @@ int inphase_mailbox_inference(const inphase_segment *segment, struct inphase_qua
 /* How long ago the frame was taken that is being answered, 0: none. Any process that maps it. */
 int64_t inphase_mailbox_busy_ns(const inphase_segment *segment);
 
+/* counts of a policy that a server answers, which its process keeps */
+#define INPHASE_SERVER_CONNECTED 0  /* connections made */
+#define INPHASE_SERVER_UNREACHED 1  /* attempts that made none */
+#define INPHASE_SERVER_LOST 2       /* connections that the server or the network ended */
+#define INPHASE_SERVER_STALLED 3    /* requests without an answer in time */
+#define INPHASE_SERVER_ERRORS 4     /* answers that are the text of an error */
+#define INPHASE_SERVER_MALFORMED 5  /* answers that are none, or of another dtype or shape */
+#define INPHASE_SERVER_ANSWERS 6    /* answers that were posted */
+#define INPHASE_SERVER_COUNTS 7
+
+/* One more of an INPHASE_SERVER_*: 0, -EPROTO: not a mailbox, or -EINVAL. Thread: the policy's. */
+int inphase_mailbox_count(inphase_segment *segment, uint32_t what);
+/* The counts: counts[INPHASE_SERVER_COUNTS]. 0, or -EPROTO. Any process that maps it. */
+int inphase_mailbox_counted(const inphase_segment *segment, int64_t *counts);
+
 /* ---- what a policy's process may do ------------------------------------------------------ */
 
 #define INPHASE_ALLOW_NETWORK 1     /* sockets */

@@ -601,7 +601,7 @@ MISFITS: dict[str, tuple[bytes | None, str, str, str]] = {
         STEADY, keys(outputs='{ action = ["arm", "arm"] }'), "policy.outputs.action", "once",
     ),
     "no outputs": (STEADY, keys(outputs="{}"), "policy.outputs", "0 tensors"),
-    "a call too": (STEADY, keys(call='"a.py:b"'), "policy", "exactly one of call, model and"),
+    "a call too": (STEADY, keys(call='"a.py:b"'), "policy", "exactly one of call, model, remote"),
     "arguments": (STEADY, keys(args="{ gain = 1 }"), "policy.args", "only applies to call"),
     "a path": (STEADY, keys(model='"../policy.onnx"'), "policy.model", "not beside the schedule"),
     "providers in C": (STEADY, keys(providers='["CPU"]'), "policy.providers", 'runtime = "python"'),

@@ -51,6 +51,9 @@ def test_every_flag_and_reason_has_the_name_that_the_header_gives_it() -> None:
     for number, name in enumerate(record_layout.OUTCOMES):
         assert getattr(lib, f"INPHASE_EPISODE_{name.upper()}") == number
     assert len(record_layout.OUTCOMES) == lib.INPHASE_EPISODES
+    for number, name in enumerate(record_layout.SERVER_COUNTS):
+        assert getattr(lib, f"INPHASE_SERVER_{name.upper()}") == number
+    assert len(record_layout.SERVER_COUNTS) == lib.INPHASE_SERVER_COUNTS
     for number, name in enumerate(record_layout.DROVE):
         assert getattr(lib, f"INPHASE_DROVE_{name.upper()}") == number
     assert len(record_layout.DROVE) == lib.INPHASE_DROVES

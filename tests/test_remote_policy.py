@@ -469,7 +469,7 @@ def test_another_policy_is_asked_first_when_the_robot_has_come_to_rest(
     [
         ('remote = "tcp://10.0.0.1:5555"', "can be reached from elsewhere"),
         ('remote = "door"', "not an address"),
-        ('remote = "ipc:///tmp/door"\ncall = "a.py:b"', "exactly one of call, model and remote"),
+        ('remote = "ipc:///tmp/door"\ncall = "a.py:b"', "exactly one of call, model, remote and"),
         ('remote = "ipc:///tmp/door"\nargs = { gain = 1 }', "only applies to call"),
         (
             'remote = "ipc:///tmp/door"\ninputs = { obs = ["joints.position"] }',

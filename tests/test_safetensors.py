@@ -144,7 +144,7 @@ outputs = { action = "arm" }
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ('call = "net.py:Net"', "", "exactly one of call, model and remote"),
+        ('call = "net.py:Net"', "", "exactly one of call, model, remote and"),
         ('call = "net.py:Net"', 'remote = "ipc:///tmp/x"', "call is missing"),
         ('"net.safetensors"', '"../net.safetensors"', r"policy\.weights: not beside the schedule"),
         ('"net.py:Net"', '"net.py:Net"\nruntime = "python"', "only applies to an ONNX model"),

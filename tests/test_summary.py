@@ -3,10 +3,12 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 from rich.console import Console
 
 import inphase
@@ -15,7 +17,9 @@ from inphase.command.pictures import summary_table
 from inphase.episodes import lockstep
 from inphase.episodes.lockstep import LockStep
 from inphase.frames import store
+from inphase.frames.record_layout import SERVER_COUNTS
 from inphase.runtime import summary
+from inphase.schedule.network_tables import PolicyServer
 from peers import ROOT
 from robots import demo_schedule
 from test_run import summary_of
@@ -76,7 +80,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def whole(
     recording: dict[str, Any], robot: LockStep, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
-    """A summary that has all that one can have: a worker, a clock and a sandbox, too."""
+    """A summary that has all that one can have: a worker, a clock, a sandbox and a server."""
 
     def zero(kind: str, **fields: int) -> dict[str, int]:
         return store.as_dict(ffi.new(f"struct {kind} *", fields))
@@ -86,8 +90,13 @@ def whole(
     monkeypatch.setattr(store.Reader, "worst", lambda *_: [zero("inphase_worst")])
     monkeypatch.setattr(store, "sandbox", lambda _: zero("inphase_sandbox", entered=1))
     monkeypatch.setattr(store, "inference", lambda _: zero("inphase_quantiles"))
+    monkeypatch.setattr(store, "server_counts", lambda _: dict.fromkeys(SERVER_COUNTS, 0))
     mailbox: Any = object()
-    made = summary.make(robot.plan, robot.follower.reader, [], mailbox=mailbox)
+    described = robot.schedule
+    server = PolicyServer(url="ws://127.0.0.1:8000", observation={})
+    policy = structs.replace(described.policy, server=server)
+    plan = replace(robot.plan, schedule=structs.replace(described, policy=policy))
+    made = summary.make(plan, robot.follower.reader, [], mailbox=mailbox)
     return lockstep.sum_up(robot) | made | {"recording": recording}
 
 

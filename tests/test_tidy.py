@@ -95,6 +95,8 @@ LIBRARY_FROM = {
     "uvloop": "web",
     "torch": "policy",
     "onnxruntime": "policy",
+    "websockets": "policy",
+    "PIL": "policy",
     "mujoco": "world",
     "click": "command",
     "rich": "plan",

@@ -1,5 +1,6 @@
-/* The figures of a policy's process, behind its mailbox: its sandbox, and the times from a frame to
-   its command. The process writes, anyone reads; the core never looks here. */
+/* The figures of a policy's process, behind its mailbox: its sandbox, the times from a frame to its
+   command, and the counts of a policy server. The process writes, anyone reads; the core never
+   looks here. */
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
@@ -44,6 +45,29 @@ int inphase_mailbox_inference(const inphase_segment *segment, struct inphase_qua
     if (!facts)
         return -EPROTO;
     histogram_quantiles(&facts->inference, out);
+    return 0;
+}
+
+int inphase_mailbox_count(inphase_segment *segment, uint32_t what)
+{
+    struct policy_facts *facts = facts_of(segment);
+
+    if (!facts)
+        return -EPROTO;
+    if (what >= INPHASE_SERVER_COUNTS)
+        return -EINVAL;
+    put_i64(&facts->server[what], load_i64(&facts->server[what]) + 1);
+    return 0;
+}
+
+int inphase_mailbox_counted(const inphase_segment *segment, int64_t *counts)
+{
+    const struct policy_facts *facts = facts_of(segment);
+
+    if (!facts)
+        return -EPROTO;
+    for (uint32_t what = 0; what < INPHASE_SERVER_COUNTS; what++)
+        counts[what] = load_i64(&facts->server[what]);
     return 0;
 }
 

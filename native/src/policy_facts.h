@@ -12,6 +12,7 @@ struct policy_facts {
     _Atomic int64_t taken_ns;       /* when the frame was taken that is being answered, 0: none */
     struct inphase_sandbox sandbox; /* before the first command, then constant */
     struct histogram inference;
+    _Atomic int64_t server[INPHASE_SERVER_COUNTS]; /* of its server, by INPHASE_SERVER_* */
 };
 #define POLICY_FACTS_BYTES ((sizeof(struct policy_facts) + 4095) / 4096 * 4096)
 

@@ -631,6 +631,21 @@ static void a_wait_for_a_word_that_has_changed_is_none(void)
     CHECK_EQUAL(inphase_futex_wait(&word, 7, -1), -EINVAL);
 }
 
+static void a_mailbox_counts_what_a_policy_server_does(void)
+{
+    inphase_segment *segment = new_mailbox(2);
+    int64_t counts[INPHASE_SERVER_COUNTS];
+
+    for (uint32_t what = 0; what < INPHASE_SERVER_COUNTS; what++)
+        for (uint32_t i = 0; i < what; i++)
+            CHECK_EQUAL(inphase_mailbox_count(segment, what), 0);
+    CHECK_EQUAL(inphase_mailbox_count(segment, INPHASE_SERVER_COUNTS), -EINVAL);
+    CHECK_EQUAL(inphase_mailbox_counted(segment, counts), 0);
+    for (int64_t what = 0; what < INPHASE_SERVER_COUNTS; what++)
+        CHECK_EQUAL(counts[what], what);
+    inphase_segment_close(segment);
+}
+
 static void a_mailbox_gives_what_was_posted_by_its_number(void)
 {
     inphase_segment *segment = new_mailbox(2);
@@ -743,6 +758,7 @@ int main(void)
     RUN(a_writer_killed_in_mid_write_holds_nobody_up);
     RUN(a_slot_read_while_its_ring_is_written_is_never_torn);
     RUN(a_wait_for_a_word_that_has_changed_is_none);
+    RUN(a_mailbox_counts_what_a_policy_server_does);
     RUN(a_mailbox_gives_what_was_posted_by_its_number);
     RUN(an_answer_that_is_being_written_is_none);
     RUN(an_answer_read_while_others_are_posted_is_never_torn);

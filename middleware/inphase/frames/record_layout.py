@@ -185,6 +185,16 @@ ACT_FLAGS = (
 )
 OUTCOMES = ("none", "running", "ended", "success", "failure", "discarded")
 """of an episode"""
+SERVER_COUNTS = (
+    "connected",
+    "unreached",
+    "lost",
+    "stalled",
+    "errors",
+    "malformed",
+    "answers",
+)
+"""Counts of a policy server, by number: INPHASE_SERVER_*."""
 DROVE = ("nobody", "policy", "client", "person")
 """who gave the command of an act"""
 REASONS = (

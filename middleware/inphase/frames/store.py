@@ -8,7 +8,7 @@ from typing import Any
 
 from inphase._core import ffi, lib
 from inphase.errors import StoreError
-from inphase.frames.record_layout import DROVE, OUTCOMES, REASONS, STATUSES
+from inphase.frames.record_layout import DROVE, OUTCOMES, REASONS, SERVER_COUNTS, STATUSES
 from inphase.host import store_names
 
 
@@ -129,6 +129,10 @@ class Mailbox:
         """Publish the rights of this process: struct inphase_sandbox."""
         lib.inphase_mailbox_say(self.segment.handle, sandbox)
 
+    def count(self, what: str) -> None:
+        """One more of SERVER_COUNTS."""
+        lib.inphase_mailbox_count(self.segment.handle, SERVER_COUNTS.index(what))
+
     def refuse(self, cycle: int, reason: str) -> None:
         """Say why there is none."""
         lib.inphase_mailbox_post(self.segment.handle, cycle, 0, REASONS.index(reason), ffi.NULL, 0)
@@ -149,6 +153,13 @@ def inference(mailbox: Segment) -> dict[str, int]:
 def busy_ns(mailbox: Segment) -> int:
     """How long ago the policy of an attached mailbox took the frame that it answers, 0: none."""
     return int(lib.inphase_mailbox_busy_ns(mailbox.handle))
+
+
+def server_counts(mailbox: Segment) -> dict[str, int]:
+    """The counts of the policy server, in an attached mailbox: by SERVER_COUNTS."""
+    out = ffi.new("int64_t[]", len(SERVER_COUNTS))
+    lib.inphase_mailbox_counted(mailbox.handle, out)
+    return dict(zip(SERVER_COUNTS, out, strict=True))
 
 
 def sandbox(mailbox: Segment) -> dict[str, int]:

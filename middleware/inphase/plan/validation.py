@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inphase.driver import Driver
-from inphase.models import model_binding
+from inphase.models import model_binding, server_binding
 from inphase.models.model_binding import Binding
 from inphase.plan import driver_rules, feasibility
 from inphase.plan.channel_places import dtype_of
@@ -69,10 +69,15 @@ def inspect(
 
 
 def _bind_model(schedule: Schedule, declared: Declarations) -> Binding | None:
-    if schedule.policy is None or not schedule.policy.is_network:
+    if schedule.policy is None:
+        return None
+    if not schedule.policy.is_network and schedule.policy.server is None:
         return None
     if isinstance(schedule.sensor, Incomplete) or isinstance(schedule.actuator, Incomplete):
         raise Unknown(schedule.policy.name)  # it may be bound to those that are not there
     dtypes = {name: dtype_of(declared.sensors[name]) for name in schedule.sensor}
     channels = {name: declared.actuators[name].channels for name in schedule.actuator}
+    if schedule.policy.server is not None:
+        server_binding.make(schedule, dtypes, channels)
+        return None
     return model_binding.make(schedule, dtypes, channels)

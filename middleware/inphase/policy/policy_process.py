@@ -81,7 +81,10 @@ def serve(
             _serve_model(described, follower, mailbox)
             return
         remarks = Remarks(say, described, is_confined=True)
-        turn = make_turn(described, follower, buffer, None, remarks, remote=remote_socket.meet())
+        met = remote_socket.meet()
+        turn = make_turn(
+            described, follower, buffer, None, remarks, remote=met, count=mailbox.count
+        )
         _begin(described)
         follow(follower, mailbox, turn, every(described), valid_ns(described))
 

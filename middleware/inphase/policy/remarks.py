@@ -52,7 +52,8 @@ class Remarks:
         self._say = say
         self._described = described
         self._is_confined = is_confined
-        self._is_virtual = is_virtual
+        self.is_virtual = is_virtual
+        """virtual time waits for the policy"""
         self._said: set[object] = set()
 
     def no_command(self, answer: Any, frame: Frame) -> None:
@@ -62,11 +63,11 @@ class Remarks:
         """
         wanted = wanted_of(frame, self._described)
         if answer is not None:
-            self._once(
+            self.once(
                 "shape", f"policy returned {_seen(answer)} in cycle {frame.cycle}; return {wanted}"
             )
         elif all(sample.status in _GOOD for sample in frame.samples.values()):
-            self._once(
+            self.once(
                 "silent",
                 f"policy returned None in cycle {frame.cycle}, which is no command: the robot "
                 f"repeats the one before, then ramps to rest; return {wanted}"
@@ -77,7 +78,7 @@ class Remarks:
         """The policy raised; the traceback follows on stderr, but for a sample that is not there
         yet."""
         if isinstance(error, NoSample):
-            self._once(
+            self.once(
                 NoSample,
                 f"policy was called in cycle {frame.cycle} before there were samples: {error}; "
                 f"let it begin later, by [policy] accepts = {{ {error.sensor} = "
@@ -88,7 +89,7 @@ class Remarks:
         key = (type(error), place)
         if key in self._said or len(self._said) >= _TRACEBACKS:
             return
-        self._once(
+        self.once(
             key,
             f"policy raised {type(error).__name__} in cycle {frame.cycle}{place}: "
             f"{words_of(error)}; "
@@ -97,9 +98,11 @@ class Remarks:
         traceback.print_exception(error)
 
     def took(self, took_ns: int, frame: Frame) -> None:
-        """A call took long. On the wall clock the runtime says so, while the call lasts."""
-        if self._is_virtual and took_ns > _LONG_NS:
-            self._once(
+        """A call took long. On the wall clock the runtime says so, while the call lasts; of a
+        server it is known."""
+        is_own = self._described.policy is None or self._described.policy.server is None
+        if self.is_virtual and is_own and took_ns > _LONG_NS:
+            self.once(
                 "long",
                 f"policy took {took_ns / 1e9:.1f} s in cycle {frame.cycle}: virtual time waited "
                 f"for it, a robot will not; let a call wait for nothing, and do what is slow in "
@@ -110,7 +113,8 @@ class Remarks:
         """Tell an act that a run would refuse; the teller does so once."""
         self._say(text)
 
-    def _once(self, key: object, text: str) -> None:
+    def once(self, key: object, text: str) -> None:
+        """Tell a text, the first of its key."""
         if key not in self._said:
             self._said.add(key)
             self._say(text)

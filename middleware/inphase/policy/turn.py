@@ -24,6 +24,7 @@ from inphase.models.model_binding import Binding
 from inphase.policy import model_policy, torch_policy
 from inphase.policy.command_buffer import CommandBuffer
 from inphase.policy.foresight import Foresight
+from inphase.policy.openpi.server_policy import ServerPolicy
 from inphase.policy.remarks import Remarks
 from inphase.schedule import Schedule, import_by_name
 
@@ -180,12 +181,16 @@ def make_turn(
     remarks: Remarks,
     *,
     remote: PolicyCall | None = None,
+    count: Callable[[str], None] | None = None,
     raises: bool = False,
     is_confined: bool = True,
 ) -> Turn | model_policy.ModelTurn:
     """The turn of the schedule's policy where that runs in Python, at a follower's frames; binding:
-    of a model; remote: as `meet` gives it. Where it is not confined, it is told what a run would
-    refuse. Raises ScheduleError."""
+    of a model; remote: as `meet` gives it; count: of what a policy server does. Where it is not
+    confined, it is told what a run would refuse. Raises ScheduleError."""
+    if described.policy is not None and described.policy.server is not None:
+        waits = remarks.is_virtual
+        remote = ServerPolicy(described, follower.layout, remarks, count, waits=waits)
     if remote is not None:
         return Turn(remote, buffer, described, remarks)
     if binding is None and is_confined:

@@ -76,7 +76,7 @@ def _policy(schedule: Schedule) -> dict[str, str]:
     policy = schedule.policy
     if policy is None:
         return {}
-    found = {"policy": policy.call or policy.model or policy.remote or ""}
+    found = {"policy": policy.name}
     for key, name in (("call", policy.call), ("model", policy.model), ("weights", policy.weights)):
         if name is None or (key == "call" and not name.partition(":")[0].endswith(".py")):
             continue

@@ -28,7 +28,7 @@ def described_with(recording: Recording, policy: str, folder: Path) -> Schedule:
 
 def _in_place_of(before: Policy, policy: str) -> Policy:
     """The same keys with another policy."""
-    none = {"call": None, "model": None, "remote": None, "weights": None}
+    none = {"call": None, "model": None, "remote": None, "server": None, "weights": None}
     file, colon, name = policy.partition(":")
     if file.endswith((".py", ".onnx")):
         file = str(Path(file).absolute())

@@ -123,8 +123,17 @@ def _policy(
         "reasons": reader.reasons(),
         "ended": policy_end,
         "home": _policy_home(plan),
+        **_server(plan, mailbox),
         "sandbox": sandbox.summed_up(store.sandbox(mailbox)) if mailbox is not None else None,
     }
+
+
+def _server(plan: Plan, mailbox: Segment | None) -> dict[str, Any]:
+    """The counts of a policy server, where there is one."""
+    policy = plan.schedule.policy
+    if policy is None or policy.server is None or mailbox is None:
+        return {}
+    return {"server": store.server_counts(mailbox)}
 
 
 def _worst(plan: Plan, reader: Reader) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from inphase.errors import ScheduleError, ScheduleFault
 from inphase.schedule import channels, document, toml_position
-from inphase.schedule.network_tables import ImageInput, Normalise
+from inphase.schedule.network_tables import ImageInput, Normalise, PolicyServer
 from inphase.schedule.simulation_tables import Knob, Page, Task, Timing, WorldTable
 from inphase.schedule.table import Table
 
@@ -314,7 +314,7 @@ class Actuator(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Policy(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The source of commands. Exactly one of `call`, `model` and `remote` is set.
+    """The source of commands. Exactly one of `call`, `model`, `remote` and `server` is set.
 
     It takes the frames of cycles that `every` divides. Its answer to the frame of cycle n is
     `chunk` commands, number i for cycle n + `latency_cycles` + i * `chunk_every`. See POLICIES.md.
@@ -328,6 +328,8 @@ class Policy(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An ONNX file beside the schedule, in place of `call`."""
     remote: str | None = None
     """Address to which a policy in another process connects, in place of `call`."""
+    server: PolicyServer | None = None
+    """A server that is asked over the network, in place of `call`."""
     weights: Annotated[str, Meta(min_length=1)] | None = None
     """A safetensors file beside the schedule; `call` is then the class of a PyTorch module."""
     inputs: dict[str, Annotated[list[str], Meta(min_length=1, max_length=64)]] = {}
@@ -399,7 +401,8 @@ class Policy(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     @property
     def name(self) -> str:
         """Its name, for a person."""
-        return self.call or self.model or self.remote or ""
+        url = self.server.url if self.server is not None else ""
+        return self.call or self.model or self.remote or url
 
 
 class Tables(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -147,6 +147,12 @@ def hangs(schedule: Schedule, busy_ns: int) -> str:
     """A policy that stays in one call; "": it does not, or no longer than its command has time."""
     if busy_ns < max(_HANGS_NS, 2 * budget_ns(schedule)):
         return ""
+    if schedule.policy is not None and schedule.policy.server is not None:
+        return (
+            f"policy server {schedule.policy.server.url} has not answered for "
+            f"{milliseconds(busy_ns)}, and its command was due {milliseconds(budget_ns(schedule))} "
+            f"after its frame; it has {schedule.policy.server.answer_ms / 1e3:g} s for an answer"
+        )
     return (
         f"policy has been in one call for {milliseconds(busy_ns)}, and its command was due "
         f"{milliseconds(budget_ns(schedule))} after its frame: let a call wait for nothing, and do "

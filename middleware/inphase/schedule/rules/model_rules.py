@@ -12,7 +12,7 @@ from inphase.schedule.table import known_of
 from inphase.schedule.tables import Policy, Schedule
 
 _TENSORS_MAX = 16
-_KINDS = ("call", "model", "remote")
+_KINDS = ("call", "model", "remote", "server")
 _OF_A_MODEL = ("inputs", "outputs", "normalise", "images", "state", "providers")
 
 
@@ -42,19 +42,22 @@ def _check_kind(schedule: Schedule) -> Iterator[ScheduleFault]:
     if policy is None:
         return
     # a module has a class as `call`, and its weights beside it
-    found = [f"{kind} = {show(getattr(policy, kind))}" for kind in _KINDS if getattr(policy, kind)]
+    given = {kind: getattr(policy, kind) for kind in _KINDS if getattr(policy, kind)}
+    if policy.server is not None:
+        given["server"] = policy.server.url
+    found = [f"{kind} = {show(value)}" for kind, value in given.items()]
     if len(found) != 1:
         remedy = "keep one" if found else f"add call = {MEANING['call']}, or one of the others"
         yield schedule.fault(
             "policy",
-            f"exactly one of call, model and remote is needed, got {', '.join(found) or 'none'}; "
-            f"{remedy}",
+            f"exactly one of call, model, remote and server is needed, got "
+            f"{', '.join(found) or 'none'}; {remedy}",
             tuple(f"policy.{kind}" for kind in _KINDS),
         )
 
 
 def _check_call(schedule: Schedule) -> Iterator[ScheduleFault]:
-    """A policy that is no network takes no key of one; a remote one no arguments."""
+    """A policy that is no network takes no key of one; one elsewhere no arguments."""
     policy = schedule.policy
     if policy is None or policy.is_network:
         return
@@ -65,7 +68,8 @@ def _check_call(schedule: Schedule) -> Iterator[ScheduleFault]:
                 f"policy.{key}",
                 f"only applies to a model, got {show(value)}; remove it, or add model",
             )
-    if policy.remote is not None and (value := known.get("args")):
+    is_elsewhere = policy.remote is not None or policy.server is not None
+    if is_elsewhere and (value := known.get("args")):
         yield schedule.fault("policy.args", f"only applies to call, got {show(value)}; remove it")
 
 

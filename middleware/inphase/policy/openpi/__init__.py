@@ -1,0 +1,1 @@
+"""A policy that a server answers, over openpi's WebSocket protocol."""
