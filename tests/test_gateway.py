@@ -585,6 +585,17 @@ def test_what_sends_frames_has_a_bound_and_is_started_again(
         settle(robot, far)  # the subscriber comes back by itself
 
 
+def test_a_gateway_ends_that_is_told_to_while_its_sender_is_started_again(
+    served: Process,
+) -> None:
+    gateway = psutil.Process(served.pid)
+    (sender,) = gateway.children()
+    sender.kill()
+    until(lambda: any(child.pid != sender.pid for child in gateway.children()))
+    served.ask_to_end()  # the new one is not ready yet
+    until(lambda: served.ended() is not None)
+
+
 # ---- echo --------------------------------------------------------------------------------
 
 

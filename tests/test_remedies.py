@@ -127,7 +127,13 @@ OF_BAD: dict[str, tuple[Step, ...]] = {
     "depth not a power of two": (step("a power of two from 8 to 65536", "= 60", "= 8"),),
     "depth too small": (step("a power of two from 8 to 65536", "= 4\n", "= 65536\n"),),
     "endpoint on every interface": (
-        step("use ipc:///path or tcp://127.0.0.1:PORT", "tcp://*:5555", "tcp://127.0.0.1:5555"),
+        step("add keys = a folder of them", '"tcp://*:5555"', '"tcp://*:5555"\nkeys = "keys"'),
+    ),
+    "requests over TCP beside keys": (
+        step("use ipc:///path", "tcp://127.0.0.1:5556", "ipc:///path"),
+    ),
+    "keys and a name in place of an address": (
+        step("tcp://0.0.0.0:5555", "tcp://robot:5555", "tcp://0.0.0.0:5555"),
     ),
     "control on another host": (
         step("use ipc:///path or tcp://127.0.0.1:PORT", "tcp://10.0.0.1:1", "ipc:///path"),

@@ -349,10 +349,22 @@ BAD = {
         "ipc:///tmp/inphase-demo/frames",
         "tcp://*:5555",
         "gateway.endpoint",
-        ("tcp://*:5555", "needs keys (CURVE), which this version does not have"),
+        ("tcp://*:5555", "can be reached from elsewhere: that needs keys; add keys ="),
     ),
     "control on another host": Bad(
-        "ipc:///tmp/inphase-demo/control", "tcp://10.0.0.1:1", "gateway.control", ("CURVE",)
+        "ipc:///tmp/inphase-demo/control", "tcp://10.0.0.1:1", "gateway.control", ("have no keys",)
+    ),
+    "requests over TCP beside keys": Bad(
+        'control = "ipc:///tmp/inphase-demo/control"',
+        'control = "tcp://127.0.0.1:5556"\nkeys = "keys"',
+        "gateway.control",
+        ("every user of this machine", "use ipc:///path"),
+    ),
+    "keys and a name in place of an address": Bad(
+        'endpoint = "ipc:///tmp/inphase-demo/frames"',
+        'endpoint = "tcp://robot:5555"\nkeys = "keys"',
+        "gateway.endpoint",
+        ("'tcp://robot:5555'", "tcp://0.0.0.0:5555"),
     ),
     "endpoint without a port": Bad(
         "ipc:///tmp/inphase-demo/frames", "tcp://127.0.0.1", "gateway.endpoint", ("127.0.0.1",)

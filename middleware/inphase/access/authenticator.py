@@ -16,6 +16,7 @@ from zmq.utils import z85
 
 from inphase.access.keys import ZAP_DOMAIN, AllowList, UserKey
 from inphase.access.rates import Rate, Rates
+from inphase.errors import AccessError
 
 _ENDPOINT = "inproc://zeromq.zap.01"
 _VERSION = b"1.0"
@@ -61,6 +62,8 @@ class Authenticator:
         self._say = say
         self._told, self._told_all = Rates(_TOLD), Rates(_TOLD_ALL)
         self._untold: dict[str, int] = {}
+        self._let_in: set[str] = set()
+        self._looked_at: object = None
         self._over = threading.Event()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
@@ -76,6 +79,22 @@ class Authenticator:
     def user_of(self, user_id: str | None) -> UserKey | None:
         """The user of a message by its `User-Id`, as the list is now; None: refuse it."""
         return None if user_id is None else self.allowed.find(user_id)
+
+    def refuse_revoked(self) -> None:
+        """Raise AccessError if a key that was let in may not come any more.
+
+        For sockets that only send: nothing tells their peers' keys, and libzmq disconnects none.
+        Close the socket then, so that each peer has to show its key anew.
+        """
+        keys = self.allowed.keys()
+        if keys is self._looked_at:
+            return
+        self._looked_at = keys
+        for public in list(self._let_in):
+            if public not in keys:
+                raise AccessError(
+                    f"a key was let in that may not come now: {self.allowed.reason(public)}"
+                )
 
     def _bound(self) -> "zmq.Socket[Any]":
         socket: zmq.Socket[Any] = self._context.socket(zmq.ROUTER)
@@ -123,13 +142,17 @@ class Authenticator:
         public = ""
         if mechanism == b"CURVE" and len(credentials) == 1 and len(credentials[0]) == _KEY_BYTES:
             public = z85.encode(credentials[0]).decode()
-        user = self.allowed.find(public)
-        if user is None or domain != ZAP_DOMAIN.encode():
+        may = domain == ZAP_DOMAIN.encode() and self.allowed.find(public) is not None
+        if may:
+            self._let_in.add(public)
+            may = self.allowed.find(public) is not None  # as `refuse_revoked` has it, or newer
+        if not may:
             self.refused += 1
             socket.send_multipart([peer, b"", _VERSION, number, b"300", b"not now", b"", b""])
             self._tell(public, address.decode(errors="replace"))
         else:
             self.admitted += 1
+            self._let_in.add(public)
             told = [b"200", b"", public.encode(), b""]
             socket.send_multipart([peer, b"", _VERSION, number, *told])
 

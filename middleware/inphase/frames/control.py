@@ -1,6 +1,7 @@
 """Requests to a robot's control socket; WIRE.md ("Control") is the format's page."""
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -13,19 +14,19 @@ from inphase.frames.subscription import subscribe
 _ANSWER_MS = 5000
 
 
-def mark_episode(endpoint: str, outcome: str) -> tuple[int, int]:
+def mark_episode(endpoint: str, outcome: str, *, key: str | Path | None = None) -> tuple[int, int]:
     """Begin an episode (`running`), or say the outcome of the newest one: `success`, `failure`,
     `discarded`, or `ended` where nobody knows. It may be thought over until the next one begins.
 
-    endpoint: as `subscribe` takes it. Returns its number, and the cycle of the first frame that
-    tells it. Recordings and exports take the episode from the frames.
+    endpoint, key: as `subscribe` takes them. Returns its number, and the cycle of the first frame
+    that tells it. Recordings and exports take the episode from the frames.
     Raises ValueError for an outcome that is none, or that is refused: none was begun, or one runs
     already. Raises StoreError when there is no such robot, or it has no control socket.
     """
     if outcome not in OUTCOMES[1:]:
         raise ValueError(f"no outcome {outcome!r}; there are {', '.join(OUTCOMES[1:])}")
     try:
-        with subscribe(endpoint) as frames:
+        with subscribe(endpoint, key=key) as frames:
             reply = ask(control_of(frames.description), do="episode", outcome=outcome)
             number = int(reply["episode"])
             for frame in frames:

@@ -1,6 +1,7 @@
 """Subscribing to a robot's frames: from the store on the same host, else over ZeroMQ."""
 
 import contextlib
+import math
 import time
 import tomllib
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any, Literal, Self
 
 import zmq
 
+from inphase.access.client_key import ClientKey
 from inphase.errors import StoreError, WireError
 from inphase.frames import store, wire
 from inphase.frames.frame import Frame
@@ -21,10 +23,15 @@ Transport = Literal["auto", "store", "zmq"]
 
 _QUEUE = 64  # messages that wait here for a slow reader; further ones are dropped and counted
 _MESSAGE_BYTES = 64 << 20
+_DEAF_S = 3.0  # of silence, after which the socket may be deaf for good; a cycle has 1 s at most
 
 
 def subscribe(
-    endpoint: str, *, transport: Transport = "auto", timeout_s: float | None = 5.0
+    endpoint: str,
+    *,
+    transport: Transport = "auto",
+    timeout_s: float | None = 5.0,
+    key: str | Path | None = None,
 ) -> "Subscription":
     """Follow a robot's frames; a context manager and an iterator.
 
@@ -34,8 +41,11 @@ def subscribe(
     transport: "auto" reads the store without copying when the robot is on this host; "store" and
     "zmq" insist. timeout_s: the longest wait for the robot, now and for each frame; None: for ever.
 
-    Raises StoreError when there is no such robot or store, or two of that name run. Raises
-    TimeoutError when nobody answers, and WireError for an answer in another format.
+    key: the client file that `inphase keys create` wrote, for a gateway that asks for keys.
+
+    Raises AccessError for a file that is no key, or that others may read. Raises StoreError when
+    there is no such robot or store, or two of that name run. Raises TimeoutError when nobody
+    answers, and WireError for an answer in another format.
     """
     if transport not in ("auto", "store", "zmq"):
         raise ValueError(f"transport must be auto, store or zmq, got {transport!r}")
@@ -45,7 +55,7 @@ def subscribe(
             return Subscription(follower, timeout_s)
         endpoint = _gateway_of(follower)
         follower.close()
-    source = ZmqFollower(endpoint, timeout_s)
+    source = ZmqFollower(endpoint, timeout_s, key=None if key is None else ClientKey.load(key))
     if transport == "zmq":
         source.start()
         return Subscription(source, timeout_s)
@@ -161,18 +171,28 @@ class Subscription:
 
 
 class ZmqFollower:
-    """Follows a gateway. Frames come after `start`. Thread: one at a time."""
+    """Follows a gateway. Frames come after `start`. Thread: one at a time.
 
-    def __init__(self, endpoint: str, timeout_s: float | None, queue: int = _QUEUE) -> None:
+    A socket that hears nothing for 3 s is replaced: libzmq leaves one deaf that was refused with
+    400, or that was sent a message above its bound, and says so to nobody.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        timeout_s: float | None,
+        queue: int = _QUEUE,
+        key: ClientKey | None = None,
+    ) -> None:
         self._endpoint = endpoint
+        self._queue = queue
+        self._key = key
         self._context: zmq.Context[Any] = zmq.Context()
-        self._socket = self._context.socket(zmq.SUB)
-        self._waits_ms = -1
-        self._ended = False
+        self._ended = self._is_started = False
         self._number = -1
         self._epoch = -1
         try:
-            self._connect(queue)
+            self._connect()
             message = self._receive(timeout_s)[0]
             while not message.startswith(wire.TOPIC_DESCRIPTION):
                 message = self._receive(timeout_s)[0]
@@ -181,10 +201,12 @@ class ZmqFollower:
             self.close()
             raise
 
-    def _connect(self, queue: int) -> None:
-        socket = self._socket
+    def _connect(self) -> None:
+        socket = self._socket = self._context.socket(zmq.SUB)
+        self._heard_s = time.monotonic()
+        self._waits_ms = -1
         socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.RCVHWM, queue)
+        socket.setsockopt(zmq.RCVHWM, self._queue)
         socket.setsockopt(zmq.MAXMSGSIZE, _MESSAGE_BYTES)
         socket.setsockopt(zmq.HEARTBEAT_IVL, 0)  # see endpoint.set_bounds
         socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
@@ -192,6 +214,10 @@ class ZmqFollower:
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
         socket.setsockopt(zmq.SUBSCRIBE, wire.TOPIC_DESCRIPTION)
         socket.setsockopt(zmq.SUBSCRIBE, wire.TOPIC_END)
+        if self._is_started:
+            socket.setsockopt(zmq.SUBSCRIBE, wire.TOPIC_FRAME)
+        if self._key is not None:
+            self._key.secure(socket)
         try:
             socket.connect(self._endpoint)
         except zmq.ZMQError as error:
@@ -202,6 +228,7 @@ class ZmqFollower:
 
     def start(self) -> None:
         """Ask for frames."""
+        self._is_started = True
         self._socket.setsockopt(zmq.SUBSCRIBE, wire.TOPIC_FRAME)
 
     def _take_description(self, message: bytes) -> None:
@@ -221,19 +248,39 @@ class ZmqFollower:
 
     def _receive(self, timeout_s: float | None, copy: bool = True) -> list[Any]:
         """A message's parts. Raises TimeoutError."""
-        waits_ms = -1 if timeout_s is None else max(0, round(timeout_s * 1000))
+        until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        waits_s = _DEAF_S if timeout_s is None else min(timeout_s, _DEAF_S)
+        while True:
+            try:
+                parts = self._receive_within(max(0, round(waits_s * 1000)), copy)
+            except zmq.Again:
+                now_s = time.monotonic()
+                if now_s >= self._heard_s + _DEAF_S:
+                    self._socket.close()
+                    self._connect()
+                waits_s = min(until_s - now_s, _DEAF_S)
+                if waits_s > 0:
+                    continue
+                raise self._silence(timeout_s) from None
+            self._heard_s = time.monotonic()
+            return parts
+
+    def _silence(self, timeout_s: float | None) -> TimeoutError:
+        asks = "" if self._key is None else f"is the key of {self._key.name} admitted there, "
+        return TimeoutError(
+            f"nothing from {self._endpoint} within {timeout_s} s; {asks}does the robot run, and "
+            f"has its schedule a [gateway] with that endpoint?"
+        )
+
+    def _receive_within(self, waits_ms: int, copy: bool) -> list[Any]:
+        """Raises zmq.Again."""
         if waits_ms != self._waits_ms:
             self._socket.setsockopt(zmq.RCVTIMEO, waits_ms)
             self._waits_ms = waits_ms
-        try:
-            if copy:
-                return self._socket.recv_multipart()
-            return [part.buffer for part in self._socket.recv_multipart(copy=False)]
-        except zmq.Again:
-            raise TimeoutError(
-                f"nothing from {self._endpoint} within {timeout_s} s; does the robot run, and has "
-                f"its schedule a [gateway] with that endpoint?"
-            ) from None
+        if copy:
+            parts: list[Any] = self._socket.recv_multipart()
+            return parts
+        return [part.buffer for part in self._socket.recv_multipart(copy=False)]
 
     @property
     def number(self) -> int:

@@ -296,11 +296,17 @@ def record_store(
     return 0 if recorder.is_whole else RecordingError.exit_code
 
 
-def record_robot(endpoint: str, path: Path, seconds: float | None, options: RecorderOptions) -> int:
+def record_robot(
+    endpoint: str,
+    path: Path,
+    seconds: float | None,
+    options: RecorderOptions,
+    key: Path | None = None,
+) -> int:
     """Record a robot that runs, from now on until its end, for so long, or until ^C; the exit code.
     SIGUSR1 is a mark.
 
-    endpoint: as `subscribe` takes it. Raises RecordingError, StoreError, WireError.
+    endpoint, key: as `subscribe` takes them. Raises RecordingError, StoreError, WireError.
     """
     refuse(path)
     asked: list[int] = []
@@ -308,7 +314,7 @@ def record_robot(endpoint: str, path: Path, seconds: float | None, options: Reco
         signal.signal(number, lambda number, _: asked.append(number))
     until_s = math.inf if seconds is None else time.monotonic() + seconds
     try:
-        source = subscribe(endpoint)
+        source = subscribe(endpoint, key=key)
     except TimeoutError as error:
         raise StoreError(str(error)) from error
     with source:

@@ -18,11 +18,14 @@ import msgpack
 import zmq
 
 from inphase import schedule
-from inphase.errors import InphaseError
+from inphase.access.authenticator import Authenticator, RefusedKey
+from inphase.access.keys import AllowList, KeyFolder
+from inphase.errors import AccessError, InphaseError
 from inphase.frames import store, wire
 from inphase.frames.message import Form, Writer, describe
 from inphase.host import process
 from inphase.host.endpoint import Socket, bind, set_bounds, unlink
+from inphase.host.outlet import Outlet
 from inphase.schedule import Schedule
 
 _SLICE_NS = 20_000_000  # how long a look for frames lasts before newcomers and `stop` are seen to
@@ -31,6 +34,7 @@ _QUEUE_BYTES = 64 << 20  # and never more than this for each of them
 _KEPT_BYTES = 256 << 10  # a sample that is sent without a further copy has at least so many
 _NEWCOMERS = 64  # subscriptions taken in between two frames
 _SUBSCRIPTION_BYTES = 256
+_KEYED_BYTES = 512  # of a key's part of the handshake, which MAXMSGSIZE bounds too
 _GOODBYE_MS = 100
 _MEMORY_BYTES = 512 << 20  # beside what it has at its start, for all clients together,
 _MESSAGES = 8  # and so many messages with every large sample in them
@@ -69,6 +73,7 @@ class Sender:
         form = Form.from_description(description)
         self._writer = Writer(self._reader, form)
         self._stopping = False
+        self._authenticator: Authenticator | None = None
         self._kept_bytes = kept_bytes
         self.message_bytes = form.header_size + sum(form.sizes)
         """of one with every large sample"""
@@ -79,8 +84,25 @@ class Sender:
             zmq.XPUB_WELCOME_MSG, wire.TOPIC_DESCRIPTION + msgpack.packb(description)
         )
 
+    def ask_for_keys(self, folder: Path) -> None:
+        """Let in the keys of a folder alone; before the socket is bound. Raises AccessError."""
+        if not folder.exists():
+            raise AccessError(
+                f"{folder} is not there; make keys: inphase keys create NAME --folder {folder}"
+            )
+        KeyFolder(folder).server().secure(self.socket)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, _KEYED_BYTES)
+        outlet = Outlet(_say, lambda missing: f"gateway: {missing} lines were dropped")
+        self._authenticator = Authenticator(
+            zmq.Context.instance(), AllowList(folder), lambda one: outlet.put(_of_refused(one))
+        )
+
     def run(self) -> None:
-        """The frame path: until the store's writer is gone, or after `stop` what the ring holds."""
+        """The frame path: until the store's writer is gone, or after `stop` what the ring holds.
+
+        Raises AccessError once a key that was let in is revoked: libzmq cannot disconnect one
+        subscriber, so all of them connect to the next process of this kind.
+        """
         number = -1
         left = self._reader.frame_ring[3]
         try:
@@ -98,10 +120,21 @@ class Sender:
                     self._send(number)
                 left -= self._stopping
                 self._take_in_newcomers()
+                if self._authenticator is not None:
+                    self._authenticator.refuse_revoked()
             self.socket.send(wire.TOPIC_END)
+        except AccessError:
+            self.socket.close(linger=0)  # nothing more for the one that was revoked
+            raise
         finally:
-            self.socket.close(linger=_GOODBYE_MS)
-            self._reader.close()
+            self.close()
+
+    def close(self) -> None:
+        """End it; whoever is there may take in what was sent."""
+        self.socket.close(linger=_GOODBYE_MS)
+        if self._authenticator is not None:
+            self._authenticator.close()
+        self._reader.close()
 
     def _send(self, number: int) -> None:
         """The frame that the reader is at."""
@@ -138,6 +171,16 @@ class Sender:
         self._stopping = True
 
 
+def _of_refused(one: RefusedKey) -> str:
+    """A line for a person."""
+    times = "a key was" if one.times == 1 else f"{one.times} times a key was"
+    return f"gateway: {times} refused that came from {one.address}: {one.public}, {one.reason}"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def _limit_memory(message_bytes: int) -> None:
     """Bound what this process may yet take, with room for a few of the largest messages."""
     has = int(Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0]) * 1024
@@ -154,6 +197,12 @@ def serve(described: Schedule, store_path: str) -> None:
     """
     assert described.gateway is not None
     sender = Sender(store_path)
+    keys = described.gateway.keys
+    if keys is not None:
+        try:
+            sender.ask_for_keys(described.path.parent / Path(keys).expanduser())
+        except AccessError as error:
+            raise AccessError(str(described.error("gateway.keys", str(error)))) from error
     bind(sender.socket, "gateway.endpoint", described.gateway.endpoint, described)
     signal.signal(signal.SIGTERM, lambda *_: sender.stop())
     _limit_memory(sender.message_bytes)

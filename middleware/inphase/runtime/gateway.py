@@ -20,7 +20,7 @@ import msgpack
 import uvloop
 
 from inphase import schedule
-from inphase.errors import InphaseError, WireError
+from inphase.errors import AccessError, InphaseError, RuntimeFault, WireError
 from inphase.frames import store
 from inphase.frames.message import describe
 from inphase.host import process, zmtp
@@ -35,6 +35,7 @@ _RECEIVE_BYTES = 64 << 10
 _CLIENTS = 64  # connections to the control socket; one more, and who was silent longest is left
 _HANDSHAKE_S = 2.0
 _AGAIN_S = 0.2  # before what sends frames is started again
+_AGAIN_KEYS_S = 2.0  # and where the keys of its subscribers cannot be read
 _ANSWER_S = 1.0
 
 
@@ -198,10 +199,17 @@ class Frames:
         child.wait_ready()
         return child
 
-    def _start_again(self, how: str | None) -> Process:
-        """In a thread: a full pipe holds up what is printed."""
+    def _start_again(self, how: str | None) -> bool:
+        """False: its keys cannot be read now. In a thread: a full pipe holds up what is printed.
+        Raises RuntimeFault."""
         print(f"gateway: the sender of frames ended ({how}); it is started again", file=sys.stderr)
-        return self._start()
+        try:
+            self._child = self._start()
+        except RuntimeFault as fault:
+            if fault.exit_code != AccessError.exit_code:
+                raise
+            return False
+        return True
 
     async def run(self) -> None:
         """Until the store's writer is gone, or after `stop`; what ends before is started again.
@@ -217,7 +225,12 @@ class Frames:
             if how == "exit code 0" or self._is_stopping:
                 return
             await asyncio.sleep(_AGAIN_S)
-            self._child = await loop.run_in_executor(None, self._start_again, how)
+            while not await loop.run_in_executor(None, self._start_again, how):
+                await asyncio.sleep(_AGAIN_KEYS_S)
+                if self._is_stopping:
+                    return
+            if self._is_stopping:  # it was said to the one before
+                self._child.ask_to_end()
 
     def stop(self) -> None:
         """Have it send what the ring holds, say goodbye, and end."""

@@ -91,9 +91,13 @@ class Gateway(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The addresses of the frames (PUB) and of requests (ROUTER)."""
 
     endpoint: str
-    """Address at which frames are published: `ipc:///path` or `tcp://127.0.0.1:PORT`."""
+    """Address at which frames are published: `ipc:///path` or `tcp://127.0.0.1:PORT`; with `keys`
+    also `tcp://` and any address of this machine."""
     control: str | None = None
-    """Address at which clients ask for the description and the emergency stop. Left out: none."""
+    """Address of requests: description, emergency stop. Left out: none. With `keys`: `ipc://`."""
+    keys: str | None = None
+    """Folder of the keys of those who may subscribe (`inphase keys`), from the schedule's folder
+    on, or `~/...`. Left out: no key is asked for, and only this machine is served."""
 
 
 class Guard(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):

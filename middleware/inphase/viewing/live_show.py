@@ -6,6 +6,7 @@ It runs in a process of its own, and reads at its own pace: the robot does not k
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from inphase.errors import StoreError
@@ -51,6 +52,8 @@ class LiveShow:
     say: Callable[[str], None]
     rate_hz: float
     stays: bool = False
+    key: Path | None = None
+    """a client file, for a gateway that asks for keys"""
     shown: int = 0
     """frames so far"""
     _ended: int = -1
@@ -75,7 +78,7 @@ class LiveShow:
         told = ""
         while True:
             try:
-                return subscribe(self.endpoint)
+                return subscribe(self.endpoint, key=self.key)
             except (StoreError, TimeoutError) as error:
                 if not self.stays:
                     raise StoreError(str(error)) from error

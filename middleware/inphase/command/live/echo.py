@@ -8,6 +8,7 @@ value is null.
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import click
@@ -25,13 +26,17 @@ def echo(
     count: int | None,
     sensor: str | None,
     transport: Transport,
+    *,
+    key: Path | None = None,
 ) -> None:
     """Print frames, of one sensor if it is named, until count or the robot's end.
 
-    Raises StoreError, ScheduleError for a sensor that the robot does not have.
+    key: a client file. Raises StoreError, AccessError, and ScheduleError for a sensor that the
+    robot does not have.
     """
     try:
-        with subscribe(endpoint or store_names.only_robot(), transport=transport) as frames:
+        name = endpoint or store_names.only_robot()
+        with subscribe(name, transport=transport, key=key) as frames:
             if sensor is not None and sensor not in frames.layout.sensors:
                 raise ScheduleError(
                     f"no sensor {sensor!r}; {frames.layout.robot} has {list(frames.layout.sensors)}"

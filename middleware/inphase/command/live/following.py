@@ -1,8 +1,15 @@
 """The commands that follow a robot while it runs."""
 
+from pathlib import Path
 from typing import Any
 
 import click
+
+key_option = click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    help="your client file (inphase keys create), for a gateway that asks for keys",
+)
 
 _MARKS = {
     "start": "running",
@@ -25,13 +32,20 @@ _MARKS = {
     show_default=True,
     help="shared memory of this host, or ZeroMQ",
 )
+@key_option
 def echo(
-    *, endpoint: str | None, json_lines: bool, count: int | None, sensor: str | None, transport: Any
+    *,
+    endpoint: str | None,
+    json_lines: bool,
+    count: int | None,
+    sensor: str | None,
+    transport: Any,
+    key: Path | None,
 ) -> None:
     """Print frames as they arrive, from a robot's name or an endpoint (ipc://, tcp://)."""
     from inphase.command.live import echo as echoing
 
-    echoing.echo(endpoint, json_lines, count, sensor, transport)
+    echoing.echo(endpoint, json_lines, count, sensor, transport, key=key)
 
 
 @click.command()
@@ -43,7 +57,8 @@ def echo(
     show_default=True,
     help="shared memory of this host, or ZeroMQ",
 )
-def top(*, robot: str | None, transport: Any) -> None:
+@key_option
+def top(*, robot: str | None, transport: Any, key: Path | None) -> None:
     """Show the live table of `run` for a robot that runs already, until it ends or ^C.
 
     ROBOT is its name, or an endpoint (ipc://, tcp://); it may be left out if one robot runs here.
@@ -53,13 +68,14 @@ def top(*, robot: str | None, transport: Any) -> None:
     from inphase.command.live.top import top as show
     from inphase.host.store_names import only_robot
 
-    show(robot or only_robot(), transport)
+    show(robot or only_robot(), transport, key)
 
 
 @click.command()
 @click.argument("robot")
 @click.argument("mark", type=click.Choice([*_MARKS]))
-def episode(*, robot: str, mark: str) -> None:
+@key_option
+def episode(*, robot: str, mark: str, key: Path | None) -> None:
     """Mark an episode of ROBOT, which runs: its start, or how it ended.
 
     ROBOT is its name, or an endpoint (ipc://, tcp://). Each frame tells its episode, and so do
@@ -70,7 +86,7 @@ def episode(*, robot: str, mark: str) -> None:
     from inphase.frames.control import mark_episode
 
     try:
-        number, cycle = mark_episode(robot, _MARKS[mark])
+        number, cycle = mark_episode(robot, _MARKS[mark], key=key)
     except ValueError as error:
         raise StoreError(f"{robot}: {error}") from error
     click.echo(f"episode {number} {_MARKS[mark]} at cycle {cycle}")

@@ -3,9 +3,12 @@
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from inphase.command.live.following import key_option
 
 if TYPE_CHECKING:
     from inphase.viewing.live_show import Screen
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="keep so much for a viewer that takes nothing; one frame at least",
 )
+@key_option
 @click.option("--stay", is_flag=True, help="wait for the robot, and after its end for its next run")
 def view(
     *,
@@ -54,6 +58,7 @@ def view(
     port: int,
     backlog_mb: float,
     stay: bool,
+    key: Path | None,
 ) -> None:
     """Show a robot that runs in Foxglove's viewers or Rerun's, until it ends or ^C.
 
@@ -69,7 +74,7 @@ def view(
     except ModuleNotFoundError as error:
         remedy = install(error.name or "")
         raise ViewError(f"this view needs a package that is not there; {remedy}") from error
-    _show(robot or only_robot(), screen, rate_hz, stay)
+    _show(robot or only_robot(), screen, rate_hz, stay, key)
 
 
 def _screen(target: str, stays: bool, server: tuple[str, int, int]) -> "Screen":
@@ -91,13 +96,13 @@ def _screen(target: str, stays: bool, server: tuple[str, int, int]) -> "Screen":
     return RerunStream(target, _say)
 
 
-def _show(endpoint: str, screen: "Screen", rate_hz: float, stays: bool) -> None:
+def _show(endpoint: str, screen: "Screen", rate_hz: float, stays: bool, key: Path | None) -> None:
     """Until the robot's end, ^C or SIGTERM, which is an end like any other once a frame was
     shown."""
     from inphase.errors import InphaseError
     from inphase.viewing.live_show import LiveShow
 
-    show = LiveShow(endpoint, screen, _say, rate_hz, stays)
+    show = LiveShow(endpoint, screen, _say, rate_hz, stays, key)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = 0
     try:

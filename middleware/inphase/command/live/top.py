@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from pathlib import Path
 
 from inphase.command.live.counted import Counted, CountedByCore, CountedInFrames
 from inphase.command.live.live_view import LiveView
@@ -32,13 +33,13 @@ class OthersRobot:
         return self.seen
 
 
-def top(endpoint: str, transport: Transport) -> None:
-    """Show a robot until its end or ^C.
+def top(endpoint: str, transport: Transport, key: Path | None = None) -> None:
+    """Show a robot until its end or ^C. key: a client file.
 
-    Raises StoreError where there is none or it gave no frame, and WireError.
+    Raises AccessError. Raises StoreError where there is none or it gave no frame, and WireError.
     """
     try:
-        source = subscribe(endpoint, transport=transport)
+        source = subscribe(endpoint, transport=transport, key=key)
     except TimeoutError as error:
         raise StoreError(str(error)) from error
     robot, seen = source.layout.robot, OthersRobot(source)

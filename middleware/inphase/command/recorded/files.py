@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from inphase.command.live.following import key_option
 from inphase.command.recorded.file_options import file_options
 
 if TYPE_CHECKING:
@@ -18,12 +19,14 @@ _SECONDS = click.FloatRange(min=0, min_open=True)
 @click.argument("robot")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--seconds", type=_SECONDS, help="stop after so long")
+@key_option
 @file_options
 def record(
     *,
     robot: str,
     file: Path,
     seconds: float | None,
+    key: Path | None,
     recorder: "RecorderOptions",
 ) -> None:
     """Record a robot that runs into FILE, an MCAP, until it ends or ^C.
@@ -36,7 +39,7 @@ def record(
     refuse(file)
     from inphase.recording.recorder import record_robot
 
-    sys.exit(record_robot(robot, file, seconds, recorder))
+    sys.exit(record_robot(robot, file, seconds, recorder, key))
 
 
 @click.command()

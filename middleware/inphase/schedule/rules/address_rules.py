@@ -24,9 +24,22 @@ def check(inspection: Inspection) -> None:
 
 
 def _check_gateway(schedule: Schedule, key: str) -> Iterator[ScheduleFault]:
-    address = None if schedule.gateway is None else getattr(schedule.gateway, key)
-    if address is not None:
-        yield from _check_address(schedule, f"gateway.{key}", address)
+    gateway = schedule.gateway
+    address = None if gateway is None else getattr(gateway, key)
+    if gateway is None or address is None:
+        return
+    if key == "endpoint":
+        elsewhere = "" if gateway.keys is not None else _WANTS_KEYS
+        yield from _check_address(schedule, "gateway.endpoint", address, elsewhere)
+        return
+    troubles = list(_check_address(schedule, "gateway.control", address, _ASKS_FOR_NO_KEY))
+    yield from troubles
+    if not troubles and gateway.keys is not None and address.startswith("tcp://"):
+        yield schedule.fault(
+            "gateway.control",
+            f"{address!r} would take requests of every user of this machine, and the gateway has "
+            f"keys; use ipc:///path, and `inphase serve` for requests with a key",
+        )
 
 
 def _check_control_is_another(schedule: Schedule) -> Iterator[ScheduleFault]:
@@ -58,7 +71,7 @@ def _check_remote(schedule: Schedule) -> Iterator[ScheduleFault]:
     policy = schedule.policy
     if policy is None or policy.remote is None:
         return
-    troubles = list(_check_address(schedule, "policy.remote", policy.remote))
+    troubles = list(_check_address(schedule, "policy.remote", policy.remote, _IS_NEAR))
     yield from troubles
     gateway = schedule.gateway
     if (
@@ -71,7 +84,19 @@ def _check_remote(schedule: Schedule) -> Iterator[ScheduleFault]:
         )
 
 
-def _check_address(schedule: Schedule, key: str, address: str) -> Iterator[ScheduleFault]:
+_NEAR = "use ipc:///path or tcp://127.0.0.1:PORT"
+_WANTS_KEYS = (
+    f"that needs keys; add keys = a folder of them (inphase keys create NAME --folder FOLDER), "
+    f"or {_NEAR}"
+)
+_ASKS_FOR_NO_KEY = f"requests have no keys; {_NEAR}, and `inphase serve` for those with a key"
+_IS_NEAR = f"a remote policy has no keys; {_NEAR}"
+
+
+def _check_address(
+    schedule: Schedule, key: str, address: str, elsewhere: str
+) -> Iterator[ScheduleFault]:
+    """elsewhere: the remedy for an address that others can reach; empty: it is allowed."""
     kind, _, rest = address.partition("://")
     host, colon, port = rest.rpartition(":")
     if not colon or rest.endswith("]"):
@@ -90,16 +115,18 @@ def _check_address(schedule: Schedule, key: str, address: str) -> Iterator[Sched
                 f"the path has {len(rest.encode())} bytes, a socket takes {_IPC_BYTES_MAX}, "
                 f"got {address!r}; give a shorter one",
             )
-    elif kind == "tcp" and _is_loopback(host):
+    elif kind == "tcp" and (_is_loopback(host) or (not elsewhere and _is_own(host))):
         if not (re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65_536):
             yield schedule.fault(
                 key, f"no port, got {address!r}; give one, as in tcp://127.0.0.1:5555"
             )
+    elif kind == "tcp" and elsewhere:
+        yield schedule.fault(key, f"{address!r} can be reached from elsewhere: {elsewhere}")
     elif kind == "tcp":
         yield schedule.fault(
             key,
-            f"{address!r} can be reached from elsewhere: that needs keys (CURVE), which this "
-            f"version does not have; use ipc:///path or tcp://127.0.0.1:PORT",
+            f"not an address of this machine, got {address!r}; give a number, or all of them: "
+            f"tcp://0.0.0.0:5555",
         )
     else:
         yield schedule.fault(
@@ -112,6 +139,15 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_own(host: str) -> bool:
+    """A number, which libzmq listens at; it looks no name up."""
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return host == "*"
+    return True
 
 
 def _check_port(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
