@@ -32,6 +32,7 @@ FIGURES = (
     "reading",
     "view",
     "page",
+    "remote",
     "worker",
     "guard",
 )

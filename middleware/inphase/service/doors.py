@@ -18,6 +18,7 @@ from inphase.errors import ServiceError
 from inphase.host import endpoint
 from inphase.schedule import Schedule
 
+_IN = int(zmq.POLLIN)
 LOCAL = "@local"
 """the user of the sockets of this host; no key has that name"""
 
@@ -122,6 +123,8 @@ class Door:
 
 def take(socket: Any) -> list[Any] | None:
     """The parts of a message that has come; None: none has."""
+    if not socket.getsockopt(zmq.EVENTS) & _IN:
+        return None
     with contextlib.suppress(zmq.Again):
         return list(socket.recv_multipart(zmq.NOBLOCK, copy=False))
     return None

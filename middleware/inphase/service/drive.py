@@ -12,6 +12,7 @@ import gc
 import hmac
 import json
 import math
+import select
 import signal
 import socket
 import sys
@@ -40,7 +41,8 @@ from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, REFUSED
 from inphase.schedule import Schedule
 from inphase.service.doors import Door, DoorKeys, take
 
-_IDLE_MS = 50
+_IDLE_S = 0.05
+_FRAME_S = 0.2
 _QUEUE = 8  # messages to a client that does not read; further frames are left out
 _COMMAND_BYTES = 1 << 16
 _BURST = 64  # messages that are looked at before the next frame is
@@ -157,45 +159,57 @@ class DriveProcess:
     def serve(self, mailbox: store.Mailbox, page: store.LeasePage, line: socket.socket) -> None:
         """Until the robot ends."""
         self._mailbox, self._page, self._line = mailbox, page, line
-        poller = zmq.Poller()
-        for one in self._door.sockets:
-            poller.register(one, zmq.POLLIN)
-        poller.register(line, zmq.POLLIN)
+        self._fds = [line.fileno(), *(one.getsockopt(zmq.FD) for one in self._door.sockets)]
         with contextlib.suppress(store.Lost):
             while True:
                 if not self._peer:
-                    self._look(poller, _IDLE_MS)
+                    self._look(_IDLE_S)
                     continue
                 with contextlib.suppress(TimeoutError):
-                    self._send(self._follower.next(0.2, every=self._every))
-                self._look(poller, 0)
-                while self._peer and (left_ms := self._left_ms()) > 0:
-                    self._look(poller, left_ms)
+                    self._send(self._follower.next(_FRAME_S, every=self._every))
+                while self._look(self._left_s()) and self._left_s() > 0 and self._peer:
+                    pass
         if self._peer:
             self._tell(self._peer, END, b"")
 
-    def _left_ms(self) -> int:
+    def _left_s(self) -> float:
         """Until the next frame that is sent begins: the store is waited for then."""
         if self._newest is None:
-            return 0
+            return 0.0
         due_ns = self._newest.due_ns + self._every * self._period_ns
-        return (due_ns - time.monotonic_ns()) // 1_000_000
+        return max(0.0, (due_ns - time.monotonic_ns()) * 1e-9)
 
-    def _look(self, poller: Any, timeout_ms: int) -> None:
-        """See to what has come, once."""
-        came = dict(poller.poll(timeout_ms))
-        if self._line.fileno() in came:
+    def _look(self, timeout_s: float) -> bool:
+        """See to what has come, or comes within that time; false: nothing did.
+
+        ZeroMQ tells once that something is there: all of it is taken before it is waited for. A
+        poll of its own would wait for whole milliseconds, which are whole cycles.
+        """
+        if time.monotonic() - self._told_s > _TELL_S:
+            self._tell_service()
+        if self._drain():
+            return True
+        ready, _, _ = select.select(self._fds, [], [], timeout_s)
+        if self._fds[0] in ready:
             self._hear_service()
+        self._drain()
+        return bool(ready)
+
+    def _drain(self) -> bool:
+        """Take what is there, at most a burst of each socket; false: nothing was."""
+        taken = 0
         for one in self._door.sockets:
-            if one not in came:
-                continue
             for _ in range(_BURST):
                 parts = take(one)
                 if parts is None:
                     break
                 self._take(one, parts)
-        if self.counts and time.monotonic() - self._told_s > _TELL_S:
-            self._told_s = time.monotonic()
+                taken += 1
+        return taken > 0
+
+    def _tell_service(self) -> None:
+        self._told_s = time.monotonic()
+        if self.counts:
             with contextlib.suppress(BlockingIOError):
                 self._line.send(json.dumps({"counts": self.counts}).encode())
 
