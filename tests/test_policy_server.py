@@ -17,6 +17,7 @@ from peers import BOUND_S, free_port, until
 from policy_servers import FAULT_AT, STEP, PolicyServerProcess
 from robots import demo_schedule
 from runtimes import Robot
+from test_import import MAIN, without_extras
 
 SERVER = """[policy]
 allow = ["network"]
@@ -188,6 +189,13 @@ def test_a_text_for_metadata_is_no_server_of_that_protocol(
     serving = PolicyServerProcess(port, tmp_path / "log", fault="text for metadata")
     with serving, pytest.raises(ScheduleError, match="no policy server answers at"):
         LockStep(server_schedule(tmp_path, port), isolate=isolate)
+
+
+def test_a_robot_without_the_extra_is_told_its_name(tmp_path: Path) -> None:
+    path = server_schedule(tmp_path, free_port(socket.SOCK_STREAM)).path
+    done = without_extras(MAIN, "run", str(path), "--lockstep", "--cycles", "5")
+    assert done.returncode == ScheduleError.exit_code
+    assert "pip install 'inphase[openpi]'" in done.stderr
 
 
 # ---- on the wall clock -------------------------------------------------------------------------
