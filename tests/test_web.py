@@ -7,6 +7,8 @@ import json
 import re
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -330,3 +332,24 @@ def _answers(page: ServedPage) -> bool:
         return page.ask("/")[0] == 200
     except OSError:
         return False
+
+
+def test_without_its_packages_a_line_says_so_and_the_run_goes_on(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+sys.modules["starlette"] = None
+from inphase.runtime.children import Children
+from inphase.runtime.client_processes import ClientProcesses
+from inphase.schedule import load
+clients = ClientProcesses(load(Path(sys.argv[1])), Children(lambda: False), print)
+clients.start("no store", -1)
+clients.tend()
+"""
+    path = demo_schedule(tmp_path, page=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (
+        "no web page: it needs the package starlette; install it: pip install 'inphase[web]'\n"
+    )
