@@ -91,8 +91,7 @@ class Gateway(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The addresses of the frames (PUB) and of requests (ROUTER)."""
 
     endpoint: str
-    """Address at which frames are published: `ipc:///path` or `tcp://127.0.0.1:PORT`; with `keys`
-    also `tcp://` and any address of this machine."""
+    """Address of the frames: `ipc:///path` or `tcp://127.0.0.1:PORT`; with `keys` any of tcp's."""
     control: str | None = None
     """Address of requests: description, emergency stop. Left out: none. With `keys`: `ipc://`."""
     keys: str | None = None
@@ -109,10 +108,8 @@ class Guard(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class EstopInput(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An input of the emergency stop: a GPIO line, or a channel of a sensor's float64 field.
-
-    An input that cannot be read stops.
-    """
+    """An input of the emergency stop: a GPIO line, or a channel of a sensor's float64 field; one
+    that cannot be read stops."""
 
     line: "GpioLine | None" = None
     """A GPIO line that stops at the level `pressed`."""
