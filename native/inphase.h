@@ -185,8 +185,8 @@ struct inphase_frame {
     uint32_t episode;           /* number of the newest one, from 1 on; 0: none was begun */
     uint32_t outcome;           /* INPHASE_EPISODE_*, of that one */
     uint32_t lease;             /* that could drive in that act, 0: none, or none is asked for */
-    uint32_t drove;             /* INPHASE_DROVE_*, who gave that act's command; an act without one:
-                                   nobody */
+    uint32_t drove;             /* INPHASE_DROVE_*, who gave the command that an actuator followed;
+                                   where none did: nobody */
 };
 
 /* one sensor in a frame: status of this cycle, and which sample of its ring is named */

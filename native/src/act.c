@@ -183,6 +183,7 @@ static void obey(struct inphase_core *core, struct actuator *actuator, const dou
     axis = workspace_hold(actuator, from, actuator->motion);
     if (!requested)
         return;
+    core->obeyed = true;
 
     /* tell which limit changed the command */
     if (axis < 3) {
@@ -534,6 +535,7 @@ static uint32_t act_all(struct inphase_core *core, int64_t now_ns)
 
     lease_look(core, now_ns);
     counted = reason = setpoints_follow(core, now_ns);
+    core->obeyed = false;
     for (uint32_t i = 0; i < core->actuators; i++) {
         act_one(core, &core->actuator[i], reason, now_ns);
 
@@ -541,6 +543,8 @@ static uint32_t act_all(struct inphase_core *core, int64_t now_ns)
         if (reason == INPHASE_REASON_NONE && core->actuator[i].refused)
             counted = INPHASE_REASON_START;
     }
+    if (!core->obeyed)
+        core->drove = INPHASE_DROVE_NOBODY;
     core->acted_cycle = core->cycle;
     core->acted_ns = core->clock->now(core);
     return counted;

@@ -111,6 +111,7 @@ struct inphase_core {
     const struct lease_page *lease_page; /* constant; NULL: who may drive is not asked */
     uint32_t lease;              /* the one that drives; 0: none, or its robot is not at rest yet */
     uint32_t acted_lease, drove; /* of the last act: that lease, and INPHASE_DROVE_* */
+    bool obeyed;                 /* an actuator follows the command of this act */
 
     struct guard guard;          /* the page that the guard reads; cycle thread, once it runs */
 

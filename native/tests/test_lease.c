@@ -166,6 +166,27 @@ static void the_holder_drives_and_the_frame_says_so(void)
     close_all(&robot);
 }
 
+/* a command that no actuator follows drove nothing: motion is latched, or it began too far away */
+static void who_is_not_followed_does_not_drive(void)
+{
+    struct robot robot;
+
+    open_robot(&robot);
+    until(&robot, 1000 * PERIOD_NS, 3);
+    drive(&robot, 3, INPHASE_DROVE_CLIENT, 0);
+    robot.goal += 50;
+    drive(&robot, 3, INPHASE_DROVE_CLIENT, 0);
+    CHECK_EQUAL(reason(&robot), INPHASE_REASON_START);
+    robot.goal = HERE;
+    CHECK_EQUAL(drive(&robot, 3, INPHASE_DROVE_CLIENT, 0)->drove, INPHASE_DROVE_NOBODY);
+    CHECK_EQUAL(drive(&robot, 3, INPHASE_DROVE_CLIENT, 0)->drove, INPHASE_DROVE_CLIENT);
+    CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_CLIENT), 0);
+    drive(&robot, 3, INPHASE_DROVE_CLIENT, 0);
+    for (int n = 0; n < 5; n++)
+        CHECK_EQUAL(drive(&robot, 3, INPHASE_DROVE_CLIENT, 0)->drove, INPHASE_DROVE_NOBODY);
+    close_all(&robot);
+}
+
 /* the robot's own clock ends a lease: in that act the ramp begins, though commands still come */
 static void a_lease_ends_by_the_clock_with_a_ramp(void)
 {
@@ -265,6 +286,7 @@ int main(void)
 {
     without_a_lease_nobody_drives();
     the_holder_drives_and_the_frame_says_so();
+    who_is_not_followed_does_not_drive();
     a_lease_ends_by_the_clock_with_a_ramp();
     the_next_lease_drives_from_rest_on();
     a_page_is_of_one_runtime();

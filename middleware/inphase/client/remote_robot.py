@@ -337,8 +337,8 @@ class RemoteDrive:
             self.close()
             raise
 
-    def _begin(self, timeout_s: float = 5.0) -> None:
-        """Greet the robot until it answers; a lease that begins takes a moment."""
+    def _begin(self, timeout_s: float = 20.0) -> None:
+        """Greet the robot until it answers: its recording begins before it can be driven."""
         end_s = time.monotonic() + timeout_s
         why = "nobody answers"
         while time.monotonic() < end_s:

@@ -256,7 +256,7 @@ class Command:
         self.lease = frame.header[_HEADER_LEASE]
         """the number of the lease under which the robot could be driven; 0: none"""
         self.drove = name_of(frame.header[_HEADER_DROVE], DROVE)
-        """one of DROVE: who gave the command"""
+        """one of DROVE: who gave the command that an actuator followed"""
         self._acts: dict[str, Act] = {}
         layout = frame.layout.record
         for index, (name, channels, _) in enumerate(frame.layout.actuators):

@@ -301,7 +301,7 @@ OUTCOMES = {
 """of an episode: INPHASE_EPISODE_*"""
 
 DROVE = {
-    "nobody": Meaning("there was no command"),
+    "nobody": Meaning("no actuator followed a command"),
     "policy": Meaning("a policy on the robot's side, or one of the program that runs the robot"),
     "client": Meaning("a client from afar, under its lease"),
     "person": Meaning("a person who took over"),
