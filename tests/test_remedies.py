@@ -813,7 +813,73 @@ OF_BARE = {
     ),
 }  # fmt: skip
 
-OF_PLAN = {**OF_WORLD, **OF_BARE}
+SERVER = """[policy]
+allow = ["network"]
+chunk = 2
+every = 2
+[policy.server]
+url = "ws://127.0.0.1:8000"
+[policy.server.actions]
+order = [0, 1]
+[policy.server.observation]
+"observation/state" = { fields = ["joints.position"] }
+"""
+FIELDS = '{ fields = ["joints.position"] }'
+PAGE = """[page]
+address = "127.0.0.1:8470"
+model = "two.xml"
+joints = { "joints.position" = ["a", "b"] }
+"""
+
+
+def server(old: str, new: str, *steps: Step) -> Row:
+    """A row with a policy server and a page."""
+    return changed(BARE + PAGE + SERVER, old, new, *steps)
+
+
+OF_SERVER = {
+    "a server of another protocol": server(
+        "ws://", "http://", step('such as "ws://127.0.0.1:8000"', "http://", "ws://")
+    ),
+    "a server without a network": server(
+        'allow = ["network"]\n', "",
+        step("give allow = ['network']", "chunk = 2", "allow = ['network']\nchunk = 2"),
+    ),
+    "a server that is sent a history": server(
+        "chunk = 2", "chunk = 2\nhistory = 2", step("remove it", "\nhistory = 2", "")
+    ),
+    "an entry of no kind": server(
+        FIELDS, '{ dtype = "float64" }',
+        step("keep one, or add one", "{ dtype", '{ fields = ["joints.position"], dtype'),
+    ),
+    "an entry with another's key": server(
+        FIELDS, '{ text = "b", scale = 2.0 }', step("remove it", ", scale = 2.0", "")
+    ),
+    "an entry of no field": server(
+        FIELDS, '{ fields = ["joints"] }',
+        step('give "sensor.field"', '["joints"]', '["joints.position"]'),
+    ),
+    "a key with an empty part": server(
+        '"observation/state"', '"observation..state"',
+        step("give it a name", "observation..state", "observation.a.state"),
+    ),
+    "columns that are one": server(
+        "[0, 1]", "[0, 0]",
+        step("give a list of columns, from 0 on, one per channel", "[0, 0]", "[0, 1]"),
+    ),
+    "a page without a port": server(
+        ":8470", "", step("as in 127.0.0.1:8470", '"127.0.0.1"', '"127.0.0.1:8470"')
+    ),
+    "a page for everybody": server(
+        "127.0.0.1:8470", "0.0.0.0:8470", step("use 127.0.0.1:8470", "0.0.0.0", "127.0.0.1")
+    ),
+    "a page of no sensor": server(
+        '{ "joints.', '{ "jonts.',
+        step("give sensor.field, of one of: joints, tip", "jonts", "joints"),
+    ),
+}  # fmt: skip
+
+OF_PLAN = {**OF_WORLD, **OF_BARE, **OF_SERVER}
 
 
 # ---- applied ---------------------------------------------------------------------------------
@@ -890,7 +956,7 @@ def test_a_remedy_that_is_applied_ends_its_fault(folder: Folder, name: str) -> N
 
 def test_every_fault_of_the_schedules_tests_has_a_row_and_no_name_is_twice() -> None:
     assert set(BAD) == set(OF_BAD)
-    assert len(ROWS) == len(set(ROWS)) == len(OF_BAD) + len(OF_WORLD) + len(OF_BARE)
+    assert len(ROWS) == len(set(ROWS)) == len(OF_BAD) + len(OF_PLAN)
 
 
 # ---- which rules have a row ------------------------------------------------------------------

@@ -313,7 +313,7 @@ EXIT_CODES = {
     "1": Meaning("done, and its summary could not be written"),
     "2": Meaning("the schedule, or the usage", "correct the key at the line that is named"),
     "3": Meaning(
-        "a device; also a sensor that was never FRESH in a run of a second or more, or a joint "
+        "a device. Also a sensor that was never FRESH in a run of a second or more. Or a joint "
         "that was commanded far for a second or more and stood",
         "the last lines of the run name it",
     ),
