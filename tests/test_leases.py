@@ -98,6 +98,17 @@ def test_a_reserved_time_is_of_one_user() -> None:
     assert book.standing("cas", at(20)).state == "holds" and book.reservations == []
 
 
+def test_a_user_has_so_many_reservations_at_once() -> None:
+    book = LeaseBook(RULES)
+    for number in range(16):
+        book.reserve("ann", 1_000_010.0 + number, 1_000_011.0 + number, at(0))
+    with pytest.raises(LeaseRefused, match="ann has 16 reservations; cancel"):
+        book.reserve("ann", 1_000_100.0, 1_000_101.0, at(0))
+    book.cancel(1, "ann")
+    book.reserve("ann", 1_000_100.0, 1_000_101.0, at(0))
+    book.reserve("ben", 1_000_200.0, 1_000_201.0, at(0))
+
+
 def test_a_day_has_a_quota() -> None:
     book = LeaseBook(LeaseRules(longest_s=60.0, daily_s=70.0, grace_s=1000.0))
     book.request("ann", at(0))
@@ -118,6 +129,10 @@ def test_a_revoked_user_neither_holds_nor_waits() -> None:
     book.request("cas", at(1))
     book.revoke("cas", at(1))
     assert book.queue == []
+    book.reserve("ben", 1_000_002.0, 1_000_200.0, at(1))
+    assert "ben" in book.users
+    book.revoke("ben", at(1))
+    assert book.reservations == [] and book.users == set()  # it keeps nobody out
     book.close("the robot is away", at(2))
     assert book.lease is None and book.request("ann", at(3)).state == "waits"
 

@@ -9,6 +9,7 @@ import zmq
 
 from inphase.access.client_key import ClientKey
 from inphase.client import place
+from inphase.client.kinds import REQUEST_BYTES
 from inphase.errors import LeaseRefused, ServiceError
 
 _ANSWER_S = 5.0
@@ -43,7 +44,13 @@ class ServiceConnection:
         with self._lock:
             self._number += 1
             request = {"do": do, "id": self._number, **words}
-            self._socket.send(msgpack.packb(request))
+            packed = msgpack.packb(request)
+            if len(packed) > REQUEST_BYTES:  # the service would hear nothing of it
+                raise ServiceError(
+                    f"{do}: a request has at most {REQUEST_BYTES} bytes, this one has "
+                    f"{len(packed)}; say less in it"
+                )
+            self._socket.send(packed)
             while self._socket.poll(int(timeout_s * 1000)):
                 reply = msgpack.unpackb(self._socket.recv())
                 if reply.get("id") in (self._number, None):

@@ -3,3 +3,4 @@
 PING, PONG = b"inphase.ping\0", b"inphase.pong\0"
 STOP, STOPPED, UNKNOWN = b"inphase.stop\0", b"inphase.stopped\0", b"inphase.unknown\0"
 PIECE_BYTES = 48 << 10
+REQUEST_BYTES = 65_536

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from inphase.client.remote_robot import RemoteLease, RemoteRobot
 
 _LOOK_S = 0.5
+_BEGIN_S = 10.0
+"""that a lease has beyond the time of a drive: its recording begins first"""
 
 
 def _service(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -123,7 +125,8 @@ def drive(
     from inphase.schedule import import_by_name
 
     found = import_by_name.resolve_call(policy, Path())
-    with _connect(service, key, robot) as remote, remote.request(seconds) as held:
+    wanted_s = None if seconds is None else seconds + _BEGIN_S
+    with _connect(service, key, robot) as remote, remote.request(wanted_s) as held:
         with contextlib.suppress(KeyboardInterrupt):
             _follow(remote, held)
             with held.drive(images=not no_images) as driving:

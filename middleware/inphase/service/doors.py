@@ -84,11 +84,13 @@ class Door:
         message_bytes: int,
     ) -> None:
         self._keys = keys
-        self._local_address = local
+        self._bound = ""
+        """the address whose file is ours to remove; empty: another service may have it"""
         self._local = context.socket(zmq.ROUTER)
         self.sockets = [self._local]
         try:
             self._bind(self._local, local, described, queue, message_bytes)
+            self._bound = local
             if remote:
                 if keys is None:
                     raise ServiceError(f"{remote} wants keys: inphase keys create NAME")
@@ -115,10 +117,12 @@ class Door:
         return None if self._keys is None else self._keys.caller(part)
 
     def close(self, linger_ms: int = 0) -> None:
-        """Close both."""
+        """Close both; twice does no harm."""
         for socket in self.sockets:
             socket.close(linger_ms)
-        endpoint.unlink(self._local_address)
+        if self._bound:
+            endpoint.unlink(self._bound)
+            self._bound = ""
 
 
 def take(socket: Any) -> list[Any] | None:

@@ -311,16 +311,18 @@ class DriveProcess:
             return "malformed"
         if command.lease != self._holder.lease or self._page.get() != command.lease:
             return "lease"
-        assert self._newest is not None
-        trouble = self._check.trouble(command, self._newest.cycle, has_images=self._has_images)
-        if trouble:
+        newest, has_images = self._newest, self._has_images
+        trouble = "future"  # where no frame was sent yet
+        if newest is not None:
+            trouble = self._check.trouble(command, newest.cycle, has_images=has_images)
+        if newest is None or trouble:
             return trouble
         values = np.frombuffer(command.values, "<f8").reshape(command.shape)
         if self._buffer.fill(values) is not None:
             return "shape"
         self._mailbox.sign(command.lease, _PERSON if command.is_person else _CLIENT)
-        until_ns = self._newest.due_ns + self._valid_ns
-        until_ns -= (self._newest.cycle - command.cycle) * self._period_ns
+        until_ns = newest.due_ns + self._valid_ns
+        until_ns -= (newest.cycle - command.cycle) * self._period_ns
         self._mailbox.post(command.cycle, until_ns, self._buffer.pointer, self._buffer.count)
         return ""
 

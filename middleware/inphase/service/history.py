@@ -4,6 +4,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from inphase.errors import ServiceError
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS leases (
     robot TEXT NOT NULL, number INTEGER NOT NULL, user TEXT NOT NULL,
@@ -23,13 +25,18 @@ _COLUMNS = ("robot", "number", "user", "granted_s", "ended_s", "why", "recording
 class History:
     """The leases so far. Times are seconds of the wall clock. Thread: one.
 
-    path: its file, made where there is none. Raises sqlite3.Error for one that is no database.
+    path: its file, made where there is none. Raises ServiceError for one that cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
-        self._database = sqlite3.connect(path)
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.executescript(_SCHEMA)
+        try:
+            self._database = sqlite3.connect(path)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise ServiceError(
+                f"{path}: {error}; where it is broken, begin anew: mv {path} {path}.broken"
+            ) from error
 
     def newest(self, robot: str) -> int:
         """The highest number of a lease of that robot; 0: it had none."""

@@ -22,8 +22,9 @@ from inphase.service.history import History
 from inphase.service.leases import JOB_MARK, LeaseBook, Now
 from inphase.service.served_robot import ServedRobot
 from inphase.service.uploads import Uploads
-from inphase.service.variants import policy_table, write_variant
+from inphase.service.variants import policy_table, variant_text, write_variant
 
+_JOBS = 32  # of a robot, that are not over
 _CHECK_S = 120.0
 _BETWEEN_S = 2.0
 """from one episode to the next: the robot is at rest then"""
@@ -104,15 +105,20 @@ class Jobs:
         model = self._uploads.path(words.sha256, words.ending)
         if model is None:
             raise ServiceError(f"no file {words.sha256}{words.ending} is here; upload it first")
-        table = policy_table(self._robot.schedule, model, words.policy)
+        if len(self._jobs) >= _JOBS:
+            raise ServiceError(f"{len(self._jobs)} jobs wait already; submit it again later")
+        schedule = self._robot.schedule
+        text = variant_text(schedule, policy_table(schedule, model, words.policy))
         packed = msgspec.msgpack.encode(words)
         number = self._history.submitted(self._robot.name, user, now.wall_s, packed)
         folder = self._variants / f"{self._robot.name}-{number}"
-        job = SubmittedJob(
-            number, user, words, write_variant(self._robot.schedule, table, model, folder)
-        )
-        self._check(job)
-        self._jobs.append(job)
+        try:
+            variant = write_variant(schedule, text, model, folder)
+        except OSError as error:
+            why = f"{folder} cannot be made: {error.strerror}; the service's owner may see to it"
+            self._history.tell_job(number, "failed", why)
+            raise ServiceError(why) from error
+        self._jobs.append(SubmittedJob(number, user, words, variant))
         self._tell("submitted", robot=self._robot.name, job=number, user=user, file=words.sha256)
         return number
 
@@ -141,7 +147,10 @@ class Jobs:
     def advance(self, now: Now) -> None:
         """Look after all jobs: the checks, the queue, and the one that runs."""
         for job in [*self._jobs]:
-            if job.state == "checking":
+            if job.state == "checking" and job.checker is None:
+                if not any(one.checker and one.state == "checking" for one in self._jobs):
+                    self._check(job)  # one at a time: each takes a core, and memory
+            elif job.state == "checking":
                 self._follow_check(job, now)
             elif job.state == "waiting":
                 self._wait(job, now)

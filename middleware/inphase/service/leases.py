@@ -13,6 +13,8 @@ from inphase.errors import LeaseRefused
 JOB_MARK = "#job"
 """between a user and the number of its job, where a job holds or waits"""
 
+_RESERVATIONS = 16  # of one user at once
+
 
 @dataclass(frozen=True)
 class Now:
@@ -191,7 +193,10 @@ class LeaseBook:
         return self.standing(user, now)
 
     def revoke(self, user: str, now: Now) -> None:
-        """That user holds and waits no more: its key is gone."""
+        """That user holds, waits and has reserved no more: its key is gone."""
+        for one in self.reservations:
+            if one.user == user:
+                del self._reservations[one.number]
         for waiting in self.queue:
             if _account(waiting) == user:
                 self.leave(waiting)
@@ -210,6 +215,8 @@ class LeaseBook:
             raise LeaseRefused("a reservation ends after it begins, and not in the past")
         if end_s - start_s > self.rules.daily_s:
             raise LeaseRefused(f"a reservation has at most {self.rules.daily_s:g} s")
+        if sum(one.user == user for one in self._reservations.values()) >= _RESERVATIONS:
+            raise LeaseRefused(f"{user} has {_RESERVATIONS} reservations; cancel one of them")
         for other in self._reservations.values():
             if start_s < other.end_s and other.start_s < end_s:
                 raise LeaseRefused(f"{other.user} has reserved a part of that time")
@@ -232,9 +239,10 @@ class LeaseBook:
 
     @property
     def users(self) -> set[str]:
-        """All who hold or wait, by themselves or by a job."""
+        """All who hold, wait or have reserved, by themselves or by a job."""
         holders = [self.lease.user] if self.lease is not None else []
-        return {_account(one) for one in [*holders, *self._waiting]}
+        reserved = [one.user for one in self._reservations.values()]
+        return {_account(one) for one in [*holders, *self._waiting, *reserved]}
 
     @property
     def queue(self) -> list[str]:

@@ -4,15 +4,16 @@ A request is a map with `do`, optionally `id`, and the keys that its row below n
 bound before anything is decoded. SERVICE.md is the format.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgpack
 import msgspec
 
-from inphase.client.kinds import PIECE_BYTES
+from inphase.client.kinds import PIECE_BYTES, REQUEST_BYTES
 from inphase.errors import InphaseError, LeaseRefused, ServiceError
 from inphase.frames.message import describe
 from inphase.service.doors import Caller
@@ -21,7 +22,8 @@ from inphase.service.jobs import JobWords
 from inphase.service.kept_robot import KeptRobot, now
 from inphase.service.leases import Standing
 
-REQUEST_BYTES = 65_536
+_log = logging.getLogger(__name__)
+
 _WATCH, _DRIVE, _OPERATE = "watch", "drive", "operate"
 MAY = {_WATCH: {_WATCH}, _DRIVE: {_WATCH, _DRIVE}, _OPERATE: {_WATCH, _DRIVE, _OPERATE}}
 """what each role may ask for; `operate` is that of who sits at the robot's host"""
@@ -40,6 +42,10 @@ class Places(NamedTuple):
         return dict(self.local if caller.is_local else self.remote)
 
 
+Whole = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
+"""a number that files and the database can hold"""
+
+
 class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The keys of all requests."""
 
@@ -47,17 +53,17 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     id: int | str | None = None
     robot: str = ""
     seconds: float | None = None
-    lease: int = 0
+    lease: Whole = 0
     token: str = ""
     user: str = ""
     start_s: float = 0.0
     end_s: float = 0.0
-    number: int = 0
+    number: Whole = 0
     since_s: float = 0.0
     sha256: str = ""
     ending: str = ""
-    size: int = 0
-    offset: int = 0
+    size: Whole = 0
+    offset: Whole = 0
     piece: bytes = b""
     job: JobWords | None = None
     outcome: str = ""
@@ -126,8 +132,12 @@ class Requests:
             return _refusal(text, words.id), words
         try:
             return {"id": words.id, "ok": True, **method(caller, words)}, words
-        except InphaseError as error:
-            return _refusal(str(error), words.id), words
+        except Exception as error:  # one request must not end the robots of all
+            text = str(error)
+            if not isinstance(error, InphaseError):
+                _log.exception("the request %s of %s failed", words.do, caller.user)
+                text = f"{words.do} failed in the service, which says more: {error!r}"
+            return _refusal(text, words.id), words
 
     def _robot(self, words: Words) -> KeptRobot:
         """Raises ServiceError."""

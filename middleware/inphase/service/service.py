@@ -17,6 +17,7 @@ from inphase.access.authenticator import RefusedKey
 from inphase.access.keys import default_folder
 from inphase.access.rates import Rates
 from inphase.client import place
+from inphase.client.kinds import REQUEST_BYTES
 from inphase.errors import ServiceError
 from inphase.schedule import Schedule
 from inphase.service import requests
@@ -109,6 +110,7 @@ class Service:
         self._door = self._open("control", _CONTROL)
         self._undo.callback(self._door.close)
         self._stops = self._open("stop", _STOP)
+        self._undo.callback(self._stops.close)  # also where a robot does not start
 
     def _open(self, name: str, port: int) -> Door:
         address = place.local_address(name)
@@ -120,7 +122,7 @@ class Service:
             remote,
             self._keys,
             queue=_QUEUE,
-            message_bytes=requests.REQUEST_BYTES,
+            message_bytes=REQUEST_BYTES,
         )
         self.addresses[name] = remote or address
         return door

@@ -37,14 +37,24 @@ def policy_table(described: Schedule, model: Path, wanted: dict[str, Any]) -> di
     return {**kept, **wanted, "weights": model.name}
 
 
-def write_variant(described: Schedule, table: dict[str, Any], model: Path, folder: Path) -> Path:
-    """Write the schedule with that policy into a folder that is made; its path.
+def variant_text(described: Schedule, table: dict[str, Any]) -> str:
+    """The schedule with that table as its policy. Raises ServiceError for what TOML cannot say."""
+    raw = tomllib.loads(described.text)
+    raw["policy"] = table
+    try:
+        return "".join(f"{key} = {toml_value(value)}\n" for key, value in raw.items())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ServiceError(
+            f"the job's policy: {error}; it has numbers, texts, truth values, lists and tables"
+        ) from error
+
+
+def write_variant(described: Schedule, text: str, model: Path, folder: Path) -> Path:
+    """Write that text as a schedule into a folder that is made; its path. Raises OSError.
 
     The model lies beside it, and links to what lies beside the robot's own schedule, which names
     files so.
     """
-    raw = tomllib.loads(described.text)
-    raw["policy"] = table
     own = described.path.resolve()
     folder.mkdir(parents=True)
     for beside in own.parent.iterdir():
@@ -52,5 +62,5 @@ def write_variant(described: Schedule, table: dict[str, Any], model: Path, folde
             (folder / beside.name).symlink_to(beside)
     (folder / model.name).hardlink_to(model)
     path = folder / own.name
-    path.write_text("".join(f"{key} = {toml_value(value)}\n" for key, value in raw.items()))
+    path.write_text(text)
     return path
