@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -167,3 +168,22 @@ def test_a_history_that_is_no_database_is_told_with_the_remedy(
     ended = serve(served, str(served.robot.schedule), "--folder", str(tmp_path))
     assert ended.returncode == 15 and "Traceback" not in ended.stderr
     assert "begin anew: mv" in ended.stderr
+
+
+def test_a_history_that_cannot_be_written_holds_no_robot_up() -> None:
+    with Robot() as robot, Served(robot) as served, served.connect() as client:
+        database = sqlite3.connect(served.folder / "state" / "history.sqlite", isolation_level=None)
+        database.execute("BEGIN EXCLUSIVE")
+        with client.request(60).wait(20) as lease, lease.drive() as drive:
+            assert drive.next().cycle > 0
+            until(lambda: "unkept" in served.said)
+            with pytest.raises(LeaseRefused, match="no file"):
+                client._connection.ask(
+                    "submit", job={"sha256": "0" * 64, "ending": ".onnx"}, robot=client.name
+                )
+        until(lambda: client.facts["holder"] == "")
+        database.execute("ROLLBACK")
+        database.close()
+        with pytest.raises(LeaseRefused, match="no job 1"):
+            client.mark(1, "perfect")
+        assert served.end() == 0

@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 CREATE INDEX IF NOT EXISTS leases_by_user ON leases (user, granted_s);
 """
+_WAIT_S = 0.2  # for another process that has the file
 _COLUMNS = ("robot", "number", "user", "granted_s", "ended_s", "why", "recording", "result")
 
 
@@ -30,12 +31,14 @@ class History:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._database = sqlite3.connect(path)
+            self._database = sqlite3.connect(path, timeout=_WAIT_S)
             self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")  # no disk is waited for
             self._database.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise ServiceError(
-                f"{path}: {error}; where it is broken, begin anew: mv {path} {path}.broken"
+                f"{path}: {error}; make room where its disk is full; where the file is broken, "
+                f"begin anew: mv {path} {path}.broken"
             ) from error
 
     def newest(self, robot: str) -> int:
@@ -45,22 +48,36 @@ class History:
         ).fetchone()
         return int(found)
 
-    def granted(self, robot: str, number: int, user: str, at_s: float, recording: str) -> None:
-        """A lease begins; recording: its file, empty: none is made."""
-        with self._database:
-            self._database.execute(
-                "INSERT INTO leases (robot, number, user, granted_s, recording) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (robot, number, user, at_s, recording),
-            )
+    def _write(self, statement: str, *values: object) -> str:
+        """Write; why not, empty: it is written. A full disk must not hold up a robot."""
+        try:
+            with self._database:
+                self._database.execute(statement, values)
+        except sqlite3.Error as error:
+            return str(error)
+        return ""
 
-    def ended(self, robot: str, number: int, at_s: float, why: str, result: str) -> None:
-        """A lease has ended; result: of its recording, or of its job."""
-        with self._database:
-            self._database.execute(
-                "UPDATE leases SET ended_s = ?, why = ?, result = ? WHERE robot = ? AND number = ?",
-                (at_s, why, result, robot, number),
-            )
+    def granted(self, robot: str, number: int, user: str, at_s: float, recording: str) -> str:
+        """A lease begins; recording: its file, empty: none is made. Why that is not kept."""
+        return self._write(
+            "INSERT INTO leases (robot, number, user, granted_s, recording) VALUES (?, ?, ?, ?, ?)",
+            robot,
+            number,
+            user,
+            at_s,
+            recording,
+        )
+
+    def ended(self, robot: str, number: int, at_s: float, why: str, result: str) -> str:
+        """A lease has ended; result: of its recording, or of its job. Why that is not kept."""
+        return self._write(
+            "UPDATE leases SET ended_s = ?, why = ?, result = ? WHERE robot = ? AND number = ?",
+            at_s,
+            why,
+            result,
+            robot,
+            number,
+        )
 
     def close_open(self, at_s: float) -> None:
         """Leases and jobs that a service left open, which ended without a word."""
@@ -88,25 +105,31 @@ class History:
     # ---- jobs ------------------------------------------------------------------------------
 
     def submitted(self, robot: str, user: str, at_s: float, job: bytes) -> int:
-        """A job comes; its number."""
-        with self._database:
-            made = self._database.execute(
-                "INSERT INTO jobs (robot, user, state, why, submitted_s, job, outcomes, recording) "
-                "VALUES (?, ?, 'checking', '', ?, ?, '', '')",
-                (robot, user, at_s, job),
-            )
+        """A job comes; its number. Raises ServiceError where it cannot be kept."""
+        try:
+            with self._database:
+                made = self._database.execute(
+                    "INSERT INTO jobs (robot, user, state, why, submitted_s, job, outcomes, "
+                    "recording) VALUES (?, ?, 'checking', '', ?, ?, '', '')",
+                    (robot, user, at_s, job),
+                )
+        except sqlite3.Error as error:
+            raise ServiceError(f"the job cannot be kept: {error}; tell the owner") from error
         assert made.lastrowid is not None
         return made.lastrowid
 
     def tell_job(
         self, number: int, state: str, why: str = "", outcomes: str = "", recording: str = ""
-    ) -> None:
-        """How a job stands now."""
-        with self._database:
-            self._database.execute(
-                "UPDATE jobs SET state = ?, why = ?, outcomes = ?, recording = ? WHERE number = ?",
-                (state, why, outcomes, recording, number),
-            )
+    ) -> str:
+        """A job stands so now. Why that is not kept, or empty."""
+        return self._write(
+            "UPDATE jobs SET state = ?, why = ?, outcomes = ?, recording = ? WHERE number = ?",
+            state,
+            why,
+            outcomes,
+            recording,
+            number,
+        )
 
     def jobs(
         self, *, robot: str = "", user: str = "", number: int = 0, limit: int = 100

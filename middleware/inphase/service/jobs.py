@@ -30,6 +30,7 @@ _BETWEEN_S = 2.0
 """from one episode to the next: the robot is at rest then"""
 _START_S = 30.0
 _ASK_S = 0.5
+_JUDGED = ("success", "failure", "discarded")
 _WORDS = 5
 
 
@@ -134,6 +135,8 @@ class Jobs:
         job = self._find(number)
         if job.words.success != "person" or self._episode is None or job.state != "running":
             raise ServiceError(f"job {number} runs no episode that a person judges")
+        if outcome not in _JUDGED:
+            raise ServiceError(f"an episode ends with one of {', '.join(_JUDGED)}")
         self._episode.judged = outcome
 
     def _find(self, number: int) -> SubmittedJob:
@@ -231,7 +234,9 @@ class Jobs:
         lease = self._book.lease
         is_its = lease is not None and lease.user == job.holder
         recording = f"{self._robot.name}-{lease.number}" if is_its and lease is not None else ""
-        self._history.tell_job(job.number, state, why, " ".join(job.outcomes), recording)
+        unkept = self._history.tell_job(job.number, state, why, " ".join(job.outcomes), recording)
+        if unkept:
+            self._tell("unkept", robot=self._robot.name, job=job.number, why=unkept)
 
     def _end(self, job: SubmittedJob, state: str, why: str, now: Now) -> None:
         if job.checker is not None and job.checker.poll() is None:

@@ -84,12 +84,10 @@ class KeptRobot:
 
     def follow_book(self) -> None:
         """Carry out what the book has decided: the core and what drives are told."""
-        for ended in self.book.ended:
-            self._end(ended)
-        self.book.ended.clear()
-        for lease in self.book.granted:
-            self._begin(lease)
-        self.book.granted.clear()
+        while self.book.ended:
+            self._end(self.book.ended.pop(0))
+        while self.book.granted:
+            self._begin(self.book.granted.pop(0))
         number, until_s = self.book.drives_until(now())
         drives = (number, int(until_s * 1e9))
         if drives != self._drives:
@@ -101,15 +99,18 @@ class KeptRobot:
             self._recorder.begin(lease.number)
         except RecordingError as error:
             self._tell("unrecorded", robot=self.name, lease=lease.number, why=str(error))
-        self._history.granted(
-            self.name,
-            lease.number,
-            lease.user,
-            lease.granted.wall_s,
-            str(self._recorder.path or ""),
+        path = str(self._recorder.path or "")
+        granted_s = lease.granted.wall_s
+        self._note_unkept(
+            self._history.granted(self.name, lease.number, lease.user, granted_s, path)
         )
         self._tell("granted", robot=self.name, lease=lease.number, user=lease.user)
         self._is_told = False
+
+    def _note_unkept(self, why: str) -> None:
+        """The history does not have it; the robot goes on."""
+        if why:
+            self._tell("unkept", robot=self.name, why=why)
 
     def _let_in(self) -> None:
         """From here on what drives takes the holder's commands: the recording has begun."""
@@ -130,7 +131,9 @@ class KeptRobot:
         lease = ended.lease
         result = "its recorder ended" if self._recorder.has_failed else ""
         self._recorder.end()
-        self._history.ended(self.name, lease.number, ended.at.wall_s, ended.why, result)
+        self._note_unkept(
+            self._history.ended(self.name, lease.number, ended.at.wall_s, ended.why, result)
+        )
         self._tell("ended", robot=self.name, lease=lease.number, user=lease.user, why=ended.why)
 
     def standing(self, user: str) -> Standing:
@@ -165,8 +168,10 @@ class KeptRobot:
 
     def close(self) -> None:
         """Ramp the robot, end its processes."""
-        self.jobs.close(now())
-        self.book.close("the service ends", now())
-        self.follow_book()
-        self.robot.close()
-        self._recorder.close()
+        try:
+            self.jobs.close(now())
+            self.book.close("the service ends", now())
+            self.follow_book()
+        finally:
+            self.robot.close()
+            self._recorder.close()
