@@ -51,7 +51,7 @@ def over(robot: RemoteRobot, number: int) -> dict[str, Any]:
 def test_a_job_runs_on_the_robots_side_and_leaves_episodes_and_a_recording(
     served: Served, tmp_path: Path
 ) -> None:
-    path = write_model(tmp_path / "creep.onnx", 0.004, padding=3 * PIECE_BYTES)
+    path = write_model(tmp_path / "creep.onnx", 0.002, padding=3 * PIECE_BYTES)
     sent: list[int] = []
     with served.connect() as robot:
         number = robot.submit(

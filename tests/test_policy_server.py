@@ -179,7 +179,7 @@ def test_lock_step_begins_only_with_a_server(
         LockStep(server_schedule(tmp_path, port))
 
 
-@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize("isolate", [False, pytest.param(True, marks=pytest.mark.long)])  # 15 s
 def test_a_text_for_metadata_is_no_server_of_that_protocol(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolate: bool
 ) -> None:
