@@ -44,6 +44,7 @@ static bool layout_holds(const struct inphase_layout *layout, uint64_t size)
                sizeof(struct inphase_frame) + layout->sensors * sizeof(struct inphase_row) &&
            part_fits(layout->description_offset, layout->description_size, size) &&
            part_fits(layout->state_offset, sizeof(struct state), size) &&
+           layout->state_offset % _Alignof(struct state) == 0 &&
            part_fits(layout->statistics_offset, layout->statistics_size, size) &&
            layout->statistics_size >=
                sizeof(struct statistics) +
