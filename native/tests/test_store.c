@@ -244,6 +244,13 @@ static void what_is_no_segment_is_refused(void)
         CHECK_EQUAL(open_reader(&reader, segment, 0), -EPROTO);
         *word = was;
     }
+
+    /* a state inside it that does not lie as its fields want it */
+    layout->state_offset += 8;
+    CHECK_EQUAL(open_reader(&reader, segment, 0), -EPROTO);
+    layout->state_offset -= 8;
+    CHECK_EQUAL(open_reader(&reader, segment, 0), 0);
+    inphase_reader_close(reader);
     layout->outside = 1;
     CHECK_EQUAL(open_reader(&reader, segment, 0), -EPROTO);
     inphase_segment_close(segment);
