@@ -76,7 +76,7 @@ class Recorded:
 
     def latch(self, latched_ns: int) -> Frame:
         """A frame; what it has is held in the next one."""
-        head = record_layout.HEADER.pack(len(self.frames), 0, 0, 0, latched_ns, 0, -1, *[0] * 13)
+        head = record_layout.HEADER.pack(len(self.frames), 0, 0, 0, latched_ns, 0, -1, *[0] * 15)
         frame = Frame(
             LAYOUT, head + b"".join(record_layout.ROW.pack(*row) for row in self.rows), self
         )

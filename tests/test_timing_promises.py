@@ -65,7 +65,8 @@ def test_a_good_run_keeps_what_its_schedule_promises(demo: Path) -> None:
 
 
 def test_a_bad_run_breaks_each_promise_that_its_timing_breaks(broken: Path) -> None:
-    from inphase.recording.recording import Recording
+    from inphase.recording import facts
+from inphase.recording.recording import Recording
 
     code, found = as_json("check", broken, broken.with_suffix(".toml"))
     assert (code, found["kept"]) == (13, False)
@@ -151,13 +152,15 @@ def test_what_is_no_recording_is_told_as_such(
         writer.finish()
     empty.write_bytes(b"")
     newer.write_bytes(
-        demo.read_bytes().replace(b"format\x01\x00\x00\x002", b"format\x01\x00\x00\x009")
+        demo.read_bytes().replace(
+            b"format\x01\x00\x00\x00%d" % facts.FORMAT, b"format\x01\x00\x00\x009"
+        )
     )
     text.write_text("name = 'demo'\n")
     expected = {
         foreign: "profile 'ros2', and no recording of inphase",
         empty: "is no recording: it is empty",
-        newer: "has format 9, this version reads 2",
+        newer: f"has format 9, this version reads {facts.FORMAT}",
         text: "is no recording: it does not begin as an MCAP file does",
         tmp_path / "absent.mcap": "cannot be read: No such file",
     }
