@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from inphase.command.cli import cli
 from inphase.errors import RecordingError, ScheduleError
+from inphase.recording import facts
 from peers import ROOT
 from recorded_runs import DEMO, ODD, record
 from timed_runs import INJECTED, ROBOT, run, write
@@ -65,8 +66,7 @@ def test_a_good_run_keeps_what_its_schedule_promises(demo: Path) -> None:
 
 
 def test_a_bad_run_breaks_each_promise_that_its_timing_breaks(broken: Path) -> None:
-    from inphase.recording import facts
-from inphase.recording.recording import Recording
+    from inphase.recording.recording import Recording
 
     code, found = as_json("check", broken, broken.with_suffix(".toml"))
     assert (code, found["kept"]) == (13, False)
