@@ -397,6 +397,7 @@ def test_a_folder_that_is_no_models_is_not_copied(
     assert not (tmp_path / "large").exists()
 
 
+@pytest.mark.long
 def test_a_projects_files_are_typed(tmp_path: Path) -> None:
     project_draft.new_project("typed", tmp_path, None)
     cache = str(ROOT / ".mypy_cache" / "drafts")

@@ -169,6 +169,7 @@ LATE_CYCLE = "213"
 """the first grid point after 5 ms"""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MAY_EXPLAIN)
 def test_the_worst_cycle_has_what_came_around_it_as_its_cause(name: str, tmp_path: Path) -> None:
     count, words = MAY_EXPLAIN[name]
@@ -182,6 +183,7 @@ def test_the_worst_cycle_has_what_came_around_it_as_its_cause(name: str, tmp_pat
     assert "are counted about every 50 ms" in page.text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "counts",
     [

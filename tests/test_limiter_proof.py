@@ -289,6 +289,7 @@ def test_what_is_applied_is_finite_whatever_was_worked_out() -> None:
     prove(finite(gate.result), *gate.assumed)
 
 
+@pytest.mark.long
 def test_what_is_applied_is_in_range_or_no_further_out() -> None:
     gate = LastGate()
     high = z3.Or(z3.fpLEQ(gate.result, gate.high), z3.fpLEQ(gate.result, gate.position))
@@ -304,6 +305,7 @@ def test_what_is_applied_is_within_the_velocity() -> None:
     )
 
 
+@pytest.mark.long
 def test_what_is_applied_is_within_the_step_or_no_further_away() -> None:
     gate = LastGate()
     above = z3.Or(z3.fpLEQ(gate.result, gate.above), z3.fpLEQ(gate.result, gate.position))

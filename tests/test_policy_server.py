@@ -243,6 +243,7 @@ def test_a_server_moves_the_emulated_arm_and_is_counted(robot: Robot) -> None:
     assert summary["inference_ns"]["count"] > 20
 
 
+@pytest.mark.long
 @pytest.mark.real
 def test_the_robot_is_up_before_its_server_and_moves_once_that_is_there(robot: Robot) -> None:
     server = Server(robot)
@@ -261,6 +262,7 @@ def test_the_robot_is_up_before_its_server_and_moves_once_that_is_there(robot: R
     assert run.stderr.count("Connection refused") == 1
 
 
+@pytest.mark.long
 @pytest.mark.real
 def test_a_first_inference_of_seconds_holds_nothing_up(robot: Robot) -> None:
     server = Server(robot)
@@ -276,6 +278,7 @@ def test_a_first_inference_of_seconds_holds_nothing_up(robot: Robot) -> None:
     assert "has not answered for" not in run.stderr
 
 
+@pytest.mark.long
 @pytest.mark.real
 @pytest.mark.parametrize("fault", ["exits", "dies in its answer", "raises"])
 def test_a_robot_ramps_without_its_server_and_goes_on_with_the_next(
@@ -299,6 +302,7 @@ def test_a_robot_ramps_without_its_server_and_goes_on_with_the_next(
     assert summary["policy"]["dropped"] == 0
 
 
+@pytest.mark.long
 @pytest.mark.real
 def test_an_answer_that_comes_after_a_stall_is_late_and_moves_nothing(robot: Robot) -> None:
     server = Server(robot)
@@ -317,6 +321,7 @@ def test_an_answer_that_comes_after_a_stall_is_late_and_moves_nothing(robot: Rob
     assert (counted["connected"], counted["stalled"], counted["lost"]) == (1, 0, 0)
 
 
+@pytest.mark.long
 @pytest.mark.real
 def test_a_server_that_never_answers_again_is_left_and_tried_anew(robot: Robot) -> None:
     server = Server(robot, times="answer_ms = 500\nfirst_answer_ms = 5000")

@@ -61,6 +61,7 @@ def test_what_is_not_on_the_board_scores_what_was_wanted() -> None:
     assert (nothing.error_n, nothing.contact) == (WANTED_N, 0.0)
 
 
+@pytest.mark.long
 def test_training_gives_the_same_file_again(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="training writes with it: pip install onnx")
     import train_press

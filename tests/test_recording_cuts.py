@@ -80,6 +80,7 @@ def ends(content: bytes) -> list[int]:
     return [at + 9 + struct.unpack_from("<Q", content, at + 1)[0] for at in places]
 
 
+@pytest.mark.long
 def test_a_file_cut_at_any_byte_gives_every_message_before_the_cut(
     whole: tuple[bytes, list[bytes]], tmp_path: Path
 ) -> None:

@@ -130,6 +130,7 @@ def in_child(call: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_a_disk_that_is_full_from_any_byte_on_loses_whole_chunks_that_are_counted(
     folder: Path,
 ) -> None:

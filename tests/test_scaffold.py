@@ -89,6 +89,7 @@ def test_an_installed_new_driver_is_found_by_its_name(made: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_a_new_driver_is_typed_throughout(made: Path) -> None:
     cache = str(ROOT / ".mypy_cache" / "scaffold")
     # an editable install is not seen by mypy; an ordinary one is, by its py.typed

@@ -221,6 +221,7 @@ def run(command: list[str], folder: Path, **env: str) -> subprocess.CompletedPro
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("checker", [mypy, pyright], ids=["mypy", "pyright"])
 def test_a_users_files_are_checked_against_the_types_of_the_package(
     tmp_path: Path, checker: Callable[[Path], Found]
