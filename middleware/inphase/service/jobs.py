@@ -205,6 +205,11 @@ class Jobs:
             self._end(job, "failed", "its lease has ended", now)
             return
         self._book.keep(job.holder, lease.number, lease.token, now)
+        # the outcome of the last one is told by frames before the recording ends
+        if self._episode is None and len(job.outcomes) == job.words.episodes:
+            if now.run_s >= self._rests_until_s:
+                self._end(job, "done", "", now)
+            return
         if self._episode is None:
             if now.run_s >= self._rests_until_s and self._may_begin():
                 wishes = self._robot.wishes()
@@ -220,8 +225,6 @@ class Jobs:
             return
         job.outcomes.append(outcome)
         self._stand(job, "running")
-        if len(job.outcomes) == job.words.episodes:
-            self._end(job, "done", "", now)
 
     def _let_go(self, episode: "JobEpisode") -> str:
         """End an episode's policy, which takes a moment; what it said."""
