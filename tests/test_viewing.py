@@ -205,6 +205,8 @@ def test_viewers_are_sent_the_newest_messages_of_a_recording_byte_for_byte(
             assert one in same or one.value.sequence in samples[one.topic]
     told = {one["topic"]: one for one in viewer.channels.values()}
     for topic, (name, descriptors) in schemas(path).items():
+        if topic == "/host":
+            continue  # of the recorder alone
         assert told[topic]["schemaName"] == name
         assert told[topic]["descriptors"] == descriptors
     assert told["/sensors/wrench"]["metadata"]["about"] == "force N, torque N m"
