@@ -135,6 +135,13 @@ static bool is_cut_short(const struct inphase_core *core, const struct sensor *s
            core->latched_ns >= sensor->device->quiet_until_ns;
 }
 
+/* A sample may answer another trigger than this frame's. The doubt stays with the sample: what came
+   behind it, and was refused, does not end it */
+static bool is_in_doubt(const struct sensor *sensor)
+{
+    return sensor->suspect || (!sensor->free_running && sensor->newest.cycle == -1);
+}
+
 static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
 {
     bool due = sensor->free_running || is_due(sensor, core->cycle);
@@ -143,7 +150,7 @@ static uint16_t sensor_status(struct inphase_core *core, struct sensor *sensor)
     /* a fresh sample; a device that was away has to prove itself first */
     if (sensor->fresh && !is_old) {
         if (sensor->recovering == 0)
-            return sensor->suspect ? INPHASE_RECOVERING : INPHASE_FRESH;
+            return is_in_doubt(sensor) ? INPHASE_RECOVERING : INPHASE_FRESH;
         sensor->recovering--;
         return INPHASE_RECOVERING;
     }

@@ -311,6 +311,26 @@ static void a_sample_that_is_too_old_is_not_fresh(void)
     close_robot(&robot);
 }
 
+static void a_sample_of_no_known_trigger_is_not_fresh_whatever_comes_behind_it(void)
+{
+    struct inphase_posted doubtful, wrong;
+    struct robot robot;
+
+    open_robot(&robot);
+    for (int refused = 0; refused < 2; refused++) {
+        doubtful = wrong = honest(&robot, TRIGGERED);
+        doubtful.cycle = -1;
+        doubtful.triggered_ns = INPHASE_ABSENT;
+        wrong.device_sequence++;
+        wrong.uncertainty_ns = -1;
+        give_one(TRIGGERED, doubtful);
+        if (refused)
+            give_one(TRIGGERED, wrong);
+        CHECK_EQUAL(row_of(run(&robot), TRIGGERED)->status, INPHASE_RECOVERING);
+    }
+    close_robot(&robot);
+}
+
 /* any 64 bits, often near what is right */
 static int64_t strange(int64_t right)
 {
@@ -772,6 +792,7 @@ int main(void)
     RUN(a_stamp_that_cannot_be_is_said_and_the_next_sample_is_fresh);
     RUN(a_trigger_lies_in_its_cycle_and_before_what_it_gave);
     RUN(a_sample_that_is_too_old_is_not_fresh);
+    RUN(a_sample_of_no_known_trigger_is_not_fresh_whatever_comes_behind_it);
     RUN(no_stamps_of_any_64_bits_make_a_sample_fresh_that_is_not);
     RUN(a_frame_has_the_newest_of_a_stream_and_a_backlog_is_no_lag);
     RUN(a_lost_reply_is_late_then_recovering_then_fresh);
