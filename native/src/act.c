@@ -394,13 +394,20 @@ static bool is_missed(uint32_t reason)
     return reason == INPHASE_REASON_SILENT || reason == INPHASE_REASON_DIED;
 }
 
-/* the flag of an act without a command, or with a bad one; a command from before a stop is good,
-   and too late */
+/* Nobody is to blame: a command from before a stop is good, and too late; a robot without a lease
+   is idle, as it should be */
+static bool is_blameless(uint32_t reason)
+{
+    return reason == INPHASE_REASON_NONE || reason == INPHASE_REASON_DROPPED ||
+           reason == INPHASE_REASON_LEASE;
+}
+
+/* the flag of an act without a command, or with a bad one */
 static uint32_t trouble_flag(uint32_t reason)
 {
     if (is_missed(reason))
         return INPHASE_ACT_MISSED;
-    return reason && reason != INPHASE_REASON_DROPPED ? INPHASE_ACT_INVALID : 0;
+    return is_blameless(reason) ? 0 : INPHASE_ACT_INVALID;
 }
 
 /* decide and write; if nothing was written, restore the motion state from before */
@@ -521,9 +528,9 @@ static void count_command(struct inphase_core *core, uint32_t reason)
         put_i64(unanswered, 0);
         return;
     }
-    put_i64(unanswered, load_i64(unanswered) + 1);
+    put_i64(unanswered, reason == INPHASE_REASON_LEASE ? 0 : load_i64(unanswered) + 1);
     put_i64(of_reason, load_i64(of_reason) + 1);
-    if (reason != INPHASE_REASON_DROPPED)
+    if (!is_blameless(reason))
         count_add(statistics, is_missed(reason) ? COUNT_MISSED : COUNT_INVALID, 1);
 }
 

@@ -9,6 +9,7 @@
 #include "../src/lease.h"
 #include "../src/mailbox.h"
 #include "../src/setpoint.h"
+#include "../src/statistics.h"
 #include "../src/store.h"
 #include "check.h"
 #include "robot.h"
@@ -126,6 +127,12 @@ static void without_a_lease_nobody_drives(void)
         CHECK_EQUAL(reason(&robot), INPHASE_REASON_LEASE);
         CHECK(flags(&robot) & INPHASE_ACT_HOLDING);
     }
+
+    /* an idle robot is no fault of a policy's */
+    CHECK(!(flags(&robot) & (INPHASE_ACT_MISSED | INPHASE_ACT_INVALID)));
+    CHECK_EQUAL(robot.core->statistics->counts[COUNT_UNANSWERED], 0);
+    CHECK_EQUAL(robot.core->statistics->counts[COUNT_MISSED], 0);
+    CHECK_EQUAL(robot.core->statistics->counts[COUNT_INVALID], 0);
     close_all(&robot);
 }
 

@@ -243,9 +243,11 @@ def jobs(
     with _connect(service, key, robot) as remote:
         if cancel is not None:
             remote.cancel_job(cancel)
+            click.echo(f"job {cancel} of {remote.name} is taken back")
             return
         if mark is not None:
             remote.mark(*mark)
+            click.echo(f"the present episode of job {mark[0]} ends as {mark[1]}")
             return
         made = table(
             f"Jobs of {remote.name}", ("job", "user", "submitted", "state", "episodes", "recording")

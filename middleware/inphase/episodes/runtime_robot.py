@@ -5,7 +5,6 @@ import gc
 import logging
 import os
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from inphase.policy import command_buffer, policy_process
 from inphase.policy import turn as policies
 from inphase.policy.remarks import Remarks
 from inphase.runtime.events import Events
-from inphase.runtime.runner_line import RunnerLine
+from inphase.runtime.runner_line import ESTOP, RunnerChild
 from inphase.runtime.workers.worker import WorkerFds
 from inphase.runtime.workers.worker_thread import WorkerThread
 from inphase.schedule import Schedule
@@ -58,41 +57,24 @@ class RuntimeRobot(Robot):
 
     def start(self) -> None:
         """Start the runtime process, and what runs in this one."""
-        ours, theirs = socket.socketpair()
-        self._stops, their_stops = socket.socketpair()
-        self._stops.setblocking(False)
-        with theirs, their_stops:
-            command = [
-                sys.executable,
-                "-m",
-                "inphase.runtime.runner_process",
-                str(self._schedule.path),
-            ]
-            fds = [theirs.fileno(), their_stops.fileno()]
-            self._child = subprocess.Popen(
-                [*command, *map(str, fds), *self._arguments],
-                stdin=subprocess.DEVNULL,
-                pass_fds=fds,
-                start_new_session=True,  # ^C in a terminal or notebook is the caller's
-            )
+        path = self._schedule.path
+        self._child = RunnerChild(path, self._arguments, self._events.tell)
         self.pid = self._child.pid
-        self._line = RunnerLine(ours, self._events.tell)
         try:
-            event = self._wait("store")
-            self._fds = self._line.fds
+            event = self._child.wait("store")
+            self._fds = self._child.line.fds
             self.store_path = str(event["path"])
             self._start_guests(event["guests"])
             if self._is_client:
                 self._start_client()
             if self._is_client or self._guests:
-                self._line.send(do="ready")
-            self._wait("running")
+                self._child.line.send(do="ready")
+            self._child.wait("running")
             self.follower = StoreFollower(self.store_path)
             if self._posts:
                 self._mailbox.wake(self.follower.reader)
         except BaseException:
-            self._close_lines()
-            self._reap()
+            self._child.close()
             self._end_guests()
             raise
 
@@ -171,15 +153,6 @@ class RuntimeRobot(Robot):
         assert frame is not None
         self._mailbox.refuse(frame.cycle, reason)
 
-    def _wait(self, wanted: str) -> dict[str, Any]:
-        """The next event of that kind. Raises what the runtime reports, RuntimeFault."""
-        try:
-            return self._line.wait(wanted)
-        except EOFError as error:
-            code = self._child.wait()
-            said = "; ".join(self.messages()[-1:]) or "see above for why"
-            raise RuntimeFault(f"the runtime ended, exit code {code}; {said}") from error
-
     def next(self, timeout_s: float | None = None, newest: bool = False) -> Frame:
         """The next one that the policy takes, where the caller answers."""
         if self._posts and newest:
@@ -206,31 +179,22 @@ class RuntimeRobot(Robot):
             if self._moves(guest.device) and not self._observe:
                 guest.ask("enable")
         # an emergency stop from now on wins, also one that comes while this waits
-        self._line.send(do="arm", estops=self.follower.reader.status()["estops"])
-        trouble = self._wait("armed")["error"]
+        self._child.line.send(do="arm", estops=self.follower.reader.status()["estops"])
+        trouble = self._child.wait("armed")["error"]
         if trouble:
             raise RuntimeFault(trouble)
 
     def episode(self, outcome: str) -> int:
         """The runtime marks it, and its frames tell it."""
-        self._line.send(do="episode", outcome=outcome)
-        event = self._wait("episode")
+        self._child.line.send(do="episode", outcome=outcome)
+        event = self._child.wait("episode")
         if event["error"]:
             raise ValueError(event["error"])
         return int(event["number"])
 
     def estop(self) -> None:
         """Never waits, and nothing in the runtime holds it up."""
-        self._say_stop(b"e")
-
-    def _say_stop(self, word: bytes) -> None:
-        """Have the runtime's core stop; never waits, and nothing there holds it up."""
-        with contextlib.suppress(OSError):  # full: as much was said already; gone: it has stopped
-            self._stops.send(word)
-
-    def _close_lines(self) -> None:
-        self._line.close()
-        self._stops.close()
+        self._child.say_stop(ESTOP)
 
     def picture(self, camera: str | None, height: int, width: int) -> NDArray[np.uint8]:
         """Only on virtual time."""
@@ -243,23 +207,12 @@ class RuntimeRobot(Robot):
     def end(self) -> dict[str, Any] | None:
         """Ramp down, end the process; the summary."""
         try:
-            if self._line.summary is None:
-                self._say_stop(b"s")
-                self._wait("summary")
+            return self._child.finish()
         finally:
-            self._close_lines()
-            self._reap()
+            self._child.close()
             self._end_guests()
             self.follower.close()
             if self._client is not None:
                 self._client.join(_STOP_S)
             if self._is_client and (self._client is None or not self._client.is_alive()):
                 self._mailbox.close()
-        return self._line.summary
-
-    def _reap(self) -> None:
-        try:
-            self._child.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            os.kill(self._child.pid, 9)
-            self._child.wait()

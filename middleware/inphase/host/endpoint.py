@@ -38,11 +38,10 @@ def set_bounds(socket: Socket, *, queue: int, message_bytes: int) -> None:
     socket.setsockopt(zmq.HANDSHAKE_IVL, 2_000)
 
 
-def bind(socket: Socket, key: str, endpoint: str, described: Schedule) -> None:
+def bind_at(socket: Socket, endpoint: str, described: Schedule) -> None:
     """Bind; the file of an ipc socket is its owner's, and the store's group's.
 
-    Call it before there are threads: it sets the umask. Raises ScheduleError for a place that is
-    taken or cannot be made.
+    Call it before there are threads: it sets the umask. Raises OSError, zmq.ZMQError.
     """
     path = _path(endpoint)
     before = os.umask(0o022)
@@ -53,12 +52,21 @@ def bind(socket: Socket, key: str, endpoint: str, described: Schedule) -> None:
         os.umask(0o177)
         socket.bind(endpoint)
         _share(path, described)
-    except (OSError, zmq.ZMQError) as error:
-        raise described.error(
-            key, f"{endpoint!r}: {error.strerror}; {_remedy(error, path)}"
-        ) from error
     finally:
         os.umask(before)
+
+
+def bind(socket: Socket, key: str, endpoint: str, described: Schedule) -> None:
+    """Bind; the file of an ipc socket is its owner's, and the store's group's.
+
+    Call it before there are threads: it sets the umask. Raises ScheduleError for a place that is
+    taken or cannot be made.
+    """
+    try:
+        bind_at(socket, endpoint, described)
+    except (OSError, zmq.ZMQError) as error:
+        why = f"{endpoint!r}: {error.strerror}; {_remedy(error, _path(endpoint))}"
+        raise described.error(key, why) from error
 
 
 def listen(key: str, endpoint: str, described: Schedule) -> sockets.socket:

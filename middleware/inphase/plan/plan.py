@@ -59,6 +59,8 @@ class Plan:
     """inputs of the emergency stop"""
     client_policy: bool = False
     """whoever started the runtime posts the commands itself"""
+    is_leased: bool = False
+    """a service keeps the robot up, and says who may drive"""
     model: Binding | None = None
     """the policy's, checked, where it is a model"""
 

@@ -1,11 +1,15 @@
-"""A caller's line to its runtime process: JSON lines to and fro, see `runner_process.py`."""
+"""A runtime process and its caller's line to it: JSON lines to and fro, see `runner_process.py`."""
 
 import contextlib
 import json
+import os
 import queue
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from inphase import errors
@@ -14,6 +18,79 @@ from inphase.errors import InphaseError, RuntimeFault
 _ANSWER_S = 30.0
 _FDS_MAX = 250  # three per device, one more per actuator, and three
 _JOIN_S = 5.0
+_STOP_S = 5.0
+RAMP, ESTOP = b"s", b"e"
+"""what a runtime is told to do at once"""
+
+
+class RunnerChild:
+    """A runtime in a process of its own, from its start to its end. Thread: the caller's.
+
+    arguments: after the schedule and the lines. say: takes a message for a person, in a thread of
+    its own. environment: more of it. Its maker calls `close`.
+    """
+
+    def __init__(
+        self,
+        schedule: Path,
+        arguments: Sequence[str],
+        say: Callable[[str], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        ours, theirs = socket.socketpair()
+        self._stops, their_stops = socket.socketpair()
+        self._stops.setblocking(False)
+        with theirs, their_stops:
+            fds = [theirs.fileno(), their_stops.fileno()]
+            module = ["-m", "inphase.runtime.runner_process"]
+            self._process = subprocess.Popen(
+                [sys.executable, *module, str(schedule), *map(str, fds), *arguments],
+                stdin=subprocess.DEVNULL,
+                pass_fds=fds,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,  # ^C in a terminal or notebook is the caller's
+            )
+        self.pid = self._process.pid
+        self.line = RunnerLine(ours, say)
+
+    def wait(self, wanted: str) -> dict[str, Any]:
+        """The next event of that kind. Raises what the runtime reports, RuntimeFault, TimeoutError.
+
+        RuntimeFault: the process ended.
+        """
+        try:
+            return self.line.wait(wanted)
+        except EOFError as error:
+            code, said = self._process.wait(), self.line.said or "see above for why"
+            raise RuntimeFault(f"the runtime ended, exit code {code}; {said}") from error
+
+    @property
+    def ended(self) -> str:
+        """How it ended; empty: it runs."""
+        code = self._process.poll()
+        return "" if code is None else f"exit code {code}"
+
+    def say_stop(self, word: bytes) -> None:
+        """RAMP or ESTOP: have its core stop; never waits, and nothing there holds it up."""
+        with contextlib.suppress(OSError):  # full: as much was said already; gone: it has stopped
+            self._stops.send(word)
+
+    def finish(self) -> dict[str, Any] | None:
+        """Ramp; the summary of the run, once it is over. Raises as `wait`."""
+        if self.line.summary is None:
+            self.say_stop(RAMP)
+            self.wait("summary")
+        return self.line.summary
+
+    def close(self) -> None:
+        """End it. A runtime without its caller ramps and ends; one that does not is killed."""
+        self.line.close()
+        self._stops.close()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 class RunnerLine:
@@ -23,6 +100,8 @@ class RunnerLine:
     def __init__(self, line: socket.socket, say: Callable[[str], None]) -> None:
         self._line = line
         self._say = say
+        self.said = ""
+        """the newest message for a person"""
         self.fds: list[int] = []
         """parts of the store that came, whoever takes them closes them"""
         self.summary: dict[str, Any] | None = None
@@ -75,7 +154,8 @@ class RunnerLine:
 
     def _take(self, event: dict[str, Any]) -> None:
         if event["event"] == "message":
-            self._say(event["text"])
+            self.said = event["text"]
+            self._say(self.said)
             return
         if event["event"] == "summary":
             self.summary = event["summary"]

@@ -69,7 +69,7 @@ class Door:
     """The ROUTER sockets of one purpose. Thread: one; its maker closes it.
 
     local: its `ipc://` address. remote: its `tcp://` address; empty: none. Raises ServiceError
-    where keys are missing, ScheduleError for a place that is taken.
+    where keys are missing, and for a place that is taken.
     """
 
     def __init__(
@@ -108,7 +108,16 @@ class Door:
     ) -> None:
         endpoint.set_bounds(socket, queue=queue, message_bytes=message_bytes)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        endpoint.bind(socket, "name", address, described)
+        try:
+            endpoint.bind_at(socket, address, described)
+        except (OSError, zmq.ZMQError) as error:
+            remedy = (
+                "give others by --listen"
+                if address.startswith("tcp://")
+                else "end the service that has it, or serve all robots by one: "
+                "inphase serve ONE.toml OTHER.toml"
+            )
+            raise ServiceError(f"{address} cannot be had: {error.strerror}; {remedy}") from error
 
     def caller(self, socket: Any, part: Any) -> Caller | None:
         """The sender of a part that came by one of the sockets; None: nobody who may come."""

@@ -205,25 +205,32 @@ class Jobs:
             self._end(job, "failed", "its lease has ended", now)
             return
         self._book.keep(job.holder, lease.number, lease.token, now)
-        # the outcome of the last one is told by frames before the recording ends
-        if self._episode is None and len(job.outcomes) == job.words.episodes:
-            if now.run_s >= self._rests_until_s:
-                self._end(job, "done", "", now)
-            return
         if self._episode is None:
-            if now.run_s >= self._rests_until_s and self._may_begin():
-                wishes = self._robot.wishes()
-                self._episode = JobEpisode(self._robot, job, lease.number, wishes)
+            self._go_on(job, lease.number, now)
             return
-        outcome = self._episode.advance(now.run_s)
-        if outcome is None:
+        self._episode.advance(now.run_s)
+        if self._episode.is_over:
+            self._take_outcome(job, self._episode, now)
+
+    def _go_on(self, job: SubmittedJob, lease: int, now: Now) -> None:
+        """Begin the next episode, or end the job, once the robot has come to rest.
+
+        By then frames have told the outcome before, and the recording has it.
+        """
+        if now.run_s < self._rests_until_s:
             return
-        said = self._let_go(self._episode)
+        if len(job.outcomes) == job.words.episodes:
+            self._end(job, "done", "", now)
+        elif self._may_begin():
+            self._episode = JobEpisode(self._robot, job, lease, self._robot.wishes())
+
+    def _take_outcome(self, job: SubmittedJob, episode: "JobEpisode", now: Now) -> None:
+        said = self._let_go(episode)
         self._rests_until_s = now.run_s + _BETWEEN_S
-        if outcome.startswith("failed: "):
-            self._end(job, "failed", f"{outcome.removeprefix('failed: ')} {said}".strip(), now)
+        if episode.failure:
+            self._end(job, "failed", f"{episode.failure} {said}".strip(), now)
             return
-        job.outcomes.append(outcome)
+        job.outcomes.append(episode.outcome)
         self._stand(job, "running")
 
     def _let_go(self, episode: "JobEpisode") -> str:
@@ -287,6 +294,10 @@ class JobEpisode:
         self._started_s = time.monotonic()
         self.judged = ""
         """how a person says that it ended"""
+        self.outcome = ""
+        """how it ended"""
+        self.failure = ""
+        """why its policy could not go on"""
         fds = [*robot.policy_fds, self._words.theirs]
         arguments = [str(job.variant), robot.path, *map(str, fds), "--lease", str(lease)]
         self._process = Process(
@@ -299,24 +310,29 @@ class JobEpisode:
         )
         self._words.close_theirs()
 
-    def advance(self, now_s: float) -> str | None:
-        """Its outcome, `failed: ...` where its policy ended; None: it goes on."""
+    @property
+    def is_over(self) -> bool:
+        """True once it has an outcome, or has failed."""
+        return bool(self.outcome or self.failure)
+
+    def advance(self, now_s: float) -> None:
+        """Let time pass: it begins with its policy, and ends by its time, a person or a failure."""
         how = self._process.ended()
         if how is not None:
             self._mark("failure")
-            return f"failed: the policy ended ({how})"
-        if not self._begun_s:
-            if self._process.is_ready():
-                self._begun_s = now_s
-                self._mark("running")
-            elif now_s - self._started_s > _START_S:
-                return f"failed: the policy was not ready within {_START_S:.0f} s"
-            return None
-        if not self.judged and now_s - self._begun_s < self._seconds:
-            return None
-        outcome = self.judged or "ended"
-        self._mark(outcome)
-        return outcome
+            self.failure = f"the policy ended ({how})"
+        elif not self._begun_s:
+            self._begin(now_s)
+        elif self.judged or now_s - self._begun_s >= self._seconds:
+            self.outcome = self.judged or "ended"
+            self._mark(self.outcome)
+
+    def _begin(self, now_s: float) -> None:
+        if self._process.is_ready():
+            self._begun_s = now_s
+            self._mark("running")
+        elif now_s - self._started_s > _START_S:
+            self.failure = f"the policy was not ready within {_START_S:.0f} s"
 
     def _mark(self, outcome: str) -> None:
         if self._begun_s:

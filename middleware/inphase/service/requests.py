@@ -251,7 +251,10 @@ class Requests:
                 file.seek(words.offset)
                 return {"size": path.stat().st_size, "piece": file.read(PIECE_BYTES)}
         except (OSError, ValueError) as error:
-            raise ServiceError(f"there is no recording {name}") from error
+            raise ServiceError(
+                f"there is no recording {name}; inphase jobs names that of each job, and a service "
+                f"with --no-record makes none"
+            ) from error
 
     # ---- what the operator decides ---------------------------------------------------------
 

@@ -8,28 +8,23 @@ import contextlib
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from inphase.errors import RuntimeFault, ServiceError
+from inphase.errors import InphaseError, ServiceError
 from inphase.frames import store
 from inphase.host.endpoint import remove_left
 from inphase.host.process import Process
-from inphase.runtime.runner_line import RunnerLine
+from inphase.runtime.runner_line import ESTOP, RunnerChild
 from inphase.schedule import Schedule
-
-_STOP_S = 5.0
 
 
 class ServedRobot:
     """A robot from its start to its end. Thread: the service's.
 
     drive: where its drive process listens on this host and on the network, and the folder of keys;
-    empty: not on the network. speed: the
-    share of its velocity limits that is allowed. say: takes a
+    empty: not on the network. speed: the share of its velocity limits that is allowed. say: takes a
     message for a person.
     """
 
@@ -58,44 +53,25 @@ class ServedRobot:
 
     def start(self) -> None:
         """Start it, armed, and idle until a lease is granted. Raises what the runtime raises."""
-        ours, theirs = socket.socketpair()
-        self._stops, their_stops = socket.socketpair()
-        self._stops.setblocking(False)
-        module = "inphase.runtime.runner_process"
-        with theirs, their_stops:
-            fds = [theirs.fileno(), their_stops.fileno()]
-            self._child = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    module,
-                    str(self.schedule.path),
-                    *map(str, fds),
-                    *self._options,
-                ],
-                stdin=subprocess.DEVNULL,
-                pass_fds=fds,
-                start_new_session=True,  # ^C is the service's
-            )
-        self._line = RunnerLine(ours, self._say)
+        self._child = RunnerChild(self.schedule.path, self._options, self._say)
         try:
             self._begin()
         except BaseException:
-            self.close()
+            self._let_go()
             raise
 
     def _begin(self) -> None:
-        event = self._wait("store")
+        event = self._child.wait("store")
         if event["guests"]:
             raise ServiceError(
                 f"{self.schedule.path}: devices {', '.join(event['guests'])} have home = "
                 f'"thread", the caller\'s own; give them home = "process" to serve them'
             )
         self.path = str(event["path"])
-        self._mailbox, self._bell, lease_page, wishes = self._line.fds[1:]
-        for fd in self._line.fds:
+        self._mailbox, self._bell, lease_page, wishes = self._child.line.fds[1:]
+        for fd in self._child.line.fds:
             self._undo.callback(os.close, fd)
-        self._line.fds = []
+        self._child.line.fds = []
         self._lease_fd, self.wishes_fd = lease_page, wishes
         self._page = store.LeasePage(os.dup(lease_page), writes=True)
         self._undo.callback(self._page.close)
@@ -104,8 +80,8 @@ class ServedRobot:
         self._start_drive()
         assert self._drive is not None
         self._drive.wait_ready()
-        self._line.send(do="ready")
-        self._wait("running")
+        self._child.line.send(do="ready")
+        self._child.wait("running")
 
     def _start_drive(self) -> None:
         """The process that takes commands from afar, and posts them under the lease."""
@@ -122,41 +98,31 @@ class ServedRobot:
             )
         self._tell_drive()
 
-    def _wait(self, wanted: str) -> dict[str, Any]:
-        try:
-            return self._line.wait(wanted)
-        except EOFError as error:
-            raise RuntimeFault(
-                f"the runtime of {self.name} ended, exit code {self._child.wait()}; see above"
-            ) from error
-
     def close(self) -> dict[str, Any] | None:
         """Ramp it, end its processes; the summary of its run, where it had one."""
-        self._say_stop(b"s")
-        with contextlib.suppress(Exception):  # its end is what is wanted
-            self._line.wait("summary")
+        try:
+            with contextlib.suppress(InphaseError, TimeoutError):  # its end is what is wanted
+                return self._child.finish()
+            return None
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """End its processes, however far its start came."""
         if self._drive is not None:
             self._drive.stop()
             self._drive_line.close()
             self._drive = None
             remove_left(self._drive_arguments[0])
-        self._line.close()
-        self._stops.close()
-        try:
-            self._child.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+        self._child.close()
         self._undo.close()
-        return self._line.summary
 
     # ---- while it is up --------------------------------------------------------------------
 
     @property
     def ended(self) -> str:
         """How its runtime ended; empty: it runs."""
-        code = self._child.poll()
-        return "" if code is None else f"exit code {code}"
+        return self._child.ended
 
     @property
     def policy_fds(self) -> list[int]:
@@ -202,18 +168,14 @@ class ServedRobot:
 
     def arm(self) -> None:
         """A local operator asks to arm it again; what comes of it is said."""
-        self._line.send(do="arm", estops=self.reader.status()["estops"])
+        self._child.line.send(do="arm", estops=self.reader.status()["estops"])
         threading.Thread(target=self._hear_armed, name="inphase armed", daemon=True).start()
 
     def _hear_armed(self) -> None:
-        with contextlib.suppress(Exception):  # it has ended, which is told elsewhere
-            trouble = self._wait("armed")["error"]
+        with contextlib.suppress(InphaseError, TimeoutError):  # it ended, which is told elsewhere
+            trouble = self._child.wait("armed")["error"]
             self._say(f"{self.name}: {trouble or 'armed'}")
 
     def estop(self) -> None:
         """Emergency stop; never waits."""
-        self._say_stop(b"e")
-
-    def _say_stop(self, word: bytes) -> None:
-        with contextlib.suppress(OSError):  # full: as much was said already; gone: it has stopped
-            self._stops.send(word)
+        self._child.say_stop(ESTOP)

@@ -37,7 +37,8 @@ def latched(plan: Plan, status: dict[str, int]) -> str:
     else:
         what = f"motion is latched: {reason}" + (f" ({detail})" if detail else "")
         remedy = "arm again once the cause is gone"
-    return f"{what}, in cycle {status['reason_cycle']}; {remedy} (key a, or SIGUSR1)"
+    how = f"inphase lease {plan.schedule.name} --arm" if plan.is_leased else "key a, or SIGUSR1"
+    return f"{what}, in cycle {status['reason_cycle']}; {remedy} ({how})"
 
 
 def _meaning(plan: Plan, detail: int) -> str:

@@ -20,11 +20,16 @@ def of_opened(plan: Plan) -> Plan:
 
 
 def as_asked(plan: Plan, options: RunOptions) -> Plan:
-    """The same plan as the options of a run want it: its policy, and the share of the velocity
-    limits that is allowed."""
+    """The same plan as the options of a run want it: its policy, its service, and the share of the
+    velocity limits that is allowed."""
     share = options.speed
     actuators = [
         replace(one, limits=[to._replace(velocity=share * to.velocity) for to in one.limits])
         for one in plan.actuators
     ]
-    return replace(plan, actuators=actuators, client_policy=options.client_policy)
+    return replace(
+        plan,
+        actuators=actuators,
+        client_policy=options.client_policy,
+        is_leased=options.leased,
+    )
