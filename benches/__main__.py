@@ -33,6 +33,7 @@ FIGURES = (
     "view",
     "page",
     "remote",
+    "observers",
     "worker",
     "guard",
 )

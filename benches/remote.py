@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
@@ -106,8 +106,16 @@ class _Ping:
 # ---- ours --------------------------------------------------------------------------------------
 
 
+class ServedDemo(NamedTuple):
+    """A drive, the service's process, and its first port; its key is `ann.key` of the folder."""
+
+    drive: RemoteDrive
+    service: "subprocess.Popen[str]"
+    port: int
+
+
 @contextmanager
-def served(folder: Path) -> Iterator[RemoteDrive]:
+def served(folder: Path) -> Iterator[ServedDemo]:
     """The demo under a service of its own, driven from here."""
     for source in SCHEDULES.glob("demo*"):
         text = source.read_text().replace("/tmp/inphase-demo", str(folder / "demo"))
@@ -132,13 +140,13 @@ def served(folder: Path) -> Iterator[RemoteDrive]:
             connect(address, key=folder / "ann.key") as robot,
             robot.request(600).wait(20).drive() as drive,
         ):
-            yield drive
+            yield ServedDemo(drive, service, port)
     finally:
         service.terminate()
         service.wait()
 
 
-def _sizes(drive: RemoteDrive) -> tuple[int, int]:
+def sizes(drive: RemoteDrive) -> tuple[int, int]:
     """Bytes of a frame's message, and of a command's."""
     frame = drive.next()
     samples = sum(dtype.itemsize for dtype in drive.layout.dtypes)
@@ -148,7 +156,7 @@ def _sizes(drive: RemoteDrive) -> tuple[int, int]:
     return 2 * len(frame.record) + samples, back
 
 
-def _block(drive: RemoteDrive) -> NDArray[np.int64]:
+def drive_block(drive: RemoteDrive) -> NDArray[np.int64]:
     """One block: from latch to post of each command that was taken, ns."""
     times: list[int] = []
     latched: dict[int, int] = {}
@@ -165,12 +173,12 @@ def _block(drive: RemoteDrive) -> NDArray[np.int64]:
 def run(options: Options) -> list[dict[str, Any]]:
     """One figure."""
     figure = Rounds("latch to a command from afar, CURVE over loopback TCP", goal=_GOAL)
-    with tempfile.TemporaryDirectory(prefix="inphase-bench-") as name, served(Path(name)) as drive:
-        bare = _Ping(*_sizes(drive))
+    with tempfile.TemporaryDirectory(prefix="inphase-bench-") as name, served(Path(name)) as demo:
+        bare = _Ping(*sizes(demo.drive))
         try:
-            _block(drive), bare.block()
+            drive_block(demo.drive), bare.block()
             for _ in range(options.rounds):
-                figure.add(bare.block(), _block(drive), bare.block())
+                figure.add(bare.block(), drive_block(demo.drive), bare.block())
         finally:
             bare.close()
     result = figure.result()

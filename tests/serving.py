@@ -47,7 +47,7 @@ class Served:
         self.environment = os.environ | {"XDG_RUNTIME_DIR": str(self.run)}
         self.remote = ""
         if users is not None:
-            self.remote = f"tcp://127.0.0.1:{free_ports(3)}"
+            self.remote = f"tcp://127.0.0.1:{free_ports(4)}"
             options = (*options, "--listen", self.remote, "--keys", str(self.folder / "keys"))
             for user, may in users.items():
                 self.make_key(user, may)

@@ -12,7 +12,7 @@ from inphase import Recording
 from inphase.client.kinds import PIECE_BYTES
 from inphase.client.remote_robot import RemoteRobot
 from inphase.errors import LeaseRefused, ServiceError
-from inphase.service.uploads import Uploads
+from inphase.service.jobs.uploads import Uploads
 from models import model, node, port, tensor
 from peers import until
 from runtimes import Robot
@@ -36,10 +36,27 @@ def write_model(path: Path, by: float, *, shape: int = 6, padding: int = 0) -> P
     return path
 
 
+DONE = """
+class Done:
+    def reset(self):
+        self.start = None
+
+    def __call__(self, frame):
+        at = frame["joints"].value["position"][0]
+        self.start = at if self.start is None else self.start
+        if at < self.start - 0.02:
+            raise ValueError("it goes backwards")
+        return at > self.start + 0.02
+"""
+
+
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with Robot() as robot, Served(robot, "--grace", "2") as made:
-        yield made
+    with Robot() as robot:
+        (robot.folder / "done.py").write_text(DONE)
+        robot.write(("[policy]\n", '[task]\nsuccess = "done.py:Done"\n[policy]\n'))
+        with Served(robot, "--grace", "2") as made:
+            yield made
 
 
 def over(robot: RemoteRobot, number: int) -> dict[str, Any]:
@@ -99,6 +116,63 @@ def test_a_person_says_how_an_episode_ended(served: Served, tmp_path: Path) -> N
             until(lambda done=done: len(robot.job(number)["outcomes"].split()) > done)  # type: ignore[misc]
         found = over(robot, number)
     assert (found["state"], found["outcomes"]) == ("done", "success failure")
+
+
+@pytest.mark.parametrize(
+    ("by", "told"),
+    [
+        (0.002, ("done", "success", "")),
+        (0.0, ("done", "failure", "")),
+        (-0.002, ("failed", "", "a function of [task] raised ValueError('it goes backwards')")),
+    ],
+)
+def test_a_function_of_the_schedule_says_how_an_episode_ended(
+    served: Served, tmp_path: Path, by: float, told: tuple[str, str, str]
+) -> None:
+    path = write_model(tmp_path / "model.onnx", by)
+    with served.connect() as robot:
+        found = over(robot, robot.submit(path, policy=BOUND, seconds=2.0, success="task"))
+    assert (found["state"], found["outcomes"], found["why"]) == told
+
+
+def test_a_policy_resets_the_robot_before_each_episode(served: Served, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "stand.onnx", 0.0)
+    creep = write_model(tmp_path / "creep.onnx", 0.002)
+    with served.connect() as robot:
+        own = robot.submit(path, policy=BOUND, seconds=0.3, reset={"seconds": 0.5})
+        words = {"policy": BOUND, "seconds": 0.5}
+        other = robot.submit(path, policy=BOUND, seconds=0.3, reset=words, reset_model=creep)
+        for number in (own, other):
+            found = over(robot, number)
+            assert (found["state"], found["outcomes"]) == ("done", "ended"), found
+            lease = int(found["recording"].rpartition("-")[2])
+            until(lambda lease=lease: f"{served.recording(lease)}: " in served.said)  # type: ignore[misc]
+            with Recording(served.recording(lease)) as recording:
+                frames = list(recording)
+            begun = next(i for i, frame in enumerate(frames) if frame.outcome == "running")
+            reset = [
+                f["joints"].value["position"][0]
+                for f in frames[:begun]
+                if f.command.drove == "policy"
+            ]
+            assert max(reset) - min(reset) > 0.01
+            assert all(frame.command.drove != "client" for frame in frames)
+
+
+def test_an_episode_waits_until_a_person_has_reset_the_robot(
+    served: Served, tmp_path: Path
+) -> None:
+    path = write_model(tmp_path / "stand.onnx", 0.0)
+    with served.connect() as robot:
+        number = robot.submit(path, policy=BOUND, episodes=2, seconds=0.3, reset="person")
+        for done in range(2):
+            until(lambda: f"inphase jobs {robot.name} --reset {number}" in robot.job(number)["why"])
+            assert len(robot.job(number)["outcomes"].split()) == done
+            robot.reset(number)
+        found = over(robot, number)
+        assert (found["state"], found["outcomes"], found["why"]) == ("done", "ended ended", "")
+        with pytest.raises(LeaseRefused, match="no job"):
+            robot.reset(number)
 
 
 def test_a_model_that_does_not_fit_is_refused_before_it_runs(

@@ -130,6 +130,16 @@ def test_answers_that_are_none_are_counted_and_move_nothing(served: Served) -> N
         until(counted)
 
 
+def test_a_job_asks_for_hooks_that_its_robot_has(served: Served) -> None:
+    with served.connect() as robot:
+        job = {"sha256": "0" * 64, "ending": ".onnx", "success": "task"}
+        with pytest.raises(LeaseRefused, match=r"its owner writes \[task\] success"):
+            robot._connection.ask("submit", robot=robot.name, job=job)
+        for reset in ("policy", {"seconds": 0.0}, {"call": "os:system"}):
+            with pytest.raises(LeaseRefused):
+                robot._connection.ask("submit", robot=robot.name, job=job | {"reset": reset})
+
+
 def test_a_client_that_dies_loses_the_robot_to_who_waits(served: Served) -> None:
     client = served.client(
         "import time\n"

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+import inphase
 from inphase.access.keys import KeyFolder
 from inphase.client.connection import ServiceConnection
 from inphase.errors import AccessError, LeaseRefused, ServiceError
 from inphase.frames.store_follower import StoreFollower
+from inphase.frames.subscription import Subscription
 from inphase.gym import Environment
 from inphase.service.audit import verdict
 from peers import until
@@ -45,6 +47,34 @@ def test_two_users_share_a_robot_and_one_drives_at_a_time(served: Served) -> Non
         with second.wait(20).drive() as drive:
             until(lambda: any(f.command.drove == "client" for f in swing(drive, 50)))
             assert drive.next().command.lease == second.number == first.number + 1
+
+
+def test_everybody_with_a_key_watches_while_one_drives(served: Served) -> None:
+    with served.connect(served.key_of("ann")) as ann, served.connect(served.key_of("wes")) as wes:
+        address = wes._connection.whole(wes._frames_address)
+        with (
+            ann.request(LEASE_S).wait(20) as lease,
+            lease.drive() as drive,
+            inphase.subscribe(address, transport="zmq", key=served.key_of("wes")) as frames,
+            wes.watch() as here,
+        ):
+            assert (frames.transport, here.transport) == ("zmq", "store")
+
+            def seen(source: Subscription) -> bool:
+                swing(drive, 20)
+                found = [source.next().command for _ in range(20)]
+                return any((one.drove, one.lease) == ("client", lease.number) for one in found)
+
+            until(lambda: seen(frames))
+            until(lambda: seen(here))
+    other = KeyFolder(served.folder / "stranger").create("eve", "watch", served.folder / "e.key")
+    text = (served.folder / "e.key").read_text()
+    ours = KeyFolder(served.folder / "keys").server().public
+    (served.folder / "e.key").write_text(text.replace(other.server, ours))
+    with pytest.raises(TimeoutError):
+        inphase.subscribe(
+            address, transport="zmq", key=served.folder / "e.key", timeout_s=0.5
+        ).next()
 
 
 def test_who_may_watch_may_stop_and_nothing_else(served: Served) -> None:

@@ -11,6 +11,7 @@ from inphase.access.client_key import ClientKey
 from inphase.client import place
 from inphase.client.kinds import REQUEST_BYTES
 from inphase.errors import LeaseRefused, ServiceError
+from inphase.frames.subscription import Subscription, subscribe
 
 _ANSWER_S = 5.0
 
@@ -29,6 +30,7 @@ class ServiceConnection:
                 f"{self.address} is on the network: give your key, the file that its owner made "
                 f"by `inphase keys create`"
             )
+        self._key_file = key
         self._key = None if key is None else ClientKey.load(key)
         self._context: zmq.Context[Any] = zmq.Context()
         self._lock = threading.Lock()
@@ -71,14 +73,23 @@ class ServiceConnection:
             f"that: inphase keys list"
         )
 
+    def whole(self, address: str | int) -> str:
+        """An address that is given by how many ports it lies after the control socket's."""
+        if isinstance(address, str):
+            return address
+        host, _, port = self.address.rpartition(":")
+        return f"{host}:{int(port) + address}"
+
+    def subscribe(self, address: str | int, timeout_s: float | None) -> Subscription:
+        """Follow the frames at an address, as `socket` takes it. Raises as `inphase.subscribe`."""
+        return subscribe(self.whole(address), timeout_s=timeout_s, key=self._key_file)
+
     def socket(self, address: str | int) -> Any:
         """Another socket to the same service, for one thread.
 
         address: whole, or by how many ports it lies after the control socket's.
         """
-        if isinstance(address, int):
-            host, _, port = self.address.rpartition(":")
-            address = f"{host}:{int(port) + address}"
+        address = self.whole(address)
         made = self._context.socket(zmq.DEALER)
         made.setsockopt(zmq.LINGER, 0)
         made.setsockopt(zmq.MAXMSGSIZE, 64 << 20)

@@ -22,6 +22,7 @@ from inphase.frames.frame import Frame
 from inphase.frames.layout import Layout
 from inphase.frames.message import Form
 from inphase.frames.store import Lost
+from inphase.frames.subscription import Subscription
 from inphase.policy.command_buffer import CommandBuffer
 from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, REFUSED
 
@@ -63,7 +64,8 @@ class RemoteRobot:
             )
         self.name = robot or names[0]
         """of the robot"""
-        self._stop_address = next(one["stop"] for one in found if one["robot"] == self.name)
+        ours = next(one for one in found if one["robot"] == self.name)
+        self._stop_address, self._frames_address = ours["stop"], ours["frames"]
         self._lease: RemoteLease | None = None
 
     @property
@@ -90,17 +92,26 @@ class RemoteRobot:
         episodes: int = 1,
         seconds: float = 10.0,
         success: str = "nobody",
+        reset: str | dict[str, Any] = "nobody",
+        reset_model: Path | None = None,
         watch: Callable[[int, int], None] = lambda here, size: None,
     ) -> int:
         """Submit a job: that model runs on the robot's side, unattended. The number of the job.
 
         model: an ONNX or safetensors file, which is sent unless it is there. policy: how it is
         bound, the keys of `[policy]` that are a job's: inputs, outputs, normalise, images. seconds:
-        of each episode. success: `person` where one says how an episode ended. watch: is told how
-        many bytes of how many are there. Raises ServiceError, OSError.
+        of each episode. success: `person` where one says how an episode ended, `task` where the
+        function `[task] success` of the schedule does. reset: `person`, or a policy's `policy` and
+        `seconds`, with its file as reset_model; without it the schedule's own policy resets.
+        watch: is told how many bytes of how many are there. Raises ServiceError, OSError.
         """
         upload = FileUpload(self._connection, self.name, model)
         upload.send(watch)
+        if reset_model is not None:
+            second = FileUpload(self._connection, self.name, reset_model)
+            second.send(watch)
+            words = reset if isinstance(reset, dict) else {}
+            reset = {**words, "sha256": second.sha256, "ending": reset_model.suffix}
         job = {
             "sha256": upload.sha256,
             "ending": model.suffix,
@@ -108,6 +119,7 @@ class RemoteRobot:
             "episodes": episodes,
             "seconds": seconds,
             "success": success,
+            "reset": reset,
         }
         return int(self._connection.ask("submit", robot=self.name, job=job)["number"])
 
@@ -130,6 +142,10 @@ class RemoteRobot:
         """Say how the present episode of a job ended: `success`, `failure` or `discarded`."""
         self._connection.ask("mark", robot=self.name, number=number, outcome=outcome)
 
+    def reset(self, job: int) -> None:
+        """Say that a person has reset the robot: the next episode of that job may begin."""
+        self._connection.ask("reset", robot=self.name, number=job)
+
     def fetch(
         self,
         lease: int,
@@ -141,6 +157,13 @@ class RemoteRobot:
         Raises ServiceError where there is none, FileExistsError, OSError.
         """
         fetch_recording(self._connection, self.name, lease, path, watch)
+
+    def watch(self, timeout_s: float | None = 5.0) -> Subscription:
+        """Follow its frames, whoever drives it; as `inphase.subscribe`.
+
+        timeout_s: the longest wait for each frame. Raises TimeoutError, WireError, StoreError.
+        """
+        return self._connection.subscribe(self._frames_address, timeout_s)
 
     def take(self) -> "RemoteLease":
         """Take the lease over: for the local operator alone. Raises LeaseRefused."""

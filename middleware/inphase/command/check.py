@@ -238,7 +238,7 @@ def make(path: Path | str) -> Report:
     inspection.attempt(_load_policy)
     inspection.attempt(group_of)
     inspection.attempt(_find_emulator)
-    for what in ("reward", "terminated"):
+    for what in ("reward", "terminated", "success"):
         inspection.attempt(_load_task, what)
     if valid is not None and valid.model is not None:
         inspection.attempt(turn.check_network, valid.model)
@@ -271,7 +271,7 @@ def _find_emulator(schedule: Schedule) -> None:
         raise schedule.error("emulator.module", str(error)) from error
 
 
-def _load_task(schedule: Schedule, what: Literal["reward", "terminated"]) -> None:
+def _load_task(schedule: Schedule, what: Literal["reward", "terminated", "success"]) -> None:
     """See that a function of the task can be made. Raises ScheduleError."""
     task.load(schedule, what, getattr(schedule.task, what))
 

@@ -156,10 +156,25 @@ def drive(
 @click.option("--seconds", type=float, default=10.0, show_default=True, help="of each episode")
 @click.option(
     "--success",
-    type=click.Choice(["nobody", "person"]),
+    type=click.Choice(["nobody", "person", "task"]),
     default="nobody",
     show_default=True,
-    help="who says how an episode ended",
+    help="who says how an episode ended; task: the schedule's [task] success",
+)
+@click.option(
+    "--reset",
+    type=click.Choice(["nobody", "person", "policy"]),
+    default="nobody",
+    show_default=True,
+    help="who resets the robot before each; policy: the schedule's, or --reset-model",
+)
+@click.option(
+    "--reset-model",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="a policy that resets the robot, bound as MODEL is",
+)
+@click.option(
+    "--reset-seconds", type=float, default=10.0, show_default=True, help="of each reset by a policy"
 )
 @click.option("--wait", is_flag=True, help="until the job is over")
 def submit(
@@ -172,6 +187,9 @@ def submit(
     episodes: int,
     seconds: float,
     success: str,
+    reset: str,
+    reset_model: Path | None,
+    reset_seconds: float,
     wait: bool,
 ) -> None:
     """Submit a job: MODEL, an ONNX or safetensors file, runs on the side of ROBOT, unattended."""
@@ -185,6 +203,9 @@ def submit(
         except tomllib.TOMLDecodeError as error:
             raise ScheduleError(f"{policy}: {error}") from error
         bound = bound.get("policy", bound)
+    if reset_model is not None and reset != "policy":
+        raise click.UsageError("--reset-model is for --reset policy; give both, or neither")
+    words = {"policy": bound if reset_model else {}, "seconds": reset_seconds}
     with _connect(service, key, robot) as remote:
         with FrameProgress("bytes") as progress:
             number = remote.submit(
@@ -193,6 +214,8 @@ def submit(
                 episodes=episodes,
                 seconds=seconds,
                 success=success,
+                reset=words if reset == "policy" else reset,
+                reset_model=reset_model,
                 watch=progress.show,
             )
         click.echo(f"job {number} of {remote.name}", err=True)
@@ -229,6 +252,7 @@ def _wait(remote: "RemoteRobot", number: int) -> None:
     type=(int, click.Choice(["success", "failure", "discarded"])),
     help="how the present episode of a job ended",
 )
+@click.option("--reset", type=int, help="the robot is reset for the next episode of that job")
 def jobs(
     *,
     robot: str | None,
@@ -236,6 +260,7 @@ def jobs(
     key: Path | None,
     cancel: int | None,
     mark: tuple[int, str] | None,
+    reset: int | None,
 ) -> None:
     """Show the jobs of ROBOT, the newest first."""
     from inphase.command.screen import screen, table
@@ -248,6 +273,10 @@ def jobs(
         if mark is not None:
             remote.mark(*mark)
             click.echo(f"the present episode of job {mark[0]} ends as {mark[1]}")
+            return
+        if reset is not None:
+            remote.reset(reset)
+            click.echo(f"the next episode of job {reset} begins")
             return
         made = table(
             f"Jobs of {remote.name}", ("job", "user", "submitted", "state", "episodes", "recording")

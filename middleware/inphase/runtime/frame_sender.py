@@ -1,11 +1,11 @@
 """The process that sends a store's frames over ZeroMQ. WIRE.md is the format's page.
 
-    python -m inphase.runtime.frame_sender SCHEDULE STORE
+    python -m inphase.runtime.frame_sender SCHEDULE STORE [ENDPOINT KEYS]
 
 It follows the store in one plain thread, and nothing else happens in it. The gateway starts it, and
-again when it has ended. libzmq keeps a client's message until its last part has come, and the
-frames that a slow subscriber has not read. All of that together has a bound, beyond which the
-process ends.
+again when it has ended. A service does likewise, with an endpoint and a folder of keys of its own.
+libzmq keeps a client's message until its last part has come, and the frames that a slow subscriber
+has not read. All of that together has a bound, beyond which the process ends.
 """
 
 import gc
@@ -20,11 +20,11 @@ import zmq
 from inphase import schedule
 from inphase.access.authenticator import Authenticator, RefusedKey
 from inphase.access.keys import AllowList, KeyFolder
-from inphase.errors import AccessError, InphaseError
+from inphase.errors import AccessError, InphaseError, ServiceError
 from inphase.frames import store, wire
 from inphase.frames.message import Form, Writer, describe
 from inphase.host import process
-from inphase.host.endpoint import Socket, bind, set_bounds, unlink
+from inphase.host.endpoint import Socket, bind, bind_at, set_bounds, unlink
 from inphase.host.outlet import Outlet
 from inphase.schedule import Schedule
 
@@ -190,11 +190,8 @@ def _limit_memory(message_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
 
 
-def serve(described: Schedule, store_path: str) -> None:
-    """Send frames until the store's writer is gone or SIGTERM comes.
-
-    Raises ScheduleError, StoreError.
-    """
+def _open(described: Schedule, store_path: str) -> tuple[Sender, str]:
+    """A sender at the gateway's endpoint, which comes with it."""
     assert described.gateway is not None
     sender = Sender(store_path)
     keys = described.gateway.keys
@@ -204,6 +201,32 @@ def serve(described: Schedule, store_path: str) -> None:
         except AccessError as error:
             raise AccessError(str(described.error("gateway.keys", str(error)))) from error
     bind(sender.socket, "gateway.endpoint", described.gateway.endpoint, described)
+    return sender, described.gateway.endpoint
+
+
+def _open_at(described: Schedule, store_path: str, endpoint: str, keys: Path) -> Sender:
+    """A sender at that endpoint, for keys alone."""
+    sender = Sender(store_path)
+    sender.ask_for_keys(keys)
+    try:
+        bind_at(sender.socket, endpoint, described)
+    except (OSError, zmq.ZMQError) as error:
+        raise ServiceError(
+            f"{endpoint} cannot be had: {error.strerror}; give others by --listen"
+        ) from error
+    return sender
+
+
+def serve(described: Schedule, store_path: str, endpoint: str = "", keys: str = "") -> None:
+    """Send frames until the store's writer is gone or SIGTERM comes.
+
+    endpoint, keys: of a service; empty: those of the schedule's gateway. Raises ScheduleError,
+    StoreError, AccessError, ServiceError.
+    """
+    if endpoint:
+        sender = _open_at(described, store_path, endpoint, Path(keys))
+    else:
+        sender, endpoint = _open(described, store_path)
     signal.signal(signal.SIGTERM, lambda *_: sender.stop())
     _limit_memory(sender.message_bytes)
     process.say_ready()
@@ -212,7 +235,7 @@ def serve(described: Schedule, store_path: str) -> None:
     try:
         sender.run()
     finally:
-        unlink(described.gateway.endpoint)
+        unlink(endpoint)
     zmq.Context.instance().term()
 
 
@@ -220,9 +243,9 @@ def main() -> None:
     """Entry of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C is the supervisor's to handle
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    path, store_path = sys.argv[1:3]
+    path, store_path, *place = sys.argv[1:5]
     try:
-        serve(schedule.load(Path(path)), store_path)
+        serve(schedule.load(Path(path)), store_path, *place)
     except InphaseError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

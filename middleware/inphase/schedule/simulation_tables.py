@@ -192,6 +192,8 @@ class Task(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A function of a frame that gives a number: `file.py:name` or `module:name`. Left out: 0."""
     terminated: str | None = None
     """A function of a frame that ends the episode. Left out: none."""
+    success: str | None = None
+    """A function of a frame: the task is done, and a job's episode ends well. Left out: none."""
     cycles: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
     """Length of an episode. Left out: not bounded."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from inphase.errors import LeaseRefused, RecordingError
 from inphase.service.history import History
-from inphase.service.jobs import Jobs
+from inphase.service.jobs.jobs import Jobs
 from inphase.service.lease_recorder import LeaseRecorder
 from inphase.service.leases import (
     JOB_MARK,

@@ -18,7 +18,7 @@ from inphase.errors import InphaseError, LeaseRefused, ServiceError
 from inphase.frames.message import describe
 from inphase.service.doors import Caller
 from inphase.service.history import History
-from inphase.service.jobs import JobWords
+from inphase.service.jobs.job import JobWords
 from inphase.service.kept_robot import KeptRobot, now
 from inphase.service.leases import Standing
 
@@ -109,6 +109,7 @@ class Requests:
             "jobs": (_WATCH, self._list_jobs),
             "cancel_job": (_DRIVE, self._cancel_job),
             "mark": (_DRIVE, self._mark),
+            "reset": (_DRIVE, self._reset),
             "fetch": (_WATCH, self._fetch),
             "take": (_OPERATE, self._take),
             "arm": (_OPERATE, self._arm),
@@ -240,6 +241,10 @@ class Requests:
 
     def _mark(self, caller: Caller, words: Words) -> dict[str, Any]:
         self._robot(words).jobs.mark(words.number, words.outcome)
+        return {}
+
+    def _reset(self, caller: Caller, words: Words) -> dict[str, Any]:
+        self._robot(words).jobs.reset(words.number)
         return {}
 
     def _fetch(self, caller: Caller, words: Words) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from inphase.errors import InphaseError, ServiceError
 from inphase.frames import store
@@ -19,19 +20,30 @@ from inphase.host.process import Process
 from inphase.runtime.runner_line import ESTOP, RunnerChild
 from inphase.schedule import Schedule
 
+_AGAIN_S = 2.0  # from a start of what sends frames to the next one
+
+
+class RobotPlaces(NamedTuple):
+    """The addresses of a robot, and the folder of keys."""
+
+    drive: str
+    """on this host"""
+    remote_drive: str = ""
+    """on the network, as the two that follow; empty: it is not there"""
+    frames: str = ""
+    keys: str = ""
+
 
 class ServedRobot:
     """A robot from its start to its end. Thread: the service's.
 
-    drive: where its drive process listens on this host and on the network, and the folder of keys;
-    empty: not on the network. speed: the share of its velocity limits that is allowed. say: takes a
-    message for a person.
+    speed: the share of its velocity limits that is allowed. say: takes a message for a person.
     """
 
     def __init__(
         self,
         described: Schedule,
-        drive: tuple[str, str, str],
+        places: RobotPlaces,
         say: Callable[[str], None],
         *,
         simulate: bool,
@@ -39,12 +51,14 @@ class ServedRobot:
     ) -> None:
         self.schedule = described
         self.name = described.name
-        self._drive_arguments = drive
+        self._places = places
         self._say = say
         self._options = ["--wait-policy", "--leased", "--speed", str(speed)]
         self._options += ["--simulate"] if simulate else []
         self._undo = contextlib.ExitStack()
         self._drive: Process | None = None
+        self._frames: Process | None = None
+        self._frames_from_s = 0.0
         self._drives_for: dict[str, Any] = {"lease": 0}
         self.path = ""
         """of its store"""
@@ -80,6 +94,8 @@ class ServedRobot:
         self._start_drive()
         assert self._drive is not None
         self._drive.wait_ready()
+        if self._places.frames:
+            self._start_frames().wait_ready()
         self._child.line.send(do="ready")
         self._child.wait("running")
 
@@ -93,10 +109,27 @@ class ServedRobot:
             self._drive = Process(
                 f"drive of {self.name}",
                 "inphase.service.drive",
-                [str(self.schedule.path), self.path, *self._drive_arguments, *map(str, fds)],
+                [
+                    str(self.schedule.path),
+                    self.path,
+                    self._places.drive,
+                    self._places.remote_drive,
+                    self._places.keys,
+                    *map(str, fds),
+                ],
                 pass_fds=fds,
             )
         self._tell_drive()
+
+    def _start_frames(self) -> Process:
+        """The process that sends the frames to all who have a key."""
+        self._frames = Process(
+            f"frames of {self.name}",
+            "inphase.runtime.frame_sender",
+            [str(self.schedule.path), self.path, self._places.frames, self._places.keys],
+        )
+        self._frames_from_s = time.monotonic()
+        return self._frames
 
     def close(self) -> dict[str, Any] | None:
         """Ramp it, end its processes; the summary of its run, where it had one."""
@@ -113,7 +146,10 @@ class ServedRobot:
             self._drive.stop()
             self._drive_line.close()
             self._drive = None
-            remove_left(self._drive_arguments[0])
+            remove_left(self._places.drive)
+        if self._frames is not None:
+            self._frames.stop()
+            self._frames = None
         self._child.close()
         self._undo.close()
 
@@ -134,9 +170,10 @@ class ServedRobot:
         return store.ClientPage(os.dup(self.wishes_fd))
 
     def tend(self) -> list[dict[str, Any]]:
-        """Start what drives again where that has ended; what it has said since."""
+        """Start again what has ended; what the drive process has said since."""
         if self._drive is None:
             return []
+        self._tend_frames()
         said = self._hear_drive()
         how = self._drive.ended()
         if how is not None and not self.ended:
@@ -145,6 +182,15 @@ class ServedRobot:
             self._drive_line.close()
             self._start_drive()
         return said
+
+    def _tend_frames(self) -> None:
+        """It ends by itself where a key was revoked: the others connect to the next one."""
+        how = None if self._frames is None else self._frames.ended()
+        if how is None or self.ended or time.monotonic() - self._frames_from_s < _AGAIN_S:
+            return
+        assert self._frames is not None
+        self._frames.stop()
+        self._start_frames()
 
     def _hear_drive(self) -> list[dict[str, Any]]:
         said = []

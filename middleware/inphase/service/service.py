@@ -28,13 +28,14 @@ from inphase.service.history import History
 from inphase.service.kept_robot import KeptRobot, now
 from inphase.service.leases import LeaseRules
 from inphase.service.requests import Places, Requests
-from inphase.service.served_robot import ServedRobot
+from inphase.service.served_robot import RobotPlaces, ServedRobot
 from inphase.service.state_folder import state_folder
 
 _TICK_MS = 20
 _BURST = 64  # requests that are answered before the time is looked at
 _QUEUE = 64
-_CONTROL, _STOP, _DRIVE = 0, 1, 2  # ports after the first; each robot has one from there on
+_CONTROL, _STOP, _ROBOTS = 0, 1, 2  # ports after the first; each robot has two from there on
+_DRIVE, _FRAMES = 0, 1  # after the first of a robot's
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,14 @@ class Service:
         self, described: Schedule, number: int, history: History, folder: Path
     ) -> None:
         local = place.local_address(f"{described.name}.drive")
-        remote = self._places.at(_DRIVE + number) if self._places is not None else ""
-        keys = str(self._options.keys or default_folder()) if remote else ""
+        first = _ROBOTS + 2 * number
+        places = RobotPlaces(local)
+        if self._places is not None:
+            drive, frames = self._places.at(first + _DRIVE), self._places.at(first + _FRAMES)
+            places = RobotPlaces(local, drive, frames, str(self._options.keys or default_folder()))
         robot = ServedRobot(
             described,
-            (local, remote, keys),
+            places,
             self._say,
             simulate=self._options.simulate,
             speed=self._options.speed,
@@ -156,8 +160,8 @@ class Service:
         self._undo.callback(kept.close)
         self._robots[described.name] = kept
         self._places_of[described.name] = Places(
-            {"drive": local, "stop": place.local_address("stop")},
-            {"drive": _DRIVE + number, "stop": _STOP},
+            {"drive": local, "stop": place.local_address("stop"), "frames": robot.path},
+            {"drive": first + _DRIVE, "stop": _STOP, "frames": first + _FRAMES},
         )
 
     def _start_emergency(self) -> None:

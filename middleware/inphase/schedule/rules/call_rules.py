@@ -18,7 +18,7 @@ def check(inspection: Inspection) -> None:
     inspection.each("device", _check_driver)
     inspection.apply(_check_emulator)
     inspection.apply(_check_policy)
-    for key in ("reward", "terminated"):
+    for key in ("reward", "terminated", "success"):
         inspection.apply(_check_task, key)
 
 

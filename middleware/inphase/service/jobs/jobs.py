@@ -2,7 +2,8 @@
 
 A job is checked by `inphase check` in a process of its own. It then waits in the robot's queue like
 any user. Once it has the lease, each episode is a policy process of its own, in the sandbox that
-every policy has. Episodes are marked in the frames, so that recordings and scores have them.
+every policy has. Before each, the robot is reset as the job says. Episodes are marked in the
+frames, so that recordings and scores have them.
 """
 
 import subprocess
@@ -10,66 +11,27 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from inphase.errors import LeaseRefused, ServiceError
-from inphase.frames import store
-from inphase.host.process import Process, thread_environment
-from inphase.policy.words_line import WordsLine
 from inphase.service.history import History
-from inphase.service.leases import JOB_MARK, LeaseBook, Now
+from inphase.service.jobs.job import JobWords, ResetWords, SubmittedJob
+from inphase.service.jobs.job_policy import JobEpisode, JobJudge, JobPart, JobReset
+from inphase.service.jobs.uploads import Uploads
+from inphase.service.jobs.variants import policy_table, variant_text, write_variant
+from inphase.service.leases import LeaseBook, Now
 from inphase.service.served_robot import ServedRobot
-from inphase.service.uploads import Uploads
-from inphase.service.variants import policy_table, variant_text, write_variant
 
 _JOBS = 32  # of a robot, that are not over
 _CHECK_S = 120.0
 _BETWEEN_S = 2.0
 """from one episode to the next: the robot is at rest then"""
 _START_S = 30.0
-_ASK_S = 0.5
+"""that the start of a policy takes at most"""
 _JUDGED = ("success", "failure", "discarded")
 _WORDS = 5
-
-
-class JobWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A job as it is submitted."""
-
-    sha256: str
-    ending: str
-    policy: dict[str, Any] = {}
-    """how the model is bound: the keys of `[policy]` that are a job's"""
-    episodes: int = 1
-    seconds: float = 10.0
-    """of each episode"""
-    success: Literal["nobody", "person"] = "nobody"
-    """who says how an episode ended"""
-
-    def check(self) -> None:
-        """Raises ServiceError."""
-        if not 1 <= self.episodes <= 1000 or not 0.1 <= self.seconds <= 3600:
-            raise ServiceError("a job has 1 to 1000 episodes of 0.1 to 3600 seconds each")
-
-
-class SubmittedJob:
-    """One that was submitted."""
-
-    def __init__(self, number: int, user: str, words: JobWords, variant: Path) -> None:
-        self.number = number
-        self.user = user
-        self.words = words
-        self.variant = variant
-        self.state = "checking"
-        self.outcomes: list[str] = []
-        self.checker: subprocess.Popen[bytes] | None = None
-        self.checked_from_s = 0.0
-
-    @property
-    def holder(self) -> str:
-        """Its name in the lease book: one user may wait with several jobs."""
-        return f"{self.user}{JOB_MARK}{self.number}"
 
 
 class Jobs:
@@ -94,8 +56,11 @@ class Jobs:
         self._variants = folder / "variants"
         self._tell = tell
         self._jobs: list[SubmittedJob] = []
-        self._episode: JobEpisode | None = None
-        self._ending: list[JobEpisode] = []
+        self._part: JobPart | None = None
+        """of the job that runs: its episode, or the reset before one"""
+        self._judge: JobJudge | None = None
+        """of the episode that is to begin"""
+        self._ending: list[JobPart] = []
         self._rests_until_s = 0.0
 
     # ---- what users ask for ----------------------------------------------------------------
@@ -103,25 +68,59 @@ class Jobs:
     def submit(self, user: str, words: JobWords, now: Now) -> int:
         """Take a job; its number. Raises ServiceError."""
         words.check()
-        model = self._uploads.path(words.sha256, words.ending)
-        if model is None:
-            raise ServiceError(f"no file {words.sha256}{words.ending} is here; upload it first")
         if len(self._jobs) >= _JOBS:
             raise ServiceError(f"{len(self._jobs)} jobs wait already; submit it again later")
-        schedule = self._robot.schedule
-        text = variant_text(schedule, policy_table(schedule, model, words.policy))
+        self._check_hooks(words)
+        model = self._model(words.sha256, words.ending)
+        text = self._variant_text(model, words.policy)
+        reset = words.reset if isinstance(words.reset, ResetWords) else None
+        reset_model = self._model(reset.sha256, reset.ending) if reset and reset.sha256 else None
+        reset_text = self._variant_text(reset_model, reset.policy) if reset and reset_model else ""
         packed = msgspec.msgpack.encode(words)
         number = self._history.submitted(self._robot.name, user, now.wall_s, packed)
         folder = self._variants / f"{self._robot.name}-{number}"
+        schedule = self._robot.schedule
         try:
-            variant = write_variant(schedule, text, model, folder)
+            checked = [write_variant(schedule, text, model, folder)]
+            if reset_model is not None:
+                beside = folder.with_name(f"{folder.name}-reset")
+                checked.append(write_variant(schedule, reset_text, reset_model, beside))
         except OSError as error:
             why = f"{folder} cannot be made: {error.strerror}; the service's owner may see to it"
             self._history.tell_job(number, "failed", why)
             raise ServiceError(why) from error
-        self._jobs.append(SubmittedJob(number, user, words, variant))
+        job = SubmittedJob(number, user, words, checked)
+        if reset is not None:
+            job.reset = checked[-1] if reset_model is not None else schedule.path
+        self._jobs.append(job)
         self._tell("submitted", robot=self._robot.name, job=number, user=user, file=words.sha256)
         return number
+
+    def _check_hooks(self, words: JobWords) -> None:
+        """What judges and resets has to be in the robot's schedule. Raises ServiceError."""
+        schedule = self._robot.schedule
+        if words.success == "task" and schedule.task.success is None:
+            raise ServiceError(
+                f"the schedule of {schedule.name} does not say when a task is done; its owner "
+                f"writes [task] success, or a job says success = person"
+            )
+        own = isinstance(words.reset, ResetWords) and not words.reset.sha256
+        if own and schedule.policy is None:
+            raise ServiceError(
+                f"the schedule of {schedule.name} has no policy of its own that resets it; upload "
+                f"one, or a job says reset = person"
+            )
+
+    def _model(self, sha256: str, ending: str) -> Path:
+        """A file that was uploaded. Raises ServiceError."""
+        model = self._uploads.path(sha256, ending)
+        if model is None:
+            raise ServiceError(f"no file {sha256}{ending} is here; upload it first")
+        return model
+
+    def _variant_text(self, model: Path, policy: dict[str, Any]) -> str:
+        schedule = self._robot.schedule
+        return variant_text(schedule, policy_table(schedule, model, policy))
 
     def cancel(self, user: str, number: int, now: Now) -> None:
         """Take a job back, also while it runs. Raises ServiceError."""
@@ -133,11 +132,20 @@ class Jobs:
     def mark(self, number: int, outcome: str) -> None:
         """A person says how the newest episode of a job ended. Raises ServiceError."""
         job = self._find(number)
-        if job.words.success != "person" or self._episode is None or job.state != "running":
+        part = self._part if job.state == "running" else None
+        if job.words.success != "person" or not isinstance(part, JobEpisode):
             raise ServiceError(f"job {number} runs no episode that a person judges")
         if outcome not in _JUDGED:
             raise ServiceError(f"an episode ends with one of {', '.join(_JUDGED)}")
-        self._episode.judged = outcome
+        part.judged = outcome
+
+    def reset(self, number: int) -> None:
+        """A person has reset the robot, so that the next episode may begin. Raises ServiceError."""
+        job = self._find(number)
+        if not job.waits_for_person:
+            raise ServiceError(f"job {number} does not wait for a person")
+        job.is_reset, job.waits_for_person = True, False
+        self._stand(job, "running")
 
     def _find(self, number: int) -> SubmittedJob:
         for job in self._jobs:
@@ -159,19 +167,24 @@ class Jobs:
                 self._wait(job, now)
             elif job.state == "running":
                 self._run(job, now)
-        for episode in [*self._ending]:
-            if episode.has_ended():
-                self._ending.remove(episode)
+        for part in [*self._ending]:
+            if part.has_ended():
+                self._ending.remove(part)
 
     def _check(self, job: SubmittedJob) -> None:
-        command = [sys.executable, "-m", "inphase", "check", str(job.variant)]
+        command = [sys.executable, "-m", "inphase", "check", str(job.checked[job.passed])]
         job.checker = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=(job.variant.parent / "said").open("wb"),
+            stderr=self._said(job).open("wb"),
         )
         job.checked_from_s = time.monotonic()
+
+    @staticmethod
+    def _said(job: SubmittedJob) -> Path:
+        """The file of what the check of the present schedule says."""
+        return job.checked[job.passed].parent / "said"
 
     def _follow_check(self, job: SubmittedJob, now: Now) -> None:
         assert job.checker is not None
@@ -182,16 +195,18 @@ class Jobs:
             job.checker.kill()
             job.checker.wait()
         if code == 0:
-            self._stand(job, "waiting")
+            job.passed += 1
+            job.checker = None
+            if job.passed == len(job.checked):
+                self._stand(job, "waiting")
             return
-        said = (job.variant.parent / "said").read_text(errors="replace").strip()
+        said = self._said(job).read_text(errors="replace").strip()
         lines = [line for line in said.splitlines() if "policy" in line] or said.splitlines()
         why = "; ".join(lines[-_WORDS:]) or f"its check ended with {code}"
         self._end(job, "refused", why[:2000], now)
 
     def _wait(self, job: SubmittedJob, now: Now) -> None:
-        lasts_s = job.words.episodes * (job.words.seconds + _BETWEEN_S + _START_S)
-        wanted_s = min(lasts_s, self._book.rules.longest_s)
+        wanted_s = min(job.lasts_s(_BETWEEN_S + _START_S), self._book.rules.longest_s)
         try:
             standing = self._book.request(job.holder, now, wanted_s)
         except LeaseRefused:
@@ -205,39 +220,65 @@ class Jobs:
             self._end(job, "failed", "its lease has ended", now)
             return
         self._book.keep(job.holder, lease.number, lease.token, now)
-        if self._episode is None:
+        if self._part is None:
             self._go_on(job, lease.number, now)
             return
-        self._episode.advance(now.run_s)
-        if self._episode.is_over:
-            self._take_outcome(job, self._episode, now)
+        self._part.advance(now.run_s)
+        if self._part.is_over:
+            self._take_over(job, self._part, now)
 
     def _go_on(self, job: SubmittedJob, lease: int, now: Now) -> None:
-        """Begin the next episode, or end the job, once the robot has come to rest.
+        """Begin what comes next, or end the job, once the robot has come to rest.
 
         By then frames have told the outcome before, and the recording has it.
         """
-        if now.run_s < self._rests_until_s:
+        if now.run_s < self._rests_until_s or not self._may_begin():
             return
-        if len(job.outcomes) == job.words.episodes:
+        words = job.words
+        if len(job.outcomes) == words.episodes:
             self._end(job, "done", "", now)
-        elif self._may_begin():
-            self._episode = JobEpisode(self._robot, job, lease, self._robot.wishes())
+        elif job.is_reset or words.reset == "nobody":
+            self._begin_episode(job, lease, now)
+        elif isinstance(words.reset, ResetWords):
+            assert job.reset is not None
+            self._part = JobReset(self._robot, job.reset, lease, words.reset.seconds)
+        elif not job.waits_for_person:
+            job.waits_for_person = True
+            how = f"inphase jobs {self._robot.name} --reset {job.number}"
+            self._stand(job, "running", f"waits until a person has reset the robot: {how}")
 
-    def _take_outcome(self, job: SubmittedJob, episode: "JobEpisode", now: Now) -> None:
-        said = self._let_go(episode)
+    def _begin_episode(self, job: SubmittedJob, lease: int, now: Now) -> None:
+        """What judges it is ready before its policy starts, which moves the robot at once."""
+        variant = job.checked[0]
+        if job.words.success == "task":
+            self._judge = self._judge or JobJudge(self._robot, variant)
+            self._judge.advance()
+            if self._judge.failure:
+                self._end(job, "failed", self._judge.failure, now)
+                return
+            if not self._judge.is_ready:
+                return
+        job.is_reset = False
+        self._part = JobEpisode(self._robot, variant, lease, job.words.seconds, self._judge)
+        self._judge = None
+
+    def _take_over(self, job: SubmittedJob, part: JobPart, now: Now) -> None:
+        """A part of the job is over."""
+        said = self._let_go(part)
         self._rests_until_s = now.run_s + _BETWEEN_S
-        if episode.failure:
-            self._end(job, "failed", f"{episode.failure} {said}".strip(), now)
-            return
-        job.outcomes.append(episode.outcome)
-        self._stand(job, "running")
+        if part.failure:
+            self._end(job, "failed", f"{part.failure} {said}".strip(), now)
+        elif isinstance(part, JobEpisode):
+            job.outcomes.append(part.outcome)
+            self._stand(job, "running")
+        else:
+            job.is_reset = True
 
-    def _let_go(self, episode: "JobEpisode") -> str:
-        """End an episode's policy, which takes a moment; what it said."""
-        self._episode = None
-        self._ending.append(episode)
-        return episode.ask_to_end()
+    def _let_go(self, part: JobPart) -> str:
+        """End a part's policy, which takes a moment; what it said."""
+        self._part = None
+        self._ending.append(part)
+        return part.ask_to_end()
 
     def _stand(self, job: SubmittedJob, state: str, why: str = "") -> None:
         job.state = state
@@ -252,8 +293,11 @@ class Jobs:
         if job.checker is not None and job.checker.poll() is None:
             job.checker.kill()
             job.checker.wait()
-        if job.state == "running" and self._episode is not None:
-            self._let_go(self._episode)
+        if job.state == "running" and self._part is not None:
+            self._let_go(self._part)
+        if job.state == "running" and self._judge is not None:
+            self._judge.close()
+            self._judge = None
         self._stand(job, state, why)
         lease = self._book.lease
         if lease is not None and lease.user == job.holder:
@@ -275,87 +319,6 @@ class Jobs:
             elif job.checker is not None and job.checker.poll() is None:
                 job.checker.kill()
                 job.checker.wait()
-        for episode in self._ending:
-            episode.close()
+        for part in self._ending:
+            part.close()
         self._ending.clear()
-
-
-class JobEpisode:
-    """One episode: a policy process, from its start to its end. Nothing here waits."""
-
-    def __init__(
-        self, robot: ServedRobot, job: SubmittedJob, lease: int, wishes: store.ClientPage
-    ) -> None:
-        policy = robot.schedule.policy
-        self._seconds = job.words.seconds
-        self._wishes = wishes
-        self._words = WordsLine()
-        self._begun_s = 0.0
-        self._started_s = time.monotonic()
-        self.judged = ""
-        """how a person says that it ended"""
-        self.outcome = ""
-        """how it ended"""
-        self.failure = ""
-        """why its policy could not go on"""
-        fds = [*robot.policy_fds, self._words.theirs]
-        arguments = [str(job.variant), robot.path, *map(str, fds), "--lease", str(lease)]
-        self._process = Process(
-            "policy",
-            "inphase.policy",
-            arguments,
-            pass_fds=fds,
-            environment=thread_environment(policy.threads if policy is not None else 1),
-            has_scratch=True,
-        )
-        self._words.close_theirs()
-
-    @property
-    def is_over(self) -> bool:
-        """True once it has an outcome, or has failed."""
-        return bool(self.outcome or self.failure)
-
-    def advance(self, now_s: float) -> None:
-        """Let time pass: it begins with its policy, and ends by its time, a person or a failure."""
-        how = self._process.ended()
-        if how is not None:
-            self._mark("failure")
-            self.failure = f"the policy ended ({how})"
-        elif not self._begun_s:
-            self._begin(now_s)
-        elif self.judged or now_s - self._begun_s >= self._seconds:
-            self.outcome = self.judged or "ended"
-            self._mark(self.outcome)
-
-    def _begin(self, now_s: float) -> None:
-        if self._process.is_ready():
-            self._begun_s = now_s
-            self._mark("running")
-        elif now_s - self._started_s > _START_S:
-            self.failure = f"the policy was not ready within {_START_S:.0f} s"
-
-    def _mark(self, outcome: str) -> None:
-        if self._begun_s:
-            try:
-                self._wishes.episode(outcome)
-            except ValueError:
-                return  # somebody else marked it
-
-    def ask_to_end(self) -> str:
-        """Ask the policy to end; what it said last."""
-        self._process.ask_to_end()
-        self._asked_s = time.monotonic()
-        return "; ".join(self._words.read()[-_WORDS:])
-
-    def has_ended(self) -> bool:
-        """True once it has, by itself or made to; everything is let go of then."""
-        if self._process.ended() is None and time.monotonic() - self._asked_s < _ASK_S:
-            return False
-        self.close()
-        return True
-
-    def close(self) -> None:
-        """End it now."""
-        self._process.stop(asked=True)
-        self._words.close()
-        self._wishes.close()

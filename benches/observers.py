@@ -1,0 +1,163 @@
+"""A driving client beside 100 observers and floods at the service's ports, against the same alone.
+
+The observers are subscribers under CURVE; one of their processes is stopped by SIGSTOP. Ten more
+come and go in a loop. Two floods beside them: connections that send random bytes, and messages
+above the bound from somebody with a key. A time is that of `remote`: from a frame's latch to the
+post of the command that answers it. Beside it: the robot's cycles that were lost, and how much the
+processes of the service grew.
+
+    python -m benches.observers watch|again PORT KEY COUNT    the processes of the observers
+    python -m benches.observers garbage|oversized PORT KEY COUNT    those of the floods
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import zmq
+
+from benches.distribution import Rounds, show
+from benches.machine import Options
+from benches.remote import ServedDemo, drive_block, served
+from inphase import subscribe
+from inphase.access.client_key import ClientKey
+from inphase.access.keys import KeyFolder
+from inphase.frames.store_follower import StoreFollower
+
+_PROCESSES, _EACH = 10, 10  # observers
+_AGAIN = 10
+_SETTLE_S = 3.0
+_FRAMES = 3  # ports after the first
+_GOAL = 1.1
+_OVERSIZED = 1 << 20
+_PAUSE_S = 0.001
+
+
+def watch(port: int, key: Path, count: int) -> None:
+    """So many subscriptions, each of which takes its frames."""
+    place = f"tcp://127.0.0.1:{port + _FRAMES}"
+    sources = [subscribe(place, transport="zmq", key=key, timeout_s=60) for _ in range(count)]
+    while True:
+        for source in sources:
+            source.next()
+
+
+def again(port: int, key: Path, count: int) -> None:
+    """One subscription after the other, for a frame each."""
+    place = f"tcp://127.0.0.1:{port + _FRAMES}"
+    while True:
+        for _ in range(count):
+            with subscribe(place, transport="zmq", key=key, timeout_s=60) as source:
+                source.next()
+
+
+def garbage(port: int, key: Path, count: int) -> None:
+    """Connections to each port that send random bytes."""
+    while True:
+        for offset in range(_FRAMES + 1):
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", port + offset)) as line,
+            ):
+                line.sendall(os.urandom(count))
+            time.sleep(_PAUSE_S)
+
+
+def oversized(port: int, key: Path, count: int) -> None:
+    """Messages that are larger than a request may be, by a key that may come in."""
+    context: zmq.Context[Any] = zmq.Context()
+    ours = ClientKey.load(key)
+    while True:
+        made = context.socket(zmq.DEALER)
+        made.setsockopt(zmq.LINGER, 0)
+        ours.secure(made)
+        made.connect(f"tcp://127.0.0.1:{port}")
+        for _ in range(10):
+            with contextlib.suppress(zmq.Again):
+                made.send(bytes(count), zmq.NOBLOCK)
+            time.sleep(_PAUSE_S)
+        made.close()
+
+
+@contextmanager
+def _crowd(port: int, key: Path) -> Iterator[None]:
+    """All of them, once they have come."""
+    wanted = [("watch", _EACH)] * _PROCESSES
+    wanted += [("again", _AGAIN), ("garbage", 256), ("oversized", _OVERSIZED)]
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "benches.observers", what, str(port), str(key), str(count)],
+            stderr=subprocess.DEVNULL,
+        )
+        for what, count in wanted
+    ]
+    try:
+        time.sleep(_SETTLE_S)
+        children[0].send_signal(signal.SIGSTOP)
+        yield
+        ended = [what for (what, _), child in zip(wanted, children, strict=True) if child.poll()]
+        assert not ended, f"{', '.join(ended)} ended by itself"
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def _resident(demo: ServedDemo) -> dict[str, int]:
+    """Bytes of memory of the service's processes, by their module."""
+    top = psutil.Process(demo.service.pid)
+    found: dict[str, int] = {}
+    for one in [top, *top.children(recursive=True)]:
+        name = next((word for word in one.cmdline() if word.startswith("inphase")), "inphase")
+        found[f"{name} {one.pid}"] = one.memory_info().rss
+    return found
+
+
+def _lost(reader: Any) -> int:
+    """Cycles of the robot that were skipped so far."""
+    return int(reader.status()["skipped"])
+
+
+def run(options: Options) -> list[dict[str, Any]]:
+    """One figure, with what was lost and what grew."""
+    figure = Rounds("latch to a command from afar, beside 100 observers and floods", goal=_GOAL)
+    lost = {"alone": 0, "beside": 0}
+    with tempfile.TemporaryDirectory(prefix="inphase-bench-") as name, served(Path(name)) as demo:
+        key = Path(name) / "wes.key"
+        KeyFolder(Path(name) / "keys").create("wes", "watch", key)
+        reader = StoreFollower.of_robot("bench").reader
+        drive_block(demo.drive)
+        before = _resident(demo)
+        for _ in range(options.rounds):
+            begun = _lost(reader)
+            first = drive_block(demo.drive)
+            at = _lost(reader)
+            with _crowd(demo.port, key):
+                ours = drive_block(demo.drive)
+                beside = _lost(reader)
+            lost["alone"] += at - begun
+            lost["beside"] += beside - at
+            figure.add(first, ours, drive_block(demo.drive))
+        after = _resident(demo)
+    result = figure.result()
+    show(result)
+    grew = {name: after[name] - size for name, size in before.items() if name in after}
+    most = max(grew, key=lambda one: grew[one])
+    print(f"  cycles lost: {lost['beside']} beside them, {lost['alone']} alone")
+    print(f"  memory: {most.split()[0]} grew most, by {grew[most] / 1e6:.1f} MB")
+    return [result | {"lost": lost, "grew_bytes": grew[most]}]
+
+
+if __name__ == "__main__":
+    call = {"watch": watch, "again": again, "garbage": garbage, "oversized": oversized}[sys.argv[1]]
+    call(int(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))

@@ -1,0 +1,1 @@
+"""Jobs of a served robot: policies that users submitted, run unattended, judged and reset."""
