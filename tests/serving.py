@@ -29,6 +29,11 @@ def free_ports(count: int) -> int:
                 return port
 
 
+FEEDBACK = 'feedback = "joints.position"\n'
+APPROACHES = (FEEDBACK, f'{FEEDBACK}first_command = "approach"\n')
+"""a change of a robot's schedule: a first command may come late, as it does from afar"""
+
+
 class Served:
     """`inphase serve` on an emulated robot; killed at the end if it still lives.
 

@@ -16,7 +16,7 @@ from inphase.service.jobs.uploads import Uploads
 from models import model, node, port, tensor
 from peers import until
 from runtimes import Robot
-from serving import Served
+from serving import APPROACHES, Served
 
 BOUND = {"inputs": {"obs": ["joints.position"]}, "outputs": {"act": "arm"}}
 pytestmark = pytest.mark.real
@@ -54,7 +54,8 @@ class Done:
 def served() -> Iterator[Served]:
     with Robot() as robot:
         (robot.folder / "done.py").write_text(DONE)
-        robot.write(("[policy]\n", '[task]\nsuccess = "done.py:Done"\n[policy]\n'))
+        task = '[task]\nsuccess = "done.py:Done"\n[policy]\n'
+        robot.write(("[policy]\n", task), APPROACHES)
         with Served(robot, "--grace", "2") as made:
             yield made
 
@@ -149,13 +150,10 @@ def test_a_policy_resets_the_robot_before_each_episode(served: Served, tmp_path:
             until(lambda lease=lease: f"{served.recording(lease)}: " in served.said)  # type: ignore[misc]
             with Recording(served.recording(lease)) as recording:
                 frames = list(recording)
-            begun = next(i for i, frame in enumerate(frames) if frame.outcome == "running")
-            reset = [
-                f["joints"].value["position"][0]
-                for f in frames[:begun]
-                if f.command.drove == "policy"
-            ]
-            assert max(reset) - min(reset) > 0.01
+                begun = next(i for i, frame in enumerate(frames) if frame.outcome == "running")
+                reset = [f for f in frames[:begun] if f.command.drove == "policy"]
+                at = [frame["joints"].value["position"][0] for frame in reset]
+            assert max(at) - min(at) > 0.01
             assert all(frame.command.drove != "client" for frame in frames)
 
 

@@ -22,7 +22,7 @@ from inphase.frames.store_follower import StoreFollower
 from inphase.remote import COMMAND
 from peers import until
 from runtimes import Robot
-from serving import Served
+from serving import APPROACHES, Served
 
 pytestmark = pytest.mark.real
 LEASE_S = 60.0
@@ -30,8 +30,10 @@ LEASE_S = 60.0
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    with Robot() as robot, Served(robot, "--grace", "2") as made:
-        yield made
+    with Robot() as robot:
+        robot.write(APPROACHES)
+        with Served(robot, "--grace", "2") as made:
+            yield made
 
 
 def swing(drive: RemoteDrive, frames: int) -> list[Frame]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import inphase
-from inphase.access.keys import KeyFolder
+from inphase.access.keys import KeyFolder, May
 from inphase.client.connection import ServiceConnection
 from inphase.errors import AccessError, LeaseRefused, ServiceError
 from inphase.frames.store_follower import StoreFollower
@@ -17,7 +17,7 @@ from inphase.gym import Environment
 from inphase.service.audit import verdict
 from peers import until
 from runtimes import Robot
-from serving import Served
+from serving import APPROACHES, Served
 from test_service import LEASE_S, swing
 
 pytestmark = pytest.mark.real
@@ -25,9 +25,11 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    users = {"ann": "drive", "ben": "drive", "wes": "watch"}
-    with Robot() as robot, Served(robot, "--grace", "2", users=users) as made:  # type: ignore[arg-type]
-        yield made
+    users: dict[str, May] = {"ann": "drive", "ben": "drive", "wes": "watch"}
+    with Robot() as robot:
+        robot.write(APPROACHES)
+        with Served(robot, "--grace", "2", users=users) as made:
+            yield made
 
 
 def test_two_users_share_a_robot_and_one_drives_at_a_time(served: Served) -> None:
@@ -61,8 +63,8 @@ def test_everybody_with_a_key_watches_while_one_drives(served: Served) -> None:
             assert (frames.transport, here.transport) == ("zmq", "store")
 
             def seen(source: Subscription) -> bool:
-                swing(drive, 20)
-                found = [source.next().command for _ in range(20)]
+                swing(drive, 50)
+                found = [source.next().command for _ in range(50)]
                 return any((one.drove, one.lease) == ("client", lease.number) for one in found)
 
             until(lambda: seen(frames))

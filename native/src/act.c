@@ -394,20 +394,24 @@ static bool is_missed(uint32_t reason)
     return reason == INPHASE_REASON_SILENT || reason == INPHASE_REASON_DIED;
 }
 
-/* Nobody is to blame: a command from before a stop is good, and too late; a robot without a lease
-   is idle, as it should be */
-static bool is_blameless(uint32_t reason)
+/* nobody has the lease of the robot: it is idle, as it should be */
+static bool is_idle(const struct inphase_core *core)
 {
-    return reason == INPHASE_REASON_NONE || reason == INPHASE_REASON_DROPPED ||
-           reason == INPHASE_REASON_LEASE;
+    return core->lease_page && core->lease == 0;
+}
+
+/* nobody is to blame: a command from before a stop is good, and too late */
+static bool is_blameless(const struct inphase_core *core, uint32_t reason)
+{
+    return reason == INPHASE_REASON_NONE || reason == INPHASE_REASON_DROPPED || is_idle(core);
 }
 
 /* the flag of an act without a command, or with a bad one */
-static uint32_t trouble_flag(uint32_t reason)
+static uint32_t trouble_flag(const struct inphase_core *core, uint32_t reason)
 {
-    if (is_missed(reason))
-        return INPHASE_ACT_MISSED;
-    return is_blameless(reason) ? 0 : INPHASE_ACT_INVALID;
+    if (is_blameless(core, reason))
+        return 0;
+    return is_missed(reason) ? INPHASE_ACT_MISSED : INPHASE_ACT_INVALID;
 }
 
 /* decide and write; if nothing was written, restore the motion state from before */
@@ -471,7 +475,7 @@ static void act_one(struct inphase_core *core, struct actuator *actuator, uint32
     actuator->flags = actuator->reason = actuator->detail = 0;
     actuator->refused = false;
     if (core->has_policy)
-        actuator->flags = trouble_flag(reason);
+        actuator->flags = trouble_flag(core, reason);
 
     /* the request, as it came */
     for (uint32_t c = 0; c < actuator->channels; c++)
@@ -528,9 +532,9 @@ static void count_command(struct inphase_core *core, uint32_t reason)
         put_i64(unanswered, 0);
         return;
     }
-    put_i64(unanswered, reason == INPHASE_REASON_LEASE ? 0 : load_i64(unanswered) + 1);
+    put_i64(unanswered, is_idle(core) ? 0 : load_i64(unanswered) + 1);
     put_i64(of_reason, load_i64(of_reason) + 1);
-    if (!is_blameless(reason))
+    if (!is_blameless(core, reason))
         count_add(statistics, is_missed(reason) ? COUNT_MISSED : COUNT_INVALID, 1);
 }
 
