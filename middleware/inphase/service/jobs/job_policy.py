@@ -15,7 +15,7 @@ SUCCESS, FAILURE = "success", "failure"
 
 
 class JobPart(Protocol):
-    """What a job does at a time."""
+    """A part of a job: one policy, or what else it does at a time."""
 
     failure: str
     """why it could not go on; empty: it can"""

@@ -97,7 +97,7 @@ class Jobs:
         return number
 
     def _check_hooks(self, words: JobWords) -> None:
-        """What judges and resets has to be in the robot's schedule. Raises ServiceError."""
+        """Refuse a judge or a reset that the robot's schedule lacks. Raises ServiceError."""
         schedule = self._robot.schedule
         if words.success == "task" and schedule.task.success is None:
             raise ServiceError(
@@ -248,7 +248,7 @@ class Jobs:
             self._stand(job, "running", f"waits until a person has reset the robot: {how}")
 
     def _begin_episode(self, job: SubmittedJob, lease: int, now: Now) -> None:
-        """What judges it is ready before its policy starts, which moves the robot at once."""
+        """Its judge is ready before its policy starts, which moves the robot at once."""
         variant = job.checked[0]
         if job.words.success == "task":
             self._judge = self._judge or JobJudge(self._robot, variant)
