@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any, Self
@@ -37,6 +38,15 @@ class ServedPage:
         self._undo.callback(self.process.stop)
         self.process.wait_ready()
         self.address = self.process.said
+
+    @classmethod
+    def at(cls, said: str) -> Self:
+        """The page of a robot that runs, by what its run says: to be asked, and not to be ended."""
+        found = re.search(r"page: http://(\S+)/", said)
+        assert found
+        made = cls.__new__(cls)
+        made.address = found[1]
+        return made
 
     @property
     def place(self) -> tuple[str, int]:

@@ -18,6 +18,7 @@ EXTRAS = {
     "mcap": "record",
     "mujoco": "sim",
     "onnxruntime": "onnx",
+    "prometheus_client": "web",
     "pyarrow": "export",
     "pypylon": "pylon",
     "pytest": "testing",
@@ -25,6 +26,7 @@ EXTRAS = {
     "starlette": "web",
     "uvicorn": "web",
     "websockets": "web",
+    "zeroconf": "serve",
     "zlib_ng": "record",
 }
 """module -> the extra of inphase that brings it"""

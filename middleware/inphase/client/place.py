@@ -6,6 +6,9 @@ from pathlib import Path
 from inphase.errors import ServiceError
 from inphase.host import endpoint
 
+SERVICE = "INPHASE_SERVICE"
+"""in the environment of a robot's processes: the address of the service that keeps it up"""
+
 
 def run_folder() -> Path:
     """The folder of the sockets of this user's services; nobody else can use or replace them.

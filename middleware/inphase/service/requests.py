@@ -21,6 +21,7 @@ from inphase.service.history import History
 from inphase.service.jobs.job import JobWords
 from inphase.service.kept_robot import KeptRobot, now
 from inphase.service.leases import Standing
+from inphase.service.published.reports import Reports
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ _Method = Callable[[Caller, Words], dict[str, Any]]
 class Requests:
     """Answers them. Thread: the service's.
 
-    places: the sockets of each robot. recordings: the folder of the recordings.
+    places: the sockets of each robot. recordings: the folder of the recordings. reports: on them.
     """
 
     def __init__(
@@ -84,11 +85,13 @@ class Requests:
         history: History,
         places: Mapping[str, Places],
         recordings: Path,
+        reports: Reports,
     ) -> None:
         self._robots = robots
         self._history = history
         self._places = places
         self._recordings = recordings
+        self._reports = reports
         self._decoder = msgspec.msgpack.Decoder(Words)
         self.methods: dict[str, tuple[str, _Method]] = {
             "ping": (_WATCH, lambda caller, words: {"user": caller.user, "role": caller.role}),
@@ -111,6 +114,7 @@ class Requests:
             "mark": (_DRIVE, self._mark),
             "reset": (_DRIVE, self._reset),
             "fetch": (_WATCH, self._fetch),
+            "report": (_WATCH, self._report),
             "take": (_OPERATE, self._take),
             "arm": (_OPERATE, self._arm),
         }
@@ -260,6 +264,14 @@ class Requests:
                 f"there is no recording {name}; inphase jobs names that of each job, and a service "
                 f"with --no-record makes none"
             ) from error
+
+    def _report(self, caller: Caller, words: Words) -> dict[str, Any]:
+        """A piece of the report on a lease's recording, which is made when it is asked for."""
+        robot = self._robot(words)
+        lease = robot.book.lease
+        if lease is not None and lease.number == words.lease:
+            raise ServiceError(f"lease {words.lease} goes on; ask for its report once it has ended")
+        return self._reports.ask(f"{robot.name}-{words.lease}", words.offset)
 
     # ---- what the operator decides ---------------------------------------------------------
 

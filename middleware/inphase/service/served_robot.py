@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from inphase.client.place import SERVICE, local_address
 from inphase.errors import InphaseError, ServiceError
 from inphase.frames import store
 from inphase.host.endpoint import remove_left
@@ -67,7 +68,8 @@ class ServedRobot:
 
     def start(self) -> None:
         """Start it, armed, and idle until a lease is granted. Raises what the runtime raises."""
-        self._child = RunnerChild(self.schedule.path, self._options, self._say)
+        service = {SERVICE: local_address("control")}  # its page asks there
+        self._child = RunnerChild(self.schedule.path, self._options, self._say, service)
         try:
             self._begin()
         except BaseException:

@@ -27,6 +27,7 @@ from inphase.service.emergency import EmergencyLane
 from inphase.service.history import History
 from inphase.service.kept_robot import KeptRobot, now
 from inphase.service.leases import LeaseRules
+from inphase.service.published.reports import Reports
 from inphase.service.requests import Places, Requests
 from inphase.service.served_robot import RobotPlaces, ServedRobot
 from inphase.service.state_folder import state_folder
@@ -91,7 +92,12 @@ class Service:
         self._listen(folder)
         for number, described in enumerate(self._schedules):
             self._start_robot(described, number, history, folder)
-        self._requests = Requests(self._robots, history, self._places_of, folder / "recordings")
+        recordings = folder / "recordings"
+        self._reports = Reports(recordings, folder / "reports")
+        self._undo.callback(self._reports.close)
+        self._requests = Requests(
+            self._robots, history, self._places_of, recordings, self._reports
+        )
         self._start_emergency()
 
     def _listen(self, folder: Path) -> None:
@@ -197,6 +203,7 @@ class Service:
             self._drop_revoked()
             for robot in self._robots.values():
                 robot.advance()
+            self._reports.advance()
             if all(robot.book.closed for robot in self._robots.values()):
                 self._over = True
 

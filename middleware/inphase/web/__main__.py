@@ -3,15 +3,18 @@
     python -m inphase.web SCHEDULE STORE PAGE_FD ADDRESS
 
 PAGE_FD: the page of clients' wishes, for the emergency stop. ADDRESS: host and port to listen at.
-The process ends with the runtime that starts it.
+INPHASE_SERVICE in the environment: the service that keeps the robot up. The process ends with the
+runtime that starts it.
 """
 
+import os
 import signal
 import sys
 from pathlib import Path
 
 import uvloop
 
+from inphase.client.place import SERVICE
 from inphase.errors import InphaseError
 from inphase.frames import store
 from inphase.host import process
@@ -27,7 +30,8 @@ def main() -> None:
     try:
         wishes = store.ClientPage(int(page_fd))
         listener = listening.listen(address)
-        server = PageServer(store_path, Path(schedule).parent, wishes)
+        service = os.environ.get(SERVICE, "")
+        server = PageServer(store_path, Path(schedule).parent, wishes, service)
         process.say_ready(listening.address_of(listener))
         uvloop.run(server.serve(listener))
     except InphaseError as error:

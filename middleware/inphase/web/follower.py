@@ -53,6 +53,11 @@ class Follower:
         self._model: RobotModel | None = None
         self._scene: Future[bytes | None] | None = None
 
+    @property
+    def robot(self) -> str:
+        """Its name."""
+        return self._source.layout.robot
+
     def description(self) -> str:
         """The message that comes first."""
         sensors = self._source.layout.sensors

@@ -1,4 +1,5 @@
-"""Around the page's application: which requests it answers, and the headers of each answer.
+"""Around the page's application: which requests it answers, and the headers of each answer,
+unless the application gives its own.
 
 A page of another site cannot talk to the robot. A request names this host (no other name leads
 here by a changed DNS), and one that does anything has this page's own Origin.
@@ -74,7 +75,10 @@ def _with_headers(send: Send, host: str) -> Send:
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), *headers]
+            own = message.get("headers", [])
+            names = {name.lower() for name, _ in own}
+            ours = [(name, value) for name, value in headers if name not in names]
+            message["headers"] = [*own, *ours]
         await send(message)
 
     return sending

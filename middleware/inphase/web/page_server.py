@@ -1,46 +1,64 @@
 """The page's server: files, the model, the emergency stop, and the frames over a WebSocket.
 
 The event loop's thread does nothing that takes time, so that a stop is taken at once. The frames
-are followed in a thread of its own (`follower.py`), the model is compiled in another.
+are followed in a thread of its own (`follower.py`), the model is compiled in another. A third one
+asks the service that keeps the robot up, where there is one.
 """
 
 import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
 
+from inphase.errors import ServiceError, StoreError, install
 from inphase.frames import store
 from inphase.web.bounded_protocol import BoundedProtocol
 from inphase.web.follower import Follower
 from inphase.web.guarded_app import GuardedApp
-from inphase.web.service_data import service_data
+from inphase.web.page_files import PageFiles
+from inphase.web.report_pages import ReportPages
+from inphase.web.service_data import REPORTS, ServiceData
 from inphase.web.viewers import Viewers
+
+if TYPE_CHECKING:
+    from inphase.web.metrics import Metrics
 
 _STATIC = Path(__file__).parent / "static"
 _HEARD_BYTES = 1024  # of a message from a viewer, which has none to send
 _PING_S = 5.0
 _END_S = 0.2
-_MODEL_S = 60.0
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+_Found = TypeVar("_Found")
 
 
 class PageServer:
     """Serves one run. folder: the schedule's. wishes: where an emergency stop is left.
 
-    Raises StoreError where there is no such store.
+    service: the address of the service that keeps the robot up; empty: none does. Raises StoreError
+    where there is no such store.
     """
 
-    def __init__(self, store_path: str, folder: Path, wishes: store.ClientPage) -> None:
+    def __init__(
+        self, store_path: str, folder: Path, wishes: store.ClientPage, service: str = ""
+    ) -> None:
         self._wishes = wishes
         self._viewers = Viewers()
         self._follower = Follower(store_path, folder)
+        self._asking = ThreadPoolExecutor(1, "service")
+        """what waits for others, one after the other"""
+        self._store_path = store_path
+        self._metrics: Metrics | None = None
+        self._data = ServiceData(service, self._follower.robot) if service else None
 
     def app(self) -> GuardedApp:
         """The application, for a server of ASGI."""
@@ -48,8 +66,10 @@ class PageServer:
             Route("/api/stop", self._stop, methods=["POST"]),
             Route("/api/model", self._model),
             Route("/api/service", self._service),
+            Route(f"{REPORTS}/{{lease:int}}", ReportPages(self._report).answer),
             WebSocketRoute("/api/live", self._viewers.serve),
-            Mount("/", StaticFiles(directory=_STATIC, html=True)),
+            Route("/metrics", self._measured),
+            Route("/{path:path}", PageFiles(_STATIC).answer),
         ]
         return GuardedApp(Starlette(routes=routes))
 
@@ -77,6 +97,7 @@ class PageServer:
             await server.serve(sockets=[listener])
         finally:
             self._follower.close()
+            self._asking.shutdown(wait=False, cancel_futures=True)
             following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await following
@@ -111,5 +132,33 @@ class PageServer:
         return Response(scene, media_type="application/octet-stream")
 
     async def _service(self, request: Request) -> Response:
-        found = service_data()
+        found = None if self._data is None else await self._wait_for(self._data.panels)
         return Response(status_code=204) if found is None else JSONResponse(found)
+
+    async def _report(self, lease: int, offset: int) -> Mapping[str, Any]:
+        data = self._data
+        if data is None:
+            raise ServiceError("no service keeps this robot up; on the robot: inphase report FILE")
+        return await self._wait_for(lambda: data.report(lease, offset))
+
+    async def _measured(self, request: Request) -> Response:
+        try:
+            return Response(await self._wait_for(self._measure), media_type=METRICS)
+        except ModuleNotFoundError as error:
+            name = error.name or ""
+            return PlainTextResponse(f"metrics need the package {name}; {install(name)}\n", 501)
+        except StoreError as error:
+            return PlainTextResponse(f"{error}\n", 503)
+
+    def _measure(self) -> bytes:
+        """The figures for a scraper; nothing is read before one asks."""
+        from inphase.web.metrics import Metrics
+
+        if self._metrics is None:
+            facts = self._data.facts if self._data is not None else lambda: None
+            self._metrics = Metrics(self._store_path, facts)
+        return self._metrics.text()
+
+    async def _wait_for(self, call: Callable[[], _Found]) -> _Found:
+        """Call something that may take its time; what it gives."""
+        return await asyncio.get_running_loop().run_in_executor(self._asking, call)

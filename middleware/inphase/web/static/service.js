@@ -47,6 +47,7 @@ function first(row, name) {
   if (!row.href?.startsWith("/") || row.href.startsWith("//")) return text(row[name]);
   const link = element("a", text(row[name]));
   link.href = row.href;
+  link.target = "_blank"; // the stop button stays
   return link;
 }
 
