@@ -98,6 +98,11 @@ class ServerKey(NamedTuple):
     public: str
     secret: str
 
+    @property
+    def fingerprint(self) -> str:
+        """The first letters of the public key, for people."""
+        return self.public[:8]
+
     def secure(self, socket: "zmq.Socket[Any]") -> None:
         """Have a socket ask every client for a key, and the `Authenticator` of its context about
         that key; before it is bound. Without an authenticator nobody gets in.

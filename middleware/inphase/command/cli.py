@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from inphase.command import access, drafts, leasing, live, recorded, serving
+from inphase.command import access, drafts, leasing, live, recorded, robots, serving
 from inphase.command.recorded.file_options import file_options
 from inphase.errors import InphaseError, ScheduleError, of_missing_package
 from inphase.host.standard_streams import open_standard_streams, tell_unwritten
@@ -401,6 +401,7 @@ COMMANDS = (
     *recorded.COMMANDS,
     *drafts.COMMANDS,
     *serving.COMMANDS,
+    *robots.COMMANDS,
     *leasing.COMMANDS,
     *access.COMMANDS,
 )

@@ -15,6 +15,7 @@ import click
     default="",
     help="tcp://HOST:PORT on the network, for who has a key; and the ports on",
 )
+@click.option("--no-announce", is_flag=True, help="do not tell the network of it by mDNS")
 @click.option("--keys", type=click.Path(path_type=Path), help="the folder of keys")
 @click.option(
     "--speed",
@@ -45,6 +46,7 @@ def serve(
     schedules: tuple[Path, ...],
     simulate: bool,
     listen: str,
+    no_announce: bool,
     keys: Path | None,
     speed: float,
     folder: Path | None,
@@ -67,6 +69,7 @@ def serve(
         simulate=simulate,
         speed=speed,
         listen=listen,
+        announce=not no_announce,
         keys=keys,
         record=not no_record,
         folder=folder,

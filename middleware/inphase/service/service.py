@@ -27,6 +27,7 @@ from inphase.service.emergency import EmergencyLane
 from inphase.service.history import History
 from inphase.service.kept_robot import KeptRobot, now
 from inphase.service.leases import LeaseRules
+from inphase.service.published.announcing import Announcer
 from inphase.service.published.reports import Reports
 from inphase.service.requests import Places, Requests
 from inphase.service.served_robot import RobotPlaces, ServedRobot
@@ -53,6 +54,8 @@ class ServiceOptions:
     """`tcp://HOST:PORT`, with the ports that follow it; empty: this host alone, by sockets"""
     keys: Path | None = None
     """the folder of keys; None: this user's"""
+    announce: bool = True
+    """tell the network of it by mDNS, where it listens there"""
     rules: LeaseRules = field(default_factory=LeaseRules)
 
 
@@ -90,15 +93,26 @@ class Service:
         self._undo.callback(history.close)
         history.close_open(now().wall_s)
         self._listen(folder)
+        announcer = self._announcer()
         for number, described in enumerate(self._schedules):
             self._start_robot(described, number, history, folder)
         recordings = folder / "recordings"
         self._reports = Reports(recordings, folder / "reports")
         self._undo.callback(self._reports.close)
-        self._requests = Requests(
-            self._robots, history, self._places_of, recordings, self._reports
-        )
+        self._requests = Requests(self._robots, history, self._places_of, recordings, self._reports)
         self._start_emergency()
+        if announcer is not None:
+            announcer.start()
+
+    def _announcer(self) -> Announcer | None:
+        """Of the place on the network; it ends after the robots."""
+        if self._places is None or self._keys is None or not self._options.announce:
+            return None
+        fingerprint = self._keys.server.fingerprint
+        names = [one.name for one in self._schedules]
+        announcer = Announcer(self._places, names, fingerprint, self._say)
+        self._undo.callback(announcer.close)
+        return announcer
 
     def _listen(self, folder: Path) -> None:
         """The doors; a place that is taken by another service is an error."""

@@ -1,0 +1,71 @@
+"""`inphase robots`: which robots are served, here and on the network."""
+
+import json
+
+import click
+
+
+@click.command()
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, 60),
+    default=2.5,
+    show_default=True,
+    help="so long answers of the network are waited for",
+)
+@click.option(
+    "--interface", "interfaces", multiple=True, help="only ask on this address of this machine"
+)
+@click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")
+def robots(*, seconds: float, interfaces: tuple[str, ...], as_json: bool) -> None:
+    """List robots that are served: by this user on this host, and on the network, by mDNS.
+
+    The key is the beginning of the service's public key. Your key file has the whole of it.
+    """
+    from inphase.command.screen import screen, table
+
+    found = [*_here(), *_elsewhere(seconds, interfaces)]
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    made = table("Robots that are served", ("robot", "service", "key"))
+    for one in found:
+        made.add_row(one["robot"], one["service"], one["key"])
+    screen().print(made)
+    if not found:
+        click.echo("no service was heard; start one: inphase serve SCHEDULE", err=True)
+
+
+def _here() -> list[dict[str, str]]:
+    """Those of this user's service on this host, if it has one."""
+    from inphase.client.connection import ServiceConnection
+    from inphase.errors import ServiceError
+
+    connection = ServiceConnection()
+    try:
+        told = connection.ask("robots", timeout_s=0.5)["robots"]
+    except ServiceError:
+        return []
+    finally:
+        connection.close()
+    return [{"robot": one["robot"], "service": "this host", "key": ""} for one in told]
+
+
+def _elsewhere(seconds: float, interfaces: tuple[str, ...]) -> list[dict[str, str]]:
+    """Those that are found by mDNS."""
+    from inphase.client.finding import find_services
+    from inphase.errors import ServiceError
+
+    try:
+        found = find_services(seconds, interfaces or None)
+    except ServiceError as error:
+        click.echo(f"only this host was looked at: {error}", err=True)
+        return []
+    return [
+        {"robot": robot, "service": service.address, "key": service.fingerprint}
+        for service in found
+        for robot in service.robots
+    ]
+
+
+COMMANDS = (robots,)
