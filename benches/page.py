@@ -146,11 +146,23 @@ def _pages(options: Options, source: StoreFollower, page: Process) -> list[dict[
     return [*results, {"name": "page", "unseen": unseen, "seen": seen, "memory_mb": memory_mb}]
 
 
-def _openings(address: str) -> list[float]:
-    """Milliseconds from the address to the interactive page, each in a new browser profile."""
+_LOADED = """
+(() => {
+  const [{ startTime: at }] = performance.getEntriesByName("interactive");
+  const of = (kind) => performance.getEntriesByType(kind);
+  const before = [...of("resource"), ...of("navigation")].filter((one) => one.responseEnd <= at);
+  const bytes = before.reduce((sum, one) => sum + one.encodedBodySize, 0);
+  return { at, requests: before.length, bytes };
+})()
+"""
+
+
+def _openings(address: str) -> tuple[list[float], list[float], dict[str, int]]:
+    """Milliseconds from the address to the interactive page, each in a new browser profile; to the
+    end of a text file of the same server, in turn; and what the page had loaded by then."""
     from playwright.sync_api import sync_playwright
 
-    found = []
+    found, texts, loaded = [], [], {}
     options = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-angle=swiftshader"]
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=_BROWSER, args=options)
@@ -159,12 +171,19 @@ def _openings(address: str) -> list[float]:
             shown = context.new_page()
             shown.goto(f"http://{address}/", wait_until="commit")
             shown.wait_for_selector("html[data-live]")
-            mark = "performance.getEntriesByName('interactive')[0].startTime"
-            found.append(float(shown.evaluate(mark)))
+            loaded = shown.evaluate(_LOADED)
+            found.append(float(loaded.pop("at")))
+            context.close()
+            time.sleep(0.5)
+            context = browser.new_context()
+            shown = context.new_page()
+            shown.goto(f"http://{address}/vendor/LICENSES.txt")
+            end = "performance.getEntriesByType('navigation')[0].loadEventEnd"
+            texts.append(float(shown.evaluate(end)))
             context.close()
             time.sleep(0.5)
         browser.close()
-    return found
+    return found, texts, loaded
 
 
 def _interactive(address: str) -> list[dict[str, Any]]:
@@ -175,13 +194,24 @@ def _interactive(address: str) -> list[dict[str, Any]]:
     results = []
     for hogs in (0, 2):
         busy = [subprocess.Popen([sys.executable, "-c", _HOG]) for _ in range(hogs)]
-        times = _openings(address)
+        times, texts, loaded = _openings(address)
         for one in busy:
             one.kill()
             one.wait()
         name = f"ms until interactive, {hogs} hogs"
-        results.append({"name": name, "median_ms": float(np.median(times)), "max_ms": max(times)})
+        text_ms = float(np.median(texts))
+        results.append(
+            {
+                "name": name,
+                "median_ms": float(np.median(times)),
+                "max_ms": max(times),
+                "text_ms": text_ms,
+                **loaded,
+            }
+        )
         print(f"{name}: median {np.median(times):.0f}, all {[round(one) for one in times]}")
+        print(f"  a text file of the same server: median {text_ms:.0f}")
+        print(f"  by then: {loaded['requests']} requests, {loaded['bytes']} bytes")
     return results
 
 

@@ -104,6 +104,21 @@ def test_the_page_fetches_nothing_from_elsewhere() -> None:
             assert not re.search(r"https?://|//[a-z]+\.", path.read_text()), path
 
 
+def test_the_first_look_loads_little_and_nothing_of_others() -> None:
+    index = (STATIC / "index.html").read_text()
+    loaded = set(re.findall(r'(?:href|src)="([^"]+)"', index))
+    waiting = ["main.js"]
+    needed: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        needed.add(name)
+        imports = re.findall(r'^import .* from "\./([^"]+)";$', (STATIC / name).read_text(), re.M)
+        waiting += set(imports) - needed
+    assert needed == {name for name in loaded if name.endswith(".js")}  # all are asked for at once
+    assert not [name for name in loaded if "vendor" in name]
+    assert sum((STATIC / name).stat().st_size for name in loaded) < 20_000
+
+
 def test_parts_of_others_are_the_ones_that_are_written_down() -> None:
     folder = STATIC / "vendor"
     listed = dict(re.findall(r"^\| `(\S+)` .* `([0-9a-f]{64})` \|$", _vendor_page(), re.MULTILINE))
@@ -315,10 +330,7 @@ def test_a_robot_that_runs_says_its_page_and_is_stopped_there() -> None:
         with robot.run() as run:
             run.moving()
             until(lambda: "page: http://" in run.stderr)
-            found = re.search(r"page: http://(\S+)/", run.stderr)
-            assert found
-            page = ServedPage.__new__(ServedPage)
-            page.address = found[1]
+            page = ServedPage.at(run.stderr)
             assert page.ask("/api/stop", "POST", Origin=page.url)[0] == 200
             frame = run.frame(lambda frame: "ESTOP" in frame.flags)
             assert (frame.reason, frame.detail) == ("estop", 17)

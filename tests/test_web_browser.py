@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -18,6 +19,9 @@ import pytest
 from peers import BOUND_S, until
 from runtimes import Robot, Run
 from served_pages import ServedPage
+from serving import Served
+from test_service import LEASE_S, swing
+from test_web_service import PAGE
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None
@@ -108,7 +112,7 @@ def changes(shown: Any, script: str) -> None:
 
 def reads(shown: Any, place: str, text: str) -> None:
     """Wait until it does."""
-    script = "([place, text]) => document.querySelector(place).innerText === text"
+    script = "([place, text]) => document.querySelector(place)?.innerText === text"
     shown.wait_for_function(script, arg=[place, text])
 
 
@@ -188,6 +192,49 @@ def test_the_panels_of_a_service_are_there_when_it_has_data(browser: Any, arm: S
     links = shown.locator("#panel-recordings a")
     assert [link.get_attribute("href") for link in links.all()] == ["/recordings/1"]
     context.close()
+
+
+def test_a_served_robots_page_shows_who_has_it_and_opens_reports(browser: Any) -> None:
+    with Robot() as robot:
+        robot.write(PAGE)
+        with Served(robot) as served, served.connect() as client:
+            until(lambda: "page: http://" in served.said)
+            url = f"{ServedPage.at(served.said).url}/"
+            with client.request(LEASE_S).wait(20) as lease:
+                number = lease.number
+                with lease.drive() as drive:
+                    swing(drive, 20)
+                start_s = time.time() + 3600
+                client._connection.ask("reserve", start_s=start_s, end_s=start_s + 60)
+                with opened(browser, url, **PHONE) as shown:
+                    reads(shown, "#panel-lease td", "@local")
+                    reads(shown, "#panel-calendar td", "@local")
+                    picture(shown, "served-phone")
+            until(lambda: f"{served.recording(number)}: " in served.said)
+            with opened(browser, url) as shown:
+                reads(shown, "#panel-lease td", "nobody")
+                link = shown.locator(f'#panel-recordings a[href="/reports/{number}"]')
+                with shown.context.expect_page() as opening:
+                    link.click()
+                report = opening.value
+                report.set_default_timeout(BOUND_S * 1000)
+                report.wait_for_selector("section.verdict")
+                assert report.evaluate("self.origin") == "null"  # a page of nobody
+                stop = "fetch('/api/stop', {method: 'POST'}).then(() => 'sent', () => 'kept')"
+                assert report.evaluate(stop) == "kept"
+                picture(report, "report")
+                picture(shown, "served-desk")
+
+
+def test_the_first_look_waits_for_little(browser: Any, arm: ServedPage) -> None:
+    with opened(browser, f"{arm.url}/") as shown:
+        loaded = shown.evaluate(
+            "(() => { const [{ startTime: at }] = performance.getEntriesByName('interactive');"
+            " return performance.getEntriesByType('resource').filter((one) => one.startTime < at)"
+            ".map((one) => [one.name, one.encodedBodySize]); })()"
+        )
+        assert len(loaded) <= 9 and sum(size for _, size in loaded) < 20_000, loaded
+        assert not [name for name, _ in loaded if "vendor" in name]
 
 
 def test_a_page_without_a_connection_says_so_and_comes_back(browser: Any, tmp_path: Path) -> None:

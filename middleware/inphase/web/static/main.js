@@ -1,19 +1,18 @@
 // The page: each message of the link goes to the panels that show it.
 
-import { Cameras } from "./cameras.js";
 import { show, write } from "./format.js";
 import { Head } from "./head.js";
 import { Link } from "./link.js";
-import { Plots } from "./plots.js";
 import { Sensors } from "./sensors.js";
-import { Service } from "./service.js";
 import { arm } from "./stop.js";
-import { Timing } from "./timing.js";
+
+const SERVICE_MS = 1000;
 
 const notice = document.getElementById("notice");
 const told = {};
 let panels = null;
 let described = null;
+let parts = null; // the module of what comes after the first look
 
 // who: one of the page's parts, whose last words stay until it takes them back with ""
 function tell(who, text) {
@@ -29,18 +28,30 @@ function begin(description) {
   panels = {
     head: new Head(description),
     sensors: new Sensors(description),
-    cameras: new Cameras(description),
-    plots: new Plots(description),
-    timing: new Timing(),
+    cameras: null,
+    plots: null,
+    timing: null,
     robot: null,
-    isDrawn: false,
+    isCompleted: false,
   };
   show("panel-robot", false);
 }
 
+// the first look is there: now the rest
+async function complete(mine) {
+  mine.isCompleted = true;
+  if (!parts) {
+    const module = await import("./more.js");
+    await module.loadStyle();
+    parts = module;
+  }
+  if (mine !== panels) return;
+  Object.assign(mine, parts.more(described));
+  if (described.model) draw(mine);
+}
+
 // the largest part of the page comes last
 async function draw(mine) {
-  mine.isDrawn = true;
   const [{ Robot }, answer] = await Promise.all([import("./robot.js"), fetch("/api/model")]);
   if (answer.status !== 200) return; // it cannot be had here: the run says why
   const buffer = await answer.arrayBuffer();
@@ -49,7 +60,7 @@ async function draw(mine) {
 
 function take(message) {
   if (message instanceof ArrayBuffer) {
-    panels?.cameras.take(message);
+    panels?.cameras?.take(message);
   } else if (message.kind === "description") {
     begin(message);
   } else if (panels && message.kind === "frame") {
@@ -58,13 +69,13 @@ function take(message) {
       document.documentElement.dataset.live = "yes";
       performance.mark("interactive");
     }
-    if (described.model && !panels.isDrawn) draw(panels);
+    if (!panels.isCompleted) complete(panels);
   } else if (panels && message.kind === "counts") {
-    for (const one of [panels.head, panels.sensors, panels.timing]) one.counted(message);
+    for (const one of [panels.head, panels.sensors, panels.timing]) one?.counted(message);
   }
 }
 
 arm(document.getElementById("stop"), (text) => tell("stop", text));
 new Link(take, (text) => tell("link", text));
-new Service();
+setTimeout(async () => new (await import("./service.js")).Service(), SERVICE_MS);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => described && begin(described));
