@@ -12,6 +12,7 @@
 #include "actuator.h"
 #include "device.h"
 #include "guard.h"
+#include "handover.h"
 #include "lockstep.h"
 #include "relay.h"
 #include "sensor.h"
@@ -85,6 +86,7 @@ struct inphase_core {
     struct pollfd poll[INPHASE_MAX_DEVICES];
     bool readable[INPHASE_MAX_SENSORS];
     struct setpoints setpoints;
+    struct handover handover;
     double command[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
     int64_t acted_cycle, acted_ns, inferred_ns, inference_ns, answered_cycle;
     int64_t noted_page_faults;

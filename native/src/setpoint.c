@@ -16,6 +16,7 @@
 #include "actuator.h"
 #include "clock.h"
 #include "core.h"
+#include "handover.h"
 #include "latency.h"
 #include "mailbox.h"
 #include "relaxed.h"
@@ -134,6 +135,7 @@ void setpoints_forget(struct inphase_core *core)
     for (uint64_t i = 0; i < setpoints->room; i++)
         setpoints->knot[i].cycle = -1;
     setpoints->newest = setpoints->at = setpoints->aimed = setpoints->late.cycle = -1;
+    handover_forget(core);
 }
 
 /* ---- knots ----------------------------------------------------------------------------------- */
@@ -538,6 +540,7 @@ uint32_t setpoints_follow(struct inphase_core *core, int64_t now_ns)
 {
     struct setpoints *setpoints = &core->setpoints;
     uint32_t gone = atomic_load_explicit(&core->policy_gone, memory_order_relaxed), reason;
+    bool ramped = has_ramped(core);
 
     /* remember the latch of a frame that may be answered, then take the answers */
     if (core->cycle % setpoints->every == 0) {
@@ -549,7 +552,7 @@ uint32_t setpoints_follow(struct inphase_core *core, int64_t now_ns)
     take_answers(core, now_ns);
 
     /* a ramp has moved the robot away from the last setpoint */
-    if (has_ramped(core))
+    if (ramped)
         setpoints->at = setpoints->aimed = -1;
 
     /* the setpoint is the command */
@@ -560,6 +563,7 @@ uint32_t setpoints_follow(struct inphase_core *core, int64_t now_ns)
     reason = next_setpoint(core, now_ns);
     if (reason == INPHASE_REASON_NONE) {
         memcpy(core->command, setpoints->setpoint, setpoints->values * sizeof(double));
+        hand_over(core, ramped);
         return INPHASE_REASON_NONE;
     }
     core->drove = INPHASE_DROVE_NOBODY;

@@ -148,12 +148,12 @@ static void the_holder_drives_and_the_frame_says_so(void)
     drive(&robot, 7, INPHASE_DROVE_CLIENT, 0); /* it begins here: this frame is before it */
     CHECK_EQUAL(reason(&robot), INPHASE_REASON_DROPPED);
     for (int n = 0; n < 20; n++) {
-        frame = drive(&robot, 7, n % 2 ? INPHASE_DROVE_CLIENT : INPHASE_DROVE_PERSON, 0.001);
+        frame = drive(&robot, 7, n < 15 ? INPHASE_DROVE_CLIENT : INPHASE_DROVE_PERSON, 0.001);
         CHECK_EQUAL(reason(&robot), INPHASE_REASON_NONE);
         CHECK_EQUAL(frame->lease, 7);
-        CHECK_EQUAL(frame->drove, n == 0   ? INPHASE_DROVE_NOBODY
-                                  : n % 2 ? INPHASE_DROVE_PERSON
-                                          : INPHASE_DROVE_CLIENT);
+        CHECK_EQUAL(frame->drove, n == 0    ? INPHASE_DROVE_NOBODY
+                                  : n <= 15 ? INPHASE_DROVE_CLIENT
+                                            : INPHASE_DROVE_PERSON);
     }
     CHECK(place(&robot) > HERE + 0.01);
 
@@ -247,6 +247,84 @@ static void the_next_lease_drives_from_rest_on(void)
     close_all(&robot);
 }
 
+static double asked(const struct robot *robot)
+{
+    return robot->core->actuator[0].requested[0];
+}
+
+/* So many cycles in which that one asks for a place; the largest change of the command in a cycle */
+static double jump_of(struct robot *robot, uint32_t drove, double goal, int cycles)
+{
+    double largest = 0;
+
+    for (int n = 0; n < cycles; n++) {
+        double before = asked(robot);
+
+        drive(robot, 7, drove, goal - robot->goal);
+        CHECK_EQUAL(reason(robot), INPHASE_REASON_NONE);
+        largest = fmax(largest, fabs(asked(robot) - before));
+    }
+    return largest;
+}
+
+/* another one takes over: its commands fade in over half a second, from where the robot is
+   commanded, and then they are its own */
+static void who_takes_over_leads_it_on_without_a_jump(void)
+{
+    struct robot robot;
+    const int fade = 501;
+    double largest;
+
+    open_robot(&robot);
+    until(&robot, 10000 * PERIOD_NS, 7);
+    drive(&robot, 7, INPHASE_DROVE_CLIENT, 0);
+    CHECK(jump_of(&robot, INPHASE_DROVE_CLIENT, HERE, 10) < 1e-12);
+
+    /* the whole way, evenly */
+    largest = jump_of(&robot, INPHASE_DROVE_PERSON, HERE + 1, fade - 1);
+    CHECK(largest > 0.9 / fade && largest < 1.1 / fade);
+    CHECK(asked(&robot) < HERE + 1);
+    drive(&robot, 7, INPHASE_DROVE_PERSON, 0);
+    CHECK(fabs(asked(&robot) - (HERE + 1)) < 1e-12);
+    for (int n = 0; n < LONG; n++)
+        drive(&robot, 7, INPHASE_DROVE_PERSON, 0);
+
+    /* back, and taken over again on the way, from where it is by then */
+    largest = jump_of(&robot, INPHASE_DROVE_CLIENT, HERE, 200);
+    CHECK(largest < 1.1 / fade);
+    largest = jump_of(&robot, INPHASE_DROVE_PERSON, HERE + 1, 200);
+    CHECK(largest < 0.01);
+    CHECK(asked(&robot) > HERE + 0.5 && asked(&robot) < HERE + 1);
+
+    /* its own jump is passed on in steps, while a part of the way is still to go */
+    largest = jump_of(&robot, INPHASE_DROVE_PERSON, HERE + 20, 290);
+    CHECK(largest > 0.9 && largest <= 1 + 1e-9);
+    jump_of(&robot, INPHASE_DROVE_PERSON, HERE + 20, 50);
+    CHECK(fabs(asked(&robot) - (HERE + 20)) < 1e-12);
+
+    /* then nothing stands between its commands and the limits any more */
+    CHECK(fabs(jump_of(&robot, INPHASE_DROVE_PERSON, HERE, 1) - 20) < 1e-9);
+    close_all(&robot);
+}
+
+/* who begins at rest begins where the robot is, whoever drove before */
+static void nobodys_commands_are_taken_over_from(void)
+{
+    struct robot robot;
+
+    open_robot(&robot);
+    until(&robot, 100 * PERIOD_NS, 7);
+    drive(&robot, 7, INPHASE_DROVE_CLIENT, 0);
+    jump_of(&robot, INPHASE_DROVE_CLIENT, HERE + 0.001, 10);
+    until(&robot, 1000 * PERIOD_NS, 8);
+    for (int n = 0; n < LONG; n++)
+        drive(&robot, 8, INPHASE_DROVE_PERSON, place(&robot) - robot.goal);
+    CHECK_EQUAL(reason(&robot), INPHASE_REASON_NONE);
+    drive(&robot, 8, INPHASE_DROVE_PERSON, 0.002);
+    CHECK(fabs(asked(&robot) - robot.goal) < 1e-12);
+    close_all(&robot);
+}
+
 /* the page tells who drives now, and a page of another runtime is refused */
 static void a_page_is_of_one_runtime(void)
 {
@@ -296,6 +374,8 @@ int main(void)
     who_is_not_followed_does_not_drive();
     a_lease_ends_by_the_clock_with_a_ramp();
     the_next_lease_drives_from_rest_on();
+    who_takes_over_leads_it_on_without_a_jump();
+    nobodys_commands_are_taken_over_from();
     a_page_is_of_one_runtime();
     answers_carry_their_signature();
     return 0;
