@@ -28,7 +28,7 @@ from benches.machine import Options
 from benches.robot import SCHEDULES
 from inphase import connect
 from inphase.access.keys import KeyFolder
-from inphase.client.remote_robot import RemoteDrive
+from inphase.client.remote_drive import RemoteDrive
 
 _GOAL = 1.3
 _BLOCK = 400  # frames

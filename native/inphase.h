@@ -819,7 +819,8 @@ int32_t inphase_wire_pack(const struct inphase_wire *wire, const void *record, i
                           int64_t sent_ns, const uint8_t *where, uint8_t *header, uint32_t room);
 /* The reader's present frame as a message. Each sample is copied to samples[sensor] and checked
    after the copy; where[sensor] tells the result. A small sample that is missing is zeros. A large
-   one whose sequence is sent[sensor] (-1: none) is not copied. Returns as inphase_wire_pack.
+   one whose sequence is sent[sensor] (-1: none) is not copied, nor one whose samples[sensor] is
+   NULL: that is not sent. Returns as inphase_wire_pack.
    Thread: the reader's. */
 int32_t inphase_wire_frame(const struct inphase_wire *wire, inphase_reader *reader, int64_t number,
                            uint8_t *const *samples, const int64_t *sent, uint8_t *where,

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from inphase import Recording
-from inphase.client.remote_robot import RemoteDrive
+from inphase.client.remote_drive import RemoteDrive
 from inphase.errors import LeaseRefused
 from inphase.frame import Frame
 from inphase.frames.store_follower import StoreFollower

@@ -195,7 +195,7 @@ int32_t inphase_wire_frame(const struct inphase_wire *wire, inphase_reader *read
         memcpy(&row, record + sizeof(struct inphase_frame) + i * sizeof row, sizeof row);
         if (wire->large[i] && row.sequence >= 0 && row.sequence == sent[i])
             where[i] = INPHASE_WIRE_BEFORE;
-        else if (inphase_reader_copy(reader, i, row.sequence, samples[i]) == 0)
+        else if (samples[i] && inphase_reader_copy(reader, i, row.sequence, samples[i]) == 0)
             where[i] = INPHASE_WIRE_HERE;
         else
             where[i] = INPHASE_WIRE_NOWHERE;

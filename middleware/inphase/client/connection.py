@@ -52,7 +52,13 @@ class ServiceConnection:
                     f"{do}: a request has at most {REQUEST_BYTES} bytes, this one has "
                     f"{len(packed)}; say less in it"
                 )
-            self._socket.send(packed)
+            try:
+                self._socket.send(packed, zmq.NOBLOCK)
+            except zmq.Again as error:
+                raise ServiceError(
+                    f"{do} cannot be sent to {self.address}: what was sent before waits still; "
+                    f"{self._remedy()}"
+                ) from error
             while self._socket.poll(int(timeout_s * 1000)):
                 reply = msgpack.unpackb(self._socket.recv())
                 if reply.get("id") in (self._number, None):

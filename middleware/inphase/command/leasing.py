@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from inphase.client.remote_robot import RemoteLease, RemoteRobot
+    from inphase.client.remote_drive import RemoteDrive
+    from inphase.client.remote_lease import RemoteLease
+    from inphase.client.remote_robot import RemoteRobot
 
 _LOOK_S = 0.5
 _BEGIN_S = 10.0
@@ -111,6 +113,12 @@ def _show(service: str, key: Path | None) -> None:
 @_service
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="stop after so long")
 @click.option("--no-images", is_flag=True, help="send no images here")
+@click.option(
+    "--correct",
+    is_flag=True,
+    help="take over from the client that drives, while POLICY gives commands; for the operator",
+)
+@click.option("--adapt", is_flag=True, help="answer fewer frames where all is too much")
 def drive(
     *,
     robot: str,
@@ -119,28 +127,43 @@ def drive(
     key: Path | None,
     seconds: float | None,
     no_images: bool,
+    correct: bool,
+    adapt: bool,
 ) -> None:
     """Drive ROBOT from here with POLICY: a function or class, `file.py:name` or `module:name`."""
-    from inphase.policy import turn
     from inphase.schedule import import_by_name
 
     found = import_by_name.resolve_call(policy, Path())
     wanted_s = None if seconds is None else seconds + _BEGIN_S
-    with _connect(service, key, robot) as remote, remote.request(wanted_s) as held:
+    with _connect(service, key, robot) as remote:
         with contextlib.suppress(KeyboardInterrupt):
-            _follow(remote, held)
-            with held.drive(images=not no_images) as driving:
-                call = turn.begin(found, driving.layout)
+            if correct:
+                click.echo(f"{remote.name}: the person's seat; ^C leaves it", err=True)
+                _answer(remote.correct(images=not no_images), found, seconds)
+            else:
+                held = remote.request(wanted_s)
+                _follow(remote, held)
                 click.echo(f"lease {held.number} of {remote.name}; ^C ends it", err=True)
-                end_s = None if seconds is None else time.monotonic() + seconds
-                for frame in driving:
-                    command = call(frame)
-                    if command is not None:
-                        driving.act(command, frame)
-                    if end_s is not None and time.monotonic() > end_s:
-                        break
+                _answer(held.drive(images=not no_images, adapt=adapt), found, seconds)
         counts = remote.facts["commands"]
     click.echo(", ".join(f"{name} {count}" for name, count in sorted(counts.items())), err=True)
+
+
+def _answer(drive: "RemoteDrive", policy: object, seconds: float | None) -> None:
+    """Answer frames for so long; a policy that can be begun anew is measured first."""
+    from inphase.policy import turn
+
+    with drive as driving:
+        call = turn.begin(policy, driving.layout)
+        if callable(getattr(call, "reset", None)):
+            driving.measure(call)
+        end_s = None if seconds is None else time.monotonic() + seconds
+        for frame in driving:
+            command = call(frame)
+            if command is not None:
+                driving.act(command, frame)
+            if end_s is not None and time.monotonic() > end_s:
+                break
 
 
 @click.command()

@@ -5,8 +5,9 @@ Nothing here knows ZeroMQ.
 """
 
 import errno
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -212,6 +213,11 @@ class Received:
                 f"sample {sequence} of {name} came in an earlier message only, which was lost or "
                 f"sent before this subscription; the next sample will be there"
             )
+        if sensor in self._form.large:
+            return (
+                f"{name} was recycled before it could be copied, or large samples were not asked "
+                f"for; raise [store] depth, or ask for them"
+            )
         return f"{name} was recycled before the gateway had copied it; raise [store] depth"
 
     def intact(self, sensor: int, sequence: int) -> bool:
@@ -260,6 +266,8 @@ class LargeSample:
     def __init__(self, sensor: int, size: int) -> None:
         self.sensor = sensor
         self.size = size
+        self.is_due = True
+        """the next message is to bring it, if it has not come before"""
         self.here = False
         """whether it is in this message; if not, its part is empty"""
         self.tracker: Tracker | None = None
@@ -284,10 +292,11 @@ class Writer:
     """Makes the message of a reader's present frame. Thread: the reader's.
 
     `header` and `packed` are written anew by each `write`: send copies of them. A large sample is
-    in the first message that names it; that it was sent is noted by `sent`.
+    in the first message that names it; that it was sent is noted by `sent`. large: the sensors
+    whose large samples are sent; None: all that have such.
     """
 
-    def __init__(self, reader: Reader, form: Form) -> None:
+    def __init__(self, reader: Reader, form: Form, large: Collection[int] | None = None) -> None:
         self._reader = reader  # its handle is used
         self._form = form
         self._header = ffi.new("uint8_t[]", form.header_size)
@@ -299,15 +308,17 @@ class Writer:
         self._samples = ffi.new("uint8_t *[]", sensors)
         self._sent = ffi.new("int64_t[]", [-1] * sensors)
         self._where = ffi.new("uint8_t[]", sensors)
-        self.large = [LargeSample(sensor, form.places[sensor].size) for sensor in form.large]
+        sent = [sensor for sensor in form.large if large is None or sensor in large]
+        self.large = [LargeSample(sensor, form.places[sensor].size) for sensor in sent]
         for sensor, place in enumerate(form.places):
-            self._samples[sensor] = self._packed + place.offset
-        for sample in self.large:
-            self._samples[sample.sensor] = sample.pointer
+            is_large = sensor in form.large  # one that is not sent stays NULL
+            self._samples[sensor] = ffi.NULL if is_large else self._packed + place.offset
         self._c, self._handle, self._size = form.c, reader.handle, form.header_size
 
     def write(self, number: int) -> None:
         """Copy the frame's samples, and write its header; which large ones are in `large`."""
+        for sample in self.large:
+            self._samples[sample.sensor] = sample.pointer if sample.is_due else ffi.NULL
         rc = _write(
             self._c,
             self._handle,
@@ -322,10 +333,27 @@ class Writer:
         for sample in self.large:
             sample.here = self._where[sample.sensor] == _HERE
 
+    def name_earlier(self, number: int, rows: Mapping[int, bytes]) -> None:
+        """Write the header anew: these large sensors have rows of samples that were sent before."""
+        record = bytearray(self._reader.record)
+        for sensor, row in rows.items():
+            at = self._form.layout.record.row(sensor)
+            record[at : at + len(row)] = row
+            self._where[sensor] = _BEFORE
+        rc = lib.inphase_wire_pack(
+            self._c,
+            bytes(record),
+            number,
+            time.monotonic_ns(),
+            self._where,
+            self._header,
+            self._size,
+        )
+        assert rc == self._size
+
     def sent(self) -> None:
         """The whole message was sent: its large samples are not sent again."""
         for sample in self.large:
             if sample.here:
                 self._sent[sample.sensor] = self._form.sequence(self._reader.record, sample.sensor)
                 sample.sent()
-                self._samples[sample.sensor] = sample.pointer

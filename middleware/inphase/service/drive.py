@@ -4,22 +4,24 @@
         MAILBOX_FD BELL_FD LEASE_FD LINE_FD
 
 It follows the store as a policy does, and its answers are posted as a policy's are. It takes those
-of the lease's holder alone; the core asks for the lease once more. SERVICE.md is the format.
+of the lease's holder alone; the core asks for the lease once more. A lease has two seats: that of
+the holder's client, and that of a person, who takes over while commands come from there. SERVICE.md
+is the format.
 """
 
 import contextlib
 import gc
 import hmac
 import json
-import math
 import select
 import signal
 import socket
 import sys
 import time
 from collections import Counter
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 import msgspec
@@ -29,17 +31,21 @@ import zmq
 from inphase import schedule
 from inphase.access.rates import Rate, Rates
 from inphase.client.kinds import PING, PONG
-from inphase.errors import InphaseError
+from inphase.errors import InphaseError, ServiceError
 from inphase.frames import store
 from inphase.frames.frame import Frame
-from inphase.frames.message import Form, Writer, describe
+from inphase.frames.message import Form, describe
+from inphase.frames.record_layout import HEADER
 from inphase.frames.store_follower import StoreFollower
 from inphase.host import process
 from inphase.policy.command_buffer import make_buffer
 from inphase.policy.turn import every, valid_ns
 from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, REFUSED
 from inphase.schedule import Schedule
-from inphase.service.doors import Door, DoorKeys, take
+from inphase.service.doors import Caller, Door, DoorKeys, take
+from inphase.service.driving import sent_camera
+from inphase.service.driving.command_check import DriveCommand
+from inphase.service.driving.seat import CLIENT, PERSON, DriveHello, DrivePeer, DriveSeat
 
 _IDLE_S = 0.05
 _FRAME_S = 0.2
@@ -49,28 +55,10 @@ _BURST = 64  # messages that are looked at before the next frame is
 _RATE = Rate(messages=10_000, messages_burst=10_000, size=64 << 20, size_burst=64 << 20)
 _TELL_S = 1.0
 _LINGER_MS = 100
-_PERSON, _CLIENT = "person", "client"
-
-
-class DriveHello(msgspec.Struct, frozen=True):
-    """A client's first message: whose lease it drives under."""
-
-    lease: int
-    token: str
-    images: bool = True
-    """whether it is sent images, and answers with them"""
-
-
-class DriveCommand(msgspec.Struct, frozen=True):
-    """An answer to a frame."""
-
-    lease: int
-    cycle: int
-    shape: list[int]
-    values: bytes
-    image_cycle: int = -1
-    """of the newest image that it was made from; -1: of none"""
-    is_person: bool = False
+_HOLD_NS = 200_000_000
+"""so long after its last command a person drives on, or as long as the robot repeats commands"""
+_LOOKED_AT = 64  # frames, for how soon they are latched
+_AT_LATCH, _AT_DUE = HEADER.index("latched_ns"), HEADER.index("due_ns")
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -81,76 +69,28 @@ class Holder(msgspec.Struct, frozen=True):
     token: str = ""
 
 
-class CommandCheck:
-    """The rules of a command beside its lease: its frame, its picture, its shape."""
-
-    def __init__(self, described: Schedule, form: Form) -> None:
-        self._period_ns = described.cycle.period_ns
-        self._valid_ns = valid_ns(described)
-        self._values = sum(count for _, count, _ in form.layout.actuators)
-        self._chunk = described.policy.chunk if described.policy is not None else 1
-        names = [form.layout.sensors[sensor] for sensor in form.large]
-        ages = [int(described.sensor[name].max_age_ms * 1e6) for name in names]
-        self._image_age_ns = max(ages, default=0)
-        self._answered = -1
-
-    def begin(self) -> None:
-        """A client begins anew."""
-        self._answered = -1
-
-    def trouble(self, command: DriveCommand, newest: int, *, has_images: bool) -> str:
-        """The reason why it is no command; empty: it is one."""
-        if not self._answered < command.cycle <= newest:
-            return "replayed" if command.cycle <= self._answered else "future"
-        if (newest - command.cycle) * self._period_ns > self._valid_ns:
-            return "old"
-        if has_images and self._image_age_ns and not self._is_seen(command):
-            return "image"
-        if not self._fits(command):
-            return "shape"
-        self._answered = command.cycle
-        return ""
-
-    def _is_seen(self, command: DriveCommand) -> bool:
-        age = command.cycle - command.image_cycle
-        return command.image_cycle >= 0 and 0 <= age * self._period_ns <= self._image_age_ns
-
-    def _fits(self, command: DriveCommand) -> bool:
-        wanted = [[self._values], [self._chunk, self._values]]
-        return (
-            command.shape in wanted
-            and math.prod(command.shape) * 8 == len(command.values)
-            and math.prod(command.shape) == self._values * self._chunk
-        )
-
-
-class DrivePeer(NamedTuple):
-    """One connection of a client."""
-
-    socket: Any
-    identity: bytes
-
-
 class DriveProcess:
     """The process of one robot. Thread: one."""
 
     def __init__(self, described: Schedule, follower: StoreFollower, door: Door) -> None:
+        self._described = described
         self._follower = follower
         self._door = door
-        self._form = Form.from_description(describe(follower.reader))
-        self._greeting = msgpack.packb({"description": describe(follower.reader)})
-        self._writer = Writer(follower.reader, self._form)
-        self._check = CommandCheck(described, self._form)
+        self._description = describe(follower.reader)
+        self._form = Form.from_description(self._description)
         self._every, self._valid_ns = every(described), valid_ns(described)
         self._period_ns = described.cycle.period_ns
+        holds = [one.max_hold_ns(self._period_ns) for one in described.actuator.values()]
+        self._hold_ns = min([_HOLD_NS, *holds])
+        self._rhythm = _rhythm(described)
         self._buffer = make_buffer(described, follower.layout.actuators)
         self._hellos = msgspec.msgpack.Decoder(DriveHello)
         self._commands = msgspec.msgpack.Decoder(DriveCommand)
         self._holder = Holder()
-        self._peer: DrivePeer | None = None
-        """that drives"""
-        self._has_images = True
-        self._number = 0
+        self._seats: dict[str, DriveSeat] = {}
+        """those that are taken, by their word"""
+        self._person_until_ns = 0
+        """while a person drives, the client's commands are not taken"""
         self._newest: Frame | None = None
         self.counts: Counter[str] = Counter()
         self._rates = Rates(_RATE)
@@ -162,15 +102,15 @@ class DriveProcess:
         self._fds = [line.fileno(), *(one.getsockopt(zmq.FD) for one in self._door.sockets)]
         with contextlib.suppress(store.Lost):
             while True:
-                if not self._peer:
+                if not self._seats:
                     self._look(_IDLE_S)
                     continue
                 with contextlib.suppress(TimeoutError):
                     self._send(self._follower.next(_FRAME_S, every=self._every))
-                while self._look(self._left_s()) and self._left_s() > 0 and self._peer:
+                while self._look(self._left_s()) and self._left_s() > 0 and self._seats:
                     pass
-        if self._peer:
-            self._tell(self._peer, END, b"")
+        for seat in self._seats.values():
+            self._tell(seat.peer, END, b"")
 
     def _left_s(self) -> float:
         """Until the next frame that is sent begins: the store is waited for then."""
@@ -218,34 +158,28 @@ class DriveProcess:
         if not said:
             raise store.Lost("the service has ended")
         self._holder = msgspec.json.decode(said, type=Holder)
-        if self._peer:
-            self._refuse(self._peer, "the lease has ended, or is another's")
-            self._peer = None
+        for seat in [*self._seats.values()]:
+            self._refuse(seat.peer, "the lease has ended, or is another's")
+            self._leave(seat)
 
     # ---- out -------------------------------------------------------------------------------
 
     def _send(self, frame: Frame) -> None:
-        assert self._peer is not None
         self._newest = frame
-        self._writer.write(self._number)
-        self._number += 1
-        large = [
-            sample.buffer if sample.here and self._has_images else b""
-            for sample in self._writer.large
-        ]
+        for seat in [*self._seats.values()]:
+            self._send_to(seat)
+        self._mailbox.taken()
+
+    def _send_to(self, seat: DriveSeat) -> None:
+        parts = seat.write()
         try:
-            self._peer.socket.send_multipart(
-                [self._peer.identity, FRAME, self._writer.header, self._writer.packed, *large],
-                zmq.NOBLOCK,
-            )
+            seat.peer.socket.send_multipart([seat.peer.identity, FRAME, *parts], zmq.NOBLOCK)
         except zmq.Again:
             self.counts["unsent"] += 1
-            return
         except zmq.ZMQError:
-            self._peer = None
-            return
-        self._writer.sent()
-        self._mailbox.taken()
+            self._leave(seat)
+        else:
+            seat.sent()
 
     def _tell(self, peer: DrivePeer, kind: bytes, content: bytes) -> None:
         with contextlib.suppress(zmq.ZMQError):  # gone, or it does not read
@@ -265,66 +199,147 @@ class DriveProcess:
         peer, kind = DrivePeer(socket, parts[0].bytes), parts[1].bytes
         content = parts[2].buffer
         caller = self._door.caller(socket, parts[2])
+        seat = next((one for one in self._seats.values() if one.peer == peer), None)
         if caller is None or not self._rates.take(caller.user, len(content)):
             self.counts["strangers" if caller is None else "flood"] += 1
-            if peer == self._peer and caller is None:
-                self._peer = None  # its key was revoked
+            if seat is not None and caller is None:
+                self._leave(seat)  # its key was revoked
             return
-        user = caller.user
         if kind == PING:
             self._tell(peer, PONG, msgpack.packb([bytes(content[:16]), received_ns]))
         elif kind == HELLO:
-            self._hear_hello(peer, user, content)
-        elif kind == END and peer == self._peer:
-            self._peer = None
+            self._hear_hello(peer, caller, content)
+        elif kind == END and seat is not None:
+            self._leave(seat)
         elif kind == COMMAND:
-            reason = self._obey(peer, user, content)
+            reason = self._obey(seat, caller, content)
             self.counts[reason or "taken"] += 1
 
-    def _hear_hello(self, peer: DrivePeer, user: str, content: Any) -> None:
+    def _leave(self, seat: DriveSeat) -> None:
+        """A seat is empty from now on; a person hands back."""
+        if self._seats.get(seat.word) is seat:
+            del self._seats[seat.word]
+            if seat.word == PERSON:
+                self._person_until_ns = 0
+
+    def _hear_hello(self, peer: DrivePeer, caller: Caller, content: Any) -> None:
         try:
             hello = self._hellos.decode(content)
         except Exception as error:  # whatever it sent, it is no hello
             self._refuse(peer, f"no hello: {error}")
             return
-        holder = self._holder
-        is_holders = holder.lease and (hello.lease, user) == (holder.lease, holder.user)
-        if not is_holders or not hmac.compare_digest(hello.token.encode(), holder.token.encode()):
+        if not self._may_sit(hello, caller):
             self.counts["strangers"] += 1
-            why = f"lease {hello.lease} is not {user}'s, or has ended; ask for one"
-            self._refuse(peer, why, is_early=hello.lease > holder.lease)
+            why = f"lease {hello.lease} is not {caller.user}'s, or has ended; ask for one"
+            self._refuse(peer, why, is_early=hello.lease > self._holder.lease)
             return
-        if self._peer and self._peer != peer:
-            self._refuse(self._peer, "another connection of the same lease drives now")
-        self._peer, self._has_images = peer, hello.images
-        self._writer = Writer(self._follower.reader, self._form)
-        self._check.begin()
-        self._tell(peer, GREETING, self._greeting)
+        try:
+            seat = DriveSeat(
+                peer,
+                caller,
+                hello,
+                described=self._described,
+                reader=self._follower.reader,
+                form=self._form,
+            )
+        except ServiceError as error:
+            self._refuse(peer, str(error))
+            return
+        person = self._seats.get(PERSON)
+        if person and person.caller.is_local and seat.word == PERSON and not caller.is_local:
+            self._refuse(peer, "the local operator has the person's seat; ask for it there")
+            return
+        self._sit(seat)
+        description = sent_camera.described(self._description, seat.cameras)
+        timing = self._rhythm | {"latched_ns": self._latched_ns()}
+        self._tell(peer, GREETING, msgpack.packb({"description": description, "timing": timing}))
 
-    def _obey(self, peer: DrivePeer, user: str, content: Any) -> str:
+    def _latched_ns(self) -> int:
+        """How soon after its due time a frame is latched, at best."""
+        try:
+            frame = self._follower.next(_FRAME_S, newest=True)
+        except TimeoutError:
+            return self._described.cycle.read_deadline_ns
+        records = [record for record, _ in islice(self._follower.past(frame.cycle), _LOOKED_AT)]
+        headers = [HEADER.unpack_from(one) for one in (frame.record, *records)]
+        return int(min(header[_AT_LATCH] - header[_AT_DUE] for header in headers))
+
+    def _may_sit(self, hello: DriveHello, caller: Caller) -> bool:
+        """The holder may, by its token; the local operator may take the person's seat."""
+        holder = self._holder
+        if not holder.lease or hello.lease != holder.lease:
+            return False
+        if hello.person and caller.is_local:
+            return True
+        has_token = hmac.compare_digest(hello.token.encode(), holder.token.encode())
+        return has_token and caller.user == holder.user
+
+    def _sit(self, seat: DriveSeat) -> None:
+        """A connection has one seat, and a seat one connection: the newest."""
+        for other in [*self._seats.values()]:
+            if other.peer == seat.peer:
+                self._leave(other)
+            elif other.word == seat.word:
+                self._refuse(other.peer, "another connection of the same lease drives now")
+                self._leave(other)
+        self._seats[seat.word] = seat
+
+    def _obey(self, seat: DriveSeat | None, caller: Caller, content: Any) -> str:
         """Post a command; the reason why not, empty: it is posted."""
-        if peer != self._peer or user != self._holder.user:
+        if seat is None or caller != seat.caller:
             return "strangers"
         try:
             command = self._commands.decode(content)
         except Exception:  # whatever it sent, it is none
             return "malformed"
-        if command.lease != self._holder.lease or self._page.get() != command.lease:
-            return "lease"
-        newest, has_images = self._newest, self._has_images
-        trouble = "future"  # where no frame was sent yet
-        if newest is not None:
-            trouble = self._check.trouble(command, newest.cycle, has_images=has_images)
-        if newest is None or trouble:
+        newest, now_ns = self._newest, time.monotonic_ns()
+        if newest is None:
+            return "future"  # no frame was sent yet
+        if trouble := self._trouble(seat, command, newest, now_ns):
             return trouble
-        values = np.frombuffer(command.values, "<f8").reshape(command.shape)
-        if self._buffer.fill(values) is not None:
-            return "shape"
-        self._mailbox.sign(command.lease, _PERSON if command.is_person else _CLIENT)
+        self._note_late(command, newest, now_ns)
+        if seat.word == PERSON:
+            self._person_until_ns = now_ns + self._hold_ns
+        self._mailbox.sign(command.lease, seat.word)
         until_ns = newest.due_ns + self._valid_ns
         until_ns -= (newest.cycle - command.cycle) * self._period_ns
         self._mailbox.post(command.cycle, until_ns, self._buffer.pointer, self._buffer.count)
         return ""
+
+    def _trouble(self, seat: DriveSeat, command: DriveCommand, newest: Frame, now_ns: int) -> str:
+        """Why it is not posted; empty: its values are in the buffer."""
+        if command.lease != self._holder.lease or self._page.get() != command.lease:
+            return "lease"
+        if trouble := seat.check.trouble(command, newest.cycle):
+            return trouble
+        if seat.word == CLIENT and now_ns < self._person_until_ns:
+            return PERSON
+        values = np.frombuffer(command.values, "<f8").reshape(command.shape)
+        return "shape" if self._buffer.fill(values) is not None else ""
+
+    def _note_late(self, command: DriveCommand, newest: Frame, now_ns: int) -> None:
+        """Count an answer that is too late for its first command, or a part of the way to it."""
+        cycles = newest.cycle - command.cycle - self._rhythm["needed_cycles"]
+        act_ns = newest.due_ns - cycles * self._period_ns + self._described.cycle.act_ns
+        self.counts["late"] += now_ns > act_ns
+
+
+def _rhythm(described: Schedule) -> dict[str, int]:
+    """The times of answers by the schedule, in cycles but for those in nanoseconds."""
+    policy, cycle = described.policy, described.cycle
+    latency = policy.latency_cycles if policy is not None else 0
+    chunk = policy.chunk if policy is not None else 1
+    spacing = policy.spacing if policy is not None else 1
+    is_gone_to = policy is not None and chunk == 1 and policy.interpolate != "hold"
+    return {
+        "period_ns": cycle.period_ns,
+        "act_ns": cycle.act_ns,
+        "every": every(described),
+        "latency_cycles": latency,
+        "needed_cycles": latency - (spacing - 1 if is_gone_to else 0),
+        "chunk": chunk,
+        "spacing": spacing,
+    }
 
 
 def main() -> None:

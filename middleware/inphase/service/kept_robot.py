@@ -5,12 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from inphase.client.kinds import JOB_MARK
 from inphase.errors import LeaseRefused, RecordingError
 from inphase.service.history import History
 from inphase.service.jobs.jobs import Jobs
 from inphase.service.lease_recorder import LeaseRecorder
 from inphase.service.leases import (
-    JOB_MARK,
     EndedLease,
     Lease,
     LeaseBook,

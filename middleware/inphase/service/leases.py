@@ -8,10 +8,8 @@ import hmac
 import secrets
 from dataclasses import dataclass, field
 
+from inphase.client.kinds import JOB_MARK
 from inphase.errors import LeaseRefused
-
-JOB_MARK = "#job"
-"""between a user and the number of its job, where a job holds or waits"""
 
 _RESERVATIONS = 16  # of one user at once
 

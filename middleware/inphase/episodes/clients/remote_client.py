@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from inphase.client.mirror import FrameMirror
-from inphase.client.remote_robot import RemoteDrive, RemoteLease, connect
+from inphase.client.remote_drive import RemoteDrive
+from inphase.client.remote_lease import RemoteLease
+from inphase.client.remote_robot import connect
 from inphase.episodes.clients.client import Client
 from inphase.errors import ScheduleError, ServiceError
 from inphase.frames.frame import Frame

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from inphase.client.kinds import JOB_MARK
 from inphase.errors import ServiceError
-from inphase.service.leases import JOB_MARK
 
 
 class ResetWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""The clients of a drive process: their seats, views and commands."""

@@ -1,0 +1,109 @@
+"""A lease from the client's side: kept alive each time that it is had, and never waited for."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+import zmq
+
+from inphase.client.connection import ServiceConnection
+from inphase.errors import ServiceError
+from inphase.frames.store_follower import StoreFollower
+from inphase.remote import COMMAND
+from peers import BOUND_S, until
+from runtimes import Robot
+from serving import Served
+from test_service import LEASE_S
+
+pytestmark = pytest.mark.real
+_MANY = 200_000
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with Robot() as robot, Served(robot, "--grace", "2") as made:
+        yield made
+
+
+def keepers() -> int:
+    """Threads that keep a lease alive."""
+    return sum(thread.name == "inphase lease" for thread in threading.enumerate())
+
+
+def test_a_lease_that_ended_is_kept_alive_when_it_is_had_again(served: Served) -> None:
+    follower = StoreFollower.of_robot(served.robot.name)
+    with served.connect() as robot:
+        lease = robot.request(1.0).wait(20)
+        first = lease.number
+        until(lambda: lease.poll() == "none")
+        assert robot.request(LEASE_S) is lease
+        until(lambda: lease.poll() == "holds")
+        assert lease.number > first and lease.ended == "" and keepers() == 1
+        until(lambda: follower.next().command.lease == lease.number)
+        held = [follower.next().command.lease for _ in range(250)]  # two seconds of them
+        assert set(held) == {lease.number}
+    follower.close()
+
+
+def test_a_lease_that_was_taken_is_kept_by_one_thread(served: Served) -> None:
+    with served.connect() as robot:
+        first = robot.request(LEASE_S).wait(20)
+        number = first.number
+        taken = robot.take().wait(20)
+        assert (taken.number, first.is_closed, keepers()) == (number, True, 1)
+        first.close()
+        assert taken.poll() == "holds" and first.poll() == "holds" and keepers() == 1
+    assert keepers() == 0
+
+
+def in_time(work: Callable[[], None]) -> BaseException | None:
+    """What that raises. A failure where it does not come to an end."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(BOUND_S)
+    assert not thread.is_alive(), "it waits for ever"
+    return raised[0] if raised else None
+
+
+def fill(socket: "zmq.Socket[bytes]", *parts: bytes) -> None:
+    """Send until no more goes in."""
+    with pytest.raises(zmq.Again):
+        for _ in range(_MANY):
+            socket.send_multipart(parts, zmq.NOBLOCK)
+
+
+def test_a_request_that_cannot_go_out_is_told(served: Served) -> None:
+    asked = ServiceConnection(f"ipc://{served.run}/nobody")
+    fill(asked._socket, b"x")
+    error = in_time(lambda: asked.ask("ping"))  # type: ignore[arg-type,return-value]
+    assert isinstance(error, ServiceError) and "cannot be sent" in str(error)
+    asked.close()
+
+
+def test_a_client_does_not_wait_for_a_drive_process_that_stands_still(served: Served) -> None:
+    with served.connect() as robot, robot.request(LEASE_S).wait(20) as lease:
+        drive = lease.drive()
+        children = psutil.Process(served.process.pid).children()
+        (process,) = [one for one in children if "inphase.service.drive" in one.cmdline()]
+        process.suspend()
+        try:
+            fill(drive._socket, COMMAND, b"x" * 4096)
+            drive._pinged_s = 0.0
+
+            def wait_for_frames() -> None:
+                while True:
+                    drive.next(0.5)
+
+            assert isinstance(in_time(wait_for_frames), TimeoutError)
+            assert in_time(drive.close) is None
+        finally:
+            process.resume()
