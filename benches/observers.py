@@ -118,8 +118,8 @@ def _resident(demo: ServedDemo) -> dict[str, int]:
     top = psutil.Process(demo.service.pid)
     found: dict[str, int] = {}
     for one in [top, *top.children(recursive=True)]:
-        name = next((word for word in one.cmdline() if word.startswith("inphase")), "inphase")
-        found[f"{name} {one.pid}"] = one.memory_info().rss
+        modules = [word for word in one.cmdline() if word.startswith("inphase.")]
+        found[f"{(modules or ['inphase'])[-1]} {one.pid}"] = one.memory_info().rss
     return found
 
 
