@@ -1600,6 +1600,12 @@ int inphase_core_start(inphase_core *core);
 int inphase_core_join(inphase_core *core, int64_t timeout_ns);
 /* Ask the kernel for the rights of the cycle thread, in a thread that ends at once. */
 int inphase_realtime_try(int32_t priority, int32_t cpu, struct inphase_realtime *out);
+/* Wake at an absolute grid, as the cycle thread does and with its rights, and do nothing else.
+   late_ns[count] becomes the lateness of each wake, ns; a wake that is late by whole periods goes
+   on with the next grid point. Waits until all are there. out: the rights. -EINVAL; -EAGAIN: no
+   thread can be made. */
+int inphase_realtime_wakes(int32_t priority, int32_t cpu, int64_t period_ns, int64_t *late_ns,
+                           uint32_t count, struct inphase_realtime *out);
 
 /* ---- stops that nothing holds up --------------------------------------------------------- */
 

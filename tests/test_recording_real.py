@@ -63,6 +63,9 @@ def test_a_run_is_recorded_from_its_first_frame_to_its_last(robot: Robot) -> Non
     numbers = [one.number for one in foreign.of["/frame"]]
     assert numbers == [*range(len(numbers))]
     assert len(numbers) == summary["recording"]["frames"] >= 400
+    found = foreign.metadata[facts.MACHINE]
+    bad = {name: text.removeprefix("bad: ") for name, text in found.items() if "bad: " in text}
+    assert "SCHED_FIFO" in found and bad.keys() == summary["machine"].keys()
     with Recording(path) as recording:
         assert recording[0].cycle == 0
         assert "STOPPED" in recording[-1].flags

@@ -30,6 +30,7 @@ NAMES = {
     "status": "STATUS",
     "reasons": "REASON",
     "refused": "WHAT",
+    "machine": "WHAT",
     "versions": "PACKAGE",
     "draws": "PATH",
 }
@@ -80,7 +81,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def whole(
     recording: dict[str, Any], robot: LockStep, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
-    """A summary that has all that one can have: a worker, a clock, a sandbox and a server."""
+    """A summary that has all that one can have: a worker, a clock, a sandbox and a server, on a
+    machine without the core that is wanted."""
 
     def zero(kind: str, **fields: int) -> dict[str, int]:
         return store.as_dict(ffi.new(f"struct {kind} *", fields))
@@ -95,7 +97,8 @@ def whole(
     described = robot.schedule
     server = PolicyServer(url="ws://127.0.0.1:8000", observation={})
     policy = structs.replace(described.policy, server=server)
-    plan = replace(robot.plan, schedule=structs.replace(described, policy=policy))
+    cycle = structs.replace(described.cycle, cpu=4095)
+    plan = replace(robot.plan, schedule=structs.replace(described, policy=policy, cycle=cycle))
     made = summary.make(plan, robot.follower.reader, [], mailbox=mailbox)
     return lockstep.sum_up(robot) | made | {"recording": recording}
 

@@ -189,6 +189,53 @@ int inphase_realtime_try(int32_t priority, int32_t cpu, struct inphase_realtime 
     return 0;
 }
 
+struct wakes {
+    struct trial trial;
+    int64_t period_ns, *late_ns;
+    uint32_t count;
+};
+
+static void *wake_up(void *argument)
+{
+    struct wakes *wakes = argument;
+    int64_t due_ns, now_ns;
+
+    try_rights(&wakes->trial);
+    due_ns = inphase_now();
+    for (uint32_t i = 0; i < wakes->count; i++) {
+        struct timespec due;
+
+        due_ns += wakes->period_ns;
+        due = (struct timespec){due_ns / 1000000000, due_ns % 1000000000};
+        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) == EINTR)
+            ;
+        now_ns = inphase_now();
+        wakes->late_ns[i] = now_ns - due_ns;
+        due_ns += wakes->late_ns[i] / wakes->period_ns * wakes->period_ns;
+    }
+    return NULL;
+}
+
+int inphase_realtime_wakes(int32_t priority, int32_t cpu, int64_t period_ns, int64_t *late_ns,
+                           uint32_t count, struct inphase_realtime *out)
+{
+    struct wakes wakes = {{priority, cpu, out}, period_ns, late_ns, count};
+    pthread_t thread;
+    int rc;
+
+    if (period_ns <= 0 || period_ns > INT64_MAX / 4)
+        return -EINVAL;
+    memset(out, 0, sizeof *out);
+    memset(late_ns, 0, count * sizeof *late_ns); /* its pages are there before it counts */
+    out->priority = priority;
+    out->cpu = cpu;
+    rc = pthread_create(&thread, NULL, wake_up, &wakes);
+    if (rc)
+        return -rc;
+    pthread_join(thread, NULL);
+    return 0;
+}
+
 int inphase_die_with_parent(void)
 {
     return prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) < 0 ? -errno : 0;

@@ -14,6 +14,7 @@ from typing import Any
 
 from mcap import records
 
+from inphase.doctor import examination
 from inphase.frames.record_layout import (
     ACT_FLAGS,
     DROVE,
@@ -30,9 +31,12 @@ from inphase.schedule import Schedule
 
 FORMAT = 3
 """of a recording; another number is another meaning of the same bytes"""
-RUN, DESCRIPTION, SCHEDULE, RECORDER, LEGEND, CHANNELS, PART, END = (
+RUN, DESCRIPTION, SCHEDULE, RECORDER, MACHINE, LEGEND, CHANNELS, PART, END = (
     f"{PROFILE}.{name}"
-    for name in ("run", "description", "schedule", "recorder", "legend", "channels", "part", "end")
+    for name in (
+        *("run", "description", "schedule", "recorder", "machine"),
+        *("legend", "channels", "part", "end"),
+    )
 )
 COMPLETE, INCOMPLETE = "COMPLETE", "INCOMPLETE"
 _PACKAGES = ("inphase", "numpy", "mujoco", "onnxruntime", "torch", "mcap", "protobuf")
@@ -44,10 +48,11 @@ def of_run(
     wall_offset_ns: int,
     schedule: Schedule | None,
     *,
+    is_here: bool = False,
     beside: Mapping[str, str] | None = None,
 ) -> list[records.Metadata]:
-    """All that is known at the start. schedule: the file, where the recorder has it. beside:
-    channels that are not of the robot, with their fields."""
+    """All that is known at the start. schedule: the file, where the recorder has it. is_here: the
+    robot runs on this machine. beside: channels that are not of the robot, with their fields."""
     layout = forms.layout
     run = {
         "format": str(FORMAT),
@@ -65,10 +70,11 @@ def of_run(
         DESCRIPTION: {"json": json.dumps(described)},
         SCHEDULE: {"toml": str(description["schedule"])},
         RECORDER: _recorder(),
+        MACHINE: _machine(schedule) if is_here and schedule is not None else {},
         LEGEND: _legend(),
         CHANNELS: _channels(forms) | dict(beside or {}),
     }
-    return [records.Metadata(name, texts) for name, texts in found.items()]
+    return [records.Metadata(name, texts) for name, texts in found.items() if texts]
 
 
 def _policy(schedule: Schedule) -> dict[str, str]:
@@ -107,6 +113,12 @@ def _recorder() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _machine(schedule: Schedule) -> dict[str, str]:
+    """The findings of `inphase doctor`, each as `ok: ...` or `bad: ...`."""
+    findings = examination.examine(schedule)
+    return {one.name: f"{'ok' if one.ok else 'bad'}: {one.found}" for one in findings}
 
 
 def _legend() -> dict[str, str]:

@@ -98,7 +98,12 @@ class Recorder:
         self._host = HostFollower(reader)
         channels = {HOST_TOPIC: HOST_MEANING}
         described = facts.of_run(
-            source.description, self._forms, self._offset_ns, schedule, beside=channels
+            source.description,
+            self._forms,
+            self._offset_ns,
+            schedule,
+            is_here=reader is not None,
+            beside=channels,
         )
         library = f"inphase {metadata.version('inphase')}"
         head = Head(library, *_definitions(self._forms, self._host), described)

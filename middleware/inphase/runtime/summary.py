@@ -7,6 +7,7 @@ import os
 import signal
 from typing import Any
 
+from inphase.doctor.examination import examine
 from inphase.errors import DeviceError, RecordingError, WorldError
 from inphase.frames import meanings, store
 from inphase.frames.record_layout import ABSENT, REASONS, STATES
@@ -55,6 +56,7 @@ def make(
         "stopped": _stopped(status),
         "latched": REASONS[status["latched"]] if status["latched"] else None,
         "realtime": _realtime(reader.realtime()),
+        "machine": {one.name: one.found for one in examine(plan.schedule) if not one.ok},
         "sensors": _sensors(plan, reader),
         "policy": _policy(plan, reader, policy_end, mailbox),
         "actuators": _actuators(plan, reader),

@@ -42,6 +42,8 @@ def _head(result: dict[str, Any]) -> Text:
         head.append(f"{result['cycles_per_s']:,.0f} cycles/s, digest {result['digest']}\n")
     else:
         head.append(_realtime_line(result["realtime"]))
+    if result.get("machine"):
+        head.append(f"machine: {', '.join(result['machine'])}; inphase doctor says what it costs\n")
     if result["latched"]:
         head.append(f"motion is latched: {result['latched']}\n", "bold red")
     policy = result["policy"]
