@@ -136,7 +136,10 @@ def _recording(lease: Mapping[str, Any]) -> Panels:
 
 
 def _time(at_s: float) -> str:
-    return datetime.fromtimestamp(at_s).isoformat(" ", "seconds")
+    """Of the wall clock of the robot's host; the day is told where it is not today."""
+    at = datetime.fromtimestamp(at_s)
+    is_today = at.date() == datetime.now().date()
+    return at.strftime("%H:%M") if is_today else at.isoformat(" ", "minutes")
 
 
 def _seconds(seconds: float) -> str:
