@@ -1267,6 +1267,10 @@ struct inphase_world {
     uint32_t fatal;             /* bit per warning: the world has failed when its count changes */
     int (*render)(void *user, uint32_t sensor, void *payload); /* 0, or it has failed */
     void *user;                 /* of render, which may be Python: the caller's thread runs it */
+    double (**clock)(void);     /* where the simulator keeps the clock of its own profile, one for
+                                   the process. While a core steps it reads 0 there, and has it back
+                                   at the end of the call: a step asks it dozens of times. NULL:
+                                   none */
 };
 
 /* A policy without Python. It is called in the caller's thread with the frame's record and the
@@ -1679,6 +1683,49 @@ struct inphase_world_failure {
     char message[256];          /* its message, may be empty */
 };
 void inphase_core_world_failure(inphase_core *core, struct inphase_world_failure *out);
+
+/* Many cores in lock step at once, each with a world of its own, by a pool of threads. The caller's
+   thread works too. Which thread steps a core has no influence on it. A world that Python renders
+   stays with its own thread, and is none for a batch. */
+#define INPHASE_BATCH_THREADS 256
+
+/* a piece of what is observed of each core, and where it goes */
+struct inphase_batch_part {
+    uint32_t sensor;
+    uint32_t offset, bytes;     /* in its sample */
+    const void *nothing;        /* so many bytes, for a sensor without a sample yet */
+    void *to;                   /* of row 0, at the first turn */
+    uint64_t row_stride, turn_stride; /* bytes to the next row, and turn */
+};
+
+/* All arrays are the caller's. Those per turn are in the order of turns, then of rows. */
+struct inphase_batch_work {
+    uint32_t cores, turns, rows, parts;
+    inphase_core *const *core;
+    const uint32_t *row;        /* of each core, below `rows`, and of no other one */
+    const double *values;       /* its answers: `count` each, per turn and row */
+    uint32_t count;
+    const struct inphase_batch_part *part;
+    int64_t *number;            /* out, per turn and row: as inphase_core_answer_turn returns */
+    int64_t *cycle;             /* out: of that frame */
+    uint32_t *reason;           /* out: not 0 while motion is latched */
+    uint8_t *done;              /* out, per core: 1 once it is through */
+    void *record;               /* out, per row: of the last turn's frame; NULL: not wanted */
+    uint64_t record_size;
+};
+typedef struct inphase_batch inphase_batch;
+
+/* Start the pool of so many threads beside the caller's, which block all signals. 0, -EINVAL for
+   too many, or the negative errno of pthread_create. Thread: any. */
+int inphase_batch_open(inphase_batch **out, uint32_t threads);
+void inphase_batch_close(inphase_batch *batch);
+/* Each core is answered and run to its next frame, `turns` times; one that ends earlier has its
+   error at all turns from there on. Begin returns at once. Thread: one at a time, and no other one
+   touches these cores, and their arrays, until they are through. */
+void inphase_batch_begin(inphase_batch *batch, const struct inphase_batch_work *work);
+/* Run cores until the one of that index, in the order of `core`, is through; they are begun in that
+   order. Index `cores`: until all are, which ends every round, once. */
+void inphase_batch_wait(inphase_batch *batch, uint32_t index);
 
 /* ---- video capture --------------------------------------------------------------------- */
 

@@ -26,6 +26,7 @@ from inphase.frame import Frame
 from inphase.plan import plan
 from inphase.schedule.tables import Schedule
 from inphase.world.mujoco import package as mujoco_package
+from inphase.world.mujoco.world import MujocoWorld
 from worlds import CAMERA, MODEL, Swing, needs_images, world_schedule
 
 STEP_NS = 500_000
@@ -354,6 +355,64 @@ def test_a_model_with_a_python_callback_is_refused(tmp_path: Path, no_callback: 
     mujoco.set_mjcb_control(lambda model, data: None)
     with pytest.raises(ScheduleError, match="mjcb_control is set"):
         LockStep(path, digest=False)
+
+
+def test_the_clock_of_mujoco_is_given_back_and_a_world_has_no_times(tmp_path: Path) -> None:
+    other = mujoco.MjModel.from_xml_string(MODEL)
+    data = mujoco.MjData(other)
+    with LockStep(world_schedule(tmp_path), call=Swing(), digest=False) as robot:
+        robot.run(20)
+        assert isinstance(robot.world, MujocoWorld)
+        step = robot.world.data.timer[int(mujoco.mjtTimer.mjTIMER_STEP)]
+        assert (step.number > 0, step.duration) == (True, 0)
+    mujoco.mj_step(other, data)
+    assert data.timer[int(mujoco.mjtTimer.mjTIMER_STEP)].duration > 0
+
+
+UNREAD = {
+    'place = { sensor = "tip" }': 'place = { site_position = "tip" }',
+    'force = { sensor = "force" }': 'force = { site_position = "tip" }',
+}
+OFF = int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
+
+
+def made_world(described: Schedule) -> MujocoWorld:
+    return MujocoWorld(plan.make(described))
+
+
+def is_off(world: MujocoWorld) -> bool:
+    """Without the look that changes it."""
+    return bool(int(world._model.opt.disableflags) & OFF)
+
+
+def test_sensors_of_the_model_that_nobody_reads_change_no_byte(tmp_path: Path) -> None:
+    described = world_schedule(tmp_path, UNEVEN, replace=UNREAD)
+    digests = set()
+    for looks in (False, True):
+        world = made_world(described)
+        assert is_off(world)
+        if looks:
+            assert world.data.sensordata.size and not is_off(world)
+        with LockStep(described, call=Swing(), seed=3, world=world) as robot:
+            robot.run(300)
+            digests.add(robot.digest())
+        assert is_off(world) != looks
+        assert bool(world._data.sensordata[3:].any()) == looks
+    assert len(digests) == 1
+
+
+def test_sensors_of_the_model_are_computed_wherever_something_reads_them(tmp_path: Path) -> None:
+    ranged = MODEL.replace("<sensor>", '<sensor><rangefinder name="far" site="tip"/>')
+    disabled = MODEL.replace("<worldbody>", '<option><flag sensor="disable"/></option><worldbody>')
+    assert not is_off(made_world(world_schedule(tmp_path)))
+    assert not is_off(made_world(world_schedule(tmp_path, replace=UNREAD, model=ranged)))
+    world = made_world(world_schedule(tmp_path, replace=UNREAD, model=disabled))
+    assert is_off(world) and world.model is not None and is_off(world)
+
+
+@needs_images
+def test_sensors_of_the_model_are_computed_where_a_picture_is_taken(tmp_path: Path) -> None:
+    assert not is_off(made_world(world_schedule(tmp_path, CAMERA, replace=UNREAD)))
 
 
 def test_a_world_that_diverges_ends_the_run_and_says_where(tmp_path: Path) -> None:

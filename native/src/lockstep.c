@@ -13,15 +13,16 @@
 #include "state.h"
 #include "store.h"
 #include "timing.h"
+#include "world.h"
 
 /* a frame and its samples in their rings: written by this very thread */
-static const void *frame_record(const struct inphase_core *core, int64_t number)
+const void *lockstep_record(const struct inphase_core *core, int64_t number)
 {
     return ring_slot(core->segment->memory, &core->layout->frames, (uint64_t)number)->payload;
 }
 
-static const void *frame_sample(const struct inphase_core *core, const void *record,
-                                uint32_t sensor)
+const void *lockstep_sample(const struct inphase_core *core, const void *record,
+                            uint32_t sensor)
 {
     const struct inphase_row *rows =
         (const void *)((const uint8_t *)record + sizeof(struct inphase_frame));
@@ -80,12 +81,9 @@ static void take(struct inphase_core *core, int64_t number, int64_t cycle)
     server->owes = true;
 }
 
-int64_t inphase_core_turn(inphase_core *core, int64_t cycles)
+static int64_t turn(struct inphase_core *core, int64_t cycles)
 {
     struct server *server = &core->server;
-
-    if (core->clock != &virtual_clock)
-        return -EPERM;
 
     /* a policy that does not answer takes no time */
     server->owes = false;
@@ -157,8 +155,8 @@ int inphase_core_given(inphase_core *core, const struct inphase_row *rows,
     return 0;
 }
 
-int inphase_core_answer(inphase_core *core, uint32_t reason, const double *values,
-                        uint32_t count)
+static int answer(struct inphase_core *core, uint32_t reason, const double *values,
+                  uint32_t count)
 {
     struct server *server = &core->server;
     int64_t inference_ns = 0;
@@ -180,12 +178,56 @@ int inphase_core_answer(inphase_core *core, uint32_t reason, const double *value
     return rc;
 }
 
+int64_t lockstep_answer_turn(struct inphase_core *core, uint32_t reason, const double *values,
+                             uint32_t count, int64_t cycles)
+{
+    int rc = answer(core, reason, values, count);
+
+    return rc < 0 ? rc : turn(core, cycles);
+}
+
+void lockstep_enter(const struct inphase_core *core)
+{
+    world_enter(&core->world);
+}
+
+void lockstep_leave(const struct inphase_core *core)
+{
+    world_leave(&core->world);
+}
+
+int64_t inphase_core_turn(inphase_core *core, int64_t cycles)
+{
+    int64_t number;
+
+    if (core->clock != &virtual_clock)
+        return -EPERM;
+    world_enter(&core->world);
+    number = turn(core, cycles);
+    world_leave(&core->world);
+    return number;
+}
+
+int inphase_core_answer(inphase_core *core, uint32_t reason, const double *values,
+                        uint32_t count)
+{
+    int rc;
+
+    world_enter(&core->world);
+    rc = answer(core, reason, values, count);
+    world_leave(&core->world);
+    return rc;
+}
+
 int64_t inphase_core_answer_turn(inphase_core *core, uint32_t reason, const double *values,
                                  uint32_t count, int64_t cycles)
 {
-    int rc = inphase_core_answer(core, reason, values, count);
+    int64_t number;
 
-    return rc < 0 ? rc : inphase_core_turn(core, cycles);
+    world_enter(&core->world);
+    number = lockstep_answer_turn(core, reason, values, count, cycles);
+    world_leave(&core->world);
+    return number;
 }
 
 /* one turn of a policy that is C */
@@ -193,17 +235,17 @@ static int native_turn(struct inphase_core *core, int64_t cycles)
 {
     const void *samples[INPHASE_MAX_SENSORS];
     double *command = core->server.command;
-    int64_t number = inphase_core_turn(core, cycles);
+    int64_t number = turn(core, cycles);
     const void *record;
     uint32_t reason;
 
     if (number < 0)
         return (int)number;
-    record = frame_record(core, number);
+    record = lockstep_record(core, number);
     for (uint32_t i = 0; i < core->sensors; i++)
-        samples[i] = frame_sample(core, record, i);
+        samples[i] = lockstep_sample(core, record, i);
     reason = core->policy.call(core->policy.user, record, samples, command);
-    return inphase_core_answer(core, reason, command, core->setpoints.answer);
+    return answer(core, reason, command, core->setpoints.answer);
 }
 
 int64_t inphase_core_run(inphase_core *core, int64_t cycles)
@@ -214,6 +256,7 @@ int64_t inphase_core_run(inphase_core *core, int64_t cycles)
         return -EPERM;
     before = cycles_run(core);
     until = before + cycles;
+    world_enter(&core->world);
     while (cycles_run(core) < until) {
         if (core->policy.call) {
             if (native_turn(core, until) < 0)
@@ -224,6 +267,7 @@ int64_t inphase_core_run(inphase_core *core, int64_t cycles)
             break;
         }
     }
+    world_leave(&core->world);
     return cycles_run(core) - before;
 }
 

@@ -21,3 +21,13 @@ struct server {
    ABSENT */
 int lockstep_post(struct inphase_core *core, int64_t cycle, int64_t taken_ns, int64_t posted_ns,
                   uint32_t reason, const double *values, uint32_t count);
+/* around many turns: see world_enter */
+void lockstep_enter(const struct inphase_core *core);
+void lockstep_leave(const struct inphase_core *core);
+/* inphase_core_answer_turn between these two */
+int64_t lockstep_answer_turn(struct inphase_core *core, uint32_t reason, const double *values,
+                             uint32_t count, int64_t cycles);
+/* a frame that this thread has latched, and a sample of it; NULL: none yet */
+const void *lockstep_record(const struct inphase_core *core, int64_t number);
+const void *lockstep_sample(const struct inphase_core *core, const void *record,
+                            uint32_t sensor);

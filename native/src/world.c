@@ -2,6 +2,7 @@
    allocate, print and take any time. */
 #include <errno.h>
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -41,6 +42,46 @@ static void on_message(const struct world_message *message)
     world_fail(out->world, -EIO, message->subject);
     longjmp(out->here, 1);
 }
+
+/* ---- the simulator's clock --------------------------------------------------------------- */
+
+/* Worlds are stepped in many threads, and the clock is one for the process: the first that enters
+   takes it away, the last that leaves gives it back. Any order of their steps leaves a function
+   that can be called. At worst a turn is timed, as without all this */
+typedef double clock_function(void);
+static _Atomic uint32_t entered;
+static clock_function *taken;
+
+static double still(void)
+{
+    return 0;
+}
+
+void world_enter(const struct world *world)
+{
+    clock_function **clock = world->spec.clock, *found;
+
+    if (!clock)
+        return;
+    atomic_fetch_add(&entered, 1);
+    found = __atomic_load_n(clock, __ATOMIC_SEQ_CST);
+    if (!found || found == still)
+        return;
+    __atomic_store_n(&taken, found, __ATOMIC_SEQ_CST);
+    __atomic_compare_exchange_n(clock, &found, still, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+/* a clock that somebody has set meanwhile stays */
+void world_leave(const struct world *world)
+{
+    clock_function **clock = world->spec.clock, *found = still;
+
+    if (clock && atomic_fetch_sub(&entered, 1) == 1)
+        __atomic_compare_exchange_n(clock, &found, __atomic_load_n(&taken, __ATOMIC_SEQ_CST),
+                                    false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
+/* ---- steps ------------------------------------------------------------------------------- */
 
 /* call one of the world's functions; false: it raised an error, and its data are not to be used */
 static bool call(struct world *world, void (*function)(const void *, void *))

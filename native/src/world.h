@@ -17,6 +17,9 @@ struct world {
     char message[256];
 };
 
+/* around all that steps worlds: meanwhile the simulator's own clock stands still. Threads: any */
+void world_enter(const struct world *world);
+void world_leave(const struct world *world);
 /* move on to to_ns; false: it has failed, and nothing more is to be read from it */
 bool world_advance(struct world *world, int64_t to_ns);
 /* a forward pass, where one is needed; false likewise */

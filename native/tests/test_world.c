@@ -52,10 +52,25 @@ static void say(int level, const char *text)
     handler(&message);
 }
 
+/* the simulator's clock: what a step reads there, and what is left afterwards */
+static double tick(void)
+{
+    return 1;
+}
+
+static double tock(void)
+{
+    return 2;
+}
+
+static double (*clock_of_all)(void);
+static int ticks;               /* read by steps so far */
+
 static void step(const void *model, void *data)
 {
     struct stub *stub = data;
 
+    ticks += clock_of_all && clock_of_all() != 0;
     (void)model;
     if (stub->steps == stub->raise_at) {
         say(2, "a warning is no error");
@@ -127,6 +142,7 @@ static void open_robot(struct robot *robot, const struct choice *choice)
         .data = &robot->stub, .timestep = &robot->stub.timestep, .step_s = 0.00025,
         .steps = PERIOD_NS / STEP_NS, .warning = robot->stub.warning, .warnings = 2,
         .warning_stride = 4, .fatal = 2, .render = render, .user = &robot->render_result,
+        .clock = &clock_of_all,
     };
     struct inphase_config config = {
         .period_ns = PERIOD_NS, .read_deadline_ns = 400000, .act_ns = ACT_NS,
@@ -313,6 +329,36 @@ static void a_failure_ends_the_run_and_is_told(void)
         inphase_reader_close(reader);
         close_robot(&robot);
     }
+}
+
+static void the_clock_of_all_worlds_stands_while_one_steps(void)
+{
+    double value = 0;
+    struct robot robot;
+
+    open_robot(&robot, &usual);
+    turn(&robot, 0);
+    CHECK(!clock_of_all);
+    clock_of_all = tick;
+    ticks = 0;
+    for (int i = 0; i < 3; i++)
+        turn(&robot, 0);
+    CHECK(inphase_core_turn(robot.core, 0) >= 0);
+    CHECK(inphase_core_answer_turn(robot.core, 0, &value, 1, 0) >= 0);
+    CHECK_EQUAL(inphase_core_run(robot.core, 10), 10);
+    CHECK_EQUAL(ticks, 0);
+    CHECK(clock_of_all == tick);
+
+    /* two at once: the last one that leaves gives it back, but for a new one */
+    world_enter(&robot.core->world);
+    world_enter(&robot.core->world);
+    world_leave(&robot.core->world);
+    CHECK(clock_of_all() == 0);
+    clock_of_all = tock;
+    world_leave(&robot.core->world);
+    CHECK(clock_of_all == tock);
+    clock_of_all = NULL;
+    close_robot(&robot);
 }
 
 static void a_renderer_fills_the_payload_or_fails(void)
@@ -513,6 +559,7 @@ int main(void)
     RUN(commands_overtake_none);
     RUN(what_is_derived_is_of_the_acquisition);
     RUN(a_failure_ends_the_run_and_is_told);
+    RUN(the_clock_of_all_worlds_stands_while_one_steps);
     RUN(a_renderer_fills_the_payload_or_fails);
     RUN(a_slow_policy_takes_the_newest_frame_when_it_is_free);
     RUN(a_policy_in_c_is_asked_every_cycle);

@@ -71,6 +71,7 @@ def world_struct(world: World, keep: list[Any]) -> Any:
     made.fatal = engine.fatal
     made.render = lib.inphase_render
     made.user = handle
+    made.clock = ffi.cast("double(**)(void)", engine.clock)
     return made
 
 

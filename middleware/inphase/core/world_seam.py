@@ -99,6 +99,7 @@ class Engine:
     warnings: int
     warning_stride: int
     fatal: int
+    clock: int
 
 
 class WorldKnobs(Protocol):

@@ -88,6 +88,7 @@ def engine_of(mujoco: Any, model: Any, data: Any, grid: StepGrid) -> Engine:
         warnings=len(warning),
         warning_stride=int(warning.strides[0]),
         fatal=(1 << len(warning)) - 1,
+        clock=_place(library, "mjcb_time"),
     )
 
 
@@ -131,3 +132,11 @@ def _function(library: ctypes.CDLL, name: str) -> int:
     except AttributeError:
         return 0
     return ctypes.cast(found, ctypes.c_void_p).value or 0
+
+
+def _place(library: ctypes.CDLL, name: str) -> int:
+    """A variable's address; 0: this version has none of that name."""
+    try:
+        return ctypes.addressof(ctypes.c_void_p.in_dll(library, name))
+    except ValueError:
+        return 0

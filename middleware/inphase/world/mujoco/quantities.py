@@ -26,6 +26,8 @@ class Quantities:
         self._model = model
         self._data = data
         self._find = find
+        self.reads_sensors = False
+        """addresses of the model's sensors were asked for"""
 
     def named(self, source: Source, key: str) -> tuple[str, list[str]]:
         """The one quantity of a source, and the names of the parts that have it."""
@@ -48,6 +50,7 @@ class Quantities:
             return [self._joint_address(what, number, name, key)]
         if kind == "sensor":
             self._refuse_delay(number, name, key)
+            self.reads_sensors = True
             first, count = int(model.sensor_adr[number]), int(model.sensor_dim[number])
             return places(data.sensordata, first, count)
         if kind == "tendon":

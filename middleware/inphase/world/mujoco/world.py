@@ -69,30 +69,32 @@ class MujocoWorld:
         self._mujoco = package()
         self.path = plan.schedule.path.parent / self.table.model
         self._refuse_callbacks()
-        self.model = self._load()
-        self.data = self._mujoco.MjData(self.model)
+        self._model = self._load()
+        self._data = self._mujoco.MjData(self._model)
         self._faults: list[ScheduleFault] = []
         self.grid = self._attempt(self._choose_steps) or StepGrid(plan.schedule.cycle.period_ns, 1)
         self._keyframe = self._attempt(self._find_keyframe)
         self._images: dict[int, RenderedImage] = {}
         self._quantities = Quantities(
-            self._mujoco, self.schedule, self.model, self.data, self._find
+            self._mujoco, self.schedule, self._model, self._data, self._find
         )
         self._pose = [
             self._attempt(self._quantities.start, *one) for one in self.table.pose.items()
         ]
         self.reset()
-        self._drives = Drives(self._mujoco, plan, self.model, self.grid, self.path.name)
+        self._drives = Drives(self._mujoco, plan, self._model, self.grid, self.path.name)
         self.readings = [self._read_sensor(index) for index in range(len(plan.sensors))]
         """per sensor and channel; None: the driver's own twin answers"""
         self.controls = [self._attempt(self._find_controls, a) for a in plan.actuators]
         """per actuator (addresses, gains); None: its own servos move"""
         if self._faults:
             raise ScheduleError.of(self._faults)
-        self.knobs = Knobs(self._mujoco, self.model, self.data)
-        self._cameras = Cameras(self._mujoco, self.model, self.table, self.knobs)
+        self.knobs = Knobs(self._mujoco, self._model, self._data)
+        self._cameras = Cameras(self._mujoco, self._model, self.table, self.knobs)
         self.reset()
-        self.engine = engine_of(self._mujoco, self.model, self.data, self.grid)
+        self.engine = engine_of(self._mujoco, self._model, self._data, self.grid)
+        self._idle = self._idle_sensors()
+        self._model.opt.disableflags |= self._idle
 
     def _attempt(self, make: Callable[P, T], *given: P.args, **options: P.kwargs) -> T | None:
         """The result of `make`. None: it found faults, which are kept."""
@@ -103,6 +105,30 @@ class MujocoWorld:
             return None
 
     # ---- the model -----------------------------------------------------------------------
+
+    @property
+    def model(self) -> Any:
+        """MuJoCo's MjModel. From the first look at it or at `data` on, each step computes the
+        model's sensors, also where no sensor of the schedule reads one."""
+        self._model.opt.disableflags &= ~self._idle
+        return self._model
+
+    @property
+    def data(self) -> Any:
+        """MuJoCo's MjData; see `model`."""
+        self._model.opt.disableflags &= ~self._idle
+        return self._data
+
+    def _idle_sensors(self) -> int:
+        """MuJoCo's flag that leaves out the model's sensors, where no field, no plugin and no
+        picture reads one; else 0. Nothing that moves follows from them."""
+        model, flag = self._model, int(self._mujoco.mjtDisableBit.mjDSBL_SENSOR)
+        drawn = int(self._mujoco.mjtSensor.mjSENS_RANGEFINDER)
+        if self._quantities.reads_sensors or self._images or model.nplugin:
+            return 0
+        if drawn in model.sensor_type or int(model.opt.disableflags) & flag:
+            return 0
+        return flag
 
     def _load(self) -> Any:
         if not self.path.exists():
@@ -136,7 +162,7 @@ class MujocoWorld:
         that divides the period."""
         key, step_us = "world.step_us", self.table.step_us
         if step_us is None:
-            key, step_us = "world.model", self.model.opt.timestep * 1e6
+            key, step_us = "world.model", self._model.opt.timestep * 1e6
         if not _STEP_US_MIN <= step_us < math.inf:
             raise self.schedule.error(
                 key,
@@ -145,7 +171,7 @@ class MujocoWorld:
             )
         # decimal, as it was written: 0.002 s are 2 ms exactly
         grid = StepGrid.near(self.schedule.cycle.period_ns, 1000 * Fraction(f"{step_us:.12g}"))
-        self.model.opt.timestep = float(grid.step_ns / 10**9)
+        self._model.opt.timestep = float(grid.step_ns / 10**9)
         return grid
 
     def _find_keyframe(self) -> int | None:
@@ -159,7 +185,7 @@ class MujocoWorld:
         Raises ScheduleError with those that the model has.
         """
         kinds = getattr(self._mujoco.mjtObj, f"mjOBJ_{kind.upper()}")
-        number = int(self._mujoco.mj_name2id(self.model, kinds, name))
+        number = int(self._mujoco.mj_name2id(self._model, kinds, name))
         if number >= 0:
             return number
         if name.isdecimal() and int(name) < self._count(kind):
@@ -171,29 +197,29 @@ class MujocoWorld:
     def _known(self, kind: str) -> str:
         kinds = getattr(self._mujoco.mjtObj, f"mjOBJ_{kind.upper()}")
         names = [
-            self._mujoco.mj_id2name(self.model, kinds, i) or str(i)
+            self._mujoco.mj_id2name(self._model, kinds, i) or str(i)
             for i in range(self._count(kind))
         ]
         shown = ", ".join(names[:_SUGGESTED]) + (", ..." if len(names) > _SUGGESTED else "")
         return shown or "none"
 
     def _count(self, kind: str) -> int:
-        return int(getattr(self.model, f"n{_COUNTS.get(kind, kind)}"))
+        return int(getattr(self._model, f"n{_COUNTS.get(kind, kind)}"))
 
     # ---- episodes ------------------------------------------------------------------------
 
     def reset(self) -> None:
         """To the start: the keyframe, or the model's own; every actuator holds where it stands."""
         if self._keyframe is None:
-            self._mujoco.mj_resetData(self.model, self.data)
+            self._mujoco.mj_resetData(self._model, self._data)
         else:
-            self._mujoco.mj_resetDataKeyframe(self.model, self.data, self._keyframe)
+            self._mujoco.mj_resetDataKeyframe(self._model, self._data, self._keyframe)
         for at, value in filter(None, self._pose):
-            self.data.qpos[at] = value
+            self._data.qpos[at] = value
         if hasattr(self, "knobs"):
             self.knobs.start()
         try:
-            self._mujoco.mj_forward(self.model, self.data)
+            self._mujoco.mj_forward(self._model, self._data)
             self.hold()
         except self._mujoco.FatalError as error:
             raise self.schedule.error(
@@ -211,12 +237,12 @@ class MujocoWorld:
         for control in getattr(self, "controls", []):
             if control is not None:
                 self.rest(control, range(len(control.numbers)))
-        self._mujoco.mj_forward(self.model, self.data)
+        self._mujoco.mj_forward(self._model, self._data)
 
     def rest(self, control: Controls, channels: Iterable[int]) -> None:
         """These channels get no command: they stay, do not move, or exert what is safe."""
         for channel in channels:
-            self._drives.hold(self.data, control.numbers[channel])
+            self._drives.hold(self._data, control.numbers[channel])
 
     # ---- sensors -------------------------------------------------------------------------
 
@@ -311,8 +337,8 @@ class MujocoWorld:
                 )
         numbers = [self._find("actuator", name, key) for name in table.actuators]
         drives = self._drives.make(actuator, table, numbers, where)
-        controls = [control_of(self.model, number) for number in numbers]
-        addresses = [places(self.data.ctrl, control, 1)[0] for control in controls]
+        controls = [control_of(self._model, number) for number in numbers]
+        addresses = [places(self._data.ctrl, control, 1)[0] for control in controls]
         gains, zeros = [one.gain for one in drives], [one.zero for one in drives]
         return Controls(numbers, addresses, gains, zeros)
 
@@ -369,7 +395,7 @@ class MujocoWorld:
 
         payload: a writable buffer of the sample's layout.
         """
-        return self._cameras.render(self._images[index], self.data, payload)
+        return self._cameras.render(self._images[index], self._data, payload)
 
     @property
     def trouble(self) -> BaseException | None:
@@ -384,10 +410,10 @@ class MujocoWorld:
         None: the first camera, or a free one where the model has none. The world stays as it is.
         Raises ScheduleError for a camera that does not exist. Thread: always the same one.
         """
-        seen = 0 if self.model.ncam else -1
+        seen = 0 if self._model.ncam else -1
         if camera is not None:
             seen = self._find("camera", camera, "world.model")
-        return self._cameras.picture(seen, self.data, height, width)
+        return self._cameras.picture(seen, self._data, height, width)
 
     # ---- the core's side -----------------------------------------------------------------
 
@@ -404,7 +430,7 @@ class MujocoWorld:
         number = failure.what - 1
         kind = str(self._mujoco.mjtWarning(number).name).removeprefix("mjWARN_")
         what = "it is no longer computed in full" if kind.endswith("FULL") else "it diverged"
-        part = self._part(kind, int(self.data.warning.lastinfo[number]))
+        part = self._part(kind, int(self._data.warning.lastinfo[number]))
         return WorldError(f"{where}{what} ({kind}{part}); give {_REMEDIES.get(kind, _REMEDY)}")
 
     def _part(self, kind: str, number: int) -> str:
@@ -413,13 +439,13 @@ class MujocoWorld:
             return ""
         if kind == "BADCTRL":
             return f" at actuator {self._name('actuator', number)}"
-        addresses = self.model.jnt_qposadr if kind == "BADQPOS" else self.model.jnt_dofadr
+        addresses = self._model.jnt_qposadr if kind == "BADQPOS" else self._model.jnt_dofadr
         joint = int(np.searchsorted(addresses, number, "right")) - 1
         return f" at joint {self._name('joint', joint)}"
 
     def _name(self, kind: str, number: int) -> str:
         kinds = getattr(self._mujoco.mjtObj, f"mjOBJ_{kind.upper()}")
-        return repr(self._mujoco.mj_id2name(self.model, kinds, number) or number)
+        return repr(self._mujoco.mj_id2name(self._model, kinds, number) or number)
 
     @property
     def version(self) -> str:

@@ -1,0 +1,244 @@
+/* Many cores in lock step, by a pool of threads. A core is taken by the thread that is free first:
+   cores share nothing. */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../inphase.h"
+#include "lockstep.h"
+
+#define SPINS 2000 /* looks before a thread sleeps: tens of us, as long as a learner's own part */
+
+struct inphase_batch {
+    /* the round in the upper half, the cores that nobody has taken yet in the lower. A thread that
+       comes late for a round takes none of it */
+    _Atomic uint64_t open;
+    _Atomic uint32_t through;    /* cores that are done */
+    _Atomic uint32_t sleepers;   /* threads that wait for a round */
+    _Atomic bool is_over;
+    _Atomic bool waits;          /* the caller sleeps until all are through */
+    struct inphase_batch_work work; /* of this round: written by the caller before it opens it */
+    uint32_t threads;
+    pthread_mutex_t lock;
+    pthread_cond_t begun, done;
+    pthread_t thread[INPHASE_BATCH_THREADS];
+};
+
+static inline void relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* ---- a core ------------------------------------------------------------------------------ */
+
+static void observe(const struct inphase_batch_work *work, const inphase_core *core,
+                    const void *record, uint32_t row, uint32_t turn)
+{
+    for (uint32_t i = 0; i < work->parts; i++) {
+        const struct inphase_batch_part *part = &work->part[i];
+        const uint8_t *sample = lockstep_sample(core, record, part->sensor);
+
+        memcpy((uint8_t *)part->to + turn * part->turn_stride + row * part->row_stride,
+               sample ? sample + part->offset : part->nothing, part->bytes);
+    }
+}
+
+static void run_core(const struct inphase_batch_work *work, uint32_t index)
+{
+    inphase_core *core = work->core[index];
+    uint32_t row = work->row[index];
+    int64_t number = 0;
+
+    for (uint32_t turn = 0; turn < work->turns; turn++) {
+        uint64_t at = (uint64_t)turn * work->rows + row;
+        const struct inphase_frame *record;
+
+        if (number >= 0)
+            number = lockstep_answer_turn(core, 0, work->values + at * work->count, work->count,
+                                          0);
+        work->number[at] = number;
+        if (number < 0)
+            continue;
+        record = lockstep_record(core, number);
+        work->cycle[at] = record->cycle;
+        work->reason[at] = record->reason;
+        observe(work, core, record, row, turn);
+        if (work->record && turn + 1 == work->turns)
+            memcpy((uint8_t *)work->record + row * work->record_size, record, work->record_size);
+    }
+}
+
+/* ---- threads ----------------------------------------------------------------------------- */
+
+static bool is_open(inphase_batch *batch)
+{
+    return (uint32_t)atomic_load(&batch->open) != 0;
+}
+
+/* take a core and run it; false: none is left */
+static bool help(inphase_batch *batch)
+{
+    uint64_t open = atomic_load(&batch->open);
+    uint32_t cores, index;
+
+    do {
+        if ((uint32_t)open == 0)
+            return false;
+    } while (!atomic_compare_exchange_weak(&batch->open, &open, open - 1));
+
+    /* the round cannot end before this core is through, so its work stays as it is */
+    cores = batch->work.cores;
+    index = cores - (uint32_t)open;
+    run_core(&batch->work, index);
+    __atomic_store_n(&batch->work.done[index], 1, __ATOMIC_SEQ_CST);
+    atomic_fetch_add(&batch->through, 1);
+    if (atomic_load(&batch->waits)) {
+        pthread_mutex_lock(&batch->lock);
+        pthread_cond_signal(&batch->done);
+        pthread_mutex_unlock(&batch->lock);
+    }
+    return true;
+}
+
+static void wait_for_round(inphase_batch *batch)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (is_open(batch) || atomic_load(&batch->is_over))
+            return;
+        relax();
+    }
+    pthread_mutex_lock(&batch->lock);
+    atomic_fetch_add(&batch->sleepers, 1);
+    while (!is_open(batch) && !atomic_load(&batch->is_over))
+        pthread_cond_wait(&batch->begun, &batch->lock);
+    atomic_fetch_sub(&batch->sleepers, 1);
+    pthread_mutex_unlock(&batch->lock);
+}
+
+static void *serve(void *given)
+{
+    inphase_batch *batch = given;
+
+    while (!atomic_load(&batch->is_over)) {
+        while (help(batch))
+            ;
+        wait_for_round(batch);
+    }
+    return NULL;
+}
+
+static void wake(inphase_batch *batch)
+{
+    if (!atomic_load(&batch->sleepers))
+        return;
+    pthread_mutex_lock(&batch->lock);
+    pthread_cond_broadcast(&batch->begun);
+    pthread_mutex_unlock(&batch->lock);
+}
+
+static bool is_through(inphase_batch *batch, uint32_t index)
+{
+    if (index == batch->work.cores)
+        return atomic_load(&batch->through) == batch->work.cores;
+    return __atomic_load_n(&batch->work.done[index], __ATOMIC_SEQ_CST) != 0;
+}
+
+/* for a core that another thread has taken */
+static void wait_for(inphase_batch *batch, uint32_t index)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (is_through(batch, index))
+            return;
+        relax();
+    }
+    pthread_mutex_lock(&batch->lock);
+    atomic_store(&batch->waits, true);
+    while (!is_through(batch, index))
+        pthread_cond_wait(&batch->done, &batch->lock);
+    atomic_store(&batch->waits, false);
+    pthread_mutex_unlock(&batch->lock);
+}
+
+/* ---- the pool ---------------------------------------------------------------------------- */
+
+int inphase_batch_open(inphase_batch **out, uint32_t threads)
+{
+    inphase_batch *batch;
+    sigset_t all, before;
+    int rc = 0;
+
+    if (threads > INPHASE_BATCH_THREADS)
+        return -EINVAL;
+    batch = calloc(1, sizeof *batch);
+    if (!batch)
+        return -ENOMEM;
+    pthread_mutex_init(&batch->lock, NULL);
+    pthread_cond_init(&batch->begun, NULL);
+    pthread_cond_init(&batch->done, NULL);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (uint32_t i = 0; i < threads && rc == 0; i++) {
+        rc = pthread_create(&batch->thread[i], NULL, serve, batch);
+        batch->threads += rc == 0;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc) {
+        inphase_batch_close(batch);
+        return -rc;
+    }
+    *out = batch;
+    return 0;
+}
+
+void inphase_batch_close(inphase_batch *batch)
+{
+    if (!batch)
+        return;
+    pthread_mutex_lock(&batch->lock);
+    atomic_store(&batch->is_over, true);
+    pthread_cond_broadcast(&batch->begun);
+    pthread_mutex_unlock(&batch->lock);
+    for (uint32_t i = 0; i < batch->threads; i++)
+        pthread_join(batch->thread[i], NULL);
+    pthread_cond_destroy(&batch->begun);
+    pthread_cond_destroy(&batch->done);
+    pthread_mutex_destroy(&batch->lock);
+    free(batch);
+}
+
+void inphase_batch_begin(inphase_batch *batch, const struct inphase_batch_work *work)
+{
+    uint64_t round = (atomic_load(&batch->open) >> 32) + 1;
+
+    batch->work = *work;
+    if (!work->cores)
+        return;
+    memset(work->done, 0, work->cores);
+    atomic_store(&batch->through, 0);
+    lockstep_enter(work->core[0]);
+    atomic_store(&batch->open, round << 32 | work->cores);
+    if (work->cores > 1)
+        wake(batch);
+}
+
+void inphase_batch_wait(inphase_batch *batch, uint32_t index)
+{
+    uint32_t cores = batch->work.cores;
+
+    if (!cores || index > cores)
+        return;
+    while (!is_through(batch, index) && help(batch))
+        ;
+    wait_for(batch, index);
+    if (index == cores)
+        lockstep_leave(batch->work.core[0]);
+}
