@@ -23,6 +23,7 @@ FIGURES = (
     "lockstep",
     "world",
     "environment",
+    "vector",
     "batch",
     "skew",
     "cost",

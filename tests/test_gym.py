@@ -1,5 +1,8 @@
 """A schedule as a Gymnasium environment: in lock step, on the emulated robot, and many at once."""
 
+import copy
+import json
+import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +18,9 @@ import inphase
 from arms import arm_schedule
 from inphase.episodes.gym_vector import Environments
 from inphase.episodes.lockstep import LockStep
-from inphase.errors import RuntimeFault, ScheduleError
+from inphase.episodes.stepping.later_dict import LaterDict
+from inphase.episodes.stepping.merged_infos import merged
+from inphase.errors import RuntimeFault, ScheduleError, StoreError
 from inphase.frame import Frame
 from inphase.gym import ID, Environment
 from robots import demo_schedule
@@ -123,7 +128,7 @@ def test_a_flat_observation_has_the_same_values_in_the_schedules_order(make: Mak
     deep, flat = make(), make(flat=True)
     a, b = deep.reset(seed=1)[0], flat.reset(seed=1)[0]
     for action in actions:
-        parts = [a[part.sensor][part.field] for part in deep._parts]
+        parts = [a[part.sensor][part.field] for part in deep.parts]
         assert np.array_equal(np.concatenate(parts), b)
         a, b = deep.step(action)[0], flat.step(action)[0]
 
@@ -400,6 +405,102 @@ def test_a_mask_resets_some_and_steps_may_be_bounded(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="reset"):
         many.step(np.zeros((2, 6)))
     many.close()
+
+
+def test_the_infos_of_many_are_a_dict_whoever_looks_first(tmp_path: Path) -> None:
+    many = Environments(2, approaching_arm(tmp_path), workers=2)
+    many.reset(seed=1)
+    many.step(np.zeros((2, 6)))  # the first one is looked at in Python
+    looks: tuple[Callable[[Any], Any], ...] = (
+        dict, len, list, bool, copy.deepcopy, lambda d: {**d}, lambda d: d | {}, lambda d: {} | d,
+        lambda d: d.get("limited"), lambda d: "limited" in d, lambda d: d["limited"],
+        lambda d: pickle.loads(pickle.dumps(d)), lambda d: json.dumps(d, default=str),
+    )  # fmt: skip
+    made = merged([env.infos.described(*kept_facts(env), 0, 0) for env in many.envs])
+    for look in looks:
+        infos = many.step(np.zeros((2, 6)))[4]
+        assert isinstance(infos, LaterDict)
+        fresh = look(infos)
+        assert type(fresh) is type(look(dict(infos)))
+        assert infos.keys() == made.keys()
+        assert same(fresh, look(dict(infos)))
+    many.close()
+
+
+def kept_facts(env: Environment) -> tuple[bytes, tuple[int, ...]]:
+    """The record of an environment's newest frame, and its facts."""
+    follower = env.client.follower
+    record = follower.peek(follower.number).record  # type: ignore[attr-defined]
+    return record, env.infos.unpack(record)
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_actions_for_many_steps_at_once_are_those_steps(tmp_path: Path, flat: bool) -> None:
+    path = approaching_arm(tmp_path, timing=True, more=RANDOMISE + "[task]\ncycles = 12\n")
+    actions = np.random.default_rng(5).uniform(-2.6, 2.6, (20, 3, 6))
+    off = AutoresetMode.DISABLED
+    alone = [Environment(path, flat=flat) for _ in range(3)]
+    many = Environments(3, path, flat=flat, workers=2, autoreset_mode=off)
+    many.reset(seed=4)
+    first, ended = many.play(actions[:7])
+    for i, env in enumerate(alone):
+        env.reset(seed=4 + i)
+        for at in range(7):
+            observed, _, _, truncated, _ = env.step(actions[at, i])
+            assert ended[at, i] == truncated
+            assert same(row_of(first, at, i), observed)
+    together, _, _, _, infos = many.step(actions[7])
+    for i, env in enumerate(alone):
+        observed, _, _, _, info = env.step(actions[7, i])
+        assert same(row_of(together, i), observed)
+        assert (infos["missed"][i], infos["cycle"][i]) == (info["missed"], info["cycle"])
+    _, ended = many.play(actions[8:])
+    assert ended.any(axis=0).all()
+    with pytest.raises(ValueError, match=r"episodes .* are over; reset"):
+        many.play(actions)
+    many.close()
+
+
+def row_of(observed: Any, *at: int) -> Any:
+    """What one environment observed at one step."""
+    if isinstance(observed, dict):
+        return {key: row_of(part, *at) for key, part in observed.items()}
+    return observed[at]
+
+
+def test_many_steps_at_once_are_refused_where_python_looks_at_each(tmp_path: Path) -> None:
+    many = Environments(2, approaching_arm(tmp_path), reward=height)
+    many.reset(seed=1)
+    with pytest.raises(ValueError, match="use step"):
+        many.play(np.zeros((3, 2, 6)))
+    with pytest.raises(ValueError, match=r"are \(steps, \*\(2, 6\)\) numbers, got \(3, 2, 5\)"):
+        many.play(np.zeros((3, 2, 5)))
+    many.close()
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_rewards_of_many_are_those_of_each_alone(tmp_path: Path, mode: AutoresetMode) -> None:
+    path = approaching_arm(tmp_path, more="[task]\ncycles = 9\n")
+    options: dict[str, Any] = {"schedule": path, "num_envs": 3, "reward": height}
+    options["terminated"] = lambda frame: frame["joints"]["position"][0] > 0.1
+    sync = gymnasium.make_vec(
+        ID, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, **options
+    )
+    ours = gymnasium.make_vec(ID, autoreset_mode=mode, workers=2, **options)
+    for a, b in zip(played(sync, 5, 30), played(ours, 5, 30), strict=True):
+        assert same(a, b)
+    sync.close()
+    ours.close()
+
+
+def test_a_step_after_the_end_is_refused(make: Make, tmp_path: Path) -> None:
+    env = make()
+    env.reset(seed=1)
+    for _ in range(3):
+        env.step(np.zeros(6))
+    env.close()
+    with pytest.raises(StoreError, match="closed"):
+        env.step(np.zeros(6))
 
 
 def test_an_environment_that_fails_does_not_hold_up_the_others(tmp_path: Path) -> None:

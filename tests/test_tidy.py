@@ -69,6 +69,7 @@ DRIVER_MAY_IMPORT = {
 STANDARDS = {"genicam"}  # what drivers of one standard share; no device, no library of a vendor
 SEES_C = {
     "inphase.core.arrays",
+    "inphase.core.batch",
     "inphase.core.config",
     "inphase.core.core",
     "inphase.core.lockstep_config",

@@ -1,7 +1,8 @@
 """The C core as an object: configured from a plan, on a segment of the store."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -74,6 +75,10 @@ class Core:
         self._core = core[0]
         self._given: tuple[Any, ...] = ()
         self._number = ffi.new("int64_t *")
+        self._answers: tuple[Any, ...] = ()
+        self.answered: Callable[[], int] = _closed
+        """`answer_turn` without a reason, with the values and the bound of `answers_of`; a negative
+        number where there is no frame"""
 
     def _config(
         self,
@@ -284,6 +289,16 @@ class Core:
         number: int = _answer_turn(self._core, reason, values, count, cycles)
         return None if number < 0 else number
 
+    def answers_of(self, values: Any, count: int, cycles: int = 0) -> None:
+        """Set what `answered` gives: a C double array of so many, which stays where it is."""
+        self._answers = (values, count, cycles)
+        self.answered = partial(_answer_turn, self._core, 0, *self._answers)
+
+    def refused(self, reason: int) -> int:
+        """`answered`, with a reason in place of the values."""
+        number: int = _answer_turn(self._core, reason, *self._answers)
+        return number
+
     def run(self, cycles: int) -> int:
         """Whole cycles without leaving C; the number run."""
         return int(lib.inphase_core_run(self._core, cycles))
@@ -346,12 +361,17 @@ class Core:
             lib.inphase_core_close(self._core)
             self.segment.close()
             self._core = None
+            self.answered = _closed
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _closed() -> int:
+    raise StoreError("the run is closed: there is no frame to answer; reset, or start another one")
 
 
 def draw_episode(seed: int, turn: int, kind: int) -> float:

@@ -9,23 +9,25 @@ class OwnFrames(StoreFollower):
 
     def __init__(self, path: str) -> None:
         super().__init__(path)
-        self._newest = -1
+        self.newest = -1
+        """number of the newest frame that was given; a loop that takes records itself sets it"""
         first, stride, size, depth = self.reader.frame_ring
         starts = (first + slot * stride + SLOT_HEADER for slot in range(depth))
-        self._records = [slice(at, at + size) for at in starts]
-        self._mask = depth - 1  # a power of two
-        self._memory = self.reader.memory
+        self.records = [slice(at, at + size) for at in starts]
+        """where the records lie in `memory`, by `mask & number`"""
+        self.mask = depth - 1  # a power of two
+        self.memory = self.reader.memory
 
     @property
     def number(self) -> int:
         """Number of the newest frame that was given."""
-        return self._newest
+        return self.newest
 
     def peek(self, number: int) -> Frame:
         """A frame that was latched lately; it does not count as given."""
-        return Frame(self.layout, self._memory[self._records[number & self._mask]], self)
+        return Frame(self.layout, self.memory[self.records[number & self.mask]], self)
 
     def frame(self, number: int) -> Frame:
         """A frame that was just latched."""
-        self._newest = number
-        return Frame(self.layout, self._memory[self._records[number & self._mask]], self)
+        self.newest = number
+        return Frame(self.layout, self.memory[self.records[number & self.mask]], self)

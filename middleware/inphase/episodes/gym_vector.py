@@ -3,14 +3,13 @@
     envs = gymnasium.make_vec("inphase.gym:inphase/Schedule-v0", num_envs=8, schedule="arm.toml")
 
 They are stepped in threads of this process, for the core and its world run without the GIL. Each
-environment gives what it would give alone.
+environment gives what it would give alone. Where Python has no part in it, a step of all is one
+call of C.
 """
 
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any, Unpack
 
 import numpy as np
@@ -20,9 +19,11 @@ from numpy.typing import NDArray
 
 from inphase import schedule as schedules
 from inphase.episodes.gym import Backend, Environment, EnvironmentOptions, Observed, Step
+from inphase.episodes.stepping.batch_steps import BatchSteps
+from inphase.episodes.stepping.env_workers import EnvWorkers
+from inphase.episodes.stepping.later_dict import later
+from inphase.episodes.stepping.merged_infos import merged
 from inphase.schedule import Schedule
-
-_NUMBERS = (int, float, np.number, np.ndarray)
 
 
 class Environments(VectorEnv[Observed, NDArray[np.float64], NDArray[Any]]):
@@ -51,17 +52,21 @@ class Environments(VectorEnv[Observed, NDArray[np.float64], NDArray[Any]]):
         self.num_envs = num_envs
         self.render_mode = options.get("render_mode")
         self._mode = AutoresetMode(autoreset_mode)
-        self._workers = _Workers(num_envs, workers)
+        self._workers = EnvWorkers(num_envs, workers)
         self._steps_max = max_episode_steps
         self._steps = np.zeros(num_envs, np.int64)
         self._ended = np.zeros(num_envs, np.bool_)
-        self._observed: list[Any] = [None] * num_envs
+        self._observed: list[Any] | None = [None] * num_envs
+        """each one's last observation; None: the batch has it"""
 
         def make(_: int) -> Environment:
             return Environment(loaded, backend, **options)
 
         self.envs: list[Environment] = self._workers.each(make)
         first = self.envs[0]
+        self._batched = (
+            BatchSteps(self.envs, self._workers.threads) if BatchSteps.fits(first) else None
+        )
         self.metadata = {**first.metadata, "autoreset_mode": self._mode}
         self.single_observation_space = first.observation_space
         self.single_action_space = first.action_space
@@ -90,15 +95,24 @@ class Environments(VectorEnv[Observed, NDArray[np.float64], NDArray[Any]]):
         if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
             raise ValueError(f"reset_mask is {self.num_envs} bools, one of them True; got {mask!r}")
 
+        before = self._last() if not mask.all() else []
+
         def reset(i: int) -> tuple[Any, dict[str, Any]]:
             if not mask[i]:
-                return self._observed[i], {}
+                return before[i], {}
             return self.envs[i].reset(seed=seeds[i], options=given or None)
 
         infos = self._keep(self._workers.each(reset))
         self._ended[mask] = False
         self._steps[mask] = 0
-        return self._batch(), merged(infos)
+        return self._together(), merged(infos)
+
+    def _last(self) -> list[Any]:
+        """Each one's last observation."""
+        if self._observed is None:
+            assert self._batched is not None
+            self._observed = [self._batched.observed(i) for i in range(self.num_envs)]
+        return self._observed
 
     def _keep(self, resets: list[tuple[Any, dict[str, Any]]]) -> list[dict[str, Any]]:
         """Keep the observations; the infos."""
@@ -110,7 +124,30 @@ class Environments(VectorEnv[Observed, NDArray[np.float64], NDArray[Any]]):
     ) -> tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         """A step in each; one whose episode is over is reset as the autoreset mode says."""
         assert not (self._mode is AutoresetMode.DISABLED and self._ended.any()), "reset them first"
-        envs, again = self.envs, self._ended & (self._mode is AutoresetMode.NEXT_STEP)
+        again = self._ended & (self._mode is AutoresetMode.NEXT_STEP)
+        batched = None if self._batched is None or again.any() else self._batched.step(actions)
+        if batched is None:
+            return self._step_each(actions, again)
+        self._observed = None
+        observed, rewards, terminated, truncated, make_infos, cycle = batched
+        truncated = truncated | self._are_long(again)
+        self._ended = terminated | truncated
+        if self._mode is AutoresetMode.SAME_STEP and self._ended.any():
+            infos = merged(self._start_again(make_infos()))
+            return self._together(), rewards, terminated, truncated, infos
+        return (
+            observed,
+            rewards,
+            terminated,
+            truncated,
+            later({"cycle": cycle}, _merged, make_infos),
+        )
+
+    def _step_each(
+        self, actions: NDArray[np.float64], again: NDArray[np.bool_]
+    ) -> tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+        """The same with a call of Python for each. again: those that are reset instead."""
+        envs = self.envs
 
         def advance(i: int) -> Any:
             return envs[i].reset() if again[i] else envs[i].advance(actions[i])
@@ -131,18 +168,58 @@ class Environments(VectorEnv[Observed, NDArray[np.float64], NDArray[Any]]):
         if self._mode is AutoresetMode.SAME_STEP and self._ended.any():
             infos = self._start_again(infos)
         rewards = np.array([step[1] for step in steps], np.float64)
-        return self._batch(), rewards, terminated, truncated, merged(infos)
+        return self._together(), rewards, terminated, truncated, merged(infos)
+
+    def play(self, actions: NDArray[np.float64]) -> tuple[Any, NDArray[np.bool_]]:
+        """A step in each for every row of actions: (steps, num_envs, *action). Returns the
+        observations and who was truncated, with the same first two dimensions.
+
+        No episode is reset meanwhile, and one that was truncated goes on. Raises ValueError for
+        actions of another shape, for an episode that is over before, and where the [task] judges
+        frames, which is Python. Else as `step`.
+        """
+        shape = (self.num_envs, *(self.single_action_space.shape or ()))
+        actions = np.asarray(actions, np.float64)
+        if actions.shape[1:] != shape or not len(actions):
+            raise ValueError(f"actions are (steps, *{shape}) numbers, got {actions.shape}")
+        if self._ended.any():
+            raise ValueError(f"episodes {np.flatnonzero(self._ended)} are over; reset them first")
+        if self.envs[0].task.judges:
+            raise ValueError("a reward or an end looks at every frame; leave them out, or use step")
+        observed, truncated = self._played(actions)
+        if self._steps_max is not None:
+            done = self._steps + 1 + np.arange(len(actions))[:, None]
+            truncated = np.logical_or(truncated, done >= self._steps_max)
+        self._steps += len(actions)
+        self._ended = np.logical_or.reduce(truncated, axis=0)
+        return observed, truncated
+
+    def _played(self, actions: NDArray[np.float64]) -> tuple[Any, NDArray[np.bool_]]:
+        """Step by step until C can take the rest: an episode's first command is looked at."""
+        seen: list[Any] = []
+        ended: list[NDArray[np.bool_]] = []
+        for at, row in enumerate(actions):
+            rest = None if self._batched is None else self._batched.play(actions[at:])
+            if rest is not None:
+                self._observed = _last_of(rest[0])
+                return _joined([*seen, rest[0]]), np.concatenate([*ended, rest[1]])
+            steps = self._workers.each(partial(_step, self.envs, row))
+            self._observed = [step[0] for step in steps]
+            seen.append(_deeper(self._together()))
+            ended.append(np.array([[step[3] for step in steps]]))
+        return _joined(seen), np.concatenate(ended)
 
     def _are_long(self, again: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Count a step, and whose episode has as many as it may."""
-        self._steps = np.where(again, 0, self._steps + 1)
+        self._steps += 1
+        self._steps[again] = 0
         if self._steps_max is None:
             return np.zeros(self.num_envs, np.bool_)
         return self._steps >= self._steps_max
 
     def _start_again(self, infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Reset those whose episode has ended; its last observation and info go into the info."""
-        ended, before = self._ended, self._observed
+        ended, before = self._ended, self._last()
 
         def reset(i: int) -> tuple[Any, dict[str, Any]]:
             return self.envs[i].reset() if ended[i] else (before[i], infos[i])
@@ -154,10 +231,10 @@ class Environments(VectorEnv[Observed, NDArray[np.float64], NDArray[Any]]):
             for i, info in enumerate(first)
         ]
 
-    def _batch(self) -> Any:
+    def _together(self) -> Any:
         space = self.single_observation_space
         empty: Any = create_empty_array(space, n=self.num_envs, fn=np.empty)
-        return concatenate(space, self._observed, empty)
+        return concatenate(space, self._last(), empty)
 
     def render(self) -> tuple[Any, ...] | None:
         """The image of each one's camera."""
@@ -176,101 +253,48 @@ class Environments(VectorEnv[Observed, NDArray[np.float64], NDArray[Any]]):
         """End all of them."""
         self._workers.each(lambda i: self.envs[i].close())
         self._workers.close()
+        if self._batched is not None:
+            self._batched.close()
 
 
-class _Workers:
-    """Threads, each with environments of its own: a renderer belongs to the thread that made it.
-    The caller's is the first of them."""
-
-    def __init__(self, count: int, workers: int | None) -> None:
-        threads = max(1, min(workers or len(os.sched_getaffinity(0)), count))
-        self._shares = [range(first, count, threads) for first in range(threads)]
-        self._call: Callable[[int], Any]
-        self._made: list[Any] = [None] * count
-        self._errors: list[BaseException] = []
-        self._orders: list[SimpleQueue[bool]] = [SimpleQueue() for _ in range(threads - 1)]
-        self._done: SimpleQueue[None] = SimpleQueue()
-        self._threads = [
-            Thread(target=self._serve, args=order, name="inphase environments", daemon=True)
-            for order in zip(self._orders, self._shares[1:], strict=True)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def each(self, call: Callable[[int], Any]) -> list[Any]:
-        """Call it with each number in that number's thread; what came of it, in order.
-
-        Raises what one of them has raised, when all are through.
-        """
-        self._call, self._made, self._errors = call, [None] * len(self._made), []
-        for orders in self._orders:
-            orders.put(True)
-        self._run(self._shares[0])
-        for _ in self._orders:
-            self._done.get()
-        if self._errors:
-            raise self._errors[0]
-        return self._made
-
-    def _run(self, share: range) -> None:
-        try:
-            for i in share:
-                self._made[i] = self._call(i)
-        except BaseException as error:  # raised again in the caller's thread
-            self._errors.append(error)
-
-    def _serve(self, orders: "SimpleQueue[bool]", share: range) -> None:
-        while orders.get():
-            self._run(share)
-            self._done.put(None)
-
-    def close(self) -> None:
-        """End the threads."""
-        for orders in self._orders:
-            orders.put(False)
-        for thread in self._threads:
-            thread.join()
-        self._orders = []
+def _step(envs: list[Environment], actions: NDArray[np.float64], i: int) -> Step:
+    return envs[i].step(actions[i])
 
 
-def merged(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Infos as VectorEnv has them: an array per key, and a mask `_key` of those that have it."""
-    keys: Iterable[str] = infos[0]
-    alike = all(info.keys() == keys for info in infos)
-    if not alike:
-        keys = {key: None for info in infos for key in info}
-    result: dict[str, Any] = {}
-    everybody = np.ones(len(infos), np.bool_)
-    for key in keys:
-        if alike:
-            mask, values = everybody.copy(), [info[key] for info in infos]
-        else:
-            mask = np.array([key in info for info in infos])
-            values = [info[key] for info in infos if key in info]
-        result[key] = _column(values, mask) if key != "final_obs" else _objects(values, mask)
-        result[f"_{key}"] = mask
-    return result
+def _merged(make: Callable[[], list[dict[str, Any]]]) -> dict[str, Any]:
+    return merged(make())
 
 
-def _column(values: list[Any], mask: NDArray[np.bool_]) -> Any:
-    """The values of those that have one, zeros or None for the others; dicts go on as such."""
-    first = values[0]
-    if isinstance(first, dict):
-        rest = iter(values)
-        return merged([next(rest) if has else {} for has in mask.tolist()])
-    if not isinstance(first, _NUMBERS):
-        return _objects(values, mask)
-    found = np.array(values)
-    if len(values) == len(mask):
-        return found
-    column = np.zeros((len(mask), *found.shape[1:]), found.dtype)
-    column[mask] = found
-    return column
+def _mapped(call: Callable[..., Any], *observed: Any) -> Any:
+    """Observations of the same kind, arrays by arrays."""
+    if isinstance(observed[0], dict):
+        return {key: _mapped(call, *(one[key] for one in observed)) for key in observed[0]}
+    return call(*observed)
 
 
-def _objects(values: list[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
-    """The values as they are."""
-    objects = np.full(len(mask), None, dtype=object)
-    for at, value in zip(np.flatnonzero(mask).tolist(), values, strict=True):
-        objects[at] = value
-    return objects
+def _joined(observed: list[Any]) -> Any:
+    """Those of some steps after those of others."""
+    return observed[0] if len(observed) == 1 else _mapped(_concatenated, *observed)
+
+
+def _concatenated(*arrays: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate(arrays)
+
+
+def _deeper(observed: Any) -> Any:
+    """Of one step, as those of several."""
+    return _mapped(lambda one: one[None], observed)
+
+
+def _last_of(observed: Any) -> list[Any]:
+    """The last step's, environment by environment, each a copy."""
+    rows = len(next(_arrays(observed))[0])
+    return [_mapped(lambda one, i=i: one[-1, i].copy(), observed) for i in range(rows)]
+
+
+def _arrays(observed: Any) -> Iterator[NDArray[Any]]:
+    if isinstance(observed, dict):
+        for part in observed.values():
+            yield from _arrays(part)
+    else:
+        yield observed

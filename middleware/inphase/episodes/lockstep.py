@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -125,7 +125,7 @@ class LockStep:
         socket = RemoteSocket(schedule, self.core.segment.path) if has_socket else None
         # nobody's any more: its store must not stay in memory for good
         self._end = weakref.finalize(self, _end, self.core, self.follower, self._model, socket)
-        self._buffer = command_buffer.make_buffer(schedule, self.follower.layout.actuators)
+        self.buffer = command_buffer.make_buffer(schedule, self.follower.layout.actuators)
         self._turn = self._make_turn(call, isolate, socket)
         self._digest = Digest(self.follower) if digest else None
         reasons = self.follower.reader.reasons
@@ -171,9 +171,9 @@ class LockStep:
         remarks = Remarks(self._events.tell, self.schedule, is_virtual=True)
         if call is not None:
             begun = policies.begin(call, self.follower.layout)
-            return policies.Turn(begun, self._buffer, self.schedule, remarks, raises=self._raises)
+            return policies.Turn(begun, self.buffer, self.schedule, remarks, raises=self._raises)
         if self._model is not None:
-            return model_policy.ModelTurn(self._model, self.follower.reader, self._buffer)
+            return model_policy.ModelTurn(self._model, self.follower.reader, self.buffer)
         if self.schedule.policy is None or self._native is not None:
             return None
         if isolate:
@@ -181,7 +181,7 @@ class LockStep:
                 self.schedule,
                 self.follower,
                 self.core.segment.path,
-                self._buffer,
+                self.buffer,
                 self._events.tell,
             )
         assert socket is not None
@@ -189,7 +189,7 @@ class LockStep:
         return policies.make_turn(
             self.schedule,
             self.follower,
-            self._buffer,
+            self.buffer,
             self.plan.model,
             remarks,
             remote=remote,
@@ -226,9 +226,18 @@ class LockStep:
 
     def _frame(self, number: int | None) -> Frame:
         if number is None:
-            self._refuse_failure()
-            raise store.Lost(f"the core has stopped: {self.stopped}")
+            self.refuse_end()
         return self.follower.frame(number)
+
+    def refuse_end(self) -> NoReturn:
+        """Raise for a turn that gave no frame: WorldError, else store.Lost."""
+        self._refuse_failure()
+        raise store.Lost(f"the core has stopped: {self.stopped}")
+
+    @property
+    def is_bare(self) -> bool:
+        """True if a turn is one call of C: nothing is drawn or hashed between cycles."""
+        return not self._draws_cycles and self._digest is None
 
     def _turn_to(self, cycles: int) -> int | None:
         if not self._draws_cycles:
@@ -253,14 +262,14 @@ class LockStep:
 
         command: as a policy returns it. An invalid command is not posted.
         """
-        trouble = self._buffer.fill(command)
+        trouble = self.buffer.fill(command)
         self._answer(REASONS.index(trouble) if trouble else 0)
         return trouble
 
     def turn(self, command: Any) -> Frame | str:
         """`answer`, then `next`, in one call of C; a command that is none is not answered, and why
         it is none is returned. Raises as `step`."""
-        trouble = self._buffer.fill(command)
+        trouble = self.buffer.fill(command)
         if trouble is not None:
             return trouble
         if self._draws_cycles:
@@ -268,7 +277,7 @@ class LockStep:
             return self.next()
         if self._digest is not None:
             self._digest.follow(self.follower.number + 1)
-        number = self.core.answer_turn(0, self._buffer.pointer, self._buffer.count, 0)
+        number = self.core.answer_turn(0, self.buffer.pointer, self.buffer.count, 0)
         return self._frame(number)
 
     def refuse(self, reason: str) -> None:
@@ -276,7 +285,7 @@ class LockStep:
         self._answer(REASONS.index(reason))
 
     def _answer(self, reason: int) -> None:
-        self.core.answer(reason, self._buffer.pointer, self._buffer.count)
+        self.core.answer(reason, self.buffer.pointer, self.buffer.count)
         if self._digest is not None:
             self._digest.follow(self.follower.number + 1)
 
@@ -332,22 +341,22 @@ class LockStep:
 
     def _run_policy(self, turn: "_Turn", until: int) -> None:
         """With one call of C per turn."""
-        values, count = self._buffer.pointer, self._buffer.count
-        frame, take, answer_turn = self.follower.frame, turn.take, self.core.answer_turn
-        digest = self._digest
-        number = self.core.turn(until)
+        core, follower, take = self.core, self.follower, turn.take
+        core.answers_of(self.buffer.pointer, self.buffer.count, until)
+        layout, memory, records = follower.layout, follower.memory, follower.records
+        mask, digest, number = follower.mask, self._digest, core.turn(until)
 
         # Python 3.11 speeds up no loop that jumps back on a condition
         while True:
-            if number is None:
+            if number is None or number < 0:
                 return
             if number & _LOOK == _LOOK:
                 self._notices.look()
-            trouble = take(frame(number))
+            follower.newest = number
+            trouble = take(Frame(layout, memory[records[number & mask]], follower))
             if digest is not None:
                 digest.follow(number + 1)
-            reason = 0 if trouble is None else REASONS.index(trouble)
-            number = answer_turn(reason, values, count, until)
+            number = core.answered() if trouble is None else core.refused(REASONS.index(trouble))
 
     @property
     def messages(self) -> list[str]:

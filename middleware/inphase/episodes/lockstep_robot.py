@@ -32,6 +32,8 @@ class LockStepRobot(Robot):
     """
 
     pid = None
+    lockstep: LockStep
+    """the run, once it has started"""
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class LockStepRobot(Robot):
 
     def start(self) -> None:
         """Make the world, where none was given, and the core."""
-        made = self._lockstep = self._make()
+        made = self.lockstep = self._make()
         self.store_path = made.core.segment.path
         self.follower = made.follower
         self.draws = made.draws
@@ -69,9 +71,9 @@ class LockStepRobot(Robot):
     def next(self, timeout_s: float | None = None, newest: bool = False) -> Frame:
         """On to the next frame, with the policy's turn at it where the caller does not answer."""
         cycles = self._options.cycles
-        if cycles and self._lockstep.cycles >= cycles:
+        if cycles and self.lockstep.cycles >= cycles:
             raise store.Lost(f"the {cycles} cycles asked for are done")
-        return self._lockstep.next() if self._options.posts else self._lockstep.step()
+        return self.lockstep.next() if self._options.posts else self.lockstep.step()
 
     def frames(self) -> Iterator[Frame]:
         """Each is a cycle that is run."""
@@ -81,19 +83,19 @@ class LockStepRobot(Robot):
 
     def answer(self, command: Any, frame: Frame | None = None) -> str | None:
         """To the frame that was given last: virtual time stands still at it."""
-        return self._lockstep.answer(command)
+        return self.lockstep.answer(command)
 
     def turn(self, command: Any) -> Frame | str:
         """In one call of C."""
-        return self._lockstep.turn(command)
+        return self.lockstep.turn(command)
 
     def refuse(self, reason: str, frame: Frame | None = None) -> None:
         """Likewise."""
-        self._lockstep.refuse(reason)
+        self.lockstep.refuse(reason)
 
     def arm(self) -> None:
         """Granted in a later cycle, as the frames say."""
-        self._lockstep.core.arm()
+        self.lockstep.core.arm()
 
     def episode(self, outcome: str) -> int:
         """Refused: raises ValueError."""
@@ -103,15 +105,15 @@ class LockStepRobot(Robot):
 
     def estop(self) -> None:
         """In the next act."""
-        self._lockstep.core.estop()
+        self.lockstep.core.estop()
 
     def messages(self) -> list[str]:
         """The remarks on the policy."""
-        return self._lockstep.messages
+        return self.lockstep.messages
 
     def picture(self, camera: str | None, height: int, width: int) -> NDArray[np.uint8]:
         """Of the present; the world stays as it is."""
-        world, path = self._lockstep.world, self._lockstep.schedule.path
+        world, path = self.lockstep.world, self.lockstep.schedule.path
         trouble = "no [world]" if world is None else mujoco_package.why_no_images()
         if world is None or trouble is not None:
             raise WorldError(f"{path}: no picture: {trouble}")
@@ -119,9 +121,9 @@ class LockStepRobot(Robot):
 
     def close(self) -> None:
         """End the run without a summary."""
-        self._lockstep.close()
+        self.lockstep.close()
 
     def end(self) -> dict[str, Any]:
         """Sum up, and close."""
-        with self._lockstep as robot:
+        with self.lockstep as robot:
             return lockstep.sum_up(robot)

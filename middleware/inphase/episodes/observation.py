@@ -148,11 +148,14 @@ class FlatObserver:
             whole = _vector(run[0], len(nothing), nothing)
             slots = [*_ring(whole, follower), nothing]
             self._pieces.append((whole.index, len(slots) - 2, slots))
+        self.only = self._pieces[0] if len(self._pieces) == 1 else None
+        """where all lies in one sample: the sensor's number, a mask of its slots, and views of
+        them, the last one for no sample"""
 
     def values(self, sequences: Sequence[int]) -> NDArray[np.float64]:
         """One vector."""
-        if len(self._pieces) == 1:
-            ((index, mask, slots),) = self._pieces
+        if self.only is not None:
+            index, mask, slots = self.only
             sequence = sequences[index]
             return slots[sequence & mask if sequence >= 0 else -1].copy()
         found = []
@@ -160,6 +163,46 @@ class FlatObserver:
             sequence = sequences[index]
             found.append(slots[sequence & mask if sequence >= 0 else -1])
         return np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Bytes of a sample that are observed, for C to copy."""
+
+    sensor: int
+    """number of the sensor in a frame"""
+    offset: int
+    """bytes from the start of the sample"""
+    nothing: NDArray[Any]
+    """the values for a sensor without a sample yet"""
+    to: NDArray[Any]
+    """where the copies go: (turns, robots, *shape), each of the last part without gaps"""
+
+
+def make_room(
+    parts: list[ObservedField], flat: bool, shape: tuple[int, int]
+) -> tuple[Any, list[Piece]]:
+    """Arrays for what these parts are in so many turns of so many robots: one, or a dict of dicts
+    as `Observer` gives them, each array with `shape` in front; and the pieces that fill them."""
+    if not flat:
+        made: Values = {}
+        for part in parts:
+            to = np.zeros((*shape, *part.shape), part.dtype)
+            made.setdefault(part.sensor, {})[part.field] = to
+        pieces = [
+            Piece(part.index, part.offset, _nothing(part), made[part.sensor][part.field])
+            for part in parts
+        ]
+        return made, pieces
+    whole = np.zeros((*shape, sum(part.count for part in parts)))
+    pieces, at = [], 0
+    for first, last in _runs(parts):
+        run = parts[first:last]
+        nothing = np.concatenate([_nothing(part).reshape(-1) for part in run])
+        to = whole[..., at : at + len(nothing)]
+        pieces.append(Piece(run[0].index, run[0].offset, nothing, to))
+        at += len(nothing)
+    return whole, pieces
 
 
 def _vector(first: ObservedField, count: int, nothing: NDArray[Any]) -> ObservedField:

@@ -20,7 +20,7 @@ from inphase.frames.record_layout import (
 from inphase.frames.store_follower import StoreFollower
 
 _HEADER = ("cycle", "reason")
-_ROW = ("age_ns", "status", "reason")
+_ROW = ("sequence", "age_ns", "status", "reason")
 _ACT = ("flags", "reason")
 _LIMITED = 1 << ACT_FLAGS.index("LIMITED")
 _MISSED = 1 << ACT_FLAGS.index("MISSED")
@@ -35,21 +35,21 @@ class StepInfo:
     def __init__(self, follower: StoreFollower) -> None:
         layout = follower.layout
         self._follower = follower
-        self._number = follower.number
-        self.unpack: Callable[[bytes], Facts] = layout.record.only(
-            _HEADER, ("sequence",)
-        ).unpack_from
-        """cycle; a reason, not 0 where motion is latched; then the samples' numbers, by sensor"""
-        self._unpack: Callable[[bytes], Facts] = layout.record.only(_HEADER, _ROW, _ACT).unpack_from
+        self.number = follower.number
+        """of the frame that was told last"""
+        self.unpack: Callable[[bytes], Facts] = layout.record.only(_HEADER, _ROW, _ACT).unpack_from
+        """a record's facts: its cycle, a reason, not 0 where motion is latched, and the rest"""
         start = len(_HEADER)
         end = start + len(_ROW) * len(layout.sensors)
+        self.sequences = slice(start, end, len(_ROW))
+        """the samples' numbers among the facts, by sensor"""
         self._sensors = [(name, start + len(_ROW) * i) for i, name in enumerate(layout.sensors)]
         self._acts = [
             (name, end + len(_ACT) * i) for i, (name, _, _) in enumerate(layout.actuators)
         ]
         self._applied = _applied(layout.record)
 
-    def info(self, record: bytes) -> dict[str, Any]:
+    def info(self, record: bytes, facts: Facts) -> dict[str, Any]:
         """The dict of a frame, the next one that was given:
 
         - `cycle`,
@@ -60,21 +60,30 @@ class StepInfo:
           refused one,
         - `latched`: the reason, while motion is latched.
         """
-        number, before = self._follower.number, self._number
-        self._number = number
-        missed, invalid = (0, 0) if number == before + 1 else self._between(before, number)
-        facts = self._unpack(record)
+        return self.described(record, facts, *self.passed())
+
+    def passed(self) -> tuple[int, int]:
+        """The frame that was given last counts as told; the commands missed and refused since the
+        one before it, but for its own act."""
+        number, before = self._follower.number, self.number
+        self.number = number
+        return (0, 0) if number == before + 1 else self._between(before, number)
+
+    def described(self, record: bytes, facts: Facts, missed: int, invalid: int) -> dict[str, Any]:
+        """The dict of any frame: `info` says what is in it; missed, invalid: as of `passed`."""
         status, age_ns, reason, refused = {}, {}, {}, {}
         for name, at in self._sensors:
-            status[name] = STATUSES[facts[at + 1]]
-            if facts[at] != ABSENT:
-                age_ns[name] = facts[at]
-            if facts[at + 2]:
-                reason[name] = REASONS[facts[at + 2]]
+            _, age, state, why = facts[at : at + 4]
+            status[name] = STATUSES[state]
+            if age != ABSENT:
+                age_ns[name] = age
+            if why:
+                reason[name] = REASONS[why]
+        flags = 0
         for name, at in self._acts:
+            flags |= facts[at]
             if facts[at + 1]:
                 refused[name] = REASONS[facts[at + 1]]
-        flags = self._flags(facts)
         info = {
             "cycle": facts[0],
             "status": status,
@@ -96,7 +105,7 @@ class StepInfo:
         missed = invalid = 0
         for between in range(before + 1, number):
             record = self._follower.reader.past(between)
-            flags = _MISSED if record is None else self._flags(self._unpack(record))
+            flags = _MISSED if record is None else self._flags(self.unpack(record))
             missed += 1 if flags & _MISSED else 0
             invalid += 1 if flags & _INVALID else 0
         return missed, invalid

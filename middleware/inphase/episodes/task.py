@@ -30,17 +30,18 @@ class TaskRun:
         cycles: int | None = None,
     ) -> None:
         table = schedule.task
-        self._reward = load(schedule, "reward", reward or table.reward)
-        self._terminated = load(schedule, "terminated", terminated or table.terminated)
+        self.reward_call = load(schedule, "reward", reward or table.reward)
+        """the function itself; None: there is none"""
+        self.terminated_call = load(schedule, "terminated", terminated or table.terminated)
         self._cycles = cycles or table.cycles
         self.last: int | None = None
         """the cycle whose frame is the episode's last one"""
-        self.judges = self._reward is not None or self._terminated is not None
+        self.judges = self.reward_call is not None or self.terminated_call is not None
         """whether a frame is looked at at all"""
 
     def begin(self, frame: Frame) -> None:
         """An episode starts with this frame."""
-        for call in (self._reward, self._terminated):
+        for call in (self.reward_call, self.terminated_call):
             reset = getattr(call, "reset", None)
             if callable(reset):
                 reset()
@@ -48,11 +49,11 @@ class TaskRun:
 
     def reward(self, frame: Frame) -> float:
         """Of the step that led to this frame; 0.0 where nothing says."""
-        return 0.0 if self._reward is None else float(self._reward(frame))
+        return 0.0 if self.reward_call is None else float(self.reward_call(frame))
 
     def terminated(self, frame: Frame) -> bool:
         """True if the task is done or failed with this frame."""
-        return self._terminated is not None and bool(self._terminated(frame))
+        return self.terminated_call is not None and bool(self.terminated_call(frame))
 
 
 def load(schedule: Schedule, what: str, given: Any) -> Any:

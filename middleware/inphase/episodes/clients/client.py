@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase.episodes.clients.first_turn import FirstTurn, place
+from inphase.episodes.lockstep import LockStep
 from inphase.episodes.lockstep_robot import LockStepRobot
 from inphase.episodes.robot import Robot, RobotOptions
 from inphase.episodes.runtime_robot import RuntimeRobot
@@ -60,6 +61,8 @@ class Client:
         self.draws = {}
         self.has_warned = False
         self.turn = _not_begun
+        self.plain: Callable[[Any], Frame | str] | None = None
+        """the value of `turn` that is one call of C, on virtual time; None: none is"""
 
     # ---- what the two do differently -----------------------------------------------------
 
@@ -169,6 +172,8 @@ class LockStepClient(Client):
     """On virtual time, each episode a run of its own from seed and number, in the same world."""
 
     is_live = False
+    run: LockStep
+    """of the episode that goes on"""
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__(schedule)
@@ -193,6 +198,8 @@ class LockStepClient(Client):
         self._robot = robot
         self.draws = robot.draws
         self._take(robot, robot.next)
+        self.run = robot.lockstep
+        self.plain = self.turn if self.run.is_bare and not self._is_choosy else None
 
     def close(self) -> None:
         """End the run and the world."""

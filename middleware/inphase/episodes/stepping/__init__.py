@@ -1,0 +1,1 @@
+"""Steps of environments: as quick as can be, of many at once, and the facts beside them."""
