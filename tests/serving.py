@@ -40,8 +40,14 @@ class Served:
     Its sockets, history and recordings are in folders of its own.
     """
 
-    def __init__(self, robot: Robot, *options: str, users: dict[str, May] | None = None) -> None:
-        """users: who has a key, and may do what; it then listens on loopback TCP too."""
+    def __init__(
+        self,
+        robot: Robot,
+        *options: str,
+        users: dict[str, May] | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
+        """users: who has a key, and may do what; it then listens on TCP of that host too."""
         self.robot = robot
         self._folder = tempfile.TemporaryDirectory(prefix="inphase-s-")
         self.folder = Path(self._folder.name)
@@ -52,7 +58,7 @@ class Served:
         self.environment = os.environ | {"XDG_RUNTIME_DIR": str(self.run)}
         self.remote = ""
         if users is not None:
-            self.remote = f"tcp://127.0.0.1:{free_ports(4)}"
+            self.remote = f"tcp://{host}:{free_ports(4)}"
             options = (*options, "--listen", self.remote, "--keys", str(self.folder / "keys"))
             for user, may in users.items():
                 self.make_key(user, may)
