@@ -1,8 +1,10 @@
 """A served robot over the network: keys, roles, and a key that is gone."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,6 +133,23 @@ def test_a_revoked_key_is_out_at_once_and_its_robot_ramps(served: Served) -> Non
         assert local.facts["holder"] == ""
         leases = local._connection.ask("leases", user="cas")["leases"]
     assert [one["why"] for one in leases] == ["revoked"]
+
+
+def test_who_had_the_robot_is_listed_and_searched(served: Served) -> None:
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "inphase", "leases", "--service", served.address]
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+
+    found = json.loads(run("--json").stdout)
+    numbers = [one["number"] for one in found]
+    assert numbers == sorted(numbers, reverse=True) and {"ann", "cas"} <= {
+        one["user"] for one in found
+    }
+    (cas,) = json.loads(run("--json", "--user", "cas", "--days", "1").stdout)
+    assert cas["why"] == "revoked" and cas["ended_s"] > cas["granted_s"]
+    assert json.loads(run("nobody", "--json").stdout) == []
+    shown = run("--user", "cas").stdout
+    assert "revoked" in shown and "cas" in shown and Path(cas["recording"]).suffix == ".mcap"
 
 
 def test_the_audit_log_tells_all_of_it_and_is_whole(served: Served) -> None:

@@ -1,6 +1,9 @@
-"""`inphase robots`: which robots are served, here and on the network."""
+"""`inphase robots` and `leases`: which robots are served, and who had them."""
 
 import json
+import time
+from datetime import datetime
+from pathlib import Path
 
 import click
 
@@ -68,4 +71,56 @@ def _elsewhere(seconds: float, interfaces: tuple[str, ...]) -> list[dict[str, st
     ]
 
 
-COMMANDS = (robots,)
+@click.command()
+@click.argument("robot", required=False)
+@click.option("--service", default="", help="its address; left out: this user's, on this host")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    help="your key for a service on the network: a file of `inphase keys create`",
+)
+@click.option("--user", default="", help="only those of this user")
+@click.option("--days", type=click.FloatRange(min=0), help="only those of so many days")
+@click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")
+def leases(
+    *,
+    robot: str | None,
+    service: str,
+    key: Path | None,
+    user: str,
+    days: float | None,
+    as_json: bool,
+) -> None:
+    """List who had ROBOT, or any robot, the newest first: when, how it ended, what it left.
+
+    At most 100 leases are listed.
+    """
+    from inphase.client.connection import ServiceConnection
+    from inphase.command.screen import screen, table
+
+    since_s = 0.0 if days is None else time.time() - days * 86_400
+    connection = ServiceConnection(service, key)
+    try:
+        answer = connection.ask("leases", robot=robot or "", user=user, since_s=since_s)
+        found = answer["leases"]
+    finally:
+        connection.close()
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    made = table(
+        "Leases",
+        ("robot", "lease", "user", "granted", "seconds", "ended by", "recording"),
+        left=("robot", "user", "granted", "ended by", "recording"),
+    )
+    for one in found:
+        at = datetime.fromtimestamp(one["granted_s"]).isoformat(" ", "seconds")
+        ended = one["ended_s"] is not None
+        lasted = f"{one['ended_s'] - one['granted_s']:.1f}" if ended else ""
+        why = " ".join(filter(None, (one["why"], one["result"]))) if ended else "goes on"
+        name = Path(one["recording"]).name if one["recording"] else "none"
+        made.add_row(one["robot"], str(one["number"]), one["user"], at, lasted, why, name)
+    screen().print(made)
+
+
+COMMANDS = (robots, leases)
