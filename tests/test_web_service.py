@@ -67,6 +67,9 @@ def test_the_page_shows_who_holds_the_robot_and_what_came_of_it(
                 success="person",
             )
             until(lambda: f"@local#job{job}" in [one["user"] for one in shown(page)["queue"]])
+            (waiting,) = shown(page)["queue"]
+            assert waiting["place"] == 1
+            assert 0 < float(waiting["estimate"].removesuffix(" s")) <= LEASE_S
             number = lease.number
 
         def marked() -> bool:
@@ -115,6 +118,11 @@ def test_a_report_is_made_when_it_is_asked_for_and_opens_in_a_sandbox(
 @pytest.mark.parametrize("lease", ["0", "99999", "1" * 30, "-1", "1.html", "..%2f..%2fhistory"])
 def test_nothing_but_reports_is_there(page: ServedPage, lease: str) -> None:
     assert page.ask(f"/reports/{lease}")[0] == 404
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_no_other_site_has_a_report_made(page: ServedPage, site: str) -> None:
+    assert page.ask("/reports/1", Sec_Fetch_Site=site)[0] == 403
 
 
 def test_a_report_that_cannot_be_made_is_told_once_and_few_wait(tmp_path: Path) -> None:

@@ -158,6 +158,7 @@ class KeptRobot:
             "lease": 0 if lease is None else lease.number,
             "left_s": 0.0 if lease is None else max(0.0, lease.ends_s - at.run_s),
             "queue": self.book.queue,
+            "waits_s": [self.book.standing(user, at).wait_s for user in self.book.queue],
             "reservations": [
                 {"number": r.number, "user": r.user, "start_s": r.start_s, "end_s": r.end_s}
                 for r in self.book.reservations

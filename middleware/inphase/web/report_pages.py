@@ -19,6 +19,8 @@ Ask = Callable[[int, int], Awaitable[Mapping[str, Any]]]
 _HIGHEST = 1 << 62
 _BYTES_MAX = 64 << 20
 _AGAIN_S = "2"
+_OURS = ("none", "same-origin")
+"""where a browser was led here from: by its user, or by this page. A report costs time to make"""
 _POLICY = (
     "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
@@ -36,6 +38,8 @@ class ReportPages:
 
     async def answer(self, request: Request) -> Response:
         """The report of the lease that the path names; while it is made, a page that asks again."""
+        if request.headers.get("sec-fetch-site", "none") not in _OURS:
+            return PlainTextResponse("reports are made for this page alone; open it there\n", 403)
         lease = int(request.path_params["lease"])
         if lease >= _HIGHEST:
             return PlainTextResponse(f"no lease has the number {lease}\n", 404)
@@ -43,6 +47,9 @@ class ReportPages:
             first = await self._ask(lease, 0)
         except InphaseError as error:
             return PlainTextResponse(f"{error}\n", 404)
+        return self._answer(lease, first)
+
+    def _answer(self, lease: int, first: Mapping[str, Any]) -> Response:
         if first["state"] == "making":
             text = f"The report on the recording of lease {lease} is being made.\n"
             return PlainTextResponse(text, 202, {"Refresh": _AGAIN_S})

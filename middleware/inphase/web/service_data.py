@@ -59,9 +59,7 @@ class ServiceData:
         jobs = ask("jobs", timeout_s=_ANSWER_S, robot=robot)["jobs"]
         return {
             "lease": _lease(facts),
-            "queue": [
-                {"place": place, "user": user} for place, user in enumerate(facts["queue"], 1)
-            ],
+            "queue": _queue(facts),
             "calendar": [
                 {"user": one["user"], "from": _time(one["start_s"]), "to": _time(one["end_s"])}
                 for one in facts["reservations"]
@@ -103,6 +101,15 @@ def _lease(facts: Mapping[str, Any]) -> Panels:
         "left": _seconds(facts["left_s"]),
         "commands": commands,
     }
+
+
+def _queue(facts: Mapping[str, Any]) -> list[Panels]:
+    """In the order of their turns; estimate: if all before hold their lease to its end."""
+    waits = sorted(zip(facts["waits_s"], facts["queue"], strict=True))
+    return [
+        {"place": place, "user": user, "estimate": _seconds(wait_s)}
+        for place, (wait_s, user) in enumerate(waits, 1)
+    ]
 
 
 def _job(job: Mapping[str, Any]) -> Panels:
