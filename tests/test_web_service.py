@@ -1,6 +1,7 @@
 """The page of a robot that a service keeps up, and its service: all with real processes."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from inphase.client.kinds import PIECE_BYTES
 from inphase.errors import LeaseRefused, ServiceError
 from inphase.service.published.reports import Reports
+from inphase.web.service_data import ServiceData
 from peers import until
 from runtimes import Robot
 from served_pages import ServedPage
@@ -98,12 +100,18 @@ def test_a_report_is_made_when_it_is_asked_for_and_opens_in_a_sandbox(
         with lease.drive() as drive:
             swing(drive, 20)
     until(lambda: f"{served.recording(number)}: " in served.said)
+    folder = served.folder / "state" / "reports"
+    for old in range(70):
+        folder.joinpath(f"old-{old}.html").touch()
+        os.utime(folder / f"old-{old}.html", (old, old))
     path = f"/reports/{number}"
     until(lambda: path in [one.get("href") for one in shown(page)["recordings"]])
     until(lambda: page.ask(path)[0] != 202)
     status, headers, body = page.ask(path)
     assert status == 200, body
-    made = served.folder / "state" / "reports" / f"{served.robot.name}-{number}.html"
+    made = folder / f"{served.robot.name}-{number}.html"
+    newest = {made.name, *(f"old-{old}.html" for old in range(7, 70))}
+    until(lambda: {page.name for page in folder.glob("*.html")} == newest)  # 64 are kept
     assert body == made.read_bytes() and b"inphase report" in body[:1024]
     assert len(body) > 2 * PIECE_BYTES
     policy = headers["content-security-policy"]
@@ -144,6 +152,12 @@ def test_a_report_that_cannot_be_made_is_told_once_and_few_wait(tmp_path: Path) 
     found = reports.ask("arm-0", 0)
     assert found["state"] == "failed" and "arm-0.mcap" in found["why"]
     reports.close()
+
+
+def test_a_robot_of_another_service_has_no_panels(served: Served) -> None:
+    data = ServiceData(served.address, "another")
+    assert data.panels() is None and data.facts() is None
+    data.close()
 
 
 def test_a_service_that_does_not_answer_is_told_and_the_stop_goes_on(
