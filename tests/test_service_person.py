@@ -2,7 +2,11 @@
 says who drove it. With real processes."""
 
 import itertools
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,9 +19,10 @@ from inphase.client.remote_drive import RemoteDrive
 from inphase.errors import LeaseRefused
 from inphase.frames import store
 from inphase.frames.store_follower import StoreFollower
-from peers import until
+from peers import BOUND_S, until
 from runtimes import Robot
 from serving import Served
+from terminals import Terminal
 from test_service import LEASE_S
 
 pytestmark = pytest.mark.real
@@ -217,3 +222,72 @@ def test_a_person_drives_alone_and_the_seat_ends_with_the_lease(served: Served) 
             with pytest.raises(LeaseRefused, match="the lease has ended"):
                 until(go_on)
         commands.close()
+
+
+STILL = '''
+class Still:
+    """Holds the joints where they were found."""
+
+    def __init__(self):
+        self.here = None
+
+    def __call__(self, frame):
+        if self.here is None and frame["joints"].status == "FRESH":
+            self.here = frame["joints"].value["position"].copy()
+        return self.here
+'''
+
+
+def test_keys_take_over_from_a_policy_on_the_command_line(served: Served) -> None:
+    name = served.robot.name
+    (served.folder / "still.py").write_text(STILL)
+    service = ["--service", served.address]
+    still = subprocess.Popen(
+        [sys.executable, "-m", "inphase", "drive", name, "still.py:Still", *service],
+        cwd=served.folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    commands = Commands(name)
+    until(lambda: commands.newest == "client")
+    held = commands.asked.copy()
+    terminal = Terminal(name, "--jog", "0.1", "--correct", *service, command="drive")
+    try:
+        until(lambda: b"q/a joint 1" in terminal.shown)
+
+        def jogs() -> bool:
+            terminal.press(b"qs")
+            time.sleep(0.02)  # as a terminal repeats a key
+            moved = commands.asked - held
+            return commands.newest == "person" and moved[0] > 0.02 and moved[1] < -0.02
+
+        until(jogs)
+        assert np.allclose((commands.asked - held)[2:], 0.0, atol=0.01)
+        terminal.press(b" ")
+        until(lambda: commands.newest == "client")
+        until(lambda: np.allclose(commands.asked, held, atol=1e-9))
+        terminal.press(b"\x03")
+        assert terminal.process.wait(BOUND_S) == 0
+    finally:
+        terminal.close()
+        still.send_signal(signal.SIGINT)
+        said = still.communicate(timeout=BOUND_S)[1]
+    commands.close()
+    assert still.returncode == 0 and "person" in said and "taken" in said
+    assert commands.largest_jumps()[0] <= WAY / HANDOVER_CYCLES + OWN + LAG
+
+
+def test_there_are_keys_or_a_policy(served: Served) -> None:
+    for words, why in (
+        ([], "give POLICY, or --jog SPEED for keys"),
+        (["--jog", "0.1"], "--jog wants a terminal"),
+    ):
+        command = ["drive", served.robot.name, *words, "--service", served.address]
+        done = subprocess.run(
+            [sys.executable, "-m", "inphase", *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode != 0 and why in done.stderr

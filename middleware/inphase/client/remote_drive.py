@@ -172,6 +172,11 @@ class RemoteDrive:
         assert self._form is not None
         return self._form.layout
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a command: (channels,), or (chunk, channels) where the schedule has chunks."""
+        return tuple(self._shape)
+
     def next(self, timeout_s: float | None = 5.0) -> Frame:
         """The next frame that is to be answered. Raises TimeoutError, LeaseRefused where the lease
         has ended, and store.Lost where the robot has.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from inphase.client.remote_drive import RemoteDrive
     from inphase.client.remote_lease import RemoteLease
     from inphase.client.remote_robot import RemoteRobot
+    from inphase.frames.frame import Frame
+    from inphase.policy.turn import PolicyCall
 
 _LOOK_S = 0.5
 _BEGIN_S = 10.0
@@ -109,31 +111,39 @@ def _show(service: str, key: Path | None) -> None:
 
 @click.command()
 @click.argument("robot")
-@click.argument("policy")
+@click.argument("policy", required=False)
 @_service
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="stop after so long")
 @click.option("--no-images", is_flag=True, help="send no images here")
 @click.option(
     "--correct",
     is_flag=True,
-    help="take over from the client that drives, while POLICY gives commands; for the operator",
+    help="take over from the client that drives, while commands come; for the operator",
+)
+@click.option(
+    "--jog",
+    type=click.FloatRange(min=0, min_open=True),
+    help="by keys in place of POLICY, at so many rad/s or m/s",
 )
 @click.option("--adapt", is_flag=True, help="answer fewer frames where all is too much")
 def drive(
     *,
     robot: str,
-    policy: str,
+    policy: str | None,
     service: str,
     key: Path | None,
     seconds: float | None,
     no_images: bool,
     correct: bool,
     adapt: bool,
+    jog: float | None,
 ) -> None:
     """Drive ROBOT from here with POLICY: a function or class, `file.py:name` or `module:name`."""
     from inphase.schedule import import_by_name
 
-    found = import_by_name.resolve_call(policy, Path())
+    if (policy is None) == (jog is None):
+        raise click.UsageError("give POLICY, or --jog SPEED for keys")
+    found = import_by_name.resolve_call(policy, Path()) if policy is not None else jog
     wanted_s = None if seconds is None else seconds + _BEGIN_S
     with _connect(service, key, robot) as remote:
         with contextlib.suppress(KeyboardInterrupt):
@@ -150,11 +160,17 @@ def drive(
 
 
 def _answer(drive: "RemoteDrive", policy: object, seconds: float | None) -> None:
-    """Answer frames for so long; a policy that can be begun anew is measured first."""
+    """Answer frames for so long, by a policy or, where it is a speed, by keys. A policy that can be
+    begun anew is measured first."""
     from inphase.policy import turn
+    from inphase.runtime.requests.keyboard import Keys
 
-    with drive as driving:
-        call = turn.begin(policy, driving.layout)
+    with drive as driving, Keys(isinstance(policy, float)) as keys:
+        call = (
+            _by_keys(driving, keys.fd, policy)
+            if isinstance(policy, float)
+            else turn.begin(policy, driving.layout)
+        )
         if callable(getattr(call, "reset", None)):
             driving.measure(call)
         end_s = None if seconds is None else time.monotonic() + seconds
@@ -164,6 +180,25 @@ def _answer(drive: "RemoteDrive", policy: object, seconds: float | None) -> None
                 driving.act(command, frame)
             if end_s is not None and time.monotonic() > end_s:
                 break
+
+
+def _by_keys(drive: "RemoteDrive", fd: int, speed: float) -> "PolicyCall":
+    """Raises ServiceError where there are no keys."""
+    import numpy as np
+
+    from inphase.command.live.jog import Jog
+    from inphase.errors import ServiceError
+
+    if fd < 0:
+        raise ServiceError("--jog wants a terminal whose keys it has; give a POLICY without one")
+    jog = Jog(fd, drive.description["actuators"], speed)
+    click.echo(jog.help(), err=True)
+
+    def call(frame: "Frame") -> object:
+        command = jog(frame)
+        return None if command is None else np.broadcast_to(command, drive.shape)
+
+    return call
 
 
 @click.command()
