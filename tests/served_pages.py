@@ -23,8 +23,13 @@ class ServedPage:
     """The demo's robot, or another ready one's, and the process of its page."""
 
     def __init__(
-        self, folder: Path, schedule: str = "demo.toml", address: str = "127.0.0.1:0"
+        self,
+        folder: Path,
+        schedule: str = "demo.toml",
+        address: str = "127.0.0.1:0",
+        modules: Path | None = None,
     ) -> None:
+        """modules: a folder whose modules the process has instead of those that are installed."""
         self._undo = contextlib.ExitStack()
         for name in ("demo_policy.py", "arm.xml"):
             shutil.copy(SCHEDULES / name, folder)
@@ -34,7 +39,7 @@ class ServedPage:
         wishes = Segment.client_page(self.robot.core.epoch)
         self._undo.callback(wishes.close)
         arguments = [str(path), self.robot.core.segment.path, str(wishes.fd), address]
-        self.process = Process("page", "inphase.web", arguments, [wishes.fd])
+        self.process = Process("page", "inphase.web", arguments, [wishes.fd], modules)
         self._undo.callback(self.process.stop)
         self.process.wait_ready()
         self.address = self.process.said

@@ -1,6 +1,7 @@
 """The page's figures for Prometheus, read by its own parser and held against the store."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as families
@@ -95,6 +96,15 @@ def test_a_figure_that_is_asked_for_again_has_grown(page: ServedPage) -> None:
 def test_a_scraper_names_this_host_and_only_reads(page: ServedPage) -> None:
     assert page.ask("/metrics", Host="robot.example")[0] == 403
     assert page.ask("/metrics", "POST", Origin=page.url)[0] == 405
+
+
+def test_without_its_package_the_page_says_so_and_stops_all_the_same(tmp_path: Path) -> None:
+    missing = "raise ModuleNotFoundError('No module', name='prometheus_client')"
+    tmp_path.joinpath("prometheus_client.py").write_text(missing)
+    with ServedPage(tmp_path, modules=tmp_path) as page:
+        status, _, body = page.ask("/metrics")
+        assert status == 501 and b"pip install 'inphase[web]'" in body
+        assert page.ask("/api/stop", "POST", Origin=page.url)[0] == 200
 
 
 def test_without_a_store_there_are_no_figures() -> None:

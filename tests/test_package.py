@@ -27,6 +27,7 @@ MISSING = {
     "pyarrow": "from inphase.command.cli import cli; cli(['export', 'x.mcap', 'y.parquet'])",
     "zlib_ng": "from inphase.command.cli import cli; cli(['export', 'x.mcap', 'y.npz'])",
     "foxglove": "from inphase.command.cli import cli; cli(['view', 'demo'])",
+    "zeroconf": "from inphase.client import finding; finding.find_services(0)",
     "matplotlib": "import sys; sys.path.insert(0, 'schedules'); import show_press; "
     "show_press.draw(None, 1)",
 }
