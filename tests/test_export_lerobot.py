@@ -17,7 +17,7 @@ from inphase.export.conversion import LEROBOT
 from inphase.export.lerobot import dataset
 from inphase.export.lerobot.statistics import RunningStatistics
 from inphase.frames.frame import Frame
-from inphase.frames.record_layout import HEADER
+from inphase.frames.record_layout import DROVE, HEADER
 from recorded_runs import DEMO, ODD, record
 
 __all__ = ["demo", "demo_frames", "odd", "odd_frames"]  # fixtures
@@ -58,6 +58,9 @@ def test_a_dataset_has_a_row_per_frame_and_the_act_that_answered_it(
     acted = {acted_cycle(frame): frame.command["arm"].applied for frame in demo_frames}
     assert known == [frame.cycle in acted for frame in demo_frames]
     assert known.count(True) == CYCLES - 1  # the last act is in the frame after the last one
+    drove = {acted_cycle(frame): DROVE.index(frame.command.drove) for frame in demo_frames}
+    wanted_drove = [drove.get(frame.cycle, 0) for frame in demo_frames]
+    assert rows["inphase.drove"].to_pylist() == wanted_drove and 1 in wanted_drove
     for index, frame in enumerate(demo_frames):
         wanted = np.concatenate([frame["joints"]["position"], frame["wrench"]["force"],
                                  frame["wrench"]["torque"]]).astype(np.float32)  # fmt: skip

@@ -8,16 +8,21 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from conversions import made
 from inphase import Recording
 from inphase.client.remote_drive import RemoteDrive
 from inphase.errors import LeaseRefused
+from inphase.export.conversion import LEROBOT
 from inphase.frames import store
+from inphase.frames.record_layout import DROVE
 from inphase.frames.store_follower import StoreFollower
 from peers import BOUND_S, until
 from runtimes import Robot
@@ -129,7 +134,7 @@ def lead(
     until(is_led)
 
 
-def test_a_person_takes_over_and_hands_back_without_a_jump(served: Served) -> None:
+def test_a_person_takes_over_and_hands_back_without_a_jump(served: Served, tmp_path: Path) -> None:
     commands = Commands(served.robot.name)
     with served.connect() as robot:
         lease = robot.request(LEASE_S).wait(20)
@@ -180,6 +185,14 @@ def test_a_person_takes_over_and_hands_back_without_a_jump(served: Served) -> No
     same = kept.keys() & commands.of_cycle.keys()
     assert {"client", "person"} <= {kept[cycle] for cycle in same}
     assert all(kept[cycle] == commands.of_cycle[cycle][0] for cycle in same)
+
+    # and what is learned from it tells corrections from what they correct
+    made(LEROBOT, tmp_path / "x", path)
+    rows = pq.read_table(tmp_path / "x" / "data", columns=["inphase.cycle", "inphase.drove"])
+    learned = dict(zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True))
+    same = learned.keys() & commands.of_cycle.keys()
+    assert len(same) > HANDOVER_CYCLES
+    assert all(learned[cycle] == DROVE.index(commands.of_cycle[cycle][0]) for cycle in same)
 
 
 def test_the_persons_seat_is_the_holders_and_the_local_operators(served: Served) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase.export.frame_table import FrameTable, Values
-from inphase.export.lerobot.features import ACT_STAMPS, ACTION, OWN, STATE, Features
+from inphase.export.lerobot.features import ACT_STAMPS, ACTION, DROVE, OWN, STATE, Features
 from inphase.export.source import EpisodeSpan
 
 _AHEAD = 4
@@ -120,6 +120,7 @@ class EpisodeRows:
             values = ahead[name][at].astype(np.float64)
             values[~known] = np.nan
             found[name] = Values(values, known & np.isfinite(values).all(axis=1))
+        found[DROVE] = Values(np.where(known, ahead[DROVE][at], 0).astype(np.int64))
         for column in self._table.of_frames:
             if column.name in ACT_STAMPS:
                 there = known & (ahead[column.name][at] != column.absent)
@@ -139,6 +140,7 @@ class EpisodeRows:
             for name in features.action:
                 known = known & rows[name].known
             found[f"{OWN}.{ACTION}_known"] = Values(known)
+            found[f"{OWN}.{DROVE}"] = rows[DROVE]
             self.without_action += count - int(known.sum())
         for name, source in features.frame_stamps:
             found[name] = Values(rows[source].values)

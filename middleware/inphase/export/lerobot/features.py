@@ -17,6 +17,8 @@ OWN = "inphase"
 _FRAME_STAMPS = ("due_ns", "woke_ns", "latched_ns")
 ACT_STAMPS = ("acted_ns", "inferred_ns", "inference_ns", "answered_cycle")
 """of a frame, about the act before it"""
+DROVE = "drove"
+"""likewise, who gave its command"""
 _ROW_STAMPS = ("triggered_ns", "acquired_ns", "received_ns", "age_ns")
 _COLOURS = 3
 _LONGEST_DENOMINATOR = 1001
@@ -105,6 +107,7 @@ class Features:
             found[f"{OWN}.{sensor}.known"] = _feature("bool")
         if self.action_names:
             found[f"{OWN}.{ACTION}_known"] = _feature("bool")
+            found[f"{OWN}.{DROVE}"] = _feature("int64")
         return found
 
 
