@@ -79,6 +79,7 @@ def remedied(robot: Robot, *lines: str) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_a_way_that_is_too_long_is_refused_and_what_is_told_lets_it_drive(
     link: tuple[Robot, Served, Link],
 ) -> None:
