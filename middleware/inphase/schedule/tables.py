@@ -59,8 +59,11 @@ class Cycle(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def period_ns(self) -> int:
-        """Length of one cycle in nanoseconds; `exact_period`, rounded."""
-        return round(exact_period(self))
+        """Length of one cycle, rounded to nanoseconds."""
+        if self.rate_hz is not None:
+            return _period_ns(self.rate_hz, True)
+        assert self.period_us is not None
+        return _period_ns(self.period_us, False)
 
     @property
     def read_deadline_ns(self) -> int:
@@ -486,15 +489,7 @@ def _ns(value_ms: float) -> int:
     return round(value_ms * 1_000_000)
 
 
-def exact_period(cycle: Cycle) -> Fraction:
-    """The period in nanoseconds, exactly as it was written."""
-    if cycle.rate_hz is not None:
-        return _exact_period(cycle.rate_hz, is_rate=True)
-    assert cycle.period_us is not None
-    return _exact_period(cycle.period_us, is_rate=False)
-
-
-@lru_cache(maxsize=16)  # every rule of an offset asks for it
-def _exact_period(written: float | str, *, is_rate: bool) -> Fraction:
+@lru_cache(maxsize=64)  # a worker asks in every cycle; by position: keywords cost as much again
+def _period_ns(written: float | str, is_rate: bool) -> int:
     exact = Fraction(str(written))  # decimal, as it was written
-    return Fraction(10**9) / exact if is_rate else exact * 1000
+    return round(Fraction(10**9) / exact if is_rate else exact * 1000)

@@ -89,6 +89,7 @@ class Worker:
         self._plan, self._index, self._first = plan, sensor, FirstOpening()
         self.sensor: SensorPlan = plan.sensors[sensor]
         self._cycle = plan.schedule.cycle
+        self._period_ns = self._cycle.period_ns
         self._driver: Driver = plan.drivers[device]
         self._caller = caller_of(self._driver, self.sensor, actuator)
         self._pairing = Pairing(self._caller.latency_max_ns)
@@ -242,7 +243,7 @@ class Worker:
 
     def _wait_for_start(self, control: Supervised | None) -> int:
         """When cycle 0 starts: some periods from now, as soon as the core has said it."""
-        pause_ns = min(self._cycle.period_ns // 2, 1_000_000)
+        pause_ns = min(self._period_ns // 2, 1_000_000)
         start_ns = 0
         while not start_ns and not self._is_over():
             self._sleep_until(lib.inphase_now() + pause_ns)
@@ -275,7 +276,7 @@ class Worker:
     def _turn(self, start_ns: int, cycle: int) -> int:
         """Wait for the trigger of `cycle`, fire, read, post; the cycle of the next trigger."""
         every = self.sensor.schedule.every
-        period_ns = self._cycle.period_ns
+        period_ns = self._period_ns
         first_ns = start_ns + self.sensor.schedule.trigger_ns
         behind_ns = lib.inphase_now() - first_ns - cycle * period_ns
         if behind_ns > 0:  # held up: whole grid points are left out, the phase stays
@@ -300,7 +301,7 @@ class Worker:
     def _give_up_ns(self, start_ns: int, cycle: int) -> int:
         """When the sample of a trigger is waited for no longer: what comes later is found by the
         next turn. A worker that also writes commands must be free when they come."""
-        plan, period_ns = self.sensor.schedule, self._cycle.period_ns
+        plan, period_ns = self.sensor.schedule, self._period_ns
         grid_ns = start_ns + cycle * period_ns
         if self._actuator >= 0:
             return grid_ns + plan.deadline_ns(self._cycle)

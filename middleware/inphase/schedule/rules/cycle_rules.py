@@ -6,7 +6,7 @@ from inphase.errors import ScheduleFault
 from inphase.schedule.duration import least_ms
 from inphase.schedule.expected import MEANING
 from inphase.schedule.inspection import Inspection
-from inphase.schedule.tables import Schedule, exact_period
+from inphase.schedule.tables import Schedule
 
 _PERIOD_NS_MIN = 100_000
 _PERIOD_NS_MAX = 1_000_000_000
@@ -36,7 +36,7 @@ def _check_period(schedule: Schedule) -> Iterator[ScheduleFault]:
         return
     key = "cycle.period_us" if cycle.rate_hz is None else "cycle.rate_hz"
     written = cycle.period_us if cycle.rate_hz is None else cycle.rate_hz
-    period = round(exact_period(cycle))
+    period = cycle.period_ns
     if not _PERIOD_NS_MIN <= period <= _PERIOD_NS_MAX:
         low, high = _PERIOD_NS_MIN // 1000, _PERIOD_NS_MAX // 1000
         if cycle.period_us is None:
