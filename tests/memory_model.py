@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 
 SOURCES = Path(__file__).resolve().parent.parent / "native" / "src"
 WORDS = ("payload", "word", "plain")  # locations of which a slot has several
+_RELEASES = ("release", "seq_cst")
 
 
 class Step(NamedTuple):
@@ -54,7 +55,8 @@ OPERATION = re.compile(
     r"|__atomic_load_n\(&(?P<got>[^,]+),\s*__ATOMIC_(?P<old_acquire>\w+)\)"
     r"|put_[iu]\d+\(&(?P<relaxed_store>[^,]+),(?P<relaxed_value>.+?)\);"
     r"|load_[iu]\d+\(&(?P<relaxed_load>[^)]+)\)"
-    r"|memcpy\([^;]+?(?P<plain>slot->payload) \+",
+    r"|memcpy\((?P<plain_store>slot->payload),"
+    r"|memcpy\([^;]+?(?P<plain>slot->payload)(?: \+|,)",
     re.DOTALL,
 )
 
@@ -92,6 +94,8 @@ def steps_of(file: str, function: str) -> Thread:
             found.append(Step("load", _location(loaded), acquire))
         elif part["fence"]:
             found.append(Step("fence", "", part["fence"]))
+        elif part["plain_store"]:
+            found.append(Step("store", "plain", "relaxed", "payload"))
         else:
             found.append(Step("load", "plain", "relaxed"))
     return tuple(found)
@@ -140,9 +144,9 @@ class State(NamedTuple):
 def _may_become_visible(stores: tuple[Placed, ...], visible: frozenset[int], at: int) -> bool:
     """Is store `at` free to become visible next?"""
     hidden = [i for i in range(at) if stores[i].kind == "store" and i not in visible]
-    if stores[at].order in ("release", "seq_cst"):
+    if stores[at].order in _RELEASES:
         return not hidden
-    fences = [i for i in range(at) if stores[i].kind == "fence" and stores[i].order == "release"]
+    fences = [i for i in range(at) if stores[i].kind == "fence" and stores[i].order in _RELEASES]
     return not any(
         stores[i].place == stores[at].place or any(i < fence for fence in fences) for i in hidden
     )

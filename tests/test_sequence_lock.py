@@ -46,8 +46,13 @@ MAIL = stores("mailbox.c", "mailbox_put", *PLACES)
 HEAD, VALUES = (i for i, step in enumerate(MAIL) if step.location == "payload")
 MAIL_READ = (*steps_of("mailbox.c", "mailbox_head"), *SLOT_READ)
 AS_PLAIN = tuple(step._replace(location=step.location.replace("payload", "plain")) for step in SLOT)
+LARGE, LARGE_READ = steps_of("store.c", "large_write"), steps_of("store.c", "large_read")
 PROTOCOLS = {
     "a ring": Protocol(SLOT, SLOT_READ),
+    "a ring of large samples": Protocol(LARGE, LARGE_READ),
+    "large samples, in place": Protocol(
+        (*LARGE, *stores("cycle.c", "stage_latch", "head")), IN_PLACE
+    ),
     "frames": Protocol(
         (*SLOT, *stores("cycle.c", "stage_latch", "head")),
         (*named(steps_of("reader.c", "inphase_reader_next"), "head"), *SLOT_READ),
@@ -81,6 +86,7 @@ PROTOCOLS = {
     ),
 }
 HEADS = ("head", "orders")
+WITHOUT_HEAD = ("a ring", "a ring of large samples")
 
 
 def value_of(step: Step, number: int) -> int:
@@ -158,8 +164,11 @@ def changes() -> dict[str, tuple[bool, Protocol]]:
             for i, step in enumerate(thread):
                 if step.is_strong:
                     weaker = (*thread[:i], step.weaker(), *thread[i + 1 :])
-                    # a head orders what the sequence before it does; a fence what the stamps do
-                    spare = name != "a ring" and step.location in ("sequence", "word")
+                    # a head orders what the sequence or the fence before it does; a fence what the
+                    # stamps do
+                    is_behind = step.kind == "fence" and PLAIN[0] in thread[:i]
+                    is_doubled = step.location in ("sequence", "word") or is_behind
+                    spare = name not in WITHOUT_HEAD and is_doubled
                     what = f"{name}: {step.kind} {step.location or step.order} relaxed, {side} {i}"
                     found[what] = spare, protocol._replace(**{side: weaker})
             gone = looks[0] if side == "writer" else looks[-1]
