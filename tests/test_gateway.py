@@ -25,7 +25,8 @@ from inphase.episodes.lockstep import LockStep
 from inphase.errors import RuntimeFault, StoreError
 from inphase.frame import Frame, FrameLost
 from inphase.frames import store, wire
-from inphase.frames.message import Form, Writer, describe
+from inphase.frames.message import Form
+from inphase.frames.sending import Writer, describe
 from inphase.frames.store import Segment
 from inphase.frames.subscription import Subscription, ZmqFollower, subscribe
 from inphase.host import endpoint as endpoints
@@ -273,6 +274,45 @@ def test_large_samples_travel_in_parts_of_their_own(robot: LockStep, folder: Pat
     finally:
         sender.stop()
         thread.join(WAIT_S)
+
+
+def test_a_frame_that_nobody_subscribes_to_is_neither_copied_nor_packed(
+    robot: LockStep, folder: Path
+) -> None:
+    sender = frame_sender.Sender(robot.core.segment.path)
+    endpoint = f"ipc://{folder}/unheard"
+    endpoints.bind(sender.socket, "gateway.endpoint", endpoint, robot.schedule)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket = context.socket(zmq.SUB)
+    try:
+        socket.setsockopt(zmq.SUBSCRIBE, wire.TOPIC_DESCRIPTION)
+        socket.connect(endpoint)
+        assert sender.socket.poll(int(1000 * WAIT_S))
+        robot.run(3)
+        sender.follow()
+        assert socket.recv().startswith(wire.TOPIC_DESCRIPTION)
+        assert not any(sender._writer.header)
+
+        socket.setsockopt(zmq.SUBSCRIBE, b"inphase.fr")
+        assert sender.socket.poll(int(1000 * WAIT_S))
+        robot.run(2)
+        sender.follow()  # the newest one
+        assert socket.recv_multipart()[1] == sender._writer.header
+        header = bytes(sender._writer.header)
+        robot.run(1)
+        sender.follow()
+        assert socket.recv_multipart()[1] != header
+
+        socket.setsockopt(zmq.UNSUBSCRIBE, b"inphase.fr")
+        assert sender.socket.poll(int(1000 * WAIT_S))
+        sender.take_in_newcomers()
+        header = bytes(sender._writer.header)
+        robot.run(1)
+        sender.follow()
+        assert sender._writer.header == header
+    finally:
+        context.destroy(linger=0)
+        sender.close()
 
 
 # ---- the end -----------------------------------------------------------------------------

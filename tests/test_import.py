@@ -34,6 +34,11 @@ def test_loading_a_schedule_needs_no_transport() -> None:
     assert not {"zmq", "rich", "uvloop"} & modules_after("import inphase; inphase.load")
 
 
+def test_the_processes_that_send_frames_look_into_no_sample() -> None:
+    found = modules_after("import inphase.runtime.gateway, inphase.runtime.frame_sender")
+    assert {"zmq", "uvloop"} <= found and not {"numpy", "rich"} & found
+
+
 def test_every_public_name_is_there() -> None:
     for name in inphase.__all__:
         assert getattr(inphase, name) is not None

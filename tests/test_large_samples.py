@@ -20,7 +20,8 @@ from inphase.errors import WireError
 from inphase.frames import store, wire
 from inphase.frames.frame import Frame, FrameLost
 from inphase.frames.layout import Layout
-from inphase.frames.message import Form, Writer, describe
+from inphase.frames.message import Form
+from inphase.frames.sending import Writer, describe
 from inphase.frames.subscription import ZmqFollower
 from inphase.host import endpoint as endpoints
 from inphase.runtime import frame_sender

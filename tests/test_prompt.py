@@ -16,7 +16,8 @@ from inphase.command.live import echo
 from inphase.episodes.lockstep import LockStep
 from inphase.frame import Frame
 from inphase.frames import record_layout
-from inphase.frames.message import Form, Writer, describe
+from inphase.frames.message import Form
+from inphase.frames.sending import Writer, describe
 from inphase.frames.store_follower import StoreFollower
 from robots import demo_schedule
 

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from inphase.core.played_store import PlayedStore
 from inphase.frames import store
 from inphase.frames.frame import Frame, FrameLost
 from inphase.frames.layout import Layout
-from inphase.frames.played_store import PlayedStore
 from inphase.frames.store_follower import StoreFollower
 
 

@@ -1,83 +1,48 @@
-"""Messages on the wire: made from a store's frame, and read back into one. WIRE.md is the page.
+"""Messages on the wire, read back into frames; `sending` makes them. WIRE.md is the page.
 
-The header is written and read by the core in C, in one call each.
-Nothing here knows ZeroMQ.
+The header is written and read by the core in C, in one call each. Nothing here knows ZeroMQ.
 """
 
 import errno
-import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inphase._core import ffi, lib
-from inphase.errors import StoreError, WireError
+from inphase.errors import WireError
 from inphase.frames import wire
 from inphase.frames.frame import Frame, FrameLost
 from inphase.frames.layout import Layout
 from inphase.frames.record_layout import cycle_of
 from inphase.frames.sample_array import sample_array
-from inphase.frames.store import Reader
+from inphase.frames.sending import BEFORE, HERE, Outline, Shape
 from inphase.frames.wire import Place
 
-_unpack, _write, _from_buffer = lib.inphase_wire_unpack, lib.inphase_wire_frame, ffi.from_buffer
-_OFFSET_MAX = 1 << 20  # in the packed part
-_HERE, _BEFORE = int(lib.INPHASE_WIRE_HERE), int(lib.INPHASE_WIRE_BEFORE)
+_unpack, _from_buffer = lib.inphase_wire_unpack, ffi.from_buffer
 _PAST_NS = 250_000_000  # of frames are kept for Frame.at,
 _PAST_MIN = 16  # but so many at least,
 _PAST_BYTES = 32 << 20  # and never more bytes than that
 
 
-def describe(reader: Reader, packed_max: int = wire.PACKED_MAX) -> dict[str, Any]:
-    """The store's description, with where the store is and where a message has its samples."""
-    try:
-        description = wire.unpack_description(reader.description)
-    except ValueError as error:
-        raise StoreError(f"{reader.path}: {error}") from error
-    description["host"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    description["store"] = reader.path
-    places = wire.places([payload for _, _, payload, _ in reader.rings], packed_max)
-    for sensor, place in zip(description["sensors"], places, strict=True):
-        sensor.update(place._asdict())
-    return description
-
-
-class Form:
-    """The facts of a message that both ends of a connection know. Raises ValueError for impossible
-    ones."""
+class Form(Shape):
+    """The facts of a message that both ends of a connection know, for the end that reads. Raises
+    ValueError for impossible ones."""
 
     def __init__(self, layout: Layout, places: list[Place]) -> None:
-        channels = [count for _, count, _ in layout.actuators]
-        if len(places) > lib.INPHASE_MAX_SENSORS or len(channels) > lib.INPHASE_MAX_ACTUATORS:
-            raise ValueError(f"{len(places)} sensors, {len(channels)} actuators are too many")
-        for place, dtype in zip(places, layout.dtypes, strict=True):
-            _check_place(place, dtype.itemsize)
-        hash_ = layout.hash.encode()
-        if len(hash_) != 16:
-            raise ValueError(f"a hash has 16 digits, got {layout.hash!r}")
-        self.layout = layout
-        self.places = places
-        self.sizes = _part_sizes(places)
-        self.large = [i for i, place in enumerate(places) if place.part != wire.PART_PACKED]
-        """the sensors whose samples have parts of their own, each sent once"""
-        self.c = ffi.new(
-            "struct inphase_wire *",
-            {
-                "epoch": layout.epoch,
-                "hash": hash_,
-                "sensors": len(layout.sensors),
-                "actuators": len(channels),
-                "channels": channels,
-                "large": [i in self.large for i in range(len(places))],
-            },
+        outline = Outline(
+            robot=layout.robot,
+            hash=layout.hash,
+            epoch=layout.epoch,
+            period_ns=layout.period_ns,
+            sensors=layout.sensors,
+            sizes=tuple(dtype.itemsize for dtype in layout.dtypes),
+            actuators=layout.actuators,
         )
-        self.header_size = int(lib.inphase_wire_size(self.c))
-        if self.header_size < 0:
-            raise ValueError(f"{channels} channels are too many")
+        super().__init__(outline, places)
+        self.layout = layout
         size = int(lib.inphase_wire_record_size(self.c))
         self._record = ffi.new("uint8_t[]", size)
         self._record_bytes = ffi.buffer(self._record, size)
@@ -113,10 +78,6 @@ class Form:
         assert size == self.header_size
         return bytes(ffi.buffer(header, size))
 
-    def sequence(self, record: Any, sensor: int) -> int:
-        """Number of a sensor's sample in a frame record."""
-        return int(self.layout.record.sequences.unpack_from(record)[sensor])
-
     def read(self, parts: list[Any]) -> tuple[Frame, int]:
         """The frame in a message's parts (buffers), and its number. Raises WireError.
 
@@ -145,7 +106,7 @@ class Form:
         """Bytes of each part of a message: a large sample that it does not bring has none."""
         sizes = self.sizes.copy()
         for sensor in self.large:
-            if where[sensor] != _HERE:
+            if where[sensor] != HERE:
                 sizes[self.places[sensor].part] = 0
         return sizes
 
@@ -155,31 +116,14 @@ class Form:
         for sensor in self.large:
             part = self.places[sensor].part
             sequence = self.sequence(self._record_bytes, sensor)
-            if where[sensor] == _HERE:
+            if where[sensor] == HERE:
                 self._newest[sensor] = (sequence, parts[part])
-            elif where[sensor] == _BEFORE:
+            elif where[sensor] == BEFORE:
                 kept, sample = self._newest.get(sensor, (-1, None))
                 if kept == sequence:
                     parts[part] = sample
-                    found[sensor] = _HERE
+                    found[sensor] = HERE
         return parts, bytes(found)
-
-
-def _check_place(place: Place, size: int) -> None:
-    """Raises ValueError for a place that no message has."""
-    last = wire.PART_PACKED + int(lib.INPHASE_MAX_SENSORS)
-    if not wire.PART_PACKED <= place.part <= last or not 0 <= place.offset <= _OFFSET_MAX:
-        raise ValueError(f"{place} is no place in a message")
-    if place.size != size:
-        raise ValueError(f"a sample of {size} bytes does not fit {place}")
-
-
-def _part_sizes(places: list[Place]) -> list[int]:
-    """Bytes of each part; 0 for topic and header, which places say nothing of."""
-    sizes = [0] * (max([wire.PART_PACKED, *(place.part for place in places)]) + 1)
-    for place in places:
-        sizes[place.part] = max(sizes[place.part], place.offset + place.size)
-    return sizes
 
 
 class Received:
@@ -192,7 +136,7 @@ class Received:
 
     def view(self, sensor: int, sequence: int) -> NDArray[Any]:
         """A read-only view. Raises FrameLost for a sample that did not come, and says why."""
-        if self._where[sensor] != _HERE:
+        if self._where[sensor] != HERE:
             raise FrameLost(self._why(sensor, sequence))
         place = self._form.places[sensor]
         if place.part >= len(self._parts):
@@ -208,7 +152,7 @@ class Received:
 
     def _why(self, sensor: int, sequence: int) -> str:
         name = self._form.layout.sensors[sensor]
-        if self._where[sensor] == _BEFORE:
+        if self._where[sensor] == BEFORE:
             return (
                 f"sample {sequence} of {name} came in an earlier message only, which was lost or "
                 f"sent before this subscription; the next sample will be there"
@@ -222,138 +166,18 @@ class Received:
 
     def intact(self, sensor: int, sequence: int) -> bool:
         """True if the sample has come: then it stays whole."""
-        return self._where[sensor] == _HERE
+        return self._where[sensor] == HERE
+
+    def whole(self, record: bytes) -> bool:
+        """True if every sample has come that there is."""
+        sequences = self._form.layout.record.sequences.unpack_from(record)
+        return all(
+            sequence < 0 or where == HERE
+            for sequence, where in zip(sequences, self._where, strict=True)
+        )
 
     def past(self, cycle: int) -> "Iterator[tuple[bytes, Received]]":
         """The frames before a cycle, newest first, as many as are kept."""
         for record, parts, where in reversed(self._form.past):
             if cycle_of(record) < cycle:
                 yield record, Received(self._form, parts, where)
-
-
-class Tracker(Protocol):
-    """zmq.MessageTracker: whether ZeroMQ still needs a buffer."""
-
-    @property
-    def done(self) -> bool:
-        """It does not."""
-
-
-class Buffers:
-    """Memory for one large sample after the other, used again when ZeroMQ is done with it."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._busy: deque[tuple[Tracker | None, bytearray]] = deque()
-
-    def take(self) -> bytearray:
-        """One that nobody uses. As many as ZeroMQ's queue holds exist at most."""
-        if self._busy:
-            tracker, buffer = self._busy[0]
-            if tracker is None or tracker.done:
-                self._busy.popleft()
-                return buffer
-        return bytearray(self._size)
-
-    def sent(self, buffer: bytearray, tracker: Tracker | None) -> None:
-        """Take back what was sent; tracker: None when a copy of it was sent."""
-        self._busy.append((tracker, buffer))
-
-
-class LargeSample:
-    """The large sample of one sensor in the message that a Writer makes."""
-
-    def __init__(self, sensor: int, size: int) -> None:
-        self.sensor = sensor
-        self.size = size
-        self.is_due = True
-        """the next message is to bring it, if it has not come before"""
-        self.here = False
-        """whether it is in this message; if not, its part is empty"""
-        self.tracker: Tracker | None = None
-        """set by who sends without a copy"""
-        self._buffers = Buffers(size)
-        self.renew()
-
-    def renew(self) -> None:
-        """Have a buffer that nobody uses."""
-        self.buffer = self._buffers.take()
-        # keeps the buffer where it is
-        self.pointer = ffi.from_buffer("uint8_t[]", self.buffer)
-
-    def sent(self) -> None:
-        """The buffer was sent: have another."""
-        self._buffers.sent(self.buffer, self.tracker)
-        self.tracker = None
-        self.renew()
-
-
-class Writer:
-    """Makes the message of a reader's present frame. Thread: the reader's.
-
-    `header` and `packed` are written anew by each `write`: send copies of them. A large sample is
-    in the first message that names it; that it was sent is noted by `sent`. large: the sensors
-    whose large samples are sent; None: all that have such.
-    """
-
-    def __init__(self, reader: Reader, form: Form, large: Collection[int] | None = None) -> None:
-        self._reader = reader  # its handle is used
-        self._form = form
-        self._header = ffi.new("uint8_t[]", form.header_size)
-        self.header = memoryview(ffi.buffer(self._header, form.header_size))
-        size = form.sizes[wire.PART_PACKED]
-        self._packed = ffi.new("uint8_t[]", max(1, size))
-        self.packed = memoryview(ffi.buffer(self._packed, max(1, size)))[:size]
-        sensors = max(1, len(form.places))
-        self._samples = ffi.new("uint8_t *[]", sensors)
-        self._sent = ffi.new("int64_t[]", [-1] * sensors)
-        self._where = ffi.new("uint8_t[]", sensors)
-        sent = [sensor for sensor in form.large if large is None or sensor in large]
-        self.large = [LargeSample(sensor, form.places[sensor].size) for sensor in sent]
-        for sensor, place in enumerate(form.places):
-            is_large = sensor in form.large  # one that is not sent stays NULL
-            self._samples[sensor] = ffi.NULL if is_large else self._packed + place.offset
-        self._c, self._handle, self._size = form.c, reader.handle, form.header_size
-
-    def write(self, number: int) -> None:
-        """Copy the frame's samples, and write its header; which large ones are in `large`."""
-        for sample in self.large:
-            self._samples[sample.sensor] = sample.pointer if sample.is_due else ffi.NULL
-        rc = _write(
-            self._c,
-            self._handle,
-            number,
-            self._samples,
-            self._sent,
-            self._where,
-            self._header,
-            self._size,
-        )
-        assert rc == self._size
-        for sample in self.large:
-            sample.here = self._where[sample.sensor] == _HERE
-
-    def name_earlier(self, number: int, rows: Mapping[int, bytes]) -> None:
-        """Write the header anew: these large sensors have rows of samples that were sent before."""
-        record = bytearray(self._reader.record)
-        for sensor, row in rows.items():
-            at = self._form.layout.record.row(sensor)
-            record[at : at + len(row)] = row
-            self._where[sensor] = _BEFORE
-        rc = lib.inphase_wire_pack(
-            self._c,
-            bytes(record),
-            number,
-            time.monotonic_ns(),
-            self._where,
-            self._header,
-            self._size,
-        )
-        assert rc == self._size
-
-    def sent(self) -> None:
-        """The whole message was sent: its large samples are not sent again."""
-        for sample in self.large:
-            if sample.here:
-                self._sent[sample.sensor] = self._form.sequence(self._reader.record, sample.sensor)
-                sample.sent()

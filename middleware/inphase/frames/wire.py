@@ -4,10 +4,12 @@ WIRE.md is the format's page, with test vectors. Nothing here knows ZeroMQ.
 """
 
 import re
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
-import numpy as np
+
+if TYPE_CHECKING:
+    import numpy as np
 
 VERSION = 5
 
@@ -39,11 +41,13 @@ def unpack_description(packed: bytes) -> dict[str, Any]:
     return description
 
 
-def sample_dtype(fields: list[tuple[str, tuple[int, ...], str]]) -> np.dtype[Any]:
+def sample_dtype(fields: list[tuple[str, tuple[int, ...], str]]) -> "np.dtype[Any]":
     """Layout of a sample from (name, shape, dtype) of its fields: no gaps, padded to 8 bytes.
 
     Raises ValueError for a dtype that is not plain numbers: descriptions come over the network.
     """
+    import numpy as np  # here: who only sends samples does without
+
     for name, shape, kind in fields:
         if not _NUMBERS.fullmatch(kind):
             raise ValueError(f"field {name}: {kind!r} is no number's dtype, such as <f8 or |u1")

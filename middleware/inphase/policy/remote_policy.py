@@ -29,7 +29,8 @@ from inphase.devices.packets import Refusal
 from inphase.errors import WireError
 from inphase.frames import store
 from inphase.frames.frame import Frame
-from inphase.frames.message import Form, Writer, describe
+from inphase.frames.message import Form
+from inphase.frames.sending import Writer, describe
 from inphase.host import zmtp
 from inphase.policy.remote_listener import Listener, RemoteConnection
 from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, READY, REFUSED

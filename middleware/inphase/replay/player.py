@@ -4,9 +4,9 @@ import bisect
 from collections.abc import Iterator
 from typing import Any, Self
 
+from inphase.core.played_store import PlayedStore
 from inphase.frames import store
 from inphase.frames.frame import Frame, FrameLost
-from inphase.frames.played_store import PlayedStore
 from inphase.recording.recording import Recording
 
 

@@ -9,6 +9,7 @@ has not read. All of that together has a bound, beyond which the process ends.
 """
 
 import gc
+import os
 import resource
 import signal
 import sys
@@ -22,13 +23,14 @@ from inphase.access.authenticator import Authenticator, RefusedKey
 from inphase.access.keys import AllowList, KeyFolder
 from inphase.errors import AccessError, InphaseError, ServiceError
 from inphase.frames import store, wire
-from inphase.frames.message import Form, Writer, describe
+from inphase.frames.sending import Shape, Writer, describe
 from inphase.host import process
 from inphase.host.endpoint import Socket, bind, bind_at, set_bounds, unlink
 from inphase.host.outlet import Outlet
 from inphase.schedule import Schedule
 
 _SLICE_NS = 20_000_000  # how long a look for frames lasts before newcomers and `stop` are seen to
+_IDLE_MS = 100  # how long nobody is waited for before the store's end is looked for
 _QUEUE_S = 0.1  # frames wait this long for a slow subscriber before they are dropped, and counted
 _QUEUE_BYTES = 64 << 20  # and never more than this for each of them
 _KEPT_BYTES = 256 << 10  # a sample that is sent without a further copy has at least so many
@@ -40,7 +42,7 @@ _MEMORY_BYTES = 512 << 20  # beside what it has at its start, for all clients to
 _MESSAGES = 8  # and so many messages with every large sample in them
 
 
-def queue_length(form: Form, every: list[int]) -> int:
+def queue_length(shape: Shape, every: list[int]) -> int:
     """Messages that may wait for one subscriber: 0.1 s of them, at most _QUEUE_BYTES, at least 4.
 
     every: per sensor, in how many frames there is at most one new sample; a large sample is only in
@@ -48,15 +50,15 @@ def queue_length(form: Form, every: list[int]) -> int:
     """
 
     def most_bytes(messages: int) -> int:
-        size = messages * (form.header_size + form.sizes[wire.PART_PACKED])
-        for sensor in form.large:
+        size = messages * (shape.header_size + shape.sizes[wire.PART_PACKED])
+        for sensor in shape.large:
             # one more when a late one comes beside the next; and one more, because a full queue
             # goes on with a gap, at whose end there may be a new sample
             samples = -(-messages // every[sensor]) + 2
-            size += min(messages, samples) * form.places[sensor].size
+            size += min(messages, samples) * shape.places[sensor].size
         return size
 
-    messages = int(_QUEUE_S * 1e9 / form.layout.period_ns)
+    messages = int(_QUEUE_S * 1e9 / shape.outline.period_ns)
     while messages > 4 and most_bytes(messages) > _QUEUE_BYTES:
         messages -= 1
     return max(4, messages)
@@ -70,19 +72,26 @@ class Sender:
     ) -> None:
         self._reader = store.Reader(store_path)
         description = describe(self._reader, packed_max)
-        form = Form.from_description(description)
-        self._writer = Writer(self._reader, form)
+        shape = Shape.of_store(description)
+        self._writer = Writer(self._reader, shape)
         self._stopping = False
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._number = -1
+        self._asked: set[bytes] = set()
+        """the topics of subscribers that are of frames; those of descriptions alone want none"""
         self._authenticator: Authenticator | None = None
         self._kept_bytes = kept_bytes
-        self.message_bytes = form.header_size + sum(form.sizes)
+        self.message_bytes = shape.header_size + sum(shape.sizes)
         """of one with every large sample"""
-        self.queue = queue_length(form, [s.get("every", 1) for s in description["sensors"]])
+        self.queue = queue_length(shape, [s.get("every", 1) for s in description["sensors"]])
         self.socket: Socket = zmq.Context.instance().socket(zmq.XPUB)
         set_bounds(self.socket, queue=self.queue, message_bytes=_SUBSCRIPTION_BYTES)
         self.socket.setsockopt(
             zmq.XPUB_WELCOME_MSG, wire.TOPIC_DESCRIPTION + msgpack.packb(description)
         )
+        self._waiting = zmq.Poller()
+        self._waiting.register(self.socket, zmq.POLLIN)
+        self._waiting.register(self._stop, zmq.POLLIN)
 
     def ask_for_keys(self, folder: Path) -> None:
         """Let in the keys of a folder alone; before the socket is bound. Raises AccessError."""
@@ -103,12 +112,11 @@ class Sender:
         Raises AccessError once a key that was let in is revoked: libzmq cannot disconnect one
         subscriber, so all of them connect to the next process of this kind.
         """
-        number = -1
         left = self._reader.frame_ring[3]
         try:
             while left > 0:
                 try:
-                    number += 1 + self._reader.next(0 if self._stopping else _SLICE_NS)
+                    self.follow()
                 except InterruptedError:
                     continue
                 except TimeoutError:
@@ -116,10 +124,8 @@ class Sender:
                         break
                 except store.Lost:
                     break
-                else:
-                    self._send(number)
                 left -= self._stopping
-                self._take_in_newcomers()
+                self.take_in_newcomers()
                 if self._authenticator is not None:
                     self._authenticator.refuse_revoked()
             self.socket.send(wire.TOPIC_END)
@@ -135,6 +141,19 @@ class Sender:
         if self._authenticator is not None:
             self._authenticator.close()
         self._reader.close()
+        os.close(self._stop)
+
+    def follow(self) -> None:
+        """Send the next frame. While nobody asks for frames, wait for somebody instead, and go on
+        to the newest one. Raises what `store.Reader.next` does."""
+        is_asked = bool(self._asked)
+        if not is_asked and not self._stopping:
+            self._waiting.poll(_IDLE_MS)
+            self.take_in_newcomers()
+        timeout_ns = _SLICE_NS if is_asked and not self._stopping else 0
+        self._number += 1 + self._reader.next(timeout_ns, newest=not is_asked)
+        if self._asked:
+            self._send(self._number)
 
     def _send(self, number: int) -> None:
         """The frame that the reader is at."""
@@ -159,16 +178,23 @@ class Sender:
             sample.tracker = socket.send(sample.buffer, more, copy=by_copy, track=not by_copy)
         writer.sent()
 
-    def _take_in_newcomers(self) -> None:
+    def take_in_newcomers(self) -> None:
         """An XPUB socket's subscriptions are messages to it, and must not pile up."""
         for _ in range(_NEWCOMERS):
             if not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 return
-            self.socket.recv()
+            said = self.socket.recv()
+
+            # libzmq says the first subscriber of a topic (1), and that the last one is gone (0)
+            if said[:1] == b"\1" and wire.TOPIC_FRAME.startswith(said[1:]):
+                self._asked.add(said[1:])
+            elif said[:1] == b"\0":
+                self._asked.discard(said[1:])
 
     def stop(self) -> None:
         """Send what the ring holds, say goodbye, and end."""
         self._stopping = True
+        os.eventfd_write(self._stop, 1)
 
 
 def _of_refused(one: RefusedKey) -> str:

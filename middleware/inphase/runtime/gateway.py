@@ -22,7 +22,7 @@ import uvloop
 from inphase import schedule
 from inphase.errors import AccessError, InphaseError, RuntimeFault, WireError
 from inphase.frames import store
-from inphase.frames.message import describe
+from inphase.frames.sending import describe
 from inphase.host import process, zmtp
 from inphase.host.endpoint import listen, unlink
 from inphase.host.process import Process

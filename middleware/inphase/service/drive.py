@@ -34,8 +34,9 @@ from inphase.client.kinds import PING, PONG
 from inphase.errors import InphaseError, ServiceError
 from inphase.frames import store
 from inphase.frames.frame import Frame
-from inphase.frames.message import Form, describe
+from inphase.frames.message import Form
 from inphase.frames.record_layout import HEADER
+from inphase.frames.sending import describe
 from inphase.frames.store_follower import StoreFollower
 from inphase.host import process
 from inphase.policy.command_buffer import make_buffer

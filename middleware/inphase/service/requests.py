@@ -15,7 +15,7 @@ import msgspec
 
 from inphase.client.kinds import PIECE_BYTES, REQUEST_BYTES
 from inphase.errors import InphaseError, LeaseRefused, ServiceError
-from inphase.frames.message import describe
+from inphase.frames.sending import describe
 from inphase.service.doors import Caller
 from inphase.service.history import History
 from inphase.service.jobs.job import JobWords

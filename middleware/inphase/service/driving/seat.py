@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from inphase.client.camera_view import CameraView
-from inphase.frames.message import Form, Writer
+from inphase.frames.message import Form
+from inphase.frames.sending import Writer
 from inphase.frames.store import Reader
 from inphase.schedule import Schedule
 from inphase.service.doors import Caller
