@@ -115,14 +115,16 @@ static bool owes_nothing(const struct sensor *sensor, int64_t now_ns)
 
 /* Make the line ready for a trigger after an exchange that did not end cleanly. The input belongs
    to the trigger before: a whole reply is a late sample, a part is dropped. False while that reply
-   may still come by its stated worst case: a trigger now could collide with it.
+   may still come by its stated worst case: a trigger now could collide with it. *clock_ns: the time,
+   which is looked for anew after a drain.
 
    A reply that was never seen may come even later, and be taken for the reply to this trigger. So
    the next samples are only RECOVERING, until the doubt has ended: before a trigger, when the input
    is empty, the trigger before has its answer, and nothing is owed. For that the line may have to
    stay silent: no trigger goes out meanwhile. */
-static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
+static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int64_t *clock_ns)
 {
+    int64_t now_ns = *clock_ns;
     bool answered = !sensor->outstanding || sensor->repeated;
     bool found = false, seen_empty = false, was_suspect = sensor->suspect;
     int64_t slips = load_i64(&core->statistics->counts[COUNT_SLIPS]);
@@ -163,6 +165,7 @@ static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int6
     parser_reset(&sensor->parser);
     sensor->outstanding = false;
     sensor->dirty = false;
+    *clock_ns = core->clock->now(core);
     return true;
 }
 
@@ -189,11 +192,10 @@ static void fire(struct inphase_core *core, struct sensor *sensor)
     /* a trigger after the deadline could not be answered in time */
     if (!device->attached || device->starved ||
         now_ns >= core->due_ns + core->read_deadline_ns ||
-        (!device->ops->pairs && !line_is_quiet(core, sensor, now_ns)))
+        (!device->ops->pairs && !line_is_quiet(core, sensor, &now_ns)))
         return;
 
     /* drained replies belong to the trigger before */
-    now_ns = core->clock->now(core);
     expect_sample(core, sensor, now_ns);
     device->quiet_until_ns = now_ns + sensor->parser.exchange.spec.reply_max_ns +
                              sensor->parser.exchange.spec.framing.idle_ns;

@@ -75,20 +75,20 @@ static bool wall_clock_moved(struct inphase_core *core, int64_t ahead_ns, int64_
 }
 
 /* Note the arrival of a datagram in the sensor's stamps, between its trigger, if it has one, and
-   now. INT64_MAX: unknown, for example because the wall clock was set. false: it came before the
+   now_ns. INT64_MAX: unknown, for example because the wall clock was set. false: it came before the
    trigger, by more than the error of the mapping. */
-static bool take_stamp(struct inphase_core *core, struct sensor *sensor, struct msghdr *message)
+static bool take_stamp(struct inphase_core *core, struct sensor *sensor, struct msghdr *message,
+                       int64_t now_ns)
 {
     int64_t stamp_ns = stamp_of(message);
     int64_t slack_ns = core->wall_error_ns + core->period_ns / 1000; /* NTP slews by 500 ppm */
     int64_t first_ns = sensor->free_running ? core->wall_since_ns : sensor->triggered_ns;
-    int64_t arrived_ns, wall_ns, now_ns;
+    int64_t arrived_ns, wall_ns;
 
     sensor->stamps.received_ns = INT64_MAX;
     if (stamp_ns == INPHASE_ABSENT || first_ns < core->wall_since_ns || first_ns == INT64_MAX)
         return true;
     wall_ns = core->clock->wall(core);
-    now_ns = core->clock->now(core);
     if (wall_clock_moved(core, wall_ns - now_ns, slack_ns))
         return true;
     arrived_ns = stamp_ns - core->wall_offset_ns;
@@ -191,7 +191,7 @@ static int take_frame(struct inphase_core *core, struct sensor *sensor, struct m
     sensor->bytes_in += size;
     if (*got == RECEIVED_EMPTY)
         *got = RECEIVED_PART;
-    if (!take_stamp(core, sensor, &message->msg_hdr)) {
+    if (!take_stamp(core, sensor, &message->msg_hdr, core->clock->now(core))) {
         sensor->stamps.received_ns = received_ns;
         note_slip(core, sensor);
         return 0;
@@ -307,9 +307,11 @@ static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum rec
     bool datagram = parser->exchange.spec.framing.datagram;
 
     /* all bytes that are read have to fit into the parser beside those that it holds */
-    bool holds_all = datagram || parser->exchange.spec.framing.idle_ns;
-    uint32_t room = holds_all ? sizeof bytes : sizeof bytes - parser->size;
-    int64_t looked_ns = core->clock->now(core);
+    bool by_silence = parser->exchange.spec.framing.idle_ns > 0;
+    uint32_t room = datagram || by_silence ? sizeof bytes : sizeof bytes - parser->size;
+
+    /* each look at the clock counts with many sensors */
+    int64_t looked_ns = by_silence ? core->clock->now(core) : 0;
     union control control;
     struct msghdr message;
     ssize_t size;
@@ -339,7 +341,7 @@ static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum rec
     sensor->device->refused = false;
     sensor->bytes_in += (uint64_t)size;
     *got = RECEIVED_PART;
-    if (datagram && !take_stamp(core, sensor, &message)) {
+    if (datagram && !take_stamp(core, sensor, &message, sensor->byte_ns)) {
         note_slip(core, sensor);
         return 0;
     }
