@@ -583,6 +583,9 @@ int inphase_reader_past(inphase_reader *reader, int64_t number, void *to);
 /* 1: sample number `sequence` of a sensor is still whole in its ring. Everything read from its slot
    before this call is then valid. 0: it is overwritten. */
 int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t sequence);
+/* 1: the same holds for every sample that a frame's record names. record: as
+   inphase_reader_record gives it, or a copy. */
+int inphase_reader_whole(inphase_reader *reader, const uint8_t *record);
 /* Copy a sample's payload and check it after the copy. 0, or -ESTALE. */
 int inphase_reader_copy(inphase_reader *reader, uint32_t sensor, int64_t sequence, void *to);
 /* The present quantiles of a distribution; INPHASE_HIST_SENSORS + i: of sensor i. -EINVAL: there is
@@ -628,6 +631,23 @@ int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_
 int inphase_mailbox_sign(inphase_segment *segment, uint32_t lease, uint32_t drove);
 /* Note that a frame was taken. The time until the next command is posted counts as an inference. */
 void inphase_mailbox_taken(inphase_segment *segment);
+
+/* what stays the same from one turn of a policy to the next; the caller fills it */
+struct inphase_turn {
+    inphase_reader *reader;     /* whose frames are answered */
+    inphase_segment *mailbox;   /* mapped as its writer */
+    const double *values;       /* of the answer */
+    uint64_t count;
+    int64_t every;              /* a frame is due whose cycle it divides */
+    int64_t valid_ns;           /* from a frame's due time on, for the answer to it */
+};
+
+#define INPHASE_REASON_UNASKED -1 /* nothing is posted */
+
+/* From one frame to the next in one call. Post the answer to the reader's frame: the values where
+   reason is 0, else the INPHASE_REASON_* why there are none. Then wait as inphase_reader_due does,
+   return what it returns, and note a frame that came as taken. Thread: the policy's. */
+int64_t inphase_mailbox_turn(const struct inphase_turn *turn, int32_t reason, int64_t timeout_ns);
 /* The distribution of inference times. 0, or -EPROTO: not a mailbox. Any process that maps it. */
 int inphase_mailbox_inference(const inphase_segment *segment, struct inphase_quantiles *out);
 /* How long ago the frame was taken that is being answered, 0: none. Any process that maps it. */

@@ -17,7 +17,8 @@ from inphase.frames import record_layout, wire
 from inphase.frames.alignment import Method, slerp
 from inphase.frames.frame import Frame, FrameLost
 from inphase.frames.layout import Layout
-from inphase.frames.message import Form, Writer
+from inphase.frames.message import Form
+from inphase.frames.sending import Writer
 from inphase.frames.store import Reader
 from robots import demo_schedule
 
@@ -89,6 +90,9 @@ class Recorded:
         return self.samples[sensor, sequence]
 
     def intact(self, sensor: int, sequence: int) -> bool:
+        return True
+
+    def whole(self, record: bytes) -> bool:
         return True
 
     def past(self, cycle: int) -> "Iterator[tuple[bytes, Recorded]]":

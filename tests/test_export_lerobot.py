@@ -25,7 +25,7 @@ __all__ = ["demo", "demo_frames", "odd", "odd_frames"]  # fixtures
 
 def acted_cycle(frame: Frame) -> int:
     """The cycle of the act that a frame tells."""
-    return int(frame.header[HEADER.names.index("acted_cycle")])
+    return int(HEADER.unpack_from(frame.record)[HEADER.names.index("acted_cycle")])
 
 
 def halved_colours(image: Any) -> Any:

@@ -50,7 +50,7 @@ def test_a_foreign_reader_finds_every_number_of_every_frame(
     assert len(foreign.of["/frame"]) == CYCLES
     for number, (message, frame) in enumerate(zip(foreign.of["/frame"], frames, strict=True)):
         assert message.number == number
-        assert_fields(message, HEADER.names, frame.header)
+        assert_fields(message, HEADER.names, HEADER.unpack_from(frame.record))
         for index, name in enumerate(frame.sensors):
             row = ROW.unpack_from(frame.record, frame.layout.record.row(index))
             assert_fields(getattr(message.sensors, name), ROW.names, row)

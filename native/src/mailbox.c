@@ -99,6 +99,21 @@ int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_
     return 0;
 }
 
+int64_t inphase_mailbox_turn(const struct inphase_turn *turn, int32_t reason, int64_t timeout_ns)
+{
+    const struct inphase_frame *frame = inphase_reader_record(turn->reader);
+    int64_t lost;
+
+    if (reason != INPHASE_REASON_UNASKED)
+        inphase_mailbox_post(turn->mailbox, frame->cycle,
+                             reason ? 0 : frame->due_ns + turn->valid_ns, (uint32_t)reason,
+                             turn->values, reason ? 0 : (uint32_t)turn->count);
+    lost = inphase_reader_due(turn->reader, turn->every, timeout_ns);
+    if (lost >= 0)
+        inphase_mailbox_taken(turn->mailbox);
+    return lost;
+}
+
 uint64_t mailbox_head(const struct mailbox *mailbox)
 {
     return atomic_load_explicit(&mailbox->head, memory_order_acquire);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -311,6 +312,19 @@ int inphase_reader_intact(inphase_reader *reader, uint32_t sensor, int64_t seque
     atomic_thread_fence(memory_order_acquire);
     return atomic_load_explicit(&slot->sequence, memory_order_relaxed) ==
            2 * (uint64_t)sequence + 2;
+}
+
+int inphase_reader_whole(inphase_reader *reader, const uint8_t *record)
+{
+    const uint8_t *row = record + sizeof(struct inphase_frame);
+    int64_t sequence;
+
+    for (uint32_t i = 0; i < reader->layout.sensors; i++, row += sizeof(struct inphase_row)) {
+        memcpy(&sequence, row + offsetof(struct inphase_row, sequence), sizeof sequence);
+        if (sequence >= 0 && !inphase_reader_intact(reader, i, sequence))
+            return 0;
+    }
+    return 1;
 }
 
 int inphase_reader_copy(inphase_reader *reader, uint32_t sensor, int64_t sequence, void *to)

@@ -6,7 +6,7 @@ message that brought it. In the ring it lasts as long as its slot; ask `intact` 
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, repeat
 from typing import Any, Protocol
 
 import msgspec
@@ -34,37 +34,38 @@ from inphase.frames.record_layout import (
 )
 from inphase.frames.sample_array import sample_array
 
-# where a field is among the unpacked ones
-_HEADER_CYCLE = HEADER.index("cycle")
-_HEADER_DUE_NS = HEADER.index("due_ns")
-_HEADER_WOKE_NS = HEADER.index("woke_ns")
-_HEADER_TRIGGERED_NS = HEADER.index("triggered_ns")
-_HEADER_LATCHED_NS = HEADER.index("latched_ns")
-_HEADER_SKEW_NS = HEADER.index("skew_ns")
-_HEADER_ACTED_CYCLE = HEADER.index("acted_cycle")
-_HEADER_ACTED_NS = HEADER.index("acted_ns")
-_HEADER_INFERRED_NS = HEADER.index("inferred_ns")
-_HEADER_INFERENCE_NS = HEADER.index("inference_ns")
-_HEADER_ANSWERED_CYCLE = HEADER.index("answered_cycle")
-_HEADER_REASON_CYCLE = HEADER.index("reason_cycle")
-_HEADER_FLAGS = HEADER.index("flags")
-_HEADER_SKIPPED = HEADER.index("skipped")
-_HEADER_REASON = HEADER.index("reason")
-_HEADER_DETAIL = HEADER.index("detail")
-_HEADER_STATE = HEADER.index("state")
-_HEADER_EPISODE = HEADER.index("episode")
-_HEADER_OUTCOME = HEADER.index("outcome")
-_HEADER_LEASE = HEADER.index("lease")
-_HEADER_DROVE = HEADER.index("drove")
-_ROW_CYCLE = ROW.index("cycle")
-_ROW_TRIGGERED_NS = ROW.index("triggered_ns")
-_ROW_ACQUIRED_NS = ROW.index("acquired_ns")
-_ROW_RECEIVED_NS = ROW.index("received_ns")
-_ROW_AGE_NS = ROW.index("age_ns")
-_ROW_UNCERTAINTY_NS = ROW.index("uncertainty_ns")
-_ROW_STATUS = ROW.index("status")
-_ROW_REASON = ROW.index("reason")
-_ROW_DETAIL = ROW.index("detail")
+# each takes one field out of a record
+_HEADER_CYCLE = HEADER.word("cycle")
+_HEADER_DUE_NS = HEADER.word("due_ns")
+_HEADER_WOKE_NS = HEADER.word("woke_ns")
+_HEADER_TRIGGERED_NS = HEADER.word("triggered_ns")
+_HEADER_LATCHED_NS = HEADER.word("latched_ns")
+_HEADER_SKEW_NS = HEADER.word("skew_ns")
+_HEADER_ACTED_CYCLE = HEADER.word("acted_cycle")
+_HEADER_ACTED_NS = HEADER.word("acted_ns")
+_HEADER_INFERRED_NS = HEADER.word("inferred_ns")
+_HEADER_INFERENCE_NS = HEADER.word("inference_ns")
+_HEADER_ANSWERED_CYCLE = HEADER.word("answered_cycle")
+_HEADER_REASON_CYCLE = HEADER.word("reason_cycle")
+_HEADER_FLAGS = HEADER.word("flags")
+_HEADER_SKIPPED = HEADER.word("skipped")
+_HEADER_REASON = HEADER.word("reason")
+_HEADER_DETAIL = HEADER.word("detail")
+_HEADER_STATE = HEADER.word("state")
+_HEADER_EPISODE = HEADER.word("episode")
+_HEADER_OUTCOME = HEADER.word("outcome")
+_HEADER_LEASE = HEADER.word("lease")
+_HEADER_DROVE = HEADER.word("drove")
+_ROW_CYCLE = ROW.word("cycle")
+_ROW_TRIGGERED_NS = ROW.word("triggered_ns")
+_ROW_ACQUIRED_NS = ROW.word("acquired_ns")
+_ROW_RECEIVED_NS = ROW.word("received_ns")
+_ROW_AGE_NS = ROW.word("age_ns")
+_ROW_UNCERTAINTY_NS = ROW.word("uncertainty_ns")
+_ROW_STATUS = ROW.word("status")
+_ROW_REASON = ROW.word("reason")
+_ROW_DETAIL = ROW.word("detail")
+_ROWS, _ROW_BYTES = HEADER.size, ROW.size
 _ACT_FLAGS = ACT.index("flags")
 _ACT_REASON = ACT.index("reason")
 _ACT_DETAIL = ACT.index("detail")
@@ -92,6 +93,9 @@ class Payloads(Protocol):
     def intact(self, sensor: int, sequence: int) -> bool:
         """True if everything that was read from the view so far was whole."""
 
+    def whole(self, record: bytes) -> bool:
+        """True if that holds for each sample that a frame's record names."""
+
     def past(self, cycle: int) -> "Iterator[tuple[bytes, Payloads]]":
         """Records of the frames before a cycle, newest first, as far as they can still be read."""
 
@@ -107,10 +111,6 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     _index: int
     sequence: int
     """Number of the sample in its ring, -1 before the first."""
-
-    @property
-    def _row(self) -> tuple[int, ...]:
-        return ROW.unpack_from(self._frame.record, self._frame.layout.record.row(self._index))
 
     @property
     def value(self) -> NDArray[Any]:
@@ -131,48 +131,52 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     @property
     def status(self) -> str:
         """One of STATUSES; only FRESH is fresh."""
-        return name_of(self._row[_ROW_STATUS], STATUSES)
+        return name_of(
+            _ROW_STATUS(self._frame.record, _ROWS + _ROW_BYTES * self._index)[0], STATUSES
+        )
 
     @property
     def reason(self) -> str:
         """Why the status is not FRESH, one of REASONS."""
-        return name_of(self._row[_ROW_REASON], REASONS)
+        return name_of(
+            _ROW_REASON(self._frame.record, _ROWS + _ROW_BYTES * self._index)[0], REASONS
+        )
 
     @property
     def detail(self) -> int:
         """Number that belongs to the reason: a device's error word, a channel, a size."""
-        return self._row[_ROW_DETAIL]
+        return _ROW_DETAIL(self._frame.record, _ROWS + _ROW_BYTES * self._index)[0]
 
     @property
     def cycle(self) -> int | None:
         """The cycle whose trigger gave this sample; None: no trigger did, or there is none yet."""
-        cycle = self._row[_ROW_CYCLE]
+        cycle = _ROW_CYCLE(self._frame.record, _ROWS + _ROW_BYTES * self._index)[0]
         return None if cycle < 0 else cycle
 
     @property
     def triggered_ns(self) -> int | None:
         """When this sample's trigger was handed to the kernel."""
-        return _known(self._row[_ROW_TRIGGERED_NS])
+        return _known(_ROW_TRIGGERED_NS(self._frame.record, _ROWS + _ROW_BYTES * self._index)[0])
 
     @property
     def acquired_ns(self) -> int | None:
         """Middle of the device's acquisition by its clock or its driver's model."""
-        return _known(self._row[_ROW_ACQUIRED_NS])
+        return _known(_ROW_ACQUIRED_NS(self._frame.record, _ROWS + _ROW_BYTES * self._index)[0])
 
     @property
     def uncertainty_ns(self) -> int:
         """Bound on the error of `acquired_ns` by a device's clock; 0 for a stated model."""
-        return self._row[_ROW_UNCERTAINTY_NS]
+        return _ROW_UNCERTAINTY_NS(self._frame.record, _ROWS + _ROW_BYTES * self._index)[0]
 
     @property
     def received_ns(self) -> int | None:
         """When the last byte was in, as far as is known."""
-        return _known(self._row[_ROW_RECEIVED_NS])
+        return _known(_ROW_RECEIVED_NS(self._frame.record, _ROWS + _ROW_BYTES * self._index)[0])
 
     @property
     def age_ns(self) -> int | None:
         """Latch time minus acquisition time."""
-        return _known(self._row[_ROW_AGE_NS])
+        return _known(_ROW_AGE_NS(self._frame.record, _ROWS + _ROW_BYTES * self._index)[0])
 
     @property
     def intact(self) -> bool:
@@ -244,18 +248,18 @@ class Command:
     )
 
     def __init__(self, frame: "Frame") -> None:
-        self.cycle = frame.header[_HEADER_ACTED_CYCLE]
-        self.acted_ns = _known(frame.header[_HEADER_ACTED_NS])
-        self.inferred_ns = _known(frame.header[_HEADER_INFERRED_NS])
+        self.cycle = _HEADER_ACTED_CYCLE(frame.record)[0]
+        self.acted_ns = _known(_HEADER_ACTED_NS(frame.record)[0])
+        self.inferred_ns = _known(_HEADER_INFERRED_NS(frame.record)[0])
         """when the policy posted it; without a command, the answer that came too late, if any"""
-        self.inference_ns = _known(frame.header[_HEADER_INFERENCE_NS])
+        self.inference_ns = _known(_HEADER_INFERENCE_NS(frame.record)[0])
         """from the frame that the policy took to that post"""
-        answered = frame.header[_HEADER_ANSWERED_CYCLE]
+        answered = _HEADER_ANSWERED_CYCLE(frame.record)[0]
         self.answered_cycle = answered if answered >= 0 else None
         """of that frame; None: no policy answered"""
-        self.lease = frame.header[_HEADER_LEASE]
+        self.lease = _HEADER_LEASE(frame.record)[0]
         """the number of the lease under which the robot could be driven; 0: none"""
-        self.drove = name_of(frame.header[_HEADER_DROVE], DROVE)
+        self.drove = name_of(_HEADER_DROVE(frame.record)[0], DROVE)
         """one of DROVE: who gave the command that an actuator followed"""
         self._acts: dict[str, Act] = {}
         layout = frame.layout.record
@@ -290,7 +294,6 @@ class Frame(msgspec.Struct, eq=False, gc=False):
     payloads: Payloads
     lost: int = 0
     """frames between the one before and this one that the reader was too slow for"""
-    _header: tuple[int, ...] | None = None
     _sequences: tuple[int, ...] = ()
     _command: Command | None = None
     _before: tuple["Frame", ...] = ()
@@ -304,82 +307,75 @@ class Frame(msgspec.Struct, eq=False, gc=False):
         return (*self._before, self)  # made anew: a frame that held itself would never be freed
 
     @property
-    def header(self) -> tuple[int, ...]:
-        """struct inphase_frame of inphase.h."""
-        if self._header is None:
-            self._header = HEADER.unpack_from(self.record)
-        return self._header
-
-    @property
     def cycle(self) -> int:
         """Number of the cycle on the grid."""
-        return self.header[_HEADER_CYCLE]
+        return _HEADER_CYCLE(self.record)[0]
 
     @property
     def due_ns(self) -> int:
         """When the grid says that the cycle starts."""
-        return self.header[_HEADER_DUE_NS]
+        return _HEADER_DUE_NS(self.record)[0]
 
     @property
     def woke_ns(self) -> int:
         """When the cycle thread ran."""
-        return self.header[_HEADER_WOKE_NS]
+        return _HEADER_WOKE_NS(self.record)[0]
 
     @property
     def triggered_ns(self) -> int | None:
         """When the first trigger was fired."""
-        return _known(self.header[_HEADER_TRIGGERED_NS])
+        return _known(_HEADER_TRIGGERED_NS(self.record)[0])
 
     @property
     def latched_ns(self) -> int:
         """When the frame was closed."""
-        return self.header[_HEADER_LATCHED_NS]
+        return _HEADER_LATCHED_NS(self.record)[0]
 
     @property
     def skew_ns(self) -> int | None:
         """Largest difference of acquisition times between the frame's fresh samples."""
-        return _known(self.header[_HEADER_SKEW_NS])
+        return _known(_HEADER_SKEW_NS(self.record)[0])
 
     @property
     def flags(self) -> tuple[str, ...]:
         """Names from FRAME_FLAGS."""
-        return names_of(self.header[_HEADER_FLAGS], FRAME_FLAGS)
+        return names_of(_HEADER_FLAGS(self.record)[0], FRAME_FLAGS)
 
     @property
     def skipped(self) -> int:
         """Grid points skipped just before this cycle."""
-        return self.header[_HEADER_SKIPPED]
+        return _HEADER_SKIPPED(self.record)[0]
 
     @property
     def episode(self) -> int:
         """The number of the newest episode, from 1 on; 0: none was begun."""
-        return self.header[_HEADER_EPISODE]
+        return _HEADER_EPISODE(self.record)[0]
 
     @property
     def outcome(self) -> str:
         """Of that episode, one of OUTCOMES: `running` while the frame belongs to it."""
-        return name_of(self.header[_HEADER_OUTCOME], OUTCOMES)
+        return name_of(_HEADER_OUTCOME(self.record)[0], OUTCOMES)
 
     @property
     def reason(self) -> str:
         """Why motion is latched or the core is stopping."""
-        return name_of(self.header[_HEADER_REASON], REASONS)
+        return name_of(_HEADER_REASON(self.record)[0], REASONS)
 
     @property
     def detail(self) -> int:
         """Number that belongs to the reason."""
-        return self.header[_HEADER_DETAIL]
+        return _HEADER_DETAIL(self.record)[0]
 
     @property
     def reason_cycle(self) -> int | None:
         """The cycle in which the reason came; None: there is none."""
-        cycle = self.header[_HEADER_REASON_CYCLE]
+        cycle = _HEADER_REASON_CYCLE(self.record)[0]
         return None if cycle < 0 else cycle
 
     @property
     def state(self) -> str:
         """The robot's state, one of STATES."""
-        return name_of(self.header[_HEADER_STATE], STATES)
+        return name_of(_HEADER_STATE(self.record)[0], STATES)
 
     @property
     def sensors(self) -> tuple[str, ...]:
@@ -389,11 +385,11 @@ class Frame(msgspec.Struct, eq=False, gc=False):
     @property
     def samples(self) -> dict[str, Sample]:
         """Sensor name to sample."""
+        indices = self.layout.indices
         sequences = self._sequences or self._read_sequences()
-        samples = {}
-        for name, index in self.layout.indices.items():
-            samples[name] = Sample(self, index, sequences[index])
-        return samples
+        return dict(
+            zip(indices, map(Sample, repeat(self), indices.values(), sequences), strict=True)
+        )
 
     def _read_sequences(self) -> tuple[int, ...]:
         """The rest of a row is looked at when it is asked for."""
@@ -418,7 +414,7 @@ class Frame(msgspec.Struct, eq=False, gc=False):
     @property
     def intact(self) -> bool:
         """True if all samples are still whole: ask after use, not before."""
-        return all(sample.intact for sample in self.samples.values())
+        return self.payloads.whole(self.record)
 
     def copy(self) -> "Frame":
         """An owned copy, checked after the copy. Raises FrameLost when a slot was recycled."""
@@ -477,6 +473,10 @@ class Copies:
 
     def intact(self, sensor: int, sequence: int) -> bool:
         """Always: nobody else writes it."""
+        return True
+
+    def whole(self, record: bytes) -> bool:
+        """Always."""
         return True
 
     def past(self, cycle: int) -> Iterator[tuple[bytes, Payloads]]:

@@ -6,11 +6,13 @@ Little-endian, without padding. Everybody who looks into a record asks this modu
 tests/test_record.py compares each offset and each name with the C header.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
 
 ABSENT = -0x7FFFFFFFFFFFFFFF
 """a stamp that is not known"""
+Word = Callable[..., tuple[int]]
+"""takes one field out of a record, from an offset on"""
 VALUE_BYTES = 8
 """of one requested or applied value"""
 
@@ -39,6 +41,11 @@ class Fields:
     def offset(self, name: str) -> int:
         """Where a field starts, in bytes."""
         return Struct("<" + "".join(list(self.codes.values())[: self.index(name)])).size
+
+    def word(self, name: str) -> Word:
+        """Takes one field out of a record, given where the struct starts: by itself it is sooner
+        read than all of them."""
+        return Struct(f"<{self.offset(name)}x{self.codes[name]}").unpack_from
 
     def only(self, *names: str) -> str:
         """The format that takes these fields, in the struct's order, and passes over all others."""

@@ -115,6 +115,10 @@ class _Aligned:
         """Always: it was checked when it was made."""
         return True
 
+    def whole(self, record: bytes) -> bool:
+        """Always."""
+        return True
+
     def past(self, cycle: int) -> Iterator[tuple[bytes, Payloads]]:
         """The frames before it, as they were latched."""
         return self._source.past(cycle)

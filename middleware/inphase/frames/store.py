@@ -1,15 +1,22 @@
 """The store from Python: segments, followers of frames, the policy's mailbox."""
 
+import contextlib
 import errno
 import mmap
 import os
 import secrets
-from typing import Any
+from typing import Any, NoReturn
 
 from inphase._core import ffi, lib
 from inphase.errors import StoreError
 from inphase.frames.record_layout import DROVE, OUTCOMES, REASONS, SERVER_COUNTS, STATUSES
 from inphase.host import store_names
+
+# found sooner than as attributes of `lib`: these are called in every cycle
+_next, _due, _turn = lib.inphase_reader_next, lib.inphase_reader_due, lib.inphase_mailbox_turn
+_SLICE_NS = 200_000_000  # how long one wait in C lasts before Python may handle a signal
+_UNASKED = int(lib.INPHASE_REASON_UNASKED)
+_REASON_NUMBERS = {None: 0} | {name: number for number, name in enumerate(REASONS)}
 
 
 class Lost(StoreError):  # noqa: N818 - an end, not an error of anybody's
@@ -141,6 +148,43 @@ class Mailbox:
         """Unmap both, after the reader that waits on the bell."""
         self.segment.close()
         self._bell.close()
+
+
+class Turns:
+    """A policy's way from one due frame of a reader to the next. Thread: the policy's.
+
+    values: a C double array of `count`, which has the answer. every, valid_ns: see struct
+    inphase_turn.
+    """
+
+    def __init__(
+        self,
+        reader: "Reader",
+        mailbox: Mailbox,
+        *,
+        values: Any,
+        count: int,
+        every: int,
+        valid_ns: int,
+    ) -> None:
+        self._reader, self._mailbox, self._values = reader, mailbox, values
+        self._turn = ffi.new(
+            "struct inphase_turn *",
+            [reader.handle, mailbox.segment.handle, values, count, every, valid_ns],
+        )
+
+    def first(self) -> int:
+        """Wait for a due frame; its record is then the reader's. The number of frames lost before
+        it. Raises Lost."""
+        while (lost := int(_turn(self._turn, _UNASKED, _SLICE_NS))) < 0:
+            with contextlib.suppress(TimeoutError, InterruptedError):
+                self._reader.ended(lost)
+        return lost
+
+    def next(self, trouble: str | None) -> int:
+        """Answer the frame, by the values or by one of REASONS, and wait for the next likewise."""
+        lost = int(_turn(self._turn, _REASON_NUMBERS[trouble], _SLICE_NS))
+        return lost if lost >= 0 else self.first()
 
 
 def inference(mailbox: Segment) -> dict[str, int]:
@@ -284,16 +328,16 @@ class Reader:
 
         Raises TimeoutError, InterruptedError, Lost.
         """
-        return self._came(lib.inphase_reader_next(self.handle, newest, timeout_ns))
+        lost = _next(self.handle, newest, timeout_ns)
+        return int(lost) if lost >= 0 else self.ended(lost)
 
     def due(self, every: int, timeout_ns: int) -> int:
         """Wait likewise for the newest frame of a cycle that `every` divides."""
-        return self._came(lib.inphase_reader_due(self.handle, every, timeout_ns))
+        lost = _due(self.handle, every, timeout_ns)
+        return int(lost) if lost >= 0 else self.ended(lost)
 
-    def _came(self, result: Any) -> int:
-        rc = int(result)
-        if rc >= 0:
-            return rc
+    def ended(self, rc: int) -> NoReturn:
+        """Raise for a wait that gave no frame."""
         if rc == -errno.ETIMEDOUT:
             raise TimeoutError
         if rc == -errno.EINTR:
@@ -313,6 +357,10 @@ class Reader:
     def intact(self, sensor: int, sequence: int) -> bool:
         """True if a sample is still whole in its ring."""
         return bool(lib.inphase_reader_intact(self.handle, sensor, sequence))
+
+    def whole(self, record: bytes) -> bool:
+        """True if every sample that a frame's record names is."""
+        return bool(lib.inphase_reader_whole(self.handle, record))
 
     def status(self) -> dict[str, int]:
         """struct inphase_status of inphase.h by field name."""

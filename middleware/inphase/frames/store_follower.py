@@ -56,7 +56,7 @@ class StoreFollower:
         left_ns = _SLICE_NS if timeout_s is None else int(timeout_s * 1e9)
         reader = self.reader
         while True:
-            slice_ns = min(left_ns, _SLICE_NS)
+            slice_ns = left_ns if left_ns < _SLICE_NS else _SLICE_NS
             try:
                 lost = (
                     reader.next(slice_ns, newest) if every is None else reader.due(every, slice_ns)
@@ -71,6 +71,10 @@ class StoreFollower:
                     raise
                 continue
             return Frame(self.layout, reader.record[:], self, lost)
+
+    def at_hand(self, lost: int) -> Frame:
+        """The frame that the reader is at, after so many lost ones."""
+        return Frame(self.layout, self.reader.record[:], self, lost)
 
     def __iter__(self) -> Iterator[Frame]:
         try:
@@ -97,6 +101,10 @@ class StoreFollower:
     def intact(self, sensor: int, sequence: int) -> bool:
         """True if the slot still holds that sample."""
         return self.reader.intact(sensor, sequence)
+
+    def whole(self, record: bytes) -> bool:
+        """True if every slot still holds the sample that the record names."""
+        return self.reader.whole(record)
 
     @property
     def number(self) -> int:

@@ -30,6 +30,10 @@ class _Zeros:
         """Always: nobody writes it."""
         return True
 
+    def whole(self, record: bytes) -> bool:
+        """Always."""
+        return True
+
     def past(self, cycle: int) -> Iterator[tuple[bytes, Payloads]]:
         """Nothing."""
         return iter(())

@@ -49,15 +49,18 @@ def follow(
 ) -> None:
     """The policy's loop: newest due frame in, answer out, until the store ends."""
     buffer = turn.buffer
+    turns = store.Turns(
+        follower.reader,
+        mailbox,
+        values=buffer.pointer,
+        count=buffer.count,
+        every=every,
+        valid_ns=valid_ns,
+    )
     try:
+        lost = turns.first()
         while True:
-            frame = follower.next(every=every)
-            mailbox.taken()
-            trouble = turn.take(frame)
-            if trouble is None:
-                mailbox.post(frame.cycle, frame.due_ns + valid_ns, buffer.pointer, buffer.count)
-            else:
-                mailbox.refuse(frame.cycle, trouble)
+            lost = turns.next(turn.take(follower.at_hand(lost)))
     except store.Lost:
         return
 

@@ -21,7 +21,7 @@ _TRACEBACKS = 3
 _PACKAGE = Path(__file__).resolve().parent.parent
 _INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
 _GOOD = ("FRESH", "HELD")
-_LONG_NS = 500_000_000
+LONG_NS = 500_000_000
 """a call that takes longer is no hiccup of the machine"""
 _SHOWN = 60
 """letters of a value"""
@@ -101,7 +101,7 @@ class Remarks:
         """A call took long. On the wall clock the runtime says so, while the call lasts; of a
         server it is known."""
         is_own = self._described.policy is None or self._described.policy.server is None
-        if self.is_virtual and is_own and took_ns > _LONG_NS:
+        if self.is_virtual and is_own and took_ns > LONG_NS:
             self.once(
                 "long",
                 f"policy took {took_ns / 1e9:.1f} s in cycle {frame.cycle}: virtual time waited "

@@ -25,7 +25,7 @@ from inphase.policy import model_policy, torch_policy
 from inphase.policy.command_buffer import CommandBuffer
 from inphase.policy.foresight import Foresight
 from inphase.policy.openpi.server_policy import ServerPolicy
-from inphase.policy.remarks import Remarks
+from inphase.policy.remarks import LONG_NS, Remarks
 from inphase.schedule import Schedule, import_by_name
 
 PolicyCall = Callable[[Frame], Any]
@@ -135,7 +135,8 @@ class Turn:
             answer = call(frame)
             took_ns = perf_counter_ns() - began_ns
             self.took_ns.append(took_ns)
-            self._remarks.took(took_ns, frame)
+            if took_ns > LONG_NS:
+                self._remarks.took(took_ns, frame)
         except NotThere:
             return "input"
         except Ended:

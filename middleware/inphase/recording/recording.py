@@ -278,6 +278,10 @@ class _Payloads:
         """Always: nobody writes it."""
         return True
 
+    def whole(self, record: bytes) -> bool:
+        """Always."""
+        return True
+
     def past(self, cycle: int) -> Iterator[tuple[bytes, "_Payloads"]]:
         """The frames before a cycle, newest first."""
         for index in range(self._index, -1, -1):

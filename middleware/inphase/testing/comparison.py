@@ -83,7 +83,7 @@ def _first_value(name: str, x: Any, y: Any) -> str:
 def _facts(frame: Frame) -> Iterator[tuple[str, Any]]:
     """Everything that a frame says, by name, in the order in which it comes about."""
     names = {"flags": frame.flags, "reason": frame.reason}
-    for field, value in zip(HEADER.names, frame.header, strict=True):
+    for field, value in zip(HEADER.names, HEADER.unpack_from(frame.record), strict=True):
         name = _OF_COMMAND.get(field, field)
         yield name, names.get(name, None if value == ABSENT else value)
     for sample in frame.samples.values():
