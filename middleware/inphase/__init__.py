@@ -4,9 +4,11 @@ Names are imported when they are first used, so that `import inphase` costs next
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as type checkers know it: the module typing takes as long as all of this
 if TYPE_CHECKING:
+    from typing import Any
+
     from inphase.client.remote_robot import connect
     from inphase.episodes.rollout import rollout
     from inphase.episodes.runner import Runner
@@ -45,7 +47,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name == "__version__":
         from importlib import metadata  # imported where it is used: as slow as a quarter of NumPy
 
