@@ -17,8 +17,9 @@ from inphase.episodes.lockstep import LockStep
 from inphase.errors import InphaseError, RecordingError, ScheduleError, StoreError, WireError
 from inphase.frame import Frame
 from inphase.frames import record_layout, wire
-from inphase.frames.message import Form, describe
+from inphase.frames.message import Form
 from inphase.frames.record_layout import REASONS
+from inphase.frames.sending import describe
 from inphase.frames.store_follower import StoreFollower
 from inphase.frames.subscription import ZmqFollower
 from inphase.models import safetensors_file

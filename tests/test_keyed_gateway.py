@@ -23,7 +23,7 @@ from inphase.access.keys import KeyFolder
 from inphase.episodes.lockstep import LockStep
 from inphase.errors import AccessError
 from inphase.frames import wire
-from inphase.frames.message import describe
+from inphase.frames.sending import describe
 from inphase.frames.store import Reader
 from inphase.frames.subscription import Subscription, subscribe
 from inphase.host import store_names

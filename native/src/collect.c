@@ -115,8 +115,8 @@ static bool owes_nothing(const struct sensor *sensor, int64_t now_ns)
 
 /* Make the line ready for a trigger after an exchange that did not end cleanly. The input belongs
    to the trigger before: a whole reply is a late sample, a part is dropped. False while that reply
-   may still come by its stated worst case: a trigger now could collide with it. *clock_ns: the time,
-   which is looked for anew after a drain.
+   may still come by its stated worst case: a trigger now could collide with it. *clock_ns: the
+   time, which is looked up anew after a drain.
 
    A reply that was never seen may come even later, and be taken for the reply to this trigger. So
    the next samples are only RECOVERING, until the doubt has ended: before a trigger, when the input

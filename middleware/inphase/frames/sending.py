@@ -66,7 +66,7 @@ class Outline(NamedTuple):
         )
 
 
-class Shape:
+class MessageShape:
     """The shape of a robot's messages: sizes, and what C is told of them. Raises ValueError for
     impossible ones."""
 
@@ -101,10 +101,10 @@ class Shape:
         self.record = RecordLayout(len(outline.sensors), channels)
 
     @classmethod
-    def of_store(cls, description: dict[str, Any]) -> "Shape":
+    def of_store(cls, description: dict[str, Any]) -> "MessageShape":
         """From what `describe` gives. Raises ValueError if it is not."""
         places = [Place(s["part"], s["offset"], s["size"]) for s in description["sensors"]]
-        return Shape(Outline.from_description(description), places)
+        return MessageShape(Outline.from_description(description), places)
 
     def sequence(self, record: Any, sensor: int) -> int:
         """Number of a sensor's sample in a frame record."""
@@ -193,7 +193,7 @@ class Writer:
     whose large samples are sent; None: all that have such.
     """
 
-    def __init__(self, reader: Reader, form: Shape, large: Collection[int] | None = None) -> None:
+    def __init__(self, reader: Reader, form: MessageShape, large: Collection[int] | None = None) -> None:
         self._reader = reader  # its handle is used
         self._form = form
         self._header = ffi.new("uint8_t[]", form.header_size)
