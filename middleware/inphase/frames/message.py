@@ -18,7 +18,7 @@ from inphase.frames.frame import Frame, FrameLost
 from inphase.frames.layout import Layout
 from inphase.frames.record_layout import cycle_of
 from inphase.frames.sample_array import sample_array
-from inphase.frames.sending import BEFORE, HERE, Outline, MessageShape
+from inphase.frames.sending import BEFORE, HERE, MessageShape, Outline
 from inphase.frames.wire import Place
 
 _unpack, _from_buffer = lib.inphase_wire_unpack, ffi.from_buffer

@@ -193,7 +193,9 @@ class Writer:
     whose large samples are sent; None: all that have such.
     """
 
-    def __init__(self, reader: Reader, form: MessageShape, large: Collection[int] | None = None) -> None:
+    def __init__(
+        self, reader: Reader, form: MessageShape, large: Collection[int] | None = None
+    ) -> None:
         self._reader = reader  # its handle is used
         self._form = form
         self._header = ffi.new("uint8_t[]", form.header_size)

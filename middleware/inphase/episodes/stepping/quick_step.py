@@ -56,7 +56,7 @@ def make(
 
         reward, terminated = 0.0, False
         if judges:
-            frame = Frame(layout, record, follower, 0, None, facts[among])
+            frame = Frame(layout, record, follower, 0, facts[among])
             if reward_call is not None:
                 reward = float(reward_call(frame))
             if terminated_call is not None:
