@@ -18,7 +18,7 @@ from inphase.frames.frame import Frame, FrameLost
 from inphase.frames.layout import Layout
 from inphase.frames.record_layout import cycle_of
 from inphase.frames.sample_array import sample_array
-from inphase.frames.sending import BEFORE, HERE, MessageShape, Outline
+from inphase.frames.sending import BEFORE, HERE, Outline, WireShape
 from inphase.frames.wire import Place
 
 _unpack, _from_buffer = lib.inphase_wire_unpack, ffi.from_buffer
@@ -27,7 +27,7 @@ _PAST_MIN = 16  # but so many at least,
 _PAST_BYTES = 32 << 20  # and never more bytes than that
 
 
-class Form(MessageShape):
+class Form(WireShape):
     """The facts of a message that both ends of a connection know, for the end that reads. Raises
     ValueError for impossible ones."""
 

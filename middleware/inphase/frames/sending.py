@@ -66,7 +66,7 @@ class Outline(NamedTuple):
         )
 
 
-class MessageShape:
+class WireShape:
     """The shape of a robot's messages: sizes, and what C is told of them. Raises ValueError for
     impossible ones."""
 
@@ -101,10 +101,10 @@ class MessageShape:
         self.record = RecordLayout(len(outline.sensors), channels)
 
     @classmethod
-    def of_store(cls, description: dict[str, Any]) -> "MessageShape":
+    def of_store(cls, description: dict[str, Any]) -> "WireShape":
         """From what `describe` gives. Raises ValueError if it is not."""
         places = [Place(s["part"], s["offset"], s["size"]) for s in description["sensors"]]
-        return MessageShape(Outline.from_description(description), places)
+        return WireShape(Outline.from_description(description), places)
 
     def sequence(self, record: Any, sensor: int) -> int:
         """Number of a sensor's sample in a frame record."""
@@ -194,7 +194,7 @@ class Writer:
     """
 
     def __init__(
-        self, reader: Reader, form: MessageShape, large: Collection[int] | None = None
+        self, reader: Reader, form: WireShape, large: Collection[int] | None = None
     ) -> None:
         self._reader = reader  # its handle is used
         self._form = form

@@ -23,7 +23,7 @@ from inphase.access.authenticator import Authenticator, RefusedKey
 from inphase.access.keys import AllowList, KeyFolder
 from inphase.errors import AccessError, InphaseError, ServiceError
 from inphase.frames import store, wire
-from inphase.frames.sending import MessageShape, Writer, describe
+from inphase.frames.sending import WireShape, Writer, describe
 from inphase.host import process
 from inphase.host.endpoint import Socket, bind, bind_at, set_bounds, unlink
 from inphase.host.outlet import Outlet
@@ -42,7 +42,7 @@ _MEMORY_BYTES = 512 << 20  # beside what it has at its start, for all clients to
 _MESSAGES = 8  # and so many messages with every large sample in them
 
 
-def queue_length(shape: MessageShape, every: list[int]) -> int:
+def queue_length(shape: WireShape, every: list[int]) -> int:
     """Messages that may wait for one subscriber: 0.1 s of them, at most _QUEUE_BYTES, at least 4.
 
     every: per sensor, in how many frames there is at most one new sample; a large sample is only in
@@ -72,7 +72,7 @@ class Sender:
     ) -> None:
         self._reader = store.Reader(store_path)
         description = describe(self._reader, packed_max)
-        shape = MessageShape.of_store(description)
+        shape = WireShape.of_store(description)
         self._writer = Writer(self._reader, shape)
         self._stopping = False
         self._stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
