@@ -21,7 +21,8 @@ from inphase.client.finding import (
     properties_of,
 )
 from inphase.service.doors import RemotePlaces
-from inphase.service.published.announcing import Announcer, listening_addresses
+from inphase.service.published.announcing import Announcer, listening_at
+from namespaces import OtherHost, can_be_made
 from peers import until
 from runtimes import Robot
 from serving import Served
@@ -149,13 +150,54 @@ def test_a_service_tells_a_bounded_number_of_robots() -> None:
 
 
 def test_it_is_told_on_the_interfaces_alone_at_which_it_listens() -> None:
-    assert listening_addresses(LOOPBACK) == [LOOPBACK]
-    assert listening_addresses("lo") == [LOOPBACK]
-    assert listening_addresses("::1") == []
-    everywhere = listening_addresses("0.0.0.0")
-    assert LOOPBACK not in everywhere
+    assert listening_at(LOOPBACK) == listening_at("lo") == ([LOOPBACK], "lo")
+    assert listening_at("127.0.1.1") == (["127.0.1.1"], "lo")
+    assert listening_at("::1") == ([], "")
+    everywhere, interface = listening_at("0.0.0.0")
+    assert LOOPBACK not in everywhere and interface == ""
     mine = {str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4}
     assert set(everywhere) == {one for one in mine if not one.startswith("127.")}
+
+
+ASK = """
+import json, socket, sys
+from zeroconf import DNSOutgoing, DNSQuestion
+QUERY, PTR, IN = 0, 12, 1
+asked = DNSOutgoing(QUERY)
+asked.add_question(DNSQuestion(sys.argv[1], PTR, IN))
+here, there = sys.argv[2:]
+line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+line.bind((here, 0))
+line.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(here))
+line.settimeout(0.5)
+answers = 0
+for place in (there, "224.0.0.251") * 2:
+    line.sendto(asked.packets()[0], (place, 5353))
+    try:
+        answers += b"robot" in line.recv(9000) or 1
+    except TimeoutError:
+        pass
+print(answers)
+"""
+"""asks at that address, and on the network, from a port of its own: it is answered there"""
+
+
+@pytest.mark.skipif(not can_be_made(), reason="network namespaces want root and /dev/net/tun")
+def test_another_host_hears_of_a_service_only_where_it_listens() -> None:
+    with OtherHost() as other:
+        here, there = other.addresses
+
+        def answers(place: str, port: int) -> int:
+            announcer = Announcer(RemotePlaces(place, port), ["arm"], "abcdefgh", pytest.fail)
+            announcer.start()
+            announcer._thread.join()
+            asked = other.command(sys.executable, "-c", ASK, SERVICE_TYPE, there, here)
+            done = subprocess.run(asked, capture_output=True, text=True, check=True)
+            announcer.close()
+            return int(done.stdout)
+
+        assert answers(here, 47040) > 0
+        assert answers(LOOPBACK, 47041) == 0
 
 
 def test_without_the_package_a_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ class Announcer:
             )
             return
         try:
-            addresses = listening_addresses(self._places.host)
+            addresses, interface = listening_at(self._places.host)
             if not addresses:
                 self._say(f"not announced by mDNS: {self._places.host} has no IPv4 address")
                 return
@@ -63,6 +63,8 @@ class Announcer:
                 parsed_addresses=addresses,
             )
             self._zeroconf = Zeroconf(interfaces=addresses)
+            if interface:
+                _keep_to(self._zeroconf, interface)
             self._zeroconf.register_service(info, allow_name_change=True)
         except Exception as error:  # of the network, and of the package: robots are served anyway
             self._say(f"not announced by mDNS: {error!r}; clients give the address by --service")
@@ -77,11 +79,12 @@ class Announcer:
             self._zeroconf = None
 
 
-def listening_addresses(host: str) -> list[str]:
+def listening_at(host: str) -> tuple[list[str], str]:
     """The IPv4 addresses of this machine at which a socket bound to `host` is reached from where
-    that makes sense: of all interfaces but loopback for `0.0.0.0` and `*`.
+    that makes sense, and the interface that they are of.
 
-    host: an address, a name, or an interface's name. Raises OSError for a name that is unknown.
+    host: an address, a name, or an interface's name. `0.0.0.0` and `*` are all interfaces, which
+    have no name, and the addresses are those beside loopback. Raises OSError for an unknown name.
     """
     import ifaddr
 
@@ -90,11 +93,26 @@ def listening_addresses(host: str) -> list[str]:
         for adapter in ifaddr.get_adapters()
     }
     if host in by_name:
-        return by_name[host]
+        return by_name[host], host
     if host in ("*", "0.0.0.0"):
         every = [one for found in by_name.values() for one in found]
-        return [one for one in every if not ipaddress.ip_address(one).is_loopback]
+        return [one for one in every if not ipaddress.ip_address(one).is_loopback], ""
     if ":" in host:
-        return []
-    found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(place[0]) for *_, place in found))
+        return [], ""
+    *_, place = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)[0]
+    address = str(place[0])
+    if ipaddress.ip_address(address).is_loopback:
+        return [address], "lo"
+    names = [name for name, found in by_name.items() if address in found]
+    return ([address], names[0]) if names else ([], "")
+
+
+def _keep_to(zeroconf: Any, interface: str) -> None:
+    """Let the library's sockets hear and say nothing on other interfaces of this machine.
+
+    Its listening socket has no address of its own: the kernel would give it each question that
+    any interface hears.
+    """
+    for wrapped in (*zeroconf.engine.readers, *zeroconf.engine.senders):
+        made = wrapped.transport.get_extra_info("socket")
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
