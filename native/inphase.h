@@ -348,6 +348,9 @@ typedef struct inphase_worker inphase_worker;
    -ENOMEM: the machine does not have that much memory. Thread: any. Ends with
    inphase_segment_close. */
 int inphase_segment_make(inphase_segment **out, uint64_t size, int others_write);
+/* Make it as new, for another core in lock step, once the core before is closed. Whoever still maps
+   it sees that too. Thread: the core's. */
+void inphase_segment_clear(inphase_segment *segment);
 /* The descriptor to hand to others. It stays the segment's. It is read-only, unless others may
    write. -1: the segment was not made here. */
 int inphase_segment_fd(const inphase_segment *segment);

@@ -116,8 +116,9 @@ def test_without_python_it_runs_in_threads_and_their_number_changes_nothing(fold
     assert [episode.digest for episode in watched] == [episode.digest for episode in alone]
 
 
-def test_an_episode_is_the_run_in_lock_step_of_its_seed_and_number(folder: Path) -> None:
-    path = arm_schedule(folder, timing=True, more=RANDOMISE)
+@pytest.mark.parametrize("more", [RANDOMISE, ""])
+def test_an_episode_is_the_run_in_lock_step_of_its_seed_and_number(folder: Path, more: str) -> None:
+    path = arm_schedule(folder, timing=True, more=more)
     episodes = inphase.rollout(path, None, episodes=3, seed=11, cycles=200, workers=1)
     for episode in episodes:
         with LockStep(inphase.load(path), seed=11, episode=episode.number) as robot:
@@ -247,3 +248,19 @@ def _mapped(pid: int) -> list[Any]:
         return psutil.Process(pid).memory_maps()
     except psutil.Error:
         return []
+
+
+def test_a_frame_of_an_episode_that_is_over_is_not_whole_and_its_record_stays(folder: Path) -> None:
+    frames: list[Any] = []
+
+    def keeps(frame: Any) -> Any:
+        frames.append(frame)
+        assert frame.intact
+        return frame["joints"].value["position"].copy()
+
+    first, second = inphase.rollout(arm_schedule(folder), keeps, 2, 3, cycles=40, workers=1)
+    assert first.digest != second.digest or first.draws == second.draws
+    old, new = frames[: len(frames) // 2], frames[len(frames) // 2 :]
+    assert [frame.cycle for frame in old] == [frame.cycle for frame in new]
+    assert {frame.layout.epoch for frame in old}.isdisjoint({one.layout.epoch for one in new})
+    assert not any(frame.intact for frame in old)

@@ -72,6 +72,7 @@ SEES_C = {
     "inphase.core.batch",
     "inphase.core.config",
     "inphase.core.core",
+    "inphase.core.kept",
     "inphase.core.lockstep_config",
     "inphase.core.played_store",
     "inphase.core.realtime",

@@ -175,6 +175,11 @@ void inphase_segment_close(inphase_segment *segment)
     free(segment);
 }
 
+void inphase_segment_clear(inphase_segment *segment)
+{
+    memset(segment->memory, 0, segment->size);
+}
+
 int inphase_segment_fd(const inphase_segment *segment)
 {
     return segment->handed;

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from inphase._core import ffi, lib
 from inphase.core.config import base_config, estop_inputs
+from inphase.core.kept import Kept
 from inphase.core.lockstep_config import LockStepConfig
 from inphase.core.world_seam import Failure
 from inphase.errors import StoreError
@@ -52,12 +53,15 @@ class Core:
         cycles: int = 0,
         lockstep: "LockStepConfig | None" = None,
         lines: bool = True,
+        kept: Kept | None = None,
     ) -> None:
-        """lines: False where no line is there, because no device is: none is ever pressed."""
+        """lines: False where no line is there, because no device is: none is ever pressed. kept: of
+        the runs in lock step before this one, with their memory."""
         self.plan = plan
         self.epoch = epoch
         self._keep: list[Any] = []
         self._lines = lines
+        self._kept = kept
         config = self._config(
             epoch=epoch,
             description=description,
@@ -66,11 +70,12 @@ class Core:
             lockstep=lockstep,
         )
         size = int(lib.inphase_core_size(config))
-        self.segment = Segment.make(size)
+        self.segment = Segment.make(size) if kept is None else kept.segment(size)
         core = ffi.new("inphase_core **")
         rc = lib.inphase_core_open(core, config, self.segment.handle)
         if rc < 0:
-            self.segment.close()
+            if kept is None:
+                self.segment.close()
             raise StoreError(f"the core refuses its configuration: errno {-rc}")
         self._core = core[0]
         self._given: tuple[Any, ...] = ()
@@ -89,7 +94,11 @@ class Core:
         cycles: int,
         lockstep: "LockStepConfig | None",
     ) -> Any:
-        config = base_config(self.plan, len(description), self._keep, lockstep)
+        if self._kept is not None and lockstep is not None:
+            config = self._kept.config(self.plan, lockstep)
+        else:
+            config = base_config(self.plan, len(description), self._keep, lockstep)
+        config.description_size = len(description)
         text = ffi.new("char[]", description)
         self._keep.append(text)
         config.cycles = cycles
@@ -359,7 +368,8 @@ class Core:
         """Stop the cycle thread and unmap the segment."""
         if self._core is not None:
             lib.inphase_core_close(self._core)
-            self.segment.close()
+            if self._kept is None:
+                self.segment.close()
             self._core = None
             self.answered = _closed
 

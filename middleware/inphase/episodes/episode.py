@@ -2,12 +2,13 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from inphase.core.kept import Kept
 from inphase.core.lockstep_config import NativePolicy
 from inphase.episodes import observation
 from inphase.episodes.lockstep import LockStep
@@ -78,7 +79,9 @@ class Seat:
         self._job = job
         self._stopped = stopped
         self._make_policy = _policy_maker(job)
-        self._plan = planning.make(job.schedule)
+        plan = planning.make(job.schedule)
+        self._plan = plan if job.policy is None else replace(plan, client_policy=True)
+        self._kept = Kept()
         has_world = job.schedule.world is not None
         self._world = mujoco_world.MujocoWorld(self._plan) if has_world else None
 
@@ -95,6 +98,7 @@ class Seat:
             plan=self._plan,
             episode=number,
             randomise=job.randomise,
+            kept=self._kept,
         ) as robot:
             watch = _Watch(job, robot)
             try:
@@ -104,7 +108,8 @@ class Seat:
             return _sum_up(job, number, watch, error)
 
     def close(self) -> None:
-        """End the world."""
+        """End the world, and give its memory back."""
+        self._kept.close()
         if self._world is not None:
             self._world.close()
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from inphase.core.core import Core
+from inphase.core.kept import Kept
 from inphase.core.lockstep_config import LockStepConfig, NativePolicy
 from inphase.core.own_frames import OwnFrames
 from inphase.core.world_seam import World, WorldReading
@@ -63,6 +64,7 @@ class LockStep:
     - `episode`: the number of the episode, which with `seed` decides the draws.
     - `randomise`: knobs beside the schedule's, by path, as a curriculum moves them.
     - `timing`: of a recorded run, followed cycle by cycle in place of the timing model's.
+    - `kept`: of the runs before, whose frames end with it.
     - `raises`: an exception of `call`, or of the schedule's policy in this process, ends the run.
       Else it is a cycle without a command, as on the robot.
 
@@ -87,14 +89,15 @@ class LockStep:
         randomise: Mapping[str, KnobLike] | None = None,
         raises: bool = False,
         timing: "ReplayedTiming | None" = None,
+        kept: Kept | None = None,
     ) -> None:
         self._events = Events(_LOG.warning)
-        self._raises, self.recorded_timing = raises, timing
+        self._raises, self.recorded_timing, self._kept = raises, timing, kept
         if world is not None:
             plan = world.plan
         elif plan is None:
             plan = planning.make(schedule)
-        self.schedule = schedule
+        self.schedule, self._native = schedule, native
         self._own_world = None
         if world is None and schedule.world is not None:
             world = self._own_world = mujoco_world.MujocoWorld(plan)
@@ -106,25 +109,24 @@ class LockStep:
             self._randomisation = Randomisation(plan, world, randomise)
         self._draws_cycles = self._randomisation is not None and self._randomisation.has_cycles
         plan, model, readings = self._begin_world(plan, seed, episode)
-        self._native = native
         self._model: model_policy.NativeModel | None = None
         if call is not None or native is not None:
-            plan = replace(plan, client_policy=True)
+            plan = plan if plan.client_policy else replace(plan, client_policy=True)
         elif plan.model is not None and policies.runs_in_c(schedule) and not isolate:
             self._model = model_policy.NativeModel(schedule, plan.model)
             self._native = self._model.native
         self.plan = plan
         trace = None if timing is None else timing.trace(plan)
         config = LockStepConfig(self.seed, model, readings, world, self._native, trace)
-        self._made_with = {"seed": seed, "episode": episode, "observe": observe}
-        self.core = self._make_core(config)
-        self.follower = OwnFrames(self.core.segment.path)
+        self._made_with: dict[str, Any] = {"seed": seed, "episode": episode, "observe": observe}
+        self.core, self.follower = self._make_core(config)
         if self._model is not None:
             self._model.follow(self.follower.reader)
         has_socket = call is None and native is None and not isolate
         socket = RemoteSocket(schedule, self.core.segment.path) if has_socket else None
         # nobody's any more: its store must not stay in memory for good
-        self._end = weakref.finalize(self, _end, self.core, self.follower, self._model, socket)
+        ends = self.follower if kept is None else None
+        self._end = weakref.finalize(self, _end, self.core, ends, self._model, socket)
         self.buffer = command_buffer.make_buffer(schedule, self.follower.layout.actuators)
         self._turn = self._make_turn(call, isolate, socket)
         self._digest = Digest(self.follower) if digest else None
@@ -147,23 +149,26 @@ class LockStep:
         readings.append(self._randomisation.readings())
         return self._randomisation.told(plan), timing, readings
 
-    def _make_core(self, config: LockStepConfig) -> Core:
-        """The core, armed, every actuator enabled."""
-        epoch = store.new_epoch()
-        made_with: dict[str, Any] = {**self._made_with}
-        if self.recorded_timing is not None:
-            made_with["timing"] = str(self.recorded_timing.path)
+    def _make_core(self, config: LockStepConfig) -> tuple[Core, OwnFrames]:
+        """The core, armed, every actuator enabled; and its frames."""
+        epoch, made_with, timing = store.new_epoch(), self._made_with, self.recorded_timing
+        if timing is not None:
+            made_with = made_with | {"timing": str(timing.path)}
+        description = self.plan.description(epoch, lockstep=made_with)
         core = Core(
             self.plan,
             epoch=epoch,
-            description=self.plan.description(epoch, lockstep=made_with),
+            description=description,
             observe=bool(made_with["observe"]),
             lockstep=config,
+            kept=self._kept,
         )
         for index in range(len(self.plan.actuators)):
             core.enable(index, True)
         core.arm()
-        return core
+        if self._kept is None:
+            return core, OwnFrames(core.segment.path)
+        return core, self._kept.frames(epoch, len(description), lockstep=made_with)
 
     def _make_turn(
         self, call: PolicyCall | None, isolate: bool, socket: RemoteSocket | None
@@ -277,8 +282,7 @@ class LockStep:
             return self.next()
         if self._digest is not None:
             self._digest.follow(self.follower.number + 1)
-        number = self.core.answer_turn(0, self.buffer.pointer, self.buffer.count, 0)
-        return self._frame(number)
+        return self._frame(self.core.answer_turn(0, self.buffer.pointer, self.buffer.count, 0))
 
     def refuse(self, reason: str) -> None:
         """No command to the frame of `next`, and why, one of REASONS."""
@@ -372,11 +376,9 @@ class LockStep:
         took = self._turn.took_ns if isinstance(self._turn, policies.Turn) else ()
         if not took:
             return None
-        values = np.sort(np.array(took))
+        values, last = np.sort(np.array(took)), len(took) - 1
         at = {"min": 0.0, "p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
-        return {"count": len(values)} | {
-            key: int(values[int(share * (len(values) - 1))]) for key, share in at.items()
-        }
+        return {"count": len(took)} | {n: int(values[int(part * last)]) for n, part in at.items()}
 
     @property
     def draws(self) -> dict[str, float | list[float]]:
@@ -426,13 +428,14 @@ _Turn = policies.Turn | isolated.IsolatedPolicy | model_policy.ModelTurn
 
 def _end(
     core: Core,
-    follower: OwnFrames,
+    follower: OwnFrames | None,
     model: model_policy.NativeModel | None,
     socket: RemoteSocket | None,
 ) -> None:
     if socket is not None:
         socket.close()
-    follower.close()
+    if follower is not None:
+        follower.close()
     core.close()
     if model is not None:
         model.close()

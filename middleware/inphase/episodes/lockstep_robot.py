@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inphase.core.kept import Kept
 from inphase.episodes import lockstep
 from inphase.episodes.lockstep import LockStep
 from inphase.episodes.robot import Robot, RobotOptions
@@ -28,7 +29,7 @@ def _not_called(frame: Frame) -> None:
 class LockStepRobot(Robot):
     """The run on virtual time; a frame waits until it is answered.
 
-    world, plan, episode, randomise, digest: see LockStep.
+    world, plan, episode, randomise, digest, kept: see LockStep.
     """
 
     pid = None
@@ -45,6 +46,7 @@ class LockStepRobot(Robot):
         episode: int = 0,
         randomise: Mapping[str, KnobLike] | None = None,
         digest: bool = True,
+        kept: Kept | None = None,
     ) -> None:
         self._options = options
         self._make = partial(
@@ -58,6 +60,7 @@ class LockStepRobot(Robot):
             episode=episode,
             randomise=randomise,
             digest=digest,
+            kept=kept,
             raises=options.policy is not None,
         )
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from inphase.core.kept import Kept
 from inphase.episodes.clients.first_turn import FirstTurn, place
 from inphase.episodes.lockstep import LockStep
 from inphase.episodes.lockstep_robot import LockStepRobot
@@ -179,6 +180,7 @@ class LockStepClient(Client):
         super().__init__(schedule)
         self.world = mujoco_world.MujocoWorld(self.plan) if schedule.world is not None else None
         self._robot: LockStepRobot | None = None
+        self._kept = Kept()
 
     def start(self, seed: int, episode: int, randomise: Mapping[str, KnobLike] | None) -> None:
         """A new run."""
@@ -193,6 +195,7 @@ class LockStepClient(Client):
             episode=episode,
             randomise=randomise,
             digest=False,
+            kept=self._kept,
         )
         robot.start()
         self._robot = robot
@@ -206,6 +209,7 @@ class LockStepClient(Client):
         if self._robot is not None:
             self._robot.close()
             self._robot = None
+        self._kept.close()
         if self.world is not None:
             self.world.close()
 
