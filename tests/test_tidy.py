@@ -36,6 +36,7 @@ LEVEL = {
     "web": 9,
     "runtime": 10,
     "episodes": 11,
+    "gate": 12,
     "replay": 12,
     "service": 12,
     "testing": 12,

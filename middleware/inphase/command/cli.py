@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from inphase.command import access, doctoring, drafts, leasing, live, recorded, robots, serving
+from inphase.command import (
+    access,
+    benching,
+    doctoring,
+    drafts,
+    leasing,
+    live,
+    recorded,
+    robots,
+    serving,
+)
 from inphase.command.recorded.file_options import file_options
 from inphase.errors import InphaseError, ScheduleError, of_missing_package
 from inphase.host.standard_streams import open_standard_streams, tell_unwritten
@@ -405,6 +415,7 @@ COMMANDS = (
     *leasing.COMMANDS,
     *access.COMMANDS,
     *doctoring.COMMANDS,
+    *benching.COMMANDS,
 )
 for command in COMMANDS:
     cli.add_command(command)

@@ -310,7 +310,9 @@ DROVE = {
 
 EXIT_CODES = {
     "0": Meaning("done"),
-    "1": Meaning("done, and its summary could not be written"),
+    "1": Meaning(
+        "done, and its summary could not be written; or a latency gate found something slower"
+    ),
     "2": Meaning("the schedule, or the usage", "correct the key at the line that is named"),
     "3": Meaning(
         "a device. Also a sensor that was never FRESH in a run of a second or more. Or a joint "
@@ -358,6 +360,10 @@ EXIT_CODES = {
         "a key, or a file of a service's private folder, could not be used; or an audit log has a "
         "line that does not fit",
         "the message names the file and the remedy",
+    ),
+    "17": Meaning(
+        "a latency gate cannot tell whether times are worse than its baseline's",
+        "the table says where; more --runs, a quieter machine, or a baseline of this machine tell",
     ),
     "128 + n": Meaning("signal n, after the ramp"),
 }
