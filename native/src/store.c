@@ -236,13 +236,19 @@ struct slot *ring_slot(uint8_t *memory, const struct inphase_ring *ring, uint64_
     return (struct slot *)(memory + ring->offset + (number & (ring->depth - 1)) * ring->stride);
 }
 
+#define LARGE 1024 /* bytes from which a copy as a whole is sooner done than words and fences */
+
 /* Plain copies of shared memory are races to ThreadSanitizer, which knows no fences: it is shown
    words. What a torn copy holds is never used, whichever way it was made */
+static bool is_large(uint64_t size)
+{
 #if defined(__SANITIZE_THREAD__)
-#define LARGE UINT64_MAX
+    (void)size;
+    return false;
 #else
-#define LARGE 1024 /* bytes from which a copy as a whole is sooner done than words and fences */
+    return size >= LARGE;
 #endif
+}
 
 static void large_write(struct slot *slot, uint64_t number, const void *payload, uint64_t size)
 {
@@ -272,7 +278,7 @@ void slot_write(struct slot *slot, uint64_t number, const void *payload, uint64_
     const uint8_t *from = payload;
     uint64_t word;
 
-    if (size >= LARGE) {
+    if (is_large(size)) {
         large_write(slot, number, payload, size);
         return;
     }
@@ -291,7 +297,7 @@ bool slot_read(const struct slot *slot, uint64_t number, void *payload, uint64_t
     uint8_t *to = payload;
     uint64_t word;
 
-    if (size >= LARGE)
+    if (is_large(size))
         return large_read(slot, number, payload, size);
     if (atomic_load_explicit(&slot->sequence, memory_order_acquire) != 2 * number + 2)
         return false;
