@@ -559,12 +559,12 @@ static void a_writer_killed_in_mid_write_holds_nobody_up(void)
 /* ---- two threads on one ring ------------------------------------------------------------- */
 
 #define HAMMER_DEPTH 2 /* so short that the writer often comes round in the middle of a read */
-#define HAMMER_WORDS 32
-#define HAMMER_WRITES 300000
+#define HAMMER_MOST 4096 /* words of a payload that is copied as a whole */
 
 struct hammer {
     struct inphase_ring ring;
     uint8_t *memory;
+    uint64_t words, writes;
     _Atomic uint64_t newest;
     _Atomic int done;
 };
@@ -578,24 +578,24 @@ static uint64_t hammer_word(uint64_t number, uint64_t i)
 static void *hammer_writer(void *argument)
 {
     struct hammer *hammer = argument;
-    uint64_t payload[HAMMER_WORDS];
+    uint64_t payload[HAMMER_MOST];
 
-    for (uint64_t number = 0; number < HAMMER_WRITES; number++) {
-        for (uint64_t i = 0; i < HAMMER_WORDS; i++)
+    for (uint64_t number = 0; number < hammer->writes; number++) {
+        for (uint64_t i = 0; i < hammer->words; i++)
             payload[i] = hammer_word(number, i);
         slot_write(ring_slot(hammer->memory, &hammer->ring, number), number, payload,
-                   sizeof payload);
+                   8 * hammer->words);
         atomic_store_explicit(&hammer->newest, number, memory_order_relaxed);
     }
     atomic_store_explicit(&hammer->done, 1, memory_order_release);
     return NULL;
 }
 
-static void a_slot_read_while_its_ring_is_written_is_never_torn(void)
+static void read_while_it_is_written(uint64_t words, uint64_t writes)
 {
-    struct hammer hammer = {.ring = {0, ring_stride(8 * HAMMER_WORDS), 8 * HAMMER_WORDS,
-                                     HAMMER_DEPTH}};
-    uint64_t payload[HAMMER_WORDS], whole = 0, refused = 0, number;
+    struct hammer hammer = {.ring = {0, ring_stride(8 * words), 8 * words, HAMMER_DEPTH},
+                            .words = words, .writes = writes};
+    uint64_t payload[HAMMER_MOST], whole = 0, refused = 0, number;
     pthread_t thread;
 
     hammer.memory = aligned_alloc(64, hammer.ring.stride * HAMMER_DEPTH);
@@ -605,20 +605,25 @@ static void a_slot_read_while_its_ring_is_written_is_never_torn(void)
     while (!atomic_load_explicit(&hammer.done, memory_order_acquire)) {
         number = atomic_load_explicit(&hammer.newest, memory_order_relaxed);
         if (!slot_read(ring_slot(hammer.memory, &hammer.ring, number), number, payload,
-                       sizeof payload)) {
+                       8 * words)) {
             refused++;
             continue;
         }
         whole++;
-        for (uint64_t i = 0; i < HAMMER_WORDS; i++)
+        for (uint64_t i = 0; i < words; i++)
             CHECK_EQUAL(payload[i], hammer_word(number, i));
     }
     CHECK_EQUAL(pthread_join(thread, NULL), 0);
-    number = HAMMER_WRITES - 1;
-    CHECK(slot_read(ring_slot(hammer.memory, &hammer.ring, number), number, payload,
-                    sizeof payload));
+    number = writes - 1;
+    CHECK(slot_read(ring_slot(hammer.memory, &hammer.ring, number), number, payload, 8 * words));
     printf("  %" PRIu64 " whole, %" PRIu64 " refused\n", whole, refused);
     free(hammer.memory);
+}
+
+static void a_slot_read_while_its_ring_is_written_is_never_torn(void)
+{
+    read_while_it_is_written(32, 300000);
+    read_while_it_is_written(HAMMER_MOST, 5000);
 }
 
 /* ---- the mailbox ------------------------------------------------------------------------- */
