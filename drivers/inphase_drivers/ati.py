@@ -8,10 +8,7 @@ freshness follows ft_sequence.
 import os
 import socket
 import struct
-import urllib.error
-import urllib.request
-from typing import Annotated, ClassVar
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -31,6 +28,9 @@ from inphase.driver import (
     TwinChannel,
     Value,
 )
+
+if TYPE_CHECKING:
+    from xml.etree import ElementTree
 
 _REQUEST = struct.pack(">HHI", 0x1234, 2, 1)
 _RECORD = 36
@@ -178,6 +178,10 @@ class NetFT(Driver):
 
     def _read_scales(self) -> None:
         """Counts per unit from the device's own page, netftapi2.xml (manual, "XML interface")."""
+        import urllib.error  # here: they take as long to import as all drivers together
+        import urllib.request
+        from xml.etree import ElementTree
+
         url = f"http://{self.options.host}:{self.options.config_port}/netftapi2.xml"
         try:
             with urllib.request.urlopen(url, timeout=_PAGE_S) as page:
@@ -208,7 +212,7 @@ class NetFT(Driver):
             self._socket = None
 
 
-def _text(tree: ElementTree.Element, tag: str) -> str:
+def _text(tree: "ElementTree.Element", tag: str) -> str:
     found = tree.find(f".//{tag}")
     if found is None or not found.text:
         raise ValueError(f"no <{tag}> in the page")

@@ -6,6 +6,7 @@ description that every reader is given first. It touches no device.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import msgpack
 import numpy as np
@@ -21,7 +22,6 @@ from inphase.frames.record_layout import (
     STATES,
     STATUSES,
 )
-from inphase.models.model_binding import Binding
 from inphase.plan import actuator_plan, notes, sensor_plan, timing
 from inphase.plan.actuator_plan import ActuatorPlan
 from inphase.plan.channel_places import all_fields
@@ -31,6 +31,9 @@ from inphase.plan.validation import Validated, validate
 from inphase.schedule import Schedule
 from inphase.schedule.tables import EstopInput
 from inphase.schedule.timing_model import TimingModel
+
+if TYPE_CHECKING:
+    from inphase.models.model_binding import Binding
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Plan:
     """whoever started the runtime posts the commands itself"""
     is_leased: bool = False
     """a service keeps the robot up, and says who may drive"""
-    model: Binding | None = None
+    model: "Binding | None" = None
     """the policy's, checked, where it is a model"""
 
     @property

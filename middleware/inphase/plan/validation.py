@@ -7,10 +7,9 @@ validated, and reports the faults that only drivers know of together with the fi
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inphase.driver import Driver
-from inphase.models import model_binding, server_binding
-from inphase.models.model_binding import Binding
 from inphase.plan import driver_rules, feasibility
 from inphase.plan.channel_places import dtype_of
 from inphase.plan.declarations import Declarations, declare
@@ -18,6 +17,9 @@ from inphase.schedule import Schedule, loader, timing_model
 from inphase.schedule.inspection import Inspection
 from inphase.schedule.table import Incomplete, Unknown
 from inphase.schedule.timing_model import TimingModel
+
+if TYPE_CHECKING:
+    from inphase.models.model_binding import Binding
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Validated:
     schedule: Schedule
     declared: Declarations
     timing: TimingModel
-    model: Binding | None
+    model: "Binding | None"
     """the policy's, bound to fields and actuators, where it is a model"""
 
 
@@ -68,11 +70,13 @@ def inspect(
     return Validated(inspection.schedule, declared, timing, model)
 
 
-def _bind_model(schedule: Schedule, declared: Declarations) -> Binding | None:
+def _bind_model(schedule: Schedule, declared: Declarations) -> "Binding | None":
     if schedule.policy is None:
         return None
     if not schedule.policy.is_network and schedule.policy.server is None:
         return None
+    from inphase.models import model_binding, server_binding  # for networks alone
+
     if isinstance(schedule.sensor, Incomplete) or isinstance(schedule.actuator, Incomplete):
         raise Unknown(schedule.policy.name)  # it may be bound to those that are not there
     dtypes = {name: dtype_of(declared.sensors[name]) for name in schedule.sensor}

@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inphase import schedule
 from inphase.errors import ScheduleError
@@ -21,7 +22,7 @@ from inphase.frames import store
 from inphase.frames.record_layout import REASONS
 from inphase.frames.store_follower import StoreFollower
 from inphase.host import process
-from inphase.policy import model_policy, sandbox
+from inphase.policy import sandbox
 from inphase.policy.command_buffer import make_buffer
 from inphase.policy.isolated import ANSWER, NUMBER
 from inphase.policy.remarks import Remarks
@@ -39,11 +40,14 @@ from inphase.policy.turn import (
 from inphase.policy.words_line import say_to
 from inphase.schedule import Schedule
 
+if TYPE_CHECKING:
+    from inphase.policy import model_policy
+
 
 def follow(
     follower: StoreFollower,
     mailbox: store.Mailbox,
-    turn: Turn | model_policy.ModelTurn,
+    turn: "Turn | model_policy.ModelTurn",
     every: int,
     valid_ns: int,
 ) -> None:
@@ -94,6 +98,8 @@ def serve(
 
 def _serve_model(described: Schedule, follower: StoreFollower, mailbox: store.Mailbox) -> None:
     """A model's loop, from the first frame to the last; in C it is one call."""
+    from inphase.policy import model_policy
+
     binding = model_policy.bound(described, follower.layout)
     is_native = runs_in_c(described)
     if is_native:
@@ -130,14 +136,9 @@ def serve_lockstep(
     ):
         sandbox.enter(described)
         binding = binding_of(described, follower)
-        turn: Turn | model_policy.ModelTurn
-        if binding is not None and runs_in_c(described):
-            model = model_policy.NativeModel(described, binding)
-            turn = model_policy.ModelTurn(model, follower.reader, buffer)
-        else:
-            remarks = Remarks(say, described, is_confined=True, is_virtual=True)
-            remote = remote_socket.meet()
-            turn = make_turn(described, follower, buffer, binding, remarks, remote=remote)
+        remarks = Remarks(say, described, is_confined=True, is_virtual=True)
+        remote = remote_socket.meet()
+        turn = make_turn(described, follower, buffer, binding, remarks, remote=remote)
         process.say_ready()
         while asked := line.recv(NUMBER.size, socket.MSG_WAITALL):
             (number,) = NUMBER.unpack(asked)

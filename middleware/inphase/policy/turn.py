@@ -11,7 +11,7 @@ called, if it has one, with a frame of zeros, and then its `reset()`.
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inphase.devices.packets import Refusal
 from inphase.errors import ScheduleError
@@ -20,13 +20,14 @@ from inphase.frames.frame import Frame
 from inphase.frames.layout import Layout
 from inphase.frames.shaping import NotThere, Shaping
 from inphase.frames.store_follower import StoreFollower
-from inphase.models.model_binding import Binding
-from inphase.policy import model_policy, torch_policy
 from inphase.policy.command_buffer import CommandBuffer
 from inphase.policy.foresight import Foresight
-from inphase.policy.openpi.server_policy import ServerPolicy
 from inphase.policy.remarks import LONG_NS, Remarks
 from inphase.schedule import Schedule, import_by_name
+
+if TYPE_CHECKING:
+    from inphase.models.model_binding import Binding
+    from inphase.policy import model_policy
 
 PolicyCall = Callable[[Frame], Any]
 _TIMES = 4096
@@ -178,18 +179,20 @@ def make_turn(
     described: Schedule,
     follower: StoreFollower,
     buffer: CommandBuffer,
-    binding: Binding | None,
+    binding: "Binding | None",
     remarks: Remarks,
     *,
     remote: PolicyCall | None = None,
     count: Callable[[str], None] | None = None,
     raises: bool = False,
     is_confined: bool = True,
-) -> Turn | model_policy.ModelTurn:
+) -> "Turn | model_policy.ModelTurn":
     """The turn of the schedule's policy where that runs in Python, at a follower's frames; binding:
     of a model; remote: as `meet` gives it; count: of what a policy server does. Where it is not
     confined, it is told what a run would refuse. Raises ScheduleError."""
     if described.policy is not None and described.policy.server is not None:
+        from inphase.policy.openpi.server_policy import ServerPolicy
+
         waits = remarks.is_virtual
         remote = ServerPolicy(described, follower.layout, remarks, count, waits=waits)
     if remote is not None:
@@ -200,26 +203,34 @@ def make_turn(
         with Foresight(remarks, described) as foresight:
             call = load(described, follower.layout)
         return Turn(foresight.around(call), buffer, described, remarks, raises=raises)
+    from inphase.policy import model_policy
+
     model = network_of(described)(described, binding)
     return model_policy.ModelTurn(model, follower.reader, buffer)
 
 
-def check_network(described: Schedule, binding: Binding) -> None:
+def check_network(described: Schedule, binding: "Binding") -> None:
     """See that what runs the schedule's network takes it. Raises ScheduleError."""
     network_of(described)(described, binding).close()
 
 
-def network_of(described: Schedule) -> type[model_policy.Numbers]:
+def network_of(described: Schedule) -> "type[model_policy.Numbers]":
     """The class that runs the schedule's network."""
+    from inphase.policy import model_policy  # with all of `models`: for networks alone
+
     if runs_in_c(described):
         return model_policy.NativeModel
     if described.policy is not None and described.policy.weights is not None:
+        from inphase.policy import torch_policy
+
         return torch_policy.TorchModel
     return model_policy.PythonModel
 
 
-def binding_of(described: Schedule, follower: StoreFollower) -> Binding | None:
+def binding_of(described: Schedule, follower: StoreFollower) -> "Binding | None":
     assert described.policy is not None
     if not described.policy.is_network:
         return None
+    from inphase.policy import model_policy
+
     return model_policy.bound(described, follower.layout)
