@@ -16,6 +16,7 @@ FIGURES = (
     "gil",
     "syscalls",
     "instructions",
+    "counted",
     "codec",
     "limiter",
     "walk",
@@ -48,14 +49,20 @@ def main() -> None:
         "--pairs", type=int, default=60, help="rounds of yardstick, ours, yardstick"
     )
     parser.add_argument("--quick", action="store_true", help="fewer rows, 10 rounds")
+    parser.add_argument("--smoke", action="store_true", help="each once, for a moment: no figures")
     parser.add_argument("--record", action="store_true", help="append to benches/history.jsonl")
     parser.add_argument("--no-realtime", action="store_true", help="ordinary priority")
     asked = parser.parse_args()
     unknown = set(asked.figures) - set(FIGURES)
     if unknown:
         parser.error(f"no figure {', '.join(sorted(unknown))}; there are {', '.join(FIGURES)}")
-    rounds = 10 if asked.quick else asked.pairs
-    options = machine.Options(rounds, not asked.no_realtime, asked.record, asked.quick)
+    if asked.smoke and asked.record:
+        parser.error("--smoke gives no figures to record")
+    rounds = 1 if asked.smoke else 10 if asked.quick else asked.pairs
+    is_quick = asked.quick or asked.smoke
+    options = machine.Options(
+        rounds, not asked.no_realtime, asked.record, is_quick, smoke=asked.smoke
+    )
     machine.refuse_without_realtime(options)
     print(json.dumps(machine.facts(options)))
     for figure in asked.figures or FIGURES:

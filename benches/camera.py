@@ -103,7 +103,7 @@ def _measure(where: str, options: Options, *, pin: bool) -> list[dict[str, Any]]
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         try:
-            for _ in range(max(options.rounds // 3, 5)):
+            for _ in range(options.many(max(options.rounds // 3, 5), 1)):
                 blocks = []
                 for camera in (False, True, False):
                     schedule = _schedule(folder, options, devices.ports[0], camera=camera, pin=pin)
@@ -130,6 +130,8 @@ def _measure(where: str, options: Options, *, pin: bool) -> list[dict[str, Any]]
 def run(options: Options) -> list[dict[str, Any]]:
     """The camera and its worker on the other core, as a schedule says it; and on any."""
     results = _measure("with a camera on the other core", options, pin=True)
+    if options.smoke:
+        return results
     return results + _measure("with a camera on any core", options, pin=False)
 
 

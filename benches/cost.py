@@ -242,16 +242,20 @@ def run(options: Options) -> list[dict[str, Any]]:
     """All sizes."""
     results = []
     sizes = (1, 4, _JUDGED, 64) if options.quick else SIZES
+    sizes = (1, _JUDGED) if options.smoke else sizes
     ours, bare = {}, {}
     for count in sizes:
         rounds = options.rounds if count == _JUDGED else max(options.rounds // 3, 3)
+        rounds = options.many(rounds, 1)
         result = measure_cpu(count, options, rounds)
         ours[count] = result["ours_ns"]["p50"] / 1000
         bare[count] = result["yardstick_ns"]["p50"] / 1000
         results.append(result)
     results.append(_fit("CPU time", "us", ours))
     results.append(_fit("CPU time of the bare loop", "us", bare))
-    counted = [count_instructions(count, options) for count in (1, 4, _JUDGED)]
+    counted = [
+        count_instructions(count, options) for count in (1, 4, _JUDGED)[: options.many(3, 2)]
+    ]
     results += counted
     results.append(_fit("instructions", "", {c["sensors"]: c["ours"] for c in counted}))
     if shutil.which("strace") is None:

@@ -82,6 +82,7 @@ def _bare(writer: Writer, loop: Reader, cycles: int) -> float:
 def run(options: Options) -> list[dict[str, Any]]:
     """Ten runs of each, in turns."""
     pairs, cycles = (4, 1000) if options.quick else (_PAIRS, _CYCLES)
+    pairs, cycles = options.many(pairs, 2), options.many(cycles, 100)
     plan = robot.plan_of(robot.demo(options.priority, options.cycle_cpu, policy=True))
     ours, bare = [], []
     with tempfile.TemporaryDirectory() as folder:

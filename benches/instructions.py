@@ -32,7 +32,7 @@ def steps(tid: int, pieces: int) -> list[tuple[str, str, int]]:
     """Pieces of what a thread runs: system call before, system call after, instructions."""
     known = _NAMES[os.uname().machine]
     out = ffi.new("struct bench_piece[]", pieces)
-    done = lib.bench_steps(tid, out, pieces)
+    done = lib.bench_steps(tid, out, pieces, ffi.new("struct bench_watched *", [0, 0, -1]))
     if done < 0:
         raise OSError(-done, os.strerror(-done), "ptrace")
 

@@ -265,4 +265,4 @@ def _measure(row: Row, options: Options) -> dict[str, Any]:
 
 def run(options: Options) -> list[dict[str, Any]]:
     """All rows."""
-    return [_measure(row, options) for row in ROWS]
+    return [_measure(row, options) for row in ROWS[:: options.many(1, 3)]]

@@ -50,10 +50,10 @@ def _bare_seconds(call: PolicyCall, cycles: int) -> float:
         return time.perf_counter() - start
 
 
-def _measure(name: str, call: PolicyCall | None, digest: bool) -> dict[str, Any]:
-    cycles = _CYCLES[name]
-    seconds = np.array([_seconds(call, cycles, digest) for _ in range(_TURNS)])
-    bare = min(_bare_seconds(call, cycles) for _ in range(_TURNS)) if call else 0.0
+def _measure(name: str, call: PolicyCall | None, digest: bool, options: Options) -> dict[str, Any]:
+    cycles, turns = options.many(_CYCLES[name], 1000), options.many(_TURNS, 1)
+    seconds = np.array([_seconds(call, cycles, digest) for _ in range(turns)])
+    bare = min(_bare_seconds(call, cycles) for _ in range(turns)) if call else 0.0
     low, middle, high = (float(cycles / s) for s in np.quantile(seconds, [1, 0.5, 0]))
     share = 1 - bare / float(np.median(seconds))
     title = f"{name}, digest {'on' if digest else 'off'}"
@@ -78,4 +78,6 @@ def run(options: Options) -> list[dict[str, Any]]:
         "trivial policy": hold,
         "demo policy": policies.load(read),
     }
-    return [_measure(name, calls[name], digest) for digest in (False, True) for name in calls]
+    return [
+        _measure(name, calls[name], digest, options) for digest in (False, True) for name in calls
+    ]

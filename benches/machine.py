@@ -27,6 +27,12 @@ class Options:
     realtime: bool
     record: bool
     quick: bool
+    smoke: bool = False
+    """each bench runs once, for a moment: it shows that the bench works, and no figure"""
+
+    def many(self, full: int, smoke: int) -> int:
+        """So many of something; fewer where it is only to be seen to work."""
+        return smoke if self.smoke else full
 
     @property
     def priority(self) -> int:

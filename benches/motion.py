@@ -72,7 +72,7 @@ class _Policy:
         return answer if len(answer) > 1 else answer[0]
 
 
-def _run(every: int, keys: dict[str, Any]) -> dict[str, Any]:
+def _run(every: int, keys: dict[str, Any], cycles: int) -> dict[str, Any]:
     """One row: what was requested and applied in every cycle, and the counts."""
     text = (robot.SCHEDULES / "demo.toml").read_text()
     text = text.replace('"demo_policy.py:', f'"{robot.SCHEDULES}/demo_policy.py:')
@@ -84,7 +84,7 @@ def _run(every: int, keys: dict[str, Any]) -> dict[str, Any]:
         described = schedules.load(path)
     requested, applied, limited = [], [], 0
     with LockStep(described, call=_Policy(every, keys), seed=3, digest=False) as run:
-        while run.cycles < _CYCLES:
+        while run.cycles < cycles:
             before = run.core.frames
             run.run(32)
             for number in range(before, run.core.frames):
@@ -114,8 +114,10 @@ def _steps(positions: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def _measure(rate_hz: int, name: str, keys: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    ran = _run(round(1 / (_PERIOD_S * rate_hz)), keys)
+def _measure(
+    rate_hz: int, name: str, keys: dict[str, Any], cycles: int
+) -> tuple[dict[str, Any], Any]:
+    ran = _run(round(1 / (_PERIOD_S * rate_hz)), keys, cycles)
     steps = _steps(ran["requested"])
     quantiles = [float(np.quantile(steps, q)) for q in _QUANTILES]
     # the act in frame n is of cycle n - 1
@@ -147,9 +149,10 @@ def run(options: Options, picture: Path | None = None) -> list[dict[str, Any]]:
         "  late  stale  missed\n"
         "                                                                                [mrad]"
     )
-    for rate_hz in (25, 50):
+    for rate_hz in (25, 50)[: options.many(2, 1)]:
         for name, keys in _rows(round(1 / (_PERIOD_S * rate_hz))).items():
-            result, requested = _measure(rate_hz, name, keys)
+            cycles = options.many(_CYCLES, 2 * _FROM)
+            result, requested = _measure(rate_hz, name, keys, cycles)
             results.append(result)
             if rate_hz == 25:
                 drawn[name] = requested

@@ -127,7 +127,7 @@ def _pages(options: Options, source: StoreFollower, page: Process) -> list[dict[
         for name, text in names.items()
     }
     shares: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(max(options.rounds // 3, 5)):
+    for _ in range(options.many(max(options.rounds // 3, 5), 1)):
         blocks = []
         for is_watched in (False, True, False):
             with _watched(page.said) if is_watched else contextlib.nullcontext():
@@ -157,7 +157,7 @@ _LOADED = """
 """
 
 
-def _openings(address: str) -> tuple[list[float], list[float], dict[str, int]]:
+def _openings(address: str, count: int) -> tuple[list[float], list[float], dict[str, int]]:
     """Milliseconds from the address to the interactive page, each in a new browser profile; to the
     end of a text file of the same server, in turn; and what the page had loaded by then."""
     from playwright.sync_api import sync_playwright
@@ -166,7 +166,7 @@ def _openings(address: str) -> tuple[list[float], list[float], dict[str, int]]:
     options = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-angle=swiftshader"]
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=_BROWSER, args=options)
-        for _ in range(_OPENINGS):
+        for _ in range(count):
             context = browser.new_context()
             shown = context.new_page()
             shown.goto(f"http://{address}/", wait_until="commit")
@@ -186,7 +186,7 @@ def _openings(address: str) -> tuple[list[float], list[float], dict[str, int]]:
     return found, texts, loaded
 
 
-def _interactive(address: str) -> list[dict[str, Any]]:
+def _interactive(address: str, options: Options) -> list[dict[str, Any]]:
     """On the machine as it is, and with a hog on every core."""
     if _BROWSER is None:
         print("no Chromium: apt install chromium-headless-shell")
@@ -194,7 +194,7 @@ def _interactive(address: str) -> list[dict[str, Any]]:
     results = []
     for hogs in (0, 2):
         busy = [subprocess.Popen([sys.executable, "-c", _HOG]) for _ in range(hogs)]
-        times, texts, loaded = _openings(address)
+        times, texts, loaded = _openings(address, options.many(_OPENINGS, 1))
         for one in busy:
             one.kill()
             one.wait()
@@ -221,7 +221,7 @@ def run(options: Options) -> list[dict[str, Any]]:
         schedule = _demo(Path(name))
         with Runner(schedule) as runner, _served(runner.store_path, schedule) as page:
             source = StoreFollower(runner.store_path)
-            results = _pages(options, source, page) + _interactive(page.said)
+            results = _pages(options, source, page) + _interactive(page.said, options)
             source.close()
     return results
 

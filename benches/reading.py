@@ -224,7 +224,8 @@ def _compare(name: str, ours: str, other: str, path: Path, rounds: int) -> dict[
 def run(options: Options) -> list[dict[str, Any]]:
     """A gigabyte against messages alone, a tenth of it against numbers."""
     size = _GIGABYTE // 10 if options.quick else _GIGABYTE
-    rounds = max(3, options.rounds // 20)
+    size = options.many(size, 10_000_000)
+    rounds = options.many(max(3, options.rounds // 20), 1)
     with tempfile.TemporaryDirectory(prefix="inphase-bench-") as folder:
         large, small = Path(folder) / "large.mcap", Path(folder) / "small.mcap"
         frames = make(large, size)

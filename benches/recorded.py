@@ -150,7 +150,7 @@ def run(options: Options) -> list[dict[str, Any]]:
         folder = Path(name)
         schedule = filmed(folder)
         with filming(folder):
-            for _ in range(max(options.rounds // 3, 5)):
+            for _ in range(options.many(max(options.rounds // 3, 5), 1)):
                 blocks = []
                 for path in (None, folder / "run.mcap", None):
                     found, recorded = _block(schedule, path)

@@ -13,7 +13,7 @@
 
 #include "yardstick.h"
 
-#define STEPS_MAX 5000000
+#define STEPS_MAX 20000000
 
 struct place {
     uint64_t at;      /* address of the next instruction */
@@ -59,10 +59,11 @@ static int wait_stopped(int32_t tid)
     return WIFSTOPPED(status) ? 0 : -ESRCH;
 }
 
-int bench_steps(int32_t tid, struct bench_piece *piece, int32_t pieces)
+int bench_steps(int32_t tid, struct bench_piece *piece, int32_t pieces,
+                const struct bench_watched *watched)
 {
     struct place place = {0, -1};
-    int64_t from = -1, instructions = 0;
+    int64_t from = -1, instructions = 0, own = 0;
     int done = 0;
     int rc = 0;
 
@@ -76,10 +77,15 @@ int bench_steps(int32_t tid, struct bench_piece *piece, int32_t pieces)
         rc = look(tid, &place);
         if (rc == 0 && is_system_call(tid, &place)) {
             if (from >= 0)
-                piece[done++] = (struct bench_piece){from, place.call, instructions};
+                piece[done++] = (struct bench_piece){from, place.call, instructions, own};
             from = place.call;
             instructions = -1;    /* the step below is the call itself */
+            own = 0;
+            if (from == watched->last_call)
+                break;
         }
+        if (rc == 0 && place.at >= watched->low && place.at < watched->high)
+            own++;
         if (rc == 0 && ptrace(PTRACE_SINGLESTEP, tid, NULL, NULL) < 0)
             rc = -errno;
         if (rc == 0)

@@ -48,7 +48,7 @@ def _trace(options: Options) -> list[list[str]]:
         follower.next(timeout_s=5.0)
         tid = follower.reader.status()["thread_id"]
         tracer = subprocess.Popen(["strace", "-q", "-p", str(tid), "-o", log.name])
-        time.sleep(_TRACED_CYCLES * _TRACE_PERIOD_US * 1e-6)
+        time.sleep(options.many(_TRACED_CYCLES, 20) * _TRACE_PERIOD_US * 1e-6)
         tracer.terminate()
         tracer.wait()
         calls = [m.group(1) for m in re.finditer(r"^(\w+)\(", log.read(), re.MULTILINE)]
@@ -114,7 +114,7 @@ def child(options: Options) -> None:
         before = _faults(tid)
         counter.allocations_watch(tid)
         first = status["cycles"]
-        while follower.reader.status()["cycles"] < first + _CYCLES:
+        while follower.reader.status()["cycles"] < first + options.many(_CYCLES, 1000):
             time.sleep(0.05)
         cycles = follower.reader.status()["cycles"] - first
         allocations = counter.allocations_watch(0)
@@ -125,8 +125,9 @@ def child(options: Options) -> None:
 
 def count_memory(options: Options) -> dict[str, Any]:
     """Allocations and page faults in 100 000 cycles."""
+    said = ["--no-realtime"] * (not options.realtime) + ["--smoke"] * options.smoke
     done = subprocess.run(
-        [sys.executable, "-m", "benches.syscalls", "" if options.realtime else "--no-realtime"],
+        [sys.executable, "-m", "benches.syscalls", *said],
         env={**os.environ, "LD_PRELOAD": str(preload())},
         check=True,
         capture_output=True,
@@ -155,4 +156,5 @@ def run(options: Options) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    child(Options(1, "--no-realtime" not in sys.argv, False, False))
+    asked = Options(1, "--no-realtime" not in sys.argv, False, False, "--smoke" in sys.argv)
+    child(asked)

@@ -35,7 +35,7 @@ from inphase import Runner
 _RATE_HZ = 50
 _BLOCK_S = 4.0
 _SETTLE_S = 1.0
-_STILL_S = 15.0
+_STILL_S = 15
 _CAMERA = "/sensors/camera"
 _FRAME = "/frame"
 _SMALL = {_FRAME, "/sensors/joints", "/sensors/wrench"}
@@ -178,21 +178,21 @@ def _unseen(server: _Server) -> float:
 # ---- a viewer that stands still ----------------------------------------------------------------
 
 
-def _stands_still(store_path: str) -> dict[str, Any]:
+def _stands_still(store_path: str, seconds: int) -> dict[str, Any]:
     """What a viewer of images that reads nothing costs, while another one reads the frames."""
     with _view(store_path) as server, _Client(server.address, {_FRAME}) as other:
         stated = server.until(r"holds (\d+) messages here, ([\d.]+) MB at most")
         time.sleep(_SETTLE_S)
         before, seen = server.memory(), other.counts[_FRAME]
         with _Client(server.address, {_CAMERA}, reads=False):
-            time.sleep(_STILL_S)
+            time.sleep(seconds)
             held, frames = server.memory() - before, other.counts[_FRAME] - seen
     return {
         "name": "a viewer of 6.2 MB images that stands still",
         "stated_messages": int(stated[1]),
         "stated_mb": float(stated[2]),
         "held_mb": held / 1e6,
-        "seconds": _STILL_S,
+        "seconds": seconds,
         "frames_to_the_other": frames,
     }
 
@@ -207,19 +207,19 @@ def run(options: Options) -> list[dict[str, Any]]:
             sizes = [str(size) for size in client.sizes.values()]
             unseen = _unseen(view)
             with _Server("benches.view", *sizes) as yardstick:
-                for _ in range(max(options.rounds // 6, 5)):
+                for _ in range(options.many(max(options.rounds // 6, 5), 1)):
                     turns = ((yardstick, None), (view, _SMALL), (yardstick, None))
                     figure.add(*(_block(server, topics)[0] for server, topics in turns))
-            still = _stands_still(runner.store_path)
+            still = _stands_still(runner.store_path, options.many(_STILL_S, 1))
     result = figure.result()
     show(result)
     result["unseen_share"] = unseen
     result["share"] = result["ours_ns"]["p50"] * _RATE_HZ / 1e9
     print(f"  of a core: {result['share']:.2%}; while nobody looks {unseen:.2%}")
     print(
-        f"\n{still['name']}: {still['held_mb']:.1f} MB after {_STILL_S:g} s, stated "
+        f"\n{still['name']}: {still['held_mb']:.1f} MB after {still['seconds']} s, stated "
         f"{still['stated_mb']} MB ({still['stated_messages']} messages); another viewer had "
-        f"{still['frames_to_the_other']} of {round(_STILL_S * _RATE_HZ)} frames"
+        f"{still['frames_to_the_other']} of {still['seconds'] * _RATE_HZ} frames"
     )
     return [result, still]
 

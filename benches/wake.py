@@ -159,5 +159,7 @@ def run(options: Options) -> list[dict[str, Any]]:
         for load in ("idle", "a hog on every core"):
             with loads[load]():
                 name = f"{load}, pty and emulator"
-                results += _measure(name, plan, fds, options, max(options.rounds // 4, 5))
+                results += _measure(
+                    name, plan, fds, options, options.many(max(options.rounds // 4, 5), 1)
+                )
     return results

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 from benches.machine import Options
@@ -22,9 +23,9 @@ _COUNTED = re.compile(r"(\d+) cycles of (\d+) robots: armed in (\d+), a joint mo
 _NAMES = ("cycles", "robots", "armed", "moving", "losses", "calms")
 
 
-def _walk(seed: int) -> list[int]:
+def _walk(seed: int, cycles: int = _PIECE) -> list[int]:
     done = subprocess.run(
-        [str(walk()), str(_PIECE)],
+        [str(walk()), str(cycles)],
         env={**os.environ, "INPHASE_SEED": str(seed)},
         check=False,
         capture_output=True,
@@ -39,10 +40,13 @@ def _walk(seed: int) -> list[int]:
 def run(options: Options) -> list[dict[str, Any]]:
     """The walk, with a line per piece."""
     pieces = 1 if options.quick else CYCLES // _PIECE
+    piece = options.many(_PIECE, 10_000)
     walk()
     total = [0] * len(_NAMES)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for number, counts in enumerate(pool.map(_walk, range(_SEED, _SEED + pieces))):
+        for number, counts in enumerate(
+            pool.map(partial(_walk, cycles=piece), range(_SEED, _SEED + pieces))
+        ):
             total = [sum(pair) for pair in zip(total, counts, strict=True)]
             print(f"{number + 1} of {pieces}: {total[0]:,} cycles, 0 violations", flush=True)
     facts = dict(zip(_NAMES, total, strict=True))

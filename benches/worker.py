@@ -24,7 +24,7 @@ from inphase.frames.store_follower import StoreFollower
 _GRID = Grid(1000, 600, 800)
 _RUNS = 10
 _GOAL = 0.001
-_STUDENT_95 = {5: 2.776, 10: 2.262, 20: 2.093}  # two-sided, by number of pairs
+_STUDENT_95 = {2: 12.706, 5: 2.776, 10: 2.262, 20: 2.093}  # two-sided, by number of pairs
 _SETTLE_S = 0.5
 _BUSY = """
 [device.busy]
@@ -79,6 +79,7 @@ def _bare(schedule: schedules.Schedule, fds: list[int], cycles: int, options: Op
 def run(options: Options) -> list[dict[str, Any]]:
     """Ten pairs of runs."""
     runs, cycles = (5, 2000) if options.quick else (_RUNS, 5000)
+    runs, cycles = options.many(runs, 2), options.many(cycles, 200)
     ours: list[float] = []
     bare: list[float] = []
     with (

@@ -79,8 +79,14 @@ int bench_buckets(int fd, uint32_t histogram, uint64_t *count, int64_t *top);
 struct bench_piece {
     int64_t call_from, call_to;     /* system call numbers */
     int64_t instructions;
+    int64_t own;                    /* of them, those at a watched address */
 };
-int bench_steps(int32_t tid, struct bench_piece *piece, int32_t pieces);
+struct bench_watched {
+    uint64_t low, high;             /* addresses from low on, before high */
+    int64_t last_call;              /* before which it ends; -1: none */
+};
+int bench_steps(int32_t tid, struct bench_piece *piece, int32_t pieces,
+                const struct bench_watched *watched);
 
 /* Devices: each waits for a datagram, samples when it comes, and answers with eight doubles: how
    many samples it has taken, when it took this one (nanoseconds), and six that stand still. */

@@ -1,0 +1,47 @@
+"""The benches run, and what is counted of the frame path stays within its budgets."""
+
+import subprocess
+import sys
+
+import pytest
+from benches import counted
+from benches.__main__ import FIGURES
+
+from peers import ROOT
+
+LONG = 600.0
+
+
+@pytest.mark.real
+@pytest.mark.long
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_bench_runs(figure: str) -> None:
+    command = [sys.executable, "-m", "benches", figure, "--smoke", "--no-realtime"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LONG
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.real
+def test_the_frame_path_stays_within_its_budgets() -> None:
+    counts, budget = counted.count(), counted.budgets()
+    assert counts.keys() == budget["part"].keys()
+    assert all(part["reason"] for part in budget["part"].values())
+    if budget["made_by"] != counted.made_by():
+        pytest.skip(f"budgets are of {budget['made_by']}, and this is {counted.made_by()}")
+    assert counted.verdicts(counts, budget) == []
+
+
+def test_a_count_beyond_its_budget_is_told() -> None:
+    one = {"instructions": 1000, "own": 100, "calls": 2}
+    budget = {"part": {"one": one}}
+    assert counted.verdicts({"one": counted.Count(1020, 102, 2)}, budget) == []
+    (above,) = counted.verdicts({"one": counted.Count(1021, 100, 2)}, budget)
+    assert above.startswith("one: 1021 instructions are 2.1% above the budget of 1000; make it")
+    (below,) = counted.verdicts({"one": counted.Count(1000, 94, 2)}, budget)
+    assert below.startswith("one: 94 own are 6.0% below the budget of 100; write the new count")
+    (more,) = counted.verdicts({"one": counted.Count(1000, 100, 3)}, budget)
+    assert "3 calls are 50.0% above" in more
+    unjudged = {"part": {"one": {"own": 100}}}
+    assert counted.verdicts({"one": counted.Count(9000, 100, 3)}, unjudged) == []
