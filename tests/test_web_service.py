@@ -113,6 +113,7 @@ def test_a_report_is_made_when_it_is_asked_for_and_opens_in_a_sandbox(
     newest = {made.name, *(f"old-{old}.html" for old in range(7, 70))}
     until(lambda: {page.name for page in folder.glob("*.html")} == newest)  # 64 are kept
     assert body == made.read_bytes() and b"inphase report" in body[:1024]
+    assert b"several files" not in body and b"The recording began with frame" in body
     assert len(body) > 2 * PIECE_BYTES
     policy = headers["content-security-policy"]
     assert policy.startswith("sandbox allow-scripts; default-src 'none'; ")

@@ -184,8 +184,8 @@ def losses(found: Measures) -> list[str]:
 def notes(found: Measures) -> list[str]:
     """Other limits of the page; none of them is a loss."""
     recording, texts = found.recording, []
-    part = recording.metadata.get(facts.PART, {}).get("number")
-    if part is not None and found.first["number"] > 0:
+    part = int(recording.metadata.get(facts.PART, {}).get("number", 1))
+    if part > 1:
         texts.append(f"This file is part {part} of a recording in several files")
     elif found.first["number"] > 0:
         texts.append(f"The recording began with frame {found.first['number']} of the run")
