@@ -2,7 +2,8 @@
 
 Steps with a reward against Gymnasium's SyncVectorEnv of the plain environment of `environment`.
 Actions as one array, `play`, against `mujoco.rollout` of the same model with as many threads. A
-sample is wall time: of ten steps of all, or of one array of 250 steps.
+sample is of ten steps of all, or of one array of 250 steps: wall time, and in a second figure the
+CPU time of all threads, which says something on a machine without two free cores.
 """
 
 import time
@@ -27,12 +28,14 @@ _GOALS = {"step": 2.5, "play": 0.8}
 
 
 def _block(run: Callable[[], Any], chunks: int) -> Block:
+    """Wall time of each chunk, then CPU time of each."""
+
     def block() -> NDArray[np.int64]:
-        took = np.zeros(chunks, np.int64)
+        took = np.zeros((2, chunks), np.int64)
         for chunk in range(chunks):
-            start = time.perf_counter_ns()
+            start, used = time.perf_counter_ns(), time.process_time_ns()
             run()
-            took[chunk] = time.perf_counter_ns() - start
+            took[:, chunk] = time.perf_counter_ns() - start, time.process_time_ns() - used
         return took
 
     return block
@@ -96,13 +99,18 @@ def _rollout(model_path: str) -> Callable[[], Any]:
     return lambda: pool.rollout(model, data, start, control)
 
 
-def _measure(name: str, ours: Block, bare: Block, rounds: int, goal: float | None) -> Rounds:
-    figure = Rounds(name, goal=None if goal is None else 1 / goal)
+def _measure(
+    name: str, ours: Block, bare: Block, rounds: int, goal: float | None
+) -> tuple[Rounds, Rounds]:
+    wall = Rounds(name, goal=None if goal is None else 1 / goal)
+    used = Rounds(f"{name}; CPU time")
     ours()
     bare()
     for _ in range(rounds):
-        figure.add(bare(), ours(), bare())
-    return figure
+        first, mine, second = bare(), ours(), bare()
+        wall.add(first[0], mine[0], second[0])
+        used.add(first[1], mine[1], second[1])
+    return wall, used
 
 
 def run(options: Options) -> list[dict[str, Any]]:
@@ -121,13 +129,14 @@ def run(options: Options) -> list[dict[str, Any]]:
         ]  # fmt: skip
         for name, mine, bare, steps, goal in rows:
             chunks = _CHUNKS if steps == _STEPS else 2
-            figure = _measure(
+            figures = _measure(
                 f"{_WORLDS} worlds, {_THREADS} threads; {name}",
                 _block(mine, chunks),
                 _block(bare, chunks),
                 options.rounds,
                 goal,
             )
-            results.append(figure.result())
-            show_throughput(results[-1], steps * _WORLDS, "steps of one world", goal)
+            for figure, wanted in zip(figures, (goal, None), strict=True):
+                results.append(figure.result())
+                show_throughput(results[-1], steps * _WORLDS, "steps of one world", wanted)
     return results

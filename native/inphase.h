@@ -1732,7 +1732,7 @@ struct inphase_batch_work {
     int64_t *number;            /* out, per turn and row: as inphase_core_answer_turn returns */
     int64_t *cycle;             /* out: of that frame */
     uint32_t *reason;           /* out: not 0 while motion is latched */
-    uint8_t *done;              /* out, per core: 1 once it is through */
+    uint8_t *taken;             /* per core: the pool's own */
     void *record;               /* out, per row: of the last turn's frame; NULL: not wanted */
     uint64_t record_size;
 };
@@ -1743,12 +1743,9 @@ typedef struct inphase_batch inphase_batch;
 int inphase_batch_open(inphase_batch **out, uint32_t threads);
 void inphase_batch_close(inphase_batch *batch);
 /* Each core is answered and run to its next frame, `turns` times; one that ends earlier has its
-   error at all turns from there on. Begin returns at once. Thread: one at a time, and no other one
-   touches these cores, and their arrays, until they are through. */
-void inphase_batch_begin(inphase_batch *batch, const struct inphase_batch_work *work);
-/* Run cores until the one of that index, in the order of `core`, is through; they are begun in that
-   order. Index `cores`: until all are, which ends every round, once. */
-void inphase_batch_wait(inphase_batch *batch, uint32_t index);
+   error at all turns from there on. It returns when all are through. Thread: one at a time, and no
+   other one touches these cores. */
+void inphase_batch_turn(inphase_batch *batch, const struct inphase_batch_work *work);
 
 /* ---- video capture --------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
-/* Many cores in lock step, by a pool of threads. A core is taken by the thread that is free first:
-   cores share nothing. */
+/* Many cores in lock step, by a pool of threads. Each thread has a share of them, whose memory is
+   in its caches, and then helps with those of others: cores share nothing. */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -12,13 +12,14 @@
 #include "../inphase.h"
 #include "lockstep.h"
 
-#define SPINS 2000 /* looks before a thread sleeps: tens of us, as long as a learner's own part */
+#define SPINS 200 /* looks before a thread sleeps: a few us, since other work may want its core */
 
 struct inphase_batch {
-    /* the round in the upper half, the cores that nobody has taken yet in the lower. A thread that
+    /* the round in the upper half, how many cores nobody has taken yet in the lower. A thread that
        comes late for a round takes none of it */
     _Atomic uint64_t open;
     _Atomic uint32_t through;    /* cores that are done */
+    _Atomic uint32_t served;     /* threads that have a share */
     _Atomic uint32_t sleepers;   /* threads that wait for a round */
     _Atomic bool is_over;
     _Atomic bool waits;          /* the caller sleeps until all are through */
@@ -84,11 +85,29 @@ static bool is_open(inphase_batch *batch)
     return (uint32_t)atomic_load(&batch->open) != 0;
 }
 
+static bool claims(const struct inphase_batch_work *work, uint32_t index)
+{
+    return __atomic_exchange_n(&work->taken[index], 1, __ATOMIC_SEQ_CST) == 0;
+}
+
+/* one of the share of a thread, else the last of others' shares: there is one, for it is counted */
+static uint32_t pick(const inphase_batch *batch, uint32_t share)
+{
+    const struct inphase_batch_work *work = &batch->work;
+
+    for (uint32_t i = share; i < work->cores; i += batch->threads + 1)
+        if (claims(work, i))
+            return i;
+    for (;;)
+        for (uint32_t i = work->cores; i-- > 0;)
+            if (claims(work, i))
+                return i;
+}
+
 /* take a core and run it; false: none is left */
-static bool help(inphase_batch *batch)
+static bool help(inphase_batch *batch, uint32_t share)
 {
     uint64_t open = atomic_load(&batch->open);
-    uint32_t cores, index;
 
     do {
         if ((uint32_t)open == 0)
@@ -96,10 +115,7 @@ static bool help(inphase_batch *batch)
     } while (!atomic_compare_exchange_weak(&batch->open, &open, open - 1));
 
     /* the round cannot end before this core is through, so its work stays as it is */
-    cores = batch->work.cores;
-    index = cores - (uint32_t)open;
-    run_core(&batch->work, index);
-    __atomic_store_n(&batch->work.done[index], 1, __ATOMIC_SEQ_CST);
+    run_core(&batch->work, pick(batch, share));
     atomic_fetch_add(&batch->through, 1);
     if (atomic_load(&batch->waits)) {
         pthread_mutex_lock(&batch->lock);
@@ -127,9 +143,10 @@ static void wait_for_round(inphase_batch *batch)
 static void *serve(void *given)
 {
     inphase_batch *batch = given;
+    uint32_t share = 1 + atomic_fetch_add(&batch->served, 1);
 
     while (!atomic_load(&batch->is_over)) {
-        while (help(batch))
+        while (help(batch, share))
             ;
         wait_for_round(batch);
     }
@@ -145,24 +162,22 @@ static void wake(inphase_batch *batch)
     pthread_mutex_unlock(&batch->lock);
 }
 
-static bool is_through(inphase_batch *batch, uint32_t index)
+static bool is_through(inphase_batch *batch)
 {
-    if (index == batch->work.cores)
-        return atomic_load(&batch->through) == batch->work.cores;
-    return __atomic_load_n(&batch->work.done[index], __ATOMIC_SEQ_CST) != 0;
+    return atomic_load(&batch->through) == batch->work.cores;
 }
 
-/* for a core that another thread has taken */
-static void wait_for(inphase_batch *batch, uint32_t index)
+/* until the cores that other threads have taken are through */
+static void wait_for_others(inphase_batch *batch)
 {
     for (int i = 0; i < SPINS; i++) {
-        if (is_through(batch, index))
+        if (is_through(batch))
             return;
         relax();
     }
     pthread_mutex_lock(&batch->lock);
     atomic_store(&batch->waits, true);
-    while (!is_through(batch, index))
+    while (!is_through(batch))
         pthread_cond_wait(&batch->done, &batch->lock);
     atomic_store(&batch->waits, false);
     pthread_mutex_unlock(&batch->lock);
@@ -215,30 +230,21 @@ void inphase_batch_close(inphase_batch *batch)
     free(batch);
 }
 
-void inphase_batch_begin(inphase_batch *batch, const struct inphase_batch_work *work)
+void inphase_batch_turn(inphase_batch *batch, const struct inphase_batch_work *work)
 {
     uint64_t round = (atomic_load(&batch->open) >> 32) + 1;
 
-    batch->work = *work;
     if (!work->cores)
         return;
-    memset(work->done, 0, work->cores);
+    batch->work = *work;
+    memset(work->taken, 0, work->cores);
     atomic_store(&batch->through, 0);
     lockstep_enter(work->core[0]);
     atomic_store(&batch->open, round << 32 | work->cores);
     if (work->cores > 1)
         wake(batch);
-}
-
-void inphase_batch_wait(inphase_batch *batch, uint32_t index)
-{
-    uint32_t cores = batch->work.cores;
-
-    if (!cores || index > cores)
-        return;
-    while (!is_through(batch, index) && help(batch))
+    while (help(batch, 0))
         ;
-    wait_for(batch, index);
-    if (index == cores)
-        lockstep_leave(batch->work.core[0]);
+    wait_for_others(batch);
+    lockstep_leave(work->core[0]);
 }

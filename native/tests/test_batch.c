@@ -50,7 +50,7 @@ static struct robot together[CORES], alone[CORES];
 static double values[ROUNDS][TURNS][CORES], seen[TURNS][CORES][CHANNELS];
 static int64_t number[TURNS][CORES], cycle[TURNS][CORES];
 static uint32_t reason[TURNS][CORES];
-static uint8_t record[CORES][1024], done[CORES];
+static uint8_t record[CORES][1024], taken[CORES];
 
 static void draw_values(void)
 {
@@ -88,7 +88,7 @@ static void each_core_goes_on_as_it_does_alone(void)
     struct inphase_batch_work work = {
         .cores = CORES, .turns = TURNS, .rows = CORES, .parts = 1, .core = core, .row = row,
         .count = 1, .part = &part, .number = *number, .cycle = *cycle, .reason = *reason,
-        .record = record, .record_size = sizeof record[0], .done = done,
+        .record = record, .record_size = sizeof record[0], .taken = taken,
     };
     inphase_batch *batch;
 
@@ -108,12 +108,7 @@ static void each_core_goes_on_as_it_does_alone(void)
 
         work.values = **values + round * TURNS * CORES;
         work.record = packed;
-        inphase_batch_begin(batch, &work);
-        for (uint32_t i = 0; i < CORES; i += 1 + (uint32_t)round) {
-            inphase_batch_wait(batch, i);
-            CHECK_EQUAL(done[i], 1);
-        }
-        inphase_batch_wait(batch, CORES);
+        inphase_batch_turn(batch, &work);
         for (int i = 0; i < CORES; i++)
             memcpy(record[i], packed + i * work.record_size, work.record_size);
         for (int turn = 0; turn < TURNS; turn++)
@@ -140,7 +135,7 @@ static void a_core_that_ends_holds_up_no_other(void)
     struct inphase_batch_work work = {
         .cores = 2, .turns = TURNS, .rows = CORES, .parts = 1, .core = core, .row = row,
         .values = **values, .count = 1, .part = &part, .number = *number, .cycle = *cycle,
-        .reason = *reason, .done = done,
+        .reason = *reason, .taken = taken,
     };
     inphase_batch *batch;
 
@@ -150,13 +145,11 @@ static void a_core_that_ends_holds_up_no_other(void)
     }
     inphase_core_stop(core[0], INPHASE_REASON_REQUEST, 0);
     CHECK_EQUAL(inphase_batch_open(&batch, 0), 0);
-    inphase_batch_begin(batch, &work);
-    inphase_batch_wait(batch, 2);
+    inphase_batch_turn(batch, &work);
     CHECK(number[TURNS - 1][0] >= TURNS - 1);
     CHECK(number[TURNS - 1][1] < 0);
     work.cores = 0;
-    inphase_batch_begin(batch, &work);
-    inphase_batch_wait(batch, 0);
+    inphase_batch_turn(batch, &work);
     inphase_batch_close(batch);
     for (int i = 0; i < 2; i++)
         close_robot(&together[i]);

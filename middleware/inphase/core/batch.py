@@ -1,7 +1,6 @@
 """Many cores in lock step at once, by a pool of threads of C."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,7 +69,7 @@ class BatchWork:
         """(turns, rows): not 0 while motion is latched"""
         self.record = np.zeros((rows, record), np.uint8)
         """(rows, record): the last turn's"""
-        self._done = ffi.new("uint8_t[]", rows)
+        self._taken = ffi.new("uint8_t[]", rows)
         self._cores = ffi.new("inphase_core *[]", rows)
         self._rows = ffi.new("uint32_t[]", rows)
         parts = ffi.new("struct inphase_batch_part[]", [_part(one) for one in pieces] or 1)
@@ -78,7 +77,7 @@ class BatchWork:
         self._work = ffi.new("struct inphase_batch_work *", {
             "turns": turns, "rows": rows, "parts": len(pieces), "core": self._cores,
             "row": self._rows, "count": count, "part": parts, "record_size": record,
-            "done": self._done,
+            "taken": self._taken,
             "values": ffi.from_buffer("double[]", self.values),
             "number": ffi.from_buffer("int64_t[]", self.number),
             "cycle": ffi.from_buffer("int64_t[]", self.cycle),
@@ -92,23 +91,9 @@ class BatchWork:
         for row, core in enumerate(cores):
             self._rows[row], self._cores[row] = row, core.handle
 
-    def begin(self, batch: Batch) -> None:
-        """Answer each core, and go on to its next frame, so many times: in the pool, until `end`,
-        which has to be called."""
-        lib.inphase_batch_begin(batch.handle, self._work)
-
-    def waiter(self, batch: Batch) -> Callable[[int], None]:
-        """A function that waits for a row, and works meanwhile. Rows are begun in their order."""
-        return partial(lib.inphase_batch_wait, batch.handle)
-
-    def end(self, batch: Batch) -> None:
-        """Wait for all rows."""
-        lib.inphase_batch_wait(batch.handle, self._work.cores)
-
     def run(self, batch: Batch) -> None:
-        """`begin`, and `end`."""
-        self.begin(batch)
-        self.end(batch)
+        """Answer each core, and go on to its next frame, so many times."""
+        lib.inphase_batch_turn(batch.handle, self._work)
 
 
 def _part(piece: Copied) -> dict[str, Any]:
