@@ -29,6 +29,7 @@ SEES_CORE = {
     "estop.c",
     "gpio.c",
     "guard.c",
+    "handover.c",
     "lateness.c",
     "lease.c",
     "lockstep.c",

@@ -394,16 +394,10 @@ static bool is_missed(uint32_t reason)
     return reason == INPHASE_REASON_SILENT || reason == INPHASE_REASON_DIED;
 }
 
-/* nobody has the lease of the robot: it is idle, as it should be */
-static bool is_idle(const struct inphase_core *core)
-{
-    return core->lease_page && core->lease == 0;
-}
-
 /* nobody is to blame: a command from before a stop is good, and too late */
 static bool is_blameless(const struct inphase_core *core, uint32_t reason)
 {
-    return reason == INPHASE_REASON_NONE || reason == INPHASE_REASON_DROPPED || is_idle(core);
+    return reason == INPHASE_REASON_NONE || reason == INPHASE_REASON_DROPPED || lease_is_idle(core);
 }
 
 /* the flag of an act without a command, or with a bad one */
@@ -532,7 +526,7 @@ static void count_command(struct inphase_core *core, uint32_t reason)
         put_i64(unanswered, 0);
         return;
     }
-    put_i64(unanswered, is_idle(core) ? 0 : load_i64(unanswered) + 1);
+    put_i64(unanswered, lease_is_idle(core) ? 0 : load_i64(unanswered) + 1);
     put_i64(of_reason, load_i64(of_reason) + 1);
     if (!is_blameless(core, reason))
         count_add(statistics, is_missed(reason) ? COUNT_MISSED : COUNT_INVALID, 1);

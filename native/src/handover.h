@@ -1,4 +1,5 @@
-/* A change of who drives: the commands of the next one fade in, from where the robot is commanded. */
+/* A change of who drives: the commands of the next one fade in, from where the robot is
+   commanded. */
 #pragma once
 
 #include <stdbool.h>
@@ -22,8 +23,8 @@ struct handover {
 
 /* The command of this cycle, in core->command, is of core->drove. Where another one drove before,
    it lies between the command of then and its own. Its share grows evenly over HANDOVER_NS, and a
-   position changes by at most the limit `step` in a cycle. ramped: the act before was a ramp. Called
-   once in each act that has a command. Bounded by the channels */
+   position changes by at most the limit `step` in a cycle. ramped: the act before was a ramp.
+   Called once in each act that has a command. Bounded by the channels */
 void hand_over(struct inphase_core *core, bool ramped);
 /* the next command is the first: nobody drove before it */
 void handover_forget(struct inphase_core *core);

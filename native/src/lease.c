@@ -77,6 +77,11 @@ int inphase_core_lease_page(inphase_core *core, const inphase_segment *segment)
     return 0;
 }
 
+bool lease_is_idle(const struct inphase_core *core)
+{
+    return core->lease_page && core->lease == 0;
+}
+
 void lease_look(struct inphase_core *core, int64_t now_ns)
 {
     uint32_t lease = core->lease_page ? lease_at(core->lease_page, now_ns) : 0;

@@ -252,7 +252,7 @@ static double asked(const struct robot *robot)
     return robot->core->actuator[0].requested[0];
 }
 
-/* So many cycles in which that one asks for a place; the largest change of the command in a cycle */
+/* So many cycles in which that one asks for a place; the largest change of the command in one */
 static double jump_of(struct robot *robot, uint32_t drove, double goal, int cycles)
 {
     double largest = 0;
