@@ -2,7 +2,8 @@
 
 A part's count is everything that its thread runs in user space, Python's own instructions among
 them; `own` are those of the C core alone. Both depend on the compiler and on Python's version,
-which the budgets name: under another one the counts are shown, and judged by nobody. A count that
+which the budgets name, and the C library picks its copying by the processor: elsewhere the counts
+are shown, and judged by nobody. A count that
 is more than 2 % above its budget fails; one that is 5 % below asks for a new budget. Either is
 written into budgets.toml, with the reason, in the commit that changes it.
 
@@ -126,6 +127,15 @@ def count() -> dict[str, Count]:
     return {name: min(found[i * times : (i + 1) * times]) for i, name in enumerate(names)}
 
 
+def processor() -> str:
+    """Its name, and what decides how it copies."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    facts = dict(line.split(":", 1) for line in lines[: lines.index("")] if ":" in line)
+    found = {key.strip(): value.strip() for key, value in facts.items()}
+    family = f"family {found.get('cpu family', '?')} model {found.get('model', '?')}"
+    return f"{found.get('model name', platform.machine())}, {family}"
+
+
 def made_by() -> dict[str, str]:
     """What the counts depend on."""
     compiler = subprocess.run(
@@ -133,6 +143,8 @@ def made_by() -> dict[str, str]:
     )
     return {
         "machine": platform.machine(),
+        "processor": processor(),
+        "libc": " ".join(platform.libc_ver()),
         "python": platform.python_version(),
         "compiler": compiler.stdout.strip(),
     }

@@ -25,7 +25,10 @@ def test_a_bench_runs(figure: str) -> None:
 
 @pytest.mark.real
 def test_the_frame_path_stays_within_its_budgets() -> None:
-    counts, budget = counted.count(), counted.budgets()
+    try:
+        counts, budget = counted.count(), counted.budgets()
+    except PermissionError as refused:
+        pytest.skip(f"no process may be stepped here: {refused}")
     assert counts.keys() == budget["part"].keys()
     assert all(part["reason"] for part in budget["part"].values())
     if budget["made_by"] != counted.made_by():
