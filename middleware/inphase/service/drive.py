@@ -230,9 +230,10 @@ class DriveProcess:
             self._refuse(peer, f"no hello: {error}")
             return
         if not self._may_sit(hello, caller):
-            self.counts["strangers"] += 1
+            is_early = hello.lease > self._holder.lease
+            self.counts["strangers"] += not is_early
             why = f"lease {hello.lease} is not {caller.user}'s, or has ended; ask for one"
-            self._refuse(peer, why, is_early=hello.lease > self._holder.lease)
+            self._refuse(peer, why, is_early=is_early)
             return
         try:
             seat = DriveSeat(
