@@ -1,6 +1,6 @@
 # make demo: set up .venv and run the demo robot for a minute, nothing plugged in; it prints its web page
 # make test: set up .venv and run the tests and static checks
-# make long-test: all pages' commands, examples' contracts and other whole runs; a quarter of an hour
+# make long-test: all pages' commands, examples' contracts, each bench once, other whole runs; half an hour
 # make docs: build the documentation site into build/docs; a warning is an error
 # make world-test: the tests of simulated worlds with the oldest MuJoCo that is supported
 # make native-test: build and run the C tests, as debug and as release
