@@ -564,7 +564,8 @@ int64_t inphase_unwrap(int64_t previous, uint64_t raw, uint32_t bits);
 int inphase_reader_open(inphase_reader **out, const int *fds, uint32_t count, int from_first);
 /* Wait for frames on a bell that the core rings, as a policy does. The cycle thread itself wakes
    it; a thread of the runtime then wakes all other readers. The bell stays the caller's, and open
-   as long as the reader. -EPROTO: it is no bell. */
+   as long as the reader. It wakes one process alone: NULL leaves it to another one. -EPROTO: it is
+   no bell. */
 int inphase_reader_bell(inphase_reader *reader, const inphase_segment *bell);
 void inphase_reader_close(inphase_reader *reader);
 const struct inphase_layout *inphase_reader_layout(inphase_reader *reader);

@@ -1,6 +1,7 @@
 """Jobs of a served robot: checked, run in the sandbox, judged, recorded, refused."""
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from models import model, node, port, tensor
 from peers import until
 from runtimes import Robot
 from serving import APPROACHES, Served
+from test_service_person import AWAY, HANDOVER_CYCLES, LAG, WAY, Commands, lead
 
 BOUND = {"inputs": {"obs": ["joints.position"]}, "outputs": {"act": "arm"}}
 pytestmark = pytest.mark.real
@@ -246,3 +248,33 @@ def test_pieces_of_a_file_follow_each_other_or_change_nothing(tmp_path: Path) ->
         uploads.put(other, ".onnx", 5, 0, b"hello")
     assert uploads.path(other, ".onnx") is None
     assert len(list((tmp_path / "uploads").iterdir())) == 1
+
+
+def test_a_person_takes_over_from_a_jobs_policy_and_hands_back(
+    served: Served, tmp_path: Path
+) -> None:
+    path = write_model(tmp_path / "stand.onnx", 0.0)
+    commands = Commands(served.robot.name)
+    with served.connect() as robot:
+        number = robot.submit(path, policy=BOUND, seconds=600, success="person")
+        until(lambda: commands.newest == "policy")
+        held = commands.asked.copy()
+        with robot.correct() as person:
+            lead(person, held + AWAY, commands, 5, far=True)
+        until(lambda: commands.newest == "policy")
+        mark = commands.cycle
+        until(lambda: commands.cycle > mark + HANDOVER_CYCLES)
+        robot.mark(number, "success")
+        found = over(robot, number)
+    commands.close()
+    assert (found["state"], found["outcomes"]) == ("done", "success"), found
+    assert 0 < commands.largest_jumps()[0] <= WAY / HANDOVER_CYCLES + LAG < AWAY
+    turns = [one[0] for _, one in sorted(commands.of_cycle.items()) if one[0] != "nobody"]
+    assert [who for who, _ in itertools.groupby(turns)][:3] == ["policy", "person", "policy"]
+    lease = int(found["recording"].rpartition("-")[2])
+    until(lambda: f"{served.recording(lease)}: " in served.said)
+    with Recording(served.recording(lease)) as recording:
+        kept = {frame.command.cycle: frame.command.drove for frame in recording}
+    same = kept.keys() & commands.of_cycle.keys()
+    assert {"policy", "person"} <= {kept[cycle] for cycle in same}
+    assert all(kept[cycle] == commands.of_cycle[cycle][0] for cycle in same)

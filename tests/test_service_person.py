@@ -197,7 +197,7 @@ def test_a_person_takes_over_and_hands_back_without_a_jump(served: Served, tmp_p
 
 def test_the_persons_seat_is_the_holders_and_the_local_operators(served: Served) -> None:
     with served.connect(served.key_of("ann")) as ann, served.connect() as local:
-        with pytest.raises(LeaseRefused, match="nobody holds it"):
+        with pytest.raises(LeaseRefused, match="nobody drives"):
             local.correct()
         lease = ann.request(LEASE_S).wait(20)
         with lease.drive() as drive, served.connect(served.key_of("ben")) as ben:

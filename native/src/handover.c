@@ -7,11 +7,28 @@
 #include "core.h"
 #include "handover.h"
 #include "limiter.h"
+#include "mailbox.h"
 
 void handover_forget(struct inphase_core *core)
 {
     core->handover.drove = INPHASE_DROVE_NOBODY;
     core->handover.fades = false;
+    core->handover.person_until_ns = 0;
+}
+
+bool is_overruled(struct inphase_core *core, const struct mail *mail, int64_t now_ns)
+{
+    int64_t hold_ns = PERSON_NS;
+
+    if (mail->drove != INPHASE_DROVE_PERSON)
+        return now_ns < core->handover.person_until_ns;
+
+    /* as long as the robot repeats the last command at most */
+    for (uint32_t i = 0; i < core->actuators; i++)
+        if (core->actuator[i].max_hold_ns < hold_ns)
+            hold_ns = core->actuator[i].max_hold_ns;
+    core->handover.person_until_ns = mail->reason ? 0 : now_ns + hold_ns;
+    return mail->reason != INPHASE_REASON_NONE;
 }
 
 /* does an actuator follow commands, so that another's would lead it elsewhere? */

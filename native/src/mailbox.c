@@ -14,10 +14,20 @@ static uint64_t mail_bytes(uint32_t values)
     return sizeof(struct mail) + sizeof(double) * values;
 }
 
+/* of one of the two; whole pages: no segment is smaller */
+static uint64_t half_bytes(uint32_t values)
+{
+    return (MAILBOX_RING + MAILBOX_SLOTS * ring_stride(mail_bytes(values)) + 4095) & ~4095ULL;
+}
+
 uint64_t mailbox_bytes(uint32_t values)
 {
-    /* whole pages: no segment is smaller */
-    return (MAILBOX_RING + MAILBOX_SLOTS * ring_stride(mail_bytes(values)) + 4095) & ~4095ULL;
+    return 2 * half_bytes(values);
+}
+
+struct mailbox *mailbox_of_person(const struct mailbox *mailbox, uint32_t values)
+{
+    return (struct mailbox *)((uintptr_t)mailbox + half_bytes(values));
 }
 
 static struct slot *mail_slot(const struct mailbox *mailbox, uint32_t values, uint64_t number)
@@ -48,6 +58,7 @@ int inphase_mailbox_make(inphase_segment **out, uint32_t values, uint64_t epoch)
     mailbox->version = STORE_VERSION;
     mailbox->values = values;
     mailbox->epoch = epoch;
+    mailbox_of_person(mailbox, values)->values = values;
     return segment_leave(out, segment);
 }
 
@@ -93,7 +104,9 @@ int inphase_mailbox_post(inphase_segment *segment, int64_t cycle, int64_t valid_
         return -EPERM;
     if (cycle < 0 || reason >= INPHASE_REASONS || count > mailbox->values || (count && !values))
         return -EINVAL;
-    if (reason == INPHASE_REASON_NONE)
+    if (mail.drove == INPHASE_DROVE_PERSON)
+        mailbox = mailbox_of_person(mailbox, mailbox->values);
+    else if (reason == INPHASE_REASON_NONE)
         mail.taken_ns = policy_facts_posted(segment, mail.posted_ns);
     mailbox_put(mailbox, &mail, values);
     return 0;

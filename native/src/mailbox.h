@@ -7,8 +7,9 @@
 
 #include "../inphase.h"
 
-/* The slots lie at MAILBOX_RING: post number n is in slot n modulo MAILBOX_SLOTS, with the protocol
-   of a ring's slots */
+/* There are two in one piece of memory, each with one writer: the policy's, and behind it that of
+   a person who takes over. The slots of each lie at MAILBOX_RING: post number n is in slot n modulo
+   MAILBOX_SLOTS, with the protocol of a ring's slots */
 #define MAILBOX_SLOTS 8
 #define MAILBOX_RING 64
 struct mailbox {
@@ -27,8 +28,9 @@ struct mail {
     double value[];
 };
 
-/* bytes of a mailbox for answers of so many doubles */
+/* bytes of both for answers of so many doubles, and the person's behind the policy's */
 uint64_t mailbox_bytes(uint32_t values);
+struct mailbox *mailbox_of_person(const struct mailbox *mailbox, uint32_t values);
 uint64_t mailbox_head(const struct mailbox *mailbox);
 /* as slot_write, of a head and the values behind it; one writer */
 void mailbox_put(struct mailbox *mailbox, const struct mail *mail, const double *values);

@@ -149,9 +149,10 @@ close_segment:
 
 int inphase_reader_bell(inphase_reader *reader, const inphase_segment *bell)
 {
-    if (bell->size < BELL_BYTES)
+    if (bell && bell->size < BELL_BYTES)
         return -EPROTO;
-    reader->wake = (const void *)bell->memory;
+    reader->wake = bell ? (const void *)bell->memory
+                        : (const uint32_t *)&reader->state->wake;
     return 0;
 }
 

@@ -365,6 +365,12 @@ static void take_answer(struct inphase_core *core, const struct mail *mail, int6
         return;
     }
 
+    /* a person drives, or hands back */
+    if (is_overruled(core, mail, now_ns)) {
+        count_in_motion(core, COUNT_REFUSED_ANSWERS, 1);
+        return;
+    }
+
     /* an answer that is too late, and may have expired */
     if (needed_in(setpoints, mail) < core->cycle)
         setpoints->late = (struct knot){.cycle = core->cycle, .posted_ns = mail->posted_ns,
@@ -398,17 +404,18 @@ static void tell_late(struct inphase_core *core)
     core->answered_cycle = late->frame_cycle;
 }
 
-/* take all answers that were posted since the last look */
-static void take_answers(struct inphase_core *core, int64_t now_ns)
+/* take all answers that were posted into a mailbox since the last look */
+static void take_answers(struct inphase_core *core, const struct mailbox *mailbox, uint64_t *seen,
+                         int64_t now_ns)
 {
     struct setpoints *setpoints = &core->setpoints;
-    uint64_t head = core->mailbox ? mailbox_head(core->mailbox) : setpoints->seen;
+    uint64_t head = mailbox_head(mailbox);
 
     /* one look at each: an answer that is being written now is too late for this cycle */
-    if (head < setpoints->seen || head - setpoints->seen > MAILBOX_SLOTS)
-        setpoints->seen = head > MAILBOX_SLOTS ? head - MAILBOX_SLOTS : 0;
-    for (; setpoints->seen < head; setpoints->seen++) {
-        if (!mailbox_read(core->mailbox, setpoints->answer, setpoints->seen, setpoints->mail))
+    if (head < *seen || head - *seen > MAILBOX_SLOTS)
+        *seen = head > MAILBOX_SLOTS ? head - MAILBOX_SLOTS : 0;
+    for (; *seen < head; ++*seen) {
+        if (!mailbox_read(mailbox, setpoints->answer, *seen, setpoints->mail))
             continue;
 
         /* on virtual time an answer is known before it is posted */
@@ -549,7 +556,11 @@ uint32_t setpoints_follow(struct inphase_core *core, int64_t now_ns)
         setpoints->latch[at].cycle = core->cycle;
         setpoints->latch[at].latched_ns = core->latched_ns;
     }
-    take_answers(core, now_ns);
+    if (core->mailbox) {
+        take_answers(core, mailbox_of_person(core->mailbox, setpoints->answer),
+                     &setpoints->seen[1], now_ns);
+        take_answers(core, core->mailbox, &setpoints->seen[0], now_ns);
+    }
 
     /* a ramp has moved the robot away from the last setpoint */
     if (ramped)

@@ -35,7 +35,7 @@ struct setpoints {
     uint8_t *steps;              /* constant: per value, 1: of a switch, never interpolated */
     struct mail *mail;           /* the last answer read from the mailbox */
 
-    uint64_t seen;               /* posts looked at */
+    uint64_t seen[2];            /* posts looked at, of the policy and of a person */
     int64_t newest;              /* cycle of the newest frame that was answered, -1: none */
 
     struct knot late;            /* newest answer that was too late, and the cycle that found it */

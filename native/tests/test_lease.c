@@ -267,6 +267,18 @@ static double jump_of(struct robot *robot, uint32_t drove, double goal, int cycl
     return largest;
 }
 
+/* the person says that it hands back */
+static void leave(struct robot *robot)
+{
+    const struct inphase_frame *frame = latch(robot);
+    struct mail mail = {.cycle = frame->cycle, .posted_ns = robot->core->virtual_ns,
+                        .taken_ns = INPHASE_ABSENT, .reason = INPHASE_REASON_SILENT, .lease = 7,
+                        .drove = INPHASE_DROVE_PERSON};
+
+    mailbox_put(robot->core->own_mailbox, &mail, NULL);
+    cycle_run(robot->core, CYCLE_ACT);
+}
+
 /* another one takes over: its commands fade in over half a second, from where the robot is
    commanded, and then they are its own */
 static void who_takes_over_leads_it_on_without_a_jump(void)
@@ -288,6 +300,11 @@ static void who_takes_over_leads_it_on_without_a_jump(void)
     CHECK(fabs(asked(&robot) - (HERE + 1)) < 1e-12);
     for (int n = 0; n < LONG; n++)
         drive(&robot, 7, INPHASE_DROVE_PERSON, 0);
+
+    /* while the person drives others are overruled; it hands back at once where it says so */
+    drive(&robot, 7, INPHASE_DROVE_CLIENT, -1);
+    CHECK_EQUAL(reason(&robot), INPHASE_REASON_SILENT);
+    leave(&robot);
 
     /* back, and taken over again on the way, from where it is by then */
     largest = jump_of(&robot, INPHASE_DROVE_CLIENT, HERE, 200);
@@ -349,6 +366,7 @@ static void a_page_is_of_one_runtime(void)
 static void answers_carry_their_signature(void)
 {
     inphase_segment *runtime, *policy;
+    const struct mailbox *person;
     double one = 1;
     union { struct mail mail; uint8_t room[sizeof(struct mail) + sizeof(double)]; } out;
 
@@ -363,6 +381,15 @@ static void answers_carry_their_signature(void)
     CHECK_EQUAL(inphase_mailbox_post(policy, 1, INT64_MAX, 0, &one, 1), 0);
     CHECK(mailbox_read((void *)runtime->memory, 1, 1, &out.mail));
     CHECK(out.mail.lease == 4 && out.mail.drove == INPHASE_DROVE_CLIENT);
+
+    /* a person's have a mailbox of their own: two processes never write into one */
+    CHECK_EQUAL(inphase_mailbox_sign(policy, 4, INPHASE_DROVE_PERSON), 0);
+    CHECK_EQUAL(inphase_mailbox_post(policy, 7, INT64_MAX, 0, &one, 1), 0);
+    CHECK_EQUAL(mailbox_head((void *)runtime->memory), 2);
+    person = mailbox_of_person((void *)runtime->memory, 1);
+    CHECK_EQUAL(mailbox_head(person), 1);
+    CHECK(mailbox_read(person, 1, 0, &out.mail));
+    CHECK(out.mail.cycle == 7 && out.mail.drove == INPHASE_DROVE_PERSON);
     inphase_segment_close(policy);
     inphase_segment_close(runtime);
 }

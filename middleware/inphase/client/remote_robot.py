@@ -8,7 +8,7 @@ from typing import Any, Self
 from inphase.client.camera_view import Images
 from inphase.client.connection import ServiceConnection
 from inphase.client.files import FileUpload, fetch_recording
-from inphase.client.kinds import JOB_MARK, STOP, STOPPED
+from inphase.client.kinds import STOP, STOPPED
 from inphase.client.remote_drive import RemoteDrive
 from inphase.client.remote_lease import RemoteLease
 from inphase.errors import LeaseRefused, ServiceError
@@ -155,17 +155,15 @@ class RemoteRobot:
         return self._lease
 
     def correct(self, *, images: Images = True) -> RemoteDrive:
-        """Take the person's seat beside the client that drives now: for the local operator alone.
+        """Take the person's seat beside the client or the job that drives now: for the local
+        operator alone.
 
-        Raises LeaseRefused where nobody drives from afar, or for another user.
+        Raises LeaseRefused where nobody has the lease, or for another user.
         """
         facts = self.facts
         standing = {"lease": facts["lease"], "token": "", "drive": facts["drive"]}
-        if not facts["lease"] or JOB_MARK in facts["holder"]:
-            holder = facts["holder"] or "nobody"
-            raise LeaseRefused(
-                f"no client drives {self.name} ({holder} holds it); drive by a lease of your own"
-            )
+        if not facts["lease"]:
+            raise LeaseRefused(f"nobody drives {self.name}; drive by a lease of your own")
         return RemoteDrive(self._connection, standing, images=images, person=True)
 
     def arm(self) -> None:

@@ -116,9 +116,10 @@ class Mailbox:
             os.close(fd)
             os.close(bell_fd)
 
-    def wake(self, reader: "Reader") -> None:
-        """Wake a reader by the bell from now on: before all other readers."""
-        lib.inphase_reader_bell(reader.handle, self._bell.handle)
+    def wake(self, reader: "Reader", by_bell: bool = True) -> None:
+        """Wake a reader by the bell from now on, before all other readers; or leave the bell to
+        another process, since it wakes one alone."""
+        lib.inphase_reader_bell(reader.handle, self._bell.handle if by_bell else ffi.NULL)
 
     def post(self, cycle: int, valid_until_ns: int, values: Any, count: int) -> None:
         """The answer to the frame of this cycle; `values` is a C double array of `count`."""

@@ -169,7 +169,8 @@ class DriveProcess:
         self._newest = frame
         for seat in [*self._seats.values()]:
             self._send_to(seat)
-        self._mailbox.taken()
+        if CLIENT in self._seats:  # else mailbox and bell are those of a job's policy
+            self._mailbox.taken()
 
     def _send_to(self, seat: DriveSeat) -> None:
         parts = seat.write()
@@ -220,8 +221,16 @@ class DriveProcess:
         """A seat is empty from now on; a person hands back."""
         if self._seats.get(seat.word) is seat:
             del self._seats[seat.word]
+            self._mailbox.wake(self._follower.reader, CLIENT in self._seats)
             if seat.word == PERSON:
-                self._person_until_ns = 0
+                self._hand_back()
+
+    def _hand_back(self) -> None:
+        """The core is told at once; else it waits for the person's next command for a moment."""
+        self._person_until_ns = 0
+        if self._newest is not None and self._holder.lease:
+            self._mailbox.sign(self._holder.lease, PERSON)
+            self._mailbox.refuse(self._newest.cycle, "silent")
 
     def _hear_hello(self, peer: DrivePeer, caller: Caller, content: Any) -> None:
         try:
@@ -285,6 +294,7 @@ class DriveProcess:
                 self._refuse(other.peer, "another connection of the same lease drives now")
                 self._leave(other)
         self._seats[seat.word] = seat
+        self._mailbox.wake(self._follower.reader, CLIENT in self._seats)
 
     def _obey(self, seat: DriveSeat | None, caller: Caller, content: Any) -> str:
         """Post a command; the reason why not, empty: it is posted."""
@@ -354,7 +364,6 @@ def main() -> None:
         described = schedule.load(Path(path))
         follower = StoreFollower(store_path)
         mailbox = store.Mailbox(mailbox_fd, bell_fd)
-        mailbox.wake(follower.reader)
         page = store.LeasePage(lease_fd, writes=False)
         context: zmq.Context[Any] = zmq.Context()
         door_keys = DoorKeys(context, Path(keys)) if keys else None

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from inphase.client.kinds import JOB_MARK
 from inphase.errors import LeaseRefused, RecordingError
 from inphase.service.history import History
 from inphase.service.jobs.jobs import Jobs
@@ -116,8 +115,7 @@ class KeptRobot:
         """From here on what drives takes the holder's commands: the recording has begun."""
         lease = self.book.lease
         if lease is not None and not self._is_told and self._recorder.is_ready():
-            if JOB_MARK not in lease.user:
-                self.robot.drive_by(lease.number, lease.user, lease.token)
+            self.robot.drive_by(lease.number, lease.user, lease.token)
             self._is_told = True
 
     def _has_begun(self) -> bool:
