@@ -129,4 +129,5 @@ def test_how_long_a_policy_takes_is_in_the_summary_and_in_a_timing_model(tmp_pat
     path.write_text(f'{path.read_text()}\n[timing]\nfile = "measured.toml"\n')
     drawn = timing_model.of_schedule(load(path)).get("policy.inference_ms")
     assert drawn is not None
-    assert drawn.low == pytest.approx(inference["min"] / 1e6)
+    # from the answer before on: the turn of the loop lies between
+    assert drawn.low >= inference["min"] / 1e6
