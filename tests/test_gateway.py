@@ -252,6 +252,26 @@ def test_a_sample_that_was_recycled_before_its_copy_is_not_sent(robot: LockStep)
     reader.close()
 
 
+def test_a_robot_that_stands_still_is_waited_for_no_longer_than_was_said(
+    robot: LockStep, folder: Path
+) -> None:
+    sender = frame_sender.Sender(robot.core.segment.path)
+    endpoint = f"ipc://{folder}/still"
+    endpoints.bind(sender.socket, "gateway.endpoint", endpoint, robot.schedule)
+    thread = threading.Thread(target=sender.run)
+    thread.start()
+    try:
+        with subscribe(endpoint, transport="zmq") as far:
+            settle(robot, far)
+            with pytest.raises(TimeoutError, match=r"within 3\.2 s"):  # it makes a new socket once
+                far.next(3.2)
+            robot.run(1)
+            far.next(WAIT_S)
+    finally:
+        sender.stop()
+        thread.join(WAIT_S)
+
+
 def test_large_samples_travel_in_parts_of_their_own(robot: LockStep, folder: Path) -> None:
     sender = frame_sender.Sender(robot.core.segment.path, packed_max=64)
     endpoint = f"ipc://{folder}/large"

@@ -170,6 +170,11 @@ class Subscription:
         self.close()
 
 
+def _end_of(timeout_s: float | None) -> float:
+    """When that time from now is over, by the monotonic clock."""
+    return math.inf if timeout_s is None else time.monotonic() + timeout_s
+
+
 class ZmqFollower:
     """Follows a gateway. Frames come after `start`. Thread: one at a time.
 
@@ -193,9 +198,10 @@ class ZmqFollower:
         self._epoch = -1
         try:
             self._connect()
-            message = self._receive(timeout_s)[0]
+            until_s = _end_of(timeout_s)
+            message = self._receive(timeout_s, until_s)[0]
             while not message.startswith(wire.TOPIC_DESCRIPTION):
-                message = self._receive(timeout_s)[0]
+                message = self._receive(timeout_s, until_s)[0]
             self._take_description(message)
         except BaseException:
             self.close()
@@ -246,10 +252,9 @@ class ZmqFollower:
         # a message of small samples is cheaper to copy than to keep
         self._copy = len(self._form.sizes) == wire.PART_PACKED + 1
 
-    def _receive(self, timeout_s: float | None, copy: bool = True) -> list[Any]:
-        """A message's parts. Raises TimeoutError."""
-        until_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        waits_s = _DEAF_S if timeout_s is None else min(timeout_s, _DEAF_S)
+    def _receive(self, timeout_s: float | None, until_s: float, copy: bool = True) -> list[Any]:
+        """A message's parts. Raises TimeoutError, which tells of timeout_s."""
+        waits_s = min(until_s - time.monotonic(), _DEAF_S)
         while True:
             try:
                 parts = self._receive_within(max(0, round(waits_s * 1000)), copy)
@@ -292,8 +297,10 @@ class ZmqFollower:
 
         Raises TimeoutError, WireError, and store.Lost when the robot has said its end.
         """
+        # all in all: a socket that was replaced hears the description again, and no frame
+        until_s = _end_of(timeout_s)
         while not self._ended:
-            parts = self._receive(timeout_s, self._copy)
+            parts = self._receive(timeout_s, until_s, self._copy)
             if parts[0] == wire.TOPIC_FRAME:
                 frame, number = self._form.read(parts)
                 if self._number >= 0:
