@@ -170,6 +170,7 @@ def test_a_client_ends_with_the_robot(robot: Runner, client: list[str]) -> None:
     assert json.loads(out.splitlines()[-1])["state"] in ("stopped", "ramping")
 
 
+@pytest.mark.long
 def test_a_client_says_what_is_wrong(robot: Runner, client: list[str]) -> None:
     _, control = endpoints(robot)
     usage = subprocess.run(client, capture_output=True, text=True, timeout=BOUND_S, check=False)

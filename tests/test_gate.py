@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -170,7 +169,4 @@ def test_the_command_measures_a_robot_in_turns_and_compares(tmp_path: Path) -> N
         compared = run("--compare", str(base), "--markdown", str(table))
         assert compared.returncode == 17, compared.stdout
         assert "fewer than 4 rounds tell nothing" in table.read_text()
-        raw = msgspec.json.decode(base.read_bytes())
-        base.write_bytes(msgspec.json.encode(raw | {"schedule_hash": "other"}))
-        assert "another schedule" in run("--compare", str(base)).stdout
         assert run("--markdown", str(table)).returncode == 2

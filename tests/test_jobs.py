@@ -138,6 +138,7 @@ def test_a_function_of_the_schedule_says_how_an_episode_ended(
     assert (found["state"], found["outcomes"], found["why"]) == told
 
 
+@pytest.mark.long
 def test_a_policy_resets_the_robot_before_each_episode(served: Served, tmp_path: Path) -> None:
     path = write_model(tmp_path / "stand.onnx", 0.0)
     creep = write_model(tmp_path / "creep.onnx", 0.002)
@@ -159,6 +160,7 @@ def test_a_policy_resets_the_robot_before_each_episode(served: Served, tmp_path:
             assert all(frame.command.drove != "client" for frame in frames)
 
 
+@pytest.mark.long
 def test_an_episode_waits_until_a_person_has_reset_the_robot(
     served: Served, tmp_path: Path
 ) -> None:

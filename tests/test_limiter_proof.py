@@ -270,6 +270,7 @@ class LastGate:
         self.result = z3.If(finite(taken), taken, self.position)
 
 
+@pytest.mark.long
 def test_one_step_back_or_forth_is_around_where_it_starts() -> None:
     position, velocity = doubles("position velocity")
     given_that = [finite(position), finite(velocity), z3.fpGT(velocity, z3.FPVal(0.0, DOUBLE))]

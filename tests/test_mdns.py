@@ -183,6 +183,7 @@ print(answers)
 
 
 @pytest.mark.skipif(not can_be_made(), reason="network namespaces want root and /dev/net/tun")
+@pytest.mark.long
 def test_another_host_hears_of_a_service_only_where_it_listens() -> None:
     with OtherHost() as other:
         here, there = other.addresses

@@ -116,6 +116,7 @@ def test_a_scan_shows_who_answers_and_what_a_schedule_says_of_them(tmp_path: Pat
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_a_scan_of_a_port_where_nothing_answers_says_what_it_asked(silent: tuple[int, str]) -> None:
     _, port = silent
     done = inphase("ports", "--scan", port, "--json")

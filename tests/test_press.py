@@ -25,6 +25,7 @@ SCHEDULES = ROOT / "schedules"
 PRESS = SCHEDULES / "press.toml"
 
 
+@pytest.mark.long
 def test_the_network_holds_the_force_and_without_force_it_does_not() -> None:
     seed = 11
     print(f"seed {seed}")

@@ -187,6 +187,7 @@ def set_room(process: psutil.Process, size: int | None) -> None:
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (hard if size is None else size, hard))
 
 
+@pytest.mark.long
 def test_an_incomplete_recording_has_an_exit_code_of_its_own(robot: Robot) -> None:
     path = robot.folder / "run.mcap"
     with robot.run("--cycles", "1500", "--record", str(path)) as run:

@@ -107,6 +107,7 @@ def test_a_way_that_is_too_long_is_refused_and_what_is_told_lets_it_drive(
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_a_chunk_bridges_a_long_way_where_the_client_asks_for_it() -> None:
     with Robot() as robot:
         remedied(robot, f"chunk = {CHUNK}")
