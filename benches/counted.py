@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benches.machine import Options
+from inphase.host.machine import processor
 
 HERE = Path(__file__).parent
 BUDGETS = HERE / "budgets.toml"
@@ -125,15 +126,6 @@ def count() -> dict[str, Count]:
     times = len(found) // len(names)
     assert times * len(names) == len(found) > 0, (len(found), names)
     return {name: min(found[i * times : (i + 1) * times]) for i, name in enumerate(names)}
-
-
-def processor() -> str:
-    """Its name, and what decides how it copies."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    facts = dict(line.split(":", 1) for line in lines[: lines.index("")] if ":" in line)
-    found = {key.strip(): value.strip() for key, value in facts.items()}
-    family = f"family {found.get('cpu family', '?')} model {found.get('model', '?')}"
-    return f"{found.get('model name', platform.machine())}, {family}"
 
 
 def made_by() -> dict[str, str]:

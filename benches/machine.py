@@ -14,6 +14,7 @@ from typing import Any
 
 from inphase._core import ffi as core_ffi
 from inphase._core import lib as core
+from inphase.host.machine import processor
 
 HISTORY = Path(__file__).parent / "history.jsonl"
 PRIORITY = 80
@@ -74,15 +75,10 @@ def facts(options: Options) -> dict[str, Any]:
     root = Path(__file__).parent.parent
     commit = _git(root, "rev-parse", "--short", "HEAD")
     changed = _git(root, "status", "--porcelain", "-uno")
-    models = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%MZ"),
         "commit": commit + ("+" if changed else ""),
-        "cpu": models[0] if models else platform.machine(),
+        "cpu": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "kernel": platform.release(),
         "python": platform.python_version(),

@@ -5,7 +5,6 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from statistics import median
-from types import TracebackType
 from typing import Any, Self
 
 import msgpack
@@ -281,10 +280,5 @@ class RemoteDrive:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -4,6 +4,7 @@ A round is judged by its own bare wakes: they are slower, too, where the machine
 not depend on the weather are counted on virtual time.
 """
 
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from inphase.episodes.robot import RobotOptions
 from inphase.episodes.runtime_robot import RuntimeRobot
 from inphase.errors import RecordingError, ScheduleError
 from inphase.frames.frame import Frame
-from inphase.host.machine import text_of
+from inphase.host.machine import processor
 from inphase.schedule import Schedule
 
 FORMAT = 1
@@ -91,8 +92,7 @@ class _Times:
             self.taken.setdefault(figure, []).append(time_ns)
 
     def take(self, frame: Frame, seen_ns: int) -> None:
-        if frame.woke_ns is not None:
-            self.add("wake lateness", frame.woke_ns - frame.due_ns)
+        self.add("wake lateness", frame.woke_ns - frame.due_ns)
         self.add("skew", frame.skew_ns)
         self.add("latch to subscriber", seen_ns - frame.latched_ns)
         self.latched[frame.cycle] = frame.latched_ns
@@ -115,11 +115,9 @@ def quantiles_us(times_ns: NDArray[np.int64]) -> Quantiles:
 
 def machine() -> dict[str, str]:
     """The facts that a baseline is tied to."""
-    lines = (text_of(Path("/proc/cpuinfo")) or "").splitlines()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": models[0] if models else platform.machine(),
-        "cores": str(len(models)) if models else "",
+        "processor": processor(),
+        "cores": str(os.cpu_count()),
         "kernel": platform.release(),
         "libc": " ".join(platform.libc_ver()),
         "python": platform.python_version(),

@@ -255,6 +255,18 @@ def number_of(path: Path) -> int | None:
     return int(text) if text is not None and re.fullmatch(r"-?[0-9]+", text) else None
 
 
+def processor() -> str:
+    """The name of this machine's processor, with family and model, which tell its instructions."""
+    facts: dict[str, str] = {}
+    for line in (text_of(Path("/proc/cpuinfo")) or "").splitlines():
+        key, _, value = line.partition(":")
+        facts.setdefault(key.strip(), value.strip())  # of the first core
+    name = facts.get("model name", platform.machine())
+    if "cpu family" not in facts:
+        return name
+    return f"{name}, family {facts['cpu family']} model {facts.get('model', '?')}"
+
+
 def cpu_list(text: str | None) -> frozenset[int]:
     """Read `0-2,5`."""
     cpus: set[int] = set()

@@ -9,7 +9,6 @@ import os
 import platform
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from mcap import records
@@ -24,7 +23,7 @@ from inphase.frames.record_layout import (
     STATES,
     STATUSES,
 )
-from inphase.host.machine import text_of
+from inphase.host.machine import processor
 from inphase.recording.channels import FRAME_TOPIC, Forms, sensor_topic
 from inphase.recording.mcap_file import PROFILE
 from inphase.schedule import Schedule
@@ -101,12 +100,9 @@ def _recorder() -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()} {platform.version()}",
         "architecture": platform.machine(),
         "cores": str(os.cpu_count()),
+        "processor": processor(),
         "python": platform.python_version(),
     }
-    lines = (text_of(Path("/proc/cpuinfo")) or "").splitlines()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    if models:
-        found["processor"] = models[0]
     for package in _PACKAGES:
         try:
             found[f"version_{package}"] = metadata.version(package)

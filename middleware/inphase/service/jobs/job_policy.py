@@ -1,5 +1,6 @@
 """The policies of a job that runs: an episode, or a reset before one. Nothing here waits."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Protocol
@@ -197,10 +198,8 @@ class JobEpisode(JobPolicy):
         """Where somebody else marked it, that stays."""
         if self._is_marked or outcome == "running":
             self._is_marked = True
-            try:
+            with contextlib.suppress(ValueError):
                 self._wishes.episode(outcome)
-            except ValueError:
-                return
 
     def close(self) -> None:
         """End it now."""

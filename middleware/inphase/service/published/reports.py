@@ -52,7 +52,7 @@ class Reports:
         """
         page = self._page(name)
         if not self._recording(name).is_file():
-            raise ServiceError(f"there is no recording {name}; see: inphase jobs, inphase lease")
+            raise ServiceError(f"there is no recording {name}; see: inphase leases")
         if self._is_made(name):
             with page.open("rb") as file:
                 file.seek(offset)
