@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from inphase.command import doctoring
 from inphase.doctor import examination, host_facts, wakes
-from inphase.doctor.examination import HostFinding, judge
+from inphase.doctor.examination import HostFinding, HostFix, judge
 from inphase.doctor.host_facts import HostFacts
 from inphase.doctor.interrupts import chain, interrupts
 from inphase.doctor.wakes import Wakes
@@ -115,10 +115,10 @@ def test_each_bad_fact_has_its_cost_and_a_remedy(root: Path, schedule: Schedule)
     ours = found[f"interrupt of {PORT}"]
     assert ours.found == ("ttyUSB7 <- USB 1-3 <- xhci_hcd 0000:00:14.0 <- interrupt 28 on core 1")
     assert ours.costs == "xhci_hcd interrupts the cycle thread on core 1"
-    assert ours.fix == "echo 0 | sudo tee /proc/irq/28/smp_affinity_list"
+    assert str(ours.fix) == "echo 0 | sudo tee /proc/irq/28/smp_affinity_list"
     assert found["interrupt 30"].found == "nvme0q1, 5000 times here"
     assert found["idle states"].costs == "a core that slept wakes up to 890 us late"
-    assert found[f"latency timer of {PORT}"].fix.endswith("ttyUSB7/latency_timer")
+    assert str(found[f"latency timer of {PORT}"].fix).endswith("ttyUSB7/latency_timer")
     assert found["fair server"].ok and "50000 us in each 1000000 us" in found["fair server"].found
 
 
@@ -139,7 +139,7 @@ def test_what_a_remedy_asks_for_is_good(root: Path, schedule: Schedule) -> None:
 def test_a_machine_that_shows_nothing_is_not_called_bad(tmp_path: Path, schedule: Schedule) -> None:
     facts = host_facts.look(schedule, tmp_path)
     assert facts == replace(
-        HostFacts(None, None, None, None, None, frozenset(), None, (), (), {}, {}),
+        HostFacts(None, None, None, None, None, (), frozenset(), None, (), (), {}, {}),
         preemption="voluntary or none",
     )
     shown = judge(replace(facts, preemption=None), schedule)
@@ -162,18 +162,39 @@ def test_wakes_are_on_the_grid_and_none_is_early(schedule: Schedule) -> None:
     assert (found.late_ns >= 0).all()
 
 
+def test_names_of_a_schedule_are_words_of_a_fix_and_no_shell_reads_them() -> None:
+    fix = HostFix(("sudo", "tee", "/sys/a b; c"), "1 & 2")
+    assert str(fix) == "echo '1 & 2' | sudo tee '/sys/a b; c'"
+
+
+def test_too_much_time_for_ordinary_threads_is_mended_on_each_core(
+    root: Path, schedule: Schedule
+) -> None:
+    for core in (0, 1):
+        write(root, f"sys/kernel/debug/sched/fair_server/cpu{core}/runtime", "500000000")
+    found = by_name(judge(host_facts.look(schedule, root), schedule))["fair server"]
+    assert not found.ok and found.fix is not None
+    folder = root / "sys/kernel/debug/sched/fair_server"
+    files = [str(folder / f"cpu{core}/runtime") for core in (0, 1)]
+    assert found.fix == HostFix(("sudo", "tee", *files), "50000000")
+
+
 def test_a_fix_is_run_where_it_is_wanted_and_not_otherwise(tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     findings = [
-        HostFinding("first", "x", ok=False, costs="time", remedy="r", fix=f"touch {one}"),
-        HostFinding("second", "x", ok=False, costs="time", remedy="r", fix=f"touch {other}"),
+        HostFinding(
+            "first", "x", ok=False, costs="time", remedy="r", fix=HostFix(("tee", str(one)), "a; b")
+        ),
+        HostFinding(
+            "second", "x", ok=False, costs="time", remedy="r", fix=HostFix(("touch", str(other)))
+        ),
         HostFinding("third", "x", ok=False, costs="time", remedy="start anew"),
     ]
     runner = CliRunner()
     with runner.isolation(input="y\nn\n") as (_, said, *_rest):
         doctoring._mend(findings)
         assert said is not None and b"third" not in said.getvalue()
-    assert one.exists() and not other.exists()
+    assert one.read_text() == "a; b" and not other.exists()
 
 
 def test_the_command_says_all_of_it_and_strict_fails_where_something_is_wrong(

@@ -133,10 +133,16 @@ def _mend(findings: "list[HostFinding]") -> None:
     if not fixes:
         click.echo("nothing to mend that needs no new start", err=True)
     for one in fixes:
+        assert one.fix is not None
         click.echo(f"{one.name}: {one.costs}\n    {one.fix}", err=True)
         if not click.confirm("run it?", default=False, err=True):
             continue
-        code = subprocess.run(one.fix, shell=True, check=False).returncode
+        try:
+            done = subprocess.run(one.fix.command, input=one.fix.written, text=True, check=False)
+        except OSError as error:
+            click.echo(f"{one.fix.command[0]}: {error.strerror}; install it", err=True)
+            continue
+        code = done.returncode
         click.echo("done" if code == 0 else f"it ended with {code}", err=True)
 
 

@@ -1,8 +1,9 @@
 """An examination: the facts judged for a schedule, each with its cost and how to mend it."""
 
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from inphase.doctor import host_facts
 from inphase.doctor.host_facts import HostFacts
@@ -26,6 +27,22 @@ _COSTS = {
     "cpu": "the cycle thread cannot run where the schedule wants it",
     "store group": "others of the group cannot read the store",
 }
+_FIXED_BY_REMEDY = ("real-time throttling", "cpu governor")
+"""rights whose remedy is one command, which works at once"""
+
+
+class HostFix(NamedTuple):
+    """A command that mends something at once. It is run as it stands, by no shell: names of a
+    schedule are in it."""
+
+    command: tuple[str, ...]
+    written: str = ""
+    """to its input"""
+
+    def __str__(self) -> str:
+        """As a person types it."""
+        words = shlex.join(self.command)
+        return f"echo {shlex.quote(self.written)} | {words}" if self.written else words
 
 
 @dataclass(frozen=True)
@@ -38,12 +55,12 @@ class HostFinding:
     costs: str = ""
     remedy: str = ""
     """for a person"""
-    fix: str = ""
-    """a command that mends it at once; empty: there is none that does so without a new start"""
+    fix: HostFix | None = None
+    """None: nothing mends it without a new start"""
 
     def facts(self) -> dict[str, Any]:
         """As plain values."""
-        return asdict(self)
+        return asdict(self) | {"fix": str(self.fix or "")}
 
 
 def examine(schedule: Schedule, root: Path = Path("/")) -> list[HostFinding]:
@@ -56,10 +73,11 @@ def examine(schedule: Schedule, root: Path = Path("/")) -> list[HostFinding]:
 def _of_judgement(one: Judgement) -> HostFinding:
     if one.ok:
         return HostFinding(one.name, one.found, ok=True)
-    fix = one.remedy.partition("  #")[0] if one.remedy.startswith(("sudo ", "echo ")) else ""
     costs = _COSTS.get(one.name, f"wanted: {one.wanted}")
     if one.name.startswith("port "):
         costs = "the device cannot be opened"
+    is_fix = one.name in _FIXED_BY_REMEDY and "#" not in one.remedy  # else it is another host's
+    fix = HostFix(tuple(shlex.split(one.remedy))) if is_fix else None
     return HostFinding(one.name, one.found, ok=False, costs=costs, remedy=one.remedy, fix=fix)
 
 
@@ -81,8 +99,13 @@ def judge(facts: HostFacts, schedule: Schedule) -> list[HostFinding]:
     return found
 
 
-def _fixed(name: str, found: str, costs: str, fix: str) -> HostFinding:
-    return HostFinding(name, found, ok=False, costs=costs, remedy=fix, fix=fix)
+def _fixed(name: str, found: str, costs: str, fix: HostFix) -> HostFinding:
+    return HostFinding(name, found, ok=False, costs=costs, remedy=str(fix), fix=fix)
+
+
+def _write(text: str, *paths: str) -> HostFix:
+    """A fix that writes a text into files of the kernel."""
+    return HostFix(("sudo", "tee", *paths), text)
 
 
 def _preemption(facts: HostFacts) -> HostFinding:
@@ -98,7 +121,7 @@ def _clock(facts: HostFacts) -> HostFinding:
     source = facts.clock_source
     if source is None or source in _GOOD_CLOCKS:
         return HostFinding("clock source", source or "not shown here", ok=True)
-    fix = "echo tsc | sudo tee /sys/devices/system/clocksource/clocksource0/current_clocksource"
+    fix = _write("tsc", "/sys/devices/system/clocksource/clocksource0/current_clocksource")
     costs = "each look at the clock is a system call, of a microsecond or more"
     return _fixed("clock source", source, costs, fix)
 
@@ -111,7 +134,12 @@ def _idle(facts: HostFacts, schedule: Schedule) -> HostFinding:
     if facts.idle_exit_us <= most_us:
         return HostFinding("idle states", found, ok=True)
     costs = f"a core that slept wakes up to {facts.idle_exit_us} us late"
-    return _fixed("idle states", found, costs, f"sudo cpupower idle-set -D {int(most_us)}")
+    return _fixed(
+        "idle states",
+        found,
+        costs,
+        HostFix(("sudo", "cpupower", "idle-set", "-D", str(int(most_us)))),
+    )
 
 
 def _fair_server(facts: HostFacts) -> HostFinding:
@@ -123,10 +151,7 @@ def _fair_server(facts: HostFacts) -> HostFinding:
         return HostFinding("fair server", found, ok=True)
     costs = f"a core that the cycle fills is taken away for {runtime_us} us"
     share = int(_FAIR_SHARE * period_us / 2) * 1000
-    fix = (
-        f"for c in /sys/kernel/debug/sched/fair_server/cpu*; do "
-        f"echo {share} | sudo tee $c/runtime; done"
-    )
+    fix = _write(str(share), *facts.fair_servers)
     return _fixed("fair server", found, costs, fix)
 
 
@@ -180,7 +205,7 @@ def _moved(name: str, found: str, one: Interrupt, schedule: Schedule) -> HostFin
             name, found, ok=False, costs=costs, remedy="give the machine another core"
         )
     cores = ",".join(map(str, others))
-    fix = f"echo {cores} | sudo tee /proc/irq/{one.number}/smp_affinity_list"
+    fix = _write(cores, f"/proc/irq/{one.number}/smp_affinity_list")
     return _fixed(name, found, costs, fix)
 
 
@@ -194,12 +219,12 @@ def _timer(port: str, wait_ms: int) -> HostFinding:
         return HostFinding(name, found, ok=True)
     path = f"/sys/bus/usb-serial/devices/{Path(port).resolve().name}/latency_timer"
     costs = f"a reply waits up to {wait_ms} ms in the adapter"
-    return _fixed(name, found, costs, f"echo 1 | sudo tee {path}")
+    return _fixed(name, found, costs, _write("1", path))
 
 
 def _autosuspend(port: str, path: str) -> HostFinding:
     costs = "the adapter may sleep, and takes tens of milliseconds to wake"
-    return _fixed(f"USB sleep of {port}", "allowed", costs, f"echo on | sudo tee {path}")
+    return _fixed(f"USB sleep of {port}", "allowed", costs, _write("on", path))
 
 
 def _sockets(facts: HostFacts) -> HostFinding:
@@ -209,5 +234,5 @@ def _sockets(facts: HostFacts) -> HostFinding:
     if facts.receive_bytes >= _RECEIVE_BYTES:
         return HostFinding("socket buffers", found, ok=True)
     costs = "a burst of a camera on the network is dropped by the kernel"
-    fix = f"sudo sysctl -w net.core.rmem_max={8 * _RECEIVE_BYTES}"
+    fix = HostFix(("sudo", "sysctl", "-w", f"net.core.rmem_max={8 * _RECEIVE_BYTES}"))
     return _fixed("socket buffers", found, costs, fix)

@@ -8,6 +8,8 @@ from inphase.doctor.interrupts import Chain, Interrupt, chain, interrupts
 from inphase.host.machine import cpu_list, number_of, text_of
 from inphase.schedule import Schedule
 
+_FAIR = "sys/kernel/debug/sched/fair_server"
+
 
 @dataclass(frozen=True)
 class HostFacts:
@@ -22,6 +24,8 @@ class HostFacts:
     """of that sleep"""
     fair_server_us: tuple[int, int] | None
     """that ordinary threads are given on a core which real-time threads fill, of each period"""
+    fair_servers: tuple[str, ...]
+    """the file of that time, per core"""
     isolated: frozenset[int]
     receive_bytes: int | None
     """the most that a socket may hold back"""
@@ -47,6 +51,7 @@ def look(schedule: Schedule, root: Path = Path("/")) -> HostFacts:
         idle_exit_us=exit_us,
         idle_state=state,
         fair_server_us=_fair_server(root),
+        fair_servers=tuple(map(str, sorted((root / _FAIR).glob("cpu*/runtime")))),
         isolated=cpu_list(text_of(cpus / "isolated")),
         receive_bytes=number_of(root / "proc/sys/net/core/rmem_max"),
         interrupts=tuple(interrupts(root)),
@@ -105,7 +110,7 @@ def _deepest_idle(cpus: Path) -> tuple[str | None, int | None]:
 
 
 def _fair_server(root: Path) -> tuple[int, int] | None:
-    folder = root / "sys/kernel/debug/sched/fair_server/cpu0"
+    folder = root / _FAIR / "cpu0"
     runtime, period = number_of(folder / "runtime"), number_of(folder / "period")
     if runtime is None or period is None:
         return None
