@@ -202,6 +202,8 @@ SERVER_COUNTS = (
     "answers",
 )
 """Counts of a policy server, by number: INPHASE_SERVER_*."""
+HISTOGRAMS = ("wake_late_ns", "trigger_late_ns", "act_late_ns", "skew_ns", "latch_to_command_ns")
+"""of the core, by number; those of sensors follow"""
 DROVE = ("nobody", "policy", "client", "person")
 """who gave the command of an act"""
 REASONS = (

@@ -10,13 +10,12 @@ from typing import Any
 from inphase.doctor.examination import examine
 from inphase.errors import DeviceError, RecordingError, WorldError
 from inphase.frames import meanings, store
-from inphase.frames.record_layout import ABSENT, REASONS, STATES
+from inphase.frames.record_layout import ABSENT, HISTOGRAMS, REASONS, STATES
 from inphase.frames.store import Reader, Segment
 from inphase.plan.plan import Plan
 from inphase.policy import sandbox
 
 _PHASES = ("wake", "trigger", "read", "act")
-HISTOGRAMS = ("wake_late_ns", "trigger_late_ns", "act_late_ns", "skew_ns", "latch_to_command_ns")
 INFERENCE = "inference_ns"
 _NONE = dict.fromkeys(("count", "min", "p50", "p90", "p99", "p999", "max"), 0)
 ANSWERS = ("late_answers", "refused_answers", "stale", "starved")

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from inphase.frames.record_layout import REASONS, STATES, name_of
+from inphase.frames.record_layout import HISTOGRAMS, REASONS, STATES, name_of
 from inphase.frames.store_follower import StoreFollower
 
 Facts = Callable[[], Mapping[str, Any] | None]
@@ -21,14 +21,13 @@ _COUNTERS = {
     "lost_devices": "Times that a device went away.",
     "estops": "Emergency stops.",
 }
-_TIMES = (
-    ("wake_late", "How late the cycle thread woke."),
-    ("trigger_late", "How late triggers were fired."),
-    ("act_late", "How late commands were written."),
-    ("skew", "The largest difference of acquisition times in a frame."),
-    ("latch_to_command", "From the latch of a frame to its command."),
-)
-"""the distributions, in the order of inphase.h"""
+_TIMES = {
+    "wake_late_ns": "How late the cycle thread woke.",
+    "trigger_late_ns": "How late triggers were fired.",
+    "act_late_ns": "How late commands were written.",
+    "skew_ns": "The largest difference of acquisition times in a frame.",
+    "latch_to_command_ns": "From the latch of a frame to its command.",
+}
 _QUANTILES = {"p50": "0.5", "p90": "0.9", "p99": "0.99", "p999": "0.999", "max": "1"}
 _NOW = ("unanswered",)
 """counts that go down again"""
@@ -99,15 +98,15 @@ class Metrics(Collector):
 
     def _distributions(self, robot: str) -> Iterator[Metric]:
         reader = self._source.reader
-        for index, (name, text) in enumerate(_TIMES):
-            metric = Metric(f"inphase_{name}_seconds", text, "summary")
+        for index, name in enumerate(HISTOGRAMS):
+            metric = Metric(f"inphase_{name.removesuffix('_ns')}_seconds", _TIMES[name], "summary")
             _add_quantiles(metric, {"robot": robot}, reader.quantiles(index))
             yield metric
         metric = Metric(
             "inphase_trigger_to_sample_seconds", "From trigger to receipt of a sample.", "summary"
         )
         for index, sensor in enumerate(self._source.layout.sensors):
-            found = reader.quantiles(len(_TIMES) + index)
+            found = reader.quantiles(len(HISTOGRAMS) + index)
             _add_quantiles(metric, {"robot": robot, "sensor": sensor}, found)
         yield metric
 

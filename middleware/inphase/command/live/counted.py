@@ -7,8 +7,7 @@ from typing import Protocol
 
 from inphase.frames import store
 from inphase.frames.frame import Frame
-from inphase.frames.record_layout import REASONS, STATUSES
-from inphase.runtime.summary import HISTOGRAMS
+from inphase.frames.record_layout import HISTOGRAMS, REASONS, STATUSES
 
 _KEPT = 512  # frames whose times are kept
 _BY_FLAG = {"missed": "MISSED", "invalid": "INVALID", "limited": "LIMITED", "starved": "STARVED"}

@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from inphase.command.screen import table
-from inphase.runtime.summary import ANSWERS, HISTOGRAMS, INFERENCE
+from inphase.frames.record_layout import HISTOGRAMS
+from inphase.runtime.summary import ANSWERS, INFERENCE
 from inphase.schedule.duration import tenths_of_us
 
 _GRADES = {"good": "bold green", "fair": "bold yellow", "not good": "bold red"}
