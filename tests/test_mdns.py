@@ -20,6 +20,7 @@ from inphase.client.finding import (
     found_service,
     properties_of,
 )
+from inphase.errors import ServiceError
 from inphase.service.doors import RemotePlaces
 from inphase.service.published.announcing import Announcer, listening_at
 from namespaces import OtherHost, can_be_made
@@ -199,6 +200,14 @@ def test_another_host_hears_of_a_service_only_where_it_listens() -> None:
 
         assert answers(here, 47040) > 0
         assert answers(LOOPBACK, 47041) == 0
+
+
+def test_an_address_that_is_not_of_this_machine_is_refused_and_nobody_is_asked() -> None:
+    with pytest.raises(ServiceError, match=r"203\.0\.113\.9 is no address of this machine.*127"):
+        find_services(0.1, ["127.0.0.1", "203.0.113.9"])
+    command = [sys.executable, "-m", "inphase", "robots", "--interface", "203.0.113.9"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 15 and "203.0.113.9" in done.stderr
 
 
 def test_without_the_package_a_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ LIBRARY_FROM = {
     "rerun": "viewing",
     "starlette": "web",
     "zeroconf": "client",
-    "ifaddr": "service",
+    "ifaddr": "client",
     "uvicorn": "web",
     "prometheus_client": "web",
     "google": "recording",

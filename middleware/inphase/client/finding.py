@@ -68,7 +68,9 @@ def find_services(
         from zeroconf import DNSQuestionType, InterfaceChoice, ServiceBrowser, Zeroconf
     except ImportError as error:
         raise ServiceError(f"mDNS needs the package zeroconf; {install('zeroconf')}") from error
-    asked_on: Any = InterfaceChoice.All if interfaces is None else list(interfaces)
+    asked_on: Any = InterfaceChoice.All
+    if interfaces is not None:
+        asked_on = _checked(interfaces)
     try:
         zeroconf = Zeroconf(interfaces=asked_on)
     except OSError as error:
@@ -94,6 +96,23 @@ def find_services(
         if info is not None  # else it tells nothing any more
     ]
     return sorted({one for one in told if one is not None})
+
+
+def _checked(interfaces: Sequence[str]) -> list[str]:
+    """Addresses, which the library would leave out without a word where this machine has them not.
+
+    Raises ServiceError.
+    """
+    import ifaddr
+
+    ours = [str(ip.ip) for adapter in ifaddr.get_adapters() for ip in adapter.ips if ip.is_IPv4]
+    for address in interfaces:
+        if address not in ours:
+            raise ServiceError(
+                f"{address} is no address of this machine, which can be asked on; it has "
+                f"{', '.join(ours)}"
+            )
+    return list(interfaces)
 
 
 class _Heard:

@@ -62,6 +62,8 @@ def _elsewhere(seconds: float, interfaces: tuple[str, ...]) -> list[dict[str, st
     try:
         found = find_services(seconds, interfaces or None)
     except ServiceError as error:
+        if interfaces:  # it was to be asked there
+            raise
         click.echo(f"only this host was looked at: {error}", err=True)
         return []
     return [
