@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inphase.access.audit import chain, files, verdict
+from inphase.access.audit.chain import ChainHead
+from inphase.access.audit.files import FILE
+from inphase.access.audit.log import AuditLog
 from inphase.errors import AccessError
-from inphase.service.audit import chain, verdict
-from inphase.service.audit.chain import ChainHead
-from inphase.service.audit.log import FILE, AuditLog
 
 AT = datetime.datetime(2026, 11, 30, 22, 15, tzinfo=datetime.UTC)
 
@@ -141,7 +142,7 @@ def test_a_log_has_one_writer(tmp_path: Path) -> None:
 @pytest.mark.real
 def test_what_was_flushed_before_a_kill_is_there(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from inphase.service.audit.log import AuditLog\n"
+        "import sys; from pathlib import Path; from inphase.access.audit.log import AuditLog\n"
         "log, n = AuditLog(Path(sys.argv[1])), 0\n"
         "while True:\n"
         "    log.note('beat', beat=n); log.flush(); print(n, flush=True); n += 1"
@@ -161,13 +162,95 @@ def test_what_was_flushed_before_a_kill_is_there(tmp_path: Path) -> None:
     assert [entry.get("beat") for entry in found.last][:20] == flushed
 
 
+# ---- several files -------------------------------------------------------------------------------
+
+
+def long_log(folder: Path, lines: int) -> None:
+    """A log whose files have about 13 lines each."""
+    with AuditLog(folder, file_bytes=2_000) as log:
+        for number in range(lines):
+            log.note("line", of=number)
+            log.flush()
+
+
+def test_a_log_that_grows_goes_on_in_files_of_one_chain_and_drops_the_oldest(
+    tmp_path: Path,
+) -> None:
+    for lines in (30, 1, 300):  # each time it is opened anew
+        long_log(tmp_path, lines)
+        found = verdict.of(tmp_path, last=10_000)
+        assert found.verdict.trouble is None
+        numbers = [entry["n"] for entry in found.last]
+        assert numbers == list(range(found.first, found.verdict.head.lines))
+        if lines == 30:
+            assert found.first == 0 and len(files.all_of(tmp_path)) == 3
+    kept = files.all_of(tmp_path)
+    assert len(kept) == files.FILES and found.first > 200
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in kept)
+    assert sum(path.stat().st_size for path in kept) < files.FILES * 2_400
+    seen = [entry["of"] for entry in found.last if entry["what"] == "line"]
+    assert seen == list(range(300 - len(seen), 300))
+    first, *_, last = [entry for entry in found.last if entry["what"] == "continued"]
+    assert (first["n"], last["kept_from"]) == (found.first, found.first)
+    assert f"{found.first} older lines were dropped" in "\n".join(found.lines())
+
+
+def test_a_file_that_is_taken_away_or_changed_is_found(tmp_path: Path) -> None:
+    long_log(tmp_path, 60)
+    kept = files.all_of(tmp_path)
+    assert len(kept) > 4 and verdict.of(tmp_path).exit_code == 0
+    for number, path in enumerate(kept[:-1]):
+        aside = path.rename(tmp_path / "aside")
+        found = verdict.of(tmp_path)
+        assert found.exit_code == 16 and found.verdict.trouble is not None
+        assert found.path == kept[number + 1]  # the first that has nothing to follow
+        aside.rename(path)
+        text = path.read_bytes()
+        path.write_bytes(text[:-10])
+        found = verdict.of(tmp_path)
+        assert (found.path, found.verdict.is_cut, found.exit_code) == (path, False, 16)
+        path.write_bytes(text)
+    kept[-1].unlink()  # the newest: as lines that are taken from the end
+    assert verdict.of(tmp_path).verdict.trouble is None
+
+
+def test_a_crash_between_two_files_leaves_a_log_that_goes_on(tmp_path: Path) -> None:
+    long_log(tmp_path, 15)
+    newest = tmp_path / FILE
+    for step in range(3):
+        (tmp_path / f"{FILE}.new").write_bytes(b'{"n":')  # the next file was being written
+        if step > 0:  # and the last one has its later name
+            newest.rename(tmp_path / f"audit-{chain.beginning(newest).lines:019d}.jsonl")
+        if step > 1:  # and nothing is in the next one yet
+            newest.touch(0o600)
+        with AuditLog(tmp_path) as log:
+            log.note("after", step=step)
+        found = verdict.of(tmp_path, last=100)
+        assert found.verdict.trouble is None and found.first == 0
+        assert found.last[-1]["step"] == step
+    assert [entry["of"] for entry in found.last if entry["what"] == "line"] == list(range(15))
+
+
+def test_a_file_that_cannot_be_followed_goes_on_to_twice_its_size(tmp_path: Path) -> None:
+    (tmp_path / f"{FILE}.new").mkdir()  # a new file cannot be made
+    long_log(tmp_path, 100)
+    path = tmp_path / FILE
+    assert 4_000 <= path.stat().st_size < 4_400
+    found = verdict.of(tmp_path, last=100)
+    assert found.verdict.trouble is None and files.all_of(tmp_path) == [path]
+    (tmp_path / f"{FILE}.new").rmdir()
+    long_log(tmp_path, 1)
+    found = verdict.of(tmp_path, last=100)
+    assert found.verdict.trouble is None and len(files.all_of(tmp_path)) == 2
+
+
 # ---- nobody waits --------------------------------------------------------------------------------
 
 
 def test_what_a_full_disk_does_not_take_is_counted_in_the_chain(tmp_path: Path) -> None:
     code = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from inphase.service.audit.log import AuditLog\n"
+        "from inphase.access.audit.log import AuditLog\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "with AuditLog(Path(sys.argv[1])) as log:\n"
         "    log.note('before'); log.flush()\n"

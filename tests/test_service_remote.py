@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import inphase
+from inphase.access.audit import verdict
 from inphase.access.keys import KeyFolder, May
 from inphase.client.connection import ServiceConnection
 from inphase.errors import AccessError, LeaseRefused, ServiceError
 from inphase.frames.store_follower import StoreFollower
 from inphase.frames.subscription import Subscription
 from inphase.gym import Environment
-from inphase.service.audit import verdict
 from peers import until
 from runtimes import Robot
 from serving import APPROACHES, Served

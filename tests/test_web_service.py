@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from inphase.access.audit import verdict
 from inphase.client.kinds import PIECE_BYTES
 from inphase.errors import LeaseRefused, ServiceError
 from inphase.service.published.reports import Reports
@@ -171,3 +172,18 @@ def test_a_service_that_does_not_answer_is_told_and_the_stop_goes_on(
     finally:
         served.process.send_signal(signal.SIGCONT)
     until(lambda: "holder" in shown(page)["lease"])
+
+
+def test_a_stop_at_the_page_is_in_the_audit_log(served: Served, page: ServedPage) -> None:
+    """Also one while the service did not answer, which is the test above."""
+    before = _stops(served)
+    assert page.ask("/api/stop", "POST", Origin=page.url)[0] == 200
+    until(lambda: len(_stops(served)) == len(before) + 1)
+    entry = _stops(served)[-1]
+    assert (entry["robot"], entry["user"], entry["by"]) == (served.robot.name, "@local", "page")
+    assert before, "the stop during the service's pause is there too"
+
+
+def _stops(served: Served) -> list[dict[str, Any]]:
+    last = verdict.of(served.folder / "state", last=1000).last
+    return [entry for entry in last if entry["what"] == "stopped"]

@@ -1,1 +1,1 @@
-"""Access from elsewhere: keys of users, their check on sockets, and rates."""
+"""Access from elsewhere: keys of users, their check on sockets, rates, and the audit log."""

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgpack
 import msgspec
@@ -68,6 +68,9 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     piece: bytes = b""
     job: JobWords | None = None
     outcome: str = ""
+    event: Literal["stopped", "signed in", "signed out", "sign-in refused"] | None = None
+    address: str = ""
+    why: str = ""
 
 
 _Method = Callable[[Caller, Words], dict[str, Any]]
@@ -77,6 +80,7 @@ class Requests:
     """Answers them. Thread: the service's.
 
     places: the sockets of each robot. recordings: the folder of the recordings. reports: on them.
+    tell: takes what happened and its facts, for the audit log.
     """
 
     def __init__(
@@ -86,12 +90,15 @@ class Requests:
         places: Mapping[str, Places],
         recordings: Path,
         reports: Reports,
+        *,
+        tell: Callable[..., None],
     ) -> None:
         self._robots = robots
         self._history = history
         self._places = places
         self._recordings = recordings
         self._reports = reports
+        self._tell = tell
         self._decoder = msgspec.msgpack.Decoder(Words)
         self.methods: dict[str, tuple[str, _Method]] = {
             "ping": (_WATCH, lambda caller, words: {"user": caller.user, "role": caller.role}),
@@ -117,6 +124,7 @@ class Requests:
             "report": (_WATCH, self._report),
             "take": (_OPERATE, self._take),
             "arm": (_OPERATE, self._arm),
+            "page": (_OPERATE, self._note_page),
         }
         """by name: the least role that may ask, and what is done"""
 
@@ -161,7 +169,9 @@ class Requests:
         return {"description": describe(self._robot(words).robot.reader)}
 
     def _stop(self, caller: Caller, words: Words) -> dict[str, Any]:
-        self._robot(words).robot.estop()
+        robot = self._robot(words)
+        robot.robot.estop()
+        self._tell("stopped", robot=robot.name, user=caller.user)
         return {}
 
     def _leases(self, caller: Caller, words: Words) -> dict[str, Any]:
@@ -286,6 +296,16 @@ class Requests:
         if robot.robot.ended:
             raise LeaseRefused(f"{robot.name} has ended: {robot.robot.ended}")
         robot.robot.arm()
+        return {}
+
+    def _note_page(self, caller: Caller, words: Words) -> dict[str, Any]:
+        """A line of the audit log by the robot's page, which has stopped it or let somebody in."""
+        if words.event is None:
+            raise ServiceError("the page's event is missing: give the key event")
+        given = {"address": words.address, "why": words.why}
+        facts = {name: value for name, value in given.items() if value}
+        robot = self._robot(words).name
+        self._tell(words.event, robot=robot, user=words.user, by="page", **facts)
         return {}
 
 

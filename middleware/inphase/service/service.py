@@ -13,6 +13,7 @@ from typing import Any
 
 import zmq
 
+from inphase.access.audit.log import AuditLog
 from inphase.access.authenticator import RefusedKey
 from inphase.access.keys import default_folder
 from inphase.access.rates import Rates
@@ -21,7 +22,6 @@ from inphase.client.kinds import REQUEST_BYTES
 from inphase.errors import ServiceError
 from inphase.schedule import Schedule
 from inphase.service import requests
-from inphase.service.audit.log import AuditLog
 from inphase.service.doors import LOCAL, Door, DoorKeys, RemotePlaces, take
 from inphase.service.emergency import EmergencyLane
 from inphase.service.history import History
@@ -99,7 +99,9 @@ class Service:
         recordings = folder / "recordings"
         self._reports = Reports(recordings, folder / "reports")
         self._undo.callback(self._reports.close)
-        self._requests = Requests(self._robots, history, self._places_of, recordings, self._reports)
+        self._requests = Requests(
+            self._robots, history, self._places_of, recordings, self._reports, tell=self._tell
+        )
         self._start_emergency()
         if announcer is not None:
             announcer.start()

@@ -26,6 +26,7 @@ from inphase.web.bounded_protocol import BoundedProtocol
 from inphase.web.follower import Follower
 from inphase.web.guarded_app import GuardedApp
 from inphase.web.page_files import PageFiles
+from inphase.web.page_notes import PageNotes
 from inphase.web.report_pages import ReportPages
 from inphase.web.service_data import REPORTS, ServiceData
 from inphase.web.viewers import Viewers
@@ -37,6 +38,8 @@ _STATIC = Path(__file__).parent / "static"
 _HEARD_BYTES = 1024  # of a message from a viewer, which has none to send
 _PING_S = 5.0
 _END_S = 0.2
+NOBODY = "@local"
+"""the user of a page that asks for no sign-in: somebody on this host"""
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 _Found = TypeVar("_Found")
 
@@ -59,6 +62,7 @@ class PageServer:
         self._store_path = store_path
         self._metrics: Metrics | None = None
         self._data = ServiceData(service, self._follower.robot) if service else None
+        self._notes = PageNotes(service, self._follower.robot)
 
     def app(self) -> GuardedApp:
         """The application, for a server of ASGI."""
@@ -98,6 +102,7 @@ class PageServer:
         finally:
             self._follower.close()
             self._asking.shutdown(wait=False, cancel_futures=True)
+            self._notes.close()
             following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await following
@@ -123,6 +128,7 @@ class PageServer:
 
     async def _stop(self, request: Request) -> Response:
         self._wishes.estop()
+        self._notes.note("stopped", NOBODY)
         return JSONResponse({"ok": True})
 
     async def _model(self, request: Request) -> Response:

@@ -23,7 +23,7 @@ def audit(*, folder: Path | None, wanted: str | None, last: int, as_json: bool) 
     FOLDER is that of `inphase serve --folder`, by default ~/.local/state/inphase. Exit code 16: a
     line does not fit, and the first such line is named; or HASH is not there.
     """
-    from inphase.service.audit import verdict
+    from inphase.access.audit import verdict
     from inphase.service.state_folder import default_state_folder
 
     found = verdict.of(folder or default_state_folder(), wanted, last)

@@ -5,14 +5,15 @@ A line is a JSON object, written in one way alone:
     {"n":7,"at":"2026-11-30T22:15:04.120331Z","what":"key refused",...,"hash":"<64 hex digits>"}
 
 `n` counts from 0. `hash` is the SHA-256 of the hash of the line before (64 zeros for line 0) and of
-the line up to the comma before "hash", as bytes.
+the line up to the comma before "hash", as bytes. A file that goes on with another one's chain
+begins with a line whose `what` is "continued": `before` is the hash of the line before it.
 """
 
 import datetime
 import hashlib
-import itertools
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,10 +23,13 @@ LINE_BYTES = 65_536
 """of the longest line: its facts are bounded"""
 _TAIL = b',"hash":"%s"}'
 _TAIL_BYTES = len(_TAIL) - 2 + 64
+_HASH = re.compile("[0-9a-f]{64}")
 _TEXT_MAX = 300  # letters of a fact; JSON may need twelve bytes for each
 _FACTS_MAX = 16
 OWN = frozenset({"n", "at", "what", "hash"})
 """names that no fact has"""
+CONTINUED = "continued"
+"""`what` of the first line of a file that goes on with another's chain"""
 
 
 class ChainHead(NamedTuple):
@@ -74,9 +78,23 @@ def after(head: ChainHead, line: bytes) -> ChainHead:
     return ChainHead(head.lines + 1, line[-2 - 65 : -3].decode())
 
 
-def read(path: Path) -> Verdict:
-    """Check every line of a file against the one before. Raises OSError."""
-    head, size, number = ChainHead(), 0, 0
+def beginning(path: Path) -> ChainHead:
+    """The head that the first line of a file says that it follows. Raises OSError."""
+    with path.open("rb") as file:
+        line = file.readline(LINE_BYTES + 1)
+    try:
+        entry = json.loads(line)
+        number, before = int(entry["n"]), entry["before"]
+        goes_on = entry["what"] == CONTINUED and _HASH.fullmatch(before) and number >= 0
+    except (ValueError, KeyError, TypeError):
+        return ChainHead()
+    return ChainHead(number, before) if goes_on else ChainHead()
+
+
+def read(path: Path, head: ChainHead | None = None) -> Verdict:
+    """Check every line of a file against the one before. head: of the lines before the file; None:
+    as its first line says. Raises OSError."""
+    head, size, number = beginning(path) if head is None else head, 0, 0
     with path.open("rb") as file:
         while line := file.readline(LINE_BYTES + 1):
             number += 1
@@ -102,10 +120,11 @@ def _misfit(head: ChainHead, line: bytes) -> str:
     return ""
 
 
-def entries(path: Path, count: int) -> Iterator[dict[str, Any]]:
-    """The first lines of a file, which fit, as plain values. Raises OSError."""
+def entries(path: Path, size: int) -> Iterator[dict[str, Any]]:
+    """The lines in so many first bytes of a file, which fit, as plain values. Raises OSError."""
     with path.open("rb") as file:
-        for line in itertools.islice(file, count):
+        while size and (line := file.readline()):
+            size -= len(line)
             yield json.loads(line)
 
 
