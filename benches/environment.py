@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from benches.distribution import Block, Rounds, show_throughput
 from benches.machine import Options
 from benches.world import HOME, PLAIN, schedule_of
+from inphase import batched
 from inphase.frame import Frame
 
 _STEPS, _CHUNKS = 100, 20
@@ -37,6 +38,13 @@ def reward_of(position: NDArray[np.float64]) -> float:
 def reward(frame: Frame) -> float:
     """The same of a frame."""
     return reward_of(frame["joints"].value["position"])
+
+
+@batched
+def batched_reward(frames: Any) -> Any:
+    """The same of the frames of many, or of one."""
+    apart = frames["joints"].value["position"] - HOME
+    return -(apart * apart).sum(-1)
 
 
 class Plain(MujocoEnv):  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """Sixteen worlds of the arm of `world` at once, two threads, against what is used without ours.
 
-Steps with a reward against Gymnasium's SyncVectorEnv of the plain environment of `environment`.
+Steps with a reward against Gymnasium's SyncVectorEnv of the plain environment of `environment`. The
+reward judges all worlds in one call, or each in one of its own.
 Actions as one array, `play`, against `mujoco.rollout` of the same model with as many threads. A
 sample is of ten steps of all, or of one array of 250 steps: wall time, and in a second figure the
 CPU time of all threads, which says something on a machine without two free cores.
@@ -8,6 +9,7 @@ CPU time of all threads, which says something on a machine without two free core
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
 from benches.distribution import Block, Rounds, show_throughput
-from benches.environment import Plain, reward
+from benches.environment import Plain, batched_reward, reward
 from benches.machine import Options
 from benches.world import HOME, PLAIN, schedule_of
 from inphase.gym import Environment, Environments
@@ -119,18 +121,24 @@ def run(options: Options) -> list[dict[str, Any]]:
     with schedule_of(PLAIN) as schedule:
         assert schedule.world is not None
         model = str((schedule.path.parent / schedule.world.model).resolve())
-        ours = _steps(Environments(_WORLDS, schedule, flat=True, reward=reward, workers=_THREADS))
+        many = partial(Environments, _WORLDS, schedule, flat=True)
         sync = _steps(SyncVectorEnv([lambda: Plain(model)] * _WORLDS))
+        batched = _steps(many(reward=batched_reward, workers=_THREADS))
+        alone = _steps(many(reward=batched_reward, workers=1))
+        each = _steps(many(reward=reward, workers=_THREADS))
         rows = [
-            ("step, against SyncVectorEnv", ours, sync, _STEPS, _GOALS["step"]),
-            ("step, against a loop over ours", ours, _loop(schedule), _STEPS, None),
-            ("play, against mujoco.rollout", _played(schedule), _rollout(model), _PLAYED,
+            ("2 threads; step, against SyncVectorEnv", batched, sync, _STEPS, _GOALS["step"]),
+            ("1 thread; step, against SyncVectorEnv", alone, sync, _STEPS, None),
+            ("2 threads; step, a reward of each, against SyncVectorEnv", each, sync, _STEPS, None),
+            ("2 threads; step, a reward of each, against a loop over ours", each, _loop(schedule),
+             _STEPS, None),
+            ("2 threads; play, against mujoco.rollout", _played(schedule), _rollout(model), _PLAYED,
              _GOALS["play"]),
         ]  # fmt: skip
         for name, mine, bare, steps, goal in rows:
             chunks = _CHUNKS if steps == _STEPS else 2
             figures = _measure(
-                f"{_WORLDS} worlds, {_THREADS} threads; {name}",
+                f"{_WORLDS} worlds, {name}",
                 _block(mine, chunks),
                 _block(bare, chunks),
                 options.rounds,

@@ -18,6 +18,7 @@ import inphase
 from arms import arm_schedule
 from inphase.episodes.gym_vector import Environments
 from inphase.episodes.lockstep import LockStep
+from inphase.episodes.stepping.frame_batch import FrameBatch
 from inphase.episodes.stepping.later_dict import LaterDict
 from inphase.episodes.stepping.merged_infos import merged
 from inphase.errors import RuntimeFault, ScheduleError, StoreError
@@ -491,6 +492,110 @@ def test_rewards_of_many_are_those_of_each_alone(tmp_path: Path, mode: Autoreset
         assert same(a, b)
     sync.close()
     ours.close()
+
+
+@inphase.batched
+def heights(frames: Any) -> Any:
+    """What `height` says of one frame, of one or of many."""
+    return frames["joints"]["position"][..., 1]
+
+
+@inphase.batched
+def is_far(frames: Any) -> Any:
+    return frames["joints"].value["position"][..., 0] > 0.1
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+def test_a_batched_reward_gives_what_it_gives_of_each_alone(
+    tmp_path: Path, mode: AutoresetMode
+) -> None:
+    path = approaching_arm(tmp_path, more="[task]\ncycles = 9\n")
+    options: dict[str, Any] = {"schedule": path, "num_envs": 3}
+    sync = gymnasium.make_vec(
+        ID, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode}, **options,
+        reward=height, terminated=lambda frame: frame["joints"]["position"][0] > 0.1,
+    )  # fmt: skip
+    calls = []
+
+    @inphase.batched
+    def counted(frames: Any) -> Any:
+        calls.append(frames)
+        return heights(frames)
+
+    ours = gymnasium.make_vec(
+        ID, autoreset_mode=mode, workers=2, **options, reward=counted, terminated=is_far
+    )
+    for a, b in zip(played(sync, 5, 30), played(ours, 5, 30), strict=True):
+        assert same(a, b)
+    assert sum(isinstance(frames, FrameBatch) for frames in calls) > len(calls) // 2
+    sync.close()
+    ours.close()
+
+
+def test_the_frames_of_many_have_what_each_frame_has(tmp_path: Path) -> None:
+    path = approaching_arm(tmp_path, timing=True)
+    kept: list[Any] = []
+
+    @inphase.batched
+    def keep(frames: Any) -> Any:
+        kept.append(frames)
+        return frames["joints"]["position"][..., 1]
+
+    many = Environments(3, path, reward=keep, workers=2)
+    alone = [Environment(path, reward=keep) for _ in range(3)]
+    actions = np.random.default_rng(5).uniform(-2.6, 2.6, (8, 3, 6))
+    many.reset(seed=4)
+    for action in actions:
+        many.step(action)
+    batch = kept.pop()
+    for i, env in enumerate(alone):
+        env.reset(seed=4 + i)
+        for action in actions[:, i]:
+            env.step(action)
+    singles = [kept[-17], kept[-9], kept[-1]]
+    assert isinstance(batch, FrameBatch) and len(batch) == 3
+    for i, frame in enumerate(singles):
+        assert (batch.cycle[i], batch.state[i]) == (frame.cycle, frame.state)
+        assert (batch.reason[i], batch.latched_ns[i]) == (frame.reason, frame.latched_ns)
+        assert batch.sensors == frame.sensors
+        for name, sample in frame.samples.items():
+            rows = batch[name]
+            assert (rows.name, rows.status[i], rows.reason[i]) == (
+                name, sample.status, sample.reason
+            )  # fmt: skip
+            assert rows.sequence[i] == sample.sequence
+            assert rows.age_ns[i] == sample.age_ns
+        for kind in ("requested", "applied"):
+            mine = getattr(batch.command["arm"], kind)[i]
+            assert np.array_equal(mine, getattr(frame.command["arm"], kind), equal_nan=True)
+    with pytest.raises(KeyError, match=r"no sensor 'joint' .did you mean 'joints'"):
+        batch["joint"]
+    with pytest.raises(KeyError, match="no field 'speed'"):
+        batch["joints"]["speed"]
+    with pytest.raises(KeyError, match="no actuator 'leg'"):
+        batch.command["leg"]
+    with pytest.raises(ValueError, match="read-only"):
+        batch["joints"]["position"][0] = 0
+    many.close()
+
+
+def test_a_batched_reward_that_gives_no_row_each_is_refused(tmp_path: Path) -> None:
+    many = Environments(2, approaching_arm(tmp_path), reward=inphase.batched(lambda frames: 0.0))
+    many.reset(seed=1)
+    many.step(np.zeros((2, 6)))  # the first one is judged frame by frame
+    with pytest.raises(ValueError, match=r"of 2 frames it returns as many values, got shape \(\)"):
+        many.step(np.zeros((2, 6)))
+    many.close()
+
+
+def test_a_batched_reward_has_no_episode_of_its_own(make: Make, tmp_path: Path) -> None:
+    tmp_path.joinpath("tasks.py").write_text(
+        "import inphase\n\n@inphase.batched\nclass Steps:\n"
+        "    def reset(self):\n        self.steps = 0\n"
+        "    def __call__(self, frames):\n        return 0.0\n"
+    )
+    with pytest.raises(ScheduleError, match=r"its reset is for one; remove"):
+        make({"more": '[task]\nreward = "tasks.py:Steps"\n'})
 
 
 def test_a_step_after_the_end_is_refused(make: Make, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_every_public_name_is_there() -> None:
         "Recording",
         "Runner",
         "__version__",
+        "batched",
         "load",
         "connect",
         "mark_episode",

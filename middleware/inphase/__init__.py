@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from inphase.client.remote_robot import connect
     from inphase.episodes.rollout import rollout
     from inphase.episodes.runner import Runner
+    from inphase.episodes.task import batched
     from inphase.frames.control import mark_episode
     from inphase.frames.frame import Frame
     from inphase.frames.subscription import subscribe
@@ -26,6 +27,7 @@ __all__ = [
     "Recording",
     "Runner",
     "__version__",
+    "batched",
     "connect",
     "load",
     "mark_episode",
@@ -38,6 +40,7 @@ _HOMES = {
     "Frame": "inphase.frames.frame",
     "Recording": "inphase.recording.recording",
     "Runner": "inphase.episodes.runner",
+    "batched": "inphase.episodes.task",
     "connect": "inphase.client.remote_robot",
     "load": "inphase.schedule",
     "mark_episode": "inphase.frames.control",

@@ -13,6 +13,9 @@
 #include "lockstep.h"
 
 #define SPINS 200 /* looks before a thread sleeps: a few us, since other work may want its core */
+/* between rounds, while the caller needs no longer than this from one to the next. To wake a thread
+   takes as long as several steps of a world */
+#define EAGER_NS 200000
 
 struct inphase_batch {
     /* the round in the upper half, how many cores nobody has taken yet in the lower. A thread that
@@ -125,11 +128,18 @@ static bool help(inphase_batch *batch, uint32_t share)
     return true;
 }
 
-static void wait_for_round(inphase_batch *batch)
+/* gap_ns: how long the thread has waited for the round before, and then for this one. A thread that
+   shares its core with other work has waited long, and sleeps soon */
+static void wait_for_round(inphase_batch *batch, int64_t *gap_ns)
 {
-    for (int i = 0; i < SPINS; i++) {
-        if (is_open(batch) || atomic_load(&batch->is_over))
+    int64_t begun_ns = inphase_now();
+    bool is_eager = *gap_ns < EAGER_NS;
+
+    for (int i = 0; i < SPINS || (is_eager && inphase_now() - begun_ns < EAGER_NS); i++) {
+        if (is_open(batch) || atomic_load(&batch->is_over)) {
+            *gap_ns = inphase_now() - begun_ns;
             return;
+        }
         relax();
     }
     pthread_mutex_lock(&batch->lock);
@@ -138,17 +148,19 @@ static void wait_for_round(inphase_batch *batch)
         pthread_cond_wait(&batch->begun, &batch->lock);
     atomic_fetch_sub(&batch->sleepers, 1);
     pthread_mutex_unlock(&batch->lock);
+    *gap_ns = inphase_now() - begun_ns;
 }
 
 static void *serve(void *given)
 {
     inphase_batch *batch = given;
     uint32_t share = 1 + atomic_fetch_add(&batch->served, 1);
+    int64_t gap_ns = EAGER_NS;
 
     while (!atomic_load(&batch->is_over)) {
         while (help(batch, share))
             ;
-        wait_for_round(batch);
+        wait_for_round(batch, &gap_ns);
     }
     return NULL;
 }

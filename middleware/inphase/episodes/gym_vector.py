@@ -123,14 +123,17 @@ class Environments(VectorEnv[Observed, NDArray[np.float64], NDArray[Any]]):
         self, actions: NDArray[np.float64]
     ) -> tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
         """A step in each; one whose episode is over is reset as the autoreset mode says."""
-        assert not (self._mode is AutoresetMode.DISABLED and self._ended.any()), "reset them first"
-        again = self._ended & (self._mode is AutoresetMode.NEXT_STEP)
-        batched = None if self._batched is None or again.any() else self._batched.step(actions)
+        is_over = True in self._ended.tolist()
+        assert not (is_over and self._mode is AutoresetMode.DISABLED), "reset them first"
+        some_begin = is_over and self._mode is AutoresetMode.NEXT_STEP
+        batched = None if self._batched is None or some_begin else self._batched.step(actions)
         if batched is None:
-            return self._step_each(actions, again)
+            return self._step_each(actions, self._ended & some_begin)
         self._observed = None
         observed, rewards, terminated, truncated, make_infos, cycle = batched
-        truncated = truncated | self._are_long(again)
+        self._steps += 1
+        if self._steps_max is not None:
+            truncated |= self._steps >= self._steps_max
         self._ended = terminated | truncated
         if self._mode is AutoresetMode.SAME_STEP and self._ended.any():
             infos = merged(self._start_again(make_infos()))

@@ -5,7 +5,7 @@ episode is over. One that is a class is made once, and its `reset` is called at 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from inphase.errors import ScheduleError
 from inphase.frames.frame import Frame
@@ -14,6 +14,24 @@ from inphase.schedule.import_by_name import resolve_call
 
 Reward = Callable[[Frame], float]
 Terminated = Callable[[Frame], bool]
+_BATCHED = "is_batched"
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def batched(call: Call) -> Call:
+    """A decorator: this reward, or end, takes the frames of many environments in one call.
+
+    It is then called with a FrameBatch, and returns an array with a number, or a bool, for each of
+    them; and still with a Frame, where one environment is stepped alone. A function of arrays that
+    sums over the last axis gives both.
+    """
+    setattr(call, _BATCHED, True)
+    return call
+
+
+def is_batched(call: Any) -> bool:
+    """True of what `batched` has marked."""
+    return bool(getattr(call, _BATCHED, False))
 
 
 class TaskRun:
@@ -38,6 +56,8 @@ class TaskRun:
         """the cycle whose frame is the episode's last one"""
         self.judges = self.reward_call is not None or self.terminated_call is not None
         """whether a frame is looked at at all"""
+        self.is_batched = is_batched(self.reward_call) or is_batched(self.terminated_call)
+        """whether one of them takes many frames in one call"""
 
     def begin(self, frame: Frame) -> None:
         """An episode starts with this frame."""
@@ -72,4 +92,10 @@ def load(schedule: Schedule, what: str, given: Any) -> Any:
         ) from error
     if not callable(found):
         raise schedule.error(f"task.{what}", f"{given} is not callable; name a function of a frame")
+    if is_batched(found) and hasattr(found, "reset"):
+        raise schedule.error(
+            f"task.{what}",
+            f"{given} judges many environments in one call, and its reset is for one; remove the "
+            "decorator, or the reset",
+        )
     return found

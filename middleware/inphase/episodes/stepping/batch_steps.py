@@ -17,8 +17,10 @@ from inphase.core.own_frames import OwnFrames
 from inphase.episodes import observation
 from inphase.episodes.clients.client import LockStepClient
 from inphase.episodes.gym import Environment
+from inphase.episodes.observation import Piece
 from inphase.episodes.step_info import StepInfo
-from inphase.episodes.task import TaskRun
+from inphase.episodes.stepping.frame_batch import FrameBatch, SampleBatch
+from inphase.episodes.task import TaskRun, is_batched
 from inphase.frames.frame import Frame
 
 _NEVER = np.iinfo(np.int64).max
@@ -68,19 +70,37 @@ class BatchSteps:
         self._action = first.action_space.shape or ()
         self._count = int(np.prod(self._action))
         self._batch = Batch(threads - 1)
+        self._clients = [cast(LockStepClient, env.client) for env in envs]
         self._seats: list[_Seat] = []
+        # of the seats, one after the other: a step looks at them
+        self._plain: list[Any] = []
+        self._cores: list[Core] = []
+        self._told: list[tuple[OwnFrames, StepInfo]] = []
+        self._none_passed = [(0, 0)] * len(envs)
+        self._begun: set[int] = set()
+        """sensors that have given a sample in each of these episodes"""
         self._last: NDArray[np.int64]
         """the cycles whose frames are their last ones"""
         self._room: Any
         self._work: BatchWork
+        self._looked_at: dict[int, Piece] = {}
+        """whole samples of the sensors that a function of many frames has asked for, by number"""
+        self._looked_at_new = False
 
     def _made(self, turns: int, record: int = 0) -> tuple[Any, BatchWork]:
         """Arrays for the observations of so many turns, and the work that fills them."""
         first, rows = self._envs[0], len(self._envs)
         room, pieces = observation.make_room(first.parts, first.is_flat, (turns, rows))
+        if record:
+            pieces += self._looked_at.values()
         work = BatchWork(turns, rows, self._count, pieces, record)
         work.seat([seat.core for seat in self._seats])
         return room, work
+
+    def _begin_steps(self, record: int) -> None:
+        """Room for single steps, with records of so many bytes."""
+        self._room, self._work = self._made(1, record)
+        self._looked_at_new = False
 
     @staticmethod
     def fits(env: Environment) -> bool:
@@ -94,9 +114,12 @@ class BatchSteps:
     def _are_ready(self) -> bool:
         """Take the seats of new episodes; False: a turn of one of them is no single call of C."""
         seats = self._seats
-        if seats and all([s.client.turn is s.plain and s.core.handle is not None for s in seats]):
+        turns = [client.turn for client in self._clients]
+        if seats and turns == self._plain and all([core.handle for core in self._cores]):
+            if self._looked_at_new:
+                self._begin_steps(self._work.record.shape[1])
             return True
-        clients = [cast(LockStepClient, env.client) for env in self._envs]
+        clients = self._clients
         self._seats = []
         if any(client.plain is None or client.turn is not client.plain for client in clients):
             return False
@@ -108,7 +131,11 @@ class BatchSteps:
         if len(sizes) > 1 or not all(seat.is_ready for seat in seats):
             return False
         self._seats = seats
-        self._room, self._work = self._made(1, sizes.pop())
+        self._plain = [seat.plain for seat in seats]
+        self._cores = [seat.core for seat in seats]
+        self._told = [(seat.follower, seat.infos) for seat in seats]
+        self._begun.clear()
+        self._begin_steps(sizes.pop())
         last = [seat.task.last for seat in seats]
         self._last = np.array([_NEVER if one is None else one for one in last])
         return True
@@ -127,15 +154,16 @@ class BatchSteps:
         work.values[0] = actions.reshape(work.values[0].shape)
         work.run(self._batch)
         passed = self._passed(work.number[0].tolist())
-        records, size = work.record.tobytes(), work.record.shape[1]
-        rewards, terminated = None, None
-        if seats[0].task.judges:
-            rewards, terminated = self._judged(records, size)
-        rows = len(seats)
+        records = work.record.tobytes()
+        task, rows = seats[0].task, len(seats)
+        rewards = np.zeros(rows) if task.reward_call is None else None
+        terminated = np.zeros(rows, np.bool_) if task.terminated_call is None else None
+        if rewards is None or terminated is None:
+            rewards, terminated = self._judged(records, rewards, terminated)
         return Stepped(
             _copies(self._room),
-            np.zeros(rows) if rewards is None else np.array(rewards),
-            np.zeros(rows, np.bool_) if terminated is None else np.array(terminated),
+            rewards,
+            terminated,
             self._truncated(work)[0],
             partial(_described, seats, records, passed),
             work.cycle[0].copy(),
@@ -163,18 +191,78 @@ class BatchSteps:
             }
         return self._room[0, row].copy()
 
-    def _judged(self, records: bytes, size: int) -> tuple[list[float], list[bool]]:
-        """Look at each frame, one after the other: all were made before, so this stays in cache."""
-        rewards, terminated, at = [], [], 0
+    def _judged(
+        self, records: bytes, rewards: Rewards | None, terminated: Bools | None
+    ) -> tuple[Rewards, Bools]:
+        """Look at the frames: at all of them in one call, or at one after the other. Both are
+        given where there is no function for them."""
+        task = self._seats[0].task
+        if task.is_batched:
+            layout = self._seats[0].follower.layout
+            batch = FrameBatch(layout, records, len(self._seats), self._samples)
+            if rewards is None and is_batched(task.reward_call):
+                rewards = self._row_each(task.reward_call, batch, np.float64)
+            if terminated is None and is_batched(task.terminated_call):
+                terminated = self._row_each(task.terminated_call, batch, np.bool_)
+        if rewards is not None and terminated is not None:
+            return rewards, terminated
+        earned, over, at, size = [], [], 0, len(records) // len(self._seats)
         for _, _, _, follower, _, task in self._seats:
             frame = Frame(follower.layout, records[at : at + size], follower)
             at += size
-            rewards.append(0.0 if task.reward_call is None else float(task.reward_call(frame)))
-            terminated.append(task.terminated_call is not None and task.terminated(frame))
-        return rewards, terminated
+            if rewards is None:
+                earned.append(task.reward(frame))
+            if terminated is None:
+                over.append(task.terminated(frame))
+        return (
+            np.array(earned) if rewards is None else rewards,
+            np.array(over) if terminated is None else terminated,
+        )
+
+    def _row_each(self, call: Any, batch: FrameBatch, dtype: Any) -> NDArray[Any]:
+        """Judge all frames by one call. Raises ValueError for another shape."""
+        found = np.array(call(batch), dtype)
+        if found.shape != (len(self._seats),):
+            raise ValueError(
+                f"{call!r} is batched: of {len(self._seats)} frames it returns as many values, got "
+                f"shape {found.shape}; sum over the last axis alone"
+            )
+        return found
+
+    def _samples(self, samples: SampleBatch) -> NDArray[Any]:
+        """A sensor's samples, copied together by C; when first asked for, one after the other.
+        Raises NoSample."""
+        sensor = samples.index
+        if sensor not in self._begun:
+            samples.check_begun()
+            self._begun.add(sensor)
+        piece = self._looked_at.get(sensor)
+        if piece is not None and not self._looked_at_new:
+            copied: NDArray[Any] = piece.to[0].copy()
+            return copied
+        seats = self._seats
+        dtype = seats[0].follower.layout.dtypes[sensor]
+        if piece is None:
+            rows = np.zeros((1, len(seats)), dtype)
+            self._looked_at[sensor] = Piece(sensor, 0, np.zeros((), dtype), rows)
+            self._looked_at_new = True  # the next step's work has it
+        found = np.zeros(len(seats), dtype)
+        for row, (seat, sequence) in enumerate(zip(seats, samples.sequence.tolist(), strict=True)):
+            found[row] = seat.follower.view(sensor, sequence)
+        return found
 
     def _passed(self, numbers: list[int]) -> list[tuple[int, int]]:
         """Each environment is at its new frame; the commands missed and refused before that."""
+        for (follower, infos), number in zip(self._told, numbers, strict=True):
+            if number != infos.number + 1:
+                break
+            follower.newest = infos.number = number
+        else:
+            return self._none_passed
+        return self._passed_some(numbers)
+
+    def _passed_some(self, numbers: list[int]) -> list[tuple[int, int]]:
+        """Where one of them passed over frames, or failed; others may be told twice of theirs."""
         passed, failed = [], None
         for seat, number in zip(self._seats, numbers, strict=True):
             infos = seat.infos
@@ -182,7 +270,7 @@ class BatchSteps:
                 failed = failed or seat.client.run
                 continue
             seat.follower.newest = number
-            if number == infos.number + 1:
+            if infos.number <= number <= infos.number + 1:
                 infos.number = number
                 passed.append((0, 0))
             else:
