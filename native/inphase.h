@@ -1402,7 +1402,7 @@ struct inphase_actuator_config {
     uint32_t off_on_estop;      /* 1: after the ramp of an emergency stop nothing is written */
     uint32_t approaches;        /* 1: a first command that is too far away is approached within the
                                    limits; 0: it is refused (INPHASE_REASON_START) */
-    int64_t max_hold_ns;
+    int64_t max_hold_ns, handover_ns; /* handover: another driver's commands fade in over it */
     double rest_speed;          /* per second for a position, or a velocity: a joint that is slower
                                    over 0.1 s is at rest; 0: 0.05 */
     const struct inphase_limits *limits;    /* per channel, all of one mode */

@@ -542,3 +542,9 @@ def test_a_switch_does_not_coast(write: Write) -> None:
     path = write("switch", SWITCH, COAST)
     with pytest.raises(ScheduleError, match=r'arm\.on_miss: a switch has no motion.*"repeat"'):
         load(path)
+
+
+def test_a_switch_has_no_handover(write: Write) -> None:
+    path = write("switch", SWITCH, "handover_ms = 100\n")
+    with pytest.raises(ScheduleError, match=r"arm\.handover_ms: a switch .*; remove handover_ms"):
+        load(path)

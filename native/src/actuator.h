@@ -28,6 +28,7 @@ struct actuator {
     uint32_t accepts, watchdog;
     uint32_t mode;                         /* INPHASE_MODE_* of all channels */
     int64_t max_hold_ns;
+    int64_t handover_ns;
     struct inphase_limiter limiter[INPHASE_MAX_CHANNELS];
     struct inphase_workspace workspace;    /* joints 0: none */
     struct inphase_joint joint[INPHASE_MAX_CHANNELS];

@@ -205,7 +205,8 @@ bool config_holds(const struct inphase_config *config)
 
         if (a->device >= config->devices || a->channels < 1 ||
             a->channels > INPHASE_MAX_CHANNELS || !a->limits || !feedback_holds(config, a) ||
-            a->watchdog > 2 || !(a->rest_speed >= 0) || isinf(a->rest_speed) ||
+            a->watchdog > 2 || a->handover_ns < 0 || !(a->rest_speed >= 0) ||
+            isinf(a->rest_speed) ||
             a->encoding.packet_size > INPHASE_MAX_PACKET || !stop_holds(a) ||
             !encoding_holds(&a->encoding) || !workspace_holds(a->workspace, a->channels) ||
             a->encoding.fields > INPHASE_MAX_CHANNELS)

@@ -149,27 +149,27 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     actuator->guards_itself = config->guarded || virtual_time;
     actuator->off_on_estop = config->off_on_estop;
     actuator->max_hold_ns = config->max_hold_ns;
+    actuator->handover_ns = config->handover_ns;
     actuator->coasts = config->coasts;
     actuator->approaches = config->approaches;
     actuator->rest_speed = config->rest_speed > 0 ? config->rest_speed : REST_SPEED;
     actuator->rest_sequence = -1;
     actuator->rest_from_ns = INPHASE_ABSENT;
     follow_begin(actuator);
-    for (uint32_t c = 0; c < config->channels; c++)
+    for (uint32_t c = 0; c < config->channels; c++) {
+        atomic_init(&actuator->holds[c], NAN);
         if (inphase_limiter_make(&actuator->limiter[c], &config->limits[c],
                                  (double)core->period_ns * 1e-9) < 0)
             return -EINVAL;
+        limiter_place(&actuator->limiter[c], &actuator->motion[c],
+                      config->start ? config->start[c] : is_position ? NAN : 0);
+    }
     if (config->workspace) {
         actuator->workspace = *config->workspace;
         memcpy(actuator->joint, config->workspace->joint,
                config->workspace->joints * sizeof *actuator->joint);
         actuator->workspace.joint = actuator->joint;
     }
-    for (uint32_t c = 0; c < config->channels; c++)
-        atomic_init(&actuator->holds[c], NAN);
-    for (uint32_t c = 0; c < config->channels; c++)
-        limiter_place(&actuator->limiter[c], &actuator->motion[c],
-                      config->start ? config->start[c] : is_position ? NAN : 0);
     copy_packets(actuator, config);
     return virtual_time ? plant_make(actuator, config) : 0;
 }

@@ -70,9 +70,7 @@ static double within_step(const struct inphase_limits *limits, double last, doub
 void hand_over(struct inphase_core *core, bool ramped)
 {
     struct handover *handover = &core->handover;
-    int64_t cycles = HANDOVER_NS / core->period_ns + 1;
     bool is_another = handover->drove != INPHASE_DROVE_NOBODY && handover->drove != core->drove;
-    double share;
 
     /* another one's first command; or a ramp has led the robot away from where it had come */
     handover->drove = core->drove;
@@ -81,12 +79,14 @@ void hand_over(struct inphase_core *core, bool ramped)
     if (!handover->fades)
         return;
 
-    /* the share of its own command; 1: nothing is left of where the robot was */
-    share = fmin((double)(core->cycle - handover->since + 1) / (double)cycles, 1);
-    handover->fades = share < 1;
+    handover->fades = false;
     for (uint32_t i = 0; i < core->actuators; i++) {
         const struct actuator *actuator = &core->actuator[i];
+        int64_t cycles = actuator->handover_ns / core->period_ns + 1;
+        /* of its own command; 1: nothing is left of where the robot was */
+        double share = fmin((double)(core->cycle - handover->since + 1) / (double)cycles, 1);
 
+        handover->fades = handover->fades || share < 1;
         for (uint32_t c = 0; c < actuator->channels; c++) {
             uint32_t v = actuator->first_value + c;
             double own = core->command[v], wanted = own;

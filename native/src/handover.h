@@ -10,8 +10,7 @@
 struct inphase_core;
 struct mail;
 
-#define HANDOVER_NS 500000000LL /* that the commands of another driver take to fade in */
-#define PERSON_NS 200000000LL   /* after its last command a person drives on for so long at most */
+#define PERSON_NS 200000000LL /* after its last command a person drives on for so long at most */
 
 /* cycle thread */
 struct handover {
@@ -25,8 +24,9 @@ struct handover {
 };
 
 /* The command of this cycle, in core->command, is of core->drove. Where another one drove before,
-   it lies between the command of then and its own. Its share grows evenly over HANDOVER_NS, and a
-   position changes by at most the limit `step` in a cycle. ramped: the act before was a ramp.
+   it lies between the command of then and its own. Its share grows evenly over handover_ns of each
+   actuator, and a position changes by at most the limit `step` in a cycle. ramped: the act before
+   was a ramp.
    Called once in each act that has a command. Bounded by the channels */
 void hand_over(struct inphase_core *core, bool ramped);
 /* An answer that may drive: is it overruled by a person, who drives for PERSON_NS after each of

@@ -19,6 +19,7 @@
 #define HERE 0.25               /* where the joint starts */
 #define LONG 50                 /* cycles that every ramp has ended in */
 
+static int64_t handover_ns = 500000000; /* of the robot that is opened next */
 static inphase_segment *page, *service; /* the runtime's, and the service's mapping of it */
 
 static void open_robot(struct robot *robot)
@@ -42,7 +43,8 @@ static void open_robot(struct robot *robot)
     };
     struct inphase_actuator_config actuator = {
         .device = 1, .channels = 1, .feedback_sensor = -1, .max_hold_ns = 30 * PERIOD_NS,
-        .limits = &limits, .servo = &servo, .start = &here, .guarded = 1,
+        .handover_ns = handover_ns, .limits = &limits, .servo = &servo, .start = &here,
+        .guarded = 1,
         .encoding = {.packet = packet, .packet_size = 4, .fields = 1, .field = &field},
     };
     struct inphase_config config = {
@@ -171,6 +173,32 @@ static void the_holder_drives_and_the_frame_says_so(void)
     drive(&robot, 7, INPHASE_DROVES, 0);
     CHECK_EQUAL(reason(&robot), INPHASE_REASON_SHAPE);
     close_all(&robot);
+}
+
+/* Another one's commands fade in over the time that the actuator says, evenly, and are its own
+   from then on; where it says none, they are at once */
+static void another_drivers_commands_fade_in_over_the_handover(void)
+{
+    static const int64_t whole[] = {0, 1, 4, 250};
+    int64_t usual_ns = handover_ns;
+    struct robot robot;
+
+    for (size_t i = 0; i < sizeof(whole) / sizeof(whole[0]); i++) {
+        handover_ns = whole[i] * PERIOD_NS + PERIOD_NS / 2;
+        open_robot(&robot);
+        until(&robot, 1000 * PERIOD_NS, 7);
+        for (int n = 0; n < 5; n++)
+            drive(&robot, 7, INPHASE_DROVE_CLIENT, 0);
+        drive(&robot, 7, INPHASE_DROVE_PERSON, 0.1);
+        for (int64_t n = 1; n <= whole[i] + 3; n++) {
+            double share = fmin((double)n / (double)(whole[i] + 1), 1);
+
+            CHECK(fabs(robot.core->command[0] - (HERE + 0.1 * share)) < 1e-12);
+            drive(&robot, 7, INPHASE_DROVE_PERSON, 0);
+        }
+        close_all(&robot);
+    }
+    handover_ns = usual_ns;
 }
 
 /* a command that no actuator follows drove nothing: motion is latched, or it began too far away */
@@ -398,6 +426,7 @@ int main(void)
 {
     without_a_lease_nobody_drives();
     the_holder_drives_and_the_frame_says_so();
+    another_drivers_commands_fade_in_over_the_handover();
     who_is_not_followed_does_not_drive();
     a_lease_ends_by_the_clock_with_a_ramp();
     the_next_lease_drives_from_rest_on();

@@ -229,6 +229,7 @@ def _actuator(
         "guarded": actuator.stops_itself,
         "off_on_estop": actuator.schedule.on_estop == "off",
         "max_hold_ns": actuator.schedule.max_hold_ns(period_ns),
+        "handover_ns": actuator.schedule.handover_ns,
         "coasts": actuator.schedule.on_miss == "coast",
         "approaches": actuator.schedule.first_command == "approach",
         "rest_speed": actuator.schedule.rest_speed,

@@ -20,6 +20,7 @@ MEANING = {
     "max_age_ms": "milliseconds from which a sample counts as MISSING, such as 10",
     "guard.max_hold_ms": "milliseconds without a heartbeat after which the guard stops the devices",
     "max_hold_ms": "milliseconds for which the last valid command is repeated, such as 20",
+    "handover_ms": "milliseconds in which another driver's commands fade in, 0 to 10000",
     "bytesize": "data bits of a serial port, 5 to 8",
     "parity": '"N" for none, "E" even, "O" odd, "M" mark or "S" space',
     "stopbits": "1 or 2",

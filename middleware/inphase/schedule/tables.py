@@ -146,8 +146,7 @@ class Device(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One device. The keys of its driver stand beside these."""
 
     driver: str
-    """The driver: `module:Class`, `file.py:Class` beside the schedule, or the name of an
-    installed one."""
+    """A driver: `module:Class`, `file.py:Class` beside the schedule, or the name of one."""
     home: Literal["cycle", "process", "thread"] | None = None
     """Home of the driver: on the cycle thread (needs an exchange), in a process, or in a thread of
     the user's process. Left out: "cycle" if it can, else "process"."""
@@ -231,8 +230,7 @@ class Limits(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
 
     position: Pairs | None = None
-    """`[lo, hi]` in rad or m, for all channels or each. Of velocity and effort mode: where the
-    joint is measured."""
+    """`[lo, hi]` in rad or m. Of velocity and effort mode: where the joint is measured."""
     velocity: Numbers | None = None
     """Largest velocity, in rad/s or m/s. Of effort mode: of the measured one."""
     acceleration: Numbers | None = None
@@ -300,6 +298,8 @@ class Actuator(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     first_command: Literal["refuse", "approach"] | None = None
     """A command further than one cycle's step from where the joints start is refused, or approached
     within the limits. Left out: a run refuses it, an environment approaches it."""
+    handover_ms: Annotated[float, Meta(ge=0, le=10_000)] | None = None
+    """Another driver's commands fade in over so long. Left out: 500."""
     on_miss: Literal["repeat", "coast"] = "repeat"
     """Until then the last command is repeated, or the motion is carried on and brought to rest
     ("coast")."""
@@ -309,6 +309,11 @@ class Actuator(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """At the end of a run it is held, or switched off."""
     on_estop: Literal["ramp", "off"] = "ramp"
     """After the ramp of an emergency stop it is held, or switched off."""
+
+    @property
+    def handover_ns(self) -> int:
+        """How long another driver's commands take to fade in, in nanoseconds."""
+        return _ns(500 if self.handover_ms is None else self.handover_ms)
 
     def max_hold_ns(self, period_ns: int) -> int:
         """How long the last valid command is repeated before the ramp, in nanoseconds."""

@@ -28,6 +28,7 @@ def check(inspection: Inspection) -> None:
         _check_accepts,
         _check_accepts_of_none,
         _check_coast,
+        _check_handover,
         _check_hold,
     ):
         inspection.each("actuator", rule)
@@ -111,6 +112,15 @@ def _check_coast(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
         yield schedule.fault(
             f"actuator.{name}.on_miss",
             'a switch has no motion to carry on; use on_miss = "repeat", or remove on_miss',
+        )
+
+
+def _check_handover(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
+    actuator = schedule.actuator[name]
+    if actuator.handover_ms is not None and actuator.mode == "switch":
+        yield schedule.fault(
+            f"actuator.{name}.handover_ms",
+            "a switch has no values between that a command could fade in by; remove handover_ms",
         )
 
 
