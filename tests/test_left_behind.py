@@ -20,7 +20,7 @@ from robots import demo_schedule
 
 def folders(name: str = "policy") -> set[Path]:
     """The temporary folders of that name."""
-    return set(Path(tempfile.gettempdir()).glob(f"inphase-{name}-*"))
+    return set(Path(tempfile.gettempdir()).glob(f"inphase-scratch-{name}-*"))
 
 
 def start(path: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -72,17 +72,20 @@ def test_a_killed_runtime_leaves_no_process_and_the_next_start_works_at_once(
     first.communicate(timeout=BOUND_S)
 
 
-def test_a_folder_is_removed_when_nobody_has_it_any_more_and_not_before() -> None:
+def test_a_folder_is_removed_when_nobody_has_it_any_more_and_not_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # others run on this machine
     kept = Scratch("test")
-    left = Path(tempfile.mkdtemp(prefix="inphase-test-"))
+    left = Path(tempfile.mkdtemp(prefix="inphase-scratch-test-"))
     (left / "file").write_text("of a runtime that was killed")
-    foreign = left.with_name("inphase-test-link")
-    foreign.symlink_to("/")
-    try:
-        other = Scratch("test")
-        assert not left.exists() and Path(kept.path).is_dir() and foreign.is_symlink()
-        other.close()
-        kept.close()
-        assert folders("test") == {foreign}
-    finally:
-        foreign.unlink()
+    link = tmp_path / "inphase-scratch-test-abcdefgh"
+    link.symlink_to("/")
+    foreign = {link, tmp_path / "inphase-test-abcdefgh", tmp_path / "inphase-scratch-test-of-mine"}
+    for folder in foreign - {link}:
+        folder.mkdir()
+    other = Scratch("test")
+    assert not left.exists() and Path(kept.path).is_dir() and link.is_symlink()
+    other.close()
+    kept.close()
+    assert set(tmp_path.iterdir()) == foreign

@@ -7,16 +7,19 @@ folder whose runtime lives is locked.
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
+
+_MADE = re.compile(r"[a-z0-9_]{8}")  # the end of a name, as `mkdtemp` makes it
 
 
 class Scratch:
     """One folder, of one child; gone with `close`."""
 
     def __init__(self, name: str) -> None:
-        prefix = f"inphase-{name}-"
+        prefix = f"inphase-scratch-{name}-"
         _remove_left_over(prefix)
         while True:
             self.path = tempfile.mkdtemp(prefix=prefix)
@@ -39,8 +42,11 @@ def _open(path: str) -> int:
 
 
 def _remove_left_over(prefix: str) -> None:
-    """Remove the folders of ours that nobody has locked."""
+    """Remove the folders of ours that nobody has locked; `mkdtemp` has named them, and nobody else
+    gives such a name."""
     for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        if not _MADE.fullmatch(path.name.removeprefix(prefix)):
+            continue
         with contextlib.suppress(OSError):  # no folder, somebody else's, or gone already
             fd = _open(str(path))
             try:

@@ -86,7 +86,8 @@ class Jobs:
                 beside = folder.with_name(f"{folder.name}-reset")
                 checked.append(write_variant(schedule, reset_text, reset_model, beside))
         except OSError as error:
-            why = f"{folder} cannot be made: {error.strerror}; the service's owner may see to it"
+            what = error.filename2 or error.filename or folder
+            why = f"{what} cannot be had: {error.strerror}; the service's owner may see to it"
             self._history.tell_job(number, "failed", why)
             raise ServiceError(why) from error
         job = SubmittedJob(number, user, words, checked)
