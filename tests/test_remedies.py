@@ -298,6 +298,13 @@ OF_WORLD = {
              'mode = "switch"\n', 'mode = "position"\n'),
         step("remove dwell_ms", "limits = { dwell_ms = 5 }", POSITION.split("\n")[1]),
     ),
+    "a switch that fades in": world(
+        POSITION, 'mode = "switch"\nhandover_ms = 100\nlimits = { dwell_ms = 5 }',
+        step("remove handover_ms", "handover_ms = 100\n", ""),
+        step('give mode = "position" in [actuator.limb]',
+             'mode = "switch"\n', 'mode = "position"\n'),
+        step("remove dwell_ms", "limits = { dwell_ms = 5 }", POSITION.split("\n")[1]),
+    ),
     "a limit of another mode": world(
         "step = 0.5 }", "step = 0.5, dwell_ms = 3 }", step("remove dwell_ms", ", dwell_ms = 3", "")
     ),
