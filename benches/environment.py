@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benches.distribution import Block, Rounds, show_throughput
 from benches.machine import Options
 from benches.world import HOME, PLAIN, schedule_of
-from inphase import batched
+from inphase import batched, of_observation
 from inphase.frame import Frame
 
 _STEPS, _CHUNKS = 100, 20
@@ -44,6 +44,15 @@ def reward(frame: Frame) -> float:
 def batched_reward(frames: Any) -> Any:
     """The same of the frames of many, or of one."""
     apart = frames["joints"].value["position"] - HOME
+    return -(apart * apart).sum(-1)
+
+
+@of_observation
+def observed_reward(observed: Any) -> Any:
+    """The same of an observation, as the plain environment has it; of one, or of many."""
+    if observed.ndim == 1:
+        return reward_of(observed[:7])
+    apart = observed[:, :7] - HOME
     return -(apart * apart).sum(-1)
 
 
@@ -114,16 +123,17 @@ def run(options: Options) -> list[dict[str, Any]]:
     with schedule_of(PLAIN) as schedule:
         assert schedule.world is not None
         model = str((schedule.path.parent / schedule.world.model).resolve())
-        make: Callable[[], Any] = lambda: gymnasium.make(  # noqa: E731
+        make: Callable[..., Any] = lambda call=observed_reward: gymnasium.make(  # noqa: E731
             "inphase.gym:inphase/Schedule-v0",
             schedule=schedule,
-            reward=reward,
+            reward=call,
             flat=True,
             max_episode_steps=_LONG,
         )
         plain: Callable[[], Any] = lambda: gymnasium.make("Plain-v0", model=model)  # noqa: E731
         rows = [
             ("made, against one that was made", make(), plain(), {}),
+            ("made, the reward of a frame", make(reward), plain(), {}),
             ("made, requests beyond the limits", make(), plain(), {"swing": _BEYOND}),
             ("unwrapped, against one that was made", make().unwrapped, plain(), {}),
             ("unwrapped, against unwrapped", make().unwrapped, plain().unwrapped, {}),

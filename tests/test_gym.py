@@ -16,11 +16,13 @@ from gymnasium.vector import AutoresetMode
 
 import inphase
 from arms import arm_schedule
+from inphase import schedule as schedules
 from inphase.episodes.gym_vector import Environments
 from inphase.episodes.lockstep import LockStep
 from inphase.episodes.stepping.frame_batch import FrameBatch
 from inphase.episodes.stepping.later_dict import LaterDict
 from inphase.episodes.stepping.merged_infos import merged
+from inphase.episodes.task import TaskRun
 from inphase.errors import RuntimeFault, ScheduleError, StoreError
 from inphase.frame import Frame
 from inphase.gym import ID, Environment
@@ -577,6 +579,47 @@ def test_the_frames_of_many_have_what_each_frame_has(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="read-only"):
         batch["joints"]["position"][0] = 0
     many.close()
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_reward_of_an_observation_is_that_of_the_frame(
+    make: Make, tmp_path: Path, flat: bool
+) -> None:
+    path = approaching_arm(tmp_path, more="[task]\ncycles = 9\n")
+
+    @inphase.of_observation
+    def seen_height(observed: Any) -> Any:
+        return observed[..., 1] if flat else observed["joints"]["position"][..., 1]
+
+    @inphase.of_observation
+    def is_seen_far(observed: Any) -> Any:
+        return (observed if flat else observed["joints"]["position"])[..., 0] > 0.1
+
+    returned = []
+    for judges in ((heights, is_far), (seen_height, is_seen_far)):
+        options: dict[str, Any] = {"reward": judges[0], "terminated": judges[1], "flat": flat}
+        options["observe"] = ["joints.position"]
+        env = make(**options)
+        many = Environments(3, path, workers=2, **options)
+        actions = np.random.default_rng(5).uniform(-2.6, 2.6, (8, 6))
+        env.reset(seed=4)
+        alone = [env.step(action) for action in actions]
+        returned.append((alone, played(many, 5, 30)))
+        many.close()
+    for ours, frames in zip(*(a + b for a, b in returned), strict=True):
+        assert same(ours, frames)
+    with pytest.raises(ScheduleError, match="which only environments have; let it take a frame"):
+        TaskRun(
+            load_named(
+                tmp_path, "import inphase\n\nreward = inphase.of_observation(lambda seen: 0.0)\n"
+            )
+        )
+
+
+def load_named(folder: Path, tasks: str) -> schedules.Schedule:
+    """The arm's schedule with a [task] whose reward is in a file of its own."""
+    folder.joinpath("tasks.py").write_text(tasks)
+    return schedules.load(approaching_arm(folder, more='[task]\nreward = "tasks.py:reward"\n'))
 
 
 def test_a_batched_reward_that_gives_no_row_each_is_refused(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def test_every_public_name_is_there() -> None:
         "load",
         "connect",
         "mark_episode",
+        "of_observation",
         "rollout",
         "serve_policy",
         "subscribe",

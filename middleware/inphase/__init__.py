@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from inphase.client.remote_robot import connect
     from inphase.episodes.rollout import rollout
     from inphase.episodes.runner import Runner
-    from inphase.episodes.task import batched
+    from inphase.episodes.task import batched, of_observation
     from inphase.frames.control import mark_episode
     from inphase.frames.frame import Frame
     from inphase.frames.subscription import subscribe
@@ -31,6 +31,7 @@ __all__ = [
     "connect",
     "load",
     "mark_episode",
+    "of_observation",
     "rollout",
     "serve_policy",
     "subscribe",
@@ -44,6 +45,7 @@ _HOMES = {
     "connect": "inphase.client.remote_robot",
     "load": "inphase.schedule",
     "mark_episode": "inphase.frames.control",
+    "of_observation": "inphase.episodes.task",
     "rollout": "inphase.episodes.rollout",
     "serve_policy": "inphase.remote",
     "subscribe": "inphase.frames.subscription",

@@ -70,8 +70,9 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
     and key are those of `inphase.connect`. observe: sensors and fields ("joints",
     "joints.position"); all by default. flat: one vector of float64 instead of a dict of dicts.
     reward, terminated: functions of a frame, or their names, instead of the schedule's [task];
-    without either the reward is 0.0. render_mode "rgb_array": `render` gives the image of the
-    world's `camera` (its first one by default).
+    without either the reward is 0.0. `inphase.of_observation` and `inphase.batched` mark functions
+    of something else. render_mode "rgb_array": `render` gives the image of the world's `camera`
+    (its first one by default).
 
     The action is a position for each channel of every actuator, in the schedule's order, see
     `action_names`. The limiter decides last, and `info["applied"]` has the applied values. Raises
@@ -195,7 +196,7 @@ class Environment(gymnasium.Env[Observed, NDArray[np.float64]]):
         info = infos.info(record, facts)
         task, reward, terminated = self.task, 0.0, False
         if judged and task.judges:
-            reward, terminated = task.reward(frame), task.terminated(frame)
+            reward, terminated = task.judge(frame, observed)
         truncated = facts[1] != 0 or (task.last is not None and facts[0] >= task.last)
         return observed, reward, terminated, truncated, info
 

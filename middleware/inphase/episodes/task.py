@@ -14,7 +14,7 @@ from inphase.schedule.import_by_name import resolve_call
 
 Reward = Callable[[Frame], float]
 Terminated = Callable[[Frame], bool]
-_BATCHED = "is_batched"
+_BATCHED, _OBSERVES = "is_batched", "is_of_observation"
 Call = TypeVar("Call", bound=Callable[..., Any])
 
 
@@ -29,9 +29,23 @@ def batched(call: Call) -> Call:
     return call
 
 
+def of_observation(call: Call) -> Call:
+    """A decorator: this `reward`, or `terminated`, of an environment takes the observation in place
+    of the frame. Of many environments it takes them as they are returned, with a row for each, and
+    returns an array, as `batched`.
+    """
+    setattr(call, _OBSERVES, True)
+    return batched(call)
+
+
 def is_batched(call: Any) -> bool:
     """True of what `batched` has marked."""
     return bool(getattr(call, _BATCHED, False))
+
+
+def is_of_observation(call: Any) -> bool:
+    """True of what `of_observation` has marked."""
+    return bool(getattr(call, _OBSERVES, False))
 
 
 class TaskRun:
@@ -48,9 +62,11 @@ class TaskRun:
         cycles: int | None = None,
     ) -> None:
         table = schedule.task
-        self.reward_call = load(schedule, "reward", reward or table.reward)
+        self.reward_call = load(schedule, "reward", reward or table.reward, reward is not None)
         """the function itself; None: there is none"""
-        self.terminated_call = load(schedule, "terminated", terminated or table.terminated)
+        self.terminated_call = load(
+            schedule, "terminated", terminated or table.terminated, terminated is not None
+        )
         self._cycles = cycles or table.cycles
         self.last: int | None = None
         """the cycle whose frame is the episode's last one"""
@@ -58,6 +74,8 @@ class TaskRun:
         """whether a frame is looked at at all"""
         self.is_batched = is_batched(self.reward_call) or is_batched(self.terminated_call)
         """whether one of them takes many frames in one call"""
+        self.reward_observes = is_of_observation(self.reward_call)
+        self.terminated_observes = is_of_observation(self.terminated_call)
 
     def begin(self, frame: Frame) -> None:
         """An episode starts with this frame."""
@@ -66,6 +84,16 @@ class TaskRun:
             if callable(reset):
                 reset()
         self.last = None if self._cycles is None else frame.cycle + self._cycles
+
+    def judge(self, frame: Frame, observed: Any) -> tuple[float, bool]:
+        """The reward, and if the task is over, of the step that led to a frame and observation."""
+        reward, terminated = 0.0, False
+        if self.reward_call is not None:
+            reward = float(self.reward_call(observed if self.reward_observes else frame))
+        if self.terminated_call is not None:
+            looks_at = observed if self.terminated_observes else frame
+            terminated = bool(self.terminated_call(looks_at))
+        return reward, terminated
 
     def reward(self, frame: Frame) -> float:
         """Of the step that led to this frame; 0.0 where nothing says."""
@@ -76,8 +104,9 @@ class TaskRun:
         return self.terminated_call is not None and bool(self.terminated_call(frame))
 
 
-def load(schedule: Schedule, what: str, given: Any) -> Any:
-    """A callable from itself or from its name; a class is made. Raises ScheduleError."""
+def load(schedule: Schedule, what: str, given: Any, may_observe: bool = False) -> Any:
+    """A callable from itself or from its name; a class is made. may_observe: it may be one of an
+    observation. Raises ScheduleError."""
     if given is None:
         return None
     try:
@@ -92,6 +121,12 @@ def load(schedule: Schedule, what: str, given: Any) -> Any:
         ) from error
     if not callable(found):
         raise schedule.error(f"task.{what}", f"{given} is not callable; name a function of a frame")
+    if is_of_observation(found) and not may_observe:
+        raise schedule.error(
+            f"task.{what}",
+            f"{given} takes an observation, which only environments have; let it take a frame, or "
+            f"give it to gymnasium.make as {what}=",
+        )
     if is_batched(found) and hasattr(found, "reset"):
         raise schedule.error(
             f"task.{what}",

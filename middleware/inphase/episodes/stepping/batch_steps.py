@@ -155,13 +155,14 @@ class BatchSteps:
         work.run(self._batch)
         passed = self._passed(work.number[0].tolist())
         records = work.record.tobytes()
+        observed = _copies(self._room)
         task, rows = seats[0].task, len(seats)
         rewards = np.zeros(rows) if task.reward_call is None else None
         terminated = np.zeros(rows, np.bool_) if task.terminated_call is None else None
         if rewards is None or terminated is None:
-            rewards, terminated = self._judged(records, rewards, terminated)
+            rewards, terminated = self._judged(records, observed, rewards, terminated)
         return Stepped(
-            _copies(self._room),
+            observed,
             rewards,
             terminated,
             self._truncated(work)[0],
@@ -192,7 +193,7 @@ class BatchSteps:
         return self._room[0, row].copy()
 
     def _judged(
-        self, records: bytes, rewards: Rewards | None, terminated: Bools | None
+        self, records: bytes, observed: Any, rewards: Rewards | None, terminated: Bools | None
     ) -> tuple[Rewards, Bools]:
         """Look at the frames: at all of them in one call, or at one after the other. Both are
         given where there is no function for them."""
@@ -201,9 +202,11 @@ class BatchSteps:
             layout = self._seats[0].follower.layout
             batch = FrameBatch(layout, records, len(self._seats), self._samples)
             if rewards is None and is_batched(task.reward_call):
-                rewards = self._row_each(task.reward_call, batch, np.float64)
+                looks_at = observed if task.reward_observes else batch
+                rewards = self._row_each(task.reward_call, looks_at, np.float64)
             if terminated is None and is_batched(task.terminated_call):
-                terminated = self._row_each(task.terminated_call, batch, np.bool_)
+                looks_at = observed if task.terminated_observes else batch
+                terminated = self._row_each(task.terminated_call, looks_at, np.bool_)
         if rewards is not None and terminated is not None:
             return rewards, terminated
         earned, over, at, size = [], [], 0, len(records) // len(self._seats)
@@ -219,9 +222,9 @@ class BatchSteps:
             np.array(over) if terminated is None else terminated,
         )
 
-    def _row_each(self, call: Any, batch: FrameBatch, dtype: Any) -> NDArray[Any]:
+    def _row_each(self, call: Any, looks_at: Any, dtype: Any) -> NDArray[Any]:
         """Judge all frames by one call. Raises ValueError for another shape."""
-        found = np.array(call(batch), dtype)
+        found = np.array(call(looks_at), dtype)
         if found.shape != (len(self._seats),):
             raise ValueError(
                 f"{call!r} is batched: of {len(self._seats)} frames it returns as many values, got "

@@ -32,13 +32,17 @@ def make(
     only = observer.only if isinstance(observer, FlatObserver) else None
     sensor, slot_mask, slots = only or (0, 0, [])
     at = among.start + sensor * among.step
-    reward_call, terminated_call, judges = task.reward_call, task.terminated_call, task.judges
+    reward_call, terminated_call = task.reward_call, task.terminated_call
+    reward_observes, terminated_observes = task.reward_observes, task.terminated_observes
+    looks_at_frames = (reward_call is not None and not reward_observes) or (
+        terminated_call is not None and not terminated_observes
+    )
     core.answers_of(robot.buffer.pointer, robot.buffer.count)
 
     def step(action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         if fill(action) is not None:
             refuse(action)
-        number = core.answered()
+        number = core.answered()  # looked up each time: a run that was closed has another one
         if number < 0:
             robot.refuse_end()
         follower.newest = number
@@ -54,18 +58,18 @@ def make(
         else:
             info.given = (record, facts, *infos.passed())
 
-        reward, terminated = 0.0, False
-        if judges:
-            frame = Frame(layout, record, follower, 0, facts[among])
-            if reward_call is not None:
-                reward = float(reward_call(frame))
-            if terminated_call is not None:
-                terminated = bool(terminated_call(frame))
-        truncated = facts[1] != 0 or (last is not None and cycle >= last)
         if only is None:
-            return observed(facts[among]), reward, terminated, truncated, info
-        sequence = facts[at]
-        slot = slots[sequence & slot_mask if sequence >= 0 else -1]
-        return slot.copy(), reward, terminated, truncated, info
+            now = observed(facts[among])
+        else:
+            sequence = facts[at]
+            now = slots[sequence & slot_mask if sequence >= 0 else -1].copy()
+        reward, terminated = 0.0, False
+        frame = Frame(layout, record, follower, 0, facts[among]) if looks_at_frames else now
+        if reward_call is not None:
+            reward = float(reward_call(now if reward_observes else frame))
+        if terminated_call is not None:
+            terminated = bool(terminated_call(now if terminated_observes else frame))
+        truncated = facts[1] != 0 or (last is not None and cycle >= last)
+        return now, reward, terminated, truncated, info
 
     return step
