@@ -17,7 +17,7 @@ from inphase.episodes.lockstep import LockStep
 from inphase.frames.store_follower import StoreFollower
 from inphase.recording.recorder import Recorder
 from inphase.recording.recording import Recording
-from inphase.runtime.host_counts import of_thread
+from inphase.runtime.attribution.host_counts import of_thread
 from inphase.testing.fault_plan import Fault
 from peers import until
 from recorded_runs import DEMO, Foreign

@@ -17,7 +17,7 @@ from inphase.command.pictures import summary_table
 from inphase.episodes import lockstep
 from inphase.episodes.lockstep import LockStep
 from inphase.frames import store
-from inphase.frames.record_layout import SERVER_COUNTS
+from inphase.frames.record_layout import CAUSES, SERVER_COUNTS
 from inphase.runtime import summary
 from inphase.schedule.network_tables import PolicyServer
 from peers import ROOT
@@ -29,6 +29,7 @@ DISTRIBUTION = {"count", "min", "p50", "p90", "p99", "p999", "max"}
 NAMES = {
     "status": "STATUS",
     "reasons": "REASON",
+    "causes": "CAUSE",
     "refused": "WHAT",
     "machine": "WHAT",
     "versions": "PACKAGE",
@@ -100,7 +101,8 @@ def whole(
     cycle = structs.replace(described.cycle, cpu=4095)
     plan = replace(robot.plan, schedule=structs.replace(described, policy=policy, cycle=cycle))
     made = summary.make(plan, robot.follower.reader, [], mailbox=mailbox)
-    return lockstep.sum_up(robot) | made | {"recording": recording}
+    late = {"causes": dict.fromkeys(CAUSES, 0), "said": [], "sentinel_share": 0.0}
+    return lockstep.sum_up(robot) | made | {"recording": recording, "late": late}
 
 
 def test_the_page_has_every_key_that_a_run_prints(whole: dict[str, Any]) -> None:

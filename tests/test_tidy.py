@@ -90,6 +90,7 @@ SEES_C = {
     "inphase.policy.command_buffer",
     "inphase.policy.model_policy",
     "inphase.policy.sandbox",
+    "inphase.runtime.attribution.sentinel",
     "inphase.runtime.guarding.guard",
     "inphase.runtime.requests.stops",
     "inphase.runtime.workers.worker_supervisor",

@@ -204,6 +204,28 @@ SERVER_COUNTS = (
 """Counts of a policy server, by number: INPHASE_SERVER_*."""
 HISTOGRAMS = ("wake_late_ns", "trigger_late_ns", "act_late_ns", "skew_ns", "latch_to_command_ns")
 """of the core, by number; those of sensors follow"""
+LATE_PHASES = ("wake", "trigger", "read", "act", "latch", "overrun", "command")
+"""of a late cycle, by number; the first four are INPHASE_PHASE_*"""
+CAUSES = ("not known", "host", "kernel", "other process", "ours")
+"""of a late cycle, by number"""
+WHYS = (
+    "unseen",
+    "stolen",
+    "interrupts",
+    "kernel thread",
+    "not preemptible",
+    "disk",
+    "preempted",
+    "stopped",
+    "own code",
+    "own process",
+    "page faults",
+    "device",
+    "policy",
+    "policy threads",
+    "policy faults",
+)
+"""what was seen of a late cycle's cause, by number"""
 DROVE = ("nobody", "policy", "client", "person")
 """who gave the command of an act"""
 REASONS = (

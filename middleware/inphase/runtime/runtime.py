@@ -26,13 +26,14 @@ from inphase.host.process import Process
 from inphase.plan import plan as planning
 from inphase.runtime import summary
 from inphase.runtime.attached_devices import Devices
+from inphase.runtime.attribution.attribution import Attribution
+from inphase.runtime.attribution.host_counts import HostCounts
 from inphase.runtime.children import Children
 from inphase.runtime.client_processes import ClientProcesses
 from inphase.runtime.events import Events
 from inphase.runtime.gpio import Lines
 from inphase.runtime.guarding.guard import take_notes
 from inphase.runtime.guarding.guard_supervisor import GuardSupervisor, held
-from inphase.runtime.host_counts import HostCounts
 from inphase.runtime.motion import preconditions
 from inphase.runtime.motion.arming import Arming
 from inphase.runtime.motion.power import Power
@@ -100,6 +101,7 @@ class Runtime:
         self._lease_page: store.Segment | None = None
         self._stop: tuple[str, int] | None = None
         self._host_counts: HostCounts | None = None
+        self._attribution: Attribution | None = None
         self._segments: list[store.Segment] = []
         self._notices: Notices | None = None
         self._power: Power | None = None
@@ -248,6 +250,8 @@ class Runtime:
         )
         self._undo.callback(self._guard.close_pages)
         self._host_counts = HostCounts(core, reader)
+        self._attribution = Attribution(plan, path)
+        self._undo.callback(self._attribution.close)
         self._notices = Notices(plan, core, reader, events, path=path, mailbox=self.mailbox)
         self._undo.callback(self._notices.close)
 
@@ -334,6 +338,7 @@ class Runtime:
         assert self._devices is not None and self._workers is not None
         assert self._stops is not None and self._guard is not None
         assert self._host_counts is not None and self._notices is not None
+        assert self._attribution is not None
         self.core.beat()
         fds = [*self._children.pidfds, self._stops.fd]
         fds += [*self._workers.pidfds, *self._guard.pidfds]
@@ -344,6 +349,7 @@ class Runtime:
         if not self.over:
             self._workers.tend(self.core, self.reader)
         self._host_counts.count()
+        self._attribution.look(self.reader.status())
         self._clients.tend()
         if self._policy is not None:
             self._policy.listen()
@@ -423,8 +429,9 @@ class Runtime:
         """After the cycle has ended: switch off what is to be off, and sum up."""
         assert self.core is not None and self.reader is not None
         assert self._host_counts is not None and self._notices is not None
-        assert self._power is not None
+        assert self._power is not None and self._attribution is not None
         self._host_counts.count()
+        self._attribution.end()
         self._notices.latch()
         self._power.end()
         if REASONS[self._notices.latched] == "device" and self._devices is not None:
@@ -432,7 +439,7 @@ class Runtime:
         self._notices.end(simulated=self.options.simulate)
         policy_end = self._policy.end if self._policy is not None else None
         result = summary.make(self.plan, self.reader, policy_end, self.mailbox)
-        result |= self._recorder.finish()
+        result |= {"late": self._attribution.sum_up()} | self._recorder.finish()
         shortfalls = summary.shortfalls(result)
         for text in shortfalls:
             self._tell(text)

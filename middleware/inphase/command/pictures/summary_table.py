@@ -11,6 +11,8 @@ from inphase.frames.record_layout import HISTOGRAMS
 from inphase.runtime.summary import ANSWERS, INFERENCE
 from inphase.schedule.duration import tenths_of_us
 
+_SAID = 4
+"""kinds of late cycles that are told; all are in `--json`"""
 _GRADES = {"good": "bold green", "fair": "bold yellow", "not good": "bold red"}
 
 
@@ -19,6 +21,8 @@ def render(result: dict[str, Any]) -> Any:
     the verdict as its last lines."""
     parts: list[Any] = [_head(result), _distributions(result), _samples(result)]
     parts.append(_statuses(result))
+    if any(result.get("late", {}).get("causes", {}).values()):
+        parts.append(_late(result["late"]))
     if result["worst"]:
         parts.append(_worst(result))
     return Group(*parts, _verdict(result["verdict"]))
@@ -122,6 +126,15 @@ def _worst(result: dict[str, Any]) -> Table:
             str(item["cycle"]), tenths_of_us(item["late_ns"]), item["phase"], item["device"] or "-"
         )
     return worst
+
+
+def _late(late: dict[str, Any]) -> Text:
+    """Whose fault late cycles were."""
+    causes = ", ".join(f"{cause} {count}" for cause, count in late["causes"].items() if count)
+    text = Text(f"late moments by cause: {causes}\n")
+    for said in late["said"][:_SAID]:
+        text.append(f"- {said}\n")
+    return text
 
 
 def _sandbox_line(found: dict[str, Any]) -> str:

@@ -1,0 +1,137 @@
+"""Finds whose fault each late cycle of a run was, a moment after it came."""
+
+from collections import Counter, deque
+from typing import Any, NamedTuple
+
+from inphase.errors import StoreError
+from inphase.frames import store
+from inphase.frames.record_layout import CAUSES
+from inphase.plan.plan import Plan
+from inphase.runtime.attribution import decision
+from inphase.runtime.attribution.decision import Decision
+from inphase.runtime.attribution.evidence import Evidence, is_known
+from inphase.runtime.attribution.moments import Moment, Moments
+from inphase.runtime.attribution.page import Rows
+from inphase.runtime.attribution.sentinel import Sentinel
+from inphase.runtime.words import late_words
+from inphase.runtime.words.late_words import LateKind, LateTold
+
+_PENDING = 2000
+"""moments that wait for what was seen of them; older ones are decided without"""
+_PATIENCE_NS = 1_000_000_000
+_FRAMES = 1000
+"""that are looked at in one turn"""
+_KINDS = 100
+_SAID = 10
+
+
+class LateMoment(NamedTuple):
+    """A moment, and whose fault it was."""
+
+    moment: Moment
+    decision: Decision
+    evidence: Evidence
+
+
+class Attribution:
+    """Follows one robot's frames, and the sentinel. Thread: the supervisor's."""
+
+    def __init__(self, plan: Plan, path: str) -> None:
+        """path: of the robot's store."""
+        self._plan = plan
+        self._path = path
+        self._sentinel = Sentinel(plan)
+        self._moments = Moments(plan)
+        self._reader: store.Reader | None = None
+        self._pending: deque[Moment] = deque()
+        self._newest_ns = 0
+        self._of_frame: tuple[int, Decision] = -1, decision.NOT_KNOWN
+        self._kinds: dict[LateKind, LateTold] = {}
+        self.counts: Counter[str] = Counter()
+        """late moments by cause"""
+
+    def look(self, status: dict[str, int]) -> None:
+        """Take what came since. status: of the robot."""
+        if not self._sentinel.thread:
+            if status["thread_id"] and status["start_ns"]:
+                self._sentinel.watch(status["thread_id"], status["start_ns"])
+                self._reader = store.Reader(self._path, from_first=True)
+            return
+        self._follow()
+        if self._pending:
+            self._decide(is_end=False)
+
+    def end(self) -> None:
+        """After the last cycle: decide about what is left."""
+        if self._reader is not None:
+            self._follow()
+            self._decide(is_end=True)
+
+    def _follow(self) -> None:
+        assert self._reader is not None
+        for _ in range(_FRAMES):
+            try:
+                self._reader.next(0)
+            except (TimeoutError, InterruptedError, StoreError):
+                return
+            found = self._moments.of(self._reader.record[:])
+            self._pending.extend(found)
+            if found:
+                self._newest_ns = max(one.until_ns for one in found)
+
+    def _decide(self, *, is_end: bool) -> None:
+        rows = self._sentinel.page.rows()
+        while self._pending:
+            moment = self._pending[0]
+            is_old = self._newest_ns - moment.until_ns > _PATIENCE_NS
+            may_wait = not (is_end or is_old or len(self._pending) > _PENDING)
+            if may_wait and not is_known(rows, moment.until_ns):
+                return
+            self._pending.popleft()
+            self._take(self._of(moment, rows))
+
+    def _of(self, moment: Moment, rows: Rows) -> LateMoment:
+        seen = self._sentinel.seen(rows, moment.from_ns, moment.until_ns, moment.late_ns)
+        if moment.phase in ("read", "command"):
+            cycle, of_thread = self._of_frame
+            found = decision.of_sample(seen, of_thread if cycle == moment.cycle else None)
+            if moment.phase == "command" and found.why == "device":
+                found = Decision("ours", "policy")
+        else:
+            found = decision.of_thread(seen)
+            self._of_frame = moment.cycle, found
+        return LateMoment(moment, found, seen)
+
+    def _take(self, late: LateMoment) -> None:
+        moment, found = late.moment, late.decision
+        self.counts[found.cause] += 1
+        thief = found.thief.name if found.thief is not None else ""
+        kind = LateKind(moment.phase, moment.sensor, found.cause, found.why, thief)
+        before = self._kinds.get(kind)
+        if before is None and len(self._kinds) >= _KINDS:
+            return
+        one = LateTold(
+            moment.cycle,
+            moment.late_ns,
+            1,
+            found.thief.process if found.thief is not None else 0,
+            moment.missing_bytes,
+        )
+        self._kinds[kind] = one if before is None else before.with_one(one)
+
+    def sum_up(self) -> dict[str, Any]:
+        """For a summary: counts per cause, and the commonest kinds, each in a sentence."""
+        used_ns, in_ns = self._sentinel.cost_ns()
+        told = sorted(self._kinds.items(), key=lambda one: -one[1].times)[:_SAID]
+        return {
+            "causes": {cause: self.counts[cause] for cause in CAUSES},
+            "said": [late_words.sentence(self._plan, kind, one) for kind, one in told],
+            "sentinel_share": used_ns / in_ns if in_ns else None,
+        }
+
+    def close(self) -> None:
+        """End the sentinel."""
+        self._sentinel.close()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None

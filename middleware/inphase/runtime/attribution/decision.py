@@ -1,0 +1,144 @@
+"""Whose fault it was that the cycle thread was late: a decision by what was seen, and why.
+
+A cause is named only if it may have cost half of the lost time at least. The host is named only
+where the cycle thread did not run, and a thread above it did not either: so our own faults are
+never given to it. Where that is not known, the answer is `not known`.
+"""
+
+from typing import NamedTuple
+
+from inphase.runtime.attribution.evidence import TICK_NS, Evidence, Thread
+
+
+class Decision(NamedTuple):
+    """One of CAUSES, one of WHYS, and who had the core instead."""
+
+    cause: str
+    why: str
+    thief: Thread | None = None
+
+
+NOT_KNOWN = Decision("not known", "unseen")
+
+
+def of_thread(seen: Evidence) -> Decision:
+    """Of a stretch in which the cycle thread was to go on and did not."""
+    counted = seen.counted
+    if counted is not None and counted.is_stopped:
+        return Decision("other process", "stopped")
+    if seen.turns is None:
+        return _without_turns(seen)
+    half = seen.late_ns / 2
+    if (seen.had("ours", "kernel", "other") or 0) >= half:
+        return _of_thief(seen)
+    if (seen.had("cycle") or 0) >= half:
+        return _of_own(seen)
+    if (seen.had("idle", "sentinel") or 0) >= half:
+        return _of_free_core(seen)
+    return NOT_KNOWN
+
+
+def _of_thief(seen: Evidence) -> Decision:
+    """Other threads had the core."""
+    thief = seen.thief()
+    assert thief is not None
+    who = thief.who
+    if who.kind == "ours":
+        return Decision("ours", "own process", who)
+    if _is_held(seen) and _is_stolen(seen):
+        return Decision("host", "stolen")
+    if who.kind == "kernel":
+        return Decision("kernel", "kernel thread", who)
+    # a thread of lower priority keeps a core only while the kernel works for it, or insists on it
+    if seen.is_realtime and who.priority is not None and who.priority < seen.priority:
+        return Decision("kernel", "not preemptible", who)
+    return Decision("other process", "preempted", who)
+
+
+def _of_own(seen: Evidence) -> Decision:
+    """The cycle thread had the core itself: its own code, or somebody took time within."""
+    half, counted = seen.late_ns / 2, seen.counted
+    if _is_held(seen):
+        if seen.unran_ns is not None and seen.unran_ns >= half and _is_stolen(seen):
+            return Decision("host", "stolen")
+        return Decision("kernel", "interrupts") if _is_interrupted(seen) else NOT_KNOWN
+    if counted is None or seen.held_ns is None:
+        return NOT_KNOWN
+    return _of_own_work(seen)
+
+
+def _of_own_work(seen: Evidence) -> Decision:
+    """The cycle thread worked."""
+    counted = seen.counted
+    if counted is not None and (counted.major or counted.is_on_disk):
+        return Decision("kernel", "disk")
+    if counted is not None and counted.minor:
+        return Decision("ours", "page faults")
+    return Decision("ours", "own code")
+
+
+def _of_free_core(seen: Evidence) -> Decision:
+    """Nobody had the core: either nothing ran there, or the cycle thread was not ready."""
+    if _is_held(seen):
+        return _of_held_core(seen)
+    counted = seen.counted
+    if seen.held_ns is not None and counted and (counted.major or counted.is_on_disk):
+        return Decision("kernel", "disk")
+    return NOT_KNOWN
+
+
+def _of_held_core(seen: Evidence) -> Decision:
+    """Nobody who is known could have it, not even a thread above the cycle thread."""
+    if _is_stolen(seen):
+        return Decision("host", "stolen")
+    return Decision("kernel", "interrupts") if _is_interrupted(seen) else NOT_KNOWN
+
+
+def _without_turns(seen: Evidence) -> Decision:
+    """The kernel does not tell who had the core: counters have to do."""
+    half, counted = seen.late_ns / 2, seen.counted
+    if counted is None or seen.held_ns is None:
+        return NOT_KNOWN
+    if _is_held(seen):
+        return NOT_KNOWN if (counted.ran_ns or 0) >= half else _of_held_core(seen)
+    if (counted.waited_ns or 0) >= half:
+        return Decision("other process", "preempted")
+    if (counted.ran_ns or 0) >= half or counted.major or counted.is_on_disk:
+        return _of_own_work(seen)
+    return NOT_KNOWN
+
+
+def _is_held(seen: Evidence) -> bool:
+    """True if a thread above the cycle thread did not run either."""
+    return seen.is_sentinel_above and seen.held_ns is not None and seen.held_ns >= seen.late_ns / 2
+
+
+def _is_stolen(seen: Evidence) -> bool:
+    return seen.counted is not None and _may_be(seen.counted.stolen_ns, seen.late_ns)
+
+
+def _is_interrupted(seen: Evidence) -> bool:
+    counted = seen.counted
+    if counted is None or counted.interrupt_ns is None or counted.softirq_ns is None:
+        return False
+    return _may_be(counted.interrupt_ns + counted.softirq_ns, seen.late_ns)
+
+
+def _may_be(counted_ns: int | None, late_ns: int) -> bool:
+    """True if a time that is counted in whole ticks may have cost half of the lost one."""
+    return bool(counted_ns) and (counted_ns or 0) + TICK_NS >= late_ns / 2
+
+
+def of_sample(seen: Evidence, of_thread_now: Decision | None) -> Decision:
+    """Of a sample that had not come by the end of a stretch.
+
+    of_thread_now: whose fault it was that the cycle thread was late in the same cycle; None: it was
+    in time.
+    """
+    if seen.counted is not None and seen.counted.is_stopped:
+        return Decision("other process", "stopped")
+    if of_thread_now is not None:
+        return of_thread_now
+    if _is_held(seen):
+        return of_thread(seen)
+    return Decision("ours", "device")
