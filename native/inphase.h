@@ -866,6 +866,8 @@ int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, 
 #define INPHASE_F32 7
 #define INPHASE_F64 8
 #define INPHASE_U64 9
+#define INPHASE_SM16 10 /* 16 bits: a magnitude, and its sign in bit 15 */
+#define INPHASE_SM11 11 /* 16 bits: a magnitude of 10 bits, and its sign in bit 10 */
 
 /* one raw value in a packet and the channel it becomes: value = raw * scale + zero, in SI */
 struct inphase_field {

@@ -23,6 +23,10 @@ class Raw(IntEnum):
     F32 = 7
     F64 = 8
     U64 = 9
+    SM16 = 10
+    """16 bits: a magnitude, and its sign in bit 15"""
+    SM11 = 11
+    """16 bits: a magnitude of 10 bits, and its sign in bit 10"""
 
 
 class CheckKind(IntEnum):

@@ -66,11 +66,13 @@ int32_t inphase_unescape(const struct inphase_framing *framing, const uint8_t *f
 
 /* ---- raw values ------------------------------------------------------------------------- */
 
+#define SIGN_16 0x8000u
+#define SIGN_11 0x400u
 #define HOST_IS_LITTLE_ENDIAN (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
 
 uint32_t raw_size(uint32_t type)
 {
-    static const uint8_t size[] = {0, 1, 1, 2, 2, 4, 4, 4, 8, 8};
+    static const uint8_t size[] = {0, 1, 1, 2, 2, 4, 4, 4, 8, 8, 2, 2};
 
     return type < sizeof size ? size[type] : 0;
 }
@@ -94,6 +96,31 @@ uint64_t raw_bits(const uint8_t *bytes, uint32_t size, bool big_endian)
     return bits;
 }
 
+/* round to nearest, halves away from zero, and saturate; raw is finite */
+static int64_t saturate(double raw, double low, double high)
+{
+    double rounded = raw < 0 ? raw - 0.5 : raw + 0.5;
+
+    if (rounded <= low)
+        return (int64_t)low;
+    return rounded >= high ? (int64_t)high : (int64_t)rounded;
+}
+
+/* sign and magnitude; there are two zeros */
+static double signed_magnitude(uint32_t bits, uint32_t sign)
+{
+    double magnitude = bits & (sign - 1);
+
+    return bits & sign ? -magnitude : magnitude;
+}
+
+static uint64_t magnitude_bits(double raw, uint32_t sign)
+{
+    int64_t value = saturate(raw, 1 - (double)sign, (double)sign - 1);
+
+    return value < 0 ? sign | (uint64_t)-value : (uint64_t)value;
+}
+
 double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian)
 {
     uint64_t bits = raw_bits(bytes, raw_size(type), big_endian);
@@ -114,19 +141,13 @@ double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian)
     case INPHASE_F64:
         memcpy(&f64, &bits, sizeof f64);
         return f64;
+    case INPHASE_SM16:
+        return signed_magnitude(low, SIGN_16);
+    case INPHASE_SM11:
+        return signed_magnitude(low, SIGN_11);
     default:
         return (double)bits;
     }
-}
-
-/* round to nearest, halves away from zero, and saturate; raw is finite */
-static int64_t saturate(double raw, double low, double high)
-{
-    double rounded = raw < 0 ? raw - 0.5 : raw + 0.5;
-
-    if (rounded <= low)
-        return (int64_t)low;
-    return rounded >= high ? (int64_t)high : (int64_t)rounded;
 }
 
 static void put_bits(uint8_t *bytes, uint32_t size, bool big_endian, uint64_t bits)
@@ -165,6 +186,12 @@ static void put_raw(uint8_t *bytes, uint32_t type, bool big_endian, double raw)
         f32 = raw > FLT_MAX ? FLT_MAX : raw < -FLT_MAX ? -FLT_MAX : (float)raw;
         memcpy(&low, &f32, sizeof low);
         bits = low;
+        break;
+    case INPHASE_SM16:
+        bits = magnitude_bits(raw, SIGN_16);
+        break;
+    case INPHASE_SM11:
+        bits = magnitude_bits(raw, SIGN_11);
         break;
     default:
         memcpy(&bits, &raw, sizeof bits);

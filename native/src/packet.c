@@ -46,7 +46,8 @@ static bool can_fits(const struct inphase_exchange *e)
 /* numbers that count are whole */
 static bool counts(uint32_t type)
 {
-    return raw_size(type) && type != INPHASE_F32 && type != INPHASE_F64;
+    return raw_size(type) && type != INPHASE_F32 && type != INPHASE_F64 && type != INPHASE_SM16 &&
+           type != INPHASE_SM11;
 }
 
 /* Packets that silence ends have nothing else that says where they end. A pause in the middle cuts

@@ -540,6 +540,7 @@ static void encoding_rounds_saturates_and_refuses_what_is_not_finite(void)
         {INPHASE_U16, 0, UINT16_MAX},         {INPHASE_I16, INT16_MIN, INT16_MAX},
         {INPHASE_U32, 0, UINT32_MAX},         {INPHASE_I32, INT32_MIN, INT32_MAX},
         {INPHASE_F32, -0x1.fffffep127, 0x1.fffffep127},
+        {INPHASE_SM16, -32767, 32767},        {INPHASE_SM11, -1023, 1023},
     };
     uint8_t template[16] = {0}, bytes[16];
 
@@ -562,6 +563,37 @@ static void encoding_rounds_saturates_and_refuses_what_is_not_finite(void)
             CHECK_EQUAL(inphase_encode(&encoding, &(double){-INFINITY}, bytes, 16), -EDOM);
             field.scale = 0;
             CHECK_EQUAL(inphase_encode(&encoding, &near, bytes, 16), -EDOM);
+        }
+}
+
+/* a magnitude and its sign, in bit 15 or 10; bits above the sign are none of the number */
+static void a_number_with_a_sign_bit_is_read_and_written_bit_by_bit(void)
+{
+    static const struct {
+        uint16_t type, bits;
+        double value;
+        uint16_t written;
+    } cases[] = {
+        {INPHASE_SM16, 0x0001, 1, 0x0001},       {INPHASE_SM16, 0x8001, -1, 0x8001},
+        {INPHASE_SM16, 0x8000, 0, 0x0000},       {INPHASE_SM16, 0xffff, -32767, 0xffff},
+        {INPHASE_SM11, 0x03ff, 1023, 0x03ff},    {INPHASE_SM11, 0x0464, -100, 0x0464},
+        {INPHASE_SM11, 0xf864, 100, 0x0064},     {INPHASE_SM11, 0x0400, 0, 0x0000},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int big_endian = 0; big_endian < 2; big_endian++) {
+            struct inphase_field field = {1, cases[i].type, (uint16_t)big_endian, 0, 1, 0};
+            uint8_t bytes[4] = {0}, template[4] = {0};
+            struct inphase_encoding encoding = {.packet = template, .packet_size = 4, .fields = 1,
+                                                .field = &field};
+
+            bytes[1 + big_endian] = cases[i].bits & 0xff;
+            bytes[2 - big_endian] = (uint8_t)(cases[i].bits >> 8);
+            double value = raw_to_double(bytes + 1, cases[i].type, big_endian);
+
+            CHECK(value == cases[i].value);
+            CHECK_EQUAL(inphase_encode(&encoding, &value, bytes, 4), 4);
+            CHECK_EQUAL(bytes[1 + big_endian] | bytes[2 - big_endian] << 8, cases[i].written);
         }
 }
 
@@ -628,6 +660,7 @@ static void a_number_that_reaches_beyond_the_longest_packet_is_refused(void)
         {INPHASE_U8, 1, true}, {INPHASE_I8, 1, true}, {INPHASE_U16, 2, true},
         {INPHASE_I16, 2, true}, {INPHASE_U32, 4, true}, {INPHASE_I32, 4, true},
         {INPHASE_F32, 4, false}, {INPHASE_F64, 8, false}, {INPHASE_U64, 8, true},
+        {INPHASE_SM16, 2, false}, {INPHASE_SM11, 2, false},
     };
     static const uint32_t size = INPHASE_MAX_PACKET;
 
@@ -830,6 +863,7 @@ int main(void)
     RUN(a_byte_says_the_size_by_its_value_and_a_refusal_is_told_by_its_number);
     RUN(an_encoded_command_is_stuffed_and_counts_it_in_its_length);
     RUN(encoding_rounds_saturates_and_refuses_what_is_not_finite);
+    RUN(a_number_with_a_sign_bit_is_read_and_written_bit_by_bit);
     RUN(an_exchange_that_points_outside_its_bounds_is_refused);
     RUN(an_encoding_that_points_outside_its_packet_is_refused);
     RUN(a_number_that_reaches_beyond_the_longest_packet_is_refused);
