@@ -31,7 +31,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inphase_drivers.emulator.arm import START_RAD, Drive, Joints
-from inphase_drivers.emulator.packets import (
+from inphase_drivers.emulator.dynamixel.packets import (
     Block,
     chain_packet,
     crc16,
@@ -41,10 +41,10 @@ from inphase_drivers.emulator.packets import (
     take_request,
     unstuff,
 )
+from inphase_drivers.emulator.dynamixel.registers import ErrorNumber, Registers
+from inphase_drivers.emulator.dynamixel.servos import BusOptions, ServoBus
 from inphase_drivers.emulator.port import Port
-from inphase_drivers.emulator.registers import ErrorNumber, Registers
 from inphase_drivers.emulator.schedule import ScheduleError, devices, load
-from inphase_drivers.emulator.servos import BusOptions, ServoBus
 from inphase_drivers.emulator.wire import Wire
 from peers import (
     BOUND_S,
@@ -147,7 +147,7 @@ def test_a_wrong_crc_is_told() -> None:
     whole[-1] ^= 1
     request = take_request(whole)
     assert request is not None
-    assert not request.crc_ok
+    assert not request.is_whole
 
 
 # registers ----------------------------------------------------------------------------------

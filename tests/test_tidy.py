@@ -67,7 +67,8 @@ DRIVER_MAY_IMPORT = {
     "inphase.video",
     "inphase.emulation",  # the emulator hosts a simulated world, whose devices it answers for
 }
-STANDARDS = {"genicam"}  # what drivers of one standard share; no device, no library of a vendor
+# what drivers of one standard or kind share; no device, no library of a vendor
+STANDARDS = {"genicam", "servo_driver", "servo_registers"}
 SEES_C = {
     "inphase.core.arrays",
     "inphase.core.batch",

@@ -6,17 +6,13 @@ The actuator writes goals of position, velocity or current (e-manual, XM430-W350
 1, 0) with one sync write (0x83), which no servo answers.
 """
 
-import os
-from collections.abc import Iterable
 from typing import ClassVar
 
 import msgspec
 
 from inphase.driver import (
     ActuatorSpec,
-    Bound,
     DeviceError,
-    Driver,
     Encoding,
     Field,
     Scan,
@@ -29,6 +25,7 @@ from inphase.driver import (
     Watchdog,
 )
 
+from ..servo_driver import ServoDriver
 from .control_table import (
     BUS_WATCHDOG,
     GOAL_CURRENT,
@@ -44,7 +41,7 @@ from .control_table import (
 from .models import BY_NAME, LOAD_PER_COUNT, USUAL
 from .options import ServoOptions
 from .packets import BROADCAST, CRC, INSTRUCTION, SYNC_WRITE, template, word
-from .registers import REPLY_S, TRIES, Registers
+from .registers import Registers
 from .scan import scan
 from .setup_check import SetupCheck
 from .sync_read import exchange_of
@@ -52,28 +49,20 @@ from .sync_read import exchange_of
 _TURN_NS = 50_000  # what a servo may take to begin its reply, beside its return delay of 0
 
 
-class Servos(Driver):
+class Servos(ServoDriver):
     """Servos on one bus: sensor with position, velocity, current; actuator in three modes."""
 
     Options: ClassVar[type[msgspec.Struct]] = ServoOptions
+    torque_register = TORQUE_ENABLE
     modes = ("position", "velocity", "effort")
 
     def __init__(self, name: str, options: ServoOptions) -> None:
         super().__init__(name, options)
         self.options: ServoOptions = options
         self.registers = Registers(name, options)
-        self._goals: tuple[float, ...] = ()
-        self._ours: set[int] = set()  # enabled by us, and not known to be off since
-        self._spared: set[int] = set()  # held before an `enable` that failed
         self._models = tuple(
             BY_NAME[one] for one in options.models or [USUAL.name] * len(options.ids)
         )
-        self._bounds: tuple[Bound, ...] = ()  # known once it was opened
-
-    @property
-    def address(self) -> str:
-        """The port's path."""
-        return os.path.abspath(self.options.port)  # noqa: PTH100 - resolves no link
 
     @property
     def _check(self) -> SetupCheck:
@@ -147,8 +136,6 @@ class Servos(Driver):
             parameters += bytes(goal.size)
         packet = template(BROADCAST, SYNC_WRITE, parameters)
         exchange = exchange_of(self.options, self._models)
-        start = self.options.start_position
-        starts = start if isinstance(start, list) else [start] * len(self.options.ids)
         return ActuatorSpec(
             channels=len(self.options.ids),
             unit=self._unit,
@@ -160,7 +147,7 @@ class Servos(Driver):
                 checksum=CRC,
                 write_ns=self.options.wire_ns(len(packet) + 2),
             ),
-            servos=tuple(Servo(start=position) for position in starts),
+            servos=tuple(Servo(start=position) for position in self.options.starts),
             # fed by every instruction on the bus, whichever servo it is for
             watchdog=Watchdog(
                 self.options.watchdog_ms * 1_000_000, fed_by_reads=True, verified=True
@@ -202,40 +189,21 @@ class Servos(Driver):
         if not self.registers.answers(exchange_of(self.options, self._models)):
             raise self._check.no_group_answer()
 
-    def enable(self) -> None:
-        """Operating mode, goal at the measured position or at none, torque on, watchdog; read back.
+    def check_faults(self, ident: int) -> None:
+        """Raise DeviceError where the servo has a hardware error."""
+        self._check.check_faults(ident)
 
-        A servo that holds is never let go. One whose torque is on in another mode is refused before
-        anything is written. One in position mode keeps its goal, which carries its load. A watchdog
-        that has expired refuses goals and every value but 0 (e-manual, Bus Watchdog). If it fails,
-        servos that held go on holding, and the others are off.
-        """
-        holding = self._find_holding()
+    def prepare(self, holding: set[int]) -> None:
+        """Raise DeviceError where a servo that holds would have to let go for this mode."""
         for ident in holding:
             self._refuse_to_let_go(ident)
-        try:
-            self._enable(holding)
-        except BaseException:
-            self._switch_off(ident for ident in self.options.ids if ident not in holding)
-            raise
-        self._ours = set(self.options.ids)
-        self._spared.clear()
 
-    def _find_holding(self) -> set[int]:
-        """The servos whose torque is on. Raises DeviceError after all were asked."""
-        holding, silent = set(), None
-        for ident in self.options.ids:
-            try:
-                if self.registers.read(ident, TORQUE_ENABLE, 1):
-                    holding.add(ident)
-            except DeviceError as error:
-                silent = error
-        self._spared = holding - self._ours
-        if silent is not None:
-            raise silent
-        return holding
+    def switch_on(self, holding: set[int]) -> tuple[float, ...]:
+        """Operating mode, goal at the measured position or at none, torque on, watchdog; read back.
 
-    def _enable(self, holding: set[int]) -> None:
+        One in position mode keeps its goal, which carries its load. A watchdog that has expired
+        refuses goals and every value but 0 (e-manual, Bus Watchdog).
+        """
         goal = self._goal
         for ident in self.options.ids:
             self._check.check_faults(ident)
@@ -267,7 +235,7 @@ class Servos(Driver):
         for ident in self.options.ids if units else ():
             self.registers.write(ident, BUS_WATCHDOG, units, 1)
             self.registers.expect(ident, "bus watchdog", BUS_WATCHDOG, units)
-        self._goals = tuple(
+        return tuple(
             raw * scale + goal.zero for raw, scale in zip(goals, self._scales, strict=True)
         )
 
@@ -284,58 +252,13 @@ class Servos(Driver):
             f"switch its torque off (register {TORQUE_ENABLE} to 0), start again"
         )
 
-    def goals(self) -> tuple[float, ...]:
-        """In position mode the goals in the servos' registers, in rad."""
-        return self._goals if self.mode == "position" else ()
-
-    def disable(self) -> None:
-        """Torque off, and the watchdog with it; read back.
-
-        A servo that does not answer keeps no other on: all are tried, and all errors are raised at
-        the end. A servo that held before a failed `enable` goes on holding.
-        """
-        troubles = self._switch_off(
-            ident for ident in self.options.ids if ident not in self._spared
-        )
-        if troubles:
-            raise DeviceError("; ".join(troubles))
-
-    def _switch_off(self, idents: Iterable[int]) -> list[str]:
-        """Try all; the troubles."""
-        troubles = []
-        for ident in idents:
-            try:
-                self.registers.write(ident, TORQUE_ENABLE, 0, 1)
-                self.registers.expect(ident, "torque enable", TORQUE_ENABLE, 0)
-                self._ours.discard(ident)
-                self.registers.write(ident, BUS_WATCHDOG, 0, 1)
-            except DeviceError as error:
-                troubles.append(str(error))
-        return troubles
+    def after_torque_off(self, ident: int) -> None:
+        """No watchdog."""
+        self.registers.write(ident, BUS_WATCHDOG, 0, 1)
 
     def meaning(self, detail: int) -> str:
         """The error field of a status packet."""
         return self._check.meaning(detail)
-
-    def faults(self) -> list[str]:
-        """The hardware errors, by name."""
-        found = []
-        for ident in self.options.ids:
-            try:
-                self._check.check_faults(ident)
-            except DeviceError as error:
-                found.append(str(error))
-        return found
-
-    @property
-    def switching_max_ns(self) -> int:
-        """Each servo may be silent, for one question; what answers takes a millisecond or two."""
-        silent_s = len(self.options.ids) * TRIES * REPLY_S
-        return max(super().switching_max_ns, int((silent_s + 1.0) * 1e9))
-
-    def close(self) -> None:
-        """Close the port."""
-        self.registers.close()
 
     @classmethod
     def scan(cls, port: str) -> Scan:

@@ -2,6 +2,7 @@
 
 from inphase.driver import Bound, DeviceError
 
+from ..servo_registers import ServoRegisters
 from .control_table import (
     BAUD_INDEX,
     BAUD_RATE,
@@ -15,7 +16,6 @@ from .control_table import (
 )
 from .models import BY_NUMBER, Model
 from .options import ServoOptions
-from .registers import Registers
 
 # bits of the hardware error status, and what helps (e-manual, Hardware Error Status)
 _FAULTS = {
@@ -41,7 +41,7 @@ _ERRORS = {
 class SetupCheck:
     """Questions to the servos of one device. Raises DeviceError with servo, register, value."""
 
-    def __init__(self, device: str, options: ServoOptions, registers: Registers) -> None:
+    def __init__(self, device: str, options: ServoOptions, registers: ServoRegisters) -> None:
         self._device = device
         self._options = options
         self._registers = registers

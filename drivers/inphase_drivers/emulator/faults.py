@@ -7,7 +7,7 @@ for no reply are not counted. These are faults of the device, none of the produc
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .packets import Block
+from .instruction import Block
 
 
 @dataclass

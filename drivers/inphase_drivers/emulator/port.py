@@ -6,21 +6,12 @@ import fcntl
 import os
 import pwd
 import stat
-import termios
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# the speeds that both an X-series servo and termios have, by baud
-_SPEED_OF_BAUD = {
-    9_600: termios.B9600,
-    57_600: termios.B57600,
-    115_200: termios.B115200,
-    1_000_000: termios.B1000000,
-    2_000_000: termios.B2000000,
-    3_000_000: termios.B3000000,
-    4_000_000: termios.B4000000,
-}
-_BAUD_OF_SPEED = {speed: baud for baud, speed in _SPEED_OF_BAUD.items()}
+_TCGETS2 = 0x802C542A  # asm-generic/ioctls.h, of struct termios2: speeds are numbers there
+_TERMIOS2_SIZE, _SPEED_AT = 44, 40
 _READ_MAX = 4096
 _TERMINALS = Path("/dev/pts")
 
@@ -188,5 +179,6 @@ class Port:
             self.write(held)
 
     def baud(self) -> int:
-        """The speed that the host set [baud], or 0 for one that no servo has."""
-        return _BAUD_OF_SPEED.get(termios.tcgetattr(self.fd)[5], 0)
+        """The speed that the host set [baud]."""
+        found = fcntl.ioctl(self.fd, _TCGETS2, bytes(_TERMIOS2_SIZE))
+        return int.from_bytes(found[_SPEED_AT:], sys.byteorder)

@@ -9,9 +9,11 @@ from inphase.errors import install
 
 from ..dynamixel.models import BY_NAME, USUAL
 from .arm import Joints
+from .dynamixel.registers import BAUD_OF_REGISTER
+from .dynamixel.servos import BusOptions, ServoBus
+from .feetech import registers as feetech_registers
+from .feetech.servos import FeetechBus, FeetechBusOptions
 from .netft import ForceSensor, SensorOptions
-from .registers import BAUD_OF_REGISTER
-from .servos import BusOptions, ServoBus
 
 if TYPE_CHECKING:  # they import what only the extras `can` and `sim` bring
     from inphase.emulation import Part, WallWorld
@@ -20,10 +22,11 @@ if TYPE_CHECKING:  # they import what only the extras `can` and `sim` bring
     from .world import WorldJoints
 
 Table = dict[str, Any]
-Device: TypeAlias = "ServoBus | ForceSensor | Drives"
+Device: TypeAlias = "ServoBus | FeetechBus | ForceSensor | Drives"
 
 # what a schedule may call their drivers
 _SERVOS = ("dynamixel", "inphase_drivers.dynamixel:Servos")
+_FEETECH = ("feetech", "inphase_drivers.feetech:FeetechServos")
 _DRIVES = ("canopen", "inphase_drivers.canopen:Drives")
 _FORCE_SENSORS = ("netft", "inphase_drivers.ati:NetFT")
 
@@ -58,9 +61,7 @@ def devices(
     tables: Table = schedule.get("device", {})
     try:
         for name, table in tables.items():
-            if table.get("driver") in _SERVOS:
-                options = _bus_options(name, table, emulator, wire_time)
-                bus = ServoBus(options, now_ns, _world_joints(world, name, len(options.ids)))
+            if (bus := _servo_bus(name, table, (emulator, wire_time), now_ns, world)) is not None:
                 opened[name] = bus
                 joints = joints or bus.joints
         for name, table in tables.items():
@@ -95,6 +96,41 @@ def _world_joints(world: "WallWorld | None", name: str, count: int) -> "WorldJoi
     from .world import WorldJoints
 
     return WorldJoints(part, count)
+
+
+def _servo_bus(
+    name: str,
+    table: Table,
+    emulation: tuple[Table, bool],
+    now_ns: int,
+    world: "WallWorld | None",
+) -> ServoBus | FeetechBus | None:
+    """A bus of servos; None: the device is none."""
+    driver = table.get("driver")
+    if driver in _SERVOS:
+        options = _bus_options(name, table, *emulation)
+        return ServoBus(options, now_ns, _world_joints(world, name, len(options.ids)))
+    if driver in _FEETECH:
+        feetech = _feetech_options(name, table, *emulation)
+        return FeetechBus(feetech, now_ns, _world_joints(world, name, len(feetech.ids)))
+    return None
+
+
+def _feetech_options(
+    name: str, table: Table, emulator: Table, wire_time: bool
+) -> FeetechBusOptions:
+    where = f"device.{name}"
+    baud = _take(table, where, "baud", _integer, 1_000_000)
+    if baud not in feetech_registers.BAUD_OF_REGISTER:
+        known = feetech_registers.BAUD_OF_REGISTER
+        raise ScheduleError(f"{where}.baud must be one of {known}, got {baud}")
+    return FeetechBusOptions(
+        port=Path(_take(table, where, "port", _text)),
+        baud=baud,
+        ids=tuple(_take(table, where, "ids", _ids)),
+        return_delay_us=_take(emulator, "emulator", "return_delay_us", _integer, 0),
+        wire_time=wire_time,
+    )
 
 
 def _bus_options(name: str, table: Table, emulator: Table, wire_time: bool) -> BusOptions:

@@ -5,30 +5,14 @@ Details, Fast Sync Read) and "CRC Calculation".
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from ..instruction import Block, Request
 
 HEADER = b"\xff\xff\xfd"
 STUFFED = b"\xff\xff\xfd\xfd"
 STATUS = 0x55
 BROADCAST_ID = 0xFE
 LENGTH_MAX = 1024  # bound of a request's length field: what a servo buffers
-
-
-class Request(NamedTuple):
-    """One instruction packet with its stuffing removed; `crc_ok` is False where the CRC fails."""
-
-    id: int
-    instruction: int
-    params: bytes
-    crc_ok: bool
-
-
-class Block(NamedTuple):
-    """One servo's part of a packet: the error field, its id, the data."""
-
-    error: int
-    id: int
-    data: bytes
 
 
 def _crc_entry(index: int) -> int:
@@ -119,5 +103,5 @@ def take_request(inbox: bytearray) -> Request | None:
         whole = bytes(inbox[: 7 + length])
         del inbox[: 7 + length]
         body = unstuff(whole[7:-2])
-        crc_ok = crc16(whole[:-2]) == int.from_bytes(whole[-2:], "little")
-        return Request(whole[4], body[0], body[1:], crc_ok)
+        is_whole = crc16(whole[:-2]) == int.from_bytes(whole[-2:], "little")
+        return Request(whole[4], body[0], body[1:], is_whole)

@@ -7,9 +7,11 @@ the choice is in a comment.
 import math
 import struct
 
-from ..dynamixel.models import BY_NUMBER, LOAD_PER_COUNT, USUAL
-from .arm import ACCELERATION_MAX, VELOCITY_MAX, Drive, Joints
-from .packets import Block
+from ...dynamixel.models import BY_NUMBER, LOAD_PER_COUNT, USUAL
+from ..arm import ACCELERATION_MAX, VELOCITY_MAX, Drive, Joints
+from ..instruction import Block
+from ..serial_bus import Listener
+from ..wire import NEVER_NS
 from .registers import (
     ALERT,
     BAUD_OF_REGISTER,
@@ -19,7 +21,6 @@ from .registers import (
     ErrorNumber,
     Registers,
 )
-from .wire import NEVER_NS
 
 RAD_PER_COUNT = 2 * math.pi / 4096  # present and goal position; 2048 is 0 rad
 RAD_S_PER_COUNT = 0.229 * 2 * math.pi / 60  # velocities: 0.229 rev/min
@@ -33,15 +34,16 @@ _WATCHDOG_UNIT_NS = 20_000_000
 _DRIVE_OF_MODE = {0: Drive.CURRENT, 1: Drive.VELOCITY, 16: Drive.CURRENT}
 
 
-class Servo:
+_RETURN_DELAY_UNIT_NS = 2_000
+
+
+class Servo(Listener):
     """One servo: its registers, and the joint that it turns."""
 
     def __init__(self, dxl_id: int, joint: int, joints: Joints, model: int = USUAL.number) -> None:
         self.registers = Registers()
         self.registers.put(Address.ID, dxl_id)
         self.registers.put(Address.MODEL, model)
-        self.baud = 0  # the speed it listens at, whatever its register claims
-        self.deaf_until_ns = 0
         self.velocity_raw: int | None = None  # set by the control channel: reported as it is
         self.current_raw: int | None = None
         self._joint = joint
@@ -51,7 +53,33 @@ class Servo:
 
     @property
     def id(self) -> int:
+        """The number that it answers to."""
         return self.registers.memory[Address.ID]
+
+    @property
+    def return_delay_ns(self) -> int:
+        """How long it waits before an answer."""
+        return self.registers.memory[Address.RETURN_DELAY] * _RETURN_DELAY_UNIT_NS
+
+    @property
+    def torque(self) -> int:
+        """Its torque register."""
+        return self.registers.memory[Address.TORQUE_ENABLE]
+
+    def mark(self, number: int) -> None:
+        """Present currents say the number of their sample."""
+        self.current_raw = number
+
+    def put_register(self, address: int, value: int) -> None:
+        """Set a register, as the control channel asks."""
+        self.registers.put(address, value)
+
+    def put_raw(self, name: str, value: int | None) -> None:
+        """Report a current or a velocity as it is."""
+        limit = 2**15 if name == "current_raw" else 2**31
+        if value is not None and not (isinstance(value, int) and -limit <= value < limit):
+            raise ValueError(f"{name} must be {-limit}..{limit - 1} or null, got {value!r}")
+        setattr(self, name, value)
 
     @property
     def _a_per_count(self) -> float:
