@@ -18,7 +18,7 @@ _KINDS = {1: Raw.U8, 2: Raw.U16, 4: Raw.I32}
 
 
 class BusOptions(Protocol):
-    """What a schedule says of any bus of servos."""
+    """A schedule's options of any bus of servos."""
 
     @property
     def port(self) -> str: ...

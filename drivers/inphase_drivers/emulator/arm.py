@@ -96,3 +96,25 @@ class Joints:
             + _AMPERE_PER_VELOCITY * velocity
             + _AMPERE_GRAVITY * math.sin(position)
         )
+
+
+class HandJoints(Joints):
+    """Joints that a hand swings around where they start, as long as their torque is off."""
+
+    def __init__(self, count: int, start_ns: int, amplitude: float, seconds: float) -> None:
+        """`amplitude` is [rad], and `seconds` one swing there and back."""
+        super().__init__(count, start_ns)
+        self._middle = list(self.position)
+        self._amplitude = amplitude
+        self._rad_s = 2 * math.pi / seconds
+        self._start_ns = start_ns
+
+    def advance(self, to_ns: int) -> None:
+        """Move joints without torque by hand, and the others by their motors."""
+        super().advance(to_ns)
+        angle = (self.time_ns - self._start_ns) * 1e-9 * self._rad_s
+        for joint, drive in enumerate(self.drive):
+            if drive is Drive.OFF:
+                swing = 0.5 - 0.5 * math.cos(angle)
+                self.position[joint] = self._middle[joint] + self._amplitude * swing
+                self.velocity[joint] = 0.5 * self._amplitude * self._rad_s * math.sin(angle)

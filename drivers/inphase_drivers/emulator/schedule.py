@@ -130,7 +130,19 @@ def _feetech_options(
         ids=tuple(_take(table, where, "ids", _ids)),
         return_delay_us=_take(emulator, "emulator", "return_delay_us", _integer, 0),
         wire_time=wire_time,
+        hand=_hand(emulator.get("hand", {}), name),
     )
+
+
+def _hand(hands: object, name: str) -> tuple[float, float] | None:
+    """The swing of the hand that moves a device; None: no hand does."""
+    table = hands.get(name) if isinstance(hands, dict) else hands
+    if table is None:
+        return None
+    where = f"emulator.hand.{name}"
+    if not isinstance(table, dict):
+        raise ScheduleError(f"{where} must be a table of amplitude and seconds, got {table!r}")
+    return _take(table, where, "amplitude", _number), _take(table, where, "seconds", _number)
 
 
 def _bus_options(name: str, table: Table, emulator: Table, wire_time: bool) -> BusOptions:
@@ -209,6 +221,11 @@ def _take(
 def _integer(value: Any) -> bool:
     """an integer, not negative"""
     return isinstance(value, int) and value >= 0
+
+
+def _number(value: Any) -> bool:
+    """a number above 0"""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _text(value: Any) -> bool:

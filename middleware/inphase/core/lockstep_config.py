@@ -180,11 +180,13 @@ def _twin_channel(plan: Plan, sensor: SensorPlan, twin: TwinChannel) -> dict[str
 
 
 def _actuator_of(plan: Plan, sensor: SensorPlan) -> int:
-    """Which actuator's joints a sensor's twin follows: that of its own device, else the first."""
+    """Which actuator's joints a sensor's twin follows: that of its own device; of a device without
+    joints the first. Beyond the last: none, as nothing commands the device's own joints."""
     for index, actuator in enumerate(plan.actuators):
         if actuator.device == sensor.device:
             return index
-    return 0
+    spec = list(plan.drivers.values())[sensor.device].actuator()
+    return len(plan.actuators) if spec is not None and spec.servos else 0
 
 
 def start_positions(

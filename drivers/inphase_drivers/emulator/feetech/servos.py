@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..arm import Joints
+from ..arm import HandJoints, Joints
 from ..instruction import Block, Request
 from ..serial_bus import Reply, SerialBus
 from .packets import BROADCAST_ID, answer, take_request
@@ -31,6 +31,8 @@ class FeetechBusOptions:
     ids: tuple[int, ...]
     return_delay_us: int = 0
     wire_time: bool = True
+    hand: tuple[float, float] | None = None
+    """amplitude [rad] and seconds of a hand's swing"""
 
 
 class FeetechBus(SerialBus):
@@ -44,7 +46,9 @@ class FeetechBus(SerialBus):
     def __init__(
         self, options: FeetechBusOptions, now_ns: int, world: "WorldJoints | None" = None
     ) -> None:
-        joints: Joints = world or Joints(len(options.ids), now_ns)
+        count = len(options.ids)
+        own = HandJoints(count, now_ns, *options.hand) if options.hand else Joints(count, now_ns)
+        joints: Joints = world or own
         self.servos = [
             FeetechServo(ident, joint, joints) for joint, ident in enumerate(options.ids)
         ]
