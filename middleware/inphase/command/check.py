@@ -12,7 +12,7 @@ from inphase.core.realtime import is_realtime
 from inphase.episodes import task
 from inphase.errors import ScheduleError, ScheduleFault, WorldError
 from inphase.host import preflight
-from inphase.host.endpoint import group_of
+from inphase.host.group import group_of
 from inphase.host.preflight import Judgement
 from inphase.plan import missing_samples, validation
 from inphase.plan import plan as planning
@@ -21,9 +21,6 @@ from inphase.plan.plan import Plan
 from inphase.plan.timing import SampleTiming, spread_ns
 from inphase.policy import turn
 from inphase.schedule import Schedule, import_by_name, loader, timing_model
-from inphase.world.mujoco.certainties import Certainties
-from inphase.world.mujoco.world import MujocoWorld
-from inphase.world.randomisation import Randomisation
 
 
 @dataclass(frozen=True)
@@ -281,6 +278,10 @@ def _world(plan: Plan, faults: list[ScheduleFault]) -> tuple[dict[str, Any], lis
 
     Raises ScheduleError.
     """
+    from inphase.world.mujoco.certainties import Certainties
+    from inphase.world.mujoco.world import MujocoWorld
+    from inphase.world.randomisation import Randomisation
+
     described = plan.schedule
     assert described.world is not None
     facts: dict[str, Any] = {"model": described.world.model, "trouble": None}

@@ -1,6 +1,6 @@
 """The command `inphase`. Nothing imports this module."""
 
-import json
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -21,10 +21,13 @@ from inphase.command import (
 )
 from inphase.command.recorded.file_options import file_options
 from inphase.errors import InphaseError, ScheduleError, of_missing_package
-from inphase.host.standard_streams import open_standard_streams, tell_unwritten
+from inphase.host.standard_streams import open_standard_streams, print_json, tell_unwritten
 
 if TYPE_CHECKING:
     from inphase.recording.recorder_process import RecorderOptions
+
+_COLLECTED = 20_000
+"""objects made, less those that went, before Python looks for circles among them"""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -145,7 +148,7 @@ def _show_result(result: dict[str, Any], as_json: bool) -> None:
     code = summary.exit_code(result)
     try:
         if as_json:
-            print(json.dumps(result), flush=True)
+            print_json(result)
         else:
             from inphase.command.pictures import summary_table
             from inphase.command.screen import screen
@@ -226,7 +229,7 @@ def schedules(*, name: str | None, output: Path, as_json: bool) -> None:
         return
     found = ready_schedules.all_schedules()
     if as_json:
-        print(json.dumps([one.facts() for one in found]))
+        print_json([one.facts() for one in found])
         return
     from inphase.command.screen import screen, table
 
@@ -274,7 +277,7 @@ def check(
 
     report = checkup.make(file)
     if as_json:
-        print(json.dumps(report.facts()))
+        print_json(report.facts())
     else:
         from inphase.command.screen import screen
 
@@ -314,7 +317,7 @@ def probe(
             described, sensor, cycles, lambda done: progress.update(task, completed=done)
         )
     if as_json:
-        print(json.dumps(result))
+        print_json(result)
     else:
         from inphase.command.pictures import probe_report
 
@@ -332,7 +335,7 @@ def knobs(schedule: Path, pattern: str, as_json: bool) -> None:
 
     found = randomisation.knobs_of(load(schedule), pattern)
     if as_json:
-        print(json.dumps([knob._asdict() for knob in found]))
+        print_json([knob._asdict() for knob in found])
         return
     from inphase.command.screen import screen, table
 
@@ -350,7 +353,7 @@ def drivers(as_json: bool) -> None:
 
     offers = installed_drivers()
     if as_json:
-        print(json.dumps([offer._asdict() | {"about": _about(offer)} for offer in offers]))
+        print_json([offer._asdict() | {"about": _about(offer)} for offer in offers])
         return
     from inphase.command.screen import screen, table
 
@@ -398,7 +401,7 @@ def explain(words: tuple[str, ...], as_json: bool) -> None:
 
     found = explaining.of(words) if words else explaining.every()
     if as_json:
-        print(json.dumps([one._asdict() for one in found]))
+        print_json([one._asdict() for one in found])
         return
     from inphase.command.screen import screen
 
@@ -434,6 +437,8 @@ def _run_command() -> None:
 def main() -> None:
     """Entry: an error of inphase becomes its exit code and a line, or a line for each fault."""
     open_standard_streams()
+    # objects of the start stay: to look through them again and again was a tenth of it
+    gc.set_threshold(_COLLECTED)
     # a shell that starts a command in the background has it ignore ^C: here it always counts
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -1,13 +1,12 @@
 """`inphase doctor`: what this machine can do, what is wrong with it, and how to mend that."""
 
-import json
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from inphase.errors import RealtimeError
+from inphase.host.standard_streams import print_json
 
 if TYPE_CHECKING:
     from inphase.doctor.examination import HostFinding
@@ -51,7 +50,7 @@ def doctor(
         findings = examination.examine(described)
     wakes = _measure(described, seconds) if seconds else []
     if as_json:
-        print(json.dumps(_facts(described, findings, wakes)))
+        print_json(_facts(described, findings, wakes))
     else:
         _show(described, findings, wakes)
     if strict:
@@ -138,6 +137,8 @@ def _mend(findings: "list[HostFinding]") -> None:
         if not click.confirm("run it?", default=False, err=True):
             continue
         try:
+            import subprocess
+
             done = subprocess.run(one.fix.command, input=one.fix.written, text=True, check=False)
         except OSError as error:
             click.echo(f"{one.fix.command[0]}: {error.strerror}; install it", err=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-import tomllib
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -256,6 +255,8 @@ def submit(
 
     bound: dict[str, Any] = {}
     if policy is not None:
+        import tomllib
+
         try:
             bound = tomllib.loads(policy.read_text())
         except tomllib.TOMLDecodeError as error:

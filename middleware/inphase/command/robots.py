@@ -1,11 +1,12 @@
 """`inphase robots` and `leases`: which robots are served, and who had them."""
 
-import json
 import time
 from datetime import datetime
 from pathlib import Path
 
 import click
+
+from inphase.host.standard_streams import print_json
 
 
 @click.command()
@@ -29,7 +30,7 @@ def robots(*, seconds: float, interfaces: tuple[str, ...], as_json: bool) -> Non
 
     found = [*_here(), *_elsewhere(seconds, interfaces)]
     if as_json:
-        click.echo(json.dumps(found))
+        print_json(found)
         return
     made = table("Robots that are served", ("robot", "service", "key"))
     for one in found:
@@ -108,7 +109,7 @@ def leases(
     finally:
         connection.close()
     if as_json:
-        click.echo(json.dumps(found))
+        print_json(found)
         return
     made = table(
         "Leases",

@@ -5,15 +5,17 @@ episode is over. One that is a class is made once, and its `reset` is called at 
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from inphase.errors import ScheduleError
-from inphase.frames.frame import Frame
 from inphase.schedule import Schedule
 from inphase.schedule.import_by_name import resolve_call
 
-Reward = Callable[[Frame], float]
-Terminated = Callable[[Frame], bool]
+if TYPE_CHECKING:
+    from inphase.frames.frame import Frame
+
+Reward = Callable[["Frame"], float]
+Terminated = Callable[["Frame"], bool]
 _BATCHED, _OBSERVES = "is_batched", "is_of_observation"
 Call = TypeVar("Call", bound=Callable[..., Any])
 
@@ -77,7 +79,7 @@ class TaskRun:
         self.reward_observes = is_of_observation(self.reward_call)
         self.terminated_observes = is_of_observation(self.terminated_call)
 
-    def begin(self, frame: Frame) -> None:
+    def begin(self, frame: "Frame") -> None:
         """An episode starts with this frame."""
         for call in (self.reward_call, self.terminated_call):
             reset = getattr(call, "reset", None)
@@ -85,7 +87,7 @@ class TaskRun:
                 reset()
         self.last = None if self._cycles is None else frame.cycle + self._cycles
 
-    def judge(self, frame: Frame, observed: Any) -> tuple[float, bool]:
+    def judge(self, frame: "Frame", observed: Any) -> tuple[float, bool]:
         """The reward, and if the task is over, of the step that led to a frame and observation."""
         reward, terminated = 0.0, False
         if self.reward_call is not None:
@@ -95,11 +97,11 @@ class TaskRun:
             terminated = bool(self.terminated_call(looks_at))
         return reward, terminated
 
-    def reward(self, frame: Frame) -> float:
+    def reward(self, frame: "Frame") -> float:
         """Of the step that led to this frame; 0.0 where nothing says."""
         return 0.0 if self.reward_call is None else float(self.reward_call(frame))
 
-    def terminated(self, frame: Frame) -> bool:
+    def terminated(self, frame: "Frame") -> bool:
         """True if the task is done or failed with this frame."""
         return self.terminated_call is not None and bool(self.terminated_call(frame))
 

@@ -5,7 +5,6 @@ WIRE.md says why the bounds are what they are.
 
 import contextlib
 import errno
-import grp
 import os
 import pwd
 import socket as sockets
@@ -16,6 +15,7 @@ from typing import Any
 
 import zmq
 
+from inphase.host.group import group_of
 from inphase.schedule import Schedule
 
 Socket = zmq.Socket[Any]
@@ -238,18 +238,3 @@ def _share(path: Path | None, described: Schedule) -> None:
     if path is not None and group is not None:
         os.chown(path, -1, group)
         path.chmod(0o660)
-
-
-def group_of(described: Schedule) -> int | None:
-    """The number of the group that may use what is shared; None: the user alone may.
-
-    Raises ScheduleError for a group that this machine does not have.
-    """
-    name = described.store.group
-    try:
-        return None if name is None else grp.getgrnam(name).gr_gid
-    except KeyError as error:
-        raise described.error(
-            "store.group",
-            f"no such group on this machine, got {name!r}; name another, or make it with groupadd",
-        ) from error

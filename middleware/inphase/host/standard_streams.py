@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from typing import Any
 
 
 def open_standard_streams() -> None:
@@ -24,3 +25,10 @@ def tell_unwritten(error: OSError, code: int) -> int:
     except OSError:
         os.dup2(nobody, 2)
     return code or int(error.errno not in (errno.EPIPE, errno.EIO))
+
+
+def print_json(value: Any) -> None:
+    """A line of JSON on stdout, written out at once. Raises OSError."""
+    import json  # a command without --json starts sooner
+
+    print(json.dumps(value), flush=True)

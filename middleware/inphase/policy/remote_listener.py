@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from inphase import remote
 from inphase.host import endpoint, zmtp
+from inphase.host.group import group_of
 from inphase.schedule import Schedule
 
 _MESSAGE_BYTES = 1 << 20  # one that is larger is forgotten up to here, then its sender is left
@@ -69,7 +70,7 @@ def _leave_token(path: Path, described: Schedule) -> str:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(new, flags, 0o600)
     try:
-        group = endpoint.group_of(described)
+        group = group_of(described)
         if group is not None:
             os.fchown(fd, -1, group)
             os.fchmod(fd, 0o640)

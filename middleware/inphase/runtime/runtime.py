@@ -20,7 +20,7 @@ from inphase.errors import InphaseError
 from inphase.frames import store
 from inphase.frames.record_layout import REASONS
 from inphase.host import locks, store_names
-from inphase.host.endpoint import group_of
+from inphase.host.group import group_of
 from inphase.host.locks import DeviceLock
 from inphase.host.process import Process
 from inphase.plan import plan as planning

@@ -1,10 +1,11 @@
 """The command that checks an audit log."""
 
-import json
 import sys
 from pathlib import Path
 
 import click
+
+from inphase.host.standard_streams import print_json
 
 
 @click.command()
@@ -28,7 +29,7 @@ def audit(*, folder: Path | None, wanted: str | None, last: int, as_json: bool) 
 
     found = verdict.of(folder or default_state_folder(), wanted, last)
     if as_json:
-        print(json.dumps(found.facts()))
+        print_json(found.facts())
     else:
         click.echo("\n".join(found.lines()))
     sys.exit(found.exit_code)

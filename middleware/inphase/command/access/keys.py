@@ -1,10 +1,11 @@
 """The command that makes, lists and revokes the keys of a service's users."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from inphase.host.standard_streams import print_json
 
 if TYPE_CHECKING:
     from inphase.access.keys import KeyFolder
@@ -80,7 +81,7 @@ def list_keys(*, as_json: bool, folder: Path | None) -> None:
         for key in gone
     ]
     if as_json:
-        print(json.dumps(rows))
+        print_json(rows)
         return
     from inphase.command.screen import screen, table
 

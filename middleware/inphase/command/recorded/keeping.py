@@ -1,7 +1,6 @@
 """`inphase check` of a recording: does it keep what its schedule promises?"""
 
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +32,8 @@ def check(
     schedule: the one that it was recorded with; None: the text of it in the recording. Raises
     RecordingError, ScheduleError.
     """
+    import tempfile
+
     from inphase.command.recorded.reporting import FrameProgress
     from inphase.errors import ScheduleError
     from inphase.plan import plan as planning
