@@ -15,6 +15,7 @@
 # make readers-test: recordings and live views in readers of other people (tests/other_readers/README.md)
 # make policy-servers-test: a policy server's protocol, by the package openpi-client (tests/other_servers/README.md)
 # make lerobot-test: exported recordings in LeRobot's own loader (tests/other_readers/README.md)
+# make ray-test: rollouts on a Ray cluster of this machine's processes, workers and nodes that die
 # make page-test: clicks through the web page in a headless Chromium, and keeps its pictures
 # make vendor: builds other people's parts of the web page again, from npm, and compares them
 # make wheel: the package for an index, in dist; auditwheel names the systems that it runs on
@@ -55,7 +56,7 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_model.py tests/test_randomisation.py
 
 .PHONY: demo test long-test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
-    bare-test first-hour models-test readers-test policy-servers-test lerobot-test page-test vendor wheel \
+    bare-test first-hour models-test readers-test policy-servers-test lerobot-test ray-test page-test vendor wheel \
     bench clean always
 
 demo: .venv/installed
@@ -223,6 +224,16 @@ build/lerobot/installed:
 	    einops gymnasium 'huggingface-hub<0.36' imageio jsonlines opencv-python-headless \
 	    packaging pyserial)
 	$(call pip_install,build/lerobot/bin/python,--no-deps lerobot==0.4.4)
+	@touch $@
+
+ray-test: build/ray/installed
+	build/ray/bin/python -m pytest tests/test_rollout_ray.py
+
+# the package as it is installed on the nodes of a cluster
+build/ray/installed: pyproject.toml $(NATIVE) $(PACKAGE)
+	@echo "Set-up of build/ray: fetches Ray and MuJoCo, 500 MB on disk, and builds the C core."
+	@test -x build/ray/bin/python || $(PYTHON) -m venv build/ray
+	$(call pip_install,build/ray/bin/python,'.[ray$(comma)sim$(comma)testing]' hypothesis psutil)
 	@touch $@
 
 page-test: .venv/installed

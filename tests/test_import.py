@@ -45,6 +45,7 @@ def test_every_public_name_is_there() -> None:
     assert set(inphase.__all__) == {
         "Frame",
         "Recording",
+        "RolloutWorkers",
         "Runner",
         "__version__",
         "batched",

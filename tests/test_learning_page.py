@@ -15,7 +15,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 @needs_images
-@pytest.mark.parametrize("example", EXAMPLES, ids=["gymnasium", "many", "rollout"])
+@pytest.mark.parametrize("example", EXAMPLES, ids=["gymnasium", "many", "rollout", "workers"])
 def test_an_example_of_the_page_runs_as_it_stands(tmp_path: Path, example: str) -> None:
     script = tmp_path / "example.py"
     script.write_text(example)

@@ -121,6 +121,7 @@ LIBRARY_FROM = {
     "av": "export",
     "pyarrow": "export",
     "gymnasium": "episodes",
+    "ray": "episodes",
 }
 
 FILES_PER_ROOM = 16

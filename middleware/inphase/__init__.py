@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from inphase.client.remote_robot import connect
     from inphase.episodes.rollout import rollout
+    from inphase.episodes.rollouts.rollout_workers import RolloutWorkers
     from inphase.episodes.runner import Runner
     from inphase.episodes.task import batched, of_observation
     from inphase.frames.control import mark_episode
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Frame",
     "Recording",
+    "RolloutWorkers",
     "Runner",
     "__version__",
     "batched",
@@ -40,6 +42,7 @@ __all__ = [
 _HOMES = {
     "Frame": "inphase.frames.frame",
     "Recording": "inphase.recording.recording",
+    "RolloutWorkers": "inphase.episodes.rollouts.rollout_workers",
     "Runner": "inphase.episodes.runner",
     "batched": "inphase.episodes.task",
     "connect": "inphase.client.remote_robot",

@@ -22,6 +22,7 @@ EXTRAS = {
     "pyarrow": "export",
     "pypylon": "pylon",
     "pytest": "testing",
+    "ray": "ray",
     "rerun": "rerun",
     "starlette": "web",
     "uvicorn": "web",

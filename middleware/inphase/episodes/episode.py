@@ -1,6 +1,8 @@
 """One episode in lock step: what it is made from, how it is run, and what came of it."""
 
 import copy
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -18,11 +20,14 @@ from inphase.errors import ScheduleError, WorldError
 from inphase.frames.frame import Frame
 from inphase.plan import plan as planning
 from inphase.schedule import Schedule
-from inphase.schedule.import_by_name import resolve_call
+from inphase.schedule.import_by_name import place_of, resolve_call
 from inphase.world.mujoco import world as mujoco_world
 from inphase.world.randomisation import KnobLike
 
 _SLICE = 10_000  # cycles after which a thread looks whether it is to stop
+
+REWARD = "reward"
+"""among what is recorded: the reward of each step; 0.0 for the first frame"""
 
 Stopped = Callable[[], bool]
 
@@ -55,7 +60,18 @@ class Episode:
     recorded: dict[str, NDArray[Any]] = field(default_factory=dict)
     """"sensor.field" to an array with a row per frame that the policy took; and "cycle", which"""
     error: str | None = None
-    """why it failed, with its number and seed: the world did"""
+    """why it failed, with its number and seed: the world, the [task] or `reduce` did, it took too
+    long, or its worker died with it"""
+    version: int = 0
+    """of the weights that its policy had; 0: none were published"""
+    real: bool = False
+    """True if a robot ran it in real time: it does not follow from seed and number"""
+    worker: str = field(default="", compare=False)
+    """which ran it: node and process"""
+
+
+Reduce = Callable[[Episode, Any], Mapping[str, Any]]
+"""of an episode and its policy; arrays by name, which are sent in place of `recorded`"""
 
 
 class Job(NamedTuple):
@@ -65,8 +81,11 @@ class Job(NamedTuple):
     policy: Any
     seed: int
     cycles: int
-    randomise: Mapping[str, KnobLike] | None
-    record: Sequence[str]
+    randomise: Mapping[str, KnobLike] | None = None
+    record: Sequence[str] = ()
+    timeout_s: float | None = None
+    """of an episode on the wall clock"""
+    reduce: Reduce | str | None = None
 
 
 class Seat:
@@ -79,16 +98,25 @@ class Seat:
         self._job = job
         self._stopped = stopped
         self._make_policy = _policy_maker(job)
+        self._reduce = _reducer(job)
         plan = planning.make(job.schedule)
         self._plan = plan if job.policy is None else replace(plan, client_policy=True)
         self._kept = Kept()
         has_world = job.schedule.world is not None
         self._world = mujoco_world.MujocoWorld(self._plan) if has_world else None
+        self._version, self._weights = 0, None
+
+    def load(self, version: int, weights: Any) -> None:
+        """The weights of the policy, from the next episode on."""
+        self._version, self._weights = version, weights
 
     def run(self, number: int) -> Episode:
         """One episode."""
         job, policy, error = self._job, self._make_policy(), None
+        if self._version:
+            give_weights(policy, job.policy, self._weights)
         is_native = isinstance(policy, NativePolicy)
+        limit = _Limit(job.timeout_s, self._stopped)
         with LockStep(
             job.schedule,
             seed=job.seed,
@@ -102,16 +130,81 @@ class Seat:
         ) as robot:
             watch = _Watch(job, robot)
             try:
-                watch.run(job.cycles, self._stopped)
-            except WorldError as failure:
-                error = f"episode {number} of seed {job.seed}: {failure}"
-            return _sum_up(job, number, watch, error)
+                watch.run(job.cycles, limit)
+            except (WorldError, TaskError) as failure:
+                error = str(failure)
+            if limit.is_over:
+                error = f"stopped after timeout_s = {job.timeout_s:g} in cycle {robot.cycles}"
+            episode = _sum_up(job, number, watch, error)
+        episode = replace(episode, version=self._version)
+        return episode if self._reduce is None else self._reduced(episode, policy)
+
+    def _reduced(self, episode: Episode, policy: Any) -> Episode:
+        """The arrays that `reduce` makes of it, in place of what was recorded."""
+        assert self._reduce is not None
+        if episode.error is not None:
+            return replace(episode, recorded={})
+        try:
+            made = {name: np.asarray(one) for name, one in self._reduce(episode, policy).items()}
+        except Exception as error:
+            return failed(episode, f"reduce raised {error!r}{place_of(error)}")
+        for name, array in made.items():
+            if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
+                return failed(episode, f"reduce gave numbers that are not finite: {name!r}")
+        return replace(episode, recorded=made)
 
     def close(self) -> None:
         """End the world, and give its memory back."""
         self._kept.close()
         if self._world is not None:
             self._world.close()
+
+
+def where(number: int, seed: int) -> str:
+    """The name of an episode in an `error`."""
+    return f"episode {number} of seed {seed}"
+
+
+def failed(episode: Episode, text: str) -> Episode:
+    """The same, as one that failed."""
+    error = f"{where(episode.number, episode.seed)}: {text}"
+    return replace(episode, error=error, digest="", recorded={})
+
+
+def nothing_of(job: Job, number: int, version: int, text: str) -> Episode:
+    """An episode of which nothing came back."""
+    blank = Episode(
+        number=number,
+        seed=job.seed,
+        cycles=0,
+        digest="",
+        reward=0.0,
+        terminated=False,
+        missed=0,
+        invalid=0,
+        reasons={},
+        statuses={},
+        draws={},
+        version=version,
+    )
+    return failed(blank, text)
+
+
+class _Limit:
+    """Says when an episode is to stop: as its worker does, and when its time is over."""
+
+    def __init__(self, timeout_s: float | None, stopped: Stopped) -> None:
+        self._until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        self._stopped = stopped
+        self.is_over = False
+
+    def __call__(self) -> bool:
+        self.is_over = self._until_s is not None and time.monotonic() > self._until_s
+        return self.is_over or self._stopped()
+
+
+class TaskError(Exception):
+    """A function of the [task] raised."""
 
 
 def _sum_up(job: Job, number: int, watch: "_Watch", error: str | None) -> Episode:
@@ -134,7 +227,7 @@ def _sum_up(job: Job, number: int, watch: "_Watch", error: str | None) -> Episod
         },
         draws=robot.draws,
         recorded=watch.recorded(),
-        error=error,
+        error=None if error is None else f"{where(number, job.seed)}: {error}",
     )
 
 
@@ -144,7 +237,9 @@ class _Watch:
     def __init__(self, job: Job, robot: LockStep) -> None:
         self.robot = robot
         self._task = TaskRun(job.schedule)
-        self._parts = observation.choose(robot.plan, job.record) if job.record else []
+        fields = [one for one in job.record if one != REWARD]
+        self._parts = observation.choose(robot.plan, fields) if fields else []
+        self._rewards: list[float] | None = [] if REWARD in job.record else None
         self._observer = Observer(self._parts, robot.follower)
         self._rows: list[list[NDArray[Any]]] = [[] for _ in self._parts]
         self._cycles: list[int] = []
@@ -152,9 +247,9 @@ class _Watch:
         self.terminated = False
 
     def run(self, cycles: int, stopped: Stopped) -> None:
-        """The whole episode. Raises WorldError."""
+        """The whole episode. Raises WorldError, TaskError."""
         robot = self.robot
-        if not (self._task.judges or self._parts):
+        if not (self._task.judges or self._is_recorded):
             while robot.cycles < cycles and not stopped():
                 if robot.run(min(_SLICE, cycles - robot.cycles)) == 0:
                     return
@@ -162,17 +257,35 @@ class _Watch:
         is_first = True
         for frame in robot.frames(cycles):
             self._record(frame)
-            if is_first:
-                self._task.begin(frame)
-                is_first = False
-                continue
-            self.reward += self._task.reward(frame)
-            self.terminated = self._task.terminated(frame)
+            reward = self._judge(frame, is_first)
+            is_first = False
+            self.reward += reward
+            if self._rewards is not None:
+                self._rewards.append(reward)
             if self.terminated or stopped():
                 return
 
+    def _judge(self, frame: Frame, is_first: bool) -> float:
+        """The reward of the step that led to this frame."""
+        try:
+            if is_first:
+                self._task.begin(frame)
+                return 0.0
+            reward = self._task.reward(frame)
+            self.terminated = self._task.terminated(frame)
+        except Exception as error:
+            text = f"a function of the [task] raised {error!r} in cycle {frame.cycle}"
+            raise TaskError(text + place_of(error)) from error
+        if not math.isfinite(reward):
+            raise TaskError(f"the [task]'s reward is {reward} in cycle {frame.cycle}")
+        return reward
+
+    @property
+    def _is_recorded(self) -> bool:
+        return bool(self._parts) or self._rewards is not None
+
     def _record(self, frame: Frame) -> None:
-        if not self._parts:
+        if not self._is_recorded:
             return
         values = self._observer.values([sample.sequence for sample in frame.samples.values()])
         self._cycles.append(frame.cycle)
@@ -181,12 +294,14 @@ class _Watch:
 
     def recorded(self) -> dict[str, NDArray[Any]]:
         """An array per field, with a row per frame, and the frames' cycles."""
-        if not self._parts:
+        if not self._is_recorded:
             return {}
         arrays: dict[str, NDArray[Any]] = {"cycle": np.array(self._cycles, np.int64)}
         for part, rows in zip(self._parts, self._rows, strict=True):
             empty = np.empty((0, *part.shape), part.dtype)
             arrays[part.name] = np.stack(rows) if rows else empty
+        if self._rewards is not None:
+            arrays[REWARD] = np.array(self._rewards)
         return arrays
 
 
@@ -216,6 +331,26 @@ def _policy_maker(job: Job) -> Callable[[], Any]:
         return copy.deepcopy(found)  # a plain function is its own copy
 
     return make
+
+
+def give_weights(policy: Any, name: Any, weights: Any) -> None:
+    """Weights for a policy, before its episode. Raises ScheduleError."""
+    take = getattr(policy, "load_weights", None)
+    if not callable(take):
+        raise ScheduleError(
+            f"policy {name!r} takes no weights; give it a method load_weights(weights)"
+        )
+    take(weights)
+
+
+def _reducer(job: Job) -> Reduce | None:
+    """The function of that name. Raises ScheduleError."""
+    found: Any = job.reduce
+    if isinstance(found, str):
+        found = resolve_call(found, job.schedule.path.parent)
+    if found is not None and not callable(found):
+        raise ScheduleError(f"reduce {job.reduce!r} is not callable; name a function")
+    return found  # type: ignore[no-any-return]
 
 
 class _OpenLoop:

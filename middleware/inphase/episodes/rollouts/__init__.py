@@ -1,0 +1,1 @@
+"""Workers that run episodes: in threads, in processes, on a Ray cluster, and on a real robot."""
