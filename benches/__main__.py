@@ -38,6 +38,7 @@ FIGURES = (
     "observers",
     "worker",
     "guard",
+    "servos",
 )
 
 
