@@ -670,6 +670,13 @@ OF_BARE = {
     "a model elsewhere": network(
         "net.onnx", "../net.onnx", step("give its name", "../net.onnx", "net.onnx")
     ),
+    "a classifier beside a function": changed(
+        BARE + NETWORK,
+        "[policy]",
+        '[task]\nsuccess = "p.py:done"\nclassifier = { model = "net.onnx", inputs = { obs = '
+        '["joints.position", "joints.velocity"] }, output = "score", threshold = 1 }\n[policy]',
+        step("keep one of them", 'success = "p.py:done"\n', ""),
+    ),
     # places and kinds of devices
     "no sensor": Row(
         BARE[: BARE.index("[device.limb]")],
@@ -892,12 +899,12 @@ OF_PLAN = {**OF_WORLD, **OF_BARE, **OF_SERVER}
 # ---- applied ---------------------------------------------------------------------------------
 
 NET = model(
-    [node("MatMul", ["obs", "w"], ["action"])],
+    [node("MatMul", ["obs", "w"], ["action"]), node("MatMul", ["obs", "v"], ["score"])],
     [port("obs", "float32", [1, 4])],
-    [port("action", "float32", [1, 2])],
-    [tensor("w", np.zeros((4, 2), np.float32))],
+    [port("action", "float32", [1, 2]), port("score", "float32", [1, 1])],
+    [tensor("w", np.zeros((4, 2), np.float32)), tensor("v", np.zeros((4, 1), np.float32))],
 )
-"""a network of two joints"""
+"""a network of two joints, and a score"""
 
 
 @dataclass(frozen=True)
@@ -974,6 +981,7 @@ NO_ROW: set[str] = {
     "plan/feasibility.py: _check_address",
     "plan/feasibility.py: _check_bus",
     "plan/feasibility.py: _check_interval",
+    "schedule/rules/classifier_rules.py: fault",
     "schedule/rules/model_rules.py: _check_all_move",
     "schedule/rules/model_rules.py: _check_module",
     "world/mujoco/drives.py: _check_delay",

@@ -81,8 +81,8 @@ class RemoteRobot:
         model: an ONNX or safetensors file, which is sent unless it is there. policy: how it is
         bound, the keys of `[policy]` that are a job's: inputs, outputs, normalise, images. seconds:
         of each episode. success: `person` where one says how an episode ended, `task` where the
-        function `[task] success` of the schedule does. reset: `person`, or a policy's `policy` and
-        `seconds`, with its file as reset_model; without it the schedule's own policy resets.
+        schedule does, by `[task] success` or `classifier`. reset: `person`, or a policy's `policy`
+        and `seconds`, with its file as reset_model; without it the schedule's own policy resets.
         watch: is told how many bytes of how many are there. Raises ServiceError, OSError.
         """
         upload = FileUpload(self._connection, self.name, model)
@@ -104,7 +104,7 @@ class RemoteRobot:
         return int(self._connection.ask("submit", robot=self.name, job=job)["number"])
 
     def job(self, number: int) -> dict[str, Any]:
-        """How a job stands: state, why, outcomes, recording. Raises ServiceError."""
+        """How a job stands: state, why, outcomes, scores, recording. Raises ServiceError."""
         found = self._connection.ask("jobs", robot=self.name, number=number)["jobs"]
         if not found:
             raise ServiceError(f"{self.name} has no job {number}")

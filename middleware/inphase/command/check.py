@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from inphase.core.config import store_size
 from inphase.core.realtime import is_realtime
@@ -21,6 +21,10 @@ from inphase.plan.plan import Plan
 from inphase.plan.timing import SampleTiming, spread_ns
 from inphase.policy import turn
 from inphase.schedule import Schedule, import_by_name, loader, timing_model
+from inphase.schedule.rules.classifier_rules import as_policy
+
+if TYPE_CHECKING:
+    from inphase.models.model_binding import Binding
 
 
 @dataclass(frozen=True)
@@ -239,6 +243,8 @@ def make(path: Path | str) -> Report:
         inspection.attempt(_load_task, what)
     if valid is not None and valid.model is not None:
         inspection.attempt(turn.check_network, valid.model)
+    if valid is not None and valid.classifier is not None:
+        inspection.attempt(_run_classifier, valid.classifier)
     schedule = inspection.finish()
     assert valid is not None
     plan = planning.of_validated(valid)
@@ -271,6 +277,13 @@ def _find_emulator(schedule: Schedule) -> None:
 def _load_task(schedule: Schedule, what: Literal["reward", "terminated", "success"]) -> None:
     """See that a function of the task can be made. Raises ScheduleError."""
     task.load(schedule, what, getattr(schedule.task, what))
+
+
+def _run_classifier(schedule: Schedule, binding: "Binding") -> None:
+    """See that what runs the task's classifier takes it. Raises ScheduleError."""
+    described = as_policy(schedule)
+    assert described is not None
+    turn.check_network(described, binding)
 
 
 def _world(plan: Plan, faults: list[ScheduleFault]) -> tuple[dict[str, Any], list[str]]:

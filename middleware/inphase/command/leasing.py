@@ -216,7 +216,7 @@ def _by_keys(drive: "RemoteDrive", fd: int, speed: float) -> "PolicyCall":
     type=click.Choice(["nobody", "person", "task"]),
     default="nobody",
     show_default=True,
-    help="who says how an episode ended; task: the schedule's [task] success",
+    help="who says how an episode ended; task: the schedule's [task] success or classifier",
 )
 @click.option(
     "--reset",
@@ -343,8 +343,10 @@ def jobs(
         for one in remote.jobs():
             at = datetime.fromtimestamp(one["submitted_s"]).isoformat(" ", "seconds")
             state = f"{one['state']}: {one['why']}" if one["why"] else one["state"]
+            pairs = zip(one["outcomes"].split(), one["scores"].split(), strict=False)
+            ends = [ended if score == "-" else f"{ended} {score}" for ended, score in pairs]
             made.add_row(
-                str(one["number"]), one["user"], at, state, one["outcomes"], one["recording"]
+                str(one["number"]), one["user"], at, state, ", ".join(ends), one["recording"]
             )
     screen().print(made)
 

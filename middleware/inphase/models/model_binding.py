@@ -57,15 +57,20 @@ class Binding:
 
 
 def make(
-    schedule: Schedule, dtypes: Mapping[str, np.dtype[Any]], channels: Mapping[str, int]
+    schedule: Schedule,
+    dtypes: Mapping[str, np.dtype[Any]],
+    channels: Mapping[str, int],
+    commanded: Mapping[str, int] | None = None,
 ) -> Binding:
     """Bind the schedule's model. dtypes: of each sensor's sample; channels: of each actuator; both
-    in the schedule's order. Raises ScheduleError."""
+    in the schedule's order. commanded: what comes out, with its channels, in place of the
+    actuators. Raises ScheduleError."""
     policy = schedule.policy
     assert policy is not None
+    commanded = channels if commanded is None else commanded
     model = _read(schedule)
     wanted_in = [_input(schedule, name, dtypes, channels) for name in policy.inputs]
-    wanted_out = _outputs(schedule, channels)
+    wanted_out = _outputs(schedule, commanded)
     inputs = [_bind(schedule, model, wanted) for wanted in wanted_in]
     outputs = [_bind(schedule, model, wanted) for wanted in wanted_out]
     if isinstance(model, onnx_file.Model):
@@ -86,7 +91,7 @@ def make(
         tuple(outputs),
         tuple(dtypes),
         accepts,
-        sum(channels.values()),
+        sum(commanded.values()),
         policy.chunk,
         policy.history,
         policy.every,

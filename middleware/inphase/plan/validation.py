@@ -7,7 +7,7 @@ validated, and reports the faults that only drivers know of together with the fi
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inphase.driver import Driver
 from inphase.plan import driver_rules, feasibility
@@ -15,10 +15,13 @@ from inphase.plan.channel_places import dtype_of
 from inphase.plan.declarations import Declarations, declare
 from inphase.schedule import Schedule, loader, timing_model
 from inphase.schedule.inspection import Inspection
+from inphase.schedule.rules.classifier_rules import SCORE, as_policy
 from inphase.schedule.table import Incomplete, Unknown
 from inphase.schedule.timing_model import TimingModel
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from inphase.models.model_binding import Binding
 
 
@@ -31,6 +34,8 @@ class Validated:
     timing: TimingModel
     model: "Binding | None"
     """the policy's, bound to fields and actuators, where it is a model"""
+    classifier: "Binding | None" = None
+    """the task's, bound to fields, where there is one"""
 
 
 def validate(schedule: Schedule, drivers: Mapping[str, Driver] | None = None) -> Validated:
@@ -65,9 +70,10 @@ def inspect(
     feasibility.check(inspection, declared)
     timing = inspection.attempt(timing_model.of_schedule)
     model = inspection.attempt(_bind_model, declared)
+    classifier = inspection.attempt(_bind_classifier, declared)
     if inspection.faults or timing is None:
         return None
-    return Validated(inspection.schedule, declared, timing, model)
+    return Validated(inspection.schedule, declared, timing, model, classifier)
 
 
 def _bind_model(schedule: Schedule, declared: Declarations) -> "Binding | None":
@@ -77,11 +83,28 @@ def _bind_model(schedule: Schedule, declared: Declarations) -> "Binding | None":
         return None
     from inphase.models import model_binding, server_binding  # for networks alone
 
-    if isinstance(schedule.sensor, Incomplete) or isinstance(schedule.actuator, Incomplete):
-        raise Unknown(schedule.policy.name)  # it may be bound to those that are not there
-    dtypes = {name: dtype_of(declared.sensors[name]) for name in schedule.sensor}
-    channels = {name: declared.actuators[name].channels for name in schedule.actuator}
+    dtypes, channels = _shapes(schedule, declared)
     if schedule.policy.server is not None:
         server_binding.make(schedule, dtypes, channels)
         return None
     return model_binding.make(schedule, dtypes, channels)
+
+
+def _bind_classifier(schedule: Schedule, declared: Declarations) -> "Binding | None":
+    described = as_policy(schedule)
+    if described is None:
+        return None
+    from inphase.models import model_binding
+
+    return model_binding.make(described, *_shapes(schedule, declared), {SCORE: 1})
+
+
+def _shapes(
+    schedule: Schedule, declared: Declarations
+) -> tuple[dict[str, "np.dtype[Any]"], dict[str, int]]:
+    """The dtype of each sensor's sample, and the channels of each actuator. Raises Unknown where a
+    model may be bound to one that is not known."""
+    if isinstance(schedule.sensor, Incomplete) or isinstance(schedule.actuator, Incomplete):
+        raise Unknown("sensor")
+    dtypes = {name: dtype_of(declared.sensors[name]) for name in schedule.sensor}
+    return dtypes, {name: declared.actuators[name].channels for name in schedule.actuator}

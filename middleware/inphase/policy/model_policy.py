@@ -32,6 +32,7 @@ from inphase.models.model_binding import Binding
 from inphase.models.onnx_file import DOUBLE, FLOAT, UINT8
 from inphase.models.tensor import Tensor
 from inphase.schedule import Schedule
+from inphase.schedule.rules.classifier_rules import SCORE, ClassifierSchedule
 
 _DATA_MAX = 4 << 30  # bytes
 _opening = threading.Lock()  # the limit is the process's
@@ -49,6 +50,13 @@ def bound(schedule: Schedule, layout: Layout) -> Binding:
     dtypes = dict(zip(layout.sensors, layout.dtypes, strict=True))
     channels = {name: count for name, count, _ in layout.actuators}
     return model_binding.make(schedule, dtypes, channels)
+
+
+def bound_classifier(described: ClassifierSchedule, layout: Layout) -> Binding:
+    """The model of a task's classifier, likewise."""
+    dtypes = dict(zip(layout.sensors, layout.dtypes, strict=True))
+    channels = {name: count for name, count, _ in layout.actuators}
+    return model_binding.make(described, dtypes, channels, {SCORE: 1})
 
 
 def _package(schedule: Schedule) -> Path:

@@ -1,5 +1,6 @@
 """The episodes of a recording, as its frames tell them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,6 +34,8 @@ class RecordedEpisode:
     stop: int
     outcome: str
     """what the last frame that tells it says; `running`: the recording ends within it"""
+    score: float | None = None
+    """the highest that a job's classifier gave it; None: none did"""
 
     def __len__(self) -> int:
         """The number of its frames."""
@@ -63,10 +66,10 @@ class EpisodeFinder:
                 stretch[1] = self._taken + stop
         self._taken += len(frames)
 
-    @property
-    def found(self) -> list[RecordedEpisode]:
-        """In the order of their frames."""
+    def found(self, scores: Mapping[str, float]) -> list[RecordedEpisode]:
+        """In the order of their frames. scores: of some of them, by number."""
+        outcomes = {number: name_of(one, OUTCOMES) for number, one in self._outcomes.items()}
         return [
-            RecordedEpisode(number, first, stop, name_of(self._outcomes[number], OUTCOMES))
+            RecordedEpisode(number, first, stop, outcomes[number], scores.get(str(number)))
             for number, (first, stop) in self._stretches.items()
         ]

@@ -25,7 +25,7 @@ PROFILE = "inphase"
 GAP = f"{PROFILE}.gap"
 """the metadata that stands where chunks are missing"""
 _PARTS = 512  # in one call of the kernel
-_END_BYTES = 16384  # of metadata that are written at the end
+_END_BYTES = 65536  # of metadata that are written at the end
 _INDEX_BYTES = 128  # of a chunk or a piece of metadata in the index, at most; and per channel:
 _INDEX_BYTES_CHANNEL = 10
 

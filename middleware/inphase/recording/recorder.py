@@ -36,7 +36,7 @@ from inphase.recording.channels import Forms, descriptor_set
 from inphase.recording.chunk import ChunkBuilder, HeldMessage
 from inphase.recording.episodes import EpisodeMark
 from inphase.recording.host_channel import HOST_MEANING, HOST_TOPIC, HostFollower
-from inphase.recording.recorder_process import RecorderOptions, refuse
+from inphase.recording.recorder_process import RecorderOptions, read_scores, refuse
 from inphase.recording.recording_files import Head, RecordingFiles, Shortfall
 from inphase.schedule import Schedule, load
 
@@ -296,7 +296,8 @@ def record_store(
     process.say_ready()
     taken = (lambda: os.eventfd_write(taken_fd, 1)) if taken_fd >= 0 else lambda: None
     recorder.run(lambda: bool(asked), taken)
-    _say(recorder.close(end_of_store(follower.reader, follower.layout.sensors)))
+    end = end_of_store(follower.reader, follower.layout.sensors)
+    _say(recorder.close(end | read_scores(options.scores_fd)))
     follower.close()
     return 0 if recorder.is_whole else RecordingError.exit_code
 

@@ -14,6 +14,7 @@ from inphase.schedule import Schedule
 
 MODULE = "inphase.recording.recorder"
 _WORST = ("COMPLETE", "INCOMPLETE", "CUT")
+_SCORES_BYTES = 1 << 16  # of all lines, as much as a pipe holds
 _FINISH_S = 30.0  # for what its memory holds: at most a chunk, and the index
 
 
@@ -32,6 +33,8 @@ class RecorderOptions:
 
     from_now: bool = False
     """those of a run from the next frame on: what was before is not missing"""
+    scores_fd: int = -1
+    """a pipe with the scores of episodes; -1: there is none"""
 
     @property
     def may_be_empty(self) -> bool:
@@ -67,6 +70,21 @@ def arguments(
 ) -> list[str]:
     """Of its process."""
     return [store_path, str(path), str(described.path), str(taken_fd), json.dumps(asdict(options))]
+
+
+def score_line(episode: int, score: float) -> bytes:
+    """The score of an episode, for `scores_fd`."""
+    return f"{episode} {score:.6g}\n".encode()
+
+
+def read_scores(fd: int) -> dict[str, str]:
+    """The fact of a recording's end that those lines make; none: no score came. Never waits."""
+    try:
+        lines = os.read(fd, _SCORES_BYTES).decode().splitlines() if fd >= 0 else []
+    except BlockingIOError:
+        lines = []
+    scores = {episode: float(score) for episode, score in (line.split() for line in lines)}
+    return {"scores": json.dumps(scores)} if scores else {}
 
 
 def finish(recorder: Process, path: Path, options: RecorderOptions) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -207,7 +208,15 @@ class Recording:
         finder = EpisodeFinder()
         for frames in self.stretches(_BLOCK):
             finder.take(frames)
-        return finder.found
+        return finder.found(self._scores())
+
+    def _scores(self) -> dict[str, float]:
+        """Of episodes, by number. Raises RecordingError for what are none."""
+        text = (self.end or {}).get("scores", "{}")
+        try:
+            return msgspec.json.decode(text, type=dict[str, float])
+        except msgspec.MsgspecError as error:
+            raise RecordingError(f"{self.path}: the scores of its episodes: {error}") from error
 
     def forget(self) -> None:
         """Let go of what memory holds of the file: it is read again when it is asked for."""

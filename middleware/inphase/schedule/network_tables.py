@@ -27,6 +27,25 @@ class ImageInput(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     number or one per channel."""
 
 
+class Classifier(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A model that says when the task is done. Its inputs are bound as those of a policy are."""
+
+    model: Annotated[str, Meta(min_length=1)]
+    """An ONNX file beside the schedule."""
+    inputs: dict[str, Annotated[list[str], Meta(min_length=1, max_length=64)]]
+    """By input of the model: fields, as `sensor.field`, one after the other."""
+    output: Annotated[str, Meta(min_length=1)]
+    """Name of its output, which is one number: the score."""
+    threshold: float
+    """The task is done from this score on."""
+    frames: Annotated[int, Meta(ge=1, le=1000)] = 1
+    """Frames that it looks at, one after the other, in which the score has to be so high."""
+    normalise: dict[str, Normalise] = {}
+    """By tensor of the model: its mean and standard deviation."""
+    images: dict[str, ImageInput] = {}
+    """By input of the model that is an image: its layout and scale."""
+
+
 class ObservationEntry(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One entry of an observation. Exactly one of `fields`, `image` and `text` is set."""
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from inphase.schedule.distribution import Shape, Spec
+from inphase.schedule.network_tables import Classifier
 from inphase.schedule.table import Table
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -194,6 +195,8 @@ class Task(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A function of a frame that ends the episode. Left out: none."""
     success: str | None = None
     """A function of a frame: the task is done, and a job's episode ends well. Left out: none."""
+    classifier: Classifier | None = None
+    """A model that says so, in place of `success`."""
     cycles: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
     """Length of an episode. Left out: not bounded."""
 

@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS leases (
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT, robot TEXT NOT NULL, user TEXT NOT NULL,
     state TEXT NOT NULL, why TEXT NOT NULL, submitted_s REAL NOT NULL, job BLOB NOT NULL,
-    outcomes TEXT NOT NULL, recording TEXT NOT NULL
+    outcomes TEXT NOT NULL, recording TEXT NOT NULL, scores TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS leases_by_user ON leases (user, granted_s);
 """
@@ -35,11 +35,18 @@ class History:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")  # no disk is waited for
             self._database.executescript(_SCHEMA)
+            self._add_scores()
         except sqlite3.Error as error:
             raise ServiceError(
                 f"{path}: {error}; make room where its disk is full; where the file is broken, "
                 f"begin anew: mv {path} {path}.broken"
             ) from error
+
+    def _add_scores(self) -> None:
+        """A database of before 2026-12 has no scores of jobs."""
+        columns = self._database.execute("PRAGMA table_info(jobs)").fetchall()
+        if "scores" not in [column[1] for column in columns]:
+            self._database.execute("ALTER TABLE jobs ADD COLUMN scores TEXT NOT NULL DEFAULT ''")
 
     def newest(self, robot: str) -> int:
         """The highest number of a lease of that robot; 0: it had none."""
@@ -119,14 +126,23 @@ class History:
         return made.lastrowid
 
     def tell_job(
-        self, number: int, state: str, why: str = "", outcomes: str = "", recording: str = ""
+        self,
+        number: int,
+        state: str,
+        why: str = "",
+        *,
+        outcomes: str = "",
+        scores: str = "",
+        recording: str = "",
     ) -> str:
         """A job stands so now. Why that is not kept, or empty."""
         return self._write(
-            "UPDATE jobs SET state = ?, why = ?, outcomes = ?, recording = ? WHERE number = ?",
+            "UPDATE jobs SET state = ?, why = ?, outcomes = ?, scores = ?, recording = ? "
+            "WHERE number = ?",
             state,
             why,
             outcomes,
+            scores,
             recording,
             number,
         )
@@ -135,7 +151,10 @@ class History:
         self, *, robot: str = "", user: str = "", number: int = 0, limit: int = 100
     ) -> list[dict[str, Any]]:
         """Jobs, the newest first; robot, user, number: of these alone, empty or 0: of all."""
-        names = ("number", "robot", "user", "state", "why", "submitted_s", "outcomes", "recording")
+        names = (
+            *("number", "robot", "user", "state", "why", "submitted_s"),
+            *("outcomes", "scores", "recording"),
+        )
         rows = self._database.execute(
             f"SELECT {', '.join(names)} FROM jobs WHERE (? = '' OR robot = ?) "
             "AND (? = '' OR user = ?) AND (? = 0 OR number = ?) ORDER BY number DESC LIMIT ?",

@@ -58,6 +58,7 @@ class KeptRobot:
             folder=folder,
             tell=tell,
             may_begin=self._has_begun,
+            keep_score=self._recorder.keep_score,
         )
         self._drives = (0, 0)
         self.counts: dict[str, int] = {}

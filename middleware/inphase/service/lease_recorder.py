@@ -1,5 +1,7 @@
 """The recording of each lease of a robot: begun before it can be driven, ended after it."""
 
+import contextlib
+import os
 from pathlib import Path
 
 from inphase.host.process import Process
@@ -19,6 +21,8 @@ class LeaseRecorder:
         self._folder = folder
         self._process: Process | None = None
         self._is_ready = True
+        self._scores_fd = -1
+        """a pipe to the recorder, that never waits"""
         self._ending: list[Process] = []
         self.path: Path | None = None
         """of the present lease's"""
@@ -30,11 +34,18 @@ class LeaseRecorder:
             return
         path = self._folder / f"{self._robot.name}-{number}.mcap"
         recorder_process.refuse(path)
-        line = recorder_process.arguments(
-            self._robot.path, path, self._robot.schedule, RecorderOptions(from_now=True)
-        )
-        self._process = Process("recorder", recorder_process.MODULE, line)
+        theirs, self._scores_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        options = RecorderOptions(from_now=True, scores_fd=theirs)
+        line = recorder_process.arguments(self._robot.path, path, self._robot.schedule, options)
+        self._process = Process("recorder", recorder_process.MODULE, line, [theirs])
+        os.close(theirs)
         self._is_ready, self.path = False, path
+
+    def keep_score(self, episode: int, score: float) -> None:
+        """The recording is to have the score of that episode; it is read at its end."""
+        if self._scores_fd >= 0:
+            with contextlib.suppress(OSError):  # the recorder has ended
+                os.write(self._scores_fd, recorder_process.score_line(episode, score))
 
     def is_ready(self) -> bool:
         """True once it takes frames, or has failed, or there is none: then the robot may move."""
@@ -51,6 +62,8 @@ class LeaseRecorder:
         """Have it write what the store holds, and its file's end."""
         if self._process is not None:
             self._process.ask_to_end()
+            os.close(self._scores_fd)
+            self._scores_fd = -1
             self._ending.append(self._process)
             self._process = None
 

@@ -37,6 +37,15 @@ def check(inspection: Inspection) -> None:
     inspection.apply(_check_state)
 
 
+def faults_of_inputs(schedule: Schedule) -> Iterator[ScheduleFault]:
+    """The faults of a model's file and of what goes into it."""
+    yield from _check_file(schedule, "model")
+    yield from _check_count(schedule, "inputs")
+    yield from _check_inputs(schedule)
+    yield from _check_normalise(schedule)
+    yield from _check_images(schedule)
+
+
 def _check_kind(schedule: Schedule) -> Iterator[ScheduleFault]:
     policy = schedule.policy
     if policy is None:

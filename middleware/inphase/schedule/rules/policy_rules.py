@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from inphase.errors import ScheduleFault
 from inphase.schedule import toml_position
 from inphase.schedule.inspection import Inspection
-from inphase.schedule.rules import model_rules, pace_rules, server_rules
+from inphase.schedule.rules import classifier_rules, model_rules, pace_rules, server_rules
 from inphase.schedule.rules.actuator_rules import check_statuses
 from inphase.schedule.rules.device_rules import check_priority
 from inphase.schedule.tables import Schedule
@@ -14,6 +14,7 @@ from inphase.schedule.tables import Schedule
 def check(inspection: Inspection) -> None:
     """Apply them to a schedule."""
     model_rules.check(inspection)
+    classifier_rules.check(inspection)
     server_rules.check(inspection)
     inspection.apply(check_priority, "policy")
     pace_rules.check(inspection)

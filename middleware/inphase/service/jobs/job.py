@@ -34,7 +34,7 @@ class JobWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     seconds: float = 10.0
     """of each episode"""
     success: Literal["nobody", "person", "task"] = "nobody"
-    """who says how an episode ended; task: the functions of the schedule's `[task]`"""
+    """who says how an episode ended; task: what the schedule's `[task]` names"""
     reset: Literal["nobody", "person"] | ResetWords = "nobody"
     """who resets the robot before each episode"""
 
@@ -66,6 +66,8 @@ class SubmittedJob:
         """the schedule whose policy resets the robot"""
         self.state = "checking"
         self.outcomes: list[str] = []
+        self.scores: list[float | None] = []
+        """of the episodes so far; None: no classifier gave one"""
         self.is_reset = False
         """the next episode may begin"""
         self.waits_for_person = False

@@ -13,6 +13,8 @@ _START_S = 30.0
 _ASK_S = 0.5
 _WORDS = 5
 SUCCESS, FAILURE = "success", "failure"
+SCORE = "score "
+"""before a number: what the judge says of the highest score so far"""
 
 
 class JobPart(Protocol):
@@ -111,6 +113,8 @@ class JobJudge:
         self._words = WordsLine()
         self.verdict = ""
         """success or failure; empty: the episode goes on"""
+        self.score: float | None = None
+        """the classifier's highest in this episode; None: it has told none"""
         self.failure = ""
         """why it judges no more"""
         self._process = Process(
@@ -133,6 +137,9 @@ class JobJudge:
         for said in self._words.read():
             if said in (SUCCESS, FAILURE):
                 self.verdict = self.verdict or said
+            elif said.startswith(SCORE):
+                with contextlib.suppress(ValueError):
+                    self.score = float(said.removeprefix(SCORE))
             else:
                 self.failure = said
         if how is not None and not self.verdict and not self.failure:
@@ -163,8 +170,15 @@ class JobEpisode(JobPolicy):
         self._is_marked = False
         self.judged = ""
         """how a person says that it ended"""
+        self.number = 0
+        """in its run; 0: it has not begun"""
         self.outcome = ""
         """how it ended"""
+
+    @property
+    def score(self) -> float | None:
+        """The highest score that a classifier gave it; None: none did."""
+        return None if self._judge is None else self._judge.score
 
     @property
     def is_over(self) -> bool:
@@ -199,7 +213,7 @@ class JobEpisode(JobPolicy):
         if self._is_marked or outcome == "running":
             self._is_marked = True
             with contextlib.suppress(ValueError):
-                self._wishes.episode(outcome)
+                self.number = self._wishes.episode(outcome)
 
     def close(self) -> None:
         """End it now."""

@@ -46,8 +46,11 @@ class Jobs:
         folder: Path,
         tell: Callable[..., None],
         may_begin: Callable[[], bool],
+        keep_score: Callable[[int, float], None],
     ) -> None:
-        """may_begin: says if the lease's recording has begun."""
+        """may_begin: says if the lease's recording has begun. keep_score: has that recording keep
+        the score of the episode of a number."""
+        self._keep_score = keep_score
         self._may_begin = may_begin
         self._robot = robot
         self._book = book
@@ -100,10 +103,10 @@ class Jobs:
     def _check_hooks(self, words: JobWords) -> None:
         """Refuse a judge or a reset that the robot's schedule lacks. Raises ServiceError."""
         schedule = self._robot.schedule
-        if words.success == "task" and schedule.task.success is None:
+        if words.success == "task" and not (schedule.task.success or schedule.task.classifier):
             raise ServiceError(
                 f"the schedule of {schedule.name} does not say when a task is done; its owner "
-                f"writes [task] success, or a job says success = person"
+                f"writes [task] success or classifier, or a job says success = person"
             )
         own = isinstance(words.reset, ResetWords) and not words.reset.sha256
         if own and schedule.policy is None:
@@ -271,6 +274,9 @@ class Jobs:
             self._end(job, "failed", f"{part.failure} {said}".strip(), now)
         elif isinstance(part, JobEpisode):
             job.outcomes.append(part.outcome)
+            job.scores.append(part.score)
+            if part.score is not None:
+                self._keep_score(part.number, part.score)
             self._stand(job, "running")
         else:
             job.is_reset = True
@@ -286,7 +292,14 @@ class Jobs:
         lease = self._book.lease
         is_its = lease is not None and lease.user == job.holder
         recording = f"{self._robot.name}-{lease.number}" if is_its and lease is not None else ""
-        unkept = self._history.tell_job(job.number, state, why, " ".join(job.outcomes), recording)
+        unkept = self._history.tell_job(
+            job.number,
+            state,
+            why,
+            outcomes=" ".join(job.outcomes),
+            scores=" ".join("-" if one is None else f"{one:.6g}" for one in job.scores),
+            recording=recording,
+        )
         if unkept:
             self._tell("unkept", robot=self._robot.name, job=job.number, why=unkept)
 
