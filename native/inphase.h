@@ -1831,6 +1831,29 @@ int inphase_player_sample(inphase_player *player, uint32_t sensor, int64_t seque
    size. */
 int inphase_player_frame(inphase_player *player, const void *record, uint64_t size);
 
+/* ---- counting what a thread runs --------------------------------------------------------- */
+
+#define INPHASE_WATCHED_CALLS 8
+struct inphase_watched {
+    uint64_t low, high;             /* addresses from low on, before high */
+    uint64_t allocates[8];          /* entries of functions; 0: none */
+    uint64_t copies[8];             /* likewise, with a size as third argument */
+};
+/* what the calling thread ran in user space */
+struct inphase_ran {
+    int64_t instructions;           /* a string instruction counts once for each repetition */
+    int64_t own;                    /* of them, those at a watched address */
+    int64_t calls;                  /* system calls */
+    int64_t allocations;            /* how often an address of `allocates` was reached */
+    int64_t copied;                 /* sum of the third argument at an address of `copies` */
+};
+/* Count what the calling thread runs from here to inphase_trap_end, by a trap (SIGTRAP) after each
+   instruction. One thread of a process at a time. A thread that blocks all signals meanwhile, as
+   pthread_create does, ends the process. -ENOTSUP: not on this kind of processor. Thread: any; not
+   one of a robot that moves. */
+int inphase_trap_begin(const struct inphase_watched *watched, struct inphase_ran *out);
+int inphase_trap_end(void);
+
 /* ---- for whoever needs a clock and a process rule -------------------------------------- */
 
 int64_t inphase_now(void);

@@ -1,5 +1,6 @@
 """The latency gate: what is slower is said, what is the same passes, and else it stays open."""
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -8,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from inphase.errors import RecordingError
-from inphase.gate import comparison, measurement
+from inphase.gate import comparison, count_comparison, measurement
 from inphase.gate.comparison import BaselineComparison, compare, judge
+from inphase.gate.counts import CycleCounts, PartCounts, count
 from inphase.gate.measurement import Measurement, Round, exact
 from inphase.schedule import load
 from runtimes import Robot
@@ -25,6 +28,16 @@ EXACT = {
     "statuses": {"joints": {"FRESH": 2000, "LATE": 0}},
     "skew_us": {"p50": 10.0, "p99": 12.0, "max": 20.0},
 }
+COUNTS = CycleCounts(
+    made_by={"processor": "x", "libc": "glibc 2", "python": "3.11", "inphase": "1"},
+    cycles=4,
+    parts={
+        "cycle": PartCounts(10_000.0, 9000.0, 0.0, 0.0, 1000.0),
+        "policy": PartCounts(20_000.0, 4000.0, 0.0, 2.0, 500.0),
+    },
+    faults=0.0,
+)
+OTHER = {"processor": "x", "libc": "glibc 2", "python": "3.12", "inphase": "2"}
 MACHINE = {"processor": "x", "cores": "2", "kernel": "6", "libc": "glibc 2", "python": "3.11"}
 
 
@@ -61,6 +74,8 @@ def made(
         "seconds": 2.0,
         "rounds": rounds,
         "exact": EXACT,
+        "counts": COUNTS,
+        "uncounted": "",
     }
     return Measurement(**(known | facts))
 
@@ -106,8 +121,8 @@ def test_what_is_not_alike_is_said_and_not_compared() -> None:
     machine = compare(made(), made(2.0, machine={**MACHINE, "processor": "y"}), LIMIT)
     assert not machine.compared and "another machine (processor)" in machine.notes[0]
     assert machine.is_undecided and not machine.changes  # what is exact is the same
-    rights = compare(made(), made(is_realtime=False), LIMIT)
-    assert "real-time rights" in rights.notes[0]
+    rights = compare(made(), made(2.0, is_realtime=False), LIMIT)
+    assert "real-time rights" in rights.notes[0] and rights.is_undecided
     few = compare(made(rounds=3), made(), LIMIT)
     assert not few.compared and "--runs 10" in few.notes[0]
     said = compare(made(), made(machine={**MACHINE, "python": "3.12"}), LIMIT)
@@ -122,8 +137,96 @@ def test_what_is_exact_is_held_to_the_last_cycle() -> None:
     skewed = {**EXACT, "skew_us": {**EXACT["skew_us"], "p99": 12.5}}  # type: ignore[dict-item]
     assert compare(made(), made(exact=skewed), LIMIT).is_slower
     assert not compare(made(exact=worse), made(), LIMIT).is_slower
-    text = comparison.markdown(found)
-    assert text.startswith("| figure |") and "- on virtual time missed was 0 and is 1\n" in text
+    text = comparison.markdown(found, made())
+    assert (
+        text.startswith("**demo: slower than the baseline**\n\n| time |")
+        and "- on virtual time missed was 0 and is 1\n" in text
+    )
+
+
+def counted(part: str = "cycle", **numbers: float) -> Measurement:
+    """One whose only new numbers are these of a part."""
+    parts = {**COUNTS.parts, part: replace(COUNTS.parts[part], **numbers)}
+    return made(rounds=0, counts=replace(COUNTS, parts=parts))
+
+
+def grown(now: Measurement) -> list[str]:
+    found = compare(made(rounds=0), now, LIMIT)
+    assert found.is_slower == bool(found.changes) and not found.is_undecided
+    return [pair.name for pair in found.counted if pair.has_grown]
+
+
+def test_counts_are_held_to_a_fiftieth_and_calls_to_the_last_one() -> None:
+    assert grown(counted()) == []
+    assert grown(counted(instructions=10_190.0, own=9170.0, copied=1010.0)) == []
+    assert grown(counted(instructions=10_210.0)) == ["cycle: instructions"]
+    assert grown(counted(own=9190.0)) == ["cycle: instructions of the C core"]
+    assert grown(counted(copied=1030.0)) == ["cycle: copied bytes"]
+    assert grown(counted(calls=0.25)) == ["cycle: system calls"]
+    assert grown(counted(allocations=0.25)) == ["cycle: allocations"]
+    assert grown(counted("policy", allocations=2.25)) == []
+    assert grown(counted("policy", allocations=3.0)) == ["policy: allocations"]
+    assert grown(made(rounds=0, counts=replace(COUNTS, faults=0.5))) == ["cycle: page faults"]
+    assert grown(counted(instructions=5000.0)) == []
+    (text,) = compare(made(rounds=0), counted(calls=1.0), LIMIT).changes
+    assert text == "cycle: system calls, per cycle, were 0 and are 1"
+
+
+def test_instructions_of_another_machine_are_not_compared_and_system_calls_are() -> None:
+    other = replace(counted(instructions=20_000.0, calls=1.0).counts, made_by=OTHER)
+    found = compare(made(rounds=0), made(rounds=0, counts=other), LIMIT)
+    assert {pair.kind for pair in found.counted} == {"calls", "allocations", "faults"}
+    assert {pair.part for pair in found.counted} == {"cycle"}
+    assert "python 3.11, now 3.12" in found.notes[0] and "inphase was 1 and is 2" in found.notes[1]
+    assert [pair.kind for pair in found.counted if pair.has_grown] == ["calls"]
+    fewer = compare(made(rounds=0), made(rounds=0, counts=replace(COUNTS, cycles=8)), LIMIT)
+    assert not fewer.counted and "4 cycles were counted and 8 are now" in fewer.notes[0]
+
+
+def test_what_could_not_be_counted_is_said_and_judged_by_nobody() -> None:
+    why = "no instructions are counted: it ended"
+    found = compare(made(), made(counts=None, uncounted=why), LIMIT)
+    assert not found.counted and found.notes[0] == f"now: {why}"
+    alone = compare(
+        made(rounds=0, exact=None), made(rounds=0, exact=None, counts=None, uncounted=why), LIMIT
+    )
+    assert alone.is_undecided
+
+
+def test_a_disturbed_run_is_undecided_with_the_reason() -> None:
+    slow = made(1.5)
+    stolen = [replace(one, stolen_ms=200.0, skipped=1) for one in slow.rounds]
+    found = compare(made(), replace(slow, rounds=stolen), LIMIT)
+    assert found.is_undecided and verdicts(found) == {"undecided"}
+    assert "too disturbed to judge: in 10 of 10 rounds the host took 2000 ms" in found.notes[0]
+    assert compare(made(), replace(slow, rounds=stolen[:5] + slow.rounds[5:]), LIMIT).is_slower
+
+
+@pytest.mark.real
+@pytest.mark.long
+def test_a_schedule_has_the_same_counts_each_time(tmp_path: Path) -> None:
+    described = load(demo_schedule(tmp_path))
+    (first, why), (second, _) = count(described), count(described)
+    if first is None and "not supported" in why:
+        pytest.skip(why)
+    assert first is not None and second is not None, why
+    assert set(first.parts) == {"cycle", "policy", "subscriber", "gateway"}
+    core, again = first.parts["cycle"], second.parts["cycle"]
+    assert core.own > 1000 and (core.own, core.copied) == (again.own, again.copied)
+    assert core.instructions == pytest.approx(again.instructions, rel=0.005)
+    assert (core.calls, core.allocations, first.faults) == (0, 0, 0)
+    pairs, notes = count_comparison.compare(first, second)
+    assert [pair for pair in pairs if pair.has_grown] == [] and notes == []
+
+
+@pytest.mark.real
+def test_a_policy_that_is_no_program_is_told_by_its_last_words(tmp_path: Path) -> None:
+    path = demo_schedule(tmp_path)
+    text = path.read_text()
+    (tmp_path / "broken.py").write_text("def policy(frame):\n    raise SystemExit(3)\n1 / 0\n")
+    path.write_text(re.sub(r'call = "[^"]*"', 'call = "broken:policy"', text))
+    counted, why = count(load(path))
+    assert counted is None and why.startswith("no instructions are counted: ") and "broken" in why
 
 
 def test_a_schedule_has_the_same_exact_numbers_each_time(tmp_path: Path) -> None:

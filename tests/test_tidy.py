@@ -85,6 +85,7 @@ SEES_C = {
     "inphase.devices.packets",
     "inphase.devices.video",
     "inphase.frames.message",
+    "inphase.gate.trap",
     "inphase.frames.sending",
     "inphase.frames.store",
     "inphase.host.process",

@@ -15,7 +15,13 @@ EXIT_SLOWER, EXIT_UNDECIDED = 1, 17
 
 @click.command()
 @click.argument("schedule", type=click.Path(path_type=Path))
-@click.option("--runs", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option(
+    "--runs",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="rounds of times; 0: only what does not depend on the machine's load",
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0.1),
@@ -69,7 +75,7 @@ def bench(
             return
         found = comparison.compare(before, now, percent / 100)
         if markdown is not None:
-            markdown.write_text(comparison.markdown(found))
+            markdown.write_text(comparison.markdown(found, now))
     except OSError as error:
         raise RecordingError(f"{error.filename}: {error.strerror}; give another name") from error
     _show_comparison(found)
@@ -85,27 +91,47 @@ def _show(now: "Measurement") -> None:
     from inphase.command.screen import screen, table
     from inphase.gate.measurement import QUANTILES
 
-    rights = "real-time" if now.is_realtime else "ordinary rights: no figure of a robot"
-    title = f"{now.robot}: medians of {len(now.rounds)} rounds, us; {rights}"
-    made = table(title, ("", *QUANTILES), left=("",))
-    rows = {"bare wake": [bare for one in now.rounds for bare in one.bare]}
-    for one in now.rounds:
-        for name, quantiles in one.figures.items():
-            rows.setdefault(name, []).append(quantiles)
-    for name, found in rows.items():
-        cells = [f"{np.median([each[q] for each in found]):.1f}" for q in QUANTILES]
-        made.add_row(name, *cells)
     console = screen()
+    if now.rounds:
+        title = f"{now.robot}: medians of {len(now.rounds)} rounds, us"
+        made = table(title, ("", *QUANTILES), left=("",))
+        rows = {"bare wake": [bare for one in now.rounds for bare in one.bare]}
+        for one in now.rounds if now.is_realtime else []:
+            for name, quantiles in one.figures.items():
+                rows.setdefault(name, []).append(quantiles)
+        for name, found in rows.items():
+            cells = [f"{np.median([each[q] for each in found]):.1f}" for q in QUANTILES]
+            made.add_row(name, *cells)
+        console.print(made)
+        if not now.is_realtime:
+            console.print(
+                "no real-time rights: times of the robot would be of ordinary priority and are "
+                "not told; inphase doctor says how to get them"
+            )
+        skipped, cycles = sum(r.skipped for r in now.rounds), sum(r.cycles for r in now.rounds)
+        stolen = sum(one.stolen_ms for one in now.rounds)
+        console.print(
+            f"{cycles} cycles, {skipped} skipped; the host took {stolen:.0f} ms meanwhile"
+        )
+    if now.counts is None:
+        console.print(now.uncounted)
+        return
+    kinds = ("instructions", "own", "calls", "allocations", "copied")
+    heads = ("", "instructions", "of the core", "system calls", "allocations", "copied bytes")
+    made = table(
+        f"{now.robot}: in a cycle on virtual time, mean of {now.counts.cycles}", heads, left=("",)
+    )
+    for name, part in now.counts.parts.items():
+        made.add_row(name, *(f"{getattr(part, kind):,.0f}" for kind in kinds))
     console.print(made)
-    skipped, cycles = sum(r.skipped for r in now.rounds), sum(r.cycles for r in now.rounds)
-    stolen = sum(one.stolen_ms for one in now.rounds)
-    console.print(f"{cycles} cycles, {skipped} skipped; the host took {stolen:.0f} ms meanwhile")
+    console.print(f"{now.counts.faults:.2g} page faults of the core in a cycle")
 
 
 def _show_comparison(found: "BaselineComparison") -> None:
     from rich.text import Text
 
     from inphase.command.screen import screen, table
+    from inphase.gate import comparison
 
     console = screen()
     if found.compared:
@@ -125,14 +151,16 @@ def _show_comparison(found: "BaselineComparison") -> None:
                 Text(one.verdict, {"slower": "red", "undecided": "yellow"}.get(one.verdict, "")),
             )
         console.print(made)
+    if found.counted:
+        made = table("In a cycle", ("", "before", "now", "change", "verdict"), left=("", "verdict"))
+        for pair in found.counted:
+            said = Text("more", "red") if pair.has_grown else Text("within bounds")
+            made.add_row(pair.name, f"{pair.before:.6g}", f"{pair.now:.6g}", pair.change, said)
+        console.print(made)
     for text in (*found.changes, *found.notes):
         console.print(text)
-    if found.is_slower:
-        console.print("slower than the baseline")
-    elif found.is_undecided:
-        console.print("undecided: more --runs, or a quieter machine, tell more")
-    else:
-        console.print("no slower than the baseline")
+    more = ": more --runs, or a quieter machine, tell more" if found.is_undecided else ""
+    console.print(comparison.verdict(found) + more)
 
 
 COMMANDS = (bench,)

@@ -209,14 +209,15 @@ class LockStep:
         when the core has stopped by itself, WorldError when the world failed.
         """
         frame = self.next()
-        self._take_turn(frame)
+        self.take_turn(frame)
         return frame
 
     def newest(self) -> Frame | None:
         """The newest frame; None before the first."""
         return self.follower.peek(self.core.frames - 1) if self.core.frames else None
 
-    def _take_turn(self, frame: Frame) -> None:
+    def take_turn(self, frame: Frame) -> None:
+        """The policy's turn at the frame of `next`."""
         if self.follower.number & _LOOK == _LOOK:
             self._notices.look()
         if self._turn is None:
@@ -331,7 +332,7 @@ class LockStep:
         if self._turn is not None:
             while (number := self._turn_to(until)) is not None:
                 frame = self.follower.frame(number)
-                self._take_turn(frame)
+                self.take_turn(frame)
                 yield frame
         else:
             while self.cycles < until:

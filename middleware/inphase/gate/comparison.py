@@ -5,6 +5,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from inphase.gate import count_comparison
+from inphase.gate.count_comparison import CountPair
 from inphase.gate.measurement import Measurement, Round
 
 Verdict = Literal["slower", "faster", "the same", "undecided", "changed"]
@@ -14,6 +16,7 @@ _RESAMPLES = 2000
 _SEED = 11
 _CONFIDENCE = (0.025, 0.975)
 _LEAST_ROUNDS = 4
+_MOST_STOLEN, _MOST_SKIPPED = 0.05, 0.05  # of a round's time, of its cycles
 
 
 class Compared(NamedTuple):
@@ -39,6 +42,10 @@ class BaselineComparison(NamedTuple):
     """of what is exact: sentences"""
     notes: list[str]
     """why some of it was not compared"""
+    counted: list[CountPair]
+    """instructions and the like"""
+    lacks_times: bool
+    """times were measured and none was judged, or nothing could be compared at all"""
 
     @property
     def is_slower(self) -> bool:
@@ -47,33 +54,34 @@ class BaselineComparison(NamedTuple):
 
     @property
     def is_undecided(self) -> bool:
-        """True where nothing is known to be worse, and something may be, or no time was
-        compared."""
+        """True where nothing is known to be worse, and something may be, or nothing at all was
+        compared of what was measured."""
         is_open = any(one.verdict == "undecided" for one in self.compared)
-        return not self.is_slower and (is_open or not self.compared)
+        return not self.is_slower and (is_open or self.lacks_times)
 
 
 def compare(before: Measurement, now: Measurement, limit: float) -> BaselineComparison:
-    """Compare. limit: the share by which a figure may grow, 0.1 for a tenth."""
-    notes = []
+    """Compare. limit: the share by which a time may grow, 0.1 for a tenth."""
     if before.schedule_hash != now.schedule_hash:
-        notes.append(
+        note = (
             f"the baseline is of another schedule ({before.robot}, hash {before.schedule_hash}; "
             f"now {now.robot}, {now.schedule_hash}): nothing is compared; make a new baseline"
         )
-        return BaselineComparison([], [], notes)
+        return BaselineComparison([], [], [note], [], lacks_times=True)
     changes = _changes(before, now)
-    differs = [key for key in ("processor", "cores") if before.machine[key] != now.machine[key]]
-    if differs or before.is_realtime != now.is_realtime:
-        what = ", ".join(differs) or "real-time rights"
-        notes.append(
-            f"the baseline is of another machine ({what}): only what is exact is compared; make a "
-            f"baseline here"
-        )
-        return BaselineComparison([], changes, notes)
-    if min(len(before.rounds), len(now.rounds)) < _LEAST_ROUNDS:
-        notes.append(f"fewer than {_LEAST_ROUNDS} rounds tell nothing of times; give --runs 10")
-        return BaselineComparison([], changes, notes)
+    counted: list[CountPair] = []
+    notes: list[str] = []
+    if before.counts is not None and now.counts is not None:
+        counted, notes = count_comparison.compare(before.counts, now.counts)
+        changes += [count_comparison.sentence(pair) for pair in counted if pair.has_grown]
+    else:
+        notes += [f"{which}: {one.uncounted}" for which, one in _both(before, now) if one.uncounted]
+    if not now.rounds:
+        nothing = not counted and (before.exact is None or now.exact is None)
+        return BaselineComparison([], changes, notes, counted, lacks_times=nothing)
+    refused = _refused(before, now)
+    if refused:
+        return BaselineComparison([], changes, [*notes, refused], counted, lacks_times=True)
     notes += [
         f"{key} was {before.machine[key]} and is {now.machine[key]}"
         for key in ("kernel", "libc", "python")
@@ -81,7 +89,55 @@ def compare(before: Measurement, now: Measurement, limit: float) -> BaselineComp
     ]
     figures = [name for name in now.rounds[0].figures if _has(before, name) and _has(now, name)]
     found = [_compare(before, now, name, q, limit) for name in figures for q in JUDGED]
-    return BaselineComparison(found, changes, notes)
+    reason = disturbed(before, now)
+    if reason:
+        notes.append(reason)
+        found = [
+            one._replace(verdict="undecided") if one.verdict == "slower" else one for one in found
+        ]
+    return BaselineComparison(found, changes, notes, counted, lacks_times=not found)
+
+
+def _both(before: Measurement, now: Measurement) -> list[tuple[str, Measurement]]:
+    return [("the baseline", before), ("now", now)]
+
+
+def _refused(before: Measurement, now: Measurement) -> str:
+    """Why no time of these two is compared, and the remedy; empty: times are."""
+    differs = [key for key in ("processor", "cores") if before.machine[key] != now.machine[key]]
+    if differs:
+        return (
+            f"the baseline is of another machine ({', '.join(differs)}): no time is compared; make "
+            f"a baseline here"
+        )
+    for which, one in _both(before, now):
+        if one.rounds and not one.is_realtime:
+            return (
+                f"{which} has no real-time rights, and no time of a robot is judged without: "
+                f"inphase doctor says how to get them; --runs 0 judges counts alone"
+            )
+    if min(len(before.rounds), len(now.rounds)) < _LEAST_ROUNDS:
+        return f"fewer than {_LEAST_ROUNDS} rounds tell nothing of times; give --runs 10"
+    return ""
+
+
+def disturbed(before: Measurement, now: Measurement) -> str:
+    """Why one of the two was disturbed too much to call anything slower; empty: none was."""
+    for which, one in _both(before, now):
+        bad = [
+            each
+            for each in one.rounds
+            if each.stolen_ms > _MOST_STOLEN * 1000 * one.seconds
+            or each.skipped > _MOST_SKIPPED * max(each.cycles, 1)
+        ]
+        if len(bad) > len(one.rounds) / 2:
+            stolen, skipped = sum(r.stolen_ms for r in bad), sum(r.skipped for r in bad)
+            return (
+                f"{which} was too disturbed to judge: in {len(bad)} of {len(one.rounds)} rounds "
+                f"the host took {stolen:.0f} ms, and {skipped} cycles were skipped; run it again "
+                f"on a quieter machine"
+            )
+    return ""
 
 
 def _has(measured: Measurement, figure: str) -> bool:
@@ -154,15 +210,37 @@ def judge(low: float, high: float, limit: float) -> Verdict:
     return "faster" if high < 1 - limit else "the same"
 
 
-def markdown(found: BaselineComparison) -> str:
-    """A table for a pull request."""
-    head = "| figure | | before us | now us | ratio | 95 % | |"
-    lines = "| --- | --- | --: | --: | --: | --- | --- |"
-    rows = [
-        f"| {one.figure} | {one.quantile} | {one.before_us:.1f} | {one.now_us:.1f} | "
-        f"{one.ratio:.2f} | {one.low:.2f} to {one.high:.2f} | {one.verdict} |"
-        for one in found.compared
-    ]
-    said = [f"- {text}" for text in (*found.changes, *found.notes)]
-    parts = ["\n".join([head, lines, *rows])] if rows else []
-    return "\n\n".join([*parts, *(["\n".join(said)] if said else [])]) + "\n"
+def markdown(found: BaselineComparison, now: Measurement) -> str:
+    """Tables for a pull request."""
+    parts = [f"**{now.robot}: {verdict(found)}**"]
+    if found.compared:
+        rows = [
+            "| time | | before us | now us | ratio | 95 % | |",
+            "| --- | --- | --: | --: | --: | --- | --- |",
+        ]
+        for one in found.compared:
+            rows.append(
+                f"| {one.figure} | {one.quantile} | {one.before_us:.1f} | {one.now_us:.1f} | "
+                f"{one.ratio:.2f} | {one.low:.2f} to {one.high:.2f} | {one.verdict} |"
+            )
+        parts.append("\n".join(rows))
+    if found.counted:
+        rows = ["| in a cycle | before | now | change | |", "| --- | --: | --: | --: | --- |"]
+        for pair in found.counted:
+            said = "more" if pair.has_grown else "within bounds"
+            rows.append(
+                f"| {pair.name} | {pair.before:.10g} | {pair.now:.10g} | {pair.change} | {said} |"
+            )
+        parts.append("\n".join(rows))
+    remarks = [f"- {text}" for text in (*found.changes, *found.notes)]
+    if now.rounds and not now.is_realtime:
+        remarks.append("- measured without real-time rights: no time of a robot is judged")
+    remarks.append(f"- {', '.join(f'{key} {fact}' for key, fact in now.machine.items())}")
+    return "\n\n".join([*parts, "\n".join(remarks)]) + "\n"
+
+
+def verdict(found: BaselineComparison) -> str:
+    """In a few words."""
+    if found.is_slower:
+        return "slower than the baseline"
+    return "undecided" if found.is_undecided else "no slower than the baseline"

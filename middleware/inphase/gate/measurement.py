@@ -24,10 +24,11 @@ from inphase.episodes.robot import RobotOptions
 from inphase.episodes.runtime_robot import RuntimeRobot
 from inphase.errors import RecordingError, ScheduleError
 from inphase.frames.frame import Frame
+from inphase.gate.counts import CycleCounts, count
 from inphase.host.machine import processor
 from inphase.schedule import Schedule
 
-FORMAT = 1
+FORMAT = 2
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 EXACT_CYCLES = 2000
 _SETTLE_S = 0.5
@@ -63,6 +64,10 @@ class Measurement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     rounds: list[Round]
     exact: dict[str, Any] | None
     """of a run on virtual time; None: this schedule has none"""
+    counts: CycleCounts | None
+    """instructions and the like; None: nothing could be counted"""
+    uncounted: str
+    """why, as a sentence; empty: it was counted"""
 
     def save(self, path: Path) -> None:
         """Write it. Raises OSError."""
@@ -132,7 +137,7 @@ def run(
     simulate: bool,
     watch: Callable[[int, int], None],
 ) -> Measurement:
-    """Measure. watch: is told how many rounds of how many are done.
+    """Measure. watch: is told how many rounds of how many are done. rounds: 0 measures no time.
 
     simulate: the robot is simulated, in real time. Raises what a run raises.
     """
@@ -152,6 +157,7 @@ def run(
             )
         )
         watch(number + 1, rounds)
+    counts, uncounted = count(schedule)
     return Measurement(
         format=FORMAT,
         schedule_hash=schedule.hash,
@@ -163,6 +169,8 @@ def run(
         seconds=seconds,
         rounds=made,
         exact=exact(schedule),
+        counts=counts,
+        uncounted=uncounted,
     )
 
 
