@@ -239,7 +239,8 @@ build/ray/installed: pyproject.toml $(NATIVE) $(PACKAGE)
 page-test: .venv/installed
 	@for name in chromium-headless-shell chromium google-chrome; do command -v $$name && exit; done; \
 	    echo "make page-test needs Chromium: apt install chromium-headless-shell"; exit 1
-	INPHASE_PICTURES=build/page $(BIN)/python -m pytest tests/test_web.py tests/test_web_browser.py
+	INPHASE_PICTURES=build/page $(BIN)/python -m pytest tests/test_web.py tests/test_web_network.py \
+	    tests/test_web_browser.py tests/test_web_phone.py
 
 VENDORED := middleware/inphase/web/static/vendor
 

@@ -31,6 +31,7 @@ LONG: dict[str, int] = {}
 NOT_OURS = {
     "allowed.toml",
     "server.toml",
+    "ann.key.toml",
     "example_policy.py",
     "test_example_policy.py",
     "range_finder.py",

@@ -887,6 +887,17 @@ OF_SERVER = {
     "a page for everybody": server(
         "127.0.0.1:8470", "0.0.0.0:8470", step("use 127.0.0.1:8470", "0.0.0.0", "127.0.0.1")
     ),
+    "a page at a name": server(
+        "127.0.0.1:8470", "robot:8470", step("all of them: 0.0.0.0:8470", "robot", "127.0.0.1")
+    ),
+    "a page whose certificate has no key": server(
+        'model = "two.xml"', 'model = "two.xml"\nkeys = "k"\ncertificate = "c.pem"',
+        step("add key = a PEM file", '"c.pem"', '"c.pem"\nkey = "k.pem"'),
+    ),
+    "a page with a certificate and no keys": server(
+        'model = "two.xml"', 'model = "two.xml"\ncertificate = "c.pem"\nkey = "k.pem"',
+        step("add keys = a folder of them", "[page]", '[page]\nkeys = "k"'),
+    ),
     "a page of no sensor": server(
         '{ "joints.', '{ "jonts.',
         step("give sensor.field, of one of: joints, tip", "jonts", "joints"),

@@ -116,6 +116,7 @@ LIBRARY_FROM = {
     "zeroconf": "client",
     "ifaddr": "client",
     "uvicorn": "web",
+    "cryptography": "web",
     "prometheus_client": "web",
     "google": "recording",
     "zlib_ng": "recording",

@@ -23,8 +23,9 @@ from websockets.typing import Origin
 from inphase.errors import ScheduleError
 from inphase.frames import meanings
 from inphase.schedule import load
-from inphase.web import bounded_protocol, viewers
+from inphase.web import viewers
 from inphase.web.cycle_times import EDGES_US
+from inphase.web.door import bounded_server
 from peers import BOUND_S, ROOT, until
 from robots import demo_schedule
 from runtimes import Robot
@@ -134,7 +135,11 @@ def _vendor_page() -> str:
 def test_an_address_that_others_reach_is_a_fault_of_the_schedule(tmp_path: Path) -> None:
     path = demo_schedule(tmp_path, page=True)
     text = path.read_text()
-    for address, said in (("0.0.0.0:8470", "ssh -L 8470"), ("127.0.0.1", "no port")):
+    for address, said in (
+        ("0.0.0.0:8470", "add keys = .*ssh -L 8470"),
+        ("robot:8470", "0.0.0.0:8470"),
+        ("127.0.0.1", "no port"),
+    ):
         path.write_text(text.replace("127.0.0.1:8470", address))
         with pytest.raises(ScheduleError, match=said):
             load(path)
@@ -293,11 +298,11 @@ def test_connections_that_say_nothing_keep_nobody_out(page: ServedPage) -> None:
     with page.watch() as viewer:
         silent = [
             socket.create_connection(page.place, BOUND_S)
-            for _ in range(2 * bounded_protocol.CONNECTIONS)
+            for _ in range(2 * bounded_server.CONNECTIONS)
         ]
         assert page.ask("/")[0] == 200
         page.message(viewer, "frame")
-        assert _sockets(page) <= bounded_protocol.CONNECTIONS + 8
+        assert _sockets(page) <= bounded_server.CONNECTIONS + 8
         for one in silent:
             one.close()
     until(lambda: _sockets(page) < 8)
@@ -354,7 +359,8 @@ sys.modules["starlette"] = None
 from inphase.runtime.children import Children
 from inphase.runtime.client_processes import ClientProcesses
 from inphase.schedule import load
-clients = ClientProcesses(load(Path(sys.argv[1])), Children(lambda: False), print)
+described = load(Path(sys.argv[1]))
+clients = ClientProcesses(described, described.page, Children(lambda: False), print)
 clients.start("no store", -1)
 clients.tend()
 """

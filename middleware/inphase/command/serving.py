@@ -15,6 +15,17 @@ import click
     default="",
     help="tcp://HOST:PORT on the network, for who has a key; and the ports on",
 )
+@click.option(
+    "--page",
+    metavar="HOST:PORT",
+    help="a web page for every robot, one port after the other; beyond loopback for who has a key",
+)
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path),
+    help="PEM file of the pages' certificate  [default: one is made]",
+)
+@click.option("--certificate-key", type=click.Path(path_type=Path), help="PEM file of its key")
 @click.option("--no-announce", is_flag=True, help="do not tell the network of it by mDNS")
 @click.option("--keys", type=click.Path(path_type=Path), help="the folder of keys")
 @click.option(
@@ -46,6 +57,9 @@ def serve(
     schedules: tuple[Path, ...],
     simulate: bool,
     listen: str,
+    page: str | None,
+    certificate: Path | None,
+    certificate_key: Path | None,
     no_announce: bool,
     keys: Path | None,
     speed: float,
@@ -58,6 +72,7 @@ def serve(
     """Keep the robots that SCHEDULES describe up, each for whoever holds its lease."""
     from inphase.plan.validation import load
     from inphase.service.leases import LeaseRules
+    from inphase.service.published.pages import PagePlace
     from inphase.service.service import Service, ServiceOptions
     from inphase.service.unit import unit_of
 
@@ -69,6 +84,7 @@ def serve(
         simulate=simulate,
         speed=speed,
         listen=listen,
+        page=PagePlace.parse(page, certificate, certificate_key) if page else None,
         announce=not no_announce,
         keys=keys,
         record=not no_record,

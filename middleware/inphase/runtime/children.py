@@ -43,8 +43,12 @@ class Children:
         )
         self._all.append(child)
         # the emulator is waited for, so that its devices are there to be opened
-        child.wait_ready(given_up=self._given_up)
+        self.wait_ready(child)
         return child
+
+    def wait_ready(self, child: Process) -> None:
+        """Wait until a process is ready, or nobody wants it. Raises RuntimeFault."""
+        child.wait_ready(given_up=self._given_up)
 
     @property
     def pidfds(self) -> list[int]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inphase.recording.recorder_process import RecorderOptions
+from inphase.schedule.simulation_tables import Page
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class RunOptions:
     """whoever asks runs the drivers of home `thread` itself"""
     simulate: bool = False
     """in the schedule's world, in real time; no device is touched"""
+    page: Page | None = None
+    """the place of its web page, and who may sign in; None: as the schedule has it"""
     view: bool = False
     """a window shows that world"""
     record: Path | None = None

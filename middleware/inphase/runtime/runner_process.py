@@ -1,7 +1,7 @@
 """The process that `inphase.Runner` starts: a runtime that does what it is asked over a socket.
 
 python -m inphase.runtime.runner_process SCHEDULE CONTROL_FD STOP_FD [--cycles N] [--observe]
-    [--wait-policy] [--leased] [--speed SHARE] [--simulate]
+    [--wait-policy] [--leased] [--speed SHARE] [--simulate] [--page JSON]
 
 Requests and events are JSON lines on the one socket. The other one is for stops alone, a letter
 each. A thread in C reads it (`Stops`), so that nothing that waits here holds them up.
@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from inphase import schedule
 from inphase.errors import InphaseError, RuntimeFault
 from inphase.host.outlet import Outlet
@@ -22,6 +24,7 @@ from inphase.runtime.requests.signals import signals_stop
 from inphase.runtime.run_options import RunOptions
 from inphase.runtime.runtime import Runtime
 from inphase.schedule import Schedule
+from inphase.schedule.simulation_tables import Page
 
 _SEND_S = 30.0  # as long as a Runner waits for an answer
 
@@ -124,6 +127,12 @@ def _obey(runtime: Runtime, line: _Line) -> None:
                 line.send(event="episode", number=0, error=str(error))
 
 
+def _page(options: list[str]) -> Page | None:
+    if "--page" not in options:
+        return None
+    return msgspec.json.decode(options[options.index("--page") + 1], type=Page)
+
+
 def main() -> None:
     """Entry of the process."""
     path, fd, stop_fd, *options = sys.argv[1:]
@@ -144,6 +153,7 @@ def main() -> None:
                 speed=float(options[options.index("--speed") + 1]) if "--speed" in options else 1.0,
                 client_threads=True,
                 simulate="--simulate" in options,
+                page=_page(options),
             ),
         )
     except InphaseError as error:

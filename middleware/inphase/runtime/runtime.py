@@ -85,7 +85,8 @@ class Runtime:
         self._undo = contextlib.ExitStack()
         # a run that is to end waits for no child that gets ready
         self._children = Children(lambda: self._stop is not None and self.core is not None)
-        self._clients = ClientProcesses(described, self._children, say)
+        page = options.page or described.page
+        self._clients = ClientProcesses(described, page, self._children, say)
         self._policy: PolicyChild | None = None
         self._emulator: Process | None = None
         self._locks: dict[str, DeviceLock] = {}

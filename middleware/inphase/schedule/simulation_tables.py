@@ -205,7 +205,16 @@ class Page(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The web page of a robot that runs. Left out: there is none."""
 
     address: str = "127.0.0.1:8470"
-    """Address and port on this host. Port 0, or one that is taken, gives a free one."""
+    """Address and port. Port 0, or one that is taken on loopback, gives a free one. An address
+    that others reach wants `keys`."""
+    keys: str | None = None
+    """Folder of the keys of those who may sign in (`inphase keys`), from the schedule's folder on,
+    or `~/...`. The page is encrypted then. Left out: anybody on this host may look and stop."""
+    certificate: str | None = None
+    """PEM file of the page's certificate and those that lead to it, likewise; with `keys`. Left
+    out: one is made in that folder, which browsers do not know."""
+    key: str | None = None
+    """PEM file of the certificate's key."""
     model: str | None = None
     """The MJCF file of the robot that is drawn. Left out: that of `[world]`, if there is one."""
     keyframe: str | None = None

@@ -70,7 +70,6 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     outcome: str = ""
     event: Literal["stopped", "signed in", "signed out", "sign-in refused"] | None = None
     address: str = ""
-    why: str = ""
 
 
 _Method = Callable[[Caller, Words], dict[str, Any]]
@@ -302,10 +301,8 @@ class Requests:
         """A line of the audit log by the robot's page, which has stopped it or let somebody in."""
         if words.event is None:
             raise ServiceError("the page's event is missing: give the key event")
-        given = {"address": words.address, "why": words.why}
-        facts = {name: value for name, value in given.items() if value}
-        robot = self._robot(words).name
-        self._tell(words.event, robot=robot, user=words.user, by="page", **facts)
+        facts = {"user": words.user, "by": "page", "address": words.address}
+        self._tell(words.event, robot=self._robot(words).name, **facts)
         return {}
 
 

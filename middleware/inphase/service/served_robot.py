@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
+
 from inphase.client.place import SERVICE, local_address
 from inphase.errors import InphaseError, ServiceError
 from inphase.frames import store
@@ -20,6 +22,7 @@ from inphase.host.endpoint import remove_left
 from inphase.host.process import Process
 from inphase.runtime.runner_line import ESTOP, RunnerChild
 from inphase.schedule import Schedule
+from inphase.schedule.simulation_tables import Page
 
 _AGAIN_S = 2.0  # from a start of what sends frames to the next one
 
@@ -38,7 +41,8 @@ class RobotPlaces(NamedTuple):
 class ServedRobot:
     """A robot from its start to its end. Thread: the service's.
 
-    speed: the share of its velocity limits that is allowed. say: takes a message for a person.
+    speed: the share of its velocity limits that is allowed. page: its web page; None: that of its
+    schedule. say: takes a message for a person.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class ServedRobot:
         *,
         simulate: bool,
         speed: float,
+        page: Page | None = None,
     ) -> None:
         self.schedule = described
         self.name = described.name
@@ -56,6 +61,7 @@ class ServedRobot:
         self._say = say
         self._options = ["--wait-policy", "--leased", "--speed", str(speed)]
         self._options += ["--simulate"] if simulate else []
+        self._options += [] if page is None else ["--page", msgspec.json.encode(page).decode()]
         self._undo = contextlib.ExitStack()
         self._drive: Process | None = None
         self._frames: Process | None = None

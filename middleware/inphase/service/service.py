@@ -28,6 +28,7 @@ from inphase.service.history import History
 from inphase.service.kept_robot import KeptRobot, now
 from inphase.service.leases import LeaseRules
 from inphase.service.published.announcing import Announcer
+from inphase.service.published.pages import PagePlace, page_of
 from inphase.service.published.reports import Reports
 from inphase.service.requests import Places, Requests
 from inphase.service.served_robot import RobotPlaces, ServedRobot
@@ -54,6 +55,8 @@ class ServiceOptions:
     """`tcp://HOST:PORT`, with the ports that follow it; empty: this host alone, by sockets"""
     keys: Path | None = None
     """the folder of keys; None: this user's"""
+    page: PagePlace | None = None
+    """of the first robot's web page, the others follow; None: as the schedules have it"""
     announce: bool = True
     """tell the network of it by mDNS, where it listens there"""
     rules: LeaseRules = field(default_factory=LeaseRules)
@@ -169,6 +172,7 @@ class Service:
             self._say,
             simulate=self._options.simulate,
             speed=self._options.speed,
+            page=page_of(self._options.page, self._options.keys or default_folder(), number),
         )
         robot.start()
         kept = KeptRobot(

@@ -1,15 +1,9 @@
 """The folder of a service: its history, its audit log and its recordings."""
 
-import os
 from pathlib import Path
 
 from inphase.errors import ServiceError
-
-
-def default_state_folder() -> Path:
-    """The folder of a service that is given none."""
-    base = os.environ.get("XDG_STATE_HOME", str(Path.home() / ".local" / "state"))
-    return Path(base) / "inphase"
+from inphase.host.state_folder import default_state_folder
 
 
 def state_folder(wanted: Path | None) -> Path:

@@ -2,6 +2,7 @@
 
 import hashlib
 import mimetypes
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +19,16 @@ class _File(NamedTuple):
 
 
 class PageFiles:
-    """All files of a folder, by their path in it."""
+    """All files of a folder, by their path in it. names: other paths of some."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: Mapping[str, str]) -> None:
         self._files = {
             path.relative_to(folder).as_posix(): _read(path)
             for path in folder.rglob("*")
             if path.is_file()
         }
+        for path, name in names.items():
+            self._files[path.removeprefix("/")] = self._files[name]
 
     async def answer(self, request: Request) -> Response:
         """The file that the path names."""

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
@@ -20,40 +20,57 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
+from inphase.access.browsers import Browsers
 from inphase.errors import ServiceError, StoreError, install
 from inphase.frames import store
-from inphase.web.bounded_protocol import BoundedProtocol
+from inphase.web.door.bounded_server import BoundedServer
+from inphase.web.door.guarded_app import SIGN_IN, VISITOR, GuardedApp
+from inphase.web.door.page_door import LocalDoor, PageDoor, SignedInDoor, Visitor
+from inphase.web.door.sign_in import SignIn, address_of
 from inphase.web.follower import Follower
-from inphase.web.guarded_app import GuardedApp
 from inphase.web.page_files import PageFiles
-from inphase.web.page_notes import PageNotes
+from inphase.web.page_notes import notes_of
 from inphase.web.report_pages import ReportPages
 from inphase.web.service_data import REPORTS, ServiceData
 from inphase.web.viewers import Viewers
 
 if TYPE_CHECKING:
+    from inphase.web.door.certificate import Certificate
     from inphase.web.metrics import Metrics
 
 _STATIC = Path(__file__).parent / "static"
+_SIGN_IN = "sign_in.html"
 _HEARD_BYTES = 1024  # of a message from a viewer, which has none to send
 _PING_S = 5.0
 _END_S = 0.2
-NOBODY = "@local"
-"""the user of a page that asks for no sign-in: somebody on this host"""
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 _Found = TypeVar("_Found")
+
+
+class NetworkDoor(NamedTuple):
+    """The parts of a page on the network, for those who sign in."""
+
+    door: SignedInDoor
+    browsers: Browsers
+    certificate: "Certificate"
 
 
 class PageServer:
     """Serves one run. folder: the schedule's. wishes: where an emergency stop is left.
 
-    service: the address of the service that keeps the robot up; empty: none does. Raises StoreError
-    where there is no such store.
+    service: the address of the service that keeps the robot up; empty: none does. network: None is
+    a page for this host. Raises StoreError where there is no such store.
     """
 
     def __init__(
-        self, store_path: str, folder: Path, wishes: store.ClientPage, service: str = ""
+        self,
+        store_path: str,
+        folder: Path,
+        wishes: store.ClientPage,
+        service: str = "",
+        network: NetworkDoor | None = None,
     ) -> None:
+        self._network = network
         self._wishes = wishes
         self._viewers = Viewers()
         self._follower = Follower(store_path, folder)
@@ -62,26 +79,35 @@ class PageServer:
         self._store_path = store_path
         self._metrics: Metrics | None = None
         self._data = ServiceData(service, self._follower.robot) if service else None
-        self._notes = PageNotes(service, self._follower.robot)
+        self._notes = notes_of(service, self._follower.robot, has_log=network is not None)
+
+    @property
+    def robot(self) -> str:
+        """Its name."""
+        return self._follower.robot
 
     def app(self) -> GuardedApp:
         """The application, for a server of ASGI."""
+        files, door = PageFiles(_STATIC, {SIGN_IN: _SIGN_IN}), self._network
+        sessions = [] if door is None else SignIn(door.browsers, door.door, self._note).routes()
         routes = [
+            *sessions,
+            Route("/api/who", self._who),
             Route("/api/stop", self._stop, methods=["POST"]),
             Route("/api/model", self._model),
             Route("/api/service", self._service),
             Route(f"{REPORTS}/{{lease:int}}", ReportPages(self._report).answer),
             WebSocketRoute("/api/live", self._viewers.serve),
             Route("/metrics", self._measured),
-            Route("/{path:path}", PageFiles(_STATIC).answer),
+            Route("/{path:path}", files.answer),
         ]
-        return GuardedApp(Starlette(routes=routes))
+        guard: PageDoor = LocalDoor() if door is None else door.door
+        return GuardedApp(Starlette(routes=routes), guard)
 
     async def serve(self, listener: socket.socket) -> None:
         """Until the process is asked to end, or the run is over and its viewers were told."""
         config = uvicorn.Config(
             self.app(),
-            http=BoundedProtocol,
             ws="websockets-sansio",
             ws_max_size=_HEARD_BYTES,
             ws_ping_interval=_PING_S,
@@ -95,7 +121,8 @@ class PageServer:
         )
         # a client could fill the pipe of what is printed, and so keep others from stopping
         logging.getLogger("uvicorn.error").disabled = True
-        server = uvicorn.Server(config)
+        certificate = None if self._network is None else self._network.certificate
+        server = BoundedServer(config, certificate)
         following = asyncio.create_task(self._follow(server))
         try:
             await server.serve(sockets=[listener])
@@ -128,8 +155,19 @@ class PageServer:
 
     async def _stop(self, request: Request) -> Response:
         self._wishes.estop()
-        self._notes.note("stopped", NOBODY)
+        visitor: Visitor = request.scope[VISITOR]
+        self._note("stopped", visitor.user, address_of(request))
         return JSONResponse({"ok": True})
+
+    def _note(self, event: str, user: str, address: str) -> None:
+        self._notes.note(event, user, address=address)
+
+    async def _who(self, request: Request) -> Response:
+        """The user who is signed in, where one has to be."""
+        visitor: Visitor = request.scope[VISITOR]
+        if self._network is None:
+            return Response(status_code=204)
+        return JSONResponse({"user": visitor.user})
 
     async def _model(self, request: Request) -> Response:
         scene = await asyncio.wrap_future(self._follower.scene())

@@ -9,10 +9,16 @@ import contextlib
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from inphase.web.door.guarded_app import VISITOR
+from inphase.web.door.page_door import Visitor
+
 VIEWERS = 32
 _TAKE_S = 10.0  # within which a viewer takes a message
 _TRY_LATER = 1013
 _REFUSED = 1008
+SIGNED_OUT = 4401
+"""the code by which a browser knows that its session has ended"""
+_LOOK_S = 0.5  # at the latest, if a viewer is signed in still
 
 
 class Viewers:
@@ -59,6 +65,7 @@ class Viewer:
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
+        self._visitor: Visitor = socket.scope[VISITOR]
         self._waiting: dict[str, str | bytes] = {}
         self._came = asyncio.Event()
 
@@ -68,7 +75,8 @@ class Viewer:
         self._came.set()
 
     async def run(self) -> None:
-        """Send until it is gone, stands still, or sends anything: it has nothing to say here."""
+        """Send until it is gone, stands still, or sends anything: it has nothing to say here. Its
+        session may end, too."""
         tasks = [asyncio.create_task(self._send()), asyncio.create_task(self._listen())]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -77,14 +85,22 @@ class Viewer:
         if self._socket.application_state is WebSocketState.CONNECTED:
             with contextlib.suppress(RuntimeError, TimeoutError, WebSocketDisconnect):
                 async with asyncio.timeout(1.0):
-                    await self._socket.close(_REFUSED, "this page only listens")
+                    if self._visitor.is_here():
+                        await self._socket.close(_REFUSED, "this page only listens")
+                    else:
+                        await self._socket.close(SIGNED_OUT, "signed out: sign in again")
 
     async def _send(self) -> None:
         while True:
-            await self._came.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._came.wait(), _LOOK_S)
             self._came.clear()
             waiting, self._waiting = self._waiting, {}
+            if not self._visitor.is_here():
+                return
             for message in waiting.values():
+                if not self._visitor.is_here():  # it may have been a while
+                    return
                 async with asyncio.timeout(_TAKE_S):
                     if isinstance(message, str):
                         await self._socket.send_text(message)

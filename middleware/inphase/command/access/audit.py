@@ -25,7 +25,7 @@ def audit(*, folder: Path | None, wanted: str | None, last: int, as_json: bool) 
     line does not fit, and the first such line is named; or HASH is not there.
     """
     from inphase.access.audit import verdict
-    from inphase.service.state_folder import default_state_folder
+    from inphase.host.state_folder import default_state_folder
 
     found = verdict.of(folder or default_state_folder(), wanted, last)
     if as_json:

@@ -8,6 +8,7 @@ import click
 from inphase.host.standard_streams import print_json
 
 if TYPE_CHECKING:
+    from inphase.access.browsers import PageAddress
     from inphase.access.keys import KeyFolder
 
 _folder = click.option(
@@ -89,6 +90,65 @@ def list_keys(*, as_json: bool, folder: Path | None) -> None:
     for row in rows:
         made.add_row(*(row[column] or "" for column in ("name", "may", "created", "revoked")))
     screen().print(made)
+
+
+@keys.command()
+@click.argument("name")
+@click.option("--robot", help="the robot whose page it leads to  [default: the first]")
+@click.option("--host", help="the page's host in the link  [default: the likeliest address]")
+@_folder
+def link(*, name: str, robot: str | None, host: str | None, folder: Path | None) -> None:
+    """Print a link that signs a browser of NAME in at a robot's web page: once, within ten minutes.
+
+    A phone takes it from the screen, as a picture.
+    """
+    from inphase.access.browsers import LINK_S, Browsers
+    from inphase.command.access.sign_in_link import picture, url_of
+
+    browsers = Browsers(opened(folder).folder)
+    page = _page(browsers.pages(), robot)
+    url = url_of(page.addresses[0], host, browsers.link(name))
+    click.echo(picture(url))
+    click.echo(f"{url}\n")
+    click.echo(f"It signs one browser in as {name}, within {LINK_S // 60} minutes.")
+    click.echo(f"The page's certificate has the SHA-256 {page.fingerprint}")
+
+
+def _page(pages: "list[PageAddress]", robot: str | None) -> "PageAddress":
+    from inphase.errors import AccessError
+
+    for one in pages:
+        if robot in (None, one.robot):
+            return one
+    names = ", ".join(one.robot for one in pages)
+    raise AccessError(
+        f"no page of the robot {robot!r} was started with these keys; there are: {names}"
+        if names
+        else "no page was started with these keys: inphase serve SCHEDULE --page 0.0.0.0:8470"
+    )
+
+
+@keys.command("sign-out")
+@click.argument("name")
+@_folder
+def sign_out(*, name: str, folder: Path | None) -> None:
+    """End all sessions of NAME at web pages. The key stays."""
+    from inphase.access.browsers import Browsers
+
+    count = Browsers(opened(folder).folder).sign_out(name)
+    click.echo(f"signed out: {name}, {count} sessions")
+
+
+@keys.command()
+@click.argument("name")
+@click.option("--days", type=click.FloatRange(min=0, min_open=True), default=365, show_default=True)
+@_folder
+def scraper(*, name: str, days: float, folder: Path | None) -> None:
+    """Print a word by which a program reads /metrics of web pages as NAME: Prometheus's
+    `authorization: credentials`. It is a session, and opens the pages, too."""
+    from inphase.access.browsers import Browsers
+
+    click.echo(Browsers(opened(folder).folder).session(name, days * 86_400))
 
 
 @keys.command()

@@ -59,12 +59,34 @@ def _check_page(schedule: Schedule) -> Iterator[ScheduleFault]:
         yield schedule.fault(
             "page.address", f"no port, got {address!r}; give one, as in 127.0.0.1:8470"
         )
-    elif not _is_loopback(host):
+    elif not _is_loopback(host) and not _is_number(host):
         yield schedule.fault(
             "page.address",
-            f"{address!r} can be reached from elsewhere: the page has no keys; use "
-            f"127.0.0.1:{port}, and from another machine: ssh -L {port}:localhost:{port} ROBOT",
+            f"{address!r} is no address of this machine; give a number, or all of them: "
+            f"0.0.0.0:{port}",
         )
+    elif not _is_loopback(host) and schedule.page.keys is None:
+        yield schedule.fault(
+            "page.address",
+            f"{address!r} can be reached from elsewhere, and nobody has to sign in; add keys = a "
+            f"folder of them (inphase keys create NAME --folder FOLDER), or use 127.0.0.1:{port}, "
+            f"and from another machine: ssh -L {port}:localhost:{port} ROBOT",
+        )
+    yield from _check_certificate(schedule)
+
+
+def _check_certificate(schedule: Schedule) -> Iterator[ScheduleFault]:
+    page = schedule.page
+    assert page is not None
+    for one, other in (("certificate", "key"), ("key", "certificate")):
+        if getattr(page, one) is None:
+            continue
+        if getattr(page, other) is None:
+            yield schedule.fault(f"page.{one}", f"it is of no use alone; add {other} = a PEM file")
+        elif page.keys is None:
+            yield schedule.fault(
+                f"page.{one}", "a page without keys is not encrypted; add keys = a folder of them"
+            )
 
 
 def _check_remote(schedule: Schedule) -> Iterator[ScheduleFault]:
@@ -139,6 +161,14 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _is_own(host: str) -> bool:

@@ -1,6 +1,6 @@
 // The service's panels: lease, queue, calendar, jobs, recordings. Each is there when its data is.
 
-import { element } from "./format.js";
+import { element, show } from "./format.js";
 
 const EVERY_MS = 2000;
 const TITLES = { lease: "Lease", queue: "Queue", calendar: "Calendar", jobs: "Jobs", recordings: "Recordings" };
@@ -9,6 +9,22 @@ export class Service {
   constructor() {
     this.into = document.getElementById("service");
     this.look();
+    this.who();
+  }
+
+  // who is signed in; on the robot's host nobody has to be
+  async who() {
+    const answer = await fetch("/api/who").catch(() => null);
+    if (answer?.status !== 200) return;
+    const { user } = await answer.json();
+    const leave = element("button", "Sign out");
+    leave.type = "button";
+    leave.addEventListener("click", async () => {
+      const gone = await fetch("/api/sign-out", { method: "POST" }).catch(() => null);
+      if (gone?.ok) location.replace("/sign-in#ended");
+    });
+    document.getElementById("user").replaceChildren(`Signed in as ${user} `, leave);
+    show("user");
   }
 
   async look() {

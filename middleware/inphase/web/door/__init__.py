@@ -1,0 +1,1 @@
+"""The page's door: where it listens, whom it lets in, and how many."""
