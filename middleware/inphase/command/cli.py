@@ -11,6 +11,7 @@ import click
 from inphase.command import (
     access,
     benching,
+    calibration,
     doctoring,
     drafts,
     leasing,
@@ -419,6 +420,7 @@ COMMANDS = (
     *access.COMMANDS,
     *doctoring.COMMANDS,
     *benching.COMMANDS,
+    *calibration.COMMANDS,
 )
 for command in COMMANDS:
     cli.add_command(command)

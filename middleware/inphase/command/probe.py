@@ -64,7 +64,7 @@ def probe(
     if sensor not in schedule.sensor:
         known = ", ".join(schedule.sensor)
         raise ScheduleError(f"{schedule.path}: no sensor {sensor!r}; it has: {known}")
-    with tempfile.TemporaryDirectory(prefix="inphase-probe-") as folder, _beside(schedule):
+    with tempfile.TemporaryDirectory(prefix="inphase-probe-") as folder, beside(schedule):
         path = Path(folder) / "probe.toml"
         path.write_text(alone(schedule, sensor))
         probed = schedules.load(path)
@@ -85,7 +85,7 @@ def probe(
 
 
 @contextlib.contextmanager
-def _beside(schedule: Schedule) -> Iterator[None]:
+def beside(schedule: Schedule) -> Iterator[None]:
     """Children find modules beside the user's schedule: an emulator, a driver."""
     before = os.environ.get("PYTHONPATH")
     folder = str(schedule.path.resolve().parent)
