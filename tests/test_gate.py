@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from inphase.command.pictures import bench_picture
 from inphase.errors import RecordingError
 from inphase.gate import comparison, count_comparison, measurement
 from inphase.gate.comparison import BaselineComparison, compare, judge
 from inphase.gate.counts import CycleCounts, PartCounts, count
 from inphase.gate.measurement import Measurement, Round, exact
+from inphase.gate.power import power
 from inphase.schedule import load
 from runtimes import Robot
 from test_run import demo_schedule
@@ -181,6 +183,36 @@ def test_instructions_of_another_machine_are_not_compared_and_system_calls_are()
     assert [pair.kind for pair in found.counted if pair.has_grown] == ["calls"]
     fewer = compare(made(rounds=0), made(rounds=0, counts=replace(COUNTS, cycles=8)), LIMIT)
     assert not fewer.counted and "4 cycles were counted and 8 are now" in fewer.notes[0]
+
+
+def test_power_says_what_the_rounds_can_tell_and_calls_the_same_no_slower() -> None:
+    calm = power(made(weather=Weather(spread=0.01)), LIMIT)
+    assert calm.any_slower[0.0] == 0 and calm.any_slower[0.2] == 100
+    (median, _) = calm.seen
+    assert (median.figure, median.quantile) == ("wake", "p50") and median.of[0.05] == 0
+    wild = power(made(weather=Weather(spread=0.3)), LIMIT)
+    assert wild.any_slower[0.0] <= 5 and wild.any_slower[0.2] < 50
+    assert list(wild.any_slower.values()) == sorted(wild.any_slower.values())
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_a_comparison_is_drawn_with_each_figure_in_it(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"one.{kind}"
+    bench_picture.refuse(path)
+    found = compare(made(), replace(made(1.5), counts=counted(calls=1.0).counts), LIMIT)
+    bench_picture.draw(found, "demo", LIMIT, path)
+    if kind == "png":
+        assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
+        return
+    empty = tmp_path / "empty.svg"
+    bench_picture.draw(compare(made(), made(schedule_hash="b"), LIMIT), "demo", LIMIT, empty)
+    drawn = [len(re.findall("<path", one.read_text())) for one in (path, empty)]
+    assert drawn[0] > drawn[1]
+
+
+def test_a_picture_that_could_not_be_made_is_refused_before_a_measurement(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"ends in \.png or \.svg"):
+        bench_picture.refuse(tmp_path / "one.gif")
 
 
 def test_what_could_not_be_counted_is_said_and_judged_by_nobody() -> None:

@@ -170,6 +170,7 @@ def test_a_name_of_the_core_that_a_page_gives_exists() -> None:
     source = HEADER + "".join(
         path.read_text() for path in (ROOT / "native" / "src").iterdir() if path.is_file()
     )
+    source += (ROOT / "middleware/inphase/gate/pytest_plugin.py").read_text()  # its fixtures
     named = {
         name
         for page in PAGES

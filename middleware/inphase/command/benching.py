@@ -39,6 +39,13 @@ EXIT_SLOWER, EXIT_UNDECIDED = 1, 17
     show_default=True,
     help="by which a time may grow",
 )
+@click.option("--picture", type=click.Path(path_type=Path), help="draw it: a .png or .svg")
+@click.option(
+    "--power",
+    "asks_power",
+    is_flag=True,
+    help="tell first how often this gate would see a slower robot on this machine",
+)
 @click.option("--markdown", type=click.Path(path_type=Path), help="write the comparison's table")
 def bench(
     *,
@@ -50,11 +57,14 @@ def bench(
     base: Path | None,
     percent: float,
     markdown: Path | None,
+    picture: Path | None,
+    asks_power: bool,
 ) -> None:
     """Run SCHEDULE in turns with a thread that only wakes, and tell its latencies.
 
     With --compare: exit code 1 where it is slower than the baseline, 17 where nobody can tell.
     """
+    from inphase.command.pictures import bench_picture
     from inphase.command.recorded.reporting import FrameProgress
     from inphase.errors import RecordingError
     from inphase.gate import comparison
@@ -62,8 +72,10 @@ def bench(
     from inphase.plan.validation import load
 
     before = None if base is None else Measurement.read(base)
-    if markdown is not None and before is None:
-        raise click.UsageError("--markdown is the table of a comparison; give --compare as well")
+    if before is None and (markdown or picture):
+        raise click.UsageError("--markdown and --picture show a comparison; give --compare as well")
+    if picture is not None:
+        bench_picture.refuse(picture)
     described = load(schedule)
     with FrameProgress("rounds") as progress:
         now = run(described, runs, seconds, simulate=simulate, watch=progress.show)
@@ -71,11 +83,14 @@ def bench(
         if out is not None:
             now.save(out)
         _show(now)
+        can_tell = not asks_power or _show_power(now, percent / 100)
         if before is None:
-            return
+            sys.exit(0 if can_tell else EXIT_UNDECIDED)
         found = comparison.compare(before, now, percent / 100)
         if markdown is not None:
             markdown.write_text(comparison.markdown(found, now))
+        if picture is not None:
+            bench_picture.draw(found, now.robot, percent / 100, picture)
     except OSError as error:
         raise RecordingError(f"{error.filename}: {error.strerror}; give another name") from error
     _show_comparison(found)
@@ -127,6 +142,32 @@ def _show(now: "Measurement") -> None:
     console.print(f"{now.counts.faults:.2g} page faults of the core in a cycle")
 
 
+def _show_power(now: "Measurement", limit: float) -> bool:
+    """Print how often this gate sees what; False: it can see nothing of times here."""
+    from inphase.command.screen import screen, table
+    from inphase.gate.comparison import LEAST_ROUNDS
+    from inphase.gate.power import RUNS, SHARES, power
+
+    console = screen()
+    if not now.is_realtime or len(now.rounds) < LEAST_ROUNDS:
+        why = f"under {LEAST_ROUNDS} rounds" if now.is_realtime else "no real-time rights"
+        console.print(f"{why}: nothing can be said of times here, and no time would be judged")
+        return False
+    found = power(now, limit)
+    heads = [f"{share:.0%} slower" if share else "the same" for share in SHARES]
+    made = table(
+        f"Called slower, of {RUNS} runs that are drawn from these rounds (at most {limit:.0%} more "
+        f"is allowed)",
+        ("figure", "", *heads),
+        left=("figure", ""),
+    )
+    for one in found.seen:
+        made.add_row(one.figure, one.quantile, *(str(one.of[share]) for share in SHARES))
+    made.add_row("any of them", "", *(str(found.any_slower[share]) for share in SHARES))
+    console.print(made)
+    return True
+
+
 def _show_comparison(found: "BaselineComparison") -> None:
     from rich.text import Text
 
@@ -137,7 +178,7 @@ def _show_comparison(found: "BaselineComparison") -> None:
     if found.compared:
         made = table(
             "Against the baseline",
-            ("figure", "", "before", "now", "ratio", "95 %", "verdict"),
+            ("figure", "", "before", "now", "ratio", "99 %", "verdict"),
             left=("figure", "", "verdict"),
         )
         for one in found.compared:

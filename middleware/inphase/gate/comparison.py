@@ -14,8 +14,8 @@ JUDGED = ("p50", "p90")
 """quantiles that the rounds of a gate can tell; the tail is shown and not judged"""
 _RESAMPLES = 2000
 _SEED = 11
-_CONFIDENCE = (0.025, 0.975)
-_LEAST_ROUNDS = 4
+_CONFIDENCE = (0.005, 0.995)  # a gate judges a dozen figures, and one false alarm shuts it
+LEAST_ROUNDS = 4
 _MOST_STOLEN, _MOST_SKIPPED = 0.05, 0.05  # of a round's time, of its cycles
 
 
@@ -30,7 +30,7 @@ class Compared(NamedTuple):
     """of now and before, each as a multiple of its own bare wakes"""
     low: float
     high: float
-    """95 of 100 such comparisons lie between"""
+    """99 of 100 such comparisons lie between"""
     verdict: Verdict
 
 
@@ -87,8 +87,8 @@ def compare(before: Measurement, now: Measurement, limit: float) -> BaselineComp
         for key in ("kernel", "libc", "python")
         if before.machine[key] != now.machine[key]
     ]
-    figures = [name for name in now.rounds[0].figures if _has(before, name) and _has(now, name)]
-    found = [_compare(before, now, name, q, limit) for name in figures for q in JUDGED]
+    figures = [name for name in now.rounds[0].figures if has(before, name) and has(now, name)]
+    found = [compare_figure(before, now, name, q, limit) for name in figures for q in JUDGED]
     reason = disturbed(before, now)
     if reason:
         notes.append(reason)
@@ -116,8 +116,8 @@ def _refused(before: Measurement, now: Measurement) -> str:
                 f"{which} has no real-time rights, and no time of a robot is judged without: "
                 f"inphase doctor says how to get them; --runs 0 judges counts alone"
             )
-    if min(len(before.rounds), len(now.rounds)) < _LEAST_ROUNDS:
-        return f"fewer than {_LEAST_ROUNDS} rounds tell nothing of times; give --runs 10"
+    if min(len(before.rounds), len(now.rounds)) < LEAST_ROUNDS:
+        return f"fewer than {LEAST_ROUNDS} rounds tell nothing of times; give --runs 10"
     return ""
 
 
@@ -140,7 +140,8 @@ def disturbed(before: Measurement, now: Measurement) -> str:
     return ""
 
 
-def _has(measured: Measurement, figure: str) -> bool:
+def has(measured: Measurement, figure: str) -> bool:
+    """True if each round has that figure."""
     return all(figure in one.figures for one in measured.rounds)
 
 
@@ -180,9 +181,10 @@ def _median_us(rounds: list[Round], figure: str, quantile: str) -> float:
     return float(np.median([one.figures[figure][quantile] for one in rounds]))
 
 
-def _compare(
+def compare_figure(
     before: Measurement, now: Measurement, figure: str, quantile: str, limit: float
 ) -> Compared:
+    """One quantile of one figure, of two measurements that may be compared."""
     old, new = (_multiples(one.rounds, figure, quantile) for one in (before, now))
     draws = np.random.default_rng(_SEED)
     ratios = np.median(draws.choice(new, (_RESAMPLES, new.size)), axis=1) / np.median(
@@ -215,7 +217,7 @@ def markdown(found: BaselineComparison, now: Measurement) -> str:
     parts = [f"**{now.robot}: {verdict(found)}**"]
     if found.compared:
         rows = [
-            "| time | | before us | now us | ratio | 95 % | |",
+            "| time | | before us | now us | ratio | 99 % | |",
             "| --- | --- | --: | --: | --: | --- | --- |",
         ]
         for one in found.compared:
