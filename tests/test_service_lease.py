@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 
+import msgpack
 import psutil
 import pytest
 import zmq
@@ -56,6 +57,42 @@ def test_a_lease_that_was_taken_is_kept_by_one_thread(served: Served) -> None:
         first.close()
         assert taken.poll() == "holds" and first.poll() == "holds" and keepers() == before + 1
     assert keepers() == before
+
+
+def test_a_users_other_requests_do_not_hold_up_its_keep_alives(served: Served) -> None:
+    with served.connect() as robot:
+        lease = robot.request(LEASE_S).wait(20)
+        keeper = lease._keeper
+        assert keeper is not None
+        with robot._connection._lock:  # a request that is under way
+            until(lambda: keeper.kept >= 8)  # two seconds of them
+
+
+def test_a_flood_of_one_user_leaves_its_keep_alives_through_and_no_other(served: Served) -> None:
+    with served.connect() as robot:
+        lease = robot.request(LEASE_S).wait(20)
+        keeper, begun = lease._keeper, StoreFollower.of_robot(served.robot.name)
+        assert keeper is not None
+        flood = ServiceConnection(served.address)
+        asked = answered = 0
+
+        def is_kept_beside() -> bool:
+            nonlocal asked, answered
+            for _ in range(32):  # as many as wait there at most
+                flood._socket.send(msgpack.packb({"do": "ping"}))
+                asked += 1
+            while flood._socket.poll(1):
+                flood._socket.recv()
+                answered += 1
+            return asked - answered > 1000 and keeper.kept - first >= 12
+
+        first = keeper.kept
+        until(is_kept_beside)
+        assert keeper.ended == "" and lease.poll() == "holds"
+        flood.close()
+        held = {begun.next().command.lease for _ in range(50)}
+        begun.close()
+    assert held == {lease.number}
 
 
 def in_time(work: Callable[[], None]) -> BaseException | None:

@@ -79,6 +79,10 @@ class ServiceConnection:
             f"that: inphase keys list"
         )
 
+    def another(self) -> "ServiceConnection":
+        """One more to the same service, of the same user, which waits for nothing of this one."""
+        return ServiceConnection(self.address, self._key_file)
+
     def whole(self, address: str | int) -> str:
         """An address that is given by how many ports it lies after the control socket's."""
         if isinstance(address, str):

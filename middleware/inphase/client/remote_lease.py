@@ -160,10 +160,13 @@ class RemoteLease:
 
 
 class LeaseKeeper:
-    """Keeps one lease alive, until it is lost, or closed. It has a thread of its own."""
+    """Keeps one lease alive, until it is lost, or closed. It has a thread and a connection of its
+    own: what its user asks beside it does not hold it up."""
 
     def __init__(self, connection: ServiceConnection, robot: str, proof: dict[str, Any]) -> None:
-        self._connection = connection
+        self._connection = connection.another()
+        self.kept = 0
+        """keep-alives that were answered"""
         self._robot = robot
         self._proof = proof
         self.lease = int(proof["lease"])
@@ -171,8 +174,14 @@ class LeaseKeeper:
         self.ended = ""
         """why it is lost; empty: it is not"""
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="inphase lease", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="inphase lease", daemon=True)
         self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._keep()
+        finally:
+            self._connection.close()
 
     def _keep(self) -> None:
         while not self._over.wait(_KEEP_S):
@@ -180,6 +189,7 @@ class LeaseKeeper:
                 self._connection.ask(
                     "keep", timeout_s=_KEEP_ANSWER_S, robot=self._robot, **self._proof
                 )
+                self.kept += 1
             except LeaseRefused as error:
                 self.ended = str(error)
                 return

@@ -72,6 +72,15 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     address: str = ""
 
 
+class _Keep(msgspec.Struct, frozen=True):
+    """A keep-alive, as far as it is looked at."""
+
+    do: Literal["keep"]
+
+
+_KEEP_BYTES = 512
+_keeps = msgspec.msgpack.Decoder(_Keep)
+
 _Method = Callable[[Caller, Words], dict[str, Any]]
 
 
@@ -304,6 +313,17 @@ class Requests:
         facts = {"user": words.user, "by": "page", "address": words.address}
         self._tell(words.event, robot=self._robot(words).name, **facts)
         return {}
+
+
+def is_keep(request: Any) -> bool:
+    """True for a message that asks to keep a lease alive."""
+    if len(request) > _KEEP_BYTES:
+        return False
+    try:
+        _keeps.decode(request)
+    except Exception:  # whatever a decoder makes of it, it is the client's
+        return False
+    return True
 
 
 def _refusal(text: str, number: int | str | None = None) -> dict[str, Any]:
