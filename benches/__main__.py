@@ -26,6 +26,7 @@ FIGURES = (
     "environment",
     "vector",
     "batch",
+    "cluster",
     "skew",
     "cost",
     "camera",
