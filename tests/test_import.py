@@ -45,6 +45,7 @@ def test_every_public_name_is_there() -> None:
     assert set(inphase.__all__) == {
         "Frame",
         "Recording",
+        "RobotWorker",
         "RolloutWorkers",
         "Runner",
         "__version__",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from inphase.client.remote_robot import connect
     from inphase.episodes.rollout import rollout
+    from inphase.episodes.rollouts.robot_crew import RobotWorker
     from inphase.episodes.rollouts.rollout_workers import RolloutWorkers
     from inphase.episodes.runner import Runner
     from inphase.episodes.task import batched, of_observation
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Frame",
     "Recording",
+    "RobotWorker",
     "RolloutWorkers",
     "Runner",
     "__version__",
@@ -42,6 +44,7 @@ __all__ = [
 _HOMES = {
     "Frame": "inphase.frames.frame",
     "Recording": "inphase.recording.recording",
+    "RobotWorker": "inphase.episodes.rollouts.robot_crew",
     "RolloutWorkers": "inphase.episodes.rollouts.rollout_workers",
     "Runner": "inphase.episodes.runner",
     "batched": "inphase.episodes.task",

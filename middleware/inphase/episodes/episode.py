@@ -18,7 +18,9 @@ from inphase.episodes.observation import Observer
 from inphase.episodes.task import TaskRun
 from inphase.errors import ScheduleError, WorldError
 from inphase.frames.frame import Frame
+from inphase.frames.store_follower import StoreFollower
 from inphase.plan import plan as planning
+from inphase.plan.plan import Plan
 from inphase.schedule import Schedule
 from inphase.schedule.import_by_name import place_of, resolve_call
 from inphase.world.mujoco import world as mujoco_world
@@ -97,8 +99,8 @@ class Seat:
     def __init__(self, job: Job, stopped: Stopped = lambda: False) -> None:
         self._job = job
         self._stopped = stopped
-        self._make_policy = _policy_maker(job)
-        self._reduce = _reducer(job)
+        self._make_policy = policy_maker(job)
+        self._reduce = reducer(job)
         plan = planning.make(job.schedule)
         self._plan = plan if job.policy is None else replace(plan, client_policy=True)
         self._kept = Kept()
@@ -116,7 +118,7 @@ class Seat:
         if self._version:
             give_weights(policy, job.policy, self._weights)
         is_native = isinstance(policy, NativePolicy)
-        limit = _Limit(job.timeout_s, self._stopped)
+        limit = Limit(job.timeout_s, self._stopped)
         with LockStep(
             job.schedule,
             seed=job.seed,
@@ -128,30 +130,16 @@ class Seat:
             randomise=job.randomise,
             kept=self._kept,
         ) as robot:
-            watch = _Watch(job, robot)
+            watch = Watch(job, robot.plan, robot.follower)
             try:
-                watch.run(job.cycles, limit)
+                watch.run(robot, job.cycles, limit)
             except (WorldError, TaskError) as failure:
                 error = str(failure)
             if limit.is_over:
                 error = f"stopped after timeout_s = {job.timeout_s:g} in cycle {robot.cycles}"
-            episode = _sum_up(job, number, watch, error)
+            episode = _sum_up(job, number, robot, watch, error)
         episode = replace(episode, version=self._version)
-        return episode if self._reduce is None else self._reduced(episode, policy)
-
-    def _reduced(self, episode: Episode, policy: Any) -> Episode:
-        """The arrays that `reduce` makes of it, in place of what was recorded."""
-        assert self._reduce is not None
-        if episode.error is not None:
-            return replace(episode, recorded={})
-        try:
-            made = {name: np.asarray(one) for name, one in self._reduce(episode, policy).items()}
-        except Exception as error:
-            return failed(episode, f"reduce raised {error!r}{place_of(error)}")
-        for name, array in made.items():
-            if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
-                return failed(episode, f"reduce gave numbers that are not finite: {name!r}")
-        return replace(episode, recorded=made)
+        return reduced(self._reduce, episode, policy)
 
     def close(self) -> None:
         """End the world, and give its memory back."""
@@ -190,7 +178,23 @@ def nothing_of(job: Job, number: int, version: int, text: str) -> Episode:
     return failed(blank, text)
 
 
-class _Limit:
+def reduced(reduce: Reduce | None, episode: Episode, policy: Any) -> Episode:
+    """The arrays that `reduce` makes of it, in place of what was recorded; None: as it is."""
+    if reduce is None:
+        return episode
+    if episode.error is not None:
+        return replace(episode, recorded={})
+    try:
+        made = {name: np.asarray(one) for name, one in reduce(episode, policy).items()}
+    except Exception as error:
+        return failed(episode, f"reduce raised {error!r}{place_of(error)}")
+    for name, array in made.items():
+        if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
+            return failed(episode, f"reduce gave numbers that are not finite: {name!r}")
+    return replace(episode, recorded=made)
+
+
+class Limit:
     """Says when an episode is to stop: as its worker does, and when its time is over."""
 
     def __init__(self, timeout_s: float | None, stopped: Stopped) -> None:
@@ -207,8 +211,7 @@ class TaskError(Exception):
     """A function of the [task] raised."""
 
 
-def _sum_up(job: Job, number: int, watch: "_Watch", error: str | None) -> Episode:
-    robot = watch.robot
+def _sum_up(job: Job, number: int, robot: LockStep, watch: "Watch", error: str | None) -> Episode:
     reader = robot.follower.reader
     counts = reader.counts()
     return Episode(
@@ -231,24 +234,22 @@ def _sum_up(job: Job, number: int, watch: "_Watch", error: str | None) -> Episod
     )
 
 
-class _Watch:
+class Watch:
     """Looks at one episode's frames: the task, and what is recorded."""
 
-    def __init__(self, job: Job, robot: LockStep) -> None:
-        self.robot = robot
+    def __init__(self, job: Job, plan: Plan, follower: StoreFollower) -> None:
         self._task = TaskRun(job.schedule)
         fields = [one for one in job.record if one != REWARD]
-        self._parts = observation.choose(robot.plan, fields) if fields else []
+        self._parts = observation.choose(plan, fields) if fields else []
         self._rewards: list[float] | None = [] if REWARD in job.record else None
-        self._observer = Observer(self._parts, robot.follower)
+        self._observer = Observer(self._parts, follower)
         self._rows: list[list[NDArray[Any]]] = [[] for _ in self._parts]
         self._cycles: list[int] = []
         self.reward = 0.0
         self.terminated = False
 
-    def run(self, cycles: int, stopped: Stopped) -> None:
+    def run(self, robot: LockStep, cycles: int, stopped: Stopped) -> None:
         """The whole episode. Raises WorldError, TaskError."""
-        robot = self.robot
         if not (self._task.judges or self._is_recorded):
             while robot.cycles < cycles and not stopped():
                 if robot.run(min(_SLICE, cycles - robot.cycles)) == 0:
@@ -256,14 +257,18 @@ class _Watch:
             return
         is_first = True
         for frame in robot.frames(cycles):
-            self._record(frame)
-            reward = self._judge(frame, is_first)
+            self.take(frame, is_first)
             is_first = False
-            self.reward += reward
-            if self._rewards is not None:
-                self._rewards.append(reward)
             if self.terminated or stopped():
                 return
+
+    def take(self, frame: Frame, is_first: bool) -> None:
+        """Record a frame and judge it. Raises TaskError."""
+        self._record(frame)
+        reward = self._judge(frame, is_first)
+        self.reward += reward
+        if self._rewards is not None:
+            self._rewards.append(reward)
 
     def _judge(self, frame: Frame, is_first: bool) -> float:
         """The reward of the step that led to this frame."""
@@ -308,7 +313,7 @@ class _Watch:
 # ---- policies ----------------------------------------------------------------------------------
 
 
-def _policy_maker(job: Job) -> Callable[[], Any]:
+def policy_maker(job: Job) -> Callable[[], Any]:
     """Gives each episode a policy of its own. Raises ScheduleError."""
     found, args = job.policy, {}
     if isinstance(found, str):
@@ -343,7 +348,7 @@ def give_weights(policy: Any, name: Any, weights: Any) -> None:
     take(weights)
 
 
-def _reducer(job: Job) -> Reduce | None:
+def reducer(job: Job) -> Reduce | None:
     """The function of that name. Raises ScheduleError."""
     found: Any = job.reduce
     if isinstance(found, str):

@@ -6,6 +6,7 @@ once, from where each machine fetches them once.
 """
 
 import re
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,6 +90,9 @@ class RayCrew:
         """From all of them."""
         ray = self._ray
         first = {worker.calls[0][0]: n for n, worker in self._workers.items() if worker.calls}
+        if not first:
+            time.sleep(timeout_s)
+            return []
         done, _ = ray.wait(list(first), num_returns=1, timeout=timeout_s)
         if done:
             done, _ = ray.wait(list(first), num_returns=len(first), timeout=0)

@@ -22,6 +22,8 @@ class RolloutProgress:
     """workers that died, and were replaced"""
     hung: int = 0
     """workers that were killed, because their episode did not end"""
+    robots_lost: int = 0
+    """robots that failed: they get no episode any more"""
     received_bytes: int = 0
     """of arrays in episodes"""
     waited_s: float = 0.0

@@ -8,6 +8,8 @@
 An episode follows from seed, number and weights, whoever runs it. Each number is given back once.
 """
 
+import contextlib
+import queue
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,11 +21,13 @@ from inphase import schedule as schedules
 from inphase.episodes.episode import Episode, Job, Reduce, nothing_of
 from inphase.episodes.rollouts import crews
 from inphase.episodes.rollouts.crew import EpisodeTask, WorkerError, WorkerNews
+from inphase.episodes.rollouts.robot_crew import Robots, RobotWorker
 from inphase.episodes.rollouts.rollout_progress import RolloutProgress
 from inphase.schedule import Schedule
 from inphase.world.randomisation import KnobLike
 
-_LOOK_S = 0.25
+_LOOK_S, _GLANCE_S = 0.25, 0.02
+"""how long simulators are waited for; where there are robots, which are looked at in between"""
 _GRACE_S = 5.0
 """after `timeout_s` an episode ends by itself; a worker that is not back by then hangs"""
 _DEATHS_MAX = 3
@@ -52,6 +56,9 @@ class RolloutWorkers:
     each worker calls with an episode and its policy. The arrays that it returns, by name, are sent
     as `recorded`: a gradient, for instance.
 
+    robots: run episodes of the same numbers in real time, in threads of this process. Those are
+    `real`, have no digest, and are never run again. A robot that is lost does not come back.
+
     A policy in Python that takes weights has a method `load_weights(weights)`, which is called
     before each episode. They are whatever the caller publishes; arrays are read-only there.
 
@@ -72,6 +79,7 @@ class RolloutWorkers:
         timeout_s: float | None = None,
         staleness: int | None = None,
         reduce: Reduce | str | None = None,
+        robots: Sequence[RobotWorker] = (),
     ) -> None:
         self.job = make_job(
             schedule,
@@ -84,7 +92,8 @@ class RolloutWorkers:
             reduce=reduce,
         )
         self.staleness = staleness
-        self._crew, self.count = crews.make(self.job, address, workers)
+        self._robots = Robots(self.job, list(robots))
+        self._crew, self.count = crews.make(self.job, address, workers, bool(robots))
         self.version = 0
         """of the weights that were published last"""
         self._hands: dict[int, _Hand] = {}
@@ -99,6 +108,8 @@ class RolloutWorkers:
         except BaseException:
             self._crew.close()
             raise
+        for number in self._robots.start():
+            self._hands[number] = _Hand()
 
     @property
     def progress(self) -> RolloutProgress:
@@ -111,6 +122,7 @@ class RolloutWorkers:
         They go once to each machine. Raises ValueError where the policy is none of Python.
         """
         self._crew.publish(self.version + 1, weights)
+        self._robots.publish(self.version + 1, weights)
         self.version += 1
         return self.version
 
@@ -129,7 +141,7 @@ class RolloutWorkers:
             self._fill(wanted)
             if wanted.is_over and not self._is_busy():
                 return
-            for report in self._crew.wait(_LOOK_S):
+            for report in self._wait():
                 episode = self._heed(report, wanted.again)
                 if episode is None:
                     continue
@@ -141,6 +153,17 @@ class RolloutWorkers:
                 began_s = time.perf_counter()
             for episode in self._kill_hung(wanted.again):
                 yield episode
+
+    def _wait(self) -> list[WorkerNews]:
+        """The news of simulators and robots."""
+        found: list[WorkerNews] = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(self._robots.news.get_nowait())
+        if found:
+            return found
+        are_up = any(number < 0 for number in self._hands)
+        return self._crew.wait(_GLANCE_S if are_up else _LOOK_S)
 
     # ---- tasks -------------------------------------------------------------------------------
 
@@ -156,7 +179,8 @@ class RolloutWorkers:
         """Give each worker that is ready as much as it takes, the idle ones first."""
         for depth in range(self._crew.ahead):
             for worker, hand in self._hands.items():
-                if hand.is_ready and len(hand.tasks) == depth:
+                is_robot = worker < 0
+                if hand.is_ready and len(hand.tasks) == depth and not (is_robot and depth):
                     number = wanted.next()
                     if number is None:
                         return
@@ -168,7 +192,7 @@ class RolloutWorkers:
         if not hand.tasks:
             hand.since_s = time.monotonic()
         hand.tasks.append(task)
-        self._crew.give(worker, task)
+        (self._robots if worker < 0 else self._crew).give(worker, task)
 
     def _heed(self, report: WorkerNews, again: deque[int]) -> Episode | None:
         """Draw the consequences of a report; the episode that it brings."""
@@ -185,14 +209,18 @@ class RolloutWorkers:
         assert mine.serial == report.task.serial
         hand.since_s = time.monotonic()
         self._idle_deaths = 0
-        self._progress.busy_s += report.took_s
+        if report.worker >= 0:
+            self._progress.busy_s += report.took_s
         if mine.number < 0:
             return None
-        if self._is_stale(mine):
+        if self._is_stale(mine) and report.worker >= 0:
             self._progress.stale += 1
             again.append(mine.number)
             return None
-        return self._given(report.episode, self._crew.name(report.worker))
+        return self._given(report.episode, self._name(report.worker))
+
+    def _name(self, worker: int) -> str:
+        return (self._robots if worker < 0 else self._crew).name(worker)
 
     def _given(self, episode: Episode, name: str) -> Episode:
         if episode.error is not None:
@@ -213,8 +241,11 @@ class RolloutWorkers:
     def _bury(self, report: WorkerNews, hand: _Hand, again: deque[int]) -> Episode | None:
         """A worker died: another takes its place and its episodes. One that kills its workers has
         an error."""
-        name = self._crew.name(report.worker)
+        name = self._name(report.worker)
         del self._hands[report.worker]
+        if report.worker < 0:
+            self._progress.robots_lost += 1
+            return None
         self._progress.died += 1
         if not hand.tasks:
             self._idle_deaths += 1
@@ -238,7 +269,11 @@ class RolloutWorkers:
         if self.job.timeout_s is None or not self._crew.can_kill:
             return
         late_s = time.monotonic() - self.job.timeout_s - _GRACE_S
-        hung = [w for w, hand in self._hands.items() if hand.tasks and hand.since_s < late_s]
+        hung = [
+            worker
+            for worker, hand in self._hands.items()
+            if worker >= 0 and hand.tasks and hand.since_s < late_s
+        ]
         for worker in hung:
             hand, name = self._hands.pop(worker), self._crew.name(worker)
             self._crew.kill(worker)
@@ -253,7 +288,8 @@ class RolloutWorkers:
                 yield self._given(nothing_of(self.job, task.number, task.version, text), name)
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers; robots ramp down first."""
+        self._robots.close()
         self._crew.close()
         self._hands.clear()
 
