@@ -130,7 +130,7 @@ class Seat:
             randomise=job.randomise,
             kept=self._kept,
         ) as robot:
-            watch = Watch(job, robot.plan, robot.follower)
+            watch = EpisodeWatch(job, robot.plan, robot.follower)
             try:
                 watch.run(robot, job.cycles, limit)
             except (WorldError, TaskError) as failure:
@@ -211,7 +211,9 @@ class TaskError(Exception):
     """A function of the [task] raised."""
 
 
-def _sum_up(job: Job, number: int, robot: LockStep, watch: "Watch", error: str | None) -> Episode:
+def _sum_up(
+    job: Job, number: int, robot: LockStep, watch: "EpisodeWatch", error: str | None
+) -> Episode:
     reader = robot.follower.reader
     counts = reader.counts()
     return Episode(
@@ -234,7 +236,7 @@ def _sum_up(job: Job, number: int, robot: LockStep, watch: "Watch", error: str |
     )
 
 
-class Watch:
+class EpisodeWatch:
     """Looks at one episode's frames: the task, and what is recorded."""
 
     def __init__(self, job: Job, plan: Plan, follower: StoreFollower) -> None:

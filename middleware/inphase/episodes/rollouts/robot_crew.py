@@ -19,10 +19,10 @@ from inphase.episodes.clients.client import Client, RunnerClient
 from inphase.episodes.clients.remote_client import RemoteClient
 from inphase.episodes.episode import (
     Episode,
+    EpisodeWatch,
     Job,
     Limit,
     TaskError,
-    Watch,
     failed,
     give_weights,
     nothing_of,
@@ -171,7 +171,7 @@ class RealEpisode:
         job, client = self.job, self.client
         plan = client.plan
         frame = client.begin(job.seed, number, None, tuple(one.name for one in plan.sensors))
-        self._watch = Watch(job, plan, client.follower)
+        self._watch = EpisodeWatch(job, plan, client.follower)
         self._statuses: dict[str, Counter[str]] = {one.name: Counter() for one in plan.sensors}
         self._infos = StepInfo(client.follower)
         call = policies.begin(policy, client.follower.layout)
