@@ -1,8 +1,7 @@
 """Robots as workers: they run episodes in real time, beside the simulators, and are never retried.
 
 Each has a thread of this process, which runs the policy. The robot itself is in a runtime process,
-or behind a service's lease. What stops it is its runtime and its guard, whatever becomes of this
-process.
+or behind a service's lease. Its runtime and its guard stop it, whatever becomes of this process.
 """
 
 import queue
