@@ -48,7 +48,7 @@
 
 static struct {
     struct sentinel_page *page;
-    int schedstat, stat, cores;  /* descriptors of files in /proc; -1: not there */
+    int schedstat[SENTINEL_LOOKED], stat[SENTINEL_LOOKED], cores; /* files in /proc; -1: none */
     struct sentinel_look core;   /* the newest counters of the core */
     int64_t tick_ns;
     struct perf_event_mmap_page *ring[CORES];
@@ -249,11 +249,14 @@ static void take_turns(struct sentinel_page *page, struct perf_event_mmap_page *
 
 /* ---- counters ---------------------------------------------------------------------------- */
 
-static int open_of_thread(const struct sentinel_page *page, const char *name)
+static int open_of_thread(const struct sentinel_page *page, int which, const char *name)
 {
     char path[64];
 
-    snprintf(path, sizeof path, "/proc/%d/task/%d/%s", page->process, page->thread, name);
+    if (!page->thread[which])
+        return -1;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/%s", page->process[which], page->thread[which],
+             name);
     return open(path, O_RDONLY | O_CLOEXEC);
 }
 
@@ -290,10 +293,10 @@ static void look_at_core(int64_t time_ns)
                                            .stolen_ns = word[7] * sentinel.tick_ns};
 }
 
-/* false: the cycle thread is gone */
-static bool look(struct sentinel_page *page)
+/* false: the thread is gone */
+static bool look(struct sentinel_page *page, int which)
 {
-    uint64_t n = atomic_load_explicit(&page->looks, memory_order_relaxed);
+    uint64_t n = atomic_load_explicit(&page->looks[which], memory_order_relaxed);
     struct sentinel_look row;
     long long ran, waited, minor, major, cpu;
     char text[TEXT], state;
@@ -303,12 +306,12 @@ static bool look(struct sentinel_page *page)
     row = sentinel.core;
     row.ran_ns = row.waited_ns = row.minor = row.major = -1;
     row.began_ns = now();
-    if (read_text(sentinel.schedstat, text, sizeof text) &&
+    if (read_text(sentinel.schedstat[which], text, sizeof text) &&
         sscanf(text, "%lld %lld", &ran, &waited) == 2) {
         row.ran_ns = ran;
         row.waited_ns = waited;
     }
-    if (!read_text(sentinel.stat, text, sizeof text))
+    if (!read_text(sentinel.stat[which], text, sizeof text))
         return false;
     behind = strrchr(text, ')');
     if (behind && sscanf(behind + 1,
@@ -322,8 +325,8 @@ static bool look(struct sentinel_page *page)
         row.cpu = cpu;
     }
     row.ended_ns = now();
-    page->look[n % SENTINEL_LOOKS] = row;
-    atomic_store_explicit(&page->looks, n + 1, memory_order_release);
+    page->look[which][n % SENTINEL_LOOKS] = row;
+    atomic_store_explicit(&page->looks[which], n + 1, memory_order_release);
     return true;
 }
 
@@ -362,6 +365,7 @@ int main(int count, char **argument)
 {
     struct sentinel_page *page;
     struct timespec wait = time_of(WAIT_NS);
+    int others = 0;
 
     /* the runtime's end is this one's */
     if (count != 2 || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
@@ -379,8 +383,11 @@ int main(int count, char **argument)
     /* its real-time thread waits for no page, where that is allowed */
     mlockall(MCL_CURRENT | MCL_FUTURE);
     sentinel.tick_ns = SECOND_NS / sysconf(_SC_CLK_TCK);
-    sentinel.schedstat = open_of_thread(page, "schedstat");
-    sentinel.stat = open_of_thread(page, "stat");
+    for (int i = 0; i < SENTINEL_LOOKED; i++) {
+        sentinel.schedstat[i] = open_of_thread(page, i, "schedstat");
+        sentinel.stat[i] = open_of_thread(page, i, "stat");
+        others += i && page->thread[i];
+    }
     sentinel.cores = open("/proc/stat", O_RDONLY | O_CLOEXEC);
     page->turns_errno = open_all_turns(page->cpu);
     sched_getaffinity(0, sizeof sentinel.allowed, &sentinel.allowed);
@@ -390,10 +397,12 @@ int main(int count, char **argument)
     while (!atomic_load_explicit(&sentinel.thread, memory_order_relaxed))
         nanosleep(&wait, NULL);
     wait = time_of(page->period_ns > LEAST_LOOK_NS ? page->period_ns : LEAST_LOOK_NS);
-    while (look(page)) {
+    for (int n = 0; look(page, 0); n++) {
+        if (others) /* one at a time; they are given in order */
+            look(page, 1 + n % others);
         for (uint32_t i = 0; i < sentinel.rings; i++)
             take_turns(page, sentinel.ring[i], sentinel.ring_cpu[i]);
-        follow(page->look[(page->looks - 1) % SENTINEL_LOOKS].cpu);
+        follow(page->look[0][(page->looks[0] - 1) % SENTINEL_LOOKS].cpu);
         nanosleep(&wait, NULL);
     }
     return 0;

@@ -210,6 +210,7 @@ CAUSES = ("not known", "host", "kernel", "other process", "ours")
 """of a late cycle, by number"""
 WHYS = (
     "unseen",
+    "busy",
     "stolen",
     "interrupts",
     "kernel thread",
@@ -217,6 +218,7 @@ WHYS = (
     "disk",
     "preempted",
     "stopped",
+    "peer stopped",
     "own code",
     "own process",
     "page faults",

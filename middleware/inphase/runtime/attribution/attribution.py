@@ -1,6 +1,7 @@
 """Finds whose fault each late cycle of a run was, a moment after it came."""
 
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from inphase.errors import StoreError
@@ -22,6 +23,8 @@ _PATIENCE_NS = 1_000_000_000
 _FRAMES = 1000
 """that are looked at in one turn"""
 _KINDS = 100
+POLICY, EMULATOR = "[policy]", "[emulator]"
+"""processes that the cycle thread waits for; a device's own one has the device's name"""
 _SAID = 10
 
 
@@ -36,10 +39,11 @@ class LateMoment(NamedTuple):
 class Attribution:
     """Follows one robot's frames, and the sentinel. Thread: the supervisor's."""
 
-    def __init__(self, plan: Plan, path: str) -> None:
-        """path: of the robot's store."""
+    def __init__(self, plan: Plan, path: str, peers: Callable[[], dict[str, int]]) -> None:
+        """path: of the robot's store. peers: numbers of the processes that are waited for."""
         self._plan = plan
         self._path = path
+        self._peers = peers
         self._sentinel = Sentinel(plan)
         self._moments = Moments(plan)
         self._reader: store.Reader | None = None
@@ -54,7 +58,7 @@ class Attribution:
         """Take what came since. status: of the robot."""
         if not self._sentinel.thread:
             if status["thread_id"] and status["start_ns"]:
-                self._sentinel.watch(status["thread_id"], status["start_ns"])
+                self._sentinel.watch(status["thread_id"], status["start_ns"], self._peers())
                 self._reader = store.Reader(self._path, from_first=True)
             return
         self._follow()
@@ -91,12 +95,21 @@ class Attribution:
             self._take(self._of(moment, rows))
 
     def _of(self, moment: Moment, rows: Rows) -> LateMoment:
-        seen = self._sentinel.seen(rows, moment.from_ns, moment.until_ns, moment.late_ns)
-        if moment.phase in ("read", "command"):
-            cycle, of_thread = self._of_frame
-            found = decision.of_sample(seen, of_thread if cycle == moment.cycle else None)
-            if moment.phase == "command" and found.why == "device":
-                found = Decision("ours", "policy")
+        sentinel, stretch = self._sentinel, (moment.from_ns, moment.until_ns)
+        seen = sentinel.seen(rows, *stretch)
+        cycle, of_frame = self._of_frame
+        of_thread = of_frame if cycle == moment.cycle else None
+        if moment.phase == "command":
+            peer = sentinel.seen_of(POLICY, rows, *stretch)
+            found = decision.of_command(seen, of_thread, peer)
+        elif moment.phase == "read":
+            device = self._plan.sensors[moment.sensor].schedule.device
+            peer = sentinel.seen_of(device, rows, *stretch)
+            emulator = sentinel.seen_of(EMULATOR, rows, *stretch)
+            if emulator is not None and peer is None:
+                found = decision.of_emulated(seen, of_thread, emulator)
+            else:
+                found = decision.of_sample(seen, of_thread, peer)
         else:
             found = decision.of_thread(seen)
             self._of_frame = moment.cycle, found

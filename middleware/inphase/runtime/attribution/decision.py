@@ -7,7 +7,7 @@ never given to it. Where that is not known, the answer is `not known`.
 
 from typing import NamedTuple
 
-from inphase.runtime.attribution.evidence import TICK_NS, Evidence, Thread
+from inphase.runtime.attribution.evidence import TICK_NS, Evidence, PeerEvidence, Thread
 
 
 class Decision(NamedTuple):
@@ -18,6 +18,10 @@ class Decision(NamedTuple):
     thief: Thread | None = None
 
 
+_FAULTS = 200
+"""page faults of a policy that cost it its time; a call alone has a few"""
+_BUSY = 0.05
+"""share of a stretch in which some core had nobody, below which the machine is busy"""
 NOT_KNOWN = Decision("not known", "unseen")
 
 
@@ -42,17 +46,9 @@ def _of_thief(seen: Evidence) -> Decision:
     """Other threads had the core."""
     thief = seen.thief()
     assert thief is not None
-    who = thief.who
-    if who.kind == "ours":
-        return Decision("ours", "own process", who)
-    if _is_held(seen) and _is_stolen(seen):
+    if thief.who.kind != "ours" and _is_held(seen) and _is_stolen(seen):
         return Decision("host", "stolen")
-    if who.kind == "kernel":
-        return Decision("kernel", "kernel thread", who)
-    # a thread of lower priority keeps a core only while the kernel works for it, or insists on it
-    if seen.is_realtime and who.priority is not None and who.priority < seen.priority:
-        return Decision("kernel", "not preemptible", who)
-    return Decision("other process", "preempted", who)
+    return _by(thief.who, seen.priority if seen.is_realtime else 0)
 
 
 def _of_own(seen: Evidence) -> Decision:
@@ -129,11 +125,13 @@ def _may_be(counted_ns: int | None, late_ns: int) -> bool:
     return bool(counted_ns) and (counted_ns or 0) + TICK_NS >= late_ns / 2
 
 
-def of_sample(seen: Evidence, of_thread_now: Decision | None) -> Decision:
+def of_sample(
+    seen: Evidence, of_thread_now: Decision | None, peer: PeerEvidence | None = None
+) -> Decision:
     """Of a sample that had not come by the end of a stretch.
 
     of_thread_now: whose fault it was that the cycle thread was late in the same cycle; None: it was
-    in time.
+    in time. peer: the process that was to give the sample.
     """
     if seen.counted is not None and seen.counted.is_stopped:
         return Decision("other process", "stopped")
@@ -141,4 +139,64 @@ def of_sample(seen: Evidence, of_thread_now: Decision | None) -> Decision:
         return of_thread_now
     if _is_held(seen):
         return of_thread(seen)
-    return Decision("ours", "device")
+    return (of_peer(peer) if peer is not None else None) or Decision("ours", "device")
+
+
+def of_emulated(
+    seen: Evidence, of_thread_now: Decision | None, emulator: PeerEvidence | None
+) -> Decision:
+    """Likewise of a sample that an emulator gives through a pseudo-terminal or a socket."""
+    found = of_sample(seen, of_thread_now, emulator)
+    if found.why != "device" or emulator is None:
+        return found
+    # what it has written is brought by threads of the kernel, which wait for a core like any other
+    is_busy = emulator.own_ns is not None and emulator.idle_ns < emulator.late_ns * _BUSY
+    return Decision("not known", "busy") if is_busy else found
+
+
+def of_command(
+    seen: Evidence, of_thread_now: Decision | None, peer: PeerEvidence | None = None
+) -> Decision:
+    """Likewise of a command. peer: the policy's process."""
+    if seen.counted is not None and seen.counted.is_stopped:
+        return Decision("other process", "stopped")
+    if peer is None:
+        return of_thread_now or Decision("ours", "policy")
+    found = of_peer(peer)
+    if found is not None:
+        return found
+    half, counted = peer.late_ns / 2, peer.counted
+    if (peer.own_ns or 0) < half <= peer.threads_ns:
+        return Decision("ours", "policy threads")
+    if counted is not None and (counted.minor or 0) >= _FAULTS:
+        return Decision("ours", "policy faults")
+    return Decision("ours", "policy")
+
+
+def of_peer(peer: PeerEvidence) -> Decision | None:
+    """Of a process that was waited for: who kept it from running; None: it ran, or did not want
+    to."""
+    half, counted = peer.late_ns / 2, peer.counted
+    if counted is None or peer.own_ns is None:
+        return None
+    if counted.is_stopped:
+        return Decision("other process", "peer stopped")
+    if peer.own_ns >= half:
+        is_stolen = peer.unran_ns is not None and peer.unran_ns >= half
+        return Decision("host", "stolen") if is_stolen else None
+    thief = next((turn for turn in peer.turns if turn.who.kind not in ("idle", "sentinel")), None)
+    if (counted.waited_ns or 0) < half or thief is None or thief.ns < half / 2:
+        return None
+    return _by(thief.who, peer.priority)
+
+
+def _by(who: Thread, priority: int) -> Decision:
+    """A thread had the core that another one of this priority was ready for."""
+    if who.kind in ("ours", "cycle"):
+        return Decision("ours", "own process", who)
+    if who.kind == "kernel":
+        return Decision("kernel", "kernel thread", who)
+    # a thread of lower priority keeps a core only while the kernel works for it, or insists on it
+    if who.priority is not None and who.priority < priority:
+        return Decision("kernel", "not preemptible", who)
+    return Decision("other process", "preempted", who)

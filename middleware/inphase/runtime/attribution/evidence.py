@@ -92,6 +92,26 @@ class Evidence:
         return next(others, None)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PeerEvidence:
+    """Of a stretch in which the cycle thread waited for another process: the policy, an emulator, a
+    driver's worker. It is that of its main thread."""
+
+    late_ns: int
+    own_ns: int | None = None
+    """that its main thread had a core; None: it is not known who had the cores"""
+    threads_ns: int = 0
+    """that other threads of the process had one"""
+    idle_ns: int = 0
+    """that the cores had nobody, all of them together"""
+    priority: int = 0
+    turns: tuple[CoreTurn, ...] = ()
+    """of the core that it had last"""
+    counted: CoreCounted | None = None
+    unran_ns: int | None = None
+    """that it had a core and was not let run"""
+
+
 def held_ns(wakes: NDArray[Any], from_ns: int, until_ns: int) -> int | None:
     """How long the sentinel was due and not awake, within a stretch; None: it was not due there."""
     first = int(np.searchsorted(wakes["woke_ns"], from_ns))
@@ -167,4 +187,5 @@ def counted(looks: NDArray[Any], from_ns: int, until_ns: int) -> CoreCounted | N
 
 def is_known(rows: Rows, until_ns: int) -> bool:
     """True once the counters of a time and behind it are there."""
-    return len(rows.looks) > 0 and bool(rows.looks["core_ns"][-1] >= until_ns + TICK_NS)
+    looks = rows.looks[0]
+    return len(looks) > 0 and bool(looks["core_ns"][-1] >= until_ns + TICK_NS)

@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 POINTS = 3
+_SPARE = 64
+LOOKED = 6
+"""threads that are looked at: the cycle thread, then those that it waits for"""
 _I4, _I8, _U4, _U8 = "<i4", "<i8", "<u4", "<u8"
 WAKE = np.dtype([("point_ns", _I8), ("woke_ns", _I8)])
 LOOK = np.dtype(
@@ -40,8 +43,8 @@ PAGE = np.dtype(
         ("after_ns", _I8, POINTS),
         ("priority", _I4),
         ("cpu", _I4),
-        ("process", _I4),
-        ("thread", _I4),
+        ("process", _I4, LOOKED),
+        ("thread", _I4, LOOKED),
         ("go", _U4),
         ("priority_errno", _I4),
         ("cpu_errno", _I4),
@@ -50,11 +53,11 @@ PAGE = np.dtype(
         ("used_ns", _I8),
         ("every", _I8),
         ("turns_errno", _I4),
-        ("looks", _U8),
+        ("looks", _U8, LOOKED),
         ("turns", _U8),
         ("lost_ns", _I8),
         ("wake", WAKE, 4096),
-        ("look", LOOK, 1024),
+        ("look", LOOK, (LOOKED, 1024)),
         ("turn", TURN, 16384),
     ],
     align=True,
@@ -65,7 +68,8 @@ class Rows(NamedTuple):
     """Everything the page held at one moment, each in order of time."""
 
     wakes: NDArray[Any]
-    looks: NDArray[Any]
+    looks: list[NDArray[Any]]
+    """of each thread"""
     turns: NDArray[Any]
     """the time before the first one is not known"""
 
@@ -88,26 +92,22 @@ class SentinelPage:
     def rows(self) -> Rows:
         """A copy of all rows that are whole."""
         head = self.head
-        turns = self._ring("turn", "turns")
+        turns = _ring(head["turn"], head["turns"])
         return Rows(
-            self._ring("wake", "wakes"),
-            self._ring("look", "looks"),
+            _ring(head["wake"], head["wakes"]),
+            [_ring(*of_thread) for of_thread in zip(head["look"], head["looks"], strict=True)],
             turns[turns["at_ns"] > int(head["lost_ns"])],
         )
-
-    def _ring(self, name: str, count: str) -> NDArray[Any]:
-        """In order. A row that was written again meanwhile is left out: there are some to spare."""
-        ring = self.head[name]
-        size = len(ring)
-        until = int(self.head[count])
-        rows = np.concatenate([ring[until % size :], ring[: until % size]])
-        rows = rows[size - min(until, size) :]
-        again = int(self.head[count]) - until + 1  # and one that is just being written
-        spare = max(0, again - (size - len(rows)))
-        return rows[spare:]
 
     def close(self) -> None:
         """Unmap it."""
         del self.head
         self._memory.close()
         os.close(self.fd)
+
+
+def _ring(ring: NDArray[Any], count: NDArray[Any]) -> NDArray[Any]:
+    """Its rows in order, without the oldest ones, which may be written again meanwhile."""
+    size, until = len(ring), int(count)
+    rows = np.concatenate([ring[until % size :], ring[: until % size]])
+    return rows[max(_SPARE, size - until) :] if until > size - _SPARE else rows[size - until :]

@@ -7,15 +7,27 @@ once there is one.
 import contextlib
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from inphase import _core
 from inphase.core.realtime import is_realtime
 from inphase.host.process import keep_rights
 from inphase.plan.plan import Plan
 from inphase.runtime.attribution import evidence
-from inphase.runtime.attribution.evidence import CoreTurn, Evidence, Kind, Thread
-from inphase.runtime.attribution.page import POINTS, Rows, SentinelPage
+from inphase.runtime.attribution.evidence import (
+    CoreCounted,
+    CoreTurn,
+    Evidence,
+    Kind,
+    PeerEvidence,
+    Thread,
+)
+from inphase.runtime.attribution.page import LOOKED, POINTS, Rows, SentinelPage
 
 PROGRAM = Path(_core.__file__).with_name("_sentinel")
 _PRIORITY_MAX = 99
@@ -53,6 +65,8 @@ class Sentinel:
         self._names: dict[tuple[int, int], Thread] = {}
         self.thread = 0
         """number of the cycle thread; 0: it is not watched"""
+        self._peers: dict[str, int] = {}
+        """numbers of the processes that are watched"""
         keep_rights()
         try:
             self._child: subprocess.Popen[bytes] | None = subprocess.Popen(
@@ -65,8 +79,12 @@ class Sentinel:
         except OSError:
             self._child = None  # causes are then not known, which every one of them says
 
-    def watch(self, thread: int, start_ns: int) -> None:
-        """Tell it the cycle thread and its grid."""
+    def watch(self, thread: int, start_ns: int, peers: Mapping[str, int]) -> None:
+        """Tell it the cycle thread, its grid, and the processes that this one waits for, by what
+        they are."""
+        self._peers = dict(list(peers.items())[: LOOKED - 1])
+        numbers = list(self._peers.values())
+        numbers += [0] * (LOOKED - 1 - len(numbers))
         cycle = self._plan.schedule.cycle
         self.thread = thread
         self.page.begin(
@@ -75,46 +93,66 @@ class Sentinel:
             after_ns=points_after_ns(self._plan),
             priority=min(cycle.priority + 1, _PRIORITY_MAX) if self._is_realtime else 0,
             cpu=-1 if cycle.cpu is None else cycle.cpu,
-            process=os.getpid(),
-            thread=thread,
+            process=[os.getpid(), *numbers],
+            thread=[thread, *numbers],
         )
 
-    def seen(self, rows: Rows, from_ns: int, until_ns: int, late_ns: int) -> Evidence:
-        """All that was seen of a stretch of time in which the cycle thread was late by so much."""
+    def seen(self, rows: Rows, from_ns: int, until_ns: int) -> Evidence:
+        """All that was seen of a stretch of time in which the cycle thread was late."""
         head, cycle = self.page.head, self._plan.schedule.cycle
-        counted = evidence.counted(rows.looks, from_ns, until_ns)
-        core = evidence.core_of(rows.turns, self.thread, from_ns, until_ns)
-        of_core = rows.turns[rows.turns["cpu"] == core]
-        had = evidence.thread_ns(of_core, from_ns, until_ns)
-        turns = tuple(
-            CoreTurn(self._who(*key), ns)
-            for key, ns in sorted(had.items(), key=lambda one: -one[1])
-        )
-        unran_ns = None
-        if counted is not None and counted.ran_ns is not None:
-            own = evidence.thread_ns(of_core, counted.from_ns, counted.until_ns)
-            own_ns = sum(ns for (_, thread), ns in own.items() if thread == self.thread)
-            unran_ns = max(0, own_ns - counted.ran_ns) if own else None
+        of_core = _of_core(rows, self.thread, from_ns, until_ns)
+        counted = evidence.counted(rows.looks[0], from_ns, until_ns)
         above = cycle.priority < _PRIORITY_MAX and not int(head["priority_errno"])
         return Evidence(
-            late_ns=late_ns,
+            late_ns=until_ns - from_ns,
             held_ns=evidence.held_ns(rows.wakes, from_ns, until_ns),
             is_sentinel_above=self._is_realtime and above and not int(head["cpu_errno"]),
             is_realtime=self._is_realtime,
             priority=cycle.priority,
-            turns=turns or None,
+            turns=self._turns(of_core, from_ns, until_ns) or None,
             counted=counted,
-            unran_ns=unran_ns,
+            unran_ns=_unran_ns(of_core, self.thread, counted),
         )
+
+    def seen_of(self, peer: str, rows: Rows, from_ns: int, until_ns: int) -> PeerEvidence | None:
+        """All that was seen of the main thread of another process; None: it is not watched."""
+        if peer not in self._peers:
+            return None
+        process = self._peers[peer]
+        of_core = _of_core(rows, process, from_ns, until_ns)
+        counted = evidence.counted(rows.looks[1 + list(self._peers).index(peer)], from_ns, until_ns)
+        own_ns, threads_ns, idle_ns = 0, 0, 0
+        for core in np.unique(rows.turns["cpu"]):
+            turns = rows.turns[rows.turns["cpu"] == core]
+            for (owner, thread), ns in evidence.thread_ns(turns, from_ns, until_ns).items():
+                own_ns += ns if thread == process else 0
+                idle_ns += ns if thread == 0 else 0
+                threads_ns += ns if owner == process and thread != process else 0
+        return PeerEvidence(
+            late_ns=until_ns - from_ns,
+            own_ns=own_ns if len(of_core) else None,
+            threads_ns=threads_ns,
+            idle_ns=idle_ns,
+            priority=self._who(process, process).priority or 0,
+            turns=self._turns(of_core, from_ns, until_ns),
+            counted=counted,
+            unran_ns=_unran_ns(of_core, process, counted),
+        )
+
+    def _turns(self, of_core: NDArray[Any], from_ns: int, until_ns: int) -> tuple[CoreTurn, ...]:
+        """Who had a core, the longest first."""
+        had = evidence.thread_ns(of_core, from_ns, until_ns)
+        longest = sorted(had.items(), key=lambda one: -one[1])
+        return tuple(CoreTurn(self._who(*key), ns) for key, ns in longest)
 
     def cost_ns(self) -> tuple[int, int]:
         """Its processor time on the cycle thread's core, and in how much time."""
         head = self.page.head
-        looks = int(head["looks"])
+        looks = int(head["looks"][0])
         since_ns = int(head["since_ns"])
         if not looks or not since_ns:
             return 0, 0
-        ended_ns = int(head["look"]["ended_ns"][(looks - 1) % len(head["look"])])
+        ended_ns = int(head["look"][0]["ended_ns"][(looks - 1) % head["look"].shape[1]])
         return int(head["used_ns"]), max(0, ended_ns - since_ns)
 
     def _who(self, process: int, thread: int) -> Thread:
@@ -143,6 +181,22 @@ class Sentinel:
             self._child.kill()
             self._child.wait()
         self.page.close()
+
+
+def _of_core(rows: Rows, thread: int, from_ns: int, until_ns: int) -> NDArray[Any]:
+    """The turns of the core that a thread had last."""
+    core = evidence.core_of(rows.turns, thread, from_ns, until_ns)
+    found: NDArray[Any] = rows.turns[rows.turns["cpu"] == core]
+    return found
+
+
+def _unran_ns(of_core: NDArray[Any], thread: int, counted: CoreCounted | None) -> int | None:
+    """How long a thread had its core, by the turns, and did not run, by its own clock."""
+    if counted is None or counted.ran_ns is None:
+        return None
+    had = evidence.thread_ns(of_core, counted.from_ns, counted.until_ns)
+    own_ns = sum(ns for (_, other), ns in had.items() if other == thread)
+    return max(0, own_ns - counted.ran_ns) if had else None
 
 
 def _of_proc(thread: int) -> tuple[str, int, int | None]:

@@ -21,6 +21,16 @@ _WHYS = {
     "preempted": "{thief} had the core. Try: end it, move it to another core, or give [cycle] a "
     "priority above it",
     "stopped": "a signal or a debugger had stopped this process. Try: send it no SIGSTOP",
+    "busy": "no core was free, and an emulated device is brought its bytes by threads of the kernel "
+    "of ordinary priority. Try: close other programs; a real device does not wait for a core",
+    "peer stopped": "a signal or a debugger had stopped the process that was to give it. Try: send "
+    "it no SIGSTOP",
+    "policy": "the policy had not answered, and nothing kept it from its core. Try: `inphase "
+    "explain silent`",
+    "policy threads": "other threads of the policy's process computed meanwhile, and one thread of "
+    "Python runs at a time (the GIL). Try: compute in another process, or in C that lets it go",
+    "policy faults": "the policy touched memory that was not there yet. Try: make its arrays once, "
+    "and touch them in warm_up(frame)",
     "own code": "the cycle thread itself computed for so long. Try: fewer sensors or values per "
     "cycle, or a lower rate_hz",
     "own process": "{thief}, a process of this run, had the core. Try: give [cycle] cpu a core "
@@ -82,11 +92,6 @@ def _sensor(plan: Plan, kind: LateKind) -> str:
 def _why(plan: Plan, kind: LateKind, told: LateTold) -> str:
     if kind.why == "device":
         return _device(plan, kind, told)
-    if kind.why == "policy":
-        return (
-            "the policy had not answered, and the cycle thread was in time. Try: `inphase explain "
-            "silent`"
-        )
     thief = f"{kind.thief or 'a program that has ended'} (process {told.process})"
     return _WHYS[kind.why].format(thief=thief)
 
